@@ -1,0 +1,68 @@
+// Budgets: money for a scope and a window. A soft budget tells, a hard one refuses. This file owns what a budget is and
+// which attempts it covers; the sums live in reservations.ts.
+import type { AttemptId } from "./ids.ts";
+import type { NanoUsd } from "./money.ts";
+import type { Window, WindowKind } from "./windows.ts";
+
+/** What a budget covers: every named part must fit; no part at all is the whole organisation. `model` may hold `*`. */
+export type Scope = {
+  readonly team?: string | undefined;
+  readonly project?: string | undefined;
+  readonly env?: string | undefined;
+  readonly keyId?: string | undefined;
+  readonly provider?: string | undefined;
+  readonly model?: string | undefined;
+};
+export const SCOPE_PARTS = ["team", "project", "env", "keyId", "provider", "model"] as const satisfies readonly (keyof Scope)[];
+
+/** `strict` reserves the most a request can cost, so it cannot overshoot; `expected` reserves what it probably costs. */
+export type BudgetMode = "strict" | "expected";
+export type BudgetKind = "soft" | "hard";
+
+export type Budget = {
+  readonly id: string;
+  readonly scope: Scope;
+  readonly window: WindowKind;
+  readonly amountNanoUsd: NanoUsd;
+  readonly kind: BudgetKind;
+  readonly mode: BudgetMode;
+  readonly createdAtMs: number;
+};
+
+/** Who asks for what: the parts that a scope is held against. */
+export type Subject = { readonly team: string; readonly project: string; readonly env: string; readonly keyId: string; readonly provider: string; readonly model: string };
+
+/** A budget with its sums in one window. `left` may be negative: nothing is hidden. */
+export type BudgetState = {
+  readonly budget: Budget;
+  readonly window: Window;
+  readonly settledNanoUsd: NanoUsd;
+  readonly reservedNanoUsd: NanoUsd;
+};
+
+/** Why a hard budget said no, with the numbers it used. */
+export type BudgetRefusal = BudgetState & {
+  /** `budget_exceeded`: it does not fit. `unbounded`: strict, and no upper bound can be proven. `unpriced`: no price. */
+  readonly reason: "budget_exceeded" | "unbounded" | "unpriced";
+  /** What the request would have reserved; undefined where no figure exists. */
+  readonly askedNanoUsd: NanoUsd | undefined;
+  readonly attemptId: AttemptId;
+};
+
+export function covers(scope: Scope, subject: Subject): boolean {
+  return SCOPE_PARTS.every((part) => {
+    const wanted = scope[part];
+    if (wanted === undefined) return true;
+    return part === "model" && wanted.includes("*") ? glob(wanted).test(subject.model) : subject[part] === wanted;
+  });
+}
+
+/** "team search, model gpt-4o*", or "the organisation". */
+export function describeScope(scope: Scope): string {
+  const parts = SCOPE_PARTS.flatMap((part) => (scope[part] === undefined ? [] : [`${part === "keyId" ? "key" : part} ${scope[part]}`]));
+  return parts.length === 0 ? "the organisation" : parts.join(", ");
+}
+
+function glob(pattern: string): RegExp {
+  return new RegExp(`^${pattern.replace(/[.+?^${}()|[\]\\]/g, "\\$&").replaceAll("*", ".*")}$`);
+}

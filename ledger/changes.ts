@@ -1,0 +1,117 @@
+// Changes to the register: keys and budgets. Each is one function over the writer's connection, called inside its
+// transaction together with the audit record. The admin API and the command end here, both.
+import { and, eq, isNull } from "drizzle-orm";
+import { drizzle } from "drizzle-orm/better-sqlite3";
+import { appendAudit } from "./audit.ts";
+import type { Budget } from "./budgets.ts";
+import type { Key, KeyState } from "./keys.ts";
+import type { Sqlite } from "./open.ts";
+import { budgets, keys, keySecrets } from "./schema.ts";
+
+/** A change as plain data, so that it can be sent to the writer thread. */
+export type Change =
+  | { readonly type: "createKey"; readonly key: Key; readonly digest: string; readonly budget?: Budget }
+  | { readonly type: "setKeyState"; readonly keyId: string; readonly state: KeyState }
+  | { readonly type: "rotateKey"; readonly keyId: string; readonly digest: string; readonly hint: string; readonly graceUntilMs: number }
+  | { readonly type: "describeKey"; readonly keyId: string; readonly fields: Partial<Pick<Key, "name" | "team" | "project" | "env" | "owner">> }
+  | { readonly type: "setBudget"; readonly budget: Budget }
+  | { readonly type: "removeBudget"; readonly budgetId: string };
+
+/** A change that cannot be made; the message is for whoever asked. */
+export class ChangeRefused extends Error {
+  override readonly name = "ChangeRefused";
+}
+
+export type Author = { readonly actor: string; readonly atMs: number };
+
+/** Makes a change and its audit record. Throws ChangeRefused when it makes no sense in the books as they are. */
+export function applyChange(database: Sqlite, change: Change, author: Author): void {
+  const books = drizzle(database);
+  switch (change.type) {
+    case "createKey": {
+      if (books.select().from(keys).all().some((key) => key.name === change.key.name && key.kind === "virtual" && key.state !== "revoked")) {
+        throw new ChangeRefused(`a key named "${change.key.name}" exists already; choose another name, or rotate or revoke that one`);
+      }
+      const { provider, expiresAtMs, ...key } = change.key;
+      books.insert(keys).values({ ...key, provider: provider ?? null, expiresAtMs: expiresAtMs ?? null }).run();
+      books.insert(keySecrets).values({ digest: change.digest, keyId: key.id, createdAtMs: author.atMs, validUntilMs: null }).run();
+      if (change.budget) insertBudget(database, change.budget);
+      break;
+    }
+    case "setKeyState": {
+      const key = books.select().from(keys).where(eq(keys.id, change.keyId)).get();
+      if (!key) throw new ChangeRefused(`there is no key ${change.keyId}; \`keymeter keys list\` shows them`);
+      if (key.state === "revoked" && change.state !== "revoked") throw new ChangeRefused(`key ${key.id} is revoked, which is for ever; create a new one`);
+      books.update(keys).set({ state: change.state }).where(eq(keys.id, key.id)).run();
+      break;
+    }
+    case "rotateKey": {
+      const key = books.select().from(keys).where(eq(keys.id, change.keyId)).get();
+      if (!key || key.kind !== "virtual") throw new ChangeRefused(`there is no virtual key ${change.keyId}; only keys that we issued can be rotated`);
+      if (key.state === "revoked") throw new ChangeRefused(`key ${key.id} is revoked; create a new one`);
+      books.update(keySecrets).set({ validUntilMs: change.graceUntilMs }).where(and(eq(keySecrets.keyId, key.id), isNull(keySecrets.validUntilMs))).run();
+      books.insert(keySecrets).values({ digest: change.digest, keyId: key.id, createdAtMs: author.atMs, validUntilMs: null }).run();
+      books.update(keys).set({ hint: change.hint }).where(eq(keys.id, key.id)).run();
+      break;
+    }
+    case "describeKey": {
+      if (books.update(keys).set(change.fields).where(eq(keys.id, change.keyId)).run().changes === 0) throw new ChangeRefused(`there is no key ${change.keyId}`);
+      break;
+    }
+    case "setBudget":
+      insertBudget(database, change.budget);
+      break;
+    case "removeBudget": {
+      const removed = books.update(budgets).set({ removedAtMs: author.atMs }).where(and(eq(budgets.id, change.budgetId), isNull(budgets.removedAtMs))).run();
+      if (removed.changes === 0) throw new ChangeRefused(`there is no budget ${change.budgetId}; \`keymeter budgets list\` shows them`);
+      break;
+    }
+  }
+  appendAudit(database, { ...author, action: change.type, subject: subjectOf(change), detail: detailOf(change) });
+}
+
+/** Budgets in force. */
+export function readBudgets(database: Sqlite): Budget[] {
+  const rows = drizzle(database).select().from(budgets).where(isNull(budgets.removedAtMs)).all();
+  return rows.map(({ team, project, env, keyId, provider, model, removedAtMs: _, ...rest }) => ({
+    ...rest,
+    scope: { team: team ?? undefined, project: project ?? undefined, env: env ?? undefined, keyId: keyId ?? undefined, provider: provider ?? undefined, model: model ?? undefined },
+  }));
+}
+
+/** A budget for the same scope and window takes the place of the one in force. */
+function insertBudget(database: Sqlite, budget: Budget): void {
+  const books = drizzle(database);
+  for (const old of readBudgets(database)) {
+    if (old.window === budget.window && JSON.stringify(old.scope) === JSON.stringify({ ...old.scope, ...emptyScope(), ...budget.scope })) {
+      books.update(budgets).set({ removedAtMs: budget.createdAtMs }).where(eq(budgets.id, old.id)).run();
+    }
+  }
+  const { scope, ...rest } = budget;
+  const { team = null, project = null, env = null, keyId = null, provider = null, model = null } = scope;
+  books.insert(budgets).values({ ...rest, team, project, env, keyId, provider, model, removedAtMs: null }).run();
+}
+
+function emptyScope(): Record<string, undefined> {
+  return { team: undefined, project: undefined, env: undefined, keyId: undefined, provider: undefined, model: undefined };
+}
+
+function subjectOf(change: Change): string {
+  switch (change.type) {
+    case "createKey":
+      return change.key.id;
+    case "setBudget":
+      return change.budget.id;
+    case "removeBudget":
+      return change.budgetId;
+    case "setKeyState":
+    case "rotateKey":
+    case "describeKey":
+      return change.keyId;
+  }
+}
+
+/** The change as JSON, without digests: an audit is read by many. */
+function detailOf(change: Change): string {
+  return JSON.stringify(change, (name, value: unknown) => (name === "digest" ? undefined : typeof value === "bigint" ? value.toString() : value));
+}

@@ -1,0 +1,177 @@
+// Usage events: one immutable row an attempt. What the proxy hands to the writer, and how readers get it back.
+import { and, asc, desc, eq, gte, lt } from "drizzle-orm";
+import { drizzle } from "drizzle-orm/better-sqlite3";
+import type { CostLine } from "./cost.ts";
+import { firstAttemptId, formatAttemptId, formatRequestId } from "./ids.ts";
+import type { AttemptId } from "./ids.ts";
+import type { NanoUsd } from "./money.ts";
+import type { Sqlite } from "./open.ts";
+import type { PriceConfidence } from "./prices.ts";
+import { events } from "./schema.ts";
+import type { Unit, Usage, UsageState } from "./usage.ts";
+
+/** How an attempt ended.
+ *  complete: the provider's terminal event or whole body passed. client_left: the client went first.
+ *  upstream_rejected: the provider answered an error status; it bills nothing. upstream_failed: cut, error or silence
+ *  after bytes were sent. upstream_unreachable: no byte was sent. shutdown: cut by our own stop. crash: this process
+ *  died in between; the next start booked it. */
+export type Outcome = "complete" | "client_left" | "upstream_rejected" | "upstream_failed" | "upstream_unreachable" | "shutdown" | "crash";
+
+export type UsageEvent = {
+  readonly attemptId: AttemptId;
+  readonly keyId: string;
+  readonly provider: string;
+  readonly endpoint: string;
+  readonly requestedModel: string;
+  readonly servedModel: string | undefined;
+  /** Price-changing tiers as the answer names them, joined by commas. */
+  readonly tier: string | undefined;
+  readonly team: string;
+  readonly project: string;
+  readonly env: string;
+  /** Compact JSON object of tags, or undefined. */
+  readonly tags: string | undefined;
+  readonly usage: Usage;
+  /** Reasoning tokens, for information: they lie inside `output`. */
+  readonly reasoning: number | undefined;
+  readonly usageState: UsageState;
+  /** Undefined: unpriced or unknown. Never 0 for "do not know". */
+  readonly costNanoUsd: NanoUsd | undefined;
+  readonly costLines: readonly CostLine[];
+  readonly priceVersion: string | undefined;
+  readonly priceConfidence: PriceConfidence | "unpriced" | undefined;
+  readonly outcome: Outcome;
+  readonly httpStatus: number | undefined;
+  readonly durationMs: number | undefined;
+  readonly firstByteMs: number | undefined;
+  /** The provider's id of the request (a header) and of the answer (in the body). */
+  readonly providerRequestId: string | undefined;
+  readonly responseId: string | undefined;
+  /** The provider's usage object, as it was sent. */
+  readonly rawUsage: string | undefined;
+};
+
+const COLUMN_UNITS = ["input", "cache_read", "cache_write_5m", "cache_write_1h", "output"] as const satisfies readonly Unit[];
+
+export const INSERT_EVENT = `INSERT INTO events (attempt_id, key_id, provider, endpoint, requested_model, served_model, tier, team, project, env, tags,
+  ${COLUMN_UNITS.join(", ")}, other_usage, reasoning, usage_state, cost_nano_usd, cost_lines, price_version, price_confidence,
+  outcome, http_status, duration_ms, first_byte_ms, provider_request_id, response_id, raw_usage) VALUES (${Array(30).fill("?").join(", ")})`;
+
+/** The values of `INSERT_EVENT`, in order. */
+export function eventValues(event: UsageEvent): unknown[] {
+  const { usage } = event;
+  return [
+    event.attemptId, event.keyId, event.provider, event.endpoint, event.requestedModel, event.servedModel ?? null, event.tier ?? null,
+    event.team, event.project, event.env, event.tags ?? null,
+    usage.input ?? null, usage.cache_read ?? null, usage.cache_write_5m ?? null, usage.cache_write_1h ?? null, usage.output ?? null,
+    otherUsageText(usage), event.reasoning ?? null, event.usageState, event.costNanoUsd ?? null, costLinesText(event.costLines), event.priceVersion ?? null,
+    event.priceConfidence ?? null, event.outcome, event.httpStatus ?? null, event.durationMs ?? null, event.firstByteMs ?? null,
+    event.providerRequestId ?? null, event.responseId ?? null, event.rawUsage ?? null,
+  ];
+}
+
+/** An event as `keymeter events --json` prints it: one object a line, money as decimal strings of nano-USD. */
+export type EventRecord = {
+  readonly requestId: string;
+  readonly attemptId: string;
+  readonly at: string;
+  readonly provider: string;
+  readonly endpoint: string;
+  readonly keyId: string;
+  readonly team: string;
+  readonly project: string;
+  readonly env: string;
+  readonly requestedModel: string;
+  readonly servedModel: string | null;
+  readonly tier: string | null;
+  readonly usage: Usage;
+  readonly reasoning: number | null;
+  readonly usageState: UsageState;
+  readonly costNanoUsd: string | null;
+  readonly costLines: readonly { readonly unit: Unit; readonly quantity: number; readonly pricePicoUsd: string; readonly costNanoUsd: string }[];
+  readonly priceVersion: string | null;
+  readonly priceConfidence: string | null;
+  readonly outcome: string;
+  readonly httpStatus: number | null;
+  readonly durationMs: number | null;
+  readonly tags: { readonly [name: string]: string };
+};
+
+/** Which events: a time range `[sinceMs, untilMs)` and a key; the newest `limit` of them, oldest first. */
+export type EventFilter = { readonly sinceMs?: number | undefined; readonly untilMs?: number | undefined; readonly keyId?: string | undefined; readonly limit: number };
+
+/** Reads events in a bounded read. */
+export async function readEvents(database: Sqlite, filter: EventFilter): Promise<EventRecord[]> {
+  const newest = drizzle(database)
+    .select()
+    .from(events)
+    .where(
+      and(
+        filter.sinceMs === undefined ? undefined : gte(events.attemptId, firstAttemptId(filter.sinceMs)),
+        filter.untilMs === undefined ? undefined : lt(events.attemptId, firstAttemptId(filter.untilMs)),
+        filter.keyId === undefined ? undefined : eq(events.keyId, filter.keyId),
+      ),
+    )
+    .orderBy(desc(events.attemptId))
+    .limit(filter.limit)
+    .all();
+  return newest.reverse().map(toRecord);
+}
+
+/** Walks every event once, oldest first, in pages: for `verify`, which must not hold a read open for minutes. */
+export async function* walkEvents(database: Sqlite, pageSize = 2_000): AsyncGenerator<EventRecord> {
+  let after = -1;
+  for (;;) {
+    const page = drizzle(database).select().from(events).where(gte(events.attemptId, after + 1)).orderBy(asc(events.attemptId)).limit(pageSize).all();
+    for (const row of page) yield toRecord(row);
+    const last = page.at(-1);
+    if (!last) return;
+    after = last.attemptId;
+  }
+}
+
+function toRecord(row: typeof events.$inferSelect): EventRecord {
+  const lines: [Unit, number, string, string][] = row.costLines === null ? [] : JSON.parse(row.costLines);
+  const usage: { [unit in Unit]?: number } = row.otherUsage === null ? {} : JSON.parse(row.otherUsage);
+  if (row.input !== null) usage.input = row.input;
+  if (row.cacheRead !== null) usage.cache_read = row.cacheRead;
+  if (row.cacheWrite5m !== null) usage.cache_write_5m = row.cacheWrite5m;
+  if (row.cacheWrite1h !== null) usage.cache_write_1h = row.cacheWrite1h;
+  if (row.output !== null) usage.output = row.output;
+  return {
+    requestId: formatRequestId(row.attemptId),
+    attemptId: formatAttemptId(row.attemptId),
+    at: new Date(row.atMs).toISOString(),
+    provider: row.provider,
+    endpoint: row.endpoint,
+    keyId: row.keyId,
+    team: row.team,
+    project: row.project,
+    env: row.env,
+    requestedModel: row.requestedModel,
+    servedModel: row.servedModel,
+    tier: row.tier,
+    usage,
+    reasoning: row.reasoning,
+    usageState: row.usageState,
+    costNanoUsd: row.costNanoUsd === null ? null : row.costNanoUsd.toString(),
+    costLines: lines.map(([unit, quantity, pricePicoUsd, costNanoUsd]) => ({ unit, quantity, pricePicoUsd, costNanoUsd })),
+    priceVersion: row.priceVersion,
+    priceConfidence: row.priceConfidence,
+    outcome: row.outcome,
+    httpStatus: row.httpStatus,
+    durationMs: row.durationMs,
+    tags: row.tags === null ? {} : JSON.parse(row.tags),
+  };
+}
+
+function otherUsageText(usage: Usage): string | null {
+  const other = Object.entries(usage).filter(([unit]) => !(COLUMN_UNITS as readonly string[]).includes(unit));
+  return other.length === 0 ? null : JSON.stringify(Object.fromEntries(other));
+}
+
+/** [unit, quantity, pico-USD, nano-USD] a line, compact; money as text, for JSON has no integers. */
+function costLinesText(lines: readonly CostLine[]): string | null {
+  if (lines.length === 0) return null;
+  return `[${lines.map((line) => `["${line.unit}",${line.quantity},"${line.price}","${line.costNanoUsd}"]`).join(",")}]`;
+}

@@ -1,0 +1,36 @@
+// Attempt ids: one number a dispatch upstream, made before the first byte. An id is its instant (milliseconds since
+// 2020) and a sequence of 4,096 a millisecond, so ids grow with time, rows append, and an event's instant can never
+// differ from its reservation's. Safe integers until 2089.
+
+const EPOCH_MS = 1_577_836_800_000;
+const PER_MS = 4_096;
+
+export type AttemptId = number;
+
+/** Makes ids that never repeat nor go back, whatever the clock does. `last` is the largest id in the books. */
+export function createAttemptIds(last: AttemptId, now: () => number): () => AttemptId {
+  let previous = last;
+  return () => {
+    previous = Math.max(previous + 1, firstAttemptId(now()));
+    return previous;
+  };
+}
+
+/** The instant of an attempt: the moment of its reservation, in UTC milliseconds. */
+export function attemptAtMs(id: AttemptId): number {
+  return Math.floor(id / PER_MS) + EPOCH_MS;
+}
+
+/** The smallest id that an instant can have: `[firstAttemptId(a), firstAttemptId(b))` are the attempts of `[a, b)`. */
+export function firstAttemptId(atMs: number): AttemptId {
+  return Math.max(0, Math.floor(atMs) - EPOCH_MS) * PER_MS;
+}
+
+/** As people and logs see it: `x-keymeter-request-id`. */
+export function formatRequestId(id: AttemptId): string {
+  return `req_km_${id.toString(36)}`;
+}
+
+export function formatAttemptId(id: AttemptId): string {
+  return `att_${id.toString(36)}`;
+}

@@ -1,0 +1,93 @@
+// Keys: who may spend. A virtual key is a secret that we issue; a fingerprint stands for a provider key seen in passing.
+// Secrets are kept as HMAC-SHA256 with a pepper; the secret itself is shown once and stored nowhere.
+import { createHmac, randomBytes } from "node:crypto";
+import { crc32 } from "node:zlib";
+import { drizzle } from "drizzle-orm/better-sqlite3";
+import type { Sqlite } from "./open.ts";
+import { keys, keySecrets } from "./schema.ts";
+
+export type KeyKind = "virtual" | "fingerprint";
+export type KeyState = "active" | "paused" | "revoked";
+
+export type Key = {
+  readonly id: string;
+  readonly kind: KeyKind;
+  /** Of a fingerprint: whose key it is. */
+  readonly provider: string | undefined;
+  readonly name: string;
+  readonly team: string;
+  readonly project: string;
+  readonly env: string;
+  readonly owner: string;
+  readonly state: KeyState;
+  /** The last four characters of the secret, to recognise it by. */
+  readonly hint: string;
+  readonly createdAtMs: number;
+  readonly expiresAtMs: number | undefined;
+};
+
+/** A digest and the key it opens; `validUntilMs` ends the grace of a rotated secret. */
+export type KeySecret = { readonly digest: string; readonly keyId: string; readonly validUntilMs: number | undefined };
+
+/** Attempts with a provider key that no provider has accepted yet: one key for all, so that guesses make no rows. */
+export const UNPROVEN_KEY_ID = "unproven";
+
+const BASE62 = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
+const ID_LENGTH = 10;
+const SECRET_LENGTH = 43;
+const VIRTUAL_KEY = /^km_[a-z0-9]{1,12}_[0-9A-Za-z]{10}_[0-9A-Za-z]{43}[0-9A-Za-z]{6}$/;
+
+/** Makes a virtual key `km_<env>_<id>_<secret><checksum>`: 43 random base62 characters, and a CRC32 that tells a
+ *  mistyped key from an unknown one without asking the books. */
+export function issueVirtualKey(env: string): { readonly id: string; readonly secret: string } {
+  const id = randomBase62(ID_LENGTH);
+  const body = `km_${env.toLowerCase().replace(/[^a-z0-9]/g, "").slice(0, 12) || "key"}_${id}_${randomBase62(SECRET_LENGTH)}`;
+  return { id: `key_${id}`, secret: body + checksum(body) };
+}
+
+/** Whether text has the form of our keys at all (it may still be unknown). */
+export function looksLikeVirtualKey(text: string): boolean {
+  return text.startsWith("km_");
+}
+
+/** Whether form and checksum are right. */
+export function isWellFormedVirtualKey(text: string): boolean {
+  return VIRTUAL_KEY.test(text) && checksum(text.slice(0, -6)) === text.slice(-6);
+}
+
+/** The digest that a secret is stored and found by, in hexadecimal. */
+export function digestSecret(pepper: string, secret: string): string {
+  return createHmac("sha256", pepper).update(secret).digest("hex");
+}
+
+/** The id of a provider key seen in passing: the same key of the same provider always has the same id. */
+export function fingerprintId(digest: string): string {
+  return `fp_${BigInt(`0x${digest.slice(0, 16)}`).toString(36).padStart(13, "0").slice(-12)}`;
+}
+
+/** All keys and secrets. */
+export async function readKeys(database: Sqlite): Promise<{ keys: Key[]; secrets: KeySecret[] }> {
+  const reader = drizzle(database);
+  return {
+    keys: reader.select().from(keys).all().map((row) => ({ ...row, provider: row.provider ?? undefined, expiresAtMs: row.expiresAtMs ?? undefined })),
+    secrets: reader.select().from(keySecrets).all().map((row) => ({ digest: row.digest, keyId: row.keyId, validUntilMs: row.validUntilMs ?? undefined })),
+  };
+}
+
+function checksum(text: string): string {
+  let rest = crc32(text);
+  let digits = "";
+  for (let i = 0; i < 6; i++) {
+    digits = BASE62.charAt(rest % 62) + digits;
+    rest = Math.floor(rest / 62);
+  }
+  return digits;
+}
+
+function randomBase62(length: number): string {
+  let text = "";
+  while (text.length < length) {
+    for (const byte of randomBytes(length)) if (byte < 248 && text.length < length) text += BASE62.charAt(byte % 62);
+  }
+  return text;
+}

@@ -1,0 +1,80 @@
+// Money is integer and bigint. Two units, never mixed: prices are pico-USD (1e-12) per unit, amounts are
+// nano-USD (1e-9). Nothing here passes through a float; decimal text is parsed digit by digit.
+
+/** An amount of money: nano-USD, 1e-9 USD. */
+export type NanoUsd = bigint;
+/** A price for one unit (one token, one search): pico-USD, 1e-12 USD. */
+export type PicoUsdPerUnit = bigint;
+/** An exact multiplier such as 1/2 for batches. */
+export type Ratio = { readonly numerator: bigint; readonly denominator: bigint };
+
+const NANO_DIGITS = 9;
+const PICO_DIGITS = 12;
+
+/** Parses decimal USD such as "12.5" into nano-USD. Throws a RangeError that names the text when it is no plain
+ *  decimal or finer than a nano-USD. */
+export function parseUsd(text: string): NanoUsd {
+  return parseDecimal(text, NANO_DIGITS, "an amount in USD");
+}
+
+/** Parses "USD per million units", the one unit of price lists, into pico-USD per unit: "0.0375" is 37,500. */
+export function parseUsdPerMillion(text: string): PicoUsdPerUnit {
+  return parseDecimal(text, PICO_DIGITS - 6, "a price in USD per million");
+}
+
+/** Parses "USD per thousand uses" (web searches, requests) into pico-USD per use. */
+export function parseUsdPerThousand(text: string): PicoUsdPerUnit {
+  return parseDecimal(text, PICO_DIGITS - 3, "a price in USD per thousand");
+}
+
+/** Parses a decimal multiplier such as "1.25" into an exact ratio. */
+export function parseRatio(text: string): Ratio {
+  const scale = text.includes(".") ? text.length - text.indexOf(".") - 1 : 0;
+  return { numerator: parseDecimal(text, scale, "a multiplier"), denominator: 10n ** BigInt(scale) };
+}
+
+/** quantity x price x multipliers, exact until one rounding, half up, to nano-USD. */
+export function multiply(quantity: number, price: PicoUsdPerUnit, multipliers: readonly Ratio[] = []): NanoUsd {
+  let numerator = BigInt(quantity) * price;
+  let denominator = 1000n;
+  for (const ratio of multipliers) {
+    numerator *= ratio.numerator;
+    denominator *= ratio.denominator;
+  }
+  return (2n * numerator + denominator) / (2n * denominator);
+}
+
+/** Decimal USD with all nine digits: exact, for machines. */
+export function formatUsdExact(amount: NanoUsd): string {
+  return formatDecimal(amount, NANO_DIGITS);
+}
+
+/** USD for people: cents from one cent up, and enough digits below it to show that it is not zero. */
+export function formatUsd(amount: NanoUsd): string {
+  const size = amount < 0n ? -amount : amount;
+  const digits = size === 0n || size >= 10_000_000n ? 2 : size >= 1_000n ? 6 : NANO_DIGITS;
+  const step = 10n ** BigInt(NANO_DIGITS - digits);
+  const rounded = ((2n * size + step) / (2n * step)) * step;
+  return formatDecimal(amount < 0n ? -rounded : rounded, digits);
+}
+
+/** A float for gauges and charts, which know nothing else. The last step of a figure, never an intermediate one. */
+export function toUsdNumber(amount: NanoUsd): number {
+  return Number(amount) / 1e9;
+}
+
+function parseDecimal(text: string, scale: number, what: string): bigint {
+  const match = /^(-?)(\d{1,15})(?:\.(\d+))?$/.exec(text.trim());
+  if (!match) throw new RangeError(`"${text}" is not ${what}: write a plain decimal such as 12.50`);
+  const fraction = (match[3] ?? "").replace(/0+$/, "");
+  if (fraction.length > scale) throw new RangeError(`"${text}" is finer than ${what} can be: at most ${scale} decimals`);
+  const value = BigInt((match[2] ?? "0") + fraction.padEnd(scale, "0"));
+  return match[1] ? -value : value;
+}
+
+function formatDecimal(amount: bigint, digits: number): string {
+  const sign = amount < 0n ? "-" : "";
+  const all = (amount < 0n ? -amount : amount).toString().padStart(NANO_DIGITS + 1, "0");
+  const fraction = all.slice(-NANO_DIGITS).slice(0, digits);
+  return `${sign}${all.slice(0, -NANO_DIGITS)}${digits > 0 ? `.${fraction}` : ""}`;
+}

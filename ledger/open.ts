@@ -1,0 +1,172 @@
+// Opens a ledger file: who may write, how durable a commit is, and whether this program knows the schema. Every way in
+// goes through here. A file that cannot be trusted is refused with a sentence; nothing is repaired or made anew.
+import { closeSync, existsSync, openSync, readdirSync, readFileSync, readSync, statSync } from "node:fs";
+import { mkdirSync } from "node:fs";
+import { dirname } from "node:path";
+import Database from "better-sqlite3";
+
+/** `power`: each commit survives a power cut (fsync in the commit). `process`: each commit survives the end of the
+ *  process; an fsync every 100 ms bounds what a power cut may take. */
+export type Durability = "power" | "process";
+
+export type Sqlite = Database.Database;
+
+/** A ledger that cannot be used. `message` says what, where and what to do. */
+export class LedgerError extends Error {
+  override readonly name = "LedgerError";
+}
+
+/** SQLite before 3.51.3 can corrupt a WAL file when two connections write and checkpoint at once. */
+const OLDEST_SQLITE = [3, 51, 3];
+const MOST_CHECKED_BYTES = 256 * 1024 * 1024;
+
+export type MigrationSet = "usage" | "billing" | "notices";
+const MIGRATIONS: { readonly [set in MigrationSet]: RegExp } = { usage: /^\d{4}-(?!billing|notices)/, billing: /^\d{4}-billing/, notices: /^\d{4}-notices/ };
+
+/** A held lock: one program per ledger file. The operating system lets go of it when the process ends, however it ends. */
+export type Lock = { release(): void };
+
+/** Takes the right to write the file, or says who cannot: a second program on one file is refused. */
+export function lockForWriting(path: string): Lock {
+  mkdirSync(dirname(path), { recursive: true });
+  return explain(path, () => {
+    const lock = new Database(`${path}.lock`, { timeout: 0 });
+    try {
+      lock.pragma("locking_mode = EXCLUSIVE");
+      lock.exec("BEGIN EXCLUSIVE");
+    } catch (error) {
+      lock.close();
+      if (isSqliteError(error, "SQLITE_BUSY")) {
+        throw new LedgerError(`${path} is in use by another Keymeter process. Stop that one first, or give this one a data folder of its own (KEYMETER_DATA_DIR).`);
+      }
+      throw error;
+    }
+    return { release: () => lock.close() };
+  });
+}
+
+/** Opens the file for its one writer, makes it when it is missing, and brings its schema up to date in one
+ *  transaction. The caller holds the lock. */
+export function openForWriting(path: string, set: MigrationSet, durability: Durability): Sqlite {
+  mkdirSync(dirname(path), { recursive: true });
+  return explain(path, () => {
+    refuseForeignFile(path);
+    const database = new Database(path, { timeout: 2000 });
+    database.defaultSafeIntegers(true);
+    try {
+      requireSqliteVersion(database);
+      database.pragma("journal_mode = WAL");
+      const synchronous = durability === "power" ? 2 : 1;
+      database.pragma(`synchronous = ${synchronous}`);
+      database.pragma("foreign_keys = ON");
+      database.pragma("wal_autocheckpoint = 4000");
+      checkWhole(database, path);
+      migrate(database, path, set);
+      // better-sqlite3 is built with NORMAL as WAL's default and falls back to it: read back what we rely on.
+      const inForce = Number(database.pragma("synchronous", { simple: true }));
+      if (inForce !== synchronous) throw new LedgerError(`${path}: SQLite runs with synchronous=${String(inForce)} instead of ${synchronous}; refusing to promise durability.`);
+      return database;
+    } catch (error) {
+      database.close();
+      throw error;
+    }
+  });
+}
+
+/** Opens the file for reading only. Undefined when it does not exist yet. */
+export function openForReading(path: string): Sqlite | undefined {
+  if (!existsSync(path)) return undefined;
+  return explain(path, () => {
+    const database = new Database(path, { readonly: true, fileMustExist: true, timeout: 2000 });
+    database.defaultSafeIntegers(true);
+    const newest = knownVersion("usage");
+    const version = Number(database.pragma("user_version", { simple: true }));
+    if (version > Math.max(newest, knownVersion("billing"), knownVersion("notices"))) {
+      database.close();
+      throw newer(path, version, newest);
+    }
+    return database;
+  });
+}
+
+/** Whether an error is SQLite's, of one of these codes or their extended forms. */
+export function isSqliteError(error: unknown, ...codes: string[]): boolean {
+  return error instanceof Database.SqliteError && codes.some((code) => error.code === code || error.code.startsWith(`${code}_`));
+}
+
+function migrate(database: Sqlite, path: string, set: MigrationSet): void {
+  const version = Number(database.pragma("user_version", { simple: true }));
+  const files = migrationFiles(set);
+  if (version > files.length) throw newer(path, version, files.length);
+  if (version === files.length) return;
+  database
+    .transaction(() => {
+      for (const file of files.slice(version)) database.exec(readFileSync(new URL(`./migrations/${file}`, import.meta.url), "utf8"));
+      database.pragma(`user_version = ${files.length}`);
+    })
+    .immediate();
+}
+
+function migrationFiles(set: MigrationSet): string[] {
+  return readdirSync(new URL("./migrations/", import.meta.url))
+    .filter((file) => file.endsWith(".sql") && MIGRATIONS[set].test(file))
+    .toSorted();
+}
+
+function knownVersion(set: MigrationSet): number {
+  return migrationFiles(set).length;
+}
+
+function newer(path: string, version: number, known: number): LedgerError {
+  return new LedgerError(`${path} was written by a newer Keymeter (schema ${version}, this one knows ${known}). Start that version, or restore a backup made before the upgrade.`);
+}
+
+function requireSqliteVersion(database: Sqlite): void {
+  const version = String(database.prepare("SELECT sqlite_version()").pluck().get());
+  const parts = version.split(".").map(Number);
+  const older = OLDEST_SQLITE.map((needed, i) => (parts[i] ?? 0) - needed).find((difference) => difference !== 0);
+  if (older !== undefined && older < 0) throw new LedgerError(`SQLite ${version} can corrupt a ledger; Keymeter needs ${OLDEST_SQLITE.join(".")} or newer.`);
+}
+
+/** A file that is there but is no SQLite file is somebody else's, or damaged: not ours to write into. */
+function refuseForeignFile(path: string): void {
+  if (!existsSync(path) || statSync(path).size === 0) return;
+  const head = Buffer.alloc(16);
+  const file = openSync(path, "r");
+  try {
+    readSync(file, head, 0, 16, 0);
+  } finally {
+    closeSync(file);
+  }
+  if (head.toString("latin1") !== "SQLite format 3\u0000") throw damaged(path, "it does not start like an SQLite file");
+}
+
+function checkWhole(database: Sqlite, path: string): void {
+  if (statSync(path).size > MOST_CHECKED_BYTES) return;
+  const answer = String(database.pragma("quick_check(1)", { simple: true }));
+  if (answer !== "ok") throw damaged(path, answer);
+}
+
+function damaged(path: string, detail: string): LedgerError {
+  return new LedgerError(`${path} is damaged (${detail}). Nothing was changed. Restore a backup of the file together with its -wal, or move it away to start empty books.`);
+}
+
+/** Turns the storage errors that users can mend into sentences. */
+function explain<T>(path: string, open: () => T): T {
+  try {
+    return open();
+  } catch (error) {
+    if (isSqliteError(error, "SQLITE_CORRUPT", "SQLITE_NOTADB")) throw damaged(path, (error as Error).message);
+    if (isSqliteError(error, "SQLITE_READONLY", "SQLITE_CANTOPEN", "SQLITE_PERM") || hasCode(error, "EACCES", "EROFS", "EPERM")) {
+      throw new LedgerError(`${path} cannot be written (${(error as Error).message}). Give this user write access to the folder, or set KEYMETER_DATA_DIR to one that has it.`);
+    }
+    if (isSqliteError(error, "SQLITE_FULL") || hasCode(error, "ENOSPC")) {
+      throw new LedgerError(`${path}: the disk is full. Free some space and start again; nothing was lost.`);
+    }
+    throw error;
+  }
+}
+
+function hasCode(error: unknown, ...codes: string[]): boolean {
+  return error instanceof Error && "code" in error && codes.includes(String(error.code));
+}

@@ -1,0 +1,147 @@
+// Reservations: money held before dispatch. The settled and reserved sums of every budget window, in memory, and the
+// one decision that needs them: does this request fit every hard budget? Knows no storage: the writer loads it from the
+// books, asks it inside each transaction, and throws it away when a commit fails.
+import { covers } from "./budgets.ts";
+import type { Budget, BudgetRefusal, BudgetState, Subject } from "./budgets.ts";
+import { attemptAtMs } from "./ids.ts";
+import type { AttemptId } from "./ids.ts";
+import type { NanoUsd } from "./money.ts";
+import type { Calendar, Window } from "./windows.ts";
+
+/** What an attempt asks to hold. `boundNanoUsd` undefined: no upper bound can be proven. `expectedNanoUsd` undefined:
+ *  the model has no price. */
+export type ReservationRequest = {
+  readonly attemptId: AttemptId;
+  readonly subject: Subject;
+  readonly boundNanoUsd: NanoUsd | undefined;
+  readonly expectedNanoUsd: NanoUsd | undefined;
+};
+
+/** `observe` lets through what `enforce` refuses, and says what it would have refused. */
+export type CapMode = "enforce" | "observe";
+
+export type Decision =
+  | { readonly admitted: true; readonly leftNanoUsd: NanoUsd | undefined; readonly wouldRefuse: BudgetRefusal | undefined }
+  | { readonly admitted: false; readonly refusal: BudgetRefusal };
+
+/** Reads a budget's settled sum in a window from the books. */
+export type LoadSettled = (budget: Budget, window: Window) => NanoUsd;
+
+export type ReservationBook = {
+  /** Replaces the set of budgets; sums of new ones are read from the books, held money of open attempts is carried. */
+  setBudgets(budgets: readonly Budget[]): void;
+  /** Holds the money in every budget that covers the attempt, or in none. */
+  reserve(request: ReservationRequest): Decision;
+  /** Holds money for an attempt that was admitted before, without asking again: for rebuilding the sums. */
+  carry(request: ReservationRequest): void;
+  /** Takes the hold away and books the cost, in the window of the reservation. `model` is the one that was served. */
+  settle(attemptId: AttemptId, cost: NanoUsd, subject: Subject): void;
+  /** Sums of the budgets that cover a subject, or of all, in the window of an instant. */
+  states(atMs: number, subject?: Subject): BudgetState[];
+  /** All money held now. Zero at rest. */
+  reserved(): NanoUsd;
+};
+
+type Sums = { settled: NanoUsd; reserved: NanoUsd; readonly window: Window };
+type Hold = { readonly sums: Sums; readonly amount: NanoUsd };
+type Open = { readonly request: ReservationRequest; holds: Hold[] };
+
+const MOST_SUBJECTS = 20_000;
+
+export function createReservationBook(calendar: Calendar, mode: CapMode, loadSettled: LoadSettled): ReservationBook {
+  let budgets: readonly Budget[] = [];
+  const sumsByWindow = new Map<string, Map<string, Sums>>();
+  const covering = new Map<string, readonly Budget[]>();
+  const open = new Map<AttemptId, Open>();
+
+  const coveringBudgets = (subject: Subject): readonly Budget[] => {
+    const name = JSON.stringify([subject.keyId, subject.provider, subject.model, subject.team, subject.project, subject.env]);
+    let found = covering.get(name);
+    if (!found) {
+      found = budgets.filter((budget) => covers(budget.scope, subject));
+      if (covering.size >= MOST_SUBJECTS) covering.clear();
+      covering.set(name, found);
+    }
+    return found;
+  };
+
+  const sumsAt = (budget: Budget, atMs: number): Sums => {
+    const window = calendar.window(budget.window, atMs);
+    let ofBudget = sumsByWindow.get(budget.id);
+    if (!ofBudget) sumsByWindow.set(budget.id, (ofBudget = new Map()));
+    let sums = ofBudget.get(window.id);
+    if (!sums) {
+      for (const [id, old] of ofBudget) if (old.reserved === 0n && old.window.endMs < window.startMs) ofBudget.delete(id);
+      ofBudget.set(window.id, (sums = { settled: loadSettled(budget, window), reserved: 0n, window }));
+    }
+    return sums;
+  };
+
+  const amountFor = (budget: Budget, request: ReservationRequest): NanoUsd | undefined => (budget.mode === "strict" ? request.boundNanoUsd : request.expectedNanoUsd);
+
+  const refusalOf = (budget: Budget, sums: Sums, request: ReservationRequest): BudgetRefusal | undefined => {
+    const asked = amountFor(budget, request);
+    const state = { budget, window: sums.window, settledNanoUsd: sums.settled, reservedNanoUsd: sums.reserved, askedNanoUsd: asked, attemptId: request.attemptId };
+    if (request.expectedNanoUsd === undefined) return { ...state, reason: "unpriced" };
+    if (asked === undefined) return { ...state, reason: "unbounded" };
+    return sums.settled + sums.reserved + asked > budget.amountNanoUsd ? { ...state, reason: "budget_exceeded" } : undefined;
+  };
+
+  const hold = (request: ReservationRequest): Hold[] =>
+    coveringBudgets(request.subject).map((budget) => {
+      const sums = sumsAt(budget, attemptAtMs(request.attemptId));
+      const amount = amountFor(budget, request) ?? 0n;
+      sums.reserved += amount;
+      return { sums, amount };
+    });
+
+  return {
+    setBudgets(next) {
+      budgets = next;
+      covering.clear();
+      sumsByWindow.clear();
+      for (const one of open.values()) one.holds = hold(one.request);
+    },
+
+    reserve(request) {
+      const atMs = attemptAtMs(request.attemptId);
+      let wouldRefuse: BudgetRefusal | undefined;
+      let left: NanoUsd | undefined;
+      for (const budget of coveringBudgets(request.subject)) {
+        if (budget.kind !== "hard") continue;
+        const sums = sumsAt(budget, atMs);
+        const refusal = refusalOf(budget, sums, request);
+        if (refusal && mode === "enforce") return { admitted: false, refusal };
+        wouldRefuse ??= refusal;
+        const leftHere = budget.amountNanoUsd - sums.settled - sums.reserved - (amountFor(budget, request) ?? 0n);
+        if (left === undefined || leftHere < left) left = leftHere;
+      }
+      open.set(request.attemptId, { request, holds: hold(request) });
+      return { admitted: true, leftNanoUsd: left, wouldRefuse };
+    },
+
+    carry(request) {
+      open.set(request.attemptId, { request, holds: hold(request) });
+    },
+
+    settle(attemptId, cost, subject) {
+      for (const { sums, amount } of open.get(attemptId)?.holds ?? []) sums.reserved -= amount;
+      open.delete(attemptId);
+      for (const budget of coveringBudgets(subject)) sumsAt(budget, attemptAtMs(attemptId)).settled += cost;
+    },
+
+    states(atMs, subject) {
+      const wanted = subject ? coveringBudgets(subject) : budgets;
+      return wanted.map((budget) => {
+        const { settled, reserved, window } = sumsAt(budget, atMs);
+        return { budget, window, settledNanoUsd: settled, reservedNanoUsd: reserved };
+      });
+    },
+
+    reserved() {
+      let sum = 0n;
+      for (const { holds } of open.values()) for (const { amount } of holds) sum += amount;
+      return sum;
+    },
+  };
+}

@@ -1,0 +1,145 @@
+// The tables as drizzle sees them, for reading. The SQL in migrations/ is what makes them (STRICT, triggers, generated
+// columns: more than drizzle can say); a test holds the two together, column by column.
+import { customType, sqliteTable, text } from "drizzle-orm/sqlite-core";
+import type { NanoUsd } from "./money.ts";
+
+/** INTEGER <-> bigint. Needs a connection with safe integers. */
+const nanoUsd = customType<{ data: NanoUsd; driverData: bigint | number }>({
+  dataType: () => "integer",
+  fromDriver: (value) => BigInt(value),
+  toDriver: (value) => value,
+});
+/** Counts and instants, which safe integers bring as bigint too. */
+const count = customType<{ data: number; driverData: bigint | number }>({
+  dataType: () => "integer",
+  fromDriver: Number,
+  toDriver: (value) => value,
+});
+
+export const keys = sqliteTable("keys", {
+  id: text().primaryKey(),
+  kind: text({ enum: ["virtual", "fingerprint"] }).notNull(),
+  provider: text(),
+  name: text().notNull(),
+  team: text().notNull(),
+  project: text().notNull(),
+  env: text().notNull(),
+  owner: text().notNull(),
+  state: text({ enum: ["active", "paused", "revoked"] }).notNull(),
+  hint: text().notNull(),
+  createdAtMs: count("created_at_ms").notNull(),
+  expiresAtMs: count("expires_at_ms"),
+});
+
+export const keySecrets = sqliteTable("key_secrets", {
+  digest: text().primaryKey(),
+  keyId: text("key_id").notNull(),
+  createdAtMs: count("created_at_ms").notNull(),
+  validUntilMs: count("valid_until_ms"),
+});
+
+export const budgets = sqliteTable("budgets", {
+  id: text().primaryKey(),
+  team: text(),
+  project: text(),
+  env: text(),
+  keyId: text("key_id"),
+  provider: text(),
+  model: text(),
+  window: text({ enum: ["hour", "day", "week", "month", "quarter", "total"] }).notNull(),
+  amountNanoUsd: nanoUsd("amount_nano_usd").notNull(),
+  kind: text({ enum: ["soft", "hard"] }).notNull(),
+  mode: text({ enum: ["strict", "expected"] }).notNull(),
+  createdAtMs: count("created_at_ms").notNull(),
+  removedAtMs: count("removed_at_ms"),
+});
+
+export const reservations = sqliteTable("reservations", {
+  attemptId: count("attempt_id").primaryKey(),
+  keyId: text("key_id").notNull(),
+  provider: text().notNull(),
+  endpoint: text().notNull(),
+  requestedModel: text("requested_model").notNull(),
+  team: text().notNull(),
+  project: text().notNull(),
+  env: text().notNull(),
+  tags: text(),
+  boundNanoUsd: nanoUsd("bound_nano_usd"),
+  expectedNanoUsd: nanoUsd("expected_nano_usd"),
+});
+
+export const events = sqliteTable("events", {
+  attemptId: count("attempt_id").primaryKey(),
+  keyId: text("key_id").notNull(),
+  provider: text().notNull(),
+  endpoint: text().notNull(),
+  requestedModel: text("requested_model").notNull(),
+  servedModel: text("served_model"),
+  tier: text(),
+  team: text().notNull(),
+  project: text().notNull(),
+  env: text().notNull(),
+  tags: text(),
+  input: count(),
+  cacheRead: count("cache_read"),
+  cacheWrite5m: count("cache_write_5m"),
+  cacheWrite1h: count("cache_write_1h"),
+  output: count(),
+  otherUsage: text("other_usage"),
+  reasoning: count(),
+  usageState: text("usage_state", { enum: ["reported", "estimated", "unknown"] }).notNull(),
+  costNanoUsd: nanoUsd("cost_nano_usd"),
+  costLines: text("cost_lines"),
+  priceVersion: text("price_version"),
+  priceConfidence: text("price_confidence", { enum: ["exact", "inferred", "unpriced"] }),
+  outcome: text().notNull(),
+  httpStatus: count("http_status"),
+  durationMs: count("duration_ms"),
+  firstByteMs: count("first_byte_ms"),
+  providerRequestId: text("provider_request_id"),
+  responseId: text("response_id"),
+  rawUsage: text("raw_usage"),
+  atMs: count("at_ms").notNull(),
+});
+
+const sums = {
+  keyId: text("key_id").notNull(),
+  provider: text().notNull(),
+  model: text().notNull(),
+  team: text().notNull(),
+  project: text().notNull(),
+  env: text().notNull(),
+  requests: count().notNull(),
+  costNanoUsd: nanoUsd("cost_nano_usd").notNull(),
+  input: count().notNull(),
+  cacheRead: count("cache_read").notNull(),
+  cacheWrite: count("cache_write").notNull(),
+  output: count().notNull(),
+  estimated: count().notNull(),
+  unknown: count().notNull(),
+  unpriced: count().notNull(),
+  inferred: count().notNull(),
+};
+export const rollupHour = sqliteTable("rollup_hour", { hourMs: count("hour_ms").notNull(), ...sums });
+export const rollupDay = sqliteTable("rollup_day", { day: text().notNull(), ...sums });
+
+export const refused = sqliteTable("refused", {
+  minuteMs: count("minute_ms").notNull(),
+  keyId: text("key_id").notNull(),
+  model: text().notNull(),
+  reason: text().notNull(),
+  budgetId: text("budget_id").notNull(),
+  observed: count().notNull(),
+  count: count().notNull(),
+});
+
+export const audit = sqliteTable("audit", {
+  seq: count().primaryKey(),
+  atMs: count("at_ms").notNull(),
+  actor: text().notNull(),
+  action: text().notNull(),
+  subject: text().notNull(),
+  detail: text().notNull(),
+  previous: text().notNull(),
+  hash: text().notNull(),
+});

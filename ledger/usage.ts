@@ -1,0 +1,73 @@
+// Usage: how much of what was used, and no money. Units are disjoint: no quantity is part of another, so cost is a
+// plain sum and nobody downstream subtracts. Counts are non-negative safe integers.
+
+/** Token classes in the order people read them. `input` is uncached text, `output` includes reasoning. */
+export const TOKEN_CLASSES = [
+  "input",
+  "cache_read",
+  "cache_write_5m",
+  "cache_write_1h",
+  "output",
+  "input_audio",
+  "input_image",
+  "input_video",
+  "cache_read_audio",
+  "cache_read_image",
+  "output_audio",
+  "output_image",
+  "output_video",
+] as const;
+/** Fees per use. */
+export const FEE_UNITS = ["web_search", "file_search"] as const;
+
+export type TokenClass = (typeof TOKEN_CLASSES)[number];
+export type Unit = TokenClass | (typeof FEE_UNITS)[number];
+
+/** Quantities by unit. A missing unit was not used, or not named by the provider; it is never "unknown": that is
+ *  said by `UsageState`. */
+export type Usage = { readonly [unit in Unit]?: number };
+
+/** How the quantities came about: stated by the provider, worked out by us, or not known at all. */
+export type UsageState = "reported" | "estimated" | "unknown";
+
+export const UNITS: readonly Unit[] = [...TOKEN_CLASSES, ...FEE_UNITS];
+export const NO_USAGE: Usage = Object.freeze({});
+
+/** The classes that are a model's input: what decides a long-context tier. */
+const INPUT_CLASSES: readonly TokenClass[] = [
+  "input",
+  "cache_read",
+  "cache_write_5m",
+  "cache_write_1h",
+  "input_audio",
+  "input_image",
+  "input_video",
+  "cache_read_audio",
+  "cache_read_image",
+];
+
+/** Sum per unit. */
+export function addUsage(a: Usage, b: Usage): Usage {
+  const sum: { [unit in Unit]?: number } = { ...a };
+  for (const unit of UNITS) {
+    const more = b[unit];
+    if (more !== undefined) sum[unit] = (sum[unit] ?? 0) + more;
+  }
+  return sum;
+}
+
+export function isZeroUsage(usage: Usage): boolean {
+  return UNITS.every((unit) => !usage[unit]);
+}
+
+/** All input tokens, cached or not: the context size that providers' long-context prices go by. */
+export function contextTokens(usage: Usage): number {
+  return INPUT_CLASSES.reduce((sum, unit) => sum + (usage[unit] ?? 0), 0);
+}
+
+/** A count as providers write it (number, or int64 as a string). `undefined` when absent, and when it is no
+ *  non-negative safe integer: an absurd count is refused, not booked. */
+export function readCount(value: unknown): number | undefined {
+  const count = typeof value === "string" && /^\d{1,15}$/.test(value) ? Number(value) : value;
+  return typeof count === "number" && Number.isSafeInteger(count) && count >= 0 ? count : undefined;
+}

@@ -1,0 +1,253 @@
+// The writer's thread: the only code that changes usage.db. It takes a batch of operations, decides and books them in one
+// BEGIN IMMEDIATE, and answers after the commit. Sums in memory follow the books: a failed commit throws them away.
+import { closeSync, fsync, openSync, statSync } from "node:fs";
+import { parentPort, workerData } from "node:worker_threads";
+import { drizzle } from "drizzle-orm/better-sqlite3";
+import { readBudgets, applyChange, ChangeRefused } from "./changes.ts";
+import type { Budget, Subject } from "./budgets.ts";
+import { covers } from "./budgets.ts";
+import { eventValues, INSERT_EVENT } from "./events.ts";
+import type { UsageEvent } from "./events.ts";
+import { attemptAtMs } from "./ids.ts";
+import { UNPROVEN_KEY_ID } from "./keys.ts";
+import { isSqliteError, LedgerError, openForWriting } from "./open.ts";
+import type { Sqlite } from "./open.ts";
+import { createReservationBook } from "./reservations.ts";
+import { createRollups } from "./rollups.ts";
+import { readSettled } from "./spend.ts";
+import { reservations } from "./schema.ts";
+import { createCalendar } from "./windows.ts";
+import type { Answer, Operation, ThreadSettings, ToMain, ToThread } from "./writer.ts";
+
+const FSYNC_EVERY_MS = 100;
+const LOOK_EVERY_MS = 1_000;
+
+const port = parentPort;
+if (!port) throw new Error("ledger/writer-thread.ts runs as a worker thread only");
+const settings = workerData as ThreadSettings;
+
+try {
+  run(settings);
+} catch (error) {
+  post({ type: "failed", message: error instanceof Error ? error.message : String(error), expected: error instanceof LedgerError });
+}
+
+function run({ path, durability, zone, capMode }: ThreadSettings): void {
+  const database = openForWriting(path, "usage", durability);
+  const calendar = createCalendar(zone);
+  const rollups = createRollups(database, calendar);
+  rollups.rebuildDaysIfZoneChanged();
+
+  let book = createReservationBook(calendar, capMode, (budget, window) => readSettled(database, budget, window));
+  book.setBudgets(readBudgets(database));
+
+  const begin = database.prepare("BEGIN IMMEDIATE");
+  const commit = database.prepare("COMMIT");
+  const rollback = database.prepare("ROLLBACK");
+  const insertReservation = database.prepare("INSERT INTO reservations (attempt_id, key_id, provider, endpoint, requested_model, team, project, env, tags, bound_nano_usd, expected_nano_usd) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)");
+  const deleteReservation = database.prepare("DELETE FROM reservations WHERE attempt_id = ?");
+  const insertEvent = database.prepare(INSERT_EVENT);
+  const insertFingerprint = database.prepare("INSERT OR IGNORE INTO keys (id, kind, provider, name, state, hint, created_at_ms) VALUES (?, 'fingerprint', ?, ?, 'active', ?, ?)");
+  const insertSecret = database.prepare("INSERT OR IGNORE INTO key_secrets (digest, key_id, created_at_ms) VALUES (?, ?, ?)");
+  const countRefused = database.prepare("INSERT INTO refused (minute_ms, key_id, model, reason, budget_id, observed, count) VALUES (?, ?, ?, ?, ?, ?, 1) ON CONFLICT DO UPDATE SET count = count + 1");
+
+  const bookRefused = (atMs: number, keyId: string, model: string, reason: string, budgetId: string, observed: boolean): void => {
+    countRefused.run(atMs - (atMs % 60_000), keyId, model, reason, budgetId, observed ? 1 : 0);
+  };
+
+  const settle = (event: UsageEvent): void => {
+    // Memory first: a window's sum that is read from the books here must not hold this event yet.
+    book.settle(event.attemptId, event.costNanoUsd ?? 0n, subjectOf(event));
+    insertEvent.run(...eventValues(event));
+    deleteReservation.run(event.attemptId);
+    rollups.add(event);
+  };
+
+  const apply = (operation: Operation): Answer => {
+    switch (operation.type) {
+      case "reserve": {
+        const { request, endpoint, tags } = operation;
+        const { attemptId, subject } = request;
+        const decision = book.reserve(request);
+        const refusal = decision.admitted ? decision.wouldRefuse : decision.refusal;
+        if (refusal) bookRefused(attemptAtMs(attemptId), subject.keyId, subject.model, refusal.reason, refusal.budget.id, decision.admitted);
+        if (decision.admitted) {
+          insertReservation.run(attemptId, subject.keyId, subject.provider, endpoint, subject.model, subject.team, subject.project, subject.env, tags ?? null, request.boundNanoUsd ?? null, request.expectedNanoUsd ?? null);
+        }
+        return { type: "decision", decision };
+      }
+      case "settle": {
+        const { event, proven } = operation;
+        if (proven) {
+          insertFingerprint.run(event.keyId, event.provider, proven.name, proven.hint, attemptAtMs(event.attemptId));
+          insertSecret.run(proven.digest, event.keyId, attemptAtMs(event.attemptId));
+        }
+        settle(event);
+        return { type: "done" };
+      }
+      case "refused":
+        bookRefused(operation.atMs, operation.keyId, operation.model, operation.reason, "", false);
+        return { type: "done" };
+      case "states":
+        return { type: "states", states: book.states(operation.atMs, operation.subject) };
+      case "change":
+        rollups.flush();
+        applyChange(database, operation.change, operation.author);
+        book.setBudgets(readBudgets(database));
+        return { type: "done" };
+      case "verify":
+        return { type: "verified", differences: differences(book.states(operation.atMs), database), reservedNanoUsd: book.reserved() };
+    }
+  };
+
+  /** One transaction. Throws when it could not be committed; then memory is read from the books again. */
+  const transact = (operations: readonly Operation[]): Answer[] => {
+    try {
+      begin.run();
+      const answers = operations.map(apply);
+      rollups.flush();
+      commit.run();
+      return answers;
+    } catch (error) {
+      if (database.inTransaction) rollback.run();
+      rollups.clear();
+      book = createReservationBook(calendar, capMode, (budget, window) => readSettled(database, budget, window));
+      book.setBudgets(readBudgets(database));
+      for (const row of drizzle(database).select().from(reservations).all()) book.carry({ attemptId: row.attemptId, subject: { ...row, model: row.requestedModel }, boundNanoUsd: row.boundNanoUsd ?? undefined, expectedNanoUsd: row.expectedNanoUsd ?? undefined });
+      throw error;
+    }
+  };
+
+  /** A batch fails as a whole only when the storage fails; an operation that cannot be booked fails alone. */
+  const work = (operations: readonly Operation[]): Answer[] => {
+    try {
+      return transact(operations);
+    } catch (error) {
+      if (isStorageFailure(error) || operations.length === 1) return operations.map(() => failure(error));
+      return operations.map((operation) => {
+        try {
+          return transact([operation])[0] ?? failure(new Error("no answer"));
+        } catch (alone) {
+          return failure(alone);
+        }
+      });
+    }
+  };
+
+  const recovered = recover();
+  const lastAttemptId = Number(database.prepare("SELECT MAX(COALESCE((SELECT MAX(attempt_id) FROM events), 0), COALESCE((SELECT MAX(attempt_id) FROM reservations), 0))").pluck().get());
+
+  /** Open reservations of a process that died become estimated events at the amount reserved: never nothing. */
+  function recover(): number {
+    const open = drizzle(database).select().from(reservations).all();
+    if (open.length === 0) return 0;
+    const strict = readBudgets(database).filter((budget) => budget.mode === "strict");
+    database
+      .transaction(() => {
+        for (const row of open) {
+          const isStrict = strict.some((budget: Budget) => covers(budget.scope, { ...row, model: row.requestedModel }));
+          const cost = (isStrict ? row.boundNanoUsd : null) ?? row.expectedNanoUsd ?? undefined;
+          insertFingerprint.run(row.keyId, row.provider, row.keyId, "", attemptAtMs(row.attemptId));
+          settle(crashEvent(row, cost));
+        }
+        rollups.flush();
+      })
+      .immediate();
+    return open.length;
+  }
+
+  insertFingerprint.run(UNPROVEN_KEY_ID, null, "keys no provider has accepted yet", "", Date.now());
+
+  if (durability === "process") fsyncWal(path);
+  watchFile(path);
+
+  port?.on("message", (message: ToThread) => {
+    if (message.type === "close") {
+      database.pragma("wal_checkpoint(TRUNCATE)");
+      database.close();
+      post({ type: "closed" });
+      process.exit(0);
+    }
+    post({ type: "answers", answers: work(message.operations) });
+  });
+  post({ type: "ready", lastAttemptId, recovered });
+}
+
+/** Where a window's sum in memory and the fold over the books disagree. Empty, always. */
+function differences(states: ReturnType<ReturnType<typeof createReservationBook>["states"]>, database: Sqlite): string[] {
+  return states.flatMap(({ budget, window, settledNanoUsd }) => {
+    const folded = readSettled(database, budget, window);
+    return folded === settledNanoUsd ? [] : [`budget ${budget.id}, ${window.id}: in memory ${settledNanoUsd}, in the books ${folded} nano-USD`];
+  });
+}
+
+function subjectOf(event: UsageEvent): Subject {
+  return { keyId: event.keyId, team: event.team, project: event.project, env: event.env, provider: event.provider, model: event.servedModel ?? event.requestedModel };
+}
+
+function crashEvent(row: typeof reservations.$inferSelect, costNanoUsd: bigint | undefined): UsageEvent {
+  return {
+    attemptId: row.attemptId,
+    keyId: row.keyId,
+    provider: row.provider,
+    endpoint: row.endpoint,
+    requestedModel: row.requestedModel,
+    team: row.team,
+    project: row.project,
+    env: row.env,
+    tags: row.tags ?? undefined,
+    usage: {},
+    usageState: costNanoUsd === undefined ? "unknown" : "estimated",
+    costNanoUsd,
+    costLines: [],
+    outcome: "crash",
+    servedModel: undefined,
+    tier: undefined,
+    reasoning: undefined,
+    priceVersion: undefined,
+    priceConfidence: costNanoUsd === undefined ? "unpriced" : undefined,
+    httpStatus: undefined,
+    durationMs: undefined,
+    firstByteMs: undefined,
+    providerRequestId: undefined,
+    responseId: undefined,
+    rawUsage: undefined,
+  };
+}
+
+function failure(error: unknown): Answer {
+  return {
+    type: "failure",
+    message: error instanceof Error ? error.message : String(error),
+    kind: error instanceof ChangeRefused ? "refused" : isSqliteError(error, "SQLITE_CONSTRAINT") ? "constraint" : "storage",
+  };
+}
+
+function isStorageFailure(error: unknown): boolean {
+  return isSqliteError(error, "SQLITE_FULL", "SQLITE_IOERR", "SQLITE_READONLY", "SQLITE_CORRUPT", "SQLITE_NOTADB", "SQLITE_CANTOPEN", "SQLITE_BUSY", "SQLITE_LOCKED");
+}
+
+/** Durability `process`: NORMAL commits, and this bounds what a power cut may take. */
+function fsyncWal(path: string): void {
+  let running = false;
+  const file = openSync(`${path}-wal`, "r");
+  setInterval(() => {
+    if (running) return;
+    running = true;
+    fsync(file, () => (running = false));
+  }, FSYNC_EVERY_MS).unref();
+  process.on("exit", () => closeSync(file));
+}
+
+/** A file that is deleted or replaced under us would swallow everything we write: stop at once. */
+function watchFile(path: string): void {
+  const opened = statSync(path).ino;
+  setInterval(() => {
+    const now = statSync(path, { throwIfNoEntry: false })?.ino;
+    if (now !== opened) post({ type: "failed", message: `${path} was deleted or replaced while in use. Put the file back and start again.`, expected: true });
+  }, LOOK_EVERY_MS).unref();
+}
+
+function post(message: ToMain): void {
+  port?.postMessage(message);
+}

@@ -1,0 +1,192 @@
+// The one writer of usage.db, as the proxy sees it: reserve, settle, count, change. Operations of one turn of the event
+// loop travel to the writer thread together and are committed together; the next batch leaves when the last one is in.
+// No timer waits for company: a batch grows only while the disk is busy.
+import { Worker } from "node:worker_threads";
+import { setTimeout as sleep } from "node:timers/promises";
+import type { BudgetState, Subject } from "./budgets.ts";
+import type { Author, Change } from "./changes.ts";
+import { ChangeRefused } from "./changes.ts";
+import type { UsageEvent } from "./events.ts";
+import { createAttemptIds } from "./ids.ts";
+import type { AttemptId } from "./ids.ts";
+import { LedgerError, lockForWriting } from "./open.ts";
+import type { Durability } from "./open.ts";
+import type { CapMode, Decision, ReservationRequest } from "./reservations.ts";
+
+/** What makes a fingerprint a key: the provider accepted the secret. */
+export type ProvenKey = { readonly digest: string; readonly name: string; readonly hint: string };
+
+export type Operation =
+  | { readonly type: "reserve"; readonly request: ReservationRequest; readonly endpoint: string; readonly tags: string | undefined }
+  | { readonly type: "settle"; readonly event: UsageEvent; readonly proven: ProvenKey | undefined }
+  | { readonly type: "refused"; readonly atMs: number; readonly keyId: string; readonly model: string; readonly reason: string }
+  | { readonly type: "states"; readonly atMs: number; readonly subject: Subject | undefined }
+  | { readonly type: "change"; readonly change: Change; readonly author: Author }
+  | { readonly type: "verify"; readonly atMs: number };
+
+export type Answer =
+  | { readonly type: "done" }
+  | { readonly type: "decision"; readonly decision: Decision }
+  | { readonly type: "states"; readonly states: BudgetState[] }
+  | { readonly type: "verified"; readonly differences: string[]; readonly reservedNanoUsd: bigint }
+  | { readonly type: "failure"; readonly message: string; readonly kind: "storage" | "constraint" | "refused" };
+
+export type ThreadSettings = { readonly path: string; readonly durability: Durability; readonly zone: string; readonly capMode: CapMode };
+export type ToThread = { readonly type: "batch"; readonly operations: readonly Operation[] } | { readonly type: "close" };
+export type ToMain =
+  | { readonly type: "ready"; readonly lastAttemptId: AttemptId; readonly recovered: number }
+  | { readonly type: "answers"; readonly answers: readonly Answer[] }
+  | { readonly type: "failed"; readonly message: string; readonly expected: boolean }
+  | { readonly type: "closed" };
+
+/** The ledger cannot commit now: nothing new may be sent to a provider. */
+export class LedgerUnavailable extends Error {
+  override readonly name = "LedgerUnavailable";
+}
+
+export type Writer = {
+  /** How many attempts the start found open and booked as crashed. */
+  readonly recovered: number;
+  nextAttemptId(): AttemptId;
+  /** Decides and, when admitted, holds the money durably. Rejects with LedgerUnavailable when it cannot be committed. */
+  reserve(request: ReservationRequest, endpoint: string, tags: string | undefined): Promise<Decision>;
+  /** Books the event and lets go of its reservation. Resolves after the commit, and only then; while the storage fails it
+   *  is tried again, for ever. */
+  settle(event: UsageEvent, proven?: ProvenKey): Promise<void>;
+  /** Counts a request that was refused for another reason than money. */
+  countRefused(keyId: string, model: string, reason: string): void;
+  /** Budgets that cover a subject (or all), with their sums now. */
+  states(subject?: Subject): Promise<BudgetState[]>;
+  /** Makes a change to keys or budgets, with its audit record. Rejects with ChangeRefused. */
+  change(change: Change, actor: string): Promise<void>;
+  /** Sums in memory against the fold over the books. */
+  verify(): Promise<{ readonly differences: string[]; readonly reservedNanoUsd: bigint }>;
+  /** Undefined while all is well, else why nothing can be committed. */
+  trouble(): string | undefined;
+  /** Settlements that wait for the storage. */
+  waiting(): number;
+  close(): Promise<void>;
+};
+
+export type WriterOptions = ThreadSettings & { readonly now?: () => number };
+
+const RETRY_MS = 250;
+const MOST_WAITING_SETTLEMENTS = 10_000;
+
+/** Takes the file's lock, starts the thread and waits until the books are open and recovered. Rejects with a
+ *  LedgerError whose message is for the operator. */
+export async function openWriter({ now = Date.now, ...settings }: WriterOptions): Promise<Writer> {
+  const lock = lockForWriting(settings.path);
+  const thread = new Worker(new URL("./writer-thread.ts", import.meta.url), { workerData: settings, name: "ledger-writer" });
+
+  let queue: Operation[] = [];
+  let waiters: ((answer: Answer) => void)[] = [];
+  let inFlight: ((answer: Answer) => void)[] = [];
+  let scheduled = false;
+  let broken: string | undefined;
+  let lastFailure: string | undefined;
+  let waitingSettlements = 0;
+
+  const ready = await new Promise<Extract<ToMain, { type: "ready" }>>((resolve, reject) => {
+    thread.once("message", (message: ToMain) => {
+      if (message.type === "ready") resolve(message);
+      else reject(message.type === "failed" && message.expected ? new LedgerError(message.message) : new Error(message.type === "failed" ? message.message : "the writer did not start"));
+    });
+    thread.once("error", reject);
+  }).catch(async (error: unknown) => {
+    await thread.terminate();
+    lock.release();
+    throw error;
+  });
+
+  const send = (): void => {
+    scheduled = false;
+    if (inFlight.length > 0 || queue.length === 0) return;
+    inFlight = waiters;
+    const operations = queue;
+    queue = [];
+    waiters = [];
+    thread.postMessage({ type: "batch", operations } satisfies ToThread);
+  };
+
+  const ask = (operation: Operation): Promise<Answer> =>
+    new Promise((resolve) => {
+      if (broken !== undefined) return resolve({ type: "failure", message: broken, kind: "storage" });
+      queue.push(operation);
+      waiters.push(resolve);
+      if (!scheduled && inFlight.length === 0) {
+        scheduled = true;
+        setImmediate(send);
+      }
+    });
+
+  const stop = (why: string): void => {
+    broken ??= why;
+    const all = [...inFlight, ...waiters];
+    [queue, waiters, inFlight] = [[], [], []];
+    for (const resolve of all) resolve({ type: "failure", message: why, kind: "storage" });
+  };
+
+  thread.on("message", (message: ToMain) => {
+    if (message.type === "failed") return stop(message.message);
+    if (message.type !== "answers") return;
+    const resolvers = inFlight;
+    inFlight = [];
+    send();
+    lastFailure = message.answers.find((answer) => answer.type === "failure" && answer.kind === "storage") ? (message.answers.find((answer) => answer.type === "failure") as { message: string }).message : undefined;
+    message.answers.forEach((answer, i) => resolvers[i]?.(answer));
+  });
+  thread.on("error", (error) => stop(`the ledger's writer stopped: ${error instanceof Error ? error.message : String(error)}`));
+  thread.on("exit", () => stop("the ledger's writer has stopped"));
+
+  const expect = async <T extends Answer["type"]>(operation: Operation, type: T): Promise<Extract<Answer, { type: T }>> => {
+    const answer = await ask(operation);
+    if (answer.type === type) return answer as Extract<Answer, { type: T }>;
+    if (answer.type === "failure" && answer.kind === "refused") throw new ChangeRefused(answer.message);
+    throw new LedgerUnavailable(answer.type === "failure" ? answer.message : `unexpected answer ${answer.type}`);
+  };
+
+  return {
+    recovered: ready.recovered,
+    nextAttemptId: createAttemptIds(ready.lastAttemptId, now),
+    async reserve(request, endpoint, tags) {
+      if (waitingSettlements >= MOST_WAITING_SETTLEMENTS) throw new LedgerUnavailable("too many settlements wait for the storage");
+      return (await expect({ type: "reserve", request, endpoint, tags }, "decision")).decision;
+    },
+    async settle(event, proven) {
+      waitingSettlements += 1;
+      try {
+        for (;;) {
+          const answer = await ask({ type: "settle", event, proven });
+          if (answer.type !== "failure") return;
+          // A broken invariant (a second event for one attempt) must not be tried for ever, nor be hidden.
+          if (answer.kind === "constraint") throw new Error(`event ${event.attemptId} cannot be booked: ${answer.message}`);
+          if (broken !== undefined) throw new LedgerUnavailable(broken);
+          await sleep(RETRY_MS);
+        }
+      } finally {
+        waitingSettlements -= 1;
+      }
+    },
+    countRefused(keyId, model, reason) {
+      void ask({ type: "refused", atMs: now(), keyId, model, reason });
+    },
+    states: async (subject) => (await expect({ type: "states", atMs: now(), subject }, "states")).states,
+    async change(change, actor) {
+      await expect({ type: "change", change, author: { actor, atMs: now() } }, "done");
+    },
+    async verify() {
+      const { differences, reservedNanoUsd } = await expect({ type: "verify", atMs: now() }, "verified");
+      return { differences, reservedNanoUsd };
+    },
+    trouble: () => broken ?? lastFailure,
+    waiting: () => waitingSettlements,
+    async close() {
+      const exited = new Promise((resolve) => thread.once("exit", resolve));
+      while (broken === undefined && (inFlight.length > 0 || queue.length > 0)) await sleep(5);
+      thread.postMessage({ type: "close" } satisfies ToThread);
+      await exited;
+      lock.release();
+    },
+  };
+}

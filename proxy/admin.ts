@@ -1,0 +1,93 @@
+// The admin API: keys and budgets, on the operations listener, for holders of the admin token. Each change is one
+// transaction with its audit record. `keymeter keys|budgets` speak to this, or call the same functions without a proxy.
+import { createHash, timingSafeEqual } from "node:crypto";
+import { setTimeout as sleep } from "node:timers/promises";
+import type { FastifyInstance, FastifyReply, FastifyRequest } from "fastify";
+import { z } from "zod";
+import type { Change } from "../ledger/changes.ts";
+import { ChangeRefused } from "../ledger/changes.ts";
+import { LedgerUnavailable } from "../ledger/writer.ts";
+import type { Writer } from "../ledger/writer.ts";
+import type { Secret } from "../service/secret.ts";
+import type { Register } from "./register.ts";
+
+/** Changes as they travel: bigint as a string of digits. */
+const nanoUsd = z.string().regex(/^\d{1,18}$/).transform(BigInt);
+const text = z.string().max(200);
+const scope = z.strictObject({ team: text.optional(), project: text.optional(), env: text.optional(), keyId: text.optional(), provider: text.optional(), model: text.optional() });
+const budget = z.strictObject({
+  id: text,
+  scope,
+  window: z.enum(["hour", "day", "week", "month", "quarter", "total"]),
+  amountNanoUsd: nanoUsd,
+  kind: z.enum(["soft", "hard"]),
+  mode: z.enum(["strict", "expected"]),
+  createdAtMs: z.number().int(),
+});
+const key = z.strictObject({
+  id: text,
+  kind: z.literal("virtual"),
+  provider: z.undefined().optional().transform(() => undefined),
+  name: text.min(1),
+  team: text,
+  project: text,
+  env: text,
+  owner: text,
+  state: z.literal("active"),
+  hint: text,
+  createdAtMs: z.number().int(),
+  expiresAtMs: z.number().int().optional().transform((value) => value),
+});
+const digest = z.string().regex(/^[0-9a-f]{64}$/);
+const change = z.discriminatedUnion("type", [
+  z.strictObject({ type: z.literal("createKey"), key, digest, budget: budget.optional() }),
+  z.strictObject({ type: z.literal("setKeyState"), keyId: text, state: z.enum(["active", "paused", "revoked"]) }),
+  z.strictObject({ type: z.literal("rotateKey"), keyId: text, digest, hint: text, graceUntilMs: z.number().int() }),
+  z.strictObject({ type: z.literal("describeKey"), keyId: text, fields: z.strictObject({ name: text.optional(), team: text.optional(), project: text.optional(), env: text.optional(), owner: text.optional() }) }),
+  z.strictObject({ type: z.literal("setBudget"), budget }),
+  z.strictObject({ type: z.literal("removeBudget"), budgetId: text }),
+]);
+
+/** Wrong tokens are answered after this long, one after the other: guessing is slow, the right token is not. */
+const WRONG_TOKEN_MS = 250;
+
+export function addAdminRoutes(app: FastifyInstance, { writer, register, adminToken }: { writer: Writer; register: Register; adminToken: Secret }): void {
+  const expected = sha256(adminToken.reveal());
+  let lastWrong: Promise<unknown> = Promise.resolve();
+
+  const authorized = async (request: FastifyRequest, reply: FastifyReply): Promise<void> => {
+    const given = /^Bearer (.+)$/.exec(request.headers.authorization ?? "")?.[1] ?? "";
+    if (timingSafeEqual(sha256(given), expected)) return;
+    lastWrong = lastWrong.then(() => sleep(WRONG_TOKEN_MS));
+    await lastWrong;
+    await reply.code(401).send({ error: "the admin token is missing or wrong; it stands in the data folder, in the file admin-token" });
+  };
+
+  app.post("/admin/changes", { preHandler: authorized }, async (request, reply) => {
+    const parsed = change.safeParse(request.body);
+    if (!parsed.success) return reply.code(400).send({ error: parsed.error.issues.map((issue) => `${issue.path.join(".")}: ${issue.message}`).join("; ") });
+    try {
+      await writer.change(parsed.data as Change, "admin-api");
+      await register.reload();
+      return { ok: true };
+    } catch (error) {
+      if (error instanceof ChangeRefused) return reply.code(409).send({ error: error.message });
+      if (error instanceof LedgerUnavailable) return reply.code(503).send({ error: `the ledger cannot be written: ${error.message}` });
+      throw error;
+    }
+  });
+
+  app.get("/admin/budgets", { preHandler: authorized }, async () => {
+    const states = await writer.states();
+    return JSON.parse(JSON.stringify({ states }, (_name, value: unknown) => (typeof value === "bigint" ? value.toString() : value))) as unknown;
+  });
+
+  app.get("/admin/verify", { preHandler: authorized }, async () => {
+    const { differences, reservedNanoUsd } = await writer.verify();
+    return { differences, reservedNanoUsd: reservedNanoUsd.toString() };
+  });
+}
+
+function sha256(text: string): Buffer {
+  return createHash("sha256").update(text).digest();
+}

@@ -1,0 +1,165 @@
+// The proxy as fastify instances, without sockets: the public listener, one wildcard to handle.ts, and the operations
+// listener. Tests build it as it is.
+import type { IncomingMessage, ServerResponse } from "node:http";
+import type { Socket } from "node:net";
+import { setTimeout as sleep } from "node:timers/promises";
+import Fastify from "fastify";
+import type { FastifyError, FastifyInstance } from "fastify";
+import { createExpectations } from "../ledger/expectations.ts";
+import { openForReading } from "../ledger/open.ts";
+import { createPriceBook } from "../ledger/prices.ts";
+import { openWriter } from "../ledger/writer.ts";
+import type { Writer } from "../ledger/writer.ts";
+import { createListener } from "../service/listener.ts";
+import type { Log } from "../service/log.ts";
+import { addAdminRoutes } from "./admin.ts";
+import type { ProxyConfig } from "./config.ts";
+import type { ProxyContext } from "./context.ts";
+import { createForwarder } from "./forward.ts";
+import { guessDialect, readCredential, readTarget, resolveTarget } from "./gate.ts";
+import { handle } from "./handle.ts";
+import { createMetrics } from "./metrics.ts";
+import { createProviders } from "./providers/index.ts";
+import { Refused, renderRefusal } from "./refusals.ts";
+import { createRegister } from "./register.ts";
+
+export type Proxy = {
+  readonly app: FastifyInstance;
+  readonly ops: FastifyInstance;
+  readonly writer: Writer;
+  readonly context: ProxyContext;
+  /** Answers no new request, waits for open ones, cuts what is left after `drainSeconds`, closes the books. */
+  stop(): Promise<void>;
+};
+
+const SECOND = 1000;
+/** Slow headers are cut soon; slow bodies get time, for they are large. */
+const HEADERS_MS = 10 * SECOND;
+const BODY_MS = 300 * SECOND;
+const CHECK_MS = SECOND;
+/** Longer than the idle time of common load balancers, so that they, not we, close first. */
+const KEEP_ALIVE_MS = 75 * SECOND;
+const SWEEP_MS = 50;
+
+/** Opens the books and builds both listeners. Rejects with a LedgerError when the books cannot be opened. */
+export async function createProxy(config: ProxyConfig, log: Log): Promise<Proxy> {
+  const path = `${config.dataDir}/usage.db`;
+  const writer = await openWriter({ path, durability: config.durability, zone: config.timezone, capMode: config.capMode });
+  const books = openForReading(path);
+  if (!books) throw new Error(`${path} is gone right after it was opened`);
+  const register = createRegister(books, config.pepper.reveal());
+  await register.reload();
+  const forwarder = createForwarder({ connectMs: config.connectSeconds * SECOND, headersMs: config.headersSeconds * SECOND, idleMs: config.idleSeconds * SECOND, totalMs: config.totalSeconds * SECOND });
+  const providers = createProviders(config);
+  let draining = false;
+  const context: ProxyContext = {
+    config,
+    providers,
+    register,
+    writer,
+    prices: createPriceBook(config.prices),
+    expectations: createExpectations(books),
+    forwarder,
+    metrics: createMetrics(writer, () => forwarder.open()),
+    log,
+    isDraining: () => draining,
+  };
+  if (writer.recovered > 0) log.warn({ attempts: writer.recovered }, "attempts of a process that died were booked as crashed, at the amount reserved");
+
+  const app = createPublicListener(context);
+  const ops = createListener(context.metrics.registry, () => (draining ? "draining" : writer.trouble()));
+  addAdminRoutes(ops, { writer, register, adminToken: config.adminToken });
+
+  return {
+    app,
+    ops,
+    writer,
+    context,
+    async stop() {
+      draining = true;
+      const closed = app.close();
+      // A server waits for keep-alive and silent sockets for ever: they are swept until the open requests are done.
+      const deadline = Date.now() + config.drainSeconds * SECOND;
+      while (forwarder.open() > 0 && Date.now() < deadline) {
+        app.server.closeIdleConnections();
+        await sleep(SWEEP_MS);
+      }
+      forwarder.stop();
+      await sleepUntil(() => forwarder.open() === 0 && writer.waiting() === 0, 5 * SECOND);
+      await sleep(SWEEP_MS);
+      app.server.closeAllConnections();
+      await closed;
+      await ops.close();
+      await forwarder.close();
+      books.close();
+      await writer.close();
+    },
+  };
+}
+
+function createPublicListener(context: ProxyContext): FastifyInstance {
+  const { config } = context;
+  const app = Fastify({
+    logger: false,
+    bodyLimit: config.mostBodyBytes,
+    requestTimeout: BODY_MS,
+    keepAliveTimeout: KEEP_ALIVE_MS,
+    trustProxy: false,
+    exposeHeadRoutes: false,
+    http: { headersTimeout: HEADERS_MS, connectionsCheckingInterval: CHECK_MS, maxHeaderSize: 16 * 1024 },
+    routerOptions: { ignoreTrailingSlash: false, maxParamLength: 8192 },
+    // Targets the router cannot read still get an answer in a dialect.
+    frameworkErrors: (error, request, reply) => refuseEarly(context, new Refused("bad_target", error.message), request.raw, reply.raw),
+  });
+  app.removeAllContentTypeParsers();
+  app.addContentTypeParser("*", { parseAs: "buffer" }, (_request, body, done) => done(null, body));
+  app.addHook("onRequest", async (request) => {
+    // Read before the body: a request that cannot be served must not upload it first.
+    const hasBody = request.headers["content-length"] !== undefined || request.headers["transfer-encoding"] !== undefined;
+    if (request.method === "GET" && hasBody && request.headers["content-length"] !== "0") throw new Refused("bad_headers", "a GET with a body is not accepted");
+  });
+  app.all("/*", (request, reply) => handle(context, request, reply));
+  app.setNotFoundHandler((request, reply) => handle(context, request, reply));
+  app.setErrorHandler((error: FastifyError | Refused, request, reply) => {
+    reply.hijack();
+    refuseEarly(context, error instanceof Refused ? error : fromFastify(error, config), request.raw, reply.raw);
+  });
+
+  // Node would answer 100-continue before anybody asked who it is.
+  app.server.on("checkContinue", (request: IncomingMessage, response: ServerResponse) => {
+    try {
+      const { path, query } = readTarget(request.url ?? "");
+      const target = resolveTarget(context.providers, request, path, query);
+      context.register.identify(readCredential(request, query).text, target?.provider.name ?? "", request.socket.remoteAddress ?? "", Date.now());
+      response.writeContinue();
+      app.server.emit("request", request, response);
+    } catch (error) {
+      refuseEarly(context, error instanceof Refused ? error : new Refused("bad_headers", "unreadable request"), request, response);
+    }
+  });
+  app.server.on("upgrade", (request: IncomingMessage, socket: Socket) => {
+    const refused = new Refused("websocket", "a WebSocket cannot be metered yet; use HTTP, to which clients fall back at once");
+    context.metrics.countRefused(refused.reason);
+    const { body } = guessDialect(context.providers, request.url ?? "/").refusal(refused.refusal, "");
+    socket.end(`HTTP/1.1 426 Upgrade Required\r\ncontent-type: application/json\r\nconnection: close\r\ncontent-length: ${Buffer.byteLength(body)}\r\n\r\n${body}`);
+  });
+  return app;
+}
+
+function fromFastify(error: FastifyError, config: ProxyConfig): Refused {
+  if (error.statusCode === 413) return new Refused("body_too_large", `the body is larger than ${config.mostBodyBytes} bytes; proxy.max_body_mb sets the limit`);
+  return new Refused("bad_headers", error.message);
+}
+
+function refuseEarly(context: ProxyContext, refused: Refused, request: IncomingMessage, response: ServerResponse): void {
+  context.metrics.countRefused(refused.reason);
+  context.writer.countRefused("", "", refused.reason);
+  if (response.headersSent || response.destroyed) return;
+  const { status, headers, body } = renderRefusal(refused, guessDialect(context.providers, request.url ?? "/"), "", request.headers["user-agent"] ?? "");
+  response.writeHead(status, [...headers, "connection", "close", "content-length", String(Buffer.byteLength(body))]).end(body);
+}
+
+async function sleepUntil(done: () => boolean, atMostMs: number): Promise<void> {
+  const deadline = Date.now() + atMostMs;
+  while (!done() && Date.now() < deadline) await sleep(10);
+}

@@ -1,0 +1,150 @@
+// Settings of the proxy. The only reader of process.env here.
+import { z } from "zod";
+import type { PriceRow } from "../ledger/prices.ts";
+import { createPriceBook } from "../ledger/prices.ts";
+import type { Durability } from "../ledger/open.ts";
+import type { CapMode } from "../ledger/reservations.ts";
+import { TOKEN_CLASSES } from "../ledger/usage.ts";
+import { SHARED_SETTINGS } from "../service/config.ts";
+import type { SharedConfig } from "../service/config.ts";
+import { ownSecret, Secret } from "../service/secret.ts";
+import { readSettings, SettingsError } from "../service/settings.ts";
+import type { Environment, Settings } from "../service/settings.ts";
+import type { ProviderSettings } from "./providers/provider.ts";
+
+export type ProxyConfig = SharedConfig & {
+  readonly durability: Durability;
+  /** Admit clients' own provider keys. */
+  readonly passThrough: boolean;
+  readonly capMode: CapMode;
+  /** The status of a refusal for money. */
+  readonly refusalStatus: 402 | 429 | 403 | 400;
+  readonly openai: ProviderSettings;
+  readonly anthropic: ProviderSettings;
+  readonly google: ProviderSettings;
+  /** OpenAI-compatible upstreams by name. */
+  readonly upstreams: readonly { readonly name: string; readonly priceList: string; readonly settings: ProviderSettings }[];
+  readonly prices: readonly PriceRow[];
+  /** Limits on what one request may be and take. */
+  readonly mostBodyBytes: number;
+  readonly connectSeconds: number;
+  readonly headersSeconds: number;
+  readonly idleSeconds: number;
+  readonly totalSeconds: number;
+  readonly adminToken: Secret;
+  readonly pepper: Secret;
+};
+
+type Raw = SharedConfig & {
+  durability: Durability;
+  passThrough: "on" | "off" | "auto";
+  capMode: CapMode;
+  refusalStatus: 402 | 429 | 403 | 400;
+  openaiUrl: string;
+  anthropicUrl: string;
+  googleUrl: string;
+  openaiKey: string | undefined;
+  anthropicKey: string | undefined;
+  googleKey: string | undefined;
+  upstreams: { [name: string]: { url: string; api_key_env?: string | undefined; price_list?: string | undefined } };
+  prices: z.infer<typeof priceRow>[];
+  mostBodyMegabytes: number;
+  connectSeconds: number;
+  headersSeconds: number;
+  idleSeconds: number;
+  totalSeconds: number;
+  adminToken: string | undefined;
+  pepper: string | undefined;
+};
+
+const upstreamUrl = z.url({ protocol: /^https?$/, error: "an http or https URL without a version segment, such as https://api.openai.com" });
+const secretText = z.string().min(1, "a secret that is not empty") as z.ZodType<string | undefined>;
+const seconds = z.coerce.number().positive().max(86_400) as z.ZodType<number>;
+const name = z.string().regex(/^[a-z0-9][a-z0-9-]{0,30}$/, "a name of lower-case letters, digits and dashes");
+const priceRow = z.strictObject({
+  provider: z.string().min(1),
+  model: z.string().min(1),
+  from: z.iso.date().optional(),
+  usd_per_million: z.partialRecord(z.enum(TOKEN_CLASSES), z.union([z.string(), z.number()]).transform(String)),
+  context_window: z.number().int().positive().optional(),
+  max_output_tokens: z.number().int().positive().optional(),
+  source: z.string().default("keymeter.yaml"),
+});
+
+const SETTINGS: Settings<Raw> = {
+  ...SHARED_SETTINGS,
+  durability: { place: "proxy.durability", env: "KEYMETER_DURABILITY", schema: z.enum(["power", "process"]), fallback: "power" },
+  passThrough: { place: "proxy.pass_through", env: "KEYMETER_PASS_THROUGH", schema: z.enum(["on", "off"]), fallback: "auto" },
+  capMode: { place: "proxy.cap_mode", env: "KEYMETER_CAP_MODE", schema: z.enum(["enforce", "observe"]), fallback: "enforce" },
+  refusalStatus: { place: "proxy.refusal_status", env: "KEYMETER_REFUSAL_STATUS", schema: z.coerce.number().pipe(z.union([z.literal(402), z.literal(429), z.literal(403), z.literal(400)])), fallback: 402 },
+  openaiUrl: { place: "proxy.openai.url", env: "KEYMETER_OPENAI_URL", schema: upstreamUrl, fallback: "https://api.openai.com" },
+  anthropicUrl: { place: "proxy.anthropic.url", env: "KEYMETER_ANTHROPIC_URL", schema: upstreamUrl, fallback: "https://api.anthropic.com" },
+  googleUrl: { place: "proxy.google.url", env: "KEYMETER_GOOGLE_URL", schema: upstreamUrl, fallback: "https://generativelanguage.googleapis.com" },
+  openaiKey: { place: "proxy.openai.api_key", env: "OPENAI_API_KEY", schema: secretText, fallback: undefined },
+  anthropicKey: { place: "proxy.anthropic.api_key", env: "ANTHROPIC_API_KEY", schema: secretText, fallback: undefined },
+  googleKey: { place: "proxy.google.api_key", env: "GEMINI_API_KEY", schema: secretText, fallback: undefined },
+  upstreams: {
+    place: "proxy.upstreams",
+    schema: z.record(name, z.strictObject({ url: upstreamUrl, api_key_env: z.string().optional(), price_list: z.string().optional() })),
+    fallback: {},
+  },
+  prices: { place: "proxy.prices", schema: z.array(priceRow), fallback: [] },
+  mostBodyMegabytes: { place: "proxy.max_body_mb", env: "KEYMETER_MAX_BODY_MB", schema: z.coerce.number().positive().max(1024) as z.ZodType<number>, fallback: 64 },
+  connectSeconds: { place: "proxy.timeouts.connect", schema: seconds, fallback: 5 },
+  headersSeconds: { place: "proxy.timeouts.headers", schema: seconds, fallback: 600 },
+  idleSeconds: { place: "proxy.timeouts.idle", schema: seconds, fallback: 300 },
+  totalSeconds: { place: "proxy.timeouts.total", schema: seconds, fallback: 3600 },
+  adminToken: { place: "proxy.admin_token", env: "KEYMETER_ADMIN_TOKEN", schema: secretText, fallback: undefined },
+  pepper: { place: "proxy.pepper", env: "KEYMETER_PEPPER", schema: secretText, fallback: undefined },
+};
+
+const LOOPBACK = new Set(["127.0.0.1", "::1", "localhost"]);
+
+/** Reads and checks everything; throws a SettingsError that names every problem. Makes the installation's own secrets on
+ *  the first start. */
+export function loadProxyConfig(environment: Environment = process.env): ProxyConfig {
+  const { openaiUrl, anthropicUrl, googleUrl, openaiKey, anthropicKey, googleKey, upstreams, prices, mostBodyMegabytes, adminToken, pepper, passThrough, ...rest } = readSettings(SETTINGS, "proxy", environment);
+  const problems: string[] = [];
+  const secret = (text: string | undefined): Secret | undefined => (text === undefined ? undefined : new Secret(text));
+  const taken = new Set(["openai", "anthropic", "google", "gemini", "genai", "keymeter"]);
+  const named = Object.entries(upstreams).map(([upstream, { url, api_key_env: variable, price_list: list }]) => {
+    if (taken.has(upstream)) problems.push(`proxy.upstreams.${upstream}: this name is taken; choose another`);
+    if (variable !== undefined && !environment[variable]) problems.push(`proxy.upstreams.${upstream}.api_key_env: ${variable} is not set in the environment`);
+    return { name: upstream, priceList: list ?? upstream, settings: { url: new URL(url), credential: secret(variable === undefined ? undefined : environment[variable]) } };
+  });
+  const rows: PriceRow[] = prices.map((row) => ({
+    list: row.provider,
+    model: row.model,
+    ...(row.from === undefined ? {} : { from: row.from }),
+    usdPerMillion: row.usd_per_million as PriceRow["usdPerMillion"],
+    ...(row.context_window === undefined ? {} : { contextWindow: row.context_window }),
+    ...(row.max_output_tokens === undefined ? {} : { maxOutputTokens: row.max_output_tokens }),
+    source: row.source,
+  }));
+  try {
+    createPriceBook(rows);
+  } catch (error) {
+    problems.push(`proxy.${error instanceof Error ? error.message : String(error)}`);
+  }
+  const own = (which: "admin-token" | "pepper", given: string | undefined): Secret => {
+    try {
+      return ownSecret(rest.dataDir, which, given);
+    } catch (error) {
+      problems.push(error instanceof Error ? error.message : String(error));
+      return new Secret("");
+    }
+  };
+  const secrets = { adminToken: own("admin-token", adminToken), pepper: own("pepper", pepper) };
+  if (problems.length > 0) throw new SettingsError(`Settings are wrong:\n${problems.map((problem) => `  - ${problem}`).join("\n")}`);
+  return Object.freeze({
+    ...rest,
+    ...secrets,
+    passThrough: passThrough === "auto" ? LOOPBACK.has(rest.host) : passThrough === "on",
+    openai: { url: new URL(openaiUrl), credential: secret(openaiKey) },
+    anthropic: { url: new URL(anthropicUrl), credential: secret(anthropicKey) },
+    google: { url: new URL(googleUrl), credential: secret(googleKey) },
+    upstreams: named,
+    prices: rows,
+    mostBodyBytes: Math.floor(mostBodyMegabytes * 1024 * 1024),
+  });
+}

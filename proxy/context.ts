@@ -1,0 +1,24 @@
+// What a request needs of the program: made once, in app.ts, and handed down.
+import type { Expectations } from "../ledger/expectations.ts";
+import type { PriceBook } from "../ledger/prices.ts";
+import type { Writer } from "../ledger/writer.ts";
+import type { Log } from "../service/log.ts";
+import type { ProxyConfig } from "./config.ts";
+import type { Forwarder } from "./forward.ts";
+import type { Metrics } from "./metrics.ts";
+import type { Providers } from "./providers/index.ts";
+import type { Register } from "./register.ts";
+
+export type ProxyContext = {
+  readonly config: ProxyConfig;
+  readonly providers: Providers;
+  readonly register: Register;
+  readonly writer: Writer;
+  readonly prices: PriceBook;
+  readonly expectations: Expectations;
+  readonly forwarder: Forwarder;
+  readonly metrics: Metrics;
+  readonly log: Log;
+  isDraining(): boolean;
+};
+

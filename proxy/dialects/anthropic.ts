@@ -1,0 +1,188 @@
+// The Anthropic wire format: messages. Counts are disjoint as they come: input excludes cache reads and writes, output
+// includes thinking. In streams, message_delta is cumulative: it overwrites, it is never added.
+// Source: platform.claude.com API reference; `iterations` as recorded traffic shows them.
+import { addUsage, readCount } from "../../ledger/usage.ts";
+import type { Usage } from "../../ledger/usage.ts";
+import { compactUsage, findDeep, objectAt, parseObject, readLimit, textAt } from "./dialect.ts";
+import type { Call, Dialect, JsonObject, Reading, Refusal, Route, UsageReader } from "./dialect.ts";
+
+const ROUTES: readonly Route[] = [
+  { method: "POST", path: "/messages", endpoint: "messages", kind: "metered" },
+  { method: "POST", path: "/messages/count_tokens", endpoint: "count_tokens", kind: "free" },
+  { method: "GET", path: "/models", endpoint: "models", kind: "free" },
+  { method: "GET", path: "/models/{model}", endpoint: "model", kind: "free" },
+];
+
+export const anthropic: Dialect = {
+  name: "anthropic",
+  version: { pattern: /^v1$/, default: "v1" },
+  routes: ROUTES,
+  credentialHeader: "x-api-key",
+  bodyFields: ["usage", "model", "id", "type", "error"],
+
+  describe({ route }, body): Call {
+    const user = textAt(objectAt(body, "metadata"), "user_id");
+    return {
+      endpoint: route.endpoint,
+      model: textAt(body, "model") ?? "",
+      stream: body["stream"] === true,
+      tiers: [...(textAt(body, "inference_geo") === "us" ? ["geo:us"] : []), ...(textAt(body, "speed") === "fast" ? ["speed:fast"] : [])],
+      maxOutputTokens: readLimit(body["max_tokens"]),
+      openInput: openInput(body),
+      unbounded: unbounded(body),
+      bodyTags: user === undefined ? {} : { user },
+    };
+  },
+
+  rewrite: () => undefined,
+  reader: () => createReader(),
+
+  refusal(refusal, requestId) {
+    const error = { type: "error", error: { type: REFUSAL_TYPES[refusal.kind], message: refusal.message }, request_id: requestId };
+    return { status: refusal.status, body: JSON.stringify(error), headers: ["request-id", requestId] };
+  },
+
+  errorEvent(message, requestId) {
+    return `event: error\ndata: ${JSON.stringify({ type: "error", error: { type: "api_error", message }, request_id: requestId })}\n\n`;
+  },
+};
+
+const REFUSAL_TYPES: { readonly [kind in Refusal["kind"]]: string } = {
+  invalid: "invalid_request_error",
+  unauthorized: "authentication_error",
+  forbidden: "permission_error",
+  not_found: "not_found_error",
+  too_large: "request_too_large",
+  unsupported_media: "invalid_request_error",
+  money: "billing_error",
+  rate: "rate_limit_error",
+  upstream: "api_error",
+  timeout: "timeout_error",
+  unavailable: "overloaded_error",
+  upgrade: "invalid_request_error",
+};
+
+/** Tools of the client: they cost what the body shows. Other typed ones run at the provider (search, fetch, code). */
+const CLIENT_TOOLS = /^(custom$|(bash|text_editor|computer|memory)_)/;
+
+function openInput(body: JsonObject): string | undefined {
+  return findDeep(body["messages"], isRemotePart) ? "a picture or document" : undefined;
+}
+
+function unbounded(body: JsonObject): string | undefined {
+  const stated = ["mcp_servers", "container", "context_management"].find((field) => body[field] !== undefined && body[field] !== null);
+  if (stated !== undefined) return stated;
+  const tools = Array.isArray(body["tools"]) ? (body["tools"] as JsonObject[]) : [];
+  const hosted = tools.map((tool) => textAt(tool, "type")).find((type) => type !== undefined && !CLIENT_TOOLS.test(type));
+  return hosted === undefined ? undefined : `tool ${hosted}`;
+}
+
+function isRemotePart(name: string, value: unknown): boolean {
+  const type = name === "source" ? textAt(value as JsonObject, "type") : undefined;
+  return type === "url" || type === "file" || type === "base64";
+}
+
+function createReader(): UsageReader {
+  let stated: Record<string, unknown> = {};
+  let servedModel: string | undefined;
+  let responseId: string | undefined;
+  let final = false;
+  let ended = false;
+  let failed = false;
+
+  return {
+    needsWholeBody: false,
+
+    body(body) {
+      ended = final = true;
+      failed = body["type"] === "error";
+      servedModel = textAt(body, "model");
+      responseId = textAt(body, "id");
+      stated = { ...objectAt(body, "usage") };
+    },
+
+    event(data) {
+      const type = /"type"\s*:\s*"(message_start|message_delta|message_stop|error)"/.exec(data)?.[1];
+      if (type === undefined) return "pass";
+      const event = parseObject(data);
+      switch (event?.["type"]) {
+        case "message_start": {
+          const message = objectAt(event, "message");
+          servedModel = textAt(message, "model") ?? servedModel;
+          responseId = textAt(message, "id") ?? responseId;
+          stated = { ...objectAt(message, "usage") };
+          return "pass";
+        }
+        case "message_delta": {
+          for (const [name, value] of Object.entries(objectAt(event, "usage") ?? {})) if (value !== null) stated[name] = value;
+          final = true;
+          return "last";
+        }
+        case "message_stop":
+          // Streams that resume a paused container sample nothing and send no message_delta: message_start is the last word.
+          ended = final = true;
+          return "last";
+        case "error":
+          failed = true;
+          return "last";
+        default:
+          return "pass";
+      }
+    },
+
+    reading(): Reading {
+      const known = Object.keys(stated).length > 0;
+      return {
+        usage: known ? readUsage(stated) : undefined,
+        extra: readIterations(stated["iterations"]),
+        reasoning: readCount(objectAt(stated, "output_tokens_details")?.["thinking_tokens"]),
+        servedModel,
+        tiers: readTiers(stated),
+        responseId,
+        raw: known ? JSON.stringify(stated) : undefined,
+        final,
+        ended,
+        failed,
+        pending: false,
+      };
+    },
+  };
+}
+
+function readUsage(stated: JsonObject): Usage | undefined {
+  const input = readCount(stated["input_tokens"]);
+  const output = readCount(stated["output_tokens"]);
+  if (input === undefined || output === undefined) return undefined;
+  const split = objectAt(stated, "cache_creation");
+  const long = readCount(split?.["ephemeral_1h_input_tokens"]) ?? 0;
+  // The split of message_start can be stale: the total of the last event counts, the one-hour part of it is known.
+  const written = readCount(stated["cache_creation_input_tokens"]) ?? (readCount(split?.["ephemeral_5m_input_tokens"]) ?? 0) + long;
+  return compactUsage({
+    input,
+    cache_read: readCount(stated["cache_read_input_tokens"]),
+    cache_write_5m: Math.max(written - long, 0),
+    cache_write_1h: Math.min(long, written),
+    output,
+    web_search: readCount(objectAt(stated, "server_tool_use")?.["web_search_requests"]),
+  });
+}
+
+/** Passes that the top level leaves out: compaction at the served model, advisors at their own. The top level is the sum
+ *  of the `message` passes, or the fallback's figures. */
+function readIterations(value: unknown): { model: string | undefined; usage: Usage }[] {
+  if (!Array.isArray(value)) return [];
+  return value.flatMap((pass: JsonObject) => {
+    const type = textAt(pass, "type");
+    const usage = type === "compaction" || type === "advisor_message" ? readUsage(pass) : undefined;
+    return usage ? [{ model: textAt(pass, "model"), usage: addUsage(usage, {}) }] : [];
+  });
+}
+
+function readTiers(stated: JsonObject): string[] {
+  const tiers: string[] = [];
+  const tier = textAt(stated, "service_tier");
+  if (tier !== undefined) tiers.push(tier);
+  if (textAt(stated, "inference_geo") === "us") tiers.push("geo:us");
+  if (textAt(stated, "speed") === "fast") tiers.push("speed:fast");
+  return tiers;
+}

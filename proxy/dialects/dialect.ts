@@ -1,0 +1,162 @@
+// A dialect is a wire format: its routes, what a request can use at most, where an answer says what was used, and how it
+// says no. It knows no provider, no money and no socket. To add one: a file here and a line in index.ts.
+import type { Usage } from "../../ledger/usage.ts";
+
+export type DialectName = "openai" | "anthropic" | "google";
+
+/** A JSON object as parsed; values are checked where they are read. */
+export type JsonObject = { readonly [name: string]: unknown };
+
+/** A path that reaches the provider. `path` is without version, each `{name}` one segment or a part of it.
+ *  `free`: forwarded without booking, for it costs nothing. `metered`: has a bound and a usage reader. */
+export type Route = {
+  readonly method: "GET" | "POST" | "DELETE";
+  readonly path: string;
+  readonly endpoint: string;
+  readonly kind: "metered" | "free";
+};
+
+export type RouteMatch = { readonly route: Route; readonly parameters: { readonly [name: string]: string } };
+
+/** What a metered request asks for, in what matters to its price. */
+export type Call = {
+  readonly endpoint: string;
+  readonly model: string;
+  readonly stream: boolean;
+  /** Price-changing tiers that the request asks for. The answer's word wins. */
+  readonly tiers: readonly string[];
+  /** The most tokens of all answers together; undefined: as much as the model can. 0: it answers no tokens. */
+  readonly maxOutputTokens: number | undefined;
+  /** Why the input is bounded by the model's context only, not by the body's bytes (a picture, a stored conversation). */
+  readonly openInput: string | undefined;
+  /** Why no bound exists at all (tools that run at the provider, work that goes on after the answer). */
+  readonly unbounded: string | undefined;
+  /** Tags that the body carries (`user`, `metadata.user_id`). */
+  readonly bodyTags: { readonly [name: string]: string };
+};
+
+/** What an answer said about its use. */
+export type Reading = {
+  readonly usage: Usage | undefined;
+  /** Usage on top of `usage`, billed at another model's price where `model` is given. */
+  readonly extra: readonly { readonly model: string | undefined; readonly usage: Usage }[];
+  readonly reasoning: number | undefined;
+  readonly servedModel: string | undefined;
+  readonly tiers: readonly string[];
+  readonly responseId: string | undefined;
+  /** The provider's own usage object as JSON text. */
+  readonly raw: string | undefined;
+  /** Whether `usage` is the provider's last word: nothing that follows can change it. */
+  readonly final: boolean;
+  /** Whether the protocol's own end was seen: the last event of a stream, the whole of a JSON body. */
+  readonly ended: boolean;
+  /** The provider put an error where an answer should be. */
+  readonly failed: boolean;
+  /** The work goes on at the provider after this answer (background responses): its use is not known yet. */
+  readonly pending: boolean;
+};
+
+/** What to do with a stream event on its way to the client. `last`: from here on, wait for the books. */
+export type EventVerdict = "pass" | "last" | "hide";
+
+/** Reads one answer. Either `body` is called once, or `event` for each server-sent event. Never throws on odd input. */
+export type UsageReader = {
+  /** Whether `body` needs more than its top-level scalars and usage objects: then large bodies are parsed whole. */
+  readonly needsWholeBody: boolean;
+  body(body: JsonObject): void;
+  /** `data` is the event's payload, read as latin1: enough to look for names and to parse numbers from. */
+  event(data: string): EventVerdict;
+  reading(): Reading;
+};
+
+/** Why a request is not served, as data; each dialect has its own words for it. */
+export type Refusal = {
+  readonly kind: "invalid" | "unauthorized" | "forbidden" | "not_found" | "too_large" | "unsupported_media" | "money" | "rate" | "upstream" | "timeout" | "unavailable" | "upgrade";
+  readonly status: number;
+  readonly message: string;
+  /** For `money`: when the window of the budget ends. */
+  readonly resetsAtMs?: number;
+};
+
+export type Dialect = {
+  readonly name: DialectName;
+  /** Version segments, and the one that stands when a client names none. */
+  readonly version: { readonly pattern: RegExp; readonly default: string };
+  readonly routes: readonly Route[];
+  /** The header that carries a credential of ours to the provider. */
+  readonly credentialHeader: "authorization" | "x-api-key" | "x-goog-api-key";
+  /** Top-level fields of a JSON answer that `body` reads when it is too large to be parsed whole. */
+  readonly bodyFields: readonly string[];
+  describe(match: RouteMatch, body: JsonObject): Call;
+  /** The documented changes of a body, or undefined for none. `hides`: an event must then be hidden from the client. */
+  rewrite(call: Call, body: Buffer, parsed: JsonObject): { readonly body: Buffer; readonly hides: boolean } | undefined;
+  reader(call: Call, hides: boolean): UsageReader;
+  refusal(refusal: Refusal, requestId: string): { readonly status: number; readonly body: string; readonly headers: readonly string[] };
+  /** An error in the middle of a stream, in the form that SDKs throw. */
+  errorEvent(message: string, requestId: string): string;
+};
+
+/** Matches a path without version against the routes. */
+export function matchRoute(routes: readonly Route[], method: string, path: string): RouteMatch | undefined {
+  for (const route of routes) {
+    if (route.method !== method) continue;
+    const found = compiled(route.path).exec(path);
+    if (found) return { route, parameters: found.groups ?? {} };
+  }
+  return undefined;
+}
+
+const patterns = new Map<string, RegExp>();
+
+function compiled(path: string): RegExp {
+  let pattern = patterns.get(path);
+  if (!pattern) {
+    const source = path.replace(/[.*+?^$()|[\]\\]/g, "\\$&").replace(/\{(\w+)\}/g, "(?<$1>[^/:]+)").replace(/\{(\w+)\+\}/g, "(?<$1>[^:]+)");
+    patterns.set(path, (pattern = new RegExp(`^${source}$`)));
+  }
+  return pattern;
+}
+
+/** Reads a positive integer of a request; undefined when absent or unlimited. */
+export function readLimit(value: unknown): number | undefined {
+  return typeof value === "number" && Number.isSafeInteger(value) && value >= 0 ? value : undefined;
+}
+
+/** A member that is an object, or undefined. */
+export function objectAt(value: unknown, name: string): JsonObject | undefined {
+  if (typeof value !== "object" || value === null) return undefined;
+  const member = (value as JsonObject)[name];
+  return typeof member === "object" && member !== null && !Array.isArray(member) ? (member as JsonObject) : undefined;
+}
+
+export function textAt(value: JsonObject | undefined, name: string): string | undefined {
+  const member = value?.[name];
+  return typeof member === "string" && member !== "" ? member : undefined;
+}
+
+/** Parses an event's payload to an object; undefined when it is none. */
+export function parseObject(data: string): JsonObject | undefined {
+  try {
+    const value: unknown = JSON.parse(data);
+    return typeof value === "object" && value !== null && !Array.isArray(value) ? (value as JsonObject) : undefined;
+  } catch {
+    // Malformed events are passed on as they are; usage that is not found shows as unknown.
+    return undefined;
+  }
+}
+
+/** Finds a value anywhere in a request by a test on (name, value): for the few price-relevant things that lie deep. */
+export function findDeep(value: unknown, test: (name: string, value: unknown) => boolean, name = "", depth = 0): boolean {
+  if (depth > 64) return false;
+  if (name !== "" && test(name, value)) return true;
+  if (Array.isArray(value)) return value.some((item) => findDeep(item, test, name, depth + 1));
+  if (typeof value === "object" && value !== null) return Object.entries(value).some(([key, member]) => findDeep(member, test, key, depth + 1));
+  return false;
+}
+
+/** Usage without its zeros and absences: what is not there was not used. */
+export function compactUsage(usage: { readonly [unit in keyof Usage]?: number | undefined }): Usage {
+  const compact: Record<string, number> = {};
+  for (const [unit, quantity] of Object.entries(usage)) if (quantity) compact[unit] = quantity;
+  return compact;
+}

@@ -1,0 +1,205 @@
+// The Gemini wire format: generateContent, its stream (server-sent events or one JSON array), embeddings. The prompt
+// count includes cached tokens and excludes tool-use prompts; candidates exclude thoughts. Usage in a stream is
+// cumulative: the last one counts.
+// Source: ai.google.dev API reference.
+import { readCount } from "../../ledger/usage.ts";
+import type { Usage } from "../../ledger/usage.ts";
+import { compactUsage, findDeep, objectAt, parseObject, readLimit, textAt } from "./dialect.ts";
+import type { Call, Dialect, JsonObject, Reading, Refusal, Route, UsageReader } from "./dialect.ts";
+
+const ROUTES: readonly Route[] = [
+  { method: "POST", path: "/models/{model}:generateContent", endpoint: "generate_content", kind: "metered" },
+  { method: "POST", path: "/models/{model}:streamGenerateContent", endpoint: "stream_generate_content", kind: "metered" },
+  { method: "POST", path: "/models/{model}:embedContent", endpoint: "embed_content", kind: "metered" },
+  { method: "POST", path: "/models/{model}:batchEmbedContents", endpoint: "batch_embed_contents", kind: "metered" },
+  { method: "POST", path: "/models/{model}:countTokens", endpoint: "count_tokens", kind: "free" },
+  { method: "GET", path: "/models", endpoint: "models", kind: "free" },
+  { method: "GET", path: "/models/{model}", endpoint: "model", kind: "free" },
+];
+
+const EMBEDDINGS = new Set(["embed_content", "batch_embed_contents"]);
+
+export const google: Dialect = {
+  name: "google",
+  version: { pattern: /^v1(beta\d*|alpha\d*)?$/, default: "v1beta" },
+  routes: ROUTES,
+  credentialHeader: "x-goog-api-key",
+  bodyFields: ["usageMetadata", "modelVersion", "responseId", "error"],
+
+  describe({ route, parameters }, body): Call {
+    const config = objectAt(body, "generationConfig") ?? objectAt(body, "generation_config");
+    const tier = textAt(body, "serviceTier") ?? textAt(body, "service_tier");
+    const each = readLimit(config?.["maxOutputTokens"] ?? config?.["max_output_tokens"]);
+    const candidates = Math.max(readLimit(config?.["candidateCount"] ?? config?.["candidate_count"]) ?? 1, 1);
+    return {
+      endpoint: route.endpoint,
+      model: parameters["model"] ?? "",
+      stream: route.endpoint === "stream_generate_content",
+      tiers: tier === undefined ? [] : [tier.toLowerCase()],
+      maxOutputTokens: EMBEDDINGS.has(route.endpoint) ? 0 : each === undefined ? undefined : each * candidates,
+      openInput: openInput(body),
+      unbounded: unbounded(body),
+      bodyTags: {},
+    };
+  },
+
+  rewrite: () => undefined,
+  reader: (call) => createReader(call),
+
+  refusal(refusal, requestId) {
+    const [status, reason] = REFUSAL_STATUS[refusal.kind];
+    const details = [{ "@type": "type.googleapis.com/google.rpc.ErrorInfo", reason, domain: "keymeter", metadata: { requestId } }];
+    return { status: refusal.status, body: JSON.stringify({ error: { code: refusal.status, message: refusal.message, status, details } }), headers: ["x-request-id", requestId] };
+  },
+
+  errorEvent(message) {
+    return `data: ${JSON.stringify({ error: { code: 503, message, status: "UNAVAILABLE" } })}\n\n`;
+  },
+};
+
+const REFUSAL_STATUS: { readonly [kind in Refusal["kind"]]: readonly [status: string, reason: string] } = {
+  invalid: ["INVALID_ARGUMENT", "INVALID_REQUEST"],
+  unauthorized: ["UNAUTHENTICATED", "API_KEY_INVALID"],
+  forbidden: ["PERMISSION_DENIED", "PERMISSION_DENIED"],
+  not_found: ["NOT_FOUND", "NOT_METERED"],
+  too_large: ["INVALID_ARGUMENT", "REQUEST_TOO_LARGE"],
+  unsupported_media: ["INVALID_ARGUMENT", "UNSUPPORTED_MEDIA_TYPE"],
+  money: ["RESOURCE_EXHAUSTED", "BUDGET_EXCEEDED"],
+  rate: ["RESOURCE_EXHAUSTED", "RATE_LIMIT_EXCEEDED"],
+  upstream: ["UNAVAILABLE", "UPSTREAM_UNREACHABLE"],
+  timeout: ["DEADLINE_EXCEEDED", "UPSTREAM_TIMEOUT"],
+  unavailable: ["UNAVAILABLE", "LEDGER_UNAVAILABLE"],
+  upgrade: ["INVALID_ARGUMENT", "UPGRADE_NOT_METERED"],
+};
+
+function openInput(body: JsonObject): string | undefined {
+  if (body["cachedContent"] ?? body["cached_content"]) return "cachedContent";
+  return findDeep(body["contents"] ?? body["content"] ?? body["requests"], isMediaPart) ? "a picture or file" : undefined;
+}
+
+/** Any tool but functions of the client runs at the provider (search, code, maps). */
+function unbounded(body: JsonObject): string | undefined {
+  const tools = Array.isArray(body["tools"]) ? (body["tools"] as unknown[]) : [];
+  const names = tools.flatMap((tool) => (typeof tool === "object" && tool !== null ? Object.keys(tool) : []));
+  const hosted = names.find((name) => name !== "functionDeclarations" && name !== "function_declarations");
+  return hosted === undefined ? undefined : `tool ${hosted}`;
+}
+
+function isMediaPart(name: string): boolean {
+  return name === "inlineData" || name === "inline_data" || name === "fileData" || name === "file_data";
+}
+
+function createReader(call: Call): UsageReader {
+  let stated: JsonObject | undefined;
+  let servedModel: string | undefined;
+  let responseId: string | undefined;
+  let ended = false;
+  let failed = false;
+  const queries = new Set<string>();
+
+  const take = (answer: JsonObject): void => {
+    stated = objectAt(answer, "usageMetadata") ?? stated;
+    servedModel = textAt(answer, "modelVersion") ?? servedModel;
+    responseId = textAt(answer, "responseId") ?? responseId;
+    failed ||= answer["error"] !== undefined;
+    for (const query of searchQueries(answer)) queries.add(query);
+  };
+
+  return {
+    needsWholeBody: !EMBEDDINGS.has(call.endpoint),
+
+    body(body) {
+      ended = true;
+      take(body);
+    },
+
+    event(data) {
+      const answer = parseObject(data);
+      if (!answer) return "pass";
+      take(answer);
+      const candidates = answer["candidates"];
+      const finished = failed || objectAt(answer, "promptFeedback")?.["blockReason"] !== undefined || (Array.isArray(candidates) && candidates.some((candidate) => textAt(candidate as JsonObject, "finishReason") !== undefined));
+      ended ||= finished && !failed;
+      return ended || failed ? "last" : "pass";
+    },
+
+    reading(): Reading {
+      const tier = textAt(stated, "serviceTier") ?? trafficTier(textAt(stated, "trafficType"));
+      return {
+        usage: stated && readUsage(stated, queries.size),
+        extra: [],
+        reasoning: readCount(stated?.["thoughtsTokenCount"]),
+        servedModel,
+        tiers: tier === undefined ? [] : [tier.toLowerCase()],
+        responseId,
+        raw: stated && JSON.stringify(stated),
+        final: ended,
+        ended,
+        failed,
+        pending: false,
+      };
+    },
+  };
+}
+
+/** Vertex says how the request travelled; only some of it changes the price. */
+function trafficTier(type: string | undefined): string | undefined {
+  switch (type) {
+    case "ON_DEMAND_FLEX":
+      return "flex";
+    case "ON_DEMAND_PRIORITY":
+      return "priority";
+    case "PROVISIONED_THROUGHPUT":
+      return "provisioned";
+    default:
+      return undefined;
+  }
+}
+
+/** Protobuf JSON leaves zeros out: an absent count in a usage object is 0. */
+function readUsage(stated: JsonObject, webSearches: number): Usage {
+  const prompt = readCount(stated["promptTokenCount"]) ?? 0;
+  const cached = Math.min(readCount(stated["cachedContentTokenCount"]) ?? 0, prompt);
+  const toolUse = readCount(stated["toolUsePromptTokenCount"]) ?? 0;
+  const output = (readCount(stated["candidatesTokenCount"]) ?? 0) + (readCount(stated["thoughtsTokenCount"]) ?? 0);
+  const promptBy = modalities(stated["promptTokensDetails"]);
+  const cachedBy = modalities(stated["cacheTokensDetails"]);
+  const outputBy = modalities(stated["candidatesTokensDetails"]);
+
+  // Modalities of the prompt include what was cached of them.
+  const cachedAudio = Math.min(cachedBy("AUDIO"), cached);
+  const cachedImage = Math.min(cachedBy("IMAGE"), cached - cachedAudio);
+  const uncached = prompt - cached;
+  const audio = Math.min(Math.max(promptBy("AUDIO") - cachedAudio, 0), uncached);
+  const image = Math.min(Math.max(promptBy("IMAGE") - cachedImage, 0), uncached - audio);
+  const video = Math.min(promptBy("VIDEO"), uncached - audio - image);
+  const outputAudio = Math.min(outputBy("AUDIO"), output);
+  const outputImage = Math.min(outputBy("IMAGE"), output - outputAudio);
+  return compactUsage({
+    input: uncached - audio - image - video + toolUse,
+    input_audio: audio,
+    input_image: image,
+    input_video: video,
+    cache_read: cached - cachedAudio - cachedImage,
+    cache_read_audio: cachedAudio,
+    cache_read_image: cachedImage,
+    output: output - outputAudio - outputImage,
+    output_audio: outputAudio,
+    output_image: outputImage,
+    web_search: webSearches,
+  });
+}
+
+function modalities(details: unknown): (modality: string) => number {
+  const list = Array.isArray(details) ? (details as JsonObject[]) : [];
+  return (modality) => list.filter((detail) => detail["modality"] === modality).reduce((sum, detail) => sum + (readCount(detail["tokenCount"]) ?? 0), 0);
+}
+
+function searchQueries(answer: JsonObject): string[] {
+  const candidates = answer["candidates"];
+  if (!Array.isArray(candidates)) return [];
+  return candidates.flatMap((candidate) => {
+    const queries = objectAt(candidate, "groundingMetadata")?.["webSearchQueries"];
+    return Array.isArray(queries) ? queries.filter((query) => typeof query === "string" && query !== "") : [];
+  });
+}

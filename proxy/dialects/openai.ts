@@ -1,0 +1,264 @@
+// The OpenAI wire format: chat completions, completions, responses, embeddings. Prompt counts include cached tokens and
+// cache writes, completion counts include reasoning: both are taken apart here, and nowhere else.
+// Source: platform.openai.com API reference; the odd fields of compatible vendors are named where they are read.
+import { readCount } from "../../ledger/usage.ts";
+import type { Usage } from "../../ledger/usage.ts";
+import { compactUsage, findDeep, objectAt, parseObject, readLimit, textAt } from "./dialect.ts";
+import type { Call, Dialect, JsonObject, Reading, Refusal, Route, UsageReader } from "./dialect.ts";
+
+const ROUTES: readonly Route[] = [
+  { method: "POST", path: "/chat/completions", endpoint: "chat_completions", kind: "metered" },
+  { method: "POST", path: "/completions", endpoint: "completions", kind: "metered" },
+  { method: "POST", path: "/responses", endpoint: "responses", kind: "metered" },
+  { method: "POST", path: "/embeddings", endpoint: "embeddings", kind: "metered" },
+  { method: "POST", path: "/moderations", endpoint: "moderations", kind: "free" },
+  { method: "POST", path: "/responses/input_tokens", endpoint: "responses_input_tokens", kind: "free" },
+  { method: "GET", path: "/models", endpoint: "models", kind: "free" },
+  { method: "GET", path: "/models/{model}", endpoint: "model", kind: "free" },
+];
+
+/** A service tier that the provider chooses by itself is not asked for. */
+const OWN_CHOICE = new Set(["auto", "default"]);
+/** Tools that run at the provider and bring tokens or fees that the body does not show. */
+const CLIENT_TOOLS = new Set(["function", "custom"]);
+
+export const openai: Dialect = {
+  name: "openai",
+  version: { pattern: /^v1$/, default: "v1" },
+  routes: ROUTES,
+  credentialHeader: "authorization",
+  bodyFields: ["usage", "model", "service_tier", "id", "status", "tool_usage", "error", "x_groq"],
+
+  describe({ route }, body) {
+    const tier = textAt(body, "service_tier");
+    return {
+      endpoint: route.endpoint,
+      model: textAt(body, "model") ?? "",
+      stream: body["stream"] === true,
+      tiers: tier === undefined || OWN_CHOICE.has(tier) ? [] : [tier === "fast" ? "priority" : tier],
+      maxOutputTokens: maxOutput(route.endpoint, body),
+      openInput: openInput(body),
+      unbounded: unbounded(body),
+      bodyTags: bodyTags(body),
+    };
+  },
+
+  rewrite(call, body, parsed) {
+    const asks = call.stream && (call.endpoint === "chat_completions" || call.endpoint === "completions");
+    if (!asks || objectAt(parsed, "stream_options")?.["include_usage"] === true) return undefined;
+    if (parsed["stream_options"] !== undefined && parsed["stream_options"] !== null) {
+      const options = { ...objectAt(parsed, "stream_options"), include_usage: true };
+      return { body: Buffer.from(JSON.stringify({ ...parsed, stream_options: options })), hides: true };
+    }
+    // Without the field of its own, the rest of the body keeps its bytes: one member is put before the closing brace.
+    if ("stream_options" in parsed) return { body: Buffer.from(JSON.stringify({ ...parsed, stream_options: { include_usage: true } })), hides: true };
+    const end = body.lastIndexOf(0x7d);
+    return { body: Buffer.concat([body.subarray(0, end), Buffer.from(',"stream_options":{"include_usage":true}'), body.subarray(end)]), hides: true };
+  },
+
+  reader: (call, hides) => createReader(call, hides),
+
+  refusal(refusal, requestId) {
+    const [type, code] = REFUSAL_TYPES[refusal.kind];
+    return { status: refusal.status, body: JSON.stringify({ error: { message: refusal.message, type, param: null, code } }), headers: ["x-request-id", requestId] };
+  },
+
+  errorEvent(message) {
+    return `event: error\ndata: ${JSON.stringify({ type: "error", code: "server_error", message, param: null, error: { message, type: "server_error", param: null, code: "server_error" } })}\n\n`;
+  },
+};
+
+const REFUSAL_TYPES: { readonly [kind in Refusal["kind"]]: readonly [type: string, code: string | null] } = {
+  invalid: ["invalid_request_error", "invalid_request"],
+  unauthorized: ["invalid_request_error", "invalid_api_key"],
+  forbidden: ["invalid_request_error", "permission_denied"],
+  not_found: ["invalid_request_error", "not_metered"],
+  too_large: ["invalid_request_error", "request_too_large"],
+  unsupported_media: ["invalid_request_error", "unsupported_media_type"],
+  money: ["insufficient_quota", "insufficient_quota"],
+  rate: ["requests", "rate_limit_exceeded"],
+  upstream: ["server_error", "upstream_unreachable"],
+  timeout: ["server_error", "upstream_timeout"],
+  unavailable: ["server_error", "ledger_unavailable"],
+  upgrade: ["invalid_request_error", "upgrade_not_metered"],
+};
+
+function maxOutput(endpoint: string, body: JsonObject): number | undefined {
+  switch (endpoint) {
+    case "embeddings":
+      return 0;
+    case "responses":
+      return readLimit(body["max_output_tokens"]);
+    default: {
+      const limits = [readLimit(body["max_completion_tokens"]), readLimit(body["max_tokens"])].filter((limit) => limit !== undefined);
+      if (limits.length === 0) return endpoint === "completions" ? 16 * answers(body) : undefined;
+      return Math.max(...limits) * answers(body);
+    }
+  }
+}
+
+function answers(body: JsonObject): number {
+  const prompts = Array.isArray(body["prompt"]) ? body["prompt"].length : 1;
+  return Math.max(readLimit(body["n"]) ?? 1, readLimit(body["best_of"]) ?? 1, 1) * Math.max(prompts, 1);
+}
+
+function openInput(body: JsonObject): string | undefined {
+  const stored = ["previous_response_id", "conversation"].find((field) => body[field] !== undefined && body[field] !== null);
+  if (stored !== undefined) return stored;
+  if (objectAt(body, "prompt")) return "a stored prompt";
+  return findDeep(body["messages"] ?? body["input"], isRemotePart) ? "a picture or file" : undefined;
+}
+
+function unbounded(body: JsonObject): string | undefined {
+  if (body["background"] === true) return "background";
+  if (objectAt(body, "web_search_options")) return "web_search_options";
+  const tools = Array.isArray(body["tools"]) ? (body["tools"] as JsonObject[]) : [];
+  const hosted = tools.map((tool) => textAt(tool, "type")).find((type) => type !== undefined && !CLIENT_TOOLS.has(type));
+  return hosted === undefined ? undefined : `tool ${hosted}`;
+}
+
+/** Pictures, sound and files cost tokens by rules of their own, wherever their bytes are. */
+function isRemotePart(name: string, value: unknown): boolean {
+  return (name === "image_url" || name === "input_audio" || name === "file_id" || name === "file_url" || name === "file_data") && value !== null && value !== undefined;
+}
+
+function bodyTags(body: JsonObject): { [name: string]: string } {
+  const user = textAt(body, "user") ?? textAt(body, "safety_identifier");
+  return user === undefined ? {} : { user };
+}
+
+function createReader(call: Call, hides: boolean): UsageReader {
+  let usage: Usage | undefined;
+  let reasoning: number | undefined;
+  let servedModel: string | undefined;
+  let tier: string | undefined;
+  let responseId: string | undefined;
+  let raw: string | undefined;
+  let ended = false;
+  let failed = false;
+  let pending = false;
+  let sawFirst = false;
+
+  const take = (answer: JsonObject): void => {
+    servedModel = textAt(answer, "model") ?? servedModel;
+    responseId = textAt(answer, "id") ?? responseId;
+    tier = textAt(answer, "service_tier") ?? tier;
+    const stated = objectAt(answer, "usage") ?? objectAt(objectAt(answer, "x_groq"), "usage");
+    if (stated) {
+      const read = readUsage(stated, answer, call.endpoint);
+      if (read) ({ usage, reasoning } = read);
+      raw = JSON.stringify(answer["tool_usage"] ? { ...stated, tool_usage: answer["tool_usage"] } : stated);
+    }
+  };
+
+  return {
+    needsWholeBody: call.endpoint === "responses",
+
+    body(body) {
+      ended = true;
+      failed = objectAt(body, "error") !== undefined;
+      const status = textAt(body, "status");
+      pending = status === "queued" || status === "in_progress";
+      take(body);
+    },
+
+    event(data) {
+      if (data.startsWith("[DONE]")) {
+        ended = true;
+        return "last";
+      }
+      if (call.endpoint === "responses") {
+        const kind = /^\s*\{\s*"type"\s*:\s*"(response\.(?:created|completed|incomplete|failed)|error)"/.exec(data)?.[1] ?? lateType(data);
+        if (kind === undefined) return "pass";
+        const event = parseObject(data);
+        if (!event) return "pass";
+        const response = objectAt(event, "response");
+        if (response) take(response);
+        failed ||= kind === "error" || kind === "response.failed";
+        ended ||= kind !== "response.created";
+        return ended ? "last" : "pass";
+      }
+      const hasUsage = hasObject(data, '"usage"');
+      if (sawFirst && !hasUsage && !data.includes('"error"')) return "pass";
+      const event = parseObject(data);
+      if (!event) return "pass";
+      sawFirst ||= textAt(event, "model") !== undefined;
+      if (event["error"] !== undefined && event["error"] !== null) {
+        failed = true;
+        return "last";
+      }
+      take(event);
+      const choices = event["choices"];
+      if (hides && hasUsage && Array.isArray(choices) && choices.length === 0) return "hide";
+      // Vendors that put usage into every chunk: only the one after the last word ends the stream.
+      return hasUsage && Array.isArray(choices) && choices.length === 0 ? "last" : "pass";
+    },
+
+    reading: (): Reading => ({ usage, extra: [], reasoning, servedModel, tiers: tier === undefined ? [] : [tier], responseId, raw, final: usage !== undefined, ended, failed, pending }),
+  };
+}
+
+/** The type of a Responses event whose first member is another one. */
+function lateType(data: string): string | undefined {
+  return /"type"\s*:\s*"(response\.(?:completed|incomplete|failed))"/.exec(data)?.[1];
+}
+
+/** Whether `name` is followed by an object (OpenAI writes "usage":null into every other chunk). */
+function hasObject(data: string, name: string): boolean {
+  for (let at = data.indexOf(name); at >= 0; at = data.indexOf(name, at + name.length)) {
+    const next = /\s*:\s*(.)/y;
+    next.lastIndex = at + name.length;
+    if (next.exec(data)?.[1] === "{") return true;
+  }
+  return false;
+}
+
+/** Takes a usage object apart into disjoint classes. Undefined when it holds no counts that make sense. */
+function readUsage(stated: JsonObject, answer: JsonObject, endpoint: string): { usage: Usage; reasoning: number | undefined } | undefined {
+  const isResponses = stated["input_tokens"] !== undefined;
+  const prompt = readCount(isResponses ? stated["input_tokens"] : stated["prompt_tokens"]);
+  const completion = readCount(isResponses ? stated["output_tokens"] : (stated["completion_tokens"] ?? (endpoint === "embeddings" ? 0 : undefined)));
+  if (prompt === undefined || completion === undefined) return undefined;
+  const inputDetails = objectAt(stated, isResponses ? "input_tokens_details" : "prompt_tokens_details") ?? objectAt(stated, "prompt_token_details");
+  const outputDetails = objectAt(stated, isResponses ? "output_tokens_details" : "completion_tokens_details");
+
+  // Cached tokens: OpenAI in the details; DeepSeek, Moonshot, Together and older Mistral at the top level.
+  const cached =
+    readCount(inputDetails?.["cached_tokens"]) ?? readCount(stated["cached_tokens"]) ?? readCount(stated["prompt_cache_hit_tokens"]) ?? readCount(stated["num_cached_tokens"]) ?? 0;
+  const written = readCount(inputDetails?.["cache_write_tokens"]) ?? 0;
+  const writtenLong = Math.min(readCount(objectAt(inputDetails, "cache_write_tokens_details")?.["ttl_12h_tokens"]) ?? 0, written);
+  // More cached than prompted (Grok on Azure) has no known meaning: the prompt is billed as plain input.
+  const cacheRead = cached > prompt ? 0 : cached;
+  // OpenRouter names the same tokens as read and as written when one call did both: they are not subtracted twice.
+  const uncached = prompt - cacheRead - written >= 0 ? prompt - cacheRead - written : prompt - cacheRead;
+  const inputAudio = Math.min(readCount(inputDetails?.["audio_tokens"]) ?? 0, uncached);
+
+  const reasoning = readCount(outputDetails?.["reasoning_tokens"]);
+  const total = readCount(stated["total_tokens"]);
+  // xAI's chat counts reasoning beside the completion; the total tells.
+  const output = !isResponses && reasoning !== undefined && reasoning > 0 && total === prompt + completion + reasoning ? completion + reasoning : completion;
+  const outputAudio = Math.min(readCount(outputDetails?.["audio_tokens"]) ?? 0, output);
+
+  return {
+    reasoning,
+    usage: compactUsage({
+      input: uncached - inputAudio,
+      input_audio: inputAudio,
+      cache_read: cacheRead,
+      cache_write_5m: written - writtenLong,
+      cache_write_1h: writtenLong,
+      output: output - outputAudio,
+      output_audio: outputAudio,
+      web_search: webSearches(answer),
+    }),
+  };
+}
+
+/** Billable searches: stated, or counted from the answer's items (an upper bound). */
+function webSearches(answer: JsonObject): number {
+  const stated = readCount(objectAt(objectAt(answer, "tool_usage"), "web_search")?.["num_requests"]);
+  if (stated !== undefined) return stated;
+  const output = answer["output"];
+  if (!Array.isArray(output)) return 0;
+  return output.filter((item) => textAt(item as JsonObject, "type") === "web_search_call" && (objectAt(item, "action")?.["type"] ?? "search") === "search").length;
+}

@@ -1,0 +1,303 @@
+// Forwarding: headers out and in, the credential swapped, one dispatch to the provider's own origin, bytes back through the
+// meter with backpressure kept. Never retries, never follows a redirect, and always ends: by the provider, the client, a
+// time limit or our own stop.
+import type { IncomingMessage, ServerResponse } from "node:http";
+import { Pool } from "undici";
+import type { Dispatcher } from "undici";
+import type { Credential } from "./gate.ts";
+import type { Meter } from "./meter.ts";
+import type { Provider } from "./providers/provider.ts";
+import { isTagHeader } from "./tags.ts";
+
+/** How the exchange with the provider ended. */
+export type Ending = {
+  /** `ended`: the body came to its end. `unreachable`: no byte was sent. `failed`: cut, timeout or nonsense after bytes
+   *  were sent. `client_left`, `stopped`: we ended it, for the client had gone or this program stops. */
+  readonly how: "ended" | "unreachable" | "failed" | "client_left" | "stopped";
+  readonly timedOut: boolean;
+  /** The provider's status, undefined when none came. */
+  readonly status: number | undefined;
+  readonly firstByteMs: number | undefined;
+  readonly providerRequestId: string | undefined;
+  /** A few words for the log and the client, without secrets. */
+  readonly error: string | undefined;
+};
+
+export type TimeLimits = { readonly connectMs: number; readonly headersMs: number; readonly idleMs: number; readonly totalMs: number };
+
+export type Outgoing = {
+  readonly provider: Provider;
+  readonly method: string;
+  readonly path: string;
+  readonly headers: readonly string[];
+  readonly body: Buffer | undefined;
+};
+
+export type Exchange = {
+  /** Resolves when the provider's side is over. Never rejects. */
+  readonly ending: Promise<Ending>;
+  /** Sends what was held and ends the client's answer; `headers` are added when none were sent yet. */
+  release(headers: readonly string[]): void;
+  /** Sends what was held and then an error of our own, for a client that still listens. */
+  releaseWithError(event: string): void;
+  /** Whether the client has got any of the answer. */
+  readonly answered: boolean;
+  readonly meter: Meter | undefined;
+};
+
+/** Chooses how to read an answer once its status and type are known. */
+export type ChooseMeter = (status: number, contentType: string) => Meter;
+
+export type Forwarder = {
+  exchange(outgoing: Outgoing, response: ServerResponse, chooseMeter: ChooseMeter, options: { readonly stream: boolean; readonly requestId: string; readonly headers: readonly string[] }): Exchange;
+  /** How many exchanges are open. */
+  open(): number;
+  /** Cuts everything that is open: the last step of a stop. */
+  stop(): void;
+  close(): Promise<void>;
+};
+
+const HOP_BY_HOP = new Set(["connection", "keep-alive", "proxy-authenticate", "proxy-authorization", "proxy-connection", "te", "trailer", "trailers", "transfer-encoding", "upgrade"]);
+/** Of the client, and not for the provider. Everything else end to end is forwarded: providers' new headers work on day 0. */
+const NOT_FORWARDED = new Set([...HOP_BY_HOP, "host", "content-length", "expect", "cookie", "forwarded", "via", "authorization", "x-api-key", "api-key", "x-goog-api-key", "accept-encoding", "x-real-ip"]);
+/** These choose who pays at the provider: with a credential of ours they are not the client's to set. */
+const BILLING_HEADERS = new Set(["openai-organization", "openai-project", "x-goog-user-project"]);
+const NOT_RETURNED = new Set([...HOP_BY_HOP, "content-length", "set-cookie", "alt-svc", "x-keymeter-request-id"]);
+const REQUEST_ID_HEADERS = new Set(["x-request-id", "request-id", "apim-request-id"]);
+
+const SWEEP_MS = 500;
+
+/** The upstream headers of a request, built anew. `ours`: the credential is not the client's. */
+export function outgoingHeaders(request: IncomingMessage, provider: Provider, credential: Credential, ours: boolean): string[] {
+  const headers: string[] = [];
+  const named = request.headers.connection?.toLowerCase().split(",").map((name) => name.trim());
+  const raw = request.rawHeaders;
+  for (let i = 0; i + 1 < raw.length; i += 2) {
+    const name = (raw[i] as string).toLowerCase();
+    if (NOT_FORWARDED.has(name) || isTagHeader(name) || name.startsWith("x-forwarded-") || name.startsWith("proxy-")) continue;
+    if (ours && BILLING_HEADERS.has(name)) continue;
+    if (named?.includes(name)) continue;
+    headers.push(name, raw[i + 1] as string);
+  }
+  // Plain bytes are what the meter reads and what the client gets.
+  headers.push("accept-encoding", "identity");
+  const { text } = credential;
+  switch (ours ? provider.dialect.credentialHeader : credential.carrier) {
+    case "authorization":
+      headers.push("authorization", `Bearer ${text}`);
+      break;
+    case "x-api-key":
+      headers.push("x-api-key", text);
+      break;
+    case "api-key":
+      headers.push("api-key", text);
+      break;
+    // A key in the query would stand in logs on the way; the header is its equal.
+    case "query":
+    case "x-goog-api-key":
+      headers.push(provider.dialect.credentialHeader === "x-goog-api-key" ? "x-goog-api-key" : "authorization", provider.dialect.credentialHeader === "x-goog-api-key" ? text : `Bearer ${text}`);
+      break;
+  }
+  return headers;
+}
+
+export function createForwarder(limits: TimeLimits): Forwarder {
+  const pools = new Map<string, Pool>();
+  const openOnes = new Set<OpenExchange>();
+
+  const pool = (origin: string): Pool => {
+    let found = pools.get(origin);
+    if (!found) {
+      // One connection a request: a long answer must not queue others. No pipelining, no redirects, no interceptors.
+      found = new Pool(origin, { connections: null, pipelining: 1, connect: { timeout: limits.connectMs }, headersTimeout: limits.headersMs, bodyTimeout: limits.idleMs, keepAliveTimeout: 30_000 });
+      pools.set(origin, found);
+    }
+    return found;
+  };
+
+  // One timer for all: each exchange has a whole time, and a client that reads nothing is not waited for for ever.
+  const sweep = setInterval(() => {
+    const now = Date.now();
+    for (const one of openOnes) one.checkTime(now, limits);
+  }, SWEEP_MS).unref();
+
+  return {
+    exchange(outgoing, response, chooseMeter, options) {
+      const one = new OpenExchange(response, chooseMeter, options, () => openOnes.delete(one));
+      openOnes.add(one);
+      pool(outgoing.provider.origin).dispatch(
+        { method: outgoing.method as Dispatcher.HttpMethod, path: outgoing.path, headers: outgoing.headers as string[], body: outgoing.body ?? null },
+        one,
+      );
+      return one;
+    },
+    open: () => openOnes.size,
+    stop() {
+      for (const one of openOnes) one.abort("stopped", "Keymeter is shutting down");
+    },
+    async close() {
+      clearInterval(sweep);
+      await Promise.all([...pools.values()].map((one) => one.destroy()));
+    },
+  };
+}
+
+/** One dispatch: undici's handler on one side, the client's response on the other. A class, for one stands on each
+ *  request and its chunks must not make closures. */
+class OpenExchange implements Dispatcher.DispatchHandler, Exchange {
+  readonly ending: Promise<Ending>;
+  meter: Meter | undefined;
+  answered = false;
+
+  readonly #response: ServerResponse;
+  readonly #chooseMeter: ChooseMeter;
+  readonly #stream: boolean;
+  readonly #requestId: string;
+  readonly #ownHeaders: readonly string[];
+  readonly #over: () => void;
+  readonly #startedMs = Date.now();
+  #resolve!: (ending: Ending) => void;
+  #controller: Dispatcher.DispatchController | undefined;
+  #aborted: { how: "client_left" | "stopped" | "failed"; why: string } | undefined;
+  #isOver = false;
+  #status: number | undefined;
+  #headers: string[] = [];
+  #isEventStream = false;
+  #firstByteMs: number | undefined;
+  #providerRequestId: string | undefined;
+  #pausedSinceMs: number | undefined;
+  #how: Ending["how"] | undefined;
+
+  constructor(response: ServerResponse, chooseMeter: ChooseMeter, options: { stream: boolean; requestId: string; headers: readonly string[] }, over: () => void) {
+    this.#response = response;
+    this.#chooseMeter = chooseMeter;
+    this.#stream = options.stream;
+    this.#requestId = options.requestId;
+    this.#ownHeaders = options.headers;
+    this.#over = over;
+    this.ending = new Promise((resolve) => (this.#resolve = resolve));
+    response.on("close", () => this.#clientClosed());
+    response.on("drain", () => this.#drained());
+  }
+
+  onRequestStart(controller: Dispatcher.DispatchController): void {
+    this.#controller = controller;
+    if (this.#aborted) controller.abort(new Error(this.#aborted.why));
+  }
+
+  onResponseStart(controller: Dispatcher.DispatchController, status: number): void {
+    if (status < 200) return;
+    this.#firstByteMs = Date.now() - this.#startedMs;
+    this.#status = status;
+    if (status >= 300 && status < 400) {
+      // Never followed: a redirect of an API is a trap or a mistake.
+      return this.abort("failed", `the provider answered with a redirect (${status})`);
+    }
+    let contentType = "";
+    const raw = (controller.rawHeaders ?? []) as (Buffer | string)[];
+    for (let i = 0; i + 1 < raw.length; i += 2) {
+      const name = String(raw[i]).toLowerCase();
+      const value = Buffer.isBuffer(raw[i + 1]) ? (raw[i + 1] as Buffer).toString("latin1") : String(raw[i + 1]);
+      if (name === "content-type") contentType = value;
+      if (REQUEST_ID_HEADERS.has(name)) this.#providerRequestId ??= value;
+      if (!NOT_RETURNED.has(name)) this.#headers.push(name, value);
+    }
+    this.#isEventStream = contentType.includes("text/event-stream");
+    this.meter = this.#chooseMeter(status, contentType);
+    if (this.#isEventStream) {
+      this.#writeHead([]);
+      // Send the head with the first event if that comes now, alone if not.
+      setImmediate(() => {
+        if (!this.#response.writableEnded && !this.#response.destroyed) this.#response.flushHeaders();
+      });
+    }
+  }
+
+  onResponseData(controller: Dispatcher.DispatchController, chunk: Buffer): void {
+    const out = this.meter?.push(chunk);
+    if (out === undefined || this.#response.destroyed) return;
+    if (!this.answered) this.#writeHead([]);
+    if (!this.#response.write(out)) {
+      this.#pausedSinceMs = Date.now();
+      controller.pause();
+    }
+  }
+
+  onResponseEnd(): void {
+    this.#finish("ended", undefined, false);
+  }
+
+  onResponseError(_controller: Dispatcher.DispatchController, error: Error & { code?: string }): void {
+    const timedOut = error.code === "UND_ERR_HEADERS_TIMEOUT" || error.code === "UND_ERR_BODY_TIMEOUT" || error.code === "UND_ERR_CONNECT_TIMEOUT";
+    if (this.#aborted) this.#finish(this.#aborted.how, this.#aborted.why, false);
+    else this.#finish(this.#controller ? "failed" : "unreachable", error.code ?? error.message, timedOut);
+  }
+
+  checkTime(nowMs: number, limits: TimeLimits): void {
+    if (nowMs - this.#startedMs > limits.totalMs) this.abort("failed", "the request took longer than it may in all");
+    else if (this.#pausedSinceMs !== undefined && nowMs - this.#pausedSinceMs > limits.idleMs) this.abort("client_left", "the client stopped reading");
+  }
+
+  abort(how: "client_left" | "stopped" | "failed", why: string): void {
+    if (this.#isOver || this.#aborted) return;
+    this.#aborted = { how, why };
+    this.#controller?.abort(new Error(why));
+  }
+
+  release(headers: readonly string[]): void {
+    const response = this.#response;
+    if (response.destroyed || response.writableEnded) return;
+    const held = this.meter?.takeHeld() ?? [];
+    const isWhole = this.#how === "ended";
+    if (!this.answered) {
+      const body = held.length === 1 && held[0] ? held[0] : Buffer.concat(held);
+      this.#writeHead([...headers, "content-length", String(body.length)]);
+      response.end(body);
+      return;
+    }
+    if (isWhole) {
+      // One write: corked writes before end() break the chunk framing on Node 24.
+      response.end(held.length > 0 ? Buffer.concat(held) : undefined);
+      return;
+    }
+    // A broken answer must look broken: what came goes out, then the connection is cut.
+    response.write(Buffer.concat(held), () => response.destroy());
+  }
+
+  /** Ends a stream of ours with a native error, for a client that still listens. */
+  releaseWithError(event: string): void {
+    const held = this.meter?.takeHeld() ?? [];
+    this.#response.end(Buffer.concat([...held, Buffer.from(event)]));
+  }
+
+  get isEventStream(): boolean {
+    return this.#isEventStream;
+  }
+
+  #writeHead(more: readonly string[]): void {
+    this.answered = true;
+    this.#response.writeHead(this.#status ?? 502, [...this.#headers, "x-keymeter-request-id", this.#requestId, ...this.#ownHeaders, ...more]);
+  }
+
+  #clientClosed(): void {
+    if (this.#isOver || this.#response.writableFinished) return;
+    this.#pausedSinceMs = undefined;
+    // A whole answer is read to its end, for its exact usage; a stream would go on costing money for nobody.
+    if (this.#stream || this.#controller === undefined) this.abort("client_left", "the client left");
+    else if (this.#controller.paused) this.#controller.resume();
+  }
+
+  #drained(): void {
+    this.#pausedSinceMs = undefined;
+    if (!this.#isOver) this.#controller?.resume();
+  }
+
+  #finish(how: Ending["how"], error: string | undefined, timedOut: boolean): void {
+    if (this.#isOver) return;
+    this.#isOver = true;
+    const left = how === "ended" && this.#response.destroyed && !this.#response.writableFinished;
+    this.#how = how;
+    this.#over();
+    this.#resolve({ how: left ? "client_left" : how, timedOut, status: this.#status, firstByteMs: this.#firstByteMs, providerRequestId: this.#providerRequestId, error });
+  }
+}

@@ -1,0 +1,226 @@
+// The gate: one reading of what a client sent, before anything is decided. A target that is canonical, a route that is
+// known, exactly one credential, a body that every parser reads alike. What is odd is refused, never repaired.
+import { isUtf8 } from "node:buffer";
+import type { IncomingMessage } from "node:http";
+import { DIALECTS } from "./dialects/index.ts";
+import { matchRoute } from "./dialects/dialect.ts";
+import type { Dialect, JsonObject, RouteMatch } from "./dialects/dialect.ts";
+import type { Provider } from "./providers/provider.ts";
+import type { Providers } from "./providers/index.ts";
+import { Refused } from "./refusals.ts";
+
+/** Where a credential stood: it goes back to the same place. */
+export type Carrier = "authorization" | "x-api-key" | "api-key" | "x-goog-api-key" | "query";
+export type Credential = { readonly text: string; readonly carrier: Carrier };
+
+export type Target = {
+  readonly provider: Provider;
+  readonly match: RouteMatch | undefined;
+  /** The provider's path, rebuilt from the checked one: base, version, rest. */
+  readonly upstreamPath: string;
+  /** The query without credentials, with its "?", or "". */
+  readonly query: string;
+  /** Whether the client named the provider by an explicit prefix. */
+  readonly explicit: boolean;
+};
+
+const LONGEST_TARGET = 8_192;
+const MOST_DEPTH = 64;
+const MOST_NAMES = 100_000;
+
+/** Headers that decide who asks and what is read: one of each at most. */
+const SINGLE = new Set(["host", "authorization", "x-api-key", "api-key", "x-goog-api-key", "content-type", "content-length", "content-encoding"]);
+/** Path bytes that are themselves: no escape, no second meaning at any parser. Escapes are checked apart. */
+const CANONICAL_PATH = /^(\/[A-Za-z0-9._~:@!$&'()*+,=%-]+)+$/;
+const BAD_ESCAPE = /%(?![0-9A-Fa-f]{2})|%(?:2e|2f|5c|00|25|[01][0-9a-f]|7f)/i;
+const QUERY = /^[A-Za-z0-9._~:@!$&'()*+,=%/?[\]-]*$/;
+const CREDENTIAL = /^[\x21-\x7e]{8,4096}$/;
+const MODEL = /^[A-Za-z0-9._:/@+-]{1,200}$/;
+const CREDENTIAL_PARAMETERS = new Set(["key", "access_token", "api_key"]);
+
+/** Splits a raw target into checked path and query. Refuses absolute forms, climbing, double slashes and every spelling
+ *  that two parsers could read differently. */
+export function readTarget(raw: string): { readonly path: string; readonly query: URLSearchParams } {
+  const mark = raw.indexOf("?");
+  const path = mark < 0 ? raw : raw.slice(0, mark);
+  const query = mark < 0 ? "" : raw.slice(mark + 1);
+  if (raw.length > LONGEST_TARGET) throw new Refused("bad_target", `the target is longer than ${LONGEST_TARGET} characters`);
+  if (!CANONICAL_PATH.test(path) || BAD_ESCAPE.test(path) || path.split("/").some((segment) => segment === "." || segment === "..")) {
+    throw new Refused("bad_target", "the path is not canonical: write it without //, dots that climb, escapes of / \\ . % or control bytes, and without a host");
+  }
+  if (!QUERY.test(query)) throw new Refused("bad_target", "the query holds bytes that have to be escaped");
+  return { path, query: new URLSearchParams(query) };
+}
+
+/** Refuses a header that must stand once and stands twice. */
+export function checkHeaders(request: IncomingMessage): void {
+  const seen = new Set<string>();
+  const raw = request.rawHeaders;
+  for (let i = 0; i < raw.length; i += 2) {
+    const name = (raw[i] ?? "").toLowerCase();
+    if (!SINGLE.has(name)) continue;
+    if (seen.has(name)) throw new Refused("bad_headers", `the header ${name} stands twice; send it once`);
+    seen.add(name);
+  }
+  const transfer = request.headers["transfer-encoding"];
+  if (transfer !== undefined && (transfer !== "chunked" || request.httpVersion !== "1.1")) throw new Refused("bad_headers", `transfer-encoding "${transfer}" is not accepted; send chunked over HTTP/1.1, or a content-length`);
+  const encoding = request.headers["content-encoding"];
+  if (encoding !== undefined && encoding !== "identity") throw new Refused("unsupported_media", `a request body with content-encoding ${encoding} cannot be read; send it plain`);
+}
+
+/** The one credential of a request, wherever an SDK put it. The same one twice is one; two different ones are refused. */
+export function readCredential(request: IncomingMessage, query: URLSearchParams): Credential {
+  const found: Credential[] = [];
+  const add = (carrier: Carrier, text: string | undefined): void => {
+    if (text !== undefined && text !== "") found.push({ carrier, text: text.trim() });
+  };
+  const { authorization, "x-api-key": xApiKey, "api-key": apiKey, "x-goog-api-key": googKey } = request.headers;
+  if (authorization !== undefined) {
+    const bearer = /^Bearer +(.+)$/i.exec(authorization)?.[1];
+    if (bearer === undefined) throw new Refused("no_credential", "the Authorization header is not of the form: Bearer <key>");
+    add("authorization", bearer);
+  }
+  add("x-api-key", single(xApiKey));
+  add("api-key", single(apiKey));
+  add("x-goog-api-key", single(googKey));
+  for (const name of CREDENTIAL_PARAMETERS) for (const value of query.getAll(name)) add("query", value);
+  const [first] = found;
+  if (!first) throw new Refused("no_credential", "there is no API key in the request; send a Keymeter key or your provider key where your SDK puts it");
+  if (found.some((other) => other.text !== first.text)) throw new Refused("bad_headers", "two different API keys stand in one request; send one");
+  if (!CREDENTIAL.test(first.text)) throw new Refused("unknown_key", "the API key has characters that no key has");
+  return first;
+}
+
+/** Finds the provider and the route of a path. A host alone is a base URL too: then path and headers tell whose it is. */
+export function resolveTarget(providers: Providers, request: IncomingMessage, path: string, query: URLSearchParams): Target | undefined {
+  const [first = "", ...others] = path.slice(1).split("/");
+  const prefixed = providers.byPrefix(first);
+  const provider = prefixed ?? bareProvider(providers, request, path, query, first);
+  if (!provider) return undefined;
+  const { dialect } = provider;
+  const segments = prefixed ? others : [first, ...others];
+  // A version may be missing or doubled (base URLs with and without it); the last one named counts.
+  let version = dialect.version.default;
+  while (segments[0] !== undefined && dialect.version.pattern.test(segments[0])) version = segments.shift() ?? version;
+  const rest = `/${segments.join("/")}`;
+  for (const name of CREDENTIAL_PARAMETERS) query.delete(name);
+  const text = query.toString();
+  return {
+    provider,
+    match: matchRoute(dialect.routes, request.method ?? "", rest),
+    upstreamPath: `${provider.basePath}/${version}${rest === "/" ? "" : rest}`,
+    query: text === "" ? "" : `?${text}`,
+    explicit: prefixed !== undefined,
+  };
+}
+
+/** The dialect to refuse in when the target is unknown: the likeliest by its path. */
+export function guessDialect(providers: Providers, rawUrl: string): Dialect {
+  const first = /^\/([a-z0-9-]+)/.exec(rawUrl)?.[1] ?? "";
+  const prefixed = providers.byPrefix(first);
+  if (prefixed) return prefixed.dialect;
+  if (first.startsWith("v1beta") || first.startsWith("v1alpha")) return DIALECTS.google;
+  return rawUrl.startsWith("/v1/messages") ? DIALECTS.anthropic : DIALECTS.openai;
+}
+
+function bareProvider(providers: Providers, request: IncomingMessage, path: string, query: URLSearchParams, first: string): Provider | undefined {
+  if (/^v1(beta|alpha)\d*$/.test(first)) return providers.bare.google;
+  if (first !== "v1") return undefined;
+  if (/:[A-Za-z]+$/.test(path) || request.headers["x-goog-api-key"] !== undefined || query.has("key")) return providers.bare.google;
+  if (request.headers["anthropic-version"] !== undefined || path.startsWith("/v1/messages")) return providers.bare.anthropic;
+  return providers.bare.openai;
+}
+
+/** Reads a JSON body that every parser understands alike: an object, UTF-8 without a mark, no name twice in an object,
+ *  bounded depth, finite numbers. The bytes that are checked are the bytes that are forwarded. */
+export function readBody(request: IncomingMessage, body: Buffer): JsonObject {
+  const type = request.headers["content-type"] ?? "";
+  if (!/^application\/json( *; *charset=utf-?8)?$/i.test(type)) throw new Refused("unsupported_media", `content-type "${type.slice(0, 80)}" cannot be metered here; send application/json`);
+  if (body.length === 0) throw new Refused("bad_body", "the body is empty; send a JSON object");
+  if (body[0] === 0xef && body[1] === 0xbb) throw new Refused("bad_body", "the body starts with a byte order mark; send plain UTF-8");
+  if (!isUtf8(body)) throw new Refused("bad_body", "the body is not valid UTF-8");
+  const names = countNames(body);
+  let parsed: unknown;
+  try {
+    parsed = JSON.parse(body.toString("utf8"));
+  } catch (error) {
+    throw new Refused("bad_body", `the body is not valid JSON: ${error instanceof Error ? error.message.slice(0, 120) : "unreadable"}`);
+  }
+  if (typeof parsed !== "object" || parsed === null || Array.isArray(parsed)) throw new Refused("bad_body", "the body is not a JSON object");
+  const counted = { names: 0 };
+  checkValue(parsed, counted);
+  // A name that stands twice is one in the parsed object and two in the text.
+  if (counted.names !== names) throw new Refused("bad_body", "a name stands twice in one object of the body; which one counts would be a guess");
+  return parsed as JsonObject;
+}
+
+/** The model's name as it may be booked and labelled. */
+export function checkModel(model: string): string {
+  if (!MODEL.test(model)) throw new Refused("bad_body", model === "" ? 'the body names no "model"' : "the model's name has characters that no model has");
+  return model;
+}
+
+/** Limits on output that stand in the body must be whole numbers: what one parser rounds another refuses. */
+export function checkLimits(body: JsonObject): void {
+  for (const name of ["max_tokens", "max_completion_tokens", "max_output_tokens", "n", "best_of"]) {
+    const value = body[name];
+    if (value !== undefined && value !== null && !(typeof value === "number" && Number.isSafeInteger(value) && value >= 0)) {
+      throw new Refused("bad_body", `"${name}" must be a whole number that is not negative`);
+    }
+  }
+}
+
+/** Counts the names in the text: colons outside strings. Checks the depth before any recursive reader sees it. */
+function countNames(body: Buffer): number {
+  let names = 0;
+  let depth = 0;
+  for (let i = 0; i < body.length; i++) {
+    switch (body[i]) {
+      case 0x22: {
+        // To the closing quote: the next one that is not escaped.
+        for (;;) {
+          i = body.indexOf(0x22, i + 1);
+          if (i < 0) return names;
+          let slashes = 0;
+          while (body[i - 1 - slashes] === 0x5c) slashes++;
+          if (slashes % 2 === 0) break;
+        }
+        break;
+      }
+      case 0x3a:
+        if (++names > MOST_NAMES) throw new Refused("bad_body", `the body has more than ${MOST_NAMES} names`);
+        break;
+      case 0x5b:
+      case 0x7b:
+        if (++depth > MOST_DEPTH) throw new Refused("bad_body", `the body is nested deeper than ${MOST_DEPTH} levels`);
+        break;
+      case 0x5d:
+      case 0x7d:
+        depth--;
+        break;
+    }
+  }
+  return names;
+}
+
+function checkValue(value: unknown, counted: { names: number }): void {
+  if (typeof value === "number") {
+    if (!Number.isFinite(value)) throw new Refused("bad_body", "a number in the body is too large for any reader");
+    return;
+  }
+  if (typeof value !== "object" || value === null) return;
+  if (Array.isArray(value)) {
+    for (const item of value) if (typeof item !== "string") checkValue(item, counted);
+    return;
+  }
+  for (const name of Object.keys(value)) {
+    counted.names++;
+    if (name === "__proto__") throw new Refused("bad_body", `the name "${name}" is not accepted in a body`);
+    const member = (value as Record<string, unknown>)[name];
+    if (typeof member !== "string") checkValue(member, counted);
+  }
+}
+
+function single(value: string | string[] | undefined): string | undefined {
+  return Array.isArray(value) ? value.join(",") : value;
+}

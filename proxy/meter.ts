@@ -1,0 +1,198 @@
+// The tap: bytes pass to the client unchanged, and the same bytes go to the dialect's usage reader. Works on any cut into
+// chunks, holds a bounded carry, never throws, and never changes a byte but for the one event it was told to hide.
+import { Buffer } from "node:buffer";
+import type { Call, Dialect, Reading } from "./dialects/dialect.ts";
+import { parseObject } from "./dialects/dialect.ts";
+import { createFieldScanner } from "./json-scan.ts";
+
+/** What came by that no usage was stated for: how many events, and an estimate of the tokens in them. */
+export type Seen = { readonly events: number; readonly tokens: number };
+
+export type Meter = {
+  /** Takes a chunk from the provider; returns what may go to the client at once, or undefined when it has to wait. */
+  push(chunk: Buffer): Buffer | undefined;
+  /** The bytes that wait: sent after the books have the event. */
+  takeHeld(): Buffer[];
+  /** True from the event on that ends the answer. */
+  readonly holding: boolean;
+  reading(): Reading;
+  seen(): Seen;
+};
+
+/** A JSON answer up to this size is held and sent in one write; a larger one streams, its last chunk waits. */
+export const MOST_HELD_BYTES = 1024 * 1024;
+/** Up to here parsing the whole body is as cheap as looking for its fields. */
+const PARSE_WHOLE_BYTES = 32 * 1024;
+/** A line longer than this is no event of any provider: it passes, unread. */
+const LONGEST_LINE = 1024 * 1024;
+/** Providers answer about four bytes of text a token. */
+const BYTES_PER_TOKEN = 4;
+const SPACE = 0x20;
+const LINE_FEED = 0x0a;
+const CARRIAGE_RETURN = 0x0d;
+
+/** Picks the framing by the answer's content type. */
+export function createMeter(dialect: Dialect, call: Call, hides: boolean, contentType: string): Meter {
+  if (contentType.includes("text/event-stream")) return createEventMeter(dialect, call, hides);
+  return createBodyMeter(dialect, call);
+}
+
+/** Server-sent events. */
+function createEventMeter(dialect: Dialect, call: Call, hides: boolean): Meter {
+  const reader = dialect.reader(call, hides);
+  const held: Buffer[] = [];
+  let holding = false;
+  /** The line that has begun; and, when hiding, the finished lines of its event. latin1, so offsets are byte offsets. */
+  let carry = "";
+  let event = "";
+  let skipsLine = false;
+  let data: string | undefined;
+  let events = 0;
+  let bytes = 0;
+  let smallest = Number.MAX_SAFE_INTEGER;
+
+  /** One line without its end. A blank line ends the event; true when that event is to be hidden. */
+  const takeLine = (line: string): boolean => {
+    if (line === "") {
+      if (data === undefined) return false;
+      const verdict = reader.event(data);
+      events += 1;
+      bytes += data.length;
+      if (data.length < smallest) smallest = data.length;
+      data = undefined;
+      if (verdict !== "pass") holding = true;
+      return verdict === "hide";
+    }
+    if (line.startsWith("data:")) {
+      const payload = line.charCodeAt(5) === SPACE ? line.slice(6) : line.slice(5);
+      data = data === undefined ? payload : `${data}\n${payload}`;
+      if (data.length > LONGEST_LINE) data = undefined;
+    }
+    return false;
+  };
+
+  /** Reads all whole lines; returns what may pass when one event has to be hidden. */
+  const read = (chunk: Buffer): string => {
+    const text = carry + chunk.toString("latin1");
+    const hasCarriage = text.includes("\r");
+    let passed = "";
+    let from = 0;
+    for (;;) {
+      const end = hasCarriage ? lineEnd(text, from) : text.indexOf("\n", from);
+      if (end < 0) break;
+      const isCarriage = text.charCodeAt(end) === CARRIAGE_RETURN;
+      // The line feed that belongs to a carriage return may come with the next chunk.
+      if (isCarriage && end + 1 === text.length) break;
+      const next = isCarriage && text.charCodeAt(end + 1) === LINE_FEED ? end + 2 : end + 1;
+      const hidden = skipsLine ? false : takeLine(text.slice(from, end));
+      skipsLine = false;
+      if (hides) {
+        event += text.slice(from, next);
+        if (end === from) {
+          if (!hidden) passed += event;
+          event = "";
+        }
+      }
+      from = next;
+    }
+    carry = text.slice(from);
+    if (carry.length > LONGEST_LINE) {
+      skipsLine = true;
+      passed += event + carry;
+      carry = event = "";
+    }
+    return passed;
+  };
+
+  return {
+    get holding() {
+      return holding;
+    },
+    push(chunk) {
+      const passed = read(chunk);
+      const out = hides ? Buffer.from(passed, "latin1") : chunk;
+      if (!holding) return out.length > 0 ? out : undefined;
+      if (out.length > 0) held.push(out);
+      return undefined;
+    },
+    takeHeld() {
+      // What is left of an unfinished event belongs to the client all the same.
+      if (hides && event + carry !== "") held.push(Buffer.from(event + carry, "latin1"));
+      carry = event = "";
+      return held.splice(0);
+    },
+    reading() {
+      // A stream may end without the blank line that closes its last event.
+      if (carry !== "") takeLine(carry.replace(/\r$/, ""));
+      takeLine("");
+      return reader.reading();
+    },
+    seen: () => ({ events, tokens: events === 0 ? 0 : Math.max(events, Math.ceil((bytes - events * (smallest - 1)) / BYTES_PER_TOKEN)) }),
+  };
+}
+
+/** JSON, whole or as an array of objects; anything else is unreadable and says so. */
+function createBodyMeter(dialect: Dialect, call: Call): Meter {
+  const reader = dialect.reader(call, false);
+  let held: Buffer[] = [];
+  let size = 0;
+  let overflowed = false;
+  const scanner = createFieldScanner([...dialect.bodyFields, ...(call.stream ? ["candidates", "promptFeedback"] : [])], (fields) => {
+    // Elements of an array stream are read like events: the same objects, in another frame.
+    if (call.stream) reader.event(JSON.stringify(fields));
+  });
+
+  return {
+    get holding() {
+      return !overflowed;
+    },
+    push(chunk) {
+      size += chunk.length;
+      if (call.stream) {
+        // An array stream must keep flowing: only its newest chunk waits.
+        scanner.push(chunk);
+        overflowed = true;
+      } else if (overflowed) {
+        scanner.push(chunk);
+      } else if (size > MOST_HELD_BYTES) {
+        overflowed = true;
+        for (const piece of held) scanner.push(piece);
+        scanner.push(chunk);
+      }
+      held.push(chunk);
+      if (!overflowed) return undefined;
+      const out = Buffer.concat(held.slice(0, -1));
+      held = held.slice(-1);
+      return out.length > 0 ? out : undefined;
+    },
+    takeHeld: () => held.splice(0),
+    reading() {
+      if (call.stream && scanner.isArray) {
+        if (scanner.complete) reader.body({});
+        return reader.reading();
+      }
+      if (overflowed) {
+        if (scanner.complete) reader.body(scanner.fields());
+        return reader.reading();
+      }
+      const body = held.length === 1 && held[0] ? held[0] : Buffer.concat(held);
+      if (size > PARSE_WHOLE_BYTES && !reader.needsWholeBody) {
+        scanner.push(body);
+        if (scanner.complete) reader.body(scanner.fields());
+        return reader.reading();
+      }
+      const parsed = parseObject(body.toString("latin1"));
+      if (parsed) reader.body(parsed);
+      return reader.reading();
+    },
+    seen: () => ({ events: 0, tokens: Math.ceil(size / BYTES_PER_TOKEN) }),
+  };
+}
+
+/** Where the next line ends: at a line feed or a carriage return, whichever comes first; -1 when it does not. */
+function lineEnd(text: string, from: number): number {
+  const feed = text.indexOf("\n", from);
+  const carriage = text.indexOf("\r", from);
+  if (carriage < 0) return feed;
+  return feed < 0 ? carriage : Math.min(feed, carriage);
+}

@@ -1,0 +1,22 @@
+// All providers, from settings.
+import type { ProxyConfig } from "../config.ts";
+import { anthropic } from "./anthropic.ts";
+import { compatible } from "./compatible.ts";
+import { google } from "./google.ts";
+import { openai } from "./openai.ts";
+import type { Provider } from "./provider.ts";
+
+export type Providers = {
+  readonly all: readonly Provider[];
+  /** By the first segment of a path. */
+  byPrefix(prefix: string): Provider | undefined;
+  /** Whose a path without prefix is. */
+  readonly bare: { readonly openai: Provider; readonly anthropic: Provider; readonly google: Provider };
+};
+
+export function createProviders(config: ProxyConfig): Providers {
+  const bare = { openai: openai(config.openai), anthropic: anthropic(config.anthropic), google: google(config.google) };
+  const all = [bare.openai, bare.anthropic, bare.google, ...config.upstreams.map(({ name, priceList, settings }) => compatible(name, priceList, settings))];
+  const byPrefix = new Map(all.flatMap((provider) => provider.prefixes.map((prefix) => [prefix, provider] as const)));
+  return { all, bare, byPrefix: (prefix) => byPrefix.get(prefix) };
+}

@@ -1,0 +1,108 @@
+// Why a request is refused: one list. Expected refusals travel as a value, are rendered in the client's own dialect and
+// are counted; none of them reaches a provider.
+import type { BudgetRefusal } from "../ledger/budgets.ts";
+import { describeScope } from "../ledger/budgets.ts";
+import { formatUsd, formatUsdExact } from "../ledger/money.ts";
+import type { Dialect, Refusal } from "./dialects/dialect.ts";
+
+/** Closed set: a metric label. */
+export type RefusalReason =
+  | "bad_target"
+  | "bad_headers"
+  | "bad_body"
+  | "body_too_large"
+  | "unsupported_media"
+  | "no_credential"
+  | "unknown_key"
+  | "key_expired"
+  | "key_paused"
+  | "pass_through_off"
+  | "no_provider_credential"
+  | "not_metered"
+  | "budget_exceeded"
+  | "unbounded"
+  | "unpriced"
+  | "ledger_unavailable"
+  | "draining"
+  | "websocket";
+
+/** Thrown by the gate and by admission; caught once, in handle.ts. */
+export class Refused extends Error {
+  override readonly name = "Refused";
+  readonly reason: RefusalReason;
+  readonly refusal: Refusal;
+  readonly headers: readonly string[];
+
+  constructor(reason: RefusalReason, message: string, details: { readonly headers?: readonly string[]; readonly resetsAtMs?: number; readonly status?: number } = {}) {
+    super(message);
+    this.reason = reason;
+    this.headers = details.headers ?? [];
+    const { kind, status } = REASONS[reason];
+    this.refusal = { kind, status: details.status ?? status, message: `Keymeter: ${message}`, ...(details.resetsAtMs === undefined ? {} : { resetsAtMs: details.resetsAtMs }) };
+  }
+}
+
+const REASONS: { readonly [reason in RefusalReason]: { readonly kind: Refusal["kind"]; readonly status: number } } = {
+  bad_target: { kind: "invalid", status: 400 },
+  bad_headers: { kind: "invalid", status: 400 },
+  bad_body: { kind: "invalid", status: 400 },
+  body_too_large: { kind: "too_large", status: 413 },
+  unsupported_media: { kind: "unsupported_media", status: 415 },
+  no_credential: { kind: "unauthorized", status: 401 },
+  unknown_key: { kind: "unauthorized", status: 401 },
+  key_expired: { kind: "unauthorized", status: 401 },
+  key_paused: { kind: "forbidden", status: 403 },
+  pass_through_off: { kind: "unauthorized", status: 401 },
+  no_provider_credential: { kind: "unavailable", status: 503 },
+  not_metered: { kind: "not_found", status: 404 },
+  budget_exceeded: { kind: "money", status: 402 },
+  unbounded: { kind: "money", status: 402 },
+  unpriced: { kind: "money", status: 402 },
+  ledger_unavailable: { kind: "unavailable", status: 503 },
+  draining: { kind: "unavailable", status: 503 },
+  websocket: { kind: "upgrade", status: 426 },
+};
+
+/** The refusal of a hard budget, with the numbers it used. Never a retry-after: some SDKs would sleep until the month
+ *  ends, and no retry helps. */
+export function refuseForMoney(refused: BudgetRefusal, status: number): Refused {
+  const { budget, window, settledNanoUsd, reservedNanoUsd, askedNanoUsd, reason } = refused;
+  const endsAt = budget.window === "total" ? "never" : new Date(window.endMs).toISOString();
+  const why = {
+    budget_exceeded: "the request does not fit",
+    unbounded: "strict mode, and the most this request can cost cannot be proven",
+    unpriced: "the model has no price, so its cost cannot be held",
+  }[reason];
+  const message =
+    `budget for ${describeScope(budget.scope)} (${budget.window}): ${why}. ` +
+    `Amount ${formatUsd(budget.amountNanoUsd)} USD, spent ${formatUsd(settledNanoUsd)}, reserved ${formatUsd(reservedNanoUsd)}, ` +
+    `asked ${askedNanoUsd === undefined ? "unknown" : formatUsd(askedNanoUsd)}; window ${budget.window === "total" ? "without end" : `${new Date(window.startMs).toISOString()} to ${endsAt}`}.`;
+  return new Refused(reason, message, {
+    status,
+    resetsAtMs: window.endMs,
+    headers: [
+      "x-should-retry", "false",
+      "x-keymeter-budget-id", budget.id,
+      "x-keymeter-budget-amount-usd", formatUsdExact(budget.amountNanoUsd),
+      "x-keymeter-budget-spent-usd", formatUsdExact(settledNanoUsd),
+      "x-keymeter-budget-reserved-usd", formatUsdExact(reservedNanoUsd),
+      "x-keymeter-budget-asked-usd", askedNanoUsd === undefined ? "unknown" : formatUsdExact(askedNanoUsd),
+      "x-keymeter-budget-window-start", new Date(window.startMs).toISOString(),
+      "x-keymeter-budget-window-end", endsAt,
+    ],
+  });
+}
+
+/** Codex CLI retries every status but its own final form of 429. */
+const CODEX = /^codex_/;
+
+/** The answer to a refused client, in its own dialect. */
+export function renderRefusal(refused: Refused, dialect: Dialect, requestId: string, userAgent: string): { status: number; headers: string[]; body: string } {
+  const headers = ["content-type", "application/json", "x-keymeter-request-id", requestId, ...refused.headers];
+  if (refused.refusal.kind === "money" && CODEX.test(userAgent)) {
+    const resetsAt = Math.floor((refused.refusal.resetsAtMs ?? 0) / 1000);
+    return { status: 429, headers, body: JSON.stringify({ error: { type: "usage_limit_reached", message: refused.refusal.message, resets_at: resetsAt } }) };
+  }
+  const rendered = dialect.refusal(refused.refusal, requestId);
+  return { status: rendered.status, headers: [...headers, ...rendered.headers], body: rendered.body };
+}

@@ -1,0 +1,82 @@
+// The register of keys as the request path sees it: digest -> key, in memory, read from the books at start and after each
+// change. A digest, never a secret, is what is looked up.
+import { digestSecret, fingerprintId, isWellFormedVirtualKey, looksLikeVirtualKey, readKeys, UNPROVEN_KEY_ID } from "../ledger/keys.ts";
+import type { Key, KeySecret } from "../ledger/keys.ts";
+import type { Sqlite } from "../ledger/open.ts";
+import type { ProvenKey } from "../ledger/writer.ts";
+import { Refused } from "./refusals.ts";
+
+/** Who asks. `key` undefined: a provider key that no provider has accepted yet. */
+export type Principal = {
+  readonly kind: "virtual" | "fingerprint";
+  readonly keyId: string;
+  readonly key: Key | undefined;
+  readonly team: string;
+  readonly project: string;
+  readonly env: string;
+  /** What makes an unknown fingerprint a key once its provider accepts it. */
+  readonly proven: ProvenKey | undefined;
+};
+
+export type Register = {
+  /** Reads the books again. */
+  reload(): Promise<void>;
+  /** Whose secret it is at that provider. Throws Refused for an unknown, expired, paused or revoked key. */
+  identify(secret: string, provider: string, address: string, nowMs: number): Principal;
+  /** A fingerprint that was accepted: from now on it is known. */
+  remember(principal: Principal, provider: string, nowMs: number): void;
+  list(): Key[];
+};
+
+/** OAuth and JWT tokens change every hour: they are one key per provider and client address. */
+const SHORT_LIVED = /^(eyJ[\w-]+\.[\w-]+\.|ya29\.|sk-ant-oat)/;
+
+export function createRegister(books: Sqlite, pepper: string): Register {
+  let keys = new Map<string, Key>();
+  let secrets = new Map<string, KeySecret>();
+
+  return {
+    async reload() {
+      const read = await readKeys(books);
+      keys = new Map(read.keys.map((key) => [key.id, key]));
+      secrets = new Map(read.secrets.map((secret) => [secret.digest, secret]));
+    },
+
+    identify(secret, provider, address, nowMs) {
+      const isVirtual = looksLikeVirtualKey(secret);
+      if (isVirtual && !isWellFormedVirtualKey(secret)) throw unknownKey();
+      const identity = SHORT_LIVED.test(secret) ? `oauth ${address}` : secret;
+      const digest = digestSecret(pepper, isVirtual ? secret : `${provider} ${identity}`);
+      const known = secrets.get(digest);
+      const key = known && keys.get(known.keyId);
+      if (isVirtual && (!known || !key || (known.validUntilMs !== undefined && known.validUntilMs <= nowMs))) throw unknownKey();
+      if (key) {
+        if (key.state === "revoked") throw unknownKey();
+        if (key.state === "paused") throw new Refused("key_paused", `key ${key.name} (${key.id}) is paused; whoever runs Keymeter can resume it`);
+        if (key.expiresAtMs !== undefined && key.expiresAtMs <= nowMs) throw new Refused("key_expired", `key ${key.name} (${key.id}) expired on ${new Date(key.expiresAtMs).toISOString()}`);
+        return { kind: key.kind, keyId: key.id, key, team: key.team, project: key.project, env: key.env, proven: undefined };
+      }
+      const proven = { digest, name: fingerprintName(secret, provider), hint: secret.slice(-4) };
+      return { kind: "fingerprint", keyId: fingerprintId(digest), key: undefined, team: "", project: "", env: "", proven };
+    },
+
+    remember(principal, provider, nowMs) {
+      const { proven, keyId } = principal;
+      if (!proven || keys.has(keyId)) return;
+      keys.set(keyId, { id: keyId, kind: "fingerprint", provider, name: proven.name, team: "", project: "", env: "", owner: "", state: "active", hint: proven.hint, createdAtMs: nowMs, expiresAtMs: undefined });
+      secrets.set(proven.digest, { digest: proven.digest, keyId, validUntilMs: undefined });
+    },
+
+    list: () => [...keys.values()].filter((key) => key.id !== UNPROVEN_KEY_ID),
+  };
+}
+
+/** One answer for every way of not knowing a key. */
+function unknownKey(): Refused {
+  return new Refused("unknown_key", "this key is unknown, or it was revoked; check that it was copied whole, or ask for a new one");
+}
+
+/** "openai key …a1b2": enough to recognise, too little to use. */
+function fingerprintName(secret: string, provider: string): string {
+  return SHORT_LIVED.test(secret) ? `${provider} sign-in` : `${provider} key …${secret.slice(-4)}`;
+}

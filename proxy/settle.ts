@@ -1,0 +1,113 @@
+// From an ending to a usage event: what was used, by the provider's word or else by an honest estimate, and what it costs.
+// Pure. Usage that is not known is never booked as zero.
+import { cost } from "../ledger/cost.ts";
+import type { CostLine } from "../ledger/cost.ts";
+import type { Outcome, UsageEvent } from "../ledger/events.ts";
+import { attemptAtMs } from "../ledger/ids.ts";
+import { UNPROVEN_KEY_ID } from "../ledger/keys.ts";
+import type { NanoUsd } from "../ledger/money.ts";
+import type { Price, PriceBook } from "../ledger/prices.ts";
+import { addUsage, NO_USAGE } from "../ledger/usage.ts";
+import type { Usage, UsageState } from "../ledger/usage.ts";
+import type { Admission } from "./admit.ts";
+import type { Reading } from "./dialects/dialect.ts";
+import type { Ending } from "./forward.ts";
+import type { Seen } from "./meter.ts";
+
+/** The event of an attempt. `reading` and `seen` are undefined when no answer came. */
+export function toEvent(admission: Admission, ending: Ending, reading: Reading | undefined, seen: Seen | undefined, prices: PriceBook, nowMs: number): UsageEvent {
+  const { attemptId, principal, provider, call } = admission;
+  const isError = ending.status !== undefined && ending.status >= 400;
+  const isBilled = !isError && ending.how !== "unreachable";
+  const used = isBilled ? usedBy(admission, reading, seen) : { usage: NO_USAGE, state: "reported" as const, reserved: false };
+  const tiers = reading && reading.tiers.length > 0 ? reading.tiers : call.tiers;
+  const priced = isBilled ? priceUsage(used.usage, reading, admission, tiers, prices) : { costNanoUsd: 0n, lines: [], price: undefined, confidence: undefined };
+
+  return {
+    attemptId,
+    // A provider key is a key once its provider accepted it; until then its attempts share one.
+    keyId: principal.proven && (isError || ending.status === undefined) ? UNPROVEN_KEY_ID : principal.keyId,
+    provider: provider.name,
+    endpoint: call.endpoint,
+    requestedModel: call.model,
+    servedModel: isBilled ? reading?.servedModel : undefined,
+    tier: tiers.length === 0 ? undefined : tiers.join(","),
+    team: admission.team,
+    project: admission.project,
+    env: admission.env,
+    tags: admission.tags,
+    usage: priced.usage ?? used.usage,
+    reasoning: isBilled ? reading?.reasoning : undefined,
+    usageState: used.state === "estimated" && admission.expectedNanoUsd === undefined && used.reserved ? "unknown" : used.state,
+    // Nothing was seen of the answer: the amount reserved stands until a bill says better.
+    costNanoUsd: used.reserved ? reservedAmount(admission) : priced.costNanoUsd,
+    costLines: used.reserved ? [] : priced.lines,
+    priceVersion: priced.price?.version,
+    priceConfidence: priced.confidence,
+    outcome: outcomeOf(ending, reading),
+    httpStatus: ending.status,
+    durationMs: Math.max(0, nowMs - attemptAtMs(attemptId)),
+    firstByteMs: ending.firstByteMs,
+    providerRequestId: ending.providerRequestId,
+    responseId: reading?.responseId,
+    rawUsage: reading?.raw,
+  };
+}
+
+type Used = { readonly usage: Usage; readonly state: UsageState; readonly reserved: boolean };
+
+function usedBy(admission: Admission, reading: Reading | undefined, seen: Seen | undefined): Used {
+  if (!reading || !seen || reading.pending) return { usage: NO_USAGE, state: "estimated", reserved: true };
+  if (reading.usage && reading.final) return { usage: reading.usage, state: "reported", reserved: false };
+  // Cut short: the input is the provider's word where it came early, the output what went by.
+  const { maxOutputTokens } = admission.call;
+  const input = reading.usage ?? { input: admission.inputTokens };
+  const output = Math.min(Math.max(input.output ?? 0, seen.tokens), maxOutputTokens ?? Number.MAX_SAFE_INTEGER);
+  return { usage: { ...input, output }, state: "estimated", reserved: false };
+}
+
+function reservedAmount(admission: Admission): NanoUsd | undefined {
+  return admission.expectedNanoUsd;
+}
+
+type Priced = { readonly usage?: Usage; readonly costNanoUsd: NanoUsd | undefined; readonly lines: readonly CostLine[]; readonly price: Price | undefined; readonly confidence: UsageEvent["priceConfidence"] };
+
+/** Prices by the served model and the served tier, at the instant of the reservation; the requested model's price, as
+ *  inferred, when the served one is in no list. Passes of other models are priced as theirs. */
+function priceUsage(usage: Usage, reading: Reading | undefined, { provider, call, attemptId }: Admission, tiers: readonly string[], prices: PriceBook): Priced {
+  const find = (model: string): Price | undefined => prices.find(provider.priceList, model, attemptAtMs(attemptId), tiers);
+  const served = find(reading?.servedModel ?? call.model);
+  const price = served ?? find(call.model);
+  if (!price) return { costNanoUsd: undefined, lines: [], price: undefined, confidence: "unpriced" };
+
+  const extra = reading?.extra ?? [];
+  const parts = [{ price, usage }, ...extra.map((pass) => ({ price: pass.model === undefined ? price : find(pass.model), usage: pass.usage }))];
+  const costs = parts.map((part) => part.price && cost(part.usage, part.price));
+  const isUnpriced = costs.some((one) => one === undefined || one.unpricedUnits.length > 0);
+  const isInferred = served === undefined || parts.some((part) => part.price?.confidence === "inferred");
+  const lines = costs.flatMap((one) => one?.lines ?? []);
+  return {
+    usage: extra.reduce((sum, pass) => addUsage(sum, pass.usage), usage),
+    // With a part that has no price the rest is still a sum that is owed: a lower bound, marked as unpriced.
+    costNanoUsd: lines.reduce((sum, line) => sum + line.costNanoUsd, 0n),
+    lines,
+    price,
+    confidence: isUnpriced ? "unpriced" : isInferred ? "inferred" : "exact",
+  };
+}
+
+function outcomeOf(ending: Ending, reading: Reading | undefined): Outcome {
+  if (ending.status !== undefined && ending.status >= 400) return "upstream_rejected";
+  switch (ending.how) {
+    case "unreachable":
+      return "upstream_unreachable";
+    case "client_left":
+      return "client_left";
+    case "stopped":
+      return "shutdown";
+    case "failed":
+      return "upstream_failed";
+    case "ended":
+      return reading && (reading.ended || reading.final) && !reading.failed ? "complete" : "upstream_failed";
+  }
+}

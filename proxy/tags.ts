@@ -1,0 +1,59 @@
+// Tags: who inside a team asked, and for what. From our headers and from those that users of other gateways send already,
+// so that a move is a change of base URL. Bounded in number and length; all of these headers are stripped upstream.
+import type { IncomingHttpHeaders } from "node:http";
+
+export type Tags = { readonly [name: string]: string };
+
+const MOST_TAGS = 32;
+const LONGEST_NAME = 64;
+const LONGEST_VALUE = 256;
+const NAME = /^[a-z0-9][a-z0-9_.-]*$/;
+
+/** Header names that carry tags, ours and foreign: never forwarded. */
+export function isTagHeader(name: string): boolean {
+  return name.startsWith("x-keymeter-") || name.startsWith("x-litellm-") || name.startsWith("helicone-") || name.startsWith("x-portkey-") || name.startsWith("cf-aig-");
+}
+
+/** All tags of a request; the first word on a name counts, ours before foreign ones, headers before the body. */
+export function readTags(headers: IncomingHttpHeaders, bodyTags: Tags): Tags {
+  const tags: { [name: string]: string } = {};
+  let count = 0;
+  const add = (rawName: string, value: string): void => {
+    const name = rawName.trim().toLowerCase().slice(0, LONGEST_NAME);
+    // eslint-disable-next-line no-control-regex
+    const text = value.trim().replace(/[\u0000-\u001f\u007f]/g, " ").slice(0, LONGEST_VALUE);
+    if (!NAME.test(name) || text === "" || name in tags || count >= MOST_TAGS) return;
+    tags[name] = text;
+    count += 1;
+  };
+
+  for (const [name, value] of Object.entries(headers)) {
+    if (typeof value !== "string" || !isTagHeader(name)) continue;
+    if (name === "x-keymeter-tags" || name === "x-litellm-tags") for (const pair of value.split(",")) addPair(pair, add);
+    else if (name.startsWith("x-keymeter-")) add(name.slice("x-keymeter-".length), value);
+    else if (name.startsWith("helicone-property-")) add(name.slice("helicone-property-".length), value);
+    else if (name === "helicone-user-id") add("user", value);
+    else if (name === "x-portkey-metadata" || name === "cf-aig-metadata") addJson(value, add);
+  }
+  for (const [name, value] of Object.entries(bodyTags)) add(name, value);
+  return tags;
+}
+
+/** "a=b" is a tag a with value b; a bare "a" is a tag a that is true. */
+function addPair(pair: string, add: (name: string, value: string) => void): void {
+  const mark = pair.indexOf("=");
+  if (mark < 0) add(pair, "true");
+  else add(pair.slice(0, mark), pair.slice(mark + 1));
+}
+
+function addJson(text: string, add: (name: string, value: string) => void): void {
+  let parsed: unknown;
+  try {
+    parsed = JSON.parse(text);
+  } catch {
+    // A tag header that is no JSON tags nothing; it must not break the request.
+    return;
+  }
+  if (typeof parsed !== "object" || parsed === null) return;
+  for (const [name, value] of Object.entries(parsed)) add(name.replace(/^_/, ""), typeof value === "string" ? value : JSON.stringify(value));
+}

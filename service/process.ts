@@ -1,0 +1,46 @@
+// The life of a program: start, say what is wrong in one sentence, stop in order when told to.
+import { LedgerError } from "../ledger/open.ts";
+import type { Log } from "./log.ts";
+import { SettingsError } from "./settings.ts";
+
+/** Runs `start`, and on SIGTERM (and SIGINT, unless a supervisor sends SIGTERM in its place) what it returned. A second
+ *  signal ends at once. Expected failures are printed as a sentence and exit 1; others keep their stack. */
+export async function runProgram(start: () => Promise<{ stop(): Promise<void>; log: Log }>, supervised: boolean): Promise<void> {
+  let running: Awaited<ReturnType<typeof start>>;
+  try {
+    running = await start();
+  } catch (error) {
+    process.stderr.write(`${sentence(error)}\n`);
+    process.exitCode = 1;
+    return;
+  }
+  let stopping = false;
+  const stop = (signal: string): void => {
+    if (stopping) process.exit(130);
+    stopping = true;
+    running.log.info({ signal }, "stopping");
+    running.stop().then(
+      () => process.exit(0),
+      (error: unknown) => {
+        running.log.error({ err: error }, "stop failed");
+        process.exit(1);
+      },
+    );
+  };
+  process.on("SIGTERM", () => stop("SIGTERM"));
+  process.on("SIGINT", () => {
+    if (!supervised) stop("SIGINT");
+  });
+  process.on("unhandledRejection", (error) => {
+    // An invariant is broken: going on could book wrong figures. The books recover at the next start.
+    running.log.fatal({ err: error }, "unhandled rejection");
+    process.exit(1);
+  });
+}
+
+/** An error as an operator reads it. */
+export function sentence(error: unknown): string {
+  if (error instanceof SettingsError || error instanceof LedgerError) return error.message;
+  if (error instanceof Error && error.cause !== undefined) return error.message;
+  return error instanceof Error ? (error.stack ?? error.message) : String(error);
+}

@@ -1,0 +1,54 @@
+#!/usr/bin/env node
+// The way in, in plain JavaScript that Node 20 runs: is everything installed, is this the right Node? Then the rest, on the
+// Node 24 that comes with the project.
+//   node start.mjs --install-only     installs what is missing, nothing else
+//   node start.mjs COMMAND ...        keymeter COMMAND ...
+import { spawn, spawnSync } from "node:child_process";
+import { existsSync, statSync } from "node:fs";
+import { createRequire } from "node:module";
+import { dirname, join } from "node:path";
+import { fileURLToPath } from "node:url";
+
+const root = dirname(fileURLToPath(import.meta.url));
+const installed = join(root, "node_modules", ".package-lock.json");
+const lock = join(root, "package-lock.json");
+const [OLDEST_MAJOR, OLDEST_MINOR] = [24, 14];
+
+// Installed as a dependency of something else, our own node_modules is somebody else's work.
+const isCheckout = existsSync(lock);
+if (isCheckout && (!existsSync(installed) || statSync(installed).mtimeMs < statSync(lock).mtimeMs)) {
+  process.stderr.write("keymeter: installing what the lock file names (npm ci); this takes a minute\n");
+  const npm = spawnSync(process.platform === "win32" ? "npm.cmd" : "npm", ["ci", "--no-audit", "--no-fund", "--loglevel=error"], { cwd: root, stdio: ["ignore", "inherit", "inherit"], shell: process.platform === "win32" });
+  if (npm.status !== 0) {
+    process.stderr.write("keymeter: npm ci failed; its message stands above. Check the network to the npm registry and start again.\n");
+    process.exit(1);
+  }
+}
+
+const [command, ...rest] = process.argv.slice(2);
+if (command === "--install-only") process.exit(0);
+
+const node = findNode();
+if (node === process.execPath) {
+  process.argv = [process.argv[0], join(root, "keymeter.ts"), ...(command === undefined ? [] : [command, ...rest])];
+  await import("./keymeter.ts");
+} else {
+  const child = spawn(node, [join(root, "keymeter.ts"), ...(command === undefined ? [] : [command, ...rest])], { stdio: "inherit" });
+  // A terminal sends its signals to both; a supervisor to us alone.
+  process.on("SIGINT", () => {});
+  process.on("SIGTERM", () => child.kill("SIGTERM"));
+  child.on("exit", (code, signal) => process.exit(code ?? (signal === "SIGINT" ? 130 : 1)));
+}
+
+function findNode() {
+  const [major = 0, minor = 0] = process.versions.node.split(".").map(Number);
+  if (major > OLDEST_MAJOR || (major === OLDEST_MAJOR && minor >= OLDEST_MINOR)) return process.execPath;
+  const require = createRequire(import.meta.url);
+  const name = `node-${process.platform === "win32" ? "win" : process.platform}-${process.arch}`;
+  try {
+    return join(dirname(require.resolve(`${name}/package.json`)), "bin", process.platform === "win32" ? "node.exe" : "node");
+  } catch {
+    process.stderr.write(`keymeter: Node ${OLDEST_MAJOR}.${OLDEST_MINOR} or newer is needed, this is ${process.versions.node}, and no Node comes with the project for ${process.platform}-${process.arch}. Install it from nodejs.org.\n`);
+    process.exit(1);
+  }
+}

@@ -1,0 +1,81 @@
+// Starts a real proxy in this process, on free ports, with books in a temporary folder.
+import { mkdtempSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import type { EventRecord } from "../ledger/events.ts";
+import { readEvents } from "../ledger/events.ts";
+import { issueVirtualKey, digestSecret } from "../ledger/keys.ts";
+import type { Budget } from "../ledger/budgets.ts";
+import { openForReading } from "../ledger/open.ts";
+import { createProxy } from "../proxy/app.ts";
+import type { Proxy } from "../proxy/app.ts";
+import { loadProxyConfig } from "../proxy/config.ts";
+import { createLog } from "../service/log.ts";
+
+export type RunningProxy = {
+  readonly url: string;
+  readonly opsUrl: string;
+  readonly dataDir: string;
+  readonly adminToken: string;
+  readonly proxy: Proxy;
+  /** Every event in the books, oldest first. */
+  events(): Promise<EventRecord[]>;
+  createKey(fields?: { name?: string; team?: string; env?: string; expiresAtMs?: number }): Promise<{ id: string; secret: string }>;
+  setBudget(budget: Partial<Budget> & { amountNanoUsd: bigint }): Promise<Budget>;
+  stop(): Promise<void>;
+};
+
+export function temporaryFolder(): string {
+  return mkdtempSync(join(tmpdir(), "keymeter-"));
+}
+
+/** `upstream` is used for all providers; `environment` overrides. */
+export async function startProxy(upstream: string, environment: { [name: string]: string } = {}): Promise<RunningProxy> {
+  const dataDir = environment["KEYMETER_DATA_DIR"] ?? temporaryFolder();
+  const config = loadProxyConfig({
+    KEYMETER_DATA_DIR: dataDir,
+    KEYMETER_OPENAI_URL: upstream,
+    KEYMETER_ANTHROPIC_URL: upstream,
+    KEYMETER_GOOGLE_URL: upstream,
+    OPENAI_API_KEY: "sk-proj-provider-credential-openai",
+    ANTHROPIC_API_KEY: "sk-ant-api03-provider-credential",
+    GEMINI_API_KEY: "AIzaProviderCredentialGoogle",
+    KEYMETER_DRAIN_SECONDS: "1",
+    ...environment,
+  });
+  const proxy = await createProxy(config, createLog("test", "silent"));
+  await proxy.app.listen({ host: "127.0.0.1", port: 0 });
+  await proxy.ops.listen({ host: "127.0.0.1", port: 0 });
+  const portOf = (app: Proxy["app"]): number => (app.server.address() as { port: number }).port;
+  let made = 0;
+  return {
+    url: `http://127.0.0.1:${portOf(proxy.app)}`,
+    opsUrl: `http://127.0.0.1:${portOf(proxy.ops)}`,
+    dataDir,
+    adminToken: config.adminToken.reveal(),
+    proxy,
+    events: () => readAllEvents(dataDir),
+    async createKey({ name = `key-${(made += 1)}`, team = "search", env = "test", expiresAtMs } = {}) {
+      const { id, secret } = issueVirtualKey(env);
+      await proxy.writer.change({ type: "createKey", digest: digestSecret(config.pepper.reveal(), secret), key: { id, kind: "virtual", provider: undefined, name, team, project: "", env, owner: "", state: "active", hint: secret.slice(-4), createdAtMs: Date.now(), expiresAtMs } }, "test");
+      await proxy.context.register.reload();
+      return { id, secret };
+    },
+    async setBudget(given) {
+      const budget: Budget = { id: `budget_${(made += 1)}`, scope: {}, window: "month", kind: "hard", mode: "expected", createdAtMs: Date.now(), ...given };
+      await proxy.writer.change({ type: "setBudget", budget }, "test");
+      return budget;
+    },
+    stop: () => proxy.stop(),
+  };
+}
+
+export async function readAllEvents(dataDir: string): Promise<EventRecord[]> {
+  const books = openForReading(join(dataDir, "usage.db"));
+  if (!books) return [];
+  try {
+    return await readEvents(books, { limit: 10_000_000 });
+  } finally {
+    books.close();
+  }
+}
