@@ -3,8 +3,8 @@
 import { isUtf8 } from "node:buffer";
 import type { IncomingMessage } from "node:http";
 import { DIALECTS } from "./dialects/index.ts";
-import { matchRoute } from "./dialects/dialect.ts";
-import type { Dialect, JsonObject, RouteMatch } from "./dialects/dialect.ts";
+import { matchRoute, STORED_PROMPT } from "./dialects/dialect.ts";
+import type { Call, Dialect, JsonObject, RouteMatch } from "./dialects/dialect.ts";
 import type { Provider } from "./providers/provider.ts";
 import type { Providers } from "./providers/index.ts";
 import { Refused } from "./refusals.ts";
@@ -154,10 +154,10 @@ export function readBody(request: IncomingMessage, body: Buffer): JsonObject {
   return parsed as JsonObject;
 }
 
-/** The model's name as it may be booked and labelled. */
-export function checkModel(model: string): string {
+/** Refuses a model's name that cannot be booked or labelled. Only a stored prompt may leave it out: the answer names it. */
+export function checkModel({ model, openInput }: Call): void {
+  if (model === "" && openInput === STORED_PROMPT) return;
   if (!MODEL.test(model)) throw new Refused("bad_body", model === "" ? 'the body names no "model"' : "the model's name has characters that no model has");
-  return model;
 }
 
 /** Limits on output that stand in the body must be whole numbers: what one parser rounds another refuses. */

@@ -51,7 +51,7 @@ export async function handle(context: ProxyContext, request: FastifyRequest, rep
     const parsed = readBody(request.raw, body);
     checkLimits(parsed);
     const call = dialect.describe(target.match, parsed);
-    checkModel(call.model);
+    checkModel(call);
     const rewritten = dialect.rewrite(call, body, parsed);
 
     // 3-4 May it, and is the money held?

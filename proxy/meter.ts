@@ -31,10 +31,22 @@ const SPACE = 0x20;
 const LINE_FEED = 0x0a;
 const CARRIAGE_RETURN = 0x0d;
 
-/** Picks the framing by the answer's content type. */
+/** Picks the framing by the answer's content type; where a stream was asked for and the type does not say so, by the
+ *  first byte: events never start with a brace or bracket. */
 export function createMeter(dialect: Dialect, call: Call, hides: boolean, contentType: string): Meter {
   if (contentType.includes("text/event-stream")) return createEventMeter(dialect, call, hides);
-  return createBodyMeter(dialect, call);
+  if (!call.stream) return createBodyMeter(dialect, call);
+  let chosen: Meter | undefined;
+  const choose = (chunk?: Buffer): Meter => (chosen ??= chunk && /^\s*[^\s[{]/.test(chunk.toString("latin1", 0, 64)) ? createEventMeter(dialect, call, hides) : createBodyMeter(dialect, call));
+  return {
+    get holding() {
+      return choose().holding;
+    },
+    push: (chunk) => choose(chunk).push(chunk),
+    takeHeld: () => choose().takeHeld(),
+    reading: () => choose().reading(),
+    seen: () => choose().seen(),
+  };
 }
 
 /** Server-sent events. */

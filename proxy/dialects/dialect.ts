@@ -18,6 +18,9 @@ export type Route = {
 
 export type RouteMatch = { readonly route: Route; readonly parameters: { readonly [name: string]: string } };
 
+/** `openInput` of a request whose text and model lie at the provider. */
+export const STORED_PROMPT = "a stored prompt";
+
 /** What a metered request asks for, in what matters to its price. */
 export type Call = {
   readonly endpoint: string;

@@ -200,6 +200,6 @@ function searchQueries(answer: JsonObject): string[] {
   if (!Array.isArray(candidates)) return [];
   return candidates.flatMap((candidate) => {
     const queries = objectAt(candidate, "groundingMetadata")?.["webSearchQueries"];
-    return Array.isArray(queries) ? queries.filter((query) => typeof query === "string" && query !== "") : [];
+    return Array.isArray(queries) ? queries.filter((query) => typeof query === "string") : [];
   });
 }

@@ -3,13 +3,14 @@
 // Source: platform.openai.com API reference; the odd fields of compatible vendors are named where they are read.
 import { readCount } from "../../ledger/usage.ts";
 import type { Usage } from "../../ledger/usage.ts";
-import { compactUsage, findDeep, objectAt, parseObject, readLimit, textAt } from "./dialect.ts";
+import { compactUsage, findDeep, objectAt, parseObject, readLimit, STORED_PROMPT, textAt } from "./dialect.ts";
 import type { Call, Dialect, JsonObject, Reading, Refusal, Route, UsageReader } from "./dialect.ts";
 
 const ROUTES: readonly Route[] = [
   { method: "POST", path: "/chat/completions", endpoint: "chat_completions", kind: "metered" },
   { method: "POST", path: "/completions", endpoint: "completions", kind: "metered" },
   { method: "POST", path: "/responses", endpoint: "responses", kind: "metered" },
+  { method: "POST", path: "/responses/compact", endpoint: "responses_compact", kind: "metered" },
   { method: "POST", path: "/embeddings", endpoint: "embeddings", kind: "metered" },
   { method: "POST", path: "/moderations", endpoint: "moderations", kind: "free" },
   { method: "POST", path: "/responses/input_tokens", endpoint: "responses_input_tokens", kind: "free" },
@@ -88,6 +89,7 @@ function maxOutput(endpoint: string, body: JsonObject): number | undefined {
     case "embeddings":
       return 0;
     case "responses":
+    case "responses_compact":
       return readLimit(body["max_output_tokens"]);
     default: {
       const limits = [readLimit(body["max_completion_tokens"]), readLimit(body["max_tokens"])].filter((limit) => limit !== undefined);
@@ -105,7 +107,7 @@ function answers(body: JsonObject): number {
 function openInput(body: JsonObject): string | undefined {
   const stored = ["previous_response_id", "conversation"].find((field) => body[field] !== undefined && body[field] !== null);
   if (stored !== undefined) return stored;
-  if (objectAt(body, "prompt")) return "a stored prompt";
+  if (objectAt(body, "prompt")) return STORED_PROMPT;
   return findDeep(body["messages"] ?? body["input"], isRemotePart) ? "a picture or file" : undefined;
 }
 
@@ -145,14 +147,14 @@ function createReader(call: Call, hides: boolean): UsageReader {
     tier = textAt(answer, "service_tier") ?? tier;
     const stated = objectAt(answer, "usage") ?? objectAt(objectAt(answer, "x_groq"), "usage");
     if (stated) {
-      const read = readUsage(stated, answer, call.endpoint);
+      const read = readUsage(stated, answer);
       if (read) ({ usage, reasoning } = read);
       raw = JSON.stringify(answer["tool_usage"] ? { ...stated, tool_usage: answer["tool_usage"] } : stated);
     }
   };
 
   return {
-    needsWholeBody: call.endpoint === "responses",
+    needsWholeBody: call.endpoint !== "embeddings",
 
     body(body) {
       ended = true;
@@ -167,7 +169,7 @@ function createReader(call: Call, hides: boolean): UsageReader {
         ended = true;
         return "last";
       }
-      if (call.endpoint === "responses") {
+      if (call.endpoint.startsWith("responses")) {
         const kind = /^\s*\{\s*"type"\s*:\s*"(response\.(?:created|completed|incomplete|failed)|error)"/.exec(data)?.[1] ?? lateType(data);
         if (kind === undefined) return "pass";
         const event = parseObject(data);
@@ -214,10 +216,12 @@ function hasObject(data: string, name: string): boolean {
 }
 
 /** Takes a usage object apart into disjoint classes. Undefined when it holds no counts that make sense. */
-function readUsage(stated: JsonObject, answer: JsonObject, endpoint: string): { usage: Usage; reasoning: number | undefined } | undefined {
+function readUsage(stated: JsonObject, answer: JsonObject): { usage: Usage; reasoning: number | undefined } | undefined {
   const isResponses = stated["input_tokens"] !== undefined;
   const prompt = readCount(isResponses ? stated["input_tokens"] : stated["prompt_tokens"]);
-  const completion = readCount(isResponses ? stated["output_tokens"] : (stated["completion_tokens"] ?? (endpoint === "embeddings" ? 0 : undefined)));
+  const total = readCount(stated["total_tokens"]);
+  // Embeddings, and completions that wrote nothing, name the prompt and the total only.
+  const completion = readCount(isResponses ? stated["output_tokens"] : stated["completion_tokens"]) ?? (prompt !== undefined && total !== undefined && total >= prompt ? total - prompt : undefined);
   if (prompt === undefined || completion === undefined) return undefined;
   const inputDetails = objectAt(stated, isResponses ? "input_tokens_details" : "prompt_tokens_details") ?? objectAt(stated, "prompt_token_details");
   const outputDetails = objectAt(stated, isResponses ? "output_tokens_details" : "completion_tokens_details");
@@ -234,7 +238,6 @@ function readUsage(stated: JsonObject, answer: JsonObject, endpoint: string): { 
   const inputAudio = Math.min(readCount(inputDetails?.["audio_tokens"]) ?? 0, uncached);
 
   const reasoning = readCount(outputDetails?.["reasoning_tokens"]);
-  const total = readCount(stated["total_tokens"]);
   // xAI's chat counts reasoning beside the completion; the total tells.
   const output = !isResponses && reasoning !== undefined && reasoning > 0 && total === prompt + completion + reasoning ? completion + reasoning : completion;
   const outputAudio = Math.min(readCount(outputDetails?.["audio_tokens"]) ?? 0, output);

@@ -1,0 +1,164 @@
+// Recorded traffic of the real providers, replayed through the proxy: the usage is the expected one, and every byte passes.
+import { request as httpRequest } from "node:http";
+import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import { DIALECTS } from "../../proxy/dialects/index.ts";
+import { matchRoute } from "../../proxy/dialects/dialect.ts";
+import type { Call, Dialect, JsonObject, Reading } from "../../proxy/dialects/dialect.ts";
+import { createMeter } from "../../proxy/meter.ts";
+import type { Usage } from "../../ledger/usage.ts";
+import type { FakeProvider } from "../fake/provider.ts";
+import { startFakeProvider } from "../fake/provider.ts";
+import { hasRecordings, readExpected, readRecordings } from "../recordings.ts";
+import type { Expected, ExpectedUsage, Recording } from "../recordings.ts";
+import { cut, IS_CI, random, SEED } from "../seed.ts";
+import { startProxy } from "../start-proxy.ts";
+import type { RunningProxy } from "../start-proxy.ts";
+
+const FILES: readonly { file: string; dialect: Dialect; prefix: string }[] = [
+  ...["openai-chat", "openai-chat-stream", "openai-completions", "openai-completions-stream", "openai-responses", "openai-responses-stream", "openai-embeddings"].map((file) => ({ file, dialect: DIALECTS.openai, prefix: "/openai" })),
+  ...["anthropic-messages", "anthropic-messages-stream"].map((file) => ({ file, dialect: DIALECTS.anthropic, prefix: "/anthropic" })),
+  ...["gemini-generate", "gemini-generate-stream", "gemini-embeddings"].map((file) => ({ file, dialect: DIALECTS.google, prefix: "/google" })),
+];
+/** Every recording in full in CI; a sample here. */
+const SHARE = IS_CI ? 1 : 0.25;
+
+/** Ours, folded to the classes of the expectations. */
+function fold(usage: Usage): Pick<ExpectedUsage, "input" | "cache_read" | "cache_write_5m" | "cache_write_1h" | "output" | "web_search_requests"> {
+  const sum = (...units: (keyof Usage)[]): number => units.reduce((total, unit) => total + (usage[unit] ?? 0), 0);
+  return {
+    input: sum("input", "input_audio", "input_image", "input_video"),
+    cache_read: sum("cache_read", "cache_read_audio", "cache_read_image"),
+    cache_write_5m: sum("cache_write_5m"),
+    cache_write_1h: sum("cache_write_1h"),
+    output: sum("output", "output_audio", "output_image"),
+    web_search_requests: sum("web_search"),
+  };
+}
+
+function expectedFold(expected: ExpectedUsage): ReturnType<typeof fold> {
+  const { input, cache_read, cache_write_5m, cache_write_1h, output, web_search_requests } = expected;
+  return { input, cache_read, cache_write_5m, cache_write_1h, output, web_search_requests };
+}
+
+function target(recording: Recording): { path: string; query: string } {
+  const url = new URL(`https://${recording.url}`);
+  return { path: url.pathname, query: url.search };
+}
+
+function requestBody(recording: Recording, expected: Expected | undefined): Buffer {
+  const recorded = recording.request_body;
+  if (recorded !== null && typeof recorded === "object") {
+    // Where the recorded answer holds a usage event the client did ask for it, whatever the recording kept of the request.
+    const asked = recording.file.includes("-stream") && recording.file.startsWith("openai-c") && expected?.usage ? { stream_options: { include_usage: true } } : {};
+    return Buffer.from(JSON.stringify({ ...recorded, ...asked }));
+  }
+  return Buffer.from(JSON.stringify({ model: expected?.usage?.served_model ?? "gpt-4o-mini", stream: recording.stream }));
+}
+
+function describeCall(dialect: Dialect, recording: Recording, body: Buffer): Call {
+  const path = target(recording).path.replace(/^\/v1(beta|alpha)?\d*/, "");
+  const match = matchRoute(dialect.routes, "POST", path);
+  if (!match) throw new Error(`no route for ${path}`);
+  return dialect.describe(match, JSON.parse(body.toString("utf8")) as JsonObject);
+}
+
+describe.skipIf(!hasRecordings)("recorded traffic", () => {
+  const expectations = hasRecordings ? readExpected() : new Map<string, Expected>();
+  let provider: FakeProvider;
+  let running: RunningProxy;
+
+  beforeAll(async () => {
+    provider = await startFakeProvider(() => {});
+    running = await startProxy(provider.url, { KEYMETER_DURABILITY: "process" });
+  });
+  afterAll(async () => {
+    await running.stop();
+    await provider.close();
+  });
+
+  it.each(FILES)("$file: usage as expected and bytes unchanged through the proxy", async ({ file, prefix }) => {
+    const next = random(SEED);
+    console.log(`seed ${SEED}`);
+    const all = readRecordings(file).filter((recording) => recording.method === "POST" && recording.status === 200 && recording.elided_chars === undefined && recording.response_body_encoding === "utf8");
+    const recordings = all.filter(() => next() < SHARE);
+    expect(recordings.length).toBeGreaterThan(0);
+    for (const recording of recordings) {
+      const expected = expectations.get(recording.id);
+      const answer = Buffer.from(recording.response_body);
+      const pieces = cut(answer, next);
+      provider.script = async (_arrived, response) => {
+        response.writeHead(200, { "content-type": recording.response_headers["content-type"] ?? (recording.stream ? "text/event-stream" : "application/json") });
+        for (const piece of pieces) {
+          response.write(piece);
+          await new Promise(setImmediate);
+        }
+        response.end();
+      };
+      const { path, query } = target(recording);
+      const got = await post(running.url + prefix + path + query, requestBody(recording, expected));
+      expect(got.status, recording.id).toBe(200);
+      expect(got.body.equals(answer), `${recording.id}: bytes`).toBe(true);
+      const [event] = (await running.events()).slice(-1);
+      if (!event) throw new Error("no event");
+      if (expected?.usage === null || expected === undefined || ["queued", "in_progress"].includes(expected.state)) {
+        expect(event.usageState, recording.id).not.toBe("reported");
+        continue;
+      }
+      expect(event.usageState, recording.id).toBe("reported");
+      const extra = (expected.extra?.extra_usage ?? []).map((one) => expectedFold(one.usage));
+      const whole = extra.reduce((sum, one) => addFolds(sum, one), expectedFold(expected.usage));
+      expect(fold(event.usage), recording.id).toEqual(whole);
+      if (expected.usage.served_model !== null) expect(event.servedModel, recording.id).toBe(expected.usage.served_model);
+      if (expected.usage.service_tier !== null && expected.usage.service_tier !== "auto") expect(event.tier?.split(","), recording.id).toContain(expected.usage.service_tier.toLowerCase());
+    }
+  });
+
+  it.each(FILES)("$file: the same reading for every way of cutting it into chunks", ({ file, dialect }) => {
+    const next = random(SEED);
+    const cuts = IS_CI ? 20 : 3;
+    for (const recording of readRecordings(file)) {
+      if (recording.method !== "POST" || recording.status !== 200 || recording.response_body_encoding !== "utf8") continue;
+      if (next() >= SHARE) continue;
+      const expected = expectations.get(recording.id);
+      const call = describeCall(dialect, recording, requestBody(recording, expected));
+      const answer = Buffer.from(recording.response_body);
+      const contentType = recording.response_headers["content-type"] ?? (recording.stream ? "text/event-stream" : "application/json");
+      const whole = meterAll(dialect, call, contentType, [answer]);
+      for (let i = 0; i < cuts; i++) {
+        const pieces = cut(answer, next, i === 0 ? answer.length : 16);
+        const inPieces = meterAll(dialect, call, contentType, pieces);
+        expect(inPieces.reading, `${recording.id}, seed ${SEED}`).toEqual(whole.reading);
+        expect(inPieces.bytes.equals(answer), `${recording.id}, seed ${SEED}: bytes`).toBe(true);
+      }
+    }
+  });
+});
+
+function meterAll(dialect: Dialect, call: Call, contentType: string, pieces: readonly Buffer[]): { reading: Reading; bytes: Buffer } {
+  const meter = createMeter(dialect, call, false, contentType);
+  const out: Buffer[] = [];
+  for (const piece of pieces) {
+    const passed = meter.push(piece);
+    if (passed) out.push(passed);
+  }
+  const reading = meter.reading();
+  return { reading, bytes: Buffer.concat([...out, ...meter.takeHeld()]) };
+}
+
+function addFolds(a: ReturnType<typeof fold>, b: ReturnType<typeof fold>): ReturnType<typeof fold> {
+  return Object.fromEntries(Object.entries(a).map(([name, value]) => [name, value + b[name as keyof typeof b]])) as ReturnType<typeof fold>;
+}
+
+/** A client that keeps the bytes as they come. */
+function post(url: string, body: Buffer): Promise<{ status: number; body: Buffer }> {
+  return new Promise((resolve, reject) => {
+    const request = httpRequest(url, { method: "POST", headers: { "content-type": "application/json", authorization: "Bearer sk-test-recorded-traffic-key", "content-length": body.length } }, (response) => {
+      const chunks: Buffer[] = [];
+      response.on("data", (chunk: Buffer) => chunks.push(chunk));
+      response.on("end", () => resolve({ status: response.statusCode ?? 0, body: Buffer.concat(chunks) }));
+      response.on("error", reject);
+    });
+    request.on("error", reject);
+    request.end(body);
+  });
+}

@@ -1,0 +1,59 @@
+// Recorded provider traffic, read from ../shared/recordings where it is there (it is not part of this repository).
+import { existsSync, readFileSync } from "node:fs";
+import { fileURLToPath } from "node:url";
+import { gunzipSync } from "node:zlib";
+
+const FOLDER = fileURLToPath(new URL("../../shared/recordings/", import.meta.url));
+
+export const hasRecordings = existsSync(FOLDER);
+if (!hasRecordings) process.stderr.write(`\nSKIPPED: the recordings are not here (${FOLDER}); every test that replays real traffic is skipped\n`);
+
+export type Recording = {
+  readonly id: string;
+  readonly method: string;
+  readonly url: string;
+  readonly stream: boolean;
+  readonly status: number;
+  readonly request_body: unknown;
+  readonly request_headers: { readonly [name: string]: string };
+  readonly response_headers: { readonly [name: string]: string };
+  readonly response_body: string;
+  readonly response_body_encoding: string;
+  readonly elided_chars?: number;
+  readonly file: string;
+};
+
+export type ExpectedUsage = {
+  readonly input: number;
+  readonly cache_read: number;
+  readonly cache_write_5m: number;
+  readonly cache_write_1h: number;
+  readonly output: number;
+  readonly reasoning: number;
+  readonly audio_in: number;
+  readonly audio_out: number;
+  readonly image_in: number;
+  readonly image_out: number;
+  readonly web_search_requests: number;
+  readonly service_tier: string | null;
+  readonly served_model: string | null;
+};
+export type Expected = {
+  readonly id: string;
+  readonly state: string;
+  readonly usage: ExpectedUsage | null;
+  readonly response_id?: string;
+  readonly extra?: { readonly extra_usage?: readonly { readonly model: string | null; readonly usage: ExpectedUsage }[]; readonly ambiguous?: unknown };
+};
+
+export function readRecordings(file: string): Recording[] {
+  return lines(`${file}.jsonl.gz`).map((line) => ({ ...(JSON.parse(line) as Recording), file }));
+}
+
+export function readExpected(): Map<string, Expected> {
+  return new Map(lines("expected-usage.jsonl.gz").map((line) => JSON.parse(line) as Expected).map((expected) => [expected.id, expected]));
+}
+
+function lines(name: string): string[] {
+  return gunzipSync(readFileSync(FOLDER + name)).toString("utf8").split("\n").filter((line) => line !== "");
+}
