@@ -21,7 +21,7 @@ const OLDEST_SQLITE = [3, 51, 3];
 const MOST_CHECKED_BYTES = 256 * 1024 * 1024;
 
 export type MigrationSet = "usage" | "billing" | "notices";
-const MIGRATIONS: { readonly [set in MigrationSet]: RegExp } = { usage: /^\d{4}-(?!billing|notices)/, billing: /^\d{4}-billing/, notices: /^\d{4}-notices/ };
+const MIGRATIONS: { readonly [set in MigrationSet]: RegExp } = { usage: /^\d{4}-usage/, billing: /^\d{4}-billing/, notices: /^\d{4}-notices/ };
 
 /** A held lock: one program per ledger file. The operating system lets go of it when the process ends, however it ends. */
 export type Lock = { release(): void };

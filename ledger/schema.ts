@@ -1,5 +1,6 @@
 // The tables as drizzle sees them, for reading. The SQL in migrations/ is what makes them (STRICT, triggers, generated
 // columns: more than drizzle can say); a test holds the two together, column by column.
+import { sql } from "drizzle-orm";
 import { customType, sqliteTable, text } from "drizzle-orm/sqlite-core";
 import type { NanoUsd } from "./money.ts";
 
@@ -133,6 +134,9 @@ export const refused = sqliteTable("refused", {
   count: count().notNull(),
 });
 
+/** Hours in which the meter ran: in these, no row means no spend. */
+export const meterHours = sqliteTable("meter_hours", { hourMs: count("hour_ms").primaryKey() });
+
 export const audit = sqliteTable("audit", {
   seq: count().primaryKey(),
   atMs: count("at_ms").notNull(),
@@ -142,4 +146,73 @@ export const audit = sqliteTable("audit", {
   detail: text().notNull(),
   previous: text().notNull(),
   hash: text().notNull(),
+});
+
+export const billedLines = sqliteTable("billed_lines", {
+  provider: text().notNull(),
+  day: text().notNull(),
+  line: count().notNull(),
+  billedKey: text("billed_key"),
+  project: text(),
+  lineItem: text("line_item"),
+  amountNanoUsd: nanoUsd("amount_nano_usd").notNull(),
+  quantity: text(),
+  unit: text(),
+  raw: text().notNull(),
+});
+
+export const imports = sqliteTable("imports", {
+  provider: text().primaryKey(),
+  lastSuccessMs: count("last_success_ms"),
+  lastAttemptMs: count("last_attempt_ms").notNull(),
+  lastError: text("last_error"),
+});
+
+export const variances = sqliteTable("variances", {
+  provider: text().notNull(),
+  day: text().notNull(),
+  model: text().notNull(),
+  meteredNanoUsd: nanoUsd("metered_nano_usd").notNull(),
+  billedNanoUsd: nanoUsd("billed_nano_usd").notNull(),
+  cause: text().notNull(),
+  madeAtMs: count("made_at_ms").notNull(),
+});
+
+export const forecasts = sqliteTable("forecasts", {
+  scope: text({ enum: ["org", "team", "key"] }).notNull(),
+  scopeId: text("scope_id").notNull(),
+  windowId: text("window_id").notNull(),
+  window: text({ enum: ["day", "month"] }).notNull(),
+  startMs: count("start_ms").notNull(),
+  endMs: count("end_ms").notNull(),
+  madeAtMs: count("made_at_ms").notNull(),
+  method: text().notNull(),
+  historyHours: count("history_hours").notNull(),
+  p10NanoUsd: nanoUsd("p10_nano_usd").notNull(),
+  p50NanoUsd: nanoUsd("p50_nano_usd").notNull(),
+  p90NanoUsd: nanoUsd("p90_nano_usd").notNull(),
+  hours: text().notNull(),
+});
+
+/** SQLite numbers the rows itself. */
+const numbered = () => count().primaryKey().default(sql`NULL`);
+
+export const outbox = sqliteTable("outbox", {
+  id: numbered(),
+  groupKey: text("group_key").notNull(),
+  receivedAtMs: count("received_at_ms").notNull(),
+  payload: text().notNull(),
+  attempts: count().notNull().default(0),
+  lastError: text("last_error"),
+});
+
+export const notices = sqliteTable("notices", {
+  id: numbered(),
+  groupKey: text("group_key").notNull(),
+  channel: text().notNull(),
+  ts: text().notNull(),
+  state: text({ enum: ["firing", "resolved"] }).notNull(),
+  text: text().notNull(),
+  postedAtMs: count("posted_at_ms").notNull(),
+  updatedAtMs: count("updated_at_ms").notNull(),
 });

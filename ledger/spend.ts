@@ -7,7 +7,7 @@ import type { Budget } from "./budgets.ts";
 import { firstAttemptId } from "./ids.ts";
 import type { NanoUsd } from "./money.ts";
 import type { Sqlite } from "./open.ts";
-import { events, keys, refused, rollupDay, rollupHour } from "./schema.ts";
+import { events, keys, meterHours, refused, rollupDay, rollupHour } from "./schema.ts";
 import type { Window } from "./windows.ts";
 
 /** What spend can be broken down by. */
@@ -95,6 +95,12 @@ export async function readHourlySpend(database: Sqlite, sinceMs: number, untilMs
     .orderBy(asc(rollupHour.hourMs))
     .all()
     .map(({ cost, ...row }) => ({ ...row, costNanoUsd: BigInt(cost) }));
+}
+
+/** The hours of `[sinceMs, untilMs)` in which the meter ran, by the start of each UTC hour. */
+export async function readMeterHours(database: Sqlite, sinceMs: number, untilMs: number): Promise<Set<number>> {
+  const rows = drizzle(database).select().from(meterHours).where(and(gte(meterHours.hourMs, sinceMs), lt(meterHours.hourMs, untilMs))).all();
+  return new Set(rows.map((row) => row.hourMs));
 }
 
 /** What was metered on one UTC day at one provider, by key and served model: the meter's side of reconciliation. */

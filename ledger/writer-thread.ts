@@ -21,6 +21,8 @@ import type { Answer, Operation, ThreadSettings, ToMain, ToThread } from "./writ
 
 const FSYNC_EVERY_MS = 100;
 const LOOK_EVERY_MS = 1_000;
+const NOTE_HOUR_EVERY_MS = 60_000;
+const HOUR_MS = 3_600_000;
 
 const port = parentPort;
 if (!port) throw new Error("ledger/writer-thread.ts runs as a worker thread only");
@@ -157,6 +159,12 @@ function run({ path, durability, zone, capMode }: ThreadSettings): void {
   }
 
   insertFingerprint.run(UNPROVEN_KEY_ID, null, "keys no provider has accepted yet", "", Date.now());
+
+  // The meter runs in this hour, whether anybody spends or not.
+  const noteHour = database.prepare("INSERT OR IGNORE INTO meter_hours (hour_ms) VALUES (?)");
+  const noteMeterHour = (): void => void noteHour.run(Math.floor(Date.now() / HOUR_MS) * HOUR_MS);
+  noteMeterHour();
+  setInterval(noteMeterHour, NOTE_HOUR_EVERY_MS).unref();
 
   if (durability === "process") fsyncWal(path);
   watchFile(path);

@@ -115,6 +115,9 @@ CREATE TABLE rollup_day (
   PRIMARY KEY (day, key_id, provider, model, team, project, env)
 ) STRICT, WITHOUT ROWID;
 
+-- Hours in which the meter ran: an hour without spend is zero if it is here, and missing if it is not.
+CREATE TABLE meter_hours (hour_ms INTEGER PRIMARY KEY) STRICT;
+
 -- Refused requests: counts, never a row each.
 CREATE TABLE refused (
   minute_ms INTEGER NOT NULL,

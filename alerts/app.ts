@@ -1,0 +1,32 @@
+// The alerts program as a fastify instance: the webhook that Alertmanager calls, the runbook, health and metrics.
+import { readFileSync } from "node:fs";
+import { Counter, Gauge, Registry } from "prom-client";
+import type { FastifyInstance } from "fastify";
+import { keepDelivery, readDeliveries } from "../ledger/notices.ts";
+import type { Sqlite } from "../ledger/open.ts";
+import { createListener } from "../service/listener.ts";
+import type { Notifier } from "./notifier.ts";
+import { parseDelivery } from "./webhook.ts";
+
+/** Alertmanager hears 200 only when its delivery is durable; then it is ours to say. */
+export function createAlertsApp(database: Sqlite, notifier: Notifier): FastifyInstance {
+  const registry = new Registry();
+  const registers = [registry];
+  const received = new Counter({ name: "keymeter_deliveries_received_total", help: "Webhook deliveries taken from Alertmanager.", registers });
+  const sent: Counter = new Counter({ name: "keymeter_slack_messages_total", help: "Messages that Slack took: posts and updates.", registers, collect: () => (sent.reset(), sent.inc(notifier.status().sent)) });
+  const failed: Counter = new Counter({ name: "keymeter_slack_failures_total", help: "Messages that Slack did not take.", registers, collect: () => (failed.reset(), failed.inc(notifier.status().failed)) });
+  const waiting: Gauge = new Gauge({ name: "keymeter_outbox_deliveries", help: "Deliveries that wait for Slack.", registers, collect: async () => waiting.set((await readDeliveries(database)).length) });
+
+  const app = createListener(registry, () => undefined);
+  app.post("/webhook", async (request, reply) => {
+    const group = parseDelivery(request.body);
+    // 4xx makes Alertmanager drop it: right for what nobody can ever understand, and counted there as failed.
+    if (!group) return reply.code(400).send({ error: "not a delivery of Alertmanager (webhook version 4)" });
+    await keepDelivery(database, group.groupKey, JSON.stringify(request.body), Date.now());
+    received.inc();
+    notifier.wake();
+    return { ok: true };
+  });
+  app.get("/runbook", async (_request, reply) => reply.type("text/plain; charset=utf-8").send(readFileSync(new URL("./runbook.md", import.meta.url), "utf8")));
+  return app;
+}

@@ -1,0 +1,20 @@
+// What Alertmanager delivers (webhook version 4), parsed at the border.
+import { z } from "zod";
+
+const labels = z.record(z.string(), z.string());
+
+const delivery = z.object({
+  groupKey: z.string().min(1),
+  status: z.enum(["firing", "resolved"]),
+  commonLabels: labels.default({}),
+  commonAnnotations: labels.default({}),
+  alerts: z.array(z.object({ status: z.enum(["firing", "resolved"]), labels, annotations: labels.default({}), startsAt: z.string(), endsAt: z.string() })).min(1),
+});
+
+export type AlertGroup = z.infer<typeof delivery>;
+
+/** Parses a delivery; undefined when it is none of ours to understand. */
+export function parseDelivery(body: unknown): AlertGroup | undefined {
+  const parsed = delivery.safeParse(body);
+  return parsed.success ? parsed.data : undefined;
+}

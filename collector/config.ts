@@ -1,0 +1,33 @@
+// Settings of the collector. The only reader of process.env here.
+import { z } from "zod";
+import { SHARED_SETTINGS } from "../service/config.ts";
+import type { SharedConfig } from "../service/config.ts";
+import { Secret } from "../service/secret.ts";
+import { readSettings } from "../service/settings.ts";
+import type { Environment, Settings } from "../service/settings.ts";
+
+export type CollectorConfig = SharedConfig & {
+  /** Reads OpenAI's bill; undefined: no importer. */
+  readonly openaiAdminKey: Secret | undefined;
+  readonly openaiBillingUrl: string;
+  /** How often bills are read, as a cron expression. */
+  readonly reconcileCron: string;
+  /** How many past days are read again each time: bills are revised. */
+  readonly reconcileDays: number;
+};
+
+type Raw = SharedConfig & { openaiAdminKey: string | undefined; openaiBillingUrl: string; reconcileCron: string; reconcileDays: number };
+
+const SETTINGS: Settings<Raw> = {
+  ...SHARED_SETTINGS,
+  openaiAdminKey: { place: "collector.openai_admin_key", env: "OPENAI_ADMIN_KEY", schema: z.string().min(1) as z.ZodType<string | undefined>, fallback: undefined },
+  openaiBillingUrl: { place: "collector.openai_billing_url", env: "KEYMETER_OPENAI_BILLING_URL", schema: z.url(), fallback: "https://api.openai.com/v1" },
+  reconcileCron: { place: "collector.reconcile_cron", env: "KEYMETER_RECONCILE_CRON", schema: z.string().regex(/^(\S+\s+){4,5}\S+$/, "a cron expression of five or six fields"), fallback: "17 */3 * * *" },
+  reconcileDays: { place: "collector.reconcile_days", env: "KEYMETER_RECONCILE_DAYS", schema: z.coerce.number().int().min(1).max(60) as z.ZodType<number>, fallback: 4 },
+};
+
+/** Reads and checks everything; throws a SettingsError that names every problem. */
+export function loadCollectorConfig(environment: Environment = process.env): CollectorConfig {
+  const { openaiAdminKey, ...rest } = readSettings(SETTINGS, "collector", environment);
+  return Object.freeze({ ...rest, openaiAdminKey: openaiAdminKey === undefined ? undefined : new Secret(openaiAdminKey) });
+}
