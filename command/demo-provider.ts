@@ -32,6 +32,10 @@ export type JournalEntry = {
 export type DemoProvider = {
   readonly server: Server;
   readonly journal: readonly JournalEntry[];
+  /** Books use of past days, which the demo writes into the ledger as well; returns what it will bill. */
+  recordPast(at: Date, path: string, model: string, input: number, output: number): JournalEntry;
+  /** The sum of all that it will bill. */
+  totalNanoUsd(): bigint;
   listen(port?: number): Promise<number>;
   close(): Promise<void>;
 };
@@ -45,6 +49,13 @@ export function createDemoProvider({ paceMs = 0 }: { readonly paceMs?: number } 
   return {
     server,
     journal,
+    recordPast(at, path, model, input, output) {
+      const [inputPrice, , , outputPrice] = PRICES[model] ?? [0, 0, 0, 0];
+      const entry: JournalEntry = { at: at.toISOString(), id: `demo_${journal.length + 1}`, path, model, credential: "", input, cached: 0, written: 0, output, costNanoUsd: nano(input, inputPrice) + nano(output, outputPrice) };
+      journal.push(entry);
+      return entry;
+    },
+    totalNanoUsd: () => journal.reduce((sum, entry) => sum + entry.costNanoUsd, 0n),
     listen: (port = 0) => new Promise((resolve, reject) => server.once("error", reject).listen(port, "127.0.0.1", () => resolve((server.address() as AddressInfo).port))),
     close: () => new Promise((resolve) => (server.closeAllConnections(), server.close(() => resolve()))),
   };
@@ -57,7 +68,9 @@ async function answer(request: IncomingMessage, response: ServerResponse, journa
   const chunks: Buffer[] = [];
   for await (const chunk of request) chunks.push(chunk as Buffer);
   const raw = Buffer.concat(chunks);
-  const path = (request.url ?? "").split("?")[0] ?? "";
+  const url = new URL(request.url ?? "/", "http://demo");
+  const path = url.pathname;
+  if (path === "/v1/organization/costs") return costs(response, journal, Number(url.searchParams.get("start_time")));
   const body = (raw.length > 0 ? JSON.parse(raw.toString("utf8")) : {}) as Body;
   const model = /models\/([^:]+):/.exec(path)?.[1] ?? body.model ?? "";
   const id = `demo_${journal.length + 1}`;
@@ -156,6 +169,20 @@ async function generate(response: ServerResponse, path: string, id: string, mode
   const piece = (text: string, output: number, finishReason?: string): object => ({ candidates: [{ content: { parts: [{ text }], role: "model" }, index: 0, ...(finishReason === undefined ? {} : { finishReason }) }], usageMetadata: usageMetadata(output), modelVersion: model, responseId: id });
   if (!path.endsWith(":streamGenerateContent")) return reply(response, 200, piece(words.join(" "), used.output, "STOP"));
   await stream(response, words.map((word, i) => `data: ${JSON.stringify(piece(`${word} `, i + 1 === words.length ? used.output : i + 1, i + 1 === words.length ? "STOP" : undefined))}\r\n\r\n`), paceMs);
+}
+
+/** The bill of one UTC day, as OpenAI writes it: a row a model and kind of token, amounts in dollars. */
+function costs(response: ServerResponse, journal: readonly JournalEntry[], startTime: number): void {
+  const day = new Date(startTime * 1000).toISOString().slice(0, 10);
+  const rows = new Map<string, bigint>();
+  for (const entry of journal) {
+    const price = PRICES[entry.model];
+    if (!entry.at.startsWith(day) || !/\/(completions|responses|embeddings)$/.test(entry.path) || !price) continue;
+    const parts = { input: nano(entry.input, price[0]), "cached input": nano(entry.cached, price[1]), output: nano(entry.output, price[3]) };
+    for (const [kind, amount] of Object.entries(parts)) if (amount > 0n) rows.set(`${entry.model}, ${kind}`, (rows.get(`${entry.model}, ${kind}`) ?? 0n) + amount);
+  }
+  const results = [...rows].map(([item, amount]) => ({ object: "organization.costs.result", amount: { value: Number(amount) / 1e9, currency: "usd" }, line_item: item, project_id: "proj_demo", api_key_id: null }));
+  reply(response, 200, { object: "page", data: [{ object: "bucket", start_time: startTime, end_time: startTime + 86_400, results }], has_more: false, next_page: null });
 }
 
 function reply(response: ServerResponse, status: number, body: object): void {

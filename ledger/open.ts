@@ -13,8 +13,11 @@ export type Sqlite = Database.Database;
 
 /** A ledger that cannot be used. `message` says what, where and what to do. */
 export class LedgerError extends Error {
-  override readonly name = "LedgerError";
+  override readonly name: string = "LedgerError";
 }
+
+/** The file has its writer already: another Keymeter process. */
+export class LedgerInUse extends LedgerError {}
 
 /** SQLite before 3.51.3 can corrupt a WAL file when two connections write and checkpoint at once. */
 const OLDEST_SQLITE = [3, 51, 3];
@@ -37,7 +40,7 @@ export function lockForWriting(path: string): Lock {
     } catch (error) {
       lock.close();
       if (isSqliteError(error, "SQLITE_BUSY")) {
-        throw new LedgerError(`${path} is in use by another Keymeter process. Stop that one first, or give this one a data folder of its own (KEYMETER_DATA_DIR).`);
+        throw new LedgerInUse(`${path} is in use by another Keymeter process. Stop that one first, or give this one a data folder of its own (KEYMETER_DATA_DIR).`);
       }
       throw error;
     }

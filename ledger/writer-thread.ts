@@ -51,6 +51,7 @@ function run({ path, durability, zone, capMode }: ThreadSettings): void {
   const insertEvent = database.prepare(INSERT_EVENT);
   const insertFingerprint = database.prepare("INSERT OR IGNORE INTO keys (id, kind, provider, name, state, hint, created_at_ms) VALUES (?, 'fingerprint', ?, ?, 'active', ?, ?)");
   const insertSecret = database.prepare("INSERT OR IGNORE INTO key_secrets (digest, key_id, created_at_ms) VALUES (?, ?, ?)");
+  const noteHour = database.prepare("INSERT OR IGNORE INTO meter_hours (hour_ms) VALUES (?)");
   const countRefused = database.prepare("INSERT INTO refused (minute_ms, key_id, model, reason, budget_id, observed, count) VALUES (?, ?, ?, ?, ?, ?, 1) ON CONFLICT DO UPDATE SET count = count + 1");
 
   const bookRefused = (atMs: number, keyId: string, model: string, reason: string, budgetId: string, observed: boolean): void => {
@@ -96,6 +97,9 @@ function run({ path, durability, zone, capMode }: ThreadSettings): void {
         rollups.flush();
         applyChange(database, operation.change, operation.author);
         book.setBudgets(readBudgets(database));
+        return { type: "done" };
+      case "meterRan":
+        for (let hourMs = Math.floor(operation.sinceMs / HOUR_MS) * HOUR_MS; hourMs < operation.untilMs; hourMs += HOUR_MS) noteHour.run(hourMs);
         return { type: "done" };
       case "verify":
         return { type: "verified", differences: differences(book.states(operation.atMs), database), reservedNanoUsd: book.reserved() };
@@ -161,7 +165,6 @@ function run({ path, durability, zone, capMode }: ThreadSettings): void {
   insertFingerprint.run(UNPROVEN_KEY_ID, null, "keys no provider has accepted yet", "", Date.now());
 
   // The meter runs in this hour, whether anybody spends or not.
-  const noteHour = database.prepare("INSERT OR IGNORE INTO meter_hours (hour_ms) VALUES (?)");
   const noteMeterHour = (): void => void noteHour.run(Math.floor(Date.now() / HOUR_MS) * HOUR_MS);
   noteMeterHour();
   setInterval(noteMeterHour, NOTE_HOUR_EVERY_MS).unref();

@@ -22,6 +22,7 @@ export type Operation =
   | { readonly type: "refused"; readonly atMs: number; readonly keyId: string; readonly model: string; readonly reason: string }
   | { readonly type: "states"; readonly atMs: number; readonly subject: Subject | undefined }
   | { readonly type: "change"; readonly change: Change; readonly author: Author }
+  | { readonly type: "meterRan"; readonly sinceMs: number; readonly untilMs: number }
   | { readonly type: "verify"; readonly atMs: number };
 
 export type Answer =
@@ -59,6 +60,9 @@ export type Writer = {
   states(subject?: Subject): Promise<BudgetState[]>;
   /** Makes a change to keys or budgets, with its audit record. Rejects with ChangeRefused. */
   change(change: Change, actor: string): Promise<void>;
+  /** Notes that a meter ran in `[sinceMs, untilMs)`: hours without spend there are zero, not missing. For history that is
+   *  written in; the running proxy notes its own hours. */
+  noteMeterRan(sinceMs: number, untilMs: number): Promise<void>;
   /** Sums in memory against the fold over the books. */
   verify(): Promise<{ readonly differences: string[]; readonly reservedNanoUsd: bigint }>;
   /** Undefined while all is well, else why nothing can be committed. */
@@ -174,6 +178,9 @@ export async function openWriter({ now = Date.now, ...settings }: WriterOptions)
     states: async (subject) => (await expect({ type: "states", atMs: now(), subject }, "states")).states,
     async change(change, actor) {
       await expect({ type: "change", change, author: { actor, atMs: now() } }, "done");
+    },
+    async noteMeterRan(sinceMs, untilMs) {
+      await expect({ type: "meterRan", sinceMs, untilMs }, "done");
     },
     async verify() {
       const { differences, reservedNanoUsd } = await expect({ type: "verify", atMs: now() }, "verified");

@@ -31,6 +31,8 @@ export async function runProgram(start: () => Promise<{ stop(): Promise<void>; l
   process.on("SIGINT", () => {
     if (!supervised) stop("SIGINT");
   });
+  // The supervisor is gone without a word: nobody would stop us any more.
+  if (supervised) process.on("disconnect", () => stop("supervisor is gone"));
   process.on("unhandledRejection", (error) => {
     // An invariant is broken: going on could book wrong figures. The books recover at the next start.
     running.log.fatal({ err: error }, "unhandled rejection");

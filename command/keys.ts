@@ -1,0 +1,152 @@
+// keymeter keys create|list|show|pause|resume|revoke|rotate
+import { parseArgs } from "node:util";
+import type { Budget } from "../ledger/budgets.ts";
+import { readBudgets } from "../ledger/changes.ts";
+import { digestSecret, issueVirtualKey, readKeys, UNPROVEN_KEY_ID } from "../ledger/keys.ts";
+import type { Key } from "../ledger/keys.ts";
+import { formatUsd } from "../ledger/money.ts";
+import { ownSecret } from "../service/secret.ts";
+import { makeChange, openUsage } from "./books.ts";
+import { newBudget, parseAmount } from "./budgets.ts";
+import { commandEnvironment, loadCommandConfig } from "./config.ts";
+import { formatTable, toJson } from "./table.ts";
+import { UsageError } from "./usage-error.ts";
+
+export const USAGE = `keymeter keys create --name NAME [--team T] [--project P] [--env E] [--owner O] [--expires 90d|2027-01-31]
+                     [--budget 50/month [--hard] [--strict]] [--json]
+keymeter keys list [--json]
+keymeter keys show KEY
+keymeter keys pause|resume|revoke KEY
+keymeter keys rotate KEY [--grace 24h]      KEY is an id (key_...) or a name`;
+
+const DURATION = /^(\d{1,5})(h|d)$/;
+const HOUR_MS = 3_600_000;
+
+export async function run(args: string[]): Promise<void> {
+  const [verb, ...rest] = args;
+  switch (verb) {
+    case "create":
+      return create(rest);
+    case "list":
+      return list(rest);
+    case "show":
+      return show(rest);
+    case "pause":
+    case "resume":
+    case "revoke":
+      return setState(verb, rest);
+    case "rotate":
+      return rotate(rest);
+    default:
+      throw new UsageError(USAGE);
+  }
+}
+
+async function create(args: string[]): Promise<void> {
+  const { values } = parseArgs({
+    args,
+    options: {
+      name: { type: "string" },
+      team: { type: "string", default: "" },
+      project: { type: "string", default: "" },
+      env: { type: "string", default: "" },
+      owner: { type: "string", default: "" },
+      expires: { type: "string" },
+      budget: { type: "string" },
+      hard: { type: "boolean", default: false },
+      strict: { type: "boolean", default: false },
+      json: { type: "boolean", default: false },
+    },
+  });
+  if (!values.name) throw new UsageError(`a key needs a --name\n${USAGE}`);
+  if (!values.budget && (values.hard || values.strict)) throw new UsageError("--hard and --strict say how a --budget holds; give one, such as --budget 50/month");
+  const config = loadCommandConfig();
+  const pepper = ownSecret(config.dataDir, "pepper", commandEnvironment()["KEYMETER_PEPPER"]);
+  const { id, secret } = issueVirtualKey(values.env);
+  const now = Date.now();
+  const key: Key = {
+    id,
+    kind: "virtual",
+    provider: undefined,
+    name: values.name,
+    team: values.team,
+    project: values.project,
+    env: values.env,
+    owner: values.owner,
+    state: "active",
+    hint: secret.slice(-4),
+    createdAtMs: now,
+    expiresAtMs: values.expires === undefined ? undefined : parseExpiry(values.expires, now),
+  };
+  const budget: Budget | undefined = values.budget === undefined ? undefined : newBudget({ scope: { keyId: id }, ...parseAmount(values.budget), hard: values.hard || values.strict, strict: values.strict });
+  await makeChange(config, { type: "createKey", key, digest: digestSecret(pepper.reveal(), secret), ...(budget ? { budget } : {}) });
+  if (values.json) return void process.stdout.write(`${toJson({ id, key: secret, name: key.name, budget })}\n`);
+  process.stdout.write(`${secret}\n`);
+  process.stderr.write(`Key ${id} (${key.name})${budget ? `, ${budget.kind} budget of ${formatUsd(budget.amountNanoUsd)} USD a ${budget.window}, ${budget.mode}` : ""}. The line above is shown once and stored nowhere.\n`);
+}
+
+async function list(args: string[]): Promise<void> {
+  const { values } = parseArgs({ args, options: { json: { type: "boolean", default: false } } });
+  const keys = await allKeys();
+  if (values.json) return void process.stdout.write(`${toJson(keys)}\n`);
+  process.stdout.write(
+    `${formatTable(
+      ["id", "name", "kind", "team", "env", "owner", "state", "ends in", "created", "expires"],
+      keys.map((key) => [key.id, key.name, key.kind, key.team, key.env, key.owner, key.state, key.hint, day(key.createdAtMs), key.expiresAtMs === undefined ? "" : day(key.expiresAtMs)]),
+    )}\n`,
+  );
+}
+
+async function show(args: string[]): Promise<void> {
+  const key = await findKey(args[0]);
+  const books = openUsage(loadCommandConfig());
+  const budgets = readBudgets(books).filter(({ scope }) => scope.keyId === key.id);
+  books.close();
+  process.stdout.write(`${JSON.stringify(JSON.parse(toJson({ ...key, budgets })), null, 2)}\n`);
+}
+
+async function setState(verb: "pause" | "resume" | "revoke", args: string[]): Promise<void> {
+  const key = await findKey(args[0]);
+  await makeChange(loadCommandConfig(), { type: "setKeyState", keyId: key.id, state: ({ pause: "paused", resume: "active", revoke: "revoked" } as const)[verb] });
+  process.stdout.write(`${key.id} (${key.name}): ${verb}d\n`.replace("paused", "paused").replace("pauseed", "paused"));
+}
+
+async function rotate(args: string[]): Promise<void> {
+  const { values, positionals } = parseArgs({ args, allowPositionals: true, options: { grace: { type: "string", default: "24h" } } });
+  const key = await findKey(positionals[0]);
+  const config = loadCommandConfig();
+  const pepper = ownSecret(config.dataDir, "pepper", commandEnvironment()["KEYMETER_PEPPER"]);
+  const { secret } = issueVirtualKey(key.env);
+  const graceUntilMs = parseExpiry(values.grace, Date.now());
+  await makeChange(config, { type: "rotateKey", keyId: key.id, digest: digestSecret(pepper.reveal(), secret), hint: secret.slice(-4), graceUntilMs });
+  process.stdout.write(`${secret}\n`);
+  process.stderr.write(`Key ${key.id} (${key.name}) has a new secret, shown once. The old one works until ${new Date(graceUntilMs).toISOString()}.\n`);
+}
+
+async function allKeys(): Promise<Key[]> {
+  const books = openUsage(loadCommandConfig());
+  const { keys } = await readKeys(books);
+  books.close();
+  return keys.filter((key) => key.id !== UNPROVEN_KEY_ID);
+}
+
+async function findKey(wanted: string | undefined): Promise<Key> {
+  if (wanted === undefined) throw new UsageError(`which key?\n${USAGE}`);
+  const keys = await allKeys();
+  const found = keys.filter((key) => key.id === wanted || (key.name === wanted && key.state !== "revoked"));
+  if (found.length === 1 && found[0]) return found[0];
+  throw new UsageError(found.length === 0 ? `there is no key ${wanted}; \`keymeter keys list\` shows them` : `${found.length} keys are named ${wanted}; use an id: ${found.map((key) => key.id).join(", ")}`);
+}
+
+/** "90d", "24h" from now, or a UTC day. */
+function parseExpiry(text: string, nowMs: number): number {
+  const duration = DURATION.exec(text);
+  if (duration) return nowMs + Number(duration[1]) * (duration[2] === "h" ? HOUR_MS : 24 * HOUR_MS);
+  const instant = /^\d{4}-\d{2}-\d{2}$/.test(text) ? Date.parse(`${text}T00:00:00Z`) : Number.NaN;
+  if (Number.isNaN(instant)) throw new UsageError(`"${text}" is no time: write 90d, 24h or a day such as 2027-01-31`);
+  return instant;
+}
+
+function day(atMs: number): string {
+  return new Date(atMs).toISOString().slice(0, 10);
+}

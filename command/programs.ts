@@ -1,0 +1,29 @@
+// keymeter proxy|collector|alerts: one program by itself.
+import { parseArgs } from "node:util";
+import { COLLECTOR_JOBS, runCollectorJob, startCollector } from "../collector/main.ts";
+import type { CollectorJob } from "../collector/main.ts";
+import { startAlerts } from "../alerts/main.ts";
+import { startProxy } from "../proxy/main.ts";
+import { runProgram } from "../service/process.ts";
+import { commandEnvironment } from "./config.ts";
+import { UsageError } from "./usage-error.ts";
+
+/** Under `keymeter up` a terminal's Ctrl-C reaches us too; the supervisor then sends SIGTERM in order. */
+const isSupervised = (): boolean => commandEnvironment()["KEYMETER_SUPERVISED"] === "1";
+
+export async function proxy(): Promise<void> {
+  await runProgram(startProxy, isSupervised());
+}
+
+export async function collector(args: string[]): Promise<void> {
+  const { values } = parseArgs({ args, options: { once: { type: "string" } } });
+  if (values.once === undefined) return runProgram(startCollector, isSupervised());
+  if (!(COLLECTOR_JOBS as readonly string[]).includes(values.once)) throw new UsageError(`there is no job ${values.once}; there are ${COLLECTOR_JOBS.join(", ")}`);
+  const failures = await runCollectorJob(values.once as CollectorJob);
+  for (const failure of failures) process.stderr.write(`${failure}\n`);
+  if (failures.length > 0) process.exitCode = 1;
+}
+
+export async function alerts(): Promise<void> {
+  await runProgram(startAlerts, isSupervised());
+}

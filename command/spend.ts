@@ -1,0 +1,57 @@
+// keymeter spend [--by team,key,model] [--since --until] [--json]
+import { parseArgs } from "node:util";
+import { formatUsd } from "../ledger/money.ts";
+import { DIMENSIONS, readKeyNames, readSpend } from "../ledger/spend.ts";
+import type { Dimension } from "../ledger/spend.ts";
+import { addDays, createCalendar } from "../ledger/windows.ts";
+import type { Calendar } from "../ledger/windows.ts";
+import { openUsage } from "./books.ts";
+import { loadCommandConfig } from "./config.ts";
+import { formatTable, toJson } from "./table.ts";
+import { UsageError } from "./usage-error.ts";
+
+export const USAGE = `keymeter spend [--by ${DIMENSIONS.join(",")}] [--since today|month|30d|2026-11-01] [--until 2026-12-01] [--json]
+  Local days of the configured zone; --until is not included. Without --since: this month.`;
+
+export async function run(args: string[]): Promise<void> {
+  const { values } = parseArgs({ args, options: { by: { type: "string", default: "team" }, since: { type: "string", default: "month" }, until: { type: "string" }, json: { type: "boolean", default: false } } });
+  const by = values.by.split(",").filter((part) => part !== "") as Dimension[];
+  const unknown = by.find((part) => !DIMENSIONS.includes(part));
+  if (unknown !== undefined) throw new UsageError(`spend cannot be broken down by "${unknown}"; it can by ${DIMENSIONS.join(", ")}`);
+  const config = loadCommandConfig();
+  const calendar = createCalendar(config.timezone);
+  const since = parseDay(values.since, calendar);
+  const until = values.until === undefined ? addDays(calendar.day(Date.now()), 1) : parseDay(values.until, calendar);
+  const books = openUsage(config);
+  const rows = await readSpend(books, by, since, until);
+  const names = await readKeyNames(books);
+  books.close();
+
+  if (values.json) {
+    const plain = rows.map(({ group, ...row }) => ({ ...group, ...(group.key === undefined ? {} : { keyName: names.get(group.key) ?? null }), ...row }));
+    return void process.stdout.write(`${toJson({ since, until, timezone: config.timezone, rows: plain, totalNanoUsd: total(rows) })}\n`);
+  }
+  const cells = rows.map((row) => [
+    ...by.map((part) => (part === "key" ? (names.get(row.group.key ?? "") ?? row.group.key ?? "") : (row.group[part] ?? "")) || "(none)"),
+    String(row.requests), String(row.input), String(row.cacheRead), String(row.cacheWrite), String(row.output),
+    String(row.estimated), String(row.unknown), String(row.unpriced), formatUsd(row.costNanoUsd),
+  ]);
+  process.stdout.write(`${formatTable([...by, "requests", "input", "cache read", "cache write", "output", "estimated", "unknown", "unpriced", "cost USD"], cells)}\n`);
+  process.stdout.write(`\n${formatUsd(total(rows))} USD metered from ${since} until before ${until} (${config.timezone})\n`);
+  if (rows.some((row) => row.unpriced > 0)) process.stdout.write("Some requests are unpriced: their money is missing above. `keymeter prices show MODEL` says why.\n");
+}
+
+/** "today", "month", "30d" or a day. */
+export function parseDay(text: string, calendar: Calendar): string {
+  const today = calendar.day(Date.now());
+  if (text === "today") return today;
+  if (text === "month") return calendar.window("month", Date.now()).firstDay;
+  const back = /^(\d{1,4})d$/.exec(text)?.[1];
+  if (back !== undefined) return addDays(today, -Number(back));
+  if (/^\d{4}-\d{2}-\d{2}$/.test(text) && !Number.isNaN(Date.parse(text))) return text;
+  throw new UsageError(`"${text}" is no day: write today, month, 30d or a day such as 2026-11-01`);
+}
+
+function total(rows: readonly { readonly costNanoUsd: bigint }[]): bigint {
+  return rows.reduce((sum, row) => sum + row.costNanoUsd, 0n);
+}

@@ -1,0 +1,246 @@
+// The stack: proxy, collector and alerts as processes of their own, and Prometheus and Alertmanager where they are
+// installed. Each gets only the variables that are its own, writes its log to the data folder, and is started again when it
+// dies. `up` and `demo` stand on this.
+import { spawn } from "node:child_process";
+import type { ChildProcess } from "node:child_process";
+import { accessSync, constants, createWriteStream, mkdirSync, readFileSync, writeFileSync } from "node:fs";
+import { createServer } from "node:net";
+import { delimiter, join } from "node:path";
+import { fileURLToPath } from "node:url";
+import type { SharedConfig } from "../service/config.ts";
+import type { Environment } from "../service/settings.ts";
+
+export type Stack = {
+  /** What is not there and how to get it: a line each. */
+  readonly missing: readonly string[];
+  readonly hasPrometheus: boolean;
+  /** Resolves with a sentence when a program cannot be kept running. */
+  readonly broken: Promise<string>;
+  stop(): Promise<void>;
+};
+
+export type StackOptions = {
+  readonly config: SharedConfig;
+  readonly environment: Environment;
+  /** Prometheus' scrape and evaluation interval. */
+  readonly scrapeSeconds: number;
+};
+
+const ROOT = fileURLToPath(new URL("..", import.meta.url));
+const PROGRAMS = ["proxy", "collector", "alerts"] as const;
+type Program = (typeof PROGRAMS)[number];
+
+/** Variables that only one program may see. */
+const OWNED: { readonly [variable: string]: Program } = {
+  OPENAI_API_KEY: "proxy",
+  ANTHROPIC_API_KEY: "proxy",
+  GEMINI_API_KEY: "proxy",
+  GOOGLE_APPLICATION_CREDENTIALS: "proxy",
+  KEYMETER_ADMIN_TOKEN: "proxy",
+  KEYMETER_PEPPER: "proxy",
+  OPENAI_ADMIN_KEY: "collector",
+  ANTHROPIC_ADMIN_KEY: "collector",
+  KEYMETER_GOOGLE_BILLING_CREDENTIALS: "collector",
+  SLACK_BOT_TOKEN: "alerts",
+  SLACK_APP_TOKEN: "alerts",
+};
+/** Everything else that looks like a secret: provider keys that keymeter.yaml names, for the proxy alone. */
+const SECRET_NAME = /(KEY|TOKEN|SECRET|PASSWORD|CREDENTIALS)$/;
+
+const READY_MS = 45_000;
+const STOP_MS = 5_000;
+const AGAIN_MS = 1_000;
+/** A program that dies this often within a minute will not get well by itself. */
+const MOST_DEATHS = 3;
+
+/** Starts everything and resolves when the three programs are ready. Rejects with an Error whose message is what the program
+ *  that failed had to say. */
+export async function startStack(options: StackOptions): Promise<Stack> {
+  const { config } = options;
+  mkdirSync(join(config.dataDir, "logs"), { recursive: true });
+  let reportBroken: (why: string) => void = () => {};
+  const broken = new Promise<string>((resolve) => (reportBroken = resolve));
+  const children: Supervised[] = [];
+  const missing: string[] = [];
+  const stop = async (): Promise<void> => {
+    // Readers first, the proxy last: it drains, and its books are read until the end.
+    for (const child of children.toReversed()) await child.stop(config.drainSeconds * 1000 + STOP_MS);
+  };
+  try {
+    for (const program of PROGRAMS) {
+      const child = superviseProgram(program, options, reportBroken);
+      children.push(child);
+      const ready = await child.ready;
+      if (program === "alerts" && ready["slack"] === false) missing.push("Slack: set SLACK_BOT_TOKEN (a bot token with chat:write) and SLACK_CHANNEL; until then alerts wait in the outbox.");
+      if (program === "collector" && Array.isArray(ready["importers"]) && ready["importers"].length === 0) missing.push("Bills: set OPENAI_ADMIN_KEY, and metered spend is compared with what OpenAI bills.");
+    }
+    const hasPrometheus = config.prometheus === "auto" && (await startPrometheus(options, children, missing));
+    return { missing, hasPrometheus, broken, stop };
+  } catch (error) {
+    await stop();
+    throw error;
+  }
+}
+
+type Supervised = { readonly ready: Promise<Record<string, unknown>>; stop(withinMs: number): Promise<void> };
+
+function superviseProgram(program: Program, { config, environment }: StackOptions, reportBroken: (why: string) => void): Supervised {
+  const log = createWriteStream(join(config.dataDir, "logs", `${program}.log`), { flags: "a" });
+  let child: ChildProcess;
+  let stopping = false;
+  let deaths: number[] = [];
+  let resolveReady: (message: Record<string, unknown>) => void;
+  let rejectReady: (error: Error) => void;
+  let isReady = false;
+  let lastWords = "";
+  const ready = new Promise<Record<string, unknown>>((resolve, reject) => ([resolveReady, rejectReady] = [resolve, reject]));
+  const timer = setTimeout(() => rejectReady(new Error(`${program} was not ready within ${READY_MS / 1000} s; its log: ${config.dataDir}/logs/${program}.log`)), READY_MS);
+
+  const start = (): void => {
+    child = spawn(process.execPath, [join(ROOT, "keymeter.ts"), program], { stdio: ["ignore", "ignore", "pipe", "ipc"], env: { ...environmentFor(program, environment), KEYMETER_SUPERVISED: "1" } });
+    child.stderr?.on("data", (chunk: Buffer) => {
+      log.write(chunk);
+      const text = chunk.toString("utf8");
+      lastWords = (lastWords + text).slice(-2_000);
+      for (const line of text.split("\n")) if (isReady && /"level":(50|60)/.test(line)) process.stderr.write(`${program}: ${shorten(line)}\n`);
+    });
+    child.on("message", (message: Record<string, unknown>) => {
+      if (message["type"] !== "ready") return;
+      isReady = true;
+      clearTimeout(timer);
+      resolveReady(message);
+    });
+    child.once("exit", (code, signal) => {
+      if (stopping) return;
+      if (!isReady) {
+        clearTimeout(timer);
+        return rejectReady(new Error(lastWords.split("\n").filter((line) => !line.startsWith("{")).join("\n").trim() || `${program} ended at start with ${code ?? signal}`, { cause: "start" }));
+      }
+      deaths = [...deaths.filter((at) => at > Date.now() - 60_000), Date.now()];
+      if (deaths.length >= MOST_DEATHS) return reportBroken(`${program} died ${MOST_DEATHS} times within a minute (last: ${code ?? signal}); its log: ${config.dataDir}/logs/${program}.log`);
+      process.stderr.write(`${program} ended with ${code ?? signal} and is started again; its log: ${config.dataDir}/logs/${program}.log\n`);
+      setTimeout(() => !stopping && start(), AGAIN_MS);
+    });
+  };
+  start();
+  return {
+    ready,
+    async stop(withinMs) {
+      stopping = true;
+      clearTimeout(timer);
+      await endChild(child, withinMs);
+      log.end();
+    },
+  };
+}
+
+/** Prometheus and Alertmanager, when both are installed and their ports are free. */
+async function startPrometheus({ config, scrapeSeconds }: StackOptions, children: Supervised[], missing: string[]): Promise<boolean> {
+  const prometheus = findProgram("prometheus");
+  const alertmanager = findProgram("prometheus-alertmanager") ?? findProgram("alertmanager");
+  if (prometheus === undefined || alertmanager === undefined) {
+    missing.push("Alerts: prometheus and alertmanager are not installed (Debian: apt-get install prometheus prometheus-alertmanager; or compose.yaml); figures are metered, alerts are not raised.");
+    return false;
+  }
+  for (const [name, port, setting] of [["Prometheus", config.prometheusPort, "KEYMETER_PROMETHEUS_PORT"], ["Alertmanager", config.alertmanagerPort, "KEYMETER_ALERTMANAGER_PORT"]] as const) {
+    if (!(await isFree(port))) {
+      missing.push(`Alerts: port ${port} is taken, so ${name} was not started; stop what uses it, set ${setting}, or point that ${name} at alerts/ yourself.`);
+      return false;
+    }
+  }
+  const folder = join(config.dataDir, "prometheus");
+  mkdirSync(folder, { recursive: true });
+  const prometheusFile = join(folder, "prometheus.yaml");
+  const alertmanagerFile = join(folder, "alertmanager.yaml");
+  writeFileSync(prometheusFile, adapt(readFileSync(join(ROOT, "alerts", "prometheus.yaml"), "utf8"), config, scrapeSeconds));
+  writeFileSync(alertmanagerFile, adapt(readFileSync(join(ROOT, "alerts", "alertmanager.yaml"), "utf8"), config, scrapeSeconds));
+  children.push(superviseTool("alertmanager", alertmanager, [`--config.file=${alertmanagerFile}`, `--storage.path=${join(folder, "alertmanager")}`, `--web.listen-address=127.0.0.1:${config.alertmanagerPort}`, "--cluster.listen-address="], config));
+  children.push(
+    superviseTool("prometheus", prometheus, [`--config.file=${prometheusFile}`, `--storage.tsdb.path=${join(folder, "tsdb")}`, "--storage.tsdb.retention.time=400d", `--web.listen-address=127.0.0.1:${config.prometheusPort}`], config),
+  );
+  return true;
+}
+
+/** The shipped configuration with the real hosts, ports and paths. */
+function adapt(text: string, config: SharedConfig, scrapeSeconds: number): string {
+  return text
+    .replaceAll("proxy:4001", `127.0.0.1:${config.opsPort}`)
+    .replaceAll("collector:4002", `127.0.0.1:${config.collectorPort}`)
+    .replaceAll("alerts:4003", `127.0.0.1:${config.alertsPort}`)
+    .replaceAll("alertmanager:9093", `127.0.0.1:${config.alertmanagerPort}`)
+    .replaceAll("rules/*.yaml", join(ROOT, "alerts", "rules", "*.yaml"))
+    .replaceAll("interval: 15s", `interval: ${scrapeSeconds}s`);
+}
+
+function superviseTool(name: string, path: string, args: string[], config: SharedConfig): Supervised {
+  const log = createWriteStream(join(config.dataDir, "logs", `${name}.log`), { flags: "a" });
+  // A group of its own: a terminal's Ctrl-C must reach it through us, in order.
+  const child = spawn(path, args, { stdio: ["ignore", "pipe", "pipe"], detached: true, env: { PATH: process.env["PATH"] } });
+  child.stdout.pipe(log, { end: false });
+  child.stderr.pipe(log, { end: false });
+  let stopping = false;
+  child.once("exit", (code) => {
+    if (!stopping) process.stderr.write(`${name} ended with ${code}; its log: ${config.dataDir}/logs/${name}.log\n`);
+  });
+  const end = (): void => void child.kill("SIGKILL");
+  process.once("exit", end);
+  return {
+    ready: Promise.resolve({}),
+    async stop(withinMs) {
+      stopping = true;
+      process.removeListener("exit", end);
+      await endChild(child, withinMs);
+      log.end();
+    },
+  };
+}
+
+async function endChild(child: ChildProcess, withinMs: number): Promise<void> {
+  if (child.exitCode !== null || child.signalCode !== null) return;
+  const exited = new Promise((resolve) => child.once("exit", resolve));
+  child.kill("SIGTERM");
+  const timer = setTimeout(() => child.kill("SIGKILL"), withinMs);
+  await exited;
+  clearTimeout(timer);
+}
+
+function environmentFor(program: Program, environment: Environment): NodeJS.ProcessEnv {
+  return Object.fromEntries(
+    Object.entries(environment).filter(([name]) => {
+      const owner = OWNED[name];
+      if (owner !== undefined) return owner === program;
+      return !SECRET_NAME.test(name) || program === "proxy";
+    }),
+  );
+}
+
+function findProgram(name: string): string | undefined {
+  for (const folder of (process.env["PATH"] ?? "").split(delimiter)) {
+    const path = join(folder, name);
+    try {
+      accessSync(path, constants.X_OK);
+      return path;
+    } catch {
+      // Not in this folder.
+    }
+  }
+  return undefined;
+}
+
+function isFree(port: number): Promise<boolean> {
+  return new Promise((resolve) => {
+    const probe = createServer();
+    probe.once("error", () => resolve(false));
+    probe.listen(port, "127.0.0.1", () => probe.close(() => resolve(true)));
+  });
+}
+
+/** A line of a log as a person reads it. */
+function shorten(line: string): string {
+  try {
+    const { msg, err, error, failure } = JSON.parse(line) as { msg?: string; err?: { message?: string }; error?: string; failure?: string };
+    return [msg, failure ?? error ?? err?.message].filter((part) => part !== undefined).join(": ");
+  } catch {
+    return line;
+  }
+}

@@ -1,0 +1,93 @@
+// keymeter up: everything on one machine. Starts the stack, says where to point SDKs, and stops it in order.
+import { resolve } from "node:path";
+import { loadAlertsConfig } from "../alerts/config.ts";
+import { loadCollectorConfig } from "../collector/config.ts";
+import { LedgerInUse, lockForWriting } from "../ledger/open.ts";
+import { loadProxyConfig } from "../proxy/config.ts";
+import type { ProxyConfig } from "../proxy/config.ts";
+import { SettingsError } from "../service/settings.ts";
+import { commandEnvironment, loadCommandConfig } from "./config.ts";
+import { startStack } from "./stack.ts";
+
+const SCRAPE_SECONDS = 15;
+
+export async function run(): Promise<void> {
+  const proxyConfig = checkAll();
+  const config = loadCommandConfig();
+  const lock = takeFolder(config.dataDir);
+  process.stderr.write("Keymeter is starting ...\n");
+  let stopRequested = (): void => {};
+  const stopped = new Promise<void>((done) => (stopRequested = done));
+  let signals = 0;
+  for (const signal of ["SIGINT", "SIGTERM"] as const) {
+    process.on(signal, () => {
+      signals += 1;
+      if (signals === 1) stopRequested();
+      else if (signals > 2) process.exit(130);
+    });
+  }
+  const stack = await startStack({ config, environment: commandEnvironment(), scrapeSeconds: SCRAPE_SECONDS }).catch((error: unknown) => {
+    lock.release();
+    process.stderr.write(`${error instanceof Error ? error.message : String(error)}\n`);
+    process.exitCode = 1;
+    return undefined;
+  });
+  if (!stack) return;
+  process.stdout.write(greeting(proxyConfig, stack.missing, stack.hasPrometheus));
+
+  const why = await Promise.race([stopped.then(() => undefined), stack.broken]);
+  process.stderr.write(why === undefined ? "\nKeymeter is stopping: open requests get their answers first.\n" : `${why}\nKeymeter stops.\n`);
+  await stack.stop();
+  lock.release();
+  process.exit(why === undefined ? 0 : 1);
+}
+
+/** Settings of all three programs, and all that is wrong with them in one message. */
+function checkAll(): ProxyConfig {
+  const environment = commandEnvironment();
+  const problems = new Set<string>();
+  const attempt = <T>(load: () => T): T | undefined => {
+    try {
+      return load();
+    } catch (error) {
+      if (!(error instanceof SettingsError)) throw error;
+      for (const line of error.message.split("\n").slice(1)) problems.add(line);
+      return undefined;
+    }
+  };
+  const proxyConfig = attempt(() => loadProxyConfig(environment));
+  attempt(() => loadCollectorConfig(environment));
+  attempt(() => loadAlertsConfig(environment));
+  if (problems.size > 0 || !proxyConfig) throw new SettingsError(`${problems.size === 1 ? "A setting is" : `${problems.size} settings are`} wrong:\n${[...problems].join("\n")}`);
+  return proxyConfig;
+}
+
+/** One Keymeter a data folder. */
+function takeFolder(dataDir: string): { release(): void } {
+  try {
+    return lockForWriting(`${dataDir}/keymeter`);
+  } catch (error) {
+    if (!(error instanceof LedgerInUse)) throw error;
+    throw new LedgerInUse(`Keymeter runs already on the data folder ${resolve(dataDir)}. Stop that one first, or give this one a folder and ports of its own (KEYMETER_DATA_DIR, KEYMETER_PORT, ...).`);
+  }
+}
+
+function greeting(config: ProxyConfig, missing: readonly string[], hasPrometheus: boolean): string {
+  const base = `http://${config.host.includes(":") ? `[${config.host}]` : config.host}:${config.proxyPort}`;
+  const own = config.passThrough ? "your own provider key, or a Keymeter key (km_...)" : "a Keymeter key (km_...)";
+  const credentials = ([["openai", "OPENAI_API_KEY"], ["anthropic", "ANTHROPIC_API_KEY"], ["google", "GEMINI_API_KEY"]] as const).filter(([name]) => !config[name].credential).map(([, variable]) => variable);
+  const missingLines = [...missing, ...(credentials.length > 0 ? [`Virtual keys: ${credentials.join(", ")} not set; Keymeter keys work for a provider once its credential is in the environment.`] : [])];
+  return `
+Keymeter is running. Point your SDK here and use ${own}:
+
+  export OPENAI_BASE_URL=${base}/openai/v1
+  export ANTHROPIC_BASE_URL=${base}/anthropic
+  export GOOGLE_GEMINI_BASE_URL=${base}/google
+
+  Ledger      ${resolve(config.dataDir)}/usage.db   (npx keymeter spend --by team,key,model)
+  New key     npx keymeter keys create --name ci --team search --env prod --budget 50/month --hard
+  Metrics     http://127.0.0.1:${config.opsPort}/metrics · http://127.0.0.1:${config.collectorPort}/metrics
+${hasPrometheus ? `  Prometheus  http://127.0.0.1:${config.prometheusPort}   Alertmanager http://127.0.0.1:${config.alertmanagerPort}\n` : ""}${missingLines.length > 0 ? `\nNot there, and how to get it:\n${missingLines.map((line) => `  - ${line}`).join("\n")}\n` : ""}
+Ctrl-C stops it.
+`;
+}

@@ -1,0 +1,54 @@
+// The command: finds the verb, and nothing else. Each verb is a file in command/.
+import { ChangeRefused } from "./ledger/changes.ts";
+import { UsageError } from "./command/usage-error.ts";
+import { LedgerError } from "./ledger/open.ts";
+import { SettingsError } from "./service/settings.ts";
+
+const USAGE = `keymeter VERB ...
+
+  up                         proxy, collector and alerts under one supervisor (npm start)
+  proxy | collector | alerts one program by itself
+  keys                       create, list, show, pause, resume, rotate, revoke
+  budgets                    set, list, remove
+  spend                      metered spend by team, key, model, day
+  events                     single usage events
+  reconcile                  metered against billed
+  prices                     what a model costs, and where the price comes from
+  verify                     do sums fold, do costs recompute, is the audit whole
+  demo                       all of it with a demo provider, on a data folder of its own
+
+Settings: keymeter.yaml (see keymeter.example.yaml) and KEYMETER_... in the environment.`;
+
+type Verb = (args: string[]) => Promise<void>;
+
+const VERBS: { readonly [verb: string]: () => Promise<Verb> } = {
+  up: async () => (await import("./command/up.ts")).run,
+  proxy: async () => (await import("./command/programs.ts")).proxy,
+  collector: async () => (await import("./command/programs.ts")).collector,
+  alerts: async () => (await import("./command/programs.ts")).alerts,
+  keys: async () => (await import("./command/keys.ts")).run,
+  budgets: async () => (await import("./command/budgets.ts")).run,
+  spend: async () => (await import("./command/spend.ts")).run,
+  events: async () => (await import("./command/events.ts")).run,
+  reconcile: async () => (await import("./command/reconcile.ts")).run,
+  prices: async () => (await import("./command/prices.ts")).run,
+  verify: async () => (await import("./command/verify.ts")).run,
+  demo: async () => (await import("./command/demo.ts")).run,
+};
+
+const [name = "help", ...args] = process.argv.slice(2);
+const verb = VERBS[name];
+if (!verb) {
+  const asked = ["help", "--help", "-h"].includes(name);
+  (asked ? process.stdout : process.stderr).write(`${asked ? "" : `there is no verb "${name}"\n\n`}${USAGE}\n`);
+  process.exitCode = asked ? 0 : 2;
+} else {
+  try {
+    await (await verb())(args);
+  } catch (error) {
+    const isUsage = error instanceof UsageError || (error instanceof TypeError && "code" in error && String(error.code).startsWith("ERR_PARSE_ARGS"));
+    const isExpected = isUsage || error instanceof SettingsError || error instanceof LedgerError || error instanceof ChangeRefused;
+    process.stderr.write(`${isExpected ? (error as Error).message : error instanceof Error ? (error.stack ?? error.message) : String(error)}\n`);
+    process.exitCode = isUsage ? 2 : 1;
+  }
+}
