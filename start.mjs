@@ -34,9 +34,8 @@ if (node === process.execPath) {
   await import("./keymeter.ts");
 } else {
   const child = spawn(node, [join(root, "keymeter.ts"), ...(command === undefined ? [] : [command, ...rest])], { stdio: "inherit" });
-  // A terminal sends its signals to both; a supervisor to us alone.
-  process.on("SIGINT", () => {});
-  process.on("SIGTERM", () => child.kill("SIGTERM"));
+  // A terminal sends its signals to both of us, a supervisor to this process alone; the command takes one twice for one.
+  for (const signal of ["SIGINT", "SIGTERM"]) process.on(signal, () => child.kill(signal));
   child.on("exit", (code, signal) => process.exit(code ?? (signal === "SIGINT" ? 130 : 1)));
 }
 

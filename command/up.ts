@@ -10,6 +10,7 @@ import { commandEnvironment, loadCommandConfig } from "./config.ts";
 import { startStack } from "./stack.ts";
 
 const SCRAPE_SECONDS = 15;
+const SAME_SIGNAL_MS = 500;
 
 export async function run(): Promise<void> {
   const proxyConfig = checkAll();
@@ -18,12 +19,13 @@ export async function run(): Promise<void> {
   process.stderr.write("Keymeter is starting ...\n");
   let stopRequested = (): void => {};
   const stopped = new Promise<void>((done) => (stopRequested = done));
-  let signals = 0;
+  let stoppingSinceMs: number | undefined;
   for (const signal of ["SIGINT", "SIGTERM"] as const) {
     process.on(signal, () => {
-      signals += 1;
-      if (signals === 1) stopRequested();
-      else if (signals > 2) process.exit(130);
+      // A terminal and a launcher may both pass on the same key press; a second one is impatience.
+      if (stoppingSinceMs !== undefined && Date.now() - stoppingSinceMs > SAME_SIGNAL_MS) process.exit(130);
+      stoppingSinceMs ??= Date.now();
+      stopRequested();
     });
   }
   const stack = await startStack({ config, environment: commandEnvironment(), scrapeSeconds: SCRAPE_SECONDS }).catch((error: unknown) => {

@@ -1,8 +1,7 @@
 // The audit: who changed what, each record bound to the one before it by a hash, written in the transaction of the
 // change. A change that cannot be recorded does not happen.
 import { createHash } from "node:crypto";
-import { asc, desc } from "drizzle-orm";
-import { drizzle } from "drizzle-orm/better-sqlite3";
+import { asc, desc, drizzle } from "./drizzle.ts";
 import type { Sqlite } from "./open.ts";
 import { audit } from "./schema.ts";
 

@@ -1,7 +1,6 @@
 // Bills: the providers' cost rows, one day replaced as a whole, and what they differ by from the meter. billing.db; the
 // collector is its only writer. Any day can be imported any number of times, in any order: the books are the same.
-import { and, asc, eq, gte, lt, sql } from "drizzle-orm";
-import { drizzle } from "drizzle-orm/better-sqlite3";
+import { and, asc, drizzle, eq, gte, lt, sql } from "./drizzle.ts";
 import type { NanoUsd } from "./money.ts";
 import type { Sqlite } from "./open.ts";
 import { billedLines, imports, variances } from "./schema.ts";

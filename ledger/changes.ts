@@ -1,7 +1,6 @@
 // Changes to the register: keys and budgets. Each is one function over the writer's connection, called inside its
 // transaction together with the audit record. The admin API and the command end here, both.
-import { and, eq, isNull } from "drizzle-orm";
-import { drizzle } from "drizzle-orm/better-sqlite3";
+import { and, drizzle, eq, isNull } from "./drizzle.ts";
 import { appendAudit } from "./audit.ts";
 import type { Budget } from "./budgets.ts";
 import type { Key, KeyState } from "./keys.ts";

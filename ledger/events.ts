@@ -1,6 +1,5 @@
 // Usage events: one immutable row an attempt. What the proxy hands to the writer, and how readers get it back.
-import { and, asc, desc, eq, gte, lt } from "drizzle-orm";
-import { drizzle } from "drizzle-orm/better-sqlite3";
+import { and, asc, desc, drizzle, eq, gte, lt } from "./drizzle.ts";
 import type { CostLine } from "./cost.ts";
 import { firstAttemptId, formatAttemptId, formatRequestId } from "./ids.ts";
 import type { AttemptId } from "./ids.ts";

@@ -1,7 +1,6 @@
 // What a request will probably cost, for budgets of mode `expected`: input by bytes, output by the 95th percentile of that
 // key and model once enough is known. In memory; a restart learns anew from the last events.
-import { desc } from "drizzle-orm";
-import { drizzle } from "drizzle-orm/better-sqlite3";
+import { desc, drizzle } from "./drizzle.ts";
 import type { Sqlite } from "./open.ts";
 import { events } from "./schema.ts";
 

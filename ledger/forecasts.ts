@@ -1,7 +1,6 @@
 // Frozen forecasts: made once for a window, at its start or at the first chance after it, and never touched again.
 // billing.db; the collector is its only writer.
-import { and, gt, lte } from "drizzle-orm";
-import { drizzle } from "drizzle-orm/better-sqlite3";
+import { and, drizzle, gt, lte } from "./drizzle.ts";
 import type { NanoUsd } from "./money.ts";
 import type { Sqlite } from "./open.ts";
 import { forecasts } from "./schema.ts";

@@ -2,7 +2,7 @@
 // Secrets are kept as HMAC-SHA256 with a pepper; the secret itself is shown once and stored nowhere.
 import { createHmac, randomBytes } from "node:crypto";
 import { crc32 } from "node:zlib";
-import { drizzle } from "drizzle-orm/better-sqlite3";
+import { drizzle } from "./drizzle.ts";
 import type { Sqlite } from "./open.ts";
 import { keys, keySecrets } from "./schema.ts";
 

@@ -1,7 +1,6 @@
 // Notices: what was delivered to us and what was said in Slack, so that an outage loses nothing and a restart repeats
 // nothing. notices.db; the alerts program is its only writer.
-import { and, asc, eq } from "drizzle-orm";
-import { drizzle } from "drizzle-orm/better-sqlite3";
+import { and, asc, drizzle, eq } from "./drizzle.ts";
 import type { Sqlite } from "./open.ts";
 import { notices, outbox } from "./schema.ts";
 

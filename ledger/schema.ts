@@ -1,7 +1,6 @@
 // The tables as drizzle sees them, for reading. The SQL in migrations/ is what makes them (STRICT, triggers, generated
 // columns: more than drizzle can say); a test holds the two together, column by column.
-import { sql } from "drizzle-orm";
-import { customType, sqliteTable, text } from "drizzle-orm/sqlite-core";
+import { customType, sql, sqliteTable, text } from "./drizzle.ts";
 import type { NanoUsd } from "./money.ts";
 
 /** INTEGER <-> bigint. Needs a connection with safe integers. */

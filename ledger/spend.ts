@@ -1,8 +1,6 @@
 // Spend: read models over the rollups. Sums of cost over a window and a scope, for people and programs; reads only.
-import { and, asc, eq, gte, lt, sql } from "drizzle-orm";
-import type { SQL } from "drizzle-orm";
-import { drizzle } from "drizzle-orm/better-sqlite3";
-import type { AnySQLiteColumn } from "drizzle-orm/sqlite-core";
+import { and, asc, drizzle, eq, gte, lt, sql } from "./drizzle.ts";
+import type { AnySQLiteColumn, SQL } from "./drizzle.ts";
 import type { Budget } from "./budgets.ts";
 import { firstAttemptId } from "./ids.ts";
 import type { NanoUsd } from "./money.ts";

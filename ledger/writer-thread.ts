@@ -2,7 +2,7 @@
 // BEGIN IMMEDIATE, and answers after the commit. Sums in memory follow the books: a failed commit throws them away.
 import { closeSync, fsync, openSync, statSync } from "node:fs";
 import { parentPort, workerData } from "node:worker_threads";
-import { drizzle } from "drizzle-orm/better-sqlite3";
+import { drizzle } from "./drizzle.ts";
 import { readBudgets, applyChange, ChangeRefused } from "./changes.ts";
 import type { Budget, Subject } from "./budgets.ts";
 import { covers } from "./budgets.ts";

@@ -3,8 +3,10 @@ import { LedgerError } from "../ledger/open.ts";
 import type { Log } from "./log.ts";
 import { SettingsError } from "./settings.ts";
 
-/** Runs `start`, and on SIGTERM (and SIGINT, unless a supervisor sends SIGTERM in its place) what it returned. A second
- *  signal ends at once. Expected failures are printed as a sentence and exit 1; others keep their stack. */
+const SAME_SIGNAL_MS = 500;
+
+/** Runs `start`, and on SIGTERM (and SIGINT, unless a supervisor sends SIGTERM in its place) what it returned. A
+ *  second signal ends at once. Expected failures are printed as a sentence and exit 1; others keep their stack. */
 export async function runProgram(start: () => Promise<{ stop(): Promise<void>; log: Log }>, supervised: boolean): Promise<void> {
   let running: Awaited<ReturnType<typeof start>>;
   try {
@@ -14,10 +16,12 @@ export async function runProgram(start: () => Promise<{ stop(): Promise<void>; l
     process.exitCode = 1;
     return;
   }
-  let stopping = false;
+  let stoppingSinceMs: number | undefined;
   const stop = (signal: string): void => {
-    if (stopping) process.exit(130);
-    stopping = true;
+    // A terminal and a launcher may both pass on the same key press; a second one is impatience.
+    if (stoppingSinceMs !== undefined && Date.now() - stoppingSinceMs > SAME_SIGNAL_MS) process.exit(130);
+    if (stoppingSinceMs !== undefined) return;
+    stoppingSinceMs = Date.now();
     running.log.info({ signal }, "stopping");
     running.stop().then(
       () => process.exit(0),
