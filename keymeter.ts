@@ -44,11 +44,18 @@ if (!verb) {
   process.exitCode = asked ? 0 : 2;
 } else {
   try {
-    await (await verb())(args);
+    await (
+      await verb()
+    )(args);
   } catch (error) {
-    const isUsage = error instanceof UsageError || (error instanceof TypeError && "code" in error && String(error.code).startsWith("ERR_PARSE_ARGS"));
-    const isExpected = isUsage || error instanceof SettingsError || error instanceof LedgerError || error instanceof ChangeRefused;
-    process.stderr.write(`${isExpected ? (error as Error).message : error instanceof Error ? (error.stack ?? error.message) : String(error)}\n`);
+    const isUsage =
+      error instanceof UsageError ||
+      (error instanceof TypeError && "code" in error && String(error.code).startsWith("ERR_PARSE_ARGS"));
+    const isExpected =
+      isUsage || error instanceof SettingsError || error instanceof LedgerError || error instanceof ChangeRefused;
+    process.stderr.write(
+      `${isExpected ? (error as Error).message : error instanceof Error ? (error.stack ?? error.message) : String(error)}\n`,
+    );
     process.exitCode = isUsage ? 2 : 1;
   }
 }

@@ -18,9 +18,15 @@ const [OLDEST_MAJOR, OLDEST_MINOR] = [24, 14];
 const isCheckout = existsSync(lock);
 if (isCheckout && (!existsSync(installed) || statSync(installed).mtimeMs < statSync(lock).mtimeMs)) {
   process.stderr.write("keymeter: installing what the lock file names (npm ci); this takes a minute\n");
-  const npm = spawnSync(process.platform === "win32" ? "npm.cmd" : "npm", ["ci", "--no-audit", "--no-fund", "--loglevel=error"], { cwd: root, stdio: ["ignore", "inherit", "inherit"], shell: process.platform === "win32" });
+  const npm = spawnSync(
+    process.platform === "win32" ? "npm.cmd" : "npm",
+    ["ci", "--no-audit", "--no-fund", "--loglevel=error"],
+    { cwd: root, stdio: ["ignore", "inherit", "inherit"], shell: process.platform === "win32" },
+  );
   if (npm.status !== 0) {
-    process.stderr.write("keymeter: npm ci failed; its message stands above. Check the network to the npm registry and start again.\n");
+    process.stderr.write(
+      "keymeter: npm ci failed; its message stands above. Check the network to the npm registry and start again.\n",
+    );
     process.exit(1);
   }
 }
@@ -33,7 +39,9 @@ if (node === process.execPath) {
   process.argv = [process.argv[0], join(root, "keymeter.ts"), ...(command === undefined ? [] : [command, ...rest])];
   await import("./keymeter.ts");
 } else {
-  const child = spawn(node, [join(root, "keymeter.ts"), ...(command === undefined ? [] : [command, ...rest])], { stdio: "inherit" });
+  const child = spawn(node, [join(root, "keymeter.ts"), ...(command === undefined ? [] : [command, ...rest])], {
+    stdio: "inherit",
+  });
   // A terminal sends its signals to both of us, a supervisor to this process alone; the command takes one twice for one.
   for (const signal of ["SIGINT", "SIGTERM"]) process.on(signal, () => child.kill(signal));
   child.on("exit", (code, signal) => process.exit(code ?? (signal === "SIGINT" ? 130 : 1)));
@@ -45,9 +53,15 @@ function findNode() {
   const require = createRequire(import.meta.url);
   const name = `node-${process.platform === "win32" ? "win" : process.platform}-${process.arch}`;
   try {
-    return join(dirname(require.resolve(`${name}/package.json`)), "bin", process.platform === "win32" ? "node.exe" : "node");
+    return join(
+      dirname(require.resolve(`${name}/package.json`)),
+      "bin",
+      process.platform === "win32" ? "node.exe" : "node",
+    );
   } catch {
-    process.stderr.write(`keymeter: Node ${OLDEST_MAJOR}.${OLDEST_MINOR} or newer is needed, this is ${process.versions.node}, and no Node comes with the project for ${process.platform}-${process.arch}. Install it from nodejs.org.\n`);
+    process.stderr.write(
+      `keymeter: Node ${OLDEST_MAJOR}.${OLDEST_MINOR} or newer is needed, this is ${process.versions.node}, and no Node comes with the project for ${process.platform}-${process.arch}. Install it from nodejs.org.\n`,
+    );
     process.exit(1);
   }
 }

@@ -12,10 +12,29 @@ import { parseDelivery } from "./webhook.ts";
 export function createAlertsApp(database: Sqlite, notifier: Notifier): FastifyInstance {
   const registry = new Registry();
   const registers = [registry];
-  const received = new Counter({ name: "keymeter_deliveries_received_total", help: "Webhook deliveries taken from Alertmanager.", registers });
-  const sent: Counter = new Counter({ name: "keymeter_slack_messages_total", help: "Messages that Slack took: posts and updates.", registers, collect: () => (sent.reset(), sent.inc(notifier.status().sent)) });
-  const failed: Counter = new Counter({ name: "keymeter_slack_failures_total", help: "Messages that Slack did not take.", registers, collect: () => (failed.reset(), failed.inc(notifier.status().failed)) });
-  const waiting: Gauge = new Gauge({ name: "keymeter_outbox_deliveries", help: "Deliveries that wait for Slack.", registers, collect: async () => waiting.set((await readDeliveries(database)).length) });
+  const received = new Counter({
+    name: "keymeter_deliveries_received_total",
+    help: "Webhook deliveries taken from Alertmanager.",
+    registers,
+  });
+  const sent: Counter = new Counter({
+    name: "keymeter_slack_messages_total",
+    help: "Messages that Slack took: posts and updates.",
+    registers,
+    collect: () => (sent.reset(), sent.inc(notifier.status().sent)),
+  });
+  const failed: Counter = new Counter({
+    name: "keymeter_slack_failures_total",
+    help: "Messages that Slack did not take.",
+    registers,
+    collect: () => (failed.reset(), failed.inc(notifier.status().failed)),
+  });
+  const waiting: Gauge = new Gauge({
+    name: "keymeter_outbox_deliveries",
+    help: "Deliveries that wait for Slack.",
+    registers,
+    collect: async () => waiting.set((await readDeliveries(database)).length),
+  });
 
   const app = createListener(registry, () => undefined);
   app.post("/webhook", async (request, reply) => {
@@ -27,6 +46,8 @@ export function createAlertsApp(database: Sqlite, notifier: Notifier): FastifyIn
     notifier.wake();
     return { ok: true };
   });
-  app.get("/runbook", async (_request, reply) => reply.type("text/plain; charset=utf-8").send(readFileSync(new URL("./runbook.md", import.meta.url), "utf8")));
+  app.get("/runbook", async (_request, reply) =>
+    reply.type("text/plain; charset=utf-8").send(readFileSync(new URL("./runbook.md", import.meta.url), "utf8")),
+  );
   return app;
 }

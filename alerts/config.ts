@@ -15,14 +15,39 @@ export type AlertsConfig = SharedConfig & {
   readonly runbookUrl: string;
 };
 
-type Raw = SharedConfig & { slackToken: string | undefined; slackChannel: string | undefined; slackUrl: string; runbookUrl: string };
+type Raw = SharedConfig & {
+  slackToken: string | undefined;
+  slackChannel: string | undefined;
+  slackUrl: string;
+  runbookUrl: string;
+};
 
 const SETTINGS: Settings<Raw> = {
   ...SHARED_SETTINGS,
-  slackToken: { place: "alerts.slack_bot_token", env: "SLACK_BOT_TOKEN", schema: z.string().min(1) as z.ZodType<string | undefined>, fallback: undefined },
-  slackChannel: { place: "alerts.slack_channel", env: "SLACK_CHANNEL", schema: z.string().min(1) as z.ZodType<string | undefined>, fallback: undefined },
-  slackUrl: { place: "alerts.slack_url", env: "KEYMETER_SLACK_URL", schema: z.url(), fallback: "https://slack.com/api/" },
-  runbookUrl: { place: "alerts.runbook_url", env: "KEYMETER_RUNBOOK_URL", schema: z.url(), fallback: "http://127.0.0.1:4003/runbook" },
+  slackToken: {
+    place: "alerts.slack_bot_token",
+    env: "SLACK_BOT_TOKEN",
+    schema: z.string().min(1),
+    fallback: undefined,
+  },
+  slackChannel: {
+    place: "alerts.slack_channel",
+    env: "SLACK_CHANNEL",
+    schema: z.string().min(1),
+    fallback: undefined,
+  },
+  slackUrl: {
+    place: "alerts.slack_url",
+    env: "KEYMETER_SLACK_URL",
+    schema: z.url(),
+    fallback: "https://slack.com/api/",
+  },
+  runbookUrl: {
+    place: "alerts.runbook_url",
+    env: "KEYMETER_RUNBOOK_URL",
+    schema: z.url(),
+    fallback: "http://127.0.0.1:4003/runbook",
+  },
 };
 
 /** Reads and checks everything; throws a SettingsError that names every problem. */

@@ -18,7 +18,8 @@ export async function startAlerts(): Promise<{ stop(): Promise<void>; log: Log }
   const lock = lockForWriting(path);
   const database = openForWriting(path, "notices", "power");
   const { slackToken, slackChannel } = config;
-  const slack = slackToken && slackChannel !== undefined ? createSlack(slackToken, slackChannel, config.slackUrl) : undefined;
+  const slack =
+    slackToken && slackChannel !== undefined ? createSlack(slackToken, slackChannel, config.slackUrl) : undefined;
 
   // The other programs' books may come later than we do.
   const readers = new Map<string, Sqlite>();
@@ -31,7 +32,12 @@ export async function startAlerts(): Promise<{ stop(): Promise<void>; log: Log }
     database,
     slack,
     async (group) => {
-      const figures = await readFigures({ usage: reader("usage.db"), billing: reader("billing.db") }, group.commonLabels, config.timezone, Date.now());
+      const figures = await readFigures(
+        { usage: reader("usage.db"), billing: reader("billing.db") },
+        group.commonLabels,
+        config.timezone,
+        Date.now(),
+      );
       return buildMessage(group, figures, { grafanaUrl: config.grafanaUrl, runbookUrl: config.runbookUrl });
     },
     log,

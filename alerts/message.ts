@@ -21,10 +21,14 @@ const MOST_LABEL_LINES = 5;
 
 /** What to do first, by alert. The runbook has the rest. */
 const ACTIONS: { readonly [alert: string]: (figures: Figures) => string } = {
-  KeymeterSpendOverForecast: ({ topKey }) => `Ask the owner of the top key whether this is planned; if not, \`keymeter keys pause ${topKey?.id ?? "KEY"}\` stops it within a second.`,
-  KeymeterBudgetUsed80: () => "Compare with the date; raise the budget, or tell the team what happens when it is used up.",
-  KeymeterCapRefusing: () => "Tell the team that its requests are refused; raise the budget with `keymeter budgets set`, or leave it.",
-  KeymeterUnpricedModel: () => "Add the model's price under `proxy.prices` in keymeter.yaml; until then spend is counted too low.",
+  KeymeterSpendOverForecast: ({ topKey }) =>
+    `Ask the owner of the top key whether this is planned; if not, \`keymeter keys pause ${topKey?.id ?? "KEY"}\` stops it within a second.`,
+  KeymeterBudgetUsed80: () =>
+    "Compare with the date; raise the budget, or tell the team what happens when it is used up.",
+  KeymeterCapRefusing: () =>
+    "Tell the team that its requests are refused; raise the budget with `keymeter budgets set`, or leave it.",
+  KeymeterUnpricedModel: () =>
+    "Add the model's price under `proxy.prices` in keymeter.yaml; until then spend is counted too low.",
   KeymeterMeterSilent: () => "Look at `/readyz` of the proxy and the collector; money alerts are held back meanwhile.",
   KeymeterBillingStale: () => "Read the collector's log; usually an admin key expired.",
 };
@@ -41,11 +45,29 @@ export function buildMessage(group: AlertGroup, figures: Figures, links: Links):
 
   const blocks: KnownBlock[] = [
     { type: "header", text: { type: "plain_text", text: cut(headline, MOST_HEADER) } },
-    { type: "section", text: { type: "mrkdwn", text: cut([...facts, ...otherAlerts(group)].join("\n") || escape(group.commonAnnotations["summary"] ?? name), MOST_SECTION) } },
+    {
+      type: "section",
+      text: {
+        type: "mrkdwn",
+        text: cut(
+          [...facts, ...otherAlerts(group)].join("\n") || escape(group.commonAnnotations["summary"] ?? name),
+          MOST_SECTION,
+        ),
+      },
+    },
   ];
-  if (!resolved && action !== "") blocks.push({ type: "section", text: { type: "mrkdwn", text: cut(`*What to do:* ${action}`, MOST_SECTION) } });
+  if (!resolved && action !== "")
+    blocks.push({ type: "section", text: { type: "mrkdwn", text: cut(`*What to do:* ${action}`, MOST_SECTION) } });
   blocks.push({ type: "section", text: { type: "mrkdwn", text: `<${dashboard}|Dashboard> · <${runbook}|Runbook>` } });
-  blocks.push({ type: "context", elements: [{ type: "mrkdwn", text: `${name}, since ${since.slice(0, 16).replace("T", " ")} UTC. Metered, not invoiced; figures as of ${new Date(figures.asOfMs).toISOString().slice(11, 16)} UTC.` }] });
+  blocks.push({
+    type: "context",
+    elements: [
+      {
+        type: "mrkdwn",
+        text: `${name}, since ${since.slice(0, 16).replace("T", " ")} UTC. Metered, not invoiced; figures as of ${new Date(figures.asOfMs).toISOString().slice(11, 16)} UTC.`,
+      },
+    ],
+  });
   return { text: [headline, ...facts.map((fact) => fact.replaceAll("*", ""))].join(". "), blocks };
 }
 
@@ -54,10 +76,14 @@ function describe(name: string, figures: Figures): string {
   switch (name) {
     case "KeymeterSpendOverForecast": {
       const over = overForecast(figures);
-      return over ? `${subject} is heading ${over.percent} % (${formatUsd(over.amount)} USD) over today's forecast` : `${subject} is over today's forecast`;
+      return over
+        ? `${subject} is heading ${over.percent} % (${formatUsd(over.amount)} USD) over today's forecast`
+        : `${subject} is over today's forecast`;
     }
     case "KeymeterBudgetUsed80":
-      return figures.budget ? `${subject} has used ${share(figures.budget.spentNanoUsd, figures.budget.amountNanoUsd)} % of its ${figures.budget.window} budget` : `${subject} has used 80 % of a budget`;
+      return figures.budget
+        ? `${subject} has used ${share(figures.budget.spentNanoUsd, figures.budget.amountNanoUsd)} % of its ${figures.budget.window} budget`
+        : `${subject} has used 80 % of a budget`;
     case "KeymeterCapRefusing":
       return `The cap of ${figures.subject} refuses requests`;
     case "KeymeterUnpricedModel":
@@ -74,16 +100,30 @@ function describe(name: string, figures: Figures): string {
 function factLines(name: string, figures: Figures): string[] {
   const lines: string[] = [];
   const over = overForecast(figures);
-  if (name === "KeymeterSpendOverForecast" && over && figures.spentNanoUsd !== undefined && figures.forecastSoFarNanoUsd !== undefined && figures.forecastNanoUsd !== undefined) {
-    lines.push(`*Spent today* ${formatUsd(figures.spentNanoUsd)} USD, forecast by now ${formatUsd(figures.forecastSoFarNanoUsd)}, for the whole day ${formatUsd(figures.forecastNanoUsd)}`);
+  if (
+    name === "KeymeterSpendOverForecast" &&
+    over &&
+    figures.spentNanoUsd !== undefined &&
+    figures.forecastSoFarNanoUsd !== undefined &&
+    figures.forecastNanoUsd !== undefined
+  ) {
+    lines.push(
+      `*Spent today* ${formatUsd(figures.spentNanoUsd)} USD, forecast by now ${formatUsd(figures.forecastSoFarNanoUsd)}, for the whole day ${formatUsd(figures.forecastNanoUsd)}`,
+    );
   }
   if (figures.budget) {
     const { amountNanoUsd, spentNanoUsd, window, endsMs, kind, refused, id } = figures.budget;
-    lines.push(`*Budget* ${formatUsd(spentNanoUsd)} of ${formatUsd(amountNanoUsd)} USD (${kind}, ${window}${window === "total" ? "" : `, until ${new Date(endsMs).toISOString().slice(0, 16).replace("T", " ")} UTC`}), id ${id}`);
+    lines.push(
+      `*Budget* ${formatUsd(spentNanoUsd)} of ${formatUsd(amountNanoUsd)} USD (${kind}, ${window}${window === "total" ? "" : `, until ${new Date(endsMs).toISOString().slice(0, 16).replace("T", " ")} UTC`}), id ${id}`,
+    );
     if (refused > 0) lines.push(`*Refused* ${refused} requests in 24 hours`);
   }
-  if (figures.topKey) lines.push(`*Top key* ${escape(figures.topKey.name)} (${figures.topKey.id}), ${formatUsd(figures.topKey.costNanoUsd)} USD today`);
-  if (figures.topModel) lines.push(`*Top model* ${escape(figures.topModel.name)}, ${formatUsd(figures.topModel.costNanoUsd)} USD today`);
+  if (figures.topKey)
+    lines.push(
+      `*Top key* ${escape(figures.topKey.name)} (${figures.topKey.id}), ${formatUsd(figures.topKey.costNanoUsd)} USD today`,
+    );
+  if (figures.topModel)
+    lines.push(`*Top model* ${escape(figures.topModel.name)}, ${formatUsd(figures.topModel.costNanoUsd)} USD today`);
   return lines;
 }
 
@@ -99,8 +139,18 @@ function otherAlerts(group: AlertGroup): string[] {
 }
 
 /** How far the day is ahead of its forecast: of the whole day's, as the rule has it. */
-function overForecast({ spentNanoUsd, forecastSoFarNanoUsd, forecastNanoUsd }: Figures): { amount: NanoUsd; percent: number } | undefined {
-  if (spentNanoUsd === undefined || forecastSoFarNanoUsd === undefined || forecastNanoUsd === undefined || forecastNanoUsd === 0n) return undefined;
+function overForecast({
+  spentNanoUsd,
+  forecastSoFarNanoUsd,
+  forecastNanoUsd,
+}: Figures): { amount: NanoUsd; percent: number } | undefined {
+  if (
+    spentNanoUsd === undefined ||
+    forecastSoFarNanoUsd === undefined ||
+    forecastNanoUsd === undefined ||
+    forecastNanoUsd === 0n
+  )
+    return undefined;
   const amount = spentNanoUsd - forecastSoFarNanoUsd;
   return { amount, percent: share(amount, forecastNanoUsd) };
 }

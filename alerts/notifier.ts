@@ -19,7 +19,13 @@ export type Notifier = {
 
 export type Compose = (group: AlertGroup) => Promise<Message>;
 
-export function startNotifier(database: Sqlite, slack: Slack | undefined, compose: Compose, log: Log, now: () => number = Date.now): Notifier {
+export function startNotifier(
+  database: Sqlite,
+  slack: Slack | undefined,
+  compose: Compose,
+  log: Log,
+  now: () => number = Date.now,
+): Notifier {
   let timer: NodeJS.Timeout | undefined;
   let working: Promise<void> = Promise.resolve();
   let stopped = false;
@@ -45,7 +51,10 @@ export function startNotifier(database: Sqlite, slack: Slack | undefined, compos
       }
       failed += 1;
       lastError = outcome.error;
-      log.warn({ group: delivery.groupKey, error: outcome.error, attempts: delivery.attempts + 1 }, "Slack did not take a message; it stays in the outbox");
+      log.warn(
+        { group: delivery.groupKey, error: outcome.error, attempts: delivery.attempts + 1 },
+        "Slack did not take a message; it stays in the outbox",
+      );
       await noteFailure(database, delivery.id, outcome.error);
       // One channel, one queue: what the first one has to wait for the next ones wait for too.
       return schedule(outcome.retryAfterMs);
@@ -64,7 +73,13 @@ export function startNotifier(database: Sqlite, slack: Slack | undefined, compos
   };
 }
 
-async function say(database: Sqlite, slack: Slack, compose: Compose, delivery: Delivery, nowMs: number): Promise<SlackOutcome | undefined> {
+async function say(
+  database: Sqlite,
+  slack: Slack,
+  compose: Compose,
+  delivery: Delivery,
+  nowMs: number,
+): Promise<SlackOutcome | undefined> {
   const group = parseDelivery(JSON.parse(delivery.payload));
   const open = await findOpenNotice(database, delivery.groupKey);
   // Over before it was ever said: nobody needs to hear of it.
@@ -75,6 +90,12 @@ async function say(database: Sqlite, slack: Slack, compose: Compose, delivery: D
   const message = await compose(group);
   let outcome = open ? await slack.update(open.channel, open.ts, message) : await slack.post(message);
   if (!outcome.ok && outcome.gone) outcome = await slack.post(message);
-  if (outcome.ok) await noteSaid(database, delivery, { channel: outcome.channel, ts: outcome.ts, state: group.status, text: message.text }, nowMs);
+  if (outcome.ok)
+    await noteSaid(
+      database,
+      delivery,
+      { channel: outcome.channel, ts: outcome.ts, state: group.status, text: message.text },
+      nowMs,
+    );
   return outcome;
 }

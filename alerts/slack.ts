@@ -6,7 +6,13 @@ import type { Message } from "./message.ts";
 
 export type SlackOutcome =
   | { readonly ok: true; readonly channel: string; readonly ts: string }
-  | { readonly ok: false; readonly retry: boolean; readonly retryAfterMs: number; readonly error: string; readonly gone: boolean };
+  | {
+      readonly ok: false;
+      readonly retry: boolean;
+      readonly retryAfterMs: number;
+      readonly error: string;
+      readonly gone: boolean;
+    };
 
 export type Slack = {
   post(message: Message): Promise<SlackOutcome>;
@@ -30,12 +36,24 @@ const HINTS: { readonly [error: string]: string } = {
 
 export function createSlack(token: Secret, channel: string, slackUrl: string): Slack {
   // The outbox tries again, durably; the SDK's own retries would only hide it.
-  const client = new WebClient(token.reveal(), { slackApiUrl: slackUrl, rejectRateLimitedCalls: true, retryConfig: { retries: 0 }, timeout: TIMEOUT_MS });
+  const client = new WebClient(token.reveal(), {
+    slackApiUrl: slackUrl,
+    rejectRateLimitedCalls: true,
+    retryConfig: { retries: 0 },
+    timeout: TIMEOUT_MS,
+  });
 
   const call = async (work: () => Promise<{ channel?: string; ts?: string }>): Promise<SlackOutcome> => {
     try {
       const answer = await work();
-      if (answer.ts === undefined) return { ok: false, retry: true, retryAfterMs: AGAIN_MS, error: "Slack answered without a message id", gone: false };
+      if (answer.ts === undefined)
+        return {
+          ok: false,
+          retry: true,
+          retryAfterMs: AGAIN_MS,
+          error: "Slack answered without a message id",
+          gone: false,
+        };
       return { ok: true, channel: answer.channel ?? channel, ts: answer.ts };
     } catch (error) {
       return failure(error);
@@ -43,15 +61,25 @@ export function createSlack(token: Secret, channel: string, slackUrl: string): S
   };
 
   return {
-    post: (message) => call(() => client.chat.postMessage({ channel, text: message.text, blocks: message.blocks, unfurl_links: false })),
-    update: (where, ts, message) => call(() => client.chat.update({ channel: where, ts, text: message.text, blocks: message.blocks })),
+    post: (message) =>
+      call(() => client.chat.postMessage({ channel, text: message.text, blocks: message.blocks, unfurl_links: false })),
+    update: (where, ts, message) =>
+      call(() => client.chat.update({ channel: where, ts, text: message.text, blocks: message.blocks })),
   };
 }
 
 function failure(error: unknown): SlackOutcome {
   const { retryAfter, data, message } = error as { retryAfter?: number; data?: { error?: string }; message?: string };
-  if (typeof retryAfter === "number") return { ok: false, retry: true, retryAfterMs: retryAfter * 1000, error: "Slack asks to wait (429)", gone: false };
+  if (typeof retryAfter === "number")
+    return { ok: false, retry: true, retryAfterMs: retryAfter * 1000, error: "Slack asks to wait (429)", gone: false };
   const code = data?.error;
-  if (code === undefined) return { ok: false, retry: true, retryAfterMs: AGAIN_MS, error: message ?? String(error), gone: false };
-  return { ok: false, retry: true, retryAfterMs: BROKEN_MS, error: `${code}: ${HINTS[code] ?? "see Slack's error list for chat.postMessage"}`, gone: code === "message_not_found" || code === "cant_update_message" };
+  if (code === undefined)
+    return { ok: false, retry: true, retryAfterMs: AGAIN_MS, error: message ?? String(error), gone: false };
+  return {
+    ok: false,
+    retry: true,
+    retryAfterMs: BROKEN_MS,
+    error: `${code}: ${HINTS[code] ?? "see Slack's error list for chat.postMessage"}`,
+    gone: code === "message_not_found" || code === "cant_update_message",
+  };
 }

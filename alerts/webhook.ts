@@ -8,7 +8,17 @@ const delivery = z.object({
   status: z.enum(["firing", "resolved"]),
   commonLabels: labels.default({}),
   commonAnnotations: labels.default({}),
-  alerts: z.array(z.object({ status: z.enum(["firing", "resolved"]), labels, annotations: labels.default({}), startsAt: z.string(), endsAt: z.string() })).min(1),
+  alerts: z
+    .array(
+      z.object({
+        status: z.enum(["firing", "resolved"]),
+        labels,
+        annotations: labels.default({}),
+        startsAt: z.string(),
+        endsAt: z.string(),
+      }),
+    )
+    .min(1),
 });
 
 export type AlertGroup = z.infer<typeof delivery>;

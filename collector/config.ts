@@ -16,18 +16,46 @@ export type CollectorConfig = SharedConfig & {
   readonly reconcileDays: number;
 };
 
-type Raw = SharedConfig & { openaiAdminKey: string | undefined; openaiBillingUrl: string; reconcileCron: string; reconcileDays: number };
+type Raw = SharedConfig & {
+  openaiAdminKey: string | undefined;
+  openaiBillingUrl: string;
+  reconcileCron: string;
+  reconcileDays: number;
+};
 
 const SETTINGS: Settings<Raw> = {
   ...SHARED_SETTINGS,
-  openaiAdminKey: { place: "collector.openai_admin_key", env: "OPENAI_ADMIN_KEY", schema: z.string().min(1) as z.ZodType<string | undefined>, fallback: undefined },
-  openaiBillingUrl: { place: "collector.openai_billing_url", env: "KEYMETER_OPENAI_BILLING_URL", schema: z.url(), fallback: "https://api.openai.com/v1" },
-  reconcileCron: { place: "collector.reconcile_cron", env: "KEYMETER_RECONCILE_CRON", schema: z.string().regex(/^(\S+\s+){4,5}\S+$/, "a cron expression of five or six fields"), fallback: "17 */3 * * *" },
-  reconcileDays: { place: "collector.reconcile_days", env: "KEYMETER_RECONCILE_DAYS", schema: z.coerce.number().int().min(1).max(60) as z.ZodType<number>, fallback: 4 },
+  openaiAdminKey: {
+    place: "collector.openai_admin_key",
+    env: "OPENAI_ADMIN_KEY",
+    schema: z.string().min(1),
+    fallback: undefined,
+  },
+  openaiBillingUrl: {
+    place: "collector.openai_billing_url",
+    env: "KEYMETER_OPENAI_BILLING_URL",
+    schema: z.url(),
+    fallback: "https://api.openai.com/v1",
+  },
+  reconcileCron: {
+    place: "collector.reconcile_cron",
+    env: "KEYMETER_RECONCILE_CRON",
+    schema: z.string().regex(/^(\S+\s+){4,5}\S+$/, "a cron expression of five or six fields"),
+    fallback: "17 */3 * * *",
+  },
+  reconcileDays: {
+    place: "collector.reconcile_days",
+    env: "KEYMETER_RECONCILE_DAYS",
+    schema: z.coerce.number().int().min(1).max(60),
+    fallback: 4,
+  },
 };
 
 /** Reads and checks everything; throws a SettingsError that names every problem. */
 export function loadCollectorConfig(environment: Environment = process.env): CollectorConfig {
   const { openaiAdminKey, ...rest } = readSettings(SETTINGS, "collector", environment);
-  return Object.freeze({ ...rest, openaiAdminKey: openaiAdminKey === undefined ? undefined : new Secret(openaiAdminKey) });
+  return Object.freeze({
+    ...rest,
+    openaiAdminKey: openaiAdminKey === undefined ? undefined : new Secret(openaiAdminKey),
+  });
 }

@@ -49,14 +49,29 @@ export function forecast(history: History, horizon: number): Forecast {
   if (known.length < LEAST_HOURS) {
     const mean = known.length === 0 ? 0 : sum(known) / known.length;
     const total = mean * horizon;
-    return { method: "flat", hours: Array(horizon).fill(mean), p10: total / 2, p50: total, p90: total * 2, isLearning: true };
+    return {
+      method: "flat",
+      hours: Array(horizon).fill(mean),
+      p10: total / 2,
+      p50: total,
+      p90: total * 2,
+      isLearning: true,
+    };
   }
   const hours = blend(history, horizon);
   const total = sum(hours);
   const { sigma, weight } = errorOf(history);
   // Errors of following days are nearly the same error: the band of a longer horizon is hardly narrower.
-  const spread = (T80[Math.min(weight, 3 + T80.length - 1) - 3] ?? 1.35) * sigma * (horizon > DAY ? (horizon / DAY) ** 0.1 : 1);
-  return { method: "blend", hours, p10: total * Math.exp(-spread), p50: total, p90: total * Math.exp(spread), isLearning: false };
+  const spread =
+    (T80[Math.min(weight, 3 + T80.length - 1) - 3] ?? 1.35) * sigma * (horizon > DAY ? (horizon / DAY) ** 0.1 : 1);
+  return {
+    method: "blend",
+    hours,
+    p10: total * Math.exp(-spread),
+    p50: total,
+    p90: total * Math.exp(spread),
+    isLearning: false,
+  };
 }
 
 function blend(history: History, horizon: number): number[] {
@@ -87,7 +102,13 @@ function profile(history: History, horizon: number): number[] {
   // 24-hour blocks, the latest first; a block with missing hours is scaled up by what is known of it.
   const blocks = Array.from({ length: Math.min(Math.floor(n / DAY), MOST_DAYS) }, (_, k) => {
     const known = hours.slice(n - DAY * (k + 1), n - DAY * k).filter((hour) => hour !== undefined);
-    return known.length < DAY / 2 ? undefined : { total: (sum(known) * DAY) / known.length, weekday: weekdayOf(n - DAY * k - DAY / 2), from: n - DAY * (k + 1) };
+    return known.length < DAY / 2
+      ? undefined
+      : {
+          total: (sum(known) * DAY) / known.length,
+          weekday: weekdayOf(n - DAY * k - DAY / 2),
+          from: n - DAY * (k + 1),
+        };
   }).filter((block) => block !== undefined);
 
   const weekday = weekdayFactors(blocks);
@@ -109,7 +130,9 @@ function profile(history: History, horizon: number): number[] {
     fitted += fit(i);
   }
   const near = fitted > 0 ? Math.min(Math.max(seen / fitted, 0.05), 8) : 1;
-  return Array.from({ length: horizon }, (_, i) => Math.max(0, fit(n + i) * (1 + (near - 1) * Math.exp(-i / NEAR_FADE_HOURS))));
+  return Array.from({ length: horizon }, (_, i) =>
+    Math.max(0, fit(n + i) * (1 + (near - 1) * Math.exp(-i / NEAR_FADE_HOURS))),
+  );
 }
 
 type Block = { readonly total: number; readonly weekday: number; readonly from: number };
@@ -124,7 +147,9 @@ function weekdayFactors(blocks: readonly Block[]): number[] {
     const mean = sum(around.map(({ total }) => total)) / around.length;
     if (mean > 0) ratios[block.weekday]?.push(Math.min(4, block.total / mean));
   });
-  const raw = ratios.map((of) => (of.length === 0 ? 1 : (of.length * median(of) + WEEKDAY_SHRINK) / (of.length + WEEKDAY_SHRINK)));
+  const raw = ratios.map((of) =>
+    of.length === 0 ? 1 : (of.length * median(of) + WEEKDAY_SHRINK) / (of.length + WEEKDAY_SHRINK),
+  );
   const mean = sum(raw) / 7;
   return raw.map((factor) => Math.max(0.05, factor / mean));
 }
@@ -176,7 +201,11 @@ function sum(values: readonly number[]): number {
 function median(values: readonly number[]): number {
   const sorted = values.toSorted((a, b) => a - b);
   const middle = Math.floor(sorted.length / 2);
-  return sorted.length === 0 ? 0 : sorted.length % 2 === 1 ? (sorted[middle] ?? 0) : ((sorted[middle - 1] ?? 0) + (sorted[middle] ?? 0)) / 2;
+  return sorted.length === 0
+    ? 0
+    : sorted.length % 2 === 1
+      ? (sorted[middle] ?? 0)
+      : ((sorted[middle - 1] ?? 0) + (sorted[middle] ?? 0)) / 2;
 }
 
 function weightedMean(pairs: readonly (readonly [value: number, weight: number])[]): number {

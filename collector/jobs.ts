@@ -26,13 +26,18 @@ export type Books = { readonly usage: Sqlite; readonly billing: Sqlite };
  *  window's start, or at the first chance after it from what was known by then. Returns how many were made. */
 export async function freezeDueForecasts({ usage, billing }: Books, timezone: string, nowMs: number): Promise<number> {
   const calendar = createCalendar(timezone);
-  const existing = new Set((await readForecasts(billing, nowMs)).map((one) => `${one.scope} ${one.id} ${one.windowId}`));
+  const existing = new Set(
+    (await readForecasts(billing, nowMs)).map((one) => `${one.scope} ${one.id} ${one.windowId}`),
+  );
   const made: FrozenForecast[] = [];
   for (const kind of ["day", "month"] as const) {
     const window = calendar.window(kind, nowMs);
     const untilMs = Math.floor(nowMs / HOUR_MS) * HOUR_MS;
     const sinceMs = window.startMs - HISTORY_MS;
-    const [spend, ran] = [await readHourlySpend(usage, sinceMs, untilMs), await readMeterHours(usage, sinceMs, untilMs)];
+    const [spend, ran] = [
+      await readHourlySpend(usage, sinceMs, untilMs),
+      await readMeterHours(usage, sinceMs, untilMs),
+    ];
     for (const [scope, hourly] of byScope(spend)) {
       if (existing.has(`${scope.scope} ${scope.id} ${window.id}`)) continue;
       made.push(freeze(scope, hourly, ran, window, untilMs, nowMs));
@@ -44,7 +49,13 @@ export async function freezeDueForecasts({ usage, billing }: Books, timezone: st
 
 /** Reads the bills of the last days again, and books the variance of each. One provider's failure leaves the others alone.
  *  Returns what failed, as sentences. */
-export async function reconcileBills({ usage, billing }: Books, importers: readonly Importer[], days: number, nowMs: number, log: Log): Promise<string[]> {
+export async function reconcileBills(
+  { usage, billing }: Books,
+  importers: readonly Importer[],
+  days: number,
+  nowMs: number,
+  log: Log,
+): Promise<string[]> {
   const failures: string[] = [];
   const today = new Date(nowMs).toISOString().slice(0, 10);
   for (const importer of importers) {
@@ -55,10 +66,16 @@ export async function reconcileBills({ usage, billing }: Books, importers: reado
         await replaceDay(billing, importer.provider, day, await importer.fetchDay(day));
         const metered = await readMeteredDay(usage, importer.provider, Date.parse(`${day}T00:00:00Z`));
         const billed = await readBilled(billing, importer.provider, day, addDays(day, 1));
-        await replaceVariances(billing, importer.provider, day, reconcile(importer.provider, day, metered, billed, nowMs));
+        await replaceVariances(
+          billing,
+          importer.provider,
+          day,
+          reconcile(importer.provider, day, metered, billed, nowMs),
+        );
       } catch (caught) {
         error = caught instanceof Error ? caught.message : String(caught);
-        if (!(caught instanceof ImportError)) log.error({ err: caught, provider: importer.provider, day }, "import failed");
+        if (!(caught instanceof ImportError))
+          log.error({ err: caught, provider: importer.provider, day }, "import failed");
         break;
       }
     }
@@ -85,7 +102,14 @@ function byScope(spend: readonly HourlySpend[]): Map<ForecastScope, Map<number, 
 }
 
 /** Forecasts from the window's start when enough was known then, else from now on: what passed already is then fact. */
-function freeze({ scope, id }: ForecastScope, hourly: ReadonlyMap<number, NanoUsd>, ran: ReadonlySet<number>, window: ReturnType<Calendar["window"]>, untilMs: number, nowMs: number): FrozenForecast {
+function freeze(
+  { scope, id }: ForecastScope,
+  hourly: ReadonlyMap<number, NanoUsd>,
+  ran: ReadonlySet<number>,
+  window: ReturnType<Calendar["window"]>,
+  untilMs: number,
+  nowMs: number,
+): FrozenForecast {
   const hours = Math.round((window.endMs - window.startMs) / HOUR_MS);
   const atStart = forecast(historyUntil(window.startMs, hourly, ran), hours);
   const useStart = !atStart.isLearning || untilMs <= window.startMs;

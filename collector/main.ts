@@ -51,10 +51,12 @@ export async function startCollector(): Promise<{ stop(): Promise<void>; log: Lo
   await refresh();
   const timer = setInterval(() => void refresh(), REFRESH_MS);
   const task = createTask(config.reconcileCron, runReconcile, { timezone: config.timezone, noOverlap: true });
-  task.start();
+  await task.start();
   if (importers.length > 0) void runReconcile();
 
-  const app = createListener(metrics.registry, () => (Date.now() - refreshedMs > STALE_MS ? "the gauges are stale" : undefined));
+  const app = createListener(metrics.registry, () =>
+    Date.now() - refreshedMs > STALE_MS ? "the gauges are stale" : undefined,
+  );
   const port = await listen(app, config.host, config.collectorPort, "KEYMETER_COLLECTOR_PORT");
   log.info({ port, importers: importers.map((importer) => importer.provider) }, "collector is ready");
   process.send?.({ type: "ready", port, importers: importers.map((importer) => importer.provider) });
@@ -103,5 +105,8 @@ async function waitForBooks(path: string, log: Log): Promise<Sqlite> {
     log.debug({ path }, "waiting for the proxy to make its books");
     await sleep(200);
   }
-  throw new Error(`${path} is not there: the proxy makes it. Start the proxy first, or set KEYMETER_DATA_DIR to its data folder.`, { cause: "missing" });
+  throw new Error(
+    `${path} is not there: the proxy makes it. Start the proxy first, or set KEYMETER_DATA_DIR to its data folder.`,
+    { cause: "missing" },
+  );
 }

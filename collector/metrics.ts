@@ -26,41 +26,116 @@ const BILLED_DAYS = 35;
 export function createCollectorMetrics({ usage, billing }: Books, timezone: string): CollectorMetrics {
   const registry = new Registry();
   const calendar = createCalendar(timezone);
-  const gauge = <L extends string>(name: string, help: string, labelNames: readonly L[]): Gauge<L> => new Gauge({ name, help, labelNames: [...labelNames], registers: [registry] });
+  const gauge = <L extends string>(name: string, help: string, labelNames: readonly L[]): Gauge<L> =>
+    new Gauge({ name, help, labelNames: [...labelNames], registers: [registry] });
 
-  const spend = gauge("keymeter_spend_usd", "Metered spend in the running window, from the ledger.", ["scope", "id", "window"]);
-  const modelSpend = gauge("keymeter_model_spend_usd", "Metered spend of this month by served model, from the ledger.", ["provider", "model"]);
-  const requests = gauge("keymeter_spend_requests", "Attempts behind the spend of the running window.", ["scope", "id", "window"]);
-  const forecastUsd = gauge("keymeter_forecast_usd", "Frozen forecast of the running window's total.", ["scope", "id", "window", "quantile"]);
-  const soFar = gauge("keymeter_forecast_so_far_usd", "What the frozen forecast expected until now.", ["scope", "id", "window"]);
-  const learning = gauge("keymeter_forecast_learning", "1 where there is too little history for a forecast.", ["scope", "id", "window"]);
+  const spend = gauge("keymeter_spend_usd", "Metered spend in the running window, from the ledger.", [
+    "scope",
+    "id",
+    "window",
+  ]);
+  const modelSpend = gauge(
+    "keymeter_model_spend_usd",
+    "Metered spend of this month by served model, from the ledger.",
+    ["provider", "model"],
+  );
+  const requests = gauge("keymeter_spend_requests", "Attempts behind the spend of the running window.", [
+    "scope",
+    "id",
+    "window",
+  ]);
+  const forecastUsd = gauge("keymeter_forecast_usd", "Frozen forecast of the running window's total.", [
+    "scope",
+    "id",
+    "window",
+    "quantile",
+  ]);
+  const soFar = gauge("keymeter_forecast_so_far_usd", "What the frozen forecast expected until now.", [
+    "scope",
+    "id",
+    "window",
+  ]);
+  const learning = gauge("keymeter_forecast_learning", "1 where there is too little history for a forecast.", [
+    "scope",
+    "id",
+    "window",
+  ]);
   const budgetUsd = gauge("keymeter_budget_usd", "Amount of a budget.", ["budget", "scope", "team", "window", "kind"]);
-  const budgetSpent = gauge("keymeter_budget_spent_usd", "Spend inside a budget's running window.", ["budget", "scope", "team", "window", "kind"]);
-  const budgetRefused = gauge("keymeter_budget_refused_requests", "Requests that a budget refused in the last ten minutes.", ["budget", "scope", "team", "window", "kind"]);
+  const budgetSpent = gauge("keymeter_budget_spent_usd", "Spend inside a budget's running window.", [
+    "budget",
+    "scope",
+    "team",
+    "window",
+    "kind",
+  ]);
+  const budgetRefused = gauge(
+    "keymeter_budget_refused_requests",
+    "Requests that a budget refused in the last ten minutes.",
+    ["budget", "scope", "team", "window", "kind"],
+  );
   const keyInfo = gauge("keymeter_key_info", "Who a key belongs to; always 1.", ["id", "name", "team", "env", "owner"]);
   const billed = gauge("keymeter_billed_usd", "What the provider bills for a UTC day.", ["provider", "day"]);
-  const metered = gauge("keymeter_metered_usd", "What was metered on a UTC day that was compared with a bill.", ["provider", "day"]);
-  const variance = gauge("keymeter_variance_usd", "Billed minus metered of the days compared, by cause.", ["provider", "cause"]);
-  const importSuccess = gauge("keymeter_import_last_success_timestamp_seconds", "When a provider's bill was last read.", ["provider"]);
-  const refreshed = gauge("keymeter_collector_refresh_timestamp_seconds", "When these gauges were last read from the ledger.", []);
+  const metered = gauge("keymeter_metered_usd", "What was metered on a UTC day that was compared with a bill.", [
+    "provider",
+    "day",
+  ]);
+  const variance = gauge("keymeter_variance_usd", "Billed minus metered of the days compared, by cause.", [
+    "provider",
+    "cause",
+  ]);
+  const importSuccess = gauge(
+    "keymeter_import_last_success_timestamp_seconds",
+    "When a provider's bill was last read.",
+    ["provider"],
+  );
+  const refreshed = gauge(
+    "keymeter_collector_refresh_timestamp_seconds",
+    "When these gauges were last read from the ledger.",
+    [],
+  );
 
-  const setSpend = async (scope: string, by: Dimension | undefined, window: "day" | "month", since: string, until: string): Promise<void> => {
+  const setSpend = async (
+    scope: string,
+    by: Dimension | undefined,
+    window: "day" | "month",
+    since: string,
+    until: string,
+  ): Promise<void> => {
     const rows = await readSpend(usage, by === undefined ? [] : [by], since, until);
-    const named = rows.map((row) => ({ ...row, id: by === undefined ? "all" : (row.group[by] ?? "") })).filter((row) => row.id !== "");
+    const named = rows
+      .map((row) => ({ ...row, id: by === undefined ? "all" : (row.group[by] ?? "") }))
+      .filter((row) => row.id !== "");
     const shown = named.slice(0, MOST_KEYS);
     const rest = named.slice(MOST_KEYS);
     for (const row of shown) {
       spend.set({ scope, id: row.id, window }, toUsdNumber(row.costNanoUsd));
       requests.set({ scope, id: row.id, window }, row.requests);
     }
-    if (rest.length > 0) spend.set({ scope, id: "other", window }, toUsdNumber(rest.reduce((sum, row) => sum + row.costNanoUsd, 0n)));
+    if (rest.length > 0)
+      spend.set({ scope, id: "other", window }, toUsdNumber(rest.reduce((sum, row) => sum + row.costNanoUsd, 0n)));
     if (scope === "org" && named.length === 0) spend.set({ scope, id: "all", window }, 0);
   };
 
   return {
     registry,
     async refresh(nowMs) {
-      for (const one of [spend, modelSpend, requests, forecastUsd, soFar, learning, budgetUsd, budgetSpent, budgetRefused, keyInfo, billed, metered, variance, importSuccess]) one.reset();
+      for (const one of [
+        spend,
+        modelSpend,
+        requests,
+        forecastUsd,
+        soFar,
+        learning,
+        budgetUsd,
+        budgetSpent,
+        budgetRefused,
+        keyInfo,
+        billed,
+        metered,
+        variance,
+        importSuccess,
+      ])
+        one.reset();
 
       for (const window of ["day", "month"] as const) {
         const { firstDay, endDay } = calendar.window(window, nowMs);
@@ -70,7 +145,11 @@ export function createCollectorMetrics({ usage, billing }: Books, timezone: stri
         await setSpend("key", "key", window, firstDay, endDay);
       }
       const month = calendar.window("month", nowMs);
-      for (const row of await readSpend(usage, ["provider", "model"], month.firstDay, month.endDay)) modelSpend.set({ provider: row.group.provider ?? "", model: row.group.model ?? "" }, toUsdNumber(row.costNanoUsd));
+      for (const row of await readSpend(usage, ["provider", "model"], month.firstDay, month.endDay))
+        modelSpend.set(
+          { provider: row.group.provider ?? "", model: row.group.model ?? "" },
+          toUsdNumber(row.costNanoUsd),
+        );
 
       for (const one of await readForecasts(billing, nowMs)) {
         const labels = { scope: one.scope, id: one.id, window: one.window };
@@ -84,12 +163,22 @@ export function createCollectorMetrics({ usage, billing }: Books, timezone: stri
 
       const refused = await readRefused(usage, nowMs - REFUSED_MS, nowMs + 60_000);
       for (const budget of readBudgets(usage)) {
-        const labels = { budget: budget.id, scope: describeScope(budget.scope), team: budget.scope.team ?? "", window: budget.window, kind: budget.kind };
+        const labels = {
+          budget: budget.id,
+          scope: describeScope(budget.scope),
+          team: budget.scope.team ?? "",
+          window: budget.window,
+          kind: budget.kind,
+        };
         budgetUsd.set(labels, toUsdNumber(budget.amountNanoUsd));
         budgetSpent.set(labels, toUsdNumber(readSettled(usage, budget, calendar.window(budget.window, nowMs))));
-        budgetRefused.set(labels, refused.filter((row) => row.budgetId === budget.id && !row.observed).reduce((sum, row) => sum + row.count, 0));
+        budgetRefused.set(
+          labels,
+          refused.filter((row) => row.budgetId === budget.id && !row.observed).reduce((sum, row) => sum + row.count, 0),
+        );
       }
-      for (const key of (await readKeys(usage)).keys.slice(0, MOST_KEYS)) keyInfo.set({ id: key.id, name: key.name, team: key.team, env: key.env, owner: key.owner }, 1);
+      for (const key of (await readKeys(usage)).keys.slice(0, MOST_KEYS))
+        keyInfo.set({ id: key.id, name: key.name, team: key.team, env: key.env, owner: key.owner }, 1);
 
       const today = new Date(nowMs).toISOString().slice(0, 10);
       for (const one of await readVariances(billing, addDays(today, -BILLED_DAYS), addDays(today, 1))) {
@@ -97,7 +186,8 @@ export function createCollectorMetrics({ usage, billing }: Books, timezone: stri
         metered.inc({ provider: one.provider, day: one.day }, toUsdNumber(one.meteredNanoUsd));
         variance.inc({ provider: one.provider, cause: one.cause }, toUsdNumber(one.billedNanoUsd - one.meteredNanoUsd));
       }
-      for (const one of await readImports(billing)) importSuccess.set({ provider: one.provider }, (one.lastSuccessMs ?? 0) / 1000);
+      for (const one of await readImports(billing))
+        importSuccess.set({ provider: one.provider }, (one.lastSuccessMs ?? 0) / 1000);
       refreshed.set(nowMs / 1000);
     },
   };

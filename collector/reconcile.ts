@@ -14,7 +14,13 @@ const LATE_DAYS = 3;
 const DAY_MS = 86_400_000;
 
 /** Compares one day. `nowMs` decides which days are still late. */
-export function reconcile(provider: string, day: string, metered: readonly MeteredAmount[], billed: readonly BilledAmount[], nowMs: number): Variance[] {
+export function reconcile(
+  provider: string,
+  day: string,
+  metered: readonly MeteredAmount[],
+  billed: readonly BilledAmount[],
+  nowMs: number,
+): Variance[] {
   const sums = new Map<string, { metered: NanoUsd; billed: NanoUsd }>();
   const at = (model: string): { metered: NanoUsd; billed: NanoUsd } => {
     let sum = sums.get(model);

@@ -14,7 +14,10 @@ import { toJson } from "./table.ts";
 export function openUsage(config: SharedConfig): Sqlite {
   const path = join(config.dataDir, "usage.db");
   const books = openForReading(path);
-  if (!books) throw new LedgerError(`${path} does not exist: nothing has been metered here yet. Start Keymeter (npm start), or name its data folder with KEYMETER_DATA_DIR.`);
+  if (!books)
+    throw new LedgerError(
+      `${path} does not exist: nothing has been metered here yet. Start Keymeter (npm start), or name its data folder with KEYMETER_DATA_DIR.`,
+    );
   return books;
 }
 
@@ -35,19 +38,29 @@ export async function makeChange(config: SharedConfig, change: Change): Promise<
 }
 
 /** Calls the admin API of the running proxy with the token of the data folder. */
-export async function askProxy(config: SharedConfig, method: "GET" | "POST", path: string, body?: string): Promise<unknown> {
+async function askProxy(config: SharedConfig, method: "GET" | "POST", path: string, body?: string): Promise<unknown> {
   const host = config.host === "0.0.0.0" || config.host === "::" ? "127.0.0.1" : config.host;
   const url = `http://${host.includes(":") ? `[${host}]` : host}:${config.opsPort}${path}`;
   const token = readFileSync(join(config.dataDir, "admin-token"), "utf8").trim();
   let answer: Response;
   try {
-    answer = await fetch(url, { method, headers: { authorization: `Bearer ${token}`, ...(body === undefined ? {} : { "content-type": "application/json" }) }, ...(body === undefined ? {} : { body }) });
+    answer = await fetch(url, {
+      method,
+      headers: {
+        authorization: `Bearer ${token}`,
+        ...(body === undefined ? {} : { "content-type": "application/json" }),
+      },
+      ...(body === undefined ? {} : { body }),
+    });
   } catch {
-    throw new LedgerError(`the books are in use, but no proxy answers at ${url}. Set KEYMETER_OPS_PORT to the port it was started with.`);
+    throw new LedgerError(
+      `the books are in use, but no proxy answers at ${url}. Set KEYMETER_OPS_PORT to the port it was started with.`,
+    );
   }
   const parsed = (await answer.json().catch(() => ({}))) as { error?: string };
   if (answer.status === 409) throw new ChangeRefused(parsed.error ?? "refused");
-  if (!answer.ok) throw new LedgerError(`the proxy at ${url} answered ${answer.status}: ${parsed.error ?? "no reason"}`);
+  if (!answer.ok)
+    throw new LedgerError(`the proxy at ${url} answered ${answer.status}: ${parsed.error ?? "no reason"}`);
   return parsed;
 }
 

@@ -37,7 +37,10 @@ export async function run(args: string[]): Promise<void> {
 /** "50/month" -> amount and window. */
 export function parseAmount(text: string): { amountNanoUsd: NanoUsd; window: WindowKind } {
   const [amount = "", window = ""] = text.split("/");
-  if (!(WINDOWS as readonly string[]).includes(window)) throw new UsageError(`"${text}" is no budget: write an amount in USD and a window, such as 50/month (${WINDOWS.join(", ")})`);
+  if (!(WINDOWS as readonly string[]).includes(window))
+    throw new UsageError(
+      `"${text}" is no budget: write an amount in USD and a window, such as 50/month (${WINDOWS.join(", ")})`,
+    );
   try {
     const amountNanoUsd = parseUsd(amount);
     if (amountNanoUsd < 0n) throw new RangeError(`"${amount}" is negative`);
@@ -47,23 +50,70 @@ export function parseAmount(text: string): { amountNanoUsd: NanoUsd; window: Win
   }
 }
 
-export function newBudget({ scope, amountNanoUsd, window, hard, strict }: { scope: Scope; amountNanoUsd: NanoUsd; window: WindowKind; hard: boolean; strict: boolean }): Budget {
-  return { id: `bud_${randomBytes(5).toString("hex")}`, scope, amountNanoUsd, window, kind: hard ? "hard" : "soft", mode: strict ? "strict" : "expected", createdAtMs: Date.now() };
+export function newBudget({
+  scope,
+  amountNanoUsd,
+  window,
+  hard,
+  strict,
+}: {
+  scope: Scope;
+  amountNanoUsd: NanoUsd;
+  window: WindowKind;
+  hard: boolean;
+  strict: boolean;
+}): Budget {
+  return {
+    id: `bud_${randomBytes(5).toString("hex")}`,
+    scope,
+    amountNanoUsd,
+    window,
+    kind: hard ? "hard" : "soft",
+    mode: strict ? "strict" : "expected",
+    createdAtMs: Date.now(),
+  };
 }
 
 async function set(args: string[]): Promise<void> {
   const text = { type: "string" } as const;
   const { values } = parseArgs({
     args,
-    options: { amount: text, team: text, project: text, env: text, key: text, provider: text, model: text, hard: { type: "boolean", default: false }, strict: { type: "boolean", default: false }, json: { type: "boolean", default: false } },
+    options: {
+      amount: text,
+      team: text,
+      project: text,
+      env: text,
+      key: text,
+      provider: text,
+      model: text,
+      hard: { type: "boolean", default: false },
+      strict: { type: "boolean", default: false },
+      json: { type: "boolean", default: false },
+    },
   });
   if (!values.amount) throw new UsageError(`a budget needs an --amount\n${USAGE}`);
   const scope: Scope = Object.fromEntries(
-    Object.entries({ team: values.team, project: values.project, env: values.env, keyId: values.key, provider: values.provider, model: values.model }).filter(([, value]) => value !== undefined),
+    Object.entries({
+      team: values.team,
+      project: values.project,
+      env: values.env,
+      keyId: values.key,
+      provider: values.provider,
+      model: values.model,
+    }).filter(([, value]) => value !== undefined),
   );
-  const budget = newBudget({ scope, ...parseAmount(values.amount), hard: values.hard || values.strict, strict: values.strict });
+  const budget = newBudget({
+    scope,
+    ...parseAmount(values.amount),
+    hard: values.hard || values.strict,
+    strict: values.strict,
+  });
   await makeChange(loadCommandConfig(), { type: "setBudget", budget });
-  process.stdout.write(values.json ? `${toJson(budget)}\n` : `${budget.id}: ${budget.kind} budget of ${formatUsd(budget.amountNanoUsd)} USD a ${budget.window} for ${describeScope(scope)} (${budget.mode})\n`);
+  process.stdout.write(
+    values.json
+      ? `${toJson(budget)}\n`
+      : `${budget.id}: ${budget.kind} budget of ${formatUsd(budget.amountNanoUsd)} USD a ${budget.window} for ${describeScope(scope)} (${budget.mode})\n`,
+  );
 }
 
 async function list(args: string[]): Promise<void> {
@@ -74,14 +124,29 @@ async function list(args: string[]): Promise<void> {
   const now = Date.now();
   const rows = readBudgets(books).map((budget) => {
     const window = calendar.window(budget.window, now);
-    return { ...budget, spentNanoUsd: readSettled(books, budget, window), windowStart: new Date(window.startMs).toISOString(), windowEnd: budget.window === "total" ? null : new Date(window.endMs).toISOString() };
+    return {
+      ...budget,
+      spentNanoUsd: readSettled(books, budget, window),
+      windowStart: new Date(window.startMs).toISOString(),
+      windowEnd: budget.window === "total" ? null : new Date(window.endMs).toISOString(),
+    };
   });
   books.close();
   if (values.json) return void process.stdout.write(`${toJson(rows)}\n`);
   process.stdout.write(
     `${formatTable(
       ["id", "scope", "window", "kind", "mode", "amount USD", "spent USD", "left USD", "until"],
-      rows.map((row) => [row.id, describeScope(row.scope), row.window, row.kind, row.mode, formatUsd(row.amountNanoUsd), formatUsd(row.spentNanoUsd), formatUsd(row.amountNanoUsd - row.spentNanoUsd), row.windowEnd?.slice(0, 16) ?? "never"]),
+      rows.map((row) => [
+        row.id,
+        describeScope(row.scope),
+        row.window,
+        row.kind,
+        row.mode,
+        formatUsd(row.amountNanoUsd),
+        formatUsd(row.spentNanoUsd),
+        formatUsd(row.amountNanoUsd - row.spentNanoUsd),
+        row.windowEnd?.slice(0, 16) ?? "never",
+      ]),
     )}\n`,
   );
 }

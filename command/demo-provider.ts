@@ -6,17 +6,18 @@ import type { AddressInfo } from "node:net";
 import { setTimeout as sleep } from "node:timers/promises";
 
 /** USD per million tokens of input, cached input, written cache, output; as these providers publish them. */
-const PRICES: { readonly [model: string]: readonly [input: number, cached: number, written: number, output: number] } = {
-  "gpt-4o-mini": [0.15, 0.075, 0, 0.6],
-  "gpt-5.2": [1.75, 0.175, 0, 14],
-  "claude-haiku-4-5": [1, 0.1, 1.25, 5],
-  "claude-opus-4-6": [5, 0.5, 6.25, 25],
-  "gemini-2.5-flash": [0.3, 0.03, 0, 2.5],
-  "text-embedding-3-small": [0.02, 0, 0, 0],
-};
+const PRICES: { readonly [model: string]: readonly [input: number, cached: number, written: number, output: number] } =
+  {
+    "gpt-4o-mini": [0.15, 0.075, 0, 0.6],
+    "gpt-5.2": [1.75, 0.175, 0, 14],
+    "claude-haiku-4-5": [1, 0.1, 1.25, 5],
+    "claude-opus-4-6": [5, 0.5, 6.25, 25],
+    "gemini-2.5-flash": [0.3, 0.03, 0, 2.5],
+    "text-embedding-3-small": [0.02, 0, 0, 0],
+  };
 
 /** What one answered request used, and what this provider will bill for it. */
-export type JournalEntry = {
+type JournalEntry = {
   readonly at: string;
   readonly id: string;
   readonly path: string;
@@ -51,20 +52,48 @@ export function createDemoProvider({ paceMs = 0 }: { readonly paceMs?: number } 
     journal,
     recordPast(at, path, model, input, output) {
       const [inputPrice, , , outputPrice] = PRICES[model] ?? [0, 0, 0, 0];
-      const entry: JournalEntry = { at: at.toISOString(), id: `demo_${journal.length + 1}`, path, model, credential: "", input, cached: 0, written: 0, output, costNanoUsd: nano(input, inputPrice) + nano(output, outputPrice) };
+      const entry: JournalEntry = {
+        at: at.toISOString(),
+        id: `demo_${journal.length + 1}`,
+        path,
+        model,
+        credential: "",
+        input,
+        cached: 0,
+        written: 0,
+        output,
+        costNanoUsd: nano(input, inputPrice) + nano(output, outputPrice),
+      };
       journal.push(entry);
       return entry;
     },
     totalNanoUsd: () => journal.reduce((sum, entry) => sum + entry.costNanoUsd, 0n),
-    listen: (port = 0) => new Promise((resolve, reject) => server.once("error", reject).listen(port, "127.0.0.1", () => resolve((server.address() as AddressInfo).port))),
+    listen: (port = 0) =>
+      new Promise((resolve, reject) =>
+        server.once("error", reject).listen(port, "127.0.0.1", () => resolve((server.address() as AddressInfo).port)),
+      ),
     close: () => new Promise((resolve) => (server.closeAllConnections(), server.close(() => resolve()))),
   };
 }
 
-type Body = { model?: string; stream?: boolean; stream_options?: { include_usage?: boolean }; max_tokens?: number; max_completion_tokens?: number; max_output_tokens?: number; input?: unknown; generationConfig?: { maxOutputTokens?: number } };
+type Body = {
+  model?: string;
+  stream?: boolean;
+  stream_options?: { include_usage?: boolean };
+  max_tokens?: number;
+  max_completion_tokens?: number;
+  max_output_tokens?: number;
+  input?: unknown;
+  generationConfig?: { maxOutputTokens?: number };
+};
 type Used = { input: number; cached: number; written: number; output: number };
 
-async function answer(request: IncomingMessage, response: ServerResponse, journal: JournalEntry[], paceMs: number): Promise<void> {
+async function answer(
+  request: IncomingMessage,
+  response: ServerResponse,
+  journal: JournalEntry[],
+  paceMs: number,
+): Promise<void> {
   const chunks: Buffer[] = [];
   for await (const chunk of request) chunks.push(chunk as Buffer);
   const raw = Buffer.concat(chunks);
@@ -75,14 +104,27 @@ async function answer(request: IncomingMessage, response: ServerResponse, journa
   const model = /models\/([^:]+):/.exec(path)?.[1] ?? body.model ?? "";
   const id = `demo_${journal.length + 1}`;
   const price = PRICES[model];
-  if (!price) return reply(response, 404, { error: { message: `no model ${model}`, type: "invalid_request_error", code: "model_not_found" } });
+  if (!price)
+    return reply(response, 404, {
+      error: { message: `no model ${model}`, type: "invalid_request_error", code: "model_not_found" },
+    });
 
   const written = path.endsWith("/messages") && raw.includes("cache_control") && journal.length % 5 === 0;
   const total = Math.ceil(raw.length / 4);
   const cached = !written && total > 1_024 ? Math.floor(total / 2) : 0;
-  const most = body.max_completion_tokens ?? body.max_tokens ?? body.max_output_tokens ?? body.generationConfig?.maxOutputTokens ?? 400;
+  const most =
+    body.max_completion_tokens ??
+    body.max_tokens ??
+    body.max_output_tokens ??
+    body.generationConfig?.maxOutputTokens ??
+    400;
   const isEmbedding = path.endsWith("/embeddings");
-  const used: Used = { input: total - cached - (written ? Math.floor(total / 2) : 0), cached, written: written ? Math.floor(total / 2) : 0, output: isEmbedding ? 0 : Math.max(1, Math.floor(most * (0.4 + 0.5 * (((journal.length * 7) % 10) / 10)))) };
+  const used: Used = {
+    input: total - cached - (written ? Math.floor(total / 2) : 0),
+    cached,
+    written: written ? Math.floor(total / 2) : 0,
+    output: isEmbedding ? 0 : Math.max(1, Math.floor(most * (0.4 + 0.5 * (((journal.length * 7) % 10) / 10)))),
+  };
   journal.push({
     at: new Date().toISOString(),
     id,
@@ -90,24 +132,56 @@ async function answer(request: IncomingMessage, response: ServerResponse, journa
     model,
     credential: credentialOf(request),
     ...used,
-    costNanoUsd: [used.input, used.cached, used.written, used.output].reduce((sum, quantity, i) => sum + nano(quantity, price[i] ?? 0), 0n),
+    costNanoUsd: [used.input, used.cached, used.written, used.output].reduce(
+      (sum, quantity, i) => sum + nano(quantity, price[i] ?? 0),
+      0n,
+    ),
   });
 
-  const words = Array.from({ length: Math.min(used.output, 40) }, (_, i) => ["spend", "is", "a", "number", "you", "can", "trust"][i % 7] ?? "");
+  const words = Array.from(
+    { length: Math.min(used.output, 40) },
+    (_, i) => ["spend", "is", "a", "number", "you", "can", "trust"][i % 7] ?? "",
+  );
   if (path.endsWith("/chat/completions")) return chat(response, body, id, model, used, words, paceMs);
   if (path.endsWith("/responses")) return responses(response, body, id, model, used, words, paceMs);
-  if (isEmbedding) return reply(response, 200, { object: "list", data: [{ object: "embedding", index: 0, embedding: Array.from({ length: 8 }, (_, i) => i / 8) }], model, usage: { prompt_tokens: total, total_tokens: total } });
+  if (isEmbedding)
+    return reply(response, 200, {
+      object: "list",
+      data: [{ object: "embedding", index: 0, embedding: Array.from({ length: 8 }, (_, i) => i / 8) }],
+      model,
+      usage: { prompt_tokens: total, total_tokens: total },
+    });
   if (path.endsWith("/messages")) return messages(response, body, id, model, used, words, paceMs);
   return generate(response, path, id, model, used, words, paceMs);
 }
 
-async function chat(response: ServerResponse, body: Body, id: string, model: string, used: Used, words: string[], paceMs: number): Promise<void> {
+async function chat(
+  response: ServerResponse,
+  body: Body,
+  id: string,
+  model: string,
+  used: Used,
+  words: string[],
+  paceMs: number,
+): Promise<void> {
   const prompt = used.input + used.cached;
-  const usage = { prompt_tokens: prompt, completion_tokens: used.output, total_tokens: prompt + used.output, prompt_tokens_details: { cached_tokens: used.cached } };
+  const usage = {
+    prompt_tokens: prompt,
+    completion_tokens: used.output,
+    total_tokens: prompt + used.output,
+    prompt_tokens_details: { cached_tokens: used.cached },
+  };
   const base = { id: `chatcmpl-${id}`, created: 1, model, service_tier: "default" };
-  if (!body.stream) return reply(response, 200, { ...base, object: "chat.completion", choices: [{ index: 0, message: { role: "assistant", content: words.join(" ") }, finish_reason: "stop" }], usage });
+  if (!body.stream)
+    return reply(response, 200, {
+      ...base,
+      object: "chat.completion",
+      choices: [{ index: 0, message: { role: "assistant", content: words.join(" ") }, finish_reason: "stop" }],
+      usage,
+    });
   const asked = body.stream_options?.include_usage === true;
-  const chunk = (choices: unknown[], more: object = asked ? { usage: null } : {}): string => `data: ${JSON.stringify({ ...base, object: "chat.completion.chunk", choices, ...more })}\n\n`;
+  const chunk = (choices: unknown[], more: object = asked ? { usage: null } : {}): string =>
+    `data: ${JSON.stringify({ ...base, object: "chat.completion.chunk", choices, ...more })}\n\n`;
   const events = [
     chunk([{ index: 0, delta: { role: "assistant", content: "" }, finish_reason: null }]),
     ...words.map((word) => chunk([{ index: 0, delta: { content: `${word} ` }, finish_reason: null }])),
@@ -118,25 +192,65 @@ async function chat(response: ServerResponse, body: Body, id: string, model: str
   await stream(response, events, paceMs);
 }
 
-async function responses(response: ServerResponse, body: Body, id: string, model: string, used: Used, words: string[], paceMs: number): Promise<void> {
+async function responses(
+  response: ServerResponse,
+  body: Body,
+  id: string,
+  model: string,
+  used: Used,
+  words: string[],
+  paceMs: number,
+): Promise<void> {
   const input = used.input + used.cached;
-  const usage = { input_tokens: input, input_tokens_details: { cached_tokens: used.cached }, output_tokens: used.output, output_tokens_details: { reasoning_tokens: 0 }, total_tokens: input + used.output };
-  const output = [{ type: "message", id: `msg_${id}`, role: "assistant", status: "completed", content: [{ type: "output_text", text: words.join(" "), annotations: [] }] }];
-  const whole = { id: `resp_${id}`, object: "response", created_at: 1, status: "completed", model, service_tier: "default", output, usage, error: null, incomplete_details: null };
+  const usage = {
+    input_tokens: input,
+    input_tokens_details: { cached_tokens: used.cached },
+    output_tokens: used.output,
+    output_tokens_details: { reasoning_tokens: 0 },
+    total_tokens: input + used.output,
+  };
+  const output = [
+    {
+      type: "message",
+      id: `msg_${id}`,
+      role: "assistant",
+      status: "completed",
+      content: [{ type: "output_text", text: words.join(" "), annotations: [] }],
+    },
+  ];
+  const whole = {
+    id: `resp_${id}`,
+    object: "response",
+    created_at: 1,
+    status: "completed",
+    model,
+    service_tier: "default",
+    output,
+    usage,
+    error: null,
+    incomplete_details: null,
+  };
   if (!body.stream) return reply(response, 200, whole);
   let sequence = 0;
-  const event = (type: string, more: object): string => `event: ${type}\ndata: ${JSON.stringify({ type, sequence_number: sequence++, ...more })}\n\n`;
+  const event = (type: string, more: object): string =>
+    `event: ${type}\ndata: ${JSON.stringify({ type, sequence_number: sequence++, ...more })}\n\n`;
   const started = { ...whole, status: "in_progress", output: [], usage: null };
   const place = { item_id: `msg_${id}`, output_index: 0, content_index: 0 };
   await stream(
     response,
     [
       event("response.created", { response: started }),
-      event("response.output_item.added", { output_index: 0, item: { ...output[0], status: "in_progress", content: [] } }),
+      event("response.output_item.added", {
+        output_index: 0,
+        item: { ...output[0], status: "in_progress", content: [] },
+      }),
       event("response.content_part.added", { ...place, part: { type: "output_text", text: "", annotations: [] } }),
       ...words.map((word) => event("response.output_text.delta", { ...place, delta: `${word} ` })),
       event("response.output_text.done", { ...place, text: words.join(" ") }),
-      event("response.content_part.done", { ...place, part: { type: "output_text", text: words.join(" "), annotations: [] } }),
+      event("response.content_part.done", {
+        ...place,
+        part: { type: "output_text", text: words.join(" "), annotations: [] },
+      }),
       event("response.output_item.done", { output_index: 0, item: output[0] }),
       event("response.completed", { response: whole }),
     ],
@@ -144,31 +258,91 @@ async function responses(response: ServerResponse, body: Body, id: string, model
   );
 }
 
-async function messages(response: ServerResponse, body: Body, id: string, model: string, used: Used, words: string[], paceMs: number): Promise<void> {
-  const counts = { input_tokens: used.input, cache_creation_input_tokens: used.written, cache_read_input_tokens: used.cached, cache_creation: { ephemeral_5m_input_tokens: used.written, ephemeral_1h_input_tokens: 0 }, service_tier: "standard" };
+async function messages(
+  response: ServerResponse,
+  body: Body,
+  id: string,
+  model: string,
+  used: Used,
+  words: string[],
+  paceMs: number,
+): Promise<void> {
+  const counts = {
+    input_tokens: used.input,
+    cache_creation_input_tokens: used.written,
+    cache_read_input_tokens: used.cached,
+    cache_creation: { ephemeral_5m_input_tokens: used.written, ephemeral_1h_input_tokens: 0 },
+    service_tier: "standard",
+  };
   const base = { id: `msg_${id}`, type: "message", role: "assistant", model, stop_sequence: null };
-  if (!body.stream) return reply(response, 200, { ...base, content: [{ type: "text", text: words.join(" ") }], stop_reason: "end_turn", usage: { ...counts, output_tokens: used.output } });
-  const event = (type: string, more: object): string => `event: ${type}\ndata: ${JSON.stringify({ type, ...more })}\n\n`;
+  if (!body.stream)
+    return reply(response, 200, {
+      ...base,
+      content: [{ type: "text", text: words.join(" ") }],
+      stop_reason: "end_turn",
+      usage: { ...counts, output_tokens: used.output },
+    });
+  const event = (type: string, more: object): string =>
+    `event: ${type}\ndata: ${JSON.stringify({ type, ...more })}\n\n`;
   await stream(
     response,
     [
-      event("message_start", { message: { ...base, content: [], stop_reason: null, usage: { ...counts, output_tokens: 1 } } }),
+      event("message_start", {
+        message: { ...base, content: [], stop_reason: null, usage: { ...counts, output_tokens: 1 } },
+      }),
       event("content_block_start", { index: 0, content_block: { type: "text", text: "" } }),
-      ...words.map((word) => event("content_block_delta", { index: 0, delta: { type: "text_delta", text: `${word} ` } })),
+      ...words.map((word) =>
+        event("content_block_delta", { index: 0, delta: { type: "text_delta", text: `${word} ` } }),
+      ),
       event("content_block_stop", { index: 0 }),
-      event("message_delta", { delta: { stop_reason: "end_turn", stop_sequence: null }, usage: { output_tokens: used.output } }),
+      event("message_delta", {
+        delta: { stop_reason: "end_turn", stop_sequence: null },
+        usage: { output_tokens: used.output },
+      }),
       event("message_stop", {}),
     ],
     paceMs,
   );
 }
 
-async function generate(response: ServerResponse, path: string, id: string, model: string, used: Used, words: string[], paceMs: number): Promise<void> {
+async function generate(
+  response: ServerResponse,
+  path: string,
+  id: string,
+  model: string,
+  used: Used,
+  words: string[],
+  paceMs: number,
+): Promise<void> {
   const prompt = used.input + used.cached;
-  const usageMetadata = (output: number): object => ({ promptTokenCount: prompt, ...(used.cached > 0 ? { cachedContentTokenCount: used.cached } : {}), candidatesTokenCount: output, totalTokenCount: prompt + output });
-  const piece = (text: string, output: number, finishReason?: string): object => ({ candidates: [{ content: { parts: [{ text }], role: "model" }, index: 0, ...(finishReason === undefined ? {} : { finishReason }) }], usageMetadata: usageMetadata(output), modelVersion: model, responseId: id });
-  if (!path.endsWith(":streamGenerateContent")) return reply(response, 200, piece(words.join(" "), used.output, "STOP"));
-  await stream(response, words.map((word, i) => `data: ${JSON.stringify(piece(`${word} `, i + 1 === words.length ? used.output : i + 1, i + 1 === words.length ? "STOP" : undefined))}\r\n\r\n`), paceMs);
+  const usageMetadata = (output: number): object => ({
+    promptTokenCount: prompt,
+    ...(used.cached > 0 ? { cachedContentTokenCount: used.cached } : {}),
+    candidatesTokenCount: output,
+    totalTokenCount: prompt + output,
+  });
+  const piece = (text: string, output: number, finishReason?: string): object => ({
+    candidates: [
+      {
+        content: { parts: [{ text }], role: "model" },
+        index: 0,
+        ...(finishReason === undefined ? {} : { finishReason }),
+      },
+    ],
+    usageMetadata: usageMetadata(output),
+    modelVersion: model,
+    responseId: id,
+  });
+  if (!path.endsWith(":streamGenerateContent"))
+    return reply(response, 200, piece(words.join(" "), used.output, "STOP"));
+  await stream(
+    response,
+    words.map(
+      (word, i) =>
+        `data: ${JSON.stringify(piece(`${word} `, i + 1 === words.length ? used.output : i + 1, i + 1 === words.length ? "STOP" : undefined))}\r\n\r\n`,
+    ),
+    paceMs,
+  );
 }
 
 /** The bill of one UTC day, as OpenAI writes it: a row a model and kind of token, amounts in dollars. */
@@ -178,15 +352,33 @@ function costs(response: ServerResponse, journal: readonly JournalEntry[], start
   for (const entry of journal) {
     const price = PRICES[entry.model];
     if (!entry.at.startsWith(day) || !/\/(completions|responses|embeddings)$/.test(entry.path) || !price) continue;
-    const parts = { input: nano(entry.input, price[0]), "cached input": nano(entry.cached, price[1]), output: nano(entry.output, price[3]) };
-    for (const [kind, amount] of Object.entries(parts)) if (amount > 0n) rows.set(`${entry.model}, ${kind}`, (rows.get(`${entry.model}, ${kind}`) ?? 0n) + amount);
+    const parts = {
+      input: nano(entry.input, price[0]),
+      "cached input": nano(entry.cached, price[1]),
+      output: nano(entry.output, price[3]),
+    };
+    for (const [kind, amount] of Object.entries(parts))
+      if (amount > 0n) rows.set(`${entry.model}, ${kind}`, (rows.get(`${entry.model}, ${kind}`) ?? 0n) + amount);
   }
-  const results = [...rows].map(([item, amount]) => ({ object: "organization.costs.result", amount: { value: Number(amount) / 1e9, currency: "usd" }, line_item: item, project_id: "proj_demo", api_key_id: null }));
-  reply(response, 200, { object: "page", data: [{ object: "bucket", start_time: startTime, end_time: startTime + 86_400, results }], has_more: false, next_page: null });
+  const results = [...rows].map(([item, amount]) => ({
+    object: "organization.costs.result",
+    amount: { value: Number(amount) / 1e9, currency: "usd" },
+    line_item: item,
+    project_id: "proj_demo",
+    api_key_id: null,
+  }));
+  reply(response, 200, {
+    object: "page",
+    data: [{ object: "bucket", start_time: startTime, end_time: startTime + 86_400, results }],
+    has_more: false,
+    next_page: null,
+  });
 }
 
 function reply(response: ServerResponse, status: number, body: object): void {
-  response.writeHead(status, { "content-type": "application/json", "x-request-id": `demo-${Date.now()}` }).end(JSON.stringify(body));
+  response
+    .writeHead(status, { "content-type": "application/json", "x-request-id": `demo-${Date.now()}` })
+    .end(JSON.stringify(body));
 }
 
 async function stream(response: ServerResponse, events: readonly string[], paceMs: number): Promise<void> {

@@ -7,20 +7,22 @@ import type { Server } from "node:http";
 import type { AddressInfo } from "node:net";
 import { join, resolve } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
-import { forecast } from "../collector/forecast.ts";
 import { cost } from "../ledger/cost.ts";
 import { digestSecret, issueVirtualKey } from "../ledger/keys.ts";
-import { formatUsd, formatUsdExact, toUsdNumber } from "../ledger/money.ts";
+import { expectedSoFar, readForecasts } from "../ledger/forecasts.ts";
+import type { FrozenForecast } from "../ledger/forecasts.ts";
+import { formatUsd, formatUsdExact, parseUsd, toUsdNumber } from "../ledger/money.ts";
 import type { NanoUsd } from "../ledger/money.ts";
 import { LedgerInUse, lockForWriting, openForReading } from "../ledger/open.ts";
 import { createPriceBook } from "../ledger/prices.ts";
 import type { PriceBook } from "../ledger/prices.ts";
-import { readHourlySpend, readRefused, readSpend } from "../ledger/spend.ts";
+import { readRefused, readSpend } from "../ledger/spend.ts";
 import { createCalendar } from "../ledger/windows.ts";
 import { openWriter } from "../ledger/writer.ts";
 import type { Writer } from "../ledger/writer.ts";
 import { ownSecret } from "../service/secret.ts";
 import type { SharedConfig } from "../service/config.ts";
+import { makeChange } from "./books.ts";
 import { commandEnvironment, loadCommandConfig } from "./config.ts";
 import { createDemoProvider } from "./demo-provider.ts";
 import type { DemoProvider } from "./demo-provider.ts";
@@ -33,9 +35,22 @@ const DAYS = 14;
 const LIVE_MS = 110_000;
 const MOST_WAIT_MS = 200_000;
 const LIVE_PAUSE_MS = 120;
+const MOST_FORECAST_MS = 30_000;
 
-type Work = { readonly dialect: "openai" | "responses" | "anthropic" | "google"; readonly model: string; readonly provider: string; readonly list: string; readonly path: string };
-type DemoKey = { readonly id: string; readonly secret: string; readonly name: string; readonly team: Team; readonly work: Work };
+type Work = {
+  readonly dialect: "openai" | "responses" | "anthropic" | "google";
+  readonly model: string;
+  readonly provider: string;
+  readonly list: string;
+  readonly path: string;
+};
+type DemoKey = {
+  readonly id: string;
+  readonly secret: string;
+  readonly name: string;
+  readonly team: Team;
+  readonly work: Work;
+};
 const TEAMS = ["search", "support", "ads"] as const;
 type Team = (typeof TEAMS)[number];
 
@@ -43,7 +58,13 @@ const WORK: readonly Work[] = [
   { dialect: "openai", model: "gpt-5.2", provider: "openai", list: "openai", path: "/v1/chat/completions" },
   { dialect: "responses", model: "gpt-4o-mini", provider: "openai", list: "openai", path: "/v1/responses" },
   { dialect: "anthropic", model: "claude-haiku-4-5", provider: "anthropic", list: "anthropic", path: "/v1/messages" },
-  { dialect: "google", model: "gemini-2.5-flash", provider: "gcp.gemini", list: "google", path: "/v1beta/models/gemini-2.5-flash:generateContent" },
+  {
+    dialect: "google",
+    model: "gemini-2.5-flash",
+    provider: "gcp.gemini",
+    list: "google",
+    path: "/v1beta/models/gemini-2.5-flash:generateContent",
+  },
 ];
 /** What each team spends on a usual day, in USD. */
 const USUAL_DAY_USD: { readonly [team in Team]: number } = { search: 40, support: 18, ads: 9 };
@@ -75,13 +96,12 @@ export async function run(): Promise<void> {
 
   say(`Writing ${DAYS} past days into ${resolve(dataDir)} ...`);
   const keys = await writePast(config, dataDir, provider);
-  const leak = await sizeLeak(dataDir, config);
-  await capLeak(config, dataDir, keys, leak.capNanoUsd);
 
   let interrupted = false;
   process.on("SIGINT", () => (interrupted = true));
   process.on("SIGTERM", () => (interrupted = true));
   const stack = await startStack({ config, environment, scrapeSeconds: 2 });
+  await capLeak(config, dataDir, leakKey(keys));
   const base = `http://127.0.0.1:${config.proxyPort}`;
   say(`Running. Open while it works:
   http://127.0.0.1:${config.opsPort}/metrics         the proxy's counters
@@ -93,9 +113,15 @@ A dozen keys of three teams work; the key "${leakKey(keys).name}" leaks.`);
   const done = (): boolean => {
     const elapsed = Date.now() - started;
     if (interrupted || elapsed > MOST_WAIT_MS) return true;
-    return elapsed > LIVE_MS && (!stack.hasPrometheus || slack.messages.some(({ text }) => text.includes("over today's forecast")));
+    return (
+      elapsed > LIVE_MS &&
+      (!stack.hasPrometheus || slack.messages.some(({ text }) => text.includes("over today's forecast")))
+    );
   };
-  await Promise.all([...keys.map((key, i) => work(base, key, counts, done, LIVE_PAUSE_MS * 12 + i * 17)), spendTheLeak(base, leakKey(keys), counts, done)]);
+  await Promise.all([
+    ...keys.map((key, i) => work(base, key, counts, done, LIVE_PAUSE_MS * 12 + i * 17)),
+    spendTheLeak(base, leakKey(keys), counts, done),
+  ]);
   await stack.stop();
 
   await report(config, dataDir, provider, counts, slack.messages, stack.hasPrometheus, stack.missing);
@@ -113,7 +139,10 @@ function leakKey(keys: readonly DemoKey[]): DemoKey {
 
 /** An empty folder of the demo's own; one that holds anything else is left alone. */
 function freshFolder(dataDir: string): { release(): void } {
-  if (existsSync(dataDir) && !existsSync(join(dataDir, MARK))) throw new LedgerInUse(`${resolve(dataDir)} is not a folder of the demo. Name another one with KEYMETER_DATA_DIR, or remove it.`);
+  if (existsSync(dataDir) && !existsSync(join(dataDir, MARK)))
+    throw new LedgerInUse(
+      `${resolve(dataDir)} is not a folder of the demo. Name another one with KEYMETER_DATA_DIR, or remove it.`,
+    );
   if (existsSync(dataDir)) {
     lockForWriting(join(dataDir, "keymeter")).release();
     rmSync(dataDir, { recursive: true });
@@ -131,7 +160,13 @@ async function writePast(config: SharedConfig, dataDir: string, provider: DemoPr
   const thisHour = Math.floor(Date.now() / HOUR_MS) * HOUR_MS;
   const today = createCalendar(config.timezone).window("day", thisHour).startMs;
   let clock = today - DAYS * 24 * HOUR_MS;
-  const writer = await openWriter({ path: join(dataDir, "usage.db"), durability: "process", zone: config.timezone, capMode: "enforce", now: () => clock });
+  const writer = await openWriter({
+    path: join(dataDir, "usage.db"),
+    durability: "process",
+    zone: config.timezone,
+    capMode: "enforce",
+    now: () => clock,
+  });
   await writer.noteMeterRan(clock, thisHour + HOUR_MS);
 
   const keys: DemoKey[] = [];
@@ -139,7 +174,27 @@ async function writePast(config: SharedConfig, dataDir: string, provider: DemoPr
     for (const [i, purpose] of ["chat", "batch-jobs", "agent-nightly", "evals"].entries()) {
       const { id, secret } = issueVirtualKey("prod");
       const name = `${team}-${purpose}`;
-      await writer.change({ type: "createKey", digest: digestSecret(pepper, secret), key: { id, kind: "virtual", provider: undefined, name, team, project: purpose, env: "prod", owner: `${team}-lead`, state: "active", hint: secret.slice(-4), createdAtMs: clock, expiresAtMs: undefined } }, "demo");
+      await writer.change(
+        {
+          type: "createKey",
+          digest: digestSecret(pepper, secret),
+          key: {
+            id,
+            kind: "virtual",
+            provider: undefined,
+            name,
+            team,
+            project: purpose,
+            env: "prod",
+            owner: `${team}-lead`,
+            state: "active",
+            hint: secret.slice(-4),
+            createdAtMs: clock,
+            expiresAtMs: undefined,
+          },
+        },
+        "demo",
+      );
       keys.push({ id, secret, name, team, work: WORK[i % WORK.length] as Work });
     }
   }
@@ -147,69 +202,136 @@ async function writePast(config: SharedConfig, dataDir: string, provider: DemoPr
     // Today repeats the same day a week ago.
     const hour = (clock - today) / HOUR_MS;
     const at = hour < 0 ? DAYS * 24 + hour : 7 * 24 + hour;
-    await Promise.all(keys.map((key, i) => bookPast(writer, provider, prices, key, ((trace[key.team][at] ?? 0) * USUAL_DAY_USD[key.team]) / 24 / 4, i, clock)));
+    await Promise.all(
+      keys.map((key, i) =>
+        bookPast(
+          writer,
+          provider,
+          prices,
+          key,
+          ((trace[key.team][at] ?? 0) * USUAL_DAY_USD[key.team]) / 24 / 4,
+          i,
+          clock,
+        ),
+      ),
+    );
   }
   await writer.close();
   return keys;
 }
 
 /** Two attempts of about this much money together. */
-async function bookPast(writer: Writer, provider: DemoProvider, prices: PriceBook, key: DemoKey, usd: number, index: number, clock: number): Promise<void> {
+async function bookPast(
+  writer: Writer,
+  provider: DemoProvider,
+  prices: PriceBook,
+  key: DemoKey,
+  usd: number,
+  index: number,
+  clock: number,
+): Promise<void> {
   const { work } = key;
   const price = prices.find(work.list, work.model, clock);
   if (!price) throw new Error(`no price for ${work.model}`);
   const perThousand = cost({ input: 1_000, output: 250 }, price);
   const scale = usd / 2 / toUsdNumber(perThousand.costNanoUsd ?? 1n);
   for (let part = 0; part < 2; part++) {
-    const usage = { input: Math.max(1, Math.round(1_000 * scale * (part === 0 ? 0.8 : 1.2))), output: Math.max(1, Math.round(250 * scale * (part === 0 ? 0.9 : 1.1))) };
+    const usage = {
+      input: Math.max(1, Math.round(1_000 * scale * (part === 0 ? 0.8 : 1.2))),
+      output: Math.max(1, Math.round(250 * scale * (part === 0 ? 0.9 : 1.1))),
+    };
     const attemptId = writer.nextAttemptId();
     const entry = provider.recordPast(new Date(clock), work.path, work.model, usage.input, usage.output);
     const made = cost(usage, price);
-    const subject = { keyId: key.id, team: key.team, project: key.name.slice(key.team.length + 1), env: "prod", provider: work.provider, model: work.model };
-    await writer.reserve({ attemptId, subject, boundNanoUsd: made.costNanoUsd, expectedNanoUsd: made.costNanoUsd }, work.dialect, undefined);
+    const subject = {
+      keyId: key.id,
+      team: key.team,
+      project: key.name.slice(key.team.length + 1),
+      env: "prod",
+      provider: work.provider,
+      model: work.model,
+    };
+    await writer.reserve(
+      { attemptId, subject, boundNanoUsd: made.costNanoUsd, expectedNanoUsd: made.costNanoUsd },
+      work.dialect,
+      undefined,
+    );
     await writer.settle({
-      attemptId, keyId: key.id, provider: work.provider, endpoint: work.dialect, requestedModel: work.model, servedModel: work.model, tier: undefined,
-      team: subject.team, project: subject.project, env: subject.env, tags: undefined, usage, reasoning: undefined, usageState: "reported",
-      costNanoUsd: made.costNanoUsd, costLines: made.lines, priceVersion: price.version, priceConfidence: price.confidence, outcome: "complete",
-      httpStatus: 200, durationMs: 900 + index, firstByteMs: 300, providerRequestId: undefined, responseId: entry.id, rawUsage: undefined,
+      attemptId,
+      keyId: key.id,
+      provider: work.provider,
+      endpoint: work.dialect,
+      requestedModel: work.model,
+      servedModel: work.model,
+      tier: undefined,
+      team: subject.team,
+      project: subject.project,
+      env: subject.env,
+      tags: undefined,
+      usage,
+      reasoning: undefined,
+      usageState: "reported",
+      costNanoUsd: made.costNanoUsd,
+      costLines: made.lines,
+      priceVersion: price.version,
+      priceConfidence: price.confidence,
+      outcome: "complete",
+      httpStatus: 200,
+      durationMs: 900 + index,
+      firstByteMs: 300,
+      providerRequestId: undefined,
+      responseId: entry.id,
+      rawUsage: undefined,
     });
   }
 }
 
-/** How much the leaked key must spend so that its team's day ends more than 20 % over, at any hour of the day. */
-async function sizeLeak(dataDir: string, config: SharedConfig): Promise<{ capNanoUsd: NanoUsd }> {
-  const books = openForReading(join(dataDir, "usage.db"));
-  if (!books) throw new Error("the demo wrote no books");
-  const day = createCalendar(config.timezone).window("day", Date.now());
-  const sinceMs = day.startMs - DAYS * 24 * HOUR_MS;
-  const spent = new Map<number, number>();
-  for (const row of await readHourlySpend(books, sinceMs, Date.now())) if (row.team === "search") spent.set(row.hourMs, (spent.get(row.hourMs) ?? 0) + toUsdNumber(row.costNanoUsd));
-  books.close();
-  const hours = Array.from({ length: DAYS * 24 }, (_, i) => spent.get(sinceMs + i * HOUR_MS) ?? 0);
-  const expected = forecast({ startMs: sinceMs, hours }, 24);
-  const elapsed = (Date.now() - day.startMs) / HOUR_MS;
-  const expectedSoFar = expected.hours.slice(0, Math.floor(elapsed)).reduce((sum, hour) => sum + hour, 0) + (expected.hours[Math.floor(elapsed)] ?? 0) * (elapsed % 1);
-  const spentToday = [...spent].filter(([hourMs]) => hourMs >= day.startMs).reduce((sum, [, usd]) => sum + usd, 0);
-  // To the threshold, what the forecast still adds while we wait, and a margin that nobody can miss.
-  const needed = 0.2 * expected.p50 + Math.max(0, expectedSoFar - spentToday) + 0.1 * expected.p50 + 3;
-  return { capNanoUsd: BigInt(Math.round(needed * 1.1 * 1e9)) };
-}
-
-/** The leak stops at a hard budget, as it would in real life, just above where the alert fires. */
-async function capLeak(config: SharedConfig, dataDir: string, keys: readonly DemoKey[], capNanoUsd: NanoUsd): Promise<void> {
-  const writer = await openWriter({ path: join(dataDir, "usage.db"), durability: "power", zone: config.timezone, capMode: "enforce" });
+/** Caps the leaked key just above what its team needs to end its day more than 20 % over the frozen forecast, at any hour
+ *  of the day. Changes go through the running proxy, as an operator's would. */
+async function capLeak(config: SharedConfig, dataDir: string, key: DemoKey): Promise<void> {
+  const forecast = await waitForForecast(dataDir);
   const now = Date.now();
-  const key = leakKey(keys);
-  await writer.change({ type: "setBudget", budget: { id: "bud_leak", scope: { keyId: key.id }, window: "month", amountNanoUsd: capNanoUsd + (await spentThisMonth(dataDir, config, key.id)), kind: "hard", mode: "expected", createdAtMs: now } }, "demo");
-  await writer.change({ type: "setBudget", budget: { id: "bud_search", scope: { team: "search" }, window: "month", amountNanoUsd: 2_000_000_000_000n, kind: "soft", mode: "expected", createdAtMs: now } }, "demo");
-  await writer.close();
+  const ahead = (await spentSince("day", dataDir, config, "team", key.team)) - expectedSoFar(forecast, now);
+  const missing = ahead < 0n ? -ahead : 0n;
+  // To the threshold of 20 %, a tenth more that nobody can miss, and what the forecast still adds while the demo runs.
+  const needed = (forecast.p50NanoUsd * 35n) / 100n + missing + 3_000_000_000n;
+  const spent = await spentSince("month", dataDir, config, "key", key.id);
+  const budget = { window: "month", mode: "expected", createdAtMs: now } as const;
+  await makeChange(config, {
+    type: "setBudget",
+    budget: { ...budget, id: "bud_leak", scope: { keyId: key.id }, amountNanoUsd: spent + needed, kind: "hard" },
+  });
+  await makeChange(config, {
+    type: "setBudget",
+    budget: { ...budget, id: "bud_search", scope: { team: key.team }, amountNanoUsd: parseUsd("2000"), kind: "soft" },
+  });
 }
 
-async function spentThisMonth(dataDir: string, config: SharedConfig, keyId: string): Promise<NanoUsd> {
+/** The collector freezes the day's forecasts when it starts. */
+async function waitForForecast(dataDir: string): Promise<FrozenForecast> {
+  const deadline = Date.now() + MOST_FORECAST_MS;
+  while (Date.now() < deadline) {
+    const billing = openForReading(join(dataDir, "billing.db"));
+    const made = billing ? await readForecasts(billing, Date.now()) : [];
+    billing?.close();
+    const found = made.find((one) => one.scope === "team" && one.id === "search" && one.window === "day");
+    if (found) return found;
+    await sleep(200);
+  }
+  throw new Error(`the collector froze no forecast; its log: ${dataDir}/logs/collector.log`, { cause: "forecast" });
+}
+
+async function spentSince(
+  window: "day" | "month",
+  dataDir: string,
+  config: SharedConfig,
+  by: "team" | "key",
+  id: string,
+): Promise<NanoUsd> {
   const books = openForReading(join(dataDir, "usage.db"));
   if (!books) return 0n;
-  const { firstDay, endDay } = createCalendar(config.timezone).window("month", Date.now());
-  const row = (await readSpend(books, ["key"], firstDay, endDay)).find(({ group }) => group.key === keyId);
+  const { firstDay, endDay } = createCalendar(config.timezone).window(window, Date.now());
+  const row = (await readSpend(books, [by], firstDay, endDay)).find(({ group }) => group[by] === id);
   books.close();
   return row?.costNanoUsd ?? 0n;
 }
@@ -231,17 +353,47 @@ async function spendTheLeak(base: string, key: DemoKey, counts: Counts, done: ()
 }
 
 /** One request in a dialect, JSON or stream. */
-async function ask(base: string, key: DemoKey, dialect: Work["dialect"], model: string, most: number, stream: boolean, counts: Counts): Promise<void> {
+async function ask(
+  base: string,
+  key: DemoKey,
+  dialect: Work["dialect"],
+  model: string,
+  most: number,
+  stream: boolean,
+  counts: Counts,
+): Promise<void> {
   const question = "How much did we spend on this today, and why?";
-  const requests: { readonly [name in Work["dialect"]]: () => [path: string, headers: Record<string, string>, body: object] } = {
-    openai: () => ["/openai/v1/chat/completions", { authorization: `Bearer ${key.secret}` }, { model, stream, max_tokens: most, messages: [{ role: "user", content: question }] }],
-    responses: () => ["/openai/v1/responses", { authorization: `Bearer ${key.secret}` }, { model, stream, max_output_tokens: most, input: question }],
-    anthropic: () => ["/anthropic/v1/messages", { "x-api-key": key.secret, "anthropic-version": "2023-06-01" }, { model, stream, max_tokens: most, messages: [{ role: "user", content: question }] }],
-    google: () => [`/google/v1beta/models/${model}:${stream ? "streamGenerateContent?alt=sse" : "generateContent"}`, { "x-goog-api-key": key.secret }, { contents: [{ role: "user", parts: [{ text: question }] }], generationConfig: { maxOutputTokens: most } }],
+  const requests: {
+    readonly [name in Work["dialect"]]: () => [path: string, headers: Record<string, string>, body: object];
+  } = {
+    openai: () => [
+      "/openai/v1/chat/completions",
+      { authorization: `Bearer ${key.secret}` },
+      { model, stream, max_tokens: most, messages: [{ role: "user", content: question }] },
+    ],
+    responses: () => [
+      "/openai/v1/responses",
+      { authorization: `Bearer ${key.secret}` },
+      { model, stream, max_output_tokens: most, input: question },
+    ],
+    anthropic: () => [
+      "/anthropic/v1/messages",
+      { "x-api-key": key.secret, "anthropic-version": "2023-06-01" },
+      { model, stream, max_tokens: most, messages: [{ role: "user", content: question }] },
+    ],
+    google: () => [
+      `/google/v1beta/models/${model}:${stream ? "streamGenerateContent?alt=sse" : "generateContent"}`,
+      { "x-goog-api-key": key.secret },
+      { contents: [{ role: "user", parts: [{ text: question }] }], generationConfig: { maxOutputTokens: most } },
+    ],
   };
   const [path, headers, body] = requests[dialect]();
   try {
-    const answer = await fetch(base + path, { method: "POST", headers: { "content-type": "application/json", "x-keymeter-feature": "demo", ...headers }, body: JSON.stringify(body) });
+    const answer = await fetch(base + path, {
+      method: "POST",
+      headers: { "content-type": "application/json", "x-keymeter-feature": "demo", ...headers },
+      body: JSON.stringify(body),
+    });
     await answer.arrayBuffer();
     counts.requests += 1;
     if (answer.status === 402) counts.refused += 1;
@@ -251,12 +403,25 @@ async function ask(base: string, key: DemoKey, dialect: Work["dialect"], model: 
   }
 }
 
-async function report(config: SharedConfig, dataDir: string, provider: DemoProvider, counts: Counts, messages: readonly SlackMessage[], hasPrometheus: boolean, missing: readonly string[]): Promise<void> {
+async function report(
+  config: SharedConfig,
+  dataDir: string,
+  provider: DemoProvider,
+  counts: Counts,
+  messages: readonly SlackMessage[],
+  hasPrometheus: boolean,
+  missing: readonly string[],
+): Promise<void> {
   const books = openForReading(join(dataDir, "usage.db"));
   if (!books) throw new Error("the books are gone");
   const calendar = createCalendar(config.timezone);
   const now = Date.now();
-  const rows = await readSpend(books, ["team"], calendar.window("day", now).firstDay, calendar.window("day", now).endDay);
+  const rows = await readSpend(
+    books,
+    ["team"],
+    calendar.window("day", now).firstDay,
+    calendar.window("day", now).endDay,
+  );
   const [all] = await readSpend(books, [], "0000-01-01", "9999-12-31");
   const refused = await readRefused(books, now - 24 * HOUR_MS, now + HOUR_MS);
   books.close();
@@ -270,7 +435,10 @@ Requests sent live     ${counts.requests} (${counts.refused} refused by the cap,
 Refused, in the books  ${refused.map((row) => `${row.count} ${row.reason}`).join(", ") || "none"}
 
 Spend today by team
-${formatTable(["team", "requests", "cost USD"], rows.map((row) => [row.group.team ?? "", String(row.requests), formatUsd(row.costNanoUsd)]))}
+${formatTable(
+  ["team", "requests", "cost USD"],
+  rows.map((row) => [row.group.team ?? "", String(row.requests), formatUsd(row.costNanoUsd)]),
+)}
 
 ${hasPrometheus ? (alert ? `What Slack was told (${messages.length} messages stand in the channel)\n  ${alert.text}` : "The forecast alert did not reach Slack in time; look at the log of prometheus and alerts in the data folder.") : `The alert step was not run: ${missing.find((line) => line.startsWith("Alerts:")) ?? "no Prometheus"}`}
 
@@ -294,10 +462,15 @@ async function startSlack(): Promise<{ url: string; server: Server; messages: Sl
       const form = new URLSearchParams(Buffer.concat(chunks).toString("utf8"));
       const text = form.get("text") ?? "";
       const old = messages.find(({ ts }) => ts === form.get("ts"));
-      const message = old ?? { ts: `${Math.floor(Date.now() / 1000)}.${String(messages.length).padStart(6, "0")}`, text };
+      const message = old ?? {
+        ts: `${Math.floor(Date.now() / 1000)}.${String(messages.length).padStart(6, "0")}`,
+        text,
+      };
       if (old) old.text = text;
       else messages.push(message);
-      response.writeHead(200, { "content-type": "application/json" }).end(JSON.stringify({ ok: true, channel: "C0DEMO", ts: message.ts }));
+      response
+        .writeHead(200, { "content-type": "application/json" })
+        .end(JSON.stringify({ ok: true, channel: "C0DEMO", ts: message.ts }));
     });
   });
   await new Promise<void>((ready) => server.listen(0, "127.0.0.1", ready));
@@ -306,7 +479,10 @@ async function startSlack(): Promise<{ url: string; server: Server; messages: Sl
 
 /** Hourly requests of three real clients, as shares of their mean hour. */
 function readTrace(): { readonly [team in Team]: readonly number[] } {
-  const lines = readFileSync(new URL("./demo-trace.csv", import.meta.url), "utf8").split("\n").filter((line) => /^\d/.test(line)).map((line) => line.split(",").map(Number));
+  const lines = readFileSync(new URL("./demo-trace.csv", import.meta.url), "utf8")
+    .split("\n")
+    .filter((line) => /^\d/.test(line))
+    .map((line) => line.split(",").map(Number));
   const column = (index: number): number[] => {
     const values = lines.map((line) => line[index] ?? 0);
     const mean = values.reduce((sum, value) => sum + value, 0) / values.length;

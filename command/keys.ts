@@ -59,7 +59,8 @@ async function create(args: string[]): Promise<void> {
     },
   });
   if (!values.name) throw new UsageError(`a key needs a --name\n${USAGE}`);
-  if (!values.budget && (values.hard || values.strict)) throw new UsageError("--hard and --strict say how a --budget holds; give one, such as --budget 50/month");
+  if (!values.budget && (values.hard || values.strict))
+    throw new UsageError("--hard and --strict say how a --budget holds; give one, such as --budget 50/month");
   const config = loadCommandConfig();
   const pepper = ownSecret(config.dataDir, "pepper", commandEnvironment()["KEYMETER_PEPPER"]);
   const { id, secret } = issueVirtualKey(values.env);
@@ -78,11 +79,26 @@ async function create(args: string[]): Promise<void> {
     createdAtMs: now,
     expiresAtMs: values.expires === undefined ? undefined : parseExpiry(values.expires, now),
   };
-  const budget: Budget | undefined = values.budget === undefined ? undefined : newBudget({ scope: { keyId: id }, ...parseAmount(values.budget), hard: values.hard || values.strict, strict: values.strict });
-  await makeChange(config, { type: "createKey", key, digest: digestSecret(pepper.reveal(), secret), ...(budget ? { budget } : {}) });
+  const budget: Budget | undefined =
+    values.budget === undefined
+      ? undefined
+      : newBudget({
+          scope: { keyId: id },
+          ...parseAmount(values.budget),
+          hard: values.hard || values.strict,
+          strict: values.strict,
+        });
+  await makeChange(config, {
+    type: "createKey",
+    key,
+    digest: digestSecret(pepper.reveal(), secret),
+    ...(budget ? { budget } : {}),
+  });
   if (values.json) return void process.stdout.write(`${toJson({ id, key: secret, name: key.name, budget })}\n`);
   process.stdout.write(`${secret}\n`);
-  process.stderr.write(`Key ${id} (${key.name})${budget ? `, ${budget.kind} budget of ${formatUsd(budget.amountNanoUsd)} USD a ${budget.window}, ${budget.mode}` : ""}. The line above is shown once and stored nowhere.\n`);
+  process.stderr.write(
+    `Key ${id} (${key.name})${budget ? `, ${budget.kind} budget of ${formatUsd(budget.amountNanoUsd)} USD a ${budget.window}, ${budget.mode}` : ""}. The line above is shown once and stored nowhere.\n`,
+  );
 }
 
 async function list(args: string[]): Promise<void> {
@@ -92,7 +108,18 @@ async function list(args: string[]): Promise<void> {
   process.stdout.write(
     `${formatTable(
       ["id", "name", "kind", "team", "env", "owner", "state", "ends in", "created", "expires"],
-      keys.map((key) => [key.id, key.name, key.kind, key.team, key.env, key.owner, key.state, key.hint, day(key.createdAtMs), key.expiresAtMs === undefined ? "" : day(key.expiresAtMs)]),
+      keys.map((key) => [
+        key.id,
+        key.name,
+        key.kind,
+        key.team,
+        key.env,
+        key.owner,
+        key.state,
+        key.hint,
+        day(key.createdAtMs),
+        key.expiresAtMs === undefined ? "" : day(key.expiresAtMs),
+      ]),
     )}\n`,
   );
 }
@@ -107,20 +134,36 @@ async function show(args: string[]): Promise<void> {
 
 async function setState(verb: "pause" | "resume" | "revoke", args: string[]): Promise<void> {
   const key = await findKey(args[0]);
-  await makeChange(loadCommandConfig(), { type: "setKeyState", keyId: key.id, state: ({ pause: "paused", resume: "active", revoke: "revoked" } as const)[verb] });
+  await makeChange(loadCommandConfig(), {
+    type: "setKeyState",
+    keyId: key.id,
+    state: ({ pause: "paused", resume: "active", revoke: "revoked" } as const)[verb],
+  });
   process.stdout.write(`${key.id} (${key.name}): ${verb}d\n`.replace("paused", "paused").replace("pauseed", "paused"));
 }
 
 async function rotate(args: string[]): Promise<void> {
-  const { values, positionals } = parseArgs({ args, allowPositionals: true, options: { grace: { type: "string", default: "24h" } } });
+  const { values, positionals } = parseArgs({
+    args,
+    allowPositionals: true,
+    options: { grace: { type: "string", default: "24h" } },
+  });
   const key = await findKey(positionals[0]);
   const config = loadCommandConfig();
   const pepper = ownSecret(config.dataDir, "pepper", commandEnvironment()["KEYMETER_PEPPER"]);
   const { secret } = issueVirtualKey(key.env);
   const graceUntilMs = parseExpiry(values.grace, Date.now());
-  await makeChange(config, { type: "rotateKey", keyId: key.id, digest: digestSecret(pepper.reveal(), secret), hint: secret.slice(-4), graceUntilMs });
+  await makeChange(config, {
+    type: "rotateKey",
+    keyId: key.id,
+    digest: digestSecret(pepper.reveal(), secret),
+    hint: secret.slice(-4),
+    graceUntilMs,
+  });
   process.stdout.write(`${secret}\n`);
-  process.stderr.write(`Key ${key.id} (${key.name}) has a new secret, shown once. The old one works until ${new Date(graceUntilMs).toISOString()}.\n`);
+  process.stderr.write(
+    `Key ${key.id} (${key.name}) has a new secret, shown once. The old one works until ${new Date(graceUntilMs).toISOString()}.\n`,
+  );
 }
 
 async function allKeys(): Promise<Key[]> {
@@ -135,7 +178,11 @@ async function findKey(wanted: string | undefined): Promise<Key> {
   const keys = await allKeys();
   const found = keys.filter((key) => key.id === wanted || (key.name === wanted && key.state !== "revoked"));
   if (found.length === 1 && found[0]) return found[0];
-  throw new UsageError(found.length === 0 ? `there is no key ${wanted}; \`keymeter keys list\` shows them` : `${found.length} keys are named ${wanted}; use an id: ${found.map((key) => key.id).join(", ")}`);
+  throw new UsageError(
+    found.length === 0
+      ? `there is no key ${wanted}; \`keymeter keys list\` shows them`
+      : `${found.length} keys are named ${wanted}; use an id: ${found.map((key) => key.id).join(", ")}`,
+  );
 }
 
 /** "90d", "24h" from now, or a UTC day. */

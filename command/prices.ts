@@ -3,37 +3,63 @@ import { parseArgs } from "node:util";
 import { createPriceBook } from "../ledger/prices.ts";
 import { UNITS } from "../ledger/usage.ts";
 import { loadProxyConfig } from "../proxy/config.ts";
-import { createProviders } from "../proxy/providers/index.ts";
 import { formatTable } from "./table.ts";
 import { UsageError } from "./usage-error.ts";
 
 export const USAGE = `keymeter prices show MODEL [--tier flex] [--json]`;
 
+/** Providers that need no setting, and whose price list each goes by. */
+const OWN_LISTS = [
+  { name: "openai", priceList: "openai" },
+  { name: "anthropic", priceList: "anthropic" },
+  { name: "gcp.gemini", priceList: "google" },
+];
 const TOKENS = 1_000_000n;
 
 export async function run(args: string[]): Promise<void> {
   const [verb, ...rest] = args;
-  const { values, positionals } = parseArgs({ args: rest, allowPositionals: true, options: { tier: { type: "string" }, json: { type: "boolean", default: false } } });
+  const { values, positionals } = parseArgs({
+    args: rest,
+    allowPositionals: true,
+    options: { tier: { type: "string" }, json: { type: "boolean", default: false } },
+  });
   const [model] = positionals;
   if (verb !== "show" || model === undefined) throw new UsageError(USAGE);
   const config = loadProxyConfig();
   const book = createPriceBook(config.prices);
-  const found = createProviders(config).all.flatMap((provider) => {
+  const lists = [...OWN_LISTS, ...config.upstreams];
+  const found = lists.flatMap((provider) => {
     const price = book.find(provider.priceList, model, Date.now(), values.tier === undefined ? [] : [values.tier]);
     return price ? [{ provider: provider.name, price }] : [];
   });
   if (found.length === 0) {
-    process.stdout.write(`${model} has no price at any configured provider: its use is counted, its money is not. Add one under proxy.prices in keymeter.yaml, in USD per million tokens.\n`);
+    process.stdout.write(
+      `${model} has no price at any configured provider: its use is counted, its money is not. Add one under proxy.prices in keymeter.yaml, in USD per million tokens.\n`,
+    );
     process.exitCode = 1;
     return;
   }
   for (const { provider, price } of found) {
     const rows = UNITS.flatMap((unit) => {
       const unitPrice = price.units[unit];
-      return unitPrice ? [[unit, perMillion(unitPrice.base), unitPrice.steps.map((step) => `${perMillion(step.price)} above ${step.above} input tokens`).join(", ")]] : [];
+      return unitPrice
+        ? [
+            [
+              unit,
+              perMillion(unitPrice.base),
+              unitPrice.steps.map((step) => `${perMillion(step.price)} above ${step.above} input tokens`).join(", "),
+            ],
+          ]
+        : [];
     });
-    if (values.json) process.stdout.write(`${JSON.stringify({ provider, model, version: price.version, confidence: price.confidence, usdPerMillion: Object.fromEntries(rows.map(([unit, usd]) => [unit, usd])) })}\n`);
-    else process.stdout.write(`${provider} ${model}: ${price.version}, ${price.confidence}\n${formatTable(["unit", "USD per million", "long context"], rows)}\n`);
+    if (values.json)
+      process.stdout.write(
+        `${JSON.stringify({ provider, model, version: price.version, confidence: price.confidence, usdPerMillion: Object.fromEntries(rows.map(([unit, usd]) => [unit, usd])) })}\n`,
+      );
+    else
+      process.stdout.write(
+        `${provider} ${model}: ${price.version}, ${price.confidence}\n${formatTable(["unit", "USD per million", "long context"], rows)}\n`,
+      );
   }
 }
 

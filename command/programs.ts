@@ -18,7 +18,8 @@ export async function proxy(): Promise<void> {
 export async function collector(args: string[]): Promise<void> {
   const { values } = parseArgs({ args, options: { once: { type: "string" } } });
   if (values.once === undefined) return runProgram(startCollector, isSupervised());
-  if (!(COLLECTOR_JOBS as readonly string[]).includes(values.once)) throw new UsageError(`there is no job ${values.once}; there are ${COLLECTOR_JOBS.join(", ")}`);
+  if (!(COLLECTOR_JOBS as readonly string[]).includes(values.once))
+    throw new UsageError(`there is no job ${values.once}; there are ${COLLECTOR_JOBS.join(", ")}`);
   const failures = await runCollectorJob(values.once as CollectorJob);
   for (const failure of failures) process.stderr.write(`${failure}\n`);
   if (failures.length > 0) process.exitCode = 1;

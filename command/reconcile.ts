@@ -9,17 +9,24 @@ import { loadCommandConfig } from "./config.ts";
 import { formatTable, toJson } from "./table.ts";
 import { UsageError } from "./usage-error.ts";
 
-export const USAGE = "keymeter reconcile [--days 7] [--json]     the collector reads the bills; this shows what came of it";
+export const USAGE =
+  "keymeter reconcile [--days 7] [--json]     the collector reads the bills; this shows what came of it";
 
 export async function run(args: string[]): Promise<void> {
-  const { values } = parseArgs({ args, options: { days: { type: "string", default: "7" }, json: { type: "boolean", default: false } } });
+  const { values } = parseArgs({
+    args,
+    options: { days: { type: "string", default: "7" }, json: { type: "boolean", default: false } },
+  });
   const days = Number(values.days);
-  if (!Number.isSafeInteger(days) || days < 1 || days > 400) throw new UsageError(`--days ${values.days} is no number between 1 and 400`);
+  if (!Number.isSafeInteger(days) || days < 1 || days > 400)
+    throw new UsageError(`--days ${values.days} is no number between 1 and 400`);
   const config = loadCommandConfig();
   const billing = openForReading(join(config.dataDir, "billing.db"));
   const imports = billing ? await readImports(billing) : [];
   if (!billing || imports.length === 0) {
-    process.stdout.write("No bill has been read yet. Set OPENAI_ADMIN_KEY for the collector; it then reads the costs of the last days every three hours.\n");
+    process.stdout.write(
+      "No bill has been read yet. Set OPENAI_ADMIN_KEY for the collector; it then reads the costs of the last days every three hours.\n",
+    );
     billing?.close();
     process.exitCode = 1;
     return;
@@ -29,7 +36,21 @@ export async function run(args: string[]): Promise<void> {
   billing.close();
   if (values.json) return void process.stdout.write(`${toJson({ imports, rows })}\n`);
   process.stdout.write(
-    `${formatTable(["day (UTC)", "provider", "model", "metered USD", "billed USD", "billed - metered", "cause"], rows.map((row) => [row.day, row.provider, row.model, formatUsd(row.meteredNanoUsd), formatUsd(row.billedNanoUsd), formatUsd(row.billedNanoUsd - row.meteredNanoUsd), row.cause]))}\n`,
+    `${formatTable(
+      ["day (UTC)", "provider", "model", "metered USD", "billed USD", "billed - metered", "cause"],
+      rows.map((row) => [
+        row.day,
+        row.provider,
+        row.model,
+        formatUsd(row.meteredNanoUsd),
+        formatUsd(row.billedNanoUsd),
+        formatUsd(row.billedNanoUsd - row.meteredNanoUsd),
+        row.cause,
+      ]),
+    )}\n`,
   );
-  for (const one of imports) process.stdout.write(`${one.provider}: last read ${one.lastSuccessMs === null ? "never" : new Date(one.lastSuccessMs).toISOString()}${one.lastError === null ? "" : `; last error: ${one.lastError}`}\n`);
+  for (const one of imports)
+    process.stdout.write(
+      `${one.provider}: last read ${one.lastSuccessMs === null ? "never" : new Date(one.lastSuccessMs).toISOString()}${one.lastError === null ? "" : `; last error: ${one.lastError}`}\n`,
+    );
 }

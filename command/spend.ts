@@ -14,10 +14,19 @@ export const USAGE = `keymeter spend [--by ${DIMENSIONS.join(",")}] [--since tod
   Local days of the configured zone; --until is not included. Without --since: this month.`;
 
 export async function run(args: string[]): Promise<void> {
-  const { values } = parseArgs({ args, options: { by: { type: "string", default: "team" }, since: { type: "string", default: "month" }, until: { type: "string" }, json: { type: "boolean", default: false } } });
+  const { values } = parseArgs({
+    args,
+    options: {
+      by: { type: "string", default: "team" },
+      since: { type: "string", default: "month" },
+      until: { type: "string" },
+      json: { type: "boolean", default: false },
+    },
+  });
   const by = values.by.split(",").filter((part) => part !== "") as Dimension[];
   const unknown = by.find((part) => !DIMENSIONS.includes(part));
-  if (unknown !== undefined) throw new UsageError(`spend cannot be broken down by "${unknown}"; it can by ${DIMENSIONS.join(", ")}`);
+  if (unknown !== undefined)
+    throw new UsageError(`spend cannot be broken down by "${unknown}"; it can by ${DIMENSIONS.join(", ")}`);
   const config = loadCommandConfig();
   const calendar = createCalendar(config.timezone);
   const since = parseDay(values.since, calendar);
@@ -28,17 +37,41 @@ export async function run(args: string[]): Promise<void> {
   books.close();
 
   if (values.json) {
-    const plain = rows.map(({ group, ...row }) => ({ ...group, ...(group.key === undefined ? {} : { keyName: names.get(group.key) ?? null }), ...row }));
-    return void process.stdout.write(`${toJson({ since, until, timezone: config.timezone, rows: plain, totalNanoUsd: total(rows) })}\n`);
+    const plain = rows.map(({ group, ...row }) => ({
+      ...group,
+      ...(group.key === undefined ? {} : { keyName: names.get(group.key) ?? null }),
+      ...row,
+    }));
+    return void process.stdout.write(
+      `${toJson({ since, until, timezone: config.timezone, rows: plain, totalNanoUsd: total(rows) })}\n`,
+    );
   }
   const cells = rows.map((row) => [
-    ...by.map((part) => (part === "key" ? (names.get(row.group.key ?? "") ?? row.group.key ?? "") : (row.group[part] ?? "")) || "(none)"),
-    String(row.requests), String(row.input), String(row.cacheRead), String(row.cacheWrite), String(row.output),
-    String(row.estimated), String(row.unknown), String(row.unpriced), formatUsd(row.costNanoUsd),
+    ...by.map(
+      (part) =>
+        (part === "key" ? (names.get(row.group.key ?? "") ?? row.group.key ?? "") : (row.group[part] ?? "")) ||
+        "(none)",
+    ),
+    String(row.requests),
+    String(row.input),
+    String(row.cacheRead),
+    String(row.cacheWrite),
+    String(row.output),
+    String(row.estimated),
+    String(row.unknown),
+    String(row.unpriced),
+    formatUsd(row.costNanoUsd),
   ]);
-  process.stdout.write(`${formatTable([...by, "requests", "input", "cache read", "cache write", "output", "estimated", "unknown", "unpriced", "cost USD"], cells)}\n`);
-  process.stdout.write(`\n${formatUsd(total(rows))} USD metered from ${since} until before ${until} (${config.timezone})\n`);
-  if (rows.some((row) => row.unpriced > 0)) process.stdout.write("Some requests are unpriced: their money is missing above. `keymeter prices show MODEL` says why.\n");
+  process.stdout.write(
+    `${formatTable([...by, "requests", "input", "cache read", "cache write", "output", "estimated", "unknown", "unpriced", "cost USD"], cells)}\n`,
+  );
+  process.stdout.write(
+    `\n${formatUsd(total(rows))} USD metered from ${since} until before ${until} (${config.timezone})\n`,
+  );
+  if (rows.some((row) => row.unpriced > 0))
+    process.stdout.write(
+      "Some requests are unpriced: their money is missing above. `keymeter prices show MODEL` says why.\n",
+    );
 }
 
 /** "today", "month", "30d" or a day. */

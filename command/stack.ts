@@ -71,8 +71,12 @@ export async function startStack(options: StackOptions): Promise<Stack> {
       const child = superviseProgram(program, options, reportBroken);
       children.push(child);
       const ready = await child.ready;
-      if (program === "alerts" && ready["slack"] === false) missing.push("Slack: set SLACK_BOT_TOKEN (a bot token with chat:write) and SLACK_CHANNEL; until then alerts wait in the outbox.");
-      if (program === "collector" && Array.isArray(ready["importers"]) && ready["importers"].length === 0) missing.push("Bills: set OPENAI_ADMIN_KEY, and metered spend is compared with what OpenAI bills.");
+      if (program === "alerts" && ready["slack"] === false)
+        missing.push(
+          "Slack: set SLACK_BOT_TOKEN (a bot token with chat:write) and SLACK_CHANNEL; until then alerts wait in the outbox.",
+        );
+      if (program === "collector" && Array.isArray(ready["importers"]) && ready["importers"].length === 0)
+        missing.push("Bills: set OPENAI_ADMIN_KEY, and metered spend is compared with what OpenAI bills.");
     }
     const hasPrometheus = config.prometheus === "auto" && (await startPrometheus(options, children, missing));
     return { missing, hasPrometheus, broken, stop };
@@ -84,7 +88,11 @@ export async function startStack(options: StackOptions): Promise<Stack> {
 
 type Supervised = { readonly ready: Promise<Record<string, unknown>>; stop(withinMs: number): Promise<void> };
 
-function superviseProgram(program: Program, { config, environment }: StackOptions, reportBroken: (why: string) => void): Supervised {
+function superviseProgram(
+  program: Program,
+  { config, environment }: StackOptions,
+  reportBroken: (why: string) => void,
+): Supervised {
   const log = createWriteStream(join(config.dataDir, "logs", `${program}.log`), { flags: "a" });
   let child: ChildProcess;
   let stopping = false;
@@ -93,16 +101,30 @@ function superviseProgram(program: Program, { config, environment }: StackOption
   let rejectReady: (error: Error) => void;
   let isReady = false;
   let lastWords = "";
-  const ready = new Promise<Record<string, unknown>>((resolve, reject) => ([resolveReady, rejectReady] = [resolve, reject]));
-  const timer = setTimeout(() => rejectReady(new Error(`${program} was not ready within ${READY_MS / 1000} s; its log: ${config.dataDir}/logs/${program}.log`)), READY_MS);
+  const ready = new Promise<Record<string, unknown>>(
+    (resolve, reject) => ([resolveReady, rejectReady] = [resolve, reject]),
+  );
+  const timer = setTimeout(
+    () =>
+      rejectReady(
+        new Error(
+          `${program} was not ready within ${READY_MS / 1000} s; its log: ${config.dataDir}/logs/${program}.log`,
+        ),
+      ),
+    READY_MS,
+  );
 
   const start = (): void => {
-    child = spawn(process.execPath, [join(ROOT, "keymeter.ts"), program], { stdio: ["ignore", "ignore", "pipe", "ipc"], env: { ...environmentFor(program, environment), KEYMETER_SUPERVISED: "1" } });
+    child = spawn(process.execPath, [join(ROOT, "keymeter.ts"), program], {
+      stdio: ["ignore", "ignore", "pipe", "ipc"],
+      env: { ...environmentFor(program, environment), KEYMETER_SUPERVISED: "1" },
+    });
     child.stderr?.on("data", (chunk: Buffer) => {
       log.write(chunk);
       const text = chunk.toString("utf8");
       lastWords = (lastWords + text).slice(-2_000);
-      for (const line of text.split("\n")) if (isReady && /"level":(50|60)/.test(line)) process.stderr.write(`${program}: ${shorten(line)}\n`);
+      for (const line of text.split("\n"))
+        if (isReady && /"level":(50|60)/.test(line)) process.stderr.write(`${program}: ${shorten(line)}\n`);
     });
     child.on("message", (message: Record<string, unknown>) => {
       if (message["type"] !== "ready") return;
@@ -114,11 +136,25 @@ function superviseProgram(program: Program, { config, environment }: StackOption
       if (stopping) return;
       if (!isReady) {
         clearTimeout(timer);
-        return rejectReady(new Error(lastWords.split("\n").filter((line) => !line.startsWith("{")).join("\n").trim() || `${program} ended at start with ${code ?? signal}`, { cause: "start" }));
+        return rejectReady(
+          new Error(
+            lastWords
+              .split("\n")
+              .filter((line) => !line.startsWith("{"))
+              .join("\n")
+              .trim() || `${program} ended at start with ${code ?? signal}`,
+            { cause: "start" },
+          ),
+        );
       }
       deaths = [...deaths.filter((at) => at > Date.now() - 60_000), Date.now()];
-      if (deaths.length >= MOST_DEATHS) return reportBroken(`${program} died ${MOST_DEATHS} times within a minute (last: ${code ?? signal}); its log: ${config.dataDir}/logs/${program}.log`);
-      process.stderr.write(`${program} ended with ${code ?? signal} and is started again; its log: ${config.dataDir}/logs/${program}.log\n`);
+      if (deaths.length >= MOST_DEATHS)
+        return reportBroken(
+          `${program} died ${MOST_DEATHS} times within a minute (last: ${code ?? signal}); its log: ${config.dataDir}/logs/${program}.log`,
+        );
+      process.stderr.write(
+        `${program} ended with ${code ?? signal} and is started again; its log: ${config.dataDir}/logs/${program}.log\n`,
+      );
       setTimeout(() => !stopping && start(), AGAIN_MS);
     });
   };
@@ -135,16 +171,28 @@ function superviseProgram(program: Program, { config, environment }: StackOption
 }
 
 /** Prometheus and Alertmanager, when both are installed and their ports are free. */
-async function startPrometheus({ config, scrapeSeconds }: StackOptions, children: Supervised[], missing: string[]): Promise<boolean> {
-  const prometheus = findProgram("prometheus");
-  const alertmanager = findProgram("prometheus-alertmanager") ?? findProgram("alertmanager");
+async function startPrometheus(
+  { config, environment, scrapeSeconds }: StackOptions,
+  children: Supervised[],
+  missing: string[],
+): Promise<boolean> {
+  const prometheus = findProgram("prometheus", environment["PATH"]);
+  const alertmanager =
+    findProgram("prometheus-alertmanager", environment["PATH"]) ?? findProgram("alertmanager", environment["PATH"]);
   if (prometheus === undefined || alertmanager === undefined) {
-    missing.push("Alerts: prometheus and alertmanager are not installed (Debian: apt-get install prometheus prometheus-alertmanager; or compose.yaml); figures are metered, alerts are not raised.");
+    missing.push(
+      "Alerts: prometheus and alertmanager are not installed (Debian: apt-get install prometheus prometheus-alertmanager; or compose.yaml); figures are metered, alerts are not raised.",
+    );
     return false;
   }
-  for (const [name, port, setting] of [["Prometheus", config.prometheusPort, "KEYMETER_PROMETHEUS_PORT"], ["Alertmanager", config.alertmanagerPort, "KEYMETER_ALERTMANAGER_PORT"]] as const) {
+  for (const [name, port, setting] of [
+    ["Prometheus", config.prometheusPort, "KEYMETER_PROMETHEUS_PORT"],
+    ["Alertmanager", config.alertmanagerPort, "KEYMETER_ALERTMANAGER_PORT"],
+  ] as const) {
     if (!(await isFree(port))) {
-      missing.push(`Alerts: port ${port} is taken, so ${name} was not started; stop what uses it, set ${setting}, or point that ${name} at alerts/ yourself.`);
+      missing.push(
+        `Alerts: port ${port} is taken, so ${name} was not started; stop what uses it, set ${setting}, or point that ${name} at alerts/ yourself.`,
+      );
       return false;
     }
   }
@@ -152,11 +200,39 @@ async function startPrometheus({ config, scrapeSeconds }: StackOptions, children
   mkdirSync(folder, { recursive: true });
   const prometheusFile = join(folder, "prometheus.yaml");
   const alertmanagerFile = join(folder, "alertmanager.yaml");
-  writeFileSync(prometheusFile, adapt(readFileSync(join(ROOT, "alerts", "prometheus.yaml"), "utf8"), config, scrapeSeconds));
-  writeFileSync(alertmanagerFile, adapt(readFileSync(join(ROOT, "alerts", "alertmanager.yaml"), "utf8"), config, scrapeSeconds));
-  children.push(superviseTool("alertmanager", alertmanager, [`--config.file=${alertmanagerFile}`, `--storage.path=${join(folder, "alertmanager")}`, `--web.listen-address=127.0.0.1:${config.alertmanagerPort}`, "--cluster.listen-address="], config));
+  writeFileSync(
+    prometheusFile,
+    adapt(readFileSync(join(ROOT, "alerts", "prometheus.yaml"), "utf8"), config, scrapeSeconds),
+  );
+  writeFileSync(
+    alertmanagerFile,
+    adapt(readFileSync(join(ROOT, "alerts", "alertmanager.yaml"), "utf8"), config, scrapeSeconds),
+  );
   children.push(
-    superviseTool("prometheus", prometheus, [`--config.file=${prometheusFile}`, `--storage.tsdb.path=${join(folder, "tsdb")}`, "--storage.tsdb.retention.time=400d", `--web.listen-address=127.0.0.1:${config.prometheusPort}`], config),
+    superviseTool(
+      "alertmanager",
+      alertmanager,
+      [
+        `--config.file=${alertmanagerFile}`,
+        `--storage.path=${join(folder, "alertmanager")}`,
+        `--web.listen-address=127.0.0.1:${config.alertmanagerPort}`,
+        "--cluster.listen-address=",
+      ],
+      config,
+    ),
+  );
+  children.push(
+    superviseTool(
+      "prometheus",
+      prometheus,
+      [
+        `--config.file=${prometheusFile}`,
+        `--storage.tsdb.path=${join(folder, "tsdb")}`,
+        "--storage.tsdb.retention.time=400d",
+        `--web.listen-address=127.0.0.1:${config.prometheusPort}`,
+      ],
+      config,
+    ),
   );
   return true;
 }
@@ -175,7 +251,11 @@ function adapt(text: string, config: SharedConfig, scrapeSeconds: number): strin
 function superviseTool(name: string, path: string, args: string[], config: SharedConfig): Supervised {
   const log = createWriteStream(join(config.dataDir, "logs", `${name}.log`), { flags: "a" });
   // A group of its own: a terminal's Ctrl-C must reach it through us, in order.
-  const child = spawn(path, args, { stdio: ["ignore", "pipe", "pipe"], detached: true, env: { PATH: process.env["PATH"] } });
+  const child = spawn(path, args, {
+    stdio: ["ignore", "pipe", "pipe"],
+    detached: true,
+    env: {},
+  });
   child.stdout.pipe(log, { end: false });
   child.stderr.pipe(log, { end: false });
   let stopping = false;
@@ -214,8 +294,8 @@ function environmentFor(program: Program, environment: Environment): NodeJS.Proc
   );
 }
 
-function findProgram(name: string): string | undefined {
-  for (const folder of (process.env["PATH"] ?? "").split(delimiter)) {
+function findProgram(name: string, searchPath: string | undefined): string | undefined {
+  for (const folder of (searchPath ?? "").split(delimiter)) {
     const path = join(folder, name);
     try {
       accessSync(path, constants.X_OK);
@@ -238,7 +318,12 @@ function isFree(port: number): Promise<boolean> {
 /** A line of a log as a person reads it. */
 function shorten(line: string): string {
   try {
-    const { msg, err, error, failure } = JSON.parse(line) as { msg?: string; err?: { message?: string }; error?: string; failure?: string };
+    const { msg, err, error, failure } = JSON.parse(line) as {
+      msg?: string;
+      err?: { message?: string };
+      error?: string;
+      failure?: string;
+    };
     return [msg, failure ?? error ?? err?.message].filter((part) => part !== undefined).join(": ");
   } catch {
     return line;

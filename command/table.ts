@@ -3,8 +3,14 @@
 /** Rows of cells under headings. A column whose cells all look like numbers is aligned to the right. */
 export function formatTable(headings: readonly string[], rows: readonly (readonly string[])[]): string {
   const widths = headings.map((heading, i) => Math.max(heading.length, ...rows.map((row) => (row[i] ?? "").length)));
-  const isNumber = headings.map((_heading, i) => rows.length > 0 && rows.every((row) => /^[-–]?[\d.,]*$/.test(row[i] ?? "")));
-  const line = (cells: readonly string[]): string => cells.map((cell, i) => (isNumber[i] ? cell.padStart(widths[i] ?? 0) : cell.padEnd(widths[i] ?? 0))).join("  ").trimEnd();
+  const isNumber = headings.map(
+    (_heading, i) => rows.length > 0 && rows.every((row) => /^[-–]?[\d.,]*$/.test(row[i] ?? "")),
+  );
+  const line = (cells: readonly string[]): string =>
+    cells
+      .map((cell, i) => (isNumber[i] ? cell.padStart(widths[i] ?? 0) : cell.padEnd(widths[i] ?? 0)))
+      .join("  ")
+      .trimEnd();
   return [line(headings), line(widths.map((width) => "─".repeat(width))), ...rows.map(line)].join("\n");
 }
 

@@ -28,17 +28,23 @@ export async function run(): Promise<void> {
       stopRequested();
     });
   }
-  const stack = await startStack({ config, environment: commandEnvironment(), scrapeSeconds: SCRAPE_SECONDS }).catch((error: unknown) => {
-    lock.release();
-    process.stderr.write(`${error instanceof Error ? error.message : String(error)}\n`);
-    process.exitCode = 1;
-    return undefined;
-  });
+  const stack = await startStack({ config, environment: commandEnvironment(), scrapeSeconds: SCRAPE_SECONDS }).catch(
+    (error: unknown) => {
+      lock.release();
+      process.stderr.write(`${error instanceof Error ? error.message : String(error)}\n`);
+      process.exitCode = 1;
+      return undefined;
+    },
+  );
   if (!stack) return;
   process.stdout.write(greeting(proxyConfig, stack.missing, stack.hasPrometheus));
 
   const why = await Promise.race([stopped.then(() => undefined), stack.broken]);
-  process.stderr.write(why === undefined ? "\nKeymeter is stopping: open requests get their answers first.\n" : `${why}\nKeymeter stops.\n`);
+  process.stderr.write(
+    why === undefined
+      ? "\nKeymeter is stopping: open requests get their answers first.\n"
+      : `${why}\nKeymeter stops.\n`,
+  );
   await stack.stop();
   lock.release();
   process.exit(why === undefined ? 0 : 1);
@@ -60,7 +66,10 @@ function checkAll(): ProxyConfig {
   const proxyConfig = attempt(() => loadProxyConfig(environment));
   attempt(() => loadCollectorConfig(environment));
   attempt(() => loadAlertsConfig(environment));
-  if (problems.size > 0 || !proxyConfig) throw new SettingsError(`${problems.size === 1 ? "A setting is" : `${problems.size} settings are`} wrong:\n${[...problems].join("\n")}`);
+  if (problems.size > 0 || !proxyConfig)
+    throw new SettingsError(
+      `${problems.size === 1 ? "A setting is" : `${problems.size} settings are`} wrong:\n${[...problems].join("\n")}`,
+    );
   return proxyConfig;
 }
 
@@ -70,15 +79,32 @@ function takeFolder(dataDir: string): { release(): void } {
     return lockForWriting(`${dataDir}/keymeter`);
   } catch (error) {
     if (!(error instanceof LedgerInUse)) throw error;
-    throw new LedgerInUse(`Keymeter runs already on the data folder ${resolve(dataDir)}. Stop that one first, or give this one a folder and ports of its own (KEYMETER_DATA_DIR, KEYMETER_PORT, ...).`);
+    throw new LedgerInUse(
+      `Keymeter runs already on the data folder ${resolve(dataDir)}. Stop that one first, or give this one a folder and ports of its own (KEYMETER_DATA_DIR, KEYMETER_PORT, ...).`,
+    );
   }
 }
 
 function greeting(config: ProxyConfig, missing: readonly string[], hasPrometheus: boolean): string {
   const base = `http://${config.host.includes(":") ? `[${config.host}]` : config.host}:${config.proxyPort}`;
   const own = config.passThrough ? "your own provider key, or a Keymeter key (km_...)" : "a Keymeter key (km_...)";
-  const credentials = ([["openai", "OPENAI_API_KEY"], ["anthropic", "ANTHROPIC_API_KEY"], ["google", "GEMINI_API_KEY"]] as const).filter(([name]) => !config[name].credential).map(([, variable]) => variable);
-  const missingLines = [...missing, ...(credentials.length > 0 ? [`Virtual keys: ${credentials.join(", ")} not set; Keymeter keys work for a provider once its credential is in the environment.`] : [])];
+  const credentials = (
+    [
+      ["openai", "OPENAI_API_KEY"],
+      ["anthropic", "ANTHROPIC_API_KEY"],
+      ["google", "GEMINI_API_KEY"],
+    ] as const
+  )
+    .filter(([name]) => !config[name].credential)
+    .map(([, variable]) => variable);
+  const missingLines = [
+    ...missing,
+    ...(credentials.length > 0
+      ? [
+          `Virtual keys: ${credentials.join(", ")} not set; Keymeter keys work for a provider once its credential is in the environment.`,
+        ]
+      : []),
+  ];
   return `
 Keymeter is running. Point your SDK here and use ${own}:
 

@@ -19,21 +19,34 @@ export async function run(args: string[]): Promise<void> {
   for await (const event of walkEvents(books)) {
     events += 1;
     const sum = event.costLines.reduce((total, line) => total + BigInt(line.costNanoUsd), 0n);
-    if (event.costLines.length > 0 && sum.toString() !== event.costNanoUsd) costs.push(`${event.attemptId}: lines sum to ${sum}, stored ${event.costNanoUsd}`);
+    if (event.costLines.length > 0 && sum.toString() !== event.costNanoUsd)
+      costs.push(`${event.attemptId}: lines sum to ${sum}, stored ${event.costNanoUsd}`);
     const ratios = multipliersOf(event.priceVersion);
     for (const line of event.costLines) {
       const again = multiply(line.quantity, BigInt(line.pricePicoUsd), line.unit.endsWith("_search") ? [] : ratios);
-      if (again.toString() !== line.costNanoUsd) costs.push(`${event.attemptId}: ${line.unit} recomputes to ${again}, stored ${line.costNanoUsd}`);
+      if (again.toString() !== line.costNanoUsd)
+        costs.push(`${event.attemptId}: ${line.unit} recomputes to ${again}, stored ${line.costNanoUsd}`);
     }
   }
   const broken = await findBrokenAudit(books);
   books.close();
 
-  const report = { events, sumsThatDoNotFold: folds, costsThatDoNotRecompute: costs, brokenAudit: broken === undefined ? null : `record ${broken.seq}: ${broken.why}` };
+  const report = {
+    events,
+    sumsThatDoNotFold: folds,
+    costsThatDoNotRecompute: costs,
+    brokenAudit: broken === undefined ? null : `record ${broken.seq}: ${broken.why}`,
+  };
   if (values.json) process.stdout.write(`${JSON.stringify(report)}\n`);
   else {
-    const say = (name: string, problems: readonly string[]): string => `${problems.length === 0 ? "ok  " : "BAD "} ${name}${problems.slice(0, 10).map((problem) => `\n       ${problem}`).join("")}`;
-    process.stdout.write(`${[say("hours and days are the sums of their events", folds), say(`costs of ${events} events recompute from their lines`, costs), say("the audit chain is whole", broken ? [report.brokenAudit ?? ""] : [])].join("\n")}\n`);
+    const say = (name: string, problems: readonly string[]): string =>
+      `${problems.length === 0 ? "ok  " : "BAD "} ${name}${problems
+        .slice(0, 10)
+        .map((problem) => `\n       ${problem}`)
+        .join("")}`;
+    process.stdout.write(
+      `${[say("hours and days are the sums of their events", folds), say(`costs of ${events} events recompute from their lines`, costs), say("the audit chain is whole", broken ? [report.brokenAudit ?? ""] : [])].join("\n")}\n`,
+    );
   }
   if (folds.length > 0 || costs.length > 0 || broken) process.exitCode = 1;
 }
@@ -43,7 +56,9 @@ function multipliersOf(version: string | null): ReturnType<typeof parseRatio>[] 
   const [base = "", ...tiers] = (version ?? "").split("+");
   const [list = "", model = ""] = (base.split(":").at(-1) ?? "").split("/");
   return tiers.flatMap((tier) => {
-    const row = TIER_ROWS.find((one) => one.list === list && one.tier === tier && (!one.model || one.model.test(model)));
+    const row = TIER_ROWS.find(
+      (one) => one.list === list && one.tier === tier && (!one.model || one.model.test(model)),
+    );
     return row ? [parseRatio(row.multiplier)] : [];
   });
 }

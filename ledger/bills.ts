@@ -31,15 +31,34 @@ export type Variance = {
 };
 
 /** Replaces a provider's day: its lines, and nothing of it half. */
-export async function replaceDay(database: Sqlite, provider: string, day: string, lines: readonly BilledLine[]): Promise<void> {
+export async function replaceDay(
+  database: Sqlite,
+  provider: string,
+  day: string,
+  lines: readonly BilledLine[],
+): Promise<void> {
   const books = drizzle(database);
   database
     .transaction(() => {
-      books.delete(billedLines).where(and(eq(billedLines.provider, provider), eq(billedLines.day, day))).run();
+      books
+        .delete(billedLines)
+        .where(and(eq(billedLines.provider, provider), eq(billedLines.day, day)))
+        .run();
       lines.forEach((one, line) =>
         books
           .insert(billedLines)
-          .values({ provider, day, line, billedKey: one.billedKey ?? null, project: one.project ?? null, lineItem: one.lineItem ?? null, amountNanoUsd: one.amountNanoUsd, quantity: one.quantity ?? null, unit: one.unit ?? null, raw: one.raw })
+          .values({
+            provider,
+            day,
+            line,
+            billedKey: one.billedKey ?? null,
+            project: one.project ?? null,
+            lineItem: one.lineItem ?? null,
+            amountNanoUsd: one.amountNanoUsd,
+            quantity: one.quantity ?? null,
+            unit: one.unit ?? null,
+            raw: one.raw,
+          })
           .run(),
       );
     })
@@ -47,25 +66,42 @@ export async function replaceDay(database: Sqlite, provider: string, day: string
 }
 
 /** Billed money of a provider's UTC days `[sinceDay, untilDay)`, by day and line item. */
-export async function readBilled(database: Sqlite, provider: string, sinceDay: string, untilDay: string): Promise<{ readonly day: string; readonly lineItem: string; readonly amountNanoUsd: NanoUsd }[]> {
+export async function readBilled(
+  database: Sqlite,
+  provider: string,
+  sinceDay: string,
+  untilDay: string,
+): Promise<{ readonly day: string; readonly lineItem: string; readonly amountNanoUsd: NanoUsd }[]> {
   return drizzle(database)
-    .select({ day: billedLines.day, lineItem: sql<string>`COALESCE(${billedLines.lineItem}, '')`, amount: sql<bigint>`SUM(${billedLines.amountNanoUsd})` })
+    .select({
+      day: billedLines.day,
+      lineItem: sql<string>`COALESCE(${billedLines.lineItem}, '')`,
+      amount: sql<bigint>`SUM(${billedLines.amountNanoUsd})`,
+    })
     .from(billedLines)
     .where(and(eq(billedLines.provider, provider), gte(billedLines.day, sinceDay), lt(billedLines.day, untilDay)))
     .groupBy(billedLines.day, billedLines.lineItem)
     .orderBy(asc(billedLines.day))
     .all()
-    .map((row) => ({ day: row.day, lineItem: row.lineItem, amountNanoUsd: BigInt(row.amount) }));
+    .map((row) => ({ day: row.day, lineItem: row.lineItem, amountNanoUsd: row.amount }));
 }
 
 /** Notes how an import ended. `error` undefined: it succeeded. */
-export async function noteImport(database: Sqlite, provider: string, atMs: number, error: string | undefined): Promise<void> {
+export async function noteImport(
+  database: Sqlite,
+  provider: string,
+  atMs: number,
+  error: string | undefined,
+): Promise<void> {
   const books = drizzle(database);
   const success = error === undefined ? { lastSuccessMs: atMs } : {};
   books
     .insert(imports)
     .values({ provider, lastAttemptMs: atMs, lastError: error ?? null, ...success })
-    .onConflictDoUpdate({ target: imports.provider, set: { lastAttemptMs: atMs, lastError: error ?? null, ...success } })
+    .onConflictDoUpdate({
+      target: imports.provider,
+      set: { lastAttemptMs: atMs, lastError: error ?? null, ...success },
+    })
     .run();
 }
 
@@ -74,11 +110,19 @@ export async function readImports(database: Sqlite): Promise<(typeof imports.$in
 }
 
 /** Replaces the variances of a provider's day. */
-export async function replaceVariances(database: Sqlite, provider: string, day: string, found: readonly Variance[]): Promise<void> {
+export async function replaceVariances(
+  database: Sqlite,
+  provider: string,
+  day: string,
+  found: readonly Variance[],
+): Promise<void> {
   const books = drizzle(database);
   database
     .transaction(() => {
-      books.delete(variances).where(and(eq(variances.provider, provider), eq(variances.day, day))).run();
+      books
+        .delete(variances)
+        .where(and(eq(variances.provider, provider), eq(variances.day, day)))
+        .run();
       for (const variance of found) books.insert(variances).values(variance).run();
     })
     .immediate();

@@ -13,11 +13,18 @@ export type Scope = {
   readonly provider?: string | undefined;
   readonly model?: string | undefined;
 };
-export const SCOPE_PARTS = ["team", "project", "env", "keyId", "provider", "model"] as const satisfies readonly (keyof Scope)[];
+export const SCOPE_PARTS = [
+  "team",
+  "project",
+  "env",
+  "keyId",
+  "provider",
+  "model",
+] as const satisfies readonly (keyof Scope)[];
 
 /** `strict` reserves the most a request can cost, so it cannot overshoot; `expected` reserves what it probably costs. */
-export type BudgetMode = "strict" | "expected";
-export type BudgetKind = "soft" | "hard";
+type BudgetMode = "strict" | "expected";
+type BudgetKind = "soft" | "hard";
 
 export type Budget = {
   readonly id: string;
@@ -30,7 +37,14 @@ export type Budget = {
 };
 
 /** Who asks for what: the parts that a scope is held against. */
-export type Subject = { readonly team: string; readonly project: string; readonly env: string; readonly keyId: string; readonly provider: string; readonly model: string };
+export type Subject = {
+  readonly team: string;
+  readonly project: string;
+  readonly env: string;
+  readonly keyId: string;
+  readonly provider: string;
+  readonly model: string;
+};
 
 /** A budget with its sums in one window. `left` may be negative: nothing is hidden. */
 export type BudgetState = {
@@ -59,7 +73,9 @@ export function covers(scope: Scope, subject: Subject): boolean {
 
 /** "team search, model gpt-4o*", or "the organisation". */
 export function describeScope(scope: Scope): string {
-  const parts = SCOPE_PARTS.flatMap((part) => (scope[part] === undefined ? [] : [`${part === "keyId" ? "key" : part} ${scope[part]}`]));
+  const parts = SCOPE_PARTS.flatMap((part) =>
+    scope[part] === undefined ? [] : [`${part === "keyId" ? "key" : part} ${scope[part]}`],
+  );
   return parts.length === 0 ? "the organisation" : parts.join(", ");
 }
 

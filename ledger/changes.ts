@@ -2,6 +2,7 @@
 // transaction together with the audit record. The admin API and the command end here, both.
 import { and, drizzle, eq, isNull } from "./drizzle.ts";
 import { appendAudit } from "./audit.ts";
+import { SCOPE_PARTS } from "./budgets.ts";
 import type { Budget } from "./budgets.ts";
 import type { Key, KeyState } from "./keys.ts";
 import type { Sqlite } from "./open.ts";
@@ -11,8 +12,18 @@ import { budgets, keys, keySecrets } from "./schema.ts";
 export type Change =
   | { readonly type: "createKey"; readonly key: Key; readonly digest: string; readonly budget?: Budget }
   | { readonly type: "setKeyState"; readonly keyId: string; readonly state: KeyState }
-  | { readonly type: "rotateKey"; readonly keyId: string; readonly digest: string; readonly hint: string; readonly graceUntilMs: number }
-  | { readonly type: "describeKey"; readonly keyId: string; readonly fields: Partial<Pick<Key, "name" | "team" | "project" | "env" | "owner">> }
+  | {
+      readonly type: "rotateKey";
+      readonly keyId: string;
+      readonly digest: string;
+      readonly hint: string;
+      readonly graceUntilMs: number;
+    }
+  | {
+      readonly type: "describeKey";
+      readonly keyId: string;
+      readonly fields: Partial<Pick<Key, "name" | "team" | "project" | "env" | "owner">>;
+    }
   | { readonly type: "setBudget"; readonly budget: Budget }
   | { readonly type: "removeBudget"; readonly budgetId: string };
 
@@ -28,41 +39,70 @@ export function applyChange(database: Sqlite, change: Change, author: Author): v
   const books = drizzle(database);
   switch (change.type) {
     case "createKey": {
-      if (books.select().from(keys).all().some((key) => key.name === change.key.name && key.kind === "virtual" && key.state !== "revoked")) {
-        throw new ChangeRefused(`a key named "${change.key.name}" exists already; choose another name, or rotate or revoke that one`);
+      if (
+        books
+          .select()
+          .from(keys)
+          .all()
+          .some((key) => key.name === change.key.name && key.kind === "virtual" && key.state !== "revoked")
+      ) {
+        throw new ChangeRefused(
+          `a key named "${change.key.name}" exists already; choose another name, or rotate or revoke that one`,
+        );
       }
       const { provider, expiresAtMs, ...key } = change.key;
-      books.insert(keys).values({ ...key, provider: provider ?? null, expiresAtMs: expiresAtMs ?? null }).run();
-      books.insert(keySecrets).values({ digest: change.digest, keyId: key.id, createdAtMs: author.atMs, validUntilMs: null }).run();
+      books
+        .insert(keys)
+        .values({ ...key, provider: provider ?? null, expiresAtMs: expiresAtMs ?? null })
+        .run();
+      books
+        .insert(keySecrets)
+        .values({ digest: change.digest, keyId: key.id, createdAtMs: author.atMs, validUntilMs: null })
+        .run();
       if (change.budget) insertBudget(database, change.budget);
       break;
     }
     case "setKeyState": {
       const key = books.select().from(keys).where(eq(keys.id, change.keyId)).get();
       if (!key) throw new ChangeRefused(`there is no key ${change.keyId}; \`keymeter keys list\` shows them`);
-      if (key.state === "revoked" && change.state !== "revoked") throw new ChangeRefused(`key ${key.id} is revoked, which is for ever; create a new one`);
+      if (key.state === "revoked" && change.state !== "revoked")
+        throw new ChangeRefused(`key ${key.id} is revoked, which is for ever; create a new one`);
       books.update(keys).set({ state: change.state }).where(eq(keys.id, key.id)).run();
       break;
     }
     case "rotateKey": {
       const key = books.select().from(keys).where(eq(keys.id, change.keyId)).get();
-      if (!key || key.kind !== "virtual") throw new ChangeRefused(`there is no virtual key ${change.keyId}; only keys that we issued can be rotated`);
+      if (!key || key.kind !== "virtual")
+        throw new ChangeRefused(`there is no virtual key ${change.keyId}; only keys that we issued can be rotated`);
       if (key.state === "revoked") throw new ChangeRefused(`key ${key.id} is revoked; create a new one`);
-      books.update(keySecrets).set({ validUntilMs: change.graceUntilMs }).where(and(eq(keySecrets.keyId, key.id), isNull(keySecrets.validUntilMs))).run();
-      books.insert(keySecrets).values({ digest: change.digest, keyId: key.id, createdAtMs: author.atMs, validUntilMs: null }).run();
+      books
+        .update(keySecrets)
+        .set({ validUntilMs: change.graceUntilMs })
+        .where(and(eq(keySecrets.keyId, key.id), isNull(keySecrets.validUntilMs)))
+        .run();
+      books
+        .insert(keySecrets)
+        .values({ digest: change.digest, keyId: key.id, createdAtMs: author.atMs, validUntilMs: null })
+        .run();
       books.update(keys).set({ hint: change.hint }).where(eq(keys.id, key.id)).run();
       break;
     }
     case "describeKey": {
-      if (books.update(keys).set(change.fields).where(eq(keys.id, change.keyId)).run().changes === 0) throw new ChangeRefused(`there is no key ${change.keyId}`);
+      if (books.update(keys).set(change.fields).where(eq(keys.id, change.keyId)).run().changes === 0)
+        throw new ChangeRefused(`there is no key ${change.keyId}`);
       break;
     }
     case "setBudget":
       insertBudget(database, change.budget);
       break;
     case "removeBudget": {
-      const removed = books.update(budgets).set({ removedAtMs: author.atMs }).where(and(eq(budgets.id, change.budgetId), isNull(budgets.removedAtMs))).run();
-      if (removed.changes === 0) throw new ChangeRefused(`there is no budget ${change.budgetId}; \`keymeter budgets list\` shows them`);
+      const removed = books
+        .update(budgets)
+        .set({ removedAtMs: author.atMs })
+        .where(and(eq(budgets.id, change.budgetId), isNull(budgets.removedAtMs)))
+        .run();
+      if (removed.changes === 0)
+        throw new ChangeRefused(`there is no budget ${change.budgetId}; \`keymeter budgets list\` shows them`);
       break;
     }
   }
@@ -72,9 +112,14 @@ export function applyChange(database: Sqlite, change: Change, author: Author): v
 /** Budgets in force. */
 export function readBudgets(database: Sqlite): Budget[] {
   const rows = drizzle(database).select().from(budgets).where(isNull(budgets.removedAtMs)).all();
-  return rows.map(({ team, project, env, keyId, provider, model, removedAtMs: _, ...rest }) => ({
-    ...rest,
-    scope: { team: team ?? undefined, project: project ?? undefined, env: env ?? undefined, keyId: keyId ?? undefined, provider: provider ?? undefined, model: model ?? undefined },
+  return rows.map(({ id, window, amountNanoUsd, kind, mode, createdAtMs, ...scope }) => ({
+    id,
+    window,
+    amountNanoUsd,
+    kind,
+    mode,
+    createdAtMs,
+    scope: Object.fromEntries(SCOPE_PARTS.flatMap((part) => (scope[part] === null ? [] : [[part, scope[part]]]))),
   }));
 }
 
@@ -82,17 +127,16 @@ export function readBudgets(database: Sqlite): Budget[] {
 function insertBudget(database: Sqlite, budget: Budget): void {
   const books = drizzle(database);
   for (const old of readBudgets(database)) {
-    if (old.window === budget.window && JSON.stringify(old.scope) === JSON.stringify({ ...old.scope, ...emptyScope(), ...budget.scope })) {
+    if (old.window === budget.window && SCOPE_PARTS.every((part) => old.scope[part] === budget.scope[part])) {
       books.update(budgets).set({ removedAtMs: budget.createdAtMs }).where(eq(budgets.id, old.id)).run();
     }
   }
   const { scope, ...rest } = budget;
   const { team = null, project = null, env = null, keyId = null, provider = null, model = null } = scope;
-  books.insert(budgets).values({ ...rest, team, project, env, keyId, provider, model, removedAtMs: null }).run();
-}
-
-function emptyScope(): Record<string, undefined> {
-  return { team: undefined, project: undefined, env: undefined, keyId: undefined, provider: undefined, model: undefined };
+  books
+    .insert(budgets)
+    .values({ ...rest, team, project, env, keyId, provider, model, removedAtMs: null })
+    .run();
 }
 
 function subjectOf(change: Change): string {
@@ -112,5 +156,7 @@ function subjectOf(change: Change): string {
 
 /** The change as JSON, without digests: an audit is read by many. */
 function detailOf(change: Change): string {
-  return JSON.stringify(change, (name, value: unknown) => (name === "digest" ? undefined : typeof value === "bigint" ? value.toString() : value));
+  return JSON.stringify(change, (name, value: unknown) =>
+    name === "digest" ? undefined : typeof value === "bigint" ? value.toString() : value,
+  );
 }

@@ -5,10 +5,19 @@ import type { Price, UnitPrice } from "./prices.ts";
 import { contextTokens, FEE_UNITS, UNITS } from "./usage.ts";
 import type { Unit, Usage } from "./usage.ts";
 
-export type CostLine = { readonly unit: Unit; readonly quantity: number; readonly price: PicoUsdPerUnit; readonly costNanoUsd: NanoUsd };
+export type CostLine = {
+  readonly unit: Unit;
+  readonly quantity: number;
+  readonly price: PicoUsdPerUnit;
+  readonly costNanoUsd: NanoUsd;
+};
 
 /** The cost of an event. `costNanoUsd` is undefined when a used unit has no price: unpriced, not zero. */
-export type Cost = { readonly costNanoUsd: NanoUsd | undefined; readonly lines: readonly CostLine[]; readonly unpricedUnits: readonly Unit[] };
+export type Cost = {
+  readonly costNanoUsd: NanoUsd | undefined;
+  readonly lines: readonly CostLine[];
+  readonly unpricedUnits: readonly Unit[];
+};
 
 const FEES: ReadonlySet<Unit> = new Set(FEE_UNITS);
 
@@ -40,10 +49,20 @@ export function cost(usage: Usage, price: Price): Cost {
  *  book (cache writes and long context included), every output token at the dearest output price. */
 export function boundCost(inputTokens: number, outputTokens: number, price: Price): NanoUsd {
   const dearest = (units: readonly Unit[]): bigint =>
-    units.reduce((most, unit) => [price.units[unit]].reduce((m, p) => (p ? [p.base, ...p.steps.map((s) => s.price)].reduce((x, y) => (y > x ? y : x), m) : m), most), 0n);
+    units.reduce(
+      (most, unit) =>
+        [price.units[unit]].reduce(
+          (m, p) => (p ? [p.base, ...p.steps.map((s) => s.price)].reduce((x, y) => (y > x ? y : x), m) : m),
+          most,
+        ),
+      0n,
+    );
   return (
-    multiply(inputTokens, dearest(["input", "cache_read", "cache_write_5m", "cache_write_1h", "input_audio", "input_image", "input_video"]), price.multipliers) +
-    multiply(outputTokens, dearest(["output", "output_audio", "output_image", "output_video"]), price.multipliers)
+    multiply(
+      inputTokens,
+      dearest(["input", "cache_read", "cache_write_5m", "cache_write_1h", "input_audio", "input_image", "input_video"]),
+      price.multipliers,
+    ) + multiply(outputTokens, dearest(["output", "output_audio", "output_image", "output_video"]), price.multipliers)
   );
 }
 

@@ -14,7 +14,14 @@ import type { Unit, Usage, UsageState } from "./usage.ts";
  *  upstream_rejected: the provider answered an error status; it bills nothing. upstream_failed: cut, error or silence
  *  after bytes were sent. upstream_unreachable: no byte was sent. shutdown: cut by our own stop. crash: this process
  *  died in between; the next start booked it. */
-export type Outcome = "complete" | "client_left" | "upstream_rejected" | "upstream_failed" | "upstream_unreachable" | "shutdown" | "crash";
+export type Outcome =
+  | "complete"
+  | "client_left"
+  | "upstream_rejected"
+  | "upstream_failed"
+  | "upstream_unreachable"
+  | "shutdown"
+  | "crash";
 
 export type UsageEvent = {
   readonly attemptId: AttemptId;
@@ -50,7 +57,13 @@ export type UsageEvent = {
   readonly rawUsage: string | undefined;
 };
 
-const COLUMN_UNITS = ["input", "cache_read", "cache_write_5m", "cache_write_1h", "output"] as const satisfies readonly Unit[];
+const COLUMN_UNITS = [
+  "input",
+  "cache_read",
+  "cache_write_5m",
+  "cache_write_1h",
+  "output",
+] as const satisfies readonly Unit[];
 
 export const INSERT_EVENT = `INSERT INTO events (attempt_id, key_id, provider, endpoint, requested_model, served_model, tier, team, project, env, tags,
   ${COLUMN_UNITS.join(", ")}, other_usage, reasoning, usage_state, cost_nano_usd, cost_lines, price_version, price_confidence,
@@ -60,12 +73,36 @@ export const INSERT_EVENT = `INSERT INTO events (attempt_id, key_id, provider, e
 export function eventValues(event: UsageEvent): unknown[] {
   const { usage } = event;
   return [
-    event.attemptId, event.keyId, event.provider, event.endpoint, event.requestedModel, event.servedModel ?? null, event.tier ?? null,
-    event.team, event.project, event.env, event.tags ?? null,
-    usage.input ?? null, usage.cache_read ?? null, usage.cache_write_5m ?? null, usage.cache_write_1h ?? null, usage.output ?? null,
-    otherUsageText(usage), event.reasoning ?? null, event.usageState, event.costNanoUsd ?? null, costLinesText(event.costLines), event.priceVersion ?? null,
-    event.priceConfidence ?? null, event.outcome, event.httpStatus ?? null, event.durationMs ?? null, event.firstByteMs ?? null,
-    event.providerRequestId ?? null, event.responseId ?? null, event.rawUsage ?? null,
+    event.attemptId,
+    event.keyId,
+    event.provider,
+    event.endpoint,
+    event.requestedModel,
+    event.servedModel ?? null,
+    event.tier ?? null,
+    event.team,
+    event.project,
+    event.env,
+    event.tags ?? null,
+    usage.input ?? null,
+    usage.cache_read ?? null,
+    usage.cache_write_5m ?? null,
+    usage.cache_write_1h ?? null,
+    usage.output ?? null,
+    otherUsageText(usage),
+    event.reasoning ?? null,
+    event.usageState,
+    event.costNanoUsd ?? null,
+    costLinesText(event.costLines),
+    event.priceVersion ?? null,
+    event.priceConfidence ?? null,
+    event.outcome,
+    event.httpStatus ?? null,
+    event.durationMs ?? null,
+    event.firstByteMs ?? null,
+    event.providerRequestId ?? null,
+    event.responseId ?? null,
+    event.rawUsage ?? null,
   ];
 }
 
@@ -87,7 +124,12 @@ export type EventRecord = {
   readonly reasoning: number | null;
   readonly usageState: UsageState;
   readonly costNanoUsd: string | null;
-  readonly costLines: readonly { readonly unit: Unit; readonly quantity: number; readonly pricePicoUsd: string; readonly costNanoUsd: string }[];
+  readonly costLines: readonly {
+    readonly unit: Unit;
+    readonly quantity: number;
+    readonly pricePicoUsd: string;
+    readonly costNanoUsd: string;
+  }[];
   readonly priceVersion: string | null;
   readonly priceConfidence: string | null;
   readonly outcome: string;
@@ -97,7 +139,12 @@ export type EventRecord = {
 };
 
 /** Which events: a time range `[sinceMs, untilMs)` and a key; the newest `limit` of them, oldest first. */
-export type EventFilter = { readonly sinceMs?: number | undefined; readonly untilMs?: number | undefined; readonly keyId?: string | undefined; readonly limit: number };
+export type EventFilter = {
+  readonly sinceMs?: number | undefined;
+  readonly untilMs?: number | undefined;
+  readonly keyId?: string | undefined;
+  readonly limit: number;
+};
 
 /** Reads events in a bounded read. */
 export async function readEvents(database: Sqlite, filter: EventFilter): Promise<EventRecord[]> {
@@ -114,14 +161,20 @@ export async function readEvents(database: Sqlite, filter: EventFilter): Promise
     .orderBy(desc(events.attemptId))
     .limit(filter.limit)
     .all();
-  return newest.reverse().map(toRecord);
+  return newest.toReversed().map(toRecord);
 }
 
 /** Walks every event once, oldest first, in pages: for `verify`, which must not hold a read open for minutes. */
 export async function* walkEvents(database: Sqlite, pageSize = 2_000): AsyncGenerator<EventRecord> {
   let after = -1;
   for (;;) {
-    const page = drizzle(database).select().from(events).where(gte(events.attemptId, after + 1)).orderBy(asc(events.attemptId)).limit(pageSize).all();
+    const page = drizzle(database)
+      .select()
+      .from(events)
+      .where(gte(events.attemptId, after + 1))
+      .orderBy(asc(events.attemptId))
+      .limit(pageSize)
+      .all();
     for (const row of page) yield toRecord(row);
     const last = page.at(-1);
     if (!last) return;
@@ -154,7 +207,12 @@ function toRecord(row: typeof events.$inferSelect): EventRecord {
     reasoning: row.reasoning,
     usageState: row.usageState,
     costNanoUsd: row.costNanoUsd === null ? null : row.costNanoUsd.toString(),
-    costLines: lines.map(([unit, quantity, pricePicoUsd, costNanoUsd]) => ({ unit, quantity, pricePicoUsd, costNanoUsd })),
+    costLines: lines.map(([unit, quantity, pricePicoUsd, costNanoUsd]) => ({
+      unit,
+      quantity,
+      pricePicoUsd,
+      costNanoUsd,
+    })),
     priceVersion: row.priceVersion,
     priceConfidence: row.priceConfidence,
     outcome: row.outcome,

@@ -46,7 +46,8 @@ export function createExpectations(database: Sqlite | undefined): Expectations {
       .orderBy(desc(events.attemptId))
       .limit(LEARN_FROM)
       .all();
-    for (const row of last.reverse()) if (row.state === "reported" && row.output !== null) observe(row.keyId, row.model, row.output);
+    for (const row of last.toReversed())
+      if (row.state === "reported" && row.output !== null) observe(row.keyId, row.model, row.output);
   }
 
   return { observe, outputTokens: (keyId, model) => pairs.get(`${keyId}\n${model}`)?.p95 };

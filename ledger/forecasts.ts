@@ -28,7 +28,12 @@ export async function freezeForecasts(database: Sqlite, made: readonly FrozenFor
   const books = drizzle(database);
   database
     .transaction(() => {
-      for (const { id, hours, ...rest } of made) books.insert(forecasts).values({ ...rest, scopeId: id, hours: JSON.stringify(hours.map(String)) }).onConflictDoNothing().run();
+      for (const { id, hours, ...rest } of made)
+        books
+          .insert(forecasts)
+          .values({ ...rest, scopeId: id, hours: JSON.stringify(hours.map(String)) })
+          .onConflictDoNothing()
+          .run();
     })
     .immediate();
 }

@@ -6,7 +6,7 @@ import { drizzle } from "./drizzle.ts";
 import type { Sqlite } from "./open.ts";
 import { keys, keySecrets } from "./schema.ts";
 
-export type KeyKind = "virtual" | "fingerprint";
+type KeyKind = "virtual" | "fingerprint";
 export type KeyState = "active" | "paused" | "revoked";
 
 export type Key = {
@@ -41,7 +41,12 @@ const VIRTUAL_KEY = /^km_[a-z0-9]{1,12}_[0-9A-Za-z]{10}_[0-9A-Za-z]{43}[0-9A-Za-
  *  mistyped key from an unknown one without asking the books. */
 export function issueVirtualKey(env: string): { readonly id: string; readonly secret: string } {
   const id = randomBase62(ID_LENGTH);
-  const body = `km_${env.toLowerCase().replace(/[^a-z0-9]/g, "").slice(0, 12) || "key"}_${id}_${randomBase62(SECRET_LENGTH)}`;
+  const body = `km_${
+    env
+      .toLowerCase()
+      .replace(/[^a-z0-9]/g, "")
+      .slice(0, 12) || "key"
+  }_${id}_${randomBase62(SECRET_LENGTH)}`;
   return { id: `key_${id}`, secret: body + checksum(body) };
 }
 
@@ -62,15 +67,26 @@ export function digestSecret(pepper: string, secret: string): string {
 
 /** The id of a provider key seen in passing: the same key of the same provider always has the same id. */
 export function fingerprintId(digest: string): string {
-  return `fp_${BigInt(`0x${digest.slice(0, 16)}`).toString(36).padStart(13, "0").slice(-12)}`;
+  return `fp_${BigInt(`0x${digest.slice(0, 16)}`)
+    .toString(36)
+    .padStart(13, "0")
+    .slice(-12)}`;
 }
 
 /** All keys and secrets. */
 export async function readKeys(database: Sqlite): Promise<{ keys: Key[]; secrets: KeySecret[] }> {
   const reader = drizzle(database);
   return {
-    keys: reader.select().from(keys).all().map((row) => ({ ...row, provider: row.provider ?? undefined, expiresAtMs: row.expiresAtMs ?? undefined })),
-    secrets: reader.select().from(keySecrets).all().map((row) => ({ digest: row.digest, keyId: row.keyId, validUntilMs: row.validUntilMs ?? undefined })),
+    keys: reader
+      .select()
+      .from(keys)
+      .all()
+      .map((row) => ({ ...row, provider: row.provider ?? undefined, expiresAtMs: row.expiresAtMs ?? undefined })),
+    secrets: reader
+      .select()
+      .from(keySecrets)
+      .all()
+      .map((row) => ({ digest: row.digest, keyId: row.keyId, validUntilMs: row.validUntilMs ?? undefined })),
   };
 }
 

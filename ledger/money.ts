@@ -67,7 +67,8 @@ function parseDecimal(text: string, scale: number, what: string): bigint {
   const match = /^(-?)(\d{1,15})(?:\.(\d+))?$/.exec(text.trim());
   if (!match) throw new RangeError(`"${text}" is not ${what}: write a plain decimal such as 12.50`);
   const fraction = (match[3] ?? "").replace(/0+$/, "");
-  if (fraction.length > scale) throw new RangeError(`"${text}" is finer than ${what} can be: at most ${scale} decimals`);
+  if (fraction.length > scale)
+    throw new RangeError(`"${text}" is finer than ${what} can be: at most ${scale} decimals`);
   const value = BigInt((match[2] ?? "0") + fraction.padEnd(scale, "0"));
   return match[1] ? -value : value;
 }

@@ -4,7 +4,13 @@ import { and, asc, drizzle, eq } from "./drizzle.ts";
 import type { Sqlite } from "./open.ts";
 import { notices, outbox } from "./schema.ts";
 
-export type Delivery = { readonly id: number; readonly groupKey: string; readonly receivedAtMs: number; readonly payload: string; readonly attempts: number };
+export type Delivery = {
+  readonly id: number;
+  readonly groupKey: string;
+  readonly receivedAtMs: number;
+  readonly payload: string;
+  readonly attempts: number;
+};
 export type Notice = typeof notices.$inferSelect;
 
 /** Keeps what Alertmanager delivered. A newer delivery of a group takes the place of one that waits: only the latest
@@ -30,21 +36,39 @@ export async function noteFailure(database: Sqlite, id: number, error: string): 
 
 /** The message that stands in Slack for a group that fires, or undefined. */
 export async function findOpenNotice(database: Sqlite, groupKey: string): Promise<Notice | undefined> {
-  return drizzle(database).select().from(notices).where(and(eq(notices.groupKey, groupKey), eq(notices.state, "firing"))).get();
-}
-
-export async function readNotices(database: Sqlite): Promise<Notice[]> {
-  return drizzle(database).select().from(notices).orderBy(asc(notices.id)).all();
+  return drizzle(database)
+    .select()
+    .from(notices)
+    .where(and(eq(notices.groupKey, groupKey), eq(notices.state, "firing")))
+    .get();
 }
 
 /** Books that a delivery was said: the message is noted and the delivery leaves the outbox, both or neither. */
-export async function noteSaid(database: Sqlite, delivery: Delivery, said: { readonly channel: string; readonly ts: string; readonly state: Notice["state"]; readonly text: string }, atMs: number): Promise<void> {
+export async function noteSaid(
+  database: Sqlite,
+  delivery: Delivery,
+  said: { readonly channel: string; readonly ts: string; readonly state: Notice["state"]; readonly text: string },
+  atMs: number,
+): Promise<void> {
   const books = drizzle(database);
   database
     .transaction(() => {
-      const open = books.select().from(notices).where(and(eq(notices.groupKey, delivery.groupKey), eq(notices.state, "firing"))).get();
-      if (open) books.update(notices).set({ state: said.state, text: said.text, updatedAtMs: atMs }).where(eq(notices.id, open.id)).run();
-      else books.insert(notices).values({ groupKey: delivery.groupKey, ...said, postedAtMs: atMs, updatedAtMs: atMs }).run();
+      const open = books
+        .select()
+        .from(notices)
+        .where(and(eq(notices.groupKey, delivery.groupKey), eq(notices.state, "firing")))
+        .get();
+      if (open)
+        books
+          .update(notices)
+          .set({ state: said.state, text: said.text, updatedAtMs: atMs })
+          .where(eq(notices.id, open.id))
+          .run();
+      else
+        books
+          .insert(notices)
+          .values({ groupKey: delivery.groupKey, ...said, postedAtMs: atMs, updatedAtMs: atMs })
+          .run();
       books.delete(outbox).where(eq(outbox.id, delivery.id)).run();
     })
     .immediate();

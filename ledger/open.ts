@@ -24,7 +24,11 @@ const OLDEST_SQLITE = [3, 51, 3];
 const MOST_CHECKED_BYTES = 256 * 1024 * 1024;
 
 export type MigrationSet = "usage" | "billing" | "notices";
-const MIGRATIONS: { readonly [set in MigrationSet]: RegExp } = { usage: /^\d{4}-usage/, billing: /^\d{4}-billing/, notices: /^\d{4}-notices/ };
+const MIGRATIONS: { readonly [set in MigrationSet]: RegExp } = {
+  usage: /^\d{4}-usage/,
+  billing: /^\d{4}-billing/,
+  notices: /^\d{4}-notices/,
+};
 
 /** A held lock: one program per ledger file. The operating system lets go of it when the process ends, however it ends. */
 export type Lock = { release(): void };
@@ -40,7 +44,9 @@ export function lockForWriting(path: string): Lock {
     } catch (error) {
       lock.close();
       if (isSqliteError(error, "SQLITE_BUSY")) {
-        throw new LedgerInUse(`${path} is in use by another Keymeter process. Stop that one first, or give this one a data folder of its own (KEYMETER_DATA_DIR).`);
+        throw new LedgerInUse(
+          `${path} is in use by another Keymeter process. Stop that one first, or give this one a data folder of its own (KEYMETER_DATA_DIR).`,
+        );
       }
       throw error;
     }
@@ -67,7 +73,10 @@ export function openForWriting(path: string, set: MigrationSet, durability: Dura
       migrate(database, path, set);
       // better-sqlite3 is built with NORMAL as WAL's default and falls back to it: read back what we rely on.
       const inForce = Number(database.pragma("synchronous", { simple: true }));
-      if (inForce !== synchronous) throw new LedgerError(`${path}: SQLite runs with synchronous=${String(inForce)} instead of ${synchronous}; refusing to promise durability.`);
+      if (inForce !== synchronous)
+        throw new LedgerError(
+          `${path}: SQLite runs with synchronous=${String(inForce)} instead of ${synchronous}; refusing to promise durability.`,
+        );
       return database;
     } catch (error) {
       database.close();
@@ -94,7 +103,10 @@ export function openForReading(path: string): Sqlite | undefined {
 
 /** Whether an error is SQLite's, of one of these codes or their extended forms. */
 export function isSqliteError(error: unknown, ...codes: string[]): boolean {
-  return error instanceof Database.SqliteError && codes.some((code) => error.code === code || error.code.startsWith(`${code}_`));
+  return (
+    error instanceof Database.SqliteError &&
+    codes.some((code) => error.code === code || error.code.startsWith(`${code}_`))
+  );
 }
 
 function migrate(database: Sqlite, path: string, set: MigrationSet): void {
@@ -104,7 +116,8 @@ function migrate(database: Sqlite, path: string, set: MigrationSet): void {
   if (version === files.length) return;
   database
     .transaction(() => {
-      for (const file of files.slice(version)) database.exec(readFileSync(new URL(`./migrations/${file}`, import.meta.url), "utf8"));
+      for (const file of files.slice(version))
+        database.exec(readFileSync(new URL(`./migrations/${file}`, import.meta.url), "utf8"));
       database.pragma(`user_version = ${files.length}`);
     })
     .immediate();
@@ -121,14 +134,19 @@ function knownVersion(set: MigrationSet): number {
 }
 
 function newer(path: string, version: number, known: number): LedgerError {
-  return new LedgerError(`${path} was written by a newer Keymeter (schema ${version}, this one knows ${known}). Start that version, or restore a backup made before the upgrade.`);
+  return new LedgerError(
+    `${path} was written by a newer Keymeter (schema ${version}, this one knows ${known}). Start that version, or restore a backup made before the upgrade.`,
+  );
 }
 
 function requireSqliteVersion(database: Sqlite): void {
   const version = String(database.prepare("SELECT sqlite_version()").pluck().get());
   const parts = version.split(".").map(Number);
   const older = OLDEST_SQLITE.map((needed, i) => (parts[i] ?? 0) - needed).find((difference) => difference !== 0);
-  if (older !== undefined && older < 0) throw new LedgerError(`SQLite ${version} can corrupt a ledger; Keymeter needs ${OLDEST_SQLITE.join(".")} or newer.`);
+  if (older !== undefined && older < 0)
+    throw new LedgerError(
+      `SQLite ${version} can corrupt a ledger; Keymeter needs ${OLDEST_SQLITE.join(".")} or newer.`,
+    );
 }
 
 /** A file that is there but is no SQLite file is somebody else's, or damaged: not ours to write into. */
@@ -151,7 +169,9 @@ function checkWhole(database: Sqlite, path: string): void {
 }
 
 function damaged(path: string, detail: string): LedgerError {
-  return new LedgerError(`${path} is damaged (${detail}). Nothing was changed. Restore a backup of the file together with its -wal, or move it away to start empty books.`);
+  return new LedgerError(
+    `${path} is damaged (${detail}). Nothing was changed. Restore a backup of the file together with its -wal, or move it away to start empty books.`,
+  );
 }
 
 /** Turns the storage errors that users can mend into sentences. */
@@ -160,8 +180,13 @@ function explain<T>(path: string, open: () => T): T {
     return open();
   } catch (error) {
     if (isSqliteError(error, "SQLITE_CORRUPT", "SQLITE_NOTADB")) throw damaged(path, (error as Error).message);
-    if (isSqliteError(error, "SQLITE_READONLY", "SQLITE_CANTOPEN", "SQLITE_PERM") || hasCode(error, "EACCES", "EROFS", "EPERM")) {
-      throw new LedgerError(`${path} cannot be written (${(error as Error).message}). Give this user write access to the folder, or set KEYMETER_DATA_DIR to one that has it.`);
+    if (
+      isSqliteError(error, "SQLITE_READONLY", "SQLITE_CANTOPEN", "SQLITE_PERM") ||
+      hasCode(error, "EACCES", "EROFS", "EPERM")
+    ) {
+      throw new LedgerError(
+        `${path} cannot be written (${(error as Error).message}). Give this user write access to the folder, or set KEYMETER_DATA_DIR to one that has it.`,
+      );
     }
     if (isSqliteError(error, "SQLITE_FULL") || hasCode(error, "ENOSPC")) {
       throw new LedgerError(`${path}: the disk is full. Free some space and start again; nothing was lost.`);

@@ -14,7 +14,10 @@ import type { Unit } from "./usage.ts";
 export type PriceConfidence = "exact" | "inferred";
 
 /** A unit's price, and the price of the whole request once its context is larger than `above` tokens. */
-export type UnitPrice = { readonly base: PicoUsdPerUnit; readonly steps: readonly { readonly above: number; readonly price: PicoUsdPerUnit }[] };
+export type UnitPrice = {
+  readonly base: PicoUsdPerUnit;
+  readonly steps: readonly { readonly above: number; readonly price: PicoUsdPerUnit }[];
+};
 
 export type Price = {
   readonly version: string;
@@ -37,8 +40,20 @@ export type PriceRow = {
   readonly maxOutputTokens?: number;
   readonly source: string;
 };
-export type TierRow = { readonly list: string; readonly tier: string; readonly model?: RegExp; readonly multiplier: string; readonly source: string };
-export type LimitRow = { readonly list: string; readonly model: RegExp; readonly contextWindow: number; readonly maxOutputTokens: number; readonly source: string };
+export type TierRow = {
+  readonly list: string;
+  readonly tier: string;
+  readonly model?: RegExp;
+  readonly multiplier: string;
+  readonly source: string;
+};
+export type LimitRow = {
+  readonly list: string;
+  readonly model: RegExp;
+  readonly contextWindow: number;
+  readonly maxOutputTokens: number;
+  readonly source: string;
+};
 
 export type PriceBook = {
   /** The price of a model at an instant, or undefined: then the event is unpriced, never zero and never a guess.
@@ -115,7 +130,11 @@ export function createPriceBook(userRows: readonly PriceRow[] = []): PriceBook {
 type DatedPrice = { readonly fromMs: number; readonly price: Price };
 
 /** The prices of one model, newest first. */
-function datedPrices(rows: readonly { row: PriceRow; dated: DatedPrice }[], list: string, model: string): readonly DatedPrice[] {
+function datedPrices(
+  rows: readonly { row: PriceRow; dated: DatedPrice }[],
+  list: string,
+  model: string,
+): readonly DatedPrice[] {
   const own = rows.filter(({ row }) => row.list === list && row.model === model).map(({ dated }) => dated);
   return [...own, ...libraryPrices(list, model)].toSorted((a, b) => b.fromMs - a.fromMs);
 }
@@ -125,7 +144,9 @@ function datedFromRow(row: PriceRow): { row: PriceRow; dated: DatedPrice } {
   for (const [unit, text] of Object.entries(row.usdPerMillion)) {
     const price = parseUsdPerMillion(text);
     if (price < 0n || price > MOST_USD_PER_MILLION) {
-      throw new RangeError(`prices: ${row.list}/${row.model} ${unit}: ${text} is out of range; the unit is USD per million tokens`);
+      throw new RangeError(
+        `prices: ${row.list}/${row.model} ${unit}: ${text} is out of range; the unit is USD per million tokens`,
+      );
     }
     units[unit as Unit] = { base: price, steps: [] };
   }
@@ -143,7 +164,9 @@ function datedFromRow(row: PriceRow): { row: PriceRow; dated: DatedPrice } {
 function libraryPrices(list: string, model: string): DatedPrice[] {
   const models = findProvider({ providerId: list })?.models ?? [];
   const name = model.toLowerCase();
-  const info = models.find((candidate) => matches(candidate.match, name) === "exact") ?? models.find((candidate) => matches(candidate.match, name));
+  const info =
+    models.find((candidate) => matches(candidate.match, name) === "exact") ??
+    models.find((candidate) => matches(candidate.match, name));
   if (!info) return [];
   const confidence = matches(info.match, name) === "exact" || isDatedName(info, name) ? "exact" : "inferred";
   const limits = LIMIT_ROWS.find((row) => row.list === list && row.model.test(name));
@@ -171,7 +194,9 @@ function libraryUnits(prices: ModelPrice): { [unit in Unit]?: UnitPrice } {
     const tiered: Pick<TieredPrices, "base" | "tiers"> = typeof value === "number" ? { base: value, tiers: [] } : value;
     units[known.unit] = {
       base: known.parse(tiered.base),
-      steps: tiered.tiers.map((tier) => ({ above: tier.start, price: known.parse(tier.price) })).toSorted((a, b) => b.above - a.above),
+      steps: tiered.tiers
+        .map((tier) => ({ above: tier.start, price: known.parse(tier.price) }))
+        .toSorted((a, b) => b.above - a.above),
     };
   }
   return units;
@@ -188,7 +213,9 @@ function withLikes(units: { [unit in Unit]?: UnitPrice }): { [unit in Unit]?: Un
 function withTiers(price: Price, list: string, model: string, tiers: readonly string[]): Price {
   const special = tiers.filter((tier) => !PLAIN_TIERS.has(tier));
   if (special.length === 0) return price;
-  const rows = special.map((tier) => TIER_ROWS.find((row) => row.list === list && row.tier === tier && (!row.model || row.model.test(model))));
+  const rows = special.map((tier) =>
+    TIER_ROWS.find((row) => row.list === list && row.tier === tier && (!row.model || row.model.test(model))),
+  );
   return {
     ...price,
     confidence: rows.includes(undefined) ? "inferred" : price.confidence,
@@ -200,7 +227,12 @@ function withTiers(price: Price, list: string, model: string, tiers: readonly st
 /** Whether a clause matches, and whether it names the model itself (`exact`) or only a part of its id (`prefix`). */
 function matches(clause: MatchLogic, name: string): "exact" | "prefix" | undefined {
   if ("equals" in clause) return name === clause.equals ? "exact" : undefined;
-  if ("regex" in clause) return new RegExp(clause.regex).test(name) ? (clause.regex.startsWith("^") && clause.regex.endsWith("$") ? "exact" : "prefix") : undefined;
+  if ("regex" in clause)
+    return new RegExp(clause.regex).test(name)
+      ? clause.regex.startsWith("^") && clause.regex.endsWith("$")
+        ? "exact"
+        : "prefix"
+      : undefined;
   if ("starts_with" in clause) return name.startsWith(clause.starts_with) ? "prefix" : undefined;
   if ("ends_with" in clause) return name.endsWith(clause.ends_with) ? "prefix" : undefined;
   if ("contains" in clause) return name.includes(clause.contains) ? "prefix" : undefined;

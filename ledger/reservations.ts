@@ -21,7 +21,11 @@ export type ReservationRequest = {
 export type CapMode = "enforce" | "observe";
 
 export type Decision =
-  | { readonly admitted: true; readonly leftNanoUsd: NanoUsd | undefined; readonly wouldRefuse: BudgetRefusal | undefined }
+  | {
+      readonly admitted: true;
+      readonly leftNanoUsd: NanoUsd | undefined;
+      readonly wouldRefuse: BudgetRefusal | undefined;
+    }
   | { readonly admitted: false; readonly refusal: BudgetRefusal };
 
 /** Reads a budget's settled sum in a window from the books. */
@@ -55,7 +59,14 @@ export function createReservationBook(calendar: Calendar, mode: CapMode, loadSet
   const open = new Map<AttemptId, Open>();
 
   const coveringBudgets = (subject: Subject): readonly Budget[] => {
-    const name = JSON.stringify([subject.keyId, subject.provider, subject.model, subject.team, subject.project, subject.env]);
+    const name = JSON.stringify([
+      subject.keyId,
+      subject.provider,
+      subject.model,
+      subject.team,
+      subject.project,
+      subject.env,
+    ]);
     let found = covering.get(name);
     if (!found) {
       found = budgets.filter((budget) => covers(budget.scope, subject));
@@ -71,20 +82,31 @@ export function createReservationBook(calendar: Calendar, mode: CapMode, loadSet
     if (!ofBudget) sumsByWindow.set(budget.id, (ofBudget = new Map()));
     let sums = ofBudget.get(window.id);
     if (!sums) {
-      for (const [id, old] of ofBudget) if (old.reserved === 0n && old.window.endMs < window.startMs) ofBudget.delete(id);
+      for (const [id, old] of ofBudget)
+        if (old.reserved === 0n && old.window.endMs < window.startMs) ofBudget.delete(id);
       ofBudget.set(window.id, (sums = { settled: loadSettled(budget, window), reserved: 0n, window }));
     }
     return sums;
   };
 
-  const amountFor = (budget: Budget, request: ReservationRequest): NanoUsd | undefined => (budget.mode === "strict" ? request.boundNanoUsd : request.expectedNanoUsd);
+  const amountFor = (budget: Budget, request: ReservationRequest): NanoUsd | undefined =>
+    budget.mode === "strict" ? request.boundNanoUsd : request.expectedNanoUsd;
 
   const refusalOf = (budget: Budget, sums: Sums, request: ReservationRequest): BudgetRefusal | undefined => {
     const asked = amountFor(budget, request);
-    const state = { budget, window: sums.window, settledNanoUsd: sums.settled, reservedNanoUsd: sums.reserved, askedNanoUsd: asked, attemptId: request.attemptId };
+    const state = {
+      budget,
+      window: sums.window,
+      settledNanoUsd: sums.settled,
+      reservedNanoUsd: sums.reserved,
+      askedNanoUsd: asked,
+      attemptId: request.attemptId,
+    };
     if (request.expectedNanoUsd === undefined) return { ...state, reason: "unpriced" };
     if (asked === undefined) return { ...state, reason: "unbounded" };
-    return sums.settled + sums.reserved + asked > budget.amountNanoUsd ? { ...state, reason: "budget_exceeded" } : undefined;
+    return sums.settled + sums.reserved + asked > budget.amountNanoUsd
+      ? { ...state, reason: "budget_exceeded" }
+      : undefined;
   };
 
   const hold = (request: ReservationRequest): Hold[] =>

@@ -7,7 +7,18 @@ import type { Calendar } from "./windows.ts";
 
 const HOUR_MS = 3_600_000;
 const DIMENSIONS = "key_id, provider, model, team, project, env";
-const SUMS = ["requests", "cost_nano_usd", "input", "cache_read", "cache_write", "output", "estimated", "unknown", "unpriced", "inferred"];
+const SUMS = [
+  "requests",
+  "cost_nano_usd",
+  "input",
+  "cache_read",
+  "cache_write",
+  "output",
+  "estimated",
+  "unknown",
+  "unpriced",
+  "inferred",
+];
 
 export type Rollups = {
   add(event: UsageEvent): void;
@@ -31,7 +42,14 @@ export function createRollups(database: Sqlite, calendar: Calendar): Rollups {
       const atMs = attemptAtMs(event.attemptId);
       const hourMs = atMs - (atMs % HOUR_MS);
       const day = calendar.day(atMs);
-      const dimensions = [event.keyId, event.provider, event.servedModel ?? event.requestedModel, event.team, event.project, event.env];
+      const dimensions = [
+        event.keyId,
+        event.provider,
+        event.servedModel ?? event.requestedModel,
+        event.team,
+        event.project,
+        event.env,
+      ];
       const name = JSON.stringify([hourMs, day, ...dimensions]);
       let row = pending.get(name);
       if (!row) pending.set(name, (row = { hourMs, day, dimensions, cost: 0n, counts: [0, 0, 0, 0, 0, 0, 0, 0, 0] }));
@@ -58,19 +76,28 @@ export function createRollups(database: Sqlite, calendar: Calendar): Rollups {
           database.exec("DELETE FROM rollup_day");
           const hours = database.prepare(`SELECT DISTINCT hour_ms FROM rollup_hour`).pluck().all();
           // An hour of UTC can lie across midnight of a zone with a half-hour offset: go by events, quarter by quarter.
-          const add = database.prepare(`INSERT INTO rollup_day (day, ${DIMENSIONS}, ${SUMS.join(", ")})
+          const add = database.prepare(
+            `INSERT INTO rollup_day (day, ${DIMENSIONS}, ${SUMS.join(", ")})
             SELECT ?, key_id, provider, COALESCE(served_model, requested_model), team, project, env, COUNT(*), COALESCE(SUM(cost_nano_usd), 0), COALESCE(SUM(input), 0),
               COALESCE(SUM(cache_read), 0), COALESCE(SUM(cache_write_5m), 0) + COALESCE(SUM(cache_write_1h), 0), COALESCE(SUM(output), 0),
               SUM(usage_state = 'estimated'), SUM(usage_state = 'unknown'), SUM(COALESCE(price_confidence = 'unpriced', 0)), SUM(COALESCE(price_confidence = 'inferred', 0))
             FROM events WHERE at_ms >= ? AND at_ms < ? GROUP BY key_id, provider, 4, team, project, env
-            ON CONFLICT DO UPDATE SET ${SUMS.map((sum) => `${sum} = ${sum} + excluded.${sum}`).join(", ")}`.replace("GROUP BY key_id, provider, 4", "GROUP BY 2, 3, 4"));
+            ON CONFLICT DO UPDATE SET ${SUMS.map((sum) => `${sum} = ${sum} + excluded.${sum}`).join(", ")}`.replace(
+              "GROUP BY key_id, provider, 4",
+              "GROUP BY 2, 3, 4",
+            ),
+          );
           for (const hour of hours) {
             for (let quarter = 0; quarter < 4; quarter++) {
               const start = Number(hour) + (quarter * HOUR_MS) / 4;
               add.run(calendar.day(start), start, start + HOUR_MS / 4);
             }
           }
-          database.prepare("INSERT INTO meta (name, value) VALUES ('zone', ?) ON CONFLICT DO UPDATE SET value = excluded.value").run(calendar.zone);
+          database
+            .prepare(
+              "INSERT INTO meta (name, value) VALUES ('zone', ?) ON CONFLICT DO UPDATE SET value = excluded.value",
+            )
+            .run(calendar.zone);
         })
         .immediate();
     },
@@ -93,6 +120,8 @@ function countsOf({ usage, usageState, priceConfidence }: UsageEvent): number[] 
 }
 
 function upsert(table: string, time: string): string {
-  return `INSERT INTO ${table} (${time}, ${DIMENSIONS}, ${SUMS.join(", ")}) VALUES (${Array(7 + SUMS.length).fill("?").join(", ")})
+  return `INSERT INTO ${table} (${time}, ${DIMENSIONS}, ${SUMS.join(", ")}) VALUES (${Array(7 + SUMS.length)
+    .fill("?")
+    .join(", ")})
     ON CONFLICT DO UPDATE SET ${SUMS.map((sum) => `${sum} = ${sum} + excluded.${sum}`).join(", ")}`;
 }

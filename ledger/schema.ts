@@ -194,7 +194,10 @@ export const forecasts = sqliteTable("forecasts", {
 });
 
 /** SQLite numbers the rows itself. */
-const numbered = () => count().primaryKey().default(sql`NULL`);
+const numbered = () =>
+  count()
+    .primaryKey()
+    .default(sql`NULL`);
 
 export const outbox = sqliteTable("outbox", {
   id: numbered(),

@@ -39,7 +39,12 @@ const COLUMNS: { readonly [dimension in Dimension]: AnySQLiteColumn } = {
 };
 
 /** Spend of the local days `[sinceDay, untilDay)`, by any dimensions, largest first. */
-export async function readSpend(database: Sqlite, by: readonly Dimension[], sinceDay: string, untilDay: string): Promise<SpendRow[]> {
+export async function readSpend(
+  database: Sqlite,
+  by: readonly Dimension[],
+  sinceDay: string,
+  untilDay: string,
+): Promise<SpendRow[]> {
   const columns = Object.fromEntries(by.map((dimension) => [dimension, COLUMNS[dimension]]));
   const rows = drizzle(database)
     .select({ ...columns, ...totals })
@@ -80,38 +85,73 @@ const totals = {
 };
 
 /** One hour of spend of one owner: the forecast's input. `hourMs` is the start of a UTC hour. */
-export type HourlySpend = { readonly hourMs: number; readonly keyId: string; readonly team: string; readonly costNanoUsd: NanoUsd };
+export type HourlySpend = {
+  readonly hourMs: number;
+  readonly keyId: string;
+  readonly team: string;
+  readonly costNanoUsd: NanoUsd;
+};
 
 /** Hours `[sinceMs, untilMs)` in which anything was spent, by key and team. An hour without a row is zero only if the
  *  meter ran. */
 export async function readHourlySpend(database: Sqlite, sinceMs: number, untilMs: number): Promise<HourlySpend[]> {
   return drizzle(database)
-    .select({ hourMs: rollupHour.hourMs, keyId: rollupHour.keyId, team: rollupHour.team, cost: sql<bigint>`SUM(${rollupHour.costNanoUsd})` })
+    .select({
+      hourMs: rollupHour.hourMs,
+      keyId: rollupHour.keyId,
+      team: rollupHour.team,
+      cost: sql<bigint>`SUM(${rollupHour.costNanoUsd})`,
+    })
     .from(rollupHour)
     .where(and(gte(rollupHour.hourMs, sinceMs), lt(rollupHour.hourMs, untilMs)))
     .groupBy(rollupHour.hourMs, rollupHour.keyId, rollupHour.team)
     .orderBy(asc(rollupHour.hourMs))
     .all()
-    .map(({ cost, ...row }) => ({ ...row, costNanoUsd: BigInt(cost) }));
+    .map(({ cost, ...row }) => ({ ...row, costNanoUsd: cost }));
 }
 
 /** The hours of `[sinceMs, untilMs)` in which the meter ran, by the start of each UTC hour. */
 export async function readMeterHours(database: Sqlite, sinceMs: number, untilMs: number): Promise<Set<number>> {
-  const rows = drizzle(database).select().from(meterHours).where(and(gte(meterHours.hourMs, sinceMs), lt(meterHours.hourMs, untilMs))).all();
+  const rows = drizzle(database)
+    .select()
+    .from(meterHours)
+    .where(and(gte(meterHours.hourMs, sinceMs), lt(meterHours.hourMs, untilMs)))
+    .all();
   return new Set(rows.map((row) => row.hourMs));
 }
 
 /** What was metered on one UTC day at one provider, by key and served model: the meter's side of reconciliation. */
-export type MeteredDay = { readonly keyId: string; readonly model: string; readonly costNanoUsd: NanoUsd; readonly requests: number };
+export type MeteredDay = {
+  readonly keyId: string;
+  readonly model: string;
+  readonly costNanoUsd: NanoUsd;
+  readonly requests: number;
+};
 
 export async function readMeteredDay(database: Sqlite, provider: string, dayStartMs: number): Promise<MeteredDay[]> {
   return drizzle(database)
-    .select({ keyId: rollupHour.keyId, model: rollupHour.model, cost: sql<bigint>`SUM(${rollupHour.costNanoUsd})`, requests: sql<bigint>`SUM(${rollupHour.requests})` })
+    .select({
+      keyId: rollupHour.keyId,
+      model: rollupHour.model,
+      cost: sql<bigint>`SUM(${rollupHour.costNanoUsd})`,
+      requests: sql<bigint>`SUM(${rollupHour.requests})`,
+    })
     .from(rollupHour)
-    .where(and(eq(rollupHour.provider, provider), gte(rollupHour.hourMs, dayStartMs), lt(rollupHour.hourMs, dayStartMs + 86_400_000)))
+    .where(
+      and(
+        eq(rollupHour.provider, provider),
+        gte(rollupHour.hourMs, dayStartMs),
+        lt(rollupHour.hourMs, dayStartMs + 86_400_000),
+      ),
+    )
     .groupBy(rollupHour.keyId, rollupHour.model)
     .all()
-    .map((row) => ({ keyId: row.keyId, model: row.model, costNanoUsd: BigInt(row.cost), requests: Number(row.requests) }));
+    .map((row) => ({
+      keyId: row.keyId,
+      model: row.model,
+      costNanoUsd: row.cost,
+      requests: Number(row.requests),
+    }));
 }
 
 /** The settled sum of a budget in a window, folded from the books: whole days from the day rollup, hours from events. */
@@ -126,7 +166,13 @@ export function readSettled(database: Sqlite, budget: Budget, window: Window): N
         and(
           gte(events.attemptId, firstAttemptId(window.startMs)),
           lt(events.attemptId, firstAttemptId(window.endMs)),
-          ...parts(scope, { team: events.team, project: events.project, env: events.env, keyId: events.keyId, provider: events.provider }),
+          ...parts(scope, {
+            team: events.team,
+            project: events.project,
+            env: events.env,
+            keyId: events.keyId,
+            provider: events.provider,
+          }),
           scope.model === undefined ? undefined : sql`${model} GLOB ${scope.model}`,
         ),
       )
@@ -140,7 +186,13 @@ export function readSettled(database: Sqlite, budget: Budget, window: Window): N
       and(
         gte(rollupDay.day, window.firstDay),
         lt(rollupDay.day, window.endDay),
-        ...parts(scope, { team: rollupDay.team, project: rollupDay.project, env: rollupDay.env, keyId: rollupDay.keyId, provider: rollupDay.provider }),
+        ...parts(scope, {
+          team: rollupDay.team,
+          project: rollupDay.project,
+          env: rollupDay.env,
+          keyId: rollupDay.keyId,
+          provider: rollupDay.provider,
+        }),
         scope.model === undefined ? undefined : sql`${rollupDay.model} GLOB ${scope.model}`,
       ),
     )
@@ -148,21 +200,44 @@ export function readSettled(database: Sqlite, budget: Budget, window: Window): N
   return BigInt(row?.cost ?? 0);
 }
 
-function parts(scope: Budget["scope"], columns: { readonly [part in "team" | "project" | "env" | "keyId" | "provider"]: AnySQLiteColumn }): (SQL | undefined)[] {
-  return (["team", "project", "env", "keyId", "provider"] as const).map((part) => (scope[part] === undefined ? undefined : eq(columns[part], scope[part])));
+function parts(
+  scope: Budget["scope"],
+  columns: { readonly [part in "team" | "project" | "env" | "keyId" | "provider"]: AnySQLiteColumn },
+): (SQL | undefined)[] {
+  return (["team", "project", "env", "keyId", "provider"] as const).map((part) =>
+    scope[part] === undefined ? undefined : eq(columns[part], scope[part]),
+  );
 }
 
 /** Names of keys by id. */
 export async function readKeyNames(database: Sqlite): Promise<Map<string, string>> {
-  return new Map(drizzle(database).select({ id: keys.id, name: keys.name }).from(keys).all().map((row) => [row.id, row.name]));
+  return new Map(
+    drizzle(database)
+      .select({ id: keys.id, name: keys.name })
+      .from(keys)
+      .all()
+      .map((row) => [row.id, row.name]),
+  );
 }
 
 /** Refused requests in `[sinceMs, untilMs)` by key and reason. `observed`: they were let through (cap mode observe). */
-export type RefusedRow = { readonly keyId: string; readonly reason: string; readonly budgetId: string; readonly observed: boolean; readonly count: number };
+export type RefusedRow = {
+  readonly keyId: string;
+  readonly reason: string;
+  readonly budgetId: string;
+  readonly observed: boolean;
+  readonly count: number;
+};
 
 export async function readRefused(database: Sqlite, sinceMs: number, untilMs: number): Promise<RefusedRow[]> {
   return drizzle(database)
-    .select({ keyId: refused.keyId, reason: refused.reason, budgetId: refused.budgetId, observed: refused.observed, count: sql<bigint>`SUM(${refused.count})` })
+    .select({
+      keyId: refused.keyId,
+      reason: refused.reason,
+      budgetId: refused.budgetId,
+      observed: refused.observed,
+      count: sql<bigint>`SUM(${refused.count})`,
+    })
     .from(refused)
     .where(and(gte(refused.minuteMs, sinceMs), lt(refused.minuteMs, untilMs)))
     .groupBy(refused.keyId, refused.reason, refused.budgetId, refused.observed)

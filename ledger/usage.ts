@@ -20,7 +20,7 @@ export const TOKEN_CLASSES = [
 /** Fees per use. */
 export const FEE_UNITS = ["web_search", "file_search"] as const;
 
-export type TokenClass = (typeof TOKEN_CLASSES)[number];
+type TokenClass = (typeof TOKEN_CLASSES)[number];
 export type Unit = TokenClass | (typeof FEE_UNITS)[number];
 
 /** Quantities by unit. A missing unit was not used, or not named by the provider; it is never "unknown": that is
@@ -54,10 +54,6 @@ export function addUsage(a: Usage, b: Usage): Usage {
     if (more !== undefined) sum[unit] = (sum[unit] ?? 0) + more;
   }
   return sum;
-}
-
-export function isZeroUsage(usage: Usage): boolean {
-  return UNITS.every((unit) => !usage[unit]);
 }
 
 /** All input tokens, cached or not: the context size that providers' long-context prices go by. */

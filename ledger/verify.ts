@@ -18,9 +18,15 @@ export async function readFoldDifferences(database: Sqlite): Promise<string[]> {
     )
     .all() as { hour: bigint; key: string; model: string; folded: bigint; stored: bigint | null }[];
   const [total] = database
-    .prepare("SELECT (SELECT COALESCE(SUM(cost_nano_usd), 0) FROM events) AS events, (SELECT COALESCE(SUM(cost_nano_usd), 0) FROM rollup_hour) AS hours, (SELECT COALESCE(SUM(cost_nano_usd), 0) FROM rollup_day) AS days")
+    .prepare(
+      "SELECT (SELECT COALESCE(SUM(cost_nano_usd), 0) FROM events) AS events, (SELECT COALESCE(SUM(cost_nano_usd), 0) FROM rollup_hour) AS hours, (SELECT COALESCE(SUM(cost_nano_usd), 0) FROM rollup_day) AS days",
+    )
     .all() as { events: bigint; hours: bigint; days: bigint }[];
-  const found = hours.map((row) => `hour ${new Date(Number(row.hour)).toISOString()}, key ${row.key}, model ${row.model}: events sum to ${row.folded}, stored ${row.stored ?? "nothing"}`);
-  if (total && (total.events !== total.hours || total.events !== total.days)) found.push(`in all: events ${total.events}, hours ${total.hours}, days ${total.days} nano-USD`);
+  const found = hours.map(
+    (row) =>
+      `hour ${new Date(Number(row.hour)).toISOString()}, key ${row.key}, model ${row.model}: events sum to ${row.folded}, stored ${row.stored ?? "nothing"}`,
+  );
+  if (total && (total.events !== total.hours || total.events !== total.days))
+    found.push(`in all: events ${total.events}, hours ${total.hours}, days ${total.days} nano-USD`);
   return found;
 }

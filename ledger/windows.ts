@@ -44,7 +44,14 @@ export function createCalendar(zone: string): Calendar {
   const localMs = (atMs: number): number => {
     const parts: { [type: string]: string } = {};
     for (const part of format.formatToParts(atMs)) parts[part.type] = part.value;
-    return Date.UTC(Number(parts["year"]), Number(parts["month"]) - 1, Number(parts["day"]), Number(parts["hour"]), Number(parts["minute"]), Number(parts["second"]));
+    return Date.UTC(
+      Number(parts["year"]),
+      Number(parts["month"]) - 1,
+      Number(parts["day"]),
+      Number(parts["hour"]),
+      Number(parts["minute"]),
+      Number(parts["second"]),
+    );
   };
   const offsetMs = (atMs: number): number => localMs(atMs) - Math.floor(atMs / 1000) * 1000;
 
@@ -60,7 +67,13 @@ export function createCalendar(zone: string): Calendar {
   const build = (kind: WindowKind, atMs: number): Window => {
     const day = isoDay(localMs(atMs));
     const [year, month] = [Number(day.slice(0, 4)), Number(day.slice(5, 7))];
-    const span = (id: string, firstDay: string, endDay: string): Window => ({ id, startMs: dayStart(firstDay), endMs: dayStart(endDay), firstDay, endDay });
+    const span = (id: string, firstDay: string, endDay: string): Window => ({
+      id,
+      startMs: dayStart(firstDay),
+      endMs: dayStart(endDay),
+      firstDay,
+      endDay,
+    });
     switch (kind) {
       case "hour": {
         const startMs = atMs - (((localMs(atMs) % HOUR_MS) + (atMs % 1000)) % HOUR_MS);

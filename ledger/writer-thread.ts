@@ -31,7 +31,11 @@ const settings = workerData as ThreadSettings;
 try {
   run(settings);
 } catch (error) {
-  post({ type: "failed", message: error instanceof Error ? error.message : String(error), expected: error instanceof LedgerError });
+  post({
+    type: "failed",
+    message: error instanceof Error ? error.message : String(error),
+    expected: error instanceof LedgerError,
+  });
 }
 
 function run({ path, durability, zone, capMode }: ThreadSettings): void {
@@ -46,15 +50,30 @@ function run({ path, durability, zone, capMode }: ThreadSettings): void {
   const begin = database.prepare("BEGIN IMMEDIATE");
   const commit = database.prepare("COMMIT");
   const rollback = database.prepare("ROLLBACK");
-  const insertReservation = database.prepare("INSERT INTO reservations (attempt_id, key_id, provider, endpoint, requested_model, team, project, env, tags, bound_nano_usd, expected_nano_usd) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)");
+  const insertReservation = database.prepare(
+    "INSERT INTO reservations (attempt_id, key_id, provider, endpoint, requested_model, team, project, env, tags, bound_nano_usd, expected_nano_usd) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+  );
   const deleteReservation = database.prepare("DELETE FROM reservations WHERE attempt_id = ?");
   const insertEvent = database.prepare(INSERT_EVENT);
-  const insertFingerprint = database.prepare("INSERT OR IGNORE INTO keys (id, kind, provider, name, state, hint, created_at_ms) VALUES (?, 'fingerprint', ?, ?, 'active', ?, ?)");
-  const insertSecret = database.prepare("INSERT OR IGNORE INTO key_secrets (digest, key_id, created_at_ms) VALUES (?, ?, ?)");
+  const insertFingerprint = database.prepare(
+    "INSERT OR IGNORE INTO keys (id, kind, provider, name, state, hint, created_at_ms) VALUES (?, 'fingerprint', ?, ?, 'active', ?, ?)",
+  );
+  const insertSecret = database.prepare(
+    "INSERT OR IGNORE INTO key_secrets (digest, key_id, created_at_ms) VALUES (?, ?, ?)",
+  );
   const noteHour = database.prepare("INSERT OR IGNORE INTO meter_hours (hour_ms) VALUES (?)");
-  const countRefused = database.prepare("INSERT INTO refused (minute_ms, key_id, model, reason, budget_id, observed, count) VALUES (?, ?, ?, ?, ?, ?, 1) ON CONFLICT DO UPDATE SET count = count + 1");
+  const countRefused = database.prepare(
+    "INSERT INTO refused (minute_ms, key_id, model, reason, budget_id, observed, count) VALUES (?, ?, ?, ?, ?, ?, 1) ON CONFLICT DO UPDATE SET count = count + 1",
+  );
 
-  const bookRefused = (atMs: number, keyId: string, model: string, reason: string, budgetId: string, observed: boolean): void => {
+  const bookRefused = (
+    atMs: number,
+    keyId: string,
+    model: string,
+    reason: string,
+    budgetId: string,
+    observed: boolean,
+  ): void => {
     countRefused.run(atMs - (atMs % 60_000), keyId, model, reason, budgetId, observed ? 1 : 0);
   };
 
@@ -73,9 +92,29 @@ function run({ path, durability, zone, capMode }: ThreadSettings): void {
         const { attemptId, subject } = request;
         const decision = book.reserve(request);
         const refusal = decision.admitted ? decision.wouldRefuse : decision.refusal;
-        if (refusal) bookRefused(attemptAtMs(attemptId), subject.keyId, subject.model, refusal.reason, refusal.budget.id, decision.admitted);
+        if (refusal)
+          bookRefused(
+            attemptAtMs(attemptId),
+            subject.keyId,
+            subject.model,
+            refusal.reason,
+            refusal.budget.id,
+            decision.admitted,
+          );
         if (decision.admitted) {
-          insertReservation.run(attemptId, subject.keyId, subject.provider, endpoint, subject.model, subject.team, subject.project, subject.env, tags ?? null, request.boundNanoUsd ?? null, request.expectedNanoUsd ?? null);
+          insertReservation.run(
+            attemptId,
+            subject.keyId,
+            subject.provider,
+            endpoint,
+            subject.model,
+            subject.team,
+            subject.project,
+            subject.env,
+            tags ?? null,
+            request.boundNanoUsd ?? null,
+            request.expectedNanoUsd ?? null,
+          );
         }
         return { type: "decision", decision };
       }
@@ -99,10 +138,19 @@ function run({ path, durability, zone, capMode }: ThreadSettings): void {
         book.setBudgets(readBudgets(database));
         return { type: "done" };
       case "meterRan":
-        for (let hourMs = Math.floor(operation.sinceMs / HOUR_MS) * HOUR_MS; hourMs < operation.untilMs; hourMs += HOUR_MS) noteHour.run(hourMs);
+        for (
+          let hourMs = Math.floor(operation.sinceMs / HOUR_MS) * HOUR_MS;
+          hourMs < operation.untilMs;
+          hourMs += HOUR_MS
+        )
+          noteHour.run(hourMs);
         return { type: "done" };
       case "verify":
-        return { type: "verified", differences: differences(book.states(operation.atMs), database), reservedNanoUsd: book.reserved() };
+        return {
+          type: "verified",
+          differences: differences(book.states(operation.atMs), database),
+          reservedNanoUsd: book.reserved(),
+        };
     }
   };
 
@@ -119,7 +167,13 @@ function run({ path, durability, zone, capMode }: ThreadSettings): void {
       rollups.clear();
       book = createReservationBook(calendar, capMode, (budget, window) => readSettled(database, budget, window));
       book.setBudgets(readBudgets(database));
-      for (const row of drizzle(database).select().from(reservations).all()) book.carry({ attemptId: row.attemptId, subject: { ...row, model: row.requestedModel }, boundNanoUsd: row.boundNanoUsd ?? undefined, expectedNanoUsd: row.expectedNanoUsd ?? undefined });
+      for (const row of drizzle(database).select().from(reservations).all())
+        book.carry({
+          attemptId: row.attemptId,
+          subject: { ...row, model: row.requestedModel },
+          boundNanoUsd: row.boundNanoUsd ?? undefined,
+          expectedNanoUsd: row.expectedNanoUsd ?? undefined,
+        });
       throw error;
     }
   };
@@ -141,7 +195,14 @@ function run({ path, durability, zone, capMode }: ThreadSettings): void {
   };
 
   const recovered = recover();
-  const lastAttemptId = Number(database.prepare("SELECT MAX(COALESCE((SELECT MAX(attempt_id) FROM events), 0), COALESCE((SELECT MAX(attempt_id) FROM reservations), 0))").pluck().get());
+  const lastAttemptId = Number(
+    database
+      .prepare(
+        "SELECT MAX(COALESCE((SELECT MAX(attempt_id) FROM events), 0), COALESCE((SELECT MAX(attempt_id) FROM reservations), 0))",
+      )
+      .pluck()
+      .get(),
+  );
 
   /** Open reservations of a process that died become estimated events at the amount reserved: never nothing. */
   function recover(): number {
@@ -185,15 +246,27 @@ function run({ path, durability, zone, capMode }: ThreadSettings): void {
 }
 
 /** Where a window's sum in memory and the fold over the books disagree. Empty, always. */
-function differences(states: ReturnType<ReturnType<typeof createReservationBook>["states"]>, database: Sqlite): string[] {
+function differences(
+  states: ReturnType<ReturnType<typeof createReservationBook>["states"]>,
+  database: Sqlite,
+): string[] {
   return states.flatMap(({ budget, window, settledNanoUsd }) => {
     const folded = readSettled(database, budget, window);
-    return folded === settledNanoUsd ? [] : [`budget ${budget.id}, ${window.id}: in memory ${settledNanoUsd}, in the books ${folded} nano-USD`];
+    return folded === settledNanoUsd
+      ? []
+      : [`budget ${budget.id}, ${window.id}: in memory ${settledNanoUsd}, in the books ${folded} nano-USD`];
   });
 }
 
 function subjectOf(event: UsageEvent): Subject {
-  return { keyId: event.keyId, team: event.team, project: event.project, env: event.env, provider: event.provider, model: event.servedModel ?? event.requestedModel };
+  return {
+    keyId: event.keyId,
+    team: event.team,
+    project: event.project,
+    env: event.env,
+    provider: event.provider,
+    model: event.servedModel ?? event.requestedModel,
+  };
 }
 
 function crashEvent(row: typeof reservations.$inferSelect, costNanoUsd: bigint | undefined): UsageEvent {
@@ -230,12 +303,23 @@ function failure(error: unknown): Answer {
   return {
     type: "failure",
     message: error instanceof Error ? error.message : String(error),
-    kind: error instanceof ChangeRefused ? "refused" : isSqliteError(error, "SQLITE_CONSTRAINT") ? "constraint" : "storage",
+    kind:
+      error instanceof ChangeRefused ? "refused" : isSqliteError(error, "SQLITE_CONSTRAINT") ? "constraint" : "storage",
   };
 }
 
 function isStorageFailure(error: unknown): boolean {
-  return isSqliteError(error, "SQLITE_FULL", "SQLITE_IOERR", "SQLITE_READONLY", "SQLITE_CORRUPT", "SQLITE_NOTADB", "SQLITE_CANTOPEN", "SQLITE_BUSY", "SQLITE_LOCKED");
+  return isSqliteError(
+    error,
+    "SQLITE_FULL",
+    "SQLITE_IOERR",
+    "SQLITE_READONLY",
+    "SQLITE_CORRUPT",
+    "SQLITE_NOTADB",
+    "SQLITE_CANTOPEN",
+    "SQLITE_BUSY",
+    "SQLITE_LOCKED",
+  );
 }
 
 /** Durability `process`: NORMAL commits, and this bounds what a power cut may take. */
@@ -255,7 +339,12 @@ function watchFile(path: string): void {
   const opened = statSync(path).ino;
   setInterval(() => {
     const now = statSync(path, { throwIfNoEntry: false })?.ino;
-    if (now !== opened) post({ type: "failed", message: `${path} was deleted or replaced while in use. Put the file back and start again.`, expected: true });
+    if (now !== opened)
+      post({
+        type: "failed",
+        message: `${path} was deleted or replaced while in use. Put the file back and start again.`,
+        expected: true,
+      });
   }, LOOK_EVERY_MS).unref();
 }
 

@@ -17,9 +17,20 @@ import type { CapMode, Decision, ReservationRequest } from "./reservations.ts";
 export type ProvenKey = { readonly digest: string; readonly name: string; readonly hint: string };
 
 export type Operation =
-  | { readonly type: "reserve"; readonly request: ReservationRequest; readonly endpoint: string; readonly tags: string | undefined }
+  | {
+      readonly type: "reserve";
+      readonly request: ReservationRequest;
+      readonly endpoint: string;
+      readonly tags: string | undefined;
+    }
   | { readonly type: "settle"; readonly event: UsageEvent; readonly proven: ProvenKey | undefined }
-  | { readonly type: "refused"; readonly atMs: number; readonly keyId: string; readonly model: string; readonly reason: string }
+  | {
+      readonly type: "refused";
+      readonly atMs: number;
+      readonly keyId: string;
+      readonly model: string;
+      readonly reason: string;
+    }
   | { readonly type: "states"; readonly atMs: number; readonly subject: Subject | undefined }
   | { readonly type: "change"; readonly change: Change; readonly author: Author }
   | { readonly type: "meterRan"; readonly sinceMs: number; readonly untilMs: number }
@@ -32,8 +43,15 @@ export type Answer =
   | { readonly type: "verified"; readonly differences: string[]; readonly reservedNanoUsd: bigint }
   | { readonly type: "failure"; readonly message: string; readonly kind: "storage" | "constraint" | "refused" };
 
-export type ThreadSettings = { readonly path: string; readonly durability: Durability; readonly zone: string; readonly capMode: CapMode };
-export type ToThread = { readonly type: "batch"; readonly operations: readonly Operation[] } | { readonly type: "close" };
+export type ThreadSettings = {
+  readonly path: string;
+  readonly durability: Durability;
+  readonly zone: string;
+  readonly capMode: CapMode;
+};
+export type ToThread =
+  | { readonly type: "batch"; readonly operations: readonly Operation[] }
+  | { readonly type: "close" };
 export type ToMain =
   | { readonly type: "ready"; readonly lastAttemptId: AttemptId; readonly recovered: number }
   | { readonly type: "answers"; readonly answers: readonly Answer[] }
@@ -81,7 +99,10 @@ const MOST_WAITING_SETTLEMENTS = 10_000;
  *  LedgerError whose message is for the operator. */
 export async function openWriter({ now = Date.now, ...settings }: WriterOptions): Promise<Writer> {
   const lock = lockForWriting(settings.path);
-  const thread = new Worker(new URL("./writer-thread.ts", import.meta.url), { workerData: settings, name: "ledger-writer" });
+  const thread = new Worker(new URL("./writer-thread.ts", import.meta.url), {
+    workerData: settings,
+    name: "ledger-writer",
+  });
 
   let queue: Operation[] = [];
   let waiters: ((answer: Answer) => void)[] = [];
@@ -94,7 +115,12 @@ export async function openWriter({ now = Date.now, ...settings }: WriterOptions)
   const ready = await new Promise<Extract<ToMain, { type: "ready" }>>((resolve, reject) => {
     thread.once("message", (message: ToMain) => {
       if (message.type === "ready") resolve(message);
-      else reject(message.type === "failed" && message.expected ? new LedgerError(message.message) : new Error(message.type === "failed" ? message.message : "the writer did not start"));
+      else
+        reject(
+          message.type === "failed" && message.expected
+            ? new LedgerError(message.message)
+            : new Error(message.type === "failed" ? message.message : "the writer did not start"),
+        );
     });
     thread.once("error", reject);
   }).catch(async (error: unknown) => {
@@ -137,13 +163,20 @@ export async function openWriter({ now = Date.now, ...settings }: WriterOptions)
     const resolvers = inFlight;
     inFlight = [];
     send();
-    lastFailure = message.answers.find((answer) => answer.type === "failure" && answer.kind === "storage") ? (message.answers.find((answer) => answer.type === "failure") as { message: string }).message : undefined;
+    lastFailure = message.answers.find((answer) => answer.type === "failure" && answer.kind === "storage")
+      ? (message.answers.find((answer) => answer.type === "failure") as { message: string }).message
+      : undefined;
     message.answers.forEach((answer, i) => resolvers[i]?.(answer));
   });
-  thread.on("error", (error) => stop(`the ledger's writer stopped: ${error instanceof Error ? error.message : String(error)}`));
+  thread.on("error", (error) =>
+    stop(`the ledger's writer stopped: ${error instanceof Error ? error.message : String(error)}`),
+  );
   thread.on("exit", () => stop("the ledger's writer has stopped"));
 
-  const expect = async <T extends Answer["type"]>(operation: Operation, type: T): Promise<Extract<Answer, { type: T }>> => {
+  const expect = async <T extends Answer["type"]>(
+    operation: Operation,
+    type: T,
+  ): Promise<Extract<Answer, { type: T }>> => {
     const answer = await ask(operation);
     if (answer.type === type) return answer as Extract<Answer, { type: T }>;
     if (answer.type === "failure" && answer.kind === "refused") throw new ChangeRefused(answer.message);
@@ -154,7 +187,8 @@ export async function openWriter({ now = Date.now, ...settings }: WriterOptions)
     recovered: ready.recovered,
     nextAttemptId: createAttemptIds(ready.lastAttemptId, now),
     async reserve(request, endpoint, tags) {
-      if (waitingSettlements >= MOST_WAITING_SETTLEMENTS) throw new LedgerUnavailable("too many settlements wait for the storage");
+      if (waitingSettlements >= MOST_WAITING_SETTLEMENTS)
+        throw new LedgerUnavailable("too many settlements wait for the storage");
       return (await expect({ type: "reserve", request, endpoint, tags }, "decision")).decision;
     },
     async settle(event, proven) {
@@ -164,7 +198,8 @@ export async function openWriter({ now = Date.now, ...settings }: WriterOptions)
           const answer = await ask({ type: "settle", event, proven });
           if (answer.type !== "failure") return;
           // A broken invariant (a second event for one attempt) must not be tried for ever, nor be hidden.
-          if (answer.kind === "constraint") throw new Error(`event ${event.attemptId} cannot be booked: ${answer.message}`);
+          if (answer.kind === "constraint")
+            throw new Error(`event ${event.attemptId} cannot be booked: ${answer.message}`);
           if (broken !== undefined) throw new LedgerUnavailable(broken);
           await sleep(RETRY_MS);
         }
@@ -190,7 +225,8 @@ export async function openWriter({ now = Date.now, ...settings }: WriterOptions)
     waiting: () => waitingSettlements,
     async close() {
       const exited = new Promise((resolve) => thread.once("exit", resolve));
-      while (broken === undefined && (inFlight.length > 0 || queue.length > 0)) await sleep(5);
+      const isBusy = (): boolean => broken === undefined && (inFlight.length > 0 || queue.length > 0);
+      while (isBusy()) await sleep(5);
       thread.postMessage({ type: "close" } satisfies ToThread);
       await exited;
       lock.release();

@@ -12,9 +12,19 @@ import type { Secret } from "../service/secret.ts";
 import type { Register } from "./register.ts";
 
 /** Changes as they travel: bigint as a string of digits. */
-const nanoUsd = z.string().regex(/^\d{1,18}$/).transform(BigInt);
+const nanoUsd = z
+  .string()
+  .regex(/^\d{1,18}$/)
+  .transform(BigInt);
 const text = z.string().max(200);
-const scope = z.strictObject({ team: text.optional(), project: text.optional(), env: text.optional(), keyId: text.optional(), provider: text.optional(), model: text.optional() });
+const scope = z.strictObject({
+  team: text.optional(),
+  project: text.optional(),
+  env: text.optional(),
+  keyId: text.optional(),
+  provider: text.optional(),
+  model: text.optional(),
+});
 const budget = z.strictObject({
   id: text,
   scope,
@@ -27,7 +37,10 @@ const budget = z.strictObject({
 const key = z.strictObject({
   id: text,
   kind: z.literal("virtual"),
-  provider: z.undefined().optional().transform(() => undefined),
+  provider: z
+    .undefined()
+    .optional()
+    .transform(() => undefined),
   name: text.min(1),
   team: text,
   project: text,
@@ -36,14 +49,28 @@ const key = z.strictObject({
   state: z.literal("active"),
   hint: text,
   createdAtMs: z.number().int(),
-  expiresAtMs: z.number().int().optional().transform((value) => value),
+  expiresAtMs: z
+    .number()
+    .int()
+    .optional()
+    .transform((value) => value),
 });
 const digest = z.string().regex(/^[0-9a-f]{64}$/);
 const change = z.discriminatedUnion("type", [
   z.strictObject({ type: z.literal("createKey"), key, digest, budget: budget.optional() }),
   z.strictObject({ type: z.literal("setKeyState"), keyId: text, state: z.enum(["active", "paused", "revoked"]) }),
   z.strictObject({ type: z.literal("rotateKey"), keyId: text, digest, hint: text, graceUntilMs: z.number().int() }),
-  z.strictObject({ type: z.literal("describeKey"), keyId: text, fields: z.strictObject({ name: text.optional(), team: text.optional(), project: text.optional(), env: text.optional(), owner: text.optional() }) }),
+  z.strictObject({
+    type: z.literal("describeKey"),
+    keyId: text,
+    fields: z.strictObject({
+      name: text.optional(),
+      team: text.optional(),
+      project: text.optional(),
+      env: text.optional(),
+      owner: text.optional(),
+    }),
+  }),
   z.strictObject({ type: z.literal("setBudget"), budget }),
   z.strictObject({ type: z.literal("removeBudget"), budgetId: text }),
 ]);
@@ -51,7 +78,10 @@ const change = z.discriminatedUnion("type", [
 /** Wrong tokens are answered after this long, one after the other: guessing is slow, the right token is not. */
 const WRONG_TOKEN_MS = 250;
 
-export function addAdminRoutes(app: FastifyInstance, { writer, register, adminToken }: { writer: Writer; register: Register; adminToken: Secret }): void {
+export function addAdminRoutes(
+  app: FastifyInstance,
+  { writer, register, adminToken }: { writer: Writer; register: Register; adminToken: Secret },
+): void {
   const expected = sha256(adminToken.reveal());
   let lastWrong: Promise<unknown> = Promise.resolve();
 
@@ -60,26 +90,34 @@ export function addAdminRoutes(app: FastifyInstance, { writer, register, adminTo
     if (timingSafeEqual(sha256(given), expected)) return;
     lastWrong = lastWrong.then(() => sleep(WRONG_TOKEN_MS));
     await lastWrong;
-    await reply.code(401).send({ error: "the admin token is missing or wrong; it stands in the data folder, in the file admin-token" });
+    await reply
+      .code(401)
+      .send({ error: "the admin token is missing or wrong; it stands in the data folder, in the file admin-token" });
   };
 
   app.post("/admin/changes", { preHandler: authorized }, async (request, reply) => {
     const parsed = change.safeParse(request.body);
-    if (!parsed.success) return reply.code(400).send({ error: parsed.error.issues.map((issue) => `${issue.path.join(".")}: ${issue.message}`).join("; ") });
+    if (!parsed.success)
+      return reply
+        .code(400)
+        .send({ error: parsed.error.issues.map((issue) => `${issue.path.join(".")}: ${issue.message}`).join("; ") });
     try {
       await writer.change(parsed.data as Change, "admin-api");
       await register.reload();
       return { ok: true };
     } catch (error) {
       if (error instanceof ChangeRefused) return reply.code(409).send({ error: error.message });
-      if (error instanceof LedgerUnavailable) return reply.code(503).send({ error: `the ledger cannot be written: ${error.message}` });
+      if (error instanceof LedgerUnavailable)
+        return reply.code(503).send({ error: `the ledger cannot be written: ${error.message}` });
       throw error;
     }
   });
 
   app.get("/admin/budgets", { preHandler: authorized }, async () => {
     const states = await writer.states();
-    return JSON.parse(JSON.stringify({ states }, (_name, value: unknown) => (typeof value === "bigint" ? value.toString() : value))) as unknown;
+    return JSON.parse(
+      JSON.stringify({ states }, (_name, value: unknown) => (typeof value === "bigint" ? value.toString() : value)),
+    ) as unknown;
   });
 
   app.get("/admin/verify", { preHandler: authorized }, async () => {

@@ -35,20 +35,36 @@ const HIDDEN_TOKENS = 1_024;
 const BYTES_PER_INPUT_TOKEN = 3;
 const USUAL_OUTPUT = 4_096;
 
-export type Admitting = { readonly writer: Writer; readonly prices: PriceBook; readonly expectations: Expectations; readonly refusalStatus: number };
+export type Admitting = {
+  readonly writer: Writer;
+  readonly prices: PriceBook;
+  readonly expectations: Expectations;
+  readonly refusalStatus: number;
+};
 
 /** Reserves in one transaction, in every budget or in none. Throws Refused, with the numbers, when it does not fit or
  *  cannot be committed; then no byte has gone upstream. */
 export async function admit(
   { writer, prices, expectations, refusalStatus }: Admitting,
-  asked: { readonly principal: Principal; readonly provider: Provider; readonly call: Call; readonly tags: Tags; readonly bodyBytes: number },
+  asked: {
+    readonly principal: Principal;
+    readonly provider: Provider;
+    readonly call: Call;
+    readonly tags: Tags;
+    readonly bodyBytes: number;
+  },
 ): Promise<Admission> {
   const { principal, provider, call, tags, bodyBytes } = asked;
   const attemptId = writer.nextAttemptId();
   const price = prices.find(provider.priceList, call.model, Date.now(), call.tiers);
-  const inputTokens = Math.min(Math.ceil(bodyBytes / BYTES_PER_INPUT_TOKEN), price?.contextWindow ?? Number.MAX_SAFE_INTEGER);
+  const inputTokens = Math.min(
+    Math.ceil(bodyBytes / BYTES_PER_INPUT_TOKEN),
+    price?.contextWindow ?? Number.MAX_SAFE_INTEGER,
+  );
   const boundNanoUsd = price && bound(call, bodyBytes, price);
-  const expectedNanoUsd = price && expectation(call, inputTokens, price, expectations.outputTokens(principal.keyId, call.model), boundNanoUsd);
+  const expectedNanoUsd =
+    price &&
+    expectation(call, inputTokens, price, expectations.outputTokens(principal.keyId, call.model), boundNanoUsd);
 
   // The key's own team counts; a tag names one only where the key has none.
   const team = principal.team || tags["team"] || "";
@@ -57,25 +73,51 @@ export async function admit(
   const tagText = Object.keys(tags).length === 0 ? undefined : JSON.stringify(tags);
   const subject = { keyId: principal.keyId, team, project, env, provider: provider.name, model: call.model };
 
-  const decision = await writer.reserve({ attemptId, subject, boundNanoUsd, expectedNanoUsd }, call.endpoint, tagText).catch((error: unknown) => {
-    if (error instanceof LedgerUnavailable) throw new Refused("ledger_unavailable", "the ledger cannot be written now, so nothing is sent that could not be booked; try again shortly");
-    throw error;
-  });
+  const decision = await writer
+    .reserve({ attemptId, subject, boundNanoUsd, expectedNanoUsd }, call.endpoint, tagText)
+    .catch((error: unknown) => {
+      if (error instanceof LedgerUnavailable)
+        throw new Refused(
+          "ledger_unavailable",
+          "the ledger cannot be written now, so nothing is sent that could not be booked; try again shortly",
+        );
+      throw error;
+    });
   if (!decision.admitted) throw refuseForMoney(decision.refusal, refusalStatus);
-  return { attemptId, principal, provider, call, team, project, env, tags: tagText, inputTokens, boundNanoUsd, expectedNanoUsd, leftNanoUsd: decision.leftNanoUsd };
+  return {
+    attemptId,
+    principal,
+    provider,
+    call,
+    team,
+    project,
+    env,
+    tags: tagText,
+    inputTokens,
+    boundNanoUsd,
+    expectedNanoUsd,
+    leftNanoUsd: decision.leftNanoUsd,
+  };
 }
 
 /** The most the request can cost, or undefined where nothing proves one. A token holds at least one byte of the body. */
 function bound(call: Call, bodyBytes: number, price: Price): NanoUsd | undefined {
   if (call.unbounded !== undefined) return undefined;
   const fromBytes = bodyBytes + HIDDEN_TOKENS;
-  const input = call.openInput === undefined ? Math.min(fromBytes, price.contextWindow ?? fromBytes) : price.contextWindow;
+  const input =
+    call.openInput === undefined ? Math.min(fromBytes, price.contextWindow ?? fromBytes) : price.contextWindow;
   const modelLimit = price.maxOutputTokens ?? price.contextWindow;
   const output = call.maxOutputTokens ?? modelLimit;
   return input === undefined || output === undefined ? undefined : boundCost(input, output, price);
 }
 
-function expectation(call: Call, inputTokens: number, price: Price, learned: number | undefined, boundNanoUsd: NanoUsd | undefined): NanoUsd | undefined {
+function expectation(
+  call: Call,
+  inputTokens: number,
+  price: Price,
+  learned: number | undefined,
+  boundNanoUsd: NanoUsd | undefined,
+): NanoUsd | undefined {
   const most = call.maxOutputTokens ?? USUAL_OUTPUT;
   const output = Math.min(learned ?? Math.min(most, USUAL_OUTPUT), call.maxOutputTokens ?? Number.MAX_SAFE_INTEGER);
   const expected = cost({ input: inputTokens, output }, price).costNanoUsd;

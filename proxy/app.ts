@@ -44,12 +44,22 @@ const SWEEP_MS = 50;
 /** Opens the books and builds both listeners. Rejects with a LedgerError when the books cannot be opened. */
 export async function createProxy(config: ProxyConfig, log: Log): Promise<Proxy> {
   const path = `${config.dataDir}/usage.db`;
-  const writer = await openWriter({ path, durability: config.durability, zone: config.timezone, capMode: config.capMode });
+  const writer = await openWriter({
+    path,
+    durability: config.durability,
+    zone: config.timezone,
+    capMode: config.capMode,
+  });
   const books = openForReading(path);
   if (!books) throw new Error(`${path} is gone right after it was opened`);
   const register = createRegister(books, config.pepper.reveal());
   await register.reload();
-  const forwarder = createForwarder({ connectMs: config.connectSeconds * SECOND, headersMs: config.headersSeconds * SECOND, idleMs: config.idleSeconds * SECOND, totalMs: config.totalSeconds * SECOND });
+  const forwarder = createForwarder({
+    connectMs: config.connectSeconds * SECOND,
+    headersMs: config.headersSeconds * SECOND,
+    idleMs: config.idleSeconds * SECOND,
+    totalMs: config.totalSeconds * SECOND,
+  });
   const providers = createProviders(config);
   let draining = false;
   const context: ProxyContext = {
@@ -64,7 +74,11 @@ export async function createProxy(config: ProxyConfig, log: Log): Promise<Proxy>
     log,
     isDraining: () => draining,
   };
-  if (writer.recovered > 0) log.warn({ attempts: writer.recovered }, "attempts of a process that died were booked as crashed, at the amount reserved");
+  if (writer.recovered > 0)
+    log.warn(
+      { attempts: writer.recovered },
+      "attempts of a process that died were booked as crashed, at the amount reserved",
+    );
 
   const app = createPublicListener(context);
   const ops = createListener(context.metrics.registry, () => (draining ? "draining" : writer.trouble()));
@@ -109,14 +123,17 @@ function createPublicListener(context: ProxyContext): FastifyInstance {
     http: { headersTimeout: HEADERS_MS, connectionsCheckingInterval: CHECK_MS, maxHeaderSize: 16 * 1024 },
     routerOptions: { ignoreTrailingSlash: false, maxParamLength: 8192 },
     // Targets the router cannot read still get an answer in a dialect.
-    frameworkErrors: (error, request, reply) => refuseEarly(context, new Refused("bad_target", error.message), request.raw, reply.raw),
+    frameworkErrors: (error, request, reply) =>
+      refuseEarly(context, new Refused("bad_target", error.message), request.raw, reply.raw),
   });
   app.removeAllContentTypeParsers();
   app.addContentTypeParser("*", { parseAs: "buffer" }, (_request, body, done) => done(null, body));
   app.addHook("onRequest", async (request) => {
     // Read before the body: a request that cannot be served must not upload it first.
-    const hasBody = request.headers["content-length"] !== undefined || request.headers["transfer-encoding"] !== undefined;
-    if (request.method === "GET" && hasBody && request.headers["content-length"] !== "0") throw new Refused("bad_headers", "a GET with a body is not accepted");
+    const hasBody =
+      request.headers["content-length"] !== undefined || request.headers["transfer-encoding"] !== undefined;
+    if (request.method === "GET" && hasBody && request.headers["content-length"] !== "0")
+      throw new Refused("bad_headers", "a GET with a body is not accepted");
   });
   app.all("/*", (request, reply) => handle(context, request, reply));
   app.setNotFoundHandler((request, reply) => handle(context, request, reply));
@@ -130,33 +147,64 @@ function createPublicListener(context: ProxyContext): FastifyInstance {
     try {
       const { path, query } = readTarget(request.url ?? "");
       const target = resolveTarget(context.providers, request, path, query);
-      context.register.identify(readCredential(request, query).text, target?.provider.name ?? "", request.socket.remoteAddress ?? "", Date.now());
+      context.register.identify(
+        readCredential(request, query).text,
+        target?.provider.name ?? "",
+        request.socket.remoteAddress ?? "",
+        Date.now(),
+      );
       response.writeContinue();
       app.server.emit("request", request, response);
     } catch (error) {
-      refuseEarly(context, error instanceof Refused ? error : new Refused("bad_headers", "unreadable request"), request, response);
+      refuseEarly(
+        context,
+        error instanceof Refused ? error : new Refused("bad_headers", "unreadable request"),
+        request,
+        response,
+      );
     }
   });
   app.server.on("upgrade", (request: IncomingMessage, socket: Socket) => {
-    const refused = new Refused("websocket", "a WebSocket cannot be metered yet; use HTTP, to which clients fall back at once");
+    const refused = new Refused(
+      "websocket",
+      "a WebSocket cannot be metered yet; use HTTP, to which clients fall back at once",
+    );
     context.metrics.countRefused(refused.reason);
     const { body } = guessDialect(context.providers, request.url ?? "/").refusal(refused.refusal, "");
-    socket.end(`HTTP/1.1 426 Upgrade Required\r\ncontent-type: application/json\r\nconnection: close\r\ncontent-length: ${Buffer.byteLength(body)}\r\n\r\n${body}`);
+    socket.end(
+      `HTTP/1.1 426 Upgrade Required\r\ncontent-type: application/json\r\nconnection: close\r\ncontent-length: ${Buffer.byteLength(body)}\r\n\r\n${body}`,
+    );
   });
   return app;
 }
 
 function fromFastify(error: FastifyError, config: ProxyConfig): Refused {
-  if (error.statusCode === 413) return new Refused("body_too_large", `the body is larger than ${config.mostBodyBytes} bytes; proxy.max_body_mb sets the limit`);
+  if (error.statusCode === 413)
+    return new Refused(
+      "body_too_large",
+      `the body is larger than ${config.mostBodyBytes} bytes; proxy.max_body_mb sets the limit`,
+    );
   return new Refused("bad_headers", error.message);
 }
 
-function refuseEarly(context: ProxyContext, refused: Refused, request: IncomingMessage, response: ServerResponse): void {
+function refuseEarly(
+  context: ProxyContext,
+  refused: Refused,
+  request: IncomingMessage,
+  response: ServerResponse,
+): void {
   context.metrics.countRefused(refused.reason);
   context.writer.countRefused("", "", refused.reason);
   if (response.headersSent || response.destroyed) return;
-  const { status, headers, body } = renderRefusal(refused, guessDialect(context.providers, request.url ?? "/"), "", request.headers["user-agent"] ?? "");
-  response.writeHead(status, [...headers, "connection", "close", "content-length", String(Buffer.byteLength(body))]).end(body);
+  const { status, headers, body } = renderRefusal(
+    refused,
+    guessDialect(context.providers, request.url ?? "/"),
+    "",
+    request.headers["user-agent"] ?? "",
+  );
+  response
+    .writeHead(status, [...headers, "connection", "close", "content-length", String(Buffer.byteLength(body))])
+    .end(body);
 }
 
 async function sleepUntil(done: () => boolean, atMostMs: number): Promise<void> {

@@ -23,7 +23,11 @@ export type ProxyConfig = SharedConfig & {
   readonly anthropic: ProviderSettings;
   readonly google: ProviderSettings;
   /** OpenAI-compatible upstreams by name. */
-  readonly upstreams: readonly { readonly name: string; readonly priceList: string; readonly settings: ProviderSettings }[];
+  readonly upstreams: readonly {
+    readonly name: string;
+    readonly priceList: string;
+    readonly settings: ProviderSettings;
+  }[];
   readonly prices: readonly PriceRow[];
   /** Limits on what one request may be and take. */
   readonly mostBodyBytes: number;
@@ -57,7 +61,10 @@ type Raw = SharedConfig & {
   pepper: string | undefined;
 };
 
-const upstreamUrl = z.url({ protocol: /^https?$/, error: "an http or https URL without a version segment, such as https://api.openai.com" });
+const upstreamUrl = z.url({
+  protocol: /^https?$/,
+  error: "an http or https URL without a version segment, such as https://api.openai.com",
+});
 const secretText = z.string().min(1, "a secret that is not empty") as z.ZodType<string | undefined>;
 const seconds = z.coerce.number().positive().max(86_400) as z.ZodType<number>;
 const name = z.string().regex(/^[a-z0-9][a-z0-9-]{0,30}$/, "a name of lower-case letters, digits and dashes");
@@ -73,23 +80,66 @@ const priceRow = z.strictObject({
 
 const SETTINGS: Settings<Raw> = {
   ...SHARED_SETTINGS,
-  durability: { place: "proxy.durability", env: "KEYMETER_DURABILITY", schema: z.enum(["power", "process"]), fallback: "power" },
-  passThrough: { place: "proxy.pass_through", env: "KEYMETER_PASS_THROUGH", schema: z.enum(["on", "off"]), fallback: "auto" },
-  capMode: { place: "proxy.cap_mode", env: "KEYMETER_CAP_MODE", schema: z.enum(["enforce", "observe"]), fallback: "enforce" },
-  refusalStatus: { place: "proxy.refusal_status", env: "KEYMETER_REFUSAL_STATUS", schema: z.coerce.number().pipe(z.union([z.literal(402), z.literal(429), z.literal(403), z.literal(400)])), fallback: 402 },
-  openaiUrl: { place: "proxy.openai.url", env: "KEYMETER_OPENAI_URL", schema: upstreamUrl, fallback: "https://api.openai.com" },
-  anthropicUrl: { place: "proxy.anthropic.url", env: "KEYMETER_ANTHROPIC_URL", schema: upstreamUrl, fallback: "https://api.anthropic.com" },
-  googleUrl: { place: "proxy.google.url", env: "KEYMETER_GOOGLE_URL", schema: upstreamUrl, fallback: "https://generativelanguage.googleapis.com" },
+  durability: {
+    place: "proxy.durability",
+    env: "KEYMETER_DURABILITY",
+    schema: z.enum(["power", "process"]),
+    fallback: "power",
+  },
+  passThrough: {
+    place: "proxy.pass_through",
+    env: "KEYMETER_PASS_THROUGH",
+    schema: z.enum(["on", "off"]),
+    fallback: "auto",
+  },
+  capMode: {
+    place: "proxy.cap_mode",
+    env: "KEYMETER_CAP_MODE",
+    schema: z.enum(["enforce", "observe"]),
+    fallback: "enforce",
+  },
+  refusalStatus: {
+    place: "proxy.refusal_status",
+    env: "KEYMETER_REFUSAL_STATUS",
+    schema: z.coerce.number().pipe(z.union([z.literal(402), z.literal(429), z.literal(403), z.literal(400)])),
+    fallback: 402,
+  },
+  openaiUrl: {
+    place: "proxy.openai.url",
+    env: "KEYMETER_OPENAI_URL",
+    schema: upstreamUrl,
+    fallback: "https://api.openai.com",
+  },
+  anthropicUrl: {
+    place: "proxy.anthropic.url",
+    env: "KEYMETER_ANTHROPIC_URL",
+    schema: upstreamUrl,
+    fallback: "https://api.anthropic.com",
+  },
+  googleUrl: {
+    place: "proxy.google.url",
+    env: "KEYMETER_GOOGLE_URL",
+    schema: upstreamUrl,
+    fallback: "https://generativelanguage.googleapis.com",
+  },
   openaiKey: { place: "proxy.openai.api_key", env: "OPENAI_API_KEY", schema: secretText, fallback: undefined },
   anthropicKey: { place: "proxy.anthropic.api_key", env: "ANTHROPIC_API_KEY", schema: secretText, fallback: undefined },
   googleKey: { place: "proxy.google.api_key", env: "GEMINI_API_KEY", schema: secretText, fallback: undefined },
   upstreams: {
     place: "proxy.upstreams",
-    schema: z.record(name, z.strictObject({ url: upstreamUrl, api_key_env: z.string().optional(), price_list: z.string().optional() })),
+    schema: z.record(
+      name,
+      z.strictObject({ url: upstreamUrl, api_key_env: z.string().optional(), price_list: z.string().optional() }),
+    ),
     fallback: {},
   },
   prices: { place: "proxy.prices", schema: z.array(priceRow), fallback: [] },
-  mostBodyMegabytes: { place: "proxy.max_body_mb", env: "KEYMETER_MAX_BODY_MB", schema: z.coerce.number().positive().max(1024) as z.ZodType<number>, fallback: 64 },
+  mostBodyMegabytes: {
+    place: "proxy.max_body_mb",
+    env: "KEYMETER_MAX_BODY_MB",
+    schema: z.coerce.number().positive().max(1024),
+    fallback: 64,
+  },
   connectSeconds: { place: "proxy.timeouts.connect", schema: seconds, fallback: 5 },
   headersSeconds: { place: "proxy.timeouts.headers", schema: seconds, fallback: 600 },
   idleSeconds: { place: "proxy.timeouts.idle", schema: seconds, fallback: 300 },
@@ -103,14 +153,33 @@ const LOOPBACK = new Set(["127.0.0.1", "::1", "localhost"]);
 /** Reads and checks everything; throws a SettingsError that names every problem. Makes the installation's own secrets on
  *  the first start. */
 export function loadProxyConfig(environment: Environment = process.env): ProxyConfig {
-  const { openaiUrl, anthropicUrl, googleUrl, openaiKey, anthropicKey, googleKey, upstreams, prices, mostBodyMegabytes, adminToken, pepper, passThrough, ...rest } = readSettings(SETTINGS, "proxy", environment);
+  const {
+    openaiUrl,
+    anthropicUrl,
+    googleUrl,
+    openaiKey,
+    anthropicKey,
+    googleKey,
+    upstreams,
+    prices,
+    mostBodyMegabytes,
+    adminToken,
+    pepper,
+    passThrough,
+    ...rest
+  } = readSettings(SETTINGS, "proxy", environment);
   const problems: string[] = [];
   const secret = (text: string | undefined): Secret | undefined => (text === undefined ? undefined : new Secret(text));
   const taken = new Set(["openai", "anthropic", "google", "gemini", "genai", "keymeter"]);
   const named = Object.entries(upstreams).map(([upstream, { url, api_key_env: variable, price_list: list }]) => {
     if (taken.has(upstream)) problems.push(`proxy.upstreams.${upstream}: this name is taken; choose another`);
-    if (variable !== undefined && !environment[variable]) problems.push(`proxy.upstreams.${upstream}.api_key_env: ${variable} is not set in the environment`);
-    return { name: upstream, priceList: list ?? upstream, settings: { url: new URL(url), credential: secret(variable === undefined ? undefined : environment[variable]) } };
+    if (variable !== undefined && !environment[variable])
+      problems.push(`proxy.upstreams.${upstream}.api_key_env: ${variable} is not set in the environment`);
+    return {
+      name: upstream,
+      priceList: list ?? upstream,
+      settings: { url: new URL(url), credential: secret(variable === undefined ? undefined : environment[variable]) },
+    };
   });
   const rows: PriceRow[] = prices.map((row) => ({
     list: row.provider,
@@ -135,7 +204,8 @@ export function loadProxyConfig(environment: Environment = process.env): ProxyCo
     }
   };
   const secrets = { adminToken: own("admin-token", adminToken), pepper: own("pepper", pepper) };
-  if (problems.length > 0) throw new SettingsError(`Settings are wrong:\n${problems.map((problem) => `  - ${problem}`).join("\n")}`);
+  if (problems.length > 0)
+    throw new SettingsError(`Settings are wrong:\n${problems.map((problem) => `  - ${problem}`).join("\n")}`);
   return Object.freeze({
     ...rest,
     ...secrets,

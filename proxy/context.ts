@@ -21,4 +21,3 @@ export type ProxyContext = {
   readonly log: Log;
   isDraining(): boolean;
 };
-

@@ -23,9 +23,14 @@ export type Ending = {
   readonly error: string | undefined;
 };
 
-export type TimeLimits = { readonly connectMs: number; readonly headersMs: number; readonly idleMs: number; readonly totalMs: number };
+export type TimeLimits = {
+  readonly connectMs: number;
+  readonly headersMs: number;
+  readonly idleMs: number;
+  readonly totalMs: number;
+};
 
-export type Outgoing = {
+type Outgoing = {
   readonly provider: Provider;
   readonly method: string;
   readonly path: string;
@@ -46,10 +51,15 @@ export type Exchange = {
 };
 
 /** Chooses how to read an answer once its status and type are known. */
-export type ChooseMeter = (status: number, contentType: string) => Meter;
+type ChooseMeter = (status: number, contentType: string) => Meter;
 
 export type Forwarder = {
-  exchange(outgoing: Outgoing, response: ServerResponse, chooseMeter: ChooseMeter, options: { readonly stream: boolean; readonly requestId: string; readonly headers: readonly string[] }): Exchange;
+  exchange(
+    outgoing: Outgoing,
+    response: ServerResponse,
+    chooseMeter: ChooseMeter,
+    options: { readonly stream: boolean; readonly requestId: string; readonly headers: readonly string[] },
+  ): Exchange;
   /** How many exchanges are open. */
   open(): number;
   /** Cuts everything that is open: the last step of a stop. */
@@ -57,9 +67,34 @@ export type Forwarder = {
   close(): Promise<void>;
 };
 
-const HOP_BY_HOP = new Set(["connection", "keep-alive", "proxy-authenticate", "proxy-authorization", "proxy-connection", "te", "trailer", "trailers", "transfer-encoding", "upgrade"]);
+const HOP_BY_HOP = new Set([
+  "connection",
+  "keep-alive",
+  "proxy-authenticate",
+  "proxy-authorization",
+  "proxy-connection",
+  "te",
+  "trailer",
+  "trailers",
+  "transfer-encoding",
+  "upgrade",
+]);
 /** Of the client, and not for the provider. Everything else end to end is forwarded: providers' new headers work on day 0. */
-const NOT_FORWARDED = new Set([...HOP_BY_HOP, "host", "content-length", "expect", "cookie", "forwarded", "via", "authorization", "x-api-key", "api-key", "x-goog-api-key", "accept-encoding", "x-real-ip"]);
+const NOT_FORWARDED = new Set([
+  ...HOP_BY_HOP,
+  "host",
+  "content-length",
+  "expect",
+  "cookie",
+  "forwarded",
+  "via",
+  "authorization",
+  "x-api-key",
+  "api-key",
+  "x-goog-api-key",
+  "accept-encoding",
+  "x-real-ip",
+]);
 /** These choose who pays at the provider: with a credential of ours they are not the client's to set. */
 const BILLING_HEADERS = new Set(["openai-organization", "openai-project", "x-goog-user-project"]);
 const NOT_RETURNED = new Set([...HOP_BY_HOP, "content-length", "set-cookie", "alt-svc", "x-keymeter-request-id"]);
@@ -68,13 +103,22 @@ const REQUEST_ID_HEADERS = new Set(["x-request-id", "request-id", "apim-request-
 const SWEEP_MS = 500;
 
 /** The upstream headers of a request, built anew. `ours`: the credential is not the client's. */
-export function outgoingHeaders(request: IncomingMessage, provider: Provider, credential: Credential, ours: boolean): string[] {
+export function outgoingHeaders(
+  request: IncomingMessage,
+  provider: Provider,
+  credential: Credential,
+  ours: boolean,
+): string[] {
   const headers: string[] = [];
-  const named = request.headers.connection?.toLowerCase().split(",").map((name) => name.trim());
+  const named = request.headers.connection
+    ?.toLowerCase()
+    .split(",")
+    .map((name) => name.trim());
   const raw = request.rawHeaders;
   for (let i = 0; i + 1 < raw.length; i += 2) {
     const name = (raw[i] as string).toLowerCase();
-    if (NOT_FORWARDED.has(name) || isTagHeader(name) || name.startsWith("x-forwarded-") || name.startsWith("proxy-")) continue;
+    if (NOT_FORWARDED.has(name) || isTagHeader(name) || name.startsWith("x-forwarded-") || name.startsWith("proxy-"))
+      continue;
     if (ours && BILLING_HEADERS.has(name)) continue;
     if (named?.includes(name)) continue;
     headers.push(name, raw[i + 1] as string);
@@ -95,7 +139,10 @@ export function outgoingHeaders(request: IncomingMessage, provider: Provider, cr
     // A key in the query would stand in logs on the way; the header is its equal.
     case "query":
     case "x-goog-api-key":
-      headers.push(provider.dialect.credentialHeader === "x-goog-api-key" ? "x-goog-api-key" : "authorization", provider.dialect.credentialHeader === "x-goog-api-key" ? text : `Bearer ${text}`);
+      headers.push(
+        provider.dialect.credentialHeader === "x-goog-api-key" ? "x-goog-api-key" : "authorization",
+        provider.dialect.credentialHeader === "x-goog-api-key" ? text : `Bearer ${text}`,
+      );
       break;
   }
   return headers;
@@ -109,7 +156,14 @@ export function createForwarder(limits: TimeLimits): Forwarder {
     let found = pools.get(origin);
     if (!found) {
       // One connection a request: a long answer must not queue others. No pipelining, no redirects, no interceptors.
-      found = new Pool(origin, { connections: null, pipelining: 1, connect: { timeout: limits.connectMs }, headersTimeout: limits.headersMs, bodyTimeout: limits.idleMs, keepAliveTimeout: 30_000 });
+      found = new Pool(origin, {
+        connections: null,
+        pipelining: 1,
+        connect: { timeout: limits.connectMs },
+        headersTimeout: limits.headersMs,
+        bodyTimeout: limits.idleMs,
+        keepAliveTimeout: 30_000,
+      });
       pools.set(origin, found);
     }
     return found;
@@ -126,7 +180,12 @@ export function createForwarder(limits: TimeLimits): Forwarder {
       const one = new OpenExchange(response, chooseMeter, options, () => openOnes.delete(one));
       openOnes.add(one);
       pool(outgoing.provider.origin).dispatch(
-        { method: outgoing.method as Dispatcher.HttpMethod, path: outgoing.path, headers: outgoing.headers as string[], body: outgoing.body ?? null },
+        {
+          method: outgoing.method,
+          path: outgoing.path,
+          headers: outgoing.headers as string[],
+          body: outgoing.body ?? null,
+        },
         one,
       );
       return one;
@@ -168,7 +227,12 @@ class OpenExchange implements Dispatcher.DispatchHandler, Exchange {
   #pausedSinceMs: number | undefined;
   #how: Ending["how"] | undefined;
 
-  constructor(response: ServerResponse, chooseMeter: ChooseMeter, options: { stream: boolean; requestId: string; headers: readonly string[] }, over: () => void) {
+  constructor(
+    response: ServerResponse,
+    chooseMeter: ChooseMeter,
+    options: { stream: boolean; requestId: string; headers: readonly string[] },
+    over: () => void,
+  ) {
     this.#response = response;
     this.#chooseMeter = chooseMeter;
     this.#stream = options.stream;
@@ -228,14 +292,18 @@ class OpenExchange implements Dispatcher.DispatchHandler, Exchange {
   }
 
   onResponseError(_controller: Dispatcher.DispatchController, error: Error & { code?: string }): void {
-    const timedOut = error.code === "UND_ERR_HEADERS_TIMEOUT" || error.code === "UND_ERR_BODY_TIMEOUT" || error.code === "UND_ERR_CONNECT_TIMEOUT";
+    const timedOut =
+      error.code === "UND_ERR_HEADERS_TIMEOUT" ||
+      error.code === "UND_ERR_BODY_TIMEOUT" ||
+      error.code === "UND_ERR_CONNECT_TIMEOUT";
     if (this.#aborted) this.#finish(this.#aborted.how, this.#aborted.why, false);
     else this.#finish(this.#controller ? "failed" : "unreachable", error.code ?? error.message, timedOut);
   }
 
   checkTime(nowMs: number, limits: TimeLimits): void {
     if (nowMs - this.#startedMs > limits.totalMs) this.abort("failed", "the request took longer than it may in all");
-    else if (this.#pausedSinceMs !== undefined && nowMs - this.#pausedSinceMs > limits.idleMs) this.abort("client_left", "the client stopped reading");
+    else if (this.#pausedSinceMs !== undefined && nowMs - this.#pausedSinceMs > limits.idleMs)
+      this.abort("client_left", "the client stopped reading");
   }
 
   abort(how: "client_left" | "stopped" | "failed", why: string): void {
@@ -276,7 +344,13 @@ class OpenExchange implements Dispatcher.DispatchHandler, Exchange {
 
   #writeHead(more: readonly string[]): void {
     this.answered = true;
-    this.#response.writeHead(this.#status ?? 502, [...this.#headers, "x-keymeter-request-id", this.#requestId, ...this.#ownHeaders, ...more]);
+    this.#response.writeHead(this.#status ?? 502, [
+      ...this.#headers,
+      "x-keymeter-request-id",
+      this.#requestId,
+      ...this.#ownHeaders,
+      ...more,
+    ]);
   }
 
   #clientClosed(): void {
@@ -298,6 +372,13 @@ class OpenExchange implements Dispatcher.DispatchHandler, Exchange {
     const left = how === "ended" && this.#response.destroyed && !this.#response.writableFinished;
     this.#how = how;
     this.#over();
-    this.#resolve({ how: left ? "client_left" : how, timedOut, status: this.#status, firstByteMs: this.#firstByteMs, providerRequestId: this.#providerRequestId, error });
+    this.#resolve({
+      how: left ? "client_left" : how,
+      timedOut,
+      status: this.#status,
+      firstByteMs: this.#firstByteMs,
+      providerRequestId: this.#providerRequestId,
+      error,
+    });
   }
 }

@@ -10,7 +10,7 @@ import type { Providers } from "./providers/index.ts";
 import { Refused } from "./refusals.ts";
 
 /** Where a credential stood: it goes back to the same place. */
-export type Carrier = "authorization" | "x-api-key" | "api-key" | "x-goog-api-key" | "query";
+type Carrier = "authorization" | "x-api-key" | "api-key" | "x-goog-api-key" | "query";
 export type Credential = { readonly text: string; readonly carrier: Carrier };
 
 export type Target = {
@@ -29,7 +29,16 @@ const MOST_DEPTH = 64;
 const MOST_NAMES = 100_000;
 
 /** Headers that decide who asks and what is read: one of each at most. */
-const SINGLE = new Set(["host", "authorization", "x-api-key", "api-key", "x-goog-api-key", "content-type", "content-length", "content-encoding"]);
+const SINGLE = new Set([
+  "host",
+  "authorization",
+  "x-api-key",
+  "api-key",
+  "x-goog-api-key",
+  "content-type",
+  "content-length",
+  "content-encoding",
+]);
 /** Path bytes that are themselves: no escape, no second meaning at any parser. Escapes are checked apart. */
 const CANONICAL_PATH = /^(\/[A-Za-z0-9._~:@!$&'()*+,=%-]+)+$/;
 const BAD_ESCAPE = /%(?![0-9A-Fa-f]{2})|%(?:2e|2f|5c|00|25|[01][0-9a-f]|7f)/i;
@@ -44,9 +53,17 @@ export function readTarget(raw: string): { readonly path: string; readonly query
   const mark = raw.indexOf("?");
   const path = mark < 0 ? raw : raw.slice(0, mark);
   const query = mark < 0 ? "" : raw.slice(mark + 1);
-  if (raw.length > LONGEST_TARGET) throw new Refused("bad_target", `the target is longer than ${LONGEST_TARGET} characters`);
-  if (!CANONICAL_PATH.test(path) || BAD_ESCAPE.test(path) || path.split("/").some((segment) => segment === "." || segment === "..")) {
-    throw new Refused("bad_target", "the path is not canonical: write it without //, dots that climb, escapes of / \\ . % or control bytes, and without a host");
+  if (raw.length > LONGEST_TARGET)
+    throw new Refused("bad_target", `the target is longer than ${LONGEST_TARGET} characters`);
+  if (
+    !CANONICAL_PATH.test(path) ||
+    BAD_ESCAPE.test(path) ||
+    path.split("/").some((segment) => segment === "." || segment === "..")
+  ) {
+    throw new Refused(
+      "bad_target",
+      "the path is not canonical: write it without //, dots that climb, escapes of / \\ . % or control bytes, and without a host",
+    );
   }
   if (!QUERY.test(query)) throw new Refused("bad_target", "the query holds bytes that have to be escaped");
   return { path, query: new URLSearchParams(query) };
@@ -63,9 +80,17 @@ export function checkHeaders(request: IncomingMessage): void {
     seen.add(name);
   }
   const transfer = request.headers["transfer-encoding"];
-  if (transfer !== undefined && (transfer !== "chunked" || request.httpVersion !== "1.1")) throw new Refused("bad_headers", `transfer-encoding "${transfer}" is not accepted; send chunked over HTTP/1.1, or a content-length`);
+  if (transfer !== undefined && (transfer !== "chunked" || request.httpVersion !== "1.1"))
+    throw new Refused(
+      "bad_headers",
+      `transfer-encoding "${transfer}" is not accepted; send chunked over HTTP/1.1, or a content-length`,
+    );
   const encoding = request.headers["content-encoding"];
-  if (encoding !== undefined && encoding !== "identity") throw new Refused("unsupported_media", `a request body with content-encoding ${encoding} cannot be read; send it plain`);
+  if (encoding !== undefined && encoding !== "identity")
+    throw new Refused(
+      "unsupported_media",
+      `a request body with content-encoding ${encoding} cannot be read; send it plain`,
+    );
 }
 
 /** The one credential of a request, wherever an SDK put it. The same one twice is one; two different ones are refused. */
@@ -77,7 +102,8 @@ export function readCredential(request: IncomingMessage, query: URLSearchParams)
   const { authorization, "x-api-key": xApiKey, "api-key": apiKey, "x-goog-api-key": googKey } = request.headers;
   if (authorization !== undefined) {
     const bearer = /^Bearer +(.+)$/i.exec(authorization)?.[1];
-    if (bearer === undefined) throw new Refused("no_credential", "the Authorization header is not of the form: Bearer <key>");
+    if (bearer === undefined)
+      throw new Refused("no_credential", "the Authorization header is not of the form: Bearer <key>");
     add("authorization", bearer);
   }
   add("x-api-key", single(xApiKey));
@@ -85,14 +111,24 @@ export function readCredential(request: IncomingMessage, query: URLSearchParams)
   add("x-goog-api-key", single(googKey));
   for (const name of CREDENTIAL_PARAMETERS) for (const value of query.getAll(name)) add("query", value);
   const [first] = found;
-  if (!first) throw new Refused("no_credential", "there is no API key in the request; send a Keymeter key or your provider key where your SDK puts it");
-  if (found.some((other) => other.text !== first.text)) throw new Refused("bad_headers", "two different API keys stand in one request; send one");
+  if (!first)
+    throw new Refused(
+      "no_credential",
+      "there is no API key in the request; send a Keymeter key or your provider key where your SDK puts it",
+    );
+  if (found.some((other) => other.text !== first.text))
+    throw new Refused("bad_headers", "two different API keys stand in one request; send one");
   if (!CREDENTIAL.test(first.text)) throw new Refused("unknown_key", "the API key has characters that no key has");
   return first;
 }
 
 /** Finds the provider and the route of a path. A host alone is a base URL too: then path and headers tell whose it is. */
-export function resolveTarget(providers: Providers, request: IncomingMessage, path: string, query: URLSearchParams): Target | undefined {
+export function resolveTarget(
+  providers: Providers,
+  request: IncomingMessage,
+  path: string,
+  query: URLSearchParams,
+): Target | undefined {
   const [first = "", ...others] = path.slice(1).split("/");
   const prefixed = providers.byPrefix(first);
   const provider = prefixed ?? bareProvider(providers, request, path, query, first);
@@ -123,11 +159,19 @@ export function guessDialect(providers: Providers, rawUrl: string): Dialect {
   return rawUrl.startsWith("/v1/messages") ? DIALECTS.anthropic : DIALECTS.openai;
 }
 
-function bareProvider(providers: Providers, request: IncomingMessage, path: string, query: URLSearchParams, first: string): Provider | undefined {
+function bareProvider(
+  providers: Providers,
+  request: IncomingMessage,
+  path: string,
+  query: URLSearchParams,
+  first: string,
+): Provider | undefined {
   if (/^v1(beta|alpha)\d*$/.test(first)) return providers.bare.google;
   if (first !== "v1") return undefined;
-  if (/:[A-Za-z]+$/.test(path) || request.headers["x-goog-api-key"] !== undefined || query.has("key")) return providers.bare.google;
-  if (request.headers["anthropic-version"] !== undefined || path.startsWith("/v1/messages")) return providers.bare.anthropic;
+  if (/:[A-Za-z]+$/.test(path) || request.headers["x-goog-api-key"] !== undefined || query.has("key"))
+    return providers.bare.google;
+  if (request.headers["anthropic-version"] !== undefined || path.startsWith("/v1/messages"))
+    return providers.bare.anthropic;
   return providers.bare.openai;
 }
 
@@ -135,36 +179,54 @@ function bareProvider(providers: Providers, request: IncomingMessage, path: stri
  *  bounded depth, finite numbers. The bytes that are checked are the bytes that are forwarded. */
 export function readBody(request: IncomingMessage, body: Buffer): JsonObject {
   const type = request.headers["content-type"] ?? "";
-  if (!/^application\/json( *; *charset=utf-?8)?$/i.test(type)) throw new Refused("unsupported_media", `content-type "${type.slice(0, 80)}" cannot be metered here; send application/json`);
+  if (!/^application\/json( *; *charset=utf-?8)?$/i.test(type))
+    throw new Refused(
+      "unsupported_media",
+      `content-type "${type.slice(0, 80)}" cannot be metered here; send application/json`,
+    );
   if (body.length === 0) throw new Refused("bad_body", "the body is empty; send a JSON object");
-  if (body[0] === 0xef && body[1] === 0xbb) throw new Refused("bad_body", "the body starts with a byte order mark; send plain UTF-8");
+  if (body[0] === 0xef && body[1] === 0xbb)
+    throw new Refused("bad_body", "the body starts with a byte order mark; send plain UTF-8");
   if (!isUtf8(body)) throw new Refused("bad_body", "the body is not valid UTF-8");
   const names = countNames(body);
   let parsed: unknown;
   try {
     parsed = JSON.parse(body.toString("utf8"));
   } catch (error) {
-    throw new Refused("bad_body", `the body is not valid JSON: ${error instanceof Error ? error.message.slice(0, 120) : "unreadable"}`);
+    throw new Refused(
+      "bad_body",
+      `the body is not valid JSON: ${error instanceof Error ? error.message.slice(0, 120) : "unreadable"}`,
+    );
   }
-  if (typeof parsed !== "object" || parsed === null || Array.isArray(parsed)) throw new Refused("bad_body", "the body is not a JSON object");
+  if (typeof parsed !== "object" || parsed === null || Array.isArray(parsed))
+    throw new Refused("bad_body", "the body is not a JSON object");
   const counted = { names: 0 };
   checkValue(parsed, counted);
   // A name that stands twice is one in the parsed object and two in the text.
-  if (counted.names !== names) throw new Refused("bad_body", "a name stands twice in one object of the body; which one counts would be a guess");
+  if (counted.names !== names)
+    throw new Refused("bad_body", "a name stands twice in one object of the body; which one counts would be a guess");
   return parsed as JsonObject;
 }
 
 /** Refuses a model's name that cannot be booked or labelled. Only a stored prompt may leave it out: the answer names it. */
 export function checkModel({ model, openInput }: Call): void {
   if (model === "" && openInput === STORED_PROMPT) return;
-  if (!MODEL.test(model)) throw new Refused("bad_body", model === "" ? 'the body names no "model"' : "the model's name has characters that no model has");
+  if (!MODEL.test(model))
+    throw new Refused(
+      "bad_body",
+      model === "" ? 'the body names no "model"' : "the model's name has characters that no model has",
+    );
 }
 
 /** Limits on output that stand in the body must be whole numbers: what one parser rounds another refuses. */
 export function checkLimits(body: JsonObject): void {
   for (const name of ["max_tokens", "max_completion_tokens", "max_output_tokens", "n", "best_of"]) {
     const value = body[name];
-    if (value !== undefined && value !== null && !(typeof value === "number" && Number.isSafeInteger(value) && value >= 0)) {
+    if (
+      value !== undefined &&
+      value !== null &&
+      !(typeof value === "number" && Number.isSafeInteger(value) && value >= 0)
+    ) {
       throw new Refused("bad_body", `"${name}" must be a whole number that is not negative`);
     }
   }
@@ -197,6 +259,8 @@ function countNames(body: Buffer): number {
       case 0x5d:
       case 0x7d:
         depth--;
+        break;
+      default:
         break;
     }
   }

@@ -13,7 +13,16 @@ import type { ProxyContext } from "./context.ts";
 import type { Dialect } from "./dialects/dialect.ts";
 import { outgoingHeaders } from "./forward.ts";
 import type { Ending, Exchange } from "./forward.ts";
-import { checkHeaders, checkLimits, checkModel, guessDialect, readBody, readCredential, readTarget, resolveTarget } from "./gate.ts";
+import {
+  checkHeaders,
+  checkLimits,
+  checkModel,
+  guessDialect,
+  readBody,
+  readCredential,
+  readTarget,
+  resolveTarget,
+} from "./gate.ts";
 import type { Credential, Target } from "./gate.ts";
 import { answerMe } from "./me.ts";
 import { createMeter } from "./meter.ts";
@@ -38,13 +47,23 @@ export async function handle(context: ProxyContext, request: FastifyRequest, rep
     const credential = readCredential(request.raw, query);
     if (path === "/keymeter/me") return await answerMe(context, request, reply, credential);
     const target = resolveTarget(context.providers, request.raw, path, query);
-    if (!target) throw new Refused("not_metered", `${path.slice(0, 80)} leads to no provider; base URLs start with /openai/v1, /anthropic or /google`);
+    if (!target)
+      throw new Refused(
+        "not_metered",
+        `${path.slice(0, 80)} leads to no provider; base URLs start with /openai/v1, /anthropic or /google`,
+      );
     dialect = target.provider.dialect;
-    const principal = context.register.identify(credential.text, target.provider.name, request.raw.socket.remoteAddress ?? "", Date.now());
+    const principal = context.register.identify(
+      credential.text,
+      target.provider.name,
+      request.raw.socket.remoteAddress ?? "",
+      Date.now(),
+    );
     const upstreamCredential = credentialFor(context, target, principal, credential);
 
     if (!target.match) return await passUnmetered(context, request, reply, target, principal, upstreamCredential);
-    if (target.match.route.kind === "free") return await passUnread(context, request, reply, target, upstreamCredential, principal);
+    if (target.match.route.kind === "free")
+      return await passUnread(context, request, reply, target, upstreamCredential, principal);
 
     // 2 What it asks for, read once.
     const body = request.body as Buffer;
@@ -55,26 +74,56 @@ export async function handle(context: ProxyContext, request: FastifyRequest, rep
     const rewritten = dialect.rewrite(call, body, parsed);
 
     // 3-4 May it, and is the money held?
-    const admission = await admit({ ...context, refusalStatus: context.config.refusalStatus }, { principal, provider: target.provider, call, tags: readTags(request.headers, call.bodyTags), bodyBytes: body.length });
+    const admission = await admit(
+      { ...context, refusalStatus: context.config.refusalStatus },
+      {
+        principal,
+        provider: target.provider,
+        call,
+        tags: readTags(request.headers, call.bodyTags),
+        bodyBytes: body.length,
+      },
+    );
 
     // 5-6 Forward, and read what passes.
     const requestId = formatRequestId(admission.attemptId);
     const exchange = context.forwarder.exchange(
-      { provider: target.provider, method: "POST", path: target.upstreamPath + target.query, headers: outgoingHeaders(request.raw, target.provider, upstreamCredential, principal.kind === "virtual"), body: rewritten?.body ?? body },
+      {
+        provider: target.provider,
+        method: "POST",
+        path: target.upstreamPath + target.query,
+        headers: outgoingHeaders(request.raw, target.provider, upstreamCredential, principal.kind === "virtual"),
+        body: rewritten?.body ?? body,
+      },
       reply.raw,
       (_status, contentType) => createMeter(dialect, call, rewritten?.hides ?? false, contentType),
-      { stream: call.stream, requestId, headers: admission.leftNanoUsd === undefined ? [] : ["x-keymeter-budget-remaining-usd", formatUsdExact(admission.leftNanoUsd)] },
+      {
+        stream: call.stream,
+        requestId,
+        headers:
+          admission.leftNanoUsd === undefined
+            ? []
+            : ["x-keymeter-budget-remaining-usd", formatUsdExact(admission.leftNanoUsd)],
+      },
     );
     const ending = await exchange.ending;
 
     // 7 Into the books, and only then the last bytes.
-    const event = toEvent(admission, ending, exchange.meter?.reading(), exchange.meter?.seen(), context.prices, Date.now());
+    const event = toEvent(
+      admission,
+      ending,
+      exchange.meter?.reading(),
+      exchange.meter?.seen(),
+      context.prices,
+      Date.now(),
+    );
     await settle(context, event, admission);
     release(context, exchange, ending, dialect, event, requestId, reply);
 
     // 8 Counters move after the commit.
     context.metrics.countEvent(event);
-    if (event.usageState === "reported" && event.usage.output !== undefined) context.expectations.observe(event.keyId, event.requestedModel, event.usage.output);
+    if (event.usageState === "reported" && event.usage.output !== undefined)
+      context.expectations.observe(event.keyId, event.requestedModel, event.usage.output);
   } catch (error) {
     refuse(context, request, reply, dialect, error);
   }
@@ -95,69 +144,154 @@ async function settle(context: ProxyContext, event: UsageEvent, { principal, pro
     },
   );
   const waiting = new AbortController();
-  const inTime = await Promise.race([committed, sleep(MOST_COMMIT_MS, false, { signal: waiting.signal, ref: false }).catch(() => false)]);
+  const inTime = await Promise.race([
+    committed,
+    sleep(MOST_COMMIT_MS, false, { signal: waiting.signal, ref: false }).catch(() => false),
+  ]);
   waiting.abort();
   if (!inTime) {
     context.metrics.countLateCommit();
-    context.log.error({ requestId: formatRequestId(event.attemptId) }, "the client's answer ends before its event is in the books");
+    context.log.error(
+      { requestId: formatRequestId(event.attemptId) },
+      "the client's answer ends before its event is in the books",
+    );
   }
 }
 
-function release(context: ProxyContext, exchange: Exchange, ending: Ending, dialect: Dialect, event: UsageEvent, requestId: string, reply: FastifyReply): void {
+function release(
+  context: ProxyContext,
+  exchange: Exchange,
+  ending: Ending,
+  dialect: Dialect,
+  event: UsageEvent,
+  requestId: string,
+  reply: FastifyReply,
+): void {
   if (ending.status === undefined || (ending.how !== "ended" && !exchange.answered)) {
     // No answer to pass on: say so in the client's dialect, as something worth a retry.
     const message = `Keymeter: ${ending.how === "stopped" ? "shutting down" : `the provider could not be reached or broke off (${ending.error ?? "no answer"})`}`;
-    const { status, body, headers } = dialect.refusal({ kind: ending.timedOut ? "timeout" : "upstream", status: ending.timedOut ? 504 : 502, message }, requestId);
-    if (!reply.raw.destroyed) reply.raw.writeHead(status, ["content-type", "application/json", "x-keymeter-request-id", requestId, ...headers]).end(body);
-    if (ending.how !== "client_left") context.log.warn({ requestId, provider: event.provider, error: ending.error }, "no answer from the provider");
+    const { status, body, headers } = dialect.refusal(
+      { kind: ending.timedOut ? "timeout" : "upstream", status: ending.timedOut ? 504 : 502, message },
+      requestId,
+    );
+    if (!reply.raw.destroyed)
+      reply.raw
+        .writeHead(status, ["content-type", "application/json", "x-keymeter-request-id", requestId, ...headers])
+        .end(body);
+    if (ending.how !== "client_left")
+      context.log.warn({ requestId, provider: event.provider, error: ending.error }, "no answer from the provider");
     return;
   }
-  if (ending.how === "stopped") return exchange.releaseWithError(dialect.errorEvent("Keymeter is shutting down; this answer is not complete", requestId));
+  if (ending.how === "stopped")
+    return exchange.releaseWithError(
+      dialect.errorEvent("Keymeter is shutting down; this answer is not complete", requestId),
+    );
   exchange.release(event.costNanoUsd === undefined ? [] : ["x-keymeter-cost-usd", formatUsdExact(event.costNanoUsd)]);
 }
 
 /** A virtual key is swapped for the provider's credential; a client's own key is the credential. */
-function credentialFor(context: ProxyContext, target: Target, principal: Principal, credential: Credential): Credential {
+function credentialFor(
+  context: ProxyContext,
+  target: Target,
+  principal: Principal,
+  credential: Credential,
+): Credential {
   if (principal.kind === "virtual") {
     const ours = target.provider.credential;
-    if (!ours) throw new Refused("no_provider_credential", `no credential for ${target.provider.name} is set; whoever runs Keymeter sets it in the proxy's environment`);
+    if (!ours)
+      throw new Refused(
+        "no_provider_credential",
+        `no credential for ${target.provider.name} is set; whoever runs Keymeter sets it in the proxy's environment`,
+      );
     return { text: ours.reveal(), carrier: credential.carrier };
   }
-  if (!context.config.passThrough) throw new Refused("pass_through_off", "provider keys are not accepted here; ask for a Keymeter key (km_...)");
+  if (!context.config.passThrough)
+    throw new Refused("pass_through_off", "provider keys are not accepted here; ask for a Keymeter key (km_...)");
   return credential;
 }
 
 /** A path without a meter: a cap must hold, so nothing passes for virtual keys or under a hard budget; a meter must not
  *  break an app, so the rest passes for a client's own key, counted. */
-async function passUnmetered(context: ProxyContext, request: FastifyRequest, reply: FastifyReply, target: Target, principal: Principal, credential: Credential): Promise<void> {
-  const refused = new Refused("not_metered", `${request.method} ${target.upstreamPath.slice(0, 120)} is not metered, so it is not forwarded`);
+async function passUnmetered(
+  context: ProxyContext,
+  request: FastifyRequest,
+  reply: FastifyReply,
+  target: Target,
+  principal: Principal,
+  credential: Credential,
+): Promise<void> {
+  const refused = new Refused(
+    "not_metered",
+    `${request.method} ${target.upstreamPath.slice(0, 120)} is not metered, so it is not forwarded`,
+  );
   if (principal.kind === "virtual" || !target.explicit) throw refused;
   const states = await context.writer.states();
-  const isCapped = states.some(({ budget }) => budget.kind === "hard" && mayCover(budget.scope, principal, target.provider.name));
+  const isCapped = states.some(
+    ({ budget }) => budget.kind === "hard" && mayCover(budget.scope, principal, target.provider.name),
+  );
   if (isCapped) throw refused;
   context.metrics.countUnmetered(target.provider.name);
   await passUnread(context, request, reply, target, credential, principal);
 }
 
 /** Whether a budget could cover this key's use of a path whose model is not known. */
-function mayCover(scope: { readonly team?: string | undefined; readonly keyId?: string | undefined; readonly provider?: string | undefined }, principal: Principal, provider: string): boolean {
-  return (scope.provider ?? provider) === provider && (scope.keyId ?? principal.keyId) === principal.keyId && (scope.team ?? principal.team) === principal.team;
+function mayCover(
+  scope: {
+    readonly team?: string | undefined;
+    readonly keyId?: string | undefined;
+    readonly provider?: string | undefined;
+  },
+  principal: Principal,
+  provider: string,
+): boolean {
+  return (
+    (scope.provider ?? provider) === provider &&
+    (scope.keyId ?? principal.keyId) === principal.keyId &&
+    (scope.team ?? principal.team) === principal.team
+  );
 }
 
 /** Forwards without reading or booking. */
-async function passUnread(context: ProxyContext, request: FastifyRequest, reply: FastifyReply, target: Target, credential: Credential, principal: Principal): Promise<void> {
+async function passUnread(
+  context: ProxyContext,
+  request: FastifyRequest,
+  reply: FastifyReply,
+  target: Target,
+  credential: Credential,
+  principal: Principal,
+): Promise<void> {
   const requestId = formatRequestId(context.writer.nextAttemptId());
   const body = request.body as Buffer | undefined;
   const exchange = context.forwarder.exchange(
-    { provider: target.provider, method: request.method, path: target.upstreamPath + target.query, headers: outgoingHeaders(request.raw, target.provider, credential, principal.kind === "virtual"), body: body && body.length > 0 ? body : undefined },
+    {
+      provider: target.provider,
+      method: request.method,
+      path: target.upstreamPath + target.query,
+      headers: outgoingHeaders(request.raw, target.provider, credential, principal.kind === "virtual"),
+      body: body && body.length > 0 ? body : undefined,
+    },
     reply.raw,
     () => UNREAD,
     { stream: true, requestId, headers: [] },
   );
   const ending = await exchange.ending;
   if (ending.status === undefined) {
-    const { status, body: text, headers } = target.provider.dialect.refusal({ kind: ending.timedOut ? "timeout" : "upstream", status: ending.timedOut ? 504 : 502, message: `Keymeter: the provider could not be reached (${ending.error ?? "no answer"})` }, requestId);
-    if (!reply.raw.destroyed) reply.raw.writeHead(status, ["content-type", "application/json", "x-keymeter-request-id", requestId, ...headers]).end(text);
+    const {
+      status,
+      body: text,
+      headers,
+    } = target.provider.dialect.refusal(
+      {
+        kind: ending.timedOut ? "timeout" : "upstream",
+        status: ending.timedOut ? 504 : 502,
+        message: `Keymeter: the provider could not be reached (${ending.error ?? "no answer"})`,
+      },
+      requestId,
+    );
+    if (!reply.raw.destroyed)
+      reply.raw
+        .writeHead(status, ["content-type", "application/json", "x-keymeter-request-id", requestId, ...headers])
+        .end(text);
     return;
   }
   exchange.release([]);
@@ -167,18 +301,45 @@ async function passUnread(context: ProxyContext, request: FastifyRequest, reply:
 const UNREAD: Meter = {
   push: (chunk) => chunk,
   takeHeld: () => [],
-  holding: false,
-  reading: () => ({ usage: undefined, extra: [], reasoning: undefined, servedModel: undefined, tiers: [], responseId: undefined, raw: undefined, final: false, ended: true, failed: false, pending: false }),
+  reading: () => ({
+    usage: undefined,
+    extra: [],
+    reasoning: undefined,
+    servedModel: undefined,
+    tiers: [],
+    responseId: undefined,
+    raw: undefined,
+    final: false,
+    ended: true,
+    failed: false,
+    pending: false,
+  }),
   seen: () => ({ events: 0, tokens: 0 }),
 };
 
-function refuse(context: ProxyContext, request: FastifyRequest, reply: FastifyReply, dialect: Dialect, error: unknown): void {
+function refuse(
+  context: ProxyContext,
+  request: FastifyRequest,
+  reply: FastifyReply,
+  dialect: Dialect,
+  error: unknown,
+): void {
   const requestId = formatRequestId(context.writer.nextAttemptId());
   if (!(error instanceof Refused)) {
     context.log.error({ requestId, err: error }, "request failed");
-    const { status, body, headers } = dialect.refusal({ kind: "unavailable", status: 500, message: "Keymeter: an error of ours; nothing more is known to the client than this id" }, requestId);
+    const { status, body, headers } = dialect.refusal(
+      {
+        kind: "unavailable",
+        status: 500,
+        message: "Keymeter: an error of ours; nothing more is known to the client than this id",
+      },
+      requestId,
+    );
     if (reply.raw.headersSent) reply.raw.destroy();
-    else reply.raw.writeHead(status, ["content-type", "application/json", "x-keymeter-request-id", requestId, ...headers]).end(body);
+    else
+      reply.raw
+        .writeHead(status, ["content-type", "application/json", "x-keymeter-request-id", requestId, ...headers])
+        .end(body);
     return;
   }
   context.metrics.countRefused(error.reason);

@@ -25,7 +25,10 @@ export type FieldScanner = {
 };
 
 /** `onObject` is called at the end of each object of an array root, with its fields. */
-export function createFieldScanner(names: readonly string[], onObject?: (fields: { readonly [name: string]: unknown }) => void): FieldScanner {
+export function createFieldScanner(
+  names: readonly string[],
+  onObject?: (fields: { readonly [name: string]: unknown }) => void,
+): FieldScanner {
   const wanted = new Set(names);
   let found = new Map<string, string>();
   let depth = 0;
@@ -133,6 +136,8 @@ export function createFieldScanner(names: readonly string[], onObject?: (fields:
             if (depth === base && isArray) onObject?.(fields());
             depth -= 1;
             if (depth === 0) complete = true;
+            break;
+          default:
             break;
         }
       }

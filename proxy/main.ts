@@ -12,7 +12,10 @@ export async function startProxy(): Promise<{ stop(): Promise<void>; log: Log }>
   try {
     const port = await listen(proxy.app, config.host, config.proxyPort, "KEYMETER_PORT");
     const opsPort = await listen(proxy.ops, config.host, config.opsPort, "KEYMETER_OPS_PORT");
-    log.info({ port, opsPort, dataDir: config.dataDir, durability: config.durability, passThrough: config.passThrough }, "proxy is ready");
+    log.info(
+      { port, opsPort, dataDir: config.dataDir, durability: config.durability, passThrough: config.passThrough },
+      "proxy is ready",
+    );
     process.send?.({ type: "ready", port, opsPort });
   } catch (error) {
     await proxy.stop();

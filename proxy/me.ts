@@ -7,18 +7,38 @@ import type { ProxyContext } from "./context.ts";
 import { Refused } from "./refusals.ts";
 
 /** Answers with the numbers a refusal would use in the same second. A provider key says whose it is by ?provider=. */
-export async function answerMe(context: ProxyContext, request: FastifyRequest, reply: FastifyReply, credential: Credential): Promise<void> {
+export async function answerMe(
+  context: ProxyContext,
+  request: FastifyRequest,
+  reply: FastifyReply,
+  credential: Credential,
+): Promise<void> {
   if (request.method !== "GET") throw new Refused("not_metered", "/keymeter/me is read with GET");
   const address = request.raw.socket.remoteAddress ?? "";
-  const candidates = context.providers.all.map((provider) => context.register.identify(credential.text, provider.name, address, Date.now()));
+  const candidates = context.providers.all.map((provider) =>
+    context.register.identify(credential.text, provider.name, address, Date.now()),
+  );
   const principal = candidates.find(({ key }) => key !== undefined);
   if (!principal?.key) throw new Refused("unknown_key", "this key has not been used through this Keymeter yet");
   const { key } = principal;
-  const states = (await context.writer.states()).filter(({ budget: { scope } }) =>
-    (scope.keyId ?? key.id) === key.id && (scope.team ?? key.team) === key.team && (scope.project ?? key.project) === key.project && (scope.env ?? key.env) === key.env,
+  const states = (await context.writer.states()).filter(
+    ({ budget: { scope } }) =>
+      (scope.keyId ?? key.id) === key.id &&
+      (scope.team ?? key.team) === key.team &&
+      (scope.project ?? key.project) === key.project &&
+      (scope.env ?? key.env) === key.env,
   );
   const body = JSON.stringify({
-    key: { id: key.id, name: key.name, team: key.team, project: key.project, env: key.env, owner: key.owner, state: key.state, expiresAt: key.expiresAtMs === undefined ? null : new Date(key.expiresAtMs).toISOString() },
+    key: {
+      id: key.id,
+      name: key.name,
+      team: key.team,
+      project: key.project,
+      env: key.env,
+      owner: key.owner,
+      state: key.state,
+      expiresAt: key.expiresAtMs === undefined ? null : new Date(key.expiresAtMs).toISOString(),
+    },
     budgets: states.map(({ budget, window, settledNanoUsd, reservedNanoUsd }) => ({
       id: budget.id,
       scope: describeScope(budget.scope),
@@ -33,5 +53,14 @@ export async function answerMe(context: ProxyContext, request: FastifyRequest, r
       windowEnd: budget.window === "total" ? null : new Date(window.endMs).toISOString(),
     })),
   });
-  reply.raw.writeHead(200, ["content-type", "application/json", "cache-control", "no-store", "content-length", String(Buffer.byteLength(body))]).end(body);
+  reply.raw
+    .writeHead(200, [
+      "content-type",
+      "application/json",
+      "cache-control",
+      "no-store",
+      "content-length",
+      String(Buffer.byteLength(body)),
+    ])
+    .end(body);
 }

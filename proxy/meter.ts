@@ -13,14 +13,12 @@ export type Meter = {
   push(chunk: Buffer): Buffer | undefined;
   /** The bytes that wait: sent after the books have the event. */
   takeHeld(): Buffer[];
-  /** True from the event on that ends the answer. */
-  readonly holding: boolean;
   reading(): Reading;
   seen(): Seen;
 };
 
 /** A JSON answer up to this size is held and sent in one write; a larger one streams, its last chunk waits. */
-export const MOST_HELD_BYTES = 1024 * 1024;
+const MOST_HELD_BYTES = 1024 * 1024;
 /** Up to here parsing the whole body is as cheap as looking for its fields. */
 const PARSE_WHOLE_BYTES = 32 * 1024;
 /** A line longer than this is no event of any provider: it passes, unread. */
@@ -37,11 +35,12 @@ export function createMeter(dialect: Dialect, call: Call, hides: boolean, conten
   if (contentType.includes("text/event-stream")) return createEventMeter(dialect, call, hides);
   if (!call.stream) return createBodyMeter(dialect, call);
   let chosen: Meter | undefined;
-  const choose = (chunk?: Buffer): Meter => (chosen ??= chunk && /^\s*[^\s[{]/.test(chunk.toString("latin1", 0, 64)) ? createEventMeter(dialect, call, hides) : createBodyMeter(dialect, call));
+  const choose = (chunk?: Buffer): Meter =>
+    (chosen ??=
+      chunk && /^\s*[^\s[{]/.test(chunk.toString("latin1", 0, 64))
+        ? createEventMeter(dialect, call, hides)
+        : createBodyMeter(dialect, call));
   return {
-    get holding() {
-      return choose().holding;
-    },
     push: (chunk) => choose(chunk).push(chunk),
     takeHeld: () => choose().takeHeld(),
     reading: () => choose().reading(),
@@ -117,9 +116,6 @@ function createEventMeter(dialect: Dialect, call: Call, hides: boolean): Meter {
   };
 
   return {
-    get holding() {
-      return holding;
-    },
     push(chunk) {
       const passed = read(chunk);
       const out = hides ? Buffer.from(passed, "latin1") : chunk;
@@ -139,7 +135,10 @@ function createEventMeter(dialect: Dialect, call: Call, hides: boolean): Meter {
       takeLine("");
       return reader.reading();
     },
-    seen: () => ({ events, tokens: events === 0 ? 0 : Math.max(events, Math.ceil((bytes - events * (smallest - 1)) / BYTES_PER_TOKEN)) }),
+    seen: () => ({
+      events,
+      tokens: events === 0 ? 0 : Math.max(events, Math.ceil((bytes - events * (smallest - 1)) / BYTES_PER_TOKEN)),
+    }),
   };
 }
 
@@ -149,15 +148,15 @@ function createBodyMeter(dialect: Dialect, call: Call): Meter {
   let held: Buffer[] = [];
   let size = 0;
   let overflowed = false;
-  const scanner = createFieldScanner([...dialect.bodyFields, ...(call.stream ? ["candidates", "promptFeedback"] : [])], (fields) => {
-    // Elements of an array stream are read like events: the same objects, in another frame.
-    if (call.stream) reader.event(JSON.stringify(fields));
-  });
+  const scanner = createFieldScanner(
+    [...dialect.bodyFields, ...(call.stream ? ["candidates", "promptFeedback"] : [])],
+    (fields) => {
+      // Elements of an array stream are read like events: the same objects, in another frame.
+      if (call.stream) reader.event(JSON.stringify(fields));
+    },
+  );
 
   return {
-    get holding() {
-      return !overflowed;
-    },
     push(chunk) {
       size += chunk.length;
       if (call.stream) {

@@ -26,15 +26,42 @@ export function createMetrics(writer: Writer, openRequests: () => number): Metri
   const unmetered = new Map<string, number>();
   let lateCommits = 0;
 
-  type Tally = { provider: string; model: string; requests: Map<string, number>; tokens: Map<string, number>; cost: bigint; unpriced: number; estimated: number; unknown: number; inferred: number };
+  type Tally = {
+    provider: string;
+    model: string;
+    requests: Map<string, number>;
+    tokens: Map<string, number>;
+    cost: bigint;
+    unpriced: number;
+    estimated: number;
+    unknown: number;
+    inferred: number;
+  };
 
   const tallyOf = (event: UsageEvent): Tally => {
-    const priced = event.priceConfidence === "exact" || event.priceConfidence === "inferred" ? (event.servedModel ?? event.requestedModel) : "other";
+    const priced =
+      event.priceConfidence === "exact" || event.priceConfidence === "inferred"
+        ? (event.servedModel ?? event.requestedModel)
+        : "other";
     const model = models.has(priced) || models.size < MOST_MODELS ? priced : "other";
     models.add(model);
     const name = `${event.provider}\n${model}`;
     let tally = tallies.get(name);
-    if (!tally) tallies.set(name, (tally = { provider: event.provider, model, requests: new Map(), tokens: new Map(), cost: 0n, unpriced: 0, estimated: 0, unknown: 0, inferred: 0 }));
+    if (!tally)
+      tallies.set(
+        name,
+        (tally = {
+          provider: event.provider,
+          model,
+          requests: new Map(),
+          tokens: new Map(),
+          cost: 0n,
+          unpriced: 0,
+          estimated: 0,
+          unknown: 0,
+          inferred: 0,
+        }),
+      );
     return tally;
   };
 
@@ -46,7 +73,8 @@ export function createMetrics(writer: Writer, openRequests: () => number): Metri
       registers,
       collect() {
         counter.reset();
-        for (const tally of tallies.values()) counter.inc({ provider: tally.provider, model: tally.model }, read(tally));
+        for (const tally of tallies.values())
+          counter.inc({ provider: tally.provider, model: tally.model }, read(tally));
       },
     });
   };
@@ -58,7 +86,8 @@ export function createMetrics(writer: Writer, openRequests: () => number): Metri
     registers,
     collect() {
       requests.reset();
-      for (const { provider, model, requests: byOutcome } of tallies.values()) for (const [outcome, count] of byOutcome) requests.inc({ provider, model, outcome }, count);
+      for (const { provider, model, requests: byOutcome } of tallies.values())
+        for (const [outcome, count] of byOutcome) requests.inc({ provider, model, outcome }, count);
     },
   });
   const tokens = new Counter({
@@ -68,14 +97,35 @@ export function createMetrics(writer: Writer, openRequests: () => number): Metri
     registers,
     collect() {
       tokens.reset();
-      for (const { provider, model, tokens: byClass } of tallies.values()) for (const [unit, count] of byClass) tokens.inc({ provider, model, class: unit }, count);
+      for (const { provider, model, tokens: byClass } of tallies.values())
+        for (const [unit, count] of byClass) tokens.inc({ provider, model, class: unit }, count);
     },
   });
-  perModel("keymeter_cost_usd_total", "Metered cost. For rates; figures people quote are the collector's gauges.", (tally) => toUsdNumber(tally.cost));
-  perModel("keymeter_unpriced_requests_total", "Attempts whose model, or a part of whose use, has no price.", (tally) => tally.unpriced);
-  perModel("keymeter_inferred_price_requests_total", "Attempts priced by a model family, not by the model's own entry.", (tally) => tally.inferred);
-  perModel("keymeter_estimated_requests_total", "Attempts whose usage the provider did not state.", (tally) => tally.estimated);
-  perModel("keymeter_unknown_usage_requests_total", "Attempts whose usage is not known at all.", (tally) => tally.unknown);
+  perModel(
+    "keymeter_cost_usd_total",
+    "Metered cost. For rates; figures people quote are the collector's gauges.",
+    (tally) => toUsdNumber(tally.cost),
+  );
+  perModel(
+    "keymeter_unpriced_requests_total",
+    "Attempts whose model, or a part of whose use, has no price.",
+    (tally) => tally.unpriced,
+  );
+  perModel(
+    "keymeter_inferred_price_requests_total",
+    "Attempts priced by a model family, not by the model's own entry.",
+    (tally) => tally.inferred,
+  );
+  perModel(
+    "keymeter_estimated_requests_total",
+    "Attempts whose usage the provider did not state.",
+    (tally) => tally.estimated,
+  );
+  perModel(
+    "keymeter_unknown_usage_requests_total",
+    "Attempts whose usage is not known at all.",
+    (tally) => tally.unknown,
+  );
 
   const refusedCounter = new Counter({
     name: "keymeter_refused_total",
@@ -112,9 +162,19 @@ export function createMetrics(writer: Writer, openRequests: () => number): Metri
   gauge("keymeter_open_requests", "Exchanges with providers that are open now.", openRequests);
   gauge("keymeter_ledger_waiting_settlements", "Events that wait for the ledger's storage.", () => writer.waiting());
   gauge("keymeter_ledger_up", "1 while the ledger can commit.", () => (writer.trouble() === undefined ? 1 : 0));
-  const crashed = new Gauge({ name: "keymeter_recovered_attempts", help: "Attempts that the last start found open and booked as crashed.", registers });
+  const crashed = new Gauge({
+    name: "keymeter_recovered_attempts",
+    help: "Attempts that the last start found open and booked as crashed.",
+    registers,
+  });
   crashed.set(writer.recovered);
-  const firstByte = new Histogram({ name: "keymeter_first_byte_seconds", help: "From dispatch to the provider's first byte.", labelNames: ["provider"], buckets: [0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60], registers });
+  const firstByte = new Histogram({
+    name: "keymeter_first_byte_seconds",
+    help: "From dispatch to the provider's first byte.",
+    labelNames: ["provider"],
+    buckets: [0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60],
+    registers,
+  });
 
   const add = (map: Map<string, number>, name: string, more: number): void => {
     map.set(name, (map.get(name) ?? 0) + more);

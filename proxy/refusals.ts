@@ -33,12 +33,21 @@ export class Refused extends Error {
   readonly refusal: Refusal;
   readonly headers: readonly string[];
 
-  constructor(reason: RefusalReason, message: string, details: { readonly headers?: readonly string[]; readonly resetsAtMs?: number; readonly status?: number } = {}) {
+  constructor(
+    reason: RefusalReason,
+    message: string,
+    details: { readonly headers?: readonly string[]; readonly resetsAtMs?: number; readonly status?: number } = {},
+  ) {
     super(message);
     this.reason = reason;
     this.headers = details.headers ?? [];
     const { kind, status } = REASONS[reason];
-    this.refusal = { kind, status: details.status ?? status, message: `Keymeter: ${message}`, ...(details.resetsAtMs === undefined ? {} : { resetsAtMs: details.resetsAtMs }) };
+    this.refusal = {
+      kind,
+      status: details.status ?? status,
+      message: `Keymeter: ${message}`,
+      ...(details.resetsAtMs === undefined ? {} : { resetsAtMs: details.resetsAtMs }),
+    };
   }
 }
 
@@ -81,14 +90,22 @@ export function refuseForMoney(refused: BudgetRefusal, status: number): Refused 
     status,
     resetsAtMs: window.endMs,
     headers: [
-      "x-should-retry", "false",
-      "x-keymeter-budget-id", budget.id,
-      "x-keymeter-budget-amount-usd", formatUsdExact(budget.amountNanoUsd),
-      "x-keymeter-budget-spent-usd", formatUsdExact(settledNanoUsd),
-      "x-keymeter-budget-reserved-usd", formatUsdExact(reservedNanoUsd),
-      "x-keymeter-budget-asked-usd", askedNanoUsd === undefined ? "unknown" : formatUsdExact(askedNanoUsd),
-      "x-keymeter-budget-window-start", new Date(window.startMs).toISOString(),
-      "x-keymeter-budget-window-end", endsAt,
+      "x-should-retry",
+      "false",
+      "x-keymeter-budget-id",
+      budget.id,
+      "x-keymeter-budget-amount-usd",
+      formatUsdExact(budget.amountNanoUsd),
+      "x-keymeter-budget-spent-usd",
+      formatUsdExact(settledNanoUsd),
+      "x-keymeter-budget-reserved-usd",
+      formatUsdExact(reservedNanoUsd),
+      "x-keymeter-budget-asked-usd",
+      askedNanoUsd === undefined ? "unknown" : formatUsdExact(askedNanoUsd),
+      "x-keymeter-budget-window-start",
+      new Date(window.startMs).toISOString(),
+      "x-keymeter-budget-window-end",
+      endsAt,
     ],
   });
 }
@@ -97,11 +114,22 @@ export function refuseForMoney(refused: BudgetRefusal, status: number): Refused 
 const CODEX = /^codex_/;
 
 /** The answer to a refused client, in its own dialect. */
-export function renderRefusal(refused: Refused, dialect: Dialect, requestId: string, userAgent: string): { status: number; headers: string[]; body: string } {
+export function renderRefusal(
+  refused: Refused,
+  dialect: Dialect,
+  requestId: string,
+  userAgent: string,
+): { status: number; headers: string[]; body: string } {
   const headers = ["content-type", "application/json", "x-keymeter-request-id", requestId, ...refused.headers];
   if (refused.refusal.kind === "money" && CODEX.test(userAgent)) {
     const resetsAt = Math.floor((refused.refusal.resetsAtMs ?? 0) / 1000);
-    return { status: 429, headers, body: JSON.stringify({ error: { type: "usage_limit_reached", message: refused.refusal.message, resets_at: resetsAt } }) };
+    return {
+      status: 429,
+      headers,
+      body: JSON.stringify({
+        error: { type: "usage_limit_reached", message: refused.refusal.message, resets_at: resetsAt },
+      }),
+    };
   }
   const rendered = dialect.refusal(refused.refusal, requestId);
   return { status: rendered.status, headers: [...headers, ...rendered.headers], body: rendered.body };

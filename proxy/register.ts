@@ -1,6 +1,13 @@
 // The register of keys as the request path sees it: digest -> key, in memory, read from the books at start and after each
 // change. A digest, never a secret, is what is looked up.
-import { digestSecret, fingerprintId, isWellFormedVirtualKey, looksLikeVirtualKey, readKeys, UNPROVEN_KEY_ID } from "../ledger/keys.ts";
+import {
+  digestSecret,
+  fingerprintId,
+  isWellFormedVirtualKey,
+  looksLikeVirtualKey,
+  readKeys,
+  UNPROVEN_KEY_ID,
+} from "../ledger/keys.ts";
 import type { Key, KeySecret } from "../ledger/keys.ts";
 import type { Sqlite } from "../ledger/open.ts";
 import type { ProvenKey } from "../ledger/writer.ts";
@@ -49,21 +56,56 @@ export function createRegister(books: Sqlite, pepper: string): Register {
       const digest = digestSecret(pepper, isVirtual ? secret : `${provider} ${identity}`);
       const known = secrets.get(digest);
       const key = known && keys.get(known.keyId);
-      if (isVirtual && (!known || !key || (known.validUntilMs !== undefined && known.validUntilMs <= nowMs))) throw unknownKey();
+      if (isVirtual && (!known || !key || (known.validUntilMs !== undefined && known.validUntilMs <= nowMs)))
+        throw unknownKey();
       if (key) {
         if (key.state === "revoked") throw unknownKey();
-        if (key.state === "paused") throw new Refused("key_paused", `key ${key.name} (${key.id}) is paused; whoever runs Keymeter can resume it`);
-        if (key.expiresAtMs !== undefined && key.expiresAtMs <= nowMs) throw new Refused("key_expired", `key ${key.name} (${key.id}) expired on ${new Date(key.expiresAtMs).toISOString()}`);
-        return { kind: key.kind, keyId: key.id, key, team: key.team, project: key.project, env: key.env, proven: undefined };
+        if (key.state === "paused")
+          throw new Refused("key_paused", `key ${key.name} (${key.id}) is paused; whoever runs Keymeter can resume it`);
+        if (key.expiresAtMs !== undefined && key.expiresAtMs <= nowMs)
+          throw new Refused(
+            "key_expired",
+            `key ${key.name} (${key.id}) expired on ${new Date(key.expiresAtMs).toISOString()}`,
+          );
+        return {
+          kind: key.kind,
+          keyId: key.id,
+          key,
+          team: key.team,
+          project: key.project,
+          env: key.env,
+          proven: undefined,
+        };
       }
       const proven = { digest, name: fingerprintName(secret, provider), hint: secret.slice(-4) };
-      return { kind: "fingerprint", keyId: fingerprintId(digest), key: undefined, team: "", project: "", env: "", proven };
+      return {
+        kind: "fingerprint",
+        keyId: fingerprintId(digest),
+        key: undefined,
+        team: "",
+        project: "",
+        env: "",
+        proven,
+      };
     },
 
     remember(principal, provider, nowMs) {
       const { proven, keyId } = principal;
       if (!proven || keys.has(keyId)) return;
-      keys.set(keyId, { id: keyId, kind: "fingerprint", provider, name: proven.name, team: "", project: "", env: "", owner: "", state: "active", hint: proven.hint, createdAtMs: nowMs, expiresAtMs: undefined });
+      keys.set(keyId, {
+        id: keyId,
+        kind: "fingerprint",
+        provider,
+        name: proven.name,
+        team: "",
+        project: "",
+        env: "",
+        owner: "",
+        state: "active",
+        hint: proven.hint,
+        createdAtMs: nowMs,
+        expiresAtMs: undefined,
+      });
       secrets.set(proven.digest, { digest: proven.digest, keyId, validUntilMs: undefined });
     },
 
@@ -73,7 +115,10 @@ export function createRegister(books: Sqlite, pepper: string): Register {
 
 /** One answer for every way of not knowing a key. */
 function unknownKey(): Refused {
-  return new Refused("unknown_key", "this key is unknown, or it was revoked; check that it was copied whole, or ask for a new one");
+  return new Refused(
+    "unknown_key",
+    "this key is unknown, or it was revoked; check that it was copied whole, or ask for a new one",
+  );
 }
 
 /** "openai key …a1b2": enough to recognise, too little to use. */

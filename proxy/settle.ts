@@ -15,13 +15,24 @@ import type { Ending } from "./forward.ts";
 import type { Seen } from "./meter.ts";
 
 /** The event of an attempt. `reading` and `seen` are undefined when no answer came. */
-export function toEvent(admission: Admission, ending: Ending, reading: Reading | undefined, seen: Seen | undefined, prices: PriceBook, nowMs: number): UsageEvent {
+export function toEvent(
+  admission: Admission,
+  ending: Ending,
+  reading: Reading | undefined,
+  seen: Seen | undefined,
+  prices: PriceBook,
+  nowMs: number,
+): UsageEvent {
   const { attemptId, principal, provider, call } = admission;
   const isError = ending.status !== undefined && ending.status >= 400;
   const isBilled = !isError && ending.how !== "unreachable";
-  const used = isBilled ? usedBy(admission, reading, seen) : { usage: NO_USAGE, state: "reported" as const, reserved: false };
+  const used = isBilled
+    ? usedBy(admission, reading, seen)
+    : { usage: NO_USAGE, state: "reported" as const, reserved: false };
   const tiers = reading && reading.tiers.length > 0 ? reading.tiers : call.tiers;
-  const priced = isBilled ? priceUsage(used.usage, reading, admission, tiers, prices) : { costNanoUsd: 0n, lines: [], price: undefined, confidence: undefined };
+  const priced = isBilled
+    ? priceUsage(used.usage, reading, admission, tiers, prices)
+    : { costNanoUsd: 0n, lines: [], price: undefined, confidence: undefined };
 
   return {
     attemptId,
@@ -38,7 +49,8 @@ export function toEvent(admission: Admission, ending: Ending, reading: Reading |
     tags: admission.tags,
     usage: priced.usage ?? used.usage,
     reasoning: isBilled ? reading?.reasoning : undefined,
-    usageState: used.state === "estimated" && admission.expectedNanoUsd === undefined && used.reserved ? "unknown" : used.state,
+    usageState:
+      used.state === "estimated" && admission.expectedNanoUsd === undefined && used.reserved ? "unknown" : used.state,
     // Nothing was seen of the answer: the amount reserved stands until a bill says better.
     costNanoUsd: used.reserved ? reservedAmount(admission) : priced.costNanoUsd,
     costLines: used.reserved ? [] : priced.lines,
@@ -70,18 +82,34 @@ function reservedAmount(admission: Admission): NanoUsd | undefined {
   return admission.expectedNanoUsd;
 }
 
-type Priced = { readonly usage?: Usage; readonly costNanoUsd: NanoUsd | undefined; readonly lines: readonly CostLine[]; readonly price: Price | undefined; readonly confidence: UsageEvent["priceConfidence"] };
+type Priced = {
+  readonly usage?: Usage;
+  readonly costNanoUsd: NanoUsd | undefined;
+  readonly lines: readonly CostLine[];
+  readonly price: Price | undefined;
+  readonly confidence: UsageEvent["priceConfidence"];
+};
 
 /** Prices by the served model and the served tier, at the instant of the reservation; the requested model's price, as
  *  inferred, when the served one is in no list. Passes of other models are priced as theirs. */
-function priceUsage(usage: Usage, reading: Reading | undefined, { provider, call, attemptId }: Admission, tiers: readonly string[], prices: PriceBook): Priced {
-  const find = (model: string): Price | undefined => prices.find(provider.priceList, model, attemptAtMs(attemptId), tiers);
+function priceUsage(
+  usage: Usage,
+  reading: Reading | undefined,
+  { provider, call, attemptId }: Admission,
+  tiers: readonly string[],
+  prices: PriceBook,
+): Priced {
+  const find = (model: string): Price | undefined =>
+    prices.find(provider.priceList, model, attemptAtMs(attemptId), tiers);
   const served = find(reading?.servedModel ?? call.model);
   const price = served ?? find(call.model);
   if (!price) return { costNanoUsd: undefined, lines: [], price: undefined, confidence: "unpriced" };
 
   const extra = reading?.extra ?? [];
-  const parts = [{ price, usage }, ...extra.map((pass) => ({ price: pass.model === undefined ? price : find(pass.model), usage: pass.usage }))];
+  const parts = [
+    { price, usage },
+    ...extra.map((pass) => ({ price: pass.model === undefined ? price : find(pass.model), usage: pass.usage })),
+  ];
   const costs = parts.map((part) => part.price && cost(part.usage, part.price));
   const isUnpriced = costs.some((one) => one === undefined || one.unpricedUnits.length > 0);
   const isInferred = served === undefined || parts.some((part) => part.price?.confidence === "inferred");

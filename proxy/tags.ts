@@ -11,7 +11,13 @@ const NAME = /^[a-z0-9][a-z0-9_.-]*$/;
 
 /** Header names that carry tags, ours and foreign: never forwarded. */
 export function isTagHeader(name: string): boolean {
-  return name.startsWith("x-keymeter-") || name.startsWith("x-litellm-") || name.startsWith("helicone-") || name.startsWith("x-portkey-") || name.startsWith("cf-aig-");
+  return (
+    name.startsWith("x-keymeter-") ||
+    name.startsWith("x-litellm-") ||
+    name.startsWith("helicone-") ||
+    name.startsWith("x-portkey-") ||
+    name.startsWith("cf-aig-")
+  );
 }
 
 /** All tags of a request; the first word on a name counts, ours before foreign ones, headers before the body. */
@@ -20,8 +26,10 @@ export function readTags(headers: IncomingHttpHeaders, bodyTags: Tags): Tags {
   let count = 0;
   const add = (rawName: string, value: string): void => {
     const name = rawName.trim().toLowerCase().slice(0, LONGEST_NAME);
-    // eslint-disable-next-line no-control-regex
-    const text = value.trim().replace(/[\u0000-\u001f\u007f]/g, " ").slice(0, LONGEST_VALUE);
+    const text = value
+      .trim()
+      .replace(/\p{Cc}/gu, " ")
+      .slice(0, LONGEST_VALUE);
     if (!NAME.test(name) || text === "" || name in tags || count >= MOST_TAGS) return;
     tags[name] = text;
     count += 1;
@@ -29,7 +37,8 @@ export function readTags(headers: IncomingHttpHeaders, bodyTags: Tags): Tags {
 
   for (const [name, value] of Object.entries(headers)) {
     if (typeof value !== "string" || !isTagHeader(name)) continue;
-    if (name === "x-keymeter-tags" || name === "x-litellm-tags") for (const pair of value.split(",")) addPair(pair, add);
+    if (name === "x-keymeter-tags" || name === "x-litellm-tags")
+      for (const pair of value.split(",")) addPair(pair, add);
     else if (name.startsWith("x-keymeter-")) add(name.slice("x-keymeter-".length), value);
     else if (name.startsWith("helicone-property-")) add(name.slice("helicone-property-".length), value);
     else if (name === "helicone-user-id") add("user", value);
@@ -55,5 +64,6 @@ function addJson(text: string, add: (name: string, value: string) => void): void
     return;
   }
   if (typeof parsed !== "object" || parsed === null) return;
-  for (const [name, value] of Object.entries(parsed)) add(name.replace(/^_/, ""), typeof value === "string" ? value : JSON.stringify(value));
+  for (const [name, value] of Object.entries(parsed))
+    add(name.replace(/^_/, ""), typeof value === "string" ? value : JSON.stringify(value));
 }

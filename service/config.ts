@@ -2,7 +2,8 @@
 import { z } from "zod";
 import type { Settings } from "./settings.ts";
 
-const port = (): z.ZodType<number> => z.coerce.number("a port number").int("a whole number").min(0, "0 to 65535").max(65_535, "0 to 65535") as z.ZodType<number>;
+const port = (): z.ZodType<number> =>
+  z.coerce.number("a port number").int("a whole number").min(0, "0 to 65535").max(65_535, "0 to 65535");
 
 export type SharedConfig = {
   /** Where every program listens. */
@@ -29,8 +30,18 @@ export type SharedConfig = {
 export const SHARED_SETTINGS: Settings<SharedConfig> = {
   host: { place: "host", env: "KEYMETER_HOST", schema: z.string().min(1), fallback: "127.0.0.1" },
   dataDir: { place: "data_dir", env: "KEYMETER_DATA_DIR", schema: z.string().min(1), fallback: "./data" },
-  timezone: { place: "timezone", env: "KEYMETER_TIMEZONE", schema: z.string().refine(isZone, "an IANA time zone such as Europe/Berlin"), fallback: "UTC" },
-  logLevel: { place: "log_level", env: "KEYMETER_LOG_LEVEL", schema: z.enum(["trace", "debug", "info", "warn", "error", "silent"]), fallback: "info" },
+  timezone: {
+    place: "timezone",
+    env: "KEYMETER_TIMEZONE",
+    schema: z.string().refine(isZone, "an IANA time zone such as Europe/Berlin"),
+    fallback: "UTC",
+  },
+  logLevel: {
+    place: "log_level",
+    env: "KEYMETER_LOG_LEVEL",
+    schema: z.enum(["trace", "debug", "info", "warn", "error", "silent"]),
+    fallback: "info",
+  },
   proxyPort: { place: "ports.proxy", env: "KEYMETER_PORT", schema: port(), fallback: 4000 },
   opsPort: { place: "ports.ops", env: "KEYMETER_OPS_PORT", schema: port(), fallback: 4001 },
   collectorPort: { place: "ports.collector", env: "KEYMETER_COLLECTOR_PORT", schema: port(), fallback: 4002 },
@@ -39,7 +50,12 @@ export const SHARED_SETTINGS: Settings<SharedConfig> = {
   prometheusPort: { place: "ports.prometheus", env: "KEYMETER_PROMETHEUS_PORT", schema: port(), fallback: 9090 },
   alertmanagerPort: { place: "ports.alertmanager", env: "KEYMETER_ALERTMANAGER_PORT", schema: port(), fallback: 9093 },
   grafanaUrl: { place: "grafana_url", env: "KEYMETER_GRAFANA_URL", schema: z.url(), fallback: "http://127.0.0.1:3000" },
-  drainSeconds: { place: "drain_seconds", env: "KEYMETER_DRAIN_SECONDS", schema: z.coerce.number().min(0).max(3600) as z.ZodType<number>, fallback: 10 },
+  drainSeconds: {
+    place: "drain_seconds",
+    env: "KEYMETER_DRAIN_SECONDS",
+    schema: z.coerce.number().min(0).max(3600),
+    fallback: 10,
+  },
 };
 
 function isZone(zone: string): boolean {

@@ -13,7 +13,9 @@ export function createListener(registry: Registry, notReady: Readiness): Fastify
     const why = notReady();
     return why === undefined ? "ready\n" : reply.code(503).send(`${why}\n`);
   });
-  app.get("/metrics", async (_request, reply) => reply.header("content-type", registry.contentType).send(await registry.metrics()));
+  app.get("/metrics", async (_request, reply) =>
+    reply.header("content-type", registry.contentType).send(await registry.metrics()),
+  );
   return app;
 }
 
@@ -22,7 +24,10 @@ export async function listen(app: FastifyInstance, host: string, port: number, s
   try {
     await app.listen({ host, port });
   } catch (error) {
-    if (error instanceof Error && "code" in error && error.code === "EADDRINUSE") throw new Error(`port ${port} on ${host} is taken. Stop what uses it, or set ${setting} to another port.`, { cause: error });
+    if (error instanceof Error && "code" in error && error.code === "EADDRINUSE")
+      throw new Error(`port ${port} on ${host} is taken. Stop what uses it, or set ${setting} to another port.`, {
+        cause: error,
+      });
     throw error;
   }
   const address = app.server.address();

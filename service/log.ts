@@ -7,5 +7,8 @@ export type Log = Logger;
 
 /** A program's log. `level` "silent" for tests. */
 export function createLog(program: string, level: string): Log {
-  return pino({ level, base: { program }, timestamp: pino.stdTimeFunctions.isoTime }, pino.destination({ dest: 2, sync: true }));
+  return pino(
+    { level, base: { program }, timestamp: pino.stdTimeFunctions.isoTime },
+    pino.destination({ dest: 2, sync: true }),
+  );
 }

@@ -7,7 +7,10 @@ const SAME_SIGNAL_MS = 500;
 
 /** Runs `start`, and on SIGTERM (and SIGINT, unless a supervisor sends SIGTERM in its place) what it returned. A
  *  second signal ends at once. Expected failures are printed as a sentence and exit 1; others keep their stack. */
-export async function runProgram(start: () => Promise<{ stop(): Promise<void>; log: Log }>, supervised: boolean): Promise<void> {
+export async function runProgram(
+  start: () => Promise<{ stop(): Promise<void>; log: Log }>,
+  supervised: boolean,
+): Promise<void> {
   let running: Awaited<ReturnType<typeof start>>;
   try {
     running = await start();
@@ -45,7 +48,7 @@ export async function runProgram(start: () => Promise<{ stop(): Promise<void>; l
 }
 
 /** An error as an operator reads it. */
-export function sentence(error: unknown): string {
+function sentence(error: unknown): string {
   if (error instanceof SettingsError || error instanceof LedgerError) return error.message;
   if (error instanceof Error && error.cause !== undefined) return error.message;
   return error instanceof Error ? (error.stack ?? error.message) : String(error);

@@ -34,9 +34,16 @@ export class Secret {
 
 /** A secret that was given, or the one that this installation made on its first start: 32 random bytes in a file that
  *  only its user can read. Throws an Error when a given one is empty, short or a placeholder. */
-export function ownSecret(dataDir: string, name: "admin-token" | "read-token" | "pepper", given: string | undefined): Secret {
+export function ownSecret(
+  dataDir: string,
+  name: "admin-token" | "read-token" | "pepper",
+  given: string | undefined,
+): Secret {
   if (given !== undefined) {
-    if (given.length < SHORTEST || PLACEHOLDERS.has(given.toLowerCase())) throw new Error(`the ${name} that was given is too short or a placeholder: use at least ${SHORTEST} random characters, or leave it out and one is made`);
+    if (given.length < SHORTEST || PLACEHOLDERS.has(given.toLowerCase()))
+      throw new Error(
+        `the ${name} that was given is too short or a placeholder: use at least ${SHORTEST} random characters, or leave it out and one is made`,
+      );
     return new Secret(given);
   }
   const path = join(dataDir, name);
@@ -46,6 +53,7 @@ export function ownSecret(dataDir: string, name: "admin-token" | "read-token" | 
     chmodSync(path, 0o600);
   }
   const text = readFileSync(path, "utf8").trim();
-  if (text.length < SHORTEST) throw new Error(`${path} is empty or too short: delete it, and the next start makes a new one`);
+  if (text.length < SHORTEST)
+    throw new Error(`${path} is empty or too short: delete it, and the next start makes a new one`);
   return new Secret(text);
 }

@@ -8,7 +8,7 @@ import type { z } from "zod";
 export type Environment = { readonly [name: string]: string | undefined };
 
 /** One setting: where it stands in the file and in the environment, what is allowed, and what holds without it. */
-export type Setting<T> = {
+type Setting<T> = {
   /** Its place in keymeter.yaml, such as "proxy.durability". */
   readonly place: string;
   /** Its environment variable, which wins. */
@@ -34,7 +34,7 @@ export function readSettings<T extends object>(settings: Settings<T>, section: s
   const known = new Set<string>();
   const result: Record<string, unknown> = {};
 
-  for (const [name, setting] of Object.entries(settings) as [string, Setting<unknown>][]) {
+  for (const [name, setting] of Object.entries<Setting<unknown>>(settings)) {
     known.add(setting.place);
     const fromEnv = setting.env === undefined ? undefined : environment[setting.env];
     const inFile = valueAt(values, setting.place);
@@ -55,9 +55,13 @@ export function readSettings<T extends object>(settings: Settings<T>, section: s
     }
   }
   for (const place of placesIn(values, section)) {
-    if (!known.has(place) && ![...known].some((one) => place.startsWith(`${one}.`))) problems.push(`${file}: ${place} is no setting; \`keymeter.example.yaml\` lists them all`);
+    if (!known.has(place) && ![...known].some((one) => place.startsWith(`${one}.`)))
+      problems.push(`${file}: ${place} is no setting; \`keymeter.example.yaml\` lists them all`);
   }
-  if (problems.length > 0) throw new SettingsError(`${problems.length === 1 ? "A setting is" : `${problems.length} settings are`} wrong:\n${problems.map((problem) => `  - ${problem}`).join("\n")}`);
+  if (problems.length > 0)
+    throw new SettingsError(
+      `${problems.length === 1 ? "A setting is" : `${problems.length} settings are`} wrong:\n${problems.map((problem) => `  - ${problem}`).join("\n")}`,
+    );
   return Object.freeze(result) as T;
 }
 
@@ -79,7 +83,13 @@ function readFile(environment: Environment, problems: string[]): { file: string;
 }
 
 function valueAt(values: unknown, place: string): unknown {
-  return place.split(".").reduce((value, part) => (typeof value === "object" && value !== null ? (value as Record<string, unknown>)[part] : undefined), values);
+  return place
+    .split(".")
+    .reduce(
+      (value, part) =>
+        typeof value === "object" && value !== null ? (value as Record<string, unknown>)[part] : undefined,
+      values,
+    );
 }
 
 /** Every leaf of the file that this program must know: shared ones and those of its section. */

@@ -4,7 +4,14 @@ import { createProxy } from "../proxy/app.ts";
 import { loadProxyConfig } from "../proxy/config.ts";
 import { createLog } from "../service/log.ts";
 
-export const KILL_POINTS = ["after_reserve", "after_headers", "mid_stream", "before_settle", "after_settle", "before_last_byte"] as const;
+export const KILL_POINTS = [
+  "after_reserve",
+  "after_headers",
+  "mid_stream",
+  "before_settle",
+  "after_settle",
+  "before_last_byte",
+] as const;
 export type KillPoint = (typeof KILL_POINTS)[number];
 
 if (process.send) {

@@ -6,7 +6,10 @@ import { gunzipSync } from "node:zlib";
 const FOLDER = fileURLToPath(new URL("../../shared/recordings/", import.meta.url));
 
 export const hasRecordings = existsSync(FOLDER);
-if (!hasRecordings) process.stderr.write(`\nSKIPPED: the recordings are not here (${FOLDER}); every test that replays real traffic is skipped\n`);
+if (!hasRecordings)
+  process.stderr.write(
+    `\nSKIPPED: the recordings are not here (${FOLDER}); every test that replays real traffic is skipped\n`,
+  );
 
 export type Recording = {
   readonly id: string;
@@ -43,7 +46,10 @@ export type Expected = {
   readonly state: string;
   readonly usage: ExpectedUsage | null;
   readonly response_id?: string;
-  readonly extra?: { readonly extra_usage?: readonly { readonly model: string | null; readonly usage: ExpectedUsage }[]; readonly ambiguous?: unknown };
+  readonly extra?: {
+    readonly extra_usage?: readonly { readonly model: string | null; readonly usage: ExpectedUsage }[];
+    readonly ambiguous?: unknown;
+  };
 };
 
 export function readRecordings(file: string): Recording[] {
@@ -51,9 +57,16 @@ export function readRecordings(file: string): Recording[] {
 }
 
 export function readExpected(): Map<string, Expected> {
-  return new Map(lines("expected-usage.jsonl.gz").map((line) => JSON.parse(line) as Expected).map((expected) => [expected.id, expected]));
+  return new Map(
+    lines("expected-usage.jsonl.gz")
+      .map((line) => JSON.parse(line) as Expected)
+      .map((expected) => [expected.id, expected]),
+  );
 }
 
 function lines(name: string): string[] {
-  return gunzipSync(readFileSync(FOLDER + name)).toString("utf8").split("\n").filter((line) => line !== "");
+  return gunzipSync(readFileSync(FOLDER + name))
+    .toString("utf8")
+    .split("\n")
+    .filter((line) => line !== "");
 }

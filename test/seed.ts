@@ -21,7 +21,9 @@ export function random(seed: number): () => number {
 
 /** Cuts bytes at random places into at most `most` pieces. */
 export function cut(bytes: Buffer, next: () => number, most = 12): Buffer[] {
-  const places = Array.from({ length: Math.floor(next() * most) }, () => Math.floor(next() * (bytes.length + 1))).toSorted((a, b) => a - b);
+  const places = Array.from({ length: Math.floor(next() * most) }, () =>
+    Math.floor(next() * (bytes.length + 1)),
+  ).toSorted((a, b) => a - b);
   const pieces: Buffer[] = [];
   let from = 0;
   for (const place of [...places, bytes.length]) {

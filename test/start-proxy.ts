@@ -20,7 +20,12 @@ export type RunningProxy = {
   readonly proxy: Proxy;
   /** Every event in the books, oldest first. */
   events(): Promise<EventRecord[]>;
-  createKey(fields?: { name?: string; team?: string; env?: string; expiresAtMs?: number }): Promise<{ id: string; secret: string }>;
+  createKey(fields?: {
+    name?: string;
+    team?: string;
+    env?: string;
+    expiresAtMs?: number;
+  }): Promise<{ id: string; secret: string }>;
   setBudget(budget: Partial<Budget> & { amountNanoUsd: bigint }): Promise<Budget>;
   stop(): Promise<void>;
 };
@@ -30,7 +35,10 @@ export function temporaryFolder(): string {
 }
 
 /** `upstream` is used for all providers; `environment` overrides. */
-export async function startProxy(upstream: string, environment: { [name: string]: string } = {}): Promise<RunningProxy> {
+export async function startProxy(
+  upstream: string,
+  environment: { [name: string]: string } = {},
+): Promise<RunningProxy> {
   const dataDir = environment["KEYMETER_DATA_DIR"] ?? temporaryFolder();
   const config = loadProxyConfig({
     KEYMETER_DATA_DIR: dataDir,
@@ -57,12 +65,40 @@ export async function startProxy(upstream: string, environment: { [name: string]
     events: () => readAllEvents(dataDir),
     async createKey({ name = `key-${(made += 1)}`, team = "search", env = "test", expiresAtMs } = {}) {
       const { id, secret } = issueVirtualKey(env);
-      await proxy.writer.change({ type: "createKey", digest: digestSecret(config.pepper.reveal(), secret), key: { id, kind: "virtual", provider: undefined, name, team, project: "", env, owner: "", state: "active", hint: secret.slice(-4), createdAtMs: Date.now(), expiresAtMs } }, "test");
+      await proxy.writer.change(
+        {
+          type: "createKey",
+          digest: digestSecret(config.pepper.reveal(), secret),
+          key: {
+            id,
+            kind: "virtual",
+            provider: undefined,
+            name,
+            team,
+            project: "",
+            env,
+            owner: "",
+            state: "active",
+            hint: secret.slice(-4),
+            createdAtMs: Date.now(),
+            expiresAtMs,
+          },
+        },
+        "test",
+      );
       await proxy.context.register.reload();
       return { id, secret };
     },
     async setBudget(given) {
-      const budget: Budget = { id: `budget_${(made += 1)}`, scope: {}, window: "month", kind: "hard", mode: "expected", createdAtMs: Date.now(), ...given };
+      const budget: Budget = {
+        id: `budget_${(made += 1)}`,
+        scope: {},
+        window: "month",
+        kind: "hard",
+        mode: "expected",
+        createdAtMs: Date.now(),
+        ...given,
+      };
       await proxy.writer.change({ type: "setBudget", budget }, "test");
       return budget;
     },

@@ -4,5 +4,7 @@ import type { Importer } from "./importer.ts";
 import { openaiImporter } from "./openai.ts";
 
 export function createImporters(config: CollectorConfig): Importer[] {
-  return config.openaiAdminKey ? [openaiImporter({ adminKey: config.openaiAdminKey, baseUrl: config.openaiBillingUrl })] : [];
+  return config.openaiAdminKey
+    ? [openaiImporter({ adminKey: config.openaiAdminKey, baseUrl: config.openaiBillingUrl })]
+    : [];
 }

@@ -22,9 +22,39 @@ export const TIER_ROWS: readonly TierRow[] = [
 
 /** The most a model writes, where the price library does not say and a request may leave it open. */
 export const LIMIT_ROWS: readonly LimitRow[] = [
-  { list: "openai", model: /^gpt-4o/, contextWindow: 128_000, maxOutputTokens: 16_384, source: "https://developers.openai.com/api/docs/models/gpt-4o" },
-  { list: "openai", model: /^gpt-4\.1/, contextWindow: 1_047_576, maxOutputTokens: 32_768, source: "https://developers.openai.com/api/docs/models/gpt-4.1" },
-  { list: "openai", model: /^gpt-5(\.[12])?(-|$)/, contextWindow: 400_000, maxOutputTokens: 128_000, source: "https://developers.openai.com/api/docs/models/gpt-5" },
-  { list: "google", model: /^gemini-2\.5-(pro|flash)/, contextWindow: 1_048_576, maxOutputTokens: 65_536, source: "https://ai.google.dev/gemini-api/docs/models" },
-  { list: "google", model: /^gemini-3/, contextWindow: 1_048_576, maxOutputTokens: 65_536, source: "https://ai.google.dev/gemini-api/docs/models" },
+  {
+    list: "openai",
+    model: /^gpt-4o/,
+    contextWindow: 128_000,
+    maxOutputTokens: 16_384,
+    source: "https://developers.openai.com/api/docs/models/gpt-4o",
+  },
+  {
+    list: "openai",
+    model: /^gpt-4\.1/,
+    contextWindow: 1_047_576,
+    maxOutputTokens: 32_768,
+    source: "https://developers.openai.com/api/docs/models/gpt-4.1",
+  },
+  {
+    list: "openai",
+    model: /^gpt-5(\.[12])?(-|$)/,
+    contextWindow: 400_000,
+    maxOutputTokens: 128_000,
+    source: "https://developers.openai.com/api/docs/models/gpt-5",
+  },
+  {
+    list: "google",
+    model: /^gemini-2\.5-(pro|flash)/,
+    contextWindow: 1_048_576,
+    maxOutputTokens: 65_536,
+    source: "https://ai.google.dev/gemini-api/docs/models",
+  },
+  {
+    list: "google",
+    model: /^gemini-3/,
+    contextWindow: 1_048_576,
+    maxOutputTokens: 65_536,
+    source: "https://ai.google.dev/gemini-api/docs/models",
+  },
 ];

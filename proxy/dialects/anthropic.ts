@@ -26,7 +26,10 @@ export const anthropic: Dialect = {
       endpoint: route.endpoint,
       model: textAt(body, "model") ?? "",
       stream: body["stream"] === true,
-      tiers: [...(textAt(body, "inference_geo") === "us" ? ["geo:us"] : []), ...(textAt(body, "speed") === "fast" ? ["speed:fast"] : [])],
+      tiers: [
+        ...(textAt(body, "inference_geo") === "us" ? ["geo:us"] : []),
+        ...(textAt(body, "speed") === "fast" ? ["speed:fast"] : []),
+      ],
       maxOutputTokens: readLimit(body["max_tokens"]),
       openInput: openInput(body),
       unbounded: unbounded(body),
@@ -38,7 +41,11 @@ export const anthropic: Dialect = {
   reader: () => createReader(),
 
   refusal(refusal, requestId) {
-    const error = { type: "error", error: { type: REFUSAL_TYPES[refusal.kind], message: refusal.message }, request_id: requestId };
+    const error = {
+      type: "error",
+      error: { type: REFUSAL_TYPES[refusal.kind], message: refusal.message },
+      request_id: requestId,
+    };
     return { status: refusal.status, body: JSON.stringify(error), headers: ["request-id", requestId] };
   },
 
@@ -70,10 +77,14 @@ function openInput(body: JsonObject): string | undefined {
 }
 
 function unbounded(body: JsonObject): string | undefined {
-  const stated = ["mcp_servers", "container", "context_management"].find((field) => body[field] !== undefined && body[field] !== null);
+  const stated = ["mcp_servers", "container", "context_management"].find(
+    (field) => body[field] !== undefined && body[field] !== null,
+  );
   if (stated !== undefined) return stated;
   const tools = Array.isArray(body["tools"]) ? (body["tools"] as JsonObject[]) : [];
-  const hosted = tools.map((tool) => textAt(tool, "type")).find((type) => type !== undefined && !CLIENT_TOOLS.test(type));
+  const hosted = tools
+    .map((tool) => textAt(tool, "type"))
+    .find((type) => type !== undefined && !CLIENT_TOOLS.test(type));
   return hosted === undefined ? undefined : `tool ${hosted}`;
 }
 
@@ -114,7 +125,8 @@ function createReader(): UsageReader {
           return "pass";
         }
         case "message_delta": {
-          for (const [name, value] of Object.entries(objectAt(event, "usage") ?? {})) if (value !== null) stated[name] = value;
+          for (const [name, value] of Object.entries(objectAt(event, "usage") ?? {}))
+            if (value !== null) stated[name] = value;
           final = true;
           return "last";
         }
@@ -156,7 +168,8 @@ function readUsage(stated: JsonObject): Usage | undefined {
   const split = objectAt(stated, "cache_creation");
   const long = readCount(split?.["ephemeral_1h_input_tokens"]) ?? 0;
   // The split of message_start can be stale: the total of the last event counts, the one-hour part of it is known.
-  const written = readCount(stated["cache_creation_input_tokens"]) ?? (readCount(split?.["ephemeral_5m_input_tokens"]) ?? 0) + long;
+  const written =
+    readCount(stated["cache_creation_input_tokens"]) ?? (readCount(split?.["ephemeral_5m_input_tokens"]) ?? 0) + long;
   return compactUsage({
     input,
     cache_read: readCount(stated["cache_read_input_tokens"]),

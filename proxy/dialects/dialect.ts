@@ -60,7 +60,7 @@ export type Reading = {
 };
 
 /** What to do with a stream event on its way to the client. `last`: from here on, wait for the books. */
-export type EventVerdict = "pass" | "last" | "hide";
+type EventVerdict = "pass" | "last" | "hide";
 
 /** Reads one answer. Either `body` is called once, or `event` for each server-sent event. Never throws on odd input. */
 export type UsageReader = {
@@ -74,7 +74,19 @@ export type UsageReader = {
 
 /** Why a request is not served, as data; each dialect has its own words for it. */
 export type Refusal = {
-  readonly kind: "invalid" | "unauthorized" | "forbidden" | "not_found" | "too_large" | "unsupported_media" | "money" | "rate" | "upstream" | "timeout" | "unavailable" | "upgrade";
+  readonly kind:
+    | "invalid"
+    | "unauthorized"
+    | "forbidden"
+    | "not_found"
+    | "too_large"
+    | "unsupported_media"
+    | "money"
+    | "rate"
+    | "upstream"
+    | "timeout"
+    | "unavailable"
+    | "upgrade";
   readonly status: number;
   readonly message: string;
   /** For `money`: when the window of the budget ends. */
@@ -94,7 +106,10 @@ export type Dialect = {
   /** The documented changes of a body, or undefined for none. `hides`: an event must then be hidden from the client. */
   rewrite(call: Call, body: Buffer, parsed: JsonObject): { readonly body: Buffer; readonly hides: boolean } | undefined;
   reader(call: Call, hides: boolean): UsageReader;
-  refusal(refusal: Refusal, requestId: string): { readonly status: number; readonly body: string; readonly headers: readonly string[] };
+  refusal(
+    refusal: Refusal,
+    requestId: string,
+  ): { readonly status: number; readonly body: string; readonly headers: readonly string[] };
   /** An error in the middle of a stream, in the form that SDKs throw. */
   errorEvent(message: string, requestId: string): string;
 };
@@ -114,7 +129,10 @@ const patterns = new Map<string, RegExp>();
 function compiled(path: string): RegExp {
   let pattern = patterns.get(path);
   if (!pattern) {
-    const source = path.replace(/[.*+?^$()|[\]\\]/g, "\\$&").replace(/\{(\w+)\}/g, "(?<$1>[^/:]+)").replace(/\{(\w+)\+\}/g, "(?<$1>[^:]+)");
+    const source = path
+      .replace(/[.*+?^$()|[\]\\]/g, "\\$&")
+      .replace(/\{(\w+)\}/g, "(?<$1>[^/:]+)")
+      .replace(/\{(\w+)\+\}/g, "(?<$1>[^:]+)");
     patterns.set(path, (pattern = new RegExp(`^${source}$`)));
   }
   return pattern;
@@ -149,11 +167,17 @@ export function parseObject(data: string): JsonObject | undefined {
 }
 
 /** Finds a value anywhere in a request by a test on (name, value): for the few price-relevant things that lie deep. */
-export function findDeep(value: unknown, test: (name: string, value: unknown) => boolean, name = "", depth = 0): boolean {
+export function findDeep(
+  value: unknown,
+  test: (name: string, value: unknown) => boolean,
+  name = "",
+  depth = 0,
+): boolean {
   if (depth > 64) return false;
   if (name !== "" && test(name, value)) return true;
   if (Array.isArray(value)) return value.some((item) => findDeep(item, test, name, depth + 1));
-  if (typeof value === "object" && value !== null) return Object.entries(value).some(([key, member]) => findDeep(member, test, key, depth + 1));
+  if (typeof value === "object" && value !== null)
+    return Object.entries(value).some(([key, member]) => findDeep(member, test, key, depth + 1));
   return false;
 }
 

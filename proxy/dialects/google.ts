@@ -9,7 +9,12 @@ import type { Call, Dialect, JsonObject, Reading, Refusal, Route, UsageReader } 
 
 const ROUTES: readonly Route[] = [
   { method: "POST", path: "/models/{model}:generateContent", endpoint: "generate_content", kind: "metered" },
-  { method: "POST", path: "/models/{model}:streamGenerateContent", endpoint: "stream_generate_content", kind: "metered" },
+  {
+    method: "POST",
+    path: "/models/{model}:streamGenerateContent",
+    endpoint: "stream_generate_content",
+    kind: "metered",
+  },
   { method: "POST", path: "/models/{model}:embedContent", endpoint: "embed_content", kind: "metered" },
   { method: "POST", path: "/models/{model}:batchEmbedContents", endpoint: "batch_embed_contents", kind: "metered" },
   { method: "POST", path: "/models/{model}:countTokens", endpoint: "count_tokens", kind: "free" },
@@ -48,8 +53,14 @@ export const google: Dialect = {
 
   refusal(refusal, requestId) {
     const [status, reason] = REFUSAL_STATUS[refusal.kind];
-    const details = [{ "@type": "type.googleapis.com/google.rpc.ErrorInfo", reason, domain: "keymeter", metadata: { requestId } }];
-    return { status: refusal.status, body: JSON.stringify({ error: { code: refusal.status, message: refusal.message, status, details } }), headers: ["x-request-id", requestId] };
+    const details = [
+      { "@type": "type.googleapis.com/google.rpc.ErrorInfo", reason, domain: "keymeter", metadata: { requestId } },
+    ];
+    return {
+      status: refusal.status,
+      body: JSON.stringify({ error: { code: refusal.status, message: refusal.message, status, details } }),
+      headers: ["x-request-id", requestId],
+    };
   },
 
   errorEvent(message) {
@@ -74,7 +85,9 @@ const REFUSAL_STATUS: { readonly [kind in Refusal["kind"]]: readonly [status: st
 
 function openInput(body: JsonObject): string | undefined {
   if (body["cachedContent"] ?? body["cached_content"]) return "cachedContent";
-  return findDeep(body["contents"] ?? body["content"] ?? body["requests"], isMediaPart) ? "a picture or file" : undefined;
+  return findDeep(body["contents"] ?? body["content"] ?? body["requests"], isMediaPart)
+    ? "a picture or file"
+    : undefined;
 }
 
 /** Any tool but functions of the client runs at the provider (search, code, maps). */
@@ -118,7 +131,11 @@ function createReader(call: Call): UsageReader {
       if (!answer) return "pass";
       take(answer);
       const candidates = answer["candidates"];
-      const finished = failed || objectAt(answer, "promptFeedback")?.["blockReason"] !== undefined || (Array.isArray(candidates) && candidates.some((candidate) => textAt(candidate as JsonObject, "finishReason") !== undefined));
+      const finished =
+        failed ||
+        objectAt(answer, "promptFeedback")?.["blockReason"] !== undefined ||
+        (Array.isArray(candidates) &&
+          candidates.some((candidate) => textAt(candidate as JsonObject, "finishReason") !== undefined));
       ended ||= finished && !failed;
       return ended || failed ? "last" : "pass";
     },
@@ -151,6 +168,7 @@ function trafficTier(type: string | undefined): string | undefined {
       return "priority";
     case "PROVISIONED_THROUGHPUT":
       return "provisioned";
+    case undefined:
     default:
       return undefined;
   }
@@ -192,7 +210,10 @@ function readUsage(stated: JsonObject, webSearches: number): Usage {
 
 function modalities(details: unknown): (modality: string) => number {
   const list = Array.isArray(details) ? (details as JsonObject[]) : [];
-  return (modality) => list.filter((detail) => detail["modality"] === modality).reduce((sum, detail) => sum + (readCount(detail["tokenCount"]) ?? 0), 0);
+  return (modality) =>
+    list
+      .filter((detail) => detail["modality"] === modality)
+      .reduce((sum, detail) => sum + (readCount(detail["tokenCount"]) ?? 0), 0);
 }
 
 function searchQueries(answer: JsonObject): string[] {

@@ -52,16 +52,28 @@ export const openai: Dialect = {
       return { body: Buffer.from(JSON.stringify({ ...parsed, stream_options: options })), hides: true };
     }
     // Without the field of its own, the rest of the body keeps its bytes: one member is put before the closing brace.
-    if ("stream_options" in parsed) return { body: Buffer.from(JSON.stringify({ ...parsed, stream_options: { include_usage: true } })), hides: true };
+    if ("stream_options" in parsed)
+      return { body: Buffer.from(JSON.stringify({ ...parsed, stream_options: { include_usage: true } })), hides: true };
     const end = body.lastIndexOf(0x7d);
-    return { body: Buffer.concat([body.subarray(0, end), Buffer.from(',"stream_options":{"include_usage":true}'), body.subarray(end)]), hides: true };
+    return {
+      body: Buffer.concat([
+        body.subarray(0, end),
+        Buffer.from(',"stream_options":{"include_usage":true}'),
+        body.subarray(end),
+      ]),
+      hides: true,
+    };
   },
 
   reader: (call, hides) => createReader(call, hides),
 
   refusal(refusal, requestId) {
     const [type, code] = REFUSAL_TYPES[refusal.kind];
-    return { status: refusal.status, body: JSON.stringify({ error: { message: refusal.message, type, param: null, code } }), headers: ["x-request-id", requestId] };
+    return {
+      status: refusal.status,
+      body: JSON.stringify({ error: { message: refusal.message, type, param: null, code } }),
+      headers: ["x-request-id", requestId],
+    };
   },
 
   errorEvent(message) {
@@ -92,7 +104,9 @@ function maxOutput(endpoint: string, body: JsonObject): number | undefined {
     case "responses_compact":
       return readLimit(body["max_output_tokens"]);
     default: {
-      const limits = [readLimit(body["max_completion_tokens"]), readLimit(body["max_tokens"])].filter((limit) => limit !== undefined);
+      const limits = [readLimit(body["max_completion_tokens"]), readLimit(body["max_tokens"])].filter(
+        (limit) => limit !== undefined,
+      );
       if (limits.length === 0) return endpoint === "completions" ? 16 * answers(body) : undefined;
       return Math.max(...limits) * answers(body);
     }
@@ -105,7 +119,9 @@ function answers(body: JsonObject): number {
 }
 
 function openInput(body: JsonObject): string | undefined {
-  const stored = ["previous_response_id", "conversation"].find((field) => body[field] !== undefined && body[field] !== null);
+  const stored = ["previous_response_id", "conversation"].find(
+    (field) => body[field] !== undefined && body[field] !== null,
+  );
   if (stored !== undefined) return stored;
   if (objectAt(body, "prompt")) return STORED_PROMPT;
   return findDeep(body["messages"] ?? body["input"], isRemotePart) ? "a picture or file" : undefined;
@@ -115,13 +131,23 @@ function unbounded(body: JsonObject): string | undefined {
   if (body["background"] === true) return "background";
   if (objectAt(body, "web_search_options")) return "web_search_options";
   const tools = Array.isArray(body["tools"]) ? (body["tools"] as JsonObject[]) : [];
-  const hosted = tools.map((tool) => textAt(tool, "type")).find((type) => type !== undefined && !CLIENT_TOOLS.has(type));
+  const hosted = tools
+    .map((tool) => textAt(tool, "type"))
+    .find((type) => type !== undefined && !CLIENT_TOOLS.has(type));
   return hosted === undefined ? undefined : `tool ${hosted}`;
 }
 
 /** Pictures, sound and files cost tokens by rules of their own, wherever their bytes are. */
 function isRemotePart(name: string, value: unknown): boolean {
-  return (name === "image_url" || name === "input_audio" || name === "file_id" || name === "file_url" || name === "file_data") && value !== null && value !== undefined;
+  return (
+    (name === "image_url" ||
+      name === "input_audio" ||
+      name === "file_id" ||
+      name === "file_url" ||
+      name === "file_data") &&
+    value !== null &&
+    value !== undefined
+  );
 }
 
 function bodyTags(body: JsonObject): { [name: string]: string } {
@@ -170,7 +196,9 @@ function createReader(call: Call, hides: boolean): UsageReader {
         return "last";
       }
       if (call.endpoint.startsWith("responses")) {
-        const kind = /^\s*\{\s*"type"\s*:\s*"(response\.(?:created|completed|incomplete|failed)|error)"/.exec(data)?.[1] ?? lateType(data);
+        const kind =
+          /^\s*\{\s*"type"\s*:\s*"(response\.(?:created|completed|incomplete|failed)|error)"/.exec(data)?.[1] ??
+          lateType(data);
         if (kind === undefined) return "pass";
         const event = parseObject(data);
         if (!event) return "pass";
@@ -196,7 +224,19 @@ function createReader(call: Call, hides: boolean): UsageReader {
       return hasUsage && Array.isArray(choices) && choices.length === 0 ? "last" : "pass";
     },
 
-    reading: (): Reading => ({ usage, extra: [], reasoning, servedModel, tiers: tier === undefined ? [] : [tier], responseId, raw, final: usage !== undefined, ended, failed, pending }),
+    reading: (): Reading => ({
+      usage,
+      extra: [],
+      reasoning,
+      servedModel,
+      tiers: tier === undefined ? [] : [tier],
+      responseId,
+      raw,
+      final: usage !== undefined,
+      ended,
+      failed,
+      pending,
+    }),
   };
 }
 
@@ -216,21 +256,35 @@ function hasObject(data: string, name: string): boolean {
 }
 
 /** Takes a usage object apart into disjoint classes. Undefined when it holds no counts that make sense. */
-function readUsage(stated: JsonObject, answer: JsonObject): { usage: Usage; reasoning: number | undefined } | undefined {
+function readUsage(
+  stated: JsonObject,
+  answer: JsonObject,
+): { usage: Usage; reasoning: number | undefined } | undefined {
   const isResponses = stated["input_tokens"] !== undefined;
   const prompt = readCount(isResponses ? stated["input_tokens"] : stated["prompt_tokens"]);
   const total = readCount(stated["total_tokens"]);
   // Embeddings, and completions that wrote nothing, name the prompt and the total only.
-  const completion = readCount(isResponses ? stated["output_tokens"] : stated["completion_tokens"]) ?? (prompt !== undefined && total !== undefined && total >= prompt ? total - prompt : undefined);
+  const completion =
+    readCount(isResponses ? stated["output_tokens"] : stated["completion_tokens"]) ??
+    (prompt !== undefined && total !== undefined && total >= prompt ? total - prompt : undefined);
   if (prompt === undefined || completion === undefined) return undefined;
-  const inputDetails = objectAt(stated, isResponses ? "input_tokens_details" : "prompt_tokens_details") ?? objectAt(stated, "prompt_token_details");
+  const inputDetails =
+    objectAt(stated, isResponses ? "input_tokens_details" : "prompt_tokens_details") ??
+    objectAt(stated, "prompt_token_details");
   const outputDetails = objectAt(stated, isResponses ? "output_tokens_details" : "completion_tokens_details");
 
   // Cached tokens: OpenAI in the details; DeepSeek, Moonshot, Together and older Mistral at the top level.
   const cached =
-    readCount(inputDetails?.["cached_tokens"]) ?? readCount(stated["cached_tokens"]) ?? readCount(stated["prompt_cache_hit_tokens"]) ?? readCount(stated["num_cached_tokens"]) ?? 0;
+    readCount(inputDetails?.["cached_tokens"]) ??
+    readCount(stated["cached_tokens"]) ??
+    readCount(stated["prompt_cache_hit_tokens"]) ??
+    readCount(stated["num_cached_tokens"]) ??
+    0;
   const written = readCount(inputDetails?.["cache_write_tokens"]) ?? 0;
-  const writtenLong = Math.min(readCount(objectAt(inputDetails, "cache_write_tokens_details")?.["ttl_12h_tokens"]) ?? 0, written);
+  const writtenLong = Math.min(
+    readCount(objectAt(inputDetails, "cache_write_tokens_details")?.["ttl_12h_tokens"]) ?? 0,
+    written,
+  );
   // More cached than prompted (Grok on Azure) has no known meaning: the prompt is billed as plain input.
   const cacheRead = cached > prompt ? 0 : cached;
   // OpenRouter names the same tokens as read and as written when one call did both: they are not subtracted twice.
@@ -239,7 +293,10 @@ function readUsage(stated: JsonObject, answer: JsonObject): { usage: Usage; reas
 
   const reasoning = readCount(outputDetails?.["reasoning_tokens"]);
   // xAI's chat counts reasoning beside the completion; the total tells.
-  const output = !isResponses && reasoning !== undefined && reasoning > 0 && total === prompt + completion + reasoning ? completion + reasoning : completion;
+  const output =
+    !isResponses && reasoning !== undefined && reasoning > 0 && total === prompt + completion + reasoning
+      ? completion + reasoning
+      : completion;
   const outputAudio = Math.min(readCount(outputDetails?.["audio_tokens"]) ?? 0, output);
 
   return {
@@ -263,5 +320,9 @@ function webSearches(answer: JsonObject): number {
   if (stated !== undefined) return stated;
   const output = answer["output"];
   if (!Array.isArray(output)) return 0;
-  return output.filter((item) => textAt(item as JsonObject, "type") === "web_search_call" && (objectAt(item, "action")?.["type"] ?? "search") === "search").length;
+  return output.filter(
+    (item) =>
+      textAt(item as JsonObject, "type") === "web_search_call" &&
+      (objectAt(item, "action")?.["type"] ?? "search") === "search",
+  ).length;
 }

@@ -4,5 +4,12 @@ import { originAndPath } from "./provider.ts";
 import type { Provider, ProviderSettings } from "./provider.ts";
 
 export function google({ url, credential }: ProviderSettings): Provider {
-  return { name: "gcp.gemini", prefixes: ["google", "gemini", "genai"], dialect: DIALECTS.google, ...originAndPath(url), priceList: "google", credential };
+  return {
+    name: "gcp.gemini",
+    prefixes: ["google", "gemini", "genai"],
+    dialect: DIALECTS.google,
+    ...originAndPath(url),
+    priceList: "google",
+    credential,
+  };
 }

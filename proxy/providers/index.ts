@@ -16,7 +16,12 @@ export type Providers = {
 
 export function createProviders(config: ProxyConfig): Providers {
   const bare = { openai: openai(config.openai), anthropic: anthropic(config.anthropic), google: google(config.google) };
-  const all = [bare.openai, bare.anthropic, bare.google, ...config.upstreams.map(({ name, priceList, settings }) => compatible(name, priceList, settings))];
+  const all = [
+    bare.openai,
+    bare.anthropic,
+    bare.google,
+    ...config.upstreams.map(({ name, priceList, settings }) => compatible(name, priceList, settings)),
+  ];
   const byPrefix = new Map(all.flatMap((provider) => provider.prefixes.map((prefix) => [prefix, provider] as const)));
   return { all, bare, byPrefix: (prefix) => byPrefix.get(prefix) };
 }

@@ -3,7 +3,14 @@ import { createServer } from "node:http";
 import type { IncomingHttpHeaders, IncomingMessage, ServerResponse } from "node:http";
 import type { AddressInfo } from "node:net";
 
-export type Arrived = { readonly at: number; readonly method: string; readonly url: string; readonly headers: IncomingHttpHeaders; readonly rawHeaders: readonly string[]; readonly body: Buffer };
+type Arrived = {
+  readonly at: number;
+  readonly method: string;
+  readonly url: string;
+  readonly headers: IncomingHttpHeaders;
+  readonly rawHeaders: readonly string[];
+  readonly body: Buffer;
+};
 
 /** Answers one request. The body has been read; write to the response as the test needs. */
 export type Script = (arrived: Arrived, response: ServerResponse, request: IncomingMessage) => void | Promise<void>;
@@ -21,9 +28,18 @@ export async function startFakeProvider(script: Script): Promise<FakeProvider> {
     const chunks: Buffer[] = [];
     request.on("data", (chunk: Buffer) => chunks.push(chunk));
     request.on("end", () => {
-      const arrived: Arrived = { at: Date.now(), method: request.method ?? "", url: request.url ?? "", headers: request.headers, rawHeaders: request.rawHeaders, body: Buffer.concat(chunks) };
+      const arrived: Arrived = {
+        at: Date.now(),
+        method: request.method ?? "",
+        url: request.url ?? "",
+        headers: request.headers,
+        rawHeaders: request.rawHeaders,
+        body: Buffer.concat(chunks),
+      };
       journal.push(arrived);
-      void Promise.resolve(fake.script(arrived, response, request)).catch((error: unknown) => response.destroy(error instanceof Error ? error : undefined));
+      void Promise.resolve(fake.script(arrived, response, request)).catch((error: unknown) =>
+        response.destroy(error instanceof Error ? error : undefined),
+      );
     });
   });
   await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
@@ -43,7 +59,9 @@ export async function startFakeProvider(script: Script): Promise<FakeProvider> {
 /** A JSON answer. */
 export function json(body: unknown, status = 200): Script {
   return (_arrived, response) => {
-    response.writeHead(status, { "content-type": "application/json" }).end(typeof body === "string" ? body : JSON.stringify(body));
+    response
+      .writeHead(status, { "content-type": "application/json" })
+      .end(typeof body === "string" ? body : JSON.stringify(body));
   };
 }
 

@@ -24,7 +24,11 @@ afterEach(async () => {
 const BODY = JSON.stringify({ model: "gpt-4o-mini", max_tokens: 50, messages: [{ role: "user", content: "hello" }] });
 
 function ask(secret: string, body = BODY): Promise<Response> {
-  return fetch(`${running.url}/openai/v1/chat/completions`, { method: "POST", headers: { "content-type": "application/json", authorization: `Bearer ${secret}` }, body });
+  return fetch(`${running.url}/openai/v1/chat/completions`, {
+    method: "POST",
+    headers: { "content-type": "application/json", authorization: `Bearer ${secret}` },
+    body,
+  });
 }
 
 describe("a strict cap", () => {
@@ -62,7 +66,10 @@ describe("a strict cap", () => {
   it("refuses what has no provable bound, and says so", async () => {
     const { id, secret } = await running.createKey();
     await running.setBudget({ scope: { keyId: id }, amountNanoUsd: parseUsd("100"), mode: "strict" });
-    const answer = await ask(secret, JSON.stringify({ model: "gpt-4o-mini", max_tokens: 5, web_search_options: {}, messages: [] }));
+    const answer = await ask(
+      secret,
+      JSON.stringify({ model: "gpt-4o-mini", max_tokens: 5, web_search_options: {}, messages: [] }),
+    );
     expect(answer.status).toBe(402);
     expect(await answer.text()).toContain("cannot be proven");
     expect(provider.journal.length).toBe(0);
@@ -107,7 +114,9 @@ describe("a hard cap", () => {
     await running.setBudget({ scope: { keyId: id }, amountNanoUsd: 60_000n });
     await ask(secret);
     const refused = await ask(secret);
-    const me = (await (await fetch(`${running.url}/keymeter/me`, { headers: { authorization: `Bearer ${secret}` } })).json()) as { budgets: { amountUsd: string; spentUsd: string; reservedUsd: string; windowEnd: string }[] };
+    const me = (await (
+      await fetch(`${running.url}/keymeter/me`, { headers: { authorization: `Bearer ${secret}` } })
+    ).json()) as { budgets: { amountUsd: string; spentUsd: string; reservedUsd: string; windowEnd: string }[] };
     expect(me.budgets[0]).toMatchObject({
       amountUsd: refused.headers.get("x-keymeter-budget-amount-usd"),
       spentUsd: refused.headers.get("x-keymeter-budget-spent-usd"),
@@ -145,15 +154,29 @@ describe("every SDK, refused for money", () => {
     const messages = [{ role: "user" as const, content: "hi" }];
 
     const openai = new OpenAI({ baseURL: `${running.url}/openai/v1`, apiKey: secret });
-    await expect(openai.chat.completions.create({ model: "gpt-4o-mini", max_tokens: 9, messages })).rejects.toMatchObject({ status: 402, code: "insufficient_quota" });
+    await expect(
+      openai.chat.completions.create({ model: "gpt-4o-mini", max_tokens: 9, messages }),
+    ).rejects.toMatchObject({ status: 402, code: "insufficient_quota" });
     expect(requests).toBe(1);
     const anthropic = new Anthropic({ baseURL: `${running.url}/anthropic`, apiKey: secret });
-    await expect(anthropic.messages.create({ model: "claude-haiku-4-5", max_tokens: 9, messages })).rejects.toMatchObject({ status: 402, type: "billing_error" });
+    await expect(
+      anthropic.messages.create({ model: "claude-haiku-4-5", max_tokens: 9, messages }),
+    ).rejects.toMatchObject({ status: 402, type: "billing_error" });
     expect(requests).toBe(2);
     const google = new GoogleGenAI({ apiKey: secret, httpOptions: { baseUrl: `${running.url}/google` } });
-    await expect(google.models.generateContent({ model: "gemini-2.5-flash", contents: "hi", config: { maxOutputTokens: 9 } })).rejects.toMatchObject({ status: 402 });
+    await expect(
+      google.models.generateContent({ model: "gemini-2.5-flash", contents: "hi", config: { maxOutputTokens: 9 } }),
+    ).rejects.toMatchObject({ status: 402 });
     expect(requests).toBe(3);
-    const codex = await fetch(`${running.url}/openai/v1/responses`, { method: "POST", headers: { "content-type": "application/json", authorization: `Bearer ${secret}`, "user-agent": "codex_cli_rs/0.169.0" }, body: JSON.stringify({ model: "gpt-5.2", input: "hi" }) });
+    const codex = await fetch(`${running.url}/openai/v1/responses`, {
+      method: "POST",
+      headers: {
+        "content-type": "application/json",
+        authorization: `Bearer ${secret}`,
+        "user-agent": "codex_cli_rs/0.169.0",
+      },
+      body: JSON.stringify({ model: "gpt-5.2", input: "hi" }),
+    });
     expect(codex.status).toBe(429);
     expect(await codex.json()).toMatchObject({ error: { type: "usage_limit_reached" } });
     expect(provider.journal.length).toBe(0);

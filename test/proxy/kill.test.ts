@@ -21,11 +21,19 @@ const answerSlowly: FakeProvider["script"] = async (arrived, response) => {
   const usage = { prompt_tokens: 100 + n, completion_tokens: 10 + n, total_tokens: 110 + 2 * n };
   if (!body.stream) {
     await sleep(3);
-    response.writeHead(200, { "content-type": "application/json" }).end(JSON.stringify({ id: `c${n}`, model: "gpt-4o-mini", choices: [{ index: 0, message: { role: "assistant", content: "x".repeat(200) }, finish_reason: "stop" }], usage }));
+    response.writeHead(200, { "content-type": "application/json" }).end(
+      JSON.stringify({
+        id: `c${n}`,
+        model: "gpt-4o-mini",
+        choices: [{ index: 0, message: { role: "assistant", content: "x".repeat(200) }, finish_reason: "stop" }],
+        usage,
+      }),
+    );
     return;
   }
   response.writeHead(200, { "content-type": "text/event-stream" });
-  const chunk = (choices: unknown[], more: object): string => `data: ${JSON.stringify({ id: `c${n}`, model: "gpt-4o-mini", choices, ...more })}\n\n`;
+  const chunk = (choices: unknown[], more: object): string =>
+    `data: ${JSON.stringify({ id: `c${n}`, model: "gpt-4o-mini", choices, ...more })}\n\n`;
   for (let i = 0; i < 5; i++) {
     response.write(chunk([{ index: 0, delta: { content: `word${i} ` }, finish_reason: null }], { usage: null }));
     await sleep(1);
@@ -43,20 +51,29 @@ describe("kill -9", () => {
   });
   afterAll(() => provider.close());
 
-  it.each(KILL_POINTS)("%s: one event for each attempt the provider saw, exact where the client saw the end", async (point) => {
-    const next = random(SEED);
-    console.log(`seed ${SEED}`);
-    for (let round = 0; round < ROUNDS_AT_POINTS; round++) await killRound(provider, { point, nth: 1 + Math.floor(next() * 40) }, `seed ${SEED}, round ${round}`);
-  });
+  it.each(KILL_POINTS)(
+    "%s: one event for each attempt the provider saw, exact where the client saw the end",
+    async (point) => {
+      const next = random(SEED);
+      console.log(`seed ${SEED}`);
+      for (let round = 0; round < ROUNDS_AT_POINTS; round++)
+        await killRound(provider, { point, nth: 1 + Math.floor(next() * 40) }, `seed ${SEED}, round ${round}`);
+    },
+  );
 
   it("at random points", async () => {
     const next = random(SEED);
     console.log(`seed ${SEED}`);
-    for (let round = 0; round < ROUNDS_AT_RANDOM; round++) await killRound(provider, { afterMs: 30 + next() * 300 }, `seed ${SEED}, round ${round}`);
+    for (let round = 0; round < ROUNDS_AT_RANDOM; round++)
+      await killRound(provider, { afterMs: 30 + next() * 300 }, `seed ${SEED}, round ${round}`);
   });
 });
 
-async function killRound(provider: FakeProvider, how: { point: string; nth: number } | { afterMs: number }, label: string): Promise<void> {
+async function killRound(
+  provider: FakeProvider,
+  how: { point: string; nth: number } | { afterMs: number },
+  label: string,
+): Promise<void> {
   const dataDir = temporaryFolder();
   const before = provider.journal.length;
   const child = fork(fileURLToPath(new URL("../kill-proxy.ts", import.meta.url)), {
@@ -91,7 +108,9 @@ async function killRound(provider: FakeProvider, how: { point: string; nth: numb
     const n = Number(event.tags["user"]);
     byN.set(n, [...(byN.get(n) ?? []), event]);
   }
-  const arrived = provider.journal.slice(before).map((one) => Number((JSON.parse(one.body.toString("utf8")) as { user: string }).user));
+  const arrived = provider.journal
+    .slice(before)
+    .map((one) => Number((JSON.parse(one.body.toString("utf8")) as { user: string }).user));
   expect(new Set(arrived).size, `${label}: the proxy sent an attempt twice`).toBe(arrived.length);
   for (const n of arrived) expect(byN.get(n)?.length, `${label}: attempt ${n}`).toBe(1);
   for (const { n, end } of saw) {
@@ -102,7 +121,10 @@ async function killRound(provider: FakeProvider, how: { point: string; nth: numb
     expect(event?.costNanoUsd, `${label}: attempt ${n}`).toBe(String((100 + n) * 150 + (10 + n) * 600));
   }
   const without = events.filter((event) => !arrived.includes(Number(event.tags["user"])));
-  expect(without.every((event) => event.outcome === "crash"), `${label}: an event without an attempt that is no crash`).toBe(true);
+  expect(
+    without.every((event) => event.outcome === "crash"),
+    `${label}: an event without an attempt that is no crash`,
+  ).toBe(true);
   expect(without.length, label).toBeLessThanOrEqual(PARALLEL);
 }
 
@@ -120,7 +142,13 @@ async function load(url: string, child: ChildProcess, killAfterMs: number | unde
           const answer = await fetch(`${url}/openai/v1/chat/completions`, {
             method: "POST",
             headers: { "content-type": "application/json", authorization: "Bearer sk-test-kill-client-key" },
-            body: JSON.stringify({ model: "gpt-4o-mini", user: String(mine), max_tokens: 500, messages: [{ role: "user", content: "hi" }], ...(stream ? { stream: true, stream_options: { include_usage: true } } : {}) }),
+            body: JSON.stringify({
+              model: "gpt-4o-mini",
+              user: String(mine),
+              max_tokens: 500,
+              messages: [{ role: "user", content: "hi" }],
+              ...(stream ? { stream: true, stream_options: { include_usage: true } } : {}),
+            }),
           });
           const text = await answer.text();
           saw.push({ n: mine, end: stream ? text.includes("[DONE]") : text.endsWith("}") });
@@ -133,4 +161,3 @@ async function load(url: string, child: ChildProcess, killAfterMs: number | unde
   clearTimeout(timer);
   return saw;
 }
-

@@ -15,15 +15,36 @@ import { startProxy } from "../start-proxy.ts";
 import type { RunningProxy } from "../start-proxy.ts";
 
 const FILES: readonly { file: string; dialect: Dialect; prefix: string }[] = [
-  ...["openai-chat", "openai-chat-stream", "openai-completions", "openai-completions-stream", "openai-responses", "openai-responses-stream", "openai-embeddings"].map((file) => ({ file, dialect: DIALECTS.openai, prefix: "/openai" })),
-  ...["anthropic-messages", "anthropic-messages-stream"].map((file) => ({ file, dialect: DIALECTS.anthropic, prefix: "/anthropic" })),
-  ...["gemini-generate", "gemini-generate-stream", "gemini-embeddings"].map((file) => ({ file, dialect: DIALECTS.google, prefix: "/google" })),
+  ...[
+    "openai-chat",
+    "openai-chat-stream",
+    "openai-completions",
+    "openai-completions-stream",
+    "openai-responses",
+    "openai-responses-stream",
+    "openai-embeddings",
+  ].map((file) => ({ file, dialect: DIALECTS.openai, prefix: "/openai" })),
+  ...["anthropic-messages", "anthropic-messages-stream"].map((file) => ({
+    file,
+    dialect: DIALECTS.anthropic,
+    prefix: "/anthropic",
+  })),
+  ...["gemini-generate", "gemini-generate-stream", "gemini-embeddings"].map((file) => ({
+    file,
+    dialect: DIALECTS.google,
+    prefix: "/google",
+  })),
 ];
 /** Every recording in full in CI; a sample here. */
 const SHARE = IS_CI ? 1 : 0.25;
 
 /** Ours, folded to the classes of the expectations. */
-function fold(usage: Usage): Pick<ExpectedUsage, "input" | "cache_read" | "cache_write_5m" | "cache_write_1h" | "output" | "web_search_requests"> {
+function fold(
+  usage: Usage,
+): Pick<
+  ExpectedUsage,
+  "input" | "cache_read" | "cache_write_5m" | "cache_write_1h" | "output" | "web_search_requests"
+> {
   const sum = (...units: (keyof Usage)[]): number => units.reduce((total, unit) => total + (usage[unit] ?? 0), 0);
   return {
     input: sum("input", "input_audio", "input_image", "input_video"),
@@ -49,10 +70,15 @@ function requestBody(recording: Recording, expected: Expected | undefined): Buff
   const recorded = recording.request_body;
   if (recorded !== null && typeof recorded === "object") {
     // Where the recorded answer holds a usage event the client did ask for it, whatever the recording kept of the request.
-    const asked = recording.file.includes("-stream") && recording.file.startsWith("openai-c") && expected?.usage ? { stream_options: { include_usage: true } } : {};
+    const asked =
+      recording.file.includes("-stream") && recording.file.startsWith("openai-c") && expected?.usage
+        ? { stream_options: { include_usage: true } }
+        : {};
     return Buffer.from(JSON.stringify({ ...recorded, ...asked }));
   }
-  return Buffer.from(JSON.stringify({ model: expected?.usage?.served_model ?? "gpt-4o-mini", stream: recording.stream }));
+  return Buffer.from(
+    JSON.stringify({ model: expected?.usage?.served_model ?? "gpt-4o-mini", stream: recording.stream }),
+  );
 }
 
 function describeCall(dialect: Dialect, recording: Recording, body: Buffer): Call {
@@ -79,7 +105,13 @@ describe.skipIf(!hasRecordings)("recorded traffic", () => {
   it.each(FILES)("$file: usage as expected and bytes unchanged through the proxy", async ({ file, prefix }) => {
     const next = random(SEED);
     console.log(`seed ${SEED}`);
-    const all = readRecordings(file).filter((recording) => recording.method === "POST" && recording.status === 200 && recording.elided_chars === undefined && recording.response_body_encoding === "utf8");
+    const all = readRecordings(file).filter(
+      (recording) =>
+        recording.method === "POST" &&
+        recording.status === 200 &&
+        recording.elided_chars === undefined &&
+        recording.response_body_encoding === "utf8",
+    );
     const recordings = all.filter(() => next() < SHARE);
     expect(recordings.length).toBeGreaterThan(0);
     for (const recording of recordings) {
@@ -87,7 +119,10 @@ describe.skipIf(!hasRecordings)("recorded traffic", () => {
       const answer = Buffer.from(recording.response_body);
       const pieces = cut(answer, next);
       provider.script = async (_arrived, response) => {
-        response.writeHead(200, { "content-type": recording.response_headers["content-type"] ?? (recording.stream ? "text/event-stream" : "application/json") });
+        response.writeHead(200, {
+          "content-type":
+            recording.response_headers["content-type"] ?? (recording.stream ? "text/event-stream" : "application/json"),
+        });
         for (const piece of pieces) {
           response.write(piece);
           await new Promise(setImmediate);
@@ -108,8 +143,10 @@ describe.skipIf(!hasRecordings)("recorded traffic", () => {
       const extra = (expected.extra?.extra_usage ?? []).map((one) => expectedFold(one.usage));
       const whole = extra.reduce((sum, one) => addFolds(sum, one), expectedFold(expected.usage));
       expect(fold(event.usage), recording.id).toEqual(whole);
-      if (expected.usage.served_model !== null) expect(event.servedModel, recording.id).toBe(expected.usage.served_model);
-      if (expected.usage.service_tier !== null && expected.usage.service_tier !== "auto") expect(event.tier?.split(","), recording.id).toContain(expected.usage.service_tier.toLowerCase());
+      if (expected.usage.served_model !== null)
+        expect(event.servedModel, recording.id).toBe(expected.usage.served_model);
+      if (expected.usage.service_tier !== null && expected.usage.service_tier !== "auto")
+        expect(event.tier?.split(","), recording.id).toContain(expected.usage.service_tier.toLowerCase());
     }
   });
 
@@ -117,12 +154,14 @@ describe.skipIf(!hasRecordings)("recorded traffic", () => {
     const next = random(SEED);
     const cuts = IS_CI ? 20 : 3;
     for (const recording of readRecordings(file)) {
-      if (recording.method !== "POST" || recording.status !== 200 || recording.response_body_encoding !== "utf8") continue;
+      if (recording.method !== "POST" || recording.status !== 200 || recording.response_body_encoding !== "utf8")
+        continue;
       if (next() >= SHARE) continue;
       const expected = expectations.get(recording.id);
       const call = describeCall(dialect, recording, requestBody(recording, expected));
       const answer = Buffer.from(recording.response_body);
-      const contentType = recording.response_headers["content-type"] ?? (recording.stream ? "text/event-stream" : "application/json");
+      const contentType =
+        recording.response_headers["content-type"] ?? (recording.stream ? "text/event-stream" : "application/json");
       const whole = meterAll(dialect, call, contentType, [answer]);
       for (let i = 0; i < cuts; i++) {
         const pieces = cut(answer, next, i === 0 ? answer.length : 16);
@@ -134,7 +173,12 @@ describe.skipIf(!hasRecordings)("recorded traffic", () => {
   });
 });
 
-function meterAll(dialect: Dialect, call: Call, contentType: string, pieces: readonly Buffer[]): { reading: Reading; bytes: Buffer } {
+function meterAll(
+  dialect: Dialect,
+  call: Call,
+  contentType: string,
+  pieces: readonly Buffer[],
+): { reading: Reading; bytes: Buffer } {
   const meter = createMeter(dialect, call, false, contentType);
   const out: Buffer[] = [];
   for (const piece of pieces) {
@@ -146,18 +190,31 @@ function meterAll(dialect: Dialect, call: Call, contentType: string, pieces: rea
 }
 
 function addFolds(a: ReturnType<typeof fold>, b: ReturnType<typeof fold>): ReturnType<typeof fold> {
-  return Object.fromEntries(Object.entries(a).map(([name, value]) => [name, value + b[name as keyof typeof b]])) as ReturnType<typeof fold>;
+  return Object.fromEntries(
+    Object.entries(a).map(([name, value]) => [name, value + b[name as keyof typeof b]]),
+  ) as ReturnType<typeof fold>;
 }
 
 /** A client that keeps the bytes as they come. */
 function post(url: string, body: Buffer): Promise<{ status: number; body: Buffer }> {
   return new Promise((resolve, reject) => {
-    const request = httpRequest(url, { method: "POST", headers: { "content-type": "application/json", authorization: "Bearer sk-test-recorded-traffic-key", "content-length": body.length } }, (response) => {
-      const chunks: Buffer[] = [];
-      response.on("data", (chunk: Buffer) => chunks.push(chunk));
-      response.on("end", () => resolve({ status: response.statusCode ?? 0, body: Buffer.concat(chunks) }));
-      response.on("error", reject);
-    });
+    const request = httpRequest(
+      url,
+      {
+        method: "POST",
+        headers: {
+          "content-type": "application/json",
+          authorization: "Bearer sk-test-recorded-traffic-key",
+          "content-length": body.length,
+        },
+      },
+      (response) => {
+        const chunks: Buffer[] = [];
+        response.on("data", (chunk: Buffer) => chunks.push(chunk));
+        response.on("end", () => resolve({ status: response.statusCode ?? 0, body: Buffer.concat(chunks) }));
+        response.on("error", reject);
+      },
+    );
     request.on("error", reject);
     request.end(body);
   });

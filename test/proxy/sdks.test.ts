@@ -42,8 +42,28 @@ async function booked(call: () => Promise<unknown>): Promise<Awaited<ReturnType<
 }
 
 const KEYS = [
-  { kind: "pass-through", openai: () => "sk-proj-client-own-key-1234567890", anthropic: () => "sk-ant-api03-client-own-key", google: () => "AIzaClientOwnKey1234567890", sees: { openai: "sk-proj-client-own-key-1234567890", anthropic: "sk-ant-api03-client-own-key", google: "AIzaClientOwnKey1234567890" } },
-  { kind: "virtual", openai: () => virtualKey, anthropic: () => virtualKey, google: () => virtualKey, sees: { openai: "sk-proj-provider-credential-openai", anthropic: "sk-ant-api03-provider-credential", google: "AIzaProviderCredentialGoogle" } },
+  {
+    kind: "pass-through",
+    openai: () => "sk-proj-client-own-key-1234567890",
+    anthropic: () => "sk-ant-api03-client-own-key",
+    google: () => "AIzaClientOwnKey1234567890",
+    sees: {
+      openai: "sk-proj-client-own-key-1234567890",
+      anthropic: "sk-ant-api03-client-own-key",
+      google: "AIzaClientOwnKey1234567890",
+    },
+  },
+  {
+    kind: "virtual",
+    openai: () => virtualKey,
+    anthropic: () => virtualKey,
+    google: () => virtualKey,
+    sees: {
+      openai: "sk-proj-provider-credential-openai",
+      anthropic: "sk-ant-api03-provider-credential",
+      google: "AIzaProviderCredentialGoogle",
+    },
+  },
 ];
 
 describe.each(KEYS)("with a $kind key", (keys) => {
@@ -54,7 +74,11 @@ describe.each(KEYS)("with a $kind key", (keys) => {
 
     it("chat completions, JSON", async () => {
       const event = await booked(async () => {
-        const answer = await client().chat.completions.create({ model: "gpt-4o-mini", messages: [{ role: "user", content: "hi" }], max_tokens: 30 });
+        const answer = await client().chat.completions.create({
+          model: "gpt-4o-mini",
+          messages: [{ role: "user", content: "hi" }],
+          max_tokens: 30,
+        });
         expect(answer.choices[0]?.message.content).toContain("spend");
       });
       expect(event.endpoint).toBe("chat_completions");
@@ -63,7 +87,12 @@ describe.each(KEYS)("with a $kind key", (keys) => {
 
     it("chat completions, stream, without asking for usage: gets none, and is metered", async () => {
       await booked(async () => {
-        const stream = await client().chat.completions.create({ model: "gpt-4o-mini", messages: [{ role: "user", content: "hi" }], max_tokens: 30, stream: true });
+        const stream = await client().chat.completions.create({
+          model: "gpt-4o-mini",
+          messages: [{ role: "user", content: "hi" }],
+          max_tokens: 30,
+          stream: true,
+        });
         let text = "";
         for await (const chunk of stream) {
           expect(chunk.choices.length).toBe(1);
@@ -75,7 +104,13 @@ describe.each(KEYS)("with a $kind key", (keys) => {
 
     it("chat completions, stream, asking for usage: gets it", async () => {
       await booked(async () => {
-        const stream = await client().chat.completions.create({ model: "gpt-4o-mini", messages: [{ role: "user", content: "hi" }], max_tokens: 30, stream: true, stream_options: { include_usage: true } });
+        const stream = await client().chat.completions.create({
+          model: "gpt-4o-mini",
+          messages: [{ role: "user", content: "hi" }],
+          max_tokens: 30,
+          stream: true,
+          stream_options: { include_usage: true },
+        });
         let usage: number | undefined;
         for await (const chunk of stream) usage = chunk.usage?.completion_tokens ?? usage;
         expect(usage).toBe(provider.journal.at(-1)?.output);
@@ -89,7 +124,12 @@ describe.each(KEYS)("with a $kind key", (keys) => {
       });
       expect(event.endpoint).toBe("responses");
       await booked(async () => {
-        const stream = await client().responses.create({ model: "gpt-5.2", input: "hi", max_output_tokens: 50, stream: true });
+        const stream = await client().responses.create({
+          model: "gpt-5.2",
+          input: "hi",
+          max_output_tokens: 50,
+          stream: true,
+        });
         let last = "";
         for await (const one of stream) last = one.type;
         expect(last).toBe("response.completed");
@@ -98,7 +138,11 @@ describe.each(KEYS)("with a $kind key", (keys) => {
 
     it("embeddings", async () => {
       const event = await booked(async () => {
-        const answer = await client().embeddings.create({ model: "text-embedding-3-small", input: "hello", encoding_format: "float" });
+        const answer = await client().embeddings.create({
+          model: "text-embedding-3-small",
+          input: "hello",
+          encoding_format: "float",
+        });
         expect(answer.data[0]?.embedding.length).toBe(8);
       });
       expect(event.usage).toEqual({ input: provider.journal.at(-1)?.input });
@@ -107,7 +151,11 @@ describe.each(KEYS)("with a $kind key", (keys) => {
 
   describe.each(["/anthropic", ""])("anthropic at %s/", (base) => {
     const client = (): Anthropic => new Anthropic({ baseURL: running.url + base, apiKey: keys.anthropic() });
-    const question = { model: "claude-haiku-4-5", max_tokens: 64, messages: [{ role: "user" as const, content: "hi" }] };
+    const question = {
+      model: "claude-haiku-4-5",
+      max_tokens: 64,
+      messages: [{ role: "user" as const, content: "hi" }],
+    };
 
     it("messages, JSON and stream", async () => {
       await booked(async () => {
@@ -123,7 +171,8 @@ describe.each(KEYS)("with a $kind key", (keys) => {
   });
 
   describe.each(["/google", "/gemini", "/genai", ""])("google at %s/", (base) => {
-    const client = (): GoogleGenAI => new GoogleGenAI({ apiKey: keys.google(), httpOptions: { baseUrl: running.url + base } });
+    const client = (): GoogleGenAI =>
+      new GoogleGenAI({ apiKey: keys.google(), httpOptions: { baseUrl: running.url + base } });
     const question = { model: "gemini-2.5-flash", contents: "hi", config: { maxOutputTokens: 40 } };
 
     it("generateContent and its stream", async () => {
@@ -142,10 +191,26 @@ describe.each(KEYS)("with a $kind key", (keys) => {
 
   describe("the AI SDK", () => {
     const models = (): { name: string; model: Parameters<typeof generateText>[0]["model"] }[] => [
-      { name: "openai", model: createOpenAI({ baseURL: `${running.url}/openai/v1`, apiKey: keys.openai() })("gpt-5.2") },
-      { name: "openai chat", model: createOpenAI({ baseURL: `${running.url}/openai/v1`, apiKey: keys.openai() }).chat("gpt-4o-mini") },
-      { name: "anthropic", model: createAnthropic({ baseURL: `${running.url}/anthropic/v1`, apiKey: keys.anthropic() })("claude-haiku-4-5") },
-      { name: "google", model: createGoogleGenerativeAI({ baseURL: `${running.url}/google/v1beta`, apiKey: keys.google() })("gemini-2.5-flash") },
+      {
+        name: "openai",
+        model: createOpenAI({ baseURL: `${running.url}/openai/v1`, apiKey: keys.openai() })("gpt-5.2"),
+      },
+      {
+        name: "openai chat",
+        model: createOpenAI({ baseURL: `${running.url}/openai/v1`, apiKey: keys.openai() }).chat("gpt-4o-mini"),
+      },
+      {
+        name: "anthropic",
+        model: createAnthropic({ baseURL: `${running.url}/anthropic/v1`, apiKey: keys.anthropic() })(
+          "claude-haiku-4-5",
+        ),
+      },
+      {
+        name: "google",
+        model: createGoogleGenerativeAI({ baseURL: `${running.url}/google/v1beta`, apiKey: keys.google() })(
+          "gemini-2.5-flash",
+        ),
+      },
     ];
 
     it("generateText and streamText with each provider", async () => {

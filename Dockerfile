@@ -1,0 +1,23 @@
+# Keymeter: one image, four commands. Runs as a user without a name, writes to /data only.
+FROM node:24-slim AS install
+WORKDIR /app
+COPY package.json package-lock.json .npmrc ./
+RUN npm ci --omit=dev --omit=optional --ignore-scripts
+
+FROM node:24-slim
+WORKDIR /app
+ENV NODE_ENV=production KEYMETER_DATA_DIR=/data
+RUN mkdir /data && chown 10001:10001 /data
+COPY --from=install /app/node_modules node_modules
+COPY package.json keymeter.ts ./
+COPY ledger ledger
+COPY service service
+COPY proxy proxy
+COPY collector collector
+COPY alerts alerts
+COPY command command
+USER 10001:10001
+VOLUME /data
+STOPSIGNAL SIGTERM
+ENTRYPOINT ["node", "keymeter.ts"]
+CMD ["proxy"]

@@ -1,0 +1,17 @@
+// Builds dashboards/json. With --check it writes nothing and fails when what is checked in differs.
+import { readFileSync, writeFileSync } from "node:fs";
+import { finance } from "./finance.ts";
+import { meterHealth } from "./meter-health.ts";
+
+const DASHBOARDS = { finance, "meter-health": meterHealth };
+const isCheck = process.argv.includes("--check");
+
+for (const [name, built] of Object.entries(DASHBOARDS)) {
+  const file = new URL(`./json/${name}.json`, import.meta.url);
+  const text = `${JSON.stringify(built, null, 2)}\n`;
+  if (!isCheck) writeFileSync(file, text);
+  else if (readFileSync(file, "utf8") !== text) {
+    process.stderr.write(`dashboards/json/${name}.json is not what its source builds: run npm run dashboards\n`);
+    process.exitCode = 1;
+  }
+}
