@@ -3,9 +3,21 @@
 import { Agent, request as httpRequest } from "node:http";
 
 type Job =
-  | { readonly kind: "rate"; readonly url: string; readonly key: string; readonly perSecond: number; readonly seconds: number }
+  | {
+      readonly kind: "rate";
+      readonly url: string;
+      readonly key: string;
+      readonly perSecond: number;
+      readonly seconds: number;
+    }
   | { readonly kind: "chunks"; readonly url: string; readonly key: string; readonly streams: number }
-  | { readonly kind: "open"; readonly url: string; readonly key: string; readonly streams: number; readonly seconds: number };
+  | {
+      readonly kind: "open";
+      readonly url: string;
+      readonly key: string;
+      readonly streams: number;
+      readonly seconds: number;
+    };
 
 const agent = new Agent({ keepAlive: true, maxSockets: Infinity });
 
@@ -23,7 +35,10 @@ async function run(job: Job): Promise<object> {
       const started = performance.now();
       for (let i = 0; i < total; i++) {
         const due = started + (i * 1000) / job.perSecond;
-        while (performance.now() < due) await new Promise((resolve) => (due - performance.now() > 1.5 ? setTimeout(resolve, 1) : setImmediate(resolve)));
+        while (performance.now() < due)
+          await new Promise((resolve) =>
+            due - performance.now() > 1.5 ? setTimeout(resolve, 1) : setImmediate(resolve),
+          );
         const left = performance.now();
         pending.push(ask(job.url, job.key, false, () => {}).then(() => void latencies.push(performance.now() - left)));
       }
@@ -36,7 +51,8 @@ async function run(job: Job): Promise<object> {
         Array.from({ length: job.streams }, () =>
           ask(job.url, job.key, true, (text) => {
             const now = process.hrtime.bigint();
-            for (const [, sent] of text.matchAll(/"sent":"(\d+)"/g)) delays.push(Number(now - BigInt(sent ?? "0")) / 1e6);
+            for (const [, sent] of text.matchAll(/"sent":"(\d+)"/g))
+              delays.push(Number(now - BigInt(sent ?? "0")) / 1e6);
           }),
         ),
       );
@@ -44,23 +60,54 @@ async function run(job: Job): Promise<object> {
     }
     case "open": {
       let open = 0;
-      for (let i = 0; i < job.streams; i++) void ask(job.url, job.key, true, () => {}, () => (open += 1)).catch(() => {});
+      for (let i = 0; i < job.streams; i++)
+        void ask(
+          job.url,
+          job.key,
+          true,
+          () => {},
+          () => (open += 1),
+        ).catch(() => {});
       const deadline = performance.now() + job.seconds * 1000;
-      while (open < job.streams && performance.now() < deadline) await new Promise((resolve) => setTimeout(resolve, 50));
+      while (open < job.streams && performance.now() < deadline)
+        await new Promise((resolve) => setTimeout(resolve, 50));
       return { open };
     }
   }
 }
 
-function ask(url: string, key: string, stream: boolean, onText: (text: string) => void, onOpen: () => void = () => {}): Promise<void> {
-  const body = JSON.stringify({ model: "gpt-4o-mini", max_tokens: 200, messages: [{ role: "user", content: "x".repeat(1_800) }], ...(stream ? { stream: true, stream_options: { include_usage: true } } : {}) }).replace(/"stream":\s*true/, '"stream":true');
+function ask(
+  url: string,
+  key: string,
+  stream: boolean,
+  onText: (text: string) => void,
+  onOpen: () => void = () => {},
+): Promise<void> {
+  const body = JSON.stringify({
+    model: "gpt-4o-mini",
+    max_tokens: 200,
+    messages: [{ role: "user", content: "x".repeat(1_800) }],
+    ...(stream ? { stream: true, stream_options: { include_usage: true } } : {}),
+  }).replace(/"stream":\s*true/, '"stream":true');
   return new Promise((resolve, reject) => {
-    const request = httpRequest(url, { agent, method: "POST", headers: { "content-type": "application/json", authorization: `Bearer ${key}`, "content-length": Buffer.byteLength(body) } }, (response) => {
-      onOpen();
-      response.on("data", (chunk: Buffer) => onText(chunk.toString("latin1")));
-      response.on("end", resolve);
-      response.on("error", reject);
-    });
+    const request = httpRequest(
+      url,
+      {
+        agent,
+        method: "POST",
+        headers: {
+          "content-type": "application/json",
+          authorization: `Bearer ${key}`,
+          "content-length": Buffer.byteLength(body),
+        },
+      },
+      (response) => {
+        onOpen();
+        response.on("data", (chunk: Buffer) => onText(chunk.toString("latin1")));
+        response.on("end", resolve);
+        response.on("error", reject);
+      },
+    );
     request.on("error", reject);
     request.end(body);
   });

@@ -1,5 +1,5 @@
 // The full product for the benchmark: a proxy as `keymeter proxy` starts it, with one virtual key under a strict hard budget.
-import { digestSecret, issueVirtualKey } from "../ledger/keys.ts";
+import { createDigest, issueVirtualKey } from "../ledger/keys.ts";
 import { createProxy } from "../proxy/app.ts";
 import { loadProxyConfig } from "../proxy/config.ts";
 import { createLog } from "../service/log.ts";
@@ -11,7 +11,7 @@ const now = Date.now();
 await proxy.writer.change(
   {
     type: "createKey",
-    digest: digestSecret(config.pepper.reveal(), secret),
+    digest: createDigest(config.pepper.reveal())(secret),
     key: {
       id,
       kind: "virtual",
@@ -26,7 +26,15 @@ await proxy.writer.change(
       createdAtMs: now,
       expiresAtMs: undefined,
     },
-    budget: { id: "bench", scope: { keyId: id }, window: "month", amountNanoUsd: 1_000_000_000_000_000n, kind: "hard", mode: "strict", createdAtMs: now },
+    budget: {
+      id: "bench",
+      scope: { keyId: id },
+      window: "month",
+      amountNanoUsd: 1_000_000_000_000_000n,
+      kind: "hard",
+      mode: "strict",
+      createdAtMs: now,
+    },
   },
   "bench",
 );

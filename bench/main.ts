@@ -19,7 +19,13 @@ const folder = mkdtempSync(join(tmpdir(), "keymeter-bench-"));
 const hasTaskset = has("taskset");
 const children: ChildProcess[] = [];
 
-type Target = { readonly name: string; readonly url: string; readonly key: string; readonly headers: readonly string[]; readonly pid: number | undefined };
+type Target = {
+  readonly name: string;
+  readonly url: string;
+  readonly key: string;
+  readonly headers: readonly string[];
+  readonly pid: number | undefined;
+};
 type Missing = { readonly name: string; readonly reason: string };
 
 try {
@@ -45,10 +51,16 @@ type Result = {
 async function measure(): Promise<Result> {
   const missing: Missing[] = [];
   const wrk = has("wrk");
-  if (!wrk) missing.push({ name: "wrk", reason: "not installed (Debian: apt-get install wrk); requests per second are not measured" });
+  if (!wrk)
+    missing.push({
+      name: "wrk",
+      reason: "not installed (Debian: apt-get install wrk); requests per second are not measured",
+    });
   const upstream = await start("upstream.ts", {}, "0");
   const upstreamUrl = `http://127.0.0.1:${upstream.port}`;
-  const targets: Target[] = [{ name: "direct", url: `${upstreamUrl}/v1/chat/completions`, key: "k", headers: [], pid: undefined }];
+  const targets: Target[] = [
+    { name: "direct", url: `${upstreamUrl}/v1/chat/completions`, key: "k", headers: [], pid: undefined },
+  ];
   const nginx = await startNginx(upstream.port, missing);
   if (nginx) targets.push(nginx);
   const unmetered = await startProxy("unmetered.ts", upstreamUrl, "unmetered");
@@ -60,27 +72,46 @@ async function measure(): Promise<Result> {
   const json: Result["jsonRequestsPerSecond"] = {};
   const streams: Result["streamsPerSecond"] = {};
   if (wrk) {
-    for (const connections of isQuick ? [64] : [1, 16, 64]) json[connections] = await rates(targets, connections, false);
+    for (const connections of isQuick ? [64] : [1, 16, 64])
+      json[connections] = await rates(targets, connections, false);
     if (!isQuick) {
       // Portkey answers part of the streams with an error on this Node: no comparison.
-      for (const connections of [1, 16, 64]) streams[connections] = await rates(targets.filter(({ name }) => name !== "portkey"), connections, true);
+      for (const connections of [1, 16, 64])
+        streams[connections] = await rates(
+          targets.filter(({ name }) => name !== "portkey"),
+          connections,
+          true,
+        );
     }
   }
   const at64 = json["64"] ?? {};
-  const ratio = (a: number | null | undefined, b: number | null | undefined): number | null => (a === null || a === undefined || b === null || b === undefined || b === 0 ? null : round(a / b, 3));
+  const ratio = (a: number | null | undefined, b: number | null | undefined): number | null =>
+    a === null || a === undefined || b === null || b === undefined || b === 0 ? null : round(a / b, 3);
   const ratios: Result["ratios"] = {
     fullToNginx64: ratio(at64["full"], at64["nginx"]),
     fullToUnmetered64: ratio(at64["full"], at64["unmetered"]),
     fullToPortkey64: ratio(at64["full"], at64["portkey"]),
     fullToDirect64: ratio(at64["full"], at64["direct"]),
   };
-  for (const [connections, row] of Object.entries(streams)) ratios[`streamsFullToUnmetered${connections}`] = ratio(row["full"], row["unmetered"]);
+  for (const [connections, row] of Object.entries(streams))
+    ratios[`streamsFullToUnmetered${connections}`] = ratio(row["full"], row["unmetered"]);
 
-  const addedP50Ms = await latencies(targets.filter(({ name }) => ["direct", "nginx", "unmetered", "full"].includes(name)));
+  const addedP50Ms = await latencies(
+    targets.filter(({ name }) => ["direct", "nginx", "unmetered", "full"].includes(name)),
+  );
   const chunkDelayP50Ms = isQuick ? {} : await chunkDelays();
   const rssMb: Result["rssMb"] = {};
   if (!isQuick) for (const count of [1_000, 5_000]) rssMb[count] = await rssWithStreams(count);
-  return { machine: machine(), missing, jsonRequestsPerSecond: json, streamsPerSecond: streams, ratios, addedP50Ms, chunkDelayP50Ms, rssMb };
+  return {
+    machine: machine(),
+    missing,
+    jsonRequestsPerSecond: json,
+    streamsPerSecond: streams,
+    ratios,
+    addedP50Ms,
+    chunkDelayP50Ms,
+    rssMb,
+  };
 }
 
 /** Median requests per second of alternated rounds. */
@@ -95,11 +126,25 @@ async function rates(targets: readonly Target[], connections: number, stream: bo
 
 async function wrk(target: Target, connections: number, stream: boolean, seconds: number): Promise<number> {
   const script = join(folder, `${target.name}-${stream}.lua`);
-  const body = JSON.stringify({ model: "gpt-4o-mini", max_tokens: 200, messages: [{ role: "user", content: "x".repeat(1_800) }], ...(stream ? { stream: true, stream_options: { include_usage: true } } : {}) });
-  const headers = [["content-type", "application/json"], ["authorization", `Bearer ${target.key}`], ...target.headers.map((header) => header.split(": "))];
-  writeFileSync(script, `wrk.method = "POST"\nwrk.body = [==[${body}]==]\n${headers.map(([name, value]) => `wrk.headers["${name}"] = "${value}"`).join("\n")}\n`);
+  const body = JSON.stringify({
+    model: "gpt-4o-mini",
+    max_tokens: 200,
+    messages: [{ role: "user", content: "x".repeat(1_800) }],
+    ...(stream ? { stream: true, stream_options: { include_usage: true } } : {}),
+  });
+  const headers = [
+    ["content-type", "application/json"],
+    ["authorization", `Bearer ${target.key}`],
+    ...target.headers.map((header) => header.split(": ")),
+  ];
+  writeFileSync(
+    script,
+    `wrk.method = "POST"\nwrk.body = [==[${body}]==]\n${headers.map(([name, value]) => `wrk.headers["${name}"] = "${value}"`).join("\n")}\n`,
+  );
   const text = await output(pinned("0", "wrk", ["-t1", `-c${connections}`, `-d${seconds}s`, "-s", script, target.url]));
-  const errors = /Non-2xx or 3xx responses: (\d+)/.exec(text)?.[1] ?? /Socket errors: .*(?:read|write|timeout) [1-9]/.exec(text)?.[0];
+  const errors =
+    /Non-2xx or 3xx responses: (\d+)/.exec(text)?.[1] ??
+    /Socket errors: .*(?:read|write|timeout) [1-9]/.exec(text)?.[0];
   if (errors !== undefined) throw new Error(`${target.name}: errors under load: ${text}`);
   return Number(/Requests\/sec: +([\d.]+)/.exec(text)?.[1] ?? "0");
 }
@@ -111,7 +156,13 @@ async function latencies(targets: readonly Target[]): Promise<Row> {
   const seen = new Map<string, number[]>(targets.map(({ name }) => [name, []]));
   for (let round = 0; round < (isQuick ? 2 : ROUNDS) + 1; round++) {
     for (const target of targets) {
-      const figures = (await askClient(client, { kind: "rate", url: target.url, key: target.key, perSecond: 500, seconds: isQuick ? 1.5 : 4 })) as { p50: number };
+      const figures = (await askClient(client, {
+        kind: "rate",
+        url: target.url,
+        key: target.key,
+        perSecond: 500,
+        seconds: isQuick ? 1.5 : 4,
+      })) as { p50: number };
       if (round > 0) seen.get(target.name)?.push(figures.p50);
     }
   }
@@ -124,13 +175,19 @@ async function latencies(targets: readonly Target[]): Promise<Row> {
 async function chunkDelays(): Promise<Row> {
   const upstream = await start("upstream.ts", { PACE_MS: "20" }, "0");
   const url = `http://127.0.0.1:${upstream.port}`;
-  const targets: Target[] = [{ name: "direct", url: `${url}/v1/chat/completions`, key: "k", headers: [], pid: undefined }, await startProxy("unmetered.ts", url, "unmetered"), await startProxy("full.ts", url, "full")];
+  const targets: Target[] = [
+    { name: "direct", url: `${url}/v1/chat/completions`, key: "k", headers: [], pid: undefined },
+    await startProxy("unmetered.ts", url, "unmetered"),
+    await startProxy("full.ts", url, "full"),
+  ];
   const seen = new Map<string, number[]>(targets.map(({ name }) => [name, []]));
   const client = fork(join(HERE, "client.ts"));
   children.push(client);
   for (let round = 0; round < 4; round++) {
     for (const target of targets) {
-      const figures = (await askClient(client, { kind: "chunks", url: target.url, key: target.key, streams: 50 })) as { p50: number };
+      const figures = (await askClient(client, { kind: "chunks", url: target.url, key: target.key, streams: 50 })) as {
+        p50: number;
+      };
       if (round > 0) seen.get(target.name)?.push(figures.p50);
     }
   }
@@ -144,7 +201,13 @@ async function rssWithStreams(count: number): Promise<number | null> {
   const full = await startProxy("full.ts", `http://127.0.0.1:${upstream.port}`, `full-${count}`);
   const client = fork(join(HERE, "client.ts"));
   children.push(client);
-  const { open } = (await askClient(client, { kind: "open", url: full.url, key: full.key, streams: count, seconds: 60 })) as { open: number };
+  const { open } = (await askClient(client, {
+    kind: "open",
+    url: full.url,
+    key: full.key,
+    streams: count,
+    seconds: 60,
+  })) as { open: number };
   await sleep(8_000);
   const rss = open === count ? residentMb(full.pid) : null;
   client.kill("SIGKILL");
@@ -153,12 +216,35 @@ async function rssWithStreams(count: number): Promise<number | null> {
 }
 
 async function startProxy(script: string, upstreamUrl: string, name: string): Promise<Target> {
-  const started = await start(script, { KEYMETER_DATA_DIR: join(folder, `${name}-${Math.random().toString(36).slice(2)}`), KEYMETER_PORT: "0", KEYMETER_OPENAI_URL: upstreamUrl, KEYMETER_DURABILITY: "power", OPENAI_API_KEY: "sk-bench" }, "1");
-  return { name: name.split("-")[0] ?? name, url: `http://127.0.0.1:${started.port}/openai/v1/chat/completions`, key: started.secret ?? "sk-bench-client-key", headers: [], pid: started.pid };
+  const started = await start(
+    script,
+    {
+      KEYMETER_DATA_DIR: join(folder, `${name}-${Math.random().toString(36).slice(2)}`),
+      KEYMETER_PORT: "0",
+      KEYMETER_OPENAI_URL: upstreamUrl,
+      KEYMETER_DURABILITY: "power",
+      OPENAI_API_KEY: "sk-bench",
+    },
+    "1",
+  );
+  return {
+    name: name.split("-")[0] ?? name,
+    url: `http://127.0.0.1:${started.port}/openai/v1/chat/completions`,
+    key: started.secret ?? "sk-bench-client-key",
+    headers: [],
+    pid: started.pid,
+  };
 }
 
-async function start(script: string, environment: NodeJS.ProcessEnv, core: string): Promise<{ port: number; secret?: string; pid: number | undefined }> {
-  const child = fork(join(HERE, script), { env: { PATH: process.env["PATH"], ...environment }, stdio: ["ignore", "inherit", "inherit", "ipc"] });
+async function start(
+  script: string,
+  environment: NodeJS.ProcessEnv,
+  core: string,
+): Promise<{ port: number; secret?: string; pid: number | undefined }> {
+  const child = fork(join(HERE, script), {
+    env: { PATH: process.env["PATH"], ...environment },
+    stdio: ["ignore", "inherit", "inherit", "ipc"],
+  });
   children.push(child);
   if (hasTaskset && child.pid !== undefined) spawnSync("taskset", ["-a", "-cp", core, String(child.pid)]);
   const ready = await new Promise<{ port: number; secret?: string }>((resolve, reject) => {
@@ -202,7 +288,13 @@ async function startPortkey(upstreamUrl: string, missing: Missing[]): Promise<Ta
   const child = spawn(...pinned("1", process.execPath, [server, `--port=${port}`, "--headless"]), { stdio: "ignore" });
   children.push(child);
   await sleep(3_000);
-  return { name: "portkey", url: `http://127.0.0.1:${port}/v1/chat/completions`, key: "sk-bench", headers: ["x-portkey-provider: openai", `x-portkey-custom-host: ${upstreamUrl}/v1`], pid: child.pid };
+  return {
+    name: "portkey",
+    url: `http://127.0.0.1:${port}/v1/chat/completions`,
+    key: "sk-bench",
+    headers: ["x-portkey-provider: openai", `x-portkey-custom-host: ${upstreamUrl}/v1`],
+    pid: child.pid,
+  };
 }
 
 function pinned(core: string, command: string, args: string[]): [string, string[]] {
@@ -241,7 +333,8 @@ function has(command: string): boolean {
 }
 
 function residentMb(pid: number | undefined): number | null {
-  const kilobytes = pid === undefined ? undefined : /VmRSS:\s+(\d+)/.exec(readFileSync(`/proc/${pid}/status`, "utf8"))?.[1];
+  const kilobytes =
+    pid === undefined ? undefined : /VmRSS:\s+(\d+)/.exec(readFileSync(`/proc/${pid}/status`, "utf8"))?.[1];
   return kilobytes === undefined ? null : Math.round(Number(kilobytes) / 1024);
 }
 
@@ -262,8 +355,13 @@ function print(result: Result): string {
   const rows = (title: string, table: { [connections: string]: Row }): string => {
     const names = [...new Set(Object.values(table).flatMap((row) => Object.keys(row)))];
     if (names.length === 0) return "";
-    return `\n${title}\n| connections | ${names.join(" | ")} | full / unmetered |\n|---|${names.map(() => "---|").join("")}---|\n${Object.entries(table)
-      .map(([connections, row]) => `| ${connections} | ${names.map((name) => row[name] ?? "null").join(" | ")} | ${row["full"] && row["unmetered"] ? (row["full"] / row["unmetered"]).toFixed(2) : "null"} |`)
+    return `\n${title}\n| connections | ${names.join(" | ")} | full / unmetered |\n|---|${names.map(() => "---|").join("")}---|\n${Object.entries(
+      table,
+    )
+      .map(
+        ([connections, row]) =>
+          `| ${connections} | ${names.map((name) => row[name] ?? "null").join(" | ")} | ${row["full"] && row["unmetered"] ? (row["full"] / row["unmetered"]).toFixed(2) : "null"} |`,
+      )
       .join("\n")}\n`;
   };
   return `${result.machine}

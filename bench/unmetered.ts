@@ -50,3 +50,4 @@ app.all("/*", async (request, reply) => {
 });
 await app.listen({ host: "127.0.0.1", port: config.proxyPort });
 process.send?.({ port: (app.server.address() as { port: number }).port });
+process.on("SIGINT", () => process.exit(0));

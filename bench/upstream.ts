@@ -23,7 +23,9 @@ const event = (sentAt: string): string =>
   `data: {"id":"chatcmpl-bench","object":"chat.completion.chunk","created":1,"model":"gpt-4o-mini-2024-07-18","choices":[{"index":0,"delta":{"content":"word "},"finish_reason":null}],"sent":"${sentAt}","usage":null}\n\n`;
 const EVENT = frame(event(""));
 const END = Buffer.concat([
-  frame(`data: {"id":"chatcmpl-bench","object":"chat.completion.chunk","created":1,"model":"gpt-4o-mini-2024-07-18","choices":[],"usage":${JSON.stringify(usage)}}\n\n`),
+  frame(
+    `data: {"id":"chatcmpl-bench","object":"chat.completion.chunk","created":1,"model":"gpt-4o-mini-2024-07-18","choices":[],"usage":${JSON.stringify(usage)}}\n\n`,
+  ),
   frame("data: [DONE]\n\n"),
   Buffer.from("0\r\n\r\n"),
 ]);
@@ -63,4 +65,6 @@ const server = createServer((socket) => {
     }
   });
 });
-server.listen(Number(process.env["PORT"] ?? "0"), "127.0.0.1", () => process.send?.({ port: (server.address() as { port: number }).port }));
+server.listen(Number(process.env["PORT"] ?? "0"), "127.0.0.1", () =>
+  process.send?.({ port: (server.address() as { port: number }).port }),
+);

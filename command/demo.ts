@@ -8,7 +8,7 @@ import type { AddressInfo } from "node:net";
 import { join, resolve } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { cost } from "../ledger/cost.ts";
-import { digestSecret, issueVirtualKey } from "../ledger/keys.ts";
+import { createDigest, issueVirtualKey } from "../ledger/keys.ts";
 import { expectedSoFar, readForecasts } from "../ledger/forecasts.ts";
 import type { FrozenForecast } from "../ledger/forecasts.ts";
 import { formatUsd, formatUsdExact, parseUsd, toUsdNumber } from "../ledger/money.ts";
@@ -177,7 +177,7 @@ async function writePast(config: SharedConfig, dataDir: string, provider: DemoPr
       await writer.change(
         {
           type: "createKey",
-          digest: digestSecret(pepper, secret),
+          digest: createDigest(pepper)(secret),
           key: {
             id,
             kind: "virtual",

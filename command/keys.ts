@@ -2,7 +2,7 @@
 import { parseArgs } from "node:util";
 import type { Budget } from "../ledger/budgets.ts";
 import { readBudgets } from "../ledger/changes.ts";
-import { digestSecret, issueVirtualKey, readKeys, UNPROVEN_KEY_ID } from "../ledger/keys.ts";
+import { createDigest, issueVirtualKey, readKeys, UNPROVEN_KEY_ID } from "../ledger/keys.ts";
 import type { Key } from "../ledger/keys.ts";
 import { formatUsd } from "../ledger/money.ts";
 import { ownSecret } from "../service/secret.ts";
@@ -91,7 +91,7 @@ async function create(args: string[]): Promise<void> {
   await makeChange(config, {
     type: "createKey",
     key,
-    digest: digestSecret(pepper.reveal(), secret),
+    digest: createDigest(pepper.reveal())(secret),
     ...(budget ? { budget } : {}),
   });
   if (values.json) return void process.stdout.write(`${toJson({ id, key: secret, name: key.name, budget })}\n`);
@@ -156,7 +156,7 @@ async function rotate(args: string[]): Promise<void> {
   await makeChange(config, {
     type: "rotateKey",
     keyId: key.id,
-    digest: digestSecret(pepper.reveal(), secret),
+    digest: createDigest(pepper.reveal())(secret),
     hint: secret.slice(-4),
     graceUntilMs,
   });

@@ -1,5 +1,6 @@
 // Usage events: one immutable row an attempt. What the proxy hands to the writer, and how readers get it back.
 import { and, asc, desc, drizzle, eq, gte, lt } from "./drizzle.ts";
+import type { Subject } from "./budgets.ts";
 import type { CostLine } from "./cost.ts";
 import { firstAttemptId, formatAttemptId, formatRequestId } from "./ids.ts";
 import type { AttemptId } from "./ids.ts";
@@ -69,8 +70,11 @@ export const INSERT_EVENT = `INSERT INTO events (attempt_id, key_id, provider, e
   ${COLUMN_UNITS.join(", ")}, other_usage, reasoning, usage_state, cost_nano_usd, cost_lines, price_version, price_confidence,
   outcome, http_status, duration_ms, first_byte_ms, provider_request_id, response_id, raw_usage) VALUES (${Array(30).fill("?").join(", ")})`;
 
-/** The values of `INSERT_EVENT`, in order. */
-export function eventValues(event: UsageEvent): unknown[] {
+/** The values of `INSERT_EVENT`, in order; money as digits, which SQLite takes for the integer it is. Plain JSON values, so
+ *  that a row can travel to the writer's thread as text. */
+export type EventRow = readonly (string | number | null)[];
+
+export function eventRow(event: UsageEvent): EventRow {
   const { usage } = event;
   return [
     event.attemptId,
@@ -92,7 +96,7 @@ export function eventValues(event: UsageEvent): unknown[] {
     otherUsageText(usage),
     event.reasoning ?? null,
     event.usageState,
-    event.costNanoUsd ?? null,
+    event.costNanoUsd?.toString() ?? null,
     costLinesText(event.costLines),
     event.priceVersion ?? null,
     event.priceConfidence ?? null,
@@ -104,6 +108,63 @@ export function eventValues(event: UsageEvent): unknown[] {
     event.responseId ?? null,
     event.rawUsage ?? null,
   ];
+}
+
+/** What sums are made of: the part of a row that budgets and rollups add up. */
+export type Booked = Subject & {
+  readonly attemptId: AttemptId;
+  readonly costNanoUsd: NanoUsd;
+  readonly input: number;
+  readonly cacheRead: number;
+  readonly cacheWrite: number;
+  readonly output: number;
+  readonly usageState: string;
+  readonly priceConfidence: string | null;
+};
+
+/** Reads that part; an unknown cost adds nothing to any sum. The model is the served one, else the requested one. */
+export function readBooked(row: EventRow): Booked {
+  const [
+    attemptId,
+    keyId,
+    provider,
+    ,
+    requestedModel,
+    servedModel,
+    ,
+    team,
+    project,
+    env,
+    ,
+    input,
+    cacheRead,
+    cacheWrite5m,
+    cacheWrite1h,
+    output,
+    ,
+    ,
+    usageState,
+    cost,
+    ,
+    ,
+    priceConfidence,
+  ] = row;
+  return {
+    attemptId: attemptId as number,
+    keyId: keyId as string,
+    provider: provider as string,
+    model: (servedModel ?? requestedModel) as string,
+    team: team as string,
+    project: project as string,
+    env: env as string,
+    costNanoUsd: BigInt(cost ?? 0),
+    input: (input as number | null) ?? 0,
+    cacheRead: (cacheRead as number | null) ?? 0,
+    cacheWrite: ((cacheWrite5m as number | null) ?? 0) + ((cacheWrite1h as number | null) ?? 0),
+    output: (output as number | null) ?? 0,
+    usageState: usageState as string,
+    priceConfidence: priceConfidence as string | null,
+  };
 }
 
 /** An event as `keymeter events --json` prints it: one object a line, money as decimal strings of nano-USD. */

@@ -1,6 +1,6 @@
 // Keys: who may spend. A virtual key is a secret that we issue; a fingerprint stands for a provider key seen in passing.
 // Secrets are kept as HMAC-SHA256 with a pepper; the secret itself is shown once and stored nowhere.
-import { createHmac, randomBytes } from "node:crypto";
+import { hash, randomBytes } from "node:crypto";
 import { crc32 } from "node:zlib";
 import { drizzle } from "./drizzle.ts";
 import type { Sqlite } from "./open.ts";
@@ -33,6 +33,7 @@ export type KeySecret = { readonly digest: string; readonly keyId: string; reado
 export const UNPROVEN_KEY_ID = "unproven";
 
 const BASE62 = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
+const BLOCK_BYTES = 64;
 const ID_LENGTH = 10;
 const SECRET_LENGTH = 43;
 const VIRTUAL_KEY = /^km_[a-z0-9]{1,12}_[0-9A-Za-z]{10}_[0-9A-Za-z]{43}[0-9A-Za-z]{6}$/;
@@ -60,9 +61,20 @@ export function isWellFormedVirtualKey(text: string): boolean {
   return VIRTUAL_KEY.test(text) && checksum(text.slice(0, -6)) === text.slice(-6);
 }
 
-/** The digest that a secret is stored and found by, in hexadecimal. */
-export function digestSecret(pepper: string, secret: string): string {
-  return createHmac("sha256", pepper).update(secret).digest("hex");
+/** Makes the function that gives a secret's digest: HMAC-SHA256 with the pepper, in hexadecimal. Written out as its two
+ *  hashes, because it stands on every request and a hash in one call costs a fifth of an Hmac object. */
+export function createDigest(pepper: string): (secret: string) => string {
+  const long = Buffer.from(pepper);
+  const key = Buffer.alloc(BLOCK_BYTES);
+  (long.length > BLOCK_BYTES ? hash("sha256", long, "buffer") : long).copy(key);
+  const inner = key.map((byte) => byte ^ 0x36);
+  const outer = key.map((byte) => byte ^ 0x5c);
+  return (secret) =>
+    hash(
+      "sha256",
+      Buffer.concat([outer, hash("sha256", Buffer.concat([inner, Buffer.from(secret)]), "buffer")]),
+      "hex",
+    );
 }
 
 /** The id of a provider key seen in passing: the same key of the same provider always has the same id. */

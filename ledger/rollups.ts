@@ -1,6 +1,6 @@
 // Rollups: sums by hour (UTC, for bills) and by day (configured zone, for people), kept in the transaction of each event.
 // A batch is added up in memory first, so that a turn with many events of one key costs two statements.
-import type { UsageEvent } from "./events.ts";
+import type { Booked } from "./events.ts";
 import { attemptAtMs } from "./ids.ts";
 import type { Sqlite } from "./open.ts";
 import type { Calendar } from "./windows.ts";
@@ -21,7 +21,7 @@ const SUMS = [
 ];
 
 export type Rollups = {
-  add(event: UsageEvent): void;
+  add(event: Booked): void;
   /** Writes what was added; inside the same transaction. */
   flush(): void;
   /** Forgets what was added: the transaction failed. */
@@ -42,20 +42,13 @@ export function createRollups(database: Sqlite, calendar: Calendar): Rollups {
       const atMs = attemptAtMs(event.attemptId);
       const hourMs = atMs - (atMs % HOUR_MS);
       const day = calendar.day(atMs);
-      const dimensions = [
-        event.keyId,
-        event.provider,
-        event.servedModel ?? event.requestedModel,
-        event.team,
-        event.project,
-        event.env,
-      ];
-      const name = JSON.stringify([hourMs, day, ...dimensions]);
+      const dimensions = [event.keyId, event.provider, event.model, event.team, event.project, event.env];
+      const name = `${hourMs}\n${day}\n${dimensions.join("\n")}`;
       let row = pending.get(name);
       if (!row) pending.set(name, (row = { hourMs, day, dimensions, cost: 0n, counts: [0, 0, 0, 0, 0, 0, 0, 0, 0] }));
-      row.cost += event.costNanoUsd ?? 0n;
+      row.cost += event.costNanoUsd;
       const more = countsOf(event);
-      row.counts = row.counts.map((count, i) => count + (more[i] ?? 0));
+      for (let i = 0; i < more.length; i++) row.counts[i] = (row.counts[i] ?? 0) + (more[i] ?? 0);
     },
     flush() {
       for (const { hourMs, day, dimensions, cost, counts } of pending.values()) {
@@ -105,13 +98,13 @@ export function createRollups(database: Sqlite, calendar: Calendar): Rollups {
 }
 
 /** In the order of SUMS, without the cost. */
-function countsOf({ usage, usageState, priceConfidence }: UsageEvent): number[] {
+function countsOf({ input, cacheRead, cacheWrite, output, usageState, priceConfidence }: Booked): number[] {
   return [
     1,
-    usage.input ?? 0,
-    usage.cache_read ?? 0,
-    (usage.cache_write_5m ?? 0) + (usage.cache_write_1h ?? 0),
-    usage.output ?? 0,
+    input,
+    cacheRead,
+    cacheWrite,
+    output,
     usageState === "estimated" ? 1 : 0,
     usageState === "unknown" ? 1 : 0,
     priceConfidence === "unpriced" ? 1 : 0,

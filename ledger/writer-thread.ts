@@ -4,10 +4,10 @@ import { closeSync, fsync, openSync, statSync } from "node:fs";
 import { parentPort, workerData } from "node:worker_threads";
 import { drizzle } from "./drizzle.ts";
 import { readBudgets, applyChange, ChangeRefused } from "./changes.ts";
-import type { Budget, Subject } from "./budgets.ts";
+import type { Budget } from "./budgets.ts";
 import { covers } from "./budgets.ts";
-import { eventValues, INSERT_EVENT } from "./events.ts";
-import type { UsageEvent } from "./events.ts";
+import { eventRow, INSERT_EVENT, readBooked } from "./events.ts";
+import type { EventRow, UsageEvent } from "./events.ts";
 import { attemptAtMs } from "./ids.ts";
 import { UNPROVEN_KEY_ID } from "./keys.ts";
 import { isSqliteError, LedgerError, openForWriting } from "./open.ts";
@@ -17,7 +17,9 @@ import { createRollups } from "./rollups.ts";
 import { readSettled } from "./spend.ts";
 import { reservations } from "./schema.ts";
 import { createCalendar } from "./windows.ts";
-import type { Answer, Operation, ThreadSettings, ToMain, ToThread } from "./writer.ts";
+import { decodeBatch, encodeAnswers } from "./wire.ts";
+import type { Task } from "./wire.ts";
+import type { Answer, ThreadSettings, ToMain, ToThread } from "./writer.ts";
 
 const FSYNC_EVERY_MS = 100;
 const LOOK_EVERY_MS = 1_000;
@@ -77,15 +79,16 @@ function run({ path, durability, zone, capMode }: ThreadSettings): void {
     countRefused.run(atMs - (atMs % 60_000), keyId, model, reason, budgetId, observed ? 1 : 0);
   };
 
-  const settle = (event: UsageEvent): void => {
+  const settle = (row: EventRow): void => {
+    const booked = readBooked(row);
     // Memory first: a window's sum that is read from the books here must not hold this event yet.
-    book.settle(event.attemptId, event.costNanoUsd ?? 0n, subjectOf(event));
-    insertEvent.run(...eventValues(event));
-    deleteReservation.run(event.attemptId);
-    rollups.add(event);
+    book.settle(booked.attemptId, booked.costNanoUsd, booked);
+    insertEvent.run(...row);
+    deleteReservation.run(booked.attemptId);
+    rollups.add(booked);
   };
 
-  const apply = (operation: Operation): Answer => {
+  const apply = (operation: Task): Answer => {
     switch (operation.type) {
       case "reserve": {
         const { request, endpoint, tags } = operation;
@@ -111,7 +114,7 @@ function run({ path, durability, zone, capMode }: ThreadSettings): void {
             subject.team,
             subject.project,
             subject.env,
-            tags ?? null,
+            tags,
             request.boundNanoUsd ?? null,
             request.expectedNanoUsd ?? null,
           );
@@ -119,12 +122,13 @@ function run({ path, durability, zone, capMode }: ThreadSettings): void {
         return { type: "decision", decision };
       }
       case "settle": {
-        const { event, proven } = operation;
+        const { row, proven } = operation;
         if (proven) {
-          insertFingerprint.run(event.keyId, event.provider, proven.name, proven.hint, attemptAtMs(event.attemptId));
-          insertSecret.run(proven.digest, event.keyId, attemptAtMs(event.attemptId));
+          const { attemptId, keyId, provider } = readBooked(row);
+          insertFingerprint.run(keyId, provider, proven.name, proven.hint, attemptAtMs(attemptId));
+          insertSecret.run(proven.digest, keyId, attemptAtMs(attemptId));
         }
-        settle(event);
+        settle(row);
         return { type: "done" };
       }
       case "refused":
@@ -155,7 +159,7 @@ function run({ path, durability, zone, capMode }: ThreadSettings): void {
   };
 
   /** One transaction. Throws when it could not be committed; then memory is read from the books again. */
-  const transact = (operations: readonly Operation[]): Answer[] => {
+  const transact = (operations: readonly Task[]): Answer[] => {
     try {
       begin.run();
       const answers = operations.map(apply);
@@ -179,7 +183,7 @@ function run({ path, durability, zone, capMode }: ThreadSettings): void {
   };
 
   /** A batch fails as a whole only when the storage fails; an operation that cannot be booked fails alone. */
-  const work = (operations: readonly Operation[]): Answer[] => {
+  const work = (operations: readonly Task[]): Answer[] => {
     try {
       return transact(operations);
     } catch (error) {
@@ -215,7 +219,7 @@ function run({ path, durability, zone, capMode }: ThreadSettings): void {
           const isStrict = strict.some((budget: Budget) => covers(budget.scope, { ...row, model: row.requestedModel }));
           const cost = (isStrict ? row.boundNanoUsd : null) ?? row.expectedNanoUsd ?? undefined;
           insertFingerprint.run(row.keyId, row.provider, row.keyId, "", attemptAtMs(row.attemptId));
-          settle(crashEvent(row, cost));
+          settle(eventRow(crashEvent(row, cost)));
         }
         rollups.flush();
       })
@@ -240,7 +244,7 @@ function run({ path, durability, zone, capMode }: ThreadSettings): void {
       post({ type: "closed" });
       process.exit(0);
     }
-    post({ type: "answers", answers: work(message.operations) });
+    post(encodeAnswers(work(decodeBatch(message))));
   });
   post({ type: "ready", lastAttemptId, recovered });
 }
@@ -256,17 +260,6 @@ function differences(
       ? []
       : [`budget ${budget.id}, ${window.id}: in memory ${settledNanoUsd}, in the books ${folded} nano-USD`];
   });
-}
-
-function subjectOf(event: UsageEvent): Subject {
-  return {
-    keyId: event.keyId,
-    team: event.team,
-    project: event.project,
-    env: event.env,
-    provider: event.provider,
-    model: event.servedModel ?? event.requestedModel,
-  };
 }
 
 function crashEvent(row: typeof reservations.$inferSelect, costNanoUsd: bigint | undefined): UsageEvent {

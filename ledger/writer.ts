@@ -6,12 +6,15 @@ import { setTimeout as sleep } from "node:timers/promises";
 import type { BudgetState, Subject } from "./budgets.ts";
 import type { Author, Change } from "./changes.ts";
 import { ChangeRefused } from "./changes.ts";
-import type { UsageEvent } from "./events.ts";
+import { eventRow } from "./events.ts";
+import type { EventRow, UsageEvent } from "./events.ts";
 import { createAttemptIds } from "./ids.ts";
 import type { AttemptId } from "./ids.ts";
 import { LedgerError, lockForWriting } from "./open.ts";
 import type { Durability } from "./open.ts";
 import type { CapMode, Decision, ReservationRequest } from "./reservations.ts";
+import { decodeAnswers, encodeBatch } from "./wire.ts";
+import type { AnswersMessage, BatchMessage } from "./wire.ts";
 
 /** What makes a fingerprint a key: the provider accepted the secret. */
 export type ProvenKey = { readonly digest: string; readonly name: string; readonly hint: string };
@@ -23,7 +26,7 @@ export type Operation =
       readonly endpoint: string;
       readonly tags: string | undefined;
     }
-  | { readonly type: "settle"; readonly event: UsageEvent; readonly proven: ProvenKey | undefined }
+  | { readonly type: "settle"; readonly row: EventRow; readonly proven: ProvenKey | undefined }
   | {
       readonly type: "refused";
       readonly atMs: number;
@@ -49,12 +52,10 @@ export type ThreadSettings = {
   readonly zone: string;
   readonly capMode: CapMode;
 };
-export type ToThread =
-  | { readonly type: "batch"; readonly operations: readonly Operation[] }
-  | { readonly type: "close" };
+export type ToThread = BatchMessage | { readonly type: "close" };
 export type ToMain =
   | { readonly type: "ready"; readonly lastAttemptId: AttemptId; readonly recovered: number }
-  | { readonly type: "answers"; readonly answers: readonly Answer[] }
+  | AnswersMessage
   | { readonly type: "failed"; readonly message: string; readonly expected: boolean }
   | { readonly type: "closed" };
 
@@ -136,7 +137,13 @@ export async function openWriter({ now = Date.now, ...settings }: WriterOptions)
     const operations = queue;
     queue = [];
     waiters = [];
-    thread.postMessage({ type: "batch", operations } satisfies ToThread);
+    thread.postMessage(encodeBatch(operations));
+  };
+
+  const schedule = (): void => {
+    if (scheduled || inFlight.length > 0) return;
+    scheduled = true;
+    setImmediate(send);
   };
 
   const ask = (operation: Operation): Promise<Answer> =>
@@ -144,10 +151,7 @@ export async function openWriter({ now = Date.now, ...settings }: WriterOptions)
       if (broken !== undefined) return resolve({ type: "failure", message: broken, kind: "storage" });
       queue.push(operation);
       waiters.push(resolve);
-      if (!scheduled && inFlight.length === 0) {
-        scheduled = true;
-        setImmediate(send);
-      }
+      schedule();
     });
 
   const stop = (why: string): void => {
@@ -160,13 +164,14 @@ export async function openWriter({ now = Date.now, ...settings }: WriterOptions)
   thread.on("message", (message: ToMain) => {
     if (message.type === "failed") return stop(message.message);
     if (message.type !== "answers") return;
+    const answers = decodeAnswers(message);
     const resolvers = inFlight;
     inFlight = [];
-    send();
-    lastFailure = message.answers.find((answer) => answer.type === "failure" && answer.kind === "storage")
-      ? (message.answers.find((answer) => answer.type === "failure") as { message: string }).message
-      : undefined;
-    message.answers.forEach((answer, i) => resolvers[i]?.(answer));
+    const failed = answers.find((answer) => answer.type === "failure" && answer.kind === "storage");
+    lastFailure = failed?.type === "failure" ? failed.message : undefined;
+    answers.forEach((answer, i) => resolvers[i]?.(answer));
+    // What these answers set in motion within this turn of the loop belongs to the next batch.
+    schedule();
   });
   thread.on("error", (error) =>
     stop(`the ledger's writer stopped: ${error instanceof Error ? error.message : String(error)}`),
@@ -192,10 +197,11 @@ export async function openWriter({ now = Date.now, ...settings }: WriterOptions)
       return (await expect({ type: "reserve", request, endpoint, tags }, "decision")).decision;
     },
     async settle(event, proven) {
+      const row = eventRow(event);
       waitingSettlements += 1;
       try {
         for (;;) {
-          const answer = await ask({ type: "settle", event, proven });
+          const answer = await ask({ type: "settle", row, proven });
           if (answer.type !== "failure") return;
           // A broken invariant (a second event for one attempt) must not be tried for ever, nor be hidden.
           if (answer.kind === "constraint")

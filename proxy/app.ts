@@ -19,6 +19,7 @@ import { createForwarder } from "./forward.ts";
 import { guessDialect, readCredential, readTarget, resolveTarget } from "./gate.ts";
 import { handle } from "./handle.ts";
 import { createMetrics } from "./metrics.ts";
+import { createPatience } from "./patience.ts";
 import { createProviders } from "./providers/index.ts";
 import { Refused, renderRefusal } from "./refusals.ts";
 import { createRegister } from "./register.ts";
@@ -40,6 +41,7 @@ const CHECK_MS = SECOND;
 /** Longer than the idle time of common load balancers, so that they, not we, close first. */
 const KEEP_ALIVE_MS = 75 * SECOND;
 const SWEEP_MS = 50;
+const MOST_COMMIT_MS = 5 * SECOND;
 
 /** Opens the books and builds both listeners. Rejects with a LedgerError when the books cannot be opened. */
 export async function createProxy(config: ProxyConfig, log: Log): Promise<Proxy> {
@@ -71,6 +73,7 @@ export async function createProxy(config: ProxyConfig, log: Log): Promise<Proxy>
     expectations: createExpectations(books),
     forwarder,
     metrics: createMetrics(writer, () => forwarder.open()),
+    patience: createPatience(MOST_COMMIT_MS),
     log,
     isDraining: () => draining,
   };
@@ -105,6 +108,7 @@ export async function createProxy(config: ProxyConfig, log: Log): Promise<Proxy>
       await closed;
       await ops.close();
       await forwarder.close();
+      context.patience.close();
       books.close();
       await writer.close();
     },

@@ -5,6 +5,7 @@ import type { Writer } from "../ledger/writer.ts";
 import type { Log } from "../service/log.ts";
 import type { ProxyConfig } from "./config.ts";
 import type { Forwarder } from "./forward.ts";
+import type { Patience } from "./patience.ts";
 import type { Metrics } from "./metrics.ts";
 import type { Providers } from "./providers/index.ts";
 import type { Register } from "./register.ts";
@@ -18,6 +19,8 @@ export type ProxyContext = {
   readonly expectations: Expectations;
   readonly forwarder: Forwarder;
   readonly metrics: Metrics;
+  /** How long a client waits for the books before it gets its last bytes all the same. */
+  readonly patience: Patience;
   readonly log: Log;
   isDraining(): boolean;
 };

@@ -50,6 +50,7 @@ const CREDENTIAL_PARAMETERS = new Set(["key", "access_token", "api_key"]);
 /** Splits a raw target into checked path and query. Refuses absolute forms, climbing, double slashes and every spelling
  *  that two parsers could read differently. */
 export function readTarget(raw: string): { readonly path: string; readonly query: URLSearchParams } {
+  if (checkedPaths.has(raw)) return { path: raw, query: new URLSearchParams() };
   const mark = raw.indexOf("?");
   const path = mark < 0 ? raw : raw.slice(0, mark);
   const query = mark < 0 ? "" : raw.slice(mark + 1);
@@ -66,8 +67,16 @@ export function readTarget(raw: string): { readonly path: string; readonly query
     );
   }
   if (!QUERY.test(query)) throw new Refused("bad_target", "the query holds bytes that have to be escaped");
+  if (mark < 0) {
+    if (checkedPaths.size >= MOST_CHECKED_PATHS) checkedPaths.clear();
+    checkedPaths.add(raw);
+  }
   return { path, query: new URLSearchParams(query) };
 }
+
+/** Paths that were found canonical: clients send the same few. */
+const checkedPaths = new Set<string>();
+const MOST_CHECKED_PATHS = 1_000;
 
 /** Refuses a header that must stand once and stands twice. */
 export function checkHeaders(request: IncomingMessage): void {

@@ -1,7 +1,6 @@
 // One request, top to bottom. Read this file first.
 //   gate -> admit -> forward and meter -> settle -> release -> count
 // Nothing flows back. From the reservation on, settling always runs, whatever happens in between.
-import { setTimeout as sleep } from "node:timers/promises";
 import type { FastifyReply, FastifyRequest } from "fastify";
 import { formatRequestId } from "../ledger/ids.ts";
 import { formatUsdExact } from "../ledger/money.ts";
@@ -31,9 +30,6 @@ import { Refused, renderRefusal } from "./refusals.ts";
 import type { Principal } from "./register.ts";
 import { toEvent } from "./settle.ts";
 import { readTags } from "./tags.ts";
-
-/** How long a client waits for the books before it gets its last bytes all the same. */
-const MOST_COMMIT_MS = 5_000;
 
 export async function handle(context: ProxyContext, request: FastifyRequest, reply: FastifyReply): Promise<void> {
   let dialect = guessDialect(context.providers, request.raw.url ?? "/");
@@ -136,19 +132,12 @@ async function settle(context: ProxyContext, event: UsageEvent, { principal, pro
   const committed = context.writer.settle(event, accepted).then(
     () => {
       if (accepted) context.register.remember(principal, provider.name, Date.now());
-      return true;
     },
-    (error: unknown) => {
-      context.log.error({ requestId: formatRequestId(event.attemptId), err: error }, "event not booked");
-      return false;
-    },
+    // Not booked is a broken invariant or a broken ledger: said loudly; the reservation stays open and is booked at restart.
+    (error: unknown) =>
+      context.log.error({ requestId: formatRequestId(event.attemptId), err: error }, "event not booked"),
   );
-  const waiting = new AbortController();
-  const inTime = await Promise.race([
-    committed,
-    sleep(MOST_COMMIT_MS, false, { signal: waiting.signal, ref: false }).catch(() => false),
-  ]);
-  waiting.abort();
+  const inTime = await context.patience.wait(committed);
   if (!inTime) {
     context.metrics.countLateCommit();
     context.log.error(

@@ -4,6 +4,7 @@ import { Buffer } from "node:buffer";
 import type { Call, Dialect, Reading } from "./dialects/dialect.ts";
 import { parseObject } from "./dialects/dialect.ts";
 import { createFieldScanner } from "./json-scan.ts";
+import type { FieldScanner } from "./json-scan.ts";
 
 /** What came by that no usage was stated for: how many events, and an estimate of the tokens in them. */
 export type Seen = { readonly events: number; readonly tokens: number };
@@ -148,27 +149,30 @@ function createBodyMeter(dialect: Dialect, call: Call): Meter {
   let held: Buffer[] = [];
   let size = 0;
   let overflowed = false;
-  const scanner = createFieldScanner(
-    [...dialect.bodyFields, ...(call.stream ? ["candidates", "promptFeedback"] : [])],
-    (fields) => {
-      // Elements of an array stream are read like events: the same objects, in another frame.
-      if (call.stream) reader.event(JSON.stringify(fields));
-    },
-  );
+  // Made when it is needed: most answers are small and parsed whole.
+  let made: FieldScanner | undefined;
+  const scanner = (): FieldScanner =>
+    (made ??= createFieldScanner(
+      [...dialect.bodyFields, ...(call.stream ? ["candidates", "promptFeedback"] : [])],
+      (fields) => {
+        // Elements of an array stream are read like events: the same objects, in another frame.
+        if (call.stream) reader.event(JSON.stringify(fields));
+      },
+    ));
 
   return {
     push(chunk) {
       size += chunk.length;
       if (call.stream) {
         // An array stream must keep flowing: only its newest chunk waits.
-        scanner.push(chunk);
+        scanner().push(chunk);
         overflowed = true;
       } else if (overflowed) {
-        scanner.push(chunk);
+        scanner().push(chunk);
       } else if (size > MOST_HELD_BYTES) {
         overflowed = true;
-        for (const piece of held) scanner.push(piece);
-        scanner.push(chunk);
+        for (const piece of held) scanner().push(piece);
+        scanner().push(chunk);
       }
       held.push(chunk);
       if (!overflowed) return undefined;
@@ -178,18 +182,18 @@ function createBodyMeter(dialect: Dialect, call: Call): Meter {
     },
     takeHeld: () => held.splice(0),
     reading() {
-      if (call.stream && scanner.isArray) {
-        if (scanner.complete) reader.body({});
+      if (call.stream && scanner().isArray) {
+        if (scanner().complete) reader.body({});
         return reader.reading();
       }
       if (overflowed) {
-        if (scanner.complete) reader.body(scanner.fields());
+        if (scanner().complete) reader.body(scanner().fields());
         return reader.reading();
       }
       const body = held.length === 1 && held[0] ? held[0] : Buffer.concat(held);
       if (size > PARSE_WHOLE_BYTES && !reader.needsWholeBody) {
-        scanner.push(body);
-        if (scanner.complete) reader.body(scanner.fields());
+        scanner().push(body);
+        if (scanner().complete) reader.body(scanner().fields());
         return reader.reading();
       }
       const parsed = parseObject(body.toString("latin1"));

@@ -20,7 +20,8 @@ const MOST_MODELS = 200;
 export function createMetrics(writer: Writer, openRequests: () => number): Metrics {
   const registry = new Registry();
   const registers = [registry];
-  const tallies = new Map<string, Tally>();
+  const tallies: Tally[] = [];
+  const byProvider = new Map<string, Map<string, Tally>>();
   const models = new Set<string>();
   const refused = new Map<string, number>();
   const unmetered = new Map<string, number>();
@@ -45,23 +46,24 @@ export function createMetrics(writer: Writer, openRequests: () => number): Metri
         : "other";
     const model = models.has(priced) || models.size < MOST_MODELS ? priced : "other";
     models.add(model);
-    const name = `${event.provider}\n${model}`;
-    let tally = tallies.get(name);
-    if (!tally)
-      tallies.set(
-        name,
-        (tally = {
-          provider: event.provider,
-          model,
-          requests: new Map(),
-          tokens: new Map(),
-          cost: 0n,
-          unpriced: 0,
-          estimated: 0,
-          unknown: 0,
-          inferred: 0,
-        }),
-      );
+    let ofProvider = byProvider.get(event.provider);
+    if (!ofProvider) byProvider.set(event.provider, (ofProvider = new Map()));
+    let tally = ofProvider.get(model);
+    if (!tally) {
+      tally = {
+        provider: event.provider,
+        model,
+        requests: new Map(),
+        tokens: new Map(),
+        cost: 0n,
+        unpriced: 0,
+        estimated: 0,
+        unknown: 0,
+        inferred: 0,
+      };
+      ofProvider.set(model, tally);
+      tallies.push(tally);
+    }
     return tally;
   };
 
@@ -73,8 +75,7 @@ export function createMetrics(writer: Writer, openRequests: () => number): Metri
       registers,
       collect() {
         counter.reset();
-        for (const tally of tallies.values())
-          counter.inc({ provider: tally.provider, model: tally.model }, read(tally));
+        for (const tally of tallies) counter.inc({ provider: tally.provider, model: tally.model }, read(tally));
       },
     });
   };
@@ -86,7 +87,7 @@ export function createMetrics(writer: Writer, openRequests: () => number): Metri
     registers,
     collect() {
       requests.reset();
-      for (const { provider, model, requests: byOutcome } of tallies.values())
+      for (const { provider, model, requests: byOutcome } of tallies)
         for (const [outcome, count] of byOutcome) requests.inc({ provider, model, outcome }, count);
     },
   });
@@ -97,7 +98,7 @@ export function createMetrics(writer: Writer, openRequests: () => number): Metri
     registers,
     collect() {
       tokens.reset();
-      for (const { provider, model, tokens: byClass } of tallies.values())
+      for (const { provider, model, tokens: byClass } of tallies)
         for (const [unit, count] of byClass) tokens.inc({ provider, model, class: unit }, count);
     },
   });

@@ -1,7 +1,7 @@
 // The register of keys as the request path sees it: digest -> key, in memory, read from the books at start and after each
 // change. A digest, never a secret, is what is looked up.
 import {
-  digestSecret,
+  createDigest,
   fingerprintId,
   isWellFormedVirtualKey,
   looksLikeVirtualKey,
@@ -38,9 +38,22 @@ export type Register = {
 /** OAuth and JWT tokens change every hour: they are one key per provider and client address. */
 const SHORT_LIVED = /^(eyJ[\w-]+\.[\w-]+\.|ya29\.|sk-ant-oat)/;
 
+const MOST_DIGESTS = 10_000;
+
 export function createRegister(books: Sqlite, pepper: string): Register {
+  const digestOf = createDigest(pepper);
   let keys = new Map<string, Key>();
   let secrets = new Map<string, KeySecret>();
+  // The whole secret is the name in this cache; a part of it would let another key pass for this one.
+  const digests = new Map<string, string>();
+  const digestFor = (text: string): string => {
+    let digest = digests.get(text);
+    if (digest === undefined) {
+      if (digests.size >= MOST_DIGESTS) digests.clear();
+      digests.set(text, (digest = digestOf(text)));
+    }
+    return digest;
+  };
 
   return {
     async reload() {
@@ -53,7 +66,7 @@ export function createRegister(books: Sqlite, pepper: string): Register {
       const isVirtual = looksLikeVirtualKey(secret);
       if (isVirtual && !isWellFormedVirtualKey(secret)) throw unknownKey();
       const identity = SHORT_LIVED.test(secret) ? `oauth ${address}` : secret;
-      const digest = digestSecret(pepper, isVirtual ? secret : `${provider} ${identity}`);
+      const digest = digestFor(isVirtual ? secret : `${provider} ${identity}`);
       const known = secrets.get(digest);
       const key = known && keys.get(known.keyId);
       if (isVirtual && (!known || !key || (known.validUntilMs !== undefined && known.validUntilMs <= nowMs)))

@@ -106,6 +106,12 @@ function priceUsage(
   if (!price) return { costNanoUsd: undefined, lines: [], price: undefined, confidence: "unpriced" };
 
   const extra = reading?.extra ?? [];
+  if (extra.length === 0) {
+    const { costNanoUsd, lines, unpricedUnits } = cost(usage, price);
+    const known = costNanoUsd ?? lines.reduce((sum, line) => sum + line.costNanoUsd, 0n);
+    const confidence = unpricedUnits.length > 0 ? "unpriced" : served === undefined ? "inferred" : price.confidence;
+    return { costNanoUsd: known, lines, price, confidence };
+  }
   const parts = [
     { price, usage },
     ...extra.map((pass) => ({ price: pass.model === undefined ? price : find(pass.model), usage: pass.usage })),

@@ -4,7 +4,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import type { EventRecord } from "../ledger/events.ts";
 import { readEvents } from "../ledger/events.ts";
-import { issueVirtualKey, digestSecret } from "../ledger/keys.ts";
+import { issueVirtualKey, createDigest } from "../ledger/keys.ts";
 import type { Budget } from "../ledger/budgets.ts";
 import { openForReading } from "../ledger/open.ts";
 import { createProxy } from "../proxy/app.ts";
@@ -68,7 +68,7 @@ export async function startProxy(
       await proxy.writer.change(
         {
           type: "createKey",
-          digest: digestSecret(config.pepper.reveal(), secret),
+          digest: createDigest(config.pepper.reveal())(secret),
           key: {
             id,
             kind: "virtual",

@@ -1,0 +1,131 @@
+// How operations travel between the proxy's thread and the writer's. Cloning an object graph costs ten times the work that
+// is asked for, so the two hot operations and their usual answers go as one text a batch; everything rare goes as it is.
+import type { EventRow } from "./events.ts";
+import type { ReservationRequest } from "./reservations.ts";
+import type { Answer, Operation, ProvenKey } from "./writer.ts";
+
+/** A reservation as a row: the columns of `reservations`, money as digits. */
+type ReserveRow = readonly [
+  attemptId: number,
+  keyId: string,
+  provider: string,
+  endpoint: string,
+  model: string,
+  team: string,
+  project: string,
+  env: string,
+  tags: string | null,
+  bound: string | null,
+  expected: string | null,
+];
+
+/** An operation as the writer's thread takes it up. */
+export type Task =
+  | {
+      readonly type: "reserve";
+      readonly request: ReservationRequest;
+      readonly endpoint: string;
+      readonly tags: string | null;
+    }
+  | { readonly type: "settle"; readonly row: EventRow; readonly proven: ProvenKey | null }
+  | Exclude<Operation, { type: "reserve" | "settle" }>;
+
+export type BatchMessage = { readonly type: "batch"; readonly text: string; readonly rare: readonly Operation[] };
+export type AnswersMessage = { readonly type: "answers"; readonly text: string; readonly rare: readonly Answer[] };
+
+/** In a batch's text: a rare operation, or answer, that stands in `rare` in its turn. */
+const RARE = 0;
+const DONE = 1;
+const ADMITTED = 2;
+
+export function encodeBatch(operations: readonly Operation[]): BatchMessage {
+  const rare: Operation[] = [];
+  const entries = operations.map((operation) => {
+    if (operation.type === "reserve") return reserveRow(operation);
+    if (operation.type === "settle") return [operation.row, operation.proven ?? null];
+    rare.push(operation);
+    return RARE;
+  });
+  return { type: "batch", text: JSON.stringify(entries), rare };
+}
+
+export function decodeBatch({ text, rare }: BatchMessage): Task[] {
+  let next = 0;
+  return (JSON.parse(text) as (typeof RARE | ReserveRow | readonly [EventRow, ProvenKey | null])[]).map((entry) => {
+    if (entry === RARE) return rare[next++] as Exclude<Operation, { type: "reserve" | "settle" }>;
+    return entry.length === 2 ? { type: "settle", row: entry[0], proven: entry[1] } : reserveTask(entry);
+  });
+}
+
+export function encodeAnswers(answers: readonly Answer[]): AnswersMessage {
+  const rare: Answer[] = [];
+  const entries = answers.map((answer) => {
+    if (answer.type === "done") return DONE;
+    if (answer.type === "decision" && answer.decision.admitted && answer.decision.wouldRefuse === undefined)
+      return answer.decision.leftNanoUsd?.toString() ?? ADMITTED;
+    rare.push(answer);
+    return RARE;
+  });
+  return { type: "answers", text: JSON.stringify(entries), rare };
+}
+
+export function decodeAnswers({ text, rare }: AnswersMessage): Answer[] {
+  let next = 0;
+  return (JSON.parse(text) as (number | string)[]).map((entry) => {
+    if (entry === RARE) return rare[next++] as Answer;
+    if (entry === DONE) return { type: "done" };
+    return {
+      type: "decision",
+      decision: {
+        admitted: true,
+        leftNanoUsd: typeof entry === "string" ? BigInt(entry) : undefined,
+        wouldRefuse: undefined,
+      },
+    };
+  });
+}
+
+function reserveRow({ request, endpoint, tags }: Extract<Operation, { type: "reserve" }>): ReserveRow {
+  const { attemptId, subject, boundNanoUsd, expectedNanoUsd } = request;
+  const { keyId, provider, model, team, project, env } = subject;
+  return [
+    attemptId,
+    keyId,
+    provider,
+    endpoint,
+    model,
+    team,
+    project,
+    env,
+    tags ?? null,
+    boundNanoUsd?.toString() ?? null,
+    expectedNanoUsd?.toString() ?? null,
+  ];
+}
+
+function reserveTask([
+  attemptId,
+  keyId,
+  provider,
+  endpoint,
+  model,
+  team,
+  project,
+  env,
+  tags,
+  bound,
+  expected,
+]: ReserveRow): Task {
+  const subject = { keyId, provider, model, team, project, env };
+  return {
+    type: "reserve",
+    endpoint,
+    tags,
+    request: {
+      attemptId,
+      subject,
+      boundNanoUsd: bound === null ? undefined : BigInt(bound),
+      expectedNanoUsd: expected === null ? undefined : BigInt(expected),
+    },
+  };
+}
