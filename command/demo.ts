@@ -77,7 +77,11 @@ export async function run(): Promise<void> {
   const provider = createDemoProvider({ paceMs: 2 });
   const slack = await startSlack();
   const providerUrl = `http://127.0.0.1:${await provider.listen()}`;
-  const config = loadCommandConfig({ ...commandEnvironment(), KEYMETER_DATA_DIR: dataDir });
+  const config = loadCommandConfig({
+    ...commandEnvironment(),
+    KEYMETER_DATA_DIR: dataDir,
+    KEYMETER_SCRAPE_SECONDS: "2",
+  });
   const environment = {
     ...commandEnvironment(),
     KEYMETER_DATA_DIR: dataDir,
@@ -100,7 +104,7 @@ export async function run(): Promise<void> {
   let interrupted = false;
   process.on("SIGINT", () => (interrupted = true));
   process.on("SIGTERM", () => (interrupted = true));
-  const stack = await startStack({ config, environment, scrapeSeconds: 2 });
+  const stack = await startStack({ config, environment });
   await capLeak(config, dataDir, leakKey(keys));
   const base = `http://127.0.0.1:${config.proxyPort}`;
   say(`Running. Open while it works:

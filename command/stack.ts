@@ -22,8 +22,6 @@ export type Stack = {
 export type StackOptions = {
   readonly config: SharedConfig;
   readonly environment: Environment;
-  /** Prometheus' scrape and evaluation interval. */
-  readonly scrapeSeconds: number;
 };
 
 const ROOT = fileURLToPath(new URL("..", import.meta.url));
@@ -172,7 +170,7 @@ function superviseProgram(
 
 /** Prometheus and Alertmanager, when both are installed and their ports are free. */
 async function startPrometheus(
-  { config, environment, scrapeSeconds }: StackOptions,
+  { config, environment }: StackOptions,
   children: Supervised[],
   missing: string[],
 ): Promise<boolean> {
@@ -200,14 +198,8 @@ async function startPrometheus(
   mkdirSync(folder, { recursive: true });
   const prometheusFile = join(folder, "prometheus.yaml");
   const alertmanagerFile = join(folder, "alertmanager.yaml");
-  writeFileSync(
-    prometheusFile,
-    adapt(readFileSync(join(ROOT, "alerts", "prometheus.yaml"), "utf8"), config, scrapeSeconds),
-  );
-  writeFileSync(
-    alertmanagerFile,
-    adapt(readFileSync(join(ROOT, "alerts", "alertmanager.yaml"), "utf8"), config, scrapeSeconds),
-  );
+  writeFileSync(prometheusFile, adapt(readFileSync(join(ROOT, "alerts", "prometheus.yaml"), "utf8"), config));
+  writeFileSync(alertmanagerFile, adapt(readFileSync(join(ROOT, "alerts", "alertmanager.yaml"), "utf8"), config));
   children.push(
     superviseTool(
       "alertmanager",
@@ -238,14 +230,14 @@ async function startPrometheus(
 }
 
 /** The shipped configuration with the real hosts, ports and paths. */
-function adapt(text: string, config: SharedConfig, scrapeSeconds: number): string {
+function adapt(text: string, config: SharedConfig): string {
   return text
     .replaceAll("proxy:4001", `127.0.0.1:${config.opsPort}`)
     .replaceAll("collector:4002", `127.0.0.1:${config.collectorPort}`)
     .replaceAll("alerts:4003", `127.0.0.1:${config.alertsPort}`)
     .replaceAll("alertmanager:9093", `127.0.0.1:${config.alertmanagerPort}`)
     .replaceAll("rules/*.yaml", join(ROOT, "alerts", "rules", "*.yaml"))
-    .replaceAll("interval: 15s", `interval: ${scrapeSeconds}s`);
+    .replaceAll("interval: 15s", `interval: ${config.scrapeSeconds}s`);
 }
 
 function superviseTool(name: string, path: string, args: string[], config: SharedConfig): Supervised {

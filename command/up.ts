@@ -9,7 +9,6 @@ import { SettingsError } from "../service/settings.ts";
 import { commandEnvironment, loadCommandConfig } from "./config.ts";
 import { startStack } from "./stack.ts";
 
-const SCRAPE_SECONDS = 15;
 const SAME_SIGNAL_MS = 500;
 
 export async function run(): Promise<void> {
@@ -28,14 +27,12 @@ export async function run(): Promise<void> {
       stopRequested();
     });
   }
-  const stack = await startStack({ config, environment: commandEnvironment(), scrapeSeconds: SCRAPE_SECONDS }).catch(
-    (error: unknown) => {
-      lock.release();
-      process.stderr.write(`${error instanceof Error ? error.message : String(error)}\n`);
-      process.exitCode = 1;
-      return undefined;
-    },
-  );
+  const stack = await startStack({ config, environment: commandEnvironment() }).catch((error: unknown) => {
+    lock.release();
+    process.stderr.write(`${error instanceof Error ? error.message : String(error)}\n`);
+    process.exitCode = 1;
+    return undefined;
+  });
   if (!stack) return;
   process.stdout.write(greeting(proxyConfig, stack.missing, stack.hasPrometheus));
 

@@ -21,6 +21,8 @@ export type SharedConfig = {
   readonly prometheus: "auto" | "off";
   readonly prometheusPort: number;
   readonly alertmanagerPort: number;
+  /** How often Prometheus scrapes and evaluates. */
+  readonly scrapeSeconds: number;
   /** What Slack messages link to. */
   readonly grafanaUrl: string;
   /** How long a stop waits for open requests. */
@@ -49,6 +51,12 @@ export const SHARED_SETTINGS: Settings<SharedConfig> = {
   prometheus: { place: "prometheus", env: "KEYMETER_PROMETHEUS", schema: z.enum(["auto", "off"]), fallback: "auto" },
   prometheusPort: { place: "ports.prometheus", env: "KEYMETER_PROMETHEUS_PORT", schema: port(), fallback: 9090 },
   alertmanagerPort: { place: "ports.alertmanager", env: "KEYMETER_ALERTMANAGER_PORT", schema: port(), fallback: 9093 },
+  scrapeSeconds: {
+    place: "scrape_seconds",
+    env: "KEYMETER_SCRAPE_SECONDS",
+    schema: z.coerce.number().int().min(1).max(300),
+    fallback: 15,
+  },
   grafanaUrl: { place: "grafana_url", env: "KEYMETER_GRAFANA_URL", schema: z.url(), fallback: "http://127.0.0.1:3000" },
   drainSeconds: {
     place: "drain_seconds",

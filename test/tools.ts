@@ -1,0 +1,11 @@
+// Whether the real Prometheus and Alertmanager are on this machine.
+import { spawnSync } from "node:child_process";
+
+const has = (tool: string): boolean => spawnSync("which", [tool]).status === 0;
+
+export const hasPrometheus =
+  has("prometheus") && has("promtool") && (has("prometheus-alertmanager") || has("alertmanager"));
+if (!hasPrometheus)
+  process.stderr.write(
+    "\nSKIPPED: Prometheus and Alertmanager are not installed; every test of the real alert chain is skipped\n",
+  );
