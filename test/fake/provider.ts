@@ -65,15 +65,6 @@ export function json(body: unknown, status = 200): Script {
   };
 }
 
-/** An event stream, written in the given pieces. */
-export function events(pieces: readonly (string | Buffer)[]): Script {
-  return (_arrived, response) => {
-    response.writeHead(200, { "content-type": "text/event-stream" });
-    for (const piece of pieces) response.write(piece);
-    response.end();
-  };
-}
-
 /** A small chat completion with the given counts. */
 export function chatAnswer(prompt = 100, completion = 20, model = "gpt-4o-mini-2024-07-18"): object {
   return {

@@ -1,0 +1,233 @@
+// Names that have to agree with each other: alerts with their runbook and tests, metrics in rules and dashboards with the
+// code, settings with the example file, compose with the repository.
+import { existsSync, globSync, readFileSync } from "node:fs";
+import { parse } from "yaml";
+import { describe, expect, it } from "vitest";
+import { finance } from "../dashboards/finance.ts";
+import { meterHealth } from "../dashboards/meter-health.ts";
+import { SHARED_SETTINGS } from "../service/config.ts";
+
+const read = (path: string): string => readFileSync(new URL(`../${path}`, import.meta.url), "utf8");
+const root = new URL("..", import.meta.url);
+const glob = (pattern: string): string[] => globSync(pattern, { cwd: root });
+
+type Rule = {
+  alert?: string;
+  record?: string;
+  expr: string;
+  labels?: { severity?: string; domain?: string };
+  annotations?: { summary?: string };
+};
+const rules = glob("alerts/rules/*.yaml").flatMap((file) =>
+  (parse(read(file)) as { groups: { rules: Rule[] }[] }).groups.flatMap((group) => group.rules),
+);
+const alerts = rules.flatMap(({ alert }) => (alert === undefined ? [] : [alert]));
+type RuleTest = { alertname: string; exp_alerts: unknown[] };
+const tests = glob("test/rules/*.yaml").flatMap((file) =>
+  (parse(read(file)) as { tests: { alert_rule_test: RuleTest[] }[] }).tests.flatMap((one) => one.alert_rule_test),
+);
+
+describe("every alert", () => {
+  it.each(alerts)(
+    "%s has a runbook heading that starts with what to do first, a severity, a summary, and tests",
+    (alert) => {
+      const section = read("alerts/runbook.md").split(`## ${alert}\n`)[1];
+      expect(section, "runbook heading").toBeDefined();
+      expect(section?.trim()).toMatch(/^\*\*First:\*\*/);
+      const rule = rules.find((one) => one.alert === alert);
+      expect(rule?.labels?.severity).toMatch(/^(critical|warning|info|none)$/);
+      expect(rule?.annotations?.summary).toBeTruthy();
+      const own = tests.filter((one) => one.alertname === alert);
+      expect(
+        own.some((one) => one.exp_alerts.length > 0),
+        "a series that fires it",
+      ).toBe(true);
+      // The watchdog is the one that has no series that does not.
+      expect(
+        alert === "KeymeterWatchdog" || own.some((one) => one.exp_alerts.length === 0),
+        "a series that does not",
+      ).toBe(true);
+    },
+  );
+
+  it("in the runbook exists", () => {
+    for (const [, heading] of read("alerts/runbook.md").matchAll(/^## (\w+)$/gm)) expect(alerts).toContain(heading);
+  });
+});
+
+describe("every metric", () => {
+  const code = [...glob("proxy/metrics.ts"), ...glob("collector/metrics.ts"), ...glob("alerts/app.ts")]
+    .map(read)
+    .join("\n");
+  const made = new Set([...code.matchAll(/"(keymeter_[a-z_]+)"/g)].map(([, name]) => name));
+  const recorded = new Set(rules.flatMap(({ record }) => (record === undefined ? [] : [record])));
+  const used = (text: string): string[] =>
+    [...text.matchAll(/\b(keymeter[_:][a-z_]+)\b(?!-)/g)].map(([, name]) =>
+      (name ?? "").replace(/_(bucket|sum|count)$/, ""),
+    );
+
+  it("in a rule exists in the code or is recorded", () => {
+    for (const { expr } of rules)
+      for (const name of used(expr)) expect(made.has(name) || recorded.has(name), name).toBe(true);
+  });
+
+  it("in a dashboard exists in the code or is recorded", () => {
+    for (const dashboard of [finance, meterHealth]) {
+      for (const [, expr] of JSON.stringify(dashboard).matchAll(/"expr":"((?:[^"\\]|\\.)*)"/g))
+        for (const name of used(expr ?? "")) expect(made.has(name) || recorded.has(name), name).toBe(true);
+    }
+  });
+});
+
+describe("every panel", () => {
+  type Panel = {
+    id?: number;
+    type: string;
+    title?: string;
+    description?: string;
+    fieldConfig?: { defaults?: { unit?: string } };
+    targets?: { refId?: string; expr?: string; datasource?: { uid?: string } }[];
+    gridPos?: { x: number; y: number; w: number; h: number };
+  };
+  it.each([finance, meterHealth].map((dashboard) => [dashboard.title, dashboard] as const))(
+    "of %s has a title, a question, a unit, ids and the templated data source, and lies on no other",
+    (_title, dashboard) => {
+      const panels = (dashboard.panels ?? []) as Panel[];
+      const ids = panels.map(({ id }) => id);
+      expect(new Set(ids).size).toBe(panels.length);
+      expect(ids).not.toContain(undefined);
+      for (const panel of panels.filter(({ type }) => type !== "row")) {
+        expect(panel.title).toBeTruthy();
+        expect(panel.description, panel.title).toContain("?");
+        expect(panel.fieldConfig?.defaults?.unit, panel.title).toBeTruthy();
+        expect(panel.targets?.length, panel.title).toBeGreaterThan(0);
+        for (const target of panel.targets ?? []) {
+          expect(target.refId).toMatch(/^[A-Z]$/);
+          expect(target.datasource?.uid).toBe("${datasource}");
+          // Counters are for speed; a figure that people quote is a gauge.
+          if (/_total\b/.test(target.expr ?? "") && !panel.title?.match(/Unpriced|Priced by|Estimated/))
+            expect(target.expr).toMatch(/rate\(/);
+        }
+        const { x = 0, y = 0, w = 0, h = 0 } = panel.gridPos ?? {};
+        const overlaps = panels.filter(
+          (other) =>
+            other !== panel &&
+            other.gridPos &&
+            other.gridPos.x < x + w &&
+            x < other.gridPos.x + other.gridPos.w &&
+            other.gridPos.y < y + h &&
+            y < other.gridPos.y + other.gridPos.h,
+        );
+        expect(
+          overlaps.map(({ title }) => title),
+          panel.title,
+        ).toEqual([]);
+      }
+    },
+  );
+});
+
+describe("compose.yaml", () => {
+  type Service = {
+    image: string;
+    user?: string;
+    volumes?: string[];
+    ports?: string[];
+    healthcheck?: object;
+    command?: string[];
+    environment?: { [name: string]: string };
+    read_only?: boolean;
+  };
+  const compose = parse(read("compose.yaml"), { merge: true }) as {
+    services: { [name: string]: Service };
+    volumes: object;
+  };
+  const services = Object.entries(compose.services);
+
+  it("runs the three programs, Prometheus, Alertmanager and Grafana", () => {
+    expect(services.map(([name]) => name).toSorted()).toEqual([
+      "alertmanager",
+      "alerts",
+      "collector",
+      "grafana",
+      "prometheus",
+      "proxy",
+    ]);
+  });
+
+  it.each(services)(
+    "%s: not root, a health check, ports on loopback, every mounted path in the repository",
+    (_name, service) => {
+      expect(service.user).toMatch(/^[1-9]\d*:[1-9]\d*$/);
+      expect(service.healthcheck).toBeDefined();
+      for (const port of service.ports ?? []) expect(port).toMatch(/^127\.0\.0\.1:(\d+):\1$/);
+      for (const volume of service.volumes ?? []) {
+        const [source = ""] = volume.split(":");
+        if (source.startsWith("./")) expect(existsSync(new URL(source.slice(2), root)), volume).toBe(true);
+        else expect(Object.keys(compose.volumes)).toContain(source);
+      }
+    },
+  );
+
+  it("uses the ports that the programs and the shipped configuration name", () => {
+    const ports = Object.fromEntries(
+      services.map(([name, service]) => [name, (service.ports ?? []).map((port) => port.split(":").at(-1))]),
+    );
+    expect(ports).toEqual({
+      proxy: ["4000", "4001"],
+      collector: ["4002"],
+      alerts: ["4003"],
+      prometheus: ["9090"],
+      alertmanager: ["9093"],
+      grafana: ["3000"],
+    });
+    expect(
+      [
+        SHARED_SETTINGS.proxyPort,
+        SHARED_SETTINGS.opsPort,
+        SHARED_SETTINGS.collectorPort,
+        SHARED_SETTINGS.alertsPort,
+      ].map(({ fallback }) => String(fallback)),
+    ).toEqual(["4000", "4001", "4002", "4003"]);
+    for (const target of ["proxy:4001", "collector:4002", "alerts:4003", "alertmanager:9093"])
+      expect(read("alerts/prometheus.yaml")).toContain(target);
+    expect(read("alerts/alertmanager.yaml")).toContain("http://alerts:4003/webhook");
+  });
+
+  it("gives each program only its own secrets", () => {
+    const secrets = (name: string): string[] =>
+      Object.keys(compose.services[name]?.environment ?? {})
+        .filter((variable) => /(KEY|TOKEN|SECRET)$/.test(variable))
+        .toSorted();
+    expect(secrets("proxy")).toEqual(["ANTHROPIC_API_KEY", "GEMINI_API_KEY", "OPENAI_API_KEY"]);
+    expect(secrets("collector")).toEqual(["OPENAI_ADMIN_KEY"]);
+    expect(secrets("alerts")).toEqual(["SLACK_BOT_TOKEN"]);
+  });
+
+  it("names only settings that exist", () => {
+    const known = glob("{service,proxy,collector,alerts}/config.ts").map(read).join("\n");
+    for (const [, service] of services)
+      for (const name of Object.keys(service.environment ?? {}))
+        if (!name.startsWith("GF_")) expect(known, name).toContain(`"${name}"`);
+  });
+
+  it("builds its image from files that are there", () => {
+    for (const [, files] of read("Dockerfile").matchAll(/^COPY (?!--from)(.*) \S+$/gm))
+      for (const file of (files ?? "").split(" ")) expect(existsSync(new URL(file, root)), file).toBe(true);
+  });
+});
+
+describe("keymeter.example.yaml", () => {
+  it("names every setting there is, and no other", () => {
+    const places = glob("{service,proxy,collector,alerts}/config.ts").flatMap((file) =>
+      [...read(file).matchAll(/place: "([a-z_.]+)"/g)].map(([, place]) => place ?? ""),
+    );
+    const example = read("keymeter.example.yaml").replace(/^# ?(?=[ a-z_]+:)/gm, "");
+    const leaves = (value: unknown, prefix: string): string[] =>
+      typeof value === "object" && value !== null && !Array.isArray(value)
+        ? Object.entries(value).flatMap(([name, member]) => leaves(member, prefix === "" ? name : `${prefix}.${name}`))
+        : [prefix];
+    const named = leaves(parse(example), "").map((place) => place.replace(/^(proxy\.upstreams)\..*/, "$1"));
+    expect([...new Set(named)].toSorted()).toEqual([...new Set(places)].toSorted());
+  });
+});
