@@ -1,6 +1,6 @@
 // Forecast, import and reconciliation: pure parts on their own, then the jobs on real files and a billing API on loopback.
 import { join } from "node:path";
-import fc from "fast-check";
+import * as fc from "fast-check";
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
 import { forecast } from "../../collector/forecast.ts";
 import { openaiImporter } from "../../collector/importers/openai.ts";

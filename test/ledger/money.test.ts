@@ -1,5 +1,5 @@
 // Arithmetic against an oracle of rational numbers: exact, rounded once, half up, never through a float.
-import fc from "fast-check";
+import * as fc from "fast-check";
 import { describe, expect, it } from "vitest";
 import { boundCost, cost } from "../../ledger/cost.ts";
 import { formatUsd, formatUsdExact, multiply, parseRatio, parseUsd, parseUsdPerMillion } from "../../ledger/money.ts";

@@ -4,7 +4,7 @@ import { join } from "node:path";
 import { getTableColumns, getTableName, is } from "drizzle-orm";
 import { SQLiteTable } from "drizzle-orm/sqlite-core";
 import Database from "better-sqlite3";
-import fc from "fast-check";
+import * as fc from "fast-check";
 import { afterEach, describe, expect, it } from "vitest";
 import { findBrokenAudit } from "../../ledger/audit.ts";
 import type { Budget } from "../../ledger/budgets.ts";
