@@ -23,7 +23,7 @@ function createHolder(stream: boolean): Meter {
     reading: () => {
       throw new Error("nothing was read");
     },
-    seen: () => ({ events: 0, tokens: 0 }),
+    seen: () => ({ events: 0, tokens: 0, isPartial: true }),
   };
 }
 

@@ -36,7 +36,8 @@ export type Budget = {
   readonly createdAtMs: number;
 };
 
-/** Who asks for what: the parts that a scope is held against. */
+/** Who asks for what: the parts that a scope is held against. `model` is the one asked for, `servedModel` the one that
+ *  answered, where it is known: a budget on either name covers the attempt, for aliases must not lead round it. */
 export type Subject = {
   readonly team: string;
   readonly project: string;
@@ -44,6 +45,7 @@ export type Subject = {
   readonly keyId: string;
   readonly provider: string;
   readonly model: string;
+  readonly servedModel?: string | undefined;
 };
 
 /** A budget with its sums in one window. `left` may be negative: nothing is hidden. */
@@ -67,7 +69,9 @@ export function covers(scope: Scope, subject: Subject): boolean {
   return SCOPE_PARTS.every((part) => {
     const wanted = scope[part];
     if (wanted === undefined) return true;
-    return part === "model" && wanted.includes("*") ? glob(wanted).test(subject.model) : subject[part] === wanted;
+    if (part !== "model") return subject[part] === wanted;
+    const fits = (name: string): boolean => (wanted.includes("*") ? glob(wanted).test(name) : name === wanted);
+    return fits(subject.model) || (subject.servedModel !== undefined && fits(subject.servedModel));
   });
 }
 

@@ -112,6 +112,8 @@ export function eventRow(event: UsageEvent): EventRow {
 
 /** What sums are made of: the part of a row that budgets and rollups add up. */
 export type Booked = Subject & {
+  /** The model that answered, or the requested one where the answer names none. */
+  readonly servedModel: string;
   readonly attemptId: AttemptId;
   readonly costNanoUsd: NanoUsd;
   readonly input: number;
@@ -122,7 +124,7 @@ export type Booked = Subject & {
   readonly priceConfidence: string | null;
 };
 
-/** Reads that part; an unknown cost adds nothing to any sum. The model is the served one, else the requested one. */
+/** Reads that part; an unknown cost adds nothing to any sum. */
 export function readBooked(row: EventRow): Booked {
   const [
     attemptId,
@@ -153,7 +155,8 @@ export function readBooked(row: EventRow): Booked {
     attemptId: attemptId as number,
     keyId: keyId as string,
     provider: provider as string,
-    model: (servedModel ?? requestedModel) as string,
+    model: requestedModel as string,
+    servedModel: (servedModel ?? requestedModel) as string,
     team: team as string,
     project: project as string,
     env: env as string,

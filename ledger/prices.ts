@@ -25,6 +25,10 @@ export type Price = {
   readonly units: { readonly [unit in Unit]?: UnitPrice };
   /** Multipliers of every token price, one for each tier asked for. */
   readonly multipliers: readonly Ratio[];
+  /** Tiers asked for that have no row: what they cost is not known. */
+  readonly unknownTiers: readonly string[];
+  /** Units priced like another one for want of a price of their own, where that is a guess. */
+  readonly guessedUnits: ReadonlySet<Unit>;
   /** The most tokens a request can hold, and the most it can answer; undefined when no source says so. */
   readonly contextWindow: number | undefined;
   readonly maxOutputTokens: number | undefined;
@@ -153,8 +157,10 @@ function datedFromRow(row: PriceRow): { row: PriceRow; dated: DatedPrice } {
   const price: Price = {
     version: `own:${row.from ?? "always"}:${row.list}/${row.model}`,
     confidence: "exact",
+    guessedUnits: guessed(units),
     units: withLikes(units),
     multipliers: [],
+    unknownTiers: [],
     contextWindow: row.contextWindow,
     maxOutputTokens: row.maxOutputTokens,
   };
@@ -177,8 +183,10 @@ function libraryPrices(list: string, model: string): DatedPrice[] {
     const price: Price = {
       version: `${LIBRARY_VERSION}:${list}/${info.id}${from ? `@${from}` : ""}`,
       confidence,
+      guessedUnits: guessed(libraryUnits(prices)),
       units: withLikes(libraryUnits(prices)),
       multipliers: [],
+      unknownTiers: [],
       contextWindow: info.context_window ?? limits?.contextWindow,
       maxOutputTokens: limits?.maxOutputTokens,
     };
@@ -202,6 +210,12 @@ function libraryUnits(prices: ModelPrice): { [unit in Unit]?: UnitPrice } {
   return units;
 }
 
+/** Sound at the price of text is a guess, and so is a picture that is made; one that is read is how most lists mean it. */
+function guessed(units: { readonly [unit in Unit]?: UnitPrice }): ReadonlySet<Unit> {
+  const apart = ["input_audio", "cache_read_audio", "output_audio", "output_image", "output_video"] as const;
+  return new Set(apart.filter((unit) => !units[unit]));
+}
+
 function withLikes(units: { [unit in Unit]?: UnitPrice }): { [unit in Unit]?: UnitPrice } {
   for (const [unit, like] of BILLED_LIKE) {
     const price = units[unit] ?? units[like];
@@ -219,6 +233,7 @@ function withTiers(price: Price, list: string, model: string, tiers: readonly st
   return {
     ...price,
     confidence: rows.includes(undefined) ? "inferred" : price.confidence,
+    unknownTiers: special.filter((_tier, i) => rows[i] === undefined),
     multipliers: rows.flatMap((row) => (row ? [parseRatio(row.multiplier)] : [])),
     version: `${price.version}+${special.join("+")}`,
   };

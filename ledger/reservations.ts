@@ -24,6 +24,8 @@ export type Decision =
   | {
       readonly admitted: true;
       readonly leftNanoUsd: NanoUsd | undefined;
+      /** A strict budget covers it: the bound is what is held, and what stands when nothing better is known. */
+      readonly isStrict: boolean;
       readonly wouldRefuse: BudgetRefusal | undefined;
     }
   | { readonly admitted: false; readonly refusal: BudgetRefusal };
@@ -38,12 +40,12 @@ export type ReservationBook = {
   reserve(request: ReservationRequest): Decision;
   /** Holds money for an attempt that was admitted before, without asking again: for rebuilding the sums. */
   carry(request: ReservationRequest): void;
-  /** Takes the hold away and books the cost, in the window of the reservation. `model` is the one that was served. */
+  /** Takes the hold away and books the cost, in the window of the reservation. `subject` has both model names. */
   settle(attemptId: AttemptId, cost: NanoUsd, subject: Subject): void;
   /** Sums of the budgets that cover a subject, or of all, in the window of an instant. */
   states(atMs: number, subject?: Subject): BudgetState[];
-  /** All money held now. Zero at rest. */
-  reserved(): NanoUsd;
+  /** All money held now, and by how many attempts. Zero at rest. */
+  reserved(): { readonly amount: NanoUsd; readonly attempts: number };
 };
 
 type Sums = { settled: NanoUsd; reserved: NanoUsd; readonly window: Window };
@@ -57,12 +59,15 @@ export function createReservationBook(calendar: Calendar, mode: CapMode, loadSet
   const sumsByWindow = new Map<string, Map<string, Sums>>();
   const covering = new Map<string, readonly Budget[]>();
   const open = new Map<AttemptId, Open>();
+  /** Provider and requested model -> the name it was last served under. */
+  const servedNames = new Map<string, string>();
 
   const coveringBudgets = (subject: Subject): readonly Budget[] => {
     const name = JSON.stringify([
       subject.keyId,
       subject.provider,
       subject.model,
+      subject.servedModel,
       subject.team,
       subject.project,
       subject.env,
@@ -129,8 +134,16 @@ export function createReservationBook(calendar: Calendar, mode: CapMode, loadSet
       const atMs = attemptAtMs(request.attemptId);
       let wouldRefuse: BudgetRefusal | undefined;
       let left: NanoUsd | undefined;
-      for (const budget of coveringBudgets(request.subject)) {
+      let isStrict = false;
+      const { subject } = request;
+      // An alias is held against the budgets of the name it was last answered under, too.
+      const asked = {
+        ...request,
+        subject: { ...subject, servedModel: servedNames.get(`${subject.provider}\n${subject.model}`) },
+      };
+      for (const budget of coveringBudgets(asked.subject)) {
         if (budget.kind !== "hard") continue;
+        isStrict ||= budget.mode === "strict";
         const sums = sumsAt(budget, atMs);
         const refusal = refusalOf(budget, sums, request);
         if (refusal && mode === "enforce") return { admitted: false, refusal };
@@ -138,8 +151,8 @@ export function createReservationBook(calendar: Calendar, mode: CapMode, loadSet
         const leftHere = budget.amountNanoUsd - sums.settled - sums.reserved - (amountFor(budget, request) ?? 0n);
         if (left === undefined || leftHere < left) left = leftHere;
       }
-      open.set(request.attemptId, { request, holds: hold(request) });
-      return { admitted: true, leftNanoUsd: left, wouldRefuse };
+      open.set(request.attemptId, { request: asked, holds: hold(asked) });
+      return { admitted: true, leftNanoUsd: left, isStrict, wouldRefuse };
     },
 
     carry(request) {
@@ -149,6 +162,10 @@ export function createReservationBook(calendar: Calendar, mode: CapMode, loadSet
     settle(attemptId, cost, subject) {
       for (const { sums, amount } of open.get(attemptId)?.holds ?? []) sums.reserved -= amount;
       open.delete(attemptId);
+      if (subject.servedModel !== undefined && subject.servedModel !== subject.model) {
+        if (servedNames.size >= MOST_SUBJECTS) servedNames.clear();
+        servedNames.set(`${subject.provider}\n${subject.model}`, subject.servedModel);
+      }
       for (const budget of coveringBudgets(subject)) sumsAt(budget, attemptAtMs(attemptId)).settled += cost;
     },
 
@@ -163,7 +180,7 @@ export function createReservationBook(calendar: Calendar, mode: CapMode, loadSet
     reserved() {
       let sum = 0n;
       for (const { holds } of open.values()) for (const { amount } of holds) sum += amount;
-      return sum;
+      return { amount: sum, attempts: open.size };
     },
   };
 }

@@ -6,7 +6,7 @@ import type { Sqlite } from "./open.ts";
 import type { Calendar } from "./windows.ts";
 
 const HOUR_MS = 3_600_000;
-const DIMENSIONS = "key_id, provider, model, team, project, env";
+const DIMENSIONS = "key_id, provider, model, requested_model, team, project, env";
 const SUMS = [
   "requests",
   "cost_nano_usd",
@@ -42,7 +42,15 @@ export function createRollups(database: Sqlite, calendar: Calendar): Rollups {
       const atMs = attemptAtMs(event.attemptId);
       const hourMs = atMs - (atMs % HOUR_MS);
       const day = calendar.day(atMs);
-      const dimensions = [event.keyId, event.provider, event.model, event.team, event.project, event.env];
+      const dimensions = [
+        event.keyId,
+        event.provider,
+        event.servedModel,
+        event.model,
+        event.team,
+        event.project,
+        event.env,
+      ];
       const name = `${hourMs}\n${day}\n${dimensions.join("\n")}`;
       let row = pending.get(name);
       if (!row) pending.set(name, (row = { hourMs, day, dimensions, cost: 0n, counts: [0, 0, 0, 0, 0, 0, 0, 0, 0] }));
@@ -71,10 +79,10 @@ export function createRollups(database: Sqlite, calendar: Calendar): Rollups {
           // An hour of UTC can lie across midnight of a zone with a half-hour offset: go by events, quarter by quarter.
           const add = database.prepare(
             `INSERT INTO rollup_day (day, ${DIMENSIONS}, ${SUMS.join(", ")})
-            SELECT ?, key_id, provider, COALESCE(served_model, requested_model), team, project, env, COUNT(*), COALESCE(SUM(cost_nano_usd), 0), COALESCE(SUM(input), 0),
+            SELECT ?, key_id, provider, COALESCE(served_model, requested_model), requested_model, team, project, env, COUNT(*), COALESCE(SUM(cost_nano_usd), 0), COALESCE(SUM(input), 0),
               COALESCE(SUM(cache_read), 0), COALESCE(SUM(cache_write_5m), 0) + COALESCE(SUM(cache_write_1h), 0), COALESCE(SUM(output), 0),
               SUM(usage_state = 'estimated'), SUM(usage_state = 'unknown'), SUM(COALESCE(price_confidence = 'unpriced', 0)), SUM(COALESCE(price_confidence = 'inferred', 0))
-            FROM events WHERE at_ms >= ? AND at_ms < ? GROUP BY key_id, provider, 4, team, project, env
+            FROM events WHERE at_ms >= ? AND at_ms < ? GROUP BY 2, 3, 4, 5, 6, 7, 8
             ON CONFLICT DO UPDATE SET ${SUMS.map((sum) => `${sum} = ${sum} + excluded.${sum}`).join(", ")}`.replace(
               "GROUP BY key_id, provider, 4",
               "GROUP BY 2, 3, 4",
@@ -113,7 +121,7 @@ function countsOf({ input, cacheRead, cacheWrite, output, usageState, priceConfi
 }
 
 function upsert(table: string, time: string): string {
-  return `INSERT INTO ${table} (${time}, ${DIMENSIONS}, ${SUMS.join(", ")}) VALUES (${Array(7 + SUMS.length)
+  return `INSERT INTO ${table} (${time}, ${DIMENSIONS}, ${SUMS.join(", ")}) VALUES (${Array(8 + SUMS.length)
     .fill("?")
     .join(", ")})
     ON CONFLICT DO UPDATE SET ${SUMS.map((sum) => `${sum} = ${sum} + excluded.${sum}`).join(", ")}`;

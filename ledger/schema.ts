@@ -106,6 +106,7 @@ const sums = {
   keyId: text("key_id").notNull(),
   provider: text().notNull(),
   model: text().notNull(),
+  requestedModel: text("requested_model").notNull(),
   team: text().notNull(),
   project: text().notNull(),
   env: text().notNull(),

@@ -158,7 +158,6 @@ export async function readMeteredDay(database: Sqlite, provider: string, dayStar
 export function readSettled(database: Sqlite, budget: Budget, window: Window): NanoUsd {
   const { scope } = budget;
   if (budget.window === "hour") {
-    const model = sql`COALESCE(${events.servedModel}, ${events.requestedModel})`;
     const row = drizzle(database)
       .select({ cost: sql<bigint | null>`SUM(${events.costNanoUsd})` })
       .from(events)
@@ -173,7 +172,9 @@ export function readSettled(database: Sqlite, budget: Budget, window: Window): N
             keyId: events.keyId,
             provider: events.provider,
           }),
-          scope.model === undefined ? undefined : sql`${model} GLOB ${scope.model}`,
+          scope.model === undefined
+            ? undefined
+            : sql`(${events.servedModel} GLOB ${scope.model} OR ${events.requestedModel} GLOB ${scope.model})`,
         ),
       )
       .get();
@@ -193,7 +194,9 @@ export function readSettled(database: Sqlite, budget: Budget, window: Window): N
           keyId: rollupDay.keyId,
           provider: rollupDay.provider,
         }),
-        scope.model === undefined ? undefined : sql`${rollupDay.model} GLOB ${scope.model}`,
+        scope.model === undefined
+          ? undefined
+          : sql`(${rollupDay.model} GLOB ${scope.model} OR ${rollupDay.requestedModel} GLOB ${scope.model})`,
       ),
     )
     .get();

@@ -61,9 +61,14 @@ export function contextTokens(usage: Usage): number {
   return INPUT_CLASSES.reduce((sum, unit) => sum + (usage[unit] ?? 0), 0);
 }
 
+/** No request uses more than this of anything; what says so is not believed. */
+const MOST_OF_ANYTHING = 1_000_000_000;
+
 /** A count as providers write it (number, or int64 as a string). `undefined` when absent, and when it is no
- *  non-negative safe integer: an absurd count is refused, not booked. */
+ *  non-negative integer below a thousand million: an absurd count is refused, not booked. */
 export function readCount(value: unknown): number | undefined {
   const count = typeof value === "string" && /^\d{1,15}$/.test(value) ? Number(value) : value;
-  return typeof count === "number" && Number.isSafeInteger(count) && count >= 0 ? count : undefined;
+  return typeof count === "number" && Number.isSafeInteger(count) && count >= 0 && count <= MOST_OF_ANYTHING
+    ? count
+    : undefined;
 }

@@ -8,11 +8,11 @@ export async function readFoldDifferences(database: Sqlite): Promise<string[]> {
   const hours = database
     .prepare(
       `WITH folded AS (
-         SELECT at_ms - at_ms % 3600000 AS hour_ms, key_id, provider, COALESCE(served_model, requested_model) AS model, team, project, env,
+         SELECT at_ms - at_ms % 3600000 AS hour_ms, key_id, provider, COALESCE(served_model, requested_model) AS model, requested_model, team, project, env,
                 COUNT(*) AS requests, COALESCE(SUM(cost_nano_usd), 0) AS cost
-         FROM events GROUP BY 1, 2, 3, 4, 5, 6, 7)
+         FROM events GROUP BY 1, 2, 3, 4, 5, 6, 7, 8)
        SELECT folded.hour_ms AS hour, folded.key_id AS key, folded.model AS model, folded.cost AS folded, rollup_hour.cost_nano_usd AS stored
-       FROM folded LEFT JOIN rollup_hour USING (hour_ms, key_id, provider, model, team, project, env)
+       FROM folded LEFT JOIN rollup_hour USING (hour_ms, key_id, provider, model, requested_model, team, project, env)
        WHERE stored IS NULL OR stored <> folded.cost OR rollup_hour.requests <> folded.requests
        LIMIT ${MOST_NAMED}`,
     )

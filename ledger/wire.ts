@@ -37,6 +37,7 @@ export type AnswersMessage = { readonly type: "answers"; readonly text: string; 
 const RARE = 0;
 const DONE = 1;
 const ADMITTED = 2;
+const ADMITTED_STRICTLY = 3;
 
 export function encodeBatch(operations: readonly Operation[]): BatchMessage {
   const rare: Operation[] = [];
@@ -61,8 +62,10 @@ export function encodeAnswers(answers: readonly Answer[]): AnswersMessage {
   const rare: Answer[] = [];
   const entries = answers.map((answer) => {
     if (answer.type === "done") return DONE;
-    if (answer.type === "decision" && answer.decision.admitted && answer.decision.wouldRefuse === undefined)
-      return answer.decision.leftNanoUsd?.toString() ?? ADMITTED;
+    if (answer.type === "decision" && answer.decision.admitted && answer.decision.wouldRefuse === undefined) {
+      const { isStrict, leftNanoUsd } = answer.decision;
+      return [isStrict ? ADMITTED_STRICTLY : ADMITTED, leftNanoUsd?.toString() ?? null];
+    }
     rare.push(answer);
     return RARE;
   });
@@ -71,14 +74,16 @@ export function encodeAnswers(answers: readonly Answer[]): AnswersMessage {
 
 export function decodeAnswers({ text, rare }: AnswersMessage): Answer[] {
   let next = 0;
-  return (JSON.parse(text) as (number | string)[]).map((entry) => {
+  return (JSON.parse(text) as (number | readonly [number, string | null])[]).map((entry) => {
     if (entry === RARE) return rare[next++] as Answer;
-    if (entry === DONE) return { type: "done" };
+    if (typeof entry === "number") return { type: "done" };
+    const [kind, left] = entry;
     return {
       type: "decision",
       decision: {
         admitted: true,
-        leftNanoUsd: typeof entry === "string" ? BigInt(entry) : undefined,
+        leftNanoUsd: left === null ? undefined : BigInt(left),
+        isStrict: kind === ADMITTED_STRICTLY,
         wouldRefuse: undefined,
       },
     };

@@ -13,6 +13,7 @@ import { UNPROVEN_KEY_ID } from "./keys.ts";
 import { isSqliteError, LedgerError, openForWriting } from "./open.ts";
 import type { Sqlite } from "./open.ts";
 import { createReservationBook } from "./reservations.ts";
+import type { ReservationBook } from "./reservations.ts";
 import { createRollups } from "./rollups.ts";
 import { readSettled } from "./spend.ts";
 import { reservations } from "./schema.ts";
@@ -44,10 +45,25 @@ function run({ path, durability, zone, capMode }: ThreadSettings): void {
   const database = openForWriting(path, "usage", durability);
   const calendar = createCalendar(zone);
   const rollups = createRollups(database, calendar);
+  let isStale = false;
   rollups.rebuildDaysIfZoneChanged();
 
-  let book = createReservationBook(calendar, capMode, (budget, window) => readSettled(database, budget, window));
-  book.setBudgets(readBudgets(database));
+  /** The sums as the books have them, with what open attempts hold. */
+  const readBook = (): ReservationBook => {
+    const made = createReservationBook(calendar, capMode, (budget, window) => readSettled(database, budget, window));
+    made.setBudgets(readBudgets(database));
+    for (const row of drizzle(database).select().from(reservations).all()) {
+      made.carry({
+        attemptId: row.attemptId,
+        subject: { ...row, model: row.requestedModel },
+        boundNanoUsd: row.boundNanoUsd ?? undefined,
+        expectedNanoUsd: row.expectedNanoUsd ?? undefined,
+      });
+    }
+    return made;
+  };
+
+  let book = readBook();
 
   const begin = database.prepare("BEGIN IMMEDIATE");
   const commit = database.prepare("COMMIT");
@@ -152,14 +168,19 @@ function run({ path, durability, zone, capMode }: ThreadSettings): void {
       case "verify":
         return {
           type: "verified",
-          differences: differences(book.states(operation.atMs), database),
-          reservedNanoUsd: book.reserved(),
+          differences: differences(book, database, operation.atMs),
+          reservedNanoUsd: book.reserved().amount,
         };
     }
   };
 
-  /** One transaction. Throws when it could not be committed; then memory is read from the books again. */
+  /** One transaction. Throws when it could not be committed; memory is then out of date, and read from the books again
+   *  before the next one: a book that cannot be read admits nothing. */
   const transact = (operations: readonly Task[]): Answer[] => {
+    if (isStale) {
+      book = readBook();
+      isStale = false;
+    }
     try {
       begin.run();
       const answers = operations.map(apply);
@@ -167,17 +188,9 @@ function run({ path, durability, zone, capMode }: ThreadSettings): void {
       commit.run();
       return answers;
     } catch (error) {
-      if (database.inTransaction) rollback.run();
+      isStale = true;
       rollups.clear();
-      book = createReservationBook(calendar, capMode, (budget, window) => readSettled(database, budget, window));
-      book.setBudgets(readBudgets(database));
-      for (const row of drizzle(database).select().from(reservations).all())
-        book.carry({
-          attemptId: row.attemptId,
-          subject: { ...row, model: row.requestedModel },
-          boundNanoUsd: row.boundNanoUsd ?? undefined,
-          expectedNanoUsd: row.expectedNanoUsd ?? undefined,
-        });
+      if (database.inTransaction) rollback.run();
       throw error;
     }
   };
@@ -199,6 +212,7 @@ function run({ path, durability, zone, capMode }: ThreadSettings): void {
   };
 
   const recovered = recover();
+  book = readBook();
   const lastAttemptId = Number(
     database
       .prepare(
@@ -235,7 +249,7 @@ function run({ path, durability, zone, capMode }: ThreadSettings): void {
   setInterval(noteMeterHour, NOTE_HOUR_EVERY_MS).unref();
 
   if (durability === "process") fsyncWal(path);
-  watchFile(path);
+  watchFiles(database, path);
 
   port?.on("message", (message: ToThread) => {
     if (message.type === "close") {
@@ -249,17 +263,18 @@ function run({ path, durability, zone, capMode }: ThreadSettings): void {
   post({ type: "ready", lastAttemptId, recovered });
 }
 
-/** Where a window's sum in memory and the fold over the books disagree. Empty, always. */
-function differences(
-  states: ReturnType<ReturnType<typeof createReservationBook>["states"]>,
-  database: Sqlite,
-): string[] {
-  return states.flatMap(({ budget, window, settledNanoUsd }) => {
+/** Where sums in memory and the books disagree: settled money window by window, and the attempts that hold some. Empty,
+ *  always. */
+function differences(book: ReservationBook, database: Sqlite, atMs: number): string[] {
+  const found = book.states(atMs).flatMap(({ budget, window, settledNanoUsd }) => {
     const folded = readSettled(database, budget, window);
     return folded === settledNanoUsd
       ? []
       : [`budget ${budget.id}, ${window.id}: in memory ${settledNanoUsd}, in the books ${folded} nano-USD`];
   });
+  const rows = Number(database.prepare("SELECT COUNT(*) FROM reservations").pluck().get());
+  const { attempts } = book.reserved();
+  return rows === attempts ? found : [...found, `${attempts} attempts hold money in memory, ${rows} in the books`];
 }
 
 function crashEvent(row: typeof reservations.$inferSelect, costNanoUsd: bigint | undefined): UsageEvent {
@@ -327,18 +342,28 @@ function fsyncWal(path: string): void {
   process.on("exit", () => closeSync(file));
 }
 
-/** A file that is deleted or replaced under us would swallow everything we write: stop at once. */
-function watchFile(path: string): void {
-  const opened = statSync(path).ino;
-  setInterval(() => {
-    const now = statSync(path, { throwIfNoEntry: false })?.ino;
-    if (now !== opened)
-      post({
-        type: "failed",
-        message: `${path} was deleted or replaced while in use. Put the file back and start again.`,
-        expected: true,
-      });
-  }, LOOK_EVERY_MS).unref();
+/** A file that is deleted or replaced under us would swallow everything we write, and a lock that is deleted would let a
+ *  second writer in: stop at once. What only we still have is written beside the place where it was. */
+function watchFiles(database: Sqlite, path: string): void {
+  const opened = [path, `${path}.lock`].map((file) => [file, statSync(file).ino] as const);
+  const timer = setInterval(() => {
+    const gone = opened.find(([file, inode]) => statSync(file, { throwIfNoEntry: false })?.ino !== inode)?.[0];
+    if (gone === undefined) return;
+    clearInterval(timer);
+    const rescued = `${path}.rescued-${Date.now()}`;
+    let kept = `a whole copy was written to ${rescued}`;
+    try {
+      database.prepare("VACUUM INTO ?").run(rescued);
+    } catch (error) {
+      kept = `no copy could be written (${error instanceof Error ? error.message : String(error)})`;
+    }
+    post({
+      type: "failed",
+      message: `${gone} was deleted or replaced while in use. Nothing more is admitted; ${kept}. Put it in the place of ${path} and start again.`,
+      expected: true,
+    });
+  }, LOOK_EVERY_MS);
+  timer.unref();
 }
 
 function post(message: ToMain): void {

@@ -26,6 +26,10 @@ export type Admission = {
   readonly inputTokens: number;
   readonly boundNanoUsd: NanoUsd | undefined;
   readonly expectedNanoUsd: NanoUsd | undefined;
+  /** A strict budget covers it. */
+  readonly isStrict: boolean;
+  /** What is held: the bound under a strict budget, else the expectation. */
+  readonly reservedNanoUsd: NanoUsd | undefined;
   /** What is left of the tightest hard budget after this reservation. */
   readonly leftNanoUsd: NanoUsd | undefined;
 };
@@ -34,6 +38,8 @@ export type Admission = {
 const HIDDEN_TOKENS = 1_024;
 const BYTES_PER_INPUT_TOKEN = 3;
 const USUAL_OUTPUT = 4_096;
+/** A million USD: nothing that costs more is one request. Keeps every sum far inside 64 bits. */
+const MOST_NANO_USD = 1_000_000_000_000_000n;
 
 export type Admitting = {
   readonly writer: Writer;
@@ -96,19 +102,22 @@ export async function admit(
     inputTokens,
     boundNanoUsd,
     expectedNanoUsd,
+    isStrict: decision.isStrict,
+    reservedNanoUsd: decision.isStrict ? boundNanoUsd : expectedNanoUsd,
     leftNanoUsd: decision.leftNanoUsd,
   };
 }
 
 /** The most the request can cost, or undefined where nothing proves one. A token holds at least one byte of the body. */
 function bound(call: Call, bodyBytes: number, price: Price): NanoUsd | undefined {
-  if (call.unbounded !== undefined) return undefined;
+  if (call.unbounded !== undefined || price.unknownTiers.length > 0) return undefined;
   const fromBytes = bodyBytes + HIDDEN_TOKENS;
   const input =
     call.openInput === undefined ? Math.min(fromBytes, price.contextWindow ?? fromBytes) : price.contextWindow;
-  const modelLimit = price.maxOutputTokens ?? price.contextWindow;
-  const output = call.maxOutputTokens ?? modelLimit;
-  return input === undefined || output === undefined ? undefined : boundCost(input, output, price);
+  const each = call.maxOutputTokens ?? price.maxOutputTokens ?? price.contextWindow;
+  if (input === undefined || each === undefined) return undefined;
+  const most = boundCost(input, each * call.answers, price);
+  return most > MOST_NANO_USD ? undefined : most;
 }
 
 function expectation(
@@ -118,8 +127,8 @@ function expectation(
   learned: number | undefined,
   boundNanoUsd: NanoUsd | undefined,
 ): NanoUsd | undefined {
-  const most = call.maxOutputTokens ?? USUAL_OUTPUT;
-  const output = Math.min(learned ?? Math.min(most, USUAL_OUTPUT), call.maxOutputTokens ?? Number.MAX_SAFE_INTEGER);
+  const most = (call.maxOutputTokens ?? Number.MAX_SAFE_INTEGER) * call.answers;
+  const output = Math.min(learned ?? Math.min(call.maxOutputTokens ?? USUAL_OUTPUT, USUAL_OUTPUT) * call.answers, most);
   const expected = cost({ input: inputTokens, output }, price).costNanoUsd;
   return expected !== undefined && boundNanoUsd !== undefined && expected > boundNanoUsd ? boundNanoUsd : expected;
 }

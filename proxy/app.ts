@@ -124,7 +124,12 @@ function createPublicListener(context: ProxyContext): FastifyInstance {
     keepAliveTimeout: KEEP_ALIVE_MS,
     trustProxy: false,
     exposeHeadRoutes: false,
-    http: { headersTimeout: HEADERS_MS, connectionsCheckingInterval: CHECK_MS, maxHeaderSize: 16 * 1024 },
+    http: {
+      headersTimeout: HEADERS_MS,
+      connectionsCheckingInterval: CHECK_MS,
+      maxHeaderSize: 16 * 1024,
+      shouldUpgradeCallback: isWebSocket,
+    },
     routerOptions: { ignoreTrailingSlash: false, maxParamLength: 8192 },
     // Targets the router cannot read still get an answer in a dialect.
     frameworkErrors: (error, request, reply) =>
@@ -169,6 +174,8 @@ function createPublicListener(context: ProxyContext): FastifyInstance {
     }
   });
   app.server.on("upgrade", (request: IncomingMessage, socket: Socket) => {
+    // Node takes its own listener away here; without one a reset would end the process.
+    socket.on("error", () => socket.destroy());
     const refused = new Refused(
       "websocket",
       "a WebSocket cannot be metered yet; use HTTP, to which clients fall back at once",
@@ -182,7 +189,13 @@ function createPublicListener(context: ProxyContext): FastifyInstance {
   return app;
 }
 
+function isWebSocket(request: IncomingMessage): boolean {
+  return request.headers.upgrade?.toLowerCase() === "websocket";
+}
+
 function fromFastify(error: FastifyError, config: ProxyConfig): Refused {
+  if (error.statusCode === 415)
+    return new Refused("unsupported_media", "the content-type is empty or unreadable; send application/json");
   if (error.statusCode === 413)
     return new Refused(
       "body_too_large",

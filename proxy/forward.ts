@@ -15,6 +15,8 @@ export type Ending = {
    *  were sent. `client_left`, `stopped`: we ended it, for the client had gone or this program stops. */
   readonly how: "ended" | "unreachable" | "failed" | "client_left" | "stopped";
   readonly timedOut: boolean;
+  /** Whether the request was, or may have been, written to the provider. */
+  readonly sent: boolean;
   /** The provider's status, undefined when none came. */
   readonly status: number | undefined;
   readonly firstByteMs: number | undefined;
@@ -51,7 +53,7 @@ export type Exchange = {
 };
 
 /** Chooses how to read an answer once its status and type are known. */
-type ChooseMeter = (status: number, contentType: string) => Meter;
+type ChooseMeter = (status: number, contentType: string, contentEncoding: string) => Meter;
 
 export type Forwarder = {
   exchange(
@@ -94,6 +96,9 @@ const NOT_FORWARDED = new Set([
   "x-goog-api-key",
   "accept-encoding",
   "x-real-ip",
+  // These make an answer leave out its usage, or turn it into another request.
+  "x-goog-fieldmask",
+  "x-http-method-override",
 ]);
 /** These choose who pays at the provider: with a credential of ours they are not the client's to set. */
 const BILLING_HEADERS = new Set(["openai-organization", "openai-project", "x-goog-user-project"]);
@@ -101,6 +106,8 @@ const NOT_RETURNED = new Set([...HOP_BY_HOP, "content-length", "set-cookie", "al
 const REQUEST_ID_HEADERS = new Set(["x-request-id", "request-id", "apim-request-id"]);
 
 const SWEEP_MS = 500;
+/** How long a whole answer is waited for when its client has left. */
+const MOST_UNHEARD_MS = 120_000;
 
 /** The upstream headers of a request, built anew. `ours`: the credential is not the client's. */
 export function outgoingHeaders(
@@ -225,6 +232,9 @@ class OpenExchange implements Dispatcher.DispatchHandler, Exchange {
   #firstByteMs: number | undefined;
   #providerRequestId: string | undefined;
   #pausedSinceMs: number | undefined;
+  #leftSinceMs: number | undefined;
+  #releasedSinceMs: number | undefined;
+  #sent = false;
   #how: Ending["how"] | undefined;
 
   constructor(
@@ -242,11 +252,14 @@ class OpenExchange implements Dispatcher.DispatchHandler, Exchange {
     this.ending = new Promise((resolve) => (this.#resolve = resolve));
     response.on("close", () => this.#clientClosed());
     response.on("drain", () => this.#drained());
+    // It may have left while it was being admitted: then close has been and gone.
+    if (response.destroyed) this.#clientClosed();
   }
 
   onRequestStart(controller: Dispatcher.DispatchController): void {
     this.#controller = controller;
     if (this.#aborted) controller.abort(new Error(this.#aborted.why));
+    else this.#sent = true;
   }
 
   onResponseStart(controller: Dispatcher.DispatchController, status: number): void {
@@ -258,16 +271,18 @@ class OpenExchange implements Dispatcher.DispatchHandler, Exchange {
       return this.abort("failed", `the provider answered with a redirect (${status})`);
     }
     let contentType = "";
+    let contentEncoding = "";
     const raw = (controller.rawHeaders ?? []) as (Buffer | string)[];
     for (let i = 0; i + 1 < raw.length; i += 2) {
       const name = String(raw[i]).toLowerCase();
       const value = Buffer.isBuffer(raw[i + 1]) ? (raw[i + 1] as Buffer).toString("latin1") : String(raw[i + 1]);
       if (name === "content-type") contentType = value;
+      if (name === "content-encoding") contentEncoding = value.toLowerCase();
       if (REQUEST_ID_HEADERS.has(name)) this.#providerRequestId ??= value;
       if (!NOT_RETURNED.has(name)) this.#headers.push(name, value);
     }
     this.#isEventStream = contentType.includes("text/event-stream");
-    this.meter = this.#chooseMeter(status, contentType);
+    this.meter = this.#chooseMeter(status, contentType, contentEncoding);
     if (this.#isEventStream) {
       this.#writeHead([]);
       // Send the head with the first event if that comes now, alone if not.
@@ -301,9 +316,15 @@ class OpenExchange implements Dispatcher.DispatchHandler, Exchange {
   }
 
   checkTime(nowMs: number, limits: TimeLimits): void {
-    if (nowMs - this.#startedMs > limits.totalMs) this.abort("failed", "the request took longer than it may in all");
+    if (this.#releasedSinceMs !== undefined) {
+      // The books are closed on it; a client that never reads its answer must not keep socket and bytes for ever.
+      if (nowMs - this.#releasedSinceMs > limits.idleMs) this.#response.destroy();
+    } else if (nowMs - this.#startedMs > limits.totalMs)
+      this.abort("failed", "the request took longer than it may in all");
     else if (this.#pausedSinceMs !== undefined && nowMs - this.#pausedSinceMs > limits.idleMs)
       this.abort("client_left", "the client stopped reading");
+    else if (this.#leftSinceMs !== undefined && nowMs - this.#leftSinceMs > MOST_UNHEARD_MS)
+      this.abort("client_left", "the client left");
   }
 
   abort(how: "client_left" | "stopped" | "failed", why: string): void {
@@ -314,6 +335,7 @@ class OpenExchange implements Dispatcher.DispatchHandler, Exchange {
 
   release(headers: readonly string[]): void {
     const response = this.#response;
+    this.#releasedSinceMs = Date.now();
     if (response.destroyed || response.writableEnded) return;
     const held = this.meter?.takeHeld() ?? [];
     const isWhole = this.#how === "ended";
@@ -334,6 +356,7 @@ class OpenExchange implements Dispatcher.DispatchHandler, Exchange {
 
   /** Ends a stream of ours with a native error, for a client that still listens. */
   releaseWithError(event: string): void {
+    this.#releasedSinceMs = Date.now();
     const held = this.meter?.takeHeld() ?? [];
     this.#response.end(Buffer.concat([...held, Buffer.from(event)]));
   }
@@ -354,8 +377,9 @@ class OpenExchange implements Dispatcher.DispatchHandler, Exchange {
   }
 
   #clientClosed(): void {
-    if (this.#isOver || this.#response.writableFinished) return;
+    if (this.#isOver || this.#response.writableFinished) return this.#over();
     this.#pausedSinceMs = undefined;
+    this.#leftSinceMs = Date.now();
     // A whole answer is read to its end, for its exact usage; a stream would go on costing money for nobody.
     if (this.#stream || this.#controller === undefined) this.abort("client_left", "the client left");
     else if (this.#controller.paused) this.#controller.resume();
@@ -371,10 +395,11 @@ class OpenExchange implements Dispatcher.DispatchHandler, Exchange {
     this.#isOver = true;
     const left = how === "ended" && this.#response.destroyed && !this.#response.writableFinished;
     this.#how = how;
-    this.#over();
+    if (this.#response.destroyed) this.#over();
     this.#resolve({
       how: left ? "client_left" : how,
       timedOut,
+      sent: this.#sent,
       status: this.#status,
       firstByteMs: this.#firstByteMs,
       providerRequestId: this.#providerRequestId,

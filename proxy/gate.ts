@@ -27,6 +27,7 @@ export type Target = {
 const LONGEST_TARGET = 8_192;
 const MOST_DEPTH = 64;
 const MOST_NAMES = 100_000;
+const MOST_LIMIT = 100_000_000;
 
 /** Headers that decide who asks and what is read: one of each at most. */
 const SINGLE = new Set([
@@ -88,7 +89,7 @@ export function checkHeaders(request: IncomingMessage): void {
     if (seen.has(name)) throw new Refused("bad_headers", `the header ${name} stands twice; send it once`);
     seen.add(name);
   }
-  const transfer = request.headers["transfer-encoding"];
+  const transfer = request.headers["transfer-encoding"]?.toLowerCase();
   if (transfer !== undefined && (transfer !== "chunked" || request.httpVersion !== "1.1"))
     throw new Refused(
       "bad_headers",
@@ -234,9 +235,9 @@ export function checkLimits(body: JsonObject): void {
     if (
       value !== undefined &&
       value !== null &&
-      !(typeof value === "number" && Number.isSafeInteger(value) && value >= 0)
+      !(typeof value === "number" && Number.isSafeInteger(value) && value >= 0 && value <= MOST_LIMIT)
     ) {
-      throw new Refused("bad_body", `"${name}" must be a whole number that is not negative`);
+      throw new Refused("bad_body", `"${name}" must be a whole number from 0 to ${MOST_LIMIT}`);
     }
   }
 }

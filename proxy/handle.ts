@@ -65,7 +65,10 @@ export async function handle(context: ProxyContext, request: FastifyRequest, rep
     const body = request.body as Buffer;
     const parsed = readBody(request.raw, body);
     checkLimits(parsed);
-    const call = dialect.describe(target.match, parsed);
+    const refused = dialect.refuses(query);
+    if (refused !== undefined)
+      throw new Refused("bad_target", `${refused} is not accepted on a metered path: it can hide what was used`);
+    const call = dialect.describe(target.match, parsed, request.headers);
     checkModel(call);
     const rewritten = dialect.rewrite(call, body, parsed);
 
@@ -92,7 +95,8 @@ export async function handle(context: ProxyContext, request: FastifyRequest, rep
         body: rewritten?.body ?? body,
       },
       reply.raw,
-      (_status, contentType) => createMeter(dialect, call, rewritten?.hides ?? false, contentType),
+      (_status, contentType, contentEncoding) =>
+        createMeter(dialect, call, rewritten?.hides ?? false, contentType, contentEncoding),
       {
         stream: call.stream,
         requestId,
@@ -113,10 +117,11 @@ export async function handle(context: ProxyContext, request: FastifyRequest, rep
       context.prices,
       Date.now(),
     );
-    await settle(context, event, admission);
+    const isBooked = await settle(context, event, admission);
     release(context, exchange, ending, dialect, event, requestId, reply);
 
     // 8 Counters move after the commit.
+    if (!isBooked()) return;
     context.metrics.countEvent(event);
     if (event.usageState === "reported" && event.usage.output !== undefined)
       context.expectations.observe(event.keyId, event.requestedModel, event.usage.output);
@@ -127,24 +132,29 @@ export async function handle(context: ProxyContext, request: FastifyRequest, rep
 
 /** Settles, and gives the client its end after five seconds even if the books are still closed: then the reservation,
  *  which is durable, stays open, and the event is tried on. */
-async function settle(context: ProxyContext, event: UsageEvent, { principal, provider }: Admission): Promise<void> {
+async function settle(
+  context: ProxyContext,
+  event: UsageEvent,
+  { principal, provider }: Admission,
+): Promise<() => boolean> {
   const accepted: ProvenKey | undefined = event.keyId === principal.keyId ? principal.proven : undefined;
+  const requestId = formatRequestId(event.attemptId);
+  let isBooked = false;
   const committed = context.writer.settle(event, accepted).then(
     () => {
+      isBooked = true;
       if (accepted) context.register.remember(principal, provider.name, Date.now());
     },
     // Not booked is a broken invariant or a broken ledger: said loudly; the reservation stays open and is booked at restart.
-    (error: unknown) =>
-      context.log.error({ requestId: formatRequestId(event.attemptId), err: error }, "event not booked"),
+    (error: unknown) => context.log.error({ requestId, err: error }, "event not booked"),
   );
-  const inTime = await context.patience.wait(committed);
-  if (!inTime) {
+  if (!(await context.patience.wait(committed))) {
     context.metrics.countLateCommit();
-    context.log.error(
-      { requestId: formatRequestId(event.attemptId) },
-      "the client's answer ends before its event is in the books",
-    );
+    context.log.error({ requestId }, "the client's answer ends before its event is in the books");
+    // When the books take it at last, it counts.
+    void committed.then(() => isBooked && context.metrics.countEvent(event));
   }
+  return () => isBooked;
 }
 
 function release(
@@ -303,7 +313,7 @@ const UNREAD: Meter = {
     failed: false,
     pending: false,
   }),
-  seen: () => ({ events: 0, tokens: 0 }),
+  seen: () => ({ events: 0, tokens: 0, isPartial: true }),
 };
 
 function refuse(

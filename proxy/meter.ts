@@ -1,13 +1,19 @@
 // The tap: bytes pass to the client unchanged, and the same bytes go to the dialect's usage reader. Works on any cut into
 // chunks, holds a bounded carry, never throws, and never changes a byte but for the one event it was told to hide.
 import { Buffer } from "node:buffer";
+import { brotliDecompressSync, gunzipSync, inflateSync, zstdDecompressSync } from "node:zlib";
 import type { Call, Dialect, Reading } from "./dialects/dialect.ts";
 import { parseObject } from "./dialects/dialect.ts";
 import { createFieldScanner } from "./json-scan.ts";
 import type { FieldScanner } from "./json-scan.ts";
 
 /** What came by that no usage was stated for: how many events, and an estimate of the tokens in them. */
-export type Seen = { readonly events: number; readonly tokens: number };
+export type Seen = {
+  readonly events: number;
+  readonly tokens: number;
+  /** Some of it could not be read (a line beyond all limits, an encoding that is not known): the estimate says nothing. */
+  readonly isPartial: boolean;
+};
 
 export type Meter = {
   /** Takes a chunk from the provider; returns what may go to the client at once, or undefined when it has to wait. */
@@ -23,7 +29,7 @@ const MOST_HELD_BYTES = 1024 * 1024;
 /** Up to here parsing the whole body is as cheap as looking for its fields. */
 const PARSE_WHOLE_BYTES = 32 * 1024;
 /** A line longer than this is no event of any provider: it passes, unread. */
-const LONGEST_LINE = 1024 * 1024;
+const LONGEST_LINE = 32 * 1024 * 1024;
 /** Providers answer about four bytes of text a token. */
 const BYTES_PER_TOKEN = 4;
 const SPACE = 0x20;
@@ -32,7 +38,15 @@ const CARRIAGE_RETURN = 0x0d;
 
 /** Picks the framing by the answer's content type; where a stream was asked for and the type does not say so, by the
  *  first byte: events never start with a brace or bracket. */
-export function createMeter(dialect: Dialect, call: Call, hides: boolean, contentType: string): Meter {
+export function createMeter(
+  dialect: Dialect,
+  call: Call,
+  hides: boolean,
+  contentType: string,
+  contentEncoding = "",
+): Meter {
+  if (contentEncoding !== "" && contentEncoding !== "identity")
+    return createEncodedMeter(dialect, call, contentType, contentEncoding);
   if (contentType.includes("text/event-stream")) return createEventMeter(dialect, call, hides);
   if (!call.stream) return createBodyMeter(dialect, call);
   let chosen: Meter | undefined;
@@ -49,13 +63,58 @@ export function createMeter(dialect: Dialect, call: Call, hides: boolean, conten
   };
 }
 
+/** An answer that came packed though plain was asked for: passed as it is; a whole body is unpacked for reading, within
+ *  limits, a stream is not read. */
+function createEncodedMeter(dialect: Dialect, call: Call, contentType: string, contentEncoding: string): Meter {
+  const packed: Buffer[] = [];
+  let size = 0;
+  let inner: Meter | undefined;
+  const isWhole = !contentType.includes("text/event-stream") && !call.stream;
+  const read = (): Meter | undefined => {
+    if (inner) return inner;
+    const unpack = UNPACK[contentEncoding];
+    if (!isWhole || size > MOST_HELD_BYTES || !unpack) return undefined;
+    try {
+      inner = createBodyMeter(dialect, call);
+      inner.push(unpack(Buffer.concat(packed), { maxOutputLength: MOST_UNPACKED_BYTES }));
+      return inner;
+    } catch {
+      // Damaged or too large: the client gets what came, the books the amount reserved.
+      return (inner = undefined);
+    }
+  };
+  return {
+    push(chunk) {
+      size += chunk.length;
+      if (!isWhole || size > MOST_HELD_BYTES)
+        return packed.length > 0 ? Buffer.concat([...packed.splice(0), chunk]) : chunk;
+      packed.push(chunk);
+      return undefined;
+    },
+    takeHeld: () => packed.splice(0),
+    reading: () => (read() ?? createBodyMeter(dialect, call)).reading(),
+    seen: () => ({ events: 0, tokens: 0, isPartial: true }),
+  };
+}
+
+const UNPACK: { readonly [encoding: string]: (packed: Buffer, options: { maxOutputLength: number }) => Buffer } = {
+  gzip: gunzipSync,
+  "x-gzip": gunzipSync,
+  deflate: inflateSync,
+  br: brotliDecompressSync,
+  zstd: zstdDecompressSync,
+};
+const MOST_UNPACKED_BYTES = 32 * 1024 * 1024;
+
 /** Server-sent events. */
 function createEventMeter(dialect: Dialect, call: Call, hides: boolean): Meter {
   const reader = dialect.reader(call, hides);
   const held: Buffer[] = [];
   let holding = false;
   /** The line that has begun; and, when hiding, the finished lines of its event. latin1, so offsets are byte offsets. */
-  let carry = "";
+  let carry: string[] = [];
+  let carried = 0;
+  let isPartial = false;
   let event = "";
   let skipsLine = false;
   let data: string | undefined;
@@ -78,14 +137,24 @@ function createEventMeter(dialect: Dialect, call: Call, hides: boolean): Meter {
     if (line.startsWith("data:")) {
       const payload = line.charCodeAt(5) === SPACE ? line.slice(6) : line.slice(5);
       data = data === undefined ? payload : `${data}\n${payload}`;
-      if (data.length > LONGEST_LINE) data = undefined;
+      if (data.length > LONGEST_LINE) {
+        data = undefined;
+        isPartial = true;
+      }
     }
     return false;
   };
 
   /** Reads all whole lines; returns what may pass when one event has to be hidden. */
   const read = (chunk: Buffer): string => {
-    const text = carry + chunk.toString("latin1");
+    const piece = chunk.toString("latin1");
+    if (!piece.includes("\n") && !piece.includes("\r") && carried + piece.length <= LONGEST_LINE) {
+      // A long line comes in many pieces: they are joined once, when it ends.
+      carry.push(piece);
+      carried += piece.length;
+      return "";
+    }
+    const text = carry.join("") + piece;
     const hasCarriage = text.includes("\r");
     let passed = "";
     let from = 0;
@@ -107,12 +176,14 @@ function createEventMeter(dialect: Dialect, call: Call, hides: boolean): Meter {
       }
       from = next;
     }
-    carry = text.slice(from);
-    if (carry.length > LONGEST_LINE) {
-      skipsLine = true;
-      passed += event + carry;
-      carry = event = "";
+    let rest = text.slice(from);
+    if (rest.length > LONGEST_LINE) {
+      skipsLine = isPartial = true;
+      passed += event + rest;
+      rest = event = "";
     }
+    carry = rest === "" ? [] : [rest];
+    carried = rest.length;
     return passed;
   };
 
@@ -126,18 +197,21 @@ function createEventMeter(dialect: Dialect, call: Call, hides: boolean): Meter {
     },
     takeHeld() {
       // What is left of an unfinished event belongs to the client all the same.
-      if (hides && event + carry !== "") held.push(Buffer.from(event + carry, "latin1"));
-      carry = event = "";
+      const rest = event + carry.join("");
+      if (hides && rest !== "") held.push(Buffer.from(rest, "latin1"));
+      carry = [];
+      event = "";
       return held.splice(0);
     },
     reading() {
       // A stream may end without the blank line that closes its last event.
-      if (carry !== "") takeLine(carry.replace(/\r$/, ""));
+      if (carry.length > 0) takeLine(carry.join("").replace(/\r$/, ""));
       takeLine("");
       return reader.reading();
     },
     seen: () => ({
       events,
+      isPartial,
       tokens: events === 0 ? 0 : Math.max(events, Math.ceil((bytes - events * (smallest - 1)) / BYTES_PER_TOKEN)),
     }),
   };
@@ -200,7 +274,7 @@ function createBodyMeter(dialect: Dialect, call: Call): Meter {
       if (parsed) reader.body(parsed);
       return reader.reading();
     },
-    seen: () => ({ events: 0, tokens: Math.ceil(size / BYTES_PER_TOKEN) }),
+    seen: () => ({ events: 0, tokens: Math.ceil(size / BYTES_PER_TOKEN), isPartial: false }),
   };
 }
 

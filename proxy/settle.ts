@@ -25,7 +25,8 @@ export function toEvent(
 ): UsageEvent {
   const { attemptId, principal, provider, call } = admission;
   const isError = ending.status !== undefined && ending.status >= 400;
-  const isBilled = !isError && ending.how !== "unreachable";
+  const isAccepted = ending.status !== undefined && ending.status >= 200 && ending.status < 300;
+  const isBilled = !isError && ending.sent;
   const used = isBilled
     ? usedBy(admission, reading, seen)
     : { usage: NO_USAGE, state: "reported" as const, reserved: false };
@@ -37,7 +38,7 @@ export function toEvent(
   return {
     attemptId,
     // A provider key is a key once its provider accepted it; until then its attempts share one.
-    keyId: principal.proven && (isError || ending.status === undefined) ? UNPROVEN_KEY_ID : principal.keyId,
+    keyId: principal.proven && !isAccepted ? UNPROVEN_KEY_ID : principal.keyId,
     provider: provider.name,
     endpoint: call.endpoint,
     requestedModel: call.model,
@@ -49,10 +50,9 @@ export function toEvent(
     tags: admission.tags,
     usage: priced.usage ?? used.usage,
     reasoning: isBilled ? reading?.reasoning : undefined,
-    usageState:
-      used.state === "estimated" && admission.expectedNanoUsd === undefined && used.reserved ? "unknown" : used.state,
+    usageState: used.reserved && admission.reservedNanoUsd === undefined ? "unknown" : used.state,
     // Nothing was seen of the answer: the amount reserved stands until a bill says better.
-    costNanoUsd: used.reserved ? reservedAmount(admission) : priced.costNanoUsd,
+    costNanoUsd: used.reserved ? admission.reservedNanoUsd : priced.costNanoUsd,
     costLines: used.reserved ? [] : priced.lines,
     priceVersion: priced.price?.version,
     priceConfidence: priced.confidence,
@@ -69,17 +69,27 @@ export function toEvent(
 type Used = { readonly usage: Usage; readonly state: UsageState; readonly reserved: boolean };
 
 function usedBy(admission: Admission, reading: Reading | undefined, seen: Seen | undefined): Used {
-  if (!reading || !seen || reading.pending) return { usage: NO_USAGE, state: "estimated", reserved: true };
+  const reserved: Used = { usage: NO_USAGE, state: "estimated", reserved: true };
+  if (!reading || !seen || reading.pending) return reserved;
   if (reading.usage && reading.final) return { usage: reading.usage, state: "reported", reserved: false };
-  // Cut short: the input is the provider's word where it came early, the output what went by.
-  const { maxOutputTokens } = admission.call;
-  const input = reading.usage ?? { input: admission.inputTokens };
-  const output = Math.min(Math.max(input.output ?? 0, seen.tokens), maxOutputTokens ?? Number.MAX_SAFE_INTEGER);
-  return { usage: { ...input, output }, state: "estimated", reserved: false };
-}
-
-function reservedAmount(admission: Admission): NanoUsd | undefined {
-  return admission.expectedNanoUsd;
+  // Cut short. Under a strict budget, or where what matters cannot be seen (no output yet, for a model may have thought;
+  // an input that lies at the provider; an answer that could not be read), the amount reserved is the honest figure.
+  const { call, isStrict, inputTokens } = admission;
+  if (
+    isStrict ||
+    seen.isPartial ||
+    (seen.tokens === 0 && !reading.usage?.output) ||
+    (call.openInput !== undefined && !reading.usage)
+  )
+    return reserved;
+  // Else the input is the provider's word where it came early, the output what went by.
+  const input = reading.usage ?? { input: inputTokens };
+  const most = call.maxOutputTokens === undefined ? Number.MAX_SAFE_INTEGER : call.maxOutputTokens * call.answers;
+  return {
+    usage: { ...input, output: Math.min(Math.max(input.output ?? 0, seen.tokens), most) },
+    state: "estimated",
+    reserved: false,
+  };
 }
 
 type Priced = {
@@ -109,7 +119,8 @@ function priceUsage(
   if (extra.length === 0) {
     const { costNanoUsd, lines, unpricedUnits } = cost(usage, price);
     const known = costNanoUsd ?? lines.reduce((sum, line) => sum + line.costNanoUsd, 0n);
-    const confidence = unpricedUnits.length > 0 ? "unpriced" : served === undefined ? "inferred" : price.confidence;
+    const isGuess = served === undefined || lines.some((line) => price.guessedUnits.has(line.unit));
+    const confidence = unpricedUnits.length > 0 ? "unpriced" : isGuess ? "inferred" : price.confidence;
     return { costNanoUsd: known, lines, price, confidence };
   }
   const parts = [

@@ -30,7 +30,7 @@ export function readTags(headers: IncomingHttpHeaders, bodyTags: Tags): Tags {
       .trim()
       .replace(/\p{Cc}/gu, " ")
       .slice(0, LONGEST_VALUE);
-    if (!NAME.test(name) || text === "" || name in tags || count >= MOST_TAGS) return;
+    if (!NAME.test(name) || text === "" || Object.hasOwn(tags, name) || count >= MOST_TAGS) return;
     tags[name] = text;
     count += 1;
   };
@@ -64,6 +64,7 @@ function addJson(text: string, add: (name: string, value: string) => void): void
     return;
   }
   if (typeof parsed !== "object" || parsed === null) return;
-  for (const [name, value] of Object.entries(parsed))
-    add(name.replace(/^_/, ""), typeof value === "string" ? value : JSON.stringify(value));
+  for (const [name, value] of Object.entries(parsed)) {
+    if (["string", "number", "boolean"].includes(typeof value)) add(name.replace(/^_/, ""), String(value));
+  }
 }

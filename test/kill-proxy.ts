@@ -14,7 +14,7 @@ export const KILL_POINTS = [
 ] as const;
 export type KillPoint = (typeof KILL_POINTS)[number];
 
-if (process.send) {
+if (process.env["KILL_CHILD"] === "1") {
   const point = process.env["KILL_POINT"];
   let left = Number(process.env["KILL_NTH"] ?? "1");
   const at = (name: KillPoint): void => {
@@ -39,9 +39,9 @@ if (process.send) {
     const one = exchange(
       outgoing,
       response,
-      (status, contentType) => {
+      (status, contentType, contentEncoding) => {
         at("after_headers");
-        const meter = chooseMeter(status, contentType);
+        const meter = chooseMeter(status, contentType, contentEncoding);
         const push = meter.push.bind(meter);
         meter.push = (chunk) => {
           at("mid_stream");
@@ -60,6 +60,6 @@ if (process.send) {
   };
 
   await proxy.app.listen({ host: "127.0.0.1", port: 0 });
-  process.send({ port: (proxy.app.server.address() as { port: number }).port });
+  process.send?.({ port: (proxy.app.server.address() as { port: number }).port });
   process.on("SIGTERM", () => void proxy.stop().then(() => process.exit(0)));
 }

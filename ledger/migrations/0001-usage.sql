@@ -94,25 +94,25 @@ CREATE TRIGGER events_fixed BEFORE UPDATE OF attempt_id, key_id, provider, endpo
   provider_request_id, response_id ON events
   BEGIN SELECT RAISE(ABORT, 'usage events are append-only'); END;
 
--- Sums, kept in the transaction of each event: UTC hours for bills, local days of the configured zone for people.
+-- Sums by served model, with the name that was asked for beside it: a budget may name either. Kept in the transaction of each event: UTC hours for bills, local days of the configured zone for people.
 CREATE TABLE rollup_hour (
   hour_ms INTEGER NOT NULL,
-  key_id TEXT NOT NULL, provider TEXT NOT NULL, model TEXT NOT NULL,
+  key_id TEXT NOT NULL, provider TEXT NOT NULL, model TEXT NOT NULL, requested_model TEXT NOT NULL,
   team TEXT NOT NULL, project TEXT NOT NULL, env TEXT NOT NULL,
   requests INTEGER NOT NULL, cost_nano_usd INTEGER NOT NULL,
   input INTEGER NOT NULL, cache_read INTEGER NOT NULL, cache_write INTEGER NOT NULL, output INTEGER NOT NULL,
   estimated INTEGER NOT NULL, unknown INTEGER NOT NULL, unpriced INTEGER NOT NULL, inferred INTEGER NOT NULL,
-  PRIMARY KEY (hour_ms, key_id, provider, model, team, project, env)
+  PRIMARY KEY (hour_ms, key_id, provider, model, requested_model, team, project, env)
 ) STRICT, WITHOUT ROWID;
 
 CREATE TABLE rollup_day (
   day TEXT NOT NULL,
-  key_id TEXT NOT NULL, provider TEXT NOT NULL, model TEXT NOT NULL,
+  key_id TEXT NOT NULL, provider TEXT NOT NULL, model TEXT NOT NULL, requested_model TEXT NOT NULL,
   team TEXT NOT NULL, project TEXT NOT NULL, env TEXT NOT NULL,
   requests INTEGER NOT NULL, cost_nano_usd INTEGER NOT NULL,
   input INTEGER NOT NULL, cache_read INTEGER NOT NULL, cache_write INTEGER NOT NULL, output INTEGER NOT NULL,
   estimated INTEGER NOT NULL, unknown INTEGER NOT NULL, unpriced INTEGER NOT NULL, inferred INTEGER NOT NULL,
-  PRIMARY KEY (day, key_id, provider, model, team, project, env)
+  PRIMARY KEY (day, key_id, provider, model, requested_model, team, project, env)
 ) STRICT, WITHOUT ROWID;
 
 -- Hours in which the meter ran: an hour without spend is zero if it is here, and missing if it is not.

@@ -20,7 +20,9 @@ export const anthropic: Dialect = {
   credentialHeader: "x-api-key",
   bodyFields: ["usage", "model", "id", "type", "error"],
 
-  describe({ route }, body): Call {
+  refuses: () => undefined,
+
+  describe({ route }, body, headers): Call {
     const user = textAt(objectAt(body, "metadata"), "user_id");
     return {
       endpoint: route.endpoint,
@@ -31,8 +33,9 @@ export const anthropic: Dialect = {
         ...(textAt(body, "speed") === "fast" ? ["speed:fast"] : []),
       ],
       maxOutputTokens: readLimit(body["max_tokens"]),
+      answers: 1,
       openInput: openInput(body),
-      unbounded: unbounded(body),
+      unbounded: unbounded(body) ?? unknownBeta(headers["anthropic-beta"]),
       bodyTags: user === undefined ? {} : { user },
     };
   },
@@ -81,11 +84,24 @@ function unbounded(body: JsonObject): string | undefined {
     (field) => body[field] !== undefined && body[field] !== null,
   );
   if (stated !== undefined) return stated;
-  const tools = Array.isArray(body["tools"]) ? (body["tools"] as JsonObject[]) : [];
+  const tools = body["tools"] ?? [];
+  if (!Array.isArray(tools)) return "tools";
   const hosted = tools
-    .map((tool) => textAt(tool, "type"))
+    .map((tool) => textAt(tool as JsonObject, "type"))
     .find((type) => type !== undefined && !CLIENT_TOOLS.test(type));
   return hosted === undefined ? undefined : `tool ${hosted}`;
+}
+
+/** Betas that change no price and open no second way to use tokens. Any other may: no bound is claimed with it. */
+const NEUTRAL_BETA =
+  /^(prompt-caching|extended-cache-ttl|token-efficient-tools|fine-grained-tool-streaming|interleaved-thinking|structured-outputs|output-128k|pdfs|message-batches|token-counting|claude-code|oauth|computer-use|effort)-[\w-]+$/;
+
+function unknownBeta(header: string | string[] | undefined): string | undefined {
+  const unknown = String(header ?? "")
+    .split(",")
+    .map((beta) => beta.trim())
+    .find((beta) => beta !== "" && !NEUTRAL_BETA.test(beta));
+  return unknown === undefined ? undefined : `anthropic-beta ${unknown.slice(0, 60)}`;
 }
 
 function isRemotePart(name: string, value: unknown): boolean {

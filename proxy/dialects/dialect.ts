@@ -1,5 +1,6 @@
 // A dialect is a wire format: its routes, what a request can use at most, where an answer says what was used, and how it
 // says no. It knows no provider, no money and no socket. To add one: a file here and a line in index.ts.
+import type { IncomingHttpHeaders } from "node:http";
 import type { Usage } from "../../ledger/usage.ts";
 
 export type DialectName = "openai" | "anthropic" | "google";
@@ -28,8 +29,10 @@ export type Call = {
   readonly stream: boolean;
   /** Price-changing tiers that the request asks for. The answer's word wins. */
   readonly tiers: readonly string[];
-  /** The most tokens of all answers together; undefined: as much as the model can. 0: it answers no tokens. */
+  /** The most tokens of one answer; undefined: as much as the model can. 0: it answers no tokens. */
   readonly maxOutputTokens: number | undefined;
+  /** How many answers are asked for. */
+  readonly answers: number;
   /** Why the input is bounded by the model's context only, not by the body's bytes (a picture, a stored conversation). */
   readonly openInput: string | undefined;
   /** Why no bound exists at all (tools that run at the provider, work that goes on after the answer). */
@@ -102,7 +105,9 @@ export type Dialect = {
   readonly credentialHeader: "authorization" | "x-api-key" | "x-goog-api-key";
   /** Top-level fields of a JSON answer that `body` reads when it is too large to be parsed whole. */
   readonly bodyFields: readonly string[];
-  describe(match: RouteMatch, body: JsonObject): Call;
+  /** Why a query or a header of a metered request cannot be accepted (it would hide the usage), or undefined. */
+  refuses(query: URLSearchParams): string | undefined;
+  describe(match: RouteMatch, body: JsonObject, headers: IncomingHttpHeaders): Call;
   /** The documented changes of a body, or undefined for none. `hides`: an event must then be hidden from the client. */
   rewrite(call: Call, body: Buffer, parsed: JsonObject): { readonly body: Buffer; readonly hides: boolean } | undefined;
   reader(call: Call, hides: boolean): UsageReader;

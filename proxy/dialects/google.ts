@@ -4,7 +4,7 @@
 // Source: ai.google.dev API reference.
 import { readCount } from "../../ledger/usage.ts";
 import type { Usage } from "../../ledger/usage.ts";
-import { compactUsage, findDeep, objectAt, parseObject, readLimit, textAt } from "./dialect.ts";
+import { compactUsage, findDeep, objectAt, parseObject, textAt } from "./dialect.ts";
 import type { Call, Dialect, JsonObject, Reading, Refusal, Route, UsageReader } from "./dialect.ts";
 
 const ROUTES: readonly Route[] = [
@@ -31,19 +31,30 @@ export const google: Dialect = {
   credentialHeader: "x-goog-api-key",
   bodyFields: ["usageMetadata", "modelVersion", "responseId", "error"],
 
+  /** `fields` cuts the usage out of an answer, `alt` can make it another format. */
+  refuses(query) {
+    for (const [name, value] of query) {
+      const plain = name.replace(/^\$/, "");
+      if (plain === "alt" && (value === "sse" || value === "json")) continue;
+      if (!HARMLESS_PARAMETERS.has(plain)) return `the query parameter "${name}"`;
+    }
+    return undefined;
+  },
+
   describe({ route, parameters }, body): Call {
     const config = objectAt(body, "generationConfig") ?? objectAt(body, "generation_config");
     const tier = textAt(body, "serviceTier") ?? textAt(body, "service_tier");
-    const each = readLimit(config?.["maxOutputTokens"] ?? config?.["max_output_tokens"]);
-    const candidates = Math.max(readLimit(config?.["candidateCount"] ?? config?.["candidate_count"]) ?? 1, 1);
+    // Protobuf JSON takes whole numbers as text too.
+    const each = readCount(config?.["maxOutputTokens"] ?? config?.["max_output_tokens"]);
     return {
       endpoint: route.endpoint,
       model: parameters["model"] ?? "",
       stream: route.endpoint === "stream_generate_content",
       tiers: tier === undefined ? [] : [tier.toLowerCase()],
-      maxOutputTokens: EMBEDDINGS.has(route.endpoint) ? 0 : each === undefined ? undefined : each * candidates,
+      maxOutputTokens: EMBEDDINGS.has(route.endpoint) ? 0 : each,
+      answers: Math.max(readCount(config?.["candidateCount"] ?? config?.["candidate_count"]) ?? 1, 1),
       openInput: openInput(body),
-      unbounded: unbounded(body),
+      unbounded: spelledTwice(body, config) ?? unbounded(body),
       bodyTags: {},
     };
   },
@@ -90,10 +101,29 @@ function openInput(body: JsonObject): string | undefined {
     : undefined;
 }
 
+/** Parameters that change nothing that is answered. */
+const HARMLESS_PARAMETERS = new Set(["prettyPrint", "quotaUser"]);
+
+/** Both spellings of one field: which one counts is the provider's secret. */
+function spelledTwice(body: JsonObject, config: JsonObject | undefined): string | undefined {
+  const pairs: readonly (readonly [JsonObject | undefined, string, string])[] = [
+    [body, "generationConfig", "generation_config"],
+    [body, "cachedContent", "cached_content"],
+    [body, "serviceTier", "service_tier"],
+    [config, "maxOutputTokens", "max_output_tokens"],
+    [config, "candidateCount", "candidate_count"],
+  ];
+  const twice = pairs.find(([holder, camel, snake]) => holder?.[camel] !== undefined && holder[snake] !== undefined);
+  return twice && `${twice[1]} and ${twice[2]}`;
+}
+
 /** Any tool but functions of the client runs at the provider (search, code, maps). */
 function unbounded(body: JsonObject): string | undefined {
-  const tools = Array.isArray(body["tools"]) ? (body["tools"] as unknown[]) : [];
-  const names = tools.flatMap((tool) => (typeof tool === "object" && tool !== null ? Object.keys(tool) : []));
+  const tools = body["tools"] ?? [];
+  if (!Array.isArray(tools)) return "tools";
+  const names = (tools as unknown[]).flatMap((tool) =>
+    typeof tool === "object" && tool !== null ? Object.keys(tool) : [],
+  );
   const hosted = names.find((name) => name !== "functionDeclarations" && name !== "function_declarations");
   return hosted === undefined ? undefined : `tool ${hosted}`;
 }

@@ -30,6 +30,8 @@ export const openai: Dialect = {
   credentialHeader: "authorization",
   bodyFields: ["usage", "model", "service_tier", "id", "status", "tool_usage", "error", "x_groq"],
 
+  refuses: () => undefined,
+
   describe({ route }, body) {
     const tier = textAt(body, "service_tier");
     return {
@@ -38,6 +40,7 @@ export const openai: Dialect = {
       stream: body["stream"] === true,
       tiers: tier === undefined || OWN_CHOICE.has(tier) ? [] : [tier === "fast" ? "priority" : tier],
       maxOutputTokens: maxOutput(route.endpoint, body),
+      answers: answers(body),
       openInput: openInput(body),
       unbounded: unbounded(body),
       bodyTags: bodyTags(body),
@@ -107,8 +110,8 @@ function maxOutput(endpoint: string, body: JsonObject): number | undefined {
       const limits = [readLimit(body["max_completion_tokens"]), readLimit(body["max_tokens"])].filter(
         (limit) => limit !== undefined,
       );
-      if (limits.length === 0) return endpoint === "completions" ? 16 * answers(body) : undefined;
-      return Math.max(...limits) * answers(body);
+      // Without a limit a completion has 16 tokens; a chat as many as the model can.
+      return limits.length > 0 ? Math.max(...limits) : endpoint === "completions" ? 16 : undefined;
     }
   }
 }
@@ -130,23 +133,21 @@ function openInput(body: JsonObject): string | undefined {
 function unbounded(body: JsonObject): string | undefined {
   if (body["background"] === true) return "background";
   if (objectAt(body, "web_search_options")) return "web_search_options";
-  const tools = Array.isArray(body["tools"]) ? (body["tools"] as JsonObject[]) : [];
+  const tools = body["tools"] ?? [];
+  if (!Array.isArray(tools)) return "tools";
   const hosted = tools
-    .map((tool) => textAt(tool, "type"))
+    .map((tool) => textAt(tool as JsonObject, "type"))
     .find((type) => type !== undefined && !CLIENT_TOOLS.has(type));
   return hosted === undefined ? undefined : `tool ${hosted}`;
 }
 
-/** Pictures, sound and files cost tokens by rules of their own, wherever their bytes are. */
+/** Pictures, sound and files cost tokens by rules of their own, wherever their bytes are; references stand for what lies at
+ *  the provider. */
+const REMOTE_PARTS = new Set(["image_url", "input_audio", "file_id", "file_url", "file_data", "audio"]);
+
 function isRemotePart(name: string, value: unknown): boolean {
   return (
-    (name === "image_url" ||
-      name === "input_audio" ||
-      name === "file_id" ||
-      name === "file_url" ||
-      name === "file_data") &&
-    value !== null &&
-    value !== undefined
+    (REMOTE_PARTS.has(name) && value !== null && value !== undefined) || (name === "type" && value === "item_reference")
   );
 }
 
@@ -157,6 +158,7 @@ function bodyTags(body: JsonObject): { [name: string]: string } {
 
 function createReader(call: Call, hides: boolean): UsageReader {
   let usage: Usage | undefined;
+  let extra: Reading["extra"] = [];
   let reasoning: number | undefined;
   let servedModel: string | undefined;
   let tier: string | undefined;
@@ -175,6 +177,7 @@ function createReader(call: Call, hides: boolean): UsageReader {
     if (stated) {
       const read = readUsage(stated, answer);
       if (read) ({ usage, reasoning } = read);
+      extra = imageToolUse(answer);
       raw = JSON.stringify(answer["tool_usage"] ? { ...stated, tool_usage: answer["tool_usage"] } : stated);
     }
   };
@@ -226,7 +229,7 @@ function createReader(call: Call, hides: boolean): UsageReader {
 
     reading: (): Reading => ({
       usage,
-      extra: [],
+      extra,
       reasoning,
       servedModel,
       tiers: tier === undefined ? [] : [tier],
@@ -310,19 +313,38 @@ function readUsage(
       output: output - outputAudio,
       output_audio: outputAudio,
       web_search: webSearches(answer),
+      file_search: countItems(answer, "file_search_call"),
     }),
   };
 }
 
 /** Billable searches: stated, or counted from the answer's items (an upper bound). */
 function webSearches(answer: JsonObject): number {
-  const stated = readCount(objectAt(objectAt(answer, "tool_usage"), "web_search")?.["num_requests"]);
-  if (stated !== undefined) return stated;
-  const output = answer["output"];
-  if (!Array.isArray(output)) return 0;
-  return output.filter(
-    (item) =>
-      textAt(item as JsonObject, "type") === "web_search_call" &&
-      (objectAt(item, "action")?.["type"] ?? "search") === "search",
-  ).length;
+  return (
+    readCount(objectAt(objectAt(answer, "tool_usage"), "web_search")?.["num_requests"]) ??
+    countItems(answer, "web_search_call", (item) => (objectAt(item, "action")?.["type"] ?? "search") === "search")
+  );
 }
+
+function countItems(answer: JsonObject, type: string, test: (item: JsonObject) => boolean = () => true): number {
+  const output = Array.isArray(answer["output"]) ? (answer["output"] as JsonObject[]) : [];
+  return output.filter((item) => textAt(item, "type") === type && test(item)).length;
+}
+
+/** Pictures made by a tool are a second model's use, on top of the answer's own. */
+function imageToolUse(answer: JsonObject): Reading["extra"] {
+  const stated = objectAt(objectAt(answer, "tool_usage"), "image_gen");
+  const [input, output] = [readCount(stated?.["input_tokens"]), readCount(stated?.["output_tokens"])];
+  if (!stated || input === undefined || output === undefined) return [];
+  const images = Math.min(readCount(objectAt(stated, "input_tokens_details")?.["image_tokens"]) ?? 0, input);
+  const tools = Array.isArray(answer["tools"]) ? (answer["tools"] as JsonObject[]) : [];
+  const model =
+    textAt(
+      tools.find((tool) => textAt(tool, "type") === "image_generation"),
+      "model",
+    ) ?? IMAGE_TOOL_MODEL;
+  return [{ model, usage: compactUsage({ input: input - images, input_image: images, output_image: output }) }];
+}
+
+/** What draws when the tool names no model. */
+const IMAGE_TOOL_MODEL = "gpt-image-1";

@@ -80,6 +80,7 @@ async function killRound(
     env: {
       ...process.env,
       KEYMETER_DATA_DIR: dataDir,
+      KILL_CHILD: "1",
       KEYMETER_OPENAI_URL: provider.url,
       ...("point" in how ? { KILL_POINT: how.point, KILL_NTH: String(how.nth) } : {}),
     },

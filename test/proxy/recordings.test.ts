@@ -85,7 +85,7 @@ function describeCall(dialect: Dialect, recording: Recording, body: Buffer): Cal
   const path = target(recording).path.replace(/^\/v1(beta|alpha)?\d*/, "");
   const match = matchRoute(dialect.routes, "POST", path);
   if (!match) throw new Error(`no route for ${path}`);
-  return dialect.describe(match, JSON.parse(body.toString("utf8")) as JsonObject);
+  return dialect.describe(match, JSON.parse(body.toString("utf8")) as JsonObject, {});
 }
 
 describe.skipIf(!hasRecordings)("recorded traffic", () => {

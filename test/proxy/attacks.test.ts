@@ -1,0 +1,320 @@
+// Ways round the cap or the meter that were found by attacking it. Each stays closed.
+import { connect, createServer } from "node:net";
+import type { AddressInfo } from "node:net";
+import { setTimeout as sleep } from "node:timers/promises";
+import { brotliCompressSync, gzipSync } from "node:zlib";
+import { afterEach, beforeEach, describe, expect, it } from "vitest";
+import { parseUsd } from "../../ledger/money.ts";
+import { chatAnswer, json, startFakeProvider } from "../fake/provider.ts";
+import type { FakeProvider } from "../fake/provider.ts";
+import { rawPost, sendRaw } from "../raw-http.ts";
+import { startProxy } from "../start-proxy.ts";
+import type { RunningProxy } from "../start-proxy.ts";
+
+let provider: FakeProvider;
+let running: RunningProxy;
+beforeEach(async () => {
+  provider = await startFakeProvider(json(chatAnswer()));
+  running = await startProxy(provider.url);
+});
+afterEach(async () => {
+  await running.stop();
+  await provider.close();
+});
+
+const CHAT = "/openai/v1/chat/completions";
+const GEMINI = "/google/v1beta/models/gemini-2.5-pro:generateContent";
+
+function ask(secret: string, body: object, path = CHAT, headers: { [name: string]: string } = {}): Promise<Response> {
+  return fetch(running.url + path, {
+    method: "POST",
+    headers: { "content-type": "application/json", authorization: `Bearer ${secret}`, ...headers },
+    body: JSON.stringify(body),
+  });
+}
+const chat = (more: object = {}): object => ({
+  model: "gpt-4o-mini",
+  max_tokens: 50,
+  messages: [{ role: "user", content: "hi" }],
+  ...more,
+});
+
+/** What a strict budget of nothing is asked for: the bound, as the refusal states it. */
+async function boundOf(
+  body: object,
+  path = CHAT,
+  headers: { [name: string]: string } = {},
+): Promise<bigint | "unknown"> {
+  const { id, secret } = await running.createKey();
+  await running.setBudget({ scope: { keyId: id }, amountNanoUsd: 0n, mode: "strict" });
+  const refused = await ask(secret, body, path, headers);
+  expect(refused.status, await refused.clone().text()).toBe(402);
+  const asked = refused.headers.get("x-keymeter-budget-asked-usd") ?? "";
+  return asked === "unknown" ? asked : parseUsd(asked);
+}
+
+async function lastEvent(count = 1): Promise<Awaited<ReturnType<RunningProxy["events"]>>[number]> {
+  await expect.poll(async () => (await running.events()).length, { timeout: 10_000 }).toBe(count);
+  const event = (await running.events()).at(-1);
+  if (!event) throw new Error("no event");
+  return event;
+}
+
+describe("the process", () => {
+  it("survives an upgrade that is reset", async () => {
+    const { port } = new URL(running.url);
+    for (let i = 0; i < 5; i++) {
+      const socket = connect(Number(port), "127.0.0.1");
+      socket.on("error", () => {});
+      socket.write("GET / HTTP/1.1\r\nhost: k\r\nconnection: upgrade\r\nupgrade: websocket\r\n\r\n");
+      await sleep(5);
+      socket.resetAndDestroy();
+    }
+    await sleep(50);
+    expect((await fetch(`${running.opsUrl}/healthz`)).status).toBe(200);
+  });
+
+  it("serves a client that offers h2c over HTTP/1.1", async () => {
+    const answer = await sendRaw(
+      running.url,
+      rawPost(CHAT, JSON.stringify(chat()), [
+        "authorization: Bearer sk-test-h2c-client",
+        "connection: upgrade, http2-settings",
+        "upgrade: h2c",
+        "http2-settings: AAMAAABkAAQAoAAAAAIAAAAA",
+      ]),
+    );
+    expect(answer.status).toBe(200);
+  });
+
+  it("answers a deep tag header and an absurd limit as what they are, not with 500 or 503", async () => {
+    expect(
+      (
+        await ask("sk-test-tags-client", chat(), CHAT, {
+          "x-portkey-metadata": `{"a":${"[".repeat(3_000)}${"]".repeat(3_000)},"b":"kept"}`,
+        })
+      ).status,
+    ).toBe(200);
+    expect((await lastEvent()).tags).toEqual({ b: "kept" });
+    expect((await ask("sk-test-tags-client", chat({ max_tokens: Number.MAX_SAFE_INTEGER }))).status).toBe(400);
+  });
+});
+
+describe("a client that leaves while it is admitted", () => {
+  it("leaves nothing running and nothing held", async () => {
+    provider.script = (_arrived, response) =>
+      void response.writeHead(200, { "content-type": "text/event-stream" }).flushHeaders();
+    const { port } = new URL(running.url);
+    const body = JSON.stringify(chat({ stream: true }));
+    await Promise.all(
+      Array.from({ length: 40 }, async (_unused, i) => {
+        const socket = connect(Number(port), "127.0.0.1");
+        socket.on("error", () => {});
+        socket.write(rawPost(CHAT, body, ["authorization: Bearer sk-test-race-client"]));
+        await sleep(i % 8);
+        socket.resetAndDestroy();
+      }),
+    );
+    await expect.poll(() => running.proxy.context.forwarder.open(), { timeout: 5_000 }).toBe(0);
+    await expect.poll(async () => (await running.proxy.writer.verify()).reservedNanoUsd).toBe(0n);
+    // What was never sent costs nothing.
+    const events = await running.events();
+    expect(events.filter(({ costNanoUsd }) => costNanoUsd !== "0").length).toBeLessThanOrEqual(provider.journal.length);
+  });
+
+  it("while the connection is made costs nothing", async () => {
+    const full = createServer(() => {}).listen({ host: "127.0.0.1", port: 0, backlog: 0 });
+    await new Promise((resolve) => full.once("listening", resolve));
+    const { port } = full.address() as AddressInfo;
+    // The accept queue of a server that does not accept: later connections hang.
+    const blockers = Array.from({ length: 8 }, () => connect(port, "127.0.0.1").on("error", () => {}));
+    await running.stop();
+    running = await startProxy(`http://127.0.0.1:${port}`);
+    const controller = new AbortController();
+    setTimeout(() => controller.abort(), 300);
+    await fetch(running.url + CHAT, {
+      method: "POST",
+      signal: controller.signal,
+      headers: { "content-type": "application/json", authorization: "Bearer sk-test-connect-client" },
+      body: JSON.stringify(chat({ stream: true })),
+    }).catch(() => {});
+    await running.stop();
+    const [event] = await running.events();
+    expect(event).toMatchObject({ outcome: expect.stringMatching(/client_left|shutdown|upstream/) as unknown });
+    for (const socket of blockers) socket.destroy();
+    full.close();
+    running = await startProxy(provider.url);
+  });
+});
+
+describe("a budget on a model", () => {
+  it("covers what was asked for under an alias", async () => {
+    const { secret } = await running.createKey();
+    await running.setBudget({ scope: { model: "gpt-4o-mini" }, amountNanoUsd: 60_000n });
+    expect((await ask(secret, chat())).status).toBe(200);
+    expect((await running.events())[0]?.servedModel).toBe("gpt-4o-mini-2024-07-18");
+    expect((await ask(secret, chat())).status).toBe(402);
+    expect((await running.proxy.writer.verify()).differences).toEqual([]);
+  });
+
+  it("on the served name covers its alias from the second request on, also after a restart of the sums", async () => {
+    const { secret } = await running.createKey();
+    await running.setBudget({ scope: { model: "gpt-4o-mini-2024-07-18" }, amountNanoUsd: 60_000n });
+    expect((await ask(secret, chat())).status).toBe(200);
+    expect((await ask(secret, chat())).status).toBe(402);
+    expect((await running.proxy.writer.verify()).differences).toEqual([]);
+  });
+});
+
+describe("a strict cap", () => {
+  it("books the bound where the usage was not seen to its end", async () => {
+    const { id, secret } = await running.createKey();
+    await running.setBudget({ id: "strict", scope: { keyId: id }, amountNanoUsd: parseUsd("100"), mode: "strict" });
+    provider.script = (_arrived, response) => {
+      response.writeHead(200, { "content-type": "text/event-stream" });
+      response.write('data: {"id":"c","model":"gpt-4o-mini","choices":[{"index":0,"delta":{"content":"one"}}]}\n\n');
+      setTimeout(() => response.destroy(), 20);
+    };
+    await ask(secret, chat({ stream: true, max_tokens: 10_000 }))
+      .then((answer) => answer.text())
+      .catch(() => {});
+    const event = await lastEvent();
+    expect(event).toMatchObject({ usageState: "estimated", outcome: "upstream_failed" });
+    expect(event.costNanoUsd).toBe(((await boundOf(chat({ stream: true, max_tokens: 10_000 }))) as bigint).toString());
+  });
+
+  it("counts every answer of n", async () => {
+    const one = (await boundOf(chat({ max_tokens: undefined }))) as bigint;
+    const many = (await boundOf(chat({ max_tokens: undefined, n: 100 }))) as bigint;
+    expect(many > one * 90n).toBe(true);
+  });
+
+  it("reads Google's counts in both forms, and refuses both spellings at once", async () => {
+    const contents = [{ parts: [{ text: "hi" }] }];
+    const number = await boundOf({ contents, generationConfig: { candidateCount: 8 } }, GEMINI);
+    const text = await boundOf({ contents, generationConfig: { candidateCount: "8" } }, GEMINI);
+    expect((text as bigint) - (number as bigint) < 100_000n).toBe(true);
+    expect(
+      await boundOf(
+        { contents, generationConfig: { maxOutputTokens: 1 }, generation_config: { maxOutputTokens: 65_536 } },
+        GEMINI,
+      ),
+    ).toBe("unknown");
+  });
+
+  it.each([
+    ["hosted tools that are no list", GEMINI, { contents: [], tools: { googleSearch: {} } }, {}],
+    ["a hosted tool", CHAT, chat({ tools: [{ type: "web_search" }] }), {}],
+    [
+      "a beta nobody knows",
+      "/anthropic/v1/messages",
+      { model: "claude-haiku-4-5", max_tokens: 5, messages: [] },
+      { "anthropic-beta": "context-1m-2025-08-07" },
+    ],
+    [
+      "a tier without a price",
+      "/anthropic/v1/messages",
+      { model: "claude-opus-4-6", max_tokens: 5, messages: [], speed: "fast" },
+      {},
+    ],
+    [
+      "work that goes on at the provider",
+      "/openai/v1/responses",
+      { model: "gpt-5.2", input: "x", max_output_tokens: 5, background: true },
+      {},
+    ],
+  ] as const)("claims no bound for %s", async (_name, path, body, headers) => {
+    expect(await boundOf(body, path, headers)).toBe("unknown");
+  });
+
+  it.each([
+    ["a stored conversation", { model: "gpt-5.2", input: "x", max_output_tokens: 5, previous_response_id: "resp_1" }],
+    [
+      "a reference to an item",
+      { model: "gpt-5.2", input: [{ type: "item_reference", id: "msg_1" }], max_output_tokens: 5 },
+    ],
+  ])("takes the whole context for %s", async (_name, body) => {
+    const plain = (await boundOf(
+      { model: "gpt-5.2", input: "x", max_output_tokens: 5 },
+      "/openai/v1/responses",
+    )) as bigint;
+    expect(((await boundOf(body, "/openai/v1/responses")) as bigint) > plain * 100n).toBe(true);
+  });
+});
+
+describe("an answer that hides its usage", () => {
+  it.each(["fields=responseId", "$fields=responseId", "alt=proto", "$alt=media", "$httpMethod=GET"])(
+    "by ?%s is not asked for",
+    async (query) => {
+      expect((await ask("AIzaTestFieldsClient", { contents: [] }, `${GEMINI}?${query}`)).status).toBe(400);
+      expect(provider.journal.length).toBe(0);
+    },
+  );
+
+  it("by a field mask in a header is not asked for", async () => {
+    await ask("AIzaTestFieldsClient", { contents: [] }, GEMINI, {
+      "x-goog-fieldmask": "responseId",
+      "x-http-method-override": "GET",
+    });
+    expect(provider.journal[0]?.headers["x-goog-fieldmask"]).toBeUndefined();
+    expect(provider.journal[0]?.headers["x-http-method-override"]).toBeUndefined();
+  });
+
+  it.each([
+    ["gzip", gzipSync],
+    ["br", brotliCompressSync],
+  ])("in %s though plain was asked for is read all the same, and passes as it came", async (encoding, pack) => {
+    const packed = pack(JSON.stringify(chatAnswer(50, 7)));
+    provider.script = (_arrived, response) =>
+      void response.writeHead(200, { "content-type": "application/json", "content-encoding": encoding }).end(packed);
+    expect(await (await ask("sk-test-packed-client", chat())).json()).toEqual(chatAnswer(50, 7));
+    expect(await lastEvent()).toMatchObject({ usageState: "reported", usage: { input: 50, output: 7 } });
+  });
+
+  it("in a packed stream is booked at what was reserved", async () => {
+    const packed = gzipSync('data: {"id":"c"}\n\ndata: [DONE]\n\n');
+    provider.script = (_arrived, response) =>
+      void response.writeHead(200, { "content-type": "text/event-stream", "content-encoding": "gzip" }).end(packed);
+    await (await ask("sk-test-packed-client", chat({ stream: true }))).text();
+    const event = await lastEvent();
+    expect(event.usageState).toBe("estimated");
+    expect(BigInt(event.costNanoUsd ?? "0") >= 50n * 600n).toBe(true);
+  });
+
+  it("in a line of two megabytes is read", async () => {
+    const line = `data: ${JSON.stringify({ candidates: [{ content: { parts: [{ inlineData: { data: "x".repeat(2_000_000) } }] }, finishReason: "STOP" }], usageMetadata: { promptTokenCount: 10, candidatesTokenCount: 5_000, totalTokenCount: 5_010 }, modelVersion: "gemini-2.5-flash" })}\n\n`;
+    provider.script = (_arrived, response) =>
+      void response.writeHead(200, { "content-type": "text/event-stream" }).end(line);
+    const answer = await ask(
+      "AIzaTestLongLine",
+      { contents: [] },
+      "/google/v1beta/models/gemini-2.5-flash:streamGenerateContent?alt=sse",
+    );
+    expect((await answer.text()).length).toBe(line.length);
+    expect(await lastEvent()).toMatchObject({ usageState: "reported", usage: { input: 10, output: 5_000 } });
+  });
+
+  it("beside the answer's own (pictures, file searches by a tool) is billed on top", async () => {
+    provider.script = json({
+      id: "resp_1",
+      model: "gpt-5.2",
+      status: "completed",
+      tools: [{ type: "image_generation", model: "gpt-image-1" }],
+      output: [{ type: "file_search_call" }, { type: "image_generation_call" }],
+      usage: { input_tokens: 10, output_tokens: 5, total_tokens: 15 },
+      tool_usage: { image_gen: { input_tokens: 1_000, output_tokens: 6_000, total_tokens: 7_000 } },
+    });
+    await ask("sk-test-image-tool", { model: "gpt-5.2", input: "draw" }, "/openai/v1/responses");
+    const event = await lastEvent();
+    expect(event.usage).toMatchObject({ output: 5, output_image: 6_000, file_search: 1 });
+    expect(BigInt(event.costNanoUsd ?? "0") > 6_000n * 10_000n).toBe(true);
+  });
+});
+
+describe("keys", () => {
+  it("are not proven by a redirect", async () => {
+    provider.script = (_arrived, response) => void response.writeHead(302, { location: "http://127.0.0.1:1/" }).end();
+    await ask("sk-test-redirected", chat());
+    expect((await lastEvent()).keyId).toBe("unproven");
+  });
+});
