@@ -103,7 +103,7 @@ describe("the process", () => {
 describe("a client that leaves while it is admitted", () => {
   it("leaves nothing running and nothing held", async () => {
     provider.script = (_arrived, response) =>
-      void response.writeHead(200, { "content-type": "text/event-stream" }).flushHeaders();
+      response.writeHead(200, { "content-type": "text/event-stream" }).flushHeaders();
     const { port } = new URL(running.url);
     const body = JSON.stringify(chat({ stream: true }));
     await Promise.all(
