@@ -28,9 +28,9 @@ export function firstAttemptId(atMs: number): AttemptId {
 
 /** As people and logs see it: `x-keymeter-request-id`. */
 export function formatRequestId(id: AttemptId): string {
-  return `req_km_${id.toString(36)}`;
+  return `req_km_${id}`;
 }
 
 export function formatAttemptId(id: AttemptId): string {
-  return `att_${id.toString(36)}`;
+  return `att_${id}`;
 }

