@@ -7,6 +7,7 @@ import type { MatchLogic, ModelInfo, ModelPrice, TieredPrices } from "@pydantic/
 import { parseRatio, parseUsdPerMillion, parseUsdPerThousand } from "./money.ts";
 import type { PicoUsdPerUnit, Ratio } from "./money.ts";
 import { LIMIT_ROWS, OWN_PRICE_ROWS, TIER_ROWS } from "./prices/rows.ts";
+import type { PriceRow } from "./prices/rows.ts";
 import type { Unit } from "./usage.ts";
 
 /** `exact`: the list names this model. `inferred`: it only names a family that the model's id starts with, or a tier
@@ -32,31 +33,6 @@ export type Price = {
   /** The most tokens a request can hold, and the most it can answer; undefined when no source says so. */
   readonly contextWindow: number | undefined;
   readonly maxOutputTokens: number | undefined;
-};
-
-/** A price of ours or of the user's: decimal USD per million tokens. `from` is a UTC day, absent means always. */
-export type PriceRow = {
-  readonly list: string;
-  readonly model: string;
-  readonly from?: string;
-  readonly usdPerMillion: { readonly [unit in Unit]?: string };
-  readonly contextWindow?: number;
-  readonly maxOutputTokens?: number;
-  readonly source: string;
-};
-export type TierRow = {
-  readonly list: string;
-  readonly tier: string;
-  readonly model?: RegExp;
-  readonly multiplier: string;
-  readonly source: string;
-};
-export type LimitRow = {
-  readonly list: string;
-  readonly model: RegExp;
-  readonly contextWindow: number;
-  readonly maxOutputTokens: number;
-  readonly source: string;
 };
 
 export type PriceBook = {

@@ -1,8 +1,39 @@
 // How operations travel between the proxy's thread and the writer's. Cloning an object graph costs ten times the work that
 // is asked for, so the two hot operations and their usual answers go as one text a batch; everything rare goes as it is.
+import type { BudgetState, Subject } from "./budgets.ts";
+import type { Author, Change } from "./changes.ts";
 import type { EventRow } from "./events.ts";
-import type { ReservationRequest } from "./reservations.ts";
-import type { Answer, Operation, ProvenKey } from "./writer.ts";
+import type { Decision, ReservationRequest } from "./reservations.ts";
+
+/** What makes a fingerprint a key: the provider accepted the secret. */
+export type ProvenKey = { readonly digest: string; readonly name: string; readonly hint: string };
+
+export type Operation =
+  | {
+      readonly type: "reserve";
+      readonly request: ReservationRequest;
+      readonly endpoint: string;
+      readonly tags: string | undefined;
+    }
+  | { readonly type: "settle"; readonly row: EventRow; readonly proven: ProvenKey | undefined }
+  | {
+      readonly type: "refused";
+      readonly atMs: number;
+      readonly keyId: string;
+      readonly model: string;
+      readonly reason: string;
+    }
+  | { readonly type: "states"; readonly atMs: number; readonly subject: Subject | undefined }
+  | { readonly type: "change"; readonly change: Change; readonly author: Author }
+  | { readonly type: "meterRan"; readonly sinceMs: number; readonly untilMs: number }
+  | { readonly type: "verify"; readonly atMs: number };
+
+export type Answer =
+  | { readonly type: "done" }
+  | { readonly type: "decision"; readonly decision: Decision }
+  | { readonly type: "states"; readonly states: BudgetState[] }
+  | { readonly type: "verified"; readonly differences: string[]; readonly reservedNanoUsd: bigint }
+  | { readonly type: "failure"; readonly message: string; readonly kind: "storage" | "constraint" | "refused" };
 
 /** A reservation as a row: the columns of `reservations`, money as digits. */
 type ReserveRow = readonly [

@@ -19,8 +19,8 @@ import { readSettled } from "./spend.ts";
 import { reservations } from "./schema.ts";
 import { createCalendar } from "./windows.ts";
 import { decodeBatch, encodeAnswers } from "./wire.ts";
-import type { Task } from "./wire.ts";
-import type { Answer, ThreadSettings, ToMain, ToThread } from "./writer.ts";
+import type { Answer, Task } from "./wire.ts";
+import type { ThreadSettings, ToMain, ToThread } from "./writer.ts";
 
 const FSYNC_EVERY_MS = 100;
 const LOOK_EVERY_MS = 1_000;

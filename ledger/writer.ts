@@ -4,47 +4,17 @@
 import { Worker } from "node:worker_threads";
 import { setTimeout as sleep } from "node:timers/promises";
 import type { BudgetState, Subject } from "./budgets.ts";
-import type { Author, Change } from "./changes.ts";
+import type { Change } from "./changes.ts";
 import { ChangeRefused } from "./changes.ts";
 import { eventRow } from "./events.ts";
-import type { EventRow, UsageEvent } from "./events.ts";
+import type { UsageEvent } from "./events.ts";
 import { createAttemptIds } from "./ids.ts";
 import type { AttemptId } from "./ids.ts";
 import { LedgerError, lockForWriting } from "./open.ts";
 import type { Durability } from "./open.ts";
 import type { CapMode, Decision, ReservationRequest } from "./reservations.ts";
 import { decodeAnswers, encodeBatch } from "./wire.ts";
-import type { AnswersMessage, BatchMessage } from "./wire.ts";
-
-/** What makes a fingerprint a key: the provider accepted the secret. */
-export type ProvenKey = { readonly digest: string; readonly name: string; readonly hint: string };
-
-export type Operation =
-  | {
-      readonly type: "reserve";
-      readonly request: ReservationRequest;
-      readonly endpoint: string;
-      readonly tags: string | undefined;
-    }
-  | { readonly type: "settle"; readonly row: EventRow; readonly proven: ProvenKey | undefined }
-  | {
-      readonly type: "refused";
-      readonly atMs: number;
-      readonly keyId: string;
-      readonly model: string;
-      readonly reason: string;
-    }
-  | { readonly type: "states"; readonly atMs: number; readonly subject: Subject | undefined }
-  | { readonly type: "change"; readonly change: Change; readonly author: Author }
-  | { readonly type: "meterRan"; readonly sinceMs: number; readonly untilMs: number }
-  | { readonly type: "verify"; readonly atMs: number };
-
-export type Answer =
-  | { readonly type: "done" }
-  | { readonly type: "decision"; readonly decision: Decision }
-  | { readonly type: "states"; readonly states: BudgetState[] }
-  | { readonly type: "verified"; readonly differences: string[]; readonly reservedNanoUsd: bigint }
-  | { readonly type: "failure"; readonly message: string; readonly kind: "storage" | "constraint" | "refused" };
+import type { Answer, AnswersMessage, BatchMessage, Operation, ProvenKey } from "./wire.ts";
 
 export type ThreadSettings = {
   readonly path: string;

@@ -1,6 +1,6 @@
 // Settings of the proxy. The only reader of process.env here.
 import { z } from "zod";
-import type { PriceRow } from "../ledger/prices.ts";
+import type { PriceRow } from "../ledger/prices/rows.ts";
 import { createPriceBook } from "../ledger/prices.ts";
 import type { Durability } from "../ledger/open.ts";
 import type { CapMode } from "../ledger/reservations.ts";

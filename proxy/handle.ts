@@ -5,7 +5,7 @@ import type { FastifyReply, FastifyRequest } from "fastify";
 import { formatRequestId } from "../ledger/ids.ts";
 import { formatUsdExact } from "../ledger/money.ts";
 import type { UsageEvent } from "../ledger/events.ts";
-import type { ProvenKey } from "../ledger/writer.ts";
+import type { ProvenKey } from "../ledger/wire.ts";
 import { admit } from "./admit.ts";
 import type { Admission } from "./admit.ts";
 import type { ProxyContext } from "./context.ts";

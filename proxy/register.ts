@@ -10,7 +10,7 @@ import {
 } from "../ledger/keys.ts";
 import type { Key, KeySecret } from "../ledger/keys.ts";
 import type { Sqlite } from "../ledger/open.ts";
-import type { ProvenKey } from "../ledger/writer.ts";
+import type { ProvenKey } from "../ledger/wire.ts";
 import { Refused } from "./refusals.ts";
 
 /** Who asks. `key` undefined: a provider key that no provider has accepted yet. */

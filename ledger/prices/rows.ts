@@ -1,6 +1,31 @@
 // Our own dated rows: what the price library lacks or has wrong, and what no list holds in a machine's form. Data,
 // each with its source. Prices are decimal USD per million tokens.
-import type { PriceRow, TierRow, LimitRow } from "../prices.ts";
+import type { Unit } from "../usage.ts";
+
+/** A price of ours or of the user's: decimal USD per million tokens. `from` is a UTC day, absent means always. */
+export type PriceRow = {
+  readonly list: string;
+  readonly model: string;
+  readonly from?: string;
+  readonly usdPerMillion: { readonly [unit in Unit]?: string };
+  readonly contextWindow?: number;
+  readonly maxOutputTokens?: number;
+  readonly source: string;
+};
+export type TierRow = {
+  readonly list: string;
+  readonly tier: string;
+  readonly model?: RegExp;
+  readonly multiplier: string;
+  readonly source: string;
+};
+export type LimitRow = {
+  readonly list: string;
+  readonly model: RegExp;
+  readonly contextWindow: number;
+  readonly maxOutputTokens: number;
+  readonly source: string;
+};
 
 export const OWN_PRICE_ROWS: readonly PriceRow[] = [];
 
