@@ -1,0 +1,57 @@
+// A ledger that cannot commit: nothing is admitted that could not be booked, and nothing that was sent is lost.
+import { join } from "node:path";
+import Database from "better-sqlite3";
+import { expect, it } from "vitest";
+import { chatAnswer, json, startFakeProvider } from "../fake/provider.ts";
+import { startProxy } from "../start-proxy.ts";
+
+const ask = (url: string): Promise<Response> =>
+  fetch(`${url}/openai/v1/chat/completions`, {
+    method: "POST",
+    headers: { "content-type": "application/json", authorization: "Bearer sk-test-trouble-client" },
+    body: JSON.stringify({ model: "gpt-4o-mini", max_tokens: 5, messages: [] }),
+  });
+
+it("while a stranger holds the file: 503 for what is new, the end after five seconds for what was sent, and the books whole when it is over", async () => {
+  const provider = await startFakeProvider(json(chatAnswer()));
+  const running = await startProxy(provider.url);
+  let letGo = (): void => {};
+  const held = new Promise<void>((resolve) => (letGo = resolve));
+  provider.script = async (arrived, response, request) => {
+    await held;
+    await json(chatAnswer())(arrived, response, request);
+  };
+  const sent = ask(running.url);
+  await expect.poll(() => provider.journal.length).toBe(1);
+
+  const stranger = new Database(join(running.dataDir, "usage.db"));
+  stranger.exec("BEGIN IMMEDIATE");
+  letGo();
+  const started = Date.now();
+  const answer = await sent;
+  expect(answer.status).toBe(200);
+  expect(await answer.json()).toEqual(chatAnswer());
+  expect(Date.now() - started).toBeGreaterThan(4_500);
+  expect((await running.events()).length).toBe(0);
+
+  const refused = await ask(running.url);
+  expect(refused.status).toBe(503);
+  expect(await refused.text()).toContain("nothing is sent that could not be booked");
+  expect((await fetch(`${running.opsUrl}/readyz`)).status).toBe(503);
+  expect((await fetch(`${running.opsUrl}/healthz`)).status).toBe(200);
+  const metrics = await (await fetch(`${running.opsUrl}/metrics`)).text();
+  expect(metrics).toContain("keymeter_late_commits_total 1");
+  expect(metrics).toContain("keymeter_ledger_up 0");
+  expect(provider.journal.length).toBe(1);
+
+  stranger.exec("ROLLBACK");
+  stranger.close();
+  await expect.poll(async () => (await running.events()).length, { timeout: 10_000 }).toBe(1);
+  expect((await running.events())[0]).toMatchObject({ usageState: "reported", outcome: "complete" });
+  expect((await ask(running.url)).status).toBe(200);
+  expect(await running.proxy.writer.verify()).toEqual({ differences: [], reservedNanoUsd: 0n });
+  await expect.poll(async () => (await fetch(`${running.opsUrl}/readyz`)).status).toBe(200);
+  expect(await (await fetch(`${running.opsUrl}/metrics`)).text()).toContain('outcome="complete"} 2');
+  await running.stop();
+  await provider.close();
+});
