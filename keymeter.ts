@@ -19,21 +19,21 @@ const USAGE = `keymeter VERB ...
 
 Settings: keymeter.yaml (see keymeter.example.yaml) and KEYMETER_... in the environment.`;
 
-type Verb = (args: string[]) => Promise<void>;
+type Verb = { readonly run: (args: string[]) => Promise<void>; readonly USAGE?: string };
 
 const VERBS: { readonly [verb: string]: () => Promise<Verb> } = {
-  up: async () => (await import("./command/up.ts")).run,
-  proxy: async () => (await import("./command/programs.ts")).proxy,
-  collector: async () => (await import("./command/programs.ts")).collector,
-  alerts: async () => (await import("./command/programs.ts")).alerts,
-  keys: async () => (await import("./command/keys.ts")).run,
-  budgets: async () => (await import("./command/budgets.ts")).run,
-  spend: async () => (await import("./command/spend.ts")).run,
-  events: async () => (await import("./command/events.ts")).run,
-  reconcile: async () => (await import("./command/reconcile.ts")).run,
-  prices: async () => (await import("./command/prices.ts")).run,
-  verify: async () => (await import("./command/verify.ts")).run,
-  demo: async () => (await import("./command/demo.ts")).run,
+  up: () => import("./command/up.ts"),
+  proxy: async () => ({ run: (await import("./command/programs.ts")).proxy }),
+  collector: async () => ({ run: (await import("./command/programs.ts")).collector }),
+  alerts: async () => ({ run: (await import("./command/programs.ts")).alerts }),
+  keys: () => import("./command/keys.ts"),
+  budgets: () => import("./command/budgets.ts"),
+  spend: () => import("./command/spend.ts"),
+  events: () => import("./command/events.ts"),
+  reconcile: () => import("./command/reconcile.ts"),
+  prices: () => import("./command/prices.ts"),
+  verify: () => import("./command/verify.ts"),
+  demo: () => import("./command/demo.ts"),
 };
 
 const [name = "help", ...args] = process.argv.slice(2);
@@ -44,9 +44,11 @@ if (!verb) {
   process.exitCode = asked ? 0 : 2;
 } else {
   try {
-    await (
-      await verb()
-    )(args);
+    const { run, USAGE: usage } = await verb();
+    if (args.includes("--help") || args.includes("-h"))
+      process.stdout.write(`${usage ?? USAGE}
+`);
+    else await run(args);
   } catch (error) {
     const isUsage =
       error instanceof UsageError ||

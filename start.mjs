@@ -25,7 +25,7 @@ if (isCheckout && (!existsSync(installed) || statSync(installed).mtimeMs < statS
   );
   if (npm.status !== 0) {
     process.stderr.write(
-      "keymeter: npm ci failed; its message stands above. Check the network to the npm registry and start again.\n",
+      "keymeter: npm ci failed; the reason stands above. If it names the network or the registry, mend that and start again; if it names the lock file, please report it.\n",
     );
     process.exit(1);
   }

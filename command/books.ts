@@ -1,7 +1,7 @@
 // The command's way to the books: reading is free; a change goes through the proxy that owns the file, or, when none runs,
 // takes its lock and calls the same function.
-import { readFileSync } from "node:fs";
-import { join } from "node:path";
+import { existsSync, readFileSync } from "node:fs";
+import { join, resolve } from "node:path";
 import type { Change } from "../ledger/changes.ts";
 import { ChangeRefused } from "../ledger/changes.ts";
 import { LedgerError, LedgerInUse, openForReading } from "../ledger/open.ts";
@@ -14,16 +14,20 @@ import { toJson } from "./table.ts";
 export function openUsage(config: SharedConfig): Sqlite {
   const path = join(config.dataDir, "usage.db");
   const books = openForReading(path);
-  if (!books)
-    throw new LedgerError(
-      `${path} does not exist: nothing has been metered here yet. Start Keymeter (npm start), or name its data folder with KEYMETER_DATA_DIR.`,
-    );
+  if (!books) throw noBooks(path);
   return books;
+}
+
+function noBooks(path: string): LedgerError {
+  return new LedgerError(
+    `${resolve(path)} does not exist: nothing has been metered here yet. Start Keymeter (npm start), or name its data folder with KEYMETER_DATA_DIR.`,
+  );
 }
 
 /** Makes a change, whoever owns the books now. Throws ChangeRefused or LedgerError. */
 export async function makeChange(config: SharedConfig, change: Change): Promise<void> {
   const path = join(config.dataDir, "usage.db");
+  if (!existsSync(path)) throw noBooks(path);
   try {
     const writer = await openWriter({ path, durability: "power", zone: config.timezone, capMode: "enforce" });
     try {

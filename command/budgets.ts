@@ -9,12 +9,14 @@ import type { NanoUsd } from "../ledger/money.ts";
 import { readSettled } from "../ledger/spend.ts";
 import { createCalendar, WINDOWS } from "../ledger/windows.ts";
 import type { WindowKind } from "../ledger/windows.ts";
+import { loadProxyConfig } from "../proxy/config.ts";
 import { makeChange, openUsage } from "./books.ts";
+import { findKey } from "./find-key.ts";
 import { loadCommandConfig } from "./config.ts";
 import { formatTable, toJson } from "./table.ts";
 import { UsageError } from "./usage-error.ts";
 
-export const USAGE = `keymeter budgets set --amount 500/month [--team T] [--project P] [--env E] [--key ID] [--provider P] [--model M] [--hard] [--strict]
+export const USAGE = `keymeter budgets set --amount 500/month [--team T] [--project P] [--env E] [--key KEY] [--provider P] [--model M] [--hard] [--strict]
 keymeter budgets list [--json]
 keymeter budgets remove ID
   Windows: ${WINDOWS.join(", ")}. No scope at all is the whole organisation. A budget for the same scope and window replaces the old one.
@@ -97,8 +99,8 @@ async function set(args: string[]): Promise<void> {
       team: values.team,
       project: values.project,
       env: values.env,
-      keyId: values.key,
-      provider: values.provider,
+      keyId: values.key === undefined ? undefined : (await findKey(values.key)).id,
+      provider: values.provider === undefined ? undefined : providerName(values.provider),
       model: values.model,
     }).filter(([, value]) => value !== undefined),
   );
@@ -114,6 +116,23 @@ async function set(args: string[]): Promise<void> {
       ? `${toJson(budget)}\n`
       : `${budget.id}: ${budget.kind} budget of ${formatUsd(budget.amountNanoUsd)} USD a ${budget.window} for ${describeScope(scope)} (${budget.mode})\n`,
   );
+}
+
+/** A budget on a name that nothing is booked under would never hold. */
+function providerName(wanted: string): string {
+  const known: { readonly [name: string]: string } = {
+    openai: "openai",
+    anthropic: "anthropic",
+    google: "gcp.gemini",
+    "gcp.gemini": "gcp.gemini",
+  };
+  const upstreams = loadProxyConfig().upstreams.map(({ name }) => name);
+  const found = known[wanted] ?? upstreams.find((name) => name === wanted);
+  if (found === undefined)
+    throw new UsageError(
+      `nothing is booked under the provider "${wanted}"; there are ${[...new Set([...Object.keys(known), ...upstreams])].join(", ")}`,
+    );
+  return found;
 }
 
 async function list(args: string[]): Promise<void> {

@@ -110,7 +110,7 @@ export async function run(): Promise<void> {
   say(`Running. Open while it works:
   http://127.0.0.1:${config.opsPort}/metrics         the proxy's counters
   http://127.0.0.1:${config.collectorPort}/metrics         spend, forecast, budgets, bills${stack.hasPrometheus ? `\n  http://127.0.0.1:${config.prometheusPort}/alerts          Prometheus\n  http://127.0.0.1:${config.alertmanagerPort}                 Alertmanager` : ""}
-A dozen keys of three teams work; the key "${leakKey(keys).name}" leaks.`);
+A dozen keys of three teams work; the key "${leakKey(keys).name}" leaks. The report comes in about two minutes.`);
 
   const started = Date.now();
   const counts = { requests: 0, refused: 0, failed: 0 };
@@ -444,7 +444,7 @@ ${formatTable(
   rows.map((row) => [row.group.team ?? "", String(row.requests), formatUsd(row.costNanoUsd)]),
 )}
 
-${hasPrometheus ? (alert ? `What Slack was told (${messages.length} messages stand in the channel)\n  ${alert.text}` : "The forecast alert did not reach Slack in time; look at the log of prometheus and alerts in the data folder.") : `The alert step was not run: ${missing.find((line) => line.startsWith("Alerts:")) ?? "no Prometheus"}`}
+${hasPrometheus ? (alert ? `What stands in Slack\n${messages.map(({ text }) => `  - ${text}`).join("\n")}` : "The forecast alert did not reach Slack in time; look at the log of prometheus and alerts in the data folder.") : `The alert step was not run: ${missing.find((line) => line.startsWith("Alerts:")) ?? "no Prometheus"}`}
 
 Ledger total           ${formatUsdExact(ledgerTotal)} USD
 Provider's own total   ${formatUsdExact(providerTotal)} USD

@@ -5,11 +5,12 @@ import { formatUsd } from "../ledger/money.ts";
 import { createCalendar } from "../ledger/windows.ts";
 import { openUsage } from "./books.ts";
 import { loadCommandConfig } from "./config.ts";
-import { parseDay } from "./spend.ts";
+import { parseDay } from "./days.ts";
+import { findKey } from "./find-key.ts";
 import { formatTable } from "./table.ts";
 import { UsageError } from "./usage-error.ts";
 
-export const USAGE = `keymeter events [--since today|7d|2026-11-01] [--key ID] [--limit 50] [--json]
+export const USAGE = `keymeter events [--since today|7d|2026-11-01] [--key KEY] [--limit 50] [--json]
   --json prints one object a line.`;
 
 export async function run(args: string[]): Promise<void> {
@@ -30,7 +31,7 @@ export async function run(args: string[]): Promise<void> {
   const books = openUsage(config);
   const events = await readEvents(books, {
     sinceMs: values.since === undefined ? undefined : calendar.dayStart(parseDay(values.since, calendar)),
-    keyId: values.key,
+    keyId: values.key === undefined ? undefined : (await findKey(values.key)).id,
     limit,
   });
   books.close();

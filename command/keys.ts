@@ -2,13 +2,15 @@
 import { parseArgs } from "node:util";
 import type { Budget } from "../ledger/budgets.ts";
 import { readBudgets } from "../ledger/changes.ts";
-import { createDigest, issueVirtualKey, readKeys, UNPROVEN_KEY_ID } from "../ledger/keys.ts";
+import { createDigest, issueVirtualKey } from "../ledger/keys.ts";
 import type { Key } from "../ledger/keys.ts";
 import { formatUsd } from "../ledger/money.ts";
 import { ownSecret } from "../service/secret.ts";
 import { makeChange, openUsage } from "./books.ts";
 import { newBudget, parseAmount } from "./budgets.ts";
 import { commandEnvironment, loadCommandConfig } from "./config.ts";
+import { isDay } from "./days.ts";
+import { allKeys, findKey } from "./find-key.ts";
 import { formatTable, toJson } from "./table.ts";
 import { UsageError } from "./usage-error.ts";
 
@@ -62,6 +64,7 @@ async function create(args: string[]): Promise<void> {
   if (!values.budget && (values.hard || values.strict))
     throw new UsageError("--hard and --strict say how a --budget holds; give one, such as --budget 50/month");
   const config = loadCommandConfig();
+  openUsage(config).close();
   const pepper = ownSecret(config.dataDir, "pepper", commandEnvironment()["KEYMETER_PEPPER"]);
   const { id, secret } = issueVirtualKey(values.env);
   const now = Date.now();
@@ -125,7 +128,7 @@ async function list(args: string[]): Promise<void> {
 }
 
 async function show(args: string[]): Promise<void> {
-  const key = await findKey(args[0]);
+  const key = await findKey(onlyOne(args.filter((arg) => arg !== "--json")));
   const books = openUsage(loadCommandConfig());
   const budgets = readBudgets(books).filter(({ scope }) => scope.keyId === key.id);
   books.close();
@@ -133,20 +136,20 @@ async function show(args: string[]): Promise<void> {
 }
 
 async function setState(verb: "pause" | "resume" | "revoke", args: string[]): Promise<void> {
-  const key = await findKey(args[0]);
+  const key = await findKey(onlyOne(args));
   await makeChange(loadCommandConfig(), {
     type: "setKeyState",
     keyId: key.id,
     state: ({ pause: "paused", resume: "active", revoke: "revoked" } as const)[verb],
   });
-  process.stdout.write(`${key.id} (${key.name}): ${verb}d\n`.replace("paused", "paused").replace("pauseed", "paused"));
+  process.stdout.write(`${key.id} (${key.name}): ${verb}d\n`);
 }
 
 async function rotate(args: string[]): Promise<void> {
   const { values, positionals } = parseArgs({
     args,
     allowPositionals: true,
-    options: { grace: { type: "string", default: "24h" } },
+    options: { grace: { type: "string", default: "24h" }, json: { type: "boolean", default: false } },
   });
   const key = await findKey(positionals[0]);
   const config = loadCommandConfig();
@@ -160,36 +163,24 @@ async function rotate(args: string[]): Promise<void> {
     hint: secret.slice(-4),
     graceUntilMs,
   });
+  if (values.json) return void process.stdout.write(`${toJson({ id: key.id, key: secret, graceUntilMs })}\n`);
   process.stdout.write(`${secret}\n`);
   process.stderr.write(
     `Key ${key.id} (${key.name}) has a new secret, shown once. The old one works until ${new Date(graceUntilMs).toISOString()}.\n`,
   );
 }
 
-async function allKeys(): Promise<Key[]> {
-  const books = openUsage(loadCommandConfig());
-  const { keys } = await readKeys(books);
-  books.close();
-  return keys.filter((key) => key.id !== UNPROVEN_KEY_ID);
-}
-
-async function findKey(wanted: string | undefined): Promise<Key> {
-  if (wanted === undefined) throw new UsageError(`which key?\n${USAGE}`);
-  const keys = await allKeys();
-  const found = keys.filter((key) => key.id === wanted || (key.name === wanted && key.state !== "revoked"));
-  if (found.length === 1 && found[0]) return found[0];
-  throw new UsageError(
-    found.length === 0
-      ? `there is no key ${wanted}; \`keymeter keys list\` shows them`
-      : `${found.length} keys are named ${wanted}; use an id: ${found.map((key) => key.id).join(", ")}`,
-  );
+function onlyOne(args: readonly string[]): string | undefined {
+  if (args.length > 1) throw new UsageError(`one key at a time, not ${args.join(" ")}\n${USAGE}`);
+  return args[0];
 }
 
 /** "90d", "24h" from now, or a UTC day. */
 function parseExpiry(text: string, nowMs: number): number {
   const duration = DURATION.exec(text);
   if (duration) return nowMs + Number(duration[1]) * (duration[2] === "h" ? HOUR_MS : 24 * HOUR_MS);
-  const instant = /^\d{4}-\d{2}-\d{2}$/.test(text) ? Date.parse(`${text}T00:00:00Z`) : Number.NaN;
+  const instant = isDay(text) ? Date.parse(`${text}T00:00:00Z`) : Number.NaN;
+  if (instant <= nowMs) throw new UsageError(`"${text}" is past; write a time to come, such as 90d, 24h or a day`);
   if (Number.isNaN(instant)) throw new UsageError(`"${text}" is no time: write 90d, 24h or a day such as 2027-01-31`);
   return instant;
 }

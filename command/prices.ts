@@ -33,9 +33,11 @@ export async function run(args: string[]): Promise<void> {
     return price ? [{ provider: provider.name, price }] : [];
   });
   if (found.length === 0) {
-    process.stdout.write(
-      `${model} has no price at any configured provider: its use is counted, its money is not. Add one under proxy.prices in keymeter.yaml, in USD per million tokens.\n`,
-    );
+    if (values.json) process.stdout.write(`${JSON.stringify({ model, price: null })}\n`);
+    else
+      process.stdout.write(
+        `${model} has no price at any configured provider: its use is counted, its money is not. Add one under proxy.prices in keymeter.yaml, in USD per million tokens.\n`,
+      );
     process.exitCode = 1;
     return;
   }

@@ -23,6 +23,8 @@ export async function run(args: string[]): Promise<void> {
   const config = loadCommandConfig();
   const billing = openForReading(join(config.dataDir, "billing.db"));
   const imports = billing ? await readImports(billing) : [];
+  if (values.json && (!billing || imports.length === 0))
+    return void process.stdout.write(`${toJson({ imports: [], rows: [] })}\n`);
   if (!billing || imports.length === 0) {
     process.stdout.write(
       "No bill has been read yet. Set OPENAI_ADMIN_KEY for the collector; it then reads the costs of the last days every three hours.\n",

@@ -4,9 +4,9 @@ import { formatUsd } from "../ledger/money.ts";
 import { DIMENSIONS, readKeyNames, readSpend } from "../ledger/spend.ts";
 import type { Dimension } from "../ledger/spend.ts";
 import { addDays, createCalendar } from "../ledger/windows.ts";
-import type { Calendar } from "../ledger/windows.ts";
 import { openUsage } from "./books.ts";
 import { loadCommandConfig } from "./config.ts";
+import { parseDay } from "./days.ts";
 import { formatTable, toJson } from "./table.ts";
 import { UsageError } from "./usage-error.ts";
 
@@ -60,7 +60,7 @@ export async function run(args: string[]): Promise<void> {
     String(row.estimated),
     String(row.unknown),
     String(row.unpriced),
-    formatUsd(row.costNanoUsd),
+    costCell(row),
   ]);
   process.stdout.write(
     `${formatTable([...by, "requests", "input", "cache read", "cache write", "output", "estimated", "unknown", "unpriced", "cost USD"], cells)}\n`,
@@ -74,15 +74,18 @@ export async function run(args: string[]): Promise<void> {
     );
 }
 
-/** "today", "month", "30d" or a day. */
-export function parseDay(text: string, calendar: Calendar): string {
-  const today = calendar.day(Date.now());
-  if (text === "today") return today;
-  if (text === "month") return calendar.window("month", Date.now()).firstDay;
-  const back = /^(\d{1,4})d$/.exec(text)?.[1];
-  if (back !== undefined) return addDays(today, -Number(back));
-  if (/^\d{4}-\d{2}-\d{2}$/.test(text) && !Number.isNaN(Date.parse(text))) return text;
-  throw new UsageError(`"${text}" is no day: write today, month, 30d or a day such as 2026-11-01`);
+/** What has no price is not 0: a row without any price says so, a row with some is marked as a lower bound. */
+function costCell({
+  requests,
+  unpriced,
+  costNanoUsd,
+}: {
+  readonly requests: number;
+  readonly unpriced: number;
+  readonly costNanoUsd: bigint;
+}): string {
+  if (unpriced > 0 && unpriced === requests && costNanoUsd === 0n) return "unpriced";
+  return `${unpriced > 0 ? "≥ " : ""}${formatUsd(costNanoUsd)}`;
 }
 
 function total(rows: readonly { readonly costNanoUsd: bigint }[]): bigint {

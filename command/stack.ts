@@ -48,6 +48,7 @@ const SECRET_NAME = /(KEY|TOKEN|SECRET|PASSWORD|CREDENTIALS)$/;
 const READY_MS = 45_000;
 const STOP_MS = 5_000;
 const AGAIN_MS = 1_000;
+const TOOL_AGAIN_MS = 3_000;
 /** A program that dies this often within a minute will not get well by itself. */
 const MOST_DEATHS = 3;
 
@@ -55,7 +56,7 @@ const MOST_DEATHS = 3;
  *  that failed had to say. */
 export async function startStack(options: StackOptions): Promise<Stack> {
   const { config } = options;
-  mkdirSync(join(config.dataDir, "logs"), { recursive: true });
+  mkdirSync(join(config.dataDir, "logs"), { recursive: true, mode: 0o700 });
   let reportBroken: (why: string) => void = () => {};
   const broken = new Promise<string>((resolve) => (reportBroken = resolve));
   const children: Supervised[] = [];
@@ -76,6 +77,10 @@ export async function startStack(options: StackOptions): Promise<Stack> {
       if (program === "collector" && Array.isArray(ready["importers"]) && ready["importers"].length === 0)
         missing.push("Bills: set OPENAI_ADMIN_KEY, and metered spend is compared with what OpenAI bills.");
     }
+    if (config.prometheus === "off")
+      missing.push(
+        "Alerts: Prometheus is switched off (KEYMETER_PROMETHEUS=off); figures are metered, alerts are not raised.",
+      );
     const hasPrometheus = config.prometheus === "auto" && (await startPrometheus(options, children, missing));
     return { missing, hasPrometheus, broken, stop };
   } catch (error) {
@@ -242,18 +247,24 @@ function adapt(text: string, config: SharedConfig): string {
 
 function superviseTool(name: string, path: string, args: string[], config: SharedConfig): Supervised {
   const log = createWriteStream(join(config.dataDir, "logs", `${name}.log`), { flags: "a" });
-  // A group of its own: a terminal's Ctrl-C must reach it through us, in order.
-  const child = spawn(path, args, {
-    stdio: ["ignore", "pipe", "pipe"],
-    detached: true,
-    env: {},
-  });
-  child.stdout.pipe(log, { end: false });
-  child.stderr.pipe(log, { end: false });
+  let child: ChildProcess;
   let stopping = false;
-  child.once("exit", (code) => {
-    if (!stopping) process.stderr.write(`${name} ended with ${code}; its log: ${config.dataDir}/logs/${name}.log\n`);
-  });
+  const start = (): void => {
+    // A group of its own: a terminal's Ctrl-C must reach it through us, in order.
+    const started = spawn(path, args, { stdio: ["ignore", "pipe", "pipe"], detached: true, env: {} });
+    started.stdout.pipe(log, { end: false });
+    started.stderr.pipe(log, { end: false });
+    started.once("error", (error) => process.stderr.write(`${name} cannot be started: ${error.message}\n`));
+    started.once("exit", (code, signal) => {
+      if (stopping) return;
+      process.stderr.write(
+        `${name} ended with ${code ?? signal} and is started again; its log: ${config.dataDir}/logs/${name}.log\n`,
+      );
+      setTimeout(() => !stopping && start(), TOOL_AGAIN_MS);
+    });
+    child = started;
+  };
+  start();
   const end = (): void => void child.kill("SIGKILL");
   process.once("exit", end);
   return {

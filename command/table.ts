@@ -4,7 +4,7 @@
 export function formatTable(headings: readonly string[], rows: readonly (readonly string[])[]): string {
   const widths = headings.map((heading, i) => Math.max(heading.length, ...rows.map((row) => (row[i] ?? "").length)));
   const isNumber = headings.map(
-    (_heading, i) => rows.length > 0 && rows.every((row) => /^[-–]?[\d.,]*$/.test(row[i] ?? "")),
+    (_heading, i) => rows.length > 0 && rows.every((row) => /^(≥ )?[-–]?[\d.,]*$|^unpriced$/.test(row[i] ?? "")),
   );
   const line = (cells: readonly string[]): string =>
     cells

@@ -6,6 +6,7 @@ import { LedgerInUse, lockForWriting } from "../ledger/open.ts";
 import { loadProxyConfig } from "../proxy/config.ts";
 import type { ProxyConfig } from "../proxy/config.ts";
 import { SettingsError } from "../service/settings.ts";
+import type { Environment } from "../service/settings.ts";
 import { commandEnvironment, loadCommandConfig } from "./config.ts";
 import { startStack } from "./stack.ts";
 
@@ -34,7 +35,7 @@ export async function run(): Promise<void> {
     return undefined;
   });
   if (!stack) return;
-  process.stdout.write(greeting(proxyConfig, stack.missing, stack.hasPrometheus));
+  process.stdout.write(greeting(proxyConfig, commandEnvironment(), stack.missing, stack.hasPrometheus));
 
   const why = await Promise.race([stopped.then(() => undefined), stack.broken]);
   process.stderr.write(
@@ -56,17 +57,14 @@ function checkAll(): ProxyConfig {
       return load();
     } catch (error) {
       if (!(error instanceof SettingsError)) throw error;
-      for (const line of error.message.split("\n").slice(1)) problems.add(line);
+      for (const problem of error.problems) problems.add(problem);
       return undefined;
     }
   };
   const proxyConfig = attempt(() => loadProxyConfig(environment));
   attempt(() => loadCollectorConfig(environment));
   attempt(() => loadAlertsConfig(environment));
-  if (problems.size > 0 || !proxyConfig)
-    throw new SettingsError(
-      `${problems.size === 1 ? "A setting is" : `${problems.size} settings are`} wrong:\n${[...problems].join("\n")}`,
-    );
+  if (problems.size > 0 || !proxyConfig) throw new SettingsError([...problems]);
   return proxyConfig;
 }
 
@@ -82,9 +80,18 @@ function takeFolder(dataDir: string): { release(): void } {
   }
 }
 
-function greeting(config: ProxyConfig, missing: readonly string[], hasPrometheus: boolean): string {
+function greeting(
+  config: ProxyConfig,
+  environment: Environment,
+  missing: readonly string[],
+  hasPrometheus: boolean,
+): string {
   const base = `http://${config.host.includes(":") ? `[${config.host}]` : config.host}:${config.proxyPort}`;
   const own = config.passThrough ? "your own provider key, or a Keymeter key (km_...)" : "a Keymeter key (km_...)";
+  // The command finds books and proxy by the same settings: those that are not the defaults go in front of it.
+  const prefix = ["KEYMETER_CONFIG", "KEYMETER_DATA_DIR", "KEYMETER_OPS_PORT"]
+    .flatMap((name) => (environment[name] ? [`${name}=${environment[name]} `] : []))
+    .join("");
   const credentials = (
     [
       ["openai", "OPENAI_API_KEY"],
@@ -109,8 +116,10 @@ Keymeter is running. Point your SDK here and use ${own}:
   export ANTHROPIC_BASE_URL=${base}/anthropic
   export GOOGLE_GEMINI_BASE_URL=${base}/google
 
-  Ledger      ${resolve(config.dataDir)}/usage.db   (npx keymeter spend --by team,key,model)
-  New key     npx keymeter keys create --name ci --team search --env prod --budget 50/month --hard
+  Ledger      ${resolve(config.dataDir)}/usage.db
+  In this folder:
+    ${prefix}npx keymeter spend --by team,key,model
+    ${prefix}npx keymeter keys create --name ci --team search --env prod --budget 50/month --hard
   Metrics     http://127.0.0.1:${config.opsPort}/metrics · http://127.0.0.1:${config.collectorPort}/metrics
 ${hasPrometheus ? `  Prometheus  http://127.0.0.1:${config.prometheusPort}   Alertmanager http://127.0.0.1:${config.alertmanagerPort}\n` : ""}${missingLines.length > 0 ? `\nNot there, and how to get it:\n${missingLines.map((line) => `  - ${line}`).join("\n")}\n` : ""}
 Ctrl-C stops it.

@@ -37,7 +37,7 @@ export type Lock = { release(): void };
 /** Takes the right to write the file, or says who cannot: a second program on one file is refused. */
 export function lockForWriting(path: string): Lock {
   return explain(path, () => {
-    mkdirSync(dirname(path), { recursive: true });
+    mkdirSync(dirname(path), { recursive: true, mode: 0o700 });
     const lock = new Database(`${path}.lock`, { timeout: 0 });
     try {
       lock.pragma("locking_mode = EXCLUSIVE");
@@ -59,7 +59,7 @@ export function lockForWriting(path: string): Lock {
  *  transaction. The caller holds the lock. */
 export function openForWriting(path: string, set: MigrationSet, durability: Durability): Sqlite {
   return explain(path, () => {
-    mkdirSync(dirname(path), { recursive: true });
+    mkdirSync(dirname(path), { recursive: true, mode: 0o700 });
     refuseForeignFile(path);
     const database = new Database(path, { timeout: 2000 });
     database.defaultSafeIntegers(true);

@@ -61,10 +61,12 @@ type Raw = SharedConfig & {
   pepper: string | undefined;
 };
 
-const upstreamUrl = z.url({
-  protocol: /^https?$/,
-  error: "an http or https URL without a version segment, such as https://api.openai.com",
-});
+const upstreamUrl = z
+  .url({
+    protocol: /^https?$/,
+    error: "an http or https URL without a version segment, such as https://api.openai.com",
+  })
+  .refine((url) => !/\/v\d+\w*\/?$/.test(url), "a URL without the version at its end: it is added");
 const secretText = z.string().min(1, "a secret that is not empty") as z.ZodType<string | undefined>;
 const seconds = z.coerce.number().positive().max(86_400) as z.ZodType<number>;
 const name = z.string().regex(/^[a-z0-9][a-z0-9-]{0,30}$/, "a name of lower-case letters, digits and dashes");
@@ -199,13 +201,15 @@ export function loadProxyConfig(environment: Environment = process.env): ProxyCo
     try {
       return ownSecret(rest.dataDir, which, given);
     } catch (error) {
-      problems.push(error instanceof Error ? error.message : String(error));
+      const why = error instanceof Error ? error.message : String(error);
+      problems.push(
+        why.startsWith("E") ? `KEYMETER_DATA_DIR: ${rest.dataDir} cannot be used as the data folder (${why})` : why,
+      );
       return new Secret("");
     }
   };
   const secrets = { adminToken: own("admin-token", adminToken), pepper: own("pepper", pepper) };
-  if (problems.length > 0)
-    throw new SettingsError(`Settings are wrong:\n${problems.map((problem) => `  - ${problem}`).join("\n")}`);
+  if (problems.length > 0) throw new SettingsError(problems);
   return Object.freeze({
     ...rest,
     ...secrets,

@@ -128,7 +128,11 @@ export function readCredential(request: IncomingMessage, query: URLSearchParams)
     );
   if (found.some((other) => other.text !== first.text))
     throw new Refused("bad_headers", "two different API keys stand in one request; send one");
-  if (!CREDENTIAL.test(first.text)) throw new Refused("unknown_key", "the API key has characters that no key has");
+  if (!CREDENTIAL.test(first.text))
+    throw new Refused(
+      "unknown_key",
+      "the API key is shorter than any key (8 characters), or has characters that no key has",
+    );
   return first;
 }
 

@@ -62,7 +62,7 @@ const REASONS: { readonly [reason in RefusalReason]: { readonly kind: Refusal["k
   key_expired: { kind: "unauthorized", status: 401 },
   key_paused: { kind: "forbidden", status: 403 },
   pass_through_off: { kind: "unauthorized", status: 401 },
-  no_provider_credential: { kind: "unavailable", status: 503 },
+  no_provider_credential: { kind: "forbidden", status: 403 },
   not_metered: { kind: "not_found", status: 404 },
   budget_exceeded: { kind: "money", status: 402 },
   unbounded: { kind: "money", status: 402 },

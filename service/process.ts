@@ -15,8 +15,8 @@ export async function runProgram(
   try {
     running = await start();
   } catch (error) {
-    process.stderr.write(`${sentence(error)}\n`);
-    process.exitCode = 1;
+    // Timers and connections of a half-made start would keep the process alive, and the reason unseen.
+    process.stderr.write(`${sentence(error)}\n`, () => process.exit(1));
     return;
   }
   let stoppingSinceMs: number | undefined;

@@ -18,9 +18,16 @@ type Setting<T> = {
 };
 export type Settings<T> = { readonly [name in keyof T]: Setting<T[name]> };
 
-/** Wrong settings. The message has a line for each. */
+/** Wrong settings: all of them, a line each. */
 export class SettingsError extends Error {
   override readonly name = "SettingsError";
+  readonly problems: readonly string[];
+
+  constructor(problems: readonly string[]) {
+    const count = problems.length === 1 ? "A setting is" : `${problems.length} settings are`;
+    super(`${count} wrong:\n${problems.map((problem) => `  - ${problem}`).join("\n")}`);
+    this.problems = problems;
+  }
 }
 
 const SECTIONS = ["proxy", "collector", "alerts"];
@@ -38,7 +45,7 @@ export function readSettings<T extends object>(settings: Settings<T>, section: s
     known.add(setting.place);
     const fromEnv = setting.env === undefined ? undefined : environment[setting.env];
     const inFile = valueAt(values, setting.place);
-    const given = fromEnv !== undefined && fromEnv !== "" ? fromEnv : inFile;
+    const given = fromEnv !== undefined && fromEnv !== "" ? fromEnv : (inFile ?? undefined);
     if (given === undefined) {
       result[name] = setting.fallback;
       continue;
@@ -58,10 +65,7 @@ export function readSettings<T extends object>(settings: Settings<T>, section: s
     if (!known.has(place) && ![...known].some((one) => place.startsWith(`${one}.`)))
       problems.push(`${file}: ${place} is no setting; \`keymeter.example.yaml\` lists them all`);
   }
-  if (problems.length > 0)
-    throw new SettingsError(
-      `${problems.length === 1 ? "A setting is" : `${problems.length} settings are`} wrong:\n${problems.map((problem) => `  - ${problem}`).join("\n")}`,
-    );
+  if (problems.length > 0) throw new SettingsError(problems);
   return Object.freeze(result) as T;
 }
 
@@ -77,7 +81,7 @@ function readFile(environment: Environment, problems: string[]): { file: string;
     if (typeof values !== "object" || Array.isArray(values)) throw new Error("it must be a map of settings");
     return { file, values };
   } catch (error) {
-    problems.push(`${file}: ${error instanceof Error ? error.message : String(error)}`);
+    problems.push(`${file}: ${(error instanceof Error ? error.message : String(error)).split("\n")[0]}`);
     return { file, values: {} };
   }
 }
@@ -94,7 +98,9 @@ function valueAt(values: unknown, place: string): unknown {
 
 /** Every leaf of the file that this program must know: shared ones and those of its section. */
 function placesIn(values: unknown, section: string, prefix = ""): string[] {
-  if (typeof values !== "object" || values === null || Array.isArray(values)) return [prefix];
+  // A section whose settings are all commented out is as good as absent.
+  if (values === null) return [];
+  if (typeof values !== "object" || Array.isArray(values)) return [prefix];
   return Object.entries(values).flatMap(([name, value]) => {
     if (prefix === "" && SECTIONS.includes(name) && name !== section) return [];
     return placesIn(value, section, prefix === "" ? name : `${prefix}.${name}`);

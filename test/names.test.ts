@@ -236,6 +236,27 @@ describe("compose.yaml", () => {
   });
 });
 
+describe("package-lock.json", () => {
+  type Package = { readonly optionalDependencies?: { readonly [name: string]: string }; readonly resolved?: string };
+  const packages = (JSON.parse(read("package-lock.json")) as { packages: { [path: string]: Package } }).packages;
+
+  it("names only packages that have an entry: npm ci takes no other", () => {
+    const missing = Object.entries(packages).flatMap(([path, { optionalDependencies = {} }]) =>
+      Object.keys(optionalDependencies).filter((name) => {
+        for (let at = path; ; at = at.slice(0, Math.max(at.lastIndexOf("node_modules/") - 1, 0))) {
+          if (packages[`${at === "" ? "" : `${at}/`}node_modules/${name}`]) return false;
+          if (at === "") return true;
+        }
+      }),
+    );
+    expect(missing).toEqual([]);
+  });
+
+  it("names no registry", () => {
+    expect(Object.values(packages).filter(({ resolved }) => resolved !== undefined)).toEqual([]);
+  });
+});
+
 describe("keymeter.example.yaml", () => {
   it("names every setting there is, and no other", () => {
     const places = glob("{service,proxy,collector,alerts}/config.ts").flatMap((file) =>

@@ -1,0 +1,20 @@
+// Days as people type them.
+import { addDays } from "../ledger/windows.ts";
+import type { Calendar } from "../ledger/windows.ts";
+import { UsageError } from "./usage-error.ts";
+
+/** Whether text is a day of the calendar: "2026-02-31" is none. */
+export function isDay(text: string): boolean {
+  return /^\d{4}-\d{2}-\d{2}$/.test(text) && !Number.isNaN(Date.parse(text)) && addDays(text, 0) === text;
+}
+
+/** "today", "month", "30d" or a day. */
+export function parseDay(text: string, calendar: Calendar): string {
+  const today = calendar.day(Date.now());
+  if (text === "today") return today;
+  if (text === "month") return calendar.window("month", Date.now()).firstDay;
+  const back = /^(\d{1,4})d$/.exec(text)?.[1];
+  if (back !== undefined) return addDays(today, -Number(back));
+  if (isDay(text)) return text;
+  throw new UsageError(`"${text}" is no day: write today, month, 30d or a day such as 2026-11-01`);
+}
