@@ -3,7 +3,7 @@ import { z } from "zod";
 import { SHARED_SETTINGS } from "../service/config.ts";
 import type { SharedConfig } from "../service/config.ts";
 import { Secret } from "../service/secret.ts";
-import { readSettings } from "../service/settings.ts";
+import { readSettings, SettingsError } from "../service/settings.ts";
 import type { Environment, Settings } from "../service/settings.ts";
 
 export type AlertsConfig = SharedConfig & {
@@ -52,6 +52,8 @@ const SETTINGS: Settings<Raw> = {
 
 /** Reads and checks everything; throws a SettingsError that names every problem. */
 export function loadAlertsConfig(environment: Environment = process.env): AlertsConfig {
-  const { slackToken, ...rest } = readSettings(SETTINGS, "alerts", environment);
+  const problems: string[] = [];
+  const { slackToken, ...rest } = readSettings(SETTINGS, "alerts", environment, problems);
+  if (problems.length > 0) throw new SettingsError(problems);
   return Object.freeze({ ...rest, slackToken: slackToken === undefined ? undefined : new Secret(slackToken) });
 }

@@ -3,7 +3,7 @@ import { z } from "zod";
 import { SHARED_SETTINGS } from "../service/config.ts";
 import type { SharedConfig } from "../service/config.ts";
 import { Secret } from "../service/secret.ts";
-import { readSettings } from "../service/settings.ts";
+import { readSettings, SettingsError } from "../service/settings.ts";
 import type { Environment, Settings } from "../service/settings.ts";
 
 export type CollectorConfig = SharedConfig & {
@@ -53,7 +53,9 @@ const SETTINGS: Settings<Raw> = {
 
 /** Reads and checks everything; throws a SettingsError that names every problem. */
 export function loadCollectorConfig(environment: Environment = process.env): CollectorConfig {
-  const { openaiAdminKey, ...rest } = readSettings(SETTINGS, "collector", environment);
+  const problems: string[] = [];
+  const { openaiAdminKey, ...rest } = readSettings(SETTINGS, "collector", environment, problems);
+  if (problems.length > 0) throw new SettingsError(problems);
   return Object.freeze({
     ...rest,
     openaiAdminKey: openaiAdminKey === undefined ? undefined : new Secret(openaiAdminKey),

@@ -155,6 +155,7 @@ const LOOPBACK = new Set(["127.0.0.1", "::1", "localhost"]);
 /** Reads and checks everything; throws a SettingsError that names every problem. Makes the installation's own secrets on
  *  the first start. */
 export function loadProxyConfig(environment: Environment = process.env): ProxyConfig {
+  const problems: string[] = [];
   const {
     openaiUrl,
     anthropicUrl,
@@ -169,8 +170,7 @@ export function loadProxyConfig(environment: Environment = process.env): ProxyCo
     pepper,
     passThrough,
     ...rest
-  } = readSettings(SETTINGS, "proxy", environment);
-  const problems: string[] = [];
+  } = readSettings(SETTINGS, "proxy", environment, problems);
   const secret = (text: string | undefined): Secret | undefined => (text === undefined ? undefined : new Secret(text));
   const taken = new Set(["openai", "anthropic", "google", "gemini", "genai", "keymeter"]);
   const named = Object.entries(upstreams).map(([upstream, { url, api_key_env: variable, price_list: list }]) => {
@@ -198,6 +198,8 @@ export function loadProxyConfig(environment: Environment = process.env): ProxyCo
     problems.push(`proxy.${error instanceof Error ? error.message : String(error)}`);
   }
   const own = (which: "admin-token" | "pepper", given: string | undefined): Secret => {
+    // Nothing is made in a folder that may be the wrong one.
+    if (given === undefined && problems.length > 0) return new Secret("");
     try {
       return ownSecret(rest.dataDir, which, given);
     } catch (error) {

@@ -34,9 +34,14 @@ const SECTIONS = ["proxy", "collector", "alerts"];
 const DEFAULT_FILE = "keymeter.yaml";
 
 /** Reads all settings of a program, frozen. `section` is the program's own part of the file; parts of other programs
- *  are left to them, anything else unknown is refused. Throws a SettingsError. */
-export function readSettings<T extends object>(settings: Settings<T>, section: string, environment: Environment): T {
-  const problems: string[] = [];
+ *  are left to them, anything else unknown is a problem. What is wrong goes into `problems`, and the fallback stands in for
+ *  it, so that the caller can go on looking and say everything at once. */
+export function readSettings<T extends object>(
+  settings: Settings<T>,
+  section: string,
+  environment: Environment,
+  problems: string[],
+): T {
   const { file, values } = readFile(environment, problems);
   const known = new Set<string>();
   const result: Record<string, unknown> = {};
@@ -55,6 +60,7 @@ export function readSettings<T extends object>(settings: Settings<T>, section: s
       result[name] = parsed.data;
       continue;
     }
+    result[name] = setting.fallback;
     const where = given === fromEnv ? setting.env : `${file}: ${setting.place}`;
     for (const issue of parsed.error.issues) {
       const deeper = issue.path.length > 0 ? `.${issue.path.join(".")}` : "";
@@ -65,7 +71,6 @@ export function readSettings<T extends object>(settings: Settings<T>, section: s
     if (!known.has(place) && ![...known].some((one) => place.startsWith(`${one}.`)))
       problems.push(`${file}: ${place} is no setting; \`keymeter.example.yaml\` lists them all`);
   }
-  if (problems.length > 0) throw new SettingsError(problems);
   return Object.freeze(result) as T;
 }
 

@@ -125,6 +125,7 @@ describe("keymeter up", () => {
       KEYMETER_PORT: "70000",
       KEYMETER_RECONCILE_CRON: "never",
       KEYMETER_SLACK_URL: "not a url",
+      KEYMETER_ADMIN_TOKEN: "short",
     });
     const { code, output } = await run(["up"], env, folder);
     expect(code).toBe(1);
@@ -137,6 +138,7 @@ describe("keymeter up", () => {
       "0 to 65535",
       "KEYMETER_RECONCILE_CRON",
       "KEYMETER_SLACK_URL",
+      "admin-token",
     ])
       expect(output).toContain(part);
   });
