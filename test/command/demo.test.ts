@@ -1,35 +1,20 @@
 // `npm run demo`, as a newcomer runs it, on ports of its own: the leak, the forecast alert (with the real Prometheus where it is
 // installed), the cap, and books that agree with the provider's to the nano-dollar.
 import { spawn } from "node:child_process";
-import { createServer } from "node:net";
-import type { AddressInfo } from "node:net";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { expect, it } from "vitest";
+import { freePorts } from "../free-ports.ts";
 import { temporaryFolder } from "../start-proxy.ts";
 import { hasPrometheus } from "../tools.ts";
 
 const START = fileURLToPath(new URL("../../start.mjs", import.meta.url));
-const PORTS = ["PORT", "OPS_PORT", "COLLECTOR_PORT", "ALERTS_PORT", "PROMETHEUS_PORT", "ALERTMANAGER_PORT"];
 
 it("the demo shows everything and ends with books that agree", async () => {
   const folder = temporaryFolder();
-  const servers = await Promise.all(
-    PORTS.map(
-      () =>
-        new Promise<ReturnType<typeof createServer>>((resolve) => {
-          const server = createServer().listen(0, "127.0.0.1", () => resolve(server));
-        }),
-    ),
-  );
-  const ports = Object.fromEntries(
-    PORTS.map((name, i) => [`KEYMETER_${name}`, String((servers[i]?.address() as AddressInfo | null)?.port)]),
-  );
-  await Promise.all(servers.map((server) => new Promise((resolve) => server.close(resolve))));
-
   const child = spawn(process.execPath, [START, "demo"], {
     cwd: folder,
-    env: { PATH: process.env["PATH"], HOME: folder, KEYMETER_DATA_DIR: join(folder, "demo"), ...ports },
+    env: { PATH: process.env["PATH"], HOME: folder, KEYMETER_DATA_DIR: join(folder, "demo"), ...(await freePorts()) },
     stdio: ["ignore", "pipe", "pipe"],
   });
   let text = "";

@@ -3,14 +3,13 @@
 import { spawn } from "node:child_process";
 import type { ChildProcess } from "node:child_process";
 import { readFileSync } from "node:fs";
-import { createServer } from "node:net";
-import type { AddressInfo } from "node:net";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { afterEach, describe, expect, it } from "vitest";
 import { createDemoProvider } from "../../command/demo-provider.ts";
 import type { FakeSlack } from "../fake/slack.ts";
 import { startFakeSlack } from "../fake/slack.ts";
+import { freePorts } from "../free-ports.ts";
 import { readAllEvents, temporaryFolder } from "../start-proxy.ts";
 import { hasPrometheus } from "../tools.ts";
 
@@ -29,35 +28,14 @@ afterEach(async () => {
   for (const close of closers.splice(0)) await close();
 });
 
-async function freePorts(count: number): Promise<number[]> {
-  const servers = await Promise.all(
-    Array.from(
-      { length: count },
-      () =>
-        new Promise<ReturnType<typeof createServer>>((resolve) => {
-          const server = createServer().listen(0, "127.0.0.1", () => resolve(server));
-        }),
-    ),
-  );
-  const ports = servers.map((server) => (server.address() as AddressInfo).port);
-  await Promise.all(servers.map((server) => new Promise((resolve) => server.close(resolve))));
-  return ports;
-}
-
 type Environment = { [name: string]: string };
 
 async function environmentIn(dataDir: string, more: Environment = {}): Promise<Environment> {
-  const [proxy, ops, collector, alerts, prometheus, alertmanager] = (await freePorts(6)).map(String);
   return {
     PATH: process.env["PATH"] ?? "",
     HOME: dataDir,
     KEYMETER_DATA_DIR: dataDir,
-    KEYMETER_PORT: proxy ?? "",
-    KEYMETER_OPS_PORT: ops ?? "",
-    KEYMETER_COLLECTOR_PORT: collector ?? "",
-    KEYMETER_ALERTS_PORT: alerts ?? "",
-    KEYMETER_PROMETHEUS_PORT: prometheus ?? "",
-    KEYMETER_ALERTMANAGER_PORT: alertmanager ?? "",
+    ...(await freePorts()),
     KEYMETER_DRAIN_SECONDS: "1",
     ...more,
   };
