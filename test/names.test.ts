@@ -271,3 +271,12 @@ describe("keymeter.example.yaml", () => {
     expect([...new Set(named)].toSorted()).toEqual([...new Set(places)].toSorted());
   });
 });
+
+describe("package.json", () => {
+  it("runs our Node after installing it: a shell remembers where it found the first one, so a second shell looks", () => {
+    const { scripts } = JSON.parse(read("package.json")) as { scripts: { [name: string]: string } };
+    const installing = Object.entries(scripts).filter(([, script]) => script.includes("--install-only"));
+    expect(installing.length).toBeGreaterThan(0);
+    expect(installing.filter(([, script]) => /&& node /.test(script))).toEqual([]);
+  });
+});
