@@ -6,7 +6,7 @@ RUN npm ci --omit=dev --omit=optional --ignore-scripts
 
 FROM node:24-slim
 WORKDIR /app
-ENV NODE_ENV=production KEYMETER_DATA_DIR=/data
+ENV NODE_ENV=production KEYMETER_DATA_DIR=/data MALLOC_ARENA_MAX=2
 RUN mkdir /data && chown 10001:10001 /data
 COPY --from=install /app/node_modules node_modules
 COPY package.json keymeter.ts ./
@@ -19,5 +19,5 @@ COPY command command
 USER 10001:10001
 VOLUME /data
 STOPSIGNAL SIGTERM
-ENTRYPOINT ["node", "keymeter.ts"]
+ENTRYPOINT ["node", "--max-semi-space-size=8", "keymeter.ts"]
 CMD ["proxy"]

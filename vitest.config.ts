@@ -4,6 +4,7 @@ const report = process.env["KEYMETER_TEST_REPORT"];
 
 export default defineConfig({
   test: {
+    globalSetup: "test/temporary.ts",
     include: ["test/**/*.test.ts"],
     testTimeout: process.env["CI"] === "true" ? 900_000 : 120_000,
     hookTimeout: 60_000,

@@ -22,7 +22,7 @@ type Raw = SharedConfig & {
   runbookUrl: string;
 };
 
-const SETTINGS: Settings<Raw> = {
+export const ALERTS_SETTINGS: Settings<Raw> = {
   ...SHARED_SETTINGS,
   slackToken: {
     place: "alerts.slack_bot_token",
@@ -53,7 +53,7 @@ const SETTINGS: Settings<Raw> = {
 /** Reads and checks everything; throws a SettingsError that names every problem. */
 export function loadAlertsConfig(environment: Environment = process.env): AlertsConfig {
   const problems: string[] = [];
-  const { slackToken, ...rest } = readSettings(SETTINGS, "alerts", environment, problems);
+  const { slackToken, ...rest } = readSettings(ALERTS_SETTINGS, "alerts", environment, problems);
   if (problems.length > 0) throw new SettingsError(problems);
   return Object.freeze({ ...rest, slackToken: slackToken === undefined ? undefined : new Secret(slackToken) });
 }

@@ -9,6 +9,7 @@ import { availableParallelism, cpus, tmpdir, totalmem } from "node:os";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { fileURLToPath } from "node:url";
+import { PROGRAM_ENVIRONMENT, PROGRAM_FLAGS } from "../command/stack.ts";
 
 const isQuick = process.argv.includes("--quick");
 const isJson = process.argv.includes("--json");
@@ -242,7 +243,13 @@ async function start(
   core: string,
 ): Promise<{ port: number; secret?: string; pid: number | undefined }> {
   const child = fork(join(HERE, script), {
-    env: { PATH: process.env["PATH"], ...environment },
+    env: {
+      PATH: process.env["PATH"],
+      NODE_COMPILE_CACHE: join(folder, "compiled"),
+      ...PROGRAM_ENVIRONMENT,
+      ...environment,
+    },
+    execArgv: PROGRAM_FLAGS,
     stdio: ["ignore", "inherit", "inherit", "ipc"],
   });
   children.push(child);

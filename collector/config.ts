@@ -23,7 +23,7 @@ type Raw = SharedConfig & {
   reconcileDays: number;
 };
 
-const SETTINGS: Settings<Raw> = {
+export const COLLECTOR_SETTINGS: Settings<Raw> = {
   ...SHARED_SETTINGS,
   openaiAdminKey: {
     place: "collector.openai_admin_key",
@@ -54,7 +54,7 @@ const SETTINGS: Settings<Raw> = {
 /** Reads and checks everything; throws a SettingsError that names every problem. */
 export function loadCollectorConfig(environment: Environment = process.env): CollectorConfig {
   const problems: string[] = [];
-  const { openaiAdminKey, ...rest } = readSettings(SETTINGS, "collector", environment, problems);
+  const { openaiAdminKey, ...rest } = readSettings(COLLECTOR_SETTINGS, "collector", environment, problems);
   if (problems.length > 0) throw new SettingsError(problems);
   return Object.freeze({
     ...rest,

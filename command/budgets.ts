@@ -4,7 +4,7 @@ import { parseArgs } from "node:util";
 import { describeScope } from "../ledger/budgets.ts";
 import type { Budget, Scope } from "../ledger/budgets.ts";
 import { readBudgets } from "../ledger/changes.ts";
-import { formatUsd, parseUsd } from "../ledger/money.ts";
+import { formatUsd, formatUsdColumn, parseUsd } from "../ledger/money.ts";
 import type { NanoUsd } from "../ledger/money.ts";
 import { readSettled } from "../ledger/spend.ts";
 import { createCalendar, WINDOWS } from "../ledger/windows.ts";
@@ -152,18 +152,20 @@ async function list(args: string[]): Promise<void> {
   });
   books.close();
   if (values.json) return void process.stdout.write(`${toJson(rows)}\n`);
+  const spent = formatUsdColumn(rows.map((row) => row.spentNanoUsd));
+  const left = formatUsdColumn(rows.map((row) => row.amountNanoUsd - row.spentNanoUsd));
   process.stdout.write(
     `${formatTable(
       ["id", "scope", "window", "kind", "mode", "amount USD", "spent USD", "left USD", "until"],
-      rows.map((row) => [
+      rows.map((row, i) => [
         row.id,
         describeScope(row.scope),
         row.window,
         row.kind,
         row.mode,
         formatUsd(row.amountNanoUsd),
-        formatUsd(row.spentNanoUsd),
-        formatUsd(row.amountNanoUsd - row.spentNanoUsd),
+        spent[i] ?? "",
+        left[i] ?? "",
         row.windowEnd?.slice(0, 16) ?? "never",
       ]),
     )}\n`,

@@ -1,7 +1,9 @@
 // keymeter prices show MODEL
 import { parseArgs } from "node:util";
 import { createPriceBook } from "../ledger/prices.ts";
-import { UNITS } from "../ledger/usage.ts";
+import type { Price } from "../ledger/prices.ts";
+import { FEE_UNITS, UNITS } from "../ledger/usage.ts";
+import type { Unit } from "../ledger/usage.ts";
 import { loadProxyConfig } from "../proxy/config.ts";
 import { formatTable } from "./table.ts";
 import { UsageError } from "./usage-error.ts";
@@ -42,14 +44,22 @@ export async function run(args: string[]): Promise<void> {
     return;
   }
   for (const { provider, price } of found) {
+    if (price.unknownTiers.length > 0) {
+      process.stderr.write(
+        `${provider} ${model}: no price is known for the tier "${values.tier}"; such a request is booked at the plain price, marked as inferred\n`,
+      );
+      process.exitCode = 1;
+    }
     const rows = UNITS.flatMap((unit) => {
       const unitPrice = price.units[unit];
       return unitPrice
         ? [
             [
               unit,
-              perMillion(unitPrice.base),
-              unitPrice.steps.map((step) => `${perMillion(step.price)} above ${step.above} input tokens`).join(", "),
+              perMillion(unitPrice.base, unit, price),
+              unitPrice.steps
+                .map((step) => `${perMillion(step.price, unit, price)} above ${step.above} input tokens`)
+                .join(", "),
             ],
           ]
         : [];
@@ -65,9 +75,11 @@ export async function run(args: string[]): Promise<void> {
   }
 }
 
-/** pico-USD a unit as decimal USD a million units. */
-function perMillion(pico: bigint): string {
-  const micro = pico * TOKENS;
+/** pico-USD a unit as decimal USD a million units, with the multipliers of the tier asked for. */
+function perMillion(pico: bigint, unit: Unit, { multipliers }: Price): string {
+  const ratios = (FEE_UNITS as readonly Unit[]).includes(unit) ? [] : multipliers;
+  const all = ratios.reduce((product, ratio) => product * ratio.numerator, pico * TOKENS);
+  const micro = ratios.reduce((rest, ratio) => rest / ratio.denominator, all);
   const text = (micro / 1_000_000_000_000n).toString();
   const fraction = (micro % 1_000_000_000_000n).toString().padStart(12, "0").replace(/0+$/, "");
   return fraction === "" ? text : `${text}.${fraction}`;

@@ -1,8 +1,8 @@
 // keymeter spend [--by team,key,model] [--since --until] [--json]
 import { parseArgs } from "node:util";
-import { formatUsd } from "../ledger/money.ts";
+import { formatUsd, formatUsdColumn } from "../ledger/money.ts";
 import { DIMENSIONS, readKeyNames, readSpend } from "../ledger/spend.ts";
-import type { Dimension } from "../ledger/spend.ts";
+import type { Dimension, SpendRow } from "../ledger/spend.ts";
 import { addDays, createCalendar } from "../ledger/windows.ts";
 import { openUsage } from "./books.ts";
 import { loadCommandConfig } from "./config.ts";
@@ -46,7 +46,8 @@ export async function run(args: string[]): Promise<void> {
       `${toJson({ since, until, timezone: config.timezone, rows: plain, totalNanoUsd: total(rows) })}\n`,
     );
   }
-  const cells = rows.map((row) => [
+  const costs = formatUsdColumn(rows.map((row) => row.costNanoUsd));
+  const cells = rows.map((row, i) => [
     ...by.map(
       (part) =>
         (part === "key" ? (names.get(row.group.key ?? "") ?? row.group.key ?? "") : (row.group[part] ?? "")) ||
@@ -60,7 +61,7 @@ export async function run(args: string[]): Promise<void> {
     String(row.estimated),
     String(row.unknown),
     String(row.unpriced),
-    costCell(row),
+    costCell(row, costs[i] ?? ""),
   ]);
   process.stdout.write(
     `${formatTable([...by, "requests", "input", "cache read", "cache write", "output", "estimated", "unknown", "unpriced", "cost USD"], cells)}\n`,
@@ -75,17 +76,9 @@ export async function run(args: string[]): Promise<void> {
 }
 
 /** What has no price is not 0: a row without any price says so, a row with some is marked as a lower bound. */
-function costCell({
-  requests,
-  unpriced,
-  costNanoUsd,
-}: {
-  readonly requests: number;
-  readonly unpriced: number;
-  readonly costNanoUsd: bigint;
-}): string {
-  if (unpriced > 0 && unpriced === requests && costNanoUsd === 0n) return "unpriced";
-  return `${unpriced > 0 ? "≥ " : ""}${formatUsd(costNanoUsd)}`;
+function costCell(row: SpendRow, cost: string): string {
+  if (row.unpriced > 0 && row.unpriced === row.requests && row.costNanoUsd === 0n) return "unpriced";
+  return row.unpriced > 0 ? `≥ ${cost}` : cost;
 }
 
 function total(rows: readonly { readonly costNanoUsd: bigint }[]): bigint {

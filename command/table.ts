@@ -1,10 +1,12 @@
 // Tables for people: columns padded to their widest cell, numbers to the right.
 
-/** Rows of cells under headings. A column whose cells all look like numbers is aligned to the right. */
+/** Rows of cells under headings; "(none)" where there are none. A column whose cells all look like numbers is aligned to the
+ *  right. */
 export function formatTable(headings: readonly string[], rows: readonly (readonly string[])[]): string {
+  if (rows.length === 0) return `${headings.join("  ")}\n(none)`;
   const widths = headings.map((heading, i) => Math.max(heading.length, ...rows.map((row) => (row[i] ?? "").length)));
-  const isNumber = headings.map(
-    (_heading, i) => rows.length > 0 && rows.every((row) => /^(≥ )?[-–]?[\d.,]*$|^unpriced$/.test(row[i] ?? "")),
+  const isNumber = headings.map((_heading, i) =>
+    rows.every((row) => /^(≥ )?[-–]?[\d.,]*$|^unpriced$/.test(row[i] ?? "")),
   );
   const line = (cells: readonly string[]): string =>
     cells

@@ -1,19 +1,16 @@
 // keymeter up: everything on one machine. Starts the stack, says where to point SDKs, and stops it in order.
 import { resolve } from "node:path";
-import { loadAlertsConfig } from "../alerts/config.ts";
-import { loadCollectorConfig } from "../collector/config.ts";
 import { LedgerInUse, lockForWriting } from "../ledger/open.ts";
-import { loadProxyConfig } from "../proxy/config.ts";
 import type { ProxyConfig } from "../proxy/config.ts";
-import { SettingsError } from "../service/settings.ts";
 import type { Environment } from "../service/settings.ts";
+import { checkAllSettings } from "./check-settings.ts";
 import { commandEnvironment, loadCommandConfig } from "./config.ts";
 import { startStack } from "./stack.ts";
 
 const SAME_SIGNAL_MS = 500;
 
 export async function run(): Promise<void> {
-  const proxyConfig = checkAll();
+  const proxyConfig = checkAllSettings(commandEnvironment());
   const config = loadCommandConfig();
   const lock = takeFolder(config.dataDir);
   process.stderr.write("Keymeter is starting ...\n");
@@ -46,26 +43,6 @@ export async function run(): Promise<void> {
   await stack.stop();
   lock.release();
   process.exit(why === undefined ? 0 : 1);
-}
-
-/** Settings of all three programs, and all that is wrong with them in one message. */
-function checkAll(): ProxyConfig {
-  const environment = commandEnvironment();
-  const problems = new Set<string>();
-  const attempt = <T>(load: () => T): T | undefined => {
-    try {
-      return load();
-    } catch (error) {
-      if (!(error instanceof SettingsError)) throw error;
-      for (const problem of error.problems) problems.add(problem);
-      return undefined;
-    }
-  };
-  const proxyConfig = attempt(() => loadProxyConfig(environment));
-  attempt(() => loadCollectorConfig(environment));
-  attempt(() => loadAlertsConfig(environment));
-  if (problems.size > 0 || !proxyConfig) throw new SettingsError([...problems]);
-  return proxyConfig;
 }
 
 /** One Keymeter a data folder. */

@@ -51,8 +51,23 @@ export function formatUsdExact(amount: NanoUsd): string {
 
 /** USD for people: cents from one cent up, and enough digits below it to show that it is not zero. */
 export function formatUsd(amount: NanoUsd): string {
+  return formatRounded(amount, digitsFor(amount));
+}
+
+/** Amounts of one column: as many digits for all as the one that needs most. */
+export function formatUsdColumn(amounts: readonly NanoUsd[]): string[] {
+  const digits = Math.max(2, ...amounts.map(digitsFor));
+  return amounts.map((amount) => formatRounded(amount, digits));
+}
+
+function digitsFor(amount: NanoUsd): number {
   const size = amount < 0n ? -amount : amount;
-  const digits = size === 0n || size >= 10_000_000n ? 2 : size >= 1_000n ? 6 : NANO_DIGITS;
+  return size === 0n || size >= 10_000_000n ? 2 : size >= 1_000n ? 6 : NANO_DIGITS;
+}
+
+/** Rounded half away from zero. */
+function formatRounded(amount: NanoUsd, digits: number): string {
+  const size = amount < 0n ? -amount : amount;
   const step = 10n ** BigInt(NANO_DIGITS - digits);
   const rounded = ((2n * size + step) / (2n * step)) * step;
   return formatDecimal(amount < 0n ? -rounded : rounded, digits);

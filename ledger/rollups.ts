@@ -83,10 +83,7 @@ export function createRollups(database: Sqlite, calendar: Calendar): Rollups {
               COALESCE(SUM(cache_read), 0), COALESCE(SUM(cache_write_5m), 0) + COALESCE(SUM(cache_write_1h), 0), COALESCE(SUM(output), 0),
               SUM(usage_state = 'estimated'), SUM(usage_state = 'unknown'), SUM(COALESCE(price_confidence = 'unpriced', 0)), SUM(COALESCE(price_confidence = 'inferred', 0))
             FROM events WHERE at_ms >= ? AND at_ms < ? GROUP BY 2, 3, 4, 5, 6, 7, 8
-            ON CONFLICT DO UPDATE SET ${SUMS.map((sum) => `${sum} = ${sum} + excluded.${sum}`).join(", ")}`.replace(
-              "GROUP BY key_id, provider, 4",
-              "GROUP BY 2, 3, 4",
-            ),
+            ON CONFLICT DO UPDATE SET ${SUMS.map((sum) => `${sum} = ${sum} + excluded.${sum}`).join(", ")}`,
           );
           for (const hour of hours) {
             for (let quarter = 0; quarter < 4; quarter++) {

@@ -80,7 +80,7 @@ const priceRow = z.strictObject({
   source: z.string().default("keymeter.yaml"),
 });
 
-const SETTINGS: Settings<Raw> = {
+export const PROXY_SETTINGS: Settings<Raw> = {
   ...SHARED_SETTINGS,
   durability: {
     place: "proxy.durability",
@@ -170,7 +170,7 @@ export function loadProxyConfig(environment: Environment = process.env): ProxyCo
     pepper,
     passThrough,
     ...rest
-  } = readSettings(SETTINGS, "proxy", environment, problems);
+  } = readSettings(PROXY_SETTINGS, "proxy", environment, problems);
   const secret = (text: string | undefined): Secret | undefined => (text === undefined ? undefined : new Secret(text));
   const taken = new Set(["openai", "anthropic", "google", "gemini", "genai", "keymeter"]);
   const named = Object.entries(upstreams).map(([upstream, { url, api_key_env: variable, price_list: list }]) => {

@@ -9,7 +9,7 @@ import type { ProvenKey } from "../ledger/wire.ts";
 import { admit } from "./admit.ts";
 import type { Admission } from "./admit.ts";
 import type { ProxyContext } from "./context.ts";
-import type { Dialect } from "./dialects/dialect.ts";
+import type { Call, Dialect, RouteMatch } from "./dialects/dialect.ts";
 import { outgoingHeaders } from "./forward.ts";
 import type { Ending, Exchange } from "./forward.ts";
 import {
@@ -25,7 +25,7 @@ import {
 import type { Credential, Target } from "./gate.ts";
 import { answerMe } from "./me.ts";
 import { createMeter } from "./meter.ts";
-import type { Meter } from "./meter.ts";
+import { passUnmetered, passUnread } from "./pass.ts";
 import { Refused, renderRefusal } from "./refusals.ts";
 import type { Principal } from "./register.ts";
 import { toEvent } from "./settle.ts";
@@ -62,15 +62,7 @@ export async function handle(context: ProxyContext, request: FastifyRequest, rep
       return await passUnread(context, request, reply, target, upstreamCredential, principal);
 
     // 2 What it asks for, read once.
-    const body = request.body as Buffer;
-    const parsed = readBody(request.raw, body);
-    checkLimits(parsed);
-    const refused = dialect.refuses(query);
-    if (refused !== undefined)
-      throw new Refused("bad_target", `${refused} is not accepted on a metered path: it can hide what was used`);
-    const call = dialect.describe(target.match, parsed, request.headers);
-    checkModel(call);
-    const rewritten = dialect.rewrite(call, body, parsed);
+    const { call, body, hides, readBytes } = readCall(request, target.provider.dialect, target.match, query);
 
     // 3-4 May it, and is the money held?
     const admission = await admit(
@@ -80,7 +72,7 @@ export async function handle(context: ProxyContext, request: FastifyRequest, rep
         provider: target.provider,
         call,
         tags: readTags(request.headers, call.bodyTags),
-        bodyBytes: body.length,
+        bodyBytes: readBytes,
       },
     );
 
@@ -92,11 +84,10 @@ export async function handle(context: ProxyContext, request: FastifyRequest, rep
         method: "POST",
         path: target.upstreamPath + target.query,
         headers: outgoingHeaders(request.raw, target.provider, upstreamCredential, principal.kind === "virtual"),
-        body: rewritten?.body ?? body,
+        body,
       },
       reply.raw,
-      (_status, contentType, contentEncoding) =>
-        createMeter(dialect, call, rewritten?.hides ?? false, contentType, contentEncoding),
+      (_status, contentType, contentEncoding) => createMeter(dialect, call, hides, contentType, contentEncoding),
       {
         stream: call.stream,
         requestId,
@@ -128,6 +119,29 @@ export async function handle(context: ProxyContext, request: FastifyRequest, rep
   } catch (error) {
     refuse(context, request, reply, dialect, error);
   }
+}
+
+type ReadCall = {
+  readonly call: Call;
+  /** What goes to the provider, and whether an event must then be hidden from the client. */
+  readonly body: Buffer;
+  readonly hides: boolean;
+  /** The size of the body as the client sent it. */
+  readonly readBytes: number;
+};
+
+/** Reads the body once. The parsed form ends here: a stream that goes on for minutes must not keep it. */
+function readCall(request: FastifyRequest, dialect: Dialect, match: RouteMatch, query: URLSearchParams): ReadCall {
+  const body = request.body as Buffer;
+  const parsed = readBody(request.raw, body);
+  checkLimits(parsed);
+  const refused = dialect.refuses(query);
+  if (refused !== undefined)
+    throw new Refused("bad_target", `${refused} is not accepted on a metered path: it can hide what was used`);
+  const call = dialect.describe(match, parsed, request.headers);
+  checkModel(call);
+  const rewritten = dialect.rewrite(call, body, parsed);
+  return { call, body: rewritten?.body ?? body, hides: rewritten?.hides ?? false, readBytes: body.length };
 }
 
 /** Settles, and gives the client its end after five seconds even if the books are still closed: then the reservation,
@@ -208,113 +222,6 @@ function credentialFor(
     throw new Refused("pass_through_off", "provider keys are not accepted here; ask for a Keymeter key (km_...)");
   return credential;
 }
-
-/** A path without a meter: a cap must hold, so nothing passes for virtual keys or under a hard budget; a meter must not
- *  break an app, so the rest passes for a client's own key, counted. */
-async function passUnmetered(
-  context: ProxyContext,
-  request: FastifyRequest,
-  reply: FastifyReply,
-  target: Target,
-  principal: Principal,
-  credential: Credential,
-): Promise<void> {
-  const refused = new Refused(
-    "not_metered",
-    `${request.method} ${target.upstreamPath.slice(0, 120)} is not metered, so it is not forwarded`,
-  );
-  if (principal.kind === "virtual" || !target.explicit) throw refused;
-  const states = await context.writer.states();
-  const isCapped = states.some(
-    ({ budget }) => budget.kind === "hard" && mayCover(budget.scope, principal, target.provider.name),
-  );
-  if (isCapped) throw refused;
-  context.metrics.countUnmetered(target.provider.name);
-  await passUnread(context, request, reply, target, credential, principal);
-}
-
-/** Whether a budget could cover this key's use of a path whose model is not known. */
-function mayCover(
-  scope: {
-    readonly team?: string | undefined;
-    readonly keyId?: string | undefined;
-    readonly provider?: string | undefined;
-  },
-  principal: Principal,
-  provider: string,
-): boolean {
-  return (
-    (scope.provider ?? provider) === provider &&
-    (scope.keyId ?? principal.keyId) === principal.keyId &&
-    (scope.team ?? principal.team) === principal.team
-  );
-}
-
-/** Forwards without reading or booking. */
-async function passUnread(
-  context: ProxyContext,
-  request: FastifyRequest,
-  reply: FastifyReply,
-  target: Target,
-  credential: Credential,
-  principal: Principal,
-): Promise<void> {
-  const requestId = formatRequestId(context.writer.nextAttemptId());
-  const body = request.body as Buffer | undefined;
-  const exchange = context.forwarder.exchange(
-    {
-      provider: target.provider,
-      method: request.method,
-      path: target.upstreamPath + target.query,
-      headers: outgoingHeaders(request.raw, target.provider, credential, principal.kind === "virtual"),
-      body: body && body.length > 0 ? body : undefined,
-    },
-    reply.raw,
-    () => UNREAD,
-    { stream: true, requestId, headers: [] },
-  );
-  const ending = await exchange.ending;
-  if (ending.status === undefined) {
-    const {
-      status,
-      body: text,
-      headers,
-    } = target.provider.dialect.refusal(
-      {
-        kind: ending.timedOut ? "timeout" : "upstream",
-        status: ending.timedOut ? 504 : 502,
-        message: `Keymeter: the provider could not be reached (${ending.error ?? "no answer"})`,
-      },
-      requestId,
-    );
-    if (!reply.raw.destroyed)
-      reply.raw
-        .writeHead(status, ["content-type", "application/json", "x-keymeter-request-id", requestId, ...headers])
-        .end(text);
-    return;
-  }
-  exchange.release([]);
-}
-
-/** Reads nothing, holds nothing. */
-const UNREAD: Meter = {
-  push: (chunk) => chunk,
-  takeHeld: () => [],
-  reading: () => ({
-    usage: undefined,
-    extra: [],
-    reasoning: undefined,
-    servedModel: undefined,
-    tiers: [],
-    responseId: undefined,
-    raw: undefined,
-    final: false,
-    ended: true,
-    failed: false,
-    pending: false,
-  }),
-  seen: () => ({ events: 0, tokens: 0, isPartial: true }),
-};
 
 function refuse(
   context: ProxyContext,

@@ -10,23 +10,25 @@ const LOOK_EVERY_MS = 250;
 
 /** Waits of at most `mostMs`. */
 export function createPatience(mostMs: number): Patience {
-  type Waiting = { readonly untilMs: number; readonly resolve: (inTime: boolean) => void; done: boolean };
-  let waiting: Waiting[] = [];
+  type Waiting = { readonly untilMs: number; readonly resolve: (inTime: boolean) => void };
+  const waiting = new Set<Waiting>();
   const timer = setInterval(() => {
-    const now = Date.now();
-    waiting = waiting.filter((one) => {
-      if (!one.done && one.untilMs <= now) one.resolve(false);
-      return !one.done && one.untilMs > now;
-    });
+    const now = performance.now();
+    // In the order they came, so the first that still has time ends the look.
+    for (const one of waiting) {
+      if (one.untilMs > now) break;
+      waiting.delete(one);
+      one.resolve(false);
+    }
   }, LOOK_EVERY_MS);
   timer.unref();
   return {
     wait: (promise) =>
       new Promise((resolve) => {
-        const one: Waiting = { untilMs: Date.now() + mostMs, resolve, done: false };
-        waiting.push(one);
+        const one: Waiting = { untilMs: performance.now() + mostMs, resolve };
+        waiting.add(one);
         void promise.then(() => {
-          one.done = true;
+          waiting.delete(one);
           resolve(true);
         });
       }),

@@ -1,5 +1,8 @@
-// A proxy in a process of its own that kills itself with SIGKILL at a named point, the nth time it comes there. Run as a
-// child by kill.test.ts. The product has no hooks for this: the points are put around its own parts.
+// A proxy in a process of its own, to which the worst can happen: it kills itself with SIGKILL at a named point, the nth time
+// it comes there, or its disk fails. The product has no hooks for this: the points are put around its own parts.
+import { fork } from "node:child_process";
+import type { ChildProcess } from "node:child_process";
+import { fileURLToPath } from "node:url";
 import { createProxy } from "../proxy/app.ts";
 import { loadProxyConfig } from "../proxy/config.ts";
 import { createLog } from "../service/log.ts";
@@ -14,7 +17,33 @@ export const KILL_POINTS = [
 ] as const;
 export type KillPoint = (typeof KILL_POINTS)[number];
 
+/** Starts it and resolves when it listens. */
+export async function forkProxy(
+  upstream: string,
+  dataDir: string,
+  kill?: { readonly point: string; readonly nth: number },
+): Promise<{ readonly child: ChildProcess; readonly url: string }> {
+  const child = fork(fileURLToPath(import.meta.url), {
+    env: {
+      ...process.env,
+      KEYMETER_DATA_DIR: dataDir,
+      KILL_CHILD: "1",
+      KEYMETER_OPENAI_URL: upstream,
+      ...(kill ? { KILL_POINT: kill.point, KILL_NTH: String(kill.nth) } : {}),
+    },
+    execPath: process.execPath,
+    execArgv: [],
+  });
+  const port = await new Promise<number>((resolve, reject) => {
+    child.once("message", (message: { port: number }) => resolve(message.port));
+    child.once("exit", (code) => reject(new Error(`the proxy ended at start with ${code}`)));
+  });
+  return { child, url: `http://127.0.0.1:${port}` };
+}
+
 if (process.env["KILL_CHILD"] === "1") {
+  // Where a test makes writes fail by a limit on file sizes, the write is to fail, not the process.
+  process.on("SIGXFSZ", () => {});
   const point = process.env["KILL_POINT"];
   let left = Number(process.env["KILL_NTH"] ?? "1");
   const at = (name: KillPoint): void => {

@@ -104,6 +104,7 @@ describe("keymeter up", () => {
       KEYMETER_RECONCILE_CRON: "never",
       KEYMETER_SLACK_URL: "not a url",
       KEYMETER_ADMIN_TOKEN: "short",
+      KEYMETER_DRAIN_SECOND: "5",
     });
     const { code, output } = await run(["up"], env, folder);
     expect(code).toBe(1);
@@ -117,8 +118,17 @@ describe("keymeter up", () => {
       "KEYMETER_RECONCILE_CRON",
       "KEYMETER_SLACK_URL",
       "admin-token",
+      "KEYMETER_DRAIN_SECOND: there is no setting of this name",
     ])
       expect(output).toContain(part);
+  });
+
+  it("names ports that two listeners would fight over", async () => {
+    const folder = temporaryFolder();
+    const env = await environmentIn(folder);
+    const { code, output } = await run(["up"], { ...env, KEYMETER_OPS_PORT: env["KEYMETER_PORT"] ?? "" }, folder);
+    expect(code).toBe(1);
+    expect(output).toContain(`KEYMETER_OPS_PORT: ${env["KEYMETER_PORT"]} is the port of KEYMETER_PORT too`);
   });
 
   it.each([

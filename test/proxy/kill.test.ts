@@ -1,12 +1,10 @@
 // kill -9 under load, at named and at random points, then a restart: what the provider saw and what the books say.
-import { fork } from "node:child_process";
 import type { ChildProcess } from "node:child_process";
-import { fileURLToPath } from "node:url";
 import { setTimeout as sleep } from "node:timers/promises";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { startFakeProvider } from "../fake/provider.ts";
 import type { FakeProvider } from "../fake/provider.ts";
-import { KILL_POINTS } from "../kill-proxy.ts";
+import { forkProxy, KILL_POINTS } from "../kill-proxy.ts";
 import { IS_CI, random, SEED } from "../seed.ts";
 import { readAllEvents, startProxy, temporaryFolder } from "../start-proxy.ts";
 
@@ -76,23 +74,9 @@ async function killRound(
 ): Promise<void> {
   const dataDir = temporaryFolder();
   const before = provider.journal.length;
-  const child = fork(fileURLToPath(new URL("../kill-proxy.ts", import.meta.url)), {
-    env: {
-      ...process.env,
-      KEYMETER_DATA_DIR: dataDir,
-      KILL_CHILD: "1",
-      KEYMETER_OPENAI_URL: provider.url,
-      ...("point" in how ? { KILL_POINT: how.point, KILL_NTH: String(how.nth) } : {}),
-    },
-    execPath: process.execPath,
-    execArgv: [],
-  });
-  const port = await new Promise<number>((resolve, reject) => {
-    child.once("message", (message: { port: number }) => resolve(message.port));
-    child.once("exit", (code) => reject(new Error(`the proxy ended at start with ${code}`)));
-  });
+  const { child, url } = await forkProxy(provider.url, dataDir, "point" in how ? how : undefined);
   const exited = new Promise<void>((resolve) => child.once("exit", () => resolve()));
-  const saw = await load(`http://127.0.0.1:${port}`, child, "afterMs" in how ? how.afterMs : undefined);
+  const saw = await load(url, child, "afterMs" in how ? how.afterMs : undefined);
   await exited;
   expect(child.signalCode, label).toBe("SIGKILL");
 

@@ -1,9 +1,11 @@
 // A ledger that cannot commit: nothing is admitted that could not be booked, and nothing that was sent is lost.
+import { execFileSync } from "node:child_process";
 import { join } from "node:path";
 import Database from "better-sqlite3";
 import { expect, it } from "vitest";
 import { chatAnswer, json, startFakeProvider } from "../fake/provider.ts";
-import { startProxy } from "../start-proxy.ts";
+import { forkProxy } from "../kill-proxy.ts";
+import { readAllEvents, startProxy, temporaryFolder } from "../start-proxy.ts";
 
 const ask = (url: string): Promise<Response> =>
   fetch(`${url}/openai/v1/chat/completions`, {
@@ -53,5 +55,34 @@ it("while a stranger holds the file: 503 for what is new, the end after five sec
   await expect.poll(async () => (await fetch(`${running.opsUrl}/readyz`)).status).toBe(200);
   expect(await (await fetch(`${running.opsUrl}/metrics`)).text()).toContain('outcome="complete"} 2');
   await running.stop();
+  await provider.close();
+});
+
+it("while every write to the disk fails: 503, nothing sent; when it works again the books are whole", async () => {
+  const provider = await startFakeProvider(json(chatAnswer()));
+  const dataDir = temporaryFolder();
+  const { child, url } = await forkProxy(provider.url, dataDir);
+  const exited = new Promise((resolve) => child.once("exit", resolve));
+  // Writes beyond the first bytes of a file fail with EFBIG, which SQLite reports as an I/O error: as a broken disk would.
+  const limitFiles = (bytes: string): void =>
+    void execFileSync("prlimit", ["--pid", String(child.pid), `--fsize=${bytes}:unlimited`]);
+  expect((await ask(url)).status).toBe(200);
+  limitFiles("512");
+  for (let i = 0; i < 3; i++) {
+    const refused = await ask(url);
+    expect(refused.status).toBe(503);
+    expect(await refused.text()).toContain("nothing is sent that could not be booked");
+  }
+  expect(provider.journal.length).toBe(1);
+  limitFiles("unlimited");
+  await expect.poll(async () => (await ask(url)).status).toBe(200);
+  child.kill("SIGTERM");
+  await exited;
+
+  expect((await readAllEvents(dataDir)).length).toBe(provider.journal.length);
+  const again = await startProxy(provider.url, { KEYMETER_DATA_DIR: dataDir });
+  expect(again.proxy.writer.recovered).toBe(0);
+  expect(await again.proxy.writer.verify()).toEqual({ differences: [], reservedNanoUsd: 0n });
+  await again.stop();
   await provider.close();
 });

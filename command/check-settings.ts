@@ -1,0 +1,74 @@
+// What `keymeter up` checks before it starts anything: the settings of all three programs, what only shows when they are seen
+// together, and variables that look like settings and are none.
+import { ALERTS_SETTINGS, loadAlertsConfig } from "../alerts/config.ts";
+import { COLLECTOR_SETTINGS, loadCollectorConfig } from "../collector/config.ts";
+import { loadProxyConfig, PROXY_SETTINGS } from "../proxy/config.ts";
+import type { ProxyConfig } from "../proxy/config.ts";
+import { SHARED_SETTINGS } from "../service/config.ts";
+import type { SharedConfig } from "../service/config.ts";
+import { readSettings, SettingsError } from "../service/settings.ts";
+import type { Environment } from "../service/settings.ts";
+
+/** Ours, and no settings: where the file is, who started us, what tests and a reserved credential use. */
+const NO_SETTINGS = [
+  "KEYMETER_CONFIG",
+  "KEYMETER_SUPERVISED",
+  "KEYMETER_SEED",
+  "KEYMETER_TEST_REPORT",
+  "KEYMETER_GOOGLE_BILLING_CREDENTIALS",
+];
+const PORTS = [
+  "proxyPort",
+  "opsPort",
+  "collectorPort",
+  "alertsPort",
+  "prometheusPort",
+  "alertmanagerPort",
+] as const satisfies readonly (keyof SharedConfig)[];
+
+/** Reads them all. Throws one SettingsError with everything that is wrong. */
+export function checkAllSettings(environment: Environment): ProxyConfig {
+  const problems = new Set<string>();
+  const attempt = <T>(load: (environment: Environment) => T): T | undefined => {
+    try {
+      return load(environment);
+    } catch (error) {
+      if (!(error instanceof SettingsError)) throw error;
+      for (const problem of error.problems) problems.add(problem);
+      return undefined;
+    }
+  };
+  const config = attempt(loadProxyConfig);
+  attempt(loadCollectorConfig);
+  attempt(loadAlertsConfig);
+  for (const name of strayVariables(environment))
+    problems.add(`${name}: there is no setting of this name; \`keymeter.example.yaml\` lists them all`);
+  if (config) for (const problem of sharedPorts(config)) problems.add(problem);
+  if (problems.size > 0 || !config) throw new SettingsError([...problems]);
+  return config;
+}
+
+/** `KEYMETER_...` variables that nobody reads: most likely a slip of the pen, and the default holds in silence. */
+function strayVariables(environment: Environment): string[] {
+  const { upstreams } = readSettings(PROXY_SETTINGS, "proxy", environment, []);
+  const known = new Set([
+    ...NO_SETTINGS,
+    ...[PROXY_SETTINGS, COLLECTOR_SETTINGS, ALERTS_SETTINGS].flatMap((settings) =>
+      Object.values(settings).map(({ env }) => env),
+    ),
+    ...Object.values(upstreams).map(({ api_key_env: variable }) => variable),
+  ]);
+  return Object.keys(environment).filter((name) => name.startsWith("KEYMETER_") && !known.has(name));
+}
+
+/** Ports that two listeners would fight over; 0 is any free one. */
+function sharedPorts(config: SharedConfig): string[] {
+  return PORTS.flatMap((name, i) => {
+    const first = PORTS.slice(0, i).find((other) => config[other] === config[name] && config[name] !== 0);
+    return first === undefined
+      ? []
+      : [
+          `${SHARED_SETTINGS[name].env}: ${config[name]} is the port of ${SHARED_SETTINGS[first].env} too; give each its own`,
+        ];
+  });
+}
