@@ -7,29 +7,16 @@ import { createLog } from "../service/log.ts";
 
 const config = loadProxyConfig();
 const proxy = await createProxy(config, createLog("bench", "error"));
-const { id, secret } = issueVirtualKey("bench");
 const now = Date.now();
+const { key, secret } = issueVirtualKey({ name: "bench", team: "bench", env: "bench" }, now);
 await proxy.writer.change(
   {
     type: "createKey",
     digest: createDigest(config.pepper.reveal())(secret),
-    key: {
-      id,
-      kind: "virtual",
-      provider: undefined,
-      name: "bench",
-      team: "bench",
-      project: "",
-      env: "bench",
-      owner: "",
-      state: "active",
-      hint: "",
-      createdAtMs: now,
-      expiresAtMs: undefined,
-    },
+    key,
     budget: {
       id: "bench",
-      scope: { keyId: id },
+      scope: { keyId: key.id },
       window: "month",
       amountNanoUsd: 1_000_000_000_000_000n,
       kind: "hard",

@@ -142,8 +142,9 @@ async function answer(
     { length: Math.min(used.output, 40) },
     (_, i) => ["spend", "is", "a", "number", "you", "can", "trust"][i % 7] ?? "",
   );
-  if (path.endsWith("/chat/completions")) return chat(response, body, id, model, used, words, paceMs);
-  if (path.endsWith("/responses")) return responses(response, body, id, model, used, words, paceMs);
+  const answer: Answer = { body, id, model, used, words, paceMs };
+  if (path.endsWith("/chat/completions")) return chat(response, answer);
+  if (path.endsWith("/responses")) return responses(response, answer);
   if (isEmbedding)
     return reply(response, 200, {
       object: "list",
@@ -151,19 +152,21 @@ async function answer(
       model,
       usage: { prompt_tokens: total, total_tokens: total },
     });
-  if (path.endsWith("/messages")) return messages(response, body, id, model, used, words, paceMs);
-  return generate(response, path, id, model, used, words, paceMs);
+  if (path.endsWith("/messages")) return messages(response, answer);
+  return generate(response, path, answer);
 }
 
-async function chat(
-  response: ServerResponse,
-  body: Body,
-  id: string,
-  model: string,
-  used: Used,
-  words: string[],
-  paceMs: number,
-): Promise<void> {
+/** What an answer is made of. */
+type Answer = {
+  readonly body: Body;
+  readonly id: string;
+  readonly model: string;
+  readonly used: Used;
+  readonly words: readonly string[];
+  readonly paceMs: number;
+};
+
+async function chat(response: ServerResponse, { body, id, model, used, words, paceMs }: Answer): Promise<void> {
   const prompt = used.input + used.cached;
   const usage = {
     prompt_tokens: prompt,
@@ -192,15 +195,7 @@ async function chat(
   await stream(response, events, paceMs);
 }
 
-async function responses(
-  response: ServerResponse,
-  body: Body,
-  id: string,
-  model: string,
-  used: Used,
-  words: string[],
-  paceMs: number,
-): Promise<void> {
+async function responses(response: ServerResponse, { body, id, model, used, words, paceMs }: Answer): Promise<void> {
   const input = used.input + used.cached;
   const usage = {
     input_tokens: input,
@@ -258,15 +253,7 @@ async function responses(
   );
 }
 
-async function messages(
-  response: ServerResponse,
-  body: Body,
-  id: string,
-  model: string,
-  used: Used,
-  words: string[],
-  paceMs: number,
-): Promise<void> {
+async function messages(response: ServerResponse, { body, id, model, used, words, paceMs }: Answer): Promise<void> {
   const counts = {
     input_tokens: used.input,
     cache_creation_input_tokens: used.written,
@@ -308,11 +295,7 @@ async function messages(
 async function generate(
   response: ServerResponse,
   path: string,
-  id: string,
-  model: string,
-  used: Used,
-  words: string[],
-  paceMs: number,
+  { id, model, used, words, paceMs }: Answer,
 ): Promise<void> {
   const prompt = used.input + used.cached;
   const usageMetadata = (output: number): object => ({

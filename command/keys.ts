@@ -2,8 +2,7 @@
 import { parseArgs } from "node:util";
 import type { Budget } from "../ledger/budgets.ts";
 import { readBudgets } from "../ledger/changes.ts";
-import { createDigest, issueVirtualKey } from "../ledger/keys.ts";
-import type { Key } from "../ledger/keys.ts";
+import { createDigest, issueVirtualKey, reissueSecret } from "../ledger/keys.ts";
 import { formatUsd } from "../ledger/money.ts";
 import { ownSecret } from "../service/secret.ts";
 import { makeChange, openUsage } from "./books.ts";
@@ -66,27 +65,15 @@ async function create(args: string[]): Promise<void> {
   const config = loadCommandConfig();
   openUsage(config).close();
   const pepper = ownSecret(config.dataDir, "pepper", commandEnvironment()["KEYMETER_PEPPER"]);
-  const { id, secret } = issueVirtualKey(values.env);
   const now = Date.now();
-  const key: Key = {
-    id,
-    kind: "virtual",
-    provider: undefined,
-    name: values.name,
-    team: values.team,
-    project: values.project,
-    env: values.env,
-    owner: values.owner,
-    state: "active",
-    hint: secret.slice(-4),
-    createdAtMs: now,
-    expiresAtMs: values.expires === undefined ? undefined : parseExpiry(values.expires, now),
-  };
+  const { name, team, project, env, owner } = values;
+  const expiresAtMs = values.expires === undefined ? undefined : parseExpiry(values.expires, now);
+  const { key, secret } = issueVirtualKey({ name, team, project, env, owner, expiresAtMs }, now);
   const budget: Budget | undefined =
     values.budget === undefined
       ? undefined
       : newBudget({
-          scope: { keyId: id },
+          scope: { keyId: key.id },
           ...parseAmount(values.budget),
           hard: values.hard || values.strict,
           strict: values.strict,
@@ -97,10 +84,10 @@ async function create(args: string[]): Promise<void> {
     digest: createDigest(pepper.reveal())(secret),
     ...(budget ? { budget } : {}),
   });
-  if (values.json) return void process.stdout.write(`${toJson({ id, key: secret, name: key.name, budget })}\n`);
+  if (values.json) return void process.stdout.write(`${toJson({ id: key.id, key: secret, name, budget })}\n`);
   process.stdout.write(`${secret}\n`);
   process.stderr.write(
-    `Key ${id} (${key.name})${budget ? `, ${budget.kind} budget of ${formatUsd(budget.amountNanoUsd)} USD a ${budget.window}, ${budget.mode}` : ""}. The line above is shown once and stored nowhere.\n`,
+    `Key ${key.id} (${name})${budget ? `, ${budget.kind} budget of ${formatUsd(budget.amountNanoUsd)} USD a ${budget.window}, ${budget.mode}` : ""}. The line above is shown once and stored nowhere.\n`,
   );
 }
 
@@ -154,7 +141,7 @@ async function rotate(args: string[]): Promise<void> {
   const key = await findKey(positionals[0]);
   const config = loadCommandConfig();
   const pepper = ownSecret(config.dataDir, "pepper", commandEnvironment()["KEYMETER_PEPPER"]);
-  const { secret } = issueVirtualKey(key.env);
+  const secret = reissueSecret(key.env);
   const graceUntilMs = parseExpiry(values.grace, Date.now());
   await makeChange(config, {
     type: "rotateKey",

@@ -38,17 +38,52 @@ const ID_LENGTH = 10;
 const SECRET_LENGTH = 43;
 const VIRTUAL_KEY = /^km_[a-z0-9]{1,12}_[0-9A-Za-z]{10}_[0-9A-Za-z]{43}[0-9A-Za-z]{6}$/;
 
-/** Makes a virtual key `km_<env>_<id>_<secret><checksum>`: 43 random base62 characters, and a CRC32 that tells a
- *  mistyped key from an unknown one without asking the books. */
-export function issueVirtualKey(env: string): { readonly id: string; readonly secret: string } {
+/** Whose a virtual key is, when it is issued; what is left out is empty. */
+export type KeyFields = {
+  readonly name: string;
+  readonly team?: string;
+  readonly project?: string;
+  readonly env?: string;
+  readonly owner?: string;
+  readonly expiresAtMs?: number | undefined;
+};
+
+/** Issues a virtual key: the record for the books, and the secret, which is shown once. */
+export function issueVirtualKey(fields: KeyFields, nowMs: number): { readonly key: Key; readonly secret: string } {
+  const { name, team = "", project = "", env = "", owner = "", expiresAtMs } = fields;
   const id = randomBase62(ID_LENGTH);
-  const body = `km_${
-    env
-      .toLowerCase()
-      .replace(/[^a-z0-9]/g, "")
-      .slice(0, 12) || "key"
-  }_${id}_${randomBase62(SECRET_LENGTH)}`;
-  return { id: `key_${id}`, secret: body + checksum(body) };
+  const secret = virtualSecret(id, env);
+  const key: Key = {
+    id: `key_${id}`,
+    kind: "virtual",
+    provider: undefined,
+    name,
+    team,
+    project,
+    env,
+    owner,
+    state: "active",
+    hint: secret.slice(-4),
+    createdAtMs: nowMs,
+    expiresAtMs,
+  };
+  return { key, secret };
+}
+
+/** A new secret for a key that has one. */
+export function reissueSecret(env: string): string {
+  return virtualSecret(randomBase62(ID_LENGTH), env);
+}
+
+/** `km_<env>_<id>_<secret><checksum>`: 43 random base62 characters, and a CRC32 that tells a mistyped key from an unknown one
+ *  without asking the books. */
+function virtualSecret(id: string, env: string): string {
+  const kind = env
+    .toLowerCase()
+    .replace(/[^a-z0-9]/g, "")
+    .slice(0, 12);
+  const body = `km_${kind || "key"}_${id}_${randomBase62(SECRET_LENGTH)}`;
+  return body + checksum(body);
 }
 
 /** Whether text has the form of our keys at all (it may still be unknown). */

@@ -64,30 +64,13 @@ export async function startProxy(
     proxy,
     events: () => readAllEvents(dataDir),
     async createKey({ name = `key-${(made += 1)}`, team = "search", env = "test", expiresAtMs } = {}) {
-      const { id, secret } = issueVirtualKey(env);
+      const { key, secret } = issueVirtualKey({ name, team, env, expiresAtMs }, Date.now());
       await proxy.writer.change(
-        {
-          type: "createKey",
-          digest: createDigest(config.pepper.reveal())(secret),
-          key: {
-            id,
-            kind: "virtual",
-            provider: undefined,
-            name,
-            team,
-            project: "",
-            env,
-            owner: "",
-            state: "active",
-            hint: secret.slice(-4),
-            createdAtMs: Date.now(),
-            expiresAtMs,
-          },
-        },
+        { type: "createKey", digest: createDigest(config.pepper.reveal())(secret), key },
         "test",
       );
       await proxy.context.register.reload();
-      return { id, secret };
+      return { id: key.id, secret };
     },
     async setBudget(given) {
       const budget: Budget = {

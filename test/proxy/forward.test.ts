@@ -1,5 +1,6 @@
 // Upstreams and clients that misbehave: every attempt ends with one event, honest about what it knows.
 import { request as httpRequest } from "node:http";
+import type { ClientRequest, IncomingMessage } from "node:http";
 import { createServer } from "node:net";
 import type { AddressInfo, Server, Socket } from "node:net";
 import { setTimeout as sleep } from "node:timers/promises";
@@ -256,35 +257,33 @@ describe("an upstream that answers oddly", () => {
   });
 });
 
+/** A request that its client can drop. */
+function post(body: object, onResponse: (response: IncomingMessage) => void): ClientRequest {
+  const text = JSON.stringify(body);
+  const headers = {
+    "content-type": "application/json",
+    authorization: `Bearer ${KEY}`,
+    "content-length": Buffer.byteLength(text),
+  };
+  return httpRequest(running.url + CHAT, { method: "POST", headers }, onResponse).end(text);
+}
+
 describe("a client that leaves", () => {
   /** Leaves after `bytes` of the answer's body, or before any when 0. */
   const leaveAfter = (body: object, bytes: number): Promise<void> =>
     new Promise((resolve) => {
-      const text = JSON.stringify(body);
-      const request = httpRequest(
-        running.url + CHAT,
-        {
-          method: "POST",
-          headers: {
-            "content-type": "application/json",
-            authorization: `Bearer ${KEY}`,
-            "content-length": Buffer.byteLength(text),
-          },
-        },
-        (response) => {
-          let got = 0;
-          response.on("error", () => {});
-          response.on("data", (chunk: Buffer) => {
-            got += chunk.length;
-            if (got >= bytes) {
-              request.destroy();
-              resolve();
-            }
-          });
-        },
-      );
+      const request = post(body, (response) => {
+        let got = 0;
+        response.on("error", () => {});
+        response.on("data", (chunk: Buffer) => {
+          got += chunk.length;
+          if (got >= bytes) {
+            request.destroy();
+            resolve();
+          }
+        });
+      });
       request.on("error", () => resolve());
-      request.end(text);
       if (bytes === 0) setTimeout(() => request.destroy(), 150);
     });
 
@@ -333,27 +332,14 @@ describe("a client that leaves", () => {
     await eventOf(
       () =>
         new Promise<void>((resolve) => {
-          const text = JSON.stringify(STREAM);
-          const request = httpRequest(
-            running.url + CHAT,
-            {
-              method: "POST",
-              headers: {
-                "content-type": "application/json",
-                authorization: `Bearer ${KEY}`,
-                "content-length": Buffer.byteLength(text),
-              },
-            },
-            (response) => {
-              response.pause();
-              setTimeout(() => {
-                request.destroy();
-                resolve();
-              }, 1_000);
-            },
-          );
+          const request = post(STREAM, (response) => {
+            response.pause();
+            setTimeout(() => {
+              request.destroy();
+              resolve();
+            }, 1_000);
+          });
           request.on("error", () => {});
-          request.end(text);
         }),
     );
     expect((process.memoryUsage().rss - before) / 1e6).toBeLessThan(60);
