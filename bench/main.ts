@@ -29,12 +29,21 @@ type Target = {
 };
 type Missing = { readonly name: string; readonly reason: string };
 
+/** nginx takes its worker with it only when it is asked to end. */
+function cleanUp(): void {
+  for (const child of children) child.kill(child.spawnargs.includes("nginx") ? "SIGTERM" : "SIGKILL");
+  rmSync(folder, { recursive: true, force: true, maxRetries: 5 });
+}
+for (const signal of ["SIGINT", "SIGTERM"] as const)
+  process.on(signal, () => {
+    cleanUp();
+    process.exit(1);
+  });
 try {
   const result = await measure();
   process.stdout.write(isJson ? `${JSON.stringify(result)}\n` : print(result));
 } finally {
-  for (const child of children) child.kill("SIGKILL");
-  rmSync(folder, { recursive: true, force: true });
+  cleanUp();
 }
 
 type Row = { readonly [target: string]: number | null };

@@ -47,23 +47,8 @@ export function cost(usage: Usage, price: Price): Cost {
 
 /** The most that `inputTokens` in and `outputTokens` out can cost: every input token at the dearest input price of the
  *  book (cache writes and long context included), every output token at the dearest output price. */
-export function boundCost(inputTokens: number, outputTokens: number, price: Price): NanoUsd {
-  const dearest = (units: readonly Unit[]): bigint =>
-    units.reduce(
-      (most, unit) =>
-        [price.units[unit]].reduce(
-          (m, p) => (p ? [p.base, ...p.steps.map((s) => s.price)].reduce((x, y) => (y > x ? y : x), m) : m),
-          most,
-        ),
-      0n,
-    );
-  return (
-    multiply(
-      inputTokens,
-      dearest(["input", "cache_read", "cache_write_5m", "cache_write_1h", "input_audio", "input_image", "input_video"]),
-      price.multipliers,
-    ) + multiply(outputTokens, dearest(["output", "output_audio", "output_image", "output_video"]), price.multipliers)
-  );
+export function boundCost(inputTokens: number, outputTokens: number, { dearest, multipliers }: Price): NanoUsd {
+  return multiply(inputTokens, dearest.input, multipliers) + multiply(outputTokens, dearest.output, multipliers);
 }
 
 function atContext(price: UnitPrice, context: number): PicoUsdPerUnit {

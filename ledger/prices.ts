@@ -24,6 +24,8 @@ export type Price = {
   readonly version: string;
   readonly confidence: PriceConfidence;
   readonly units: { readonly [unit in Unit]?: UnitPrice };
+  /** The dearest token in and out, cache writes and long context included: what a bound goes by. */
+  readonly dearest: { readonly input: PicoUsdPerUnit; readonly output: PicoUsdPerUnit };
   /** Multipliers of every token price, one for each tier asked for. */
   readonly multipliers: readonly Ratio[];
   /** Tiers asked for that have no row: what they cost is not known. */
@@ -90,17 +92,18 @@ const BILLED_LIKE: readonly (readonly [Unit, Unit])[] = [
  *  names the row when a price is no decimal or out of range. */
 export function createPriceBook(userRows: readonly PriceRow[] = []): PriceBook {
   const rows = [...userRows, ...OWN_PRICE_ROWS].map(datedFromRow);
-  const cache = new Map<string, readonly DatedPrice[]>();
+  /** By model, then by list. */
+  const cache = new Map<string, Map<string, readonly DatedPrice[]>>();
 
   return {
     find(list, model, atMs, tiers = []) {
-      const cacheKey = `${list}\n${model}`;
-      let dated = cache.get(cacheKey);
-      if (dated === undefined) {
-        dated = datedPrices(rows, list, model);
+      let byList = cache.get(model);
+      if (!byList) {
         if (cache.size >= MOST_CACHED_MODELS) cache.clear();
-        cache.set(cacheKey, dated);
+        cache.set(model, (byList = new Map()));
       }
+      let dated = byList.get(list);
+      if (!dated) byList.set(list, (dated = datedPrices(rows, list, model)));
       const current = dated.find((price) => price.fromMs <= atMs);
       return current && withTiers(current.price, list, model, tiers);
     },
@@ -133,8 +136,7 @@ function datedFromRow(row: PriceRow): { row: PriceRow; dated: DatedPrice } {
   const price: Price = {
     version: `own:${row.from ?? "always"}:${row.list}/${row.model}`,
     confidence: "exact",
-    guessedUnits: guessed(units),
-    units: withLikes(units),
+    ...withLikes(units),
     multipliers: [],
     unknownTiers: [],
     contextWindow: row.contextWindow,
@@ -159,8 +161,7 @@ function libraryPrices(list: string, model: string): DatedPrice[] {
     const price: Price = {
       version: `${LIBRARY_VERSION}:${list}/${info.id}${from ? `@${from}` : ""}`,
       confidence,
-      guessedUnits: guessed(libraryUnits(prices)),
-      units: withLikes(libraryUnits(prices)),
+      ...withLikes(libraryUnits(prices)),
       multipliers: [],
       unknownTiers: [],
       contextWindow: info.context_window ?? limits?.contextWindow,
@@ -187,17 +188,41 @@ function libraryUnits(prices: ModelPrice): { [unit in Unit]?: UnitPrice } {
 }
 
 /** Sound at the price of text is a guess, and so is a picture that is made; one that is read is how most lists mean it. */
-function guessed(units: { readonly [unit in Unit]?: UnitPrice }): ReadonlySet<Unit> {
-  const apart = ["input_audio", "cache_read_audio", "output_audio", "output_image", "output_video"] as const;
-  return new Set(apart.filter((unit) => !units[unit]));
-}
+const GUESSED_WHEN_ABSENT = [
+  "input_audio",
+  "cache_read_audio",
+  "output_audio",
+  "output_image",
+  "output_video",
+] as const;
+const TOKENS_IN = [
+  "input",
+  "cache_read",
+  "cache_write_5m",
+  "cache_write_1h",
+  "input_audio",
+  "input_image",
+  "input_video",
+] as const;
+const TOKENS_OUT = ["output", "output_audio", "output_image", "output_video"] as const;
 
-function withLikes(units: { [unit in Unit]?: UnitPrice }): { [unit in Unit]?: UnitPrice } {
+/** Fills in the units that a list does not price apart, says which of them are guesses, and what is dearest. */
+function withLikes(listed: { readonly [unit in Unit]?: UnitPrice }): Pick<Price, "units" | "guessedUnits" | "dearest"> {
+  const units = { ...listed };
   for (const [unit, like] of BILLED_LIKE) {
     const price = units[unit] ?? units[like];
     if (price) units[unit] = price;
   }
-  return units;
+  const dearest = (ofUnits: readonly Unit[]): bigint =>
+    ofUnits
+      .flatMap((unit) => units[unit] ?? [])
+      .flatMap(({ base, steps }) => [base, ...steps.map(({ price }) => price)])
+      .reduce((most, price) => (price > most ? price : most), 0n);
+  return {
+    units,
+    guessedUnits: new Set(GUESSED_WHEN_ABSENT.filter((unit) => !listed[unit])),
+    dearest: { input: dearest(TOKENS_IN), output: dearest(TOKENS_OUT) },
+  };
 }
 
 function withTiers(price: Price, list: string, model: string, tiers: readonly string[]): Price {
