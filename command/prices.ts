@@ -1,14 +1,20 @@
-// keymeter prices show MODEL
+// keymeter prices show MODEL | check
 import { parseArgs } from "node:util";
+import { formatUsdColumn } from "../ledger/money.ts";
 import { createPriceBook } from "../ledger/prices.ts";
 import type { Price } from "../ledger/prices.ts";
-import { FEE_UNITS, UNITS } from "../ledger/usage.ts";
+import { isFee, UNITS } from "../ledger/usage.ts";
 import type { Unit } from "../ledger/usage.ts";
+import { readSpend } from "../ledger/spend.ts";
+import { addDays, createCalendar } from "../ledger/windows.ts";
 import { loadProxyConfig } from "../proxy/config.ts";
-import { formatTable } from "./table.ts";
+import { openUsage } from "./books.ts";
+import { parseDay } from "./days.ts";
+import { formatTable, toJson } from "./table.ts";
 import { UsageError } from "./usage-error.ts";
 
-export const USAGE = `keymeter prices show MODEL [--tier flex] [--json]`;
+export const USAGE = `keymeter prices show MODEL [--tier flex] [--json]
+keymeter prices check [--since 30d] [--json]     what was metered and has no price, or only one that was inferred`;
 
 /** Providers that need no setting, and whose price list each goes by. */
 const OWN_LISTS = [
@@ -20,15 +26,70 @@ const TOKENS = 1_000_000n;
 
 export async function run(args: string[]): Promise<void> {
   const [verb, ...rest] = args;
+  switch (verb) {
+    case "show":
+      return show(rest);
+    case "check":
+      return check(rest);
+    default:
+      throw new UsageError(USAGE);
+  }
+}
+
+/** Models of the last days whose money is missing or guessed. Exits with 1 when there are any without a price. */
+async function check(args: string[]): Promise<void> {
+  const { values } = parseArgs({
+    args,
+    options: { since: { type: "string", default: "30d" }, json: { type: "boolean", default: false } },
+  });
+  const config = loadProxyConfig();
+  const calendar = createCalendar(config.timezone);
+  const books = openUsage(config);
+  const until = addDays(calendar.day(Date.now()), 1);
+  const spend = await readSpend(books, ["provider", "model"], parseDay(values.since, calendar), until);
+  books.close();
+  const rows = spend
+    .filter((row) => row.unpriced > 0 || row.inferred > 0)
+    .map(({ group: { provider = "", model = "" }, requests, unpriced, inferred, costNanoUsd }) => ({
+      provider,
+      model,
+      requests,
+      unpriced,
+      inferred,
+      costNanoUsd,
+    }));
+  if (rows.some((row) => row.unpriced > 0)) process.exitCode = 1;
+  if (values.json) return void process.stdout.write(`${toJson(rows)}\n`);
+  if (rows.length === 0)
+    return void process.stdout.write(`Everything metered since ${values.since} has a price of its own.\n`);
+  const costs = formatUsdColumn(rows.map((row) => row.costNanoUsd));
+  process.stdout.write(
+    `${formatTable(
+      ["provider", "model", "requests", "unpriced", "inferred", "cost USD"],
+      rows.map((row, i) => [
+        row.provider,
+        row.model,
+        String(row.requests),
+        String(row.unpriced),
+        String(row.inferred),
+        costs[i] ?? "",
+      ]),
+    )}\n
+Unpriced use is missing from the money; inferred money goes by a model family, or holds a fee that a free allowance may cover.
+\`keymeter prices show MODEL\` says which price was taken. Give a price of your own under proxy.prices in keymeter.yaml.\n`,
+  );
+}
+
+async function show(args: string[]): Promise<void> {
   const { values, positionals } = parseArgs({
-    args: rest,
+    args,
     allowPositionals: true,
     options: { tier: { type: "string" }, json: { type: "boolean", default: false } },
   });
   const [model] = positionals;
-  if (verb !== "show" || model === undefined) throw new UsageError(USAGE);
+  if (model === undefined) throw new UsageError(USAGE);
   const config = loadProxyConfig();
-  const book = createPriceBook(config.prices);
+  const book = createPriceBook(config.prices, config.discounts);
   const lists = [...OWN_LISTS, ...config.upstreams];
   const found = lists.flatMap((provider) => {
     const price = book.find(provider.priceList, model, Date.now(), values.tier === undefined ? [] : [values.tier]);
@@ -76,8 +137,8 @@ export async function run(args: string[]): Promise<void> {
 }
 
 /** pico-USD a unit as decimal USD a million units, with the multipliers of the tier asked for. */
-function perMillion(pico: bigint, unit: Unit, { multipliers }: Price): string {
-  const ratios = (FEE_UNITS as readonly Unit[]).includes(unit) ? [] : multipliers;
+function perMillion(pico: bigint, unit: Unit, { units, multipliers, feeMultipliers }: Price): string {
+  const ratios = isFee(unit) ? [...feeMultipliers, ...(units[unit]?.per ?? [])] : multipliers;
   const all = ratios.reduce((product, ratio) => product * ratio.numerator, pico * TOKENS);
   const micro = ratios.reduce((rest, ratio) => rest / ratio.denominator, all);
   const text = (micro / 1_000_000_000_000n).toString();

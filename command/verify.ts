@@ -2,8 +2,10 @@
 import { parseArgs } from "node:util";
 import { findBrokenAudit } from "../ledger/audit.ts";
 import { walkEvents } from "../ledger/events.ts";
-import { multiply, parseRatio } from "../ledger/money.ts";
-import { TIER_ROWS } from "../ledger/prices/rows.ts";
+import type { EventRecord } from "../ledger/events.ts";
+import { multiply } from "../ledger/money.ts";
+import type { Ratio } from "../ledger/money.ts";
+import type { Unit } from "../ledger/usage.ts";
 import { readFoldDifferences } from "../ledger/verify.ts";
 import { openUsage } from "./books.ts";
 import { loadCommandConfig } from "./config.ts";
@@ -21,12 +23,18 @@ export async function run(args: string[]): Promise<void> {
     const sum = event.costLines.reduce((total, line) => total + BigInt(line.costNanoUsd), 0n);
     if (event.costLines.length > 0 && sum.toString() !== event.costNanoUsd)
       costs.push(`${event.attemptId}: lines sum to ${sum}, stored ${event.costNanoUsd}`);
-    const ratios = multipliersOf(event.priceVersion);
     for (const line of event.costLines) {
-      const again = multiply(line.quantity, BigInt(line.pricePicoUsd), line.unit.endsWith("_search") ? [] : ratios);
+      const again = multiply(
+        line.quantity,
+        BigInt(line.pricePicoUsd),
+        line.multiplier ? [readRatio(line.multiplier)] : [],
+      );
       if (again.toString() !== line.costNanoUsd)
         costs.push(`${event.attemptId}: ${line.unit} recomputes to ${again}, stored ${line.costNanoUsd}`);
     }
+    for (const [unit, quantity] of sumByUnit(event.costLines))
+      if (event.usage[unit] !== quantity)
+        costs.push(`${event.attemptId}: ${quantity} ${unit} were priced, ${event.usage[unit] ?? 0} were used`);
   }
   const broken = await findBrokenAudit(books);
   books.close();
@@ -51,14 +59,14 @@ export async function run(args: string[]): Promise<void> {
   if (folds.length > 0 || costs.length > 0 || broken) process.exitCode = 1;
 }
 
-/** The tiers that a price version names behind its "+". */
-function multipliersOf(version: string | null): ReturnType<typeof parseRatio>[] {
-  const [base = "", ...tiers] = (version ?? "").split("+");
-  const [list = "", model = ""] = (base.split(":").at(-1) ?? "").split("/");
-  return tiers.flatMap((tier) => {
-    const row = TIER_ROWS.find(
-      (one) => one.list === list && one.tier === tier && (!one.model || one.model.test(model)),
-    );
-    return row ? [parseRatio(row.multiplier)] : [];
-  });
+function readRatio(text: string): Ratio {
+  const [numerator = "1", denominator = "1"] = text.split("/");
+  return { numerator: BigInt(numerator), denominator: BigInt(denominator) };
+}
+
+/** Passes of several models have a line each for the same unit. */
+function sumByUnit(lines: EventRecord["costLines"]): Map<Unit, number> {
+  const sums = new Map<Unit, number>();
+  for (const { unit, quantity } of lines) sums.set(unit, (sums.get(unit) ?? 0) + quantity);
+  return sums;
 }

@@ -1,14 +1,16 @@
 // cost(usage, price) -> a line per unit. The only place where units meet money: everything else adds up lines.
 import { multiply } from "./money.ts";
-import type { NanoUsd, PicoUsdPerUnit } from "./money.ts";
+import type { NanoUsd, PicoUsdPerUnit, Ratio } from "./money.ts";
 import type { Price, UnitPrice } from "./prices.ts";
-import { contextTokens, FEE_UNITS, UNITS } from "./usage.ts";
+import { contextTokens, isFee, UNITS } from "./usage.ts";
 import type { Unit, Usage } from "./usage.ts";
 
 export type CostLine = {
   readonly unit: Unit;
   readonly quantity: number;
   readonly price: PicoUsdPerUnit;
+  /** Tiers, discounts and what the price is per: one exact fraction; undefined for 1. */
+  readonly multiplier?: Ratio | undefined;
   readonly costNanoUsd: NanoUsd;
 };
 
@@ -18,8 +20,6 @@ export type Cost = {
   readonly lines: readonly CostLine[];
   readonly unpricedUnits: readonly Unit[];
 };
-
-const FEES: ReadonlySet<Unit> = new Set(FEE_UNITS);
 
 /** Prices each used unit: quantity x price x tier multipliers, rounded half up to nano-USD once a line; the cost is the
  *  sum of the lines. A long-context step goes by all input tokens and applies to the whole request. Multipliers apply
@@ -38,8 +38,9 @@ export function cost(usage: Usage, price: Price): Cost {
       continue;
     }
     const pico = atContext(unitPrice, context);
-    const costNanoUsd = multiply(quantity, pico, FEES.has(unit) ? [] : price.multipliers);
-    lines.push({ unit, quantity, price: pico, costNanoUsd });
+    const multiplier = product(multipliersOf(unit, unitPrice, price));
+    const costNanoUsd = multiply(quantity, pico, multiplier ? [multiplier] : []);
+    lines.push({ unit, quantity, price: pico, multiplier, costNanoUsd });
     sum += costNanoUsd;
   }
   return { costNanoUsd: unpricedUnits.length > 0 ? undefined : sum, lines, unpricedUnits };
@@ -49,6 +50,22 @@ export function cost(usage: Usage, price: Price): Cost {
  *  book (cache writes and long context included), every output token at the dearest output price. */
 export function boundCost(inputTokens: number, outputTokens: number, { dearest, multipliers }: Price): NanoUsd {
   return multiply(inputTokens, dearest.input, multipliers) + multiply(outputTokens, dearest.output, multipliers);
+}
+
+function multipliersOf(unit: Unit, { per }: UnitPrice, { multipliers, feeMultipliers }: Price): readonly Ratio[] {
+  if (!isFee(unit)) return multipliers;
+  return per ? [...feeMultipliers, ...per] : feeMultipliers;
+}
+
+function product(ratios: readonly Ratio[]): Ratio | undefined {
+  const [first, ...others] = ratios;
+  return (
+    first &&
+    others.reduce(
+      (a, b) => ({ numerator: a.numerator * b.numerator, denominator: a.denominator * b.denominator }),
+      first,
+    )
+  );
 }
 
 function atContext(price: UnitPrice, context: number): PicoUsdPerUnit {

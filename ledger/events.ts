@@ -70,6 +70,10 @@ export const INSERT_EVENT = `INSERT INTO events (attempt_id, key_id, provider, e
   ${COLUMN_UNITS.join(", ")}, other_usage, reasoning, usage_state, cost_nano_usd, cost_lines, price_version, price_confidence,
   outcome, http_status, duration_ms, first_byte_ms, provider_request_id, response_id, raw_usage) VALUES (${Array(30).fill("?").join(", ")})`;
 
+/** All cache writes of an event, as SQL. */
+export const ALL_CACHE_WRITES = `COALESCE(cache_write_5m, 0) + COALESCE(cache_write_1h, 0)
+  + COALESCE(json_extract(other_usage, '$.cache_write_30m'), 0) + COALESCE(json_extract(other_usage, '$.cache_write_12h'), 0)`;
+
 /** The values of `INSERT_EVENT`, in order; money as digits, which SQLite takes for the integer it is. Plain JSON values, so
  *  that a row can travel to the writer's thread as text. */
 export type EventRow = readonly (string | number | null)[];
@@ -143,7 +147,7 @@ export function readBooked(row: EventRow): Booked {
     cacheWrite5m,
     cacheWrite1h,
     output,
-    ,
+    otherUsage,
     ,
     usageState,
     cost,
@@ -163,7 +167,10 @@ export function readBooked(row: EventRow): Booked {
     costNanoUsd: BigInt(cost ?? 0),
     input: (input as number | null) ?? 0,
     cacheRead: (cacheRead as number | null) ?? 0,
-    cacheWrite: ((cacheWrite5m as number | null) ?? 0) + ((cacheWrite1h as number | null) ?? 0),
+    cacheWrite:
+      ((cacheWrite5m as number | null) ?? 0) +
+      ((cacheWrite1h as number | null) ?? 0) +
+      otherWrites(otherUsage as string | null),
     output: (output as number | null) ?? 0,
     usageState: usageState as string,
     priceConfidence: priceConfidence as string | null,
@@ -193,6 +200,8 @@ export type EventRecord = {
     readonly quantity: number;
     readonly pricePicoUsd: string;
     readonly costNanoUsd: string;
+    /** An exact fraction such as "1/2", or null. */
+    readonly multiplier: string | null;
   }[];
   readonly priceVersion: string | null;
   readonly priceConfidence: string | null;
@@ -247,7 +256,7 @@ export async function* walkEvents(database: Sqlite, pageSize = 2_000): AsyncGene
 }
 
 function toRecord(row: typeof events.$inferSelect): EventRecord {
-  const lines: [Unit, number, string, string][] = row.costLines === null ? [] : JSON.parse(row.costLines);
+  const lines: [Unit, number, string, string, string?][] = row.costLines === null ? [] : JSON.parse(row.costLines);
   const usage: { [unit in Unit]?: number } = row.otherUsage === null ? {} : JSON.parse(row.otherUsage);
   if (row.input !== null) usage.input = row.input;
   if (row.cacheRead !== null) usage.cache_read = row.cacheRead;
@@ -271,11 +280,12 @@ function toRecord(row: typeof events.$inferSelect): EventRecord {
     reasoning: row.reasoning,
     usageState: row.usageState,
     costNanoUsd: row.costNanoUsd === null ? null : row.costNanoUsd.toString(),
-    costLines: lines.map(([unit, quantity, pricePicoUsd, costNanoUsd]) => ({
+    costLines: lines.map(([unit, quantity, pricePicoUsd, costNanoUsd, multiplier = null]) => ({
       unit,
       quantity,
       pricePicoUsd,
       costNanoUsd,
+      multiplier,
     })),
     priceVersion: row.priceVersion,
     priceConfidence: row.priceConfidence,
@@ -286,13 +296,25 @@ function toRecord(row: typeof events.$inferSelect): EventRecord {
   };
 }
 
+/** Cache writes that have no column of their own. */
+function otherWrites(otherUsage: string | null): number {
+  if (otherUsage === null || !otherUsage.includes('"cache_write_')) return 0;
+  const other = JSON.parse(otherUsage) as Usage;
+  return (other.cache_write_30m ?? 0) + (other.cache_write_12h ?? 0);
+}
+
 function otherUsageText(usage: Usage): string | null {
   const other = Object.entries(usage).filter(([unit]) => !(COLUMN_UNITS as readonly string[]).includes(unit));
   return other.length === 0 ? null : JSON.stringify(Object.fromEntries(other));
 }
 
-/** [unit, quantity, pico-USD, nano-USD] a line, compact; money as text, for JSON has no integers. */
+/** [unit, quantity, pico-USD, nano-USD, multiplier] a line, compact; money as text, for JSON has no integers, and the
+ *  multiplier as a fraction where there is one. */
 function costLinesText(lines: readonly CostLine[]): string | null {
   if (lines.length === 0) return null;
-  return `[${lines.map((line) => `["${line.unit}",${line.quantity},"${line.price}","${line.costNanoUsd}"]`).join(",")}]`;
+  const texts = lines.map(({ unit, quantity, price, costNanoUsd, multiplier }) => {
+    const fraction = multiplier ? `,"${multiplier.numerator}/${multiplier.denominator}"` : "";
+    return `["${unit}",${quantity},"${price}","${costNanoUsd}"${fraction}]`;
+  });
+  return `[${texts.join(",")}]`;
 }

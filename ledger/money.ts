@@ -27,6 +27,11 @@ export function parseUsdPerThousand(text: string): PicoUsdPerUnit {
   return parseDecimal(text, PICO_DIGITS - 3, "a price in USD per thousand");
 }
 
+/** Parses "USD each" (a picture, a second, a character) into pico-USD. */
+export function parseUsdEach(text: string): PicoUsdPerUnit {
+  return parseDecimal(text, PICO_DIGITS, "a price in USD each");
+}
+
 /** Parses a decimal multiplier such as "1.25" into an exact ratio. */
 export function parseRatio(text: string): Ratio {
   const scale = text.includes(".") ? text.length - text.indexOf(".") - 1 : 0;

@@ -4,11 +4,12 @@
 import { createRequire } from "node:module";
 import { findProvider } from "@pydantic/genai-prices";
 import type { MatchLogic, ModelInfo, ModelPrice, TieredPrices } from "@pydantic/genai-prices";
-import { parseRatio, parseUsdPerMillion, parseUsdPerThousand } from "./money.ts";
+import { parseRatio, parseUsdEach, parseUsdPerMillion, parseUsdPerThousand } from "./money.ts";
 import type { PicoUsdPerUnit, Ratio } from "./money.ts";
-import { LIMIT_ROWS, OWN_PRICE_ROWS, TIER_ROWS } from "./prices/rows.ts";
+import { FEE_ROWS, LIMIT_ROWS, OWN_PRICE_ROWS, TIER_ROWS } from "./prices/rows.ts";
 import type { PriceRow } from "./prices/rows.ts";
-import type { Unit } from "./usage.ts";
+import { INPUT_CLASSES, OUTPUT_CLASSES } from "./usage.ts";
+import type { TokenClass, Unit } from "./usage.ts";
 
 /** `exact`: the list names this model. `inferred`: it only names a family that the model's id starts with, or a tier
  *  of the request has no price of its own. */
@@ -17,6 +18,8 @@ export type PriceConfidence = "exact" | "inferred";
 /** A unit's price, and the price of the whole request once its context is larger than `above` tokens. */
 export type UnitPrice = {
   readonly base: PicoUsdPerUnit;
+  /** What `base` is the price of, where that is no single unit: an hour has 3,600 seconds, `[1/3600]`. */
+  readonly per?: readonly Ratio[];
   readonly steps: readonly { readonly above: number; readonly price: PicoUsdPerUnit }[];
 };
 
@@ -26,8 +29,10 @@ export type Price = {
   readonly units: { readonly [unit in Unit]?: UnitPrice };
   /** The dearest token in and out, cache writes and long context included: what a bound goes by. */
   readonly dearest: { readonly input: PicoUsdPerUnit; readonly output: PicoUsdPerUnit };
-  /** Multipliers of every token price, one for each tier asked for. */
+  /** Multipliers of every token price: one for each tier asked for, and the discount that was negotiated. */
   readonly multipliers: readonly Ratio[];
+  /** Multipliers of every fee: tiers change none, a discount does. */
+  readonly feeMultipliers: readonly Ratio[];
   /** Tiers asked for that have no row: what they cost is not known. */
   readonly unknownTiers: readonly string[];
   /** Units priced like another one for want of a price of their own, where that is a guess. */
@@ -45,7 +50,10 @@ export type PriceBook = {
 
 /** USD per million or per thousand above this are taken for a mistaken unit, and refused. */
 const MOST_USD_PER_MILLION = 100_000n * 1_000_000n;
+const MOST_USD_EACH = 100n * 1_000_000_000_000n;
 const PLAIN_TIERS = new Set(["default", "standard", "auto", "on_demand", "not_available", "geo:global"]);
+/** A tier that picks a price of its own in our rows: "variant:hd/1024x1024". */
+const VARIANT = "variant:";
 const MOST_CACHED_MODELS = 5_000;
 
 const LIBRARY_VERSION = `genai-prices@${readLibraryVersion()}`;
@@ -54,9 +62,12 @@ const LIBRARY_VERSION = `genai-prices@${readLibraryVersion()}`;
  *  hold thirds (0.083333333333) lose less than a pico-USD per unit here. */
 const million = (value: number): bigint => parseUsdPerMillion(value.toFixed(6));
 const thousand = (value: number): bigint => parseUsdPerThousand(value.toFixed(9));
+const each = (value: number): bigint => parseUsdEach(value.toFixed(12));
 
 /** The library's price keys that we take over, and the unit each is the price of. */
-const LIBRARY_UNITS: { readonly [priceKey: string]: { unit: Unit; parse: (value: number) => bigint } } = {
+const LIBRARY_UNITS: {
+  readonly [priceKey: string]: { unit: Unit; parse: (value: number) => bigint; per?: readonly Ratio[] };
+} = {
   input_mtok: { unit: "input", parse: million },
   cache_read_mtok: { unit: "cache_read", parse: million },
   cache_write_mtok: { unit: "cache_write_5m", parse: million },
@@ -72,12 +83,23 @@ const LIBRARY_UNITS: { readonly [priceKey: string]: { unit: Unit; parse: (value:
   output_video_mtok: { unit: "output_video", parse: million },
   web_searches_kcount: { unit: "web_search", parse: thousand },
   storage_searches_kcount: { unit: "file_search", parse: thousand },
+  requests_kcount: { unit: "request", parse: thousand },
+  // What a list says of an hour of sound holds for what goes in; none of them prices a second.
+  audio_hours: { unit: "audio_second", parse: each, per: [{ numerator: 1n, denominator: 3_600n }] },
+  input_audio_hours: { unit: "audio_second", parse: each, per: [{ numerator: 1n, denominator: 3_600n }] },
 };
+
+/** Steps that the library has one token too low: the provider's page says "above 272,000 tokens". */
+const LIST_STEPS: ReadonlyMap<number, number> = new Map([[271_999, 272_000]]);
 
 /** A unit that a list does not price apart is billed like this one: pictures and video as text, a cached token of a
  *  model without a cache price as a plain one. */
 const BILLED_LIKE: readonly (readonly [Unit, Unit])[] = [
+  ["input_tool", "input"],
   ["cache_read", "input"],
+  // A list's plain "cache write" is the short one; a model without a price for it bills what it writes as input.
+  ["cache_write_30m", "cache_write_5m"],
+  ["cache_write_30m", "input"],
   ["input_image", "input"],
   ["input_video", "input"],
   ["input_audio", "input"],
@@ -88,56 +110,84 @@ const BILLED_LIKE: readonly (readonly [Unit, Unit])[] = [
   ["output_audio", "output"],
 ];
 
+/** What was negotiated: `percent` off the list prices of the models that match, tokens and fees alike. */
+export type Discount = {
+  readonly list: string;
+  /** A glob such as "gpt-5*"; absent: all models. */
+  readonly model?: string | undefined;
+  /** Decimal, such as "12.5". */
+  readonly percent: string;
+};
+
 /** Builds the book. `userRows` (keymeter.yaml) win over our rows, ours over the library's. Throws a RangeError that
  *  names the row when a price is no decimal or out of range. */
-export function createPriceBook(userRows: readonly PriceRow[] = []): PriceBook {
+export function createPriceBook(userRows: readonly PriceRow[] = [], discounts: readonly Discount[] = []): PriceBook {
   const rows = [...userRows, ...OWN_PRICE_ROWS].map(datedFromRow);
+  const reductions = discounts.map(readDiscount);
   /** By model, then by list. */
   const cache = new Map<string, Map<string, readonly DatedPrice[]>>();
 
   return {
     find(list, model, atMs, tiers = []) {
-      let byList = cache.get(model);
+      const variant = tiers.find((tier) => tier.startsWith(VARIANT));
+      const name = variant === undefined ? model : `${model}/${variant.slice(VARIANT.length)}`;
+      let byList = cache.get(name);
       if (!byList) {
         if (cache.size >= MOST_CACHED_MODELS) cache.clear();
-        cache.set(model, (byList = new Map()));
+        cache.set(name, (byList = new Map()));
       }
       let dated = byList.get(list);
-      if (!dated) byList.set(list, (dated = datedPrices(rows, list, model)));
+      if (!dated) byList.set(list, (dated = datedPrices(rows, list, model, name)));
       const current = dated.find((price) => price.fromMs <= atMs);
-      return current && withTiers(current.price, list, model, tiers);
+      const price = current && withTiers(current.price, list, model, tiers);
+      const reduction = reductions.find((one) => one.list === list && one.matches(model));
+      return price && reduction ? reduced(price, reduction) : price;
     },
   };
 }
 
 type DatedPrice = { readonly fromMs: number; readonly price: Price };
 
-/** The prices of one model, newest first. */
+/** The prices of one model, newest first. `name` is the model's, or that of a variant of it, which only our rows know. */
 function datedPrices(
   rows: readonly { row: PriceRow; dated: DatedPrice }[],
   list: string,
   model: string,
+  name: string,
 ): readonly DatedPrice[] {
-  const own = rows.filter(({ row }) => row.list === list && row.model === model).map(({ dated }) => dated);
-  return [...own, ...libraryPrices(list, model)].toSorted((a, b) => b.fromMs - a.fromMs);
+  const named = (wanted: string): DatedPrice[] =>
+    rows.filter(({ row }) => row.list === list && row.model === wanted).map(({ dated }) => dated);
+  const variants = name === model ? [] : named(name);
+  return (variants.length > 0 ? variants : [...named(model), ...libraryPrices(list, model)]).toSorted(
+    (a, b) => b.fromMs - a.fromMs,
+  );
 }
 
 function datedFromRow(row: PriceRow): { row: PriceRow; dated: DatedPrice } {
   const units: { [unit in Unit]?: UnitPrice } = {};
-  for (const [unit, text] of Object.entries(row.usdPerMillion)) {
-    const price = parseUsdPerMillion(text);
-    if (price < 0n || price > MOST_USD_PER_MILLION) {
-      throw new RangeError(
-        `prices: ${row.list}/${row.model} ${unit}: ${text} is out of range; the unit is USD per million tokens`,
-      );
-    }
-    units[unit as Unit] = { base: price, steps: [] };
+  const { longContext } = row;
+  const check = (unit: string, text: string, price: PicoUsdPerUnit, most: bigint, what: string): PicoUsdPerUnit => {
+    if (price < 0n || price > most)
+      throw new RangeError(`prices: ${row.list}/${row.model} ${unit}: ${text} is out of range; the unit is ${what}`);
+    return price;
+  };
+  const perMillion = (unit: string, text: string): PicoUsdPerUnit =>
+    check(unit, text, parseUsdPerMillion(text), MOST_USD_PER_MILLION, "USD per million tokens");
+  for (const [unit, text] of Object.entries(row.usdPerMillion ?? {})) {
+    const dearer = longContext?.usdPerMillion[unit as TokenClass];
+    units[unit as Unit] = {
+      base: perMillion(unit, text),
+      steps: longContext && dearer !== undefined ? [{ above: longContext.above, price: perMillion(unit, dearer) }] : [],
+    };
   }
+  for (const [unit, text] of Object.entries(row.usdEach ?? {}))
+    units[unit as Unit] = { base: check(unit, text, parseUsdEach(text), MOST_USD_EACH, "USD each"), steps: [] };
   const price: Price = {
     version: `own:${row.from ?? "always"}:${row.list}/${row.model}`,
     confidence: "exact",
-    ...withLikes(units),
+    ...complete(units, row.list, row.model),
     multipliers: [],
+    feeMultipliers: [],
     unknownTiers: [],
     contextWindow: row.contextWindow,
     maxOutputTokens: row.maxOutputTokens,
@@ -161,8 +211,9 @@ function libraryPrices(list: string, model: string): DatedPrice[] {
     const price: Price = {
       version: `${LIBRARY_VERSION}:${list}/${info.id}${from ? `@${from}` : ""}`,
       confidence,
-      ...withLikes(libraryUnits(prices)),
+      ...complete(libraryUnits(prices), list, name),
       multipliers: [],
+      feeMultipliers: [],
       unknownTiers: [],
       contextWindow: info.context_window ?? limits?.contextWindow,
       maxOutputTokens: limits?.maxOutputTokens,
@@ -179,8 +230,9 @@ function libraryUnits(prices: ModelPrice): { [unit in Unit]?: UnitPrice } {
     const tiered: Pick<TieredPrices, "base" | "tiers"> = typeof value === "number" ? { base: value, tiers: [] } : value;
     units[known.unit] = {
       base: known.parse(tiered.base),
+      ...(known.per ? { per: known.per } : {}),
       steps: tiered.tiers
-        .map((tier) => ({ above: tier.start, price: known.parse(tier.price) }))
+        .map((tier) => ({ above: LIST_STEPS.get(tier.start) ?? tier.start, price: known.parse(tier.price) }))
         .toSorted((a, b) => b.above - a.above),
     };
   }
@@ -195,20 +247,23 @@ const GUESSED_WHEN_ABSENT = [
   "output_image",
   "output_video",
 ] as const;
-const TOKENS_IN = [
-  "input",
-  "cache_read",
-  "cache_write_5m",
-  "cache_write_1h",
-  "input_audio",
-  "input_image",
-  "input_video",
-] as const;
-const TOKENS_OUT = ["output", "output_audio", "output_image", "output_video"] as const;
+/** Models that write nothing but pictures: what their output costs is what a picture costs. */
+const DRAWS = /^(chat)?gpt-image-/;
 
 /** Fills in the units that a list does not price apart, says which of them are guesses, and what is dearest. */
-function withLikes(listed: { readonly [unit in Unit]?: UnitPrice }): Pick<Price, "units" | "guessedUnits" | "dearest"> {
+function complete(
+  listed: { readonly [unit in Unit]?: UnitPrice },
+  list: string,
+  model: string,
+): Pick<Price, "units" | "guessedUnits" | "dearest"> {
   const units = { ...listed };
+  const guessed = new Set<Unit>(GUESSED_WHEN_ABSENT.filter((unit) => !listed[unit]));
+  if (DRAWS.test(model)) guessed.delete("output_image");
+  for (const row of FEE_ROWS) {
+    if (row.list !== list || units[row.unit] || !row.model.test(model)) continue;
+    units[row.unit] = { base: parseUsdEach(row.usdEach), steps: [] };
+    if (row.isMost) guessed.add(row.unit);
+  }
   for (const [unit, like] of BILLED_LIKE) {
     const price = units[unit] ?? units[like];
     if (price) units[unit] = price;
@@ -220,13 +275,13 @@ function withLikes(listed: { readonly [unit in Unit]?: UnitPrice }): Pick<Price,
       .reduce((most, price) => (price > most ? price : most), 0n);
   return {
     units,
-    guessedUnits: new Set(GUESSED_WHEN_ABSENT.filter((unit) => !listed[unit])),
-    dearest: { input: dearest(TOKENS_IN), output: dearest(TOKENS_OUT) },
+    guessedUnits: guessed,
+    dearest: { input: dearest(INPUT_CLASSES), output: dearest(OUTPUT_CLASSES) },
   };
 }
 
 function withTiers(price: Price, list: string, model: string, tiers: readonly string[]): Price {
-  const special = tiers.filter((tier) => !PLAIN_TIERS.has(tier));
+  const special = tiers.filter((tier) => !PLAIN_TIERS.has(tier) && !tier.startsWith(VARIANT));
   if (special.length === 0) return price;
   const rows = special.map((tier) =>
     TIER_ROWS.find((row) => row.list === list && row.tier === tier && (!row.model || row.model.test(model))),
@@ -237,6 +292,35 @@ function withTiers(price: Price, list: string, model: string, tiers: readonly st
     unknownTiers: special.filter((_tier, i) => rows[i] === undefined),
     multipliers: rows.flatMap((row) => (row ? [parseRatio(row.multiplier)] : [])),
     version: `${price.version}+${special.join("+")}`,
+  };
+}
+
+type Reduction = {
+  readonly list: string;
+  readonly percent: string;
+  readonly ratio: Ratio;
+  matches(model: string): boolean;
+};
+
+function readDiscount({ list, model, percent }: Discount): Reduction {
+  const { numerator, denominator } = parseRatio(percent);
+  if (numerator < 0n || numerator > 100n * denominator)
+    throw new RangeError(`discounts: ${list} ${model ?? "*"}: ${percent} is no percentage from 0 to 100`);
+  const pattern = new RegExp(`^${(model ?? "*").replace(/[.+^$()|[\]{}\\?]/g, "\\$&").replaceAll("*", ".*")}$`);
+  return {
+    list,
+    percent,
+    ratio: { numerator: 100n * denominator - numerator, denominator: 100n * denominator },
+    matches: (name) => pattern.test(name),
+  };
+}
+
+function reduced(price: Price, { percent, ratio }: Reduction): Price {
+  return {
+    ...price,
+    multipliers: [...price.multipliers, ratio],
+    feeMultipliers: [...price.feeMultipliers, ratio],
+    version: `${price.version}-${percent}%`,
   };
 }
 
@@ -262,7 +346,8 @@ function matches(clause: MatchLogic, name: string): "exact" | "prefix" | undefin
 
 /** The model's own id, or that id with a snapshot date, `-latest` or `-preview-MM-DD` behind it: the same price. */
 function isDatedName(info: ModelInfo, name: string): boolean {
-  const rest = name.startsWith(info.id) ? name.slice(info.id.length) : undefined;
+  const id = info.id.replace(/-(latest|0)$/, "");
+  const rest = name.startsWith(id) ? name.slice(id.length) : undefined;
   return rest !== undefined && /^(|-latest|-\d{3}|[-@]\d{4}-?\d{2}-?\d{2}|-preview-\d{2}-\d{2,4})$/.test(rest);
 }
 

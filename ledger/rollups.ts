@@ -1,5 +1,6 @@
 // Rollups: sums by hour (UTC, for bills) and by day (configured zone, for people), kept in the transaction of each event.
 // A batch is added up in memory first, so that a turn with many events of one key costs two statements.
+import { ALL_CACHE_WRITES } from "./events.ts";
 import type { Booked } from "./events.ts";
 import { attemptAtMs } from "./ids.ts";
 import type { Sqlite } from "./open.ts";
@@ -80,7 +81,7 @@ export function createRollups(database: Sqlite, calendar: Calendar): Rollups {
           const add = database.prepare(
             `INSERT INTO rollup_day (day, ${DIMENSIONS}, ${SUMS.join(", ")})
             SELECT ?, key_id, provider, COALESCE(served_model, requested_model), requested_model, team, project, env, COUNT(*), COALESCE(SUM(cost_nano_usd), 0), COALESCE(SUM(input), 0),
-              COALESCE(SUM(cache_read), 0), COALESCE(SUM(cache_write_5m), 0) + COALESCE(SUM(cache_write_1h), 0), COALESCE(SUM(output), 0),
+              COALESCE(SUM(cache_read), 0), COALESCE(SUM(${ALL_CACHE_WRITES}), 0), COALESCE(SUM(output), 0),
               SUM(usage_state = 'estimated'), SUM(usage_state = 'unknown'), SUM(COALESCE(price_confidence = 'unpriced', 0)), SUM(COALESCE(price_confidence = 'inferred', 0))
             FROM events WHERE at_ms >= ? AND at_ms < ? GROUP BY 2, 3, 4, 5, 6, 7, 8
             ON CONFLICT DO UPDATE SET ${SUMS.map((sum) => `${sum} = ${sum} + excluded.${sum}`).join(", ")}`,

@@ -66,6 +66,8 @@ export const reservations = sqliteTable("reservations", {
   tags: text(),
   boundNanoUsd: nanoUsd("bound_nano_usd"),
   expectedNanoUsd: nanoUsd("expected_nano_usd"),
+  workId: text("work_id"),
+  tiers: text(),
 });
 
 export const events = sqliteTable("events", {

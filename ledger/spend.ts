@@ -2,20 +2,23 @@
 import { and, asc, drizzle, eq, gte, lt, sql } from "./drizzle.ts";
 import type { AnySQLiteColumn, SQL } from "./drizzle.ts";
 import type { Budget } from "./budgets.ts";
+import { ALL_CACHE_WRITES } from "./events.ts";
 import { firstAttemptId } from "./ids.ts";
 import type { NanoUsd } from "./money.ts";
 import type { Sqlite } from "./open.ts";
 import { events, keys, meterHours, refused, rollupDay, rollupHour } from "./schema.ts";
-import type { Window } from "./windows.ts";
+import type { Calendar, Window } from "./windows.ts";
 
 /** What spend can be broken down by. */
 export const DIMENSIONS = ["day", "key", "team", "project", "env", "provider", "model"] as const;
 export type Dimension = (typeof DIMENSIONS)[number];
+/** A dimension, or the value of a tag: `tag:feature`. */
+export type Breakdown = Dimension | `tag:${string}`;
 
 /** A sum of cost and what it is made of. Requests whose cost is not known stand apart: they are in no sum. */
 export type SpendRow = {
   /** Values of the dimensions asked for, in their order. */
-  readonly group: { readonly [dimension in Dimension]?: string };
+  readonly group: { readonly [part in Breakdown]?: string };
   readonly costNanoUsd: NanoUsd;
   readonly requests: number;
   readonly input: number;
@@ -54,20 +57,96 @@ export async function readSpend(
     .all() as (Record<string, string> & { [sum in keyof typeof totals]: bigint | null })[];
   return rows
     .filter((row) => row.requests !== null && Number(row.requests) > 0)
-    .map((row) => ({
-      group: Object.fromEntries(by.map((dimension) => [dimension, row[dimension] ?? ""])),
-      costNanoUsd: BigInt(row.costNanoUsd ?? 0),
-      requests: Number(row.requests),
-      input: Number(row.input),
-      cacheRead: Number(row.cacheRead),
-      cacheWrite: Number(row.cacheWrite),
-      output: Number(row.output),
-      estimated: Number(row.estimated),
-      unknown: Number(row.unknown),
-      unpriced: Number(row.unpriced),
-      inferred: Number(row.inferred),
-    }))
-    .toSorted((a, b) => (b.costNanoUsd > a.costNanoUsd ? 1 : b.costNanoUsd < a.costNanoUsd ? -1 : 0));
+    .map((row) => toSpendRow(Object.fromEntries(by.map((dimension) => [dimension, row[dimension] ?? ""])), row))
+    .toSorted(largestFirst);
+}
+
+/** The same, by tags too. Tags stand with the events only, so these are walked: as far back as events are kept. */
+export async function readSpendByTag(
+  database: Sqlite,
+  by: readonly Breakdown[],
+  calendar: Calendar,
+  sinceDay: string,
+  untilDay: string,
+): Promise<SpendRow[]> {
+  // Days belong to the zone, which SQL does not know; a quarter of an hour lies in one day of any zone.
+  const expressions = by.map((part) => {
+    if (part === "day") return sql`${events.atMs} / ${QUARTER_MS}`;
+    return isTag(part) ? sql`COALESCE(json_extract(${events.tags}, ${tagPath(part)}), '')` : EVENT_COLUMNS[part];
+  });
+  const rows = drizzle(database)
+    .select({
+      ...Object.fromEntries(expressions.map((expression, i) => [`part${i}`, sql`${expression}`])),
+      ...eventTotals,
+    })
+    .from(events)
+    .where(
+      and(
+        gte(events.attemptId, firstAttemptId(calendar.dayStart(sinceDay))),
+        lt(events.attemptId, firstAttemptId(calendar.dayStart(untilDay))),
+      ),
+    )
+    .groupBy(...expressions.map((_expression, i) => sql.raw(String(i + 1))))
+    .all() as (Record<string, string | bigint> & Sums)[];
+  const groups = new Map<string, SpendRow>();
+  for (const row of rows) {
+    if (Number(row.requests ?? 0) === 0) continue;
+    const values = by.map((part, i) =>
+      part === "day" ? calendar.day(Number(row[`part${i}`]) * QUARTER_MS) : String(row[`part${i}`] ?? ""),
+    );
+    const name = JSON.stringify(values);
+    const read = toSpendRow(Object.fromEntries(by.map((part, i) => [part, values[i] ?? ""])), row);
+    const known = groups.get(name);
+    groups.set(name, known ? addRows(known, read) : read);
+  }
+  return [...groups.values()].toSorted(largestFirst);
+}
+
+export function isTag(part: string): part is `tag:${string}` {
+  return part.startsWith("tag:");
+}
+
+/** The place of a tag in the event's JSON. */
+function tagPath(part: `tag:${string}`): string {
+  return `$."${part.slice("tag:".length)}"`;
+}
+
+type Sums = { readonly [sum in keyof typeof totals]: bigint | null };
+
+function toSpendRow(group: SpendRow["group"], sums: Sums): SpendRow {
+  return {
+    group,
+    costNanoUsd: BigInt(sums.costNanoUsd ?? 0),
+    requests: Number(sums.requests),
+    input: Number(sums.input),
+    cacheRead: Number(sums.cacheRead),
+    cacheWrite: Number(sums.cacheWrite),
+    output: Number(sums.output),
+    estimated: Number(sums.estimated),
+    unknown: Number(sums.unknown),
+    unpriced: Number(sums.unpriced),
+    inferred: Number(sums.inferred),
+  };
+}
+
+function addRows(a: SpendRow, b: SpendRow): SpendRow {
+  return {
+    group: a.group,
+    costNanoUsd: a.costNanoUsd + b.costNanoUsd,
+    requests: a.requests + b.requests,
+    input: a.input + b.input,
+    cacheRead: a.cacheRead + b.cacheRead,
+    cacheWrite: a.cacheWrite + b.cacheWrite,
+    output: a.output + b.output,
+    estimated: a.estimated + b.estimated,
+    unknown: a.unknown + b.unknown,
+    unpriced: a.unpriced + b.unpriced,
+    inferred: a.inferred + b.inferred,
+  };
+}
+
+function largestFirst(a: SpendRow, b: SpendRow): number {
+  return b.costNanoUsd > a.costNanoUsd ? 1 : b.costNanoUsd < a.costNanoUsd ? -1 : 0;
 }
 
 const total = (column: AnySQLiteColumn): SQL<bigint | null> => sql`SUM(${column})`;
@@ -83,6 +162,29 @@ const totals = {
   unpriced: total(rollupDay.unpriced),
   inferred: total(rollupDay.inferred),
 };
+
+const EVENT_COLUMNS: { readonly [dimension in Exclude<Dimension, "day">]: AnySQLiteColumn | SQL } = {
+  key: events.keyId,
+  team: events.team,
+  project: events.project,
+  env: events.env,
+  provider: events.provider,
+  model: sql`COALESCE(${events.servedModel}, ${events.requestedModel})`,
+};
+/** The sums of the rollups, from the events themselves. */
+const eventTotals: { readonly [sum in keyof typeof totals]: SQL<bigint | null> } = {
+  costNanoUsd: total(events.costNanoUsd),
+  requests: sql`COUNT(*)`,
+  input: sql`SUM(COALESCE(${events.input}, 0))`,
+  cacheRead: sql`SUM(COALESCE(${events.cacheRead}, 0))`,
+  cacheWrite: sql`SUM(${sql.raw(ALL_CACHE_WRITES)})`,
+  output: sql`SUM(COALESCE(${events.output}, 0))`,
+  estimated: sql`SUM(${events.usageState} = 'estimated')`,
+  unknown: sql`SUM(${events.usageState} = 'unknown')`,
+  unpriced: sql`SUM(COALESCE(${events.priceConfidence} = 'unpriced', 0))`,
+  inferred: sql`SUM(COALESCE(${events.priceConfidence} = 'inferred', 0))`,
+};
+const QUARTER_MS = 900_000;
 
 /** One hour of spend of one owner: the forecast's input. `hourMs` is the start of a UTC hour. */
 export type HourlySpend = {

@@ -1,12 +1,16 @@
 // Usage: how much of what was used, and no money. Units are disjoint: no quantity is part of another, so cost is a
 // plain sum and nobody downstream subtracts. Counts are non-negative safe integers.
 
-/** Token classes in the order people read them. `input` is uncached text, `output` includes reasoning. */
+/** Token classes in the order people read them. `input` is uncached text, `input_tool` what tools put into the prompt at the
+ *  provider, `output` includes reasoning. */
 export const TOKEN_CLASSES = [
   "input",
+  "input_tool",
   "cache_read",
   "cache_write_5m",
+  "cache_write_30m",
   "cache_write_1h",
+  "cache_write_12h",
   "output",
   "input_audio",
   "input_image",
@@ -17,11 +21,26 @@ export const TOKEN_CLASSES = [
   "output_image",
   "output_video",
 ] as const;
-/** Fees per use. */
-export const FEE_UNITS = ["web_search", "file_search"] as const;
+/** Fees per use. Gemini bills grounding by the query from version 3 on, by the prompt before. Seconds are of sound or film,
+ *  characters of text to be spoken, a container is a session of a code interpreter. */
+export const FEE_UNITS = [
+  "web_search",
+  "file_search",
+  "grounding_query",
+  "grounded_prompt",
+  "container",
+  "image",
+  "audio_second",
+  "video_second",
+  "character",
+  "request",
+] as const;
+/** What a cache was written with, for as long as it keeps. */
+const CACHE_WRITES = ["cache_write_5m", "cache_write_30m", "cache_write_1h", "cache_write_12h"] as const;
 
-type TokenClass = (typeof TOKEN_CLASSES)[number];
-export type Unit = TokenClass | (typeof FEE_UNITS)[number];
+export type TokenClass = (typeof TOKEN_CLASSES)[number];
+export type FeeUnit = (typeof FEE_UNITS)[number];
+export type Unit = TokenClass | FeeUnit;
 
 /** Quantities by unit. A missing unit was not used, or not named by the provider; it is never "unknown": that is
  *  said by `UsageState`. */
@@ -34,17 +53,30 @@ export const UNITS: readonly Unit[] = [...TOKEN_CLASSES, ...FEE_UNITS];
 export const NO_USAGE: Usage = Object.freeze({});
 
 /** The classes that are a model's input: what decides a long-context tier. */
-const INPUT_CLASSES: readonly TokenClass[] = [
+export const INPUT_CLASSES = [
   "input",
+  "input_tool",
   "cache_read",
-  "cache_write_5m",
-  "cache_write_1h",
+  ...CACHE_WRITES,
   "input_audio",
   "input_image",
   "input_video",
   "cache_read_audio",
   "cache_read_image",
-];
+] as const satisfies readonly TokenClass[];
+/** The classes that a model writes. */
+export const OUTPUT_CLASSES = [
+  "output",
+  "output_audio",
+  "output_image",
+  "output_video",
+] as const satisfies readonly TokenClass[];
+
+const FEES: ReadonlySet<Unit> = new Set(FEE_UNITS);
+/** Whether a unit is a fee per use: tiers change the price of tokens, not of these. */
+export function isFee(unit: Unit): boolean {
+  return FEES.has(unit);
+}
 
 /** Sum per unit. */
 export function addUsage(a: Usage, b: Usage): Usage {

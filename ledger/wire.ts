@@ -3,6 +3,7 @@
 import type { BudgetState, Subject } from "./budgets.ts";
 import type { Author, Change } from "./changes.ts";
 import type { EventRow } from "./events.ts";
+import type { AttemptId } from "./ids.ts";
 import type { Decision, ReservationRequest } from "./reservations.ts";
 
 /** What makes a fingerprint a key: the provider accepted the secret. */
@@ -17,6 +18,14 @@ export type Operation =
     }
   | { readonly type: "settle"; readonly row: EventRow; readonly proven: ProvenKey | undefined }
   | {
+      /** The work of an attempt goes on: its reservation stays, under the provider's id. */
+      readonly type: "suspend";
+      readonly attemptId: AttemptId;
+      readonly workId: string;
+      readonly tiers: readonly string[];
+      readonly proven: ProvenKey | undefined;
+    }
+  | {
       readonly type: "refused";
       readonly atMs: number;
       readonly keyId: string;
@@ -30,6 +39,8 @@ export type Operation =
 
 export type Answer =
   | { readonly type: "done" }
+  /** `isFirst`: no other attempt stands for this work yet. */
+  | { readonly type: "suspended"; readonly isFirst: boolean }
   | { readonly type: "decision"; readonly decision: Decision }
   | { readonly type: "states"; readonly states: BudgetState[] }
   | { readonly type: "verified"; readonly differences: string[]; readonly reservedNanoUsd: bigint }

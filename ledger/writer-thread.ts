@@ -2,7 +2,7 @@
 // BEGIN IMMEDIATE, and answers after the commit. Sums in memory follow the books: a failed commit throws them away.
 import { closeSync, fsync, openSync, statSync } from "node:fs";
 import { parentPort, workerData } from "node:worker_threads";
-import { drizzle } from "./drizzle.ts";
+import { drizzle, isNull } from "./drizzle.ts";
 import { readBudgets, applyChange, ChangeRefused } from "./changes.ts";
 import type { Budget } from "./budgets.ts";
 import { covers } from "./budgets.ts";
@@ -19,7 +19,7 @@ import { readSettled } from "./spend.ts";
 import { reservations } from "./schema.ts";
 import { createCalendar } from "./windows.ts";
 import { decodeBatch, encodeAnswers } from "./wire.ts";
-import type { Answer, Task } from "./wire.ts";
+import type { Answer, ProvenKey, Task } from "./wire.ts";
 import type { ThreadSettings, ToMain, ToThread } from "./writer.ts";
 
 const FSYNC_EVERY_MS = 100;
@@ -71,6 +71,9 @@ function run({ path, durability, zone, capMode }: ThreadSettings): void {
   const insertReservation = database.prepare(
     "INSERT INTO reservations (attempt_id, key_id, provider, endpoint, requested_model, team, project, env, tags, bound_nano_usd, expected_nano_usd) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
   );
+  const suspend = database.prepare("UPDATE reservations SET work_id = ?, tiers = ? WHERE attempt_id = ?");
+  const findSuspended = database.prepare("SELECT 1 FROM reservations WHERE provider = ? AND work_id = ?").pluck();
+  const findReservation = database.prepare("SELECT key_id AS keyId, provider FROM reservations WHERE attempt_id = ?");
   const deleteReservation = database.prepare("DELETE FROM reservations WHERE attempt_id = ?");
   const insertEvent = database.prepare(INSERT_EVENT);
   const insertFingerprint = database.prepare(
@@ -102,6 +105,14 @@ function run({ path, durability, zone, capMode }: ThreadSettings): void {
     insertEvent.run(...row);
     deleteReservation.run(booked.attemptId);
     rollups.add(booked);
+  };
+
+  const prove = (
+    { attemptId, keyId, provider }: { attemptId: number; keyId: string; provider: string },
+    proven: ProvenKey,
+  ): void => {
+    insertFingerprint.run(keyId, provider, proven.name, proven.hint, attemptAtMs(attemptId));
+    insertSecret.run(proven.digest, keyId, attemptAtMs(attemptId));
   };
 
   const apply = (operation: Task): Answer => {
@@ -139,13 +150,18 @@ function run({ path, durability, zone, capMode }: ThreadSettings): void {
       }
       case "settle": {
         const { row, proven } = operation;
-        if (proven) {
-          const { attemptId, keyId, provider } = readBooked(row);
-          insertFingerprint.run(keyId, provider, proven.name, proven.hint, attemptAtMs(attemptId));
-          insertSecret.run(proven.digest, keyId, attemptAtMs(attemptId));
-        }
+        if (proven) prove(readBooked(row), proven);
         settle(row);
         return { type: "done" };
+      }
+      case "suspend": {
+        const { attemptId, workId, tiers, proven } = operation;
+        const held = findReservation.get(attemptId) as { keyId: string; provider: string } | undefined;
+        if (!held) throw new Error(`attempt ${attemptId} holds no reservation that could stay open`);
+        const isFirst = findSuspended.get(held.provider, workId) === undefined;
+        if (isFirst) suspend.run(workId, tiers.join(","), attemptId);
+        if (proven) prove({ ...held, attemptId }, proven);
+        return { type: "suspended", isFirst };
       }
       case "refused":
         bookRefused(operation.atMs, operation.keyId, operation.model, operation.reason, "", false);
@@ -222,9 +238,10 @@ function run({ path, durability, zone, capMode }: ThreadSettings): void {
       .get(),
   );
 
-  /** Open reservations of a process that died become estimated events at the amount reserved: never nothing. */
+  /** Open reservations of a process that died become estimated events at the amount reserved: never nothing. Those of work
+   *  that goes on at the provider stay open. */
   function recover(): number {
-    const open = drizzle(database).select().from(reservations).all();
+    const open = drizzle(database).select().from(reservations).where(isNull(reservations.workId)).all();
     if (open.length === 0) return 0;
     const strict = readBudgets(database).filter((budget) => budget.mode === "strict");
     database

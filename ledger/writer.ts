@@ -43,6 +43,10 @@ export type Writer = {
   /** Books the event and lets go of its reservation. Resolves after the commit, and only then; while the storage fails it
    *  is tried again, for ever. */
   settle(event: UsageEvent, proven?: ProvenKey): Promise<void>;
+  /** Leaves the reservation open for work that goes on at the provider, under the provider's id of it. Resolves after the
+   *  commit: false when another attempt stands for this work already, so that this one must be settled. Rejects with
+   *  LedgerUnavailable. */
+  suspend(attemptId: AttemptId, workId: string, tiers: readonly string[], proven?: ProvenKey): Promise<boolean>;
   /** Counts a request that was refused for another reason than money. */
   countRefused(keyId: string, model: string, reason: string): void;
   /** Budgets that cover a subject (or all), with their sums now. */
@@ -182,6 +186,9 @@ export async function openWriter({ now = Date.now, ...settings }: WriterOptions)
       } finally {
         waitingSettlements -= 1;
       }
+    },
+    async suspend(attemptId, workId, tiers, proven) {
+      return (await expect({ type: "suspend", attemptId, workId, tiers, proven }, "suspended")).isFirst;
     },
     countRefused(keyId, model, reason) {
       void ask({ type: "refused", atMs: now(), keyId, model, reason });

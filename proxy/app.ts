@@ -23,6 +23,7 @@ import { createPatience } from "./patience.ts";
 import { createProviders } from "./providers/index.ts";
 import { Refused, renderRefusal } from "./refusals.ts";
 import { createRegister } from "./register.ts";
+import { createWork } from "./work.ts";
 
 export type Proxy = {
   readonly app: FastifyInstance;
@@ -63,16 +64,22 @@ export async function createProxy(config: ProxyConfig, log: Log): Promise<Proxy>
     totalMs: config.totalSeconds * SECOND,
   });
   const providers = createProviders(config);
+  const work = await createWork(books, writer);
   let draining = false;
   const context: ProxyContext = {
     config,
     providers,
     register,
     writer,
-    prices: createPriceBook(config.prices),
+    prices: createPriceBook(config.prices, config.discounts),
     expectations: createExpectations(books),
     forwarder,
-    metrics: createMetrics(writer, () => forwarder.open()),
+    work,
+    metrics: createMetrics(
+      writer,
+      () => forwarder.open(),
+      () => work.list(),
+    ),
     patience: createPatience(MOST_COMMIT_MS),
     log,
     isDraining: () => draining,

@@ -2,9 +2,10 @@
 import { z } from "zod";
 import type { PriceRow } from "../ledger/prices/rows.ts";
 import { createPriceBook } from "../ledger/prices.ts";
+import type { Discount } from "../ledger/prices.ts";
 import type { Durability } from "../ledger/open.ts";
 import type { CapMode } from "../ledger/reservations.ts";
-import { TOKEN_CLASSES } from "../ledger/usage.ts";
+import { FEE_UNITS, TOKEN_CLASSES } from "../ledger/usage.ts";
 import { SHARED_SETTINGS } from "../service/config.ts";
 import type { SharedConfig } from "../service/config.ts";
 import { ownSecret, Secret } from "../service/secret.ts";
@@ -29,6 +30,7 @@ export type ProxyConfig = SharedConfig & {
     readonly settings: ProviderSettings;
   }[];
   readonly prices: readonly PriceRow[];
+  readonly discounts: readonly Discount[];
   /** Limits on what one request may be and take. */
   readonly mostBodyBytes: number;
   readonly connectSeconds: number;
@@ -52,6 +54,7 @@ type Raw = SharedConfig & {
   googleKey: string | undefined;
   upstreams: { [name: string]: { url: string; api_key_env?: string | undefined; price_list?: string | undefined } };
   prices: z.infer<typeof priceRow>[];
+  discounts: z.infer<typeof discountRow>[];
   mostBodyMegabytes: number;
   connectSeconds: number;
   headersSeconds: number;
@@ -70,11 +73,18 @@ const upstreamUrl = z
 const secretText = z.string().min(1, "a secret that is not empty") as z.ZodType<string | undefined>;
 const seconds = z.coerce.number().positive().max(86_400) as z.ZodType<number>;
 const name = z.string().regex(/^[a-z0-9][a-z0-9-]{0,30}$/, "a name of lower-case letters, digits and dashes");
+const decimal = z.union([z.string(), z.number()]).transform(String);
+const discountRow = z.strictObject({
+  provider: z.string().min(1),
+  model: z.string().min(1).optional(),
+  percent: decimal,
+});
 const priceRow = z.strictObject({
   provider: z.string().min(1),
   model: z.string().min(1),
   from: z.iso.date().optional(),
-  usd_per_million: z.partialRecord(z.enum(TOKEN_CLASSES), z.union([z.string(), z.number()]).transform(String)),
+  usd_per_million: z.partialRecord(z.enum(TOKEN_CLASSES), decimal).default({}),
+  usd_each: z.partialRecord(z.enum(FEE_UNITS), decimal).default({}),
   context_window: z.number().int().positive().optional(),
   max_output_tokens: z.number().int().positive().optional(),
   source: z.string().default("keymeter.yaml"),
@@ -136,6 +146,7 @@ export const PROXY_SETTINGS: Settings<Raw> = {
     fallback: {},
   },
   prices: { place: "proxy.prices", schema: z.array(priceRow), fallback: [] },
+  discounts: { place: "proxy.discounts", schema: z.array(discountRow), fallback: [] },
   mostBodyMegabytes: {
     place: "proxy.max_body_mb",
     env: "KEYMETER_MAX_BODY_MB",
@@ -165,6 +176,7 @@ export function loadProxyConfig(environment: Environment = process.env): ProxyCo
     googleKey,
     upstreams,
     prices,
+    discounts,
     mostBodyMegabytes,
     adminToken,
     pepper,
@@ -187,13 +199,15 @@ export function loadProxyConfig(environment: Environment = process.env): ProxyCo
     list: row.provider,
     model: row.model,
     ...(row.from === undefined ? {} : { from: row.from }),
-    usdPerMillion: row.usd_per_million as PriceRow["usdPerMillion"],
+    usdPerMillion: row.usd_per_million as NonNullable<PriceRow["usdPerMillion"]>,
+    usdEach: row.usd_each as NonNullable<PriceRow["usdEach"]>,
     ...(row.context_window === undefined ? {} : { contextWindow: row.context_window }),
     ...(row.max_output_tokens === undefined ? {} : { maxOutputTokens: row.max_output_tokens }),
     source: row.source,
   }));
+  const reductions = discounts.map(({ provider, model, percent }) => ({ list: provider, model, percent }));
   try {
-    createPriceBook(rows);
+    createPriceBook(rows, reductions);
   } catch (error) {
     problems.push(`proxy.${error instanceof Error ? error.message : String(error)}`);
   }
@@ -221,6 +235,7 @@ export function loadProxyConfig(environment: Environment = process.env): ProxyCo
     google: { url: new URL(googleUrl), credential: secret(googleKey) },
     upstreams: named,
     prices: rows,
+    discounts: reductions,
     mostBodyBytes: Math.floor(mostBodyMegabytes * 1024 * 1024),
   });
 }

@@ -9,12 +9,14 @@ import type { Patience } from "./patience.ts";
 import type { Metrics } from "./metrics.ts";
 import type { Providers } from "./providers/index.ts";
 import type { Register } from "./register.ts";
+import type { Work } from "./work.ts";
 
 export type ProxyContext = {
   readonly config: ProxyConfig;
   readonly providers: Providers;
   readonly register: Register;
   readonly writer: Writer;
+  readonly work: Work;
   readonly prices: PriceBook;
   readonly expectations: Expectations;
   readonly forwarder: Forwarder;

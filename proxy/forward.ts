@@ -53,7 +53,7 @@ export type Exchange = {
 };
 
 /** Chooses how to read an answer once its status and type are known. */
-type ChooseMeter = (status: number, contentType: string, contentEncoding: string) => Meter;
+export type ChooseMeter = (status: number, contentType: string, contentEncoding: string) => Meter;
 
 export type Forwarder = {
   exchange(

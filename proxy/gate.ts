@@ -3,7 +3,7 @@
 import { isUtf8 } from "node:buffer";
 import type { IncomingMessage } from "node:http";
 import { DIALECTS } from "./dialects/index.ts";
-import { matchRoute, STORED_PROMPT } from "./dialects/dialect.ts";
+import { BATCH_FILE, matchRoute, STORED_PROMPT } from "./dialects/dialect.ts";
 import type { Call, Dialect, JsonObject, RouteMatch } from "./dialects/dialect.ts";
 import type { Provider } from "./providers/provider.ts";
 import type { Providers } from "./providers/index.ts";
@@ -222,9 +222,10 @@ export function readBody(request: IncomingMessage, body: Buffer): JsonObject {
   return parsed as JsonObject;
 }
 
-/** Refuses a model's name that cannot be booked or labelled. Only a stored prompt may leave it out: the answer names it. */
+/** Refuses a model's name that cannot be booked or labelled. Only a stored prompt and a batch's file may leave it out: the
+ *  answer names it. */
 export function checkModel({ model, openInput }: Call): void {
-  if (model === "" && openInput === STORED_PROMPT) return;
+  if (model === "" && (openInput === STORED_PROMPT || openInput === BATCH_FILE)) return;
   if (!MODEL.test(model))
     throw new Refused(
       "bad_body",

@@ -4,14 +4,11 @@
 import type { FastifyReply, FastifyRequest } from "fastify";
 import { formatRequestId } from "../ledger/ids.ts";
 import { formatUsdExact } from "../ledger/money.ts";
-import type { UsageEvent } from "../ledger/events.ts";
-import type { ProvenKey } from "../ledger/wire.ts";
 import { admit } from "./admit.ts";
-import type { Admission } from "./admit.ts";
+import { count, NOTHING_MORE, release, settle, suspend } from "./close.ts";
 import type { ProxyContext } from "./context.ts";
 import type { Call, Dialect, RouteMatch } from "./dialects/dialect.ts";
 import { outgoingHeaders } from "./forward.ts";
-import type { Ending, Exchange } from "./forward.ts";
 import {
   checkHeaders,
   checkLimits,
@@ -25,7 +22,7 @@ import {
 import type { Credential, Target } from "./gate.ts";
 import { answerMe } from "./me.ts";
 import { createMeter } from "./meter.ts";
-import { passUnmetered, passUnread } from "./pass.ts";
+import { passResult, passUnmetered, passUnread } from "./pass.ts";
 import { Refused, renderRefusal } from "./refusals.ts";
 import type { Principal } from "./register.ts";
 import { toEvent } from "./settle.ts";
@@ -60,6 +57,16 @@ export async function handle(context: ProxyContext, request: FastifyRequest, rep
     if (!target.match) return await passUnmetered(context, request, reply, target, principal, upstreamCredential);
     if (target.match.route.kind === "free")
       return await passUnread(context, request, reply, target, upstreamCredential, principal);
+    if (target.match.route.kind === "result")
+      return await passResult(
+        context,
+        request,
+        reply,
+        { ...target, match: target.match },
+        query,
+        upstreamCredential,
+        principal,
+      );
 
     // 2 What it asks for, read once.
     const { call, body, hides, readBytes } = readCall(request, target.provider.dialect, target.match, query);
@@ -99,21 +106,24 @@ export async function handle(context: ProxyContext, request: FastifyRequest, rep
     );
     const ending = await exchange.ending;
 
-    // 7 Into the books, and only then the last bytes.
+    // 7 Into the books, and only then the last bytes. Work that goes on at the provider stays open there.
+    const reading = exchange.meter?.reading();
+    const suspension = reading?.pending ? await suspend(context, admission, ending, reading) : undefined;
+    if (suspension === "open") return release(context, exchange, ending, target.provider, undefined, requestId, reply);
     const event = toEvent(
       admission,
       ending,
-      exchange.meter?.reading(),
+      suspension === "known" ? NOTHING_MORE : reading,
       exchange.meter?.seen(),
       context.prices,
       Date.now(),
     );
     const isBooked = await settle(context, event, admission);
-    release(context, exchange, ending, dialect, event, requestId, reply);
+    release(context, exchange, ending, target.provider, event.costNanoUsd, requestId, reply);
 
     // 8 Counters move after the commit.
     if (!isBooked()) return;
-    context.metrics.countEvent(event);
+    count(context, event, reading);
     if (event.usageState === "reported" && event.usage.output !== undefined)
       context.expectations.observe(event.keyId, event.requestedModel, event.usage.output);
   } catch (error) {
@@ -142,64 +152,6 @@ function readCall(request: FastifyRequest, dialect: Dialect, match: RouteMatch, 
   checkModel(call);
   const rewritten = dialect.rewrite(call, body, parsed);
   return { call, body: rewritten?.body ?? body, hides: rewritten?.hides ?? false, readBytes: body.length };
-}
-
-/** Settles, and gives the client its end after five seconds even if the books are still closed: then the reservation,
- *  which is durable, stays open, and the event is tried on. */
-async function settle(
-  context: ProxyContext,
-  event: UsageEvent,
-  { principal, provider }: Admission,
-): Promise<() => boolean> {
-  const accepted: ProvenKey | undefined = event.keyId === principal.keyId ? principal.proven : undefined;
-  const requestId = formatRequestId(event.attemptId);
-  let isBooked = false;
-  const committed = context.writer.settle(event, accepted).then(
-    () => {
-      isBooked = true;
-      if (accepted) context.register.remember(principal, provider.name, Date.now());
-    },
-    // Not booked is a broken invariant or a broken ledger: said loudly; the reservation stays open and is booked at restart.
-    (error: unknown) => context.log.error({ requestId, err: error }, "event not booked"),
-  );
-  if (!(await context.patience.wait(committed))) {
-    context.metrics.countLateCommit();
-    context.log.error({ requestId }, "the client's answer ends before its event is in the books");
-    // When the books take it at last, it counts.
-    void committed.then(() => isBooked && context.metrics.countEvent(event));
-  }
-  return () => isBooked;
-}
-
-function release(
-  context: ProxyContext,
-  exchange: Exchange,
-  ending: Ending,
-  dialect: Dialect,
-  event: UsageEvent,
-  requestId: string,
-  reply: FastifyReply,
-): void {
-  if (ending.status === undefined || (ending.how !== "ended" && !exchange.answered)) {
-    // No answer to pass on: say so in the client's dialect, as something worth a retry.
-    const message = `Keymeter: ${ending.how === "stopped" ? "shutting down" : `the provider could not be reached or broke off (${ending.error ?? "no answer"})`}`;
-    const { status, body, headers } = dialect.refusal(
-      { kind: ending.timedOut ? "timeout" : "upstream", status: ending.timedOut ? 504 : 502, message },
-      requestId,
-    );
-    if (!reply.raw.destroyed)
-      reply.raw
-        .writeHead(status, ["content-type", "application/json", "x-keymeter-request-id", requestId, ...headers])
-        .end(body);
-    if (ending.how !== "client_left")
-      context.log.warn({ requestId, provider: event.provider, error: ending.error }, "no answer from the provider");
-    return;
-  }
-  if (ending.how === "stopped")
-    return exchange.releaseWithError(
-      dialect.errorEvent("Keymeter is shutting down; this answer is not complete", requestId),
-    );
-  exchange.release(event.costNanoUsd === undefined ? [] : ["x-keymeter-cost-usd", formatUsdExact(event.costNanoUsd)]);
 }
 
 /** A virtual key is swapped for the provider's credential; a client's own key is the credential. */

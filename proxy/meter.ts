@@ -48,6 +48,7 @@ export function createMeter(
   if (contentEncoding !== "" && contentEncoding !== "identity")
     return createEncodedMeter(dialect, call, contentType, contentEncoding);
   if (contentType.includes("text/event-stream")) return createEventMeter(dialect, call, hides);
+  if (call.lines && !contentType.includes("application/json")) return createLineMeter(dialect, call);
   if (!call.stream) return createBodyMeter(dialect, call);
   let chosen: Meter | undefined;
   const choose = (chunk?: Buffer): Meter =>
@@ -214,6 +215,56 @@ function createEventMeter(dialect: Dialect, call: Call, hides: boolean): Meter {
       isPartial,
       tokens: events === 0 ? 0 : Math.max(events, Math.ceil((bytes - events * (smallest - 1)) / BYTES_PER_TOKEN)),
     }),
+  };
+}
+
+/** One JSON object a line. Everything flows; only the newest chunk waits for the books. */
+function createLineMeter(dialect: Dialect, call: Call): Meter {
+  const reader = dialect.reader(call, false);
+  let carry: string[] = [];
+  let carried = 0;
+  let isPartial = false;
+  let newest: Buffer | undefined;
+  let lines = 0;
+  const take = (line: string): void => {
+    if (line.trim() === "") return;
+    lines += 1;
+    reader.event(line);
+  };
+  return {
+    push(chunk) {
+      const [first = "", ...others] = chunk.toString("latin1").split("\n");
+      carry.push(first);
+      carried += first.length;
+      if (carried > LONGEST_LINE) {
+        // No result is as long: what it used is not known.
+        isPartial = true;
+        carry = [];
+        carried = 0;
+      }
+      const last = others.pop();
+      if (last !== undefined) {
+        take(carry.join(""));
+        for (const line of others) take(line);
+        carry = [last];
+        carried = last.length;
+      }
+      const out = newest;
+      newest = chunk;
+      return out;
+    },
+    takeHeld() {
+      const held = newest ? [newest] : [];
+      newest = undefined;
+      return held;
+    },
+    reading() {
+      take(carry.join(""));
+      carry = [];
+      const reading = reader.reading();
+      return isPartial ? { ...reading, usage: undefined, final: false } : reading;
+    },
+    seen: () => ({ events: lines, tokens: 0, isPartial: true }),
   };
 }
 

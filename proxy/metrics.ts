@@ -2,6 +2,7 @@
 // come from closed sets: providers of the settings, models of the price book (else "other"), our own outcomes and reasons.
 import { Counter, Gauge, Histogram, Registry } from "prom-client";
 import type { UsageEvent } from "../ledger/events.ts";
+import type { PendingWork } from "../ledger/work.ts";
 import type { Writer } from "../ledger/writer.ts";
 import { toUsdNumber } from "../ledger/money.ts";
 import { TOKEN_CLASSES } from "../ledger/usage.ts";
@@ -11,13 +12,16 @@ export type Metrics = {
   countEvent(event: UsageEvent): void;
   countRefused(reason: string): void;
   countUnmetered(provider: string): void;
+  /** Numbers in usage objects that no reader knows. Returns those that are seen for the first time. */
+  countUnknownFields(provider: string, fields: readonly string[]): string[];
   /** A client that got its end before the event was durable. */
   countLateCommit(): void;
 };
 
 const MOST_MODELS = 200;
+const MOST_FIELDS = 100;
 
-export function createMetrics(writer: Writer, openRequests: () => number): Metrics {
+export function createMetrics(writer: Writer, openRequests: () => number, pendingWork: () => PendingWork[]): Metrics {
   const registry = new Registry();
   const registers = [registry];
   const tallies: Tally[] = [];
@@ -25,6 +29,7 @@ export function createMetrics(writer: Writer, openRequests: () => number): Metri
   const models = new Set<string>();
   const refused = new Map<string, number>();
   const unmetered = new Map<string, number>();
+  const unknownFields = new Map<string, { provider: string; field: string; count: number }>();
   let lateCommits = 0;
 
   type Tally = {
@@ -148,6 +153,16 @@ export function createMetrics(writer: Writer, openRequests: () => number): Metri
       for (const [provider, count] of unmetered) unmeteredCounter.inc({ provider }, count);
     },
   });
+  const unknownCounter = new Counter({
+    name: "keymeter_unknown_usage_fields_total",
+    help: "Answers whose usage holds a number that Keymeter does not know: a new fee may hide there.",
+    labelNames: ["provider", "field"],
+    registers,
+    collect() {
+      unknownCounter.reset();
+      for (const { provider, field, count } of unknownFields.values()) unknownCounter.inc({ provider, field }, count);
+    },
+  });
   const late = new Counter({
     name: "keymeter_late_commits_total",
     help: "Answers that ended before their event was durable, because the ledger did not commit in time.",
@@ -163,6 +178,16 @@ export function createMetrics(writer: Writer, openRequests: () => number): Metri
   gauge("keymeter_open_requests", "Exchanges with providers that are open now.", openRequests);
   gauge("keymeter_ledger_waiting_settlements", "Events that wait for the ledger's storage.", () => writer.waiting());
   gauge("keymeter_ledger_up", "1 while the ledger can commit.", () => (writer.trouble() === undefined ? 1 : 0));
+  const pending = new Gauge({
+    name: "keymeter_pending_work",
+    help: "Batches and background responses whose result has not passed yet.",
+    labelNames: ["provider", "endpoint"],
+    registers,
+    collect() {
+      pending.reset();
+      for (const { provider, endpoint } of pendingWork()) pending.inc({ provider, endpoint });
+    },
+  });
   const crashed = new Gauge({
     name: "keymeter_recovered_attempts",
     help: "Attempts that the last start found open and booked as crashed.",
@@ -199,6 +224,20 @@ export function createMetrics(writer: Writer, openRequests: () => number): Metri
     },
     countRefused: (reason) => add(refused, reason, 1),
     countUnmetered: (provider) => add(unmetered, provider, 1),
+    countUnknownFields(provider, fields) {
+      const first: string[] = [];
+      for (const given of fields) {
+        const name = `${provider}\n${given}`;
+        const field = unknownFields.has(name) || unknownFields.size < MOST_FIELDS ? given.slice(0, 120) : "other";
+        const tally = unknownFields.get(`${provider}\n${field}`);
+        if (tally) tally.count += 1;
+        else {
+          unknownFields.set(`${provider}\n${field}`, { provider, field, count: 1 });
+          first.push(field);
+        }
+      }
+      return first;
+    },
     countLateCommit: () => void (lateCommits += 1),
   };
 }

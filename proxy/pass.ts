@@ -1,13 +1,19 @@
-// What passes without a meter: free routes, and unknown paths of clients that no cap holds. Forwarded, never read, never
-// booked.
+// What passes without an attempt of its own: free routes, and unknown paths of clients that no cap holds, unread; and results
+// of work that was begun earlier, read for what that work used.
 import type { FastifyReply, FastifyRequest } from "fastify";
 import { formatRequestId } from "../ledger/ids.ts";
 import type { ProxyContext } from "./context.ts";
+import { count, NOTHING_MORE, release, settle } from "./close.ts";
+import type { RouteMatch } from "./dialects/dialect.ts";
 import { outgoingHeaders } from "./forward.ts";
+import type { ChooseMeter, Exchange } from "./forward.ts";
 import type { Credential, Target } from "./gate.ts";
+import { createMeter } from "./meter.ts";
 import type { Meter } from "./meter.ts";
 import { Refused } from "./refusals.ts";
 import type { Principal } from "./register.ts";
+import { toEvent } from "./settle.ts";
+import { admissionOf, workCall } from "./work.ts";
 
 /** A path without a meter: a cap must hold, so nothing passes for virtual keys or under a hard budget; a meter must not
  *  break an app, so the rest passes for a client's own key, counted. */
@@ -59,6 +65,57 @@ export async function passUnread(
   credential: Credential,
   principal: Principal,
 ): Promise<void> {
+  const { exchange, requestId } = forward(context, request, reply, target, credential, principal, () => UNREAD);
+  release(context, exchange, await exchange.ending, target.provider, undefined, requestId, reply);
+}
+
+/** The result of work that was begun earlier. The first that passes whole is what the attempt used, whoever asked for it;
+ *  every later one, and one of work that was not begun here, passes and is booked nowhere. */
+export async function passResult(
+  context: ProxyContext,
+  request: FastifyRequest,
+  reply: FastifyReply,
+  target: Target & { readonly match: RouteMatch },
+  query: URLSearchParams,
+  credential: Credential,
+  principal: Principal,
+): Promise<void> {
+  const { provider, match } = target;
+  const refused = provider.dialect.refuses(query);
+  if (refused !== undefined)
+    throw new Refused("bad_target", `${refused} is not accepted on a metered path: it can hide what was used`);
+  const call = workCall(match.route.endpoint, "", []);
+  const { exchange, requestId } = forward(
+    context,
+    request,
+    reply,
+    target,
+    credential,
+    principal,
+    (_status, contentType, contentEncoding) => createMeter(provider.dialect, call, false, contentType, contentEncoding),
+  );
+  const ending = await exchange.ending;
+  const reading = exchange.meter?.reading();
+  const isWhole = ending.how === "ended" && ending.status === 200 && reading?.ended === true && !reading.pending;
+  const work = isWhole ? context.work.take(provider.name, provider.dialect.workId(match)) : undefined;
+  if (!work) return release(context, exchange, ending, provider, undefined, requestId, reply);
+
+  const admission = admissionOf(work, provider);
+  const event = toEvent(admission, ending, reading, exchange.meter?.seen(), context.prices, Date.now());
+  const isBooked = await settle(context, event, admission);
+  release(context, exchange, ending, provider, event.costNanoUsd, requestId, reply);
+  if (isBooked()) count(context, event, reading);
+}
+
+function forward(
+  context: ProxyContext,
+  request: FastifyRequest,
+  reply: FastifyReply,
+  target: Target,
+  credential: Credential,
+  principal: Principal,
+  chooseMeter: ChooseMeter,
+): { readonly exchange: Exchange; readonly requestId: string } {
   const requestId = formatRequestId(context.writer.nextAttemptId());
   const body = request.body as Buffer | undefined;
   const exchange = context.forwarder.exchange(
@@ -70,48 +127,16 @@ export async function passUnread(
       body: body && body.length > 0 ? body : undefined,
     },
     reply.raw,
-    () => UNREAD,
+    chooseMeter,
     { stream: true, requestId, headers: [] },
   );
-  const ending = await exchange.ending;
-  if (ending.status === undefined) {
-    const {
-      status,
-      body: text,
-      headers,
-    } = target.provider.dialect.refusal(
-      {
-        kind: ending.timedOut ? "timeout" : "upstream",
-        status: ending.timedOut ? 504 : 502,
-        message: `Keymeter: the provider could not be reached (${ending.error ?? "no answer"})`,
-      },
-      requestId,
-    );
-    if (!reply.raw.destroyed)
-      reply.raw
-        .writeHead(status, ["content-type", "application/json", "x-keymeter-request-id", requestId, ...headers])
-        .end(text);
-    return;
-  }
-  exchange.release([]);
+  return { exchange, requestId };
 }
 
 /** Reads nothing, holds nothing. */
 const UNREAD: Meter = {
   push: (chunk) => chunk,
   takeHeld: () => [],
-  reading: () => ({
-    usage: undefined,
-    extra: [],
-    reasoning: undefined,
-    servedModel: undefined,
-    tiers: [],
-    responseId: undefined,
-    raw: undefined,
-    final: false,
-    ended: true,
-    failed: false,
-    pending: false,
-  }),
+  reading: () => NOTHING_MORE,
   seen: () => ({ events: 0, tokens: 0, isPartial: true }),
 };

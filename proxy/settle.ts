@@ -31,9 +31,8 @@ export function toEvent(
     ? usedBy(admission, reading, seen)
     : { usage: NO_USAGE, state: "reported" as const, reserved: false };
   const tiers = reading && reading.tiers.length > 0 ? reading.tiers : call.tiers;
-  const priced = isBilled
-    ? priceUsage(used.usage, reading, admission, tiers, prices)
-    : { costNanoUsd: 0n, lines: [], price: undefined, confidence: undefined };
+  const isNothing = used.state === "reported" && Object.keys(used.usage).length === 0 && !reading?.extra.length;
+  const priced = isBilled && !isNothing ? priceUsage(used.usage, reading, admission, tiers, prices) : NOTHING_OWED;
 
   return {
     attemptId,
@@ -100,6 +99,8 @@ type Priced = {
   readonly confidence: UsageEvent["priceConfidence"];
 };
 
+const NOTHING_OWED: Priced = { costNanoUsd: 0n, lines: [], price: undefined, confidence: undefined };
+
 /** Prices by the served model and the served tier, at the instant of the reservation; the requested model's price, as
  *  inferred, when the served one is in no list. Passes of other models are priced as theirs. */
 function priceUsage(
@@ -116,28 +117,23 @@ function priceUsage(
   if (!price) return { costNanoUsd: undefined, lines: [], price: undefined, confidence: "unpriced" };
 
   const extra = reading?.extra ?? [];
-  if (extra.length === 0) {
-    const { costNanoUsd, lines, unpricedUnits } = cost(usage, price);
-    const known = costNanoUsd ?? lines.reduce((sum, line) => sum + line.costNanoUsd, 0n);
-    const isGuess = served === undefined || lines.some((line) => price.guessedUnits.has(line.unit));
-    const confidence = unpricedUnits.length > 0 ? "unpriced" : isGuess ? "inferred" : price.confidence;
-    return { costNanoUsd: known, lines, price, confidence };
-  }
   const parts = [
     { price, usage },
     ...extra.map((pass) => ({ price: pass.model === undefined ? price : find(pass.model), usage: pass.usage })),
-  ];
-  const costs = parts.map((part) => part.price && cost(part.usage, part.price));
-  const isUnpriced = costs.some((one) => one === undefined || one.unpricedUnits.length > 0);
-  const isInferred = served === undefined || parts.some((part) => part.price?.confidence === "inferred");
-  const lines = costs.flatMap((one) => one?.lines ?? []);
+  ].map((part) => ({ price: part.price, cost: part.price && cost(part.usage, part.price) }));
+  const isUnpriced = parts.some((part) => part.cost === undefined || part.cost.unpricedUnits.length > 0);
+  const isInferred = parts.some(
+    (part) =>
+      part.price?.confidence === "inferred" || part.cost?.lines.some(({ unit }) => part.price?.guessedUnits.has(unit)),
+  );
+  const lines = parts.flatMap((part) => part.cost?.lines ?? []);
   return {
     usage: extra.reduce((sum, pass) => addUsage(sum, pass.usage), usage),
     // With a part that has no price the rest is still a sum that is owed: a lower bound, marked as unpriced.
     costNanoUsd: lines.reduce((sum, line) => sum + line.costNanoUsd, 0n),
     lines,
     price,
-    confidence: isUnpriced ? "unpriced" : isInferred ? "inferred" : "exact",
+    confidence: isUnpriced ? "unpriced" : served === undefined || isInferred ? "inferred" : "exact",
   };
 }
 

@@ -1,13 +1,20 @@
 // The Anthropic wire format: messages. Counts are disjoint as they come: input excludes cache reads and writes, output
 // includes thinking. In streams, message_delta is cumulative: it overwrites, it is never added.
 // Source: platform.claude.com API reference; `iterations` as recorded traffic shows them.
+import type { IncomingHttpHeaders } from "node:http";
 import { addUsage, readCount } from "../../ledger/usage.ts";
 import type { Usage } from "../../ledger/usage.ts";
-import { compactUsage, findDeep, objectAt, parseObject, readLimit, textAt } from "./dialect.ts";
-import type { Call, Dialect, JsonObject, Reading, Refusal, Route, UsageReader } from "./dialect.ts";
+import { compactUsage, findDeep, objectAt, parseObject, readLimit, textAt, unknownNumbers } from "./dialect.ts";
+import type { Call, Dialect, JsonObject, KnownFields, Reading, Refusal, Route, UsageReader } from "./dialect.ts";
 
 const ROUTES: readonly Route[] = [
   { method: "POST", path: "/messages", endpoint: "messages", kind: "metered" },
+  { method: "POST", path: "/messages/batches", endpoint: "message_batches", kind: "metered" },
+  { method: "GET", path: "/messages/batches", endpoint: "message_batches_list", kind: "free" },
+  { method: "GET", path: "/messages/batches/{id}", endpoint: "message_batches_state", kind: "free" },
+  { method: "POST", path: "/messages/batches/{id}/cancel", endpoint: "message_batches_state", kind: "free" },
+  { method: "DELETE", path: "/messages/batches/{id}", endpoint: "message_batches_state", kind: "free" },
+  { method: "GET", path: "/messages/batches/{id}/results", endpoint: "message_batches", kind: "result" },
   { method: "POST", path: "/messages/count_tokens", endpoint: "count_tokens", kind: "free" },
   { method: "GET", path: "/models", endpoint: "models", kind: "free" },
   { method: "GET", path: "/models/{model}", endpoint: "model", kind: "free" },
@@ -21,8 +28,10 @@ export const anthropic: Dialect = {
   bodyFields: ["usage", "model", "id", "type", "error"],
 
   refuses: () => undefined,
+  workId: ({ parameters }) => parameters["id"] ?? "",
 
   describe({ route }, body, headers): Call {
+    if (route.endpoint === "message_batches") return describeBatch(body, headers);
     const user = textAt(objectAt(body, "metadata"), "user_id");
     return {
       endpoint: route.endpoint,
@@ -41,7 +50,7 @@ export const anthropic: Dialect = {
   },
 
   rewrite: () => undefined,
-  reader: () => createReader(),
+  reader: (call) => (call.endpoint === "message_batches" ? createBatchReader() : createReader()),
 
   refusal(refusal, requestId) {
     const error = {
@@ -56,6 +65,37 @@ export const anthropic: Dialect = {
     return `event: error\ndata: ${JSON.stringify({ type: "error", error: { type: "api_error", message }, request_id: requestId })}\n\n`;
   },
 };
+
+/** A batch is its requests together: as much output as they may write in all, at half the price. */
+function describeBatch(body: JsonObject, headers: IncomingHttpHeaders): Call {
+  const items = Array.isArray(body["requests"]) ? (body["requests"] as JsonObject[]) : [];
+  const requests = items.map((item) => objectAt(item, "params") ?? {});
+  const models = new Set(requests.map((request) => textAt(request, "model") ?? ""));
+  const limits = requests.map((request) => readLimit(request["max_tokens"]));
+  const each = requests.map((request) => openInput(request));
+  return {
+    endpoint: "message_batches",
+    model: [...models][0] ?? "",
+    stream: false,
+    tiers: ["batch"],
+    maxOutputTokens: limits.includes(undefined)
+      ? undefined
+      : limits.reduce<number>((sum, most) => sum + (most ?? 0), 0),
+    answers: 1,
+    // More requests than one have more hidden tokens than one, and several models have several prices.
+    openInput: each.find((reason) => reason !== undefined),
+    unbounded:
+      (models.size > 1 ? "several models in one batch" : undefined) ??
+      (requests.length > MOST_BOUNDED_REQUESTS ? "a batch of many requests" : undefined) ??
+      requests.map(unbounded).find((reason) => reason !== undefined) ??
+      unknownBeta(headers["anthropic-beta"]),
+    lines: true,
+    bodyTags: {},
+  };
+}
+
+/** Hidden tokens are allowed for once; a batch of more requests than this may have more of them. */
+const MOST_BOUNDED_REQUESTS = 1;
 
 const REFUSAL_TYPES: { readonly [kind in Refusal["kind"]]: string } = {
   invalid: "invalid_request_error",
@@ -168,10 +208,56 @@ function createReader(): UsageReader {
         tiers: readTiers(stated),
         responseId,
         raw: known ? JSON.stringify(stated) : undefined,
+        unknownFields: unknownNumbers(stated, KNOWN),
         final,
         ended,
         failed,
         pending: false,
+      };
+    },
+  };
+}
+
+/** A batch: what its creation answers, and later its results, a line each. Each result says what it used; those that erred,
+ *  expired or were cancelled used nothing. */
+function createBatchReader(): UsageReader {
+  const byModel = new Map<string, Usage>();
+  let workId: string | undefined;
+  let pending = false;
+  let results = 0;
+  let unread = 0;
+  return {
+    needsWholeBody: false,
+    body(body) {
+      workId = textAt(body, "id");
+      pending = body["type"] === "message_batch";
+    },
+    event(line) {
+      const result = objectAt(parseObject(line), "result");
+      const message = objectAt(result, "message");
+      results += 1;
+      if (textAt(result, "type") !== "succeeded") return "pass";
+      const usage = readUsage(objectAt(message, "usage") ?? {});
+      if (!usage) unread += 1;
+      const model = textAt(message, "model") ?? "";
+      byModel.set(model, addUsage(byModel.get(model) ?? {}, usage ?? {}));
+      return "pass";
+    },
+    reading(): Reading {
+      const [[servedModel, usage] = [undefined, {}], ...others] = byModel;
+      return {
+        usage: results > 0 && unread === 0 ? usage : undefined,
+        extra: others.map(([model, more]) => ({ model, usage: more })),
+        reasoning: undefined,
+        servedModel,
+        tiers: ["batch"],
+        responseId: workId,
+        raw: undefined,
+        unknownFields: [],
+        final: results > 0 && unread === 0,
+        ended: results > 0,
+        failed: false,
+        pending,
       };
     },
   };
@@ -195,6 +281,21 @@ function readUsage(stated: JsonObject): Usage | undefined {
     web_search: readCount(objectAt(stated, "server_tool_use")?.["web_search_requests"]),
   });
 }
+
+/** What Anthropic puts into usage. Web fetches cost only the tokens that they bring. */
+const PASS: KnownFields = {
+  input_tokens: true,
+  cache_creation_input_tokens: true,
+  cache_read_input_tokens: true,
+  cache_creation: { ephemeral_5m_input_tokens: true, ephemeral_1h_input_tokens: true },
+  output_tokens: true,
+};
+const KNOWN: KnownFields = {
+  ...PASS,
+  output_tokens_details: { thinking_tokens: true },
+  server_tool_use: { web_search_requests: true, web_fetch_requests: true },
+  iterations: PASS,
+};
 
 /** Passes that the top level leaves out: compaction at the served model, advisors at their own. The top level is the sum
  *  of the `message` passes, or the fallback's figures. */

@@ -9,18 +9,20 @@ export type DialectName = "openai" | "anthropic" | "google";
 export type JsonObject = { readonly [name: string]: unknown };
 
 /** A path that reaches the provider. `path` is without version, each `{name}` one segment or a part of it.
- *  `free`: forwarded without booking, for it costs nothing. `metered`: has a bound and a usage reader. */
+ *  `free`: forwarded without booking, for it costs nothing. `metered`: has a bound and a usage reader. `result`: brings the
+ *  result of work that was begun earlier, `{id}` in the path. */
 export type Route = {
   readonly method: "GET" | "POST" | "DELETE";
   readonly path: string;
   readonly endpoint: string;
-  readonly kind: "metered" | "free";
+  readonly kind: "metered" | "free" | "result";
 };
 
 export type RouteMatch = { readonly route: Route; readonly parameters: { readonly [name: string]: string } };
 
 /** `openInput` of a request whose text and model lie at the provider. */
 export const STORED_PROMPT = "a stored prompt";
+export const BATCH_FILE = "a batch file";
 
 /** What a metered request asks for, in what matters to its price. */
 export type Call = {
@@ -37,6 +39,8 @@ export type Call = {
   readonly openInput: string | undefined;
   /** Why no bound exists at all (tools that run at the provider, work that goes on after the answer). */
   readonly unbounded: string | undefined;
+  /** The answer is one JSON object a line (results of a batch). */
+  readonly lines?: boolean;
   /** Tags that the body carries (`user`, `metadata.user_id`). */
   readonly bodyTags: { readonly [name: string]: string };
 };
@@ -49,6 +53,7 @@ export type Reading = {
   readonly reasoning: number | undefined;
   readonly servedModel: string | undefined;
   readonly tiers: readonly string[];
+  /** Of pending work also what its result will be asked for by. */
   readonly responseId: string | undefined;
   /** The provider's own usage object as JSON text. */
   readonly raw: string | undefined;
@@ -58,6 +63,8 @@ export type Reading = {
   readonly ended: boolean;
   /** The provider put an error where an answer should be. */
   readonly failed: boolean;
+  /** Numbers in the usage object that no reader knows, by path: counted and shown, so that a new fee is not lost in silence. */
+  readonly unknownFields: readonly string[];
   /** The work goes on at the provider after this answer (background responses): its use is not known yet. */
   readonly pending: boolean;
 };
@@ -108,6 +115,8 @@ export type Dialect = {
   /** Why a query or a header of a metered request cannot be accepted (it would hide the usage), or undefined. */
   refuses(query: URLSearchParams): string | undefined;
   describe(match: RouteMatch, body: JsonObject, headers: IncomingHttpHeaders): Call;
+  /** Of a `result` route: by which id its work is known. */
+  workId(match: RouteMatch): string;
   /** The documented changes of a body, or undefined for none. `hides`: an event must then be hidden from the client. */
   rewrite(call: Call, body: Buffer, parsed: JsonObject): { readonly body: Buffer; readonly hides: boolean } | undefined;
   reader(call: Call, hides: boolean): UsageReader;
@@ -191,4 +200,22 @@ export function compactUsage(usage: { readonly [unit in keyof Usage]?: number | 
   const compact: Record<string, number> = {};
   for (const [unit, quantity] of Object.entries(usage)) if (quantity) compact[unit] = quantity;
   return compact;
+}
+
+/** The numbers of a usage object that a dialect knows, whether it uses them or not. */
+export type KnownFields = { readonly [name: string]: true | KnownFields };
+
+/** Paths of numbers above zero that are not known. */
+export function unknownNumbers(stated: unknown, known: KnownFields | undefined, path = ""): string[] {
+  if (typeof stated !== "object" || stated === null) return [];
+  if (Array.isArray(stated)) return stated.flatMap((item) => unknownNumbers(item, known, path));
+  const found: string[] = [];
+  for (const [name, value] of Object.entries(stated)) {
+    const place = known?.[name];
+    if (place === true) continue;
+    const here = path === "" ? name : `${path}.${name}`;
+    if (typeof value === "number" && value > 0) found.push(here);
+    else if (typeof value === "object" && value !== null) found.push(...unknownNumbers(value, place, here));
+  }
+  return found;
 }

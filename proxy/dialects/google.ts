@@ -2,10 +2,10 @@
 // count includes cached tokens and excludes tool-use prompts; candidates exclude thoughts. Usage in a stream is
 // cumulative: the last one counts.
 // Source: ai.google.dev API reference.
-import { readCount } from "../../ledger/usage.ts";
+import { addUsage, readCount } from "../../ledger/usage.ts";
 import type { Usage } from "../../ledger/usage.ts";
-import { compactUsage, findDeep, objectAt, parseObject, textAt } from "./dialect.ts";
-import type { Call, Dialect, JsonObject, Reading, Refusal, Route, UsageReader } from "./dialect.ts";
+import { compactUsage, findDeep, objectAt, parseObject, textAt, unknownNumbers } from "./dialect.ts";
+import type { Call, Dialect, JsonObject, KnownFields, Reading, Refusal, Route, UsageReader } from "./dialect.ts";
 
 const ROUTES: readonly Route[] = [
   { method: "POST", path: "/models/{model}:generateContent", endpoint: "generate_content", kind: "metered" },
@@ -17,6 +17,11 @@ const ROUTES: readonly Route[] = [
   },
   { method: "POST", path: "/models/{model}:embedContent", endpoint: "embed_content", kind: "metered" },
   { method: "POST", path: "/models/{model}:batchEmbedContents", endpoint: "batch_embed_contents", kind: "metered" },
+  { method: "POST", path: "/models/{model}:batchGenerateContent", endpoint: "batches", kind: "metered" },
+  { method: "GET", path: "/batches", endpoint: "batches_list", kind: "free" },
+  { method: "GET", path: "/batches/{id}", endpoint: "batches", kind: "result" },
+  { method: "POST", path: "/batches/{id}:cancel", endpoint: "batches_state", kind: "free" },
+  { method: "DELETE", path: "/batches/{id}", endpoint: "batches_state", kind: "free" },
   { method: "POST", path: "/models/{model}:countTokens", endpoint: "count_tokens", kind: "free" },
   { method: "GET", path: "/models", endpoint: "models", kind: "free" },
   { method: "GET", path: "/models/{model}", endpoint: "model", kind: "free" },
@@ -31,6 +36,8 @@ export const google: Dialect = {
   credentialHeader: "x-goog-api-key",
   bodyFields: ["usageMetadata", "modelVersion", "responseId", "error"],
 
+  workId: ({ parameters }) => `batches/${parameters["id"] ?? ""}`,
+
   /** `fields` cuts the usage out of an answer, `alt` can make it another format. */
   refuses(query) {
     for (const [name, value] of query) {
@@ -44,23 +51,24 @@ export const google: Dialect = {
   describe({ route, parameters }, body): Call {
     const config = objectAt(body, "generationConfig") ?? objectAt(body, "generation_config");
     const tier = textAt(body, "serviceTier") ?? textAt(body, "service_tier");
+    const isBatch = route.endpoint === "batches";
     // Protobuf JSON takes whole numbers as text too.
     const each = readCount(config?.["maxOutputTokens"] ?? config?.["max_output_tokens"]);
     return {
       endpoint: route.endpoint,
       model: parameters["model"] ?? "",
       stream: route.endpoint === "stream_generate_content",
-      tiers: tier === undefined ? [] : [tier.toLowerCase()],
+      tiers: isBatch ? ["batch"] : tier === undefined ? [] : [tier.toLowerCase()],
       maxOutputTokens: EMBEDDINGS.has(route.endpoint) ? 0 : each,
       answers: Math.max(readCount(config?.["candidateCount"] ?? config?.["candidate_count"]) ?? 1, 1),
       openInput: openInput(body),
-      unbounded: spelledTwice(body, config) ?? unbounded(body),
+      unbounded: isBatch ? "a batch" : (spelledTwice(body, config) ?? unbounded(body)),
       bodyTags: {},
     };
   },
 
   rewrite: () => undefined,
-  reader: (call) => createReader(call),
+  reader: (call) => (call.endpoint === "batches" ? createBatchReader(call) : createReader(call)),
 
   refusal(refusal, requestId) {
     const [status, reason] = REFUSAL_STATUS[refusal.kind];
@@ -173,17 +181,57 @@ function createReader(call: Call): UsageReader {
     reading(): Reading {
       const tier = textAt(stated, "serviceTier") ?? trafficTier(textAt(stated, "trafficType"));
       return {
-        usage: stated && readUsage(stated, queries.size),
+        usage: stated && readUsage(stated, groundingOf(servedModel ?? call.model, queries.size)),
         extra: [],
         reasoning: readCount(stated?.["thoughtsTokenCount"]),
         servedModel,
         tiers: tier === undefined ? [] : [tier.toLowerCase()],
         responseId,
         raw: stated && JSON.stringify(stated),
+        unknownFields: unknownNumbers(stated, KNOWN),
         final: ended,
         ended,
         failed,
         pending: false,
+      };
+    },
+  };
+}
+
+/** A batch: an operation that is done or goes on, with its answers inside where they were asked for inside. */
+function createBatchReader(call: Call): UsageReader {
+  let stated: JsonObject | undefined;
+  return {
+    needsWholeBody: true,
+    body: (body) => void (stated = body),
+    event: () => "pass",
+    reading(): Reading {
+      const inside = objectAt(objectAt(stated, "response") ?? objectAt(stated, "output"), "inlinedResponses");
+      const list = inside?.["inlinedResponses"];
+      const items: readonly unknown[] = Array.isArray(list) ? list : [];
+      const answers: readonly JsonObject[] = items
+        .map((item) => objectAt(item, "response"))
+        .filter((answer) => answer !== undefined);
+      const usages = answers.flatMap((answer) => {
+        const metadata = objectAt(answer, "usageMetadata");
+        const model = textAt(answer, "modelVersion") ?? call.model;
+        return metadata ? [readUsage(metadata, groundingOf(model, new Set(searchQueries(answer)).size))] : [];
+      });
+      const isDone = stated?.["done"] === true;
+      const known = isDone && usages.length > 0 && usages.length === answers.length;
+      return {
+        usage: known ? usages.reduce(addUsage, {}) : undefined,
+        extra: [],
+        reasoning: undefined,
+        servedModel: answers.map((answer) => textAt(answer, "modelVersion")).find((model) => model !== undefined),
+        tiers: ["batch"],
+        responseId: textAt(stated, "name"),
+        raw: undefined,
+        unknownFields: [],
+        final: known,
+        ended: isDone,
+        failed: false,
+        pending: textAt(stated, "name") !== undefined && !isDone,
       };
     },
   };
@@ -205,7 +253,7 @@ function trafficTier(type: string | undefined): string | undefined {
 }
 
 /** Protobuf JSON leaves zeros out: an absent count in a usage object is 0. */
-function readUsage(stated: JsonObject, webSearches: number): Usage {
+function readUsage(stated: JsonObject, grounding: Usage): Usage {
   const prompt = readCount(stated["promptTokenCount"]) ?? 0;
   const cached = Math.min(readCount(stated["cachedContentTokenCount"]) ?? 0, prompt);
   const toolUse = readCount(stated["toolUsePromptTokenCount"]) ?? 0;
@@ -224,7 +272,8 @@ function readUsage(stated: JsonObject, webSearches: number): Usage {
   const outputAudio = Math.min(outputBy("AUDIO"), output);
   const outputImage = Math.min(outputBy("IMAGE"), output - outputAudio);
   return compactUsage({
-    input: uncached - audio - image - video + toolUse,
+    input: uncached - audio - image - video,
+    input_tool: toolUse,
     input_audio: audio,
     input_image: image,
     input_video: video,
@@ -234,9 +283,31 @@ function readUsage(stated: JsonObject, webSearches: number): Usage {
     output: output - outputAudio - outputImage,
     output_audio: outputAudio,
     output_image: outputImage,
-    web_search: webSearches,
+    ...grounding,
   });
 }
+
+/** From version 3 on a fee for each query, before for each grounded prompt. */
+function groundingOf(model: string, queries: number): Usage {
+  if (queries === 0) return {};
+  return /^gemini-[12]/.test(model) ? { grounded_prompt: 1 } : { grounding_query: queries };
+}
+
+/** What Google puts into usageMetadata. */
+const COUNTED_BY_MODALITY: KnownFields = { tokenCount: true };
+const KNOWN: KnownFields = {
+  promptTokenCount: true,
+  cachedContentTokenCount: true,
+  candidatesTokenCount: true,
+  thoughtsTokenCount: true,
+  toolUsePromptTokenCount: true,
+  totalTokenCount: true,
+  initialPromptTokenCount: true,
+  promptTokensDetails: COUNTED_BY_MODALITY,
+  cacheTokensDetails: COUNTED_BY_MODALITY,
+  candidatesTokensDetails: COUNTED_BY_MODALITY,
+  toolUsePromptTokensDetails: COUNTED_BY_MODALITY,
+};
 
 function modalities(details: unknown): (modality: string) => number {
   const list = Array.isArray(details) ? (details as JsonObject[]) : [];

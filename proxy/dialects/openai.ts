@@ -3,14 +3,37 @@
 // Source: platform.openai.com API reference; the odd fields of compatible vendors are named where they are read.
 import { readCount } from "../../ledger/usage.ts";
 import type { Usage } from "../../ledger/usage.ts";
-import { compactUsage, findDeep, objectAt, parseObject, readLimit, STORED_PROMPT, textAt } from "./dialect.ts";
-import type { Call, Dialect, JsonObject, Reading, Refusal, Route, UsageReader } from "./dialect.ts";
+import {
+  BATCH_FILE,
+  compactUsage,
+  findDeep,
+  objectAt,
+  parseObject,
+  readLimit,
+  STORED_PROMPT,
+  textAt,
+  unknownNumbers,
+} from "./dialect.ts";
+import type { Call, Dialect, JsonObject, KnownFields, Reading, Refusal, Route, UsageReader } from "./dialect.ts";
 
 const ROUTES: readonly Route[] = [
   { method: "POST", path: "/chat/completions", endpoint: "chat_completions", kind: "metered" },
   { method: "POST", path: "/completions", endpoint: "completions", kind: "metered" },
   { method: "POST", path: "/responses", endpoint: "responses", kind: "metered" },
   { method: "POST", path: "/responses/compact", endpoint: "responses_compact", kind: "metered" },
+  { method: "GET", path: "/responses/{id}", endpoint: "responses", kind: "result" },
+  { method: "POST", path: "/responses/{id}/cancel", endpoint: "responses", kind: "result" },
+  { method: "DELETE", path: "/responses/{id}", endpoint: "responses_delete", kind: "free" },
+  { method: "GET", path: "/responses/{id}/input_items", endpoint: "responses_input_items", kind: "free" },
+  { method: "POST", path: "/batches", endpoint: "batches", kind: "metered" },
+  { method: "GET", path: "/batches", endpoint: "batches_list", kind: "free" },
+  { method: "GET", path: "/batches/{id}", endpoint: "batches", kind: "result" },
+  { method: "POST", path: "/batches/{id}/cancel", endpoint: "batches", kind: "result" },
+  { method: "POST", path: "/files", endpoint: "files", kind: "free" },
+  { method: "GET", path: "/files", endpoint: "files", kind: "free" },
+  { method: "GET", path: "/files/{id}", endpoint: "files", kind: "free" },
+  { method: "DELETE", path: "/files/{id}", endpoint: "files", kind: "free" },
+  { method: "GET", path: "/files/{id}/content", endpoint: "files", kind: "free" },
   { method: "POST", path: "/embeddings", endpoint: "embeddings", kind: "metered" },
   { method: "POST", path: "/moderations", endpoint: "moderations", kind: "free" },
   { method: "POST", path: "/responses/input_tokens", endpoint: "responses_input_tokens", kind: "free" },
@@ -28,11 +51,14 @@ export const openai: Dialect = {
   version: { pattern: /^v1$/, default: "v1" },
   routes: ROUTES,
   credentialHeader: "authorization",
-  bodyFields: ["usage", "model", "service_tier", "id", "status", "tool_usage", "error", "x_groq"],
+  bodyFields: ["usage", "model", "object", "service_tier", "id", "status", "tool_usage", "error", "x_groq"],
 
   refuses: () => undefined,
 
+  workId: ({ parameters }) => parameters["id"] ?? "",
+
   describe({ route }, body) {
+    if (route.endpoint === "batches") return describeBatch(body);
     const tier = textAt(body, "service_tier");
     return {
       endpoint: route.endpoint,
@@ -83,6 +109,21 @@ export const openai: Dialect = {
     return `event: error\ndata: ${JSON.stringify({ type: "error", code: "server_error", message, param: null, error: { message, type: "server_error", param: null, code: "server_error" } })}\n\n`;
   },
 };
+
+/** A batch runs what stands in a file at the provider: its model and its size show when it is done. */
+function describeBatch(body: JsonObject): Call {
+  return {
+    endpoint: "batches",
+    model: textAt(body, "model") ?? "",
+    stream: false,
+    tiers: ["batch"],
+    maxOutputTokens: undefined,
+    answers: 1,
+    openInput: BATCH_FILE,
+    unbounded: BATCH_FILE,
+    bodyTags: {},
+  };
+}
 
 const REFUSAL_TYPES: { readonly [kind in Refusal["kind"]]: readonly [type: string, code: string | null] } = {
   invalid: ["invalid_request_error", "invalid_request"],
@@ -164,6 +205,7 @@ function createReader(call: Call, hides: boolean): UsageReader {
   let tier: string | undefined;
   let responseId: string | undefined;
   let raw: string | undefined;
+  let unknownFields: readonly string[] = [];
   let ended = false;
   let failed = false;
   let pending = false;
@@ -179,6 +221,7 @@ function createReader(call: Call, hides: boolean): UsageReader {
       if (read) ({ usage, reasoning } = read);
       extra = imageToolUse(answer);
       raw = JSON.stringify(answer["tool_usage"] ? { ...stated, tool_usage: answer["tool_usage"] } : stated);
+      unknownFields = unknownNumbers(stated, KNOWN);
     }
   };
 
@@ -188,9 +231,12 @@ function createReader(call: Call, hides: boolean): UsageReader {
     body(body) {
       ended = true;
       failed = objectAt(body, "error") !== undefined;
-      const status = textAt(body, "status");
-      pending = status === "queued" || status === "in_progress";
+      const status = textAt(body, "status") ?? "";
+      pending = GOES_ON.has(status);
       take(body);
+      // What failed before it began used nothing, and says nothing.
+      if (call.endpoint === "batches" && status === "failed" && !usage) usage = {};
+      if (call.endpoint === "batches") tier = "batch";
     },
 
     event(data) {
@@ -235,13 +281,18 @@ function createReader(call: Call, hides: boolean): UsageReader {
       tiers: tier === undefined ? [] : [tier],
       responseId,
       raw,
+      unknownFields,
       final: usage !== undefined,
       ended,
       failed,
-      pending,
+      // A stream of background work may end, or be left, before the work does.
+      pending: pending || (call.unbounded === "background" && !ended && responseId !== undefined),
     }),
   };
 }
+
+/** A response or a batch that is not done. */
+const GOES_ON = new Set(["queued", "in_progress", "validating", "finalizing", "cancelling"]);
 
 /** The type of a Responses event whose first member is another one. */
 function lateType(data: string): string | undefined {
@@ -308,12 +359,13 @@ function readUsage(
       input: uncached - inputAudio,
       input_audio: inputAudio,
       cache_read: cacheRead,
-      cache_write_5m: written - writtenLong,
-      cache_write_1h: writtenLong,
+      cache_write_30m: written - writtenLong,
+      cache_write_12h: writtenLong,
       output: output - outputAudio,
       output_audio: outputAudio,
       web_search: webSearches(answer),
       file_search: countItems(answer, "file_search_call"),
+      container: containers(answer),
     }),
   };
 }
@@ -326,9 +378,18 @@ function webSearches(answer: JsonObject): number {
   );
 }
 
-function countItems(answer: JsonObject, type: string, test: (item: JsonObject) => boolean = () => true): number {
+/** Containers that the code interpreter worked in. */
+function containers(answer: JsonObject): number {
+  return new Set(outputItems(answer, "code_interpreter_call").map((item) => textAt(item, "container_id") ?? "")).size;
+}
+
+function outputItems(answer: JsonObject, type: string): JsonObject[] {
   const output = Array.isArray(answer["output"]) ? (answer["output"] as JsonObject[]) : [];
-  return output.filter((item) => textAt(item, "type") === type && test(item)).length;
+  return output.filter((item) => textAt(item, "type") === type);
+}
+
+function countItems(answer: JsonObject, type: string, test: (item: JsonObject) => boolean = () => true): number {
+  return outputItems(answer, type).filter(test).length;
 }
 
 /** Pictures made by a tool are a second model's use, on top of the answer's own. */
@@ -348,3 +409,53 @@ function imageToolUse(answer: JsonObject): Reading["extra"] {
 
 /** What draws when the tool names no model. */
 const IMAGE_TOOL_MODEL = "gpt-image-1";
+
+/** What OpenAI and the vendors that speak its format put into usage: counts that are read above, parts and sums of them, and
+ *  times and prices for information. */
+const PROMPT_DETAILS: KnownFields = {
+  cached_tokens: true,
+  cache_write_tokens: true,
+  cache_write_tokens_details: { ttl_30m_tokens: true, ttl_12h_tokens: true },
+  audio_tokens: true,
+  text_tokens: true,
+  image_tokens: true,
+  video_tokens: true,
+  cached_tokens_internal: true,
+};
+const COMPLETION_DETAILS: KnownFields = {
+  reasoning_tokens: true,
+  audio_tokens: true,
+  text_tokens: true,
+  image_tokens: true,
+  accepted_prediction_tokens: true,
+  rejected_prediction_tokens: true,
+};
+const KNOWN: KnownFields = {
+  prompt_tokens: true,
+  completion_tokens: true,
+  input_tokens: true,
+  output_tokens: true,
+  total_tokens: true,
+  reasoning_tokens: true,
+  prompt_tokens_details: PROMPT_DETAILS,
+  prompt_token_details: PROMPT_DETAILS,
+  input_tokens_details: PROMPT_DETAILS,
+  completion_tokens_details: COMPLETION_DETAILS,
+  output_tokens_details: COMPLETION_DETAILS,
+  cached_tokens: true,
+  prompt_cache_hit_tokens: true,
+  prompt_cache_miss_tokens: true,
+  num_cached_tokens: true,
+  // Groq's times, and the stated costs of xAI, OpenRouter and Perplexity.
+  queue_time: true,
+  prompt_time: true,
+  completion_time: true,
+  total_time: true,
+  cost_in_usd_ticks: true,
+  cost: true,
+  cost_details: {
+    upstream_inference_cost: true,
+    upstream_inference_prompt_cost: true,
+    upstream_inference_completions_cost: true,
+  },
+};

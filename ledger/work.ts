@@ -1,0 +1,44 @@
+// Work that goes on at the provider after its answer: a batch, a background response. It is a reservation that stays open,
+// under the provider's id of the work, until its result passes; then it becomes one event, whoever asked for the result and
+// however often.
+import { asc, drizzle, isNotNull } from "./drizzle.ts";
+import type { AttemptId } from "./ids.ts";
+import type { NanoUsd } from "./money.ts";
+import type { Sqlite } from "./open.ts";
+import { reservations } from "./schema.ts";
+
+export type PendingWork = {
+  readonly attemptId: AttemptId;
+  readonly provider: string;
+  /** The provider's id of the work: of the response, of the batch. */
+  readonly workId: string;
+  readonly keyId: string;
+  readonly endpoint: string;
+  readonly requestedModel: string;
+  readonly team: string;
+  readonly project: string;
+  readonly env: string;
+  /** Compact JSON object of tags, or undefined. */
+  readonly tags: string | undefined;
+  readonly tiers: readonly string[];
+  readonly boundNanoUsd: NanoUsd | undefined;
+  readonly expectedNanoUsd: NanoUsd | undefined;
+};
+
+/** All of it, oldest first. */
+export async function readPendingWork(database: Sqlite): Promise<PendingWork[]> {
+  const rows = drizzle(database)
+    .select()
+    .from(reservations)
+    .where(isNotNull(reservations.workId))
+    .orderBy(asc(reservations.attemptId))
+    .all();
+  return rows.map(({ workId, tags, tiers, boundNanoUsd, expectedNanoUsd, ...row }) => ({
+    ...row,
+    workId: workId ?? "",
+    tags: tags ?? undefined,
+    tiers: tiers === null || tiers === "" ? [] : tiers.split(","),
+    boundNanoUsd: boundNanoUsd ?? undefined,
+    expectedNanoUsd: expectedNanoUsd ?? undefined,
+  }));
+}

@@ -1,0 +1,122 @@
+// How an attempt ends: into the books, then the client's last bytes, then the counters.
+import type { FastifyReply } from "fastify";
+import type { UsageEvent } from "../ledger/events.ts";
+import { formatRequestId } from "../ledger/ids.ts";
+import { formatUsdExact } from "../ledger/money.ts";
+import type { NanoUsd } from "../ledger/money.ts";
+import type { ProvenKey } from "../ledger/wire.ts";
+import type { Admission } from "./admit.ts";
+import type { ProxyContext } from "./context.ts";
+import type { Reading } from "./dialects/dialect.ts";
+import type { Ending, Exchange } from "./forward.ts";
+import type { Provider } from "./providers/provider.ts";
+
+/** What an answer said that brought nothing of its own: the work it names is another attempt's. */
+export const NOTHING_MORE: Reading = {
+  usage: {},
+  extra: [],
+  reasoning: undefined,
+  servedModel: undefined,
+  tiers: [],
+  responseId: undefined,
+  raw: undefined,
+  unknownFields: [],
+  final: true,
+  ended: true,
+  failed: false,
+  pending: false,
+};
+
+/** Leaves the reservation open for work that goes on. `known`: another attempt stands for this work, so this one used nothing.
+ *  `closed`: the provider did not take it, or the books are closed; then it is settled as what is known of it. */
+export async function suspend(
+  context: ProxyContext,
+  admission: Admission,
+  { status }: Ending,
+  { responseId }: Reading,
+): Promise<"open" | "known" | "closed"> {
+  const isAccepted = status !== undefined && status >= 200 && status < 300;
+  if (!isAccepted || responseId === undefined) return "closed";
+  const { attemptId, principal, provider } = admission;
+  try {
+    if (!(await context.work.suspend(admission, responseId, principal.proven))) return "known";
+    if (principal.proven) context.register.remember(principal, provider.name, Date.now());
+    return "open";
+  } catch (error) {
+    context.log.error({ requestId: formatRequestId(attemptId), err: error }, "pending work not booked");
+    return "closed";
+  }
+}
+
+/** Settles, and gives the client its end after five seconds even if the books are still closed: then the reservation,
+ *  which is durable, stays open, and the event is tried on. */
+export async function settle(
+  context: ProxyContext,
+  event: UsageEvent,
+  { principal, provider }: Admission,
+): Promise<() => boolean> {
+  const accepted: ProvenKey | undefined = event.keyId === principal.keyId ? principal.proven : undefined;
+  const requestId = formatRequestId(event.attemptId);
+  let isBooked = false;
+  const committed = context.writer.settle(event, accepted).then(
+    () => {
+      isBooked = true;
+      if (accepted) context.register.remember(principal, provider.name, Date.now());
+    },
+    // Not booked is a broken invariant or a broken ledger: said loudly; the reservation stays open and is booked at restart.
+    (error: unknown) => context.log.error({ requestId, err: error }, "event not booked"),
+  );
+  if (!(await context.patience.wait(committed))) {
+    context.metrics.countLateCommit();
+    context.log.error({ requestId }, "the client's answer ends before its event is in the books");
+    // When the books take it at last, it counts.
+    void committed.then(() => isBooked && context.metrics.countEvent(event));
+  }
+  return () => isBooked;
+}
+
+/** The client's last bytes; or, where no answer came, an error in its dialect that is worth a retry. */
+export function release(
+  context: ProxyContext,
+  exchange: Exchange,
+  ending: Ending,
+  { name, dialect }: Provider,
+  costNanoUsd: NanoUsd | undefined,
+  requestId: string,
+  reply: FastifyReply,
+): void {
+  if (ending.status === undefined || (ending.how !== "ended" && !exchange.answered)) {
+    const message = `Keymeter: ${ending.how === "stopped" ? "shutting down" : `the provider could not be reached or broke off (${ending.error ?? "no answer"})`}`;
+    const { status, body, headers } = dialect.refusal(
+      { kind: ending.timedOut ? "timeout" : "upstream", status: ending.timedOut ? 504 : 502, message },
+      requestId,
+    );
+    if (!reply.raw.destroyed)
+      reply.raw
+        .writeHead(status, ["content-type", "application/json", "x-keymeter-request-id", requestId, ...headers])
+        .end(body);
+    if (ending.how !== "client_left")
+      context.log.warn({ requestId, provider: name, error: ending.error }, "no answer from the provider");
+    return;
+  }
+  if (ending.how === "stopped")
+    return exchange.releaseWithError(
+      dialect.errorEvent("Keymeter is shutting down; this answer is not complete", requestId),
+    );
+  exchange.release(costNanoUsd === undefined ? [] : ["x-keymeter-cost-usd", formatUsdExact(costNanoUsd)]);
+}
+
+/** Counters, and a line in the log for each field of usage that nobody has seen before. */
+export function count(context: ProxyContext, event: UsageEvent, reading: Reading | undefined): void {
+  context.metrics.countEvent(event);
+  for (const field of context.metrics.countUnknownFields(event.provider, reading?.unknownFields ?? []))
+    context.log.warn(
+      {
+        requestId: formatRequestId(event.attemptId),
+        provider: event.provider,
+        model: event.servedModel ?? event.requestedModel,
+        field,
+      },
+      "usage holds a number that is not known; it is kept with the event",
+    );
+}

@@ -1,0 +1,93 @@
+// Work that goes on at the provider after its answer. From its creation it is known here and in the books; when its result
+// passes, it is taken out, once, and settled. What nobody fetches stays pending, and visible.
+import type { ProvenKey } from "../ledger/wire.ts";
+import { readPendingWork } from "../ledger/work.ts";
+import type { PendingWork } from "../ledger/work.ts";
+import type { Sqlite } from "../ledger/open.ts";
+import type { Writer } from "../ledger/writer.ts";
+import type { Admission } from "./admit.ts";
+import type { Call } from "./dialects/dialect.ts";
+import type { Provider } from "./providers/provider.ts";
+
+export type Work = {
+  /** Keeps an attempt's reservation open under the provider's id. False: another attempt stands for this work. */
+  suspend(admission: Admission, workId: string, proven: ProvenKey | undefined): Promise<boolean>;
+  /** Takes work out, for the one settlement it gets; undefined when it is not pending here: settled before, or made elsewhere. */
+  take(provider: string, workId: string): PendingWork | undefined;
+  /** Puts it back: its result did not pass whole. */
+  putBack(work: PendingWork): void;
+  list(): PendingWork[];
+};
+
+export async function createWork(books: Sqlite, writer: Writer): Promise<Work> {
+  const name = (provider: string, workId: string): string => `${provider}\n${workId}`;
+  const pending = new Map((await readPendingWork(books)).map((work) => [name(work.provider, work.workId), work]));
+  return {
+    async suspend(admission, workId, proven) {
+      const { attemptId, principal, provider, call } = admission;
+      const isFirst = await writer.suspend(attemptId, workId, call.tiers, proven);
+      if (isFirst)
+        pending.set(name(provider.name, workId), {
+          attemptId,
+          provider: provider.name,
+          workId,
+          keyId: principal.keyId,
+          endpoint: call.endpoint,
+          requestedModel: call.model,
+          team: admission.team,
+          project: admission.project,
+          env: admission.env,
+          tags: admission.tags,
+          tiers: call.tiers,
+          boundNanoUsd: admission.boundNanoUsd,
+          expectedNanoUsd: admission.expectedNanoUsd,
+        });
+      return isFirst;
+    },
+    take(provider, workId) {
+      const found = pending.get(name(provider, workId));
+      pending.delete(name(provider, workId));
+      return found;
+    },
+    putBack: (work) => void pending.set(name(work.provider, work.workId), work),
+    list: () => [...pending.values()],
+  };
+}
+
+/** The admission of the attempt that made the work, as far as settling needs it. */
+export function admissionOf(work: PendingWork, provider: Provider): Admission {
+  const { attemptId, keyId, endpoint, requestedModel, team, project, env, tags, tiers } = work;
+  const call = workCall(endpoint, requestedModel, tiers);
+  return {
+    attemptId,
+    principal: { kind: "virtual", keyId, key: undefined, team, project, env, proven: undefined },
+    provider,
+    call,
+    team,
+    project,
+    env,
+    tags,
+    inputTokens: 0,
+    boundNanoUsd: work.boundNanoUsd,
+    expectedNanoUsd: work.expectedNanoUsd,
+    isStrict: work.expectedNanoUsd === undefined,
+    reservedNanoUsd: work.expectedNanoUsd ?? work.boundNanoUsd,
+    leftNanoUsd: undefined,
+  };
+}
+
+/** What the result of work is read as. */
+export function workCall(endpoint: string, model: string, tiers: readonly string[]): Call {
+  return {
+    endpoint,
+    model,
+    stream: false,
+    tiers,
+    maxOutputTokens: undefined,
+    answers: 1,
+    openInput: undefined,
+    unbounded: undefined,
+    lines: true,
+    bodyTags: {},
+  };
+}

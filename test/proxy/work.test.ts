@@ -1,0 +1,321 @@
+// Work that goes on at the provider after its answer: one charge each, whoever polls and however often, and nothing lost when
+// the proxy starts again in between.
+import Anthropic from "@anthropic-ai/sdk";
+import OpenAI from "openai";
+import { afterEach, beforeEach, describe, expect, it } from "vitest";
+import { startFakeProvider } from "../fake/provider.ts";
+import type { FakeProvider, Script } from "../fake/provider.ts";
+import { startProxy } from "../start-proxy.ts";
+import type { RunningProxy } from "../start-proxy.ts";
+
+const POLLS = 100;
+const AT_ONCE = 3;
+const KEY = "sk-test-work-client-key";
+
+let provider: FakeProvider;
+let running: RunningProxy;
+beforeEach(async () => {
+  provider = await startFakeProvider(() => {});
+  running = await startProxy(provider.url);
+});
+afterEach(async () => {
+  await running.stop();
+  await provider.close();
+});
+
+const answer =
+  (body: unknown, type = "application/json"): Script =>
+  (_arrived, response) =>
+    void response.writeHead(200, { "content-type": type }).end(typeof body === "string" ? body : JSON.stringify(body));
+
+const openai = (): OpenAI => new OpenAI({ baseURL: `${running.url}/openai/v1`, apiKey: KEY, maxRetries: 0 });
+const anthropic = (): Anthropic =>
+  new Anthropic({ baseURL: `${running.url}/anthropic`, apiKey: KEY, authToken: null, maxRetries: 0 });
+
+/** A restart in between: what is pending stands in the books. */
+async function restart(): Promise<void> {
+  await running.stop();
+  running = await startProxy(provider.url, { KEYMETER_DATA_DIR: running.dataDir });
+  expect(running.proxy.writer.recovered).toBe(0);
+}
+
+const response = (status: string, usage: object | null): object => ({
+  id: "resp_1",
+  object: "response",
+  created_at: 1,
+  status,
+  background: true,
+  model: "gpt-4o-mini-2024-07-18",
+  output: [],
+  service_tier: "default",
+  usage,
+});
+const USED = {
+  input_tokens: 1_000,
+  output_tokens: 200,
+  total_tokens: 1_200,
+  input_tokens_details: { cached_tokens: 0 },
+};
+/** 1,000 in at 0.15 and 200 out at 0.60 USD a million. */
+const COST = "270000";
+
+describe("a background response", () => {
+  it("is pending from creation, and one charge after 100 polls and 3 retrievals at once, with a restart in between", async () => {
+    await running.setBudget({ amountNanoUsd: 1_000_000_000_000n, kind: "soft" });
+    provider.script = answer(response("queued", null));
+    await openai().responses.create({ model: "gpt-4o-mini", input: "hi", background: true, max_output_tokens: 300 });
+    expect(await running.events()).toEqual([]);
+    expect((await running.proxy.writer.verify()).reservedNanoUsd).toBeGreaterThan(0n);
+
+    provider.script = answer(response("in_progress", null));
+    for (let i = 0; i < POLLS / 2; i++) await openai().responses.retrieve("resp_1");
+    expect(await running.events()).toEqual([]);
+    await restart();
+    expect(running.proxy.context.work.list().length).toBe(1);
+    expect((await running.proxy.writer.verify()).reservedNanoUsd).toBeGreaterThan(0n);
+
+    provider.script = answer(response("completed", USED));
+    await Promise.all(Array.from({ length: AT_ONCE }, () => openai().responses.retrieve("resp_1")));
+    for (let i = 0; i < POLLS / 2; i++) await openai().responses.retrieve("resp_1");
+    await restart();
+    await openai().responses.retrieve("resp_1");
+
+    const events = await running.events();
+    expect(events.length).toBe(1);
+    expect(events[0]).toMatchObject({
+      endpoint: "responses",
+      requestedModel: "gpt-4o-mini",
+      servedModel: "gpt-4o-mini-2024-07-18",
+      usageState: "reported",
+      costNanoUsd: COST,
+      outcome: "complete",
+    });
+    expect(await running.proxy.writer.verify()).toEqual({ differences: [], reservedNanoUsd: 0n });
+  });
+
+  it("whose stream the client leaves is pending, and settled by the next retrieval", async () => {
+    provider.script = (_arrived, out) => {
+      out.writeHead(200, { "content-type": "text/event-stream" });
+      out.write(
+        `event: response.created\ndata: ${JSON.stringify({ type: "response.created", sequence_number: 0, response: response("queued", null) })}\n\n`,
+      );
+    };
+    const stream = await openai().responses.create({
+      model: "gpt-4o-mini",
+      input: "hi",
+      background: true,
+      stream: true,
+    });
+    for await (const event of stream) if (event.type === "response.created") break;
+    await expect.poll(() => running.proxy.context.work.list().length).toBe(1);
+    provider.script = answer(response("completed", USED));
+    await openai().responses.retrieve("resp_1");
+    expect((await running.events()).map((event) => event.costNanoUsd)).toEqual([COST]);
+  });
+
+  it("that two attempts got the same id for is one charge: the provider did the work once", async () => {
+    provider.script = answer(response("queued", null));
+    for (let i = 0; i < 2; i++)
+      await openai().responses.create({ model: "gpt-4o-mini", input: "hi", background: true });
+    provider.script = answer(response("completed", USED));
+    await openai().responses.retrieve("resp_1");
+    const events = await running.events();
+    expect(events.map((event) => event.costNanoUsd).toSorted()).toEqual(["0", COST]);
+    expect(await running.proxy.writer.verify()).toEqual({ differences: [], reservedNanoUsd: 0n });
+  });
+
+  it("that the provider refuses is booked at once, as refused", async () => {
+    provider.script = (_arrived, out) =>
+      void out
+        .writeHead(400, { "content-type": "application/json" })
+        .end(JSON.stringify({ error: { message: "no", type: "invalid_request_error", param: null, code: null } }));
+    await expect(openai().responses.create({ model: "gpt-4o-mini", input: "hi", background: true })).rejects.toThrow(
+      "no",
+    );
+    expect((await running.events()).map(({ outcome, costNanoUsd }) => [outcome, costNanoUsd])).toEqual([
+      ["upstream_rejected", "0"],
+    ]);
+    expect(running.proxy.context.work.list()).toEqual([]);
+  });
+
+  it("of which a retrieval names work that was not begun here is passed on and charged to nobody", async () => {
+    provider.script = answer(response("completed", USED));
+    expect((await openai().responses.retrieve("resp_1")).id).toBe("resp_1");
+    expect(await running.events()).toEqual([]);
+  });
+});
+
+describe("a batch", () => {
+  const batch = (status: string, more: object = {}): object => ({
+    id: "batch_1",
+    object: "batch",
+    endpoint: "/v1/chat/completions",
+    input_file_id: "file-1",
+    completion_window: "24h",
+    created_at: 1,
+    status,
+    ...more,
+  });
+
+  it("of OpenAI: one charge at half the price, with the model that its result names", async () => {
+    provider.script = answer(batch("validating"));
+    await openai().batches.create({
+      input_file_id: "file-1",
+      endpoint: "/v1/chat/completions",
+      completion_window: "24h",
+    });
+    provider.script = answer(batch("in_progress"));
+    await openai().batches.retrieve("batch_1");
+    expect(await running.events()).toEqual([]);
+    provider.script = answer(batch("completed", { model: "gpt-4o-mini-2024-07-18", usage: USED }));
+    await Promise.all(Array.from({ length: AT_ONCE }, () => openai().batches.retrieve("batch_1")));
+    for (let i = 0; i < POLLS; i++) await openai().batches.retrieve("batch_1");
+    const events = await running.events();
+    expect(events.map(({ costNanoUsd, tier, servedModel }) => [costNanoUsd, tier, servedModel])).toEqual([
+      ["135000", "batch", "gpt-4o-mini-2024-07-18"],
+    ]);
+  });
+
+  it("of OpenAI that failed before it began costs nothing", async () => {
+    provider.script = answer(batch("validating"));
+    await openai().batches.create({
+      input_file_id: "file-1",
+      endpoint: "/v1/chat/completions",
+      completion_window: "24h",
+    });
+    provider.script = answer(batch("failed", { errors: { data: [] } }));
+    await openai().batches.retrieve("batch_1");
+    expect((await running.events()).map(({ costNanoUsd, usageState }) => [costNanoUsd, usageState])).toEqual([
+      ["0", "reported"],
+    ]);
+  });
+
+  it("is refused under a hard budget when nothing says what it costs", async () => {
+    const { secret, id } = await running.createKey();
+    await running.setBudget({ amountNanoUsd: 1_000_000_000n, scope: { keyId: id } });
+    const client = new OpenAI({ baseURL: `${running.url}/openai/v1`, apiKey: secret, maxRetries: 0 });
+    await expect(
+      client.batches.create({ input_file_id: "file-1", endpoint: "/v1/chat/completions", completion_window: "24h" }),
+    ).rejects.toMatchObject({ status: 402 });
+    expect(provider.journal).toEqual([]);
+  });
+
+  const results = (lines: readonly object[]): string => lines.map((line) => `${JSON.stringify(line)}\n`).join("");
+  const succeeded = (id: string, model: string, input: number, output: number): object => ({
+    custom_id: id,
+    result: {
+      type: "succeeded",
+      message: {
+        id: `msg_${id}`,
+        type: "message",
+        role: "assistant",
+        model,
+        content: [{ type: "text", text: "4" }],
+        usage: {
+          input_tokens: input,
+          cache_creation_input_tokens: 0,
+          cache_read_input_tokens: 0,
+          output_tokens: output,
+          service_tier: "batch",
+        },
+      },
+    },
+  });
+
+  it("of Anthropic: its results, a line each, are one charge; an errored one costs nothing", async () => {
+    const state = {
+      id: "msgbatch_1",
+      type: "message_batch",
+      processing_status: "in_progress",
+      request_counts: { processing: 3, succeeded: 0, errored: 0, canceled: 0, expired: 0 },
+      results_url: `${running.url}/anthropic/v1/messages/batches/msgbatch_1/results`,
+    };
+    provider.script = answer(state);
+    const params = {
+      model: "claude-haiku-4-5",
+      max_tokens: 100,
+      messages: [{ role: "user" as const, content: "2+2" }],
+    };
+    await anthropic().messages.batches.create({
+      requests: ["a", "b", "c"].map((id) => ({ custom_id: id, params })),
+    });
+    const text = results([
+      succeeded("a", "claude-haiku-4-5-20251001", 1_000, 100),
+      succeeded("b", "claude-haiku-4-5-20251001", 2_000, 50),
+      { custom_id: "c", result: { type: "errored", error: { type: "error", error: { type: "api_error" } } } },
+    ]);
+    provider.script = (arrived, out, request) =>
+      (arrived.url.includes("results")
+        ? answer(text, "application/x-jsonl")
+        : answer({ ...state, processing_status: "ended" }))(arrived, out, request);
+    const read = async (): Promise<number> => {
+      const ids = new Set<string>();
+      for await (const { custom_id: id } of await anthropic().messages.batches.results("msgbatch_1")) ids.add(id);
+      return ids.size;
+    };
+    expect(await Promise.all(Array.from({ length: AT_ONCE }, read))).toEqual([3, 3, 3]);
+    expect(await read()).toBe(3);
+    const events = await running.events();
+    expect(events.length).toBe(1);
+    // 3,000 in at 1 and 150 out at 5 USD a million, halved.
+    expect(events[0]).toMatchObject({ usage: { input: 3_000, output: 150 }, costNanoUsd: "1875000", tier: "batch" });
+  });
+
+  it("whose results are cut stays pending, and is settled when they pass whole", async () => {
+    provider.script = answer({ id: "msgbatch_2", type: "message_batch", processing_status: "in_progress" });
+    const params = {
+      model: "claude-haiku-4-5",
+      max_tokens: 100,
+      messages: [{ role: "user" as const, content: "2+2" }],
+    };
+    await anthropic().messages.batches.create({ requests: [{ custom_id: "a", params }] });
+    const text = results([
+      succeeded("a", "claude-haiku-4-5-20251001", 10, 1),
+      succeeded("b", "claude-haiku-4-5-20251001", 10, 1),
+    ]);
+    provider.script = (_arrived, out) => {
+      out.writeHead(200, { "content-type": "application/x-jsonl", "content-length": Buffer.byteLength(text) });
+      out.write(text.slice(0, 300));
+      setTimeout(() => out.destroy(), 50);
+    };
+    const ask = async (): Promise<string> =>
+      (
+        await fetch(`${running.url}/anthropic/v1/messages/batches/msgbatch_2/results`, {
+          headers: { "x-api-key": KEY },
+        })
+      ).text();
+    expect(await ask()).toContain("broke off");
+    expect(running.proxy.context.work.list().length).toBe(1);
+    expect(await running.events()).toEqual([]);
+    provider.script = answer(text, "application/x-jsonl");
+    expect(await ask()).toBe(text);
+    expect((await running.events()).map(({ usage }) => usage)).toEqual([{ input: 20, output: 2 }]);
+  });
+
+  it("of Gemini with its answers inside: one charge at half the price", async () => {
+    const headers = { "content-type": "application/json", "x-goog-api-key": KEY };
+    provider.script = answer({ name: "batches/b1", metadata: { state: "BATCH_STATE_PENDING" } });
+    const request = { request: { contents: [{ parts: [{ text: "hi" }] }] } };
+    await fetch(`${running.url}/google/v1beta/models/gemini-2.5-flash:batchGenerateContent`, {
+      method: "POST",
+      headers,
+      body: JSON.stringify({ batch: { displayName: "b", inputConfig: { requests: { requests: [request] } } } }),
+    });
+    expect(running.proxy.context.work.list().map(({ workId }) => workId)).toEqual(["batches/b1"]);
+    const one = {
+      response: {
+        candidates: [{ content: { parts: [{ text: "hi" }] }, finishReason: "STOP" }],
+        modelVersion: "gemini-2.5-flash",
+        usageMetadata: { promptTokenCount: 1_000, candidatesTokenCount: 100, totalTokenCount: 1_100 },
+      },
+    };
+    provider.script = answer({
+      name: "batches/b1",
+      done: true,
+      response: { inlinedResponses: { inlinedResponses: [one, one] } },
+    });
+    for (let i = 0; i < AT_ONCE; i++) await fetch(`${running.url}/google/v1beta/batches/b1`, { headers });
+    // 2,000 in at 0.30 and 200 out at 2.50 USD a million, halved.
+    expect((await running.events()).map(({ costNanoUsd }) => costNanoUsd)).toEqual(["550000"]);
+  });
+});
