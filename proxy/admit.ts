@@ -114,9 +114,12 @@ function bound(call: Call, bodyBytes: number, price: Price): NanoUsd | undefined
   const fromBytes = bodyBytes + HIDDEN_TOKENS;
   const input =
     call.openInput === undefined ? Math.min(fromBytes, price.contextWindow ?? fromBytes) : price.contextWindow;
-  const each = call.maxOutputTokens ?? price.maxOutputTokens ?? price.contextWindow;
+  // What is not sold by the token has no tokens to bound.
+  const each = price.units.output ? (call.maxOutputTokens ?? price.maxOutputTokens ?? price.contextWindow) : 0;
   if (input === undefined || each === undefined) return undefined;
-  const most = boundCost(input, each * call.answers, price);
+  const fees = cost(call.fees ?? {}, price).costNanoUsd;
+  if (fees === undefined) return undefined;
+  const most = boundCost(input, each * call.answers, price) + fees;
   return most > MOST_NANO_USD ? undefined : most;
 }
 
@@ -129,6 +132,7 @@ function expectation(
 ): NanoUsd | undefined {
   const most = (call.maxOutputTokens ?? Number.MAX_SAFE_INTEGER) * call.answers;
   const output = Math.min(learned ?? Math.min(call.maxOutputTokens ?? USUAL_OUTPUT, USUAL_OUTPUT) * call.answers, most);
-  const expected = cost({ input: inputTokens, output }, price).costNanoUsd;
+  const tokens = price.units.input ? { input: inputTokens, ...(price.units.output ? { output } : {}) } : {};
+  const expected = cost({ ...tokens, ...call.fees }, price).costNanoUsd;
   return expected !== undefined && boundNanoUsd !== undefined && expected > boundNanoUsd ? boundNanoUsd : expected;
 }

@@ -27,6 +27,7 @@ export type Target = {
 const LONGEST_TARGET = 8_192;
 const MOST_DEPTH = 64;
 const MOST_NAMES = 100_000;
+const MOST_FIELDS = 1_000;
 const MOST_LIMIT = 100_000_000;
 
 /** Headers that decide who asks and what is read: one of each at most. */
@@ -220,6 +221,33 @@ export function readBody(request: IncomingMessage, body: Buffer): JsonObject {
   if (counted.names !== names)
     throw new Refused("bad_body", "a name stands twice in one object of the body; which one counts would be a guess");
   return parsed as JsonObject;
+}
+
+/** Reads the text fields of a form, which is what routes of sound and pictures take. A field that stands twice is refused,
+ *  lists (`image[]`) apart; of a file only its size is read. */
+export async function readForm(request: IncomingMessage, body: Buffer): Promise<JsonObject> {
+  const type = request.headers["content-type"] ?? "";
+  let form: FormData;
+  try {
+    form = await new Response(body as Uint8Array<ArrayBuffer>, { headers: { "content-type": type } }).formData();
+  } catch {
+    throw new Refused("bad_body", "the body is not the form that its content-type says; send multipart/form-data");
+  }
+  const fields: { [name: string]: unknown } = Object.create(null) as { [name: string]: unknown };
+  let count = 0;
+  for (const [name, value] of form) {
+    if (++count > MOST_FIELDS) throw new Refused("bad_body", `the form has more than ${MOST_FIELDS} fields`);
+    if (name.endsWith("[]")) continue;
+    if (name in fields)
+      throw new Refused("bad_body", `the field "${name.slice(0, 80)}" stands twice; which one counts would be a guess`);
+    fields[name] = typeof value === "string" ? value : { bytes: value.size };
+  }
+  return fields;
+}
+
+/** Whether a body is a form. */
+export function isForm(request: IncomingMessage): boolean {
+  return /^multipart\/form-data;/i.test(request.headers["content-type"] ?? "");
 }
 
 /** Refuses a model's name that cannot be booked or labelled. Only a stored prompt and a batch's file may leave it out: the

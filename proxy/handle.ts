@@ -14,8 +14,10 @@ import {
   checkLimits,
   checkModel,
   guessDialect,
+  isForm,
   readBody,
   readCredential,
+  readForm,
   readTarget,
   resolveTarget,
 } from "./gate.ts";
@@ -69,7 +71,7 @@ export async function handle(context: ProxyContext, request: FastifyRequest, rep
       );
 
     // 2 What it asks for, read once.
-    const { call, body, hides, readBytes } = readCall(request, target.provider.dialect, target.match, query);
+    const { call, body, hides, readBytes } = await readCall(request, target.provider.dialect, target.match, query);
 
     // 3-4 May it, and is the money held?
     const admission = await admit(
@@ -141,10 +143,16 @@ type ReadCall = {
 };
 
 /** Reads the body once. The parsed form ends here: a stream that goes on for minutes must not keep it. */
-function readCall(request: FastifyRequest, dialect: Dialect, match: RouteMatch, query: URLSearchParams): ReadCall {
+async function readCall(
+  request: FastifyRequest,
+  dialect: Dialect,
+  match: RouteMatch,
+  query: URLSearchParams,
+): Promise<ReadCall> {
   const body = request.body as Buffer;
-  const parsed = readBody(request.raw, body);
-  checkLimits(parsed);
+  const takesForm = match.route.takesForm === true && isForm(request.raw);
+  const parsed = takesForm ? await readForm(request.raw, body) : readBody(request.raw, body);
+  if (!takesForm) checkLimits(parsed);
   const refused = dialect.refuses(query);
   if (refused !== undefined)
     throw new Refused("bad_target", `${refused} is not accepted on a metered path: it can hide what was used`);

@@ -70,7 +70,8 @@ type Used = { readonly usage: Usage; readonly state: UsageState; readonly reserv
 function usedBy(admission: Admission, reading: Reading | undefined, seen: Seen | undefined): Used {
   const reserved: Used = { usage: NO_USAGE, state: "estimated", reserved: true };
   if (!reading || !seen || reading.pending) return reserved;
-  if (reading.usage && reading.final) return { usage: reading.usage, state: "reported", reserved: false };
+  if (reading.usage && reading.final)
+    return { usage: reading.usage, state: reading.isEstimate ? "estimated" : "reported", reserved: false };
   // Cut short. Under a strict budget, or where what matters cannot be seen (no output yet, for a model may have thought;
   // an input that lies at the provider; an answer that could not be read), the amount reserved is the honest figure.
   const { call, isStrict, inputTokens } = admission;

@@ -16,6 +16,8 @@ export type Route = {
   readonly path: string;
   readonly endpoint: string;
   readonly kind: "metered" | "free" | "result";
+  /** The body may be a form (multipart/form-data) too: its text fields are then the members of the object that is read. */
+  readonly takesForm?: boolean;
 };
 
 export type RouteMatch = { readonly route: Route; readonly parameters: { readonly [name: string]: string } };
@@ -39,6 +41,8 @@ export type Call = {
   readonly openInput: string | undefined;
   /** Why no bound exists at all (tools that run at the provider, work that goes on after the answer). */
   readonly unbounded: string | undefined;
+  /** Fees that the request fixes: pictures, seconds of film, characters to be spoken. */
+  readonly fees?: Usage;
   /** The answer is one JSON object a line (results of a batch). */
   readonly lines?: boolean;
   /** Tags that the body carries (`user`, `metadata.user_id`). */
@@ -57,8 +61,10 @@ export type Reading = {
   readonly responseId: string | undefined;
   /** The provider's own usage object as JSON text. */
   readonly raw: string | undefined;
-  /** Whether `usage` is the provider's last word: nothing that follows can change it. */
+  /** Whether `usage` is the last word on it: nothing that follows can change it. */
   readonly final: boolean;
+  /** `usage` is worked out, for the provider states none in such an answer. */
+  readonly isEstimate?: boolean;
   /** Whether the protocol's own end was seen: the last event of a stream, the whole of a JSON body. */
   readonly ended: boolean;
   /** The provider put an error where an answer should be. */

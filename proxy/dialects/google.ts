@@ -17,6 +17,7 @@ const ROUTES: readonly Route[] = [
   },
   { method: "POST", path: "/models/{model}:embedContent", endpoint: "embed_content", kind: "metered" },
   { method: "POST", path: "/models/{model}:batchEmbedContents", endpoint: "batch_embed_contents", kind: "metered" },
+  { method: "POST", path: "/models/{model}:predict", endpoint: "predict", kind: "metered" },
   { method: "POST", path: "/models/{model}:batchGenerateContent", endpoint: "batches", kind: "metered" },
   { method: "GET", path: "/batches", endpoint: "batches_list", kind: "free" },
   { method: "GET", path: "/batches/{id}", endpoint: "batches", kind: "result" },
@@ -34,7 +35,7 @@ export const google: Dialect = {
   version: { pattern: /^v1(beta\d*|alpha\d*)?$/, default: "v1beta" },
   routes: ROUTES,
   credentialHeader: "x-goog-api-key",
-  bodyFields: ["usageMetadata", "modelVersion", "responseId", "error"],
+  bodyFields: ["predictions", "usageMetadata", "modelVersion", "responseId", "error"],
 
   workId: ({ parameters }) => `batches/${parameters["id"] ?? ""}`,
 
@@ -51,6 +52,7 @@ export const google: Dialect = {
   describe({ route, parameters }, body): Call {
     const config = objectAt(body, "generationConfig") ?? objectAt(body, "generation_config");
     const tier = textAt(body, "serviceTier") ?? textAt(body, "service_tier");
+    if (route.endpoint === "predict") return describePictures(parameters["model"] ?? "", body);
     const isBatch = route.endpoint === "batches";
     // Protobuf JSON takes whole numbers as text too.
     const each = readCount(config?.["maxOutputTokens"] ?? config?.["max_output_tokens"]);
@@ -68,7 +70,7 @@ export const google: Dialect = {
   },
 
   rewrite: () => undefined,
-  reader: (call) => (call.endpoint === "batches" ? createBatchReader(call) : createReader(call)),
+  reader: (call) => (READERS[call.endpoint] ?? createReader)(call),
 
   refusal(refusal, requestId) {
     const [status, reason] = REFUSAL_STATUS[refusal.kind];
@@ -86,6 +88,25 @@ export const google: Dialect = {
     return `data: ${JSON.stringify({ error: { code: 503, message, status: "UNAVAILABLE" } })}\n\n`;
   },
 };
+
+/** Pictures are a fee each: as many as were asked for, four where nobody said. */
+function describePictures(model: string, body: JsonObject): Call {
+  const count = readCount(objectAt(body, "parameters")?.["sampleCount"]) ?? DEFAULT_PICTURES;
+  return {
+    endpoint: "predict",
+    model,
+    stream: false,
+    tiers: [],
+    maxOutputTokens: 0,
+    answers: 1,
+    openInput: undefined,
+    unbounded: undefined,
+    fees: { image: count },
+    bodyTags: {},
+  };
+}
+
+const DEFAULT_PICTURES = 4;
 
 const REFUSAL_STATUS: { readonly [kind in Refusal["kind"]]: readonly [status: string, reason: string] } = {
   invalid: ["INVALID_ARGUMENT", "INVALID_REQUEST"],
@@ -192,6 +213,40 @@ function createReader(call: Call): UsageReader {
         final: ended,
         ended,
         failed,
+        pending: false,
+      };
+    },
+  };
+}
+
+const READERS: { readonly [endpoint: string]: (call: Call) => UsageReader } = {
+  batches: createBatchReader,
+  predict: createPictureReader,
+};
+
+/** Pictures that came; those that a filter took away are not billed. */
+function createPictureReader(call: Call): UsageReader {
+  let answer: JsonObject | undefined;
+  return {
+    needsWholeBody: false,
+    body: (body) => void (answer = body),
+    event: () => "pass",
+    reading(): Reading {
+      const predictions = answer?.["predictions"];
+      // Too large to be held: as many as were asked for.
+      const count = Array.isArray(predictions) ? predictions.length : (call.fees?.image ?? 0);
+      return {
+        usage: answer && compactUsage({ image: count }),
+        extra: [],
+        reasoning: undefined,
+        servedModel: undefined,
+        tiers: [],
+        responseId: undefined,
+        raw: undefined,
+        unknownFields: [],
+        final: answer !== undefined,
+        ended: answer !== undefined,
+        failed: false,
         pending: false,
       };
     },

@@ -14,6 +14,7 @@ import {
   textAt,
   unknownNumbers,
 } from "./dialect.ts";
+import { createMediaReader, describeMedia, MEDIA_ROUTES } from "./openai-media.ts";
 import type { Call, Dialect, JsonObject, KnownFields, Reading, Refusal, Route, UsageReader } from "./dialect.ts";
 
 const ROUTES: readonly Route[] = [
@@ -35,6 +36,7 @@ const ROUTES: readonly Route[] = [
   { method: "DELETE", path: "/files/{id}", endpoint: "files", kind: "free" },
   { method: "GET", path: "/files/{id}/content", endpoint: "files", kind: "free" },
   { method: "POST", path: "/embeddings", endpoint: "embeddings", kind: "metered" },
+  ...MEDIA_ROUTES,
   { method: "POST", path: "/moderations", endpoint: "moderations", kind: "free" },
   { method: "POST", path: "/responses/input_tokens", endpoint: "responses_input_tokens", kind: "free" },
   { method: "GET", path: "/models", endpoint: "models", kind: "free" },
@@ -51,7 +53,7 @@ export const openai: Dialect = {
   version: { pattern: /^v1$/, default: "v1" },
   routes: ROUTES,
   credentialHeader: "authorization",
-  bodyFields: ["usage", "model", "object", "service_tier", "id", "status", "tool_usage", "error", "x_groq"],
+  bodyFields: ["usage", "model", "object", "data", "service_tier", "id", "status", "tool_usage", "error", "x_groq"],
 
   refuses: () => undefined,
 
@@ -59,6 +61,8 @@ export const openai: Dialect = {
 
   describe({ route }, body) {
     if (route.endpoint === "batches") return describeBatch(body);
+    const media = describeMedia(route.endpoint, body);
+    if (media) return media;
     const tier = textAt(body, "service_tier");
     return {
       endpoint: route.endpoint,
@@ -94,7 +98,7 @@ export const openai: Dialect = {
     };
   },
 
-  reader: (call, hides) => createReader(call, hides),
+  reader: (call, hides) => createMediaReader(call) ?? createReader(call, hides),
 
   refusal(refusal, requestId) {
     const [type, code] = REFUSAL_TYPES[refusal.kind];

@@ -1,0 +1,292 @@
+// OpenAI's pictures, sound and film: what a request fixes, and where an answer says what was used. Some are billed by the token,
+// some by the picture, the second or the character; some answers are bare bytes that state nothing.
+// Source: platform.openai.com API reference.
+import { readCount } from "../../ledger/usage.ts";
+import type { Usage } from "../../ledger/usage.ts";
+import { compactUsage, objectAt, parseObject, textAt, unknownNumbers } from "./dialect.ts";
+import type { Call, JsonObject, KnownFields, Reading, Route, UsageReader } from "./dialect.ts";
+
+export const MEDIA_ROUTES: readonly Route[] = [
+  { method: "POST", path: "/images/generations", endpoint: "images", kind: "metered" },
+  { method: "POST", path: "/images/edits", endpoint: "images", kind: "metered", takesForm: true },
+  { method: "POST", path: "/images/variations", endpoint: "images", kind: "metered", takesForm: true },
+  { method: "POST", path: "/audio/speech", endpoint: "audio_speech", kind: "metered" },
+  {
+    method: "POST",
+    path: "/audio/transcriptions",
+    endpoint: "audio_transcriptions",
+    kind: "metered",
+    takesForm: true,
+  },
+  { method: "POST", path: "/audio/translations", endpoint: "audio_transcriptions", kind: "metered", takesForm: true },
+  { method: "POST", path: "/videos", endpoint: "videos", kind: "metered", takesForm: true },
+  { method: "GET", path: "/videos", endpoint: "videos_list", kind: "free" },
+  { method: "GET", path: "/videos/{id}", endpoint: "videos", kind: "result" },
+  { method: "DELETE", path: "/videos/{id}", endpoint: "videos_delete", kind: "free" },
+  { method: "GET", path: "/videos/{id}/content", endpoint: "videos_content", kind: "free" },
+];
+
+/** What OpenAI takes when a request leaves it open. */
+const DEFAULT_PICTURE = { model: "dall-e-2", quality: "standard", size: "1024x1024" };
+const DEFAULT_FILM = { model: "sora-2", seconds: 4, size: "720x1280" };
+/** Tokens of the largest picture in the highest quality, and of each unfinished one before it. Only this family's are published. */
+const MOST_PICTURE_TOKENS = 6_240;
+const PARTIAL_PICTURE_TOKENS = 100;
+const BOUNDED_PICTURES = /^gpt-image-1(-mini)?(-\d|$)/;
+/** Speech has about 15 characters and 21 tokens a second, text 4 characters a token. */
+const SPOKEN_TOKENS_PER_CHARACTER = 1.4;
+const CHARACTERS_PER_TOKEN = 4;
+/** Sound as it is usually packed: 128 kbit/s. */
+const BYTES_PER_SECOND = 16_000;
+
+const NO_TEXT: Omit<Call, "endpoint" | "model"> = {
+  stream: false,
+  tiers: [],
+  maxOutputTokens: 0,
+  answers: 1,
+  openInput: undefined,
+  unbounded: undefined,
+  bodyTags: {},
+};
+
+/** The call of one of these endpoints, or undefined for every other. Fields of a form come as text. */
+export function describeMedia(endpoint: string, body: JsonObject): Call | undefined {
+  const user = textAt(body, "user");
+  const bodyTags: { [name: string]: string } = user === undefined ? {} : { user };
+  switch (endpoint) {
+    case "images": {
+      const model = textAt(body, "model") ?? DEFAULT_PICTURE.model;
+      const count = numberAt(body, "n") ?? 1;
+      const isFee = model.startsWith("dall-e");
+      const quality = textAt(body, "quality") ?? DEFAULT_PICTURE.quality;
+      const size = textAt(body, "size") ?? DEFAULT_PICTURE.size;
+      return {
+        ...NO_TEXT,
+        endpoint,
+        model,
+        bodyTags,
+        stream: body["stream"] === true || body["stream"] === "true",
+        tiers: isFee ? [`variant:${quality}/${size}`] : [],
+        answers: count,
+        maxOutputTokens: isFee
+          ? 0
+          : MOST_PICTURE_TOKENS + PARTIAL_PICTURE_TOKENS * (numberAt(body, "partial_images") ?? 0),
+        ...(isFee ? { fees: { image: count } } : {}),
+        unbounded: isFee || BOUNDED_PICTURES.test(model) ? undefined : `the size of a picture of ${model}`,
+      };
+    }
+    case "audio_speech": {
+      const model = textAt(body, "model") ?? "";
+      const characters = Array.from(textAt(body, "input") ?? "").length;
+      const isFee = model.startsWith("tts-");
+      return {
+        ...NO_TEXT,
+        endpoint,
+        model,
+        bodyTags,
+        stream: textAt(body, "stream_format") === "sse",
+        maxOutputTokens: isFee ? 0 : Math.ceil(characters * SPOKEN_TOKENS_PER_CHARACTER),
+        fees: isFee ? { character: characters } : {},
+        unbounded: isFee ? undefined : "the length of speech",
+      };
+    }
+    case "audio_transcriptions": {
+      const model = textAt(body, "model") ?? "";
+      const bytes = numberAt(objectAt(body, "file") ?? {}, "bytes") ?? 0;
+      return {
+        ...NO_TEXT,
+        endpoint,
+        model,
+        // Not fixed, but expected: answers in plain text state no length.
+        fees: model.startsWith("whisper") ? { audio_second: Math.max(1, Math.ceil(bytes / BYTES_PER_SECOND)) } : {},
+        bodyTags,
+        stream: body["stream"] === true || body["stream"] === "true",
+        maxOutputTokens: undefined,
+        openInput: "sound",
+        unbounded: "the length of sound",
+      };
+    }
+    case "videos": {
+      const size = textAt(body, "size") ?? DEFAULT_FILM.size;
+      return {
+        ...NO_TEXT,
+        endpoint,
+        model: textAt(body, "model") ?? DEFAULT_FILM.model,
+        bodyTags,
+        tiers: [`variant:${size}`],
+        fees: { video_second: numberAt(body, "seconds") ?? DEFAULT_FILM.seconds },
+      };
+    }
+    default:
+      return undefined;
+  }
+}
+
+/** The reader of one of these endpoints' answers, or undefined for every other. */
+export function createMediaReader(call: Call): UsageReader | undefined {
+  switch (call.endpoint) {
+    case "images":
+      return createReader(call, false, (answer) => readPictures(call, answer));
+    case "audio_speech":
+      return createReader(call, false, (answer) => readSpeech(answer));
+    case "audio_transcriptions":
+      return createReader(call, true, (answer) => readSound(answer));
+    case "videos":
+      return createFilmReader();
+    default:
+      return undefined;
+  }
+}
+
+function createReader(
+  call: Call,
+  needsWholeBody: boolean,
+  read: (answer: JsonObject) => Usage | undefined,
+): UsageReader {
+  let usage: Usage | undefined;
+  let stated: JsonObject | undefined;
+  let ended = false;
+  let failed = false;
+  let isBytes = true;
+  return {
+    needsWholeBody,
+    body(answer) {
+      isBytes = false;
+      ended = true;
+      failed = objectAt(answer, "error") !== undefined;
+      stated = objectAt(answer, "usage");
+      usage = read(answer);
+    },
+    event(data) {
+      isBytes = false;
+      const event = parseObject(data);
+      const type = textAt(event, "type");
+      if (event?.["error"] || type === "error") {
+        failed = true;
+        return "last";
+      }
+      const isLast = data.startsWith("[DONE]") || LAST_EVENTS.has(type ?? "");
+      ended ||= isLast;
+      if (event && objectAt(event, "usage")) {
+        stated = objectAt(event, "usage");
+        usage = read(event);
+      }
+      return isLast ? "last" : "pass";
+    },
+    reading(): Reading {
+      // Bare bytes state nothing: what the request fixed was used; spoken tokens are worked out from the text.
+      const spoken = isBytes ? spokenUsage(call) : undefined;
+      return {
+        usage: usage ?? spoken?.usage,
+        extra: [],
+        reasoning: undefined,
+        servedModel: undefined,
+        tiers: call.tiers,
+        responseId: undefined,
+        raw: stated && JSON.stringify(stated),
+        unknownFields: unknownNumbers(stated, KNOWN),
+        final: usage !== undefined || spoken !== undefined,
+        isEstimate: usage === undefined && spoken?.isEstimate === true,
+        ended: ended || spoken !== undefined,
+        failed,
+        pending: false,
+      };
+    },
+  };
+}
+
+const LAST_EVENTS = new Set([
+  "image_generation.completed",
+  "image_edit.completed",
+  "speech.audio.done",
+  "transcript.text.done",
+]);
+const DETAILS: KnownFields = { text_tokens: true, audio_tokens: true, image_tokens: true, cached_tokens: true };
+const KNOWN: KnownFields = {
+  input_tokens: true,
+  input_tokens_details: DETAILS,
+  input_token_details: DETAILS,
+  output_tokens: true,
+  output_tokens_details: DETAILS,
+  total_tokens: true,
+  seconds: true,
+};
+
+function spokenUsage(call: Call): { readonly usage: Usage; readonly isEstimate: boolean } | undefined {
+  if (call.endpoint !== "audio_speech") return undefined;
+  const characters = call.fees?.character;
+  if (characters !== undefined) return { usage: { character: characters }, isEstimate: false };
+  const output = call.maxOutputTokens ?? 0;
+  const input = Math.ceil(Math.round(output / SPOKEN_TOKENS_PER_CHARACTER) / CHARACTERS_PER_TOKEN);
+  return { usage: compactUsage({ input, output }), isEstimate: true };
+}
+
+/** Tokens where they are stated, else the pictures: those in the answer, or as many as were asked for. */
+function readPictures(call: Call, answer: JsonObject): Usage | undefined {
+  const stated = objectAt(answer, "usage");
+  if (!stated) {
+    if (call.fees?.image === undefined) return undefined;
+    return { image: Array.isArray(answer["data"]) ? answer["data"].length : call.fees.image };
+  }
+  const input = readCount(stated["input_tokens"]);
+  const output = readCount(stated["output_tokens"]);
+  if (input === undefined || output === undefined) return undefined;
+  const images = Math.min(readCount(objectAt(stated, "input_tokens_details")?.["image_tokens"]) ?? 0, input);
+  const text = Math.min(readCount(objectAt(stated, "output_tokens_details")?.["text_tokens"]) ?? 0, output);
+  return compactUsage({ input: input - images, input_image: images, output: text, output_image: output - text });
+}
+
+function readSpeech(answer: JsonObject): Usage | undefined {
+  const stated = objectAt(answer, "usage");
+  const input = readCount(stated?.["input_tokens"]);
+  const output = readCount(stated?.["output_tokens"]);
+  return input === undefined || output === undefined ? undefined : compactUsage({ input, output });
+}
+
+/** Tokens, or seconds: stated, or the duration of a verbose answer. A second that was begun counts. */
+function readSound(answer: JsonObject): Usage | undefined {
+  const stated = objectAt(answer, "usage");
+  const seconds = stated?.["seconds"] ?? (stated ? undefined : answer["duration"]);
+  if (typeof seconds === "number" && seconds >= 0 && seconds < 1_000_000) return { audio_second: Math.ceil(seconds) };
+  const input = readCount(stated?.["input_tokens"]);
+  const output = readCount(stated?.["output_tokens"]);
+  if (!stated || input === undefined || output === undefined) return undefined;
+  const sound = Math.min(readCount(objectAt(stated, "input_token_details")?.["audio_tokens"]) ?? 0, input);
+  return compactUsage({ input: input - sound, input_audio: sound, output });
+}
+
+/** A film is work that goes on: its seconds are billed when it is there; one that failed costs nothing. */
+function createFilmReader(): UsageReader {
+  let film: JsonObject | undefined;
+  return {
+    needsWholeBody: true,
+    body: (body) => void (film = body),
+    event: () => "pass",
+    reading(): Reading {
+      const status = textAt(film, "status");
+      const seconds = numberAt(film ?? {}, "seconds");
+      const size = textAt(film, "size");
+      const isDone = status === "completed" || status === "failed";
+      const usage = status === "failed" ? {} : seconds === undefined ? undefined : { video_second: seconds };
+      return {
+        usage: isDone ? usage : undefined,
+        extra: [],
+        reasoning: undefined,
+        servedModel: textAt(film, "model"),
+        tiers: size === undefined ? [] : [`variant:${size}`],
+        responseId: textAt(film, "id"),
+        raw: undefined,
+        unknownFields: [],
+        final: isDone && usage !== undefined,
+        ended: isDone,
+        failed: false,
+        pending: status === "queued" || status === "in_progress",
+      };
+    },
+  };
+}
+
+/** A whole number, as JSON or as the text of a form. */
+function numberAt(body: JsonObject, name: string): number | undefined {
+  return readCount(body[name]);
+}
