@@ -56,6 +56,8 @@ export type UsageEvent = {
   readonly responseId: string | undefined;
   /** The provider's usage object, as it was sent. */
   readonly rawUsage: string | undefined;
+  /** What the provider itself says that this cost: kept beside our figure, in no sum. */
+  readonly statedCostNanoUsd?: NanoUsd | undefined;
 };
 
 const COLUMN_UNITS = [
@@ -68,7 +70,7 @@ const COLUMN_UNITS = [
 
 export const INSERT_EVENT = `INSERT INTO events (attempt_id, key_id, provider, endpoint, requested_model, served_model, tier, team, project, env, tags,
   ${COLUMN_UNITS.join(", ")}, other_usage, reasoning, usage_state, cost_nano_usd, cost_lines, price_version, price_confidence,
-  outcome, http_status, duration_ms, first_byte_ms, provider_request_id, response_id, raw_usage) VALUES (${Array(30).fill("?").join(", ")})`;
+  outcome, http_status, duration_ms, first_byte_ms, provider_request_id, response_id, raw_usage, stated_cost_nano_usd) VALUES (${Array(31).fill("?").join(", ")})`;
 
 /** All cache writes of an event, as SQL. */
 export const ALL_CACHE_WRITES = `COALESCE(cache_write_5m, 0) + COALESCE(cache_write_1h, 0)
@@ -111,6 +113,7 @@ export function eventRow(event: UsageEvent): EventRow {
     event.providerRequestId ?? null,
     event.responseId ?? null,
     event.rawUsage ?? null,
+    event.statedCostNanoUsd?.toString() ?? null,
   ];
 }
 
@@ -195,6 +198,8 @@ export type EventRecord = {
   readonly reasoning: number | null;
   readonly usageState: UsageState;
   readonly costNanoUsd: string | null;
+  /** The provider's own figure, where it states one. */
+  readonly statedCostNanoUsd: string | null;
   readonly costLines: readonly {
     readonly unit: Unit;
     readonly quantity: number;
@@ -280,6 +285,7 @@ function toRecord(row: typeof events.$inferSelect): EventRecord {
     reasoning: row.reasoning,
     usageState: row.usageState,
     costNanoUsd: row.costNanoUsd === null ? null : row.costNanoUsd.toString(),
+    statedCostNanoUsd: row.statedCostNanoUsd === null ? null : row.statedCostNanoUsd.toString(),
     costLines: lines.map(([unit, quantity, pricePicoUsd, costNanoUsd, multiplier = null]) => ({
       unit,
       quantity,

@@ -101,6 +101,7 @@ export const events = sqliteTable("events", {
   providerRequestId: text("provider_request_id"),
   responseId: text("response_id"),
   rawUsage: text("raw_usage"),
+  statedCostNanoUsd: nanoUsd("stated_cost_nano_usd"),
   atMs: count("at_ms").notNull(),
 });
 

@@ -62,6 +62,7 @@ export function toEvent(
     providerRequestId: ending.providerRequestId,
     responseId: reading?.responseId,
     rawUsage: reading?.raw,
+    statedCostNanoUsd: isBilled ? reading?.statedCostNanoUsd : undefined,
   };
 }
 

@@ -3,3 +3,8 @@
 ALTER TABLE reservations ADD COLUMN work_id TEXT;
 ALTER TABLE reservations ADD COLUMN tiers TEXT;
 CREATE UNIQUE INDEX reservations_work ON reservations (provider, work_id) WHERE work_id IS NOT NULL;
+
+-- What the provider itself says that an attempt cost (OpenRouter, xAI), beside our own figure.
+ALTER TABLE events ADD COLUMN stated_cost_nano_usd INTEGER CHECK (stated_cost_nano_usd >= 0);
+CREATE TRIGGER events_stated_fixed BEFORE UPDATE OF stated_cost_nano_usd ON events
+  BEGIN SELECT RAISE(ABORT, 'usage events are append-only'); END;

@@ -69,6 +69,8 @@ export type Reading = {
   readonly ended: boolean;
   /** The provider put an error where an answer should be. */
   readonly failed: boolean;
+  /** What the provider says that it cost, in nano-USD. */
+  readonly statedCostNanoUsd?: bigint | undefined;
   /** Numbers in the usage object that no reader knows, by path: counted and shown, so that a new fee is not lost in silence. */
   readonly unknownFields: readonly string[];
   /** The work goes on at the provider after this answer (background responses): its use is not known yet. */

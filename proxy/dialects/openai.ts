@@ -1,6 +1,7 @@
 // The OpenAI wire format: chat completions, completions, responses, embeddings. Prompt counts include cached tokens and
 // cache writes, completion counts include reasoning: both are taken apart here, and nowhere else.
 // Source: platform.openai.com API reference; the odd fields of compatible vendors are named where they are read.
+import { parseUsd } from "../../ledger/money.ts";
 import { readCount } from "../../ledger/usage.ts";
 import type { Usage } from "../../ledger/usage.ts";
 import {
@@ -209,6 +210,7 @@ function createReader(call: Call, hides: boolean): UsageReader {
   let tier: string | undefined;
   let responseId: string | undefined;
   let raw: string | undefined;
+  let statedCostNanoUsd: bigint | undefined;
   let unknownFields: readonly string[] = [];
   let ended = false;
   let failed = false;
@@ -225,6 +227,7 @@ function createReader(call: Call, hides: boolean): UsageReader {
       if (read) ({ usage, reasoning } = read);
       extra = imageToolUse(answer);
       raw = JSON.stringify(answer["tool_usage"] ? { ...stated, tool_usage: answer["tool_usage"] } : stated);
+      statedCostNanoUsd = statedCost(stated);
       unknownFields = unknownNumbers(stated, KNOWN);
     }
   };
@@ -285,6 +288,7 @@ function createReader(call: Call, hides: boolean): UsageReader {
       tiers: tier === undefined ? [] : [tier],
       responseId,
       raw,
+      statedCostNanoUsd,
       unknownFields,
       final: usage !== undefined,
       ended,
@@ -410,6 +414,20 @@ function imageToolUse(answer: JsonObject): Reading["extra"] {
     ) ?? IMAGE_TOOL_MODEL;
   return [{ model, usage: compactUsage({ input: input - images, input_image: images, output_image: output }) }];
 }
+
+/** What vendors say that it cost: xAI in ticks of 1e-10 USD, OpenRouter and Perplexity in USD. No cost at all is not believed:
+ *  some say 0 where they do not know. */
+function statedCost(stated: JsonObject): bigint | undefined {
+  const ticks = readCount(stated["cost_in_usd_ticks"]);
+  if (ticks) return (BigInt(ticks) + 5n) / 10n;
+  const amount = objectAt(stated, "cost")?.["total_cost"] ?? stated["cost"];
+  return typeof amount === "number" && amount > 0 && amount < MOST_STATED_USD
+    ? parseUsd(amount.toFixed(NANO_DIGITS))
+    : undefined;
+}
+
+const MOST_STATED_USD = 1_000_000;
+const NANO_DIGITS = 9;
 
 /** What draws when the tool names no model. */
 const IMAGE_TOOL_MODEL = "gpt-image-1";
