@@ -17,6 +17,7 @@ export type Admission = {
   readonly attemptId: AttemptId;
   readonly principal: Principal;
   readonly provider: Provider;
+  readonly priceList: string;
   readonly call: Call;
   readonly team: string;
   readonly project: string;
@@ -55,14 +56,15 @@ export async function admit(
   asked: {
     readonly principal: Principal;
     readonly provider: Provider;
+    readonly priceList: string;
     readonly call: Call;
     readonly tags: Tags;
     readonly bodyBytes: number;
   },
 ): Promise<Admission> {
-  const { principal, provider, call, tags, bodyBytes } = asked;
+  const { principal, provider, priceList, call, tags, bodyBytes } = asked;
   const attemptId = writer.nextAttemptId();
-  const price = prices.find(provider.priceList, call.model, Date.now(), call.tiers);
+  const price = prices.find(priceList, provider.modelOf(call.model), Date.now(), call.tiers);
   const inputTokens = Math.min(
     Math.ceil(bodyBytes / BYTES_PER_INPUT_TOKEN),
     price?.contextWindow ?? Number.MAX_SAFE_INTEGER,
@@ -94,6 +96,7 @@ export async function admit(
     attemptId,
     principal,
     provider,
+    priceList,
     call,
     team,
     project,

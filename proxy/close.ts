@@ -9,7 +9,7 @@ import type { Admission } from "./admit.ts";
 import type { ProxyContext } from "./context.ts";
 import type { Reading } from "./dialects/dialect.ts";
 import type { Ending, Exchange } from "./forward.ts";
-import type { Provider } from "./providers/provider.ts";
+import type { Target } from "./gate.ts";
 
 /** What an answer said that brought nothing of its own: the work it names is another attempt's. */
 export const NOTHING_MORE: Reading = {
@@ -80,7 +80,7 @@ export function release(
   context: ProxyContext,
   exchange: Exchange,
   ending: Ending,
-  { name, dialect }: Provider,
+  { provider, dialect }: Pick<Target, "provider" | "dialect">,
   costNanoUsd: NanoUsd | undefined,
   requestId: string,
   reply: FastifyReply,
@@ -96,7 +96,7 @@ export function release(
         .writeHead(status, ["content-type", "application/json", "x-keymeter-request-id", requestId, ...headers])
         .end(body);
     if (ending.how !== "client_left")
-      context.log.warn({ requestId, provider: name, error: ending.error }, "no answer from the provider");
+      context.log.warn({ requestId, provider: provider.name, error: ending.error }, "no answer from the provider");
     return;
   }
   if (ending.how === "stopped")

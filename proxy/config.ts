@@ -25,6 +25,7 @@ export type ProxyConfig = SharedConfig & {
   readonly google: ProviderSettings;
   /** OpenAI-compatible upstreams by name. */
   readonly upstreams: readonly {
+    readonly kind: UpstreamKind;
     readonly name: string;
     readonly priceList: string;
     readonly settings: ProviderSettings;
@@ -52,7 +53,7 @@ type Raw = SharedConfig & {
   openaiKey: string | undefined;
   anthropicKey: string | undefined;
   googleKey: string | undefined;
-  upstreams: { [name: string]: { url: string; api_key_env?: string | undefined; price_list?: string | undefined } };
+  upstreams: { [name: string]: z.infer<typeof upstreamRow> };
   prices: z.infer<typeof priceRow>[];
   discounts: z.infer<typeof discountRow>[];
   mostBodyMegabytes: number;
@@ -73,6 +74,15 @@ const upstreamUrl = z
 const secretText = z.string().min(1, "a secret that is not empty") as z.ZodType<string | undefined>;
 const seconds = z.coerce.number().positive().max(86_400) as z.ZodType<number>;
 const name = z.string().regex(/^[a-z0-9][a-z0-9-]{0,30}$/, "a name of lower-case letters, digits and dashes");
+const upstreamRow = z.strictObject({
+  kind: z.enum(["openai", "azure", "vertex"]).default("openai"),
+  url: upstreamUrl,
+  api_key_env: z.string().optional(),
+  price_list: z.string().optional(),
+  ask_usage: z.boolean().default(true),
+  deployments: z.record(z.string().min(1), z.string().min(1)).default({}),
+});
+type UpstreamKind = z.infer<typeof upstreamRow>["kind"];
 const decimal = z.union([z.string(), z.number()]).transform(String);
 const discountRow = z.strictObject({
   provider: z.string().min(1),
@@ -139,10 +149,7 @@ export const PROXY_SETTINGS: Settings<Raw> = {
   googleKey: { place: "proxy.google.api_key", env: "GEMINI_API_KEY", schema: secretText, fallback: undefined },
   upstreams: {
     place: "proxy.upstreams",
-    schema: z.record(
-      name,
-      z.strictObject({ url: upstreamUrl, api_key_env: z.string().optional(), price_list: z.string().optional() }),
-    ),
+    schema: z.record(name, upstreamRow),
     fallback: {},
   },
   prices: { place: "proxy.prices", schema: z.array(priceRow), fallback: [] },
@@ -161,6 +168,8 @@ export const PROXY_SETTINGS: Settings<Raw> = {
   pepper: { place: "proxy.pepper", env: "KEYMETER_PEPPER", schema: secretText, fallback: undefined },
 };
 
+/** The price list of a kind of upstream whose name says nothing of it. */
+const USUAL_LISTS: { readonly [kind in UpstreamKind]?: string } = { azure: "openai", vertex: "google" };
 const LOOPBACK = new Set(["127.0.0.1", "::1", "localhost"]);
 
 /** Reads and checks everything; throws a SettingsError that names every problem. Makes the installation's own secrets on
@@ -185,14 +194,17 @@ export function loadProxyConfig(environment: Environment = process.env): ProxyCo
   } = readSettings(PROXY_SETTINGS, "proxy", environment, problems);
   const secret = (text: string | undefined): Secret | undefined => (text === undefined ? undefined : new Secret(text));
   const taken = new Set(["openai", "anthropic", "google", "gemini", "genai", "keymeter"]);
-  const named = Object.entries(upstreams).map(([upstream, { url, api_key_env: variable, price_list: list }]) => {
+  const named = Object.entries(upstreams).map(([upstream, row]) => {
+    const { kind, url, api_key_env: variable, price_list: list, ask_usage: asksUsage, deployments } = row;
     if (taken.has(upstream)) problems.push(`proxy.upstreams.${upstream}: this name is taken; choose another`);
     if (variable !== undefined && !environment[variable])
       problems.push(`proxy.upstreams.${upstream}.api_key_env: ${variable} is not set in the environment`);
+    const credential = secret(variable === undefined ? undefined : environment[variable]);
     return {
+      kind,
       name: upstream,
-      priceList: list ?? upstream,
-      settings: { url: new URL(url), credential: secret(variable === undefined ? undefined : environment[variable]) },
+      priceList: list ?? USUAL_LISTS[kind] ?? upstream,
+      settings: { url: new URL(url), credential, asksUsage, deployments },
     };
   });
   const rows: PriceRow[] = prices.map((row) => ({

@@ -133,7 +133,7 @@ export function outgoingHeaders(
   // Plain bytes are what the meter reads and what the client gets.
   headers.push("accept-encoding", "identity");
   const { text } = credential;
-  switch (ours ? provider.dialect.credentialHeader : credential.carrier) {
+  switch (ours ? provider.credentialHeader : credential.carrier) {
     case "authorization":
       headers.push("authorization", `Bearer ${text}`);
       break;
@@ -147,8 +147,8 @@ export function outgoingHeaders(
     case "query":
     case "x-goog-api-key":
       headers.push(
-        provider.dialect.credentialHeader === "x-goog-api-key" ? "x-goog-api-key" : "authorization",
-        provider.dialect.credentialHeader === "x-goog-api-key" ? text : `Bearer ${text}`,
+        provider.credentialHeader === "x-goog-api-key" ? "x-goog-api-key" : "authorization",
+        provider.credentialHeader === "x-goog-api-key" ? text : `Bearer ${text}`,
       );
       break;
   }

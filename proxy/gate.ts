@@ -15,6 +15,10 @@ export type Credential = { readonly text: string; readonly carrier: Carrier };
 
 export type Target = {
   readonly provider: Provider;
+  /** The wire format of this path. */
+  readonly dialect: Dialect;
+  /** The price list that this path goes by. */
+  readonly priceList: string;
   readonly match: RouteMatch | undefined;
   /** The provider's path, rebuilt from the checked one: base, version, rest. */
   readonly upstreamPath: string;
@@ -148,20 +152,22 @@ export function resolveTarget(
   const prefixed = providers.byPrefix(first);
   const provider = prefixed ?? bareProvider(providers, request, path, query, first);
   if (!provider) return undefined;
-  const { dialect } = provider;
   const segments = prefixed ? others : [first, ...others];
-  // A version may be missing or doubled (base URLs with and without it); the last one named counts.
-  let version = dialect.version.default;
-  while (segments[0] !== undefined && dialect.version.pattern.test(segments[0])) version = segments.shift() ?? version;
-  const rest = `/${segments.join("/")}`;
   for (const name of CREDENTIAL_PARAMETERS) query.delete(name);
   const text = query.toString();
+  const place = provider.locate(segments);
+  const match = place && matchRoute(place.dialect.routes, request.method ?? "", place.rest);
   return {
     provider,
-    match: matchRoute(dialect.routes, request.method ?? "", rest),
-    upstreamPath: `${provider.basePath}/${version}${rest === "/" ? "" : rest}`,
+    dialect: place?.dialect ?? provider.dialect,
+    priceList: place?.priceList ?? provider.priceList,
+    match:
+      match && place.model !== undefined
+        ? { ...match, parameters: { ...match.parameters, model: place.model } }
+        : match,
+    upstreamPath: place?.upstreamPath ?? `/${segments.join("/")}`,
     query: text === "" ? "" : `?${text}`,
-    explicit: prefixed !== undefined,
+    explicit: prefixed !== undefined && place !== undefined,
   };
 }
 

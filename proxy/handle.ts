@@ -47,7 +47,7 @@ export async function handle(context: ProxyContext, request: FastifyRequest, rep
         "not_metered",
         `${path.slice(0, 80)} leads to no provider; base URLs start with /openai/v1, /anthropic or /google`,
       );
-    dialect = target.provider.dialect;
+    dialect = target.dialect;
     const principal = context.register.identify(
       credential.text,
       target.provider.name,
@@ -71,7 +71,7 @@ export async function handle(context: ProxyContext, request: FastifyRequest, rep
       );
 
     // 2 What it asks for, read once.
-    const { call, body, hides, readBytes } = await readCall(request, target.provider.dialect, target.match, query);
+    const { call, body, hides, readBytes } = await readCall(request, target, target.match, query);
 
     // 3-4 May it, and is the money held?
     const admission = await admit(
@@ -79,6 +79,7 @@ export async function handle(context: ProxyContext, request: FastifyRequest, rep
       {
         principal,
         provider: target.provider,
+        priceList: target.priceList,
         call,
         tags: readTags(request.headers, call.bodyTags),
         bodyBytes: readBytes,
@@ -111,7 +112,7 @@ export async function handle(context: ProxyContext, request: FastifyRequest, rep
     // 7 Into the books, and only then the last bytes. Work that goes on at the provider stays open there.
     const reading = exchange.meter?.reading();
     const suspension = reading?.pending ? await suspend(context, admission, ending, reading) : undefined;
-    if (suspension === "open") return release(context, exchange, ending, target.provider, undefined, requestId, reply);
+    if (suspension === "open") return release(context, exchange, ending, target, undefined, requestId, reply);
     const event = toEvent(
       admission,
       ending,
@@ -121,7 +122,7 @@ export async function handle(context: ProxyContext, request: FastifyRequest, rep
       Date.now(),
     );
     const isBooked = await settle(context, event, admission);
-    release(context, exchange, ending, target.provider, event.costNanoUsd, requestId, reply);
+    release(context, exchange, ending, target, event.costNanoUsd, requestId, reply);
 
     // 8 Counters move after the commit.
     if (!isBooked()) return;
@@ -145,7 +146,7 @@ type ReadCall = {
 /** Reads the body once. The parsed form ends here: a stream that goes on for minutes must not keep it. */
 async function readCall(
   request: FastifyRequest,
-  dialect: Dialect,
+  { dialect, provider }: Target,
   match: RouteMatch,
   query: URLSearchParams,
 ): Promise<ReadCall> {
@@ -158,7 +159,7 @@ async function readCall(
     throw new Refused("bad_target", `${refused} is not accepted on a metered path: it can hide what was used`);
   const call = dialect.describe(match, parsed, request.headers);
   checkModel(call);
-  const rewritten = dialect.rewrite(call, body, parsed);
+  const rewritten = provider.asksUsage ? dialect.rewrite(call, body, parsed) : undefined;
   return { call, body: rewritten?.body ?? body, hides: rewritten?.hides ?? false, readBytes: body.length };
 }
 

@@ -66,7 +66,7 @@ export async function passUnread(
   principal: Principal,
 ): Promise<void> {
   const { exchange, requestId } = forward(context, request, reply, target, credential, principal, () => UNREAD);
-  release(context, exchange, await exchange.ending, target.provider, undefined, requestId, reply);
+  release(context, exchange, await exchange.ending, target, undefined, requestId, reply);
 }
 
 /** The result of work that was begun earlier. The first that passes whole is what the attempt used, whoever asked for it;
@@ -80,8 +80,8 @@ export async function passResult(
   credential: Credential,
   principal: Principal,
 ): Promise<void> {
-  const { provider, match } = target;
-  const refused = provider.dialect.refuses(query);
+  const { provider, dialect, match } = target;
+  const refused = dialect.refuses(query);
   if (refused !== undefined)
     throw new Refused("bad_target", `${refused} is not accepted on a metered path: it can hide what was used`);
   const call = workCall(match.route.endpoint, "", []);
@@ -92,18 +92,18 @@ export async function passResult(
     target,
     credential,
     principal,
-    (_status, contentType, contentEncoding) => createMeter(provider.dialect, call, false, contentType, contentEncoding),
+    (_status, contentType, contentEncoding) => createMeter(dialect, call, false, contentType, contentEncoding),
   );
   const ending = await exchange.ending;
   const reading = exchange.meter?.reading();
   const isWhole = ending.how === "ended" && ending.status === 200 && reading?.ended === true && !reading.pending;
-  const work = isWhole ? context.work.take(provider.name, provider.dialect.workId(match)) : undefined;
-  if (!work) return release(context, exchange, ending, provider, undefined, requestId, reply);
+  const work = isWhole ? context.work.take(provider.name, dialect.workId(match)) : undefined;
+  if (!work) return release(context, exchange, ending, target, undefined, requestId, reply);
 
-  const admission = admissionOf(work, provider);
+  const admission = admissionOf(work, provider, target.priceList);
   const event = toEvent(admission, ending, reading, exchange.meter?.seen(), context.prices, Date.now());
   const isBooked = await settle(context, event, admission);
-  release(context, exchange, ending, provider, event.costNanoUsd, requestId, reply);
+  release(context, exchange, ending, target, event.costNanoUsd, requestId, reply);
   if (isBooked()) count(context, event, reading);
 }
 

@@ -108,12 +108,12 @@ const NOTHING_OWED: Priced = { costNanoUsd: 0n, lines: [], price: undefined, con
 function priceUsage(
   usage: Usage,
   reading: Reading | undefined,
-  { provider, call, attemptId }: Admission,
+  { provider, priceList, call, attemptId }: Admission,
   tiers: readonly string[],
   prices: PriceBook,
 ): Priced {
   const find = (model: string): Price | undefined =>
-    prices.find(provider.priceList, model, attemptAtMs(attemptId), tiers);
+    prices.find(priceList, provider.modelOf(model), attemptAtMs(attemptId), tiers);
   const served = find(reading?.servedModel ?? call.model);
   const price = served ?? find(call.model);
   if (!price) return { costNanoUsd: undefined, lines: [], price: undefined, confidence: "unpriced" };

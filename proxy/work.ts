@@ -55,13 +55,14 @@ export async function createWork(books: Sqlite, writer: Writer): Promise<Work> {
 }
 
 /** The admission of the attempt that made the work, as far as settling needs it. */
-export function admissionOf(work: PendingWork, provider: Provider): Admission {
+export function admissionOf(work: PendingWork, provider: Provider, priceList: string): Admission {
   const { attemptId, keyId, endpoint, requestedModel, team, project, env, tags, tiers } = work;
   const call = workCall(endpoint, requestedModel, tiers);
   return {
     attemptId,
     principal: { kind: "virtual", keyId, key: undefined, team, project, env, proven: undefined },
     provider,
+    priceList,
     call,
     team,
     project,

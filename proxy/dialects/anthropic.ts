@@ -30,12 +30,12 @@ export const anthropic: Dialect = {
   refuses: () => undefined,
   workId: ({ parameters }) => parameters["id"] ?? "",
 
-  describe({ route }, body, headers): Call {
+  describe({ route, parameters }, body, headers): Call {
     if (route.endpoint === "message_batches") return describeBatch(body, headers);
     const user = textAt(objectAt(body, "metadata"), "user_id");
     return {
       endpoint: route.endpoint,
-      model: textAt(body, "model") ?? "",
+      model: parameters["model"] ?? textAt(body, "model") ?? "",
       stream: body["stream"] === true,
       tiers: [
         ...(textAt(body, "inference_geo") === "us" ? ["geo:us"] : []),

@@ -60,14 +60,16 @@ export const openai: Dialect = {
 
   workId: ({ parameters }) => parameters["id"] ?? "",
 
-  describe({ route }, body) {
+  describe({ route, parameters }, body) {
     if (route.endpoint === "batches") return describeBatch(body);
-    const media = describeMedia(route.endpoint, body);
+    // A deployment in the path decides, whatever the body says.
+    const deployment = parameters["model"];
+    const media = describeMedia(route.endpoint, deployment === undefined ? body : { ...body, model: deployment });
     if (media) return media;
     const tier = textAt(body, "service_tier");
     return {
       endpoint: route.endpoint,
-      model: textAt(body, "model") ?? "",
+      model: deployment ?? textAt(body, "model") ?? "",
       stream: body["stream"] === true,
       tiers: tier === undefined || OWN_CHOICE.has(tier) ? [] : [tier === "fast" ? "priority" : tier],
       maxOutputTokens: maxOutput(route.endpoint, body),

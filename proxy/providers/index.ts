@@ -1,10 +1,12 @@
 // All providers, from settings.
 import type { ProxyConfig } from "../config.ts";
 import { anthropic } from "./anthropic.ts";
+import { azure } from "./azure.ts";
 import { compatible } from "./compatible.ts";
 import { google } from "./google.ts";
 import { openai } from "./openai.ts";
 import type { Provider } from "./provider.ts";
+import { vertex } from "./vertex.ts";
 
 export type Providers = {
   readonly all: readonly Provider[];
@@ -14,13 +16,16 @@ export type Providers = {
   readonly bare: { readonly openai: Provider; readonly anthropic: Provider; readonly google: Provider };
 };
 
+/** Kinds of upstreams that settings can name. */
+const KINDS = { openai: compatible, azure, vertex };
+
 export function createProviders(config: ProxyConfig): Providers {
   const bare = { openai: openai(config.openai), anthropic: anthropic(config.anthropic), google: google(config.google) };
   const all = [
     bare.openai,
     bare.anthropic,
     bare.google,
-    ...config.upstreams.map(({ name, priceList, settings }) => compatible(name, priceList, settings)),
+    ...config.upstreams.map(({ kind, name, priceList, settings }) => KINDS[kind](name, priceList, settings)),
   ];
   const byPrefix = new Map(all.flatMap((provider) => provider.prefixes.map((prefix) => [prefix, provider] as const)));
   return { all, bare, byPrefix: (prefix) => byPrefix.get(prefix) };

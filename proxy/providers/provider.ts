@@ -8,20 +8,77 @@ export type Provider = {
   readonly name: string;
   /** First path segments that lead here. */
   readonly prefixes: readonly string[];
+  /** The wire format of its paths, or of most of them. */
   readonly dialect: Dialect;
+  /** Finds where a client's path leads, by its segments behind the prefix; undefined: to nothing that is known here. */
+  locate(segments: readonly string[]): Place | undefined;
+  /** The header that carries a credential of ours. */
+  readonly credentialHeader: CredentialHeader;
+  /** Whether streams are asked for their usage: some vendors refuse the field. */
+  readonly asksUsage: boolean;
+  /** The model that a name of the client's stands for (a deployment), as far as settings say. */
+  modelOf(name: string): string;
   /** Scheme, host and port: from settings only, never from a request. */
   readonly origin: string;
-  /** What stands before the version in the provider's paths; "" or "/api". */
-  readonly basePath: string;
   /** The id of its price list in the price book. */
   readonly priceList: string;
   /** What virtual keys are swapped for; undefined when none is configured. */
   readonly credential: Secret | undefined;
 };
 
-/** What settings say of a provider. */
-export type ProviderSettings = { readonly url: URL; readonly credential: Secret | undefined };
+/** Where a path leads. */
+export type Place = {
+  readonly dialect: Dialect;
+  /** The provider's own path, built from the checked one. */
+  readonly upstreamPath: string;
+  /** The path as the dialect's routes have it: without base, version and model. */
+  readonly rest: string;
+  /** The model, or what stands for one, where the path names it and the routes do not. */
+  readonly model?: string | undefined;
+  /** The price list of this path, where it is not the provider's. */
+  readonly priceList?: string | undefined;
+};
 
-export function originAndPath(url: URL): Pick<Provider, "origin" | "basePath"> {
-  return { origin: url.origin, basePath: url.pathname.replace(/\/+$/, "") };
+type CredentialHeader = "authorization" | "x-api-key" | "api-key" | "x-goog-api-key";
+
+/** What settings say of a provider. */
+export type ProviderSettings = {
+  readonly url: URL;
+  readonly credential: Secret | undefined;
+  readonly asksUsage?: boolean | undefined;
+  /** Deployments by name, and the model of each. */
+  readonly deployments?: { readonly [name: string]: string } | undefined;
+};
+
+type Frame = Pick<Provider, "origin" | "locate" | "credentialHeader" | "asksUsage" | "modelOf" | "credential">;
+
+/** A provider with a version in its paths, which clients may leave out or write twice; the last one named counts. */
+export function versioned(dialect: Dialect, settings: ProviderSettings): Frame & { readonly dialect: Dialect } {
+  const base = basePath(settings.url);
+  return {
+    dialect,
+    ...common(settings),
+    credentialHeader: dialect.credentialHeader,
+    locate(segments) {
+      let at = 0;
+      while (dialect.version.pattern.test(segments[at] ?? "")) at += 1;
+      const version = segments[at - 1] ?? dialect.version.default;
+      const rest = `/${segments.slice(at).join("/")}`;
+      return { dialect, rest, upstreamPath: `${base}/${version}${rest === "/" ? "" : rest}` };
+    },
+  };
+}
+
+export function common({
+  url,
+  credential,
+  asksUsage = true,
+  deployments = {},
+}: ProviderSettings): Pick<Frame, "origin" | "credential" | "asksUsage" | "modelOf"> {
+  return { origin: url.origin, credential, asksUsage, modelOf: (name) => deployments[name] ?? name };
+}
+
+/** What stands before everything else in the provider's paths: "" or "/api". */
+export function basePath(url: URL): string {
+  return url.pathname.replace(/\/+$/, "");
 }

@@ -1,0 +1,159 @@
+// Providers that serve other people's models under paths of their own: Azure OpenAI, Vertex AI, and vendors with odd settings.
+import { writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { AzureOpenAI } from "openai";
+import { afterEach, beforeEach, describe, expect, it } from "vitest";
+import { chatAnswer, json, startFakeProvider } from "../fake/provider.ts";
+import type { FakeProvider } from "../fake/provider.ts";
+import { startProxy, temporaryFolder } from "../start-proxy.ts";
+import type { RunningProxy } from "../start-proxy.ts";
+
+let provider: FakeProvider;
+let running: RunningProxy;
+beforeEach(async () => {
+  provider = await startFakeProvider(json(chatAnswer()));
+  const config = join(temporaryFolder(), "keymeter.yaml");
+  writeFileSync(
+    config,
+    `proxy:
+  upstreams:
+    azure: { kind: azure, url: "${provider.url}", api_key_env: AZURE_KEY, deployments: { chat: gpt-4o-mini } }
+    vertex: { kind: vertex, url: "${provider.url}" }
+    plain: { url: "${provider.url}", ask_usage: false, price_list: openai }
+`,
+  );
+  running = await startProxy(provider.url, { KEYMETER_CONFIG: config, AZURE_KEY: "azure-provider-credential" });
+});
+afterEach(async () => {
+  await running.stop();
+  await provider.close();
+});
+
+const ANSWER = {
+  id: "chatcmpl-1",
+  object: "chat.completion",
+  model: "gpt-4o-mini-2024-07-18",
+  choices: [],
+  usage: { prompt_tokens: 1_000, completion_tokens: 100, total_tokens: 1_100 },
+};
+const COST = "210000";
+
+describe("Azure OpenAI", () => {
+  const client = (apiKey: string): AzureOpenAI =>
+    new AzureOpenAI({ endpoint: `${running.url}/azure`, apiKey, apiVersion: "2024-10-21", maxRetries: 0 });
+  const ask = (apiKey: string, model = "chat"): Promise<unknown> =>
+    client(apiKey).chat.completions.create({ model, max_tokens: 9, messages: [{ role: "user", content: "hi" }] });
+
+  it("through its SDK: the deployment in the path, the api-version and the client's own api-key pass; the answer's model is priced", async () => {
+    provider.script = json(ANSWER);
+    await ask("azure-client-key-1234");
+    const [arrived] = provider.journal;
+    expect(arrived?.url).toBe("/openai/deployments/chat/chat/completions?api-version=2024-10-21");
+    expect(arrived?.headers["api-key"]).toBe("azure-client-key-1234");
+    expect((await running.events())[0]).toMatchObject({
+      provider: "azure",
+      endpoint: "chat_completions",
+      requestedModel: "chat",
+      servedModel: "gpt-4o-mini-2024-07-18",
+      costNanoUsd: COST,
+    });
+  });
+
+  it("swaps a virtual key for the credential, and reserves by the model that settings give the deployment", async () => {
+    provider.script = json(ANSWER);
+    const { secret, id } = await running.createKey();
+    await running.setBudget({ amountNanoUsd: 1_000_000_000n, scope: { keyId: id }, mode: "strict" });
+    await ask(secret);
+    expect(provider.journal[0]?.headers["api-key"]).toBe("azure-provider-credential");
+    expect(provider.journal[0]?.headers.authorization).toBeUndefined();
+    // A deployment of which nobody said what it is cannot be bounded.
+    await expect(ask(secret, "mystery")).rejects.toMatchObject({ status: 402 });
+    expect(provider.journal.length).toBe(1);
+  });
+
+  it("by the newer path without deployments too; anything else leads nowhere", async () => {
+    provider.script = json(ANSWER);
+    const post = async (path: string): Promise<number> =>
+      (
+        await fetch(`${running.url}/azure${path}`, {
+          method: "POST",
+          headers: { "content-type": "application/json", "api-key": (await running.createKey()).secret },
+          body: JSON.stringify({ model: "gpt-4o-mini", max_tokens: 5, messages: [] }),
+        })
+      ).status;
+    expect(await post("/openai/v1/chat/completions")).toBe(200);
+    expect(provider.journal[0]?.url).toBe("/openai/v1/chat/completions");
+    expect(await post("/chat/completions")).toBe(404);
+    expect(await post("/openai/deployments/chat/fine_tunes")).toBe(404);
+    expect(provider.journal.length).toBe(1);
+  });
+});
+
+describe("Vertex AI", () => {
+  const PLACE = "/v1/projects/p1/locations/global/publishers";
+  const post = (path: string, body: object): Promise<Response> =>
+    fetch(`${running.url}/vertex${path}`, {
+      method: "POST",
+      headers: { "content-type": "application/json", authorization: "Bearer ya29.test-token" },
+      body: JSON.stringify(body),
+    });
+
+  it("serves Gemini in Gemini's format", async () => {
+    provider.script = json({
+      candidates: [{ finishReason: "STOP" }],
+      modelVersion: "gemini-2.5-flash",
+      usageMetadata: { promptTokenCount: 1_000, candidatesTokenCount: 10, trafficType: "ON_DEMAND" },
+    });
+    const answer = await post(`${PLACE}/google/models/gemini-2.5-flash:generateContent`, { contents: [] });
+    expect(answer.status).toBe(200);
+    expect(provider.journal[0]?.url).toBe(`${PLACE}/google/models/gemini-2.5-flash:generateContent`);
+    expect((await running.events())[0]).toMatchObject({ provider: "vertex", costNanoUsd: "325000" });
+  });
+
+  it("serves Claude in Anthropic's, the model from the path", async () => {
+    provider.script = json({
+      id: "msg_1",
+      type: "message",
+      model: "claude-haiku-4-5-20251001",
+      content: [],
+      usage: { input_tokens: 100, output_tokens: 10 },
+    });
+    const body = { anthropic_version: "vertex-2023-10-16", max_tokens: 10, messages: [] };
+    await post(`${PLACE}/anthropic/models/claude-haiku-4-5@20251001:rawPredict`, body);
+    expect((await running.events())[0]).toMatchObject({
+      requestedModel: "claude-haiku-4-5@20251001",
+      endpoint: "messages",
+      priceConfidence: "exact",
+      costNanoUsd: "150000",
+    });
+  });
+
+  it("refuses in the format of the path", async () => {
+    const answer = await fetch(`${running.url}/vertex${PLACE}/anthropic/models/claude-haiku-4-5:rawPredict`, {
+      method: "POST",
+      headers: { "content-type": "application/json", authorization: "Bearer ya29.test-token" },
+      body: "not json",
+    });
+    expect([answer.status, ((await answer.json()) as { type: string }).type]).toEqual([400, "error"]);
+  });
+});
+
+describe("a vendor that refuses stream_options", () => {
+  it("gets the body as it was sent; the stream that states no usage is an estimate", async () => {
+    provider.script = (_arrived, response) => {
+      response.writeHead(200, { "content-type": "text/event-stream" });
+      const chunk = (content: string): string =>
+        `data: ${JSON.stringify({ id: "c", model: "gpt-4o-mini", choices: [{ index: 0, delta: { content } }] })}\n\n`;
+      response.end(`${chunk("hello ")}${chunk("world")}data: [DONE]\n\n`);
+    };
+    const body = JSON.stringify({ model: "gpt-4o-mini", stream: true, max_tokens: 50, messages: [] });
+    const answer = await fetch(`${running.url}/plain/v1/chat/completions`, {
+      method: "POST",
+      headers: { "content-type": "application/json", authorization: "Bearer sk-test-plain-client" },
+      body,
+    });
+    await answer.text();
+    expect(provider.journal[0]?.body.toString()).toBe(body);
+    expect((await running.events())[0]).toMatchObject({ usageState: "estimated", outcome: "complete" });
+  });
+});
