@@ -111,14 +111,14 @@ async function answer(
 
   const written = path.endsWith("/messages") && raw.includes("cache_control") && journal.length % 5 === 0;
   const total = Math.ceil(raw.length / 4);
-  const cached = !written && total > 1_024 ? Math.floor(total / 2) : 0;
+  const isEmbedding = path.endsWith("/embeddings");
+  const cached = !written && !isEmbedding && total > 1_024 ? Math.floor(total / 2) : 0;
   const most =
     body.max_completion_tokens ??
     body.max_tokens ??
     body.max_output_tokens ??
     body.generationConfig?.maxOutputTokens ??
     400;
-  const isEmbedding = path.endsWith("/embeddings");
   const used: Used = {
     input: total - cached - (written ? Math.floor(total / 2) : 0),
     cached,
