@@ -4,14 +4,28 @@ import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { DIALECTS } from "../../proxy/dialects/index.ts";
 import { matchRoute } from "../../proxy/dialects/dialect.ts";
 import type { Call, Dialect, JsonObject, Reading } from "../../proxy/dialects/dialect.ts";
-import { createMeter } from "../../proxy/meter.ts";
+import { brotliCompressSync, deflateSync, gzipSync, zstdCompressSync } from "node:zlib";
+import type { UsageEvent } from "../../ledger/events.ts";
+import { createExpectations } from "../../ledger/expectations.ts";
+import { createAttemptIds } from "../../ledger/ids.ts";
+import { createPriceBook } from "../../ledger/prices.ts";
 import type { Usage } from "../../ledger/usage.ts";
+import type { Writer } from "../../ledger/writer.ts";
+import { admit } from "../../proxy/admit.ts";
+import type { Admission } from "../../proxy/admit.ts";
+import { loadProxyConfig } from "../../proxy/config.ts";
+import type { Ending } from "../../proxy/forward.ts";
+import { createMeter } from "../../proxy/meter.ts";
+import type { Seen } from "../../proxy/meter.ts";
+import { createProviders } from "../../proxy/providers/index.ts";
+import type { Provider } from "../../proxy/providers/provider.ts";
+import { toEvent } from "../../proxy/settle.ts";
 import type { FakeProvider } from "../fake/provider.ts";
 import { startFakeProvider } from "../fake/provider.ts";
 import { hasRecordings, readExpected, readRecordings } from "../recordings.ts";
 import type { Expected, ExpectedUsage, Recording } from "../recordings.ts";
 import { cut, IS_CI, random, SEED } from "../seed.ts";
-import { startProxy } from "../start-proxy.ts";
+import { startProxy, temporaryFolder } from "../start-proxy.ts";
 import type { RunningProxy } from "../start-proxy.ts";
 
 const FILES: readonly { file: string; dialect: Dialect; prefix: string }[] = [
@@ -181,20 +195,110 @@ describe.skipIf(!hasRecordings)("recorded traffic", () => {
   });
 });
 
+describe.skipIf(!hasRecordings)("a recorded answer, packed or cut short,", () => {
+  const expectations = hasRecordings ? readExpected() : new Map<string, Expected>();
+  const prices = createPriceBook();
+  const admitting = {
+    writer: {
+      nextAttemptId: createAttemptIds(0, Date.now),
+      reserve: () =>
+        Promise.resolve({ admitted: true, leftNanoUsd: undefined, isStrict: false, wouldRefuse: undefined } as const),
+    } as unknown as Writer,
+    prices,
+    expectations: createExpectations(undefined),
+    refusalStatus: 402,
+  };
+  const admitted = (provider: Provider, call: Call, bodyBytes: number): Promise<Admission> =>
+    admit(admitting, {
+      principal: { kind: "virtual", keyId: "k", key: undefined, team: "", project: "", env: "", proven: undefined },
+      provider,
+      priceList: provider.priceList,
+      call,
+      tags: {},
+      bodyBytes,
+    });
+
+  it.each(FILES)(
+    "$file: the same usage, or an estimate between what was seen and the bound",
+    async ({ file, dialect, prefix }) => {
+      const next = random(SEED);
+      console.log(`seed ${SEED}`);
+      const providers = createProviders(loadProxyConfig({ KEYMETER_DATA_DIR: temporaryFolder() }));
+      const provider = providers.byPrefix(prefix.slice(1));
+      if (!provider) throw new Error("no provider");
+      for (const recording of readRecordings(file)) {
+        if (recording.method !== "POST" || recording.status !== 200 || recording.response_body_encoding !== "utf8")
+          continue;
+        if (next() >= SHARE) continue;
+        const expected = expectations.get(recording.id);
+        const body = requestBody(recording, expected);
+        const call = describeCall(dialect, recording, body);
+        const answer = Buffer.from(recording.response_body);
+        const type =
+          recording.response_headers["content-type"] ?? (recording.stream ? "text/event-stream" : "application/json");
+        const admission = await admitted(provider, call, body.length);
+        const whole = meterAll(dialect, call, type, [answer]);
+        const event = (how: Ending["how"], metered: ReturnType<typeof meterAll>): UsageEvent =>
+          toEvent(admission, { ...ENDING, how }, metered.reading, metered.seen, prices, Date.now());
+        const exact = event("ended", whole);
+
+        for (const [encoding, pack] of Object.entries(PACKERS)) {
+          const packed = pack(answer);
+          const metered = meterAll(dialect, call, type, cut(packed, next), encoding);
+          expect(metered.bytes.equals(packed), `${recording.id}, ${encoding}, seed ${SEED}`).toBe(true);
+          check(event("ended", metered), exact, admission, `${recording.id}, ${encoding}, seed ${SEED}`);
+        }
+        for (let i = 0; i < ABORTS; i++) {
+          const at = Math.floor(next() * answer.length);
+          const metered = meterAll(dialect, call, type, cut(answer.subarray(0, at), next));
+          check(event("client_left", metered), exact, admission, `${recording.id}, cut at ${at}, seed ${SEED}`);
+        }
+      }
+    },
+  );
+
+  /** Exact, or an estimate that is not zero and, where a bound is known, not above it. */
+  function check(event: UsageEvent, exact: UsageEvent, admission: Admission, label: string): void {
+    if (event.usageState === "reported") {
+      expect(event.usage, label).toEqual(exact.usage);
+      expect(event.costNanoUsd, label).toEqual(exact.costNanoUsd);
+      return;
+    }
+    expect(["estimated", "unknown"], label).toContain(event.usageState);
+    if (event.costNanoUsd === undefined) return expect(event.priceConfidence, label).toBe("unpriced");
+    expect(event.costNanoUsd > 0n, label).toBe(true);
+    if (admission.boundNanoUsd !== undefined)
+      expect(event.costNanoUsd <= admission.boundNanoUsd, `${label}: ${event.costNanoUsd}`).toBe(true);
+  }
+});
+
+const ABORTS = IS_CI ? 8 : 2;
+const PACKERS = { gzip: gzipSync, br: brotliCompressSync, zstd: zstdCompressSync, deflate: deflateSync };
+const ENDING: Ending = {
+  how: "ended",
+  timedOut: false,
+  sent: true,
+  status: 200,
+  firstByteMs: 1,
+  providerRequestId: undefined,
+  error: undefined,
+};
+
 function meterAll(
   dialect: Dialect,
   call: Call,
   contentType: string,
   pieces: readonly Buffer[],
-): { reading: Reading; bytes: Buffer } {
-  const meter = createMeter(dialect, call, false, contentType);
+  encoding = "",
+): { reading: Reading; seen: Seen; bytes: Buffer } {
+  const meter = createMeter(dialect, call, false, contentType, encoding);
   const out: Buffer[] = [];
   for (const piece of pieces) {
     const passed = meter.push(piece);
     if (passed) out.push(passed);
   }
   const reading = meter.reading();
-  return { reading, bytes: Buffer.concat([...out, ...meter.takeHeld()]) };
+  return { reading, seen: meter.seen(), bytes: Buffer.concat([...out, ...meter.takeHeld()]) };
 }
 
 function addFolds(a: ReturnType<typeof fold>, b: ReturnType<typeof fold>): ReturnType<typeof fold> {
