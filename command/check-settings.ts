@@ -25,6 +25,7 @@ const PORTS = [
   "prometheusPort",
   "alertmanagerPort",
 ] as const satisfies readonly (keyof SharedConfig)[];
+const OF_PROMETHEUS: ReadonlySet<keyof SharedConfig> = new Set(["prometheusPort", "alertmanagerPort"]);
 
 /** Reads them all. Throws one SettingsError with everything that is wrong. */
 export function checkAllSettings(environment: Environment): ProxyConfig {
@@ -41,15 +42,14 @@ export function checkAllSettings(environment: Environment): ProxyConfig {
   const config = attempt(loadProxyConfig);
   attempt(loadCollectorConfig);
   attempt(loadAlertsConfig);
-  for (const name of strayVariables(environment))
-    problems.add(`${name}: there is no setting of this name; \`keymeter.example.yaml\` lists them all`);
   if (config) for (const problem of sharedPorts(config)) problems.add(problem);
-  if (problems.size > 0 || !config) throw new SettingsError([...problems]);
+  if (problems.size > 0 || !config) throw new SettingsError([...problems, ...strayVariables(environment)]);
   return config;
 }
 
-/** `KEYMETER_...` variables that nobody reads: most likely a slip of the pen, and the default holds in silence. */
-function strayVariables(environment: Environment): string[] {
+/** A sentence for each `KEYMETER_...` variable that nobody reads: most likely a slip of the pen, and the default holds in
+ *  silence. What orchestrators set for a service of our name is none. */
+export function strayVariables(environment: Environment): string[] {
   const { upstreams } = readSettings(PROXY_SETTINGS, "proxy", environment, []);
   const known = new Set([
     ...NO_SETTINGS,
@@ -58,13 +58,18 @@ function strayVariables(environment: Environment): string[] {
     ),
     ...Object.values(upstreams).map(({ api_key_env: variable }) => variable),
   ]);
-  return Object.keys(environment).filter((name) => name.startsWith("KEYMETER_") && !known.has(name));
+  return Object.keys(environment)
+    .filter((name) => name.startsWith("KEYMETER_") && !known.has(name) && !SERVICE_LINK.test(name))
+    .map((name) => `${name}: there is no setting of this name; \`keymeter.example.yaml\` lists them all`);
 }
+
+const SERVICE_LINK = /_SERVICE_(HOST|PORT)|_PORT_\d+_(TCP|UDP)|_PORT$/;
 
 /** Ports that two listeners would fight over; 0 is any free one. */
 function sharedPorts(config: SharedConfig): string[] {
-  return PORTS.flatMap((name, i) => {
-    const first = PORTS.slice(0, i).find((other) => config[other] === config[name] && config[name] !== 0);
+  const used = PORTS.filter((name) => config.prometheus === "auto" || !OF_PROMETHEUS.has(name));
+  return used.flatMap((name, i) => {
+    const first = used.slice(0, i).find((other) => config[other] === config[name] && config[name] !== 0);
     return first === undefined
       ? []
       : [

@@ -3,7 +3,7 @@ import { resolve } from "node:path";
 import { LedgerInUse, lockForWriting } from "../ledger/open.ts";
 import type { ProxyConfig } from "../proxy/config.ts";
 import type { Environment } from "../service/settings.ts";
-import { checkAllSettings } from "./check-settings.ts";
+import { checkAllSettings, strayVariables } from "./check-settings.ts";
 import { commandEnvironment, loadCommandConfig } from "./config.ts";
 import { startStack } from "./stack.ts";
 
@@ -12,6 +12,7 @@ const SAME_SIGNAL_MS = 500;
 export async function run(): Promise<void> {
   const proxyConfig = checkAllSettings(commandEnvironment());
   const config = loadCommandConfig();
+  for (const sentence of strayVariables(commandEnvironment())) process.stderr.write(`${sentence}\n`);
   const lock = takeFolder(config.dataDir);
   process.stderr.write("Keymeter is starting ...\n");
   let stopRequested = (): void => {};

@@ -32,7 +32,8 @@ export async function run(args: string[]): Promise<void> {
       if (again.toString() !== line.costNanoUsd)
         costs.push(`${event.attemptId}: ${line.unit} recomputes to ${again}, stored ${line.costNanoUsd}`);
     }
-    for (const [unit, quantity] of sumByUnit(event.costLines))
+    // What has no price has no line.
+    for (const [unit, quantity] of event.priceConfidence === "unpriced" ? [] : sumByUnit(event.costLines))
       if (event.usage[unit] !== quantity)
         costs.push(`${event.attemptId}: ${quantity} ${unit} were priced, ${event.usage[unit] ?? 0} were used`);
   }

@@ -22,10 +22,9 @@ export type Cost = {
 };
 
 /** Prices each used unit: quantity x price x tier multipliers, rounded half up to nano-USD once a line; the cost is the
- *  sum of the lines. A long-context step goes by all input tokens and applies to the whole request. Multipliers apply
- *  to tokens, not to fees per use. */
-export function cost(usage: Usage, price: Price): Cost {
-  const context = contextTokens(usage);
+ *  sum of the lines. A long-context step goes by all input tokens and applies to the whole request; `context` says how many
+ *  they were where `usage` sums up many requests. Multipliers apply to tokens, not to fees per use. */
+export function cost(usage: Usage, price: Price, context = contextTokens(usage)): Cost {
   const lines: CostLine[] = [];
   const unpricedUnits: Unit[] = [];
   let sum = 0n;

@@ -93,13 +93,17 @@ export function openForReading(path: string): Sqlite | undefined {
   return explain(path, () => {
     const database = new Database(path, { readonly: true, fileMustExist: true, timeout: 2000 });
     database.defaultSafeIntegers(true);
-    const newest = knownVersion("usage");
+    const known = knownVersion(setOf(path));
     const version = Number(database.pragma("user_version", { simple: true }));
-    if (version > Math.max(newest, knownVersion("billing"), knownVersion("notices"))) {
-      database.close();
-      throw newer(path, version, newest);
-    }
-    return database;
+    if (version === known) return database;
+    database.close();
+    // Made, and not filled yet.
+    if (version === 0) return undefined;
+    throw version > known
+      ? newer(path, version, known)
+      : new LedgerError(
+          `${path} was written by an older Keymeter (schema ${version}, this one needs ${known}). Start the program that writes it once; it brings the file up to date.`,
+        );
   });
 }
 
@@ -129,6 +133,11 @@ function migrationFiles(set: MigrationSet): string[] {
   return readdirSync(new URL("./migrations/", import.meta.url))
     .filter((file) => file.endsWith(".sql") && MIGRATIONS[set].test(file))
     .toSorted();
+}
+
+/** What a file holds, by its name. */
+function setOf(path: string): MigrationSet {
+  return (Object.keys(MIGRATIONS) as MigrationSet[]).find((set) => path.endsWith(`${set}.db`)) ?? "usage";
 }
 
 function knownVersion(set: MigrationSet): number {

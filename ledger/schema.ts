@@ -70,6 +70,13 @@ export const reservations = sqliteTable("reservations", {
   tiers: text(),
 });
 
+export const work = sqliteTable("work", {
+  provider: text().notNull(),
+  workId: text("work_id").notNull(),
+  keyId: text("key_id").notNull(),
+  attemptId: count("attempt_id").notNull(),
+});
+
 export const events = sqliteTable("events", {
   attemptId: count("attempt_id").primaryKey(),
   keyId: text("key_id").notNull(),

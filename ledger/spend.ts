@@ -71,7 +71,7 @@ export async function readSpendByTag(
 ): Promise<SpendRow[]> {
   // Days belong to the zone, which SQL does not know; a quarter of an hour lies in one day of any zone.
   const expressions = by.map((part) => {
-    if (part === "day") return sql`${events.atMs} / ${QUARTER_MS}`;
+    if (part === "day") return sql`${events.atMs} / ${sql.raw(String(QUARTER_MS))}`;
     return isTag(part) ? sql`COALESCE(json_extract(${events.tags}, ${tagPath(part)}), '')` : EVENT_COLUMNS[part];
   });
   const rows = drizzle(database)

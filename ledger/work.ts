@@ -1,11 +1,11 @@
 // Work that goes on at the provider after its answer: a batch, a background response. It is a reservation that stays open,
 // under the provider's id of the work, until its result passes; then it becomes one event, whoever asked for the result and
 // however often.
-import { asc, drizzle, isNotNull } from "./drizzle.ts";
+import { and, asc, drizzle, eq, isNotNull } from "./drizzle.ts";
 import type { AttemptId } from "./ids.ts";
 import type { NanoUsd } from "./money.ts";
 import type { Sqlite } from "./open.ts";
-import { reservations } from "./schema.ts";
+import { reservations, work } from "./schema.ts";
 
 export type PendingWork = {
   readonly attemptId: AttemptId;
@@ -41,4 +41,13 @@ export async function readPendingWork(database: Sqlite): Promise<PendingWork[]> 
     boundNanoUsd: boundNanoUsd ?? undefined,
     expectedNanoUsd: expectedNanoUsd ?? undefined,
   }));
+}
+
+/** The key that began it, pending or settled; undefined: none through this ledger. */
+export function readWorkOwner(database: Sqlite, provider: string, workId: string): string | undefined {
+  return drizzle(database)
+    .select({ keyId: work.keyId })
+    .from(work)
+    .where(and(eq(work.provider, provider), eq(work.workId, workId)))
+    .get()?.keyId;
 }

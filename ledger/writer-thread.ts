@@ -72,7 +72,9 @@ function run({ path, durability, zone, capMode }: ThreadSettings): void {
     "INSERT INTO reservations (attempt_id, key_id, provider, endpoint, requested_model, team, project, env, tags, bound_nano_usd, expected_nano_usd) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
   );
   const suspend = database.prepare("UPDATE reservations SET work_id = ?, tiers = ? WHERE attempt_id = ?");
-  const findSuspended = database.prepare("SELECT 1 FROM reservations WHERE provider = ? AND work_id = ?").pluck();
+  const insertWork = database.prepare(
+    "INSERT OR IGNORE INTO work (provider, work_id, key_id, attempt_id) VALUES (?, ?, ?, ?)",
+  );
   const findReservation = database.prepare("SELECT key_id AS keyId, provider FROM reservations WHERE attempt_id = ?");
   const deleteReservation = database.prepare("DELETE FROM reservations WHERE attempt_id = ?");
   const insertEvent = database.prepare(INSERT_EVENT);
@@ -158,7 +160,7 @@ function run({ path, durability, zone, capMode }: ThreadSettings): void {
         const { attemptId, workId, tiers, proven } = operation;
         const held = findReservation.get(attemptId) as { keyId: string; provider: string } | undefined;
         if (!held) throw new Error(`attempt ${attemptId} holds no reservation that could stay open`);
-        const isFirst = findSuspended.get(held.provider, workId) === undefined;
+        const isFirst = insertWork.run(held.provider, workId, held.keyId, attemptId).changes > 0;
         if (isFirst) suspend.run(workId, tiers.join(","), attemptId);
         if (proven) prove({ ...held, attemptId }, proven);
         return { type: "suspended", isFirst };

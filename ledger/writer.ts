@@ -44,8 +44,8 @@ export type Writer = {
    *  is tried again, for ever. */
   settle(event: UsageEvent, proven?: ProvenKey): Promise<void>;
   /** Leaves the reservation open for work that goes on at the provider, under the provider's id of it. Resolves after the
-   *  commit: false when another attempt stands for this work already, so that this one must be settled. Rejects with
-   *  LedgerUnavailable. */
+   *  commit: false when another attempt stands for this work already, so that this one must be settled. While the storage
+   *  fails it is tried again; rejects with LedgerUnavailable when the writer has stopped. */
   suspend(attemptId: AttemptId, workId: string, tiers: readonly string[], proven?: ProvenKey): Promise<boolean>;
   /** Counts a request that was refused for another reason than money. */
   countRefused(keyId: string, model: string, reason: string): void;
@@ -188,7 +188,13 @@ export async function openWriter({ now = Date.now, ...settings }: WriterOptions)
       }
     },
     async suspend(attemptId, workId, tiers, proven) {
-      return (await expect({ type: "suspend", attemptId, workId, tiers, proven }, "suspended")).isFirst;
+      for (;;) {
+        const answer = await ask({ type: "suspend", attemptId, workId, tiers, proven });
+        if (answer.type === "suspended") return answer.isFirst;
+        if (answer.type !== "failure" || answer.kind !== "storage" || broken !== undefined)
+          throw new LedgerUnavailable(answer.type === "failure" ? answer.message : `unexpected answer ${answer.type}`);
+        await sleep(RETRY_MS);
+      }
     },
     countRefused(keyId, model, reason) {
       void ask({ type: "refused", atMs: now(), keyId, model, reason });

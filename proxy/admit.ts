@@ -7,6 +7,7 @@ import type { NanoUsd } from "../ledger/money.ts";
 import type { Price, PriceBook } from "../ledger/prices.ts";
 import { LedgerUnavailable } from "../ledger/writer.ts";
 import type { Writer } from "../ledger/writer.ts";
+import { BATCH_FILE } from "./dialects/dialect.ts";
 import type { Call } from "./dialects/dialect.ts";
 import type { Provider } from "./providers/provider.ts";
 import { Refused, refuseForMoney } from "./refusals.ts";
@@ -133,8 +134,11 @@ function expectation(
   learned: number | undefined,
   boundNanoUsd: NanoUsd | undefined,
 ): NanoUsd | undefined {
+  // Nobody knows what stands in a file.
+  if (call.openInput === BATCH_FILE) return undefined;
   const most = (call.maxOutputTokens ?? Number.MAX_SAFE_INTEGER) * call.answers;
-  const output = Math.min(learned ?? Math.min(call.maxOutputTokens ?? USUAL_OUTPUT, USUAL_OUTPUT) * call.answers, most);
+  const each = learned ?? Math.min(call.maxOutputTokens ?? USUAL_OUTPUT, USUAL_OUTPUT);
+  const output = Math.min(each * call.answers, most);
   const tokens = price.units.input ? { input: inputTokens, ...(price.units.output ? { output } : {}) } : {};
   const expected = cost({ ...tokens, ...call.fees }, price).costNanoUsd;
   return expected !== undefined && boundNanoUsd !== undefined && expected > boundNanoUsd ? boundNanoUsd : expected;

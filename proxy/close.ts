@@ -5,11 +5,15 @@ import { formatRequestId } from "../ledger/ids.ts";
 import { formatUsdExact } from "../ledger/money.ts";
 import type { NanoUsd } from "../ledger/money.ts";
 import type { ProvenKey } from "../ledger/wire.ts";
+import type { PendingWork } from "../ledger/work.ts";
 import type { Admission } from "./admit.ts";
 import type { ProxyContext } from "./context.ts";
 import type { Reading } from "./dialects/dialect.ts";
 import type { Ending, Exchange } from "./forward.ts";
 import type { Target } from "./gate.ts";
+import { toEvent } from "./settle.ts";
+import { admissionOf } from "./work.ts";
+import type { Result } from "./work.ts";
 
 /** What an answer said that brought nothing of its own: the work it names is another attempt's. */
 export const NOTHING_MORE: Reading = {
@@ -38,14 +42,39 @@ export async function suspend(
   const isAccepted = status !== undefined && status >= 200 && status < 300;
   if (!isAccepted || responseId === undefined) return "closed";
   const { attemptId, principal, provider } = admission;
-  try {
-    if (!(await context.work.suspend(admission, responseId, principal.proven))) return "known";
-    if (principal.proven) context.register.remember(principal, provider.name, Date.now());
-    return "open";
-  } catch (error) {
-    context.log.error({ requestId: formatRequestId(attemptId), err: error }, "pending work not booked");
-    return "closed";
-  }
+  const suspended = context.work.suspend(admission, responseId, principal.proven).then(
+    async (isFirst) => {
+      if (!isFirst) return "known" as const;
+      if (principal.proven) context.register.remember(principal, provider.name, Date.now());
+      // A stream names its work at once: the result may have passed before this.
+      const early = context.work.takeEarly(provider.name, responseId);
+      const work = early && context.work.take(provider.name, responseId);
+      if (early && work) await settleWork(context, admission, work, early);
+      return "open" as const;
+    },
+    (error: unknown) => {
+      context.log.error({ requestId: formatRequestId(attemptId), err: error }, "pending work not booked");
+      return "closed" as const;
+    },
+  );
+  if (await context.patience.wait(suspended)) return suspended;
+  // The reservation is durable, and the writer goes on trying.
+  context.metrics.countLateCommit();
+  return "open";
+}
+
+/** Books what work used, for the attempt that began it. */
+export async function settleWork(
+  context: ProxyContext,
+  { provider, priceList }: Pick<Target, "provider" | "priceList">,
+  work: PendingWork,
+  { ending, reading, seen }: Result,
+): Promise<UsageEvent> {
+  const admission = admissionOf(work, provider, priceList);
+  const event = toEvent(admission, ending, reading, seen, context.prices, Date.now());
+  const isBooked = await settle(context, event, admission);
+  if (isBooked()) count(context, event, reading);
+  return event;
 }
 
 /** Settles, and gives the client its end after five seconds even if the books are still closed: then the reservation,

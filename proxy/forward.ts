@@ -109,12 +109,17 @@ const SWEEP_MS = 500;
 /** How long a whole answer is waited for when its client has left. */
 const MOST_UNHEARD_MS = 120_000;
 
-/** The upstream headers of a request, built anew. `ours`: the credential is not the client's. */
+/** These make an answer a part of itself, or none. */
+const PARTIAL_HEADERS = new Set(["range", "if-range", "if-none-match", "if-modified-since"]);
+
+/** The upstream headers of a request, built anew. `ours`: the credential is not the client's. `whole`: the answer has to come
+ *  whole, for it is read. */
 export function outgoingHeaders(
   request: IncomingMessage,
   provider: Provider,
   credential: Credential,
   ours: boolean,
+  whole = true,
 ): string[] {
   const headers: string[] = [];
   const named = request.headers.connection
@@ -127,6 +132,7 @@ export function outgoingHeaders(
     if (NOT_FORWARDED.has(name) || isTagHeader(name) || name.startsWith("x-forwarded-") || name.startsWith("proxy-"))
       continue;
     if (ours && BILLING_HEADERS.has(name)) continue;
+    if (whole && PARTIAL_HEADERS.has(name)) continue;
     if (named?.includes(name)) continue;
     headers.push(name, raw[i + 1] as string);
   }

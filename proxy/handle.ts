@@ -24,7 +24,7 @@ import {
 import type { Credential, Target } from "./gate.ts";
 import { answerMe } from "./me.ts";
 import { createMeter } from "./meter.ts";
-import { passResult, passUnmetered, passUnread } from "./pass.ts";
+import { checkScope, passResult, passUnmetered, passUnread } from "./pass.ts";
 import { Refused, renderRefusal } from "./refusals.ts";
 import type { Principal } from "./register.ts";
 import { toEvent } from "./settle.ts";
@@ -56,6 +56,7 @@ export async function handle(context: ProxyContext, request: FastifyRequest, rep
     );
     const upstreamCredential = credentialFor(context, target, principal, credential);
 
+    checkScope(context, target, principal);
     if (!target.match) return await passUnmetered(context, request, reply, target, principal, upstreamCredential);
     if (target.match.route.kind === "free")
       return await passUnread(context, request, reply, target, upstreamCredential, principal);

@@ -26,6 +26,8 @@ export type Meter = {
 
 /** A JSON answer up to this size is held and sent in one write; a larger one streams, its last chunk waits. */
 const MOST_HELD_BYTES = 1024 * 1024;
+/** Results of work are read whole, with all that they hold. */
+const MOST_HELD_RESULT_BYTES = 64 * 1024 * 1024;
 /** Up to here parsing the whole body is as cheap as looking for its fields. */
 const PARSE_WHOLE_BYTES = 32 * 1024;
 /** A line longer than this is no event of any provider: it passes, unread. */
@@ -48,7 +50,7 @@ export function createMeter(
   if (contentEncoding !== "" && contentEncoding !== "identity")
     return createEncodedMeter(dialect, call, contentType, contentEncoding);
   if (contentType.includes("text/event-stream")) return createEventMeter(dialect, call, hides);
-  if (call.lines && !contentType.includes("application/json")) return createLineMeter(dialect, call);
+  if (call.isResult && !/^application\/json\b/i.test(contentType)) return createLineMeter(dialect, call);
   if (!call.stream) return createBodyMeter(dialect, call);
   let chosen: Meter | undefined;
   const choose = (chunk?: Buffer): Meter =>
@@ -270,6 +272,7 @@ function createLineMeter(dialect: Dialect, call: Call): Meter {
 
 /** JSON, whole or as an array of objects; anything else is unreadable and says so. */
 function createBodyMeter(dialect: Dialect, call: Call): Meter {
+  const mostHeld = call.isResult ? MOST_HELD_RESULT_BYTES : MOST_HELD_BYTES;
   const reader = dialect.reader(call, false);
   let held: Buffer[] = [];
   let size = 0;
@@ -294,7 +297,7 @@ function createBodyMeter(dialect: Dialect, call: Call): Meter {
         overflowed = true;
       } else if (overflowed) {
         scanner().push(chunk);
-      } else if (size > MOST_HELD_BYTES) {
+      } else if (size > mostHeld) {
         overflowed = true;
         for (const piece of held) scanner().push(piece);
         scanner().push(chunk);

@@ -3,8 +3,8 @@
 import type { FastifyReply, FastifyRequest } from "fastify";
 import { formatRequestId } from "../ledger/ids.ts";
 import type { ProxyContext } from "./context.ts";
-import { count, NOTHING_MORE, release, settle } from "./close.ts";
-import type { RouteMatch } from "./dialects/dialect.ts";
+import { NOTHING_MORE, release, settleWork } from "./close.ts";
+import type { Dialect, RouteMatch } from "./dialects/dialect.ts";
 import { outgoingHeaders } from "./forward.ts";
 import type { ChooseMeter, Exchange } from "./forward.ts";
 import type { Credential, Target } from "./gate.ts";
@@ -12,8 +12,8 @@ import { createMeter } from "./meter.ts";
 import type { Meter } from "./meter.ts";
 import { Refused } from "./refusals.ts";
 import type { Principal } from "./register.ts";
-import { toEvent } from "./settle.ts";
-import { admissionOf, workCall } from "./work.ts";
+import { workCall } from "./work.ts";
+import type { Result } from "./work.ts";
 
 /** A path without a meter: a cap must hold, so nothing passes for virtual keys or under a hard budget; a meter must not
  *  break an app, so the rest passes for a client's own key, counted. */
@@ -65,7 +65,10 @@ export async function passUnread(
   credential: Credential,
   principal: Principal,
 ): Promise<void> {
-  const { exchange, requestId } = forward(context, request, reply, target, credential, principal, () => UNREAD);
+  const base = target.match?.route.namesPlaces ? ownBase(request, target) : undefined;
+  const { exchange, requestId } = forward(context, request, reply, target, credential, principal, () =>
+    base === undefined ? UNREAD : createPlacer(target.dialect, base),
+  );
   release(context, exchange, await exchange.ending, target, undefined, requestId, reply);
 }
 
@@ -96,15 +99,43 @@ export async function passResult(
   );
   const ending = await exchange.ending;
   const reading = exchange.meter?.reading();
+  const workId = dialect.workId(match);
   const isWhole = ending.how === "ended" && ending.status === 200 && reading?.ended === true && !reading.pending;
-  const work = isWhole ? context.work.take(provider.name, dialect.workId(match)) : undefined;
-  if (!work) return release(context, exchange, ending, target, undefined, requestId, reply);
+  // What is gone at the provider will never say what it used; only its own key is believed, for others are told so too.
+  const isGone = GONE.has(ending.status ?? 0) && context.work.ownerOf(provider.name, workId) === principal.keyId;
+  const result: Result | undefined = isWhole
+    ? { ending, reading, seen: exchange.meter?.seen() }
+    : isGone
+      ? {
+          ending: { ...ending, status: 200 },
+          reading: { ...NOTHING_MORE, usage: undefined, final: false },
+          seen: undefined,
+        }
+      : undefined;
+  const work = result && context.work.take(provider.name, workId);
+  if (isWhole && result && !work) context.work.keepEarly(provider.name, workId, result);
+  const event = work && (await settleWork(context, target, work, result));
+  release(context, exchange, ending, target, event?.costNanoUsd, requestId, reply);
+}
 
-  const admission = admissionOf(work, provider, target.priceList);
-  const event = toEvent(admission, ending, reading, exchange.meter?.seen(), context.prices, Date.now());
-  const isBooked = await settle(context, event, admission);
-  release(context, exchange, ending, target, event.costNanoUsd, requestId, reply);
-  if (isBooked()) count(context, event, reading);
+const GONE = new Set([404, 410]);
+
+/** A Keymeter key reaches what it began itself; at the provider all of them are one account. */
+export function checkScope(context: ProxyContext, { provider, dialect, match }: Target, principal: Principal): void {
+  if (!match) return;
+  const scope = match.route.kind === "result" ? "work" : match.route.scope;
+  if (scope === undefined) return;
+  const workId = scope === "work" ? dialect.workId(match) : "";
+  if (workId.includes("%"))
+    throw new Refused("bad_target", "an id is written without escapes on a path that brings results");
+  if (principal.kind !== "virtual") return;
+  if (scope === "account")
+    throw new Refused(
+      "not_metered",
+      "this path shows or changes what other keys of the same provider account made, so it is not open to Keymeter keys",
+    );
+  if (context.work.ownerOf(provider.name, workId) !== principal.keyId)
+    throw new Refused("not_metered", "this key began no work of that id, so it is not forwarded");
 }
 
 function forward(
@@ -118,12 +149,13 @@ function forward(
 ): { readonly exchange: Exchange; readonly requestId: string } {
   const requestId = formatRequestId(context.writer.nextAttemptId());
   const body = request.body as Buffer | undefined;
+  const isResult = target.match?.route.kind === "result";
   const exchange = context.forwarder.exchange(
     {
       provider: target.provider,
       method: request.method,
       path: target.upstreamPath + target.query,
-      headers: outgoingHeaders(request.raw, target.provider, credential, principal.kind === "virtual"),
+      headers: outgoingHeaders(request.raw, target.provider, credential, principal.kind === "virtual", isResult),
       body: body && body.length > 0 ? body : undefined,
     },
     reply.raw,
@@ -131,6 +163,26 @@ function forward(
     { stream: true, requestId, headers: [] },
   );
   return { exchange, requestId };
+}
+
+/** Where this client reaches this provider, by its own word; undefined when that is no plain host. */
+function ownBase({ raw }: FastifyRequest, { provider, explicit }: Target): string | undefined {
+  const { host, "x-forwarded-proto": proto } = raw.headers;
+  if (host === undefined || !/^[\w.:[\]-]+$/.test(host)) return undefined;
+  return `${proto === "https" ? "https" : "http"}://${host}${explicit ? `/${provider.prefixes[0] ?? ""}` : ""}`;
+}
+
+/** Holds an answer and puts the places that it names here. */
+function createPlacer(dialect: Dialect, base: string): Meter {
+  const held: Buffer[] = [];
+  return {
+    ...UNREAD,
+    push: (chunk) => void held.push(chunk),
+    takeHeld: () => {
+      const text = Buffer.concat(held).toString("utf8");
+      return [Buffer.from(dialect.placeUrls?.(text, base) ?? text)];
+    },
+  };
 }
 
 /** Reads nothing, holds nothing. */

@@ -78,6 +78,7 @@ function usedBy(admission: Admission, reading: Reading | undefined, seen: Seen |
   const { call, isStrict, inputTokens } = admission;
   if (
     isStrict ||
+    call.isResult ||
     seen.isPartial ||
     (seen.tokens === 0 && !reading.usage?.output) ||
     (call.openInput !== undefined && !reading.usage)
@@ -120,9 +121,9 @@ function priceUsage(
 
   const extra = reading?.extra ?? [];
   const parts = [
-    { price, usage },
-    ...extra.map((pass) => ({ price: pass.model === undefined ? price : find(pass.model), usage: pass.usage })),
-  ].map((part) => ({ price: part.price, cost: part.price && cost(part.usage, part.price) }));
+    { price, usage, context: reading?.context },
+    ...extra.map((pass) => ({ ...pass, price: pass.model === undefined ? price : find(pass.model) })),
+  ].map((part) => ({ price: part.price, cost: part.price && cost(part.usage, part.price, part.context) }));
   const isUnpriced = parts.some((part) => part.cost === undefined || part.cost.unpricedUnits.length > 0);
   const isInferred = parts.some(
     (part) =>

@@ -1,12 +1,14 @@
 // Work that goes on at the provider after its answer. From its creation it is known here and in the books; when its result
 // passes, it is taken out, once, and settled. What nobody fetches stays pending, and visible.
 import type { ProvenKey } from "../ledger/wire.ts";
-import { readPendingWork } from "../ledger/work.ts";
+import { readPendingWork, readWorkOwner } from "../ledger/work.ts";
 import type { PendingWork } from "../ledger/work.ts";
 import type { Sqlite } from "../ledger/open.ts";
 import type { Writer } from "../ledger/writer.ts";
 import type { Admission } from "./admit.ts";
-import type { Call } from "./dialects/dialect.ts";
+import type { Call, Reading } from "./dialects/dialect.ts";
+import type { Ending } from "./forward.ts";
+import type { Seen } from "./meter.ts";
 import type { Provider } from "./providers/provider.ts";
 
 export type Work = {
@@ -14,14 +16,24 @@ export type Work = {
   suspend(admission: Admission, workId: string, proven: ProvenKey | undefined): Promise<boolean>;
   /** Takes work out, for the one settlement it gets; undefined when it is not pending here: settled before, or made elsewhere. */
   take(provider: string, workId: string): PendingWork | undefined;
-  /** Puts it back: its result did not pass whole. */
-  putBack(work: PendingWork): void;
+  /** The key that began it, pending or settled; undefined: none here. */
+  ownerOf(provider: string, workId: string): string | undefined;
+  /** Keeps a result that passed while its creation may still be on its way into the books; `takeEarly` gives it out. */
+  keepEarly(provider: string, workId: string, result: Result): void;
+  takeEarly(provider: string, workId: string): Result | undefined;
   list(): PendingWork[];
 };
+
+/** What passed of a result. */
+export type Result = { readonly ending: Ending; readonly reading: Reading; readonly seen: Seen | undefined };
+
+/** Results that nobody waits for yet: a stream tells its work's id to the client before its attempt is suspended. */
+const MOST_EARLY = 1_000;
 
 export async function createWork(books: Sqlite, writer: Writer): Promise<Work> {
   const name = (provider: string, workId: string): string => `${provider}\n${workId}`;
   const pending = new Map((await readPendingWork(books)).map((work) => [name(work.provider, work.workId), work]));
+  const early = new Map<string, Result>();
   return {
     async suspend(admission, workId, proven) {
       const { attemptId, principal, provider, call } = admission;
@@ -49,7 +61,17 @@ export async function createWork(books: Sqlite, writer: Writer): Promise<Work> {
       pending.delete(name(provider, workId));
       return found;
     },
-    putBack: (work) => void pending.set(name(work.provider, work.workId), work),
+    ownerOf: (provider, workId) => pending.get(name(provider, workId))?.keyId ?? readWorkOwner(books, provider, workId),
+    keepEarly(provider, workId, result) {
+      const [oldest] = early.keys();
+      if (early.size >= MOST_EARLY && oldest !== undefined) early.delete(oldest);
+      early.set(name(provider, workId), result);
+    },
+    takeEarly(provider, workId) {
+      const found = early.get(name(provider, workId));
+      early.delete(name(provider, workId));
+      return found;
+    },
     list: () => [...pending.values()],
   };
 }
@@ -88,7 +110,7 @@ export function workCall(endpoint: string, model: string, tiers: readonly string
     answers: 1,
     openInput: undefined,
     unbounded: undefined,
-    lines: true,
+    isResult: true,
     bodyTags: {},
   };
 }

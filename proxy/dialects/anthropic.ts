@@ -4,16 +4,52 @@
 import type { IncomingHttpHeaders } from "node:http";
 import { addUsage, readCount } from "../../ledger/usage.ts";
 import type { Usage } from "../../ledger/usage.ts";
-import { compactUsage, findDeep, objectAt, parseObject, readLimit, textAt, unknownNumbers } from "./dialect.ts";
+import {
+  compactUsage,
+  createPasses,
+  findDeep,
+  objectAt,
+  parseObject,
+  readLimit,
+  textAt,
+  unknownNumbers,
+} from "./dialect.ts";
 import type { Call, Dialect, JsonObject, KnownFields, Reading, Refusal, Route, UsageReader } from "./dialect.ts";
 
 const ROUTES: readonly Route[] = [
   { method: "POST", path: "/messages", endpoint: "messages", kind: "metered" },
   { method: "POST", path: "/messages/batches", endpoint: "message_batches", kind: "metered" },
-  { method: "GET", path: "/messages/batches", endpoint: "message_batches_list", kind: "free" },
-  { method: "GET", path: "/messages/batches/{id}", endpoint: "message_batches_state", kind: "free" },
-  { method: "POST", path: "/messages/batches/{id}/cancel", endpoint: "message_batches_state", kind: "free" },
-  { method: "DELETE", path: "/messages/batches/{id}", endpoint: "message_batches_state", kind: "free" },
+  {
+    method: "GET",
+    path: "/messages/batches",
+    endpoint: "message_batches_list",
+    kind: "free",
+    scope: "account",
+    namesPlaces: true,
+  },
+  {
+    method: "GET",
+    path: "/messages/batches/{id}",
+    endpoint: "message_batches_state",
+    kind: "free",
+    scope: "work",
+    namesPlaces: true,
+  },
+  {
+    method: "POST",
+    path: "/messages/batches/{id}/cancel",
+    endpoint: "message_batches_state",
+    kind: "free",
+    scope: "work",
+  },
+  {
+    method: "DELETE",
+    path: "/messages/batches/{id}",
+    endpoint: "message_batches_state",
+    kind: "free",
+    scope: "work",
+    namesPlaces: true,
+  },
   { method: "GET", path: "/messages/batches/{id}/results", endpoint: "message_batches", kind: "result" },
   { method: "POST", path: "/messages/count_tokens", endpoint: "count_tokens", kind: "free" },
   { method: "GET", path: "/models", endpoint: "models", kind: "free" },
@@ -50,6 +86,7 @@ export const anthropic: Dialect = {
   },
 
   rewrite: () => undefined,
+  placeUrls: (text, base) => text.replace(RESULTS_URL, `$1${base}$2`),
   reader: (call) => (call.endpoint === "message_batches" ? createBatchReader() : createReader()),
 
   refusal(refusal, requestId) {
@@ -66,36 +103,32 @@ export const anthropic: Dialect = {
   },
 };
 
-/** A batch is its requests together: as much output as they may write in all, at half the price. */
+/** A batch is its requests together, at half the price. More of them than one have more hidden tokens than are allowed for, and
+ *  several models several prices: then nothing bounds it. */
 function describeBatch(body: JsonObject, headers: IncomingHttpHeaders): Call {
   const items = Array.isArray(body["requests"]) ? (body["requests"] as JsonObject[]) : [];
   const requests = items.map((item) => objectAt(item, "params") ?? {});
-  const models = new Set(requests.map((request) => textAt(request, "model") ?? ""));
+  const models = [...new Set(requests.map((request) => textAt(request, "model") ?? ""))];
   const limits = requests.map((request) => readLimit(request["max_tokens"]));
-  const each = requests.map((request) => openInput(request));
   return {
     endpoint: "message_batches",
-    model: [...models][0] ?? "",
+    model: models[0] ?? "",
     stream: false,
-    tiers: ["batch"],
-    maxOutputTokens: limits.includes(undefined)
-      ? undefined
-      : limits.reduce<number>((sum, most) => sum + (most ?? 0), 0),
-    answers: 1,
-    // More requests than one have more hidden tokens than one, and several models have several prices.
-    openInput: each.find((reason) => reason !== undefined),
+    tiers: ["batch", ...(requests.some((request) => textAt(request, "inference_geo") === "us") ? ["geo:us"] : [])],
+    maxOutputTokens: limits.includes(undefined) ? undefined : Math.max(0, ...limits.map((most) => most ?? 0)),
+    answers: Math.max(requests.length, 1),
+    openInput: requests.map(openInput).find((reason) => reason !== undefined),
     unbounded:
-      (models.size > 1 ? "several models in one batch" : undefined) ??
-      (requests.length > MOST_BOUNDED_REQUESTS ? "a batch of many requests" : undefined) ??
+      (models.length > 1 ? "several models in one batch" : undefined) ??
+      (requests.length > 1 ? "a batch of many requests" : undefined) ??
       requests.map(unbounded).find((reason) => reason !== undefined) ??
       unknownBeta(headers["anthropic-beta"]),
-    lines: true,
     bodyTags: {},
   };
 }
 
-/** Hidden tokens are allowed for once; a batch of more requests than this may have more of them. */
-const MOST_BOUNDED_REQUESTS = 1;
+/** Where the results of a batch lie: the SDK goes there with the key that it has. */
+const RESULTS_URL = /("results_url"\s*:\s*")https?:\/\/[^"/]+(\/v1\/messages\/batches\/)/g;
 
 const REFUSAL_TYPES: { readonly [kind in Refusal["kind"]]: string } = {
   invalid: "invalid_request_error",
@@ -221,11 +254,12 @@ function createReader(): UsageReader {
 /** A batch: what its creation answers, and later its results, a line each. Each result says what it used; those that erred,
  *  expired or were cancelled used nothing. */
 function createBatchReader(): UsageReader {
-  const byModel = new Map<string, Usage>();
+  const passes = createPasses();
   let workId: string | undefined;
   let pending = false;
   let results = 0;
   let unread = 0;
+  let tiers: readonly string[] = [];
   return {
     needsWholeBody: false,
     body(body) {
@@ -234,27 +268,32 @@ function createBatchReader(): UsageReader {
     },
     event(line) {
       const result = objectAt(parseObject(line), "result");
-      const message = objectAt(result, "message");
       results += 1;
       if (textAt(result, "type") !== "succeeded") return "pass";
-      const usage = readUsage(objectAt(message, "usage") ?? {});
+      const message = objectAt(result, "message");
+      const stated = objectAt(message, "usage") ?? {};
+      const usage = readUsage(stated);
+      const model = textAt(message, "model");
       if (!usage) unread += 1;
-      const model = textAt(message, "model") ?? "";
-      byModel.set(model, addUsage(byModel.get(model) ?? {}, usage ?? {}));
+      else passes.add(model, usage);
+      for (const pass of readIterations(stated["iterations"])) passes.add(pass.model ?? model, pass.usage);
+      tiers = readTiers(stated);
       return "pass";
     },
     reading(): Reading {
-      const [[servedModel, usage] = [undefined, {}], ...others] = byModel;
+      const known = results > 0 && unread === 0;
+      const [first, ...others] = passes.list();
       return {
-        usage: results > 0 && unread === 0 ? usage : undefined,
-        extra: others.map(([model, more]) => ({ model, usage: more })),
+        usage: known ? (first?.usage ?? {}) : undefined,
+        context: first?.context,
+        extra: known ? others : [],
         reasoning: undefined,
-        servedModel,
-        tiers: ["batch"],
+        servedModel: first?.model,
+        tiers: ["batch", ...tiers.filter((tier) => tier.startsWith("geo:"))],
         responseId: workId,
         raw: undefined,
         unknownFields: [],
-        final: results > 0 && unread === 0,
+        final: known,
         ended: results > 0,
         failed: false,
         pending,

@@ -1,6 +1,7 @@
 // A dialect is a wire format: its routes, what a request can use at most, where an answer says what was used, and how it
 // says no. It knows no provider, no money and no socket. To add one: a file here and a line in index.ts.
 import type { IncomingHttpHeaders } from "node:http";
+import { addUsage, contextTokens } from "../../ledger/usage.ts";
 import type { Usage } from "../../ledger/usage.ts";
 
 export type DialectName = "openai" | "anthropic" | "google";
@@ -16,6 +17,11 @@ export type Route = {
   readonly path: string;
   readonly endpoint: string;
   readonly kind: "metered" | "free" | "result";
+  /** Whose things a path reaches. `work`: what `{id}` names, for a Keymeter key only if it made that. `account`: what all keys of
+   *  the provider's account made, so it is not for Keymeter keys. */
+  readonly scope?: "work" | "account";
+  /** Its answer names places at the provider that an SDK follows. */
+  readonly namesPlaces?: boolean;
   /** The body may be a form (multipart/form-data) too: its text fields are then the members of the object that is read. */
   readonly takesForm?: boolean;
 };
@@ -43,8 +49,8 @@ export type Call = {
   readonly unbounded: string | undefined;
   /** Fees that the request fixes: pictures, seconds of film, characters to be spoken. */
   readonly fees?: Usage;
-  /** The answer is one JSON object a line (results of a batch). */
-  readonly lines?: boolean;
+  /** The answer is the result of work: whole however large, and maybe one JSON object a line. */
+  readonly isResult?: boolean;
   /** Tags that the body carries (`user`, `metadata.user_id`). */
   readonly bodyTags: { readonly [name: string]: string };
 };
@@ -52,8 +58,14 @@ export type Call = {
 /** What an answer said about its use. */
 export type Reading = {
   readonly usage: Usage | undefined;
+  /** Of usage that sums up many answers: the input of the largest, by which long context is priced. */
+  readonly context?: number | undefined;
   /** Usage on top of `usage`, billed at another model's price where `model` is given. */
-  readonly extra: readonly { readonly model: string | undefined; readonly usage: Usage }[];
+  readonly extra: readonly {
+    readonly model: string | undefined;
+    readonly usage: Usage;
+    readonly context?: number | undefined;
+  }[];
   readonly reasoning: number | undefined;
   readonly servedModel: string | undefined;
   readonly tiers: readonly string[];
@@ -127,6 +139,9 @@ export type Dialect = {
   workId(match: RouteMatch): string;
   /** The documented changes of a body, or undefined for none. `hides`: an event must then be hidden from the client. */
   rewrite(call: Call, body: Buffer, parsed: JsonObject): { readonly body: Buffer; readonly hides: boolean } | undefined;
+  /** The documented change of an answer that names places at the provider which an SDK follows with the client's key: they are
+   *  put at `base`. */
+  placeUrls?(text: string, base: string): string;
   reader(call: Call, hides: boolean): UsageReader;
   refusal(
     refusal: Refusal,
@@ -226,4 +241,28 @@ export function unknownNumbers(stated: unknown, known: KnownFields | undefined, 
     else if (typeof value === "object" && value !== null) found.push(...unknownNumbers(value, place, here));
   }
   return found;
+}
+
+/** A long context begins above this at no provider: answers below it can be summed up, each larger one is priced by itself. */
+const SHORT_CONTEXT = 100_000;
+
+/** Sums up the answers of a batch, by model, so that each is priced by its own context. */
+export function createPasses(): {
+  add(model: string | undefined, usage: Usage): void;
+  list(): Reading["extra"];
+} {
+  const short = new Map<string | undefined, { usage: Usage; context: number }>();
+  const long: { model: string | undefined; usage: Usage }[] = [];
+  return {
+    add(model, usage) {
+      const context = contextTokens(usage);
+      if (context > SHORT_CONTEXT) return void long.push({ model, usage });
+      const sum = short.get(model);
+      short.set(model, {
+        usage: addUsage(sum?.usage ?? {}, usage),
+        context: Math.max(sum?.context ?? 0, context),
+      });
+    },
+    list: () => [...[...short].map(([model, sum]) => ({ model, ...sum })), ...long],
+  };
 }

@@ -2,9 +2,18 @@
 // count includes cached tokens and excludes tool-use prompts; candidates exclude thoughts. Usage in a stream is
 // cumulative: the last one counts.
 // Source: ai.google.dev API reference.
-import { addUsage, readCount } from "../../ledger/usage.ts";
+import { readCount } from "../../ledger/usage.ts";
 import type { Usage } from "../../ledger/usage.ts";
-import { compactUsage, findDeep, objectAt, parseObject, textAt, unknownNumbers } from "./dialect.ts";
+import {
+  BATCH_FILE,
+  compactUsage,
+  createPasses,
+  findDeep,
+  objectAt,
+  parseObject,
+  textAt,
+  unknownNumbers,
+} from "./dialect.ts";
 import type { Call, Dialect, JsonObject, KnownFields, Reading, Refusal, Route, UsageReader } from "./dialect.ts";
 
 const ROUTES: readonly Route[] = [
@@ -19,10 +28,10 @@ const ROUTES: readonly Route[] = [
   { method: "POST", path: "/models/{model}:batchEmbedContents", endpoint: "batch_embed_contents", kind: "metered" },
   { method: "POST", path: "/models/{model}:predict", endpoint: "predict", kind: "metered" },
   { method: "POST", path: "/models/{model}:batchGenerateContent", endpoint: "batches", kind: "metered" },
-  { method: "GET", path: "/batches", endpoint: "batches_list", kind: "free" },
+  { method: "GET", path: "/batches", endpoint: "batches_list", kind: "free", scope: "account" },
   { method: "GET", path: "/batches/{id}", endpoint: "batches", kind: "result" },
-  { method: "POST", path: "/batches/{id}:cancel", endpoint: "batches_state", kind: "free" },
-  { method: "DELETE", path: "/batches/{id}", endpoint: "batches_state", kind: "free" },
+  { method: "POST", path: "/batches/{id}:cancel", endpoint: "batches_state", kind: "free", scope: "work" },
+  { method: "DELETE", path: "/batches/{id}", endpoint: "batches_state", kind: "free", scope: "work" },
   { method: "POST", path: "/models/{model}:countTokens", endpoint: "count_tokens", kind: "free" },
   { method: "GET", path: "/models", endpoint: "models", kind: "free" },
   { method: "GET", path: "/models/{model}", endpoint: "model", kind: "free" },
@@ -62,8 +71,10 @@ export const google: Dialect = {
       stream: route.endpoint === "stream_generate_content",
       tiers: isBatch ? ["batch"] : tier === undefined ? [] : [tier.toLowerCase()],
       maxOutputTokens: EMBEDDINGS.has(route.endpoint) ? 0 : each,
-      answers: Math.max(readCount(config?.["candidateCount"] ?? config?.["candidate_count"]) ?? 1, 1),
-      openInput: openInput(body),
+      answers: isBatch
+        ? Math.max(inlineRequests(body) ?? 1, 1)
+        : Math.max(readCount(config?.["candidateCount"] ?? config?.["candidate_count"]) ?? 1, 1),
+      openInput: isBatch && inlineRequests(body) === undefined ? BATCH_FILE : openInput(body),
       unbounded: isBatch ? "a batch" : (spelledTwice(body, config) ?? unbounded(body)),
       bodyTags: {},
     };
@@ -128,6 +139,14 @@ function openInput(body: JsonObject): string | undefined {
   return findDeep(body["contents"] ?? body["content"] ?? body["requests"], isMediaPart)
     ? "a picture or file"
     : undefined;
+}
+
+/** How many requests a batch holds; undefined when they lie in a file. */
+function inlineRequests(body: JsonObject): number | undefined {
+  const batch = objectAt(body, "batch");
+  const input = objectAt(batch, "inputConfig") ?? objectAt(batch, "input_config");
+  const list = objectAt(input, "requests")?.["requests"];
+  return Array.isArray(list) ? list.length : undefined;
 }
 
 /** Parameters that change nothing that is answered. */
@@ -253,7 +272,8 @@ function createPictureReader(call: Call): UsageReader {
   };
 }
 
-/** A batch: an operation that is done or goes on, with its answers inside where they were asked for inside. */
+/** A batch: an operation that is done or goes on. Answers that were asked for inside stand inside; those in a file are not read
+ *  here, so their batch stays pending. */
 function createBatchReader(call: Call): UsageReader {
   let stated: JsonObject | undefined;
   return {
@@ -261,24 +281,29 @@ function createBatchReader(call: Call): UsageReader {
     body: (body) => void (stated = body),
     event: () => "pass",
     reading(): Reading {
-      const inside = objectAt(objectAt(stated, "response") ?? objectAt(stated, "output"), "inlinedResponses");
-      const list = inside?.["inlinedResponses"];
+      const outcome = objectAt(stated, "response") ?? objectAt(stated, "output");
+      const list = objectAt(outcome, "inlinedResponses")?.["inlinedResponses"];
       const items: readonly unknown[] = Array.isArray(list) ? list : [];
-      const answers: readonly JsonObject[] = items
-        .map((item) => objectAt(item, "response"))
-        .filter((answer) => answer !== undefined);
-      const usages = answers.flatMap((answer) => {
+      const answers = items.map((item) => objectAt(item, "response")).filter((answer) => answer !== undefined);
+      const passes = createPasses();
+      let unread = 0;
+      for (const answer of answers) {
         const metadata = objectAt(answer, "usageMetadata");
         const model = textAt(answer, "modelVersion") ?? call.model;
-        return metadata ? [readUsage(metadata, groundingOf(model, new Set(searchQueries(answer)).size))] : [];
-      });
-      const isDone = stated?.["done"] === true;
-      const known = isDone && usages.length > 0 && usages.length === answers.length;
+        const queries = new Set(searchQueries(answer)).size;
+        if (metadata) passes.add(textAt(answer, "modelVersion"), readUsage(metadata, groundingOf(model, queries)));
+        else unread += 1;
+      }
+      const hasFailed = stated?.["error"] !== undefined;
+      const isDone = stated?.["done"] === true && (hasFailed || Array.isArray(list));
+      const known = isDone && unread === 0;
+      const [first, ...others] = passes.list();
       return {
-        usage: known ? usages.reduce(addUsage, {}) : undefined,
-        extra: [],
+        usage: known ? (first?.usage ?? {}) : undefined,
+        context: first?.context,
+        extra: known ? others : [],
         reasoning: undefined,
-        servedModel: answers.map((answer) => textAt(answer, "modelVersion")).find((model) => model !== undefined),
+        servedModel: first?.model,
         tiers: ["batch"],
         responseId: textAt(stated, "name"),
         raw: undefined,

@@ -20,10 +20,10 @@ export const MEDIA_ROUTES: readonly Route[] = [
   },
   { method: "POST", path: "/audio/translations", endpoint: "audio_transcriptions", kind: "metered", takesForm: true },
   { method: "POST", path: "/videos", endpoint: "videos", kind: "metered", takesForm: true },
-  { method: "GET", path: "/videos", endpoint: "videos_list", kind: "free" },
+  { method: "GET", path: "/videos", endpoint: "videos_list", kind: "free", scope: "account" },
   { method: "GET", path: "/videos/{id}", endpoint: "videos", kind: "result" },
-  { method: "DELETE", path: "/videos/{id}", endpoint: "videos_delete", kind: "free" },
-  { method: "GET", path: "/videos/{id}/content", endpoint: "videos_content", kind: "free" },
+  { method: "DELETE", path: "/videos/{id}", endpoint: "videos_delete", kind: "free", scope: "work" },
+  { method: "GET", path: "/videos/{id}/content", endpoint: "videos_content", kind: "free", scope: "work" },
 ];
 
 /** What OpenAI takes when a request leaves it open. */

@@ -2,7 +2,7 @@
 // cache writes, completion counts include reasoning: both are taken apart here, and nowhere else.
 // Source: platform.openai.com API reference; the odd fields of compatible vendors are named where they are read.
 import { parseUsd } from "../../ledger/money.ts";
-import { readCount } from "../../ledger/usage.ts";
+import { contextTokens, readCount } from "../../ledger/usage.ts";
 import type { Usage } from "../../ledger/usage.ts";
 import {
   BATCH_FILE,
@@ -25,17 +25,23 @@ const ROUTES: readonly Route[] = [
   { method: "POST", path: "/responses/compact", endpoint: "responses_compact", kind: "metered" },
   { method: "GET", path: "/responses/{id}", endpoint: "responses", kind: "result" },
   { method: "POST", path: "/responses/{id}/cancel", endpoint: "responses", kind: "result" },
-  { method: "DELETE", path: "/responses/{id}", endpoint: "responses_delete", kind: "free" },
-  { method: "GET", path: "/responses/{id}/input_items", endpoint: "responses_input_items", kind: "free" },
+  { method: "DELETE", path: "/responses/{id}", endpoint: "responses_delete", kind: "free", scope: "work" },
+  {
+    method: "GET",
+    path: "/responses/{id}/input_items",
+    endpoint: "responses_input_items",
+    kind: "free",
+    scope: "work",
+  },
   { method: "POST", path: "/batches", endpoint: "batches", kind: "metered" },
-  { method: "GET", path: "/batches", endpoint: "batches_list", kind: "free" },
+  { method: "GET", path: "/batches", endpoint: "batches_list", kind: "free", scope: "account" },
   { method: "GET", path: "/batches/{id}", endpoint: "batches", kind: "result" },
   { method: "POST", path: "/batches/{id}/cancel", endpoint: "batches", kind: "result" },
-  { method: "POST", path: "/files", endpoint: "files", kind: "free" },
-  { method: "GET", path: "/files", endpoint: "files", kind: "free" },
-  { method: "GET", path: "/files/{id}", endpoint: "files", kind: "free" },
-  { method: "DELETE", path: "/files/{id}", endpoint: "files", kind: "free" },
-  { method: "GET", path: "/files/{id}/content", endpoint: "files", kind: "free" },
+  { method: "POST", path: "/files", endpoint: "files", kind: "free", scope: "account" },
+  { method: "GET", path: "/files", endpoint: "files", kind: "free", scope: "account" },
+  { method: "GET", path: "/files/{id}", endpoint: "files", kind: "free", scope: "account" },
+  { method: "DELETE", path: "/files/{id}", endpoint: "files", kind: "free", scope: "account" },
+  { method: "GET", path: "/files/{id}/content", endpoint: "files", kind: "free", scope: "account" },
   { method: "POST", path: "/embeddings", endpoint: "embeddings", kind: "metered" },
   ...MEDIA_ROUTES,
   { method: "POST", path: "/moderations", endpoint: "moderations", kind: "free" },
@@ -61,7 +67,7 @@ export const openai: Dialect = {
   workId: ({ parameters }) => parameters["id"] ?? "",
 
   describe({ route, parameters }, body) {
-    if (route.endpoint === "batches") return describeBatch(body);
+    if (route.endpoint === "batches") return BATCH;
     // A deployment in the path decides, whatever the body says.
     const deployment = parameters["model"];
     const media = describeMedia(route.endpoint, deployment === undefined ? body : { ...body, model: deployment });
@@ -118,19 +124,17 @@ export const openai: Dialect = {
 };
 
 /** A batch runs what stands in a file at the provider: its model and its size show when it is done. */
-function describeBatch(body: JsonObject): Call {
-  return {
-    endpoint: "batches",
-    model: textAt(body, "model") ?? "",
-    stream: false,
-    tiers: ["batch"],
-    maxOutputTokens: undefined,
-    answers: 1,
-    openInput: BATCH_FILE,
-    unbounded: BATCH_FILE,
-    bodyTags: {},
-  };
-}
+const BATCH: Call = {
+  endpoint: "batches",
+  model: "",
+  stream: false,
+  tiers: ["batch"],
+  maxOutputTokens: undefined,
+  answers: 1,
+  openInput: BATCH_FILE,
+  unbounded: BATCH_FILE,
+  bodyTags: {},
+};
 
 const REFUSAL_TYPES: { readonly [kind in Refusal["kind"]]: readonly [type: string, code: string | null] } = {
   invalid: ["invalid_request_error", "invalid_request"],
@@ -218,6 +222,7 @@ function createReader(call: Call, hides: boolean): UsageReader {
   let failed = false;
   let pending = false;
   let sawFirst = false;
+  let context: number | undefined;
 
   const take = (answer: JsonObject): void => {
     servedModel = textAt(answer, "model") ?? servedModel;
@@ -240,12 +245,16 @@ function createReader(call: Call, hides: boolean): UsageReader {
     body(body) {
       ended = true;
       failed = objectAt(body, "error") !== undefined;
-      const status = textAt(body, "status") ?? "";
-      pending = GOES_ON.has(status);
+      const status = textAt(body, "status")?.toLowerCase();
+      pending = HAS_STATES.has(call.endpoint) && status !== undefined && !DONE.has(status);
       take(body);
       // What failed before it began used nothing, and says nothing.
       if (call.endpoint === "batches" && status === "failed" && !usage) usage = {};
-      if (call.endpoint === "batches") tier = "batch";
+      if (call.endpoint !== "batches") return;
+      tier = "batch";
+      // The sum of all its answers: how long each was is not said.
+      const { completed } = objectAt(body, "request_counts") ?? {};
+      context = usage && Math.ceil(contextTokens(usage) / Math.max(readCount(completed) ?? 1, 1));
     },
 
     event(data) {
@@ -284,6 +293,7 @@ function createReader(call: Call, hides: boolean): UsageReader {
 
     reading: (): Reading => ({
       usage,
+      context,
       extra,
       reasoning,
       servedModel,
@@ -301,8 +311,9 @@ function createReader(call: Call, hides: boolean): UsageReader {
   };
 }
 
-/** A response or a batch that is not done. */
-const GOES_ON = new Set(["queued", "in_progress", "validating", "finalizing", "cancelling"]);
+/** What goes on unless it says that it is done. */
+const HAS_STATES = new Set(["responses", "batches"]);
+const DONE = new Set(["completed", "incomplete", "failed", "cancelled", "expired"]);
 
 /** The type of a Responses event whose first member is another one. */
 function lateType(data: string): string | undefined {

@@ -228,7 +228,8 @@ describe("a batch", () => {
       type: "message_batch",
       processing_status: "in_progress",
       request_counts: { processing: 3, succeeded: 0, errored: 0, canceled: 0, expired: 0 },
-      results_url: `${running.url}/anthropic/v1/messages/batches/msgbatch_1/results`,
+      // As Anthropic says it: the SDK follows it with whatever key it has.
+      results_url: "https://api.anthropic.com/v1/messages/batches/msgbatch_1/results",
     };
     provider.script = answer(state);
     const params = {
@@ -290,6 +291,148 @@ describe("a batch", () => {
     provider.script = answer(text, "application/x-jsonl");
     expect(await ask()).toBe(text);
     expect((await running.events()).map(({ usage }) => usage)).toEqual([{ input: 20, output: 2 }]);
+  });
+
+  it("prices each answer by its own context, and the cap counts each request", async () => {
+    const { secret, id } = await running.createKey();
+    await running.setBudget({ amountNanoUsd: 1_000_000_000n, scope: { keyId: id } });
+    const client = new Anthropic({
+      baseURL: `${running.url}/anthropic`,
+      apiKey: secret,
+      authToken: null,
+      maxRetries: 0,
+    });
+    const create = (count: number): Promise<unknown> =>
+      client.messages.batches.create({
+        requests: Array.from({ length: count }, (_, i) => ({
+          custom_id: `r${i}`,
+          params: {
+            model: "claude-sonnet-4-5",
+            max_tokens: 1_000,
+            messages: [{ role: "user" as const, content: "x" }],
+          },
+        })),
+      });
+    // 300 answers of 1,000 tokens at 7.50 USD a million may come.
+    await expect(create(300)).rejects.toMatchObject({ status: 402 });
+    provider.script = answer({ id: "msgbatch_3", type: "message_batch", processing_status: "in_progress" });
+    await create(2);
+    const lines = Array.from({ length: 300 }, (_, i) => succeeded(`r${i}`, "claude-sonnet-4-5-20250929", 1_000, 10));
+    lines.push(succeeded("long", "claude-sonnet-4-5-20250929", 200_001, 10));
+    provider.script = answer(results(lines), "application/x-jsonl");
+    await fetch(`${running.url}/anthropic/v1/messages/batches/msgbatch_3/results`, {
+      headers: { "x-api-key": secret },
+    });
+    const [event] = await running.events();
+    // 3 and 15 USD a million up to 200,000 tokens of one request, 6 and 22.50 above; halved.
+    const short = 300_000n * 1_500n + 3_000n * 7_500n;
+    const long = 200_001n * 3_000n + 10n * 11_250n;
+    expect([event?.costNanoUsd, event?.priceConfidence]).toEqual([String(short + long), "exact"]);
+  });
+
+  it("and its files are not open to another Keymeter key, nor are lists; its own are", async () => {
+    const [mine, other] = [await running.createKey(), await running.createKey()];
+    const client = (apiKey: string): OpenAI =>
+      new OpenAI({ baseURL: `${running.url}/openai/v1`, apiKey, maxRetries: 0 });
+    provider.script = answer(response("queued", null));
+    await client(mine.secret).responses.create({ model: "gpt-4o-mini", input: "hi", background: true });
+    provider.script = answer(response("completed", USED));
+    const arrived = provider.journal.length;
+    await expect(client(other.secret).responses.retrieve("resp_1")).rejects.toMatchObject({ status: 404 });
+    await expect(client(other.secret).responses.delete("resp_1")).rejects.toMatchObject({ status: 404 });
+    await expect(client(other.secret).batches.list()).rejects.toMatchObject({ status: 404 });
+    await expect(client(mine.secret).files.list()).rejects.toMatchObject({ status: 404 });
+    expect(provider.journal.length).toBe(arrived);
+    expect((await client(mine.secret).responses.retrieve("resp_1")).status).toBe("completed");
+    await restart();
+    expect((await client(mine.secret).responses.retrieve("resp_1")).status).toBe("completed");
+    expect((await running.events()).map(({ keyId }) => keyId)).toEqual([mine.id]);
+  });
+
+  it("that is gone at the provider is settled as it was reserved, by its own key's word only", async () => {
+    const mine = await running.createKey();
+    const client = new OpenAI({ baseURL: `${running.url}/openai/v1`, apiKey: mine.secret, maxRetries: 0 });
+    provider.script = answer(response("queued", null));
+    await client.responses.create({ model: "gpt-4o-mini", input: "hi", background: true, max_output_tokens: 100 });
+    provider.script = (_arrived, out) =>
+      void out.writeHead(404, { "content-type": "application/json" }).end('{"error":{"message":"gone"}}');
+    await expect(openai().responses.retrieve("resp_1")).rejects.toMatchObject({ status: 404 });
+    expect(await running.events()).toEqual([]);
+    await expect(client.responses.retrieve("resp_1")).rejects.toMatchObject({ status: 404 });
+    const [event] = await running.events();
+    expect(event?.usageState).toBe("estimated");
+    expect(BigInt(event?.costNanoUsd ?? 0)).toBeGreaterThan(0n);
+    expect(running.proxy.context.work.list()).toEqual([]);
+  });
+
+  it("whose id is written with escapes, or of which a part is asked for, hides nothing", async () => {
+    provider.script = answer(response("queued", null));
+    await openai().responses.create({ model: "gpt-4o-mini", input: "hi", background: true });
+    provider.script = answer(response("completed", USED));
+    const get = (path: string): Promise<Response> =>
+      fetch(`${running.url}/openai/v1/responses/${path}`, {
+        headers: { authorization: `Bearer ${KEY}`, range: "bytes=0-", "if-none-match": "x" },
+      });
+    expect((await get("resp%5F1")).status).toBe(400);
+    expect((await get("resp_1")).status).toBe(200);
+    expect(provider.journal.at(-1)?.headers).not.toHaveProperty("range");
+    expect(provider.journal.at(-1)?.headers).not.toHaveProperty("if-none-match");
+    expect((await running.events()).length).toBe(1);
+  });
+
+  it("whose result passes while its stream is still open is settled when the stream ends", async () => {
+    let end = (): void => {};
+    provider.script = (_arrived, out) => {
+      out.writeHead(200, { "content-type": "text/event-stream" });
+      out.write(
+        `data: ${JSON.stringify({ type: "response.created", sequence_number: 0, response: response("queued", null) })}\n\n`,
+      );
+      end = () => void out.end();
+    };
+    const stream = openai().responses.create({ model: "gpt-4o-mini", input: "hi", background: true, stream: true });
+    const reading = (async () => {
+      for await (const event of await stream) expect(event.type).toBe("response.created");
+    })();
+    await expect.poll(() => provider.journal.length).toBe(1);
+    const stop = end;
+    provider.script = answer(response("completed", USED));
+    await openai().responses.retrieve("resp_1");
+    expect(await running.events()).toEqual([]);
+    stop();
+    await reading;
+    await expect.poll(async () => (await running.events()).map(({ costNanoUsd }) => costNanoUsd)).toEqual([COST]);
+    expect(running.proxy.context.work.list()).toEqual([]);
+  });
+
+  it("of Gemini larger than what is held of other answers is read whole; one in a file stays pending", async () => {
+    const headers = { "content-type": "application/json", "x-goog-api-key": KEY };
+    const begin = (name: string): Promise<Response> => {
+      provider.script = answer({ name });
+      const inputConfig = { requests: { requests: [{ request: {} }] } };
+      return fetch(`${running.url}/google/v1beta/models/gemini-2.5-flash:batchGenerateContent`, {
+        method: "POST",
+        headers,
+        body: JSON.stringify({ batch: { inputConfig } }),
+      });
+    };
+    await begin("batches/b2");
+    await begin("batches/b3");
+    const one = {
+      response: {
+        candidates: [{ content: { parts: [{ text: "x".repeat(600_000) }] } }],
+        usageMetadata: { promptTokenCount: 1_000, candidatesTokenCount: 100 },
+      },
+    };
+    provider.script = answer({
+      name: "batches/b2",
+      done: true,
+      response: { inlinedResponses: { inlinedResponses: [one, one, one] } },
+    });
+    await (await fetch(`${running.url}/google/v1beta/batches/b2`, { headers })).text();
+    expect((await running.events()).map(({ usage }) => usage)).toEqual([{ input: 3_000, output: 300 }]);
+    provider.script = answer({ name: "batches/b3", done: true, response: { responsesFile: "files/x" } });
+    await (await fetch(`${running.url}/google/v1beta/batches/b3`, { headers })).text();
+    expect(running.proxy.context.work.list().map(({ workId }) => workId)).toEqual(["batches/b3"]);
   });
 
   it("of Gemini with its answers inside: one charge at half the price", async () => {
