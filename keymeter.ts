@@ -1,5 +1,5 @@
 // The command: finds the verb, and nothing else. Each verb is a file in command/.
-import { ChangeRefused } from "./ledger/changes.ts";
+import { ChangeRefused } from "./ledger/change-refused.ts";
 import { UsageError } from "./command/usage-error.ts";
 import { LedgerError } from "./ledger/open.ts";
 import { SettingsError } from "./service/settings.ts";

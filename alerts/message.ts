@@ -31,6 +31,8 @@ const ACTIONS: { readonly [alert: string]: (figures: Figures) => string } = {
     "Add the model's price under `proxy.prices` in keymeter.yaml; until then spend is counted too low.",
   KeymeterMeterSilent: () => "Look at `/readyz` of the proxy and the collector; money alerts are held back meanwhile.",
   KeymeterBillingStale: () => "Read the collector's log; usually an admin key expired.",
+  KeymeterWorkPending: () =>
+    "`keymeter events --pending` names it; fetch its result through Keymeter with the key that began it.",
 };
 
 export function buildMessage(group: AlertGroup, figures: Figures, links: Links): Message {
@@ -92,6 +94,8 @@ function describe(name: string, figures: Figures): string {
       return "Keymeter's own meter is down or stale";
     case "KeymeterBillingStale":
       return "A provider's bill could not be read for a day";
+    case "KeymeterWorkPending":
+      return "The result of a batch or background response has not been fetched for more than a day";
     default:
       return name;
   }

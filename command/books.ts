@@ -3,7 +3,7 @@
 import { existsSync, readFileSync } from "node:fs";
 import { join, resolve } from "node:path";
 import type { Change } from "../ledger/changes.ts";
-import { ChangeRefused } from "../ledger/changes.ts";
+import { ChangeRefused } from "../ledger/change-refused.ts";
 import { LedgerError, LedgerInUse, openForReading } from "../ledger/open.ts";
 import type { Sqlite } from "../ledger/open.ts";
 import { openWriter } from "../ledger/writer.ts";

@@ -1,20 +1,26 @@
-// keymeter prices show MODEL | check
+// keymeter prices show MODEL | check | reprice
 import { parseArgs } from "node:util";
-import { formatUsdColumn } from "../ledger/money.ts";
+import { readAdjusted } from "../ledger/adjustments.ts";
+import type { Adjustment } from "../ledger/adjustments.ts";
+import { walkEvents } from "../ledger/events.ts";
+import { firstAttemptId, readAttemptId } from "../ledger/ids.ts";
+import { formatUsd, formatUsdColumn } from "../ledger/money.ts";
 import { createPriceBook } from "../ledger/prices.ts";
 import type { Price } from "../ledger/prices.ts";
 import { isFee, UNITS } from "../ledger/usage.ts";
 import type { Unit } from "../ledger/usage.ts";
+import { repriced } from "../ledger/reprice.ts";
 import { readSpend } from "../ledger/spend.ts";
 import { addDays, createCalendar } from "../ledger/windows.ts";
 import { loadProxyConfig } from "../proxy/config.ts";
-import { openUsage } from "./books.ts";
+import { makeChange, openUsage } from "./books.ts";
 import { parseDay } from "./days.ts";
 import { formatTable, toJson } from "./table.ts";
 import { UsageError } from "./usage-error.ts";
 
 export const USAGE = `keymeter prices show MODEL [--tier flex] [--json]
-keymeter prices check [--since 30d] [--json]     what was metered and has no price, or only one that was inferred`;
+keymeter prices check [--since 30d] [--json]     what was metered and has no price, or only one that was inferred
+keymeter prices reprice --since 2026-11-01 [--dry-run] [--json]     prices what was metered anew: adjustments, never an edit`;
 
 /** Providers that need no setting, and whose price list each goes by. */
 const OWN_LISTS = [
@@ -31,6 +37,8 @@ export async function run(args: string[]): Promise<void> {
       return show(rest);
     case "check":
       return check(rest);
+    case "reprice":
+      return reprice(rest);
     default:
       throw new UsageError(USAGE);
   }
@@ -77,6 +85,45 @@ async function check(args: string[]): Promise<void> {
     )}\n
 Unpriced use is missing from the money; inferred money goes by a model family, or holds a fee that a free allowance may cover.
 \`keymeter prices show MODEL\` says which price was taken. Give a price of your own under proxy.prices in keymeter.yaml.\n`,
+  );
+}
+
+const MOST_A_CHANGE = 500;
+
+/** Events whose price is another one today get an adjustment of the difference. Doing it twice changes nothing. */
+async function reprice(args: string[]): Promise<void> {
+  const { values } = parseArgs({
+    args,
+    options: {
+      since: { type: "string" },
+      "dry-run": { type: "boolean", default: false },
+      json: { type: "boolean", default: false },
+    },
+  });
+  if (values.since === undefined) throw new UsageError(`reprice needs a --since\n${USAGE}`);
+  const config = loadProxyConfig();
+  const sinceMs = createCalendar(config.timezone).dayStart(parseDay(values.since, createCalendar(config.timezone)));
+  const book = createPriceBook(config.prices, config.discounts);
+  const lists = new Map([...OWN_LISTS, ...config.upstreams].map(({ name, priceList }) => [name, priceList]));
+  const books = openUsage(config);
+  const adjusted = await readAdjusted(books, firstAttemptId(sinceMs) - 1);
+  const found: Adjustment[] = [];
+  let seen = 0;
+  for await (const event of walkEvents(books, { sinceMs })) {
+    seen += 1;
+    const adjustment = repriced(event, adjusted.get(readAttemptId(event.attemptId)), book, lists.get(event.provider));
+    if (adjustment) found.push(adjustment);
+  }
+  books.close();
+  if (!values["dry-run"])
+    for (let from = 0; from < found.length; from += MOST_A_CHANGE)
+      await makeChange(config, { type: "adjust", adjustments: found.slice(from, from + MOST_A_CHANGE) });
+  const sum = found.reduce((total, { amountNanoUsd }) => total + amountNanoUsd, 0n);
+  const done = !values["dry-run"];
+  if (values.json)
+    return void process.stdout.write(`${toJson({ events: seen, adjustments: found.length, sumNanoUsd: sum, done })}\n`);
+  process.stdout.write(
+    `${found.length} of ${seen} events since ${values.since} have another price today: ${formatUsd(sum)} USD ${done ? "were added in adjustments" : "would be added; leave out --dry-run to do it"}.\n`,
   );
 }
 

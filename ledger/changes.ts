@@ -1,11 +1,15 @@
 // Changes to the register: keys and budgets. Each is one function over the writer's connection, called inside its
 // transaction together with the audit record. The admin API and the command end here, both.
 import { and, drizzle, eq, isNull } from "./drizzle.ts";
+import { addAdjustments } from "./adjustments.ts";
+import type { Adjustment } from "./adjustments.ts";
 import { appendAudit } from "./audit.ts";
 import { SCOPE_PARTS } from "./budgets.ts";
+import { ChangeRefused } from "./change-refused.ts";
 import type { Budget } from "./budgets.ts";
 import type { Key, KeyState } from "./keys.ts";
 import type { Sqlite } from "./open.ts";
+import type { Rollups } from "./rollups.ts";
 import { budgets, keys, keySecrets } from "./schema.ts";
 
 /** A change as plain data, so that it can be sent to the writer thread. */
@@ -25,17 +29,13 @@ export type Change =
       readonly fields: Partial<Pick<Key, "name" | "team" | "project" | "env" | "owner">>;
     }
   | { readonly type: "setBudget"; readonly budget: Budget }
-  | { readonly type: "removeBudget"; readonly budgetId: string };
-
-/** A change that cannot be made; the message is for whoever asked. */
-export class ChangeRefused extends Error {
-  override readonly name = "ChangeRefused";
-}
+  | { readonly type: "removeBudget"; readonly budgetId: string }
+  | { readonly type: "adjust"; readonly adjustments: readonly Adjustment[] };
 
 export type Author = { readonly actor: string; readonly atMs: number };
 
 /** Makes a change and its audit record. Throws ChangeRefused when it makes no sense in the books as they are. */
-export function applyChange(database: Sqlite, change: Change, author: Author): void {
+export function applyChange(database: Sqlite, rollups: Rollups, change: Change, author: Author): void {
   const books = drizzle(database);
   switch (change.type) {
     case "createKey": {
@@ -105,6 +105,9 @@ export function applyChange(database: Sqlite, change: Change, author: Author): v
         throw new ChangeRefused(`there is no budget ${change.budgetId}; \`keymeter budgets list\` shows them`);
       break;
     }
+    case "adjust":
+      addAdjustments(database, rollups, change.adjustments, author.atMs);
+      break;
   }
   appendAudit(database, { ...author, action: change.type, subject: subjectOf(change), detail: detailOf(change) });
 }
@@ -151,11 +154,17 @@ function subjectOf(change: Change): string {
     case "rotateKey":
     case "describeKey":
       return change.keyId;
+    case "adjust":
+      return `${change.adjustments.length} adjustments`;
   }
 }
 
-/** The change as JSON, without digests: an audit is read by many. */
+/** The change as JSON, without digests: an audit is read by many. Adjustments stand in their own table: only their sum is said. */
 function detailOf(change: Change): string {
+  if (change.type === "adjust") {
+    const sum = change.adjustments.reduce((total, { amountNanoUsd }) => total + amountNanoUsd, 0n);
+    return JSON.stringify({ type: change.type, count: change.adjustments.length, amountNanoUsd: sum.toString() });
+  }
   return JSON.stringify(change, (name, value: unknown) =>
     name === "digest" ? undefined : typeof value === "bigint" ? value.toString() : value,
   );

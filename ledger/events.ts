@@ -180,6 +180,27 @@ export function readBooked(row: EventRow): Booked {
   };
 }
 
+/** The same part of a row that was read back. */
+export function bookedOf(row: typeof events.$inferSelect): Booked {
+  return {
+    attemptId: row.attemptId,
+    keyId: row.keyId,
+    provider: row.provider,
+    model: row.requestedModel,
+    servedModel: row.servedModel ?? row.requestedModel,
+    team: row.team,
+    project: row.project,
+    env: row.env,
+    costNanoUsd: row.costNanoUsd ?? 0n,
+    input: row.input ?? 0,
+    cacheRead: row.cacheRead ?? 0,
+    cacheWrite: (row.cacheWrite5m ?? 0) + (row.cacheWrite1h ?? 0) + otherWrites(row.otherUsage),
+    output: row.output ?? 0,
+    usageState: row.usageState,
+    priceConfidence: row.priceConfidence,
+  };
+}
+
 /** An event as `keymeter events --json` prints it: one object a line, money as decimal strings of nano-USD. */
 export type EventRecord = {
   readonly requestId: string;
@@ -242,9 +263,12 @@ export async function readEvents(database: Sqlite, filter: EventFilter): Promise
   return newest.toReversed().map(toRecord);
 }
 
-/** Walks every event once, oldest first, in pages: for `verify`, which must not hold a read open for minutes. */
-export async function* walkEvents(database: Sqlite, pageSize = 2_000): AsyncGenerator<EventRecord> {
-  let after = -1;
+/** Walks every event from `sinceMs` on once, oldest first, in pages: for readers that must not hold a read open for minutes. */
+export async function* walkEvents(
+  database: Sqlite,
+  { sinceMs = 0, pageSize = 2_000 }: { readonly sinceMs?: number; readonly pageSize?: number } = {},
+): AsyncGenerator<EventRecord> {
+  let after = firstAttemptId(sinceMs) - 1;
   for (;;) {
     const page = drizzle(database)
       .select()

@@ -34,3 +34,8 @@ export function formatRequestId(id: AttemptId): string {
 export function formatAttemptId(id: AttemptId): string {
   return `att_${id}`;
 }
+
+/** The id behind that form. */
+export function readAttemptId(text: string): AttemptId {
+  return Number(text.slice("att_".length));
+}

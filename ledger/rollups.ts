@@ -3,6 +3,7 @@
 import { ALL_CACHE_WRITES } from "./events.ts";
 import type { Booked } from "./events.ts";
 import { attemptAtMs } from "./ids.ts";
+import type { NanoUsd } from "./money.ts";
 import type { Sqlite } from "./open.ts";
 import type { Calendar } from "./windows.ts";
 
@@ -23,6 +24,8 @@ const SUMS = [
 
 export type Rollups = {
   add(event: Booked): void;
+  /** Corrects the sums of an event that is in them. */
+  adjust(event: Booked, correction: Correction): void;
   /** Writes what was added; inside the same transaction. */
   flush(): void;
   /** Forgets what was added: the transaction failed. */
@@ -31,6 +34,9 @@ export type Rollups = {
   rebuildDaysIfZoneChanged(): void;
 };
 
+/** What a correction adds to the sums of its event. */
+type Correction = { readonly amountNanoUsd: NanoUsd; readonly unpriced: number; readonly inferred: number };
+
 type Row = { hourMs: number; day: string; dimensions: string[]; cost: bigint; counts: number[] };
 
 export function createRollups(database: Sqlite, calendar: Calendar): Rollups {
@@ -38,26 +44,36 @@ export function createRollups(database: Sqlite, calendar: Calendar): Rollups {
   const upsertDay = database.prepare(upsert("rollup_day", "day"));
   let pending = new Map<string, Row>();
 
+  /** The sums of an event's hour, day and owner. */
+  const rowOf = (event: Booked): Row => {
+    const atMs = attemptAtMs(event.attemptId);
+    const hourMs = atMs - (atMs % HOUR_MS);
+    const day = calendar.day(atMs);
+    const dimensions = [
+      event.keyId,
+      event.provider,
+      event.servedModel,
+      event.model,
+      event.team,
+      event.project,
+      event.env,
+    ];
+    const name = `${hourMs}\n${day}\n${dimensions.join("\n")}`;
+    let row = pending.get(name);
+    if (!row) pending.set(name, (row = { hourMs, day, dimensions, cost: 0n, counts: [0, 0, 0, 0, 0, 0, 0, 0, 0] }));
+    return row;
+  };
+
   return {
     add(event) {
-      const atMs = attemptAtMs(event.attemptId);
-      const hourMs = atMs - (atMs % HOUR_MS);
-      const day = calendar.day(atMs);
-      const dimensions = [
-        event.keyId,
-        event.provider,
-        event.servedModel,
-        event.model,
-        event.team,
-        event.project,
-        event.env,
-      ];
-      const name = `${hourMs}\n${day}\n${dimensions.join("\n")}`;
-      let row = pending.get(name);
-      if (!row) pending.set(name, (row = { hourMs, day, dimensions, cost: 0n, counts: [0, 0, 0, 0, 0, 0, 0, 0, 0] }));
+      const row = rowOf(event);
       row.cost += event.costNanoUsd;
-      const more = countsOf(event);
-      for (let i = 0; i < more.length; i++) row.counts[i] = (row.counts[i] ?? 0) + (more[i] ?? 0);
+      addCounts(row, countsOf(event));
+    },
+    adjust(event, { amountNanoUsd, unpriced, inferred }) {
+      const row = rowOf(event);
+      row.cost += amountNanoUsd;
+      addCounts(row, [0, 0, 0, 0, 0, 0, 0, unpriced, inferred]);
     },
     flush() {
       for (const { hourMs, day, dimensions, cost, counts } of pending.values()) {
@@ -86,10 +102,18 @@ export function createRollups(database: Sqlite, calendar: Calendar): Rollups {
             FROM events WHERE at_ms >= ? AND at_ms < ? GROUP BY 2, 3, 4, 5, 6, 7, 8
             ON CONFLICT DO UPDATE SET ${SUMS.map((sum) => `${sum} = ${sum} + excluded.${sum}`).join(", ")}`,
           );
+          const adjust = database.prepare(
+            `INSERT INTO rollup_day (day, ${DIMENSIONS}, ${SUMS.join(", ")})
+            SELECT ?, key_id, provider, COALESCE(served_model, requested_model), requested_model, team, project, env, 0, SUM(amount_nano_usd), 0, 0, 0, 0, 0, 0,
+              SUM(adjustments.unpriced), SUM(adjustments.inferred)
+            FROM adjustments JOIN events USING (attempt_id) WHERE at_ms >= ? AND at_ms < ? GROUP BY 2, 3, 4, 5, 6, 7, 8
+            ON CONFLICT DO UPDATE SET ${SUMS.map((sum) => `${sum} = ${sum} + excluded.${sum}`).join(", ")}`,
+          );
           for (const hour of hours) {
             for (let quarter = 0; quarter < 4; quarter++) {
               const start = Number(hour) + (quarter * HOUR_MS) / 4;
               add.run(calendar.day(start), start, start + HOUR_MS / 4);
+              adjust.run(calendar.day(start), start, start + HOUR_MS / 4);
             }
           }
           database
@@ -101,6 +125,10 @@ export function createRollups(database: Sqlite, calendar: Calendar): Rollups {
         .immediate();
     },
   };
+}
+
+function addCounts(row: Row, more: readonly number[]): void {
+  for (let i = 0; i < more.length; i++) row.counts[i] = (row.counts[i] ?? 0) + (more[i] ?? 0);
 }
 
 /** In the order of SUMS, without the cost. */

@@ -131,6 +131,17 @@ const sums = {
   unpriced: count().notNull(),
   inferred: count().notNull(),
 };
+export const adjustments = sqliteTable("adjustments", {
+  source: text().notNull(),
+  sourceId: text("source_id").notNull(),
+  attemptId: count("attempt_id").notNull(),
+  amountNanoUsd: nanoUsd("amount_nano_usd").notNull(),
+  unpriced: count().notNull(),
+  inferred: count().notNull(),
+  detail: text().notNull(),
+  madeAtMs: count("made_at_ms").notNull(),
+});
+
 export const rollupHour = sqliteTable("rollup_hour", { hourMs: count("hour_ms").notNull(), ...sums });
 export const rollupDay = sqliteTable("rollup_day", { day: text().notNull(), ...sums });
 

@@ -163,6 +163,13 @@ const totals = {
   inferred: total(rollupDay.inferred),
 };
 
+/** What the adjustments of an event add to it. */
+function adjusted(column: "amount_nano_usd" | "unpriced" | "inferred"): SQL<bigint> {
+  return sql.raw(
+    `COALESCE((SELECT SUM(${column}) FROM adjustments WHERE adjustments.attempt_id = events.attempt_id), 0)`,
+  ) as SQL<bigint>;
+}
+
 const EVENT_COLUMNS: { readonly [dimension in Exclude<Dimension, "day">]: AnySQLiteColumn | SQL } = {
   key: events.keyId,
   team: events.team,
@@ -173,7 +180,7 @@ const EVENT_COLUMNS: { readonly [dimension in Exclude<Dimension, "day">]: AnySQL
 };
 /** The sums of the rollups, from the events themselves. */
 const eventTotals: { readonly [sum in keyof typeof totals]: SQL<bigint | null> } = {
-  costNanoUsd: total(events.costNanoUsd),
+  costNanoUsd: sql`SUM(COALESCE(${events.costNanoUsd}, 0) + ${adjusted("amount_nano_usd")})`,
   requests: sql`COUNT(*)`,
   input: sql`SUM(COALESCE(${events.input}, 0))`,
   cacheRead: sql`SUM(COALESCE(${events.cacheRead}, 0))`,
@@ -181,8 +188,8 @@ const eventTotals: { readonly [sum in keyof typeof totals]: SQL<bigint | null> }
   output: sql`SUM(COALESCE(${events.output}, 0))`,
   estimated: sql`SUM(${events.usageState} = 'estimated')`,
   unknown: sql`SUM(${events.usageState} = 'unknown')`,
-  unpriced: sql`SUM(COALESCE(${events.priceConfidence} = 'unpriced', 0))`,
-  inferred: sql`SUM(COALESCE(${events.priceConfidence} = 'inferred', 0))`,
+  unpriced: sql`SUM(COALESCE(${events.priceConfidence} = 'unpriced', 0) + ${adjusted("unpriced")})`,
+  inferred: sql`SUM(COALESCE(${events.priceConfidence} = 'inferred', 0) + ${adjusted("inferred")})`,
 };
 const QUARTER_MS = 900_000;
 
@@ -261,7 +268,7 @@ export function readSettled(database: Sqlite, budget: Budget, window: Window): N
   const { scope } = budget;
   if (budget.window === "hour") {
     const row = drizzle(database)
-      .select({ cost: sql<bigint | null>`SUM(${events.costNanoUsd})` })
+      .select({ cost: sql<bigint | null>`SUM(COALESCE(${events.costNanoUsd}, 0) + ${adjusted("amount_nano_usd")})` })
       .from(events)
       .where(
         and(

@@ -3,7 +3,8 @@
 import { closeSync, fsync, openSync, statSync } from "node:fs";
 import { parentPort, workerData } from "node:worker_threads";
 import { drizzle, isNull } from "./drizzle.ts";
-import { readBudgets, applyChange, ChangeRefused } from "./changes.ts";
+import { ChangeRefused } from "./change-refused.ts";
+import { readBudgets, applyChange } from "./changes.ts";
 import type { Budget } from "./budgets.ts";
 import { covers } from "./budgets.ts";
 import { eventRow, INSERT_EVENT, readBooked } from "./events.ts";
@@ -172,7 +173,8 @@ function run({ path, durability, zone, capMode }: ThreadSettings): void {
         return { type: "states", states: book.states(operation.atMs, operation.subject) };
       case "change":
         rollups.flush();
-        applyChange(database, operation.change, operation.author);
+        applyChange(database, rollups, operation.change, operation.author);
+        rollups.flush();
         book.setBudgets(readBudgets(database));
         return { type: "done" };
       case "meterRan":

@@ -5,7 +5,7 @@ import { Worker } from "node:worker_threads";
 import { setTimeout as sleep } from "node:timers/promises";
 import type { BudgetState, Subject } from "./budgets.ts";
 import type { Change } from "./changes.ts";
-import { ChangeRefused } from "./changes.ts";
+import { ChangeRefused } from "./change-refused.ts";
 import { eventRow } from "./events.ts";
 import type { UsageEvent } from "./events.ts";
 import { createAttemptIds } from "./ids.ts";

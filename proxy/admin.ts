@@ -5,11 +5,14 @@ import { setTimeout as sleep } from "node:timers/promises";
 import type { FastifyInstance, FastifyReply, FastifyRequest } from "fastify";
 import { z } from "zod";
 import type { Change } from "../ledger/changes.ts";
-import { ChangeRefused } from "../ledger/changes.ts";
+import { ChangeRefused } from "../ledger/change-refused.ts";
 import { LedgerUnavailable } from "../ledger/writer.ts";
 import type { Writer } from "../ledger/writer.ts";
 import type { Secret } from "../service/secret.ts";
 import type { Register } from "./register.ts";
+
+/** As many corrections are one transaction. */
+const MOST_ADJUSTMENTS = 500;
 
 /** Changes as they travel: bigint as a string of digits. */
 const nanoUsd = z
@@ -55,6 +58,18 @@ const key = z.strictObject({
     .optional()
     .transform((value) => value),
 });
+const adjustment = z.strictObject({
+  source: z.enum(["reprice", "bill"]),
+  sourceId: text,
+  attemptId: z.number().int().positive(),
+  amountNanoUsd: z
+    .string()
+    .regex(/^-?\d{1,18}$/)
+    .transform(BigInt),
+  unpriced: z.number().int().min(-1).max(1),
+  inferred: z.number().int().min(-1).max(1),
+  detail: text,
+});
 const digest = z.string().regex(/^[0-9a-f]{64}$/);
 const change = z.discriminatedUnion("type", [
   z.strictObject({ type: z.literal("createKey"), key, digest, budget: budget.optional() }),
@@ -73,6 +88,7 @@ const change = z.discriminatedUnion("type", [
   }),
   z.strictObject({ type: z.literal("setBudget"), budget }),
   z.strictObject({ type: z.literal("removeBudget"), budgetId: text }),
+  z.strictObject({ type: z.literal("adjust"), adjustments: z.array(adjustment).max(MOST_ADJUSTMENTS) }),
 ]);
 
 /** Wrong tokens are answered after this long, one after the other: guessing is slow, the right token is not. */

@@ -125,14 +125,17 @@ function createEventMeter(dialect: Dialect, call: Call, hides: boolean): Meter {
   let bytes = 0;
   let smallest = Number.MAX_SAFE_INTEGER;
 
-  /** One line without its end. A blank line ends the event; true when that event is to be hidden. */
-  const takeLine = (line: string): boolean => {
+  /** One line without its end. A blank line ends the event; true when that event is to be hidden. A piece of an event is read,
+   *  and left out of the estimate: it is smaller than any event. */
+  const takeLine = (line: string, isWhole = true): boolean => {
     if (line === "") {
       if (data === undefined) return false;
       const verdict = reader.event(data);
-      events += 1;
-      bytes += data.length;
-      if (data.length < smallest) smallest = data.length;
+      if (isWhole) {
+        events += 1;
+        bytes += data.length;
+        if (data.length < smallest) smallest = data.length;
+      }
       data = undefined;
       if (verdict !== "pass") holding = true;
       return verdict === "hide";
@@ -209,7 +212,7 @@ function createEventMeter(dialect: Dialect, call: Call, hides: boolean): Meter {
     reading() {
       // A stream may end without the blank line that closes its last event.
       if (carry.length > 0) takeLine(carry.join("").replace(/\r$/, ""));
-      takeLine("");
+      takeLine("", false);
       return reader.reading();
     },
     seen: () => ({

@@ -4,6 +4,7 @@ import { Counter, Gauge, Histogram, Registry } from "prom-client";
 import type { UsageEvent } from "../ledger/events.ts";
 import type { PendingWork } from "../ledger/work.ts";
 import type { Writer } from "../ledger/writer.ts";
+import { attemptAtMs } from "../ledger/ids.ts";
 import { toUsdNumber } from "../ledger/money.ts";
 import { TOKEN_CLASSES } from "../ledger/usage.ts";
 
@@ -186,6 +187,18 @@ export function createMetrics(writer: Writer, openRequests: () => number, pendin
     collect() {
       pending.reset();
       for (const { provider, endpoint } of pendingWork()) pending.inc({ provider, endpoint });
+    },
+  });
+  const oldest = new Gauge({
+    name: "keymeter_pending_work_oldest_timestamp_seconds",
+    help: "When the oldest work was begun whose result has not passed yet.",
+    labelNames: ["provider"],
+    registers,
+    collect() {
+      oldest.reset();
+      // Oldest first: the first of a provider counts.
+      for (const { provider, attemptId } of pendingWork().toReversed())
+        oldest.set({ provider }, attemptAtMs(attemptId) / 1000);
     },
   });
   const crashed = new Gauge({

@@ -32,7 +32,9 @@ export function toEvent(
     : { usage: NO_USAGE, state: "reported" as const, reserved: false };
   const tiers = reading && reading.tiers.length > 0 ? reading.tiers : call.tiers;
   const isNothing = used.state === "reported" && Object.keys(used.usage).length === 0 && !reading?.extra.length;
-  const priced = isBilled && !isNothing ? priceUsage(used.usage, reading, admission, tiers, prices) : NOTHING_OWED;
+  const found = isBilled && !isNothing ? priceUsage(used.usage, reading, admission, tiers, prices) : NOTHING_OWED;
+  // What went by can be more than the tokens of it; no estimate is above what the request can cost.
+  const priced = used.state === "estimated" ? atMost(found, admission.boundNanoUsd) : found;
 
   return {
     attemptId,
@@ -101,6 +103,12 @@ type Priced = {
   readonly price: Price | undefined;
   readonly confidence: UsageEvent["priceConfidence"];
 };
+
+function atMost(priced: Priced, boundNanoUsd: NanoUsd | undefined): Priced {
+  const { costNanoUsd } = priced;
+  if (boundNanoUsd === undefined || costNanoUsd === undefined || costNanoUsd <= boundNanoUsd) return priced;
+  return { ...priced, costNanoUsd: boundNanoUsd, lines: [] };
+}
 
 const NOTHING_OWED: Priced = { costNanoUsd: 0n, lines: [], price: undefined, confidence: undefined };
 

@@ -223,8 +223,8 @@ describe("sound that is written down", () => {
 });
 
 describe("film", () => {
-  const film = (status: string): object => ({
-    id: "video_1",
+  const film = (status: string, id = "video_1"): object => ({
+    id,
     object: "video",
     status,
     model: "sora-2",
@@ -245,9 +245,9 @@ describe("film", () => {
     const before = (await running.events()).length;
     for (let i = 0; i < 3; i++) await client.videos.retrieve("video_1");
     expect((await running.events()).length).toBe(before);
-    answers(film("queued"));
+    answers(film("queued", "video_2"));
     await client.videos.create({ prompt: "a dog" });
-    answers(film("failed"));
-    expect(await booked(() => client.videos.retrieve("video_1"))).toEqual({ cost: "0", state: "reported", usage: {} });
+    answers(film("failed", "video_2"));
+    expect(await booked(() => client.videos.retrieve("video_2"))).toEqual({ cost: "0", state: "reported", usage: {} });
   });
 });

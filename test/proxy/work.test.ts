@@ -72,6 +72,9 @@ describe("a background response", () => {
     expect(await running.events()).toEqual([]);
     await restart();
     expect(running.proxy.context.work.list().length).toBe(1);
+    const metrics = await (await fetch(`${running.opsUrl}/metrics`)).text();
+    expect(metrics).toContain('keymeter_pending_work{provider="openai",endpoint="responses"} 1');
+    expect(metrics).toMatch(/keymeter_pending_work_oldest_timestamp_seconds\{provider="openai"\} \d{10}/);
     expect((await running.proxy.writer.verify()).reservedNanoUsd).toBeGreaterThan(0n);
 
     provider.script = answer(response("completed", USED));
@@ -320,9 +323,10 @@ describe("a batch", () => {
     const lines = Array.from({ length: 300 }, (_, i) => succeeded(`r${i}`, "claude-sonnet-4-5-20250929", 1_000, 10));
     lines.push(succeeded("long", "claude-sonnet-4-5-20250929", 200_001, 10));
     provider.script = answer(results(lines), "application/x-jsonl");
-    await fetch(`${running.url}/anthropic/v1/messages/batches/msgbatch_3/results`, {
+    const passed = await fetch(`${running.url}/anthropic/v1/messages/batches/msgbatch_3/results`, {
       headers: { "x-api-key": secret },
     });
+    await passed.text();
     const [event] = await running.events();
     // 3 and 15 USD a million up to 200,000 tokens of one request, 6 and 22.50 above; halved.
     const short = 300_000n * 1_500n + 3_000n * 7_500n;
