@@ -8,6 +8,7 @@ import type { ProvenKey } from "../ledger/wire.ts";
 import type { PendingWork } from "../ledger/work.ts";
 import type { Admission } from "./admit.ts";
 import type { ProxyContext } from "./context.ts";
+import { NO_READING } from "./dialects/dialect.ts";
 import type { Reading } from "./dialects/dialect.ts";
 import type { Ending, Exchange } from "./forward.ts";
 import type { Target } from "./gate.ts";
@@ -17,18 +18,10 @@ import type { Result } from "./work.ts";
 
 /** What an answer said that brought nothing of its own: the work it names is another attempt's. */
 export const NOTHING_MORE: Reading = {
+  ...NO_READING,
   usage: {},
-  extra: [],
-  reasoning: undefined,
-  servedModel: undefined,
-  tiers: [],
-  responseId: undefined,
-  raw: undefined,
-  unknownFields: [],
   final: true,
   ended: true,
-  failed: false,
-  pending: false,
 };
 
 /** Leaves the reservation open for work that goes on. `known`: another attempt stands for this work, so this one used nothing.

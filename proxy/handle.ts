@@ -57,19 +57,10 @@ export async function handle(context: ProxyContext, request: FastifyRequest, rep
     const upstreamCredential = credentialFor(context, target, principal, credential);
 
     checkScope(context, target, principal);
-    if (!target.match) return await passUnmetered(context, request, reply, target, principal, upstreamCredential);
-    if (target.match.route.kind === "free")
-      return await passUnread(context, request, reply, target, upstreamCredential, principal);
-    if (target.match.route.kind === "result")
-      return await passResult(
-        context,
-        request,
-        reply,
-        { ...target, match: target.match },
-        query,
-        upstreamCredential,
-        principal,
-      );
+    const passing = { context, request, reply, target, principal, credential: upstreamCredential };
+    if (!target.match) return await passUnmetered(passing);
+    if (target.match.route.kind === "free") return await passUnread(passing);
+    if (target.match.route.kind === "result") return await passResult(passing, target.match, query);
 
     // 2 What it asks for, read once.
     const { call, body, hides, readBytes } = await readCall(request, target, target.match, query);

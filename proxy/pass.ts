@@ -15,16 +15,21 @@ import type { Principal } from "./register.ts";
 import { workCall } from "./work.ts";
 import type { Result } from "./work.ts";
 
+/** A request that passes, and what was found out about it. */
+type Passing = {
+  readonly context: ProxyContext;
+  readonly request: FastifyRequest;
+  readonly reply: FastifyReply;
+  readonly target: Target;
+  readonly principal: Principal;
+  /** What goes to the provider. */
+  readonly credential: Credential;
+};
+
 /** A path without a meter: a cap must hold, so nothing passes for virtual keys or under a hard budget; a meter must not
  *  break an app, so the rest passes for a client's own key, counted. */
-export async function passUnmetered(
-  context: ProxyContext,
-  request: FastifyRequest,
-  reply: FastifyReply,
-  target: Target,
-  principal: Principal,
-  credential: Credential,
-): Promise<void> {
+export async function passUnmetered(passing: Passing): Promise<void> {
+  const { context, request, target, principal } = passing;
   const refused = new Refused(
     "not_metered",
     `${request.method} ${target.upstreamPath.slice(0, 120)} is not metered, so it is not forwarded`,
@@ -36,7 +41,7 @@ export async function passUnmetered(
   );
   if (isCapped) throw refused;
   context.metrics.countUnmetered(target.provider.name);
-  await passUnread(context, request, reply, target, credential, principal);
+  await passUnread(passing);
 }
 
 /** Whether a budget could cover this key's use of a path whose model is not known. */
@@ -57,16 +62,10 @@ function mayCover(
 }
 
 /** Forwards without reading or booking. */
-export async function passUnread(
-  context: ProxyContext,
-  request: FastifyRequest,
-  reply: FastifyReply,
-  target: Target,
-  credential: Credential,
-  principal: Principal,
-): Promise<void> {
+export async function passUnread(passing: Passing): Promise<void> {
+  const { context, request, reply, target } = passing;
   const base = target.match?.route.namesPlaces ? ownBase(request, target) : undefined;
-  const { exchange, requestId } = forward(context, request, reply, target, credential, principal, () =>
+  const { exchange, requestId } = forward(passing, () =>
     base === undefined ? UNREAD : createPlacer(target.dialect, base),
   );
   release(context, exchange, await exchange.ending, target, undefined, requestId, reply);
@@ -74,28 +73,15 @@ export async function passUnread(
 
 /** The result of work that was begun earlier. The first that passes whole is what the attempt used, whoever asked for it;
  *  every later one, and one of work that was not begun here, passes and is booked nowhere. */
-export async function passResult(
-  context: ProxyContext,
-  request: FastifyRequest,
-  reply: FastifyReply,
-  target: Target & { readonly match: RouteMatch },
-  query: URLSearchParams,
-  credential: Credential,
-  principal: Principal,
-): Promise<void> {
-  const { provider, dialect, match } = target;
+export async function passResult(passing: Passing, match: RouteMatch, query: URLSearchParams): Promise<void> {
+  const { context, reply, target, principal } = passing;
+  const { provider, dialect } = target;
   const refused = dialect.refuses(query);
   if (refused !== undefined)
     throw new Refused("bad_target", `${refused} is not accepted on a metered path: it can hide what was used`);
   const call = workCall(match.route.endpoint, "", []);
-  const { exchange, requestId } = forward(
-    context,
-    request,
-    reply,
-    target,
-    credential,
-    principal,
-    (_status, contentType, contentEncoding) => createMeter(dialect, call, false, contentType, contentEncoding),
+  const { exchange, requestId } = forward(passing, (_status, contentType, contentEncoding) =>
+    createMeter(dialect, call, false, contentType, contentEncoding),
   );
   const ending = await exchange.ending;
   const reading = exchange.meter?.reading();
@@ -139,12 +125,7 @@ export function checkScope(context: ProxyContext, { provider, dialect, match }: 
 }
 
 function forward(
-  context: ProxyContext,
-  request: FastifyRequest,
-  reply: FastifyReply,
-  target: Target,
-  credential: Credential,
-  principal: Principal,
+  { context, request, reply, target, principal, credential }: Passing,
   chooseMeter: ChooseMeter,
 ): { readonly exchange: Exchange; readonly requestId: string } {
   const requestId = formatRequestId(context.writer.nextAttemptId());

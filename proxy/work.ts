@@ -6,6 +6,7 @@ import type { PendingWork } from "../ledger/work.ts";
 import type { Sqlite } from "../ledger/open.ts";
 import type { Writer } from "../ledger/writer.ts";
 import type { Admission } from "./admit.ts";
+import { PLAIN_CALL } from "./dialects/dialect.ts";
 import type { Call, Reading } from "./dialects/dialect.ts";
 import type { Ending } from "./forward.ts";
 import type { Seen } from "./meter.ts";
@@ -102,15 +103,10 @@ export function admissionOf(work: PendingWork, provider: Provider, priceList: st
 /** What the result of work is read as. */
 export function workCall(endpoint: string, model: string, tiers: readonly string[]): Call {
   return {
+    ...PLAIN_CALL,
     endpoint,
     model,
-    stream: false,
     tiers,
-    maxOutputTokens: undefined,
-    answers: 1,
-    openInput: undefined,
-    unbounded: undefined,
     isResult: true,
-    bodyTags: {},
   };
 }

@@ -8,8 +8,10 @@ import {
   compactUsage,
   createPasses,
   findDeep,
+  NO_READING,
   objectAt,
   parseObject,
+  PLAIN_CALL,
   readLimit,
   textAt,
   unknownNumbers,
@@ -111,9 +113,9 @@ function describeBatch(body: JsonObject, headers: IncomingHttpHeaders): Call {
   const models = [...new Set(requests.map((request) => textAt(request, "model") ?? ""))];
   const limits = requests.map((request) => readLimit(request["max_tokens"]));
   return {
+    ...PLAIN_CALL,
     endpoint: "message_batches",
     model: models[0] ?? "",
-    stream: false,
     tiers: ["batch", ...(requests.some((request) => textAt(request, "inference_geo") === "us") ? ["geo:us"] : [])],
     maxOutputTokens: limits.includes(undefined) ? undefined : Math.max(0, ...limits.map((most) => most ?? 0)),
     answers: Math.max(requests.length, 1),
@@ -123,7 +125,6 @@ function describeBatch(body: JsonObject, headers: IncomingHttpHeaders): Call {
       (requests.length > 1 ? "a batch of many requests" : undefined) ??
       requests.map(unbounded).find((reason) => reason !== undefined) ??
       unknownBeta(headers["anthropic-beta"]),
-    bodyTags: {},
   };
 }
 
@@ -284,18 +285,15 @@ function createBatchReader(): UsageReader {
       const known = results > 0 && unread === 0;
       const [first, ...others] = passes.list();
       return {
+        ...NO_READING,
         usage: known ? (first?.usage ?? {}) : undefined,
         context: first?.context,
         extra: known ? others : [],
-        reasoning: undefined,
         servedModel: first?.model,
         tiers: ["batch", ...tiers.filter((tier) => tier.startsWith("geo:"))],
         responseId: workId,
-        raw: undefined,
-        unknownFields: [],
         final: known,
         ended: results > 0,
-        failed: false,
         pending,
       };
     },

@@ -89,6 +89,33 @@ export type Reading = {
   readonly pending: boolean;
 };
 
+/** A call of text that asks for nothing special: what others differ from. */
+export const PLAIN_CALL: Omit<Call, "endpoint" | "model"> = Object.freeze({
+  stream: false,
+  tiers: [],
+  maxOutputTokens: undefined,
+  answers: 1,
+  openInput: undefined,
+  unbounded: undefined,
+  bodyTags: {},
+});
+
+/** An answer that said nothing: what others differ from. */
+export const NO_READING: Reading = Object.freeze({
+  usage: undefined,
+  extra: [],
+  reasoning: undefined,
+  servedModel: undefined,
+  tiers: [],
+  responseId: undefined,
+  raw: undefined,
+  unknownFields: [],
+  final: false,
+  ended: false,
+  failed: false,
+  pending: false,
+});
+
 /** What to do with a stream event on its way to the client. `last`: from here on, wait for the books. */
 type EventVerdict = "pass" | "last" | "hide";
 

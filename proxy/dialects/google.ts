@@ -9,8 +9,10 @@ import {
   compactUsage,
   createPasses,
   findDeep,
+  NO_READING,
   objectAt,
   parseObject,
+  PLAIN_CALL,
   textAt,
   unknownNumbers,
 } from "./dialect.ts";
@@ -104,16 +106,11 @@ export const google: Dialect = {
 function describePictures(model: string, body: JsonObject): Call {
   const count = readCount(objectAt(body, "parameters")?.["sampleCount"]) ?? DEFAULT_PICTURES;
   return {
+    ...PLAIN_CALL,
     endpoint: "predict",
     model,
-    stream: false,
-    tiers: [],
     maxOutputTokens: 0,
-    answers: 1,
-    openInput: undefined,
-    unbounded: undefined,
     fees: { image: count },
-    bodyTags: {},
   };
 }
 
@@ -221,8 +218,8 @@ function createReader(call: Call): UsageReader {
     reading(): Reading {
       const tier = textAt(stated, "serviceTier") ?? trafficTier(textAt(stated, "trafficType"));
       return {
+        ...NO_READING,
         usage: stated && readUsage(stated, groundingOf(servedModel ?? call.model, queries.size)),
-        extra: [],
         reasoning: readCount(stated?.["thoughtsTokenCount"]),
         servedModel,
         tiers: tier === undefined ? [] : [tier.toLowerCase()],
@@ -232,7 +229,6 @@ function createReader(call: Call): UsageReader {
         final: ended,
         ended,
         failed,
-        pending: false,
       };
     },
   };
@@ -255,18 +251,10 @@ function createPictureReader(call: Call): UsageReader {
       // Too large to be held: as many as were asked for.
       const count = Array.isArray(predictions) ? predictions.length : (call.fees?.image ?? 0);
       return {
+        ...NO_READING,
         usage: answer && compactUsage({ image: count }),
-        extra: [],
-        reasoning: undefined,
-        servedModel: undefined,
-        tiers: [],
-        responseId: undefined,
-        raw: undefined,
-        unknownFields: [],
         final: answer !== undefined,
         ended: answer !== undefined,
-        failed: false,
-        pending: false,
       };
     },
   };
@@ -299,18 +287,15 @@ function createBatchReader(call: Call): UsageReader {
       const known = isDone && unread === 0;
       const [first, ...others] = passes.list();
       return {
+        ...NO_READING,
         usage: known ? (first?.usage ?? {}) : undefined,
         context: first?.context,
         extra: known ? others : [],
-        reasoning: undefined,
         servedModel: first?.model,
         tiers: ["batch"],
         responseId: textAt(stated, "name"),
-        raw: undefined,
-        unknownFields: [],
         final: known,
         ended: isDone,
-        failed: false,
         pending: textAt(stated, "name") !== undefined && !isDone,
       };
     },

@@ -3,7 +3,7 @@
 // Source: platform.openai.com API reference.
 import { readCount } from "../../ledger/usage.ts";
 import type { Usage } from "../../ledger/usage.ts";
-import { compactUsage, objectAt, parseObject, textAt, unknownNumbers } from "./dialect.ts";
+import { compactUsage, NO_READING, objectAt, parseObject, textAt, unknownNumbers } from "./dialect.ts";
 import type { Call, JsonObject, KnownFields, Reading, Route, UsageReader } from "./dialect.ts";
 
 export const MEDIA_ROUTES: readonly Route[] = [
@@ -177,19 +177,15 @@ function createReader(
       // Bare bytes state nothing: what the request fixed was used; spoken tokens are worked out from the text.
       const spoken = isBytes ? spokenUsage(call) : undefined;
       return {
+        ...NO_READING,
         usage: usage ?? spoken?.usage,
-        extra: [],
-        reasoning: undefined,
-        servedModel: undefined,
         tiers: call.tiers,
-        responseId: undefined,
         raw: stated && JSON.stringify(stated),
         unknownFields: unknownNumbers(stated, KNOWN),
         final: usage !== undefined || spoken !== undefined,
         isEstimate: usage === undefined && spoken?.isEstimate === true,
         ended: ended || spoken !== undefined,
         failed,
-        pending: false,
       };
     },
   };
@@ -269,17 +265,13 @@ function createFilmReader(): UsageReader {
       const isDone = status === "completed" || status === "failed";
       const usage = status === "failed" ? {} : seconds === undefined ? undefined : { video_second: seconds };
       return {
+        ...NO_READING,
         usage: isDone ? usage : undefined,
-        extra: [],
-        reasoning: undefined,
         servedModel: textAt(film, "model"),
         tiers: size === undefined ? [] : [`variant:${size}`],
         responseId: textAt(film, "id"),
-        raw: undefined,
-        unknownFields: [],
         final: isDone && usage !== undefined,
         ended: isDone,
-        failed: false,
         pending: status === "queued" || status === "in_progress",
       };
     },

@@ -10,6 +10,7 @@ import {
   findDeep,
   objectAt,
   parseObject,
+  PLAIN_CALL,
   readLimit,
   STORED_PROMPT,
   textAt,
@@ -125,15 +126,12 @@ export const openai: Dialect = {
 
 /** A batch runs what stands in a file at the provider: its model and its size show when it is done. */
 const BATCH: Call = {
+  ...PLAIN_CALL,
   endpoint: "batches",
   model: "",
-  stream: false,
   tiers: ["batch"],
-  maxOutputTokens: undefined,
-  answers: 1,
   openInput: BATCH_FILE,
   unbounded: BATCH_FILE,
-  bodyTags: {},
 };
 
 const REFUSAL_TYPES: { readonly [kind in Refusal["kind"]]: readonly [type: string, code: string | null] } = {
