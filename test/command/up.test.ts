@@ -14,6 +14,7 @@ import { readAllEvents, temporaryFolder } from "../start-proxy.ts";
 import { hasPrometheus } from "../tools.ts";
 
 const START = fileURLToPath(new URL("../../start.mjs", import.meta.url));
+const ROOT = fileURLToPath(new URL("../..", import.meta.url));
 const children: ChildProcess[] = [];
 const closers: (() => Promise<unknown>)[] = [];
 
@@ -93,6 +94,20 @@ describe("keymeter up", () => {
 
     up.child.kill("SIGINT");
     expect(await up.exit).toBe(0);
+  });
+
+  it.each(["SIGINT", "SIGTERM"] as const)("through npm: %s to npm alone drains and exits 0", async (signal) => {
+    const folder = temporaryFolder();
+    const env = await environmentIn(folder, { KEYMETER_PROMETHEUS: "off" });
+    const child = spawn("npm", ["start"], { env, cwd: ROOT, stdio: ["ignore", "pipe", "pipe"] });
+    children.push(child);
+    let text = "";
+    child.stdout.on("data", (chunk: Buffer) => (text += chunk.toString()));
+    const exited = new Promise((resolve) => child.once("exit", resolve));
+    await expect.poll(() => text, { timeout: 60_000 }).toContain("Ctrl-C stops it");
+    child.kill(signal);
+    expect(await exited).toBe(0);
+    await expect(fetch(`http://127.0.0.1:${env["KEYMETER_OPS_PORT"]}/healthz`)).rejects.toThrow("fetch failed");
   });
 
   it("names every wrong setting at once, with its place and what is allowed", async () => {
