@@ -60,6 +60,9 @@ export type UsageEvent = {
   readonly statedCostNanoUsd?: NanoUsd | undefined;
 };
 
+/** Endpoints whose events sum up many answers. */
+export const SUMMED_ENDPOINTS = ["batches", "message_batches"];
+
 const COLUMN_UNITS = [
   "input",
   "cache_read",

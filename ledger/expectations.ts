@@ -1,6 +1,7 @@
 // What a request will probably cost, for budgets of mode `expected`: input by bytes, output by the 95th percentile of that
 // key and model once enough is known. In memory; a restart learns anew from the last events.
 import { desc, drizzle, notInArray } from "./drizzle.ts";
+import { SUMMED_ENDPOINTS } from "./events.ts";
 import type { Sqlite } from "./open.ts";
 import { events } from "./schema.ts";
 
@@ -10,8 +11,6 @@ const RENEW_EVERY = 20;
 const MOST_PAIRS = 10_000;
 const LEARN_FROM = 20_000;
 const QUANTILE = 0.95;
-/** Events that are the sum of many answers. */
-const MANY_ANSWERS = ["batches", "message_batches"];
 
 export type Expectations = {
   /** Output tokens that 95 of 100 answers of this key and model stay under; undefined before 50 were seen. */
@@ -45,7 +44,7 @@ export function createExpectations(database: Sqlite | undefined): Expectations {
     const last = drizzle(database)
       .select({ keyId: events.keyId, model: events.requestedModel, output: events.output, state: events.usageState })
       .from(events)
-      .where(notInArray(events.endpoint, MANY_ANSWERS))
+      .where(notInArray(events.endpoint, SUMMED_ENDPOINTS))
       .orderBy(desc(events.attemptId))
       .limit(LEARN_FROM)
       .all();

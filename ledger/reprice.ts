@@ -1,6 +1,7 @@
 // What an event would cost by the price book of today, as an adjustment of what it stands at. Pure.
 import type { Adjusted, Adjustment } from "./adjustments.ts";
 import { cost } from "./cost.ts";
+import { SUMMED_ENDPOINTS } from "./events.ts";
 import type { EventRecord } from "./events.ts";
 import { readAttemptId } from "./ids.ts";
 import type { PriceBook } from "./prices.ts";
@@ -17,7 +18,10 @@ export function repriced(
   const tiers = event.tier === null ? [] : event.tier.split(",");
   const price = list === undefined ? undefined : book.find(list, model, Date.parse(event.at), tiers);
   const used = Object.keys(event.usage).length > 0;
-  if (!price || !used || isOfManyModels(event.costLines)) return undefined;
+  if (!price || !used || isOfManyModels(event.costLines) || isBounded(event)) return undefined;
+  // How long each answer of a batch was is no longer known: only prices that do not ask for it can be applied.
+  const asksContext = Object.values(price.units).some(({ steps }) => steps.length > 0);
+  if (asksContext && SUMMED_ENDPOINTS.includes(event.endpoint)) return undefined;
   const { lines, unpricedUnits } = cost(event.usage, price);
   const costNanoUsd = lines.reduce((sum, line) => sum + line.costNanoUsd, 0n);
   const isUnpriced = unpricedUnits.length > 0;
@@ -46,4 +50,9 @@ export function repriced(
 function isOfManyModels(lines: EventRecord["costLines"]): boolean {
   const units = lines.map(({ unit }) => unit);
   return new Set(units).size < units.length;
+}
+
+/** Whether it stands at the most that it could cost, because what went by would have made more. */
+function isBounded({ costNanoUsd, costLines }: EventRecord): boolean {
+  return costNanoUsd !== null && costNanoUsd !== "0" && costLines.length === 0;
 }

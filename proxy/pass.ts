@@ -4,6 +4,7 @@ import type { FastifyReply, FastifyRequest } from "fastify";
 import { formatRequestId } from "../ledger/ids.ts";
 import type { ProxyContext } from "./context.ts";
 import { NOTHING_MORE, release, settleWork } from "./close.ts";
+import { NO_READING } from "./dialects/dialect.ts";
 import type { Dialect, RouteMatch } from "./dialects/dialect.ts";
 import { outgoingHeaders } from "./forward.ts";
 import type { ChooseMeter, Exchange } from "./forward.ts";
@@ -92,11 +93,7 @@ export async function passResult(passing: Passing, match: RouteMatch, query: URL
   const result: Result | undefined = isWhole
     ? { ending, reading, seen: exchange.meter?.seen() }
     : isGone
-      ? {
-          ending: { ...ending, status: 200 },
-          reading: { ...NOTHING_MORE, usage: undefined, final: false },
-          seen: undefined,
-        }
+      ? { ending: { ...ending, status: undefined }, reading: NO_READING, seen: undefined }
       : undefined;
   const work = result && context.work.take(provider.name, workId);
   if (isWhole && result && !work) context.work.keepEarly(provider.name, workId, result);
@@ -160,8 +157,9 @@ function createPlacer(dialect: Dialect, base: string): Meter {
     ...UNREAD,
     push: (chunk) => void held.push(chunk),
     takeHeld: () => {
-      const text = Buffer.concat(held).toString("utf8");
-      return [Buffer.from(dialect.placeUrls?.(text, base) ?? text)];
+      // latin1, so that every other byte stays what it is, packed answers included.
+      const text = Buffer.concat(held).toString("latin1");
+      return [Buffer.from(dialect.placeUrls?.(text, base) ?? text, "latin1")];
     },
   };
 }

@@ -121,10 +121,11 @@ function priceUsage(
   tiers: readonly string[],
   prices: PriceBook,
 ): Priced {
-  const find = (model: string): Price | undefined =>
-    prices.find(priceList, provider.modelOf(model), attemptAtMs(attemptId), tiers);
-  const served = find(reading?.servedModel ?? call.model);
-  const price = served ?? find(call.model);
+  const find = (model: string): Price | undefined => prices.find(priceList, model, attemptAtMs(attemptId), tiers);
+  // A deployment's name stands for its model where it was asked for; what answered names itself.
+  const requested = provider.modelOf(call.model);
+  const served = find(reading?.servedModel ?? requested);
+  const price = served ?? find(requested);
   if (!price) return { costNanoUsd: undefined, lines: [], price: undefined, confidence: "unpriced" };
 
   const extra = reading?.extra ?? [];

@@ -46,15 +46,17 @@ it("an unpriced model gets its price, once, through the running proxy; budgets, 
     KEYMETER_OPS_PORT: opsPort,
     KEYMETER_CONFIG: config,
   };
-  const reprice = async (...args: string[]): Promise<{ events: number; adjustments: number; sumNanoUsd: string }> => {
+  const command = async (...args: string[]): Promise<string> => {
     // The proxy runs in this process: it must be able to answer meanwhile.
-    const child = spawn(process.execPath, [START, "prices", "reprice", "--since", "today", "--json", ...args], { env });
+    const child = spawn(process.execPath, [START, ...args], { env });
     let text = "";
     child.stdout.on("data", (chunk: Buffer) => (text += chunk.toString()));
     child.stderr.on("data", (chunk: Buffer) => (text += chunk.toString()));
     await new Promise((resolve) => child.once("exit", resolve));
-    return JSON.parse(text) as { events: number; adjustments: number; sumNanoUsd: string };
+    return text;
   };
+  const reprice = async (...args: string[]): Promise<object> =>
+    JSON.parse(await command("prices", "reprice", "--since", "today", "--json", ...args)) as object;
   const price = (input: string): void =>
     writeFileSync(
       config,
@@ -73,6 +75,12 @@ it("an unpriced model gets its price, once, through the running proxy; budgets, 
     return [all?.costNanoUsd, all?.unpriced];
   };
   expect(await spend()).toEqual([0n, 3]);
+  price("0");
+  expect(JSON.parse(await command("prices", "check", "--json"))).toMatchObject([{ model: "in-house-1", unpriced: 3 }]);
+  expect(JSON.parse(await command("spend", "--by", "tag:feature", "--json"))).toMatchObject({
+    rows: [{ "tag:feature": "a", requests: 3 }],
+  });
+  expect(await command("events", "--pending")).toContain("(none)");
 
   price("2");
   // 1,000 at 2 and 100 at 10 USD a million, three times.
@@ -81,6 +89,7 @@ it("an unpriced model gets its price, once, through the running proxy; budgets, 
   expect(await reprice()).toMatchObject({ adjustments: 3 });
   expect(await reprice()).toMatchObject({ adjustments: 0 });
   expect(await spend()).toEqual([9_000_000n, 0]);
+  expect(await command("prices", "check")).toContain("Everything metered since 30d has a price of its own");
   const states = await running.proxy.writer.states();
   expect(states.map(({ settledNanoUsd }) => settledNanoUsd)).toEqual([9_000_000n, 9_000_000n]);
   expect(states.map(({ budget: { id } }) => id)).toContain(budget.id);

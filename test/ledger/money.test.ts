@@ -2,8 +2,10 @@
 import * as fc from "fast-check";
 import { describe, expect, it } from "vitest";
 import { boundCost, cost } from "../../ledger/cost.ts";
+import type { EventRecord } from "../../ledger/events.ts";
 import { formatUsd, formatUsdExact, multiply, parseRatio, parseUsd, parseUsdPerMillion } from "../../ledger/money.ts";
 import { createPriceBook } from "../../ledger/prices.ts";
+import { repriced } from "../../ledger/reprice.ts";
 import { UNITS } from "../../ledger/usage.ts";
 
 const quantity = fc.integer({ min: 0, max: 2 ** 40 });
@@ -184,5 +186,33 @@ describe("the price book", () => {
     expect(() =>
       createPriceBook([{ list: "openai", model: "m", usdPerMillion: { input: "1750000" }, source: "x" }]),
     ).toThrow("USD per million");
+  });
+});
+
+describe("repricing", () => {
+  const event = (more: Partial<EventRecord>): EventRecord =>
+    ({
+      attemptId: "att_891259286810624",
+      at: "2026-11-23T00:00:00.000Z",
+      endpoint: "messages",
+      requestedModel: "claude-sonnet-4-5",
+      servedModel: null,
+      tier: null,
+      usage: { input: 300_000 },
+      costNanoUsd: null,
+      costLines: [],
+      priceConfidence: "unpriced",
+      ...more,
+    }) as EventRecord;
+  const again = (more: Partial<EventRecord>): bigint | undefined =>
+    repriced(event(more), undefined, createPriceBook(), "anthropic")?.amountNanoUsd;
+
+  it("leaves alone what it cannot tell: the sum of a batch under a long-context price, and a bounded estimate", () => {
+    expect(again({})).toBe(300_000n * 6_000n);
+    expect(again({ endpoint: "message_batches", tier: "batch" })).toBeUndefined();
+    expect(again({ endpoint: "message_batches", tier: "batch", requestedModel: "claude-haiku-4-5" })).toBe(
+      300_000n * 500n,
+    );
+    expect(again({ costNanoUsd: "5", priceConfidence: "exact" })).toBeUndefined();
   });
 });

@@ -17,7 +17,7 @@ beforeEach(async () => {
     config,
     `proxy:
   upstreams:
-    azure: { kind: azure, url: "${provider.url}", api_key_env: AZURE_KEY, deployments: { chat: gpt-4o-mini } }
+    azure: { kind: azure, url: "${provider.url}", api_key_env: AZURE_KEY, deployments: { chat: gpt-4o-mini, gpt-4o: gpt-4o-mini } }
     vertex: { kind: vertex, url: "${provider.url}" }
     plain: { url: "${provider.url}", ask_usage: false, price_list: openai }
 `,
@@ -69,6 +69,12 @@ describe("Azure OpenAI", () => {
     // A deployment of which nobody said what it is cannot be bounded.
     await expect(ask(secret, "mystery")).rejects.toMatchObject({ status: 402 });
     expect(provider.journal.length).toBe(1);
+  });
+
+  it("prices what answered by its own name, though a deployment of that name is another model", async () => {
+    provider.script = json({ ...ANSWER, model: "gpt-4o" });
+    await ask("azure-client-key-1234");
+    expect((await running.events())[0]?.costNanoUsd).toBe(String(1_000 * 2_500 + 100 * 10_000));
   });
 
   it("by the newer path without deployments too; anything else leads nowhere", async () => {
