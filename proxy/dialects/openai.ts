@@ -1,12 +1,10 @@
-// The OpenAI wire format: chat completions, completions, responses, embeddings. Prompt counts include cached tokens and
-// cache writes, completion counts include reasoning: both are taken apart here, and nowhere else.
-// Source: platform.openai.com API reference; the odd fields of compatible vendors are named where they are read.
-import { parseUsd } from "../../ledger/money.ts";
+// The OpenAI wire format: its routes, what a request asks for, how answers and streams end, how it says no. Pictures, sound and
+// film are in openai-media.ts, the counts of an answer in openai-usage.ts.
+// Source: platform.openai.com API reference.
 import { contextTokens, readCount } from "../../ledger/usage.ts";
 import type { Usage } from "../../ledger/usage.ts";
 import {
   BATCH_FILE,
-  compactUsage,
   findDeep,
   objectAt,
   parseObject,
@@ -17,7 +15,8 @@ import {
   unknownNumbers,
 } from "./dialect.ts";
 import { createMediaReader, describeMedia, MEDIA_ROUTES } from "./openai-media.ts";
-import type { Call, Dialect, JsonObject, KnownFields, Reading, Refusal, Route, UsageReader } from "./dialect.ts";
+import { imageToolUse, KNOWN, readUsage, statedCost } from "./openai-usage.ts";
+import type { Call, Dialect, JsonObject, Reading, Refusal, Route, UsageReader } from "./dialect.ts";
 
 const ROUTES: readonly Route[] = [
   { method: "POST", path: "/chat/completions", endpoint: "chat_completions", kind: "metered" },
@@ -327,168 +326,3 @@ function hasObject(data: string, name: string): boolean {
   }
   return false;
 }
-
-/** Takes a usage object apart into disjoint classes. Undefined when it holds no counts that make sense. */
-function readUsage(
-  stated: JsonObject,
-  answer: JsonObject,
-): { usage: Usage; reasoning: number | undefined } | undefined {
-  const isResponses = stated["input_tokens"] !== undefined;
-  const prompt = readCount(isResponses ? stated["input_tokens"] : stated["prompt_tokens"]);
-  const total = readCount(stated["total_tokens"]);
-  // Embeddings, and completions that wrote nothing, name the prompt and the total only.
-  const completion =
-    readCount(isResponses ? stated["output_tokens"] : stated["completion_tokens"]) ??
-    (prompt !== undefined && total !== undefined && total >= prompt ? total - prompt : undefined);
-  if (prompt === undefined || completion === undefined) return undefined;
-  const inputDetails =
-    objectAt(stated, isResponses ? "input_tokens_details" : "prompt_tokens_details") ??
-    objectAt(stated, "prompt_token_details");
-  const outputDetails = objectAt(stated, isResponses ? "output_tokens_details" : "completion_tokens_details");
-
-  // Cached tokens: OpenAI in the details; DeepSeek, Moonshot, Together and older Mistral at the top level.
-  const cached =
-    readCount(inputDetails?.["cached_tokens"]) ??
-    readCount(stated["cached_tokens"]) ??
-    readCount(stated["prompt_cache_hit_tokens"]) ??
-    readCount(stated["num_cached_tokens"]) ??
-    0;
-  const written = readCount(inputDetails?.["cache_write_tokens"]) ?? 0;
-  const writtenLong = Math.min(
-    readCount(objectAt(inputDetails, "cache_write_tokens_details")?.["ttl_12h_tokens"]) ?? 0,
-    written,
-  );
-  // More cached than prompted (Grok on Azure) has no known meaning: the prompt is billed as plain input.
-  const cacheRead = cached > prompt ? 0 : cached;
-  // OpenRouter names the same tokens as read and as written when one call did both: they are not subtracted twice.
-  const uncached = prompt - cacheRead - written >= 0 ? prompt - cacheRead - written : prompt - cacheRead;
-  const inputAudio = Math.min(readCount(inputDetails?.["audio_tokens"]) ?? 0, uncached);
-
-  const reasoning = readCount(outputDetails?.["reasoning_tokens"]);
-  // xAI's chat counts reasoning beside the completion; the total tells.
-  const output =
-    !isResponses && reasoning !== undefined && reasoning > 0 && total === prompt + completion + reasoning
-      ? completion + reasoning
-      : completion;
-  const outputAudio = Math.min(readCount(outputDetails?.["audio_tokens"]) ?? 0, output);
-
-  return {
-    reasoning,
-    usage: compactUsage({
-      input: uncached - inputAudio,
-      input_audio: inputAudio,
-      cache_read: cacheRead,
-      cache_write_30m: written - writtenLong,
-      cache_write_12h: writtenLong,
-      output: output - outputAudio,
-      output_audio: outputAudio,
-      web_search: webSearches(answer),
-      file_search: countItems(answer, "file_search_call"),
-      container: containers(answer),
-    }),
-  };
-}
-
-/** Billable searches: stated, or counted from the answer's items (an upper bound). */
-function webSearches(answer: JsonObject): number {
-  return (
-    readCount(objectAt(objectAt(answer, "tool_usage"), "web_search")?.["num_requests"]) ??
-    countItems(answer, "web_search_call", (item) => (objectAt(item, "action")?.["type"] ?? "search") === "search")
-  );
-}
-
-/** Containers that the code interpreter worked in. */
-function containers(answer: JsonObject): number {
-  return new Set(outputItems(answer, "code_interpreter_call").map((item) => textAt(item, "container_id") ?? "")).size;
-}
-
-function outputItems(answer: JsonObject, type: string): JsonObject[] {
-  const output = Array.isArray(answer["output"]) ? (answer["output"] as JsonObject[]) : [];
-  return output.filter((item) => textAt(item, "type") === type);
-}
-
-function countItems(answer: JsonObject, type: string, test: (item: JsonObject) => boolean = () => true): number {
-  return outputItems(answer, type).filter(test).length;
-}
-
-/** Pictures made by a tool are a second model's use, on top of the answer's own. */
-function imageToolUse(answer: JsonObject): Reading["extra"] {
-  const stated = objectAt(objectAt(answer, "tool_usage"), "image_gen");
-  const [input, output] = [readCount(stated?.["input_tokens"]), readCount(stated?.["output_tokens"])];
-  if (!stated || input === undefined || output === undefined) return [];
-  const images = Math.min(readCount(objectAt(stated, "input_tokens_details")?.["image_tokens"]) ?? 0, input);
-  const tools = Array.isArray(answer["tools"]) ? (answer["tools"] as JsonObject[]) : [];
-  const model =
-    textAt(
-      tools.find((tool) => textAt(tool, "type") === "image_generation"),
-      "model",
-    ) ?? IMAGE_TOOL_MODEL;
-  return [{ model, usage: compactUsage({ input: input - images, input_image: images, output_image: output }) }];
-}
-
-/** What vendors say that it cost: xAI in ticks of 1e-10 USD, OpenRouter and Perplexity in USD. No cost at all is not believed:
- *  some say 0 where they do not know. */
-function statedCost(stated: JsonObject): bigint | undefined {
-  const ticks = readCount(stated["cost_in_usd_ticks"]);
-  if (ticks) return (BigInt(ticks) + 5n) / 10n;
-  const amount = objectAt(stated, "cost")?.["total_cost"] ?? stated["cost"];
-  return typeof amount === "number" && amount > 0 && amount < MOST_STATED_USD
-    ? parseUsd(amount.toFixed(NANO_DIGITS))
-    : undefined;
-}
-
-const MOST_STATED_USD = 1_000_000;
-const NANO_DIGITS = 9;
-
-/** What draws when the tool names no model. */
-const IMAGE_TOOL_MODEL = "gpt-image-1";
-
-/** What OpenAI and the vendors that speak its format put into usage: counts that are read above, parts and sums of them, and
- *  times and prices for information. */
-const PROMPT_DETAILS: KnownFields = {
-  cached_tokens: true,
-  cache_write_tokens: true,
-  cache_write_tokens_details: { ttl_30m_tokens: true, ttl_12h_tokens: true },
-  audio_tokens: true,
-  text_tokens: true,
-  image_tokens: true,
-  video_tokens: true,
-  cached_tokens_internal: true,
-};
-const COMPLETION_DETAILS: KnownFields = {
-  reasoning_tokens: true,
-  audio_tokens: true,
-  text_tokens: true,
-  image_tokens: true,
-  accepted_prediction_tokens: true,
-  rejected_prediction_tokens: true,
-};
-const KNOWN: KnownFields = {
-  prompt_tokens: true,
-  completion_tokens: true,
-  input_tokens: true,
-  output_tokens: true,
-  total_tokens: true,
-  reasoning_tokens: true,
-  prompt_tokens_details: PROMPT_DETAILS,
-  prompt_token_details: PROMPT_DETAILS,
-  input_tokens_details: PROMPT_DETAILS,
-  completion_tokens_details: COMPLETION_DETAILS,
-  output_tokens_details: COMPLETION_DETAILS,
-  cached_tokens: true,
-  prompt_cache_hit_tokens: true,
-  prompt_cache_miss_tokens: true,
-  num_cached_tokens: true,
-  // Groq's times, and the stated costs of xAI, OpenRouter and Perplexity.
-  queue_time: true,
-  prompt_time: true,
-  completion_time: true,
-  total_time: true,
-  cost_in_usd_ticks: true,
-  cost: true,
-  cost_details: {
-    upstream_inference_cost: true,
-    upstream_inference_prompt_cost: true,
-    upstream_inference_completions_cost: true,
-  },
-};

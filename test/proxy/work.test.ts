@@ -146,6 +146,81 @@ describe("a background response", () => {
     expect((await openai().responses.retrieve("resp_1")).id).toBe("resp_1");
     expect(await running.events()).toEqual([]);
   });
+
+  it("is not open to another Keymeter key, nor are lists and files; its own is, also when it is settled", async () => {
+    const [mine, other] = [await running.createKey(), await running.createKey()];
+    const client = (apiKey: string): OpenAI =>
+      new OpenAI({ baseURL: `${running.url}/openai/v1`, apiKey, maxRetries: 0 });
+    provider.script = answer(response("queued", null));
+    await client(mine.secret).responses.create({ model: "gpt-4o-mini", input: "hi", background: true });
+    provider.script = answer(response("completed", USED));
+    const arrived = provider.journal.length;
+    await expect(client(other.secret).responses.retrieve("resp_1")).rejects.toMatchObject({ status: 404 });
+    await expect(client(other.secret).responses.delete("resp_1")).rejects.toMatchObject({ status: 404 });
+    await expect(client(other.secret).batches.list()).rejects.toMatchObject({ status: 404 });
+    await expect(client(mine.secret).files.list()).rejects.toMatchObject({ status: 404 });
+    expect(provider.journal.length).toBe(arrived);
+    expect((await client(mine.secret).responses.retrieve("resp_1")).status).toBe("completed");
+    await restart();
+    expect((await client(mine.secret).responses.retrieve("resp_1")).status).toBe("completed");
+    expect((await running.events()).map(({ keyId }) => keyId)).toEqual([mine.id]);
+  });
+
+  it("that is gone at the provider is settled as it was reserved, by its own key's word only", async () => {
+    const mine = await running.createKey();
+    const client = new OpenAI({ baseURL: `${running.url}/openai/v1`, apiKey: mine.secret, maxRetries: 0 });
+    provider.script = answer(response("queued", null));
+    await client.responses.create({ model: "gpt-4o-mini", input: "hi", background: true, max_output_tokens: 100 });
+    provider.script = (_arrived, out) =>
+      void out.writeHead(404, { "content-type": "application/json" }).end('{"error":{"message":"gone"}}');
+    await expect(openai().responses.retrieve("resp_1")).rejects.toMatchObject({ status: 404 });
+    expect(await running.events()).toEqual([]);
+    await expect(client.responses.retrieve("resp_1")).rejects.toMatchObject({ status: 404 });
+    const [event] = await running.events();
+    // What is gone has no answer that could be called complete.
+    expect(event).toMatchObject({ usageState: "estimated", outcome: "upstream_failed", httpStatus: null });
+    expect(BigInt(event?.costNanoUsd ?? 0)).toBeGreaterThan(0n);
+    expect(running.proxy.context.work.list()).toEqual([]);
+  });
+
+  it("whose id is written with escapes, or of which a part is asked for, hides nothing", async () => {
+    provider.script = answer(response("queued", null));
+    await openai().responses.create({ model: "gpt-4o-mini", input: "hi", background: true });
+    provider.script = answer(response("completed", USED));
+    const get = (path: string): Promise<Response> =>
+      fetch(`${running.url}/openai/v1/responses/${path}`, {
+        headers: { authorization: `Bearer ${KEY}`, range: "bytes=0-", "if-none-match": "x" },
+      });
+    expect((await get("resp%5F1")).status).toBe(400);
+    expect((await get("resp_1")).status).toBe(200);
+    expect(provider.journal.at(-1)?.headers).not.toHaveProperty("range");
+    expect(provider.journal.at(-1)?.headers).not.toHaveProperty("if-none-match");
+    expect((await running.events()).length).toBe(1);
+  });
+
+  it("whose result passes while its stream is still open is settled when the stream ends", async () => {
+    let end = (): void => {};
+    provider.script = (_arrived, out) => {
+      out.writeHead(200, { "content-type": "text/event-stream" });
+      out.write(
+        `data: ${JSON.stringify({ type: "response.created", sequence_number: 0, response: response("queued", null) })}\n\n`,
+      );
+      end = () => void out.end();
+    };
+    const stream = openai().responses.create({ model: "gpt-4o-mini", input: "hi", background: true, stream: true });
+    const reading = (async () => {
+      for await (const event of await stream) expect(event.type).toBe("response.created");
+    })();
+    await expect.poll(() => provider.journal.length).toBe(1);
+    const stop = end;
+    provider.script = answer(response("completed", USED));
+    await openai().responses.retrieve("resp_1");
+    expect(await running.events()).toEqual([]);
+    stop();
+    await reading;
+    await expect.poll(async () => (await running.events()).map(({ costNanoUsd }) => costNanoUsd)).toEqual([COST]);
+    expect(running.proxy.context.work.list()).toEqual([]);
+  });
 });
 
 describe("a batch", () => {
@@ -332,81 +407,6 @@ describe("a batch", () => {
     const short = 300_000n * 1_500n + 3_000n * 7_500n;
     const long = 200_001n * 3_000n + 10n * 11_250n;
     expect([event?.costNanoUsd, event?.priceConfidence]).toEqual([String(short + long), "exact"]);
-  });
-
-  it("and its files are not open to another Keymeter key, nor are lists; its own are", async () => {
-    const [mine, other] = [await running.createKey(), await running.createKey()];
-    const client = (apiKey: string): OpenAI =>
-      new OpenAI({ baseURL: `${running.url}/openai/v1`, apiKey, maxRetries: 0 });
-    provider.script = answer(response("queued", null));
-    await client(mine.secret).responses.create({ model: "gpt-4o-mini", input: "hi", background: true });
-    provider.script = answer(response("completed", USED));
-    const arrived = provider.journal.length;
-    await expect(client(other.secret).responses.retrieve("resp_1")).rejects.toMatchObject({ status: 404 });
-    await expect(client(other.secret).responses.delete("resp_1")).rejects.toMatchObject({ status: 404 });
-    await expect(client(other.secret).batches.list()).rejects.toMatchObject({ status: 404 });
-    await expect(client(mine.secret).files.list()).rejects.toMatchObject({ status: 404 });
-    expect(provider.journal.length).toBe(arrived);
-    expect((await client(mine.secret).responses.retrieve("resp_1")).status).toBe("completed");
-    await restart();
-    expect((await client(mine.secret).responses.retrieve("resp_1")).status).toBe("completed");
-    expect((await running.events()).map(({ keyId }) => keyId)).toEqual([mine.id]);
-  });
-
-  it("that is gone at the provider is settled as it was reserved, by its own key's word only", async () => {
-    const mine = await running.createKey();
-    const client = new OpenAI({ baseURL: `${running.url}/openai/v1`, apiKey: mine.secret, maxRetries: 0 });
-    provider.script = answer(response("queued", null));
-    await client.responses.create({ model: "gpt-4o-mini", input: "hi", background: true, max_output_tokens: 100 });
-    provider.script = (_arrived, out) =>
-      void out.writeHead(404, { "content-type": "application/json" }).end('{"error":{"message":"gone"}}');
-    await expect(openai().responses.retrieve("resp_1")).rejects.toMatchObject({ status: 404 });
-    expect(await running.events()).toEqual([]);
-    await expect(client.responses.retrieve("resp_1")).rejects.toMatchObject({ status: 404 });
-    const [event] = await running.events();
-    // What is gone has no answer that could be called complete.
-    expect(event).toMatchObject({ usageState: "estimated", outcome: "upstream_failed", httpStatus: null });
-    expect(BigInt(event?.costNanoUsd ?? 0)).toBeGreaterThan(0n);
-    expect(running.proxy.context.work.list()).toEqual([]);
-  });
-
-  it("whose id is written with escapes, or of which a part is asked for, hides nothing", async () => {
-    provider.script = answer(response("queued", null));
-    await openai().responses.create({ model: "gpt-4o-mini", input: "hi", background: true });
-    provider.script = answer(response("completed", USED));
-    const get = (path: string): Promise<Response> =>
-      fetch(`${running.url}/openai/v1/responses/${path}`, {
-        headers: { authorization: `Bearer ${KEY}`, range: "bytes=0-", "if-none-match": "x" },
-      });
-    expect((await get("resp%5F1")).status).toBe(400);
-    expect((await get("resp_1")).status).toBe(200);
-    expect(provider.journal.at(-1)?.headers).not.toHaveProperty("range");
-    expect(provider.journal.at(-1)?.headers).not.toHaveProperty("if-none-match");
-    expect((await running.events()).length).toBe(1);
-  });
-
-  it("whose result passes while its stream is still open is settled when the stream ends", async () => {
-    let end = (): void => {};
-    provider.script = (_arrived, out) => {
-      out.writeHead(200, { "content-type": "text/event-stream" });
-      out.write(
-        `data: ${JSON.stringify({ type: "response.created", sequence_number: 0, response: response("queued", null) })}\n\n`,
-      );
-      end = () => void out.end();
-    };
-    const stream = openai().responses.create({ model: "gpt-4o-mini", input: "hi", background: true, stream: true });
-    const reading = (async () => {
-      for await (const event of await stream) expect(event.type).toBe("response.created");
-    })();
-    await expect.poll(() => provider.journal.length).toBe(1);
-    const stop = end;
-    provider.script = answer(response("completed", USED));
-    await openai().responses.retrieve("resp_1");
-    expect(await running.events()).toEqual([]);
-    stop();
-    await reading;
-    await expect.poll(async () => (await running.events()).map(({ costNanoUsd }) => costNanoUsd)).toEqual([COST]);
-    expect(running.proxy.context.work.list()).toEqual([]);
   });
 
   it("of Gemini larger than what is held of other answers is read whole; one in a file stays pending", async () => {
