@@ -64,7 +64,7 @@ function greeting(
   missing: readonly string[],
   hasPrometheus: boolean,
 ): string {
-  const base = `http://${config.host.includes(":") ? `[${config.host}]` : config.host}:${config.proxyPort}`;
+  const base = `${config.tls ? "https" : "http"}://${config.host.includes(":") ? `[${config.host}]` : config.host}:${config.proxyPort}`;
   const own = config.passThrough ? "your own provider key, or a Keymeter key (km_...)" : "a Keymeter key (km_...)";
   // The command finds books and proxy by the same settings: those that are not the defaults go in front of it.
   const prefix = ["KEYMETER_CONFIG", "KEYMETER_DATA_DIR", "KEYMETER_OPS_PORT"]

@@ -23,6 +23,8 @@ import { createPatience } from "./patience.ts";
 import { createProviders } from "./providers/index.ts";
 import { Refused, renderRefusal } from "./refusals.ts";
 import { createRegister } from "./register.ts";
+import { createSockets } from "./sockets.ts";
+import type { Sockets } from "./sockets.ts";
 import { createWork } from "./work.ts";
 
 export type Proxy = {
@@ -66,6 +68,7 @@ export async function createProxy(config: ProxyConfig, log: Log): Promise<Proxy>
   const providers = createProviders(config);
   const work = await createWork(books, writer);
   let draining = false;
+  let openSessions = (): number => 0;
   const context: ProxyContext = {
     config,
     providers,
@@ -77,7 +80,7 @@ export async function createProxy(config: ProxyConfig, log: Log): Promise<Proxy>
     work,
     metrics: createMetrics(
       writer,
-      () => forwarder.open(),
+      () => forwarder.open() + openSessions(),
       () => work.list(),
     ),
     patience: createPatience(MOST_COMMIT_MS),
@@ -90,7 +93,9 @@ export async function createProxy(config: ProxyConfig, log: Log): Promise<Proxy>
       "attempts of a process that died were booked as crashed, at the amount reserved",
     );
 
-  const app = createPublicListener(context);
+  const sockets = createSockets(context);
+  openSessions = () => sockets.open();
+  const app = createPublicListener(context, sockets);
   const ops = createListener(context.metrics.registry, () => (draining ? "draining" : writer.trouble()));
   addAdminRoutes(ops, { writer, register, adminToken: config.adminToken });
 
@@ -101,15 +106,17 @@ export async function createProxy(config: ProxyConfig, log: Log): Promise<Proxy>
     context,
     async stop() {
       draining = true;
+      sockets.drain();
       const closed = app.close();
       // A server waits for keep-alive and silent sockets for ever: they are swept until the open requests are done.
       const deadline = Date.now() + config.drainSeconds * SECOND;
-      while (forwarder.open() > 0 && Date.now() < deadline) {
+      while (forwarder.open() + sockets.open() > 0 && Date.now() < deadline) {
         app.server.closeIdleConnections();
         await sleep(SWEEP_MS);
       }
       forwarder.stop();
-      await sleepUntil(() => forwarder.open() === 0 && writer.waiting() === 0, 5 * SECOND);
+      sockets.stop();
+      await sleepUntil(() => forwarder.open() + sockets.open() === 0 && writer.waiting() === 0, 5 * SECOND);
       await sleep(SWEEP_MS);
       app.server.closeAllConnections();
       await closed;
@@ -122,8 +129,14 @@ export async function createProxy(config: ProxyConfig, log: Log): Promise<Proxy>
   };
 }
 
-function createPublicListener(context: ProxyContext): FastifyInstance {
+function createPublicListener(context: ProxyContext, sockets: Sockets): FastifyInstance {
   const { config } = context;
+  const server = {
+    headersTimeout: HEADERS_MS,
+    connectionsCheckingInterval: CHECK_MS,
+    maxHeaderSize: 16 * 1024,
+    shouldUpgradeCallback: isWebSocket,
+  };
   const app = Fastify({
     logger: false,
     bodyLimit: config.mostBodyBytes,
@@ -131,12 +144,10 @@ function createPublicListener(context: ProxyContext): FastifyInstance {
     keepAliveTimeout: KEEP_ALIVE_MS,
     trustProxy: false,
     exposeHeadRoutes: false,
-    http: {
-      headersTimeout: HEADERS_MS,
-      connectionsCheckingInterval: CHECK_MS,
-      maxHeaderSize: 16 * 1024,
-      shouldUpgradeCallback: isWebSocket,
-    },
+    ...(config.tls
+      ? // An https server has all of an http server that is used here.
+        { https: { ...server, cert: config.tls.cert, key: config.tls.key.reveal() } as unknown as null }
+      : { http: server }),
     routerOptions: { ignoreTrailingSlash: false, maxParamLength: 8192 },
     // Targets the router cannot read still get an answer in a dialect.
     frameworkErrors: (error, request, reply) =>
@@ -180,18 +191,8 @@ function createPublicListener(context: ProxyContext): FastifyInstance {
       );
     }
   });
-  app.server.on("upgrade", (request: IncomingMessage, socket: Socket) => {
-    // Node takes its own listener away here; without one a reset would end the process.
-    socket.on("error", () => socket.destroy());
-    const refused = new Refused(
-      "websocket",
-      "a WebSocket cannot be metered yet; use HTTP, to which clients fall back at once",
-    );
-    context.metrics.countRefused(refused.reason);
-    const { body } = guessDialect(context.providers, request.url ?? "/").refusal(refused.refusal, "");
-    socket.end(
-      `HTTP/1.1 426 Upgrade Required\r\ncontent-type: application/json\r\nconnection: close\r\ncontent-length: ${Buffer.byteLength(body)}\r\n\r\n${body}`,
-    );
+  app.server.on("upgrade", (request: IncomingMessage, socket: Socket, head: Buffer) => {
+    sockets.upgrade(request, socket, head);
   });
   return app;
 }

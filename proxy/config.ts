@@ -1,4 +1,6 @@
 // Settings of the proxy. The only reader of process.env here.
+import { readFileSync } from "node:fs";
+import { createSecureContext } from "node:tls";
 import { z } from "zod";
 import type { PriceRow } from "../ledger/prices/rows.ts";
 import { createPriceBook } from "../ledger/prices.ts";
@@ -38,6 +40,8 @@ export type ProxyConfig = SharedConfig & {
   readonly headersSeconds: number;
   readonly idleSeconds: number;
   readonly totalSeconds: number;
+  /** PEM texts; undefined: plain HTTP. */
+  readonly tls: { readonly cert: string; readonly key: Secret } | undefined;
   readonly adminToken: Secret;
   readonly pepper: Secret;
 };
@@ -57,6 +61,8 @@ type Raw = SharedConfig & {
   prices: z.infer<typeof priceRow>[];
   discounts: z.infer<typeof discountRow>[];
   mostBodyMegabytes: number;
+  tlsCert: string | undefined;
+  tlsKey: string | undefined;
   connectSeconds: number;
   headersSeconds: number;
   idleSeconds: number;
@@ -164,6 +170,8 @@ export const PROXY_SETTINGS: Settings<Raw> = {
   headersSeconds: { place: "proxy.timeouts.headers", schema: seconds, fallback: 600 },
   idleSeconds: { place: "proxy.timeouts.idle", schema: seconds, fallback: 300 },
   totalSeconds: { place: "proxy.timeouts.total", schema: seconds, fallback: 3600 },
+  tlsCert: { place: "proxy.tls.cert", env: "KEYMETER_TLS_CERT", schema: z.string().min(1), fallback: undefined },
+  tlsKey: { place: "proxy.tls.key", env: "KEYMETER_TLS_KEY", schema: z.string().min(1), fallback: undefined },
   adminToken: { place: "proxy.admin_token", env: "KEYMETER_ADMIN_TOKEN", schema: secretText, fallback: undefined },
   pepper: { place: "proxy.pepper", env: "KEYMETER_PEPPER", schema: secretText, fallback: undefined },
 };
@@ -171,6 +179,24 @@ export const PROXY_SETTINGS: Settings<Raw> = {
 /** The price list of a kind of upstream whose name says nothing of it. */
 const USUAL_LISTS: { readonly [kind in UpstreamKind]?: string } = { azure: "openai", vertex: "google" };
 const LOOPBACK = new Set(["127.0.0.1", "::1", "localhost"]);
+
+/** Reads certificate and key from their files, and tries them on. */
+function readTls(certFile: string | undefined, keyFile: string | undefined, problems: string[]): ProxyConfig["tls"] {
+  if (certFile === undefined && keyFile === undefined) return undefined;
+  if (certFile === undefined || keyFile === undefined) {
+    problems.push("KEYMETER_TLS_CERT and KEYMETER_TLS_KEY belong together: set both, or neither for plain HTTP");
+    return undefined;
+  }
+  try {
+    const tls = { cert: readFileSync(certFile, "utf8"), key: readFileSync(keyFile, "utf8") };
+    createSecureContext(tls);
+    return { cert: tls.cert, key: new Secret(tls.key) };
+  } catch (error) {
+    const why = error instanceof Error ? error.message : String(error);
+    problems.push(`KEYMETER_TLS_CERT, KEYMETER_TLS_KEY: no certificate with its key, both as PEM files (${why})`);
+    return undefined;
+  }
+}
 
 /** Reads and checks everything; throws a SettingsError that names every problem. Makes the installation's own secrets on
  *  the first start. */
@@ -190,6 +216,8 @@ export function loadProxyConfig(environment: Environment = process.env): ProxyCo
     adminToken,
     pepper,
     passThrough,
+    tlsCert,
+    tlsKey,
     ...rest
   } = readSettings(PROXY_SETTINGS, "proxy", environment, problems);
   const secret = (text: string | undefined): Secret | undefined => (text === undefined ? undefined : new Secret(text));
@@ -223,6 +251,7 @@ export function loadProxyConfig(environment: Environment = process.env): ProxyCo
   } catch (error) {
     problems.push(`proxy.${error instanceof Error ? error.message : String(error)}`);
   }
+  const tls = readTls(tlsCert, tlsKey, problems);
   const own = (which: "admin-token" | "pepper", given: string | undefined): Secret => {
     // Nothing is made in a folder that may be the wrong one.
     if (given === undefined && problems.length > 0) return new Secret("");
@@ -241,6 +270,7 @@ export function loadProxyConfig(environment: Environment = process.env): ProxyCo
   return Object.freeze({
     ...rest,
     ...secrets,
+    tls,
     passThrough: passThrough === "auto" ? LOOPBACK.has(rest.host) : passThrough === "on",
     openai: { url: new URL(openaiUrl), credential: secret(openaiKey) },
     anthropic: { url: new URL(anthropicUrl), credential: secret(anthropicKey) },

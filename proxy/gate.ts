@@ -125,6 +125,7 @@ export function readCredential(request: IncomingMessage, query: URLSearchParams)
   add("api-key", single(apiKey));
   add("x-goog-api-key", single(googKey));
   for (const name of CREDENTIAL_PARAMETERS) for (const value of query.getAll(name)) add("query", value);
+  for (const protocol of readProtocols(request)) add("authorization", KEY_PROTOCOL.exec(protocol)?.[1]);
   const [first] = found;
   if (!first)
     throw new Refused(
@@ -139,6 +140,15 @@ export function readCredential(request: IncomingMessage, query: URLSearchParams)
       "the API key is shorter than any key (8 characters), or has characters that no key has",
     );
   return first;
+}
+
+/** A browser cannot set headers on a WebSocket: there the key stands among the subprotocols. */
+export const KEY_PROTOCOL = /^openai-insecure-api-key\.(.+)$/;
+
+/** The subprotocols that a WebSocket's client offers. */
+export function readProtocols(request: IncomingMessage): string[] {
+  const offered = request.headers["sec-websocket-protocol"] ?? "";
+  return offered.split(",").flatMap((protocol) => (protocol.trim() === "" ? [] : [protocol.trim()]));
 }
 
 /** Finds the provider and the route of a path. A host alone is a base URL too: then path and headers tell whose it is. */
@@ -205,6 +215,11 @@ export function readBody(request: IncomingMessage, body: Buffer): JsonObject {
       "unsupported_media",
       `content-type "${type.slice(0, 80)}" cannot be metered here; send application/json`,
     );
+  return readJson(body);
+}
+
+/** Reads a JSON object as `readBody` does, wherever it came from. */
+export function readJson(body: Buffer): JsonObject {
   if (body.length === 0) throw new Refused("bad_body", "the body is empty; send a JSON object");
   if (body[0] === 0xef && body[1] === 0xbb)
     throw new Refused("bad_body", "the body starts with a byte order mark; send plain UTF-8");

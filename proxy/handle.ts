@@ -5,28 +5,17 @@ import type { FastifyReply, FastifyRequest } from "fastify";
 import { formatRequestId } from "../ledger/ids.ts";
 import { formatUsdExact } from "../ledger/money.ts";
 import { admit } from "./admit.ts";
+import { credentialFor, identify, readArrival } from "./arrival.ts";
 import { count, NOTHING_MORE, release, settle, suspend } from "./close.ts";
 import type { ProxyContext } from "./context.ts";
 import type { Call, Dialect, RouteMatch } from "./dialects/dialect.ts";
 import { outgoingHeaders } from "./forward.ts";
-import {
-  checkHeaders,
-  checkLimits,
-  checkModel,
-  guessDialect,
-  isForm,
-  readBody,
-  readCredential,
-  readForm,
-  readTarget,
-  resolveTarget,
-} from "./gate.ts";
-import type { Credential, Target } from "./gate.ts";
+import { checkLimits, checkModel, guessDialect, isForm, readBody, readForm } from "./gate.ts";
+import type { Target } from "./gate.ts";
 import { answerMe } from "./me.ts";
 import { createMeter } from "./meter.ts";
 import { checkScope, passResult, passUnmetered, passUnread } from "./pass.ts";
-import { Refused, renderRefusal } from "./refusals.ts";
-import type { Principal } from "./register.ts";
+import { nowhere, Refused, renderRefusal } from "./refusals.ts";
 import { toEvent } from "./settle.ts";
 import { readTags } from "./tags.ts";
 
@@ -34,27 +23,13 @@ export async function handle(context: ProxyContext, request: FastifyRequest, rep
   let dialect = guessDialect(context.providers, request.raw.url ?? "/");
   reply.hijack();
   try {
-    if (context.isDraining()) throw new Refused("draining", "this Keymeter is shutting down; send the request again");
-
     // 1 What was sent: a canonical target, one credential.
-    const { path, query } = readTarget(request.raw.url ?? "");
-    checkHeaders(request.raw);
-    const credential = readCredential(request.raw, query);
+    const { path, query, credential, target } = readArrival(context, request.raw);
     if (path === "/keymeter/me") return await answerMe(context, request, reply, credential);
-    const target = resolveTarget(context.providers, request.raw, path, query);
-    if (!target)
-      throw new Refused(
-        "not_metered",
-        `${path.slice(0, 80)} leads to no provider; base URLs start with /openai/v1, /anthropic or /google`,
-      );
+    if (!target) throw nowhere(path);
     dialect = target.dialect;
-    const principal = context.register.identify(
-      credential.text,
-      target.provider.name,
-      request.raw.socket.remoteAddress ?? "",
-      Date.now(),
-    );
-    const upstreamCredential = credentialFor(context, target, principal, credential);
+    const principal = identify(context, request.raw, credential, target.provider.name);
+    const upstreamCredential = await credentialFor(context, target, principal, credential);
 
     checkScope(context, target, principal);
     const passing = { context, request, reply, target, principal, credential: upstreamCredential };
@@ -153,27 +128,6 @@ async function readCall(
   checkModel(call);
   const rewritten = provider.asksUsage ? dialect.rewrite(call, body, parsed) : undefined;
   return { call, body: rewritten?.body ?? body, hides: rewritten?.hides ?? false, readBytes: body.length };
-}
-
-/** A virtual key is swapped for the provider's credential; a client's own key is the credential. */
-function credentialFor(
-  context: ProxyContext,
-  target: Target,
-  principal: Principal,
-  credential: Credential,
-): Credential {
-  if (principal.kind === "virtual") {
-    const ours = target.provider.credential;
-    if (!ours)
-      throw new Refused(
-        "no_provider_credential",
-        `no credential for ${target.provider.name} is set; whoever runs Keymeter sets it in the proxy's environment`,
-      );
-    return { text: ours.reveal(), carrier: credential.carrier };
-  }
-  if (!context.config.passThrough)
-    throw new Refused("pass_through_off", "provider keys are not accepted here; ask for a Keymeter key (km_...)");
-  return credential;
 }
 
 function refuse(

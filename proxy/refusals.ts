@@ -72,6 +72,14 @@ const REASONS: { readonly [reason in RefusalReason]: { readonly kind: Refusal["k
   websocket: { kind: "upgrade", status: 426 },
 };
 
+/** The refusal of a path that leads to no provider. */
+export function nowhere(path: string): Refused {
+  return new Refused(
+    "not_metered",
+    `${path.slice(0, 80)} leads to no provider; base URLs start with /openai/v1, /anthropic or /google`,
+  );
+}
+
 /** The refusal of a hard budget, with the numbers it used. Never a retry-after: some SDKs would sleep until the month
  *  ends, and no retry helps. */
 export function refuseForMoney(refused: BudgetRefusal, status: number): Refused {

@@ -3,6 +3,7 @@
 import type { IncomingHttpHeaders } from "node:http";
 import { addUsage, contextTokens } from "../../ledger/usage.ts";
 import type { Usage } from "../../ledger/usage.ts";
+import type { Conversation } from "./conversation.ts";
 
 export type DialectName = "openai" | "anthropic" | "google";
 
@@ -11,12 +12,12 @@ export type JsonObject = { readonly [name: string]: unknown };
 
 /** A path that reaches the provider. `path` is without version, each `{name}` one segment or a part of it.
  *  `free`: forwarded without booking, for it costs nothing. `metered`: has a bound and a usage reader. `result`: brings the
- *  result of work that was begun earlier, `{id}` in the path. */
+ *  result of work that was begun earlier, `{id}` in the path. `socket`: a WebSocket whose turns are metered. */
 export type Route = {
   readonly method: "GET" | "POST" | "DELETE";
   readonly path: string;
   readonly endpoint: string;
-  readonly kind: "metered" | "free" | "result";
+  readonly kind: "metered" | "free" | "result" | "socket";
   /** Whose things a path reaches. `work`: what `{id}` names, for a Keymeter key only if it made that. `account`: what all keys of
    *  the provider's account made, so it is not for Keymeter keys. */
   readonly scope?: "work" | "account";
@@ -170,6 +171,8 @@ export type Dialect = {
    *  put at `base`. */
   placeUrls?(text: string, base: string): string;
   reader(call: Call, hides: boolean): UsageReader;
+  /** Of a `socket` route: how its messages are read; undefined when this one cannot be metered. */
+  converse?(match: RouteMatch, query: URLSearchParams): Conversation | undefined;
   refusal(
     refusal: Refusal,
     requestId: string,
@@ -196,7 +199,7 @@ function compiled(path: string): RegExp {
     const source = path
       .replace(/[.*+?^$()|[\]\\]/g, "\\$&")
       .replace(/\{(\w+)\}/g, "(?<$1>[^/:]+)")
-      .replace(/\{(\w+)\+\}/g, "(?<$1>[^:]+)");
+      .replace(/\{(\w+)\\\+\}/g, "(?<$1>[^:]+)");
     patterns.set(path, (pattern = new RegExp(`^${source}$`)));
   }
   return pattern;

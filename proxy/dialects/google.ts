@@ -16,6 +16,7 @@ import {
   textAt,
   unknownNumbers,
 } from "./dialect.ts";
+import { converseLive } from "./google-live.ts";
 import type { Call, Dialect, JsonObject, KnownFields, Reading, Refusal, Route, UsageReader } from "./dialect.ts";
 
 const ROUTES: readonly Route[] = [
@@ -35,6 +36,7 @@ const ROUTES: readonly Route[] = [
   { method: "POST", path: "/batches/{id}:cancel", endpoint: "batches_state", kind: "free", scope: "work" },
   { method: "DELETE", path: "/batches/{id}", endpoint: "batches_state", kind: "free", scope: "work" },
   { method: "POST", path: "/models/{model}:countTokens", endpoint: "count_tokens", kind: "free" },
+  { method: "GET", path: "/ws/{service+}", endpoint: "live", kind: "socket" },
   { method: "GET", path: "/models", endpoint: "models", kind: "free" },
   { method: "GET", path: "/models/{model}", endpoint: "model", kind: "free" },
 ];
@@ -85,6 +87,15 @@ export const google: Dialect = {
   rewrite: () => undefined,
   reader: (call) => (READERS[call.endpoint] ?? createReader)(call),
 
+  converse: ({ parameters }) =>
+    LIVE_SERVICE.test(parameters["service"] ?? "")
+      ? converseLive((stated, model) => ({
+          ...readingOf(stated, model, 0),
+          servedModel: model,
+          final: true,
+        }))
+      : undefined,
+
   refusal(refusal, requestId) {
     const [status, reason] = REFUSAL_STATUS[refusal.kind];
     const details = [
@@ -101,6 +112,9 @@ export const google: Dialect = {
     return `data: ${JSON.stringify({ error: { code: 503, message, status: "UNAVAILABLE" } })}\n\n`;
   },
 };
+
+const LIVE_SERVICE =
+  /^google\.(ai\.generativelanguage\.v1(?:beta|alpha)?\.GenerativeService\.|cloud\.aiplatform\.v1(?:beta1)?\.LlmBidiService\/)BidiGenerateContent$/;
 
 /** Pictures are a fee each: as many as were asked for, four where nobody said. */
 function describePictures(model: string, body: JsonObject): Call {
@@ -216,21 +230,28 @@ function createReader(call: Call): UsageReader {
     },
 
     reading(): Reading {
-      const tier = textAt(stated, "serviceTier") ?? trafficTier(textAt(stated, "trafficType"));
       return {
-        ...NO_READING,
-        usage: stated && readUsage(stated, groundingOf(servedModel ?? call.model, queries.size)),
-        reasoning: readCount(stated?.["thoughtsTokenCount"]),
+        ...(stated ? readingOf(stated, servedModel ?? call.model, queries.size) : NO_READING),
         servedModel,
-        tiers: tier === undefined ? [] : [tier.toLowerCase()],
         responseId,
-        raw: stated && JSON.stringify(stated),
-        unknownFields: unknownNumbers(stated, KNOWN),
         final: ended,
         ended,
         failed,
       };
     },
+  };
+}
+
+/** What a usageMetadata object says. */
+function readingOf(stated: JsonObject, model: string, queries: number): Reading {
+  const tier = textAt(stated, "serviceTier") ?? trafficTier(textAt(stated, "trafficType"));
+  return {
+    ...NO_READING,
+    usage: readUsage(stated, groundingOf(model, queries)),
+    reasoning: readCount(stated["thoughtsTokenCount"]),
+    tiers: tier === undefined ? [] : [tier.toLowerCase()],
+    raw: JSON.stringify(stated),
+    unknownFields: unknownNumbers(stated, KNOWN),
   };
 }
 
@@ -322,10 +343,12 @@ function readUsage(stated: JsonObject, grounding: Usage): Usage {
   const prompt = readCount(stated["promptTokenCount"]) ?? 0;
   const cached = Math.min(readCount(stated["cachedContentTokenCount"]) ?? 0, prompt);
   const toolUse = readCount(stated["toolUsePromptTokenCount"]) ?? 0;
-  const output = (readCount(stated["candidatesTokenCount"]) ?? 0) + (readCount(stated["thoughtsTokenCount"]) ?? 0);
+  // Live says "response" where everything else says "candidates".
+  const written = readCount(stated["candidatesTokenCount"] ?? stated["responseTokenCount"]) ?? 0;
+  const output = written + (readCount(stated["thoughtsTokenCount"]) ?? 0);
   const promptBy = modalities(stated["promptTokensDetails"]);
   const cachedBy = modalities(stated["cacheTokensDetails"]);
-  const outputBy = modalities(stated["candidatesTokensDetails"]);
+  const outputBy = modalities(stated["candidatesTokensDetails"] ?? stated["responseTokensDetails"]);
 
   // Modalities of the prompt include what was cached of them.
   const cachedAudio = Math.min(cachedBy("AUDIO"), cached);
@@ -364,6 +387,7 @@ const KNOWN: KnownFields = {
   promptTokenCount: true,
   cachedContentTokenCount: true,
   candidatesTokenCount: true,
+  responseTokenCount: true,
   thoughtsTokenCount: true,
   toolUsePromptTokenCount: true,
   totalTokenCount: true,
@@ -371,6 +395,7 @@ const KNOWN: KnownFields = {
   promptTokensDetails: COUNTED_BY_MODALITY,
   cacheTokensDetails: COUNTED_BY_MODALITY,
   candidatesTokensDetails: COUNTED_BY_MODALITY,
+  responseTokensDetails: COUNTED_BY_MODALITY,
   toolUsePromptTokensDetails: COUNTED_BY_MODALITY,
 };
 

@@ -240,7 +240,7 @@ function readSpeech(answer: JsonObject): Usage | undefined {
 }
 
 /** Tokens, or seconds: stated, or the duration of a verbose answer. A second that was begun counts. */
-function readSound(answer: JsonObject): Usage | undefined {
+export function readSound(answer: JsonObject): Usage | undefined {
   const stated = objectAt(answer, "usage");
   const seconds = stated?.["seconds"] ?? (stated ? undefined : answer["duration"]);
   if (typeof seconds === "number" && seconds >= 0 && seconds < 1_000_000) return { audio_second: Math.ceil(seconds) };

@@ -15,6 +15,7 @@ import {
   unknownNumbers,
 } from "./dialect.ts";
 import { createMediaReader, describeMedia, MEDIA_ROUTES } from "./openai-media.ts";
+import { converseRealtime, converseResponses } from "./openai-realtime.ts";
 import { imageToolUse, KNOWN, readUsage, statedCost } from "./openai-usage.ts";
 import type { Call, Dialect, JsonObject, Reading, Refusal, Route, UsageReader } from "./dialect.ts";
 
@@ -22,6 +23,8 @@ const ROUTES: readonly Route[] = [
   { method: "POST", path: "/chat/completions", endpoint: "chat_completions", kind: "metered" },
   { method: "POST", path: "/completions", endpoint: "completions", kind: "metered" },
   { method: "POST", path: "/responses", endpoint: "responses", kind: "metered" },
+  { method: "GET", path: "/responses", endpoint: "responses", kind: "socket" },
+  { method: "GET", path: "/realtime", endpoint: "realtime", kind: "socket" },
   { method: "POST", path: "/responses/compact", endpoint: "responses_compact", kind: "metered" },
   { method: "GET", path: "/responses/{id}", endpoint: "responses", kind: "result" },
   { method: "POST", path: "/responses/{id}/cancel", endpoint: "responses", kind: "result" },
@@ -108,6 +111,17 @@ export const openai: Dialect = {
   },
 
   reader: (call, hides) => createMediaReader(call) ?? createReader(call, hides),
+
+  converse(match, query) {
+    if (match.route.endpoint === "responses")
+      return converseResponses(
+        (body) => openai.describe(match, body, {}),
+        (call) => createReader(call, false),
+      );
+    // A call that goes on elsewhere (`call_id`) names no model.
+    const model = query.get("model") ?? query.get("deployment") ?? undefined;
+    return model !== undefined || query.get("intent") === "transcription" ? converseRealtime(model) : undefined;
+  },
 
   refusal(refusal, requestId) {
     const [type, code] = REFUSAL_TYPES[refusal.kind];

@@ -18,6 +18,10 @@ export function vertex(name: string, priceList: string, settings: ProviderSettin
     ...common(settings),
     credentialHeader: "authorization",
     locate(segments): Place | undefined {
+      if (segments[0] === "ws") {
+        const rest = `/${segments.join("/")}`;
+        return { dialect: DIALECTS.google, upstreamPath: base + rest, rest };
+      }
       const [version = "", projects, , locations, , publishers, publisher, models, target = "", ...more] = segments;
       const isKnown =
         VERSION.test(version) &&

@@ -1,0 +1,85 @@
+// Gemini Live: a WebSocket whose first message names the model. A turn is what the model says until it says that its turn is
+// complete. Usage comes on messages of the turn or right behind it; within a turn the last one counts.
+// Source: ai.google.dev, Live API reference. Whether counts start anew with each turn is not said there; each turn is billed for
+// its whole context, which is what the counts are read as.
+import type { Usage } from "../../ledger/usage.ts";
+import { NO_READING, objectAt, parseObject, PLAIN_CALL, textAt } from "./dialect.ts";
+import type { Call, JsonObject, Reading } from "./dialect.ts";
+import type { Conversation, Need, Said } from "./conversation.ts";
+
+/** What a turn of speech is taken for until the key has a history: half a minute heard, half a minute said. */
+const USUAL_TURN: Usage = { input_audio: 750, output_audio: 750 };
+
+/** `readTurn` reads a usageMetadata object. */
+export function converseLive(readTurn: (stated: JsonObject, model: string) => Reading): Conversation {
+  let model: string | undefined;
+  let turn = 0;
+  /** Whether the model has begun to answer, and whether it has said that it is done. */
+  let isOpen = false;
+  let isComplete = false;
+  let stated: JsonObject | undefined;
+
+  const end = (): Said => {
+    const reading = stated ? readTurn(stated, model ?? "") : NO_READING;
+    const said: Said = { kind: "ended", turnId: String(turn), reading: { ...reading, ended: true } };
+    isOpen = isComplete = false;
+    stated = undefined;
+    turn += 1;
+    return said;
+  };
+
+  return {
+    opening: undefined,
+
+    sent(message): Need | undefined {
+      if (model === undefined) {
+        const setup = objectAt(parseObject(message), "setup");
+        // "models/x", or the long name of Vertex.
+        model = textAt(setup, "model")?.replace(/^.*\//, "");
+        if (model === undefined) return { unmetered: 'the first message must be a "setup" that names the model' };
+      }
+      return { call: liveCall(model), begins: false };
+    },
+
+    received(message): readonly Said[] {
+      if (!TELLING.test(message)) return [];
+      const event = parseObject(message);
+      if (!event) return [];
+      const content = objectAt(event, "serverContent") ?? objectAt(event, "server_content");
+      const usage = objectAt(event, "usageMetadata") ?? objectAt(event, "usage_metadata");
+      const speaks = content !== undefined && SPEECH.some((name) => content[name] !== undefined);
+      const calls = event["toolCall"] !== undefined || event["tool_call"] !== undefined;
+      const completes = content?.["turnComplete"] === true || content?.["turn_complete"] === true;
+      const said: Said[] = [];
+      // The turn before never said what it used.
+      if (isComplete && (speaks || calls)) said.push(end());
+      if (!isOpen && (speaks || calls || usage || completes)) {
+        isOpen = true;
+        said.push({ kind: "began", turnId: String(turn) });
+      }
+      stated = usage ?? stated;
+      isComplete ||= completes;
+      if (isComplete && stated) said.push(end());
+      return said;
+    },
+
+    cancel: () => undefined,
+    partial: () => (stated ? { ...readTurn(stated, model ?? ""), isEstimate: true } : NO_READING),
+    errorMessage: () => undefined,
+  };
+}
+
+function liveCall(model: string): Call {
+  return {
+    ...PLAIN_CALL,
+    endpoint: "live",
+    model,
+    stream: true,
+    openInput: "a session",
+    unbounded: "a session that may speak at any time",
+    fees: USUAL_TURN,
+  };
+}
+
+const TELLING = /"(?:server_?[cC]ontent|tool_?[cC]all|usage_?[mM]etadata)"/;
+const SPEECH = ["modelTurn", "model_turn", "outputTranscription", "output_transcription", "generationComplete"];
