@@ -38,7 +38,7 @@ app.all("/*", async (request, reply) => {
       provider: target.provider,
       method: "POST",
       path: target.upstreamPath,
-      headers: outgoingHeaders(request.raw, target.provider, credential, false),
+      headers: outgoingHeaders(request.raw, target.credentialHeader, credential, false),
       body: request.body as Buffer,
     },
     reply.raw,

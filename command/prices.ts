@@ -2,12 +2,13 @@
 import { parseArgs } from "node:util";
 import { readAdjusted } from "../ledger/adjustments.ts";
 import type { Adjustment } from "../ledger/adjustments.ts";
+import { multipliersOf } from "../ledger/cost.ts";
 import { walkEvents } from "../ledger/events.ts";
 import { firstAttemptId, readAttemptId } from "../ledger/ids.ts";
 import { formatUsd, formatUsdColumn } from "../ledger/money.ts";
 import { createPriceBook } from "../ledger/prices.ts";
-import type { Price } from "../ledger/prices.ts";
-import { isFee, UNITS } from "../ledger/usage.ts";
+import type { Price, UnitPrice } from "../ledger/prices.ts";
+import { UNITS } from "../ledger/usage.ts";
 import type { Unit } from "../ledger/usage.ts";
 import { repriced } from "../ledger/reprice.ts";
 import { readSpend } from "../ledger/spend.ts";
@@ -164,9 +165,9 @@ async function show(args: string[]): Promise<void> {
         ? [
             [
               unit,
-              perMillion(unitPrice.base, unit, price),
+              perMillion(unitPrice.base, unit, unitPrice, price),
               unitPrice.steps
-                .map((step) => `${perMillion(step.price, unit, price)} above ${step.above} input tokens`)
+                .map((step) => `${perMillion(step.price, unit, unitPrice, price)} above ${step.above} input tokens`)
                 .join(", "),
             ],
           ]
@@ -184,8 +185,8 @@ async function show(args: string[]): Promise<void> {
 }
 
 /** pico-USD a unit as decimal USD a million units, with the multipliers of the tier asked for. */
-function perMillion(pico: bigint, unit: Unit, { units, multipliers, feeMultipliers }: Price): string {
-  const ratios = isFee(unit) ? [...feeMultipliers, ...(units[unit]?.per ?? [])] : multipliers;
+function perMillion(pico: bigint, unit: Unit, unitPrice: UnitPrice, price: Price): string {
+  const ratios = multipliersOf(unit, unitPrice, price);
   const all = ratios.reduce((product, ratio) => product * ratio.numerator, pico * TOKENS);
   const micro = ratios.reduce((rest, ratio) => rest / ratio.denominator, all);
   const text = (micro / 1_000_000_000_000n).toString();

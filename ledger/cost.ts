@@ -3,7 +3,7 @@ import { multiply } from "./money.ts";
 import type { NanoUsd, PicoUsdPerUnit, Ratio } from "./money.ts";
 import type { Price, UnitPrice } from "./prices.ts";
 import { contextTokens, isFee, UNITS } from "./usage.ts";
-import type { Unit, Usage } from "./usage.ts";
+import type { TokenClass, Unit, Usage } from "./usage.ts";
 
 export type CostLine = {
   readonly unit: Unit;
@@ -48,11 +48,19 @@ export function cost(usage: Usage, price: Price, context = contextTokens(usage))
 /** The most that `inputTokens` in and `outputTokens` out can cost: every input token at the dearest input price of the
  *  book (cache writes and long context included), every output token at the dearest output price. */
 export function boundCost(inputTokens: number, outputTokens: number, { dearest, multipliers }: Price): NanoUsd {
-  return multiply(inputTokens, dearest.input, multipliers) + multiply(outputTokens, dearest.output, multipliers);
+  // What excepts a class makes the rest cheaper; the bound does not believe it.
+  const ratios = multipliers.flatMap(({ ratio, except }) => (except ? [] : [ratio]));
+  return multiply(inputTokens, dearest.input, ratios) + multiply(outputTokens, dearest.output, ratios);
 }
 
-function multipliersOf(unit: Unit, { per }: UnitPrice, { multipliers, feeMultipliers }: Price): readonly Ratio[] {
-  if (!isFee(unit)) return multipliers;
+/** What a unit's price is multiplied by: tiers, discounts, and what the price is per. */
+export function multipliersOf(
+  unit: Unit,
+  { per }: UnitPrice,
+  { multipliers, feeMultipliers }: Price,
+): readonly Ratio[] {
+  if (!isFee(unit))
+    return multipliers.flatMap(({ ratio, except }) => (except?.includes(unit as TokenClass) ? [] : [ratio]));
   return per ? [...feeMultipliers, ...per] : feeMultipliers;
 }
 

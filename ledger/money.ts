@@ -32,8 +32,13 @@ export function parseUsdEach(text: string): PicoUsdPerUnit {
   return parseDecimal(text, PICO_DIGITS, "a price in USD each");
 }
 
-/** Parses a decimal multiplier such as "1.25" into an exact ratio. */
+/** Parses a multiplier, a decimal such as "1.25" or a fraction such as "5/3", into an exact ratio. */
 export function parseRatio(text: string): Ratio {
+  const [above = "", below] = text.split("/");
+  if (below !== undefined) {
+    const [upper, lower] = [parseRatio(above), parseRatio(below)];
+    return { numerator: upper.numerator * lower.denominator, denominator: upper.denominator * lower.numerator };
+  }
   const scale = text.includes(".") ? text.length - text.indexOf(".") - 1 : 0;
   return { numerator: parseDecimal(text, scale, "a multiplier"), denominator: 10n ** BigInt(scale) };
 }

@@ -6,7 +6,7 @@ import { findProvider } from "@pydantic/genai-prices";
 import type { MatchLogic, ModelInfo, ModelPrice, TieredPrices } from "@pydantic/genai-prices";
 import { parseRatio, parseUsdEach, parseUsdPerMillion, parseUsdPerThousand } from "./money.ts";
 import type { PicoUsdPerUnit, Ratio } from "./money.ts";
-import { FEE_ROWS, LIMIT_ROWS, OWN_PRICE_ROWS, TIER_ROWS } from "./prices/rows.ts";
+import { FEE_ROWS, LIMIT_ROWS, MULTIPLE_ROWS, OWN_PRICE_ROWS, TIER_ROWS } from "./prices/rows.ts";
 import type { PriceRow } from "./prices/rows.ts";
 import { INPUT_CLASSES, OUTPUT_CLASSES } from "./usage.ts";
 import type { TokenClass, Unit } from "./usage.ts";
@@ -23,14 +23,17 @@ export type UnitPrice = {
   readonly steps: readonly { readonly above: number; readonly price: PicoUsdPerUnit }[];
 };
 
+/** Changes the price of every token, but for the classes that it excepts. */
+export type Multiplier = { readonly ratio: Ratio; readonly except?: readonly TokenClass[] | undefined };
+
 export type Price = {
   readonly version: string;
   readonly confidence: PriceConfidence;
   readonly units: { readonly [unit in Unit]?: UnitPrice };
   /** The dearest token in and out, cache writes and long context included: what a bound goes by. */
   readonly dearest: { readonly input: PicoUsdPerUnit; readonly output: PicoUsdPerUnit };
-  /** Multipliers of every token price: one for each tier asked for, and the discount that was negotiated. */
-  readonly multipliers: readonly Ratio[];
+  /** Multipliers of token prices: one for each tier asked for, and the discount that was negotiated. */
+  readonly multipliers: readonly Multiplier[];
   /** Multipliers of every fee: tiers change none, a discount does. */
   readonly feeMultipliers: readonly Ratio[];
   /** Tiers asked for that have no row: what they cost is not known. */
@@ -50,6 +53,8 @@ export type PriceBook = {
 
 /** USD per million or per thousand above this are taken for a mistaken unit, and refused. */
 const MOST_USD_PER_MILLION = 100_000n * 1_000_000n;
+/** 0.001 USD per million: half of what the cheapest token of any list costs. */
+const LEAST_USD_PER_MILLION = 1_000n;
 const MOST_USD_EACH = 100n * 1_000_000_000_000n;
 const PLAIN_TIERS = new Set(["default", "standard", "auto", "on_demand", "not_available", "geo:global"]);
 /** A tier that picks a price of its own in our rows: "variant:hd/1024x1024". */
@@ -100,6 +105,7 @@ const BILLED_LIKE: readonly (readonly [Unit, Unit])[] = [
   // A list's plain "cache write" is the short one; a model without a price for it bills what it writes as input.
   ["cache_write_30m", "cache_write_5m"],
   ["cache_write_30m", "input"],
+  ["cache_write_12h", "input"],
   ["input_image", "input"],
   ["input_video", "input"],
   ["input_audio", "input"],
@@ -171,8 +177,14 @@ function datedFromRow(row: PriceRow): { row: PriceRow; dated: DatedPrice } {
       throw new RangeError(`prices: ${row.list}/${row.model} ${unit}: ${text} is out of range; the unit is ${what}`);
     return price;
   };
-  const perMillion = (unit: string, text: string): PicoUsdPerUnit =>
-    check(unit, text, parseUsdPerMillion(text), MOST_USD_PER_MILLION, "USD per million tokens");
+  const perMillion = (unit: string, text: string): PicoUsdPerUnit => {
+    const price = check(unit, text, parseUsdPerMillion(text), MOST_USD_PER_MILLION, "USD per million tokens");
+    if (price > 0n && price < LEAST_USD_PER_MILLION)
+      throw new RangeError(
+        `prices: ${row.list}/${row.model} ${unit}: ${text} is below every price that is known; the unit is USD per million tokens, not per token`,
+      );
+    return price;
+  };
   for (const [unit, text] of Object.entries(row.usdPerMillion ?? {})) {
     const dearer = longContext?.usdPerMillion[unit as TokenClass];
     units[unit as Unit] = {
@@ -264,6 +276,12 @@ function complete(
     units[row.unit] = { base: parseUsdEach(row.usdEach), steps: [] };
     if (row.isMost) guessed.add(row.unit);
   }
+  for (const { list: of, unit, of: base, times } of MULTIPLE_ROWS) {
+    const price = units[base] ?? units.cache_write_5m;
+    if (of !== list || units[unit] || !price) continue;
+    units[unit] = multiple(price, times);
+    guessed.add(unit);
+  }
   for (const [unit, like] of BILLED_LIKE) {
     const price = units[unit] ?? units[like];
     if (price) units[unit] = price;
@@ -280,6 +298,10 @@ function complete(
   };
 }
 
+function multiple({ base, steps, ...rest }: UnitPrice, times: bigint): UnitPrice {
+  return { ...rest, base: base * times, steps: steps.map(({ above, price }) => ({ above, price: price * times })) };
+}
+
 function withTiers(price: Price, list: string, model: string, tiers: readonly string[]): Price {
   const special = tiers.filter((tier) => !PLAIN_TIERS.has(tier) && !tier.startsWith(VARIANT));
   if (special.length === 0) return price;
@@ -288,9 +310,9 @@ function withTiers(price: Price, list: string, model: string, tiers: readonly st
   );
   return {
     ...price,
-    confidence: rows.includes(undefined) ? "inferred" : price.confidence,
+    confidence: rows.some((row) => row?.isGuess ?? row === undefined) ? "inferred" : price.confidence,
     unknownTiers: special.filter((_tier, i) => rows[i] === undefined),
-    multipliers: rows.flatMap((row) => (row ? [parseRatio(row.multiplier)] : [])),
+    multipliers: rows.flatMap((row) => (row ? [{ ratio: parseRatio(row.multiplier), except: row.except }] : [])),
     version: `${price.version}+${special.join("+")}`,
   };
 }
@@ -318,7 +340,7 @@ function readDiscount({ list, model, percent }: Discount): Reduction {
 function reduced(price: Price, { percent, ratio }: Reduction): Price {
   return {
     ...price,
-    multipliers: [...price.multipliers, ratio],
+    multipliers: [...price.multipliers, { ratio }],
     feeMultipliers: [...price.feeMultipliers, ratio],
     version: `${price.version}-${percent}%`,
   };

@@ -21,10 +21,11 @@ export const TOKEN_CLASSES = [
   "output_image",
   "output_video",
 ] as const;
-/** Fees per use. Gemini bills grounding by the query from version 3 on, by the prompt before. Seconds are of sound or film,
+/** Fees per use. OpenAI's older search tool costs more with models that do not reason. Gemini bills grounding by the query from version 3 on, by the prompt before. Seconds are of sound or film,
  *  characters of text to be spoken, a container is a session of a code interpreter. */
 export const FEE_UNITS = [
   "web_search",
+  "web_search_preview",
   "file_search",
   "grounding_query",
   "grounded_prompt",

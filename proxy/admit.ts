@@ -65,7 +65,10 @@ export async function admit(
 ): Promise<Admission> {
   const { principal, provider, priceList, call, tags, bodyBytes } = asked;
   const attemptId = writer.nextAttemptId();
-  const price = prices.find(priceList, provider.modelOf(call.model), Date.now(), call.tiers);
+  const price = prices.find(priceList, provider.modelOf(call.model), Date.now(), [
+    ...call.tiers,
+    ...(call.placeTiers ?? []),
+  ]);
   const inputTokens = Math.min(
     Math.ceil(bodyBytes / BYTES_PER_INPUT_TOKEN),
     price?.contextWindow ?? Number.MAX_SAFE_INTEGER,

@@ -13,7 +13,8 @@ import type { SharedConfig } from "../service/config.ts";
 import { ownSecret, Secret } from "../service/secret.ts";
 import { readSettings, SettingsError } from "../service/settings.ts";
 import type { Environment, Settings } from "../service/settings.ts";
-import type { ProviderSettings } from "./providers/provider.ts";
+import { googleCredentials } from "./providers/google-credentials.ts";
+import type { CredentialSource, ProviderSettings } from "./providers/provider.ts";
 
 export type ProxyConfig = SharedConfig & {
   readonly durability: Durability;
@@ -25,6 +26,7 @@ export type ProxyConfig = SharedConfig & {
   readonly openai: ProviderSettings;
   readonly anthropic: ProviderSettings;
   readonly google: ProviderSettings;
+  readonly vertex: ProviderSettings;
   /** OpenAI-compatible upstreams by name. */
   readonly upstreams: readonly {
     readonly kind: UpstreamKind;
@@ -54,6 +56,8 @@ type Raw = SharedConfig & {
   openaiUrl: string;
   anthropicUrl: string;
   googleUrl: string;
+  vertexUrl: string;
+  googleCredentials: string | undefined;
   openaiKey: string | undefined;
   anthropicKey: string | undefined;
   googleKey: string | undefined;
@@ -80,14 +84,20 @@ const upstreamUrl = z
 const secretText = z.string().min(1, "a secret that is not empty") as z.ZodType<string | undefined>;
 const seconds = z.coerce.number().positive().max(86_400) as z.ZodType<number>;
 const name = z.string().regex(/^[a-z0-9][a-z0-9-]{0,30}$/, "a name of lower-case letters, digits and dashes");
-const upstreamRow = z.strictObject({
-  kind: z.enum(["openai", "azure", "vertex"]).default("openai"),
-  url: upstreamUrl,
-  api_key_env: z.string().optional(),
-  price_list: z.string().optional(),
-  ask_usage: z.boolean().default(true),
-  deployments: z.record(z.string().min(1), z.string().min(1)).default({}),
-});
+const upstreamRow = z
+  .strictObject({
+    kind: z.enum(["openai", "azure", "vertex"]).default("openai"),
+    url: z.url({ protocol: /^https?$/, error: "an http or https URL, such as https://api.example.com" }),
+    version: z.enum(["none"]).optional(),
+    api_key_env: z.string().optional(),
+    price_list: z.string().optional(),
+    ask_usage: z.boolean().default(true),
+    deployments: z.record(z.string().min(1), z.string().min(1)).default({}),
+  })
+  .refine(({ url, version }) => version === "none" || !/\/v\d+\w*\/?$/.test(url), {
+    path: ["url"],
+    message: "a URL without the version at its end, for it is added; or say version: none",
+  });
 type UpstreamKind = z.infer<typeof upstreamRow>["kind"];
 const decimal = z.union([z.string(), z.number()]).transform(String);
 const discountRow = z.strictObject({
@@ -150,6 +160,18 @@ export const PROXY_SETTINGS: Settings<Raw> = {
     schema: upstreamUrl,
     fallback: "https://generativelanguage.googleapis.com",
   },
+  vertexUrl: {
+    place: "proxy.vertex.url",
+    env: "KEYMETER_VERTEX_URL",
+    schema: upstreamUrl,
+    fallback: "https://aiplatform.googleapis.com",
+  },
+  googleCredentials: {
+    place: "proxy.vertex.credentials",
+    env: "GOOGLE_APPLICATION_CREDENTIALS",
+    schema: z.string().min(1),
+    fallback: undefined,
+  },
   openaiKey: { place: "proxy.openai.api_key", env: "OPENAI_API_KEY", schema: secretText, fallback: undefined },
   anthropicKey: { place: "proxy.anthropic.api_key", env: "ANTHROPIC_API_KEY", schema: secretText, fallback: undefined },
   googleKey: { place: "proxy.google.api_key", env: "GEMINI_API_KEY", schema: secretText, fallback: undefined },
@@ -180,6 +202,19 @@ export const PROXY_SETTINGS: Settings<Raw> = {
 const USUAL_LISTS: { readonly [kind in UpstreamKind]?: string } = { azure: "openai", vertex: "google" };
 const LOOPBACK = new Set(["127.0.0.1", "::1", "localhost"]);
 
+function readGoogleCredentials(file: string | undefined, problems: string[]): CredentialSource | undefined {
+  if (file === undefined) return undefined;
+  try {
+    return googleCredentials(file);
+  } catch (error) {
+    const why = error instanceof Error ? error.message : String(error);
+    problems.push(
+      `GOOGLE_APPLICATION_CREDENTIALS: ${file} cannot be used (${why}); name a service account's key file, or unset it`,
+    );
+    return undefined;
+  }
+}
+
 /** Reads certificate and key from their files, and tries them on. */
 function readTls(certFile: string | undefined, keyFile: string | undefined, problems: string[]): ProxyConfig["tls"] {
   if (certFile === undefined && keyFile === undefined) return undefined;
@@ -206,6 +241,8 @@ export function loadProxyConfig(environment: Environment = process.env): ProxyCo
     openaiUrl,
     anthropicUrl,
     googleUrl,
+    vertexUrl,
+    googleCredentials: credentialsFile,
     openaiKey,
     anthropicKey,
     googleKey,
@@ -221,18 +258,22 @@ export function loadProxyConfig(environment: Environment = process.env): ProxyCo
     ...rest
   } = readSettings(PROXY_SETTINGS, "proxy", environment, problems);
   const secret = (text: string | undefined): Secret | undefined => (text === undefined ? undefined : new Secret(text));
-  const taken = new Set(["openai", "anthropic", "google", "gemini", "genai", "keymeter"]);
+  const googleToken = readGoogleCredentials(credentialsFile, problems);
+  const taken = new Set(["openai", "anthropic", "google", "gemini", "genai", "vertex", "keymeter"]);
   const named = Object.entries(upstreams).map(([upstream, row]) => {
     const { kind, url, api_key_env: variable, price_list: list, ask_usage: asksUsage, deployments } = row;
     if (taken.has(upstream)) problems.push(`proxy.upstreams.${upstream}: this name is taken; choose another`);
     if (variable !== undefined && !environment[variable])
       problems.push(`proxy.upstreams.${upstream}.api_key_env: ${variable} is not set in the environment`);
-    const credential = secret(variable === undefined ? undefined : environment[variable]);
+    const credential =
+      kind === "vertex" && variable === undefined
+        ? googleToken
+        : secret(variable === undefined ? undefined : environment[variable]);
     return {
       kind,
       name: upstream,
       priceList: list ?? USUAL_LISTS[kind] ?? upstream,
-      settings: { url: new URL(url), credential, asksUsage, deployments },
+      settings: { url: new URL(url), version: row.version, credential, asksUsage, deployments },
     };
   });
   const rows: PriceRow[] = prices.map((row) => ({
@@ -275,6 +316,7 @@ export function loadProxyConfig(environment: Environment = process.env): ProxyCo
     openai: { url: new URL(openaiUrl), credential: secret(openaiKey) },
     anthropic: { url: new URL(anthropicUrl), credential: secret(anthropicKey) },
     google: { url: new URL(googleUrl), credential: secret(googleKey) },
+    vertex: { url: new URL(vertexUrl), credential: googleToken },
     upstreams: named,
     prices: rows,
     discounts: reductions,

@@ -6,7 +6,7 @@ import { Pool } from "undici";
 import type { Dispatcher } from "undici";
 import type { Credential } from "./gate.ts";
 import type { Meter } from "./meter.ts";
-import type { Provider } from "./providers/provider.ts";
+import type { CredentialHeader, Provider } from "./providers/provider.ts";
 import { isTagHeader } from "./tags.ts";
 
 /** How the exchange with the provider ended. */
@@ -112,11 +112,11 @@ const MOST_UNHEARD_MS = 120_000;
 /** These make an answer a part of itself, or none. */
 const PARTIAL_HEADERS = new Set(["range", "if-range", "if-none-match", "if-modified-since"]);
 
-/** The upstream headers of a request, built anew. `ours`: the credential is not the client's. `whole`: the answer has to come
+/** The upstream headers of a request, built anew. `header` takes a credential of ours; `ours`: the credential is not the client's. `whole`: the answer has to come
  *  whole, for it is read. */
 export function outgoingHeaders(
   request: IncomingMessage,
-  provider: Provider,
+  header: CredentialHeader,
   credential: Credential,
   ours: boolean,
   whole = true,
@@ -139,7 +139,7 @@ export function outgoingHeaders(
   // Plain bytes are what the meter reads and what the client gets.
   headers.push("accept-encoding", "identity");
   const { text } = credential;
-  switch (ours ? provider.credentialHeader : credential.carrier) {
+  switch (ours ? header : credential.carrier) {
     case "authorization":
       headers.push("authorization", `Bearer ${text}`);
       break;
@@ -153,8 +153,8 @@ export function outgoingHeaders(
     case "query":
     case "x-goog-api-key":
       headers.push(
-        provider.credentialHeader === "x-goog-api-key" ? "x-goog-api-key" : "authorization",
-        provider.credentialHeader === "x-goog-api-key" ? text : `Bearer ${text}`,
+        header === "x-goog-api-key" ? "x-goog-api-key" : "authorization",
+        header === "x-goog-api-key" ? text : `Bearer ${text}`,
       );
       break;
   }
@@ -402,7 +402,7 @@ class OpenExchange implements Dispatcher.DispatchHandler, Exchange {
     const left = how === "ended" && this.#response.destroyed && !this.#response.writableFinished;
     this.#how = how;
     if (this.#response.destroyed) this.#over();
-    this.#resolve({
+    const ending: Ending = {
       how: left ? "client_left" : how,
       timedOut,
       sent: this.#sent,
@@ -410,6 +410,9 @@ class OpenExchange implements Dispatcher.DispatchHandler, Exchange {
       firstByteMs: this.#firstByteMs,
       providerRequestId: this.#providerRequestId,
       error,
-    });
+    };
+    const flushed = this.meter?.flush?.();
+    if (flushed) void flushed.then(() => this.#resolve(ending));
+    else this.#resolve(ending);
   }
 }

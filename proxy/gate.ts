@@ -5,7 +5,7 @@ import type { IncomingMessage } from "node:http";
 import { DIALECTS } from "./dialects/index.ts";
 import { BATCH_FILE, matchRoute, STORED_PROMPT } from "./dialects/dialect.ts";
 import type { Call, Dialect, JsonObject, RouteMatch } from "./dialects/dialect.ts";
-import type { Provider } from "./providers/provider.ts";
+import type { CredentialHeader, Provider } from "./providers/provider.ts";
 import type { Providers } from "./providers/index.ts";
 import { Refused } from "./refusals.ts";
 
@@ -20,6 +20,10 @@ export type Target = {
   /** The price list that this path goes by. */
   readonly priceList: string;
   readonly match: RouteMatch | undefined;
+  /** What the place does to prices. */
+  readonly tiers: readonly string[];
+  /** The header that takes a credential of ours. */
+  readonly credentialHeader: CredentialHeader;
   /** The provider's path, rebuilt from the checked one: base, version, rest. */
   readonly upstreamPath: string;
   /** The query without credentials, with its "?", or "". */
@@ -175,6 +179,8 @@ export function resolveTarget(
       match && place.model !== undefined
         ? { ...match, parameters: { ...match.parameters, model: place.model } }
         : match,
+    tiers: place?.tiers ?? [],
+    credentialHeader: place?.credentialHeader ?? provider.credentialHeader,
     upstreamPath: place?.upstreamPath ?? `/${segments.join("/")}`,
     query: text === "" ? "" : `?${text}`,
     explicit: prefixed !== undefined && place !== undefined,

@@ -60,7 +60,12 @@ export async function handle(context: ProxyContext, request: FastifyRequest, rep
         provider: target.provider,
         method: "POST",
         path: target.upstreamPath + target.query,
-        headers: outgoingHeaders(request.raw, target.provider, upstreamCredential, principal.kind === "virtual"),
+        headers: outgoingHeaders(
+          request.raw,
+          target.credentialHeader,
+          upstreamCredential,
+          principal.kind === "virtual",
+        ),
         body,
       },
       reply.raw,
@@ -113,7 +118,7 @@ type ReadCall = {
 /** Reads the body once. The parsed form ends here: a stream that goes on for minutes must not keep it. */
 async function readCall(
   request: FastifyRequest,
-  { dialect, provider }: Target,
+  { dialect, provider, tiers }: Target,
   match: RouteMatch,
   query: URLSearchParams,
 ): Promise<ReadCall> {
@@ -124,7 +129,8 @@ async function readCall(
   const refused = dialect.refuses(query);
   if (refused !== undefined)
     throw new Refused("bad_target", `${refused} is not accepted on a metered path: it can hide what was used`);
-  const call = dialect.describe(match, parsed, request.headers);
+  const described = dialect.describe(match, parsed, request.headers);
+  const call = tiers.length > 0 ? { ...described, placeTiers: tiers } : described;
   checkModel(call);
   const rewritten = provider.asksUsage ? dialect.rewrite(call, body, parsed) : undefined;
   return { call, body: rewritten?.body ?? body, hides: rewritten?.hides ?? false, readBytes: body.length };

@@ -1,17 +1,17 @@
 // The tap: bytes pass to the client unchanged, and the same bytes go to the dialect's usage reader. Works on any cut into
 // chunks, holds a bounded carry, never throws, and never changes a byte but for the one event it was told to hide.
 import { Buffer } from "node:buffer";
-import { brotliDecompressSync, gunzipSync, inflateSync, zstdDecompressSync } from "node:zlib";
+import type { Transform } from "node:stream";
+import { createBrotliDecompress, createGunzip, createInflate, createZstdDecompress } from "node:zlib";
 import type { Call, Dialect, Reading } from "./dialects/dialect.ts";
 import { parseObject } from "./dialects/dialect.ts";
 import { createFieldScanner } from "./json-scan.ts";
 import type { FieldScanner } from "./json-scan.ts";
 
-/** What came by that no usage was stated for: how many events, and an estimate of the tokens in them. */
+/** What came by that no usage was stated for: an estimate of the tokens in it. */
 export type Seen = {
-  readonly events: number;
   readonly tokens: number;
-  /** Some of it could not be read (a line beyond all limits, an encoding that is not known): the estimate says nothing. */
+  /** Some of it could not be read (a line beyond all limits, a damaged or unknown encoding): the estimate says nothing. */
   readonly isPartial: boolean;
 };
 
@@ -20,6 +20,8 @@ export type Meter = {
   push(chunk: Buffer): Buffer | undefined;
   /** The bytes that wait: sent after the books have the event. */
   takeHeld(): Buffer[];
+  /** Of a meter that lags: resolves when all that was pushed is read. Called once, before `reading`. */
+  flush?(): Promise<void>;
   reading(): Reading;
   seen(): Seen;
 };
@@ -66,48 +68,52 @@ export function createMeter(
   };
 }
 
-/** An answer that came packed though plain was asked for: passed as it is; a whole body is unpacked for reading, within
- *  limits, a stream is not read. */
+/** An answer that came packed though plain was asked for: it passes as it is, and is unpacked beside that for reading. Unpacking
+ *  lags, so the newest chunk waits until the next one comes, and a small whole body until all of it is read. */
 function createEncodedMeter(dialect: Dialect, call: Call, contentType: string, contentEncoding: string): Meter {
+  const inner = createMeter(dialect, call, false, contentType);
+  const unpack = UNPACKERS[contentEncoding]?.();
   const packed: Buffer[] = [];
-  let size = 0;
-  let inner: Meter | undefined;
   const isWhole = !contentType.includes("text/event-stream") && !call.stream;
-  const read = (): Meter | undefined => {
-    if (inner) return inner;
-    const unpack = UNPACK[contentEncoding];
-    if (!isWhole || size > MOST_HELD_BYTES || !unpack) return undefined;
-    try {
-      inner = createBodyMeter(dialect, call);
-      inner.push(unpack(Buffer.concat(packed), { maxOutputLength: MOST_UNPACKED_BYTES }));
-      return inner;
-    } catch {
-      // Damaged or too large: the client gets what came, the books the amount reserved.
-      return (inner = undefined);
-    }
-  };
+  let size = 0;
+  let unpacked = 0;
+  let isBroken = unpack === undefined;
+  unpack?.on("data", (piece: Buffer) => {
+    unpacked += piece.length;
+    if (unpacked > MOST_UNPACKED_BYTES) unpack.destroy(new Error("it unpacks to more than any answer"));
+    else inner.push(piece);
+  });
+  unpack?.on("error", () => (isBroken = true));
   return {
     push(chunk) {
+      if (!isBroken) unpack?.write(chunk);
       size += chunk.length;
-      if (!isWhole || size > MOST_HELD_BYTES)
-        return packed.length > 0 ? Buffer.concat([...packed.splice(0), chunk]) : chunk;
       packed.push(chunk);
-      return undefined;
+      if (isWhole && size <= MOST_HELD_BYTES) return undefined;
+      const out = Buffer.concat(packed.splice(0, packed.length - 1));
+      return out.length > 0 ? out : undefined;
     },
     takeHeld: () => packed.splice(0),
-    reading: () => (read() ?? createBodyMeter(dialect, call)).reading(),
-    seen: () => ({ events: 0, tokens: 0, isPartial: true }),
+    flush: () =>
+      new Promise((resolve) => {
+        if (!unpack || isBroken) return resolve();
+        unpack.once("close", () => resolve());
+        unpack.end();
+      }),
+    // What is damaged is read as far as it goes, like what is cut.
+    reading: () => inner.reading(),
+    seen: () => ({ ...inner.seen(), isPartial: isBroken }),
   };
 }
 
-const UNPACK: { readonly [encoding: string]: (packed: Buffer, options: { maxOutputLength: number }) => Buffer } = {
-  gzip: gunzipSync,
-  "x-gzip": gunzipSync,
-  deflate: inflateSync,
-  br: brotliDecompressSync,
-  zstd: zstdDecompressSync,
+const UNPACKERS: { readonly [encoding: string]: () => Transform } = {
+  gzip: createGunzip,
+  "x-gzip": createGunzip,
+  deflate: createInflate,
+  br: createBrotliDecompress,
+  zstd: createZstdDecompress,
 };
-const MOST_UNPACKED_BYTES = 32 * 1024 * 1024;
+const MOST_UNPACKED_BYTES = 1024 * 1024 * 1024;
 
 /** Server-sent events. */
 function createEventMeter(dialect: Dialect, call: Call, hides: boolean): Meter {
@@ -123,18 +129,16 @@ function createEventMeter(dialect: Dialect, call: Call, hides: boolean): Meter {
   let data: string | undefined;
   let events = 0;
   let bytes = 0;
-  let smallest = Number.MAX_SAFE_INTEGER;
 
-  /** One line without its end. A blank line ends the event; true when that event is to be hidden. A piece of an event is read,
-   *  and left out of the estimate: it is smaller than any event. */
-  const takeLine = (line: string, isWhole = true): boolean => {
+  /** One line without its end. A blank line ends the event; true when that event is to be hidden. */
+  const takeLine = (line: string): boolean => {
     if (line === "") {
       if (data === undefined) return false;
       const verdict = reader.event(data);
-      if (isWhole) {
+      const words = reader.words?.(data) ?? 0;
+      if (words > 0) {
         events += 1;
-        bytes += data.length;
-        if (data.length < smallest) smallest = data.length;
+        bytes += words;
       }
       data = undefined;
       if (verdict !== "pass") holding = true;
@@ -212,13 +216,13 @@ function createEventMeter(dialect: Dialect, call: Call, hides: boolean): Meter {
     reading() {
       // A stream may end without the blank line that closes its last event.
       if (carry.length > 0) takeLine(carry.join("").replace(/\r$/, ""));
-      takeLine("", false);
+      takeLine("");
       return reader.reading();
     },
     seen: () => ({
-      events,
       isPartial,
-      tokens: events === 0 ? 0 : Math.max(events, Math.ceil((bytes - events * (smallest - 1)) / BYTES_PER_TOKEN)),
+      // An event with words is a token at least.
+      tokens: Math.max(events, Math.ceil(bytes / BYTES_PER_TOKEN)),
     }),
   };
 }
@@ -230,10 +234,8 @@ function createLineMeter(dialect: Dialect, call: Call): Meter {
   let carried = 0;
   let isPartial = false;
   let newest: Buffer | undefined;
-  let lines = 0;
   const take = (line: string): void => {
     if (line.trim() === "") return;
-    lines += 1;
     reader.event(line);
   };
   return {
@@ -269,7 +271,7 @@ function createLineMeter(dialect: Dialect, call: Call): Meter {
       const reading = reader.reading();
       return isPartial ? { ...reading, usage: undefined, final: false } : reading;
     },
-    seen: () => ({ events: lines, tokens: 0, isPartial: true }),
+    seen: () => ({ tokens: 0, isPartial: true }),
   };
 }
 
@@ -279,6 +281,7 @@ function createBodyMeter(dialect: Dialect, call: Call): Meter {
   const reader = dialect.reader(call, false);
   let held: Buffer[] = [];
   let size = 0;
+  let words = 0;
   let overflowed = false;
   // Made when it is needed: most answers are small and parsed whole.
   let made: FieldScanner | undefined;
@@ -287,7 +290,10 @@ function createBodyMeter(dialect: Dialect, call: Call): Meter {
       [...dialect.bodyFields, ...(call.stream ? ["candidates", "promptFeedback"] : [])],
       (fields) => {
         // Elements of an array stream are read like events: the same objects, in another frame.
-        if (call.stream) reader.event(JSON.stringify(fields));
+        if (!call.stream) return;
+        const element = JSON.stringify(fields);
+        reader.event(element);
+        words += reader.words?.(element) ?? 0;
       },
     ));
 
@@ -331,7 +337,10 @@ function createBodyMeter(dialect: Dialect, call: Call): Meter {
       if (parsed) reader.body(parsed);
       return reader.reading();
     },
-    seen: () => ({ events: 0, tokens: Math.ceil(size / BYTES_PER_TOKEN), isPartial: false }),
+    seen: () => ({
+      tokens: reader.reading().failed && !call.stream ? 0 : Math.ceil((call.stream ? words : size) / BYTES_PER_TOKEN),
+      isPartial: false,
+    }),
   };
 }
 

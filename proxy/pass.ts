@@ -133,7 +133,13 @@ function forward(
       provider: target.provider,
       method: request.method,
       path: target.upstreamPath + target.query,
-      headers: outgoingHeaders(request.raw, target.provider, credential, principal.kind === "virtual", isResult),
+      headers: outgoingHeaders(
+        request.raw,
+        target.credentialHeader,
+        credential,
+        principal.kind === "virtual",
+        isResult,
+      ),
       body: body && body.length > 0 ? body : undefined,
     },
     reply.raw,
@@ -169,5 +175,5 @@ const UNREAD: Meter = {
   push: (chunk) => chunk,
   takeHeld: () => [],
   reading: () => NOTHING_MORE,
-  seen: () => ({ events: 0, tokens: 0, isPartial: true }),
+  seen: () => ({ tokens: 0, isPartial: true }),
 };

@@ -30,7 +30,7 @@ export function toEvent(
   const used = isBilled
     ? usedBy(admission, reading, seen)
     : { usage: NO_USAGE, state: "reported" as const, reserved: false };
-  const tiers = reading && reading.tiers.length > 0 ? reading.tiers : call.tiers;
+  const tiers = [...(reading && reading.tiers.length > 0 ? reading.tiers : call.tiers), ...(call.placeTiers ?? [])];
   const isNothing = used.state === "reported" && Object.keys(used.usage).length === 0 && !reading?.extra.length;
   const found = isBilled && !isNothing ? priceUsage(used.usage, reading, admission, tiers, prices) : NOTHING_OWED;
   // What went by can be more than the tokens of it; no estimate is above what the request can cost.
@@ -75,14 +75,14 @@ function usedBy(admission: Admission, reading: Reading | undefined, seen: Seen |
   if (!reading || !seen || reading.pending) return reserved;
   if (reading.usage && reading.final)
     return { usage: reading.usage, state: reading.isEstimate ? "estimated" : "reported", reserved: false };
-  // Cut short. Under a strict budget, or where what matters cannot be seen (no output yet, for a model may have thought;
+  // Cut short, or failed: the provider's error is no word of the model. Under a strict budget, or where what matters cannot be seen (no output yet, for a model may have thought;
   // an input that lies at the provider; an answer that could not be read), the amount reserved is the honest figure.
   const { call, isStrict, inputTokens } = admission;
   if (
     isStrict ||
     call.isResult ||
     seen.isPartial ||
-    (seen.tokens === 0 && !reading.usage?.output) ||
+    (seen.tokens === 0 && !reading.usage?.output && !reading.failed) ||
     (call.openInput !== undefined && !reading.usage)
   )
     return reserved;

@@ -38,7 +38,7 @@ export type Sockets = {
 const SECOND = 1000;
 const LOOK_EVERY_MS = 30 * SECOND;
 /** How long a turn that was cancelled may take to say what it used. */
-const MOST_CANCEL_MS = 5 * SECOND;
+const MOST_CANCEL_MS = 3 * SECOND;
 const MOST_ANSWER_BYTES = 64 * 1024 * 1024;
 const MOST_ERROR_BYTES = 64 * 1024;
 /** Messages that wait their turn; from here on their sender is not read. */
@@ -112,7 +112,7 @@ async function begin(
 
   const held = createHeld(context, request, arrival, target);
   if (conversation.opening) await held.hold({ call: conversation.opening, begins: false }, 0);
-  const headers = outgoingHeaders(request, target.provider, credential, principal.kind === "virtual");
+  const headers = outgoingHeaders(request, target.credentialHeader, credential, principal.kind === "virtual");
   const upstream = await connect(context, target, headers, readProtocols(request));
   if (upstream.kind !== "open") {
     await held.bookAll({ ...PASSED, how: upstream.kind, status: upstream.status, sent: upstream.status !== undefined });
@@ -144,7 +144,7 @@ type Held = {
 };
 
 /** A turn that never says what it used is booked at what was held for it. */
-const UNSEEN: Seen = { events: 0, tokens: 0, isPartial: true };
+const UNSEEN: Seen = { tokens: 0, isPartial: true };
 const PASSED: Ending = {
   how: "ended",
   timedOut: false,

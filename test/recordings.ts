@@ -2,6 +2,7 @@
 import { existsSync, readFileSync } from "node:fs";
 import { fileURLToPath } from "node:url";
 import { gunzipSync } from "node:zlib";
+import type { Usage } from "../ledger/usage.ts";
 
 const FOLDER = fileURLToPath(new URL("../../shared/recordings/", import.meta.url));
 
@@ -13,6 +14,7 @@ if (!hasRecordings)
 
 export type Recording = {
   readonly id: string;
+  readonly provider: string;
   readonly method: string;
   readonly url: string;
   readonly stream: boolean;
@@ -49,6 +51,10 @@ export type Expected = {
   readonly extra?: {
     readonly extra_usage?: readonly { readonly model: string | null; readonly usage: ExpectedUsage }[];
     readonly ambiguous?: unknown;
+    readonly seconds?: number;
+    readonly prompt_audio_seconds?: number;
+    readonly provider_cost_usd?: number;
+    readonly batch_items?: unknown;
   };
 };
 
@@ -69,4 +75,33 @@ function lines(name: string): string[] {
     .toString("utf8")
     .split("\n")
     .filter((line) => line !== "");
+}
+
+/** Ours, folded to the classes of the expectations. */
+export function fold(
+  usage: Usage,
+): Pick<
+  ExpectedUsage,
+  "input" | "cache_read" | "cache_write_5m" | "cache_write_1h" | "output" | "web_search_requests"
+> {
+  const sum = (...units: (keyof Usage)[]): number => units.reduce((total, unit) => total + (usage[unit] ?? 0), 0);
+  return {
+    input: sum("input", "input_tool", "input_audio", "input_image", "input_video"),
+    cache_read: sum("cache_read", "cache_read_audio", "cache_read_image"),
+    cache_write_5m: sum("cache_write_5m", "cache_write_30m"),
+    cache_write_1h: sum("cache_write_1h", "cache_write_12h"),
+    output: sum("output", "output_audio", "output_image"),
+    web_search_requests: sum("web_search", "web_search_preview", "grounding_query", "grounded_prompt"),
+  };
+}
+
+export function expectedFold(expected: ExpectedUsage): ReturnType<typeof fold> {
+  const { input, cache_read, cache_write_5m, cache_write_1h, output, web_search_requests } = expected;
+  return { input, cache_read, cache_write_5m, cache_write_1h, output, web_search_requests };
+}
+
+export function addFolds(a: ReturnType<typeof fold>, b: ReturnType<typeof fold>): ReturnType<typeof fold> {
+  return Object.fromEntries(
+    Object.entries(a).map(([name, value]) => [name, value + b[name as keyof typeof b]]),
+  ) as ReturnType<typeof fold>;
 }

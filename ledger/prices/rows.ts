@@ -21,6 +21,10 @@ export type TierRow = {
   readonly tier: string;
   readonly model?: RegExp;
   readonly multiplier: string;
+  /** Classes whose price it leaves alone. */
+  readonly except?: readonly TokenClass[];
+  /** Told by others, not by the provider's own page: then it is inferred. */
+  readonly isGuess?: boolean;
   readonly source: string;
 };
 export type LimitRow = {
@@ -28,6 +32,15 @@ export type LimitRow = {
   readonly model: RegExp;
   readonly contextWindow: number;
   readonly maxOutputTokens: number;
+  readonly source: string;
+};
+
+/** A unit that costs a multiple of another one, where the list prices only that. */
+export type MultipleRow = {
+  readonly list: string;
+  readonly unit: TokenClass;
+  readonly of: TokenClass;
+  readonly times: bigint;
   readonly source: string;
 };
 
@@ -44,6 +57,19 @@ export type FeeRow = {
 const OPENAI_TIERS = "https://developers.openai.com/api/docs/pricing";
 const ANTHROPIC_PRICING = "https://platform.claude.com/docs/en/about-claude/pricing";
 const GEMINI_PRICING = "https://ai.google.dev/gemini-api/docs/pricing";
+
+/** Where the provider's own page could not be read: LiteLLM's price map 1.109.1, which agrees with genai-prices 0.2.3. */
+const LITELLM = "https://github.com/BerriAI/litellm/blob/main/model_prices_and_context_window.json";
+const FAST_MODE = "https://code.claude.com/docs/en/fast-mode";
+
+const LIVE_2_5 = [
+  "gemini-live-2.5-flash",
+  "gemini-live-2.5-flash-preview",
+  "gemini-live-2.5-flash-native-audio",
+  "gemini-2.5-flash-native-audio-latest",
+  "gemini-2.5-flash-native-audio-preview-09-2025",
+  "gemini-2.5-flash-native-audio-preview-12-2025",
+];
 
 const SPEECH = "https://developers.openai.com/api/docs/models/tts-1";
 const DALL_E = "https://developers.openai.com/api/docs/pricing#image-generation";
@@ -79,13 +105,95 @@ export const OWN_PRICE_ROWS: readonly PriceRow[] = [
     maxOutputTokens: 64_000,
     source: ANTHROPIC_PRICING,
   },
-  { list: "openai", model: "tts-1", usdEach: { character: "0.000015" }, source: SPEECH },
-  { list: "openai", model: "tts-1-hd", usdEach: { character: "0.00003" }, source: SPEECH },
+  ...["tts-1", "tts-1-1106"].map((model) => ({
+    list: "openai",
+    model,
+    usdEach: { character: "0.000015" },
+    source: SPEECH,
+  })),
+  ...["tts-1-hd", "tts-1-hd-1106"].map((model) => ({
+    list: "openai",
+    model,
+    usdEach: { character: "0.00003" },
+    source: SPEECH,
+  })),
+  // The library prices what these see like what they read.
+  ...LIVE_2_5.map((model) => ({
+    list: "google",
+    model,
+    usdPerMillion: {
+      input: "0.5",
+      input_audio: "3",
+      input_image: "3",
+      input_video: "3",
+      output: "2",
+      output_audio: "12",
+    },
+    source: GEMINI_PRICING,
+  })),
+  ...["gemini-3.8-live", "gemini-3.8-live-extended-thinking"].map((model) => ({
+    list: "google",
+    model,
+    usdPerMillion: {
+      input: "0.75",
+      input_audio: "3",
+      input_image: "1",
+      input_video: "1",
+      output: "4.5",
+      output_audio: "12",
+    },
+    source: LITELLM,
+  })),
+  // Newer than the library.
+  {
+    list: "openai",
+    model: "gpt-6.1-sol",
+    usdPerMillion: { input: "2", cache_read: "0.1", cache_write_30m: "2.5", output: "10" },
+    source: LITELLM,
+  },
+  {
+    list: "anthropic",
+    model: "claude-sonnet-5-5",
+    usdPerMillion: { input: "2", cache_write_5m: "2.5", cache_write_1h: "4", cache_read: "0.1", output: "10" },
+    usdEach: { web_search: "0.01" },
+    source: ANTHROPIC_PRICING,
+  },
+  {
+    list: "anthropic",
+    model: "claude-fable-5-2",
+    usdPerMillion: { input: "8", cache_write_5m: "10", cache_write_1h: "16", cache_read: "0.2", output: "40" },
+    usdEach: { web_search: "0.01" },
+    source: LITELLM,
+  },
+  {
+    list: "anthropic",
+    model: "claude-haiku-5-5",
+    usdPerMillion: { input: "0.1", cache_write_5m: "0.125", cache_write_1h: "0.2", cache_read: "0.01", output: "0.5" },
+    usdEach: { web_search: "0.01" },
+    longContext: {
+      above: 100_000,
+      usdPerMillion: { input: "0.5", cache_write_5m: "0.625", cache_write_1h: "1", cache_read: "0.05", output: "2.5" },
+    },
+    source: LITELLM,
+  },
+  {
+    list: "google",
+    model: "gemini-4-argon",
+    usdPerMillion: { input: "2", cache_read: "0.1", output: "10" },
+    source: LITELLM,
+  },
   ...pictures("dall-e-2/standard", { "256x256": "0.016", "512x512": "0.018", "1024x1024": "0.02" }),
   ...pictures("dall-e-3/standard", { "1024x1024": "0.04", "1024x1792": "0.08", "1792x1024": "0.08" }),
   ...pictures("dall-e-3/hd", { "1024x1024": "0.08", "1024x1792": "0.12", "1792x1024": "0.12" }),
   ...films("sora-2", { "720x1280": "0.1", "1280x720": "0.1" }),
-  ...films("sora-2-pro", { "720x1280": "0.3", "1280x720": "0.3", "1024x1792": "0.5", "1792x1024": "0.5" }),
+  ...films("sora-2-pro", {
+    "720x1280": "0.3",
+    "1280x720": "0.3",
+    "1024x1792": "0.5",
+    "1792x1024": "0.5",
+    "1080x1920": "0.7",
+    "1920x1080": "0.7",
+  }),
   ...["imagen-4.0-generate-001", "imagen-4.0-ultra-generate-001", "imagen-4.0-fast-generate-001"].map((model, i) => ({
     list: "google",
     model,
@@ -93,7 +201,22 @@ export const OWN_PRICE_ROWS: readonly PriceRow[] = [
     source: GEMINI_PRICING,
   })),
   { list: "google", model: "veo-3.0-generate-001", usdEach: { video_second: "0.4" }, source: GEMINI_PRICING },
-  { list: "google", model: "veo-3.0-fast-generate-001", usdEach: { video_second: "0.15" }, source: GEMINI_PRICING },
+  { list: "google", model: "veo-3.0-fast-generate-001", usdEach: { video_second: "0.1" }, source: LITELLM },
+  ...[
+    ["veo-3.0-fast-generate-001/1080p", "0.12"],
+    ["veo-3.1-generate-001", "0.4"],
+    ["veo-3.1-generate-001/4k", "0.6"],
+    ["veo-3.1-fast-generate-001", "0.1"],
+    ["veo-3.1-fast-generate-001/1080p", "0.12"],
+    ["veo-3.1-fast-generate-001/4k", "0.3"],
+    ["veo-3.1-lite-generate-001", "0.05"],
+    ["veo-3.1-lite-generate-001/1080p", "0.08"],
+  ].map(([model = "", second = ""]) => ({
+    list: "google",
+    model,
+    usdEach: { video_second: second },
+    source: LITELLM,
+  })),
 ];
 
 function pictures(model: string, bySize: { readonly [size: string]: string }): PriceRow[] {
@@ -118,7 +241,7 @@ export const FEE_ROWS: readonly FeeRow[] = [
   // 1,500 grounded prompts a day are free before version 3, 5,000 queries a month from it on.
   {
     list: "google",
-    model: /^gemini-[12]/,
+    model: /^gemini-(live-)?[12]/,
     unit: "grounded_prompt",
     usdEach: "0.035",
     isMost: true,
@@ -126,26 +249,116 @@ export const FEE_ROWS: readonly FeeRow[] = [
   },
   {
     list: "google",
-    model: /^gemini-3/,
+    model: /^gemini-([34]|flash-latest)/,
     unit: "grounding_query",
     usdEach: "0.014",
     isMost: true,
     source: GEMINI_PRICING,
   },
-  // A container that an earlier request opened is free again for 20 minutes; no answer says which one did.
+  {
+    list: "openai",
+    model: /^(chatgpt-|gpt-(3|4))/,
+    unit: "web_search_preview",
+    usdEach: "0.025",
+    source: OPENAI_TIERS,
+  },
+  { list: "openai", model: /./, unit: "web_search_preview", usdEach: "0.01", source: OPENAI_TIERS },
+  // What a container of 1 GB costs in its first 20 minutes. No answer says its size, its minutes, or which request opened it.
   { list: "openai", model: /./, unit: "container", usdEach: "0.03", isMost: true, source: OPENAI_TIERS },
 ];
 
 /** What a service tier or region does to every token price of the event. The tier is the one the answer names. */
 export const TIER_ROWS: readonly TierRow[] = [
+  { list: "openai", tier: "batch", model: /^gpt-3\.5-turbo-1106$/, multiplier: "1", source: OPENAI_TIERS },
+  // Models whose cached tokens have no batch price.
+  {
+    list: "openai",
+    tier: "batch",
+    model: /^(gpt-4o|gpt-4\.1|o1|o3|o4-mini)(-|$)/,
+    multiplier: "0.5",
+    except: ["cache_read"],
+    source: OPENAI_TIERS,
+  },
   { list: "openai", tier: "batch", multiplier: "0.5", source: OPENAI_TIERS },
   { list: "openai", tier: "flex", multiplier: "0.5", source: OPENAI_TIERS },
-  { list: "openai", tier: "priority", model: /^gpt-5\.5/, multiplier: "2.5", source: OPENAI_TIERS },
-  { list: "openai", tier: "priority", multiplier: "2", source: OPENAI_TIERS },
+  ...Object.entries({
+    "^gpt-5\\.5": "2.5",
+    "^(gpt-4\\.1(-mini)?|gpt-4o-2024-05-13|o3)(-\\d|$)": "1.75",
+    "^gpt-4o-mini": "5/3",
+    "^gpt-4o": "1.7",
+    "^gpt-5-mini": "1.8",
+    "^o4-mini": "20/11",
+    "^(gpt-4\\.1-nano|gpt-5(\\.[1-46])?|gpt-6(\\.1)?)(-|$)": "2",
+  }).map(([model, multiplier]) => ({
+    list: "openai",
+    tier: "priority",
+    model: new RegExp(model),
+    multiplier,
+    source: OPENAI_TIERS,
+  })),
+  { list: "openai", tier: "priority", multiplier: "2", isGuess: true, source: OPENAI_TIERS },
+  {
+    list: "openai",
+    tier: "ultrafast",
+    model: /^gpt-6(-astra|\.1-sol)/,
+    multiplier: "6",
+    isGuess: true,
+    source: LITELLM,
+  },
+  // Hosts that keep data in a region.
+  {
+    list: "openai",
+    tier: "region",
+    model: /^gpt-(5\.[456]|6|realtime-2\.1)/,
+    multiplier: "1.1",
+    source: "https://developers.openai.com/api/docs/guides/data-residency",
+  },
+  { list: "openai", tier: "region", multiplier: "1", source: OPENAI_TIERS },
   { list: "anthropic", tier: "batch", multiplier: "0.5", source: ANTHROPIC_PRICING },
   { list: "anthropic", tier: "geo:us", multiplier: "1.1", source: ANTHROPIC_PRICING },
+  {
+    list: "anthropic",
+    tier: "speed:fast",
+    model: /^claude-(opus-(5|5-5|4-8)|fable-5-2)(-\d{8})?$/,
+    multiplier: "2",
+    source: FAST_MODE,
+  },
+  // Regional and multi-region endpoints of Vertex; the global one is the list price.
+  {
+    list: "anthropic",
+    tier: "region",
+    model: /^claude-(sonnet-4-5|haiku-4-5|opus-4-[5-9]|[a-z]+-[5-9])/,
+    multiplier: "1.1",
+    source: ANTHROPIC_PRICING,
+  },
+  { list: "anthropic", tier: "region", multiplier: "1", source: ANTHROPIC_PRICING },
+  {
+    list: "google",
+    tier: "region",
+    model: /^gemini-(3\.1-flash-(lite|image)|3\.[5-8]-flash|4-argon)/,
+    multiplier: "1.1",
+    isGuess: true,
+    source: LITELLM,
+  },
+  { list: "google", tier: "region", multiplier: "1", source: LITELLM },
+  // What is cached costs as much in a batch as outside one.
+  ...["batch", "flex"].map((tier) => ({
+    list: "google",
+    tier,
+    model: /^gemini-(2\.5-(pro|flash)|3-flash|3\.1-pro)/,
+    multiplier: "0.5",
+    except: ["cache_read", "cache_read_audio", "cache_read_image"] as const,
+    source: "https://ai.google.dev/gemini-api/docs/batch-api",
+  })),
   { list: "google", tier: "batch", multiplier: "0.5", source: GEMINI_PRICING },
   { list: "google", tier: "flex", multiplier: "0.5", source: GEMINI_PRICING },
+  // "75 % to 100 % more", says the provider.
+  { list: "google", tier: "priority", multiplier: "1.8", isGuess: true, source: LITELLM },
+];
+
+/** What the library prices under no key of its own. */
+export const MULTIPLE_ROWS: readonly MultipleRow[] = [
+  { list: "openai", unit: "cache_write_12h", of: "cache_write_30m", times: 2n, source: LITELLM },
 ];
 
 /** The most a model writes, where the price library does not say and a request may leave it open. */

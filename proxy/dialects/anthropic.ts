@@ -15,6 +15,7 @@ import {
   readLimit,
   textAt,
   unknownNumbers,
+  countWords,
 } from "./dialect.ts";
 import type { Call, Dialect, JsonObject, KnownFields, Reading, Refusal, Route, UsageReader } from "./dialect.ts";
 
@@ -231,6 +232,8 @@ function createReader(): UsageReader {
           return "pass";
       }
     },
+
+    words: (data) => countWords(data, ["text", "thinking", "partial_json"]),
 
     reading(): Reading {
       const known = Object.keys(stated).length > 0;

@@ -40,6 +40,8 @@ export type Call = {
   readonly stream: boolean;
   /** Price-changing tiers that the request asks for. The answer's word wins. */
   readonly tiers: readonly string[];
+  /** What the place it goes to does to its price, whatever the answer says. */
+  readonly placeTiers?: readonly string[];
   /** The most tokens of one answer; undefined: as much as the model can. 0: it answers no tokens. */
   readonly maxOutputTokens: number | undefined;
   /** How many answers are asked for. */
@@ -127,6 +129,8 @@ export type UsageReader = {
   body(body: JsonObject): void;
   /** `data` is the event's payload, read as latin1: enough to look for names and to parse numbers from. */
   event(data: string): EventVerdict;
+  /** How many bytes of the model's own words an event carries: what is left to go by when no usage comes. Absent: none can be told. */
+  words?(data: string): number;
   reading(): Reading;
 };
 
@@ -248,6 +252,33 @@ export function findDeep(
   return false;
 }
 
+/** Counts the bytes of texts that stand under one of the names. */
+export function countWords(data: string, names: readonly string[]): number {
+  let bytes = 0;
+  for (const name of names) {
+    const mark = `"${name}"`;
+    for (let at = data.indexOf(mark); at >= 0; at = data.indexOf(mark, at + mark.length)) {
+      // The value: a text behind a colon.
+      let start = at + mark.length;
+      while (data.charCodeAt(start) <= 0x20) start++;
+      if (data[start] !== ":") continue;
+      start++;
+      while (data.charCodeAt(start) <= 0x20) start++;
+      if (data[start] !== '"') continue;
+      let end = data.indexOf('"', start + 1);
+      while (end > 0 && isEscaped(data, end)) end = data.indexOf('"', end + 1);
+      bytes += (end < 0 ? data.length : end) - start - 1;
+    }
+  }
+  return bytes;
+}
+
+function isEscaped(data: string, at: number): boolean {
+  let slashes = 0;
+  while (data[at - 1 - slashes] === "\\") slashes++;
+  return slashes % 2 === 1;
+}
+
 /** Usage without its zeros and absences: what is not there was not used. */
 export function compactUsage(usage: { readonly [unit in keyof Usage]?: number | undefined }): Usage {
   const compact: Record<string, number> = {};
@@ -257,6 +288,8 @@ export function compactUsage(usage: { readonly [unit in keyof Usage]?: number | 
 
 /** The numbers of a usage object that a dialect knows, whether it uses them or not. */
 export type KnownFields = { readonly [name: string]: true | KnownFields };
+/** A member whose numbers are all for information. */
+export const ANY: KnownFields = Object.freeze({ "*": true });
 
 /** Paths of numbers above zero that are not known. */
 export function unknownNumbers(stated: unknown, known: KnownFields | undefined, path = ""): string[] {
@@ -264,7 +297,7 @@ export function unknownNumbers(stated: unknown, known: KnownFields | undefined, 
   if (Array.isArray(stated)) return stated.flatMap((item) => unknownNumbers(item, known, path));
   const found: string[] = [];
   for (const [name, value] of Object.entries(stated)) {
-    const place = known?.[name];
+    const place = known?.[name] ?? known?.["*"];
     if (place === true) continue;
     const here = path === "" ? name : `${path}.${name}`;
     if (typeof value === "number" && value > 0) found.push(here);

@@ -7,6 +7,7 @@ import type { Usage } from "../../ledger/usage.ts";
 import {
   BATCH_FILE,
   compactUsage,
+  countWords,
   createPasses,
   findDeep,
   NO_READING,
@@ -56,7 +57,7 @@ export const google: Dialect = {
   refuses(query) {
     for (const [name, value] of query) {
       const plain = name.replace(/^\$/, "");
-      if (plain === "alt" && (value === "sse" || value === "json")) continue;
+      if (plain === "alt" && (value === "sse" || JSON_FORMATS.has(value))) continue;
       if (!HARMLESS_PARAMETERS.has(plain)) return `the query parameter "${name}"`;
     }
     return undefined;
@@ -65,7 +66,7 @@ export const google: Dialect = {
   describe({ route, parameters }, body): Call {
     const config = objectAt(body, "generationConfig") ?? objectAt(body, "generation_config");
     const tier = textAt(body, "serviceTier") ?? textAt(body, "service_tier");
-    if (route.endpoint === "predict") return describePictures(parameters["model"] ?? "", body);
+    if (route.endpoint === "predict") return describePrediction(parameters["model"] ?? "", body);
     const isBatch = route.endpoint === "batches";
     // Protobuf JSON takes whole numbers as text too.
     const each = readCount(config?.["maxOutputTokens"] ?? config?.["max_output_tokens"]);
@@ -116,8 +117,10 @@ export const google: Dialect = {
 const LIVE_SERVICE =
   /^google\.(ai\.generativelanguage\.v1(?:beta|alpha)?\.GenerativeService\.|cloud\.aiplatform\.v1(?:beta1)?\.LlmBidiService\/)BidiGenerateContent$/;
 
-/** Pictures are a fee each: as many as were asked for, four where nobody said. */
-function describePictures(model: string, body: JsonObject): Call {
+/** Texts become embeddings. Pictures are a fee each: as many as were asked for, four where nobody said. */
+function describePrediction(model: string, body: JsonObject): Call {
+  const isText = findDeep(body["instances"], (name) => name === "content");
+  if (isText) return { ...PLAIN_CALL, endpoint: "predict", model, maxOutputTokens: 0 };
   const count = readCount(objectAt(body, "parameters")?.["sampleCount"]) ?? DEFAULT_PICTURES;
   return {
     ...PLAIN_CALL,
@@ -160,6 +163,8 @@ function inlineRequests(body: JsonObject): number | undefined {
   return Array.isArray(list) ? list.length : undefined;
 }
 
+/** The second names enumerations by their numbers. */
+const JSON_FORMATS = new Set(["json", "json;enum-encoding=int"]);
 /** Parameters that change nothing that is answered. */
 const HARMLESS_PARAMETERS = new Set(["prettyPrint", "quotaUser"]);
 
@@ -224,10 +229,12 @@ function createReader(call: Call): UsageReader {
         failed ||
         objectAt(answer, "promptFeedback")?.["blockReason"] !== undefined ||
         (Array.isArray(candidates) &&
-          candidates.some((candidate) => textAt(candidate as JsonObject, "finishReason") !== undefined));
+          candidates.some((candidate) => Boolean((candidate as JsonObject)["finishReason"])));
       ended ||= finished && !failed;
       return ended || failed ? "last" : "pass";
     },
+
+    words: (data) => countWords(data, ["text"]),
 
     reading(): Reading {
       return {
@@ -257,11 +264,12 @@ function readingOf(stated: JsonObject, model: string, queries: number): Reading 
 
 const READERS: { readonly [endpoint: string]: (call: Call) => UsageReader } = {
   batches: createBatchReader,
-  predict: createPictureReader,
+  predict: createPredictionReader,
 };
 
 /** Pictures that came; those that a filter took away are not billed. */
-function createPictureReader(call: Call): UsageReader {
+function createPredictionReader(call: Call): UsageReader {
+  if (call.fees === undefined) return createEmbeddingReader();
   let answer: JsonObject | undefined;
   return {
     needsWholeBody: false,
@@ -275,6 +283,30 @@ function createPictureReader(call: Call): UsageReader {
         ...NO_READING,
         usage: answer && compactUsage({ image: count }),
         final: answer !== undefined,
+        ended: answer !== undefined,
+      };
+    },
+  };
+}
+
+/** Embeddings of Vertex: each says how many tokens it took. */
+function createEmbeddingReader(): UsageReader {
+  let answer: JsonObject | undefined;
+  return {
+    needsWholeBody: true,
+    body: (body) => void (answer = body),
+    event: () => "pass",
+    reading(): Reading {
+      const predictions = Array.isArray(answer?.["predictions"]) ? (answer["predictions"] as JsonObject[]) : [];
+      const counts = predictions.map((one) =>
+        readCount(objectAt(objectAt(one, "embeddings"), "statistics")?.["token_count"]),
+      );
+      const isKnown = counts.length > 0 && !counts.includes(undefined);
+      const input = counts.reduce<number>((sum, count) => sum + (count ?? 0), 0);
+      return {
+        ...NO_READING,
+        usage: isKnown ? { input } : undefined,
+        final: isKnown,
         ended: answer !== undefined,
       };
     },
@@ -382,7 +414,7 @@ function groundingOf(model: string, queries: number): Usage {
 }
 
 /** What Google puts into usageMetadata. */
-const COUNTED_BY_MODALITY: KnownFields = { tokenCount: true };
+const COUNTED_BY_MODALITY: KnownFields = { tokenCount: true, modality: true };
 const KNOWN: KnownFields = {
   promptTokenCount: true,
   cachedContentTokenCount: true,
@@ -392,18 +424,23 @@ const KNOWN: KnownFields = {
   toolUsePromptTokenCount: true,
   totalTokenCount: true,
   initialPromptTokenCount: true,
+  trafficType: true,
   promptTokensDetails: COUNTED_BY_MODALITY,
   cacheTokensDetails: COUNTED_BY_MODALITY,
   candidatesTokensDetails: COUNTED_BY_MODALITY,
   responseTokensDetails: COUNTED_BY_MODALITY,
+  promptTokenDetails: COUNTED_BY_MODALITY,
   toolUsePromptTokensDetails: COUNTED_BY_MODALITY,
 };
+
+/** By their numbers. */
+const MODALITIES = ["", "TEXT", "IMAGE", "VIDEO", "AUDIO", "DOCUMENT"];
 
 function modalities(details: unknown): (modality: string) => number {
   const list = Array.isArray(details) ? (details as JsonObject[]) : [];
   return (modality) =>
     list
-      .filter((detail) => detail["modality"] === modality)
+      .filter((detail) => detail["modality"] === modality || MODALITIES[Number(detail["modality"])] === modality)
       .reduce((sum, detail) => sum + (readCount(detail["tokenCount"]) ?? 0), 0);
 }
 

@@ -3,6 +3,7 @@
 // Source: platform.openai.com API reference.
 import { readCount } from "../../ledger/usage.ts";
 import type { Usage } from "../../ledger/usage.ts";
+import { readUsage, statedCost } from "./openai-usage.ts";
 import { compactUsage, NO_READING, objectAt, parseObject, textAt, unknownNumbers } from "./dialect.ts";
 import type { Call, JsonObject, KnownFields, Reading, Route, UsageReader } from "./dialect.ts";
 
@@ -145,6 +146,7 @@ function createReader(
 ): UsageReader {
   let usage: Usage | undefined;
   let stated: JsonObject | undefined;
+  let servedModel: string | undefined;
   let ended = false;
   let failed = false;
   let isBytes = true;
@@ -156,6 +158,8 @@ function createReader(
       failed = objectAt(answer, "error") !== undefined;
       stated = objectAt(answer, "usage");
       usage = read(answer);
+      // OpenAI names none here; others do.
+      servedModel = textAt(answer, "model");
     },
     event(data) {
       isBytes = false;
@@ -179,8 +183,10 @@ function createReader(
       return {
         ...NO_READING,
         usage: usage ?? spoken?.usage,
+        servedModel,
         tiers: call.tiers,
         raw: stated && JSON.stringify(stated),
+        statedCostNanoUsd: stated && statedCost(stated),
         unknownFields: unknownNumbers(stated, KNOWN),
         final: usage !== undefined || spoken !== undefined,
         isEstimate: usage === undefined && spoken?.isEstimate === true,
@@ -206,6 +212,13 @@ const KNOWN: KnownFields = {
   output_tokens_details: DETAILS,
   total_tokens: true,
   seconds: true,
+  prompt_tokens: true,
+  completion_tokens: true,
+  prompt_tokens_details: DETAILS,
+  prompt_audio_seconds: true,
+  request_count: true,
+  cost: true,
+  cost_in_usd_ticks: true,
 };
 
 function spokenUsage(call: Call): { readonly usage: Usage; readonly isEstimate: boolean } | undefined {
@@ -242,6 +255,8 @@ function readSpeech(answer: JsonObject): Usage | undefined {
 /** Tokens, or seconds: stated, or the duration of a verbose answer. A second that was begun counts. */
 export function readSound(answer: JsonObject): Usage | undefined {
   const stated = objectAt(answer, "usage");
+  // Mistral counts like its chat.
+  if (stated?.["prompt_tokens"] !== undefined) return readUsage(stated, answer)?.usage;
   const seconds = stated?.["seconds"] ?? (stated ? undefined : answer["duration"]);
   if (typeof seconds === "number" && seconds >= 0 && seconds < 1_000_000) return { audio_second: Math.ceil(seconds) };
   const input = readCount(stated?.["input_tokens"]);

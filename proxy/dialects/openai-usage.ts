@@ -4,7 +4,7 @@
 import { parseUsd } from "../../ledger/money.ts";
 import { readCount } from "../../ledger/usage.ts";
 import type { Usage } from "../../ledger/usage.ts";
-import { compactUsage, objectAt, textAt } from "./dialect.ts";
+import { ANY, compactUsage, objectAt, textAt } from "./dialect.ts";
 import type { JsonObject, KnownFields, Reading } from "./dialect.ts";
 
 /** Takes a usage object apart into disjoint classes. Undefined when it holds no counts that make sense. */
@@ -13,8 +13,10 @@ export function readUsage(
   answer: JsonObject,
 ): { usage: Usage; reasoning: number | undefined } | undefined {
   const isResponses = stated["input_tokens"] !== undefined;
-  const prompt = readCount(isResponses ? stated["input_tokens"] : stated["prompt_tokens"]);
   const total = readCount(stated["total_tokens"]);
+  const named = isResponses ? stated["input_tokens"] : stated["prompt_tokens"];
+  // Voyage's embeddings name the total only.
+  const prompt = readCount(named ?? (stated["completion_tokens"] === undefined ? total : undefined));
   // Embeddings, and completions that wrote nothing, name the prompt and the total only.
   const completion =
     readCount(isResponses ? stated["output_tokens"] : stated["completion_tokens"]) ??
@@ -24,6 +26,7 @@ export function readUsage(
     objectAt(stated, isResponses ? "input_tokens_details" : "prompt_tokens_details") ??
     objectAt(stated, "prompt_token_details");
   const outputDetails = objectAt(stated, isResponses ? "output_tokens_details" : "completion_tokens_details");
+  const details = inputDetails ?? outputDetails;
 
   // Cached tokens: OpenAI in the details; DeepSeek, Moonshot, Together and older Mistral at the top level.
   const cached =
@@ -41,14 +44,13 @@ export function readUsage(
   const cacheRead = cached > prompt ? 0 : cached;
   // OpenRouter names the same tokens as read and as written when one call did both: they are not subtracted twice.
   const uncached = prompt - cacheRead - written >= 0 ? prompt - cacheRead - written : prompt - cacheRead;
-  const inputAudio = Math.min(readCount(inputDetails?.["audio_tokens"]) ?? 0, uncached);
+  // Mistral's sound lies outside the prompt, and is billed by the second.
+  const seconds = readCount(stated["prompt_audio_seconds"]);
+  const inputAudio = seconds === undefined ? Math.min(readCount(inputDetails?.["audio_tokens"]) ?? 0, uncached) : 0;
 
   const reasoning = readCount(outputDetails?.["reasoning_tokens"]);
-  // xAI's chat counts reasoning beside the completion; the total tells.
   const output =
-    !isResponses && reasoning !== undefined && reasoning > 0 && total === prompt + completion + reasoning
-      ? completion + reasoning
-      : completion;
+    isResponses || seconds !== undefined ? completion : outputOf(prompt, completion, reasoning, total, details);
   const outputAudio = Math.min(readCount(outputDetails?.["audio_tokens"]) ?? 0, output);
 
   return {
@@ -56,25 +58,52 @@ export function readUsage(
     usage: compactUsage({
       input: uncached - inputAudio,
       input_audio: inputAudio,
+      audio_second: seconds,
       cache_read: cacheRead,
       cache_write_30m: written - writtenLong,
       cache_write_12h: writtenLong,
       output: output - outputAudio,
       output_audio: outputAudio,
-      web_search: webSearches(answer),
+      ...searches(answer, stated),
       file_search: countItems(answer, "file_search_call"),
       container: containers(answer),
     }),
   };
 }
 
-/** Billable searches: stated, or counted from the answer's items (an upper bound). */
-function webSearches(answer: JsonObject): number {
-  return (
-    readCount(objectAt(objectAt(answer, "tool_usage"), "web_search")?.["num_requests"]) ??
-    countItems(answer, "web_search_call", (item) => (objectAt(item, "action")?.["type"] ?? "search") === "search")
-  );
+/** What was written in all. xAI's chat counts reasoning beside the completion, and Google, in OpenAI's format, hides it: the total
+ *  tells. */
+function outputOf(
+  prompt: number,
+  completion: number,
+  reasoning: number | undefined,
+  total: number | undefined,
+  details: JsonObject | undefined,
+): number {
+  if (total === undefined) return completion;
+  if (reasoning && total === prompt + completion + reasoning) return completion + reasoning;
+  return !details && total > prompt + completion ? total - prompt : completion;
 }
+
+/** Billable searches: stated, or counted from the answer's items (an upper bound), or one for each answer of a model that
+ *  always searches. The older tool has a price of its own. */
+function searches(answer: JsonObject, stated: JsonObject): Usage {
+  const model = textAt(answer, "model") ?? "";
+  const count =
+    readCount(objectAt(stated, "server_tool_use_details")?.["web_search_requests"]) ??
+    readCount(objectAt(stated, "server_side_tool_usage_details")?.["web_search_calls"]) ??
+    readCount(objectAt(objectAt(answer, "tool_usage"), "web_search")?.["num_requests"]) ??
+    (SEARCHES.test(model)
+      ? 1
+      : countItems(answer, "web_search_call", (item) => (objectAt(item, "action")?.["type"] ?? "search") === "search"));
+  const tools = Array.isArray(answer["tools"]) ? (answer["tools"] as JsonObject[]) : [];
+  const isPreview =
+    model.includes("-search-preview") || tools.some((tool) => textAt(tool, "type")?.startsWith("web_search_preview"));
+  return isPreview ? { web_search_preview: count } : { web_search: count };
+}
+
+/** Chat models that search before every answer. */
+const SEARCHES = /-search-(preview|api)/;
 
 /** Containers that the code interpreter worked in. */
 function containers(answer: JsonObject): number {
@@ -169,5 +198,20 @@ export const KNOWN: KnownFields = {
     upstream_inference_cost: true,
     upstream_inference_prompt_cost: true,
     upstream_inference_completions_cost: true,
+    upstream_inference_input_cost: true,
+    upstream_inference_output_cost: true,
   },
+  market_cost: true,
+  // Searches that are read above, and speeds and sums for information.
+  server_tool_use_details: { web_search_requests: true, tool_calls_requested: true, tool_calls_executed: true },
+  server_side_tool_usage_details: { web_search_calls: true },
+  num_server_side_tools_used: true,
+  prompt_audio_seconds: true,
+  request_count: true,
+  tokens_per_second: true,
+  prompt_tokens_per_second: true,
+  time_to_first_token_ms: true,
+  time_per_output_token_ms: true,
+  latency_checkpoint: ANY,
+  context_details: ANY,
 };

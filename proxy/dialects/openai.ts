@@ -5,6 +5,7 @@ import { contextTokens, readCount } from "../../ledger/usage.ts";
 import type { Usage } from "../../ledger/usage.ts";
 import {
   BATCH_FILE,
+  countWords,
   findDeep,
   objectAt,
   parseObject,
@@ -233,6 +234,7 @@ function createReader(call: Call, hides: boolean): UsageReader {
   let failed = false;
   let pending = false;
   let sawFirst = false;
+  let isLastUsage = false;
   let context: number | undefined;
 
   const take = (answer: JsonObject): void => {
@@ -241,6 +243,7 @@ function createReader(call: Call, hides: boolean): UsageReader {
     tier = textAt(answer, "service_tier") ?? tier;
     const stated = objectAt(answer, "usage") ?? objectAt(objectAt(answer, "x_groq"), "usage");
     if (stated) {
+      tier = textAt(stated, "service_tier") ?? tier;
       const read = readUsage(stated, answer);
       if (read) ({ usage, reasoning } = read);
       extra = imageToolUse(answer);
@@ -297,10 +300,17 @@ function createReader(call: Call, hides: boolean): UsageReader {
       }
       take(event);
       const choices = event["choices"];
+      // Vendors that put usage into every chunk: only the one with the last word is whole.
+      isLastUsage ||=
+        hasUsage &&
+        (!Array.isArray(choices) ||
+          choices.length === 0 ||
+          choices.some((choice) => textAt(choice as JsonObject, "finish_reason") !== undefined));
       if (hides && hasUsage && Array.isArray(choices) && choices.length === 0) return "hide";
-      // Vendors that put usage into every chunk: only the one after the last word ends the stream.
       return hasUsage && Array.isArray(choices) && choices.length === 0 ? "last" : "pass";
     },
+
+    words: (data) => countWords(data, call.endpoint.startsWith("responses") ? RESPONSE_WORDS : CHAT_WORDS),
 
     reading: (): Reading => ({
       usage,
@@ -313,7 +323,7 @@ function createReader(call: Call, hides: boolean): UsageReader {
       raw,
       statedCostNanoUsd,
       unknownFields,
-      final: usage !== undefined,
+      final: usage !== undefined && (ended || isLastUsage),
       ended,
       failed,
       // A stream of background work may end, or be left, before the work does.
@@ -321,6 +331,10 @@ function createReader(call: Call, hides: boolean): UsageReader {
     }),
   };
 }
+
+/** Where the model's words stand: what a Responses stream repeats at the end of each part is not counted again. */
+const RESPONSE_WORDS = ["delta"];
+const CHAT_WORDS = ["content", "reasoning_content", "reasoning", "refusal", "arguments", "text"];
 
 /** What goes on unless it says that it is done. */
 const HAS_STATES = new Set(["responses", "batches"]);

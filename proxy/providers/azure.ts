@@ -17,8 +17,10 @@ export function azure(name: string, priceList: string, settings: ProviderSetting
     credentialHeader: "api-key",
     locate(segments) {
       const [first, kind, deployment, ...rest] = segments;
-      if (first !== "openai") return undefined;
       const upstreamPath = `${base}/${segments.join("/")}`;
+      // Models of others that Azure serves.
+      if (first === "models") return { dialect, upstreamPath, rest: `/${segments.slice(1).join("/")}` };
+      if (first !== "openai") return undefined;
       if (kind === "deployments" && deployment !== undefined)
         return { dialect, upstreamPath, rest: `/${rest.join("/")}`, model: deployment };
       return kind === "v1" ? { dialect, upstreamPath, rest: `/${segments.slice(2).join("/")}` } : undefined;

@@ -1,7 +1,7 @@
-// Google's Gemini API. The aliases are what users of other gateways have in their settings.
+// Google's Gemini API, in its own format and in OpenAI's. The aliases are what users of other gateways have in their settings.
 import { DIALECTS } from "../dialects/index.ts";
 import { basePath, versioned } from "./provider.ts";
-import type { Provider, ProviderSettings } from "./provider.ts";
+import type { Place, Provider, ProviderSettings } from "./provider.ts";
 
 export function google(settings: ProviderSettings): Provider {
   const frame = versioned(DIALECTS.google, settings);
@@ -11,10 +11,21 @@ export function google(settings: ProviderSettings): Provider {
     prefixes: ["google", "gemini", "genai"],
     priceList: "google",
     ...frame,
-    // The version of a WebSocket stands in its service's name.
-    locate: (segments) =>
-      segments[0] === "ws"
-        ? { dialect: DIALECTS.google, rest: `/${segments.join("/")}`, upstreamPath: `${base}/${segments.join("/")}` }
-        : frame.locate(segments),
+    locate(segments): Place | undefined {
+      // The version of a WebSocket stands in its service's name.
+      if (segments[0] === "ws") {
+        const rest = `/${segments.join("/")}`;
+        return { dialect: DIALECTS.google, rest, upstreamPath: base + rest };
+      }
+      const place = frame.locate(segments);
+      return place?.rest.startsWith("/openai/")
+        ? {
+            ...place,
+            dialect: DIALECTS.openai,
+            rest: place.rest.slice("/openai".length),
+            credentialHeader: "authorization",
+          }
+        : place;
+    },
   };
 }

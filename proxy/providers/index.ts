@@ -25,6 +25,7 @@ export function createProviders(config: ProxyConfig): Providers {
     bare.openai,
     bare.anthropic,
     bare.google,
+    vertex("gcp.vertex_ai", "google", config.vertex, "vertex"),
     ...config.upstreams.map(({ kind, name, priceList, settings }) => KINDS[kind](name, priceList, settings)),
   ];
   const byPrefix = new Map(all.flatMap((provider) => provider.prefixes.map((prefix) => [prefix, provider] as const)));

@@ -1,6 +1,5 @@
 // A provider is who bills: where it is, what of ours opens it, whose price list it goes by, and which dialect its routes
 // speak. To add one: a file here and a line in index.ts.
-import type { Secret } from "../../service/secret.ts";
 import type { Dialect } from "../dialects/dialect.ts";
 
 export type Provider = {
@@ -23,8 +22,11 @@ export type Provider = {
   /** The id of its price list in the price book. */
   readonly priceList: string;
   /** What virtual keys are swapped for; undefined when none is configured. */
-  readonly credential: Secret | undefined;
+  readonly credential: CredentialSource | undefined;
 };
+
+/** A secret, or what makes one: tokens that last an hour. */
+export type CredentialSource = { reveal(): string | Promise<string> };
 
 /** Where a path leads. */
 export type Place = {
@@ -37,14 +39,20 @@ export type Place = {
   readonly model?: string | undefined;
   /** The price list of this path, where it is not the provider's. */
   readonly priceList?: string | undefined;
+  /** What the place does to prices (a region that is dearer). */
+  readonly tiers?: readonly string[] | undefined;
+  /** The header that takes a credential of ours here, where it is not the provider's usual one. */
+  readonly credentialHeader?: CredentialHeader | undefined;
 };
 
-type CredentialHeader = "authorization" | "x-api-key" | "api-key" | "x-goog-api-key";
+export type CredentialHeader = "authorization" | "x-api-key" | "api-key" | "x-goog-api-key";
 
 /** What settings say of a provider. */
 export type ProviderSettings = {
   readonly url: URL;
-  readonly credential: Secret | undefined;
+  /** `none`: the vendor has no version segment, or it stands in the URL. */
+  readonly version?: "none" | undefined;
+  readonly credential: CredentialSource | undefined;
   readonly asksUsage?: boolean | undefined;
   /** Deployments by name, and the model of each. */
   readonly deployments?: { readonly [name: string]: string } | undefined;
@@ -64,7 +72,8 @@ export function versioned(dialect: Dialect, settings: ProviderSettings): Frame &
       while (dialect.version.pattern.test(segments[at] ?? "")) at += 1;
       const version = segments[at - 1] ?? dialect.version.default;
       const rest = `/${segments.slice(at).join("/")}`;
-      return { dialect, rest, upstreamPath: `${base}/${version}${rest === "/" ? "" : rest}` };
+      const start = settings.version === "none" ? base : `${base}/${version}`;
+      return { dialect, rest, upstreamPath: `${start}${rest === "/" ? "" : rest}` };
     },
   };
 }

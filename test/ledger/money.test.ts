@@ -172,7 +172,7 @@ describe("the price book", () => {
 
   it("marks a match that only shares a prefix as inferred", () => {
     const at = Date.parse("2026-11-23T00:00:00Z");
-    expect(book.find("anthropic", "claude-sonnet-5-5", at)?.confidence).toBe("inferred");
+    expect(book.find("anthropic", "claude-sonnet-5-9", at)?.confidence).toBe("inferred");
     expect(book.find("google", "gemini-3.8-flash-lite", at)?.confidence).toBe("inferred");
     expect(book.find("anthropic", "claude-haiku-4-5-20251001", at)?.confidence).toBe("exact");
     expect(book.find("openai", "gpt-5.2", at, ["a-tier-nobody-knows"])?.confidence).toBe("inferred");

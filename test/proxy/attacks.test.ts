@@ -2,7 +2,7 @@
 import { connect, createServer } from "node:net";
 import type { AddressInfo } from "node:net";
 import { setTimeout as sleep } from "node:timers/promises";
-import { brotliCompressSync, gzipSync } from "node:zlib";
+import { brotliCompressSync, gzipSync, zstdCompressSync } from "node:zlib";
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
 import { parseUsd } from "../../ledger/money.ts";
 import { chatAnswer, json, startFakeProvider } from "../fake/provider.ts";
@@ -271,11 +271,27 @@ describe("an answer that hides its usage", () => {
     expect(await lastEvent()).toMatchObject({ usageState: "reported", usage: { input: 50, output: 7 } });
   });
 
-  it("in a packed stream is booked at what was reserved", async () => {
-    const packed = gzipSync('data: {"id":"c"}\n\ndata: [DONE]\n\n');
+  it.each([
+    ["gzip", gzipSync],
+    ["br", brotliCompressSync],
+    ["zstd", zstdCompressSync],
+  ])("in a stream packed with %s is read as it passes", async (encoding, pack) => {
+    const events = `data: {"id":"c","model":"gpt-4o-mini","choices":[{"delta":{"content":"hi"}}]}\n\ndata: ${JSON.stringify({ ...chatAnswer(50, 7), choices: [] })}\n\ndata: [DONE]\n\n`;
+    const packed = pack(events);
+    provider.script = (_arrived, response) => {
+      response.writeHead(200, { "content-type": "text/event-stream", "content-encoding": encoding });
+      response.write(packed.subarray(0, 20));
+      setTimeout(() => response.end(packed.subarray(20)), 20);
+    };
+    expect(await (await ask("sk-test-packed-client", chat({ stream: true }))).text()).toBe(events);
+    expect(await lastEvent()).toMatchObject({ usageState: "reported", usage: { input: 50, output: 7 } });
+  });
+
+  it("packed, and damaged on the way, is booked at what was reserved", async () => {
+    const packed = gzipSync(`data: ${JSON.stringify(chatAnswer())}\n\ndata: [DONE]\n\n`).fill(0xff, 20, 40);
     provider.script = (_arrived, response) =>
       void response.writeHead(200, { "content-type": "text/event-stream", "content-encoding": "gzip" }).end(packed);
-    await (await ask("sk-test-packed-client", chat({ stream: true }))).text();
+    await (await ask("sk-test-packed-client", chat({ stream: true }))).arrayBuffer().catch(() => undefined);
     const event = await lastEvent();
     expect(event.usageState).toBe("estimated");
     expect(BigInt(event.costNanoUsd ?? "0") >= 50n * 600n).toBe(true);

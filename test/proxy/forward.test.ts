@@ -97,7 +97,7 @@ describe("an upstream that breaks off", () => {
     const event = await eventOf(async () => (got = await ask(STREAM)));
     expect(got?.broken).toBe(true);
     expect(got?.text).toBe(delta(1) + delta(2));
-    expect(event).toMatchObject({ outcome: "upstream_failed", usageState: "estimated", usage: { output: 2 } });
+    expect(event).toMatchObject({ outcome: "upstream_failed", usageState: "estimated", usage: { output: 3 } });
     expect(BigInt(event.costNanoUsd ?? "0")).toBeGreaterThan(0n);
   });
 
@@ -296,7 +296,7 @@ describe("a client that leaves", () => {
       );
     };
     const event = await eventOf(() => leaveAfter(STREAM, 10));
-    expect(event).toMatchObject({ outcome: "client_left", usageState: "estimated", usage: { output: 3 } });
+    expect(event).toMatchObject({ outcome: "client_left", usageState: "estimated", usage: { output: 5 } });
     await expect.poll(() => cut).toBe(true);
   });
 

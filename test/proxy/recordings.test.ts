@@ -9,7 +9,6 @@ import type { UsageEvent } from "../../ledger/events.ts";
 import { createExpectations } from "../../ledger/expectations.ts";
 import { createAttemptIds } from "../../ledger/ids.ts";
 import { createPriceBook } from "../../ledger/prices.ts";
-import type { Usage } from "../../ledger/usage.ts";
 import type { Writer } from "../../ledger/writer.ts";
 import { admit } from "../../proxy/admit.ts";
 import type { Admission } from "../../proxy/admit.ts";
@@ -22,8 +21,8 @@ import type { Provider } from "../../proxy/providers/provider.ts";
 import { toEvent } from "../../proxy/settle.ts";
 import type { FakeProvider } from "../fake/provider.ts";
 import { startFakeProvider } from "../fake/provider.ts";
-import { hasRecordings, readExpected, readRecordings } from "../recordings.ts";
-import type { Expected, ExpectedUsage, Recording } from "../recordings.ts";
+import { addFolds, expectedFold, fold, hasRecordings, readExpected, readRecordings } from "../recordings.ts";
+import type { Expected, Recording } from "../recordings.ts";
 import { cut, IS_CI, random, SEED } from "../seed.ts";
 import { startProxy, temporaryFolder } from "../start-proxy.ts";
 import type { RunningProxy } from "../start-proxy.ts";
@@ -51,29 +50,6 @@ const FILES: readonly { file: string; dialect: Dialect; prefix: string }[] = [
 ];
 /** Every recording in full in CI; a sample here. */
 const SHARE = IS_CI ? 1 : 0.25;
-
-/** Ours, folded to the classes of the expectations. */
-function fold(
-  usage: Usage,
-): Pick<
-  ExpectedUsage,
-  "input" | "cache_read" | "cache_write_5m" | "cache_write_1h" | "output" | "web_search_requests"
-> {
-  const sum = (...units: (keyof Usage)[]): number => units.reduce((total, unit) => total + (usage[unit] ?? 0), 0);
-  return {
-    input: sum("input", "input_tool", "input_audio", "input_image", "input_video"),
-    cache_read: sum("cache_read", "cache_read_audio", "cache_read_image"),
-    cache_write_5m: sum("cache_write_5m", "cache_write_30m"),
-    cache_write_1h: sum("cache_write_1h", "cache_write_12h"),
-    output: sum("output", "output_audio", "output_image"),
-    web_search_requests: sum("web_search", "grounding_query", "grounded_prompt"),
-  };
-}
-
-function expectedFold(expected: ExpectedUsage): ReturnType<typeof fold> {
-  const { input, cache_read, cache_write_5m, cache_write_1h, output, web_search_requests } = expected;
-  return { input, cache_read, cache_write_5m, cache_write_1h, output, web_search_requests };
-}
 
 function target(recording: Recording): { path: string; query: string } {
   const url = new URL(`https://${recording.url}`);
@@ -172,7 +148,7 @@ describe.skipIf(!hasRecordings)("recorded traffic", () => {
     }
   });
 
-  it.each(FILES)("$file: the same reading for every way of cutting it into chunks", ({ file, dialect }) => {
+  it.each(FILES)("$file: the same reading for every way of cutting it into chunks", async ({ file, dialect }) => {
     const next = random(SEED);
     const cuts = IS_CI ? 20 : 3;
     for (const recording of readRecordings(file)) {
@@ -184,10 +160,10 @@ describe.skipIf(!hasRecordings)("recorded traffic", () => {
       const answer = Buffer.from(recording.response_body);
       const contentType =
         recording.response_headers["content-type"] ?? (recording.stream ? "text/event-stream" : "application/json");
-      const whole = meterAll(dialect, call, contentType, [answer]);
+      const whole = await meterAll(dialect, call, contentType, [answer]);
       for (let i = 0; i < cuts; i++) {
         const pieces = cut(answer, next, i === 0 ? answer.length : 16);
-        const inPieces = meterAll(dialect, call, contentType, pieces);
+        const inPieces = await meterAll(dialect, call, contentType, pieces);
         expect(inPieces.reading, `${recording.id}, seed ${SEED}`).toEqual(whole.reading);
         expect(inPieces.bytes.equals(answer), `${recording.id}, seed ${SEED}: bytes`).toBe(true);
       }
@@ -237,20 +213,20 @@ describe.skipIf(!hasRecordings)("a recorded answer, packed or cut short,", () =>
         const type =
           recording.response_headers["content-type"] ?? (recording.stream ? "text/event-stream" : "application/json");
         const admission = await admitted(provider, call, body.length);
-        const whole = meterAll(dialect, call, type, [answer]);
-        const event = (how: Ending["how"], metered: ReturnType<typeof meterAll>): UsageEvent =>
+        const whole = await meterAll(dialect, call, type, [answer]);
+        const event = (how: Ending["how"], metered: Awaited<ReturnType<typeof meterAll>>): UsageEvent =>
           toEvent(admission, { ...ENDING, how }, metered.reading, metered.seen, prices, Date.now());
         const exact = event("ended", whole);
 
         for (const [encoding, pack] of Object.entries(PACKERS)) {
           const packed = pack(answer);
-          const metered = meterAll(dialect, call, type, cut(packed, next), encoding);
+          const metered = await meterAll(dialect, call, type, cut(packed, next), encoding);
           expect(metered.bytes.equals(packed), `${recording.id}, ${encoding}, seed ${SEED}`).toBe(true);
           check(event("ended", metered), exact, admission, `${recording.id}, ${encoding}, seed ${SEED}`);
         }
         for (let i = 0; i < ABORTS; i++) {
           const at = Math.floor(next() * answer.length);
-          const metered = meterAll(dialect, call, type, cut(answer.subarray(0, at), next));
+          const metered = await meterAll(dialect, call, type, cut(answer.subarray(0, at), next));
           check(event("client_left", metered), exact, admission, `${recording.id}, cut at ${at}, seed ${SEED}`);
         }
       }
@@ -285,27 +261,22 @@ const ENDING: Ending = {
   error: undefined,
 };
 
-function meterAll(
+async function meterAll(
   dialect: Dialect,
   call: Call,
   contentType: string,
   pieces: readonly Buffer[],
   encoding = "",
-): { reading: Reading; seen: Seen; bytes: Buffer } {
+): Promise<{ reading: Reading; seen: Seen; bytes: Buffer }> {
   const meter = createMeter(dialect, call, false, contentType, encoding);
   const out: Buffer[] = [];
   for (const piece of pieces) {
     const passed = meter.push(piece);
     if (passed) out.push(passed);
   }
+  await meter.flush?.();
   const reading = meter.reading();
   return { reading, seen: meter.seen(), bytes: Buffer.concat([...out, ...meter.takeHeld()]) };
-}
-
-function addFolds(a: ReturnType<typeof fold>, b: ReturnType<typeof fold>): ReturnType<typeof fold> {
-  return Object.fromEntries(
-    Object.entries(a).map(([name, value]) => [name, value + b[name as keyof typeof b]]),
-  ) as ReturnType<typeof fold>;
 }
 
 /** A client that keeps the bytes as they come. */

@@ -1,0 +1,33 @@
+// Google's credentials, as their tools leave them in a JSON file. A service account signs its own tokens, which Google's APIs take
+// as they are (AIP-4111), so that no token endpoint stands in the request path; other kinds ask Google for one an hour.
+import { createPrivateKey } from "node:crypto";
+import { readFileSync } from "node:fs";
+import { GoogleAuth, JWT } from "google-auth-library";
+import type { JWTInput } from "google-auth-library";
+import type { CredentialSource } from "./provider.ts";
+
+const SCOPES = ["https://www.googleapis.com/auth/cloud-platform"];
+
+/** Reads the file. Throws, saying what is wrong, when it is no credential. */
+export function googleCredentials(file: string): CredentialSource {
+  const credentials = JSON.parse(readFileSync(file, "utf8")) as JWTInput;
+  if (typeof credentials.type !== "string") throw new Error('it names no "type" of credential');
+  const source =
+    credentials.type === "service_account" ? signer(credentials) : new GoogleAuth({ credentials, scopes: SCOPES });
+  return {
+    async reveal() {
+      const headers = await source.getRequestHeaders();
+      return (headers.get("authorization") ?? "").replace(/^Bearer /, "");
+    },
+  };
+}
+
+function signer({ client_email: email, private_key: key }: JWTInput): JWT {
+  if (typeof email !== "string" || typeof key !== "string")
+    throw new Error('a service account has a "client_email" and a "private_key"');
+  // Fails now, with its reason, instead of at the first request.
+  createPrivateKey(key);
+  const jwt = new JWT({ email, key, scopes: SCOPES });
+  jwt.useJWTAccessWithScope = true;
+  return jwt;
+}
