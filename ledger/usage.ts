@@ -22,7 +22,7 @@ export const TOKEN_CLASSES = [
   "output_video",
 ] as const;
 /** Fees per use. OpenAI's older search tool costs more with models that do not reason. Gemini bills grounding by the query from version 3 on, by the prompt before. Seconds are of sound or film,
- *  characters of text to be spoken, a container is a session of a code interpreter. */
+ *  characters of text to be spoken, a token hour is a token that a cache keeps for an hour, a container is a session of a code interpreter. */
 export const FEE_UNITS = [
   "web_search",
   "web_search_preview",
@@ -30,6 +30,7 @@ export const FEE_UNITS = [
   "grounding_query",
   "grounded_prompt",
   "container",
+  "cache_token_hour",
   "image",
   "audio_second",
   "video_second",

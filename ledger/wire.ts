@@ -26,6 +26,14 @@ export type Operation =
       readonly proven: ProvenKey | undefined;
     }
   | {
+      /** Things at the provider that a key's request made: the key may reach them. */
+      readonly type: "own";
+      readonly attemptId: AttemptId;
+      readonly provider: string;
+      readonly keyId: string;
+      readonly names: readonly string[];
+    }
+  | {
       readonly type: "refused";
       readonly atMs: number;
       readonly keyId: string;

@@ -166,6 +166,11 @@ function run({ path, durability, zone, capMode }: ThreadSettings): void {
         if (proven) prove({ ...held, attemptId }, proven);
         return { type: "suspended", isFirst };
       }
+      case "own": {
+        const { attemptId, provider, keyId, names } = operation;
+        for (const name of names) insertWork.run(provider, name, keyId, attemptId);
+        return { type: "done" };
+      }
       case "refused":
         bookRefused(operation.atMs, operation.keyId, operation.model, operation.reason, "", false);
         return { type: "done" };

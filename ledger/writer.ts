@@ -47,6 +47,8 @@ export type Writer = {
    *  commit: false when another attempt stands for this work already, so that this one must be settled. While the storage
    *  fails it is tried again; rejects with LedgerUnavailable when the writer has stopped. */
   suspend(attemptId: AttemptId, workId: string, tiers: readonly string[], proven?: ProvenKey): Promise<boolean>;
+  /** Remembers which key made things at the provider. Rejects when it cannot be committed. */
+  own(attemptId: AttemptId, provider: string, keyId: string, names: readonly string[]): Promise<void>;
   /** Counts a request that was refused for another reason than money. */
   countRefused(keyId: string, model: string, reason: string): void;
   /** Budgets that cover a subject (or all), with their sums now. */
@@ -195,6 +197,9 @@ export async function openWriter({ now = Date.now, ...settings }: WriterOptions)
           throw new LedgerUnavailable(answer.type === "failure" ? answer.message : `unexpected answer ${answer.type}`);
         await sleep(RETRY_MS);
       }
+    },
+    async own(attemptId, provider, keyId, names) {
+      await expect({ type: "own", attemptId, provider, keyId, names }, "done");
     },
     countRefused(keyId, model, reason) {
       void ask({ type: "refused", atMs: now(), keyId, model, reason });

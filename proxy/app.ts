@@ -66,7 +66,7 @@ export async function createProxy(config: ProxyConfig, log: Log): Promise<Proxy>
     totalMs: config.totalSeconds * SECOND,
   });
   const providers = createProviders(config);
-  const work = await createWork(books, writer);
+  const work = await createWork(books, writer, log);
   let draining = false;
   let openSessions = (): number => 0;
   const context: ProxyContext = {

@@ -58,7 +58,7 @@ export async function handle(context: ProxyContext, request: FastifyRequest, rep
     const exchange = context.forwarder.exchange(
       {
         provider: target.provider,
-        method: "POST",
+        method: request.method,
         path: target.upstreamPath + target.query,
         headers: outgoingHeaders(
           request.raw,
@@ -94,6 +94,7 @@ export async function handle(context: ProxyContext, request: FastifyRequest, rep
       Date.now(),
     );
     const isBooked = await settle(context, event, admission);
+    if (reading?.makes) await context.work.own(target.provider.name, principal.keyId, reading.makes);
     release(context, exchange, ending, target, event.costNanoUsd, requestId, reply);
 
     // 8 Counters move after the commit.

@@ -4,7 +4,7 @@ import type { FastifyReply, FastifyRequest } from "fastify";
 import { formatRequestId } from "../ledger/ids.ts";
 import type { ProxyContext } from "./context.ts";
 import { NOTHING_MORE, release, settleWork } from "./close.ts";
-import { NO_READING } from "./dialects/dialect.ts";
+import { NO_READING, parseObject, textAt } from "./dialects/dialect.ts";
 import type { Dialect, RouteMatch } from "./dialects/dialect.ts";
 import { outgoingHeaders } from "./forward.ts";
 import type { ChooseMeter, Exchange } from "./forward.ts";
@@ -64,12 +64,17 @@ function mayCover(
 
 /** Forwards without reading or booking. */
 export async function passUnread(passing: Passing): Promise<void> {
-  const { context, request, reply, target } = passing;
+  const { context, request, reply, target, principal } = passing;
   const base = target.match?.route.namesPlaces ? ownBase(request, target) : undefined;
-  const { exchange, requestId } = forward(passing, () =>
-    base === undefined ? UNREAD : createPlacer(target.dialect, base),
+  const made = target.match?.route.makes && principal.kind === "virtual" ? createNameReader() : undefined;
+  const { exchange, requestId } = forward(
+    passing,
+    () => made ?? (base === undefined ? UNREAD : createPlacer(target.dialect, base)),
   );
-  release(context, exchange, await exchange.ending, target, undefined, requestId, reply);
+  const ending = await exchange.ending;
+  const name = ending.status === 200 || ending.status === 201 ? made?.name() : undefined;
+  if (name !== undefined) await context.work.own(target.provider.name, principal.keyId, [name]);
+  release(context, exchange, ending, target, undefined, requestId, reply);
 }
 
 /** The result of work that was begun earlier. The first that passes whole is what the attempt used, whoever asked for it;
@@ -98,6 +103,8 @@ export async function passResult(passing: Passing, match: RouteMatch, query: URL
   const work = result && context.work.take(provider.name, workId);
   if (isWhole && result && !work) context.work.keepEarly(provider.name, workId, result);
   const event = work && (await settleWork(context, target, work, result));
+  const owner = context.work.ownerOf(provider.name, workId);
+  if (isWhole && owner !== undefined) await context.work.own(provider.name, owner, reading?.makes ?? []);
   release(context, exchange, ending, target, event?.costNanoUsd, requestId, reply);
 }
 
@@ -169,6 +176,26 @@ function createPlacer(dialect: Dialect, base: string): Meter {
     },
   };
 }
+
+/** Holds a small answer, and reads from it what was made. */
+function createNameReader(): Meter & { name(): string | undefined } {
+  const held: Buffer[] = [];
+  let size = 0;
+  return {
+    ...UNREAD,
+    push(chunk) {
+      size += chunk.length;
+      return size > MOST_NAMING_BYTES ? Buffer.concat([...held.splice(0), chunk]) : void held.push(chunk);
+    },
+    takeHeld: () => held.splice(0),
+    name() {
+      const answer = parseObject(Buffer.concat(held).toString("utf8"));
+      return textAt(answer, "id") ?? textAt(answer, "name");
+    },
+  };
+}
+
+const MOST_NAMING_BYTES = 1024 * 1024;
 
 /** Reads nothing, holds nothing. */
 const UNREAD: Meter = {

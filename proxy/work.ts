@@ -5,6 +5,7 @@ import { readPendingWork, readWorkOwner } from "../ledger/work.ts";
 import type { PendingWork } from "../ledger/work.ts";
 import type { Sqlite } from "../ledger/open.ts";
 import type { Writer } from "../ledger/writer.ts";
+import type { Log } from "../service/log.ts";
 import type { Admission } from "./admit.ts";
 import { PLAIN_CALL } from "./dialects/dialect.ts";
 import type { Call, Reading } from "./dialects/dialect.ts";
@@ -17,7 +18,9 @@ export type Work = {
   suspend(admission: Admission, workId: string, proven: ProvenKey | undefined): Promise<boolean>;
   /** Takes work out, for the one settlement it gets; undefined when it is not pending here: settled before, or made elsewhere. */
   take(provider: string, workId: string): PendingWork | undefined;
-  /** The key that began it, pending or settled; undefined: none here. */
+  /** Remembers what a key's request made at the provider (files, caches), so that the key may reach it. Never rejects. */
+  own(provider: string, keyId: string, names: readonly string[]): Promise<void>;
+  /** The key that began or made it, pending or settled; undefined: none here. */
   ownerOf(provider: string, workId: string): string | undefined;
   /** Keeps a result that passed while its creation may still be on its way into the books; `takeEarly` gives it out. */
   keepEarly(provider: string, workId: string, result: Result): void;
@@ -31,7 +34,7 @@ export type Result = { readonly ending: Ending; readonly reading: Reading; reado
 /** Results that nobody waits for yet: a stream tells its work's id to the client before its attempt is suspended. */
 const MOST_EARLY = 1_000;
 
-export async function createWork(books: Sqlite, writer: Writer): Promise<Work> {
+export async function createWork(books: Sqlite, writer: Writer, log: Log): Promise<Work> {
   const name = (provider: string, workId: string): string => `${provider}\n${workId}`;
   const pending = new Map((await readPendingWork(books)).map((work) => [name(work.provider, work.workId), work]));
   const early = new Map<string, Result>();
@@ -56,6 +59,13 @@ export async function createWork(books: Sqlite, writer: Writer): Promise<Work> {
           expectedNanoUsd: admission.expectedNanoUsd,
         });
       return isFirst;
+    },
+    async own(provider, keyId, names) {
+      if (names.length === 0) return;
+      await writer.own(writer.nextAttemptId(), provider, keyId, names).catch((error: unknown) => {
+        // The thing is there all the same; its key has to ask whoever runs Keymeter for it.
+        log.error({ err: error, provider, keyId }, "what a key made could not be written down");
+      });
     },
     take(provider, workId) {
       const found = pending.get(name(provider, workId));

@@ -1,5 +1,5 @@
 // Recorded provider traffic, read from ../shared/recordings where it is there (it is not part of this repository).
-import { existsSync, readFileSync } from "node:fs";
+import { existsSync, readdirSync, readFileSync } from "node:fs";
 import { fileURLToPath } from "node:url";
 import { gunzipSync } from "node:zlib";
 import type { Usage } from "../ledger/usage.ts";
@@ -52,6 +52,7 @@ export type Expected = {
     readonly extra_usage?: readonly { readonly model: string | null; readonly usage: ExpectedUsage }[];
     readonly ambiguous?: unknown;
     readonly seconds?: number;
+    readonly transcription_usage?: readonly { readonly seconds: number }[];
     readonly prompt_audio_seconds?: number;
     readonly provider_cost_usd?: number;
     readonly batch_items?: unknown;
@@ -104,4 +105,12 @@ export function addFolds(a: ReturnType<typeof fold>, b: ReturnType<typeof fold>)
   return Object.fromEntries(
     Object.entries(a).map(([name, value]) => [name, value + b[name as keyof typeof b]]),
   ) as ReturnType<typeof fold>;
+}
+
+/** The names of all files with recordings. */
+export function listRecordings(): string[] {
+  return readdirSync(FOLDER)
+    .filter((name) => name.endsWith(".jsonl.gz") && name !== "expected-usage.jsonl.gz")
+    .map((name) => name.slice(0, -".jsonl.gz".length))
+    .toSorted();
 }

@@ -263,6 +263,24 @@ export const FEE_ROWS: readonly FeeRow[] = [
     source: OPENAI_TIERS,
   },
   { list: "openai", model: /./, unit: "web_search_preview", usdEach: "0.01", source: OPENAI_TIERS },
+  ...Object.entries({
+    "^gemini-(2\\.5-pro|3\\.1-pro)": "0.0000045",
+    "^gemini-(2\\.5-flash|3\\.5-flash(-\\d|$)|3-flash)": "0.000001",
+  }).map(([model, usdEach]) => ({
+    list: "google",
+    model: new RegExp(model),
+    unit: "cache_token_hour" as const,
+    usdEach,
+    source: GEMINI_PRICING,
+  })),
+  // Half of the price until the end of 2026.
+  {
+    list: "google",
+    model: /^gemini-3\.[68]-flash(-\d|$)/,
+    unit: "cache_token_hour",
+    usdEach: "0.0000005",
+    source: GEMINI_PRICING,
+  },
   // What a container of 1 GB costs in its first 20 minutes. No answer says its size, its minutes, or which request opened it.
   { list: "openai", model: /./, unit: "container", usdEach: "0.03", isMost: true, source: OPENAI_TIERS },
 ];

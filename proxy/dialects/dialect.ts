@@ -14,13 +14,15 @@ export type JsonObject = { readonly [name: string]: unknown };
  *  `free`: forwarded without booking, for it costs nothing. `metered`: has a bound and a usage reader. `result`: brings the
  *  result of work that was begun earlier, `{id}` in the path. `socket`: a WebSocket whose turns are metered. */
 export type Route = {
-  readonly method: "GET" | "POST" | "DELETE";
+  readonly method: "GET" | "POST" | "PATCH" | "DELETE";
   readonly path: string;
   readonly endpoint: string;
   readonly kind: "metered" | "free" | "result" | "socket";
   /** Whose things a path reaches. `work`: what `{id}` names, for a Keymeter key only if it made that. `account`: what all keys of
    *  the provider's account made, so it is not for Keymeter keys. */
   readonly scope?: "work" | "account";
+  /** Its answer is a thing that it made, `id` or `name`: the key that asked may reach it. */
+  readonly makes?: boolean;
   /** Its answer names places at the provider that an SDK follows. */
   readonly namesPlaces?: boolean;
   /** The body may be a form (multipart/form-data) too: its text fields are then the members of the object that is read. */
@@ -88,6 +90,8 @@ export type Reading = {
   readonly statedCostNanoUsd?: bigint | undefined;
   /** Numbers in the usage object that no reader knows, by path: counted and shown, so that a new fee is not lost in silence. */
   readonly unknownFields: readonly string[];
+  /** Names of things at the provider that the answer made, or leads to: the key that asked may reach them. */
+  readonly makes?: readonly string[];
   /** The work goes on at the provider after this answer (background responses): its use is not known yet. */
   readonly pending: boolean;
 };

@@ -13,10 +13,12 @@ import {
   NO_READING,
   objectAt,
   parseObject,
-  PLAIN_CALL,
   textAt,
   unknownNumbers,
 } from "./dialect.ts";
+import { CACHE_ROUTES, createCacheReader, describeCache } from "./google-cache.ts";
+import { createInteractionReader, describeInteraction, INTERACTION_ROUTES } from "./google-interactions.ts";
+import { createFilmReader, createPredictionReader, describeFilm, describePrediction } from "./google-media.ts";
 import { converseLive } from "./google-live.ts";
 import type { Call, Dialect, JsonObject, KnownFields, Reading, Refusal, Route, UsageReader } from "./dialect.ts";
 
@@ -31,6 +33,21 @@ const ROUTES: readonly Route[] = [
   { method: "POST", path: "/models/{model}:embedContent", endpoint: "embed_content", kind: "metered" },
   { method: "POST", path: "/models/{model}:batchEmbedContents", endpoint: "batch_embed_contents", kind: "metered" },
   { method: "POST", path: "/models/{model}:predict", endpoint: "predict", kind: "metered" },
+  { method: "POST", path: "/models/{model}:predictLongRunning", endpoint: "predict_long_running", kind: "metered" },
+  ...INTERACTION_ROUTES,
+  ...CACHE_ROUTES,
+  { method: "GET", path: "/models/{model}/operations/{id}", endpoint: "operations", kind: "free", scope: "work" },
+  {
+    method: "POST",
+    path: "/models/{model}:fetchPredictOperation",
+    endpoint: "operations",
+    kind: "free",
+    scope: "account",
+  },
+  { method: "GET", path: "/files", endpoint: "files", kind: "free", scope: "account" },
+  { method: "GET", path: "/files/{id}", endpoint: "files", kind: "free", scope: "account" },
+  { method: "GET", path: "/files/{id}:download", endpoint: "files", kind: "free", scope: "account" },
+  { method: "DELETE", path: "/files/{id}", endpoint: "files", kind: "free", scope: "account" },
   { method: "POST", path: "/models/{model}:batchGenerateContent", endpoint: "batches", kind: "metered" },
   { method: "GET", path: "/batches", endpoint: "batches_list", kind: "free", scope: "account" },
   { method: "GET", path: "/batches/{id}", endpoint: "batches", kind: "result" },
@@ -51,7 +68,14 @@ export const google: Dialect = {
   credentialHeader: "x-goog-api-key",
   bodyFields: ["predictions", "usageMetadata", "modelVersion", "responseId", "error"],
 
-  workId: ({ parameters }) => `batches/${parameters["id"] ?? ""}`,
+  workId({ route, parameters: { model = "", id = "" } }) {
+    if (route.endpoint === "operations") return `models/${model}/operations/${id}`;
+    return route.path.startsWith("/batches/")
+      ? `batches/${id}`
+      : route.path.startsWith("/cachedContents/")
+        ? `cachedContents/${id}`
+        : id;
+  },
 
   /** `fields` cuts the usage out of an answer, `alt` can make it another format. */
   refuses(query) {
@@ -66,7 +90,10 @@ export const google: Dialect = {
   describe({ route, parameters }, body): Call {
     const config = objectAt(body, "generationConfig") ?? objectAt(body, "generation_config");
     const tier = textAt(body, "serviceTier") ?? textAt(body, "service_tier");
+    if (route.endpoint === "interactions") return describeInteraction(body);
+    if (route.endpoint === "cached_contents") return describeCache(body);
     if (route.endpoint === "predict") return describePrediction(parameters["model"] ?? "", body);
+    if (route.endpoint === "predict_long_running") return describeFilm(parameters["model"] ?? "", body);
     const isBatch = route.endpoint === "batches";
     // Protobuf JSON takes whole numbers as text too.
     const each = readCount(config?.["maxOutputTokens"] ?? config?.["max_output_tokens"]);
@@ -116,22 +143,6 @@ export const google: Dialect = {
 
 const LIVE_SERVICE =
   /^google\.(ai\.generativelanguage\.v1(?:beta|alpha)?\.GenerativeService\.|cloud\.aiplatform\.v1(?:beta1)?\.LlmBidiService\/)BidiGenerateContent$/;
-
-/** Texts become embeddings. Pictures are a fee each: as many as were asked for, four where nobody said. */
-function describePrediction(model: string, body: JsonObject): Call {
-  const isText = findDeep(body["instances"], (name) => name === "content");
-  if (isText) return { ...PLAIN_CALL, endpoint: "predict", model, maxOutputTokens: 0 };
-  const count = readCount(objectAt(body, "parameters")?.["sampleCount"]) ?? DEFAULT_PICTURES;
-  return {
-    ...PLAIN_CALL,
-    endpoint: "predict",
-    model,
-    maxOutputTokens: 0,
-    fees: { image: count },
-  };
-}
-
-const DEFAULT_PICTURES = 4;
 
 const REFUSAL_STATUS: { readonly [kind in Refusal["kind"]]: readonly [status: string, reason: string] } = {
   invalid: ["INVALID_ARGUMENT", "INVALID_REQUEST"],
@@ -264,54 +275,11 @@ function readingOf(stated: JsonObject, model: string, queries: number): Reading 
 
 const READERS: { readonly [endpoint: string]: (call: Call) => UsageReader } = {
   batches: createBatchReader,
+  cached_contents: () => createCacheReader(),
+  interactions: createInteractionReader,
   predict: createPredictionReader,
+  predict_long_running: createFilmReader,
 };
-
-/** Pictures that came; those that a filter took away are not billed. */
-function createPredictionReader(call: Call): UsageReader {
-  if (call.fees === undefined) return createEmbeddingReader();
-  let answer: JsonObject | undefined;
-  return {
-    needsWholeBody: false,
-    body: (body) => void (answer = body),
-    event: () => "pass",
-    reading(): Reading {
-      const predictions = answer?.["predictions"];
-      // Too large to be held: as many as were asked for.
-      const count = Array.isArray(predictions) ? predictions.length : (call.fees?.image ?? 0);
-      return {
-        ...NO_READING,
-        usage: answer && compactUsage({ image: count }),
-        final: answer !== undefined,
-        ended: answer !== undefined,
-      };
-    },
-  };
-}
-
-/** Embeddings of Vertex: each says how many tokens it took. */
-function createEmbeddingReader(): UsageReader {
-  let answer: JsonObject | undefined;
-  return {
-    needsWholeBody: true,
-    body: (body) => void (answer = body),
-    event: () => "pass",
-    reading(): Reading {
-      const predictions = Array.isArray(answer?.["predictions"]) ? (answer["predictions"] as JsonObject[]) : [];
-      const counts = predictions.map((one) =>
-        readCount(objectAt(objectAt(one, "embeddings"), "statistics")?.["token_count"]),
-      );
-      const isKnown = counts.length > 0 && !counts.includes(undefined);
-      const input = counts.reduce<number>((sum, count) => sum + (count ?? 0), 0);
-      return {
-        ...NO_READING,
-        usage: isKnown ? { input } : undefined,
-        final: isKnown,
-        ended: answer !== undefined,
-      };
-    },
-  };
-}
 
 /** A batch: an operation that is done or goes on. Answers that were asked for inside stand inside; those in a file are not read
  *  here, so their batch stays pending. */

@@ -23,6 +23,9 @@ export const MEDIA_ROUTES: readonly Route[] = [
   { method: "POST", path: "/videos", endpoint: "videos", kind: "metered", takesForm: true },
   { method: "GET", path: "/videos", endpoint: "videos_list", kind: "free", scope: "account" },
   { method: "GET", path: "/videos/{id}", endpoint: "videos", kind: "result" },
+  { method: "POST", path: "/videos/{id}/remix", endpoint: "videos", kind: "metered", scope: "work" },
+  { method: "POST", path: "/videos/edits", endpoint: "videos", kind: "metered", takesForm: true },
+  { method: "POST", path: "/videos/extensions", endpoint: "videos", kind: "metered", takesForm: true },
   { method: "DELETE", path: "/videos/{id}", endpoint: "videos_delete", kind: "free", scope: "work" },
   { method: "GET", path: "/videos/{id}/content", endpoint: "videos_content", kind: "free", scope: "work" },
 ];
@@ -147,6 +150,7 @@ function createReader(
   let usage: Usage | undefined;
   let stated: JsonObject | undefined;
   let servedModel: string | undefined;
+  let extra: Reading["extra"] = [];
   let ended = false;
   let failed = false;
   let isBytes = true;
@@ -158,6 +162,7 @@ function createReader(
       failed = objectAt(answer, "error") !== undefined;
       stated = objectAt(answer, "usage");
       usage = read(answer);
+      extra = drawnUse(answer);
       // OpenAI names none here; others do.
       servedModel = textAt(answer, "model");
     },
@@ -182,6 +187,7 @@ function createReader(
       const spoken = isBytes ? spokenUsage(call) : undefined;
       return {
         ...NO_READING,
+        extra,
         usage: usage ?? spoken?.usage,
         servedModel,
         tiers: call.tiers,
@@ -228,6 +234,14 @@ function spokenUsage(call: Call): { readonly usage: Usage; readonly isEstimate: 
   const output = call.maxOutputTokens ?? 0;
   const input = Math.ceil(Math.round(output / SPOKEN_TOKENS_PER_CHARACTER) / CHARACTERS_PER_TOKEN);
   return { usage: compactUsage({ input, output }), isEstimate: true };
+}
+
+/** A drawing in SVG is a second model's use, beside the picture's. */
+function drawnUse(answer: JsonObject): Reading["extra"] {
+  const stated = objectAt(answer, "svg_usage");
+  const [input, output] = [readCount(stated?.["input_tokens"]), readCount(stated?.["output_tokens"])];
+  if (!stated || input === undefined || output === undefined) return [];
+  return [{ model: textAt(stated, "model"), usage: compactUsage({ input, output }) }];
 }
 
 /** Tokens where they are stated, else the pictures: those in the answer, or as many as were asked for. */

@@ -37,15 +37,30 @@ const ROUTES: readonly Route[] = [
     kind: "free",
     scope: "work",
   },
+  { method: "POST", path: "/decisions", endpoint: "decisions", kind: "metered" },
+  { method: "POST", path: "/conversations", endpoint: "conversations", kind: "free", makes: true },
+  { method: "GET", path: "/conversations/{id}", endpoint: "conversations", kind: "free", scope: "work" },
+  { method: "POST", path: "/conversations/{id}", endpoint: "conversations", kind: "free", scope: "work" },
+  { method: "DELETE", path: "/conversations/{id}", endpoint: "conversations", kind: "free", scope: "work" },
+  { method: "GET", path: "/conversations/{id}/items", endpoint: "conversations", kind: "free", scope: "work" },
+  { method: "POST", path: "/conversations/{id}/items", endpoint: "conversations", kind: "free", scope: "work" },
+  { method: "GET", path: "/conversations/{id}/items/{item}", endpoint: "conversations", kind: "free", scope: "work" },
+  {
+    method: "DELETE",
+    path: "/conversations/{id}/items/{item}",
+    endpoint: "conversations",
+    kind: "free",
+    scope: "work",
+  },
   { method: "POST", path: "/batches", endpoint: "batches", kind: "metered" },
   { method: "GET", path: "/batches", endpoint: "batches_list", kind: "free", scope: "account" },
   { method: "GET", path: "/batches/{id}", endpoint: "batches", kind: "result" },
   { method: "POST", path: "/batches/{id}/cancel", endpoint: "batches", kind: "result" },
-  { method: "POST", path: "/files", endpoint: "files", kind: "free", scope: "account" },
+  { method: "POST", path: "/files", endpoint: "files", kind: "free", makes: true },
   { method: "GET", path: "/files", endpoint: "files", kind: "free", scope: "account" },
-  { method: "GET", path: "/files/{id}", endpoint: "files", kind: "free", scope: "account" },
-  { method: "DELETE", path: "/files/{id}", endpoint: "files", kind: "free", scope: "account" },
-  { method: "GET", path: "/files/{id}/content", endpoint: "files", kind: "free", scope: "account" },
+  { method: "GET", path: "/files/{id}", endpoint: "files", kind: "free", scope: "work" },
+  { method: "DELETE", path: "/files/{id}", endpoint: "files", kind: "free", scope: "work" },
+  { method: "GET", path: "/files/{id}/content", endpoint: "files", kind: "free", scope: "work" },
   { method: "POST", path: "/embeddings", endpoint: "embeddings", kind: "metered" },
   ...MEDIA_ROUTES,
   { method: "POST", path: "/moderations", endpoint: "moderations", kind: "free" },
@@ -235,6 +250,7 @@ function createReader(call: Call, hides: boolean): UsageReader {
   let pending = false;
   let sawFirst = false;
   let isLastUsage = false;
+  let makes: readonly string[] = [];
   let context: number | undefined;
 
   const take = (answer: JsonObject): void => {
@@ -265,6 +281,7 @@ function createReader(call: Call, hides: boolean): UsageReader {
       // What failed before it began used nothing, and says nothing.
       if (call.endpoint === "batches" && status === "failed" && !usage) usage = {};
       if (call.endpoint !== "batches") return;
+      makes = [textAt(body, "output_file_id"), textAt(body, "error_file_id")].filter((id) => id !== undefined);
       tier = "batch";
       // The sum of all its answers: how long each was is not said.
       const { completed } = objectAt(body, "request_counts") ?? {};
@@ -323,6 +340,7 @@ function createReader(call: Call, hides: boolean): UsageReader {
       raw,
       statedCostNanoUsd,
       unknownFields,
+      makes,
       final: usage !== undefined && (ended || isLastUsage),
       ended,
       failed,

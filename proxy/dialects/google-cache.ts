@@ -1,0 +1,70 @@
+// Explicit caches of Gemini: what is put into one is read once, and kept for money until it expires or is deleted.
+// Source: ai.google.dev, context caching reference and pricing.
+import { readCount } from "../../ledger/usage.ts";
+import { compactUsage, NO_READING, objectAt, PLAIN_CALL, textAt } from "./dialect.ts";
+import type { Call, JsonObject, Reading, Route, UsageReader } from "./dialect.ts";
+
+export const CACHE_ROUTES: readonly Route[] = [
+  { method: "POST", path: "/cachedContents", endpoint: "cached_contents", kind: "metered" },
+  { method: "PATCH", path: "/cachedContents/{id}", endpoint: "cached_contents", kind: "metered", scope: "work" },
+  { method: "GET", path: "/cachedContents", endpoint: "cached_contents_list", kind: "free", scope: "account" },
+  { method: "GET", path: "/cachedContents/{id}", endpoint: "cached_contents_state", kind: "free", scope: "work" },
+  { method: "DELETE", path: "/cachedContents/{id}", endpoint: "cached_contents_state", kind: "free", scope: "work" },
+];
+
+/** How long it is kept, and how many tokens it holds, shows in the answer. */
+export function describeCache(body: JsonObject): Call {
+  return {
+    ...PLAIN_CALL,
+    endpoint: "cached_contents",
+    // A change of the expiry names no model; the answer does.
+    model: modelOf(textAt(body, "model")) ?? "cached-content",
+    maxOutputTokens: 0,
+    unbounded: "what a cache keeps, and for how long",
+  };
+}
+
+/** What was put in is input; the storage is booked at once, until the expiry, as an estimate: a cache that is deleted sooner costs
+ *  less. A later expiry is booked from the change on. */
+export function createCacheReader(): UsageReader {
+  let answer: JsonObject | undefined;
+  return {
+    needsWholeBody: true,
+    body: (body) => void (answer = body),
+    event: () => "pass",
+    reading(): Reading {
+      const stated = objectAt(answer, "usageMetadata");
+      const tokens = readCount(stated?.["totalTokenCount"]);
+      const [created, updated, expires] = ["createTime", "updateTime", "expireTime"].map((name) =>
+        Date.parse(textAt(answer, name) ?? ""),
+      ) as [number, number, number];
+      const hours = (expires - updated) / HOUR_MS;
+      const isKnown = tokens !== undefined && hours >= 0 && hours < MOST_HOURS;
+      const name = textAt(answer, "name");
+      return {
+        ...NO_READING,
+        usage: isKnown
+          ? compactUsage({ input: created === updated ? tokens : 0, cache_token_hour: Math.ceil(tokens * hours) })
+          : undefined,
+        servedModel: modelOf(textAt(answer, "model")),
+        responseId: name,
+        makes: name === undefined ? [] : [name],
+        raw:
+          stated &&
+          JSON.stringify({ ...stated, updateTime: answer?.["updateTime"], expireTime: answer?.["expireTime"] }),
+        final: isKnown,
+        isEstimate: true,
+        ended: answer !== undefined,
+        failed: answer?.["error"] !== undefined,
+      };
+    },
+  };
+}
+
+const HOUR_MS = 3_600_000;
+const MOST_HOURS = 24 * 366;
+
+/** "models/x", or a longer name that ends so. */
+function modelOf(name: string | undefined): string | undefined {
+  return name?.replace(/^.*\//, "");
+}

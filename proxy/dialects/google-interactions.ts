@@ -1,0 +1,153 @@
+// Google's Interactions: one endpoint for models and agents, in JSON, in events, or in the background. The counts are total_*;
+// input includes cached tokens and leaves out what tools put into the prompt, output leaves out thoughts.
+// Source: ai.google.dev, Interactions API reference.
+import { readCount } from "../../ledger/usage.ts";
+import type { Usage } from "../../ledger/usage.ts";
+import {
+  compactUsage,
+  countWords,
+  findDeep,
+  NO_READING,
+  objectAt,
+  parseObject,
+  PLAIN_CALL,
+  readLimit,
+  textAt,
+  unknownNumbers,
+} from "./dialect.ts";
+import type { Call, JsonObject, KnownFields, Reading, Route, UsageReader } from "./dialect.ts";
+
+export const INTERACTION_ROUTES: readonly Route[] = [
+  { method: "POST", path: "/interactions", endpoint: "interactions", kind: "metered" },
+  { method: "GET", path: "/interactions/{id}", endpoint: "interactions", kind: "result" },
+  { method: "POST", path: "/interactions/{id}/cancel", endpoint: "interactions", kind: "result" },
+  { method: "DELETE", path: "/interactions/{id}", endpoint: "interactions_state", kind: "free", scope: "work" },
+];
+
+export function describeInteraction(body: JsonObject): Call {
+  const agent = textAt(body, "agent");
+  const tier = textAt(body, "service_tier");
+  const tools = Array.isArray(body["tools"]) ? (body["tools"] as JsonObject[]) : [];
+  const hosted = tools.map((tool) => textAt(tool, "type")).find((type) => type !== "function");
+  const isRemote = findDeep(body["input"], (name) => name === "data" || name === "uri");
+  return {
+    ...PLAIN_CALL,
+    endpoint: "interactions",
+    model: textAt(body, "model") ?? agent ?? "",
+    stream: body["stream"] === true,
+    tiers: tier === undefined ? [] : [tier],
+    maxOutputTokens: readLimit(objectAt(body, "generation_config")?.["max_output_tokens"]),
+    openInput: textAt(body, "previous_interaction_id") ?? (isRemote ? "a picture or file" : undefined),
+    unbounded:
+      (agent === undefined ? undefined : `agent ${agent}`) ??
+      (body["background"] === true ? "background" : undefined) ??
+      (hosted === undefined ? undefined : `tool ${hosted}`),
+  };
+}
+
+export function createInteractionReader(call: Call): UsageReader {
+  let last: JsonObject | undefined;
+  let ended = false;
+  let failed = false;
+  return {
+    needsWholeBody: true,
+    body(body) {
+      last = body;
+      ended = true;
+      failed = body["error"] !== undefined || textAt(body, "status") === "failed";
+    },
+    event(data) {
+      if (!STATES.test(data)) return "pass";
+      const event = parseObject(data);
+      const interaction = objectAt(event, "interaction");
+      if (interaction) last = { ...last, ...interaction };
+      const type = textAt(event, "event_type");
+      failed ||= type === "error" || textAt(interaction, "status") === "failed";
+      ended ||= type === "interaction.completed";
+      return ended || failed ? "last" : "pass";
+    },
+    words: (data) => countWords(data, ["text"]),
+    reading(): Reading {
+      const stated = objectAt(last, "usage");
+      const status = textAt(last, "status");
+      const tier = textAt(last, "service_tier");
+      // What it ran as an agent names that.
+      const servedModel = textAt(last, "model") ?? textAt(last, "agent");
+      return {
+        ...NO_READING,
+        usage: stated && readUsage(stated, servedModel ?? call.model),
+        reasoning: readCount(stated?.["total_thought_tokens"]),
+        servedModel,
+        tiers: tier === undefined ? [] : [tier],
+        // A stream that ends an interaction names no id.
+        responseId: textAt(last, "id"),
+        raw: stated && JSON.stringify(stated),
+        unknownFields: unknownNumbers(stated, KNOWN),
+        final: stated !== undefined && ended && status !== "in_progress",
+        ended,
+        failed,
+        pending: status === "in_progress" && textAt(last, "id") !== undefined,
+      };
+    },
+  };
+}
+
+const STATES = /"event_type"\s*:\s*"(?:interaction\.|error)/;
+
+function readUsage(stated: JsonObject, model: string): Usage {
+  const count = (name: string): number => readCount(stated[name]) ?? 0;
+  const input = count("total_input_tokens");
+  const cached = Math.min(count("total_cached_tokens"), input);
+  const output = count("total_output_tokens") + count("total_thought_tokens");
+  const of = (name: string, modality: string): number => byModality(stated[name], modality);
+  const cachedAudio = Math.min(of("cached_tokens_by_modality", "audio"), cached);
+  const audio = Math.min(Math.max(of("input_tokens_by_modality", "audio") - cachedAudio, 0), input - cached);
+  const image = Math.min(of("input_tokens_by_modality", "image"), input - cached - audio);
+  const video = Math.min(of("input_tokens_by_modality", "video"), input - cached - audio - image);
+  const outputAudio = Math.min(of("output_tokens_by_modality", "audio"), output);
+  const outputImage = Math.min(of("output_tokens_by_modality", "image"), output - outputAudio);
+  const searches = groundings(stated["grounding_tool_count"]);
+  return compactUsage({
+    input: input - cached - audio - image - video,
+    input_tool: count("total_tool_use_tokens"),
+    input_audio: audio,
+    input_image: image,
+    input_video: video,
+    cache_read: cached - cachedAudio,
+    cache_read_audio: cachedAudio,
+    output: output - outputAudio - outputImage,
+    output_audio: outputAudio,
+    output_image: outputImage,
+    ...(/^gemini-[12]/.test(model) ? { grounded_prompt: Math.min(searches, 1) } : { grounding_query: searches }),
+  });
+}
+
+function byModality(list: unknown, modality: string): number {
+  return entries(list)
+    .filter((entry) => textAt(entry, "modality") === modality)
+    .reduce((sum, entry) => sum + (readCount(entry["tokens"]) ?? 0), 0);
+}
+
+function groundings(list: unknown): number {
+  return entries(list).reduce((sum, entry) => sum + (readCount(entry["count"]) ?? 0), 0);
+}
+
+function entries(list: unknown): JsonObject[] {
+  return Array.isArray(list) ? (list as JsonObject[]) : [];
+}
+
+const BY_MODALITY: KnownFields = { tokens: true };
+const KNOWN: KnownFields = {
+  total_tokens: true,
+  total_input_tokens: true,
+  total_cached_tokens: true,
+  total_output_tokens: true,
+  total_thought_tokens: true,
+  total_tool_use_tokens: true,
+  initial_input_tokens: true,
+  input_tokens_by_modality: BY_MODALITY,
+  cached_tokens_by_modality: BY_MODALITY,
+  output_tokens_by_modality: BY_MODALITY,
+  tool_use_tokens_by_modality: BY_MODALITY,
+  grounding_tool_count: { count: true },
+};
