@@ -12,6 +12,7 @@ const USAGE = `keymeter VERB ...
   budgets                    set, list, remove
   spend                      metered spend by team, key, model, day
   events                     single usage events
+  work                       batches and the like whose result has not passed yet: list, close
   reconcile                  metered against billed
   prices                     what a model costs, and where the price comes from
   verify                     do sums fold, do costs recompute, is the audit whole
@@ -30,6 +31,7 @@ const VERBS: { readonly [verb: string]: () => Promise<Verb> } = {
   budgets: () => import("./command/budgets.ts"),
   spend: () => import("./command/spend.ts"),
   events: () => import("./command/events.ts"),
+  work: () => import("./command/work.ts"),
   reconcile: () => import("./command/reconcile.ts"),
   prices: () => import("./command/prices.ts"),
   verify: () => import("./command/verify.ts"),

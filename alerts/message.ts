@@ -32,7 +32,7 @@ const ACTIONS: { readonly [alert: string]: (figures: Figures) => string } = {
   KeymeterMeterSilent: () => "Look at `/readyz` of the proxy and the collector; money alerts are held back meanwhile.",
   KeymeterBillingStale: () => "Read the collector's log; usually an admin key expired.",
   KeymeterWorkPending: () =>
-    "`keymeter events --pending` names it; fetch its result through Keymeter with the key that began it.",
+    "`keymeter work list` names it; fetch its result through Keymeter with the key that began it.",
 };
 
 export function buildMessage(group: AlertGroup, figures: Figures, links: Links): Message {

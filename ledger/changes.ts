@@ -30,6 +30,8 @@ export type Change =
     }
   | { readonly type: "setBudget"; readonly budget: Budget }
   | { readonly type: "removeBudget"; readonly budgetId: string }
+  /** Books what is held for work that nobody fetches; the writer thread does that, beside the record that is made here. */
+  | { readonly type: "closeWork"; readonly workId: string }
   | { readonly type: "adjust"; readonly adjustments: readonly Adjustment[] };
 
 export type Author = { readonly actor: string; readonly atMs: number };
@@ -105,6 +107,8 @@ export function applyChange(database: Sqlite, rollups: Rollups, change: Change, 
         throw new ChangeRefused(`there is no budget ${change.budgetId}; \`keymeter budgets list\` shows them`);
       break;
     }
+    case "closeWork":
+      break;
     case "adjust":
       addAdjustments(database, rollups, change.adjustments, author.atMs);
       break;
@@ -154,6 +158,8 @@ function subjectOf(change: Change): string {
     case "rotateKey":
     case "describeKey":
       return change.keyId;
+    case "closeWork":
+      return change.workId;
     case "adjust":
       return `${change.adjustments.length} adjustments`;
   }

@@ -8,7 +8,7 @@ import type { NanoUsd } from "./money.ts";
 import type { Sqlite } from "./open.ts";
 import type { PriceConfidence } from "./prices.ts";
 import { events } from "./schema.ts";
-import type { Unit, Usage, UsageState } from "./usage.ts";
+import type { Unit, Usage, UsageReason, UsageState } from "./usage.ts";
 
 /** How an attempt ended.
  *  complete: the provider's terminal event or whole body passed. client_left: the client went first.
@@ -42,6 +42,8 @@ export type UsageEvent = {
   /** Reasoning tokens, for information: they lie inside `output`. */
   readonly reasoning: number | undefined;
   readonly usageState: UsageState;
+  /** Why, where the state is not `reported`. */
+  readonly usageReason?: UsageReason | undefined;
   /** Undefined: unpriced or unknown. Never 0 for "do not know". */
   readonly costNanoUsd: NanoUsd | undefined;
   readonly costLines: readonly CostLine[];
@@ -73,7 +75,7 @@ const COLUMN_UNITS = [
 
 export const INSERT_EVENT = `INSERT INTO events (attempt_id, key_id, provider, endpoint, requested_model, served_model, tier, team, project, env, tags,
   ${COLUMN_UNITS.join(", ")}, other_usage, reasoning, usage_state, cost_nano_usd, cost_lines, price_version, price_confidence,
-  outcome, http_status, duration_ms, first_byte_ms, provider_request_id, response_id, raw_usage, stated_cost_nano_usd) VALUES (${Array(31).fill("?").join(", ")})`;
+  outcome, http_status, duration_ms, first_byte_ms, provider_request_id, response_id, raw_usage, stated_cost_nano_usd, usage_reason) VALUES (${Array(32).fill("?").join(", ")})`;
 
 /** All cache writes of an event, as SQL. */
 export const ALL_CACHE_WRITES = `COALESCE(cache_write_5m, 0) + COALESCE(cache_write_1h, 0)
@@ -117,6 +119,7 @@ export function eventRow(event: UsageEvent): EventRow {
     event.responseId ?? null,
     event.rawUsage ?? null,
     event.statedCostNanoUsd?.toString() ?? null,
+    event.usageReason ?? null,
   ];
 }
 
@@ -221,6 +224,7 @@ export type EventRecord = {
   readonly usage: Usage;
   readonly reasoning: number | null;
   readonly usageState: UsageState;
+  readonly usageReason: UsageReason | null;
   readonly costNanoUsd: string | null;
   /** The provider's own figure, where it states one. */
   readonly statedCostNanoUsd: string | null;
@@ -311,6 +315,7 @@ function toRecord(row: typeof events.$inferSelect): EventRecord {
     usage,
     reasoning: row.reasoning,
     usageState: row.usageState,
+    usageReason: row.usageReason as UsageReason | null,
     costNanoUsd: row.costNanoUsd === null ? null : row.costNanoUsd.toString(),
     statedCostNanoUsd: row.statedCostNanoUsd === null ? null : row.statedCostNanoUsd.toString(),
     costLines: lines.map(([unit, quantity, pricePicoUsd, costNanoUsd, multiplier = null]) => ({

@@ -109,6 +109,7 @@ export const events = sqliteTable("events", {
   responseId: text("response_id"),
   rawUsage: text("raw_usage"),
   statedCostNanoUsd: nanoUsd("stated_cost_nano_usd"),
+  usageReason: text("usage_reason"),
   atMs: count("at_ms").notNull(),
 });
 

@@ -51,6 +51,12 @@ export type Usage = { readonly [unit in Unit]?: number };
 /** How the quantities came about: stated by the provider, worked out by us, or not known at all. */
 export type UsageState = "reported" | "estimated" | "unknown";
 
+/** Why the quantities are not the provider's word. cut: the answer ended, or was left, before it said. failed: an error stood in its
+ *  place. not_stated: such an answer never says. unreadable: what it says are no counts, or the answer could not be read.
+ *  contradictory: its counts do not fit together; they are booked as far as they can be read. not_fetched: work whose result
+ *  nobody has seen. crash: this process died in between. */
+export type UsageReason = "cut" | "failed" | "not_stated" | "unreadable" | "contradictory" | "not_fetched" | "crash";
+
 export const UNITS: readonly Unit[] = [...TOKEN_CLASSES, ...FEE_UNITS];
 export const NO_USAGE: Usage = Object.freeze({});
 

@@ -2,13 +2,13 @@
 // BEGIN IMMEDIATE, and answers after the commit. Sums in memory follow the books: a failed commit throws them away.
 import { closeSync, fsync, openSync, statSync } from "node:fs";
 import { parentPort, workerData } from "node:worker_threads";
-import { drizzle, isNull } from "./drizzle.ts";
+import { drizzle, eq, isNull } from "./drizzle.ts";
 import { ChangeRefused } from "./change-refused.ts";
 import { readBudgets, applyChange } from "./changes.ts";
 import type { Budget } from "./budgets.ts";
 import { covers } from "./budgets.ts";
 import { eventRow, INSERT_EVENT, readBooked } from "./events.ts";
-import type { EventRow, UsageEvent } from "./events.ts";
+import type { EventRow, Outcome, UsageEvent } from "./events.ts";
 import { attemptAtMs } from "./ids.ts";
 import { UNPROVEN_KEY_ID } from "./keys.ts";
 import { isSqliteError, LedgerError, openForWriting } from "./open.ts";
@@ -110,6 +110,21 @@ function run({ path, durability, zone, capMode }: ThreadSettings): void {
     rollups.add(booked);
   };
 
+  /** Books an attempt that nobody can say more of: never as nothing, but at what is held for it. */
+  const settleAsHeld = (row: typeof reservations.$inferSelect, outcome: Outcome): void => {
+    const strict = readBudgets(database).filter((budget) => budget.mode === "strict");
+    const isStrict = strict.some((budget: Budget) => covers(budget.scope, { ...row, model: row.requestedModel }));
+    const cost = (isStrict ? row.boundNanoUsd : null) ?? row.expectedNanoUsd ?? undefined;
+    insertFingerprint.run(row.keyId, row.provider, row.keyId, "", attemptAtMs(row.attemptId));
+    settle(eventRow(heldEvent(row, cost, outcome)));
+  };
+
+  const closeWork = (workId: string): void => {
+    const row = drizzle(database).select().from(reservations).where(eq(reservations.workId, workId)).get();
+    if (!row) throw new ChangeRefused(`no work ${workId} is pending; \`keymeter work list\` shows what is`);
+    settleAsHeld(row, "upstream_failed");
+  };
+
   const prove = (
     { attemptId, keyId, provider }: { attemptId: number; keyId: string; provider: string },
     proven: ProvenKey,
@@ -177,6 +192,7 @@ function run({ path, durability, zone, capMode }: ThreadSettings): void {
       case "states":
         return { type: "states", states: book.states(operation.atMs, operation.subject) };
       case "change":
+        if (operation.change.type === "closeWork") closeWork(operation.change.workId);
         rollups.flush();
         applyChange(database, rollups, operation.change, operation.author);
         rollups.flush();
@@ -252,15 +268,9 @@ function run({ path, durability, zone, capMode }: ThreadSettings): void {
   function recover(): number {
     const open = drizzle(database).select().from(reservations).where(isNull(reservations.workId)).all();
     if (open.length === 0) return 0;
-    const strict = readBudgets(database).filter((budget) => budget.mode === "strict");
     database
       .transaction(() => {
-        for (const row of open) {
-          const isStrict = strict.some((budget: Budget) => covers(budget.scope, { ...row, model: row.requestedModel }));
-          const cost = (isStrict ? row.boundNanoUsd : null) ?? row.expectedNanoUsd ?? undefined;
-          insertFingerprint.run(row.keyId, row.provider, row.keyId, "", attemptAtMs(row.attemptId));
-          settle(eventRow(crashEvent(row, cost)));
-        }
+        for (const row of open) settleAsHeld(row, "crash");
         rollups.flush();
       })
       .immediate();
@@ -303,7 +313,11 @@ function differences(book: ReservationBook, database: Sqlite, atMs: number): str
   return rows === attempts ? found : [...found, `${attempts} attempts hold money in memory, ${rows} in the books`];
 }
 
-function crashEvent(row: typeof reservations.$inferSelect, costNanoUsd: bigint | undefined): UsageEvent {
+function heldEvent(
+  row: typeof reservations.$inferSelect,
+  costNanoUsd: bigint | undefined,
+  outcome: Outcome,
+): UsageEvent {
   return {
     attemptId: row.attemptId,
     keyId: row.keyId,
@@ -316,9 +330,10 @@ function crashEvent(row: typeof reservations.$inferSelect, costNanoUsd: bigint |
     tags: row.tags ?? undefined,
     usage: {},
     usageState: costNanoUsd === undefined ? "unknown" : "estimated",
+    usageReason: outcome === "crash" ? "crash" : "not_fetched",
     costNanoUsd,
     costLines: [],
-    outcome: "crash",
+    outcome,
     servedModel: undefined,
     tier: undefined,
     reasoning: undefined,

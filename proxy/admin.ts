@@ -10,6 +10,7 @@ import { LedgerUnavailable } from "../ledger/writer.ts";
 import type { Writer } from "../ledger/writer.ts";
 import type { Secret } from "../service/secret.ts";
 import type { Register } from "./register.ts";
+import type { Work } from "./work.ts";
 
 /** As many corrections are one transaction. */
 const MOST_ADJUSTMENTS = 500;
@@ -88,6 +89,7 @@ const change = z.discriminatedUnion("type", [
   }),
   z.strictObject({ type: z.literal("setBudget"), budget }),
   z.strictObject({ type: z.literal("removeBudget"), budgetId: text }),
+  z.strictObject({ type: z.literal("closeWork"), workId: text }),
   z.strictObject({ type: z.literal("adjust"), adjustments: z.array(adjustment).max(MOST_ADJUSTMENTS) }),
 ]);
 
@@ -96,7 +98,7 @@ const WRONG_TOKEN_MS = 250;
 
 export function addAdminRoutes(
   app: FastifyInstance,
-  { writer, register, adminToken }: { writer: Writer; register: Register; adminToken: Secret },
+  { writer, register, work, adminToken }: { writer: Writer; register: Register; work: Work; adminToken: Secret },
 ): void {
   const expected = sha256(adminToken.reveal());
   let lastWrong: Promise<unknown> = Promise.resolve();
@@ -120,6 +122,7 @@ export function addAdminRoutes(
     try {
       await writer.change(parsed.data as Change, "admin-api");
       await register.reload();
+      await work.reload();
       return { ok: true };
     } catch (error) {
       if (error instanceof ChangeRefused) return reply.code(409).send({ error: error.message });

@@ -6,6 +6,7 @@ import { setTimeout as sleep } from "node:timers/promises";
 import Fastify from "fastify";
 import type { FastifyError, FastifyInstance } from "fastify";
 import { createExpectations } from "../ledger/expectations.ts";
+import { attemptAtMs, formatRequestId } from "../ledger/ids.ts";
 import { openForReading } from "../ledger/open.ts";
 import { createPriceBook } from "../ledger/prices.ts";
 import { openWriter } from "../ledger/writer.ts";
@@ -44,6 +45,9 @@ const CHECK_MS = SECOND;
 /** Longer than the idle time of common load balancers, so that they, not we, close first. */
 const KEEP_ALIVE_MS = 75 * SECOND;
 const SWEEP_MS = 50;
+const CLOSE_EVERY_MS = 3600 * SECOND;
+/** Anthropic keeps results for 29 days, the others for less. */
+const MOST_WORK_MS = 31 * 24 * 3600 * SECOND;
 const MOST_COMMIT_MS = 5 * SECOND;
 
 /** Opens the books and builds both listeners. Rejects with a LedgerError when the books cannot be opened. */
@@ -87,6 +91,7 @@ export async function createProxy(config: ProxyConfig, log: Log): Promise<Proxy>
     log,
     isDraining: () => draining,
   };
+  const closing = setInterval(() => void closeOldWork(context), CLOSE_EVERY_MS).unref();
   if (writer.recovered > 0)
     log.warn(
       { attempts: writer.recovered },
@@ -97,7 +102,7 @@ export async function createProxy(config: ProxyConfig, log: Log): Promise<Proxy>
   openSessions = () => sockets.open();
   const app = createPublicListener(context, sockets);
   const ops = createListener(context.metrics.registry, () => (draining ? "draining" : writer.trouble()));
-  addAdminRoutes(ops, { writer, register, adminToken: config.adminToken });
+  addAdminRoutes(ops, { writer, register, work, adminToken: config.adminToken });
 
   return {
     app,
@@ -106,6 +111,7 @@ export async function createProxy(config: ProxyConfig, log: Log): Promise<Proxy>
     context,
     async stop() {
       draining = true;
+      clearInterval(closing);
       sockets.drain();
       const closed = app.close();
       // A server waits for keep-alive and silent sockets for ever: they are swept until the open requests are done.
@@ -127,6 +133,19 @@ export async function createProxy(config: ProxyConfig, log: Log): Promise<Proxy>
       await writer.close();
     },
   };
+}
+
+/** Work that is older than any provider keeps its results will never say what it used. */
+async function closeOldWork({ work, writer, log }: ProxyContext): Promise<void> {
+  const oldest = Date.now() - MOST_WORK_MS;
+  for (const { workId, attemptId } of work.list().filter((one) => attemptAtMs(one.attemptId) < oldest)) {
+    const requestId = formatRequestId(attemptId);
+    await writer.change({ type: "closeWork", workId }, "proxy").then(
+      () => log.warn({ requestId, workId }, "work that nobody fetched was booked at what was held for it"),
+      (error: unknown) => log.error({ requestId, workId, err: error }, "old work could not be closed"),
+    );
+  }
+  await work.reload();
 }
 
 function createPublicListener(context: ProxyContext, sockets: Sockets): FastifyInstance {

@@ -30,6 +30,7 @@ export function createMetrics(writer: Writer, openRequests: () => number, pendin
   const models = new Set<string>();
   const refused = new Map<string, number>();
   const unmetered = new Map<string, number>();
+  const gaps = new Map<string, number>();
   const unknownFields = new Map<string, { provider: string; field: string; count: number }>();
   let lateCommits = 0;
 
@@ -154,6 +155,19 @@ export function createMetrics(writer: Writer, openRequests: () => number, pendin
       for (const [provider, count] of unmetered) unmeteredCounter.inc({ provider }, count);
     },
   });
+  const gapCounter = new Counter({
+    name: "keymeter_usage_gaps_total",
+    help: "Attempts whose quantities are not the provider's word, by why.",
+    labelNames: ["provider", "reason"],
+    registers,
+    collect() {
+      gapCounter.reset();
+      for (const [name, count] of gaps) {
+        const [provider = "", reason = ""] = name.split("\n");
+        gapCounter.inc({ provider, reason }, count);
+      }
+    },
+  });
   const unknownCounter = new Counter({
     name: "keymeter_unknown_usage_fields_total",
     help: "Answers whose usage holds a number that Keymeter does not know: a new fee may hide there.",
@@ -233,6 +247,7 @@ export function createMetrics(writer: Writer, openRequests: () => number, pendin
       if (event.priceConfidence === "inferred") tally.inferred += 1;
       if (event.usageState === "estimated") tally.estimated += 1;
       if (event.usageState === "unknown") tally.unknown += 1;
+      if (event.usageReason) add(gaps, `${event.provider}\n${event.usageReason}`, 1);
       if (event.firstByteMs !== undefined) firstByte.observe({ provider: event.provider }, event.firstByteMs / 1000);
     },
     countRefused: (reason) => add(refused, reason, 1),

@@ -7,8 +7,8 @@ import { attemptAtMs } from "../ledger/ids.ts";
 import { UNPROVEN_KEY_ID } from "../ledger/keys.ts";
 import type { NanoUsd } from "../ledger/money.ts";
 import type { Price, PriceBook } from "../ledger/prices.ts";
-import { addUsage, NO_USAGE } from "../ledger/usage.ts";
-import type { Usage, UsageState } from "../ledger/usage.ts";
+import { addUsage, contextTokens, NO_USAGE } from "../ledger/usage.ts";
+import type { Usage, UsageReason, UsageState } from "../ledger/usage.ts";
 import type { Admission } from "./admit.ts";
 import type { Reading } from "./dialects/dialect.ts";
 import type { Ending } from "./forward.ts";
@@ -29,7 +29,7 @@ export function toEvent(
   const isBilled = !isError && ending.sent;
   const used = isBilled
     ? usedBy(admission, reading, seen)
-    : { usage: NO_USAGE, state: "reported" as const, reserved: false };
+    : { usage: NO_USAGE, state: "reported" as const, reason: undefined, reserved: false };
   const tiers = [...(reading && reading.tiers.length > 0 ? reading.tiers : call.tiers), ...(call.placeTiers ?? [])];
   const isNothing = used.state === "reported" && Object.keys(used.usage).length === 0 && !reading?.extra.length;
   const found = isBilled && !isNothing ? priceUsage(used.usage, reading, admission, tiers, prices) : NOTHING_OWED;
@@ -43,7 +43,7 @@ export function toEvent(
     provider: provider.name,
     endpoint: call.endpoint,
     requestedModel: call.model,
-    servedModel: isBilled ? reading?.servedModel : undefined,
+    servedModel: isBilled ? nameOf(reading) : undefined,
     tier: tiers.length === 0 ? undefined : tiers.join(","),
     team: admission.team,
     project: admission.project,
@@ -51,6 +51,7 @@ export function toEvent(
     tags: admission.tags,
     usage: priced.usage ?? used.usage,
     reasoning: isBilled ? reading?.reasoning : undefined,
+    usageReason: used.reason,
     usageState: used.reserved && admission.reservedNanoUsd === undefined ? "unknown" : used.state,
     // Nothing was seen of the answer: the amount reserved stands until a bill says better.
     costNanoUsd: used.reserved ? admission.reservedNanoUsd : priced.costNanoUsd,
@@ -68,16 +69,27 @@ export function toEvent(
   };
 }
 
-type Used = { readonly usage: Usage; readonly state: UsageState; readonly reserved: boolean };
+type Used = {
+  readonly usage: Usage;
+  readonly state: UsageState;
+  readonly reason: UsageReason | undefined;
+  /** Nothing is known of it: the amount reserved stands. */
+  readonly reserved: boolean;
+};
 
 function usedBy(admission: Admission, reading: Reading | undefined, seen: Seen | undefined): Used {
-  const reserved: Used = { usage: NO_USAGE, state: "estimated", reserved: true };
-  if (!reading || !seen || reading.pending) return reserved;
-  if (reading.usage && reading.final)
-    return { usage: reading.usage, state: reading.isEstimate ? "estimated" : "reported", reserved: false };
-  // Cut short, or failed: the provider's error is no word of the model. Under a strict budget, or where what matters cannot be seen (no output yet, for a model may have thought;
-  // an input that lies at the provider; an answer that could not be read), the amount reserved is the honest figure.
   const { call, isStrict, inputTokens } = admission;
+  const asReserved = (reason: UsageReason): Used => ({ usage: NO_USAGE, state: "estimated", reason, reserved: true });
+  if (!reading || !seen || reading.pending)
+    return asReserved(call.isResult || reading?.pending ? "not_fetched" : "cut");
+  if (reading.usage && reading.final) {
+    const reason = reading.isEstimate ? "not_stated" : reading.isContradictory ? "contradictory" : undefined;
+    return { usage: reading.usage, state: reason ? "estimated" : "reported", reason, reserved: false };
+  }
+  const reason = reasonOf(reading, seen);
+  // Cut short, or failed: the provider's error is no word of the model. Under a strict budget, or where what matters cannot be seen
+  // (no output yet, for a model may have thought; an input that lies at the provider; an answer that could not be read), the
+  // amount reserved is the honest figure.
   if (
     isStrict ||
     call.isResult ||
@@ -85,15 +97,22 @@ function usedBy(admission: Admission, reading: Reading | undefined, seen: Seen |
     (seen.tokens === 0 && !reading.usage?.output && !reading.failed) ||
     (call.openInput !== undefined && !reading.usage)
   )
-    return reserved;
+    return asReserved(reason);
   // Else the input is the provider's word where it came early, the output what went by.
   const input = reading.usage ?? { input: inputTokens };
   const most = call.maxOutputTokens === undefined ? Number.MAX_SAFE_INTEGER : call.maxOutputTokens * call.answers;
   return {
     usage: { ...input, output: Math.min(Math.max(input.output ?? 0, seen.tokens), most) },
     state: "estimated",
+    reason,
     reserved: false,
   };
+}
+
+function reasonOf(reading: Reading, seen: Seen): UsageReason {
+  if (seen.isPartial || (reading.raw !== undefined && reading.usage === undefined)) return "unreadable";
+  if (reading.failed) return "failed";
+  return reading.ended ? "not_stated" : "cut";
 }
 
 type Priced = {
@@ -124,7 +143,7 @@ function priceUsage(
   const find = (model: string): Price | undefined => prices.find(priceList, model, attemptAtMs(attemptId), tiers);
   // A deployment's name stands for its model where it was asked for; what answered names itself.
   const requested = provider.modelOf(call.model);
-  const served = find(reading?.servedModel ?? requested);
+  const served = find(nameOf(reading) ?? requested);
   const price = served ?? find(requested);
   if (!price) return { costNanoUsd: undefined, lines: [], price: undefined, confidence: "unpriced" };
 
@@ -134,6 +153,9 @@ function priceUsage(
     ...extra.map((pass) => ({ ...pass, price: pass.model === undefined ? price : find(pass.model) })),
   ].map((part) => ({ price: part.price, cost: part.price && cost(part.usage, part.price, part.context) }));
   const isUnpriced = parts.some((part) => part.cost === undefined || part.cost.unpricedUnits.length > 0);
+  const isLong =
+    reading?.isContextGuess === true &&
+    Object.values(price.units).some(({ steps }) => steps.some(({ above }) => contextTokens(usage) > above));
   const isInferred = parts.some(
     (part) =>
       part.price?.confidence === "inferred" || part.cost?.lines.some(({ unit }) => part.price?.guessedUnits.has(unit)),
@@ -145,9 +167,16 @@ function priceUsage(
     costNanoUsd: lines.reduce((sum, line) => sum + line.costNanoUsd, 0n),
     lines,
     price,
-    confidence: isUnpriced ? "unpriced" : served === undefined || isInferred ? "inferred" : "exact",
+    confidence: isUnpriced ? "unpriced" : served === undefined || isInferred || isLong ? "inferred" : "exact",
   };
 }
+
+/** The model that answered, as it can stand in tables and labels. */
+function nameOf(reading: Reading | undefined): string | undefined {
+  return reading?.servedModel?.replace(/[^\x21-\x7e]/g, "?").slice(0, MOST_NAME);
+}
+
+const MOST_NAME = 200;
 
 function outcomeOf(ending: Ending, reading: Reading | undefined): Outcome {
   if (ending.status !== undefined && ending.status >= 400) return "upstream_rejected";

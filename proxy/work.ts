@@ -26,6 +26,8 @@ export type Work = {
   keepEarly(provider: string, workId: string, result: Result): void;
   takeEarly(provider: string, workId: string): Result | undefined;
   list(): PendingWork[];
+  /** Reads the books again, after a change there. */
+  reload(): Promise<void>;
 };
 
 /** What passed of a result. */
@@ -36,7 +38,9 @@ const MOST_EARLY = 1_000;
 
 export async function createWork(books: Sqlite, writer: Writer, log: Log): Promise<Work> {
   const name = (provider: string, workId: string): string => `${provider}\n${workId}`;
-  const pending = new Map((await readPendingWork(books)).map((work) => [name(work.provider, work.workId), work]));
+  const read = async (): Promise<Map<string, PendingWork>> =>
+    new Map((await readPendingWork(books)).map((work) => [name(work.provider, work.workId), work]));
+  let pending = await read();
   const early = new Map<string, Result>();
   return {
     async suspend(admission, workId, proven) {
@@ -82,6 +86,9 @@ export async function createWork(books: Sqlite, writer: Writer, log: Log): Promi
       const found = early.get(name(provider, workId));
       early.delete(name(provider, workId));
       return found;
+    },
+    async reload() {
+      pending = await read();
     },
     list: () => [...pending.values()],
   };

@@ -16,6 +16,7 @@ import {
   textAt,
   unknownNumbers,
   countWords,
+  hasOddCounts,
 } from "./dialect.ts";
 import type { Call, Dialect, JsonObject, KnownFields, Reading, Refusal, Route, UsageReader } from "./dialect.ts";
 
@@ -254,6 +255,7 @@ function createReader(): UsageReader {
         tiers: readTiers(stated),
         responseId,
         raw: known ? JSON.stringify(stated) : undefined,
+        isContradictory: hasOddCounts(stated),
         unknownFields: unknownNumbers(stated, KNOWN),
         final,
         ended,

@@ -1,7 +1,7 @@
 // A dialect is a wire format: its routes, what a request can use at most, where an answer says what was used, and how it
 // says no. It knows no provider, no money and no socket. To add one: a file here and a line in index.ts.
 import type { IncomingHttpHeaders } from "node:http";
-import { addUsage, contextTokens } from "../../ledger/usage.ts";
+import { addUsage, contextTokens, readCount } from "../../ledger/usage.ts";
 import type { Usage } from "../../ledger/usage.ts";
 import type { Conversation } from "./conversation.ts";
 
@@ -65,6 +65,8 @@ export type Reading = {
   readonly usage: Usage | undefined;
   /** Of usage that sums up many answers: the input of the largest, by which long context is priced. */
   readonly context?: number | undefined;
+  /** Nobody said how long each of them was: the price is inferred where one of them may have been longer than a step. */
+  readonly isContextGuess?: boolean;
   /** Usage on top of `usage`, billed at another model's price where `model` is given. */
   readonly extra: readonly {
     readonly model: string | undefined;
@@ -82,6 +84,8 @@ export type Reading = {
   readonly final: boolean;
   /** `usage` is worked out, for the provider states none in such an answer. */
   readonly isEstimate?: boolean;
+  /** Counts in it do not fit together, or are no counts. */
+  readonly isContradictory?: boolean;
   /** Whether the protocol's own end was seen: the last event of a stream, the whole of a JSON body. */
   readonly ended: boolean;
   /** The provider put an error where an answer should be. */
@@ -309,6 +313,17 @@ export function unknownNumbers(stated: unknown, known: KnownFields | undefined, 
   }
   return found;
 }
+
+/** Whether anything that should be a count is none: negative, a fraction, or more than anything uses. */
+export function hasOddCounts(stated: unknown): boolean {
+  if (typeof stated !== "object" || stated === null) return false;
+  return Object.entries(stated).some(
+    ([name, value]) =>
+      (typeof value === "number" && COUNT_NAME.test(name) && readCount(value) === undefined) || hasOddCounts(value),
+  );
+}
+
+const COUNT_NAME = /tokens?$|count$/i;
 
 /** A long context begins above this at no provider: answers below it can be summed up, each larger one is priced by itself. */
 const SHORT_CONTEXT = 100_000;

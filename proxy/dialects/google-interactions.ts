@@ -7,6 +7,7 @@ import {
   compactUsage,
   countWords,
   findDeep,
+  hasOddCounts,
   NO_READING,
   objectAt,
   parseObject,
@@ -82,6 +83,7 @@ export function createInteractionReader(call: Call): UsageReader {
         // A stream that ends an interaction names no id.
         responseId: textAt(last, "id"),
         raw: stated && JSON.stringify(stated),
+        isContradictory: hasOddCounts(stated),
         unknownFields: unknownNumbers(stated, KNOWN),
         final: stated !== undefined && ended && status !== "in_progress",
         ended,

@@ -8,6 +8,7 @@ import {
   BATCH_FILE,
   compactUsage,
   countWords,
+  hasOddCounts,
   createPasses,
   findDeep,
   NO_READING,
@@ -269,6 +270,8 @@ function readingOf(stated: JsonObject, model: string, queries: number): Reading 
     reasoning: readCount(stated["thoughtsTokenCount"]),
     tiers: tier === undefined ? [] : [tier.toLowerCase()],
     raw: JSON.stringify(stated),
+    isContradictory:
+      hasOddCounts(stated) || Number(stated["cachedContentTokenCount"] ?? 0) > Number(stated["promptTokenCount"] ?? 0),
     unknownFields: unknownNumbers(stated, KNOWN),
   };
 }
@@ -300,7 +303,8 @@ function createBatchReader(call: Call): UsageReader {
         const metadata = objectAt(answer, "usageMetadata");
         const model = textAt(answer, "modelVersion") ?? call.model;
         const queries = new Set(searchQueries(answer)).size;
-        if (metadata) passes.add(textAt(answer, "modelVersion"), readUsage(metadata, groundingOf(model, queries)));
+        const usage = metadata && readUsage(metadata, groundingOf(model, queries));
+        if (usage) passes.add(textAt(answer, "modelVersion"), usage);
         else unread += 1;
       }
       const hasFailed = stated?.["error"] !== undefined;
@@ -338,8 +342,10 @@ function trafficTier(type: string | undefined): string | undefined {
   }
 }
 
-/** Protobuf JSON leaves zeros out: an absent count in a usage object is 0. */
-function readUsage(stated: JsonObject, grounding: Usage): Usage {
+/** Protobuf JSON leaves zeros out: an absent count in a usage object is 0. Undefined when what matters most is there and no count. */
+function readUsage(stated: JsonObject, grounding: Usage): Usage | undefined {
+  const main = [stated["promptTokenCount"], stated["candidatesTokenCount"], stated["responseTokenCount"]];
+  if (main.some((value) => value !== undefined && readCount(value) === undefined)) return undefined;
   const prompt = readCount(stated["promptTokenCount"]) ?? 0;
   const cached = Math.min(readCount(stated["cachedContentTokenCount"]) ?? 0, prompt);
   const toolUse = readCount(stated["toolUsePromptTokenCount"]) ?? 0;

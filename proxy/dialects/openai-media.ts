@@ -4,7 +4,7 @@
 import { readCount } from "../../ledger/usage.ts";
 import type { Usage } from "../../ledger/usage.ts";
 import { readUsage, statedCost } from "./openai-usage.ts";
-import { compactUsage, NO_READING, objectAt, parseObject, textAt, unknownNumbers } from "./dialect.ts";
+import { compactUsage, hasOddCounts, NO_READING, objectAt, parseObject, textAt, unknownNumbers } from "./dialect.ts";
 import type { Call, JsonObject, KnownFields, Reading, Route, UsageReader } from "./dialect.ts";
 
 export const MEDIA_ROUTES: readonly Route[] = [
@@ -193,6 +193,7 @@ function createReader(
         tiers: call.tiers,
         raw: stated && JSON.stringify(stated),
         statedCostNanoUsd: stated && statedCost(stated),
+        isContradictory: hasOddCounts(stated),
         unknownFields: unknownNumbers(stated, KNOWN),
         final: usage !== undefined || spoken !== undefined,
         isEstimate: usage === undefined && spoken?.isEstimate === true,

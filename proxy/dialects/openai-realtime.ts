@@ -3,7 +3,16 @@
 // Source: platform.openai.com, Realtime and Responses WebSocket references.
 import { readCount } from "../../ledger/usage.ts";
 import type { Usage } from "../../ledger/usage.ts";
-import { compactUsage, NO_READING, objectAt, parseObject, PLAIN_CALL, textAt, unknownNumbers } from "./dialect.ts";
+import {
+  compactUsage,
+  hasOddCounts,
+  NO_READING,
+  objectAt,
+  parseObject,
+  PLAIN_CALL,
+  textAt,
+  unknownNumbers,
+} from "./dialect.ts";
 import type { Call, JsonObject, KnownFields, Reading, UsageReader } from "./dialect.ts";
 import type { Conversation, Need, Said } from "./conversation.ts";
 import { readSound } from "./openai-media.ts";
@@ -172,6 +181,7 @@ function readResponse(response: JsonObject | undefined, servedModel: string | un
     servedModel,
     responseId: textAt(response, "id"),
     raw: stated && JSON.stringify(stated),
+    isContradictory: hasOddCounts(stated),
     unknownFields: unknownNumbers(stated, KNOWN),
     final: usage !== undefined,
     ended: true,

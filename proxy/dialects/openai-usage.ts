@@ -4,14 +4,14 @@
 import { parseUsd } from "../../ledger/money.ts";
 import { readCount } from "../../ledger/usage.ts";
 import type { Usage } from "../../ledger/usage.ts";
-import { ANY, compactUsage, objectAt, textAt } from "./dialect.ts";
+import { ANY, compactUsage, hasOddCounts, objectAt, textAt } from "./dialect.ts";
 import type { JsonObject, KnownFields, Reading } from "./dialect.ts";
 
 /** Takes a usage object apart into disjoint classes. Undefined when it holds no counts that make sense. */
 export function readUsage(
   stated: JsonObject,
   answer: JsonObject,
-): { usage: Usage; reasoning: number | undefined } | undefined {
+): { usage: Usage; reasoning: number | undefined; isContradictory: boolean } | undefined {
   const isResponses = stated["input_tokens"] !== undefined;
   const total = readCount(stated["total_tokens"]);
   const named = isResponses ? stated["input_tokens"] : stated["prompt_tokens"];
@@ -55,6 +55,7 @@ export function readUsage(
 
   return {
     reasoning,
+    isContradictory: cached > prompt || (total !== undefined && total < prompt) || hasOddCounts(stated),
     usage: compactUsage({
       input: uncached - inputAudio,
       input_audio: inputAudio,

@@ -250,6 +250,7 @@ function createReader(call: Call, hides: boolean): UsageReader {
   let pending = false;
   let sawFirst = false;
   let isLastUsage = false;
+  let isContradictory = false;
   let makes: readonly string[] = [];
   let context: number | undefined;
 
@@ -261,7 +262,7 @@ function createReader(call: Call, hides: boolean): UsageReader {
     if (stated) {
       tier = textAt(stated, "service_tier") ?? tier;
       const read = readUsage(stated, answer);
-      if (read) ({ usage, reasoning } = read);
+      if (read) ({ usage, reasoning, isContradictory } = read);
       extra = imageToolUse(answer);
       raw = JSON.stringify(answer["tool_usage"] ? { ...stated, tool_usage: answer["tool_usage"] } : stated);
       statedCostNanoUsd = statedCost(stated);
@@ -332,6 +333,7 @@ function createReader(call: Call, hides: boolean): UsageReader {
     reading: (): Reading => ({
       usage,
       context,
+      isContextGuess: context !== undefined,
       extra,
       reasoning,
       servedModel,
@@ -339,6 +341,7 @@ function createReader(call: Call, hides: boolean): UsageReader {
       responseId,
       raw,
       statedCostNanoUsd,
+      isContradictory,
       unknownFields,
       makes,
       final: usage !== undefined && (ended || isLastUsage),

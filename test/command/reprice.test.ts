@@ -80,7 +80,7 @@ it("an unpriced model gets its price, once, through the running proxy; budgets, 
   expect(JSON.parse(await command("spend", "--by", "tag:feature", "--json"))).toMatchObject({
     rows: [{ "tag:feature": "a", requests: 3 }],
   });
-  expect(await command("events", "--pending")).toContain("(none)");
+  expect(await command("work", "list")).toContain("(none)");
 
   price("2");
   // 1,000 at 2 and 100 at 10 USD a million, three times.

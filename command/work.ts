@@ -1,0 +1,55 @@
+// keymeter work list|close
+import { parseArgs } from "node:util";
+import { attemptAtMs } from "../ledger/ids.ts";
+import type { AttemptId } from "../ledger/ids.ts";
+import { formatUsd } from "../ledger/money.ts";
+import { readPendingWork } from "../ledger/work.ts";
+import { makeChange, openUsage } from "./books.ts";
+import { loadCommandConfig } from "./config.ts";
+import { formatTable, toJson } from "./table.ts";
+import { UsageError } from "./usage-error.ts";
+
+export const USAGE = `keymeter work list [--json]     batches, background responses and films whose result has not passed yet
+keymeter work close WORK        books one at the amount that is held for it, as estimated, and lets the budgets go on
+  What nobody fetches is closed so by itself after 31 days.`;
+
+export async function run(args: string[]): Promise<void> {
+  const [verb, ...rest] = args;
+  if (verb === "list") return list(rest);
+  if (verb === "close") return close(rest);
+  throw new UsageError(USAGE);
+}
+
+/** What is held stands in the budgets as reserved, until the result passes. */
+async function list(args: string[]): Promise<void> {
+  const { values } = parseArgs({ args, options: { json: { type: "boolean", default: false } } });
+  const books = openUsage(loadCommandConfig());
+  const work = await readPendingWork(books);
+  books.close();
+  const at = (attemptId: AttemptId): string => new Date(attemptAtMs(attemptId)).toISOString();
+  if (values.json) {
+    for (const one of work) process.stdout.write(`${toJson({ at: at(one.attemptId), ...one })}\n`);
+    return;
+  }
+  const rows = work.map((one) => [
+    at(one.attemptId).slice(0, 19).replace("T", " "),
+    one.keyId,
+    one.provider,
+    one.endpoint,
+    one.workId,
+    one.requestedModel,
+    one.expectedNanoUsd === undefined ? "unknown" : formatUsd(one.expectedNanoUsd),
+  ]);
+  process.stdout.write(
+    `${formatTable(["since (UTC)", "key", "provider", "endpoint", "work", "model", "held USD"], rows)}\n`,
+  );
+}
+
+async function close(args: string[]): Promise<void> {
+  const { positionals } = parseArgs({ args, allowPositionals: true });
+  const [workId, ...more] = positionals;
+  if (workId === undefined || more.length > 0)
+    throw new UsageError("name one piece of work; `keymeter work list` shows them");
+  await makeChange(loadCommandConfig(), { type: "closeWork", workId });
+  process.stdout.write(`${workId} is closed, at the amount that was held for it\n`);
+}
