@@ -178,7 +178,16 @@ function inlineRequests(body: JsonObject): number | undefined {
 /** The second names enumerations by their numbers. */
 const JSON_FORMATS = new Set(["json", "json;enum-encoding=int"]);
 /** Parameters that change nothing that is answered. */
-const HARMLESS_PARAMETERS = new Set(["prettyPrint", "quotaUser"]);
+const HARMLESS_PARAMETERS = new Set([
+  "prettyPrint",
+  "quotaUser",
+  // Of an interaction that is fetched: as a stream, from an event on, with what was asked.
+  "stream",
+  "last_event_id",
+  "include_input",
+  // Of a cache whose expiry is changed.
+  "updateMask",
+]);
 
 /** Both spellings of one field: which one counts is the provider's secret. */
 function spelledTwice(body: JsonObject, config: JsonObject | undefined): string | undefined {

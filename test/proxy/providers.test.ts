@@ -1,4 +1,5 @@
 // Providers that serve other people's models under paths of their own: Azure OpenAI, Vertex AI, and vendors with odd settings.
+import { createVerify, generateKeyPairSync } from "node:crypto";
 import { writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { AzureOpenAI } from "openai";
@@ -8,21 +9,40 @@ import type { FakeProvider } from "../fake/provider.ts";
 import { startProxy, temporaryFolder } from "../start-proxy.ts";
 import type { RunningProxy } from "../start-proxy.ts";
 
+const ACCOUNT = "keymeter@p1.iam.gserviceaccount.com";
+const PAIR = generateKeyPairSync("rsa", {
+  modulusLength: 2048,
+  privateKeyEncoding: { type: "pkcs8", format: "pem" },
+  publicKeyEncoding: { type: "spki", format: "pem" },
+});
+
 let provider: FakeProvider;
 let running: RunningProxy;
 beforeEach(async () => {
   provider = await startFakeProvider(json(chatAnswer()));
-  const config = join(temporaryFolder(), "keymeter.yaml");
+  const folder = temporaryFolder();
+  const config = join(folder, "keymeter.yaml");
+  const keyFile = join(folder, "service-account.json");
+  writeFileSync(
+    keyFile,
+    JSON.stringify({ type: "service_account", client_email: ACCOUNT, private_key: PAIR.privateKey, project_id: "p1" }),
+  );
   writeFileSync(
     config,
     `proxy:
   upstreams:
     azure: { kind: azure, url: "${provider.url}", api_key_env: AZURE_KEY, deployments: { chat: gpt-4o-mini, gpt-4o: gpt-4o-mini } }
-    vertex: { kind: vertex, url: "${provider.url}" }
+    vertex-eu: { kind: vertex, url: "${provider.url}" }
+    zai: { url: "${provider.url}/api/paas/v4", version: none, price_list: openai }
     plain: { url: "${provider.url}", ask_usage: false, price_list: openai }
 `,
   );
-  running = await startProxy(provider.url, { KEYMETER_CONFIG: config, AZURE_KEY: "azure-provider-credential" });
+  running = await startProxy(provider.url, {
+    KEYMETER_CONFIG: config,
+    AZURE_KEY: "azure-provider-credential",
+    KEYMETER_VERTEX_URL: provider.url,
+    GOOGLE_APPLICATION_CREDENTIALS: keyFile,
+  });
 });
 afterEach(async () => {
   await running.stop();
@@ -113,7 +133,7 @@ describe("Vertex AI", () => {
     const answer = await post(`${PLACE}/google/models/gemini-2.5-flash:generateContent`, { contents: [] });
     expect(answer.status).toBe(200);
     expect(provider.journal[0]?.url).toBe(`${PLACE}/google/models/gemini-2.5-flash:generateContent`);
-    expect((await running.events())[0]).toMatchObject({ provider: "vertex", costNanoUsd: "325000" });
+    expect((await running.events())[0]).toMatchObject({ provider: "gcp.vertex_ai", costNanoUsd: "325000" });
   });
 
   it("serves Claude in Anthropic's, the model from the path", async () => {
@@ -134,6 +154,87 @@ describe("Vertex AI", () => {
     });
   });
 
+  it("swaps a Keymeter key for a token that the service account signed", async () => {
+    provider.script = json({
+      candidates: [],
+      modelVersion: "gemini-2.5-flash",
+      usageMetadata: { promptTokenCount: 10 },
+    });
+    const { secret } = await running.createKey();
+    await fetch(`${running.url}/vertex${PLACE}/google/models/gemini-2.5-flash:generateContent`, {
+      method: "POST",
+      headers: { "content-type": "application/json", authorization: `Bearer ${secret}` },
+      body: JSON.stringify({ contents: [] }),
+    });
+    const { authorization = "" } = provider.journal[0]?.headers ?? {};
+    const [head = "", claims = "", signature = ""] = authorization.replace(/^Bearer /, "").split(".");
+    expect(JSON.parse(Buffer.from(claims, "base64url").toString())).toMatchObject({
+      iss: ACCOUNT,
+      sub: ACCOUNT,
+      scope: "https://www.googleapis.com/auth/cloud-platform",
+    });
+    const verify = createVerify("RSA-SHA256").update(`${head}.${claims}`);
+    expect(verify.verify(PAIR.publicKey, Buffer.from(signature, "base64url"))).toBe(true);
+    expect(JSON.stringify(provider.journal[0]?.headers)).not.toContain(secret);
+  });
+
+  it("has a premium in regions, where the provider has one", async () => {
+    const claude = { id: "m", type: "message", model: "claude-haiku-4-5-20251001", content: [] };
+    provider.script = json({ ...claude, usage: { input_tokens: 100, output_tokens: 10 } });
+    const body = { anthropic_version: "vertex-2023-10-16", max_tokens: 10, messages: [] };
+    const costs = [];
+    for (const [prefix, location] of [
+      ["vertex", "global"],
+      ["vertex", "us-east5"],
+      ["vertex-eu", "europe-west1"],
+    ] as const) {
+      await fetch(
+        `${running.url}/${prefix}/v1/projects/p1/locations/${location}/publishers/anthropic/models/claude-haiku-4-5@20251001:rawPredict`,
+        {
+          method: "POST",
+          headers: { "content-type": "application/json", authorization: "Bearer ya29.test-token" },
+          body: JSON.stringify(body),
+        },
+      );
+      const event = (await running.events()).at(-1);
+      costs.push([event?.costNanoUsd, event?.priceConfidence]);
+    }
+    expect(costs).toEqual([
+      ["150000", "exact"],
+      ["165000", "exact"],
+      ["165000", "exact"],
+    ]);
+  });
+
+  it("serves open models in OpenAI's format, and Gemini without a project", async () => {
+    provider.script = json(chatAnswer(10, 5, "meta/llama-4"));
+    await post("/v1/projects/p1/locations/us-central1/endpoints/openapi/chat/completions", {
+      model: "meta/llama-4",
+      messages: [],
+    });
+    expect(provider.journal[0]?.url).toBe("/v1/projects/p1/locations/us-central1/endpoints/openapi/chat/completions");
+    provider.script = json({
+      candidates: [],
+      modelVersion: "gemini-2.5-flash",
+      usageMetadata: { promptTokenCount: 10 },
+    });
+    await post("/v1/publishers/google/models/gemini-2.5-flash:generateContent", { contents: [] });
+    const events = await running.events();
+    expect(events.map(({ endpoint, usage, priceConfidence }) => [endpoint, usage, priceConfidence])).toEqual([
+      ["chat_completions", { input: 10, output: 5 }, "unpriced"],
+      ["generate_content", { input: 10 }, "exact"],
+    ]);
+  });
+
+  it("says what is wrong with a key file, and how to mend it", async () => {
+    const broken = join(temporaryFolder(), "broken.json");
+    writeFileSync(broken, JSON.stringify({ type: "service_account", client_email: ACCOUNT, private_key: "no key" }));
+    for (const file of [broken, "/nowhere/key.json"])
+      await expect(startProxy(provider.url, { GOOGLE_APPLICATION_CREDENTIALS: file })).rejects.toThrow(
+        /GOOGLE_APPLICATION_CREDENTIALS: .*(name a service account's key file, or unset it)/,
+      );
+  });
+
   it("refuses in the format of the path", async () => {
     const answer = await fetch(`${running.url}/vertex${PLACE}/anthropic/models/claude-haiku-4-5:rawPredict`, {
       method: "POST",
@@ -141,6 +242,45 @@ describe("Vertex AI", () => {
       body: "not json",
     });
     expect([answer.status, ((await answer.json()) as { type: string }).type]).toEqual([400, "error"]);
+  });
+});
+
+describe("a vendor without a version in its paths", () => {
+  it("gets the path as its URL begins it, whatever version the client writes", async () => {
+    provider.script = json(chatAnswer());
+    for (const path of ["/zai/chat/completions", "/zai/v1/chat/completions"])
+      await fetch(running.url + path, {
+        method: "POST",
+        headers: { "content-type": "application/json", authorization: "Bearer sk-test-zai-client" },
+        body: JSON.stringify({ model: "gpt-4o-mini", messages: [] }),
+      });
+    expect(provider.journal.map(({ url }) => url)).toEqual([
+      "/api/paas/v4/chat/completions",
+      "/api/paas/v4/chat/completions",
+    ]);
+  });
+});
+
+describe("OpenAI's format at other providers", () => {
+  it("is metered at Google and at Anthropic, with their prices and a credential where they take it", async () => {
+    const { secret } = await running.createKey();
+    for (const [path, model] of [
+      ["/google/v1beta/openai/chat/completions", "gemini-2.5-flash"],
+      ["/anthropic/v1/chat/completions", "claude-haiku-4-5"],
+    ] as const) {
+      provider.script = json(chatAnswer(100, 10, model));
+      await fetch(running.url + path, {
+        method: "POST",
+        headers: { "content-type": "application/json", authorization: `Bearer ${secret}` },
+        body: JSON.stringify({ model, messages: [] }),
+      });
+    }
+    // 0.30 / 2.50 and 1 / 5 USD a million.
+    expect((await running.events()).map(({ costNanoUsd }) => costNanoUsd)).toEqual(["55000", "150000"]);
+    expect(provider.journal.map(({ headers }) => headers.authorization)).toEqual([
+      "Bearer AIzaProviderCredentialGoogle",
+      "Bearer sk-ant-api03-provider-credential",
+    ]);
   });
 });
 

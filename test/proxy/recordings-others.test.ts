@@ -20,6 +20,7 @@ import type { FakeProvider } from "../fake/provider.ts";
 import { startFakeProvider } from "../fake/provider.ts";
 import {
   addFolds,
+  DISAGREED,
   expectedFold,
   fold,
   hasRecordings,
@@ -73,8 +74,6 @@ const WITHOUT_ROUTE: { readonly [file: string]: number } = {
   "xai-batches": 2,
   "xai-videos": 1,
 };
-/** Expectations that count no search though the model searches before every answer, which is what is billed. */
-const DISAGREED = new Set(["r_b375cdc2c8f35d8a"]);
 /** Every record in full in CI; a sample here. */
 const SHARE = IS_CI ? 1 : 0.25;
 /** Where a vendor's base URL ends. */

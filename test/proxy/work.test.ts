@@ -1,7 +1,7 @@
 // Work that goes on at the provider after its answer: one charge each, whoever polls and however often, and nothing lost when
 // the proxy starts again in between.
 import Anthropic from "@anthropic-ai/sdk";
-import OpenAI from "openai";
+import OpenAI, { toFile } from "openai";
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
 import { startFakeProvider } from "../fake/provider.ts";
 import type { FakeProvider, Script } from "../fake/provider.ts";
@@ -166,6 +166,29 @@ describe("a background response", () => {
     expect((await running.events()).map(({ keyId }) => keyId)).toEqual([mine.id]);
   });
 
+  it("that nobody fetches is closed by hand at what is held for it, and a result that passes later is charged to nobody", async () => {
+    await running.setBudget({ amountNanoUsd: 1_000_000_000_000n });
+    provider.script = answer(response("queued", null));
+    await openai().responses.create({ model: "gpt-4o-mini", input: "hi", background: true, max_output_tokens: 300 });
+    const held = (await running.proxy.writer.verify()).reservedNanoUsd;
+    const close = (workId: string): Promise<Response> =>
+      fetch(`${running.opsUrl}/admin/changes`, {
+        method: "POST",
+        headers: { authorization: `Bearer ${running.adminToken}`, "content-type": "application/json" },
+        body: JSON.stringify({ type: "closeWork", workId }),
+      });
+    expect((await close("resp_unheard")).status).toBe(409);
+    expect((await close("resp_1")).status).toBe(200);
+    expect((await close("resp_1")).status).toBe(409);
+    provider.script = answer(response("completed", USED));
+    await openai().responses.retrieve("resp_1");
+    expect((await running.events()).map((event) => [event.costNanoUsd, event.usageState, event.usageReason])).toEqual([
+      [held.toString(), "estimated", "not_fetched"],
+    ]);
+    expect(running.proxy.context.work.list()).toEqual([]);
+    expect(await running.proxy.writer.verify()).toEqual({ differences: [], reservedNanoUsd: 0n });
+  });
+
   it("that is gone at the provider is settled as it was reserved, by its own key's word only", async () => {
     const mine = await running.createKey();
     const client = new OpenAI({ baseURL: `${running.url}/openai/v1`, apiKey: mine.secret, maxRetries: 0 });
@@ -251,6 +274,33 @@ describe("a batch", () => {
     const events = await running.events();
     expect(events.map(({ costNanoUsd, tier, servedModel }) => [costNanoUsd, tier, servedModel])).toEqual([
       ["135000", "batch", "gpt-4o-mini-2024-07-18"],
+    ]);
+  });
+
+  it("of OpenAI, by a Keymeter key from the file to the results: the key reaches its own files, and nobody else's", async () => {
+    const [mine, other] = [await running.createKey(), await running.createKey()];
+    const client = (apiKey: string): OpenAI =>
+      new OpenAI({ baseURL: `${running.url}/openai/v1`, apiKey, maxRetries: 0 });
+    const me = client(mine.secret);
+    provider.script = answer({ id: "file-in", object: "file", purpose: "batch" });
+    const file = await me.files.create({ file: await toFile(Buffer.from("{}"), "in.jsonl"), purpose: "batch" });
+    expect(provider.journal.at(-1)?.headers["content-type"]).toMatch(/^multipart\/form-data/);
+    provider.script = answer(batch("validating"));
+    await me.batches.create({ input_file_id: file.id, endpoint: "/v1/responses", completion_window: "24h" });
+    await restart();
+    provider.script = answer(batch("completed", { model: "gpt-4o-mini", usage: USED, output_file_id: "file-out" }));
+    await client(mine.secret).batches.retrieve("batch_1");
+    await restart();
+    provider.script = answer("{}", "application/octet-stream");
+    const [again, stranger] = [client(mine.secret), client(other.secret)];
+    for (const id of ["file-in", "file-out"]) {
+      expect((await again.files.content(id)).status).toBe(200);
+      await expect(stranger.files.content(id)).rejects.toMatchObject({ status: 404 });
+      await expect(stranger.files.delete(id)).rejects.toMatchObject({ status: 404 });
+    }
+    await expect(again.files.content("file-other")).rejects.toMatchObject({ status: 404 });
+    expect((await running.events()).map(({ costNanoUsd, keyId }) => [costNanoUsd, keyId])).toEqual([
+      ["135000", mine.id],
     ]);
   });
 
