@@ -60,7 +60,7 @@ it.each(ROWS)("$case", async (row) => {
   if (row.nanoUsd !== "0") expect(answer.headers.get("x-keymeter-cost-usd")).not.toBeNull();
 });
 
-/** "1000*0.15 + 300*0.6*0.5": USD per million times tokens is micro-USD; each term to nano-USD, half up. Decimals as
+/** "1000*0.15 + 300*0.6*5/3": USD per million times tokens is micro-USD; each term to nano-USD, half up. Decimals as
  *  fractions of whole numbers, apart from the product's own arithmetic. */
 function byHand(sum: string): bigint {
   if (sum === "0") return 0n;
@@ -68,9 +68,10 @@ function byHand(sum: string): bigint {
     let numerator = 1_000n;
     let denominator = 1n;
     for (const factor of term.split("*")) {
-      const [whole = "", fraction = ""] = factor.split(".");
+      const [above = "", below = "1"] = factor.split("/");
+      const [whole = "", fraction = ""] = above.split(".");
       numerator *= BigInt(whole + fraction);
-      denominator *= 10n ** BigInt(fraction.length);
+      denominator *= 10n ** BigInt(fraction.length) * BigInt(below);
     }
     return total + (2n * numerator + denominator) / (2n * denominator);
   }, 0n);
