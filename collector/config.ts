@@ -14,6 +14,8 @@ export type CollectorConfig = SharedConfig & {
   readonly reconcileCron: string;
   /** How many past days are read again each time: bills are revised. */
   readonly reconcileDays: number;
+  /** Where a newer price list is fetched from every day; undefined: only when told to, from the list's own place. */
+  readonly priceListUrl: string | undefined;
 };
 
 type Raw = SharedConfig & {
@@ -21,6 +23,7 @@ type Raw = SharedConfig & {
   openaiBillingUrl: string;
   reconcileCron: string;
   reconcileDays: number;
+  priceListUrl: string | undefined;
 };
 
 export const COLLECTOR_SETTINGS: Settings<Raw> = {
@@ -48,6 +51,12 @@ export const COLLECTOR_SETTINGS: Settings<Raw> = {
     env: "KEYMETER_RECONCILE_DAYS",
     schema: z.coerce.number().int().min(1).max(60),
     fallback: 4,
+  },
+  priceListUrl: {
+    place: "collector.price_list_url",
+    env: "KEYMETER_PRICE_LIST_URL",
+    schema: z.url({ protocol: /^https?$/ }),
+    fallback: undefined,
   },
 };
 

@@ -10,14 +10,17 @@ import type { Log } from "../service/log.ts";
 import { loadCollectorConfig } from "./config.ts";
 import { createImporters } from "./importers/index.ts";
 import { freezeDueForecasts, reconcileBills } from "./jobs.ts";
+import { fetchPriceList } from "./price-list.ts";
 import { createCollectorMetrics } from "./metrics.ts";
 
 const REFRESH_MS = 15_000;
 /** A refresh older than this means that the gauges are stale. */
 const STALE_MS = 4 * REFRESH_MS;
+/** Once a day, before anybody works. */
+const PRICES_CRON = "41 4 * * *";
 const WAIT_FOR_BOOKS_MS = 30_000;
 
-export const COLLECTOR_JOBS = ["forecast", "reconcile"] as const;
+export const COLLECTOR_JOBS = ["forecast", "reconcile", "prices"] as const;
 export type CollectorJob = (typeof COLLECTOR_JOBS)[number];
 
 /** Starts the collector; with `once`, runs that job and returns what failed instead. */
@@ -52,6 +55,13 @@ export async function startCollector(): Promise<{ stop(): Promise<void>; log: Lo
   const timer = setInterval(() => void refresh(), REFRESH_MS);
   const task = createTask(config.reconcileCron, runReconcile, { timezone: config.timezone, noOverlap: true });
   await task.start();
+  const refreshPrices = async (): Promise<void> => {
+    const failure = await fetchPriceList(config.dataDir, config.priceListUrl);
+    if (failure === undefined) log.info("the price list is new; the proxy takes it within a minute");
+    else log.error({ failure }, "the price list could not be refreshed");
+  };
+  const prices = config.priceListUrl === undefined ? undefined : createTask(PRICES_CRON, refreshPrices);
+  await prices?.start();
   if (importers.length > 0) void runReconcile();
 
   const app = createListener(metrics.registry, () =>
@@ -65,6 +75,7 @@ export async function startCollector(): Promise<{ stop(): Promise<void>; log: Lo
     async stop() {
       clearInterval(timer);
       await task.destroy();
+      await prices?.destroy();
       await app.close();
       usage.close();
       billing.close();
@@ -77,6 +88,10 @@ export async function startCollector(): Promise<{ stop(): Promise<void>; log: Lo
 export async function runCollectorJob(job: CollectorJob): Promise<string[]> {
   const config = loadCollectorConfig();
   const log = createLog("collector", config.logLevel);
+  if (job === "prices") {
+    const failure = await fetchPriceList(config.dataDir, config.priceListUrl);
+    return failure === undefined ? [] : [failure];
+  }
   const lock = lockForWriting(`${config.dataDir}/billing.db`);
   const billing = openForWriting(`${config.dataDir}/billing.db`, "billing", "power");
   const usage = await waitForBooks(`${config.dataDir}/usage.db`, log);

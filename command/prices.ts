@@ -6,14 +6,15 @@ import { multipliersOf } from "../ledger/cost.ts";
 import { walkEvents } from "../ledger/events.ts";
 import { firstAttemptId, readAttemptId } from "../ledger/ids.ts";
 import { formatUsd, formatUsdColumn } from "../ledger/money.ts";
-import { createPriceBook } from "../ledger/prices.ts";
-import type { Price, UnitPrice } from "../ledger/prices.ts";
+import { openPriceBook } from "../ledger/price-list.ts";
+import type { Price, PriceBook, UnitPrice } from "../ledger/prices.ts";
 import { UNITS } from "../ledger/usage.ts";
 import type { Unit } from "../ledger/usage.ts";
 import { repriced } from "../ledger/reprice.ts";
 import { readSpend } from "../ledger/spend.ts";
 import { addDays, createCalendar } from "../ledger/windows.ts";
 import { loadProxyConfig } from "../proxy/config.ts";
+import type { ProxyConfig } from "../proxy/config.ts";
 import { makeChange, openUsage } from "./books.ts";
 import { parseDay } from "./days.ts";
 import { formatTable, toJson } from "./table.ts";
@@ -104,7 +105,7 @@ async function reprice(args: string[]): Promise<void> {
   if (values.since === undefined) throw new UsageError(`reprice needs a --since\n${USAGE}`);
   const config = loadProxyConfig();
   const sinceMs = createCalendar(config.timezone).dayStart(parseDay(values.since, createCalendar(config.timezone)));
-  const book = createPriceBook(config.prices, config.discounts);
+  const book = openBook(config);
   const lists = new Map([...OWN_LISTS, ...config.upstreams].map(({ name, priceList }) => [name, priceList]));
   const books = openUsage(config);
   const adjusted = await readAdjusted(books, firstAttemptId(sinceMs) - 1);
@@ -137,7 +138,7 @@ async function show(args: string[]): Promise<void> {
   const [model] = positionals;
   if (model === undefined) throw new UsageError(USAGE);
   const config = loadProxyConfig();
-  const book = createPriceBook(config.prices, config.discounts);
+  const book = openBook(config);
   const lists = [...OWN_LISTS, ...config.upstreams];
   const found = lists.flatMap((provider) => {
     const price = book.find(provider.priceList, model, Date.now(), values.tier === undefined ? [] : [values.tier]);
@@ -182,6 +183,10 @@ async function show(args: string[]): Promise<void> {
         `${provider} ${model}: ${price.version}, ${price.confidence}\n${formatTable(["unit", "USD per million", "long context"], rows)}\n`,
       );
   }
+}
+
+function openBook({ dataDir, prices, discounts }: ProxyConfig): PriceBook {
+  return openPriceBook(dataDir, prices, discounts, (message) => process.stderr.write(`${message}\n`));
 }
 
 /** pico-USD a unit as decimal USD a million units, with the multipliers of the tier asked for. */

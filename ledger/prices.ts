@@ -125,9 +125,13 @@ export type Discount = {
   readonly percent: string;
 };
 
-/** Builds the book. `userRows` (keymeter.yaml) win over our rows, ours over the library's. Throws a RangeError that
+/** Builds the book. `userRows` (keymeter.yaml) win over our rows, ours over the list's: the library's, or a newer one. Throws a RangeError that
  *  names the row when a price is no decimal or out of range. */
-export function createPriceBook(userRows: readonly PriceRow[] = [], discounts: readonly Discount[] = []): PriceBook {
+export function createPriceBook(
+  userRows: readonly PriceRow[] = [],
+  discounts: readonly Discount[] = [],
+  newer?: PriceList,
+): PriceBook {
   const rows = [...userRows, ...OWN_PRICE_ROWS].map(datedFromRow);
   const reductions = discounts.map(readDiscount);
   /** By model, then by list. */
@@ -143,7 +147,7 @@ export function createPriceBook(userRows: readonly PriceRow[] = [], discounts: r
         cache.set(name, (byList = new Map()));
       }
       let dated = byList.get(list);
-      if (!dated) byList.set(list, (dated = datedPrices(rows, list, model, name)));
+      if (!dated) byList.set(list, (dated = datedPrices(rows, newer, list, model, name)));
       const current = dated.find((price) => price.fromMs <= atMs);
       const price = current && withTiers(current.price, list, model, tiers);
       const reduction = reductions.find((one) => one.list === list && one.matches(model));
@@ -152,11 +156,19 @@ export function createPriceBook(userRows: readonly PriceRow[] = [], discounts: r
   };
 }
 
+/** A list that is newer than the library's: models by list id. */
+export type PriceList = {
+  /** Names the list in the price version of each event. */
+  readonly version: string;
+  models(list: string): readonly ModelInfo[] | undefined;
+};
+
 type DatedPrice = { readonly fromMs: number; readonly price: Price };
 
 /** The prices of one model, newest first. `name` is the model's, or that of a variant of it, which only our rows know. */
 function datedPrices(
   rows: readonly { row: PriceRow; dated: DatedPrice }[],
+  newer: PriceList | undefined,
   list: string,
   model: string,
   name: string,
@@ -164,7 +176,7 @@ function datedPrices(
   const named = (wanted: string): DatedPrice[] =>
     rows.filter(({ row }) => row.list === list && row.model === wanted).map(({ dated }) => dated);
   const variants = name === model ? [] : named(name);
-  return (variants.length > 0 ? variants : [...named(model), ...libraryPrices(list, model)]).toSorted(
+  return (variants.length > 0 ? variants : [...named(model), ...listedPrices(newer, list, model)]).toSorted(
     (a, b) => b.fromMs - a.fromMs,
   );
 }
@@ -207,8 +219,9 @@ function datedFromRow(row: PriceRow): { row: PriceRow; dated: DatedPrice } {
   return { row, dated: { fromMs: row.from ? Date.parse(`${row.from}T00:00:00Z`) : 0, price } };
 }
 
-function libraryPrices(list: string, model: string): DatedPrice[] {
-  const models = findProvider({ providerId: list })?.models ?? [];
+function listedPrices(newer: PriceList | undefined, list: string, model: string): DatedPrice[] {
+  const models = newer?.models(list) ?? findProvider({ providerId: list })?.models ?? [];
+  const listVersion = newer?.models(list) ? newer.version : LIBRARY_VERSION;
   const name = model.toLowerCase();
   const info =
     models.find((candidate) => matches(candidate.match, name) === "exact") ??
@@ -221,7 +234,7 @@ function libraryPrices(list: string, model: string): DatedPrice[] {
     if (constraint && !("start_date" in constraint)) return [];
     const from = constraint?.start_date;
     const price: Price = {
-      version: `${LIBRARY_VERSION}:${list}/${info.id}${from ? `@${from}` : ""}`,
+      version: `${listVersion}:${list}/${info.id}${from ? `@${from}` : ""}`,
       confidence,
       ...complete(libraryUnits(prices), list, name),
       multipliers: [],

@@ -8,7 +8,7 @@ import type { FastifyError, FastifyInstance } from "fastify";
 import { createExpectations } from "../ledger/expectations.ts";
 import { attemptAtMs, formatRequestId } from "../ledger/ids.ts";
 import { openForReading } from "../ledger/open.ts";
-import { createPriceBook } from "../ledger/prices.ts";
+import { openPriceBook } from "../ledger/price-list.ts";
 import { openWriter } from "../ledger/writer.ts";
 import type { Writer } from "../ledger/writer.ts";
 import { createListener } from "../service/listener.ts";
@@ -45,6 +45,7 @@ const CHECK_MS = SECOND;
 /** Longer than the idle time of common load balancers, so that they, not we, close first. */
 const KEEP_ALIVE_MS = 75 * SECOND;
 const SWEEP_MS = 50;
+const REFRESH_PRICES_MS = 60 * SECOND;
 const CLOSE_EVERY_MS = 3600 * SECOND;
 /** Anthropic keeps results for 29 days, the others for less. */
 const MOST_WORK_MS = 31 * 24 * 3600 * SECOND;
@@ -70,6 +71,8 @@ export async function createProxy(config: ProxyConfig, log: Log): Promise<Proxy>
     totalMs: config.totalSeconds * SECOND,
   });
   const providers = createProviders(config);
+  const prices = openPriceBook(config.dataDir, config.prices, config.discounts, (message) => log.error(message));
+  const refreshing = setInterval(() => prices.refresh(), REFRESH_PRICES_MS).unref();
   const work = await createWork(books, writer, log);
   let draining = false;
   let openSessions = (): number => 0;
@@ -78,7 +81,7 @@ export async function createProxy(config: ProxyConfig, log: Log): Promise<Proxy>
     providers,
     register,
     writer,
-    prices: createPriceBook(config.prices, config.discounts),
+    prices,
     expectations: createExpectations(books),
     forwarder,
     work,
@@ -112,6 +115,7 @@ export async function createProxy(config: ProxyConfig, log: Log): Promise<Proxy>
     async stop() {
       draining = true;
       clearInterval(closing);
+      clearInterval(refreshing);
       sockets.drain();
       const closed = app.close();
       // A server waits for keep-alive and silent sockets for ever: they are swept until the open requests are done.

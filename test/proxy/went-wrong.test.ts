@@ -329,7 +329,8 @@ describe("attempts that the client gave up are not billed (case 20)", () => {
     const impatient = new OpenAI({ baseURL: `${running.url}/openai/v1`, apiKey: KEY, timeout: 150, maxRetries: 2 });
     const arrived = provider.journal.length;
     const booked = await events(
-      () => expect(impatient.chat.completions.create({ model: "gpt-4o-mini", messages: [] })).rejects.toThrow(),
+      () =>
+        expect(impatient.chat.completions.create({ model: "gpt-4o-mini", messages: [] })).rejects.toThrow("timed out"),
       3,
     );
     expect(provider.journal.length - arrived).toBe(3);
@@ -465,10 +466,11 @@ describe("polls are charged again (case 30)", () => {
   it("not here: 20 retrievals of a response that was answered at once", async () => {
     const usage = { input_tokens: 10, output_tokens: 5, total_tokens: 15 };
     provider.script = json({ id: "resp_f", status: "completed", model: "gpt-4o-mini", output: [], usage });
-    await events(async () => {
+    const booked = await events(async () => {
       await post(RESPONSES, RESPONSES_BODY);
       for (let i = 0; i < 20; i++) await get("/openai/v1/responses/resp_f");
     });
+    expect(booked[0]).toMatchObject({ usageState: "reported", costNanoUsd: "4500" });
   });
 
   it("nor three resumed streams of a background response", async () => {

@@ -1,0 +1,112 @@
+// A newer price list: fetched when told to, checked, used by the proxy without a restart, refused whole when it is odd.
+import { existsSync, readFileSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { findProvider } from "@pydantic/genai-prices";
+import { afterEach, beforeEach, describe, expect, it } from "vitest";
+import { fetchPriceList } from "../../collector/price-list.ts";
+import { openPriceBook, parsePriceList } from "../../ledger/price-list.ts";
+import { json, startFakeProvider } from "../fake/provider.ts";
+import type { FakeProvider } from "../fake/provider.ts";
+import { temporaryFolder } from "../start-proxy.ts";
+
+type Model = { id: string; match: object; prices: object };
+let web: FakeProvider;
+let folder: string;
+beforeEach(async () => {
+  web = await startFakeProvider(json("gone", 404));
+  folder = temporaryFolder();
+});
+afterEach(() => web.close());
+
+/** The built-in list with changes, in the form in which it is published. */
+function listWith(change: (models: Model[]) => Model[]): { id: string; models: Model[] }[] {
+  return ["openai", "anthropic", "google"].map((id) => {
+    const models = structuredClone(findProvider({ providerId: id })?.models ?? []) as unknown as Model[];
+    return { id, models: id === "openai" ? change(models) : models };
+  });
+}
+const NEWCOMER = { id: "gpt-77", match: { equals: "gpt-77" }, prices: { input_mtok: 3, output_mtok: 12 } };
+const NOW = Date.parse("2026-11-23T00:00:00Z");
+
+describe("a price list", () => {
+  it("that is fetched is used by an open book at its next look, and names itself in the version", async () => {
+    const troubles: string[] = [];
+    const book = openPriceBook(folder, [], [], (trouble) => troubles.push(trouble));
+    expect(book.find("openai", "gpt-77", NOW)).toBeUndefined();
+    const before = book.find("openai", "gpt-4o-mini", NOW);
+    web.script = json(listWith((models) => [...models, NEWCOMER]));
+    expect(await fetchPriceList(folder, web.url)).toBeUndefined();
+    expect(book.find("openai", "gpt-77", NOW)).toBeUndefined();
+    book.refresh();
+    expect(book.find("openai", "gpt-77", NOW)?.units.output?.base).toBe(12_000_000n);
+    expect(book.find("openai", "gpt-77", NOW)?.version).toMatch(/^genai-prices@[0-9a-f]{12}:openai\/gpt-77$/);
+    expect(book.find("openai", "gpt-4o-mini", NOW)?.units).toEqual(before?.units);
+    expect(troubles).toEqual([]);
+  });
+
+  it("loses to our own rows and to those of the settings", async () => {
+    web.script = json(listWith((models) => [...models, NEWCOMER]));
+    await fetchPriceList(folder, web.url);
+    const row = { list: "openai", model: "gpt-77", usdPerMillion: { input: "9" }, source: "settings" };
+    expect(openPriceBook(folder, [row], [], () => {}).find("openai", "gpt-77", NOW)?.units.input?.base).toBe(
+      9_000_000n,
+    );
+  });
+
+  const odd: { readonly [name: string]: readonly [unknown, RegExp] } = {
+    "is no JSON": ["<html>", /no JSON/],
+    "has another form": [{ providers: [] }, /price list/],
+    "has a negative price": [
+      listWith((models) => [...models, { ...NEWCOMER, prices: { input_mtok: -1 } }]),
+      /openai.*gpt-77.*input_mtok/,
+    ],
+    "has a price in another unit": [
+      listWith((models) => [...models, { ...NEWCOMER, prices: { input_mtok: 3_000_000 } }]),
+      /openai.*gpt-77.*input_mtok/,
+    ],
+    "moves a known price too far": [
+      listWith((models) =>
+        models.map((model) =>
+          model.id === "gpt-4o-mini" ? { ...model, prices: { input_mtok: 150, output_mtok: 0.6 } } : model,
+        ),
+      ),
+      /openai\/gpt-4o-mini input_mtok: 150, and 0.15 is known/,
+    ],
+    "has lost most models": [listWith((models) => models.slice(0, 3)), /3 models of openai/],
+  };
+  it.each(Object.entries(odd))(
+    "that %s is refused whole, with the reason, and nothing changes",
+    async (_name, [list, why]) => {
+      web.script = typeof list === "string" ? json(list) : json(list);
+      const failure = await fetchPriceList(folder, web.url);
+      expect(failure).toMatch(/is refused/);
+      expect(failure).toMatch(why);
+      expect(existsSync(join(folder, "price-list.json"))).toBe(false);
+    },
+  );
+
+  it("that cannot be fetched leaves the old one", async () => {
+    web.script = json(listWith((models) => [...models, NEWCOMER]));
+    await fetchPriceList(folder, web.url);
+    const written = readFileSync(join(folder, "price-list.json"), "utf8");
+    web.script = json({}, 500);
+    expect(await fetchPriceList(folder, web.url)).toContain("answered 500");
+    expect(await fetchPriceList(folder, "http://127.0.0.1:9/none")).toContain("could not be fetched");
+    expect(readFileSync(join(folder, "price-list.json"), "utf8")).toBe(written);
+    expect(
+      parsePriceList(written)
+        .models("openai")
+        ?.some(({ id }) => id === "gpt-77"),
+    ).toBe(true);
+  });
+
+  it("that was damaged by hand is said, and the built-in one counts", () => {
+    writeFileSync(join(folder, "price-list.json"), "[]");
+    const troubles: string[] = [];
+    const book = openPriceBook(folder, [], [], (trouble) => troubles.push(trouble));
+    expect(book.find("openai", "gpt-4o-mini", NOW)?.units.input?.base).toBe(150_000n);
+    book.refresh();
+    expect(troubles.length).toBe(1);
+    expect(troubles[0]).toContain("collector --once prices");
+  });
+});
