@@ -74,7 +74,7 @@ export function parsePriceList(text: string): PriceList {
 }
 
 /** The name of the file in a data folder. */
-export function priceListPath(dataDir: string): string {
+function priceListPath(dataDir: string): string {
   return `${dataDir}/price-list.json`;
 }
 

@@ -24,7 +24,7 @@ export type UnitPrice = {
 };
 
 /** Changes the price of every token, but for the classes that it excepts. */
-export type Multiplier = { readonly ratio: Ratio; readonly except?: readonly TokenClass[] | undefined };
+type Multiplier = { readonly ratio: Ratio; readonly except?: readonly TokenClass[] | undefined };
 
 export type Price = {
   readonly version: string;

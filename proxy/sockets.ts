@@ -17,7 +17,7 @@ import { NO_READING } from "./dialects/dialect.ts";
 import type { Reading } from "./dialects/dialect.ts";
 import { outgoingHeaders } from "./forward.ts";
 import type { Ending } from "./forward.ts";
-import { checkModel, guessDialect, KEY_PROTOCOL, readProtocols } from "./gate.ts";
+import { checkModel, guessDialect, KEY_PROTOCOL, readJson, readProtocols } from "./gate.ts";
 import type { Target } from "./gate.ts";
 import { nowhere, Refused, renderRefusal } from "./refusals.ts";
 import type { Seen } from "./meter.ts";
@@ -239,8 +239,9 @@ function converse(
 
   const fromClient = lane(client, async (data, isBinary) => {
     if (closing || finishing) return;
-    const need = conversation.sent(toText(data));
     try {
+      if (conversation.isStrict) readJson(data);
+      const need = conversation.sent(toText(data));
       if (need && "unmetered" in need) throw new Refused("websocket", `this cannot be metered: ${need.unmetered}`);
       if (need) await held.hold(need, data.length);
     } catch (error) {

@@ -23,6 +23,8 @@ export type Said =
 export type Conversation = {
   /** What a turn is, where the handshake says so already: what does not fit is then refused before anything is connected. */
   readonly opening: Call | undefined;
+  /** Whether a message costs depends on what it says, so each is read as strictly as a body: two parsers must not differ. */
+  readonly isStrict: boolean;
   /** Before a message of the client goes on. Undefined: it costs nothing. */
   sent(message: string): Need | undefined;
   received(message: string): readonly Said[];

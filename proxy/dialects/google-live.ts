@@ -30,6 +30,7 @@ export function converseLive(readTurn: (stated: JsonObject, model: string) => Re
 
   return {
     opening: undefined,
+    isStrict: false,
 
     sent(message): Need | undefined {
       if (model === undefined) {

@@ -38,6 +38,7 @@ export function converseRealtime(model: string | undefined): Conversation {
 
   return {
     opening: call(),
+    isStrict: false,
 
     sent(message): Need | undefined {
       if (message.includes('"session.update"') || message.includes('"transcription_session.update"'))
@@ -101,10 +102,10 @@ export function converseResponses(
   const asked: Call[] = [];
   return {
     opening: undefined,
+    isStrict: true,
 
     sent(message): Need | undefined {
-      const body = parseObject(message);
-      if (!body) return { unmetered: "a message that is no JSON object" };
+      const body = parseObject(message) ?? {};
       if (body["type"] !== "response.create") return undefined;
       // What was said before stands at the provider, and more may be put in while it answers.
       const call: Call = { ...describe(body), stream: true, openInput: "a connection" };

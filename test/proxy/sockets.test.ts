@@ -438,12 +438,15 @@ describe("OpenAI Responses over a WebSocket", () => {
     expect(await running.events()).toHaveLength(0);
   });
 
-  it("a message that is no JSON goes nowhere", async () => {
-    const client = await connect("/openai/v1/responses");
-    client.socket.send('{"type":"response.create"');
-    expect((await client.closed).code).toBe(1008);
-    expect(provider.messages).toHaveLength(0);
-  });
+  it.each(['{"type":"response.create"', '{"type":"response.create","type":"other"}', "[]", '"response.create"'])(
+    "a message that two parsers could read differently goes nowhere: %s",
+    async (message) => {
+      const client = await connect("/openai/v1/responses");
+      client.socket.send(message);
+      expect((await client.closed).code).toBe(1008);
+      expect(provider.messages).toHaveLength(0);
+    },
+  );
 
   it("a request that the provider turns down leaves nothing held", async () => {
     provider.script = {
