@@ -103,7 +103,9 @@ async function begin(
   const principal = identify(context, request, arrival.credential, target.provider.name);
   const credential = await credentialFor(context, target, principal, arrival.credential);
   const conversation =
-    target.match?.route.kind === "socket" ? target.dialect.converse?.(target.match, arrival.query) : undefined;
+    isHandshake(request) && target.match?.route.kind === "socket"
+      ? target.dialect.converse?.(target.match, arrival.query)
+      : undefined;
   if (!conversation)
     throw new Refused(
       "websocket",
@@ -128,6 +130,11 @@ async function begin(
     sessions.add(session);
     upstream.socket.resume();
   });
+}
+
+/** Whether it can become a WebSocket at all: asked before money is held for it. */
+function isHandshake({ method, headers }: IncomingMessage): boolean {
+  return method === "GET" && headers["sec-websocket-version"] === "13" && headers["sec-websocket-key"] !== undefined;
 }
 
 /** The attempts of one session: those that are held for what may come, and those that a turn has taken. */

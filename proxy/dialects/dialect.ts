@@ -234,6 +234,13 @@ export function textAt(value: JsonObject | undefined, name: string): string | un
   return typeof member === "string" && member !== "" ? member : undefined;
 }
 
+/** The members of an object that are texts: tags that a body carries. */
+export function textsOf(value: JsonObject | undefined): { [name: string]: string } {
+  return Object.fromEntries(
+    Object.entries(value ?? {}).filter((entry): entry is [string, string] => typeof entry[1] === "string"),
+  );
+}
+
 /** Parses an event's payload to an object; undefined when it is none. */
 export function parseObject(data: string): JsonObject | undefined {
   try {
@@ -260,10 +267,11 @@ export function findDeep(
   return false;
 }
 
-/** Counts the bytes of texts that stand under one of the names. */
+/** Counts the bytes of texts that stand under the first of the names that has any: an event carries words of one kind. */
 export function countWords(data: string, names: readonly string[]): number {
   let bytes = 0;
   for (const name of names) {
+    if (bytes > 0) break;
     const mark = `"${name}"`;
     for (let at = data.indexOf(mark); at >= 0; at = data.indexOf(mark, at + mark.length)) {
       // The value: a text behind a colon.

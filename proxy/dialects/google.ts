@@ -15,6 +15,7 @@ import {
   objectAt,
   parseObject,
   textAt,
+  textsOf,
   unknownNumbers,
 } from "./dialect.ts";
 import { CACHE_ROUTES, createCacheReader, describeCache } from "./google-cache.ts";
@@ -109,7 +110,7 @@ export const google: Dialect = {
         : Math.max(readCount(config?.["candidateCount"] ?? config?.["candidate_count"]) ?? 1, 1),
       openInput: isBatch && inlineRequests(body) === undefined ? BATCH_FILE : openInput(body),
       unbounded: isBatch ? "a batch" : (spelledTwice(body, config) ?? unbounded(body)),
-      bodyTags: {},
+      bodyTags: textsOf(objectAt(body, "labels")),
     };
   },
 

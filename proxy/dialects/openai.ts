@@ -13,6 +13,7 @@ import {
   readLimit,
   STORED_PROMPT,
   textAt,
+  textsOf,
   unknownNumbers,
 } from "./dialect.ts";
 import { createMediaReader, describeMedia, MEDIA_ROUTES } from "./openai-media.ts";
@@ -232,7 +233,7 @@ function isRemotePart(name: string, value: unknown): boolean {
 
 function bodyTags(body: JsonObject): { [name: string]: string } {
   const user = textAt(body, "user") ?? textAt(body, "safety_identifier");
-  return user === undefined ? {} : { user };
+  return { ...(user === undefined ? {} : { user }), ...textsOf(objectAt(body, "metadata")) };
 }
 
 function createReader(call: Call, hides: boolean): UsageReader {

@@ -1,0 +1,73 @@
+// Tags: from our headers, from those of other gateways, and from the bodies; bounded, stored with the event, never sent on.
+import { afterAll, beforeAll, expect, it } from "vitest";
+import { json, startFakeProvider } from "../fake/provider.ts";
+import type { FakeProvider } from "../fake/provider.ts";
+import { startProxy } from "../start-proxy.ts";
+import type { RunningProxy } from "../start-proxy.ts";
+
+let provider: FakeProvider;
+let running: RunningProxy;
+beforeAll(async () => {
+  provider = await startFakeProvider(json({ error: {} }, 400));
+  running = await startProxy(provider.url, { KEYMETER_DURABILITY: "process" });
+});
+afterAll(async () => {
+  await running.stop();
+  await provider.close();
+});
+
+const CHAT = "/openai/v1/chat/completions";
+
+async function tagsOf(headers: { [name: string]: string }, body: object = {}, path = CHAT): Promise<object> {
+  const before = (await running.events()).length;
+  await fetch(running.url + path, {
+    method: "POST",
+    headers: { "content-type": "application/json", authorization: "Bearer sk-test-tags-client", ...headers },
+    body: JSON.stringify({ model: "gpt-4o-mini", max_tokens: 5, messages: [], ...body }),
+  });
+  await expect.poll(async () => (await running.events()).length).toBe(before + 1);
+  return (await running.events()).at(-1)?.tags ?? {};
+}
+
+it.each([
+  [
+    { "x-keymeter-feature": "search", "x-keymeter-team": "core" },
+    { feature: "search", team: "core" },
+  ],
+  [{ "x-keymeter-tags": "a=1, b=two ,c" }, { a: "1", b: "two", c: "true" }],
+  [{ "x-litellm-tags": "batch,env=prod" }, { batch: "true", env: "prod" }],
+  [
+    { "helicone-property-session": "s1", "helicone-user-id": "u1" },
+    { session: "s1", user: "u1" },
+  ],
+  [{ "x-portkey-metadata": '{"_user":"u2","tries":3,"deep":{"x":1}}' }, { user: "u2", tries: "3" }],
+  [{ "cf-aig-metadata": '{"beta":true}' }, { beta: "true" }],
+  [{ "x-portkey-metadata": "no json" }, {}],
+])("the headers %j are the tags %j, and go no further", async (headers, tags) => {
+  expect(await tagsOf(headers)).toEqual(tags);
+  for (const name of Object.keys(headers)) expect(provider.journal.at(-1)?.headers[name]).toBeUndefined();
+});
+
+it("the bodies' own fields are tags too: user, metadata, labels", async () => {
+  expect(await tagsOf({}, { user: "u3", metadata: { feature: "chat", depth: 7 } })).toEqual({
+    user: "u3",
+    feature: "chat",
+  });
+  expect(await tagsOf({}, { safety_identifier: "u4" })).toEqual({ user: "u4" });
+  expect(await tagsOf({}, { metadata: { user_id: "u5" } }, "/anthropic/v1/messages")).toEqual({ user: "u5" });
+  const gemini = "/google/v1beta/models/gemini-2.5-flash:generateContent";
+  expect(await tagsOf({}, { contents: [], labels: { feature: "ocr" } }, gemini)).toEqual({ feature: "ocr" });
+});
+
+it("a header's word counts before a body's, ours before that of others", async () => {
+  const headers = { "x-keymeter-feature": "ours", "helicone-property-feature": "theirs" };
+  expect(await tagsOf(headers, { metadata: { feature: "body" } })).toEqual({ feature: "ours" });
+});
+
+it("there are 32 at most, names of 64 characters, values of 256; odd names and control characters are left out", async () => {
+  const many = Array.from({ length: 50 }, (_, i) => `t${i}=${i}`).join(",");
+  expect(Object.keys(await tagsOf({ "x-keymeter-tags": many }))).toHaveLength(32);
+  const metadata = { ["n".repeat(100)]: "v".repeat(1_000), "bad name": "x", "": "y", __proto__x: "z", line: "a\nb" };
+  const tags = await tagsOf({}, { metadata });
+  expect(tags).toEqual({ ["n".repeat(64)]: "v".repeat(256), line: "a b" });
+});
