@@ -253,9 +253,16 @@ describe("HTTP", () => {
     await isRefused(bytes, 400);
   });
 
-  it("with an upgrade is answered 426, so that clients fall back at once", async () => {
+  it("with half a handshake is answered 426, wherever it leads", async () => {
     await isRefused(
-      `GET /openai/v1/responses HTTP/1.1\r\nhost: k\r\n${KEY}\r\nconnection: upgrade\r\nupgrade: websocket\r\nsec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==\r\nsec-websocket-version: 13\r\n\r\n`,
+      `GET /openai/v1/responses HTTP/1.1\r\nhost: k\r\n${KEY}\r\nconnection: upgrade\r\nupgrade: websocket\r\n\r\n`,
+      426,
+    );
+  });
+
+  it("with an upgrade to what cannot be metered is answered 426, so that clients fall back at once", async () => {
+    await isRefused(
+      `GET /openai/v1/live HTTP/1.1\r\nhost: k\r\n${KEY}\r\nconnection: upgrade\r\nupgrade: websocket\r\nsec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==\r\nsec-websocket-version: 13\r\n\r\n`,
       426,
     );
   });
