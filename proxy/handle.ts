@@ -127,7 +127,7 @@ async function readCall(
   const takesForm = match.route.takesForm === true && isForm(request.raw);
   const parsed = takesForm ? await readForm(request.raw, body) : readBody(request.raw, body);
   if (!takesForm) checkLimits(parsed);
-  const refused = dialect.refuses(query);
+  const refused = dialect.refuses(query, match);
   if (refused !== undefined)
     throw new Refused("bad_target", `${refused} is not accepted on a metered path: it can hide what was used`);
   const described = dialect.describe(match, parsed, request.headers);

@@ -82,7 +82,7 @@ export async function passUnread(passing: Passing): Promise<void> {
 export async function passResult(passing: Passing, match: RouteMatch, query: URLSearchParams): Promise<void> {
   const { context, reply, target, principal } = passing;
   const { provider, dialect } = target;
-  const refused = dialect.refuses(query);
+  const refused = dialect.refuses(query, match);
   if (refused !== undefined)
     throw new Refused("bad_target", `${refused} is not accepted on a metered path: it can hide what was used`);
   const call = workCall(match.route.endpoint, "", []);
@@ -91,10 +91,11 @@ export async function passResult(passing: Passing, match: RouteMatch, query: URL
   );
   const ending = await exchange.ending;
   const reading = exchange.meter?.reading();
-  const workId = dialect.workId(match);
+  const asked = dialect.workId(match);
+  const workId = context.work.resolve(provider.name, asked);
   const isWhole = ending.how === "ended" && ending.status === 200 && reading?.ended === true && !reading.pending;
   // What is gone at the provider will never say what it used; only its own key is believed, for others are told so too.
-  const isGone = GONE.has(ending.status ?? 0) && context.work.ownerOf(provider.name, workId) === principal.keyId;
+  const isGone = GONE.has(ending.status ?? 0) && context.work.ownerOf(provider.name, asked) === principal.keyId;
   const result: Result | undefined = isWhole
     ? { ending, reading, seen: exchange.meter?.seen() }
     : isGone
@@ -104,7 +105,10 @@ export async function passResult(passing: Passing, match: RouteMatch, query: URL
   if (isWhole && result && !work) context.work.keepEarly(provider.name, workId, result);
   const event = work && (await settleWork(context, target, work, result));
   const owner = context.work.ownerOf(provider.name, workId);
-  if (isWhole && owner !== undefined) await context.work.own(provider.name, owner, reading?.makes ?? []);
+  if (ending.status === 200 && owner !== undefined) {
+    await context.work.own(provider.name, owner, reading?.makes ?? []);
+    if (reading?.resultPlace !== undefined) context.work.alias(provider.name, reading.resultPlace, workId);
+  }
   release(context, exchange, ending, target, event?.costNanoUsd, requestId, reply);
 }
 

@@ -18,6 +18,9 @@ export type Work = {
   suspend(admission: Admission, workId: string, proven: ProvenKey | undefined): Promise<boolean>;
   /** Takes work out, for the one settlement it gets; undefined when it is not pending here: settled before, or made elsewhere. */
   take(provider: string, workId: string): PendingWork | undefined;
+  /** Remembers under which other name the result of work is asked for; `resolve` finds the work's own. */
+  alias(provider: string, place: string, workId: string): void;
+  resolve(provider: string, place: string): string;
   /** Remembers what a key's request made at the provider (files, caches), so that the key may reach it. Never rejects. */
   own(provider: string, keyId: string, names: readonly string[]): Promise<void>;
   /** The key that began or made it, pending or settled; undefined: none here. */
@@ -35,6 +38,8 @@ export type Result = { readonly ending: Ending; readonly reading: Reading; reado
 
 /** Results that nobody waits for yet: a stream tells its work's id to the client before its attempt is suspended. */
 const MOST_EARLY = 1_000;
+/** Asking for the work once more brings a forgotten one back. */
+const MOST_PLACES = 10_000;
 
 export async function createWork(books: Sqlite, writer: Writer, log: Log): Promise<Work> {
   const name = (provider: string, workId: string): string => `${provider}\n${workId}`;
@@ -42,6 +47,7 @@ export async function createWork(books: Sqlite, writer: Writer, log: Log): Promi
     new Map((await readPendingWork(books)).map((work) => [name(work.provider, work.workId), work]));
   let pending = await read();
   const early = new Map<string, Result>();
+  const places = new Map<string, string>();
   return {
     async suspend(admission, workId, proven) {
       const { attemptId, principal, provider, call } = admission;
@@ -64,6 +70,12 @@ export async function createWork(books: Sqlite, writer: Writer, log: Log): Promi
         });
       return isFirst;
     },
+    alias(provider, place, workId) {
+      const [oldest] = places.keys();
+      if (places.size >= MOST_PLACES && oldest !== undefined) places.delete(oldest);
+      places.set(name(provider, place), workId);
+    },
+    resolve: (provider, place) => places.get(name(provider, place)) ?? place,
     async own(provider, keyId, names) {
       if (names.length === 0) return;
       await writer.own(writer.nextAttemptId(), provider, keyId, names).catch((error: unknown) => {

@@ -96,6 +96,8 @@ export type Reading = {
   readonly unknownFields: readonly string[];
   /** Names of things at the provider that the answer made, or leads to: the key that asked may reach them. */
   readonly makes?: readonly string[];
+  /** Where the result of work lies, when it is asked for by another name than the work. */
+  readonly resultPlace?: string | undefined;
   /** The work goes on at the provider after this answer (background responses): its use is not known yet. */
   readonly pending: boolean;
 };
@@ -173,7 +175,7 @@ export type Dialect = {
   /** Top-level fields of a JSON answer that `body` reads when it is too large to be parsed whole. */
   readonly bodyFields: readonly string[];
   /** Why a query or a header of a metered request cannot be accepted (it would hide the usage), or undefined. */
-  refuses(query: URLSearchParams): string | undefined;
+  refuses(query: URLSearchParams, match: RouteMatch): string | undefined;
   describe(match: RouteMatch, body: JsonObject, headers: IncomingHttpHeaders): Call;
   /** Of a `result` route: by which id its work is known. */
   workId(match: RouteMatch): string;

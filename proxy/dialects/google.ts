@@ -48,7 +48,7 @@ const ROUTES: readonly Route[] = [
   },
   { method: "GET", path: "/files", endpoint: "files", kind: "free", scope: "account" },
   { method: "GET", path: "/files/{id}", endpoint: "files", kind: "free", scope: "account" },
-  { method: "GET", path: "/files/{id}:download", endpoint: "files", kind: "free", scope: "account" },
+  { method: "GET", path: "/files/{id}:download", endpoint: "batches", kind: "result" },
   { method: "DELETE", path: "/files/{id}", endpoint: "files", kind: "free", scope: "account" },
   { method: "POST", path: "/models/{model}:batchGenerateContent", endpoint: "batches", kind: "metered" },
   { method: "GET", path: "/batches", endpoint: "batches_list", kind: "free", scope: "account" },
@@ -72,6 +72,7 @@ export const google: Dialect = {
 
   workId({ route, parameters: { model = "", id = "" } }) {
     if (route.endpoint === "operations") return `models/${model}/operations/${id}`;
+    if (route.path.startsWith("/files/")) return `files/${id}`;
     return route.path.startsWith("/batches/")
       ? `batches/${id}`
       : route.path.startsWith("/cachedContents/")
@@ -80,10 +81,14 @@ export const google: Dialect = {
   },
 
   /** `fields` cuts the usage out of an answer, `alt` can make it another format. */
-  refuses(query) {
+  refuses(query, { route }) {
     for (const [name, value] of query) {
       const plain = name.replace(/^\$/, "");
-      if (plain === "alt" && (value === "sse" || JSON_FORMATS.has(value))) continue;
+      if (
+        plain === "alt" &&
+        (value === "sse" || (value === "media" && route.path.endsWith(":download")) || JSON_FORMATS.has(value))
+      )
+        continue;
       if (!HARMLESS_PARAMETERS.has(plain)) return `the query parameter "${name}"`;
     }
     return undefined;
@@ -294,32 +299,41 @@ const READERS: { readonly [endpoint: string]: (call: Call) => UsageReader } = {
   predict_long_running: createFilmReader,
 };
 
-/** A batch: an operation that is done or goes on. Answers that were asked for inside stand inside; those in a file are not read
- *  here, so their batch stays pending. */
+/** A batch: an operation that is done or goes on. Its answers stand inside, or in a file that the operation names, one a line. */
 function createBatchReader(call: Call): UsageReader {
+  const passes = createPasses();
   let stated: JsonObject | undefined;
+  let lines = 0;
+  let unread = 0;
+  const take = (item: unknown): void => {
+    const answer = objectAt(item, "response");
+    if (!answer) return;
+    const metadata = objectAt(answer, "usageMetadata");
+    const model = textAt(answer, "modelVersion") ?? call.model;
+    const queries = new Set(searchQueries(answer)).size;
+    const usage = metadata && readUsage(metadata, groundingOf(model, queries));
+    if (usage) passes.add(textAt(answer, "modelVersion"), usage);
+    else unread += 1;
+  };
   return {
     needsWholeBody: true,
-    body: (body) => void (stated = body),
-    event: () => "pass",
+    body(body) {
+      stated = body;
+      const outcome = objectAt(stated, "response") ?? objectAt(stated, "output");
+      for (const item of inlined(outcome) ?? []) take(item);
+    },
+    event(line) {
+      lines += 1;
+      const item = parseObject(line);
+      if (item) take(item);
+      else unread += 1;
+      return "pass";
+    },
     reading(): Reading {
       const outcome = objectAt(stated, "response") ?? objectAt(stated, "output");
-      const list = objectAt(outcome, "inlinedResponses")?.["inlinedResponses"];
-      const items: readonly unknown[] = Array.isArray(list) ? list : [];
-      const answers = items.map((item) => objectAt(item, "response")).filter((answer) => answer !== undefined);
-      const passes = createPasses();
-      let unread = 0;
-      for (const answer of answers) {
-        const metadata = objectAt(answer, "usageMetadata");
-        const model = textAt(answer, "modelVersion") ?? call.model;
-        const queries = new Set(searchQueries(answer)).size;
-        const usage = metadata && readUsage(metadata, groundingOf(model, queries));
-        if (usage) passes.add(textAt(answer, "modelVersion"), usage);
-        else unread += 1;
-      }
-      const hasFailed = stated?.["error"] !== undefined;
-      const isDone = stated?.["done"] === true && (hasFailed || Array.isArray(list));
-      const known = isDone && unread === 0;
+      const file = textAt(outcome, "responsesFile");
+      const hasEnded = stated?.["done"] === true && (stated["error"] !== undefined || inlined(outcome) !== undefined);
+      const known = (lines > 0 || hasEnded) && unread === 0;
       const [first, ...others] = passes.list();
       return {
         ...NO_READING,
@@ -329,12 +343,19 @@ function createBatchReader(call: Call): UsageReader {
         servedModel: first?.model,
         tiers: ["batch"],
         responseId: textAt(stated, "name"),
+        makes: file === undefined ? [] : [file],
+        resultPlace: file,
         final: known,
-        ended: isDone,
-        pending: textAt(stated, "name") !== undefined && !isDone,
+        ended: known || hasEnded,
+        pending: textAt(stated, "name") !== undefined && !hasEnded,
       };
     },
   };
+}
+
+function inlined(outcome: JsonObject | undefined): readonly unknown[] | undefined {
+  const list = objectAt(outcome, "inlinedResponses")?.["inlinedResponses"];
+  return Array.isArray(list) ? list : undefined;
 }
 
 /** Vertex says how the request travelled; only some of it changes the price. */

@@ -17,6 +17,11 @@ export function google(settings: ProviderSettings): Provider {
         const rest = `/${segments.join("/")}`;
         return { dialect: DIALECTS.google, rest, upstreamPath: base + rest };
       }
+      // Files are downloaded under a path of their own.
+      if (segments[0] === "download") {
+        const place = frame.locate(segments.slice(1));
+        return place && { ...place, upstreamPath: `${base}/download${place.upstreamPath.slice(base.length)}` };
+      }
       const place = frame.locate(segments);
       return place?.rest.startsWith("/openai/")
         ? {

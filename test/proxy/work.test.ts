@@ -490,6 +490,41 @@ describe("a batch", () => {
     expect(running.proxy.context.work.list().map(({ workId }) => workId)).toEqual(["batches/b3"]);
   });
 
+  it("of Gemini with its answers in a file: one charge when the file passes whole, also after a restart; its key alone reaches it", async () => {
+    const [mine, other] = [await running.createKey(), await running.createKey()];
+    const ask = async (path: string, secret: string, body?: object): Promise<number> => {
+      const { status } = await fetch(`${running.url}/google/${path}`, {
+        ...(body ? { method: "POST", body: JSON.stringify(body) } : {}),
+        headers: { "content-type": "application/json", "x-goog-api-key": secret },
+      });
+      return status;
+    };
+    const inputConfig = { fileName: "files/in" };
+    provider.script = answer({ name: "batches/f1" });
+    await ask("v1beta/models/gemini-2.5-flash:batchGenerateContent", mine.secret, { batch: { inputConfig } });
+    provider.script = answer({ name: "batches/f1", done: true, response: { responsesFile: "files/batch-f1" } });
+    expect(await ask("v1beta/batches/f1", mine.secret)).toBe(200);
+    expect(await running.events()).toEqual([]);
+    await restart();
+    expect(await ask("v1beta/batches/f1", mine.secret)).toBe(200);
+    const usageMetadata = { promptTokenCount: 1_000, candidatesTokenCount: 100 };
+    const line = (key: string): string =>
+      `${JSON.stringify({ key, response: { modelVersion: "gemini-2.5-flash", usageMetadata } })}\n`;
+    const failed = `${JSON.stringify({ key: "c", error: { code: 400 } })}\n`;
+    const download = "download/v1beta/files/batch-f1:download?alt=media";
+    provider.script = answer(line("a") + line("b").slice(0, 40), "application/octet-stream");
+    expect(await ask(download, mine.secret)).toBe(200);
+    expect(await running.events()).toEqual([]);
+    provider.script = answer(line("a") + line("b") + failed, "application/octet-stream");
+    expect(await ask(download, other.secret)).toBe(404);
+    for (let i = 0; i < 3; i++) expect(await ask(download, mine.secret)).toBe(200);
+    expect(provider.journal.at(-1)?.url).toBe("/download/v1beta/files/batch-f1:download?alt=media");
+    // 2,000 at 0.15 and 200 at 1.25 USD a million.
+    expect((await running.events()).map(({ costNanoUsd, keyId }) => [costNanoUsd, keyId])).toEqual([
+      ["550000", mine.id],
+    ]);
+  });
+
   it("of Gemini with its answers inside: one charge at half the price", async () => {
     const headers = { "content-type": "application/json", "x-goog-api-key": KEY };
     provider.script = answer({ name: "batches/b1", metadata: { state: "BATCH_STATE_PENDING" } });
