@@ -125,6 +125,8 @@ function providerName(wanted: string): string {
     anthropic: "anthropic",
     google: "gcp.gemini",
     "gcp.gemini": "gcp.gemini",
+    vertex: "gcp.vertex_ai",
+    "gcp.vertex_ai": "gcp.vertex_ai",
   };
   const upstreams = loadProxyConfig().upstreams.map(({ name }) => name);
   const found = known[wanted] ?? upstreams.find((name) => name === wanted);

@@ -45,6 +45,7 @@ const CHECK_MS = SECOND;
 /** Longer than the idle time of common load balancers, so that they, not we, close first. */
 const KEEP_ALIVE_MS = 75 * SECOND;
 const SWEEP_MS = 50;
+const MOST_LINGER_MS = 5 * SECOND;
 const REFRESH_PRICES_MS = 60 * SECOND;
 const CLOSE_EVERY_MS = 3600 * SECOND;
 /** Anthropic keeps results for 29 days, the others for less. */
@@ -250,9 +251,14 @@ function refuseEarly(
     "",
     request.headers["user-agent"] ?? "",
   );
-  response
-    .writeHead(status, [...headers, "connection", "close", "content-length", String(Buffer.byteLength(body))])
-    .end(body);
+  response.writeHead(status, [...headers, "connection", "close", "content-length", String(Buffer.byteLength(body))]);
+  response.write(body);
+  if (refused.reason !== "body_too_large" || request.complete) return void response.end();
+  // Hanging up on a client that still sends would take the answer away from it: what comes is read for a while, and dropped.
+  const end = (): void => void response.end();
+  const timer = setTimeout(end, MOST_LINGER_MS).unref();
+  request.once("end", end).once("close", () => clearTimeout(timer));
+  request.resume();
 }
 
 async function sleepUntil(done: () => boolean, atMostMs: number): Promise<void> {

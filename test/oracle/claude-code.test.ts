@@ -1,5 +1,5 @@
 // An oracle outside our code: Claude Code works out what its sessions cost, from its own price table. Scripted sessions go through
-// Keymeter, and both figures must be the same. `npm ci --prefix test/oracle` fetches the program; without it this is skipped, loudly.
+// Keymeter, and both figures must be the same. `cd test/oracle && npm ci` fetches the program; without it this is skipped, loudly.
 import { execFile } from "node:child_process";
 import { existsSync, mkdtempSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
@@ -19,7 +19,7 @@ const PROGRAM = fileURLToPath(
 );
 const isHere = existsSync(PROGRAM);
 if (!isHere)
-  process.stderr.write(`\nSKIPPED: Claude Code is not here (${PROGRAM}); npm ci --prefix test/oracle fetches it\n`);
+  process.stderr.write(`\nSKIPPED: Claude Code is not here (${PROGRAM}); cd test/oracle && npm ci fetches it\n`);
 
 const MODELS = [
   "claude-haiku-4-5",
