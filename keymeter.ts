@@ -8,8 +8,9 @@ const USAGE = `keymeter VERB ...
 
   up                         proxy, collector and alerts under one supervisor (npm start)
   proxy | collector | alerts one program by itself
-  keys                       create, list, show, pause, resume, rotate, revoke
-  budgets                    set, list, remove
+  keys                       create, list, show, set, pause, resume, rotate, revoke
+  budgets                    set, list, remove; freeze and lift a scope
+  limits                     requests and tokens a minute, requests at once: set, list, remove
   spend                      metered spend by team, key, model, day
   events                     single usage events
   work                       batches and the like whose result has not passed yet: list, close
@@ -29,6 +30,7 @@ const VERBS: { readonly [verb: string]: () => Promise<Verb> } = {
   alerts: async () => ({ run: (await import("./command/programs.ts")).alerts }),
   keys: () => import("./command/keys.ts"),
   budgets: () => import("./command/budgets.ts"),
+  limits: () => import("./command/limits.ts"),
   spend: () => import("./command/spend.ts"),
   events: () => import("./command/events.ts"),
   work: () => import("./command/work.ts"),

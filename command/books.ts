@@ -2,6 +2,7 @@
 // takes its lock and calls the same function.
 import { existsSync, readFileSync } from "node:fs";
 import { join, resolve } from "node:path";
+import type { Scope } from "../ledger/budgets.ts";
 import type { Change } from "../ledger/changes.ts";
 import { ChangeRefused } from "../ledger/change-refused.ts";
 import { LedgerError, LedgerInUse, openForReading } from "../ledger/open.ts";
@@ -41,6 +42,20 @@ export async function makeChange(config: SharedConfig, change: Change): Promise<
   await askProxy(config, "POST", "/admin/changes", toChangeJson(change));
 }
 
+/** Ends what goes on now in a scope; 0 when no proxy runs. */
+export async function cutLive(config: SharedConfig, scope: Scope): Promise<number> {
+  try {
+    const answer = (await askProxy(config, "POST", "/admin/cut", JSON.stringify(scope))) as { cut: number };
+    return answer.cut;
+  } catch (error) {
+    if (error instanceof ProxyGone) return 0;
+    throw error;
+  }
+}
+
+/** Nobody answers where the proxy should be. */
+class ProxyGone extends LedgerError {}
+
 /** Calls the admin API of the running proxy with the token of the data folder. */
 async function askProxy(config: SharedConfig, method: "GET" | "POST", path: string, body?: string): Promise<unknown> {
   const host = config.host === "0.0.0.0" || config.host === "::" ? "127.0.0.1" : config.host;
@@ -57,7 +72,7 @@ async function askProxy(config: SharedConfig, method: "GET" | "POST", path: stri
       ...(body === undefined ? {} : { body }),
     });
   } catch {
-    throw new LedgerError(
+    throw new ProxyGone(
       `the books are in use, but no proxy answers at ${url}. Set KEYMETER_OPS_PORT to the port it was started with.`,
     );
   }

@@ -3,24 +3,27 @@ import { randomBytes } from "node:crypto";
 import { parseArgs } from "node:util";
 import { describeScope } from "../ledger/budgets.ts";
 import type { Budget, Scope } from "../ledger/budgets.ts";
-import { readBudgets } from "../ledger/changes.ts";
+import { readBudgets, readFreezes } from "../ledger/changes.ts";
 import { formatUsd, formatUsdColumn, parseUsd } from "../ledger/money.ts";
 import type { NanoUsd } from "../ledger/money.ts";
 import { readSettled } from "../ledger/spend.ts";
 import { createCalendar, WINDOWS } from "../ledger/windows.ts";
 import type { WindowKind } from "../ledger/windows.ts";
 import { loadProxyConfig } from "../proxy/config.ts";
-import { makeChange, openUsage } from "./books.ts";
+import { cutLive, makeChange, openUsage } from "./books.ts";
 import { findKey } from "./find-key.ts";
 import { loadCommandConfig } from "./config.ts";
 import { formatTable, toJson } from "./table.ts";
 import { UsageError } from "./usage-error.ts";
 
-export const USAGE = `keymeter budgets set --amount 500/month [--team T] [--project P] [--env E] [--key KEY] [--provider P] [--model M] [--hard] [--strict]
+export const USAGE = `keymeter budgets set --amount 500/month [--team T] [--project P] [--env E] [--key KEY] [--provider P] [--model M] [--hard] [--strict] [--observe]
+keymeter budgets freeze [SCOPE] --why WORDS [--cut]    admits nothing more in a scope, from the next request on; --cut ends what goes on
+keymeter budgets lift ID
 keymeter budgets list [--json]
 keymeter budgets remove ID
   Windows: ${WINDOWS.join(", ")}. No scope at all is the whole organisation. A budget for the same scope and window replaces the old one.
-  --hard refuses what does not fit, by what a request probably costs; --strict by the most it can cost (never overshoots).`;
+  --hard refuses what does not fit, by what a request probably costs; --strict by the most it can cost (never overshoots).
+  --observe lets through what a hard budget would refuse, and counts it: to try a cap before it bites.`;
 
 export async function run(args: string[]): Promise<void> {
   const [verb, ...rest] = args;
@@ -31,6 +34,10 @@ export async function run(args: string[]): Promise<void> {
       return list(rest);
     case "remove":
       return remove(rest);
+    case "freeze":
+      return freeze(rest);
+    case "lift":
+      return lift(rest);
     default:
       throw new UsageError(USAGE);
   }
@@ -58,12 +65,14 @@ export function newBudget({
   window,
   hard,
   strict,
+  observe = false,
 }: {
   scope: Scope;
   amountNanoUsd: NanoUsd;
   window: WindowKind;
   hard: boolean;
   strict: boolean;
+  observe?: boolean;
 }): Budget {
   return {
     id: `bud_${randomBytes(5).toString("hex")}`,
@@ -72,43 +81,31 @@ export function newBudget({
     window,
     kind: hard ? "hard" : "soft",
     mode: strict ? "strict" : "expected",
+    ...(observe ? { observe } : {}),
     createdAtMs: Date.now(),
   };
 }
 
 async function set(args: string[]): Promise<void> {
-  const text = { type: "string" } as const;
   const { values } = parseArgs({
     args,
     options: {
-      amount: text,
-      team: text,
-      project: text,
-      env: text,
-      key: text,
-      provider: text,
-      model: text,
+      amount: { type: "string" },
+      ...SCOPE_OPTIONS,
+      observe: { type: "boolean", default: false },
       hard: { type: "boolean", default: false },
       strict: { type: "boolean", default: false },
       json: { type: "boolean", default: false },
     },
   });
   if (!values.amount) throw new UsageError(`a budget needs an --amount\n${USAGE}`);
-  const scope: Scope = Object.fromEntries(
-    Object.entries({
-      team: values.team,
-      project: values.project,
-      env: values.env,
-      keyId: values.key === undefined ? undefined : (await findKey(values.key)).id,
-      provider: values.provider === undefined ? undefined : providerName(values.provider),
-      model: values.model,
-    }).filter(([, value]) => value !== undefined),
-  );
+  const scope = await scopeOf(values);
   const budget = newBudget({
     scope,
     ...parseAmount(values.amount),
-    hard: values.hard || values.strict,
+    hard: values.hard || values.strict || values.observe,
     strict: values.strict,
+    observe: values.observe,
   });
   await makeChange(loadCommandConfig(), { type: "setBudget", budget });
   process.stdout.write(
@@ -116,6 +113,52 @@ async function set(args: string[]): Promise<void> {
       ? `${toJson(budget)}\n`
       : `${budget.id}: ${budget.kind} budget of ${formatUsd(budget.amountNanoUsd)} USD a ${budget.window} for ${describeScope(scope)} (${budget.mode})\n`,
   );
+}
+
+const text = { type: "string" } as const;
+const SCOPE_OPTIONS = { team: text, project: text, env: text, key: text, provider: text, model: text };
+
+async function scopeOf({
+  key,
+  provider,
+  ...parts
+}: { readonly [part in keyof typeof SCOPE_OPTIONS]?: string | undefined } & {
+  [other: string]: unknown;
+}): Promise<Scope> {
+  const { team, project, env, model } = parts;
+  return Object.fromEntries(
+    Object.entries({
+      team,
+      project,
+      env,
+      keyId: key === undefined ? undefined : (await findKey(key)).id,
+      provider: provider === undefined ? undefined : providerName(provider),
+      model,
+    }).filter(([, value]) => value !== undefined),
+  );
+}
+
+async function freeze(args: string[]): Promise<void> {
+  const { values } = parseArgs({
+    args,
+    options: { ...SCOPE_OPTIONS, why: text, cut: { type: "boolean", default: false } },
+  });
+  if (!values.why) throw new UsageError(`a freeze says --why: those who are refused read it\n${USAGE}`);
+  const scope = await scopeOf(values);
+  const id = `frz_${randomBytes(5).toString("hex")}`;
+  const config = loadCommandConfig();
+  await makeChange(config, { type: "freeze", freeze: { id, scope, reason: values.why, createdAtMs: Date.now() } });
+  const cut = values.cut ? await cutLive(config, scope) : undefined;
+  process.stdout.write(
+    `${id}: ${describeScope(scope)} is frozen${cut === undefined ? "" : `, ${cut} live requests ended`}; \`keymeter budgets lift ${id}\` lifts it\n`,
+  );
+}
+
+async function lift(args: string[]): Promise<void> {
+  const [freezeId] = args;
+  if (freezeId === undefined) throw new UsageError(`which freeze?\n${USAGE}`);
+  await makeChange(loadCommandConfig(), { type: "lift", freezeId });
+  process.stdout.write(`${freezeId}: lifted\n`);
 }
 
 /** A budget on a name that nothing is booked under would never hold. */
@@ -152,8 +195,11 @@ async function list(args: string[]): Promise<void> {
       windowEnd: budget.window === "total" ? null : new Date(window.endMs).toISOString(),
     };
   });
+  const frozen = readFreezes(books);
   books.close();
   if (values.json) return void process.stdout.write(`${toJson(rows)}\n`);
+  for (const { id, scope, reason } of frozen)
+    process.stdout.write(`FROZEN ${id}: ${describeScope(scope)} (${reason})\n`);
   const spent = formatUsdColumn(rows.map((row) => row.spentNanoUsd));
   const left = formatUsdColumn(rows.map((row) => row.amountNanoUsd - row.spentNanoUsd));
   process.stdout.write(
@@ -163,7 +209,7 @@ async function list(args: string[]): Promise<void> {
         row.id,
         describeScope(row.scope),
         row.window,
-        row.kind,
+        row.observe ? `${row.kind}, observed` : row.kind,
         row.mode,
         formatUsd(row.amountNanoUsd),
         spent[i] ?? "",

@@ -5,19 +5,22 @@ import { readBudgets } from "../ledger/changes.ts";
 import { createDigest, issueVirtualKey, reissueSecret } from "../ledger/keys.ts";
 import { formatUsd } from "../ledger/money.ts";
 import { ownSecret } from "../service/secret.ts";
-import { makeChange, openUsage } from "./books.ts";
+import { cutLive, makeChange, openUsage } from "./books.ts";
 import { newBudget, parseAmount } from "./budgets.ts";
 import { commandEnvironment, loadCommandConfig } from "./config.ts";
 import { isDay } from "./days.ts";
 import { allKeys, findKey } from "./find-key.ts";
+import { POLICY_OPTIONS, POLICY_USAGE, withOptions } from "./policy-options.ts";
 import { formatTable, toJson } from "./table.ts";
 import { UsageError } from "./usage-error.ts";
 
 export const USAGE = `keymeter keys create --name NAME [--team T] [--project P] [--env E] [--owner O] [--expires 90d|2027-01-31]
-                     [--budget 50/month [--hard] [--strict]] [--json]
+                     [--purpose WORDS] [--budget 50/month [--hard] [--strict]] [--json]   and what it may do:
+${POLICY_USAGE}
+keymeter keys set KEY [--name N] [--team T] [--project P] [--env E] [--owner O] [--purpose WORDS]   and what it may do, as above
 keymeter keys list [--json]
 keymeter keys show KEY
-keymeter keys pause|resume|revoke KEY
+keymeter keys pause|resume|revoke KEY [--cut]   --cut ends its live requests too
 keymeter keys rotate KEY [--grace 24h]      KEY is an id (key_...) or a name`;
 
 const DURATION = /^(\d{1,5})(h|d)$/;
@@ -38,6 +41,8 @@ export async function run(args: string[]): Promise<void> {
       return setState(verb, rest);
     case "rotate":
       return rotate(rest);
+    case "set":
+      return set(rest);
     default:
       throw new UsageError(USAGE);
   }
@@ -52,6 +57,8 @@ async function create(args: string[]): Promise<void> {
       project: { type: "string", default: "" },
       env: { type: "string", default: "" },
       owner: { type: "string", default: "" },
+      purpose: { type: "string", default: "" },
+      ...POLICY_OPTIONS,
       expires: { type: "string" },
       budget: { type: "string" },
       hard: { type: "boolean", default: false },
@@ -66,9 +73,10 @@ async function create(args: string[]): Promise<void> {
   openUsage(config).close();
   const pepper = ownSecret(config.dataDir, "pepper", commandEnvironment()["KEYMETER_PEPPER"]);
   const now = Date.now();
-  const { name, team, project, env, owner } = values;
+  const { name, team, project, env, owner, purpose } = values;
+  const policy = withOptions({}, values);
   const expiresAtMs = values.expires === undefined ? undefined : parseExpiry(values.expires, now);
-  const { key, secret } = issueVirtualKey({ name, team, project, env, owner, expiresAtMs }, now);
+  const { key, secret } = issueVirtualKey({ name, team, project, env, owner, purpose, policy, expiresAtMs }, now);
   const budget: Budget | undefined =
     values.budget === undefined
       ? undefined
@@ -122,14 +130,42 @@ async function show(args: string[]): Promise<void> {
   process.stdout.write(`${JSON.stringify(JSON.parse(toJson({ ...key, budgets })), null, 2)}\n`);
 }
 
+/** Says anew whose a key is and what it may do; a fingerprint of a provider key can be named, owned and bound too. */
+async function set(args: string[]): Promise<void> {
+  const text = { type: "string" } as const;
+  const { values, positionals } = parseArgs({
+    args,
+    allowPositionals: true,
+    options: { name: text, team: text, project: text, env: text, owner: text, purpose: text, ...POLICY_OPTIONS },
+  });
+  const key = await findKey(onlyOne(positionals));
+  const { name, team, project, env, owner, purpose } = values;
+  const fields = Object.fromEntries(
+    Object.entries({ name, team, project, env, owner, purpose }).filter(([, value]) => value !== undefined),
+  );
+  const policy = withOptions(key.policy, values);
+  const config = loadCommandConfig();
+  if (Object.keys(fields).length > 0) await makeChange(config, { type: "describeKey", keyId: key.id, fields });
+  if (JSON.stringify(policy) !== JSON.stringify(key.policy))
+    await makeChange(config, { type: "setPolicy", keyId: key.id, policy });
+  process.stdout.write(`${key.id} (${name ?? key.name}): set\n`);
+}
+
 async function setState(verb: "pause" | "resume" | "revoke", args: string[]): Promise<void> {
-  const key = await findKey(onlyOne(args));
-  await makeChange(loadCommandConfig(), {
+  const { values, positionals } = parseArgs({
+    args,
+    allowPositionals: true,
+    options: { cut: { type: "boolean", default: false } },
+  });
+  const key = await findKey(onlyOne(positionals));
+  const config = loadCommandConfig();
+  await makeChange(config, {
     type: "setKeyState",
     keyId: key.id,
     state: ({ pause: "paused", resume: "active", revoke: "revoked" } as const)[verb],
   });
-  process.stdout.write(`${key.id} (${key.name}): ${verb}d\n`);
+  const cut = values.cut && verb !== "resume" ? await cutLive(config, { keyId: key.id }) : undefined;
+  process.stdout.write(`${key.id} (${key.name}): ${verb}d${cut === undefined ? "" : `, ${cut} live requests ended`}\n`);
 }
 
 async function rotate(args: string[]): Promise<void> {

@@ -33,6 +33,16 @@ export type Budget = {
   readonly amountNanoUsd: NanoUsd;
   readonly kind: BudgetKind;
   readonly mode: BudgetMode;
+  /** A hard budget that is tried out: it lets through, and counts what it would have refused. */
+  readonly observe?: boolean;
+  readonly createdAtMs: number;
+};
+
+/** A scope in which nothing is admitted until somebody lifts it. */
+export type Freeze = {
+  readonly id: string;
+  readonly scope: Scope;
+  readonly reason: string;
   readonly createdAtMs: number;
 };
 

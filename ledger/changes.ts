@@ -6,11 +6,13 @@ import type { Adjustment } from "./adjustments.ts";
 import { appendAudit } from "./audit.ts";
 import { SCOPE_PARTS } from "./budgets.ts";
 import { ChangeRefused } from "./change-refused.ts";
-import type { Budget } from "./budgets.ts";
+import type { Budget, Freeze, Scope } from "./budgets.ts";
 import type { Key, KeyState } from "./keys.ts";
+import type { KeyPolicy } from "./key-policy.ts";
+import type { Limits } from "./limits.ts";
 import type { Sqlite } from "./open.ts";
 import type { Rollups } from "./rollups.ts";
-import { budgets, keys, keySecrets } from "./schema.ts";
+import { budgets, freezes, keys, keySecrets, limits } from "./schema.ts";
 
 /** A change as plain data, so that it can be sent to the writer thread. */
 export type Change =
@@ -26,10 +28,15 @@ export type Change =
   | {
       readonly type: "describeKey";
       readonly keyId: string;
-      readonly fields: Partial<Pick<Key, "name" | "team" | "project" | "env" | "owner">>;
+      readonly fields: Partial<Pick<Key, "name" | "team" | "project" | "env" | "owner" | "purpose">>;
     }
   | { readonly type: "setBudget"; readonly budget: Budget }
   | { readonly type: "removeBudget"; readonly budgetId: string }
+  | { readonly type: "setPolicy"; readonly keyId: string; readonly policy: KeyPolicy }
+  | { readonly type: "setLimits"; readonly limits: Limits }
+  | { readonly type: "removeLimits"; readonly scope: string }
+  | { readonly type: "freeze"; readonly freeze: Freeze }
+  | { readonly type: "lift"; readonly freezeId: string }
   /** Books what is held for work that nobody fetches; the writer thread does that, beside the record that is made here. */
   | { readonly type: "closeWork"; readonly workId: string }
   | { readonly type: "adjust"; readonly adjustments: readonly Adjustment[] };
@@ -52,10 +59,15 @@ export function applyChange(database: Sqlite, rollups: Rollups, change: Change, 
           `a key named "${change.key.name}" exists already; choose another name, or rotate or revoke that one`,
         );
       }
-      const { provider, expiresAtMs, ...key } = change.key;
+      const { provider, expiresAtMs, policy, ...key } = change.key;
       books
         .insert(keys)
-        .values({ ...key, provider: provider ?? null, expiresAtMs: expiresAtMs ?? null })
+        .values({
+          ...key,
+          provider: provider ?? null,
+          expiresAtMs: expiresAtMs ?? null,
+          policy: policyText(policy),
+        })
         .run();
       books
         .insert(keySecrets)
@@ -107,6 +119,53 @@ export function applyChange(database: Sqlite, rollups: Rollups, change: Change, 
         throw new ChangeRefused(`there is no budget ${change.budgetId}; \`keymeter budgets list\` shows them`);
       break;
     }
+    case "setPolicy": {
+      const set = books
+        .update(keys)
+        .set({ policy: policyText(change.policy) })
+        .where(eq(keys.id, change.keyId))
+        .run();
+      if (set.changes === 0) throw new ChangeRefused(`there is no key ${change.keyId}`);
+      break;
+    }
+    case "setLimits": {
+      const {
+        scope,
+        requestsPerMinute = null,
+        tokensPerMinute = null,
+        concurrent = null,
+        bodyBytes = null,
+      } = change.limits;
+      const values = { requestsPerMinute, tokensPerMinute, concurrent, bodyBytes };
+      books
+        .insert(limits)
+        .values({ scope, ...values })
+        .onConflictDoUpdate({ target: limits.scope, set: values })
+        .run();
+      break;
+    }
+    case "removeLimits":
+      if (books.delete(limits).where(eq(limits.scope, change.scope)).run().changes === 0)
+        throw new ChangeRefused(`there are no limits for ${change.scope}; \`keymeter limits list\` shows them`);
+      break;
+    case "freeze": {
+      const { scope, ...rest } = change.freeze;
+      books
+        .insert(freezes)
+        .values({ ...rest, ...scopeColumns(scope), liftedAtMs: null })
+        .run();
+      break;
+    }
+    case "lift": {
+      const lifted = books
+        .update(freezes)
+        .set({ liftedAtMs: author.atMs })
+        .where(and(eq(freezes.id, change.freezeId), isNull(freezes.liftedAtMs)))
+        .run();
+      if (lifted.changes === 0)
+        throw new ChangeRefused(`nothing is frozen under ${change.freezeId}; \`keymeter budgets list\` shows what is`);
+      break;
+    }
     case "closeWork":
       break;
     case "adjust":
@@ -119,15 +178,35 @@ export function applyChange(database: Sqlite, rollups: Rollups, change: Change, 
 /** Budgets in force. */
 export function readBudgets(database: Sqlite): Budget[] {
   const rows = drizzle(database).select().from(budgets).where(isNull(budgets.removedAtMs)).all();
-  return rows.map(({ id, window, amountNanoUsd, kind, mode, createdAtMs, ...scope }) => ({
+  return rows.map(({ id, window, amountNanoUsd, kind, mode, observe, createdAtMs, ...scope }) => ({
     id,
     window,
     amountNanoUsd,
     kind,
     mode,
+    ...(observe === 1 ? { observe: true } : {}),
     createdAtMs,
-    scope: Object.fromEntries(SCOPE_PARTS.flatMap((part) => (scope[part] === null ? [] : [[part, scope[part]]]))),
+    scope: readScope(scope),
   }));
+}
+
+/** Freezes in force. */
+export function readFreezes(database: Sqlite): Freeze[] {
+  const rows = drizzle(database).select().from(freezes).where(isNull(freezes.liftedAtMs)).all();
+  return rows.map(({ id, reason, createdAtMs, ...scope }) => ({ id, reason, createdAtMs, scope: readScope(scope) }));
+}
+
+function readScope(row: { readonly [part in (typeof SCOPE_PARTS)[number]]: string | null }): Scope {
+  return Object.fromEntries(SCOPE_PARTS.flatMap((part) => (row[part] === null ? [] : [[part, row[part]]])));
+}
+
+function scopeColumns(scope: Scope): { [part in (typeof SCOPE_PARTS)[number]]: string | null } {
+  const { team = null, project = null, env = null, keyId = null, provider = null, model = null } = scope;
+  return { team, project, env, keyId, provider, model };
+}
+
+function policyText(policy: KeyPolicy): string | null {
+  return Object.keys(policy).length === 0 ? null : JSON.stringify(policy);
 }
 
 /** A budget for the same scope and window takes the place of the one in force. */
@@ -138,11 +217,10 @@ function insertBudget(database: Sqlite, budget: Budget): void {
       books.update(budgets).set({ removedAtMs: budget.createdAtMs }).where(eq(budgets.id, old.id)).run();
     }
   }
-  const { scope, ...rest } = budget;
-  const { team = null, project = null, env = null, keyId = null, provider = null, model = null } = scope;
+  const { scope, observe = false, ...rest } = budget;
   books
     .insert(budgets)
-    .values({ ...rest, team, project, env, keyId, provider, model, removedAtMs: null })
+    .values({ ...rest, ...scopeColumns(scope), observe: observe ? 1 : 0, removedAtMs: null })
     .run();
 }
 
@@ -154,9 +232,18 @@ function subjectOf(change: Change): string {
       return change.budget.id;
     case "removeBudget":
       return change.budgetId;
+    case "setLimits":
+      return change.limits.scope;
+    case "removeLimits":
+      return change.scope;
+    case "freeze":
+      return change.freeze.id;
+    case "lift":
+      return change.freezeId;
     case "setKeyState":
     case "rotateKey":
     case "describeKey":
+    case "setPolicy":
       return change.keyId;
     case "closeWork":
       return change.workId;

@@ -13,8 +13,8 @@ import type { Unit, Usage, UsageReason, UsageState } from "./usage.ts";
 /** How an attempt ended.
  *  complete: the provider's terminal event or whole body passed. client_left: the client went first.
  *  upstream_rejected: the provider answered an error status; it bills nothing. upstream_failed: cut, error or silence
- *  after bytes were sent. upstream_unreachable: no byte was sent. shutdown: cut by our own stop. crash: this process
- *  died in between; the next start booked it. */
+ *  after bytes were sent. upstream_unreachable: no byte was sent. shutdown: cut by our own stop. cut: ended by
+ *  whoever runs Keymeter. crash: this process died in between; the next start booked it. */
 export type Outcome =
   | "complete"
   | "client_left"
@@ -22,6 +22,7 @@ export type Outcome =
   | "upstream_failed"
   | "upstream_unreachable"
   | "shutdown"
+  | "cut"
   | "crash";
 
 export type UsageEvent = {

@@ -3,6 +3,8 @@
 import { hash, randomBytes } from "node:crypto";
 import { crc32 } from "node:zlib";
 import { drizzle } from "./drizzle.ts";
+import { readPolicy } from "./key-policy.ts";
+import type { KeyPolicy } from "./key-policy.ts";
 import type { Sqlite } from "./open.ts";
 import { keys, keySecrets } from "./schema.ts";
 
@@ -24,6 +26,9 @@ export type Key = {
   readonly hint: string;
   readonly createdAtMs: number;
   readonly expiresAtMs: number | undefined;
+  /** What it is for, in its owner's words. */
+  readonly purpose: string;
+  readonly policy: KeyPolicy;
 };
 
 /** A digest and the key it opens; `validUntilMs` ends the grace of a rotated secret. */
@@ -46,11 +51,13 @@ export type KeyFields = {
   readonly env?: string;
   readonly owner?: string;
   readonly expiresAtMs?: number | undefined;
+  readonly purpose?: string;
+  readonly policy?: KeyPolicy;
 };
 
 /** Issues a virtual key: the record for the books, and the secret, which is shown once. */
 export function issueVirtualKey(fields: KeyFields, nowMs: number): { readonly key: Key; readonly secret: string } {
-  const { name, team = "", project = "", env = "", owner = "", expiresAtMs } = fields;
+  const { name, team = "", project = "", env = "", owner = "", purpose = "", policy = {}, expiresAtMs } = fields;
   const id = randomBase62(ID_LENGTH);
   const secret = virtualSecret(id, env);
   const key: Key = {
@@ -66,6 +73,8 @@ export function issueVirtualKey(fields: KeyFields, nowMs: number): { readonly ke
     hint: secret.slice(-4),
     createdAtMs: nowMs,
     expiresAtMs,
+    purpose,
+    policy,
   };
   return { key, secret };
 }
@@ -128,7 +137,12 @@ export async function readKeys(database: Sqlite): Promise<{ keys: Key[]; secrets
       .select()
       .from(keys)
       .all()
-      .map((row) => ({ ...row, provider: row.provider ?? undefined, expiresAtMs: row.expiresAtMs ?? undefined })),
+      .map(({ provider, expiresAtMs, policy, ...row }) => ({
+        ...row,
+        provider: provider ?? undefined,
+        expiresAtMs: expiresAtMs ?? undefined,
+        policy: readPolicy(policy),
+      })),
     secrets: reader
       .select()
       .from(keySecrets)

@@ -165,6 +165,20 @@ export type PriceList = {
 
 type DatedPrice = { readonly fromMs: number; readonly price: Price };
 
+/** A price of one's own for a model that has none: held and booked as inferred. */
+export function ceilingPrice(usd: {
+  readonly inputUsdPerMillion: string;
+  readonly outputUsdPerMillion: string;
+}): Price {
+  const { dated } = datedFromRow({
+    list: "policy",
+    model: "ceiling",
+    usdPerMillion: { input: usd.inputUsdPerMillion, output: usd.outputUsdPerMillion },
+    source: "the key's policy",
+  });
+  return { ...dated.price, confidence: "inferred" };
+}
+
 /** The prices of one model, newest first. `name` is the model's, or that of a variant of it, which only our rows know. */
 function datedPrices(
   rows: readonly { row: PriceRow; dated: DatedPrice }[],

@@ -2,7 +2,7 @@
 // one decision that needs them: does this request fit every hard budget? Knows no storage: the writer loads it from the
 // books, asks it inside each transaction, and throws it away when a commit fails.
 import { covers } from "./budgets.ts";
-import type { Budget, BudgetRefusal, BudgetState, Subject } from "./budgets.ts";
+import type { Budget, BudgetRefusal, BudgetState, Freeze, Subject } from "./budgets.ts";
 import { attemptAtMs } from "./ids.ts";
 import type { AttemptId } from "./ids.ts";
 import type { NanoUsd } from "./money.ts";
@@ -28,7 +28,8 @@ export type Decision =
       readonly isStrict: boolean;
       readonly wouldRefuse: BudgetRefusal | undefined;
     }
-  | { readonly admitted: false; readonly refusal: BudgetRefusal };
+  | { readonly admitted: false; readonly refusal: BudgetRefusal }
+  | { readonly admitted: false; readonly frozen: Freeze };
 
 /** Reads a budget's settled sum in a window from the books. */
 export type LoadSettled = (budget: Budget, window: Window) => NanoUsd;
@@ -36,6 +37,8 @@ export type LoadSettled = (budget: Budget, window: Window) => NanoUsd;
 export type ReservationBook = {
   /** Replaces the set of budgets; sums of new ones are read from the books, held money of open attempts is carried. */
   setBudgets(budgets: readonly Budget[]): void;
+  /** Replaces the set of freezes: they bind the next admission. */
+  setFreezes(freezes: readonly Freeze[]): void;
   /** Holds the money in every budget that covers the attempt, or in none. */
   reserve(request: ReservationRequest): Decision;
   /** Holds money for an attempt that was admitted before, without asking again: for rebuilding the sums. */
@@ -56,6 +59,7 @@ const MOST_SUBJECTS = 20_000;
 
 export function createReservationBook(calendar: Calendar, mode: CapMode, loadSettled: LoadSettled): ReservationBook {
   let budgets: readonly Budget[] = [];
+  let freezes: readonly Freeze[] = [];
   const sumsByWindow = new Map<string, Map<string, Sums>>();
   const covering = new Map<string, readonly Budget[]>();
   const open = new Map<AttemptId, Open>();
@@ -130,6 +134,10 @@ export function createReservationBook(calendar: Calendar, mode: CapMode, loadSet
       for (const one of open.values()) one.holds = hold(one.request);
     },
 
+    setFreezes(next) {
+      freezes = next;
+    },
+
     reserve(request) {
       const atMs = attemptAtMs(request.attemptId);
       let wouldRefuse: BudgetRefusal | undefined;
@@ -141,12 +149,14 @@ export function createReservationBook(calendar: Calendar, mode: CapMode, loadSet
         ...request,
         subject: { ...subject, servedModel: servedNames.get(`${subject.provider}\n${subject.model}`) },
       };
+      const frozen = freezes.find(({ scope }) => covers(scope, asked.subject));
+      if (frozen) return { admitted: false, frozen };
       for (const budget of coveringBudgets(asked.subject)) {
         if (budget.kind !== "hard") continue;
         isStrict ||= budget.mode === "strict";
         const sums = sumsAt(budget, atMs);
         const refusal = refusalOf(budget, sums, request);
-        if (refusal && mode === "enforce") return { admitted: false, refusal };
+        if (refusal && mode === "enforce" && !budget.observe) return { admitted: false, refusal };
         wouldRefuse ??= refusal;
         const leftHere = budget.amountNanoUsd - sums.settled - sums.reserved - (amountFor(budget, request) ?? 0n);
         if (left === undefined || leftHere < left) left = leftHere;

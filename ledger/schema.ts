@@ -29,6 +29,8 @@ export const keys = sqliteTable("keys", {
   hint: text().notNull(),
   createdAtMs: count("created_at_ms").notNull(),
   expiresAtMs: count("expires_at_ms"),
+  purpose: text().notNull().default(""),
+  policy: text(),
 });
 
 export const keySecrets = sqliteTable("key_secrets", {
@@ -52,6 +54,28 @@ export const budgets = sqliteTable("budgets", {
   mode: text({ enum: ["strict", "expected"] }).notNull(),
   createdAtMs: count("created_at_ms").notNull(),
   removedAtMs: count("removed_at_ms"),
+  observe: count().notNull().default(0),
+});
+
+export const limits = sqliteTable("limits", {
+  scope: text().primaryKey(),
+  requestsPerMinute: count("requests_per_minute"),
+  tokensPerMinute: count("tokens_per_minute"),
+  concurrent: count(),
+  bodyBytes: count("body_bytes"),
+});
+
+export const freezes = sqliteTable("freezes", {
+  id: text().primaryKey(),
+  team: text(),
+  project: text(),
+  env: text(),
+  keyId: text("key_id"),
+  provider: text(),
+  model: text(),
+  reason: text().notNull(),
+  createdAtMs: count("created_at_ms").notNull(),
+  liftedAtMs: count("lifted_at_ms"),
 });
 
 export const reservations = sqliteTable("reservations", {

@@ -4,7 +4,7 @@ import { closeSync, fsync, openSync, statSync } from "node:fs";
 import { parentPort, workerData } from "node:worker_threads";
 import { drizzle, eq, isNull } from "./drizzle.ts";
 import { ChangeRefused } from "./change-refused.ts";
-import { readBudgets, applyChange } from "./changes.ts";
+import { readBudgets, readFreezes, applyChange } from "./changes.ts";
 import type { Budget } from "./budgets.ts";
 import { covers } from "./budgets.ts";
 import { eventRow, INSERT_EVENT, readBooked } from "./events.ts";
@@ -53,6 +53,7 @@ function run({ path, durability, zone, capMode }: ThreadSettings): void {
   const readBook = (): ReservationBook => {
     const made = createReservationBook(calendar, capMode, (budget, window) => readSettled(database, budget, window));
     made.setBudgets(readBudgets(database));
+    made.setFreezes(readFreezes(database));
     for (const row of drizzle(database).select().from(reservations).all()) {
       made.carry({
         attemptId: row.attemptId,
@@ -139,6 +140,10 @@ function run({ path, durability, zone, capMode }: ThreadSettings): void {
         const { request, endpoint, tags } = operation;
         const { attemptId, subject } = request;
         const decision = book.reserve(request);
+        if ("frozen" in decision) {
+          bookRefused(attemptAtMs(attemptId), subject.keyId, subject.model, "frozen", decision.frozen.id, false);
+          return { type: "decision", decision };
+        }
         const refusal = decision.admitted ? decision.wouldRefuse : decision.refusal;
         if (refusal)
           bookRefused(
@@ -197,6 +202,7 @@ function run({ path, durability, zone, capMode }: ThreadSettings): void {
         applyChange(database, rollups, operation.change, operation.author);
         rollups.flush();
         book.setBudgets(readBudgets(database));
+        book.setFreezes(readFreezes(database));
         return { type: "done" };
       case "meterRan":
         for (

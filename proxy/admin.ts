@@ -4,7 +4,10 @@ import { createHash, timingSafeEqual } from "node:crypto";
 import { setTimeout as sleep } from "node:timers/promises";
 import type { FastifyInstance, FastifyReply, FastifyRequest } from "fastify";
 import { z } from "zod";
+import { covers } from "../ledger/budgets.ts";
+import type { Subject } from "../ledger/budgets.ts";
 import type { Change } from "../ledger/changes.ts";
+import { keyPolicy } from "../ledger/key-policy.ts";
 import { ChangeRefused } from "../ledger/change-refused.ts";
 import { LedgerUnavailable } from "../ledger/writer.ts";
 import type { Writer } from "../ledger/writer.ts";
@@ -36,6 +39,7 @@ const budget = z.strictObject({
   amountNanoUsd: nanoUsd,
   kind: z.enum(["soft", "hard"]),
   mode: z.enum(["strict", "expected"]),
+  observe: z.literal(true).optional(),
   createdAtMs: z.number().int(),
 });
 const key = z.strictObject({
@@ -58,7 +62,23 @@ const key = z.strictObject({
     .int()
     .optional()
     .transform((value) => value),
+  purpose: text,
+  policy: keyPolicy,
 });
+const most = z
+  .number()
+  .int()
+  .positive()
+  .optional()
+  .transform((value) => value);
+const limits = z.strictObject({
+  scope: z.string().regex(/^(org|key:\S{1,64}|team:.{1,200})$/, "org, key:ID or team:NAME"),
+  requestsPerMinute: most,
+  tokensPerMinute: most,
+  concurrent: most,
+  bodyBytes: most,
+});
+const freeze = z.strictObject({ id: text, scope, reason: text.min(1), createdAtMs: z.number().int() });
 const adjustment = z.strictObject({
   source: z.enum(["reprice", "bill"]),
   sourceId: text,
@@ -85,11 +105,17 @@ const change = z.discriminatedUnion("type", [
       project: text.optional(),
       env: text.optional(),
       owner: text.optional(),
+      purpose: text.optional(),
     }),
   }),
   z.strictObject({ type: z.literal("setBudget"), budget }),
   z.strictObject({ type: z.literal("removeBudget"), budgetId: text }),
   z.strictObject({ type: z.literal("closeWork"), workId: text }),
+  z.strictObject({ type: z.literal("setPolicy"), keyId: text, policy: keyPolicy }),
+  z.strictObject({ type: z.literal("setLimits"), limits }),
+  z.strictObject({ type: z.literal("removeLimits"), scope: text }),
+  z.strictObject({ type: z.literal("freeze"), freeze }),
+  z.strictObject({ type: z.literal("lift"), freezeId: text }),
   z.strictObject({ type: z.literal("adjust"), adjustments: z.array(adjustment).max(MOST_ADJUSTMENTS) }),
 ]);
 
@@ -98,7 +124,20 @@ const WRONG_TOKEN_MS = 250;
 
 export function addAdminRoutes(
   app: FastifyInstance,
-  { writer, register, work, adminToken }: { writer: Writer; register: Register; work: Work; adminToken: Secret },
+  {
+    writer,
+    register,
+    work,
+    cut,
+    adminToken,
+  }: {
+    writer: Writer;
+    register: Register;
+    work: Work;
+    /** Ends what goes on now for the subjects that the test takes. */
+    cut: (test: (subject: Subject) => boolean) => number;
+    adminToken: Secret;
+  },
 ): void {
   const expected = sha256(adminToken.reveal());
   let lastWrong: Promise<unknown> = Promise.resolve();
@@ -130,6 +169,12 @@ export function addAdminRoutes(
         return reply.code(503).send({ error: `the ledger cannot be written: ${error.message}` });
       throw error;
     }
+  });
+
+  app.post("/admin/cut", { preHandler: authorized }, async (request, reply) => {
+    const parsed = scope.safeParse(request.body);
+    if (!parsed.success) return reply.code(400).send({ error: 'a scope such as {"team":"search"}' });
+    return { cut: cut((subject) => covers(parsed.data, subject)) };
   });
 
   app.get("/admin/budgets", { preHandler: authorized }, async () => {

@@ -1,16 +1,18 @@
 // Admission: may this key spend this, and is the money held? Prices the request's bound and its expectation, and asks the
 // ledger for a reservation. What it returns is all that forwarding and settling need to know.
+import type { Subject } from "../ledger/budgets.ts";
 import { boundCost, cost } from "../ledger/cost.ts";
 import type { Expectations } from "../ledger/expectations.ts";
 import type { AttemptId } from "../ledger/ids.ts";
 import type { NanoUsd } from "../ledger/money.ts";
+import { ceilingPrice } from "../ledger/prices.ts";
 import type { Price, PriceBook } from "../ledger/prices.ts";
 import { LedgerUnavailable } from "../ledger/writer.ts";
 import type { Writer } from "../ledger/writer.ts";
 import { BATCH_FILE } from "./dialects/dialect.ts";
 import type { Call } from "./dialects/dialect.ts";
 import type { Provider } from "./providers/provider.ts";
-import { Refused, refuseForMoney } from "./refusals.ts";
+import { Refused, refuseForMoney, refuseFrozen } from "./refusals.ts";
 import type { Principal } from "./register.ts";
 import type { Tags } from "./tags.ts";
 
@@ -26,6 +28,8 @@ export type Admission = {
   /** Compact JSON, or undefined without tags. */
   readonly tags: string | undefined;
   readonly inputTokens: number;
+  /** The price at which the key's policy lets a model without one be held and booked. */
+  readonly ceiling?: Price | undefined;
   readonly boundNanoUsd: NanoUsd | undefined;
   readonly expectedNanoUsd: NanoUsd | undefined;
   /** A strict budget covers it. */
@@ -65,24 +69,36 @@ export async function admit(
 ): Promise<Admission> {
   const { principal, provider, priceList, call, tags, bodyBytes } = asked;
   const attemptId = writer.nextAttemptId();
-  const price = prices.find(priceList, provider.modelOf(call.model), Date.now(), [
+  const listed = prices.find(priceList, provider.modelOf(call.model), Date.now(), [
     ...call.tiers,
     ...(call.placeTiers ?? []),
   ]);
+  const { unpriced } = principal.key?.policy ?? {};
+  if (!listed && unpriced === "refuse")
+    throw new Refused(
+      "unpriced",
+      `${call.model} has no price, and key ${principal.keyId} uses only models that have one`,
+    );
+  const ceiling = !listed && typeof unpriced === "object" ? ceilingPrice(unpriced) : undefined;
+  const price = listed ?? ceiling;
   const inputTokens = Math.min(
     Math.ceil(bodyBytes / BYTES_PER_INPUT_TOKEN),
     price?.contextWindow ?? Number.MAX_SAFE_INTEGER,
   );
-  const boundNanoUsd = price && bound(call, bodyBytes, price);
-  const expectedNanoUsd =
-    price &&
-    expectation(call, inputTokens, price, expectations.outputTokens(principal.keyId, call.model), boundNanoUsd);
+  // A key that may use models without a price has them at nothing, in every budget.
+  const isFree = !price && unpriced === "allow";
+  const boundNanoUsd = isFree ? 0n : price && bound(call, bodyBytes, price);
+  const expectedNanoUsd = isFree
+    ? 0n
+    : price &&
+      expectation(call, inputTokens, price, expectations.outputTokens(principal.keyId, call.model), boundNanoUsd);
 
   // The key's own team counts; a tag names one only where the key has none.
   const team = principal.team || tags["team"] || "";
   const project = principal.project || tags["project"] || "";
   const env = principal.env || tags["env"] || "";
-  const tagText = Object.keys(tags).length === 0 ? undefined : JSON.stringify(tags);
+  const all = { ...tags, ...principal.key?.policy.tags };
+  const tagText = Object.keys(all).length === 0 ? undefined : JSON.stringify(all);
   const subject = { keyId: principal.keyId, team, project, env, provider: provider.name, model: call.model };
 
   const decision = await writer
@@ -95,7 +111,8 @@ export async function admit(
         );
       throw error;
     });
-  if (!decision.admitted) throw refuseForMoney(decision.refusal, refusalStatus);
+  if (!decision.admitted)
+    throw "frozen" in decision ? refuseFrozen(decision.frozen) : refuseForMoney(decision.refusal, refusalStatus);
   return {
     attemptId,
     principal,
@@ -107,12 +124,18 @@ export async function admit(
     env,
     tags: tagText,
     inputTokens,
+    ceiling,
     boundNanoUsd,
     expectedNanoUsd,
     isStrict: decision.isStrict,
     reservedNanoUsd: decision.isStrict ? boundNanoUsd : expectedNanoUsd,
     leftNanoUsd: decision.leftNanoUsd,
   };
+}
+
+/** What scopes are held against. */
+export function subjectOf({ principal, team, project, env, provider, call }: Admission): Subject {
+  return { keyId: principal.keyId, team, project, env, provider: provider.name, model: call.model };
 }
 
 /** The most the request can cost, or undefined where nothing proves one. A token holds at least one byte of the body. */

@@ -6,6 +6,7 @@ import { setTimeout as sleep } from "node:timers/promises";
 import Fastify from "fastify";
 import type { FastifyError, FastifyInstance } from "fastify";
 import { createExpectations } from "../ledger/expectations.ts";
+import type { Subject } from "../ledger/budgets.ts";
 import { attemptAtMs, formatRequestId } from "../ledger/ids.ts";
 import { openForReading } from "../ledger/open.ts";
 import { openPriceBook } from "../ledger/price-list.ts";
@@ -19,8 +20,10 @@ import type { ProxyContext } from "./context.ts";
 import { createForwarder } from "./forward.ts";
 import { guessDialect, readCredential, readTarget, resolveTarget } from "./gate.ts";
 import { handle } from "./handle.ts";
+import { createLimiter } from "./limits.ts";
 import { createMetrics } from "./metrics.ts";
 import { createPatience } from "./patience.ts";
+import { createBlocks } from "./policy.ts";
 import { createProviders } from "./providers/index.ts";
 import { Refused, renderRefusal } from "./refusals.ts";
 import { createRegister } from "./register.ts";
@@ -63,7 +66,8 @@ export async function createProxy(config: ProxyConfig, log: Log): Promise<Proxy>
   });
   const books = openForReading(path);
   if (!books) throw new Error(`${path} is gone right after it was opened`);
-  const register = createRegister(books, config.pepper.reveal());
+  const limiter = createLimiter();
+  const register = createRegister(books, config.pepper.reveal(), limiter);
   await register.reload();
   const forwarder = createForwarder({
     connectMs: config.connectSeconds * SECOND,
@@ -81,6 +85,7 @@ export async function createProxy(config: ProxyConfig, log: Log): Promise<Proxy>
     config,
     providers,
     register,
+    limiter,
     writer,
     prices,
     expectations: createExpectations(books),
@@ -94,6 +99,7 @@ export async function createProxy(config: ProxyConfig, log: Log): Promise<Proxy>
     patience: createPatience(MOST_COMMIT_MS),
     log,
     isDraining: () => draining,
+    isTrusted: createBlocks(config.trustedProxies),
   };
   const closing = setInterval(() => void closeOldWork(context), CLOSE_EVERY_MS).unref();
   if (writer.recovered > 0)
@@ -106,7 +112,8 @@ export async function createProxy(config: ProxyConfig, log: Log): Promise<Proxy>
   openSessions = () => sockets.open();
   const app = createPublicListener(context, sockets);
   const ops = createListener(context.metrics.registry, () => (draining ? "draining" : writer.trouble()));
-  addAdminRoutes(ops, { writer, register, work, adminToken: config.adminToken });
+  const cut = (test: (subject: Subject) => boolean): number => forwarder.cut(test) + sockets.cut(test);
+  addAdminRoutes(ops, { writer, register, work, cut, adminToken: config.adminToken });
 
   return {
     app,

@@ -3,6 +3,7 @@ import type { IncomingMessage } from "node:http";
 import type { ProxyContext } from "./context.ts";
 import { checkHeaders, readCredential, readTarget, resolveTarget } from "./gate.ts";
 import type { Credential, Target } from "./gate.ts";
+import { checkAddress, clientAddress } from "./policy.ts";
 import { Refused } from "./refusals.ts";
 import type { Principal } from "./register.ts";
 
@@ -23,14 +24,18 @@ export function readArrival(context: ProxyContext, request: IncomingMessage): Ar
   return { path, query, credential, target: resolveTarget(context.providers, request, path, query) };
 }
 
-/** Whose credential it is, at this instant. Throws Refused for a key that is unknown, expired, paused or revoked. */
+/** Whose credential it is, at this instant. Throws Refused for a key that is unknown, expired, paused or revoked, or not meant for
+ *  the client's address. */
 export function identify(
   context: ProxyContext,
   request: IncomingMessage,
   credential: Credential,
   provider: string,
 ): Principal {
-  return context.register.identify(credential.text, provider, request.socket.remoteAddress ?? "", Date.now());
+  const address = clientAddress(request, context.isTrusted);
+  const principal = context.register.identify(credential.text, provider, address, Date.now());
+  checkAddress(principal.key, address);
+  return principal;
 }
 
 /** What goes to the provider: a virtual key is swapped for the provider's credential; a client's own key is the credential. */

@@ -97,6 +97,8 @@ export async function settle(
   return () => isBooked;
 }
 
+const CUT = "whoever runs Keymeter stopped this key or scope; this answer is not complete";
+
 /** The client's last bytes; or, where no answer came, an error in its dialect that is worth a retry. */
 export function release(
   context: ProxyContext,
@@ -108,7 +110,7 @@ export function release(
   reply: FastifyReply,
 ): void {
   if (ending.status === undefined || (ending.how !== "ended" && !exchange.answered)) {
-    const message = `Keymeter: ${ending.how === "stopped" ? "shutting down" : `the provider could not be reached or broke off (${ending.error ?? "no answer"})`}`;
+    const message = `Keymeter: ${ending.how === "stopped" ? "shutting down" : ending.how === "cut" ? CUT : `the provider could not be reached or broke off (${ending.error ?? "no answer"})`}`;
     const { status, body, headers } = dialect.refusal(
       { kind: ending.timedOut ? "timeout" : "upstream", status: ending.timedOut ? 504 : 502, message },
       requestId,
@@ -125,6 +127,7 @@ export function release(
     return exchange.releaseWithError(
       dialect.errorEvent("Keymeter is shutting down; this answer is not complete", requestId),
     );
+  if (ending.how === "cut") return exchange.releaseWithError(dialect.errorEvent(`Keymeter: ${CUT}`, requestId));
   exchange.release(costNanoUsd === undefined ? [] : ["x-keymeter-cost-usd", formatUsdExact(costNanoUsd)]);
 }
 

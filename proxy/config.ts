@@ -3,6 +3,7 @@ import { readFileSync } from "node:fs";
 import { createSecureContext } from "node:tls";
 import { z } from "zod";
 import type { PriceRow } from "../ledger/prices/rows.ts";
+import { isBlock } from "../ledger/key-policy.ts";
 import { createPriceBook } from "../ledger/prices.ts";
 import type { Discount } from "../ledger/prices.ts";
 import type { Durability } from "../ledger/open.ts";
@@ -42,6 +43,8 @@ export type ProxyConfig = SharedConfig & {
   readonly headersSeconds: number;
   readonly idleSeconds: number;
   readonly totalSeconds: number;
+  /** Blocks of proxies in front of this one, whose X-Forwarded-For is believed. */
+  readonly trustedProxies: readonly string[];
   /** PEM texts; undefined: plain HTTP. */
   readonly tls: { readonly cert: string; readonly key: Secret } | undefined;
   readonly adminToken: Secret;
@@ -65,6 +68,7 @@ type Raw = SharedConfig & {
   prices: z.infer<typeof priceRow>[];
   discounts: z.infer<typeof discountRow>[];
   mostBodyMegabytes: number;
+  trustedProxies: readonly string[];
   tlsCert: string | undefined;
   tlsKey: string | undefined;
   connectSeconds: number;
@@ -192,6 +196,15 @@ export const PROXY_SETTINGS: Settings<Raw> = {
   headersSeconds: { place: "proxy.timeouts.headers", schema: seconds, fallback: 600 },
   idleSeconds: { place: "proxy.timeouts.idle", schema: seconds, fallback: 300 },
   totalSeconds: { place: "proxy.timeouts.total", schema: seconds, fallback: 3600 },
+  trustedProxies: {
+    place: "proxy.trusted_proxies",
+    env: "KEYMETER_TRUSTED_PROXIES",
+    schema: z.preprocess(
+      (given) => (typeof given === "string" ? given.split(",").map((block) => block.trim()) : given),
+      z.array(z.string().refine(isBlock, "an address or a block of them, such as 10.0.0.0/8")),
+    ) as z.ZodType<readonly string[]>,
+    fallback: [],
+  },
   tlsCert: { place: "proxy.tls.cert", env: "KEYMETER_TLS_CERT", schema: z.string().min(1), fallback: undefined },
   tlsKey: { place: "proxy.tls.key", env: "KEYMETER_TLS_KEY", schema: z.string().min(1), fallback: undefined },
   adminToken: { place: "proxy.admin_token", env: "KEYMETER_ADMIN_TOKEN", schema: secretText, fallback: undefined },

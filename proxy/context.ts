@@ -5,6 +5,7 @@ import type { Writer } from "../ledger/writer.ts";
 import type { Log } from "../service/log.ts";
 import type { ProxyConfig } from "./config.ts";
 import type { Forwarder } from "./forward.ts";
+import type { Limiter } from "./limits.ts";
 import type { Patience } from "./patience.ts";
 import type { Metrics } from "./metrics.ts";
 import type { Providers } from "./providers/index.ts";
@@ -15,6 +16,7 @@ export type ProxyContext = {
   readonly config: ProxyConfig;
   readonly providers: Providers;
   readonly register: Register;
+  readonly limiter: Limiter;
   readonly writer: Writer;
   readonly work: Work;
   readonly prices: PriceBook;
@@ -25,4 +27,6 @@ export type ProxyContext = {
   readonly patience: Patience;
   readonly log: Log;
   isDraining(): boolean;
+  /** Whether a peer is a proxy whose X-Forwarded-For is believed. */
+  isTrusted(address: string): boolean;
 };

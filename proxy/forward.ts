@@ -4,6 +4,7 @@
 import type { IncomingMessage, ServerResponse } from "node:http";
 import { Pool } from "undici";
 import type { Dispatcher } from "undici";
+import type { Subject } from "../ledger/budgets.ts";
 import type { Credential } from "./gate.ts";
 import type { Meter } from "./meter.ts";
 import type { CredentialHeader, Provider } from "./providers/provider.ts";
@@ -12,8 +13,9 @@ import { isTagHeader } from "./tags.ts";
 /** How the exchange with the provider ended. */
 export type Ending = {
   /** `ended`: the body came to its end. `unreachable`: no byte was sent. `failed`: cut, timeout or nonsense after bytes
-   *  were sent. `client_left`, `stopped`: we ended it, for the client had gone or this program stops. */
-  readonly how: "ended" | "unreachable" | "failed" | "client_left" | "stopped";
+   *  were sent. `client_left`, `stopped`, `cut`: we ended it, for the client had gone, this program stops, or whoever runs it
+   *  said so. */
+  readonly how: "ended" | "unreachable" | "failed" | "client_left" | "stopped" | "cut";
   readonly timedOut: boolean;
   /** Whether the request was, or may have been, written to the provider. */
   readonly sent: boolean;
@@ -55,13 +57,18 @@ export type Exchange = {
 /** Chooses how to read an answer once its status and type are known. */
 export type ChooseMeter = (status: number, contentType: string, contentEncoding: string) => Meter;
 
+type ExchangeOptions = {
+  readonly stream: boolean;
+  readonly requestId: string;
+  readonly headers: readonly string[];
+  /** Who asks for what; undefined: a path that costs nothing. */
+  readonly subject?: Subject;
+};
+
 export type Forwarder = {
-  exchange(
-    outgoing: Outgoing,
-    response: ServerResponse,
-    chooseMeter: ChooseMeter,
-    options: { readonly stream: boolean; readonly requestId: string; readonly headers: readonly string[] },
-  ): Exchange;
+  exchange(outgoing: Outgoing, response: ServerResponse, chooseMeter: ChooseMeter, options: ExchangeOptions): Exchange;
+  /** Ends the exchanges whose subject the test takes. Returns how many. */
+  cut(test: (subject: Subject) => boolean): number;
   /** How many exchanges are open. */
   open(): number;
   /** Cuts everything that is open: the last step of a stop. */
@@ -161,6 +168,12 @@ export function outgoingHeaders(
   return headers;
 }
 
+/** Where a key has limits of its own, those of the provider's account are not for it to see. */
+const RATE_HEADER = "x-ratelimit-";
+function withoutRates(headers: readonly string[]): string[] {
+  return headers.filter((_text, i) => !(headers[i - (i % 2)] as string).startsWith(RATE_HEADER));
+}
+
 export function createForwarder(limits: TimeLimits): Forwarder {
   const pools = new Map<string, Pool>();
   const openOnes = new Set<OpenExchange>();
@@ -203,6 +216,11 @@ export function createForwarder(limits: TimeLimits): Forwarder {
       );
       return one;
     },
+    cut(test) {
+      const ones = [...openOnes].filter(({ subject }) => subject !== undefined && test(subject));
+      for (const one of ones) one.abort("cut", "whoever runs Keymeter stopped it");
+      return ones.length;
+    },
     open: () => openOnes.size,
     stop() {
       for (const one of openOnes) one.abort("stopped", "Keymeter is shutting down");
@@ -218,6 +236,7 @@ export function createForwarder(limits: TimeLimits): Forwarder {
  *  request and its chunks must not make closures. */
 class OpenExchange implements Dispatcher.DispatchHandler, Exchange {
   readonly ending: Promise<Ending>;
+  readonly subject: Subject | undefined;
   meter: Meter | undefined;
   answered = false;
 
@@ -230,7 +249,7 @@ class OpenExchange implements Dispatcher.DispatchHandler, Exchange {
   readonly #startedMs = Date.now();
   #resolve!: (ending: Ending) => void;
   #controller: Dispatcher.DispatchController | undefined;
-  #aborted: { how: "client_left" | "stopped" | "failed"; why: string } | undefined;
+  #aborted: { how: Exclude<Ending["how"], "ended" | "unreachable">; why: string } | undefined;
   #isOver = false;
   #status: number | undefined;
   #headers: string[] = [];
@@ -243,15 +262,11 @@ class OpenExchange implements Dispatcher.DispatchHandler, Exchange {
   #sent = false;
   #how: Ending["how"] | undefined;
 
-  constructor(
-    response: ServerResponse,
-    chooseMeter: ChooseMeter,
-    options: { stream: boolean; requestId: string; headers: readonly string[] },
-    over: () => void,
-  ) {
+  constructor(response: ServerResponse, chooseMeter: ChooseMeter, options: ExchangeOptions, over: () => void) {
     this.#response = response;
     this.#chooseMeter = chooseMeter;
     this.#stream = options.stream;
+    this.subject = options.subject;
     this.#requestId = options.requestId;
     this.#ownHeaders = options.headers;
     this.#over = over;
@@ -333,7 +348,7 @@ class OpenExchange implements Dispatcher.DispatchHandler, Exchange {
       this.abort("client_left", "the client left");
   }
 
-  abort(how: "client_left" | "stopped" | "failed", why: string): void {
+  abort(how: Exclude<Ending["how"], "ended" | "unreachable">, why: string): void {
     if (this.#isOver || this.#aborted) return;
     this.#aborted = { how, why };
     this.#controller?.abort(new Error(why));
@@ -374,7 +389,7 @@ class OpenExchange implements Dispatcher.DispatchHandler, Exchange {
   #writeHead(more: readonly string[]): void {
     this.answered = true;
     this.#response.writeHead(this.#status ?? 502, [
-      ...this.#headers,
+      ...(this.#ownHeaders.some((name) => name.startsWith(RATE_HEADER)) ? withoutRates(this.#headers) : this.#headers),
       "x-keymeter-request-id",
       this.#requestId,
       ...this.#ownHeaders,

@@ -4,23 +4,28 @@
 import type { FastifyReply, FastifyRequest } from "fastify";
 import { formatRequestId } from "../ledger/ids.ts";
 import { formatUsdExact } from "../ledger/money.ts";
-import { admit } from "./admit.ts";
+import { isFee } from "../ledger/usage.ts";
+import type { Unit } from "../ledger/usage.ts";
+import { admit, subjectOf } from "./admit.ts";
 import { credentialFor, identify, readArrival } from "./arrival.ts";
 import { count, NOTHING_MORE, release, settle, suspend } from "./close.ts";
 import type { ProxyContext } from "./context.ts";
-import type { Call, Dialect, RouteMatch } from "./dialects/dialect.ts";
+import type { Call, Dialect, Reading, RouteMatch } from "./dialects/dialect.ts";
 import { outgoingHeaders } from "./forward.ts";
 import { checkLimits, checkModel, guessDialect, isForm, readBody, readForm } from "./gate.ts";
 import type { Target } from "./gate.ts";
+import type { Entry } from "./limits.ts";
 import { answerMe } from "./me.ts";
 import { createMeter } from "./meter.ts";
 import { checkScope, passResult, passUnmetered, passUnread } from "./pass.ts";
+import { checkPolicy, checkProvider } from "./policy.ts";
 import { nowhere, Refused, renderRefusal } from "./refusals.ts";
 import { toEvent } from "./settle.ts";
 import { readTags } from "./tags.ts";
 
 export async function handle(context: ProxyContext, request: FastifyRequest, reply: FastifyReply): Promise<void> {
   let dialect = guessDialect(context.providers, request.raw.url ?? "/");
+  let entry: Entry | undefined;
   reply.hijack();
   try {
     // 1 What was sent: a canonical target, one credential.
@@ -31,6 +36,7 @@ export async function handle(context: ProxyContext, request: FastifyRequest, rep
     const principal = identify(context, request.raw, credential, target.provider.name);
     const upstreamCredential = await credentialFor(context, target, principal, credential);
 
+    checkProvider(principal.key, target.provider.name);
     checkScope(context, target, principal);
     const passing = { context, request, reply, target, principal, credential: upstreamCredential };
     if (!target.match) return await passUnmetered(passing);
@@ -41,6 +47,8 @@ export async function handle(context: ProxyContext, request: FastifyRequest, rep
     const { call, body, hides, readBytes } = await readCall(request, target, target.match, query);
 
     // 3-4 May it, and is the money held?
+    checkPolicy(principal.key, { provider: target.provider.name, endpoint: call.endpoint, model: call.model });
+    entry = context.limiter.enter(principal, expectedTokens(call, readBytes), readBytes, Date.now());
     const admission = await admit(
       { ...context, refusalStatus: context.config.refusalStatus },
       {
@@ -73,13 +81,17 @@ export async function handle(context: ProxyContext, request: FastifyRequest, rep
       {
         stream: call.stream,
         requestId,
-        headers:
-          admission.leftNanoUsd === undefined
+        subject: subjectOf(admission),
+        headers: [
+          ...entry.headers,
+          ...(admission.leftNanoUsd === undefined
             ? []
-            : ["x-keymeter-budget-remaining-usd", formatUsdExact(admission.leftNanoUsd)],
+            : ["x-keymeter-budget-remaining-usd", formatUsdExact(admission.leftNanoUsd)]),
+        ],
       },
     );
     const ending = await exchange.ending;
+    entry.leave(usedTokens(exchange.meter?.reading()), Date.now());
 
     // 7 Into the books, and only then the last bytes. Work that goes on at the provider stays open there.
     const reading = exchange.meter?.reading();
@@ -103,9 +115,26 @@ export async function handle(context: ProxyContext, request: FastifyRequest, rep
     if (event.usageState === "reported" && event.usage.output !== undefined)
       context.expectations.observe(event.keyId, event.requestedModel, event.usage.output);
   } catch (error) {
+    // Nothing was sent: its tokens were not used.
+    entry?.leave(0, Date.now());
     refuse(context, request, reply, dialect, error);
   }
 }
+
+/** What a request probably uses, for limits of tokens. */
+function expectedTokens(call: Call, bodyBytes: number): number {
+  return (
+    Math.ceil(bodyBytes / BYTES_PER_TOKEN) + Math.min(call.maxOutputTokens ?? USUAL_OUTPUT, USUAL_OUTPUT) * call.answers
+  );
+}
+
+function usedTokens(reading: Reading | undefined): number | undefined {
+  if (!reading?.usage) return undefined;
+  return Object.entries(reading.usage).reduce((sum, [unit, count]) => sum + (isFee(unit as Unit) ? 0 : count), 0);
+}
+
+const BYTES_PER_TOKEN = 4;
+const USUAL_OUTPUT = 1_024;
 
 type ReadCall = {
   readonly call: Call;

@@ -1,6 +1,6 @@
 // Why a request is refused: one list. Expected refusals travel as a value, are rendered in the client's own dialect and
 // are counted; none of them reaches a provider.
-import type { BudgetRefusal } from "../ledger/budgets.ts";
+import type { BudgetRefusal, Freeze } from "../ledger/budgets.ts";
 import { describeScope } from "../ledger/budgets.ts";
 import { formatUsd, formatUsdExact } from "../ledger/money.ts";
 import type { Dialect, Refusal } from "./dialects/dialect.ts";
@@ -23,6 +23,9 @@ export type RefusalReason =
   | "unbounded"
   | "unpriced"
   | "ledger_unavailable"
+  | "not_allowed"
+  | "frozen"
+  | "rate_limited"
   | "draining"
   | "websocket";
 
@@ -68,6 +71,9 @@ const REASONS: { readonly [reason in RefusalReason]: { readonly kind: Refusal["k
   unbounded: { kind: "money", status: 402 },
   unpriced: { kind: "money", status: 402 },
   ledger_unavailable: { kind: "unavailable", status: 503 },
+  not_allowed: { kind: "forbidden", status: 403 },
+  frozen: { kind: "forbidden", status: 403 },
+  rate_limited: { kind: "rate", status: 429 },
   draining: { kind: "unavailable", status: 503 },
   websocket: { kind: "upgrade", status: 426 },
 };
@@ -77,6 +83,17 @@ export function nowhere(path: string): Refused {
   return new Refused(
     "not_metered",
     `${path.slice(0, 80)} leads to no provider; base URLs start with /openai/v1, /anthropic or /google`,
+  );
+}
+
+/** The refusal in a scope that somebody froze. */
+export function refuseFrozen({ scope, reason, id }: Freeze): Refused {
+  return new Refused(
+    "frozen",
+    `${describeScope(scope)} is frozen (${id}): ${reason}. Whoever runs Keymeter can lift that`,
+    {
+      headers: ["x-should-retry", "false"],
+    },
   );
 }
 

@@ -9,8 +9,10 @@ import {
   UNPROVEN_KEY_ID,
 } from "../ledger/keys.ts";
 import type { Key, KeySecret } from "../ledger/keys.ts";
+import { readLimits } from "../ledger/limits.ts";
 import type { Sqlite } from "../ledger/open.ts";
 import type { ProvenKey } from "../ledger/wire.ts";
+import type { Limiter } from "./limits.ts";
 import { Refused } from "./refusals.ts";
 
 /** Who asks. `key` undefined: a provider key that no provider has accepted yet. */
@@ -40,7 +42,7 @@ const SHORT_LIVED = /^(eyJ[\w-]+\.[\w-]+\.|ya29\.|sk-ant-oat)/;
 
 const MOST_DIGESTS = 10_000;
 
-export function createRegister(books: Sqlite, pepper: string): Register {
+export function createRegister(books: Sqlite, pepper: string, limiter: Limiter): Register {
   const digestOf = createDigest(pepper);
   let keys = new Map<string, Key>();
   let secrets = new Map<string, KeySecret>();
@@ -60,6 +62,7 @@ export function createRegister(books: Sqlite, pepper: string): Register {
       const read = await readKeys(books);
       keys = new Map(read.keys.map((key) => [key.id, key]));
       secrets = new Map(read.secrets.map((secret) => [secret.digest, secret]));
+      limiter.set(readLimits(books));
     },
 
     identify(secret, provider, address, nowMs) {
@@ -118,6 +121,8 @@ export function createRegister(books: Sqlite, pepper: string): Register {
         hint: proven.hint,
         createdAtMs: nowMs,
         expiresAtMs: undefined,
+        purpose: "",
+        policy: {},
       });
       secrets.set(proven.digest, { digest: proven.digest, keyId, validUntilMs: undefined });
     },

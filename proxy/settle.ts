@@ -136,7 +136,7 @@ const NOTHING_OWED: Priced = { costNanoUsd: 0n, lines: [], price: undefined, con
 function priceUsage(
   usage: Usage,
   reading: Reading | undefined,
-  { provider, priceList, call, attemptId }: Admission,
+  { provider, priceList, call, attemptId, ceiling }: Admission,
   tiers: readonly string[],
   prices: PriceBook,
 ): Priced {
@@ -144,7 +144,7 @@ function priceUsage(
   // A deployment's name stands for its model where it was asked for; what answered names itself.
   const requested = provider.modelOf(call.model);
   const served = find(nameOf(reading) ?? requested);
-  const price = served ?? find(requested);
+  const price = served ?? find(requested) ?? ceiling;
   if (!price) return { costNanoUsd: undefined, lines: [], price: undefined, confidence: "unpriced" };
 
   const extra = reading?.extra ?? [];
@@ -187,6 +187,8 @@ function outcomeOf(ending: Ending, reading: Reading | undefined): Outcome {
       return "client_left";
     case "stopped":
       return "shutdown";
+    case "cut":
+      return "cut";
     case "failed":
       return "upstream_failed";
     case "ended":

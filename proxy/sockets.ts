@@ -5,8 +5,10 @@ import type { IncomingMessage } from "node:http";
 import type { Duplex } from "node:stream";
 import { WebSocket, WebSocketServer } from "ws";
 import type { RawData } from "ws";
+import type { Subject } from "../ledger/budgets.ts";
 import { formatRequestId } from "../ledger/ids.ts";
-import { admit } from "./admit.ts";
+import type { AttemptId } from "../ledger/ids.ts";
+import { admit, subjectOf } from "./admit.ts";
 import type { Admission } from "./admit.ts";
 import { credentialFor, identify, readArrival } from "./arrival.ts";
 import type { Arrival } from "./arrival.ts";
@@ -19,6 +21,8 @@ import { outgoingHeaders } from "./forward.ts";
 import type { Ending } from "./forward.ts";
 import { checkModel, guessDialect, KEY_PROTOCOL, readJson, readProtocols } from "./gate.ts";
 import type { Target } from "./gate.ts";
+import type { Entry } from "./limits.ts";
+import { checkPolicy, checkProvider } from "./policy.ts";
 import { nowhere, Refused, renderRefusal } from "./refusals.ts";
 import type { Seen } from "./meter.ts";
 import { toEvent } from "./settle.ts";
@@ -31,6 +35,8 @@ export type Sockets = {
   open(): number;
   /** Ends sessions in which nothing is going on; the others as soon as nothing is. */
   drain(): void;
+  /** Ends those with an attempt whose subject the test takes. Returns how many. */
+  cut(test: (subject: Subject) => boolean): number;
   /** Ends all of them now. */
   stop(): void;
 };
@@ -49,6 +55,8 @@ const GOING_AWAY = 1001;
 const POLICY = 1008;
 const INTERNAL = 1011;
 const MOST_REASON_BYTES = 123;
+/** What a turn counts in limits of tokens until it says what it used. */
+const USUAL_TURN_TOKENS = 1_000;
 
 type Session = {
   readonly startedMs: number;
@@ -56,6 +64,8 @@ type Session = {
   drain(): void;
   /** Ends it now. */
   finish(how: Ending["how"], code: number, reason: string): Promise<void>;
+  /** Who asks for what in it. */
+  subjects(): Subject[];
   /** Whether both sides still answer: asked every half minute. */
   isAlive(): boolean;
 };
@@ -85,6 +95,11 @@ export function createSockets(context: ProxyContext): Sockets {
     },
     open: () => sessions.size,
     drain: () => sessions.forEach((session) => session.drain()),
+    cut(test) {
+      const ones = [...sessions].filter((session) => session.subjects().some(test));
+      for (const one of ones) void one.finish("cut", POLICY, "whoever runs Keymeter stopped this key or scope");
+      return ones.length;
+    },
     stop: () => sessions.forEach((session) => void session.finish("stopped", GOING_AWAY, "Keymeter is shutting down")),
   };
 }
@@ -101,6 +116,7 @@ async function begin(
   const { target } = arrival;
   if (!target) throw nowhere(arrival.path);
   const principal = identify(context, request, arrival.credential, target.provider.name);
+  checkProvider(principal.key, target.provider.name);
   const credential = await credentialFor(context, target, principal, arrival.credential);
   const conversation =
     isHandshake(request) && target.match?.route.kind === "socket"
@@ -146,6 +162,7 @@ type Held = {
   /** Books what a turn used. */
   ended(turnId: string, reading: Reading, how: Ending["how"]): Promise<void>;
   readonly turns: ReadonlySet<string>;
+  subjects(): Subject[];
   /** Books all that is held: what may have been used at what is held for it, the rest as nothing. */
   bookAll(ending: Ending): Promise<void>;
 };
@@ -168,9 +185,14 @@ function createHeld(context: ProxyContext, request: IncomingMessage, { credentia
   const waiting: Admission[] = [];
   let promised = 0;
   const turns = new Map<string, Admission>();
+  /** Places in the limits, by attempt. */
+  const entries = new Map<AttemptId, Entry>();
   let latest: Admission | undefined;
 
   const book = async (admission: Admission, reading: Reading, ending: Ending): Promise<void> => {
+    const used = Object.values(reading.usage ?? {}).reduce((sum, count) => sum + count, 0);
+    entries.get(admission.attemptId)?.leave(used, Date.now());
+    entries.delete(admission.attemptId);
     const event = toEvent(admission, ending, reading, UNSEEN, context.prices, Date.now());
     const isBooked = await settle(context, event, admission);
     if (!isBooked()) return;
@@ -189,12 +211,20 @@ function createHeld(context: ProxyContext, request: IncomingMessage, { credentia
       while (waiting.length < Math.max(1, promised)) {
         // A session lives for an hour; a key that was paused meanwhile starts nothing more.
         const principal = identify(context, request, credential, provider.name);
-        const admission = await admit(
-          { ...context, refusalStatus: context.config.refusalStatus },
-          { principal, provider, priceList, call, tags: readTags(request.headers, call.bodyTags), bodyBytes: bytes },
-        );
-        waiting.push(admission);
-        latest = admission;
+        checkPolicy(principal.key, { provider: provider.name, endpoint: call.endpoint, model: call.model });
+        const entry = context.limiter.enter(principal, USUAL_TURN_TOKENS, bytes, Date.now());
+        try {
+          const admission = await admit(
+            { ...context, refusalStatus: context.config.refusalStatus },
+            { principal, provider, priceList, call, tags: readTags(request.headers, call.bodyTags), bodyBytes: bytes },
+          );
+          waiting.push(admission);
+          entries.set(admission.attemptId, entry);
+          latest = admission;
+        } catch (error) {
+          entry.leave(0, Date.now());
+          throw error;
+        }
       }
     },
     began(turnId) {
@@ -210,6 +240,7 @@ function createHeld(context: ProxyContext, request: IncomingMessage, { credentia
       turns.delete(turnId);
       if (admission) await book(admission, reading, { ...PASSED, how });
     },
+    subjects: () => [...waiting, ...turns.values(), ...(latest ? [latest] : [])].map(subjectOf),
     get turns() {
       return new Set(turns.keys());
     },
@@ -312,6 +343,7 @@ function converse(
       closeWhenDone();
     },
     finish,
+    subjects: () => held.subjects(),
     isAlive: () => answering.every((ask) => ask()),
   };
 }

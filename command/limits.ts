@@ -1,0 +1,79 @@
+// keymeter limits set|list|remove
+import { parseArgs } from "node:util";
+import { readLimits } from "../ledger/limits.ts";
+import { makeChange, openUsage } from "./books.ts";
+import { loadCommandConfig } from "./config.ts";
+import { findKey } from "./find-key.ts";
+import { formatTable, toJson } from "./table.ts";
+import { UsageError } from "./usage-error.ts";
+
+export const USAGE = `keymeter limits set [--key KEY | --team T] [--rpm 60] [--tpm 100000] [--concurrent 5] [--body-mb 10]
+keymeter limits list [--json]
+keymeter limits remove [--key KEY | --team T]
+  Requests and tokens in any 60 seconds, requests at once, the size of a body. Without --key and --team they hold for everybody together.
+  set replaces all limits of that scope. What is passed gets 429 with retry-after.`;
+
+export async function run(args: string[]): Promise<void> {
+  const [verb, ...rest] = args;
+  if (verb === "set") return set(rest);
+  if (verb === "list") return list(rest);
+  if (verb === "remove") return remove(rest);
+  throw new UsageError(USAGE);
+}
+
+async function set(args: string[]): Promise<void> {
+  const text = { type: "string" } as const;
+  const { values } = parseArgs({
+    args,
+    options: { key: text, team: text, rpm: text, tpm: text, concurrent: text, "body-mb": text },
+  });
+  const limits = {
+    scope: await scopeOf(values),
+    requestsPerMinute: whole("--rpm", values.rpm),
+    tokensPerMinute: whole("--tpm", values.tpm),
+    concurrent: whole("--concurrent", values.concurrent),
+    bodyBytes: values["body-mb"] === undefined ? undefined : whole("--body-mb", values["body-mb"], 1024)! * 1024 * 1024,
+  };
+  if (Object.values(limits).filter((value) => value !== undefined).length === 1)
+    throw new UsageError(`say at least one limit\n${USAGE}`);
+  await makeChange(loadCommandConfig(), { type: "setLimits", limits });
+  process.stdout.write(`${limits.scope}: limits set\n`);
+}
+
+async function list(args: string[]): Promise<void> {
+  const { values } = parseArgs({ args, options: { json: { type: "boolean", default: false } } });
+  const books = openUsage(loadCommandConfig());
+  const all = readLimits(books);
+  books.close();
+  if (values.json) return void process.stdout.write(`${toJson(all)}\n`);
+  const rows = all.map((one) => [
+    one.scope,
+    ...[one.requestsPerMinute, one.tokensPerMinute, one.concurrent, one.bodyBytes].map((value) => String(value ?? "")),
+  ]);
+  process.stdout.write(
+    `${formatTable(["scope", "requests a minute", "tokens a minute", "at once", "bytes of a body"], rows)}\n`,
+  );
+}
+
+async function remove(args: string[]): Promise<void> {
+  const text = { type: "string" } as const;
+  const { values } = parseArgs({ args, options: { key: text, team: text } });
+  const scope = await scopeOf(values);
+  await makeChange(loadCommandConfig(), { type: "removeLimits", scope });
+  process.stdout.write(`${scope}: limits removed\n`);
+}
+
+async function scopeOf({ key, team }: { key?: string | undefined; team?: string | undefined }): Promise<string> {
+  if (key !== undefined && team !== undefined)
+    throw new UsageError("limits are for a --key or for a --team, not for both");
+  if (key !== undefined) return `key:${(await findKey(key)).id}`;
+  return team === undefined ? "org" : `team:${team}`;
+}
+
+function whole(option: string, text: string | undefined, most = 1_000_000_000): number | undefined {
+  if (text === undefined) return undefined;
+  const value = Number(text);
+  if (!Number.isSafeInteger(value) || value < 1 || value > most)
+    throw new UsageError(`${option} ${text} is no whole number from 1 to ${most}`);
+  return value;
+}

@@ -1,0 +1,163 @@
+// Limits that are not money: requests and tokens in any 60 seconds, requests at once, bytes of a body; by key, by team and for all. Kept
+// in memory, second by second: never more than the limit passes in any 60 seconds, and a restart begins anew.
+import type { Limits } from "../ledger/limits.ts";
+import { Refused } from "./refusals.ts";
+import type { Principal } from "./register.ts";
+
+export type Limiter = {
+  /** Replaces the set; what was counted stays. */
+  set(limits: readonly Limits[]): void;
+  /** Takes a place and the tokens in every limit that covers the key, or in none: then throws Refused, with the time to wait. */
+  enter(principal: Principal, tokens: number, bodyBytes: number, nowMs: number): Entry;
+};
+
+export type Entry = {
+  /** What is left of the tightest limits, as providers say it: `x-ratelimit-...`. */
+  readonly headers: readonly string[];
+  /** Gives the place back, and puts what was used in the place of what was expected. Undefined: nothing better is known. */
+  leave(tokens: number | undefined, nowMs: number): void;
+};
+
+const SECONDS = 60;
+const NOTHING: Entry = { headers: [], leave: () => {} };
+
+export function createLimiter(): Limiter {
+  const counted = new Map<string, { limits: Limits; requests: Minute; tokens: Minute; open: number }>();
+
+  return {
+    set(limits) {
+      const named = new Set(limits.map(({ scope }) => scope));
+      for (const scope of counted.keys()) if (!named.has(scope)) counted.delete(scope);
+      for (const one of limits) {
+        const known = counted.get(one.scope);
+        if (known) known.limits = one;
+        else counted.set(one.scope, { limits: one, requests: new Minute(), tokens: new Minute(), open: 0 });
+      }
+    },
+
+    enter({ keyId, team }, tokens, bodyBytes, nowMs) {
+      if (counted.size === 0) return NOTHING;
+      const covering = [`key:${keyId}`, `team:${team}`, "org"].flatMap((scope) => counted.get(scope) ?? []);
+      if (covering.length === 0) return NOTHING;
+      for (const { limits, requests, tokens: used, open } of covering) {
+        const { scope, requestsPerMinute, tokensPerMinute, concurrent, bodyBytes: mostBytes } = limits;
+        if (mostBytes !== undefined && bodyBytes > mostBytes)
+          throw new Refused("body_too_large", `the body has ${bodyBytes} bytes, and ${scope} may send ${mostBytes}`);
+        if (concurrent !== undefined && open >= concurrent)
+          throw limited(limits, `${concurrent} requests at once`, 1, headersOf(covering, nowMs));
+        if (requestsPerMinute !== undefined && requests.sum(nowMs) >= requestsPerMinute)
+          throw limited(
+            limits,
+            `${requestsPerMinute} requests a minute`,
+            requests.wait(nowMs, requestsPerMinute - 1),
+            headersOf(covering, nowMs),
+          );
+        // What is larger than the whole limit passes alone: it would wait for ever.
+        const room = tokensPerMinute === undefined ? 0 : Math.max(tokensPerMinute - tokens, 0);
+        if (tokensPerMinute !== undefined && used.sum(nowMs) > room)
+          throw limited(
+            limits,
+            `${tokensPerMinute} tokens a minute`,
+            used.wait(nowMs, room),
+            headersOf(covering, nowMs),
+          );
+      }
+      for (const one of covering) {
+        one.open += 1;
+        one.requests.add(nowMs, 1);
+        one.tokens.add(nowMs, tokens);
+      }
+      let isOpen = true;
+      return {
+        headers: headersOf(covering, nowMs),
+        leave(actual, leftMs) {
+          if (!isOpen) return;
+          isOpen = false;
+          for (const one of covering) {
+            one.open -= 1;
+            if (actual !== undefined) one.tokens.add(leftMs, actual - tokens);
+          }
+        },
+      };
+    },
+  };
+}
+
+/** Sixty seconds, counted in one slot each. */
+class Minute {
+  readonly #counts = new Float64Array(SECONDS);
+  #second = 0;
+
+  add(nowMs: number, count: number): void {
+    this.#turn(nowMs);
+    this.#counts[this.#second % SECONDS]! += count;
+  }
+
+  sum(nowMs: number): number {
+    this.#turn(nowMs);
+    return Math.max(
+      0,
+      this.#counts.reduce((sum, count) => sum + count, 0),
+    );
+  }
+
+  /** Whole seconds until the sum is not above `most`: at least one. */
+  wait(nowMs: number, most: number): number {
+    let sum = this.sum(nowMs);
+    for (let age = SECONDS - 1; age >= 0; age--) {
+      if (sum <= most) return Math.max(1, SECONDS - 1 - age);
+      sum -= this.#counts[(this.#second - age + SECONDS) % SECONDS] ?? 0;
+    }
+    return SECONDS;
+  }
+
+  /** Empties the slots of the seconds that have passed. A clock that goes back turns nothing. */
+  #turn(nowMs: number): void {
+    const second = Math.floor(nowMs / 1000);
+    if (second <= this.#second) return;
+    for (let passed = Math.min(second - this.#second, SECONDS); passed > 0; passed--)
+      this.#counts[(second - passed + 1) % SECONDS] = 0;
+    this.#second = second;
+  }
+}
+
+type Counted = { readonly limits: Limits; readonly requests: Minute; readonly tokens: Minute };
+
+/** The tightest of requests and of tokens. */
+function headersOf(covering: readonly Counted[], nowMs: number): string[] {
+  return [
+    ...tightest("requests", covering, nowMs, ({ limits, requests }) => [limits.requestsPerMinute, requests]),
+    ...tightest("tokens", covering, nowMs, ({ limits, tokens }) => [limits.tokensPerMinute, tokens]),
+  ];
+}
+
+function tightest(
+  what: string,
+  covering: readonly Counted[],
+  nowMs: number,
+  of: (one: Counted) => readonly [number | undefined, Minute],
+): string[] {
+  const [least] = covering
+    .flatMap((one) => {
+      const [limit, minute] = of(one);
+      return limit === undefined
+        ? []
+        : [{ limit, left: Math.max(0, limit - minute.sum(nowMs)), reset: minute.wait(nowMs, 0) }];
+    })
+    .toSorted((a, b) => a.left - b.left);
+  if (!least) return [];
+  return [
+    `x-ratelimit-limit-${what}`,
+    String(least.limit),
+    `x-ratelimit-remaining-${what}`,
+    String(least.left),
+    `x-ratelimit-reset-${what}`,
+    `${least.reset}s`,
+  ];
+}
+
+function limited({ scope }: Limits, what: string, seconds: number, headers: readonly string[]): Refused {
+  return new Refused("rate_limited", `${scope} may have ${what}; try again in ${seconds} s`, {
+    headers: ["retry-after", String(seconds), ...headers],
+  });
+}

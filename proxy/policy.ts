@@ -1,0 +1,102 @@
+// What a key may do: held against each request, before any money is asked for. Patterns and blocks are compiled once a key.
+import { BlockList, isIP } from "node:net";
+import type { IncomingMessage } from "node:http";
+import type { Key } from "../ledger/keys.ts";
+import type { KeyPolicy } from "../ledger/key-policy.ts";
+import { Refused } from "./refusals.ts";
+
+export type Asked = { readonly provider: string; readonly endpoint: string; readonly model: string };
+
+type Compiled = {
+  readonly models: readonly RegExp[] | undefined;
+  readonly addresses: ((address: string) => boolean) | undefined;
+};
+const compiled = new WeakMap<KeyPolicy, Compiled>();
+
+/** Throws Refused, naming what the key may not do and what it may. */
+export function checkPolicy(key: Key | undefined, { provider, endpoint, model }: Asked): void {
+  checkProvider(key, provider);
+  if (!key) return;
+  const { policy } = key;
+  if (policy.endpoints && !policy.endpoints.includes(endpoint))
+    throw notAllowed(key, `the endpoint ${endpoint}`, policy.endpoints);
+  const { models } = compile(policy);
+  // A batch's file and a stored prompt name no model: what cannot be seen is not allowed.
+  if (models && !models.some((pattern) => pattern.test(model)))
+    throw notAllowed(
+      key,
+      model === "" ? "a model that the request does not name" : `the model ${model}`,
+      policy.models ?? [],
+    );
+}
+
+/** The part of it that holds for free paths and results too. */
+export function checkProvider(key: Key | undefined, provider: string): void {
+  const providers = key?.policy.providers;
+  if (key && providers && !providers.includes(provider)) throw notAllowed(key, `the provider ${provider}`, providers);
+}
+
+function notAllowed({ name, id }: Key, what: string, allowed: readonly string[]): Refused {
+  const may = allowed.slice(0, 10).join(", ") || "none";
+  return new Refused(
+    "not_allowed",
+    `key ${name} (${id}) may not use ${what}; it may use ${may}. Whoever runs Keymeter can change that`,
+  );
+}
+
+/** Throws Refused when the key is not meant for this address. */
+export function checkAddress(key: Key | undefined, address: string): void {
+  if (!key?.policy.addresses || compile(key.policy).addresses?.(address)) return;
+  throw new Refused(
+    "not_allowed",
+    `key ${key.name} (${key.id}) may not be used from ${address || "an unknown address"}. Whoever runs Keymeter can change that`,
+  );
+}
+
+/** The client's address: the peer's, or, behind proxies that are trusted, the last one in X-Forwarded-For that is none of them. */
+export function clientAddress(request: IncomingMessage, isTrusted: (address: string) => boolean): string {
+  let address = plain(request.socket.remoteAddress ?? "");
+  if (!isTrusted(address)) return address;
+  const forwarded = String(request.headers["x-forwarded-for"] ?? "").split(",");
+  for (const hop of forwarded.toReversed()) {
+    const named = plain(hop.trim());
+    if (isIP(named) === 0) break;
+    address = named;
+    if (!isTrusted(address)) break;
+  }
+  return address;
+}
+
+/** Whether an address lies in one of the blocks. */
+export function createBlocks(blocks: readonly string[]): (address: string) => boolean {
+  const list = new BlockList();
+  for (const block of blocks) {
+    const [address = "", prefix] = block.split("/");
+    const family = isIP(address) === 6 ? "ipv6" : "ipv4";
+    list.addSubnet(address, prefix === undefined ? (family === "ipv6" ? 128 : 32) : Number(prefix), family);
+  }
+  return (given) => {
+    const address = plain(given);
+    const version = isIP(address);
+    return version !== 0 && list.check(address, version === 6 ? "ipv6" : "ipv4");
+  };
+}
+
+function compile(policy: KeyPolicy): Compiled {
+  let found = compiled.get(policy);
+  if (!found) {
+    found = {
+      models: policy.models?.map(
+        (name) => new RegExp(`^${name.replace(/[.+?^${}()|[\]\\]/g, "\\$&").replaceAll("*", ".*")}$`),
+      ),
+      addresses: policy.addresses && createBlocks(policy.addresses),
+    };
+    compiled.set(policy, found);
+  }
+  return found;
+}
+
+/** An IPv4 address that came over an IPv6 socket is that address. */
+function plain(address: string): string {
+  return address.replace(/^::ffff:(?=\d+\.\d+\.\d+\.\d+$)/i, "");
+}
