@@ -1,37 +1,29 @@
-// One WebSocket, top to bottom. A session is one connection on either side; money is held, and booked, for each turn in it.
-//   arrive -> hold -> connect -> messages pass, each turn settled before the client learns that it is over -> finish
-// Nothing that can cost money goes to the provider unless an attempt is held for it.
+// One WebSocket, top to bottom. A session is one connection on either side; money is reserved, and booked, for each turn in it.
+//   arrive -> reserve -> connect -> messages pass, each turn settled before the client learns that it is over -> finish
+// Nothing that can cost money goes to the provider unless an attempt is reserved for it (attempts.ts).
 import type { IncomingMessage } from "node:http";
 import type { Duplex } from "node:stream";
+import { setTimeout as sleep } from "node:timers/promises";
 import { WebSocket, WebSocketServer } from "ws";
 import type { RawData } from "ws";
 import type { Subject } from "../ledger/budgets.ts";
 import { formatRequestId } from "../ledger/ids.ts";
-import type { AttemptId } from "../ledger/ids.ts";
-import { admit, subjectOf } from "./admit.ts";
-import type { Admission } from "./admit.ts";
 import { credentialFor, identify, readArrival } from "./arrival.ts";
-import type { Arrival } from "./arrival.ts";
-import { count, NOTHING_MORE, settle } from "./close.ts";
+import { createAttempts } from "./attempts.ts";
+import type { Attempts } from "./attempts.ts";
 import type { ProxyContext } from "./context.ts";
-import type { Conversation, Need } from "./dialects/conversation.ts";
-import { NO_READING } from "./dialects/dialect.ts";
-import type { Reading } from "./dialects/dialect.ts";
+import type { Conversation } from "./dialects/conversation.ts";
 import { outgoingHeaders } from "./forward.ts";
 import type { Ending } from "./forward.ts";
-import { checkModel, guessDialect, KEY_PROTOCOL, readJson, readProtocols } from "./gate.ts";
+import { guessDialect, KEY_PROTOCOL, readJson, readProtocols } from "./gate.ts";
 import type { Target } from "./gate.ts";
-import type { Entry } from "./limits.ts";
-import { checkPolicy, checkProvider } from "./policy.ts";
+import { checkProvider } from "./policy.ts";
 import { nowhere, Refused, renderRefusal } from "./refusals.ts";
-import type { Seen } from "./meter.ts";
-import { toEvent } from "./settle.ts";
-import { readTags } from "./tags.ts";
 
 export type Sockets = {
   /** Takes over a socket that asks to become a WebSocket. Never throws. */
   upgrade(request: IncomingMessage, socket: Duplex, head: Buffer): void;
-  /** How many sessions are open. */
+  /** How many sessions are open, or on their way to be. */
   open(): number;
   /** Ends sessions in which nothing is going on; the others as soon as nothing is. */
   drain(): void;
@@ -43,8 +35,10 @@ export type Sockets = {
 
 const SECOND = 1000;
 const LOOK_EVERY_MS = 30 * SECOND;
-/** How long a turn that was cancelled may take to say what it used. */
+/** How long a turn that was cancelled may take to say what it used, and what is under way to be taken. */
 const MOST_CANCEL_MS = 3 * SECOND;
+/** How long the other side may take to answer a close. */
+const MOST_CLOSE_MS = 2 * SECOND;
 const MOST_ANSWER_BYTES = 64 * 1024 * 1024;
 const MOST_ERROR_BYTES = 64 * 1024;
 /** Messages that wait their turn; from here on their sender is not read. */
@@ -52,17 +46,17 @@ const MOST_WAITING = 16;
 /** Close codes, RFC 6455 section 7.4.1. */
 const NORMAL = 1000;
 const GOING_AWAY = 1001;
+const NO_CODE = 1005;
 const POLICY = 1008;
 const INTERNAL = 1011;
+const OWN_CODES = 3000;
 const MOST_REASON_BYTES = 123;
-/** What a turn counts in limits of tokens until it says what it used. */
-const USUAL_TURN_TOKENS = 1_000;
 
 type Session = {
   readonly startedMs: number;
-  /** Ends it when no turn is open. */
+  /** Ends it when nothing goes on in it. */
   drain(): void;
-  /** Ends it now. */
+  /** Ends it now, once. */
   finish(how: Ending["how"], code: number, reason: string): Promise<void>;
   /** Who asks for what in it. */
   subjects(): Subject[];
@@ -72,6 +66,7 @@ type Session = {
 
 export function createSockets(context: ProxyContext): Sockets {
   const sessions = new Set<Session>();
+  let beginning = 0;
   const server = new WebSocketServer({
     noServer: true,
     perMessageDeflate: false,
@@ -89,11 +84,12 @@ export function createSockets(context: ProxyContext): Sockets {
     upgrade(request, socket, head) {
       // Without a listener a reset would end the process.
       socket.on("error", () => socket.destroy());
-      begin(context, server, sessions, request, socket, head).catch((error: unknown) => {
-        refuse(context, request, socket, error);
-      });
+      beginning += 1;
+      begin(context, server, sessions, request, socket, head)
+        .catch((error: unknown) => refuse(context, request, socket, error))
+        .finally(() => (beginning -= 1));
     },
-    open: () => sessions.size,
+    open: () => sessions.size + beginning,
     drain: () => sessions.forEach((session) => session.drain()),
     cut(test) {
       const ones = [...sessions].filter((session) => session.subjects().some(test));
@@ -128,160 +124,70 @@ async function begin(
       "this WebSocket cannot be metered; use HTTP, to which clients fall back at once, or a session that names its model",
     );
 
-  const held = createHeld(context, request, arrival, target);
-  if (conversation.opening) await held.hold({ call: conversation.opening, begins: false }, 0);
-  const headers = outgoingHeaders(request, target.credentialHeader, credential, principal.kind === "virtual");
-  const upstream = await connect(context, target, headers, readProtocols(request));
-  if (upstream.kind !== "open") {
-    await held.bookAll({ ...PASSED, how: upstream.kind, status: upstream.status, sent: upstream.status !== undefined });
-    answer(socket, upstream.status ?? 502, upstream.headers, upstream.body);
-    return;
-  }
-  if (socket.destroyed) {
-    upstream.socket.terminate();
-    return held.bookAll(PASSED);
-  }
-  server.handleUpgrade(request, socket, head, (client) => {
-    const session = converse(context, conversation, held, client, upstream.socket, () => sessions.delete(session));
+  const attempts = createAttempts(context, request, arrival, target);
+  if (conversation.opening) await attempts.reserve({ call: conversation.opening, mayStart: true }, 0);
+  try {
+    const headers = outgoingHeaders(request, target.credentialHeader, credential, principal.kind === "virtual");
+    const upstream = await connect(context, target, headers, readProtocols(request));
+    if (upstream.kind !== "open") {
+      const { kind, status } = upstream;
+      await attempts.close({ how: kind, status, sent: status !== undefined });
+      return answer(socket, status ?? 502, upstream.headers, upstream.body);
+    }
+    let client: WebSocket | undefined;
+    // Calls back before it returns, or not at all.
+    if (!socket.destroyed) server.handleUpgrade(request, socket, head, (opened) => (client = opened));
+    if (!client) {
+      upstream.socket.terminate();
+      return await attempts.close({});
+    }
+    const session = converse(context, conversation, attempts, client, upstream.socket, () => sessions.delete(session));
     sessions.add(session);
     upstream.socket.resume();
-  });
+  } catch (error) {
+    await attempts.close({});
+    throw error;
+  }
 }
 
-/** Whether it can become a WebSocket at all: asked before money is held for it. */
-function isHandshake({ method, headers }: IncomingMessage): boolean {
-  return method === "GET" && headers["sec-websocket-version"] === "13" && headers["sec-websocket-key"] !== undefined;
-}
-
-/** The attempts of one session: those that are held for what may come, and those that a turn has taken. */
-type Held = {
-  /** Holds what a message needs. Throws Refused when it does not fit, and when the key is no longer good. */
-  hold(need: Exclude<Need, { unmetered: string }>, bytes: number): Promise<void>;
-  began(turnId: string): void;
-  declined(): void;
-  /** Books what a turn used. */
-  ended(turnId: string, reading: Reading, how: Ending["how"]): Promise<void>;
-  readonly turns: ReadonlySet<string>;
-  subjects(): Subject[];
-  /** Books all that is held: what may have been used at what is held for it, the rest as nothing. */
-  bookAll(ending: Ending): Promise<void>;
-};
-
-/** A turn that never says what it used is booked at what was held for it. */
-const UNSEEN: Seen = { tokens: 0, isPartial: true };
-const PASSED: Ending = {
-  how: "ended",
-  timedOut: false,
-  sent: true,
-  status: 200,
-  firstByteMs: undefined,
-  providerRequestId: undefined,
-  error: undefined,
-};
-
-function createHeld(context: ProxyContext, request: IncomingMessage, { credential }: Arrival, target: Target): Held {
-  const { provider, priceList } = target;
-  /** Held, and no turn yet; the first of them are promised to turns that the client asked for. */
-  const waiting: Admission[] = [];
-  let promised = 0;
-  const turns = new Map<string, Admission>();
-  /** Places in the limits, by attempt. */
-  const entries = new Map<AttemptId, Entry>();
-  let latest: Admission | undefined;
-
-  const book = async (admission: Admission, reading: Reading, ending: Ending): Promise<void> => {
-    const used = Object.values(reading.usage ?? {}).reduce((sum, count) => sum + count, 0);
-    entries.get(admission.attemptId)?.leave(used, Date.now());
-    entries.delete(admission.attemptId);
-    const event = toEvent(admission, ending, reading, UNSEEN, context.prices, Date.now());
-    const isBooked = await settle(context, event, admission);
-    if (!isBooked()) return;
-    count(context, event, reading);
-    if (event.usageState === "reported" && event.usage.output !== undefined)
-      context.expectations.observe(event.keyId, event.requestedModel, event.usage.output);
-  };
-  /** A turn that nobody held anything for was used all the same. */
-  const take = (): Admission | undefined =>
-    waiting.shift() ?? (latest && { ...latest, attemptId: context.writer.nextAttemptId() });
-
-  return {
-    async hold({ call, begins }, bytes) {
-      checkModel(call);
-      if (begins) promised += 1;
-      while (waiting.length < Math.max(1, promised)) {
-        // A session lives for an hour; a key that was paused meanwhile starts nothing more.
-        const principal = identify(context, request, credential, provider.name);
-        checkPolicy(principal.key, { provider: provider.name, endpoint: call.endpoint, model: call.model });
-        const entry = context.limiter.enter(principal, USUAL_TURN_TOKENS, bytes, Date.now());
-        try {
-          const admission = await admit(
-            { ...context, refusalStatus: context.config.refusalStatus },
-            { principal, provider, priceList, call, tags: readTags(request.headers, call.bodyTags), bodyBytes: bytes },
-          );
-          waiting.push(admission);
-          entries.set(admission.attemptId, entry);
-          latest = admission;
-        } catch (error) {
-          entry.leave(0, Date.now());
-          throw error;
-        }
-      }
-    },
-    began(turnId) {
-      const admission = take();
-      promised = Math.max(0, promised - 1);
-      if (admission) turns.set(turnId, admission);
-    },
-    declined() {
-      promised = Math.max(0, promised - 1);
-    },
-    async ended(turnId, reading, how) {
-      const admission = turns.get(turnId) ?? take();
-      turns.delete(turnId);
-      if (admission) await book(admission, reading, { ...PASSED, how });
-    },
-    subjects: () => [...waiting, ...turns.values(), ...(latest ? [latest] : [])].map(subjectOf),
-    get turns() {
-      return new Set(turns.keys());
-    },
-    async bookAll(ending) {
-      const unsure = [...turns.values(), ...waiting.splice(0, promised)];
-      turns.clear();
-      await Promise.all([
-        ...unsure.map((admission) => book(admission, NO_READING, ending)),
-        ...waiting.splice(0).map((admission) => book(admission, NOTHING_MORE, ending)),
-      ]);
-    },
-  };
+/** Whether it can become a WebSocket at all: asked before money is reserved for it. */
+function isHandshake(request: IncomingMessage): boolean {
+  const { method, headers } = request;
+  const protocols = readProtocols(request);
+  return (
+    method === "GET" &&
+    headers["sec-websocket-version"] === "13" &&
+    /^[+/0-9A-Za-z]{22}==$/.test(headers["sec-websocket-key"] ?? "") &&
+    new Set(protocols).size === protocols.length &&
+    protocols.every((protocol) => /^[!#$%&'*+.^_`|~0-9A-Za-z-]+$/.test(protocol))
+  );
 }
 
 /** Lets messages pass, in order, each side as fast as the other one reads. */
 function converse(
   context: ProxyContext,
   conversation: Conversation,
-  held: Held,
+  attempts: Attempts,
   client: WebSocket,
   upstream: WebSocket,
   over: () => void,
 ): Session {
-  /** Why nothing more of the client goes on. The turns that are open come to their end. */
+  /** Why nothing more of the client goes on. What goes on or was asked for comes to its end. */
   let closing: { readonly code: number; readonly reason: string; readonly refused?: Refused } | undefined;
   let finishing: Promise<void> | undefined;
   let turnsDone: (() => void) | undefined;
 
   const closeWhenDone = (): void => {
-    if (held.turns.size > 0) return;
-    turnsDone?.();
-    if (closing) void finish("ended", closing.code, closing.reason);
+    if (attempts.open().length === 0) turnsDone?.();
+    if (closing && !attempts.isBusy()) void finish("ended", closing.code, closing.reason);
   };
 
-  const fromClient = lane(client, async (data, isBinary) => {
+  const fromClient = lane(context, client, async (data, isBinary) => {
     if (closing || finishing) return;
     try {
-      if (conversation.isStrict) readJson(data);
-      const need = conversation.sent(toText(data));
+      const need = conversation.sent(readJson(data));
       if (need && "unmetered" in need) throw new Refused("websocket", `this cannot be metered: ${need.unmetered}`);
-      if (need) await held.hold(need, data.length);
+      if (need) await attempts.reserve(need, data.length);
     } catch (error) {
       if (!(error instanceof Refused)) throw error;
       context.metrics.countRefused(error.reason);
@@ -293,11 +199,22 @@ function converse(
     await send(upstream, data, isBinary);
   });
 
-  const fromUpstream = lane(upstream, async (data, isBinary) => {
-    for (const said of conversation.received(toText(data))) {
-      if (said.kind === "began") held.began(said.turnId);
-      else if (said.kind === "declined") held.declined();
-      else await held.ended(said.turnId, said.reading, "ended");
+  const fromUpstream = lane(context, upstream, async (data, isBinary) => {
+    for (const said of conversation.received(data.toString("utf8"))) {
+      switch (said.kind) {
+        case "began":
+          attempts.began(said.turnId, said.lane);
+          break;
+        case "ended":
+          await attempts.ended(said.turnId, said.reading, "ended", said.apart);
+          break;
+        case "declined":
+          await attempts.declined(said.lane);
+          break;
+        case "merged":
+          await attempts.merged();
+          break;
+      }
     }
     await send(client, data, isBinary);
     closeWhenDone();
@@ -305,18 +222,18 @@ function converse(
 
   const finish = (how: Ending["how"], code: number, reason: string): Promise<void> =>
     (finishing ??= (async () => {
-      if (held.turns.size > 0 && upstream.readyState === WebSocket.OPEN) {
-        const stops = [...held.turns].flatMap((turnId) => conversation.cancel(turnId) ?? []);
+      if (attempts.open().length > 0 && upstream.readyState === WebSocket.OPEN) {
+        const stops = attempts.open().flatMap((turnId) => conversation.cancel(turnId) ?? []);
         const done = new Promise<void>((resolve) => (turnsDone = resolve));
         for (const stop of stops) upstream.send(stop);
-        if (stops.length > 0) await Promise.race([done, later(MOST_CANCEL_MS), gone(upstream)]);
+        if (stops.length > 0) await Promise.race([done, sleep(MOST_CANCEL_MS), gone(upstream)]);
       }
-      await Promise.all([...held.turns].map((turnId) => held.ended(turnId, conversation.partial(turnId), how)));
-      await held.bookAll({ ...PASSED, how: how === "ended" || how === "client_left" ? "ended" : how });
-      if (closing?.refused) {
-        const message = conversation.errorMessage(closing.refused.refusal.message);
-        if (message !== undefined) await send(client, Buffer.from(message), false);
-      }
+      // What is being taken now says more than a guess.
+      await Promise.race([fromUpstream.idle(), sleep(MOST_CANCEL_MS)]);
+      await Promise.all(attempts.open().map((turnId) => attempts.ended(turnId, conversation.partial(turnId), how)));
+      await attempts.close({ how });
+      const said = closing?.refused && conversation.errorMessage(closing.refused.refusal.message);
+      if (said !== undefined) await Promise.race([send(client, Buffer.from(said), false), sleep(MOST_CLOSE_MS)]);
       hangUp(upstream, NORMAL, "");
       hangUp(client, code, reason);
       over();
@@ -330,8 +247,9 @@ function converse(
   client.on("close", () => void fromClient.idle().then(() => finish("client_left", NORMAL, "")));
   upstream.on("close", (code, reason) => {
     void fromUpstream.idle().then(() => {
-      const isClean = code === NORMAL || code === GOING_AWAY || code >= 3000 || code === POLICY;
-      return finish(isClean ? "ended" : "failed", isClean ? code : INTERNAL, reason.toString("utf8"));
+      const isClean = code === NORMAL || code === GOING_AWAY || code === POLICY || code >= OWN_CODES;
+      const outcome = isClean || code === NO_CODE ? "ended" : "failed";
+      return finish(outcome, isClean ? code : code === NO_CODE ? NORMAL : INTERNAL, reason.toString("utf8"));
     });
   });
 
@@ -343,13 +261,14 @@ function converse(
       closeWhenDone();
     },
     finish,
-    subjects: () => held.subjects(),
+    subjects: () => attempts.subjects(),
     isAlive: () => answering.every((ask) => ask()),
   };
 }
 
 /** Takes messages one after the other; a side that sends faster than they are taken is not read for a while. */
 function lane(
+  context: ProxyContext,
   source: WebSocket,
   take: (data: Buffer, isBinary: boolean) => Promise<void>,
 ): { readonly idle: () => Promise<void> } {
@@ -361,7 +280,10 @@ function lane(
     if (waiting === MOST_WAITING) source.pause();
     tail = tail
       .then(() => take(toBuffer(data), isBinary))
-      .catch(() => source.terminate())
+      .catch((error: unknown) => {
+        context.log.error({ err: error }, "a WebSocket message could not be taken");
+        source.terminate();
+      })
       .then(() => {
         waiting -= 1;
         if (waiting === 0 && source.isPaused) source.resume();
@@ -386,7 +308,7 @@ function connect(
   headers: readonly string[],
   protocols: readonly string[],
 ): Promise<Connected> {
-  const named: { [name: string]: string[] } = {};
+  const named = Object.create(null) as { [name: string]: string[] };
   for (let i = 0; i + 1 < headers.length; i += 2) {
     const name = headers[i] as string;
     if (!name.startsWith("sec-websocket-") && name !== "accept-encoding")
@@ -454,6 +376,8 @@ function answer(socket: Duplex, status: number, headers: readonly string[], body
   for (let i = 0; i + 1 < headers.length; i += 2)
     lines.push(`${headers[i]}: ${(headers[i + 1] as string).replace(/[\r\n]/g, " ")}`);
   lines.push("connection: close", `content-length: ${body.length}`, "", "");
+  // A client that does not hang up is not waited for.
+  setTimeout(() => socket.destroy(), MOST_CLOSE_MS).unref();
   socket.end(Buffer.concat([Buffer.from(lines.join("\r\n"), "latin1"), body]));
 }
 
@@ -466,14 +390,14 @@ function send(socket: WebSocket, data: Buffer, isBinary: boolean): Promise<void>
 }
 
 function hangUp(socket: WebSocket, code: number, reason: string): void {
-  if (socket.readyState === WebSocket.OPEN) {
-    // A reason is cut by bytes; what is left of a character is no character.
-    const short = Buffer.from(reason)
-      .subarray(0, MOST_REASON_BYTES)
-      .toString("utf8")
-      .replace(/\uFFFD+$/, "");
-    socket.close(code, short);
-  } else socket.terminate();
+  if (socket.readyState !== WebSocket.OPEN) return socket.terminate();
+  // A reason is cut by bytes; what is left of a character is no character.
+  const short = Buffer.from(reason)
+    .subarray(0, MOST_REASON_BYTES)
+    .toString("utf8")
+    .replace(/\uFFFD+$/, "");
+  socket.close(code, short);
+  setTimeout(() => socket.terminate(), MOST_CLOSE_MS).unref();
 }
 
 /** Asks with a ping; false when the last one was not answered. */
@@ -494,16 +418,7 @@ function gone(socket: WebSocket): Promise<void> {
   return new Promise((resolve) => socket.once("close", () => resolve()));
 }
 
-function later(ms: number): Promise<void> {
-  return new Promise((resolve) => setTimeout(resolve, ms).unref());
-}
-
 function toBuffer(data: RawData): Buffer {
   if (Buffer.isBuffer(data)) return data;
   return Array.isArray(data) ? Buffer.concat(data) : Buffer.from(data);
-}
-
-/** Both providers put JSON into text and into binary messages. */
-function toText(data: Buffer): string {
-  return data.toString("utf8");
 }

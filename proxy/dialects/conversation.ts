@@ -1,33 +1,33 @@
 // A conversation is what a WebSocket carries: messages of the client, of which some start work that costs money, and messages
-// of the provider, of which some say what it used. A turn is one such piece of work. Reads JSON text and changes none of it.
-import type { Call, Reading } from "./dialect.ts";
+// of the provider, of which some say what it used. A turn is one such piece of work. Reads messages and changes none of them.
+import type { Call, JsonObject, Reading } from "./dialect.ts";
 
-/** What has to be held while a message of the client goes to the provider. */
+/** What has to be reserved before a message of the client goes to the provider. */
 export type Need =
-  | {
-      readonly call: Call;
-      /** The message starts a turn of its own; else the provider may start one whenever it likes. */
-      readonly begins: boolean;
-    }
+  /** `asks`: the message asks for a turn of its own, on that lane. */
+  | { readonly call: Call; readonly asks: { readonly lane: string } }
+  /** `mayStart`: behind this message the provider may start a turn by itself. */
+  | { readonly call: Call; readonly mayStart: true }
   /** Why the message cannot go on: what it starts could not be metered. */
   | { readonly unmetered: string };
 
 /** What a message of the provider says about turns. */
 export type Said =
-  | { readonly kind: "began"; readonly turnId: string }
-  /** `reading` says what the turn used; one that began unseen ends all the same. */
-  | { readonly kind: "ended"; readonly turnId: string; readonly reading: Reading }
-  /** What the client wanted to start does not start. */
-  | { readonly kind: "declined" };
+  | { readonly kind: "began"; readonly turnId: string; readonly lane: string }
+  /** `reading` says what the turn used. `apart`: it is nothing that was asked for, but was used beside it (a transcription). */
+  | { readonly kind: "ended"; readonly turnId: string; readonly reading: Reading; readonly apart?: boolean }
+  /** What was asked for on the lane does not start. */
+  | { readonly kind: "declined"; readonly lane: string }
+  /** Whatever was asked for and has not begun is part of a turn that ended. */
+  | { readonly kind: "merged" };
 
 export type Conversation = {
   /** What a turn is, where the handshake says so already: what does not fit is then refused before anything is connected. */
   readonly opening: Call | undefined;
-  /** Whether a message costs depends on what it says, so each is read as strictly as a body: two parsers must not differ. */
-  readonly isStrict: boolean;
   /** Before a message of the client goes on. Undefined: it costs nothing. */
-  sent(message: string): Need | undefined;
-  received(message: string): readonly Said[];
+  sent(message: JsonObject): Need | undefined;
+  /** `text`: the message as it came. Never throws on odd input. */
+  received(text: string): readonly Said[];
   /** What tells the provider to stop a turn; undefined where only hanging up does. */
   cancel(turnId: string): string | undefined;
   /** What was used of a turn that is cut, as far as it was said. */

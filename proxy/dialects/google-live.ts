@@ -7,7 +7,7 @@ import { NO_READING, objectAt, parseObject, PLAIN_CALL, textAt } from "./dialect
 import type { Call, JsonObject, Reading } from "./dialect.ts";
 import type { Conversation, Need, Said } from "./conversation.ts";
 
-/** What a turn of speech is taken for until the key has a history: half a minute heard, half a minute said. */
+/** What a turn of speech is taken for, beside its text: half a minute heard, half a minute said. */
 const USUAL_TURN: Usage = { input_audio: 750, output_audio: 750 };
 
 /** `readTurn` reads a usageMetadata object. */
@@ -30,21 +30,23 @@ export function converseLive(readTurn: (stated: JsonObject, model: string) => Re
 
   return {
     opening: undefined,
-    isStrict: false,
 
     sent(message): Need | undefined {
       if (model === undefined) {
-        const setup = objectAt(parseObject(message), "setup");
         // "models/x", or the long name of Vertex.
-        model = textAt(setup, "model")?.replace(/^.*\//, "");
+        model = textAt(objectAt(message, "setup"), "model")?.replace(/^.*\//, "");
         if (model === undefined) return { unmetered: 'the first message must be a "setup" that names the model' };
       }
-      return { call: liveCall(model), begins: false };
+      const call = liveCall(model);
+      const said = objectAt(message, "clientContent") ?? objectAt(message, "client_content");
+      const completes = said?.["turnComplete"] === true || said?.["turn_complete"] === true;
+      const answers = message["toolResponse"] !== undefined || message["tool_response"] !== undefined;
+      return completes || answers ? { call, asks: { lane: "" } } : { call, mayStart: true };
     },
 
-    received(message): readonly Said[] {
-      if (!TELLING.test(message)) return [];
-      const event = parseObject(message);
+    received(text): readonly Said[] {
+      if (!TELLING.test(text)) return [];
+      const event = parseObject(text);
       if (!event) return [];
       const content = objectAt(event, "serverContent") ?? objectAt(event, "server_content");
       const usage = objectAt(event, "usageMetadata") ?? objectAt(event, "usage_metadata");
@@ -52,15 +54,16 @@ export function converseLive(readTurn: (stated: JsonObject, model: string) => Re
       const calls = event["toolCall"] !== undefined || event["tool_call"] !== undefined;
       const completes = content?.["turnComplete"] === true || content?.["turn_complete"] === true;
       const said: Said[] = [];
-      // The turn before never said what it used.
-      if (isComplete && (speaks || calls)) said.push(end());
+      // The turn before said nothing more of what it used.
+      if (isComplete && (speaks || calls)) said.push(end(), { kind: "merged" });
       if (!isOpen && (speaks || calls || usage || completes)) {
         isOpen = true;
-        said.push({ kind: "began", turnId: String(turn) });
+        said.push({ kind: "began", turnId: String(turn), lane: "" });
       }
       stated = usage ?? stated;
       isComplete ||= completes;
-      if (isComplete && stated) said.push(end());
+      // A count comes with the end, or right behind it.
+      if (isComplete && usage) said.push(end(), { kind: "merged" });
       return said;
     },
 

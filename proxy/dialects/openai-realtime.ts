@@ -17,13 +17,17 @@ import type { Call, JsonObject, KnownFields, Reading, UsageReader } from "./dial
 import type { Conversation, Need, Said } from "./conversation.ts";
 import { readSound } from "./openai-media.ts";
 
-/** What a turn of speech is taken for until the key has a history: half a minute heard, half a minute said. */
+/** What a turn of speech is taken for, beside its text: half a minute heard, half a minute said. */
 const USUAL_TURN: Usage = { input_audio: 300, output_audio: 600 };
+const USUAL_SECONDS: Usage = { audio_second: 30 };
+const ONLY_LANE = "";
 
 /** A Realtime session. `model` undefined: one that only writes down what it hears, by a model that it names later. */
 export function converseRealtime(model: string | undefined): Conversation {
   let servedModel = model;
   let transcriber: string | undefined;
+  /** Client event ids of what asked for a turn: an error that names one says that it does not start. */
+  const asked = new Set<string>();
   const call = (): Call | undefined => {
     const named = model ?? transcriber;
     return named === undefined ? undefined : speechCall(named);
@@ -38,19 +42,21 @@ export function converseRealtime(model: string | undefined): Conversation {
 
   return {
     opening: call(),
-    isStrict: false,
 
     sent(message): Need | undefined {
-      if (message.includes('"session.update"') || message.includes('"transcription_session.update"'))
-        learn(objectAt(parseObject(message), "session"));
+      const type = message["type"];
+      if (type === "session.update" || type === "transcription_session.update") learn(objectAt(message, "session"));
       const needed = call();
       if (!needed) return { unmetered: "name a model for transcription in session.update before anything else" };
-      return { call: needed, begins: CREATES.test(message) };
+      if (type !== "response.create") return { call: needed, mayStart: true };
+      const id = textAt(message, "event_id");
+      if (id !== undefined && asked.size < MOST_IDS) asked.add(id);
+      return { call: needed, asks: { lane: ONLY_LANE } };
     },
 
-    received(message): readonly Said[] {
-      if (!TELLING.test(message)) return [];
-      const event = parseObject(message);
+    received(text): readonly Said[] {
+      if (!TELLING.test(text)) return [];
+      const event = parseObject(text);
       const response = objectAt(event, "response");
       switch (event?.["type"]) {
         case "session.created":
@@ -61,27 +67,32 @@ export function converseRealtime(model: string | undefined): Conversation {
           return [];
         }
         case "response.created":
-          return [{ kind: "began", turnId: textAt(response, "id") ?? "" }];
+          return [{ kind: "began", turnId: textAt(response, "id") ?? "", lane: ONLY_LANE }];
         case "response.done":
           return [
             { kind: "ended", turnId: textAt(response, "id") ?? "", reading: readResponse(response, servedModel) },
           ];
         case "conversation.item.input_audio_transcription.completed": {
           const stated = objectAt(event, "usage");
+          const usage = readSound(event);
           const reading: Reading = {
             ...NO_READING,
-            usage: readSound(event),
+            usage,
             servedModel: transcriber ?? servedModel,
             responseId: textAt(event, "item_id"),
             raw: stated && JSON.stringify(stated),
+            isContradictory: hasOddCounts(stated),
             unknownFields: unknownNumbers(stated, TRANSCRIBED),
-            final: readSound(event) !== undefined,
+            final: usage !== undefined,
             ended: true,
           };
-          return [{ kind: "ended", turnId: `${textAt(event, "item_id") ?? ""} heard`, reading }];
+          return [{ kind: "ended", turnId: `${textAt(event, "item_id") ?? ""} heard`, reading, apart: true }];
         }
-        case "error":
-          return [{ kind: "declined" }];
+        case "error": {
+          const error = objectAt(event, "error");
+          const isDeclined = asked.delete(textAt(error, "event_id") ?? "") || DECLINES.has(textAt(error, "code") ?? "");
+          return isDeclined ? [{ kind: "declined", lane: ONLY_LANE }] : [];
+        }
         default:
           return [];
       }
@@ -93,55 +104,72 @@ export function converseRealtime(model: string | undefined): Conversation {
   };
 }
 
-/** Responses over a WebSocket. `describe` reads the body of a response.create, `createReader` the events of its answer. */
+const MOST_IDS = 10_000;
+/** Errors that say that a response.create came to nothing. */
+const DECLINES = new Set(["conversation_already_has_active_response"]);
+
+/** Responses over a WebSocket, on one lane for each `stream_id`. `describe` reads the body of a response.create, `createReader`
+ *  the events of its answer. */
 export function converseResponses(
   describe: (body: JsonObject) => Call,
   createReader: (call: Call) => UsageReader,
 ): Conversation {
-  const turns = new Map<string, { readonly reader: UsageReader; bytes: number }>();
-  const asked: Call[] = [];
+  const readers = new Map<string, UsageReader>();
+  const asked = new Map<string, Call[]>();
+  const open = new Map<string, string>();
+  let latest: Call | undefined;
+
+  const end = (turnId: string, lane: string, text: string): Said => {
+    const reader = readers.get(turnId);
+    readers.delete(turnId);
+    if (open.get(lane) === turnId) open.delete(lane);
+    reader?.event(text);
+    return { kind: "ended", turnId, reading: reader?.reading() ?? NO_READING };
+  };
+
   return {
     opening: undefined,
-    isStrict: true,
 
     sent(message): Need | undefined {
-      const body = parseObject(message) ?? {};
-      if (body["type"] !== "response.create") return undefined;
-      // What was said before stands at the provider, and more may be put in while it answers.
-      const call: Call = { ...describe(body), stream: true, openInput: "a connection" };
-      asked.push(call);
-      return { call, begins: true };
+      // Steering and injecting start more work in ways that no bound knows.
+      if (message["type"] !== "response.create")
+        return { unmetered: `of the messages only response.create, not ${String(message["type"]).slice(0, 40)}` };
+      const lane = textAt(message, "stream_id") ?? ONLY_LANE;
+      // What was said before stands at the provider.
+      const call: Call = { ...describe(message), stream: true, openInput: "a connection" };
+      asked.set(lane, [...(asked.get(lane) ?? []), call]);
+      latest = call;
+      return { call, asks: { lane } };
     },
 
-    received(message): readonly Said[] {
-      const event = RESPONSE_STATE.test(message) ? parseObject(message) : undefined;
-      const response = objectAt(event, "response");
-      const turnId = textAt(response, "id") ?? "";
+    received(text): readonly Said[] {
+      const event = RESPONSE_STATE.test(text) ? parseObject(text) : undefined;
+      const turnId = textAt(objectAt(event, "response"), "id") ?? "";
+      const lane = textAt(event, "stream_id") ?? ONLY_LANE;
       switch (event?.["type"]) {
         case "response.created": {
-          const call = asked.shift();
-          if (call) turns.set(turnId, { reader: createReader(call), bytes: 0 });
-          turns.get(turnId)?.reader.event(message);
-          return [{ kind: "began", turnId }];
+          const call = asked.get(lane)?.shift() ?? latest;
+          if (call) readers.set(turnId, createReader(call));
+          readers.get(turnId)?.event(text);
+          open.set(lane, turnId);
+          return [{ kind: "began", turnId, lane }];
         }
         case "response.completed":
         case "response.incomplete":
-        case "response.failed": {
-          const reader = turns.get(turnId)?.reader;
-          turns.delete(turnId);
-          reader?.event(message);
-          return [{ kind: "ended", turnId, reading: reader?.reading() ?? NO_READING }];
+        case "response.failed":
+          return [end(turnId, lane, text)];
+        case "error": {
+          if (asked.get(lane)?.shift()) return [{ kind: "declined", lane }];
+          const broken = open.get(lane);
+          return broken === undefined ? [] : [end(broken, lane, text)];
         }
-        case "error":
-          asked.shift();
-          return [{ kind: "declined" }];
         default:
           return [];
       }
     },
 
     cancel: () => undefined,
-    partial: (turnId) => turns.get(turnId)?.reader.reading() ?? NO_READING,
+    partial: (turnId) => readers.get(turnId)?.reading() ?? NO_READING,
     errorMessage,
   };
 }
@@ -154,7 +182,7 @@ function speechCall(model: string): Call {
     stream: true,
     openInput: "a session",
     unbounded: "a session that may speak at any time",
-    fees: USUAL_TURN,
+    fees: model.startsWith("whisper") ? USUAL_SECONDS : USUAL_TURN,
   };
 }
 
@@ -167,7 +195,6 @@ function errorMessage(message: string): string {
   });
 }
 
-const CREATES = /"type"\s*:\s*"response\.create"/;
 /** Audio comes in thousands of messages: only those that tell something are parsed. Inside a text its quotes are escaped. */
 const TELLING =
   /"(?:session\.(?:created|updated)|response\.(?:created|done)|conversation\.item\.input_audio_transcription\.completed|error)"/;

@@ -136,7 +136,8 @@ export const openai: Dialect = {
         (call) => createReader(call, false),
       );
     // A call that goes on elsewhere (`call_id`) names no model.
-    const model = query.get("model") ?? query.get("deployment") ?? undefined;
+    const [model, ...more] = [...query.getAll("model"), ...query.getAll("deployment")];
+    if (more.length > 0) return undefined;
     return model !== undefined || query.get("intent") === "transcription" ? converseRealtime(model) : undefined;
   },
 

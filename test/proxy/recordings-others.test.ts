@@ -10,7 +10,7 @@ import type { Sqlite } from "../../ledger/open.ts";
 import { addUsage } from "../../ledger/usage.ts";
 import type { Usage } from "../../ledger/usage.ts";
 import { matchRoute } from "../../proxy/dialects/dialect.ts";
-import type { Dialect, RouteMatch } from "../../proxy/dialects/dialect.ts";
+import type { Dialect, JsonObject, RouteMatch } from "../../proxy/dialects/dialect.ts";
 import { DIALECTS } from "../../proxy/dialects/index.ts";
 import { readTarget, resolveTarget } from "../../proxy/gate.ts";
 import type { Target } from "../../proxy/gate.ts";
@@ -317,7 +317,7 @@ describe.skipIf(!hasRecordings)("recorded traffic of other endpoints and vendors
       for (const line of messages.split("\n").filter((text) => text !== "")) {
         const { direction, data } = JSON.parse(line) as { direction: string; data: object };
         const message = JSON.stringify(data);
-        if (direction === "sent") conversation?.sent(message);
+        if (direction === "sent") conversation?.sent(data as JsonObject);
         else
           for (const said of conversation?.received(message) ?? []) {
             if (said.kind === "began") begun.add(said.turnId);
