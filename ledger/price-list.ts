@@ -3,11 +3,12 @@
 import { createHash } from "node:crypto";
 import { readFileSync, renameSync, statSync, writeFileSync } from "node:fs";
 import { findProvider } from "@pydantic/genai-prices";
-import type { ModelInfo, ModelPrice } from "@pydantic/genai-prices";
+import type { ModelInfo } from "@pydantic/genai-prices";
 import { z } from "zod";
 import { createPriceBook } from "./prices.ts";
 import type { Discount, PriceBook, PriceList } from "./prices.ts";
 import type { PriceRow } from "./prices/rows.ts";
+import { UNITS } from "./usage.ts";
 
 /** What is wrong with a list, as one sentence. */
 export class PriceListError extends Error {
@@ -29,13 +30,34 @@ const price = z.union([
   }),
 ]);
 const prices = z.record(z.string(), price);
+const part = z.string().min(1);
+/** How a model is recognised; a pattern has to be one. */
+const clause: z.ZodType = z.lazy(() =>
+  z.union([
+    z.strictObject({ equals: part }),
+    z.strictObject({ starts_with: part }),
+    z.strictObject({ ends_with: part }),
+    z.strictObject({ contains: part }),
+    z.strictObject({ regex: part.refine(isPattern, "a regular expression") }),
+    z.strictObject({ or: z.array(clause).min(1) }),
+    z.strictObject({ and: z.array(clause).min(1) }),
+  ]),
+);
+
+function isPattern(text: string): boolean {
+  try {
+    return new RegExp(text) !== undefined;
+  } catch {
+    return false;
+  }
+}
 const listFile = z.array(
   z.looseObject({
     id: z.string().min(1),
     models: z.array(
       z.looseObject({
         id: z.string().min(1),
-        match: z.record(z.string(), z.unknown()),
+        match: clause,
         context_window: z.number().int().positive().optional(),
         prices: z.union([
           z.array(
@@ -64,13 +86,14 @@ export function parsePriceList(text: string): PriceList {
     );
   }
   const lists = new Map(parsed.data.map(({ id, models }) => [id, models as unknown as readonly ModelInfo[]]));
+  const version = `genai-prices@${createHash("sha256").update(text).digest("hex").slice(0, 12)}`;
+  const list: PriceList = { version, models: (id) => lists.get(id) };
   for (const needed of NEEDED) {
     const [known, found] = [findProvider({ providerId: needed })?.models.length ?? 0, lists.get(needed)?.length ?? 0];
     if (found * 2 < known) throw new PriceListError(`it has ${found} models of ${needed}, and ${known} are known`);
-    for (const model of lists.get(needed) ?? []) checkMoves(needed, model);
   }
-  const version = createHash("sha256").update(text).digest("hex").slice(0, 12);
-  return { version: `genai-prices@${version}`, models: (list) => lists.get(list) };
+  checkMoves(list, [...lists.keys()]);
+  return list;
 }
 
 /** The name of the file in a data folder. */
@@ -117,26 +140,35 @@ export function openPriceBook(
   return { find: (list, model, atMs, tiers) => book.find(list, model, atMs, tiers), refresh };
 }
 
-/** Refuses a price that moved too far from the one that is known. */
-function checkMoves(list: string, model: ModelInfo): void {
-  const known = findProvider({ providerId: list })?.models.find(({ id }) => id === model.id);
-  if (!known) return;
-  const [before, now] = [latest(known.prices), latest(model.prices)];
-  for (const [unit, value] of Object.entries(now)) {
-    const [old, fresh] = [base(before[unit]), base(value)];
-    if (old && fresh && (fresh > old * MOST_FACTOR || fresh * MOST_FACTOR < old))
-      throw new PriceListError(
-        `${list}/${model.id} ${unit}: ${fresh}, and ${old} is known; that is a mistake in one of the two`,
-      );
+/** Refuses a list in which a model that is known answers to another entry, or has a price or a context that moved too far. */
+function checkMoves(newer: PriceList, ids: readonly string[]): void {
+  const [before, after] = [createPriceBook(), createPriceBook([], [], newer)];
+  const now = Date.now();
+  for (const id of ids) {
+    const fresh = new Set(newer.models(id)?.map((model) => model.id));
+    for (const { id: model } of findProvider({ providerId: id })?.models ?? []) {
+      const [was, is] = [before.find(id, model, now), after.find(id, model, now)];
+      if (!was || !is || was.version.startsWith("own:")) continue;
+      const entry = /:[^/]+\/(.+?)(?:@\d{4}-.*)?$/.exec(is.version)?.[1];
+      if (fresh.has(model) && entry !== model && /:[^/]+\/(.+?)(?:@\d{4}-.*)?$/.exec(was.version)?.[1] === model)
+        throw new PriceListError(`${id}/${model} answers to the entry ${entry} of the list, not to its own`);
+      for (const unit of UNITS) checkMove(`${id}/${model} ${unit}`, was.units[unit]?.base, is.units[unit]?.base);
+      checkMove(`${id}/${model} context_window`, was.contextWindow, is.contextWindow);
+    }
   }
 }
 
-function latest(given: ModelInfo["prices"]): ModelPrice {
-  return Array.isArray(given) ? (given.at(-1)?.prices ?? {}) : given;
+function checkMove(what: string, before: bigint | number | undefined, after: bigint | number | undefined): void {
+  const [was, is] = [Number(before ?? 0), Number(after ?? 0)];
+  if (was === 0 || after === undefined) return;
+  if (is > was * MOST_FACTOR || is * MOST_FACTOR < was)
+    throw new PriceListError(
+      `${what}: it went to ${round(is / was)} of what is known; that is a mistake in one of the two`,
+    );
 }
 
-function base(value: ModelPrice[string]): number | undefined {
-  return typeof value === "object" ? value.base : value;
+function round(ratio: number): string {
+  return String(Number(ratio.toPrecision(3)));
 }
 
 /** Where in the list something is wrong, by name. */

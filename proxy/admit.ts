@@ -69,10 +69,12 @@ export async function admit(
 ): Promise<Admission> {
   const { principal, provider, priceList, call, tags, bodyBytes } = asked;
   const attemptId = writer.nextAttemptId();
-  const listed = prices.find(priceList, provider.modelOf(call.model), Date.now(), [
+  const found = prices.find(priceList, provider.modelOf(call.model), Date.now(), [
     ...call.tiers,
     ...(call.placeTiers ?? []),
   ]);
+  // A model that sells no tokens, asked for nothing that it sells, would be held at nothing.
+  const listed = found && (sellsTokens(found) || Object.keys(call.fees ?? {}).length > 0) ? found : undefined;
   const { unpriced } = principal.key?.policy ?? {};
   if (!listed && unpriced === "refuse")
     throw new Refused(
@@ -131,6 +133,10 @@ export async function admit(
     reservedNanoUsd: decision.isStrict ? boundNanoUsd : expectedNanoUsd,
     leftNanoUsd: decision.leftNanoUsd,
   };
+}
+
+function sellsTokens({ units }: Price): boolean {
+  return units.input !== undefined || units.output !== undefined;
 }
 
 /** What scopes are held against. */

@@ -101,7 +101,11 @@ export async function createProxy(config: ProxyConfig, log: Log): Promise<Proxy>
     isDraining: () => draining,
     isTrusted: createBlocks(config.trustedProxies),
   };
-  const closing = setInterval(() => void closeOldWork(context), CLOSE_EVERY_MS).unref();
+  const closing = setInterval(
+    () =>
+      void closeOldWork(context).catch((error: unknown) => log.error({ err: error }, "old work could not be closed")),
+    CLOSE_EVERY_MS,
+  ).unref();
   if (writer.recovered > 0)
     log.warn(
       { attempts: writer.recovered },

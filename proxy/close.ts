@@ -42,7 +42,8 @@ export async function suspend(
       // A stream names its work at once: the result may have passed before this.
       const early = context.work.takeEarly(provider.name, responseId);
       const work = early && context.work.take(provider.name, responseId);
-      if (early && work) await settleWork(context, admission, work, early);
+      const place = { provider, priceList: admission.priceList, tiers: admission.call.placeTiers ?? [] };
+      if (early && work) await settleWork(context, place, work, early);
       return "open" as const;
     },
     (error: unknown) => {
@@ -59,11 +60,11 @@ export async function suspend(
 /** Books what work used, for the attempt that began it. */
 export async function settleWork(
   context: ProxyContext,
-  { provider, priceList }: Pick<Target, "provider" | "priceList">,
+  place: Pick<Target, "provider" | "priceList" | "tiers">,
   work: PendingWork,
   { ending, reading, seen }: Result,
 ): Promise<UsageEvent> {
-  const admission = admissionOf(work, provider, priceList);
+  const admission = admissionOf(work, place);
   const event = toEvent(admission, ending, reading, seen, context.prices, Date.now());
   const isBooked = await settle(context, event, admission);
   if (isBooked()) count(context, event, reading);

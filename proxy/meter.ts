@@ -102,7 +102,10 @@ function createEncodedMeter(dialect: Dialect, call: Call, contentType: string, c
       }),
     // What is damaged is read as far as it goes, like what is cut.
     reading: () => inner.reading(),
-    seen: () => ({ ...inner.seen(), isPartial: isBroken }),
+    seen() {
+      const seen = inner.seen();
+      return { ...seen, isPartial: isBroken || seen.isPartial };
+    },
   };
 }
 

@@ -95,7 +95,7 @@ function usedBy(admission: Admission, reading: Reading | undefined, seen: Seen |
     call.isResult ||
     seen.isPartial ||
     (seen.tokens === 0 && !reading.usage?.output && !reading.failed) ||
-    (call.openInput !== undefined && !reading.usage)
+    (call.openInput !== undefined && !reading.usage && !reading.failed)
   )
     return asReserved(reason);
   // Else the input is the provider's word where it came early, the output what went by.

@@ -10,8 +10,8 @@ import type { Admission } from "./admit.ts";
 import { PLAIN_CALL } from "./dialects/dialect.ts";
 import type { Call, Reading } from "./dialects/dialect.ts";
 import type { Ending } from "./forward.ts";
+import type { Target } from "./gate.ts";
 import type { Seen } from "./meter.ts";
-import type { Provider } from "./providers/provider.ts";
 
 export type Work = {
   /** Keeps an attempt's reservation open under the provider's id. False: another attempt stands for this work. */
@@ -107,9 +107,12 @@ export async function createWork(books: Sqlite, writer: Writer, log: Log): Promi
 }
 
 /** The admission of the attempt that made the work, as far as settling needs it. */
-export function admissionOf(work: PendingWork, provider: Provider, priceList: string): Admission {
+export function admissionOf(
+  work: PendingWork,
+  { provider, priceList, tiers: placeTiers }: Pick<Target, "provider" | "priceList" | "tiers">,
+): Admission {
   const { attemptId, keyId, endpoint, requestedModel, team, project, env, tags, tiers } = work;
-  const call = workCall(endpoint, requestedModel, tiers);
+  const call = { ...workCall(endpoint, requestedModel, tiers), placeTiers };
   return {
     attemptId,
     principal: { kind: "virtual", keyId, key: undefined, team, project, env, proven: undefined },

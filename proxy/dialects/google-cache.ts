@@ -12,25 +12,33 @@ export const CACHE_ROUTES: readonly Route[] = [
   { method: "DELETE", path: "/cachedContents/{id}", endpoint: "cached_contents_state", kind: "free", scope: "work" },
 ];
 
-/** How long it is kept, and how many tokens it holds, shows in the answer. */
-export function describeCache(body: JsonObject): Call {
+/** What is known of the caches that passed: their model, and until when their storage is booked. */
+const known = new Map<string, { readonly model: string; readonly untilMs: number }>();
+const MOST_KNOWN = 10_000;
+
+/** How long it is kept, and how many tokens it holds, shows in the answer. `id`: of one that is changed. */
+export function describeCache(body: JsonObject, id: string | undefined): Call {
   return {
     ...PLAIN_CALL,
     endpoint: "cached_contents",
     // A change of the expiry names no model; the answer does.
-    model: modelOf(textAt(body, "model")) ?? "cached-content",
+    model: modelOf(textAt(body, "model")) ?? known.get(`cachedContents/${id}`)?.model ?? "cached-content",
     maxOutputTokens: 0,
     unbounded: "what a cache keeps, and for how long",
   };
 }
 
 /** What was put in is input; the storage is booked at once, until the expiry, as an estimate: a cache that is deleted sooner costs
- *  less. A later expiry is booked from the change on. */
+ *  less. A later expiry is booked beyond the one that is booked already; when that is not known, from the change on. */
 export function createCacheReader(): UsageReader {
   let answer: JsonObject | undefined;
+  let bookedUntilMs: number | undefined;
   return {
     needsWholeBody: true,
-    body: (body) => void (answer = body),
+    body(body) {
+      answer = body;
+      bookedUntilMs = known.get(textAt(body, "name") ?? "")?.untilMs;
+    },
     event: () => "pass",
     reading(): Reading {
       const stated = objectAt(answer, "usageMetadata");
@@ -38,15 +46,18 @@ export function createCacheReader(): UsageReader {
       const [created, updated, expires] = ["createTime", "updateTime", "expireTime"].map((name) =>
         Date.parse(textAt(answer, name) ?? ""),
       ) as [number, number, number];
-      const hours = (expires - updated) / HOUR_MS;
-      const isKnown = tokens !== undefined && hours >= 0 && hours < MOST_HOURS;
+      const hours = Math.max(0, expires - Math.max(updated, bookedUntilMs ?? 0)) / HOUR_MS;
+      const isKnown = tokens !== undefined && hours < MOST_HOURS;
       const name = textAt(answer, "name");
+      const model = modelOf(textAt(answer, "model"));
+      if (isKnown && name !== undefined && model !== undefined)
+        remember(name, model, Math.max(expires, bookedUntilMs ?? 0));
       return {
         ...NO_READING,
         usage: isKnown
           ? compactUsage({ input: created === updated ? tokens : 0, cache_token_hour: Math.ceil(tokens * hours) })
           : undefined,
-        servedModel: modelOf(textAt(answer, "model")),
+        servedModel: model,
         responseId: name,
         makes: name === undefined ? [] : [name],
         raw:
@@ -59,6 +70,12 @@ export function createCacheReader(): UsageReader {
       };
     },
   };
+}
+
+function remember(name: string, model: string, untilMs: number): void {
+  const [oldest] = known.keys();
+  if (known.size >= MOST_KNOWN && oldest !== undefined) known.delete(oldest);
+  known.set(name, { model, untilMs });
 }
 
 const HOUR_MS = 3_600_000;

@@ -41,15 +41,18 @@ export function describeInteraction(body: JsonObject): Call {
     openInput: textAt(body, "previous_interaction_id") ?? (isRemote ? "a picture or file" : undefined),
     unbounded:
       (agent === undefined ? undefined : `agent ${agent}`) ??
-      (body["background"] === true ? "background" : undefined) ??
+      (body["background"] === true ? BACKGROUND : undefined) ??
       (hosted === undefined ? undefined : `tool ${hosted}`),
   };
 }
+
+const BACKGROUND = "background";
 
 export function createInteractionReader(call: Call): UsageReader {
   let last: JsonObject | undefined;
   let ended = false;
   let failed = false;
+  const goesOn = call.unbounded === BACKGROUND || call.unbounded?.startsWith("agent ") === true;
   return {
     needsWholeBody: true,
     body(body) {
@@ -88,7 +91,8 @@ export function createInteractionReader(call: Call): UsageReader {
         final: stated !== undefined && ended && status !== "in_progress",
         ended,
         failed,
-        pending: status === "in_progress" && textAt(last, "id") !== undefined,
+        // A stream that is cut ends its work; what runs in the background goes on.
+        pending: status === "in_progress" && textAt(last, "id") !== undefined && (call.isResult === true || goesOn),
       };
     },
   };

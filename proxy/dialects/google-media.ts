@@ -6,7 +6,8 @@ import type { Call, JsonObject, Reading, UsageReader } from "./dialect.ts";
 
 /** Texts become embeddings. Pictures are a fee each: as many as were asked for, four where nobody said. */
 export function describePrediction(model: string, body: JsonObject): Call {
-  const isText = findDeep(body["instances"], (name) => name === "content");
+  const has = (wanted: string): boolean => findDeep(body["instances"], (name) => name === wanted);
+  const isText = has("content") && !has("prompt");
   if (isText) return { ...PLAIN_CALL, endpoint: "predict", model, maxOutputTokens: 0 };
   const count = readCount(objectAt(body, "parameters")?.["sampleCount"]) ?? DEFAULT_PICTURES;
   return {

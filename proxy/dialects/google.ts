@@ -98,7 +98,7 @@ export const google: Dialect = {
     const config = objectAt(body, "generationConfig") ?? objectAt(body, "generation_config");
     const tier = textAt(body, "serviceTier") ?? textAt(body, "service_tier");
     if (route.endpoint === "interactions") return describeInteraction(body);
-    if (route.endpoint === "cached_contents") return describeCache(body);
+    if (route.endpoint === "cached_contents") return describeCache(body, parameters["id"]);
     if (route.endpoint === "predict") return describePrediction(parameters["model"] ?? "", body);
     if (route.endpoint === "predict_long_running") return describeFilm(parameters["model"] ?? "", body);
     const isBatch = route.endpoint === "batches";
@@ -393,7 +393,7 @@ function readUsage(stated: JsonObject, grounding: Usage): Usage | undefined {
   const uncached = prompt - cached;
   const audio = Math.min(Math.max(promptBy("AUDIO") - cachedAudio, 0), uncached);
   const image = Math.min(Math.max(promptBy("IMAGE") - cachedImage, 0), uncached - audio);
-  const video = Math.min(promptBy("VIDEO"), uncached - audio - image);
+  const video = Math.min(Math.max(promptBy("VIDEO") - cachedBy("VIDEO"), 0), uncached - audio - image);
   const outputAudio = Math.min(outputBy("AUDIO"), output);
   const outputImage = Math.min(outputBy("IMAGE"), output - outputAudio);
   return compactUsage({

@@ -45,7 +45,8 @@ export function readUsage(
   // OpenRouter names the same tokens as read and as written when one call did both: they are not subtracted twice.
   const uncached = prompt - cacheRead - written >= 0 ? prompt - cacheRead - written : prompt - cacheRead;
   // Mistral's sound lies outside the prompt, and is billed by the second.
-  const seconds = readCount(stated["prompt_audio_seconds"]);
+  const sound = stated["prompt_audio_seconds"];
+  const seconds = readCount(typeof sound === "number" ? Math.ceil(sound) : undefined);
   const inputAudio = seconds === undefined ? Math.min(readCount(inputDetails?.["audio_tokens"]) ?? 0, uncached) : 0;
 
   const reasoning = readCount(outputDetails?.["reasoning_tokens"]);
@@ -55,7 +56,7 @@ export function readUsage(
 
   return {
     reasoning,
-    isContradictory: cached > prompt || (total !== undefined && total < prompt) || hasOddCounts(stated),
+    isContradictory: cached > prompt || (total !== undefined && total > 0 && total < prompt) || hasOddCounts(stated),
     usage: compactUsage({
       input: uncached - inputAudio,
       input_audio: inputAudio,

@@ -70,7 +70,29 @@ describe("a price list", () => {
           model.id === "gpt-4o-mini" ? { ...model, prices: { input_mtok: 150, output_mtok: 0.6 } } : model,
         ),
       ),
-      /openai\/gpt-4o-mini input_mtok: 150, and 0.15 is known/,
+      /openai\/gpt-4o-mini input: it went to 1000 of what is known/,
+    ],
+    "makes a known price nothing": [
+      listWith((models) =>
+        models.map((model) =>
+          model.id === "gpt-4o-mini" ? { ...model, prices: { input_mtok: 0, output_mtok: 0.6 } } : model,
+        ),
+      ),
+      /openai\/gpt-4o-mini input: it went to 0/,
+    ],
+    "has a pattern that is none": [
+      listWith((models) => [...models, { ...NEWCOMER, match: { regex: "(" } }]),
+      /openai.*gpt-77.*match/,
+    ],
+    "has a model that answers for others": [
+      listWith((models) => [{ ...NEWCOMER, match: { regex: "^.*$" } }, ...models]),
+      /answers to the entry gpt-77 of the list/,
+    ],
+    "shrinks a context": [
+      listWith((models) =>
+        models.map((model) => (model.id === "gpt-4o-mini" ? { ...model, context_window: 1 } : model)),
+      ),
+      /gpt-4o-mini context_window/,
     ],
     "has lost most models": [listWith((models) => models.slice(0, 3)), /3 models of openai/],
   };
