@@ -18,15 +18,25 @@ import type { Target } from "./gate.ts";
 import type { Entry } from "./limits.ts";
 import type { Seen } from "./meter.ts";
 import { checkPolicy } from "./policy.ts";
+import { Refused } from "./refusals.ts";
+import type { Principal } from "./register.ts";
 import { toEvent } from "./settle.ts";
 import { readTags } from "./tags.ts";
 
 export type Attempts = {
-  /** Reserves what a message needs. Throws Refused when it does not fit, and when the key is no longer good. */
+  /** Reserves what a message needs. Throws Refused when it does not fit, and, also when enough is reserved, when the key is no
+   *  longer good. */
   reserve(need: Exclude<Need, { unmetered: string }>, bytes: number): Promise<void>;
-  began(turnId: string, lane: string): void;
-  /** Books what a turn used. One that began unseen, or stands `apart`, was used all the same. */
-  ended(turnId: string, reading: Reading, how: Ending["how"], apart?: boolean): Promise<void>;
+  /** A turn takes what is reserved for it. Where nothing is, it is reserved now; throws Refused when that does not fit, for a turn that
+   *  goes on all the same. */
+  began(turnId: string, lane: string): Promise<void>;
+  /** Books what a turn used, once. One that began unseen, or stands `apart`, was used all the same. `tokens`: what went by of it. */
+  ended(
+    turnId: string,
+    reading: Reading,
+    how: Ending["how"],
+    more?: { apart?: boolean; tokens?: number },
+  ): Promise<void>;
   /** What was asked for on a lane came to nothing. */
   declined(lane: string): Promise<void>;
   /** What was asked for and has not begun came to nothing. */
@@ -40,8 +50,8 @@ export type Attempts = {
   close(ending: Partial<Ending>): Promise<void>;
 };
 
-/** A turn that never says what it used is booked at its reservation. */
-const UNSEEN: Seen = { tokens: 0, isPartial: false };
+/** Turns that ended: an end that is said twice is one. */
+const MOST_ENDED = 1_000;
 const ENDED: Ending = {
   how: "ended",
   timedOut: false,
@@ -66,13 +76,16 @@ export function createAttempts(
   const turns = new Map<string, Admission>();
   /** Places in the limits, by attempt. */
   const entries = new Map<AttemptId, Entry>();
+  const ended = new Set<string>();
   let latest: Admission | undefined;
   let isClosed = false;
 
+  /** A session lives for an hour; a key that was paused meanwhile starts nothing more. */
+  const whoAsks = (): Principal => identify(context, request, credential, provider.name);
+
   const open = async (call: Call, bytes: number): Promise<Admission> => {
     checkModel(call);
-    // A session lives for an hour; a key that was paused meanwhile starts nothing more.
-    const principal = identify(context, request, credential, provider.name);
+    const principal = whoAsks();
     checkPolicy(principal.key, { provider: provider.name, endpoint: call.endpoint, model: call.model });
     const entry = context.limiter.enter(principal, USUAL_TOKENS, bytes, Date.now());
     try {
@@ -88,18 +101,23 @@ export function createAttempts(
         },
       );
       entries.set(admission.attemptId, entry);
-      return (latest = admission);
+      latest = admission;
+      if (!isClosed) return admission;
+      // The session ended meanwhile.
+      await book(admission, NOTHING_MORE, ENDED);
+      throw new Refused("draining", "the session has ended");
     } catch (error) {
       entry.leave(0, Date.now());
       throw error;
     }
   };
 
-  const book = async (admission: Admission, reading: Reading, ending: Ending): Promise<void> => {
+  const book = async (admission: Admission, reading: Reading, ending: Ending, tokens = 0): Promise<void> => {
+    const seen: Seen = { tokens, isPartial: false };
     const used = Object.values(reading.usage ?? {}).reduce((sum, quantity) => sum + quantity, 0);
     entries.get(admission.attemptId)?.leave(used, Date.now());
     entries.delete(admission.attemptId);
-    const event = toEvent(admission, ending, reading, UNSEEN, context.prices, Date.now());
+    const event = toEvent(admission, ending, reading, seen, context.prices, Date.now());
     const isBooked = await settle(context, event, admission);
     if (!isBooked()) return;
     count(context, event, reading);
@@ -118,6 +136,7 @@ export function createAttempts(
 
   return {
     async reserve(need, bytes) {
+      whoAsks();
       if ("asks" in need) {
         const { lane } = need.asks;
         // What stands ready for the same session serves; the next message brings another one.
@@ -125,16 +144,24 @@ export function createAttempts(
         asked.set(lane, [...(asked.get(lane) ?? []), admission]);
       } else standing ??= await open(need.call, bytes);
     },
-    began(turnId, lane) {
-      if (isClosed || turns.has(turnId)) return;
-      const admission = asked.get(lane)?.shift() ?? takeStanding() ?? late();
-      if (admission) turns.set(turnId, admission);
+    async began(turnId, lane) {
+      if (isClosed || turns.has(turnId) || ended.has(turnId)) return;
+      const reserved = asked.get(lane)?.shift() ?? takeStanding();
+      const admission = reserved ?? late();
+      if (!admission) return;
+      turns.set(turnId, admission);
+      if (reserved) return;
+      const own = await open(admission.call, 0);
+      if (turns.get(turnId) === admission) turns.set(turnId, own);
+      else await book(own, NOTHING_MORE, ENDED);
     },
-    async ended(turnId, reading, how, apart = false) {
-      if (isClosed) return;
+    async ended(turnId, reading, how, { apart = false, tokens = 0 } = {}) {
+      if (isClosed || ended.has(turnId)) return;
+      if (ended.size >= MOST_ENDED) ended.clear();
+      ended.add(turnId);
       const admission = apart ? late() : (turns.get(turnId) ?? asked.get("")?.shift() ?? takeStanding() ?? late());
       turns.delete(turnId);
-      if (admission) await book(admission, reading, { ...ENDED, how });
+      if (admission) await book(admission, reading, { ...ENDED, how }, tokens);
     },
     async declined(lane) {
       const admission = asked.get(lane)?.shift();

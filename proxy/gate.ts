@@ -51,7 +51,7 @@ const SINGLE = new Set([
 ]);
 /** Path bytes that are themselves: no escape, no second meaning at any parser. Escapes are checked apart. */
 const CANONICAL_PATH = /^(\/[A-Za-z0-9._~:@!$&'()*+,=%-]+)+$/;
-const BAD_ESCAPE = /%(?![0-9A-Fa-f]{2})|%(?:2e|2f|5c|00|25|[01][0-9a-f]|7f)/i;
+const BAD_ESCAPE = /%(?![0-9A-Fa-f]{2})|%(?:23|25|2e|2f|3a|3f|5c|00|[01][0-9a-f]|7f)/i;
 const QUERY = /^[A-Za-z0-9._~:@!$&'()*+,=%/?[\]-]*$/;
 const CREDENTIAL = /^[\x21-\x7e]{8,4096}$/;
 const MODEL = /^[A-Za-z0-9._:/@+-]{1,200}$/;
@@ -87,6 +87,13 @@ export function readTarget(raw: string): { readonly path: string; readonly query
 /** Paths that were found canonical: clients send the same few. */
 const checkedPaths = new Set<string>();
 const MOST_CHECKED_PATHS = 1_000;
+
+/** Refuses a query that would make another method of the request (Google's `$httpMethod`). */
+export function checkMethod(query: URLSearchParams): void {
+  for (const name of query.keys())
+    if (/^\$?httpmethod$/i.test(name))
+      throw new Refused("bad_target", `the query parameter "${name}" is not accepted: send the method itself`);
+}
 
 /** Refuses a header that must stand once and stands twice. */
 export function checkHeaders(request: IncomingMessage): void {
@@ -290,6 +297,9 @@ export function checkModel({ model, openInput }: Call): void {
 
 /** Limits on output that stand in the body must be whole numbers: what one parser rounds another refuses. */
 export function checkLimits(body: JsonObject): void {
+  const { stream } = body;
+  if (stream !== undefined && stream !== null && typeof stream !== "boolean")
+    throw new Refused("bad_body", '"stream" must be true or false');
   for (const name of ["max_tokens", "max_completion_tokens", "max_output_tokens", "n", "best_of"]) {
     const value = body[name];
     if (

@@ -12,7 +12,7 @@ import { count, NOTHING_MORE, release, settle, suspend } from "./close.ts";
 import type { ProxyContext } from "./context.ts";
 import type { Call, Dialect, Reading, RouteMatch } from "./dialects/dialect.ts";
 import { outgoingHeaders } from "./forward.ts";
-import { checkLimits, checkModel, guessDialect, isForm, readBody, readForm } from "./gate.ts";
+import { checkLimits, checkMethod, checkModel, guessDialect, isForm, readBody, readForm } from "./gate.ts";
 import type { Target } from "./gate.ts";
 import type { Entry } from "./limits.ts";
 import { answerMe } from "./me.ts";
@@ -37,6 +37,7 @@ export async function handle(context: ProxyContext, request: FastifyRequest, rep
     const upstreamCredential = await credentialFor(context, target, principal, credential);
 
     checkProvider(principal.key, target.provider.name);
+    checkMethod(query);
     checkScope(context, target, principal);
     const passing = { context, request, reply, target, principal, credential: upstreamCredential };
     if (!target.match) return await passUnmetered(passing);
@@ -91,10 +92,10 @@ export async function handle(context: ProxyContext, request: FastifyRequest, rep
       },
     );
     const ending = await exchange.ending;
-    entry.leave(usedTokens(exchange.meter?.reading()), Date.now());
 
     // 7 Into the books, and only then the last bytes. Work that goes on at the provider stays open there.
     const reading = exchange.meter?.reading();
+    entry.leave(usedTokens(reading), Date.now());
     const suspension = reading?.pending ? await suspend(context, admission, ending, reading) : undefined;
     if (suspension === "open") return release(context, exchange, ending, target, undefined, requestId, reply);
     const event = toEvent(
@@ -156,7 +157,7 @@ async function readCall(
   const takesForm = match.route.takesForm === true && isForm(request.raw);
   const parsed = takesForm ? await readForm(request.raw, body) : readBody(request.raw, body);
   if (!takesForm) checkLimits(parsed);
-  const refused = dialect.refuses(query, match);
+  const refused = dialect.refuses(query, match) ?? provider.dialect.refuses(query, match);
   if (refused !== undefined)
     throw new Refused("bad_target", `${refused} is not accepted on a metered path: it can hide what was used`);
   const described = dialect.describe(match, parsed, request.headers);

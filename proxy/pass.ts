@@ -82,7 +82,7 @@ export async function passUnread(passing: Passing): Promise<void> {
 export async function passResult(passing: Passing, match: RouteMatch, query: URLSearchParams): Promise<void> {
   const { context, reply, target, principal } = passing;
   const { provider, dialect } = target;
-  const refused = dialect.refuses(query, match);
+  const refused = dialect.refuses(query, match) ?? provider.dialect.refuses(query, match);
   if (refused !== undefined)
     throw new Refused("bad_target", `${refused} is not accepted on a metered path: it can hide what was used`);
   const call = workCall(match.route.endpoint, "", []);

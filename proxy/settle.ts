@@ -54,8 +54,8 @@ export function toEvent(
     usageReason: used.reason,
     usageState: used.reserved && admission.reservedNanoUsd === undefined ? "unknown" : used.state,
     // Nothing was seen of the answer: the amount reserved stands until a bill says better.
-    costNanoUsd: used.reserved ? admission.reservedNanoUsd : priced.costNanoUsd,
-    costLines: used.reserved ? [] : priced.lines,
+    costNanoUsd: costOf(used, priced, admission, seen, reading, tiers, prices),
+    costLines: used.reserved || isShort(priced, admission) ? [] : priced.lines,
     priceVersion: priced.price?.version,
     priceConfidence: priced.confidence,
     outcome: outcomeOf(ending, reading),
@@ -67,6 +67,34 @@ export function toEvent(
     rawUsage: reading?.raw,
     statedCostNanoUsd: isBilled ? reading?.statedCostNanoUsd : undefined,
   };
+}
+
+/** Of what was not stated: the amount reserved, but not less than the words that went by. Of what has no price: under a hard budget not
+ *  less than what was held. */
+function costOf(
+  used: Used,
+  priced: Priced,
+  admission: Admission,
+  seen: Seen | undefined,
+  reading: Reading | undefined,
+  tiers: readonly string[],
+  prices: PriceBook,
+): NanoUsd | undefined {
+  const { reservedNanoUsd } = admission;
+  if (!used.reserved) return isShort(priced, admission) ? reservedNanoUsd : priced.costNanoUsd;
+  if (!seen?.tokens) return reservedNanoUsd;
+  const wentBy = { input: admission.inputTokens, output: seen.tokens };
+  const least = atMost(priceUsage(wentBy, reading, admission, tiers, prices), admission.boundNanoUsd).costNanoUsd;
+  return least !== undefined && reservedNanoUsd !== undefined && least > reservedNanoUsd ? least : reservedNanoUsd;
+}
+
+function isShort({ confidence, costNanoUsd }: Priced, { leftNanoUsd, reservedNanoUsd }: Admission): boolean {
+  return (
+    confidence === "unpriced" &&
+    leftNanoUsd !== undefined &&
+    reservedNanoUsd !== undefined &&
+    (costNanoUsd ?? 0n) < reservedNanoUsd
+  );
 }
 
 type Used = {

@@ -39,10 +39,12 @@ const LOOK_EVERY_MS = 30 * SECOND;
 const MOST_CANCEL_MS = 3 * SECOND;
 /** How long the other side may take to answer a close. */
 const MOST_CLOSE_MS = 2 * SECOND;
+const MOST_MESSAGE_BYTES = 16 * 1024 * 1024;
 const MOST_ANSWER_BYTES = 64 * 1024 * 1024;
 const MOST_ERROR_BYTES = 64 * 1024;
-/** Messages that wait their turn; from here on their sender is not read. */
+/** Messages and bytes that wait their turn; from here on their sender is not read. */
 const MOST_WAITING = 16;
+const MOST_WAITING_BYTES = 1024 * 1024;
 /** Close codes, RFC 6455 section 7.4.1. */
 const NORMAL = 1000;
 const GOING_AWAY = 1001;
@@ -70,7 +72,7 @@ export function createSockets(context: ProxyContext): Sockets {
   const server = new WebSocketServer({
     noServer: true,
     perMessageDeflate: false,
-    maxPayload: context.config.mostBodyBytes,
+    maxPayload: Math.min(context.config.mostBodyBytes, MOST_MESSAGE_BYTES),
   });
   setInterval(() => {
     const oldest = Date.now() - context.config.totalSeconds * SECOND;
@@ -136,7 +138,8 @@ async function begin(
     }
     let client: WebSocket | undefined;
     // Calls back before it returns, or not at all.
-    if (!socket.destroyed) server.handleUpgrade(request, socket, head, (opened) => (client = opened));
+    if (!socket.destroyed && !context.isDraining())
+      server.handleUpgrade(request, socket, head, (opened) => (client = opened));
     if (!client) {
       upstream.socket.terminate();
       return await attempts.close({});
@@ -182,6 +185,15 @@ function converse(
     if (closing && !attempts.isBusy()) void finish("ended", closing.code, closing.reason);
   };
 
+  /** Nothing more of the client goes on, and what the provider would start by itself is not waited for. */
+  const refuseMore = (error: unknown): void => {
+    if (!(error instanceof Refused)) throw error;
+    context.metrics.countRefused(error.reason);
+    if (error.refusal.kind !== "money") context.writer.countRefused("", "", error.reason);
+    closing ??= { code: POLICY, reason: error.message, refused: error };
+    closeWhenDone();
+  };
+
   const fromClient = lane(context, client, async (data, isBinary) => {
     if (closing || finishing) return;
     try {
@@ -189,12 +201,7 @@ function converse(
       if (need && "unmetered" in need) throw new Refused("websocket", `this cannot be metered: ${need.unmetered}`);
       if (need) await attempts.reserve(need, data.length);
     } catch (error) {
-      if (!(error instanceof Refused)) throw error;
-      context.metrics.countRefused(error.reason);
-      if (error.refusal.kind !== "money") context.writer.countRefused("", "", error.reason);
-      closing = { code: POLICY, reason: error.message, refused: error };
-      closeWhenDone();
-      return;
+      return refuseMore(error);
     }
     await send(upstream, data, isBinary);
   });
@@ -203,10 +210,10 @@ function converse(
     for (const said of conversation.received(data.toString("utf8"))) {
       switch (said.kind) {
         case "began":
-          attempts.began(said.turnId, said.lane);
+          await attempts.began(said.turnId, said.lane).catch(refuseMore);
           break;
         case "ended":
-          await attempts.ended(said.turnId, said.reading, "ended", said.apart);
+          await attempts.ended(said.turnId, said.reading, "ended", { apart: said.apart === true });
           break;
         case "declined":
           await attempts.declined(said.lane);
@@ -230,7 +237,12 @@ function converse(
       }
       // What is being taken now says more than a guess.
       await Promise.race([fromUpstream.idle(), sleep(MOST_CANCEL_MS)]);
-      await Promise.all(attempts.open().map((turnId) => attempts.ended(turnId, conversation.partial(turnId), how)));
+      await Promise.all(
+        attempts.open().map((turnId) => {
+          const { reading, tokens } = conversation.partial(turnId);
+          return attempts.ended(turnId, reading, how, { tokens });
+        }),
+      );
       await attempts.close({ how });
       const said = closing?.refused && conversation.errorMessage(closing.refused.refusal.message);
       if (said !== undefined) await Promise.race([send(client, Buffer.from(said), false), sleep(MOST_CLOSE_MS)]);
@@ -273,19 +285,23 @@ function lane(
   take: (data: Buffer, isBinary: boolean) => Promise<void>,
 ): { readonly idle: () => Promise<void> } {
   let waiting = 0;
+  let bytes = 0;
   let tail = Promise.resolve();
   source.on("error", () => source.terminate());
   source.on("message", (data, isBinary) => {
+    const message = toBuffer(data);
     waiting += 1;
-    if (waiting === MOST_WAITING) source.pause();
+    bytes += message.length;
+    if (waiting >= MOST_WAITING || bytes > MOST_WAITING_BYTES) source.pause();
     tail = tail
-      .then(() => take(toBuffer(data), isBinary))
+      .then(() => take(message, isBinary))
       .catch((error: unknown) => {
         context.log.error({ err: error }, "a WebSocket message could not be taken");
         source.terminate();
       })
       .then(() => {
         waiting -= 1;
+        bytes -= message.length;
         if (waiting === 0 && source.isPaused) source.resume();
       });
   });

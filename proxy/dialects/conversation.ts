@@ -30,8 +30,8 @@ export type Conversation = {
   received(text: string): readonly Said[];
   /** What tells the provider to stop a turn; undefined where only hanging up does. */
   cancel(turnId: string): string | undefined;
-  /** What was used of a turn that is cut, as far as it was said. */
-  partial(turnId: string): Reading;
+  /** What was used of a turn that is cut, as far as it was said, and an estimate of the tokens that went by. */
+  partial(turnId: string): { readonly reading: Reading; readonly tokens: number };
   /** An error as the provider would send it; undefined where it says everything by closing. */
   errorMessage(message: string): string | undefined;
 };

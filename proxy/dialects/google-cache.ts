@@ -36,6 +36,8 @@ export function createCacheReader(): UsageReader {
   return {
     needsWholeBody: true,
     body(body) {
+      // The reading may be asked for again: what was known before it stays what it was.
+      if (answer) return;
       answer = body;
       bookedUntilMs = known.get(textAt(body, "name") ?? "")?.untilMs;
     },
@@ -47,7 +49,7 @@ export function createCacheReader(): UsageReader {
         Date.parse(textAt(answer, name) ?? ""),
       ) as [number, number, number];
       const hours = Math.max(0, expires - Math.max(updated, bookedUntilMs ?? 0)) / HOUR_MS;
-      const isKnown = tokens !== undefined && hours < MOST_HOURS;
+      const isKnown = tokens !== undefined && Number.isFinite(hours);
       const name = textAt(answer, "name");
       const model = modelOf(textAt(answer, "model"));
       if (isKnown && name !== undefined && model !== undefined)
@@ -55,7 +57,10 @@ export function createCacheReader(): UsageReader {
       return {
         ...NO_READING,
         usage: isKnown
-          ? compactUsage({ input: created === updated ? tokens : 0, cache_token_hour: Math.ceil(tokens * hours) })
+          ? compactUsage({
+              input: created === updated ? tokens : 0,
+              cache_token_hour: Math.ceil(tokens * Math.min(hours, MOST_HOURS)),
+            })
           : undefined,
         servedModel: model,
         responseId: name,

@@ -27,7 +27,10 @@ export const INTERACTION_ROUTES: readonly Route[] = [
 
 export function describeInteraction(body: JsonObject): Call {
   const agent = textAt(body, "agent");
-  const tier = textAt(body, "service_tier");
+  const tier = textAt(body, "service_tier") ?? textAt(body, "serviceTier");
+  const config = objectAt(body, "generation_config");
+  const odd =
+    CAMEL.find((name) => body[name] !== undefined) ?? CAMEL_CONFIG.find((name) => config?.[name] !== undefined);
   const tools = Array.isArray(body["tools"]) ? (body["tools"] as JsonObject[]) : [];
   const hosted = tools.map((tool) => textAt(tool, "type")).find((type) => type !== "function");
   const isRemote = findDeep(body["input"], (name) => name === "data" || name === "uri");
@@ -37,15 +40,19 @@ export function describeInteraction(body: JsonObject): Call {
     model: textAt(body, "model") ?? agent ?? "",
     stream: body["stream"] === true,
     tiers: tier === undefined ? [] : [tier],
-    maxOutputTokens: readLimit(objectAt(body, "generation_config")?.["max_output_tokens"]),
+    maxOutputTokens: readLimit(config?.["max_output_tokens"]),
     openInput: textAt(body, "previous_interaction_id") ?? (isRemote ? "a picture or file" : undefined),
     unbounded:
+      // The other spelling of a field may be what the provider reads.
+      odd ??
       (agent === undefined ? undefined : `agent ${agent}`) ??
       (body["background"] === true ? BACKGROUND : undefined) ??
       (hosted === undefined ? undefined : `tool ${hosted}`),
   };
 }
 
+const CAMEL = ["generationConfig", "previousInteractionId", "serviceTier"];
+const CAMEL_CONFIG = ["maxOutputTokens"];
 const BACKGROUND = "background";
 
 export function createInteractionReader(call: Call): UsageReader {

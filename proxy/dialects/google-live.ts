@@ -68,7 +68,10 @@ export function converseLive(readTurn: (stated: JsonObject, model: string) => Re
     },
 
     cancel: () => undefined,
-    partial: () => (stated ? { ...readTurn(stated, model ?? ""), isEstimate: true } : NO_READING),
+    partial: () => ({
+      reading: stated ? { ...readTurn(stated, model ?? ""), isEstimate: true } : NO_READING,
+      tokens: 0,
+    }),
     errorMessage: () => undefined,
   };
 }

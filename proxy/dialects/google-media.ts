@@ -9,7 +9,7 @@ export function describePrediction(model: string, body: JsonObject): Call {
   const has = (wanted: string): boolean => findDeep(body["instances"], (name) => name === wanted);
   const isText = has("content") && !has("prompt");
   if (isText) return { ...PLAIN_CALL, endpoint: "predict", model, maxOutputTokens: 0 };
-  const count = readCount(objectAt(body, "parameters")?.["sampleCount"]) ?? DEFAULT_PICTURES;
+  const count = readCount(objectAt(body, "parameters")?.["sampleCount"]) || DEFAULT_PICTURES;
   return {
     ...PLAIN_CALL,
     endpoint: "predict",
@@ -24,7 +24,7 @@ const DEFAULT_PICTURES = 4;
 /** Films by the second, as many and as long as were asked for; finer ones may cost more. */
 export function describeFilm(model: string, body: JsonObject): Call {
   const parameters = objectAt(body, "parameters");
-  const seconds = readCount(parameters?.["durationSeconds"]) ?? DEFAULT_FILM_SECONDS;
+  const seconds = readCount(parameters?.["durationSeconds"]) || DEFAULT_FILM_SECONDS;
   const resolution = textAt(parameters, "resolution");
   return {
     ...PLAIN_CALL,
@@ -32,7 +32,7 @@ export function describeFilm(model: string, body: JsonObject): Call {
     model,
     tiers: resolution === undefined ? [] : [`variant:${resolution}`],
     maxOutputTokens: 0,
-    fees: { video_second: seconds * (readCount(parameters?.["sampleCount"]) ?? 1) },
+    fees: { video_second: seconds * (readCount(parameters?.["sampleCount"]) || 1) },
   };
 }
 

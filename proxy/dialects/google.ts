@@ -168,9 +168,7 @@ const REFUSAL_STATUS: { readonly [kind in Refusal["kind"]]: readonly [status: st
 
 function openInput(body: JsonObject): string | undefined {
   if (body["cachedContent"] ?? body["cached_content"]) return "cachedContent";
-  return findDeep(body["contents"] ?? body["content"] ?? body["requests"], isMediaPart)
-    ? "a picture or file"
-    : undefined;
+  return findDeep(body, isMediaPart) ? "a picture or file" : undefined;
 }
 
 /** How many requests a batch holds; undefined when they lie in a file. */

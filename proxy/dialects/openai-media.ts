@@ -7,10 +7,13 @@ import { readUsage, statedCost } from "./openai-usage.ts";
 import { compactUsage, hasOddCounts, NO_READING, objectAt, parseObject, textAt, unknownNumbers } from "./dialect.ts";
 import type { Call, JsonObject, KnownFields, Reading, Route, UsageReader } from "./dialect.ts";
 
+const VARIATIONS = "/images/variations";
+const FILMS = "/videos";
+
 export const MEDIA_ROUTES: readonly Route[] = [
   { method: "POST", path: "/images/generations", endpoint: "images", kind: "metered" },
   { method: "POST", path: "/images/edits", endpoint: "images", kind: "metered", takesForm: true },
-  { method: "POST", path: "/images/variations", endpoint: "images", kind: "metered", takesForm: true },
+  { method: "POST", path: VARIATIONS, endpoint: "images", kind: "metered", takesForm: true },
   { method: "POST", path: "/audio/speech", endpoint: "audio_speech", kind: "metered" },
   {
     method: "POST",
@@ -54,13 +57,14 @@ const NO_TEXT: Omit<Call, "endpoint" | "model"> = {
 };
 
 /** The call of one of these endpoints, or undefined for every other. Fields of a form come as text. */
-export function describeMedia(endpoint: string, body: JsonObject): Call | undefined {
+export function describeMedia({ endpoint, path }: Route, body: JsonObject): Call | undefined {
   const user = textAt(body, "user");
   const bodyTags: { [name: string]: string } = user === undefined ? {} : { user };
   switch (endpoint) {
     case "images": {
-      const model = textAt(body, "model") ?? DEFAULT_PICTURE.model;
-      const count = numberAt(body, "n") ?? 1;
+      // Variations are one model's; elsewhere a model that nobody names is the provider's choice, and has no price.
+      const model = textAt(body, "model") ?? (path === VARIATIONS ? DEFAULT_PICTURE.model : "");
+      const count = Math.max(numberAt(body, "n") ?? 1, 1);
       const isFee = model.startsWith("dall-e");
       const quality = textAt(body, "quality") ?? DEFAULT_PICTURE.quality;
       const size = textAt(body, "size") ?? DEFAULT_PICTURE.size;
@@ -76,6 +80,9 @@ export function describeMedia(endpoint: string, body: JsonObject): Call | undefi
           ? 0
           : MOST_PICTURE_TOKENS + PARTIAL_PICTURE_TOKENS * (numberAt(body, "partial_images") ?? 0),
         ...(isFee ? { fees: { image: count } } : {}),
+        // Pictures that lie elsewhere are no bytes of this body.
+        openInput:
+          body["images"] === undefined && typeof body["image"] !== "string" ? undefined : "pictures that lie elsewhere",
         unbounded: isFee || BOUNDED_PICTURES.test(model) ? undefined : `the size of a picture of ${model}`,
       };
     }
@@ -118,7 +125,8 @@ export function describeMedia(endpoint: string, body: JsonObject): Call | undefi
         model: textAt(body, "model") ?? DEFAULT_FILM.model,
         bodyTags,
         tiers: [`variant:${size}`],
-        fees: { video_second: numberAt(body, "seconds") ?? DEFAULT_FILM.seconds },
+        fees: { video_second: numberAt(body, "seconds") || DEFAULT_FILM.seconds },
+        unbounded: path === FILMS ? undefined : "a film that is made from another one",
       };
     }
     default:

@@ -25,27 +25,26 @@ const ONLY_LANE = "";
 /** A Realtime session. `model` undefined: one that only writes down what it hears, by a model that it names later. */
 export function converseRealtime(model: string | undefined): Conversation {
   let servedModel = model;
+  /** What writes down what is heard: as the client asks, and, which is what counts, as the provider says. */
   let transcriber: string | undefined;
+  let heardBy: string | undefined;
   /** Client event ids of what asked for a turn: an error that names one says that it does not start. */
   const asked = new Set<string>();
   const call = (): Call | undefined => {
     const named = model ?? transcriber;
     return named === undefined ? undefined : speechCall(named);
   };
-  const learn = (session: JsonObject | undefined): void => {
-    const audio = objectAt(objectAt(session, "audio"), "input");
-    transcriber =
-      textAt(objectAt(audio, "transcription"), "model") ??
-      textAt(objectAt(session, "input_audio_transcription"), "model") ??
-      transcriber;
-  };
+  const transcriberOf = (session: JsonObject | undefined): string | undefined =>
+    textAt(objectAt(objectAt(objectAt(session, "audio"), "input"), "transcription"), "model") ??
+    textAt(objectAt(session, "input_audio_transcription"), "model");
 
   return {
     opening: call(),
 
     sent(message): Need | undefined {
       const type = message["type"];
-      if (type === "session.update" || type === "transcription_session.update") learn(objectAt(message, "session"));
+      if (type === "session.update" || type === "transcription_session.update")
+        transcriber = transcriberOf(objectAt(message, "session")) ?? transcriber;
       const needed = call();
       if (!needed) return { unmetered: "name a model for transcription in session.update before anything else" };
       if (type !== "response.create") return { call: needed, mayStart: true };
@@ -63,7 +62,7 @@ export function converseRealtime(model: string | undefined): Conversation {
         case "session.updated": {
           const session = objectAt(event, "session");
           servedModel = textAt(session, "model") ?? servedModel;
-          learn(session);
+          heardBy = transcriberOf(session) ?? heardBy;
           return [];
         }
         case "response.created":
@@ -78,7 +77,7 @@ export function converseRealtime(model: string | undefined): Conversation {
           const reading: Reading = {
             ...NO_READING,
             usage,
-            servedModel: transcriber ?? servedModel,
+            servedModel: heardBy ?? transcriber ?? servedModel,
             responseId: textAt(event, "item_id"),
             raw: stated && JSON.stringify(stated),
             isContradictory: hasOddCounts(stated),
@@ -99,7 +98,7 @@ export function converseRealtime(model: string | undefined): Conversation {
     },
 
     cancel: (turnId) => JSON.stringify({ type: "response.cancel", response_id: turnId }),
-    partial: () => NO_READING,
+    partial: () => ({ reading: NO_READING, tokens: 0 }),
     errorMessage,
   };
 }
@@ -117,11 +116,14 @@ export function converseResponses(
   const readers = new Map<string, UsageReader>();
   const asked = new Map<string, Call[]>();
   const open = new Map<string, string>();
+  /** Bytes of the model's words, by turn. */
+  const words = new Map<string, number>();
   let latest: Call | undefined;
 
   const end = (turnId: string, lane: string, text: string): Said => {
     const reader = readers.get(turnId);
     readers.delete(turnId);
+    words.delete(turnId);
     if (open.get(lane) === turnId) open.delete(lane);
     reader?.event(text);
     return { kind: "ended", turnId, reading: reader?.reading() ?? NO_READING };
@@ -143,7 +145,14 @@ export function converseResponses(
     },
 
     received(text): readonly Said[] {
-      const event = RESPONSE_STATE.test(text) ? parseObject(text) : undefined;
+      if (!RESPONSE_STATE.test(text)) {
+        const lane = open.size > 1 ? textAt(parseObject(text), "stream_id") : open.keys().next().value;
+        const speaking = open.get(lane ?? ONLY_LANE);
+        if (speaking !== undefined)
+          words.set(speaking, (words.get(speaking) ?? 0) + (readers.get(speaking)?.words?.(text) ?? 0));
+        return [];
+      }
+      const event = parseObject(text);
       const turnId = textAt(objectAt(event, "response"), "id") ?? "";
       const lane = textAt(event, "stream_id") ?? ONLY_LANE;
       switch (event?.["type"]) {
@@ -169,7 +178,10 @@ export function converseResponses(
     },
 
     cancel: () => undefined,
-    partial: (turnId) => readers.get(turnId)?.reading() ?? NO_READING,
+    partial: (turnId) => ({
+      reading: readers.get(turnId)?.reading() ?? NO_READING,
+      tokens: Math.ceil((words.get(turnId) ?? 0) / BYTES_PER_TOKEN),
+    }),
     errorMessage,
   };
 }
@@ -198,6 +210,7 @@ function errorMessage(message: string): string {
 /** Audio comes in thousands of messages: only those that tell something are parsed. Inside a text its quotes are escaped. */
 const TELLING =
   /"(?:session\.(?:created|updated)|response\.(?:created|done)|conversation\.item\.input_audio_transcription\.completed|error)"/;
+const BYTES_PER_TOKEN = 4;
 const RESPONSE_STATE = /"(?:response\.(?:created|completed|incomplete|failed)|error)"/;
 
 function readResponse(response: JsonObject | undefined, servedModel: string | undefined): Reading {

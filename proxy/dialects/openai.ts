@@ -90,7 +90,7 @@ export const openai: Dialect = {
     if (route.endpoint === "batches") return BATCH;
     // A deployment in the path decides, whatever the body says.
     const deployment = parameters["model"];
-    const media = describeMedia(route.endpoint, deployment === undefined ? body : { ...body, model: deployment });
+    const media = describeMedia(route, deployment === undefined ? body : { ...body, model: deployment });
     if (media) return media;
     const tier = textAt(body, "service_tier");
     return {
@@ -208,7 +208,10 @@ function openInput(body: JsonObject): string | undefined {
   );
   if (stored !== undefined) return stored;
   if (objectAt(body, "prompt")) return STORED_PROMPT;
-  return findDeep(body["messages"] ?? body["input"], isRemotePart) ? "a picture or file" : undefined;
+  // Which of them counts is the provider's to say.
+  return findDeep([body["messages"], body["input"], body["instructions"]], isRemotePart)
+    ? "a picture or file"
+    : undefined;
 }
 
 function unbounded(body: JsonObject): string | undefined {

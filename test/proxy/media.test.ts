@@ -52,11 +52,19 @@ describe("pictures", () => {
       client.images.generate({ model: "dall-e-3", prompt: "a cat", quality: "hd", size: "1024x1792" });
     expect(await booked(ask)).toEqual({ cost: "120000000", state: "reported", usage: { image: 1 } });
     answers({ created: 1, data: [{ url: "1" }, { url: "2" }, { url: "3" }] });
-    expect(await booked(() => client.images.generate({ prompt: "a cat", n: 3, size: "256x256" }))).toEqual({
+    expect(
+      await booked(() => client.images.generate({ model: "dall-e-2", prompt: "a cat", n: 3, size: "256x256" })),
+    ).toEqual({
       cost: "48000000",
       state: "reported",
       usage: { image: 3 },
     });
+  });
+
+  it("of a model that nobody names are refused: which one answers is the provider's choice", async () => {
+    const arrived = provider.journal.length;
+    await expect(client.images.generate({ prompt: "a cat" })).rejects.toMatchObject({ status: 400 });
+    expect(provider.journal.length).toBe(arrived);
   });
 
   it("of a size that has no price are unpriced, never zero", async () => {

@@ -1,7 +1,7 @@
 // WebSockets: OpenAI Realtime and Responses, Gemini Live. Each turn is held, metered and booked; the official SDKs speak them
 // through the proxy, Realtime over TLS, for its client insists on it.
 import { writeFileSync } from "node:fs";
-import { createServer as createTcpServer } from "node:net";
+import { connect as connectTcp, createServer as createTcpServer } from "node:net";
 import { join } from "node:path";
 import { GoogleGenAI, Modality } from "@google/genai";
 import type { LiveServerMessage } from "@google/genai";
@@ -11,6 +11,7 @@ import { ResponsesWS } from "openai/resources/beta/responses/ws";
 import { generate } from "selfsigned";
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
 import { WebSocket } from "ws";
+import { openForReading } from "../../ledger/open.ts";
 import { startFakeSocketProvider } from "../fake/socket-provider.ts";
 import type { FakeSocketProvider } from "../fake/socket-provider.ts";
 import { startProxy, temporaryFolder } from "../start-proxy.ts";
@@ -96,7 +97,7 @@ async function booked(
   count: number,
 ): Promise<{ cost: string | null; state: string; outcome: string; usage: object }[]> {
   await expect.poll(async () => (await running.events()).length, { timeout: 10_000 }).toBe(count);
-  expect(await reserved()).toBe(0n);
+  expect(heldAttempts(), "attempts that still hold money").toBe(0);
   return (await running.events()).map((event) => ({
     cost: event.costNanoUsd,
     state: event.usageState,
@@ -105,8 +106,13 @@ async function booked(
   }));
 }
 
-async function reserved(): Promise<bigint> {
-  return (await running.proxy.writer.verify()).reservedNanoUsd;
+/** Reservations that are open in the books, with a budget or without. */
+function heldAttempts(): number {
+  const books = openForReading(join(running.dataDir, "usage.db"));
+  if (!books) throw new Error("no books");
+  const count = Number(books.prepare("SELECT count(*) FROM reservations").pluck().get());
+  books.close();
+  return count;
 }
 
 async function rejection(promise: Promise<unknown>): Promise<{ status: number; message: string }> {
@@ -187,10 +193,11 @@ describe("OpenAI Realtime", () => {
     say(client, { type: "input_audio_buffer.commit" });
     await expect.poll(() => client.heard.length).toBe(1);
     client.socket.close();
-    const [first] = await booked(1);
+    // What stood ready for the session used nothing.
+    const first = (await booked(2)).find(({ usage }) => Object.keys(usage).length > 0);
     // gpt-4o-transcribe: sound in 6, text out 10 USD per million (the price book's own figures).
     expect(first).toMatchObject({ state: "reported", usage: { input_audio: 17, output: 9 } });
-    expect((await running.events())[0]).toMatchObject({ servedModel: "gpt-4o-transcribe", priceConfidence: "exact" });
+    expect((await running.events())[1]).toMatchObject({ servedModel: "gpt-4o-transcribe", priceConfidence: "exact" });
   });
 
   it("asks the provider to stop when the client leaves, and books what it then says", async () => {
@@ -230,7 +237,7 @@ describe("OpenAI Realtime", () => {
   it("a session in which nothing was asked costs nothing and holds nothing", async () => {
     provider.script = speaks;
     const client = await connect("/openai/v1/realtime?model=gpt-realtime");
-    expect(await reserved()).toBeGreaterThanOrEqual(0n);
+    expect(heldAttempts()).toBe(1);
     client.socket.close();
     expect(await booked(1)).toEqual([{ cost: "0", state: "reported", outcome: "complete", usage: {} }]);
   });
@@ -297,6 +304,120 @@ describe("OpenAI Realtime", () => {
       expect(JSON.stringify(headers)).not.toContain(secret);
     }
     expect(provider.handshakes[1]?.headers["sec-websocket-protocol"]).toBe("realtime");
+  });
+
+  it("asked for by an escaped name, or many at once, has a reservation each: the budget holds", async () => {
+    let open = 0;
+    provider.script = {
+      onMessage(message, answer) {
+        if (message["type"] !== "response.create") return;
+        open += 1;
+        answer({ type: "response.created", response: { id: `resp_many_${open}`, status: "in_progress" } });
+      },
+    };
+    const { id, secret } = await running.createKey();
+    const each = 300n * 32_000n + 600n * 64_000n + 4_096n * 16_000n;
+    await running.setBudget({ scope: { keyId: id }, amountNanoUsd: each * 3n + 1_000_000n });
+    const client = await connect("/openai/v1/realtime?model=gpt-realtime", secret);
+    for (let i = 0; i < 20; i++)
+      client.socket.send(String.raw`{"type":"response\u002ecreate","response":{"conversation":"none"}}`);
+    await expect.poll(() => open).toBe(3);
+    await new Promise((resolve) => setTimeout(resolve, 200));
+    expect(open).toBe(3);
+    client.socket.terminate();
+    await booked(3);
+  });
+
+  it("an error that declines nothing leaves what was asked for held: a client that leaves then is not booked as nothing", async () => {
+    provider.script = {
+      onMessage: (_message, answer) =>
+        answer({ type: "error", error: { type: "invalid_request_error", code: "response_cancel_not_active" } }),
+    };
+    const client = await connect("/openai/v1/realtime?model=gpt-realtime");
+    say(client, { type: "response.create" });
+    await expect.poll(() => client.heard.length).toBe(1);
+    client.socket.terminate();
+    const [event] = await booked(1);
+    expect(event).toMatchObject({ state: "estimated" });
+    expect(BigInt(event?.cost ?? 0)).toBeGreaterThan(0n);
+  });
+
+  it("whose answer comes when the session is being ended is booked once", async () => {
+    provider.script = {
+      onMessage(message, answer) {
+        if (message["type"] === "response.create")
+          answer({ type: "response.created", response: { id: "resp_late", status: "in_progress" } });
+        // The provider takes longer to cancel than anybody waits.
+        if (message["type"] === "response.cancel")
+          setTimeout(
+            () =>
+              answer({
+                type: "response.done",
+                response: { id: "resp_late", status: "cancelled", usage: REALTIME_USAGE },
+              }),
+            3_200,
+          );
+      },
+    };
+    const client = await connect("/openai/v1/realtime?model=gpt-realtime");
+    say(client, { type: "response.create" });
+    await expect.poll(() => client.heard.length).toBe(1);
+    client.socket.terminate();
+    await new Promise((resolve) => setTimeout(resolve, 4_000));
+    expect(await booked(1)).toMatchObject([{ state: "estimated" }]);
+  });
+
+  it("is not refused because it hears by the second", async () => {
+    const { id, secret } = await running.createKey();
+    await running.setBudget({ scope: { keyId: id }, amountNanoUsd: 1_000_000_000n });
+    const client = await connect("/openai/v1/realtime?intent=transcription", secret);
+    say(client, { type: "session.update", session: { audio: { input: { transcription: { model: "whisper-1" } } } } });
+    await expect.poll(() => provider.messages.length).toBe(1);
+    client.socket.close();
+  });
+
+  it.each([
+    ["a key that is none", ["sec-websocket-key: abc"]],
+    [
+      "the same subprotocol twice",
+      ["sec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==", "sec-websocket-protocol: realtime, realtime"],
+    ],
+    [
+      "a header named like a member of objects",
+      ["sec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==", "constructor: x", "__proto__: y"],
+    ],
+  ])("with %s in the handshake holds nothing afterwards", async (_name, lines) => {
+    const handshake = [
+      "GET /openai/v1/realtime?model=gpt-realtime HTTP/1.1",
+      "host: k",
+      `authorization: Bearer ${OWN_KEY}`,
+      "connection: upgrade",
+      "upgrade: websocket",
+      "sec-websocket-version: 13",
+      ...lines,
+    ];
+    const { port } = new URL(running.url);
+    const socket = connectTcp(Number(port), "127.0.0.1");
+    socket.on("error", () => {});
+    socket.write(`${handshake.join("\r\n")}\r\n\r\n`);
+    await new Promise((resolve) => socket.once("data", resolve));
+    socket.destroy();
+    await expect.poll(() => heldAttempts(), { timeout: 8_000 }).toBe(0);
+  });
+
+  it("a client that never hangs up does not hold up a stop", async () => {
+    const { port } = new URL(running.url);
+    const socket = connectTcp({ port: Number(port), host: "127.0.0.1", allowHalfOpen: true });
+    socket.on("error", () => {});
+    socket.write(
+      `GET /openai/v1/live HTTP/1.1\r\nhost: k\r\nauthorization: Bearer ${OWN_KEY}\r\nconnection: upgrade\r\nupgrade: websocket\r\n\r\n`,
+    );
+    await new Promise((resolve) => socket.once("data", resolve));
+    const started = Date.now();
+    await running.stop();
+    expect(Date.now() - started).toBeLessThan(15_000);
+    socket.destroy();
+    running = await startProxy(provider.url, { KEYMETER_DURABILITY: "process" });
   });
 
   it("passes the provider's own no to the client, and books nothing for it", async () => {
@@ -448,6 +569,80 @@ describe("OpenAI Responses over a WebSocket", () => {
     },
   );
 
+  it("what was turned down serves nothing dearer: each request is held at its own bound", async () => {
+    provider.script = {
+      onMessage(message, answer) {
+        if (message["model"] === "gpt-4o-mini") answer({ type: "error", code: "bad", message: "no" });
+        else answersEach.onMessage(message, answer, undefined as never);
+      },
+    };
+    const { id, secret } = await running.createKey();
+    await running.setBudget({ scope: { keyId: id }, amountNanoUsd: 100_000_000n, mode: "strict" });
+    const client = await connect("/openai/v1/responses", secret);
+    say(client, { type: "response.create", model: "gpt-4o-mini", input: "hi", max_output_tokens: 16 });
+    await expect.poll(() => client.heard.length).toBe(1);
+    say(client, { type: "response.create", model: "gpt-5-pro", input: "hi", max_output_tokens: 100_000 });
+    expect((await client.closed).code).toBe(1008);
+    expect(provider.messages).toHaveLength(1);
+    expect(await booked(1)).toMatchObject([{ cost: "0", usage: {} }]);
+  });
+
+  it("answers on lanes are told apart by them, whichever comes first", async () => {
+    const waiting: (() => void)[] = [];
+    provider.script = {
+      onMessage(message, answer) {
+        const lane = { stream_id: message["stream_id"] };
+        const response = { id: `resp_lane_${String(message["stream_id"])}`, model: message["model"], output: [] };
+        waiting.push(() => {
+          answer({ type: "response.created", ...lane, response: { ...response, status: "in_progress" } });
+          answer({ type: "response.completed", ...lane, response: { ...response, status: "completed", usage: USAGE } });
+        });
+        if (waiting.length === 2) for (const go of waiting.toReversed()) go();
+      },
+    };
+    const client = await connect("/openai/v1/responses");
+    say(client, { type: "response.create", stream_id: "a", model: "gpt-4o", input: "hi" });
+    say(client, { type: "response.create", stream_id: "b", model: "gpt-4o-mini", input: "hi" });
+    await expect.poll(() => client.heard.length).toBe(4);
+    client.socket.close();
+    await booked(2);
+    const events = await running.events();
+    expect(events.map((event) => [event.requestedModel, event.servedModel])).toEqual([
+      ["gpt-4o", "gpt-4o"],
+      ["gpt-4o-mini", "gpt-4o-mini"],
+    ]);
+  });
+
+  it("an error in the middle of an answer ends it, as failed, without what is held of it", async () => {
+    provider.script = {
+      onMessage(message, answer) {
+        answer({
+          type: "response.created",
+          response: { id: "resp_e", model: message["model"], status: "in_progress" },
+        });
+        answer({ type: "error", code: "server_error", message: "x".repeat(2_000) });
+      },
+    };
+    const client = await connect("/openai/v1/responses");
+    say(client, { type: "response.create", model: "gpt-4o", input: "hi" });
+    await expect.poll(() => client.heard.length).toBe(2);
+    await expect.poll(async () => (await running.events()).length).toBe(1);
+    const [event] = await running.events();
+    expect(event).toMatchObject({ outcome: "upstream_failed", usageState: "estimated", usageReason: "failed" });
+    expect(BigInt(event?.costNanoUsd ?? 0)).toBeLessThan(1_000_000n);
+    client.socket.close();
+  });
+
+  it.each(["response.steer", "response.inject", "response.append"])(
+    "%s could start what no bound knows: it goes nowhere",
+    async (type) => {
+      const client = await connect("/openai/v1/responses");
+      say(client, { type, input: "more" });
+      expect((await client.closed).code).toBe(1008);
+      expect(provider.messages).toHaveLength(0);
+    },
+  );
+
   it("a request that the provider turns down leaves nothing held", async () => {
     provider.script = {
       onMessage: (_message, answer) => answer({ type: "error", code: "model_not_found", message: "no such model" }),
@@ -461,6 +656,29 @@ describe("OpenAI Responses over a WebSocket", () => {
 });
 
 describe("Gemini Live", () => {
+  it("a count that comes behind the end of a turn is the turn's", async () => {
+    provider.script = {
+      onMessage(message, answer) {
+        if (message["setup"]) return answer({ setupComplete: {} });
+        answer({
+          serverContent: { modelTurn: { parts: [] } },
+          usageMetadata: { promptTokenCount: 9, responseTokenCount: 1 },
+        });
+        answer({ serverContent: { turnComplete: true } });
+        answer({ usageMetadata: USAGE });
+      },
+    };
+    const client = await connect(
+      "/google/ws/google.ai.generativelanguage.v1beta.GenerativeService.BidiGenerateContent",
+      "AIzaTestSocketClientKey",
+    );
+    say(client, { setup: { model: `models/${MODEL}` } });
+    say(client, { clientContent: { turnComplete: true } });
+    await expect.poll(() => client.heard.length).toBe(4);
+    client.socket.close();
+    expect(await booked(1)).toMatchObject([{ cost: String(TURN_NANO_USD), state: "reported" }]);
+  });
+
   const USAGE = {
     promptTokenCount: 120,
     responseTokenCount: 50,
