@@ -17,9 +17,10 @@ import type { Target } from "./gate.ts";
 import type { Entry } from "./limits.ts";
 import { answerMe } from "./me.ts";
 import { createMeter } from "./meter.ts";
-import { checkScope, passResult, passUnmetered, passUnread } from "./pass.ts";
+import { checkReferences, checkScope, passResult, passUnmetered, passUnread } from "./pass.ts";
 import { checkPolicy, checkProvider } from "./policy.ts";
 import { nowhere, Refused, renderRefusal } from "./refusals.ts";
+import type { Principal } from "./register.ts";
 import { toEvent } from "./settle.ts";
 import { readTags } from "./tags.ts";
 
@@ -45,7 +46,7 @@ export async function handle(context: ProxyContext, request: FastifyRequest, rep
     if (target.match.route.kind === "result") return await passResult(passing, target.match, query);
 
     // 2 What it asks for, read once.
-    const { call, body, hides, readBytes } = await readCall(request, target, target.match, query);
+    const { call, body, hides, readBytes } = await readCall(context, request, target, target.match, query, principal);
 
     // 3-4 May it, and is the money held?
     checkPolicy(principal.key, { provider: target.provider.name, endpoint: call.endpoint, model: call.model });
@@ -148,10 +149,12 @@ type ReadCall = {
 
 /** Reads the body once. The parsed form ends here: a stream that goes on for minutes must not keep it. */
 async function readCall(
+  context: ProxyContext,
   request: FastifyRequest,
   { dialect, provider, tiers }: Target,
   match: RouteMatch,
   query: URLSearchParams,
+  principal: Principal,
 ): Promise<ReadCall> {
   const body = request.body as Buffer;
   const takesForm = match.route.takesForm === true && isForm(request.raw);
@@ -163,6 +166,7 @@ async function readCall(
   const described = dialect.describe(match, parsed, request.headers);
   const call = tiers.length > 0 ? { ...described, placeTiers: tiers } : described;
   checkModel(call);
+  if (call.openInput !== undefined) checkReferences(context, provider.name, principal, parsed);
   const rewritten = provider.asksUsage ? dialect.rewrite(call, body, parsed) : undefined;
   return { call, body: rewritten?.body ?? body, hides: rewritten?.hides ?? false, readBytes: body.length };
 }

@@ -4,8 +4,8 @@ import type { FastifyReply, FastifyRequest } from "fastify";
 import { formatRequestId } from "../ledger/ids.ts";
 import type { ProxyContext } from "./context.ts";
 import { NOTHING_MORE, release, settleWork } from "./close.ts";
-import { NO_READING, parseObject, textAt } from "./dialects/dialect.ts";
-import type { Dialect, RouteMatch } from "./dialects/dialect.ts";
+import { findDeep, NO_READING, parseObject, textAt } from "./dialects/dialect.ts";
+import type { Dialect, JsonObject, RouteMatch } from "./dialects/dialect.ts";
 import { outgoingHeaders } from "./forward.ts";
 import type { ChooseMeter, Exchange } from "./forward.ts";
 import type { Credential, Target } from "./gate.ts";
@@ -131,6 +131,33 @@ export function checkScope(context: ProxyContext, { provider, dialect, match }: 
   if (context.work.ownerOf(provider.name, workId) !== principal.keyId)
     throw new Refused("not_metered", "this key began no work of that id, so it is not forwarded");
 }
+
+/** Refuses a body that refers to what another Keymeter key made. What was made elsewhere in the account is for all of them. */
+export function checkReferences(context: ProxyContext, provider: string, principal: Principal, body: JsonObject): void {
+  if (principal.kind !== "virtual") return;
+  const isForeign = (name: string): boolean => {
+    const owner = context.work.ownerOf(provider, name);
+    return owner !== undefined && owner !== principal.keyId;
+  };
+  const found = findDeep(body, (name, value) => {
+    if (!REFERENCES.has(name)) return false;
+    const named = typeof value === "string" ? value : textAt(value as JsonObject, "id");
+    return named !== undefined && isForeign(named);
+  });
+  if (found)
+    throw new Refused("not_metered", "the body refers to a file, cache or conversation that another Keymeter key made");
+}
+
+/** Members that name things at the provider. */
+const REFERENCES = new Set([
+  "file_id",
+  "input_file_id",
+  "conversation",
+  "cachedContent",
+  "cached_content",
+  "previous_response_id",
+  "previous_interaction_id",
+]);
 
 function forward(
   { context, request, reply, target, principal, credential }: Passing,

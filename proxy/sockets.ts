@@ -68,7 +68,7 @@ type Session = {
 
 export function createSockets(context: ProxyContext): Sockets {
   const sessions = new Set<Session>();
-  let beginning = 0;
+  const beginning = new Set<Duplex>();
   const server = new WebSocketServer({
     noServer: true,
     perMessageDeflate: false,
@@ -86,19 +86,22 @@ export function createSockets(context: ProxyContext): Sockets {
     upgrade(request, socket, head) {
       // Without a listener a reset would end the process.
       socket.on("error", () => socket.destroy());
-      beginning += 1;
+      beginning.add(socket);
       begin(context, server, sessions, request, socket, head)
         .catch((error: unknown) => refuse(context, request, socket, error))
-        .finally(() => (beginning -= 1));
+        .finally(() => beginning.delete(socket));
     },
-    open: () => sessions.size + beginning,
+    open: () => sessions.size + beginning.size,
     drain: () => sessions.forEach((session) => session.drain()),
     cut(test) {
       const ones = [...sessions].filter((session) => session.subjects().some(test));
       for (const one of ones) void one.finish("cut", POLICY, "whoever runs Keymeter stopped this key or scope");
       return ones.length;
     },
-    stop: () => sessions.forEach((session) => void session.finish("stopped", GOING_AWAY, "Keymeter is shutting down")),
+    stop() {
+      for (const session of sessions) void session.finish("stopped", GOING_AWAY, "Keymeter is shutting down");
+      for (const socket of beginning) socket.destroy();
+    },
   };
 }
 
@@ -130,7 +133,7 @@ async function begin(
   if (conversation.opening) await attempts.reserve({ call: conversation.opening, mayStart: true }, 0);
   try {
     const headers = outgoingHeaders(request, target.credentialHeader, credential, principal.kind === "virtual");
-    const upstream = await connect(context, target, headers, readProtocols(request));
+    const upstream = await connect(context, target, headers, readProtocols(request), socket);
     if (upstream.kind !== "open") {
       const { kind, status } = upstream;
       await attempts.close({ how: kind, status, sent: status !== undefined });
@@ -142,7 +145,9 @@ async function begin(
       server.handleUpgrade(request, socket, head, (opened) => (client = opened));
     if (!client) {
       upstream.socket.terminate();
-      return await attempts.close({});
+      await attempts.close({});
+      if (context.isDraining()) throw new Refused("draining", "this Keymeter is shutting down; connect again");
+      return;
     }
     const session = converse(context, conversation, attempts, client, upstream.socket, () => sessions.delete(session));
     sessions.add(session);
@@ -323,6 +328,7 @@ function connect(
   { provider, upstreamPath, query, dialect }: Target,
   headers: readonly string[],
   protocols: readonly string[],
+  client: Duplex,
 ): Promise<Connected> {
   const named = Object.create(null) as { [name: string]: string[] };
   for (let i = 0; i + 1 < headers.length; i += 2) {
@@ -341,7 +347,11 @@ function connect(
       maxPayload: MOST_ANSWER_BYTES,
     },
   );
-  return new Promise((resolve) => {
+  // A client that gives up is not connected for.
+  const giveUp = (): void => socket.terminate();
+  client.once("close", giveUp);
+  return new Promise<Connected>((resolve) => {
+    if (client.destroyed) giveUp();
     socket.once("open", () => {
       // What the provider says waits until somebody listens.
       socket.pause();
@@ -367,7 +377,7 @@ function connect(
       const headersOut = ["content-type", "application/json"];
       resolve({ kind: "unreachable", status: undefined, headers: headersOut, body: Buffer.from(body) });
     });
-  });
+  }).finally(() => client.removeListener("close", giveUp));
 }
 
 function refuse(context: ProxyContext, request: IncomingMessage, socket: Duplex, error: unknown): void {
