@@ -5,7 +5,7 @@ import { z } from "zod";
 
 /** A model without a price. `refuse`: always. `allow`: also under a hard budget, in which it then counts nothing. Prices: it is held
  *  and booked at these, in USD per million tokens, as inferred. Absent: refused under a hard budget only. */
-export type UnpricedPolicy =
+type UnpricedPolicy =
   | "refuse"
   | "allow"
   | { readonly inputUsdPerMillion: string; readonly outputUsdPerMillion: string };

@@ -4,7 +4,7 @@ import type { Sqlite } from "./open.ts";
 import { limits } from "./schema.ts";
 
 /** `key:key_...`, `team:search` or `org`. */
-export type LimitScope = string;
+type LimitScope = string;
 
 export type Limits = {
   readonly scope: LimitScope;

@@ -46,7 +46,8 @@ const clause: z.ZodType = z.lazy(() =>
 
 function isPattern(text: string): boolean {
   try {
-    return new RegExp(text) !== undefined;
+    void new RegExp(text);
+    return true;
   } catch {
     return false;
   }

@@ -32,7 +32,7 @@ export function identify(
   credential: Credential,
   provider: string,
 ): Principal {
-  const address = clientAddress(request, context.isTrusted);
+  const address = clientAddress(request, (peer) => context.isTrusted(peer));
   const principal = context.register.identify(credential.text, provider, address, Date.now());
   checkAddress(principal.key, address);
   return principal;

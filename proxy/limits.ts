@@ -18,7 +18,8 @@ export type Entry = {
   leave(tokens: number | undefined, nowMs: number): void;
 };
 
-const SECONDS = 60;
+/** One more than a minute has: the oldest second counts until all of it is a minute old. */
+const SECONDS = 61;
 const NOTHING: Entry = { headers: [], leave: () => {} };
 
 export function createLimiter(): Limiter {
@@ -83,7 +84,7 @@ export function createLimiter(): Limiter {
   };
 }
 
-/** Sixty seconds, counted in one slot each. */
+/** The seconds of a minute, counted in one slot each. */
 class Minute {
   readonly #counts = new Float64Array(SECONDS);
   #second = 0;

@@ -5,6 +5,8 @@ import { join } from "node:path";
 import type { EventRecord } from "../ledger/events.ts";
 import { readEvents } from "../ledger/events.ts";
 import { issueVirtualKey, createDigest } from "../ledger/keys.ts";
+import type { KeyFields } from "../ledger/keys.ts";
+import type { Change } from "../ledger/changes.ts";
 import type { Budget } from "../ledger/budgets.ts";
 import { openForReading } from "../ledger/open.ts";
 import { createProxy } from "../proxy/app.ts";
@@ -20,12 +22,9 @@ export type RunningProxy = {
   readonly proxy: Proxy;
   /** Every event in the books, oldest first. */
   events(): Promise<EventRecord[]>;
-  createKey(fields?: {
-    name?: string;
-    team?: string;
-    env?: string;
-    expiresAtMs?: number;
-  }): Promise<{ id: string; secret: string }>;
+  createKey(fields?: Partial<KeyFields>): Promise<{ id: string; secret: string }>;
+  /** Makes a change through the admin API; returns the status. */
+  change(change: Change): Promise<number>;
   setBudget(budget: Partial<Budget> & { amountNanoUsd: bigint }): Promise<Budget>;
   stop(): Promise<void>;
 };
@@ -63,14 +62,26 @@ export async function startProxy(
     adminToken: config.adminToken.reveal(),
     proxy,
     events: () => readAllEvents(dataDir),
-    async createKey({ name = `key-${(made += 1)}`, team = "search", env = "test", expiresAtMs } = {}) {
-      const { key, secret } = issueVirtualKey({ name, team, env, expiresAtMs }, Date.now());
+    async createKey(fields = {}) {
+      const named = { name: `key-${(made += 1)}`, team: "search", env: "test", ...fields };
+      const { key, secret } = issueVirtualKey(named, Date.now());
       await proxy.writer.change(
         { type: "createKey", digest: createDigest(config.pepper.reveal())(secret), key },
         "test",
       );
       await proxy.context.register.reload();
       return { id: key.id, secret };
+    },
+    async change(change) {
+      const body = JSON.stringify(change, (_name, value: unknown) =>
+        typeof value === "bigint" ? value.toString() : value,
+      );
+      const { status } = await fetch(`http://127.0.0.1:${portOf(proxy.ops)}/admin/changes`, {
+        method: "POST",
+        headers: { authorization: `Bearer ${config.adminToken.reveal()}`, "content-type": "application/json" },
+        body,
+      });
+      return status;
     },
     async setBudget(given) {
       const budget: Budget = {

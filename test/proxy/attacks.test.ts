@@ -60,6 +60,127 @@ async function lastEvent(count = 1): Promise<Awaited<ReturnType<RunningProxy["ev
   return event;
 }
 
+describe("a body that hides what it costs", () => {
+  const strict = async (path: string, body: object): Promise<number> => {
+    const { id, secret } = await running.createKey();
+    await running.setBudget({ scope: { keyId: id }, amountNanoUsd: 50_000_000n, mode: "strict" });
+    const { status } = await ask(secret, body, path);
+    return status;
+  };
+  const picture = { fileData: { fileUri: "https://x/1", mimeType: "image/png" } };
+
+  it.each([
+    [
+      "a file under a field that the endpoint does not read",
+      "/openai/v1/responses",
+      {
+        model: "gpt-5.2",
+        messages: [],
+        max_output_tokens: 9,
+        input: [{ role: "user", content: [{ type: "input_file", file_id: "file-1" }] }],
+      },
+    ],
+    [
+      "a file in the system instruction",
+      GEMINI,
+      { contents: [], generationConfig: { maxOutputTokens: 9 }, systemInstruction: { parts: [picture] } },
+    ],
+    [
+      "a limit in one spelling and its other spelling",
+      "/google/v1beta/interactions",
+      {
+        model: "gemini-2.5-pro",
+        input: "x",
+        generation_config: { max_output_tokens: 1 },
+        generationConfig: { maxOutputTokens: 60_000 },
+      },
+    ],
+    [
+      "pictures that lie elsewhere",
+      "/openai/v1/images/edits",
+      { model: "gpt-image-1", prompt: "x", images: Array.from({ length: 16 }, () => ({ file_id: "file-1" })) },
+    ],
+    [
+      "no pictures at all",
+      "/google/v1beta/models/imagen-4.0-generate-001:predict",
+      { instances: [{ prompt: "x" }], parameters: { sampleCount: 0 } },
+    ],
+    [
+      "a text beside the prompt of a picture",
+      "/google/v1beta/models/imagen-4.0-generate-001:predict",
+      { instances: [{ prompt: "x", content: "x" }] },
+    ],
+    [
+      "a film of no seconds",
+      "/google/v1beta/models/veo-3.0-generate-001:predictLongRunning",
+      { instances: [{ prompt: "x" }], parameters: { durationSeconds: 0 } },
+    ],
+  ])("%s: held at what it can cost, so refused", async (_name, path, body) => {
+    expect(await strict(path, body)).toBe(402);
+    expect(provider.journal).toEqual([]);
+  });
+
+  it.each([
+    [
+      "pictures of a model that nobody names",
+      "/openai/v1/images/generations",
+      { prompt: "x", output_format: "webp", model: undefined },
+    ],
+    ["a stream that is asked for by a text", CHAT, chat({ stream: "true" })],
+    ["a method in the query", "/google/v1beta/cachedContents/c1?$httpMethod=PATCH", {}],
+    ["usage cut out of an answer in OpenAI's format", "/google/v1beta/openai/chat/completions?fields=choices", chat()],
+    ["a verb behind an escape", "/google/v1beta/models/x%3agenerateContent%3f:countTokens", { contents: [] }],
+  ])("%s is refused as it stands", async (_name, path, body) => {
+    const { secret } = await running.createKey();
+    const { status } = await ask(secret, body, path);
+    expect(status).toBe(400);
+    expect(provider.journal).toEqual([]);
+  });
+
+  it("that refers to what another key made goes nowhere; what was made elsewhere in the account is for all", async () => {
+    const [mine, other] = [await running.createKey(), await running.createKey()];
+    provider.script = json({ id: "conv_1", object: "conversation" });
+    await ask(mine.secret, {}, "/openai/v1/conversations");
+    provider.script = json({
+      id: "r",
+      status: "completed",
+      model: "gpt-4o",
+      usage: { input_tokens: 1, output_tokens: 1, total_tokens: 2 },
+    });
+    const said = async (secret: string, conversation: string | object): Promise<number> =>
+      (await ask(secret, { model: "gpt-4o", input: "x", messages: undefined, conversation }, "/openai/v1/responses"))
+        .status;
+    expect([await said(mine.secret, "conv_1"), await said(other.secret, "conv_1")]).toEqual([200, 404]);
+    expect([await said(other.secret, { id: "conv_1" }), await said(other.secret, "conv_elsewhere")]).toEqual([
+      404, 200,
+    ]);
+  });
+
+  it("and whose answer is left after much of it went by is booked by that, not by what was held", async () => {
+    const { id, secret } = await running.createKey();
+    await running.setBudget({ scope: { keyId: id }, amountNanoUsd: 1_000_000_000n });
+    provider.script = (_arrived, response) => {
+      response.writeHead(200, { "content-type": "text/event-stream" });
+      const delta = { id: "c", model: "gpt-4o", choices: [{ index: 0, delta: { content: "word ".repeat(800) } }] };
+      for (let i = 0; i < 10; i++) response.write(`data: ${JSON.stringify(delta)}\n\n`);
+    };
+    const part = { type: "image_url", image_url: { url: "https://x/1.png" } };
+    const answer = await ask(secret, {
+      model: "gpt-4o",
+      stream: true,
+      max_tokens: 16_000,
+      messages: [{ role: "user", content: [part] }],
+    });
+    const reader = answer.body?.getReader();
+    for (let read = 0; read < 40_000;) read += (await reader?.read())?.value?.length ?? 40_000;
+    await reader?.cancel();
+    const event = await lastEvent();
+    // 40,000 characters are 10,000 tokens at 10 USD a million.
+    expect(BigInt(event.costNanoUsd ?? 0)).toBeGreaterThanOrEqual(100_000_000n);
+    expect([event.usageState, event.usageReason]).toEqual(["estimated", "cut"]);
+  });
+});
+
 describe("the process", () => {
   it("survives an upgrade that is reset", async () => {
     const { port } = new URL(running.url);
