@@ -1,0 +1,130 @@
+// Keys, limits and freezes by the command, through the running proxy and without one.
+import { spawn } from "node:child_process";
+import { fileURLToPath } from "node:url";
+import { afterEach, beforeEach, describe, expect, it } from "vitest";
+import { chatAnswer, json, startFakeProvider } from "../fake/provider.ts";
+import type { FakeProvider } from "../fake/provider.ts";
+import { startProxy } from "../start-proxy.ts";
+import type { RunningProxy } from "../start-proxy.ts";
+
+const START = fileURLToPath(new URL("../../start.mjs", import.meta.url));
+let provider: FakeProvider;
+let running: RunningProxy;
+beforeEach(async () => {
+  provider = await startFakeProvider(json(chatAnswer()));
+  running = await startProxy(provider.url, { KEYMETER_DURABILITY: "process" });
+});
+afterEach(async () => {
+  await running.stop();
+  await provider.close();
+});
+
+async function keymeter(...args: string[]): Promise<{ code: number | null; text: string }> {
+  const child = spawn(process.execPath, [START, ...args], {
+    env: {
+      PATH: process.env["PATH"] ?? "",
+      KEYMETER_DATA_DIR: running.dataDir,
+      KEYMETER_OPS_PORT: new URL(running.opsUrl).port,
+    },
+  });
+  let text = "";
+  child.stdout.on("data", (chunk: Buffer) => (text += chunk.toString()));
+  child.stderr.on("data", (chunk: Buffer) => (text += chunk.toString()));
+  const code = await new Promise<number | null>((resolve) => child.once("exit", resolve));
+  return { code, text };
+}
+
+function ask(secret: string, model = "gpt-4o-mini", stream = false): Promise<Response> {
+  return fetch(`${running.url}/openai/v1/chat/completions`, {
+    method: "POST",
+    headers: { "content-type": "application/json", authorization: `Bearer ${secret}` },
+    body: JSON.stringify({ model, max_tokens: 9, messages: [], stream }),
+  });
+}
+
+describe("keymeter keys", () => {
+  it("create and set say what a key may do; any takes one away", async () => {
+    const made = await keymeter(
+      "keys",
+      "create",
+      "--name",
+      "ci",
+      "--models",
+      "gpt-4o*",
+      "--tag",
+      "feature=ci",
+      "--json",
+    );
+    const { key } = JSON.parse(made.text) as { key: string };
+    expect([(await ask(key)).status, (await ask(key, "o3")).status]).toEqual([200, 403]);
+    expect((await running.events())[0]?.tags).toEqual({ feature: "ci" });
+    expect((await keymeter("keys", "set", "ci", "--models", "any", "--owner", "ann", "--purpose", "builds")).code).toBe(
+      0,
+    );
+    expect((await ask(key, "o3")).status).toBe(200);
+    const shown = JSON.parse((await keymeter("keys", "show", "ci")).text) as object;
+    expect(shown).toMatchObject({ owner: "ann", purpose: "builds", policy: { tags: { feature: "ci" } } });
+    const wrong = await keymeter("keys", "set", "ci", "--from", "10.0.0.0/99");
+    expect([wrong.code, wrong.text]).toEqual([2, expect.stringContaining("such as 10.0.0.0/8")]);
+  });
+
+  it("set names a provider key that was seen in passing, and binds it", async () => {
+    await ask("sk-test-somebody-elses-key");
+    const [event] = await running.events();
+    const id = event?.keyId ?? "";
+    expect((await keymeter("keys", "set", id, "--name", "old-script", "--team", "data", "--models", "o3")).code).toBe(
+      0,
+    );
+    expect((await ask("sk-test-somebody-elses-key")).status).toBe(403);
+    expect((await keymeter("keys", "list")).text).toMatch(/old-script .*fingerprint .*data/);
+  });
+
+  it("pause --cut ends what goes on with it", async () => {
+    const { id, secret } = await running.createKey();
+    provider.script = (_arrived, response) => {
+      response.writeHead(200, { "content-type": "text/event-stream" });
+      response.write('data: {"id":"c","model":"gpt-4o-mini","choices":[{"delta":{"content":"hi"}}]}\n\n');
+    };
+    const answer = await ask(secret, "gpt-4o-mini", true);
+    expect((await keymeter("keys", "pause", id, "--cut")).text).toContain("1 live requests ended");
+    expect(await answer.text()).toContain("stopped this key");
+    expect((await ask(secret)).status).toBe(403);
+  });
+});
+
+describe("keymeter limits and budgets", () => {
+  it("limits are set, listed, bind at once and are removed", async () => {
+    const { id, secret } = await running.createKey({ name: "limited" });
+    expect((await keymeter("limits", "set", "--key", "limited", "--rpm", "1")).code).toBe(0);
+    expect([(await ask(secret)).status, (await ask(secret)).status]).toEqual([200, 429]);
+    expect((await keymeter("limits", "list")).text).toContain(`key:${id}`);
+    expect((await keymeter("limits", "remove", "--key", "limited")).code).toBe(0);
+    expect((await ask(secret)).status).toBe(200);
+    for (const args of [
+      ["set", "--rpm", "0"],
+      ["set"],
+      ["set", "--key", "limited", "--team", "x", "--rpm", "1"],
+      ["fly"],
+    ])
+      expect([args, (await keymeter("limits", ...args)).code]).toEqual([args, 2]);
+  });
+
+  it("a freeze stands until it is lifted, also when it is set while no proxy runs", async () => {
+    const { secret } = await running.createKey();
+    await running.stop();
+    const frozen = await keymeter("budgets", "freeze", "--team", "search", "--why", "a leak", "--cut");
+    const id = /frz_[0-9a-f]+/.exec(frozen.text)?.[0] ?? "";
+    expect(frozen.text).toContain("0 live requests ended");
+    running = await startProxy(provider.url, { KEYMETER_DATA_DIR: running.dataDir });
+    expect((await ask(secret)).status).toBe(403);
+    expect((await keymeter("budgets", "list")).text).toContain(`FROZEN ${id}: team search (a leak)`);
+    expect((await keymeter("budgets", "lift", id)).code).toBe(0);
+    expect((await ask(secret)).status).toBe(200);
+    expect((await keymeter("budgets", "freeze", "--team", "search")).code).toBe(2);
+  });
+
+  it("a budget on trial says so in the list", async () => {
+    await keymeter("budgets", "set", "--amount", "1/day", "--team", "search", "--observe");
+    expect((await keymeter("budgets", "list")).text).toContain("hard, observed");
+  });
+});
