@@ -40,14 +40,19 @@ export const keySecrets = sqliteTable("key_secrets", {
   validUntilMs: count("valid_until_ms"),
 });
 
-export const budgets = sqliteTable("budgets", {
-  id: text().primaryKey(),
+/** What a budget or a freeze is about: each null column means any. */
+const scope = () => ({
   team: text(),
   project: text(),
   env: text(),
   keyId: text("key_id"),
   provider: text(),
   model: text(),
+});
+
+export const budgets = sqliteTable("budgets", {
+  id: text().primaryKey(),
+  ...scope(),
   window: text({ enum: ["hour", "day", "week", "month", "quarter", "total"] }).notNull(),
   amountNanoUsd: nanoUsd("amount_nano_usd").notNull(),
   kind: text({ enum: ["soft", "hard"] }).notNull(),
@@ -67,12 +72,7 @@ export const limits = sqliteTable("limits", {
 
 export const freezes = sqliteTable("freezes", {
   id: text().primaryKey(),
-  team: text(),
-  project: text(),
-  env: text(),
-  keyId: text("key_id"),
-  provider: text(),
-  model: text(),
+  ...scope(),
   reason: text().notNull(),
   createdAtMs: count("created_at_ms").notNull(),
   liftedAtMs: count("lifted_at_ms"),
