@@ -3,7 +3,7 @@
 import { isUtf8 } from "node:buffer";
 import type { IncomingMessage } from "node:http";
 import { DIALECTS } from "./dialects/index.ts";
-import { BATCH_FILE, matchRoute, STORED_PROMPT } from "./dialects/dialect.ts";
+import { isNameless, matchRoute } from "./dialects/dialect.ts";
 import type { Call, Dialect, JsonObject, RouteMatch } from "./dialects/dialect.ts";
 import type { CredentialHeader, Provider } from "./providers/provider.ts";
 import type { Providers } from "./providers/index.ts";
@@ -284,10 +284,10 @@ export function isForm(request: IncomingMessage): boolean {
   return /^multipart\/form-data;/i.test(request.headers["content-type"] ?? "");
 }
 
-/** Refuses a model's name that cannot be booked or labelled. Only a stored prompt and a batch's file may leave it out: the
- *  answer names it. */
-export function checkModel({ model, openInput }: Call): void {
-  if (model === "" && (openInput === STORED_PROMPT || openInput === BATCH_FILE)) return;
+/** Refuses a model's name that cannot be booked or labelled. */
+export function checkModel(call: Call): void {
+  const { model } = call;
+  if (model === "" && isNameless(call)) return;
   if (!MODEL.test(model))
     throw new Refused(
       "bad_body",

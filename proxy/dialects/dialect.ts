@@ -34,6 +34,14 @@ export type RouteMatch = { readonly route: Route; readonly parameters: { readonl
 /** `openInput` of a request whose text and model lie at the provider. */
 export const STORED_PROMPT = "a stored prompt";
 export const BATCH_FILE = "a batch file";
+/** Which model works is the provider's choice. */
+export const UNNAMED_MODEL = "a model that the request does not name";
+const NAMELESS: readonly (string | undefined)[] = [STORED_PROMPT, BATCH_FILE, UNNAMED_MODEL];
+
+/** Whether a request may leave its model out, because the provider knows one. */
+export function isNameless({ openInput }: Call): boolean {
+  return NAMELESS.includes(openInput);
+}
 
 /** What a metered request asks for, in what matters to its price. */
 export type Call = {

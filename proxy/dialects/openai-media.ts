@@ -4,7 +4,16 @@
 import { readCount } from "../../ledger/usage.ts";
 import type { Usage } from "../../ledger/usage.ts";
 import { readUsage, statedCost } from "./openai-usage.ts";
-import { compactUsage, hasOddCounts, NO_READING, objectAt, parseObject, textAt, unknownNumbers } from "./dialect.ts";
+import {
+  compactUsage,
+  hasOddCounts,
+  NO_READING,
+  objectAt,
+  parseObject,
+  textAt,
+  UNNAMED_MODEL,
+  unknownNumbers,
+} from "./dialect.ts";
 import type { Call, JsonObject, KnownFields, Reading, Route, UsageReader } from "./dialect.ts";
 
 const VARIATIONS = "/images/variations";
@@ -62,7 +71,7 @@ export function describeMedia({ endpoint, path }: Route, body: JsonObject): Call
   const bodyTags: { [name: string]: string } = user === undefined ? {} : { user };
   switch (endpoint) {
     case "images": {
-      // Variations are one model's; elsewhere a model that nobody names is the provider's choice, and has no price.
+      // Variations are one model's; elsewhere a model that nobody names is the provider's choice, and has no price before it answers.
       const model = textAt(body, "model") ?? (path === VARIATIONS ? DEFAULT_PICTURE.model : "");
       const count = Math.max(numberAt(body, "n") ?? 1, 1);
       const isFee = model.startsWith("dall-e");
@@ -74,7 +83,7 @@ export function describeMedia({ endpoint, path }: Route, body: JsonObject): Call
         model,
         bodyTags,
         stream: body["stream"] === true || body["stream"] === "true",
-        tiers: isFee ? [`variant:${quality}/${size}`] : [],
+        tiers: isFee || model === "" ? [`variant:${quality}/${size}`] : [],
         answers: count,
         maxOutputTokens: isFee
           ? 0
@@ -82,7 +91,11 @@ export function describeMedia({ endpoint, path }: Route, body: JsonObject): Call
         ...(isFee ? { fees: { image: count } } : {}),
         // Pictures that lie elsewhere are no bytes of this body.
         openInput:
-          body["images"] === undefined && typeof body["image"] !== "string" ? undefined : "pictures that lie elsewhere",
+          model === ""
+            ? UNNAMED_MODEL
+            : body["images"] === undefined && typeof body["image"] !== "string"
+              ? undefined
+              : "pictures that lie elsewhere",
         unbounded: isFee || BOUNDED_PICTURES.test(model) ? undefined : `the size of a picture of ${model}`,
       };
     }
@@ -162,6 +175,7 @@ function createReader(
   let ended = false;
   let failed = false;
   let isBytes = true;
+  let isDefault = false;
   return {
     needsWholeBody,
     body(answer) {
@@ -171,8 +185,9 @@ function createReader(
       stated = objectAt(answer, "usage");
       usage = read(answer);
       extra = drawnUse(answer);
-      // OpenAI names none here; others do.
-      servedModel = textAt(answer, "model");
+      // OpenAI names none here; others do. Of its models only the older ones state no usage, and of these one needs no name.
+      isDefault = call.openInput === UNNAMED_MODEL && !stated && usage !== undefined;
+      servedModel = textAt(answer, "model") ?? (isDefault ? DEFAULT_PICTURE.model : undefined);
     },
     event(data) {
       isBytes = false;
@@ -204,7 +219,7 @@ function createReader(
         isContradictory: hasOddCounts(stated),
         unknownFields: unknownNumbers(stated, KNOWN),
         final: usage !== undefined || spoken !== undefined,
-        isEstimate: usage === undefined && spoken?.isEstimate === true,
+        isEstimate: isDefault || (usage === undefined && spoken?.isEstimate === true),
         ended: ended || spoken !== undefined,
         failed,
       };
@@ -253,12 +268,14 @@ function drawnUse(answer: JsonObject): Reading["extra"] {
   return [{ model: textAt(stated, "model"), usage: compactUsage({ input, output }) }];
 }
 
-/** Tokens where they are stated, else the pictures: those in the answer, or as many as were asked for. */
+/** Tokens where they are stated, else the pictures of a model that is paid by these: those in the answer, or as many as were asked for. */
 function readPictures(call: Call, answer: JsonObject): Usage | undefined {
   const stated = objectAt(answer, "usage");
   if (!stated) {
-    if (call.fees?.image === undefined) return undefined;
-    return { image: Array.isArray(answer["data"]) ? answer["data"].length : call.fees.image };
+    const drawn = Array.isArray(answer["data"]) ? answer["data"].length : undefined;
+    const image =
+      call.fees?.image === undefined && call.openInput !== UNNAMED_MODEL ? undefined : (drawn ?? call.fees?.image);
+    return image === undefined ? undefined : { image };
   }
   const input = readCount(stated["input_tokens"]);
   const output = readCount(stated["output_tokens"]);

@@ -61,10 +61,18 @@ describe("pictures", () => {
     });
   });
 
-  it("of a model that nobody names are refused: which one answers is the provider's choice", async () => {
-    const arrived = provider.journal.length;
-    await expect(client.images.generate({ prompt: "a cat" })).rejects.toMatchObject({ status: 400 });
-    expect(provider.journal.length).toBe(arrived);
+  it("of a model that nobody names pass: without usage they are the old default's, by the piece; with usage they have no price", async () => {
+    answers({ created: 1, data: [{ url: "1" }] });
+    expect(
+      await booked(() => client.images.edit({ prompt: "x", image: new File([PICTURE], "a.png"), size: "256x256" })),
+    ).toEqual({ cost: "16000000", state: "estimated", usage: { image: 1 } });
+    answers({ created: 1, data: [{ b64_json: "aGk=" }], usage: USAGE });
+    expect(await booked(() => client.images.generate({ prompt: "x" }))).toMatchObject({
+      cost: null,
+      state: "reported",
+      usage: { output_image: 4_160 },
+    });
+    expect((await running.events()).at(-1)).toMatchObject({ priceConfidence: "unpriced", servedModel: null });
   });
 
   it("of a size that has no price are unpriced, never zero", async () => {
