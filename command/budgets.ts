@@ -1,24 +1,22 @@
-// keymeter budgets set|list|remove
+// keymeter budgets set|freeze|lift|replay|list|remove
 import { randomBytes } from "node:crypto";
 import { parseArgs } from "node:util";
 import { describeScope } from "../ledger/budgets.ts";
-import type { Budget, Scope } from "../ledger/budgets.ts";
 import { readBudgets, readFreezes } from "../ledger/changes.ts";
-import { formatUsd, formatUsdColumn, parseUsd } from "../ledger/money.ts";
-import type { NanoUsd } from "../ledger/money.ts";
+import { formatUsd, formatUsdColumn } from "../ledger/money.ts";
 import { readSettled } from "../ledger/spend.ts";
 import { createCalendar, WINDOWS } from "../ledger/windows.ts";
-import type { WindowKind } from "../ledger/windows.ts";
-import { loadProxyConfig } from "../proxy/config.ts";
+import { newBudget, parseAmount, SCOPE_OPTIONS, scopeOf } from "./budget-options.ts";
 import { cutLive, makeChange, openUsage } from "./books.ts";
-import { findKey } from "./find-key.ts";
 import { loadCommandConfig } from "./config.ts";
+import { replay, REPLAY_USAGE } from "./replay.ts";
 import { formatTable, toJson } from "./table.ts";
 import { UsageError } from "./usage-error.ts";
 
 export const USAGE = `keymeter budgets set --amount 500/month [--team T] [--project P] [--env E] [--key KEY] [--provider P] [--model M] [--hard] [--strict] [--observe]
 keymeter budgets freeze [SCOPE] --why WORDS [--cut]    admits nothing more in a scope, from the next request on; --cut ends what goes on
 keymeter budgets lift ID
+${REPLAY_USAGE}
 keymeter budgets list [--json]
 keymeter budgets remove ID
   Windows: ${WINDOWS.join(", ")}. No scope at all is the whole organisation. A budget for the same scope and window replaces the old one.
@@ -36,54 +34,13 @@ export async function run(args: string[]): Promise<void> {
       return remove(rest);
     case "freeze":
       return freeze(rest);
+    case "replay":
+      return replay(rest);
     case "lift":
       return lift(rest);
     default:
       throw new UsageError(USAGE);
   }
-}
-
-/** "50/month" -> amount and window. */
-export function parseAmount(text: string): { amountNanoUsd: NanoUsd; window: WindowKind } {
-  const [amount = "", window = ""] = text.split("/");
-  if (!(WINDOWS as readonly string[]).includes(window))
-    throw new UsageError(
-      `"${text}" is no budget: write an amount in USD and a window, such as 50/month (${WINDOWS.join(", ")})`,
-    );
-  try {
-    const amountNanoUsd = parseUsd(amount);
-    if (amountNanoUsd < 0n) throw new RangeError(`"${amount}" is negative`);
-    return { amountNanoUsd, window: window as WindowKind };
-  } catch (error) {
-    throw new UsageError(error instanceof Error ? error.message : String(error));
-  }
-}
-
-export function newBudget({
-  scope,
-  amountNanoUsd,
-  window,
-  hard,
-  strict,
-  observe = false,
-}: {
-  scope: Scope;
-  amountNanoUsd: NanoUsd;
-  window: WindowKind;
-  hard: boolean;
-  strict: boolean;
-  observe?: boolean;
-}): Budget {
-  return {
-    id: `bud_${randomBytes(5).toString("hex")}`,
-    scope,
-    amountNanoUsd,
-    window,
-    kind: hard ? "hard" : "soft",
-    mode: strict ? "strict" : "expected",
-    ...(observe ? { observe } : {}),
-    createdAtMs: Date.now(),
-  };
 }
 
 async function set(args: string[]): Promise<void> {
@@ -115,33 +72,10 @@ async function set(args: string[]): Promise<void> {
   );
 }
 
-const text = { type: "string" } as const;
-const SCOPE_OPTIONS = { team: text, project: text, env: text, key: text, provider: text, model: text };
-
-async function scopeOf({
-  key,
-  provider,
-  ...parts
-}: { readonly [part in keyof typeof SCOPE_OPTIONS]?: string | undefined } & {
-  [other: string]: unknown;
-}): Promise<Scope> {
-  const { team, project, env, model } = parts;
-  return Object.fromEntries(
-    Object.entries({
-      team,
-      project,
-      env,
-      keyId: key === undefined ? undefined : (await findKey(key)).id,
-      provider: provider === undefined ? undefined : providerName(provider),
-      model,
-    }).filter(([, value]) => value !== undefined),
-  );
-}
-
 async function freeze(args: string[]): Promise<void> {
   const { values } = parseArgs({
     args,
-    options: { ...SCOPE_OPTIONS, why: text, cut: { type: "boolean", default: false } },
+    options: { ...SCOPE_OPTIONS, why: { type: "string" }, cut: { type: "boolean", default: false } },
   });
   if (!values.why) throw new UsageError(`a freeze says --why: those who are refused read it\n${USAGE}`);
   const scope = await scopeOf(values);
@@ -159,25 +93,6 @@ async function lift(args: string[]): Promise<void> {
   if (freezeId === undefined) throw new UsageError(`which freeze?\n${USAGE}`);
   await makeChange(loadCommandConfig(), { type: "lift", freezeId });
   process.stdout.write(`${freezeId}: lifted\n`);
-}
-
-/** A budget on a name that nothing is booked under would never hold. */
-function providerName(wanted: string): string {
-  const known: { readonly [name: string]: string } = {
-    openai: "openai",
-    anthropic: "anthropic",
-    google: "gcp.gemini",
-    "gcp.gemini": "gcp.gemini",
-    vertex: "gcp.vertex_ai",
-    "gcp.vertex_ai": "gcp.vertex_ai",
-  };
-  const upstreams = loadProxyConfig().upstreams.map(({ name }) => name);
-  const found = known[wanted] ?? upstreams.find((name) => name === wanted);
-  if (found === undefined)
-    throw new UsageError(
-      `nothing is booked under the provider "${wanted}"; there are ${[...new Set([...Object.keys(known), ...upstreams])].join(", ")}`,
-    );
-  return found;
 }
 
 async function list(args: string[]): Promise<void> {

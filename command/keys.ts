@@ -6,7 +6,7 @@ import { createDigest, issueVirtualKey, reissueSecret } from "../ledger/keys.ts"
 import { formatUsd } from "../ledger/money.ts";
 import { ownSecret } from "../service/secret.ts";
 import { cutLive, makeChange, openUsage } from "./books.ts";
-import { newBudget, parseAmount } from "./budgets.ts";
+import { newBudget, parseAmount } from "./budget-options.ts";
 import { commandEnvironment, loadCommandConfig } from "./config.ts";
 import { isDay } from "./days.ts";
 import { allKeys, findKey } from "./find-key.ts";

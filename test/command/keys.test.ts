@@ -123,6 +123,21 @@ describe("keymeter limits and budgets", () => {
     expect((await keymeter("budgets", "freeze", "--team", "search")).code).toBe(2);
   });
 
+  it("replay says what a cap would have refused, when and whose, and sets nothing", async () => {
+    const { id, secret } = await running.createKey({ name: "eager" });
+    for (let i = 0; i < 5; i++) await (await ask(secret)).text();
+    const [event] = await running.events();
+    const each = Number(event?.costNanoUsd) / 1e9;
+    const args = ["budgets", "replay", "--team", "search", "--amount", `${(each * 3.5).toFixed(9)}/day`];
+    const said = JSON.parse((await keymeter(...args, "--json")).text) as { keys: object[]; windows: object[] };
+    expect(said).toMatchObject({ requests: 5, refused: 2, unpriced: 0 });
+    expect(said.keys).toMatchObject([{ keyId: id, name: "eager", refused: 2 }]);
+    expect(said.windows).toHaveLength(1);
+    expect((await keymeter(...args)).text).toMatch(/eager .* 2 /);
+    expect((await ask(secret)).status).toBe(200);
+    expect((await keymeter("budgets", "replay", "--team", "search")).code).toBe(2);
+  });
+
   it("a budget on trial says so in the list", async () => {
     await keymeter("budgets", "set", "--amount", "1/day", "--team", "search", "--observe");
     expect((await keymeter("budgets", "list")).text).toContain("hard, observed");

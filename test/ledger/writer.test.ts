@@ -8,7 +8,6 @@ import * as fc from "fast-check";
 import { afterEach, describe, expect, it } from "vitest";
 import { findBrokenAudit } from "../../ledger/audit.ts";
 import type { Budget } from "../../ledger/budgets.ts";
-import type { UsageEvent } from "../../ledger/events.ts";
 import { lockForWriting, openForReading, openForWriting } from "../../ledger/open.ts";
 import * as schema from "../../ledger/schema.ts";
 import { readSpend } from "../../ledger/spend.ts";
@@ -17,8 +16,8 @@ import { openWriter } from "../../ledger/writer.ts";
 import type { Writer, WriterOptions } from "../../ledger/writer.ts";
 import { SEED } from "../seed.ts";
 import { temporaryFolder } from "../start-proxy.ts";
+import { event, SUBJECT } from "../usage-event.ts";
 
-const SUBJECT = { keyId: "key_1", team: "search", project: "", env: "", provider: "openai", model: "m" };
 const BUDGET: Budget = {
   id: "b",
   scope: { team: "search" },
@@ -49,37 +48,6 @@ async function writerOn(folder: string, options: Partial<WriterOptions> = {}): P
 async function close(writer: Writer): Promise<void> {
   open.splice(open.indexOf(writer), 1);
   await writer.close();
-}
-
-function event(attemptId: number, costNanoUsd: bigint | undefined, more: Partial<UsageEvent> = {}): UsageEvent {
-  return {
-    attemptId,
-    keyId: SUBJECT.keyId,
-    provider: SUBJECT.provider,
-    endpoint: "chat_completions",
-    requestedModel: "m",
-    servedModel: undefined,
-    tier: undefined,
-    team: SUBJECT.team,
-    project: "",
-    env: "",
-    tags: undefined,
-    usage: { input: 1 },
-    reasoning: undefined,
-    usageState: "reported",
-    costNanoUsd,
-    costLines: [],
-    priceVersion: undefined,
-    priceConfidence: undefined,
-    outcome: "complete",
-    httpStatus: 200,
-    durationMs: 1,
-    firstByteMs: 1,
-    providerRequestId: undefined,
-    responseId: undefined,
-    rawUsage: undefined,
-    ...more,
-  };
 }
 
 async function spend(writer: Writer, amount: bigint, subject = SUBJECT): Promise<boolean> {

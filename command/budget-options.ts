@@ -1,0 +1,96 @@
+// What the commands say of a budget: its scope, its amount.
+import { randomBytes } from "node:crypto";
+import type { Budget, Scope } from "../ledger/budgets.ts";
+import { parseUsd } from "../ledger/money.ts";
+import type { NanoUsd } from "../ledger/money.ts";
+import { WINDOWS } from "../ledger/windows.ts";
+import type { WindowKind } from "../ledger/windows.ts";
+import { loadProxyConfig } from "../proxy/config.ts";
+import { findKey } from "./find-key.ts";
+import { UsageError } from "./usage-error.ts";
+
+const text = { type: "string" } as const;
+export const SCOPE_OPTIONS = { team: text, project: text, env: text, key: text, provider: text, model: text };
+
+/** Throws UsageError for a key or a provider that does not exist. */
+export async function scopeOf({
+  key,
+  provider,
+  ...parts
+}: { readonly [part in keyof typeof SCOPE_OPTIONS]?: string | undefined } & {
+  [other: string]: unknown;
+}): Promise<Scope> {
+  const { team, project, env, model } = parts;
+  return Object.fromEntries(
+    Object.entries({
+      team,
+      project,
+      env,
+      keyId: key === undefined ? undefined : (await findKey(key)).id,
+      provider: provider === undefined ? undefined : providerName(provider),
+      model,
+    }).filter(([, value]) => value !== undefined),
+  );
+}
+
+/** "50/month" -> amount and window. */
+export function parseAmount(text: string): { amountNanoUsd: NanoUsd; window: WindowKind } {
+  const [amount = "", window = ""] = text.split("/");
+  if (!(WINDOWS as readonly string[]).includes(window))
+    throw new UsageError(
+      `"${text}" is no budget: write an amount in USD and a window, such as 50/month (${WINDOWS.join(", ")})`,
+    );
+  try {
+    const amountNanoUsd = parseUsd(amount);
+    if (amountNanoUsd < 0n) throw new RangeError(`"${amount}" is negative`);
+    return { amountNanoUsd, window: window as WindowKind };
+  } catch (error) {
+    throw new UsageError(error instanceof Error ? error.message : String(error));
+  }
+}
+
+export function newBudget({
+  scope,
+  amountNanoUsd,
+  window,
+  hard,
+  strict,
+  observe = false,
+}: {
+  scope: Scope;
+  amountNanoUsd: NanoUsd;
+  window: WindowKind;
+  hard: boolean;
+  strict: boolean;
+  observe?: boolean;
+}): Budget {
+  return {
+    id: `bud_${randomBytes(5).toString("hex")}`,
+    scope,
+    amountNanoUsd,
+    window,
+    kind: hard ? "hard" : "soft",
+    mode: strict ? "strict" : "expected",
+    ...(observe ? { observe } : {}),
+    createdAtMs: Date.now(),
+  };
+}
+
+/** A budget on a name that nothing is booked under would never hold. */
+function providerName(wanted: string): string {
+  const known: { readonly [name: string]: string } = {
+    openai: "openai",
+    anthropic: "anthropic",
+    google: "gcp.gemini",
+    "gcp.gemini": "gcp.gemini",
+    vertex: "gcp.vertex_ai",
+    "gcp.vertex_ai": "gcp.vertex_ai",
+  };
+  const upstreams = loadProxyConfig().upstreams.map(({ name }) => name);
+  const found = known[wanted] ?? upstreams.find((name) => name === wanted);
+  if (found === undefined)
+    throw new UsageError(
+      `nothing is booked under the provider "${wanted}"; there are ${[...new Set([...Object.keys(known), ...upstreams])].join(", ")}`,
+    );
+  return found;
+}
