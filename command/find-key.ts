@@ -1,20 +1,27 @@
 // Keys as people name them: by id or by name.
 import { readKeys, UNPROVEN_KEY_ID } from "../ledger/keys.ts";
 import type { Key } from "../ledger/keys.ts";
+import { readLastUsed } from "../ledger/spend.ts";
 import { openUsage } from "./books.ts";
 import { loadCommandConfig } from "./config.ts";
 import { UsageError } from "./usage-error.ts";
 
+/** A key, and the start of the UTC hour in which it was last used. */
+type UsedKey = Key & { readonly lastUsedHourMs: number | undefined };
+
 /** Every key but the one that stands for attempts no provider has accepted. */
-export async function allKeys(): Promise<Key[]> {
+export async function allKeys(): Promise<UsedKey[]> {
   const books = openUsage(loadCommandConfig());
   const { keys } = await readKeys(books);
+  const lastUsed = await readLastUsed(books);
   books.close();
-  return keys.filter((key) => key.id !== UNPROVEN_KEY_ID);
+  return keys
+    .filter((key) => key.id !== UNPROVEN_KEY_ID)
+    .map((key) => ({ ...key, lastUsedHourMs: lastUsed.get(key.id) }));
 }
 
 /** The key of an id, or of a name that is not revoked (else the last revoked one of that name). */
-export async function findKey(wanted: string | undefined): Promise<Key> {
+export async function findKey(wanted: string | undefined): Promise<UsedKey> {
   if (wanted === undefined) throw new UsageError("which key? name one by its id or name");
   const keys = await allKeys();
   const named = keys.filter((key) => key.name === wanted);

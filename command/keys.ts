@@ -102,10 +102,11 @@ async function create(args: string[]): Promise<void> {
 async function list(args: string[]): Promise<void> {
   const { values } = parseArgs({ args, options: { json: { type: "boolean", default: false } } });
   const keys = await allKeys();
+  const now = Date.now();
   if (values.json) return void process.stdout.write(`${toJson(keys)}\n`);
   process.stdout.write(
     `${formatTable(
-      ["id", "name", "kind", "team", "env", "owner", "state", "ends in", "created", "expires"],
+      ["id", "name", "kind", "team", "env", "owner", "state", "ends in", "age", "last used", "expires"],
       keys.map((key) => [
         key.id,
         key.name,
@@ -115,7 +116,8 @@ async function list(args: string[]): Promise<void> {
         key.owner,
         key.state,
         key.hint,
-        day(key.createdAtMs),
+        `${Math.floor((now - key.createdAtMs) / (24 * HOUR_MS))} d`,
+        key.lastUsedHourMs === undefined ? "never" : `${new Date(key.lastUsedHourMs).toISOString().slice(0, 13)}h`,
         key.expiresAtMs === undefined ? "" : day(key.expiresAtMs),
       ]),
     )}\n`,

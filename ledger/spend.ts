@@ -1,5 +1,5 @@
 // Spend: read models over the rollups. Sums of cost over a window and a scope, for people and programs; reads only.
-import { and, asc, drizzle, eq, gte, lt, sql } from "./drizzle.ts";
+import { and, asc, drizzle, eq, gt, gte, lt, sql } from "./drizzle.ts";
 import type { AnySQLiteColumn, SQL } from "./drizzle.ts";
 import type { Budget } from "./budgets.ts";
 import { ALL_CACHE_WRITES } from "./events.ts";
@@ -217,6 +217,17 @@ export async function readHourlySpend(database: Sqlite, sinceMs: number, untilMs
     .orderBy(asc(rollupHour.hourMs))
     .all()
     .map(({ cost, ...row }) => ({ ...row, costNanoUsd: cost }));
+}
+
+/** The start of the last UTC hour in which each key asked for something that was booked. */
+export async function readLastUsed(database: Sqlite): Promise<Map<string, number>> {
+  const rows = drizzle(database)
+    .select({ keyId: rollupHour.keyId, hourMs: sql<bigint>`MAX(${rollupHour.hourMs})` })
+    .from(rollupHour)
+    .where(gt(rollupHour.requests, 0))
+    .groupBy(rollupHour.keyId)
+    .all();
+  return new Map(rows.map(({ keyId, hourMs }) => [keyId, Number(hourMs)]));
 }
 
 /** The hours of `[sinceMs, untilMs)` in which the meter ran, by the start of each UTC hour. */

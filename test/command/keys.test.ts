@@ -79,6 +79,20 @@ describe("keymeter keys", () => {
     expect((await keymeter("keys", "list")).text).toMatch(/old-script .*fingerprint .*data/);
   });
 
+  it("list says how old each is and when it was last used, by the hour in UTC", async () => {
+    const { id, secret } = await running.createKey({ name: "busy" });
+    await running.createKey({ name: "idle" });
+    await (await ask(secret)).text();
+    const hour = (await running.events())[0]?.at.slice(0, 13) ?? "";
+    const { text } = await keymeter("keys", "list");
+    expect(text).toMatch(new RegExp(`busy .* 0 d +${hour}h`));
+    expect(text).toMatch(/idle .* 0 d +never/);
+    expect(JSON.parse((await keymeter("keys", "show", "busy")).text)).toMatchObject({
+      id,
+      lastUsedHourMs: Date.parse(`${hour}:00Z`),
+    });
+  });
+
   it("pause --cut ends what goes on with it", async () => {
     const { id, secret } = await running.createKey();
     provider.script = (_arrived, response) => {
