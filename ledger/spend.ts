@@ -1,7 +1,7 @@
 // Spend: read models over the rollups. Sums of cost over a window and a scope, for people and programs; reads only.
 import { and, asc, drizzle, eq, gt, gte, lt, sql } from "./drizzle.ts";
 import type { AnySQLiteColumn, SQL } from "./drizzle.ts";
-import type { Budget } from "./budgets.ts";
+import type { Budget, Scope } from "./budgets.ts";
 import { ALL_CACHE_WRITES } from "./events.ts";
 import { firstAttemptId } from "./ids.ts";
 import type { NanoUsd } from "./money.ts";
@@ -292,9 +292,7 @@ export function readSettled(database: Sqlite, budget: Budget, window: Window): N
             keyId: events.keyId,
             provider: events.provider,
           }),
-          scope.model === undefined
-            ? undefined
-            : sql`(${events.servedModel} GLOB ${scope.model} OR ${events.requestedModel} GLOB ${scope.model})`,
+          fitsModel(scope, events.servedModel, events.requestedModel),
         ),
       )
       .get();
@@ -314,17 +312,22 @@ export function readSettled(database: Sqlite, budget: Budget, window: Window): N
           keyId: rollupDay.keyId,
           provider: rollupDay.provider,
         }),
-        scope.model === undefined
-          ? undefined
-          : sql`(${rollupDay.model} GLOB ${scope.model} OR ${rollupDay.requestedModel} GLOB ${scope.model})`,
+        fitsModel(scope, rollupDay.model, rollupDay.requestedModel),
       ),
     )
     .get();
   return BigInt(row?.cost ?? 0);
 }
 
+/** As `covers` reads it: only `*` stands for anything. */
+function fitsModel({ model }: Scope, served: AnySQLiteColumn, requested: AnySQLiteColumn): SQL | undefined {
+  if (model === undefined) return undefined;
+  const pattern = model.replace(/[[?]/g, "[$&]");
+  return sql`(${served} GLOB ${pattern} OR ${requested} GLOB ${pattern})`;
+}
+
 function parts(
-  scope: Budget["scope"],
+  scope: Scope,
   columns: { readonly [part in "team" | "project" | "env" | "keyId" | "provider"]: AnySQLiteColumn },
 ): (SQL | undefined)[] {
   return (["team", "project", "env", "keyId", "provider"] as const).map((part) =>

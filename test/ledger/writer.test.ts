@@ -155,6 +155,26 @@ describe("the writer", () => {
     expect(await spend(writer, 500n)).toBe(true);
   });
 
+  it.each(["gpt-*", "gpt-5", "gpt-?", "gpt-[5]"])(
+    "reads a budget on the model %s from the books as it holds it",
+    async (model) => {
+      const folder = temporaryFolder();
+      const now = (): number => Date.parse("2026-11-23T20:00:00Z");
+      const writer = await writerOn(folder, { now });
+      for (const window of ["hour", "day"] as const)
+        await writer.change({ type: "setBudget", budget: { ...BUDGET, id: window, scope: { model }, window } }, "test");
+      const attemptId = writer.nextAttemptId();
+      const subject = { ...SUBJECT, model: "gpt-5" };
+      await writer.reserve({ attemptId, subject, boundNanoUsd: 7n, expectedNanoUsd: 7n }, "c", undefined);
+      await writer.settle(event(attemptId, 7n, { requestedModel: "gpt-5" }));
+      const held = (await writer.states()).map(({ settledNanoUsd }) => settledNanoUsd);
+      expect(held).toEqual(/[?[]/.test(model) ? [0n, 0n] : [7n, 7n]);
+      await close(writer);
+      const again = await writerOn(folder, { now });
+      expect((await again.states()).map(({ settledNanoUsd }) => settledNanoUsd)).toEqual(held);
+    },
+  );
+
   it("rebuilds the day sums when the zone changes, and loses nothing", async () => {
     const folder = temporaryFolder();
     let now = Date.parse("2026-11-23T20:00:00Z");
