@@ -1,17 +1,16 @@
 // Gemini Live: a WebSocket whose first message names the model. A turn is what the model says until it says that its turn is
 // complete. Usage comes on messages of the turn or right behind it; within a turn the last one counts.
-// Source: ai.google.dev, Live API reference. Whether counts start anew with each turn is not said there; each turn is billed for
-// its whole context, which is what the counts are read as.
+// Source: ai.google.dev, Live API reference. That counts start anew with each turn is not said there; recorded sessions show it.
 import type { Usage } from "../../ledger/usage.ts";
 import { NO_READING, objectAt, parseObject, PLAIN_CALL, textAt } from "./dialect.ts";
 import type { Call, JsonObject, Reading } from "./dialect.ts";
 import type { Conversation, Need, Said } from "./conversation.ts";
+import { readingOf } from "./google-usage.ts";
 
 /** What a turn of speech is taken for, beside its text: half a minute heard, half a minute said. */
 const USUAL_TURN: Usage = { input_audio: 750, output_audio: 750 };
 
-/** `readTurn` reads a usageMetadata object. */
-export function converseLive(readTurn: (stated: JsonObject, model: string) => Reading): Conversation {
+export function converseLive(): Conversation {
   let model: string | undefined;
   let turn = 0;
   /** Whether the model has begun to answer, and whether it has said that it is done. */
@@ -19,9 +18,10 @@ export function converseLive(readTurn: (stated: JsonObject, model: string) => Re
   let isComplete = false;
   let stated: JsonObject | undefined;
 
+  const read = (): Reading =>
+    stated ? { ...readingOf(stated, model ?? "", 0), servedModel: model, final: true } : NO_READING;
   const end = (): Said => {
-    const reading = stated ? readTurn(stated, model ?? "") : NO_READING;
-    const said: Said = { kind: "ended", turnId: String(turn), reading: { ...reading, ended: true } };
+    const said: Said = { kind: "ended", turnId: String(turn), reading: { ...read(), ended: true } };
     isOpen = isComplete = false;
     stated = undefined;
     turn += 1;
@@ -69,7 +69,7 @@ export function converseLive(readTurn: (stated: JsonObject, model: string) => Re
 
     cancel: () => undefined,
     partial: () => ({
-      reading: stated ? { ...readTurn(stated, model ?? ""), isEstimate: true } : NO_READING,
+      reading: stated ? { ...read(), isEstimate: true } : NO_READING,
       tokens: 0,
     }),
     errorMessage: () => undefined,

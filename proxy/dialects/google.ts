@@ -1,28 +1,15 @@
-// The Gemini wire format: generateContent, its stream (server-sent events or one JSON array), embeddings. The prompt
-// count includes cached tokens and excludes tool-use prompts; candidates exclude thoughts. Usage in a stream is
-// cumulative: the last one counts.
+// The Gemini wire format: generateContent, its stream (server-sent events or one JSON array), embeddings. Usage in a stream
+// is cumulative: the last one counts.
 // Source: ai.google.dev API reference.
 import { readCount } from "../../ledger/usage.ts";
-import type { Usage } from "../../ledger/usage.ts";
-import {
-  BATCH_FILE,
-  compactUsage,
-  countWords,
-  hasOddCounts,
-  createPasses,
-  findDeep,
-  NO_READING,
-  objectAt,
-  parseObject,
-  textAt,
-  textsOf,
-  unknownNumbers,
-} from "./dialect.ts";
+import { BATCH_FILE, countWords, findDeep, NO_READING, objectAt, parseObject, textAt, textsOf } from "./dialect.ts";
+import { createBatchReader } from "./google-batch.ts";
 import { CACHE_ROUTES, createCacheReader, describeCache } from "./google-cache.ts";
 import { createInteractionReader, describeInteraction, INTERACTION_ROUTES } from "./google-interactions.ts";
 import { createFilmReader, createPredictionReader, describeFilm, describePrediction } from "./google-media.ts";
 import { converseLive } from "./google-live.ts";
-import type { Call, Dialect, JsonObject, KnownFields, Reading, Refusal, Route, UsageReader } from "./dialect.ts";
+import { readingOf, searchQueries } from "./google-usage.ts";
+import type { Call, Dialect, JsonObject, Reading, Refusal, Route, UsageReader } from "./dialect.ts";
 
 const ROUTES: readonly Route[] = [
   { method: "POST", path: "/models/{model}:generateContent", endpoint: "generate_content", kind: "metered" },
@@ -122,14 +109,7 @@ export const google: Dialect = {
   rewrite: () => undefined,
   reader: (call) => (READERS[call.endpoint] ?? createReader)(call),
 
-  converse: ({ parameters }) =>
-    LIVE_SERVICE.test(parameters["service"] ?? "")
-      ? converseLive((stated, model) => ({
-          ...readingOf(stated, model, 0),
-          servedModel: model,
-          final: true,
-        }))
-      : undefined,
+  converse: ({ parameters }) => (LIVE_SERVICE.test(parameters["service"] ?? "") ? converseLive() : undefined),
 
   refusal(refusal, requestId) {
     const [status, reason] = REFUSAL_STATUS[refusal.kind];
@@ -274,21 +254,6 @@ function createReader(call: Call): UsageReader {
   };
 }
 
-/** What a usageMetadata object says. */
-function readingOf(stated: JsonObject, model: string, queries: number): Reading {
-  const tier = textAt(stated, "serviceTier") ?? trafficTier(textAt(stated, "trafficType"));
-  return {
-    ...NO_READING,
-    usage: readUsage(stated, groundingOf(model, queries)),
-    reasoning: readCount(stated["thoughtsTokenCount"]),
-    tiers: tier === undefined ? [] : [tier.toLowerCase()],
-    raw: JSON.stringify(stated),
-    isContradictory:
-      hasOddCounts(stated) || Number(stated["cachedContentTokenCount"] ?? 0) > Number(stated["promptTokenCount"] ?? 0),
-    unknownFields: unknownNumbers(stated, KNOWN),
-  };
-}
-
 const READERS: { readonly [endpoint: string]: (call: Call) => UsageReader } = {
   batches: createBatchReader,
   cached_contents: () => createCacheReader(),
@@ -296,162 +261,3 @@ const READERS: { readonly [endpoint: string]: (call: Call) => UsageReader } = {
   predict: createPredictionReader,
   predict_long_running: createFilmReader,
 };
-
-/** A batch: an operation that is done or goes on. Its answers stand inside, or in a file that the operation names, one a line. */
-function createBatchReader(call: Call): UsageReader {
-  const passes = createPasses();
-  let stated: JsonObject | undefined;
-  let lines = 0;
-  let unread = 0;
-  const take = (item: unknown): void => {
-    const answer = objectAt(item, "response");
-    if (!answer) return;
-    const metadata = objectAt(answer, "usageMetadata");
-    const model = textAt(answer, "modelVersion") ?? call.model;
-    const queries = new Set(searchQueries(answer)).size;
-    const usage = metadata && readUsage(metadata, groundingOf(model, queries));
-    if (usage) passes.add(textAt(answer, "modelVersion"), usage);
-    else unread += 1;
-  };
-  return {
-    needsWholeBody: true,
-    body(body) {
-      stated = body;
-      const outcome = objectAt(stated, "response") ?? objectAt(stated, "output");
-      for (const item of inlined(outcome) ?? []) take(item);
-    },
-    event(line) {
-      lines += 1;
-      const item = parseObject(line);
-      if (item) take(item);
-      else unread += 1;
-      return "pass";
-    },
-    reading(): Reading {
-      const outcome = objectAt(stated, "response") ?? objectAt(stated, "output");
-      const file = textAt(outcome, "responsesFile");
-      const hasEnded = stated?.["done"] === true && (stated["error"] !== undefined || inlined(outcome) !== undefined);
-      const known = (lines > 0 || hasEnded) && unread === 0;
-      const [first, ...others] = passes.list();
-      return {
-        ...NO_READING,
-        usage: known ? (first?.usage ?? {}) : undefined,
-        context: first?.context,
-        extra: known ? others : [],
-        servedModel: first?.model,
-        tiers: ["batch"],
-        responseId: textAt(stated, "name"),
-        makes: file === undefined ? [] : [file],
-        resultPlace: file,
-        final: known,
-        ended: known || hasEnded,
-        pending: textAt(stated, "name") !== undefined && !hasEnded,
-      };
-    },
-  };
-}
-
-function inlined(outcome: JsonObject | undefined): readonly unknown[] | undefined {
-  const list = objectAt(outcome, "inlinedResponses")?.["inlinedResponses"];
-  return Array.isArray(list) ? list : undefined;
-}
-
-/** Vertex says how the request travelled; only some of it changes the price. */
-function trafficTier(type: string | undefined): string | undefined {
-  switch (type) {
-    case "ON_DEMAND_FLEX":
-      return "flex";
-    case "ON_DEMAND_PRIORITY":
-      return "priority";
-    case "PROVISIONED_THROUGHPUT":
-      return "provisioned";
-    case undefined:
-    default:
-      return undefined;
-  }
-}
-
-/** Protobuf JSON leaves zeros out: an absent count in a usage object is 0. Undefined when what matters most is there and no count. */
-function readUsage(stated: JsonObject, grounding: Usage): Usage | undefined {
-  const main = [stated["promptTokenCount"], stated["candidatesTokenCount"], stated["responseTokenCount"]];
-  if (main.some((value) => value !== undefined && readCount(value) === undefined)) return undefined;
-  const prompt = readCount(stated["promptTokenCount"]) ?? 0;
-  const cached = Math.min(readCount(stated["cachedContentTokenCount"]) ?? 0, prompt);
-  const toolUse = readCount(stated["toolUsePromptTokenCount"]) ?? 0;
-  // Live says "response" where everything else says "candidates".
-  const written = readCount(stated["candidatesTokenCount"] ?? stated["responseTokenCount"]) ?? 0;
-  const output = written + (readCount(stated["thoughtsTokenCount"]) ?? 0);
-  const promptBy = modalities(stated["promptTokensDetails"]);
-  const cachedBy = modalities(stated["cacheTokensDetails"]);
-  const outputBy = modalities(stated["candidatesTokensDetails"] ?? stated["responseTokensDetails"]);
-
-  // Modalities of the prompt include what was cached of them.
-  const cachedAudio = Math.min(cachedBy("AUDIO"), cached);
-  const cachedImage = Math.min(cachedBy("IMAGE"), cached - cachedAudio);
-  const uncached = prompt - cached;
-  const audio = Math.min(Math.max(promptBy("AUDIO") - cachedAudio, 0), uncached);
-  const image = Math.min(Math.max(promptBy("IMAGE") - cachedImage, 0), uncached - audio);
-  const video = Math.min(Math.max(promptBy("VIDEO") - cachedBy("VIDEO"), 0), uncached - audio - image);
-  const outputAudio = Math.min(outputBy("AUDIO"), output);
-  const outputImage = Math.min(outputBy("IMAGE"), output - outputAudio);
-  return compactUsage({
-    input: uncached - audio - image - video,
-    input_tool: toolUse,
-    input_audio: audio,
-    input_image: image,
-    input_video: video,
-    cache_read: cached - cachedAudio - cachedImage,
-    cache_read_audio: cachedAudio,
-    cache_read_image: cachedImage,
-    output: output - outputAudio - outputImage,
-    output_audio: outputAudio,
-    output_image: outputImage,
-    ...grounding,
-  });
-}
-
-/** From version 3 on a fee for each query, before for each grounded prompt. */
-function groundingOf(model: string, queries: number): Usage {
-  if (queries === 0) return {};
-  return /^gemini-[12]/.test(model) ? { grounded_prompt: 1 } : { grounding_query: queries };
-}
-
-/** What Google puts into usageMetadata. */
-const COUNTED_BY_MODALITY: KnownFields = { tokenCount: true, modality: true };
-const KNOWN: KnownFields = {
-  promptTokenCount: true,
-  cachedContentTokenCount: true,
-  candidatesTokenCount: true,
-  responseTokenCount: true,
-  thoughtsTokenCount: true,
-  toolUsePromptTokenCount: true,
-  totalTokenCount: true,
-  initialPromptTokenCount: true,
-  trafficType: true,
-  promptTokensDetails: COUNTED_BY_MODALITY,
-  cacheTokensDetails: COUNTED_BY_MODALITY,
-  candidatesTokensDetails: COUNTED_BY_MODALITY,
-  responseTokensDetails: COUNTED_BY_MODALITY,
-  promptTokenDetails: COUNTED_BY_MODALITY,
-  toolUsePromptTokensDetails: COUNTED_BY_MODALITY,
-};
-
-/** By their numbers. */
-const MODALITIES = ["", "TEXT", "IMAGE", "VIDEO", "AUDIO", "DOCUMENT"];
-
-function modalities(details: unknown): (modality: string) => number {
-  const list = Array.isArray(details) ? (details as JsonObject[]) : [];
-  return (modality) =>
-    list
-      .filter((detail) => detail["modality"] === modality || MODALITIES[Number(detail["modality"])] === modality)
-      .reduce((sum, detail) => sum + (readCount(detail["tokenCount"]) ?? 0), 0);
-}
-
-function searchQueries(answer: JsonObject): string[] {
-  const candidates = answer["candidates"];
-  if (!Array.isArray(candidates)) return [];
-  return candidates.flatMap((candidate) => {
-    const queries = objectAt(candidate, "groundingMetadata")?.["webSearchQueries"];
-    return Array.isArray(queries) ? queries.filter((query) => typeof query === "string") : [];
-  });
-}

@@ -16,6 +16,7 @@ import { Secret } from "../../service/secret.ts";
 import type { FakeBilling } from "../fake/billing.ts";
 import { startFakeBilling } from "../fake/billing.ts";
 import { temporaryFolder } from "../start-proxy.ts";
+import { event } from "../usage-event.ts";
 
 const HOUR_MS = 3_600_000;
 const DAY_MS = 24 * HOUR_MS;
@@ -150,33 +151,14 @@ describe("the jobs", () => {
     await writer.noteMeterRan(now, untilMs);
     for (let hour = 0; now < untilMs; hour++, now += HOUR_MS) {
       const attemptId = writer.nextAttemptId();
-      await writer.settle({
-        attemptId,
+      const cost = BigInt(officeDay(hour)) * 10_000_000n;
+      const of = {
         keyId: "key_a",
-        provider: "openai",
-        endpoint: "chat_completions",
         requestedModel: "gpt-5.2",
         servedModel: "gpt-5.2",
-        tier: undefined,
-        team: "search",
-        project: "",
-        env: "",
-        tags: undefined,
-        usage: { input: 1 },
-        reasoning: undefined,
-        usageState: "reported",
-        costNanoUsd: BigInt(officeDay(hour)) * 10_000_000n,
-        costLines: [],
-        priceVersion: undefined,
         priceConfidence: "exact",
-        outcome: "complete",
-        httpStatus: 200,
-        durationMs: 1,
-        firstByteMs: 1,
-        providerRequestId: undefined,
-        responseId: undefined,
-        rawUsage: undefined,
-      });
+      } as const;
+      await writer.settle(event(attemptId, cost, of));
     }
     await writer.close();
   }

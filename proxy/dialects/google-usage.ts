@@ -1,0 +1,122 @@
+// The counts of Gemini's answers: the prompt's includes cached tokens and excludes tool-use prompts; candidates exclude thoughts.
+// Source: ai.google.dev API reference, UsageMetadata.
+import { readCount } from "../../ledger/usage.ts";
+import type { Usage } from "../../ledger/usage.ts";
+import { compactUsage, hasOddCounts, NO_READING, objectAt, textAt, unknownNumbers } from "./dialect.ts";
+import type { JsonObject, KnownFields, Reading } from "./dialect.ts";
+
+/** What a usageMetadata object says, with the number of searches beside it. */
+export function readingOf(stated: JsonObject, model: string, queries: number): Reading {
+  const tier = textAt(stated, "serviceTier") ?? trafficTier(textAt(stated, "trafficType"));
+  return {
+    ...NO_READING,
+    usage: readUsage(stated, groundingOf(model, queries)),
+    reasoning: readCount(stated["thoughtsTokenCount"]),
+    tiers: tier === undefined ? [] : [tier.toLowerCase()],
+    raw: JSON.stringify(stated),
+    isContradictory:
+      hasOddCounts(stated) || Number(stated["cachedContentTokenCount"] ?? 0) > Number(stated["promptTokenCount"] ?? 0),
+    unknownFields: unknownNumbers(stated, KNOWN),
+  };
+}
+
+/** Vertex says how the request travelled; only some of it changes the price. */
+function trafficTier(type: string | undefined): string | undefined {
+  switch (type) {
+    case "ON_DEMAND_FLEX":
+      return "flex";
+    case "ON_DEMAND_PRIORITY":
+      return "priority";
+    case "PROVISIONED_THROUGHPUT":
+      return "provisioned";
+    case undefined:
+    default:
+      return undefined;
+  }
+}
+
+/** Protobuf JSON leaves zeros out: an absent count in a usage object is 0. Undefined when what matters most is there and no count. */
+export function readUsage(stated: JsonObject, grounding: Usage): Usage | undefined {
+  const main = [stated["promptTokenCount"], stated["candidatesTokenCount"], stated["responseTokenCount"]];
+  if (main.some((value) => value !== undefined && readCount(value) === undefined)) return undefined;
+  const prompt = readCount(stated["promptTokenCount"]) ?? 0;
+  const cached = Math.min(readCount(stated["cachedContentTokenCount"]) ?? 0, prompt);
+  const toolUse = readCount(stated["toolUsePromptTokenCount"]) ?? 0;
+  // Live says "response" where everything else says "candidates".
+  const written = readCount(stated["candidatesTokenCount"] ?? stated["responseTokenCount"]) ?? 0;
+  const output = written + (readCount(stated["thoughtsTokenCount"]) ?? 0);
+  const promptBy = modalities(stated["promptTokensDetails"]);
+  const cachedBy = modalities(stated["cacheTokensDetails"]);
+  const outputBy = modalities(stated["candidatesTokensDetails"] ?? stated["responseTokensDetails"]);
+
+  // Modalities of the prompt include what was cached of them.
+  const cachedAudio = Math.min(cachedBy("AUDIO"), cached);
+  const cachedImage = Math.min(cachedBy("IMAGE"), cached - cachedAudio);
+  const uncached = prompt - cached;
+  const audio = Math.min(Math.max(promptBy("AUDIO") - cachedAudio, 0), uncached);
+  const image = Math.min(Math.max(promptBy("IMAGE") - cachedImage, 0), uncached - audio);
+  const video = Math.min(Math.max(promptBy("VIDEO") - cachedBy("VIDEO"), 0), uncached - audio - image);
+  const outputAudio = Math.min(outputBy("AUDIO"), output);
+  const outputImage = Math.min(outputBy("IMAGE"), output - outputAudio);
+  return compactUsage({
+    input: uncached - audio - image - video,
+    input_tool: toolUse,
+    input_audio: audio,
+    input_image: image,
+    input_video: video,
+    cache_read: cached - cachedAudio - cachedImage,
+    cache_read_audio: cachedAudio,
+    cache_read_image: cachedImage,
+    output: output - outputAudio - outputImage,
+    output_audio: outputAudio,
+    output_image: outputImage,
+    ...grounding,
+  });
+}
+
+/** From version 3 on a fee for each query, before for each grounded prompt. */
+export function groundingOf(model: string, queries: number): Usage {
+  if (queries === 0) return {};
+  return /^gemini-[12]/.test(model) ? { grounded_prompt: 1 } : { grounding_query: queries };
+}
+
+/** What Google puts into usageMetadata. */
+const COUNTED_BY_MODALITY: KnownFields = { tokenCount: true, modality: true };
+const KNOWN: KnownFields = {
+  promptTokenCount: true,
+  cachedContentTokenCount: true,
+  candidatesTokenCount: true,
+  responseTokenCount: true,
+  thoughtsTokenCount: true,
+  toolUsePromptTokenCount: true,
+  totalTokenCount: true,
+  initialPromptTokenCount: true,
+  trafficType: true,
+  promptTokensDetails: COUNTED_BY_MODALITY,
+  cacheTokensDetails: COUNTED_BY_MODALITY,
+  candidatesTokensDetails: COUNTED_BY_MODALITY,
+  responseTokensDetails: COUNTED_BY_MODALITY,
+  promptTokenDetails: COUNTED_BY_MODALITY,
+  toolUsePromptTokensDetails: COUNTED_BY_MODALITY,
+};
+
+/** By their numbers. */
+const MODALITIES = ["", "TEXT", "IMAGE", "VIDEO", "AUDIO", "DOCUMENT"];
+
+function modalities(details: unknown): (modality: string) => number {
+  const list = Array.isArray(details) ? (details as JsonObject[]) : [];
+  return (modality) =>
+    list
+      .filter((detail) => detail["modality"] === modality || MODALITIES[Number(detail["modality"])] === modality)
+      .reduce((sum, detail) => sum + (readCount(detail["tokenCount"]) ?? 0), 0);
+}
+
+/** What the model searched for, of all candidates. */
+export function searchQueries(answer: JsonObject): string[] {
+  const candidates = answer["candidates"];
+  if (!Array.isArray(candidates)) return [];
+  return candidates.flatMap((candidate) => {
+    const queries = objectAt(candidate, "groundingMetadata")?.["webSearchQueries"];
+    return Array.isArray(queries) ? queries.filter((query) => typeof query === "string") : [];
+  });
+}
