@@ -1,21 +1,81 @@
-// keymeter verify: do the sums fold, do stored costs recompute, is the audit whole? Each is reported apart.
+// keymeter verify: do the sums fold, do stored costs recompute, are audit, seals and register whole? Each is reported apart.
 import { parseArgs } from "node:util";
-import { findBrokenAudit } from "../ledger/audit.ts";
+import { readAdjustmentDifferences } from "../ledger/adjustments.ts";
+import { findBrokenAudit, readAuditHead } from "../ledger/audit.ts";
+import type { AuditHead } from "../ledger/audit.ts";
 import { walkEvents } from "../ledger/events.ts";
 import type { EventRecord } from "../ledger/events.ts";
 import { multiply } from "../ledger/money.ts";
 import type { Ratio } from "../ledger/money.ts";
+import type { Sqlite } from "../ledger/open.ts";
+import { readSealDifferences } from "../ledger/seals.ts";
 import type { Unit } from "../ledger/usage.ts";
-import { readFoldDifferences } from "../ledger/verify.ts";
+import { readFoldDifferences, readRegisterDifferences } from "../ledger/verify.ts";
 import { openUsage } from "./books.ts";
 import { loadCommandConfig } from "./config.ts";
+import { UsageError } from "./usage-error.ts";
 
-export const USAGE = "keymeter verify [--json]";
+export const USAGE = `keymeter verify [--head SEQ:HASH] [--json]
+  Exits 1 when anything disagrees, and names the place. The last line is the head of the audit chain: note it where nobody who can
+  write the books can write, and give it back with --head; then also a chain that was written anew is found.`;
+
+const MOST_SHOWN = 10;
 
 export async function run(args: string[]): Promise<void> {
-  const { values } = parseArgs({ args, options: { json: { type: "boolean", default: false } } });
+  const { values } = parseArgs({
+    args,
+    options: { json: { type: "boolean", default: false }, head: { type: "string" } },
+  });
+  const noted = values.head === undefined ? undefined : readHead(values.head);
   const books = openUsage(loadCommandConfig());
   const folds = await readFoldDifferences(books);
+  const { events, costs } = await recompute(books);
+  const broken = await findBrokenAudit(books, noted);
+  const brokenAudit = broken === undefined ? null : `record ${broken.seq}: ${broken.why}`;
+  const seals = await readSealDifferences(books, (day) => {
+    if (process.stderr.isTTY) process.stderr.write(`\rsealed events of ${day}`);
+  });
+  if (process.stderr.isTTY) process.stderr.write("\r\u001b[K");
+  const adjusted = await readAdjustmentDifferences(books);
+  const register = await readRegisterDifferences(books);
+  const head = readAuditHead(books);
+  books.close();
+
+  const report = {
+    events,
+    sumsThatDoNotFold: folds,
+    costsThatDoNotRecompute: costs,
+    brokenAudit,
+    brokenSeals: seals,
+    brokenAdjustments: adjusted,
+    changesWithoutAudit: register,
+    auditHead: `${head.seq}:${head.hash}`,
+  };
+  const checks = [
+    ["hours and days are the sums of their events", folds],
+    [`costs of ${events} events recompute from their lines`, costs],
+    ["the audit chain is whole", brokenAudit === null ? [] : [brokenAudit]],
+    ["events of closed days are as they were sealed", seals],
+    ["adjustments are as they were booked", adjusted],
+    ["keys, budgets and limits are what the audit says", register],
+  ] as const;
+  if (values.json) process.stdout.write(`${JSON.stringify(report)}\n`);
+  else {
+    for (const [name, problems] of checks)
+      process.stdout.write(
+        `${problems.length === 0 ? "ok  " : "BAD "} ${name}\n${problems
+          .slice(0, MOST_SHOWN)
+          .map((problem) => `       ${problem}\n`)
+          .join(
+            "",
+          )}${problems.length > MOST_SHOWN ? `       and ${problems.length - MOST_SHOWN} more; --json names all\n` : ""}`,
+      );
+    process.stdout.write(`     head ${report.auditHead}\n`);
+  }
+  if (checks.some(([, problems]) => problems.length > 0)) process.exitCode = 1;
+}
+
+async function recompute(books: Sqlite): Promise<{ readonly events: number; readonly costs: readonly string[] }> {
   const costs: string[] = [];
   let events = 0;
   for await (const event of walkEvents(books)) {
@@ -37,27 +97,16 @@ export async function run(args: string[]): Promise<void> {
       if (event.usage[unit] !== quantity)
         costs.push(`${event.attemptId}: ${quantity} ${unit} were priced, ${event.usage[unit] ?? 0} were used`);
   }
-  const broken = await findBrokenAudit(books);
-  books.close();
+  return { events, costs };
+}
 
-  const report = {
-    events,
-    sumsThatDoNotFold: folds,
-    costsThatDoNotRecompute: costs,
-    brokenAudit: broken === undefined ? null : `record ${broken.seq}: ${broken.why}`,
-  };
-  if (values.json) process.stdout.write(`${JSON.stringify(report)}\n`);
-  else {
-    const say = (name: string, problems: readonly string[]): string =>
-      `${problems.length === 0 ? "ok  " : "BAD "} ${name}${problems
-        .slice(0, 10)
-        .map((problem) => `\n       ${problem}`)
-        .join("")}`;
-    process.stdout.write(
-      `${[say("hours and days are the sums of their events", folds), say(`costs of ${events} events recompute from their lines`, costs), say("the audit chain is whole", broken ? [report.brokenAudit ?? ""] : [])].join("\n")}\n`,
+function readHead(text: string): AuditHead {
+  const [, seq, hash] = /^(\d{1,15}):([0-9a-f]{64})$/.exec(text) ?? [];
+  if (seq === undefined || hash === undefined)
+    throw new UsageError(
+      `--head ${text} is no head; it is what the last line of \`keymeter verify\` says, such as 17:3f0c...`,
     );
-  }
-  if (folds.length > 0 || costs.length > 0 || broken) process.exitCode = 1;
+  return { seq: Number(seq), hash };
 }
 
 function readRatio(text: string): Ratio {

@@ -1,5 +1,6 @@
 // Adjustments: corrections of metered money. An event is never edited; what a correction adds counts in the sums and windows of
 // its event, and the same correction twice is one.
+import { createHash } from "node:crypto";
 import { ChangeRefused } from "./change-refused.ts";
 import { and, drizzle, eq, gt, sql } from "./drizzle.ts";
 import { bookedOf } from "./events.ts";
@@ -8,7 +9,7 @@ import type { NanoUsd } from "./money.ts";
 import type { Sqlite } from "./open.ts";
 import type { PriceConfidence } from "./prices.ts";
 import type { Rollups } from "./rollups.ts";
-import { adjustments, events } from "./schema.ts";
+import { adjustments, audit, events } from "./schema.ts";
 
 export type Adjustment = {
   readonly source: "reprice" | "bill";
@@ -24,20 +25,67 @@ export type Adjustment = {
   readonly detail: string;
 };
 
-/** Books corrections and their effect on the sums, inside the writer's transaction. Those that are there already change
- *  nothing. Throws ChangeRefused for an attempt without an event. */
-export function addAdjustments(database: Sqlite, rollups: Rollups, list: readonly Adjustment[], atMs: number): void {
+/** Books corrections and their effect on the sums, inside the writer's transaction, under the number of the audit record that will
+ *  hold their digest. Those that are there already change nothing; returns the others. Throws ChangeRefused for an attempt without
+ *  an event. */
+export function addAdjustments(
+  database: Sqlite,
+  rollups: Rollups,
+  list: readonly Adjustment[],
+  atMs: number,
+  auditSeq: number,
+): Adjustment[] {
   const books = drizzle(database);
+  const added: Adjustment[] = [];
   for (const adjustment of list) {
     const event = books.select().from(events).where(eq(events.attemptId, adjustment.attemptId)).get();
     if (!event) throw new ChangeRefused(`there is no event of attempt ${adjustment.attemptId} that could be adjusted`);
     const inserted = books
       .insert(adjustments)
-      .values({ ...adjustment, madeAtMs: atMs })
+      .values({ ...adjustment, madeAtMs: atMs, auditSeq })
       .onConflictDoNothing()
       .run();
-    if (inserted.changes > 0) rollups.adjust(bookedOf(event), adjustment);
+    if (inserted.changes === 0) continue;
+    rollups.adjust(bookedOf(event), adjustment);
+    added.push(adjustment);
   }
+  return added;
+}
+
+/** SHA-256 over corrections, in whatever order they come. */
+export function digestAdjustments(list: readonly Adjustment[]): string {
+  const lines = list.map((one) =>
+    JSON.stringify([
+      one.source,
+      one.sourceId,
+      one.attemptId,
+      one.amountNanoUsd.toString(),
+      one.unpriced,
+      one.inferred,
+      one.detail,
+    ]),
+  );
+  return createHash("sha256").update(lines.toSorted().join("\n")).digest("hex");
+}
+
+/** Each audit record whose corrections are not those it was written for. Rows from before there were digests are left out. */
+export async function readAdjustmentDifferences(database: Sqlite): Promise<string[]> {
+  const books = drizzle(database);
+  const bySeq = new Map<number, Adjustment[]>();
+  for (const { auditSeq, madeAtMs: _, source, ...row } of books.select().from(adjustments).all()) {
+    if (auditSeq === null) continue;
+    bySeq.set(auditSeq, [...(bySeq.get(auditSeq) ?? []), { ...row, source: source as Adjustment["source"] }]);
+  }
+  const found: string[] = [];
+  for (const { seq, detail } of books.select().from(audit).where(eq(audit.action, "adjust")).all()) {
+    const said = JSON.parse(detail) as { count: number; digest?: string };
+    if (said.digest === undefined) continue;
+    const rows = bySeq.get(seq) ?? [];
+    bySeq.delete(seq);
+    if (rows.length !== said.count || digestAdjustments(rows) !== said.digest)
+      found.push(`adjustments of audit record ${seq}: ${said.count} were booked; the ${rows.length} there are others`);
+  }
+  return [...found, ...[...bySeq.keys()].map((seq) => `adjustments name audit record ${seq}, which booked none`)];
 }
 
 /** What an event has been adjusted to: its cost and how sure that is. */

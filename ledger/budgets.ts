@@ -35,7 +35,23 @@ export type Budget = {
   readonly mode: BudgetMode;
   /** A hard budget that is tried out: it lets through, and counts what it would have refused. */
   readonly observe?: boolean;
+  /** Shares of the amount, in percent and ascending, at which somebody is told. Undefined: USUAL_THRESHOLDS. */
+  readonly thresholds?: readonly number[];
+  /** More money, each while it lasts. */
+  readonly raises?: readonly Raise[];
   readonly createdAtMs: number;
+};
+
+export const USUAL_THRESHOLDS: readonly number[] = [80, 100];
+
+/** More money for a budget from `createdAtMs` until `untilMs`, in whichever window it then is. */
+export type Raise = {
+  readonly id: string;
+  readonly budgetId: string;
+  readonly amountNanoUsd: NanoUsd;
+  readonly reason: string;
+  readonly createdAtMs: number;
+  readonly untilMs: number;
 };
 
 /** A scope in which nothing is admitted until somebody lifts it. */
@@ -58,10 +74,11 @@ export type Subject = {
   readonly servedModel?: string | undefined;
 };
 
-/** A budget with its sums in one window. `left` may be negative: nothing is hidden. */
+/** A budget with its sums in one window; `amountNanoUsd` with what it is raised by now. */
 export type BudgetState = {
   readonly budget: Budget;
   readonly window: Window;
+  readonly amountNanoUsd: NanoUsd;
   readonly settledNanoUsd: NanoUsd;
   readonly reservedNanoUsd: NanoUsd;
 };
@@ -74,6 +91,14 @@ export type BudgetRefusal = BudgetState & {
   readonly askedNanoUsd: NanoUsd | undefined;
   readonly attemptId: AttemptId;
 };
+
+/** What a budget has at an instant. */
+export function amountAt({ amountNanoUsd, raises = [] }: Budget, atMs: number): NanoUsd {
+  return raises.reduce(
+    (sum, raise) => (raise.createdAtMs <= atMs && atMs < raise.untilMs ? sum + raise.amountNanoUsd : sum),
+    amountNanoUsd,
+  );
+}
 
 export function covers(scope: Scope, subject: Subject): boolean {
   return SCOPE_PARTS.every((part) => {

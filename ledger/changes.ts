@@ -1,18 +1,19 @@
 // Changes to the register: keys and budgets. Each is one function over the writer's connection, called inside its
 // transaction together with the audit record. The admin API and the command end here, both.
 import { and, drizzle, eq, isNull } from "./drizzle.ts";
-import { addAdjustments } from "./adjustments.ts";
+import { createHash } from "node:crypto";
+import { addAdjustments, digestAdjustments } from "./adjustments.ts";
 import type { Adjustment } from "./adjustments.ts";
-import { appendAudit } from "./audit.ts";
+import { appendAudit, readAuditHead } from "./audit.ts";
 import { SCOPE_PARTS } from "./budgets.ts";
 import { ChangeRefused } from "./change-refused.ts";
-import type { Budget, Freeze, Scope } from "./budgets.ts";
+import type { Budget, Freeze, Raise, Scope } from "./budgets.ts";
 import type { Key, KeyState } from "./keys.ts";
 import type { KeyPolicy } from "./key-policy.ts";
 import type { Limits } from "./limits.ts";
 import type { Sqlite } from "./open.ts";
 import type { Rollups } from "./rollups.ts";
-import { budgets, freezes, keys, keySecrets, limits } from "./schema.ts";
+import { budgets, freezes, keys, keySecrets, limits, raises } from "./schema.ts";
 
 /** A change as plain data, so that it can be sent to the writer thread. */
 export type Change =
@@ -32,6 +33,8 @@ export type Change =
     }
   | { readonly type: "setBudget"; readonly budget: Budget }
   | { readonly type: "removeBudget"; readonly budgetId: string }
+  | { readonly type: "raiseBudget"; readonly raise: Raise }
+  | { readonly type: "endRaise"; readonly raiseId: string }
   | { readonly type: "setPolicy"; readonly keyId: string; readonly policy: KeyPolicy }
   | { readonly type: "setLimits"; readonly limits: Limits }
   | { readonly type: "removeLimits"; readonly scope: string }
@@ -39,13 +42,20 @@ export type Change =
   | { readonly type: "lift"; readonly freezeId: string }
   /** Books what is held for work that nobody fetches; the writer thread does that, beside the record that is made here. */
   | { readonly type: "closeWork"; readonly workId: string }
-  | { readonly type: "adjust"; readonly adjustments: readonly Adjustment[] };
+  | { readonly type: "adjust"; readonly adjustments: readonly Adjustment[] }
+  /** All of them or none. */
+  | { readonly type: "together"; readonly changes: readonly Change[] };
 
 export type Author = { readonly actor: string; readonly atMs: number };
 
 /** Makes a change and its audit record. Throws ChangeRefused when it makes no sense in the books as they are. */
 export function applyChange(database: Sqlite, rollups: Rollups, change: Change, author: Author): void {
+  if (change.type === "together") {
+    for (const one of change.changes) applyChange(database, rollups, one, author);
+    return;
+  }
   const books = drizzle(database);
+  let detail = change.type === "adjust" ? "" : detailOf(change);
   switch (change.type) {
     case "createKey": {
       if (
@@ -119,6 +129,26 @@ export function applyChange(database: Sqlite, rollups: Rollups, change: Change, 
         throw new ChangeRefused(`there is no budget ${change.budgetId}; \`keymeter budgets list\` shows them`);
       break;
     }
+    case "raiseBudget": {
+      const { raise } = change;
+      if (!readBudgets(database).some(({ id }) => id === raise.budgetId))
+        throw new ChangeRefused(`there is no budget ${raise.budgetId}; \`keymeter budgets list\` shows them`);
+      books
+        .insert(raises)
+        .values({ ...raise, endedAtMs: null })
+        .run();
+      break;
+    }
+    case "endRaise": {
+      const ended = books
+        .update(raises)
+        .set({ endedAtMs: author.atMs })
+        .where(and(eq(raises.id, change.raiseId), isNull(raises.endedAtMs)))
+        .run();
+      if (ended.changes === 0)
+        throw new ChangeRefused(`there is no raise ${change.raiseId}; \`keymeter budgets list\` shows them`);
+      break;
+    }
     case "setPolicy": {
       const set = books
         .update(keys)
@@ -168,23 +198,32 @@ export function applyChange(database: Sqlite, rollups: Rollups, change: Change, 
     }
     case "closeWork":
       break;
-    case "adjust":
-      addAdjustments(database, rollups, change.adjustments, author.atMs);
+    case "adjust": {
+      const seq = readAuditHead(database).seq + 1;
+      detail = adjustmentsText(addAdjustments(database, rollups, change.adjustments, author.atMs, seq));
       break;
+    }
   }
-  appendAudit(database, { ...author, action: change.type, subject: subjectOf(change), detail: detailOf(change) });
+  appendAudit(database, { ...author, action: change.type, subject: subjectOf(change), detail });
 }
 
 /** Budgets in force. */
 export function readBudgets(database: Sqlite): Budget[] {
-  const rows = drizzle(database).select().from(budgets).where(isNull(budgets.removedAtMs)).all();
-  return rows.map(({ id, window, amountNanoUsd, kind, mode, observe, createdAtMs, ...scope }) => ({
+  const books = drizzle(database);
+  const rows = books.select().from(budgets).where(isNull(budgets.removedAtMs)).all();
+  const raised = books.select().from(raises).where(isNull(raises.endedAtMs)).all();
+  return rows.map(({ id, window, amountNanoUsd, kind, mode, observe, thresholds, createdAtMs, ...scope }) => ({
     id,
     window,
     amountNanoUsd,
     kind,
     mode,
     ...(observe === 1 ? { observe: true } : {}),
+    ...(thresholds === null ? {} : { thresholds: thresholds.split(",").map(Number) }),
+    ...raisesOf(
+      id,
+      raised.map(({ endedAtMs: _, ...raise }) => raise),
+    ),
     createdAtMs,
     scope: readScope(scope),
   }));
@@ -194,6 +233,11 @@ export function readBudgets(database: Sqlite): Budget[] {
 export function readFreezes(database: Sqlite): Freeze[] {
   const rows = drizzle(database).select().from(freezes).where(isNull(freezes.liftedAtMs)).all();
   return rows.map(({ id, reason, createdAtMs, ...scope }) => ({ id, reason, createdAtMs, scope: readScope(scope) }));
+}
+
+function raisesOf(budgetId: string, all: readonly Raise[]): Pick<Budget, "raises"> {
+  const raises = all.filter((raise) => raise.budgetId === budgetId);
+  return raises.length === 0 ? {} : { raises };
 }
 
 function readScope(row: { readonly [part in (typeof SCOPE_PARTS)[number]]: string | null }): Scope {
@@ -209,22 +253,33 @@ function policyText(policy: KeyPolicy): string | null {
   return Object.keys(policy).length === 0 ? null : JSON.stringify(policy);
 }
 
-/** A budget for the same scope and window takes the place of the one in force. */
+/** A budget for the same scope and window takes the place of the one in force; what that is raised by stays. */
 function insertBudget(database: Sqlite, budget: Budget): void {
   const books = drizzle(database);
-  for (const old of readBudgets(database)) {
-    if (old.window === budget.window && SCOPE_PARTS.every((part) => old.scope[part] === budget.scope[part])) {
-      books.update(budgets).set({ removedAtMs: budget.createdAtMs }).where(eq(budgets.id, old.id)).run();
-    }
-  }
-  const { scope, observe = false, ...rest } = budget;
+  const { scope, observe = false, thresholds, raises: _, ...rest } = budget;
   books
     .insert(budgets)
-    .values({ ...rest, ...scopeColumns(scope), observe: observe ? 1 : 0, removedAtMs: null })
+    .values({
+      ...rest,
+      ...scopeColumns(scope),
+      observe: observe ? 1 : 0,
+      thresholds: thresholds?.join(",") ?? null,
+      removedAtMs: null,
+    })
     .run();
+  for (const old of readBudgets(database)) {
+    if (
+      old.id !== budget.id &&
+      old.window === budget.window &&
+      SCOPE_PARTS.every((part) => old.scope[part] === budget.scope[part])
+    ) {
+      books.update(budgets).set({ removedAtMs: budget.createdAtMs }).where(eq(budgets.id, old.id)).run();
+      books.update(raises).set({ budgetId: budget.id }).where(eq(raises.budgetId, old.id)).run();
+    }
+  }
 }
 
-function subjectOf(change: Change): string {
+function subjectOf(change: Exclude<Change, { type: "together" }>): string {
   switch (change.type) {
     case "createKey":
       return change.key.id;
@@ -232,6 +287,10 @@ function subjectOf(change: Change): string {
       return change.budget.id;
     case "removeBudget":
       return change.budgetId;
+    case "raiseBudget":
+      return change.raise.budgetId;
+    case "endRaise":
+      return change.raiseId;
     case "setLimits":
       return change.limits.scope;
     case "removeLimits":
@@ -252,13 +311,22 @@ function subjectOf(change: Change): string {
   }
 }
 
-/** The change as JSON, without digests: an audit is read by many. Adjustments stand in their own table: only their sum is said. */
+/** The change as JSON; of a key's digest only a digest: an audit is read by many, and must show all the same that nobody put in a
+ *  secret of his own. */
 function detailOf(change: Change): string {
-  if (change.type === "adjust") {
-    const sum = change.adjustments.reduce((total, { amountNanoUsd }) => total + amountNanoUsd, 0n);
-    return JSON.stringify({ type: change.type, count: change.adjustments.length, amountNanoUsd: sum.toString() });
-  }
-  return JSON.stringify(change, (name, value: unknown) =>
-    name === "digest" ? undefined : typeof value === "bigint" ? value.toString() : value,
-  );
+  return JSON.stringify(change, (name, value: unknown) => {
+    if (name === "digest") return createHash("sha256").update(String(value)).digest("hex");
+    return typeof value === "bigint" ? value.toString() : value;
+  });
+}
+
+/** Of adjustments, which stand in their own table, only their sum and their digest. */
+function adjustmentsText(added: readonly Adjustment[]): string {
+  const sum = added.reduce((total, { amountNanoUsd }) => total + amountNanoUsd, 0n);
+  return JSON.stringify({
+    type: "adjust",
+    count: added.length,
+    amountNanoUsd: sum.toString(),
+    digest: digestAdjustments(added),
+  });
 }

@@ -87,6 +87,15 @@ export function openForWriting(path: string, set: MigrationSet, durability: Dura
   });
 }
 
+/** Books in memory, with the schema of a file and nothing in them: to play through what was done to real ones. */
+export function openScratch(set: MigrationSet): Sqlite {
+  const database = new Database(":memory:");
+  database.defaultSafeIntegers(true);
+  database.pragma("foreign_keys = ON");
+  migrate(database, ":memory:", set);
+  return database;
+}
+
 /** Opens the file for reading only. Undefined when it does not exist yet. */
 export function openForReading(path: string): Sqlite | undefined {
   if (!existsSync(path)) return undefined;

@@ -1,7 +1,7 @@
 // Reservations: money held before dispatch. The settled and reserved sums of every budget window, in memory, and the
 // one decision that needs them: does this request fit every hard budget? Knows no storage: the writer loads it from the
 // books, asks it inside each transaction, and throws it away when a commit fails.
-import { covers } from "./budgets.ts";
+import { amountAt, covers } from "./budgets.ts";
 import type { Budget, BudgetRefusal, BudgetState, Freeze, Subject } from "./budgets.ts";
 import { attemptAtMs } from "./ids.ts";
 import type { AttemptId } from "./ids.ts";
@@ -31,6 +31,15 @@ export type Decision =
   | { readonly admitted: false; readonly refusal: BudgetRefusal }
   | { readonly admitted: false; readonly frozen: Freeze };
 
+/** What an open attempt holds after it asked for more, or why it gets no more. */
+export type Extension =
+  | {
+      readonly heldNanoUsd: NanoUsd;
+      /** What a budget that is tried out would have refused. */
+      readonly wouldRefuse: BudgetRefusal | undefined;
+    }
+  | { readonly refusal: BudgetRefusal };
+
 /** Reads a budget's settled sum in a window from the books. */
 export type LoadSettled = (budget: Budget, window: Window) => NanoUsd;
 
@@ -43,6 +52,9 @@ export type ReservationBook = {
   reserve(request: ReservationRequest): Decision;
   /** Holds money for an attempt that was admitted before, without asking again: for rebuilding the sums. */
   carry(request: ReservationRequest): void;
+  /** Holds more for an open attempt, in every budget of mode `expected` or in none: as much as is wanted, or what is left, but not
+   *  less than the least. Undefined for an attempt that is not open. */
+  extend(attemptId: AttemptId, least: NanoUsd, wanted: NanoUsd, atMs: number): Extension | undefined;
   /** Takes the hold away and books the cost, in the window of the reservation. `subject` has both model names. */
   settle(attemptId: AttemptId, cost: NanoUsd, subject: Subject): void;
   /** Sums of the budgets that cover a subject, or of all, in the window of an instant. */
@@ -52,8 +64,8 @@ export type ReservationBook = {
 };
 
 type Sums = { settled: NanoUsd; reserved: NanoUsd; readonly window: Window };
-type Hold = { readonly sums: Sums; readonly amount: NanoUsd };
-type Open = { readonly request: ReservationRequest; holds: Hold[] };
+type Hold = { readonly budget: Budget; readonly sums: Sums; readonly amount: NanoUsd };
+type Open = { readonly request: ReservationRequest; readonly holds: readonly Hold[] };
 
 const MOST_SUBJECTS = 20_000;
 
@@ -103,9 +115,11 @@ export function createReservationBook(calendar: Calendar, mode: CapMode, loadSet
 
   const refusalOf = (budget: Budget, sums: Sums, request: ReservationRequest): BudgetRefusal | undefined => {
     const asked = amountFor(budget, request);
+    const amountNanoUsd = amountAt(budget, attemptAtMs(request.attemptId));
     const state = {
       budget,
       window: sums.window,
+      amountNanoUsd,
       settledNanoUsd: sums.settled,
       reservedNanoUsd: sums.reserved,
       askedNanoUsd: asked,
@@ -113,9 +127,7 @@ export function createReservationBook(calendar: Calendar, mode: CapMode, loadSet
     };
     if (request.expectedNanoUsd === undefined) return { ...state, reason: "unpriced" };
     if (asked === undefined) return { ...state, reason: "unbounded" };
-    return sums.settled + sums.reserved + asked > budget.amountNanoUsd
-      ? { ...state, reason: "budget_exceeded" }
-      : undefined;
+    return sums.settled + sums.reserved + asked > amountNanoUsd ? { ...state, reason: "budget_exceeded" } : undefined;
   };
 
   const hold = (request: ReservationRequest): Hold[] =>
@@ -123,7 +135,7 @@ export function createReservationBook(calendar: Calendar, mode: CapMode, loadSet
       const sums = sumsAt(budget, attemptAtMs(request.attemptId));
       const amount = amountFor(budget, request) ?? 0n;
       sums.reserved += amount;
-      return { sums, amount };
+      return { budget, sums, amount };
     });
 
   return {
@@ -131,7 +143,7 @@ export function createReservationBook(calendar: Calendar, mode: CapMode, loadSet
       budgets = next;
       covering.clear();
       sumsByWindow.clear();
-      for (const one of open.values()) one.holds = hold(one.request);
+      for (const [attemptId, { request }] of open) open.set(attemptId, { request, holds: hold(request) });
     },
 
     setFreezes(next) {
@@ -158,7 +170,7 @@ export function createReservationBook(calendar: Calendar, mode: CapMode, loadSet
         const refusal = refusalOf(budget, sums, request);
         if (refusal && mode === "enforce" && !budget.observe) return { admitted: false, refusal };
         wouldRefuse ??= refusal;
-        const leftHere = budget.amountNanoUsd - sums.settled - sums.reserved - (amountFor(budget, request) ?? 0n);
+        const leftHere = amountAt(budget, atMs) - sums.settled - sums.reserved - (amountFor(budget, request) ?? 0n);
         if (left === undefined || leftHere < left) left = leftHere;
       }
       open.set(request.attemptId, { request: asked, holds: hold(asked) });
@@ -167,6 +179,36 @@ export function createReservationBook(calendar: Calendar, mode: CapMode, loadSet
 
     carry(request) {
       open.set(request.attemptId, { request, holds: hold(request) });
+    },
+
+    extend(attemptId, least, wanted, atMs) {
+      const one = open.get(attemptId);
+      if (!one) return undefined;
+      let held = wanted;
+      let wouldRefuse: BudgetRefusal | undefined;
+      for (const { budget, sums, amount } of one.holds) {
+        if (budget.kind !== "hard" || budget.mode === "strict") continue;
+        const amountNanoUsd = amountAt(budget, atMs);
+        const left = amountNanoUsd - sums.settled - (sums.reserved - amount);
+        if (left < least) {
+          const refusal: BudgetRefusal = {
+            budget,
+            window: sums.window,
+            amountNanoUsd,
+            settledNanoUsd: sums.settled,
+            reservedNanoUsd: sums.reserved,
+            askedNanoUsd: least - amount,
+            attemptId,
+            reason: "budget_exceeded",
+          };
+          if (mode === "enforce" && !budget.observe) return { refusal };
+          wouldRefuse ??= refusal;
+        } else if (left < held) held = left;
+      }
+      const request = { ...one.request, expectedNanoUsd: held };
+      for (const { sums, amount } of one.holds) sums.reserved -= amount;
+      open.set(attemptId, { request, holds: hold(request) });
+      return { heldNanoUsd: held, wouldRefuse };
     },
 
     settle(attemptId, cost, subject) {
@@ -183,7 +225,8 @@ export function createReservationBook(calendar: Calendar, mode: CapMode, loadSet
       const wanted = subject ? coveringBudgets(subject) : budgets;
       return wanted.map((budget) => {
         const { settled, reserved, window } = sumsAt(budget, atMs);
-        return { budget, window, settledNanoUsd: settled, reservedNanoUsd: reserved };
+        const amountNanoUsd = amountAt(budget, atMs);
+        return { budget, window, amountNanoUsd, settledNanoUsd: settled, reservedNanoUsd: reserved };
       });
     },
 

@@ -60,6 +60,17 @@ export const budgets = sqliteTable("budgets", {
   createdAtMs: count("created_at_ms").notNull(),
   removedAtMs: count("removed_at_ms"),
   observe: count().notNull().default(0),
+  thresholds: text(),
+});
+
+export const raises = sqliteTable("raises", {
+  id: text().primaryKey(),
+  budgetId: text("budget_id").notNull(),
+  amountNanoUsd: nanoUsd("amount_nano_usd").notNull(),
+  reason: text().notNull(),
+  createdAtMs: count("created_at_ms").notNull(),
+  untilMs: count("until_ms").notNull(),
+  endedAtMs: count("ended_at_ms"),
 });
 
 export const limits = sqliteTable("limits", {
@@ -165,6 +176,12 @@ export const adjustments = sqliteTable("adjustments", {
   inferred: count().notNull(),
   detail: text().notNull(),
   madeAtMs: count("made_at_ms").notNull(),
+  auditSeq: count("audit_seq"),
+});
+
+export const sealedDays = sqliteTable("sealed_days", {
+  firstAttemptId: count("first_attempt_id").primaryKey(),
+  auditSeq: count("audit_seq").notNull(),
 });
 
 export const rollupHour = sqliteTable("rollup_hour", { hourMs: count("hour_ms").notNull(), ...sums });

@@ -4,7 +4,9 @@ import type { BudgetState, Subject } from "./budgets.ts";
 import type { Author, Change } from "./changes.ts";
 import type { EventRow } from "./events.ts";
 import type { AttemptId } from "./ids.ts";
-import type { Decision, ReservationRequest } from "./reservations.ts";
+import type { NanoUsd } from "./money.ts";
+import type { Decision, Extension, ReservationRequest } from "./reservations.ts";
+import type { Seal } from "./seals.ts";
 
 /** What makes a fingerprint a key: the provider accepted the secret. */
 export type ProvenKey = { readonly digest: string; readonly name: string; readonly hint: string };
@@ -17,6 +19,14 @@ export type Operation =
       readonly tags: string | undefined;
     }
   | { readonly type: "settle"; readonly row: EventRow; readonly proven: ProvenKey | undefined }
+  | {
+      /** A stream has cost what was held for it, and goes on. */
+      readonly type: "extend";
+      readonly attemptId: AttemptId;
+      readonly leastNanoUsd: NanoUsd;
+      readonly wantedNanoUsd: NanoUsd;
+      readonly atMs: number;
+    }
   | {
       /** The work of an attempt goes on: its reservation stays, under the provider's id. */
       readonly type: "suspend";
@@ -42,6 +52,7 @@ export type Operation =
     }
   | { readonly type: "states"; readonly atMs: number; readonly subject: Subject | undefined }
   | { readonly type: "change"; readonly change: Change; readonly author: Author }
+  | { readonly type: "seal"; readonly seal: Seal; readonly atMs: number }
   | { readonly type: "meterRan"; readonly sinceMs: number; readonly untilMs: number }
   | { readonly type: "verify"; readonly atMs: number };
 
@@ -50,6 +61,7 @@ export type Answer =
   /** `isFirst`: no other attempt stands for this work yet. */
   | { readonly type: "suspended"; readonly isFirst: boolean }
   | { readonly type: "decision"; readonly decision: Decision }
+  | { readonly type: "extended"; readonly extension: Extension }
   | { readonly type: "states"; readonly states: BudgetState[] }
   | { readonly type: "verified"; readonly differences: string[]; readonly reservedNanoUsd: bigint }
   | { readonly type: "failure"; readonly message: string; readonly kind: "storage" | "constraint" | "refused" };

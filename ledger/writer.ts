@@ -10,9 +10,10 @@ import { eventRow } from "./events.ts";
 import type { UsageEvent } from "./events.ts";
 import { createAttemptIds } from "./ids.ts";
 import type { AttemptId } from "./ids.ts";
+import type { NanoUsd } from "./money.ts";
 import { LedgerError, lockForWriting } from "./open.ts";
 import type { Durability } from "./open.ts";
-import type { CapMode, Decision, ReservationRequest } from "./reservations.ts";
+import type { CapMode, Decision, Extension, ReservationRequest } from "./reservations.ts";
 import { decodeAnswers, encodeBatch } from "./wire.ts";
 import type { Answer, AnswersMessage, BatchMessage, Operation, ProvenKey } from "./wire.ts";
 
@@ -40,6 +41,9 @@ export type Writer = {
   nextAttemptId(): AttemptId;
   /** Decides and, when admitted, holds the money durably. Rejects with LedgerUnavailable when it cannot be committed. */
   reserve(request: ReservationRequest, endpoint: string, tags: string | undefined): Promise<Decision>;
+  /** Holds more for a stream that goes on: as much as is wanted or what is left, but not less than the least. Rejects with
+   *  LedgerUnavailable when it cannot be committed. */
+  extend(attemptId: AttemptId, leastNanoUsd: NanoUsd, wantedNanoUsd: NanoUsd): Promise<Extension>;
   /** Books the event and lets go of its reservation. Resolves after the commit, and only then; while the storage fails it
    *  is tried again, for ever. */
   settle(event: UsageEvent, proven?: ProvenKey): Promise<void>;
@@ -171,6 +175,10 @@ export async function openWriter({ now = Date.now, ...settings }: WriterOptions)
       if (waitingSettlements >= MOST_WAITING_SETTLEMENTS)
         throw new LedgerUnavailable("too many settlements wait for the storage");
       return (await expect({ type: "reserve", request, endpoint, tags }, "decision")).decision;
+    },
+    async extend(attemptId, leastNanoUsd, wantedNanoUsd) {
+      const asked = { type: "extend", attemptId, leastNanoUsd, wantedNanoUsd, atMs: now() } as const;
+      return (await expect(asked, "extended")).extension;
     },
     async settle(event, proven) {
       const row = eventRow(event);

@@ -1,0 +1,27 @@
+-- Shares of a budget, in percent, at which somebody is told: ascending, joined by commas. Null: the usual ones.
+ALTER TABLE budgets ADD COLUMN thresholds TEXT;
+
+-- More money for a budget, for a while and with a reason.
+CREATE TABLE raises (
+  id TEXT PRIMARY KEY,
+  budget_id TEXT NOT NULL REFERENCES budgets (id),
+  amount_nano_usd INTEGER NOT NULL CHECK (amount_nano_usd > 0),
+  reason TEXT NOT NULL,
+  created_at_ms INTEGER NOT NULL,
+  until_ms INTEGER NOT NULL CHECK (until_ms > created_at_ms),
+  ended_at_ms INTEGER
+) STRICT, WITHOUT ROWID;
+
+-- The audit record that brought a correction: it holds the digest of all that came with it. Null: from before there was one.
+ALTER TABLE adjustments ADD COLUMN audit_seq INTEGER REFERENCES audit (seq) DEFERRABLE INITIALLY DEFERRED;
+
+-- UTC days whose events are covered by a digest in the audit: none can come to them any more. 353894400000 attempt ids are a day.
+CREATE TABLE sealed_days (
+  first_attempt_id INTEGER PRIMARY KEY CHECK (first_attempt_id % 353894400000 = 0),
+  audit_seq INTEGER NOT NULL REFERENCES audit (seq)
+) STRICT;
+CREATE TRIGGER events_sealed BEFORE INSERT ON events
+  WHEN EXISTS (SELECT 1 FROM sealed_days WHERE first_attempt_id = NEW.attempt_id - NEW.attempt_id % 353894400000)
+  BEGIN SELECT RAISE(ABORT, 'the day of this event is sealed'); END;
+CREATE TRIGGER sealed_days_keep BEFORE DELETE ON sealed_days BEGIN SELECT RAISE(ABORT, 'a seal is for ever'); END;
+CREATE TRIGGER sealed_days_fixed BEFORE UPDATE ON sealed_days BEGIN SELECT RAISE(ABORT, 'a seal is for ever'); END;
