@@ -14,15 +14,18 @@ const app = Fastify({ logger: false, bodyLimit: config.mostBodyBytes });
 app.removeAllContentTypeParsers();
 app.addContentTypeParser("*", { parseAs: "buffer" }, (_request, body, done) => done(null, body));
 
+function nothingRead(): never {
+  throw new Error("nothing was read");
+}
+
 /** Holds a JSON answer for one write, as the product does, and reads nothing. */
 function createHolder(stream: boolean): Meter {
   const held: Buffer[] = [];
   return {
     push: (chunk) => (stream ? chunk : void held.push(chunk)),
     takeHeld: () => held.splice(0),
-    reading: () => {
-      throw new Error("nothing was read");
-    },
+    reading: nothingRead,
+    soFar: nothingRead,
     seen: () => ({ events: 0, tokens: 0, isPartial: true }),
   };
 }

@@ -30,6 +30,8 @@ export type Admission = {
   readonly inputTokens: number;
   /** The price at which the key's policy lets a model without one be held and booked. */
   readonly ceiling?: Price | undefined;
+  /** What it was asked for at; undefined where there is none. */
+  readonly price?: Price | undefined;
   readonly boundNanoUsd: NanoUsd | undefined;
   readonly expectedNanoUsd: NanoUsd | undefined;
   /** A strict budget covers it. */
@@ -127,6 +129,7 @@ export async function admit(
     tags: tagText,
     inputTokens,
     ceiling,
+    price,
     boundNanoUsd,
     expectedNanoUsd,
     isStrict: decision.isStrict,

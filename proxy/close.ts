@@ -111,11 +111,14 @@ export function release(
   reply: FastifyReply,
 ): void {
   if (ending.status === undefined || (ending.how !== "ended" && !exchange.answered)) {
-    const message = `Keymeter: ${ending.how === "stopped" ? "shutting down" : ending.how === "cut" ? CUT : `the provider could not be reached or broke off (${ending.error ?? "no answer"})`}`;
-    const { status, body, headers } = dialect.refusal(
-      { kind: ending.timedOut ? "timeout" : "upstream", status: ending.timedOut ? 504 : 502, message },
-      requestId,
-    );
+    const [kind, code] =
+      ending.how === "capped"
+        ? (["money", 402] as const)
+        : ending.timedOut
+          ? (["timeout", 504] as const)
+          : (["upstream", 502] as const);
+    const message = `Keymeter: ${ending.how === "stopped" ? "shutting down" : ending.how === "cut" ? CUT : ending.how === "capped" ? ending.error : `the provider could not be reached or broke off (${ending.error ?? "no answer"})`}`;
+    const { status, body, headers } = dialect.refusal({ kind, status: code, message }, requestId);
     if (!reply.raw.destroyed)
       reply.raw
         .writeHead(status, ["content-type", "application/json", "x-keymeter-request-id", requestId, ...headers])
@@ -124,11 +127,11 @@ export function release(
       context.log.warn({ requestId, provider: provider.name, error: ending.error }, "no answer from the provider");
     return;
   }
-  if (ending.how === "stopped")
-    return exchange.releaseWithError(
-      dialect.errorEvent("Keymeter is shutting down; this answer is not complete", requestId),
-    );
-  if (ending.how === "cut") return exchange.releaseWithError(dialect.errorEvent(`Keymeter: ${CUT}`, requestId));
+  const stopWith = (kind: "unavailable" | "money", why: string): void =>
+    exchange.releaseWithError(dialect.errorEvent(kind, `Keymeter: ${why}`, requestId));
+  if (ending.how === "stopped") return stopWith("unavailable", "shutting down; this answer is not complete");
+  if (ending.how === "cut") return stopWith("unavailable", CUT);
+  if (ending.how === "capped") return stopWith("money", `this answer is not complete: ${ending.error}`);
   exchange.release(costNanoUsd === undefined ? [] : ["x-keymeter-cost-usd", formatUsdExact(costNanoUsd)]);
 }
 

@@ -5,6 +5,7 @@ import type { IncomingMessage, ServerResponse } from "node:http";
 import { Pool } from "undici";
 import type { Dispatcher } from "undici";
 import type { Subject } from "../ledger/budgets.ts";
+import type { Extension } from "./extend.ts";
 import type { Credential } from "./gate.ts";
 import type { Meter } from "./meter.ts";
 import type { CredentialHeader, Provider } from "./providers/provider.ts";
@@ -13,9 +14,9 @@ import { isTagHeader } from "./tags.ts";
 /** How the exchange with the provider ended. */
 export type Ending = {
   /** `ended`: the body came to its end. `unreachable`: no byte was sent. `failed`: cut, timeout or nonsense after bytes
-   *  were sent. `client_left`, `stopped`, `cut`: we ended it, for the client had gone, this program stops, or whoever runs it
-   *  said so. */
-  readonly how: "ended" | "unreachable" | "failed" | "client_left" | "stopped" | "cut";
+   *  were sent. `client_left`, `stopped`, `cut`, `capped`: we ended it, for the client had gone, this program stops, whoever runs
+   *  it said so, or a budget had no more. */
+  readonly how: "ended" | "unreachable" | "failed" | "client_left" | "stopped" | "cut" | "capped";
   readonly timedOut: boolean;
   /** Whether the request was, or may have been, written to the provider. */
   readonly sent: boolean;
@@ -61,6 +62,8 @@ type ExchangeOptions = {
   readonly stream: boolean;
   readonly requestId: string;
   readonly headers: readonly string[];
+  /** What is held for it, which may have to grow while it flows. */
+  readonly extension?: Extension | undefined;
   /** Who asks for what; undefined: a path that costs nothing. */
   readonly subject?: Subject;
 };
@@ -245,6 +248,7 @@ class OpenExchange implements Dispatcher.DispatchHandler, Exchange {
   readonly #stream: boolean;
   readonly #requestId: string;
   readonly #ownHeaders: readonly string[];
+  readonly #extension: Extension | undefined;
   readonly #over: () => void;
   readonly #startedMs = Date.now();
   #resolve!: (ending: Ending) => void;
@@ -257,6 +261,7 @@ class OpenExchange implements Dispatcher.DispatchHandler, Exchange {
   #firstByteMs: number | undefined;
   #providerRequestId: string | undefined;
   #pausedSinceMs: number | undefined;
+  #waitsForBooks = false;
   #leftSinceMs: number | undefined;
   #releasedSinceMs: number | undefined;
   #sent = false;
@@ -269,6 +274,7 @@ class OpenExchange implements Dispatcher.DispatchHandler, Exchange {
     this.subject = options.subject;
     this.#requestId = options.requestId;
     this.#ownHeaders = options.headers;
+    this.#extension = options.extension;
     this.#over = over;
     this.ending = new Promise((resolve) => (this.#resolve = resolve));
     response.on("close", () => this.#clientClosed());
@@ -315,12 +321,28 @@ class OpenExchange implements Dispatcher.DispatchHandler, Exchange {
 
   onResponseData(controller: Dispatcher.DispatchController, chunk: Buffer): void {
     const out = this.meter?.push(chunk);
+    if (this.#extension && this.meter) this.#extend(this.#extension.look(this.meter), controller);
     if (out === undefined || this.#response.destroyed) return;
     if (!this.answered) this.#writeHead([]);
     if (!this.#response.write(out)) {
       this.#pausedSinceMs = Date.now();
       controller.pause();
     }
+  }
+
+  /** Nothing more is read from the provider until the books hold what it may cost. */
+  #extend(asked: Promise<string | undefined> | undefined, controller: Dispatcher.DispatchController): void {
+    if (!asked) return;
+    this.#waitsForBooks = true;
+    controller.pause();
+    void asked.then(
+      (refused) => {
+        this.#waitsForBooks = false;
+        if (refused !== undefined) this.abort("capped", refused);
+        else if (this.#pausedSinceMs === undefined && !this.#isOver) controller.resume();
+      },
+      (error: unknown) => this.abort("failed", error instanceof Error ? error.message : String(error)),
+    );
   }
 
   onResponseEnd(): void {
@@ -377,13 +399,11 @@ class OpenExchange implements Dispatcher.DispatchHandler, Exchange {
 
   /** Ends a stream of ours with a native error, for a client that still listens. */
   releaseWithError(event: string): void {
+    // In any other frame than events an error of ours would be no error but nonsense.
+    if (!this.#isEventStream) return this.release([]);
     this.#releasedSinceMs = Date.now();
     const held = this.meter?.takeHeld() ?? [];
     this.#response.end(Buffer.concat([...held, Buffer.from(event)]));
-  }
-
-  get isEventStream(): boolean {
-    return this.#isEventStream;
   }
 
   #writeHead(more: readonly string[]): void {
@@ -408,7 +428,7 @@ class OpenExchange implements Dispatcher.DispatchHandler, Exchange {
 
   #drained(): void {
     this.#pausedSinceMs = undefined;
-    if (!this.#isOver) this.#controller?.resume();
+    if (!this.#isOver && !this.#waitsForBooks) this.#controller?.resume();
   }
 
   #finish(how: Ending["how"], error: string | undefined, timedOut: boolean): void {

@@ -11,6 +11,7 @@ import { credentialFor, identify, readArrival } from "./arrival.ts";
 import { count, NOTHING_MORE, release, settle, suspend } from "./close.ts";
 import type { ProxyContext } from "./context.ts";
 import type { Call, Dialect, Reading, RouteMatch } from "./dialects/dialect.ts";
+import { createExtension } from "./extend.ts";
 import { outgoingHeaders } from "./forward.ts";
 import { checkLimits, checkMethod, checkModel, guessDialect, isForm, readBody, readForm } from "./gate.ts";
 import type { Target } from "./gate.ts";
@@ -65,6 +66,7 @@ export async function handle(context: ProxyContext, request: FastifyRequest, rep
 
     // 5-6 Forward, and read what passes.
     const requestId = formatRequestId(admission.attemptId);
+    const extension = createExtension(context.writer, admission);
     const exchange = context.forwarder.exchange(
       {
         provider: target.provider,
@@ -84,6 +86,7 @@ export async function handle(context: ProxyContext, request: FastifyRequest, rep
         stream: call.stream,
         requestId,
         subject: subjectOf(admission),
+        extension,
         headers: [
           ...entry.headers,
           ...(admission.leftNanoUsd === undefined
@@ -100,7 +103,7 @@ export async function handle(context: ProxyContext, request: FastifyRequest, rep
     const suspension = reading?.pending ? await suspend(context, admission, ending, reading) : undefined;
     if (suspension === "open") return release(context, exchange, ending, target, undefined, requestId, reply);
     const event = toEvent(
-      admission,
+      extension?.admission() ?? admission,
       ending,
       suspension === "known" ? NOTHING_MORE : reading,
       exchange.meter?.seen(),

@@ -23,6 +23,8 @@ export type Meter = {
   /** Of a meter that lags: resolves when all that was pushed is read. Called once, before `reading`. */
   flush?(): Promise<void>;
   reading(): Reading;
+  /** What the answer has said until now; more may come. */
+  soFar(): Reading;
   seen(): Seen;
 };
 
@@ -64,6 +66,7 @@ export function createMeter(
     push: (chunk) => choose(chunk).push(chunk),
     takeHeld: () => choose().takeHeld(),
     reading: () => choose().reading(),
+    soFar: () => choose().soFar(),
     seen: () => choose().seen(),
   };
 }
@@ -102,6 +105,7 @@ function createEncodedMeter(dialect: Dialect, call: Call, contentType: string, c
       }),
     // What is damaged is read as far as it goes, like what is cut.
     reading: () => inner.reading(),
+    soFar: () => inner.soFar(),
     seen() {
       const seen = inner.seen();
       return { ...seen, isPartial: isBroken || seen.isPartial };
@@ -222,6 +226,7 @@ function createEventMeter(dialect: Dialect, call: Call, hides: boolean): Meter {
       takeLine("");
       return reader.reading();
     },
+    soFar: () => reader.reading(),
     seen: () => ({
       isPartial,
       // An event with words is a token at least.
@@ -274,6 +279,7 @@ function createLineMeter(dialect: Dialect, call: Call): Meter {
       const reading = reader.reading();
       return isPartial ? { ...reading, usage: undefined, final: false } : reading;
     },
+    soFar: () => reader.reading(),
     seen: () => ({ tokens: 0, isPartial: true }),
   };
 }
@@ -340,6 +346,7 @@ function createBodyMeter(dialect: Dialect, call: Call): Meter {
       if (parsed) reader.body(parsed);
       return reader.reading();
     },
+    soFar: () => reader.reading(),
     seen: () => ({
       tokens: reader.reading().failed && !call.stream ? 0 : Math.ceil((call.stream ? words : size) / BYTES_PER_TOKEN),
       isPartial: false,

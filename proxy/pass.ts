@@ -233,5 +233,6 @@ const UNREAD: Meter = {
   push: (chunk) => chunk,
   takeHeld: () => [],
   reading: () => NOTHING_MORE,
+  soFar: () => NOTHING_MORE,
   seen: () => ({ tokens: 0, isPartial: true }),
 };

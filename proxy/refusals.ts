@@ -100,18 +100,8 @@ export function refuseFrozen({ scope, reason, id }: Freeze): Refused {
 /** The refusal of a hard budget, with the numbers it used. Never a retry-after: some SDKs would sleep until the month
  *  ends, and no retry helps. */
 export function refuseForMoney(refused: BudgetRefusal, status: number): Refused {
-  const { budget, window, settledNanoUsd, reservedNanoUsd, askedNanoUsd, reason } = refused;
-  const endsAt = budget.window === "total" ? "never" : new Date(window.endMs).toISOString();
-  const why = {
-    budget_exceeded: "the request does not fit",
-    unbounded: "strict mode, and the most this request can cost cannot be proven",
-    unpriced: "the model has no price, so its cost cannot be held",
-  }[reason];
-  const message =
-    `budget for ${describeScope(budget.scope)} (${budget.window}): ${why}. ` +
-    `Amount ${formatUsd(budget.amountNanoUsd)} USD, spent ${formatUsd(settledNanoUsd)}, reserved ${formatUsd(reservedNanoUsd)}, ` +
-    `asked ${askedNanoUsd === undefined ? "unknown" : formatUsd(askedNanoUsd)}; window ${budget.window === "total" ? "without end" : `${new Date(window.startMs).toISOString()} to ${endsAt}`}.`;
-  return new Refused(reason, message, {
+  const { budget, window, amountNanoUsd, settledNanoUsd, reservedNanoUsd, askedNanoUsd, reason } = refused;
+  return new Refused(reason, describeRefusal(refused), {
     status,
     resetsAtMs: window.endMs,
     headers: [
@@ -120,7 +110,7 @@ export function refuseForMoney(refused: BudgetRefusal, status: number): Refused 
       "x-keymeter-budget-id",
       budget.id,
       "x-keymeter-budget-amount-usd",
-      formatUsdExact(budget.amountNanoUsd),
+      formatUsdExact(amountNanoUsd),
       "x-keymeter-budget-spent-usd",
       formatUsdExact(settledNanoUsd),
       "x-keymeter-budget-reserved-usd",
@@ -130,9 +120,29 @@ export function refuseForMoney(refused: BudgetRefusal, status: number): Refused 
       "x-keymeter-budget-window-start",
       new Date(window.startMs).toISOString(),
       "x-keymeter-budget-window-end",
-      endsAt,
+      endOf(refused),
     ],
   });
+}
+
+const WHY: { readonly [reason in BudgetRefusal["reason"]]: string } = {
+  budget_exceeded: "the request does not fit",
+  unbounded: "strict mode, and the most this request can cost cannot be proven",
+  unpriced: "the model has no price, so its cost cannot be held",
+};
+
+/** Why a budget said no, with its numbers, in a sentence or two. */
+export function describeRefusal(refused: BudgetRefusal, why = WHY[refused.reason]): string {
+  const { budget, window, amountNanoUsd, settledNanoUsd, reservedNanoUsd, askedNanoUsd } = refused;
+  return (
+    `budget for ${describeScope(budget.scope)} (${budget.window}): ${why}. ` +
+    `Amount ${formatUsd(amountNanoUsd)} USD, spent ${formatUsd(settledNanoUsd)}, reserved ${formatUsd(reservedNanoUsd)}, ` +
+    `asked ${askedNanoUsd === undefined ? "unknown" : formatUsd(askedNanoUsd)}; window ${budget.window === "total" ? "without end" : `${new Date(window.startMs).toISOString()} to ${endOf(refused)}`}.`
+  );
+}
+
+function endOf({ budget, window }: BudgetRefusal): string {
+  return budget.window === "total" ? "never" : new Date(window.endMs).toISOString();
 }
 
 /** Codex CLI retries every status but its own final form of 429. */

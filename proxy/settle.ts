@@ -217,6 +217,8 @@ function outcomeOf(ending: Ending, reading: Reading | undefined): Outcome {
       return "shutdown";
     case "cut":
       return "cut";
+    case "capped":
+      return "capped";
     case "failed":
       return "upstream_failed";
     case "ended":

@@ -111,8 +111,9 @@ export const anthropic: Dialect = {
     return { status: refusal.status, body: JSON.stringify(error), headers: ["request-id", requestId] };
   },
 
-  errorEvent(message, requestId) {
-    return `event: error\ndata: ${JSON.stringify({ type: "error", error: { type: "api_error", message }, request_id: requestId })}\n\n`;
+  errorEvent(kind, message, requestId) {
+    const type = kind === "money" ? REFUSAL_TYPES.money : "api_error";
+    return `event: error\ndata: ${JSON.stringify({ type: "error", error: { type, message }, request_id: requestId })}\n\n`;
   },
 };
 

@@ -200,7 +200,7 @@ export type Dialect = {
     requestId: string,
   ): { readonly status: number; readonly body: string; readonly headers: readonly string[] };
   /** An error in the middle of a stream, in the form that SDKs throw. */
-  errorEvent(message: string, requestId: string): string;
+  errorEvent(kind: "unavailable" | "money", message: string, requestId: string): string;
 };
 
 /** Matches a path without version against the routes. */

@@ -123,8 +123,9 @@ export const google: Dialect = {
     };
   },
 
-  errorEvent(message) {
-    return `data: ${JSON.stringify({ error: { code: 503, message, status: "UNAVAILABLE" } })}\n\n`;
+  errorEvent(kind, message) {
+    const [code, status] = kind === "money" ? [402, REFUSAL_STATUS.money[0]] : [503, "UNAVAILABLE"];
+    return `data: ${JSON.stringify({ error: { code, message, status } })}\n\n`;
   },
 };
 

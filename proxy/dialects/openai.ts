@@ -150,8 +150,9 @@ export const openai: Dialect = {
     };
   },
 
-  errorEvent(message) {
-    return `event: error\ndata: ${JSON.stringify({ type: "error", code: "server_error", message, param: null, error: { message, type: "server_error", param: null, code: "server_error" } })}\n\n`;
+  errorEvent(kind, message) {
+    const [type, code] = kind === "money" ? REFUSAL_TYPES.money : ["server_error", "server_error"];
+    return `event: error\ndata: ${JSON.stringify({ type: "error", code, message, param: null, error: { message, type, param: null, code } })}\n\n`;
   },
 };
 

@@ -1,0 +1,191 @@
+// Expected mode while a stream flows: what is held grows with it, and it is cut when the budget has no more.
+import { setTimeout as sleep } from "node:timers/promises";
+import Anthropic from "@anthropic-ai/sdk";
+import OpenAI from "openai";
+import { GoogleGenAI } from "@google/genai";
+import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import { startFakeProvider } from "../fake/provider.ts";
+import type { FakeProvider } from "../fake/provider.ts";
+import { startProxy } from "../start-proxy.ts";
+import type { RunningProxy } from "../start-proxy.ts";
+
+const WORDS = 40;
+const PIECES = 300;
+
+let provider: FakeProvider;
+let running: RunningProxy;
+beforeAll(async () => {
+  provider = await startFakeProvider(() => {});
+  running = await startProxy(provider.url);
+});
+afterAll(async () => {
+  await running.stop();
+  await provider.close();
+});
+
+const PIECE = "word ".repeat(WORDS);
+
+/** Streams `pieces` pieces, an event each, until the client is gone; tells how many were written. */
+function streaming(pieces: number, frame: (text: string) => string, first = "", last = ""): { written: number } {
+  const told = { written: 0 };
+  provider.script = async (_arrived, response) => {
+    response.writeHead(200, { "content-type": "text/event-stream" });
+    response.write(first);
+    for (let i = 0; i < pieces && !response.destroyed; i++) {
+      response.write(frame(PIECE));
+      told.written += 1;
+      await sleep(1);
+    }
+    response.end(last);
+  };
+  return told;
+}
+
+const chunk = (more: object): string =>
+  `data: ${JSON.stringify({ id: "c", object: "chat.completion.chunk", model: "gpt-4o-mini", created: 1, ...more })}\n\n`;
+const chatFrame = (text: string): string =>
+  chunk({ choices: [{ index: 0, delta: { content: text }, finish_reason: null }] });
+
+describe("in expected mode a stream that costs more than was held for it", () => {
+  it("goes on while the budget has more; what is held grows, and is given back at the end", async () => {
+    const { id, secret } = await running.createKey();
+    await running.setBudget({ scope: { keyId: id }, amountNanoUsd: 1_000_000_000n });
+    const usage = { prompt_tokens: 10, completion_tokens: PIECES * 40, total_tokens: 10 + PIECES * 40 };
+    streaming(PIECES, chatFrame, "", `${chunk({ choices: [], usage })}data: [DONE]\n\n`);
+    const client = new OpenAI({ apiKey: secret, baseURL: `${running.url}/openai/v1`, maxRetries: 0 });
+    const stream = await client.chat.completions.create({
+      model: "gpt-4o-mini",
+      stream: true,
+      messages: [{ role: "user", content: "hi" }],
+    });
+    let most = 0n;
+    let text = "";
+    for await (const piece of stream) {
+      text += piece.choices[0]?.delta?.content ?? "";
+      if (text.length % (PIECE.length * 50) === 0) {
+        const reserved = (await running.proxy.writer.states()).find(({ budget }) => budget.scope.keyId === id);
+        if (reserved && reserved.reservedNanoUsd > most) most = reserved.reservedNanoUsd;
+      }
+    }
+    expect(text).toBe(PIECE.repeat(PIECES));
+    // 4,096 tokens were held at first; 300 pieces are 15,000.
+    expect(most).toBeGreaterThan(4_096n * 600n);
+    await expect.poll(async () => (await running.events()).filter((one) => one.keyId === id).length).toBe(1);
+    const [event] = (await running.events()).filter((one) => one.keyId === id);
+    expect(event).toMatchObject({ outcome: "complete", usageState: "reported", usage: { output: PIECES * 40 } });
+    expect(await running.proxy.writer.verify()).toEqual({ differences: [], reservedNanoUsd: 0n });
+  });
+
+  it("is cut by a native error when the budget has no more: each SDK gets one clear error, and no more than a piece is over", async () => {
+    // 4,096 tokens, which are held at first, fit each; the whole stream does not.
+    const amounts: { readonly [name: string]: bigint } = {
+      openai: 3_000_000n,
+      anthropic: 6_000_000n,
+      google: 2_000_000n,
+    };
+    const asks: { readonly [name: string]: (secret: string) => Promise<string> } = {
+      openai: async (secret) => {
+        streaming(PIECES, chatFrame);
+        const client = new OpenAI({ apiKey: secret, baseURL: `${running.url}/openai/v1` });
+        const stream = await client.chat.completions.create({
+          model: "gpt-4o-mini",
+          stream: true,
+          messages: [{ role: "user", content: "hi" }],
+        });
+        let text = "";
+        for await (const piece of stream) text += piece.choices[0]?.delta?.content ?? "";
+        return text;
+      },
+      anthropic: async (secret) => {
+        const message = {
+          id: "m",
+          type: "message",
+          role: "assistant",
+          model: "claude-3-haiku-20240307",
+          content: [],
+          stop_reason: null,
+          usage: { input_tokens: 10, output_tokens: 1 },
+        };
+        const event = (type: string, more: object): string =>
+          `event: ${type}\ndata: ${JSON.stringify({ type, ...more })}\n\n`;
+        const first =
+          event("message_start", { message }) +
+          event("content_block_start", { index: 0, content_block: { type: "text", text: "" } });
+        streaming(
+          PIECES,
+          (text) => event("content_block_delta", { index: 0, delta: { type: "text_delta", text } }),
+          first,
+        );
+        const client = new Anthropic({ apiKey: secret, baseURL: `${running.url}/anthropic` });
+        const stream = client.messages.stream({
+          model: "claude-3-haiku-20240307",
+          max_tokens: 64_000,
+          messages: [{ role: "user", content: "hi" }],
+        });
+        return (await stream.finalMessage()).content.map((block) => (block.type === "text" ? block.text : "")).join("");
+      },
+      google: async (secret) => {
+        streaming(
+          PIECES,
+          (text) =>
+            `data: ${JSON.stringify({ candidates: [{ index: 0, content: { role: "model", parts: [{ text }] } }], modelVersion: "gemini-2.0-flash" })}\r\n\r\n`,
+        );
+        const client = new GoogleGenAI({ apiKey: secret, httpOptions: { baseUrl: `${running.url}/google` } });
+        let text = "";
+        for await (const piece of await client.models.generateContentStream({
+          model: "gemini-2.0-flash",
+          contents: "hi",
+        }))
+          text += piece.text ?? "";
+        return text;
+      },
+    };
+    for (const [name, ask] of Object.entries(asks)) {
+      const { id, secret } = await running.createKey({ name });
+      const amount = amounts[name] ?? 0n;
+      await running.setBudget({ scope: { keyId: id }, amountNanoUsd: amount });
+      const before = provider.journal.length;
+      const error = await ask(secret).then(
+        () => undefined,
+        (thrown: unknown) => thrown as Error,
+      );
+      expect(error?.message, name).toContain("budget for key");
+      expect(error?.message, name).toContain("this answer is not complete");
+      expect(provider.journal.length, `${name} asked again`).toBe(before + 1);
+      await expect.poll(async () => (await running.events()).filter((one) => one.keyId === id).length).toBe(1);
+      const [event] = (await running.events()).filter((one) => one.keyId === id);
+      expect(event, name).toMatchObject({ outcome: "capped", usageState: "estimated" });
+      const cost = BigInt(event?.costNanoUsd ?? "0");
+      // The budget is used, and passed by no more than a few pieces that came in one read.
+      expect(cost, name).toBeGreaterThan((amount * 9n) / 10n);
+      expect(cost, name).toBeLessThan(amount + (amount * 15n) / 100n);
+      expect(await running.proxy.writer.verify()).toEqual({ differences: [], reservedNanoUsd: 0n });
+    }
+  });
+
+  it("flows on where the budget is only tried out, and is counted", async () => {
+    const { id, secret } = await running.createKey();
+    await running.setBudget({ scope: { keyId: id }, amountNanoUsd: 3_000_000n, observe: true });
+    streaming(
+      200,
+      chatFrame,
+      "",
+      `${chunk({ choices: [], usage: { prompt_tokens: 1, completion_tokens: 9, total_tokens: 10 } })}data: [DONE]\n\n`,
+    );
+    const answer = await fetch(`${running.url}/openai/v1/chat/completions`, {
+      method: "POST",
+      headers: { authorization: `Bearer ${secret}`, "content-type": "application/json" },
+      body: JSON.stringify({ model: "gpt-4o-mini", stream: true, messages: [{ role: "user", content: "hi" }] }),
+    });
+    expect(await answer.text()).toContain("[DONE]");
+    const { openForReading } = await import("../../ledger/open.ts");
+    const { readRefused } = await import("../../ledger/spend.ts");
+    const books = openForReading(`${running.dataDir}/usage.db`);
+    if (!books) throw new Error("no books");
+    const refused = await readRefused(books, 0, Date.now() + 60_000);
+    books.close();
+    expect(refused.filter((row) => row.keyId === id).map(({ reason, observed }) => [reason, observed])).toEqual([
+      ["cut", true],
+    ]);
+  });
+});
