@@ -9,14 +9,15 @@ const USAGE = `keymeter VERB ...
   up                         proxy, collector and alerts under one supervisor (npm start)
   proxy | collector | alerts one program by itself
   keys                       create, list, show, set, pause, resume, rotate, revoke
-  budgets                    set, list, remove; freeze and lift a scope
+  budgets                    set, list, remove, raise for a while; freeze and lift a scope; replay a cap on the past
+  apply                      budgets and limits as a file says, after showing the difference
   limits                     requests and tokens a minute, requests at once: set, list, remove
   spend                      metered spend by team, key, model, day
   events                     single usage events
   work                       batches and the like whose result has not passed yet: list, close
   reconcile                  metered against billed
   prices                     what a model costs, and where the price comes from
-  verify                     do sums fold, do costs recompute, is the audit whole
+  verify                     do sums fold, do costs recompute, are audit, sealed days and register whole
   demo                       all of it with a demo provider, on a data folder of its own
 
 Settings: keymeter.yaml (see keymeter.example.yaml) and KEYMETER_... in the environment.`;
@@ -30,6 +31,7 @@ const VERBS: { readonly [verb: string]: () => Promise<Verb> } = {
   alerts: async () => ({ run: (await import("./command/programs.ts")).alerts }),
   keys: () => import("./command/keys.ts"),
   budgets: () => import("./command/budgets.ts"),
+  apply: () => import("./command/apply.ts"),
   limits: () => import("./command/limits.ts"),
   spend: () => import("./command/spend.ts"),
   events: () => import("./command/events.ts"),

@@ -3,7 +3,7 @@ import { expectedSoFar, readForecasts } from "../ledger/forecasts.ts";
 import type { NanoUsd } from "../ledger/money.ts";
 import type { Sqlite } from "../ledger/open.ts";
 import { readBudgets } from "../ledger/changes.ts";
-import { describeScope } from "../ledger/budgets.ts";
+import { amountAt, describeScope } from "../ledger/budgets.ts";
 import { readKeyNames, readRefused, readSettled, readSpend } from "../ledger/spend.ts";
 import type { SpendRow } from "../ledger/spend.ts";
 import { createCalendar } from "../ledger/windows.ts";
@@ -92,7 +92,7 @@ export async function readFigures(
       budget && window && usage
         ? {
             id: budget.id,
-            amountNanoUsd: budget.amountNanoUsd,
+            amountNanoUsd: amountAt(budget, nowMs),
             spentNanoUsd: readSettled(usage, budget, window),
             window: budget.window,
             endsMs: window.endMs,

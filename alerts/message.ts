@@ -23,8 +23,8 @@ const MOST_LABEL_LINES = 5;
 const ACTIONS: { readonly [alert: string]: (figures: Figures) => string } = {
   KeymeterSpendOverForecast: ({ topKey }) =>
     `Ask the owner of the top key whether this is planned; if not, \`keymeter keys pause ${topKey?.id ?? "KEY"}\` stops it within a second.`,
-  KeymeterBudgetUsed80: () =>
-    "Compare with the date; raise the budget, or tell the team what happens when it is used up.",
+  KeymeterBudgetThreshold: () =>
+    "Compare with the date; raise the budget for a while with `keymeter budgets raise`, or tell the team what happens when it is used up.",
   KeymeterCapRefusing: () =>
     "Tell the team that its requests are refused; raise the budget with `keymeter budgets set`, or leave it.",
   KeymeterUnpricedModel: () =>
@@ -82,10 +82,10 @@ function describe(name: string, figures: Figures): string {
         ? `${subject} is heading ${over.percent} % (${formatUsd(over.amount)} USD) over today's forecast`
         : `${subject} is over today's forecast`;
     }
-    case "KeymeterBudgetUsed80":
+    case "KeymeterBudgetThreshold":
       return figures.budget
         ? `${subject} has used ${share(figures.budget.spentNanoUsd, figures.budget.amountNanoUsd)} % of its ${figures.budget.window} budget`
-        : `${subject} has used 80 % of a budget`;
+        : `${subject} has used much of a budget`;
     case "KeymeterCapRefusing":
       return `The cap of ${figures.subject} refuses requests`;
     case "KeymeterUnpricedModel":

@@ -1,7 +1,7 @@
 // The figures people quote, as gauges: read from the ledger, refreshed together, so that a restart changes no total. The
 // conversion to a float is the last step.
 import { Gauge, Registry } from "prom-client";
-import { describeScope } from "../ledger/budgets.ts";
+import { amountAt, describeScope, USUAL_THRESHOLDS } from "../ledger/budgets.ts";
 import { readImports, readVariances } from "../ledger/bills.ts";
 import { readBudgets } from "../ledger/changes.ts";
 import { expectedSoFar, readForecasts } from "../ledger/forecasts.ts";
@@ -60,7 +60,13 @@ export function createCollectorMetrics({ usage, billing }: Books, timezone: stri
     "id",
     "window",
   ]);
-  const budgetUsd = gauge("keymeter_budget_usd", "Amount of a budget.", ["budget", "scope", "team", "window", "kind"]);
+  const budgetUsd = gauge("keymeter_budget_usd", "Amount of a budget, with what it is raised by now.", [
+    "budget",
+    "scope",
+    "team",
+    "window",
+    "kind",
+  ]);
   const budgetSpent = gauge("keymeter_budget_spent_usd", "Spend inside a budget's running window.", [
     "budget",
     "scope",
@@ -68,6 +74,11 @@ export function createCollectorMetrics({ usage, billing }: Books, timezone: stri
     "window",
     "kind",
   ]);
+  const budgetThreshold = gauge(
+    "keymeter_budget_threshold_passed",
+    "1 where a budget's spend has come to a share of its amount, in percent, at which somebody is told.",
+    ["budget", "scope", "team", "window", "kind", "threshold"],
+  );
   const budgetRefused = gauge(
     "keymeter_budget_refused_requests",
     "Requests that a budget refused in the last ten minutes.",
@@ -128,6 +139,7 @@ export function createCollectorMetrics({ usage, billing }: Books, timezone: stri
         learning,
         budgetUsd,
         budgetSpent,
+        budgetThreshold,
         budgetRefused,
         keyInfo,
         billed,
@@ -170,8 +182,15 @@ export function createCollectorMetrics({ usage, billing }: Books, timezone: stri
           window: budget.window,
           kind: budget.kind,
         };
-        budgetUsd.set(labels, toUsdNumber(budget.amountNanoUsd));
-        budgetSpent.set(labels, toUsdNumber(readSettled(usage, budget, calendar.window(budget.window, nowMs))));
+        const amount = amountAt(budget, nowMs);
+        const spent = readSettled(usage, budget, calendar.window(budget.window, nowMs));
+        budgetUsd.set(labels, toUsdNumber(amount));
+        budgetSpent.set(labels, toUsdNumber(spent));
+        for (const threshold of budget.thresholds ?? USUAL_THRESHOLDS)
+          budgetThreshold.set(
+            { ...labels, threshold: String(threshold) },
+            spent > 0n && spent * 100n >= amount * BigInt(threshold) ? 1 : 0,
+          );
         budgetRefused.set(
           labels,
           refused.filter((row) => row.budgetId === budget.id && !row.observed).reduce((sum, row) => sum + row.count, 0),

@@ -40,14 +40,37 @@ export function parseAmount(text: string): { amountNanoUsd: NanoUsd; window: Win
     throw new UsageError(
       `"${text}" is no budget: write an amount in USD and a window, such as 50/month (${WINDOWS.join(", ")})`,
     );
+  return { amountNanoUsd: parseUsdOption("an amount", amount), window: window as WindowKind };
+}
+
+/** An amount of USD that is not negative. */
+export function parseUsdOption(option: string, text: string): NanoUsd {
   try {
-    const amountNanoUsd = parseUsd(amount);
-    if (amountNanoUsd < 0n) throw new RangeError(`"${amount}" is negative`);
-    return { amountNanoUsd, window: window as WindowKind };
+    const amountNanoUsd = parseUsd(text);
+    if (amountNanoUsd < 0n) throw new RangeError(`${option} of "${text}" is negative`);
+    return amountNanoUsd;
   } catch (error) {
     throw new UsageError(error instanceof Error ? error.message : String(error));
   }
 }
+
+/** "50,80,100": shares in percent at which somebody is told. */
+export function parseThresholds(text: string): number[] {
+  const shares = [...new Set(text.split(",").map((one) => Number(one.trim().replace(/%$/, ""))))].toSorted(
+    (a, b) => a - b,
+  );
+  if (
+    text.trim() === "" ||
+    shares.length > MOST_THRESHOLDS ||
+    shares.some((share) => !Number.isInteger(share) || share < 1 || share > 1000)
+  )
+    throw new UsageError(
+      `thresholds "${text}" are no shares in percent: write whole numbers from 1 to 1000, at most ${MOST_THRESHOLDS}, such as 50,80,100`,
+    );
+  return shares;
+}
+
+const MOST_THRESHOLDS = 10;
 
 export function newBudget({
   scope,
@@ -56,6 +79,7 @@ export function newBudget({
   hard,
   strict,
   observe = false,
+  thresholds,
 }: {
   scope: Scope;
   amountNanoUsd: NanoUsd;
@@ -63,6 +87,7 @@ export function newBudget({
   hard: boolean;
   strict: boolean;
   observe?: boolean;
+  thresholds?: readonly number[] | undefined;
 }): Budget {
   return {
     id: `bud_${randomBytes(5).toString("hex")}`,
@@ -72,6 +97,7 @@ export function newBudget({
     kind: hard ? "hard" : "soft",
     mode: strict ? "strict" : "expected",
     ...(observe ? { observe } : {}),
+    ...(thresholds ? { thresholds } : {}),
     createdAtMs: Date.now(),
   };
 }

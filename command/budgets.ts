@@ -1,19 +1,22 @@
-// keymeter budgets set|freeze|lift|replay|list|remove
+// keymeter budgets set|raise|unraise|freeze|lift|replay|list|remove
 import { randomBytes } from "node:crypto";
 import { parseArgs } from "node:util";
-import { describeScope } from "../ledger/budgets.ts";
+import { amountAt, describeScope, USUAL_THRESHOLDS } from "../ledger/budgets.ts";
+import type { Budget } from "../ledger/budgets.ts";
 import { readBudgets, readFreezes } from "../ledger/changes.ts";
 import { formatUsd, formatUsdColumn } from "../ledger/money.ts";
 import { readSettled } from "../ledger/spend.ts";
 import { createCalendar, WINDOWS } from "../ledger/windows.ts";
-import { newBudget, parseAmount, SCOPE_OPTIONS, scopeOf } from "./budget-options.ts";
+import { newBudget, parseAmount, parseThresholds, SCOPE_OPTIONS, scopeOf } from "./budget-options.ts";
 import { cutLive, makeChange, openUsage } from "./books.ts";
 import { loadCommandConfig } from "./config.ts";
+import { raise, RAISES_USAGE, unraise } from "./raises.ts";
 import { replay, REPLAY_USAGE } from "./replay.ts";
 import { formatTable, toJson } from "./table.ts";
 import { UsageError } from "./usage-error.ts";
 
-export const USAGE = `keymeter budgets set --amount 500/month [--team T] [--project P] [--env E] [--key KEY] [--provider P] [--model M] [--hard] [--strict] [--observe]
+export const USAGE = `keymeter budgets set --amount 500/month [--team T] [--project P] [--env E] [--key KEY] [--provider P] [--model M] [--hard] [--strict] [--observe] [--thresholds 50,80,100]
+${RAISES_USAGE}
 keymeter budgets freeze [SCOPE] --why WORDS [--cut]    admits nothing more in a scope, from the next request on; --cut ends what goes on
 keymeter budgets lift ID
 ${REPLAY_USAGE}
@@ -21,6 +24,7 @@ keymeter budgets list [--json]
 keymeter budgets remove ID
   Windows: ${WINDOWS.join(", ")}. No scope at all is the whole organisation. A budget for the same scope and window replaces the old one.
   --hard refuses what does not fit, by what a request probably costs; --strict by the most it can cost (never overshoots).
+  --thresholds: the shares, in percent, at which somebody is told (${USUAL_THRESHOLDS.join(", ")} when not said).
   --observe lets through what a hard budget would refuse, and counts it: to try a cap before it bites.`;
 
 export async function run(args: string[]): Promise<void> {
@@ -36,6 +40,10 @@ export async function run(args: string[]): Promise<void> {
       return freeze(rest);
     case "replay":
       return replay(rest);
+    case "raise":
+      return raise(rest);
+    case "unraise":
+      return unraise(rest);
     case "lift":
       return lift(rest);
     default:
@@ -52,6 +60,7 @@ async function set(args: string[]): Promise<void> {
       observe: { type: "boolean", default: false },
       hard: { type: "boolean", default: false },
       strict: { type: "boolean", default: false },
+      thresholds: { type: "string" },
       json: { type: "boolean", default: false },
     },
   });
@@ -63,6 +72,7 @@ async function set(args: string[]): Promise<void> {
     hard: values.hard || values.strict || values.observe,
     strict: values.strict,
     observe: values.observe,
+    thresholds: values.thresholds === undefined ? undefined : parseThresholds(values.thresholds),
   });
   await makeChange(loadCommandConfig(), { type: "setBudget", budget });
   process.stdout.write(
@@ -105,6 +115,8 @@ async function list(args: string[]): Promise<void> {
     const window = calendar.window(budget.window, now);
     return {
       ...budget,
+      thresholds: budget.thresholds ?? USUAL_THRESHOLDS,
+      amountNowNanoUsd: amountAt(budget, now),
       spentNanoUsd: readSettled(books, budget, window),
       windowStart: new Date(window.startMs).toISOString(),
       windowEnd: budget.window === "total" ? null : new Date(window.endMs).toISOString(),
@@ -115,8 +127,9 @@ async function list(args: string[]): Promise<void> {
   if (values.json) return void process.stdout.write(`${toJson(rows)}\n`);
   for (const { id, scope, reason } of frozen)
     process.stdout.write(`FROZEN ${id}: ${describeScope(scope)} (${reason})\n`);
+  for (const line of raiseLines(rows, now)) process.stdout.write(line);
   const spent = formatUsdColumn(rows.map((row) => row.spentNanoUsd));
-  const left = formatUsdColumn(rows.map((row) => row.amountNanoUsd - row.spentNanoUsd));
+  const left = formatUsdColumn(rows.map((row) => row.amountNowNanoUsd - row.spentNanoUsd));
   process.stdout.write(
     `${formatTable(
       ["id", "scope", "window", "kind", "mode", "amount USD", "spent USD", "left USD", "until"],
@@ -126,12 +139,24 @@ async function list(args: string[]): Promise<void> {
         row.window,
         row.observe ? `${row.kind}, observed` : row.kind,
         row.mode,
-        formatUsd(row.amountNanoUsd),
+        formatUsd(row.amountNowNanoUsd),
         spent[i] ?? "",
         left[i] ?? "",
         row.windowEnd?.slice(0, 16) ?? "never",
       ]),
     )}\n`,
+  );
+}
+
+/** What budgets are raised by now, a line each. */
+function raiseLines(budgets: readonly Budget[], nowMs: number): string[] {
+  return budgets.flatMap(({ id, raises = [] }) =>
+    raises
+      .filter(({ untilMs }) => untilMs > nowMs)
+      .map(
+        (raise) =>
+          `RAISED ${raise.id}: ${id} by ${formatUsd(raise.amountNanoUsd)} USD until ${new Date(raise.untilMs).toISOString().slice(0, 16)}Z (${raise.reason})\n`,
+      ),
   );
 }
 

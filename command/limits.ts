@@ -28,7 +28,7 @@ async function set(args: string[]): Promise<void> {
     options: { key: text, team: text, rpm: text, tpm: text, concurrent: text, "body-mb": text },
   });
   const limits = {
-    scope: await scopeOf(values),
+    scope: await limitScopeOf(values),
     requestsPerMinute: whole("--rpm", values.rpm),
     tokensPerMinute: whole("--tpm", values.tpm),
     concurrent: whole("--concurrent", values.concurrent),
@@ -58,12 +58,19 @@ async function list(args: string[]): Promise<void> {
 async function remove(args: string[]): Promise<void> {
   const text = { type: "string" } as const;
   const { values } = parseArgs({ args, options: { key: text, team: text } });
-  const scope = await scopeOf(values);
+  const scope = await limitScopeOf(values);
   await makeChange(loadCommandConfig(), { type: "removeLimits", scope });
   process.stdout.write(`${scope}: limits removed\n`);
 }
 
-async function scopeOf({ key, team }: { key?: string | undefined; team?: string | undefined }): Promise<string> {
+/** Throws UsageError for a key that does not exist, or for both. */
+export async function limitScopeOf({
+  key,
+  team,
+}: {
+  key?: string | undefined;
+  team?: string | undefined;
+}): Promise<string> {
   if (key !== undefined && team !== undefined)
     throw new UsageError("limits are for a --key or for a --team, not for both");
   if (key !== undefined) return `key:${(await findKey(key)).id}`;

@@ -201,7 +201,8 @@ export function createBooking(database: Sqlite, zone: string, capMode: CapMode, 
       case "states":
         return { type: "states", states: book.states(operation.atMs, operation.subject) };
       case "change":
-        if (operation.change.type === "closeWork") closeWork(operation.change.workId);
+        for (const change of operation.change.type === "together" ? operation.change.changes : [operation.change])
+          if (change.type === "closeWork") closeWork(change.workId);
         rollups.flush();
         applyChange(database, rollups, operation.change, operation.author);
         rollups.flush();

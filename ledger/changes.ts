@@ -133,6 +133,8 @@ export function applyChange(database: Sqlite, rollups: Rollups, change: Change, 
       const { raise } = change;
       if (!readBudgets(database).some(({ id }) => id === raise.budgetId))
         throw new ChangeRefused(`there is no budget ${raise.budgetId}; \`keymeter budgets list\` shows them`);
+      if (raise.untilMs <= author.atMs || raise.untilMs <= raise.createdAtMs)
+        throw new ChangeRefused(`the raise would end before it begins (${new Date(raise.untilMs).toISOString()})`);
       books
         .insert(raises)
         .values({ ...raise, endedAtMs: null })
@@ -220,10 +222,7 @@ export function readBudgets(database: Sqlite): Budget[] {
     mode,
     ...(observe === 1 ? { observe: true } : {}),
     ...(thresholds === null ? {} : { thresholds: thresholds.split(",").map(Number) }),
-    ...raisesOf(
-      id,
-      raised.map(({ endedAtMs: _, ...raise }) => raise),
-    ),
+    ...raisesOf(id, raised),
     createdAtMs,
     scope: readScope(scope),
   }));
@@ -235,9 +234,19 @@ export function readFreezes(database: Sqlite): Freeze[] {
   return rows.map(({ id, reason, createdAtMs, ...scope }) => ({ id, reason, createdAtMs, scope: readScope(scope) }));
 }
 
-function raisesOf(budgetId: string, all: readonly Raise[]): Pick<Budget, "raises"> {
-  const raises = all.filter((raise) => raise.budgetId === budgetId);
-  return raises.length === 0 ? {} : { raises };
+function raisesOf(budgetId: string, all: readonly (typeof raises.$inferSelect)[]): Pick<Budget, "raises"> {
+  const own = all.filter((raise) => raise.budgetId === budgetId);
+  if (own.length === 0) return {};
+  return {
+    raises: own.map(({ id, amountNanoUsd, reason, createdAtMs, untilMs }) => ({
+      id,
+      budgetId,
+      amountNanoUsd,
+      reason,
+      createdAtMs,
+      untilMs,
+    })),
+  };
 }
 
 function readScope(row: { readonly [part in (typeof SCOPE_PARTS)[number]]: string | null }): Scope {

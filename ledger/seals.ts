@@ -70,7 +70,7 @@ export function* digestDay(database: Sqlite, first: AttemptId): Generator<undefi
 }
 
 /** "2026-11-23" */
-export function dayOf({ firstAttemptId: first }: Pick<Seal, "firstAttemptId">): string {
+function dayOf({ firstAttemptId: first }: Pick<Seal, "firstAttemptId">): string {
   return new Date(attemptAtMs(first)).toISOString().slice(0, 10);
 }
 

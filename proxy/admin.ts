@@ -17,6 +17,7 @@ import type { Work } from "./work.ts";
 
 /** As many corrections are one transaction. */
 const MOST_ADJUSTMENTS = 500;
+const MOST_TOGETHER = 2_000;
 
 /** Changes as they travel: bigint as a string of digits. */
 const nanoUsd = z
@@ -40,6 +41,7 @@ const budget = z.strictObject({
   kind: z.enum(["soft", "hard"]),
   mode: z.enum(["strict", "expected"]),
   observe: z.literal(true).optional(),
+  thresholds: z.array(z.number().int().min(1).max(1000)).min(1).max(10).optional(),
   createdAtMs: z.number().int(),
 });
 const key = z.strictObject({
@@ -78,6 +80,14 @@ const limits = z.strictObject({
   concurrent: most,
   bodyBytes: most,
 });
+const raise = z.strictObject({
+  id: text,
+  budgetId: text,
+  amountNanoUsd: nanoUsd.refine((amount) => amount > 0n, "more than nothing"),
+  reason: text.min(1),
+  createdAtMs: z.number().int(),
+  untilMs: z.number().int(),
+});
 const freeze = z.strictObject({ id: text, scope, reason: text.min(1), createdAtMs: z.number().int() });
 const adjustment = z.strictObject({
   source: z.enum(["reprice", "bill"]),
@@ -92,7 +102,7 @@ const adjustment = z.strictObject({
   detail: text,
 });
 const digest = z.string().regex(/^[0-9a-f]{64}$/);
-const change = z.discriminatedUnion("type", [
+const single = [
   z.strictObject({ type: z.literal("createKey"), key, digest, budget: budget.optional() }),
   z.strictObject({ type: z.literal("setKeyState"), keyId: text, state: z.enum(["active", "paused", "revoked"]) }),
   z.strictObject({ type: z.literal("rotateKey"), keyId: text, digest, hint: text, graceUntilMs: z.number().int() }),
@@ -110,6 +120,8 @@ const change = z.discriminatedUnion("type", [
   }),
   z.strictObject({ type: z.literal("setBudget"), budget }),
   z.strictObject({ type: z.literal("removeBudget"), budgetId: text }),
+  z.strictObject({ type: z.literal("raiseBudget"), raise }),
+  z.strictObject({ type: z.literal("endRaise"), raiseId: text }),
   z.strictObject({ type: z.literal("closeWork"), workId: text }),
   z.strictObject({ type: z.literal("setPolicy"), keyId: text, policy: keyPolicy }),
   z.strictObject({ type: z.literal("setLimits"), limits }),
@@ -117,6 +129,13 @@ const change = z.discriminatedUnion("type", [
   z.strictObject({ type: z.literal("freeze"), freeze }),
   z.strictObject({ type: z.literal("lift"), freezeId: text }),
   z.strictObject({ type: z.literal("adjust"), adjustments: z.array(adjustment).max(MOST_ADJUSTMENTS) }),
+] as const;
+const change = z.discriminatedUnion("type", [
+  ...single,
+  z.strictObject({
+    type: z.literal("together"),
+    changes: z.array(z.discriminatedUnion("type", [...single])).max(MOST_TOGETHER),
+  }),
 ]);
 
 /** Wrong tokens are answered after this long, one after the other: guessing is slow, the right token is not. */

@@ -1,0 +1,64 @@
+// keymeter budgets raise|unraise: more money for a budget, for a while and with a reason.
+import { randomBytes } from "node:crypto";
+import { parseArgs } from "node:util";
+import { describeScope } from "../ledger/budgets.ts";
+import type { Budget } from "../ledger/budgets.ts";
+import { readBudgets } from "../ledger/changes.ts";
+import { formatUsd } from "../ledger/money.ts";
+import { createCalendar } from "../ledger/windows.ts";
+import { makeChange, openUsage } from "./books.ts";
+import { parseUsdOption } from "./budget-options.ts";
+import { loadCommandConfig } from "./config.ts";
+import { isDay } from "./days.ts";
+import { toJson } from "./table.ts";
+import { UsageError } from "./usage-error.ts";
+
+export const RAISES_USAGE = `keymeter budgets raise BUDGET --by 100 --until 2026-12-01 --why WORDS [--json]
+  More money in that budget from now until that day begins, or until an instant such as 2026-11-30T18:00Z; then the amount is the old one.
+keymeter budgets unraise RAISE    ends one before its time`;
+
+export async function raise(args: string[]): Promise<void> {
+  const text = { type: "string" } as const;
+  const { values, positionals } = parseArgs({
+    args,
+    allowPositionals: true,
+    options: { by: text, until: text, why: text, json: { type: "boolean", default: false } },
+  });
+  const [budgetId] = positionals;
+  const { by, until, why } = values;
+  if (budgetId === undefined || by === undefined || until === undefined || !why)
+    throw new UsageError(`a raise needs a budget, --by, --until and --why\n${RAISES_USAGE}`);
+  const config = loadCommandConfig();
+  const amountNanoUsd = parseUsdOption("--by", by);
+  if (amountNanoUsd <= 0n) throw new UsageError(`--by ${by} raises nothing; \`keymeter budgets set\` lowers an amount`);
+  const nowMs = Date.now();
+  const untilMs = isDay(until) ? createCalendar(config.timezone).dayStart(until) : Date.parse(until);
+  if (!/^\d{4}-\d{2}-\d{2}(T\d{2}:\d{2}(:\d{2})?(Z|[+-]\d{2}:\d{2}))?$/.test(until) || Number.isNaN(untilMs))
+    throw new UsageError(`--until ${until} is no day and no instant: write 2026-12-01 or 2026-11-30T18:00Z`);
+  if (untilMs <= nowMs) throw new UsageError(`--until ${until} is over; nothing was raised`);
+
+  const budget = findBudget(budgetId);
+  const id = `rai_${randomBytes(5).toString("hex")}`;
+  const made = { id, budgetId, amountNanoUsd, reason: why, createdAtMs: nowMs, untilMs };
+  await makeChange(config, { type: "raiseBudget", raise: made });
+  process.stdout.write(
+    values.json
+      ? `${toJson(made)}\n`
+      : `${id}: ${formatUsd(amountNanoUsd)} USD more for ${describeScope(budget.scope)} (${budget.window}) until ${new Date(untilMs).toISOString().slice(0, 16)}Z; \`keymeter budgets unraise ${id}\` ends it before\n`,
+  );
+}
+
+export async function unraise(args: string[]): Promise<void> {
+  const [raiseId] = args;
+  if (raiseId === undefined) throw new UsageError(`which raise?\n${RAISES_USAGE}`);
+  await makeChange(loadCommandConfig(), { type: "endRaise", raiseId });
+  process.stdout.write(`${raiseId}: ended\n`);
+}
+
+function findBudget(id: string): Budget {
+  const books = openUsage(loadCommandConfig());
+  const found = readBudgets(books).find((budget) => budget.id === id);
+  books.close();
+  if (!found) throw new UsageError(`there is no budget ${id}; \`keymeter budgets list\` shows them`);
+  return found;
+}

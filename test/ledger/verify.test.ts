@@ -1,0 +1,340 @@
+// What verify finds: events of sealed days, adjustments, audit and register, each changed behind the product's back.
+import { join } from "node:path";
+import { setTimeout as sleep } from "node:timers/promises";
+import { randomUUID } from "node:crypto";
+import Database from "better-sqlite3";
+import * as fc from "fast-check";
+import { afterEach, beforeAll, describe, expect, it } from "vitest";
+import { readAdjustmentDifferences } from "../../ledger/adjustments.ts";
+import { findBrokenAudit, readAuditHead } from "../../ledger/audit.ts";
+import { attemptAtMs } from "../../ledger/ids.ts";
+import { createDigest, issueVirtualKey } from "../../ledger/keys.ts";
+import { openForReading } from "../../ledger/open.ts";
+import type { Sqlite } from "../../ledger/open.ts";
+import { readSealDifferences } from "../../ledger/seals.ts";
+import { readFoldDifferences, readRegisterDifferences } from "../../ledger/verify.ts";
+import { openWriter } from "../../ledger/writer.ts";
+import type { Writer } from "../../ledger/writer.ts";
+import { SEED } from "../seed.ts";
+import { temporaryFolder } from "../start-proxy.ts";
+import { event, SUBJECT } from "../usage-event.ts";
+
+const DAY = 86_400_000;
+const open: Writer[] = [];
+afterEach(async () => {
+  for (const writer of open.splice(0)) await writer.close();
+});
+
+async function writerOn(folder: string, now?: () => number): Promise<Writer> {
+  const path = join(folder, "usage.db");
+  const writer = await openWriter({
+    path,
+    durability: "process",
+    zone: "UTC",
+    capMode: "enforce",
+    ...(now ? { now } : {}),
+  });
+  open.push(writer);
+  return writer;
+}
+
+async function close(writer: Writer): Promise<void> {
+  open.splice(open.indexOf(writer), 1);
+  await writer.close();
+}
+
+async function spend(writer: Writer, amount: bigint): Promise<number> {
+  const attemptId = writer.nextAttemptId();
+  await writer.reserve({ attemptId, subject: SUBJECT, boundNanoUsd: amount, expectedNanoUsd: amount }, "c", undefined);
+  await writer.settle(event(attemptId, amount));
+  return attemptId;
+}
+
+/** Writes as somebody who owns the file can: past triggers. */
+function tamper(folder: string, sql: string): void {
+  const database = new Database(join(folder, "usage.db"));
+  for (const name of database
+    .prepare("SELECT name FROM sqlite_master WHERE type = 'trigger'")
+    .pluck()
+    .all() as string[])
+    database.exec(`DROP TRIGGER ${name}`);
+  database.pragma("foreign_keys = OFF");
+  database.exec(sql);
+  database.close();
+}
+
+async function findAll(folder: string): Promise<string[]> {
+  const books = openForReading(join(folder, "usage.db"));
+  if (!books) throw new Error("no books");
+  try {
+    const broken = await findBrokenAudit(books);
+    return [
+      ...(broken ? [`audit ${broken.seq} ${broken.why}`] : []),
+      ...(await readSealDifferences(books)),
+      ...(await readAdjustmentDifferences(books)),
+      ...(await readRegisterDifferences(books)),
+    ];
+  } finally {
+    books.close();
+  }
+}
+
+/** Books with four days of events, of which three are sealed, corrections, keys, budgets, raises, limits, a freeze. */
+async function makeBooks(folder: string): Promise<void> {
+  let now = Date.parse("2026-11-01T00:00:00Z");
+  const writer = await writerOn(folder, () => now);
+  const ids: number[] = [];
+  for (let i = 0; i < 40; i++) {
+    ids.push(await spend(writer, BigInt(1_000 + i)));
+    now += Math.floor(DAY / 11);
+  }
+  const { key, secret } = issueVirtualKey({ name: "ci", team: "search", env: "prod" }, now);
+  await writer.change({ type: "createKey", key, digest: createDigest("a pepper of the test")(secret) }, "test");
+  const rotated = { type: "rotateKey", keyId: key.id, digest: "0".repeat(64), hint: "ab", graceUntilMs: now } as const;
+  await writer.change(rotated, "test");
+  await writer.change({ type: "setPolicy", keyId: key.id, policy: { models: ["gpt-*"] } }, "test");
+  const base = { window: "month", kind: "hard", mode: "expected", createdAtMs: now } as const;
+  await writer.change(
+    {
+      type: "setBudget",
+      budget: { ...base, id: "b1", scope: { team: "search" }, amountNanoUsd: 500n, thresholds: [50, 90] },
+    },
+    "test",
+  );
+  const raise = {
+    id: "r1",
+    budgetId: "b1",
+    amountNanoUsd: 100n,
+    reason: "launch",
+    createdAtMs: now,
+    untilMs: now + DAY,
+  };
+  await writer.change({ type: "raiseBudget", raise }, "test");
+  await writer.change(
+    { type: "setBudget", budget: { ...base, id: "b2", scope: { team: "search" }, amountNanoUsd: 700n } },
+    "test",
+  );
+  await writer.change(
+    { type: "setBudget", budget: { ...base, id: "b3", scope: {}, amountNanoUsd: 9n, observe: true } },
+    "test",
+  );
+  await writer.change({ type: "removeBudget", budgetId: "b3" }, "test");
+  await writer.change(
+    {
+      type: "setLimits",
+      limits: {
+        scope: "team:search",
+        requestsPerMinute: 6,
+        tokensPerMinute: undefined,
+        concurrent: undefined,
+        bodyBytes: undefined,
+      },
+    },
+    "test",
+  );
+  await writer.change(
+    { type: "freeze", freeze: { id: "f1", scope: { model: "o*" }, reason: "dear", createdAtMs: now } },
+    "test",
+  );
+  const adjustment = (i: number) =>
+    ({
+      source: "bill",
+      sourceId: `line-${i}`,
+      attemptId: ids[i] ?? 0,
+      amountNanoUsd: 5n,
+      unpriced: 0,
+      inferred: 0,
+      detail: "line",
+    }) as const;
+  await writer.change({ type: "adjust", adjustments: [adjustment(0), adjustment(1)] }, "test");
+  // The second of these is known: it is one.
+  await writer.change({ type: "adjust", adjustments: [adjustment(2), adjustment(1)] }, "test");
+  await writer.change({ type: "describeKey", keyId: SUBJECT.keyId, fields: { owner: "sam" } }, "test").catch(() => {});
+  await close(writer);
+  // The thread seals when it starts.
+  const again = await writerOn(folder, () => now);
+  while (sealedDays(folder) < 3) await sleep(20);
+  await close(again);
+}
+
+function sealedDays(folder: string): number {
+  const books = openForReading(join(folder, "usage.db")) as Sqlite;
+  const count = Number(books.prepare("SELECT COUNT(*) FROM sealed_days").pluck().get());
+  books.close();
+  return count;
+}
+
+describe("verify", () => {
+  const folder = temporaryFolder();
+  beforeAll(() => makeBooks(folder));
+  /** A copy to do harm to. */
+  const copy = (): string => {
+    const name = temporaryFolder();
+    const database = new Database(join(folder, "usage.db"), { readonly: true });
+    database.prepare("VACUUM INTO ?").run(join(name, "usage.db"));
+    database.close();
+    return name;
+  };
+
+  it("finds nothing in books that nobody touched", async () => {
+    expect(await findAll(folder)).toEqual([]);
+    const books = openForReading(join(folder, "usage.db")) as Sqlite;
+    expect(await readFoldDifferences(books)).toEqual([]);
+    books.close();
+  });
+
+  it.each([
+    [
+      "UPDATE audit SET detail = replace(detail, '500', '900') WHERE action = 'setBudget'",
+      "audit 4 record was changed",
+    ],
+    ["DELETE FROM audit WHERE seq = 3", "audit 3 record is missing"],
+    ["UPDATE audit SET seq = seq + 1000 WHERE seq = (SELECT MAX(seq) FROM audit)", "is missing"],
+    [
+      "UPDATE budgets SET amount_nano_usd = 9000 WHERE id = 'b2'",
+      "budgets: b2 has amount_nano_usd 9000, by the audit it is 700",
+    ],
+    ["UPDATE budgets SET removed_at_ms = NULL WHERE id = 'b3'", "budgets: b3 has removed_at_ms null"],
+    ["UPDATE budgets SET removed_at_ms = 5 WHERE id = 'b2'", "budgets: b2 has removed_at_ms 5"],
+    ["DELETE FROM budgets WHERE id = 'b2'", "budgets: b2 is gone"],
+    [
+      "INSERT INTO budgets SELECT 'b4', team, project, env, key_id, provider, model, 'day', 5, kind, mode, 0, NULL, 0, NULL FROM budgets WHERE id = 'b2'",
+      "budgets: no audit record made b4",
+    ],
+    ["UPDATE raises SET until_ms = until_ms + 1", "raises: r1 has until_ms"],
+    ["UPDATE limits SET requests_per_minute = 60", "limits: team:search has requests_per_minute 60"],
+    ["UPDATE freezes SET lifted_at_ms = 1", "freezes: f1 has lifted_at_ms 1"],
+    ["UPDATE keys SET policy = NULL WHERE kind = 'virtual'", "has policy null"],
+    ["UPDATE keys SET state = 'revoked' WHERE kind = 'virtual'", "has state revoked, by the audit it is active"],
+    ["INSERT INTO key_secrets SELECT 'mine', id, 0, NULL FROM keys WHERE kind = 'virtual'", "one of its secrets"],
+    ["DELETE FROM key_secrets WHERE digest LIKE '000%'", "is gone"],
+    ["UPDATE adjustments SET amount_nano_usd = -5 WHERE source_id = 'line-1'", "adjustments of audit record"],
+    ["DELETE FROM adjustments WHERE source_id = 'line-0'", "2 were booked; the 1 there"],
+    [
+      "INSERT INTO adjustments SELECT source, 'other', attempt_id, 1, 0, 0, '', 0, audit_seq FROM adjustments WHERE source_id = 'line-2'",
+      "adjustments of audit record",
+    ],
+    [
+      "DELETE FROM sealed_days WHERE first_attempt_id = (SELECT MAX(first_attempt_id) FROM sealed_days)",
+      "sealed_days does not",
+    ],
+    [
+      "DELETE FROM events WHERE attempt_id = (SELECT MIN(attempt_id) FROM events)",
+      "2026-11-01: 12 events were sealed, 11 are there",
+    ],
+  ])("names the place of: %s", async (sql, place) => {
+    const harmed = copy();
+    tamper(harmed, sql);
+    expect((await findAll(harmed)).join("\n")).toContain(place);
+  });
+
+  it("names day and hour of any event of a sealed day that was changed in any column", async () => {
+    const books = openForReading(join(folder, "usage.db")) as Sqlite;
+    const rows = books
+      .prepare("SELECT * FROM events WHERE attempt_id < (SELECT MAX(first_attempt_id) + 353894400000 FROM sealed_days)")
+      .all() as { [column: string]: unknown }[];
+    books.close();
+    const columns = Object.keys(rows[0] ?? {}).filter(
+      (column) => !["at_ms", "raw_usage", "attempt_id"].includes(column),
+    );
+    expect(columns.length).toBeGreaterThan(25);
+    expect(rows.length).toBeGreaterThan(30);
+    const harmed = copy();
+    tamper(harmed, "UPDATE meta SET value = value");
+    await fc.assert(
+      fc.asyncProperty(fc.constantFrom(...rows), fc.constantFrom(...columns), async (row, column) => {
+        const database = new Database(join(harmed, "usage.db"));
+        const put = database.prepare(`UPDATE events SET ${column} = ? WHERE attempt_id = ?`);
+        const old = row[column];
+        const isNumber = typeof old === "bigint" || /tokens|input|output|reasoning|cache|nano|status|_ms$/.test(column);
+        const value =
+          isNumber && !column.includes("other") && column !== "cost_lines"
+            ? BigInt((old as bigint | null) ?? 0n) + 1n
+            : column === "usage_state"
+              ? "unknown"
+              : column === "price_confidence"
+                ? "inferred"
+                : randomUUID();
+        put.run(value, row["attempt_id"]);
+        const at = new Date(attemptAtMs(Number(row["attempt_id"]))).toISOString();
+        const found = await findAll(harmed);
+        put.run(old, row["attempt_id"]);
+        database.close();
+        expect(found, `${column} of ${String(row["attempt_id"])}`).toEqual([
+          `${at.slice(0, 10)}, ${at.slice(11, 13)}:00 UTC: events are not as they were sealed`,
+        ]);
+      }),
+      { numRuns: 60, seed: SEED },
+    );
+    expect(await findAll(harmed)).toEqual([]);
+  });
+
+  it("finds a chain that was written anew, by the head that was noted", async () => {
+    const books = openForReading(join(folder, "usage.db")) as Sqlite;
+    const head = readAuditHead(books);
+    expect(await findBrokenAudit(books, head)).toBeUndefined();
+    expect(await findBrokenAudit(books, { ...head, hash: "0".repeat(64) })).toMatchObject({ seq: head.seq });
+    expect(await findBrokenAudit(books, { ...head, seq: head.seq + 3 })).toMatchObject({
+      why: expect.stringContaining("are gone") as string,
+    });
+    books.close();
+  });
+
+  it("refuses an event for a sealed day, and a second seal", async () => {
+    const harmed = copy();
+    const database = new Database(join(harmed, "usage.db"));
+    expect(() =>
+      database.exec(
+        "INSERT INTO events SELECT * FROM (SELECT attempt_id + 1, key_id, provider, endpoint, requested_model, served_model, tier, team, project, env, tags, input, cache_read, cache_write_5m, cache_write_1h, output, other_usage, reasoning, usage_state, cost_nano_usd, cost_lines, price_version, price_confidence, outcome, http_status, duration_ms, first_byte_ms, provider_request_id, response_id, raw_usage, stated_cost_nano_usd, usage_reason FROM events LIMIT 1)",
+      ),
+    ).toThrow("is sealed");
+    expect(() => database.exec("DELETE FROM sealed_days")).toThrow("for ever");
+    database.close();
+  });
+});
+
+it("a day with open work is sealed when that is settled, not before", async () => {
+  const folder = temporaryFolder();
+  let now = Date.parse("2026-11-01T12:00:00Z");
+  const first = await writerOn(folder, () => now);
+  const attemptId = first.nextAttemptId();
+  await first.reserve({ attemptId, subject: SUBJECT, boundNanoUsd: 5n, expectedNanoUsd: 5n }, "batches", undefined);
+  await first.suspend(attemptId, "batch_1", []);
+  await spend(first, 1n);
+  now += 2 * DAY;
+  await spend(first, 1n);
+  await close(first);
+  const second = await writerOn(folder, () => now);
+  await sleep(300);
+  expect(sealedDays(folder)).toBe(0);
+  await second.change({ type: "closeWork", workId: "batch_1" }, "test");
+  await close(second);
+  const third = await writerOn(folder, () => now);
+  await expect.poll(() => sealedDays(folder), { timeout: 5_000 }).toBe(1);
+  expect(await third.verify()).toEqual({ differences: [], reservedNanoUsd: 0n });
+});
+
+it("a change whose audit record cannot be written does not happen", async () => {
+  const folder = temporaryFolder();
+  const writer = await writerOn(folder);
+  const database = new Database(join(folder, "usage.db"));
+  database.exec(
+    "CREATE TRIGGER no_audit BEFORE INSERT ON audit BEGIN SELECT RAISE(ABORT, 'the disk of the audit is full'); END",
+  );
+  const budget = {
+    id: "b",
+    scope: {},
+    window: "day",
+    kind: "hard",
+    mode: "strict",
+    amountNanoUsd: 5n,
+    createdAtMs: 0,
+  } as const;
+  await expect(writer.change({ type: "setBudget", budget }, "test")).rejects.toThrow("the audit is full");
+  expect(await writer.states()).toEqual([]);
+  database.exec("DROP TRIGGER no_audit");
+  database.close();
+  await writer.change({ type: "setBudget", budget }, "test");
+  expect((await writer.states()).length).toBe(1);
+  expect(await findAll(folder)).toEqual([]);
+});
