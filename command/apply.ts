@@ -43,7 +43,7 @@ const file = z.strictObject({
         key: name.optional(),
         provider: name.optional(),
         model: name.optional(),
-        amount: z.string(),
+        amount: z.union([z.string(), z.number().transform(String)]),
         hard: yes,
         strict: yes,
         observe: yes,

@@ -1,13 +1,11 @@
 // Keys, limits and freezes by the command, through the running proxy and without one.
-import { spawn } from "node:child_process";
-import { fileURLToPath } from "node:url";
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
 import { chatAnswer, json, startFakeProvider } from "../fake/provider.ts";
 import type { FakeProvider } from "../fake/provider.ts";
+import { runKeymeter } from "../run-keymeter.ts";
 import { startProxy } from "../start-proxy.ts";
 import type { RunningProxy } from "../start-proxy.ts";
 
-const START = fileURLToPath(new URL("../../start.mjs", import.meta.url));
 let provider: FakeProvider;
 let running: RunningProxy;
 beforeEach(async () => {
@@ -19,20 +17,7 @@ afterEach(async () => {
   await provider.close();
 });
 
-async function keymeter(...args: string[]): Promise<{ code: number | null; text: string }> {
-  const child = spawn(process.execPath, [START, ...args], {
-    env: {
-      PATH: process.env["PATH"] ?? "",
-      KEYMETER_DATA_DIR: running.dataDir,
-      KEYMETER_OPS_PORT: new URL(running.opsUrl).port,
-    },
-  });
-  let text = "";
-  child.stdout.on("data", (chunk: Buffer) => (text += chunk.toString()));
-  child.stderr.on("data", (chunk: Buffer) => (text += chunk.toString()));
-  const code = await new Promise<number | null>((resolve) => child.once("exit", resolve));
-  return { code, text };
-}
+const keymeter = (...args: string[]): ReturnType<typeof runKeymeter> => runKeymeter(running, ...args);
 
 function ask(secret: string, model = "gpt-4o-mini", stream = false): Promise<Response> {
   return fetch(`${running.url}/openai/v1/chat/completions`, {
