@@ -3,7 +3,6 @@
 import { drizzle, eq, isNull } from "./drizzle.ts";
 import { ChangeRefused } from "./change-refused.ts";
 import { readBudgets, readFreezes, applyChange } from "./changes.ts";
-import type { Budget } from "./budgets.ts";
 import { covers } from "./budgets.ts";
 import { eventRow, INSERT_EVENT, readBooked } from "./events.ts";
 import type { EventRow, Outcome, UsageEvent } from "./events.ts";
@@ -17,7 +16,7 @@ import type { CapMode, ReservationBook } from "./reservations.ts";
 import { createRollups } from "./rollups.ts";
 import { applySeal } from "./seals.ts";
 import { readSettled } from "./spend.ts";
-import { reservations } from "./schema.ts";
+import { reservations, servedNames } from "./schema.ts";
 import { createCalendar } from "./windows.ts";
 import type { Answer, ProvenKey, Task } from "./wire.ts";
 
@@ -45,6 +44,8 @@ export function createBooking(database: Sqlite, zone: string, capMode: CapMode, 
     const made = createReservationBook(calendar, capMode, (budget, window) => readSettled(database, budget, window));
     made.setBudgets(readBudgets(database));
     made.setFreezes(readFreezes(database));
+    for (const { provider, requestedModel, servedModel } of drizzle(database).select().from(servedNames).all())
+      made.learnServedName(provider, requestedModel, servedModel);
     for (const row of drizzle(database).select().from(reservations).all()) {
       made.carry({
         attemptId: row.attemptId,
@@ -73,6 +74,9 @@ export function createBooking(database: Sqlite, zone: string, capMode: CapMode, 
     "SELECT key_id AS keyId, provider, requested_model AS model FROM reservations WHERE attempt_id = ?",
   );
   const deleteReservation = database.prepare("DELETE FROM reservations WHERE attempt_id = ?");
+  const rememberServedName = database.prepare(
+    "INSERT INTO served_names (provider, requested_model, served_model) VALUES (?, ?, ?) ON CONFLICT DO UPDATE SET served_model = excluded.served_model",
+  );
   const insertEvent = database.prepare(INSERT_EVENT);
   const insertFingerprint = database.prepare(
     "INSERT OR IGNORE INTO keys (id, kind, provider, name, state, hint, created_at_ms) VALUES (?, 'fingerprint', ?, ?, 'active', ?, ?)",
@@ -103,15 +107,19 @@ export function createBooking(database: Sqlite, zone: string, capMode: CapMode, 
     insertEvent.run(...row);
     deleteReservation.run(booked.attemptId);
     rollups.add(booked);
+    const { provider, model, servedModel } = booked;
+    if (book.learnServedName(provider, model, servedModel)) rememberServedName.run(provider, model, servedModel);
   };
 
   /** Books an attempt that nobody can say more of: never as nothing, but at what is held for it. */
   const settleAsHeld = (row: typeof reservations.$inferSelect, outcome: Outcome): void => {
+    const servedModel = book.servedName(row.provider, row.requestedModel);
+    const subject = { ...row, model: row.requestedModel, servedModel };
     const strict = readBudgets(database).filter((budget) => budget.mode === "strict");
-    const isStrict = strict.some((budget: Budget) => covers(budget.scope, { ...row, model: row.requestedModel }));
+    const isStrict = strict.some(({ scope }) => covers(scope, subject));
     const cost = (isStrict ? row.boundNanoUsd : null) ?? row.expectedNanoUsd ?? undefined;
     insertFingerprint.run(row.keyId, row.provider, row.keyId, "", attemptAtMs(row.attemptId));
-    settle(eventRow(heldEvent(row, cost, outcome)));
+    settle(eventRow(heldEvent(row, servedModel, cost, outcome)));
   };
 
   const closeWork = (workId: string): void => {
@@ -315,8 +323,10 @@ function differences(book: ReservationBook, database: Sqlite, atMs: number): str
   return rows === attempts ? found : [...found, `${attempts} attempts hold money in memory, ${rows} in the books`];
 }
 
+/** Nothing was heard of it: the name it would have answered under is the last one, so that budgets on that name count it too. */
 function heldEvent(
   row: typeof reservations.$inferSelect,
+  servedModel: string | undefined,
   costNanoUsd: bigint | undefined,
   outcome: Outcome,
 ): UsageEvent {
@@ -336,7 +346,7 @@ function heldEvent(
     costNanoUsd,
     costLines: [],
     outcome,
-    servedModel: undefined,
+    servedModel,
     tier: undefined,
     reasoning: undefined,
     priceVersion: undefined,

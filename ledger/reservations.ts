@@ -50,6 +50,10 @@ export type ReservationBook = {
   setFreezes(freezes: readonly Freeze[]): void;
   /** Holds the money in every budget that covers the attempt, or in none. */
   reserve(request: ReservationRequest): Decision;
+  /** A model that is asked for answers under this name: budgets on it hold too. False when that is known. */
+  learnServedName(provider: string, model: string, servedModel: string): boolean;
+  /** The name under which a model answered last, where that is another. */
+  servedName(provider: string, model: string): string | undefined;
   /** Holds money for an attempt that was admitted before, without asking again: for rebuilding the sums. */
   carry(request: ReservationRequest): void;
   /** Holds more for an open attempt, in every budget of mode `expected` or in none: as much as is wanted, or what is left, but not
@@ -77,6 +81,13 @@ export function createReservationBook(calendar: Calendar, mode: CapMode, loadSet
   const open = new Map<AttemptId, Open>();
   /** Provider and requested model -> the name it was last served under. */
   const servedNames = new Map<string, string>();
+
+  /** An alias is held against the budgets of the name it was last answered under, too. */
+  const withServedName = (request: ReservationRequest): ReservationRequest => {
+    const { subject } = request;
+    const servedModel = servedNames.get(`${subject.provider}\n${subject.model}`);
+    return servedModel === undefined ? request : { ...request, subject: { ...subject, servedModel } };
+  };
 
   const coveringBudgets = (subject: Subject): readonly Budget[] => {
     const name = JSON.stringify([
@@ -155,12 +166,7 @@ export function createReservationBook(calendar: Calendar, mode: CapMode, loadSet
       let wouldRefuse: BudgetRefusal | undefined;
       let left: NanoUsd | undefined;
       let isStrict = false;
-      const { subject } = request;
-      // An alias is held against the budgets of the name it was last answered under, too.
-      const asked = {
-        ...request,
-        subject: { ...subject, servedModel: servedNames.get(`${subject.provider}\n${subject.model}`) },
-      };
+      const asked = withServedName(request);
       const frozen = freezes.find(({ scope }) => covers(scope, asked.subject));
       if (frozen) return { admitted: false, frozen };
       for (const budget of coveringBudgets(asked.subject)) {
@@ -177,8 +183,19 @@ export function createReservationBook(calendar: Calendar, mode: CapMode, loadSet
       return { admitted: true, leftNanoUsd: left, isStrict, wouldRefuse };
     },
 
+    learnServedName(provider, model, servedModel) {
+      const name = `${provider}\n${model}`;
+      if (model === servedModel || servedNames.get(name) === servedModel) return false;
+      if (servedNames.size >= MOST_SUBJECTS) servedNames.clear();
+      servedNames.set(name, servedModel);
+      return true;
+    },
+
+    servedName: (provider, model) => servedNames.get(`${provider}\n${model}`),
+
     carry(request) {
-      open.set(request.attemptId, { request, holds: hold(request) });
+      const asked = withServedName(request);
+      open.set(request.attemptId, { request: asked, holds: hold(asked) });
     },
 
     extend(attemptId, least, wanted, atMs) {
@@ -214,10 +231,6 @@ export function createReservationBook(calendar: Calendar, mode: CapMode, loadSet
     settle(attemptId, cost, subject) {
       for (const { sums, amount } of open.get(attemptId)?.holds ?? []) sums.reserved -= amount;
       open.delete(attemptId);
-      if (subject.servedModel !== undefined && subject.servedModel !== subject.model) {
-        if (servedNames.size >= MOST_SUBJECTS) servedNames.clear();
-        servedNames.set(`${subject.provider}\n${subject.model}`, subject.servedModel);
-      }
       for (const budget of coveringBudgets(subject)) sumsAt(budget, attemptAtMs(attemptId)).settled += cost;
     },
 

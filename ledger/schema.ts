@@ -184,6 +184,12 @@ export const sealedDays = sqliteTable("sealed_days", {
   auditSeq: count("audit_seq").notNull(),
 });
 
+export const servedNames = sqliteTable("served_names", {
+  provider: text().notNull(),
+  requestedModel: text("requested_model").notNull(),
+  servedModel: text("served_model").notNull(),
+});
+
 export const rollupHour = sqliteTable("rollup_hour", { hourMs: count("hour_ms").notNull(), ...sums });
 export const rollupDay = sqliteTable("rollup_day", { day: text().notNull(), ...sums });
 

@@ -25,3 +25,14 @@ CREATE TRIGGER events_sealed BEFORE INSERT ON events
   BEGIN SELECT RAISE(ABORT, 'the day of this event is sealed'); END;
 CREATE TRIGGER sealed_days_keep BEFORE DELETE ON sealed_days BEGIN SELECT RAISE(ABORT, 'a seal is for ever'); END;
 CREATE TRIGGER sealed_days_fixed BEFORE UPDATE ON sealed_days BEGIN SELECT RAISE(ABORT, 'a seal is for ever'); END;
+
+-- Under which name a model that is asked for answers: a budget on that name covers who asks, also after a restart.
+CREATE TABLE served_names (
+  provider TEXT NOT NULL,
+  requested_model TEXT NOT NULL,
+  served_model TEXT NOT NULL,
+  PRIMARY KEY (provider, requested_model)
+) STRICT, WITHOUT ROWID;
+INSERT INTO served_names (provider, requested_model, served_model)
+  SELECT provider, requested_model, model FROM (
+    SELECT provider, requested_model, model, MAX(hour_ms) FROM rollup_hour WHERE requested_model <> model GROUP BY 1, 2);

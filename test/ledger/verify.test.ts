@@ -249,7 +249,7 @@ describe("verify", () => {
         const isNumber = typeof old === "bigint" || /tokens|input|output|reasoning|cache|nano|status|_ms$/.test(column);
         const value =
           isNumber && !column.includes("other") && column !== "cost_lines"
-            ? BigInt((old as bigint | null) ?? 0n) + 1n
+            ? ((old as bigint | null) ?? 0n) + 1n
             : column === "usage_state"
               ? "unknown"
               : column === "price_confidence"

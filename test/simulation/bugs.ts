@@ -1,0 +1,357 @@
+// Mistakes that were made elsewhere, or are easily made here: each is put into a copy of the ledger, and the simulation has to find it.
+// `is` stands once in the file; a test says so when the code has moved on.
+export type Bug = { readonly what: string; readonly file: string; readonly is: string; readonly becomes: string };
+
+export const BUGS: readonly Bug[] = [
+  // Deciding
+  {
+    what: "what fits exactly is refused",
+    file: "reservations.ts",
+    is: "sums.settled + sums.reserved + asked > amountNanoUsd",
+    becomes: "sums.settled + sums.reserved + asked >= amountNanoUsd",
+  },
+  {
+    what: "checked against what is spent, not what is reserved",
+    file: "reservations.ts",
+    is: "sums.settled + sums.reserved + asked > amountNanoUsd",
+    becomes: "sums.settled + asked > amountNanoUsd",
+  },
+  {
+    what: "checked against what is reserved, not what is spent",
+    file: "reservations.ts",
+    is: "sums.settled + sums.reserved + asked > amountNanoUsd",
+    becomes: "sums.reserved + asked > amountNanoUsd",
+  },
+  {
+    what: "one request more passes before a budget is closed",
+    file: "reservations.ts",
+    is: "sums.settled + sums.reserved + asked > amountNanoUsd",
+    becomes: "sums.settled + sums.reserved > amountNanoUsd",
+  },
+  {
+    what: "of several budgets only the first holds the money",
+    file: "reservations.ts",
+    is: "coveringBudgets(request.subject).map((budget) => {",
+    becomes: "coveringBudgets(request.subject).slice(0, 1).map((budget) => {",
+  },
+  {
+    what: "a strict budget holds what is expected",
+    file: "reservations.ts",
+    is: 'budget.mode === "strict" ? request.boundNanoUsd : request.expectedNanoUsd',
+    becomes: "request.expectedNanoUsd",
+  },
+  {
+    what: "a soft budget refuses",
+    file: "reservations.ts",
+    is: 'if (budget.kind !== "hard") continue;\n        isStrict',
+    becomes: "isStrict",
+  },
+  {
+    what: "a model without a price passes a hard budget",
+    file: "reservations.ts",
+    is: 'if (request.expectedNanoUsd === undefined) return { ...state, reason: "unpriced" };',
+    becomes: "",
+  },
+  {
+    what: "what nothing bounds passes a strict budget",
+    file: "reservations.ts",
+    is: 'if (asked === undefined) return { ...state, reason: "unbounded" };',
+    becomes: "if (asked === undefined) return undefined;",
+  },
+  {
+    what: "a budget on trial refuses",
+    file: "reservations.ts",
+    is: 'if (refusal && mode === "enforce" && !budget.observe) return { admitted: false, refusal };',
+    becomes: 'if (refusal && mode === "enforce") return { admitted: false, refusal };',
+  },
+  {
+    what: "cap mode observe refuses",
+    file: "reservations.ts",
+    is: 'if (refusal && mode === "enforce" && !budget.observe) return { admitted: false, refusal };',
+    becomes: "if (refusal && !budget.observe) return { admitted: false, refusal };",
+  },
+  {
+    what: "a freeze binds nobody",
+    file: "reservations.ts",
+    is: "const frozen = freezes.find(({ scope }) => covers(scope, asked.subject));",
+    becomes: "const frozen = freezes.find(() => false);",
+  },
+  {
+    what: "a budget covers who fits one part of its scope",
+    file: "budgets.ts",
+    is: "return SCOPE_PARTS.every((part) => {",
+    becomes: "return SCOPE_PARTS.some((part) => {",
+  },
+  {
+    what: "a scope's env is not looked at",
+    file: "budgets.ts",
+    is: "if (wanted === undefined) return true;",
+    becomes: 'if (wanted === undefined || part === "env") return true;',
+  },
+  {
+    what: "a raise never ends",
+    file: "budgets.ts",
+    is: "raise.createdAtMs <= atMs && atMs < raise.untilMs",
+    becomes: "raise.createdAtMs <= atMs",
+  },
+  // Extending
+  {
+    what: "a stream gets more without being asked what is left",
+    file: "reservations.ts",
+    is: "if (left < least) {",
+    becomes: "if (left < -1_000_000n) {",
+  },
+  {
+    what: "an extension counts its own hold twice",
+    file: "reservations.ts",
+    is: "amountNanoUsd - sums.settled - (sums.reserved - amount)",
+    becomes: "amountNanoUsd - sums.settled - sums.reserved",
+  },
+  {
+    what: "an extension gives all that is wanted, not what is left",
+    file: "reservations.ts",
+    is: "} else if (left < held) held = left;",
+    becomes: "}",
+  },
+  {
+    what: "an extension is not held",
+    file: "reservations.ts",
+    is: "open.set(attemptId, { request, holds: hold(request) });\n      return { heldNanoUsd",
+    becomes: "open.set(attemptId, { request, holds: hold(one.request) });\n      return { heldNanoUsd",
+  },
+  {
+    what: "an extension is in memory only",
+    file: "booking.ts",
+    is: 'if ("heldNanoUsd" in extension) raiseReservation.run(extension.heldNanoUsd, attemptId);',
+    becomes: "",
+  },
+  // Settling
+  {
+    what: "a settlement leaves its reservation",
+    file: "reservations.ts",
+    is: "for (const { sums, amount } of open.get(attemptId)?.holds ?? []) sums.reserved -= amount;",
+    becomes: "",
+  },
+  {
+    what: "a settlement counts in the window of another instant",
+    file: "reservations.ts",
+    is: "sumsAt(budget, attemptAtMs(attemptId)).settled += cost;",
+    becomes: "sumsAt(budget, attemptAtMs(attemptId) + 3_600_000).settled += cost;",
+  },
+  {
+    what: "a window that is read from the books counts the newest event twice",
+    file: "booking.ts",
+    is: "book.settle(booked.attemptId, booked.costNanoUsd, booked);\n    insertEvent.run(...row);\n    deleteReservation.run(booked.attemptId);\n    rollups.add(booked);",
+    becomes:
+      "insertEvent.run(...row);\n    deleteReservation.run(booked.attemptId);\n    rollups.add(booked);\n    rollups.flush();\n    book.settle(booked.attemptId, booked.costNanoUsd, booked);",
+  },
+  {
+    what: "the reservation's row stays after its event",
+    file: "booking.ts",
+    is: "deleteReservation.run(booked.attemptId);",
+    becomes: "",
+  },
+  {
+    what: "sums by hour forget the event",
+    file: "booking.ts",
+    is: "    rollups.add(booked);\n",
+    becomes: "",
+  },
+  {
+    what: "a refused request leaves a reservation",
+    file: "booking.ts",
+    is: "if (decision.admitted) {\n          insertReservation",
+    becomes: "{\n          insertReservation",
+  },
+  // Failures and restarts
+  {
+    what: "memory keeps what a failed commit did not book",
+    file: "booking.ts",
+    is: "      isStale = true;\n",
+    becomes: "",
+  },
+  {
+    what: "sums of a failed commit are written by the next one",
+    file: "booking.ts",
+    is: "      rollups.clear();\n",
+    becomes: "",
+  },
+  {
+    what: "a failed transaction stays open",
+    file: "booking.ts",
+    is: "if (database.inTransaction) rollback.run();",
+    becomes: "",
+  },
+  {
+    what: "one bad operation takes its batch along",
+    file: "booking.ts",
+    is: "if (isStorageFailure(error) || operations.length === 1)",
+    becomes: "if (operations.length >= 1)",
+  },
+  {
+    what: "a crash costs nothing",
+    file: "booking.ts",
+    is: "const cost = (isStrict ? row.boundNanoUsd : null) ?? row.expectedNanoUsd ?? undefined;",
+    becomes: "const cost = 0n;",
+  },
+  {
+    what: "under a strict budget a crash costs what was expected",
+    file: "booking.ts",
+    is: "const cost = (isStrict ? row.boundNanoUsd : null) ?? row.expectedNanoUsd ?? undefined;",
+    becomes: "const cost = row.expectedNanoUsd ?? undefined;",
+  },
+  {
+    what: "a restart ends work that goes on",
+    file: "booking.ts",
+    is: ".where(isNull(reservations.workId)).all();\n    if (open.length === 0)",
+    becomes: ".all();\n    if (open.length === 0)",
+  },
+  {
+    what: "a restart refills what open work holds",
+    file: "booking.ts",
+    is: "for (const row of drizzle(database).select().from(reservations).all()) {",
+    becomes: "for (const row of [] as (typeof reservations.$inferSelect)[]) {",
+  },
+  {
+    what: "work that goes on is not marked as such",
+    file: "booking.ts",
+    is: 'if (isFirst) suspend.run(workId, tiers.join(","), attemptId);',
+    becomes: "",
+  },
+  {
+    what: "closing work books nothing",
+    file: "booking.ts",
+    is: 'settleAsHeld(row, "upstream_failed");',
+    becomes: "",
+  },
+  // Changes of budgets
+  {
+    what: "a change of budgets binds after the next restart",
+    file: "booking.ts",
+    is: "rollups.flush();\n        book.setBudgets(readBudgets(database));",
+    becomes: "rollups.flush();",
+  },
+  {
+    what: "a change of budgets forgets what is held",
+    file: "reservations.ts",
+    is: "for (const [attemptId, { request }] of open) open.set(attemptId, { request, holds: hold(request) });",
+    becomes: "",
+  },
+  {
+    what: "a change of budgets holds what is held again",
+    file: "reservations.ts",
+    is: "      sumsByWindow.clear();\n",
+    becomes: "",
+  },
+  {
+    what: "a budget that is set anew begins at nothing",
+    file: "booking.ts",
+    is: "(budget, window) => readSettled(database, budget, window)",
+    becomes: "(budget, window) => (budget.createdAtMs > nowMs ? 0n : readSettled(database, budget, window))",
+  },
+  {
+    what: "a budget that is set anew stands beside the old one",
+    file: "changes.ts",
+    is: "books.update(budgets).set({ removedAtMs: budget.createdAtMs }).where(eq(budgets.id, old.id)).run();",
+    becomes: "",
+  },
+  {
+    what: "a raise is lost when its budget is set anew",
+    file: "changes.ts",
+    is: "books.update(raises).set({ budgetId: budget.id }).where(eq(raises.budgetId, old.id)).run();",
+    becomes: "",
+  },
+  {
+    what: "a raise that was ended goes on",
+    file: "changes.ts",
+    is: "books.select().from(raises).where(isNull(raises.endedAtMs)).all();",
+    becomes: "books.select().from(raises).all();",
+  },
+  {
+    what: "a correction twice counts twice",
+    file: "adjustments.ts",
+    is: "    if (inserted.changes === 0) continue;\n",
+    becomes: "",
+  },
+  {
+    what: "a correction does not reach the sums",
+    file: "adjustments.ts",
+    is: "    rollups.adjust(bookedOf(event), adjustment);\n",
+    becomes: "",
+  },
+  {
+    what: "a day is sealed while work of it is open",
+    file: "seals.ts",
+    is: "return isOver && !isOpen ? first : undefined;",
+    becomes: "return isOver ? first : undefined;",
+  },
+  // Time
+  {
+    what: "ids go back with the clock",
+    file: "ids.ts",
+    is: "previous = Math.max(previous + 1, firstAttemptId(now()));",
+    becomes: "previous = firstAttemptId(now());",
+  },
+  {
+    what: "weeks begin on Sunday",
+    file: "windows.ts",
+    is: ".getUTCDay() + 6) % 7)",
+    becomes: ".getUTCDay() + 7) % 7)",
+  },
+  {
+    what: "months are those of UTC",
+    file: "windows.ts",
+    is: "const day = isoDay(localMs(atMs));",
+    becomes: "const day = isoDay(atMs);",
+  },
+  {
+    what: "the window that was asked for last is kept for ever",
+    file: "windows.ts",
+    is: "if (known && atMs >= known.startMs && atMs < known.endMs) return known;",
+    becomes: "if (known && atMs >= known.startMs) return known;",
+  },
+  {
+    what: "quarters begin a month late",
+    file: "windows.ts",
+    is: "const first = month - ((month - 1) % 3);",
+    becomes: "const first = month - (month % 3);",
+  },
+  {
+    what: "an hour is one of UTC, also in Kathmandu",
+    file: "windows.ts",
+    is: "const startMs = atMs - (((localMs(atMs) % HOUR_MS) + (atMs % 1000)) % HOUR_MS);",
+    becomes: "const startMs = atMs - (atMs % HOUR_MS);",
+  },
+  // Names
+  {
+    what: "a restart forgets what an alias stands for",
+    file: "booking.ts",
+    is: "made.learnServedName(provider, requestedModel, servedModel);",
+    becomes: "void [provider, requestedModel, servedModel];",
+  },
+  {
+    what: "a budget on a model is passed under its alias",
+    file: "reservations.ts",
+    is: "const asked = withServedName(request);\n      const frozen",
+    becomes: "const asked = request;\n      const frozen",
+  },
+  {
+    what: "what an alias cost counts under the alias alone",
+    file: "budgets.ts",
+    is: "return fits(subject.model) || (subject.servedModel !== undefined && fits(subject.servedModel));",
+    becomes: "return fits(subject.model);",
+  },
+  // Travelling
+  {
+    what: "the bound is lost on its way to the thread",
+    file: "wire.ts",
+    is: "boundNanoUsd: bound === null ? undefined : BigInt(bound),",
+    becomes: "boundNanoUsd: expected === null ? undefined : BigInt(expected),",
+  },
+  {
+    what: "what is left is lost on its way back",
+    file: "wire.ts",
+    is: "leftNanoUsd: left === null ? undefined : BigInt(left),",
+    becomes: "leftNanoUsd: undefined,",
+  },
+];
