@@ -1,6 +1,10 @@
+import { fileURLToPath } from "node:url";
 import { defineConfig } from "vitest/config";
 import { BaseSequencer } from "vitest/node";
 import type { TestSpecification } from "vitest/node";
+
+// As start.mjs does: the types of each file are stripped once, not in every worker and writer thread.
+process.env["NODE_COMPILE_CACHE"] ??= fileURLToPath(new URL("node_modules/.cache/keymeter", import.meta.url));
 
 const report = process.env["KEYMETER_TEST_REPORT"];
 const isCi = process.env["CI"] === "true";

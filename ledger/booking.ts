@@ -208,6 +208,8 @@ export function createBooking(database: Sqlite, zone: string, capMode: CapMode, 
         return { type: "done" };
       case "states":
         return { type: "states", states: book.states(operation.atMs, operation.subject) };
+      case "freezes":
+        return { type: "freezes", freezes: book.freezes() };
       case "change":
         for (const change of operation.change.type === "together" ? operation.change.changes : [operation.change])
           if (change.type === "closeWork") closeWork(change.workId);

@@ -48,6 +48,7 @@ export type ReservationBook = {
   setBudgets(budgets: readonly Budget[]): void;
   /** Replaces the set of freezes: they bind the next admission. */
   setFreezes(freezes: readonly Freeze[]): void;
+  freezes(): readonly Freeze[];
   /** Holds the money in every budget that covers the attempt, or in none. */
   reserve(request: ReservationRequest): Decision;
   /** A model that is asked for answers under this name: budgets on it hold too. False when that is known. */
@@ -160,6 +161,8 @@ export function createReservationBook(calendar: Calendar, mode: CapMode, loadSet
     setFreezes(next) {
       freezes = next;
     },
+
+    freezes: () => freezes,
 
     reserve(request) {
       const atMs = attemptAtMs(request.attemptId);

@@ -1,6 +1,6 @@
 // How operations travel between the proxy's thread and the writer's. Cloning an object graph costs ten times the work that
 // is asked for, so the two hot operations and their usual answers go as one text a batch; everything rare goes as it is.
-import type { BudgetState, Subject } from "./budgets.ts";
+import type { BudgetState, Freeze, Subject } from "./budgets.ts";
 import type { Author, Change } from "./changes.ts";
 import type { EventRow } from "./events.ts";
 import type { AttemptId } from "./ids.ts";
@@ -51,6 +51,7 @@ export type Operation =
       readonly reason: string;
     }
   | { readonly type: "states"; readonly atMs: number; readonly subject: Subject | undefined }
+  | { readonly type: "freezes" }
   | { readonly type: "change"; readonly change: Change; readonly author: Author }
   | { readonly type: "seal"; readonly seal: Seal; readonly atMs: number }
   | { readonly type: "meterRan"; readonly sinceMs: number; readonly untilMs: number }
@@ -63,6 +64,7 @@ export type Answer =
   | { readonly type: "decision"; readonly decision: Decision }
   | { readonly type: "extended"; readonly extension: Extension }
   | { readonly type: "states"; readonly states: BudgetState[] }
+  | { readonly type: "freezes"; readonly freezes: readonly Freeze[] }
   | { readonly type: "verified"; readonly differences: string[]; readonly reservedNanoUsd: bigint }
   | { readonly type: "failure"; readonly message: string; readonly kind: "storage" | "constraint" | "refused" };
 

@@ -3,7 +3,7 @@
 // No timer waits for company: a batch grows only while the disk is busy.
 import { Worker } from "node:worker_threads";
 import { setTimeout as sleep } from "node:timers/promises";
-import type { BudgetState, Subject } from "./budgets.ts";
+import type { BudgetState, Freeze, Subject } from "./budgets.ts";
 import type { Change } from "./changes.ts";
 import { ChangeRefused } from "./change-refused.ts";
 import { eventRow } from "./events.ts";
@@ -57,6 +57,8 @@ export type Writer = {
   countRefused(keyId: string, model: string, reason: string): void;
   /** Budgets that cover a subject (or all), with their sums now. */
   states(subject?: Subject): Promise<BudgetState[]>;
+  /** What is frozen now. */
+  freezes(): Promise<readonly Freeze[]>;
   /** Makes a change to keys or budgets, with its audit record. Rejects with ChangeRefused. */
   change(change: Change, actor: string): Promise<void>;
   /** Notes that a meter ran in `[sinceMs, untilMs)`: hours without spend there are zero, not missing. For history that is
@@ -213,6 +215,7 @@ export async function openWriter({ now = Date.now, ...settings }: WriterOptions)
       void ask({ type: "refused", atMs: now(), keyId, model, reason });
     },
     states: async (subject) => (await expect({ type: "states", atMs: now(), subject }, "states")).states,
+    freezes: async () => (await expect({ type: "freezes" }, "freezes")).freezes,
     async change(change, actor) {
       await expect({ type: "change", change, author: { actor, atMs: now() } }, "done");
     },

@@ -11,7 +11,7 @@ import type { ChooseMeter, Exchange } from "./forward.ts";
 import type { Credential, Target } from "./gate.ts";
 import { createMeter } from "./meter.ts";
 import type { Meter } from "./meter.ts";
-import { Refused } from "./refusals.ts";
+import { Refused, refuseFrozen } from "./refusals.ts";
 import type { Principal } from "./register.ts";
 import { workCall } from "./work.ts";
 import type { Result } from "./work.ts";
@@ -41,6 +41,8 @@ export async function passUnmetered(passing: Passing): Promise<void> {
     ({ budget }) => budget.kind === "hard" && mayCover(budget.scope, principal, target.provider.name),
   );
   if (isCapped) throw refused;
+  const frozen = (await context.writer.freezes()).find(({ scope }) => mayCover(scope, principal, target.provider.name));
+  if (frozen) throw refuseFrozen(frozen);
   context.metrics.countUnmetered(target.provider.name);
   await passUnread(passing);
 }

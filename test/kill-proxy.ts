@@ -17,11 +17,31 @@ export const KILL_POINTS = [
 ] as const;
 export type KillPoint = (typeof KILL_POINTS)[number];
 
+/** What the books and the memory of such a proxy say, as it stands. */
+export type Standing = {
+  readonly recovered: number;
+  readonly differences: readonly string[];
+  readonly reservedNanoUsd: string;
+  /** By budget: what is settled and what is reserved. */
+  readonly budgets: { readonly [id: string]: readonly [settled: string, reserved: string] };
+};
+
+/** Asks it, by the way that only a parent process has. */
+export async function askStanding(child: ChildProcess): Promise<Standing> {
+  const answer = new Promise<Standing>((resolve, reject) => {
+    child.once("message", (message) => resolve(message as Standing));
+    child.once("exit", () => reject(new Error("the proxy ended instead of answering")));
+  });
+  child.send("standing");
+  return await answer;
+}
+
 /** Starts it and resolves when it listens. */
 export async function forkProxy(
   upstream: string,
   dataDir: string,
   kill?: { readonly point: string; readonly nth: number },
+  environment: { readonly [name: string]: string } = {},
 ): Promise<{ readonly child: ChildProcess; readonly url: string }> {
   const child = fork(fileURLToPath(import.meta.url), {
     env: {
@@ -30,6 +50,7 @@ export async function forkProxy(
       KILL_CHILD: "1",
       KEYMETER_OPENAI_URL: upstream,
       ...(kill ? { KILL_POINT: kill.point, KILL_NTH: String(kill.nth) } : {}),
+      ...environment,
     },
     execPath: process.execPath,
     execArgv: [],
@@ -90,5 +111,19 @@ if (process.env["KILL_CHILD"] === "1") {
 
   await proxy.app.listen({ host: "127.0.0.1", port: 0 });
   process.send?.({ port: (proxy.app.server.address() as { port: number }).port });
+  process.on("message", (message) => {
+    if (message !== "standing") return;
+    void Promise.all([writer.verify(), writer.states()]).then(([{ differences, reservedNanoUsd }, states]) => {
+      const standing: Standing = {
+        recovered: writer.recovered,
+        differences,
+        reservedNanoUsd: String(reservedNanoUsd),
+        budgets: Object.fromEntries(
+          states.map((state) => [state.budget.id, [String(state.settledNanoUsd), String(state.reservedNanoUsd)]]),
+        ),
+      };
+      process.send?.(standing);
+    });
+  });
   process.on("SIGTERM", () => void proxy.stop().then(() => process.exit(0)));
 }

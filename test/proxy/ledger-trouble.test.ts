@@ -2,16 +2,18 @@
 import { execFileSync } from "node:child_process";
 import { join } from "node:path";
 import Database from "better-sqlite3";
-import { expect, it } from "vitest";
+import { describe, expect, it } from "vitest";
 import { chatAnswer, json, startFakeProvider } from "../fake/provider.ts";
-import { forkProxy } from "../kill-proxy.ts";
+import { askStanding, forkProxy } from "../kill-proxy.ts";
+import { IS_CI, SEED } from "../seed.ts";
 import { readAllEvents, startProxy, temporaryFolder } from "../start-proxy.ts";
+import { countSyncs, hasStrace, whileFailing } from "../strace.ts";
 
-const ask = (url: string): Promise<Response> =>
+const ask = (url: string, user?: string): Promise<Response> =>
   fetch(`${url}/openai/v1/chat/completions`, {
     method: "POST",
     headers: { "content-type": "application/json", authorization: "Bearer sk-test-trouble-client" },
-    body: JSON.stringify({ model: "gpt-4o-mini", max_tokens: 5, messages: [] }),
+    body: JSON.stringify({ model: "gpt-4o-mini", max_tokens: 5, messages: [], user }),
   });
 
 it("while a stranger holds the file: 503 for what is new, the end after five seconds for what was sent, and the books whole when it is over", async () => {
@@ -85,4 +87,75 @@ it("while every write to the disk fails: 503, nothing sent; when it works again 
   expect(await again.proxy.writer.verify()).toEqual({ differences: [], reservedNanoUsd: 0n });
   await again.stop();
   await provider.close();
+});
+
+/** How a disk fails, and which system calls then fail how. */
+const FAILURES = [
+  ["is full", "pwrite64,ftruncate", "ENOSPC"],
+  ["became read-only", "pwrite64,ftruncate", "EROFS"],
+  ["has I/O errors", "pwrite64", "EIO"],
+  ["does not keep what is written", "fsync,fdatasync", "EIO"],
+] as const;
+
+describe.skipIf(!hasStrace)("a disk that fails under the running proxy", () => {
+  it.each(IS_CI ? FAILURES : FAILURES.slice(SEED % FAILURES.length).slice(0, 1))(
+    "and %s: nothing new is sent, what was sent is booked when it is over, and nothing is lost",
+    async (_what, calls, error) => {
+      let letGo = (): void => {};
+      const held = new Promise<void>((resolve) => (letGo = resolve));
+      const provider = await startFakeProvider(async (arrived, response, request) => {
+        const { user } = JSON.parse(arrived.body.toString("utf8")) as { user?: string };
+        if (user === "slow") await held;
+        await json(chatAnswer())(arrived, response, request);
+      });
+      const dataDir = temporaryFolder();
+      const { child, url } = await forkProxy(provider.url, dataDir);
+      const exited = new Promise((resolve) => child.once("exit", resolve));
+      expect((await ask(url)).status).toBe(200);
+      const slow = ask(url, "slow");
+      await expect.poll(() => provider.journal.length).toBe(2);
+
+      await whileFailing(child.pid ?? 0, calls, error, async () => {
+        for (let i = 0; i < 5; i++) {
+          const refused = await ask(url);
+          expect(refused.status).toBe(503);
+          expect(await refused.text()).toContain("nothing is sent that could not be booked");
+        }
+        letGo();
+        // Its client gets its answer after five seconds; its event is tried on.
+        expect((await slow).status).toBe(200);
+      });
+      expect(provider.journal.length).toBe(2);
+      await expect.poll(async () => (await ask(url)).status, { timeout: 10_000 }).toBe(200);
+      const { differences, reservedNanoUsd } = await askStanding(child);
+      expect({ differences, reservedNanoUsd }).toEqual({ differences: [], reservedNanoUsd: "0" });
+      child.kill("SIGTERM");
+      await exited;
+      const events = await readAllEvents(dataDir);
+      expect(events.length).toBe(provider.journal.length);
+      expect(events.every(({ usageState, outcome }) => usageState === "reported" && outcome === "complete")).toBe(true);
+      await provider.close();
+    },
+  );
+
+  it("has been asked to keep reservation and event before the answer ends: two fsyncs a request, with durability power", async () => {
+    const provider = await startFakeProvider(json(chatAnswer()));
+    const counted: { [durability: string]: number } = {};
+    const requests = 20;
+    for (const durability of ["power", "process"]) {
+      const dataDir = temporaryFolder();
+      const { child, url } = await forkProxy(provider.url, dataDir, undefined, { KEYMETER_DURABILITY: durability });
+      const exited = new Promise((resolve) => child.once("exit", resolve));
+      await ask(url);
+      counted[durability] = await countSyncs(child.pid ?? 0, async () => {
+        for (let i = 0; i < requests; i++) expect((await ask(url)).status).toBe(200);
+      });
+      child.kill("SIGTERM");
+      await exited;
+    }
+    expect(counted["power"]).toBeGreaterThanOrEqual(2 * requests);
+    // By the clock, not by the request.
+    expect(counted["process"]).toBeLessThan(requests);
+    await provider.close();
+  });
 });
