@@ -1,7 +1,6 @@
 // Admission: may this key spend this, and is the money held? Prices the request's bound and its expectation, and asks the
 // ledger for a reservation. What it returns is all that forwarding and settling need to know.
 import type { Subject } from "../ledger/budgets.ts";
-import { boundCost, cost } from "../ledger/cost.ts";
 import type { Expectations } from "../ledger/expectations.ts";
 import type { AttemptId } from "../ledger/ids.ts";
 import type { NanoUsd } from "../ledger/money.ts";
@@ -9,7 +8,7 @@ import { ceilingPrice } from "../ledger/prices.ts";
 import type { Price, PriceBook } from "../ledger/prices.ts";
 import { LedgerUnavailable } from "../ledger/writer.ts";
 import type { Writer } from "../ledger/writer.ts";
-import { BATCH_FILE } from "./dialects/dialect.ts";
+import { bound, expectation, inputTokensOf } from "./bound.ts";
 import type { Call } from "./dialects/dialect.ts";
 import type { Provider } from "./providers/provider.ts";
 import { Refused, refuseForMoney, refuseFrozen } from "./refusals.ts";
@@ -41,13 +40,6 @@ export type Admission = {
   /** What is left of the tightest hard budget after this reservation. */
   readonly leftNanoUsd: NanoUsd | undefined;
 };
-
-/** Hidden tokens of a request beyond its bytes: role marks, tool preambles. */
-const HIDDEN_TOKENS = 1_024;
-const BYTES_PER_INPUT_TOKEN = 3;
-const USUAL_OUTPUT = 4_096;
-/** A million USD: nothing that costs more is one request. Keeps every sum far inside 64 bits. */
-const MOST_NANO_USD = 1_000_000_000_000_000n;
 
 export type Admitting = {
   readonly writer: Writer;
@@ -85,10 +77,7 @@ export async function admit(
     );
   const ceiling = !listed && typeof unpriced === "object" ? ceilingPrice(unpriced) : undefined;
   const price = listed ?? ceiling;
-  const inputTokens = Math.min(
-    Math.ceil(bodyBytes / BYTES_PER_INPUT_TOKEN),
-    price?.contextWindow ?? Number.MAX_SAFE_INTEGER,
-  );
+  const inputTokens = inputTokensOf(bodyBytes, price);
   // A key that may use models without a price has them at nothing, in every budget.
   const isFree = !price && unpriced === "allow";
   const boundNanoUsd = isFree ? 0n : price && bound(call, bodyBytes, price);
@@ -145,36 +134,4 @@ function sellsTokens({ units }: Price): boolean {
 /** What scopes are held against. */
 export function subjectOf({ principal, team, project, env, provider, call }: Admission): Subject {
   return { keyId: principal.keyId, team, project, env, provider: provider.name, model: call.model };
-}
-
-/** The most the request can cost, or undefined where nothing proves one. A token holds at least one byte of the body. */
-function bound(call: Call, bodyBytes: number, price: Price): NanoUsd | undefined {
-  if (call.unbounded !== undefined || price.unknownTiers.length > 0) return undefined;
-  const fromBytes = bodyBytes + HIDDEN_TOKENS;
-  const input =
-    call.openInput === undefined ? Math.min(fromBytes, price.contextWindow ?? fromBytes) : price.contextWindow;
-  // What is not sold by the token has no tokens to bound.
-  const each = price.units.output ? (call.maxOutputTokens ?? price.maxOutputTokens ?? price.contextWindow) : 0;
-  if (input === undefined || each === undefined) return undefined;
-  const fees = cost(call.fees ?? {}, price).costNanoUsd;
-  if (fees === undefined) return undefined;
-  const most = boundCost(input, each * call.answers, price) + fees;
-  return most > MOST_NANO_USD ? undefined : most;
-}
-
-function expectation(
-  call: Call,
-  inputTokens: number,
-  price: Price,
-  learned: number | undefined,
-  boundNanoUsd: NanoUsd | undefined,
-): NanoUsd | undefined {
-  // Nobody knows what stands in a file.
-  if (call.openInput === BATCH_FILE) return undefined;
-  const most = (call.maxOutputTokens ?? Number.MAX_SAFE_INTEGER) * call.answers;
-  const each = learned ?? Math.min(call.maxOutputTokens ?? USUAL_OUTPUT, USUAL_OUTPUT);
-  const output = Math.min(each * call.answers, most);
-  const tokens = price.units.input ? { input: inputTokens, ...(price.units.output ? { output } : {}) } : {};
-  const expected = cost({ ...tokens, ...call.fees }, price).costNanoUsd;
-  return expected !== undefined && boundNanoUsd !== undefined && expected > boundNanoUsd ? boundNanoUsd : expected;
 }
