@@ -4,7 +4,7 @@
 //   node start.mjs --install-only     installs what is missing, nothing else
 //   node start.mjs COMMAND ...        keymeter COMMAND ...
 import { spawn, spawnSync } from "node:child_process";
-import { existsSync, statSync } from "node:fs";
+import { existsSync, lstatSync, statSync } from "node:fs";
 import * as nodeModule from "node:module";
 import { dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
@@ -16,7 +16,9 @@ const [OLDEST_MAJOR, OLDEST_MINOR] = [24, 14];
 
 // Installed as a dependency of something else, our own node_modules is somebody else's work.
 const isCheckout = existsSync(lock);
-if (isCheckout && (!existsSync(installed) || statSync(installed).mtimeMs < statSync(lock).mtimeMs)) {
+// A linked node_modules is somebody else's as well: npm would empty it first.
+const isLinked = lstatSync(join(root, "node_modules"), { throwIfNoEntry: false })?.isSymbolicLink() ?? false;
+if (isCheckout && !isLinked && (!existsSync(installed) || statSync(installed).mtimeMs < statSync(lock).mtimeMs)) {
   process.stderr.write("keymeter: installing what the lock file names (npm ci); this takes a minute\n");
   const npm = spawnSync(
     process.platform === "win32" ? "npm.cmd" : "npm",

@@ -26,7 +26,7 @@ const ACTIONS: { readonly [alert: string]: (figures: Figures) => string } = {
   KeymeterBudgetThreshold: () =>
     "Compare with the date; raise the budget for a while with `keymeter budgets raise`, or tell the team what happens when it is used up.",
   KeymeterCapRefusing: () =>
-    "Tell the team that its requests are refused; raise the budget with `keymeter budgets set`, or leave it.",
+    "Tell the team that its requests are refused; raise the budget for a while with `keymeter budgets raise`, for good with `budgets set`, or leave it.",
   KeymeterUnpricedModel: () =>
     "Add the model's price under `proxy.prices` in keymeter.yaml; until then spend is counted too low.",
   KeymeterMeterSilent: () => "Look at `/readyz` of the proxy and the collector; money alerts are held back meanwhile.",

@@ -1,5 +1,8 @@
-// The full product for the benchmark: a proxy as `keymeter proxy` starts it, with one virtual key under a strict hard budget.
+// The full product for the benchmark: a proxy as `keymeter proxy` starts it, with one virtual key under a strict hard budget. GUARDED=1
+// puts everything on that key that a key can have: a policy, limits of key, team and organisation, budgets inside budgets.
 import { flushCompileCache } from "node:module";
+import type { Change } from "../ledger/changes.ts";
+import type { KeyPolicy } from "../ledger/key-policy.ts";
 import { createDigest, issueVirtualKey } from "../ledger/keys.ts";
 import { createProxy } from "../proxy/app.ts";
 import { loadProxyConfig } from "../proxy/config.ts";
@@ -26,6 +29,37 @@ await proxy.writer.change(
   },
   "bench",
 );
+if (process.env["GUARDED"] === "1") {
+  const change = (one: Change): Promise<void> => proxy.writer.change(one, "bench");
+  const policy: KeyPolicy = {
+    models: ["gpt-*", "o3"],
+    providers: ["openai", "anthropic"],
+    endpoints: ["chat_completions", "responses"],
+    addresses: ["127.0.0.0/8", "::1/128"],
+    tags: { feature: "bench" },
+  };
+  await change({ type: "setPolicy", keyId: key.id, policy });
+  for (const scope of [`key:${key.id}`, "team:bench", "org"]) {
+    const most = 1_000_000_000;
+    const limits = { scope, requestsPerMinute: most, tokensPerMinute: most, concurrent: most, bodyBytes: most };
+    await change({ type: "setLimits", limits });
+  }
+  const nested = [{}, { team: "bench" }, { team: "bench", env: "bench" }, { model: "gpt-4o*" }, { provider: "openai" }];
+  for (const [i, scope] of nested.entries()) {
+    const window = (["day", "month", "week", "quarter", "total"] as const)[i] ?? "day";
+    const mode = i % 2 === 0 ? "expected" : "strict";
+    const budget = {
+      id: `nested-${i}`,
+      scope,
+      window,
+      amountNanoUsd: 10n ** 15n,
+      kind: "hard",
+      mode,
+      createdAtMs: now,
+    } as const;
+    await change({ type: "setBudget", budget });
+  }
+}
 await proxy.context.register.reload();
 await proxy.app.listen({ host: "127.0.0.1", port: 0 });
 // The next one starts as the product does from its second start on.

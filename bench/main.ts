@@ -1,12 +1,13 @@
 // npm run bench [-- --quick --json]: the full product against nginx, against the same code unmetered and against Portkey, in
 // alternated runs. Quotes ratios of one run; single times mean little on a shared machine. A tool that is not installed
-// gives null and the reason.
+// gives null and the reason. `-- --guards [--against CHECKOUT]` measures instead what policy, limits and nested budgets cost, against the
+// same product without them, and against that of another checkout.
 import { fork, spawn, spawnSync } from "node:child_process";
 import type { ChildProcess } from "node:child_process";
 import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { createServer } from "node:net";
 import { availableParallelism, cpus, tmpdir, totalmem } from "node:os";
-import { join } from "node:path";
+import { join, resolve } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { fileURLToPath } from "node:url";
 import { PROGRAM_ENVIRONMENT, PROGRAM_FLAGS } from "../command/stack.ts";
@@ -40,8 +41,12 @@ for (const signal of ["SIGINT", "SIGTERM"] as const)
     process.exit(1);
   });
 try {
-  const result = await measure();
-  process.stdout.write(isJson ? `${JSON.stringify(result)}\n` : print(result));
+  if (process.argv.includes("--guards"))
+    process.stdout.write(`${JSON.stringify(await measureGuards(), undefined, 2)}\n`);
+  else {
+    const result = await measure();
+    process.stdout.write(isJson ? `${JSON.stringify(result)}\n` : print(result));
+  }
 } finally {
   cleanUp();
 }
@@ -122,6 +127,26 @@ async function measure(): Promise<Result> {
     chunkDelayP50Ms,
     rssMb,
   };
+}
+
+/** Requests per second at 64 connections: with all guards on the key, with one budget, and another checkout with one budget. */
+async function measureGuards(): Promise<object> {
+  if (!has("wrk")) throw new Error("wrk is not installed (Debian: apt-get install wrk)");
+  const upstream = await start("upstream.ts", {}, "0");
+  const url = `http://127.0.0.1:${upstream.port}`;
+  const at = process.argv.indexOf("--against");
+  const other = at < 0 ? undefined : process.argv[at + 1];
+  const before = other === undefined ? undefined : await startProxy(resolve(other, "bench/full.ts"), url, "before");
+  const targets = [
+    ...(before ? [before] : []),
+    await startProxy("full.ts", url, "plain"),
+    await startProxy("full.ts", url, "guarded", { GUARDED: "1" }),
+  ];
+  const row = await rates(targets, 64, false);
+  const ratios = Object.fromEntries(
+    targets.map(({ name }) => [name, round((row[name] ?? 0) / (row[targets[0]?.name ?? ""] ?? 1), 3)]),
+  );
+  return { machine: machine(), requestsPerSecond: row, ratios };
 }
 
 /** Median requests per second of alternated rounds. */
@@ -225,7 +250,12 @@ async function rssWithStreams(count: number): Promise<number | null> {
   return rss;
 }
 
-async function startProxy(script: string, upstreamUrl: string, name: string): Promise<Target> {
+async function startProxy(
+  script: string,
+  upstreamUrl: string,
+  name: string,
+  environment: { readonly [name: string]: string } = {},
+): Promise<Target> {
   const started = await start(
     script,
     {
@@ -234,6 +264,7 @@ async function startProxy(script: string, upstreamUrl: string, name: string): Pr
       KEYMETER_OPENAI_URL: upstreamUrl,
       KEYMETER_DURABILITY: "power",
       OPENAI_API_KEY: "sk-bench",
+      ...environment,
     },
     "1",
   );
@@ -251,7 +282,7 @@ async function start(
   environment: NodeJS.ProcessEnv,
   core: string,
 ): Promise<{ port: number; secret?: string; pid: number | undefined }> {
-  const child = fork(join(HERE, script), {
+  const child = fork(resolve(HERE, script), {
     env: {
       PATH: process.env["PATH"],
       NODE_COMPILE_CACHE: join(folder, "compiled"),

@@ -4,13 +4,14 @@ import { createInterface } from "node:readline/promises";
 import { parseArgs } from "node:util";
 import { parse } from "yaml";
 import { z } from "zod";
-import { describeScope, SCOPE_PARTS } from "../ledger/budgets.ts";
+import { describeScope, isSamePlace, USUAL_THRESHOLDS } from "../ledger/budgets.ts";
 import type { Budget } from "../ledger/budgets.ts";
 import { readBudgets } from "../ledger/changes.ts";
 import type { Change } from "../ledger/changes.ts";
 import { readLimits } from "../ledger/limits.ts";
 import type { Limits } from "../ledger/limits.ts";
-import { formatUsd } from "../ledger/money.ts";
+import { formatUsd, formatUsdExact, parseUsd } from "../ledger/money.ts";
+import type { NanoUsd } from "../ledger/money.ts";
 import { makeChange, openUsage } from "./books.ts";
 import { newBudget, parseAmount, parseThresholds, scopeOf } from "./budget-options.ts";
 import { loadCommandConfig } from "./config.ts";
@@ -93,7 +94,7 @@ export async function run(args: string[]): Promise<void> {
   else if (differences.length === 0) process.stdout.write("nothing differs\n");
   else for (const { sign, text } of differences) process.stdout.write(`${sign} ${text}\n`);
   if (differences.length === 0 || values["dry-run"]) return;
-  if (!values.yes && !(await isWanted())) {
+  if (!values.yes && (values.json || !(await isWanted()))) {
     process.stderr.write("nothing was changed; --yes applies this\n");
     process.exitCode = 1;
     return;
@@ -171,6 +172,10 @@ async function limitsOf(entries: NonNullable<Wanted["limits"]>, path: string): P
     const scope = await inEntry(path, `limits[${i}]`, () => limitScopeOf({ key, team }));
     if (found.some((other) => other.scope === scope))
       throw new UsageError(`${path}, limits[${i}]: ${scope} has limits above already; leave one`);
+    if (rpm === undefined && tpm === undefined && concurrent === undefined && body_mb === undefined)
+      throw new UsageError(
+        `${path}, limits[${i}]: ${scope} has no limit; say rpm, tpm, concurrent or body_mb, or leave it out`,
+      );
     found.push({
       scope,
       requestsPerMinute: rpm,
@@ -188,8 +193,7 @@ function compareBudgets(there: readonly Budget[], wanted: readonly Budget[]): Di
       const old = there.find((other) => isSamePlace(other, budget));
       const change = { type: "setBudget", budget } as const;
       if (!old) return [{ sign: "+", text: describeBudget(budget), change }];
-      const [was, is] = [describeBudget(old), describeBudget(budget)];
-      return was === is ? [] : [{ sign: "~", text: `${was} -> ${termsOf(budget)}`, change }];
+      return isSame(old, budget) ? [] : [{ sign: "~", text: `${describeBudget(old)} -> ${termsOf(budget)}`, change }];
     }),
     ...there
       .filter((old) => !wanted.some((budget) => isSamePlace(old, budget)))
@@ -220,8 +224,15 @@ function compareLimits(there: readonly Limits[], wanted: readonly Limits[]): Dif
   ];
 }
 
-function isSamePlace(one: Budget, other: Budget): boolean {
-  return one.window === other.window && SCOPE_PARTS.every((part) => one.scope[part] === other.scope[part]);
+function isSame(one: Budget, other: Budget): boolean {
+  const told = ({ thresholds = USUAL_THRESHOLDS }: Budget): string => thresholds.join();
+  return (
+    one.amountNanoUsd === other.amountNanoUsd &&
+    one.kind === other.kind &&
+    one.mode === other.mode &&
+    (one.observe ?? false) === (other.observe ?? false) &&
+    told(one) === told(other)
+  );
 }
 
 function describeBudget(budget: Budget): string {
@@ -230,11 +241,17 @@ function describeBudget(budget: Budget): string {
 
 function termsOf({ amountNanoUsd, window, kind, mode, observe, thresholds }: Budget): string {
   return [
-    `${formatUsd(amountNanoUsd)} USD a ${window}, ${kind}`,
+    `${formatAmount(amountNanoUsd)} USD a ${window}, ${kind}`,
     ...(kind === "hard" ? [mode] : []),
     ...(observe ? ["observed"] : []),
     ...(thresholds ? [`told at ${thresholds.join(", ")} %`] : []),
   ].join(", ");
+}
+
+/** Short where that is exact: two amounts that differ must look so. */
+function formatAmount(amountNanoUsd: NanoUsd): string {
+  const short = formatUsd(amountNanoUsd);
+  return parseUsd(short) === amountNanoUsd ? short : formatUsdExact(amountNanoUsd);
 }
 
 function describeLimits({ scope, requestsPerMinute, tokensPerMinute, concurrent, bodyBytes }: Limits): string {

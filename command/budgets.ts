@@ -132,7 +132,7 @@ async function list(args: string[]): Promise<void> {
   const left = formatUsdColumn(rows.map((row) => row.amountNowNanoUsd - row.spentNanoUsd));
   process.stdout.write(
     `${formatTable(
-      ["id", "scope", "window", "kind", "mode", "amount USD", "spent USD", "left USD", "until"],
+      ["id", "scope", "window", "kind", "mode", "amount USD", "spent USD", "left USD", "until", "told at %"],
       rows.map((row, i) => [
         row.id,
         describeScope(row.scope),
@@ -143,6 +143,7 @@ async function list(args: string[]): Promise<void> {
         spent[i] ?? "",
         left[i] ?? "",
         row.windowEnd?.slice(0, 16) ?? "never",
+        row.thresholds.join(", "),
       ]),
     )}\n`,
   );

@@ -1,14 +1,14 @@
 // keymeter verify: do the sums fold, do stored costs recompute, are audit, seals and register whole? Each is reported apart.
 import { parseArgs } from "node:util";
 import { readAdjustmentDifferences } from "../ledger/adjustments.ts";
-import { findBrokenAudit, readAuditHead } from "../ledger/audit.ts";
+import { checkAudit } from "../ledger/audit.ts";
 import type { AuditHead } from "../ledger/audit.ts";
 import { walkEvents } from "../ledger/events.ts";
 import type { EventRecord } from "../ledger/events.ts";
 import { multiply } from "../ledger/money.ts";
 import type { Ratio } from "../ledger/money.ts";
 import type { Sqlite } from "../ledger/open.ts";
-import { readSealDifferences } from "../ledger/seals.ts";
+import { readSealDifferences, readSealed } from "../ledger/seals.ts";
 import type { Unit } from "../ledger/usage.ts";
 import { readFoldDifferences, readRegisterDifferences } from "../ledger/verify.ts";
 import { openUsage } from "./books.ts";
@@ -20,6 +20,7 @@ export const USAGE = `keymeter verify [--head SEQ:HASH] [--json]
   write the books can write, and give it back with --head; then also a chain that was written anew is found.`;
 
 const MOST_SHOWN = 10;
+const LONG_OPEN_MS = 48 * 3_600_000;
 
 export async function run(args: string[]): Promise<void> {
   const { values } = parseArgs({
@@ -30,7 +31,7 @@ export async function run(args: string[]): Promise<void> {
   const books = openUsage(loadCommandConfig());
   const folds = await readFoldDifferences(books);
   const { events, costs } = await recompute(books);
-  const broken = await findBrokenAudit(books, noted);
+  const { broken, head } = await checkAudit(books, noted);
   const brokenAudit = broken === undefined ? null : `record ${broken.seq}: ${broken.why}`;
   const seals = await readSealDifferences(books, (day) => {
     if (process.stderr.isTTY) process.stderr.write(`\rsealed events of ${day}`);
@@ -38,7 +39,7 @@ export async function run(args: string[]): Promise<void> {
   if (process.stderr.isTTY) process.stderr.write("\r\u001b[K");
   const adjusted = await readAdjustmentDifferences(books);
   const register = await readRegisterDifferences(books);
-  const head = readAuditHead(books);
+  const { untilDay, openSinceMs } = await readSealed(books);
   books.close();
 
   const report = {
@@ -50,12 +51,13 @@ export async function run(args: string[]): Promise<void> {
     brokenAdjustments: adjusted,
     changesWithoutAudit: register,
     auditHead: `${head.seq}:${head.hash}`,
+    sealedUntil: untilDay ?? null,
   };
   const checks = [
     ["hours and days are the sums of their events", folds],
     [`costs of ${events} events recompute from their lines`, costs],
     ["the audit chain is whole", brokenAudit === null ? [] : [brokenAudit]],
-    ["events of closed days are as they were sealed", seals],
+    [`events are as they were sealed (${sealedText(untilDay, openSinceMs)})`, seals],
     ["adjustments are as they were booked", adjusted],
     ["keys, budgets and limits are what the audit says", register],
   ] as const;
@@ -73,6 +75,14 @@ export async function run(args: string[]): Promise<void> {
     process.stdout.write(`     head ${report.auditHead}\n`);
   }
   if (checks.some(([, problems]) => problems.length > 0)) process.exitCode = 1;
+}
+
+function sealedText(untilDay: string | undefined, openSinceMs: number | undefined): string {
+  const until = untilDay === undefined ? "no day is sealed yet" : `until ${untilDay}`;
+  const isWaiting = openSinceMs !== undefined && openSinceMs < Date.now() - LONG_OPEN_MS;
+  return isWaiting
+    ? `${until}; work that is open since ${new Date(openSinceMs).toISOString().slice(0, 10)} holds up the rest, \`keymeter work list\` names it`
+    : until;
 }
 
 async function recompute(books: Sqlite): Promise<{ readonly events: number; readonly costs: readonly string[] }> {

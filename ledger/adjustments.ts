@@ -71,13 +71,17 @@ export function digestAdjustments(list: readonly Adjustment[]): string {
 /** Each audit record whose corrections are not those it was written for. Rows from before there were digests are left out. */
 export async function readAdjustmentDifferences(database: Sqlite): Promise<string[]> {
   const books = drizzle(database);
+  const { rows: all, records } = database.transaction(() => ({
+    rows: books.select().from(adjustments).all(),
+    records: books.select().from(audit).where(eq(audit.action, "adjust")).all(),
+  }))();
   const bySeq = new Map<number, Adjustment[]>();
-  for (const { auditSeq, madeAtMs: _, source, ...row } of books.select().from(adjustments).all()) {
+  for (const { auditSeq, madeAtMs: _, source, ...row } of all) {
     if (auditSeq === null) continue;
     bySeq.set(auditSeq, [...(bySeq.get(auditSeq) ?? []), { ...row, source: source as Adjustment["source"] }]);
   }
   const found: string[] = [];
-  for (const { seq, detail } of books.select().from(audit).where(eq(audit.action, "adjust")).all()) {
+  for (const { seq, detail } of records) {
     const said = JSON.parse(detail) as { count: number; digest?: string };
     if (said.digest === undefined) continue;
     const rows = bySeq.get(seq) ?? [];

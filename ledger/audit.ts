@@ -35,25 +35,26 @@ export function appendAudit(database: Sqlite, entry: AuditEntry): number {
 }
 
 /** The first record that was changed, taken out or moved, or undefined when the chain is whole and, where one is given, still leads
- *  through the head that was noted. */
-export async function findBrokenAudit(
+ *  through the head that was noted; and the head of what was looked at. */
+export async function checkAudit(
   database: Sqlite,
   noted?: AuditHead,
-): Promise<{ readonly seq: number; readonly why: string } | undefined> {
-  let expected = 1;
-  let previous = GENESIS;
+): Promise<{ readonly broken: { readonly seq: number; readonly why: string } | undefined; readonly head: AuditHead }> {
+  let head: AuditHead = { seq: 0, hash: GENESIS };
   for (const row of drizzle(database).select().from(audit).orderBy(asc(audit.seq)).all()) {
-    if (row.seq !== expected) return { seq: expected, why: "record is missing" };
-    if (row.previous !== previous || row.hash !== chain(row.seq, row, previous))
-      return { seq: row.seq, why: "record was changed" };
+    const broken = (seq: number, why: string) => ({ broken: { seq, why }, head });
+    if (row.seq !== head.seq + 1) return broken(head.seq + 1, "record is missing");
+    if (row.previous !== head.hash || row.hash !== chain(row.seq, row, head.hash))
+      return broken(row.seq, "record was changed");
     if (row.seq === noted?.seq && row.hash !== noted.hash)
-      return { seq: row.seq, why: "the chain up to here was written anew: the noted hash is another" };
-    previous = row.hash;
-    expected += 1;
+      return broken(row.seq, "the chain up to here was written anew: the noted hash is another");
+    head = { seq: row.seq, hash: row.hash };
   }
-  if (noted && noted.seq >= expected)
-    return { seq: expected, why: `records up to ${noted.seq} were noted, and are gone` };
-  return undefined;
+  const isGone = noted !== undefined && noted.seq > head.seq;
+  return {
+    broken: isGone ? { seq: head.seq + 1, why: `records up to ${noted.seq} were noted, and are gone` } : undefined,
+    head,
+  };
 }
 
 function chain(seq: number, entry: AuditEntry, previous: string): string {

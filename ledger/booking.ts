@@ -59,35 +59,23 @@ export function createBooking(database: Sqlite, zone: string, capMode: CapMode, 
 
   let book = readBook();
 
-  const begin = database.prepare("BEGIN IMMEDIATE");
-  const commit = database.prepare("COMMIT");
-  const rollback = database.prepare("ROLLBACK");
-  const insertReservation = database.prepare(
-    "INSERT INTO reservations (attempt_id, key_id, provider, endpoint, requested_model, team, project, env, tags, bound_nano_usd, expected_nano_usd) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-  );
-  const raiseReservation = database.prepare("UPDATE reservations SET expected_nano_usd = ? WHERE attempt_id = ?");
-  const suspend = database.prepare("UPDATE reservations SET work_id = ?, tiers = ? WHERE attempt_id = ?");
-  const insertWork = database.prepare(
-    "INSERT OR IGNORE INTO work (provider, work_id, key_id, attempt_id) VALUES (?, ?, ?, ?)",
-  );
-  const findReservation = database.prepare(
-    "SELECT key_id AS keyId, provider, requested_model AS model FROM reservations WHERE attempt_id = ?",
-  );
-  const deleteReservation = database.prepare("DELETE FROM reservations WHERE attempt_id = ?");
-  const rememberServedName = database.prepare(
-    "INSERT INTO served_names (provider, requested_model, served_model) VALUES (?, ?, ?) ON CONFLICT DO UPDATE SET served_model = excluded.served_model",
-  );
-  const insertEvent = database.prepare(INSERT_EVENT);
-  const insertFingerprint = database.prepare(
-    "INSERT OR IGNORE INTO keys (id, kind, provider, name, state, hint, created_at_ms) VALUES (?, 'fingerprint', ?, ?, 'active', ?, ?)",
-  );
-  const insertSecret = database.prepare(
-    "INSERT OR IGNORE INTO key_secrets (digest, key_id, created_at_ms) VALUES (?, ?, ?)",
-  );
-  const insertHour = database.prepare("INSERT OR IGNORE INTO meter_hours (hour_ms) VALUES (?)");
-  const countRefused = database.prepare(
-    "INSERT INTO refused (minute_ms, key_id, model, reason, budget_id, observed, count) VALUES (?, ?, ?, ?, ?, ?, 1) ON CONFLICT DO UPDATE SET count = count + 1",
-  );
+  const {
+    begin,
+    commit,
+    rollback,
+    insertReservation,
+    raiseReservation,
+    suspend,
+    insertWork,
+    findReservation,
+    deleteReservation,
+    rememberServedName,
+    insertEvent,
+    insertFingerprint,
+    insertSecret,
+    insertHour,
+    countRefused,
+  } = prepareAll(database);
 
   const bookRefused = (
     atMs: number,
@@ -179,7 +167,7 @@ export function createBooking(database: Sqlite, zone: string, capMode: CapMode, 
         const held = findReservation.get(attemptId) as HeldBy | undefined;
         if (!extension || !held) throw new Error(`attempt ${attemptId} holds no reservation that could be extended`);
         const refusal = "refusal" in extension ? extension.refusal : extension.wouldRefuse;
-        if (refusal) bookRefused(atMs, held.keyId, held.model, "cut", refusal.budget.id, !("refusal" in extension));
+        if (refusal) bookRefused(atMs, held.keyId, held.model, "capped", refusal.budget.id, !("refusal" in extension));
         if ("heldNanoUsd" in extension) raiseReservation.run(extension.heldNanoUsd, attemptId);
         return { type: "extended", extension };
       }
@@ -306,6 +294,41 @@ export function createBooking(database: Sqlite, zone: string, capMode: CapMode, 
     recovered,
     lastAttemptId,
     book: bookAll,
+  };
+}
+
+/** The hot statements. */
+function prepareAll(database: Sqlite) {
+  return {
+    begin: database.prepare("BEGIN IMMEDIATE"),
+    commit: database.prepare("COMMIT"),
+    rollback: database.prepare("ROLLBACK"),
+    insertReservation: database.prepare(
+      "INSERT INTO reservations (attempt_id, key_id, provider, endpoint, requested_model, team, project, env, tags, bound_nano_usd, expected_nano_usd) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+    ),
+    raiseReservation: database.prepare("UPDATE reservations SET expected_nano_usd = ? WHERE attempt_id = ?"),
+    suspend: database.prepare("UPDATE reservations SET work_id = ?, tiers = ? WHERE attempt_id = ?"),
+    insertWork: database.prepare(
+      "INSERT OR IGNORE INTO work (provider, work_id, key_id, attempt_id) VALUES (?, ?, ?, ?)",
+    ),
+    findReservation: database.prepare(
+      "SELECT key_id AS keyId, provider, requested_model AS model FROM reservations WHERE attempt_id = ?",
+    ),
+    deleteReservation: database.prepare("DELETE FROM reservations WHERE attempt_id = ?"),
+    rememberServedName: database.prepare(
+      "INSERT INTO served_names (provider, requested_model, served_model) VALUES (?, ?, ?) ON CONFLICT DO UPDATE SET served_model = excluded.served_model",
+    ),
+    insertEvent: database.prepare(INSERT_EVENT),
+    insertFingerprint: database.prepare(
+      "INSERT OR IGNORE INTO keys (id, kind, provider, name, state, hint, created_at_ms) VALUES (?, 'fingerprint', ?, ?, 'active', ?, ?)",
+    ),
+    insertSecret: database.prepare(
+      "INSERT OR IGNORE INTO key_secrets (digest, key_id, created_at_ms) VALUES (?, ?, ?)",
+    ),
+    insertHour: database.prepare("INSERT OR IGNORE INTO meter_hours (hour_ms) VALUES (?)"),
+    countRefused: database.prepare(
+      "INSERT INTO refused (minute_ms, key_id, model, reason, budget_id, observed, count) VALUES (?, ?, ?, ?, ?, ?, 1) ON CONFLICT DO UPDATE SET count = count + 1",
+    ),
   };
 }
 

@@ -110,6 +110,11 @@ export function covers(scope: Scope, subject: Subject): boolean {
   });
 }
 
+/** Whether one takes the place of the other: a scope has one budget a window. */
+export function isSamePlace(one: Pick<Budget, "scope" | "window">, other: Pick<Budget, "scope" | "window">): boolean {
+  return one.window === other.window && SCOPE_PARTS.every((part) => one.scope[part] === other.scope[part]);
+}
+
 /** "team search, model gpt-4o*", or "the organisation". */
 export function describeScope(scope: Scope): string {
   const parts = SCOPE_PARTS.flatMap((part) =>

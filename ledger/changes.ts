@@ -1,11 +1,11 @@
-// Changes to the register: keys and budgets. Each is one function over the writer's connection, called inside its
+// Changes to the register: keys, budgets, raises, limits, freezes; and corrections. Each is one function over the writer's connection, called inside its
 // transaction together with the audit record. The admin API and the command end here, both.
 import { and, drizzle, eq, isNull } from "./drizzle.ts";
 import { createHash } from "node:crypto";
 import { addAdjustments, digestAdjustments } from "./adjustments.ts";
 import type { Adjustment } from "./adjustments.ts";
 import { appendAudit, readAuditHead } from "./audit.ts";
-import { SCOPE_PARTS } from "./budgets.ts";
+import { isSamePlace, SCOPE_PARTS } from "./budgets.ts";
 import { ChangeRefused } from "./change-refused.ts";
 import type { Budget, Freeze, Raise, Scope } from "./budgets.ts";
 import type { Key, KeyState } from "./keys.ts";
@@ -40,7 +40,7 @@ export type Change =
   | { readonly type: "removeLimits"; readonly scope: string }
   | { readonly type: "freeze"; readonly freeze: Freeze }
   | { readonly type: "lift"; readonly freezeId: string }
-  /** Books what is held for work that nobody fetches; the writer thread does that, beside the record that is made here. */
+  /** Books what is held for work that nobody fetches; booking.ts does that, beside the record that is made here. */
   | { readonly type: "closeWork"; readonly workId: string }
   | { readonly type: "adjust"; readonly adjustments: readonly Adjustment[] }
   /** All of them or none. */
@@ -58,13 +58,8 @@ export function applyChange(database: Sqlite, rollups: Rollups, change: Change, 
   let detail = change.type === "adjust" ? "" : detailOf(change);
   switch (change.type) {
     case "createKey": {
-      if (
-        books
-          .select()
-          .from(keys)
-          .all()
-          .some((key) => key.name === change.key.name && key.kind === "virtual" && key.state !== "revoked")
-      ) {
+      const namesakes = books.select().from(keys).where(eq(keys.name, change.key.name)).all();
+      if (namesakes.some((key) => key.kind === "virtual" && key.state !== "revoked")) {
         throw new ChangeRefused(
           `a key named "${change.key.name}" exists already; choose another name, or rotate or revoke that one`,
         );
@@ -277,11 +272,7 @@ function insertBudget(database: Sqlite, budget: Budget): void {
     })
     .run();
   for (const old of readBudgets(database)) {
-    if (
-      old.id !== budget.id &&
-      old.window === budget.window &&
-      SCOPE_PARTS.every((part) => old.scope[part] === budget.scope[part])
-    ) {
+    if (old.id !== budget.id && isSamePlace(old, budget)) {
       books.update(budgets).set({ removedAtMs: budget.createdAtMs }).where(eq(budgets.id, old.id)).run();
       books.update(raises).set({ budgetId: budget.id }).where(eq(raises.budgetId, old.id)).run();
     }

@@ -13,7 +13,7 @@ import type { Unit, Usage, UsageReason, UsageState } from "./usage.ts";
 /** How an attempt ended.
  *  complete: the provider's terminal event or whole body passed. client_left: the client went first.
  *  upstream_rejected: the provider answered an error status; it bills nothing. upstream_failed: cut, error or silence
- *  after bytes were sent. upstream_unreachable: no byte was sent. shutdown: cut by our own stop. cut: ended by
+ *  after bytes were sent. upstream_unreachable: no byte was sent. shutdown: cut by our own stop, or because the books could not be written. cut: ended by
  *  whoever runs Keymeter. capped: cut because a budget had no more. crash: this process died in between; the next start booked it. */
 export type Outcome =
   | "complete"

@@ -20,12 +20,17 @@ export type ReservationRequest = {
 /** `observe` lets through what `enforce` refuses, and says what it would have refused. */
 export type CapMode = "enforce" | "observe";
 
+/** What has to be asked while a stream goes on past what is held for it. `enforced`: a hard budget of mode `expected` covers it.
+ *  `counted`: only such as are tried out do. */
+export type Growth = "none" | "counted" | "enforced";
+
 export type Decision =
   | {
       readonly admitted: true;
       readonly leftNanoUsd: NanoUsd | undefined;
       /** A strict budget covers it: the bound is what is held, and what stands when nothing better is known. */
       readonly isStrict: boolean;
+      readonly growth: Growth;
       readonly wouldRefuse: BudgetRefusal | undefined;
     }
   | { readonly admitted: false; readonly refusal: BudgetRefusal }
@@ -169,21 +174,24 @@ export function createReservationBook(calendar: Calendar, mode: CapMode, loadSet
       let wouldRefuse: BudgetRefusal | undefined;
       let left: NanoUsd | undefined;
       let isStrict = false;
+      let growth = "none" as Growth;
       const asked = withServedName(request);
       const frozen = freezes.find(({ scope }) => covers(scope, asked.subject));
       if (frozen) return { admitted: false, frozen };
       for (const budget of coveringBudgets(asked.subject)) {
         if (budget.kind !== "hard") continue;
         isStrict ||= budget.mode === "strict";
+        const enforces = mode === "enforce" && !budget.observe;
+        if (budget.mode === "expected") growth = enforces || growth === "enforced" ? "enforced" : "counted";
         const sums = sumsAt(budget, atMs);
         const refusal = refusalOf(budget, sums, request);
-        if (refusal && mode === "enforce" && !budget.observe) return { admitted: false, refusal };
+        if (refusal && enforces) return { admitted: false, refusal };
         wouldRefuse ??= refusal;
         const leftHere = amountAt(budget, atMs) - sums.settled - sums.reserved - (amountFor(budget, request) ?? 0n);
         if (left === undefined || leftHere < left) left = leftHere;
       }
       open.set(request.attemptId, { request: asked, holds: hold(asked) });
-      return { admitted: true, leftNanoUsd: left, isStrict, wouldRefuse };
+      return { admitted: true, leftNanoUsd: left, isStrict, growth, wouldRefuse };
     },
 
     learnServedName(provider, model, servedModel) {

@@ -17,7 +17,7 @@ const DAY_MS = HOURS * HOUR_MS;
 const IDS_PER_DAY = firstAttemptId(attemptAtMs(0) + DAY_MS);
 const IDS_PER_HOUR = IDS_PER_DAY / HOURS;
 /** Rows that are read at once: the writer serves requests in between. */
-const SLICE = 500;
+const SLICE = 100;
 /** Everything an event says but its raw usage, which retention empties. */
 const SEALED_COLUMNS = [
   "attempt_id, key_id, provider, endpoint, requested_model, served_model, tier, team, project, env, tags",
@@ -87,26 +87,31 @@ export function applySeal(database: Sqlite, seal: Seal, atMs: number): void {
   drizzle(database).insert(sealedDays).values({ firstAttemptId: seal.firstAttemptId, auditSeq }).run();
 }
 
-/** Each sealed day whose events are not those that were sealed, with the hour. `onDay` hears how far it is. */
+/** Each sealed day whose events are not those that were sealed, with the hour, and each event that came to a day before. `onDay` hears
+ *  how far it is. */
 export async function readSealDifferences(
   database: Sqlite,
   onDay: (day: string) => void = () => {},
 ): Promise<string[]> {
-  const keptFrom = Number(
-    database.prepare("SELECT value FROM meta WHERE name = 'events_kept_from'").pluck().get() ?? 0,
+  const { records, sealed, strays } = database.transaction(() => ({
+    records: drizzle(database).select().from(audit).where(eq(audit.action, "seal")).orderBy(asc(audit.seq)).all(),
+    sealed: new Set(database.prepare("SELECT first_attempt_id FROM sealed_days").pluck().all().map(Number)),
+    strays: database
+      .prepare(
+        `SELECT DISTINCT attempt_id - attempt_id % ${IDS_PER_DAY} AS first FROM events
+         WHERE attempt_id < (SELECT MAX(first_attempt_id) FROM sealed_days) AND first NOT IN (SELECT first_attempt_id FROM sealed_days)`,
+      )
+      .pluck()
+      .all()
+      .map(Number),
+  }))();
+  const found = strays.map(
+    (first) => `${dayOf({ firstAttemptId: first })}: it was sealed without events, and has some`,
   );
-  const sealed = new Set(database.prepare("SELECT first_attempt_id FROM sealed_days").pluck().all().map(Number));
-  const found: string[] = [];
-  for (const { seq, detail } of drizzle(database)
-    .select()
-    .from(audit)
-    .where(eq(audit.action, "seal"))
-    .orderBy(asc(audit.seq))
-    .all()) {
+  for (const { seq, detail } of records) {
     const seal = JSON.parse(detail) as Seal;
     const day = dayOf(seal);
     if (!sealed.delete(seal.firstAttemptId)) found.push(`${day}: audit record ${seq} seals it, sealed_days does not`);
-    if (seal.firstAttemptId < keptFrom) continue;
     onDay(day);
     const now = await finish(digestDay(database, seal.firstAttemptId));
     if (now.events !== seal.events) found.push(`${day}: ${seal.events} events were sealed, ${now.events} are there`);
@@ -119,6 +124,18 @@ export async function readSealDifferences(
     ...found,
     ...[...sealed].map((first) => `${dayOf({ firstAttemptId: first })}: sealed without an audit record`),
   ];
+}
+
+/** How far events are sealed: the last sealed day, and the oldest attempt that is open, for days are sealed in their order. */
+export async function readSealed(
+  database: Sqlite,
+): Promise<{ readonly untilDay: string | undefined; readonly openSinceMs: number | undefined }> {
+  const sealed = database.prepare("SELECT MAX(first_attempt_id) FROM sealed_days").pluck().get() as bigint | null;
+  const open = database.prepare("SELECT MIN(attempt_id) FROM reservations").pluck().get() as bigint | null;
+  return {
+    untilDay: sealed === null ? undefined : dayOf({ firstAttemptId: Number(sealed) }),
+    openSinceMs: open === null ? undefined : attemptAtMs(Number(open)),
+  };
 }
 
 async function finish(digest: Generator<undefined, Seal>): Promise<Seal> {

@@ -47,84 +47,93 @@ const REGISTER = { keys: "id", budgets: "id", raises: "id", freezes: "id", limit
 const ELSEWHERE = new Set(["adjust", "closeWork", "seal"]);
 
 /** Rows of the register that are not what the audit's changes, played through again, make of them; and secrets that no change brought.
- *  Provider keys that were seen in passing come without a change: of them only what a change made is compared. */
+ *  Provider keys that were seen in passing come without a change: they begin active, under the name that they have, as nobody's. */
 export async function readRegisterDifferences(database: Sqlite): Promise<string[]> {
   const scratch = openScratch("usage");
   try {
-    const rollups = createRollups(scratch, createCalendar("UTC"));
-    for (const row of database.prepare("SELECT * FROM keys WHERE kind = 'fingerprint'").all() as Row[])
+    const { there, records, secrets, fingerprints } = database.transaction(() => ({
+      there: new Map(Object.keys(REGISTER).map((table) => [table, readRows(database, table)])),
+      records: drizzle(database).select().from(audit).orderBy(asc(audit.seq)).all(),
+      secrets: database.prepare(ISSUED).all() as Row[],
+      fingerprints: database
+        .prepare("SELECT id, kind, provider, name, hint, created_at_ms FROM keys WHERE kind = 'fingerprint'")
+        .all() as Row[],
+    }))();
+    for (const row of fingerprints)
       scratch
         .prepare(
-          `INSERT INTO keys (${Object.keys(row).join(", ")}) VALUES (${Object.keys(row)
-            .map(() => "?")
-            .join(", ")})`,
+          "INSERT INTO keys (id, kind, provider, name, hint, created_at_ms, state) VALUES (?, ?, ?, ?, ?, ?, 'active')",
         )
         .run(...Object.values(row));
+    const rollups = createRollups(scratch, createCalendar("UTC"));
     const found: string[] = [];
-    let isOld = false;
-    for (const { seq, action, actor, atMs, detail } of drizzle(database)
-      .select()
-      .from(audit)
-      .orderBy(asc(audit.seq))
-      .all()) {
+    /** Keys whose secrets were given before secrets were in the audit. */
+    const old = new Set<unknown>();
+    for (const { seq, action, actor, atMs, detail } of records) {
       if (ELSEWHERE.has(action)) continue;
       const change = JSON.parse(detail, readNanoUsd) as Change;
       const brings = change.type === "createKey" || change.type === "rotateKey";
-      // Records from before secrets were written down there.
-      isOld ||= brings && change.digest === undefined;
+      if (brings && change.digest === undefined) old.add(change.type === "createKey" ? change.key.id : change.keyId);
       try {
-        applyChange(scratch, rollups, brings ? { ...change, digest: change.digest ?? `record ${seq}` } : change, {
-          actor,
-          atMs,
-        });
+        const again = brings ? { ...change, digest: change.digest ?? `record ${seq}` } : change;
+        applyChange(scratch, rollups, again, { actor, atMs });
       } catch (error) {
-        found.push(
-          `audit record ${seq} (${action}) cannot be played through: ${error instanceof Error ? error.message : String(error)}`,
-        );
+        const why = error instanceof Error ? error.message : String(error);
+        found.push(`audit record ${seq} (${action}) cannot be played through: ${why}`);
       }
     }
-    for (const [table, name] of Object.entries(REGISTER)) found.push(...compareTables(table, name, database, scratch));
-    if (!isOld) found.push(...compareSecrets(database, scratch));
-    return found;
+    for (const [table, name] of Object.entries(REGISTER))
+      found.push(...compareRows(table, name, there.get(table) ?? [], readRows(scratch, table)));
+    const isNew = ({ keyId }: Row): boolean => !old.has(keyId);
+    return [...found, ...compareSecrets(secrets.filter(isNew), (scratch.prepare(ISSUED).all() as Row[]).filter(isNew))];
   } finally {
     scratch.close();
   }
 }
 
+/** Secrets that Keymeter gave out. */
+const ISSUED =
+  "SELECT digest, key_id AS keyId, valid_until_ms AS validUntilMs FROM key_secrets JOIN keys ON keys.id = key_id WHERE kind = 'virtual'";
+
+function readRows(from: Sqlite, table: string): Row[] {
+  return from.prepare(`SELECT * FROM ${table}`).all() as Row[];
+}
+
 type Row = { readonly [column: string]: unknown };
 
-function compareTables(table: string, name: string, database: Sqlite, made: Sqlite): string[] {
-  const read = (from: Sqlite): Map<unknown, Row> =>
-    new Map((from.prepare(`SELECT * FROM ${table}`).all() as Row[]).map((row) => [row[name], row]));
-  const [there, wanted] = [read(database), read(made)];
+function compareRows(table: string, name: string, actual: readonly Row[], wanted: readonly Row[]): string[] {
+  const there = new Map(actual.map((row) => [row[name], row]));
+  const known = new Set(wanted.map((row) => row[name]));
   const found = [...there.keys()]
-    .filter((id) => !wanted.has(id))
+    .filter((id) => !known.has(id))
     .map((id) => `${table}: no audit record made ${String(id)}`);
-  for (const [id, row] of wanted) {
-    const actual = there.get(id);
-    if (!actual) found.push(`${table}: ${String(id)} is gone, and no audit record says so`);
+  for (const row of wanted) {
+    const id = String(row[name]);
+    const one = there.get(row[name]);
+    if (!one) found.push(`${table}: ${id} is gone, and no audit record says so`);
     else
       for (const [column, value] of Object.entries(row))
-        if (actual[column] !== value)
-          found.push(
-            `${table}: ${String(id)} has ${column} ${String(actual[column])}, by the audit it is ${String(value)}`,
-          );
+        if (one[column] !== value)
+          found.push(`${table}: ${id} has ${column} ${String(one[column])}, by the audit it is ${String(value)}`);
   }
   return found;
 }
 
-function compareSecrets(database: Sqlite, made: Sqlite): string[] {
-  const issued = "SELECT digest, key_id AS keyId FROM key_secrets JOIN keys ON keys.id = key_id WHERE kind = 'virtual'";
-  const wanted = new Set(
-    (made.prepare(issued).all() as Row[]).map(({ digest, keyId }) => `${String(keyId)} ${String(digest)}`),
-  );
-  const found = (database.prepare(issued).all() as Row[]).flatMap(({ digest, keyId }) => {
-    const hash = createHash("sha256").update(String(digest)).digest("hex");
-    return wanted.delete(`${String(keyId)} ${hash}`)
+/** The audit holds of each secret's digest a digest. */
+function compareSecrets(actual: readonly Row[], made: readonly Row[]): string[] {
+  const wanted = new Map(made.map((row) => [`${String(row["keyId"])} ${String(row["digest"])}`, row["validUntilMs"]]));
+  const found = actual.flatMap(({ digest, keyId, validUntilMs }) => {
+    const name = `${String(keyId)} ${createHash("sha256").update(String(digest)).digest("hex")}`;
+    const until = wanted.get(name);
+    if (until === undefined) return [`key_secrets: no audit record gave key ${String(keyId)} one of its secrets`];
+    wanted.delete(name);
+    return until === validUntilMs
       ? []
-      : [`key_secrets: no audit record gave key ${String(keyId)} one of its secrets`];
+      : [
+          `key_secrets: a secret of key ${String(keyId)} is good until ${String(validUntilMs)}, by the audit until ${String(until as bigint | null)}`,
+        ];
   });
-  return [...found, ...[...wanted].map((one) => `key_secrets: a secret of key ${one.split(" ")[0]} is gone`)];
+  return [...found, ...[...wanted.keys()].map((one) => `key_secrets: a secret of key ${one.split(" ")[0]} is gone`)];
 }
 
 function readNanoUsd(name: string, value: unknown): unknown {

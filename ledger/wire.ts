@@ -5,7 +5,7 @@ import type { Author, Change } from "./changes.ts";
 import type { EventRow } from "./events.ts";
 import type { AttemptId } from "./ids.ts";
 import type { NanoUsd } from "./money.ts";
-import type { Decision, Extension, ReservationRequest } from "./reservations.ts";
+import type { Decision, Extension, Growth, ReservationRequest } from "./reservations.ts";
 import type { Seal } from "./seals.ts";
 
 /** What makes a fingerprint a key: the provider accepted the secret. */
@@ -100,8 +100,9 @@ export type AnswersMessage = { readonly type: "answers"; readonly text: string; 
 /** In a batch's text: a rare operation, or answer, that stands in `rare` in its turn. */
 const RARE = 0;
 const DONE = 1;
+/** Admitted: this, and more by how. */
 const ADMITTED = 2;
-const ADMITTED_STRICTLY = 3;
+const GROWTHS: readonly Growth[] = ["none", "counted", "enforced"];
 
 export function encodeBatch(operations: readonly Operation[]): BatchMessage {
   const rare: Operation[] = [];
@@ -127,8 +128,8 @@ export function encodeAnswers(answers: readonly Answer[]): AnswersMessage {
   const entries = answers.map((answer) => {
     if (answer.type === "done") return DONE;
     if (answer.type === "decision" && answer.decision.admitted && answer.decision.wouldRefuse === undefined) {
-      const { isStrict, leftNanoUsd } = answer.decision;
-      return [isStrict ? ADMITTED_STRICTLY : ADMITTED, leftNanoUsd?.toString() ?? null];
+      const { isStrict, growth, leftNanoUsd } = answer.decision;
+      return [ADMITTED + (isStrict ? 1 : 0) + 2 * GROWTHS.indexOf(growth), leftNanoUsd?.toString() ?? null];
     }
     rare.push(answer);
     return RARE;
@@ -147,7 +148,8 @@ export function decodeAnswers({ text, rare }: AnswersMessage): Answer[] {
       decision: {
         admitted: true,
         leftNanoUsd: left === null ? undefined : BigInt(left),
-        isStrict: kind === ADMITTED_STRICTLY,
+        isStrict: (kind - ADMITTED) % 2 === 1,
+        growth: GROWTHS[(kind - ADMITTED) >> 1] ?? "none",
         wouldRefuse: undefined,
       },
     };

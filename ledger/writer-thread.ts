@@ -13,8 +13,7 @@ import type { ThreadSettings, ToMain, ToThread } from "./writer.ts";
 const FSYNC_EVERY_MS = 100;
 const LOOK_EVERY_MS = 1_000;
 const LOOK_AT_CLOCK_EVERY_MS = 60_000;
-
-let isSealing = false;
+const PAUSE_MS = 1;
 
 const port = parentPort;
 if (!port) throw new Error("ledger/writer-thread.ts runs as a worker thread only");
@@ -34,10 +33,11 @@ function run({ path, durability, zone, capMode }: ThreadSettings): void {
   const database = openForWriting(path, "usage", durability);
   const booking = createBooking(database, zone, capMode, Date.now());
 
+  const sealDays = createSealer(database, booking);
   const lookAtClock = (): void => {
     // The meter runs in this hour, whether anybody spends or not. What cannot be written now is written a minute later.
     booking.book([{ type: "meterRan", sinceMs: Date.now(), untilMs: Date.now() + 1 }]);
-    sealDay(database, booking);
+    sealDays();
   };
   lookAtClock();
   setInterval(lookAtClock, LOOK_AT_CLOCK_EVERY_MS).unref();
@@ -57,31 +57,39 @@ function run({ path, durability, zone, capMode }: ThreadSettings): void {
   post({ type: "ready", lastAttemptId: booking.lastAttemptId, recovered: booking.recovered });
 }
 
-/** Seals the oldest day that can be, a slice in each turn of the loop: requests are booked in between. */
-function sealDay(database: Sqlite, booking: Booking): void {
-  if (isSealing) return;
+/** Seals days in their order, a slice at a time with a pause between: requests are booked meanwhile. What is returned begins, unless it
+ *  goes on already. */
+function createSealer(database: Sqlite, booking: Booking): () => void {
   let digest: ReturnType<typeof digestDay> | undefined;
-  const step = (): void => {
-    try {
-      if (!digest) {
-        const first = nextDayToSeal(database);
-        if (first === undefined) return void (isSealing = false);
-        digest = digestDay(database, first);
-      }
-      const { done, value } = digest.next();
-      if (done) {
-        digest = undefined;
-        const [answer] = booking.book([{ type: "seal", seal: value, atMs: Date.now() }]);
-        if (answer?.type === "failure") return void (isSealing = false);
-      }
-      setImmediate(step);
-    } catch {
-      // Books that cannot be read now are sealed later; `verify` says how far the seals go.
-      isSealing = false;
+  let isBusy = false;
+  /** Whether there is more to do. */
+  const step = (): boolean => {
+    if (!digest) {
+      const first = nextDayToSeal(database);
+      if (first === undefined) return false;
+      digest = digestDay(database, first);
     }
+    const { done, value } = digest.next();
+    if (!done) return true;
+    digest = undefined;
+    const [answer] = booking.book([{ type: "seal", seal: value, atMs: Date.now() }]);
+    return answer?.type !== "failure";
   };
-  isSealing = true;
-  setImmediate(step);
+  const goOn = (): void => {
+    try {
+      isBusy = step();
+    } catch {
+      // Books that cannot be read now are sealed later: `verify` says until when they are.
+      digest = undefined;
+      isBusy = false;
+    }
+    if (isBusy) setTimeout(goOn, PAUSE_MS);
+  };
+  return () => {
+    if (isBusy) return;
+    isBusy = true;
+    setTimeout(goOn, PAUSE_MS);
+  };
 }
 
 /** Durability `process`: NORMAL commits, and this bounds what a power cut may take. */

@@ -6,6 +6,7 @@ import type { AttemptId } from "../ledger/ids.ts";
 import type { NanoUsd } from "../ledger/money.ts";
 import { ceilingPrice } from "../ledger/prices.ts";
 import type { Price, PriceBook } from "../ledger/prices.ts";
+import type { Growth } from "../ledger/reservations.ts";
 import { LedgerUnavailable } from "../ledger/writer.ts";
 import type { Writer } from "../ledger/writer.ts";
 import { bound, expectation, inputTokensOf } from "./bound.ts";
@@ -35,6 +36,8 @@ export type Admission = {
   readonly expectedNanoUsd: NanoUsd | undefined;
   /** A strict budget covers it. */
   readonly isStrict: boolean;
+  /** Whether what is held may have to grow while it flows. */
+  readonly growth: Growth;
   /** What is held: the bound under a strict budget, else the expectation. */
   readonly reservedNanoUsd: NanoUsd | undefined;
   /** What is left of the tightest hard budget after this reservation. */
@@ -122,6 +125,7 @@ export async function admit(
     boundNanoUsd,
     expectedNanoUsd,
     isStrict: decision.isStrict,
+    growth: decision.growth,
     reservedNanoUsd: decision.isStrict ? boundNanoUsd : expectedNanoUsd,
     leftNanoUsd: decision.leftNanoUsd,
   };

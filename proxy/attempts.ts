@@ -76,6 +76,8 @@ export function createAttempts(
   const turns = new Map<string, Admission>();
   /** Places in the limits, by attempt. */
   const entries = new Map<AttemptId, Entry>();
+  /** Admissions without a reservation. */
+  const lateOnes = new WeakSet<Admission>();
   const ended = new Set<string>();
   let latest: Admission | undefined;
   let isClosed = false;
@@ -112,7 +114,9 @@ export function createAttempts(
     }
   };
 
-  const book = async (admission: Admission, reading: Reading, ending: Ending, tokens = 0): Promise<void> => {
+  const book = async (given: Admission, reading: Reading, ending: Ending, tokens = 0): Promise<void> => {
+    // What nothing was reserved for gets its instant when it is booked: its day may be sealed by then.
+    const admission = lateOnes.has(given) ? { ...given, attemptId: context.writer.nextAttemptId() } : given;
     const seen: Seen = { tokens, isPartial: false };
     const used = Object.values(reading.usage ?? {}).reduce((sum, quantity) => sum + quantity, 0);
     entries.get(admission.attemptId)?.leave(used, Date.now());
@@ -126,7 +130,12 @@ export function createAttempts(
   };
 
   /** For what was used though nothing was reserved for it. */
-  const late = (): Admission | undefined => latest && { ...latest, attemptId: context.writer.nextAttemptId() };
+  const late = (): Admission | undefined => {
+    if (!latest) return undefined;
+    const one = { ...latest, attemptId: context.writer.nextAttemptId() };
+    lateOnes.add(one);
+    return one;
+  };
   const takeStanding = (): Admission | undefined => {
     const taken = standing;
     standing = undefined;

@@ -9,7 +9,7 @@ import type { PendingWork } from "../ledger/work.ts";
 import type { Admission } from "./admit.ts";
 import type { ProxyContext } from "./context.ts";
 import { NO_READING } from "./dialects/dialect.ts";
-import type { Reading } from "./dialects/dialect.ts";
+import type { Reading, Refusal } from "./dialects/dialect.ts";
 import type { Ending, Exchange } from "./forward.ts";
 import type { Target } from "./gate.ts";
 import { toEvent } from "./settle.ts";
@@ -98,8 +98,6 @@ export async function settle(
   return () => isBooked;
 }
 
-const CUT = "whoever runs Keymeter stopped this key or scope; this answer is not complete";
-
 /** The client's last bytes; or, where no answer came, an error in its dialect that is worth a retry. */
 export function release(
   context: ProxyContext,
@@ -110,29 +108,41 @@ export function release(
   requestId: string,
   reply: FastifyReply,
 ): void {
+  const why = `Keymeter: ${describe(ending)}`;
   if (ending.status === undefined || (ending.how !== "ended" && !exchange.answered)) {
-    const [kind, code] =
-      ending.how === "capped"
-        ? (["money", 402] as const)
-        : ending.timedOut
-          ? (["timeout", 504] as const)
-          : (["upstream", 502] as const);
-    const message = `Keymeter: ${ending.how === "stopped" ? "shutting down" : ending.how === "cut" ? CUT : ending.how === "capped" ? ending.error : `the provider could not be reached or broke off (${ending.error ?? "no answer"})`}`;
-    const { status, body, headers } = dialect.refusal({ kind, status: code, message }, requestId);
+    const [kind, code] = statusOf(ending, context.config.refusalStatus);
+    const { status, body, headers } = dialect.refusal({ kind, status: code, message: why }, requestId);
     if (!reply.raw.destroyed)
       reply.raw
         .writeHead(status, ["content-type", "application/json", "x-keymeter-request-id", requestId, ...headers])
         .end(body);
-    if (ending.how !== "client_left")
+    if (ending.how === "failed" || ending.how === "unreachable")
       context.log.warn({ requestId, provider: provider.name, error: ending.error }, "no answer from the provider");
     return;
   }
-  const stopWith = (kind: "unavailable" | "money", why: string): void =>
-    exchange.releaseWithError(dialect.errorEvent(kind, `Keymeter: ${why}`, requestId));
-  if (ending.how === "stopped") return stopWith("unavailable", "shutting down; this answer is not complete");
-  if (ending.how === "cut") return stopWith("unavailable", CUT);
-  if (ending.how === "capped") return stopWith("money", `this answer is not complete: ${ending.error}`);
+  if (ending.how === "stopped" || ending.how === "cut" || ending.how === "capped") {
+    const kind = ending.how === "capped" ? "money" : "unavailable";
+    return exchange.releaseWithError(dialect.errorEvent(kind, `${why}; this answer is not complete`, requestId));
+  }
   exchange.release(costNanoUsd === undefined ? [] : ["x-keymeter-cost-usd", formatUsdExact(costNanoUsd)]);
+}
+
+/** Why an answer does not come, or not whole. */
+function describe({ how, error }: Ending): string {
+  switch (how) {
+    case "stopped":
+    case "capped":
+      return error ?? how;
+    case "cut":
+      return "whoever runs Keymeter stopped this key or scope";
+    default:
+      return `the provider could not be reached or broke off (${error ?? "no answer"})`;
+  }
+}
+
+function statusOf({ how, timedOut }: Ending, refusalStatus: number): readonly [Refusal["kind"], number] {
+  if (how === "capped") return ["money", refusalStatus];
+  return timedOut ? ["timeout", 504] : ["upstream", 502];
 }
 
 /** Counters, and a line in the log for each field of usage that nobody has seen before. */

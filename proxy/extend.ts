@@ -1,5 +1,6 @@
 // Extension: what is held for a stream grows in steps with what went by of it. The stream waits for each step; when a budget has no
 // more, it is cut. So in expected mode a stream passes its cap by a piece, not by a whole answer.
+import { setTimeout as sleep } from "node:timers/promises";
 import { cost } from "../ledger/cost.ts";
 import type { NanoUsd } from "../ledger/money.ts";
 import { LedgerUnavailable } from "../ledger/writer.ts";
@@ -10,21 +11,27 @@ import type { Meter } from "./meter.ts";
 import { describeRefusal } from "./refusals.ts";
 
 export type Extension = {
-  /** Looks at what went by. Undefined: it may flow on. A promise: it has to wait; what that resolves with is why it is cut, or undefined. */
-  look(meter: Meter): Promise<string | undefined> | undefined;
+  /** Looks at what went by. Undefined: it may flow on. A promise: it has to wait; what that resolves with is why it ends, or undefined. */
+  look(meter: Meter): Promise<NoMore | undefined> | undefined;
   /** The admission, with what is held now. */
   admission(): Admission;
 };
+
+/** Why a stream ends: a budget has no more, or the books cannot be written. */
+export type NoMore = { readonly how: "capped" | "stopped"; readonly why: string };
 
 /** A step is worth as many output tokens, or a quarter of what went by. */
 const STEP_TOKENS = 1_024;
 const STEP_SHARE = 4;
 const LOOK_EVERY = 8;
+/** How long a stream waits for books that cannot be written, and how often it asks again. */
+const PATIENCE_MS = 5_000;
+const RETRY_MS = 250;
 
-/** Undefined where nothing has to be extended: no hard budget, no stream, no price, or the most it can cost is held already. */
+/** Undefined where nothing has to be extended: no stream, no price, or no hard budget that holds what is expected. */
 export function createExtension(writer: Writer, admission: Admission): Extension | undefined {
-  const { call, price, expectedNanoUsd, boundNanoUsd, leftNanoUsd, attemptId } = admission;
-  if (!call.stream || !price || expectedNanoUsd === undefined || leftNanoUsd === undefined) return undefined;
+  const { call, price, expectedNanoUsd, boundNanoUsd, growth, attemptId } = admission;
+  if (!call.stream || !price || expectedNanoUsd === undefined || growth === "none") return undefined;
   let heldNanoUsd = expectedNanoUsd;
   /** Below so many output tokens nothing can be due. */
   let nextLook = 0;
@@ -38,19 +45,34 @@ export function createExtension(writer: Writer, admission: Admission): Extension
       0n,
     );
 
-  const ask = async (spent: NanoUsd, step: NanoUsd): Promise<string | undefined> => {
+  const ask = async (spent: NanoUsd, step: NanoUsd): Promise<NoMore | undefined> => {
+    const wanted = boundNanoUsd !== undefined && spent + step > boundNanoUsd ? boundNanoUsd : spent + step;
+    const least = spent + 1n;
     try {
-      const wanted = boundNanoUsd !== undefined && spent + step > boundNanoUsd ? boundNanoUsd : spent + step;
-      const least = spent + 1n;
-      const extension = await writer.extend(attemptId, least, wanted > least ? wanted : least);
-      if ("refusal" in extension)
-        return describeRefusal(extension.refusal, "it has no more for what this answer goes on to cost");
-      heldNanoUsd = extension.heldNanoUsd;
-      return undefined;
-    } catch (error) {
-      if (error instanceof LedgerUnavailable)
-        return "the ledger cannot be written now, so what this answer goes on to cost could not be held";
-      throw error;
+      for (const giveUpMs = Date.now() + PATIENCE_MS; ; await sleep(RETRY_MS)) {
+        const extension = await writer
+          .extend(attemptId, least, wanted > least ? wanted : least)
+          .catch((error: unknown) => {
+            if (error instanceof LedgerUnavailable) return undefined;
+            throw error;
+          });
+        if (extension && "refusal" in extension)
+          return {
+            how: "capped",
+            why: describeRefusal(extension.refusal, "it has no more for what this answer goes on to cost"),
+          };
+        if (extension) {
+          heldNanoUsd = extension.heldNanoUsd;
+          return undefined;
+        }
+        // Where nothing is refused, books that cannot be written end nothing.
+        if (growth === "counted") return undefined;
+        if (Date.now() > giveUpMs)
+          return {
+            how: "stopped",
+            why: "the ledger cannot be written now, and what this answer goes on to cost could not be held",
+          };
+      }
     } finally {
       isAsking = false;
     }

@@ -5,7 +5,7 @@ import type { IncomingMessage, ServerResponse } from "node:http";
 import { Pool } from "undici";
 import type { Dispatcher } from "undici";
 import type { Subject } from "../ledger/budgets.ts";
-import type { Extension } from "./extend.ts";
+import type { Extension, NoMore } from "./extend.ts";
 import type { Credential } from "./gate.ts";
 import type { Meter } from "./meter.ts";
 import type { CredentialHeader, Provider } from "./providers/provider.ts";
@@ -226,7 +226,7 @@ export function createForwarder(limits: TimeLimits): Forwarder {
     },
     open: () => openOnes.size,
     stop() {
-      for (const one of openOnes) one.abort("stopped", "Keymeter is shutting down");
+      for (const one of openOnes) one.abort("stopped", "shutting down");
     },
     async close() {
       clearInterval(sweep);
@@ -331,14 +331,14 @@ class OpenExchange implements Dispatcher.DispatchHandler, Exchange {
   }
 
   /** Nothing more is read from the provider until the books hold what it may cost. */
-  #extend(asked: Promise<string | undefined> | undefined, controller: Dispatcher.DispatchController): void {
+  #extend(asked: Promise<NoMore | undefined> | undefined, controller: Dispatcher.DispatchController): void {
     if (!asked) return;
     this.#waitsForBooks = true;
     controller.pause();
     void asked.then(
-      (refused) => {
+      (noMore) => {
         this.#waitsForBooks = false;
-        if (refused !== undefined) this.abort("capped", refused);
+        if (noMore) this.abort(noMore.how, noMore.why);
         else if (this.#pausedSinceMs === undefined && !this.#isOver) controller.resume();
       },
       (error: unknown) => this.abort("failed", error instanceof Error ? error.message : String(error)),

@@ -86,25 +86,28 @@ export function createLimiter(): Limiter {
 
 /** The seconds of a minute, counted in one slot each. */
 class Minute {
+  /** Whole numbers, so that their sum can be kept beside them and stays what it is. */
   readonly #counts = new Float64Array(SECONDS);
+  #sum = 0;
   #second = 0;
 
   add(nowMs: number, count: number): void {
     this.#turn(nowMs);
     this.#counts[this.#second % SECONDS]! += count;
+    this.#sum += count;
   }
 
   sum(nowMs: number): number {
     this.#turn(nowMs);
-    return Math.max(
-      0,
-      this.#counts.reduce((sum, count) => sum + count, 0),
-    );
+    return Math.max(0, this.#sum);
   }
 
   /** Whole seconds until the sum is not above `most`: at least one. */
   wait(nowMs: number, most: number): number {
     let sum = this.sum(nowMs);
+    if (sum <= most) return 1;
+    // What was counted in this second stays until the last one of its minute.
+    if ((this.#counts[this.#second % SECONDS] ?? 0) > most) return SECONDS;
     for (let age = SECONDS - 1; age >= 0; age--) {
       if (sum <= most) return Math.max(1, SECONDS - 1 - age);
       sum -= this.#counts[(this.#second - age + SECONDS) % SECONDS] ?? 0;
@@ -116,8 +119,11 @@ class Minute {
   #turn(nowMs: number): void {
     const second = Math.floor(nowMs / 1000);
     if (second <= this.#second) return;
-    for (let passed = Math.min(second - this.#second, SECONDS); passed > 0; passed--)
-      this.#counts[(second - passed + 1) % SECONDS] = 0;
+    for (let passed = Math.min(second - this.#second, SECONDS); passed > 0; passed--) {
+      const slot = (second - passed + 1) % SECONDS;
+      this.#sum -= this.#counts[slot] ?? 0;
+      this.#counts[slot] = 0;
+    }
     this.#second = second;
   }
 }
@@ -138,14 +144,13 @@ function tightest(
   nowMs: number,
   of: (one: Counted) => readonly [number | undefined, Minute],
 ): string[] {
-  const [least] = covering
-    .flatMap((one) => {
-      const [limit, minute] = of(one);
-      return limit === undefined
-        ? []
-        : [{ limit, left: Math.max(0, limit - minute.sum(nowMs)), reset: minute.wait(nowMs, 0) }];
-    })
-    .toSorted((a, b) => a.left - b.left);
+  let least: { readonly limit: number; readonly left: number; readonly minute: Minute } | undefined;
+  for (const one of covering) {
+    const [limit, minute] = of(one);
+    if (limit === undefined) continue;
+    const left = Math.max(0, limit - minute.sum(nowMs));
+    if (!least || left < least.left) least = { limit, left, minute };
+  }
   if (!least) return [];
   return [
     `x-ratelimit-limit-${what}`,
@@ -153,7 +158,7 @@ function tightest(
     `x-ratelimit-remaining-${what}`,
     String(least.left),
     `x-ratelimit-reset-${what}`,
-    `${least.reset}s`,
+    `${least.minute.wait(nowMs, 0)}s`,
   ];
 }
 

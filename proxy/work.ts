@@ -126,6 +126,7 @@ export function admissionOf(
     inputTokens: 0,
     boundNanoUsd: work.boundNanoUsd,
     expectedNanoUsd: work.expectedNanoUsd,
+    growth: "none",
     isStrict: work.expectedNanoUsd === undefined,
     reservedNanoUsd: work.expectedNanoUsd ?? work.boundNanoUsd,
     leftNanoUsd: undefined,

@@ -6,12 +6,12 @@ import Database from "better-sqlite3";
 import * as fc from "fast-check";
 import { afterEach, beforeAll, describe, expect, it } from "vitest";
 import { readAdjustmentDifferences } from "../../ledger/adjustments.ts";
-import { findBrokenAudit, readAuditHead } from "../../ledger/audit.ts";
+import { checkAudit, readAuditHead } from "../../ledger/audit.ts";
 import { attemptAtMs } from "../../ledger/ids.ts";
 import { createDigest, issueVirtualKey } from "../../ledger/keys.ts";
 import { openForReading } from "../../ledger/open.ts";
 import type { Sqlite } from "../../ledger/open.ts";
-import { readSealDifferences } from "../../ledger/seals.ts";
+import { nextDayToSeal, readSealDifferences } from "../../ledger/seals.ts";
 import { readFoldDifferences, readRegisterDifferences } from "../../ledger/verify.ts";
 import { openWriter } from "../../ledger/writer.ts";
 import type { Writer } from "../../ledger/writer.ts";
@@ -67,7 +67,7 @@ async function findAll(folder: string): Promise<string[]> {
   const books = openForReading(join(folder, "usage.db"));
   if (!books) throw new Error("no books");
   try {
-    const broken = await findBrokenAudit(books);
+    const broken = (await checkAudit(books)).broken;
     return [
       ...(broken ? [`audit ${broken.seq} ${broken.why}`] : []),
       ...(await readSealDifferences(books)),
@@ -208,6 +208,15 @@ describe("verify", () => {
     ["UPDATE keys SET state = 'revoked' WHERE kind = 'virtual'", "has state revoked, by the audit it is active"],
     ["INSERT INTO key_secrets SELECT 'mine', id, 0, NULL FROM keys WHERE kind = 'virtual'", "one of its secrets"],
     ["DELETE FROM key_secrets WHERE digest LIKE '000%'", "is gone"],
+    ["UPDATE key_secrets SET valid_until_ms = NULL", "is good until null, by the audit until"],
+    [
+      "INSERT INTO meta (name, value) VALUES ('events_kept_from', '9e15'); UPDATE events SET tags = 'x'",
+      "not as they were sealed",
+    ],
+    [
+      "INSERT INTO events (attempt_id, key_id, provider, endpoint, requested_model, team, project, env, usage_state, outcome) SELECT MIN(attempt_id) - 353894400000 * 3, 'k', 'p', 'c', 'm', '', '', '', 'reported', 'complete' FROM events",
+      "it was sealed without events, and has some",
+    ],
     ["UPDATE adjustments SET amount_nano_usd = -5 WHERE source_id = 'line-1'", "adjustments of audit record"],
     ["DELETE FROM adjustments WHERE source_id = 'line-0'", "2 were booked; the 1 there"],
     [
@@ -272,9 +281,9 @@ describe("verify", () => {
   it("finds a chain that was written anew, by the head that was noted", async () => {
     const books = openForReading(join(folder, "usage.db")) as Sqlite;
     const head = readAuditHead(books);
-    expect(await findBrokenAudit(books, head)).toBeUndefined();
-    expect(await findBrokenAudit(books, { ...head, hash: "0".repeat(64) })).toMatchObject({ seq: head.seq });
-    expect(await findBrokenAudit(books, { ...head, seq: head.seq + 3 })).toMatchObject({
+    expect((await checkAudit(books, head)).broken).toBeUndefined();
+    expect((await checkAudit(books, { ...head, hash: "0".repeat(64) })).broken).toMatchObject({ seq: head.seq });
+    expect((await checkAudit(books, { ...head, seq: head.seq + 3 })).broken).toMatchObject({
       why: expect.stringContaining("are gone") as string,
     });
     books.close();
@@ -293,6 +302,27 @@ describe("verify", () => {
   });
 });
 
+it("what was done to a provider key that was seen in passing is no false alarm", async () => {
+  const folder = temporaryFolder();
+  const writer = await writerOn(folder);
+  const attemptId = writer.nextAttemptId();
+  const subject = { ...SUBJECT, keyId: "key_seen" };
+  await writer.reserve({ attemptId, subject, boundNanoUsd: 1n, expectedNanoUsd: 1n }, "c", undefined);
+  const proven = { digest: "1".repeat(64), name: "sk-...seen", hint: "seen" };
+  await writer.settle(event(attemptId, 1n, { keyId: "key_seen" }), proven);
+  const described = { name: "old script", team: "data", owner: "ann" };
+  await writer.change({ type: "describeKey", keyId: "key_seen", fields: described }, "test");
+  await writer.change({ type: "setPolicy", keyId: "key_seen", policy: { models: ["o3"] } }, "test");
+  await writer.change({ type: "setKeyState", keyId: "key_seen", state: "paused" }, "test");
+  await writer.change({ type: "setKeyState", keyId: "key_seen", state: "revoked" }, "test");
+  const active = { type: "setKeyState", keyId: "key_seen", state: "active" } as const;
+  await expect(writer.change(active, "test")).rejects.toThrow("for ever");
+  await close(writer);
+  expect(await findAll(folder)).toEqual([]);
+  tamper(folder, "UPDATE keys SET team = 'mine' WHERE id = 'key_seen'");
+  expect(await findAll(folder)).toEqual(["keys: key_seen has team mine, by the audit it is data"]);
+});
+
 it("a day with open work is sealed when that is settled, not before", async () => {
   const folder = temporaryFolder();
   let now = Date.parse("2026-11-01T12:00:00Z");
@@ -305,7 +335,9 @@ it("a day with open work is sealed when that is settled, not before", async () =
   await spend(first, 1n);
   await close(first);
   const second = await writerOn(folder, () => now);
-  await sleep(300);
+  const books = openForReading(join(folder, "usage.db")) as Sqlite;
+  expect(nextDayToSeal(books)).toBeUndefined();
+  books.close();
   expect(sealedDays(folder)).toBe(0);
   await second.change({ type: "closeWork", workId: "batch_1" }, "test");
   await close(second);

@@ -6,7 +6,7 @@ import { SQLiteTable } from "drizzle-orm/sqlite-core";
 import Database from "better-sqlite3";
 import * as fc from "fast-check";
 import { afterEach, describe, expect, it } from "vitest";
-import { findBrokenAudit } from "../../ledger/audit.ts";
+import { checkAudit } from "../../ledger/audit.ts";
 import type { Budget } from "../../ledger/budgets.ts";
 import { lockForWriting, openForReading, openForWriting } from "../../ledger/open.ts";
 import * as schema from "../../ledger/schema.ts";
@@ -221,9 +221,9 @@ describe("the books", () => {
       await writer.change({ type: "setBudget", budget: { ...BUDGET, id: window, window } }, "test");
     await close(writer);
     const books = openForWriting(join(folder, "usage.db"), "usage", "power");
-    expect(await findBrokenAudit(books)).toBeUndefined();
+    expect((await checkAudit(books)).broken).toBeUndefined();
     books.exec("DROP TRIGGER audit_fixed; UPDATE audit SET detail = replace(detail, '1000', '9000') WHERE seq = 2");
-    expect(await findBrokenAudit(books)).toEqual({ seq: 2, why: "record was changed" });
+    expect((await checkAudit(books)).broken).toEqual({ seq: 2, why: "record was changed" });
     books.close();
   });
 

@@ -4,6 +4,9 @@ import Anthropic from "@anthropic-ai/sdk";
 import OpenAI from "openai";
 import { GoogleGenAI } from "@google/genai";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import { openForReading } from "../../ledger/open.ts";
+import { readRefused } from "../../ledger/spend.ts";
+import { LedgerUnavailable } from "../../ledger/writer.ts";
 import { startFakeProvider } from "../fake/provider.ts";
 import type { FakeProvider } from "../fake/provider.ts";
 import { startProxy } from "../start-proxy.ts";
@@ -45,6 +48,16 @@ const chunk = (more: object): string =>
   `data: ${JSON.stringify({ id: "c", object: "chat.completion.chunk", model: "gpt-4o-mini", created: 1, ...more })}\n\n`;
 const chatFrame = (text: string): string =>
   chunk({ choices: [{ index: 0, delta: { content: text }, finish_reason: null }] });
+
+/** The whole text of a stream that is asked for. */
+async function answerOf(secret: string): Promise<string> {
+  const answer = await fetch(`${running.url}/openai/v1/chat/completions`, {
+    method: "POST",
+    headers: { authorization: `Bearer ${secret}`, "content-type": "application/json" },
+    body: JSON.stringify({ model: "gpt-4o-mini", stream: true, messages: [{ role: "user", content: "hi" }] }),
+  });
+  return await answer.text();
+}
 
 describe("in expected mode a stream that costs more than was held for it", () => {
   it("goes on while the budget has more; what is held grows, and is given back at the end", async () => {
@@ -172,20 +185,67 @@ describe("in expected mode a stream that costs more than was held for it", () =>
       "",
       `${chunk({ choices: [], usage: { prompt_tokens: 1, completion_tokens: 9, total_tokens: 10 } })}data: [DONE]\n\n`,
     );
-    const answer = await fetch(`${running.url}/openai/v1/chat/completions`, {
-      method: "POST",
-      headers: { authorization: `Bearer ${secret}`, "content-type": "application/json" },
-      body: JSON.stringify({ model: "gpt-4o-mini", stream: true, messages: [{ role: "user", content: "hi" }] }),
-    });
-    expect(await answer.text()).toContain("[DONE]");
-    const { openForReading } = await import("../../ledger/open.ts");
-    const { readRefused } = await import("../../ledger/spend.ts");
+    expect(await answerOf(secret)).toContain("[DONE]");
     const books = openForReading(`${running.dataDir}/usage.db`);
     if (!books) throw new Error("no books");
     const refused = await readRefused(books, 0, Date.now() + 60_000);
     books.close();
     expect(refused.filter((row) => row.keyId === id).map(({ reason, observed }) => [reason, observed])).toEqual([
-      ["cut", true],
+      ["capped", true],
     ]);
   });
+});
+
+describe("while the ledger cannot be written", () => {
+  const last = `${chunk({ choices: [], usage: { prompt_tokens: 1, completion_tokens: 9, total_tokens: 10 } })}data: [DONE]\n\n`;
+
+  it("a stream waits for it, and goes on; nobody is told that money is out", async () => {
+    const { id, secret } = await running.createKey();
+    await running.setBudget({ scope: { keyId: id }, amountNanoUsd: 10n ** 12n });
+    const { writer } = running.proxy;
+    const { extend } = writer;
+    let asked = 0;
+    writer.extend = async (...args) => {
+      if ((asked += 1) <= 2) throw new LedgerUnavailable("the disk hiccups");
+      return await extend(...args);
+    };
+    streaming(200, chatFrame, "", last);
+    expect(await answerOf(secret)).toContain("[DONE]");
+    writer.extend = extend;
+    expect(asked).toBeGreaterThan(2);
+    expect((await running.events()).at(-1)).toMatchObject({ keyId: id, outcome: "complete" });
+  });
+
+  it("for long, a stream ends, as what it is: not as money that is out; one under budgets on trial flows on", async () => {
+    const [held, tried] = [await running.createKey(), await running.createKey()];
+    await running.setBudget({ scope: { keyId: held.id }, amountNanoUsd: 10n ** 12n });
+    await running.setBudget({ scope: { keyId: tried.id }, amountNanoUsd: 10n ** 12n, observe: true });
+    const { writer } = running.proxy;
+    const { extend } = writer;
+    writer.extend = () => Promise.reject(new LedgerUnavailable("the disk is gone"));
+    streaming(200, chatFrame, "", last);
+    const texts = await Promise.all([answerOf(held.secret), answerOf(tried.secret)]);
+    writer.extend = extend;
+    expect(texts[0]).toContain("the ledger cannot be written now");
+    expect(texts[0]).not.toContain("insufficient_quota");
+    expect(texts[1]).toContain("[DONE]");
+    const outcomes = new Map((await running.events()).map(({ keyId, outcome }) => [keyId, outcome]));
+    expect([outcomes.get(held.id), outcomes.get(tried.id)]).toEqual(["shutdown", "complete"]);
+  });
+});
+
+it("under strict budgets alone nothing is asked for: the most that it can cost is held from the start", async () => {
+  const { id, secret } = await running.createKey();
+  await running.setBudget({ scope: { keyId: id }, amountNanoUsd: 10n ** 12n, mode: "strict" });
+  const { writer } = running.proxy;
+  const { extend } = writer;
+  let asked = 0;
+  writer.extend = (...args) => {
+    asked += 1;
+    return extend(...args);
+  };
+  streaming(200, chatFrame, "", "data: [DONE]\n\n");
+  expect(await answerOf(secret)).toContain("[DONE]");
+  writer.extend = extend;
+  expect(asked).toBe(0);
 });

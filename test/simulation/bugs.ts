@@ -61,14 +61,14 @@ export const BUGS: readonly Bug[] = [
   {
     what: "a budget on trial refuses",
     file: "reservations.ts",
-    is: 'if (refusal && mode === "enforce" && !budget.observe) return { admitted: false, refusal };',
-    becomes: 'if (refusal && mode === "enforce") return { admitted: false, refusal };',
+    is: 'const enforces = mode === "enforce" && !budget.observe;',
+    becomes: 'const enforces = mode === "enforce";',
   },
   {
     what: "cap mode observe refuses",
     file: "reservations.ts",
-    is: 'if (refusal && mode === "enforce" && !budget.observe) return { admitted: false, refusal };',
-    becomes: "if (refusal && !budget.observe) return { admitted: false, refusal };",
+    is: 'const enforces = mode === "enforce" && !budget.observe;',
+    becomes: "const enforces = !budget.observe;",
   },
   {
     what: "a freeze binds nobody",

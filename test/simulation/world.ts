@@ -2,7 +2,7 @@
 // goes wrong; after each step both have to say the same.
 import Database from "better-sqlite3";
 import { readAdjustmentDifferences } from "../../ledger/adjustments.ts";
-import { findBrokenAudit } from "../../ledger/audit.ts";
+import { checkAudit } from "../../ledger/audit.ts";
 import { createBooking } from "../../ledger/booking.ts";
 import type { Booking } from "../../ledger/booking.ts";
 import type { Change } from "../../ledger/changes.ts";
@@ -100,7 +100,7 @@ export class World {
     same(await readRegisterDifferences(this.#database), [], "register");
     same(await readSealDifferences(this.#database), [], "seals");
     same(await readAdjustmentDifferences(this.#database), [], "adjustments");
-    same(await findBrokenAudit(this.#database), undefined, "audit");
+    same((await checkAudit(this.#database)).broken, undefined, "audit");
     const rows = this.#database
       .prepare("SELECT attempt_id AS id, cost_nano_usd AS cost FROM events ORDER BY 1")
       .all() as { id: bigint; cost: bigint | null }[];
