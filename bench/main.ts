@@ -17,6 +17,7 @@ const isJson = process.argv.includes("--json");
 const HERE = fileURLToPath(new URL(".", import.meta.url));
 const SECONDS = isQuick ? 2 : 5;
 const ROUNDS = isQuick ? 3 : 5;
+const GUARD_ROUNDS = 9;
 const folder = mkdtempSync(join(tmpdir(), "keymeter-bench-"));
 const hasTaskset = has("taskset");
 const children: ChildProcess[] = [];
@@ -142,7 +143,7 @@ async function measureGuards(): Promise<object> {
     await startProxy("full.ts", url, "plain"),
     await startProxy("full.ts", url, "guarded", { GUARDED: "1" }),
   ];
-  const row = await rates(targets, 64, false);
+  const row = await rates(targets, 64, false, GUARD_ROUNDS);
   const ratios = Object.fromEntries(
     targets.map(({ name }) => [name, round((row[name] ?? 0) / (row[targets[0]?.name ?? ""] ?? 1), 3)]),
   );
@@ -150,10 +151,10 @@ async function measureGuards(): Promise<object> {
 }
 
 /** Median requests per second of alternated rounds. */
-async function rates(targets: readonly Target[], connections: number, stream: boolean): Promise<Row> {
+async function rates(targets: readonly Target[], connections: number, stream: boolean, rounds = ROUNDS): Promise<Row> {
   const seen = new Map<string, number[]>(targets.map(({ name }) => [name, []]));
   for (const target of targets) await wrk(target, connections, stream, isQuick ? 1 : 3);
-  for (let round = 0; round < ROUNDS; round++) {
+  for (let round = 0; round < rounds; round++) {
     for (const target of targets) seen.get(target.name)?.push(await wrk(target, connections, stream, SECONDS));
   }
   return Object.fromEntries([...seen].map(([name, values]) => [name, Math.round(median(values))]));

@@ -121,7 +121,9 @@ function compareRows(table: string, name: string, actual: readonly Row[], wanted
 
 /** The audit holds of each secret's digest a digest. */
 function compareSecrets(actual: readonly Row[], made: readonly Row[]): string[] {
-  const wanted = new Map(made.map((row) => [`${String(row["keyId"])} ${String(row["digest"])}`, row["validUntilMs"]]));
+  const wanted = new Map(
+    made.map((row) => [`${String(row["keyId"])} ${String(row["digest"])}`, row["validUntilMs"] as bigint | null]),
+  );
   const found = actual.flatMap(({ digest, keyId, validUntilMs }) => {
     const name = `${String(keyId)} ${createHash("sha256").update(String(digest)).digest("hex")}`;
     const until = wanted.get(name);
@@ -130,7 +132,7 @@ function compareSecrets(actual: readonly Row[], made: readonly Row[]): string[] 
     return until === validUntilMs
       ? []
       : [
-          `key_secrets: a secret of key ${String(keyId)} is good until ${String(validUntilMs)}, by the audit until ${String(until as bigint | null)}`,
+          `key_secrets: a secret of key ${String(keyId)} is good until ${String(validUntilMs)}, by the audit until ${String(until)}`,
         ];
   });
   return [...found, ...[...wanted.keys()].map((one) => `key_secrets: a secret of key ${one.split(" ")[0]} is gone`)];

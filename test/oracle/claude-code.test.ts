@@ -90,14 +90,9 @@ describe.skipIf(!isHere)("the cost that Claude Code works out", () => {
   const folder = mkdtempSync(join(tmpdir(), "keymeter-oracle-"));
   writeFileSync(join(folder, "a.txt"), "hello\n");
 
-  it.each([
-    ...MODELS.map((model) => ({ model, speed: "standard" })),
-    ...FAST.map((model) => ({ model, speed: "fast" })),
-  ])("of a session of two turns with $model, $speed, is ours, to the nano-dollar", async ({ model, speed }) => {
-    console.log(`seed ${SEED}`);
-    isFast = speed === "fast";
-    const { id, secret } = await running.createKey();
-    const { stdout } = await promisify(execFile)(
+  /** Has it read a file and say that it is done. */
+  const ask = (secret: string, model: string): Promise<{ stdout: string }> =>
+    promisify(execFile)(
       PROGRAM,
       ["-p", "read a.txt and say done", "--output-format", "json", "--model", model, "--allowedTools", "Read"],
       {
@@ -113,6 +108,30 @@ describe.skipIf(!isHere)("the cost that Claude Code works out", () => {
         },
       },
     );
+
+  it("of a session with a key at its cap is nothing: one request, and one error that says why", async () => {
+    const { id, secret } = await running.createKey();
+    await running.setBudget({ scope: { keyId: id }, amountNanoUsd: 0n });
+    let requests = 0;
+    running.proxy.app.server.on("request", ({ url }: { url?: string }) => {
+      if (url?.includes("/messages?")) requests += 1;
+    });
+    const before = provider.journal.length;
+    const { stdout } = await ask(secret, "claude-haiku-4-5").catch((error: unknown) => error as { stdout: string });
+    const result = JSON.parse(stdout) as { is_error: boolean; result: string };
+    expect(result.is_error).toBe(true);
+    expect(result.result).toContain("budget for key");
+    expect([requests, provider.journal.length - before]).toEqual([1, 0]);
+  });
+
+  it.each([
+    ...MODELS.map((model) => ({ model, speed: "standard" })),
+    ...FAST.map((model) => ({ model, speed: "fast" })),
+  ])("of a session of two turns with $model, $speed, is ours, to the nano-dollar", async ({ model, speed }) => {
+    console.log(`seed ${SEED}`);
+    isFast = speed === "fast";
+    const { id, secret } = await running.createKey();
+    const { stdout } = await ask(secret, model);
     const result = JSON.parse(stdout) as { total_cost_usd: number; num_turns: number; modelUsage: object };
     const events = (await running.events()).filter(({ keyId }) => keyId === id);
     expect(events.length).toBe(2);

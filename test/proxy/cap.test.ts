@@ -1,6 +1,10 @@
 // Hard budgets under parallel load, and what a refused client is told.
 import Anthropic from "@anthropic-ai/sdk";
 import { GoogleGenAI } from "@google/genai";
+import { createAnthropic } from "@ai-sdk/anthropic";
+import { createGoogleGenerativeAI } from "@ai-sdk/google";
+import { createOpenAI } from "@ai-sdk/openai";
+import { generateText, streamText } from "ai";
 import OpenAI from "openai";
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
 import { parseUsd } from "../../ledger/money.ts";
@@ -146,28 +150,121 @@ describe("a soft cap", () => {
 });
 
 describe("every SDK, refused for money", () => {
+  const messages = [{ role: "user" as const, content: "hi" }];
+  const consume = async (stream: AsyncIterable<unknown>): Promise<void> => {
+    for await (const _part of stream);
+  };
+
+  /** What each asks for, with a key at its cap, and what it then throws. */
+  const CASES: readonly (readonly [
+    name: string,
+    ask: (url: string, secret: string) => Promise<unknown>,
+    error: object,
+  ])[] = [
+    [
+      "openai",
+      (url, apiKey) =>
+        new OpenAI({ baseURL: `${url}/openai/v1`, apiKey }).chat.completions.create({ model: "gpt-4o-mini", messages }),
+      { status: 402, code: "insufficient_quota" },
+    ],
+    [
+      "openai, a stream",
+      async (url, apiKey) => {
+        const client = new OpenAI({ baseURL: `${url}/openai/v1`, apiKey });
+        await consume(await client.responses.create({ model: "gpt-4o-mini", input: "hi", stream: true }));
+      },
+      { status: 402, code: "insufficient_quota" },
+    ],
+    [
+      "anthropic",
+      (url, apiKey) =>
+        new Anthropic({ baseURL: `${url}/anthropic`, apiKey }).messages.create({
+          model: "claude-haiku-4-5",
+          max_tokens: 9,
+          messages,
+        }),
+      { status: 402, type: "billing_error" },
+    ],
+    [
+      "anthropic, a stream",
+      async (url, apiKey) => {
+        const client = new Anthropic({ baseURL: `${url}/anthropic`, apiKey });
+        await client.messages.stream({ model: "claude-haiku-4-5", max_tokens: 9, messages }).finalMessage();
+      },
+      { status: 402, type: "billing_error" },
+    ],
+    [
+      "google",
+      (url, apiKey) =>
+        new GoogleGenAI({ apiKey, httpOptions: { baseUrl: `${url}/google` } }).models.generateContent({
+          model: "gemini-2.5-flash",
+          contents: "hi",
+        }),
+      { status: 402 },
+    ],
+    [
+      "google, a stream",
+      async (url, apiKey) => {
+        const client = new GoogleGenAI({ apiKey, httpOptions: { baseUrl: `${url}/google` } });
+        await consume(await client.models.generateContentStream({ model: "gemini-2.5-flash", contents: "hi" }));
+      },
+      { status: 402 },
+    ],
+    [
+      "AI SDK with openai",
+      (url, apiKey) =>
+        generateText({ model: createOpenAI({ baseURL: `${url}/openai/v1`, apiKey })("gpt-5.2"), prompt: "hi" }),
+      { statusCode: 402, isRetryable: false },
+    ],
+    [
+      "AI SDK with anthropic",
+      (url, apiKey) =>
+        generateText({
+          model: createAnthropic({ baseURL: `${url}/anthropic/v1`, apiKey })("claude-haiku-4-5"),
+          prompt: "hi",
+        }),
+      { statusCode: 402, isRetryable: false },
+    ],
+    [
+      "AI SDK with google",
+      (url, apiKey) =>
+        generateText({
+          model: createGoogleGenerativeAI({ baseURL: `${url}/google/v1beta`, apiKey })("gemini-2.5-flash"),
+          prompt: "hi",
+        }),
+      { statusCode: 402, isRetryable: false },
+    ],
+    [
+      "AI SDK, a stream",
+      async (url, apiKey) => {
+        let failed: unknown;
+        const { textStream } = streamText({
+          model: createOpenAI({ baseURL: `${url}/openai/v1`, apiKey }).chat("gpt-4o-mini"),
+          prompt: "hi",
+          onError: ({ error }) => (failed = error),
+        });
+        await consume(textStream);
+        throw failed;
+      },
+      { statusCode: 402, isRetryable: false },
+    ],
+  ];
+
   it("makes one request and gets one error that says so", async () => {
     const { id, secret } = await running.createKey();
     await running.setBudget({ scope: { keyId: id }, amountNanoUsd: 0n });
     let requests = 0;
     running.proxy.app.server.on("request", () => (requests += 1));
-    const messages = [{ role: "user" as const, content: "hi" }];
-
-    const openai = new OpenAI({ baseURL: `${running.url}/openai/v1`, apiKey: secret });
-    await expect(
-      openai.chat.completions.create({ model: "gpt-4o-mini", max_tokens: 9, messages }),
-    ).rejects.toMatchObject({ status: 402, code: "insufficient_quota" });
-    expect(requests).toBe(1);
-    const anthropic = new Anthropic({ baseURL: `${running.url}/anthropic`, apiKey: secret });
-    await expect(
-      anthropic.messages.create({ model: "claude-haiku-4-5", max_tokens: 9, messages }),
-    ).rejects.toMatchObject({ status: 402, type: "billing_error" });
-    expect(requests).toBe(2);
-    const google = new GoogleGenAI({ apiKey: secret, httpOptions: { baseUrl: `${running.url}/google` } });
-    await expect(
-      google.models.generateContent({ model: "gemini-2.5-flash", contents: "hi", config: { maxOutputTokens: 9 } }),
-    ).rejects.toMatchObject({ status: 402 });
-    expect(requests).toBe(3);
+    for (const [name, ask, error] of CASES) {
+      requests = 0;
+      const thrown = await ask(running.url, secret).then(
+        () => undefined,
+        (one: unknown) => one,
+      );
+      expect(thrown, name).toMatchObject(error);
+      expect(String((thrown as Error).message), name).toMatch(/budget for key/);
+      expect(requests, name).toBe(1);
+    }
     const codex = await fetch(`${running.url}/openai/v1/responses`, {
       method: "POST",
       headers: {
