@@ -35,7 +35,7 @@ export async function scopeOf({
 
 /** "50/month" -> amount and window. */
 export function parseAmount(text: string): { amountNanoUsd: NanoUsd; window: WindowKind } {
-  const [amount = "", window = ""] = text.split("/");
+  const [, amount = "", window = ""] = /^([^/]*)\/([^/]*)$/.exec(text) ?? [];
   if (!(WINDOWS as readonly string[]).includes(window))
     throw new UsageError(
       `"${text}" is no budget: write an amount in USD and a window, such as 50/month (${WINDOWS.join(", ")})`,
@@ -48,6 +48,7 @@ export function parseUsdOption(option: string, text: string): NanoUsd {
   try {
     const amountNanoUsd = parseUsd(text);
     if (amountNanoUsd < 0n) throw new RangeError(`${option} of "${text}" is negative`);
+    if (amountNanoUsd > MOST_NANO_USD) throw new RangeError(`${option} of "${text}" is more than 900 million USD`);
     return amountNanoUsd;
   } catch (error) {
     throw new UsageError(error instanceof Error ? error.message : String(error));
@@ -71,6 +72,8 @@ export function parseThresholds(text: string): number[] {
 }
 
 const MOST_THRESHOLDS = 10;
+/** What the admin API takes: eighteen digits. */
+const MOST_NANO_USD = 900_000_000_000_000_000n;
 
 export function newBudget({
   scope,
@@ -113,7 +116,7 @@ function providerName(wanted: string): string {
     "gcp.vertex_ai": "gcp.vertex_ai",
   };
   const upstreams = loadProxyConfig().upstreams.map(({ name }) => name);
-  const found = known[wanted] ?? upstreams.find((name) => name === wanted);
+  const found = Object.hasOwn(known, wanted) ? known[wanted] : upstreams.find((name) => name === wanted);
   if (found === undefined)
     throw new UsageError(
       `nothing is booked under the provider "${wanted}"; there are ${[...new Set([...Object.keys(known), ...upstreams])].join(", ")}`,

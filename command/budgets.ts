@@ -12,7 +12,7 @@ import { cutLive, makeChange, openUsage } from "./books.ts";
 import { loadCommandConfig } from "./config.ts";
 import { raise, RAISES_USAGE, unraise } from "./raises.ts";
 import { replay, REPLAY_USAGE } from "./replay.ts";
-import { formatTable, toJson } from "./table.ts";
+import { formatTable, printable, toJson } from "./table.ts";
 import { UsageError } from "./usage-error.ts";
 
 export const USAGE = `keymeter budgets set --amount 500/month [--team T] [--project P] [--env E] [--key KEY] [--provider P] [--model M] [--hard] [--strict] [--observe] [--thresholds 50,80,100]
@@ -126,7 +126,7 @@ async function list(args: string[]): Promise<void> {
   books.close();
   if (values.json) return void process.stdout.write(`${toJson(rows)}\n`);
   for (const { id, scope, reason } of frozen)
-    process.stdout.write(`FROZEN ${id}: ${describeScope(scope)} (${reason})\n`);
+    process.stdout.write(`FROZEN ${id}: ${describeScope(scope)} (${printable(reason)})\n`);
   for (const line of raiseLines(rows, now)) process.stdout.write(line);
   const spent = formatUsdColumn(rows.map((row) => row.spentNanoUsd));
   const left = formatUsdColumn(rows.map((row) => row.amountNowNanoUsd - row.spentNanoUsd));
@@ -156,7 +156,7 @@ function raiseLines(budgets: readonly Budget[], nowMs: number): string[] {
       .filter(({ untilMs }) => untilMs > nowMs)
       .map(
         (raise) =>
-          `RAISED ${raise.id}: ${id} by ${formatUsd(raise.amountNanoUsd)} USD until ${new Date(raise.untilMs).toISOString().slice(0, 16)}Z (${raise.reason})\n`,
+          `RAISED ${raise.id}: ${id} by ${formatUsd(raise.amountNanoUsd)} USD until ${new Date(raise.untilMs).toISOString().slice(0, 16)}Z (${printable(raise.reason)})\n`,
       ),
   );
 }

@@ -32,8 +32,12 @@ export async function raise(args: string[]): Promise<void> {
   const amountNanoUsd = parseUsdOption("--by", by);
   if (amountNanoUsd <= 0n) throw new UsageError(`--by ${by} raises nothing; \`keymeter budgets set\` lowers an amount`);
   const nowMs = Date.now();
-  const untilMs = isDay(until) ? createCalendar(config.timezone).dayStart(until) : Date.parse(until);
-  if (!/^\d{4}-\d{2}-\d{2}(T\d{2}:\d{2}(:\d{2})?(Z|[+-]\d{2}:\d{2}))?$/.test(until) || Number.isNaN(untilMs))
+  const [day = ""] = until.split("T");
+  const isInstant = /^\d{4}-\d{2}-\d{2}T\d{2}:\d{2}(:\d{2})?(Z|[+-]\d{2}:\d{2})$/.test(until);
+  const untilMs = isInstant
+    ? Date.parse(until)
+    : createCalendar(config.timezone).dayStart(isDay(day) ? day : "1970-01-01");
+  if (!isDay(day) || (!isInstant && until !== day) || Number.isNaN(untilMs))
     throw new UsageError(`--until ${until} is no day and no instant: write 2026-12-01 or 2026-11-30T18:00Z`);
   if (untilMs <= nowMs) throw new UsageError(`--until ${until} is over; nothing was raised`);
 

@@ -16,6 +16,11 @@ export function formatTable(headings: readonly string[], rows: readonly (readonl
   return [line(headings), line(widths.map((width) => "─".repeat(width))), ...rows.map(line)].join("\n");
 }
 
+/** Somebody's words on one line: what moves the cursor or colours the terminal is not theirs to say. */
+export function printable(words: string): string {
+  return words.replace(/[\p{Cc}\p{Cf}\u2028\u2029]/gu, "?");
+}
+
 /** JSON with bigint as strings of digits. */
 export function toJson(value: unknown): string {
   return JSON.stringify(value, (_name, member: unknown) => (typeof member === "bigint" ? member.toString() : member));

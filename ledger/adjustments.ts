@@ -68,7 +68,7 @@ export function digestAdjustments(list: readonly Adjustment[]): string {
   return createHash("sha256").update(lines.toSorted().join("\n")).digest("hex");
 }
 
-/** Each audit record whose corrections are not those it was written for. Rows from before there were digests are left out. */
+/** Each audit record whose corrections are not those it was written for. Rows from before there were digests can only be counted. */
 export async function readAdjustmentDifferences(database: Sqlite): Promise<string[]> {
   const books = drizzle(database);
   const { rows: all, records } = database.transaction(() => ({
@@ -76,19 +76,28 @@ export async function readAdjustmentDifferences(database: Sqlite): Promise<strin
     records: books.select().from(audit).where(eq(audit.action, "adjust")).all(),
   }))();
   const bySeq = new Map<number, Adjustment[]>();
+  let unnumbered = 0;
   for (const { auditSeq, madeAtMs: _, source, ...row } of all) {
-    if (auditSeq === null) continue;
+    if (auditSeq === null) {
+      unnumbered += 1;
+      continue;
+    }
     bySeq.set(auditSeq, [...(bySeq.get(auditSeq) ?? []), { ...row, source: source as Adjustment["source"] }]);
   }
   const found: string[] = [];
   for (const { seq, detail } of records) {
     const said = JSON.parse(detail) as { count: number; digest?: string };
-    if (said.digest === undefined) continue;
+    if (said.digest === undefined) {
+      unnumbered -= said.count;
+      continue;
+    }
     const rows = bySeq.get(seq) ?? [];
     bySeq.delete(seq);
     if (rows.length !== said.count || digestAdjustments(rows) !== said.digest)
       found.push(`adjustments of audit record ${seq}: ${said.count} were booked; the ${rows.length} there are others`);
   }
+  if (unnumbered > 0)
+    found.push(`${unnumbered} adjustments name no audit record, and none is known that could have made them`);
   return [...found, ...[...bySeq.keys()].map((seq) => `adjustments name audit record ${seq}, which booked none`)];
 }
 

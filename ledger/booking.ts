@@ -389,8 +389,7 @@ function failure(error: unknown): Answer {
   return {
     type: "failure",
     message: error instanceof Error ? error.message : String(error),
-    kind:
-      error instanceof ChangeRefused ? "refused" : isSqliteError(error, "SQLITE_CONSTRAINT") ? "constraint" : "storage",
+    kind: error instanceof ChangeRefused ? "refused" : isStorageFailure(error) ? "storage" : "constraint",
   };
 }
 

@@ -129,7 +129,7 @@ export function applyChange(database: Sqlite, rollups: Rollups, change: Change, 
       if (!readBudgets(database).some(({ id }) => id === raise.budgetId))
         throw new ChangeRefused(`there is no budget ${raise.budgetId}; \`keymeter budgets list\` shows them`);
       if (raise.untilMs <= author.atMs || raise.untilMs <= raise.createdAtMs)
-        throw new ChangeRefused(`the raise would end before it begins (${new Date(raise.untilMs).toISOString()})`);
+        throw new ChangeRefused("the raise would end before it begins");
       books
         .insert(raises)
         .values({ ...raise, endedAtMs: null })
@@ -196,6 +196,7 @@ export function applyChange(database: Sqlite, rollups: Rollups, change: Change, 
     case "closeWork":
       break;
     case "adjust": {
+      detailOf(change);
       const seq = readAuditHead(database).seq + 1;
       detail = adjustmentsText(addAdjustments(database, rollups, change.adjustments, author.atMs, seq));
       break;
@@ -267,7 +268,7 @@ function insertBudget(database: Sqlite, budget: Budget): void {
       ...rest,
       ...scopeColumns(scope),
       observe: observe ? 1 : 0,
-      thresholds: thresholds?.join(",") ?? null,
+      thresholds: thresholds ? [...new Set(thresholds)].toSorted((a, b) => a - b).join(",") : null,
       removedAtMs: null,
     })
     .run();
@@ -312,10 +313,13 @@ function subjectOf(change: Exclude<Change, { type: "together" }>): string {
 }
 
 /** The change as JSON; of a key's digest only a digest: an audit is read by many, and must show all the same that nobody put in a
- *  secret of his own. */
+ *  secret of his own. Throws ChangeRefused for text that is none: SQLite would keep it as another one. */
 function detailOf(change: Change): string {
-  return JSON.stringify(change, (name, value: unknown) => {
-    if (name === "digest") return createHash("sha256").update(String(value)).digest("hex");
+  const said =
+    "digest" in change ? { ...change, digest: createHash("sha256").update(change.digest).digest("hex") } : change;
+  return JSON.stringify(said, (name, value: unknown) => {
+    if (!name.isWellFormed() || (typeof value === "string" && !value.isWellFormed()))
+      throw new ChangeRefused("a text in it holds half a character (a lone surrogate)");
     return typeof value === "bigint" ? value.toString() : value;
   });
 }

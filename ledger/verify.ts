@@ -4,6 +4,8 @@ import { createHash } from "node:crypto";
 import { applyChange } from "./changes.ts";
 import type { Change } from "./changes.ts";
 import { asc, drizzle } from "./drizzle.ts";
+import { ALL_CACHE_WRITES } from "./events.ts";
+import type { NanoUsd } from "./money.ts";
 import { openScratch } from "./open.ts";
 import type { Sqlite } from "./open.ts";
 import { createRollups } from "./rollups.ts";
@@ -12,33 +14,52 @@ import { createCalendar } from "./windows.ts";
 
 const MOST_NAMED = 100;
 
-/** Rows of the hour rollup, and day totals, that are not the sum of their events. Empty, always. */
+const DIMENSIONS = "key_id, provider, model, requested_model, team, project, env";
+const SUMS = "requests, cost_nano_usd, input, cache_read, cache_write, output, estimated, unknown, unpriced, inferred";
+
+/** Rows of the hour and of the day sums that are not the sum of their events and adjustments, in any of what they add up, or stand for
+ *  none. Empty, always. */
 export async function readFoldDifferences(database: Sqlite): Promise<string[]> {
-  const hours = database
+  const zone = database.prepare("SELECT value FROM meta WHERE name = 'zone'").pluck().get() as string | undefined;
+  const calendar = createCalendar(zone ?? "UTC");
+  database.function("local_day", { deterministic: true }, (atMs: unknown) => calendar.day(Number(atMs)));
+  return [
+    ...compareFold(database, "rollup_hour", "hour_ms", "at_ms - at_ms % 3600000"),
+    ...compareFold(database, "rollup_day", "day", "local_day(at_ms)"),
+  ];
+}
+
+function compareFold(database: Sqlite, table: string, time: string, timeOf: string): string[] {
+  const sums = SUMS.split(", ");
+  const rows = database
     .prepare(
-      `WITH folded AS (
-         SELECT at_ms - at_ms % 3600000 AS hour_ms, key_id, provider, COALESCE(served_model, requested_model) AS model, requested_model, team, project, env,
-                COUNT(*) AS requests, COALESCE(SUM(cost_nano_usd), 0) + COALESCE(SUM(adjusted), 0) AS cost
-         FROM events LEFT JOIN (SELECT attempt_id, SUM(amount_nano_usd) AS adjusted FROM adjustments GROUP BY attempt_id) USING (attempt_id)
+      `WITH corrected AS (
+         SELECT attempt_id, SUM(amount_nano_usd) AS amount, SUM(unpriced) AS unpriced, SUM(inferred) AS inferred FROM adjustments GROUP BY 1),
+       folded AS (
+         SELECT ${timeOf} AS ${time}, key_id, provider, COALESCE(served_model, requested_model) AS model, requested_model, team, project, env,
+           COUNT(*) AS requests, SUM(COALESCE(cost_nano_usd, 0) + COALESCE(amount, 0)) AS cost_nano_usd,
+           SUM(COALESCE(input, 0)) AS input, SUM(COALESCE(cache_read, 0)) AS cache_read, SUM(${ALL_CACHE_WRITES}) AS cache_write,
+           SUM(COALESCE(output, 0)) AS output, SUM(usage_state = 'estimated') AS estimated, SUM(usage_state = 'unknown') AS unknown,
+           SUM(COALESCE(price_confidence = 'unpriced', 0) + COALESCE(corrected.unpriced, 0)) AS unpriced,
+           SUM(COALESCE(price_confidence = 'inferred', 0) + COALESCE(corrected.inferred, 0)) AS inferred
+         FROM events LEFT JOIN corrected USING (attempt_id)
          GROUP BY 1, 2, 3, 4, 5, 6, 7, 8)
-       SELECT folded.hour_ms AS hour, folded.key_id AS key, folded.model AS model, folded.cost AS folded, rollup_hour.cost_nano_usd AS stored
-       FROM folded LEFT JOIN rollup_hour USING (hour_ms, key_id, provider, model, requested_model, team, project, env)
-       WHERE stored IS NULL OR stored <> folded.cost OR rollup_hour.requests <> folded.requests
+       SELECT ${time} AS time, key_id AS key, model, ${sums.map((sum) => `folded.${sum} AS folded_${sum}, stored.${sum} AS stored_${sum}`).join(", ")}
+       FROM folded FULL OUTER JOIN ${table} AS stored USING (${time}, ${DIMENSIONS})
+       WHERE ${sums.map((sum) => `folded.${sum} IS NOT stored.${sum}`).join(" OR ")}
        LIMIT ${MOST_NAMED}`,
     )
-    .all() as { hour: bigint; key: string; model: string; folded: bigint; stored: bigint | null }[];
-  const [total] = database
-    .prepare(
-      "SELECT (SELECT COALESCE(SUM(cost_nano_usd), 0) FROM events) + (SELECT COALESCE(SUM(amount_nano_usd), 0) FROM adjustments) AS events, (SELECT COALESCE(SUM(cost_nano_usd), 0) FROM rollup_hour) AS hours, (SELECT COALESCE(SUM(cost_nano_usd), 0) FROM rollup_day) AS days",
-    )
-    .all() as { events: bigint; hours: bigint; days: bigint }[];
-  const found = hours.map(
-    (row) =>
-      `hour ${new Date(Number(row.hour)).toISOString()}, key ${row.key}, model ${row.model}: events sum to ${row.folded}, stored ${row.stored ?? "nothing"}`,
-  );
-  if (total && (total.events !== total.hours || total.events !== total.days))
-    found.push(`in all: events ${total.events}, hours ${total.hours}, days ${total.days} nano-USD`);
-  return found;
+    .all() as Row[];
+  return rows.map((row) => {
+    const when =
+      typeof row["time"] === "bigint"
+        ? `hour ${new Date(Number(row["time"])).toISOString()}`
+        : `day ${String(row["time"])}`;
+    const odd = sums
+      .filter((sum) => row[`folded_${sum}`] !== row[`stored_${sum}`])
+      .map((sum) => `${sum} of events ${String(row[`folded_${sum}`])}, stored ${String(row[`stored_${sum}`])}`);
+    return `${when}, key ${String(row["key"])}, model ${String(row["model"])}: ${odd.join("; ")}`;
+  });
 }
 
 /** What is changed by changes alone, and by what its rows are told apart. */
@@ -71,7 +92,7 @@ export async function readRegisterDifferences(database: Sqlite): Promise<string[
     const old = new Set<unknown>();
     for (const { seq, action, actor, atMs, detail } of records) {
       if (ELSEWHERE.has(action)) continue;
-      const change = JSON.parse(detail, readNanoUsd) as Change;
+      const change = readChange(detail);
       const brings = change.type === "createKey" || change.type === "rotateKey";
       if (brings && change.digest === undefined) old.add(change.type === "createKey" ? change.key.id : change.keyId);
       try {
@@ -85,7 +106,15 @@ export async function readRegisterDifferences(database: Sqlite): Promise<string[
     for (const [table, name] of Object.entries(REGISTER))
       found.push(...compareRows(table, name, there.get(table) ?? [], readRows(scratch, table)));
     const isNew = ({ keyId }: Row): boolean => !old.has(keyId);
-    return [...found, ...compareSecrets(secrets.filter(isNew), (scratch.prepare(ISSUED).all() as Row[]).filter(isNew))];
+    const made = scratch.prepare(ISSUED).all() as Row[];
+    for (const id of old) {
+      const count = (rows: readonly Row[]): number => rows.filter(({ keyId }) => keyId === id).length;
+      if (count(secrets) !== count(made))
+        found.push(
+          `key_secrets: key ${String(id)} has ${count(secrets)} secrets, by the audit it was given ${count(made)}`,
+        );
+    }
+    return [...found, ...compareSecrets(secrets.filter(isNew), made.filter(isNew))];
   } finally {
     scratch.close();
   }
@@ -138,6 +167,25 @@ function compareSecrets(actual: readonly Row[], made: readonly Row[]): string[] 
   return [...found, ...[...wanted.keys()].map((one) => `key_secrets: a secret of key ${one.split(" ")[0]} is gone`)];
 }
 
-function readNanoUsd(name: string, value: unknown): unknown {
-  return name.endsWith("NanoUsd") && typeof value === "string" ? BigInt(value) : value;
+/** A change as the audit has it: amounts are digits there, and in old records keys have no purpose and no policy. */
+function readChange(detail: string): Change {
+  const change = JSON.parse(detail) as Change;
+  switch (change.type) {
+    case "createKey":
+      return {
+        ...change,
+        key: { ...change.key, purpose: change.key.purpose ?? "", policy: change.key.policy ?? {} },
+        ...(change.budget ? { budget: readAmount(change.budget) } : {}),
+      };
+    case "setBudget":
+      return { ...change, budget: readAmount(change.budget) };
+    case "raiseBudget":
+      return { ...change, raise: readAmount(change.raise) };
+    default:
+      return change;
+  }
+}
+
+function readAmount<T extends { readonly amountNanoUsd: NanoUsd }>(one: T): T {
+  return { ...one, amountNanoUsd: BigInt(String(one.amountNanoUsd)) };
 }

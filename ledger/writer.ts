@@ -166,7 +166,9 @@ export async function openWriter({ now = Date.now, ...settings }: WriterOptions)
   ): Promise<Extract<Answer, { type: T }>> => {
     const answer = await ask(operation);
     if (answer.type === type) return answer as Extract<Answer, { type: T }>;
-    if (answer.type === "failure" && answer.kind === "refused") throw new ChangeRefused(answer.message);
+    // What no book can hold is the change's fault, not the storage's.
+    const isItsFault = answer.type === "failure" && operation.type === "change" && answer.kind === "constraint";
+    if (answer.type === "failure" && (answer.kind === "refused" || isItsFault)) throw new ChangeRefused(answer.message);
     throw new LedgerUnavailable(answer.type === "failure" ? answer.message : `unexpected answer ${answer.type}`);
   };
 

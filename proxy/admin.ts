@@ -22,9 +22,11 @@ const MOST_TOGETHER = 2_000;
 /** Changes as they travel: bigint as a string of digits. */
 const nanoUsd = z
   .string()
-  .regex(/^\d{1,18}$/)
+  .regex(/^\d{1,18}$/, "nano-USD as 1 to 18 digits")
   .transform(BigInt);
 const text = z.string().max(200);
+/** An instant that a Date can hold. */
+const instant = z.number().int().min(0).max(8_640_000_000_000_000);
 const scope = z.strictObject({
   team: text.optional(),
   project: text.optional(),
@@ -42,7 +44,7 @@ const budget = z.strictObject({
   mode: z.enum(["strict", "expected"]),
   observe: z.literal(true).optional(),
   thresholds: z.array(z.number().int().min(1).max(1000)).min(1).max(10).optional(),
-  createdAtMs: z.number().int(),
+  createdAtMs: instant,
 });
 const key = z.strictObject({
   id: text,
@@ -58,12 +60,8 @@ const key = z.strictObject({
   owner: text,
   state: z.literal("active"),
   hint: text,
-  createdAtMs: z.number().int(),
-  expiresAtMs: z
-    .number()
-    .int()
-    .optional()
-    .transform((value) => value),
+  createdAtMs: instant,
+  expiresAtMs: instant.optional().transform((value) => value),
   purpose: text,
   policy: keyPolicy,
 });
@@ -85,17 +83,18 @@ const raise = z.strictObject({
   budgetId: text,
   amountNanoUsd: nanoUsd.refine((amount) => amount > 0n, "more than nothing"),
   reason: text.min(1),
-  createdAtMs: z.number().int(),
-  untilMs: z.number().int(),
+  createdAtMs: instant,
+  untilMs: instant,
 });
-const freeze = z.strictObject({ id: text, scope, reason: text.min(1), createdAtMs: z.number().int() });
+const freeze = z.strictObject({ id: text, scope, reason: text.min(1), createdAtMs: instant });
 const adjustment = z.strictObject({
   source: z.enum(["reprice", "bill"]),
   sourceId: text,
   attemptId: z.number().int().positive(),
+  /** Not more than a million USD each: their sum has to be a number too. */
   amountNanoUsd: z
     .string()
-    .regex(/^-?\d{1,18}$/)
+    .regex(/^-?\d{1,15}$/)
     .transform(BigInt),
   unpriced: z.number().int().min(-1).max(1),
   inferred: z.number().int().min(-1).max(1),
@@ -105,7 +104,7 @@ const digest = z.string().regex(/^[0-9a-f]{64}$/);
 const single = [
   z.strictObject({ type: z.literal("createKey"), key, digest, budget: budget.optional() }),
   z.strictObject({ type: z.literal("setKeyState"), keyId: text, state: z.enum(["active", "paused", "revoked"]) }),
-  z.strictObject({ type: z.literal("rotateKey"), keyId: text, digest, hint: text, graceUntilMs: z.number().int() }),
+  z.strictObject({ type: z.literal("rotateKey"), keyId: text, digest, hint: text, graceUntilMs: instant }),
   z.strictObject({
     type: z.literal("describeKey"),
     keyId: text,

@@ -9,6 +9,8 @@ import type { Call } from "./dialects/dialect.ts";
 const HIDDEN_TOKENS = 1_024;
 const BYTES_PER_INPUT_TOKEN = 3;
 const USUAL_OUTPUT = 4_096;
+/** Of a model whose own limit is not known. */
+const LONGEST_OUTPUT = 16_384;
 /** A million USD: nothing that costs more is one request. Keeps every sum far inside 64 bits. */
 const MOST_NANO_USD = 1_000_000_000_000_000n;
 
@@ -42,6 +44,11 @@ export function expectation(
 ): NanoUsd | undefined {
   // Nobody knows what stands in a file.
   if (call.openInput === BATCH_FILE) return undefined;
+  if (call.hidden !== undefined) {
+    const longest = (call.maxOutputTokens ?? price.maxOutputTokens ?? LONGEST_OUTPUT) * call.answers;
+    const dearest = boundCost(inputTokens, longest, price);
+    return boundNanoUsd !== undefined && dearest > boundNanoUsd ? boundNanoUsd : dearest;
+  }
   const most = (call.maxOutputTokens ?? Number.MAX_SAFE_INTEGER) * call.answers;
   const each = learned ?? Math.min(call.maxOutputTokens ?? USUAL_OUTPUT, USUAL_OUTPUT);
   const output = Math.min(each * call.answers, most);

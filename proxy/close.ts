@@ -29,9 +29,11 @@ export const NOTHING_MORE: Reading = {
 export async function suspend(
   context: ProxyContext,
   admission: Admission,
-  { status }: Ending,
-  { responseId }: Reading,
+  ending: Ending,
+  reading: Reading,
 ): Promise<"open" | "known" | "closed"> {
+  const { status } = ending;
+  const { responseId } = reading;
   const isAccepted = status !== undefined && status >= 200 && status < 300;
   if (!isAccepted || responseId === undefined) return "closed";
   const { attemptId, principal, provider } = admission;
@@ -52,8 +54,15 @@ export async function suspend(
     },
   );
   if (await context.patience.wait(suspended)) return suspended;
-  // The reservation is durable, and the writer goes on trying.
+  // The reservation is durable, and the writer goes on trying. Where it turns out not to stay, it is settled then.
   context.metrics.countLateCommit();
+  void suspended.then(async (outcome) => {
+    if (outcome === "open") return;
+    const said = outcome === "known" ? NOTHING_MORE : reading;
+    const event = toEvent(admission, ending, said, undefined, context.prices, Date.now());
+    const isBooked = await settle(context, event, admission);
+    if (isBooked()) count(context, event, said);
+  });
   return "open";
 }
 

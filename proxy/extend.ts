@@ -4,11 +4,13 @@ import { setTimeout as sleep } from "node:timers/promises";
 import { cost } from "../ledger/cost.ts";
 import type { NanoUsd } from "../ledger/money.ts";
 import { LedgerUnavailable } from "../ledger/writer.ts";
+import type { Price, PriceBook } from "../ledger/prices.ts";
 import type { Usage } from "../ledger/usage.ts";
 import type { Writer } from "../ledger/writer.ts";
 import type { Admission } from "./admit.ts";
 import type { Meter } from "./meter.ts";
 import { describeRefusal } from "./refusals.ts";
+import { priceSoFar } from "./settle.ts";
 
 export type Extension = {
   /** Looks at what went by. Undefined: it may flow on. A promise: it has to wait; what that resolves with is why it ends, or undefined. */
@@ -29,18 +31,21 @@ const PATIENCE_MS = 5_000;
 const RETRY_MS = 250;
 
 /** Undefined where nothing has to be extended: no stream, no price, or no hard budget that holds what is expected. */
-export function createExtension(writer: Writer, admission: Admission): Extension | undefined {
-  const { call, price, expectedNanoUsd, boundNanoUsd, growth, attemptId } = admission;
-  if (!call.stream || !price || expectedNanoUsd === undefined || growth === "none") return undefined;
+export function createExtension(writer: Writer, prices: PriceBook, admission: Admission): Extension | undefined {
+  const { call, price: askedPrice, expectedNanoUsd, boundNanoUsd, growth, attemptId } = admission;
+  if (!call.stream || !askedPrice || expectedNanoUsd === undefined || growth === "none") return undefined;
   let heldNanoUsd = expectedNanoUsd;
   /** Below so many output tokens nothing can be due. */
   let nextLook = 0;
   let chunks = 0;
+  let lastStated = 0;
+  /** The provider states growing counts as it answers. */
+  let statesCounts = false;
   let isAsking = false;
 
   /** What went by, its output counted as so many tokens. The input is the provider's word where it came early. */
-  const costAt = (stated: Usage | undefined, output: number): NanoUsd =>
-    cost({ ...call.fees, input: admission.inputTokens, ...stated, output }, price).lines.reduce(
+  const costAt = (price: Price, stated: Usage | undefined, output: number): NanoUsd =>
+    cost({ ...call.fees, ...(stated ?? { input: admission.inputTokens }), output }, price).lines.reduce(
       (sum, line) => sum + line.costNanoUsd,
       0n,
     );
@@ -83,14 +88,19 @@ export function createExtension(writer: Writer, admission: Admission): Extension
       chunks += 1;
       const words = meter.seen().tokens;
       // What is thought unseen shows in the counts alone, where a provider states them on the way.
-      if (isAsking || (words < nextLook && chunks % LOOK_EVERY !== 0)) return undefined;
-      const { usage, final, ended, failed, pending } = meter.soFar();
+      const mayBeStated = statesCounts || chunks <= LOOK_EVERY || chunks % LOOK_EVERY === 0;
+      if (isAsking || (words < nextLook && !mayBeStated)) return undefined;
+      const reading = meter.soFar();
+      const { usage, final, ended, failed, pending } = reading;
+      statesCounts ||= (usage?.output ?? 0) > Math.max(words, lastStated) && lastStated > 0;
+      lastStated = usage?.output ?? 0;
       if (final || ended || failed || pending || (boundNanoUsd !== undefined && heldNanoUsd >= boundNanoUsd))
         return undefined;
       const tokens = Math.max(words, usage?.output ?? 0);
       const stepTokens = Math.max(STEP_TOKENS, Math.floor(tokens / STEP_SHARE));
-      const spent = costAt(usage, tokens);
-      const step = costAt(usage, tokens + stepTokens) - spent;
+      const price = priceSoFar(admission, reading, prices) ?? askedPrice;
+      const spent = costAt(price, usage, tokens);
+      const step = costAt(price, usage, tokens + stepTokens) - spent;
       if (spent >= heldNanoUsd) {
         isAsking = true;
         return ask(spent, step);

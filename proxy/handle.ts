@@ -66,7 +66,7 @@ export async function handle(context: ProxyContext, request: FastifyRequest, rep
 
     // 5-6 Forward, and read what passes.
     const requestId = formatRequestId(admission.attemptId);
-    const extension = createExtension(context.writer, admission);
+    const extension = createExtension(context.writer, context.prices, admission);
     const exchange = context.forwarder.exchange(
       {
         provider: target.provider,

@@ -30,7 +30,7 @@ export function toEvent(
   const used = isBilled
     ? usedBy(admission, reading, seen)
     : { usage: NO_USAGE, state: "reported" as const, reason: undefined, reserved: false };
-  const tiers = [...(reading && reading.tiers.length > 0 ? reading.tiers : call.tiers), ...(call.placeTiers ?? [])];
+  const tiers = tiersOf(admission, reading);
   const isNothing = used.state === "reported" && Object.keys(used.usage).length === 0 && !reading?.extra.length;
   const found = isBilled && !isNothing ? priceUsage(used.usage, reading, admission, tiers, prices) : NOTHING_OWED;
   // What went by can be more than the tokens of it; no estimate is above what the request can cost.
@@ -69,7 +69,7 @@ export function toEvent(
   };
 }
 
-/** Of what was not stated: the amount reserved, but not less than the words that went by. Of what has no price: under a hard budget not
+/** Of what was not stated: the amount reserved, but not less than the words that went by and what the provider had stated of it. Of what has no price: under a hard budget not
  *  less than what was held. */
 function costOf(
   used: Used,
@@ -82,8 +82,12 @@ function costOf(
 ): NanoUsd | undefined {
   const { reservedNanoUsd } = admission;
   if (!used.reserved) return isShort(priced, admission) ? reservedNanoUsd : priced.costNanoUsd;
-  if (!seen?.tokens) return reservedNanoUsd;
-  const wentBy = { input: admission.inputTokens, output: seen.tokens };
+  const stated = reading?.usage;
+  if (!seen?.tokens && !stated) return reservedNanoUsd;
+  const wentBy = {
+    ...(stated ?? { input: admission.inputTokens }),
+    output: Math.max(stated?.output ?? 0, seen?.tokens ?? 0),
+  };
   const least = atMost(priceUsage(wentBy, reading, admission, tiers, prices), admission.boundNanoUsd).costNanoUsd;
   return least !== undefined && reservedNanoUsd !== undefined && least > reservedNanoUsd ? least : reservedNanoUsd;
 }
@@ -159,20 +163,45 @@ function atMost(priced: Priced, boundNanoUsd: NanoUsd | undefined): Priced {
 
 const NOTHING_OWED: Priced = { costNanoUsd: 0n, lines: [], price: undefined, confidence: undefined };
 
+type Found = {
+  readonly find: (model: string) => Price | undefined;
+  readonly served: Price | undefined;
+  readonly price: Price | undefined;
+};
+
+function findPrice(
+  reading: Reading | undefined,
+  { provider, priceList, call, attemptId, ceiling }: Admission,
+  tiers: readonly string[],
+  prices: PriceBook,
+): Found {
+  const find = (model: string): Price | undefined => prices.find(priceList, model, attemptAtMs(attemptId), tiers);
+  // A deployment's name stands for its model where it was asked for; what answered names itself.
+  const requested = provider.modelOf(call.model);
+  const served = find(nameOf(reading) ?? requested);
+  return { find, served, price: served ?? find(requested) ?? ceiling };
+}
+
+/** What an answer is priced at, as far as it has said under which name and tier it comes. */
+export function priceSoFar(admission: Admission, reading: Reading, prices: PriceBook): Price | undefined {
+  return findPrice(reading, admission, tiersOf(admission, reading), prices).price;
+}
+
+/** The tiers that the answer names, else those that were asked for; and those of the place. */
+function tiersOf({ call }: Admission, reading: Reading | undefined): readonly string[] {
+  return [...(reading && reading.tiers.length > 0 ? reading.tiers : call.tiers), ...(call.placeTiers ?? [])];
+}
+
 /** Prices by the served model and the served tier, at the instant of the reservation; the requested model's price, as
  *  inferred, when the served one is in no list. Passes of other models are priced as theirs. */
 function priceUsage(
   usage: Usage,
   reading: Reading | undefined,
-  { provider, priceList, call, attemptId, ceiling }: Admission,
+  admission: Admission,
   tiers: readonly string[],
   prices: PriceBook,
 ): Priced {
-  const find = (model: string): Price | undefined => prices.find(priceList, model, attemptAtMs(attemptId), tiers);
-  // A deployment's name stands for its model where it was asked for; what answered names itself.
-  const requested = provider.modelOf(call.model);
-  const served = find(nameOf(reading) ?? requested);
-  const price = served ?? find(requested) ?? ceiling;
+  const { find, served, price } = findPrice(reading, admission, tiers, prices);
   if (!price) return { costNanoUsd: undefined, lines: [], price: undefined, confidence: "unpriced" };
 
   const extra = reading?.extra ?? [];

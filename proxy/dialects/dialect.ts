@@ -60,6 +60,8 @@ export type Call = {
   readonly openInput: string | undefined;
   /** Why no bound exists at all (tools that run at the provider, work that goes on after the answer). */
   readonly unbounded: string | undefined;
+  /** Why what is made cannot be told from what goes by: the most that it can cost is then what is expected. */
+  readonly hidden?: string;
   /** Fees that the request fixes: pictures, seconds of film, characters to be spoken. */
   readonly fees?: Usage;
   /** The answer is the result of work: whole however large, and maybe one JSON object a line. */

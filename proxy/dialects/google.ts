@@ -208,6 +208,8 @@ function createReader(call: Call): UsageReader {
   let responseId: string | undefined;
   let ended = false;
   let failed = false;
+  /** Of several candidates, those that have ended. */
+  const endedCandidates = new Set<unknown>();
   const queries = new Set<string>();
 
   const take = (answer: JsonObject): void => {
@@ -230,12 +232,12 @@ function createReader(call: Call): UsageReader {
       const answer = parseObject(data);
       if (!answer) return "pass";
       take(answer);
-      const candidates = answer["candidates"];
+      const candidates = Array.isArray(answer["candidates"]) ? (answer["candidates"] as JsonObject[]) : [];
+      for (const candidate of candidates) if (candidate["finishReason"]) endedCandidates.add(candidate["index"] ?? 0);
       const finished =
         failed ||
         objectAt(answer, "promptFeedback")?.["blockReason"] !== undefined ||
-        (Array.isArray(candidates) &&
-          candidates.some((candidate) => Boolean((candidate as JsonObject)["finishReason"])));
+        endedCandidates.size >= Math.max(call.answers, 1);
       ended ||= finished && !failed;
       return ended || failed ? "last" : "pass";
     },

@@ -102,6 +102,7 @@ export const openai: Dialect = {
       answers: answers(body),
       openInput: openInput(body),
       unbounded: unbounded(body),
+      ...(makesSound(body) ? { hidden: "sound" } : {}),
       bodyTags: bodyTags(body),
     };
   },
@@ -236,6 +237,12 @@ function isRemotePart(name: string, value: unknown): boolean {
   );
 }
 
+/** Whether a chat answers in sound: of that no words go by. */
+function makesSound(body: JsonObject): boolean {
+  const modalities = body["modalities"];
+  return objectAt(body, "audio") !== undefined || (Array.isArray(modalities) && modalities.includes("audio"));
+}
+
 function bodyTags(body: JsonObject): { [name: string]: string } {
   const user = textAt(body, "user") ?? textAt(body, "safety_identifier");
   return { ...(user === undefined ? {} : { user }), ...textsOf(objectAt(body, "metadata")) };
@@ -256,6 +263,8 @@ function createReader(call: Call, hides: boolean): UsageReader {
   let pending = false;
   let sawFirst = false;
   let isLastUsage = false;
+  /** Of several answers, those that have ended. */
+  const endedChoices = new Set<unknown>();
   let isContradictory = false;
   let makes: readonly string[] = [];
   let context: number | undefined;
@@ -314,7 +323,8 @@ function createReader(call: Call, hides: boolean): UsageReader {
         return ended ? "last" : "pass";
       }
       const hasUsage = hasObject(data, '"usage"');
-      if (sawFirst && !hasUsage && !data.includes('"error"')) return "pass";
+      const mayEnd = call.answers > 1 && data.includes('"finish_reason":"');
+      if (sawFirst && !hasUsage && !mayEnd && !data.includes('"error"')) return "pass";
       const event = parseObject(data);
       if (!event) return "pass";
       sawFirst ||= textAt(event, "model") !== undefined;
@@ -324,12 +334,11 @@ function createReader(call: Call, hides: boolean): UsageReader {
       }
       take(event);
       const choices = event["choices"];
-      // Vendors that put usage into every chunk: only the one with the last word is whole.
+      // Vendors that put usage into every chunk: only the one with the last word is whole, and of several answers that of the last.
+      for (const choice of Array.isArray(choices) ? (choices as JsonObject[]) : [])
+        if (textAt(choice, "finish_reason") !== undefined) endedChoices.add(choice["index"] ?? 0);
       isLastUsage ||=
-        hasUsage &&
-        (!Array.isArray(choices) ||
-          choices.length === 0 ||
-          choices.some((choice) => textAt(choice as JsonObject, "finish_reason") !== undefined));
+        hasUsage && (!Array.isArray(choices) || choices.length === 0 || endedChoices.size >= Math.max(call.answers, 1));
       if (hides && hasUsage && Array.isArray(choices) && choices.length === 0) return "hide";
       return hasUsage && Array.isArray(choices) && choices.length === 0 ? "last" : "pass";
     },

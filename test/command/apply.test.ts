@@ -117,6 +117,7 @@ describe("a raise", () => {
       ["--by", "0", "--until", "2099-01-01", "--why", "x"],
       ["--by", "5", "--until", "2020-01-01", "--why", "x"],
       ["--by", "5", "--until", "soon", "--why", "x"],
+      ["--by", "5", "--until", "2099-02-31", "--why", "x"],
       ["--by", "5", "--until", "2099-01-01"],
     ])
       expect((await keymeter("budgets", "raise", budget.id, ...wrong)).code, wrong.join(" ")).toBe(2);

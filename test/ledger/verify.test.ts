@@ -218,6 +218,10 @@ describe("verify", () => {
       "it was sealed without events, and has some",
     ],
     ["UPDATE adjustments SET amount_nano_usd = -5 WHERE source_id = 'line-1'", "adjustments of audit record"],
+    [
+      "INSERT INTO adjustments (source, source_id, attempt_id, amount_nano_usd, unpriced, inferred, detail, made_at_ms) SELECT 'bill', 'mine', attempt_id, -cost_nano_usd, 0, 0, '', 0 FROM events LIMIT 1",
+      "1 adjustments name no audit record",
+    ],
     ["DELETE FROM adjustments WHERE source_id = 'line-0'", "2 were booked; the 1 there"],
     [
       "INSERT INTO adjustments SELECT source, 'other', attempt_id, 1, 0, 0, '', 0, audit_seq FROM adjustments WHERE source_id = 'line-2'",
@@ -278,6 +282,29 @@ describe("verify", () => {
     expect(await findAll(harmed)).toEqual([]);
   });
 
+  it.each([
+    [
+      "UPDATE rollup_day SET team = 'other' WHERE day = '2026-11-01'",
+      "day 2026-11-01, key key_1, model m: requests of events 12, stored null",
+    ],
+    ["UPDATE rollup_day SET cost_nano_usd = cost_nano_usd - 1 WHERE day = '2026-11-02'", "cost_nano_usd of events"],
+    [
+      "UPDATE rollup_hour SET input = input + 1 WHERE hour_ms = (SELECT MIN(hour_ms) FROM rollup_hour)",
+      "input of events 1, stored 2",
+    ],
+    ["UPDATE rollup_hour SET unpriced = 1", "unpriced of events 0, stored 1"],
+    [
+      "INSERT INTO rollup_day SELECT '2025-01-01', key_id, provider, model, requested_model, team, project, env, 1, 5, 0, 0, 0, 0, 0, 0, 0, 0 FROM rollup_day LIMIT 1",
+      "day 2025-01-01, key key_1",
+    ],
+  ])("names each sum that is not its events: %s", async (sql, place) => {
+    const harmed = copy();
+    tamper(harmed, sql);
+    const books = openForReading(join(harmed, "usage.db")) as Sqlite;
+    expect((await readFoldDifferences(books)).join("\n")).toContain(place);
+    books.close();
+  });
+
   it("finds a chain that was written anew, by the head that was noted", async () => {
     const books = openForReading(join(folder, "usage.db")) as Sqlite;
     const head = readAuditHead(books);
@@ -300,6 +327,20 @@ describe("verify", () => {
     expect(() => database.exec("DELETE FROM sealed_days")).toThrow("for ever");
     database.close();
   });
+});
+
+it("what people write into tags and names is no false alarm, and what is no text is refused", async () => {
+  const folder = temporaryFolder();
+  const writer = await writerOn(folder);
+  const { key, secret } = issueVirtualKey({ name: "digest", team: "__proto__", env: "\u{1F511}" }, Date.now());
+  await writer.change({ type: "createKey", key, digest: createDigest("a pepper of the test")(secret) }, "test");
+  const policy = { tags: { digest: "weekly", amountNanoUsd: "12", type: "x" } };
+  await writer.change({ type: "setPolicy", keyId: key.id, policy }, "test");
+  const broken = { type: "describeKey", keyId: key.id, fields: { team: "a\ud800" } } as const;
+  await expect(writer.change(broken, "test")).rejects.toThrow("half a character");
+  expect(writer.trouble()).toBeUndefined();
+  await close(writer);
+  expect(await findAll(folder)).toEqual([]);
 });
 
 it("what was done to a provider key that was seen in passing is no false alarm", async () => {

@@ -152,7 +152,8 @@ describe("a soft cap", () => {
 describe("every SDK, refused for money", () => {
   const messages = [{ role: "user" as const, content: "hi" }];
   const consume = async (stream: AsyncIterable<unknown>): Promise<void> => {
-    for await (const _part of stream);
+    const parts = stream[Symbol.asyncIterator]();
+    while (!(await parts.next()).done);
   };
 
   /** What each asks for, with a key at its cap, and what it then throws. */
@@ -262,7 +263,7 @@ describe("every SDK, refused for money", () => {
         (one: unknown) => one,
       );
       expect(thrown, name).toMatchObject(error);
-      expect(String((thrown as Error).message), name).toMatch(/budget for key/);
+      expect((thrown as Error).message, name).toMatch(/budget for key/);
       expect(requests, name).toBe(1);
     }
     const codex = await fetch(`${running.url}/openai/v1/responses`, {

@@ -249,3 +249,174 @@ it("under strict budgets alone nothing is asked for: the most that it can cost i
   writer.extend = extend;
   expect(asked).toBe(0);
 });
+
+describe("a stream of several answers", () => {
+  const choice = (index: number, content: string, ended = false): object => ({
+    index,
+    delta: { content },
+    finish_reason: ended ? "stop" : null,
+  });
+  /** Vendors that state usage in every chunk. */
+  const counted = (choices: object[], tokens: number): string =>
+    chunk({ choices, usage: { prompt_tokens: 10, completion_tokens: tokens, total_tokens: 10 + tokens } });
+  const post = (path: string, secret: string, body: object): Promise<Response> =>
+    fetch(`${running.url}${path}`, {
+      method: "POST",
+      headers: { authorization: `Bearer ${secret}`, "content-type": "application/json" },
+      body: JSON.stringify(body),
+    });
+  const messages = [{ role: "user", content: "hi" }];
+
+  it("is held to the cap, though one of them ended long before", async () => {
+    const { id, secret } = await running.createKey();
+    await running.setBudget({ scope: { keyId: id }, amountNanoUsd: 6_000_000n });
+    provider.script = async (_arrived, response) => {
+      response.writeHead(200, { "content-type": "text/event-stream" });
+      for (let i = 1; i <= 600 && !response.destroyed; i++) {
+        response.write(counted([choice(i === 3 ? 0 : 1, PIECE, i === 3)], i * 50));
+        await sleep(1);
+      }
+      response.end("data: [DONE]\n\n");
+    };
+    const text = await (
+      await post("/openai/v1/chat/completions", secret, { model: "gpt-4o-mini", n: 2, stream: true, messages })
+    ).text();
+    expect(text).toContain("insufficient_quota");
+    const event = (await running.events()).at(-1);
+    expect(event).toMatchObject({ keyId: id, outcome: "capped" });
+    expect(Number(event?.costNanoUsd)).toBeLessThan(7_000_000);
+  });
+
+  it("that is left is booked by what went by, not by the count at the first one's end", async () => {
+    const { id, secret } = await running.createKey();
+    const aborter = new AbortController();
+    provider.script = async (_arrived, response) => {
+      response.writeHead(200, { "content-type": "text/event-stream" });
+      response.write(counted([choice(0, "a", true)], 2));
+      for (let i = 0; i < 200 && !response.destroyed; i++) {
+        response.write(chunk({ choices: [choice(1, PIECE)] }));
+        await sleep(1);
+      }
+      aborter.abort();
+    };
+    await fetch(`${running.url}/openai/v1/chat/completions`, {
+      method: "POST",
+      signal: aborter.signal,
+      headers: { authorization: `Bearer ${secret}`, "content-type": "application/json" },
+      body: JSON.stringify({ model: "gpt-4o-mini", n: 2, stream: true, messages }),
+    })
+      .then((answer) => answer.text())
+      .catch(() => {});
+    const mine = async () => (await running.events()).filter(({ keyId }) => keyId === id);
+    await expect.poll(async () => (await mine()).length).toBe(1);
+    const [event] = await mine();
+    expect(event?.usageState).toBe("estimated");
+    expect(event?.usage.output).toBeGreaterThan(5_000);
+  });
+
+  it("of Gemini is held to the cap, and flows on, though one candidate ended long before", async () => {
+    const { id, secret } = await running.createKey();
+    await running.setBudget({ scope: { keyId: id }, amountNanoUsd: 4_000_000n });
+    const frame = (index: number, text: string, finishReason?: string): string =>
+      `data: ${JSON.stringify({ candidates: [{ index, content: { role: "model", parts: [{ text }] }, finishReason }], modelVersion: "gemini-2.0-flash" })}\r\n\r\n`;
+    provider.script = async (_arrived, response) => {
+      response.writeHead(200, { "content-type": "text/event-stream" });
+      for (let i = 1; i <= 600 && !response.destroyed; i++) {
+        response.write(i === 3 ? frame(0, PIECE, "STOP") : frame(1, PIECE));
+        await sleep(1);
+      }
+      response.end();
+    };
+    const body = { contents: [{ role: "user", parts: [{ text: "hi" }] }], generationConfig: { candidateCount: 2 } };
+    const answer = await post("/google/v1beta/models/gemini-2.0-flash:streamGenerateContent?alt=sse", secret, body);
+    const text = await answer.text();
+    expect(text).toContain("RESOURCE_EXHAUSTED");
+    expect(text.split(PIECE).length).toBeGreaterThan(100);
+    expect(Number((await running.events()).at(-1)?.costNanoUsd)).toBeLessThan(4_600_000);
+  });
+});
+
+it("a stream is counted at the tier that it names, not at the one that was asked for", async () => {
+  const { id, secret } = await running.createKey();
+  const amount = 40_000_000n;
+  await running.setBudget({ scope: { keyId: id }, amountNanoUsd: amount });
+  streaming(800, (text) =>
+    chunk({
+      model: "gpt-5-mini",
+      service_tier: "priority",
+      choices: [{ index: 0, delta: { content: text }, finish_reason: null }],
+    }),
+  );
+  const answer = await fetch(`${running.url}/openai/v1/chat/completions`, {
+    method: "POST",
+    headers: { authorization: `Bearer ${secret}`, "content-type": "application/json" },
+    body: JSON.stringify({ model: "gpt-5-mini", stream: true, messages: [{ role: "user", content: "hi" }] }),
+  });
+  expect(await answer.text()).toContain("insufficient_quota");
+  const event = (await running.events()).at(-1);
+  expect(event).toMatchObject({ keyId: id, outcome: "capped", tier: "priority" });
+  expect(BigInt(event?.costNanoUsd ?? 0)).toBeLessThan((amount * 115n) / 100n);
+});
+
+it("an answer in sound, of which no words go by, is held at the most that it can cost", async () => {
+  const { id, secret } = await running.createKey();
+  await running.setBudget({ scope: { keyId: id }, amountNanoUsd: 100_000_000n });
+  const ask = (more: object): Promise<Response> =>
+    fetch(`${running.url}/openai/v1/chat/completions`, {
+      method: "POST",
+      headers: { authorization: `Bearer ${secret}`, "content-type": "application/json" },
+      body: JSON.stringify({
+        model: "gpt-4o-audio-preview",
+        stream: true,
+        messages: [{ role: "user", content: "hi" }],
+        ...more,
+      }),
+    });
+  streaming(3, chatFrame, "", "data: [DONE]\n\n");
+  const sound = { modalities: ["text", "audio"], audio: { voice: "alloy", format: "pcm16" } };
+  expect((await ask(sound)).status).toBe(402);
+  const short = await ask({ ...sound, max_completion_tokens: 100 });
+  expect(short.status).toBe(200);
+  await short.text();
+});
+
+it("a stream that is cut before its first word costs at least what the provider stated of its input", async () => {
+  const { id, secret } = await running.createKey();
+  await running.setBudget({ scope: { keyId: id }, amountNanoUsd: 500_000_000n });
+  const usage = {
+    input_tokens: 10,
+    cache_creation_input_tokens: 30_000,
+    cache_creation: { ephemeral_1h_input_tokens: 30_000, ephemeral_5m_input_tokens: 0 },
+    output_tokens: 0,
+  };
+  const message = {
+    id: "m",
+    type: "message",
+    role: "assistant",
+    model: "claude-haiku-4-5",
+    content: [],
+    stop_reason: null,
+    usage,
+  };
+  provider.script = (_arrived, response) => {
+    response.writeHead(200, { "content-type": "text/event-stream" });
+    response.write(`event: message_start\ndata: ${JSON.stringify({ type: "message_start", message })}\n\n`);
+    setTimeout(() => response.destroy(), 50);
+  };
+  await fetch(`${running.url}/anthropic/v1/messages`, {
+    method: "POST",
+    headers: { "x-api-key": secret, "content-type": "application/json", "anthropic-version": "2023-06-01" },
+    body: JSON.stringify({
+      model: "claude-haiku-4-5",
+      stream: true,
+      max_tokens: 9,
+      messages: [{ role: "user", content: "hi" }],
+    }),
+  })
+    .then((answer) => answer.text())
+    .catch(() => {});
+  const mine = async () => (await running.events()).filter(({ keyId }) => keyId === id);
+  await expect.poll(async () => (await mine()).length).toBe(1);
+  // 30,000 one-hour cache writes at 2 USD a million.
+  expect(Number((await mine())[0]?.costNanoUsd)).toBeGreaterThanOrEqual(60_000_000);
+});

@@ -94,7 +94,8 @@ export async function runCap(traffic: Traffic, options: Options): Promise<CapRun
 type Run = Omit<CapRun, "refused" | "fitted"> & { readonly refusedOnes: ReadonlySet<Traffic[number]> };
 
 async function run(traffic: Traffic, { mode, stream, maxOutputTokens, share }: Options): Promise<Run> {
-  const price = createPriceBook().find("openai", MODEL, Date.now(), []);
+  const prices = createPriceBook();
+  const price = prices.find("openai", MODEL, Date.now(), []);
   if (!price) throw new Error(`no price of ${MODEL}`);
   const costOf = (input: number, output: number): bigint => cost({ input, output }, price).costNanoUsd ?? 0n;
   const whole = traffic.reduce((sum, one) => sum + costOf(one.inputTokens, one.outputTokens), 0n);
@@ -193,6 +194,8 @@ async function run(traffic: Traffic, { mode, stream, maxOutputTokens, share }: O
     const { leftNanoUsd, isStrict } = answer.decision;
     const reservedNanoUsd = isStrict ? boundNanoUsd : expectedNanoUsd;
     const admission = {
+      provider: { modelOf: (model: string) => model },
+      priceList: "openai",
       attemptId,
       call,
       inputTokens,
@@ -203,7 +206,7 @@ async function run(traffic: Traffic, { mode, stream, maxOutputTokens, share }: O
       leftNanoUsd,
       reservedNanoUsd,
     } as Admission;
-    const extension = mode === "known" ? undefined : createExtension(writer, admission);
+    const extension = mode === "known" ? undefined : createExtension(writer, prices, admission);
     const endMs = nowMs + FIRST_TOKEN_MS + Math.ceil((outputTokens * 1_000) / TOKENS_PER_SECOND);
     const nextMs = extension ? Math.min(nowMs + FIRST_TOKEN_MS + TICK_MS, endMs) : endMs;
     flights.push({
