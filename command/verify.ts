@@ -8,7 +8,7 @@ import type { EventRecord } from "../ledger/events.ts";
 import { multiply } from "../ledger/money.ts";
 import type { Ratio } from "../ledger/money.ts";
 import type { Sqlite } from "../ledger/open.ts";
-import { readSealDifferences, readSealed } from "../ledger/seals.ts";
+import { readSealDifferences, readSealedUntil } from "../ledger/seals.ts";
 import type { Unit } from "../ledger/usage.ts";
 import { readFoldDifferences, readRegisterDifferences } from "../ledger/verify.ts";
 import { openUsage } from "./books.ts";
@@ -20,7 +20,6 @@ export const USAGE = `keymeter verify [--head SEQ:HASH] [--json]
   write the books can write, and give it back with --head; then also a chain that was written anew is found.`;
 
 const MOST_SHOWN = 10;
-const LONG_OPEN_MS = 48 * 3_600_000;
 
 export async function run(args: string[]): Promise<void> {
   const { values } = parseArgs({
@@ -39,7 +38,7 @@ export async function run(args: string[]): Promise<void> {
   if (process.stderr.isTTY) process.stderr.write("\r\u001b[K");
   const adjusted = await readAdjustmentDifferences(books);
   const register = await readRegisterDifferences(books);
-  const { untilDay, openSinceMs } = await readSealed(books);
+  const sealedUntil = await readSealedUntil(books);
   books.close();
 
   const report = {
@@ -51,13 +50,13 @@ export async function run(args: string[]): Promise<void> {
     brokenAdjustments: adjusted,
     changesWithoutAudit: register,
     auditHead: `${head.seq}:${head.hash}`,
-    sealedUntil: untilDay ?? null,
+    sealedUntil: sealedUntil ?? null,
   };
   const checks = [
     ["hours and days are the sums of their events", folds],
     [`costs of ${events} events recompute from their lines`, costs],
     ["the audit chain is whole", brokenAudit === null ? [] : [brokenAudit]],
-    [`events are as they were sealed (${sealedText(untilDay, openSinceMs)})`, seals],
+    [`events are as they were sealed (${sealedUntil === undefined ? "no day is yet" : `until ${sealedUntil}`})`, seals],
     ["adjustments are as they were booked", adjusted],
     ["keys, budgets and limits are what the audit says", register],
   ] as const;
@@ -75,14 +74,6 @@ export async function run(args: string[]): Promise<void> {
     process.stdout.write(`     head ${report.auditHead}\n`);
   }
   if (checks.some(([, problems]) => problems.length > 0)) process.exitCode = 1;
-}
-
-function sealedText(untilDay: string | undefined, openSinceMs: number | undefined): string {
-  const until = untilDay === undefined ? "no day is sealed yet" : `until ${untilDay}`;
-  const isWaiting = openSinceMs !== undefined && openSinceMs < Date.now() - LONG_OPEN_MS;
-  return isWaiting
-    ? `${until}; work that is open since ${new Date(openSinceMs).toISOString().slice(0, 10)} holds up the rest, \`keymeter work list\` names it`
-    : until;
 }
 
 async function recompute(books: Sqlite): Promise<{ readonly events: number; readonly costs: readonly string[] }> {

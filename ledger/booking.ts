@@ -4,7 +4,7 @@ import { drizzle, eq, isNull } from "./drizzle.ts";
 import { ChangeRefused } from "./change-refused.ts";
 import { readBudgets, readFreezes, applyChange } from "./changes.ts";
 import { covers } from "./budgets.ts";
-import { eventRow, INSERT_EVENT, readBooked } from "./events.ts";
+import { endedAtMs, eventRow, INSERT_EVENT, readBooked } from "./events.ts";
 import type { EventRow, Outcome, UsageEvent } from "./events.ts";
 import { attemptAtMs } from "./ids.ts";
 import type { AttemptId } from "./ids.ts";
@@ -14,7 +14,7 @@ import type { Sqlite } from "./open.ts";
 import { createReservationBook } from "./reservations.ts";
 import type { CapMode, ReservationBook } from "./reservations.ts";
 import { createRollups } from "./rollups.ts";
-import { applySeal } from "./seals.ts";
+import { applySeal, readSealedEnd, recordLate } from "./seals.ts";
 import { readSettled } from "./spend.ts";
 import { reservations, servedNames } from "./schema.ts";
 import { createCalendar } from "./windows.ts";
@@ -58,6 +58,8 @@ export function createBooking(database: Sqlite, zone: string, capMode: CapMode, 
   };
 
   let book = readBook();
+  /** Below this, only work that went on at a provider brings an event, and the audit says so. */
+  let sealedEnd = readSealedEnd(database);
 
   const {
     begin,
@@ -93,6 +95,7 @@ export function createBooking(database: Sqlite, zone: string, capMode: CapMode, 
     // Memory first: a window's sum that is read from the books here must not hold this event yet.
     book.settle(booked.attemptId, booked.costNanoUsd, booked);
     insertEvent.run(...row);
+    if (booked.attemptId < sealedEnd) recordLate(database, booked.attemptId, endedAtMs(row));
     deleteReservation.run(booked.attemptId);
     rollups.add(booked);
     const { provider, model, servedModel } = booked;
@@ -209,6 +212,7 @@ export function createBooking(database: Sqlite, zone: string, capMode: CapMode, 
         return { type: "done" };
       case "seal":
         applySeal(database, operation.seal, operation.atMs);
+        sealedEnd = readSealedEnd(database);
         return { type: "done" };
       case "meterRan":
         for (
@@ -232,6 +236,7 @@ export function createBooking(database: Sqlite, zone: string, capMode: CapMode, 
   const transact = (operations: readonly Task[]): Answer[] => {
     if (isStale) {
       book = readBook();
+      sealedEnd = readSealedEnd(database);
       isStale = false;
     }
     try {

@@ -2,7 +2,7 @@
 import { and, asc, desc, drizzle, eq, gte, lt } from "./drizzle.ts";
 import type { Subject } from "./budgets.ts";
 import type { CostLine } from "./cost.ts";
-import { firstAttemptId, formatAttemptId, formatRequestId } from "./ids.ts";
+import { attemptAtMs, firstAttemptId, formatAttemptId, formatRequestId } from "./ids.ts";
 import type { AttemptId } from "./ids.ts";
 import type { NanoUsd } from "./money.ts";
 import type { Sqlite } from "./open.ts";
@@ -124,6 +124,13 @@ export function eventRow(event: UsageEvent): EventRow {
     event.usageReason ?? null,
   ];
 }
+
+/** When an attempt was over, as far as its row says. */
+export function endedAtMs(row: EventRow): number {
+  return attemptAtMs(Number(row[0])) + Number(row[DURATION_AT] ?? 0);
+}
+
+const DURATION_AT = 25;
 
 /** What sums are made of: the part of a row that budgets and rollups add up. */
 export type Booked = Subject & {

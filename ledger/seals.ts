@@ -1,9 +1,10 @@
-// Seals: a UTC day that is over gets a digest of its events, written into the audit chain. After that no event can come to the day,
-// and `verify` finds every one that was changed, taken out or put in.
+// Seals: a UTC day that is over gets a digest of its events, written into the audit chain. After that only work that went on at a
+// provider can bring it an event, each with an audit record of its own; `verify` finds every one that was changed, taken out or put in.
 import { createHash } from "node:crypto";
 import { appendAudit } from "./audit.ts";
+import { ChangeRefused } from "./change-refused.ts";
 import { asc, drizzle, eq } from "./drizzle.ts";
-import { attemptAtMs, firstAttemptId } from "./ids.ts";
+import { attemptAtMs, firstAttemptId, formatAttemptId } from "./ids.ts";
 import type { AttemptId } from "./ids.ts";
 import type { Sqlite } from "./open.ts";
 import { audit, sealedDays } from "./schema.ts";
@@ -26,12 +27,13 @@ const SEALED_COLUMNS = [
   "provider_request_id, response_id, stated_cost_nano_usd, usage_reason",
 ].join(", ");
 
-/** The first attempt id of the oldest day that can be sealed: a later one has begun, nothing is open in it or before it, and days
- *  are sealed in their order. Undefined when there is none. No clock is asked: ids never go back. */
+/** The first attempt id of the oldest day that can be sealed: a later one has begun, in it and before it nothing is open but work that
+ *  goes on at a provider, and days are sealed in their order. Undefined when there is none. No clock is asked: ids never go back. */
 export function nextDayToSeal(database: Sqlite): AttemptId | undefined {
-  const sealed = database.prepare("SELECT MAX(first_attempt_id) FROM sealed_days").pluck().get() as bigint | null;
-  const from = sealed === null ? 0 : Number(sealed) + IDS_PER_DAY;
-  const oldest = database.prepare("SELECT MIN(attempt_id) FROM events WHERE attempt_id >= ?").pluck().get(from);
+  const oldest = database
+    .prepare("SELECT MIN(attempt_id) FROM events WHERE attempt_id >= ?")
+    .pluck()
+    .get(readSealedEnd(database));
   if (oldest === null) return undefined;
   const first = Number(oldest) - (Number(oldest) % IDS_PER_DAY);
   const end = first + IDS_PER_DAY;
@@ -41,12 +43,19 @@ export function nextDayToSeal(database: Sqlite): AttemptId | undefined {
     )
     .pluck()
     .get({ end });
-  const isOpen = database.prepare("SELECT EXISTS (SELECT 1 FROM reservations WHERE attempt_id < ?)").pluck().get(end);
+  const isOpen = database
+    .prepare("SELECT EXISTS (SELECT 1 FROM reservations WHERE attempt_id < ? AND work_id IS NULL)")
+    .pluck()
+    .get(end);
   return isOver && !isOpen ? first : undefined;
 }
 
-/** Digests a day's events in slices, between which it yields: its caller may do other things. */
-export function* digestDay(database: Sqlite, first: AttemptId): Generator<undefined, Seal> {
+/** Digests a day's events in slices, between which it yields: its caller may do other things. `late` ones are left out. */
+export function* digestDay(
+  database: Sqlite,
+  first: AttemptId,
+  late: { has(attemptId: AttemptId): boolean } = NONE,
+): Generator<undefined, Seal> {
   const slice = database
     .prepare(
       `SELECT ${SEALED_COLUMNS} FROM events WHERE attempt_id >= ? AND attempt_id < ? ORDER BY attempt_id LIMIT ${SLICE}`,
@@ -59,14 +68,21 @@ export function* digestDay(database: Sqlite, first: AttemptId): Generator<undefi
     const rows = slice.all(next, first + IDS_PER_DAY) as unknown[][];
     for (const row of rows) {
       const attemptId = Number(row[0]);
-      hours[Math.floor((attemptId - first) / IDS_PER_HOUR)]?.update(`${JSON.stringify(row.map(plain))}\n`);
       next = attemptId + 1;
+      if (late.has(attemptId)) continue;
+      hours[Math.floor((attemptId - first) / IDS_PER_HOUR)]?.update(`${textOf(row)}\n`);
+      events += 1;
     }
-    events += rows.length;
     if (rows.length < SLICE) break;
     yield;
   }
   return { firstAttemptId: first, events, hours: hours.map((hour) => hour.digest("hex")) };
+}
+
+const NONE = new Set<AttemptId>();
+
+function textOf(row: readonly unknown[]): string {
+  return JSON.stringify(row.map((value) => (typeof value === "bigint" ? value.toString() : value)));
 }
 
 /** "2026-11-23" */
@@ -76,7 +92,13 @@ function dayOf({ firstAttemptId: first }: Pick<Seal, "firstAttemptId">): string 
 
 /** Seals a day. Throws when that may not be done any more, or not yet. */
 export function applySeal(database: Sqlite, seal: Seal, atMs: number): void {
-  if (nextDayToSeal(database) !== seal.firstAttemptId) throw new Error(`${dayOf(seal)} cannot be sealed now`);
+  // While the day was read, work may have brought it an event.
+  const now = database
+    .prepare("SELECT COUNT(*) FROM events WHERE attempt_id >= ? AND attempt_id < ?")
+    .pluck()
+    .get(seal.firstAttemptId, seal.firstAttemptId + IDS_PER_DAY);
+  if (nextDayToSeal(database) !== seal.firstAttemptId || Number(now) !== seal.events)
+    throw new ChangeRefused(`${dayOf(seal)} cannot be sealed now`);
   const auditSeq = appendAudit(database, {
     atMs,
     actor: "keymeter",
@@ -87,33 +109,74 @@ export function applySeal(database: Sqlite, seal: Seal, atMs: number): void {
   drizzle(database).insert(sealedDays).values({ firstAttemptId: seal.firstAttemptId, auditSeq }).run();
 }
 
+/** The first attempt id after all that is sealed; 0 where nothing is. */
+export function readSealedEnd(database: Sqlite): AttemptId {
+  const last = database.prepare("SELECT MAX(first_attempt_id) FROM sealed_days").pluck().get() as bigint | null;
+  return last === null ? 0 : Number(last) + IDS_PER_DAY;
+}
+
+/** Writes into the audit what an event says that came to a sealed day, for work that went on. */
+export function recordLate(database: Sqlite, attemptId: AttemptId, atMs: number): void {
+  const detail: Late = { attemptId, digest: digestEvent(database, attemptId) ?? "" };
+  appendAudit(database, {
+    atMs,
+    actor: "keymeter",
+    action: "late",
+    subject: formatAttemptId(attemptId),
+    detail: JSON.stringify(detail),
+  });
+}
+
+type Late = { readonly attemptId: AttemptId; readonly digest: string };
+
+function digestEvent(database: Sqlite, attemptId: AttemptId): string | undefined {
+  const row = database.prepare(`SELECT ${SEALED_COLUMNS} FROM events WHERE attempt_id = ?`).raw().get(attemptId);
+  return row === undefined
+    ? undefined
+    : createHash("sha256")
+        .update(textOf(row as unknown[]))
+        .digest("hex");
+}
+
 /** Each sealed day whose events are not those that were sealed, with the hour, and each event that came to a day before. `onDay` hears
  *  how far it is. */
 export async function readSealDifferences(
   database: Sqlite,
   onDay: (day: string) => void = () => {},
 ): Promise<string[]> {
-  const { records, sealed, strays } = database.transaction(() => ({
-    records: drizzle(database).select().from(audit).where(eq(audit.action, "seal")).orderBy(asc(audit.seq)).all(),
+  const recordsOf = (action: string) =>
+    drizzle(database).select().from(audit).where(eq(audit.action, action)).orderBy(asc(audit.seq)).all();
+  const { records, lateRecords, sealed, strays } = database.transaction(() => ({
+    records: recordsOf("seal"),
+    lateRecords: recordsOf("late"),
     sealed: new Set(database.prepare("SELECT first_attempt_id FROM sealed_days").pluck().all().map(Number)),
     strays: database
       .prepare(
-        `SELECT DISTINCT attempt_id - attempt_id % ${IDS_PER_DAY} AS first FROM events
-         WHERE attempt_id < (SELECT MAX(first_attempt_id) FROM sealed_days) AND first NOT IN (SELECT first_attempt_id FROM sealed_days)`,
+        `SELECT attempt_id FROM events WHERE attempt_id < (SELECT MAX(first_attempt_id) FROM sealed_days)
+         AND attempt_id - attempt_id % ${IDS_PER_DAY} NOT IN (SELECT first_attempt_id FROM sealed_days)`,
       )
       .pluck()
       .all()
       .map(Number),
   }))();
-  const found = strays.map(
-    (first) => `${dayOf({ firstAttemptId: first })}: it was sealed without events, and has some`,
+  const late = new Map(
+    lateRecords.map(({ detail }) => {
+      const { attemptId, digest } = JSON.parse(detail) as Late;
+      return [attemptId, digest];
+    }),
   );
+  const found = strays
+    .filter((attemptId) => !late.has(attemptId))
+    .map((attemptId) => `${dayOf({ firstAttemptId: attemptId })}: it was sealed without events, and has some`);
+  for (const [attemptId, digest] of late)
+    if (digestEvent(database, attemptId) !== digest)
+      found.push(`${formatAttemptId(attemptId)}: it came late to its day, and is not as it was booked`);
   for (const { seq, detail } of records) {
     const seal = JSON.parse(detail) as Seal;
     const day = dayOf(seal);
     if (!sealed.delete(seal.firstAttemptId)) found.push(`${day}: audit record ${seq} seals it, sealed_days does not`);
     onDay(day);
-    const now = await finish(digestDay(database, seal.firstAttemptId));
+    const now = await finish(digestDay(database, seal.firstAttemptId, late));
     if (now.events !== seal.events) found.push(`${day}: ${seal.events} events were sealed, ${now.events} are there`);
     seal.hours.forEach((hour, i) => {
       if (hour !== now.hours[i])
@@ -126,16 +189,10 @@ export async function readSealDifferences(
   ];
 }
 
-/** How far events are sealed: the last sealed day, and the oldest attempt that is open, for days are sealed in their order. */
-export async function readSealed(
-  database: Sqlite,
-): Promise<{ readonly untilDay: string | undefined; readonly openSinceMs: number | undefined }> {
-  const sealed = database.prepare("SELECT MAX(first_attempt_id) FROM sealed_days").pluck().get() as bigint | null;
-  const open = database.prepare("SELECT MIN(attempt_id) FROM reservations").pluck().get() as bigint | null;
-  return {
-    untilDay: sealed === null ? undefined : dayOf({ firstAttemptId: Number(sealed) }),
-    openSinceMs: open === null ? undefined : attemptAtMs(Number(open)),
-  };
+/** The last sealed day. */
+export async function readSealedUntil(database: Sqlite): Promise<string | undefined> {
+  const end = readSealedEnd(database);
+  return end === 0 ? undefined : dayOf({ firstAttemptId: end - IDS_PER_DAY });
 }
 
 async function finish(digest: Generator<undefined, Seal>): Promise<Seal> {
@@ -144,8 +201,4 @@ async function finish(digest: Generator<undefined, Seal>): Promise<Seal> {
     if (step.done) return step.value;
     await new Promise((resolve) => setImmediate(resolve));
   }
-}
-
-function plain(value: unknown): unknown {
-  return typeof value === "bigint" ? value.toString() : value;
 }

@@ -364,27 +364,61 @@ it("what was done to a provider key that was seen in passing is no false alarm",
   expect(await findAll(folder)).toEqual(["keys: key_seen has team mine, by the audit it is data"]);
 });
 
-it("a day with open work is sealed when that is settled, not before", async () => {
+it("work that goes on holds up no seal; what it brings to a sealed day has an audit record of its own", async () => {
   const folder = temporaryFolder();
   let now = Date.parse("2026-11-01T12:00:00Z");
   const first = await writerOn(folder, () => now);
-  const attemptId = first.nextAttemptId();
-  await first.reserve({ attemptId, subject: SUBJECT, boundNanoUsd: 5n, expectedNanoUsd: 5n }, "batches", undefined);
-  await first.suspend(attemptId, "batch_1", []);
+  for (const workId of ["batch_1", "batch_2"]) {
+    const attemptId = first.nextAttemptId();
+    await first.reserve({ attemptId, subject: SUBJECT, boundNanoUsd: 5n, expectedNanoUsd: 5n }, "batches", undefined);
+    await first.suspend(attemptId, workId, []);
+  }
   await spend(first, 1n);
   now += 2 * DAY;
   await spend(first, 1n);
   await close(first);
   const second = await writerOn(folder, () => now);
-  const books = openForReading(join(folder, "usage.db")) as Sqlite;
-  expect(nextDayToSeal(books)).toBeUndefined();
-  books.close();
-  expect(sealedDays(folder)).toBe(0);
-  await second.change({ type: "closeWork", workId: "batch_1" }, "test");
-  await close(second);
-  const third = await writerOn(folder, () => now);
   await expect.poll(() => sealedDays(folder), { timeout: 5_000 }).toBe(1);
-  expect(await third.verify()).toEqual({ differences: [], reservedNanoUsd: 0n });
+  await second.change({ type: "closeWork", workId: "batch_1" }, "test");
+  expect(await second.verify()).toMatchObject({ differences: [] });
+  await close(second);
+  expect(await findAll(folder)).toEqual([]);
+
+  // Nothing else comes to that day; and what came is as it was booked.
+  const database = new Database(join(folder, "usage.db"));
+  const [seq] = database.prepare("SELECT attempt_id FROM events WHERE endpoint = 'batches'").pluck().all() as number[];
+  const insert = database.prepare(
+    "INSERT INTO events (attempt_id, key_id, provider, endpoint, requested_model, team, project, env, usage_state, outcome) VALUES (?, 'k', 'p', 'c', 'm', '', '', '', 'reported', 'complete')",
+  );
+  expect(() => insert.run((seq ?? 0) + 7)).toThrow("is sealed");
+  database.close();
+  tamper(folder, "UPDATE events SET cost_nano_usd = 4 WHERE endpoint = 'batches'");
+  expect(await findAll(folder)).toEqual([
+    expect.stringContaining("it came late to its day, and is not as it was booked"),
+  ]);
+  tamper(folder, "DELETE FROM events WHERE endpoint = 'batches'");
+  expect(await findAll(folder)).toEqual([expect.stringContaining("it came late to its day")]);
+});
+
+it("a day in which something is in flight is sealed when that has ended, not before", async () => {
+  const folder = temporaryFolder();
+  let now = Date.parse("2026-11-01T23:59:00Z");
+  const writer = await writerOn(folder, () => now);
+  await spend(writer, 1n);
+  const attemptId = writer.nextAttemptId();
+  await writer.reserve({ attemptId, subject: SUBJECT, boundNanoUsd: 5n, expectedNanoUsd: 5n }, "c", undefined);
+  now += DAY;
+  await spend(writer, 1n);
+  const nextDay = (): number | undefined => {
+    const books = openForReading(join(folder, "usage.db")) as Sqlite;
+    const next = nextDayToSeal(books);
+    books.close();
+    return next;
+  };
+  expect(nextDay()).toBeUndefined();
+  await writer.settle(event(attemptId, 5n));
+  expect(nextDay()).toBeDefined();
+  await close(writer);
 });
 
 it("a change whose audit record cannot be written does not happen", async () => {

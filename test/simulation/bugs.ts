@@ -141,9 +141,8 @@ export const BUGS: readonly Bug[] = [
   {
     what: "a window that is read from the books counts the newest event twice",
     file: "booking.ts",
-    is: "book.settle(booked.attemptId, booked.costNanoUsd, booked);\n    insertEvent.run(...row);\n    deleteReservation.run(booked.attemptId);\n    rollups.add(booked);",
-    becomes:
-      "insertEvent.run(...row);\n    deleteReservation.run(booked.attemptId);\n    rollups.add(booked);\n    rollups.flush();\n    book.settle(booked.attemptId, booked.costNanoUsd, booked);",
+    is: "book.settle(booked.attemptId, booked.costNanoUsd, booked);\n    insertEvent.run(...row);\n",
+    becomes: "insertEvent.run(...row);\n    book.settle(booked.attemptId, booked.costNanoUsd, booked);\n",
   },
   {
     what: "the reservation's row stays after its event",
@@ -284,6 +283,12 @@ export const BUGS: readonly Bug[] = [
     file: "seals.ts",
     is: "return isOver && !isOpen ? first : undefined;",
     becomes: "return isOver ? first : undefined;",
+  },
+  {
+    what: "what work brings to a sealed day is not in the audit",
+    file: "booking.ts",
+    is: "if (booked.attemptId < sealedEnd) recordLate(database, booked.attemptId, endedAtMs(row));",
+    becomes: "",
   },
   // Time
   {

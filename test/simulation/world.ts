@@ -448,7 +448,7 @@ export class World {
     const budget: ModelBudget = {
       id: `budget ${(this.#made += 1)}`,
       scope: old?.scope ?? this.#scope(),
-      window: old?.window ?? this.#pick(WINDOWS),
+      window: old?.window ?? (this.#next() < 0.2 ? "hour" : this.#pick(WINDOWS)),
       amount: BigInt(this.#whole(3_000)),
       hard,
       strict: hard && this.#next() < 0.5,
@@ -487,7 +487,8 @@ export class World {
     if (dice < 0.35) return { keyId: this.#pick(["k1", "k2", "k3"]) };
     if (dice < 0.55) return { team: this.#pick(["search", "ads"]) };
     if (dice < 0.65) return { env: this.#pick(["prod", "dev"]), team: this.#pick(["search", "ads"]) };
-    if (dice < 0.75) return { model: this.#pick(["gpt-5", "gpt-5*", "claude*", "latest-1", ALIASED, ALIASED]) };
+    if (dice < 0.75)
+      return { model: this.#pick(["gpt-5", "gpt-5*", "claude*", "latest-1", ALIASED, ALIASED, ALIASED, ALIASED]) };
     if (dice < 0.85) return { provider: this.#pick(["openai", "anthropic"]), project: "p" };
     return { provider: this.#pick(["openai", "anthropic"]) };
   }
