@@ -3,9 +3,9 @@
 import { setTimeout as sleep } from "node:timers/promises";
 import { cost } from "../ledger/cost.ts";
 import type { NanoUsd } from "../ledger/money.ts";
-import { LedgerUnavailable } from "../ledger/writer.ts";
 import type { Price, PriceBook } from "../ledger/prices.ts";
 import type { Usage } from "../ledger/usage.ts";
+import { LedgerUnavailable } from "../ledger/writer.ts";
 import type { Writer } from "../ledger/writer.ts";
 import type { Admission } from "./admit.ts";
 import type { Meter } from "./meter.ts";
@@ -25,6 +25,7 @@ export type NoMore = { readonly how: "capped" | "stopped"; readonly why: string 
 /** A step is worth as many output tokens, or a quarter of what went by. */
 const STEP_TOKENS = 1_024;
 const STEP_SHARE = 4;
+/** The first chunks are looked at, and every so many after them; where a provider states counts as it answers, all. */
 const LOOK_EVERY = 8;
 /** How long a stream waits for books that cannot be written, and how often it asks again. */
 const PATIENCE_MS = 5_000;
