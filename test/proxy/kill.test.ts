@@ -64,7 +64,7 @@ describe("kill -9", () => {
     },
   );
 
-  it("at random points", async () => {
+  it("at random points", { timeout: 2_400_000 }, async () => {
     const next = random(SEED);
     await killAgainAndAgain(provider, ROUNDS_AT_RANDOM, () => ({ afterMs: 30 + next() * 300 }));
   });

@@ -108,6 +108,24 @@ describe("the admin API", () => {
   });
 });
 
+it("counters are what was booked since the start, model by model", async () => {
+  const { secret } = await running.createKey();
+  for (let i = 0; i < 5; i++) await (await ask(secret, { model: i % 2 === 0 ? "gpt-4o-mini" : "gpt-4o" })).text();
+  const metrics = await (await fetch(`${running.opsUrl}/metrics`)).text();
+  const counted = [...metrics.matchAll(/^keymeter_cost_usd_total\{.*\} (\S+)$/gm)].reduce(
+    (sum, [, value]) => sum + Number(value),
+    0,
+  );
+  const booked = (await running.events()).reduce((sum, { costNanoUsd }) => sum + Number(costNanoUsd ?? 0), 0) / 1e9;
+  expect(counted).toBeGreaterThan(0);
+  expect(counted).toBeCloseTo(booked, 9);
+  const requests = [...metrics.matchAll(/^keymeter_requests_total\{.*\} (\d+)$/gm)].reduce(
+    (sum, [, value]) => sum + Number(value),
+    0,
+  );
+  expect(requests).toBe((await running.events()).length);
+});
+
 it("no secret is written anywhere: not into the books, metrics, answers or what the command prints", async () => {
   const { id, secret } = await running.createKey({ name: "canary" });
   const answers: Response[] = [
