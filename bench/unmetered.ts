@@ -2,7 +2,8 @@
 // books. What the full product is held against.
 import Fastify from "fastify";
 import { loadProxyConfig } from "../proxy/config.ts";
-import { createForwarder, outgoingHeaders } from "../proxy/forward.ts";
+import { createForwarder } from "../proxy/forward.ts";
+import { outgoingHeaders } from "../proxy/headers.ts";
 import { readCredential, readTarget, resolveTarget } from "../proxy/gate.ts";
 import type { Meter } from "../proxy/meter.ts";
 import { createProviders } from "../proxy/providers/index.ts";

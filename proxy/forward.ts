@@ -1,15 +1,14 @@
-// Forwarding: headers out and in, the credential swapped, one dispatch to the provider's own origin, bytes back through the
+// Forwarding: one dispatch to the provider's own origin, bytes back through the
 // meter with backpressure kept. Never retries, never follows a redirect, and always ends: by the provider, the client, a
 // time limit or our own stop.
-import type { IncomingMessage, ServerResponse } from "node:http";
+import type { ServerResponse } from "node:http";
 import { Pool } from "undici";
 import type { Dispatcher } from "undici";
 import type { Subject } from "../ledger/budgets.ts";
 import type { Extension, NoMore } from "./extend.ts";
-import type { Credential } from "./gate.ts";
+import { clientHeaders, isRequestId, isReturned } from "./headers.ts";
 import type { Meter } from "./meter.ts";
-import type { CredentialHeader, Provider } from "./providers/provider.ts";
-import { isTagHeader } from "./tags.ts";
+import type { Provider } from "./providers/provider.ts";
 
 /** How the exchange with the provider ended. */
 export type Ending = {
@@ -79,103 +78,9 @@ export type Forwarder = {
   close(): Promise<void>;
 };
 
-const HOP_BY_HOP = new Set([
-  "connection",
-  "keep-alive",
-  "proxy-authenticate",
-  "proxy-authorization",
-  "proxy-connection",
-  "te",
-  "trailer",
-  "trailers",
-  "transfer-encoding",
-  "upgrade",
-]);
-/** Of the client, and not for the provider. Everything else end to end is forwarded: providers' new headers work on day 0. */
-const NOT_FORWARDED = new Set([
-  ...HOP_BY_HOP,
-  "host",
-  "content-length",
-  "expect",
-  "cookie",
-  "forwarded",
-  "via",
-  "authorization",
-  "x-api-key",
-  "api-key",
-  "x-goog-api-key",
-  "accept-encoding",
-  "x-real-ip",
-  // These make an answer leave out its usage, or turn it into another request.
-  "x-goog-fieldmask",
-  "x-http-method-override",
-]);
-/** These choose who pays at the provider: with a credential of ours they are not the client's to set. */
-const BILLING_HEADERS = new Set(["openai-organization", "openai-project", "x-goog-user-project"]);
-const NOT_RETURNED = new Set([...HOP_BY_HOP, "content-length", "set-cookie", "alt-svc", "x-keymeter-request-id"]);
-const REQUEST_ID_HEADERS = new Set(["x-request-id", "request-id", "apim-request-id"]);
-
 const SWEEP_MS = 500;
 /** How long a whole answer is waited for when its client has left. */
 const MOST_UNHEARD_MS = 120_000;
-
-/** These make an answer a part of itself, or none. */
-const PARTIAL_HEADERS = new Set(["range", "if-range", "if-none-match", "if-modified-since"]);
-
-/** The upstream headers of a request, built anew. `header` takes a credential of ours; `ours`: the credential is not the client's. `whole`: the answer has to come
- *  whole, for it is read. */
-export function outgoingHeaders(
-  request: IncomingMessage,
-  header: CredentialHeader,
-  credential: Credential,
-  ours: boolean,
-  whole = true,
-): string[] {
-  const headers: string[] = [];
-  const named = request.headers.connection
-    ?.toLowerCase()
-    .split(",")
-    .map((name) => name.trim());
-  const raw = request.rawHeaders;
-  for (let i = 0; i + 1 < raw.length; i += 2) {
-    const name = (raw[i] as string).toLowerCase();
-    if (NOT_FORWARDED.has(name) || isTagHeader(name) || name.startsWith("x-forwarded-") || name.startsWith("proxy-"))
-      continue;
-    if (ours && BILLING_HEADERS.has(name)) continue;
-    if (whole && PARTIAL_HEADERS.has(name)) continue;
-    if (named?.includes(name)) continue;
-    headers.push(name, raw[i + 1] as string);
-  }
-  // Plain bytes are what the meter reads and what the client gets.
-  headers.push("accept-encoding", "identity");
-  const { text } = credential;
-  switch (ours ? header : credential.carrier) {
-    case "authorization":
-      headers.push("authorization", `Bearer ${text}`);
-      break;
-    case "x-api-key":
-      headers.push("x-api-key", text);
-      break;
-    case "api-key":
-      headers.push("api-key", text);
-      break;
-    // A key in the query would stand in logs on the way; the header is its equal.
-    case "query":
-    case "x-goog-api-key":
-      headers.push(
-        header === "x-goog-api-key" ? "x-goog-api-key" : "authorization",
-        header === "x-goog-api-key" ? text : `Bearer ${text}`,
-      );
-      break;
-  }
-  return headers;
-}
-
-/** Where a key has limits of its own, those of the provider's account are not for it to see. */
-const RATE_HEADER = "x-ratelimit-";
-function withoutRates(headers: readonly string[]): string[] {
-  return headers.filter((_text, i) => !(headers[i - (i % 2)] as string).startsWith(RATE_HEADER));
-}
 
 export function createForwarder(limits: TimeLimits): Forwarder {
   const pools = new Map<string, Pool>();
@@ -305,8 +210,8 @@ class OpenExchange implements Dispatcher.DispatchHandler, Exchange {
       const value = Buffer.isBuffer(raw[i + 1]) ? (raw[i + 1] as Buffer).toString("latin1") : String(raw[i + 1]);
       if (name === "content-type") contentType = value;
       if (name === "content-encoding") contentEncoding = value.toLowerCase();
-      if (REQUEST_ID_HEADERS.has(name)) this.#providerRequestId ??= value;
-      if (!NOT_RETURNED.has(name)) this.#headers.push(name, value);
+      if (isRequestId(name)) this.#providerRequestId ??= value;
+      if (isReturned(name)) this.#headers.push(name, value);
     }
     this.#isEventStream = contentType.includes("text/event-stream");
     this.meter = this.#chooseMeter(status, contentType, contentEncoding);
@@ -409,7 +314,7 @@ class OpenExchange implements Dispatcher.DispatchHandler, Exchange {
   #writeHead(more: readonly string[]): void {
     this.answered = true;
     this.#response.writeHead(this.#status ?? 502, [
-      ...(this.#ownHeaders.some((name) => name.startsWith(RATE_HEADER)) ? withoutRates(this.#headers) : this.#headers),
+      ...clientHeaders(this.#headers, this.#ownHeaders),
       "x-keymeter-request-id",
       this.#requestId,
       ...this.#ownHeaders,

@@ -12,7 +12,7 @@ import { count, NOTHING_MORE, release, settle, suspend } from "./close.ts";
 import type { ProxyContext } from "./context.ts";
 import type { Call, Dialect, Reading, RouteMatch } from "./dialects/dialect.ts";
 import { createExtension } from "./extend.ts";
-import { outgoingHeaders } from "./forward.ts";
+import { outgoingHeaders } from "./headers.ts";
 import { checkLimits, checkMethod, checkModel, guessDialect, isForm, readBody, readForm } from "./gate.ts";
 import type { Target } from "./gate.ts";
 import type { Entry } from "./limits.ts";

@@ -6,7 +6,7 @@ import type { ProxyContext } from "./context.ts";
 import { NOTHING_MORE, release, settleWork } from "./close.ts";
 import { findDeep, NO_READING, parseObject, textAt } from "./dialects/dialect.ts";
 import type { Dialect, JsonObject, RouteMatch } from "./dialects/dialect.ts";
-import { outgoingHeaders } from "./forward.ts";
+import { outgoingHeaders } from "./headers.ts";
 import type { ChooseMeter, Exchange } from "./forward.ts";
 import type { Credential, Target } from "./gate.ts";
 import { createMeter } from "./meter.ts";

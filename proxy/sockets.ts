@@ -13,7 +13,7 @@ import { createAttempts } from "./attempts.ts";
 import type { Attempts } from "./attempts.ts";
 import type { ProxyContext } from "./context.ts";
 import type { Conversation } from "./dialects/conversation.ts";
-import { outgoingHeaders } from "./forward.ts";
+import { outgoingHeaders } from "./headers.ts";
 import type { Ending } from "./forward.ts";
 import { guessDialect, KEY_PROTOCOL, readJson, readProtocols } from "./gate.ts";
 import type { Target } from "./gate.ts";

@@ -1,0 +1,112 @@
+// Headers out and in: which of the client's go upstream and under whose credential, which of the provider's come back.
+import type { IncomingMessage } from "node:http";
+import type { Credential } from "./gate.ts";
+import type { CredentialHeader } from "./providers/provider.ts";
+import { isTagHeader } from "./tags.ts";
+
+const HOP_BY_HOP = new Set([
+  "connection",
+  "keep-alive",
+  "proxy-authenticate",
+  "proxy-authorization",
+  "proxy-connection",
+  "te",
+  "trailer",
+  "trailers",
+  "transfer-encoding",
+  "upgrade",
+]);
+/** Of the client, and not for the provider. Everything else end to end is forwarded: providers' new headers work on day 0. */
+const NOT_FORWARDED = new Set([
+  ...HOP_BY_HOP,
+  "host",
+  "content-length",
+  "expect",
+  "cookie",
+  "forwarded",
+  "via",
+  "authorization",
+  "x-api-key",
+  "api-key",
+  "x-goog-api-key",
+  "accept-encoding",
+  "x-real-ip",
+  // These make an answer leave out its usage, or turn it into another request.
+  "x-goog-fieldmask",
+  "x-http-method-override",
+]);
+/** These choose who pays at the provider: with a credential of ours they are not the client's to set. */
+const BILLING_HEADERS = new Set(["openai-organization", "openai-project", "x-goog-user-project"]);
+const NOT_RETURNED = new Set([...HOP_BY_HOP, "content-length", "set-cookie", "alt-svc", "x-keymeter-request-id"]);
+const REQUEST_ID_HEADERS = new Set(["x-request-id", "request-id", "apim-request-id"]);
+
+/** These make an answer a part of itself, or none. */
+const PARTIAL_HEADERS = new Set(["range", "if-range", "if-none-match", "if-modified-since"]);
+
+/** The upstream headers of a request, built anew. `header` takes a credential of ours; `ours`: the credential is not the client's. `whole`: the answer has to come
+ *  whole, for it is read. */
+export function outgoingHeaders(
+  request: IncomingMessage,
+  header: CredentialHeader,
+  credential: Credential,
+  ours: boolean,
+  whole = true,
+): string[] {
+  const headers: string[] = [];
+  const named = request.headers.connection
+    ?.toLowerCase()
+    .split(",")
+    .map((name) => name.trim());
+  const raw = request.rawHeaders;
+  for (let i = 0; i + 1 < raw.length; i += 2) {
+    const name = (raw[i] as string).toLowerCase();
+    if (NOT_FORWARDED.has(name) || isTagHeader(name) || name.startsWith("x-forwarded-") || name.startsWith("proxy-"))
+      continue;
+    if (ours && BILLING_HEADERS.has(name)) continue;
+    if (whole && PARTIAL_HEADERS.has(name)) continue;
+    if (named?.includes(name)) continue;
+    headers.push(name, raw[i + 1] as string);
+  }
+  // Plain bytes are what the meter reads and what the client gets.
+  headers.push("accept-encoding", "identity");
+  const { text } = credential;
+  switch (ours ? header : credential.carrier) {
+    case "authorization":
+      headers.push("authorization", `Bearer ${text}`);
+      break;
+    case "x-api-key":
+      headers.push("x-api-key", text);
+      break;
+    case "api-key":
+      headers.push("api-key", text);
+      break;
+    // A key in the query would stand in logs on the way; the header is its equal.
+    case "query":
+    case "x-goog-api-key":
+      headers.push(
+        header === "x-goog-api-key" ? "x-goog-api-key" : "authorization",
+        header === "x-goog-api-key" ? text : `Bearer ${text}`,
+      );
+      break;
+  }
+  return headers;
+}
+
+/** Where a key has limits of its own, those of the provider's account are not for it to see. */
+const RATE_HEADER = "x-ratelimit-";
+
+/** The provider's headers for a client that gets `own` ones too. */
+export function clientHeaders(headers: readonly string[], own: readonly string[]): readonly string[] {
+  if (!own.some((name) => name.startsWith(RATE_HEADER))) return headers;
+  return headers.filter((_text, i) => !(headers[i - (i % 2)] as string).startsWith(RATE_HEADER));
+}
+
+/** Whether a header of the provider's is the client's to see. */
+export function isReturned(name: string): boolean {
+  return !NOT_RETURNED.has(name);
+}
+
+/** Whether it is the provider's own id of the request. */
+export function isRequestId(name: string): boolean {
+  return REQUEST_ID_HEADERS.has(name);
+}
