@@ -115,7 +115,7 @@ describe(`${REQUESTS} requests of ${KEYS} keys at once, against caps of key, tea
     expect(await running.proxy.writer.verify()).toEqual({ differences: [], reservedNanoUsd: 0n });
   });
 
-  it("in expected mode: a cap is passed by no more than what the answers in flight cost beyond what was held for them", async () => {
+  it("in expected mode: a cap is passed by no more than what answers cost beyond what was held for them", async () => {
     const keys = await makeKeys("expected");
     console.log(`seed ${SEED}`);
     const next = random(SEED);

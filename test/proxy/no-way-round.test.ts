@@ -1,5 +1,7 @@
 // A key at its cap, on every route that exists, and by every trick we know: nothing that costs reaches the provider.
+import { writeFileSync } from "node:fs";
 import { request as httpRequest } from "node:http";
+import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { anthropic } from "../../proxy/dialects/anthropic.ts";
 import { matchRoute } from "../../proxy/dialects/dialect.ts";
@@ -9,7 +11,7 @@ import { openai } from "../../proxy/dialects/openai.ts";
 import { chatAnswer, json, startFakeProvider } from "../fake/provider.ts";
 import type { FakeProvider } from "../fake/provider.ts";
 import { rawPost, sendRaw } from "../raw-http.ts";
-import { startProxy } from "../start-proxy.ts";
+import { startProxy, temporaryFolder } from "../start-proxy.ts";
 import type { RunningProxy } from "../start-proxy.ts";
 
 let provider: FakeProvider;
@@ -19,7 +21,21 @@ let secret: string;
 const OWN_KEY = "sk-test-own-provider-key";
 beforeAll(async () => {
   provider = await startFakeProvider(json(chatAnswer()));
-  running = await startProxy(provider.url, { KEYMETER_PASS_THROUGH: "on" });
+  const config = join(temporaryFolder(), "keymeter.yaml");
+  writeFileSync(
+    config,
+    `proxy:
+  upstreams:
+    azure: { kind: azure, url: "${provider.url}", api_key_env: OTHER_KEY, deployments: { chat: gpt-4o-mini } }
+    other: { url: "${provider.url}", api_key_env: OTHER_KEY, price_list: openai }
+`,
+  );
+  running = await startProxy(provider.url, {
+    KEYMETER_PASS_THROUGH: "on",
+    KEYMETER_CONFIG: config,
+    KEYMETER_VERTEX_URL: provider.url,
+    OTHER_KEY: "other-provider-credential",
+  });
   await ask("POST", "/openai/v1/chat/completions", OWN_KEY, BODIES["chat_completions"]);
   ({ secret } = await running.createKey());
   await running.setBudget({ id: "all", amountNanoUsd: 0n });
@@ -269,6 +285,27 @@ describe("tricks of a key at its cap", () => {
     });
     expect(arrived).toEqual([]);
   });
+});
+
+const VERTEX = "/vertex/v1/projects/p1/locations/global/publishers";
+const CHEAP = { anthropic_version: "vertex-2023-10-16", max_tokens: 9, messages: [] };
+it.each([
+  ["/azure/openai/deployments/chat/chat/completions?api-version=2024-10-21", chat],
+  ["/azure/openai/v1/chat/completions", chat],
+  ["/azure/openai/v1/embeddings", BODIES["embeddings"]],
+  ["/other/v1/chat/completions", chat],
+  ["/other/v1/responses", BODIES["responses"]],
+  [`${VERTEX}/google/models/gemini-2.5-flash:generateContent`, BODIES["generate_content"]],
+  [`${VERTEX}/google/models/gemini-2.5-flash:streamGenerateContent?alt=sse`, BODIES["generate_content"]],
+  [`${VERTEX}/google/models/imagen-4.0-generate-001:predict`, BODIES["predict"]],
+  [`${VERTEX}/anthropic/models/claude-haiku-4-5:rawPredict`, CHEAP],
+  [`${VERTEX}/anthropic/models/claude-haiku-4-5:streamRawPredict`, { ...CHEAP, stream: true }],
+])("a client's own key at its cap is refused for money at other providers too: %s", async (path, body) => {
+  let status = 0;
+  expect(
+    await arrivedBy(async () => ({ status } = await ask("POST", path, "client-key-of-another-provider", body))),
+  ).toEqual([]);
+  expect(status).toBe(402);
 });
 
 it("a freeze holds also for what no meter reads", async () => {
