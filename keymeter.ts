@@ -15,7 +15,11 @@ const USAGE = `keymeter VERB ...
   spend                      metered spend by team, key, model, day
   events                     single usage events
   work                       batches and the like whose result has not passed yet: list, close
-  reconcile                  metered against billed
+  reconcile                  metered against billed, and why they differ
+  close                      sign a day's bill off
+  import                     bills from files: FOCUS, provider downloads
+  export                     FOCUS (CSV, Parquet) and chargeback, for finance
+  leaks                      provider keys that are used past the proxy, and what to do
   prices                     what a model costs, and where the price comes from
   verify                     do sums fold, do costs recompute, are audit, sealed days and register whole
   demo                       all of it with a demo provider, on a data folder of its own
@@ -37,6 +41,10 @@ const VERBS: { readonly [verb: string]: () => Promise<Verb> } = {
   events: () => import("./command/events.ts"),
   work: () => import("./command/work.ts"),
   reconcile: () => import("./command/reconcile.ts"),
+  close: () => import("./command/close.ts"),
+  import: () => import("./command/import.ts"),
+  export: () => import("./command/export.ts"),
+  leaks: () => import("./command/leaks.ts"),
   prices: () => import("./command/prices.ts"),
   verify: () => import("./command/verify.ts"),
   demo: () => import("./command/demo.ts"),

@@ -31,6 +31,11 @@ const ACTIONS: { readonly [alert: string]: (figures: Figures) => string } = {
     "Add the model's price under `proxy.prices` in keymeter.yaml; until then spend is counted too low.",
   KeymeterMeterSilent: () => "Look at `/readyz` of the proxy and the collector; money alerts are held back meanwhile.",
   KeymeterBillingStale: () => "Read the collector's log; usually an admin key expired.",
+  KeymeterKeyUsedElsewhere: () =>
+    "`keymeter leaks` has the steps: new key, into the proxy's environment, old one off. If it is yours: `keymeter leaks dismiss KEY --why ...`.",
+  KeymeterPriceDiffers: () =>
+    "`keymeter reconcile --since 7d --all` shows both prices; give the right one under `proxy.prices` or `proxy.discounts` in keymeter.yaml.",
+  KeymeterDaysOpen: () => "`keymeter close DAY` says why a day cannot be closed.",
   KeymeterWorkPending: () =>
     "`keymeter work list` names it; fetch its result through Keymeter with the key that began it.",
 };
@@ -39,7 +44,7 @@ export function buildMessage(group: AlertGroup, figures: Figures, links: Links):
   const name = group.commonLabels["alertname"] ?? group.alerts[0]?.labels["alertname"] ?? "Alert";
   const resolved = group.status === "resolved";
   const headline = resolved ? `Resolved: ${describe(name, figures)}` : describe(name, figures);
-  const facts = factLines(name, figures);
+  const facts = [...factLines(name, figures), ...labelLines(name, group)];
   const action = ACTIONS[name]?.(figures) ?? group.commonAnnotations["summary"] ?? "";
   const since = group.alerts.map((alert) => alert.startsAt).toSorted()[0] ?? "";
   const dashboard = `${links.grafanaUrl}/d/keymeter-finance`;
@@ -94,6 +99,12 @@ function describe(name: string, figures: Figures): string {
       return "Keymeter's own meter is down or stale";
     case "KeymeterBillingStale":
       return "A provider's bill could not be read for a day";
+    case "KeymeterKeyUsedElsewhere":
+      return "A provider key is used past Keymeter: it may have leaked";
+    case "KeymeterPriceDiffers":
+      return "A provider bills another price than is metered";
+    case "KeymeterDaysOpen":
+      return "A provider's days have not closed for two weeks";
     case "KeymeterWorkPending":
       return "The result of a batch or background response has not been fetched for more than a day";
     default:
@@ -129,6 +140,22 @@ function factLines(name: string, figures: Figures): string[] {
   if (figures.topModel)
     lines.push(`*Top model* ${escape(figures.topModel.name)}, ${formatUsd(figures.topModel.costNanoUsd)} USD today`);
   return lines;
+}
+
+/** What an alert about bills is about: labels that the figures do not have. */
+const BILL_LABELS: { readonly [alert: string]: readonly string[] } = {
+  KeymeterKeyUsedElsewhere: ["provider", "billed_key"],
+  KeymeterPriceDiffers: ["provider", "model", "unit"],
+  KeymeterBillingStale: ["provider"],
+  KeymeterDaysOpen: ["provider"],
+};
+
+function labelLines(name: string, { commonLabels }: AlertGroup): string[] {
+  const found = (BILL_LABELS[name] ?? []).flatMap((label) => {
+    const value = commonLabels[label];
+    return value === undefined ? [] : [`*${capital(label.replace("billed_", ""))}* ${escape(value)}`];
+  });
+  return found.length === 0 ? [] : [found.join(", ")];
 }
 
 /** What the alerts of a group differ in, when there are several. */

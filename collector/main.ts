@@ -1,17 +1,32 @@
-// The collector program: its jobs and their times, and the gauges. Reads usage.db, writes billing.db.
+// The collector program: its jobs and their times, the gauges, and what somebody tells it to do. Reads usage.db, writes billing.db.
 import { existsSync } from "node:fs";
 import { setTimeout as sleep } from "node:timers/promises";
 import { createTask } from "node-cron";
-import { lockForWriting, openForReading, openForWriting } from "../ledger/open.ts";
+import type { ScheduledTask } from "node-cron";
+import type { Adjustment } from "../ledger/adjustments.ts";
+import { ChangeRefused } from "../ledger/change-refused.ts";
+import { LedgerInUse, lockForWriting, openForReading, openForWriting } from "../ledger/open.ts";
 import type { Sqlite } from "../ledger/open.ts";
+import { openPriceBook } from "../ledger/price-list.ts";
+import { askProgram, askProxy, makeChange } from "../service/admin.ts";
+import { toJson } from "../service/json.ts";
 import { createListener, listen } from "../service/listener.ts";
 import { createLog } from "../service/log.ts";
 import type { Log } from "../service/log.ts";
+import type { Books } from "./compare.ts";
 import { loadCollectorConfig } from "./config.ts";
+import type { CollectorConfig } from "./config.ts";
+import { freezeDueForecasts } from "./freeze.ts";
 import { createImporters } from "./importers/index.ts";
-import { freezeDueForecasts, reconcileBills } from "./jobs.ts";
-import { fetchPriceList } from "./price-list.ts";
+import { ImportError } from "./importers/importer.ts";
+import type { Importer } from "./importers/importer.ts";
+import { closeSettledDays, compareLately, readBills, watchUsage } from "./jobs.ts";
 import { createCollectorMetrics } from "./metrics.ts";
+import { fetchPriceList } from "./price-list.ts";
+import { addTaskRoutes, perform } from "./tasks.ts";
+import type { Task } from "./tasks.ts";
+
+export type { Task } from "./tasks.ts";
 
 const REFRESH_MS = 15_000;
 /** A refresh older than this means that the gauges are stale. */
@@ -19,20 +34,28 @@ const STALE_MS = 4 * REFRESH_MS;
 /** Once a day, before anybody works. */
 const PRICES_CRON = "41 4 * * *";
 const WAIT_FOR_BOOKS_MS = 30_000;
+const NO_READER =
+  "no billing reader is configured: set OPENAI_ADMIN_KEY, ANTHROPIC_ADMIN_KEY or KEYMETER_GOOGLE_BILLING_CREDENTIALS and KEYMETER_GOOGLE_BILLING_TABLE, or import a file with `keymeter import`";
 
-export const COLLECTOR_JOBS = ["forecast", "reconcile", "prices"] as const;
+export const COLLECTOR_JOBS = ["forecast", "reconcile", "watch", "prices"] as const;
 export type CollectorJob = (typeof COLLECTOR_JOBS)[number];
 
-/** Starts the collector; with `once`, runs that job and returns what failed instead. */
+/** Starts the collector. */
 export async function startCollector(): Promise<{ stop(): Promise<void>; log: Log }> {
   const config = loadCollectorConfig();
   const log = createLog("collector", config.logLevel);
-  const lock = lockForWriting(`${config.dataDir}/billing.db`);
-  const billing = openForWriting(`${config.dataDir}/billing.db`, "billing", "power");
-  const usage = await waitForBooks(`${config.dataDir}/usage.db`, log);
-  const books = { usage, billing };
   const importers = createImporters(config);
+  const { books, close } = await openBooks(config, log);
   const metrics = createCollectorMetrics(books, config.timezone);
+  const adjust = async (adjustments: Adjustment[]): Promise<void> => {
+    await askProxy(
+      config,
+      "POST",
+      "/admin/changes",
+      toJson({ type: "adjust", adjustments }),
+      config.adminToken.reveal(),
+    );
+  };
 
   let refreshedMs = 0;
   const refresh = async (): Promise<void> => {
@@ -45,68 +68,165 @@ export async function startCollector(): Promise<{ stop(): Promise<void>; log: Lo
       log.error({ err: error }, "refresh failed; the gauges keep their last figures and go stale");
     }
   };
-  const runReconcile = async (): Promise<void> => {
-    const failures = await reconcileBills(books, importers, config.reconcileDays, Date.now(), log);
-    for (const failure of failures) log.error({ failure }, "a bill could not be read");
-    await refresh();
+  // Bills are read, compared and closed by one at a time, whoever asks.
+  let last: Promise<unknown> = Promise.resolve();
+  const inTurn = (name: string, work: () => Promise<string[]>): Promise<void> => {
+    const mine = last.then(async () => {
+      try {
+        for (const failure of await work()) log.error({ failure }, `${name}: something is to be mended`);
+      } catch (error) {
+        log.error({ err: error }, `${name} failed; it is tried again at its next time`);
+      }
+      await refresh();
+    });
+    last = mine;
+    return mine;
   };
-
-  await refresh();
-  const timer = setInterval(() => void refresh(), REFRESH_MS);
-  const task = createTask(config.reconcileCron, runReconcile, { timezone: config.timezone, noOverlap: true });
-  await task.start();
+  const runReconcile = (): Promise<void> =>
+    inTurn("reconcile", () => reconcileNow(books, importers, config, adjust, log));
+  const prices = openPriceBook(config.dataDir, [], [], (message) => log.error(message));
+  const runWatch = (): Promise<void> =>
+    inTurn("watch", () => watchUsage(books, importers, statedOf(config), prices, Date.now(), log));
   const refreshPrices = async (): Promise<void> => {
     const failure = await fetchPriceList(config.dataDir, config.priceListUrl);
     if (failure === undefined) log.info("the price list is new; the proxy takes it within a minute");
     else log.error({ failure }, "the price list could not be refreshed");
   };
-  const prices = config.priceListUrl === undefined ? undefined : createTask(PRICES_CRON, refreshPrices);
-  await prices?.start();
-  if (importers.length > 0) void runReconcile();
+
+  await refresh();
+  const timer = setInterval(() => void refresh(), REFRESH_MS);
+  const schedule = async (cron: string, work: () => Promise<void>): Promise<ScheduledTask> => {
+    const task = createTask(cron, work, { timezone: config.timezone, noOverlap: true });
+    await task.start();
+    return task;
+  };
+  const tasks = [await schedule(config.reconcileCron, runReconcile)];
+  if (importers.some(({ fetchUsage }) => fetchUsage)) tasks.push(await schedule(config.watchCron, runWatch));
+  if (config.priceListUrl !== undefined) tasks.push(await schedule(PRICES_CRON, refreshPrices));
+  if (importers.length > 0) void runReconcile().then(runWatch);
 
   const app = createListener(metrics.registry, () =>
     Date.now() - refreshedMs > STALE_MS ? "the gauges are stale" : undefined,
   );
+  addTaskRoutes(app, { books, stated: statedOf(config), adjust, now: Date.now }, config.adminToken);
   const port = await listen(app, config.host, config.collectorPort, "KEYMETER_COLLECTOR_PORT");
-  log.info({ port, importers: importers.map((importer) => importer.provider) }, "collector is ready");
-  process.send?.({ type: "ready", port, importers: importers.map((importer) => importer.provider) });
+  const providers = importers.flatMap((importer) => importer.providers);
+  log.info({ port, importers: providers }, "collector is ready");
+  process.send?.({ type: "ready", port, importers: providers });
   return {
     log,
     async stop() {
       clearInterval(timer);
-      await task.destroy();
-      await prices?.destroy();
+      for (const task of tasks) await task.destroy();
       await app.close();
-      usage.close();
-      billing.close();
-      lock.release();
+      close();
     },
   };
 }
 
 /** Runs one job and ends: for `keymeter collector --once JOB`. Returns what failed, as sentences. */
-export async function runCollectorJob(job: CollectorJob): Promise<string[]> {
+export async function runCollectorJob(
+  job: CollectorJob,
+  onProgress: (text: string) => void = () => undefined,
+): Promise<string[]> {
   const config = loadCollectorConfig();
   const log = createLog("collector", config.logLevel);
   if (job === "prices") {
     const failure = await fetchPriceList(config.dataDir, config.priceListUrl);
     return failure === undefined ? [] : [failure];
   }
-  const lock = lockForWriting(`${config.dataDir}/billing.db`);
-  const billing = openForWriting(`${config.dataDir}/billing.db`, "billing", "power");
-  const usage = await waitForBooks(`${config.dataDir}/usage.db`, log);
+  const importers = createImporters(config);
+  if (job !== "forecast" && importers.length === 0) return [NO_READER];
+  const { books, close } = await openBooks(config, log);
   try {
     if (job === "forecast") {
-      await freezeDueForecasts({ usage, billing }, config.timezone, Date.now());
+      await freezeDueForecasts(books, config.timezone, Date.now());
       return [];
     }
-    const importers = createImporters(config);
-    if (importers.length === 0) return ["no billing reader is configured; set OPENAI_ADMIN_KEY"];
-    return await reconcileBills({ usage, billing }, importers, config.reconcileDays, Date.now(), log);
+    if (job === "reconcile") return await reconcileNow(books, importers, config, adjustAnyhow(config), log, onProgress);
+    const prices = openPriceBook(config.dataDir, [], [], (message) => log.error(message));
+    return await watchUsage(books, importers, statedOf(config), prices, Date.now(), log);
   } finally {
-    usage.close();
-    billing.close();
+    close();
+  }
+}
+
+/** Does what somebody asks for: in the collector that runs, or here, with its lock, when none does. Returns what was done. */
+export async function askCollector(task: Task): Promise<string[]> {
+  const config = loadCollectorConfig();
+  try {
+    const { books, close } = await openBooks(config, createLog("collector", "error"));
+    try {
+      return await perform({ books, stated: statedOf(config), adjust: adjustAnyhow(config), now: Date.now }, task);
+    } finally {
+      close();
+    }
+  } catch (error) {
+    if (error instanceof ImportError) throw new ChangeRefused(error.message);
+    if (!(error instanceof LedgerInUse)) throw error;
+  }
+  const program = { name: "collector", port: config.collectorPort, setting: "KEYMETER_COLLECTOR_PORT" };
+  const [path, body] =
+    task.type === "import"
+      ? ([`/admin/import?name=${encodeURIComponent(task.name)}`, task.bytes] as const)
+      : (["/admin/tasks", toJson(task)] as const);
+  const answer = await askProgram(config, program, "POST", path, body, config.adminToken.reveal());
+  return (answer as { said: string[] }).said;
+}
+
+/** Reads the bills, compares, closes what has settled. */
+async function reconcileNow(
+  books: Books,
+  importers: readonly Importer[],
+  config: CollectorConfig,
+  adjust: (list: Adjustment[]) => Promise<void>,
+  log: Log,
+  onProgress: (text: string) => void = () => undefined,
+): Promise<string[]> {
+  const now = Date.now();
+  const stated = statedOf(config);
+  const { failures, notes } = await readBills(books, importers, config.reconcileDays, now, log, onProgress);
+  for (const note of notes) log.warn({ note }, "a billing source has something to say");
+  for (const question of await compareLately(books, config.reconcileDays, stated, now))
+    log.warn({ question }, "a bill cannot be told apart");
+  const rules = { afterDays: config.closeAfterDays, quietMs: config.closeQuietHours * 3_600_000 };
+  const closing = await closeSettledDays(books, rules, stated, adjust, now);
+  if (closing.closed > 0) log.info({ days: closing.closed }, "days were closed");
+  return [...failures, ...closing.failures];
+}
+
+function statedOf(config: CollectorConfig): {
+  keys: CollectorConfig["billingKeys"];
+  models: CollectorConfig["billingModels"];
+} {
+  return { keys: config.billingKeys, models: config.billingModels };
+}
+
+/** For a command: corrections go to the proxy that runs, or into the books when none does. */
+function adjustAnyhow(config: CollectorConfig): (list: Adjustment[]) => Promise<void> {
+  return (adjustments) => makeChange(config, { type: "adjust", adjustments }, "collector");
+}
+
+async function openBooks(
+  config: CollectorConfig,
+  log: Log,
+): Promise<{ readonly books: Books; readonly close: () => void }> {
+  const path = `${config.dataDir}/billing.db`;
+  const lock = lockForWriting(path);
+  try {
+    const billing = openForWriting(path, "billing", "power");
+    const usage = await waitForBooks(`${config.dataDir}/usage.db`, log);
+    return {
+      books: { usage, billing },
+      close() {
+        usage.close();
+        billing.close();
+        lock.release();
+      },
+    };
+  } catch (error) {
     lock.release();
+    throw error;
   }
 }
 

@@ -2,15 +2,20 @@
 // conversion to a float is the last step.
 import { Gauge, Registry } from "prom-client";
 import { amountAt, describeScope, USUAL_THRESHOLDS } from "../ledger/budgets.ts";
-import { readImports, readVariances } from "../ledger/bills.ts";
+import { readBilledTotals, readImports } from "../ledger/bills.ts";
 import { readBudgets } from "../ledger/changes.ts";
+import { readClosed, readComparisons, readVarianceSums } from "../ledger/closing.ts";
 import { expectedSoFar, readForecasts } from "../ledger/forecasts.ts";
 import { readKeys } from "../ledger/keys.ts";
+import { isOpen, readLeaks } from "../ledger/leaks.ts";
+import { readMarks } from "../ledger/metered.ts";
 import { toUsdNumber } from "../ledger/money.ts";
 import { readRefused, readSettled, readSpend } from "../ledger/spend.ts";
 import type { Dimension } from "../ledger/spend.ts";
 import { addDays, createCalendar } from "../ledger/windows.ts";
-import type { Books } from "./jobs.ts";
+import type { Books } from "./compare.ts";
+import { observedPrices } from "./observed-prices.ts";
+import type { ObservedPrice } from "./observed-prices.ts";
 
 export type CollectorMetrics = {
   readonly registry: Registry;
@@ -22,6 +27,12 @@ export type CollectorMetrics = {
 const MOST_KEYS = 500;
 const REFUSED_MS = 10 * 60_000;
 const BILLED_DAYS = 35;
+const PRICE_DAYS = 7;
+/** Prices closer than this to ours are rounding. */
+const LEAST_RATIO = 0.002;
+/** A leak that brought nothing for so long has stopped; the list still has it. */
+const LEAK_MS = 30 * 3_600_000;
+const MOST_LEAKS = 50;
 
 export function createCollectorMetrics({ usage, billing }: Books, timezone: string): CollectorMetrics {
   const registry = new Registry();
@@ -94,6 +105,28 @@ export function createCollectorMetrics({ usage, billing }: Books, timezone: stri
     "provider",
     "cause",
   ]);
+  const closed = gauge("keymeter_closed_day_timestamp_seconds", "The last UTC day that is closed, by its start.", [
+    "provider",
+  ]);
+  const closedUntil = new Map<string, number>();
+  const leak = gauge("keymeter_leak_quantity", "Use of a provider key that did not come through the proxy.", [
+    "provider",
+    "billed_key",
+    "kind",
+    "unit",
+  ]);
+  const leakUsd = gauge("keymeter_leak_usd", "What that use costs by the price list.", [
+    "provider",
+    "billed_key",
+    "kind",
+  ]);
+  let observed: ObservedPrice[] = [];
+  let pricesAsOfMs = 0;
+  const priceRatio = gauge("keymeter_observed_price_ratio", "Billed price over metered price, where they differ.", [
+    "provider",
+    "model",
+    "unit",
+  ]);
   const importSuccess = gauge(
     "keymeter_import_last_success_timestamp_seconds",
     "When a provider's bill was last read.",
@@ -146,6 +179,10 @@ export function createCollectorMetrics({ usage, billing }: Books, timezone: stri
         metered,
         variance,
         importSuccess,
+        closed,
+        leak,
+        leakUsd,
+        priceRatio,
       ])
         one.reset();
 
@@ -200,13 +237,40 @@ export function createCollectorMetrics({ usage, billing }: Books, timezone: stri
         keyInfo.set({ id: key.id, name: key.name, team: key.team, env: key.env, owner: key.owner }, 1);
 
       const today = new Date(nowMs).toISOString().slice(0, 10);
-      for (const one of await readVariances(billing, addDays(today, -BILLED_DAYS), addDays(today, 1))) {
-        billed.inc({ provider: one.provider, day: one.day }, toUsdNumber(one.billedNanoUsd));
-        metered.inc({ provider: one.provider, day: one.day }, toUsdNumber(one.meteredNanoUsd));
-        variance.inc({ provider: one.provider, cause: one.cause }, toUsdNumber(one.billedNanoUsd - one.meteredNanoUsd));
+      const [since, until] = [addDays(today, -BILLED_DAYS), addDays(today, 1)];
+      const compared = new Set<string>();
+      for (const { provider, day, billedNanoUsd } of await readBilledTotals(billing, since, until)) {
+        billed.set({ provider, day }, toUsdNumber(billedNanoUsd));
+        compared.add(`${provider} ${day}`);
       }
+      for (const { provider, day, costNanoUsd } of await readMarks(usage, since, until))
+        if (compared.has(`${provider} ${day}`)) metered.set({ provider, day }, toUsdNumber(costNanoUsd));
+      for (const { provider, cause, amountNanoUsd } of await readVarianceSums(billing, since, until))
+        variance.set({ provider, cause }, toUsdNumber(amountNanoUsd));
+      for (const { provider, day } of await readClosed(billing, since, until)) {
+        const ms = Date.parse(`${day}T00:00:00Z`);
+        if (ms > (closedUntil.get(provider) ?? 0)) closedUntil.set(provider, ms);
+      }
+      for (const [provider, ms] of closedUntil) closed.set({ provider }, ms / 1000);
       for (const one of await readImports(billing))
         importSuccess.set({ provider: one.provider }, (one.lastSuccessMs ?? 0) / 1000);
+      for (const one of (await readLeaks(billing))
+        .filter((leak) => isOpen(leak) && nowMs - leak.lastHourMs < LEAK_MS)
+        .slice(0, MOST_LEAKS)) {
+        const labels = { provider: one.provider, billed_key: one.billedKey, kind: one.kind };
+        leak.set({ ...labels, unit: one.unit }, one.quantity);
+        if (one.costNanoUsd !== undefined) leakUsd.set(labels, toUsdNumber(one.costNanoUsd));
+      }
+      // Prices move only when a bill was read.
+      const lastRead = Math.max(0, ...(await readImports(billing)).map((one) => one.lastAttemptMs));
+      if (lastRead > pricesAsOfMs) {
+        pricesAsOfMs = lastRead;
+        observed = observedPrices(await readComparisons(billing, addDays(today, -PRICE_DAYS), until));
+      }
+      for (const one of observed) {
+        const labels = { provider: one.provider, model: one.model, unit: one.unit };
+        if (Math.abs(one.ratio - 1) > LEAST_RATIO) priceRatio.set(labels, one.ratio);
+      }
       refreshed.set(nowMs / 1000);
     },
   };

@@ -16,7 +16,7 @@ import { makeChange, openUsage } from "./books.ts";
 import { newBudget, parseAmount, parseThresholds, scopeOf } from "./budget-options.ts";
 import { loadCommandConfig } from "./config.ts";
 import { limitScopeOf } from "./limits.ts";
-import { toJson } from "./table.ts";
+import { toJson } from "../service/json.ts";
 import { UsageError } from "./usage-error.ts";
 
 export const USAGE = `keymeter apply -f budgets.yaml [--dry-run] [--yes] [--json]

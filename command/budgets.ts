@@ -12,7 +12,8 @@ import { cutLive, makeChange, openUsage } from "./books.ts";
 import { loadCommandConfig } from "./config.ts";
 import { raise, RAISES_USAGE, unraise } from "./raises.ts";
 import { replay, REPLAY_USAGE } from "./replay.ts";
-import { formatTable, printable, toJson } from "./table.ts";
+import { toJson } from "../service/json.ts";
+import { formatTable, printable } from "./table.ts";
 import { UsageError } from "./usage-error.ts";
 
 export const USAGE = `keymeter budgets set --amount 500/month [--team T] [--project P] [--env E] [--key KEY] [--provider P] [--model M] [--hard] [--strict] [--observe] [--thresholds 50,80,100]

@@ -11,7 +11,8 @@ import { commandEnvironment, loadCommandConfig } from "./config.ts";
 import { isDay } from "./days.ts";
 import { allKeys, findKey } from "./find-key.ts";
 import { POLICY_OPTIONS, POLICY_USAGE, withOptions } from "./policy-options.ts";
-import { formatTable, toJson } from "./table.ts";
+import { toJson } from "../service/json.ts";
+import { formatTable } from "./table.ts";
 import { UsageError } from "./usage-error.ts";
 
 export const USAGE = `keymeter keys create --name NAME [--team T] [--project P] [--env E] [--owner O] [--expires 90d|2027-01-31]

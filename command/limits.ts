@@ -4,7 +4,8 @@ import { readLimits } from "../ledger/limits.ts";
 import { makeChange, openUsage } from "./books.ts";
 import { loadCommandConfig } from "./config.ts";
 import { findKey } from "./find-key.ts";
-import { formatTable, toJson } from "./table.ts";
+import { toJson } from "../service/json.ts";
+import { formatTable } from "./table.ts";
 import { UsageError } from "./usage-error.ts";
 
 export const USAGE = `keymeter limits set [--key KEY | --team T] [--rpm 60] [--tpm 100000] [--concurrent 5] [--body-mb 10]

@@ -17,7 +17,8 @@ import { loadProxyConfig } from "../proxy/config.ts";
 import type { ProxyConfig } from "../proxy/config.ts";
 import { makeChange, openUsage } from "./books.ts";
 import { parseDay } from "./days.ts";
-import { formatTable, toJson } from "./table.ts";
+import { toJson } from "../service/json.ts";
+import { formatTable } from "./table.ts";
 import { UsageError } from "./usage-error.ts";
 
 export const USAGE = `keymeter prices show MODEL [--tier flex] [--json]

@@ -6,6 +6,7 @@ import { startAlerts } from "../alerts/main.ts";
 import { startProxy } from "../proxy/main.ts";
 import { runProgram } from "../service/process.ts";
 import { commandEnvironment } from "./config.ts";
+import { createProgress } from "./progress.ts";
 import { UsageError } from "./usage-error.ts";
 
 /** Under `keymeter up` a terminal's Ctrl-C reaches us too; the supervisor then sends SIGTERM in order. */
@@ -20,7 +21,10 @@ export async function collector(args: string[]): Promise<void> {
   if (values.once === undefined) return runProgram(startCollector, isSupervised());
   if (!(COLLECTOR_JOBS as readonly string[]).includes(values.once))
     throw new UsageError(`there is no job ${values.once}; there are ${COLLECTOR_JOBS.join(", ")}`);
-  const failures = await runCollectorJob(values.once as CollectorJob);
+  const progress = createProgress();
+  const failures = await runCollectorJob(values.once as CollectorJob, (text) => progress.show(text)).finally(() =>
+    progress.end(),
+  );
   for (const failure of failures) process.stderr.write(`${failure}\n`);
   if (failures.length > 0) process.exitCode = 1;
 }

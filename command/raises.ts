@@ -10,7 +10,7 @@ import { makeChange, openUsage } from "./books.ts";
 import { parseUsdOption } from "./budget-options.ts";
 import { loadCommandConfig } from "./config.ts";
 import { isDay } from "./days.ts";
-import { toJson } from "./table.ts";
+import { toJson } from "../service/json.ts";
 import { UsageError } from "./usage-error.ts";
 
 export const RAISES_USAGE = `keymeter budgets raise BUDGET --by 100 --until 2026-12-01 --why WORDS [--json]

@@ -1,58 +1,148 @@
-// keymeter reconcile [--json]: what was metered against what is billed, by UTC day.
+// keymeter reconcile [--day|--since] [--all] [--json]: what was metered against what is billed, by UTC day, with the cause of each difference.
 import { join } from "node:path";
 import { parseArgs } from "node:util";
-import { readImports, readVariances } from "../ledger/bills.ts";
-import { formatUsd } from "../ledger/money.ts";
+import { readBillDays, readImports } from "../ledger/bills.ts";
+import { CAUSES, readClosed, readComparisons, readCorrections } from "../ledger/closing.ts";
+import type { Comparison, VarianceCause } from "../ledger/closing.ts";
+import { formatUsd, formatUsdColumn } from "../ledger/money.ts";
+import type { NanoUsd } from "../ledger/money.ts";
 import { openForReading } from "../ledger/open.ts";
-import { addDays } from "../ledger/windows.ts";
+import { addDays, createCalendar } from "../ledger/windows.ts";
+import { toJson } from "../service/json.ts";
 import { loadCommandConfig } from "./config.ts";
-import { formatTable, toJson } from "./table.ts";
+import { isDay, parseDay } from "./days.ts";
+import { formatTable } from "./table.ts";
 import { UsageError } from "./usage-error.ts";
 
 export const USAGE =
-  "keymeter reconcile [--days 7] [--json]     the collector reads the bills; this shows what came of it";
+  "keymeter reconcile [--day 2026-11-20 | --since 7d] [--provider openai] [--all] [--json]     metered against billed, and why they differ";
 
 export async function run(args: string[]): Promise<void> {
   const { values } = parseArgs({
     args,
-    options: { days: { type: "string", default: "7" }, json: { type: "boolean", default: false } },
+    options: {
+      day: { type: "string" },
+      since: { type: "string" },
+      provider: { type: "string" },
+      all: { type: "boolean", default: false },
+      json: { type: "boolean", default: false },
+    },
   });
-  const days = Number(values.days);
-  if (!Number.isSafeInteger(days) || days < 1 || days > 400)
-    throw new UsageError(`--days ${values.days} is no number between 1 and 400`);
+  if (values.day !== undefined && values.since !== undefined) throw new UsageError("say --day or --since, not both");
+  if (values.day !== undefined && !isDay(values.day))
+    throw new UsageError(`"${values.day}" is no day: write 2026-11-20`);
   const config = loadCommandConfig();
+  const today = new Date().toISOString().slice(0, 10);
+  const since = values.day ?? parseDay(values.since ?? "7d", createCalendar("UTC"));
+  if (since > today) throw new UsageError(`${since} lies in the future: nothing of it has been metered or billed`);
+  const until = values.day === undefined ? addDays(today, 1) : addDays(values.day, 1);
+
   const billing = openForReading(join(config.dataDir, "billing.db"));
   const imports = billing ? await readImports(billing) : [];
-  if (values.json && (!billing || imports.length === 0))
-    return void process.stdout.write(`${toJson({ imports: [], rows: [] })}\n`);
-  if (!billing || imports.length === 0) {
-    process.stdout.write(
-      "No bill has been read yet. Set OPENAI_ADMIN_KEY for the collector; it then reads the costs of the last days every three hours.\n",
-    );
+  const days = billing ? await readBillDays(billing, since, until, values.provider) : [];
+  if (!billing || (imports.length === 0 && days.length === 0)) {
+    if (values.json) process.stdout.write(`${toJson({ imports: [], days: [], comparisons: [] })}\n`);
+    else
+      process.stdout.write(
+        "No bill has been read yet. Set OPENAI_ADMIN_KEY, ANTHROPIC_ADMIN_KEY or KEYMETER_GOOGLE_BILLING_CREDENTIALS for the collector, which then reads them every three hours; or import a file: `keymeter import FILE`.\n",
+      );
     billing?.close();
     process.exitCode = 1;
     return;
   }
-  const today = new Date().toISOString().slice(0, 10);
-  const rows = await readVariances(billing, addDays(today, -days), addDays(today, 1));
+  const comparisons = await readComparisons(billing, since, until, values.provider);
+  const closed = await readClosed(billing, since, until);
+  const corrections = await readCorrections(billing, since, until);
   billing.close();
-  if (values.json) return void process.stdout.write(`${toJson({ imports, rows })}\n`);
-  process.stdout.write(
-    `${formatTable(
-      ["day (UTC)", "provider", "model", "metered USD", "billed USD", "billed - metered", "cause"],
-      rows.map((row) => [
-        row.day,
-        row.provider,
-        row.model,
-        formatUsd(row.meteredNanoUsd),
-        formatUsd(row.billedNanoUsd),
-        formatUsd(row.billedNanoUsd - row.meteredNanoUsd),
-        row.cause,
-      ]),
-    )}\n`,
-  );
-  for (const one of imports)
-    process.stdout.write(
-      `${one.provider}: last read ${one.lastSuccessMs === null ? "never" : new Date(one.lastSuccessMs).toISOString()}${one.lastError === null ? "" : `; last error: ${one.lastError}`}\n`,
+  const stateOf = (provider: string, day: string): string => {
+    const count = corrections.filter((one) => one.provider === provider && one.day === day).length;
+    if (!closed.some((one) => one.provider === provider && one.day === day)) return "open";
+    return count === 0 ? "closed" : `closed, ${count} correction${count === 1 ? "" : "s"}`;
+  };
+  if (values.json)
+    return void process.stdout.write(
+      `${toJson({
+        imports,
+        days: days.map((one) => ({ ...one, state: stateOf(one.provider, one.day) })),
+        comparisons,
+        closed,
+        corrections,
+      })}\n`,
     );
+  printDays(comparisons, stateOf);
+  printCauses(comparisons, values.all || values.day !== undefined);
+  for (const one of imports) {
+    const read = one.lastSuccessMs === null ? "never" : new Date(one.lastSuccessMs).toISOString().slice(0, 16);
+    process.stdout.write(
+      `${one.provider}: last read ${read}${one.lastError === null ? "" : `; last error: ${one.lastError}`}${one.note === null ? "" : `; note: ${one.note}`}\n`,
+    );
+  }
+}
+
+type Sum = { metered: NanoUsd; billed: NanoUsd; readonly causes: Map<VarianceCause, NanoUsd> };
+
+/** A row a day and provider: both figures, and the largest cause of what is between them. */
+function printDays(comparisons: readonly Comparison[], stateOf: (provider: string, day: string) => string): void {
+  const sums = new Map<string, Sum>();
+  for (const one of comparisons) {
+    const name = `${one.day} ${one.provider}`;
+    const sum = sums.get(name) ?? { metered: 0n, billed: 0n, causes: new Map() };
+    sum.metered += one.meteredNanoUsd;
+    sum.billed += one.billedNanoUsd;
+    for (const { cause, amountNanoUsd } of one.variances)
+      sum.causes.set(cause, (sum.causes.get(cause) ?? 0n) + amountNanoUsd);
+    sums.set(name, sum);
+  }
+  const rows = [...sums].map(([name, { metered, billed, causes }]) => {
+    const [day = "", provider = ""] = name.split(" ");
+    const [largest] = [...causes].toSorted(([, a], [, b]) => (size(a) > size(b) ? -1 : 1));
+    return [
+      day,
+      provider,
+      formatUsd(metered),
+      formatUsd(billed),
+      formatUsd(billed - metered),
+      largest?.[0] ?? "",
+      stateOf(provider, day),
+    ];
+  });
+  process.stdout.write(
+    `${formatTable(["day (UTC)", "provider", "metered USD", "billed USD", "billed - metered", "mostly", "state"], rows)}\n`,
+  );
+}
+
+/** Differences by cause; with `isDetailed` each one, with what is known of it. */
+function printCauses(comparisons: readonly Comparison[], isDetailed: boolean): void {
+  const sums = new Map<string, NanoUsd>();
+  for (const { variances } of comparisons)
+    for (const { cause, amountNanoUsd } of variances) sums.set(cause, (sums.get(cause) ?? 0n) + amountNanoUsd);
+  const causes = CAUSES.filter((cause) => sums.has(cause));
+  if (causes.length === 0) return void process.stdout.write("\nBill and meter agree, to the last digit.\n\n");
+  const amounts = formatUsdColumn(causes.map((cause) => sums.get(cause) ?? 0n));
+  process.stdout.write(
+    `\n${formatTable(
+      ["cause", "billed - metered USD"],
+      causes.map((cause, i) => [cause, amounts[i] ?? ""]),
+    )}\n\n`,
+  );
+  if (!isDetailed) return;
+  const rows = comparisons.flatMap((one) =>
+    one.variances.map(({ cause, amountNanoUsd, detail }) => [
+      one.day,
+      one.provider,
+      one.key ?? "",
+      one.model ?? "",
+      one.unit ?? "",
+      cause,
+      formatUsd(amountNanoUsd),
+      detail,
+    ]),
+  );
+  process.stdout.write(
+    `${formatTable(["day (UTC)", "provider", "key", "model", "class", "cause", "USD", "what"], rows)}\n\n`,
+  );
+}
+
+function size(amount: NanoUsd): NanoUsd {
+  return amount < 0n ? -amount : amount;
 }

@@ -10,7 +10,8 @@ import { openUsage } from "./books.ts";
 import { newBudget, parseAmount, SCOPE_OPTIONS, scopeOf } from "./budget-options.ts";
 import { loadCommandConfig } from "./config.ts";
 import { parseDay } from "./days.ts";
-import { formatTable, toJson } from "./table.ts";
+import { toJson } from "../service/json.ts";
+import { formatTable } from "./table.ts";
 import { UsageError } from "./usage-error.ts";
 
 export const REPLAY_USAGE = `keymeter budgets replay --amount 500/month [SCOPE] [--since 2026-10-01|30d|month] [--json]

@@ -7,7 +7,8 @@ import { addDays, createCalendar } from "../ledger/windows.ts";
 import { openUsage } from "./books.ts";
 import { loadCommandConfig } from "./config.ts";
 import { parseDay } from "./days.ts";
-import { formatTable, toJson } from "./table.ts";
+import { toJson } from "../service/json.ts";
+import { formatTable } from "./table.ts";
 import { UsageError } from "./usage-error.ts";
 
 export const USAGE = `keymeter spend [--by ${DIMENSIONS.join(",")},tag:NAME] [--since today|month|30d|2026-11-01] [--until 2026-12-01] [--json]

@@ -20,8 +20,3 @@ export function formatTable(headings: readonly string[], rows: readonly (readonl
 export function printable(words: string): string {
   return words.replace(/[\p{Cc}\p{Cf}\u2028\u2029]/gu, "?");
 }
-
-/** JSON with bigint as strings of digits. */
-export function toJson(value: unknown): string {
-  return JSON.stringify(value, (_name, member: unknown) => (typeof member === "bigint" ? member.toString() : member));
-}

@@ -6,7 +6,8 @@ import { formatUsd } from "../ledger/money.ts";
 import { readPendingWork } from "../ledger/work.ts";
 import { makeChange, openUsage } from "./books.ts";
 import { loadCommandConfig } from "./config.ts";
-import { formatTable, toJson } from "./table.ts";
+import { toJson } from "../service/json.ts";
+import { formatTable } from "./table.ts";
 import { UsageError } from "./usage-error.ts";
 
 export const USAGE = `keymeter work list [--json]     batches, background responses and films whose result has not passed yet

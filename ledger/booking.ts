@@ -76,6 +76,9 @@ export function createBooking(database: Sqlite, zone: string, capMode: CapMode, 
     insertFingerprint,
     insertSecret,
     insertHour,
+    lastCredential,
+    insertCredential,
+    noteAddress,
     countRefused,
   } = prepareAll(database);
 
@@ -222,6 +225,12 @@ export function createBooking(database: Sqlite, zone: string, capMode: CapMode, 
         )
           insertHour.run(hourMs);
         return { type: "done" };
+      case "seen":
+        for (const { provider, credential, hint, atMs } of operation.seen.credentials ?? [])
+          if (lastCredential.get(provider) !== credential) insertCredential.run(provider, atMs, credential, hint);
+        for (const { keyId, address, atMs } of operation.seen.addresses ?? [])
+          noteAddress.run(keyId, address, atMs, atMs);
+        return { type: "done" };
       case "verify":
         return {
           type: "verified",
@@ -331,6 +340,16 @@ function prepareAll(database: Sqlite) {
       "INSERT OR IGNORE INTO key_secrets (digest, key_id, created_at_ms) VALUES (?, ?, ?)",
     ),
     insertHour: database.prepare("INSERT OR IGNORE INTO meter_hours (hour_ms) VALUES (?)"),
+    lastCredential: database
+      .prepare("SELECT credential FROM credentials WHERE provider = ? ORDER BY since_ms DESC LIMIT 1")
+      .pluck(),
+    insertCredential: database.prepare(
+      "INSERT OR REPLACE INTO credentials (provider, since_ms, credential, hint) VALUES (?, ?, ?, ?)",
+    ),
+    noteAddress: database.prepare(
+      `INSERT INTO key_addresses (key_id, address, first_seen_ms, last_seen_ms) VALUES (?, ?, ?, ?)
+      ON CONFLICT DO UPDATE SET last_seen_ms = MAX(last_seen_ms, excluded.last_seen_ms)`,
+    ),
     countRefused: database.prepare(
       "INSERT INTO refused (minute_ms, key_id, model, reason, budget_id, observed, count) VALUES (?, ?, ?, ?, ?, ?, 1) ON CONFLICT DO UPDATE SET count = count + 1",
     ),

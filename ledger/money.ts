@@ -83,6 +83,51 @@ function formatRounded(amount: NanoUsd, digits: number): string {
   return formatDecimal(amount < 0n ? -rounded : rounded, digits);
 }
 
+/** Splits an amount over weights so that the parts add up to it exactly: floors by share, and what is left over goes, a nano-USD each, to
+ *  the largest remainders (the first of equal ones). All weights zero: in equal parts. Weights are not negative; no weight, no part. */
+export function allocate(amount: NanoUsd, weights: readonly bigint[]): NanoUsd[] {
+  if (weights.length === 0) return [];
+  const total = weights.reduce((sum, weight) => sum + weight, 0n);
+  const shares = total === 0n ? weights.map(() => 1n) : weights;
+  const whole = total === 0n ? BigInt(weights.length) : total;
+  const size = amount < 0n ? -amount : amount;
+  const parts = shares.map((share) => (size * share) / whole);
+  let left = size - parts.reduce((sum, part) => sum + part, 0n);
+  const byRemainder = shares
+    .map((share, i) => ({ i, remainder: (size * share) % whole }))
+    .toSorted((a, b) => (a.remainder === b.remainder ? a.i - b.i : a.remainder > b.remainder ? -1 : 1));
+  for (const { i } of byRemainder) {
+    if (left === 0n) break;
+    parts[i] = (parts[i] ?? 0n) + 1n;
+    left -= 1n;
+  }
+  return amount < 0n ? parts.map((part) => -part) : parts;
+}
+
+/** `amount` x `numerator` / `denominator`, rounded half away from zero. */
+export function scale(amount: bigint, numerator: bigint, denominator: bigint): bigint {
+  const product = amount * numerator * (denominator < 0n ? -1n : 1n);
+  const size = product < 0n ? -product : product;
+  const base = denominator < 0n ? -denominator : denominator;
+  const rounded = (2n * size + base) / (2n * base);
+  return product < 0n ? -rounded : rounded;
+}
+
+/** Decimal text of any fineness, in units of 10^-`digits`, rounded half away from zero; with the last place that the text has, in the same
+ *  unit, and at least 1. An exponent is read ("1.2E-7"). Throws a RangeError that names the text when it is no number. */
+export function parseRounded(text: string, digits: number): { readonly value: bigint; readonly resolution: bigint } {
+  const match = /^([+-]?)(\d*)(?:\.(\d*))?(?:[eE]([+-]?\d{1,3}))?$/.exec(text.trim());
+  const [, sign = "", whole = "", fraction = "", exponent = "0"] = match ?? [];
+  if (!match || whole + fraction === "") throw new RangeError(`"${text}" is no number`);
+  const places = fraction.length - Number(exponent);
+  const all = BigInt(whole + fraction) * (sign === "-" ? -1n : 1n);
+  if (places <= digits) {
+    const step = 10n ** BigInt(digits - places);
+    return { value: all * step, resolution: step };
+  }
+  return { value: scale(all, 1n, 10n ** BigInt(places - digits)), resolution: 1n };
+}
+
 /** A float for gauges and charts, which know nothing else. The last step of a figure, never an intermediate one. */
 export function toUsdNumber(amount: NanoUsd): number {
   return Number(amount) / 1e9;

@@ -190,6 +190,20 @@ export const servedNames = sqliteTable("served_names", {
   servedModel: text("served_model").notNull(),
 });
 
+export const credentials = sqliteTable("credentials", {
+  provider: text().notNull(),
+  sinceMs: count("since_ms").notNull(),
+  credential: text().notNull(),
+  hint: text().notNull(),
+});
+
+export const keyAddresses = sqliteTable("key_addresses", {
+  keyId: text("key_id").notNull(),
+  address: text().notNull(),
+  firstSeenMs: count("first_seen_ms").notNull(),
+  lastSeenMs: count("last_seen_ms").notNull(),
+});
+
 export const rollupHour = sqliteTable("rollup_hour", { hourMs: count("hour_ms").notNull(), ...sums });
 export const rollupDay = sqliteTable("rollup_day", { day: text().notNull(), ...sums });
 
@@ -217,17 +231,46 @@ export const audit = sqliteTable("audit", {
   hash: text().notNull(),
 });
 
+export const billDays = sqliteTable("bill_days", {
+  provider: text().notNull(),
+  day: text().notNull(),
+  source: text().notNull(),
+  asOfMs: count("as_of_ms").notNull(),
+  digest: text().notNull(),
+  lines: count().notNull(),
+  amountNanoUsd: nanoUsd("amount_nano_usd").notNull(),
+  readAtMs: count("read_at_ms").notNull(),
+  changedAtMs: count("changed_at_ms").notNull(),
+});
+
 export const billedLines = sqliteTable("billed_lines", {
   provider: text().notNull(),
   day: text().notNull(),
   line: count().notNull(),
+  kind: text({ enum: ["usage", "fee", "credit", "tax", "adjustment", "rounding"] }).notNull(),
   billedKey: text("billed_key"),
   project: text(),
+  model: text(),
+  tier: text(),
+  unit: text(),
   lineItem: text("line_item"),
   amountNanoUsd: nanoUsd("amount_nano_usd").notNull(),
-  quantity: text(),
-  unit: text(),
+  listNanoUsd: nanoUsd("list_nano_usd"),
+  quantity: count(),
+  resolutionNanoUsd: nanoUsd("resolution_nano_usd").notNull(),
   raw: text().notNull(),
+});
+
+export const billedUsage = sqliteTable("billed_usage", {
+  provider: text().notNull(),
+  hourMs: count("hour_ms").notNull(),
+  line: count().notNull(),
+  billedKey: text("billed_key"),
+  project: text(),
+  model: text(),
+  tier: text(),
+  unit: text().notNull(),
+  quantity: count().notNull(),
 });
 
 export const imports = sqliteTable("imports", {
@@ -235,16 +278,108 @@ export const imports = sqliteTable("imports", {
   lastSuccessMs: count("last_success_ms"),
   lastAttemptMs: count("last_attempt_ms").notNull(),
   lastError: text("last_error"),
+  usageAsOfMs: count("usage_as_of_ms"),
+  note: text(),
+});
+
+export const providerKeys = sqliteTable("provider_keys", {
+  provider: text().notNull(),
+  billedKey: text("billed_key").notNull(),
+  name: text().notNull(),
+  project: text(),
+  hint: text().notNull(),
+  state: text().notNull(),
+  seenAtMs: count("seen_at_ms").notNull(),
+});
+
+export const meteredDays = sqliteTable("metered_days", {
+  provider: text().notNull(),
+  day: text().notNull(),
+  mark: text().notNull(),
+  foldedAtMs: count("folded_at_ms").notNull(),
+});
+
+export const meteredLines = sqliteTable("metered_lines", {
+  provider: text().notNull(),
+  day: text().notNull(),
+  line: count().notNull(),
+  keyId: text("key_id").notNull(),
+  credential: text().notNull(),
+  team: text().notNull(),
+  project: text().notNull(),
+  env: text().notNull(),
+  feature: text().notNull(),
+  model: text().notNull(),
+  tier: text().notNull(),
+  unit: text().notNull(),
+  state: text({ enum: ["reported", "estimated", "unknown"] }).notNull(),
+  correction: text({ enum: ["", "reprice", "bill"] }).notNull(),
+  pricePicoUsd: nanoUsd("price_pico_usd"),
+  multiplier: text(),
+  priceVersion: text("price_version"),
+  quantity: count().notNull(),
+  costNanoUsd: nanoUsd("cost_nano_usd").notNull(),
+  events: count().notNull(),
+});
+
+export const comparisons = sqliteTable("comparisons", {
+  provider: text().notNull(),
+  day: text().notNull(),
+  line: count().notNull(),
+  key: text(),
+  model: text(),
+  tier: text(),
+  unit: text(),
+  meteredQuantity: count("metered_quantity"),
+  billedQuantity: count("billed_quantity"),
+  meteredNanoUsd: nanoUsd("metered_nano_usd").notNull(),
+  billedNanoUsd: nanoUsd("billed_nano_usd").notNull(),
 });
 
 export const variances = sqliteTable("variances", {
   provider: text().notNull(),
   day: text().notNull(),
-  model: text().notNull(),
+  line: count().notNull(),
+  cause: text().notNull(),
+  amountNanoUsd: nanoUsd("amount_nano_usd").notNull(),
+  quantity: count(),
+  detail: text().notNull(),
+});
+
+export const closedDays = sqliteTable("closed_days", {
+  provider: text().notNull(),
+  day: text().notNull(),
   meteredNanoUsd: nanoUsd("metered_nano_usd").notNull(),
   billedNanoUsd: nanoUsd("billed_nano_usd").notNull(),
-  cause: text().notNull(),
+  billDigest: text("bill_digest").notNull(),
+  closedAtMs: count("closed_at_ms").notNull(),
+  closedBy: text("closed_by").notNull(),
+});
+
+export const corrections = sqliteTable("corrections", {
+  provider: text().notNull(),
+  day: text().notNull(),
+  seq: count().notNull(),
   madeAtMs: count("made_at_ms").notNull(),
+  billedNanoUsd: nanoUsd("billed_nano_usd").notNull(),
+  meteredNanoUsd: nanoUsd("metered_nano_usd").notNull(),
+  billDigest: text("bill_digest").notNull(),
+});
+
+export const leaks = sqliteTable("leaks", {
+  provider: text().notNull(),
+  billedKey: text("billed_key").notNull(),
+  kind: text({ enum: ["unknown_key", "beyond_metered"] }).notNull(),
+  firstHourMs: count("first_hour_ms").notNull(),
+  lastHourMs: count("last_hour_ms").notNull(),
+  foundAtMs: count("found_at_ms").notNull(),
+  seenAtMs: count("seen_at_ms").notNull(),
+  quantity: count().notNull(),
+  unit: text().notNull(),
+  costNanoUsd: nanoUsd("cost_nano_usd"),
+  models: text().notNull(),
+  dismissedUntilMs: count("dismissed_until_ms"),
+  dismissedWhy: text("dismissed_why"),
 });
 
 export const forecasts = sqliteTable("forecasts", {

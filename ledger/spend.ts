@@ -240,40 +240,6 @@ export async function readMeterHours(database: Sqlite, sinceMs: number, untilMs:
   return new Set(rows.map((row) => row.hourMs));
 }
 
-/** What was metered on one UTC day at one provider, by key and served model: the meter's side of reconciliation. */
-export type MeteredDay = {
-  readonly keyId: string;
-  readonly model: string;
-  readonly costNanoUsd: NanoUsd;
-  readonly requests: number;
-};
-
-export async function readMeteredDay(database: Sqlite, provider: string, dayStartMs: number): Promise<MeteredDay[]> {
-  return drizzle(database)
-    .select({
-      keyId: rollupHour.keyId,
-      model: rollupHour.model,
-      cost: sql<bigint>`SUM(${rollupHour.costNanoUsd})`,
-      requests: sql<bigint>`SUM(${rollupHour.requests})`,
-    })
-    .from(rollupHour)
-    .where(
-      and(
-        eq(rollupHour.provider, provider),
-        gte(rollupHour.hourMs, dayStartMs),
-        lt(rollupHour.hourMs, dayStartMs + 86_400_000),
-      ),
-    )
-    .groupBy(rollupHour.keyId, rollupHour.model)
-    .all()
-    .map((row) => ({
-      keyId: row.keyId,
-      model: row.model,
-      costNanoUsd: row.cost,
-      requests: Number(row.requests),
-    }));
-}
-
 /** The settled sum of a budget in a window, folded from the books: whole days from the day rollup, hours from events. */
 export function readSettled(database: Sqlite, budget: Budget, window: Window): NanoUsd {
   const { scope } = budget;

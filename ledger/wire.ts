@@ -11,6 +11,17 @@ import type { Seal } from "./seals.ts";
 /** What makes a fingerprint a key: the provider accepted the secret. */
 export type ProvenKey = { readonly digest: string; readonly name: string; readonly hint: string };
 
+/** What the proxy noticed beside its requests: which provider credential virtual keys are swapped for, and from where keys are used. */
+export type Seen = {
+  readonly credentials?: readonly {
+    readonly provider: string;
+    readonly credential: string;
+    readonly hint: string;
+    readonly atMs: number;
+  }[];
+  readonly addresses?: readonly { readonly keyId: string; readonly address: string; readonly atMs: number }[];
+};
+
 export type Operation =
   | {
       readonly type: "reserve";
@@ -55,6 +66,7 @@ export type Operation =
   | { readonly type: "change"; readonly change: Change; readonly author: Author }
   | { readonly type: "seal"; readonly seal: Seal; readonly atMs: number }
   | { readonly type: "meterRan"; readonly sinceMs: number; readonly untilMs: number }
+  | { readonly type: "seen"; readonly seen: Seen }
   | { readonly type: "verify"; readonly atMs: number };
 
 export type Answer =

@@ -15,7 +15,7 @@ import { LedgerError, lockForWriting } from "./open.ts";
 import type { Durability } from "./open.ts";
 import type { CapMode, Decision, Extension, ReservationRequest } from "./reservations.ts";
 import { decodeAnswers, encodeBatch } from "./wire.ts";
-import type { Answer, AnswersMessage, BatchMessage, Operation, ProvenKey } from "./wire.ts";
+import type { Answer, AnswersMessage, BatchMessage, Operation, ProvenKey, Seen } from "./wire.ts";
 
 export type ThreadSettings = {
   readonly path: string;
@@ -64,6 +64,8 @@ export type Writer = {
   /** Notes that a meter ran in `[sinceMs, untilMs)`: hours without spend there are zero, not missing. For history that is
    *  written in; the running proxy notes its own hours. */
   noteMeterRan(sinceMs: number, untilMs: number): Promise<void>;
+  /** Writes down what was noticed beside requests. Rejects when it cannot be committed. */
+  noteSeen(seen: Seen): Promise<void>;
   /** Sums in memory against the fold over the books. */
   verify(): Promise<{ readonly differences: string[]; readonly reservedNanoUsd: bigint }>;
   /** Undefined while all is well, else why nothing can be committed. */
@@ -223,6 +225,9 @@ export async function openWriter({ now = Date.now, ...settings }: WriterOptions)
     },
     async noteMeterRan(sinceMs, untilMs) {
       await expect({ type: "meterRan", sinceMs, untilMs }, "done");
+    },
+    async noteSeen(seen) {
+      await expect({ type: "seen", seen }, "done");
     },
     async verify() {
       const { differences, reservedNanoUsd } = await expect({ type: "verify", atMs: now() }, "verified");

@@ -1,8 +1,6 @@
 // The admin API: keys and budgets, on the operations listener, for holders of the admin token. Each change is one
 // transaction with its audit record. `keymeter keys|budgets` speak to this, or call the same functions without a proxy.
-import { createHash, timingSafeEqual } from "node:crypto";
-import { setTimeout as sleep } from "node:timers/promises";
-import type { FastifyInstance, FastifyReply, FastifyRequest } from "fastify";
+import type { FastifyInstance } from "fastify";
 import { z } from "zod";
 import { covers } from "../ledger/budgets.ts";
 import type { Subject } from "../ledger/budgets.ts";
@@ -11,6 +9,8 @@ import { keyPolicy } from "../ledger/key-policy.ts";
 import { ChangeRefused } from "../ledger/change-refused.ts";
 import { LedgerUnavailable } from "../ledger/writer.ts";
 import type { Writer } from "../ledger/writer.ts";
+import { requireToken } from "../service/admin-routes.ts";
+import { toJson } from "../service/json.ts";
 import type { Secret } from "../service/secret.ts";
 import type { Register } from "./register.ts";
 import type { Work } from "./work.ts";
@@ -137,9 +137,6 @@ const change = z.discriminatedUnion("type", [
   }),
 ]);
 
-/** Wrong tokens are answered after this long, one after the other: guessing is slow, the right token is not. */
-const WRONG_TOKEN_MS = 250;
-
 export function addAdminRoutes(
   app: FastifyInstance,
   {
@@ -157,18 +154,7 @@ export function addAdminRoutes(
     adminToken: Secret;
   },
 ): void {
-  const expected = sha256(adminToken.reveal());
-  let lastWrong: Promise<unknown> = Promise.resolve();
-
-  const authorized = async (request: FastifyRequest, reply: FastifyReply): Promise<void> => {
-    const given = /^Bearer (.+)$/.exec(request.headers.authorization ?? "")?.[1] ?? "";
-    if (timingSafeEqual(sha256(given), expected)) return;
-    lastWrong = lastWrong.then(() => sleep(WRONG_TOKEN_MS));
-    await lastWrong;
-    await reply
-      .code(401)
-      .send({ error: "the admin token is missing or wrong; it stands in the data folder, in the file admin-token" });
-  };
+  const authorized = requireToken(adminToken);
 
   app.post("/admin/changes", { preHandler: authorized }, async (request, reply) => {
     const parsed = change.safeParse(request.body);
@@ -197,17 +183,11 @@ export function addAdminRoutes(
 
   app.get("/admin/budgets", { preHandler: authorized }, async () => {
     const states = await writer.states();
-    return JSON.parse(
-      JSON.stringify({ states }, (_name, value: unknown) => (typeof value === "bigint" ? value.toString() : value)),
-    ) as unknown;
+    return JSON.parse(toJson({ states })) as unknown;
   });
 
   app.get("/admin/verify", { preHandler: authorized }, async () => {
     const { differences, reservedNanoUsd } = await writer.verify();
     return { differences, reservedNanoUsd: reservedNanoUsd.toString() };
   });
-}
-
-function sha256(text: string): Buffer {
-  return createHash("sha256").update(text).digest();
 }

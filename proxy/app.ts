@@ -27,6 +27,7 @@ import { createBlocks } from "./policy.ts";
 import { createProviders } from "./providers/index.ts";
 import { Refused, renderRefusal } from "./refusals.ts";
 import { createRegister } from "./register.ts";
+import { createSightings } from "./sightings.ts";
 import { createSockets } from "./sockets.ts";
 import type { Sockets } from "./sockets.ts";
 import { createWork } from "./work.ts";
@@ -50,6 +51,7 @@ const KEEP_ALIVE_MS = 75 * SECOND;
 const SWEEP_MS = 50;
 const MOST_LINGER_MS = 5 * SECOND;
 const REFRESH_PRICES_MS = 60 * SECOND;
+const SIGHTINGS_MS = 60 * SECOND;
 const CLOSE_EVERY_MS = 3600 * SECOND;
 /** Anthropic keeps results for 29 days, the others for less. */
 const MOST_WORK_MS = 31 * 24 * 3600 * SECOND;
@@ -79,6 +81,9 @@ export async function createProxy(config: ProxyConfig, log: Log): Promise<Proxy>
   const prices = openPriceBook(config.dataDir, config.prices, config.discounts, (message) => log.error(message));
   const refreshing = setInterval(() => prices.refresh(), REFRESH_PRICES_MS).unref();
   const work = await createWork(books, writer, log);
+  const sightings = createSightings(writer, log);
+  const noting = setInterval(() => void sightings.flush(), SIGHTINGS_MS).unref();
+  await writer.noteSeen({ credentials: register.credentialsOf(providers.all, Date.now()) });
   let draining = false;
   let openSessions = (): number => 0;
   const context: ProxyContext = {
@@ -86,6 +91,7 @@ export async function createProxy(config: ProxyConfig, log: Log): Promise<Proxy>
     providers,
     register,
     limiter,
+    sightings,
     writer,
     prices,
     expectations: createExpectations(books),
@@ -127,6 +133,7 @@ export async function createProxy(config: ProxyConfig, log: Log): Promise<Proxy>
     async stop() {
       draining = true;
       clearInterval(closing);
+      clearInterval(noting);
       clearInterval(refreshing);
       sockets.drain();
       const closed = app.close();
@@ -145,6 +152,7 @@ export async function createProxy(config: ProxyConfig, log: Log): Promise<Proxy>
       await ops.close();
       await forwarder.close();
       context.patience.close();
+      await sightings.flush();
       books.close();
       await writer.close();
     },

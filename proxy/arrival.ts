@@ -33,8 +33,10 @@ export function identify(
   provider: string,
 ): Principal {
   const address = clientAddress(request, (peer) => context.isTrusted(peer));
-  const principal = context.register.identify(credential.text, provider, address, Date.now());
+  const nowMs = Date.now();
+  const principal = context.register.identify(credential.text, provider, address, nowMs);
   checkAddress(principal.key, address);
+  if (principal.key) context.sightings.see(principal.keyId, address, nowMs);
   return principal;
 }
 

@@ -14,7 +14,7 @@ import type { SharedConfig } from "../service/config.ts";
 import { ownSecret, Secret } from "../service/secret.ts";
 import { readSettings, SettingsError } from "../service/settings.ts";
 import type { Environment, Settings } from "../service/settings.ts";
-import { googleCredentials } from "./providers/google-credentials.ts";
+import { googleCredentials } from "../service/google-credentials.ts";
 import type { CredentialSource, ProviderSettings } from "./providers/provider.ts";
 
 export type ProxyConfig = SharedConfig & {

@@ -10,6 +10,7 @@ import type { Patience } from "./patience.ts";
 import type { Metrics } from "./metrics.ts";
 import type { Providers } from "./providers/index.ts";
 import type { Register } from "./register.ts";
+import type { Sightings } from "./sightings.ts";
 import type { Work } from "./work.ts";
 
 export type ProxyContext = {
@@ -17,6 +18,7 @@ export type ProxyContext = {
   readonly providers: Providers;
   readonly register: Register;
   readonly limiter: Limiter;
+  readonly sightings: Sightings;
   readonly writer: Writer;
   readonly work: Work;
   readonly prices: PriceBook;

@@ -11,8 +11,10 @@ import {
 import type { Key, KeySecret } from "../ledger/keys.ts";
 import { readLimits } from "../ledger/limits.ts";
 import type { Sqlite } from "../ledger/open.ts";
-import type { ProvenKey } from "../ledger/wire.ts";
+import type { ProvenKey, Seen } from "../ledger/wire.ts";
+import { Secret } from "../service/secret.ts";
 import type { Limiter } from "./limits.ts";
+import type { Provider } from "./providers/provider.ts";
 import { Refused } from "./refusals.ts";
 
 /** Who asks. `key` undefined: a provider key that no provider has accepted yet. */
@@ -32,6 +34,8 @@ export type Register = {
   reload(): Promise<void>;
   /** Whose secret it is at that provider. Throws Refused for an unknown, expired, paused or revoked key. */
   identify(secret: string, provider: string, address: string, nowMs: number): Principal;
+  /** The credentials that virtual keys are swapped for, as the fingerprints that bills are matched with. What changes every hour has none. */
+  credentialsOf(providers: readonly Provider[], nowMs: number): NonNullable<Seen["credentials"]>;
   /** A fingerprint that was accepted: from now on it is known. */
   remember(principal: Principal, provider: string, nowMs: number): void;
   list(): Key[];
@@ -103,6 +107,17 @@ export function createRegister(books: Sqlite, pepper: string, limiter: Limiter):
         env: "",
         proven,
       };
+    },
+
+    credentialsOf(providers, nowMs) {
+      const found: NonNullable<Seen["credentials"]>[number][] = [];
+      for (const { name: provider, credential } of providers) {
+        if (!(credential instanceof Secret)) continue;
+        const secret = credential.reveal();
+        const id = fingerprintId(digestFor(`${provider} ${secret}`));
+        found.push({ provider, credential: id, hint: secret.slice(-4), atMs: nowMs });
+      }
+      return found;
     },
 
     remember(principal, provider, nowMs) {

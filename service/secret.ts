@@ -1,6 +1,6 @@
 // Secrets: a type that cannot be printed by accident, and the three that an installation makes for itself.
 import { randomBytes } from "node:crypto";
-import { chmodSync, existsSync, mkdirSync, readFileSync, writeFileSync } from "node:fs";
+import { chmodSync, existsSync, linkSync, mkdirSync, readFileSync, unlinkSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { inspect } from "node:util";
 
@@ -49,8 +49,16 @@ export function ownSecret(
   const path = join(dataDir, name);
   if (!existsSync(path)) {
     mkdirSync(dataDir, { recursive: true, mode: 0o700 });
-    writeFileSync(path, `${randomBytes(32).toString("base64url")}\n`, { mode: 0o600, flag: "wx" });
-    chmodSync(path, 0o600);
+    // Programs start together: whichever links its file first has made the secret of all.
+    const mine = `${path}.${process.pid}`;
+    writeFileSync(mine, `${randomBytes(32).toString("base64url")}\n`, { mode: 0o600 });
+    chmodSync(mine, 0o600);
+    try {
+      linkSync(mine, path);
+    } catch (error) {
+      if (!existsSync(path)) throw error;
+    }
+    unlinkSync(mine);
   }
   const text = readFileSync(path, "utf8").trim();
   if (text.length < SHORTEST)

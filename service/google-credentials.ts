@@ -4,12 +4,14 @@ import { createPrivateKey } from "node:crypto";
 import { readFileSync } from "node:fs";
 import { GoogleAuth, JWT } from "google-auth-library";
 import type { JWTInput } from "google-auth-library";
-import type { CredentialSource } from "./provider.ts";
 
 const SCOPES = ["https://www.googleapis.com/auth/cloud-platform"];
 
+/** What makes tokens that last an hour. */
+export type GoogleCredentials = { reveal(): Promise<string> };
+
 /** Reads the file. Throws, saying what is wrong, when it is no credential. */
-export function googleCredentials(file: string): CredentialSource {
+export function googleCredentials(file: string): GoogleCredentials {
   const credentials = JSON.parse(readFileSync(file, "utf8")) as JWTInput;
   if (typeof credentials.type !== "string") throw new Error('it names no "type" of credential');
   const source =

@@ -1,0 +1,129 @@
+// What somebody can tell the collector to do to billing.db: close a day, import a file, dismiss a leak. The admin routes and the command end
+// here, both.
+import type { FastifyInstance } from "fastify";
+import { z } from "zod";
+import type { Adjustment } from "../ledger/adjustments.ts";
+import { readBillDays, replaceBills } from "../ledger/bills.ts";
+import { ChangeRefused } from "../ledger/change-refused.ts";
+import { findClosed } from "../ledger/closing.ts";
+import { dismissLeak } from "../ledger/leaks.ts";
+import { formatUsd } from "../ledger/money.ts";
+import { addDays } from "../ledger/windows.ts";
+import { requireToken } from "../service/admin-routes.ts";
+import type { Secret } from "../service/secret.ts";
+import { closeBilledDay, compareDays, whyOpen } from "./compare.ts";
+import type { Books } from "./compare.ts";
+import { readBillFile } from "./importers/file.ts";
+import { ImportError } from "./importers/importer.ts";
+import type { Stated } from "./match.ts";
+
+export type Task =
+  | { readonly type: "close"; readonly day: string; readonly provider?: string | undefined; readonly by: string }
+  | { readonly type: "dismiss"; readonly provider: string; readonly billedKey: string; readonly why: string }
+  | { readonly type: "import"; readonly name: string; readonly bytes: Buffer };
+
+export type TaskContext = {
+  readonly books: Books;
+  readonly stated: Stated;
+  /** Sends corrections to whoever owns the books of usage. */
+  readonly adjust: (list: Adjustment[]) => Promise<void>;
+  readonly now: () => number;
+};
+
+/** As large as a file may be: it is read whole. */
+const MOST_FILE_BYTES = 512 * 1024 * 1024;
+/** Somebody who closes by hand need not wait for the bill to stand still, only for it to be whole. */
+const BY_HAND = { afterDays: 0, quietMs: 0 };
+
+/** Does it. Returns what was done, a sentence each. Rejects with ChangeRefused or ImportError for what cannot be done. */
+export async function perform({ books, stated, adjust, now }: TaskContext, task: Task): Promise<string[]> {
+  switch (task.type) {
+    case "close": {
+      const today = new Date(now()).toISOString().slice(0, 10);
+      if (task.day >= today)
+        throw new ChangeRefused(`${task.day} is not over yet (days are UTC days); it cannot be closed`);
+      const days = await readBillDays(books.billing, task.day, addDays(task.day, 1), task.provider);
+      if (days.length === 0)
+        throw new ChangeRefused(
+          `no bill${task.provider === undefined ? "" : ` of ${task.provider}`} has been read for ${task.day}; set a billing key, or import a file with \`keymeter import\``,
+        );
+      const open = days.filter(({ provider, day }) => !findClosed(books.billing, provider, day));
+      if (open.length === 0)
+        throw new ChangeRefused(`${task.day} is closed already; what changed since is a correction`);
+      for (const day of open) {
+        const why = whyOpen(day, BY_HAND, now());
+        if (why !== undefined) throw new ChangeRefused(why);
+      }
+      const said: string[] = [];
+      for (const day of open) {
+        await closeBilledDay(books, day, task.by, stated, adjust, now());
+        said.push(`${day.day} of ${day.provider} is closed at ${formatUsd(day.amountNanoUsd)} USD.`);
+      }
+      return said;
+    }
+    case "dismiss":
+      dismissLeak(books.billing, task.provider, task.billedKey, task.why, now());
+      return [`Use of ${task.billedKey} up to now is no leak: ${task.why}. What comes after is looked at again.`];
+    case "import": {
+      const bills = await readBillFile(task.name, task.bytes);
+      const changed = replaceBills(books.billing, bills, now());
+      const days = bills.map(({ day }) => day).toSorted();
+      const [first, last] = [days[0], days.at(-1)];
+      if (first !== undefined && last !== undefined) await compareDays(books, first, addDays(last, 1), stated, now());
+      const lines = bills.reduce((sum, bill) => sum + bill.lines.length, 0);
+      const providers = [...new Set(bills.map(({ provider }) => provider))].join(", ");
+      return [
+        `${task.name}: ${lines} lines of ${providers || "no provider that is metered"}, ${first ?? "no day"} to ${last ?? "none"}; ${changed} of ${bills.length} days changed.`,
+      ];
+    }
+  }
+}
+
+const day = z.iso.date();
+const text = z.string().min(1).max(300);
+const routed = z.discriminatedUnion("type", [
+  z.strictObject({
+    type: z.literal("close"),
+    day,
+    provider: text.optional().transform((value) => value),
+    by: text,
+  }),
+  z.strictObject({ type: z.literal("dismiss"), provider: text, billedKey: text, why: text }),
+]);
+
+/** The same over HTTP, for holders of the admin token. One task at a time. */
+export function addTaskRoutes(app: FastifyInstance, context: TaskContext, adminToken: Secret): void {
+  const preHandler = requireToken(adminToken);
+  let last: Promise<unknown> = Promise.resolve();
+  const inTurn = async (task: Task): Promise<string[]> => {
+    const mine = last.then(() => perform(context, task));
+    last = mine.catch(() => undefined);
+    return mine;
+  };
+  app.addContentTypeParser(
+    "application/octet-stream",
+    { parseAs: "buffer", bodyLimit: MOST_FILE_BYTES },
+    (_request, body, done) => done(null, body),
+  );
+  app.setErrorHandler(async (error, _request, reply) => {
+    const isExpected = error instanceof ChangeRefused || error instanceof ImportError;
+    return reply.code(isExpected ? 409 : 500).send({ error: error instanceof Error ? error.message : String(error) });
+  });
+  app.post("/admin/tasks", { preHandler }, async (request, reply) => {
+    const parsed = routed.safeParse(request.body);
+    if (!parsed.success)
+      return reply
+        .code(400)
+        .send({ error: parsed.error.issues.map((one) => `${one.path.join(".")}: ${one.message}`).join("; ") });
+    return { said: await inTurn(parsed.data) };
+  });
+  app.post<{ Querystring: { name?: string } }>(
+    "/admin/import",
+    { preHandler, bodyLimit: MOST_FILE_BYTES },
+    async (request, reply) => {
+      if (!Buffer.isBuffer(request.body))
+        return reply.code(400).send({ error: "send the file's bytes as application/octet-stream" });
+      return { said: await inTurn({ type: "import", name: request.query.name ?? "the file", bytes: request.body }) };
+    },
+  );
+}

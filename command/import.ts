@@ -1,0 +1,23 @@
+// keymeter import FILE...: bills out of files, FOCUS 1.x as CSV or Parquet, or the providers' own downloads.
+import { readFileSync, statSync } from "node:fs";
+import { basename } from "node:path";
+import { parseArgs } from "node:util";
+import { askCollector } from "../collector/main.ts";
+import { UsageError } from "./usage-error.ts";
+
+export const USAGE =
+  "keymeter import FILE...     bills from files: FOCUS 1.x (CSV, Parquet), cost downloads of OpenAI and Anthropic";
+
+const MOST_BYTES = 512 * 1024 * 1024;
+
+export async function run(args: string[]): Promise<void> {
+  const { positionals } = parseArgs({ args, allowPositionals: true, options: {} });
+  if (positionals.length === 0) throw new UsageError(USAGE);
+  for (const path of positionals) {
+    const file = statSync(path, { throwIfNoEntry: false });
+    if (!file?.isFile()) throw new UsageError(`there is no file ${path}`);
+    if (file.size > MOST_BYTES) throw new UsageError(`${path} is larger than 512 MiB; export a month at a time`);
+    for (const said of await askCollector({ type: "import", name: basename(path), bytes: readFileSync(path) }))
+      process.stdout.write(`${said}\n`);
+  }
+}

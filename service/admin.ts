@@ -1,0 +1,89 @@
+// The way to change the books, for programs and commands that do not own them: through the proxy that has them, or, when none
+// runs, by taking their lock and calling the same function.
+import { existsSync, readFileSync } from "node:fs";
+import { join, resolve } from "node:path";
+import { ChangeRefused } from "../ledger/change-refused.ts";
+import type { Change } from "../ledger/changes.ts";
+import { LedgerError, LedgerInUse } from "../ledger/open.ts";
+import { openWriter } from "../ledger/writer.ts";
+import type { SharedConfig } from "./config.ts";
+import { toJson } from "./json.ts";
+
+/** Makes a change, whoever owns the books now. Throws ChangeRefused or LedgerError. */
+export async function makeChange(config: SharedConfig, change: Change, actor: string): Promise<void> {
+  const path = join(config.dataDir, "usage.db");
+  if (!existsSync(path)) throw noBooks(path);
+  try {
+    const writer = await openWriter({ path, durability: "power", zone: config.timezone, capMode: "enforce" });
+    try {
+      return await writer.change(change, actor);
+    } finally {
+      await writer.close();
+    }
+  } catch (error) {
+    if (!(error instanceof LedgerInUse)) throw error;
+  }
+  await askProxy(config, "POST", "/admin/changes", toJson(change));
+}
+
+/** Nobody answers where the proxy should be. */
+export class ProgramGone extends LedgerError {}
+
+/** Calls the admin API of the running proxy with the token of the data folder. */
+export async function askProxy(
+  config: SharedConfig,
+  method: "GET" | "POST",
+  path: string,
+  body?: string,
+  token?: string,
+): Promise<unknown> {
+  return askProgram(
+    config,
+    { name: "proxy", port: config.opsPort, setting: "KEYMETER_OPS_PORT" },
+    method,
+    path,
+    body,
+    token,
+  );
+}
+
+/** Calls the admin API of a running program. Rejects with ProgramGone when nobody answers, ChangeRefused when it is refused. */
+export async function askProgram(
+  config: SharedConfig,
+  program: { readonly name: string; readonly port: number; readonly setting: string },
+  method: "GET" | "POST",
+  path: string,
+  body?: string | Buffer,
+  token = readFileSync(join(config.dataDir, "admin-token"), "utf8").trim(),
+): Promise<unknown> {
+  const host = config.host === "0.0.0.0" || config.host === "::" ? "127.0.0.1" : config.host;
+  const url = `http://${host.includes(":") ? `[${host}]` : host}:${program.port}${path}`;
+  let answer: Response;
+  try {
+    answer = await fetch(url, {
+      method,
+      headers: {
+        authorization: `Bearer ${token}`,
+        ...(body === undefined
+          ? {}
+          : { "content-type": typeof body === "string" ? "application/json" : "application/octet-stream" }),
+      },
+      ...(body === undefined ? {} : { body: typeof body === "string" ? body : new Uint8Array(body) }),
+    });
+  } catch {
+    throw new ProgramGone(
+      `the books are in use, but no ${program.name} answers at ${url}. Set ${program.setting} to the port it was started with.`,
+    );
+  }
+  const parsed = (await answer.json().catch(() => ({}))) as { error?: string };
+  if (answer.status === 409) throw new ChangeRefused(parsed.error ?? "refused");
+  if (!answer.ok)
+    throw new LedgerError(`the ${program.name} at ${url} answered ${answer.status}: ${parsed.error ?? "no reason"}`);
+  return parsed;
+}
+
+export function noBooks(path: string): LedgerError {
+  return new LedgerError(
+    `${resolve(path)} does not exist: nothing has been metered here yet. Start Keymeter (npm start), or name its data folder with KEYMETER_DATA_DIR.`,
+  );
+}
