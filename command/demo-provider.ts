@@ -4,20 +4,26 @@ import { createServer } from "node:http";
 import type { IncomingMessage, Server, ServerResponse } from "node:http";
 import type { AddressInfo } from "node:net";
 import { setTimeout as sleep } from "node:timers/promises";
+import { answerBilling, nano } from "./demo-billing.ts";
+
+/** What the demo's proxy holds as its key of OpenAI. */
+export const DEMO_CREDENTIAL = "sk-demo-openai-credential";
 
 /** USD per million tokens of input, cached input, written cache, output; as these providers publish them. */
-const PRICES: { readonly [model: string]: readonly [input: number, cached: number, written: number, output: number] } =
-  {
-    "gpt-4o-mini": [0.15, 0.075, 0, 0.6],
-    "gpt-5.2": [1.75, 0.175, 0, 14],
-    "claude-haiku-4-5": [1, 0.1, 1.25, 5],
-    "claude-opus-4-6": [5, 0.5, 6.25, 25],
-    "gemini-2.5-flash": [0.3, 0.03, 0, 2.5],
-    "text-embedding-3-small": [0.02, 0, 0, 0],
-  };
+export type Prices = {
+  readonly [model: string]: readonly [input: number, cached: number, written: number, output: number];
+};
+const PRICES: Prices = {
+  "gpt-4o-mini": [0.15, 0.075, 0, 0.6],
+  "gpt-5.2": [1.75, 0.175, 0, 14],
+  "claude-haiku-4-5": [1, 0.1, 1.25, 5],
+  "claude-opus-4-6": [5, 0.5, 6.25, 25],
+  "gemini-2.5-flash": [0.3, 0.03, 0, 2.5],
+  "text-embedding-3-small": [0.02, 0, 0, 0],
+};
 
 /** What one answered request used, and what this provider will bill for it. */
-type JournalEntry = {
+export type JournalEntry = {
   readonly at: string;
   readonly id: string;
   readonly path: string;
@@ -99,7 +105,8 @@ async function answer(
   const raw = Buffer.concat(chunks);
   const url = new URL(request.url ?? "/", "http://demo");
   const path = url.pathname;
-  if (path === "/v1/organization/costs") return costs(response, journal, Number(url.searchParams.get("start_time")));
+  const billing = answerBilling(url, journal, PRICES, DEMO_CREDENTIAL);
+  if (billing) return reply(response, 200, billing);
   const body = (raw.length > 0 ? JSON.parse(raw.toString("utf8")) : {}) as Body;
   const model = /models\/([^:]+):/.exec(path)?.[1] ?? body.model ?? "";
   const id = `demo_${journal.length + 1}`;
@@ -328,36 +335,6 @@ async function generate(
   );
 }
 
-/** The bill of one UTC day, as OpenAI writes it: a row a model and kind of token, amounts in dollars. */
-function costs(response: ServerResponse, journal: readonly JournalEntry[], startTime: number): void {
-  const day = new Date(startTime * 1000).toISOString().slice(0, 10);
-  const rows = new Map<string, bigint>();
-  for (const entry of journal) {
-    const price = PRICES[entry.model];
-    if (!entry.at.startsWith(day) || !/\/(completions|responses|embeddings)$/.test(entry.path) || !price) continue;
-    const parts = {
-      input: nano(entry.input, price[0]),
-      "cached input": nano(entry.cached, price[1]),
-      output: nano(entry.output, price[3]),
-    };
-    for (const [kind, amount] of Object.entries(parts))
-      if (amount > 0n) rows.set(`${entry.model}, ${kind}`, (rows.get(`${entry.model}, ${kind}`) ?? 0n) + amount);
-  }
-  const results = [...rows].map(([item, amount]) => ({
-    object: "organization.costs.result",
-    amount: { value: Number(amount) / 1e9, currency: "usd" },
-    line_item: item,
-    project_id: "proj_demo",
-    api_key_id: null,
-  }));
-  reply(response, 200, {
-    object: "page",
-    data: [{ object: "bucket", start_time: startTime, end_time: startTime + 86_400, results }],
-    has_more: false,
-    next_page: null,
-  });
-}
-
 function reply(response: ServerResponse, status: number, body: object): void {
   response
     .writeHead(status, { "content-type": "application/json", "x-request-id": `demo-${Date.now()}` })
@@ -377,9 +354,4 @@ async function stream(response: ServerResponse, events: readonly string[], paceM
 function credentialOf(request: IncomingMessage): string {
   const { authorization, "x-api-key": xApiKey, "x-goog-api-key": googKey } = request.headers;
   return authorization?.replace(/^Bearer /, "") ?? String(xApiKey ?? googKey ?? "");
-}
-
-/** tokens x USD per million in nano-USD, rounded half up; prices have at most three decimals. */
-function nano(quantity: number, usdPerMillion: number): bigint {
-  return (BigInt(quantity) * BigInt(Math.round(usdPerMillion * 1_000_000)) * 2n + 1_000n) / 2_000n;
 }

@@ -1,9 +1,11 @@
 // The demo's last word: what was asked, spent and refused, what stands in Slack, and whether the books are the provider's.
 import { join, resolve } from "node:path";
+import { readComparisons } from "../ledger/closing.ts";
+import type { Comparison } from "../ledger/closing.ts";
 import { formatUsdColumn, formatUsdExact } from "../ledger/money.ts";
 import { openForReading } from "../ledger/open.ts";
 import { readRefused, readSpend } from "../ledger/spend.ts";
-import { createCalendar } from "../ledger/windows.ts";
+import { addDays, createCalendar } from "../ledger/windows.ts";
 import type { SharedConfig } from "../service/config.ts";
 import type { DemoProvider } from "./demo-provider.ts";
 import type { SlackMessage } from "./demo-slack.ts";
@@ -12,6 +14,7 @@ import type { Stack } from "./stack.ts";
 import { formatTable } from "./table.ts";
 
 const HOUR_MS = 3_600_000;
+const BILLED_DAYS = 3;
 
 type Run = {
   readonly config: SharedConfig;
@@ -21,6 +24,19 @@ type Run = {
   readonly messages: readonly SlackMessage[];
   readonly stack: Pick<Stack, "hasPrometheus" | "missing">;
 };
+
+/** How the demo provider's bill of the days before today compares, a line a cause. */
+async function describeBills(dataDir: string, nowMs: number): Promise<string> {
+  const billing = openForReading(join(dataDir, "billing.db"));
+  const today = new Date(nowMs).toISOString().slice(0, 10);
+  const compared = billing ? await readComparisons(billing, addDays(today, -BILLED_DAYS), today) : [];
+  billing?.close();
+  if (compared.length === 0) return "";
+  const sum = (read: (one: Comparison) => bigint): bigint => compared.reduce((total, one) => total + read(one), 0n);
+  const causes = [...new Set(compared.flatMap(({ variances }) => variances.map(({ cause }) => cause)))];
+  return `OpenAI's bill of the ${BILLED_DAYS} days before  ${formatUsdExact(sum((one) => one.billedNanoUsd))} USD, metered ${formatUsdExact(sum((one) => one.meteredNanoUsd))} USD (differences: ${causes.join(", ") || "none"})
+`;
+}
 
 /** `isGood`: the cap refused, nothing failed, the alert came where it could, and the books agree. */
 export async function report({
@@ -40,6 +56,7 @@ export async function report({
   const [all] = await readSpend(books, [], "0000-01-01", "9999-12-31");
   const refused = await readRefused(books, now - 24 * HOUR_MS, now + HOUR_MS);
   books.close();
+  const bills = await describeBills(dataDir, now);
   const costs = formatUsdColumn(rows.map((row) => row.costNanoUsd));
   const ledgerTotal = all?.costNanoUsd ?? 0n;
   const providerTotal = provider.totalNanoUsd();
@@ -58,6 +75,7 @@ ${formatTable(
 
 ${hasPrometheus ? (alert ? `What stands in Slack\n${messages.map(({ text }) => `  - ${text}`).join("\n")}` : "The forecast alert did not reach Slack in time; look at the log of prometheus and alerts in the data folder.") : `The alert step was not run: ${missing.find((line) => line.startsWith("Alerts:")) ?? "no Prometheus"}`}
 
+${bills}
 Ledger total           ${formatUsdExact(ledgerTotal)} USD
 Provider's own total   ${formatUsdExact(providerTotal)} USD
 ${agrees ? "They are equal, to the nano-dollar." : `They differ by ${formatUsdExact(ledgerTotal - providerTotal)} USD: that is a bug.`}

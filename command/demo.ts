@@ -16,7 +16,7 @@ import { makeChange } from "./books.ts";
 import { commandEnvironment, loadCommandConfig } from "./config.ts";
 import { DAYS, writePast } from "./demo-past.ts";
 import type { DemoKey } from "./demo-past.ts";
-import { createDemoProvider } from "./demo-provider.ts";
+import { createDemoProvider, DEMO_CREDENTIAL } from "./demo-provider.ts";
 import { report } from "./demo-report.ts";
 import { startSlack } from "./demo-slack.ts";
 import { runTraffic } from "./demo-traffic.ts";
@@ -45,7 +45,7 @@ export async function run(): Promise<void> {
     KEYMETER_ANTHROPIC_URL: providerUrl,
     KEYMETER_GOOGLE_URL: providerUrl,
     KEYMETER_OPENAI_BILLING_URL: `${providerUrl}/v1`,
-    OPENAI_API_KEY: "sk-demo-openai-credential",
+    OPENAI_API_KEY: DEMO_CREDENTIAL,
     ANTHROPIC_API_KEY: "sk-ant-demo-credential",
     GEMINI_API_KEY: "AIzaDemoCredential",
     OPENAI_ADMIN_KEY: "sk-admin-demo",

@@ -33,13 +33,13 @@ type Program = (typeof PROGRAMS)[number];
 export const PROGRAM_FLAGS = ["--max-semi-space-size=8"];
 export const PROGRAM_ENVIRONMENT = { MALLOC_ARENA_MAX: "2" };
 
-/** Variables that only one program may see. */
-const OWNED: { readonly [variable: string]: Program } = {
+/** Variables that only some programs may see. */
+const OWNED: { readonly [variable: string]: Program | readonly Program[] } = {
   OPENAI_API_KEY: "proxy",
   ANTHROPIC_API_KEY: "proxy",
   GEMINI_API_KEY: "proxy",
   GOOGLE_APPLICATION_CREDENTIALS: "proxy",
-  KEYMETER_ADMIN_TOKEN: "proxy",
+  KEYMETER_ADMIN_TOKEN: ["proxy", "collector"],
   KEYMETER_PEPPER: "proxy",
   OPENAI_ADMIN_KEY: "collector",
   ANTHROPIC_ADMIN_KEY: "collector",
@@ -80,7 +80,9 @@ export async function startStack(options: StackOptions): Promise<Stack> {
           "Slack: set SLACK_BOT_TOKEN (a bot token with chat:write) and SLACK_CHANNEL; until then alerts wait in the outbox.",
         );
       if (program === "collector" && Array.isArray(ready["importers"]) && ready["importers"].length === 0)
-        missing.push("Bills: set OPENAI_ADMIN_KEY, and metered spend is compared with what OpenAI bills.");
+        missing.push(
+          "Bills: set OPENAI_ADMIN_KEY, ANTHROPIC_ADMIN_KEY or KEYMETER_GOOGLE_BILLING_CREDENTIALS, and metered spend is compared with what is billed.",
+        );
     }
     if (config.prometheus === "off")
       missing.push(
@@ -296,7 +298,7 @@ function environmentFor(program: Program, environment: Environment): NodeJS.Proc
   return Object.fromEntries(
     Object.entries(environment).filter(([name]) => {
       const owner = OWNED[name];
-      if (owner !== undefined) return owner === program;
+      if (owner !== undefined) return owner === program || owner.includes(program);
       return !SECRET_NAME.test(name) || program === "proxy";
     }),
   );

@@ -32,7 +32,7 @@ export function noteLeak(
 ): void {
   const known = find(database, found.provider, found.billedKey);
   // A leak after one that was dismissed is a new one.
-  const isNew = !known || (known.dismissedUntilMs ?? 0) >= known.lastHourMs;
+  const isNew = !known || (known.dismissedUntilMs ?? 0) >= known.seenAtMs;
   const row = {
     kind: found.kind,
     lastHourMs: found.lastHourMs,
@@ -85,10 +85,8 @@ export async function readLeaks(database: Sqlite): Promise<Leak[]> {
 
 /** Whether a leak still stands: not dismissed since. */
 export function isOpen(leak: Leak): boolean {
-  return leak.lastHourMs + HOUR_MS > (leak.dismissedUntilMs ?? 0);
+  return leak.seenAtMs > (leak.dismissedUntilMs ?? 0);
 }
-
-const HOUR_MS = 3_600_000;
 
 function find(database: Sqlite, provider: string, billedKey: string): typeof leaks.$inferSelect | undefined {
   return drizzle(database)
