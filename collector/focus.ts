@@ -2,8 +2,7 @@
 // bill says otherwise stands beside it, so that the rows of the day add up to the bill exactly.
 // Source: FOCUS 1.2 (2025-05) and 1.4 (2026-06), Cost and Usage; the token columns of the 1.5 draft go under x_ until it is ratified.
 import { formatAttributes } from "./focus-units.ts";
-import type { BilledLine } from "../ledger/bills.ts";
-import type { Comparison, Correction, VarianceCause } from "../ledger/closing.ts";
+import type { Comparison, Correction, Variance, VarianceCause } from "../ledger/closing.ts";
 import type { MeteredLine } from "../ledger/metered.ts";
 import { parseRatio, scale } from "../ledger/money.ts";
 import type { NanoUsd } from "../ledger/money.ts";
@@ -91,14 +90,9 @@ export type FocusDay = {
   readonly provider: string;
   readonly day: string;
   readonly metered: readonly MeteredLine[];
-  /** Of a closed day: what its bill holds beside use, what differs, what was corrected later. Undefined: the day is open, and its rows are
-   *  what was metered. */
+  /** Of a closed day: what was signed, and what was corrected later. Undefined: the day is open, and its rows are what was metered. */
   readonly closed:
-    | {
-        readonly comparisons: readonly Comparison[];
-        readonly billed: readonly BilledLine[];
-        readonly corrections: readonly Correction[];
-      }
+    | { readonly comparisons: readonly Comparison[]; readonly corrections: readonly Correction[] }
     | undefined;
   readonly keyName: (keyId: string) => string | undefined;
   /** The provider's key id of a credential, as bills name it. */
@@ -111,8 +105,6 @@ const WHO: { readonly [provider: string]: { readonly service: string; readonly n
   "gcp.gemini": { service: "Gemini API", name: "Google Cloud" },
   "gcp.vertex_ai": { service: "Vertex AI", name: "Google Cloud" },
 };
-/** Pieces that are rows of the bill, not differences. */
-const OF_THE_BILL: ReadonlySet<VarianceCause> = new Set(["credit or tax"]);
 const UNMETERED: ReadonlySet<VarianceCause> = new Set(["unmetered key", "unmetered model or endpoint"]);
 
 /** The rows of a day. Of a closed day their BilledCost adds up to the bill. */
@@ -123,35 +115,10 @@ export function focusRows(day: FocusDay): FocusRow[] {
   if (!closed) return rows.map((row) => ({ ...frame, ...row, x_BillState: "open" }));
   for (const one of closed.comparisons)
     for (const variance of one.variances) {
-      // Estimates were corrected in what was metered; credits and tax are rows of the bill.
-      if (variance.cause === "estimate corrected" || OF_THE_BILL.has(variance.cause) || variance.amountNanoUsd === 0n)
-        continue;
-      const isUse =
-        UNMETERED.has(variance.cause) && (variance.quantity ?? 0) > 0 && one.unit !== undefined && one.unit !== "";
-      const unit = isUse ? (one.unit ?? "") : "";
-      rows.push({
-        ...costs(variance.amountNanoUsd),
-        ...(isUse ? used(unit, variance.quantity ?? 0, variance.amountNanoUsd) : { ChargeCategory: "Adjustment" }),
-        ChargeDescription: `${variance.cause}: ${[one.model, one.unit].filter((part) => part).join(", ")}: ${variance.detail}`,
-        ...(one.key ? { ResourceId: one.key, ResourceType: "API Key" } : {}),
-        x_CredentialId: one.key || undefined,
-        x_Kind: isUse ? "usage" : "adjustment",
-        x_ServedModel: one.model || undefined,
-        x_VarianceCause: variance.cause,
-      });
+      // Estimates were corrected in what was metered.
+      if (variance.cause === "estimate corrected" || variance.amountNanoUsd === 0n) continue;
+      rows.push(one.kind === undefined ? differenceRow(one, variance) : billRow(one.kind, variance));
     }
-  for (const line of closed.billed) {
-    const category = { credit: "Credit", tax: "Tax", adjustment: "Adjustment" }[line.kind as "credit"];
-    if (category === undefined) continue;
-    rows.push({
-      ...costs(line.amountNanoUsd),
-      ChargeCategory: category,
-      ChargeDescription: line.lineItem ?? line.kind,
-      ChargeFrequency: "One-Time",
-      x_Kind: line.kind,
-      x_VarianceCause: "credit or tax",
-    });
-  }
   for (const { seq, billedNanoUsd, madeAtMs } of closed.corrections) {
     if (billedNanoUsd === 0n) continue;
     rows.push({
@@ -163,6 +130,34 @@ export function focusRows(day: FocusDay): FocusRow[] {
     });
   }
   return rows.map((row) => ({ ...frame, ...row, x_BillState: "closed" }));
+}
+
+/** A piece of a difference: use that only the bill knows stands as use, anything else as an adjustment. */
+function differenceRow(one: Comparison, { cause, amountNanoUsd, quantity = 0, detail }: Variance): FocusRow {
+  const isUse = UNMETERED.has(cause) && quantity > 0 && amountNanoUsd > 0n && one.unit !== undefined && one.unit !== "";
+  return {
+    ...costs(amountNanoUsd),
+    ...(isUse ? used(one.unit ?? "", quantity, amountNanoUsd) : { ChargeCategory: "Adjustment" }),
+    ChargeDescription: `${cause}: ${[one.model, one.unit].filter((part) => part).join(", ")}: ${detail}`,
+    ...(one.key ? { ResourceId: one.key, ResourceType: "API Key" } : {}),
+    x_CredentialId: one.key || undefined,
+    x_Kind: isUse ? "usage" : "adjustment",
+    x_ServedModel: one.model || undefined,
+    x_VarianceCause: cause,
+  };
+}
+
+/** A row of the bill beside use. */
+function billRow(kind: NonNullable<Comparison["kind"]>, { cause, amountNanoUsd, detail }: Variance): FocusRow {
+  const category = kind === "credit" && amountNanoUsd <= 0n ? "Credit" : kind === "tax" ? "Tax" : "Adjustment";
+  return {
+    ...costs(amountNanoUsd),
+    ChargeCategory: category,
+    ChargeDescription: detail,
+    ChargeFrequency: "One-Time",
+    x_Kind: kind,
+    x_VarianceCause: cause,
+  };
 }
 
 /** What every row of the day says. */

@@ -3,10 +3,12 @@
 import type { Adjustment } from "../ledger/adjustments.ts";
 import {
   noteImport,
+  noteUsage,
   readBillDays,
   readBilledUsage,
   readImports,
   readProviderKeys,
+  readUsageReads,
   replaceBills,
   replaceProviderKeys,
   replaceUsage,
@@ -15,7 +17,13 @@ import { findClosed, readComparisons } from "../ledger/closing.ts";
 import type { Comparison } from "../ledger/closing.ts";
 import { cost } from "../ledger/cost.ts";
 import { dismissedUntil, noteLeak } from "../ledger/leaks.ts";
-import { hasBatchesSince, readHourTokens, readMeteredCredentials, readStraddling } from "../ledger/metered.ts";
+import {
+  hasBatchesSince,
+  readHourTokens,
+  readMeteredCredentials,
+  readStraddling,
+  readWorkTokens,
+} from "../ledger/metered.ts";
 import type { NanoUsd } from "../ledger/money.ts";
 import type { PriceBook } from "../ledger/prices.ts";
 import { addDays } from "../ledger/windows.ts";
@@ -26,7 +34,7 @@ import { ImportError } from "./importers/importer.ts";
 import type { Importer } from "./importers/importer.ts";
 import { findLeaks, UNMATCHED } from "./leaks.ts";
 import type { FoundLeak } from "./leaks.ts";
-import { matchKeys } from "./match.ts";
+import { isShownAs, matchKeys } from "./match.ts";
 import type { Stated } from "./match.ts";
 
 const HOUR_MS = 3_600_000;
@@ -61,10 +69,9 @@ export async function readBills(
   const failures: string[] = [];
   const notes: string[] = [];
   const untilDay = addDays(dayOf(nowMs), 1);
-  const sinceDay = addDays(untilDay, -days - 1);
   for (const importer of importers) {
     const [said, failed]: [string[], string[]] = [[], []];
-    let usageAsOfMs: number | undefined;
+    const sinceDay = await firstDayFor(billing, importer, addDays(dayOf(nowMs), -days), nowMs);
     try {
       if (importer.fetchKeys) {
         const keys = await importer.fetchKeys();
@@ -72,7 +79,7 @@ export async function readBills(
       }
       const bills = await importer.fetchBills(sinceDay, untilDay, (done) => onProgress(`${importer.name}: ${done}`));
       replaceBills(billing, bills, nowMs);
-      usageAsOfMs = await readUsage(billing, importer, Date.parse(`${sinceDay}T00:00:00Z`), nowMs);
+      await readUsage(billing, importer, Date.parse(`${sinceDay}T00:00:00Z`), nowMs);
       said.push(...((await importer.inspect?.()) ?? []));
     } catch (error) {
       failed.push(error instanceof Error ? error.message : String(error));
@@ -81,7 +88,6 @@ export async function readBills(
     for (const provider of importer.providers)
       noteImport(billing, provider, nowMs, {
         error: failed[0],
-        usageAsOfMs,
         ...(said.length === 0 ? {} : { note: said.join("; ") }),
       });
     failures.push(...failed);
@@ -90,19 +96,42 @@ export async function readBills(
   return { failures, notes };
 }
 
-/** Reads quantities of the hours since `sinceMs`. Returns up to when they are known; undefined: the source reports none. */
-async function readUsage(
+/** From which day on a source is read: the last days, and whatever was missed since it was last read, or has not closed yet. */
+async function firstDayFor(
   billing: Books["billing"],
   importer: Importer,
-  sinceMs: number,
+  usualDay: string,
   nowMs: number,
-): Promise<number | undefined> {
-  if (!importer.fetchUsage) return undefined;
+): Promise<string> {
+  const today = dayOf(nowMs);
+  const earliest = addDays(today, -MOST_DAYS_READ);
+  const candidates = [usualDay];
+  for (const note of await readImports(billing))
+    if (importer.providers.includes(note.provider) && note.lastSuccessMs !== null)
+      candidates.push(addDays(dayOf(note.lastSuccessMs), -1));
+  for (const provider of importer.providers)
+    for (const { day, lines } of await readBillDays(billing, earliest, today, provider))
+      if (lines > 0 && !findClosed(billing, provider, day)) candidates.push(day);
+  const [first = usualDay] = candidates.toSorted();
+  return first < earliest ? earliest : first;
+}
+
+/** Reads quantities of the hours since `sinceMs`, as far as the source reports any. What fails is noted, and thrown. */
+async function readUsage(billing: Books["billing"], importer: Importer, sinceMs: number, nowMs: number): Promise<void> {
+  if (!importer.fetchUsage) return;
   const fromMs = Math.floor(sinceMs / HOUR_MS) * HOUR_MS;
   const untilMs = Math.ceil(nowMs / HOUR_MS) * HOUR_MS;
-  const { provider, asOfMs, usage } = await importer.fetchUsage(fromMs, untilMs);
-  replaceUsage(billing, provider, fromMs, untilMs, usage);
-  return asOfMs;
+  try {
+    const { provider, asOfMs, usage } = await importer.fetchUsage(fromMs, untilMs);
+    const asked = usage.filter(({ hourMs }) => hourMs >= fromMs && hourMs < untilMs);
+    replaceUsage(billing, provider, fromMs, untilMs, asked);
+    noteUsage(billing, provider, nowMs, { asOfMs });
+  } catch (error) {
+    noteUsage(billing, importer.providers[0] ?? "", nowMs, {
+      error: error instanceof Error ? error.message : String(error),
+    });
+    throw error;
+  }
 }
 
 /** Reads usage of the last hours, and holds it against what was metered: the same day, and where the provider counts by the minute, within
@@ -120,13 +149,10 @@ export async function watchUsage(
     if (!importer.fetchUsage) continue;
     const [provider = ""] = importer.providers;
     try {
-      const asOfMs = await readUsage(books.billing, importer, nowMs - LEAK_WINDOW_MS, nowMs);
-      noteImport(books.billing, provider, nowMs, { usageAsOfMs: asOfMs });
+      await readUsage(books.billing, importer, nowMs - LEAK_WINDOW_MS, nowMs);
       await lookForLeaks(books, provider, stated, prices, nowMs);
     } catch (error) {
-      const why = error instanceof Error ? error.message : String(error);
-      failures.push(why);
-      noteImport(books.billing, provider, nowMs, { error: why });
+      failures.push(error instanceof Error ? error.message : String(error));
       if (!(error instanceof ImportError))
         log.error({ err: error, importer: importer.name }, "usage could not be read");
     }
@@ -142,7 +168,7 @@ async function lookForLeaks(
   prices: PriceBook,
   nowMs: number,
 ): Promise<FoundLeak[]> {
-  const asOfMs = (await readImports(billing)).find((one) => one.provider === provider)?.usageAsOfMs ?? 0;
+  const asOfMs = (await readUsageReads(billing)).find((one) => one.provider === provider)?.asOfMs ?? 0;
   const untilMs = Math.ceil(asOfMs / HOUR_MS) * HOUR_MS;
   const sinceMs = untilMs - Math.ceil(LEAK_WINDOW_MS / HOUR_MS) * HOUR_MS;
   if (asOfMs === 0 || nowMs - asOfMs > LEAK_WINDOW_MS) return [];
@@ -150,20 +176,27 @@ async function lookForLeaks(
   const providerKeys = await readProviderKeys(billing, provider);
   const { byCredential } = matchKeys(credentials, providerKeys, stated);
   const open = credentials.filter(({ credential }) => !byCredential.has(credential));
+  const mayBeOurs = (billedKey: string): boolean => {
+    if (open.length === 0) return false;
+    const shown = providerKeys.find((key) => key.billedKey === billedKey)?.hint ?? "";
+    return shown === "" || open.some(({ hint }) => hint === "" || isShownAs(hint, shown));
+  };
+  const matched = new Set(byCredential.values());
+  const dismissed = (billedKey: string): number => {
+    const own = dismissedUntil(billing, provider, billedKey);
+    const isPooled = !matched.has(billedKey) && mayBeOurs(billedKey);
+    return isPooled ? Math.max(own, dismissedUntil(billing, provider, UNMATCHED)) : own;
+  };
   const billed = (await readBilledUsage(billing, provider, sinceMs, untilMs)).filter(
-    ({ billedKey, hourMs }) => billedKey === undefined || hourMs >= dismissedUntil(billing, provider, billedKey),
+    ({ billedKey, hourMs }) => billedKey === undefined || hourMs >= dismissed(billedKey),
   );
   const found = findLeaks({
     usage: billed,
     metered: await readHourTokens(usage, provider, sinceMs, untilMs),
     straddling: await readStraddling(usage, provider, sinceMs, untilMs),
     byCredential,
-    credentials: credentials.map(({ credential }) => credential),
-    mayBeOurs: (billedKey) => {
-      if (open.length === 0) return false;
-      const shown = providerKeys.find((key) => key.billedKey === billedKey)?.hint ?? "";
-      return shown === "" || open.some(({ hint }) => hint === "" || shown.endsWith(hint.slice(-3)));
-    },
+    mayBeOurs,
+    work: await readWorkTokens(usage, provider, sinceMs - DAY_MS),
     hasBatches: hasBatchesSince(usage, provider, nowMs - BATCH_MS),
     sinceMs,
     untilMs,
@@ -205,12 +238,17 @@ export async function compareLately(books: Books, days: number, stated: Stated, 
   const untilDay = addDays(dayOf(nowMs), 1);
   const asked = await compareDays(books, addDays(untilDay, -days - 1), untilDay, stated, nowMs);
   const byHour = new Set(
-    (await readImports(books.billing)).filter((one) => one.usageAsOfMs).map((one) => one.provider),
+    (await readUsageReads(books.billing))
+      .filter(({ asOfMs }) => asOfMs !== null && nowMs - asOfMs < LEAK_WINDOW_MS)
+      .map((one) => one.provider),
   );
   const lately = await readComparisons(books.billing, addDays(untilDay, -LEAK_DAYS), untilDay);
-  for (const leak of leaksOfBills(lately.filter(({ provider }) => !byHour.has(provider))))
-    if (leak.lastHourMs > dismissedUntil(books.billing, leak.provider, leak.billedKey))
-      noteLeak(books.billing, leak, nowMs);
+  const fresh = lately.filter(
+    ({ provider, key, day }) =>
+      !byHour.has(provider) &&
+      Date.parse(`${day}T00:00:00Z`) >= dismissedUntil(books.billing, provider, key ?? UNMATCHED),
+  );
+  for (const leak of leaksOfBills(fresh)) noteLeak(books.billing, leak, nowMs);
   return asked.flatMap(({ provider, questions }) => questions.map((question) => `${provider}: ${question}`));
 }
 
@@ -259,7 +297,9 @@ export async function closeSettledDays(
     if (one.lines === 0 || findClosed(books.billing, one.provider, one.day)) continue;
     if (whyOpen(one, rules, nowMs) !== undefined) continue;
     try {
-      if (await closeBilledDay(books, one, "keymeter", stated, adjust, nowMs)) closed += 1;
+      const why = await closeBilledDay(books, one, "keymeter", stated, adjust, nowMs);
+      if (why === undefined) closed += 1;
+      else failures.push(`${one.day} of ${one.provider} stays open: ${why}`);
     } catch (error) {
       failures.push(
         `${one.day} of ${one.provider} could not be closed: ${error instanceof Error ? error.message : String(error)}`,
@@ -271,6 +311,8 @@ export async function closeSettledDays(
 
 /** A day that nothing closed in this time is somebody's to close. */
 const CLOSE_WITHIN_DAYS = 120;
+/** As far back as sources are asked for what was missed. */
+const MOST_DAYS_READ = 62;
 
 function dayOf(ms: number): string {
   return new Date(ms).toISOString().slice(0, 10);

@@ -26,8 +26,13 @@ export type LeakInput = {
   }[];
   /** The provider's key id of a credential, where it is known. */
   readonly byCredential: ReadonlyMap<string, string>;
-  /** Credentials that were metered at all. */
-  readonly credentials: readonly string[];
+  /** Work that went on at the provider (background answers): metered when it began, counted when it ended, up to a day later. Tokens undefined:
+   *  nobody has fetched it yet, so it is not metered at all. */
+  readonly work: readonly {
+    readonly hourMs: number;
+    readonly credential: string;
+    readonly tokens: number | undefined;
+  }[];
   /** Whether a billed key that no credential was matched with may still be one of those that could not be told apart. */
   readonly mayBeOurs: (billedKey: string) => boolean;
   /** Whether batches of this provider were metered lately, or are under way: they are metered when they begin and billed as they end. */
@@ -40,6 +45,8 @@ export type LeakInput = {
 /** All that cannot be told apart is held against each other as one key. */
 export const UNMATCHED = "unmatched";
 const HOUR_MS = 3_600_000;
+/** The longest that work goes on. */
+const WORK_MS = 24 * HOUR_MS;
 /** Less than this is noise of counting. */
 const LEAST = { tokens: 1_000, requests: 5 };
 /** An answer whose usage nobody stated may have been as many usual ones. */
@@ -90,6 +97,17 @@ export function findLeaks(input: LeakInput): FoundLeak[] {
   for (const one of input.straddling) {
     const hour = at(keyOf(one.credential), one.hourMs);
     if (hour) hour.before += one[unit];
+  }
+  for (const { hourMs, credential, tokens } of input.work) {
+    const size = unit === "requests" ? 1 : (tokens ?? mean * UNSURE_TIMES);
+    const key = keyOf(credential);
+    // A stretch that begins after it may hold its end.
+    for (let later = hourMs + HOUR_MS; later <= hourMs + WORK_MS; later += HOUR_MS) {
+      const hour = at(key, later);
+      if (hour) hour.before += size;
+    }
+    const begun = tokens === undefined ? at(key, Math.max(hourMs, input.sinceMs)) : undefined;
+    if (begun) begun.slack += size;
   }
   return [...keys].flatMap(([billedKey, hours]) => {
     const found = worstStretch(hours, input.sinceMs, input.untilMs);

@@ -13,6 +13,7 @@ import { toJson } from "../service/json.ts";
 import { createListener, listen } from "../service/listener.ts";
 import { createLog } from "../service/log.ts";
 import type { Log } from "../service/log.ts";
+import { giveWay } from "../service/priority.ts";
 import type { Books } from "./compare.ts";
 import { loadCollectorConfig } from "./config.ts";
 import type { CollectorConfig } from "./config.ts";
@@ -43,10 +44,12 @@ export type CollectorJob = (typeof COLLECTOR_JOBS)[number];
 /** Starts the collector. */
 export async function startCollector(): Promise<{ stop(): Promise<void>; log: Log }> {
   const config = loadCollectorConfig();
+  giveWay();
   const log = createLog("collector", config.logLevel);
   const importers = createImporters(config);
   const { books, close } = await openBooks(config, log);
-  const metrics = createCollectorMetrics(books, config.timezone);
+  const providers = importers.flatMap((importer) => importer.providers);
+  const metrics = createCollectorMetrics(books, config.timezone, providers);
   const adjust = async (adjustments: Adjustment[]): Promise<void> => {
     await askProxy(
       config,
@@ -70,8 +73,13 @@ export async function startCollector(): Promise<{ stop(): Promise<void>; log: Lo
   };
   // Bills are read, compared and closed by one at a time, whoever asks.
   let last: Promise<unknown> = Promise.resolve();
-  const inTurn = (name: string, work: () => Promise<string[]>): Promise<void> => {
-    const mine = last.then(async () => {
+  const inTurn = <T>(work: () => Promise<T>): Promise<T> => {
+    const mine = last.then(work);
+    last = mine.catch(() => undefined);
+    return mine;
+  };
+  const runJob = (name: string, work: () => Promise<string[]>): Promise<void> =>
+    inTurn(async () => {
       try {
         for (const failure of await work()) log.error({ failure }, `${name}: something is to be mended`);
       } catch (error) {
@@ -79,14 +87,11 @@ export async function startCollector(): Promise<{ stop(): Promise<void>; log: Lo
       }
       await refresh();
     });
-    last = mine;
-    return mine;
-  };
   const runReconcile = (): Promise<void> =>
-    inTurn("reconcile", () => reconcileNow(books, importers, config, adjust, log));
+    runJob("reconcile", () => reconcileNow(books, importers, config, adjust, log));
   const prices = openPriceBook(config.dataDir, [], [], (message) => log.error(message));
   const runWatch = (): Promise<void> =>
-    inTurn("watch", () => watchUsage(books, importers, statedOf(config), prices, Date.now(), log));
+    runJob("watch", () => watchUsage(books, importers, statedOf(config), prices, Date.now(), log));
   const refreshPrices = async (): Promise<void> => {
     const failure = await fetchPriceList(config.dataDir, config.priceListUrl);
     if (failure === undefined) log.info("the price list is new; the proxy takes it within a minute");
@@ -108,9 +113,8 @@ export async function startCollector(): Promise<{ stop(): Promise<void>; log: Lo
   const app = createListener(metrics.registry, () =>
     Date.now() - refreshedMs > STALE_MS ? "the gauges are stale" : undefined,
   );
-  addTaskRoutes(app, { books, stated: statedOf(config), adjust, now: Date.now }, config.adminToken);
+  await addTaskRoutes(app, { books, stated: statedOf(config), adjust, now: Date.now }, config.adminToken, inTurn);
   const port = await listen(app, config.host, config.collectorPort, "KEYMETER_COLLECTOR_PORT");
-  const providers = importers.flatMap((importer) => importer.providers);
   log.info({ port, importers: providers }, "collector is ready");
   process.send?.({ type: "ready", port, importers: providers });
   return {

@@ -35,14 +35,9 @@ export function matchKeys(
   }
   const open = credentials.filter(({ credential, hint }) => hint !== "" && !byCredential.has(credential));
   const free = providerKeys.filter(({ billedKey }) => !taken.has(billedKey));
-  const fits = (hint: string, shown: string): boolean => {
-    const end = /[^.…*]*$/u.exec(shown)?.[0] ?? "";
-    const length = Math.min(end.length, hint.length);
-    return length >= LEAST_HINT && end.slice(-length) === hint.slice(-length);
-  };
   for (const { credential, hint, name } of open) {
-    const candidates = free.filter((key) => fits(hint, key.hint));
-    const rivals = open.filter((other) => candidates.some((key) => fits(other.hint, key.hint)));
+    const candidates = free.filter((key) => isShownAs(hint, key.hint));
+    const rivals = open.filter((other) => candidates.some((key) => isShownAs(other.hint, key.hint)));
     const [only] = candidates;
     if (candidates.length === 1 && rivals.length === 1 && only) byCredential.set(credential, only.billedKey);
     else if (candidates.length > 0)
@@ -51,6 +46,13 @@ export function matchKeys(
       );
   }
   return { byCredential, asked };
+}
+
+/** Whether a key whose last characters we know is one that the provider shows so. */
+export function isShownAs(hint: string, shown: string): boolean {
+  const end = /[^.…*]*$/u.exec(shown)?.[0] ?? "";
+  const length = Math.min(end.length, hint.length);
+  return length >= LEAST_HINT && end.slice(-length) === hint.slice(-length);
 }
 
 export type ModelMatches = {

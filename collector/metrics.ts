@@ -2,7 +2,7 @@
 // conversion to a float is the last step.
 import { Gauge, Registry } from "prom-client";
 import { amountAt, describeScope, USUAL_THRESHOLDS } from "../ledger/budgets.ts";
-import { readBilledTotals, readImports } from "../ledger/bills.ts";
+import { readBillDays, readImports, readUsageReads } from "../ledger/bills.ts";
 import { readBudgets } from "../ledger/changes.ts";
 import { readClosed, readComparisons, readVarianceSums } from "../ledger/closing.ts";
 import { expectedSoFar, readForecasts } from "../ledger/forecasts.ts";
@@ -15,7 +15,6 @@ import type { Dimension } from "../ledger/spend.ts";
 import { addDays, createCalendar } from "../ledger/windows.ts";
 import type { Books } from "./compare.ts";
 import { observedPrices } from "./observed-prices.ts";
-import type { ObservedPrice } from "./observed-prices.ts";
 
 export type CollectorMetrics = {
   readonly registry: Registry;
@@ -34,7 +33,12 @@ const LEAST_RATIO = 0.002;
 const LEAK_MS = 30 * 3_600_000;
 const MOST_LEAKS = 50;
 
-export function createCollectorMetrics({ usage, billing }: Books, timezone: string): CollectorMetrics {
+/** `sources`: whose bills are read here; of others there may be old notes. */
+export function createCollectorMetrics(
+  { usage, billing }: Books,
+  timezone: string,
+  sources: readonly string[] = [],
+): CollectorMetrics {
   const registry = new Registry();
   const calendar = createCalendar(timezone);
   const gauge = <L extends string>(name: string, help: string, labelNames: readonly L[]): Gauge<L> =>
@@ -105,10 +109,16 @@ export function createCollectorMetrics({ usage, billing }: Books, timezone: stri
     "provider",
     "cause",
   ]);
-  const closed = gauge("keymeter_closed_day_timestamp_seconds", "The last UTC day that is closed, by its start.", [
-    "provider",
-  ]);
-  const closedUntil = new Map<string, number>();
+  const openDay = gauge(
+    "keymeter_oldest_open_day_timestamp_seconds",
+    "The oldest UTC day that is used and not closed, by its start; today where all are closed.",
+    ["provider"],
+  );
+  const usageAsOf = gauge(
+    "keymeter_usage_as_of_timestamp_seconds",
+    "Up to when a provider's usage by the hour is known.",
+    ["provider"],
+  );
   const leak = gauge("keymeter_leak_quantity", "Use of a provider key that did not come through the proxy.", [
     "provider",
     "billed_key",
@@ -120,8 +130,6 @@ export function createCollectorMetrics({ usage, billing }: Books, timezone: stri
     "billed_key",
     "kind",
   ]);
-  let observed: ObservedPrice[] = [];
-  let pricesAsOfMs = 0;
   const priceRatio = gauge("keymeter_observed_price_ratio", "Billed price over metered price, where they differ.", [
     "provider",
     "model",
@@ -160,6 +168,48 @@ export function createCollectorMetrics({ usage, billing }: Books, timezone: stri
     if (scope === "org" && named.length === 0) spend.set({ scope, id: "all", window }, 0);
   };
 
+  /** What the bills say changes only when something is written: it is read again then, and not every fifteen seconds. */
+  let seenWrites = -1;
+  const refreshBills = async (nowMs: number): Promise<void> => {
+    const writes = Number(billing.prepare("SELECT total_changes()").pluck().get());
+    if (writes === seenWrites) return;
+    for (const one of [billed, metered, variance, importSuccess, usageAsOf, openDay, priceRatio]) one.reset();
+    const today = new Date(nowMs).toISOString().slice(0, 10);
+    const [since, until] = [addDays(today, -BILLED_DAYS), addDays(today, 1)];
+    const days = await readBillDays(billing, since, until);
+    const marks = await readMarks(usage, since, until);
+    const closed = new Set((await readClosed(billing, since, until)).map(({ provider, day }) => `${provider} ${day}`));
+    const compared = new Set(days.map(({ provider, day }) => `${provider} ${day}`));
+    for (const { provider, day, amountNanoUsd, lines } of days) {
+      if (lines > 0) billed.set({ provider, day }, toUsdNumber(amountNanoUsd));
+    }
+    for (const { provider, day, costNanoUsd } of marks)
+      if (compared.has(`${provider} ${day}`)) metered.set({ provider, day }, toUsdNumber(costNanoUsd));
+    for (const { provider, cause, amountNanoUsd } of await readVarianceSums(billing, since, until))
+      variance.set({ provider, cause }, toUsdNumber(amountNanoUsd));
+    // A day without use has nothing to close.
+    const used = new Set(
+      [...marks, ...days.filter(({ lines }) => lines > 0)].map(({ provider, day }) => `${provider} ${day}`),
+    );
+    for (const provider of sources) {
+      const open = days.find(
+        (one) =>
+          one.provider === provider && used.has(`${provider} ${one.day}`) && !closed.has(`${provider} ${one.day}`),
+      );
+      openDay.set({ provider }, Date.parse(`${open?.day ?? today}T00:00:00Z`) / 1000);
+    }
+    for (const one of await readImports(billing))
+      if (sources.includes(one.provider))
+        importSuccess.set({ provider: one.provider }, (one.lastSuccessMs ?? 0) / 1000);
+    for (const { provider, asOfMs } of await readUsageReads(billing))
+      if (sources.includes(provider)) usageAsOf.set({ provider }, (asOfMs ?? 0) / 1000);
+    for (const one of observedPrices(await readComparisons(billing, addDays(today, -PRICE_DAYS), until))) {
+      const labels = { provider: one.provider, model: one.model, unit: one.unit };
+      if (Math.abs(one.ratio - 1) > LEAST_RATIO) priceRatio.set(labels, one.ratio);
+    }
+    seenWrites = writes;
+  };
+
   return {
     registry,
     async refresh(nowMs) {
@@ -175,14 +225,8 @@ export function createCollectorMetrics({ usage, billing }: Books, timezone: stri
         budgetThreshold,
         budgetRefused,
         keyInfo,
-        billed,
-        metered,
-        variance,
-        importSuccess,
-        closed,
         leak,
         leakUsd,
-        priceRatio,
       ])
         one.reset();
 
@@ -236,40 +280,13 @@ export function createCollectorMetrics({ usage, billing }: Books, timezone: stri
       for (const key of (await readKeys(usage)).keys.slice(0, MOST_KEYS))
         keyInfo.set({ id: key.id, name: key.name, team: key.team, env: key.env, owner: key.owner }, 1);
 
-      const today = new Date(nowMs).toISOString().slice(0, 10);
-      const [since, until] = [addDays(today, -BILLED_DAYS), addDays(today, 1)];
-      const compared = new Set<string>();
-      for (const { provider, day, billedNanoUsd } of await readBilledTotals(billing, since, until)) {
-        billed.set({ provider, day }, toUsdNumber(billedNanoUsd));
-        compared.add(`${provider} ${day}`);
-      }
-      for (const { provider, day, costNanoUsd } of await readMarks(usage, since, until))
-        if (compared.has(`${provider} ${day}`)) metered.set({ provider, day }, toUsdNumber(costNanoUsd));
-      for (const { provider, cause, amountNanoUsd } of await readVarianceSums(billing, since, until))
-        variance.set({ provider, cause }, toUsdNumber(amountNanoUsd));
-      for (const { provider, day } of await readClosed(billing, since, until)) {
-        const ms = Date.parse(`${day}T00:00:00Z`);
-        if (ms > (closedUntil.get(provider) ?? 0)) closedUntil.set(provider, ms);
-      }
-      for (const [provider, ms] of closedUntil) closed.set({ provider }, ms / 1000);
-      for (const one of await readImports(billing))
-        importSuccess.set({ provider: one.provider }, (one.lastSuccessMs ?? 0) / 1000);
+      await refreshBills(nowMs);
       for (const one of (await readLeaks(billing))
         .filter((leak) => isOpen(leak) && nowMs - leak.lastHourMs < LEAK_MS)
         .slice(0, MOST_LEAKS)) {
         const labels = { provider: one.provider, billed_key: one.billedKey, kind: one.kind };
         leak.set({ ...labels, unit: one.unit }, one.quantity);
         if (one.costNanoUsd !== undefined) leakUsd.set(labels, toUsdNumber(one.costNanoUsd));
-      }
-      // Prices move only when a bill was read.
-      const lastRead = Math.max(0, ...(await readImports(billing)).map((one) => one.lastAttemptMs));
-      if (lastRead > pricesAsOfMs) {
-        pricesAsOfMs = lastRead;
-        observed = observedPrices(await readComparisons(billing, addDays(today, -PRICE_DAYS), until));
-      }
-      for (const one of observed) {
-        const labels = { provider: one.provider, model: one.model, unit: one.unit };
-        if (Math.abs(one.ratio - 1) > LEAST_RATIO) priceRatio.set(labels, one.ratio);
       }
       refreshed.set(nowMs / 1000);
     },

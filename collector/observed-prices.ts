@@ -24,6 +24,8 @@ export function observedPrices(comparisons: readonly Comparison[]): ObservedPric
   >();
   for (const one of comparisons) {
     const { provider, day, model, tier, unit, billedQuantity, meteredQuantity } = one;
+    // A bill that is not whole yet has no price.
+    if (one.billedNanoUsd <= 0n || one.variances.some(({ cause }) => cause === "late")) continue;
     if (model === undefined || unit === undefined || !billedQuantity || !meteredQuantity || one.meteredNanoUsd <= 0n)
       continue;
     const name = `${provider}\n${model}\n${unit}\n${tier ?? ""}`;

@@ -1,12 +1,14 @@
 // Reconciliation: metered beside billed, tokens first, money second. Pure: arrays in, arrays out. A difference is taken apart into
 // pieces that each have one cause out of a closed list, and that add up to it exactly; see README.md for the order in which causes are
 // looked for, and why.
-import type { BilledLine, BilledUsage } from "../ledger/bills.ts";
+import type { BilledLine as BookedLine, BilledUsage } from "../ledger/bills.ts";
 import type { Comparison, Variance, VarianceCause } from "../ledger/closing.ts";
 import { allocate, formatUsd, scale } from "../ledger/money.ts";
 import type { NanoUsd } from "../ledger/money.ts";
 import { INPUT_CLASSES, isFee } from "../ledger/usage.ts";
 import type { Unit } from "../ledger/usage.ts";
+
+type BilledLine = Omit<BookedLine, "raw">;
 
 /** What was metered, as the bill could tell it: under the provider's key id where that is known. */
 export type Metered = {
@@ -86,7 +88,7 @@ export function reconcile(context: Context, days: readonly Day[]): Comparison[] 
         );
     for (const group of groupsOf(cells.values(), ["key", "model"])) explainEstimates(day, group);
     for (const cell of cells.values()) explainRest(context, day, cell);
-    const discount = commonRatio([...cells.values()]);
+    const discount = day.isLate ? undefined : commonRatio([...cells.values()]);
     const found = [...cells.values()].map((cell) => toComparison(context, day, cell, discount));
     return [...found, ...extra].filter(
       (one) =>
@@ -160,6 +162,7 @@ function cellsOf({ provider }: Context, day: Day): DayOfCells {
     .map((line): Comparison => ({
       provider,
       day: day.day,
+      kind: line.kind === "usage" ? undefined : line.kind,
       key: line.billedKey,
       model: line.model,
       tier: line.tier,
@@ -203,8 +206,10 @@ function addUsage(
     const { billed } = at({ key: one.billedKey, model: one.model, tier: one.tier, unit: one.unit });
     billed.quantity = (billed.quantity ?? 0) + one.quantity;
   }
-  // Where usage is reported, what it does not name was not used.
-  for (const { billed } of cells.values()) billed.quantity ??= 0;
+  // What a report of usage does not name was not used: tokens always, fees only where it counts such at all.
+  const counted = new Set<string | undefined>(usage.map(({ unit }) => unit));
+  for (const { unit, billed } of cells.values())
+    if (counted.has(unit) || (billed.lines === 0 && !isFee((unit ?? "input") as Unit))) billed.quantity ??= 0;
 }
 
 function fieldOf(
@@ -408,7 +413,9 @@ function toComparison(context: Context, day: Day, cell: Cell, common: Ratio | un
       add(cause, money, detail, quantity);
       left -= money;
     }
-    addPrice(cell, left, common, add);
+    // Tokens are counted before they are billed: money that is missing from a bill that is not whole is late, not cheaper.
+    if (day.isLate && left < 0n) add("late", left, "counted already, and not billed yet");
+    else addPrice(cell, left, common, add);
   }
   return {
     provider: context.provider,

@@ -5,7 +5,7 @@ import { once } from "node:events";
 import type { Writable } from "node:stream";
 import { stringify } from "csv-stringify/sync";
 import { fileWriter, ParquetWriter } from "hyparquet-writer";
-import { readBilledLines, readProviderKeys } from "../ledger/bills.ts";
+import { readProviderKeys } from "../ledger/bills.ts";
 import { readClosed, readComparisons, readCorrections } from "../ledger/closing.ts";
 import type { ClosedDay, Correction } from "../ledger/closing.ts";
 import { readMetered, readMeteredCredentials } from "../ledger/metered.ts";
@@ -91,7 +91,6 @@ async function* focusDays(
           billing && closed.has(provider)
             ? {
                 comparisons: await readComparisons(billing, day, next, provider),
-                billed: await signedLines(billing, provider, day, corrections),
                 corrections: corrections.filter((one) => one.provider === provider),
               }
             : undefined,
@@ -102,32 +101,6 @@ async function* focusDays(
     }
     onDay(day);
   }
-}
-
-/** Lines of the bill beside use, as they were when the day was closed: what came later is a correction. */
-async function signedLines(
-  billing: Sqlite,
-  provider: string,
-  day: string,
-  corrections: readonly Correction[],
-): Promise<Awaited<ReturnType<typeof readBilledLines>>> {
-  const isCorrected = corrections.some((one) => one.provider === provider && one.billedNanoUsd !== 0n);
-  if (!isCorrected) return readBilledLines(billing, provider, day, addDays(day, 1));
-  // The signed lines stand in the comparison, as pieces of credit or tax.
-  const signed = await readComparisons(billing, day, addDays(day, 1), provider);
-  return signed.flatMap((one) =>
-    one.variances
-      .filter(({ cause }) => cause === "credit or tax")
-      .map(({ amountNanoUsd, detail }) => ({
-        provider,
-        day,
-        kind: amountNanoUsd < 0n ? ("credit" as const) : ("adjustment" as const),
-        lineItem: detail,
-        amountNanoUsd,
-        resolutionNanoUsd: 1n,
-        raw: "",
-      })),
-  );
 }
 
 async function readBilledKeys(

@@ -1,6 +1,6 @@
 // What somebody can tell the collector to do to billing.db: close a day, import a file, dismiss a leak. The admin routes and the command end
 // here, both.
-import type { FastifyInstance } from "fastify";
+import type { FastifyError, FastifyInstance } from "fastify";
 import { z } from "zod";
 import type { Adjustment } from "../ledger/adjustments.ts";
 import { readBillDays, replaceBills } from "../ledger/bills.ts";
@@ -31,7 +31,7 @@ export type TaskContext = {
 };
 
 /** As large as a file may be: it is read whole. */
-const MOST_FILE_BYTES = 512 * 1024 * 1024;
+const MOST_FILE_BYTES = 128 * 1024 * 1024;
 /** Somebody who closes by hand need not wait for the bill to stand still, only for it to be whole. */
 const BY_HAND = { afterDays: 0, quietMs: 0 };
 
@@ -56,7 +56,9 @@ export async function perform({ books, stated, adjust, now }: TaskContext, task:
       }
       const said: string[] = [];
       for (const day of open) {
-        await closeBilledDay(books, day, task.by, stated, adjust, now());
+        const why = await closeBilledDay(books, day, task.by, stated, adjust, now());
+        if (why !== undefined)
+          throw new ChangeRefused(`${day.day} of ${day.provider} cannot be closed: ${why}; try again`);
         said.push(`${day.day} of ${day.provider} is closed at ${formatUsd(day.amountNanoUsd)} USD.`);
       }
       return said;
@@ -66,14 +68,23 @@ export async function perform({ books, stated, adjust, now }: TaskContext, task:
       return [`Use of ${task.billedKey} up to now is no leak: ${task.why}. What comes after is looked at again.`];
     case "import": {
       const bills = await readBillFile(task.name, task.bytes);
-      const changed = replaceBills(books.billing, bills, now());
+      const { changed, kept } = replaceBills(books.billing, bills, now());
       const days = bills.map(({ day }) => day).toSorted();
       const [first, last] = [days[0], days.at(-1)];
-      if (first !== undefined && last !== undefined) await compareDays(books, first, addDays(last, 1), stated, now());
+      const asked = new Set<string>();
+      for (const day of new Set(changed))
+        for (const { provider, questions } of await compareDays(books, day, addDays(day, 1), stated, now()))
+          for (const question of questions) asked.add(`${provider}: ${question}`);
       const lines = bills.reduce((sum, bill) => sum + bill.lines.length, 0);
       const providers = [...new Set(bills.map(({ provider }) => provider))].join(", ");
       return [
-        `${task.name}: ${lines} lines of ${providers || "no provider that is metered"}, ${first ?? "no day"} to ${last ?? "none"}; ${changed} of ${bills.length} days changed.`,
+        `${task.name}: ${lines} lines of ${providers || "no provider that is metered"}, ${first ?? "no day"} to ${last ?? "none"}; ${changed.length} of ${bills.length} days changed.`,
+        ...(kept.length === 0
+          ? []
+          : [
+              `Not taken, because a fuller bill is there (the provider's own API before a file, a later export before an earlier one): ${[...new Set(kept)].toSorted().join(", ")}.`,
+            ]),
+        ...asked,
       ];
     }
   }
@@ -91,39 +102,42 @@ const routed = z.discriminatedUnion("type", [
   z.strictObject({ type: z.literal("dismiss"), provider: text, billedKey: text, why: text }),
 ]);
 
-/** The same over HTTP, for holders of the admin token. One task at a time. */
-export function addTaskRoutes(app: FastifyInstance, context: TaskContext, adminToken: Secret): void {
-  const preHandler = requireToken(adminToken);
-  let last: Promise<unknown> = Promise.resolve();
-  const inTurn = async (task: Task): Promise<string[]> => {
-    const mine = last.then(() => perform(context, task));
-    last = mine.catch(() => undefined);
-    return mine;
-  };
-  app.addContentTypeParser(
-    "application/octet-stream",
-    { parseAs: "buffer", bodyLimit: MOST_FILE_BYTES },
-    (_request, body, done) => done(null, body),
-  );
-  app.setErrorHandler(async (error, _request, reply) => {
-    const isExpected = error instanceof ChangeRefused || error instanceof ImportError;
-    return reply.code(isExpected ? 409 : 500).send({ error: error instanceof Error ? error.message : String(error) });
+/** The same over HTTP, for holders of the admin token, in turn with the collector's own jobs. Who asks is known before a body is read. */
+export async function addTaskRoutes(
+  app: FastifyInstance,
+  context: TaskContext,
+  adminToken: Secret,
+  inTurn: <T>(work: () => Promise<T>) => Promise<T>,
+): Promise<void> {
+  await app.register(async (routes) => {
+    routes.addHook("onRequest", requireToken(adminToken));
+    routes.addContentTypeParser(
+      "application/octet-stream",
+      { parseAs: "buffer", bodyLimit: MOST_FILE_BYTES },
+      (_request, body, done) => done(null, body),
+    );
+    routes.setErrorHandler<FastifyError>(async (error, _request, reply) => {
+      const isExpected = error instanceof ChangeRefused || error instanceof ImportError;
+      return reply.code(isExpected ? 409 : (error.statusCode ?? 500)).send({ error: error.message });
+    });
+    routes.post("/admin/tasks", async (request, reply) => {
+      const parsed = routed.safeParse(request.body);
+      if (!parsed.success)
+        return reply
+          .code(400)
+          .send({ error: parsed.error.issues.map((one) => `${one.path.join(".")}: ${one.message}`).join("; ") });
+      return { said: await inTurn(() => perform(context, parsed.data)) };
+    });
+    routes.post<{ Querystring: { name?: string } }>(
+      "/admin/import",
+      { bodyLimit: MOST_FILE_BYTES },
+      async ({ body, query }, reply) => {
+        if (!Buffer.isBuffer(body))
+          return reply.code(400).send({ error: "send the file's bytes as application/octet-stream" });
+        return {
+          said: await inTurn(() => perform(context, { type: "import", name: query.name ?? "the file", bytes: body })),
+        };
+      },
+    );
   });
-  app.post("/admin/tasks", { preHandler }, async (request, reply) => {
-    const parsed = routed.safeParse(request.body);
-    if (!parsed.success)
-      return reply
-        .code(400)
-        .send({ error: parsed.error.issues.map((one) => `${one.path.join(".")}: ${one.message}`).join("; ") });
-    return { said: await inTurn(parsed.data) };
-  });
-  app.post<{ Querystring: { name?: string } }>(
-    "/admin/import",
-    { preHandler, bodyLimit: MOST_FILE_BYTES },
-    async (request, reply) => {
-      if (!Buffer.isBuffer(request.body))
-        return reply.code(400).send({ error: "send the file's bytes as application/octet-stream" });
-      return { said: await inTurn({ type: "import", name: request.query.name ?? "the file", bytes: request.body }) };
-    },
-  );
 }

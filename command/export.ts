@@ -6,6 +6,7 @@ import { CHARGEBACK_OWNERS, exportFocus, FOCUS_VERSIONS, reportChargeback } from
 import { formatUsd, formatUsdColumn, formatUsdExact } from "../ledger/money.ts";
 import { openForReading } from "../ledger/open.ts";
 import { addDays, createCalendar } from "../ledger/windows.ts";
+import { giveWay } from "../service/priority.ts";
 import { toJson } from "../service/json.ts";
 import { openUsage } from "./books.ts";
 import { parseDay } from "./days.ts";
@@ -18,6 +19,7 @@ keymeter export chargeback --month 2026-11 [--by team,project,env,feature,key] [
 
 export async function run(args: string[]): Promise<void> {
   const [verb, ...rest] = args;
+  giveWay();
   if (verb === "focus") return focus(rest);
   if (verb === "chargeback") return charge(rest);
   throw new UsageError(USAGE);

@@ -8,7 +8,7 @@ import { UsageError } from "./usage-error.ts";
 export const USAGE =
   "keymeter import FILE...     bills from files: FOCUS 1.x (CSV, Parquet), cost downloads of OpenAI and Anthropic";
 
-const MOST_BYTES = 512 * 1024 * 1024;
+const MOST_BYTES = 128 * 1024 * 1024;
 
 export async function run(args: string[]): Promise<void> {
   const { positionals } = parseArgs({ args, allowPositionals: true, options: {} });
@@ -16,7 +16,7 @@ export async function run(args: string[]): Promise<void> {
   for (const path of positionals) {
     const file = statSync(path, { throwIfNoEntry: false });
     if (!file?.isFile()) throw new UsageError(`there is no file ${path}`);
-    if (file.size > MOST_BYTES) throw new UsageError(`${path} is larger than 512 MiB; export a month at a time`);
+    if (file.size > MOST_BYTES) throw new UsageError(`${path} is larger than 128 MiB; export a month at a time`);
     for (const said of await askCollector({ type: "import", name: basename(path), bytes: readFileSync(path) }))
       process.stdout.write(`${said}\n`);
   }

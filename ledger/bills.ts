@@ -1,10 +1,10 @@
 // Bills: what providers say they charge, one provider's day replaced as a whole; and what came of comparing it. billing.db; the
 // collector is its only writer. Any bill can be read any number of times, in any order: the books are the same.
 import { createHash } from "node:crypto";
-import { and, asc, drizzle, eq, gte, lt, sql } from "./drizzle.ts";
+import { and, asc, drizzle, eq, getTableColumns, gte, lt } from "./drizzle.ts";
 import type { NanoUsd } from "./money.ts";
 import type { Sqlite } from "./open.ts";
-import { billDays, billedLines, billedUsage, imports, providerKeys } from "./schema.ts";
+import { billDays, billedLines, billedUsage, imports, providerKeys, usageReads } from "./schema.ts";
 import { recordCorrection } from "./closing.ts";
 import type { Unit } from "./usage.ts";
 
@@ -63,22 +63,57 @@ export type BillOfDay = {
   readonly lines: readonly BilledLine[];
 };
 
-/** Books bills in one transaction: all of them or none. A bill that knows less than the one that is there changes nothing; of two
- *  that know as much, the same one always stays. A closed day keeps its figure; what a later bill adds to it is a correction. Returns how
- *  many days changed. */
-export function replaceBills(database: Sqlite, bills: readonly BillOfDay[], nowMs: number): number {
-  return database.transaction(() => bills.filter((bill) => replaceBill(database, bill, nowMs)).length).immediate();
+/** Books bills in one transaction: all of them or none. Of two bills of a day the fuller one stays: one with lines before one without, the
+ *  provider's API before a file, then the one whose source knew more, then always the same one. A closed day keeps its figure; what a later
+ *  bill adds to it is a correction. Returns the days that changed, and those where another bill stayed. */
+export function replaceBills(
+  database: Sqlite,
+  bills: readonly BillOfDay[],
+  nowMs: number,
+): { readonly changed: readonly string[]; readonly kept: readonly string[] } {
+  const done: { changed: string[]; kept: string[] } = { changed: [], kept: [] };
+  database
+    .transaction(() => {
+      for (const bill of bills) {
+        const outcome = replaceBill(database, bill, nowMs);
+        if (outcome !== "same") done[outcome].push(bill.day);
+      }
+    })
+    .immediate();
+  return done;
 }
 
-function replaceBill(database: Sqlite, { provider, day, source, asOfMs, lines }: BillOfDay, nowMs: number): boolean {
+/** Larger is fuller. A total order, so that bills can come in any. */
+function isFuller(a: Standing, b: Standing): boolean {
+  const rank = ({ lines, source }: Standing): number => (lines === 0 ? 0 : source === "api" ? 2 : 1);
+  if (rank(a) !== rank(b)) return rank(a) > rank(b);
+  return a.asOfMs === b.asOfMs ? a.digest > b.digest : a.asOfMs > b.asOfMs;
+}
+type Standing = Pick<typeof billDays.$inferSelect, "lines" | "source" | "asOfMs" | "digest">;
+
+function replaceBill(
+  database: Sqlite,
+  { provider, day, source, asOfMs, lines }: BillOfDay,
+  nowMs: number,
+): "changed" | "kept" | "same" {
   const books = drizzle(database);
   const place = and(eq(billDays.provider, provider), eq(billDays.day, day));
   const known = books.select().from(billDays).where(place).get();
   const digest = digestOf(lines);
-  if (known && (known.asOfMs > asOfMs || (known.asOfMs === asOfMs && known.digest > digest))) return false;
-  if (known?.digest === digest) {
-    books.update(billDays).set({ asOfMs, source, readAtMs: nowMs }).where(place).run();
-    return false;
+  const isSame = known?.digest === digest;
+  if (known && !isSame && isFuller(known, { lines: lines.length, source, asOfMs, digest })) {
+    // An API that names no lines any more was read all the same.
+    if (source === "api") books.update(billDays).set({ readAtMs: nowMs }).where(place).run();
+    return "kept";
+  }
+  if (isSame) {
+    const better = isFuller({ ...known, source, asOfMs }, known) ? { asOfMs, source } : {};
+    books
+      .update(billDays)
+      .set({ readAtMs: nowMs, ...better })
+      .where(place)
+      .run();
+    return "same";
   }
   // A day without a bill is no bill of nothing; it becomes one only where there was something before.
   if (!known && lines.length === 0) {
@@ -96,7 +131,7 @@ function replaceBill(database: Sqlite, { provider, day, source, asOfMs, lines }:
         changedAtMs: nowMs,
       })
       .run();
-    return false;
+    return "same";
   }
   const amountNanoUsd = lines.reduce((sum, line) => sum + line.amountNanoUsd, 0n);
   const row = { source, asOfMs, digest, lines: lines.length, amountNanoUsd, readAtMs: nowMs, changedAtMs: nowMs };
@@ -133,7 +168,7 @@ function replaceBill(database: Sqlite, { provider, day, source, asOfMs, lines }:
     ),
   );
   recordCorrection(database, { provider, day, billedNanoUsd: amountNanoUsd, billDigest: digest, nowMs });
-  return true;
+  return "changed";
 }
 
 /** The same lines in whatever order pages brought them. */
@@ -237,7 +272,8 @@ export async function readProviderKeys(database: Sqlite, provider: string): Prom
     .map(({ project, ...row }) => ({ ...row, project: project ?? undefined }));
 }
 
-export type BilledLineOfDay = BilledLine & { readonly provider: string; readonly day: string };
+/** A line as it is compared: without the provider's own row. */
+export type BilledLineOfDay = Omit<BilledLine, "raw"> & { readonly provider: string; readonly day: string };
 
 /** The lines of a provider's UTC days `[sinceDay, untilDay)`, day by day. */
 export async function readBilledLines(
@@ -246,8 +282,9 @@ export async function readBilledLines(
   sinceDay: string,
   untilDay: string,
 ): Promise<BilledLineOfDay[]> {
+  const { raw: _raw, ...columns } = getTableColumns(billedLines);
   return drizzle(database)
-    .select()
+    .select(columns)
     .from(billedLines)
     .where(and(eq(billedLines.provider, provider), gte(billedLines.day, sinceDay), lt(billedLines.day, untilDay)))
     .orderBy(asc(billedLines.day), asc(billedLines.line))
@@ -316,28 +353,18 @@ export type ImportNote = {
   readonly lastSuccessMs: number | null;
   readonly lastAttemptMs: number;
   readonly lastError: string | null;
-  /** Up to when the provider's usage was known at the last success; null: it reports none. */
-  readonly usageAsOfMs: number | null;
   /** What somebody should know though it is no failure. */
   readonly note: string | null;
 };
 
-/** Notes how an import ended. `error` undefined: it succeeded. */
+/** Notes how reading a bill ended. `error` undefined: it succeeded. */
 export function noteImport(
   database: Sqlite,
   provider: string,
   atMs: number,
-  outcome: {
-    readonly error?: string | undefined;
-    readonly usageAsOfMs?: number | undefined;
-    readonly note?: string | undefined;
-  },
+  { error, note }: { readonly error?: string | undefined; readonly note?: string | undefined },
 ): void {
-  const { error, usageAsOfMs, note } = outcome;
-  const success =
-    error === undefined
-      ? { lastSuccessMs: atMs, note: note ?? null, ...(usageAsOfMs === undefined ? {} : { usageAsOfMs }) }
-      : {};
+  const success = error === undefined ? { lastSuccessMs: atMs, note: note ?? null } : {};
   const row = { lastAttemptMs: atMs, lastError: error ?? null, ...success };
   drizzle(database)
     .insert(imports)
@@ -346,25 +373,30 @@ export function noteImport(
     .run();
 }
 
-export async function readImports(database: Sqlite): Promise<ImportNote[]> {
-  return drizzle(database).select().from(imports).orderBy(asc(imports.provider)).all();
+/** How reading a provider's usage ended, and up to when it was known at the last success; null: never. */
+export type UsageRead = typeof usageReads.$inferSelect;
+
+export function noteUsage(
+  database: Sqlite,
+  provider: string,
+  atMs: number,
+  outcome: { readonly asOfMs: number } | { readonly error: string },
+): void {
+  const row =
+    "error" in outcome
+      ? { readAtMs: atMs, error: outcome.error }
+      : { readAtMs: atMs, asOfMs: outcome.asOfMs, error: null };
+  drizzle(database)
+    .insert(usageReads)
+    .values({ provider, ...row })
+    .onConflictDoUpdate({ target: usageReads.provider, set: row })
+    .run();
 }
 
-/** Billed money of `[sinceDay, untilDay)` by provider and day, as the lines add up to it. */
-export async function readBilledTotals(
-  database: Sqlite,
-  sinceDay: string,
-  untilDay: string,
-): Promise<{ readonly provider: string; readonly day: string; readonly billedNanoUsd: NanoUsd }[]> {
-  return drizzle(database)
-    .select({
-      provider: billedLines.provider,
-      day: billedLines.day,
-      billedNanoUsd: sql<bigint>`SUM(${billedLines.amountNanoUsd})`,
-    })
-    .from(billedLines)
-    .where(and(gte(billedLines.day, sinceDay), lt(billedLines.day, untilDay)))
-    .groupBy(billedLines.provider, billedLines.day)
-    .orderBy(asc(billedLines.day), asc(billedLines.provider))
-    .all();
+export async function readUsageReads(database: Sqlite): Promise<UsageRead[]> {
+  return drizzle(database).select().from(usageReads).orderBy(asc(usageReads.provider)).all();
+}
+
+export async function readImports(database: Sqlite): Promise<ImportNote[]> {
+  return drizzle(database).select().from(imports).orderBy(asc(imports.provider)).all();
 }

@@ -36,6 +36,8 @@ export type Variance = {
 export type Comparison = {
   readonly provider: string;
   readonly day: string;
+  /** Of a row of the bill that is no use of anything. */
+  readonly kind?: "fee" | "credit" | "tax" | "adjustment" | "rounding" | undefined;
   readonly key: string | undefined;
   readonly model: string | undefined;
   readonly tier: string | undefined;
@@ -67,6 +69,7 @@ export function replaceComparisons(database: Sqlite, provider: string, day: stri
           .values({
             ...one,
             line,
+            kind: one.kind ?? null,
             key: one.key ?? null,
             model: one.model ?? null,
             tier: one.tier ?? null,
@@ -124,6 +127,7 @@ export async function readComparisons(
     .all()
     .map(({ line, ...row }) => ({
       ...row,
+      kind: row.kind ?? undefined,
       key: row.key ?? undefined,
       model: row.model ?? undefined,
       tier: row.tier ?? undefined,
@@ -178,12 +182,39 @@ export async function readCorrections(database: Sqlite, sinceDay: string, untilD
     .all();
 }
 
-/** Signs a day off, at what is compared now. A day that is closed already stays as it is: false. */
-export function closeDay(database: Sqlite, closed: ClosedDay): boolean {
-  return drizzle(database).insert(closedDays).values(closed).onConflictDoNothing().run().changes > 0;
+/** Signs a day off, if its bill and the comparison are still the ones that the figure was made of, and metered money, adjustments included,
+ *  and what only the bill knows add up to what is billed. Returns why not, else undefined. */
+export function closeDay(database: Sqlite, closed: ClosedDay): string | undefined {
+  const { provider, day } = closed;
+  return database
+    .transaction(() => {
+      if (findClosed(database, provider, day)) return "it is closed already";
+      const place = [provider, day];
+      const one = (query: string): unknown =>
+        database
+          .prepare(query)
+          .pluck()
+          .get(...place);
+      if (one("SELECT digest FROM bill_days WHERE provider = ? AND day = ?") !== closed.billDigest)
+        return "its bill changed meanwhile";
+      const metered = BigInt(
+        (one("SELECT SUM(cost_nano_usd) FROM metered_lines WHERE provider = ? AND day = ?") ?? 0n) as bigint,
+      );
+      const onlyBilled = BigInt(
+        (one(
+          "SELECT SUM(amount_nano_usd) FROM variances WHERE provider = ? AND day = ? AND cause <> 'estimate corrected'",
+        ) ?? 0n) as bigint,
+      );
+      if (metered !== closed.meteredNanoUsd || metered + onlyBilled !== closed.billedNanoUsd)
+        return "something was metered meanwhile, or its estimates are not corrected yet";
+      drizzle(database).insert(closedDays).values(closed).run();
+      return undefined;
+    })
+    .immediate();
 }
 
-/** Writes down what a closed day's bill or meter says differently now; nothing when the day is open or says the same. */
+/** Writes down what a closed day's bill or meter says differently now, also when only its lines do; nothing when the day is open or says the
+ *  same. */
 export function recordCorrection(
   database: Sqlite,
   now: {
@@ -211,7 +242,9 @@ export function recordCorrection(
     billedNanoUsd: (now.billedNanoUsd ?? billed) - billed,
     meteredNanoUsd: (now.meteredNanoUsd ?? metered) - metered,
   };
-  if (more.billedNanoUsd === 0n && more.meteredNanoUsd === 0n) return;
+  const digest = before.at(-1)?.billDigest ?? closed.billDigest;
+  const isAnother = now.billDigest !== undefined && now.billDigest !== digest;
+  if (more.billedNanoUsd === 0n && more.meteredNanoUsd === 0n && !isAnother) return;
   books
     .insert(corrections)
     .values({
@@ -219,7 +252,7 @@ export function recordCorrection(
       day,
       seq: before.length,
       madeAtMs: now.nowMs,
-      billDigest: now.billDigest ?? before.at(-1)?.billDigest ?? closed.billDigest,
+      billDigest: now.billDigest ?? digest,
       ...more,
     })
     .run();

@@ -455,12 +455,6 @@ export type HourTokens = {
   readonly tokens: number;
   /** Of `requests`: those whose usage is not the provider's word. */
   readonly unsure: number;
-  readonly cells: {
-    readonly input: number;
-    readonly cache_read: number;
-    readonly cache_write: number;
-    readonly output: number;
-  };
 };
 
 /** Hours `[sinceMs, untilMs)` of a provider, from the rollup. */
@@ -488,23 +482,49 @@ export async function readHourTokens(
     .where(and(eq(rollupHour.provider, provider), gte(rollupHour.hourMs, sinceMs), lt(rollupHour.hourMs, untilMs)))
     .groupBy(rollupHour.hourMs, rollupHour.keyId, rollupHour.model)
     .all()
-    .map((row) => {
+    .flatMap((row) => {
       const cells = {
         input: Number(row.input),
         cache_read: Number(row.cacheRead),
         cache_write: Number(row.cacheWrite),
         output: Number(row.output),
       };
-      return {
+      // An hour in which the credential was swapped counts for the old one and the new one: which of them paid is not in the sums.
+      const paid = [row.hourMs, row.hourMs + HOUR_MS - 1].map((atMs) => credentialOf(row.keyId, provider, atMs));
+      return [...new Set(paid)].map((credential) => ({
         hourMs: row.hourMs,
-        credential: credentialOf(row.keyId, provider, row.hourMs + HOUR_MS - 1),
+        credential,
         model: row.model,
         requests: Number(row.requests),
         unsure: Number(row.unsure),
         tokens: cells.input + cells.cache_read + cells.cache_write + cells.output,
-        cells,
-      };
+      }));
     });
+}
+
+/** Work at a provider that began since an instant, by the hour of its beginning: its tokens, once its result passed; undefined before. */
+export async function readWorkTokens(
+  usage: Sqlite,
+  provider: string,
+  sinceMs: number,
+): Promise<{ readonly hourMs: number; readonly credential: string; readonly tokens: number | undefined }[]> {
+  const credentialOf = readCredentials(usage);
+  const rows = usage
+    .prepare(
+      `SELECT w.attempt_id, w.key_id, COALESCE(e.input, 0) + COALESCE(e.cache_read, 0) + ${ALL_CACHE_WRITES} + COALESCE(e.output, 0), r.attempt_id IS NOT NULL
+      FROM (SELECT DISTINCT attempt_id, key_id FROM work WHERE provider = ? AND attempt_id >= ?) w
+      LEFT JOIN events e ON e.attempt_id = w.attempt_id LEFT JOIN reservations r ON r.attempt_id = w.attempt_id`,
+    )
+    .raw()
+    .all(provider, firstAttemptId(sinceMs)) as [bigint, string, bigint | null, bigint][];
+  return rows.map(([attemptId, keyId, tokens, isOpen]) => {
+    const atMs = attemptAtMs(Number(attemptId));
+    return {
+      hourMs: atMs - (atMs % HOUR_MS),
+      credential: credentialOf(keyId, provider, atMs),
+      tokens: isOpen === 1n ? undefined : Number(tokens ?? 0n),
+    };
+  });
 }
 
 /** Tokens and requests, by credential, of answers that had begun before an hour of `[sinceMs, untilMs)` and ended in it: a provider may count
@@ -539,7 +559,12 @@ export type UnderWay = {
   readonly credential: string;
   readonly model: string;
   readonly tier: string;
-  readonly cells: HourTokens["cells"];
+  readonly cells: {
+    readonly input: number;
+    readonly cache_read: number;
+    readonly cache_write: number;
+    readonly output: number;
+  };
 };
 
 export async function readUnderWay(usage: Sqlite, provider: string, atMs: number): Promise<UnderWay[]> {

@@ -278,8 +278,14 @@ export const imports = sqliteTable("imports", {
   lastSuccessMs: count("last_success_ms"),
   lastAttemptMs: count("last_attempt_ms").notNull(),
   lastError: text("last_error"),
-  usageAsOfMs: count("usage_as_of_ms"),
   note: text(),
+});
+
+export const usageReads = sqliteTable("usage_reads", {
+  provider: text().primaryKey(),
+  asOfMs: count("as_of_ms"),
+  readAtMs: count("read_at_ms").notNull(),
+  error: text(),
 });
 
 export const providerKeys = sqliteTable("provider_keys", {
@@ -326,6 +332,7 @@ export const comparisons = sqliteTable("comparisons", {
   provider: text().notNull(),
   day: text().notNull(),
   line: count().notNull(),
+  kind: text({ enum: ["fee", "credit", "tax", "adjustment", "rounding"] }),
   key: text(),
   model: text(),
   tier: text(),

@@ -92,6 +92,10 @@ export function anthropicImporter({ adminKey, baseUrl, now = Date.now }: Setting
       const answer: ReportPage = await client.get(path, {
         query: { ...query, ...(page === undefined ? {} : { page }) },
       });
+      if (!Array.isArray(answer.data))
+        throw new ImportError(
+          `Anthropic ${path}: the answer holds no list; is the billing URL right? Nothing was imported.`,
+        );
       for (const bucket of answer.data) onBucket(bucket);
       if (!answer.has_more) return;
       if (answer.next_page === null || answer.next_page === page)
@@ -111,7 +115,7 @@ export function anthropicImporter({ adminKey, baseUrl, now = Date.now }: Setting
       starting_at: `${sinceDay}T00:00:00Z`,
       ending_at: `${untilDay}T00:00:00Z`,
       limit: byDay.size,
-      "group_by[]": ["workspace_id", "description"],
+      group_by: ["workspace_id", "description"],
     };
     await report("/v1/organizations/cost_report", asked, ({ starting_at: at, results }) => {
       const day = at.slice(0, 10);
@@ -176,7 +180,7 @@ export function anthropicImporter({ adminKey, baseUrl, now = Date.now }: Setting
           ...range,
           bucket_width: "1h",
           limit: 168,
-          "group_by[]": ["api_key_id", "workspace_id", "model", "service_tier"],
+          group_by: ["api_key_id", "workspace_id", "model", "service_tier"],
         };
         await report("/v1/organizations/usage_report/messages", asked, ({ starting_at: at, results }) => {
           for (const row of results) usage.push(...usageOf(at, row, row));

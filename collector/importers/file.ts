@@ -138,6 +138,8 @@ const ANTHROPIC_UNITS: { readonly [type: string]: Unit } = {
   output: "output",
 };
 
+const COUNTED = new Set(["Tokens", "Token", "Requests", "Units", "Seconds", "Token-Hours"]);
+
 /** Whose bill a FOCUS row is, by who issued it. */
 const ISSUERS: readonly (readonly [RegExp, string])[] = [
   [/openai/i, "openai"],
@@ -190,23 +192,35 @@ function readFocusRow(row: Row, place: string): Read[] {
         unit: (unit as Unit | undefined) ?? named?.unit,
         lineItem: row["ChargeDescription"],
         ...money(row["BilledCost"], place, "BilledCost"),
-        quantity: quantity(row["ConsumedQuantity"], place),
+        // A unit that is not ours says nothing that could be compared.
+        quantity: COUNTED.has(row["ConsumedUnit"] ?? "") ? quantity(row["ConsumedQuantity"], place) : undefined,
         raw: JSON.stringify(row),
       },
     },
   ];
 }
 
+/** The UTC day of a date or an instant. A time without a zone is UTC, as both providers and FOCUS write it. */
 function dayOf(text: string | undefined, place: string): string {
-  const ms = Date.parse(text ?? "");
-  if (Number.isNaN(ms))
+  const match = /^(\d{4}-\d{2}-\d{2})(?:[T ](\d{2}:\d{2}(?::\d{2}(?:\.\d+)?)?) ?(Z|UTC|[+-]\d{2}:?\d{2})?)?$/.exec(
+    text ?? "",
+  );
+  const [, date = "", time = "00:00", zone = "Z"] = match ?? [];
+  const ms = Date.parse(`${date}T${time}${zone === "UTC" ? "Z" : zone}`);
+  if (!match || Number.isNaN(ms) || !isDay(date))
     throw new ImportError(
-      `${place}: ${JSON.stringify(text ?? null)} is no day. Nothing was imported; write it as 2026-11-23.`,
+      `${place}: ${JSON.stringify(text ?? null)} is no day. Nothing was imported; write it as 2026-11-23 or 2026-11-23T00:00:00Z.`,
     );
   const day = new Date(ms).toISOString().slice(0, 10);
   if (ms > Date.now() + 86_400_000)
     throw new ImportError(`${place}: ${day} lies in the future. Nothing was imported; is this a forecast and no bill?`);
   return day;
+}
+
+/** Whether the calendar has it: 2026-02-31 is none. */
+function isDay(day: string): boolean {
+  const ms = Date.parse(`${day}T00:00:00Z`);
+  return !Number.isNaN(ms) && new Date(ms).toISOString().startsWith(day);
 }
 
 function money(

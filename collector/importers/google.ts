@@ -170,14 +170,23 @@ function billQuery(table: string, sinceDay: string, untilDay: string): object {
   sku.description AS sku_description, cost_type, currency, usage.unit AS unit, CAST(SUM(CAST(usage.amount AS NUMERIC)) AS STRING) AS quantity,
   CAST(SUM(CAST(cost AS NUMERIC)) AS STRING) AS cost,
   CAST(SUM((SELECT SUM(CAST(credit.amount AS NUMERIC)) FROM UNNEST(credits) AS credit)) AS STRING) AS credits,
-  CAST(UNIX_SECONDS(MAX(export_time)) AS STRING) AS exported_at
+  CAST(UNIX_SECONDS((SELECT MAX(export_time) FROM \`${table}\` WHERE DATE(_PARTITIONTIME) >= DATE(@since))) AS STRING) AS exported_at
 FROM \`${table}\`
-WHERE usage_start_time >= TIMESTAMP(@since) AND usage_start_time < TIMESTAMP(@until)
+WHERE DATE(_PARTITIONTIME) >= DATE(@since) AND usage_start_time >= TIMESTAMP(@since) AND usage_start_time < TIMESTAMP(@until)
+  AND service.description IN UNNEST(@services)
 GROUP BY day, project, service, sku, sku_description, cost_type, currency, unit
 ORDER BY day, project, service, sku`,
     useLegacySql: false,
     parameterMode: "NAMED",
-    queryParameters: [parameter("since", "STRING", sinceDay), parameter("until", "STRING", untilDay)],
+    queryParameters: [
+      parameter("since", "STRING", sinceDay),
+      parameter("until", "STRING", untilDay),
+      {
+        name: "services",
+        parameterType: { type: "ARRAY", arrayType: { type: "STRING" } },
+        parameterValue: { arrayValues: Object.keys(PROVIDERS).map((value) => ({ value })) },
+      },
+    ],
     timeoutMs: QUERY_WAIT_MS,
     maxResults: 5_000,
   };
@@ -254,7 +263,7 @@ function linesOf(row: Row, skus: GoogleSettings["skus"], where: string): BilledL
   const kind = kinds[row["cost_type"] ?? "regular"] ?? "adjustment";
   const quantity =
     kind === "usage" && row["quantity"] !== undefined && named.unit !== undefined
-      ? readQuantity(row["quantity"], `${where}: ${description} of ${day}`)
+      ? readSum(row["quantity"], `${where}: ${description} of ${day}`)
       : undefined;
   const lines: BilledLine[] = [{ ...base, kind, ...money(row["cost"]), quantity }];
   const credits = money(row["credits"]);
@@ -263,8 +272,17 @@ function linesOf(row: Row, skus: GoogleSettings["skus"], where: string): BilledL
   return lines;
 }
 
+/** A sum of quantities: corrections can make it negative. */
+function readSum(text: string, where: string): number {
+  return text.startsWith("-") ? -readQuantity(text.slice(1), where) : readQuantity(text, where);
+}
+
+/** Methods that cost something; listing models, counting tokens and fetching files do not, and are not metered. */
+const COSTING = /generate|embed|predict|batch|interaction|bidi/i;
+const FREE = /count_?tokens|list|get/i;
+
 type TimeSeries = {
-  readonly resource?: { readonly labels?: { readonly credential_id?: string } };
+  readonly resource?: { readonly labels?: { readonly credential_id?: string; readonly method?: string } };
   readonly points?: readonly {
     readonly interval: { readonly startTime?: string; readonly endTime: string };
     readonly value: { readonly int64Value?: string; readonly doubleValue?: number };
@@ -291,14 +309,17 @@ async function requestsOf(
       "aggregation.alignmentPeriod": "3600s",
       "aggregation.perSeriesAligner": "ALIGN_SUM",
       "aggregation.crossSeriesReducer": "REDUCE_SUM",
-      "aggregation.groupByFields": "resource.labels.credential_id",
       ...(pageToken === "" ? {} : { pageToken }),
     });
+    for (const field of ["resource.labels.credential_id", "resource.labels.method"])
+      asked.append("aggregation.groupByFields", field);
     const answer = await call<{ readonly timeSeries?: readonly TimeSeries[]; readonly nextPageToken?: string }>(
       where,
       `${baseUrl}/v3/projects/${project}/timeSeries?${asked.toString()}`,
     );
-    for (const series of answer.timeSeries ?? [])
+    for (const series of answer.timeSeries ?? []) {
+      const method = (series.resource?.labels?.method ?? "generate").split(".").at(-1) ?? "";
+      if (!COSTING.test(method) || FREE.test(method)) continue;
       for (const { interval, value } of series.points ?? []) {
         const quantity = readQuantity(value.int64Value ?? value.doubleValue ?? 0, where);
         const hourMs = Math.floor((Date.parse(interval.endTime) - 1) / HOUR_MS) * HOUR_MS;
@@ -311,6 +332,7 @@ async function requestsOf(
             quantity,
           });
       }
+    }
     pageToken = answer.nextPageToken ?? "";
     if (pageToken === "") return found;
   }

@@ -50,8 +50,8 @@ export function readQuantity(value: unknown, where: string): number {
 
 /** Refuses money that is not USD. */
 export function requireUsd(currency: string | null | undefined, where: string): void {
-  if ((currency ?? "usd").toLowerCase() !== "usd")
+  if (currency?.toLowerCase() !== "usd")
     throw new ImportError(
-      `${where} are in ${currency}; Keymeter books USD only. Nothing was imported; ask the provider for a bill in USD, or leave this source out.`,
+      `${where} are in ${currency ?? "no currency"}; Keymeter books USD only. Nothing was imported; ask the provider for a bill in USD, or leave this source out.`,
     );
 }

@@ -171,7 +171,7 @@ async function walk(
 function toLine(result: Cost, day: string): BilledLine {
   const where = `OpenAI costs of ${day}`;
   requireUsd(result.amount?.currency, where);
-  const value: unknown = result.amount?.value ?? 0;
+  const value: unknown = result.amount?.value;
   let amountNanoUsd: bigint;
   try {
     amountNanoUsd = parseRounded(String(value), FLOAT_DIGITS).value;

@@ -14,6 +14,7 @@ CREATE TABLE bill_days (
   changed_at_ms INTEGER NOT NULL,
   PRIMARY KEY (provider, day)
 ) STRICT, WITHOUT ROWID;
+CREATE INDEX bill_days_day ON bill_days (day);
 
 ALTER TABLE billed_lines RENAME TO old_billed_lines;
 CREATE TABLE billed_lines (
@@ -47,8 +48,13 @@ CREATE TABLE billed_usage (
   quantity INTEGER NOT NULL,
   PRIMARY KEY (provider, hour_ms, line)
 ) STRICT, WITHOUT ROWID;
--- How far the usage of a provider was known when it was read.
-ALTER TABLE imports ADD COLUMN usage_as_of_ms INTEGER;
+-- How usage was last read, and up to when it was known then. Apart from bills: one may work while the other fails.
+CREATE TABLE usage_reads (
+  provider TEXT PRIMARY KEY,
+  as_of_ms INTEGER,
+  read_at_ms INTEGER NOT NULL,
+  error TEXT
+) STRICT, WITHOUT ROWID;
 ALTER TABLE imports ADD COLUMN note TEXT;
 
 -- The keys that a provider says it has, to be recognised by what it shows of them.
@@ -101,11 +107,14 @@ CREATE TABLE comparisons (
   provider TEXT NOT NULL,
   day TEXT NOT NULL,
   line INTEGER NOT NULL,
+  -- Of a row of the bill that is no use: 'credit', 'tax', 'adjustment', 'fee', 'rounding'. NULL: use.
+  kind TEXT,
   key TEXT, model TEXT, tier TEXT, unit TEXT,
   metered_quantity INTEGER, billed_quantity INTEGER,
   metered_nano_usd INTEGER NOT NULL, billed_nano_usd INTEGER NOT NULL,
   PRIMARY KEY (provider, day, line)
 ) STRICT, WITHOUT ROWID;
+CREATE INDEX comparisons_day ON comparisons (day);
 -- Billed minus metered, in pieces that each have one cause. They add up to the difference of their line.
 CREATE TABLE variances (
   provider TEXT NOT NULL,
@@ -118,6 +127,7 @@ CREATE TABLE variances (
   PRIMARY KEY (provider, day, line, cause)
 ) STRICT, WITHOUT ROWID;
 
+CREATE INDEX variances_day ON variances (day, provider, cause, amount_nano_usd);
 -- Days whose figure is signed off: for ever. What changes after it is a correction, a row of its own.
 CREATE TABLE closed_days (
   provider TEXT NOT NULL,

@@ -15,7 +15,7 @@ import { readBillFile } from "../../collector/importers/file.ts";
 import { NOTHING_STATED } from "../../collector/match.ts";
 import { exportFocus, reportChargeback } from "../../collector/reports.ts";
 import type { FocusOptions, FocusSummary } from "../../collector/reports.ts";
-import { readBillDays, readBilledTotals, replaceBills } from "../../ledger/bills.ts";
+import { readBillDays, replaceBills } from "../../ledger/bills.ts";
 import type { BilledLine } from "../../ledger/bills.ts";
 import { readComparisons } from "../../ledger/closing.ts";
 import { cost } from "../../ledger/cost.ts";
@@ -224,8 +224,8 @@ describe("a FOCUS export", () => {
     const comparisons = await readComparisons(billing, DAY, NEXT);
     expect(comparisons.flatMap((one) => one.variances)).toEqual([]);
     expect(comparisons.length).toBeGreaterThan(6);
-    const [metered, billed] = [await readMarks(usage, DAY, NEXT), await readBilledTotals(billing, DAY, NEXT)];
-    expect(billed.map(({ provider, billedNanoUsd }) => [provider, billedNanoUsd])).toEqual(
+    const [metered, billed] = [await readMarks(usage, DAY, NEXT), await readBillDays(billing, DAY, NEXT)];
+    expect(billed.map(({ provider, amountNanoUsd }) => [provider, amountNanoUsd])).toEqual(
       metered.map(({ provider, costNanoUsd }) => [provider, costNanoUsd]),
     );
   });
@@ -280,7 +280,7 @@ describe("a closed day", () => {
     const stated = { ...NOTHING_STATED };
     const adjust = async (adjustments: Parameters<Parameters<typeof closeBilledDay>[4]>[0]): Promise<void> =>
       writer.change({ type: "adjust", adjustments }, "test");
-    expect(await closeBilledDay({ usage, billing }, day, "test", stated, adjust, NOW)).toBe(true);
+    expect(await closeBilledDay({ usage, billing }, day, "test", stated, adjust, NOW)).toBeUndefined();
     const first = readRows((await exported()).file);
     expect(checkFocus(first.header, first.rows, "1.2")).toEqual([]);
     const ofOpenai = first.rows.filter((row) => row["x_Provider"] === "openai");
@@ -290,7 +290,7 @@ describe("a closed day", () => {
 
     // The bill changes two weeks later, and something is priced anew: the signed figure stays.
     bill([...lines, line({ billedKey: "key_gone", unit: "output", quantity: 10, amountNanoUsd: 140_000n })], NOW + 1);
-    expect(await closeBilledDay({ usage, billing }, day, "test", stated, adjust, NOW)).toBe(false);
+    expect(await closeBilledDay({ usage, billing }, day, "test", stated, adjust, NOW)).toBe("it is closed already");
     const second = readRows((await exported()).file);
     expect(checkFocus(second.header, second.rows, "1.2")).toEqual([]);
     const corrections = second.rows.filter((row) => row["ChargeClass"] === "Correction");
@@ -325,7 +325,7 @@ describe("a closed day", () => {
       sent.push(...adjustments.map((one) => one.amountNanoUsd));
       await writer.change({ type: "adjust", adjustments }, "test");
     };
-    expect(await closeBilledDay({ usage, billing }, day, "test", NOTHING_STATED, again, NOW)).toBe(true);
+    expect(await closeBilledDay({ usage, billing }, day, "test", NOTHING_STATED, again, NOW)).toBeUndefined();
     // 100 more tokens of output than were estimated, at 14 USD a million.
     expect(sent).toEqual([1_400_000n]);
     const after = (await readMarks(usage, DAY, NEXT)).find((one) => one.provider === "openai")?.costNanoUsd ?? 0n;

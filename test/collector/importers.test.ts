@@ -166,7 +166,7 @@ describe("OpenAI", () => {
     await expect(ask()).rejects.toThrow("are in eur; Keymeter books USD only");
     fake.failures.push({ status: 200, body: bucket({ value: "lots", currency: "usd" }) });
     await expect(ask()).rejects.toThrow('the amount "lots" is no number');
-    fake.failures.push({ status: 200, body: { ...bucket({ value: "0.5" }), has_more: true } });
+    fake.failures.push({ status: 200, body: { ...bucket({ value: "0.5", currency: "usd" }), has_more: true } });
     await expect(ask()).rejects.toThrow("names none");
     fake.failures.push({ status: 200, body: { hello: "world" } });
     await expect(ask()).rejects.toThrow("holds no list of buckets");

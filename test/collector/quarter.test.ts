@@ -7,7 +7,6 @@ import type { Importer } from "../../collector/importers/importer.ts";
 import { openaiImporter } from "../../collector/importers/openai.ts";
 import { closeSettledDays, compareLately, readBills, watchUsage } from "../../collector/jobs.ts";
 import { NOTHING_STATED } from "../../collector/match.ts";
-import { readBilledTotals } from "../../ledger/bills.ts";
 import { readClosed, readComparisons, readCorrections } from "../../ledger/closing.ts";
 import { readLeaks } from "../../ledger/leaks.ts";
 import { readMarks } from "../../ledger/metered.ts";
@@ -217,8 +216,11 @@ describe(`a quarter of ${DAYS} days (seed ${SEED})`, () => {
   it("has, after closing, metered plus adjustments plus what only the bill knows equal to what is billed, to the nano-dollar", async () => {
     const end = lastDay(quarter);
     const billed = new Map<string, bigint>();
-    for (const one of await readBilledTotals(billing, START, end))
-      billed.set(one.provider, (billed.get(one.provider) ?? 0n) + one.billedNanoUsd);
+    for (const [provider, amount] of billing
+      .prepare("SELECT provider, SUM(amount_nano_usd) FROM billed_lines WHERE day >= ? AND day < ? GROUP BY provider")
+      .raw()
+      .all(START, end) as [string, bigint][])
+      billed.set(provider, amount);
     const metered = new Map<string, bigint>();
     for (const one of await readMarks(usage, START, end))
       metered.set(one.provider, (metered.get(one.provider) ?? 0n) + one.costNanoUsd);

@@ -1,6 +1,6 @@
 // Anthropic's usage and cost analytics, the older reports and the key list, as their reference documents them: rows in pages, cents as decimal
 // strings, a watermark. The older reports name no key in the money.
-import { grouped, known, pageOf, startFake } from "./truth.ts";
+import { grouped, known as knownCharges, pageOf, startFake } from "./truth.ts";
 import type { Charge, FakeServer, Truth } from "./truth.ts";
 
 const DAY_MS = 86_400_000;
@@ -36,9 +36,12 @@ export async function startFakeAnthropic(truth: Truth, adminKey = "sk-ant-admin0
         Date.parse(searchParams.get("ending_at") ?? ""),
       ];
       const groups = searchParams.getAll("group_by[]");
+      const known = ["starting_at", "ending_at", "time_bucket_width", "bucket_width", "group_by[]", "limit", "page"];
+      const unknown = [...searchParams.keys()].find((name) => !known.includes(name));
+      if (unknown !== undefined) return bad(`unknown parameter ${unknown}`);
       if (Number.isNaN(since) || Number.isNaN(until)) return bad("starting_at, ending_at");
       const isCost = pathname.endsWith("/cost") || pathname.endsWith("/cost_report");
-      const charges = known(truth, "anthropic", isCost ? "billedAtMs" : "reportedAtMs", since, until);
+      const charges = knownCharges(truth, "anthropic", isCost ? "billedAtMs" : "reportedAtMs", since, until);
       switch (pathname) {
         case "/v1/organizations/analytics/cost":
         case "/v1/organizations/analytics/usage": {

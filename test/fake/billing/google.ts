@@ -41,6 +41,7 @@ export async function startFakeGoogle(truth: Truth, currency = "USD"): Promise<F
       if (method === "POST" && pathname === "/bigquery/v2/projects/acme-billing/queries") {
         const asked = JSON.parse(body) as { query: string; queryParameters: { parameterValue: { value: string } }[] };
         if (!asked.query.includes(`\`${TABLE}\``)) return refuse(404, "Not found: Table");
+        if (!asked.query.includes("_PARTITIONTIME")) return refuse(400, "the table is partitioned");
         const [since = "", until = ""] = asked.queryParameters.map(({ parameterValue }) => parameterValue.value);
         jobs.set("job_1", rowsOf(truth, Date.parse(since), Date.parse(until), currency));
         if (fake.slowAnswers > 0)
@@ -195,7 +196,14 @@ function seriesOf(truth: Truth, project: string, query: URLSearchParams, size: n
   const keys = [...new Set(own.map((one) => one.billedKey ?? ""))];
   const series = keys.map((key) => ({
     metric: { type: "serviceruntime.googleapis.com/api/request_count" },
-    resource: { type: "consumed_api", labels: { project_id: project, credential_id: `apikey:${key}` } },
+    resource: {
+      type: "consumed_api",
+      labels: {
+        project_id: project,
+        credential_id: `apikey:${key}`,
+        method: "google.ai.generativelanguage.v1beta.GenerativeService.GenerateContent",
+      },
+    },
     points: grouped(
       own.filter((one) => one.billedKey === key),
       ["atMs"],
