@@ -50,6 +50,12 @@ const VERBS: { readonly [verb: string]: () => Promise<Verb> } = {
   demo: () => import("./command/demo.ts"),
 };
 
+// Who reads has seen enough (`| head`).
+process.stdout.on("error", (error: NodeJS.ErrnoException) => {
+  if (error.code === "EPIPE") process.exit(0);
+  throw error;
+});
+
 const [name = "help", ...args] = process.argv.slice(2);
 const verb = VERBS[name];
 if (!verb) {

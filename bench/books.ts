@@ -80,13 +80,13 @@ try {
   const [alone, beside]: { p50: number; p99: number }[][] = [[], []];
   for (let round = 0; round < ROUNDS; round++) {
     alone?.push(await measure());
-    let isOver = false;
+    const over = new AbortController();
     const reports = (async () => {
-      while (!isOver)
+      while (!over.signal.aborted)
         await runJob(["chargeback of a month", "FOCUS of 31 days, CSV", "FOCUS of 31 days, Parquet"][round % 3] ?? "");
     })();
     beside?.push(await measure());
-    isOver = true;
+    over.abort();
     await reports;
   }
   const median = (list: readonly { p50: number; p99: number }[] | undefined, of: "p50" | "p99"): number =>

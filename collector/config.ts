@@ -70,7 +70,9 @@ type Raw = SharedConfig & {
   adminToken: string | undefined;
 };
 
-const secretText = z.string().min(1, "a secret that is not empty") as z.ZodType<string | undefined>;
+const secretText = z.string().regex(/^[\x21-\x7e]+$/, "a secret on one line, without spaces") as z.ZodType<
+  string | undefined
+>;
 const origin = z.url({ protocol: /^https?$/, error: "an http or https URL" });
 const cron = z.string().regex(/^(\S+\s+){4,5}\S+$/, "a cron expression of five or six fields");
 const names = z.record(z.string().min(1), z.string().min(1));

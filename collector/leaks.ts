@@ -124,14 +124,14 @@ function worstStretch(
   untilMs: number,
 ): Pick<FoundLeak, "quantity" | "firstHourMs" | "lastHourMs" | "models"> | undefined {
   let best: { quantity: number; firstHourMs: number; lastHourMs: number } | undefined;
-  let sum = 0;
+  let sum = Number.NEGATIVE_INFINITY;
   let firstHourMs = sinceMs;
   for (let hourMs = sinceMs; hourMs < untilMs; hourMs += HOUR_MS) {
     const hour = hours.get(hourMs);
     const excess = hour ? hour.billed - hour.metered - hour.slack : 0;
     // To begin here costs what had begun before and may be counted here, stated or not.
     const fresh = excess - (hour?.before ?? 0) - (hours.get(hourMs - HOUR_MS)?.slack ?? 0);
-    if (fresh >= sum + excess || sum <= 0) {
+    if (fresh >= sum + excess) {
       sum = fresh;
       firstHourMs = hourMs;
     } else sum += excess;

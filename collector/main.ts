@@ -8,7 +8,7 @@ import { ChangeRefused } from "../ledger/change-refused.ts";
 import { LedgerInUse, lockForWriting, openForReading, openForWriting } from "../ledger/open.ts";
 import type { Sqlite } from "../ledger/open.ts";
 import { openPriceBook } from "../ledger/price-list.ts";
-import { askProgram, askProxy, makeChange } from "../service/admin.ts";
+import { askProgram, askProxy, makeChange, noBooks } from "../service/admin.ts";
 import { toJson } from "../service/json.ts";
 import { createListener, listen } from "../service/listener.ts";
 import { createLog } from "../service/log.ts";
@@ -141,7 +141,7 @@ export async function runCollectorJob(
   }
   const importers = createImporters(config);
   if (job !== "forecast" && importers.length === 0) return [NO_READER];
-  const { books, close } = await openBooks(config, log);
+  const { books, close } = await openBooks(config, log, 0);
   try {
     if (job === "forecast") {
       await freezeDueForecasts(books, config.timezone, Date.now());
@@ -159,7 +159,7 @@ export async function runCollectorJob(
 export async function askCollector(task: Task): Promise<string[]> {
   const config = loadCollectorConfig();
   try {
-    const { books, close } = await openBooks(config, createLog("collector", "error"));
+    const { books, close } = await openBooks(config, createLog("collector", "error"), 0);
     try {
       return await perform({ books, stated: statedOf(config), adjust: adjustAnyhow(config), now: Date.now }, task);
     } finally {
@@ -172,7 +172,10 @@ export async function askCollector(task: Task): Promise<string[]> {
   const program = { name: "collector", port: config.collectorPort, setting: "KEYMETER_COLLECTOR_PORT" };
   const [path, body] =
     task.type === "import"
-      ? ([`/admin/import?name=${encodeURIComponent(task.name)}`, task.bytes] as const)
+      ? ([
+          `/admin/import?name=${encodeURIComponent(task.name)}&replace=${task.isForced ? "1" : "0"}`,
+          task.bytes,
+        ] as const)
       : (["/admin/tasks", toJson(task)] as const);
   const answer = await askProgram(config, program, "POST", path, body, config.adminToken.reveal());
   return (answer as { said: string[] }).said;
@@ -214,7 +217,9 @@ function adjustAnyhow(config: CollectorConfig): (list: Adjustment[]) => Promise<
 async function openBooks(
   config: CollectorConfig,
   log: Log,
+  waitMs = WAIT_FOR_BOOKS_MS,
 ): Promise<{ readonly books: Books; readonly close: () => void }> {
+  if (waitMs === 0 && !existsSync(`${config.dataDir}/usage.db`)) throw noBooks(`${config.dataDir}/usage.db`);
   const path = `${config.dataDir}/billing.db`;
   const lock = lockForWriting(path);
   try {

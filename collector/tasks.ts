@@ -20,7 +20,7 @@ import type { Stated } from "./match.ts";
 export type Task =
   | { readonly type: "close"; readonly day: string; readonly provider?: string | undefined; readonly by: string }
   | { readonly type: "dismiss"; readonly provider: string; readonly billedKey: string; readonly why: string }
-  | { readonly type: "import"; readonly name: string; readonly bytes: Buffer };
+  | { readonly type: "import"; readonly name: string; readonly bytes: Buffer; readonly isForced: boolean };
 
 export type TaskContext = {
   readonly books: Books;
@@ -65,10 +65,12 @@ export async function perform({ books, stated, adjust, now }: TaskContext, task:
     }
     case "dismiss":
       dismissLeak(books.billing, task.provider, task.billedKey, task.why, now());
-      return [`Use of ${task.billedKey} up to now is no leak: ${task.why}. What comes after is looked at again.`];
+      return [
+        `Use of ${task.billedKey} up to now is no leak: ${task.why}. What comes after this hour is looked at again.`,
+      ];
     case "import": {
       const bills = await readBillFile(task.name, task.bytes);
-      const { changed, kept } = replaceBills(books.billing, bills, now());
+      const { changed, kept } = replaceBills(books.billing, bills, now(), task);
       const days = bills.map(({ day }) => day).toSorted();
       const [first, last] = [days[0], days.at(-1)];
       const asked = new Set<string>();
@@ -82,7 +84,7 @@ export async function perform({ books, stated, adjust, now }: TaskContext, task:
         ...(kept.length === 0
           ? []
           : [
-              `Not taken, because a fuller bill is there (the provider's own API before a file, a later export before an earlier one): ${[...new Set(kept)].toSorted().join(", ")}.`,
+              `Not taken, because a fuller bill is there (the provider's own API before a file, a later export before an earlier one; --replace takes these all the same): ${[...new Set(kept)].toSorted().join(", ")}.`,
             ]),
         ...asked,
       ];
@@ -91,7 +93,7 @@ export async function perform({ books, stated, adjust, now }: TaskContext, task:
 }
 
 const day = z.iso.date();
-const text = z.string().min(1).max(300);
+const text = z.string().min(1, "must not be empty").max(300);
 const routed = z.discriminatedUnion("type", [
   z.strictObject({
     type: z.literal("close"),
@@ -128,14 +130,21 @@ export async function addTaskRoutes(
           .send({ error: parsed.error.issues.map((one) => `${one.path.join(".")}: ${one.message}`).join("; ") });
       return { said: await inTurn(() => perform(context, parsed.data)) };
     });
-    routes.post<{ Querystring: { name?: string } }>(
+    routes.post<{ Querystring: { name?: string; replace?: string } }>(
       "/admin/import",
       { bodyLimit: MOST_FILE_BYTES },
       async ({ body, query }, reply) => {
         if (!Buffer.isBuffer(body))
           return reply.code(400).send({ error: "send the file's bytes as application/octet-stream" });
         return {
-          said: await inTurn(() => perform(context, { type: "import", name: query.name ?? "the file", bytes: body })),
+          said: await inTurn(() =>
+            perform(context, {
+              type: "import",
+              name: query.name ?? "the file",
+              bytes: body,
+              isForced: query.replace === "1",
+            }),
+          ),
         };
       },
     );

@@ -6,18 +6,27 @@ import { askCollector } from "../collector/main.ts";
 import { UsageError } from "./usage-error.ts";
 
 export const USAGE =
-  "keymeter import FILE...     bills from files: FOCUS 1.x (CSV, Parquet), cost downloads of OpenAI and Anthropic";
+  "keymeter import FILE... [--replace]     bills from files: FOCUS 1.x (CSV, Parquet), cost downloads of OpenAI and Anthropic; --replace: also where a fuller bill is known";
 
 const MOST_BYTES = 128 * 1024 * 1024;
 
 export async function run(args: string[]): Promise<void> {
-  const { positionals } = parseArgs({ args, allowPositionals: true, options: {} });
+  const { values, positionals } = parseArgs({
+    args,
+    allowPositionals: true,
+    options: { replace: { type: "boolean", default: false } },
+  });
   if (positionals.length === 0) throw new UsageError(USAGE);
   for (const path of positionals) {
     const file = statSync(path, { throwIfNoEntry: false });
     if (!file?.isFile()) throw new UsageError(`there is no file ${path}`);
     if (file.size > MOST_BYTES) throw new UsageError(`${path} is larger than 128 MiB; export a month at a time`);
-    for (const said of await askCollector({ type: "import", name: basename(path), bytes: readFileSync(path) }))
+    for (const said of await askCollector({
+      type: "import",
+      name: basename(path),
+      bytes: readFileSync(path),
+      isForced: values.replace,
+    }))
       process.stdout.write(`${said}\n`);
   }
 }

@@ -78,7 +78,10 @@ function describe(leak: Leak, key: ProviderKey | undefined): string {
   const name = key
     ? `${leak.billedKey} "${key.name}" ${key.hint}${key.project === undefined ? "" : ` in ${key.project}`}`
     : leak.billedKey;
-  const worth = leak.costNanoUsd === undefined ? "" : `, about ${formatUsd(leak.costNanoUsd)} USD`;
+  const worth =
+    leak.costNanoUsd === undefined
+      ? " (its model has no price here: look at the bill)"
+      : `, about ${formatUsd(leak.costNanoUsd)} USD`;
   const what =
     leak.billedKey === "unmatched"
       ? "more is used on its keys than was metered; say which keys are ours under collector.billing_keys, and it names the one"

@@ -70,6 +70,10 @@ export async function run(args: string[]): Promise<void> {
       })}\n`,
     );
   printDays(comparisons, stateOf);
+  for (const one of corrections)
+    process.stdout.write(
+      `Correction of ${one.day}, ${one.provider}, from ${new Date(one.madeAtMs).toISOString().slice(0, 10)}: billed ${formatUsd(one.billedNanoUsd)}, metered ${formatUsd(one.meteredNanoUsd)} USD more than signed\n`,
+    );
   printCauses(comparisons, values.all || values.day !== undefined);
   for (const one of imports) {
     const read = one.lastSuccessMs === null ? "never" : new Date(one.lastSuccessMs).toISOString().slice(0, 16);
@@ -117,6 +121,8 @@ function printCauses(comparisons: readonly Comparison[], isDetailed: boolean): v
   for (const { variances } of comparisons)
     for (const { cause, amountNanoUsd } of variances) sums.set(cause, (sums.get(cause) ?? 0n) + amountNanoUsd);
   const causes = CAUSES.filter((cause) => sums.has(cause));
+  if (comparisons.length === 0)
+    return void process.stdout.write("\nNothing was compared: no bill of these days has a line, or none was read.\n\n");
   if (causes.length === 0) return void process.stdout.write("\nBill and meter agree, to the last digit.\n\n");
   const amounts = formatUsdColumn(causes.map((cause) => sums.get(cause) ?? 0n));
   process.stdout.write(

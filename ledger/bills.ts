@@ -70,12 +70,13 @@ export function replaceBills(
   database: Sqlite,
   bills: readonly BillOfDay[],
   nowMs: number,
+  { isForced = false }: { readonly isForced?: boolean } = {},
 ): { readonly changed: readonly string[]; readonly kept: readonly string[] } {
   const done: { changed: string[]; kept: string[] } = { changed: [], kept: [] };
   database
     .transaction(() => {
       for (const bill of bills) {
-        const outcome = replaceBill(database, bill, nowMs);
+        const outcome = replaceBill(database, bill, nowMs, isForced);
         if (outcome !== "same") done[outcome].push(bill.day);
       }
     })
@@ -95,13 +96,14 @@ function replaceBill(
   database: Sqlite,
   { provider, day, source, asOfMs, lines }: BillOfDay,
   nowMs: number,
+  isForced: boolean,
 ): "changed" | "kept" | "same" {
   const books = drizzle(database);
   const place = and(eq(billDays.provider, provider), eq(billDays.day, day));
   const known = books.select().from(billDays).where(place).get();
   const digest = digestOf(lines);
   const isSame = known?.digest === digest;
-  if (known && !isSame && isFuller(known, { lines: lines.length, source, asOfMs, digest })) {
+  if (known && !isSame && !isForced && isFuller(known, { lines: lines.length, source, asOfMs, digest })) {
     // An API that names no lines any more was read all the same.
     if (source === "api") books.update(billDays).set({ readAtMs: nowMs }).where(place).run();
     return "kept";

@@ -197,13 +197,10 @@ export function closeDay(database: Sqlite, closed: ClosedDay): string | undefine
           .get(...place);
       if (one("SELECT digest FROM bill_days WHERE provider = ? AND day = ?") !== closed.billDigest)
         return "its bill changed meanwhile";
-      const metered = BigInt(
-        (one("SELECT SUM(cost_nano_usd) FROM metered_lines WHERE provider = ? AND day = ?") ?? 0n) as bigint,
-      );
-      const onlyBilled = BigInt(
-        (one(
-          "SELECT SUM(amount_nano_usd) FROM variances WHERE provider = ? AND day = ? AND cause <> 'estimate corrected'",
-        ) ?? 0n) as bigint,
+      const sum = (query: string): bigint => (one(query) as bigint | null) ?? 0n;
+      const metered = sum("SELECT SUM(cost_nano_usd) FROM metered_lines WHERE provider = ? AND day = ?");
+      const onlyBilled = sum(
+        "SELECT SUM(amount_nano_usd) FROM variances WHERE provider = ? AND day = ? AND cause <> 'estimate corrected'",
       );
       if (metered !== closed.meteredNanoUsd || metered + onlyBilled !== closed.billedNanoUsd)
         return "something was metered meanwhile, or its estimates are not corrected yet";

@@ -33,13 +33,19 @@ export function noteLeak(
   const known = find(database, found.provider, found.billedKey);
   // A leak after one that was dismissed is a new one.
   const isNew = !known || (known.dismissedUntilMs ?? 0) >= known.seenAtMs;
+  // Found again in a window that does not reach back to what was found before: both count.
+  const isFurther = !isNew && found.firstHourMs > known.lastHourMs;
   const row = {
     kind: found.kind,
     lastHourMs: found.lastHourMs,
     seenAtMs: nowMs,
-    quantity: found.quantity,
+    quantity: isNew
+      ? found.quantity
+      : isFurther
+        ? known.quantity + found.quantity
+        : Math.max(known.quantity, found.quantity),
     unit: found.unit,
-    costNanoUsd: found.costNanoUsd ?? null,
+    costNanoUsd: isNew ? (found.costNanoUsd ?? null) : worthOf(known.costNanoUsd, found.costNanoUsd, isFurther),
     models: JSON.stringify(found.models),
     firstHourMs: isNew ? found.firstHourMs : Math.min(known.firstHourMs, found.firstHourMs),
     foundAtMs: isNew ? nowMs : known.foundAtMs,
@@ -49,6 +55,11 @@ export function noteLeak(
     .values({ provider: found.provider, billedKey: found.billedKey, ...row })
     .onConflictDoUpdate({ target: [leaks.provider, leaks.billedKey], set: row })
     .run();
+}
+
+function worthOf(known: NanoUsd | null, found: NanoUsd | undefined, isFurther: boolean): NanoUsd | null {
+  if (known === null || found === undefined) return found ?? known;
+  return isFurther ? known + found : known > found ? known : found;
 }
 
 /** Up to when use of a key was dismissed; 0: never. */

@@ -8,14 +8,14 @@ import { parseRounded } from "../../ledger/money.ts";
 import type { Unit } from "../../ledger/usage.ts";
 import { addDays } from "../../ledger/windows.ts";
 import type { Secret } from "../../service/secret.ts";
-import { daysOf, HOUR_MS, ImportError, readQuantity, requireUsd } from "./importer.ts";
+import { daysOf, HOUR_MS, ImportError, plainText, readQuantity, requireUsd, unreadable } from "./importer.ts";
 import type { FetchedUsage, Importer } from "./importer.ts";
 
 type Settings = { readonly adminKey: Secret; readonly baseUrl: string; readonly now?: () => number };
 type CostItem = Anthropic.Beta.Organization.Analytics.BetaAnalyticsCostItem;
 
 const PROVIDER = "anthropic";
-const TIMEOUT_MS = 60_000;
+const TIMEOUT_MS = 30_000;
 const MOST_DAYS_A_CALL = 31;
 const MOST_PAGES = 2_000;
 const ROWS = 1_000;
@@ -41,7 +41,7 @@ const TIERS: { readonly [tier: string]: string } = {
 };
 
 export function anthropicImporter({ adminKey, baseUrl, now = Date.now }: Settings): Importer {
-  const client = new Anthropic({ apiKey: adminKey.reveal(), baseURL: baseUrl, timeout: TIMEOUT_MS, maxRetries: 4 });
+  const client = new Anthropic({ apiKey: adminKey.reveal(), baseURL: baseUrl, timeout: TIMEOUT_MS, maxRetries: 2 });
   const { analytics } = client.beta.organization;
 
   /** The analytics' answer, or the older reports' where the organisation has no analytics. */
@@ -293,8 +293,8 @@ function iso(ms: number): string {
 }
 
 function explain(error: unknown, where: string): Error {
-  if (error instanceof ImportError || !(error instanceof APIError))
-    return error instanceof Error ? error : new Error(String(error));
+  if (error instanceof ImportError) return error;
+  if (!(error instanceof APIError)) return unreadable(where, error);
   const advice: { readonly [status: number]: string } = {
     401: "the admin key is wrong, expired or deleted; make a new one in the Console under Admin keys and set ANTHROPIC_ADMIN_KEY",
     403: "the key may not read costs; it must be an admin key (sk-ant-admin...) of an organisation",
@@ -302,6 +302,6 @@ function explain(error: unknown, where: string): Error {
     429: "too many requests; the next run tries again",
   };
   return new ImportError(
-    `${where}: ${error.status ?? "no answer"} (${error.message.slice(0, 200)}); ${advice[error.status ?? 0] ?? "the next run tries again"}. Nothing was imported.`,
+    `${where}: ${error.status ?? "no answer"} (${plainText(error.message)}); ${advice[error.status ?? 0] ?? "the next run tries again"}. Nothing was imported.`,
   );
 }

@@ -12,6 +12,7 @@ import { UNITS } from "../../ledger/usage.ts";
 import type { Unit } from "../../ledger/usage.ts";
 import { addDays } from "../../ledger/windows.ts";
 import { ImportError, requireUsd } from "./importer.ts";
+import { tierOf } from "../reconcile.ts";
 import { readLineItem } from "./line-items.ts";
 
 /** A row as text; undefined: null or empty. */
@@ -47,7 +48,7 @@ export async function readBillFile(name: string, bytes: Buffer): Promise<BillOfD
     }
   });
   // An export knows its days up to its last one; a later export of the same days knows more.
-  const asOfMs = Date.parse(`${addDays(end, 1)}T00:00:00Z`);
+  const asOfMs = Math.min(Date.parse(`${addDays(end, 1)}T00:00:00Z`), Date.now());
   return [...bills.values()].map((bill) => ({ ...bill, source: `file:${format.name}`, asOfMs }));
 }
 
@@ -77,7 +78,7 @@ const FORMATS: readonly Format[] = [
     read(row, place) {
       const item = row["line_item"] ?? "";
       const { model, tier, unit } = readLineItem(item);
-      requireUsd(row["amount_currency"], place);
+      requireUsd(row["amount_currency"], `${place}: the amounts`);
       return [
         {
           provider: "openai",
@@ -140,20 +141,30 @@ const ANTHROPIC_UNITS: { readonly [type: string]: Unit } = {
 
 const COUNTED = new Set(["Tokens", "Token", "Requests", "Units", "Seconds", "Token-Hours"]);
 
-/** Whose bill a FOCUS row is, by who issued it. */
-const ISSUERS: readonly (readonly [RegExp, string])[] = [
+/** Whose bill a FOCUS row is, by its service; what clouds resell under these names is billed elsewhere. */
+const SERVICES: readonly (readonly [RegExp, string])[] = [
+  [/vertex ai/i, "gcp.vertex_ai"],
+  [/gemini api|generative language/i, "gcp.gemini"],
   [/openai/i, "openai"],
-  [/anthropic/i, "anthropic"],
-  [/vertex/i, "gcp.vertex_ai"],
-  [/gemini|google/i, "gcp.gemini"],
+  [/anthropic|claude/i, "anthropic"],
 ];
+const RESOLD = /azure|microsoft|amazon|aws|bedrock|oracle/i;
+
+function providerOf(row: Row): string | undefined {
+  if (row["x_Provider"] !== undefined) return row["x_Provider"];
+  const who = [row["ServiceProviderName"], row["ProviderName"], row["InvoiceIssuerName"], row["ServiceName"]].join(" ");
+  if (RESOLD.test(who)) return undefined;
+  const service = row["ServiceName"] ?? "";
+  const byName = SERVICES.find(([pattern]) => pattern.test(service))?.[1];
+  // A service of another name is theirs if they bill it; Google bills much else.
+  return byName ?? SERVICES.slice(2).find(([pattern]) => pattern.test(row["InvoiceIssuerName"] ?? ""))?.[1];
+}
 
 function readFocusRow(row: Row, place: string): Read[] {
-  requireUsd(row["BillingCurrency"], place);
-  const issuer = `${row["ServiceName"] ?? ""} ${row["ServiceProviderName"] ?? row["ProviderName"] ?? ""} ${row["InvoiceIssuerName"] ?? ""}`;
-  const provider = row["x_Provider"] ?? ISSUERS.find(([pattern]) => pattern.test(issuer))?.[1];
+  const provider = providerOf(row);
   // What others bill is not ours to compare.
   if (provider === undefined) return [];
+  requireUsd(row["BillingCurrency"], `${place}: the amounts`);
   const day = dayOf(row["ChargePeriodStart"], place);
   const end = dayOf(row["ChargePeriodEnd"], place);
   if (end > addDays(day, 1))
@@ -188,7 +199,7 @@ function readFocusRow(row: Row, place: string): Read[] {
         billedKey: row["x_CredentialId"] ?? (row["x_KeyId"] === undefined ? row["ResourceId"] : ""),
         project: row["SubAccountId"],
         model: row["x_ServedModel"] ?? named?.model,
-        tier: isUse ? (row["x_Tier"] ?? named?.tier ?? "") : undefined,
+        tier: isUse ? tierOf(row["x_Tier"] ?? named?.tier ?? "") : undefined,
         unit: (unit as Unit | undefined) ?? named?.unit,
         lineItem: row["ChargeDescription"],
         ...money(row["BilledCost"], place, "BilledCost"),
@@ -232,7 +243,9 @@ function money(
     const { value, resolution } = parseRounded(text ?? "", 9);
     return { amountNanoUsd: value, resolutionNanoUsd: resolution > 10_000_000n ? 10_000_000n : resolution };
   } catch {
-    throw new ImportError(`${place}: ${column} ${JSON.stringify(text ?? null)} is no number. Nothing was imported.`);
+    throw new ImportError(
+      `${place}: ${column} ${JSON.stringify(text ?? null)} is no number. Nothing was imported; write it as 1234.56.`,
+    );
   }
 }
 
@@ -244,9 +257,14 @@ function quantity(text: string | undefined, place: string): number | undefined {
   return Math.round(number);
 }
 
+const MOST_HEADER_BYTES = 16_384;
+
 function readCsv(name: string, bytes: Buffer): Row[] {
   try {
+    const header = bytes.subarray(0, MOST_HEADER_BYTES).toString("utf8").split(/\r?\n/, 1)[0] ?? "";
     const rows: { [column: string]: string }[] = parse(bytes, {
+      // As spreadsheets of half of Europe save it.
+      delimiter: header.includes(",") ? "," : ";",
       columns: true,
       bom: true,
       skip_empty_lines: true,

@@ -55,3 +55,21 @@ export function requireUsd(currency: string | null | undefined, where: string): 
       `${where} are in ${currency ?? "no currency"}; Keymeter books USD only. Nothing was imported; ask the provider for a bill in USD, or leave this source out.`,
     );
 }
+
+/** What went wrong before there was an answer that could be read. */
+export function unreadable(where: string, error: unknown): ImportError {
+  const why = plainText(error instanceof Error ? error.message : String(error));
+  return new ImportError(
+    `${where}: the answer could not be read (${why}); check the billing URL and the network. Nothing was imported; the next run tries again.`,
+  );
+}
+
+/** A message of somebody else's: short, without markup, and without anything that could be a key. */
+export function plainText(text: string): string {
+  return text
+    .replace(/<[^>]*>/g, " ")
+    .replace(/(Bearer\s+|sk-|AIza)\S+/g, "[secret]")
+    .replace(/\s+/g, " ")
+    .trim()
+    .slice(0, 200);
+}

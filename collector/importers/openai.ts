@@ -6,7 +6,7 @@ import type { BilledLine, BilledUsage, BillOfDay, ProviderKey } from "../../ledg
 import { parseRounded } from "../../ledger/money.ts";
 import type { Unit } from "../../ledger/usage.ts";
 import type { Secret } from "../../service/secret.ts";
-import { DAY_MS, daysOf, HOUR_MS, ImportError, readQuantity, requireUsd } from "./importer.ts";
+import { DAY_MS, daysOf, HOUR_MS, ImportError, plainText, readQuantity, requireUsd, unreadable } from "./importer.ts";
 import type { Importer } from "./importer.ts";
 import { readLineItem } from "./line-items.ts";
 
@@ -19,7 +19,7 @@ type Bucket = { readonly start_time: number; readonly results: readonly { readon
 
 const PROVIDER = "openai";
 const MOST_PAGES = 2_000;
-const TIMEOUT_MS = 60_000;
+const TIMEOUT_MS = 30_000;
 /** Costs say of no day that it is whole. A day is taken for whole this long after its end, and read again after that. */
 const COSTS_BEHIND_MS = DAY_MS;
 /** Usage is minutes behind; nobody promises how many. */
@@ -33,7 +33,7 @@ export function openaiImporter({ adminKey, baseUrl, now = Date.now }: Settings):
     adminAPIKey: adminKey.reveal(),
     baseURL: baseUrl,
     timeout: TIMEOUT_MS,
-    maxRetries: 4,
+    maxRetries: 2,
   });
   const { usage, projects } = client.admin.organization;
 
@@ -261,8 +261,8 @@ function seconds(ms: number): number {
 }
 
 function explain(error: unknown, where: string): Error {
-  if (error instanceof ImportError || !(error instanceof APIError))
-    return error instanceof Error ? error : new Error(String(error));
+  if (error instanceof ImportError) return error;
+  if (!(error instanceof APIError)) return unreadable(where, error);
   const advice: { readonly [status: number]: string } = {
     401: "the admin key is wrong, expired or deleted; make a new one under Organization > Admin keys and set OPENAI_ADMIN_KEY",
     403: "the key has no right to read costs; it must be an admin key with the scope api.usage.read",
@@ -270,6 +270,6 @@ function explain(error: unknown, where: string): Error {
     429: "too many requests; the next run tries again",
   };
   return new ImportError(
-    `${where}: ${error.status ?? "no answer"} (${error.message.slice(0, 200)}); ${advice[error.status ?? 0] ?? "the next run tries again"}. Nothing was imported.`,
+    `${where}: ${error.status ?? "no answer"} (${plainText(error.message)}); ${advice[error.status ?? 0] ?? "the next run tries again"}. Nothing was imported.`,
   );
 }

@@ -199,6 +199,32 @@ describe("one day", () => {
     expect(causes({ metered: [metered()], billed: bill, usage: same })).toEqual(["price 1000000000"]);
   });
 
+  it("knows tokens before their money: that is late, and no price", () => {
+    const both = ["m", "n"].map((model) => metered({ model }));
+    const usage = both.map(({ model }) => ({
+      hourMs: 0,
+      billedKey: "key_1",
+      model,
+      tier: "",
+      unit: "input" as const,
+      quantity: 1_000_000,
+    }));
+    expect(causes({ metered: both, billed: [], usage, isLate: true })).toEqual([
+      "late -2000000000",
+      "late -2000000000",
+    ]);
+    expect(observedPrices(reconcile(CONTEXT, [day({ metered: both, billed: [], usage, isLate: true })]))).toEqual([]);
+  });
+
+  it("compares the money of a fee that no report of usage counts", () => {
+    const fee = metered({ unit: "container", quantity: 100, costNanoUsd: 5_000_000_000n });
+    const bill = billed({ kind: "fee", unit: "container", quantity: undefined, amountNanoUsd: 5_000_000_000n });
+    const usage = [
+      { hourMs: 0, billedKey: "key_1", model: "m", tier: "", unit: "input", quantity: 1_000_000 },
+    ] as const;
+    expect(causes({ metered: [metered(), fee], billed: [billed({ quantity: undefined }), bill], usage })).toEqual([]);
+  });
+
   it("calls one factor over several models a discount, and over one model a price", () => {
     const models = ["m", "n"].flatMap((model) => [metered({ model }), metered({ model, unit: "output" })]);
     const off = models.map((one) =>
