@@ -31,7 +31,7 @@ import type { Quarter } from "./quarter.ts";
 const HOUR_MS = 3_600_000;
 const DAY_MS = 24 * HOUR_MS;
 const START = "2026-07-01";
-const DAYS = IS_CI ? 92 : 23;
+const DAYS = IS_CI ? 92 : 16;
 
 describe(`a quarter of ${DAYS} days (seed ${SEED})`, () => {
   let usage: Sqlite;

@@ -14,8 +14,8 @@ import { temporaryFolder } from "../start-proxy.ts";
 
 const NOW = Date.parse("2026-11-20T00:00:00Z");
 const FIRST = "2026-10-01";
-const KILLS = IS_CI ? 60 : 5;
-const ORDERS = IS_CI ? 100 : 15;
+const KILLS = IS_CI ? 60 : 3;
+const ORDERS = IS_CI ? 100 : 8;
 
 /** Exports of overlapping ranges: a later one has revised its days, and the same range may have been exported twice with other figures. */
 function makeExports(folder: string, rowsPerDay: number): string[] {
