@@ -7,6 +7,7 @@ import type { GoogleCredentials } from "../service/google-credentials.ts";
 import { ownSecret, Secret } from "../service/secret.ts";
 import { readSettings, SettingsError } from "../service/settings.ts";
 import type { Environment, Settings } from "../service/settings.ts";
+import type { GoogleSettings } from "./importers/google.ts";
 
 export type CollectorConfig = SharedConfig & {
   /** Reads OpenAI's bill; undefined: no importer. */
@@ -16,20 +17,7 @@ export type CollectorConfig = SharedConfig & {
   readonly anthropicAdminKey: Secret | undefined;
   readonly anthropicBillingUrl: string;
   /** Reads Google's bill out of its BigQuery export; undefined: no importer. */
-  readonly google:
-    | {
-        readonly credentials: GoogleCredentials;
-        readonly table: string;
-        /** Projects whose API keys are watched. */
-        readonly projects: readonly string[];
-        /** SKUs by id that their description does not tell: "gemini-2.5-pro, output". */
-        readonly skus: { readonly [skuId: string]: string };
-        readonly bigqueryUrl: string;
-        readonly billingUrl: string;
-        readonly monitoringUrl: string;
-        readonly apiKeysUrl: string;
-      }
-    | undefined;
+  readonly google: GoogleSettings | undefined;
   /** Which key of the provider a metered credential is, and which metered model a billed name means, where it cannot be told. */
   readonly billingKeys: { readonly [credential: string]: string };
   readonly billingModels: { readonly [billed: string]: string };

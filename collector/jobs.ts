@@ -74,8 +74,8 @@ export async function readBills(
     const sinceDay = await firstDayFor(billing, importer, addDays(dayOf(nowMs), -days), nowMs);
     try {
       if (importer.fetchKeys) {
-        const keys = await importer.fetchKeys();
-        for (const provider of importer.providers.slice(0, 1)) replaceProviderKeys(billing, provider, keys, nowMs);
+        const [provider = ""] = importer.providers;
+        replaceProviderKeys(billing, provider, await importer.fetchKeys(), nowMs);
       }
       const bills = await importer.fetchBills(sinceDay, untilDay, (done) => onProgress(`${importer.name}: ${done}`));
       replaceBills(billing, bills, nowMs);

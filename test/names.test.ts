@@ -217,7 +217,7 @@ describe("compose.yaml", () => {
         .filter((variable) => /(KEY|TOKEN|SECRET)$/.test(variable))
         .toSorted();
     expect(secrets("proxy")).toEqual(["ANTHROPIC_API_KEY", "GEMINI_API_KEY", "OPENAI_API_KEY"]);
-    expect(secrets("collector")).toEqual(["OPENAI_ADMIN_KEY"]);
+    expect(secrets("collector")).toEqual(["ANTHROPIC_ADMIN_KEY", "OPENAI_ADMIN_KEY"]);
     expect(secrets("alerts")).toEqual(["SLACK_BOT_TOKEN"]);
   });
 

@@ -4,7 +4,7 @@ import type { BilledUsage, BillOfDay, ProviderKey } from "../../ledger/bills.ts"
 export type Importer = {
   /** What failures and progress name. */
   readonly name: string;
-  /** Whose bills it reads, as they are booked. */
+  /** Whose bills it reads, as they are booked; keys and usage are those of the first. */
   readonly providers: readonly string[];
   /** The bills of the UTC days `[sinceDay, untilDay)`: each day of each provider, also one without lines. Rejects with an ImportError when the
    *  source cannot be read in full; then nothing is replaced. */

@@ -246,6 +246,9 @@ describe("a source", () => {
     expect(replaceBills(billing, [file], LATER)).toEqual({ changed: [], kept: [DAY] });
     expect(replaceBills(billing, [bill([], T0 + 9 * DAY_MS)], LATER)).toEqual({ changed: [], kept: [DAY] });
     expect(await billedNow()).toBe(1_000_000_000n);
+    // Somebody says that the file is right.
+    expect(replaceBills(billing, [file], LATER, { isForced: true }).changed).toEqual([DAY]);
+    expect(await billedNow()).toBe(5n);
   });
 
   it("of files alone, whose keys nobody can tell, is compared for all keys together, and asks", async () => {

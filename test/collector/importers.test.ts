@@ -458,6 +458,35 @@ describe("files", () => {
     });
   });
 
+  it("of other vendors are read by their service; what clouds resell, and what is no model, is left out", async () => {
+    const header =
+      "BilledCost,BillingCurrency,ChargePeriodStart,ChargePeriodEnd,ChargeCategory,ChargeDescription,ServiceName,ProviderName,InvoiceIssuerName,ConsumedQuantity,ConsumedUnit";
+    const rows = [
+      `1,USD,${DAY}T00:00:00Z,2026-11-11T00:00:00Z,Usage,"gpt-5.2, input",OpenAI API,OpenAI,OpenAI,500,Tokens`,
+      `2,USD,${DAY}T00:00:00Z,2026-11-11T00:00:00Z,Usage,Tokens,Gemini API,Google Cloud,Google,3,1K Tokens`,
+      `1000,USD,${DAY}T00:00:00Z,2026-11-11T00:00:00Z,Usage,N1,Compute Engine,Google Cloud,Google,1,Hours`,
+      `88,USD,${DAY}T00:00:00Z,2026-11-11T00:00:00Z,Usage,Claude,Amazon Bedrock Anthropic,AWS,Amazon,1,Units`,
+      `9,EUR,${DAY}T00:00:00Z,2026-11-11T00:00:00Z,Usage,Server,Cloud,Hetzner,Hetzner,1,Units`,
+    ];
+    const bills = await readBillFile("focus.csv", Buffer.from(`\uFEFF${header}\r\n${rows.join("\r\n")}\r\n`));
+    expect(
+      bills.map(({ provider, lines }) => [provider, lines.map((one) => [one.amountNanoUsd, one.quantity])]),
+    ).toEqual([
+      ["openai", [[1_000_000_000n, 500]]],
+      ["gcp.gemini", [[2_000_000_000n, undefined]]],
+    ]);
+  });
+
+  it("may be saved with semicolons", async () => {
+    const bytes = Buffer.from(
+      `start_time_iso;amount_value;amount_currency;line_item\n${DAY};0.5;usd;"gpt-5.2, output"\n`,
+    );
+    expect((await readBillFile("a.csv", bytes))[0]?.lines[0]).toMatchObject({
+      unit: "output",
+      amountNanoUsd: 500_000_000n,
+    });
+  });
+
   it.each([
     ["a header that was changed", Buffer.from("date,usd\n2026-11-10,1\n"), "its header is none that Keymeter knows"],
     [
