@@ -48,7 +48,12 @@ const LEAK_DAYS = 7;
 /** Under a cent a day is no leak that anybody has to get up for. */
 const LEAST_LEAK_NANO_USD = 10_000_000n;
 
-export type Report = { readonly failures: string[]; readonly notes: string[] };
+export type Report = {
+  readonly failures: string[];
+  readonly notes: string[];
+  /** The earliest day that was read. */
+  readonly firstDay: string;
+};
 
 /** Whose price list a provider's use goes by. */
 const LISTS: { readonly [provider: string]: string } = {
@@ -57,7 +62,7 @@ const LISTS: { readonly [provider: string]: string } = {
   "gcp.gemini": "google",
 };
 
-/** Reads keys, usage and bills of the last days, today included. Whole sources or nothing of them. */
+/** Reads keys, bills and usage of the last days, today included, and of what was missed before. Each whole, or nothing of it. */
 export async function readBills(
   { billing }: Books,
   importers: readonly Importer[],
@@ -69,31 +74,43 @@ export async function readBills(
   const failures: string[] = [];
   const notes: string[] = [];
   const untilDay = addDays(dayOf(nowMs), 1);
+  let firstDay = addDays(dayOf(nowMs), -days);
   for (const importer of importers) {
-    const [said, failed]: [string[], string[]] = [[], []];
-    const sinceDay = await firstDayFor(billing, importer, addDays(dayOf(nowMs), -days), nowMs);
-    try {
-      if (importer.fetchKeys) {
-        const [provider = ""] = importer.providers;
-        replaceProviderKeys(billing, provider, await importer.fetchKeys(), nowMs);
+    /** Undefined: it worked; else the sentence, which is kept. */
+    const attempt = async (work: () => Promise<void>): Promise<string | undefined> => {
+      try {
+        await work();
+        return undefined;
+      } catch (error) {
+        if (!(error instanceof ImportError)) log.error({ err: error, importer: importer.name }, "an import failed");
+        return error instanceof Error ? error.message : String(error);
       }
+    };
+    const [provider = ""] = importer.providers;
+    const sinceDay = await firstDayFor(billing, importer, addDays(dayOf(nowMs), -days), nowMs);
+    if (sinceDay < firstDay) firstDay = sinceDay;
+    // Keys, money and quantities come from places with rights of their own: one may fail without the others. Where there is no bill, its
+    // reason is the one worth saying.
+    const withoutKeys = await attempt(async () => {
+      if (importer.fetchKeys) replaceProviderKeys(billing, provider, await importer.fetchKeys(), nowMs);
+    });
+    const error = await attempt(async () => {
       const bills = await importer.fetchBills(sinceDay, untilDay, (done) => onProgress(`${importer.name}: ${done}`));
       replaceBills(billing, bills, nowMs);
-      await readUsage(billing, importer, Date.parse(`${sinceDay}T00:00:00Z`), nowMs);
-      said.push(...((await importer.inspect?.()) ?? []));
-    } catch (error) {
-      failed.push(error instanceof Error ? error.message : String(error));
-      if (!(error instanceof ImportError)) log.error({ err: error, importer: importer.name }, "an import failed");
+    });
+    const said: string[] = [];
+    if (error !== undefined) failures.push(error);
+    else {
+      const sinceMs = Date.parse(`${sinceDay}T00:00:00Z`);
+      const withoutUsage = await attempt(() => readUsage(billing, importer, sinceMs, nowMs));
+      const unheard = await attempt(async () => void said.push(...((await importer.inspect?.()) ?? [])));
+      failures.push(...[withoutKeys, withoutUsage, unheard].filter((why) => why !== undefined));
     }
-    for (const provider of importer.providers)
-      noteImport(billing, provider, nowMs, {
-        error: failed[0],
-        ...(said.length === 0 ? {} : { note: said.join("; ") }),
-      });
-    failures.push(...failed);
+    for (const one of importer.providers)
+      noteImport(billing, one, nowMs, { error, ...(said.length === 0 ? {} : { note: said.join("; ") }) });
     notes.push(...said);
   }
-  return { failures, notes };
+  return { failures: [...new Set(failures)], notes, firstDay };
 }
 
 /** From which day on a source is read: the last days, and whatever was missed since it was last read, or has not closed yet. */
@@ -182,7 +199,13 @@ async function lookForLeaks(
     return shown === "" || open.some(({ hint }) => hint === "" || isShownAs(hint, shown));
   };
   const matched = new Set(byCredential.values());
+  const dismissals = new Map<string, number>();
   const dismissed = (billedKey: string): number => {
+    let until = dismissals.get(billedKey);
+    if (until === undefined) dismissals.set(billedKey, (until = dismissalOf(billedKey)));
+    return until;
+  };
+  const dismissalOf = (billedKey: string): number => {
     const own = dismissedUntil(billing, provider, billedKey);
     const isPooled = !matched.has(billedKey) && mayBeOurs(billedKey);
     return isPooled ? Math.max(own, dismissedUntil(billing, provider, UNMATCHED)) : own;
@@ -232,11 +255,11 @@ function worth(
   return tokens === 0 ? undefined : (sum * BigInt(quantity)) / BigInt(tokens);
 }
 
-/** Compares the last days, and books what the bills themselves say went round the proxy, where no usage by the hour says more. Returns what
+/** Compares the days since `sinceDay`, and books what the bills themselves say went round the proxy, where no usage by the hour says more. Returns what
  *  somebody has to say. */
-export async function compareLately(books: Books, days: number, stated: Stated, nowMs: number): Promise<string[]> {
+export async function compareLately(books: Books, sinceDay: string, stated: Stated, nowMs: number): Promise<string[]> {
   const untilDay = addDays(dayOf(nowMs), 1);
-  const asked = await compareDays(books, addDays(untilDay, -days - 1), untilDay, stated, nowMs);
+  const asked = await compareDays(books, sinceDay, untilDay, stated, nowMs);
   const byHour = new Set(
     (await readUsageReads(books.billing))
       .filter(({ asOfMs }) => asOfMs !== null && nowMs - asOfMs < LEAK_WINDOW_MS)

@@ -192,9 +192,9 @@ async function reconcileNow(
 ): Promise<string[]> {
   const now = Date.now();
   const stated = statedOf(config);
-  const { failures, notes } = await readBills(books, importers, config.reconcileDays, now, log, onProgress);
+  const { failures, notes, firstDay } = await readBills(books, importers, config.reconcileDays, now, log, onProgress);
   for (const note of notes) log.warn({ note }, "a billing source has something to say");
-  for (const question of await compareLately(books, config.reconcileDays, stated, now))
+  for (const question of await compareLately(books, firstDay, stated, now))
     log.warn({ question }, "a bill cannot be told apart");
   const rules = { afterDays: config.closeAfterDays, quietMs: config.closeQuietHours * 3_600_000 };
   const closing = await closeSettledDays(books, rules, stated, adjust, now);

@@ -227,6 +227,17 @@ describe("a source", () => {
     expect(days.length).toBe((T0 + 15 * DAY_MS - Date.parse("2026-09-28")) / DAY_MS + 1);
   });
 
+  it("that may not list its keys, or count its usage, still has its bill read", async () => {
+    const fail = async (): Promise<never> => {
+      throw new ImportError("keys: 403");
+    };
+    const importer = source({ fetchKeys: fail, fetchUsage: fail, fetchBills: async () => [bill([line()])] });
+    expect((await readBills(books(), [importer], 4, T0 + DAY_MS, log)).failures).toEqual(["keys: 403"]);
+    expect(await readImports(billing)).toMatchObject([{ lastError: null }]);
+    expect(await readUsageReads(billing)).toMatchObject([{ error: "keys: 403" }]);
+    expect(await billedNow()).toBe(1_000_000_000n);
+  });
+
   it("whose usage works does not hide that its bill fails", async () => {
     const importer = source({
       fetchBills: async () => {
@@ -255,7 +266,7 @@ describe("a source", () => {
     await answer(T0 + HOUR_MS);
     const csv = `start_time_iso,amount_value,amount_currency,line_item,api_key_id,quantity\n${DAY} 00:00:00,1.00,usd,"m, input",key_a,1000000\n`;
     replaceBills(billing, await readBillFile("f.csv", Buffer.from(csv)), T0 + DAY_MS);
-    const [question] = await compareLately(books(), 4, NOTHING_STATED, T0 + DAY_MS + HOUR_MS);
+    const [question] = await compareLately(books(), "2026-09-28", NOTHING_STATED, T0 + DAY_MS + HOUR_MS);
     expect(question).toContain("collector.billing_keys in keymeter.yaml: fp_1: key_a");
     const [compared] = await readComparisons(billing, DAY, NEXT);
     expect([compared?.key, compared?.variances]).toEqual([undefined, []]);
@@ -324,7 +335,7 @@ describe("a leak", () => {
       [bill([line({ billedKey: "key_x" })], now), bill([line({ billedKey: "key_x" })], now, NEXT)],
       now,
     );
-    await compareLately(books(), 4, NOTHING_STATED, now);
+    await compareLately(books(), "2026-09-28", NOTHING_STATED, now);
     const [leak] = await readLeaks(billing);
     expect([leak?.billedKey, leak?.kind, leak?.costNanoUsd]).toEqual(["key_x", "unknown_key", 2_000_000_000n]);
     const metrics = createCollectorMetrics(books(), "UTC", ["openai"]);
@@ -336,7 +347,7 @@ describe("a leak", () => {
     expect(text).toContain('keymeter_variance_usd{provider="openai",cause="unmetered key"} 2');
     expect(text).toContain(`keymeter_oldest_open_day_timestamp_seconds{provider="openai"} ${T0 / 1000}`);
     dismissLeak(billing, "openai", "key_x", "ours", now + 60_000);
-    await compareLately(books(), 4, NOTHING_STATED, now + 3 * HOUR_MS);
+    await compareLately(books(), "2026-09-28", NOTHING_STATED, now + 3 * HOUR_MS);
     expect((await readLeaks(billing)).map(isOpen)).toEqual([false]);
     await metrics.refresh(now + 3 * HOUR_MS);
     expect(await metrics.registry.metrics()).not.toContain("keymeter_leak_quantity{");

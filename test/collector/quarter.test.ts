@@ -107,9 +107,9 @@ describe(`a quarter of ${DAYS} days (seed ${SEED})`, () => {
           { provider: "gcp.gemini", credential: "fp_google", hint: "gg01", atMs: clock },
         ],
       });
-      const read = openForReading(join(folder, "usage.db"));
-      if (!read) throw new Error("no books");
-      usage = read;
+      const opened = openForReading(join(folder, "usage.db"));
+      if (!opened) throw new Error("no books");
+      usage = opened;
       billing = openForWriting(join(folder, "billing.db"), "billing", "process");
       const books = { usage, billing };
       const prices = createPriceBook();
@@ -142,8 +142,8 @@ describe(`a quarter of ${DAYS} days (seed ${SEED})`, () => {
               leakFoundAtMs = Math.min(leakFoundAtMs, truth.nowMs);
           }
         await playUntil(startMs + 23 * HOUR_MS + 30 * 60_000);
-        failures.push(...(await readBills(books, importers, 4, truth.nowMs, log)).failures);
-        failures.push(...(await compareLately(books, 4, NOTHING_STATED, truth.nowMs)));
+        const read = await readBills(books, importers, 4, truth.nowMs, log);
+        failures.push(...read.failures, ...(await compareLately(books, read.firstDay, NOTHING_STATED, truth.nowMs)));
         failures.push(
           ...(
             await closeSettledDays(books, { afterDays: 3, quietMs: 20 * HOUR_MS }, NOTHING_STATED, adjust, truth.nowMs)
