@@ -44,7 +44,8 @@ export function buildMessage(group: AlertGroup, figures: Figures, links: Links):
   const name = group.commonLabels["alertname"] ?? group.alerts[0]?.labels["alertname"] ?? "Alert";
   const resolved = group.status === "resolved";
   const headline = resolved ? `Resolved: ${describe(name, figures)}` : describe(name, figures);
-  const facts = [...factLines(name, figures), ...labelLines(name, group)];
+  // What is about bills is not about who spent most today.
+  const facts = name in BILL_LABELS ? labelLines(name, group) : factLines(name, figures);
   const action = ACTIONS[name]?.(figures) ?? group.commonAnnotations["summary"] ?? "";
   const since = group.alerts.map((alert) => alert.startsAt).toSorted()[0] ?? "";
   const dashboard = `${links.grafanaUrl}/d/keymeter-finance`;

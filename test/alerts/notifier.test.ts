@@ -46,6 +46,31 @@ function group(status: "firing" | "resolved" = "firing", team = "search"): Alert
   };
 }
 
+describe("the message of a key that is used past Keymeter", () => {
+  it("names provider and key, says what to do, and nothing of who spent most", () => {
+    const labels = {
+      alertname: "KeymeterKeyUsedElsewhere",
+      provider: "openai",
+      billed_key: "key_<1>",
+      kind: "unknown_key",
+      unit: "tokens",
+      severity: "critical",
+    };
+    const message = buildMessage(
+      { ...group(), commonLabels: labels, alerts: group().alerts.map((alert) => ({ ...alert, labels })) },
+      FIGURES,
+      LINKS,
+    );
+    expect(message.text).toBe(
+      "A provider key is used past Keymeter: it may have leaked. Provider openai, Key key_&lt;1&gt;",
+    );
+    const text = JSON.stringify(message.blocks);
+    expect(text).toContain("keymeter leaks");
+    expect(text).toContain("runbook#keymeterkeyusedelsewhere");
+    expect(text).not.toContain("Top key");
+  });
+});
+
 let slack: FakeSlack;
 let database: Sqlite;
 let notifier: Notifier;

@@ -12,6 +12,7 @@ import { exportFocus } from "../../collector/reports.ts";
 import { readBillDays, readImports, readUsageReads, replaceBills, replaceProviderKeys } from "../../ledger/bills.ts";
 import type { BilledLine, BilledUsage, BillOfDay } from "../../ledger/bills.ts";
 import { readClosed, readComparisons, readCorrections } from "../../ledger/closing.ts";
+import { readHints } from "../../ledger/hints.ts";
 import { dismissLeak, isOpen, readLeaks } from "../../ledger/leaks.ts";
 import { openForReading, openForWriting } from "../../ledger/open.ts";
 import type { Sqlite } from "../../ledger/open.ts";
@@ -351,5 +352,47 @@ describe("a leak", () => {
     expect((await readLeaks(billing)).map(isOpen)).toEqual([false]);
     await metrics.refresh(now + 3 * HOUR_MS);
     expect(await metrics.registry.metrics()).not.toContain("keymeter_leak_quantity{");
+  });
+});
+
+describe("hints", () => {
+  it("are a new address, use after long silence, and an hour of the day that is not the key's", async () => {
+    const now = T0 + 40 * DAY_MS + 4 * HOUR_MS;
+    const use = async (keyId: string, atMs: number): Promise<void> => {
+      clock = atMs;
+      await writer.settle(event(writer.nextAttemptId(), 1n, { keyId }));
+    };
+    // One key works from nine to five, and once at three in the night; one was silent for a month; one is as ever.
+    for (let day = 12; day < 40; day++)
+      for (const hour of [9, 12, 16])
+        for (const keyId of ["key_office", "key_usual"]) await use(keyId, T0 + day * DAY_MS + hour * HOUR_MS);
+    await use("key_office", T0 + 40 * DAY_MS + 3 * HOUR_MS);
+    await writer.close();
+    writer = await openWriter({
+      path: join(folder, "usage.db"),
+      durability: "process",
+      zone: "UTC",
+      capMode: "enforce",
+      now: () => clock,
+    });
+    await writer.noteSeen({
+      addresses: [
+        { keyId: "key_usual", address: "10.0.0.1", atMs: T0 + 12 * DAY_MS },
+        { keyId: "key_usual", address: "10.0.0.1", atMs: now - HOUR_MS },
+        { keyId: "key_office", address: "10.0.0.2", atMs: T0 + 12 * DAY_MS },
+        { keyId: "key_office", address: "203.0.113.9", atMs: now - HOUR_MS },
+        { keyId: "key_fresh", address: "10.0.0.3", atMs: now - HOUR_MS },
+      ],
+    });
+    const hints = await readHints(usage, now);
+    expect(hints.map(({ keyId, what }) => `${keyId} ${what.replace(/ since .*| on .*?(?= UTC| after)/, "")}`)).toEqual([
+      "key_office used from a new address, 203.0.113.9,",
+      "key_office used UTC, an hour of the day in which it never was in four weeks",
+    ]);
+    await use("key_silent", T0 + 41 * DAY_MS);
+    await use("key_silent", T0 + 61 * DAY_MS);
+    expect((await readHints(usage, T0 + 61 * DAY_MS + HOUR_MS)).map(({ what }) => what)).toEqual([
+      expect.stringContaining("after 20 days of silence"),
+    ]);
   });
 });
