@@ -8,7 +8,7 @@ import { openForReading, openForWriting } from "../ledger/open.ts";
 import { giveWay } from "../service/priority.ts";
 import { addDays } from "../ledger/windows.ts";
 
-giveWay();
+giveWay("lowest");
 const [folder = "", job = "", lastDay = ""] = process.argv.slice(2);
 const usage = openForReading(join(folder, "usage.db"));
 if (!usage) throw new Error(`there are no books in ${folder}`);

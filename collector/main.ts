@@ -44,7 +44,7 @@ export type CollectorJob = (typeof COLLECTOR_JOBS)[number];
 /** Starts the collector. */
 export async function startCollector(): Promise<{ stop(): Promise<void>; log: Log }> {
   const config = loadCollectorConfig();
-  giveWay();
+  giveWay("below normal");
   const log = createLog("collector", config.logLevel);
   const importers = createImporters(config);
   const { books, close } = await openBooks(config, log);

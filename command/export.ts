@@ -19,7 +19,7 @@ keymeter export chargeback --month 2026-11 [--by team,project,env,feature,key] [
 
 export async function run(args: string[]): Promise<void> {
   const [verb, ...rest] = args;
-  giveWay();
+  giveWay("lowest");
   if (verb === "focus") return focus(rest);
   if (verb === "chargeback") return charge(rest);
   throw new UsageError(USAGE);
