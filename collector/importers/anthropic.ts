@@ -17,6 +17,7 @@ type CostItem = Anthropic.Beta.Organization.Analytics.BetaAnalyticsCostItem;
 const PROVIDER = "anthropic";
 const TIMEOUT_MS = 30_000;
 const MOST_DAYS_A_CALL = 31;
+const MOST_MS_A_CALL = MOST_DAYS_A_CALL * 24 * HOUR_MS;
 const MOST_PAGES = 2_000;
 const ROWS = 1_000;
 /** The older reports have no watermark: they are usually minutes behind. */
@@ -134,6 +135,41 @@ export function anthropicImporter({ adminKey, baseUrl, now = Date.now }: Setting
     return [...byDay].map(([day, lines]) => ({ provider: PROVIDER, day, source: "api", asOfMs, lines }));
   };
 
+  /** One call's range; the analytics refuse more than a month at once. */
+  const fetchUsageOf = async (sinceMs: number, untilMs: number): Promise<FetchedUsage> => {
+    const range = { starting_at: iso(sinceMs), ending_at: iso(untilMs) };
+    const fresh = async (): Promise<FetchedUsage> => {
+      const usage: BilledUsage[] = [];
+      let asOfMs = Math.min(untilMs, now());
+      const pages = analytics.usage.list({
+        ...range,
+        time_bucket_width: "1h",
+        group_by: ["api_key_id", "workspace_id", "model", "service_tier"],
+        limit: ROWS,
+      });
+      for await (const page of (await pages).iterPages()) {
+        if (page.data_refreshed_at !== null) asOfMs = Math.min(asOfMs, Date.parse(page.data_refreshed_at));
+        for (const { starting_at: at, group, usage: counts } of page.data)
+          usage.push(...usageOf(at, { ...group }, { ...counts }));
+      }
+      return { provider: PROVIDER, asOfMs, usage };
+    };
+    const older = async (): Promise<FetchedUsage> => {
+      const usage: BilledUsage[] = [];
+      const asked = {
+        ...range,
+        bucket_width: "1h",
+        limit: 168,
+        group_by: ["api_key_id", "workspace_id", "model", "service_tier"],
+      };
+      await report("/v1/organizations/usage_report/messages", asked, ({ starting_at: at, results }) => {
+        for (const row of results) usage.push(...usageOf(at, row, row));
+      });
+      return { provider: PROVIDER, asOfMs: Math.min(untilMs, now() - REPORT_BEHIND_MS), usage };
+    };
+    return orOlder(fresh, older, "Anthropic usage");
+  };
+
   return {
     name: "Anthropic costs",
     providers: [PROVIDER],
@@ -157,37 +193,17 @@ export function anthropicImporter({ adminKey, baseUrl, now = Date.now }: Setting
     },
 
     async fetchUsage(sinceMs, untilMs) {
-      const range = { starting_at: iso(sinceMs), ending_at: iso(untilMs) };
-      const fresh = async (): Promise<FetchedUsage> => {
-        const usage: BilledUsage[] = [];
-        let asOfMs = Math.min(untilMs, now());
-        const pages = analytics.usage.list({
-          ...range,
-          time_bucket_width: "1h",
-          group_by: ["api_key_id", "workspace_id", "model", "service_tier"],
-          limit: ROWS,
-        });
-        for await (const page of (await pages).iterPages()) {
-          if (page.data_refreshed_at !== null) asOfMs = Math.min(asOfMs, Date.parse(page.data_refreshed_at));
-          for (const { starting_at: at, group, usage: counts } of page.data)
-            usage.push(...usageOf(at, { ...group }, { ...counts }));
-        }
-        return { provider: PROVIDER, asOfMs, usage };
-      };
-      const older = async (): Promise<FetchedUsage> => {
-        const usage: BilledUsage[] = [];
-        const asked = {
-          ...range,
-          bucket_width: "1h",
-          limit: 168,
-          group_by: ["api_key_id", "workspace_id", "model", "service_tier"],
-        };
-        await report("/v1/organizations/usage_report/messages", asked, ({ starting_at: at, results }) => {
-          for (const row of results) usage.push(...usageOf(at, row, row));
-        });
-        return { provider: PROVIDER, asOfMs: Math.min(untilMs, now() - REPORT_BEHIND_MS), usage };
-      };
-      return orOlder(fresh, older, "Anthropic usage");
+      const usage: BilledUsage[] = [];
+      let asOfMs = untilMs;
+      for (let from = sinceMs; from < untilMs; from += MOST_MS_A_CALL) {
+        const to = Math.min(from + MOST_MS_A_CALL, untilMs);
+        const part = await fetchUsageOf(from, to);
+        usage.push(...part.usage);
+        // Known as far as the first part that is not: what follows a gap does not count as known.
+        asOfMs = part.asOfMs;
+        if (asOfMs < to) break;
+      }
+      return { provider: PROVIDER, asOfMs, usage };
     },
 
     async fetchKeys() {

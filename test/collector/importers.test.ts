@@ -218,6 +218,13 @@ describe("Anthropic", () => {
     ]);
   });
 
+  it("usage of more days than one call may ask comes in several", async () => {
+    const { usage = [], asOfMs } = (await importer.fetchUsage?.(NOON - 50 * 86_400_000, NOON + 3_600_000)) ?? {};
+    expect(usage).toHaveLength(4);
+    expect(asOfMs).toBe(NOON + 3_600_000);
+    expect(fake.journal.filter((line) => line.includes("analytics/usage")).length).toBe(2);
+  });
+
   it("an organisation without the analytics has the older reports, whose money names no key", async () => {
     fake.hasAnalytics = false;
     const [bill] = await importer.fetchBills(DAY, "2026-11-11", silent);
