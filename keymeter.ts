@@ -20,6 +20,7 @@ const USAGE = `keymeter VERB ...
   import                     bills from files: FOCUS, provider downloads
   export                     FOCUS (CSV, Parquet) and chargeback, for finance
   leaks                      provider keys that are used past the proxy, and what to do
+  forecast                   what this day, week, month will cost; events that are planned; how good forecasts were
   prices                     what a model costs, and where the price comes from
   verify                     do sums fold, do costs recompute, are audit, sealed days and register whole
   demo                       all of it with a demo provider, on a data folder of its own
@@ -45,6 +46,7 @@ const VERBS: { readonly [verb: string]: () => Promise<Verb> } = {
   import: () => import("./command/import.ts"),
   export: () => import("./command/export.ts"),
   leaks: () => import("./command/leaks.ts"),
+  forecast: () => import("./command/forecast.ts"),
   prices: () => import("./command/prices.ts"),
   verify: () => import("./command/verify.ts"),
   demo: () => import("./command/demo.ts"),

@@ -36,6 +36,16 @@ export function createAlertsApp(database: Sqlite, notifier: Notifier): FastifyIn
     collect: async () => waiting.set((await readDeliveries(database)).length),
   });
 
+  const oldest: Gauge = new Gauge({
+    name: "keymeter_outbox_oldest_seconds",
+    help: "How long the oldest delivery has waited for Slack.",
+    registers,
+    collect: async () => {
+      const [first] = await readDeliveries(database);
+      oldest.set(first ? Math.max(0, (Date.now() - first.receivedAtMs) / 1000) : 0);
+    },
+  });
+
   const app = createListener(registry, () => undefined);
   app.post("/webhook", async (request, reply) => {
     const group = parseDelivery(request.body);

@@ -17,10 +17,14 @@ let tasks = 0;
 for (const row of readTable(from, ["task_id", "history_start", "step_s", "horizon", "history"])) {
   if (row["step_s"] !== "3600") throw new Error(`${from}: task ${row["task_id"]}: only steps of 3600 s are known here`);
   const hours = row["history"].split(";").map((value) => (value === "" ? undefined : Number(value)));
-  const { hours: expected, p025, p10, p50, p90, p975 } = forecast(
-    { startMs: Date.parse(row["history_start"]), hours },
-    Number(row["horizon"]),
-  );
+  const {
+    hours: expected,
+    p025,
+    p10,
+    p50,
+    p90,
+    p975,
+  } = forecast({ startMs: Date.parse(row["history_start"]), hours }, Number(row["horizon"]));
   lines.push([row["task_id"], 0, ...[p50, p025, p10, p50, p90, p975].map(round)].join(","));
   expected.forEach((value, i) => lines.push(`${row["task_id"]},${i + 1},${round(value)},,,,,`));
   tasks += 1;

@@ -8,6 +8,8 @@ import { ownSecret, Secret } from "../service/secret.ts";
 import { readSettings, SettingsError } from "../service/settings.ts";
 import type { Environment, Settings } from "../service/settings.ts";
 import type { GoogleSettings } from "./importers/google.ts";
+import { thresholdsSchema } from "./thresholds.ts";
+import type { Thresholds, ThresholdSettings } from "./thresholds.ts";
 
 export type CollectorConfig = SharedConfig & {
   /** Reads OpenAI's bill; undefined: no importer. */
@@ -32,7 +34,9 @@ export type CollectorConfig = SharedConfig & {
   /** Where a newer price list is fetched from every day; undefined: only when told to, from the list's own place. */
   readonly priceListUrl: string | undefined;
   readonly adminToken: Secret;
-};
+  /** The proxy's: where caps only observe, none can fail. */
+  readonly capMode: "enforce" | "observe";
+} & ThresholdSettings;
 
 type Raw = SharedConfig & {
   openaiAdminKey: string | undefined;
@@ -56,6 +60,9 @@ type Raw = SharedConfig & {
   closeQuietHours: number;
   priceListUrl: string | undefined;
   adminToken: string | undefined;
+  capMode: "enforce" | "observe";
+  thresholds: Partial<Thresholds>;
+  teamThresholds: { [team: string]: Partial<Thresholds> };
 };
 
 const secretText = z.string().regex(/^[\x21-\x7e]+$/, "a secret on one line, without spaces") as z.ZodType<
@@ -184,6 +191,18 @@ export const COLLECTOR_SETTINGS: Settings<Raw> = {
     env: "KEYMETER_PRICE_LIST_URL",
     schema: z.url({ protocol: /^https?$/ }),
     fallback: undefined,
+  },
+  capMode: {
+    place: "proxy.cap_mode",
+    env: "KEYMETER_CAP_MODE",
+    schema: z.enum(["enforce", "observe"]),
+    fallback: "enforce",
+  },
+  thresholds: { place: "collector.thresholds", schema: thresholdsSchema, fallback: {} },
+  teamThresholds: {
+    place: "collector.team_thresholds",
+    schema: z.record(z.string().min(1), thresholdsSchema),
+    fallback: {},
   },
   adminToken: { place: "proxy.admin_token", env: "KEYMETER_ADMIN_TOKEN", schema: secretText, fallback: undefined },
 };

@@ -70,7 +70,8 @@ type Spread = { readonly sigma: number; readonly weight: number };
 
 /** Log-normal around the median, with Student's quantiles while few errors are known. */
 function band(p50: number, { sigma, weight }: Spread): Pick<Forecast, "p025" | "p10" | "p50" | "p90" | "p975"> {
-  const at = (table: readonly number[]): number => Math.exp(sigma * (table[Math.min(weight - 3, table.length - 1)] ?? 1));
+  const at = (table: readonly number[]): number =>
+    Math.exp(sigma * (table[Math.min(weight - 3, table.length - 1)] ?? 1));
   const [inner, outer] = [at(T80), at(T95)];
   return { p025: p50 / outer, p10: p50 / inner, p50, p90: p50 * inner, p975: p50 * outer };
 }

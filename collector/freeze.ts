@@ -1,11 +1,21 @@
-// Freezes forecasts that are due: reads hours of spend, forecasts by a pure function, writes billing.db. At any time, any number of times,
-// with the same result.
+// Freezes forecasts that are due and scores those whose window is over: reads hours of spend, forecasts by a pure function, writes
+// billing.db. At any time, any number of times, with the same result.
+import { setImmediate as breathe } from "node:timers/promises";
 import { createCalendar } from "../ledger/windows.ts";
-import type { Calendar } from "../ledger/windows.ts";
-import { freezeForecasts, readForecasts } from "../ledger/forecasts.ts";
-import type { ForecastScope, FrozenForecast } from "../ledger/forecasts.ts";
-import { readHourlySpend, readMeterHours } from "../ledger/spend.ts";
-import type { HourlySpend } from "../ledger/spend.ts";
+import type { Window } from "../ledger/windows.ts";
+import {
+  dropHourForecasts,
+  FORECAST_SCOPES,
+  FORECAST_WINDOWS,
+  freezeForecasts,
+  noteScores,
+  readForecasts,
+  readUnscored,
+} from "../ledger/forecasts.ts";
+import type { ForecastScore, ForecastWindow, FrozenForecast } from "../ledger/forecasts.ts";
+import { readPlans, withoutPlans, withPlans } from "../ledger/plans.ts";
+import { readHourlySpend, readMeterHours, readSpendOfHours } from "../ledger/spend.ts";
+import type { ForecastScope, HourlySpend } from "../ledger/spend.ts";
 import { toUsdNumber } from "../ledger/money.ts";
 import type { NanoUsd } from "../ledger/money.ts";
 import type { Books } from "./compare.ts";
@@ -13,69 +23,141 @@ import { forecast } from "./forecast.ts";
 import type { History } from "./forecast.ts";
 
 const HOUR_MS = 3_600_000;
-const HISTORY_MS = 28 * 24 * HOUR_MS;
+const DAY_MS = 24 * HOUR_MS;
+const HISTORY_MS = 28 * DAY_MS;
+/** Scopes of one dimension that get a forecast: the largest of the last four weeks. */
+const MOST_IDS = 500;
+/** Windows are scored as far back as this. */
+const SCORED_MS = 45 * DAY_MS;
+/** A window in which the meter did not run for more than this share is not scored: what is missing is not zero. */
+const MOST_MISSING = 0.1;
+const KEPT_HOURS_MS = 14 * DAY_MS;
 
-/** Freezes the day's and the month's forecast of the organisation, each team and each key, where none stands yet: at the
- *  window's start, or at the first chance after it from what was known by then. Returns how many were made. */
+/** Freezes the forecasts of the running hour, day, week and month, of whatever spent anything in the last four weeks, where none
+ *  stands yet: at the window's start, or at the first chance after it from what was known by then. Returns how many were made. */
 export async function freezeDueForecasts({ usage, billing }: Books, timezone: string, nowMs: number): Promise<number> {
   const calendar = createCalendar(timezone);
-  const existing = new Set(
-    (await readForecasts(billing, nowMs)).map((one) => `${one.scope} ${one.id} ${one.windowId}`),
-  );
-  const made: FrozenForecast[] = [];
-  for (const kind of ["day", "month"] as const) {
-    const window = calendar.window(kind, nowMs);
-    const untilMs = Math.floor(nowMs / HOUR_MS) * HOUR_MS;
-    const sinceMs = window.startMs - HISTORY_MS;
-    const [spend, ran] = [
-      await readHourlySpend(usage, sinceMs, untilMs),
-      await readMeterHours(usage, sinceMs, untilMs),
-    ];
-    for (const [scope, hourly] of byScope(spend)) {
-      if (existing.has(`${scope.scope} ${scope.id} ${window.id}`)) continue;
-      made.push(freeze(scope, hourly, ran, window, untilMs, nowMs));
+  const untilMs = hourStart(nowMs);
+  const sinceMs = hourStart(calendar.window("month", nowMs).startMs) - HISTORY_MS;
+  const existing = new Set((await readForecasts(billing, nowMs)).map(nameOf));
+  const ran = await readMeterHours(usage, sinceMs, untilMs);
+  const plans = await readPlans(billing, sinceMs, untilMs);
+  let count = 0;
+  for (const scope of FORECAST_SCOPES) {
+    const spend = await withoutPlans(usage, plans, scope, await readHourlySpend(usage, sinceMs, untilMs, scope));
+    const made: FrozenForecast[] = [];
+    for (const [id, hourly] of largest(spend)) {
+      for (const kind of FORECAST_WINDOWS) {
+        const window = calendar.window(kind, nowMs);
+        if (existing.has(nameOf({ scope, id, windowId: window.id }))) continue;
+        made.push(freeze({ scope, id }, kind, hourly, ran, window, untilMs, nowMs));
+        await breathe();
+      }
     }
+    if (made.length > 0) await freezeForecasts(billing, made);
+    count += made.length;
   }
-  if (made.length > 0) await freezeForecasts(billing, made);
-  return made.length;
+  return count;
 }
 
-function byScope(spend: readonly HourlySpend[]): Map<ForecastScope, Map<number, NanoUsd>> {
-  const scopes = new Map<string, [ForecastScope, Map<number, NanoUsd>]>();
-  const add = (scope: ForecastScope, hourMs: number, cost: NanoUsd): void => {
-    const name = `${scope.scope} ${scope.id}`;
-    let entry = scopes.get(name);
-    if (!entry) scopes.set(name, (entry = [scope, new Map()]));
-    entry[1].set(hourMs, (entry[1].get(hourMs) ?? 0n) + cost);
-  };
-  for (const { hourMs, keyId, team, costNanoUsd } of spend) {
-    add({ scope: "org", id: "all" }, hourMs, costNanoUsd);
-    if (team !== "") add({ scope: "team", id: team }, hourMs, costNanoUsd);
-    add({ scope: "key", id: keyId }, hourMs, costNanoUsd);
+/** Whether somebody spends today who has no forecast yet: a key that is minutes old. */
+export async function hasNewcomers({ usage, billing }: Books, timezone: string, nowMs: number): Promise<boolean> {
+  const day = createCalendar(timezone).window("day", nowMs);
+  const existing = Map.groupBy(
+    (await readForecasts(billing, nowMs)).filter(({ windowId }) => windowId === day.id),
+    ({ scope }) => scope,
+  );
+  for (const scope of FORECAST_SCOPES) {
+    const known = new Set(existing.get(scope)?.map(({ id }) => id));
+    if (known.size >= MOST_IDS) continue;
+    const spending = await readSpendOfHours(usage, hourStart(day.startMs), hourStart(nowMs), scope);
+    for (const id of spending.keys()) if (id !== "" && !known.has(id)) return true;
   }
-  return new Map(scopes.values());
+  return false;
 }
 
-/** Forecasts from the window's start when enough was known then, else from now on: what passed already is then fact. */
+/** Holds the forecasts of windows that are over against what was spent in them. Returns how many were scored. */
+export async function scoreForecasts(books: Books, nowMs: number): Promise<number> {
+  const { usage, billing } = books;
+  await dropHourForecasts(billing, nowMs - KEPT_HOURS_MS);
+  // An hour's rollup may still grow while answers that began in it are under way.
+  const over = await readUnscored(billing, nowMs - SCORED_MS, nowMs - HOUR_MS);
+  const scores: ForecastScore[] = [];
+  const byWindow = Map.groupBy(
+    (await withPlans(books, over)).filter(({ method }) => method !== "learning"),
+    ({ scope, startMs, endMs }) => `${scope} ${startMs} ${endMs}`,
+  );
+  for (const [first, ...rest] of byWindow.values()) {
+    if (!first) continue;
+    const [startMs, endMs] = [hourStart(first.startMs), hourStart(first.endMs)];
+    const ran = await readMeterHours(usage, startMs, endMs);
+    const hours = Math.round((endMs - startMs) / HOUR_MS);
+    if (ran.size < hours * (1 - MOST_MISSING)) continue;
+    const spent = await readSpendOfHours(usage, startMs, endMs, first.scope);
+    for (const one of [first, ...rest])
+      scores.push({
+        scope: one.scope,
+        id: one.id,
+        window: one.window,
+        windowId: one.windowId,
+        endMs: one.endMs,
+        p10NanoUsd: one.p10NanoUsd,
+        p50NanoUsd: one.p50NanoUsd,
+        p90NanoUsd: one.p90NanoUsd,
+        actualNanoUsd: spent.get(one.id) ?? 0n,
+        scoredAtMs: nowMs,
+      });
+  }
+  await noteScores(billing, scores);
+  return scores.length;
+}
+
+type Hourly = ReadonlyMap<number, NanoUsd>;
+
+/** By id, the largest first; a name that was never given ("") is none. */
+function largest(spend: readonly HourlySpend[]): [id: string, hourly: Hourly][] {
+  const byId = new Map<string, { hourly: Map<number, NanoUsd>; sum: NanoUsd }>();
+  for (const { hourMs, id, costNanoUsd } of spend) {
+    if (id === "") continue;
+    let one = byId.get(id);
+    if (!one) byId.set(id, (one = { hourly: new Map(), sum: 0n }));
+    one.hourly.set(hourMs, costNanoUsd);
+    one.sum += costNanoUsd;
+  }
+  return [...byId]
+    .toSorted(([, a], [, b]) => (b.sum > a.sum ? 1 : b.sum < a.sum ? -1 : 0))
+    .slice(0, MOST_IDS)
+    .map(([id, { hourly }]) => [id, hourly]);
+}
+
+/** Forecasts from the window's start when enough was known then, else from now on: what passed already is then fact. Where a
+ *  zone's hours are half an hour off, the books' UTC hours stand for them. */
 function freeze(
   { scope, id }: ForecastScope,
-  hourly: ReadonlyMap<number, NanoUsd>,
+  kind: ForecastWindow,
+  hourly: Hourly,
   ran: ReadonlySet<number>,
-  window: ReturnType<Calendar["window"]>,
+  window: Window,
   untilMs: number,
   nowMs: number,
 ): FrozenForecast {
+  const startMs = hourStart(window.startMs);
   const hours = Math.round((window.endMs - window.startMs) / HOUR_MS);
-  const atStart = forecast(historyUntil(window.startMs, hourly, ran), hours);
-  const useStart = !atStart.isLearning || untilMs <= window.startMs;
-  const elapsed = useStart ? 0 : Math.round((untilMs - window.startMs) / HOUR_MS);
+  const atStart = forecast(historyUntil(startMs, hourly, ran), hours);
+  const useStart = !atStart.isLearning || untilMs <= startMs;
+  const elapsed = useStart ? 0 : Math.round((untilMs - startMs) / HOUR_MS);
   const rest = useStart ? atStart : forecast(historyUntil(untilMs, hourly, ran), hours - elapsed);
-  const passed = Array.from({ length: elapsed }, (_, i) => hourly.get(window.startMs + i * HOUR_MS) ?? 0n);
+  const passed = Array.from({ length: elapsed }, (_, i) => hourly.get(startMs + i * HOUR_MS) ?? 0n);
   const soFar = passed.reduce((sum, one) => sum + one, 0n);
+  const madeFromMs = useStart ? startMs : untilMs;
+  let largestHourNanoUsd = 0n;
+  for (const [hourMs, cost] of hourly)
+    if (hourMs >= madeFromMs - 7 * DAY_MS && hourMs < madeFromMs && cost > largestHourNanoUsd)
+      largestHourNanoUsd = cost;
   return {
     scope,
     id,
-    window: window.id.startsWith("day") ? "day" : "month",
+    window: kind,
     windowId: window.id,
     startMs: window.startMs,
     endMs: window.endMs,
@@ -85,20 +167,31 @@ function freeze(
     p10NanoUsd: soFar + nano(rest.p10),
     p50NanoUsd: soFar + nano(rest.p50),
     p90NanoUsd: soFar + nano(rest.p90),
+    largestHourNanoUsd,
     hours: [...passed, ...rest.hours.map(nano)],
   };
 }
 
 /** The hours of a scope from its first spend on. An hour without a row is zero if the meter ran, else missing. */
-function historyUntil(untilMs: number, hourly: ReadonlyMap<number, NanoUsd>, ran: ReadonlySet<number>): History {
-  const first = Math.min(...hourly.keys());
-  const startMs = Number.isFinite(first) ? Math.min(first, untilMs) : untilMs;
+function historyUntil(untilMs: number, hourly: Hourly, ran: ReadonlySet<number>): History {
+  let first = untilMs;
+  for (const hourMs of hourly.keys()) if (hourMs < first) first = hourMs;
+  const startMs = Math.max(first, untilMs - HISTORY_MS);
   const hours = Array.from({ length: Math.round((untilMs - startMs) / HOUR_MS) }, (_, i) => {
     const hourMs = startMs + i * HOUR_MS;
     const spent = hourly.get(hourMs);
-    return spent !== undefined ? toUsdNumber(spent) : ran.has(hourMs) ? 0 : undefined;
+    return spent !== undefined ? Math.max(0, toUsdNumber(spent)) : ran.has(hourMs) ? 0 : undefined;
   });
   return { startMs, hours };
+}
+
+/** The start of the UTC hour that holds an instant. */
+function hourStart(atMs: number): number {
+  return Math.floor(atMs / HOUR_MS) * HOUR_MS;
+}
+
+function nameOf({ scope, id, windowId }: ForecastScope & { readonly windowId: string }): string {
+  return `${scope} ${id} ${windowId}`;
 }
 
 function nano(usd: number): NanoUsd {

@@ -17,7 +17,7 @@ import { giveWay } from "../service/priority.ts";
 import type { Books } from "./compare.ts";
 import { loadCollectorConfig } from "./config.ts";
 import type { CollectorConfig } from "./config.ts";
-import { freezeDueForecasts } from "./freeze.ts";
+import { freezeDueForecasts, hasNewcomers, scoreForecasts } from "./freeze.ts";
 import { createImporters } from "./importers/index.ts";
 import { ImportError } from "./importers/importer.ts";
 import type { Importer } from "./importers/importer.ts";
@@ -32,6 +32,9 @@ export type { Task } from "./tasks.ts";
 const REFRESH_MS = 15_000;
 /** A refresh older than this means that the gauges are stale. */
 const STALE_MS = 4 * REFRESH_MS;
+/** How often somebody new is looked for, who has no forecast yet. */
+const NEWCOMERS_MS = 5 * 60_000;
+const HOUR_MS = 3_600_000;
 /** Once a day, before anybody works. */
 const PRICES_CRON = "41 4 * * *";
 const WAIT_FOR_BOOKS_MS = 30_000;
@@ -49,7 +52,7 @@ export async function startCollector(): Promise<{ stop(): Promise<void>; log: Lo
   const importers = createImporters(config);
   const { books, close } = await openBooks(config, log);
   const providers = importers.flatMap((importer) => importer.providers);
-  const metrics = createCollectorMetrics(books, config.timezone, providers);
+  const metrics = createCollectorMetrics(books, config, providers);
   const adjust = async (adjustments: Adjustment[]): Promise<void> => {
     await askProxy(
       config,
@@ -61,10 +64,21 @@ export async function startCollector(): Promise<{ stop(): Promise<void>; log: Lo
   };
 
   let refreshedMs = 0;
+  let newcomersMs = 0;
+  let frozenHour = -1;
   const refresh = async (): Promise<void> => {
     const now = Date.now();
     try {
-      await freezeDueForecasts(books, config.timezone, now);
+      const hour = Math.floor(now / HOUR_MS);
+      if (
+        hour !== frozenHour ||
+        (now - newcomersMs > NEWCOMERS_MS && (await hasNewcomers(books, config.timezone, now)))
+      ) {
+        await freezeDueForecasts(books, config.timezone, now);
+        await scoreForecasts(books, now);
+        frozenHour = hour;
+      }
+      if (now - newcomersMs > NEWCOMERS_MS) newcomersMs = now;
       await metrics.refresh(now);
       refreshedMs = now;
     } catch (error) {
@@ -145,6 +159,7 @@ export async function runCollectorJob(
   try {
     if (job === "forecast") {
       await freezeDueForecasts(books, config.timezone, Date.now());
+      await scoreForecasts(books, Date.now());
       return [];
     }
     if (job === "reconcile") return await reconcileNow(books, importers, config, adjustAnyhow(config), log, onProgress);

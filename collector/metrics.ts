@@ -5,15 +5,18 @@ import { amountAt, describeScope, USUAL_THRESHOLDS } from "../ledger/budgets.ts"
 import { readBillDays, readImports, readUsageReads } from "../ledger/bills.ts";
 import { readBudgets } from "../ledger/changes.ts";
 import { readClosed, readComparisons, readVarianceSums } from "../ledger/closing.ts";
-import { expectedSoFar, readForecasts } from "../ledger/forecasts.ts";
+import { expectedSoFar } from "../ledger/forecasts.ts";
 import { readKeys } from "../ledger/keys.ts";
 import { isOpen, readLeaks } from "../ledger/leaks.ts";
 import { readMarks } from "../ledger/metered.ts";
+import { readExpectations } from "../ledger/plans.ts";
 import { toUsdNumber } from "../ledger/money.ts";
 import { readRefused, readSettled, readSpend } from "../ledger/spend.ts";
 import type { Dimension } from "../ledger/spend.ts";
 import { addDays, createCalendar } from "../ledger/windows.ts";
+import { createAlertMetrics, kindOf } from "./alert-metrics.ts";
 import type { Books } from "./compare.ts";
+import type { CollectorConfig } from "./config.ts";
 import { observedPrices } from "./observed-prices.ts";
 
 export type CollectorMetrics = {
@@ -33,14 +36,19 @@ const LEAST_RATIO = 0.002;
 const LEAK_MS = 30 * 3_600_000;
 const MOST_LEAKS = 50;
 
+export type CollectorMetricsSettings = Pick<
+  CollectorConfig,
+  "timezone" | "dataDir" | "capMode" | "thresholds" | "teamThresholds"
+>;
+
 /** `sources`: whose bills are read here; of others there may be old notes. */
 export function createCollectorMetrics(
   { usage, billing }: Books,
-  timezone: string,
+  settings: CollectorMetricsSettings,
   sources: readonly string[] = [],
 ): CollectorMetrics {
   const registry = new Registry();
-  const calendar = createCalendar(timezone);
+  const calendar = createCalendar(settings.timezone);
   const gauge = <L extends string>(name: string, help: string, labelNames: readonly L[]): Gauge<L> =>
     new Gauge({ name, help, labelNames: [...labelNames], registers: [registry] });
 
@@ -146,10 +154,18 @@ export function createCollectorMetrics(
     [],
   );
 
+  const refreshAlertMetrics = createAlertMetrics(gauge, {
+    books: { usage, billing },
+    calendar,
+    thresholds: settings,
+    dataDir: settings.dataDir,
+    capMode: settings.capMode,
+  });
+
   const setSpend = async (
     scope: string,
     by: Dimension | undefined,
-    window: "day" | "month",
+    window: "day" | "week" | "month",
     since: string,
     until: string,
   ): Promise<void> => {
@@ -230,12 +246,15 @@ export function createCollectorMetrics(
       ])
         one.reset();
 
-      for (const window of ["day", "month"] as const) {
+      for (const window of ["day", "week", "month"] as const) {
         const { firstDay, endDay } = calendar.window(window, nowMs);
         await setSpend("org", undefined, window, firstDay, endDay);
         await setSpend("team", "team", window, firstDay, endDay);
         await setSpend("project", "project", window, firstDay, endDay);
+        await setSpend("env", "env", window, firstDay, endDay);
         await setSpend("key", "key", window, firstDay, endDay);
+        await setSpend("provider", "provider", window, firstDay, endDay);
+        await setSpend("model", "model", window, firstDay, endDay);
       }
       const month = calendar.window("month", nowMs);
       for (const row of await readSpend(usage, ["provider", "model"], month.firstDay, month.endDay))
@@ -244,7 +263,9 @@ export function createCollectorMetrics(
           toUsdNumber(row.costNanoUsd),
         );
 
-      for (const one of await readForecasts(billing, nowMs)) {
+      const expectations = await readExpectations({ usage, billing }, nowMs);
+      await refreshAlertMetrics(expectations, nowMs);
+      for (const one of expectations) {
         const labels = { scope: one.scope, id: one.id, window: one.window };
         learning.set(labels, one.method === "learning" ? 1 : 0);
         if (one.method === "learning") continue;
@@ -261,7 +282,7 @@ export function createCollectorMetrics(
           scope: describeScope(budget.scope),
           team: budget.scope.team ?? "",
           window: budget.window,
-          kind: budget.kind,
+          kind: kindOf(budget, settings.capMode),
         };
         const amount = amountAt(budget, nowMs);
         const spent = readSettled(usage, budget, calendar.window(budget.window, nowMs));

@@ -56,9 +56,7 @@ export function profile(history: History, horizon: number, end = history.hours.l
   const near = fitted > 0 ? Math.min(Math.max(seen / fitted, 0.05), 8) : 1;
   return Array.from({ length: horizon }, (_, i) => {
     const kept = LEVEL_FADE ** (i / DAY);
-    return (
-      (kept * recent + (1 - kept) * slow) * factor(end + i) * (1 + (near - 1) * Math.exp(-i / NEAR_FADE_HOURS))
-    );
+    return (kept * recent + (1 - kept) * slow) * factor(end + i) * (1 + (near - 1) * Math.exp(-i / NEAR_FADE_HOURS));
   });
 }
 

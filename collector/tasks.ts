@@ -1,13 +1,17 @@
-// What somebody can tell the collector to do to billing.db: close a day, import a file, dismiss a leak. The admin routes and the command end
+// What somebody can tell the collector to do to billing.db: close a day, import a file, dismiss a leak, plan an event. The admin routes and the command end
 // here, both.
+import { randomBytes } from "node:crypto";
 import type { FastifyError, FastifyInstance } from "fastify";
 import { z } from "zod";
 import type { Adjustment } from "../ledger/adjustments.ts";
 import { readBillDays, replaceBills } from "../ledger/bills.ts";
 import { ChangeRefused } from "../ledger/change-refused.ts";
 import { findClosed } from "../ledger/closing.ts";
+import { FORECAST_SCOPES } from "../ledger/forecasts.ts";
 import { dismissLeak } from "../ledger/leaks.ts";
 import { formatUsd } from "../ledger/money.ts";
+import { addPlan, removePlan } from "../ledger/plans.ts";
+import type { ForecastScope } from "../ledger/spend.ts";
 import { addDays } from "../ledger/windows.ts";
 import { requireToken } from "../service/admin-routes.ts";
 import type { Secret } from "../service/secret.ts";
@@ -19,6 +23,17 @@ import type { Stated } from "./match.ts";
 
 export type Task =
   | { readonly type: "close"; readonly day: string; readonly provider?: string | undefined; readonly by: string }
+  | {
+      readonly type: "plan";
+      readonly scope: ForecastScope["scope"];
+      readonly scopeId: string;
+      readonly fromMs: number;
+      readonly toMs: number;
+      readonly factor: number;
+      readonly why: string;
+      readonly by: string;
+    }
+  | { readonly type: "unplan"; readonly id: string }
   | { readonly type: "dismiss"; readonly provider: string; readonly billedKey: string; readonly why: string }
   | { readonly type: "import"; readonly name: string; readonly bytes: Buffer; readonly isForced: boolean };
 
@@ -68,6 +83,19 @@ export async function perform({ books, stated, adjust, now }: TaskContext, task:
       return [
         `Use of ${task.billedKey} up to now is no leak: ${task.why}. What comes after this hour is looked at again.`,
       ];
+    case "plan": {
+      const { type: _type, by, ...rest } = task;
+      if (task.toMs <= task.fromMs) throw new ChangeRefused("a planned event ends after it begins");
+      if (task.toMs <= now()) throw new ChangeRefused("the planned event is over already: it would change nothing");
+      const id = `plan_${randomBytes(5).toString("hex")}`;
+      addPlan(books.billing, { ...rest, id, madeBy: by, madeAtMs: now() });
+      return [
+        `${id}: from ${iso(task.fromMs)} to ${iso(task.toMs)} UTC ${task.scope === "org" ? "the organisation" : `${task.scope} ${task.scopeId}`} is expected to spend ${task.factor} times as much: ${task.why}.`,
+      ];
+    }
+    case "unplan":
+      removePlan(books.billing, task.id, now());
+      return [`${task.id} is planned no more.`];
     case "import": {
       const bills = await readBillFile(task.name, task.bytes);
       const { changed, kept } = replaceBills(books.billing, bills, now(), task);
@@ -92,6 +120,10 @@ export async function perform({ books, stated, adjust, now }: TaskContext, task:
   }
 }
 
+function iso(ms: number): string {
+  return new Date(ms).toISOString().slice(0, 16).replace("T", " ");
+}
+
 const day = z.iso.date();
 const text = z.string().min(1, "must not be empty").max(300);
 const routed = z.discriminatedUnion("type", [
@@ -101,6 +133,17 @@ const routed = z.discriminatedUnion("type", [
     provider: text.optional().transform((value) => value),
     by: text,
   }),
+  z.strictObject({
+    type: z.literal("plan"),
+    scope: z.enum(FORECAST_SCOPES),
+    scopeId: text,
+    fromMs: z.number().int(),
+    toMs: z.number().int(),
+    factor: z.number().positive().max(1000),
+    why: text,
+    by: text,
+  }),
+  z.strictObject({ type: z.literal("unplan"), id: text }),
   z.strictObject({ type: z.literal("dismiss"), provider: text, billedKey: text, why: text }),
 ]);
 

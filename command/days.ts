@@ -18,3 +18,13 @@ export function parseDay(text: string, calendar: Calendar): string {
   if (isDay(text)) return text;
   throw new UsageError(`"${text}" is no day: write today, month, 30d or a day such as 2026-11-01`);
 }
+
+/** The start of a day in the zone, or an instant such as 2026-11-30T18:00Z; undefined when it is neither. */
+export function parseInstant(text: string, calendar: Calendar): number | undefined {
+  const [day = ""] = text.split("T");
+  if (!isDay(day)) return undefined;
+  if (text === day) return calendar.dayStart(day);
+  const isInstant = /^\d{4}-\d{2}-\d{2}T\d{2}:\d{2}(:\d{2})?(Z|[+-]\d{2}:\d{2})$/.test(text);
+  const atMs = Date.parse(text);
+  return isInstant && !Number.isNaN(atMs) ? atMs : undefined;
+}

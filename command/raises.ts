@@ -9,7 +9,7 @@ import { createCalendar } from "../ledger/windows.ts";
 import { makeChange, openUsage } from "./books.ts";
 import { parseUsdOption } from "./budget-options.ts";
 import { loadCommandConfig } from "./config.ts";
-import { isDay } from "./days.ts";
+import { parseInstant } from "./days.ts";
 import { toJson } from "../service/json.ts";
 import { UsageError } from "./usage-error.ts";
 
@@ -32,12 +32,8 @@ export async function raise(args: string[]): Promise<void> {
   const amountNanoUsd = parseUsdOption("--by", by);
   if (amountNanoUsd <= 0n) throw new UsageError(`--by ${by} raises nothing; \`keymeter budgets set\` lowers an amount`);
   const nowMs = Date.now();
-  const [day = ""] = until.split("T");
-  const isInstant = /^\d{4}-\d{2}-\d{2}T\d{2}:\d{2}(:\d{2})?(Z|[+-]\d{2}:\d{2})$/.test(until);
-  const untilMs = isInstant
-    ? Date.parse(until)
-    : createCalendar(config.timezone).dayStart(isDay(day) ? day : "1970-01-01");
-  if (!isDay(day) || (!isInstant && until !== day) || Number.isNaN(untilMs))
+  const untilMs = parseInstant(until, createCalendar(config.timezone));
+  if (untilMs === undefined)
     throw new UsageError(`--until ${until} is no day and no instant: write 2026-12-01 or 2026-11-30T18:00Z`);
   if (untilMs <= nowMs) throw new UsageError(`--until ${until} is over; nothing was raised`);
 

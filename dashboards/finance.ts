@@ -54,7 +54,7 @@ export const finance = dashboard("keymeter-finance", "Keymeter / Finance overvie
         height: 4,
         queries: [
           {
-            expr: 'keymeter:over_forecast_usd{scope="org", window="day"} / on (scope, id, window) keymeter:forecast_median_usd',
+            expr: 'keymeter_over_forecast_usd{scope="org", window="day"} / on (scope, id, window) keymeter_forecast_usd{quantile="0.5"}',
           },
         ],
       }),

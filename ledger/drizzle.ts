@@ -9,6 +9,6 @@ const tables = require("drizzle-orm/sqlite-core") as typeof import("drizzle-orm/
 
 export const { and, asc, getTableColumns, desc, eq, gt, gte, isNotNull, isNull, lt, lte, notInArray, sql } = core;
 export const { drizzle } = driver;
-export const { customType, sqliteTable, text } = tables;
+export const { customType, real, sqliteTable, text } = tables;
 export type { SQL } from "drizzle-orm";
 export type { AnySQLiteColumn } from "drizzle-orm/sqlite-core";

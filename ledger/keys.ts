@@ -129,6 +129,14 @@ export function fingerprintId(digest: string): string {
     .slice(-12)}`;
 }
 
+/** When the newest secret of each key was made. */
+export async function readSecretAges(database: Sqlite): Promise<Map<string, number>> {
+  const ages = new Map<string, number>();
+  for (const { keyId, createdAtMs } of drizzle(database).select().from(keySecrets).all())
+    ages.set(keyId, Math.max(ages.get(keyId) ?? 0, createdAtMs));
+  return ages;
+}
+
 /** All keys and secrets. */
 export async function readKeys(database: Sqlite): Promise<{ keys: Key[]; secrets: KeySecret[] }> {
   const reader = drizzle(database);

@@ -102,6 +102,15 @@ function priceListPath(dataDir: string): string {
   return `${dataDir}/price-list.json`;
 }
 
+/** The day on which the list inside @pydantic/genai-prices was published: a test holds it to the version in package.json. */
+export const BUILT_IN_LIST = { version: "0.1.8", day: "2026-09-23" };
+
+/** When the list that counts was fetched, or published if none was. */
+export function priceListAtMs(dataDir: string): number {
+  const fetchedMs = statSync(priceListPath(dataDir), { throwIfNoEntry: false })?.mtimeMs;
+  return fetchedMs ?? Date.parse(`${BUILT_IN_LIST.day}T00:00:00Z`);
+}
+
 /** Writes a list that was checked, at once or not at all. */
 export function writePriceList(dataDir: string, text: string): void {
   const path = priceListPath(dataDir);

@@ -1,6 +1,6 @@
 // The tables as drizzle sees them, for reading. The SQL in migrations/ is what makes them (STRICT, triggers, generated
 // columns: more than drizzle can say); a test holds the two together, column by column.
-import { customType, sql, sqliteTable, text } from "./drizzle.ts";
+import { customType, real, sql, sqliteTable, text } from "./drizzle.ts";
 import type { NanoUsd } from "./money.ts";
 
 /** INTEGER <-> bigint. Needs a connection with safe integers. */
@@ -389,11 +389,15 @@ export const leaks = sqliteTable("leaks", {
   dismissedWhy: text("dismissed_why"),
 });
 
+/** What a forecast is about, from the whole to the part, and for how long. */
+export const FORECAST_SCOPES = ["org", "team", "project", "env", "key", "provider", "model"] as const;
+export const FORECAST_WINDOWS = ["hour", "day", "week", "month"] as const;
+
 export const forecasts = sqliteTable("forecasts", {
-  scope: text({ enum: ["org", "team", "key"] }).notNull(),
+  scope: text({ enum: FORECAST_SCOPES }).notNull(),
   scopeId: text("scope_id").notNull(),
   windowId: text("window_id").notNull(),
-  window: text({ enum: ["day", "month"] }).notNull(),
+  window: text({ enum: FORECAST_WINDOWS }).notNull(),
   startMs: count("start_ms").notNull(),
   endMs: count("end_ms").notNull(),
   madeAtMs: count("made_at_ms").notNull(),
@@ -402,7 +406,34 @@ export const forecasts = sqliteTable("forecasts", {
   p10NanoUsd: nanoUsd("p10_nano_usd").notNull(),
   p50NanoUsd: nanoUsd("p50_nano_usd").notNull(),
   p90NanoUsd: nanoUsd("p90_nano_usd").notNull(),
+  largestHourNanoUsd: nanoUsd("largest_hour_nano_usd").notNull(),
   hours: text().notNull(),
+});
+
+export const plannedEvents = sqliteTable("planned_events", {
+  id: text().primaryKey(),
+  scope: text({ enum: FORECAST_SCOPES }).notNull(),
+  scopeId: text("scope_id").notNull(),
+  fromMs: count("from_ms").notNull(),
+  toMs: count("to_ms").notNull(),
+  factor: real().notNull(),
+  why: text().notNull(),
+  madeBy: text("made_by").notNull(),
+  madeAtMs: count("made_at_ms").notNull(),
+  removedAtMs: count("removed_at_ms"),
+});
+
+export const forecastScores = sqliteTable("forecast_scores", {
+  scope: text({ enum: FORECAST_SCOPES }).notNull(),
+  scopeId: text("scope_id").notNull(),
+  windowId: text("window_id").notNull(),
+  window: text({ enum: FORECAST_WINDOWS }).notNull(),
+  endMs: count("end_ms").notNull(),
+  p10NanoUsd: nanoUsd("p10_nano_usd").notNull(),
+  p50NanoUsd: nanoUsd("p50_nano_usd").notNull(),
+  p90NanoUsd: nanoUsd("p90_nano_usd").notNull(),
+  actualNanoUsd: nanoUsd("actual_nano_usd").notNull(),
+  scoredAtMs: count("scored_at_ms").notNull(),
 });
 
 /** SQLite numbers the rows itself. */

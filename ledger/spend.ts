@@ -1,12 +1,13 @@
 // Spend: read models over the rollups. Sums of cost over a window and a scope, for people and programs; reads only.
 import { and, asc, drizzle, eq, gt, gte, lt, sql } from "./drizzle.ts";
 import type { AnySQLiteColumn, SQL } from "./drizzle.ts";
-import type { Budget, Scope } from "./budgets.ts";
+import type { Budget, Scope, Subject } from "./budgets.ts";
 import { ALL_CACHE_WRITES } from "./events.ts";
 import { firstAttemptId } from "./ids.ts";
 import type { NanoUsd } from "./money.ts";
 import type { Sqlite } from "./open.ts";
 import { events, keys, meterHours, refused, rollupDay, rollupHour } from "./schema.ts";
+import type { FORECAST_SCOPES } from "./schema.ts";
 import type { Calendar, Window } from "./windows.ts";
 
 /** What spend can be broken down by. */
@@ -193,38 +194,197 @@ const eventTotals: { readonly [sum in keyof typeof totals]: SQL<bigint | null> }
 };
 const QUARTER_MS = 900_000;
 
-/** One hour of spend of one owner: the forecast's input. `hourMs` is the start of a UTC hour. */
-export type HourlySpend = {
-  readonly hourMs: number;
-  readonly keyId: string;
-  readonly team: string;
-  readonly costNanoUsd: NanoUsd;
-};
+/** What a forecast is about: the organisation ("all"), or one value of a dimension. */
+export type ForecastScope = { readonly scope: (typeof FORECAST_SCOPES)[number]; readonly id: string };
 
-/** Hours `[sinceMs, untilMs)` in which anything was spent, by key and team. An hour without a row is zero only if the
- *  meter ran. */
-export async function readHourlySpend(database: Sqlite, sinceMs: number, untilMs: number): Promise<HourlySpend[]> {
+/** Spend of one scope in one UTC hour, by the hour's start: the forecast's input. */
+export type HourlySpend = { readonly hourMs: number; readonly id: string; readonly costNanoUsd: NanoUsd };
+
+/** Hours `[sinceMs, untilMs)` in which anything was spent, by the values of one dimension; of what lies `within` another scope
+ *  only. An hour without a row is zero only if the meter ran. */
+export async function readHourlySpend(
+  database: Sqlite,
+  sinceMs: number,
+  untilMs: number,
+  by: ForecastScope["scope"],
+  within?: ForecastScope,
+): Promise<HourlySpend[]> {
+  const id = by === "org" ? sql<string>`'all'` : HOUR_COLUMNS[by];
   return drizzle(database)
-    .select({
-      hourMs: rollupHour.hourMs,
-      keyId: rollupHour.keyId,
-      team: rollupHour.team,
-      cost: sql<bigint>`SUM(${rollupHour.costNanoUsd})`,
-    })
+    .select({ hourMs: rollupHour.hourMs, id: sql<string>`${id}`, cost: sql<bigint>`SUM(${rollupHour.costNanoUsd})` })
     .from(rollupHour)
-    .where(and(gte(rollupHour.hourMs, sinceMs), lt(rollupHour.hourMs, untilMs)))
-    .groupBy(rollupHour.hourMs, rollupHour.keyId, rollupHour.team)
+    .where(and(gte(rollupHour.hourMs, sinceMs), lt(rollupHour.hourMs, untilMs), isWithin(within)))
+    .groupBy(rollupHour.hourMs, id)
     .orderBy(asc(rollupHour.hourMs))
     .all()
     .map(({ cost, ...row }) => ({ ...row, costNanoUsd: cost }));
 }
 
-/** The start of the last UTC hour in which each key asked for something that was booked. */
-export async function readLastUsed(database: Sqlite): Promise<Map<string, number>> {
+/** Spend of the UTC hours `[sinceMs, untilMs)` by the values of one dimension. */
+export async function readSpendOfHours(
+  database: Sqlite,
+  sinceMs: number,
+  untilMs: number,
+  by: ForecastScope["scope"],
+  within?: ForecastScope,
+): Promise<Map<string, NanoUsd>> {
+  const id = by === "org" ? sql<string>`'all'` : HOUR_COLUMNS[by];
+  const rows = drizzle(database)
+    .select({ id: sql<string>`${id}`, cost: sql<bigint>`SUM(${rollupHour.costNanoUsd})` })
+    .from(rollupHour)
+    .where(and(gte(rollupHour.hourMs, sinceMs), lt(rollupHour.hourMs, untilMs), isWithin(within)))
+    .groupBy(id)
+    .all();
+  return new Map(rows.map((row) => [row.id, row.cost]));
+}
+
+/** Spend of the UTC hours `[sinceMs, untilMs)` inside a budget's scope, by the hour's start. */
+export function readHoursInScope(
+  database: Sqlite,
+  scope: Scope,
+  sinceMs: number,
+  untilMs: number,
+): Map<number, NanoUsd> {
+  const rows = drizzle(database)
+    .select({ hourMs: rollupHour.hourMs, cost: sql<bigint>`SUM(${rollupHour.costNanoUsd})` })
+    .from(rollupHour)
+    .where(
+      and(
+        gte(rollupHour.hourMs, sinceMs),
+        lt(rollupHour.hourMs, untilMs),
+        ...parts(scope, { ...HOUR_COLUMNS, keyId: HOUR_COLUMNS.key }),
+        fitsModel(scope, rollupHour.model, rollupHour.requestedModel),
+      ),
+    )
+    .groupBy(rollupHour.hourMs)
+    .all();
+  return new Map(rows.map(({ hourMs, cost }) => [hourMs, cost]));
+}
+
+/** Spend with all that a budget's scope looks at. */
+export type SubjectSpend = Subject & { readonly costNanoUsd: NanoUsd };
+
+/** Spend since an instant, by subject: of whole UTC hours, or to the millisecond from the events themselves (minutes, not days). */
+export async function readSubjectSpend(
+  database: Sqlite,
+  sinceMs: number,
+  from: "hours" | "events",
+): Promise<SubjectSpend[]> {
+  const books = drizzle(database);
+  if (from === "hours")
+    return books
+      .select({
+        team: rollupHour.team,
+        project: rollupHour.project,
+        env: rollupHour.env,
+        keyId: rollupHour.keyId,
+        provider: rollupHour.provider,
+        model: rollupHour.requestedModel,
+        servedModel: rollupHour.model,
+        costNanoUsd: sql<bigint>`SUM(${rollupHour.costNanoUsd})`,
+      })
+      .from(rollupHour)
+      .where(gte(rollupHour.hourMs, sinceMs))
+      .groupBy(
+        rollupHour.team,
+        rollupHour.project,
+        rollupHour.env,
+        rollupHour.keyId,
+        rollupHour.provider,
+        rollupHour.requestedModel,
+        rollupHour.model,
+      )
+      .all();
+  return books
+    .select({
+      team: events.team,
+      project: events.project,
+      env: events.env,
+      keyId: events.keyId,
+      provider: events.provider,
+      model: events.requestedModel,
+      servedModel: sql<string>`COALESCE(${events.servedModel}, ${events.requestedModel})`,
+      costNanoUsd: sql<bigint>`SUM(COALESCE(${events.costNanoUsd}, 0) + ${adjusted("amount_nano_usd")})`,
+    })
+    .from(events)
+    .where(gte(events.attemptId, firstAttemptId(sinceMs)))
+    .groupBy(
+      events.team,
+      events.project,
+      events.env,
+      events.keyId,
+      events.provider,
+      events.requestedModel,
+      events.servedModel,
+    )
+    .all();
+}
+
+/** How a provider answered since an instant. `rejected`: 401 or 403 to a credential of ours, under a virtual key. */
+export async function readAnswers(
+  database: Sqlite,
+  sinceMs: number,
+): Promise<
+  { readonly provider: string; readonly requests: number; readonly failed: number; readonly rejected: number }[]
+> {
+  return drizzle(database)
+    .select({
+      provider: events.provider,
+      requests: sql<bigint>`COUNT(*)`,
+      failed: sql<bigint>`SUM(${events.outcome} IN ('upstream_failed', 'upstream_unreachable') OR COALESCE(${events.httpStatus} >= 500, 0))`,
+      rejected: sql<bigint>`SUM(COALESCE(${events.httpStatus} IN (401, 403), 0)
+        AND EXISTS (SELECT 1 FROM keys WHERE keys.id = ${events.keyId} AND keys.kind = 'virtual'))`,
+    })
+    .from(events)
+    .where(gte(events.attemptId, firstAttemptId(sinceMs)))
+    .groupBy(events.provider)
+    .all()
+    .map(({ provider, ...counts }) => ({
+      provider,
+      requests: Number(counts.requests),
+      failed: Number(counts.failed),
+      rejected: Number(counts.rejected),
+    }));
+}
+
+/** Attempts since an instant that have no price, by provider and model. */
+export async function readUnpriced(
+  database: Sqlite,
+  sinceMs: number,
+): Promise<{ readonly provider: string; readonly model: string; readonly requests: number }[]> {
+  return drizzle(database)
+    .select({
+      provider: events.provider,
+      model: sql<string>`COALESCE(${events.servedModel}, ${events.requestedModel})`,
+      requests: sql<bigint>`SUM(COALESCE(${events.priceConfidence} = 'unpriced', 0) + ${adjusted("unpriced")})`,
+    })
+    .from(events)
+    .where(gte(events.attemptId, firstAttemptId(sinceMs)))
+    .groupBy(events.provider, sql`2`)
+    .all()
+    .map((row) => ({ ...row, requests: Number(row.requests) }))
+    .filter(({ requests }) => requests > 0);
+}
+
+const HOUR_COLUMNS = {
+  key: rollupHour.keyId,
+  team: rollupHour.team,
+  project: rollupHour.project,
+  env: rollupHour.env,
+  provider: rollupHour.provider,
+  model: rollupHour.model,
+};
+
+function isWithin(within: ForecastScope | undefined): SQL | undefined {
+  return within === undefined || within.scope === "org" ? undefined : eq(HOUR_COLUMNS[within.scope], within.id);
+}
+
+/** The start of the last UTC hour, before an instant if one is given, in which each key asked for something that was booked. */
+export async function readLastUsed(database: Sqlite, beforeMs?: number): Promise<Map<string, number>> {
   const rows = drizzle(database)
     .select({ keyId: rollupHour.keyId, hourMs: sql<bigint>`MAX(${rollupHour.hourMs})` })
     .from(rollupHour)
-    .where(gt(rollupHour.requests, 0))
+    .where(and(gt(rollupHour.requests, 0), beforeMs === undefined ? undefined : lt(rollupHour.hourMs, beforeMs)))
     .groupBy(rollupHour.keyId)
     .all();
   return new Map(rows.map(({ keyId, hourMs }) => [keyId, Number(hourMs)]));

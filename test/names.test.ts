@@ -7,6 +7,7 @@ import { parse } from "yaml";
 import { describe, expect, it } from "vitest";
 import { finance } from "../dashboards/finance.ts";
 import { meterHealth } from "../dashboards/meter-health.ts";
+import { BUILT_IN_LIST } from "../ledger/price-list.ts";
 import { SHARED_SETTINGS } from "../service/config.ts";
 
 const read = (path: string): string => readFileSync(new URL(`../${path}`, import.meta.url), "utf8");
@@ -58,7 +59,7 @@ describe("every alert", () => {
 });
 
 describe("every metric", () => {
-  const code = [...glob("proxy/metrics.ts"), ...glob("collector/metrics.ts"), ...glob("alerts/app.ts")]
+  const code = [...glob("proxy/metrics.ts"), ...glob("collector/*metrics.ts"), ...glob("alerts/app.ts")]
     .map(read)
     .join("\n");
   const made = new Set([...code.matchAll(/"(keymeter_[a-z_]+)"/g)].map(([, name]) => name));
@@ -71,6 +72,14 @@ describe("every metric", () => {
   it("in a rule exists in the code or is recorded", () => {
     for (const { expr } of rules)
       for (const name of used(expr)) expect(made.has(name) || recorded.has(name), name).toBe(true);
+  });
+
+  it("made for alerts is in a rule, but for those that are only shown", () => {
+    const shown = ["keymeter_forecast_bias_ratio"];
+    const ruled = new Set(rules.flatMap(({ expr }) => used(expr)));
+    const forAlerts = [...read("collector/alert-metrics.ts").matchAll(/"(keymeter_[a-z_]+)"/g)].map(([, name]) => name);
+    expect(forAlerts.length).toBeGreaterThan(20);
+    expect(forAlerts.filter((name) => !ruled.has(name ?? ""))).toEqual(shown);
   });
 
   it("in a dashboard exists in the code or is recorded", () => {
@@ -269,7 +278,7 @@ describe("keymeter.example.yaml", () => {
         : [prefix];
     const named = leaves(parse(example), "").map((place) =>
       place.replace(
-        /^(proxy\.upstreams|collector\.billing_keys|collector\.billing_models|collector\.google\.skus)\..*/,
+        /^(proxy\.upstreams|collector\.(billing_keys|billing_models|google\.skus|thresholds|team_thresholds))\..*/,
         "$1",
       ),
     );
@@ -278,6 +287,11 @@ describe("keymeter.example.yaml", () => {
 });
 
 describe("package.json", () => {
+  it("has the price list whose day is noted", () => {
+    const { dependencies } = JSON.parse(read("package.json")) as { dependencies: { [name: string]: string } };
+    expect(dependencies["@pydantic/genai-prices"]).toBe(BUILT_IN_LIST.version);
+  });
+
   it("runs our Node after installing it: a shell remembers where it found the first one, so a second shell looks", () => {
     const { scripts } = JSON.parse(read("package.json")) as { scripts: { [name: string]: string } };
     const installing = Object.entries(scripts).filter(([, script]) => script.includes("--install-only"));

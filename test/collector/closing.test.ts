@@ -23,6 +23,7 @@ import type { Writer } from "../../ledger/writer.ts";
 import { createLog } from "../../service/log.ts";
 import { temporaryFolder } from "../start-proxy.ts";
 import { event } from "../usage-event.ts";
+import { METRICS_SETTINGS } from "./metrics-settings.ts";
 
 const HOUR_MS = 3_600_000;
 const DAY_MS = 24 * HOUR_MS;
@@ -339,7 +340,7 @@ describe("a leak", () => {
     await compareLately(books(), "2026-09-28", NOTHING_STATED, now);
     const [leak] = await readLeaks(billing);
     expect([leak?.billedKey, leak?.kind, leak?.costNanoUsd]).toEqual(["key_x", "unknown_key", 2_000_000_000n]);
-    const metrics = createCollectorMetrics(books(), "UTC", ["openai"]);
+    const metrics = createCollectorMetrics(books(), METRICS_SETTINGS, ["openai"]);
     await metrics.refresh(now);
     const text = await metrics.registry.metrics();
     expect(text).toContain(

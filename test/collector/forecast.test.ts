@@ -3,13 +3,16 @@ import { join } from "node:path";
 import * as fc from "fast-check";
 import { beforeEach, describe, expect, it } from "vitest";
 import { forecast } from "../../collector/forecast.ts";
-import { freezeDueForecasts } from "../../collector/freeze.ts";
+import { freezeDueForecasts, scoreForecasts } from "../../collector/freeze.ts";
 import { createCollectorMetrics } from "../../collector/metrics.ts";
-import { expectedSoFar, readForecasts } from "../../ledger/forecasts.ts";
+import { expectedSoFar, readForecasts, readScores, recordOf } from "../../ledger/forecasts.ts";
+import type { FrozenForecast } from "../../ledger/forecasts.ts";
 import { openForReading, openForWriting } from "../../ledger/open.ts";
+import { addPlan, readExpectations, removePlan } from "../../ledger/plans.ts";
 import { openWriter } from "../../ledger/writer.ts";
 import { temporaryFolder } from "../start-proxy.ts";
 import { event } from "../usage-event.ts";
+import { METRICS_SETTINGS } from "./metrics-settings.ts";
 
 const HOUR_MS = 3_600_000;
 const DAY_MS = 24 * HOUR_MS;
@@ -71,8 +74,13 @@ describe("frozen forecasts", () => {
     folder = temporaryFolder();
   });
 
-  /** Two weeks of one key, an event an hour of about `officeDay` cents. */
-  async function writeBooks(untilMs: number, days = 14): Promise<void> {
+  /** Two weeks of a key a team, an event an hour of about `officeDay` cents. */
+  async function writeBooks(
+    untilMs: number,
+    days = 14,
+    teams: readonly string[] = ["search"],
+    times: (atMs: number) => number = () => 1,
+  ): Promise<void> {
     let now = untilMs - days * DAY_MS;
     const writer = await openWriter({
       path: join(folder, "usage.db"),
@@ -83,15 +91,17 @@ describe("frozen forecasts", () => {
     });
     await writer.noteMeterRan(now, untilMs);
     for (let hour = 0; now < untilMs; hour++, now += HOUR_MS) {
-      const attemptId = writer.nextAttemptId();
-      const cost = BigInt(officeDay(hour)) * 10_000_000n;
-      const of = {
-        keyId: "key_a",
-        requestedModel: "gpt-5.2",
-        servedModel: "gpt-5.2",
-        priceConfidence: "exact",
-      } as const;
-      await writer.settle(event(attemptId, cost, of));
+      const cost = BigInt(officeDay(hour) * times(now)) * 10_000_000n;
+      for (const team of teams)
+        await writer.settle(
+          event(writer.nextAttemptId(), cost, {
+            keyId: team === "search" ? "key_a" : `key_${team}`,
+            team,
+            requestedModel: "gpt-5.2",
+            servedModel: "gpt-5.2",
+            priceConfidence: "exact",
+          }),
+        );
     }
     await writer.close();
   }
@@ -108,25 +118,124 @@ describe("frozen forecasts", () => {
     const midnight = Date.parse("2026-11-23T00:00:00Z");
     await writeBooks(midnight);
     const both = books();
-    expect(await freezeDueForecasts(both, "UTC", midnight + 9 * HOUR_MS)).toBe(6);
+    await freezeDueForecasts(both, "UTC", midnight + 9 * HOUR_MS);
     const before = await readForecasts(both.billing, midnight + 9 * HOUR_MS);
-    expect(before.map(({ scope, id, window }) => `${scope} ${id} ${window}`).toSorted()).toEqual([
-      "key key_a day",
-      "key key_a month",
-      "org all day",
-      "org all month",
-      "team search day",
-      "team search month",
-    ]);
+    const named = before.map(({ scope, id, window }) => `${scope} ${id} ${window}`);
+    for (const window of ["hour", "day", "week", "month"])
+      for (const scope of ["org all", "team search", "key key_a", "provider openai", "model gpt-5.2"])
+        expect(named).toContain(`${scope} ${window}`);
     const [day] = before.filter(({ scope, window }) => scope === "org" && window === "day");
     expect(Number(day?.p50NanoUsd) / 1e9).toBeCloseTo(1.14, 1);
     if (day) {
       expect(expectedSoFar(day, midnight)).toBe(0n);
       expect(expectedSoFar(day, midnight + DAY_MS)).toBe(day.hours.reduce((sum, hour) => sum + hour, 0n));
     }
-    expect(await freezeDueForecasts(both, "UTC", midnight + 20 * HOUR_MS)).toBe(0);
-    expect(await readForecasts(both.billing, midnight + 20 * HOUR_MS)).toEqual(before);
+    await freezeDueForecasts(both, "UTC", midnight + 20 * HOUR_MS);
+    const notHours = (all: typeof before): typeof before => all.filter(({ window }) => window !== "hour");
+    expect(notHours(await readForecasts(both.billing, midnight + 20 * HOUR_MS))).toEqual(notHours(before));
     expect(() => both.billing.exec("UPDATE forecasts SET p50_nano_usd = 0")).toThrow("frozen");
+    both.usage.close();
+    both.billing.close();
+  });
+
+  it("move with what is planned, for whom it is planned and for whom that is a part", async () => {
+    const midnight = Date.parse("2026-11-23T00:00:00Z");
+    await writeBooks(midnight, 14, ["search", "ads"]);
+    const both = books();
+    await freezeDueForecasts(both, "UTC", midnight);
+    const of = async (scope: string, id: string): Promise<FrozenForecast> => {
+      const found = (await readExpectations(both, midnight)).find(
+        (one) => one.scope === scope && one.id === id && one.window === "day",
+      );
+      if (!found) throw new Error(`no forecast of ${scope} ${id}`);
+      return found;
+    };
+    const before = { search: await of("team", "search"), ads: await of("team", "ads"), org: await of("org", "all") };
+    const plan = {
+      scope: "team",
+      scopeId: "search",
+      factor: 3,
+      why: "launch",
+      madeBy: "ana",
+      madeAtMs: midnight,
+    } as const;
+    addPlan(both.billing, { ...plan, id: "plan_1", fromMs: midnight + 6 * HOUR_MS, toMs: midnight + 18 * HOUR_MS });
+    const after = { search: await of("team", "search"), ads: await of("team", "ads"), org: await of("org", "all") };
+    expect(after.ads).toEqual(before.ads);
+    const more = after.search.p50NanoUsd - before.search.p50NanoUsd;
+    const inside = before.search.hours.slice(6, 18).reduce((sum, hour) => sum + hour, 0n);
+    expect(Number(more) / Number(2n * inside)).toBeCloseTo(1, 6);
+    // Two teams that spend the same: what one adds is added to the whole, too.
+    expect(Number(after.org.p50NanoUsd - before.org.p50NanoUsd) / Number(more)).toBeCloseTo(1, 1);
+    expect(after.search.hours.slice(0, 6)).toEqual(before.search.hours.slice(0, 6));
+    removePlan(both.billing, "plan_1", midnight);
+    expect(await of("team", "search")).toEqual(before.search);
+    both.usage.close();
+    both.billing.close();
+  });
+
+  it("do not learn from what was planned: a launch is not tomorrow's usual day", async () => {
+    const midnight = Date.parse("2026-11-23T00:00:00Z");
+    const launch = { fromMs: midnight - 3 * DAY_MS, toMs: midnight };
+    await writeBooks(midnight, 14, ["search"], (atMs) => (atMs >= launch.fromMs ? 5 : 1));
+    const both = books();
+    const plan = {
+      scope: "team",
+      scopeId: "search",
+      factor: 5,
+      why: "launch",
+      madeBy: "ana",
+      madeAtMs: midnight,
+    } as const;
+    addPlan(both.billing, { ...plan, ...launch, id: "plan_1" });
+    await freezeDueForecasts(both, "UTC", midnight);
+    for (const scope of ["org", "team", "key"]) {
+      const made = (await readForecasts(both.billing, midnight)).find(
+        (one) => one.scope === scope && one.window === "day",
+      );
+      expect(Number(made?.p50NanoUsd) / 1e9, scope).toBeCloseTo(1.14, 1);
+    }
+    both.usage.close();
+    both.billing.close();
+  });
+
+  it("are held against what came, once their window is over; one in which the meter did not run is not", async () => {
+    const midnight = Date.parse("2026-11-16T00:00:00Z");
+    await writeBooks(midnight + 2 * DAY_MS);
+    const both = books();
+    await freezeDueForecasts(both, "UTC", midnight);
+    await freezeDueForecasts(both, "UTC", midnight + DAY_MS);
+    await scoreForecasts(both, midnight + DAY_MS);
+    expect((await readScores(both.billing, midnight)).filter(({ window }) => window === "day")).toEqual([]);
+    await scoreForecasts(both, midnight + 2 * DAY_MS + 2 * HOUR_MS);
+    const days = (await readScores(both.billing, midnight)).filter(
+      ({ scope, window }) => scope === "team" && window === "day",
+    );
+    expect(days.map(({ windowId }) => windowId)).toEqual(["day:2026-11-16", "day:2026-11-17"]);
+    for (const { actualNanoUsd } of days) expect(actualNanoUsd).toBe(1_140_000_000n);
+    const record = recordOf(days);
+    expect(record?.error).toBeLessThan(0.15);
+    expect(record?.coverage).toBe(1);
+    expect(await scoreForecasts(both, midnight + 2 * DAY_MS + 3 * HOUR_MS)).toBe(0);
+    // The day after, nothing was written down at all.
+    await freezeDueForecasts(both, "UTC", midnight + 2 * DAY_MS);
+    await scoreForecasts(both, midnight + 3 * DAY_MS + 2 * HOUR_MS);
+    const all = await readScores(both.billing, midnight);
+    expect(all.filter(({ windowId }) => windowId === "day:2026-11-18")).toEqual([]);
+    both.usage.close();
+    both.billing.close();
+  });
+
+  it("of a zone whose hours are half an hour off cover its days", async () => {
+    const midnight = Date.parse("2026-11-22T18:30:00Z");
+    await writeBooks(midnight + HOUR_MS / 2);
+    const both = books();
+    await freezeDueForecasts(both, "Asia/Kolkata", midnight + HOUR_MS);
+    const made = (await readForecasts(both.billing, midnight + HOUR_MS)).find(
+      ({ scope, window }) => scope === "org" && window === "day",
+    );
+    expect([made?.startMs, made?.hours.length]).toEqual([midnight, 24]);
+    expect(Number(made?.p50NanoUsd) / 1e9).toBeCloseTo(1.14, 1);
     both.usage.close();
     both.billing.close();
   });
@@ -136,7 +245,7 @@ describe("frozen forecasts", () => {
     await writeBooks(noon, 1);
     const both = books();
     await freezeDueForecasts(both, "UTC", noon);
-    const metrics = createCollectorMetrics(both, "UTC");
+    const metrics = createCollectorMetrics(both, METRICS_SETTINGS);
     await metrics.refresh(noon);
     const text = await metrics.registry.metrics();
     expect(text).toContain('keymeter_forecast_learning{scope="org",id="all",window="day"} 1');

@@ -1,0 +1,59 @@
+// Rules over samples, step by step: which alerts are pending, which fire, which are over. What Prometheus does between a scrape and
+// Alertmanager, for the rules that can be evaluated here.
+import { evaluate, labelKey } from "./expression.ts";
+import type { Labels, Sample } from "./expression.ts";
+import type { Rule } from "./rules.ts";
+
+/** An alert that fires, or has just stopped. */
+export type FiringAlert = {
+  readonly alert: string;
+  /** Of the series, of the rule, and its name. */
+  readonly labels: Labels;
+  readonly annotations: Labels;
+  readonly startsAtMs: number;
+  /** Undefined: it fires. */
+  readonly endsAtMs: number | undefined;
+};
+
+export type Evaluator = {
+  /** What fires by these samples, and what has stopped since the last step. */
+  step(samples: readonly Sample[], nowMs: number): FiringAlert[];
+};
+
+type Active = { readonly labels: Labels; readonly sinceMs: number; firesSinceMs: number | undefined };
+
+export function createEvaluator(rules: readonly Rule[]): Evaluator {
+  const active = new Map<Rule, Map<string, Active>>(rules.map((rule) => [rule, new Map()]));
+  return {
+    step(samples, nowMs) {
+      const found: FiringAlert[] = [];
+      for (const rule of rules) {
+        if (!rule.expression) continue;
+        const known = active.get(rule) ?? new Map<string, Active>();
+        const alertOf = (one: Active, endsAtMs: number | undefined): FiringAlert => ({
+          alert: rule.alert,
+          labels: { ...one.labels, ...rule.labels, alertname: rule.alert },
+          annotations: rule.annotations,
+          startsAtMs: one.firesSinceMs ?? nowMs,
+          endsAtMs,
+        });
+        const holds = new Set<string>();
+        for (const { labels: given } of evaluate(rule.expression, samples)) {
+          const labels = Object.fromEntries(Object.entries(given).filter(([, value]) => value !== ""));
+          const key = labelKey(labels);
+          holds.add(key);
+          const one = known.get(key) ?? { labels, sinceMs: nowMs, firesSinceMs: undefined };
+          known.set(key, one);
+          if (one.firesSinceMs === undefined && nowMs - one.sinceMs >= rule.forMs) one.firesSinceMs = nowMs;
+          if (one.firesSinceMs !== undefined) found.push(alertOf(one, undefined));
+        }
+        for (const [key, one] of known) {
+          if (holds.has(key)) continue;
+          known.delete(key);
+          if (one.firesSinceMs !== undefined) found.push(alertOf(one, nowMs));
+        }
+      }
+      return found;
+    },
+  };
+}

@@ -1,0 +1,230 @@
+// keymeter forecast: what the running windows will cost, events that are planned, and how good forecasts were.
+import { join } from "node:path";
+import { userInfo } from "node:os";
+import { parseArgs } from "node:util";
+import { askCollector } from "../collector/main.ts";
+import { expectedSoFar, FORECAST_SCOPES, FORECAST_WINDOWS, readScores, recordOf } from "../ledger/forecasts.ts";
+import type { ForecastWindow, FrozenForecast } from "../ledger/forecasts.ts";
+import { formatUsd } from "../ledger/money.ts";
+import { openForReading } from "../ledger/open.ts";
+import type { Sqlite } from "../ledger/open.ts";
+import { readExpectations, readPlans } from "../ledger/plans.ts";
+import { readKeyNames, readSpend, readSpendOfHours } from "../ledger/spend.ts";
+import type { ForecastScope } from "../ledger/spend.ts";
+import { createCalendar } from "../ledger/windows.ts";
+import { toJson } from "../service/json.ts";
+import { openUsage } from "./books.ts";
+import { loadCommandConfig } from "./config.ts";
+import { parseInstant } from "./days.ts";
+import { findKey } from "./find-key.ts";
+import { formatTable } from "./table.ts";
+import { UsageError } from "./usage-error.ts";
+
+export const USAGE = `keymeter forecast [--by ${FORECAST_SCOPES.join("|")}] [--window ${FORECAST_WINDOWS.join("|")}] [--json]
+  what the running window will cost: spent, expected by now, and at its end with an 80 % band
+keymeter forecast plan --team search --from 2026-12-01 --to 2026-12-03T18:00Z --factor 2 --why "launch"
+  so much more (or less: 0.5) is expected of a team, --project, --env, --key, --provider, --model or --org: a launch is no alarm
+keymeter forecast plans [--json]          what is planned, and was in the last 90 days
+keymeter forecast unplan PLAN             take one back
+keymeter forecast scores [--json]         how good forecasts were in the last four weeks`;
+
+const PLANS_MS = 90 * 86_400_000;
+const SCORES_MS = 28 * 86_400_000;
+
+export async function run(args: string[]): Promise<void> {
+  const [verb, ...rest] = args;
+  if (verb === "plan") return plan(rest);
+  if (verb === "plans") return plans(rest);
+  if (verb === "unplan") return unplan(rest);
+  if (verb === "scores") return scores(rest);
+  return show(args);
+}
+
+async function show(args: string[]): Promise<void> {
+  const { values } = parseArgs({
+    args,
+    options: {
+      by: { type: "string", default: "team" },
+      window: { type: "string", default: "day" },
+      json: { type: "boolean", default: false },
+    },
+  });
+  const by = oneOf(values.by, FORECAST_SCOPES, "--by");
+  const window = oneOf(values.window, FORECAST_WINDOWS, "--window");
+  const { usage, billing, calendar } = open();
+  const nowMs = Date.now();
+  const made = billing ? await readExpectations({ usage, billing }, nowMs) : [];
+  const spent = await spentBy(usage, by, window, calendar, nowMs);
+  const names = await readKeyNames(usage);
+  usage.close();
+  billing?.close();
+  const rows = made
+    .filter((one) => (one.scope === by || one.scope === "org") && one.window === window)
+    .toSorted((a, b) => (a.scope === "org" ? 1 : b.scope === "org" ? -1 : Number(b.p50NanoUsd - a.p50NanoUsd)));
+  if (values.json)
+    return void process.stdout.write(
+      `${toJson({ window, rows: rows.map((row) => ({ ...row, spentNanoUsd: spent.get(row.id) ?? 0n, expectedSoFarNanoUsd: expectedSoFar(row, nowMs) })) })}\n`,
+    );
+  if (rows.length === 0)
+    return void process.stdout.write(
+      "There is no forecast yet: the collector makes one within five minutes of the first spend (`keymeter up`, or `keymeter collector --once forecast`).\n",
+    );
+  const cells = rows.map((row) => [
+    row.scope === "org" ? "the organisation" : by === "key" ? (names.get(row.id) ?? row.id) : row.id,
+    formatUsd(spent.get(row.id) ?? 0n),
+    formatUsd(expectedSoFar(row, nowMs)),
+    ...(row.method === "learning"
+      ? ["learning", "", ""]
+      : [formatUsd(row.p50NanoUsd), formatUsd(row.p10NanoUsd), formatUsd(row.p90NanoUsd)]),
+    new Date(row.madeAtMs).toISOString().slice(0, 16).replace("T", " "),
+  ]);
+  process.stdout.write(
+    `${formatTable([by, window === "hour" ? "spent this hour" : `spent this ${window}`, "expected by now", `${window}'s end`, "10 %", "90 %", "made at (UTC)"], cells)}\n`,
+  );
+  if (rows.some(({ method }) => method === "learning"))
+    process.stdout.write(
+      "\nlearning: under three days of history. It is shown, and no alert goes by it; budgets count all the same.\n",
+    );
+}
+
+async function plan(args: string[]): Promise<void> {
+  const text = { type: "string" } as const;
+  const scopes = { org: { type: "boolean" }, team: text, project: text, env: text, key: text, provider: text } as const;
+  const { values } = parseArgs({
+    args,
+    options: { ...scopes, model: text, from: text, to: text, factor: text, why: text },
+  });
+  const named = FORECAST_SCOPES.filter((scope) => values[scope] !== undefined);
+  const [scope] = named;
+  const factor = Number(values.factor);
+  if (scope === undefined || named.length > 1 || values.from === undefined || values.to === undefined)
+    throw new UsageError(`say of whom, from when, to when, how much and why\n${USAGE}`);
+  if (!(factor > 0) || factor > 1_000)
+    throw new UsageError(`--factor ${values.factor ?? ""}: a number above 0, such as 2 for twice as much`);
+  if (values.why === undefined || values.why.trim() === "")
+    throw new UsageError("--why: who reads it later wants to know");
+  const { usage, billing, calendar } = open();
+  const scopeId =
+    scope === "org" ? "all" : scope === "key" ? (await findKey(String(values.key))).id : String(values[scope]);
+  usage.close();
+  billing?.close();
+  const [fromMs, toMs] = [instant("--from", values.from, calendar), instant("--to", values.to, calendar)];
+  await tell({ type: "plan", scope, scopeId, fromMs, toMs, factor, why: values.why, by: userInfo().username });
+}
+
+async function plans(args: string[]): Promise<void> {
+  const { values } = parseArgs({ args, options: { json: { type: "boolean", default: false } } });
+  const { usage, billing } = open();
+  const nowMs = Date.now();
+  const found = billing ? await readPlans(billing, nowMs - PLANS_MS, nowMs + 10 * PLANS_MS) : [];
+  usage.close();
+  billing?.close();
+  if (values.json) return void process.stdout.write(`${toJson({ plans: found })}\n`);
+  if (found.length === 0) return void process.stdout.write("Nothing is planned.\n");
+  const cells = found.map((one) => [
+    one.id,
+    one.scope === "org" ? "the organisation" : `${one.scope} ${one.scopeId}`,
+    utc(one.fromMs),
+    utc(one.toMs),
+    String(one.factor),
+    one.why,
+    one.madeBy,
+  ]);
+  process.stdout.write(`${formatTable(["plan", "of", "from (UTC)", "to (UTC)", "factor", "why", "by"], cells)}\n`);
+}
+
+async function unplan(args: string[]): Promise<void> {
+  const { positionals } = parseArgs({ args, allowPositionals: true, options: {} });
+  const [id] = positionals;
+  if (id === undefined || positionals.length > 1) throw new UsageError(USAGE);
+  await tell({ type: "unplan", id });
+}
+
+async function scores(args: string[]): Promise<void> {
+  const { values } = parseArgs({ args, options: { json: { type: "boolean", default: false } } });
+  const { usage, billing } = open();
+  const found = billing ? await readScores(billing, Date.now() - SCORES_MS) : [];
+  const names = await readKeyNames(usage);
+  usage.close();
+  billing?.close();
+  const groups = [...Map.groupBy(found, (one) => `${one.scope}\n${one.id}\n${one.window}`).values()].flatMap(
+    (group) => {
+      const record = recordOf(group);
+      const [first] = group;
+      return record && first ? [{ scope: first.scope, id: first.id, window: first.window, ...record }] : [];
+    },
+  );
+  const order = (one: { scope: ForecastScope["scope"]; window: ForecastWindow }): number =>
+    FORECAST_SCOPES.indexOf(one.scope) * 10 + FORECAST_WINDOWS.indexOf(one.window);
+  const rows = groups.toSorted((a, b) => order(a) - order(b) || a.error - b.error);
+  if (values.json) return void process.stdout.write(`${toJson({ sinceMs: Date.now() - SCORES_MS, rows })}\n`);
+  if (rows.length === 0)
+    return void process.stdout.write(
+      "No forecast has been scored yet: the first window has to end, and an hour more.\n",
+    );
+  const percent = (share: number): string => `${(share * 100).toFixed(0)} %`;
+  const cells = rows.map(({ scope, id, window, windows, error, bias, coverage }) => [
+    scope === "org" ? "the organisation" : `${scope} ${scope === "key" ? (names.get(id) ?? id) : id}`,
+    window,
+    String(windows),
+    percent(error),
+    percent(bias),
+    percent(coverage),
+  ]);
+  process.stdout.write(
+    `${formatTable(["forecast of", "window", "windows", "error", "bias", "in the 80 % band"], cells)}\n`,
+  );
+}
+
+async function tell(task: Parameters<typeof askCollector>[0]): Promise<void> {
+  for (const said of await askCollector(task)) process.stdout.write(`${said}\n`);
+}
+
+/** What was spent since the window began, by the parts of a dimension and of the whole. Of the running hour the days know nothing. */
+async function spentBy(
+  usage: Sqlite,
+  by: ForecastScope["scope"],
+  window: ForecastWindow,
+  calendar: ReturnType<typeof createCalendar>,
+  nowMs: number,
+): Promise<Map<string, FrozenForecast["p50NanoUsd"]>> {
+  const spent = new Map<string, bigint>();
+  if (window === "hour") {
+    const hourMs = Math.floor(nowMs / 3_600_000) * 3_600_000;
+    for (const scope of ["org", by] as const)
+      for (const [id, cost] of await readSpendOfHours(usage, hourMs, nowMs, scope)) spent.set(id, cost);
+    return spent;
+  }
+  const { firstDay, endDay } = calendar.window(window, nowMs);
+  const rows = by === "org" ? [] : await readSpend(usage, [by], firstDay, endDay);
+  for (const row of rows) spent.set(row.group[by as Exclude<typeof by, "org">] ?? "", row.costNanoUsd);
+  spent.set("all", (await readSpend(usage, [], firstDay, endDay))[0]?.costNanoUsd ?? 0n);
+  return spent;
+}
+
+function open(): { usage: Sqlite; billing: Sqlite | undefined; calendar: ReturnType<typeof createCalendar> } {
+  const config = loadCommandConfig();
+  const usage = openUsage(config);
+  return {
+    usage,
+    billing: openForReading(join(config.dataDir, "billing.db")),
+    calendar: createCalendar(config.timezone),
+  };
+}
+
+function instant(option: string, given: string, calendar: ReturnType<typeof createCalendar>): number {
+  const atMs = parseInstant(given, calendar);
+  if (atMs === undefined)
+    throw new UsageError(`${option} ${given} is no day and no instant: write 2026-12-01 or 2026-11-30T18:00Z`);
+  return atMs;
+}
+
+function oneOf<T extends string>(value: string, allowed: readonly T[], option: string): T {
+  const found = allowed.find((one) => one === value);
+  if (found === undefined) throw new UsageError(`${option} ${value}: one of ${allowed.join(", ")}`);
+  return found;
+}
+
+function utc(ms: number): string {
+  return new Date(ms).toISOString().slice(0, 16).replace("T", " ");
+}
