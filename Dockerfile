@@ -13,6 +13,7 @@ COPY package.json keymeter.ts ./
 COPY ledger ledger
 COPY service service
 COPY proxy proxy
+COPY charts charts
 COPY collector collector
 COPY alerts alerts
 COPY command command

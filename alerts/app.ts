@@ -2,14 +2,19 @@
 import { readFileSync } from "node:fs";
 import { Counter, Gauge, Registry } from "prom-client";
 import type { FastifyInstance } from "fastify";
-import { keepDelivery, readDeliveries } from "../ledger/notices.ts";
+import { keepDelivery, readOutbox } from "../ledger/notices.ts";
 import type { Sqlite } from "../ledger/open.ts";
 import { createListener } from "../service/listener.ts";
 import type { Notifier } from "./notifier.ts";
-import { parseDelivery } from "./webhook.ts";
+import type { OwnRules } from "./own-rules.ts";
+import { isWatchdog, parseDelivery } from "./webhook.ts";
 
 /** Alertmanager hears 200 only when its delivery is durable; then it is ours to say. */
-export function createAlertsApp(database: Sqlite, notifier: Notifier): FastifyInstance {
+export function createAlertsApp(
+  database: Sqlite,
+  notifier: Notifier,
+  ownRules: Pick<OwnRules, "heardWatchdog" | "isSpeaking">,
+): FastifyInstance {
   const registry = new Registry();
   const registers = [registry];
   const received = new Counter({
@@ -19,31 +24,36 @@ export function createAlertsApp(database: Sqlite, notifier: Notifier): FastifyIn
   });
   const sent: Counter = new Counter({
     name: "keymeter_slack_messages_total",
-    help: "Messages that Slack took: posts and updates.",
+    help: "What Slack took: posts, updates, replies, pictures.",
     registers,
     collect: () => (sent.reset(), sent.inc(notifier.status().sent)),
   });
   const failed: Counter = new Counter({
     name: "keymeter_slack_failures_total",
-    help: "Messages that Slack did not take.",
+    help: "What Slack did not take.",
     registers,
     collect: () => (failed.reset(), failed.inc(notifier.status().failed)),
   });
   const waiting: Gauge = new Gauge({
     name: "keymeter_outbox_deliveries",
-    help: "Deliveries that wait for Slack.",
+    help: "What waits for Slack.",
     registers,
-    collect: async () => waiting.set((await readDeliveries(database)).length),
+    collect: async () => waiting.set((await readOutbox(database)).length),
   });
-
   const oldest: Gauge = new Gauge({
     name: "keymeter_outbox_oldest_seconds",
-    help: "How long the oldest delivery has waited for Slack.",
+    help: "How long the oldest of it has waited.",
     registers,
     collect: async () => {
-      const [first] = await readDeliveries(database);
+      const [first] = await readOutbox(database);
       oldest.set(first ? Math.max(0, (Date.now() - first.receivedAtMs) / 1000) : 0);
     },
+  });
+  const own: Gauge = new Gauge({
+    name: "keymeter_own_rules_speaking",
+    help: "1 while rules are evaluated here, because no Prometheus is heard.",
+    registers,
+    collect: () => own.set(ownRules.isSpeaking() ? 1 : 0),
   });
 
   const app = createListener(registry, () => undefined);
@@ -51,8 +61,13 @@ export function createAlertsApp(database: Sqlite, notifier: Notifier): FastifyIn
     const group = parseDelivery(request.body);
     // 4xx makes Alertmanager drop it: right for what nobody can ever understand, and counted there as failed.
     if (!group) return reply.code(400).send({ error: "not a delivery of Alertmanager (webhook version 4)" });
-    await keepDelivery(database, group.groupKey, JSON.stringify(request.body), Date.now());
     received.inc();
+    if (isWatchdog(group)) {
+      ownRules.heardWatchdog();
+      return { ok: true };
+    }
+    const source = group.externalURL ?? "alertmanager";
+    await keepDelivery(database, group.groupKey, source, JSON.stringify(request.body), Date.now());
     notifier.wake();
     return { ok: true };
   });

@@ -1,21 +1,43 @@
 // The figures of a message as of now, from the ledger: Alertmanager carries labels, no values. Reads only.
-import { expectedSoFar, readForecasts } from "../ledger/forecasts.ts";
+import { expectedSoFar } from "../ledger/forecasts.ts";
+import type { FrozenForecast } from "../ledger/forecasts.ts";
 import type { NanoUsd } from "../ledger/money.ts";
 import type { Sqlite } from "../ledger/open.ts";
+import { readExpectations } from "../ledger/plans.ts";
 import { readBudgets } from "../ledger/changes.ts";
-import { amountAt, describeScope } from "../ledger/budgets.ts";
-import { readKeyNames, readRefused, readSettled, readSpend } from "../ledger/spend.ts";
-import type { SpendRow } from "../ledger/spend.ts";
+import { amountAt, covers, describeScope } from "../ledger/budgets.ts";
+import type { Budget } from "../ledger/budgets.ts";
+import { readKeys } from "../ledger/keys.ts";
+import { readHourlySpend, readKeyNames, readRefused, readSettled, readSpend } from "../ledger/spend.ts";
+import type { ForecastScope, SpendRow } from "../ledger/spend.ts";
 import { createCalendar } from "../ledger/windows.ts";
+import type { Labels } from "./expression.ts";
+
+/** A key that drives spend: what it cost in the window, and how much that is over its own forecast, where it has one. */
+export type Mover = {
+  readonly id: string;
+  readonly name: string;
+  readonly team: string;
+  readonly owner: string;
+  readonly costNanoUsd: NanoUsd;
+  readonly overNanoUsd: NanoUsd | undefined;
+};
 
 /** What is known of an alert's subject. Every field may be missing: a message says what it has. */
 export type Figures = {
   readonly asOfMs: number;
   /** "team search", "the organisation". */
   readonly subject: string;
+  readonly window: "day" | "month";
   readonly spentNanoUsd: NanoUsd | undefined;
-  readonly forecastSoFarNanoUsd: NanoUsd | undefined;
-  readonly forecastNanoUsd: NanoUsd | undefined;
+  readonly forecast:
+    | {
+        readonly soFarNanoUsd: NanoUsd;
+        readonly p10NanoUsd: NanoUsd;
+        readonly p50NanoUsd: NanoUsd;
+        readonly p90NanoUsd: NanoUsd;
+      }
+    | undefined;
   readonly budget:
     | {
         readonly id: string;
@@ -27,90 +49,189 @@ export type Figures = {
         readonly refused: number;
       }
     | undefined;
-  readonly topKey: { readonly id: string; readonly name: string; readonly costNanoUsd: NanoUsd } | undefined;
+  /** The top three, most over forecast first. */
+  readonly movers: readonly Mover[];
   readonly topModel: { readonly name: string; readonly costNanoUsd: NanoUsd } | undefined;
+};
+
+/** Hours of a window for a picture: what was spent and what was expected, in USD; from `startMs`, an hour each. */
+export type Course = {
+  readonly subject: string;
+  readonly window: "day" | "month";
+  readonly startMs: number;
+  readonly endMs: number;
+  readonly nowMs: number;
+  readonly spent: readonly number[];
+  readonly expected: readonly number[];
+  /** Of the window's total, against its median: 0.8 and 1.3. */
+  readonly low: number;
+  readonly high: number;
+  readonly budget: number | undefined;
 };
 
 export type FigureBooks = { readonly usage: Sqlite | undefined; readonly billing: Sqlite | undefined };
 
 const REFUSED_MS = 24 * 3_600_000;
+const HOUR_MS = 3_600_000;
+const MOST_MOVERS = 3;
 
 /** Reads the figures of the subject that an alert's labels name. */
 export async function readFigures(
   { usage, billing }: FigureBooks,
-  labels: { readonly [name: string]: string },
+  labels: Labels,
   timezone: string,
   nowMs: number,
 ): Promise<Figures> {
   const calendar = createCalendar(timezone);
-  const scope = labels["scope"] ?? "org";
-  const id = labels["id"] ?? "all";
+  const window = labels["window"] === "month" ? "month" : "day";
+  const { scope, id } = scopeOf(labels);
+  if (!usage) return { asOfMs: nowMs, subject: nameOf(scope, id, undefined), window, ...NOTHING_KNOWN };
   const budget =
-    usage && labels["budget"] !== undefined ? readBudgets(usage).find((one) => one.id === labels["budget"]) : undefined;
-  const { firstDay, endDay } = calendar.window("day", nowMs);
-
-  const rows = usage ? await readSpend(usage, ["key", "team", "project", "model"], firstDay, endDay) : [];
-  const covered = rows.filter((row) => {
-    if (budget)
-      return (
-        (budget.scope.team ?? row.group.team) === row.group.team &&
-        (budget.scope.keyId ?? row.group.key) === row.group.key
-      );
-    return (
-      scope === "org" ||
-      (scope === "team" && row.group.team === id) ||
-      (scope === "project" && row.group.project === id) ||
-      (scope === "key" && row.group.key === id)
-    );
-  });
-  const forecast = billing
-    ? (await readForecasts(billing, nowMs)).find(
-        (one) =>
-          one.scope === scope &&
-          one.id === id &&
-          one.window === (labels["window"] ?? "day") &&
-          one.method !== "learning",
+    labels["budget"] === undefined ? undefined : readBudgets(usage).find((one) => one.id === labels["budget"]);
+  const { firstDay, endDay } = calendar.window(window, nowMs);
+  const keys = new Map((await readKeys(usage)).keys.map((key) => [key.id, key]));
+  const rows = await readSpend(usage, ["key", "team", "project", "env", "provider", "model"], firstDay, endDay);
+  const covered = rows.filter(({ group }) => (budget ? isCovered(budget, group) : isOf(scope, id, group)));
+  const expected = billing
+    ? (await readExpectations({ usage, billing }, nowMs)).filter(
+        (one) => one.window === window && one.method !== "learning",
       )
-    : undefined;
-  const topKey = largest(covered, (row) => row.group.key ?? "");
-  const topModel = largest(covered, (row) => row.group.model ?? "");
-  const names = usage ? await readKeyNames(usage) : new Map<string, string>();
-  const window = budget && calendar.window(budget.window, nowMs);
-  const refused = usage && budget ? await readRefused(usage, nowMs - REFUSED_MS, nowMs + 60_000) : [];
+    : [];
+  const forecast = budget ? undefined : expected.find((one) => one.scope === scope && one.id === id);
+  const ofKeys = new Map(expected.flatMap((one) => (one.scope === "key" ? [[one.id, one] as const] : [])));
+  const movers = sumBy(covered, ({ group }) => group.key ?? "")
+    .map(([keyId, costNanoUsd]): Mover => {
+      const key = keys.get(keyId);
+      const own = ofKeys.get(keyId);
+      return {
+        id: keyId,
+        name: key?.name ?? keyId,
+        team: key?.team ?? "",
+        owner: key?.owner ?? "",
+        costNanoUsd,
+        overNanoUsd: own && costNanoUsd - expectedSoFar(own, nowMs),
+      };
+    })
+    .toSorted((a, b) => Number(weightOf(b) - weightOf(a)));
+  const [topModel] = sumBy(covered, ({ group }) => group.model ?? "");
 
   return {
     asOfMs: nowMs,
-    subject: budget
-      ? describeScope(budget.scope)
-      : scope === "org"
-        ? "the organisation"
-        : `${scope} ${scope === "key" ? (names.get(id) ?? id) : id}`,
-    spentNanoUsd: usage ? covered.reduce((sum, row) => sum + row.costNanoUsd, 0n) : undefined,
-    forecastSoFarNanoUsd: forecast && expectedSoFar(forecast, nowMs),
-    forecastNanoUsd: forecast?.p50NanoUsd,
-    budget:
-      budget && window && usage
-        ? {
-            id: budget.id,
-            amountNanoUsd: amountAt(budget, nowMs),
-            spentNanoUsd: readSettled(usage, budget, window),
-            window: budget.window,
-            endsMs: window.endMs,
-            kind: budget.kind,
-            refused: refused.filter((row) => row.budgetId === budget.id).reduce((sum, row) => sum + row.count, 0),
-          }
-        : undefined,
-    topKey: topKey && { id: topKey.name, name: names.get(topKey.name) ?? topKey.name, costNanoUsd: topKey.costNanoUsd },
-    topModel,
+    subject: budget ? describeScope(budget.scope) : nameOf(scope, id, keys.get(id)?.name),
+    window,
+    spentNanoUsd: covered.reduce((sum, row) => sum + row.costNanoUsd, 0n),
+    forecast: forecast && {
+      soFarNanoUsd: expectedSoFar(forecast, nowMs),
+      p10NanoUsd: forecast.p10NanoUsd,
+      p50NanoUsd: forecast.p50NanoUsd,
+      p90NanoUsd: forecast.p90NanoUsd,
+    },
+    budget: budget && (await budgetNow(usage, budget, timezone, nowMs)),
+    movers: movers.slice(0, MOST_MOVERS),
+    topModel: topModel && { name: topModel[0], costNanoUsd: topModel[1] },
   };
 }
 
-function largest(
-  rows: readonly SpendRow[],
-  nameOf: (row: SpendRow) => string,
-): { name: string; costNanoUsd: NanoUsd } | undefined {
+/** The hours of the window that an alert is about; undefined where nothing can be drawn. */
+export async function readCourse(
+  { usage, billing }: FigureBooks,
+  labels: Labels,
+  nowMs: number,
+): Promise<Course | undefined> {
+  const nameOfKey = usage && (await readKeyNames(usage)).get(labels["id"] ?? "");
+  if (!usage || !billing) return undefined;
+  const { scope, id } = scopeOf(labels);
+  const window = labels["window"] === "month" ? "month" : "day";
+  const made: FrozenForecast | undefined = (await readExpectations({ usage, billing }, nowMs)).find(
+    (one) => one.scope === scope && one.id === id && one.window === window && one.method !== "learning",
+  );
+  if (!made || made.p50NanoUsd <= 0n) return undefined;
+  const startMs = Math.floor(made.startMs / HOUR_MS) * HOUR_MS;
+  const spent = new Map(
+    (await readHourlySpend(usage, startMs, nowMs, scope))
+      .filter((hour) => hour.id === id)
+      .map(({ hourMs, costNanoUsd }) => [hourMs, usd(costNanoUsd)]),
+  );
+  const passed = Math.floor((nowMs - startMs) / HOUR_MS) + 1;
+  const budget = readBudgets(usage).find(
+    (one) => one.window === window && isCoveredAll(one, scope, id) && one.amountNanoUsd > 0n,
+  );
+  return {
+    subject: capital(nameOf(scope, id, nameOfKey)),
+    window,
+    startMs,
+    endMs: made.endMs,
+    nowMs,
+    spent: Array.from({ length: Math.min(passed, made.hours.length) }, (_, i) => spent.get(startMs + i * HOUR_MS) ?? 0),
+    expected: made.hours.map(usd),
+    low: Number(made.p10NanoUsd) / Number(made.p50NanoUsd),
+    high: Number(made.p90NanoUsd) / Number(made.p50NanoUsd),
+    budget: budget && usd(amountAt(budget, nowMs)),
+  };
+}
+
+const NOTHING_KNOWN = {
+  spentNanoUsd: undefined,
+  forecast: undefined,
+  budget: undefined,
+  movers: [],
+  topModel: undefined,
+} as const;
+
+function scopeOf(labels: Labels): ForecastScope {
+  const { scope = "org", id = "all" } = labels;
+  const known = (["team", "project", "env", "key", "provider", "model"] as const).find((one) => one === scope);
+  return known === undefined ? { scope: "org", id: "all" } : { scope: known, id };
+}
+
+function nameOf(scope: string, id: string, keyName: string | undefined): string {
+  return scope === "org" ? "the organisation" : `${scope} ${keyName ?? id}`;
+}
+
+function isOf(scope: ForecastScope["scope"], id: string, group: SpendRow["group"]): boolean {
+  return scope === "org" || group[scope] === id;
+}
+
+function isCovered(budget: Budget, group: SpendRow["group"]): boolean {
+  const { key: keyId = "", team = "", project = "", env = "", provider = "", model = "" } = group;
+  return covers(budget.scope, { keyId, team, project, env, provider, model });
+}
+
+/** Whether a budget is about exactly this scope. */
+function isCoveredAll({ scope: parts }: Budget, scope: ForecastScope["scope"], id: string): boolean {
+  const named = Object.entries(parts).filter(([, value]) => value !== undefined);
+  if (scope === "org") return named.length === 0;
+  return named.length === 1 && named[0]?.[0] === (scope === "key" ? "keyId" : scope) && named[0][1] === id;
+}
+
+async function budgetNow(usage: Sqlite, budget: Budget, timezone: string, nowMs: number): Promise<Figures["budget"]> {
+  const window = createCalendar(timezone).window(budget.window, nowMs);
+  const refused = await readRefused(usage, nowMs - REFUSED_MS, nowMs + 60_000);
+  return {
+    id: budget.id,
+    amountNanoUsd: amountAt(budget, nowMs),
+    spentNanoUsd: readSettled(usage, budget, window),
+    window: budget.window,
+    endsMs: window.endMs,
+    kind: budget.kind,
+    refused: refused.filter((row) => row.budgetId === budget.id).reduce((sum, row) => sum + row.count, 0),
+  };
+}
+
+function weightOf({ overNanoUsd, costNanoUsd }: Mover): NanoUsd {
+  return overNanoUsd ?? costNanoUsd;
+}
+
+function sumBy(rows: readonly SpendRow[], nameOfRow: (row: SpendRow) => string): [string, NanoUsd][] {
   const sums = new Map<string, NanoUsd>();
-  for (const row of rows) sums.set(nameOf(row), (sums.get(nameOf(row)) ?? 0n) + row.costNanoUsd);
-  const [top] = [...sums].toSorted(([, a], [, b]) => (b > a ? 1 : b < a ? -1 : 0));
-  return top && { name: top[0], costNanoUsd: top[1] };
+  for (const row of rows) sums.set(nameOfRow(row), (sums.get(nameOfRow(row)) ?? 0n) + row.costNanoUsd);
+  return [...sums].toSorted(([, a], [, b]) => (b > a ? 1 : b < a ? -1 : 0));
+}
+
+function capital(text: string): string {
+  return text.charAt(0).toUpperCase() + text.slice(1);
+}
+
+function usd(amount: NanoUsd): number {
+  return Number(amount) / 1e9;
 }

@@ -1,15 +1,37 @@
-// The alerts program: Alertmanager's webhook in, Slack out, with notices.db in between.
+// The alerts program: Alertmanager's webhook in, Slack out, with notices.db in between; and the rules evaluated here, while there is no
+// Prometheus.
+import { createTask } from "node-cron";
+import { drawSpend } from "../charts/spend.ts";
+import { toPng } from "../charts/png.ts";
+import { findOpenNotice, keepDigest, keepMute, keepReply, readDeliveries, sayAgain } from "../ledger/notices.ts";
+import type { NanoUsd } from "../ledger/money.ts";
 import { lockForWriting, openForReading, openForWriting } from "../ledger/open.ts";
 import type { Sqlite } from "../ledger/open.ts";
+import { createCalendar } from "../ledger/windows.ts";
+import { askProxy } from "../service/admin.ts";
+import { toJson } from "../service/json.ts";
 import { listen } from "../service/listener.ts";
 import { createLog } from "../service/log.ts";
 import type { Log } from "../service/log.ts";
+import { createAlertmanagerApi, readGrouping } from "./alertmanager.ts";
 import { createAlertsApp } from "./app.ts";
+import { listenToButtons } from "./buttons.ts";
 import { loadAlertsConfig } from "./config.ts";
-import { readFigures } from "./figures.ts";
-import { buildMessage } from "./message.ts";
+import { buildDigest } from "./digest.ts";
+import { readCourse, readFigures } from "./figures.ts";
+import type { Figures } from "./figures.ts";
+import { mergeWords } from "./merge.ts";
+import { buildMessage, principalOf } from "./message.ts";
 import { startNotifier } from "./notifier.ts";
+import { createOwnRules } from "./own-rules.ts";
+import { readRules } from "./rules.ts";
 import { createSlack } from "./slack.ts";
+import type { Picture } from "./slack.ts";
+import { overForecast } from "./texts.ts";
+import { lookAtNotices } from "./watch.ts";
+import type { AlertGroup } from "./webhook.ts";
+
+const LOOK_MS = 60_000;
 
 export async function startAlerts(): Promise<{ stop(): Promise<void>; log: Log }> {
   const config = loadAlertsConfig();
@@ -17,9 +39,8 @@ export async function startAlerts(): Promise<{ stop(): Promise<void>; log: Log }
   const path = `${config.dataDir}/notices.db`;
   const lock = lockForWriting(path);
   const database = openForWriting(path, "notices", "power");
-  const { slackToken, slackChannel } = config;
-  const slack =
-    slackToken && slackChannel !== undefined ? createSlack(slackToken, slackChannel, config.slackUrl) : undefined;
+  const { slackToken, slackChannel, slackAppToken } = config;
+  const slack = slackToken && slackChannel !== undefined ? createSlack(slackToken, config.slackUrl) : undefined;
 
   // The other programs' books may come later than we do.
   const readers = new Map<string, Sqlite>();
@@ -28,32 +49,141 @@ export async function startAlerts(): Promise<{ stop(): Promise<void>; log: Log }
     if (known) readers.set(name, known);
     return known;
   };
-  const notifier = startNotifier(
+  const books = (): { usage: Sqlite | undefined; billing: Sqlite | undefined } => ({
+    usage: reader("usage.db"),
+    billing: reader("billing.db"),
+  });
+  const grouping = readGrouping();
+  const alertmanager = createAlertmanagerApi(config.alertmanagerUrls, grouping.groupBy);
+  const links = { grafanaUrl: config.grafanaUrl, runbookUrl: config.runbookUrl };
+  const hasButtons = slack !== undefined && slackAppToken !== undefined;
+  const buttons = hasButtons ? { mayChange: config.slackUsers.length > 0 } : undefined;
+  const figuresOf = async (group: AlertGroup): Promise<Figures> =>
+    readFigures(books(), principalOf(group), config.timezone, Date.now());
+
+  const draw = async (group: AlertGroup | undefined): Promise<Picture | undefined> => {
+    const labels = group ? principalOf(group) : { scope: "org", id: "all", window: "month" };
+    const course = await readCourse(books(), labels, Date.now());
+    if (!course) return undefined;
+    const title = `${course.subject}: spend ${course.window === "month" ? "this month" : "today"} against forecast`;
+    const alt = `Spent ${course.spent.reduce((sum, one) => sum + one, 0).toFixed(2)} USD, forecast ${course.expected.reduce((sum, one) => sum + one, 0).toFixed(2)} USD at the end`;
+    return { png: await toPng(await drawSpend({ ...course, title, timezone: config.timezone })), title, alt };
+  };
+  const notifier = startNotifier({
     database,
     slack,
-    async (group) => {
-      const figures = await readFigures(
-        { usage: reader("usage.db"), billing: reader("billing.db") },
-        group.commonLabels,
-        config.timezone,
-        Date.now(),
-      );
-      return buildMessage(group, figures, { grafanaUrl: config.grafanaUrl, runbookUrl: config.runbookUrl });
+    channelOf: ({ commonLabels }) => config.slackChannels[commonLabels["team"] ?? ""] ?? slackChannel ?? "",
+    defaultChannel: slackChannel ?? "",
+    compose: async (group, notice, mute) => {
+      const figures = await figuresOf(group);
+      const message = buildMessage(group, figures, {
+        links,
+        buttons,
+        acknowledged: mute && { by: mute.mutedBy, untilMs: mute.untilMs },
+        before: notice && { postedAtMs: notice.postedAtMs, text: notice.text },
+      });
+      return { message, severity: principalOf(group)["severity"] ?? "", figureNanoUsd: figureOf(figures) };
     },
+    draw,
+    digest: () => buildDigest(books(), config.timezone, links, Date.now()),
+    isActive: (group) => alertmanager.isActive(group),
     log,
-  );
-  const app = createAlertsApp(database, notifier);
+  });
+  const ownRules = createOwnRules({
+    database,
+    rules: readRules(),
+    grouping,
+    targets: config.targets,
+    mode: config.ownRules,
+    wake: () => notifier.wake(),
+    log,
+  });
+  const app = createAlertsApp(database, notifier, ownRules);
   const port = await listen(app, config.host, config.alertsPort, "KEYMETER_ALERTS_PORT");
+
+  const acknowledge = async (groupKey: string, by: string): Promise<void> => {
+    const group = mergeWords(await readDeliveries(database, groupKey))?.group;
+    const open = await findOpenNotice(database, groupKey);
+    if (!group || !open) return;
+    const nowMs = Date.now();
+    const untilMs = createCalendar(config.timezone).window("day", nowMs).endMs;
+    const silences = await alertmanager.silence(group, untilMs, by, nowMs);
+    await keepMute(database, { groupKey, untilMs, mutedBy: by, mutedAtMs: nowMs, silence: silences.join(",") || null });
+    await sayAgain(database, groupKey, nowMs);
+    notifier.wake();
+  };
+  const change: Parameters<typeof listenToButtons>[2]["change"] = async (made, actor) => {
+    await askProxy(config, "POST", "/admin/changes", toJson(made), config.adminToken.reveal(), actor);
+  };
+  const listening =
+    slackAppToken && hasButtons
+      ? await listenToButtons(slackAppToken, config.slackUrl, {
+          mayChange: config.slackUsers,
+          timezone: config.timezone,
+          usage: () => reader("usage.db"),
+          change,
+          acknowledge,
+          reply: async (groupKey, text) => {
+            await keepReply(database, groupKey, JSON.stringify({ text, isLoud: false }), Date.now());
+            notifier.wake();
+          },
+          log,
+        }).catch((error: unknown) => {
+          log.error({ err: error }, "Slack's Socket Mode cannot be reached: buttons do nothing; check SLACK_APP_TOKEN");
+          return undefined;
+        })
+      : undefined;
+
+  const absent = new Map<string, number>();
+  const every = (ms: number, what: string, work: () => Promise<void>): NodeJS.Timeout => {
+    let running = false;
+    return setInterval(() => {
+      if (running) return;
+      running = true;
+      void work()
+        .catch((error: unknown) => log.warn({ err: error }, `${what} failed; it is tried again`))
+        .finally(() => (running = false));
+    }, ms);
+  };
+  const timers = [
+    every(config.scrapeSeconds * 1000, "evaluating the rules", async () => void (await ownRules.step())),
+    every(LOOK_MS, "looking at open messages", async () => {
+      const parts = {
+        database,
+        figureOf: async (group: AlertGroup) => figureOf(await figuresOf(group)),
+        now: Date.now,
+      };
+      if (await lookAtNotices({ ...parts, isActive: (group) => alertmanager.isActive(group) }, absent)) notifier.wake();
+    }),
+  ];
+  const digest = createTask(
+    config.digestCron,
+    async () => {
+      const day = createCalendar(config.timezone).window("week", Date.now()).firstDay;
+      if (await keepDigest(database, `digest:${day}`, Date.now())) notifier.wake();
+    },
+    { timezone: config.timezone },
+  );
+  await digest.start();
+
   log.info({ port, slack: slack !== undefined }, "alerts is ready");
   process.send?.({ type: "ready", port, slack: slack !== undefined });
   return {
     log,
     async stop() {
+      for (const timer of timers) clearInterval(timer);
+      await digest.destroy();
+      await listening?.stop();
       await app.close();
       await notifier.stop();
-      for (const books of readers.values()) books.close();
+      for (const one of readers.values()) one.close();
       database.close();
       lock.release();
     },
   };
+}
+
+/** The money that a message is about: what is over, or what is spent of a budget. */
+function figureOf(figures: Figures): NanoUsd | undefined {
+  return figures.budget?.spentNanoUsd ?? overForecast(figures)?.amount;
 }

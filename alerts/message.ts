@@ -2,11 +2,14 @@
 // where to look; and what kind of money it speaks of.
 import type { KnownBlock } from "@slack/web-api";
 import { formatUsd } from "../ledger/money.ts";
-import type { NanoUsd } from "../ledger/money.ts";
-import type { Figures } from "./figures.ts";
+import type { Labels } from "./expression.ts";
+import type { Figures, Mover } from "./figures.ts";
+import { overForecast, share, TEXTS } from "./texts.ts";
 import type { AlertGroup } from "./webhook.ts";
 
 export type Message = {
+  /** One line: what happened, or that it is over. */
+  readonly headline: string;
   /** The whole message as one sentence: for notifications and screen readers. */
   readonly text: string;
   readonly blocks: KnownBlock[];
@@ -14,187 +17,219 @@ export type Message = {
 
 export type Links = { readonly grafanaUrl: string; readonly runbookUrl: string };
 
+/** What stands below the figures. */
+export type Standing = {
+  readonly links: Links;
+  /** Somebody has taken it on. */
+  readonly acknowledged: { readonly by: string; readonly untilMs: number } | undefined;
+  /** Whether buttons work: Socket Mode is on. `mayChange`: some people may pause keys and raise budgets. */
+  readonly buttons: { readonly mayChange: boolean } | undefined;
+  /** The message that stands already: when it was posted, and what it said. */
+  readonly before: { readonly postedAtMs: number; readonly text: string } | undefined;
+};
+
 // Limits of Slack's Block Kit: https://docs.slack.dev/reference/block-kit/blocks
 const MOST_HEADER = 150;
 const MOST_SECTION = 3_000;
 const MOST_LABEL_LINES = 5;
+/** Whose alert speaks for the group, of several. */
+const SEVERITIES = ["critical", "warning", "info", "none"];
+const SCOPES = ["team", "project", "org", "key"];
 
-/** What to do first, by alert. The runbook has the rest. */
-const ACTIONS: { readonly [alert: string]: (figures: Figures) => string } = {
-  KeymeterSpendOverForecast: ({ topKey }) =>
-    `Ask the owner of the top key whether this is planned; if not, \`keymeter keys pause ${topKey?.id ?? "KEY"}\` stops it within a second.`,
-  KeymeterBudgetThreshold: () =>
-    "Compare with the date; raise the budget for a while with `keymeter budgets raise`, or tell the team what happens when it is used up.",
-  KeymeterCapRefusing: () =>
-    "Tell the team that its requests are refused; raise the budget for a while with `keymeter budgets raise`, for good with `budgets set`, or leave it.",
-  KeymeterUnpricedModel: () =>
-    "Add the model's price under `proxy.prices` in keymeter.yaml; until then spend is counted too low.",
-  KeymeterMeterSilent: () => "Look at `/readyz` of the proxy and the collector; money alerts are held back meanwhile.",
-  KeymeterBillingStale: () => "Read the collector's log; usually an admin key expired.",
-  KeymeterKeyUsedElsewhere: () =>
-    "`keymeter leaks` has the steps: new key, into the proxy's environment, old one off. If it is yours: `keymeter leaks dismiss KEY --why ...`.",
-  KeymeterPriceDiffers: () =>
-    "`keymeter reconcile --since 7d --all` shows both prices; give the right one under `proxy.prices` or `proxy.discounts` in keymeter.yaml.",
-  KeymeterDaysOpen: () => "`keymeter close DAY` says why a day cannot be closed.",
-  KeymeterWorkPending: () =>
-    "`keymeter work list` names it; fetch its result through Keymeter with the key that began it.",
-};
+/** The alert that speaks for its group: the most severe that fires, of the widest scope that somebody answers for. */
+export function principalOf({ alerts, commonLabels }: AlertGroup): Labels {
+  const firing = alerts.filter(({ status }) => status === "firing");
+  const rank = (list: readonly string[], value: string | undefined): number => {
+    const at = list.indexOf(value ?? "");
+    return at < 0 ? list.length : at;
+  };
+  const [first] = (firing.length > 0 ? firing : alerts).toSorted(
+    (a, b) =>
+      rank(SEVERITIES, a.labels["severity"]) - rank(SEVERITIES, b.labels["severity"]) ||
+      rank(SCOPES, a.labels["scope"]) - rank(SCOPES, b.labels["scope"]),
+  );
+  return first?.labels ?? commonLabels;
+}
 
-export function buildMessage(group: AlertGroup, figures: Figures, links: Links): Message {
-  const name = group.commonLabels["alertname"] ?? group.alerts[0]?.labels["alertname"] ?? "Alert";
+export function buildMessage(group: AlertGroup, figures: Figures, standing: Standing): Message {
+  const labels = principalOf(group);
+  const name = labels["alertname"] ?? "Alert";
   const resolved = group.status === "resolved";
-  const headline = resolved ? `Resolved: ${describe(name, figures)}` : describe(name, figures);
+  const { before } = standing;
+  const sinceMs = Math.min(startOf(group), before?.postedAtMs ?? Infinity);
+  // Of what is over, without a word of what it was, the message itself says it.
+  const told = group.alerts.length === 0 ? before?.text.split(". ")[0] : undefined;
+  const described = told ?? TEXTS[name]?.headline(figures, labels) ?? name;
+  const headline = resolved ? `Resolved after ${lasted(figures.asOfMs - sinceMs)}: ${described}` : described;
   // What is about bills is not about who spent most today.
-  const facts = name in BILL_LABELS ? labelLines(name, group) : factLines(name, figures);
-  const action = ACTIONS[name]?.(figures) ?? group.commonAnnotations["summary"] ?? "";
-  const since = group.alerts.map((alert) => alert.startsAt).toSorted()[0] ?? "";
-  const dashboard = `${links.grafanaUrl}/d/keymeter-finance`;
-  const runbook = `${links.runbookUrl}#${name.toLowerCase()}`;
+  const facts = name in OWN_LABELS ? labelLines(name, labels) : factLines(figures);
+  const action = TEXTS[name]?.action(figures) ?? group.commonAnnotations["summary"] ?? "";
+  const body =
+    [...facts, ...otherAlerts(group, labels)].join("\n") || escape(group.commonAnnotations["summary"] ?? name);
 
   const blocks: KnownBlock[] = [
     { type: "header", text: { type: "plain_text", text: cut(headline, MOST_HEADER) } },
-    {
-      type: "section",
-      text: {
-        type: "mrkdwn",
-        text: cut(
-          [...facts, ...otherAlerts(group)].join("\n") || escape(group.commonAnnotations["summary"] ?? name),
-          MOST_SECTION,
-        ),
-      },
-    },
+    { type: "section", text: { type: "mrkdwn", text: cut(body, MOST_SECTION) } },
   ];
   if (!resolved && action !== "")
     blocks.push({ type: "section", text: { type: "mrkdwn", text: cut(`*What to do:* ${action}`, MOST_SECTION) } });
-  blocks.push({ type: "section", text: { type: "mrkdwn", text: `<${dashboard}|Dashboard> · <${runbook}|Runbook>` } });
-  blocks.push({
-    type: "context",
-    elements: [
-      {
-        type: "mrkdwn",
-        text: `${name}, since ${since.slice(0, 16).replace("T", " ")} UTC. Metered, not invoiced; figures as of ${new Date(figures.asOfMs).toISOString().slice(11, 16)} UTC.`,
-      },
-    ],
-  });
-  return { text: [headline, ...facts.map((fact) => fact.replaceAll("*", ""))].join(". "), blocks };
+  blocks.push({ type: "section", text: { type: "mrkdwn", text: linksLine(name, figures, standing.links) } });
+  if (!resolved && standing.buttons) blocks.push(buttonsOf(group, figures, standing.buttons.mayChange));
+  const { acknowledged } = standing;
+  const taken = acknowledged
+    ? [`Acknowledged by ${escape(acknowledged.by)} until ${clock(acknowledged.untilMs)}.`]
+    : [];
+  const when = `${name}, since ${clock(sinceMs)}. Metered, not invoiced; figures as of ${clock(figures.asOfMs).slice(11)}.`;
+  blocks.push({ type: "context", elements: [{ type: "mrkdwn", text: [...taken, when].join(" ") }] });
+  return { headline, text: [headline, ...facts.map((fact) => fact.replaceAll("*", ""))].join(". "), blocks };
 }
 
-function describe(name: string, figures: Figures): string {
-  const subject = capital(figures.subject);
-  switch (name) {
-    case "KeymeterSpendOverForecast": {
-      const over = overForecast(figures);
-      return over
-        ? `${subject} is heading ${over.percent} % (${formatUsd(over.amount)} USD) over today's forecast`
-        : `${subject} is over today's forecast`;
-    }
-    case "KeymeterBudgetThreshold":
-      return figures.budget
-        ? `${subject} has used ${share(figures.budget.spentNanoUsd, figures.budget.amountNanoUsd)} % of its ${figures.budget.window} budget`
-        : `${subject} has used much of a budget`;
-    case "KeymeterCapRefusing":
-      return `The cap of ${figures.subject} refuses requests`;
-    case "KeymeterUnpricedModel":
-      return "A model without a price is in use";
-    case "KeymeterMeterSilent":
-      return "Keymeter's own meter is down or stale";
-    case "KeymeterBillingStale":
-      return "A provider's bill could not be read for a day";
-    case "KeymeterKeyUsedElsewhere":
-      return "A provider key is used past Keymeter: it may have leaked";
-    case "KeymeterPriceDiffers":
-      return "A provider bills another price than is metered";
-    case "KeymeterDaysOpen":
-      return "A provider's days have not closed for two weeks";
-    case "KeymeterWorkPending":
-      return "The result of a batch or background response has not been fetched for more than a day";
-    default:
-      return name;
-  }
+/** When the earliest alert of a group began. */
+function startOf({ alerts }: AlertGroup): number {
+  return Math.min(...alerts.map(({ startsAt }) => Date.parse(startsAt)));
 }
 
-function factLines(name: string, figures: Figures): string[] {
+/** Slack's three control characters; names come from users. */
+export function escape(text: string): string {
+  return text.replaceAll("&", "&amp;").replaceAll("<", "&lt;").replaceAll(">", "&gt;");
+}
+
+function factLines(figures: Figures): string[] {
+  const { spentNanoUsd: spent, forecast, budget, movers, topModel, window } = figures;
+  const when = window === "month" ? "this month" : "today";
   const lines: string[] = [];
   const over = overForecast(figures);
-  if (
-    name === "KeymeterSpendOverForecast" &&
-    over &&
-    figures.spentNanoUsd !== undefined &&
-    figures.forecastSoFarNanoUsd !== undefined &&
-    figures.forecastNanoUsd !== undefined
-  ) {
+  if (over && forecast && spent !== undefined)
     lines.push(
-      `*Spent today* ${formatUsd(figures.spentNanoUsd)} USD, forecast by now ${formatUsd(figures.forecastSoFarNanoUsd)}, for the whole day ${formatUsd(figures.forecastNanoUsd)}`,
+      `*Spent ${when}* ${formatUsd(spent)} USD, forecast by now ${formatUsd(forecast.soFarNanoUsd)}, at the end ${formatUsd(forecast.p50NanoUsd)} (${formatUsd(forecast.p10NanoUsd)} to ${formatUsd(forecast.p90NanoUsd)})`,
     );
+  if (budget) {
+    const ends = budget.window === "total" ? "" : `, until ${clock(budget.endsMs)}`;
+    lines.push(
+      `*Budget* ${formatUsd(budget.spentNanoUsd)} of ${formatUsd(budget.amountNanoUsd)} USD, ${share(budget.spentNanoUsd, budget.amountNanoUsd)} % (${budget.kind}, ${budget.window}${ends}), id ${budget.id}`,
+    );
+    if (budget.refused > 0) lines.push(`*Refused* ${budget.refused} requests in 24 hours`);
   }
-  if (figures.budget) {
-    const { amountNanoUsd, spentNanoUsd, window, endsMs, kind, refused, id } = figures.budget;
-    lines.push(
-      `*Budget* ${formatUsd(spentNanoUsd)} of ${formatUsd(amountNanoUsd)} USD (${kind}, ${window}${window === "total" ? "" : `, until ${new Date(endsMs).toISOString().slice(0, 16).replace("T", " ")} UTC`}), id ${id}`,
-    );
-    if (refused > 0) lines.push(`*Refused* ${refused} requests in 24 hours`);
-  }
-  if (figures.topKey)
-    lines.push(
-      `*Top key* ${escape(figures.topKey.name)} (${figures.topKey.id}), ${formatUsd(figures.topKey.costNanoUsd)} USD today`,
-    );
-  if (figures.topModel)
-    lines.push(`*Top model* ${escape(figures.topModel.name)}, ${formatUsd(figures.topModel.costNanoUsd)} USD today`);
+  if (movers.length > 0) lines.push(`*Top keys ${when}*`, ...movers.map(moverLine));
+  if (topModel) lines.push(`*Top model* ${escape(topModel.name)}, ${formatUsd(topModel.costNanoUsd)} USD ${when}`);
   return lines;
 }
 
-/** What an alert about bills is about: labels that the figures do not have. */
-const BILL_LABELS: { readonly [alert: string]: readonly string[] } = {
+function moverLine({ id, name, team, owner, costNanoUsd, overNanoUsd }: Mover): string {
+  const whose = [team === "" ? "" : `team ${team}`, owner].filter((part) => part !== "").join(", ");
+  const over = overNanoUsd !== undefined && overNanoUsd > 0n ? `, ${formatUsd(overNanoUsd)} over its forecast` : "";
+  return `• ${escape(name)} (${id}${whose === "" ? "" : `; ${escape(whose)}`}): ${formatUsd(costNanoUsd)} USD${over}`;
+}
+
+/** What an alert is about that no figures are of: its labels. */
+const OWN_LABELS: { readonly [alert: string]: readonly string[] } = {
   KeymeterKeyUsedElsewhere: ["provider", "billed_key"],
+  KeymeterUnmeteredSpend: ["provider"],
+  KeymeterReconciliationVariance: ["provider"],
   KeymeterPriceDiffers: ["provider", "model", "unit"],
   KeymeterBillingStale: ["provider"],
   KeymeterDaysOpen: ["provider"],
+  KeymeterUnpricedModel: ["provider", "model"],
+  KeymeterPriceListOld: [],
+  KeymeterMeterSilent: ["job", "instance"],
+  KeymeterLedgerFailing: ["instance"],
+  KeymeterNotifierFailing: [],
+  KeymeterProviderKeyRejected: ["provider"],
+  KeymeterProviderErrors: ["provider"],
+  KeymeterKeyTooOld: ["id", "team"],
+  KeymeterWorkPending: ["provider"],
+  KeymeterForecastErrorHigh: ["scope", "window"],
+  KeymeterForecastBandPoor: ["scope", "window"],
 };
 
-function labelLines(name: string, { commonLabels }: AlertGroup): string[] {
-  const found = (BILL_LABELS[name] ?? []).flatMap((label) => {
-    const value = commonLabels[label];
+function labelLines(name: string, labels: Labels): string[] {
+  const found = (OWN_LABELS[name] ?? []).flatMap((label) => {
+    const value = labels[label];
     return value === undefined ? [] : [`*${capital(label.replace("billed_", ""))}* ${escape(value)}`];
   });
   return found.length === 0 ? [] : [found.join(", ")];
 }
 
-/** What the alerts of a group differ in, when there are several. */
-function otherAlerts(group: AlertGroup): string[] {
-  if (group.alerts.length < 2) return [];
-  const lines = group.alerts.slice(0, MOST_LABEL_LINES).map(({ labels, status }) => {
-    const own = Object.entries(labels).filter(([label]) => !(label in group.commonLabels));
-    return `• ${escape(own.map(([label, value]) => `${label} ${value}`).join(", ") || "the same")}${status === "resolved" ? " (resolved)" : ""}`;
+/** What else the group holds, a line an alert. */
+function otherAlerts({ alerts, commonLabels }: AlertGroup, principal: Labels): string[] {
+  const others = alerts.filter(({ labels }) => labels !== principal);
+  const lines = others.slice(0, MOST_LABEL_LINES).map(({ labels, status }) => {
+    const own = Object.entries(labels).filter(
+      ([label]) => !(label in commonLabels) && !QUIET_LABELS.has(label) && label !== "alertname",
+    );
+    const what = labels["alertname"]?.replace("Keymeter", "") ?? "alert";
+    const parts = own.map(([label, value]) => `${label} ${value}`).join(", ");
+    return `• ${escape(parts === "" ? what : `${what}: ${parts}`)}${status === "resolved" ? " (resolved)" : ""}`;
   });
-  const rest = group.alerts.length - lines.length;
-  return rest > 0 ? [...lines, `• and ${rest} more`] : lines;
+  const rest = others.length - lines.length;
+  return [...(lines.length > 0 ? ["*Also*"] : []), ...lines, ...(rest > 0 ? [`• and ${rest} more`] : [])];
 }
 
-/** How far the day is ahead of its forecast: of the whole day's, as the rule has it. */
-function overForecast({
-  spentNanoUsd,
-  forecastSoFarNanoUsd,
-  forecastNanoUsd,
-}: Figures): { amount: NanoUsd; percent: number } | undefined {
-  if (
-    spentNanoUsd === undefined ||
-    forecastSoFarNanoUsd === undefined ||
-    forecastNanoUsd === undefined ||
-    forecastNanoUsd === 0n
-  )
-    return undefined;
-  const amount = spentNanoUsd - forecastSoFarNanoUsd;
-  return { amount, percent: share(amount, forecastNanoUsd) };
+const QUIET_LABELS = new Set(["severity", "domain", "topic", "instance", "kind"]);
+
+function linksLine(name: string, { movers }: Figures, { grafanaUrl, runbookUrl }: Links): string {
+  const key =
+    movers[0] && !(name in OWN_LABELS)
+      ? ` · <${grafanaUrl}/d/keymeter-finance?var-key=${encodeURIComponent(movers[0].id)}|Key>`
+      : "";
+  return `<${grafanaUrl}/d/keymeter-finance|Dashboard>${key} · <${runbookUrl}#${name.toLowerCase()}|Runbook>`;
 }
 
-function share(part: NanoUsd, whole: NanoUsd): number {
-  return whole === 0n ? 0 : Math.round(Number((part * 1000n) / whole) / 10);
+/** Acknowledge for everybody; what changes something for those who may, after a question. */
+function buttonsOf({ groupKey }: AlertGroup, { movers, budget }: Figures, mayChange: boolean): KnownBlock {
+  const button = (action: string, text: string, value: string, question?: string): object => ({
+    type: "button",
+    action_id: action,
+    text: { type: "plain_text", text: cut(text, 75) },
+    value: cut(value, 2_000),
+    ...(question === undefined
+      ? {}
+      : {
+          style: "danger",
+          confirm: {
+            title: { type: "plain_text", text: "Sure?" },
+            text: { type: "mrkdwn", text: cut(question, 300) },
+            confirm: { type: "plain_text", text: "Do it" },
+            deny: { type: "plain_text", text: "No" },
+          },
+        }),
+  });
+  const [top] = movers;
+  const elements = [button("keymeter_acknowledge", "Acknowledge", groupKey)];
+  if (mayChange && top)
+    elements.push(
+      button(
+        "keymeter_pause",
+        `Pause ${top.name}`,
+        `${top.id} ${groupKey}`,
+        `Requests of ${escape(top.name)} (${top.id}) are refused until somebody resumes it.`,
+      ),
+    );
+  if (mayChange && budget)
+    elements.push(
+      button(
+        "keymeter_raise",
+        "Raise by 20 %",
+        `${budget.id} ${groupKey}`,
+        `Budget ${budget.id} gets ${formatUsd(budget.amountNanoUsd / 5n)} USD more until its window ends.`,
+      ),
+    );
+  return { type: "actions", elements } as KnownBlock;
 }
 
-/** Slack's three control characters; names come from users. */
-function escape(text: string): string {
-  return text.replaceAll("&", "&amp;").replaceAll("<", "&lt;").replaceAll(">", "&gt;");
+/** "2 h 4 min". */
+function lasted(ms: number): string {
+  const minutes = Math.max(1, Math.round(ms / 60_000));
+  const [days, hours] = [Math.floor(minutes / 1_440), Math.floor((minutes % 1_440) / 60)];
+  return days > 0 ? `${days} d ${hours} h` : hours > 0 ? `${hours} h ${minutes % 60} min` : `${minutes} min`;
 }
+
+/** "2026-11-23 14:05 UTC". */
+function clock(ms: number): string {
+  return `${new Date(Math.min(Math.max(ms, 0), MOST_MS)).toISOString().slice(0, 16).replace("T", " ")} UTC`;
+}
+
+const MOST_MS = 8_640_000_000_000_000;
 
 function cut(text: string, most: number): string {
   return text.length <= most ? text : `${text.slice(0, most - 1)}…`;

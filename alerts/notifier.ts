@@ -1,11 +1,24 @@
-// The notifier: takes deliveries out of the outbox and says them in Slack. One message a group, updated in place, resolved
-// when the group resolves. A delivery leaves the outbox in the transaction that notes what was said.
-import { dropDelivery, findOpenNotice, noteFailure, noteSaid, readDeliveries } from "../ledger/notices.ts";
-import type { Delivery } from "../ledger/notices.ts";
+// The notifier: takes what waits out of the outbox and says it in Slack. One message a group, updated in place, with what follows in its
+// thread. A row leaves the outbox in the transaction that notes what was said; before its first byte goes out it is marked, and what was
+// marked and has no answer (a timeout, a crash) is looked for in Slack before it is sent again.
+import {
+  dropOutgoing,
+  findLastNotice,
+  findMute,
+  findOpenNotice,
+  noteFailure,
+  noteSaid,
+  noteSending,
+  readDeliveries,
+  readOutbox,
+} from "../ledger/notices.ts";
+import type { Mute, Notice, Outgoing } from "../ledger/notices.ts";
+import type { NanoUsd } from "../ledger/money.ts";
 import type { Sqlite } from "../ledger/open.ts";
 import type { Log } from "../service/log.ts";
+import { mergeWords } from "./merge.ts";
 import type { Message } from "./message.ts";
-import type { Slack, SlackOutcome } from "./slack.ts";
+import type { Picture, Slack, SlackOutcome } from "./slack.ts";
 import { parseDelivery } from "./webhook.ts";
 import type { AlertGroup } from "./webhook.ts";
 
@@ -17,32 +30,74 @@ export type Notifier = {
   stop(): Promise<void>;
 };
 
-export type Compose = (group: AlertGroup) => Promise<Message>;
+/** A message, and what is remembered of it to tell what has changed since. */
+type Composed = {
+  readonly message: Message;
+  readonly severity: string;
+  /** The money that it is about; undefined where it is about none. */
+  readonly figureNanoUsd: NanoUsd | undefined;
+};
 
-export function startNotifier(
-  database: Sqlite,
-  slack: Slack | undefined,
-  compose: Compose,
-  log: Log,
-  now: () => number = Date.now,
-): Notifier {
+export type NotifierParts = {
+  readonly database: Sqlite;
+  readonly slack: Slack | undefined;
+  /** Where a group is said. */
+  readonly channelOf: (group: AlertGroup) => string;
+  readonly defaultChannel: string;
+  readonly compose: (group: AlertGroup, notice: Notice | undefined, mute: Mute | undefined) => Promise<Composed>;
+  /** The picture of a group, or of the week; undefined where there is nothing to draw. */
+  readonly draw: (group: AlertGroup | undefined) => Promise<Picture | undefined>;
+  readonly digest: () => Promise<Message>;
+  /** Asks the Alertmanagers whether anything of a group is active, where sources disagree; undefined when none answers. */
+  readonly isActive: (group: AlertGroup) => Promise<boolean | undefined>;
+  readonly log: Log;
+  readonly now?: () => number;
+  /** Between two calls to a channel. */
+  readonly paceMs?: number;
+};
+
+/** Slack takes about a message a second in a channel. */
+const PACE_MS = 1_100;
+const MOST_WAIT_MS = 60_000;
+/** So soon after a message was closed, news of what began before that is late news. */
+const REOPEN_MS = 15 * 60_000;
+const RANK: { readonly [severity: string]: number } = { none: 0, info: 1, warning: 2, critical: 3 };
+
+export function startNotifier(parts: NotifierParts): Notifier {
+  const { database, slack, log, now = Date.now, paceMs = PACE_MS } = parts;
   let timer: NodeJS.Timeout | undefined;
   let working: Promise<void> = Promise.resolve();
   let stopped = false;
   let sent = 0;
   let failed = 0;
   let lastError: string | undefined;
+  let quietUntilMs = 0;
+  const spoke = new Map<string, number>();
 
   const schedule = (delayMs: number): void => {
     clearTimeout(timer);
     if (!stopped) timer = setTimeout(() => void (working = working.then(work)), delayMs);
   };
 
+  /** Waits its turn in a channel. */
+  const pace = async (channel: string): Promise<void> => {
+    const waitMs = (spoke.get(channel) ?? 0) + paceMs - Date.now();
+    if (waitMs > 0) await new Promise((resolve) => setTimeout(resolve, waitMs));
+    spoke.set(channel, Date.now());
+  };
+
   const work = async (): Promise<void> => {
     if (!slack) return;
-    for (const delivery of await readDeliveries(database)) {
+    for (const row of await readOutbox(database)) {
       if (stopped) return;
-      const outcome = await say(database, slack, compose, delivery, now());
+      if (Math.max(row.nextAtMs, quietUntilMs) > now()) continue;
+      let outcome: SlackOutcome | undefined;
+      try {
+        outcome = await sayRow({ ...parts, slack, now }, row, pace);
+      } catch (error) {
+        const text = error instanceof Error ? error.message : String(error);
+        outcome = { ok: false, retryAfterMs: 5_000, error: text, isKnown: false, about: "call" };
+      }
       if (outcome === undefined) continue;
       if (outcome.ok) {
         sent += 1;
@@ -52,13 +107,19 @@ export function startNotifier(
       failed += 1;
       lastError = outcome.error;
       log.warn(
-        { group: delivery.groupKey, error: outcome.error, attempts: delivery.attempts + 1 },
+        { group: row.groupKey, kind: row.kind, error: outcome.error, attempts: row.attempts + 1 },
         "Slack did not take a message; it stays in the outbox",
       );
-      await noteFailure(database, delivery.id, outcome.error);
-      // One channel, one queue: what the first one has to wait for the next ones wait for too.
-      return schedule(outcome.retryAfterMs);
+      const waitMs =
+        outcome.about === "call"
+          ? Math.min(outcome.retryAfterMs * 2 ** row.attempts, MOST_WAIT_MS)
+          : outcome.retryAfterMs;
+      if (outcome.about === "everything") quietUntilMs = now() + waitMs;
+      await noteFailure(database, row, outcome.error, now() + waitMs, outcome.isKnown);
     }
+    // What was said may have queued what follows it in its thread.
+    const due = (await readOutbox(database)).map(({ nextAtMs }) => Math.max(nextAtMs, quietUntilMs));
+    if (due.length > 0) schedule(Math.max(0, Math.min(...due) - now()));
   };
 
   schedule(0);
@@ -73,29 +134,189 @@ export function startNotifier(
   };
 }
 
-async function say(
-  database: Sqlite,
-  slack: Slack,
-  compose: Compose,
-  delivery: Delivery,
-  nowMs: number,
-): Promise<SlackOutcome | undefined> {
-  const group = parseDelivery(JSON.parse(delivery.payload));
-  const open = await findOpenNotice(database, delivery.groupKey);
+type Context = NotifierParts & { readonly slack: Slack; readonly now: () => number };
+type Pace = (channel: string) => Promise<void>;
+
+/** Says one row. Undefined: there was nothing to say. */
+async function sayRow(context: Context, row: Outgoing, pace: Pace): Promise<SlackOutcome | undefined> {
+  switch (row.kind) {
+    case "group":
+      return sayGroup(context, row, pace);
+    case "reply":
+    case "picture":
+      return sayInThread(context, row, pace);
+    case "digest":
+      return sayDigest(context, row, pace);
+  }
+}
+
+async function sayGroup(context: Context, row: Outgoing, pace: Pace): Promise<SlackOutcome | undefined> {
+  const { database, slack, now } = context;
+  const composedAtMs = now();
+  const open = await findOpenNotice(database, row.groupKey);
+  const group = await currentGroup(context, row.groupKey, open);
   // Over before it was ever said: nobody needs to hear of it.
   if (!group || (group.status === "resolved" && !open)) {
-    await dropDelivery(database, delivery.id);
+    await dropOutgoing(database, row, true);
     return undefined;
   }
-  const message = await compose(group);
-  let outcome = open ? await slack.update(open.channel, open.ts, message) : await slack.post(message);
-  if (!outcome.ok && outcome.gone) outcome = await slack.post(message);
-  if (outcome.ok)
-    await noteSaid(
-      database,
-      delivery,
-      { channel: outcome.channel, ts: outcome.ts, state: group.status, text: message.text },
-      nowMs,
-    );
+  const notice = open ?? (await findReopened(database, group, now()));
+  const mute = await findMute(database, row.groupKey, now());
+  const { message, severity, figureNanoUsd } = await context.compose(group, notice, mute);
+  const said = {
+    state: group.status,
+    text: message.text,
+    severity,
+    figureNanoUsd,
+    body: JSON.stringify(message.blocks),
+  };
+  const note = async (
+    { channel, ts }: { readonly channel: string; readonly ts: string },
+    follow: Parameters<typeof noteSaid>[4],
+  ): Promise<void> => noteSaid(database, row, notice, { ...said, channel, ts }, follow, composedAtMs, now());
+
+  if (notice && notice.state === said.state && notice.body === said.body) {
+    await dropOutgoing(database, row, false);
+    return undefined;
+  }
+  if (notice) {
+    await pace(notice.channel);
+    let outcome = await slack.update(notice.channel, notice.ts, message);
+    if (!outcome.ok && outcome.about === "form")
+      outcome = await slack.update(notice.channel, notice.ts, plain(message));
+    if (outcome.ok) await note(notice, followUps(notice, said.state, severity, message));
+    if (outcome.ok || outcome.about !== "gone") return outcome;
+    // Somebody deleted it. That it is over needs no new one.
+    if (said.state === "resolved") {
+      await note(notice, []);
+      return undefined;
+    }
+  }
+  const outcome = await postOnce(context, row, context.channelOf(group), message, pace);
+  if (outcome.ok) await note(outcome, [{ kind: "picture", payload: JSON.stringify(group) }]);
   return outcome;
+}
+
+/** The group as all sources have it now; as over, where its message stands and nobody speaks of it any more. */
+async function currentGroup(
+  { database, isActive }: Context,
+  groupKey: string,
+  open: Notice | undefined,
+): Promise<AlertGroup | undefined> {
+  const merged = mergeWords(await readDeliveries(database, groupKey));
+  if (!merged) return open && { groupKey, status: "resolved", commonLabels: {}, commonAnnotations: {}, alerts: [] };
+  // The later word holds, unless an Alertmanager that is asked knows better.
+  if (merged.isDisputed && (await isActive(merged.group)) !== true) return { ...merged.group, status: "resolved" };
+  return merged.group;
+}
+
+/** The message of a group that was closed moments ago and of which late news comes: it is opened again. */
+async function findReopened(database: Sqlite, group: AlertGroup, nowMs: number): Promise<Notice | undefined> {
+  const last = await findLastNotice(database, group.groupKey);
+  if (!last || nowMs - last.updatedAtMs > REOPEN_MS) return undefined;
+  const firing = group.alerts.filter(({ status }) => status === "firing");
+  return firing.every(({ startsAt }) => Date.parse(startsAt) < last.updatedAtMs) ? last : undefined;
+}
+
+/** What a change is worth in the thread: that it is worse, aloud, and that it is over. */
+function followUps(
+  notice: Notice,
+  state: Notice["state"],
+  severity: string,
+  message: Message,
+): { readonly kind: "reply" | "picture"; readonly payload: string }[] {
+  const reply = (isLoud: boolean): { kind: "reply"; payload: string } => ({
+    kind: "reply",
+    payload: JSON.stringify({ text: message.headline, isLoud }),
+  });
+  if (state === "resolved") return [reply(false)];
+  return (RANK[severity] ?? 0) > (RANK[notice.severity] ?? 0) ? [reply(true)] : [];
+}
+
+async function sayInThread(context: Context, row: Outgoing, pace: Pace): Promise<SlackOutcome | undefined> {
+  const { database, slack, draw, now, log } = context;
+  const notice = await findLastNotice(database, row.groupKey);
+  if (!notice) {
+    await dropOutgoing(database, row, false);
+    return undefined;
+  }
+  const { channel, ts } = notice;
+  if (row.sendingSinceMs !== null && (await slack.find(channel, row.nonce, row.sendingSinceMs, ts)) !== undefined) {
+    await dropOutgoing(database, row, false);
+    return { ok: true, channel, ts };
+  }
+  let send: () => Promise<SlackOutcome>;
+  if (row.kind === "reply") {
+    const { text, isLoud } = JSON.parse(row.payload) as { text: string; isLoud: boolean };
+    send = () => slack.reply(channel, ts, text, row.nonce, isLoud);
+  } else {
+    const picture = await draw(row.payload === "{}" ? undefined : parseDelivery(JSON.parse(row.payload))).catch(
+      (error: unknown) => {
+        log.error({ err: error }, "a picture could not be drawn; the message stands without it");
+        return undefined;
+      },
+    );
+    if (!picture) {
+      await dropOutgoing(database, row, false);
+      return undefined;
+    }
+    send = () => slack.picture(channel, ts, picture, row.nonce);
+  }
+  await pace(channel);
+  if (row.sendingSinceMs === null) await noteSending(database, row.id, now());
+  const outcome = await send();
+  // What belongs to a message is not worth holding anything up for: a missing scope is said by `keymeter doctor slack`.
+  if (outcome.ok || (outcome.isKnown && outcome.about !== "everything")) {
+    if (!outcome.ok) log.warn({ kind: row.kind, error: outcome.error }, "Slack did not take what belongs to a message");
+    await dropOutgoing(database, row, false);
+    return outcome.ok ? outcome : undefined;
+  }
+  return outcome;
+}
+
+async function sayDigest(context: Context, row: Outgoing, pace: Pace): Promise<SlackOutcome | undefined> {
+  const { database, defaultChannel, digest, now } = context;
+  const composedAtMs = now();
+  const message = await digest();
+  const outcome = await postOnce(context, row, defaultChannel, message, pace);
+  if (!outcome.ok) return outcome;
+  const said = { channel: outcome.channel, ts: outcome.ts, text: message.text, body: JSON.stringify(message.blocks) };
+  await noteSaid(
+    database,
+    row,
+    undefined,
+    { ...said, state: "resolved", severity: "none", figureNanoUsd: undefined },
+    [{ kind: "picture", payload: "{}" }],
+    composedAtMs,
+    now(),
+  );
+  return outcome;
+}
+
+/** Without its blocks, where Slack does not like them: the text says everything that matters. */
+function plain({ headline, text }: Message): Message {
+  return { headline, text, blocks: [] };
+}
+
+/** Posts a message that may have been posted before: it is looked for first. */
+async function postOnce(
+  { database, slack, now, defaultChannel, log }: Context,
+  row: Outgoing,
+  channel: string,
+  message: Message,
+  pace: Pace,
+): Promise<SlackOutcome> {
+  for (const where of new Set([channel, defaultChannel])) {
+    if (row.sendingSinceMs !== null) {
+      const ts = await slack.find(where, row.nonce, row.sendingSinceMs);
+      if (ts !== undefined) return { ok: true, channel: where, ts };
+    }
+    await pace(where);
+    if (row.sendingSinceMs === null) await noteSending(database, row.id, now());
+    let outcome = await slack.post(where, message, row.nonce);
+    if (!outcome.ok && outcome.about === "form") outcome = await slack.post(where, plain(message), row.nonce);
+    if (outcome.ok || outcome.about !== "channel" || where === defaultChannel) return outcome;
+    log.warn({ channel: where, error: outcome.error }, "a team's channel does not take messages; the usual one does");
+  }
+  throw new Error("a message without a channel", { cause: row.groupKey });
 }

@@ -1,5 +1,5 @@
-// Slack: post a message, or update the one that stands. The outcome says whether trying again is of use; it is not guessed
-// by the caller.
+// Slack: post a message, update one, reply in its thread, put a picture there, find what was sent. The outcome says whether trying again is
+// of use, and whether Slack may have taken it all the same; the caller guesses nothing.
 import { WebClient } from "@slack/web-api";
 import type { Secret } from "../service/secret.ts";
 import type { Message } from "./message.ts";
@@ -8,33 +8,59 @@ export type SlackOutcome =
   | { readonly ok: true; readonly channel: string; readonly ts: string }
   | {
       readonly ok: false;
-      readonly retry: boolean;
       readonly retryAfterMs: number;
       readonly error: string;
-      readonly gone: boolean;
+      /** Slack said that it did not take it. Else nobody knows: look for it before it is sent again. */
+      readonly isKnown: boolean;
+      /** gone: what was to be updated is not there. channel: it cannot be said there. form: Slack does not like the message.
+       *  everything: nothing can be said anywhere before this is over. */
+      readonly about: "gone" | "channel" | "form" | "everything" | "call";
     };
 
 export type Slack = {
-  post(message: Message): Promise<SlackOutcome>;
-  /** `gone` in the outcome: the message was deleted; post a new one. */
+  post(channel: string, message: Message, nonce: string): Promise<SlackOutcome>;
   update(channel: string, ts: string, message: Message): Promise<SlackOutcome>;
+  /** `isLoud`: shown in the channel too. */
+  reply(channel: string, ts: string, text: string, nonce: string, isLoud: boolean): Promise<SlackOutcome>;
+  /** A PNG in the thread of a message. */
+  picture(channel: string, ts: string, picture: Picture, nonce: string): Promise<SlackOutcome>;
+  /** The id of what carries a nonce, in a channel or a thread; undefined when it is not there, or when the token may not look. */
+  find(channel: string, nonce: string, sinceMs: number, threadTs?: string): Promise<string | undefined>;
+  /** Checks the token; returns what it is and may do. Rejects with an Error that says how to mend it. */
+  check(): Promise<{ readonly team: string; readonly bot: string; readonly scopes: readonly string[] }>;
 };
 
+export type Picture = { readonly png: Uint8Array; readonly title: string; readonly alt: string };
+
 const TIMEOUT_MS = 10_000;
-const AGAIN_MS = 5_000;
+const AGAIN_MS = 2_000;
 /** Errors that stay until somebody mends token, scope or channel; tried again rarely. */
 const BROKEN_MS = 60_000;
+const EVENT = "keymeter_notice";
+/** Messages that are looked through for one that may have been sent. */
+const MOST_FOUND = 200;
+/** Slack's clock and ours. */
+const SKEW_MS = 60_000;
+
 const HINTS: { readonly [error: string]: string } = {
   invalid_auth: "the token is wrong: set SLACK_BOT_TOKEN to the bot token (xoxb-...) of your app",
+  not_authed: "there is no token: set SLACK_BOT_TOKEN to the bot token (xoxb-...) of your app",
   token_revoked: "the token was revoked: install the app again and set SLACK_BOT_TOKEN",
+  token_expired: "the token has expired: switch token rotation off for the app, or set SLACK_BOT_TOKEN anew",
   account_inactive: "the app was removed: install it again and set SLACK_BOT_TOKEN",
-  missing_scope: "the app lacks the scope chat:write: add it and install the app again",
+  missing_scope:
+    "the app lacks a scope (chat:write for messages, files:write for pictures): add it and install the app again",
   not_in_channel: "the bot is not in the channel: type /invite @your-bot there",
   channel_not_found: "there is no such channel, or it is private and the bot is not in it: check SLACK_CHANNEL",
   is_archived: "the channel is archived: set SLACK_CHANNEL to another",
+  restricted_action: "a workspace rule forbids the bot to write there: ask whoever runs the workspace",
 };
+const EVERYTHING = new Set(["invalid_auth", "not_authed", "token_revoked", "token_expired", "account_inactive"]);
+const CHANNEL = new Set(["not_in_channel", "channel_not_found", "is_archived", "restricted_action"]);
+const FORM = new Set(["invalid_blocks", "invalid_blocks_format", "msg_too_long", "msg_blocks_too_long"]);
+const GONE = new Set(["message_not_found", "cant_update_message", "edit_window_closed", "thread_not_found"]);
 
-export function createSlack(token: Secret, channel: string, slackUrl: string): Slack {
+export function createSlack(token: Secret, slackUrl: string): Slack {
   // The outbox tries again, durably; the SDK's own retries would only hide it.
   const client = new WebClient(token.reveal(), {
     slackApiUrl: slackUrl,
@@ -42,44 +68,117 @@ export function createSlack(token: Secret, channel: string, slackUrl: string): S
     retryConfig: { retries: 0 },
     timeout: TIMEOUT_MS,
   });
+  const metadata = (nonce: string): { event_type: string; event_payload: { nonce: string } } => ({
+    event_type: EVENT,
+    event_payload: { nonce },
+  });
 
-  const call = async (work: () => Promise<{ channel?: string; ts?: string }>): Promise<SlackOutcome> => {
+  const call = async (
+    channel: string,
+    work: () => Promise<{ channel?: string | undefined; ts?: string | undefined }>,
+  ): Promise<SlackOutcome> => {
     try {
       const answer = await work();
-      if (answer.ts === undefined)
-        return {
-          ok: false,
-          retry: true,
-          retryAfterMs: AGAIN_MS,
-          error: "Slack answered without a message id",
-          gone: false,
-        };
-      return { ok: true, channel: answer.channel ?? channel, ts: answer.ts };
+      if (answer.ts !== undefined) return { ok: true, channel: answer.channel ?? channel, ts: answer.ts };
+      return { ok: false, retryAfterMs: AGAIN_MS, error: "Slack named no message", isKnown: false, about: "call" };
     } catch (error) {
       return failure(error);
     }
   };
 
   return {
-    post: (message) =>
-      call(() => client.chat.postMessage({ channel, text: message.text, blocks: message.blocks, unfurl_links: false })),
-    update: (where, ts, message) =>
-      call(() => client.chat.update({ channel: where, ts, text: message.text, blocks: message.blocks })),
+    post: (channel, { text, blocks }, nonce) =>
+      call(channel, () =>
+        client.chat.postMessage({ channel, text, blocks, unfurl_links: false, metadata: metadata(nonce) }),
+      ),
+    update: (channel, ts, { text, blocks }) => call(channel, () => client.chat.update({ channel, ts, text, blocks })),
+    reply: (channel, ts, text, nonce, isLoud) =>
+      call(channel, () => {
+        const reply = { channel, text, thread_ts: ts, unfurl_links: false, metadata: metadata(nonce) };
+        return client.chat.postMessage(isLoud ? { ...reply, reply_broadcast: true } : reply);
+      }),
+    picture: (channel, ts, { png, title, alt }, nonce) =>
+      call(channel, async () => {
+        await client.filesUploadV2({
+          channel_id: channel,
+          thread_ts: ts,
+          file: Buffer.from(png),
+          filename: `${nonce}.png`,
+          title,
+          alt_text: alt,
+        });
+        return { ts };
+      }),
+    async find(channel, nonce, sinceMs, threadTs) {
+      const range = {
+        channel,
+        oldest: String((sinceMs - SKEW_MS) / 1000),
+        limit: MOST_FOUND,
+        include_all_metadata: true,
+      };
+      try {
+        const { messages = [] } =
+          threadTs === undefined
+            ? await client.conversations.history(range)
+            : await client.conversations.replies({ ...range, ts: threadTs });
+        return messages.find((message) => {
+          const { metadata: data, files } = message as {
+            metadata?: { event_payload?: { nonce?: string } };
+            files?: { name?: string }[];
+          };
+          return data?.event_payload?.nonce === nonce || files?.some(({ name }) => name === `${nonce}.png`);
+        })?.ts;
+      } catch (error) {
+        // A token that may not read the channel cannot look: then one message may be there twice.
+        if ((error as { data?: { error?: string } }).data?.error === "missing_scope") return undefined;
+        throw error;
+      }
+    },
+    async check() {
+      try {
+        const answer = await client.auth.test();
+        return {
+          team: answer.team ?? "",
+          bot: answer.user ?? "",
+          scopes: answer.response_metadata?.scopes ?? [],
+        };
+      } catch (error) {
+        const outcome = failure(error);
+        throw new Error(outcome.ok ? "" : outcome.error, { cause: error });
+      }
+    },
   };
 }
 
-function failure(error: unknown): SlackOutcome {
+function failure(error: unknown): Exclude<SlackOutcome, { ok: true }> {
   const { retryAfter, data, message } = error as { retryAfter?: number; data?: { error?: string }; message?: string };
   if (typeof retryAfter === "number")
-    return { ok: false, retry: true, retryAfterMs: retryAfter * 1000, error: "Slack asks to wait (429)", gone: false };
+    return {
+      ok: false,
+      retryAfterMs: retryAfter * 1000,
+      error: "Slack asks to wait (429)",
+      isKnown: true,
+      about: "everything",
+    };
   const code = data?.error;
   if (code === undefined)
-    return { ok: false, retry: true, retryAfterMs: AGAIN_MS, error: message ?? String(error), gone: false };
+    return { ok: false, retryAfterMs: AGAIN_MS, error: message ?? String(error), isKnown: false, about: "call" };
+  if (code === "ratelimited" || code === "rate_limited")
+    return { ok: false, retryAfterMs: AGAIN_MS, error: "Slack asks to wait", isKnown: true, about: "everything" };
+  const about = EVERYTHING.has(code)
+    ? "everything"
+    : CHANNEL.has(code)
+      ? "channel"
+      : FORM.has(code)
+        ? "form"
+        : GONE.has(code)
+          ? "gone"
+          : "call";
   return {
     ok: false,
-    retry: true,
     retryAfterMs: BROKEN_MS,
-    error: `${code}: ${HINTS[code] ?? "see Slack's error list for chat.postMessage"}`,
-    gone: code === "message_not_found" || code === "cant_update_message",
+    error: `${code}: ${HINTS[code] ?? "see Slack's error list for the call"}`,
+    isKnown: true,
+    about,
   };
 }

@@ -6,6 +6,8 @@ const labels = z.record(z.string(), z.string());
 const delivery = z.object({
   groupKey: z.string().min(1),
   status: z.enum(["firing", "resolved"]),
+  /** The Alertmanager that speaks. */
+  externalURL: z.string().optional(),
   commonLabels: labels.default({}),
   commonAnnotations: labels.default({}),
   alerts: z
@@ -27,4 +29,9 @@ export type AlertGroup = z.infer<typeof delivery>;
 export function parseDelivery(body: unknown): AlertGroup | undefined {
   const parsed = delivery.safeParse(body);
   return parsed.success ? parsed.data : undefined;
+}
+
+/** Whether it says nothing but that the chain from Prometheus to here works. */
+export function isWatchdog({ alerts }: AlertGroup): boolean {
+  return alerts.every((alert) => alert.labels["alertname"] === "KeymeterWatchdog");
 }

@@ -54,6 +54,7 @@ const STAYS_ABOVE = 0.8;
 const PAST_CAP = 1.05;
 const PAST_CAP_MS = 5 * MINUTE_MS;
 const MOST_KEYS = 500;
+const TEAM_DAYS = 28;
 /** Days of bills that are looked at: the last whole ones. */
 const BILLED_DAYS = 7;
 /** Differences that are no fault of the meter, or go away by themselves. */
@@ -376,14 +377,26 @@ export function kindOf(budget: Budget, capMode: AlertMetricsContext["capMode"]):
   return budget.kind === "hard" && (capMode === "observe" || budget.observe === true) ? "observed" : budget.kind;
 }
 
-/** The team that all of this month's spend of a project or key belongs to; none where several share it. */
+/** Whom to tell of a project or key: the team that spent most in it in the last four weeks (of what is new: today). The day itself does
+ *  not move it, so that what a leak spends does not send its message elsewhere. */
 async function readTeams({ usage }: Books, calendar: Calendar, nowMs: number): Promise<Map<string, string>> {
-  const { firstDay, endDay } = calendar.window("month", nowMs);
-  const teams = new Map<string, Set<string>>();
-  for (const { group } of await readSpend(usage, ["key", "team", "project"], firstDay, endDay))
-    for (const name of [`key ${group.key ?? ""}`, `project ${group.project ?? ""}`]) {
-      const known = teams.get(name) ?? new Set();
-      teams.set(name, known.add(group.team ?? ""));
+  const { firstDay: today, endDay } = calendar.window("day", nowMs);
+  const teams = new Map<string, string>();
+  for (const [since, until] of [
+    [today, endDay],
+    [addDays(today, -TEAM_DAYS), today],
+  ] as const) {
+    const most = new Map<string, NanoUsd>();
+    for (const { group, costNanoUsd } of await readSpend(usage, ["key", "team", "project"], since, until))
+      for (const name of [`key ${group.key ?? ""}`, `project ${group.project ?? ""}`]) {
+        const place = `${name}\n${group.team ?? ""}`;
+        most.set(place, (most.get(place) ?? 0n) + costNanoUsd);
+      }
+    const ascending = [...most].toSorted(([, a], [, b]) => (a > b ? 1 : a < b ? -1 : 0));
+    for (const [place] of ascending) {
+      const [name = "", team = ""] = place.split("\n");
+      teams.set(name, team);
     }
-  return new Map([...teams].map(([name, of]) => [name, of.size === 1 ? ([...of][0] ?? "") : ""]));
+  }
+  return teams;
 }

@@ -11,6 +11,11 @@ export async function startSlack(): Promise<{ url: string; server: Server; messa
     const chunks: Buffer[] = [];
     request.on("data", (chunk: Buffer) => chunks.push(chunk));
     request.on("end", () => {
+      // Without a scope for files, pictures are left out.
+      if (request.url?.includes("files."))
+        return void response
+          .writeHead(200, { "content-type": "application/json" })
+          .end('{"ok":false,"error":"missing_scope"}');
       const form = new URLSearchParams(Buffer.concat(chunks).toString("utf8"));
       const text = form.get("text") ?? "";
       const old = messages.find(({ ts }) => ts === form.get("ts"));
@@ -19,7 +24,7 @@ export async function startSlack(): Promise<{ url: string; server: Server; messa
         text,
       };
       if (old) old.text = text;
-      else messages.push(message);
+      else if (!form.has("thread_ts")) messages.push(message);
       response
         .writeHead(200, { "content-type": "application/json" })
         .end(JSON.stringify({ ok: true, channel: "C0DEMO", ts: message.ts }));

@@ -39,7 +39,7 @@ const OWNED: { readonly [variable: string]: Program | readonly Program[] } = {
   ANTHROPIC_API_KEY: "proxy",
   GEMINI_API_KEY: "proxy",
   GOOGLE_APPLICATION_CREDENTIALS: "proxy",
-  KEYMETER_ADMIN_TOKEN: ["proxy", "collector"],
+  KEYMETER_ADMIN_TOKEN: ["proxy", "collector", "alerts"],
   KEYMETER_PEPPER: "proxy",
   OPENAI_ADMIN_KEY: "collector",
   ANTHROPIC_ADMIN_KEY: "collector",
@@ -71,8 +71,15 @@ export async function startStack(options: StackOptions): Promise<Stack> {
     for (const child of children.toReversed()) await child.stop(config.drainSeconds * 1000 + STOP_MS);
   };
   try {
+    const tools = config.prometheus === "auto" ? await findTools(options, missing) : undefined;
+    if (config.prometheus === "off")
+      missing.push(
+        "Prometheus is switched off (KEYMETER_PROMETHEUS=off): money alerts are evaluated by Keymeter itself; dashboards, and alerts about bills and the meter, need it.",
+      );
+    // Without Prometheus the alerts program need not wait for it.
+    const environment = tools ? options.environment : { ...options.environment, KEYMETER_PROMETHEUS: "off" };
     for (const program of PROGRAMS) {
-      const child = superviseProgram(program, options, reportBroken);
+      const child = superviseProgram(program, { config, environment }, reportBroken);
       children.push(child);
       const ready = await child.ready;
       if (program === "alerts" && ready["slack"] === false)
@@ -84,12 +91,8 @@ export async function startStack(options: StackOptions): Promise<Stack> {
           "Bills: set OPENAI_ADMIN_KEY, ANTHROPIC_ADMIN_KEY or KEYMETER_GOOGLE_BILLING_CREDENTIALS, and metered spend is compared with what is billed.",
         );
     }
-    if (config.prometheus === "off")
-      missing.push(
-        "Alerts: Prometheus is switched off (KEYMETER_PROMETHEUS=off); figures are metered, alerts are not raised.",
-      );
-    const hasPrometheus = config.prometheus === "auto" && (await startPrometheus(options, children, missing));
-    return { missing, hasPrometheus, broken, stop };
+    if (tools) startPrometheus(options, tools, children);
+    return { missing, hasPrometheus: tools !== undefined, broken, stop };
   } catch (error) {
     await stop();
     throw error;
@@ -180,20 +183,18 @@ function superviseProgram(
   };
 }
 
+type Tools = { readonly prometheus: string; readonly alertmanager: string };
+
 /** Prometheus and Alertmanager, when both are installed and their ports are free. */
-async function startPrometheus(
-  { config, environment }: StackOptions,
-  children: Supervised[],
-  missing: string[],
-): Promise<boolean> {
+async function findTools({ config, environment }: StackOptions, missing: string[]): Promise<Tools | undefined> {
   const prometheus = findProgram("prometheus", environment["PATH"]);
   const alertmanager =
     findProgram("prometheus-alertmanager", environment["PATH"]) ?? findProgram("alertmanager", environment["PATH"]);
   if (prometheus === undefined || alertmanager === undefined) {
     missing.push(
-      "Alerts: prometheus and alertmanager are not installed (Debian: apt-get install prometheus prometheus-alertmanager; or compose.yaml); figures are metered, alerts are not raised.",
+      "Prometheus and Alertmanager are not installed (Debian: apt-get install prometheus prometheus-alertmanager; or compose.yaml): money alerts are evaluated by Keymeter itself; dashboards, and alerts about bills and the meter, need them.",
     );
-    return false;
+    return undefined;
   }
   for (const [name, port, setting] of [
     ["Prometheus", config.prometheusPort, "KEYMETER_PROMETHEUS_PORT"],
@@ -201,11 +202,15 @@ async function startPrometheus(
   ] as const) {
     if (!(await isFree(port))) {
       missing.push(
-        `Alerts: port ${port} is taken, so ${name} was not started; stop what uses it, set ${setting}, or point that ${name} at alerts/ yourself.`,
+        `Port ${port} is taken, so ${name} was not started: money alerts are evaluated by Keymeter itself. Stop what uses it, set ${setting}.`,
       );
-      return false;
+      return undefined;
     }
   }
+  return { prometheus, alertmanager };
+}
+
+function startPrometheus({ config }: StackOptions, { prometheus, alertmanager }: Tools, children: Supervised[]): void {
   const folder = join(config.dataDir, "prometheus");
   mkdirSync(folder, { recursive: true });
   const prometheusFile = join(folder, "prometheus.yaml");
@@ -238,7 +243,6 @@ async function startPrometheus(
       config,
     ),
   );
-  return true;
 }
 
 /** The shipped configuration with the real hosts, ports and paths. */

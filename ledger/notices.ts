@@ -1,37 +1,96 @@
-// Notices: what was delivered to us and what was said in Slack, so that an outage loses nothing and a restart repeats
-// nothing. notices.db; the alerts program is its only writer.
-import { and, asc, drizzle, eq } from "./drizzle.ts";
+// Notices: what sources said of each alert group, what waits for Slack, and what was said there, so that an outage loses nothing and a
+// restart repeats nothing. notices.db; the alerts program is its only writer.
+import { randomUUID } from "node:crypto";
+import { and, asc, desc, drizzle, eq, gt, gte, lt } from "./drizzle.ts";
+import type { NanoUsd } from "./money.ts";
 import type { Sqlite } from "./open.ts";
-import { notices, outbox } from "./schema.ts";
+import { deliveries, mutes, notices, outbox } from "./schema.ts";
 
-export type Delivery = {
-  readonly id: number;
-  readonly groupKey: string;
-  readonly receivedAtMs: number;
-  readonly payload: string;
-  readonly attempts: number;
-};
+/** The latest word of one source about a group, as it was delivered. */
+export type Delivery = typeof deliveries.$inferSelect;
+/** Something to be said. */
+export type Outgoing = typeof outbox.$inferSelect;
 export type Notice = typeof notices.$inferSelect;
+export type Mute = typeof mutes.$inferSelect;
 
-/** Keeps what Alertmanager delivered. A newer delivery of a group takes the place of one that waits: only the latest
- *  state is worth saying. */
-export async function keepDelivery(database: Sqlite, groupKey: string, payload: string, atMs: number): Promise<void> {
+/** Keeps what a source delivered, and that its group has to be said. A newer word of the same source takes the place of the older
+ *  one, and what waits is said once: only the latest state is worth saying. */
+export async function keepDelivery(
+  database: Sqlite,
+  groupKey: string,
+  source: string,
+  payload: string,
+  atMs: number,
+): Promise<void> {
   const books = drizzle(database);
+  const word = { payload, receivedAtMs: atMs };
   database
     .transaction(() => {
-      books.delete(outbox).where(eq(outbox.groupKey, groupKey)).run();
-      books.insert(outbox).values({ groupKey, payload, receivedAtMs: atMs, attempts: 0 }).run();
+      books
+        .insert(deliveries)
+        .values({ groupKey, source, ...word })
+        .onConflictDoUpdate({ target: [deliveries.groupKey, deliveries.source], set: word })
+        .run();
+      enqueue(database, { kind: "group", groupKey, payload: "{}" }, atMs);
     })
     .immediate();
 }
 
-/** Deliveries that wait, oldest first. */
-export async function readDeliveries(database: Sqlite): Promise<Delivery[]> {
+/** What each source last said of a group, the latest first. */
+export async function readDeliveries(database: Sqlite, groupKey: string): Promise<Delivery[]> {
+  return drizzle(database)
+    .select()
+    .from(deliveries)
+    .where(eq(deliveries.groupKey, groupKey))
+    .orderBy(desc(deliveries.receivedAtMs))
+    .all();
+}
+
+/** Has a group said again: its figures have moved, or somebody acknowledged it. One that waits already waits once. */
+export async function sayAgain(database: Sqlite, groupKey: string, atMs: number): Promise<void> {
+  enqueue(database, { kind: "group", groupKey, payload: "{}" }, atMs);
+}
+
+/** Has something said in the thread of a group's message. */
+export async function keepReply(database: Sqlite, groupKey: string, payload: string, atMs: number): Promise<void> {
+  enqueue(database, { kind: "reply", groupKey, payload }, atMs);
+}
+
+/** Has a message sent that is not about a group. `nonce` says which: the same one is sent once. */
+export async function keepDigest(database: Sqlite, nonce: string, atMs: number): Promise<boolean> {
+  const known = drizzle(database).select().from(notices).where(eq(notices.groupKey, nonce)).get();
+  if (known) return false;
+  drizzle(database)
+    .insert(outbox)
+    .values({ kind: "digest", groupKey: nonce, nonce, payload: "{}", receivedAtMs: atMs })
+    .onConflictDoNothing()
+    .run();
+  return true;
+}
+
+/** All that waits, oldest first. */
+export async function readOutbox(database: Sqlite): Promise<Outgoing[]> {
   return drizzle(database).select().from(outbox).orderBy(asc(outbox.id)).all();
 }
 
-export async function noteFailure(database: Sqlite, id: number, error: string): Promise<void> {
-  database.prepare("UPDATE outbox SET attempts = attempts + 1, last_error = ? WHERE id = ?").run(error, id);
+/** Notes that a row is being sent: from now on it may be in Slack. Committed before the first byte goes out. */
+export async function noteSending(database: Sqlite, id: number, atMs: number): Promise<void> {
+  drizzle(database).update(outbox).set({ sendingSinceMs: atMs }).where(eq(outbox.id, id)).run();
+}
+
+/** Notes that a row was not taken. `isKnown`: Slack said so; else it may have been taken all the same. */
+export async function noteFailure(
+  database: Sqlite,
+  { id, attempts }: Outgoing,
+  error: string,
+  nextAtMs: number,
+  isKnown: boolean,
+): Promise<void> {
+  drizzle(database)
+    .update(outbox)
+    .set({ attempts: attempts + 1, lastError: error, nextAtMs, ...(isKnown ? { sendingSinceMs: null } : {}) })
+    .where(eq(outbox.id, id))
+    .run();
 }
 
 /** The message that stands in Slack for a group that fires, or undefined. */
@@ -43,38 +102,112 @@ export async function findOpenNotice(database: Sqlite, groupKey: string): Promis
     .get();
 }
 
-/** Books that a delivery was said: the message is noted and the delivery leaves the outbox, both or neither. */
+/** The latest message of a group, open or not. */
+export async function findLastNotice(database: Sqlite, groupKey: string): Promise<Notice | undefined> {
+  return drizzle(database)
+    .select()
+    .from(notices)
+    .where(eq(notices.groupKey, groupKey))
+    .orderBy(desc(notices.updatedAtMs))
+    .get();
+}
+
+export async function readOpenNotices(database: Sqlite): Promise<Notice[]> {
+  return drizzle(database).select().from(notices).where(eq(notices.state, "firing")).all();
+}
+
+export type Said = Pick<Notice, "channel" | "ts" | "state" | "text" | "severity" | "body"> & {
+  readonly figureNanoUsd: NanoUsd | undefined;
+};
+
+/** Books that a row was said: the message is noted, what follows it in its thread is queued and the row leaves the outbox, all or
+ *  nothing. `notice`: the message that was updated; undefined for a new one. `composedAtMs`: as of when it speaks. */
 export async function noteSaid(
   database: Sqlite,
-  delivery: Delivery,
-  said: { readonly channel: string; readonly ts: string; readonly state: Notice["state"]; readonly text: string },
+  row: Outgoing,
+  notice: Notice | undefined,
+  { figureNanoUsd, ...said }: Said,
+  follow: readonly { readonly kind: "reply" | "picture"; readonly payload: string }[],
+  composedAtMs: number,
   atMs: number,
 ): Promise<void> {
   const books = drizzle(database);
+  const values = { ...said, figureNanoUsd: figureNanoUsd ?? null, updatedAtMs: atMs };
   database
     .transaction(() => {
-      const open = books
-        .select()
-        .from(notices)
-        .where(and(eq(notices.groupKey, delivery.groupKey), eq(notices.state, "firing")))
-        .get();
-      if (open)
-        books
-          .update(notices)
-          .set({ state: said.state, text: said.text, updatedAtMs: atMs })
-          .where(eq(notices.id, open.id))
-          .run();
+      if (notice) books.update(notices).set(values).where(eq(notices.id, notice.id)).run();
       else
         books
           .insert(notices)
-          .values({ groupKey: delivery.groupKey, ...said, postedAtMs: atMs, updatedAtMs: atMs })
+          .values({ groupKey: row.groupKey, ...values, postedAtMs: atMs })
           .run();
-      books.delete(outbox).where(eq(outbox.id, delivery.id)).run();
+      for (const one of follow) enqueue(database, { ...one, groupKey: row.groupKey }, atMs);
+      if (said.state === "resolved") {
+        books
+          .delete(deliveries)
+          .where(and(eq(deliveries.groupKey, row.groupKey), lt(deliveries.receivedAtMs, composedAtMs)))
+          .run();
+        books.delete(mutes).where(eq(mutes.groupKey, row.groupKey)).run();
+      }
+      books.delete(outbox).where(eq(outbox.id, row.id)).run();
+      // What came while this was on its way has not been said.
+      const newer = and(eq(deliveries.groupKey, row.groupKey), gte(deliveries.receivedAtMs, composedAtMs));
+      if (row.kind === "group" && books.select().from(deliveries).where(newer).get())
+        enqueue(database, { kind: "group", groupKey: row.groupKey, payload: "{}" }, atMs);
     })
     .immediate();
 }
 
-/** Lets go of a delivery that needs no message: a group that resolved before it was ever said. */
-export async function dropDelivery(database: Sqlite, id: number): Promise<void> {
-  drizzle(database).delete(outbox).where(eq(outbox.id, id)).run();
+/** Lets go of a row that needs no message, or whose message stands already. `isOver`: its group too. */
+export async function dropOutgoing(database: Sqlite, { id, groupKey }: Outgoing, isOver: boolean): Promise<void> {
+  const books = drizzle(database);
+  database
+    .transaction(() => {
+      if (isOver) books.delete(deliveries).where(eq(deliveries.groupKey, groupKey)).run();
+      books.delete(outbox).where(eq(outbox.id, id)).run();
+    })
+    .immediate();
+}
+
+/** Takes back what a source said of every group: it speaks no more. */
+export async function dropSource(database: Sqlite, source: string, atMs: number): Promise<void> {
+  const books = drizzle(database);
+  const own = books.select().from(deliveries).where(eq(deliveries.source, source)).all();
+  database
+    .transaction(() => {
+      for (const { groupKey } of own) {
+        books
+          .delete(deliveries)
+          .where(and(eq(deliveries.groupKey, groupKey), eq(deliveries.source, source)))
+          .run();
+        enqueue(database, { kind: "group", groupKey, payload: "{}" }, atMs);
+      }
+    })
+    .immediate();
+}
+
+export async function keepMute(database: Sqlite, mute: Mute): Promise<void> {
+  drizzle(database).insert(mutes).values(mute).onConflictDoUpdate({ target: mutes.groupKey, set: mute }).run();
+}
+
+/** Who has acknowledged a group, while that lasts. */
+export async function findMute(database: Sqlite, groupKey: string, atMs: number): Promise<Mute | undefined> {
+  return drizzle(database)
+    .select()
+    .from(mutes)
+    .where(and(eq(mutes.groupKey, groupKey), gt(mutes.untilMs, atMs)))
+    .get();
+}
+
+/** A group that waits keeps its place, its nonce, and what is known of its sending; it is tried at once. */
+function enqueue(database: Sqlite, row: Pick<Outgoing, "kind" | "groupKey" | "payload">, atMs: number): void {
+  const books = drizzle(database);
+  if (row.kind === "group") {
+    const waiting = and(eq(outbox.groupKey, row.groupKey), eq(outbox.kind, "group"));
+    if (books.select().from(outbox).where(waiting).get()) return;
+  }
+  books
+    .insert(outbox)
+    .values({ ...row, nonce: randomUUID(), receivedAtMs: atMs })
+    .run();
 }

@@ -442,12 +442,23 @@ const numbered = () =>
     .primaryKey()
     .default(sql`NULL`);
 
+export const deliveries = sqliteTable("deliveries", {
+  groupKey: text("group_key").notNull(),
+  source: text().notNull(),
+  payload: text().notNull(),
+  receivedAtMs: count("received_at_ms").notNull(),
+});
+
 export const outbox = sqliteTable("outbox", {
   id: numbered(),
+  kind: text({ enum: ["group", "reply", "picture", "digest"] }).notNull(),
   groupKey: text("group_key").notNull(),
-  receivedAtMs: count("received_at_ms").notNull(),
+  nonce: text().notNull(),
   payload: text().notNull(),
+  receivedAtMs: count("received_at_ms").notNull(),
+  nextAtMs: count("next_at_ms").notNull().default(0),
   attempts: count().notNull().default(0),
+  sendingSinceMs: count("sending_since_ms"),
   lastError: text("last_error"),
 });
 
@@ -460,4 +471,15 @@ export const notices = sqliteTable("notices", {
   text: text().notNull(),
   postedAtMs: count("posted_at_ms").notNull(),
   updatedAtMs: count("updated_at_ms").notNull(),
+  severity: text().notNull().default(""),
+  figureNanoUsd: nanoUsd("figure_nano_usd"),
+  body: text().notNull().default(""),
+});
+
+export const mutes = sqliteTable("mutes", {
+  groupKey: text("group_key").primaryKey(),
+  untilMs: count("until_ms").notNull(),
+  mutedBy: text("muted_by").notNull(),
+  mutedAtMs: count("muted_at_ms").notNull(),
+  silence: text(),
 });

@@ -163,7 +163,7 @@ export function addAdminRoutes(
         .code(400)
         .send({ error: parsed.error.issues.map((issue) => `${issue.path.join(".")}: ${issue.message}`).join("; ") });
     try {
-      await writer.change(parsed.data as Change, "admin-api");
+      await writer.change(parsed.data as Change, actorOf(request.headers["x-keymeter-actor"]));
       await register.reload();
       await work.reload();
       return { ok: true };
@@ -190,4 +190,9 @@ export function addAdminRoutes(
     const { differences, reservedNanoUsd } = await writer.verify();
     return { differences, reservedNanoUsd: reservedNanoUsd.toString() };
   });
+}
+
+/** Who asked, for the audit: the holder of the admin token, and for whom, where a program says so. */
+function actorOf(given: string | string[] | undefined): string {
+  return typeof given === "string" && /^[\x21-\x7e]{1,100}$/.test(given) ? `admin-api:${given}` : "admin-api";
 }

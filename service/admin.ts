@@ -36,6 +36,7 @@ export async function askProxy(
   path: string,
   body?: string,
   token?: string,
+  actor?: string,
 ): Promise<unknown> {
   return askProgram(
     config,
@@ -44,6 +45,7 @@ export async function askProxy(
     path,
     body,
     token,
+    actor,
   );
 }
 
@@ -55,6 +57,7 @@ export async function askProgram(
   path: string,
   body?: string | Buffer,
   token = readFileSync(join(config.dataDir, "admin-token"), "utf8").trim(),
+  actor?: string,
 ): Promise<unknown> {
   const host = config.host === "0.0.0.0" || config.host === "::" ? "127.0.0.1" : config.host;
   const url = `http://${host.includes(":") ? `[${host}]` : host}:${program.port}${path}`;
@@ -64,6 +67,7 @@ export async function askProgram(
       method,
       headers: {
         authorization: `Bearer ${token}`,
+        ...(actor === undefined ? {} : { "x-keymeter-actor": encodeURIComponent(actor).replaceAll("%3A", ":") }),
         ...(body === undefined
           ? {}
           : { "content-type": typeof body === "string" ? "application/json" : "application/octet-stream" }),

@@ -227,7 +227,7 @@ describe("compose.yaml", () => {
         .toSorted();
     expect(secrets("proxy")).toEqual(["ANTHROPIC_API_KEY", "GEMINI_API_KEY", "OPENAI_API_KEY"]);
     expect(secrets("collector")).toEqual(["ANTHROPIC_ADMIN_KEY", "OPENAI_ADMIN_KEY"]);
-    expect(secrets("alerts")).toEqual(["SLACK_BOT_TOKEN"]);
+    expect(secrets("alerts")).toEqual(["SLACK_APP_TOKEN", "SLACK_BOT_TOKEN"]);
   });
 
   it("names only settings that exist", () => {
@@ -278,7 +278,7 @@ describe("keymeter.example.yaml", () => {
         : [prefix];
     const named = leaves(parse(example), "").map((place) =>
       place.replace(
-        /^(proxy\.upstreams|collector\.(billing_keys|billing_models|google\.skus|thresholds|team_thresholds))\..*/,
+        /^(proxy\.upstreams|alerts\.slack_channels|collector\.(billing_keys|billing_models|google\.skus|thresholds|team_thresholds))\..*/,
         "$1",
       ),
     );

@@ -1,0 +1,116 @@
+// What people press in Slack, over Socket Mode: no public address is needed. Acknowledge is everybody's; pausing a key and raising a budget are
+// for the people whom the settings name, and go into the audit with their name.
+import { randomBytes } from "node:crypto";
+import { createRequire } from "node:module";
+import { readBudgets } from "../ledger/changes.ts";
+import { ChangeRefused } from "../ledger/change-refused.ts";
+import type { Change } from "../ledger/changes.ts";
+import { formatUsd } from "../ledger/money.ts";
+import type { Sqlite } from "../ledger/open.ts";
+import { createCalendar } from "../ledger/windows.ts";
+import type { Log } from "../service/log.ts";
+import type { Secret } from "../service/secret.ts";
+
+/** A press, as Slack tells it. */
+type Press = {
+  readonly action: string;
+  readonly value: string;
+  readonly userId: string;
+  readonly userName: string;
+};
+
+export type ButtonParts = {
+  /** Who may change something: ids of people in Slack. */
+  readonly mayChange: readonly string[];
+  readonly timezone: string;
+  readonly usage: () => Sqlite | undefined;
+  readonly change: (change: Change, actor: string) => Promise<void>;
+  readonly acknowledge: (groupKey: string, by: string) => Promise<void>;
+  /** Says something in the thread of a group's message. */
+  readonly reply: (groupKey: string, text: string) => Promise<void>;
+  readonly log: Log;
+  readonly now?: () => number;
+};
+
+/** A share of the amount. */
+const RAISE = 5n;
+
+/** Does what was pressed, and says in the thread what was done, or why not. */
+async function press(parts: ButtonParts, { action, value, userId, userName }: Press): Promise<void> {
+  const { mayChange, usage, change, acknowledge, reply, now = Date.now } = parts;
+  const actor = `slack:${userName === "" ? userId : userName}`;
+  if (action === "keymeter_acknowledge") return acknowledge(value, userName === "" ? userId : userName);
+  const [id = "", ...rest] = value.split(" ");
+  const groupKey = rest.join(" ");
+  if (!mayChange.includes(userId))
+    return reply(
+      groupKey,
+      `<@${userId}> may not do that: only people named under \`alerts.slack_users\` may (this is ${userId}). Nothing was changed.`,
+    );
+  try {
+    if (action === "keymeter_pause") {
+      await change({ type: "setKeyState", keyId: id, state: "paused" }, actor);
+      return await reply(groupKey, `<@${userId}> paused ${id}. \`keymeter keys resume ${id}\` lets it through again.`);
+    }
+    if (action === "keymeter_raise") {
+      const books = usage();
+      const budget = books && readBudgets(books).find((one) => one.id === id);
+      if (!budget) throw new ChangeRefused(`there is no budget ${id} any more`);
+      const nowMs = now();
+      const { endMs } = createCalendar(parts.timezone).window(budget.window, nowMs);
+      const raise = {
+        id: `rai_${randomBytes(5).toString("hex")}`,
+        budgetId: id,
+        amountNanoUsd: budget.amountNanoUsd / RAISE,
+        reason: `pressed in Slack by ${actor.slice("slack:".length)}`,
+        createdAtMs: nowMs,
+        untilMs: budget.window === "total" ? nowMs + 7 * 86_400_000 : endMs,
+      };
+      await change({ type: "raiseBudget", raise }, actor);
+      return await reply(
+        groupKey,
+        `<@${userId}> raised ${id} by ${formatUsd(raise.amountNanoUsd)} USD until ${new Date(raise.untilMs).toISOString().slice(0, 16)}Z (${raise.id}).`,
+      );
+    }
+  } catch (error) {
+    const why = error instanceof Error ? error.message : String(error);
+    return reply(groupKey, `Could not be done: ${why}`);
+  }
+}
+
+/** Listens to what is pressed, as long as it runs. Slack hears at once that it arrived, whatever comes of it. */
+export async function listenToButtons(
+  appToken: Secret,
+  slackUrl: string,
+  parts: ButtonParts,
+): Promise<{ stop(): Promise<void> }> {
+  const { SocketModeClient } = createRequire(import.meta.url)(
+    "@slack/socket-mode",
+  ) as typeof import("@slack/socket-mode");
+  const client = new SocketModeClient({ appToken: appToken.reveal(), clientOptions: { slackApiUrl: slackUrl } });
+  client.on("interactive", ({ ack, body }: { ack: () => Promise<void>; body: unknown }) => {
+    void (async () => {
+      await ack();
+      for (const one of readPresses(body))
+        await press(parts, one).catch((error: unknown) => parts.log.error({ err: error }, "a button did nothing"));
+    })();
+  });
+  await client.start();
+  return { stop: () => client.disconnect() };
+}
+
+/** The presses in a payload of Slack's; none in what is something else. */
+function readPresses(body: unknown): Press[] {
+  const { type, user, actions } = (body ?? {}) as {
+    type?: string;
+    user?: { id?: string; name?: string; username?: string };
+    actions?: { action_id?: string; value?: string }[];
+  };
+  if (type !== "block_actions" || user?.id === undefined) return [];
+  const { id: userId, name, username } = user;
+  return (actions ?? []).flatMap(({ action_id: action, value }) =>
+    action?.startsWith("keymeter_") === true && value !== undefined
+      ? [{ action, value, userId, userName: name ?? username ?? "" }]
+      : [],
+  );
+}

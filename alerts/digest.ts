@@ -1,0 +1,104 @@
+// The week in one message: what was spent, against what was forecast, who made the difference, what is ahead. Reads only.
+import type { KnownBlock } from "@slack/web-api";
+import { expectedSoFar, readForecasts, readScores, recordOf } from "../ledger/forecasts.ts";
+import { formatUsd } from "../ledger/money.ts";
+import type { NanoUsd } from "../ledger/money.ts";
+import { readPlans } from "../ledger/plans.ts";
+import { readKeyNames, readSpend } from "../ledger/spend.ts";
+import type { Dimension } from "../ledger/spend.ts";
+import { addDays, createCalendar } from "../ledger/windows.ts";
+import type { FigureBooks } from "./figures.ts";
+import { escape } from "./message.ts";
+import type { Links, Message } from "./message.ts";
+
+const SCORED_MS = 28 * 86_400_000;
+const MOST_ROWS = 5;
+
+/** The seven days before today, beside the seven before them. */
+export async function buildDigest(
+  { usage, billing }: FigureBooks,
+  timezone: string,
+  links: Links,
+  nowMs: number,
+): Promise<Message> {
+  const calendar = createCalendar(timezone);
+  const today = calendar.day(nowMs);
+  const [sinceDay, beforeDay] = [addDays(today, -7), addDays(today, -14)];
+  const headline = `The week of ${sinceDay} to ${addDays(today, -1)}`;
+  if (!usage) return { headline, text: `${headline}: the books cannot be read.`, blocks: [] };
+  const sumOf = async (since: string, until: string): Promise<NanoUsd> =>
+    (await readSpend(usage, [], since, until))[0]?.costNanoUsd ?? 0n;
+  const [week, before] = [await sumOf(sinceDay, today), await sumOf(beforeDay, sinceDay)];
+  const names = await readKeyNames(usage);
+  const moved = async (by: Dimension): Promise<string[]> => {
+    const old = new Map(
+      (await readSpend(usage, [by], beforeDay, sinceDay)).map((row) => [row.group[by] ?? "", row.costNanoUsd]),
+    );
+    const now = new Map(
+      (await readSpend(usage, [by], sinceDay, today)).map((row) => [row.group[by] ?? "", row.costNanoUsd]),
+    );
+    return [...new Set([...old.keys(), ...now.keys()])]
+      .map((id) => ({ id, cost: now.get(id) ?? 0n, more: (now.get(id) ?? 0n) - (old.get(id) ?? 0n) }))
+      .toSorted((a, b) => Number(size(b.more) - size(a.more)))
+      .slice(0, MOST_ROWS)
+      .map(
+        ({ id, cost, more }) =>
+          `• ${escape(names.get(id) ?? (id === "" ? "(no team)" : id))}: ${formatUsd(cost)} USD (${signed(more)})`,
+      );
+  };
+  const month = billing
+    ? (await readForecasts(billing, nowMs)).find(
+        ({ scope, window, method }) => scope === "org" && window === "month" && method !== "learning",
+      )
+    : undefined;
+  const { firstDay } = calendar.window("month", nowMs);
+  const spent = await sumOf(firstDay, addDays(today, 1));
+  const record = billing
+    ? recordOf(
+        (await readScores(billing, nowMs - SCORED_MS)).filter(
+          ({ scope, window }) => scope === "team" && window === "day",
+        ),
+      )
+    : undefined;
+  const plans = billing ? await readPlans(billing, nowMs, nowMs + 7 * 86_400_000) : [];
+
+  const lines = [
+    `*Spent* ${formatUsd(week)} USD, ${signed(week - before)} against the week before`,
+    month
+      ? `*This month* ${formatUsd(spent)} USD so far, forecast by now ${formatUsd(expectedSoFar(month, nowMs))}, at the end ${formatUsd(month.p50NanoUsd)} (${formatUsd(month.p10NanoUsd)} to ${formatUsd(month.p90NanoUsd)})`
+      : `*This month* ${formatUsd(spent)} USD so far; no forecast yet`,
+    ...(record
+      ? [
+          `*Forecasts* of teams' days were off by ${Math.round(record.error * 100)} % in the last four weeks; the band held ${Math.round(record.coverage * 100)} % of them`,
+        ]
+      : []),
+    ...plans.map(
+      (plan) =>
+        `*Planned* ${escape(plan.scope === "org" ? "organisation" : `${plan.scope} ${plan.scopeId}`)} x ${plan.factor}: ${escape(plan.why)}`,
+    ),
+  ];
+  const section = (text: string): KnownBlock => ({
+    type: "section",
+    text: { type: "mrkdwn", text: text.slice(0, 3_000) },
+  });
+  return {
+    headline,
+    text: [headline, ...lines.map((line) => line.replaceAll("*", ""))].join(". "),
+    blocks: [
+      { type: "header", text: { type: "plain_text", text: headline } },
+      section(lines.join("\n")),
+      section(["*Teams that made the difference*", ...(await moved("team"))].join("\n")),
+      section(["*Keys that made the difference*", ...(await moved("key"))].join("\n")),
+      section(`<${links.grafanaUrl}/d/keymeter-finance|Dashboard>`),
+      { type: "context", elements: [{ type: "mrkdwn", text: `Metered, not invoiced; days of ${timezone}.` }] },
+    ],
+  };
+}
+
+function size(amount: NanoUsd): NanoUsd {
+  return amount < 0n ? -amount : amount;
+}
+
+function signed(amount: NanoUsd): string {
+  return `${amount < 0n ? "-" : "+"}${formatUsd(size(amount))} USD`;
+}

@@ -1,0 +1,109 @@
+// The money alerts without Prometheus: the same rules, over the gauges of proxy and collector, grouped and inhibited by Alertmanager's own
+// file, and delivered as one more source. It speaks while the chain from Prometheus is silent, told by the watchdog that no longer comes.
+import { dropSource, keepDelivery } from "../ledger/notices.ts";
+import type { Sqlite } from "../ledger/open.ts";
+import type { Log } from "../service/log.ts";
+import { groupAlerts } from "./alertmanager.ts";
+import type { Grouping } from "./alertmanager.ts";
+import { createEvaluator } from "./evaluator.ts";
+import { metricsIn } from "./expression.ts";
+import type { Sample } from "./expression.ts";
+import type { Rule } from "./rules.ts";
+import { readSamples } from "./samples.ts";
+
+export type OwnRules = {
+  /** The watchdog came: Prometheus and Alertmanager do their work. */
+  heardWatchdog(): void;
+  /** Evaluates once; returns the keys of what was delivered. */
+  step(): Promise<string[]>;
+  isSpeaking(): boolean;
+};
+
+export type OwnRulesParts = {
+  readonly database: Sqlite;
+  readonly rules: readonly Rule[];
+  readonly grouping: Grouping;
+  /** The metrics pages of proxy and collector. */
+  readonly targets: readonly string[];
+  /** "never": there is a Prometheus somewhere; "always": there is none. "auto": as the watchdog says. */
+  readonly mode: "auto" | "always" | "never";
+  readonly wake: () => void;
+  readonly log: Log;
+  readonly now?: () => number;
+};
+
+export const OWN_SOURCE = "keymeter";
+/** Without a watchdog for so long the chain is taken for broken; with one for so long, for whole again. */
+const SILENT_MS = 3 * 60_000;
+/** What fires is delivered again so often: an hour is what a lost delivery costs at most. */
+const AGAIN_MS = 60 * 60_000;
+
+export function createOwnRules(parts: OwnRulesParts): OwnRules {
+  const { database, rules, grouping, targets, mode, wake, log, now = Date.now } = parts;
+  const evaluator = createEvaluator(rules);
+  const wanted = new Set(rules.flatMap(({ expression }) => (expression ? metricsIn(expression) : [])));
+  const startedMs = now();
+  let heardMs: number | undefined;
+  let aliveSinceMs: number | undefined;
+  let wasSpeaking = false;
+  const delivered = new Map<string, { readonly payload: string; readonly atMs: number }>();
+
+  const isSpeaking = (): boolean => {
+    if (mode !== "auto") return mode === "always";
+    const isAlive = now() - (heardMs ?? startedMs) < SILENT_MS;
+    if (heardMs === undefined) return !isAlive;
+    return !isAlive || (wasSpeaking && now() - (aliveSinceMs ?? now()) < SILENT_MS);
+  };
+
+  const read = async (): Promise<Sample[]> => {
+    const pages = await Promise.all(targets.map((target) => readSamples(target, wanted)));
+    return pages.flat();
+  };
+
+  return {
+    heardWatchdog() {
+      if (heardMs === undefined || now() - heardMs > SILENT_MS) aliveSinceMs = now();
+      heardMs = now();
+    },
+    isSpeaking,
+    async step() {
+      const speaks = isSpeaking();
+      if (!speaks && wasSpeaking) {
+        log.info("Prometheus and Alertmanager are heard again; the rules are theirs");
+        await dropSource(database, OWN_SOURCE, now());
+        delivered.clear();
+        wake();
+      }
+      if (speaks && !wasSpeaking)
+        log.warn("no word from Prometheus and Alertmanager: money alerts are evaluated here; others need Prometheus");
+      wasSpeaking = speaks;
+      // Evaluated all the time, so that what lasts has lasted when it comes to speaking.
+      const alerts = evaluator.step(await read(), now());
+      if (!speaks) return [];
+      const keys: string[] = [];
+      for (const group of groupAlerts(alerts, grouping)) {
+        const payload = JSON.stringify(group);
+        const known = delivered.get(group.groupKey);
+        if (group.status === "firing" && known?.payload === payload && now() - known.atMs < AGAIN_MS) continue;
+        await keepDelivery(database, group.groupKey, OWN_SOURCE, payload, now());
+        if (group.status === "firing") delivered.set(group.groupKey, { payload, atMs: now() });
+        else delivered.delete(group.groupKey);
+        keys.push(group.groupKey);
+      }
+      // A group whose alerts are all inhibited or gone is over too.
+      const current = new Set(groupAlerts(alerts, grouping).map(({ groupKey }) => groupKey));
+      for (const [groupKey, { payload }] of delivered) {
+        if (current.has(groupKey)) continue;
+        const over = JSON.parse(payload) as { status: string; alerts: { status: string; endsAt: string }[] };
+        over.status = "resolved";
+        for (const alert of over.alerts)
+          Object.assign(alert, { status: "resolved", endsAt: new Date(now()).toISOString() });
+        await keepDelivery(database, groupKey, OWN_SOURCE, JSON.stringify(over), now());
+        delivered.delete(groupKey);
+        keys.push(groupKey);
+      }
+      if (keys.length > 0) wake();
+      return keys;
+    },
+  };
+}

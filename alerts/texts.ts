@@ -1,0 +1,177 @@
+// What each alert says in its headline, and what to do first. The runbook has the rest, under the alert's own name. Pure.
+import { formatUsd } from "../ledger/money.ts";
+import type { NanoUsd } from "../ledger/money.ts";
+import type { Labels } from "./expression.ts";
+import type { Figures } from "./figures.ts";
+
+export type Text = {
+  readonly headline: (figures: Figures, labels: Labels) => string;
+  readonly action: (figures: Figures) => string;
+};
+
+const capital = (text: string): string => text.charAt(0).toUpperCase() + text.slice(1);
+const who = ({ subject }: Figures): string => capital(subject);
+const topKey = ({ movers }: Figures): string => movers[0]?.id ?? "KEY";
+const period = ({ window }: Figures): string => (window === "month" ? "this month's" : "today's");
+const of = (labels: Labels, label: string, otherwise: string): string => labels[label] ?? otherwise;
+
+const overForecastHeadline = (figures: Figures): string => {
+  const over = overForecast(figures);
+  return over
+    ? `${who(figures)} is heading ${over.percent} % (${formatUsd(over.amount)} USD) over ${period(figures)} forecast`
+    : `${who(figures)} is over ${period(figures)} forecast`;
+};
+const used = (figures: Figures): string => {
+  const { budget } = figures;
+  return budget
+    ? `${who(figures)} has used ${share(budget.spentNanoUsd, budget.amountNanoUsd)} % of its ${budget.window} budget`
+    : `${who(figures)} has used much of a budget`;
+};
+const pauseOrPlan = (figures: Figures): string =>
+  `Ask the owner of the top key whether this is planned (then \`keymeter forecast plan\` makes it quiet); if not, \`keymeter keys pause ${topKey(figures)}\` stops it within a second.`;
+
+export const TEXTS: { readonly [alert: string]: Text } = {
+  KeymeterSpendOverForecast: { headline: overForecastHeadline, action: pauseOrPlan },
+  KeymeterSpendFarOverForecast: { headline: overForecastHeadline, action: pauseOrPlan },
+  KeymeterMonthOverForecast: {
+    headline: overForecastHeadline,
+    action: () =>
+      "Compare `keymeter spend --by model --since month` with last month; tell whoever owns the budget where it will land.",
+  },
+  KeymeterKeyOverForecast: { headline: overForecastHeadline, action: pauseOrPlan },
+  KeymeterKeySpike: {
+    headline: (figures) => `${who(figures)} spends more in one hour than in any of the last seven days`,
+    action: (figures) =>
+      `\`keymeter events --key ${topKey(figures)} --limit 20\`: the same request again and again is a loop. \`keymeter keys pause ${topKey(figures)}\` stops it within a second.`,
+  },
+  KeymeterKeyIdleThenActive: {
+    headline: (figures) => `${who(figures)} was silent for long, and spends again`,
+    action: (figures) =>
+      `Ask the owner. Nobody knows: \`keymeter keys rotate ${topKey(figures)}\`, and give the new secret to the owner only.`,
+  },
+  KeymeterUnallocatedSpend: {
+    headline: () => "A part of today's spend belongs to no team",
+    action: () => "`keymeter spend --by key --since today`, then `keymeter keys set KEY --team TEAM`.",
+  },
+  KeymeterForecastErrorHigh: {
+    headline: (_figures, labels) => `Forecasts of the ${of(labels, "scope", "day")} have been far off`,
+    action: () => "`keymeter forecast scores` says which; a budget is the better alarm for spend that comes in bursts.",
+  },
+  KeymeterForecastBandPoor: {
+    headline: (_figures, labels) => `The forecast's band of the ${of(labels, "scope", "day")} holds too few days`,
+    action: () => "`keymeter forecast scores` says which.",
+  },
+  KeymeterBudgetThreshold: {
+    headline: used,
+    action: () =>
+      "Compare with the date; raise the budget for a while with `keymeter budgets raise`, or tell the team what happens when it is used up.",
+  },
+  KeymeterBudgetExhausted: {
+    headline: used,
+    action: ({ budget }) =>
+      budget?.kind === "hard"
+        ? "Requests are refused from now on. Raise it with `keymeter budgets raise`, or leave it."
+        : "It is soft: the overspend goes on. Raise it, or make it hard with `keymeter budgets set ... --hard`.",
+  },
+  KeymeterBudgetLandingOver: {
+    headline: (figures) => `${who(figures)} will overspend its ${figures.budget?.window ?? ""} budget`,
+    action: () => "Tell whoever owns it, and decide: raise, spend less, or cap.",
+  },
+  KeymeterBudgetBurnFast: {
+    headline: (figures) => `The budget of ${figures.subject} burns many times too fast`,
+    action: pauseOrPlan,
+  },
+  KeymeterBudgetBurnSlow: {
+    headline: (figures) => `The budget of ${figures.subject} has burned too fast for hours`,
+    action: () => "Compare models and tokens per request with last week: `keymeter spend --by model --since 7d`.",
+  },
+  KeymeterBudgetBurnDrift: {
+    headline: (figures) => `The budget of ${figures.subject} has burned too fast for days`,
+    action: () => "Nothing tonight; bring it to the next cost review.",
+  },
+  KeymeterCapRefusing: {
+    headline: (figures) => `The cap of ${figures.subject} refuses requests`,
+    action: () =>
+      "Tell the team that its requests are refused; raise the budget for a while with `keymeter budgets raise`, for good with `budgets set`, or leave it.",
+  },
+  KeymeterCapFailing: {
+    headline: (figures) => `Spend of ${figures.subject} goes on past its cap`,
+    action: () =>
+      "Stop the key at the provider, then look for the way round: `keymeter events --limit 50`, `keymeter verify`.",
+  },
+  KeymeterKeyUsedElsewhere: {
+    headline: () => "A provider key is used past Keymeter: it may have leaked",
+    action: () =>
+      "`keymeter leaks` has the steps: new key, into the proxy's environment, old one off. If it is yours: `keymeter leaks dismiss KEY --why ...`.",
+  },
+  KeymeterUnmeteredSpend: {
+    headline: () => "A bill holds money for what never passed Keymeter",
+    action: () =>
+      "`keymeter reconcile --since 7d --all` names it; move whoever holds that provider key behind the proxy.",
+  },
+  KeymeterReconciliationVariance: {
+    headline: () => "A bill and the meter disagree about a day",
+    action: () => "`keymeter reconcile --since 3d --all` has each difference with its cause.",
+  },
+  KeymeterPriceDiffers: {
+    headline: () => "A provider bills another price than is metered",
+    action: () =>
+      "`keymeter reconcile --since 7d --all` shows both prices; give the right one under `proxy.prices` or `proxy.discounts` in keymeter.yaml.",
+  },
+  KeymeterBillingStale: {
+    headline: () => "A provider's bill could not be read for a day",
+    action: () => "Read the collector's log; usually an admin key expired.",
+  },
+  KeymeterDaysOpen: {
+    headline: () => "A provider's days have not closed for two weeks",
+    action: () => "`keymeter close DAY` says why a day cannot be closed.",
+  },
+  KeymeterUnpricedModel: {
+    headline: () => "A model without a price is in use",
+    action: () => "Add the model's price under `proxy.prices` in keymeter.yaml; until then spend is counted too low.",
+  },
+  KeymeterPriceListOld: {
+    headline: () => "The price list is three months old",
+    action: () => "`keymeter collector --once prices` fetches a new one.",
+  },
+  KeymeterMeterSilent: {
+    headline: () => "Keymeter's own meter is down or stale",
+    action: () => "Look at `/readyz` of the proxy and the collector; money alerts are held back meanwhile.",
+  },
+  KeymeterLedgerFailing: {
+    headline: () => "The ledger cannot commit, and the proxy admits nothing",
+    action: () => "`df -h`, and `/readyz` of the proxy, which says why.",
+  },
+  KeymeterNotifierFailing: {
+    headline: () => "Messages wait for Slack",
+    action: () => "`keymeter doctor slack` names what is wrong.",
+  },
+  KeymeterProviderKeyRejected: {
+    headline: (_figures, labels) => `${of(labels, "provider", "A provider")} refuses Keymeter's own key`,
+    action: () =>
+      "Look at the provider's console: revoked, or no credit? Put a working key into the proxy's environment and restart it.",
+  },
+  KeymeterProviderErrors: {
+    headline: (_figures, labels) => `${of(labels, "provider", "A provider")} fails more than a quarter of the requests`,
+    action: () => "Look at the provider's status page; `keymeter events --limit 20` shows what it answers.",
+  },
+  KeymeterKeyTooOld: {
+    headline: () => "The secret of a key in use is too old",
+    action: () => "`keymeter keys rotate KEY`: the old secret works for a day, so that nobody has to hurry.",
+  },
+  KeymeterWorkPending: {
+    headline: () => "The result of a batch or background response has not been fetched for more than a day",
+    action: () => "`keymeter work list` names it; fetch its result through Keymeter with the key that began it.",
+  },
+};
+
+/** How far a window is ahead of its forecast: of the whole window's. */
+export function overForecast({ spentNanoUsd, forecast }: Figures): { amount: NanoUsd; percent: number } | undefined {
+  if (spentNanoUsd === undefined || forecast === undefined || forecast.p50NanoUsd <= 0n) return undefined;
+  const amount = spentNanoUsd - forecast.soFarNanoUsd;
+  return { amount, percent: share(amount, forecast.p50NanoUsd) };
+}
+
+export function share(part: NanoUsd, whole: NanoUsd): number {
+  return whole === 0n ? 0 : Math.round(Number((part * 1000n) / whole) / 10);
+}
