@@ -22,6 +22,7 @@ const USAGE = `keymeter VERB ...
   leaks                      provider keys that are used past the proxy, and what to do
   forecast                   what this day, week, month will cost; events that are planned; how good forecasts were
   prices                     what a model costs, and where the price comes from
+  doctor                     what is set up, what works, and how to mend what does not; \`doctor slack\` sends a test message
   verify                     do sums fold, do costs recompute, are audit, sealed days and register whole
   demo                       all of it with a demo provider, on a data folder of its own
 
@@ -48,6 +49,7 @@ const VERBS: { readonly [verb: string]: () => Promise<Verb> } = {
   leaks: () => import("./command/leaks.ts"),
   forecast: () => import("./command/forecast.ts"),
   prices: () => import("./command/prices.ts"),
+  doctor: () => import("./command/doctor.ts"),
   verify: () => import("./command/verify.ts"),
   demo: () => import("./command/demo.ts"),
 };

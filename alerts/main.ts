@@ -17,6 +17,7 @@ import { createAlertmanagerApi, readGrouping } from "./alertmanager.ts";
 import { createAlertsApp } from "./app.ts";
 import { listenToButtons } from "./buttons.ts";
 import { loadAlertsConfig } from "./config.ts";
+import type { AlertsConfig } from "./config.ts";
 import { buildDigest } from "./digest.ts";
 import { readCourse, readFigures } from "./figures.ts";
 import type { Figures } from "./figures.ts";
@@ -182,6 +183,58 @@ export async function startAlerts(): Promise<{ stop(): Promise<void>; log: Log }
     },
   };
 }
+
+/** What of Slack works, a finding each, with its mending; a test message is sent if it `isSaid`. Changes nothing else. */
+export async function checkSlack(
+  { slackToken, slackChannel, slackChannels, slackUrl }: AlertsConfig,
+  isSaid: boolean,
+): Promise<{ readonly ok: boolean; readonly isSet: boolean; readonly said: string; readonly mend?: string }[]> {
+  if (!slackToken || slackChannel === undefined) {
+    const missing = slackToken ? "SLACK_CHANNEL" : "SLACK_BOT_TOKEN";
+    const mend =
+      "make an app in Slack with the scopes chat:write, files:write and channels:history, install it, and set SLACK_BOT_TOKEN and SLACK_CHANNEL";
+    return [{ ok: false, isSet: false, said: `${missing} is not set: alerts wait in the outbox`, mend }];
+  }
+  const slack = createSlack(slackToken, slackUrl);
+  const findings: Awaited<ReturnType<typeof checkSlack>> = [];
+  try {
+    const { team, bot, scopes } = await slack.check();
+    findings.push({ ok: true, isSet: true, said: `the token is ${bot}'s, in ${team}` });
+    for (const [scope, why] of Object.entries(SCOPES))
+      if (scopes.length > 0 && !scopes.includes(scope))
+        findings.push({
+          ok: false,
+          isSet: true,
+          said: `the token lacks ${scope}`,
+          mend: `${why}; add the scope and install the app again`,
+        });
+  } catch (error) {
+    const said = error instanceof Error ? error.message : String(error);
+    return [{ ok: false, isSet: true, said, mend: "until it is mended every alert waits in the outbox; none is lost" }];
+  }
+  if (!isSaid) return findings;
+  const text = "A test of Keymeter: alerts will come here.";
+  for (const channel of new Set([slackChannel, ...Object.values(slackChannels)])) {
+    const outcome = await slack.post(channel, { headline: text, text, blocks: [] }, `doctor-${Date.now()}`);
+    if (outcome.ok) findings.push({ ok: true, isSet: true, said: `a test message stands in ${channel}` });
+    else
+      findings.push({
+        ok: false,
+        isSet: true,
+        said: `${channel}: ${outcome.error}`,
+        mend: "mend that and run `keymeter doctor slack` again",
+      });
+  }
+  return findings;
+}
+
+/** What the token should be able to do, and what is missing without. */
+const SCOPES = {
+  "chat:write": "without it nothing can be said",
+  "files:write": "without it messages have no picture",
+  "channels:history":
+    "without it a message whose answer got lost may be there twice (groups:history for a private channel)",
+};
 
 /** The money that a message is about: what is over, or what is spent of a budget. */
 function figureOf(figures: Figures): NanoUsd | undefined {
