@@ -59,7 +59,7 @@ function specOf({ title, startMs, endMs, nowMs, spent, expected, low, high, budg
     background: "white",
     autosize: { type: "fit", contains: "padding" },
     config: { axis: { labelFont: FONT, titleFont: FONT }, title: { font: FONT }, text: { font: FONT } },
-    title: { text: title, anchor: "start", color: INK, fontSize: 24, fontWeight: 600, offset: 18 },
+    title: { text: title, anchor: "start", color: INK, fontSize: 24, fontWeight: 600, offset: 18, limit: WIDTH },
     data: [
       { name: "ahead", values: ahead },
       { name: "past", values: past },
