@@ -75,7 +75,10 @@ export function createOwnRules(parts: OwnRulesParts): OwnRules {
         wake();
       }
       if (speaks && !wasSpeaking)
-        log.warn("no word from Prometheus and Alertmanager: money alerts are evaluated here; others need Prometheus");
+        log.warn(
+          { needPrometheus: rules.filter(({ expression }) => !expression).map(({ alert }) => alert) },
+          "no word from Prometheus and Alertmanager: alerts are evaluated here, but for those that need Prometheus",
+        );
       wasSpeaking = speaks;
       // Evaluated all the time, so that what lasts has lasted when it comes to speaking.
       const alerts = evaluator.step(await read(), now());

@@ -1,0 +1,54 @@
+// Pictures of spend: what is written on them, and that they are pictures, whatever the figures.
+import { describe, expect, it } from "vitest";
+import { toPng } from "../charts/png.ts";
+import { drawSpend } from "../charts/spend.ts";
+import type { SpendSeries } from "../charts/spend.ts";
+
+const HOUR_MS = 3_600_000;
+const SERIES: SpendSeries = {
+  title: "Team <search>: spend today",
+  startMs: Date.parse("2026-11-22T23:00:00Z"),
+  endMs: Date.parse("2026-11-23T23:00:00Z"),
+  nowMs: Date.parse("2026-11-23T11:30:00Z"),
+  spent: Array<number>(13).fill(2.5),
+  expected: Array<number>(24).fill(1),
+  low: 0.8,
+  high: 1.3,
+  budget: 40,
+  timezone: "Europe/Berlin",
+};
+
+describe("the picture of a day", () => {
+  it("names spent, forecast and budget beside their lines, and the hours of the zone", async () => {
+    const svg = await drawSpend(SERIES);
+    for (const part of [
+      "Team &lt;search&gt;",
+      "spent $32.50",
+      "forecast $24.00",
+      "budget $40.00",
+      "00:00",
+      "06:00",
+      "18:00",
+    ])
+      expect(svg).toContain(part);
+    expect(svg).not.toContain("NaN");
+  });
+
+  it("is a PNG with letters in it, twice as large as it is drawn", async () => {
+    const svg = await drawSpend(SERIES);
+    const png = Buffer.from(await toPng(svg));
+    expect(png.subarray(1, 4).toString()).toBe("PNG");
+    expect([png.readUInt32BE(16), png.readUInt32BE(20)]).toEqual([1440, 800]);
+    // Without a font every letter would be missing, and the picture much smaller.
+    const wordless = Buffer.from(await toPng(svg.replaceAll(/<text[^]*?<\/text>/g, "")));
+    expect(png.length).toBeGreaterThan(wordless.length * 1.3);
+  });
+
+  it.each([
+    ["nothing spent", { ...SERIES, spent: [], budget: undefined }],
+    ["nothing at all", { ...SERIES, spent: [0], expected: Array<number>(24).fill(0), budget: undefined }],
+    ["a month", { ...SERIES, endMs: SERIES.startMs + 30 * 24 * HOUR_MS, expected: Array<number>(720).fill(1000) }],
+  ])("is drawn for %s", async (_name, series) => {
+    expect(await drawSpend(series)).not.toContain("NaN");
+  });
+});
