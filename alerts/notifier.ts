@@ -7,6 +7,7 @@ import {
   findMute,
   findOpenNotice,
   noteFailure,
+  noteFound,
   noteSaid,
   noteSending,
   readDeliveries,
@@ -153,7 +154,7 @@ async function sayRow(context: Context, row: Outgoing, pace: Pace): Promise<Slac
 async function sayGroup(context: Context, row: Outgoing, pace: Pace): Promise<SlackOutcome | undefined> {
   const { database, slack, now } = context;
   const composedAtMs = now();
-  const open = await findOpenNotice(database, row.groupKey);
+  const open = (await findOpenNotice(database, row.groupKey)) ?? (await adopt(context, row));
   const group = await currentGroup(context, row.groupKey, open);
   // Over before it was ever said: nobody needs to hear of it.
   if (!group || (group.status === "resolved" && !open)) {
@@ -195,6 +196,19 @@ async function sayGroup(context: Context, row: Outgoing, pace: Pace): Promise<Sl
   const outcome = await postOnce(context, row, context.channelOf(group), message, pace);
   if (outcome.ok) await note(outcome, [{ kind: "picture", payload: JSON.stringify(group) }]);
   return outcome;
+}
+
+/** The message of a row whose answer got lost, if Slack has it: from now on it is known. */
+async function adopt(context: Context, row: Outgoing): Promise<Notice | undefined> {
+  const { database, slack, defaultChannel, now } = context;
+  if (row.sendingSinceMs === null) return undefined;
+  const merged = mergeWords(await readDeliveries(database, row.groupKey));
+  const channels = new Set([...(merged ? [context.channelOf(merged.group)] : []), defaultChannel]);
+  for (const channel of channels) {
+    const ts = await slack.find(channel, row.nonce, row.sendingSinceMs);
+    if (ts !== undefined) return noteFound(database, row, { channel, ts }, JSON.stringify(merged?.group ?? {}), now());
+  }
+  return undefined;
 }
 
 /** The group as all sources have it now; as over, where its message stands and nobody speaks of it any more. */
@@ -298,7 +312,7 @@ function plain({ headline, text }: Message): Message {
   return { headline, text, blocks: [] };
 }
 
-/** Posts a message that may have been posted before: it is looked for first. */
+/** Posts a message; a digest that may have been posted before is looked for first, as a group's is before (`adopt`). */
 async function postOnce(
   { database, slack, now, defaultChannel, log }: Context,
   row: Outgoing,
@@ -307,7 +321,7 @@ async function postOnce(
   pace: Pace,
 ): Promise<SlackOutcome> {
   for (const where of new Set([channel, defaultChannel])) {
-    if (row.sendingSinceMs !== null) {
+    if (row.kind === "digest" && row.sendingSinceMs !== null) {
       const ts = await slack.find(where, row.nonce, row.sendingSinceMs);
       if (ts !== undefined) return { ok: true, channel: where, ts };
     }

@@ -39,7 +39,7 @@ export async function freezeDueForecasts({ usage, billing }: Books, timezone: st
   const calendar = createCalendar(timezone);
   const untilMs = hourStart(nowMs);
   const sinceMs = hourStart(calendar.window("month", nowMs).startMs) - HISTORY_MS;
-  const existing = new Set((await readForecasts(billing, nowMs)).map(nameOf));
+  const existing = new Map((await readForecasts(billing, nowMs)).map((one) => [nameOf(one), one.method]));
   const ran = await readMeterHours(usage, sinceMs, untilMs);
   const plans = await readPlans(billing, sinceMs, untilMs);
   let count = 0;
@@ -49,8 +49,11 @@ export async function freezeDueForecasts({ usage, billing }: Books, timezone: st
     for (const [id, hourly] of largest(spend)) {
       for (const kind of FORECAST_WINDOWS) {
         const window = calendar.window(kind, nowMs);
-        if (existing.has(nameOf({ scope, id, windowId: window.id }))) continue;
-        made.push(freeze({ scope, id }, kind, hourly, ran, window, untilMs, nowMs));
+        const known = existing.get(nameOf({ scope, id, windowId: window.id }));
+        if (known !== undefined && known !== "learning") continue;
+        const one = freeze({ scope, id }, kind, hourly, ran, window, untilMs, nowMs);
+        // What was only learning is no forecast yet; the first one that is stays.
+        if (known === undefined || one.method !== "learning") made.push(one);
         await breathe();
       }
     }

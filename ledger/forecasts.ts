@@ -46,17 +46,27 @@ export type ForecastRecord = {
   readonly coverage: number;
 };
 
-/** Freezes forecasts; one that exists for the same scope and window stays as it is. */
+/** Freezes forecasts; one that exists for the same scope and window stays as it is, unless it was only learning. */
 export async function freezeForecasts(database: Sqlite, made: readonly FrozenForecast[]): Promise<void> {
   const books = drizzle(database);
   database
     .transaction(() => {
-      for (const { id, hours, ...rest } of made)
+      for (const { id, hours, ...rest } of made) {
+        const same = and(
+          eq(forecasts.scope, rest.scope),
+          eq(forecasts.scopeId, id),
+          eq(forecasts.windowId, rest.windowId),
+        );
+        books
+          .delete(forecasts)
+          .where(and(same, eq(forecasts.method, "learning")))
+          .run();
         books
           .insert(forecasts)
           .values({ ...rest, scopeId: id, hours: JSON.stringify(hours.map(String)) })
           .onConflictDoNothing()
           .run();
+      }
     })
     .immediate();
 }

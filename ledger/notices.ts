@@ -158,6 +158,26 @@ export async function noteSaid(
     .immediate();
 }
 
+/** Books a message that stands in Slack and was not known: it was sent, and its answer got lost. */
+export async function noteFound(
+  database: Sqlite,
+  { id, groupKey }: Outgoing,
+  where: Pick<Notice, "channel" | "ts">,
+  picture: string,
+  atMs: number,
+): Promise<Notice> {
+  const books = drizzle(database);
+  const found = { groupKey, ...where, state: "firing", text: "", postedAtMs: atMs, updatedAtMs: atMs } as const;
+  return database
+    .transaction(() => {
+      const notice = books.insert(notices).values(found).returning().get();
+      enqueue(database, { kind: "picture", groupKey, payload: picture }, atMs);
+      books.update(outbox).set({ sendingSinceMs: null }).where(eq(outbox.id, id)).run();
+      return notice;
+    })
+    .immediate();
+}
+
 /** Lets go of a row that needs no message, or whose message stands already. `isOver`: its group too. */
 export async function dropOutgoing(database: Sqlite, { id, groupKey }: Outgoing, isOver: boolean): Promise<void> {
   const books = drizzle(database);

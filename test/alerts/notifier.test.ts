@@ -318,16 +318,26 @@ describe("Slack in trouble", () => {
   it("(gone for long): what happened meanwhile is said once, as it is then; what is over by then is not said", async () => {
     slack.outage = { status: 503 };
     for (const team of ["search", "ads"]) await deliver(group("firing", team));
+    await expect.poll(() => notifier.status().failed, { timeout: 10_000 }).toBe(2);
     for (let i = 0; i < 5; i++) {
       spent += 1_000_000_000n;
       await deliver(group("firing", "search"));
     }
     await deliver(group("resolved", "ads"));
-    await expect.poll(() => notifier.status().failed, { timeout: 10_000 }).toBeGreaterThan(0);
     slack.outage = undefined;
     await allSaid();
     expect(standing().length).toBe(1);
     expect(standing()[0]).toContain("13.12 USD");
+  });
+
+  it("(an answer that got lost, and the end meanwhile): what stands there is closed", async () => {
+    slack.failures.push({ status: 500, isTaken: true });
+    await deliver(group());
+    await expect.poll(() => notifier.status().failed).toBe(1);
+    await deliver(group("resolved"));
+    await allSaid();
+    expect(standing().length).toBe(1);
+    expect(standing()[0]).toMatch(/^Resolved/);
   });
 
   it("with a refusal: it stays, with the reason and the way out, and other channels are not held up", async () => {

@@ -240,6 +240,24 @@ describe("frozen forecasts", () => {
     both.billing.close();
   });
 
+  it("take the place of what was only learning, as soon as there is enough to learn from", async () => {
+    const midnight = Date.parse("2026-11-03T00:00:00Z");
+    await writeBooks(midnight + 4 * DAY_MS, 5);
+    const both = books();
+    const month = async (atMs: number): Promise<FrozenForecast | undefined> => {
+      await freezeDueForecasts(both, "UTC", atMs);
+      return (await readForecasts(both.billing, atMs)).find(
+        ({ scope, window }) => scope === "org" && window === "month",
+      );
+    };
+    expect((await month(midnight + 10 * HOUR_MS))?.method).toBe("learning");
+    const made = await month(midnight + 3 * DAY_MS);
+    expect(made?.method).toBe("blend");
+    expect(await month(midnight + 4 * DAY_MS)).toEqual(made);
+    both.usage.close();
+    both.billing.close();
+  });
+
   it("show no forecast where there is too little history to have one", async () => {
     const noon = Date.parse("2026-11-23T12:00:00Z");
     await writeBooks(noon, 1);
