@@ -79,11 +79,7 @@ async function press(parts: ButtonParts, { action, value, userId, userName }: Pr
 }
 
 /** Listens to what is pressed, as long as it runs. Slack hears at once that it arrived, whatever comes of it. */
-export async function listenToButtons(
-  appToken: Secret,
-  slackUrl: string,
-  parts: ButtonParts,
-): Promise<{ stop(): Promise<void> }> {
+export function listenToButtons(appToken: Secret, slackUrl: string, parts: ButtonParts): { stop(): Promise<void> } {
   const { SocketModeClient } = createRequire(import.meta.url)(
     "@slack/socket-mode",
   ) as typeof import("@slack/socket-mode");
@@ -91,11 +87,13 @@ export async function listenToButtons(
   client.on("interactive", ({ ack, body }: { ack: () => Promise<void>; body: unknown }) => {
     void (async () => {
       await ack();
-      for (const one of readPresses(body))
-        await press(parts, one).catch((error: unknown) => parts.log.error({ err: error }, "a button did nothing"));
-    })();
+      for (const one of readPresses(body)) await press(parts, one);
+    })().catch((error: unknown) => parts.log.error({ err: error }, "a button did nothing"));
   });
-  await client.start();
+  // The client goes on trying by itself; nothing else waits for it.
+  client.start().catch((error: unknown) => {
+    parts.log.error({ err: error }, "Slack's Socket Mode cannot be reached: buttons do nothing; check SLACK_APP_TOKEN");
+  });
   return { stop: () => client.disconnect() };
 }
 

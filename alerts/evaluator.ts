@@ -16,6 +16,8 @@ export type FiringAlert = {
 };
 
 export type Evaluator = {
+  /** Takes up what fired before this process began: it need not wait again. */
+  restore(alerts: readonly { readonly labels: Labels; readonly startsAtMs: number }[]): void;
   /** What fires by these samples, and what has stopped since the last step. */
   step(samples: readonly Sample[], nowMs: number): FiringAlert[];
 };
@@ -25,6 +27,16 @@ type Active = { readonly labels: Labels; readonly sinceMs: number; firesSinceMs:
 export function createEvaluator(rules: readonly Rule[]): Evaluator {
   const active = new Map<Rule, Map<string, Active>>(rules.map((rule) => [rule, new Map()]));
   return {
+    restore(alerts) {
+      for (const { labels, startsAtMs } of alerts) {
+        const rule = rules.find(({ alert }) => alert === labels["alertname"]);
+        if (!rule) continue;
+        const series = Object.fromEntries(
+          Object.entries(labels).filter(([name]) => name !== "alertname" && !(name in rule.labels)),
+        );
+        active.get(rule)?.set(labelKey(series), { labels: series, sinceMs: startsAtMs, firesSinceMs: startsAtMs });
+      }
+    },
     step(samples, nowMs) {
       const found: FiringAlert[] = [];
       for (const rule of rules) {

@@ -118,7 +118,7 @@ export async function startAlerts(): Promise<{ stop(): Promise<void>; log: Log }
   };
   const listening =
     slackAppToken && hasButtons
-      ? await listenToButtons(slackAppToken, config.slackUrl, {
+      ? listenToButtons(slackAppToken, config.slackUrl, {
           mayChange: config.slackUsers,
           timezone: config.timezone,
           usage: () => reader("usage.db"),
@@ -129,9 +129,6 @@ export async function startAlerts(): Promise<{ stop(): Promise<void>; log: Log }
             notifier.wake();
           },
           log,
-        }).catch((error: unknown) => {
-          log.error({ err: error }, "Slack's Socket Mode cannot be reached: buttons do nothing; check SLACK_APP_TOKEN");
-          return undefined;
         })
       : undefined;
 

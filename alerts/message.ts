@@ -81,7 +81,7 @@ export function buildMessage(group: AlertGroup, figures: Figures, standing: Stan
     : [];
   const when = `${name}, since ${clock(sinceMs)}. Metered, not invoiced; figures as of ${clock(figures.asOfMs).slice(11)}.`;
   blocks.push({ type: "context", elements: [{ type: "mrkdwn", text: [...taken, when].join(" ") }] });
-  return { headline, text: [headline, ...facts.map((fact) => fact.replaceAll("*", ""))].join(". "), blocks };
+  return { headline, text: [escape(headline), ...facts.map((fact) => fact.replaceAll("*", ""))].join(". "), blocks };
 }
 
 /** When the earliest alert of a group began. */

@@ -18,6 +18,7 @@ import type { NanoUsd } from "../ledger/money.ts";
 import type { Sqlite } from "../ledger/open.ts";
 import type { Log } from "../service/log.ts";
 import { mergeWords } from "./merge.ts";
+import { escape } from "./message.ts";
 import type { Message } from "./message.ts";
 import type { Picture, Slack, SlackOutcome } from "./slack.ts";
 import { parseDelivery } from "./webhook.ts";
@@ -60,6 +61,7 @@ export type NotifierParts = {
 /** Slack takes about a message a second in a channel. */
 const PACE_MS = 1_100;
 const MOST_WAIT_MS = 60_000;
+const TROUBLE_MS = 5_000;
 /** So soon after a message was closed, news of what began before that is late news. */
 const REOPEN_MS = 15 * 60_000;
 const RANK: { readonly [severity: string]: number } = { none: 0, info: 1, warning: 2, critical: 3 };
@@ -77,7 +79,13 @@ export function startNotifier(parts: NotifierParts): Notifier {
 
   const schedule = (delayMs: number): void => {
     clearTimeout(timer);
-    if (!stopped) timer = setTimeout(() => void (working = working.then(work)), delayMs);
+    if (!stopped) timer = setTimeout(() => void (working = working.then(work).catch(again)), delayMs);
+  };
+
+  /** The outbox itself cannot be read or written: a full disk, say. */
+  const again = (error: unknown): void => {
+    log.error({ err: error }, "the outbox cannot be worked on; it is tried again");
+    schedule(TROUBLE_MS);
   };
 
   /** Waits its turn in a channel. */
@@ -158,7 +166,7 @@ async function sayGroup(context: Context, row: Outgoing, pace: Pace): Promise<Sl
   const group = await currentGroup(context, row.groupKey, open);
   // Over before it was ever said: nobody needs to hear of it.
   if (!group || (group.status === "resolved" && !open)) {
-    await dropOutgoing(database, row, true);
+    await dropOutgoing(database, row, composedAtMs);
     return undefined;
   }
   const notice = open ?? (await findReopened(database, group, now()));
@@ -177,7 +185,7 @@ async function sayGroup(context: Context, row: Outgoing, pace: Pace): Promise<Sl
   ): Promise<void> => noteSaid(database, row, notice, { ...said, channel, ts }, follow, composedAtMs, now());
 
   if (notice && notice.state === said.state && notice.body === said.body) {
-    await dropOutgoing(database, row, false);
+    await dropOutgoing(database, row);
     return undefined;
   }
   if (notice) {
@@ -185,10 +193,10 @@ async function sayGroup(context: Context, row: Outgoing, pace: Pace): Promise<Sl
     let outcome = await slack.update(notice.channel, notice.ts, message);
     if (!outcome.ok && outcome.about === "form")
       outcome = await slack.update(notice.channel, notice.ts, plain(message));
-    if (outcome.ok) await note(notice, followUps(notice, said.state, severity, message));
-    if (outcome.ok || outcome.about !== "gone") return outcome;
-    // Somebody deleted it. That it is over needs no new one.
-    if (said.state === "resolved") {
+    if (outcome.ok) await note(notice, followUps(notice, said.state, severity, message, mute !== undefined));
+    if (outcome.ok || (outcome.about !== "gone" && outcome.about !== "channel")) return outcome;
+    // Somebody deleted it, or its channel. That it is over, or somebody's already, needs no new one.
+    if (said.state === "resolved" || mute) {
       await note(notice, []);
       return undefined;
     }
@@ -238,12 +246,14 @@ function followUps(
   state: Notice["state"],
   severity: string,
   message: Message,
+  isMuted: boolean,
 ): { readonly kind: "reply" | "picture"; readonly payload: string }[] {
   const reply = (isLoud: boolean): { kind: "reply"; payload: string } => ({
     kind: "reply",
-    payload: JSON.stringify({ text: message.headline, isLoud }),
+    payload: JSON.stringify({ text: escape(message.headline), isLoud }),
   });
   if (state === "resolved") return [reply(false)];
+  if (isMuted) return [];
   return (RANK[severity] ?? 0) > (RANK[notice.severity] ?? 0) ? [reply(true)] : [];
 }
 
@@ -251,12 +261,12 @@ async function sayInThread(context: Context, row: Outgoing, pace: Pace): Promise
   const { database, slack, draw, now, log } = context;
   const notice = await findLastNotice(database, row.groupKey);
   if (!notice) {
-    await dropOutgoing(database, row, false);
+    await dropOutgoing(database, row);
     return undefined;
   }
   const { channel, ts } = notice;
   if (row.sendingSinceMs !== null && (await slack.find(channel, row.nonce, row.sendingSinceMs, ts)) !== undefined) {
-    await dropOutgoing(database, row, false);
+    await dropOutgoing(database, row);
     return { ok: true, channel, ts };
   }
   let send: () => Promise<SlackOutcome>;
@@ -271,7 +281,7 @@ async function sayInThread(context: Context, row: Outgoing, pace: Pace): Promise
       },
     );
     if (!picture) {
-      await dropOutgoing(database, row, false);
+      await dropOutgoing(database, row);
       return undefined;
     }
     send = () => slack.picture(channel, ts, picture, row.nonce);
@@ -282,7 +292,7 @@ async function sayInThread(context: Context, row: Outgoing, pace: Pace): Promise
   // What belongs to a message is not worth holding anything up for: a missing scope is said by `keymeter doctor slack`.
   if (outcome.ok || (outcome.isKnown && outcome.about !== "everything")) {
     if (!outcome.ok) log.warn({ kind: row.kind, error: outcome.error }, "Slack did not take what belongs to a message");
-    await dropOutgoing(database, row, false);
+    await dropOutgoing(database, row);
     return outcome.ok ? outcome : undefined;
   }
   return outcome;

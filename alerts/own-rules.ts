@@ -1,6 +1,6 @@
 // The money alerts without Prometheus: the same rules, over the gauges of proxy and collector, grouped and inhibited by Alertmanager's own
 // file, and delivered as one more source. It speaks while the chain from Prometheus is silent, told by the watchdog that no longer comes.
-import { dropSource, keepDelivery } from "../ledger/notices.ts";
+import { dropSource, keepDelivery, readWords } from "../ledger/notices.ts";
 import type { Sqlite } from "../ledger/open.ts";
 import type { Log } from "../service/log.ts";
 import { groupAlerts } from "./alertmanager.ts";
@@ -10,6 +10,7 @@ import { metricsIn } from "./expression.ts";
 import type { Sample } from "./expression.ts";
 import type { Rule } from "./rules.ts";
 import { readSamples } from "./samples.ts";
+import { parseDelivery } from "./webhook.ts";
 
 export type OwnRules = {
   /** The watchdog came: Prometheus and Alertmanager do their work. */
@@ -46,6 +47,7 @@ export function createOwnRules(parts: OwnRulesParts): OwnRules {
   let heardMs: number | undefined;
   let aliveSinceMs: number | undefined;
   let wasSpeaking = false;
+  let isRestored = false;
   const delivered = new Map<string, { readonly payload: string; readonly atMs: number }>();
 
   const isSpeaking = (): boolean => {
@@ -60,6 +62,18 @@ export function createOwnRules(parts: OwnRulesParts): OwnRules {
     return pages.flat();
   };
 
+  /** What was said before this process began. */
+  const restore = async (): Promise<void> => {
+    isRestored = true;
+    for (const { groupKey, payload, receivedAtMs } of await readWords(database, OWN_SOURCE)) {
+      const group = parseDelivery(JSON.parse(payload));
+      if (group?.status !== "firing") continue;
+      delivered.set(groupKey, { payload, atMs: receivedAtMs });
+      const firing = group.alerts.filter(({ status }) => status === "firing");
+      evaluator.restore(firing.map(({ labels, startsAt }) => ({ labels, startsAtMs: Date.parse(startsAt) })));
+    }
+  };
+
   return {
     heardWatchdog() {
       if (heardMs === undefined || now() - heardMs > SILENT_MS) aliveSinceMs = now();
@@ -68,7 +82,8 @@ export function createOwnRules(parts: OwnRulesParts): OwnRules {
     isSpeaking,
     async step() {
       const speaks = isSpeaking();
-      if (!speaks && wasSpeaking) {
+      if (!isRestored) await restore();
+      if (!speaks && (wasSpeaking || (delivered.size > 0 && heardMs !== undefined))) {
         log.info("Prometheus and Alertmanager are heard again; the rules are theirs");
         await dropSource(database, OWN_SOURCE, now());
         delivered.clear();

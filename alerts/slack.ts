@@ -56,7 +56,7 @@ const HINTS: { readonly [error: string]: string } = {
   restricted_action: "a workspace rule forbids the bot to write there: ask whoever runs the workspace",
 };
 const EVERYTHING = new Set(["invalid_auth", "not_authed", "token_revoked", "token_expired", "account_inactive"]);
-const CHANNEL = new Set(["not_in_channel", "channel_not_found", "is_archived", "restricted_action"]);
+const CHANNEL = new Set(["not_in_channel", "channel_not_found", "is_archived", "is_inactive", "restricted_action"]);
 const FORM = new Set(["invalid_blocks", "invalid_blocks_format", "msg_too_long", "msg_blocks_too_long"]);
 const GONE = new Set(["message_not_found", "cant_update_message", "edit_window_closed", "thread_not_found"]);
 
@@ -129,8 +129,9 @@ export function createSlack(token: Secret, slackUrl: string): Slack {
           return data?.event_payload?.nonce === nonce || files?.some(({ name }) => name === `${nonce}.png`);
         })?.ts;
       } catch (error) {
-        // A token that may not read the channel cannot look: then one message may be there twice.
-        if ((error as { data?: { error?: string } }).data?.error === "missing_scope") return undefined;
+        // A token that may not read the channel, or a channel that is known by its name only: then one message may be there twice.
+        const outcome = failure(error);
+        if (outcome.isKnown && outcome.about !== "everything") return undefined;
         throw error;
       }
     },

@@ -1,6 +1,6 @@
 // Looks at the messages that stand open: Alertmanager does not notify again when only a value grows, and may lose the word that something is
 // over (a silence, an inhibition, a restart). Once a minute.
-import { dropSource, findMute, readDeliveries, readOpenNotices, sayAgain } from "../ledger/notices.ts";
+import { dropWord, findMute, readDeliveries, readOpenNotices, sayAgain } from "../ledger/notices.ts";
 import type { Notice } from "../ledger/notices.ts";
 import type { NanoUsd } from "../ledger/money.ts";
 import type { Sqlite } from "../ledger/open.ts";
@@ -36,7 +36,7 @@ export async function lookAtNotices(
     const gone = others.length > 0 && others.length === words.length && (await isActive(merged.group)) === false;
     absent.set(notice.groupKey, gone ? (absent.get(notice.groupKey) ?? 0) + 1 : 0);
     if ((absent.get(notice.groupKey) ?? 0) >= MOST_ABSENT) {
-      for (const { source } of others) await dropSource(database, source, now());
+      for (const { source } of others) await dropWord(database, notice.groupKey, source, now());
       absent.delete(notice.groupKey);
       isNew = true;
       continue;

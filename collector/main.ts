@@ -66,7 +66,12 @@ export async function startCollector(): Promise<{ stop(): Promise<void>; log: Lo
   let refreshedMs = 0;
   let newcomersMs = 0;
   let frozenHour = -1;
+  // A page is as of the end of a refresh: who asks in the middle of one must not see half of it.
+  let page = "";
+  let isRefreshing = false;
   const refresh = async (): Promise<void> => {
+    if (isRefreshing) return;
+    isRefreshing = true;
     const now = Date.now();
     try {
       const hour = Math.floor(now / HOUR_MS);
@@ -80,9 +85,12 @@ export async function startCollector(): Promise<{ stop(): Promise<void>; log: Lo
       }
       if (now - newcomersMs > NEWCOMERS_MS) newcomersMs = now;
       await metrics.refresh(now);
+      page = await metrics.registry.metrics();
       refreshedMs = now;
     } catch (error) {
       log.error({ err: error }, "refresh failed; the gauges keep their last figures and go stale");
+    } finally {
+      isRefreshing = false;
     }
   };
   // Bills are read, compared and closed by one at a time, whoever asks.
@@ -124,7 +132,8 @@ export async function startCollector(): Promise<{ stop(): Promise<void>; log: Lo
   if (config.priceListUrl !== undefined) tasks.push(await schedule(PRICES_CRON, refreshPrices));
   if (importers.length > 0) void runReconcile().then(runWatch);
 
-  const app = createListener(metrics.registry, () =>
+  const published = { contentType: metrics.registry.contentType, metrics: async () => page };
+  const app = createListener(published, () =>
     Date.now() - refreshedMs > STALE_MS ? "the gauges are stale" : undefined,
   );
   await addTaskRoutes(app, { books, stated: statedOf(config), adjust, now: Date.now }, config.adminToken, inTurn);

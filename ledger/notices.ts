@@ -178,32 +178,47 @@ export async function noteFound(
     .immediate();
 }
 
-/** Lets go of a row that needs no message, or whose message stands already. `isOver`: its group too. */
-export async function dropOutgoing(database: Sqlite, { id, groupKey }: Outgoing, isOver: boolean): Promise<void> {
+/** Lets go of a row that needs no message, or whose message stands already. `overAtMs`: its group was over by then, and what was said of
+ *  it before goes too; what came since has not been said yet. */
+export async function dropOutgoing(database: Sqlite, { id, groupKey }: Outgoing, overAtMs?: number): Promise<void> {
   const books = drizzle(database);
+  const own = eq(deliveries.groupKey, groupKey);
   database
     .transaction(() => {
-      if (isOver) books.delete(deliveries).where(eq(deliveries.groupKey, groupKey)).run();
       books.delete(outbox).where(eq(outbox.id, id)).run();
+      if (overAtMs === undefined) return;
+      books
+        .delete(deliveries)
+        .where(and(own, lt(deliveries.receivedAtMs, overAtMs)))
+        .run();
+      if (books.select().from(deliveries).where(own).get())
+        enqueue(database, { kind: "group", groupKey, payload: "{}" }, overAtMs);
     })
     .immediate();
 }
 
-/** Takes back what a source said of every group: it speaks no more. */
-export async function dropSource(database: Sqlite, source: string, atMs: number): Promise<void> {
+/** Takes back what a source said of one group. */
+export async function dropWord(database: Sqlite, groupKey: string, source: string, atMs: number): Promise<void> {
   const books = drizzle(database);
-  const own = books.select().from(deliveries).where(eq(deliveries.source, source)).all();
   database
     .transaction(() => {
-      for (const { groupKey } of own) {
-        books
-          .delete(deliveries)
-          .where(and(eq(deliveries.groupKey, groupKey), eq(deliveries.source, source)))
-          .run();
-        enqueue(database, { kind: "group", groupKey, payload: "{}" }, atMs);
-      }
+      books
+        .delete(deliveries)
+        .where(and(eq(deliveries.groupKey, groupKey), eq(deliveries.source, source)))
+        .run();
+      enqueue(database, { kind: "group", groupKey, payload: "{}" }, atMs);
     })
     .immediate();
+}
+
+/** All that a source says now. */
+export async function readWords(database: Sqlite, source: string): Promise<Delivery[]> {
+  return drizzle(database).select().from(deliveries).where(eq(deliveries.source, source)).all();
+}
+
+/** Takes back what a source said of every group: it speaks no more. */
+export async function dropSource(database: Sqlite, source: string, atMs: number): Promise<void> {
+  for (const { groupKey } of await readWords(database, source)) await dropWord(database, groupKey, source, atMs);
 }
 
 export async function keepMute(database: Sqlite, mute: Mute): Promise<void> {

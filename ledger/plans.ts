@@ -77,17 +77,34 @@ export async function withPlans(
     const sinceMs = Math.min(plan.fromMs, plan.madeAtMs) - SHARED_MS;
     for (const scope of new Set(made.map((one) => one.scope))) {
       const within = { scope: plan.scope, id: plan.scopeId };
-      const all = await readSpendOfHours(usage, sinceMs, plan.fromMs, scope);
-      const shared = await readSpendOfHours(usage, sinceMs, plan.fromMs, scope, within);
+      const shares = await sharesOf(usage, `${plan.id} ${scope}`, async () => ({
+        all: await readSpendOfHours(usage, sinceMs, plan.fromMs, scope),
+        shared: await readSpendOfHours(usage, sinceMs, plan.fromMs, scope, within),
+      }));
       made.forEach((one, i) => {
         if (one.scope !== scope) return;
         const isItself = one.scope === plan.scope && one.id === plan.scopeId;
-        const share = isItself ? 1 : shareOf(shared.get(one.id), all.get(one.id));
+        const share = isItself ? 1 : shareOf(shares.shared.get(one.id), shares.all.get(one.id));
         made[i] = planned(one, plan, 1 + (plan.factor - 1) * share);
       });
     }
   }
   return made;
+}
+
+type Shares = { readonly all: ReadonlyMap<string, NanoUsd>; readonly shared: ReadonlyMap<string, NanoUsd> };
+/** Sums of four weeks, kept for an hour: forecasts are read several times a minute. */
+const kept = new WeakMap<Sqlite, Map<string, { readonly hour: number; readonly shares: Shares }>>();
+
+async function sharesOf(usage: Sqlite, name: string, read: () => Promise<Shares>): Promise<Shares> {
+  const hour = Math.floor(Date.now() / HOUR_MS);
+  const own = kept.get(usage) ?? new Map<string, { readonly hour: number; readonly shares: Shares }>();
+  kept.set(usage, own);
+  const known = own.get(name);
+  if (known?.hour === hour) return known.shares;
+  const shares = await read();
+  own.set(name, { hour, shares });
+  return shares;
 }
 
 /** Past spend by one dimension, without what was planned on top: what the next forecast is to learn from. */
@@ -98,18 +115,22 @@ export async function withoutPlans(
   hours: readonly HourlySpend[],
 ): Promise<HourlySpend[]> {
   if (plans.length === 0) return [...hours];
-  const extra = new Map<string, NanoUsd>();
+  // What is left of the spend that a plan covers, and of what several cover: all but what each added.
+  const rest = new Map<string, number>();
+  const all = new Map(hours.map(({ hourMs, id, costNanoUsd }) => [`${hourMs} ${id}`, costNanoUsd]));
   for (const { scope, scopeId, fromMs, toMs, factor } of plans) {
     const since = Math.floor(fromMs / HOUR_MS) * HOUR_MS;
     for (const { hourMs, id, costNanoUsd } of await readHourlySpend(usage, since, toMs, by, { scope, id: scopeId })) {
       const name = `${hourMs} ${id}`;
-      extra.set(name, (extra.get(name) ?? 0n) + times(costNanoUsd, 1 - 1 / factor));
+      const inside = (Math.min(hourMs + HOUR_MS, toMs) - Math.max(hourMs, fromMs)) / HOUR_MS;
+      const added = (1 - 1 / (1 + (factor - 1) * inside)) * shareOf(costNanoUsd, all.get(name));
+      rest.set(name, (rest.get(name) ?? 1) * (1 - added));
     }
   }
-  return hours.map((hour) => ({
-    ...hour,
-    costNanoUsd: hour.costNanoUsd - (extra.get(`${hour.hourMs} ${hour.id}`) ?? 0n),
-  }));
+  return hours.map((hour) => {
+    const left = rest.get(`${hour.hourMs} ${hour.id}`);
+    return left === undefined ? hour : { ...hour, costNanoUsd: times(hour.costNanoUsd, left) };
+  });
 }
 
 /** A forecast whose hours inside the plan are multiplied; the band moves with them. */

@@ -6,7 +6,10 @@ import type { Registry } from "prom-client";
 export type Readiness = () => string | undefined;
 
 /** A fastify instance with the three routes; programs add their own. `notReady` returns why not, or undefined. */
-export function createListener(registry: Registry, notReady: Readiness): FastifyInstance {
+export function createListener(
+  registry: Pick<Registry, "contentType" | "metrics">,
+  notReady: Readiness,
+): FastifyInstance {
   const app = Fastify({ logger: false, bodyLimit: 1024 * 1024, requestTimeout: 30_000, forceCloseConnections: true });
   app.get("/healthz", async () => "ok\n");
   app.get("/readyz", async (_request, reply) => {

@@ -21,7 +21,7 @@ describe("a press", () => {
   beforeEach(async () => {
     [changes, replies, acknowledged, refusal] = [[], [], [], undefined];
     slack = await startFakeSlack();
-    const listening = await listenToButtons(new Secret("xapp-test"), slack.url, {
+    const listening = listenToButtons(new Secret("xapp-test"), slack.url, {
       mayChange: [ana.id],
       timezone: "UTC",
       usage: () => undefined,
@@ -34,6 +34,7 @@ describe("a press", () => {
       log: createLog("test", "silent"),
     });
     stop = () => listening.stop();
+    await expect.poll(() => slack.listening()).toBe(1);
   });
   afterEach(async () => {
     await stop();

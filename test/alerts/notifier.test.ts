@@ -255,20 +255,27 @@ describe("an alert group", () => {
     expect(await look()).toBe(false);
   });
 
-  it("whose end was never told is closed when nothing of it has been active for five looks", async () => {
+  it("whose end was never told is closed when nothing of it has been active for five looks, and no other with it", async () => {
+    await deliver(group("firing", "ads"));
     await deliver(group());
     await allSaid();
     const absent = new Map<string, number>();
     const look = async (isActive: boolean | undefined): Promise<boolean> =>
       lookAtNotices(
-        { database, figureOf: async () => figures().spentNanoUsd, isActive: async () => isActive, now: Date.now },
+        {
+          database,
+          figureOf: async () => figures().spentNanoUsd,
+          isActive: async ({ commonLabels }) => (commonLabels["team"] === "ads" ? true : isActive),
+          now: Date.now,
+        },
         absent,
       );
     for (const answer of [false, false, undefined, false, false, false, false]) expect(await look(answer)).toBe(false);
     expect(await look(false)).toBe(true);
     notifier.wake();
     await allSaid();
-    expect(standing()[0]).toMatch(/^Resolved/);
+    expect(standing()[0]).not.toMatch(/^Resolved/);
+    expect(standing()[1]).toMatch(/^Resolved/);
   });
 });
 

@@ -279,6 +279,31 @@ describe("speaking", () => {
     expect(await readDeliveries(database, KEY)).toEqual([]);
   });
 
+  it("knows after a restart what it had said: what fires goes on without waiting again, what is over is told", async () => {
+    start("always");
+    const burns = (team: string): string =>
+      ["1h", "5m"]
+        .map((span) => `keymeter_budget_burn_ratio{budget="b-${team}",team="${team}",span="${span}"} 20\n`)
+        .join("") + `keymeter_budget_burn_limit_ratio{budget="b-${team}",team="${team}",speed="fast"} 14.4\n`;
+    const key = (team: string): string => `{}:{team="${team}", topic="budget"}`;
+    page = burns("a") + burns("b");
+    await own.step();
+    now += 2 * MINUTE;
+    expect(await own.step()).toEqual([key("a"), key("b")]);
+    start("always");
+    page = burns("a");
+    now += MINUTE;
+    expect(await own.step()).toEqual([key("b")]);
+    const states = async (): Promise<string[]> =>
+      Promise.all(
+        ["a", "b"].map(async (team) => {
+          const [word] = await readDeliveries(database, key(team));
+          return (JSON.parse(word?.payload ?? "{}") as { status: string }).status;
+        }),
+      );
+    expect(await states()).toEqual(["firing", "resolved"]);
+  });
+
   it("never does where it is told not to", async () => {
     start("never");
     page = UNPRICED;

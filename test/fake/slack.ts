@@ -52,6 +52,8 @@ export type FakeSlack = {
   hasLimit: boolean;
   /** Calls that Slack had to refuse because they came too fast. */
   limited: number;
+  /** Programs that listen to buttons now. */
+  listening(): number;
   /** Presses a button, as somebody in Slack. */
   press(action: string, value: string, user: { id: string; name: string }): void;
   close(): Promise<void>;
@@ -77,6 +79,7 @@ export async function startFakeSlack(): Promise<FakeSlack> {
     scopes: ["chat:write", "files:write", "channels:history"],
     hasLimit: false,
     limited: 0,
+    listening: () => listeners.size,
     press(action, value, user) {
       const payload = { type: "block_actions", user, actions: [{ type: "button", action_id: action, value }] };
       for (const socket of listeners)
