@@ -1,4 +1,5 @@
 // The figures of a message as of now, from the ledger: Alertmanager carries labels, no values. Reads only.
+import type { SpendSeries } from "../charts/spend.ts";
 import { expectedSoFar } from "../ledger/forecasts.ts";
 import type { FrozenForecast } from "../ledger/forecasts.ts";
 import type { NanoUsd } from "../ledger/money.ts";
@@ -54,19 +55,10 @@ export type Figures = {
   readonly topModel: { readonly name: string; readonly costNanoUsd: NanoUsd } | undefined;
 };
 
-/** Hours of a window for a picture: what was spent and what was expected, in USD; from `startMs`, an hour each. */
-export type Course = {
+/** A window for a picture, and what it is about. */
+export type Course = Omit<SpendSeries, "title" | "timezone"> & {
   readonly subject: string;
   readonly window: "day" | "month";
-  readonly startMs: number;
-  readonly endMs: number;
-  readonly nowMs: number;
-  readonly spent: readonly number[];
-  readonly expected: readonly number[];
-  /** Of the window's total, against its median: 0.8 and 1.3. */
-  readonly low: number;
-  readonly high: number;
-  readonly budget: number | undefined;
 };
 
 export type FigureBooks = { readonly usage: Sqlite | undefined; readonly billing: Sqlite | undefined };

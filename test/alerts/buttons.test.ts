@@ -1,5 +1,5 @@
 // What people press in Slack, over the real Socket Mode client: who may do what, what is changed, what is said of it.
-import { afterEach, beforeEach, describe, expect, it } from "vitest";
+import { afterEach, beforeEach, describe, expect, it, vi } from "vitest";
 import { listenToButtons } from "../../alerts/buttons.ts";
 import type { Change } from "../../ledger/changes.ts";
 import { createLog } from "../../service/log.ts";
@@ -34,7 +34,9 @@ describe("a press", () => {
       log: createLog("test", "silent"),
     });
     stop = () => listening.stop();
-    await expect.poll(() => slack.listening()).toBe(1);
+    await vi.waitFor(() => {
+      if (slack.listening() !== 1) throw new Error("the client has not connected");
+    });
   });
   afterEach(async () => {
     await stop();
