@@ -21,6 +21,7 @@ const USAGE = `keymeter VERB ...
   export                     FOCUS (CSV, Parquet) and chargeback, for finance
   leaks                      provider keys that are used past the proxy, and what to do
   forecast                   what this day, week, month will cost; events that are planned; how good forecasts were
+  pages                      a link to the report pages: spend, what changed, bills, chargeback
   prices                     what a model costs, and where the price comes from
   doctor                     what is set up, what works, and how to mend what does not; \`doctor slack\` sends a test message
   verify                     do sums fold, do costs recompute, are audit, sealed days and register whole
@@ -48,6 +49,7 @@ const VERBS: { readonly [verb: string]: () => Promise<Verb> } = {
   export: () => import("./command/export.ts"),
   leaks: () => import("./command/leaks.ts"),
   forecast: () => import("./command/forecast.ts"),
+  pages: () => import("./command/pages.ts"),
   prices: () => import("./command/prices.ts"),
   doctor: () => import("./command/doctor.ts"),
   verify: () => import("./command/verify.ts"),

@@ -1,10 +1,13 @@
 // Spend of a day or a month against its forecast, as SVG: what was spent, what was expected with its 80 % band, and the budget. Drawn on the
-// server by Vega, for messages and pages. Plain shapes on white, so that it reads on a light and on a dark ground, and as small as a phone.
+// server by Vega, for messages and pages. Plain shapes, so that it reads on a light and on a dark ground, and as small as a phone.
 import type { Spec } from "vega";
+import { draw, FONT, moneyFormat, PAPER } from "./draw.ts";
+import type { Palette } from "./draw.ts";
 
 /** What is drawn. Hours from `startMs` on, an hour each, in USD; `spent` as far as it is known. */
 export type SpendSeries = {
-  readonly title: string;
+  /** Undefined: what stands around it says it. */
+  readonly title?: string | undefined;
   readonly startMs: number;
   readonly endMs: number;
   readonly nowMs: number;
@@ -21,25 +24,15 @@ const HOUR_MS = 3_600_000;
 const DAY_MS = 24 * HOUR_MS;
 const WIDTH = 720;
 const HEIGHT = 400;
-const FONT = "DejaVu Sans";
-// Told apart by brightness and by dash too, not by colour alone.
-const INK = "#24292f";
-const QUIET = "#57606a";
-const SPENT = "#0550ae";
-const BAND = "#d8dee4";
-const BUDGET = "#a40e26";
 
-export async function drawSpend(series: SpendSeries): Promise<string> {
-  const { parse, View } = await import("vega");
-  const view = new View(parse(specOf(series)), { renderer: "none" });
-  try {
-    return await view.toSVG();
-  } finally {
-    view.finalize();
-  }
+export async function drawSpend(series: SpendSeries, palette: Palette = PAPER): Promise<string> {
+  return draw(specOf(series, palette));
 }
 
-function specOf({ title, startMs, endMs, nowMs, spent, expected, low, high, budget, timezone }: SpendSeries): Spec {
+function specOf(
+  { title, startMs, endMs, nowMs, spent, expected, low, high, budget, timezone }: SpendSeries,
+  { ground, ink, quiet, strong, band, grid, limit }: Palette,
+): Spec {
   const ahead = sums(expected).map((sum, i) => ({ at: startMs + i * HOUR_MS, sum, low: sum * low, high: sum * high }));
   const past = sums(spent).map((sum, i) => ({ at: Math.min(startMs + i * HOUR_MS, nowMs), sum }));
   const most = Math.max(...ahead.map((one) => one.high), ...past.map(({ sum }) => sum), budget ?? 0, 0.01);
@@ -56,10 +49,14 @@ function specOf({ title, startMs, endMs, nowMs, spent, expected, low, high, budg
     width: WIDTH,
     height: HEIGHT,
     padding: 16,
-    background: "white",
+    ...(ground === undefined ? {} : { background: ground }),
     autosize: { type: "fit", contains: "padding" },
     config: { axis: { labelFont: FONT, titleFont: FONT }, title: { font: FONT }, text: { font: FONT } },
-    title: { text: title, anchor: "start", color: INK, fontSize: 24, fontWeight: 600, offset: 18, limit: WIDTH },
+    ...(title === undefined
+      ? {}
+      : {
+          title: { text: title, anchor: "start", color: ink, fontSize: 24, fontWeight: 600, offset: 18, limit: WIDTH },
+        }),
     data: [
       { name: "ahead", values: ahead },
       { name: "past", values: past },
@@ -76,10 +73,10 @@ function specOf({ title, startMs, endMs, nowMs, spent, expected, low, high, budg
         orient: "bottom",
         scale: "x",
         values: ticks,
-        labelColor: QUIET,
+        labelColor: quiet,
         labelFontSize: 20,
-        tickColor: BAND,
-        domainColor: QUIET,
+        tickColor: band,
+        domainColor: quiet,
         labelOverlap: true,
         encode: { labels: { update: { text: { signal: `${JSON.stringify(names)}[datum.value]` } } } },
       },
@@ -88,12 +85,12 @@ function specOf({ title, startMs, endMs, nowMs, spent, expected, low, high, budg
         scale: "y",
         tickCount: 4,
         grid: true,
-        gridColor: "#eaeef2",
+        gridColor: grid,
         domain: false,
         ticks: false,
-        labelColor: QUIET,
+        labelColor: quiet,
         labelFontSize: 20,
-        format: "$,~s",
+        format: moneyFormat(most),
       },
     ],
     marks: [
@@ -105,7 +102,7 @@ function specOf({ title, startMs, endMs, nowMs, spent, expected, low, high, budg
             x: { scale: "x", field: "at" },
             y: { scale: "y", field: "low" },
             y2: { scale: "y", field: "high" },
-            fill: { value: BAND },
+            fill: { value: band },
           },
         },
       },
@@ -116,7 +113,7 @@ function specOf({ title, startMs, endMs, nowMs, spent, expected, low, high, budg
           enter: {
             x: { scale: "x", field: "at" },
             y: { scale: "y", field: "sum" },
-            stroke: { value: QUIET },
+            stroke: { value: quiet },
             strokeWidth: { value: 3 },
             strokeDash: { value: [10, 7] },
           },
@@ -130,7 +127,7 @@ function specOf({ title, startMs, endMs, nowMs, spent, expected, low, high, budg
             x: { value: 0 },
             x2: { signal: "width" },
             y: { scale: "y", field: "sum" },
-            stroke: { value: BUDGET },
+            stroke: { value: limit },
             strokeWidth: { value: 3 },
             strokeDash: { value: [3, 5] },
           },
@@ -143,7 +140,7 @@ function specOf({ title, startMs, endMs, nowMs, spent, expected, low, high, budg
           enter: {
             x: { scale: "x", field: "at" },
             y: { scale: "y", field: "sum" },
-            stroke: { value: SPENT },
+            stroke: { value: strong },
             strokeWidth: { value: 5 },
             strokeCap: { value: "round" },
             strokeJoin: { value: "round" },
@@ -158,13 +155,13 @@ function specOf({ title, startMs, endMs, nowMs, spent, expected, low, high, budg
             x: { scale: "x", field: "at" },
             y: { scale: "y", field: "sum" },
             size: { value: 140 },
-            fill: { value: SPENT },
+            fill: { value: strong },
           },
         },
       },
-      textMark("last", SPENT, `'spent ' + format(datum.sum, '$,.2f')`, "at", { dy: -16, isBold: true }),
-      textMark("end", QUIET, `'forecast ' + format(datum.sum, '$,.2f')`, "end", { dy: 26, isBold: false }, "low"),
-      textMark("budget", BUDGET, `'budget ' + format(datum.sum, '$,.2f')`, "start", { dy: -8, isBold: false }),
+      textMark("last", strong, `'spent ' + format(datum.sum, '$,.2f')`, "at", { dy: -16, isBold: true }),
+      textMark("end", quiet, `'forecast ' + format(datum.sum, '$,.2f')`, "end", { dy: 26, isBold: false }, "low"),
+      textMark("budget", limit, `'budget ' + format(datum.sum, '$,.2f')`, "start", { dy: -8, isBold: false }),
     ],
   };
 }

@@ -34,6 +34,10 @@ export type CollectorConfig = SharedConfig & {
   /** Where a newer price list is fetched from every day; undefined: only when told to, from the list's own place. */
   readonly priceListUrl: string | undefined;
   readonly adminToken: Secret;
+  /** Opens the report pages; it can read and nothing else. */
+  readonly readToken: Secret;
+  /** Where readers find the report pages; undefined: where this program listens. */
+  readonly pagesUrl: string | undefined;
   /** The proxy's: where caps only observe, none can fail. */
   readonly capMode: "enforce" | "observe";
 } & ThresholdSettings;
@@ -60,6 +64,8 @@ type Raw = SharedConfig & {
   closeQuietHours: number;
   priceListUrl: string | undefined;
   adminToken: string | undefined;
+  readToken: string | undefined;
+  pagesUrl: string | undefined;
   capMode: "enforce" | "observe";
   thresholds: Partial<Thresholds>;
   teamThresholds: { [team: string]: Partial<Thresholds> };
@@ -205,6 +211,13 @@ export const COLLECTOR_SETTINGS: Settings<Raw> = {
     fallback: {},
   },
   adminToken: { place: "proxy.admin_token", env: "KEYMETER_ADMIN_TOKEN", schema: secretText, fallback: undefined },
+  pagesUrl: {
+    place: "collector.pages_url",
+    env: "KEYMETER_PAGES_URL",
+    schema: z.url({ protocol: /^https?$/ }).transform((url) => url.replace(/\/$/, "")),
+    fallback: undefined,
+  },
+  readToken: { place: "collector.read_token", env: "KEYMETER_READ_TOKEN", schema: secretText, fallback: undefined },
 };
 
 /** Reads and checks everything; throws a SettingsError that names every problem. */
@@ -214,6 +227,7 @@ export function loadCollectorConfig(environment: Environment = process.env): Col
     openaiAdminKey,
     anthropicAdminKey,
     adminToken,
+    readToken,
     googleBillingCredentials: file,
     googleBillingTable: table,
     googleProjects: projects,
@@ -248,5 +262,6 @@ export function loadCollectorConfig(environment: Environment = process.env): Col
         ? { credentials, table, projects, skus, bigqueryUrl, billingUrl, monitoringUrl, apiKeysUrl }
         : undefined,
     adminToken: ownSecret(rest.dataDir, "admin-token", adminToken),
+    readToken: ownSecret(rest.dataDir, "read-token", readToken),
   });
 }

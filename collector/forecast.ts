@@ -44,7 +44,8 @@ const T95 = [3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228, 2.201, 2.17
 /** Forecasts the `horizon` hours that follow the history. */
 export function forecast(history: History, horizon: number): Forecast {
   const known = history.hours.filter((hour) => hour !== undefined);
-  if (known.length < LEAST_HOURS) {
+  // What never cost anything (a model without a price, say) has no shape to learn either.
+  if (known.length < LEAST_HOURS || sum(known) === 0) {
     const mean = known.length === 0 ? 0 : sum(known) / known.length;
     const hours = Array<number>(horizon).fill(mean);
     return { method: "flat", hours, ...band(mean * horizon, { sigma: Math.LN2, weight: Infinity }), isLearning: true };

@@ -29,6 +29,7 @@ import type { PriceBook } from "../ledger/prices.ts";
 import { addDays } from "../ledger/windows.ts";
 import type { Log } from "../service/log.ts";
 import { closeBilledDay, compareDays, whyOpen } from "./compare.ts";
+import { PRICE_LISTS } from "./price-list.ts";
 import type { Books, ClosingRules } from "./compare.ts";
 import { ImportError } from "./importers/importer.ts";
 import type { Importer } from "./importers/importer.ts";
@@ -53,13 +54,6 @@ export type Report = {
   readonly notes: string[];
   /** The earliest day that was read. */
   readonly firstDay: string;
-};
-
-/** Whose price list a provider's use goes by. */
-const LISTS: { readonly [provider: string]: string } = {
-  openai: "openai",
-  anthropic: "anthropic",
-  "gcp.gemini": "google",
 };
 
 /** Reads keys, bills and usage of the last days, today included, and of what was missed before. Each whole, or nothing of it. */
@@ -246,7 +240,7 @@ function worth(
   let [sum, tokens] = [0n, 0];
   for (const { model, unit, tier, quantity: of, hourMs } of rows) {
     if (model === undefined || unit === "requests") continue;
-    const price = prices.find(LISTS[provider] ?? provider, model, hourMs, tier ? [tier] : []);
+    const price = prices.find(PRICE_LISTS[provider] ?? provider, model, hourMs, tier ? [tier] : []);
     const amount = price && cost({ [unit]: of }, price).costNanoUsd;
     if (amount === undefined) continue;
     sum += amount;

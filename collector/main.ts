@@ -8,7 +8,8 @@ import { ChangeRefused } from "../ledger/change-refused.ts";
 import { LedgerInUse, lockForWriting, openForReading, openForWriting } from "../ledger/open.ts";
 import type { Sqlite } from "../ledger/open.ts";
 import { openPriceBook } from "../ledger/price-list.ts";
-import { askProgram, askProxy, makeChange, noBooks } from "../service/admin.ts";
+import { createCalendar } from "../ledger/windows.ts";
+import { addressOf, askProgram, askProxy, makeChange, noBooks } from "../service/admin.ts";
 import { toJson } from "../service/json.ts";
 import { createListener, listen } from "../service/listener.ts";
 import { createLog } from "../service/log.ts";
@@ -23,6 +24,7 @@ import { ImportError } from "./importers/importer.ts";
 import type { Importer } from "./importers/importer.ts";
 import { closeSettledDays, compareLately, readBills, watchUsage } from "./jobs.ts";
 import { createCollectorMetrics } from "./metrics.ts";
+import { addPages } from "./pages/routes.ts";
 import { fetchPriceList } from "./price-list.ts";
 import { addTaskRoutes, perform } from "./tasks.ts";
 import type { Task } from "./tasks.ts";
@@ -52,7 +54,9 @@ export async function startCollector(): Promise<{ stop(): Promise<void>; log: Lo
   const importers = createImporters(config);
   const { books, close } = await openBooks(config, log);
   const providers = importers.flatMap((importer) => importer.providers);
-  const metrics = createCollectorMetrics(books, config, providers);
+  const prices = openPriceBook(config.dataDir, [], [], (message) => log.error(message));
+  const pagesUrl = config.pagesUrl ?? addressOf(config.host, config.collectorPort);
+  const metrics = createCollectorMetrics(books, { ...config, prices, pagesUrl }, providers);
   const adjust = async (adjustments: Adjustment[]): Promise<void> => {
     await askProxy(
       config,
@@ -111,7 +115,6 @@ export async function startCollector(): Promise<{ stop(): Promise<void>; log: Lo
     });
   const runReconcile = (): Promise<void> =>
     runJob("reconcile", () => reconcileNow(books, importers, config, adjust, log));
-  const prices = openPriceBook(config.dataDir, [], [], (message) => log.error(message));
   const runWatch = (): Promise<void> =>
     runJob("watch", () => watchUsage(books, importers, statedOf(config), prices, Date.now(), log));
   const refreshPrices = async (): Promise<void> => {
@@ -137,9 +140,23 @@ export async function startCollector(): Promise<{ stop(): Promise<void>; log: Lo
     Date.now() - refreshedMs > STALE_MS ? "the gauges are stale" : undefined,
   );
   await addTaskRoutes(app, { books, stated: statedOf(config), adjust, now: Date.now }, config.adminToken, inTurn);
+  const makeLink = await addPages(
+    app,
+    () => ({
+      books,
+      calendar: createCalendar(config.timezone),
+      prices,
+      stated: statedOf(config),
+      dataDir: config.dataDir,
+      capMode: config.capMode,
+      sources: providers,
+      nowMs: Date.now(),
+    }),
+    config,
+  );
   const port = await listen(app, config.host, config.collectorPort, "KEYMETER_COLLECTOR_PORT");
   log.info({ port, importers: providers }, "collector is ready");
-  process.send?.({ type: "ready", port, importers: providers });
+  process.send?.({ type: "ready", port, importers: providers, link: makeLink() });
   return {
     log,
     async stop() {

@@ -11,13 +11,14 @@ import { isOpen, readLeaks } from "../ledger/leaks.ts";
 import { readMarks } from "../ledger/metered.ts";
 import { readExpectations } from "../ledger/plans.ts";
 import { toUsdNumber } from "../ledger/money.ts";
-import { readRefused, readSettled, readSpend } from "../ledger/spend.ts";
-import type { Dimension } from "../ledger/spend.ts";
+import type { PriceBook } from "../ledger/prices.ts";
+import { readRefused, readSettled } from "../ledger/spend.ts";
 import { addDays, createCalendar } from "../ledger/windows.ts";
 import { createAlertMetrics, kindOf } from "./alert-metrics.ts";
 import type { Books } from "./compare.ts";
 import type { CollectorConfig } from "./config.ts";
 import { observedPrices } from "./observed-prices.ts";
+import { createSpendMetrics, MOST_KEYS } from "./spend-metrics.ts";
 
 export type CollectorMetrics = {
   readonly registry: Registry;
@@ -25,10 +26,8 @@ export type CollectorMetrics = {
   refresh(nowMs: number): Promise<void>;
 };
 
-/** Keys with a series of their own: the largest of the month; the rest is `other`. Reports have the full list. */
-const MOST_KEYS = 500;
 const REFUSED_MS = 10 * 60_000;
-const BILLED_DAYS = 35;
+const BILLED_DAYS = 62;
 const PRICE_DAYS = 7;
 /** Prices closer than this to ours are rounding. */
 const LEAST_RATIO = 0.002;
@@ -39,7 +38,7 @@ const MOST_LEAKS = 50;
 export type CollectorMetricsSettings = Pick<
   CollectorConfig,
   "timezone" | "dataDir" | "capMode" | "thresholds" | "teamThresholds"
->;
+> & { readonly prices: PriceBook; readonly pagesUrl: string };
 
 /** `sources`: whose bills are read here; of others there may be old notes. */
 export function createCollectorMetrics(
@@ -52,21 +51,6 @@ export function createCollectorMetrics(
   const gauge = <L extends string>(name: string, help: string, labelNames: readonly L[]): Gauge<L> =>
     new Gauge({ name, help, labelNames: [...labelNames], registers: [registry] });
 
-  const spend = gauge("keymeter_spend_usd", "Metered spend in the running window, from the ledger.", [
-    "scope",
-    "id",
-    "window",
-  ]);
-  const modelSpend = gauge(
-    "keymeter_model_spend_usd",
-    "Metered spend of this month by served model, from the ledger.",
-    ["provider", "model"],
-  );
-  const requests = gauge("keymeter_spend_requests", "Attempts behind the spend of the running window.", [
-    "scope",
-    "id",
-    "window",
-  ]);
   const forecastUsd = gauge("keymeter_forecast_usd", "Frozen forecast of the running window's total.", [
     "scope",
     "id",
@@ -107,7 +91,14 @@ export function createCollectorMetrics(
     "Requests that a budget refused in the last ten minutes.",
     ["budget", "scope", "team", "window", "kind"],
   );
-  const keyInfo = gauge("keymeter_key_info", "Who a key belongs to; always 1.", ["id", "name", "team", "env", "owner"]);
+  const keyInfo = gauge("keymeter_key_info", "Who a key belongs to; always 1.", [
+    "id",
+    "name",
+    "team",
+    "project",
+    "env",
+    "owner",
+  ]);
   const billed = gauge("keymeter_billed_usd", "What the provider bills for a UTC day.", ["provider", "day"]);
   const metered = gauge("keymeter_metered_usd", "What was metered on a UTC day that was compared with a bill.", [
     "provider",
@@ -154,6 +145,13 @@ export function createCollectorMetrics(
     [],
   );
 
+  const closedDay = gauge("keymeter_day_closed_timestamp_seconds", "When a UTC day's bill was signed off.", [
+    "provider",
+    "day",
+  ]);
+  gauge("keymeter_pages_info", "Where the report pages are; always 1.", ["url"]).set({ url: settings.pagesUrl }, 1);
+
+  const refreshSpend = createSpendMetrics(gauge, { usage, calendar, prices: settings.prices });
   const refreshAlertMetrics = createAlertMetrics(gauge, {
     books: { usage, billing },
     calendar,
@@ -162,39 +160,20 @@ export function createCollectorMetrics(
     capMode: settings.capMode,
   });
 
-  const setSpend = async (
-    scope: string,
-    by: Dimension | undefined,
-    window: "day" | "week" | "month",
-    since: string,
-    until: string,
-  ): Promise<void> => {
-    const rows = await readSpend(usage, by === undefined ? [] : [by], since, until);
-    const named = rows
-      .map((row) => ({ ...row, id: by === undefined ? "all" : (row.group[by] ?? "") }))
-      .filter((row) => row.id !== "");
-    const shown = named.slice(0, MOST_KEYS);
-    const rest = named.slice(MOST_KEYS);
-    for (const row of shown) {
-      spend.set({ scope, id: row.id, window }, toUsdNumber(row.costNanoUsd));
-      requests.set({ scope, id: row.id, window }, row.requests);
-    }
-    if (rest.length > 0)
-      spend.set({ scope, id: "other", window }, toUsdNumber(rest.reduce((sum, row) => sum + row.costNanoUsd, 0n)));
-    if (scope === "org" && named.length === 0) spend.set({ scope, id: "all", window }, 0);
-  };
-
   /** What the bills say changes only when something is written: it is read again then, and not every fifteen seconds. */
   let seenWrites = -1;
   const refreshBills = async (nowMs: number): Promise<void> => {
     const writes = Number(billing.prepare("SELECT total_changes()").pluck().get());
     if (writes === seenWrites) return;
-    for (const one of [billed, metered, variance, importSuccess, usageAsOf, openDay, priceRatio]) one.reset();
+    for (const one of [billed, metered, variance, closedDay, importSuccess, usageAsOf, openDay, priceRatio])
+      one.reset();
     const today = new Date(nowMs).toISOString().slice(0, 10);
     const [since, until] = [addDays(today, -BILLED_DAYS), addDays(today, 1)];
     const days = await readBillDays(billing, since, until);
     const marks = await readMarks(usage, since, until);
-    const closed = new Set((await readClosed(billing, since, until)).map(({ provider, day }) => `${provider} ${day}`));
+    const signed = await readClosed(billing, since, until);
+    for (const { provider, day, closedAtMs } of signed) closedDay.set({ provider, day }, closedAtMs / 1000);
+    const closed = new Set(signed.map(({ provider, day }) => `${provider} ${day}`));
     const compared = new Set(days.map(({ provider, day }) => `${provider} ${day}`));
     for (const { provider, day, amountNanoUsd, lines } of days) {
       if (lines > 0) billed.set({ provider, day }, toUsdNumber(amountNanoUsd));
@@ -230,9 +209,6 @@ export function createCollectorMetrics(
     registry,
     async refresh(nowMs) {
       for (const one of [
-        spend,
-        modelSpend,
-        requests,
         forecastUsd,
         soFar,
         learning,
@@ -246,23 +222,7 @@ export function createCollectorMetrics(
       ])
         one.reset();
 
-      for (const window of ["day", "week", "month"] as const) {
-        const { firstDay, endDay } = calendar.window(window, nowMs);
-        await setSpend("org", undefined, window, firstDay, endDay);
-        await setSpend("team", "team", window, firstDay, endDay);
-        await setSpend("project", "project", window, firstDay, endDay);
-        await setSpend("env", "env", window, firstDay, endDay);
-        await setSpend("key", "key", window, firstDay, endDay);
-        await setSpend("provider", "provider", window, firstDay, endDay);
-        await setSpend("model", "model", window, firstDay, endDay);
-      }
-      const month = calendar.window("month", nowMs);
-      for (const row of await readSpend(usage, ["provider", "model"], month.firstDay, month.endDay))
-        modelSpend.set(
-          { provider: row.group.provider ?? "", model: row.group.model ?? "" },
-          toUsdNumber(row.costNanoUsd),
-        );
-
+      await refreshSpend(nowMs);
       const expectations = await readExpectations({ usage, billing }, nowMs);
       await refreshAlertMetrics(expectations, nowMs);
       for (const one of expectations) {
@@ -299,7 +259,10 @@ export function createCollectorMetrics(
         );
       }
       for (const key of (await readKeys(usage)).keys.slice(0, MOST_KEYS))
-        keyInfo.set({ id: key.id, name: key.name, team: key.team, env: key.env, owner: key.owner }, 1);
+        keyInfo.set(
+          { id: key.id, name: key.name, team: key.team, project: key.project, env: key.env, owner: key.owner },
+          1,
+        );
 
       await refreshBills(nowMs);
       for (const one of (await readLeaks(billing))

@@ -21,3 +21,10 @@ export async function fetchPriceList(dataDir: string, url = REMOTE_DATA_JSON_URL
     return `${url} could not be fetched (${why}); the prices that are known go on`;
   }
 }
+
+/** Whose price list a provider's use goes by. */
+export const PRICE_LISTS: { readonly [provider: string]: string } = {
+  openai: "openai",
+  anthropic: "anthropic",
+  "gcp.gemini": "google",
+};

@@ -23,6 +23,7 @@ import type { Stated } from "./match.ts";
 
 export { OWNERS as CHARGEBACK_OWNERS } from "./chargeback.ts";
 export { FOCUS_VERSIONS } from "./focus.ts";
+export { writeHistory } from "./history.ts";
 
 export type ReportBooks = { readonly usage: Sqlite; readonly billing: Sqlite | undefined };
 export type FocusOptions = {
@@ -64,6 +65,27 @@ export async function exportFocus(
   if (options.file !== undefined)
     writeFileSync(`${options.file}.metadata.json`, `${JSON.stringify(metadata(columns, options), null, 2)}\n`);
   return { rows, billedNanoUsd, closedDays, openDays };
+}
+
+/** Of which rows: a team's, a key's, a provider's; undefined: of all. */
+export type FocusFilter = { readonly [part in "team" | "key" | "provider"]?: string | undefined };
+
+const FILTER_COLUMNS = { team: "x_Team", key: "x_KeyId", provider: "x_Provider" } as const;
+
+/** The same days as CSV, a day at a time, for whoever reads it as it comes. */
+export async function* streamFocus(
+  books: ReportBooks,
+  options: Pick<FocusOptions, "sinceDay" | "untilDay" | "version">,
+  stated: Stated,
+  filter: FocusFilter,
+): AsyncGenerator<string> {
+  const columns = columnsOf(options.version);
+  const wanted = (["team", "key", "provider"] as const).filter((part) => filter[part] !== undefined);
+  yield stringify([columns.map(({ name }) => name)]);
+  for await (const { rows } of focusDays(books, options, stated, () => undefined)) {
+    const own = rows.filter((row) => wanted.every((part) => (row[FILTER_COLUMNS[part]] ?? "") === filter[part]));
+    if (own.length > 0) yield csvLines(own, columns);
+  }
 }
 
 async function* focusDays(
@@ -135,8 +157,7 @@ function csvSink(columns: readonly Column[], file: string | undefined): Sink {
   return {
     async write(rows) {
       await begin();
-      if (rows.length > 0)
-        await put(stringify(rows.map((row) => columns.map((column) => asText(row[column.name], column)))));
+      if (rows.length > 0) await put(csvLines(rows, columns));
     },
     async end() {
       await begin();
@@ -145,6 +166,10 @@ function csvSink(columns: readonly Column[], file: string | undefined): Sink {
       await Promise.race([once(out, "finish"), failed]);
     },
   };
+}
+
+function csvLines(rows: readonly FocusRow[], columns: readonly Column[]): string {
+  return stringify(rows.map((row) => columns.map((column) => asText(row[column.name], column))));
 }
 
 /** As CSV holds it; null is an empty field. */

@@ -1,8 +1,16 @@
-// keymeter export focus|chargeback: the books as files for finance.
+// keymeter export focus|chargeback|openmetrics: the books as files, for finance and for a new Prometheus.
+import { createWriteStream } from "node:fs";
+import { pipeline } from "node:stream/promises";
 import { join } from "node:path";
 import { parseArgs } from "node:util";
 import { loadCollectorConfig } from "../collector/config.ts";
-import { CHARGEBACK_OWNERS, exportFocus, FOCUS_VERSIONS, reportChargeback } from "../collector/reports.ts";
+import {
+  CHARGEBACK_OWNERS,
+  exportFocus,
+  FOCUS_VERSIONS,
+  reportChargeback,
+  writeHistory,
+} from "../collector/reports.ts";
 import { formatUsd, formatUsdColumn, formatUsdExact } from "../ledger/money.ts";
 import { openForReading } from "../ledger/open.ts";
 import { addDays, createCalendar } from "../ledger/windows.ts";
@@ -15,14 +23,44 @@ import { formatTable } from "./table.ts";
 import { UsageError } from "./usage-error.ts";
 
 export const USAGE = `keymeter export focus [--month 2026-11 | --since --until] [--version 1.2|1.4] [--format csv|parquet] [--out FILE]
-keymeter export chargeback --month 2026-11 [--by team,project,env,feature,key] [--csv | --json]`;
+keymeter export chargeback --month 2026-11 [--by team,project,env,feature,key] [--csv | --json]
+keymeter export openmetrics --since 2026-01-01 [--until DAY] [--out FILE]    what the gauges would have said, for dashboards of a new Prometheus`;
 
 export async function run(args: string[]): Promise<void> {
   const [verb, ...rest] = args;
   giveWay("lowest");
   if (verb === "focus") return focus(rest);
   if (verb === "chargeback") return charge(rest);
+  if (verb === "openmetrics") return openmetrics(rest);
   throw new UsageError(USAGE);
+}
+
+async function openmetrics(args: string[]): Promise<void> {
+  const { values } = parseArgs({
+    args,
+    options: { since: { type: "string" }, until: { type: "string" }, out: { type: "string" } },
+  });
+  if (values.since === undefined) throw new UsageError(`history since when?\n${USAGE}`);
+  const config = loadCollectorConfig();
+  const calendar = createCalendar(config.timezone);
+  const sinceDay = parseDay(values.since, calendar);
+  const untilDay = values.until === undefined ? calendar.day(Date.now()) : parseDay(values.until, calendar);
+  if (sinceDay >= untilDay) throw new UsageError(`--since ${sinceDay} is not before --until ${untilDay}`);
+  const usage = openUsage(config);
+  const billing = openForReading(join(config.dataDir, "billing.db"));
+  const progress = createProgress();
+  try {
+    const text = writeHistory({ usage, billing }, config.timezone, sinceDay, untilDay, (day) => progress.show(day));
+    const out = values.out === undefined ? process.stdout : createWriteStream(values.out);
+    await pipeline(text, out, { end: values.out !== undefined });
+  } finally {
+    progress.end();
+    usage.close();
+    billing?.close();
+  }
+  process.stderr.write(
+    `${sinceDay} to ${untilDay} is written, an hour apart. promtool tsdb create-blocks-from --max-block-duration=744h openmetrics FILE FOLDER makes blocks of it, FOLDER being Prometheus' own (with keymeter up: ${join(config.dataDir, "prometheus", "tsdb")}).\n`,
+  );
 }
 
 async function focus(args: string[]): Promise<void> {

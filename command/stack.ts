@@ -7,6 +7,7 @@ import { accessSync, constants, createWriteStream, mkdirSync, readFileSync, writ
 import { createServer } from "node:net";
 import { delimiter, join } from "node:path";
 import { fileURLToPath } from "node:url";
+import { addressOf } from "../service/admin.ts";
 import type { SharedConfig } from "../service/config.ts";
 import type { Environment } from "../service/settings.ts";
 
@@ -14,6 +15,8 @@ export type Stack = {
   /** What is not there and how to get it: a line each. */
   readonly missing: readonly string[];
   readonly hasPrometheus: boolean;
+  /** Opens the report pages, once. */
+  readonly pages: string;
   /** Resolves with a sentence when a program cannot be kept running. */
   readonly broken: Promise<string>;
   stop(): Promise<void>;
@@ -41,6 +44,7 @@ const OWNED: { readonly [variable: string]: Program | readonly Program[] } = {
   GOOGLE_APPLICATION_CREDENTIALS: "proxy",
   KEYMETER_ADMIN_TOKEN: ["proxy", "collector", "alerts"],
   KEYMETER_PEPPER: "proxy",
+  KEYMETER_READ_TOKEN: "collector",
   OPENAI_ADMIN_KEY: "collector",
   ANTHROPIC_ADMIN_KEY: "collector",
   KEYMETER_GOOGLE_BILLING_CREDENTIALS: "collector",
@@ -66,6 +70,7 @@ export async function startStack(options: StackOptions): Promise<Stack> {
   const broken = new Promise<string>((resolve) => (reportBroken = resolve));
   const children: Supervised[] = [];
   const missing: string[] = [];
+  let pages = "";
   const stop = async (): Promise<void> => {
     // Readers first, the proxy last: it drains, and its books are read until the end.
     for (const child of children.toReversed()) await child.stop(config.drainSeconds * 1000 + STOP_MS);
@@ -82,6 +87,7 @@ export async function startStack(options: StackOptions): Promise<Stack> {
       const child = superviseProgram(program, { config, environment }, reportBroken);
       children.push(child);
       const ready = await child.ready;
+      if (program === "collector") pages = `${addressOf(config.host, config.collectorPort)}${String(ready["link"])}`;
       if (program === "alerts" && ready["slack"] === false)
         missing.push(
           "Slack: set SLACK_BOT_TOKEN (a bot token with chat:write) and SLACK_CHANNEL; until then alerts wait in the outbox.",
@@ -92,7 +98,7 @@ export async function startStack(options: StackOptions): Promise<Stack> {
         );
     }
     if (tools) startPrometheus(options, tools, children);
-    return { missing, hasPrometheus: tools !== undefined, broken, stop };
+    return { missing, hasPrometheus: tools !== undefined, pages, broken, stop };
   } catch (error) {
     await stop();
     throw error;
@@ -252,6 +258,7 @@ function adapt(text: string, config: SharedConfig): string {
     .replaceAll("collector:4002", `127.0.0.1:${config.collectorPort}`)
     .replaceAll("alerts:4003", `127.0.0.1:${config.alertsPort}`)
     .replaceAll("alertmanager:9093", `127.0.0.1:${config.alertmanagerPort}`)
+    .replaceAll("dashboards/*.yaml", join(ROOT, "dashboards", "rules.yaml"))
     .replaceAll("rules/*.yaml", join(ROOT, "alerts", "rules", "*.yaml"))
     .replaceAll("interval: 15s", `interval: ${config.scrapeSeconds}s`);
 }

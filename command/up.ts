@@ -6,6 +6,7 @@ import type { Environment } from "../service/settings.ts";
 import { checkAllSettings, strayVariables } from "./check-settings.ts";
 import { commandEnvironment, loadCommandConfig } from "./config.ts";
 import { startStack } from "./stack.ts";
+import type { Stack } from "./stack.ts";
 
 const SAME_SIGNAL_MS = 500;
 
@@ -33,7 +34,7 @@ export async function run(): Promise<void> {
     return undefined;
   });
   if (!stack) return;
-  process.stdout.write(greeting(proxyConfig, commandEnvironment(), stack.missing, stack.hasPrometheus));
+  process.stdout.write(greeting(proxyConfig, commandEnvironment(), stack));
 
   const why = await Promise.race([stopped.then(() => undefined), stack.broken]);
   process.stderr.write(
@@ -61,8 +62,7 @@ function takeFolder(dataDir: string): { release(): void } {
 function greeting(
   config: ProxyConfig,
   environment: Environment,
-  missing: readonly string[],
-  hasPrometheus: boolean,
+  { missing, hasPrometheus, pages }: Pick<Stack, "missing" | "hasPrometheus" | "pages">,
 ): string {
   const base = `${config.tls ? "https" : "http"}://${config.host.includes(":") ? `[${config.host}]` : config.host}:${config.proxyPort}`;
   const own = config.passThrough ? "your own provider key, or a Keymeter key (km_...)" : "a Keymeter key (km_...)";
@@ -94,6 +94,8 @@ Keymeter is running. Point your SDK here and use ${own}:
   export ANTHROPIC_BASE_URL=${base}/anthropic
   export GOOGLE_GEMINI_BASE_URL=${base}/google
 
+  Reports     ${pages}
+              That link opens once; \`${prefix}npx keymeter pages\` prints another.
   Ledger      ${resolve(config.dataDir)}/usage.db
   In this folder:
     ${prefix}npx keymeter spend --by team,key,model

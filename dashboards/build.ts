@@ -1,9 +1,7 @@
 // Builds dashboards/json. With --check it writes nothing and fails when what is checked in differs.
 import { readFileSync, writeFileSync } from "node:fs";
-import { finance } from "./finance.ts";
-import { meterHealth } from "./meter-health.ts";
+import { DASHBOARDS } from "./all.ts";
 
-const DASHBOARDS = { finance, "meter-health": meterHealth };
 const isCheck = process.argv.includes("--check");
 
 for (const [name, built] of Object.entries(DASHBOARDS)) {

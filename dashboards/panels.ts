@@ -1,32 +1,39 @@
-// Our few panel shapes. Each takes a question, for a panel without one answers nothing: it becomes the description, together
-// with the kind of money. Ids and refIds are set here, because the SDK sets none.
+// Our few panel shapes. Each takes a question, for a panel without one answers nothing: it becomes the description, together with the unit and
+// the kind of money. Ids and refIds are set here, because the SDK sets none.
 import type { Builder } from "@grafana/grafana-foundation-sdk/cog";
-import type { Dashboard, Panel as PanelModel } from "@grafana/grafana-foundation-sdk/dashboard";
+import type { Panel as PanelModel } from "@grafana/grafana-foundation-sdk/dashboard";
+import { ThresholdsConfigBuilder, ThresholdsMode } from "@grafana/grafana-foundation-sdk/dashboard";
 import {
-  DashboardBuilder,
-  DashboardLinkBuilder,
-  DashboardLinkType,
-  DatasourceVariableBuilder,
-  QueryVariableBuilder,
-  RowBuilder,
-  ThresholdsConfigBuilder,
-  ThresholdsMode,
-  VariableRefresh,
-} from "@grafana/grafana-foundation-sdk/dashboard";
-import { ReduceDataOptionsBuilder, StackingConfigBuilder, StackingMode } from "@grafana/grafana-foundation-sdk/common";
+  GraphDrawStyle,
+  ReduceDataOptionsBuilder,
+  StackingConfigBuilder,
+  StackingMode,
+  TableSortByFieldStateBuilder,
+  TooltipDisplayMode,
+  VizTooltipOptionsBuilder,
+} from "@grafana/grafana-foundation-sdk/common";
+import { PanelBuilder as BarChartBuilder } from "@grafana/grafana-foundation-sdk/barchart";
 import { PanelBuilder as BarGaugeBuilder } from "@grafana/grafana-foundation-sdk/bargauge";
 import { DataqueryBuilder, PromQueryFormat } from "@grafana/grafana-foundation-sdk/prometheus";
 import { PanelBuilder as StatBuilder } from "@grafana/grafana-foundation-sdk/stat";
 import { PanelBuilder as TableBuilder } from "@grafana/grafana-foundation-sdk/table";
 import { PanelBuilder as TimeseriesBuilder } from "@grafana/grafana-foundation-sdk/timeseries";
+import {
+  DatetimeISO,
+  Dollars,
+  PercentUnit,
+  RequestsPerSecond,
+  Seconds,
+  Short,
+} from "@grafana/grafana-foundation-sdk/units";
 
 /** `metered`: from our own reading of answers. `billed`: the provider's word. `none`: no money. */
-type MoneyKind = "metered" | "billed" | "forecast" | "none";
+type MoneyKind = "metered" | "billed" | "forecast" | "hypothetical" | "none";
 
-/** One query: its expression, and the legend of its series. */
+/** One query: its expression, and the legend of its series (in tables: the column of its value). */
 type Query = { readonly expr: string; readonly legend?: string };
 
-type Shape = {
+export type Shape = {
   readonly title: string;
   readonly question: string;
   readonly money: MoneyKind;
@@ -34,98 +41,157 @@ type Shape = {
   readonly queries: readonly Query[];
   readonly width: number;
   readonly height: number;
-  /** Where green ends and where orange ends. */
+  /** Where green ends and where orange ends, and what that means, in words. */
   readonly limits?: readonly [orange: number, red: number];
+  readonly meaning?: string;
   readonly decimals?: number;
 };
 
-type Placed = Builder<PanelModel>;
+export type Placed = Builder<PanelModel>;
 
-const DATASOURCE = { type: "prometheus", uid: "${datasource}" };
+export const DATASOURCE = { type: "prometheus", uid: "${datasource}" };
 const MONEY: { readonly [kind in MoneyKind]: string } = {
   metered: "Metered money: what we expect to owe, from the ledger.",
-  billed: "Billed money: what the provider states.",
+  billed: "Billed money: what the provider states, beside what was metered.",
   forecast: "Forecast money: frozen at the window's start.",
-  none: "",
+  hypothetical: "Hypothetical money: never spent.",
+  none: "No money.",
 };
+/** Units in words. */
+const UNITS: { readonly [unit: string]: string } = {
+  [Dollars]: "US dollars",
+  [PercentUnit]: "percent",
+  [RequestsPerSecond]: "requests a second",
+  [Seconds]: "seconds",
+  [DatetimeISO]: "an instant",
+  [Short]: "a number",
+};
+
+/** Spend of whole days, for history: `last_day` stands all day long, and is looked at in the middle of the day after, which is the same
+ *  day in every zone from Hawaii to Auckland. Exact as of then; later corrections are in the report pages. */
+export function ofDays(selector: string, metric = "keymeter_spend_usd"): string {
+  return `last_over_time(${metric}{${selector}, window="last_day"}[1h] offset -34h30m)`;
+}
 
 /** A figure as it is now. */
 export function stat(shape: Shape): Placed {
-  return base(new StatBuilder(), shape, true).reduceOptions(new ReduceDataOptionsBuilder().calcs(["lastNotNull"]));
+  return base(new StatBuilder(), shape, "now").reduceOptions(LAST());
 }
 
 /** Shares side by side, with limits. */
 export function bars(shape: Shape): Placed {
-  return base(new BarGaugeBuilder(), shape, true)
-    .min(0)
-    .reduceOptions(new ReduceDataOptionsBuilder().calcs(["lastNotNull"]));
+  return base(new BarGaugeBuilder(), shape, "now").min(0).reduceOptions(LAST());
 }
 
 /** How figures moved. */
 export function lines(shape: Shape & { readonly stacked?: boolean }): Placed {
-  const panel = base(new TimeseriesBuilder(), shape, false)
+  const panel = base(new TimeseriesBuilder(), shape, "range")
     .fillOpacity(shape.stacked ? 40 : 0)
-    .min(0);
+    .min(0)
+    .tooltip(new VizTooltipOptionsBuilder().mode(TooltipDisplayMode.Multi));
   return shape.stacked ? panel.stacking(new StackingConfigBuilder().mode(StackingMode.Normal)) : panel;
 }
 
-/** Rows, the largest first. */
-export function table(shape: Shape): Placed {
-  return base(new TableBuilder(), shape, true)
-    .overrideByName("Value", [{ id: "unit", value: shape.unit }])
+/** A bar a day, of the last `days` days, whatever the dashboard's range. */
+export function dayBars(shape: Shape & { readonly days: number }): Placed {
+  return base(new TimeseriesBuilder(), shape, "range")
+    .drawStyle(GraphDrawStyle.Bars)
+    .fillOpacity(80)
+    .lineWidth(0)
+    .min(0)
+    .stacking(new StackingConfigBuilder().mode(StackingMode.Normal))
+    .interval("1d")
+    .maxDataPoints(shape.days + 2)
+    .timeFrom(`${shape.days}d`)
+    .tooltip(new VizTooltipOptionsBuilder().mode(TooltipDisplayMode.Multi));
+}
+
+/** The same for figures that are no sum. */
+export function dayLines(shape: Shape & { readonly days: number }): Placed {
+  return base(new TimeseriesBuilder(), shape, "range")
+    .min(0)
+    .interval("1d")
+    .maxDataPoints(shape.days + 2)
+    .timeFrom(`${shape.days}d`)
+    .tooltip(new VizTooltipOptionsBuilder().mode(TooltipDisplayMode.Multi));
+}
+
+/** Bars side by side for each value of a label. */
+export function compared(shape: Shape & { readonly by: string }): Placed {
+  return base(new BarChartBuilder(), shape, "table")
+    .xField(shape.by)
+    .withTransformation({ id: "joinByField", options: { byField: shape.by, mode: "outer" } })
+    .withTransformation({ id: "organize", options: { excludeByName: HIDDEN, renameByName: valueNames(shape.queries) } })
+    .withTransformation({ id: "sortBy", options: { sort: [{ field: shape.by }] } });
+}
+
+type Column = { readonly title: string; readonly unit?: string; readonly decimals?: number; readonly link?: Link };
+/** Where a cell leads: `${__value.raw}` is what stands in it. */
+type Link = { readonly title: string; readonly url: string };
+
+/** Rows: labels in the order of `labels`, then a column a query. Links of other cells than their own read `${__data.fields.<label>}`. */
+export function table(
+  shape: Shape & {
+    readonly labels: { readonly [label: string]: Column };
+    /** Units of value columns, by legend, where they are not the panel's. */
+    readonly values?: { readonly [legend: string]: Omit<Column, "title"> };
+    readonly sortBy?: string;
+  },
+): Placed {
+  const titles = Object.fromEntries(Object.entries(shape.labels).map(([label, { title }]) => [label, title]));
+  const names = valueNames(shape.queries);
+  const panel = base(new TableBuilder(), shape, "table")
+    .withTransformation({ id: "merge", options: {} })
     .withTransformation({
       id: "organize",
-      options: { excludeByName: { Time: true, __name__: true, instance: true, job: true } },
+      options: {
+        excludeByName: HIDDEN,
+        indexByName: Object.fromEntries(
+          [...Object.keys(titles), ...Object.keys(names)].map((name, index) => [name, index]),
+        ),
+        renameByName: { ...titles, ...names },
+      },
     });
-}
-
-type Section = { readonly title: string; readonly panels: readonly Placed[] };
-
-/** A dashboard of sections, with the data source and the team as variables. */
-export function dashboard(uid: string, title: string, from: string, sections: readonly Section[]): Dashboard {
-  const builder = new DashboardBuilder(title)
-    .uid(uid)
-    .tags(["keymeter"])
-    .time({ from, to: "now" })
-    .timezone("browser")
-    .refresh("1m")
-    .readonly()
-    .withVariable(new DatasourceVariableBuilder("datasource").label("Data source").type("prometheus"))
-    .withVariable(
-      new QueryVariableBuilder("team")
-        .label("Team")
-        .datasource(DATASOURCE)
-        .multi(true)
-        .includeAll(true)
-        .allValue(".*")
-        .query('label_values(keymeter_spend_usd{scope="team"}, id)')
-        .refresh(VariableRefresh.OnTimeRangeChanged),
-    )
-    .link(
-      new DashboardLinkBuilder("Keymeter")
-        .type(DashboardLinkType.Dashboards)
-        .tags(["keymeter"])
-        .asDropdown(true)
-        .keepTime(true),
-    );
-  for (const section of sections) {
-    builder.withRow(new RowBuilder(section.title));
-    for (const panel of section.panels) builder.withPanel(panel);
+  const columns = [
+    ...Object.values(shape.labels),
+    ...Object.entries(shape.values ?? {}).map(([title, column]) => ({ title, ...column })),
+  ];
+  for (const { title, unit, decimals, link } of columns) {
+    const properties = [
+      ...(unit === undefined ? [] : [{ id: "unit", value: unit }]),
+      ...(decimals === undefined ? [] : [{ id: "decimals", value: decimals }]),
+      ...(link === undefined ? [] : [{ id: "links", value: [link] }]),
+    ];
+    if (properties.length > 0) panel.overrideByName(title, properties);
   }
-  const built = builder.build();
-  let id = 0;
-  for (const panel of built.panels ?? []) panel.id = ++id;
-  // The SDK hides links in the controls menu of new Grafana versions.
-  for (const link of built.links ?? []) delete (link as { placement?: unknown }).placement;
-  return built;
+  for (const title of Object.values(names))
+    if (shape.values?.[title] === undefined) panel.overrideByName(title, [{ id: "unit", value: shape.unit }]);
+  const [first] = Object.values(names);
+  return panel.sortBy([new TableSortByFieldStateBuilder().displayName(shape.sortBy ?? first ?? "").desc(true)]);
 }
 
-type AnyPanelBuilder = StatBuilder | BarGaugeBuilder | TimeseriesBuilder | TableBuilder;
+const HIDDEN = { Time: true, __name__: true, instance: true, job: true };
+const LAST = (): ReduceDataOptionsBuilder => new ReduceDataOptionsBuilder().calcs(["lastNotNull"]);
 
-function base<B extends AnyPanelBuilder>(builder: B, shape: Shape, instant: boolean): B {
+/** What Grafana calls the values of queries in a table, and what we do. */
+function valueNames(queries: readonly Query[]): { readonly [name: string]: string } {
+  return Object.fromEntries(
+    queries.map(({ legend }, i) => [queries.length === 1 ? "Value" : `Value #${refId(i)}`, legend ?? "Value"]),
+  );
+}
+
+function refId(index: number): string {
+  return String.fromCodePoint(65 + index);
+}
+
+type AnyPanelBuilder = StatBuilder | BarGaugeBuilder | BarChartBuilder | TimeseriesBuilder | TableBuilder;
+
+function base<B extends AnyPanelBuilder>(builder: B, shape: Shape, form: "now" | "range" | "table"): B {
+  const unit = UNITS[shape.unit];
+  if (unit === undefined) throw new Error(`${shape.title}: say the unit ${shape.unit} in words`);
   builder
     .title(shape.title)
-    .description([shape.question, MONEY[shape.money]].filter((part) => part !== "").join(" "))
+    .description([shape.question, `Unit: ${unit}.`, MONEY[shape.money], shape.meaning].filter(Boolean).join(" "))
     .unit(shape.unit)
     .span(shape.width)
     .height(shape.height)
@@ -140,18 +206,18 @@ function base<B extends AnyPanelBuilder>(builder: B, shape: Shape, instant: bool
         { value: red, color: "red" },
       ]),
     );
+  } else {
+    // Without limits a colour would say something that nobody means.
+    builder.thresholds(
+      new ThresholdsConfigBuilder().mode(ThresholdsMode.Absolute).steps([{ value: null, color: "text" }]),
+    );
   }
   shape.queries.forEach((query, i) => {
-    const one = new DataqueryBuilder()
-      .refId(String.fromCodePoint(65 + i))
-      .expr(query.expr)
-      .datasource(DATASOURCE);
+    const one = new DataqueryBuilder().refId(refId(i)).expr(query.expr).datasource(DATASOURCE);
     if (query.legend !== undefined) one.legendFormat(query.legend);
-    builder.withTarget(
-      instant
-        ? one.instant().format(builder instanceof TableBuilder ? PromQueryFormat.Table : PromQueryFormat.TimeSeries)
-        : one.range(),
-    );
+    if (form === "range") one.range();
+    else one.instant().format(form === "table" ? PromQueryFormat.Table : PromQueryFormat.TimeSeries);
+    builder.withTarget(one);
   });
   return builder;
 }

@@ -71,12 +71,27 @@ export async function freezeForecasts(database: Sqlite, made: readonly FrozenFor
     .immediate();
 }
 
+/** Which forecasts: of one scope, of one of its ids, of one window. */
+export type ForecastFilter = Partial<Pick<FrozenForecast, "scope" | "id" | "window">>;
+
 /** The forecasts of the windows that hold an instant, as they were frozen. */
-export async function readForecasts(database: Sqlite, atMs: number): Promise<FrozenForecast[]> {
+export async function readForecasts(
+  database: Sqlite,
+  atMs: number,
+  { scope, id, window }: ForecastFilter = {},
+): Promise<FrozenForecast[]> {
   return drizzle(database)
     .select()
     .from(forecasts)
-    .where(and(lte(forecasts.startMs, atMs), gt(forecasts.endMs, atMs)))
+    .where(
+      and(
+        lte(forecasts.startMs, atMs),
+        gt(forecasts.endMs, atMs),
+        scope === undefined ? undefined : eq(forecasts.scope, scope),
+        id === undefined ? undefined : eq(forecasts.scopeId, id),
+        window === undefined ? undefined : eq(forecasts.window, window),
+      ),
+    )
     .all()
     .map(toForecast);
 }

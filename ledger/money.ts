@@ -64,6 +64,11 @@ export function formatUsd(amount: NanoUsd): string {
   return formatRounded(amount, digitsFor(amount));
 }
 
+/** USD in cents, whatever is lost below them: for tables of sums. */
+export function formatUsdCents(amount: NanoUsd): string {
+  return formatRounded(amount, 2);
+}
+
 /** Amounts of one column: as many digits for all as the one that needs most. */
 export function formatUsdColumn(amounts: readonly NanoUsd[]): string[] {
   const digits = Math.max(2, ...amounts.map(digitsFor));

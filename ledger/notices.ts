@@ -1,7 +1,7 @@
 // Notices: what sources said of each alert group, what waits for Slack, and what was said there, so that an outage loses nothing and a
 // restart repeats nothing. notices.db; the alerts program is its only writer.
 import { randomUUID } from "node:crypto";
-import { and, asc, desc, drizzle, eq, gt, gte, lt } from "./drizzle.ts";
+import { and, asc, desc, drizzle, eq, gt, gte, lt, or, sql } from "./drizzle.ts";
 import type { NanoUsd } from "./money.ts";
 import type { Sqlite } from "./open.ts";
 import { deliveries, mutes, notices, outbox } from "./schema.ts";
@@ -110,6 +110,18 @@ export async function findLastNotice(database: Sqlite, groupKey: string): Promis
     .where(eq(notices.groupKey, groupKey))
     .orderBy(desc(notices.updatedAtMs))
     .get();
+}
+
+/** Messages since an instant that name any of these words, the newest first: the last fifty. */
+export function readNoticesAbout(database: Sqlite, words: readonly string[], sinceMs: number): Notice[] {
+  const named = words.map((word) => sql`(instr(${notices.text}, ${word}) > 0 OR instr(${notices.body}, ${word}) > 0)`);
+  return drizzle(database)
+    .select()
+    .from(notices)
+    .where(and(gte(notices.postedAtMs, sinceMs), or(...named)))
+    .orderBy(desc(notices.postedAtMs))
+    .limit(50)
+    .all();
 }
 
 export async function readOpenNotices(database: Sqlite): Promise<Notice[]> {

@@ -5,7 +5,7 @@
 import { ChangeRefused } from "./change-refused.ts";
 import { and, desc, drizzle, eq, gt, isNull, lt } from "./drizzle.ts";
 import { readForecasts } from "./forecasts.ts";
-import type { FrozenForecast } from "./forecasts.ts";
+import type { ForecastFilter, FrozenForecast } from "./forecasts.ts";
 import type { NanoUsd } from "./money.ts";
 import type { Sqlite } from "./open.ts";
 import { plannedEvents } from "./schema.ts";
@@ -57,8 +57,9 @@ export async function readPlans(database: Sqlite, sinceMs: number, untilMs: numb
 export async function readExpectations(
   { usage, billing }: { readonly usage: Sqlite; readonly billing: Sqlite },
   atMs: number,
+  only: ForecastFilter = {},
 ): Promise<FrozenForecast[]> {
-  return withPlans({ usage, billing }, await readForecasts(billing, atMs));
+  return withPlans({ usage, billing }, await readForecasts(billing, atMs, only));
 }
 
 /** Lays what is planned over frozen forecasts. */

@@ -17,9 +17,7 @@ export type Dimension = (typeof DIMENSIONS)[number];
 export type Breakdown = Dimension | `tag:${string}`;
 
 /** A sum of cost and what it is made of. Requests whose cost is not known stand apart: they are in no sum. */
-export type SpendRow = {
-  /** Values of the dimensions asked for, in their order. */
-  readonly group: { readonly [part in Breakdown]?: string };
+export type SpendSums = {
   readonly costNanoUsd: NanoUsd;
   readonly requests: number;
   readonly input: number;
@@ -32,6 +30,9 @@ export type SpendRow = {
   readonly inferred: number;
 };
 
+/** The sum of one group, by the values of the dimensions asked for, in their order. */
+export type SpendRow = SpendSums & { readonly group: { readonly [part in Breakdown]?: string } };
+
 const COLUMNS: { readonly [dimension in Dimension]: AnySQLiteColumn } = {
   day: rollupDay.day,
   key: rollupDay.keyId,
@@ -42,18 +43,28 @@ const COLUMNS: { readonly [dimension in Dimension]: AnySQLiteColumn } = {
   model: rollupDay.model,
 };
 
-/** Spend of the local days `[sinceDay, untilDay)`, by any dimensions, largest first. */
+/** A part of the spend: of one team, key, model ... */
+export type Within = { readonly [dimension in Exclude<Dimension, "day">]?: string };
+
+/** Spend of the local days `[sinceDay, untilDay)`, by any dimensions, largest first; of what lies `within` only. */
 export async function readSpend(
   database: Sqlite,
   by: readonly Dimension[],
   sinceDay: string,
   untilDay: string,
+  within: Within = {},
 ): Promise<SpendRow[]> {
   const columns = Object.fromEntries(by.map((dimension) => [dimension, COLUMNS[dimension]]));
   const rows = drizzle(database)
     .select({ ...columns, ...totals })
     .from(rollupDay)
-    .where(and(gte(rollupDay.day, sinceDay), lt(rollupDay.day, untilDay)))
+    .where(
+      and(
+        gte(rollupDay.day, sinceDay),
+        lt(rollupDay.day, untilDay),
+        ...Object.entries(within).map(([dimension, value]) => eq(COLUMNS[dimension as Dimension], value)),
+      ),
+    )
     .groupBy(...by.map((dimension) => COLUMNS[dimension]))
     .all() as (Record<string, string> & { [sum in keyof typeof totals]: bigint | null })[];
   return rows
@@ -98,7 +109,7 @@ export async function readSpendByTag(
     const name = JSON.stringify(values);
     const read = toSpendRow(Object.fromEntries(by.map((part, i) => [part, values[i] ?? ""])), row);
     const known = groups.get(name);
-    groups.set(name, known ? addRows(known, read) : read);
+    groups.set(name, known ? { group: known.group, ...addSums(known, read) } : read);
   }
   return [...groups.values()].toSorted(largestFirst);
 }
@@ -130,9 +141,9 @@ function toSpendRow(group: SpendRow["group"], sums: Sums): SpendRow {
   };
 }
 
-function addRows(a: SpendRow, b: SpendRow): SpendRow {
+/** Two sums in one. */
+export function addSums(a: SpendSums, b: SpendSums): SpendSums {
   return {
-    group: a.group,
     costNanoUsd: a.costNanoUsd + b.costNanoUsd,
     requests: a.requests + b.requests,
     input: a.input + b.input,
@@ -151,18 +162,22 @@ function largestFirst(a: SpendRow, b: SpendRow): number {
 }
 
 const total = (column: AnySQLiteColumn): SQL<bigint | null> => sql`SUM(${column})`;
-const totals = {
-  costNanoUsd: total(rollupDay.costNanoUsd),
-  requests: total(rollupDay.requests),
-  input: total(rollupDay.input),
-  cacheRead: total(rollupDay.cacheRead),
-  cacheWrite: total(rollupDay.cacheWrite),
-  output: total(rollupDay.output),
-  estimated: total(rollupDay.estimated),
-  unknown: total(rollupDay.unknown),
-  unpriced: total(rollupDay.unpriced),
-  inferred: total(rollupDay.inferred),
-};
+const totalsOf = (
+  rollup: typeof rollupDay | typeof rollupHour,
+): { readonly [sum in keyof SpendSums]: SQL<bigint | null> } => ({
+  costNanoUsd: total(rollup.costNanoUsd),
+  requests: total(rollup.requests),
+  input: total(rollup.input),
+  cacheRead: total(rollup.cacheRead),
+  cacheWrite: total(rollup.cacheWrite),
+  output: total(rollup.output),
+  estimated: total(rollup.estimated),
+  unknown: total(rollup.unknown),
+  unpriced: total(rollup.unpriced),
+  inferred: total(rollup.inferred),
+});
+const totals = totalsOf(rollupDay);
+const hourTotals = totalsOf(rollupHour);
 
 /** What the adjustments of an event add to it. */
 function adjusted(column: "amount_nano_usd" | "unpriced" | "inferred"): SQL<bigint> {
@@ -218,6 +233,26 @@ export async function readHourlySpend(
     .orderBy(asc(rollupHour.hourMs))
     .all()
     .map(({ cost, ...row }) => ({ ...row, costNanoUsd: cost }));
+}
+
+/** Spend of each UTC hour of `[sinceMs, untilMs)` by all of its parts, hour by hour. */
+export async function readSpendByHour(
+  database: Sqlite,
+  sinceMs: number,
+  untilMs: number,
+): Promise<(SpendRow & { readonly hourMs: number })[]> {
+  const parts = Object.keys(HOUR_COLUMNS) as (keyof typeof HOUR_COLUMNS)[];
+  const rows = drizzle(database)
+    .select({ hourMs: rollupHour.hourMs, ...HOUR_COLUMNS, ...hourTotals })
+    .from(rollupHour)
+    .where(and(gte(rollupHour.hourMs, sinceMs), lt(rollupHour.hourMs, untilMs)))
+    .groupBy(rollupHour.hourMs, ...Object.values(HOUR_COLUMNS))
+    .orderBy(asc(rollupHour.hourMs))
+    .all();
+  return rows.map(({ hourMs, ...row }) => ({
+    hourMs,
+    ...toSpendRow(Object.fromEntries(parts.map((part) => [part, row[part]])), row),
+  }));
 }
 
 /** Spend of the UTC hours `[sinceMs, untilMs)` by the values of one dimension. */
@@ -479,6 +514,8 @@ export type RefusedRow = {
   readonly budgetId: string;
   readonly observed: boolean;
   readonly count: number;
+  /** The start of the last minute in which it happened. */
+  readonly lastMinuteMs: number;
 };
 
 export async function readRefused(database: Sqlite, sinceMs: number, untilMs: number): Promise<RefusedRow[]> {
@@ -489,10 +526,16 @@ export async function readRefused(database: Sqlite, sinceMs: number, untilMs: nu
       budgetId: refused.budgetId,
       observed: refused.observed,
       count: sql<bigint>`SUM(${refused.count})`,
+      lastMinuteMs: sql<bigint>`MAX(${refused.minuteMs})`,
     })
     .from(refused)
     .where(and(gte(refused.minuteMs, sinceMs), lt(refused.minuteMs, untilMs)))
     .groupBy(refused.keyId, refused.reason, refused.budgetId, refused.observed)
     .all()
-    .map((row) => ({ ...row, observed: row.observed === 1, count: Number(row.count) }));
+    .map((row) => ({
+      ...row,
+      observed: row.observed === 1,
+      count: Number(row.count),
+      lastMinuteMs: Number(row.lastMinuteMs),
+    }));
 }

@@ -59,8 +59,7 @@ export async function askProgram(
   token = readFileSync(join(config.dataDir, "admin-token"), "utf8").trim(),
   actor?: string,
 ): Promise<unknown> {
-  const host = config.host === "0.0.0.0" || config.host === "::" ? "127.0.0.1" : config.host;
-  const url = `http://${host.includes(":") ? `[${host}]` : host}:${program.port}${path}`;
+  const url = `${addressOf(config.host, program.port)}${path}`;
   let answer: Response;
   try {
     answer = await fetch(url, {
@@ -84,6 +83,12 @@ export async function askProgram(
   if (!answer.ok)
     throw new LedgerError(`the ${program.name} at ${url} answered ${answer.status}: ${parsed.error ?? "no reason"}`);
   return parsed;
+}
+
+/** Where a program answers on this machine, whichever addresses it listens on. */
+export function addressOf(host: string, port: number): string {
+  const near = host === "0.0.0.0" || host === "::" ? "127.0.0.1" : host;
+  return `http://${near.includes(":") ? `[${near}]` : near}:${port}`;
 }
 
 export function noBooks(path: string): LedgerError {

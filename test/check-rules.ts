@@ -3,7 +3,7 @@ import { spawnSync } from "node:child_process";
 import { globSync } from "node:fs";
 
 const checks: readonly (readonly string[])[] = [
-  ["promtool", "check", "rules", ...globSync("alerts/rules/*.yaml")],
+  ["promtool", "check", "rules", ...globSync("alerts/rules/*.yaml"), "dashboards/rules.yaml"],
   ["promtool", "test", "rules", ...globSync("test/rules/*.yaml")],
   ["promtool", "check", "config", "alerts/prometheus.yaml"],
   ["amtool", "check-config", "alerts/alertmanager.yaml", "alerts/alertmanager.receivers.yaml"],

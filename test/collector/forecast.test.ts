@@ -46,6 +46,12 @@ describe("the forecast", () => {
     expect(forecast({ startMs: 0, hours: holes }, 24).p50).toBeGreaterThan(114 * 0.85);
   });
 
+  it("of what never cost anything is nothing, and learning: a model without a price does not stop the others' forecasts", () => {
+    const made = forecast({ startMs: 0, hours: Array<number>(200).fill(0) }, 24);
+    expect(made).toMatchObject({ isLearning: true, p10: 0, p50: 0, p90: 0 });
+    expect(made.hours).toEqual(Array<number>(24).fill(0));
+  });
+
   it("is finite, not negative and ordered, whatever the history", () => {
     fc.assert(
       fc.property(

@@ -1,8 +1,12 @@
 // Settings of the collector's gauges that name no team and no threshold of their own.
+import { createPriceBook } from "../../ledger/prices.ts";
+
 export const METRICS_SETTINGS = {
   timezone: "UTC",
   dataDir: "/nowhere",
   capMode: "enforce",
   thresholds: {},
   teamThresholds: {},
+  prices: createPriceBook(),
+  pagesUrl: "http://127.0.0.1:4002",
 } as const;

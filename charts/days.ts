@@ -1,0 +1,112 @@
+// Money by day, as SVG: a bar a day, stacked by who or what it went to; the largest at the bottom, the rest in one.
+import type { Spec } from "vega";
+import { draw, FONT, moneyFormat, SCREEN } from "./draw.ts";
+import type { Palette } from "./draw.ts";
+
+/** What is drawn, in USD. `days` in order, "2026-11-23"; each series with a value a day. */
+export type DaySeries = {
+  readonly days: readonly string[];
+  readonly series: readonly { readonly name: string; readonly values: readonly number[] }[];
+};
+
+const WIDTH = 720;
+const HEIGHT = 320;
+
+export async function drawDays(chart: DaySeries, palette: Palette = SCREEN): Promise<string> {
+  return draw(specOf(chart, palette));
+}
+
+function specOf({ days, series }: DaySeries, { ground, quiet, grid, series: colours }: Palette): Spec {
+  const sorted = series.toSorted((a, b) => total(b.values) - total(a.values));
+  const named = sorted.slice(0, colours.length - (sorted.length > colours.length ? 1 : 0));
+  const rest = sorted.slice(named.length);
+  const shown = [
+    ...named,
+    ...(rest.length > 0
+      ? [{ name: `${rest.length} others`, values: days.map((_, i) => total(rest.map(({ values }) => values[i] ?? 0))) }]
+      : []),
+  ];
+  const bars = days.flatMap((day, i) => {
+    let below = 0;
+    return shown.map(({ name, values }) => {
+      const bar = { day, name, from: below, to: below + (values[i] ?? 0) };
+      below = bar.to;
+      return bar;
+    });
+  });
+  const most = Math.max(...bars.map(({ to }) => to), 0.01);
+  const every = Math.ceil(days.length / 6);
+  return {
+    $schema: "https://vega.github.io/schema/vega/v6.json",
+    width: WIDTH,
+    height: HEIGHT,
+    padding: 16,
+    ...(ground === undefined ? {} : { background: ground }),
+    autosize: { type: "fit", contains: "padding" },
+    config: { axis: { labelFont: FONT }, legend: { labelFont: FONT } },
+    data: [{ name: "bars", values: bars }],
+    scales: [
+      { name: "x", type: "band", domain: [...days], range: "width", padding: 0.15 },
+      { name: "y", type: "linear", domain: [0, most], range: "height", nice: true },
+      { name: "colour", type: "ordinal", domain: shown.map(({ name }) => name), range: [...colours] },
+    ],
+    axes: [
+      {
+        orient: "bottom",
+        scale: "x",
+        values: days.filter((_, i) => i % every === 0),
+        labelColor: quiet,
+        labelFontSize: 16,
+        tickColor: grid,
+        domainColor: quiet,
+        // "11-23": the year stands in the table.
+        encode: { labels: { update: { text: { signal: "slice(datum.value, 5)" } } } },
+      },
+      {
+        orient: "left",
+        scale: "y",
+        tickCount: 4,
+        grid: true,
+        gridColor: grid,
+        domain: false,
+        ticks: false,
+        labelColor: quiet,
+        labelFontSize: 16,
+        format: moneyFormat(most),
+      },
+    ],
+    legends:
+      shown.length > 1
+        ? [
+            {
+              fill: "colour",
+              orient: "bottom",
+              columns: 3,
+              labelColor: quiet,
+              labelFontSize: 16,
+              labelLimit: 200,
+              symbolType: "square",
+            },
+          ]
+        : [],
+    marks: [
+      {
+        type: "rect",
+        from: { data: "bars" },
+        encode: {
+          enter: {
+            x: { scale: "x", field: "day" },
+            width: { scale: "x", band: 1 },
+            y: { scale: "y", field: "to" },
+            y2: { scale: "y", field: "from" },
+            fill: { scale: "colour", field: "name" },
+          },
+        },
+      },
+    ],
+  };
+}
+
+function total(values: readonly number[]): number {
+  return values.reduce((sum, value) => sum + value, 0);
+}

@@ -1,0 +1,243 @@
+// One key: whose it is, what it costs, its last requests, its caps, and what was said of it.
+import { join } from "node:path";
+import { drawDays } from "../../charts/days.ts";
+import { readLastEvents } from "../../ledger/attempts.ts";
+import { readKeys, UNPROVEN_KEY_ID } from "../../ledger/keys.ts";
+import { formatUsd, toUsdNumber } from "../../ledger/money.ts";
+import { readNoticesAbout } from "../../ledger/notices.ts";
+import type { Notice } from "../../ledger/notices.ts";
+import { openForReading } from "../../ledger/open.ts";
+import { readLastUsed, readRefused, readSpend } from "../../ledger/spend.ts";
+import { addDays } from "../../ledger/windows.ts";
+import {
+  budgetSection,
+  budgetsOf,
+  forecastFigures,
+  modelsSection,
+  readForecast,
+  readTotal,
+  spansOf,
+  teamCell,
+} from "./context.ts";
+import type { PageContext, Query } from "./context.ts";
+import { count, fine, seconds, sum, text, time, usd } from "./page.ts";
+import type { Cell, Chart, Figure, Page, Section } from "./page.ts";
+
+const CHART_DAYS = 30;
+const DAY_MS = 86_400_000;
+const MOST_REQUESTS = 50;
+
+export async function key(context: PageContext, query: Query): Promise<Page | undefined> {
+  const { books, nowMs } = context;
+  const id = query["id"] ?? "";
+  const found = (await readKeys(books.usage)).keys.find((one) => one.id === id);
+  const used = (await readLastUsed(books.usage)).get(id);
+  if (!found && used === undefined) return undefined;
+  const { today, tomorrow, month } = spansOf(context);
+  const within = { key: id };
+  const forecast = await readForecast(context, { scope: "key", id }, "month");
+  const [since, until] = [addDays(tomorrow, -CHART_DAYS), tomorrow];
+  const refused = (await readRefused(books.usage, nowMs - 7 * DAY_MS, nowMs + 60_000)).filter(
+    ({ keyId }) => keyId === id,
+  );
+  const word = (title: string, words: string): Figure => ({
+    title,
+    value: words === "" ? undefined : text(words),
+    money: "none",
+  });
+  return {
+    title: "Key",
+    subject: found?.name ?? id,
+    focus: { since: month.firstDay, until: month.endDay, key: id },
+    sections: [
+      {
+        title: "Whose it is",
+        question: "Who answers for this key?",
+        money: "none",
+        figures: [
+          { title: "Team", value: found ? teamCell(found.team) : undefined, money: "none" },
+          word("Project", found?.project ?? ""),
+          word("Environment", found?.env ?? ""),
+          word("Owner", found?.owner ?? ""),
+          word("Purpose", found?.purpose ?? ""),
+          word("State", id === UNPROVEN_KEY_ID ? "keys that no provider has accepted yet" : (found?.state ?? "")),
+          word("Kind", found?.kind === "fingerprint" ? "a provider's own key, seen in passing" : "a Keymeter key"),
+          word("Last characters", found?.hint ?? ""),
+          { title: "Made", value: time(found?.createdAtMs), money: "none" },
+          { title: "Last used (hour)", value: time(used), money: "none" },
+        ],
+      },
+      {
+        title: "Spend",
+        question: "What does it cost?",
+        money: "metered",
+        figures: [
+          { title: "Today", value: usd(await readTotal(context, today, tomorrow, within)), money: "metered" },
+          {
+            title: "Last 7 days",
+            value: usd(await readTotal(context, addDays(today, -7), today, within)),
+            money: "metered",
+            note: "Whole days up to yesterday.",
+          },
+          {
+            title: "This month so far",
+            value: usd(await readTotal(context, month.firstDay, month.endDay, within)),
+            money: "metered",
+          },
+          ...forecastFigures(forecast, "month"),
+        ],
+        chart: await daysChart(context, id, since, until),
+      },
+      modelsSection(
+        await readSpend(books.usage, ["provider", "model"], month.firstDay, month.endDay, within),
+        "On which models was it spent this month?",
+      ),
+      budgetSection(
+        context,
+        budgetsOf(context, found ?? { id, team: "", project: "", env: "" }),
+        "Which caps and budgets hold for this key?",
+      ),
+      refusedSection(refused),
+      await requestsSection(context, id, query),
+      noticesSection(context, id, found?.name),
+    ],
+  };
+}
+
+async function daysChart({ books }: PageContext, id: string, since: string, until: string): Promise<Chart | undefined> {
+  const rows = await readSpend(books.usage, ["day", "model"], since, until, { key: id });
+  if (rows.length === 0) return undefined;
+  const days: string[] = [];
+  for (let day = since; day < until; day = addDays(day, 1)) days.push(day);
+  const models = [...new Set(rows.map((row) => row.group.model ?? ""))];
+  const cost = new Map(rows.map((row) => [`${row.group.day} ${row.group.model}`, toUsdNumber(row.costNanoUsd)]));
+  return {
+    svg: await drawDays({
+      days,
+      series: models.map((name) => ({ name, values: days.map((day) => cost.get(`${day} ${name}`) ?? 0) })),
+    }),
+    label: `Metered spend by day and model since ${since}: ${formatUsd(sum(rows.map((row) => row.costNanoUsd)))} USD in all.`,
+  };
+}
+
+function refusedSection(
+  refused: readonly { reason: string; budgetId: string; observed: boolean; count: number; lastMinuteMs: number }[],
+): Section {
+  return {
+    title: "Refused",
+    question: "Was it refused in the last seven days, and why?",
+    money: "none",
+    table: {
+      name: "refused",
+      columns: [
+        { field: "reason", title: "Why", is: "text" },
+        { field: "budget", title: "Budget", is: "text" },
+        { field: "requests", title: "Requests", is: "count" },
+        { field: "last", title: "Last (minute)", is: "time" },
+        { field: "effect", title: "Refused", is: "text" },
+      ],
+      rows: refused.map((row) => [
+        text(row.reason.replaceAll("_", " ")),
+        text(row.budgetId),
+        count(row.count),
+        time(row.lastMinuteMs),
+        text(row.observed ? "no: only observed" : "yes"),
+      ]),
+      empty: "Nothing was refused.",
+    },
+  };
+}
+
+/** The newest requests, or those before an instant. */
+async function requestsSection({ books }: PageContext, id: string, query: Query): Promise<Section> {
+  const beforeMs = Date.parse(query["before"] ?? "");
+  const requests = await readLastEvents(
+    books.usage,
+    id,
+    MOST_REQUESTS,
+    Number.isFinite(beforeMs) ? beforeMs : undefined,
+  );
+  const oldest = requests.at(-1)?.at;
+  return {
+    title: Number.isFinite(beforeMs) ? `Requests before ${new Date(beforeMs).toISOString()}` : "Last requests",
+    question: "What was it used for lately?",
+    money: "metered",
+    table: {
+      name: "requests",
+      columns: [
+        { field: "at", title: "Time", is: "time" },
+        { field: "model", title: "Model", is: "text" },
+        { field: "inputTokens", title: "Input", is: "count" },
+        { field: "cacheReadTokens", title: "Cache read", is: "count" },
+        { field: "cacheWriteTokens", title: "Cache write", is: "count" },
+        { field: "outputTokens", title: "Output", is: "count" },
+        { field: "cost", title: "Cost", is: "usd" },
+        { field: "usage", title: "Usage", is: "text" },
+        { field: "outcome", title: "Outcome", is: "text" },
+        { field: "status", title: "HTTP", is: "count" },
+        { field: "duration", title: "Took", is: "seconds" },
+        { field: "price", title: "Price version", is: "text" },
+        { field: "request", title: "Request", is: "text" },
+      ],
+      rows: requests.map((one): Cell[] => [
+        time(Date.parse(one.at)),
+        text(one.servedModel ?? one.requestedModel),
+        count(one.usage.input ?? 0),
+        count(one.usage.cache_read ?? 0),
+        count(
+          (one.usage.cache_write_5m ?? 0) +
+            (one.usage.cache_write_1h ?? 0) +
+            (one.usage.cache_write_30m ?? 0) +
+            (one.usage.cache_write_12h ?? 0),
+        ),
+        count(one.usage.output ?? 0),
+        fine(one.costNanoUsd === null ? undefined : BigInt(one.costNanoUsd)),
+        text(one.usageState),
+        text(one.outcome.replaceAll("_", " ")),
+        one.httpStatus === null ? undefined : count(one.httpStatus),
+        seconds(one.durationMs ?? undefined),
+        text(one.priceVersion ?? ""),
+        text(one.requestId),
+      ]),
+      empty: "No request is kept.",
+    },
+    ...(requests.length === MOST_REQUESTS && oldest !== undefined
+      ? {
+          figures: [
+            {
+              title: "Older ones",
+              value: text("Requests before these", { page: "key", query: { id, before: oldest } }),
+              money: "none" as const,
+            },
+          ],
+        }
+      : {}),
+  };
+}
+
+/** Messages that named the key: alerts, and what came of them. */
+function noticesSection({ dataDir, nowMs }: PageContext, id: string, name: string | undefined): Section {
+  const books = openForReading(join(dataDir, "notices.db"));
+  let notices: Notice[] = [];
+  try {
+    if (books) notices = readNoticesAbout(books, [id, ...(name === undefined ? [] : [name])], nowMs - 28 * DAY_MS);
+  } finally {
+    books?.close();
+  }
+  return {
+    title: "Alerts",
+    question: "Which messages of the last four weeks named it?",
+    money: "none",
+    table: {
+      name: "alerts",
+      columns: [
+        { field: "posted", title: "Said", is: "time" },
+        { field: "text", title: "What", is: "text" },
+        { field: "severity", title: "Severity", is: "text" },
+        { field: "state", title: "State", is: "text" },
+      ],
+      rows: notices.map((one) => [time(one.postedAtMs), text(one.text), text(one.severity), text(one.state)]),
+      empty: "None.",
+    },
+  };
+}

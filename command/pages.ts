@@ -1,0 +1,14 @@
+// keymeter pages: a link that opens the report pages, once.
+import { addressOf, askProgram } from "../service/admin.ts";
+import { loadCommandConfig } from "./config.ts";
+import { UsageError } from "./usage-error.ts";
+
+export const USAGE = "keymeter pages    prints a link to the report pages; it opens them once, within a day";
+
+export async function run(args: string[]): Promise<void> {
+  if (args.length > 0) throw new UsageError(USAGE);
+  const config = loadCommandConfig();
+  const program = { name: "collector", port: config.collectorPort, setting: "KEYMETER_COLLECTOR_PORT" };
+  const { path } = (await askProgram(config, program, "POST", "/admin/link")) as { path: string };
+  process.stdout.write(`${addressOf(config.host, config.collectorPort)}${path}\n`);
+}

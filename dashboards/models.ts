@@ -1,0 +1,129 @@
+// Model comparison: what models cost for what they do, and what the same tokens would have cost on another one.
+import { Dollars, PercentUnit, Short } from "@grafana/grafana-foundation-sdk/units";
+import { CHOSEN, dashboard } from "./dashboard.ts";
+import { dayBars, lines, ofDays, table } from "./panels.ts";
+
+const MONTH = 'scope="model", id=~"$model", window="month"';
+const INPUT = 'class=~"input|cache_read|cache_write"';
+
+export const models = dashboard({
+  uid: "keymeter-models",
+  title: "Model comparison",
+  from: "now-30d",
+  variables: ["team", "project", "env", "provider", "model", "key"],
+  page: "models",
+  sections: [
+    {
+      title: "This month",
+      panels: [
+        table({
+          title: "Side by side",
+          question:
+            "What does each model cost, in all, for a request and for a million tokens, and how well does it cache?",
+          money: "metered",
+          unit: Dollars,
+          decimals: 2,
+          width: 24,
+          height: 9,
+          labels: { id: { title: "Model" } },
+          values: {
+            Requests: { unit: Short, decimals: 0 },
+            "Per request": { unit: Dollars, decimals: 5 },
+            "Read from cache": { unit: PercentUnit, decimals: 0 },
+            "Output of all tokens": { unit: PercentUnit, decimals: 0 },
+          },
+          queries: [
+            { expr: `sum by (id) (keymeter_spend_usd{${MONTH}})`, legend: "Cost" },
+            { expr: `sum by (id) (keymeter_spend_requests{${MONTH}})`, legend: "Requests" },
+            {
+              expr: `sum by (id) (keymeter_spend_usd{${MONTH}}) / sum by (id) (keymeter_spend_requests{${MONTH}})`,
+              legend: "Per request",
+            },
+            {
+              expr: `sum by (id) (keymeter_spend_usd{${MONTH}}) / sum by (id) (keymeter_spend_tokens{${MONTH}}) * 1e6`,
+              legend: "Per million tokens",
+            },
+            {
+              expr: `sum by (id) (keymeter_spend_tokens{${MONTH}, class="cache_read"}) / sum by (id) (keymeter_spend_tokens{${MONTH}, ${INPUT}})`,
+              legend: "Read from cache",
+            },
+            {
+              expr: `sum by (id) (keymeter_spend_tokens{${MONTH}, class="output"}) / sum by (id) (keymeter_spend_tokens{${MONTH}})`,
+              legend: "Output of all tokens",
+            },
+          ],
+        }),
+        table({
+          title: "The same tokens on another model",
+          question:
+            "What would this month's tokens of all models cost at each model's list price? Tokens by class, short contexts, no tiers and fees; models count tokens differently. The report page reprices each model by itself.",
+          money: "hypothetical",
+          unit: Dollars,
+          decimals: 2,
+          width: 12,
+          height: 9,
+          labels: {
+            model: { title: "On model" },
+            provider: {
+              title: "of",
+              link: {
+                title: "Report page",
+                url: '${pages}/models?on=${__data.fields.of}/${__data.fields["On model"]}',
+              },
+            },
+          },
+          queries: [
+            {
+              expr: 'sum by (model, provider) (keymeter_price_usd_per_million_tokens * on (class) group_left () sum by (class) (keymeter_spend_tokens{scope="org", window="month"})) / 1e6',
+              legend: "Would cost",
+            },
+          ],
+        }),
+        table({
+          title: "Who uses which",
+          question: "Which team's money goes to which model?",
+          money: "metered",
+          unit: Dollars,
+          decimals: 2,
+          width: 12,
+          height: 9,
+          labels: { team: { title: "Team" }, model: { title: "Model" } },
+          queries: [
+            { expr: `sum by (team, model) (keymeter_breakdown_usd{window="month", ${CHOSEN}})`, legend: "This month" },
+          ],
+        }),
+      ],
+    },
+    {
+      title: "Over time",
+      panels: [
+        dayBars({
+          title: "Spend by day and model",
+          question: "Which models does the money move to?",
+          money: "metered",
+          unit: Dollars,
+          decimals: 2,
+          width: 12,
+          height: 9,
+          days: 60,
+          queries: [{ expr: ofDays('scope="model", id=~"$model"'), legend: "{{id}}" }],
+        }),
+        lines({
+          title: "List prices of a million tokens",
+          question: "When did prices change?",
+          money: "hypothetical",
+          unit: Dollars,
+          decimals: 2,
+          width: 12,
+          height: 9,
+          queries: [
+            {
+              expr: 'sum by (model, class) (keymeter_price_usd_per_million_tokens{provider=~"$provider", model=~"$model", class=~"input|output"})',
+              legend: "{{model}}, {{class}}",
+            },
+          ],
+        }),
+      ],
+    },
+  ],
+});

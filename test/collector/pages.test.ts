@@ -1,0 +1,590 @@
+// The report pages: what stands on them against the books themselves, who may read them, and how they are for readers in a browser.
+import { mkdirSync } from "node:fs";
+import { join } from "node:path";
+import Database from "better-sqlite3";
+import { parse } from "csv-parse/sync";
+import Fastify from "fastify";
+import type { FastifyInstance } from "fastify";
+import type { Browser, Page } from "playwright-core";
+import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import { effects } from "../../collector/effects.ts";
+import { addPages } from "../../collector/pages/routes.ts";
+import { issueVirtualKey } from "../../ledger/keys.ts";
+import { firstAttemptId } from "../../ledger/ids.ts";
+import { createPriceBook } from "../../ledger/prices.ts";
+import { openForWriting } from "../../ledger/open.ts";
+import { createCalendar } from "../../ledger/windows.ts";
+import { openWriter } from "../../ledger/writer.ts";
+import { Secret } from "../../service/secret.ts";
+import { findBarriers, HAS_BROWSER, openBrowser } from "../browser.ts";
+import { MARKUP_TEAM, openOrganisation, RIGHT_TO_LEFT_TEAM, writeOrganisation } from "../organisation.ts";
+import { IS_CI, random, SEED } from "../seed.ts";
+import { temporaryFolder } from "../start-proxy.ts";
+import { event } from "../usage-event.ts";
+
+const NOW_MS = Date.parse("2026-11-24T10:20:00Z");
+const READ = "read-token-of-a-test";
+const ADMIN = "admin-token-of-a-test";
+const BEARER = { authorization: `Bearer ${READ}` };
+const SCREENSHOTS = process.env["KEYMETER_SCREENSHOTS"];
+
+type Site = {
+  readonly url: string;
+  readonly folder: string;
+  readonly keyId: string;
+  readonly app: FastifyInstance;
+  readonly makeLink: () => string;
+};
+const sites: { close(): Promise<void> }[] = [];
+
+async function openSite(folder: string): Promise<Site> {
+  const books = openOrganisation(folder);
+  const app = Fastify({ forceCloseConnections: true });
+  const makeLink = await addPages(
+    app,
+    () => ({
+      books,
+      calendar: createCalendar("UTC"),
+      prices: createPriceBook(),
+      stated: { keys: {}, models: {} },
+      dataDir: folder,
+      capMode: "enforce",
+      sources: ["anthropic", "gcp.gemini", "openai"],
+      nowMs: NOW_MS,
+    }),
+    { readToken: new Secret(READ), adminToken: new Secret(ADMIN) },
+  );
+  const url = await app.listen({ host: "127.0.0.1", port: 0 });
+  sites.push({
+    async close() {
+      await app.close();
+      books.close();
+    },
+  });
+  const keyId = books.usage.prepare("SELECT id FROM keys ORDER BY name LIMIT 1").pluck().get() as string | undefined;
+  return { url, folder, keyId: keyId ?? "", app, makeLink };
+}
+
+/** Books in which nothing happened. */
+async function emptyBooks(folder: string): Promise<void> {
+  const writer = await openWriter({
+    path: join(folder, "usage.db"),
+    durability: "process",
+    zone: "UTC",
+    capMode: "enforce",
+  });
+  await writer.close();
+}
+
+/** Many keys that were each used once today. */
+async function manyKeys(folder: string, count: number): Promise<void> {
+  let clock = NOW_MS - 3_600_000;
+  const writer = await openWriter({
+    path: join(folder, "usage.db"),
+    durability: "process",
+    zone: "UTC",
+    capMode: "enforce",
+    now: () => clock,
+  });
+  for (let i = 0; i < count; i += 500) {
+    await Promise.all(
+      Array.from({ length: Math.min(500, count - i) }, async (_, j) => {
+        const { key } = issueVirtualKey(
+          { name: `key ${String(i + j).padStart(4, "0")}`, team: `team-${(i + j) % 20}` },
+          clock,
+        );
+        await writer.change({ type: "createKey", key, digest: key.id }, "test");
+        const attemptId = writer.nextAttemptId();
+        const subject = {
+          keyId: key.id,
+          team: key.team,
+          project: "",
+          env: "",
+          provider: "openai",
+          model: "gpt-4o-mini",
+        };
+        await writer.reserve(
+          { attemptId, subject, boundNanoUsd: 1n, expectedNanoUsd: 1n },
+          "chat_completions",
+          undefined,
+        );
+        await writer.settle(
+          event(attemptId, BigInt(i + j) * 1_000_000n, {
+            ...subject,
+            requestedModel: "gpt-4o-mini",
+            priceConfidence: "exact",
+          }),
+        );
+      }),
+    );
+  }
+  clock = NOW_MS;
+  await writer.close();
+}
+
+async function get(site: Site, path: string): Promise<string> {
+  const answer = await fetch(`${site.url}/${path}`, { headers: BEARER });
+  expect(answer.status, path).toBe(200);
+  return answer.text();
+}
+
+type Row = { readonly [field: string]: string };
+const rowsOf = (csv: string): Row[] => parse<Row>(csv, { columns: true });
+/** "12.345000000" in nano-USD. */
+const nano = (decimal: string | undefined): bigint => {
+  const [whole = "0", fraction = ""] = (decimal ?? "0").replace("-", "").split(".");
+  const size = BigInt(whole) * 1_000_000_000n + BigInt(fraction.padEnd(9, "0"));
+  return decimal?.startsWith("-") ? -size : size;
+};
+/** What the events themselves say, without our read models: cost of `[since, until)` by an expression. */
+function spentBy(folder: string, expression: string, since: string, until: string, where = "1"): Map<string, bigint> {
+  const books = new Database(join(folder, "usage.db"), { readonly: true });
+  books.defaultSafeIntegers(true);
+  const rows = books
+    .prepare(
+      `SELECT ${expression} AS name, SUM(COALESCE(cost_nano_usd, 0)) AS cost FROM events WHERE attempt_id >= ? AND attempt_id < ? AND ${where} GROUP BY 1`,
+    )
+    .all(firstAttemptId(Date.parse(`${since}T00:00:00Z`)), firstAttemptId(Date.parse(`${until}T00:00:00Z`))) as {
+    name: string;
+    cost: bigint;
+  }[];
+  books.close();
+  return new Map(rows.map(({ name, cost }) => [name, cost]));
+}
+
+let full: Site;
+let empty: Site;
+let one: Site;
+let many: Site;
+const MANY = IS_CI ? 5_000 : 450;
+
+beforeAll(async () => {
+  process.stdout.write(`seed ${SEED}\n`);
+  const folders = ["full", "empty", "one", "many"].map((name) => {
+    const folder = join(temporaryFolder(), name);
+    mkdirSync(folder, { recursive: true });
+    return folder;
+  });
+  const [a = "", b = "", c = "", d = ""] = folders;
+  await writeOrganisation({ folder: a, days: IS_CI ? 60 : 32, keys: 20, seed: SEED, nowMs: NOW_MS });
+  await emptyBooks(b);
+  await manyKeys(c, 1);
+  await manyKeys(d, MANY);
+  for (const folder of [b, c, d]) openForWriting(join(folder, "billing.db"), "billing", "process").close();
+  [full, empty, one, many] = [await openSite(a), await openSite(b), await openSite(c), await openSite(d)];
+}, 300_000);
+afterAll(async () => {
+  for (const site of sites) await site.close();
+});
+
+const PATHS = (site: Site): string[] => [
+  "overview",
+  "changes",
+  "changes?days=1",
+  "teams",
+  `team?id=${encodeURIComponent(site === full ? MARKUP_TEAM : "team-0")}`,
+  "keys",
+  `key?id=${site.keyId}`,
+  "bills",
+  "models",
+  "refused",
+  "chargeback?month=2026-11",
+  ...(site === full
+    ? ["bill?provider=openai&day=2026-11-06", `team?id=${encodeURIComponent(RIGHT_TO_LEFT_TEAM)}`]
+    : []),
+];
+
+describe("figures", () => {
+  it("of teams and keys are the sums of their events, to the nano-dollar", async () => {
+    for (const [page, name, expression] of [
+      ["teams", "team", "team"],
+      ["keys", "key", "(SELECT name FROM keys WHERE id = key_id)"],
+    ] as const) {
+      const rows = rowsOf(await get(full, `${page}.csv?table=${page}`));
+      const expected = spentBy(full.folder, expression, "2026-11-01", "2026-12-01");
+      expect(rows.length).toBeGreaterThan(expected.size - 1);
+      for (const row of rows.slice(0, -1)) {
+        const key = (row[name] ?? "").replace(/^'=/, "=");
+        expect(nano(row["month_usd"]), key).toBe(expected.get(key) ?? 0n);
+      }
+      expect(nano(rows.at(-1)?.["month_usd"])).toBe([...expected.values()].reduce((a, b) => a + b, 0n));
+    }
+  });
+
+  it("of what changed are those of the two weeks, and their reasons add up to the difference exactly", async () => {
+    const now = spentBy(full.folder, "team", "2026-11-17", "2026-11-24");
+    const before = spentBy(full.folder, "team", "2026-11-10", "2026-11-17");
+    const rows = rowsOf(await get(full, "changes.csv?table=teams")).slice(0, -1);
+    expect(rows.length).toBe(5);
+    for (const row of rows) {
+      const team = row["team"] ?? "";
+      expect(nano(row["now_usd"])).toBe(now.get(team) ?? 0n);
+      expect(nano(row["before_usd"])).toBe(before.get(team) ?? 0n);
+      const more = nano(row["now_usd"]) - nano(row["before_usd"]);
+      expect(nano(row["more_usd"])).toBe(more);
+      expect(nano(row["by_volume_usd"]) + nano(row["by_mix_usd"]) + nano(row["by_request_usd"])).toBe(more);
+    }
+  });
+
+  it("of reasons add up for any two spans", () => {
+    const next = random(SEED);
+    const models = (): { model: string; requests: number; costNanoUsd: bigint }[] =>
+      ["a", "b", "c"].flatMap((model) =>
+        next() < 0.6
+          ? [{ model, requests: Math.floor(next() * 5), costNanoUsd: BigInt(Math.floor(next() * 1e12)) }]
+          : [],
+      );
+    const sum = (list: ReturnType<typeof models>): bigint =>
+      list.reduce((all, { costNanoUsd }) => all + costNanoUsd, 0n);
+    for (let i = 0; i < 2_000; i++) {
+      const [before, after] = [models(), models()];
+      const { volumeNanoUsd, mixNanoUsd, requestNanoUsd } = effects(before, after);
+      expect(volumeNanoUsd + mixNanoUsd + requestNanoUsd).toBe(sum(after) - sum(before));
+    }
+  });
+
+  it("tell more requests from other models from dearer requests", () => {
+    const of = (
+      model: string,
+      requests: number,
+      usd: bigint,
+    ): { model: string; requests: number; costNanoUsd: bigint } => ({
+      model,
+      requests,
+      costNanoUsd: usd,
+    });
+    expect(effects([of("a", 10, 100n)], [of("a", 20, 200n)])).toEqual({
+      volumeNanoUsd: 100n,
+      mixNanoUsd: 0n,
+      requestNanoUsd: 0n,
+    });
+    expect(effects([of("a", 10, 100n)], [of("a", 10, 150n)])).toEqual({
+      volumeNanoUsd: 0n,
+      mixNanoUsd: 0n,
+      requestNanoUsd: 50n,
+    });
+    expect(effects([of("a", 10, 100n), of("b", 10, 300n)], [of("b", 20, 600n)])).toEqual({
+      volumeNanoUsd: 0n,
+      mixNanoUsd: 200n,
+      requestNanoUsd: 0n,
+    });
+  });
+
+  it("of bills agree with the bills' own lines, and a day's causes add up to its difference", async () => {
+    const billing = new Database(join(full.folder, "billing.db"), { readonly: true });
+    billing.defaultSafeIntegers(true);
+    const rows = rowsOf(await get(full, "bills.csv?table=days")).slice(0, -1);
+    expect(rows.filter(({ state }) => state === "closed").length).toBeGreaterThan(20);
+    expect(rows.filter(({ state }) => state === "no bill yet").length).toBeGreaterThan(2);
+    for (const row of rows.filter(({ billed_usd: billed }) => billed !== "")) {
+      const billed = billing
+        .prepare("SELECT SUM(amount_nano_usd) FROM billed_lines WHERE provider = ? AND day = ?")
+        .pluck()
+        .get(row["provider"], row["day"]) as bigint;
+      expect(nano(row["billed_usd"])).toBe(billed);
+      const day = `provider=${row["provider"]}&day=${row["day"]}`;
+      const causes = rowsOf(await get(full, `bill.csv?table=causes&${day}`));
+      if (causes.length > 0) expect(nano(causes.at(-1)?.["amount_usd"])).toBe(nano(row["variance_usd"]));
+    }
+    billing.close();
+  });
+
+  it("of a chargeback and its FOCUS file are one sum", async () => {
+    const charges = rowsOf(await get(full, "chargeback.csv?table=charges&month=2026-11"));
+    const focus = rowsOf(await get(full, "focus.csv?since=2026-11-01&until=2026-12-01&version=1.2"));
+    const billed = focus.reduce((all, row) => all + nano(row["BilledCost"]), 0n);
+    expect(focus.length).toBeGreaterThan(1_000);
+    expect(nano(charges.at(-1)?.["total_usd"])).toBe(billed);
+    const team = rowsOf(await get(full, `focus.csv?since=2026-11-01&until=2026-12-01&team=search`));
+    expect(new Set(team.map((row) => row["x_Team"]))).toEqual(new Set(["search"]));
+  });
+
+  it("of JSON are those of CSV", async () => {
+    const page = JSON.parse(await get(full, "keys.json")) as {
+      sections: { rows: { key: string; monthNanoUsd: string }[] }[];
+    };
+    const rows = rowsOf(await get(full, "keys.csv?table=keys")).slice(0, -1);
+    expect(page.sections[0]?.rows.map((row) => BigInt(row.monthNanoUsd))).toEqual(
+      rows.map((row) => nano(row["month_usd"])),
+    );
+  });
+
+  it("of an unpriced model are not known, and never nothing", async () => {
+    const rows = rowsOf(await get(full, "models.csv?table=models&days=28")).filter(
+      ({ model }) => model === "model-of-tomorrow",
+    );
+    expect(rows.length).toBeGreaterThan(0);
+    for (const row of rows) expect(row["cost_usd"]).toBe("");
+  });
+
+  it("of a text that a spreadsheet would take for a formula are text", async () => {
+    expect(await get(full, "keys.csv?table=keys")).toContain("'=SUM(A1:A9)");
+  });
+});
+
+describe("who may read", () => {
+  it("is nobody without a token: pages, downloads and lists of nothing are all refused", async () => {
+    for (const path of ["overview", "keys.csv?table=keys", "overview.json", "focus.csv", "nothing", "key?id=x"]) {
+      expect((await fetch(`${full.url}/${path}`)).status, path).toBe(401);
+      const wrong = await fetch(`${full.url}/${path}`, { headers: { authorization: `Bearer ${ADMIN}` } });
+      expect(wrong.status, `${path} with the admin token`).toBe(401);
+    }
+    const made = await fetch(`${full.url}/admin/link`, { method: "POST", headers: BEARER });
+    expect(made.status, "the read token makes no links").toBe(401);
+  });
+
+  it("is who opens a link first, once; its session reads, and can be left", async () => {
+    const path = full.makeLink();
+    const head = await fetch(`${full.url}${path}`, { method: "HEAD" });
+    expect(head.status, "a look at it").toBe(401);
+    const opened = await fetch(`${full.url}${path}`);
+    const cookie = opened.headers.get("set-cookie") ?? "";
+    expect(opened.status).toBe(200);
+    expect(cookie).toMatch(/; HttpOnly/);
+    expect(cookie).toMatch(/; SameSite=Strict/);
+    const session = { cookie: cookie.split(";")[0] ?? "" };
+    expect((await fetch(`${full.url}/overview`, { headers: session })).status).toBe(200);
+    expect((await fetch(`${full.url}${path}`)).status, "a second time").toBe(403);
+    const forged = session.cookie.replace(/=\d+/, (until) => `=${Number(until.slice(1)) + 1}`);
+    expect((await fetch(`${full.url}/overview`, { headers: { cookie: forged } })).status, "with a later end").toBe(401);
+    expect((await fetch(`${full.url}/overview`, { headers: { cookie: "keymeter_session=" } })).status).toBe(401);
+    const left = await fetch(`${full.url}/logout`, { method: "POST", headers: session, redirect: "manual" });
+    expect(left.headers.get("set-cookie")).toContain("keymeter_session=;");
+  });
+
+  it("is led nowhere else: an address that reads like another site's stays here", async () => {
+    const led = { "sec-fetch-site": "cross-site" };
+    for (const path of ["https:example.com", "javascript:alert(1)", "%5C%5Cexample.com"]) {
+      const body = await (await fetch(`${full.url}/${path}`, { headers: led })).text();
+      expect(body, path).toContain(`url=/${path}"`);
+    }
+  });
+
+  it("is who signs in with the read token, and not with the admin token", async () => {
+    const signIn = async (token: string): Promise<Response> =>
+      fetch(`${full.url}/login`, { method: "POST", body: new URLSearchParams({ token }), redirect: "manual" });
+    expect((await signIn(ADMIN)).status).toBe(403);
+    const taken = await signIn(READ);
+    expect(taken.status).toBe(303);
+    expect(taken.headers.get("set-cookie")).toContain("keymeter_session=");
+  });
+
+  it("is told by nothing that is not there: unknown pages, teams, keys and days are 404, odd questions no error", async () => {
+    for (const path of [
+      "nothing",
+      "key?id=nobody",
+      "team?id=nobody",
+      "bill?provider=openai&day=2020-01-01",
+      "bill",
+      "key.csv",
+      "keys.csv?table=x",
+      "overview.pdf",
+      "constructor",
+      "chargeback?month=2026-13",
+      "__proto__",
+    ])
+      expect((await fetch(`${full.url}/${path}`, { headers: BEARER })).status, path).toBe(404);
+    for (const path of [
+      "changes?days=-1",
+      "models?on=x&days=x",
+      "keys?q=%00&keysSheet=-3",
+      "keys?keysSheet=1e9",
+      `key?id=${full.keyId}&before=x`,
+      "overview?a=1&a=2",
+    ])
+      expect((await fetch(`${full.url}/${path}`, { headers: BEARER })).status, path).toBe(200);
+    expect((await fetch(`${full.url}/focus.csv?since=x&until=y`, { headers: BEARER })).status).toBe(400);
+  });
+});
+
+describe.skipIf(!HAS_BROWSER)("in a browser", () => {
+  let browser: Browser;
+  beforeAll(async () => {
+    browser = await openBrowser();
+  });
+  afterAll(async () => {
+    await browser?.close();
+  });
+
+  /** A signed-in reader; whatever the browser complains of is a failure. */
+  async function reader(
+    site: Site,
+    colorScheme: "light" | "dark" = "light",
+  ): Promise<{ page: Page; complaints: string[] }> {
+    const page = await (await browser.newContext({ colorScheme, acceptDownloads: true })).newPage();
+    const complaints: string[] = [];
+    page.on("console", (message) => complaints.push(message.text()));
+    page.on("pageerror", (error) => complaints.push(error.message));
+    page.on("dialog", (dialog) => {
+      complaints.push(`a dialog: ${dialog.message()}`);
+      void dialog.dismiss();
+    });
+    await page.goto(`${site.url}${site.makeLink()}`);
+    await page.waitForURL(`${site.url}/overview`);
+    return { page, complaints };
+  }
+
+  // With small counts one of the two, by the seed, and of the other ledgers only the pages that are unlike.
+  const schemes = (["light", "dark"] as const).filter((_, i) => IS_CI || SEED % 2 === i);
+  const pathsOf = (site: Site): string[] =>
+    PATHS(site).filter((path) => IS_CI || site === full || path === (site === many ? "keys" : "overview"));
+  it.each(schemes.map((scheme) => [scheme] as const))(
+    "every page, %s, with an empty ledger, one key, many keys, names with scripts and right-to-left text: nothing serious by axe, no complaint",
+    async (scheme) => {
+      for (const site of [full, empty, one, many]) {
+        const { page, complaints } = await reader(site, scheme);
+        for (const path of pathsOf(site)) {
+          const answer = await page.goto(`${site.url}/${path}`);
+          if (answer?.status() === 404) {
+            expect(site, `${path} is there`).toBe(empty);
+            complaints.length = 0;
+            continue;
+          }
+          expect(answer?.status(), path).toBe(200);
+          expect(await findBarriers(page), path).toEqual([]);
+          expect(complaints, path).toEqual([]);
+          if (SCREENSHOTS && site === full)
+            await page.screenshot({ path: join(SCREENSHOTS, `${path.split("?")[0]}-${scheme}.png`), fullPage: true });
+        }
+        await page.context().close();
+      }
+    },
+  );
+
+  it("every download comes, and holds the rows that are shown", async () => {
+    const { page } = await reader(full);
+    let downloads = 0;
+    for (const path of PATHS(full).filter((one) => IS_CI || /^(overview|chargeback)/.test(one))) {
+      await page.goto(`${full.url}/${path}`);
+      const links = await page.locator('a[href*=".csv"], a[href*=".json"]').all();
+      for (const link of links) {
+        const address = (await link.getAttribute("href")) ?? "";
+        const waiting = page.waitForEvent("download");
+        await link.dispatchEvent("click");
+        const download = await waiting;
+        expect(await download.failure(), address).toBeNull();
+        expect(download.suggestedFilename()).toMatch(/^keymeter-[a-z0-9-]+\.(csv|json)$/);
+        downloads += 1;
+        const table = new URL(address, page.url()).searchParams.get("table");
+        if (table === null) continue;
+        const shown = await page.locator(`table.${table} tr`).count();
+        const { readFileSync } = await import("node:fs");
+        expect(parse(readFileSync(await download.path(), "utf8")).length, address).toBe(shown);
+      }
+    }
+    expect(downloads).toBeGreaterThan(IS_CI ? 40 : 9);
+  });
+
+  it("a long list is paged; its sum is of all, and a search finds one of them", async () => {
+    const { page } = await reader(many);
+    await page.goto(`${many.url}/keys`);
+    expect(await page.locator("table.keys tbody tr").count()).toBe(200);
+    expect(await page.locator("p.tools").first().textContent()).toContain(`of ${MANY}`);
+    const cents = Math.round(((MANY * (MANY - 1)) / 2) * 0.1) / 100;
+    expect(await page.locator("table.keys tfoot").textContent()).toContain(
+      cents.toLocaleString("en-US", { minimumFractionDigits: 2 }),
+    );
+    await page.getByRole("link", { name: "Rows after" }).click();
+    expect(await page.locator("p.tools").first().textContent()).toContain("Rows 201 to 400");
+    await page.getByRole("textbox").fill("key 0042");
+    await page.getByRole("button", { name: "Show" }).click();
+    expect(await page.locator("table.keys tbody tr").count()).toBe(1);
+  });
+
+  it("can be read by keyboard alone: the first stop leads past the menu, every stop is seen", async () => {
+    const { page } = await reader(full);
+    await page.keyboard.press("Tab");
+    expect(await page.evaluate("document.activeElement.textContent")).toBe("To the figures");
+    await page.keyboard.press("Enter");
+    expect(await page.evaluate("document.activeElement.id")).toBe("main");
+    await page.keyboard.press("Tab");
+    expect(await page.evaluate("getComputedStyle(document.activeElement).outlineStyle")).toBe("solid");
+  });
+
+  it("a link on another site leads to the page it names, with the session of the reader", async () => {
+    const { page } = await reader(full);
+    const other = Fastify();
+    other.get("/", async (_request, reply) => reply.type("text/html").send(`<a href="${full.url}/keys">keys</a>`));
+    const { port } = new URL(await other.listen({ host: "127.0.0.1", port: 0 }));
+    // Another name is another site; another port is not.
+    await page.goto(`http://localhost:${port}/`).catch(async () => page.goto(`http://127.0.0.1:${port}/`));
+    await page.getByRole("link", { name: "keys" }).click();
+    await page.waitForURL(`${full.url}/keys`);
+    expect(await page.getByRole("heading", { level: 1 }).textContent()).toContain("Keys");
+    await other.close();
+  });
+
+  it("on paper has lines to sign, and no menu", async () => {
+    const { page } = await reader(full);
+    await page.goto(`${full.url}/chargeback?month=2026-10`);
+    expect(await page.locator(".signatures").isVisible()).toBe(false);
+    await page.emulateMedia({ media: "print" });
+    expect(await page.locator(".signatures").isVisible()).toBe(true);
+    expect(await page.locator("header").isVisible()).toBe(false);
+    expect((await page.pdf()).length).toBeGreaterThan(10_000);
+  });
+
+  describe("a newcomer answers with two clicks at most", () => {
+    let page: Page;
+    let clicks: number;
+    const click = async (name: string): Promise<void> => {
+      clicks += 1;
+      await page.getByRole("link", { name, exact: true }).first().click();
+    };
+    const beginning = async (): Promise<void> => {
+      ({ page } = await reader(full));
+      clicks = 0;
+    };
+
+    it("what will this month cost, and how sure is it?", async () => {
+      await beginning();
+      const section = page.locator("section", { hasText: "What will this month cost" }).first();
+      const words = (await section.textContent()) ?? "";
+      const forecast = new Database(join(full.folder, "billing.db"), { readonly: true })
+        .prepare(
+          "SELECT p50_nano_usd AS p50, p90_nano_usd AS p90 FROM forecasts WHERE scope = 'org' AND window = 'month' AND start_ms <= ? AND end_ms > ?",
+        )
+        .get(NOW_MS, NOW_MS) as { p50: number; p90: number };
+      const cents = (nanoUsd: number): string =>
+        (nanoUsd / 1e9).toLocaleString("en-US", { minimumFractionDigits: 2, maximumFractionDigits: 2 });
+      expect(words).toContain(cents(forecast.p50));
+      expect(words).toContain(cents(forecast.p90));
+      expect(words).toMatch(/How sure: of the last \d+ days that were forecast, \d+ % lay in their band/);
+      expect(clicks).toBe(0);
+    });
+
+    it("which team and which key made the difference since last week?", async () => {
+      await beginning();
+      await click("What changed");
+      const [team, key] = [page.locator("table.teams tbody tr").first(), page.locator("table.keys tbody tr").first()];
+      const now = spentBy(full.folder, "team", "2026-11-17", "2026-11-24");
+      const before = spentBy(full.folder, "team", "2026-11-10", "2026-11-17");
+      const size = (name: string): number => Math.abs(Number((now.get(name) ?? 0n) - (before.get(name) ?? 0n)));
+      const [largest] = [...now.keys()].toSorted((a, b) => size(b) - size(a));
+      expect(await team.locator("th").textContent()).toBe(largest);
+      expect(await key.locator("td").count()).toBe(6);
+      expect(clicks).toBeLessThanOrEqual(2);
+    });
+
+    it("does it agree with the bill, and if not, why?", async () => {
+      await beginning();
+      expect(await page.locator("table.agreement tbody tr").count()).toBe(3);
+      await click("Bills");
+      expect(await page.locator("table.causes tbody tr").count()).toBeGreaterThan(1);
+      const dearer = page.locator("table.days tbody tr", { hasText: "fee" }).first();
+      clicks += 1;
+      await dearer.getByRole("link").click();
+      expect(await page.locator("table.causes").textContent()).toContain("fee");
+      expect(clicks).toBe(2);
+    });
+
+    it("whom did the cap refuse, and what would it take to let them through?", async () => {
+      await beginning();
+      await click("Refused");
+      const raise = (await page.locator("table.raises tbody tr").first().textContent()) ?? "";
+      expect(raise).toMatch(/keymeter budgets raise bud_small --by \d+\.\d\d --until 2026-11-25T00:00Z/);
+      expect(await page.locator("table.refused tbody tr").first().textContent()).toContain("budget exceeded");
+      expect(clicks).toBe(1);
+    });
+  });
+});
