@@ -159,6 +159,7 @@ export function makeQuarter(truth: Truth, startDay: string, days: number, seed: 
     const billedMs = atMs + 2_000;
     const [meteredDay, billedDay] = [dayOf(atMs), dayOf(billedMs)];
     const isLate = day === HAPPENS.late && next() < 0.1;
+    const estimateOf = new Map(estimate.lines.map((line) => [line.unit, line.costNanoUsd]));
     for (const line of metered.lines) {
       let amount = line.costNanoUsd;
       let listed = amount;
@@ -179,10 +180,13 @@ export function makeQuarter(truth: Truth, startDay: string, days: number, seed: 
         differ(provider, billedDay, "token class", amount - line.costNanoUsd);
       }
       if (meteredDay !== billedDay) {
-        // Of an answer that nobody saw there are no tokens that could lie on the wrong day: only its hold, which is an estimate.
+        // What lies on the wrong day is what was metered on it. Of an answer that nobody saw that is a hold, thus an estimate; and what an
+        // estimate missed was never metered on any day: it is corrected where it is billed.
         const cause = crashed ? "estimate corrected" : "day boundary";
-        differ(provider, meteredDay, cause, -line.costNanoUsd);
-        differ(provider, billedDay, cause, line.costNanoUsd);
+        const known = crashed ? line.costNanoUsd : (estimateOf.get(line.unit) ?? 0n);
+        differ(provider, meteredDay, cause, -known);
+        differ(provider, billedDay, cause, known);
+        differ(provider, billedDay, "estimate corrected", line.costNanoUsd - known);
       }
       charge({
         provider,
@@ -201,7 +205,8 @@ export function makeQuarter(truth: Truth, startDay: string, days: number, seed: 
       });
     }
     const truly = metered.costNanoUsd ?? 0n;
-    if (left) differ(provider, meteredDay, "estimate corrected", truly - (estimate.costNanoUsd ?? 0n));
+    if (left && meteredDay === billedDay)
+      differ(provider, meteredDay, "estimate corrected", truly - (estimate.costNanoUsd ?? 0n));
     if (crashed) differ(provider, meteredDay, "estimate corrected", truly - held);
   };
 
@@ -211,8 +216,8 @@ export function makeQuarter(truth: Truth, startDay: string, days: number, seed: 
       const usual = (counts[i + 1] ?? 0) / [18_000, 3_500, 2_500][i]!;
       const many = Math.max(0, Math.min(6, Math.round(usual * 2 + next() - 0.5)));
       const times = Array.from({ length: many }, () => Math.floor(next() * (HOUR_MS - 10_000)));
-      // Now and then an answer begins right before midnight.
-      if (hour % 24 === 23 && next() < 0.5) times.push(HOUR_MS - 1_000);
+      // Every third night an answer begins right before midnight: some hundred times as often as such a rhythm would have it.
+      if (hour % 24 === 23 && next() < 0.33) times.push(HOUR_MS - 1_000);
       for (const [index, offset] of times.toSorted((a, b) => a - b).entries())
         serve(client, startMs + hour * HOUR_MS + offset, index);
     });
