@@ -1,15 +1,17 @@
 // The figures of a message as of now, from the ledger: Alertmanager carries labels, no values. Reads only.
+import { courseOf, courseStart } from "../charts/course.ts";
 import type { SpendSeries } from "../charts/spend.ts";
 import { expectedSoFar } from "../ledger/forecasts.ts";
-import type { FrozenForecast } from "../ledger/forecasts.ts";
+import { toUsdNumber } from "../ledger/money.ts";
 import type { NanoUsd } from "../ledger/money.ts";
 import type { Sqlite } from "../ledger/open.ts";
 import { readExpectations } from "../ledger/plans.ts";
 import { readBudgets } from "../ledger/changes.ts";
-import { amountAt, covers, describeScope } from "../ledger/budgets.ts";
+import { amountAt, covers, describeScope, isAbout } from "../ledger/budgets.ts";
 import type { Budget } from "../ledger/budgets.ts";
 import { readKeys } from "../ledger/keys.ts";
-import { readHourlySpend, readKeyNames, readRefused, readSettled, readSpend } from "../ledger/spend.ts";
+import { readSettled } from "../ledger/budget-spend.ts";
+import { readHourlySpend, readKeyNames, readRefused, readSpend } from "../ledger/spend.ts";
 import type { ForecastScope, SpendRow } from "../ledger/spend.ts";
 import { createCalendar } from "../ledger/windows.ts";
 import type { Labels } from "./expression.ts";
@@ -64,7 +66,6 @@ export type Course = Omit<SpendSeries, "title" | "timezone"> & {
 export type FigureBooks = { readonly usage: Sqlite | undefined; readonly billing: Sqlite | undefined };
 
 const REFUSED_MS = 24 * 3_600_000;
-const HOUR_MS = 3_600_000;
 const MOST_MOVERS = 3;
 
 /** Reads the figures of the subject that an alert's labels name. */
@@ -134,31 +135,21 @@ export async function readCourse(
   if (!usage || !billing) return undefined;
   const { scope, id } = scopeOf(labels);
   const window = labels["window"] === "month" ? "month" : "day";
-  const made: FrozenForecast | undefined = (await readExpectations({ usage, billing }, nowMs)).find(
-    (one) => one.scope === scope && one.id === id && one.window === window && one.method !== "learning",
-  );
-  if (!made || made.p50NanoUsd <= 0n) return undefined;
-  const startMs = Math.floor(made.startMs / HOUR_MS) * HOUR_MS;
-  const spent = new Map(
-    (await readHourlySpend(usage, startMs, nowMs, scope))
-      .filter((hour) => hour.id === id)
-      .map(({ hourMs, costNanoUsd }) => [hourMs, usd(costNanoUsd)]),
-  );
-  const passed = Math.floor((nowMs - startMs) / HOUR_MS) + 1;
+  const [made] = await readExpectations({ usage, billing }, nowMs, { scope, id, window });
+  if (!made || made.method === "learning" || made.p50NanoUsd <= 0n) return undefined;
+  const spent = await readHourlySpend(usage, courseStart(made), nowMs, scope, { scope, id });
   const budget = readBudgets(usage).find(
-    (one) => one.window === window && isCoveredAll(one, scope, id) && one.amountNanoUsd > 0n,
+    (one) => one.window === window && isAbout(one, scope, id) && one.amountNanoUsd > 0n,
   );
   return {
     subject: capital(nameOf(scope, id, nameOfKey)),
     window,
-    startMs,
-    endMs: made.endMs,
-    nowMs,
-    spent: Array.from({ length: Math.min(passed, made.hours.length) }, (_, i) => spent.get(startMs + i * HOUR_MS) ?? 0),
-    expected: made.hours.map(usd),
-    low: Number(made.p10NanoUsd) / Number(made.p50NanoUsd),
-    high: Number(made.p90NanoUsd) / Number(made.p50NanoUsd),
-    budget: budget && usd(amountAt(budget, nowMs)),
+    ...courseOf(
+      made,
+      spent.filter((hour) => hour.id === id),
+      nowMs,
+    ),
+    budget: budget && toUsdNumber(amountAt(budget, nowMs)),
   };
 }
 
@@ -189,13 +180,6 @@ function isCovered(budget: Budget, group: SpendRow["group"]): boolean {
   return covers(budget.scope, { keyId, team, project, env, provider, model });
 }
 
-/** Whether a budget is about exactly this scope. */
-function isCoveredAll({ scope: parts }: Budget, scope: ForecastScope["scope"], id: string): boolean {
-  const named = Object.entries(parts).filter(([, value]) => value !== undefined);
-  if (scope === "org") return named.length === 0;
-  return named.length === 1 && named[0]?.[0] === (scope === "key" ? "keyId" : scope) && named[0][1] === id;
-}
-
 async function budgetNow(usage: Sqlite, budget: Budget, timezone: string, nowMs: number): Promise<Figures["budget"]> {
   const window = createCalendar(timezone).window(budget.window, nowMs);
   const refused = await readRefused(usage, nowMs - REFUSED_MS, nowMs + 60_000);
@@ -222,8 +206,4 @@ function sumBy(rows: readonly SpendRow[], nameOfRow: (row: SpendRow) => string):
 
 function capital(text: string): string {
   return text.charAt(0).toUpperCase() + text.slice(1);
-}
-
-function usd(amount: NanoUsd): number {
-  return Number(amount) / 1e9;
 }

@@ -11,10 +11,10 @@ import { readKeys, readSecretAges } from "../ledger/keys.ts";
 import { toUsdNumber } from "../ledger/money.ts";
 import type { NanoUsd } from "../ledger/money.ts";
 import { priceListAtMs } from "../ledger/price-list.ts";
+import { readSettled } from "../ledger/budget-spend.ts";
 import {
   readAnswers,
   readLastUsed,
-  readSettled,
   readSpend,
   readSpendOfHours,
   readSubjectSpend,

@@ -33,7 +33,8 @@ export function effects(before: readonly ModelSpend[], after: readonly ModelSpen
   };
 }
 
-function costOf(list: readonly ModelSpend[]): NanoUsd {
+/** What all of it cost. */
+export function costOf(list: readonly ModelSpend[]): NanoUsd {
   return list.reduce((total, one) => total + one.costNanoUsd, 0n);
 }
 

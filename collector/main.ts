@@ -55,7 +55,7 @@ export async function startCollector(): Promise<{ stop(): Promise<void>; log: Lo
   const { books, close } = await openBooks(config, log);
   const providers = importers.flatMap((importer) => importer.providers);
   const prices = openPriceBook(config.dataDir, [], [], (message) => log.error(message));
-  const pagesUrl = config.pagesUrl ?? addressOf(config.host, config.collectorPort);
+  const pagesUrl = (config.pagesUrl ?? addressOf(config.host, config.collectorPort)).replace(/\/+$/, "");
   const metrics = createCollectorMetrics(books, { ...config, prices, pagesUrl }, providers);
   const adjust = async (adjustments: Adjustment[]): Promise<void> => {
     await askProxy(
@@ -152,7 +152,8 @@ export async function startCollector(): Promise<{ stop(): Promise<void>; log: Lo
       sources: providers,
       nowMs: Date.now(),
     }),
-    config,
+    { ...config, pagesUrl },
+    log,
   );
   const port = await listen(app, config.host, config.collectorPort, "KEYMETER_COLLECTOR_PORT");
   log.info({ port, importers: providers }, "collector is ready");

@@ -11,8 +11,10 @@ import { isOpen, readLeaks } from "../ledger/leaks.ts";
 import { readMarks } from "../ledger/metered.ts";
 import { readExpectations } from "../ledger/plans.ts";
 import { toUsdNumber } from "../ledger/money.ts";
+import type { NanoUsd } from "../ledger/money.ts";
 import type { PriceBook } from "../ledger/prices.ts";
-import { readRefused, readSettled } from "../ledger/spend.ts";
+import { readSettled } from "../ledger/budget-spend.ts";
+import { readRefused } from "../ledger/spend.ts";
 import { addDays, createCalendar } from "../ledger/windows.ts";
 import { createAlertMetrics, kindOf } from "./alert-metrics.ts";
 import type { Books } from "./compare.ts";
@@ -180,7 +182,15 @@ export function createCollectorMetrics(
     }
     for (const { provider, day, costNanoUsd } of marks)
       if (compared.has(`${provider} ${day}`)) metered.set({ provider, day }, toUsdNumber(costNanoUsd));
-    for (const { provider, cause, amountNanoUsd } of await readVarianceSums(billing, since, until))
+    const causes = new Map<string, { readonly provider: string; readonly cause: string; amountNanoUsd: NanoUsd }>();
+    for (const { provider, day, cause, amountNanoUsd } of await readVarianceSums(billing, since, until)) {
+      // On a closed day estimates have been corrected: they are metered money by now, and no difference.
+      if (cause === "estimate corrected" && closed.has(`${provider} ${day}`)) continue;
+      const sum = causes.get(`${provider} ${cause}`) ?? { provider, cause, amountNanoUsd: 0n };
+      sum.amountNanoUsd += amountNanoUsd;
+      causes.set(`${provider} ${cause}`, sum);
+    }
+    for (const { provider, cause, amountNanoUsd } of causes.values())
       variance.set({ provider, cause }, toUsdNumber(amountNanoUsd));
     // A day without use has nothing to close.
     const used = new Set(

@@ -5,7 +5,7 @@ import { once } from "node:events";
 import type { Writable } from "node:stream";
 import { stringify } from "csv-stringify/sync";
 import { fileWriter, ParquetWriter } from "hyparquet-writer";
-import { readProviderKeys } from "../ledger/bills.ts";
+import { readBillDays, readProviderKeys } from "../ledger/bills.ts";
 import { readClosed, readComparisons, readCorrections } from "../ledger/closing.ts";
 import type { ClosedDay, Correction } from "../ledger/closing.ts";
 import { readMetered, readMeteredCredentials } from "../ledger/metered.ts";
@@ -14,6 +14,7 @@ import type { NanoUsd } from "../ledger/money.ts";
 import type { Sqlite } from "../ledger/open.ts";
 import { readKeyNames } from "../ledger/spend.ts";
 import { addDays } from "../ledger/windows.ts";
+import { csvText } from "./csv.ts";
 import { chargeback } from "./chargeback.ts";
 import type { Charge, OwnedCost, Owner } from "./chargeback.ts";
 import { columnsOf, focusRows } from "./focus.ts";
@@ -83,7 +84,12 @@ export async function* streamFocus(
   const wanted = (["team", "key", "provider"] as const).filter((part) => filter[part] !== undefined);
   yield stringify([columns.map(({ name }) => name)]);
   for await (const { rows } of focusDays(books, options, stated, () => undefined)) {
-    const own = rows.filter((row) => wanted.every((part) => (row[FILTER_COLUMNS[part]] ?? "") === filter[part]));
+    // What only the bill knows has no key, and belongs to no team: not to the one without a name either.
+    const own = rows.filter(
+      (row) =>
+        wanted.every((part) => (row[FILTER_COLUMNS[part]] ?? "") === filter[part]) &&
+        (filter.team === undefined || (row["x_KeyId"] ?? "") !== ""),
+    );
     if (own.length > 0) yield csvLines(own, columns);
   }
 }
@@ -122,6 +128,8 @@ async function* focusDays(
       yield { rows, isClosed: closed.has(provider) };
     }
     onDay(day);
+    // A day at a time: others get a turn in between.
+    await new Promise((resolve) => setImmediate(resolve));
   }
 }
 
@@ -174,6 +182,7 @@ function csvLines(rows: readonly FocusRow[], columns: readonly Column[]): string
 
 /** As CSV holds it; null is an empty field. */
 function asText(value: string | bigint | undefined, { type }: Column): string | undefined {
+  if (typeof value === "string") return type === "string" ? csvText(value) : value;
   if (typeof value !== "bigint" || typeof type === "string") return value?.toString();
   return decimal(value, type.digits);
 }
@@ -251,7 +260,7 @@ function metadata(columns: readonly Column[], { version, sinceDay, untilDay }: F
 
 export type ChargebackReport = {
   readonly charges: readonly Charge[];
-  /** Closed provider-days of the month, and those that are not: these are metered only, and may still change. */
+  /** Closed provider-days of the month, and those that are not, metered or billed: these are as metered only, and may still change. */
   readonly closedDays: number;
   readonly openDays: number;
 };
@@ -274,6 +283,8 @@ export async function reportChargeback(
     closed.add(`${one.provider} ${one.day}`);
     differences.set(one.provider, (differences.get(one.provider) ?? 0n) + one.billedNanoUsd - one.meteredNanoUsd);
   }
+  for (const { provider, day, lines } of billing ? await readBillDays(billing, sinceDay, untilDay) : [])
+    if (lines > 0 && !closed.has(`${provider} ${day}`)) open.add(`${provider} ${day}`);
   for (const one of billing ? await readCorrections(billing, sinceDay, untilDay) : [])
     differences.set(one.provider, (differences.get(one.provider) ?? 0n) + one.billedNanoUsd);
   await readMetered({ usage, billing }, sinceDay, untilDay, (day, provider, lines) => {

@@ -5,7 +5,7 @@ import { amountAt, describeScope, USUAL_THRESHOLDS } from "../ledger/budgets.ts"
 import type { Budget } from "../ledger/budgets.ts";
 import { readBudgets, readFreezes } from "../ledger/changes.ts";
 import { formatUsd, formatUsdColumn } from "../ledger/money.ts";
-import { readSettled } from "../ledger/spend.ts";
+import { readSettled } from "../ledger/budget-spend.ts";
 import { createCalendar, WINDOWS } from "../ledger/windows.ts";
 import { newBudget, parseAmount, parseThresholds, SCOPE_OPTIONS, scopeOf } from "./budget-options.ts";
 import { cutLive, makeChange, openUsage } from "./books.ts";

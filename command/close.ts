@@ -2,7 +2,7 @@
 import { userInfo } from "node:os";
 import { parseArgs } from "node:util";
 import { askCollector } from "../collector/main.ts";
-import { isDay } from "./days.ts";
+import { isDay } from "../ledger/windows.ts";
 import { UsageError } from "./usage-error.ts";
 
 export const USAGE =

@@ -1,12 +1,7 @@
 // Days as people type them.
-import { addDays } from "../ledger/windows.ts";
+import { addDays, isDay } from "../ledger/windows.ts";
 import type { Calendar } from "../ledger/windows.ts";
 import { UsageError } from "./usage-error.ts";
-
-/** Whether text is a day of the calendar: "2026-02-31" is none. */
-export function isDay(text: string): boolean {
-  return /^\d{4}-\d{2}-\d{2}$/.test(text) && !Number.isNaN(Date.parse(text)) && addDays(text, 0) === text;
-}
 
 /** "today", "month", "30d" or a day. */
 export function parseDay(text: string, calendar: Calendar): string {

@@ -8,7 +8,7 @@ import { ownSecret } from "../service/secret.ts";
 import { cutLive, makeChange, openUsage } from "./books.ts";
 import { newBudget, parseAmount } from "./budget-options.ts";
 import { commandEnvironment, loadCommandConfig } from "./config.ts";
-import { isDay } from "./days.ts";
+import { isDay } from "../ledger/windows.ts";
 import { allKeys, findKey } from "./find-key.ts";
 import { POLICY_OPTIONS, POLICY_USAGE, withOptions } from "./policy-options.ts";
 import { toJson } from "../service/json.ts";

@@ -1,5 +1,5 @@
 // keymeter pages: a link that opens the report pages, once.
-import { addressOf, askProgram } from "../service/admin.ts";
+import { askProgram } from "../service/admin.ts";
 import { loadCommandConfig } from "./config.ts";
 import { UsageError } from "./usage-error.ts";
 
@@ -9,6 +9,6 @@ export async function run(args: string[]): Promise<void> {
   if (args.length > 0) throw new UsageError(USAGE);
   const config = loadCommandConfig();
   const program = { name: "collector", port: config.collectorPort, setting: "KEYMETER_COLLECTOR_PORT" };
-  const { path } = (await askProgram(config, program, "POST", "/admin/link")) as { path: string };
-  process.stdout.write(`${addressOf(config.host, config.collectorPort)}${path}\n`);
+  const { url } = (await askProgram(config, program, "POST", "/admin/link")) as { url: string };
+  process.stdout.write(`${url}\n`);
 }

@@ -10,7 +10,8 @@ import { openForReading } from "../ledger/open.ts";
 import { addDays, createCalendar } from "../ledger/windows.ts";
 import { toJson } from "../service/json.ts";
 import { loadCommandConfig } from "./config.ts";
-import { isDay, parseDay } from "./days.ts";
+import { isDay } from "../ledger/windows.ts";
+import { parseDay } from "./days.ts";
 import { formatTable } from "./table.ts";
 import { UsageError } from "./usage-error.ts";
 

@@ -7,7 +7,6 @@ import { accessSync, constants, createWriteStream, mkdirSync, readFileSync, writ
 import { createServer } from "node:net";
 import { delimiter, join } from "node:path";
 import { fileURLToPath } from "node:url";
-import { addressOf } from "../service/admin.ts";
 import type { SharedConfig } from "../service/config.ts";
 import type { Environment } from "../service/settings.ts";
 
@@ -87,7 +86,7 @@ export async function startStack(options: StackOptions): Promise<Stack> {
       const child = superviseProgram(program, { config, environment }, reportBroken);
       children.push(child);
       const ready = await child.ready;
-      if (program === "collector") pages = `${addressOf(config.host, config.collectorPort)}${String(ready["link"])}`;
+      if (program === "collector") pages = String(ready["link"]);
       if (program === "alerts" && ready["slack"] === false)
         missing.push(
           "Slack: set SLACK_BOT_TOKEN (a bot token with chat:write) and SLACK_CHANNEL; until then alerts wait in the outbox.",

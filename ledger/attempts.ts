@@ -1,37 +1,60 @@
-// Attempts one by one, and how they ended: what sums do not tell. Read models over the events, each bounded; reads only.
-import { and, desc, drizzle, eq, gte, isNotNull, lt, sql } from "./drizzle.ts";
+// Attempts one by one, and how they ended: what sums do not tell. Read models over the events; reads only.
+import { and, desc, drizzle, eq, gte, inArray, isNotNull, lt, lte, sql } from "./drizzle.ts";
 import { readEvents } from "./events.ts";
 import type { EventRecord, Outcome } from "./events.ts";
-import { firstAttemptId } from "./ids.ts";
+import { attemptAtMs, firstAttemptId, readAttemptId } from "./ids.ts";
+import type { AttemptId } from "./ids.ts";
 import type { NanoUsd } from "./money.ts";
 import type { Sqlite } from "./open.ts";
 import { adjustments, events, rollupHour } from "./schema.ts";
 
 const HOUR_MS = 3_600_000;
 
-/** The newest attempts of a key before an instant, newest first. Only hours in which the key was used are looked at: a key that is rarely used costs
- *  no walk over everybody else's events. */
+/** An event with what is booked for it by now: its cost and all corrections. Undefined: not known. */
+export type BookedEvent = EventRecord & { readonly bookedNanoUsd: NanoUsd | undefined };
+
+/** The newest attempts of a key, before one of them if that is given, newest first. Only hours in which the key was used are looked at: as many as
+ *  `limit` at most, each with everybody's events of that hour. */
 export async function readLastEvents(
   database: Sqlite,
   keyId: string,
   limit: number,
-  beforeMs = Number.MAX_SAFE_INTEGER,
-): Promise<EventRecord[]> {
+  before?: AttemptId,
+): Promise<BookedEvent[]> {
   const found: EventRecord[] = [];
   const hours = drizzle(database)
     .selectDistinct({ hourMs: rollupHour.hourMs })
     .from(rollupHour)
-    .where(and(eq(rollupHour.keyId, keyId), lt(rollupHour.hourMs, beforeMs)))
+    .where(
+      and(eq(rollupHour.keyId, keyId), before === undefined ? undefined : lte(rollupHour.hourMs, attemptAtMs(before))),
+    )
     .orderBy(desc(rollupHour.hourMs))
     .limit(limit)
     .all();
   for (const { hourMs } of hours) {
-    const untilMs = Math.min(hourMs + HOUR_MS, beforeMs);
-    const page = await readEvents(database, { sinceMs: hourMs, untilMs, keyId, limit: limit - found.length });
-    found.push(...page.toReversed());
+    const span = { sinceMs: hourMs, untilMs: hourMs + HOUR_MS };
+    found.push(...(await readEvents(database, { ...span, keyId, before, limit: limit - found.length })).toReversed());
     if (found.length >= limit) break;
   }
-  return found;
+  const corrected = readCorrections(
+    database,
+    found.map(({ attemptId }) => readAttemptId(attemptId)),
+  );
+  return found.map((one) => {
+    const correction = corrected.get(readAttemptId(one.attemptId));
+    const bookedNanoUsd = one.costNanoUsd === null ? correction : BigInt(one.costNanoUsd) + (correction ?? 0n);
+    return { ...one, bookedNanoUsd };
+  });
+}
+
+function readCorrections(database: Sqlite, attempts: readonly AttemptId[]): Map<AttemptId, NanoUsd> {
+  const rows = drizzle(database)
+    .select({ attemptId: adjustments.attemptId, amount: sql<bigint>`SUM(${adjustments.amountNanoUsd})` })
+    .from(adjustments)
+    .where(inArray(adjustments.attemptId, [...attempts]))
+    .groupBy(adjustments.attemptId)
+    .all();
+  return new Map(rows.map(({ attemptId, amount }) => [attemptId, amount]));
 }
 
 /** What attempts came to, by how they ended. */

@@ -15,7 +15,7 @@ import { createReservationBook } from "./reservations.ts";
 import type { CapMode, ReservationBook } from "./reservations.ts";
 import { createRollups } from "./rollups.ts";
 import { applySeal, readSealedEnd, recordLate } from "./seals.ts";
-import { readSettled } from "./spend.ts";
+import { readSettled } from "./budget-spend.ts";
 import { reservations, servedNames } from "./schema.ts";
 import { createCalendar } from "./windows.ts";
 import type { Answer, ProvenKey, Task } from "./wire.ts";

@@ -115,6 +115,17 @@ export function isSamePlace(one: Pick<Budget, "scope" | "window">, other: Pick<B
   return one.window === other.window && SCOPE_PARTS.every((part) => one.scope[part] === other.scope[part]);
 }
 
+/** Whether a budget is about exactly one team, key, model ..., or "org": about everything. */
+export function isAbout(
+  { scope }: Pick<Budget, "scope">,
+  part: "org" | "key" | Exclude<keyof Scope, "keyId">,
+  id: string,
+): boolean {
+  const named = Object.entries(scope).filter(([, value]) => value !== undefined);
+  if (part === "org") return named.length === 0;
+  return named.length === 1 && named[0]?.[0] === (part === "key" ? "keyId" : part) && named[0][1] === id;
+}
+
 /** "team search, model gpt-4o*", or "the organisation". */
 export function describeScope(scope: Scope): string {
   const parts = SCOPE_PARTS.flatMap((part) =>

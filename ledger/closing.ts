@@ -138,21 +138,29 @@ export async function readComparisons(
     }));
 }
 
-/** Variances of `[sinceDay, untilDay)` summed by provider and cause. */
+/** Variances of `[sinceDay, untilDay)` summed by provider, day and cause. */
 export async function readVarianceSums(
   database: Sqlite,
   sinceDay: string,
   untilDay: string,
-): Promise<{ readonly provider: string; readonly cause: VarianceCause; readonly amountNanoUsd: NanoUsd }[]> {
+): Promise<
+  {
+    readonly provider: string;
+    readonly day: string;
+    readonly cause: VarianceCause;
+    readonly amountNanoUsd: NanoUsd;
+  }[]
+> {
   return drizzle(database)
     .select({
       provider: variances.provider,
+      day: variances.day,
       cause: sql<VarianceCause>`${variances.cause}`,
       amountNanoUsd: sql<bigint>`SUM(${variances.amountNanoUsd})`,
     })
     .from(variances)
     .where(and(gte(variances.day, sinceDay), lt(variances.day, untilDay)))
-    .groupBy(variances.provider, variances.cause)
+    .groupBy(variances.provider, variances.day, variances.cause)
     .all();
 }
 

@@ -7,7 +7,23 @@ const core = require("drizzle-orm") as typeof import("drizzle-orm");
 const driver = require("drizzle-orm/better-sqlite3") as typeof import("drizzle-orm/better-sqlite3");
 const tables = require("drizzle-orm/sqlite-core") as typeof import("drizzle-orm/sqlite-core");
 
-export const { and, asc, getTableColumns, desc, eq, gt, gte, isNotNull, isNull, lt, lte, notInArray, or, sql } = core;
+export const {
+  and,
+  asc,
+  getTableColumns,
+  desc,
+  eq,
+  gt,
+  gte,
+  inArray,
+  isNotNull,
+  isNull,
+  lt,
+  lte,
+  notInArray,
+  or,
+  sql,
+} = core;
 export const { drizzle } = driver;
 export const { customType, real, sqliteTable, text } = tables;
 export type { SQL } from "drizzle-orm";

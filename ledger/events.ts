@@ -258,6 +258,8 @@ export type EventFilter = {
   readonly sinceMs?: number | undefined;
   readonly untilMs?: number | undefined;
   readonly keyId?: string | undefined;
+  /** Only attempts before this one. */
+  readonly before?: AttemptId | undefined;
   readonly limit: number;
 };
 
@@ -271,6 +273,7 @@ export async function readEvents(database: Sqlite, filter: EventFilter): Promise
         filter.sinceMs === undefined ? undefined : gte(events.attemptId, firstAttemptId(filter.sinceMs)),
         filter.untilMs === undefined ? undefined : lt(events.attemptId, firstAttemptId(filter.untilMs)),
         filter.keyId === undefined ? undefined : eq(events.keyId, filter.keyId),
+        filter.before === undefined ? undefined : lt(events.attemptId, filter.before),
       ),
     )
     .orderBy(desc(events.attemptId))

@@ -39,3 +39,7 @@ export function formatAttemptId(id: AttemptId): string {
 export function readAttemptId(text: string): AttemptId {
   return Number(text.slice("att_".length));
 }
+
+export function isAttemptId(text: string): boolean {
+  return /^att_\d{1,16}$/.test(text);
+}

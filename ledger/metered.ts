@@ -225,6 +225,9 @@ function readCorrected(
   return found;
 }
 
+/** Days whose sums are read in one go: others get a turn in between. */
+const MARKED_DAYS = 7;
+
 /** What the sums of a day are, by provider and day: when they move, its fold is out of date. */
 export async function readMarks(
   usage: Sqlite,
@@ -233,32 +236,38 @@ export async function readMarks(
 ): Promise<
   { readonly provider: string; readonly day: string; readonly mark: string; readonly costNanoUsd: NanoUsd }[]
 > {
-  const day = sql<bigint>`${rollupHour.hourMs} / ${sql.raw(String(DAY_MS))}`;
-  return drizzle(usage)
-    .select({
-      provider: rollupHour.provider,
-      day,
-      requests: sql<bigint>`SUM(${rollupHour.requests})`,
-      cost: sql<bigint>`SUM(${rollupHour.costNanoUsd})`,
-      tokens: sql<bigint>`SUM(${rollupHour.input} + ${rollupHour.cacheRead} + ${rollupHour.cacheWrite} + ${rollupHour.output})`,
-      unpriced: sql<bigint>`SUM(${rollupHour.unpriced})`,
-    })
-    .from(rollupHour)
-    .where(
-      and(
-        gte(rollupHour.hourMs, Date.parse(`${sinceDay}T00:00:00Z`)),
-        lt(rollupHour.hourMs, Date.parse(`${untilDay}T00:00:00Z`)),
-      ),
-    )
-    .groupBy(rollupHour.provider, day)
-    .all()
-    .map(({ provider, day: number, requests, cost, tokens, unpriced }) => ({
-      provider,
-      day: new Date(Number(number) * DAY_MS).toISOString().slice(0, 10),
-      mark: `${requests} ${cost} ${tokens} ${unpriced}`,
-      costNanoUsd: cost,
-    }))
-    .toSorted((a, b) => (a.day < b.day ? -1 : a.day > b.day ? 1 : a.provider < b.provider ? -1 : 1));
+  const number = sql<bigint>`${rollupHour.hourMs} / ${sql.raw(String(DAY_MS))}`;
+  const marks = [];
+  for (let day = sinceDay; day < untilDay; day = addDays(day, MARKED_DAYS)) {
+    const next = addDays(day, MARKED_DAYS);
+    const rows = drizzle(usage)
+      .select({
+        provider: rollupHour.provider,
+        number,
+        requests: sql<bigint>`SUM(${rollupHour.requests})`,
+        cost: sql<bigint>`SUM(${rollupHour.costNanoUsd})`,
+        tokens: sql<bigint>`SUM(${rollupHour.input} + ${rollupHour.cacheRead} + ${rollupHour.cacheWrite} + ${rollupHour.output})`,
+        unpriced: sql<bigint>`SUM(${rollupHour.unpriced})`,
+      })
+      .from(rollupHour)
+      .where(
+        and(
+          gte(rollupHour.hourMs, Date.parse(`${day}T00:00:00Z`)),
+          lt(rollupHour.hourMs, Date.parse(`${next < untilDay ? next : untilDay}T00:00:00Z`)),
+        ),
+      )
+      .groupBy(rollupHour.provider, number)
+      .all();
+    for (const { provider, number: dayNumber, requests, cost, tokens, unpriced } of rows)
+      marks.push({
+        provider,
+        day: new Date(Number(dayNumber) * DAY_MS).toISOString().slice(0, 10),
+        mark: `${requests} ${cost} ${tokens} ${unpriced}`,
+        costNanoUsd: cost,
+      });
+    await new Promise((resolve) => setImmediate(resolve));
+  }
+  return marks.toSorted((a, b) => (a.day < b.day ? -1 : a.day > b.day ? 1 : a.provider < b.provider ? -1 : 1));
 }
 
 /** Brings the folds of `[sinceDay, untilDay)` up to date in billing.db. Returns how many days were folded. */

@@ -112,16 +112,27 @@ export async function findLastNotice(database: Sqlite, groupKey: string): Promis
     .get();
 }
 
-/** Messages since an instant that name any of these words, the newest first: the last fifty. */
+/** Messages of one key that are read at most. */
+const MOST_ABOUT = 50;
+
+/** Messages since an instant that name any of these words as a whole, the newest first: "ci" is not named by "social". */
 export function readNoticesAbout(database: Sqlite, words: readonly string[], sinceMs: number): Notice[] {
   const named = words.map((word) => sql`(instr(${notices.text}, ${word}) > 0 OR instr(${notices.body}, ${word}) > 0)`);
+  const patterns = words.map(
+    (word) => new RegExp(`(?<![\\p{L}\\p{N}_-])${escapePattern(word)}(?![\\p{L}\\p{N}_-])`, "u"),
+  );
   return drizzle(database)
     .select()
     .from(notices)
     .where(and(gte(notices.postedAtMs, sinceMs), or(...named)))
     .orderBy(desc(notices.postedAtMs))
-    .limit(50)
-    .all();
+    .all()
+    .filter((one) => patterns.some((pattern) => pattern.test(one.text) || pattern.test(one.body)))
+    .slice(0, MOST_ABOUT);
+}
+
+function escapePattern(word: string): string {
+  return word.replace(/[\\^$.*+?()[\]{}|/]/g, "\\$&");
 }
 
 export async function readOpenNotices(database: Sqlite): Promise<Notice[]> {

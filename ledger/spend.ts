@@ -1,14 +1,14 @@
 // Spend: read models over the rollups. Sums of cost over a window and a scope, for people and programs; reads only.
-import { and, asc, drizzle, eq, gt, gte, lt, sql } from "./drizzle.ts";
+import { and, asc, desc, drizzle, eq, gt, gte, lt, sql } from "./drizzle.ts";
 import type { AnySQLiteColumn, SQL } from "./drizzle.ts";
-import type { Budget, Scope, Subject } from "./budgets.ts";
+import type { Subject } from "./budgets.ts";
 import { ALL_CACHE_WRITES } from "./events.ts";
 import { firstAttemptId } from "./ids.ts";
 import type { NanoUsd } from "./money.ts";
 import type { Sqlite } from "./open.ts";
 import { events, keys, meterHours, refused, rollupDay, rollupHour } from "./schema.ts";
 import type { FORECAST_SCOPES } from "./schema.ts";
-import type { Calendar, Window } from "./windows.ts";
+import type { Calendar } from "./windows.ts";
 
 /** What spend can be broken down by. */
 export const DIMENSIONS = ["day", "key", "team", "project", "env", "provider", "model"] as const;
@@ -180,7 +180,7 @@ const totals = totalsOf(rollupDay);
 const hourTotals = totalsOf(rollupHour);
 
 /** What the adjustments of an event add to it. */
-function adjusted(column: "amount_nano_usd" | "unpriced" | "inferred"): SQL<bigint> {
+export function adjusted(column: "amount_nano_usd" | "unpriced" | "inferred"): SQL<bigint> {
   return sql.raw(
     `COALESCE((SELECT SUM(${column}) FROM adjustments WHERE adjustments.attempt_id = events.attempt_id), 0)`,
   ) as SQL<bigint>;
@@ -271,29 +271,6 @@ export async function readSpendOfHours(
     .groupBy(id)
     .all();
   return new Map(rows.map((row) => [row.id, row.cost]));
-}
-
-/** Spend of the UTC hours `[sinceMs, untilMs)` inside a budget's scope, by the hour's start. */
-export function readHoursInScope(
-  database: Sqlite,
-  scope: Scope,
-  sinceMs: number,
-  untilMs: number,
-): Map<number, NanoUsd> {
-  const rows = drizzle(database)
-    .select({ hourMs: rollupHour.hourMs, cost: sql<bigint>`SUM(${rollupHour.costNanoUsd})` })
-    .from(rollupHour)
-    .where(
-      and(
-        gte(rollupHour.hourMs, sinceMs),
-        lt(rollupHour.hourMs, untilMs),
-        ...parts(scope, { ...HOUR_COLUMNS, keyId: HOUR_COLUMNS.key }),
-        fitsModel(scope, rollupHour.model, rollupHour.requestedModel),
-      ),
-    )
-    .groupBy(rollupHour.hourMs)
-    .all();
-  return new Map(rows.map(({ hourMs, cost }) => [hourMs, cost]));
 }
 
 /** Spend with all that a budget's scope looks at. */
@@ -401,7 +378,7 @@ export async function readUnpriced(
     .filter(({ requests }) => requests > 0);
 }
 
-const HOUR_COLUMNS = {
+export const HOUR_COLUMNS = {
   key: rollupHour.keyId,
   team: rollupHour.team,
   project: rollupHour.project,
@@ -414,15 +391,32 @@ function isWithin(within: ForecastScope | undefined): SQL | undefined {
   return within === undefined || within.scope === "org" ? undefined : eq(HOUR_COLUMNS[within.scope], within.id);
 }
 
-/** The start of the last UTC hour, before an instant if one is given, in which each key asked for something that was booked. */
-export async function readLastUsed(database: Sqlite, beforeMs?: number): Promise<Map<string, number>> {
-  const rows = drizzle(database)
-    .select({ keyId: rollupHour.keyId, hourMs: sql<bigint>`MAX(${rollupHour.hourMs})` })
+/** The start of the last UTC hour, before an instant if one is given, in which each key asked for something that was booked: a look or two at an index
+ *  for each key, however many hours are kept. */
+export async function readLastUsed(database: Sqlite, beforeMs = Number.MAX_SAFE_INTEGER): Promise<Map<string, number>> {
+  const rows = database
+    .prepare(
+      `WITH RECURSIVE ids(id) AS (
+         SELECT MIN(key_id) FROM rollup_hour
+         UNION ALL
+         SELECT (SELECT MIN(key_id) FROM rollup_hour WHERE key_id > ids.id) FROM ids WHERE ids.id IS NOT NULL)
+       SELECT id, (SELECT hour_ms FROM rollup_hour WHERE key_id = ids.id AND requests > 0 AND hour_ms < ?
+                   ORDER BY hour_ms DESC LIMIT 1) FROM ids WHERE id IS NOT NULL`,
+    )
+    .raw()
+    .all(beforeMs) as [string, bigint | number | null][];
+  return new Map(rows.flatMap(([id, hourMs]) => (hourMs === null ? [] : [[id, Number(hourMs)] as const])));
+}
+
+/** The same of one key. */
+export function findLastUsed(database: Sqlite, keyId: string): number | undefined {
+  return drizzle(database)
+    .select({ hourMs: rollupHour.hourMs })
     .from(rollupHour)
-    .where(and(gt(rollupHour.requests, 0), beforeMs === undefined ? undefined : lt(rollupHour.hourMs, beforeMs)))
-    .groupBy(rollupHour.keyId)
-    .all();
-  return new Map(rows.map(({ keyId, hourMs }) => [keyId, Number(hourMs)]));
+    .where(and(eq(rollupHour.keyId, keyId), gt(rollupHour.requests, 0)))
+    .orderBy(desc(rollupHour.hourMs))
+    .limit(1)
+    .get()?.hourMs;
 }
 
 /** The hours of `[sinceMs, untilMs)` in which the meter ran, by the start of each UTC hour. */
@@ -433,67 +427,6 @@ export async function readMeterHours(database: Sqlite, sinceMs: number, untilMs:
     .where(and(gte(meterHours.hourMs, sinceMs), lt(meterHours.hourMs, untilMs)))
     .all();
   return new Set(rows.map((row) => row.hourMs));
-}
-
-/** The settled sum of a budget in a window, folded from the books: whole days from the day rollup, hours from events. */
-export function readSettled(database: Sqlite, budget: Budget, window: Window): NanoUsd {
-  const { scope } = budget;
-  if (budget.window === "hour") {
-    const row = drizzle(database)
-      .select({ cost: sql<bigint | null>`SUM(COALESCE(${events.costNanoUsd}, 0) + ${adjusted("amount_nano_usd")})` })
-      .from(events)
-      .where(
-        and(
-          gte(events.attemptId, firstAttemptId(window.startMs)),
-          lt(events.attemptId, firstAttemptId(window.endMs)),
-          ...parts(scope, {
-            team: events.team,
-            project: events.project,
-            env: events.env,
-            keyId: events.keyId,
-            provider: events.provider,
-          }),
-          fitsModel(scope, events.servedModel, events.requestedModel),
-        ),
-      )
-      .get();
-    return BigInt(row?.cost ?? 0);
-  }
-  const row = drizzle(database)
-    .select({ cost: sql<bigint | null>`SUM(${rollupDay.costNanoUsd})` })
-    .from(rollupDay)
-    .where(
-      and(
-        gte(rollupDay.day, window.firstDay),
-        lt(rollupDay.day, window.endDay),
-        ...parts(scope, {
-          team: rollupDay.team,
-          project: rollupDay.project,
-          env: rollupDay.env,
-          keyId: rollupDay.keyId,
-          provider: rollupDay.provider,
-        }),
-        fitsModel(scope, rollupDay.model, rollupDay.requestedModel),
-      ),
-    )
-    .get();
-  return BigInt(row?.cost ?? 0);
-}
-
-/** As `covers` reads it: only `*` stands for anything. */
-function fitsModel({ model }: Scope, served: AnySQLiteColumn, requested: AnySQLiteColumn): SQL | undefined {
-  if (model === undefined) return undefined;
-  const pattern = model.replace(/[[?]/g, "[$&]");
-  return sql`(${served} GLOB ${pattern} OR ${requested} GLOB ${pattern})`;
-}
-
-function parts(
-  scope: Scope,
-  columns: { readonly [part in "team" | "project" | "env" | "keyId" | "provider"]: AnySQLiteColumn },
-): (SQL | undefined)[] {
-  return (["team", "project", "env", "keyId", "provider"] as const).map((part) =>
-    scope[part] === undefined ? undefined : eq(columns[part], scope[part]),
-  );
 }
 
 /** Names of keys by id. */

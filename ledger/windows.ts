@@ -120,3 +120,8 @@ function monthDay(year: number, month: number): string {
 function isoDay(utcMs: number): string {
   return new Date(utcMs).toISOString().slice(0, 10);
 }
+
+/** Whether text is a day of the calendar: "2026-02-31" is none. */
+export function isDay(text: string): boolean {
+  return /^\d{4}-\d{2}-\d{2}$/.test(text) && !Number.isNaN(Date.parse(text)) && addDays(text, 0) === text;
+}

@@ -1,13 +1,12 @@
 // What changed: the last whole days beside as many before them, by team and by key, and why.
 import { readKeyNames, readSpend } from "../../ledger/spend.ts";
 import type { Dimension, SpendRow } from "../../ledger/spend.ts";
-import type { NanoUsd } from "../../ledger/money.ts";
 import { addDays } from "../../ledger/windows.ts";
-import { effects } from "../effects.ts";
+import { costOf, effects } from "../effects.ts";
 import type { ModelSpend } from "../effects.ts";
-import { keyLink, spansOf, teamCell } from "./context.ts";
+import { keyLink, leftOut, readTotal, spansOf, sumUp, teamCell } from "./context.ts";
 import type { PageContext, Query } from "./context.ts";
-import { change, sum, text, usd } from "./page.ts";
+import { bySize, change, sum, text, usd } from "./page.ts";
 import type { Cell, Page, Section, Value } from "./page.ts";
 
 const SPANS = ["1", "7", "28"];
@@ -33,7 +32,7 @@ export async function changes(context: PageContext, query: Query): Promise<Page>
         const [cost0, cost1] = [costOf(was), costOf(is)];
         return { id, cost0, cost1, more: cost1 - cost0, why: effects(was, is) };
       })
-      .toSorted((a, b) => Number(size(b.more) - size(a.more)));
+      .toSorted((a, b) => bySize(a.more, b.more));
     return {
       title,
       question,
@@ -71,8 +70,10 @@ export async function changes(context: PageContext, query: Query): Promise<Page>
       },
     };
   };
+  const both = [await readTotal(context, before, since), await readTotal(context, since, today)];
   return {
     title: "What changed",
+    days: "local",
     subject: words,
     controls: [
       {
@@ -95,6 +96,7 @@ export async function changes(context: PageContext, query: Query): Promise<Page>
         notes: [
           "The three reasons add up to the difference. More requests: at what a request cost before. Other models: requests that moved to dearer or cheaper ones. Dearer requests: longer, less cached, or at another price.",
           "Today is not in it: it is not over.",
+          ...leftOut(sumUp(both), "both spans"),
         ],
       },
     ],
@@ -110,12 +112,4 @@ function byModels(rows: readonly SpendRow[], by: Dimension): Map<string, ModelSp
     models.set(id, list);
   }
   return models;
-}
-
-function costOf(list: readonly ModelSpend[]): NanoUsd {
-  return sum(list.map(({ costNanoUsd }) => costNanoUsd));
-}
-
-function size(amount: NanoUsd): NanoUsd {
-  return amount < 0n ? -amount : amount;
 }

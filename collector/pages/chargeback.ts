@@ -1,10 +1,11 @@
 // Chargeback: a month's money by owner, to be printed and signed.
+import { refreshMetered } from "../../ledger/metered.ts";
 import { addDays } from "../../ledger/windows.ts";
 import { OWNERS } from "../chargeback.ts";
 import type { Owner } from "../chargeback.ts";
 import { reportChargeback } from "../reports.ts";
 import type { PageContext, Query } from "./context.ts";
-import { share, sum, text, usd } from "./page.ts";
+import { count, share, sum, text, usd } from "./page.ts";
 import type { Cell, Page } from "./page.ts";
 
 const MONTHS = 13;
@@ -25,7 +26,11 @@ export async function chargeback(context: PageContext, query: Query): Promise<Pa
   const month = query["month"] ?? months[1] ?? thisMonth;
   if (!/^\d{4}-(0[1-9]|1[0-2])$/.test(month) || month > thisMonth) return undefined;
   const by = BREAKDOWNS.find((owners) => owners.join(",") === query["by"]) ?? USUAL;
+  const until = `${addDays(`${month}-01`, 31).slice(0, 7)}-01`;
+  // Days that have moved are folded once, and kept: the report reads what is kept.
+  await refreshMetered(context.books, `${month}-01`, until, context.nowMs);
   const { charges, closedDays, openDays } = await reportChargeback(context.books, month, by, () => undefined);
+  const money = openDays === 0 && closedDays > 0 ? "closed" : "metered";
   const total = sum(charges.map((one) => one.totalNanoUsd));
   return {
     title: "Chargeback",
@@ -45,27 +50,33 @@ export async function chargeback(context: PageContext, query: Query): Promise<Pa
         options: BREAKDOWNS.map((owners) => ({ value: owners.join(","), label: owners.join(", ") })),
       },
     ],
-    focus: { since: `${month}-01`, until: `${addDays(`${month}-01`, 31).slice(0, 7)}-01` },
+    days: "UTC",
+    focus: { since: `${month}-01`, until },
     sections: [
       {
         title: "The month",
         question: "Is it final?",
-        money: openDays === 0 && closedDays > 0 ? "closed" : "metered",
+        money,
         figures: [
-          { title: "To be charged", value: usd(total), money: openDays === 0 && closedDays > 0 ? "closed" : "metered" },
-          { title: "Days signed off", value: { is: "count", count: closedDays }, money: "none" },
+          { title: "To be charged", value: usd(total), money },
           {
-            title: "Days not signed off",
-            value: { is: "count", count: openDays },
+            title: "Provider-days signed off",
+            value: count(closedDays),
             money: "none",
-            note: openDays === 0 ? "" : "These are as metered, and may still change.",
+            note: "A day of one provider, as it bills it.",
+          },
+          {
+            title: "Provider-days not signed off",
+            value: count(openDays),
+            money: "none",
+            ...(openDays === 0 ? {} : { note: "Metered only: what their bills have more or less is not in it yet." }),
           },
         ],
       },
       {
         title: "Who pays",
         question: "What does each owner pay, and how much of it was shared out?",
-        money: openDays === 0 && closedDays > 0 ? "closed" : "metered",
+        money,
         table: {
           name: "charges",
           columns: [

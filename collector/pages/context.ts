@@ -1,25 +1,28 @@
 // What every page is built from, and the few figures that more than one of them shows.
-import type { Budget } from "../../ledger/budgets.ts";
-import { amountAt, covers, describeScope } from "../../ledger/budgets.ts";
+import type { Budget, Scope } from "../../ledger/budgets.ts";
+import { amountAt, covers, describeScope, isAbout } from "../../ledger/budgets.ts";
 import { readBudgets } from "../../ledger/changes.ts";
 import { expectedSoFar } from "../../ledger/forecasts.ts";
 import type { FrozenForecast } from "../../ledger/forecasts.ts";
 import type { Key } from "../../ledger/keys.ts";
-import { toUsdNumber } from "../../ledger/money.ts";
+import { formatUsd, toUsdNumber } from "../../ledger/money.ts";
 import type { NanoUsd } from "../../ledger/money.ts";
 import { readExpectations } from "../../ledger/plans.ts";
 import type { PriceBook } from "../../ledger/prices.ts";
-import { readHourlySpend, readSettled, readSpend } from "../../ledger/spend.ts";
-import type { Dimension, ForecastScope, SpendRow, Within } from "../../ledger/spend.ts";
+import { readAllSettled } from "../../ledger/budget-spend.ts";
+import { addSums, readHourlySpend, readKeyNames, readSpend } from "../../ledger/spend.ts";
+import type { Dimension, ForecastScope, SpendRow, SpendSums, Within } from "../../ledger/spend.ts";
 import { addDays } from "../../ledger/windows.ts";
-import type { Calendar } from "../../ledger/windows.ts";
+import type { Calendar, Window } from "../../ledger/windows.ts";
+import { courseOf, courseStart } from "../../charts/course.ts";
+import { drawDays } from "../../charts/days.ts";
 import { drawSpend } from "../../charts/spend.ts";
 import { SCREEN } from "../../charts/draw.ts";
 import { kindOf } from "../alert-metrics.ts";
 import type { Books } from "../compare.ts";
 import type { Stated } from "../match.ts";
-import { count, sum, text, time, usd } from "./page.ts";
-import type { Cell, Chart, Figure, Link, Page, Section, Value } from "./page.ts";
+import { change, count, share, text, time, usd } from "./page.ts";
+import type { Cell, Chart, Control, Figure, Link, Page, Section, Value } from "./page.ts";
 
 export type PageContext = {
   readonly books: Books;
@@ -39,7 +42,8 @@ export type Query = { readonly [name: string]: string };
 /** Builds a page; undefined: there is no such team, key or day. */
 export type BuildPage = (context: PageContext, query: Query) => Promise<Page | undefined>;
 
-const HOUR_MS = 3_600_000;
+/** Budgets that stand in a table, those nearest their end. */
+const MOST_BUDGETS = 50;
 
 /** The spans of days that people ask for: today, and whole days before it. */
 export type Spans = {
@@ -54,14 +58,94 @@ export function spansOf({ calendar, nowMs }: PageContext): Spans {
   return { today, tomorrow: addDays(today, 1), month: { firstDay, endDay } };
 }
 
+const NOTHING: SpendSums = {
+  costNanoUsd: 0n,
+  requests: 0,
+  input: 0,
+  cacheRead: 0,
+  cacheWrite: 0,
+  output: 0,
+  estimated: 0,
+  unknown: 0,
+  unpriced: 0,
+  inferred: 0,
+};
+
+/** All in one. */
+export function sumUp(rows: Iterable<SpendSums | undefined>): SpendSums {
+  let all = NOTHING;
+  for (const row of rows) if (row) all = addSums(all, row);
+  return all;
+}
+
 /** What was spent in `[since, until)`, in one sum. */
 export async function readTotal(
   { books }: PageContext,
   since: string,
   until: string,
   within: Within = {},
-): Promise<NanoUsd> {
-  return sum((await readSpend(books.usage, [], since, until, within)).map((row) => row.costNanoUsd));
+): Promise<SpendSums> {
+  return sumUp(await readSpend(books.usage, [], since, until, within));
+}
+
+/** Spend of the spans that lists show, by one dimension. The last seven days are whole ones, up to yesterday. */
+export type Lately = {
+  readonly [span in "month" | "today" | "week" | "weekBefore"]: ReadonlyMap<string, SpendRow>;
+};
+
+export async function readLately(context: PageContext, by: Dimension, within: Within = {}): Promise<Lately> {
+  const { today, tomorrow, month } = spansOf(context);
+  const read = async (since: string, until: string): Promise<Map<string, SpendRow>> =>
+    byValue(await readSpend(context.books.usage, [by], since, until, within), by);
+  return {
+    month: await read(month.firstDay, month.endDay),
+    today: await read(today, tomorrow),
+    week: await read(addDays(today, -7), today),
+    weekBefore: await read(addDays(today, -14), addDays(today, -7)),
+  };
+}
+
+/** Orders names by what they cost, the dearest first. */
+export function byCost(costs: ReadonlyMap<string, SpendSums>): (a: string, b: string) => number {
+  const cost = (name: string): NanoUsd => costs.get(name)?.costNanoUsd ?? 0n;
+  return (a, b) => (cost(b) > cost(a) ? 1 : cost(b) < cost(a) ? -1 : 0);
+}
+
+/** What sums cost, as a cell: not known where nothing in them has a known cost. */
+export const spent = (sums: SpendSums | undefined): Cell => usd(knownCost(sums ?? NOTHING));
+
+/** How much more sums cost than others. */
+export function more(now: SpendSums | undefined, before: SpendSums | undefined): Cell {
+  const [is, was] = [knownCost(now ?? NOTHING), knownCost(before ?? NOTHING)];
+  return is === undefined || was === undefined ? undefined : change(is - was);
+}
+
+/** What sums leave out, in a sentence; none where they leave nothing out. */
+export function leftOut(sums: SpendSums, span: string): string[] {
+  const requests = sums.unpriced + sums.unknown;
+  return requests === 0
+    ? []
+    : [
+        `${requests.toLocaleString("en-US")} ${requests === 1 ? "request" : "requests"} of ${span} had no price or no usage that could be read: what ${requests === 1 ? "it" : "they"} cost is in no sum.`,
+      ];
+}
+
+/** A choice of how many days, and what was chosen. */
+export function chooseDays(
+  query: Query,
+  spans: readonly string[],
+  usual: string,
+): { readonly days: number; readonly control: Control } {
+  const value = spans.find((one) => one === query["days"]) ?? usual;
+  return {
+    days: Number(value),
+    control: {
+      name: "days",
+      label: "Days",
+      value,
+      options: spans.map((one) => ({ value: one, label: `the last ${one}` })),
+    },
+  };
 }
 
 /** Rows by what one dimension of them is. */
@@ -74,39 +158,32 @@ export const keyLink = (id: string): Link => ({ page: "key", query: { id } });
 export const dayLink = (provider: string, day: string): Link => ({ page: "bill", query: { provider, day } });
 export const teamCell = (team: string): Value => text(team === "" ? "(no team)" : team, teamLink(team));
 
-/** The running month or day of a scope: its forecast, where there is one that is worth showing. */
-export async function readForecast(
-  { books, nowMs }: PageContext,
-  { scope, id }: ForecastScope,
-  window: "day" | "month",
-): Promise<FrozenForecast | undefined> {
-  const [found] = await readExpectations(books, nowMs, { scope, id, window });
-  return found?.method === "learning" ? undefined : found;
+/** The running month of a scope as it was forecast; "learning": there is too little history to show one. */
+export type Expectation = FrozenForecast | "learning" | undefined;
+
+export async function readForecast({ books, nowMs }: PageContext, { scope, id }: ForecastScope): Promise<Expectation> {
+  const [found] = await readExpectations(books, nowMs, { scope, id, window: "month" });
+  return found?.method === "learning" ? "learning" : found;
 }
 
-/** "1,204.50 to 1,611.00 with 80 % probability". */
-export function forecastFigures(forecast: FrozenForecast | undefined, window: string): Figure[] {
-  if (!forecast)
+/** Its middle, and the ends of its band. */
+export function forecastFigures(forecast: Expectation): Figure[] {
+  if (forecast === undefined || forecast === "learning")
     return [
       {
-        title: `Forecast for the ${window}`,
+        title: "Forecast for the month",
         value: undefined,
         money: "forecast",
-        note: "Fewer than three days of history: no forecast is worth showing yet.",
+        note:
+          forecast === "learning"
+            ? "Fewer than three days of history: no forecast is worth showing yet."
+            : "None is made for it: forecasts are made within the hour, for the largest.",
       },
     ];
   return [
-    { title: `Forecast for the ${window}`, value: usd(forecast.p50NanoUsd), money: "forecast" },
-    {
-      title: "At least, with 90 % probability",
-      value: usd(forecast.p10NanoUsd),
-      money: "forecast",
-    },
-    {
-      title: "At most, with 90 % probability",
-      value: usd(forecast.p90NanoUsd),
-      money: "forecast",
-    },
+    { title: "Forecast for the month", value: usd(forecast.p50NanoUsd), money: "forecast" },
+    { title: "At least, with 90 % probability", value: usd(forecast.p10NanoUsd), money: "forecast" },
+    { title: "At most, with 90 % probability", value: usd(forecast.p90NanoUsd), money: "forecast" },
   ];
 }
 
@@ -114,56 +191,78 @@ export function forecastFigures(forecast: FrozenForecast | undefined, window: st
 export async function monthChart(
   context: PageContext,
   of: ForecastScope,
-  forecast: FrozenForecast | undefined,
-  title: string,
+  forecast: Expectation,
 ): Promise<Chart | undefined> {
-  if (!forecast) return undefined;
+  if (forecast === undefined || forecast === "learning") return undefined;
   const { books, calendar, nowMs } = context;
-  const spent = new Map(
-    (await readHourlySpend(books.usage, forecast.startMs, nowMs, of.scope, of))
-      .filter((row) => row.id === of.id)
-      .map((row) => [row.hourMs, toUsdNumber(row.costNanoUsd)]),
+  const hours = await readHourlySpend(books.usage, courseStart(forecast), nowMs, of.scope, of);
+  const course = courseOf(
+    forecast,
+    hours.filter(({ id }) => id === of.id),
+    nowMs,
   );
-  const hours = Math.ceil((nowMs - forecast.startMs) / HOUR_MS);
-  const p50 = Number(forecast.p50NanoUsd);
-  const svg = await drawSpend(
-    {
-      startMs: forecast.startMs,
-      endMs: forecast.endMs,
-      nowMs,
-      spent: Array.from({ length: hours }, (_, i) => spent.get(forecast.startMs + i * HOUR_MS) ?? 0),
-      expected: forecast.hours.map(toUsdNumber),
-      low: p50 === 0 ? 1 : Number(forecast.p10NanoUsd) / p50,
-      high: p50 === 0 ? 1 : Number(forecast.p90NanoUsd) / p50,
-      budget: monthBudget(context, of),
-      timezone: calendar.zone,
-    },
-    SCREEN,
-  );
-  const total = [...spent.values()].reduce((all, one) => all + one, 0);
+  const svg = await drawSpend({ ...course, budget: monthBudget(context, of), timezone: calendar.zone }, SCREEN);
+  const total = course.spent.reduce((all, one) => all + one, 0);
   return {
     svg,
-    label: `${title}: ${total.toFixed(2)} USD spent, ${toUsdNumber(expectedSoFar(forecast, nowMs)).toFixed(2)} USD expected by now, ${toUsdNumber(forecast.p50NanoUsd).toFixed(2)} USD by the end.`,
+    label: `This month against its forecast: ${total.toFixed(2)} USD spent, ${toUsdNumber(expectedSoFar(forecast, nowMs)).toFixed(2)} USD expected by now, ${toUsdNumber(forecast.p50NanoUsd).toFixed(2)} USD by the end.`,
+  };
+}
+
+/** Metered days drawn by one dimension; undefined where there is nothing to draw. */
+export async function daysChart(
+  { books }: PageContext,
+  by: "provider" | "model",
+  since: string,
+  until: string,
+  within: Within = {},
+): Promise<Chart | undefined> {
+  const rows = await readSpend(books.usage, ["day", by], since, until, within);
+  if (rows.length === 0) return undefined;
+  const days: string[] = [];
+  for (let day = since; day < until; day = addDays(day, 1)) days.push(day);
+  const cost = new Map(rows.map(({ group, costNanoUsd }) => [`${group.day} ${group[by]}`, toUsdNumber(costNanoUsd)]));
+  const svg = await drawDays({
+    days,
+    series: [...new Set(rows.map(({ group }) => group[by] ?? ""))].map((name) => ({
+      name,
+      values: days.map((day) => cost.get(`${day} ${name}`) ?? 0),
+    })),
+  });
+  // Rows come with the largest first.
+  const [dearest] = rows;
+  return {
+    svg,
+    label: `Metered spend by day and ${by} since ${since}: ${formatUsd(sumUp(rows).costNanoUsd)} USD in all. The dearest: ${dearest?.group.day} with ${dearest?.group[by]}, ${formatUsd(dearest?.costNanoUsd ?? 0n)} USD.`,
   };
 }
 
 function monthBudget({ books, nowMs }: PageContext, { scope, id }: ForecastScope): number | undefined {
-  const part = scope === "key" ? "keyId" : scope;
-  const own = readBudgets(books.usage).find(
-    (budget) =>
-      budget.window === "month" &&
-      (part === "org" ? Object.keys(budget.scope).length === 0 : budget.scope[part] === id) &&
-      Object.values(budget.scope).filter((value) => value !== undefined).length === (part === "org" ? 0 : 1),
-  );
+  const own = readBudgets(books.usage).find((budget) => budget.window === "month" && isAbout(budget, scope, id));
   return own && toUsdNumber(amountAt(own, nowMs));
 }
 
-/** Budgets as a table: those that hold for what is shown. */
-export function budgetSection(
+/** What a budget covers, in words, with the key's name. */
+export function scopeWords(scope: Scope, names: ReadonlyMap<string, string>): string {
+  const { keyId } = scope;
+  return describeScope(keyId === undefined ? scope : { ...scope, keyId: names.get(keyId) ?? keyId });
+}
+
+/** Budgets as a table: of those that hold for what is shown, the ones that are nearest their end. */
+export async function budgetSection(
   { books, calendar, nowMs, capMode }: PageContext,
   budgets: readonly Budget[],
   question: string,
-): Section {
+): Promise<Section> {
+  const windowOf = ({ window }: Budget): Window => calendar.window(window, nowMs);
+  const names = await readKeyNames(books.usage);
+  const settled = await readAllSettled(books.usage, budgets, windowOf);
+  const shown = budgets
+    .map((budget) => {
+      const [amount, cost] = [amountAt(budget, nowMs), settled.get(budget.id) ?? 0n];
+      return { budget, amount, cost, used: amount === 0n ? Number(cost > 0n) : Number(cost) / Number(amount) };
+    })
+    .toSorted((a, b) => b.used - a.used);
   return {
     title: "Budgets",
     question,
@@ -181,24 +280,24 @@ export function budgetSection(
         { field: "ends", title: "Starts anew", is: "time" },
         { field: "budget", title: "Budget", is: "text" },
       ],
-      rows: budgets.map((budget): Cell[] => {
-        const window = calendar.window(budget.window, nowMs);
-        const amount = amountAt(budget, nowMs);
-        const spent = readSettled(books.usage, budget, window);
-        return [
-          text(describeScope(budget.scope)),
+      rows: shown
+        .slice(0, MOST_BUDGETS)
+        .map(({ budget, amount, cost }): Cell[] => [
+          text(scopeWords(budget.scope, names)),
           text(budget.window),
           text(kindOf(budget, capMode)),
           usd(amount),
-          usd(spent),
-          usd(amount - spent),
-          amount === 0n ? undefined : { is: "share", share: Number(spent) / Number(amount) },
-          budget.window === "total" ? undefined : time(window.endMs),
+          usd(cost),
+          usd(amount - cost),
+          share(cost, amount),
+          budget.window === "total" ? undefined : time(windowOf(budget).endMs),
           text(budget.id),
-        ];
-      }),
+        ]),
       empty: "No budget holds here. `keymeter budgets set` makes one.",
     },
+    ...(shown.length > MOST_BUDGETS
+      ? { notes: [`The ${MOST_BUDGETS} nearest their end of ${shown.length}; \`keymeter budgets list\` has all.`] }
+      : {}),
   };
 }
 
@@ -209,31 +308,20 @@ export function budgetsOf({ books }: PageContext, key: Pick<Key, "id" | "team" |
   );
 }
 
-/** What rows cost; undefined where none of their requests has a price: that is not nothing. */
-export function knownCost({ costNanoUsd, unpriced, requests }: SpendRow): NanoUsd | undefined {
-  return costNanoUsd === 0n && unpriced > 0 && unpriced === requests ? undefined : costNanoUsd;
+/** What sums cost; undefined where none of their requests has a known cost: that is not nothing. */
+export function knownCost({ costNanoUsd, unpriced, unknown, requests }: SpendSums): NanoUsd | undefined {
+  return costNanoUsd === 0n && requests > 0 && unpriced + unknown >= requests ? undefined : costNanoUsd;
 }
 
 /** Tokens by class and what they cost, by served model. */
 export function modelsSection(rows: readonly SpendRow[], question: string): Section {
-  const total = rows.reduce(
-    (all, row) => ({
-      requests: all.requests + row.requests,
-      input: all.input + row.input,
-      cacheRead: all.cacheRead + row.cacheRead,
-      cacheWrite: all.cacheWrite + row.cacheWrite,
-      output: all.output + row.output,
-      costNanoUsd: all.costNanoUsd + row.costNanoUsd,
-    }),
-    { requests: 0, input: 0, cacheRead: 0, cacheWrite: 0, output: 0, costNanoUsd: 0n },
-  );
-  const cells = (row: typeof total): Cell[] => [
+  const cells = (row: SpendSums): Cell[] => [
     count(row.requests),
     count(row.input),
     count(row.cacheRead),
     count(row.cacheWrite),
     count(row.output),
-    usd(row.costNanoUsd),
+    spent(row),
   ];
   return {
     title: "Models",
@@ -251,14 +339,10 @@ export function modelsSection(rows: readonly SpendRow[], question: string): Sect
         { field: "outputTokens", title: "Output tokens", is: "count" },
         { field: "cost", title: "Cost", is: "usd" },
       ],
-      rows: rows.map((row) => [
-        text(row.group.model ?? ""),
-        text(row.group.provider ?? ""),
-        ...cells(row).slice(0, -1),
-        usd(knownCost(row)),
-      ]),
-      total: [text("All"), text(""), ...cells(total)],
+      rows: rows.map((row) => [text(row.group.model ?? ""), text(row.group.provider ?? ""), ...cells(row)]),
+      total: [text("All"), text(""), ...cells(sumUp(rows))],
       empty: "Nothing was used.",
     },
+    notes: leftOut(sumUp(rows), "this month"),
   };
 }

@@ -1,5 +1,6 @@
 // A page as JSON, and one of its tables as CSV: the figures that are shown, with all their digits.
 import { stringify } from "csv-stringify/sync";
+import { csvText } from "../csv.ts";
 import { formatUsdExact } from "../../ledger/money.ts";
 import type { Cell, Column, Page, Table, Value } from "./page.ts";
 
@@ -12,13 +13,10 @@ const UNITS: { readonly [kind in Value["is"]]: { readonly json: string; readonly
   time: { json: "At", csv: "_at" },
   seconds: { json: "Seconds", csv: "_seconds" },
 };
-/** A spreadsheet takes text that begins like this for a formula. */
-const FORMULA = /^[=+\-@\t\r]/;
-
 /** A table as CSV (RFC 4180, UTF-8, a header): money as exact decimals of USD, nothing where a figure is not known. */
 export function toCsv({ columns, rows, total }: Table): string {
   return stringify([
-    columns.map(({ field, is }) => `${snake(field)}${UNITS[is].csv}`),
+    columns.map(({ field, is }) => named(snake(field), UNITS[is].csv)),
     ...[...rows, ...(total ? [total] : [])].map((row) => row.map(csvCell)),
   ]);
 }
@@ -27,7 +25,7 @@ function csvCell(cell: Cell): string {
   if (!cell) return "";
   switch (cell.is) {
     case "text":
-      return FORMULA.test(cell.text) ? `'${cell.text}` : cell.text;
+      return csvText(cell.text);
     case "usd":
       return formatUsdExact(cell.nanoUsd);
     case "count":
@@ -71,7 +69,11 @@ function jsonFigure(cell: Cell): object {
 
 function jsonRow(columns: readonly Column[], row: readonly Cell[]): object {
   return Object.fromEntries(
-    columns.map(({ field, is }, i) => [`${field}${UNITS[is].json}`, row[i] ? jsonCell(row[i]) : null]),
+    columns.map(({ field, is }, i) => {
+      const cell = row[i];
+      // A sum has words only under words: elsewhere there is nothing to add up.
+      return [named(field, UNITS[is].json), cell && (is === "text" || cell.is !== "text") ? jsonCell(cell) : null];
+    }),
   );
 }
 
@@ -90,6 +92,11 @@ function jsonCell(cell: Value): string | number {
     case "seconds":
       return cell.seconds;
   }
+}
+
+/** A field that is called by its unit already does not say it twice. */
+function named(field: string, unit: string): string {
+  return field === unit.replace(/^_/, "").toLowerCase() ? field : `${field}${unit}`;
 }
 
 function snake(field: string): string {

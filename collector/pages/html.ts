@@ -63,11 +63,13 @@ export function toHtml(page: Page, frame: Frame): string {
         <main id="main" tabindex="-1">
           <h1>${page.title} !${page.subject === undefined ? "" : html`<bdi>${page.subject}</bdi>`}</h1>
           <p class="asof">
-            As of !${whenHtml(asOfMs, timezone)}. Days are days of ${timezone}, money is USD. Download:
+            As of !${whenHtml(asOfMs, timezone)}. Days are days of
+            ${page.days === "UTC" ? "UTC, as on bills" : timezone}, times are of ${timezone}, money is USD. Download:
             <a href="${addressOf({ page: `${path}.json`, query })}">JSON</a>!${focusLinks(page)}
           </p>
           !${page.controls ? controlsHtml(page.controls, path) : ""}
-          !${page.sections.map((section, i) => sectionHtml(section, i, frame))} !${page.isSigned ? SIGNATURES : ""}
+          !${page.sections.map((section, i) => sectionHtml(section, i, { ...frame, sheet: page.isSigned ? Number.MAX_SAFE_INTEGER : SHEET }))}
+          !${page.isSigned ? SIGNATURES : ""}
         </main>
         <footer>
           <p>Read only. Amounts are rounded to cents here; downloads have every digit.</p>
@@ -113,7 +115,8 @@ function focusLinks({ focus }: Page): string {
   return ["1.2", "1.4"]
     .map(
       (version) =>
-        html`, <a href="${addressOf({ page: "focus.csv", query: { ...focus, version } })}">FOCUS ${version}</a>`,
+        html`, <a href="${addressOf({ page: "focus.csv", query: { ...focus, version } })}">FOCUS ${version}</a> (UTC
+          days)`,
     )
     .join("");
 }
@@ -137,7 +140,10 @@ function controlsHtml(controls: readonly Control[], path: string): string {
   </form>`;
 }
 
-function sectionHtml(section: Section, index: number, frame: Frame): string {
+/** How many rows stand on one sheet. */
+type Sheets = Frame & { readonly sheet: number };
+
+function sectionHtml(section: Section, index: number, frame: Sheets): string {
   const id = `s${index}`;
   return html`<section aria-labelledby="${id}">
     <h2 id="${id}">${section.title}</h2>
@@ -175,12 +181,13 @@ function figureHtml({ title, value, money, note }: Figure, { timezone }: Frame):
   </div>`;
 }
 
-function tableHtml(table: Table, labelledBy: string, { path, query, timezone }: Frame): string {
+function tableHtml(table: Table, labelledBy: string, { path, query, timezone, sheet: most }: Sheets): string {
   const { name, columns, rows, total, empty } = table;
   if (rows.length === 0) return html`<p class="empty">${empty}</p>`;
-  const sheets = Math.ceil(rows.length / SHEET);
+  const sheets = Math.ceil(rows.length / most);
   const sheet = Math.min(Math.max(1, Math.trunc(Number(query[`${name}Sheet`])) || 1), sheets);
-  const shown = rows.slice((sheet - 1) * SHEET, sheet * SHEET);
+  const before = (sheet - 1) * most;
+  const shown = rows.slice(before, before + most);
   const toSheet = (at: number): string => addressOf({ page: path, query: { ...query, [`${name}Sheet`]: String(at) } });
   const row = (cells: readonly Cell[], isTotal: boolean): string =>
     html`<tr !${isTotal ? 'class="total"' : ""}>
@@ -215,7 +222,7 @@ function tableHtml(table: Table, labelledBy: string, { path, query, timezone }: 
         sheets === 1
           ? ""
           : html`<span>
-              Rows ${(sheet - 1) * SHEET + 1} to ${(sheet - 1) * SHEET + shown.length} of ${rows.length}.
+              Rows ${before + 1} to ${before + shown.length} of ${rows.length}.
               !${sheet > 1 ? html`<a href="${toSheet(sheet - 1)}">Rows before</a>` : ""}
               !${sheet < sheets ? html`<a href="${toSheet(sheet + 1)}">Rows after</a>` : ""}
             </span>`
@@ -254,7 +261,7 @@ function wordsOf(cell: Exclude<Value, { is: "text" | "time" }>): string {
     case "count":
       return cell.count.toLocaleString("en-US");
     case "share":
-      return `${cell.isChange && cell.share > 0 ? "+" : ""}${(cell.share * 100).toFixed(Math.abs(cell.share) < 0.0995 ? 1 : 0)} %`;
+      return `${(cell.share * 100).toFixed(Math.abs(cell.share) < 0.0995 ? 1 : 0)} %`;
     case "seconds":
       return `${cell.seconds.toFixed(cell.seconds < 10 ? 2 : 0)} s`;
   }

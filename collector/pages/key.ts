@@ -1,42 +1,46 @@
 // One key: whose it is, what it costs, its last requests, its caps, and what was said of it.
 import { join } from "node:path";
-import { drawDays } from "../../charts/days.ts";
 import { readLastEvents } from "../../ledger/attempts.ts";
 import { readKeys, UNPROVEN_KEY_ID } from "../../ledger/keys.ts";
-import { formatUsd, toUsdNumber } from "../../ledger/money.ts";
+import { isAttemptId, readAttemptId } from "../../ledger/ids.ts";
 import { readNoticesAbout } from "../../ledger/notices.ts";
 import type { Notice } from "../../ledger/notices.ts";
 import { openForReading } from "../../ledger/open.ts";
-import { readLastUsed, readRefused, readSpend } from "../../ledger/spend.ts";
+import { findLastUsed, readRefused, readSpend } from "../../ledger/spend.ts";
+import type { Usage } from "../../ledger/usage.ts";
 import { addDays } from "../../ledger/windows.ts";
 import {
   budgetSection,
   budgetsOf,
+  daysChart,
   forecastFigures,
+  leftOut,
   modelsSection,
   readForecast,
   readTotal,
   spansOf,
+  spent,
   teamCell,
 } from "./context.ts";
 import type { PageContext, Query } from "./context.ts";
-import { count, fine, seconds, sum, text, time, usd } from "./page.ts";
-import type { Cell, Chart, Figure, Page, Section } from "./page.ts";
+import { count, fine, seconds, text, time } from "./page.ts";
+import type { Cell, Figure, Page, Section } from "./page.ts";
 
 const CHART_DAYS = 30;
 const DAY_MS = 86_400_000;
 const MOST_REQUESTS = 50;
+const KINDS = { fingerprint: "a provider's own key, seen in passing", virtual: "a Keymeter key" } as const;
 
 export async function key(context: PageContext, query: Query): Promise<Page | undefined> {
   const { books, nowMs } = context;
   const id = query["id"] ?? "";
   const found = (await readKeys(books.usage)).keys.find((one) => one.id === id);
-  const used = (await readLastUsed(books.usage)).get(id);
+  const used = findLastUsed(books.usage, id);
   if (!found && used === undefined) return undefined;
   const { today, tomorrow, month } = spansOf(context);
   const within = { key: id };
-  const forecast = await readForecast(context, { scope: "key", id }, "month");
-  const [since, until] = [addDays(tomorrow, -CHART_DAYS), tomorrow];
+  const forecast = await readForecast(context, { scope: "key", id });
+  const spentThisMonth = await readTotal(context, month.firstDay, month.endDay, within);
   const refused = (await readRefused(books.usage, nowMs - 7 * DAY_MS, nowMs + 60_000)).filter(
     ({ keyId }) => keyId === id,
   );
@@ -48,6 +52,7 @@ export async function key(context: PageContext, query: Query): Promise<Page | un
   return {
     title: "Key",
     subject: found?.name ?? id,
+    days: "local",
     focus: { since: month.firstDay, until: month.endDay, key: id },
     sections: [
       {
@@ -61,7 +66,7 @@ export async function key(context: PageContext, query: Query): Promise<Page | un
           word("Owner", found?.owner ?? ""),
           word("Purpose", found?.purpose ?? ""),
           word("State", id === UNPROVEN_KEY_ID ? "keys that no provider has accepted yet" : (found?.state ?? "")),
-          word("Kind", found?.kind === "fingerprint" ? "a provider's own key, seen in passing" : "a Keymeter key"),
+          word("Kind", found ? KINDS[found.kind] : ""),
           word("Last characters", found?.hint ?? ""),
           { title: "Made", value: time(found?.createdAtMs), money: "none" },
           { title: "Last used (hour)", value: time(used), money: "none" },
@@ -72,27 +77,28 @@ export async function key(context: PageContext, query: Query): Promise<Page | un
         question: "What does it cost?",
         money: "metered",
         figures: [
-          { title: "Today", value: usd(await readTotal(context, today, tomorrow, within)), money: "metered" },
+          { title: "Today", value: spent(await readTotal(context, today, tomorrow, within)), money: "metered" },
           {
             title: "Last 7 days",
-            value: usd(await readTotal(context, addDays(today, -7), today, within)),
+            value: spent(await readTotal(context, addDays(today, -7), today, within)),
             money: "metered",
             note: "Whole days up to yesterday.",
           },
           {
             title: "This month so far",
-            value: usd(await readTotal(context, month.firstDay, month.endDay, within)),
+            value: spent(spentThisMonth),
             money: "metered",
           },
-          ...forecastFigures(forecast, "month"),
+          ...forecastFigures(forecast),
         ],
-        chart: await daysChart(context, id, since, until),
+        chart: await daysChart(context, "model", addDays(tomorrow, -CHART_DAYS), tomorrow, within),
+        notes: leftOut(spentThisMonth, "this month"),
       },
       modelsSection(
         await readSpend(books.usage, ["provider", "model"], month.firstDay, month.endDay, within),
         "On which models was it spent this month?",
       ),
-      budgetSection(
+      await budgetSection(
         context,
         budgetsOf(context, found ?? { id, team: "", project: "", env: "" }),
         "Which caps and budgets hold for this key?",
@@ -101,22 +107,6 @@ export async function key(context: PageContext, query: Query): Promise<Page | un
       await requestsSection(context, id, query),
       noticesSection(context, id, found?.name),
     ],
-  };
-}
-
-async function daysChart({ books }: PageContext, id: string, since: string, until: string): Promise<Chart | undefined> {
-  const rows = await readSpend(books.usage, ["day", "model"], since, until, { key: id });
-  if (rows.length === 0) return undefined;
-  const days: string[] = [];
-  for (let day = since; day < until; day = addDays(day, 1)) days.push(day);
-  const models = [...new Set(rows.map((row) => row.group.model ?? ""))];
-  const cost = new Map(rows.map((row) => [`${row.group.day} ${row.group.model}`, toUsdNumber(row.costNanoUsd)]));
-  return {
-    svg: await drawDays({
-      days,
-      series: models.map((name) => ({ name, values: days.map((day) => cost.get(`${day} ${name}`) ?? 0) })),
-    }),
-    label: `Metered spend by day and model since ${since}: ${formatUsd(sum(rows.map((row) => row.costNanoUsd)))} USD in all.`,
   };
 }
 
@@ -150,16 +140,12 @@ function refusedSection(
 
 /** The newest requests, or those before an instant. */
 async function requestsSection({ books }: PageContext, id: string, query: Query): Promise<Section> {
-  const beforeMs = Date.parse(query["before"] ?? "");
-  const requests = await readLastEvents(
-    books.usage,
-    id,
-    MOST_REQUESTS,
-    Number.isFinite(beforeMs) ? beforeMs : undefined,
-  );
-  const oldest = requests.at(-1)?.at;
+  const asked = query["before"] ?? "";
+  const before = isAttemptId(asked) ? readAttemptId(asked) : undefined;
+  const requests = await readLastEvents(books.usage, id, MOST_REQUESTS, before);
+  const oldest = requests.at(-1)?.attemptId;
   return {
-    title: Number.isFinite(beforeMs) ? `Requests before ${new Date(beforeMs).toISOString()}` : "Last requests",
+    title: before === undefined ? "Last requests" : `Requests before ${asked}`,
     question: "What was it used for lately?",
     money: "metered",
     table: {
@@ -182,16 +168,8 @@ async function requestsSection({ books }: PageContext, id: string, query: Query)
       rows: requests.map((one): Cell[] => [
         time(Date.parse(one.at)),
         text(one.servedModel ?? one.requestedModel),
-        count(one.usage.input ?? 0),
-        count(one.usage.cache_read ?? 0),
-        count(
-          (one.usage.cache_write_5m ?? 0) +
-            (one.usage.cache_write_1h ?? 0) +
-            (one.usage.cache_write_30m ?? 0) +
-            (one.usage.cache_write_12h ?? 0),
-        ),
-        count(one.usage.output ?? 0),
-        fine(one.costNanoUsd === null ? undefined : BigInt(one.costNanoUsd)),
+        ...tokens(one.usage),
+        fine(one.bookedNanoUsd),
         text(one.usageState),
         text(one.outcome.replaceAll("_", " ")),
         one.httpStatus === null ? undefined : count(one.httpStatus),
@@ -215,14 +193,35 @@ async function requestsSection({ books }: PageContext, id: string, query: Query)
   };
 }
 
+/** Input, cache read, cache write and output; not known where an answer said nothing of its usage. */
+function tokens(usage: Usage): Cell[] {
+  if (Object.keys(usage).length === 0) return [undefined, undefined, undefined, undefined];
+  return [
+    count(usage.input ?? 0),
+    count(usage.cache_read ?? 0),
+    count(
+      (usage.cache_write_5m ?? 0) +
+        (usage.cache_write_1h ?? 0) +
+        (usage.cache_write_30m ?? 0) +
+        (usage.cache_write_12h ?? 0),
+    ),
+    count(usage.output ?? 0),
+  ];
+}
+
 /** Messages that named the key: alerts, and what came of them. */
 function noticesSection({ dataDir, nowMs }: PageContext, id: string, name: string | undefined): Section {
-  const books = openForReading(join(dataDir, "notices.db"));
   let notices: Notice[] = [];
+  let trouble = "";
   try {
-    if (books) notices = readNoticesAbout(books, [id, ...(name === undefined ? [] : [name])], nowMs - 28 * DAY_MS);
-  } finally {
-    books?.close();
+    const books = openForReading(join(dataDir, "notices.db"));
+    try {
+      if (books) notices = readNoticesAbout(books, [id, ...(name === undefined ? [] : [name])], nowMs - 28 * DAY_MS);
+    } finally {
+      books?.close();
+    }
+  } catch (error) {
+    trouble = error instanceof Error ? error.message : String(error);
   }
   return {
     title: "Alerts",
@@ -237,7 +236,7 @@ function noticesSection({ dataDir, nowMs }: PageContext, id: string, name: strin
         { field: "state", title: "State", is: "text" },
       ],
       rows: notices.map((one) => [time(one.postedAtMs), text(one.text), text(one.severity), text(one.state)]),
-      empty: "None.",
+      empty: trouble === "" ? "None." : `Not known: the messages could not be read (${trouble}).`,
     },
   };
 }

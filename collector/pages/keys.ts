@@ -1,60 +1,60 @@
-// All keys, by what they cost this month; and all teams.
+// All keys, by what they cost this month.
 import { readKeys, UNPROVEN_KEY_ID } from "../../ledger/keys.ts";
 import type { Key } from "../../ledger/keys.ts";
-import { readLastUsed, readSpend } from "../../ledger/spend.ts";
-import type { Within } from "../../ledger/spend.ts";
-import { addDays } from "../../ledger/windows.ts";
-import { byValue, keyLink, spansOf, teamCell } from "./context.ts";
+import { readLastUsed } from "../../ledger/spend.ts";
+import type { SpendSums, Within } from "../../ledger/spend.ts";
+import { byCost, keyLink, leftOut, more, readLately, readTotal, spansOf, spent, sumUp, teamCell } from "./context.ts";
 import type { PageContext, Query } from "./context.ts";
-import { change, count, sum, text, time, usd } from "./page.ts";
+import { count, text, time } from "./page.ts";
 import type { Cell, Page, Table } from "./page.ts";
 
 export async function keys(context: PageContext, query: Query): Promise<Page> {
   const wanted = (query["q"] ?? "").trim().toLowerCase();
   const { month } = spansOf(context);
   const table = await keysTable(context, {}, (key) =>
-    [key.name, key.id, key.team, key.project, key.env, key.owner, key.hint].some((part) =>
+    [key.name, key.id, key.team, key.project, key.env, key.owner, key.hint].some((part = "") =>
       part.toLowerCase().includes(wanted),
     ),
   );
   return {
     title: "Keys",
+    days: "local",
     controls: [{ name: "q", label: "Name, team, project, owner or last characters", value: query["q"] ?? "" }],
     focus: { since: month.firstDay, until: month.endDay },
     sections: [
-      { title: "Keys", question: "Which keys cost most this month, and whose are they?", money: "metered", table },
+      {
+        title: "Keys",
+        question: "Which keys cost most this month, and whose are they?",
+        money: "metered",
+        table,
+        notes: leftOut(await readTotal(context, month.firstDay, month.endDay), "this month"),
+      },
     ],
   };
 }
+
+/** A key, as far as the register knows it. */
+type Listed = Pick<Key, "id" | "name"> & Partial<Pick<Key, "team" | "project" | "env" | "owner" | "hint" | "state">>;
 
 /** Keys that were used this month, or exist, the dearest first; of what lies `within`, of those that were used there only. */
 export async function keysTable(
   context: PageContext,
   within: Within,
-  isWanted: (key: Key) => boolean = () => true,
+  isWanted: (key: Listed) => boolean = () => true,
 ): Promise<Table> {
   const { usage } = context.books;
-  const { today, tomorrow, month } = spansOf(context);
-  const read = async (since: string, until: string): Promise<ReturnType<typeof byValue>> =>
-    byValue(await readSpend(usage, ["key"], since, until, within), "key");
-  const [ofMonth, ofDay, ofWeek, before] = [
-    await read(month.firstDay, month.endDay),
-    await read(today, tomorrow),
-    await read(addDays(today, -7), today),
-    await read(addDays(today, -14), addDays(today, -7)),
-  ];
+  const { month, today, week, weekBefore } = await readLately(context, "key", within);
   const used = await readLastUsed(usage);
   // What no provider has accepted is a row of its own, and of no interest while there is nothing in it.
-  const all = (await readKeys(usage)).keys.filter(({ id }) => id !== UNPROVEN_KEY_ID || used.has(id));
-  const known = new Set(all.map(({ id }) => id));
-  // Spend of a key that the register does not know is spend all the same: "unproven" is one.
-  const strays = [...ofMonth.keys()].filter((id) => !known.has(id)).map((id) => stray(id));
+  const registered = (await readKeys(usage)).keys.filter(({ id }) => id !== UNPROVEN_KEY_ID || used.has(id));
+  const ids = new Set(registered.map(({ id }) => id));
+  // Spend of a key that the register does not know is spend all the same; whose it is, is not known.
+  const strays = [...month.keys()].filter((id) => !ids.has(id)).map((id): Listed => ({ id, name: id }));
   const isWithin = Object.keys(within).length > 0;
-  const listed = [...all, ...strays]
-    .filter((key) => isWanted(key) && (!isWithin || [ofMonth, ofWeek, before].some((map) => map.has(key.id))))
-    .map((key) => ({ key, cost: ofMonth.get(key.id)?.costNanoUsd ?? 0n }))
-    .toSorted((a, b) => Number(b.cost - a.cost));
-  const costs = (map: typeof ofMonth): bigint => sum(listed.map(({ key }) => map.get(key.id)?.costNanoUsd ?? 0n));
+  const listed = [...registered, ...strays]
+    .filter((key) => isWanted(key) && (!isWithin || [month, week, weekBefore].some((map) => map.has(key.id))))
+    .toSorted((a, b) => byCost(month)(a.id, b.id));
+  const all = (costs: typeof month): SpendSums => sumUp(listed.map(({ id }) => costs.get(id)));
   return {
     name: "keys",
     columns: [
@@ -69,52 +69,30 @@ export async function keysTable(
       { field: "used", title: "Last used (hour)", is: "time" },
       { field: "state", title: "State", is: "text" },
     ],
-    rows: listed.map(({ key, cost }): Cell[] => {
-      const of = (map: typeof ofMonth): bigint => map.get(key.id)?.costNanoUsd ?? 0n;
-      return [
-        text(key.name, keyLink(key.id)),
-        teamCell(key.team),
-        text(key.owner),
-        usd(of(ofDay)),
-        usd(cost),
-        count(ofMonth.get(key.id)?.requests ?? 0),
-        usd(of(ofWeek)),
-        change(of(ofWeek) - of(before)),
-        time(used.get(key.id)),
-        text(key.state),
-      ];
-    }),
+    rows: listed.map((key): Cell[] => [
+      text(key.name, keyLink(key.id)),
+      key.team === undefined ? undefined : teamCell(key.team),
+      key.owner === undefined ? undefined : text(key.owner),
+      spent(today.get(key.id)),
+      spent(month.get(key.id)),
+      count(month.get(key.id)?.requests ?? 0),
+      spent(week.get(key.id)),
+      more(week.get(key.id), weekBefore.get(key.id)),
+      time(used.get(key.id)),
+      key.state === undefined ? undefined : text(key.state),
+    ]),
     total: [
       text("All"),
       text(""),
       text(""),
-      usd(costs(ofDay)),
-      usd(sum(listed.map(({ cost }) => cost))),
-      count(listed.reduce((total, { key }) => total + (ofMonth.get(key.id)?.requests ?? 0), 0)),
-      usd(costs(ofWeek)),
-      change(costs(ofWeek) - costs(before)),
+      spent(all(today)),
+      spent(all(month)),
+      count(all(month).requests),
+      spent(all(week)),
+      more(all(week), all(weekBefore)),
       text(""),
       text(""),
     ],
     empty: "No key fits.",
-  };
-}
-
-function stray(id: string): Key {
-  return {
-    id,
-    kind: "fingerprint",
-    provider: undefined,
-    name: id,
-    team: "",
-    project: "",
-    env: "",
-    owner: "",
-    state: "active",
-    hint: "",
-    createdAtMs: 0,
-    expiresAtMs: undefined,
-    purpose: "",
-    policy: {},
   };
 }

@@ -5,10 +5,11 @@ import { cost } from "../../ledger/cost.ts";
 import { scale } from "../../ledger/money.ts";
 import type { NanoUsd } from "../../ledger/money.ts";
 import { readSpend } from "../../ledger/spend.ts";
-import type { SpendRow } from "../../ledger/spend.ts";
+import type { SpendRow, SpendSums } from "../../ledger/spend.ts";
 import { addDays } from "../../ledger/windows.ts";
+import type { Price } from "../../ledger/prices.ts";
 import { PRICE_LISTS } from "../price-list.ts";
-import { knownCost, spansOf } from "./context.ts";
+import { chooseDays, knownCost, spansOf, spent, sumUp } from "./context.ts";
 import type { PageContext, Query } from "./context.ts";
 import { change, count, fine, seconds, share, sum, text, usd } from "./page.ts";
 import type { Cell, Page, Section } from "./page.ts";
@@ -18,20 +19,9 @@ const SPANS = ["7", "28", "90"];
 const EVENT_DAYS = 7;
 const MOST_TIMED = 20_000;
 const MILLION = 1_000_000n;
-const FAILED = new Set([
-  "client_left",
-  "upstream_failed",
-  "upstream_unreachable",
-  "upstream_rejected",
-  "shutdown",
-  "cut",
-  "capped",
-  "crash",
-]);
-
 export async function models(context: PageContext, query: Query): Promise<Page> {
   const { books, nowMs } = context;
-  const days = Number(SPANS.includes(query["days"] ?? "") ? query["days"] : "28");
+  const { days, control } = chooseDays(query, SPANS, "28");
   const { tomorrow } = spansOf(context);
   const since = addDays(tomorrow, -days);
   const rows = await readSpend(books.usage, ["provider", "model"], since, tomorrow);
@@ -47,13 +37,9 @@ export async function models(context: PageContext, query: Query): Promise<Page> 
   );
   return {
     title: "Models",
+    days: "local",
     controls: [
-      {
-        name: "days",
-        label: "Days",
-        value: String(days),
-        options: SPANS.map((value) => ({ value, label: `the last ${value}` })),
-      },
+      control,
       {
         name: "on",
         label: "Reprice all on",
@@ -87,17 +73,10 @@ export async function models(context: PageContext, query: Query): Promise<Page> 
               text(row.group.model ?? ""),
               text(row.group.provider ?? ""),
               count(row.requests),
-              usd(knownCost(row)),
-              fine(
-                row.requests === 0 || knownCost(row) === undefined
-                  ? undefined
-                  : scale(row.costNanoUsd, 1n, BigInt(row.requests)),
-              ),
-              fine(
-                tokens === 0 || knownCost(row) === undefined
-                  ? undefined
-                  : scale(row.costNanoUsd, MILLION, BigInt(tokens)),
-              ),
+              spent(row),
+              fine(perRequest(row)),
+              // Tokens of requests without a price cannot be told from the others: then there is no true quotient.
+              fine(tokens === 0 || isPartly(row) ? undefined : scale(row.costNanoUsd, MILLION, BigInt(tokens))),
               share(row.cacheRead, input),
               share(row.output, tokens),
               count(row.unpriced),
@@ -106,13 +85,13 @@ export async function models(context: PageContext, query: Query): Promise<Page> 
           total: [
             text("All"),
             text(""),
-            count(rows.reduce((all, row) => all + row.requests, 0)),
-            usd(sum(rows.map((row) => row.costNanoUsd))),
+            count(sumUp(rows).requests),
+            spent(sumUp(rows)),
             text(""),
             text(""),
             text(""),
             text(""),
-            count(rows.reduce((all, row) => all + row.unpriced, 0)),
+            count(sumUp(rows).unpriced),
           ],
           empty: "Nothing was used in these days.",
         },
@@ -134,7 +113,7 @@ export async function models(context: PageContext, query: Query): Promise<Page> 
           ],
           rows: [...outcomes].map(([name, group]): Cell[] => {
             const requests = group.reduce((all, one) => all + one.requests, 0);
-            const failed = group.filter(({ outcome }) => FAILED.has(outcome));
+            const failed = group.filter(({ outcome }) => outcome !== "complete");
             const speed = speeds.get(name);
             return [
               text(name),
@@ -164,14 +143,9 @@ function repriced({ prices, nowMs }: PageContext, rows: readonly SpendRow[], on:
   const model = on?.group.model ?? "";
   const price = on && prices.find(PRICE_LISTS[provider] ?? provider, model, nowMs);
   const answers = rows.map((row) => {
-    const usage = { input: row.input, cache_read: row.cacheRead, cache_write_5m: row.cacheWrite, output: row.output };
-    // A price that goes by the length of the context cannot be told from sums: the one for short ones is taken.
-    const there: NanoUsd | undefined = price && cost(usage, price, 0).costNanoUsd;
-    return { row, there };
+    return { row, there: price && !isPartly(row) ? repricedCost(row, price) : undefined };
   });
-  const known = answers.flatMap(({ row, there }) =>
-    there === undefined || knownCost(row) === undefined ? [] : [{ row, there }],
-  );
+  const known = answers.flatMap(({ row, there }) => (there === undefined ? [] : [{ row, there }]));
   return {
     title: "The same traffic on another model",
     question: on
@@ -190,9 +164,9 @@ function repriced({ prices, nowMs }: PageContext, rows: readonly SpendRow[], on:
       rows: answers.map(({ row, there }): Cell[] => [
         text(row.group.model ?? ""),
         text(row.group.provider ?? ""),
-        usd(knownCost(row)),
+        spent(row),
         usd(there),
-        there === undefined || knownCost(row) === undefined ? undefined : change(there - row.costNanoUsd),
+        there === undefined ? undefined : change(there - row.costNanoUsd),
       ]),
       total: [
         text("All that can be repriced"),
@@ -204,7 +178,35 @@ function repriced({ prices, nowMs }: PageContext, rows: readonly SpendRow[], on:
       empty: "Nothing was used in these days.",
     },
     notes: [
+      ...(known.length < answers.length
+        ? [
+            `${answers.length - known.length} of ${answers.length} models are left out: ${price ? "some of their requests have no known cost to compare with" : `${model} has no list price`}.`,
+          ]
+        : []),
       "Tokens by class at the other model's price of today, short context, without tiers, fees, pictures and sound. Models count tokens differently and answer at other lengths: this says what prices do, not what a move would bring.",
     ],
   };
+}
+
+/** Tokens at a price: a class that it does not price on its own is input. */
+function repricedCost(row: SpendSums, price: Price): NanoUsd | undefined {
+  const [hasRead, hasWrite] = [price.units.cache_read !== undefined, price.units.cache_write_5m !== undefined];
+  const usage = {
+    input: row.input + (hasRead ? 0 : row.cacheRead) + (hasWrite ? 0 : row.cacheWrite),
+    ...(hasRead ? { cache_read: row.cacheRead } : {}),
+    ...(hasWrite ? { cache_write_5m: row.cacheWrite } : {}),
+    output: row.output,
+  };
+  // A price that goes by the length of the context cannot be told from sums: the one for short ones is taken.
+  return cost(usage, price, 0).costNanoUsd;
+}
+
+/** What a request costs that has a known cost. */
+function perRequest(row: SpendSums): NanoUsd | undefined {
+  const priced = row.requests - row.unpriced - row.unknown;
+  return priced <= 0 || knownCost(row) === undefined ? undefined : scale(row.costNanoUsd, 1n, BigInt(priced));
+}
+
+function isPartly({ unpriced, unknown }: SpendSums): boolean {
+  return unpriced + unknown > 0;
 }

@@ -16,7 +16,7 @@ export type Value =
   | { readonly is: "usd"; readonly nanoUsd: NanoUsd; readonly isChange?: boolean; readonly isFine?: boolean }
   | { readonly is: "count"; readonly count: number }
   /** 0.2 is 20 %. */
-  | { readonly is: "share"; readonly share: number; readonly isChange?: boolean }
+  | { readonly is: "share"; readonly share: number }
   | { readonly is: "time"; readonly atMs: number }
   | { readonly is: "seconds"; readonly seconds: number };
 export type Cell = Value | undefined;
@@ -72,6 +72,8 @@ export type Page = {
   readonly subject?: string;
   readonly sections: readonly Section[];
   readonly controls?: readonly Control[];
+  /** Whose days its figures go by: of the zone that is set, or UTC, as bills do. */
+  readonly days: "local" | "UTC";
   /** Its FOCUS file: the UTC days `[since, until)`, of one team or key where it is about one. */
   readonly focus?: {
     readonly since: string;
@@ -80,7 +82,7 @@ export type Page = {
     readonly key?: string;
     readonly provider?: string;
   };
-  /** Has lines to sign when it is printed. */
+  /** Has lines to sign when it is printed, and every row on one sheet. */
   readonly isSigned?: boolean;
 };
 
@@ -97,6 +99,12 @@ export const seconds = (ms: number | undefined): Cell =>
 /** A part of a whole; undefined where there is no whole. */
 export function share(part: NanoUsd | number, whole: NanoUsd | number): Cell {
   return Number(whole) === 0 ? undefined : { is: "share", share: Number(part) / Number(whole) };
+}
+
+/** Largest first, whichever sign. */
+export function bySize(a: NanoUsd, b: NanoUsd): number {
+  const [x, y] = [a < 0n ? -a : a, b < 0n ? -b : b];
+  return y > x ? 1 : y < x ? -1 : 0;
 }
 
 export function sum(amounts: readonly NanoUsd[]): NanoUsd {

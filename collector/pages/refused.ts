@@ -1,15 +1,17 @@
 // Whom the caps refused, and what it would take to let them through.
-import { amountAt, describeScope } from "../../ledger/budgets.ts";
+import { amountAt } from "../../ledger/budgets.ts";
+import type { Budget } from "../../ledger/budgets.ts";
+import { readSettled } from "../../ledger/budget-spend.ts";
 import { readBudgets } from "../../ledger/changes.ts";
+import { readKeys } from "../../ledger/keys.ts";
 import { formatUsd, scale } from "../../ledger/money.ts";
 import type { NanoUsd } from "../../ledger/money.ts";
-import { readKeys } from "../../ledger/keys.ts";
-import { readRefused, readSettled, readSpend } from "../../ledger/spend.ts";
+import { readRefused, readSpend } from "../../ledger/spend.ts";
 import type { RefusedRow } from "../../ledger/spend.ts";
 import { addDays } from "../../ledger/windows.ts";
-import { byValue, keyLink, spansOf, teamCell } from "./context.ts";
+import { byValue, chooseDays, keyLink, scopeWords, spansOf, teamCell } from "./context.ts";
 import type { PageContext, Query } from "./context.ts";
-import { count, text, time, usd } from "./page.ts";
+import { count, sum, text, time, usd } from "./page.ts";
 import type { Cell, Page, Section } from "./page.ts";
 
 const SPANS = ["1", "7", "28"];
@@ -19,7 +21,7 @@ const USUAL_DAYS = 28;
 
 export async function refused(context: PageContext, query: Query): Promise<Page> {
   const { books, nowMs } = context;
-  const days = Number(SPANS.includes(query["days"] ?? "") ? query["days"] : "7");
+  const { days, control } = chooseDays(query, SPANS, "7");
   const rows = (await readRefused(books.usage, nowMs - days * DAY_MS, nowMs + 60_000)).toSorted(
     (a, b) => b.lastMinuteMs - a.lastMinuteMs,
   );
@@ -27,11 +29,11 @@ export async function refused(context: PageContext, query: Query): Promise<Page>
   const usual = byValue(await readSpend(books.usage, ["key"], addDays(tomorrow, -USUAL_DAYS), tomorrow), "key");
   const worth = (row: RefusedRow): NanoUsd | undefined => {
     const known = usual.get(row.keyId);
-    return known && known.requests > 0
-      ? scale(known.costNanoUsd, BigInt(row.count), BigInt(known.requests))
-      : undefined;
+    const priced = known ? known.requests - known.unpriced - known.unknown : 0;
+    return known && priced > 0 ? scale(known.costNanoUsd, BigInt(row.count), BigInt(priced)) : undefined;
   };
   const keys = new Map((await readKeys(books.usage)).keys.map((key) => [key.id, key]));
+  const names = new Map([...keys].map(([id, { name }]) => [id, name]));
   const table = (list: readonly RefusedRow[], name: string, empty: string): Section["table"] & object => ({
     name,
     columns: [
@@ -61,20 +63,10 @@ export async function refused(context: PageContext, query: Query): Promise<Page>
   });
   return {
     title: "Refused",
-    controls: [
-      {
-        name: "days",
-        label: "Days",
-        value: String(days),
-        options: SPANS.map((value) => ({ value, label: `the last ${value}` })),
-      },
-    ],
+    days: "local",
+    controls: [control],
     sections: [
-      whatItTakes(
-        context,
-        rows.filter(({ observed }) => !observed),
-        worth,
-      ),
+      await whatItTakes(context, rows.filter(isRefusedByBudget), names, worth),
       {
         title: "Who",
         question: "Whom did we refuse, and why?",
@@ -102,19 +94,48 @@ export async function refused(context: PageContext, query: Query): Promise<Page>
   };
 }
 
-/** A line a budget: what it has, what it refused, and the words that raise it. */
-function whatItTakes(
+/** A budget that was used up refused it: more money lets it through. What is frozen, unpriced or unbounded takes another remedy. */
+function isRefusedByBudget({ observed, reason }: RefusedRow): boolean {
+  return !observed && reason === "budget_exceeded";
+}
+
+/** A line a budget: what it has, what it refused in its running window, and the words that raise it. */
+async function whatItTakes(
   { books, calendar, nowMs }: PageContext,
   rows: readonly RefusedRow[],
+  names: ReadonlyMap<string, string>,
   worth: (row: RefusedRow) => NanoUsd | undefined,
-): Section {
+): Promise<Section> {
   const budgets = new Map(readBudgets(books.usage).map((budget) => [budget.id, budget]));
-  const groups = [
-    ...Map.groupBy(
-      rows.filter(({ budgetId }) => budgetId !== ""),
-      ({ budgetId }) => budgetId,
-    ),
-  ];
+  const lines: Cell[][] = [];
+  for (const [id, lately] of Map.groupBy(rows, ({ budgetId }) => budgetId)) {
+    const budget = budgets.get(id);
+    if (!budget) {
+      const requests = lately.reduce((all, row) => all + row.count, 0);
+      lines.push([text(id), text("removed"), undefined, undefined, count(requests), undefined, undefined, text("")]);
+      continue;
+    }
+    const window = calendar.window(budget.window, nowMs);
+    const own =
+      budget.window === "total"
+        ? lately
+        : (await readRefused(books.usage, window.startMs, nowMs + 60_000)).filter(
+            (row) => row.budgetId === id && isRefusedByBudget(row),
+          );
+    const amounts = own.map(worth);
+    const needed = amounts.some((one) => one === undefined) ? undefined : sum(amounts.map((one) => one ?? 0n));
+    const [amount, settled] = [amountAt(budget, nowMs), readSettled(books.usage, budget, window)];
+    lines.push([
+      text(scopeWords(budget.scope, names)),
+      text(budget.window),
+      usd(amount),
+      usd(settled),
+      count(own.reduce((all, row) => all + row.count, 0)),
+      usd(needed),
+      budget.window === "total" ? undefined : time(window.endMs),
+      text(remedy(budget, window.endMs, needed, amount - settled)),
+    ]);
+  }
   return {
     title: "What it would take",
     question: "What would it take to let them through?",
@@ -126,45 +147,26 @@ function whatItTakes(
         { field: "window", title: "Window", is: "text" },
         { field: "amount", title: "Amount", is: "usd" },
         { field: "spent", title: "Spent", is: "usd" },
-        { field: "requests", title: "Refused requests", is: "count" },
+        { field: "requests", title: "Refused in this window", is: "count" },
         { field: "worth", title: "At their usual cost", is: "usd" },
         { field: "ends", title: "Starts anew", is: "time" },
         { field: "command", title: "To let as many through", is: "text" },
       ],
-      rows: groups.map(([id, own]): Cell[] => {
-        const budget = budgets.get(id);
-        const requests = own.reduce((all, row) => all + row.count, 0);
-        const amounts = own.map(worth);
-        const needed = amounts.every((one) => one !== undefined)
-          ? amounts.reduce((all: NanoUsd, one) => all + (one ?? 0n), 0n)
-          : undefined;
-        if (!budget)
-          return [text(id), text("removed"), undefined, undefined, count(requests), usd(needed), undefined, text("")];
-        const window = calendar.window(budget.window, nowMs);
-        const [amount, spent] = [amountAt(budget, nowMs), readSettled(books.usage, budget, window)];
-        const over = spent > amount ? spent - amount : 0n;
-        const until = budget.window === "total" ? "DAY" : new Date(window.endMs).toISOString().slice(0, 16).concat("Z");
-        return [
-          text(describeScope(budget.scope)),
-          text(budget.window),
-          usd(amount),
-          usd(spent),
-          count(requests),
-          usd(needed),
-          budget.window === "total" ? undefined : time(window.endMs),
-          text(
-            needed === undefined
-              ? `keymeter budgets raise ${id} --by USD --until ${until} --why WORDS`
-              : `keymeter budgets raise ${id} --by ${inCents(needed + over)} --until ${until} --why WORDS`,
-          ),
-        ];
-      }),
-      empty: "No budget refused anything.",
+      rows: lines,
+      empty: "No budget that was used up refused anything.",
     },
     notes: [
-      "Refused requests are counted, not priced: nobody knows what they would have cost. A raise ends by itself; the reason stands in the audit log.",
+      "Refused requests are counted, not priced: nobody knows what they would have cost. A raise ends by itself; the reason stands in the audit log. What a freeze refused goes through once it is lifted (`keymeter budgets lift`); what no price or bound is known of takes `keymeter prices` or a request that says how long its answer may be.",
     ],
   };
+}
+
+/** `left`: of the budget's amount; below nothing where it was overshot. */
+function remedy(budget: Budget, endMs: number, needed: NanoUsd | undefined, left: NanoUsd): string {
+  const until = budget.window === "total" ? "DAY" : new Date(endMs).toISOString().slice(0, 16).concat("Z");
+  const raise = (by: string): string => `keymeter budgets raise ${budget.id} --by ${by} --until ${until} --why WORDS`;
+  if (needed === undefined) return raise("USD");
+  return needed > left ? raise(inCents(needed - left)) : "nothing: what is left is enough for as many";
 }
 
 /** Rounded up to whole cents: one too few refuses again. */

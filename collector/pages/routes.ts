@@ -6,12 +6,15 @@ import formbody from "@fastify/formbody";
 import helmet from "@fastify/helmet";
 import type { FastifyInstance, FastifyReply, FastifyRequest } from "fastify";
 import { html } from "ghtml";
+import { addDays, isDay } from "../../ledger/windows.ts";
 import { requireToken } from "../../service/admin-routes.ts";
+import type { Log } from "../../service/log.ts";
 import type { Secret } from "../../service/secret.ts";
 import { streamFocus } from "../reports.ts";
 import { FOCUS_VERSIONS } from "../focus.ts";
 import { changes } from "./changes.ts";
-import { bill, bills } from "./bills.ts";
+import { bill } from "./bill.ts";
+import { bills } from "./bills.ts";
 import { chargeback } from "./chargeback.ts";
 import type { BuildPage, PageContext, Query } from "./context.ts";
 import { toCsv, toPageJson } from "./downloads.ts";
@@ -20,6 +23,7 @@ import { key } from "./key.ts";
 import { keys } from "./keys.ts";
 import { models } from "./models.ts";
 import { overview } from "./overview.ts";
+import type { Page } from "./page.ts";
 import { refused } from "./refused.ts";
 import { createSessions } from "./session.ts";
 import { team, teams } from "./team.ts";
@@ -40,7 +44,8 @@ const PAGES: ReadonlyMap<string, BuildPage> = new Map(
   }),
 );
 const STYLE = readFileSync(new URL("style.css", import.meta.url), "utf8");
-const DAY = /^\d{4}-\d{2}-\d{2}$/;
+/** A FOCUS file of more days comes from `keymeter export focus`. */
+const MOST_FOCUS_DAYS = 400;
 /** Pages need nothing but their own style sheet: whatever a name may hold, it cannot run or load anything. */
 const POLICY = {
   useDefaults: false,
@@ -54,18 +59,33 @@ const POLICY = {
   },
 };
 
-/** Adds the pages; returns a maker of one-time links, each the path of a page that opens a session. */
+export type PageSettings = {
+  readonly readToken: Secret;
+  readonly adminToken: Secret;
+  /** Where readers find the pages. */
+  readonly pagesUrl: string;
+};
+
+/** Adds the pages; returns a maker of one-time links, each the address of a page that opens a session. */
 export async function addPages(
   app: FastifyInstance,
   context: () => PageContext,
-  { readToken, adminToken }: { readonly readToken: Secret; readonly adminToken: Secret },
+  { readToken, adminToken, pagesUrl }: PageSettings,
+  log: Log,
 ): Promise<() => string> {
-  const sessions = createSessions(readToken, Date.now);
-  const makeLink = (): string => `/login?link=${sessions.makeLink()}`;
+  const sessions = createSessions(readToken, Date.now, pagesUrl.startsWith("https:"));
+  const makeLink = (): string => `${pagesUrl}/login?link=${sessions.makeLink()}`;
+  // Pages are built one after the other: a page reads a lot, and somebody who asks for all of them at once must not hold up the gauges.
+  let last: Promise<unknown> = Promise.resolve();
+  const inTurn = async <Result>(work: () => Promise<Result>): Promise<Result> => {
+    const mine = last.then(work);
+    last = mine.catch(() => undefined);
+    return mine;
+  };
 
   await app.register(async (routes) => {
     routes.addHook("onRequest", requireToken(adminToken));
-    routes.post("/admin/link", async () => ({ path: makeLink() }));
+    routes.post("/admin/link", async () => ({ url: makeLink() }));
   });
   await app.register(async (routes) => {
     await routes.register(cookie);
@@ -74,14 +94,15 @@ export async function addPages(
     routes.addHook("onSend", async (_request, reply) => {
       if (!reply.hasHeader("cache-control")) void reply.header("cache-control", "no-store");
     });
-    routes.setErrorHandler(async (error, _request, reply) => {
-      const words = error instanceof Error ? error.message : String(error);
+    routes.setErrorHandler<Error & { statusCode?: number }>(async (error, request, reply) => {
+      const status = error.statusCode ?? 500;
+      if (status < 500) return notice(reply, status, "That cannot be answered", html`<p>${error.message}</p>`);
+      log.error({ page: request.routeOptions.url, why: error.message }, "a page could not be made");
       return notice(
         reply,
         500,
         "This page could not be made",
-        html`<p>${words}</p>
-          <p>The collector's log has more.</p>`,
+        html`<p>The collector's log says why. Nothing was changed; other pages may still open.</p>`,
       );
     });
 
@@ -90,8 +111,8 @@ export async function addPages(
     );
     routes.get("/", async (_request, reply) => reply.redirect("/overview"));
     routes.get<{ Querystring: Query }>("/login", { exposeHeadRoute: false }, async (request, reply) => {
-      const word = request.query["link"];
-      if (word === undefined) return signIn(reply, 200);
+      const word = lastOf(request.query["link"]);
+      if (word === "") return signIn(reply, 200);
       if (!sessions.takeLink(word))
         return signIn(
           reply,
@@ -101,14 +122,14 @@ export async function addPages(
       sessions.begin(reply);
       return onward(reply, "/overview");
     });
-    routes.post<{ Body: { token?: string } | undefined }>("/login", async ({ body }, reply) => {
-      if (!(await sessions.isToken((body?.token ?? "").trim())))
+    routes.post<{ Body: { readonly token?: unknown } | null | undefined }>("/login", async ({ body }, reply) => {
+      if (!(await sessions.isToken(lastOf(body?.token).trim())))
         return signIn(reply, 403, "That is not the read token.");
       sessions.begin(reply);
       return reply.redirect("/overview", 303);
     });
-    routes.post("/logout", async (_request, reply) => {
-      sessions.end(reply);
+    routes.post("/logout", async (request, reply) => {
+      sessions.end(request, reply);
       return reply.redirect("/login", 303);
     });
 
@@ -119,9 +140,11 @@ export async function addPages(
         const isLed = request.method === "GET" && request.headers["sec-fetch-site"] === "cross-site";
         await (isLed ? onward(reply, `/${request.url.replace(/^[/\\]+/, "")}`) : signIn(reply, 401));
       });
-      inside.get<{ Querystring: Query }>("/focus.csv", async ({ query }, reply) => sendFocus(context(), query, reply));
+      inside.get<{ Querystring: { readonly [name: string]: unknown } }>("/focus.csv", async ({ query }, reply) =>
+        sendFocus(context(), query, reply),
+      );
       inside.get<{ Params: { file: string }; Querystring: Query }>("/:file", async (request, reply) =>
-        sendPage(context(), request, reply),
+        inTurn(async () => sendPage(context(), request, reply)),
       );
     });
   });
@@ -134,8 +157,7 @@ async function sendPage(
   reply: FastifyReply,
 ): Promise<FastifyReply> {
   const [path = "", form] = params.file.split(".");
-  // A name that is given twice comes as a list: the last one holds.
-  const query = Object.fromEntries(Object.entries(asked).map(([name, value]) => [name, String([value].flat().at(-1))]));
+  const query = Object.fromEntries(Object.entries(asked).map(([name, value]) => [name, lastOf(value)]));
   const page = await PAGES.get(path)?.(context, query);
   if (!page) return notice(reply, 404, "There is nothing here", html`<p><a href="overview">Overview</a></p>`);
   switch (form) {
@@ -144,10 +166,10 @@ async function sendPage(
         .type("text/html; charset=utf-8")
         .send(toHtml(page, { path, query, asOfMs: context.nowMs, timezone: context.calendar.zone }));
     case "json":
-      return download(reply, `keymeter-${path}.json`, "application/json").send(toPageJson(page, context.nowMs));
+      return download(reply, `${fileOf(path, page)}.json`, "application/json").send(toPageJson(page, context.nowMs));
     case "csv": {
       const table = page.sections.find((section) => section.table?.name === query["table"])?.table;
-      if (table) return download(reply, `keymeter-${path}-${table.name}.csv`, "text/csv").send(toCsv(table));
+      if (table) return download(reply, `${fileOf(path, page)}-${table.name}.csv`, "text/csv").send(toCsv(table));
     }
   }
   return notice(reply, 404, "There is nothing here", html`<p><a href="${path}">${page.title}</a></p>`);
@@ -155,23 +177,45 @@ async function sendPage(
 
 async function sendFocus(
   { books, stated }: PageContext,
-  { since = "", until = "", version = "1.2", team, key, provider }: Query,
+  asked: { readonly [name: string]: unknown },
   reply: FastifyReply,
 ): Promise<FastifyReply> {
+  const [since, until] = [lastOf(asked["since"]), lastOf(asked["until"])];
+  const version = lastOf(asked["version"] ?? "1.2");
   const known = FOCUS_VERSIONS.find((one) => one === version);
-  if (!DAY.test(since) || !DAY.test(until) || since >= until || !known)
+  if (!isDay(since) || !isDay(until) || since >= until || until > addDays(since, MOST_FOCUS_DAYS) || !known)
     return notice(
       reply,
       400,
       "Which days?",
-      html`<p>since and until are days such as 2026-11-01, until is not included; version is 1.2 or 1.4.</p>`,
+      html`<p>
+        since and until are days such as 2026-11-01, until is not included, ${MOST_FOCUS_DAYS} days at most; version is
+        1.2 or 1.4. <code>keymeter export focus</code> writes longer ones.
+      </p>`,
     );
+  const part = (name: string): string | undefined => (asked[name] === undefined ? undefined : lastOf(asked[name]));
   const rows = streamFocus(books, { sinceDay: since, untilDay: until, version: known }, stated, {
-    team,
-    key,
-    provider,
+    team: part("team"),
+    key: part("key"),
+    provider: part("provider"),
   });
   return download(reply, `keymeter-focus-${since}-${until}.csv`, "text/csv").send(Readable.from(rows));
+}
+
+/** What was given; the last one, of a name that is given twice. */
+function lastOf(value: unknown): string {
+  const one: unknown = Array.isArray(value) ? value.at(-1) : value;
+  return typeof one === "string" ? one : "";
+}
+
+/** "keymeter-chargeback-2026-11": what a download is of, as far as plain letters can say it. */
+function fileOf(path: string, { subject = "" }: Page): string {
+  const words = subject
+    .toLowerCase()
+    .replace(/[^a-z0-9]+/g, "-")
+    .replace(/^-+|-+$/g, "")
+    .slice(0, 60);
+  return ["keymeter", path, ...(words === "" ? [] : [words])].join("-");
 }
 
 function download(reply: FastifyReply, name: string, type: string): FastifyReply {

@@ -13,7 +13,8 @@ export type Sessions = {
   isToken(given: string): Promise<boolean>;
   /** Gives the browser a session. */
   begin(reply: FastifyReply): void;
-  end(reply: FastifyReply): void;
+  /** Ends it, also for a copy of its cookie; until this program starts anew, then by its time. */
+  end(request: FastifyRequest, reply: FastifyReply): void;
   mayRead(request: FastifyRequest): Promise<boolean>;
 };
 
@@ -23,10 +24,23 @@ const LINK_MS = 24 * 3_600_000;
 /** Links that nobody opened; the oldest goes first. */
 const MOST_LINKS = 100;
 
-export function createSessions(readToken: Secret, now: () => number): Sessions {
+/** `isSecure`: readers come by https, whatever stands in between. */
+export function createSessions(readToken: Secret, now: () => number, isSecure: boolean): Sessions {
   // Not the token itself: who steals a cookie cannot make others, and another token ends all sessions.
   const key = createHash("sha256").update(`keymeter session\n${readToken.reveal()}`).digest();
-  const sign = (until: string): string => createHmac("sha256", key).update(until).digest("base64url");
+  const sign = (session: string): string => createHmac("sha256", key).update(session).digest("base64url");
+  /** Sessions that were left before their end, by when that is. */
+  const left = new Map<string, number>();
+  /** The session of a request: its name and its end, if it is one of ours and has not ended. */
+  const read = (request: FastifyRequest): { readonly name: string; readonly untilMs: number } | undefined => {
+    const [until = "", word = "", signature = ""] = (request.cookies[COOKIE] ?? "").split(".");
+    const name = `${until}.${word}`;
+    const expected = Buffer.from(sign(name));
+    const given = Buffer.from(signature);
+    if (given.length !== expected.length || !timingSafeEqual(given, expected)) return undefined;
+    const untilMs = Number(until);
+    return now() < untilMs && !left.has(name) ? { name, untilMs } : undefined;
+  };
   const links = new Map<string, number>();
   const isToken = createTokenCheck(readToken);
   return {
@@ -43,23 +57,23 @@ export function createSessions(readToken: Secret, now: () => number): Sessions {
     },
     isToken,
     begin(reply) {
-      const until = String(now() + SESSION_MS);
-      void reply.setCookie(COOKIE, `${until}.${sign(until)}`, {
+      const name = `${now() + SESSION_MS}.${randomBytes(12).toString("base64url")}`;
+      void reply.setCookie(COOKIE, `${name}.${sign(name)}`, {
         path: "/",
         httpOnly: true,
         sameSite: "strict",
-        secure: "auto",
+        secure: isSecure ? true : "auto",
         maxAge: SESSION_MS / 1000,
       });
     },
-    end(reply) {
+    end(request, reply) {
+      const session = read(request);
+      if (session) left.set(session.name, session.untilMs);
+      for (const [name, untilMs] of left) if (untilMs <= now()) left.delete(name);
       void reply.clearCookie(COOKIE, { path: "/" });
     },
     async mayRead(request) {
-      const [until = "", signature = ""] = (request.cookies[COOKIE] ?? "").split(".");
-      const expected = Buffer.from(sign(until));
-      const given = Buffer.from(signature);
-      if (given.length === expected.length && timingSafeEqual(given, expected)) return now() < Number(until);
+      if (read(request)) return true;
       const token = bearerOf(request);
       return token !== "" && isToken(token);
     },

@@ -1,46 +1,49 @@
 // One team: what it costs, which keys and models, which budgets hold for it. And the list of all.
-import { readSpend } from "../../ledger/spend.ts";
 import { readBudgets } from "../../ledger/changes.ts";
-import { readKeys } from "../../ledger/keys.ts";
+import { readKeys, UNPROVEN_KEY_ID } from "../../ledger/keys.ts";
+import { readSpend } from "../../ledger/spend.ts";
 import { addDays } from "../../ledger/windows.ts";
 import {
   budgetSection,
-  byValue,
+  byCost,
   forecastFigures,
+  leftOut,
   modelsSection,
   monthChart,
+  more,
   readForecast,
+  readLately,
   readTotal,
   spansOf,
+  spent,
+  sumUp,
   teamCell,
 } from "./context.ts";
 import type { PageContext, Query } from "./context.ts";
 import { keysTable } from "./keys.ts";
-import { change, count, sum, text, usd } from "./page.ts";
+import { count, text, usd } from "./page.ts";
 import type { Cell, Page } from "./page.ts";
 
+/** A team that has neither a key nor a budget left is found by what it spent. */
 const KNOWN_DAYS = 400;
 
 export async function teams(context: PageContext): Promise<Page> {
-  const { usage } = context.books;
-  const { today, tomorrow, month } = spansOf(context);
-  const read = async (since: string, until: string): Promise<ReturnType<typeof byValue>> =>
-    byValue(await readSpend(usage, ["team"], since, until), "team");
-  const [ofYear, ofMonth, ofDay] = [
-    await read(addDays(tomorrow, -KNOWN_DAYS), tomorrow),
-    await read(month.firstDay, month.endDay),
-    await read(today, tomorrow),
-  ];
-  const keysOf = Map.groupBy((await readKeys(usage)).keys, ({ team }) => team);
-  const names = [...new Set([...ofYear.keys(), ...keysOf.keys()])].toSorted((a, b) =>
-    Number((ofMonth.get(b)?.costNanoUsd ?? 0n) - (ofMonth.get(a)?.costNanoUsd ?? 0n)),
+  const { month: span } = spansOf(context);
+  const { month, today, week, weekBefore } = await readLately(context, "team");
+  const registered = (await readKeys(context.books.usage)).keys.filter(({ id }) => id !== UNPROVEN_KEY_ID);
+  const keysOf = Map.groupBy(registered, ({ team }) => team);
+  const names = [...new Set([...month.keys(), ...week.keys(), ...weekBefore.keys(), ...keysOf.keys()])].toSorted(
+    byCost(month),
   );
   const forecasts = new Map<string, Cell>();
-  for (const name of names)
-    forecasts.set(name, usd((await readForecast(context, { scope: "team", id: name }, "month"))?.p50NanoUsd));
+  for (const name of names) {
+    const forecast = await readForecast(context, { scope: "team", id: name });
+    forecasts.set(name, forecast === "learning" ? undefined : usd(forecast?.p50NanoUsd));
+  }
   return {
     title: "Teams",
-    focus: { since: month.firstDay, until: month.endDay },
+    days: "local",
+    focus: { since: span.firstDay, until: span.endDay },
     sections: [
       {
         title: "Teams",
@@ -59,22 +62,23 @@ export async function teams(context: PageContext): Promise<Page> {
           rows: names.map((name): Cell[] => [
             teamCell(name),
             count(keysOf.get(name)?.length ?? 0),
-            usd(ofDay.get(name)?.costNanoUsd ?? 0n),
-            usd(ofMonth.get(name)?.costNanoUsd ?? 0n),
+            spent(today.get(name)),
+            spent(month.get(name)),
             forecasts.get(name),
-            count(ofMonth.get(name)?.requests ?? 0),
+            count(month.get(name)?.requests ?? 0),
           ]),
           total: [
             text("All"),
             count(names.reduce((all, name) => all + (keysOf.get(name)?.length ?? 0), 0)),
-            usd(sum([...ofDay.values()].map((row) => row.costNanoUsd))),
-            usd(sum([...ofMonth.values()].map((row) => row.costNanoUsd))),
+            spent(sumUp(today.values())),
+            spent(sumUp(month.values())),
             // Quantiles of parts do not add up to that of the whole.
             text(""),
-            count([...ofMonth.values()].reduce((all, row) => all + row.requests, 0)),
+            count(sumUp(month.values()).requests),
           ],
           empty: "No team has used a key yet.",
         },
+        notes: leftOut(sumUp(month.values()), "this month"),
       },
     ],
   };
@@ -85,17 +89,19 @@ export async function team(context: PageContext, { id = "" }: Query): Promise<Pa
   const { today, tomorrow, month } = spansOf(context);
   const within = { team: id };
   const isKnown =
-    (await readSpend(books.usage, [], addDays(tomorrow, -KNOWN_DAYS), tomorrow, within)).length > 0 ||
     (await readKeys(books.usage)).keys.some((key) => key.team === id) ||
-    readBudgets(books.usage).some(({ scope }) => scope.team === id);
+    readBudgets(books.usage).some(({ scope }) => scope.team === id) ||
+    (await readSpend(books.usage, [], addDays(tomorrow, -KNOWN_DAYS), tomorrow, within)).length > 0;
   if (!isKnown) return undefined;
-  const forecast = await readForecast(context, { scope: "team", id }, "month");
+  const forecast = await readForecast(context, { scope: "team", id });
   const [week, before] = [
     await readTotal(context, addDays(today, -7), today, within),
     await readTotal(context, addDays(today, -14), addDays(today, -7), within),
   ];
+  const spentThisMonth = await readTotal(context, month.firstDay, month.endDay, within);
   return {
     title: "Team",
+    days: "local",
     subject: id === "" ? "(no team)" : id,
     focus: { since: month.firstDay, until: month.endDay, team: id },
     sections: [
@@ -104,17 +110,18 @@ export async function team(context: PageContext, { id = "" }: Query): Promise<Pa
         question: "What will this team's month cost?",
         money: "metered",
         figures: [
-          { title: "Today", value: usd(await readTotal(context, today, tomorrow, within)), money: "metered" },
+          { title: "Today", value: spent(await readTotal(context, today, tomorrow, within)), money: "metered" },
           {
             title: "This month so far",
-            value: usd(await readTotal(context, month.firstDay, month.endDay, within)),
+            value: spent(spentThisMonth),
             money: "metered",
           },
-          ...forecastFigures(forecast, "month"),
-          { title: "Last 7 days", value: usd(week), money: "metered" },
-          { title: "More than the 7 before", value: change(week - before), money: "metered" },
+          ...forecastFigures(forecast),
+          { title: "Last 7 days", value: spent(week), money: "metered" },
+          { title: "More than the 7 before", value: more(week, before), money: "metered" },
         ],
-        chart: await monthChart(context, { scope: "team", id }, forecast, "This month against its forecast"),
+        chart: await monthChart(context, { scope: "team", id }, forecast),
+        notes: leftOut(spentThisMonth, "this month"),
       },
       {
         title: "Keys",
@@ -126,7 +133,7 @@ export async function team(context: PageContext, { id = "" }: Query): Promise<Pa
         await readSpend(books.usage, ["provider", "model"], month.firstDay, month.endDay, within),
         "On which models was it spent this month?",
       ),
-      budgetSection(
+      await budgetSection(
         context,
         readBudgets(books.usage).filter(
           ({ scope }) => scope.team === id || Object.values(scope).every((one) => one === undefined),

@@ -15,6 +15,7 @@ import { createPriceBook } from "../../ledger/prices.ts";
 import { openForWriting } from "../../ledger/open.ts";
 import { createCalendar } from "../../ledger/windows.ts";
 import { openWriter } from "../../ledger/writer.ts";
+import { createLog } from "../../service/log.ts";
 import { Secret } from "../../service/secret.ts";
 import { findBarriers, HAS_BROWSER, openBrowser } from "../browser.ts";
 import { MARKUP_TEAM, openOrganisation, RIGHT_TO_LEFT_TEAM, writeOrganisation } from "../organisation.ts";
@@ -52,7 +53,8 @@ async function openSite(folder: string): Promise<Site> {
       sources: ["anthropic", "gcp.gemini", "openai"],
       nowMs: NOW_MS,
     }),
-    { readToken: new Secret(READ), adminToken: new Secret(ADMIN) },
+    { readToken: new Secret(READ), adminToken: new Secret(ADMIN), pagesUrl: "" },
+    createLog("test", "silent"),
   );
   const url = await app.listen({ host: "127.0.0.1", port: 0 });
   sites.push({
@@ -289,6 +291,48 @@ describe("figures", () => {
     billing.close();
   });
 
+  it("of a closed day are those that were signed, and what came later stands beside them", async () => {
+    const billing = new Database(join(full.folder, "billing.db"));
+    const signed = billing
+      .prepare(
+        "SELECT provider, day, metered_nano_usd AS metered, billed_nano_usd AS billed FROM closed_days ORDER BY day DESC LIMIT 1",
+      )
+      .get() as { provider: string; day: string; metered: number; billed: number };
+    // A correction stays: the tests below read a day that was revised.
+    billing
+      .prepare("UPDATE bill_days SET amount_nano_usd = amount_nano_usd + 5000000000 WHERE provider = ? AND day = ?")
+      .run(signed.provider, signed.day);
+    billing
+      .prepare(
+        "INSERT INTO corrections (provider, day, seq, made_at_ms, metered_nano_usd, billed_nano_usd, bill_digest) VALUES (?, ?, 99, 1, 0, 5000000000, '')",
+      )
+      .run(signed.provider, signed.day);
+    billing.close();
+    const row = rowsOf(await get(full, "bills.csv?table=days")).find(
+      (one) => one["provider"] === signed.provider && one["day"] === signed.day,
+    );
+    expect(nano(row?.["billed_usd"])).toBe(BigInt(signed.billed));
+    expect(nano(row?.["metered_usd"])).toBe(BigInt(signed.metered));
+    expect(nano(row?.["since_usd"])).toBe(5_000_000_000n);
+  });
+
+  it("of a month with an unsigned bill of somebody who metered nothing are not final", async () => {
+    const billing = new Database(join(full.folder, "billing.db"));
+    const figures = async (): Promise<{ title: string; money: string; value: unknown }[]> =>
+      (JSON.parse(await get(full, "chargeback.json?month=2026-11")) as { sections: { figures: [] }[] }).sections[0]
+        ?.figures ?? [];
+    const open = async (): Promise<unknown> =>
+      (await figures()).find(({ title }) => title === "Provider-days not signed off")?.value;
+    const before = Number(await open());
+    billing.exec(
+      "INSERT INTO bill_days SELECT 'mistral', day, source, as_of_ms, digest, 1, 1000000000, read_at_ms, changed_at_ms FROM bill_days WHERE day = '2026-11-03' LIMIT 1",
+    );
+    expect(await open()).toBe(before + 1);
+    expect((await figures())[0]?.money).toBe("metered");
+    billing.exec("DELETE FROM bill_days WHERE provider = 'mistral'");
+    billing.close();
+  });
+
   it("of a chargeback and its FOCUS file are one sum", async () => {
     const charges = rowsOf(await get(full, "chargeback.csv?table=charges&month=2026-11"));
     const focus = rowsOf(await get(full, "focus.csv?since=2026-11-01&until=2026-12-01&version=1.2"));
@@ -297,6 +341,13 @@ describe("figures", () => {
     expect(nano(charges.at(-1)?.["total_usd"])).toBe(billed);
     const team = rowsOf(await get(full, `focus.csv?since=2026-11-01&until=2026-12-01&team=search`));
     expect(new Set(team.map((row) => row["x_Team"]))).toEqual(new Set(["search"]));
+    const nobody = rowsOf(await get(full, `focus.csv?since=2026-11-01&until=2026-12-01&team=`));
+    expect(nobody.filter((row) => row["x_KeyId"] === "")).toEqual([]);
+    expect(focus.filter((row) => row["x_Team"] === "" && row["x_KeyId"] === "").length).toBeGreaterThan(0);
+    expect(
+      focus.filter((row) => /^[=+@-]/.test(row["x_KeyName"] ?? "")),
+      "a formula",
+    ).toEqual([]);
   });
 
   it("of JSON are those of CSV", async () => {
@@ -315,6 +366,75 @@ describe("figures", () => {
     );
     expect(rows.length).toBeGreaterThan(0);
     for (const row of rows) expect(row["cost_usd"]).toBe("");
+  });
+
+  it("of a key without a priced request are not known, on every page; the page says how many are left out", async () => {
+    const usage = new Database(join(one.folder, "usage.db"));
+    usage.exec("UPDATE rollup_day SET unpriced = requests, cost_nano_usd = 0");
+    try {
+      for (const [page, table] of [
+        ["keys", "keys"],
+        ["teams", "teams"],
+        ["overview", "teams"],
+      ] as const) {
+        const rows = rowsOf(await get(one, `${page}.csv?table=${table}`));
+        expect(
+          rows.map((row) => row["month_usd"]),
+          page,
+        ).toEqual(["", ""]);
+        expect(await get(one, `${page}.json`)).toContain("1 request of this month had no price");
+      }
+    } finally {
+      usage.exec("UPDATE rollup_day SET unpriced = 0");
+      usage.close();
+    }
+  });
+
+  it("of what it would take leave out windows that are over, and freezes", async () => {
+    const usage = new Database(join(full.folder, "usage.db"));
+    const day = (ms: number): number => Math.floor(ms / 60_000) * 60_000;
+    const add = usage.prepare(
+      "INSERT INTO refused (minute_ms, key_id, model, reason, budget_id, observed, count) VALUES (?, ?, 'x', ?, 'bud_small', 0, 1000)",
+    );
+    const read = async (): Promise<Row[]> => rowsOf(await get(full, "refused.csv?table=raises"));
+    const before = await read();
+    add.run(day(NOW_MS - 26 * 3_600_000), full.keyId, "budget_exceeded");
+    add.run(day(NOW_MS), full.keyId, "frozen");
+    try {
+      const after = await read();
+      expect(after.map((row) => [row["requests"], row["worth_usd"], row["command"]])).toEqual(
+        before.map((row) => [row["requests"], row["worth_usd"], row["command"]]),
+      );
+      expect(before[0]?.["scope"]).toMatch(/key /);
+      expect(before[0]?.["scope"]).not.toContain(full.keyId);
+    } finally {
+      usage.exec("DELETE FROM refused WHERE count = 1000");
+      usage.close();
+    }
+  });
+
+  it("of single requests are what is booked, corrections included, and pages of them meet without a gap", async () => {
+    const usage = new Database(join(full.folder, "usage.db"), { readonly: true });
+    const keyId = usage
+      .prepare("SELECT key_id FROM events GROUP BY 1 ORDER BY COUNT(*) DESC LIMIT 1")
+      .pluck()
+      .get() as string;
+    const ids = usage
+      .prepare("SELECT attempt_id FROM events WHERE key_id = ? ORDER BY attempt_id DESC LIMIT 120")
+      .pluck()
+      .all(keyId) as number[];
+    usage.close();
+    const seen: string[] = [];
+    let before = "";
+    for (let sheet = 0; sheet < 2; sheet++) {
+      const html = await get(full, `key?id=${keyId}${before}`);
+      const rows = rowsOf(await get(full, `key.csv?id=${keyId}&table=requests${before}`));
+      seen.push(...rows.map((row) => row["request"] ?? ""));
+      before = `&before=${/before(?:=|&#61;)(att_\d+)/.exec(html)?.[1]}`;
+    }
+    expect(seen.length).toBe(100);
+    expect(new Set(seen).size).toBe(100);
+    expect(before).toBe(`&before=att_${ids[99]}`);
   });
 
   it("of a text that a spreadsheet would take for a formula are text", async () => {
@@ -350,6 +470,9 @@ describe("who may read", () => {
     expect((await fetch(`${full.url}/overview`, { headers: { cookie: "keymeter_session=" } })).status).toBe(401);
     const left = await fetch(`${full.url}/logout`, { method: "POST", headers: session, redirect: "manual" });
     expect(left.headers.get("set-cookie")).toContain("keymeter_session=;");
+    expect((await fetch(`${full.url}/overview`, { headers: session })).status, "a copy of a cookie that was left").toBe(
+      401,
+    );
   });
 
   it("is led nowhere else: an address that reads like another site's stays here", async () => {
@@ -364,6 +487,21 @@ describe("who may read", () => {
     const signIn = async (token: string): Promise<Response> =>
       fetch(`${full.url}/login`, { method: "POST", body: new URLSearchParams({ token }), redirect: "manual" });
     expect((await signIn(ADMIN)).status).toBe(403);
+    for (const body of [
+      new URLSearchParams([
+        ["token", ADMIN],
+        ["token", "x"],
+      ]),
+      new URLSearchParams(),
+      "null",
+      "[]",
+      "{}",
+    ]) {
+      const headers = typeof body === "string" ? { "content-type": "application/json" } : {};
+      const answer = await fetch(`${full.url}/login`, { method: "POST", body, headers });
+      expect(answer.status, String(body)).toBe(403);
+    }
+    expect((await fetch(`${full.url}/login?link=a&link=b`)).status).toBe(403);
     const taken = await signIn(READ);
     expect(taken.status).toBe(303);
     expect(taken.headers.get("set-cookie")).toContain("keymeter_session=");
@@ -393,7 +531,8 @@ describe("who may read", () => {
       "overview?a=1&a=2",
     ])
       expect((await fetch(`${full.url}/${path}`, { headers: BEARER })).status, path).toBe(200);
-    expect((await fetch(`${full.url}/focus.csv?since=x&until=y`, { headers: BEARER })).status).toBe(400);
+    for (const days of ["since=x&until=y", "since=2026-02-31&until=2026-03-02", "since=2020-01-01&until=2026-01-01"])
+      expect((await fetch(`${full.url}/focus.csv?${days}`, { headers: BEARER })).status, days).toBe(400);
   });
 });
 

@@ -131,7 +131,9 @@ const variances = (columns: string): Figures =>
   by(
     (
       billing
-        .prepare(`SELECT ${columns} AS name, SUM(amount_nano_usd) / 1e9 AS v FROM variances WHERE day >= ? GROUP BY 1`)
+        .prepare(
+          `SELECT ${columns} AS name, SUM(amount_nano_usd) / 1e9 AS v FROM variances WHERE day >= ? AND NOT (cause = 'estimate corrected' AND EXISTS (SELECT 1 FROM closed_days AS c WHERE c.provider = variances.provider AND c.day = variances.day)) GROUP BY 1`,
+        )
         .all(addDays(TODAY, -62)) as {
         name: string;
         v: number;
