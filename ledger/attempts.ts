@@ -29,7 +29,8 @@ export async function readLastEvents(
       and(eq(rollupHour.keyId, keyId), before === undefined ? undefined : lte(rollupHour.hourMs, attemptAtMs(before))),
     )
     .orderBy(desc(rollupHour.hourMs))
-    .limit(limit)
+    // The hour of that attempt may hold no other before it.
+    .limit(limit + 1)
     .all();
   for (const { hourMs } of hours) {
     const span = { sinceMs: hourMs, untilMs: hourMs + HOUR_MS };
