@@ -3,21 +3,16 @@
 import { join } from "node:path";
 import Database from "better-sqlite3";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
-import { DASHBOARDS } from "../../dashboards/all.ts";
 import { createPriceBook } from "../../ledger/prices.ts";
 import { firstAttemptId } from "../../ledger/ids.ts";
 import { addDays } from "../../ledger/windows.ts";
-import { writeOrganisation } from "../organisation.ts";
-import { IS_CI, SEED } from "../seed.ts";
-import { temporaryFolder } from "../start-proxy.ts";
+import { IS_CI } from "../seed.ts";
 import { hasPrometheus } from "../tools.ts";
-import { LIVE, startBackfilled } from "./backfilled.ts";
-import type { Backfilled } from "./backfilled.ts";
+import type { Sample } from "./ask.ts";
+import { LIVE } from "./backfilled.ts";
+import { dashboards, HISTORY_DAYS, MAY_BE_EMPTY, nameOf, NOW_MS, startHistory } from "./history.ts";
+import type { History } from "./history.ts";
 
-const NOW_MS = Date.parse("2026-11-24T10:20:00Z");
-const DAY_MS = 86_400_000;
-const HISTORY_DAYS = IS_CI ? 62 : 16;
-const BOOK_DAYS = IS_CI ? 63 : 17;
 const [TODAY, TOMORROW, YESTERDAY, MONTH, NEXT_MONTH] = [
   "2026-11-24",
   "2026-11-25",
@@ -26,51 +21,28 @@ const [TODAY, TOMORROW, YESTERDAY, MONTH, NEXT_MONTH] = [
   "2026-12-01",
 ] as const;
 
-type Target = { readonly refId: string; readonly expr: string; readonly instant?: boolean };
-type Panel = {
-  readonly type: string;
-  readonly title: string;
-  readonly description: string;
-  readonly interval?: string;
-  readonly targets: readonly Target[];
-};
-const panels = Object.values(DASHBOARDS).flatMap((built) => {
-  const { uid, panels: list } = JSON.parse(JSON.stringify(built)) as { uid: string; panels: Panel[] };
-  return list
+const panels = dashboards.flatMap((dashboard) =>
+  dashboard.panels
     .filter(({ type }) => type !== "row")
-    .map((panel) => ({ uid, ...panel, name: `${uid.slice("keymeter-".length)} / ${panel.title}` }));
-});
+    .map((panel) => ({ ...panel, uid: dashboard.uid, name: nameOf(dashboard, panel) })),
+);
 
 /** Figures by the values of the labels that they are told by; for days, by day too. */
 type Figures = ReadonlyMap<string, number>;
-type Sample = { readonly metric: { readonly [label: string]: string }; readonly value: [number, string] };
-type Series = { readonly metric: { readonly [label: string]: string }; readonly values: [number, string][] };
-
 let books: Database.Database;
 let billing: Database.Database;
-let prometheus: Backfilled;
+let history: History;
 let keyId: string;
 
 beforeAll(async () => {
   if (!hasPrometheus) return;
-  process.stdout.write(`seed ${SEED}\n`);
-  const folder = temporaryFolder();
-  const { keyIds } = await writeOrganisation({
-    folder,
-    days: BOOK_DAYS,
-    keys: IS_CI ? 40 : 15,
-    seed: SEED,
-    nowMs: NOW_MS,
-    forecastDays: 8,
-    teams: ["search", "support", "ads", 'R&D "lab"', ""],
-  });
-  keyId = keyIds[1] ?? "";
-  prometheus = await startBackfilled(folder, HISTORY_DAYS, NOW_MS);
-  books = new Database(join(folder, "usage.db"), { readonly: true });
-  billing = new Database(join(folder, "billing.db"), { readonly: true });
+  history = await startHistory(IS_CI ? 40 : 15);
+  keyId = history.keyId;
+  books = new Database(join(history.folder, "usage.db"), { readonly: true });
+  billing = new Database(join(history.folder, "billing.db"), { readonly: true });
 }, 600_000);
 afterAll(async () => {
-  await prometheus?.stop();
+  await history?.stop();
   books?.close();
   billing?.close();
 });
@@ -454,46 +426,13 @@ function tokensOf(column: string): Figures {
   return one(row.v);
 }
 
-/** As Grafana asks: all of every variable, one key where one is looked at. */
-function substituted(expr: string): string {
-  return expr
-    .replaceAll('"$key"', (_, at: number) =>
-      expr.slice(Math.max(0, at - 2), at).endsWith("=~") ? '".*"' : JSON.stringify(keyId),
-    )
-    .replaceAll(/"\$(team|project|env|provider|model)"/g, '".*"')
-    .replaceAll("$__rate_interval", "5m");
-}
-
-async function ask<T>(path: string, parameters: { readonly [name: string]: string }): Promise<T[]> {
-  const answer = await fetch(`${prometheus.url}/api/v1/${path}`, {
-    method: "POST",
-    body: new URLSearchParams(parameters),
-  });
-  const body = (await answer.json()) as { status: string; error?: string; data: { result: T[] } };
-  expect(body.status, body.error).toBe("success");
-  return body.data.result;
-}
-
-async function answerOf(panel: Panel, { expr, instant }: Target): Promise<Series[]> {
-  const query = substituted(expr);
-  if (instant) {
-    const samples = await ask<Sample>("query", { query, time: String(NOW_MS / 1000) });
-    return samples.map(({ metric, value }) => ({ metric, values: [value] }));
-  }
-  const days = panel.interval === "1d";
-  const step = days ? 86_400 : 60;
-  const end = days ? Math.floor(NOW_MS / DAY_MS) * 86_400 : NOW_MS / 1000;
-  const start = end - (days ? (HISTORY_DAYS + 1) * 86_400 : 900);
-  return ask<Series>("query_range", { query, start: String(start), end: String(end), step: String(step) });
-}
-
 describe.skipIf(!hasPrometheus)("every panel over a real Prometheus with back-filled history", () => {
   it.each(panels.map((panel) => [panel.name, panel] as const))("%s", async (name, panel) => {
     const expectations = EXPECTED[name];
     if (/(Metered|Forecast|Hypothetical|Billed) money/.test(panel.description) && !EXEMPT.has(name))
       expect(expectations, "money is held against the ledger").toBeDefined();
     for (const [i, target] of panel.targets.entries()) {
-      const series = await answerOf(panel, target);
+      const series = await history.asker.answer(panel, target);
       expect(series.length, `${target.expr} answers`).toBeGreaterThan(MAY_BE_EMPTY.has(name) ? -1 : 0);
       for (const { values } of series)
         for (const [, value] of values) expect(Number.isFinite(Number(value)), target.expr).toBe(true);
@@ -538,8 +477,9 @@ describe.skipIf(!hasPrometheus)("every panel over a real Prometheus with back-fi
   });
 
   it("annotations and variables answer too", async () => {
-    for (const built of Object.values(DASHBOARDS)) {
-      const { annotations, templating } = JSON.parse(JSON.stringify(built)) as {
+    const { ask, substitute } = history.asker;
+    for (const dashboard of dashboards) {
+      const { annotations, templating } = dashboard as unknown as {
         annotations: { list: { name: string; expr: string }[] };
         templating: { list: { name: string; query: string }[] };
       };
@@ -549,7 +489,7 @@ describe.skipIf(!hasPrometheus)("every panel over a real Prometheus with back-fi
       }
       for (const { name, query } of templating.list.filter((variable) => variable.name !== "datasource")) {
         const [, selector = "", label = ""] = /^(?:label_values|query_result)\((.+?)(?:, (\w+))?\)$/.exec(query) ?? [];
-        const found = await ask<Sample>("query", { query: substituted(selector), time: String(NOW_MS / 1000) });
+        const found = await ask<Sample>("query", { query: substitute(selector), time: String(NOW_MS / 1000) });
         expect(found.length, `$${name}`).toBeGreaterThan(0);
         if (label !== "")
           for (const { metric } of found)
@@ -559,13 +499,6 @@ describe.skipIf(!hasPrometheus)("every panel over a real Prometheus with back-fi
   });
 });
 
-/** Nothing may be wrong with these, so nothing may stand there. */
-const MAY_BE_EMPTY = new Set([
-  "reconciliation / Prices that differ from the bill",
-  "meter-health / Burn rates over an hour",
-  "reconciliation / Bill last read",
-  "meter-health / Failed by the provider",
-]);
 /** Shares and ratios of figures that are held against the ledger elsewhere, or lines that the collector draws (test/collector/alert-metrics.test.ts). */
 const EXEMPT = new Set([
   "reconciliation / The last day against its line",
