@@ -88,7 +88,13 @@ export const chargeback = dashboard({
           width: 24,
           height: 9,
           days: 366,
-          queries: [{ expr: ofDays('scope="team", id=~"$team"'), legend: "{{id}}" }],
+          queries: [
+            { expr: ofDays('scope="team", id=~"$team"'), legend: "{{id}}" },
+            {
+              expr: `sum(${ofDays('scope="org"')}) - sum(${ofDays('scope="team"')})`,
+              legend: "(no team)",
+            },
+          ],
         }),
       ],
     },

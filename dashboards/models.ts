@@ -4,6 +4,8 @@ import { CHOSEN, dashboard } from "./dashboard.ts";
 import { dayBars, lines, ofDays, table } from "./panels.ts";
 
 const MONTH = 'scope="model", id=~"$model", window="month"';
+/** What has no price has no cost: zero would be a lie. */
+const COST = `(sum by (id) (keymeter_spend_usd{${MONTH}}) > 0)`;
 const INPUT = 'class=~"input|cache_read|cache_write"';
 
 export const models = dashboard({
@@ -19,7 +21,7 @@ export const models = dashboard({
         table({
           title: "Side by side",
           question:
-            "What does each model cost, in all, for a request and for a million tokens, and how well does it cache?",
+            "What does each model cost, in all, for a request and for a million tokens, and how well does it cache? A model without a cost has no price, or costs nothing.",
           money: "metered",
           unit: Dollars,
           decimals: 2,
@@ -33,14 +35,14 @@ export const models = dashboard({
             "Output of all tokens": { unit: PercentUnit, decimals: 0 },
           },
           queries: [
-            { expr: `sum by (id) (keymeter_spend_usd{${MONTH}})`, legend: "Cost" },
+            { expr: COST, legend: "Cost" },
             { expr: `sum by (id) (keymeter_spend_requests{${MONTH}})`, legend: "Requests" },
             {
-              expr: `sum by (id) (keymeter_spend_usd{${MONTH}}) / sum by (id) (keymeter_spend_requests{${MONTH}})`,
+              expr: `${COST} / sum by (id) (keymeter_spend_requests{${MONTH}})`,
               legend: "Per request",
             },
             {
-              expr: `sum by (id) (keymeter_spend_usd{${MONTH}}) / sum by (id) (keymeter_spend_tokens{${MONTH}}) * 1e6`,
+              expr: `${COST} / sum by (id) (keymeter_spend_tokens{${MONTH}}) * 1e6`,
               legend: "Per million tokens",
             },
             {

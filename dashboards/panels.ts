@@ -2,14 +2,25 @@
 // the kind of money. Ids and refIds are set here, because the SDK sets none.
 import type { Builder } from "@grafana/grafana-foundation-sdk/cog";
 import type { Panel as PanelModel } from "@grafana/grafana-foundation-sdk/dashboard";
-import { ThresholdsConfigBuilder, ThresholdsMode } from "@grafana/grafana-foundation-sdk/dashboard";
+import {
+  FieldColorBuilder,
+  FieldColorModeId,
+  MappingType,
+  SpecialValueMatch,
+  ThresholdsConfigBuilder,
+  ThresholdsMode,
+} from "@grafana/grafana-foundation-sdk/dashboard";
 import {
   GraphDrawStyle,
+  LegendDisplayMode,
+  LegendPlacement,
   ReduceDataOptionsBuilder,
   StackingConfigBuilder,
   StackingMode,
   TableSortByFieldStateBuilder,
   TooltipDisplayMode,
+  VizLegendOptionsBuilder,
+  VizTextDisplayOptionsBuilder,
   VizTooltipOptionsBuilder,
 } from "@grafana/grafana-foundation-sdk/common";
 import { PanelBuilder as BarChartBuilder } from "@grafana/grafana-foundation-sdk/barchart";
@@ -80,45 +91,52 @@ export function stat(shape: Shape): Placed {
 
 /** Shares side by side, with limits. */
 export function bars(shape: Shape): Placed {
-  return base(new BarGaugeBuilder(), shape, "now").min(0).reduceOptions(LAST());
+  return base(new BarGaugeBuilder(), shape, "now")
+    .min(0)
+    .reduceOptions(LAST())
+    .text(new VizTextDisplayOptionsBuilder().titleSize(14).valueSize(18));
 }
 
 /** How figures moved. */
 export function lines(shape: Shape & { readonly stacked?: boolean }): Placed {
-  const panel = base(new TimeseriesBuilder(), shape, "range")
-    .fillOpacity(shape.stacked ? 40 : 0)
-    .min(0)
-    .tooltip(new VizTooltipOptionsBuilder().mode(TooltipDisplayMode.Multi));
+  const panel = curves(shape).fillOpacity(shape.stacked ? 40 : 0);
   return shape.stacked ? panel.stacking(new StackingConfigBuilder().mode(StackingMode.Normal)) : panel;
 }
 
 /** A bar a day, of the last `days` days, whatever the dashboard's range. */
 export function dayBars(shape: Shape & { readonly days: number }): Placed {
-  return base(new TimeseriesBuilder(), shape, "range")
+  return days(shape)
     .drawStyle(GraphDrawStyle.Bars)
     .fillOpacity(80)
     .lineWidth(0)
-    .min(0)
-    .stacking(new StackingConfigBuilder().mode(StackingMode.Normal))
-    .interval("1d")
-    .maxDataPoints(shape.days + 2)
-    .timeFrom(`${shape.days}d`)
-    .tooltip(new VizTooltipOptionsBuilder().mode(TooltipDisplayMode.Multi));
+    .stacking(new StackingConfigBuilder().mode(StackingMode.Normal));
 }
 
 /** The same for figures that are no sum. */
 export function dayLines(shape: Shape & { readonly days: number }): Placed {
-  return base(new TimeseriesBuilder(), shape, "range")
-    .min(0)
+  return days(shape);
+}
+
+function days(shape: Shape & { readonly days: number }): TimeseriesBuilder {
+  return curves(shape)
     .interval("1d")
     .maxDataPoints(shape.days + 2)
-    .timeFrom(`${shape.days}d`)
+    .timeFrom(`${shape.days}d`);
+}
+
+function curves(shape: Shape): TimeseriesBuilder {
+  return base(new TimeseriesBuilder(), shape, "range")
+    .min(0)
+    .colorScheme(PALETTE())
+    .legend(LEGEND())
     .tooltip(new VizTooltipOptionsBuilder().mode(TooltipDisplayMode.Multi));
 }
 
 /** Bars side by side for each value of a label. */
 export function compared(shape: Shape & { readonly by: string }): Placed {
   return base(new BarChartBuilder(), shape, "table")
+    .colorScheme(PALETTE())
+    .legend(LEGEND())
     .xField(shape.by)
     .withTransformation({ id: "joinByField", options: { byField: shape.by, mode: "outer" } })
     .withTransformation({ id: "organize", options: { excludeByName: HIDDEN, renameByName: valueNames(shape.queries) } })
@@ -141,6 +159,10 @@ export function table(
   const titles = Object.fromEntries(Object.entries(shape.labels).map(([label, { title }]) => [label, title]));
   const names = valueNames(shape.queries);
   const panel = base(new TableBuilder(), shape, "table")
+    .minWidth(60)
+    .mappings([
+      { type: MappingType.SpecialValue, options: { match: SpecialValueMatch.Empty, result: { text: "(none)" } } },
+    ])
     .withTransformation({ id: "merge", options: {} })
     .withTransformation({
       id: "organize",
@@ -152,13 +174,16 @@ export function table(
         renameByName: { ...titles, ...names },
       },
     });
+  const values = new Set(Object.values(names));
   const columns = [
     ...Object.values(shape.labels),
     ...Object.entries(shape.values ?? {}).map(([title, column]) => ({ title, ...column })),
   ];
   for (const { title, unit, decimals, link } of columns) {
+    // A label is a word, whatever the panel's figures are.
+    const own = unit ?? (values.has(title) ? undefined : "string");
     const properties = [
-      ...(unit === undefined ? [] : [{ id: "unit", value: unit }]),
+      ...(own === undefined ? [] : [{ id: "unit", value: own }]),
       ...(decimals === undefined ? [] : [{ id: "decimals", value: decimals }]),
       ...(link === undefined ? [] : [{ id: "links", value: [link] }]),
     ];
@@ -171,6 +196,10 @@ export function table(
 }
 
 const HIDDEN = { Time: true, __name__: true, instance: true, job: true };
+/** Each series its own colour, and its name below. The SDK hides names unless it is told. */
+const PALETTE = (): FieldColorBuilder => new FieldColorBuilder().mode(FieldColorModeId.PaletteClassic);
+const LEGEND = (): VizLegendOptionsBuilder =>
+  new VizLegendOptionsBuilder().showLegend(true).displayMode(LegendDisplayMode.List).placement(LegendPlacement.Bottom);
 const LAST = (): ReduceDataOptionsBuilder => new ReduceDataOptionsBuilder().calcs(["lastNotNull"]);
 
 /** What Grafana calls the values of queries in a table, and what we do. */

@@ -9,8 +9,13 @@ type Panel = {
   title?: string;
   description?: string;
   datasource?: { uid?: string };
+  options?: { readonly legend?: { readonly showLegend?: boolean } };
   fieldConfig?: {
-    defaults?: { unit?: string; thresholds?: { steps: { value: number | null; color: string }[] } };
+    defaults?: {
+      unit?: string;
+      color?: { mode?: string };
+      thresholds?: { steps: { value: number | null; color: string }[] };
+    };
     overrides?: { properties: { id: string; value?: unknown }[] }[];
   };
   targets?: Target[];
@@ -104,6 +109,10 @@ describe("every panel", () => {
       const steps = panel.fieldConfig?.defaults?.thresholds?.steps ?? [];
       if (steps.length > 1) expect(words, "what its colours mean").toMatch(/orange|green/i);
       else expect(steps).toEqual([{ value: null, color: "text" }]);
+      if (panel.type === "timeseries" || panel.type === "barchart") {
+        expect(panel.options?.legend?.showLegend, "curves have names").toBe(true);
+        expect(panel.fieldConfig?.defaults?.color?.mode, "and each its own colour").toBe("palette-classic");
+      }
       expect(panel.targets?.length).toBeGreaterThan(0);
       for (const { refId, expr = "", datasource, instant, range } of panel.targets ?? []) {
         expect(refId).toMatch(/^[A-Z]$/);

@@ -347,20 +347,23 @@ const EXPECTED: { readonly [panel: string]: readonly Expected[] } = {
     },
   ],
   "models / Side by side": [
-    { labels: ["id"], figures: () => sums("cost", ["model"], MONTH, NEXT_MONTH) },
+    { labels: ["id"], figures: () => priced(sums("cost", ["model"], MONTH, NEXT_MONTH)) },
     { labels: ["id"], figures: () => sums("requests", ["model"], MONTH, NEXT_MONTH) },
     {
       labels: ["id"],
       figures: () =>
-        divided(sums("cost", ["model"], MONTH, NEXT_MONTH), sums("requests", ["model"], MONTH, NEXT_MONTH)),
+        divided(priced(sums("cost", ["model"], MONTH, NEXT_MONTH)), sums("requests", ["model"], MONTH, NEXT_MONTH)),
     },
     {
       labels: ["id"],
       figures: () =>
         by(
-          [...divided(sums("cost", ["model"], MONTH, NEXT_MONTH), sums("tokens", ["model"], MONTH, NEXT_MONTH))].map(
-            ([name, usd]) => [name, usd * 1e6],
-          ),
+          [
+            ...divided(
+              priced(sums("cost", ["model"], MONTH, NEXT_MONTH)),
+              sums("tokens", ["model"], MONTH, NEXT_MONTH),
+            ),
+          ].map(([name, usd]) => [name, usd * 1e6]),
         ),
     },
   ],
@@ -414,8 +417,14 @@ const EXPECTED: { readonly [panel: string]: readonly Expected[] } = {
   ],
   "chargeback / Spend by day and team": [
     { labels: ["id"], days: true, figures: () => ofDays("cost", "team", "team <> ''") },
+    { labels: [], days: true, figures: () => ofDays("cost", "team", "team = ''") },
   ],
 };
+
+/** Without those that cost nothing. */
+function priced(figures: Figures): Figures {
+  return new Map([...figures].filter(([, usd]) => usd > 0));
+}
 
 function tokensOf(column: string): Figures {
   const row = books

@@ -83,6 +83,7 @@ const CUSTOM = [
   "showPoints",
   "align",
   "width",
+  "minWidth",
   "inspect",
   "cellOptions",
   "hidden",
@@ -226,6 +227,7 @@ function Shown({
               graphMode={"none" as any}
               justifyMode={options.justifyMode}
               textMode={options.textMode}
+              count={displayed().length}
             />
           )}
         />
@@ -255,6 +257,7 @@ function Shown({
               displayMode={options.displayMode}
               showUnfilled={options.showUnfilled}
               valueDisplayMode={options.valueMode}
+              text={options.text}
             />
           )}
         />
