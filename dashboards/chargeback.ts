@@ -1,7 +1,7 @@
 // Chargeback: who will pay what this month, and how final that is. The sheet to sign is a report page.
-import { Dollars, Short } from "@grafana/grafana-foundation-sdk/units";
+import { Short } from "@grafana/grafana-foundation-sdk/units";
 import { CHOSEN, dashboard } from "./dashboard.ts";
-import { dayBars, ofDays, stat, table } from "./panels.ts";
+import { dayBars, Dollars, ofDays, stat, table } from "./panels.ts";
 
 export const chargeback = dashboard({
   uid: "keymeter-chargeback",

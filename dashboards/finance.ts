@@ -1,7 +1,7 @@
 // Finance overview: what was spent today and this month, where it lands, what is left, who spends it, and how far these figures can be trusted.
-import { Dollars, PercentUnit, Short } from "@grafana/grafana-foundation-sdk/units";
+import { PercentUnit, Short } from "@grafana/grafana-foundation-sdk/units";
 import { CHOSEN, dashboard } from "./dashboard.ts";
-import { bars, dayBars, lines, ofDays, stat, table } from "./panels.ts";
+import { bars, dayBars, Dollars, lines, ofDays, stat, table } from "./panels.ts";
 
 const MONTH = 'scope="org", window="month"';
 
@@ -173,7 +173,7 @@ export const finance = dashboard({
             { expr: `sum by (team) (keymeter_breakdown_usd{window="month", ${CHOSEN}})`, legend: "This month" },
             { expr: `sum by (team) (keymeter_breakdown_usd{window="day", ${CHOSEN}})`, legend: "Today" },
             {
-              expr: 'label_replace(sum by (id) (keymeter_forecast_usd{scope="team", window="month", quantile="0.5", id=~"$team"}), "team", "$1", "id", "(.*)")',
+              expr: 'sum by (team) (label_replace(keymeter_forecast_usd{scope="team", window="month", quantile="0.5", id=~"$team"}, "team", "$1", "id", "(.*)"))',
               legend: "Forecast, all of it",
             },
           ],
@@ -256,7 +256,7 @@ export const finance = dashboard({
           ],
         }),
         stat({
-          title: "Attempts without a price",
+          title: "Without a price, last 15 minutes",
           question: "Is money missing everywhere, because a model used in the last 15 minutes has no price?",
           money: "none",
           unit: Short,

@@ -1,7 +1,7 @@
 // Key detail: one key. Whose it is, what it costs, whether that is usual for it, and on what.
-import { DatetimeISO, Dollars, Short } from "@grafana/grafana-foundation-sdk/units";
+import { DatetimeISO, Short } from "@grafana/grafana-foundation-sdk/units";
 import { dashboard } from "./dashboard.ts";
-import { dayBars, lines, ofDays, stat, table } from "./panels.ts";
+import { dayBars, Dollars, lines, ofDays, stat, table } from "./panels.ts";
 
 const KEY = 'scope="key", id="$key"';
 

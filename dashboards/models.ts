@@ -1,7 +1,7 @@
 // Model comparison: what models cost for what they do, and what the same tokens would have cost on another one.
-import { Dollars, PercentUnit, Short } from "@grafana/grafana-foundation-sdk/units";
+import { PercentUnit, Short } from "@grafana/grafana-foundation-sdk/units";
 import { CHOSEN, dashboard } from "./dashboard.ts";
-import { dayBars, lines, ofDays, table } from "./panels.ts";
+import { dayBars, Dollars, lines, ofDays, table } from "./panels.ts";
 
 const MONTH = 'scope="model", id=~"$model", window="month"';
 /** What has no price has no cost: zero would be a lie. */

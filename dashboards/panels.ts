@@ -29,14 +29,7 @@ import { DataqueryBuilder, PromQueryFormat } from "@grafana/grafana-foundation-s
 import { PanelBuilder as StatBuilder } from "@grafana/grafana-foundation-sdk/stat";
 import { PanelBuilder as TableBuilder } from "@grafana/grafana-foundation-sdk/table";
 import { PanelBuilder as TimeseriesBuilder } from "@grafana/grafana-foundation-sdk/timeseries";
-import {
-  DatetimeISO,
-  Dollars,
-  PercentUnit,
-  RequestsPerSecond,
-  Seconds,
-  Short,
-} from "@grafana/grafana-foundation-sdk/units";
+import { DatetimeISO, PercentUnit, RequestsPerSecond, Seconds, Short } from "@grafana/grafana-foundation-sdk/units";
 
 /** `metered`: from our own reading of answers. `billed`: the provider's word. `none`: no money. */
 type MoneyKind = "metered" | "billed" | "forecast" | "hypothetical" | "none";
@@ -68,6 +61,8 @@ const MONEY: { readonly [kind in MoneyKind]: string } = {
   hypothetical: "Hypothetical money: never spent.",
   none: "No money.",
 };
+/** With every digit: the usual unit says $1.10K where an invoice says $1,100.00. */
+export const Dollars = "currency:financial:$";
 /** Units in words. */
 const UNITS: { readonly [unit: string]: string } = {
   [Dollars]: "US dollars",
@@ -91,10 +86,10 @@ export function stat(shape: Shape): Placed {
 
 /** Shares side by side, with limits. */
 export function bars(shape: Shape): Placed {
-  return base(new BarGaugeBuilder(), shape, "now")
-    .min(0)
-    .reduceOptions(LAST())
-    .text(new VizTextDisplayOptionsBuilder().titleSize(14).valueSize(18));
+  const panel = base(new BarGaugeBuilder(), shape, "now");
+  // A share is a share of a whole: without an end, Grafana takes the largest for one.
+  if (shape.unit === PercentUnit) panel.max(1);
+  return panel.min(0).reduceOptions(LAST()).text(new VizTextDisplayOptionsBuilder().titleSize(14).valueSize(18));
 }
 
 /** How figures moved. */
@@ -179,13 +174,15 @@ export function table(
     ...Object.values(shape.labels),
     ...Object.entries(shape.values ?? {}).map(([title, column]) => ({ title, ...column })),
   ];
-  for (const { title, unit, decimals, link } of columns) {
+  for (const [i, { title, unit, decimals, link }] of columns.entries()) {
     // A label is a word, whatever the panel's figures are.
     const own = unit ?? (values.has(title) ? undefined : "string");
     const properties = [
       ...(own === undefined ? [] : [{ id: "unit", value: own }]),
       ...(decimals === undefined ? [] : [{ id: "decimals", value: decimals }]),
       ...(link === undefined ? [] : [{ id: "links", value: [link] }]),
+      // What a row is of is read first, and is the longest.
+      ...(i === 0 ? [{ id: "custom.minWidth", value: 140 }] : []),
     ];
     if (properties.length > 0) panel.overrideByName(title, properties);
   }

@@ -1,7 +1,7 @@
 // Reconciliation: do metered and billed agree, why not, and up to when is it signed?
-import { DatetimeISO, Dollars, PercentUnit, Seconds, Short } from "@grafana/grafana-foundation-sdk/units";
+import { DatetimeISO, PercentUnit, Seconds, Short } from "@grafana/grafana-foundation-sdk/units";
 import { dashboard } from "./dashboard.ts";
-import { bars, compared, stat, table } from "./panels.ts";
+import { bars, compared, Dollars, stat, table } from "./panels.ts";
 
 const PROVIDER = 'provider=~"$provider"';
 /** Of days that have both: a day without a bill is not wrong, it is early. */

@@ -1,7 +1,7 @@
 // Usage and efficiency: what drives spend. Volume, caching, size of requests, and money that bought nothing.
-import { Dollars, PercentUnit, RequestsPerSecond, Short } from "@grafana/grafana-foundation-sdk/units";
+import { PercentUnit, RequestsPerSecond, Short } from "@grafana/grafana-foundation-sdk/units";
 import { CHOSEN, dashboard } from "./dashboard.ts";
-import { dayLines, lines, ofDays, stat, table } from "./panels.ts";
+import { dayLines, Dollars, lines, ofDays, stat, table } from "./panels.ts";
 
 const ORG = 'scope="org", id="all"';
 const TEAMS = 'scope="team", id=~"$team"';

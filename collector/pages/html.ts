@@ -110,15 +110,13 @@ const SIGNATURES = html`<section class="signatures" aria-label="Signatures">
   <p>Date</p>
 </section>`;
 
-function focusLinks({ focus }: Page): string {
+function focusLinks({ focus, days }: Page): string {
   if (!focus) return "";
-  return ["1.2", "1.4"]
-    .map(
-      (version) =>
-        html`, <a href="${addressOf({ page: "focus.csv", query: { ...focus, version } })}">FOCUS ${version}</a> (UTC
-          days)`,
-    )
-    .join("");
+  const links = ["1.2", "1.4"].map(
+    (version) =>
+      html`, <a href="${addressOf({ page: "focus.csv", query: { ...focus, version } })}">FOCUS ${version}</a>`,
+  );
+  return `${links.join("")}${days === "UTC" ? "" : " (of UTC days)"}`;
 }
 
 function controlsHtml(controls: readonly Control[], path: string): string {
