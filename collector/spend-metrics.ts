@@ -6,7 +6,7 @@ import { readOutcomes } from "../ledger/attempts.ts";
 import { toUsdNumber } from "../ledger/money.ts";
 import type { Sqlite } from "../ledger/open.ts";
 import type { PriceBook } from "../ledger/prices.ts";
-import { addSums, readSpend } from "../ledger/spend.ts";
+import { addSums, NO_SPEND, readSpend } from "../ledger/spend.ts";
 import type { ForecastScope, SpendRow, SpendSums } from "../ledger/spend.ts";
 import { addDays } from "../ledger/windows.ts";
 import type { Calendar } from "../ledger/windows.ts";
@@ -59,7 +59,7 @@ export function sumByScope(rows: readonly SpendRow[]): Map<ForecastScope["scope"
       const known = byId.get(id);
       byId.set(id, known ? addSums(known, row) : row);
     }
-    if (scope === "org" && byId.size === 0) byId.set("all", NOTHING);
+    if (scope === "org" && byId.size === 0) byId.set("all", NO_SPEND);
     sums.set(scope, scope === "key" ? withOthers(byId) : byId);
   }
   return sums;
@@ -171,16 +171,3 @@ export function createSpendMetrics(
     }
   };
 }
-
-const NOTHING: SpendSums = {
-  costNanoUsd: 0n,
-  requests: 0,
-  input: 0,
-  cacheRead: 0,
-  cacheWrite: 0,
-  output: 0,
-  estimated: 0,
-  unknown: 0,
-  unpriced: 0,
-  inferred: 0,
-};

@@ -141,6 +141,20 @@ function toSpendRow(group: SpendRow["group"], sums: Sums): SpendRow {
   };
 }
 
+/** Nothing was asked, nothing was spent. */
+export const NO_SPEND: SpendSums = {
+  costNanoUsd: 0n,
+  requests: 0,
+  input: 0,
+  cacheRead: 0,
+  cacheWrite: 0,
+  output: 0,
+  estimated: 0,
+  unknown: 0,
+  unpriced: 0,
+  inferred: 0,
+};
+
 /** Two sums in one. */
 export function addSums(a: SpendSums, b: SpendSums): SpendSums {
   return {

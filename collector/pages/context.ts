@@ -10,7 +10,7 @@ import type { NanoUsd } from "../../ledger/money.ts";
 import { readExpectations } from "../../ledger/plans.ts";
 import type { PriceBook } from "../../ledger/prices.ts";
 import { readAllSettled } from "../../ledger/budget-spend.ts";
-import { addSums, readHourlySpend, readKeyNames, readSpend } from "../../ledger/spend.ts";
+import { addSums, NO_SPEND, readHourlySpend, readKeyNames, readSpend } from "../../ledger/spend.ts";
 import type { Dimension, ForecastScope, SpendRow, SpendSums, Within } from "../../ledger/spend.ts";
 import { addDays } from "../../ledger/windows.ts";
 import type { Calendar, Window } from "../../ledger/windows.ts";
@@ -58,22 +58,9 @@ export function spansOf({ calendar, nowMs }: PageContext): Spans {
   return { today, tomorrow: addDays(today, 1), month: { firstDay, endDay } };
 }
 
-const NOTHING: SpendSums = {
-  costNanoUsd: 0n,
-  requests: 0,
-  input: 0,
-  cacheRead: 0,
-  cacheWrite: 0,
-  output: 0,
-  estimated: 0,
-  unknown: 0,
-  unpriced: 0,
-  inferred: 0,
-};
-
 /** All in one. */
 export function sumUp(rows: Iterable<SpendSums | undefined>): SpendSums {
-  let all = NOTHING;
+  let all = NO_SPEND;
   for (const row of rows) if (row) all = addSums(all, row);
   return all;
 }
@@ -112,11 +99,11 @@ export function byCost(costs: ReadonlyMap<string, SpendSums>): (a: string, b: st
 }
 
 /** What sums cost, as a cell: not known where nothing in them has a known cost. */
-export const spent = (sums: SpendSums | undefined): Cell => usd(knownCost(sums ?? NOTHING));
+export const spent = (sums: SpendSums | undefined): Cell => usd(knownCost(sums ?? NO_SPEND));
 
 /** How much more sums cost than others. */
 export function more(now: SpendSums | undefined, before: SpendSums | undefined): Cell {
-  const [is, was] = [knownCost(now ?? NOTHING), knownCost(before ?? NOTHING)];
+  const [is, was] = [knownCost(now ?? NO_SPEND), knownCost(before ?? NO_SPEND)];
   return is === undefined || was === undefined ? undefined : change(is - was);
 }
 

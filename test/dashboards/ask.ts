@@ -4,7 +4,7 @@ export type Sample = {
   readonly metric: { readonly [label: string]: string };
   readonly value: readonly [number, string];
 };
-export type Series = {
+type Series = {
   readonly metric: { readonly [label: string]: string };
   readonly values: readonly (readonly [number, string])[];
 };
@@ -15,9 +15,9 @@ export type Target = {
   readonly legendFormat?: string;
   readonly format?: string;
 };
-export type Asked = { readonly interval?: string };
+type Asked = { readonly interval?: string };
 /** A span of time in milliseconds, and how far its points lie from each other. */
-export type Range = { readonly fromMs: number; readonly untilMs: number; readonly stepMs: number };
+type Range = { readonly fromMs: number; readonly untilMs: number; readonly stepMs: number };
 
 const DAY_MS = 86_400_000;
 /** What curves that are no days are looked at over. */

@@ -3,7 +3,7 @@
 import { execFile } from "node:child_process";
 import { existsSync, mkdirSync, readFileSync, writeFileSync } from "node:fs";
 import { createRequire } from "node:module";
-import { join } from "node:path";
+import { extname, join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { promisify } from "node:util";
 import Fastify from "fastify";
@@ -20,6 +20,11 @@ const FOLDER = fileURLToPath(new URL("../grafana/", import.meta.url));
 const HAS_GRAFANA = existsSync(join(FOLDER, "node_modules/@grafana/ui"));
 if (!HAS_GRAFANA)
   process.stderr.write("SKIPPED: Grafana's own panels and types are not installed: npm ci in test/grafana\n");
+const TYPES: { readonly [extension: string]: string } = {
+  ".html": "text/html",
+  ".js": "text/javascript",
+  ".css": "text/css",
+};
 const SCREENSHOTS = process.env["KEYMETER_SCREENSHOTS"];
 
 describe.skipIf(!HAS_GRAFANA)("Grafana's published types", () => {
@@ -89,6 +94,13 @@ describe.skipIf(!HAS_GRAFANA)("Grafana's published types", () => {
     },
   );
 
+  it("know the page that draws them", async () => {
+    const done = await promisify(execFile)("node_modules/.bin/tsc", ["-p", FOLDER]).catch(
+      (error: unknown) => error as { stdout: string },
+    );
+    expect(done.stdout).toBe("");
+  });
+
   it("refuse a field that is misspelt and a word that is not one of an enum's", async () => {
     const [dashboard] = dashboards;
     expect(await complaintsOf({ ...dashboard, refersh: "1m" }, "misspelt")).toContain("refersh");
@@ -129,13 +141,7 @@ describe.skipIf(!HAS_GRAFANA || !hasPrometheus || !HAS_BROWSER)(
         const name = params["*"] === "" ? "index.html" : params["*"];
         const file = join(built, name);
         if (!existsSync(file)) return reply.code(404).send("");
-        const type = /html$/.test(name)
-          ? "text/html"
-          : /js$/.test(name)
-            ? "text/javascript"
-            : /css$/.test(name)
-              ? "text/css"
-              : "font/woff2";
+        const type = TYPES[extname(name)] ?? "font/woff2";
         return reply.type(type).send(readFileSync(file));
       });
       url = await site.listen({ host: "127.0.0.1", port: 0 });

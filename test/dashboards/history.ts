@@ -9,7 +9,7 @@ import { startBackfilled } from "./backfilled.ts";
 
 export const NOW_MS = Date.parse("2026-11-24T10:20:00Z");
 export const HISTORY_DAYS = IS_CI ? 62 : 16;
-export const BOOK_DAYS = IS_CI ? 63 : 17;
+const BOOK_DAYS = IS_CI ? 63 : 17;
 
 export type Panel = {
   readonly id: number;

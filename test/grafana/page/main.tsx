@@ -19,6 +19,15 @@ import {
   valueMappingsOverrideProcessor,
   FieldConfigOptionsRegistry,
 } from "@grafana/data";
+import type {
+  DataFrame,
+  DataTransformerConfig,
+  DataTransformerInfo,
+  FieldConfigPropertyItem,
+  FieldConfigSource,
+  FieldDisplay,
+  ReduceDataOptions,
+} from "@grafana/data";
 import {
   BarGauge,
   BigValue,
@@ -30,7 +39,9 @@ import {
   VizRepeater,
 } from "@grafana/ui";
 import { Component } from "react";
-import type { ReactNode } from "react";
+import type { ComponentProps, ReactElement, ReactNode } from "react";
+import { BigValueGraphMode, LegendDisplayMode, VizOrientation } from "@grafana/schema";
+import type { VizLegendOptions } from "@grafana/schema";
 import { createRoot } from "react-dom/client";
 import { lastValueFrom } from "rxjs";
 
@@ -40,8 +51,24 @@ type Answer = {
   readonly format: string;
   readonly series: readonly { readonly metric: Record<string, string>; readonly values: readonly [number, string][] }[];
 };
-export type Drawing = {
-  readonly panel: any;
+type Panel = {
+  readonly id: number;
+  readonly type: string;
+  readonly title: string;
+  readonly description?: string;
+  readonly gridPos: { readonly x: number; readonly y: number; readonly w: number; readonly h: number };
+  readonly transformations?: DataTransformerConfig[];
+  readonly fieldConfig?: Partial<FieldConfigSource>;
+  readonly options: Pick<ComponentProps<typeof BigValue>, "colorMode" | "justifyMode" | "textMode"> &
+    Pick<ComponentProps<typeof BarGauge>, "displayMode" | "showUnfilled" | "text"> & {
+      readonly valueMode: ComponentProps<typeof BarGauge>["valueDisplayMode"];
+      readonly reduceOptions?: Partial<ReduceDataOptions>;
+      readonly legend?: Partial<VizLegendOptions>;
+      readonly sortBy?: ComponentProps<typeof Table>["initialSortBy"];
+    };
+};
+type Drawing = {
+  readonly panel: Panel;
   readonly answers: readonly Answer[];
   readonly fromMs: number;
   readonly untilMs: number;
@@ -50,23 +77,36 @@ export type Drawing = {
 const COLUMN = 60;
 const ROW = 38;
 const WIDTH = 24 * COLUMN;
+const LEGEND: VizLegendOptions = {
+  calcs: [],
+  displayMode: LegendDisplayMode.List,
+  placement: "bottom",
+  showLegend: true,
+};
 
-standardTransformersRegistry.setInit(
-  () =>
-    // Two names of one transformer are one entry.
-    [...new Map(Object.values(standardTransformers).map((info: any) => [info.id, info])).values()].map((info: any) => ({
-      id: info.id,
-      name: info.name,
-      aliasIds: info.aliasIds,
-      transformation: async () => info,
-      editor: () => null,
-    })) as any,
+// Two names of one transformer are one entry.
+const TRANSFORMERS = new Map(
+  (Object.values(standardTransformers) as DataTransformerInfo[]).map((info) => [info.id, info]),
+);
+standardTransformersRegistry.setInit(() =>
+  [...TRANSFORMERS.values()].map((info) => ({
+    id: info.id,
+    name: info.name,
+    editor: () => null,
+    imageDark: "",
+    imageLight: "",
+    transformation: async () => info,
+  })),
 );
 
-const option = (id: string, process: any, isCustom = false): any => ({
-  id: isCustom ? `custom.${id}` : id,
-  path: id,
-  name: id,
+const option = (
+  path: string,
+  process: FieldConfigPropertyItem["process"],
+  isCustom = false,
+): FieldConfigPropertyItem => ({
+  id: isCustom ? `custom.${path}` : path,
+  path,
+  name: path,
   isCustom,
   editor: () => null,
   override: () => null,
@@ -103,12 +143,16 @@ const OPTIONS = new FieldConfigOptionsRegistry(() => [
   ...CUSTOM.map((name) => option(name, identityOverrideProcessor, true)),
 ]);
 
+const theme = createTheme({ colors: { mode: location.hash === "#dark" ? "dark" : "light" } });
+const asIs = (words: string): string => words;
+const fieldsOf = ({ fieldConfig }: Panel): FieldConfigSource => ({ defaults: {}, overrides: [], ...fieldConfig });
+
 /** "{{team}} ({{kind}})" with a series' labels. */
 function named(legend: string, metric: Record<string, string>): string {
   return legend.replace(/\{\{\s*(\w+)\s*\}\}/g, (_whole, label: string) => metric[label] ?? "");
 }
 
-function framesOf({ refId, legend, format, series }: Answer, isAlone: boolean): any[] {
+function framesOf({ refId, legend, format, series }: Answer, isAlone: boolean): DataFrame[] {
   if (format === "table") {
     const labels = [...new Set(series.flatMap(({ metric }) => Object.keys(metric)))]
       .filter((name) => name !== "__name__")
@@ -133,38 +177,34 @@ function framesOf({ refId, legend, format, series }: Answer, isAlone: boolean): 
       }),
     ];
   }
-  return series.map(({ metric, values }) =>
-    toDataFrame({
+  return series.map(({ metric, values }) => {
+    const [first, second] = values;
+    const interval = first && second ? (second[0] - first[0]) * 1000 : 60_000;
+    return toDataFrame({
       refId,
       fields: [
-        {
-          name: "Time",
-          type: FieldType.time,
-          values: values.map(([at]) => at * 1000),
-          config: { interval: values.length > 1 ? (values[1]![0] - values[0]![0]) * 1000 : 60_000 },
-        },
+        { name: "Time", type: FieldType.time, values: values.map(([at]) => at * 1000), config: { interval } },
         {
           name: "Value",
           type: FieldType.number,
           labels: metric,
           values: values.map(([, value]) => Number(value)),
-          config: legend === "" || legend === "__auto" ? {} : { displayNameFromDS: named(legend, metric) },
+          config: legend === "" ? {} : { displayNameFromDS: named(legend, metric) },
         },
       ],
-    }),
-  );
+    });
+  });
 }
 
-const theme = createTheme({ colors: { mode: location.hash === "#dark" ? "dark" : "light" } });
-
-async function prepare({ panel, answers }: Drawing): Promise<any[]> {
+async function prepare({ panel, answers }: Drawing): Promise<DataFrame[]> {
+  if (panel.type === "row") return [];
   const frames = answers.flatMap((answer) => framesOf(answer, answers.length === 1));
   const transformed = await lastValueFrom(transformDataFrame(panel.transformations ?? [], frames));
   const ready = applyFieldOverrides({
     data: transformed,
-    fieldConfig: { defaults: {}, overrides: [], ...panel.fieldConfig },
+    fieldConfig: fieldsOf(panel),
     fieldConfigRegistry: OPTIONS,
-    replaceVariables: (words: string) => words,
+    replaceVariables: asIs,
     theme,
     timeZone: "utc",
   });
@@ -183,149 +223,136 @@ class Guard extends Component<{ readonly children: ReactNode }, { readonly troub
   }
 }
 
-function Shown({
-  drawing,
-  frames,
-  width,
-  height,
-}: {
-  drawing: Drawing;
-  frames: any[];
-  width: number;
-  height: number;
-}): ReactNode {
+type ShownProps = {
+  readonly drawing: Drawing;
+  readonly frames: DataFrame[];
+  readonly width: number;
+  readonly height: number;
+};
+type One = { readonly value: FieldDisplay; readonly width: number; readonly height: number };
+
+function Shown({ drawing, frames, width, height }: ShownProps): ReactNode {
   const { panel, fromMs, untilMs } = drawing;
   const { options } = panel;
-  if (frames.length === 0 || frames.every((frame) => frame.length === 0)) return <p className="empty">No data</p>;
-  const displayed = (): any[] =>
+  const [first] = frames;
+  if (!first || frames.every((frame) => frame.length === 0)) return <p className="empty">No data</p>;
+  const displayed = (): FieldDisplay[] =>
     getFieldDisplayValues({
-      fieldConfig: { defaults: {}, overrides: [], ...panel.fieldConfig },
+      fieldConfig: fieldsOf(panel),
       reduceOptions: { calcs: ["lastNotNull"], values: false, ...options.reduceOptions },
-      replaceVariables: (words: string) => words,
+      replaceVariables: asIs,
       theme,
       data: frames,
       sparkline: false,
       timeZone: "utc",
     });
+  const each = (orientation: VizOrientation, renderValue: (one: One) => ReactElement): ReactNode => (
+    <VizRepeater
+      source={frames}
+      getValues={displayed}
+      width={width}
+      height={height}
+      orientation={orientation}
+      minVizHeight={16}
+      minVizWidth={8}
+      itemSpacing={8}
+      renderCounter={0}
+      renderValue={renderValue}
+    />
+  );
   switch (panel.type) {
     case "stat":
-      return (
-        <VizRepeater
-          source={frames}
-          getValues={displayed}
-          width={width}
-          height={height}
-          orientation={"auto" as any}
-          renderCounter={0}
-          renderValue={({ value, width: own, height: tall }: any) => (
-            <BigValue
-              value={value.display}
-              width={own}
-              height={tall}
-              theme={theme}
-              colorMode={options.colorMode}
-              graphMode={"none" as any}
-              justifyMode={options.justifyMode}
-              textMode={options.textMode}
-              count={displayed().length}
-            />
-          )}
+      return each(VizOrientation.Auto, ({ value, width: own, height: tall }) => (
+        <BigValue
+          value={value.display}
+          count={displayed().length}
+          width={own}
+          height={tall}
+          theme={theme}
+          colorMode={options.colorMode}
+          graphMode={BigValueGraphMode.None}
+          justifyMode={options.justifyMode}
+          textMode={options.textMode}
         />
-      );
+      ));
     case "bargauge":
-      return (
-        <VizRepeater
-          source={frames}
-          getValues={displayed}
-          width={width}
-          height={height}
-          orientation={"horizontal" as any}
-          minVizHeight={16}
-          minVizWidth={8}
+      return each(VizOrientation.Horizontal, ({ value, width: own, height: tall }) => (
+        <BarGauge
+          value={value.display}
+          field={value.field}
+          display={value.view?.getFieldDisplayProcessor(value.colIndex ?? 0)}
+          width={own}
+          height={tall}
+          orientation={VizOrientation.Horizontal}
+          theme={theme}
           itemSpacing={8}
-          renderCounter={0}
-          renderValue={({ value, width: own, height: tall, orientation }: any) => (
-            <BarGauge
-              value={value.display}
-              field={value.field}
-              display={value.view?.getFieldDisplayProcessor(value.colIndex)}
-              width={own}
-              height={tall}
-              orientation={orientation}
-              theme={theme}
-              itemSpacing={8}
-              displayMode={options.displayMode}
-              showUnfilled={options.showUnfilled}
-              valueDisplayMode={options.valueMode}
-              text={options.text}
-            />
-          )}
+          displayMode={options.displayMode}
+          showUnfilled={options.showUnfilled}
+          valueDisplayMode={options.valueMode}
+          text={options.text}
         />
-      );
-    case "timeseries":
+      ));
+    case "timeseries": {
+      const [from, to] = [dateTime(fromMs), dateTime(untilMs)];
       return (
         <TimeSeries
           frames={frames}
           width={width}
           height={height}
           timeZone="utc"
-          timeRange={{
-            from: dateTime(fromMs),
-            to: dateTime(untilMs),
-            raw: { from: dateTime(fromMs), to: dateTime(untilMs) },
-          }}
-          legend={{ calcs: [], displayMode: "list", placement: "bottom", showLegend: true, ...options.legend } as any}
+          timeRange={{ from, to, raw: { from, to } }}
+          legend={{ ...LEGEND, ...options.legend }}
         />
       );
+    }
     // Bars beside each other are no component of the library: their figures stand in its table.
     case "barchart":
     case "table":
-      return <Table data={frames[0]} width={width} height={height} initialSortBy={options.sortBy} />;
+      return <Table data={first} width={width} height={height} initialSortBy={options.sortBy} />;
     default:
       return <p className="trouble">{`no component for ${panel.type}`}</p>;
   }
 }
 
-async function draw(title: string, drawings: readonly Drawing[]): Promise<void> {
-  const shown = await Promise.all(
-    drawings.map(async (drawing) => ({ drawing, frames: drawing.panel.type === "row" ? [] : await prepare(drawing) })),
+function Placed({ drawing, frames }: Pick<ShownProps, "drawing" | "frames">): ReactNode {
+  const { type, title, description, gridPos } = drawing.panel;
+  const place = { position: "absolute", left: gridPos.x * COLUMN + 4, top: gridPos.y * ROW + 2 } as const;
+  if (type === "row") return <h2 style={place}>{title}</h2>;
+  return (
+    <div data-panel={title} style={place}>
+      <PanelChrome
+        title={title}
+        description={description ?? ""}
+        width={gridPos.w * COLUMN - 8}
+        height={gridPos.h * ROW - 6}
+      >
+        {(width: number, height: number) => (
+          <Guard>
+            <Shown drawing={drawing} frames={frames} width={width} height={height} />
+          </Guard>
+        )}
+      </PanelChrome>
+    </div>
   );
-  const bottom = Math.max(...drawings.map(({ panel }) => panel.gridPos.y + panel.gridPos.h));
-  createRoot(document.getElementById("root")!).render(
+}
+
+async function draw(title: string, drawings: readonly Drawing[]): Promise<void> {
+  const ready = await Promise.all(drawings.map(async (drawing) => ({ drawing, frames: await prepare(drawing) })));
+  const bottom = Math.max(...drawings.map(({ panel: { gridPos } }) => gridPos.y + gridPos.h));
+  const root = document.getElementById("root");
+  if (!root) throw new Error("the page has no root");
+  createRoot(root).render(
     <ThemeContext.Provider value={theme}>
       <GlobalStyles />
       <style>{`body { margin: 0; background: ${theme.colors.background.canvas} } h1 { font-size: 20px; margin: 12px } h2 { font-size: 15px; margin: 10px 0 0 }`}</style>
       <h1>{title}</h1>
       <div style={{ position: "relative", width: WIDTH, height: bottom * ROW }}>
-        {shown.map(({ drawing, frames }) => {
-          const { x, y, w, h } = drawing.panel.gridPos;
-          const box = { position: "absolute", left: x * COLUMN + 4, top: y * ROW + 2 } as const;
-          if (drawing.panel.type === "row")
-            return (
-              <h2 key={drawing.panel.id} style={box}>
-                {drawing.panel.title}
-              </h2>
-            );
-          return (
-            <div key={drawing.panel.id} data-panel={drawing.panel.title} style={box}>
-              <PanelChrome
-                title={drawing.panel.title}
-                description={drawing.panel.description}
-                width={w * COLUMN - 8}
-                height={h * ROW - 6}
-              >
-                {(width: number, height: number) => (
-                  <Guard>
-                    <Shown drawing={drawing} frames={frames} width={width} height={height} />
-                  </Guard>
-                )}
-              </PanelChrome>
-            </div>
-          );
-        })}
+        {ready.map((one) => (
+          <Placed key={one.drawing.panel.id} {...one} />
+        ))}
       </div>
     </ThemeContext.Provider>,
   );
 }
 
-(window as any).draw = draw;
+Object.assign(globalThis, { draw });
