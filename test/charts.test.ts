@@ -1,7 +1,9 @@
 // Pictures of spend: what is written on them, and that they are pictures, whatever the figures.
 import { describe, expect, it } from "vitest";
 import { toPng } from "../charts/png.ts";
+import { courseOf, courseStart } from "../charts/course.ts";
 import { drawSpend } from "../charts/spend.ts";
+import type { FrozenForecast } from "../ledger/forecasts.ts";
 import type { SpendSeries } from "../charts/spend.ts";
 
 const HOUR_MS = 3_600_000;
@@ -50,5 +52,38 @@ describe("the picture of a day", () => {
     ["a month", { ...SERIES, endMs: SERIES.startMs + 30 * 24 * HOUR_MS, expected: Array<number>(720).fill(1000) }],
   ])("is drawn for %s", async (_name, series) => {
     expect(await drawSpend(series)).not.toContain("NaN");
+  });
+});
+
+describe("the course of a window", () => {
+  it("begins with the whole hour in which a zone's midnight lies, and counts all that was spent in it", () => {
+    // The first of November in Kathmandu, 5:45 before Greenwich.
+    const startMs = Date.parse("2026-10-31T18:15:00Z");
+    const made: FrozenForecast = {
+      scope: "org",
+      id: "all",
+      window: "month",
+      windowId: "2026-11",
+      startMs,
+      endMs: startMs + 30 * 86_400_000,
+      madeAtMs: startMs,
+      method: "blend",
+      historyHours: 700,
+      p10NanoUsd: 80_000_000_000n,
+      p50NanoUsd: 100_000_000_000n,
+      p90NanoUsd: 130_000_000_000n,
+      largestHourNanoUsd: 1n,
+      hours: Array.from({ length: 721 }, () => 1_000_000_000n),
+    };
+    expect(courseStart(made)).toBe(Date.parse("2026-10-31T18:00:00Z"));
+    const spent = [0, 1, 5].map((hour) => ({
+      hourMs: courseStart(made) + hour * 3_600_000,
+      id: "all",
+      costNanoUsd: BigInt(hour + 1) * 1_000_000_000n,
+    }));
+    const course = courseOf(made, spent, startMs + 6 * 3_600_000);
+    expect(course.spent).toEqual([1, 2, 0, 0, 0, 6, 0]);
+    expect(course.startMs).toBe(courseStart(made));
+    expect([course.low, course.high]).toEqual([0.8, 1.3]);
   });
 });
