@@ -107,14 +107,18 @@ export function more(now: SpendSums | undefined, before: SpendSums | undefined):
   return is === undefined || was === undefined ? undefined : change(is - was);
 }
 
+/** Requests whose cost is known. What has no usage often has no price either, and is counted under both. */
+export function pricedRequests({ requests, unpriced, unknown }: SpendSums): number {
+  return requests - Math.max(unpriced, unknown);
+}
+
 /** What sums leave out, in a sentence; none where they leave nothing out. */
 export function leftOut(sums: SpendSums, span: string): string[] {
-  const requests = sums.unpriced + sums.unknown;
-  return requests === 0
-    ? []
-    : [
-        `${requests.toLocaleString("en-US")} ${requests === 1 ? "request" : "requests"} of ${span} had no price or no usage that could be read: what ${requests === 1 ? "it" : "they"} cost is in no sum.`,
-      ];
+  const parts = [
+    ...(sums.unpriced > 0 ? [`${sums.unpriced.toLocaleString("en-US")} without a price`] : []),
+    ...(sums.unknown > 0 ? [`${sums.unknown.toLocaleString("en-US")} without usage that could be read`] : []),
+  ];
+  return parts.length === 0 ? [] : [`Requests of ${span} that are in no sum: ${parts.join(", ")}.`];
 }
 
 /** A choice of how many days, and what was chosen. */
@@ -295,9 +299,9 @@ export function budgetsOf({ books }: PageContext, key: Pick<Key, "id" | "team" |
   );
 }
 
-/** What sums cost; undefined where none of their requests has a known cost: that is not nothing. */
-export function knownCost({ costNanoUsd, unpriced, unknown, requests }: SpendSums): NanoUsd | undefined {
-  return costNanoUsd === 0n && requests > 0 && unpriced + unknown >= requests ? undefined : costNanoUsd;
+/** What sums cost; undefined where nothing is known to have been spent and something is not known: that is not nothing. */
+export function knownCost({ costNanoUsd, unpriced, unknown }: SpendSums): NanoUsd | undefined {
+  return costNanoUsd === 0n && unpriced + unknown > 0 ? undefined : costNanoUsd;
 }
 
 /** Tokens by class and what they cost, by served model. */

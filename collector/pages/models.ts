@@ -9,7 +9,7 @@ import type { SpendRow, SpendSums } from "../../ledger/spend.ts";
 import { addDays } from "../../ledger/windows.ts";
 import type { Price } from "../../ledger/prices.ts";
 import { PRICE_LISTS } from "../price-list.ts";
-import { chooseDays, knownCost, spansOf, spent, sumUp } from "./context.ts";
+import { chooseDays, knownCost, pricedRequests, spansOf, spent, sumUp } from "./context.ts";
 import type { PageContext, Query } from "./context.ts";
 import { change, count, fine, seconds, share, sum, text, usd } from "./page.ts";
 import type { Cell, Page, Section } from "./page.ts";
@@ -203,7 +203,7 @@ function repricedCost(row: SpendSums, price: Price): NanoUsd | undefined {
 
 /** What a request costs that has a known cost. */
 function perRequest(row: SpendSums): NanoUsd | undefined {
-  const priced = row.requests - row.unpriced - row.unknown;
+  const priced = pricedRequests(row);
   return priced <= 0 || knownCost(row) === undefined ? undefined : scale(row.costNanoUsd, 1n, BigInt(priced));
 }
 

@@ -9,7 +9,7 @@ import type { NanoUsd } from "../../ledger/money.ts";
 import { readRefused, readSpend } from "../../ledger/spend.ts";
 import type { RefusedRow } from "../../ledger/spend.ts";
 import { addDays } from "../../ledger/windows.ts";
-import { byValue, chooseDays, keyLink, scopeWords, spansOf, teamCell } from "./context.ts";
+import { byValue, chooseDays, keyLink, pricedRequests, scopeWords, spansOf, teamCell } from "./context.ts";
 import type { PageContext, Query } from "./context.ts";
 import { count, sum, text, time, usd } from "./page.ts";
 import type { Cell, Page, Section } from "./page.ts";
@@ -29,7 +29,7 @@ export async function refused(context: PageContext, query: Query): Promise<Page>
   const usual = byValue(await readSpend(books.usage, ["key"], addDays(tomorrow, -USUAL_DAYS), tomorrow), "key");
   const worth = (row: RefusedRow): NanoUsd | undefined => {
     const known = usual.get(row.keyId);
-    const priced = known ? known.requests - known.unpriced - known.unknown : 0;
+    const priced = known ? pricedRequests(known) : 0;
     return known && priced > 0 ? scale(known.costNanoUsd, BigInt(row.count), BigInt(priced)) : undefined;
   };
   const keys = new Map((await readKeys(books.usage)).keys.map((key) => [key.id, key]));

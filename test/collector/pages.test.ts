@@ -205,7 +205,9 @@ describe("figures", () => {
           rows.map((row) => row["month_usd"]),
           page,
         ).toEqual(["", ""]);
-        expect(await get(one, `${page}.json`)).toContain("1 request of this month had no price");
+        expect(await get(one, `${page}.json`)).toContain(
+          "Requests of this month that are in no sum: 1 without a price.",
+        );
       }
     } finally {
       usage.exec("UPDATE rollup_day SET unpriced = 0");
