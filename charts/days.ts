@@ -1,6 +1,6 @@
 // Money by day, as SVG: a bar a day, stacked by who or what it went to; the largest at the bottom, the rest in one.
 import type { Spec } from "vega";
-import { draw, FONT, moneyFormat, SCREEN } from "./draw.ts";
+import { draw, FONT, moneyAxis, SCREEN } from "./draw.ts";
 import type { Palette } from "./draw.ts";
 
 /** What is drawn, in USD. `days` in order, "2026-11-23"; each series with a value a day. */
@@ -16,7 +16,8 @@ export async function drawDays(chart: DaySeries, palette: Palette = SCREEN): Pro
   return draw(specOf(chart, palette));
 }
 
-function specOf({ days, series }: DaySeries, { ground, quiet, grid, series: colours }: Palette): Spec {
+function specOf({ days, series }: DaySeries, palette: Palette): Spec {
+  const { ground, quiet, grid, series: colours } = palette;
   const sorted = series.toSorted((a, b) => total(b.values) - total(a.values));
   const named = sorted.slice(0, colours.length - (sorted.length > colours.length ? 1 : 0));
   const rest = sorted.slice(named.length);
@@ -62,18 +63,7 @@ function specOf({ days, series }: DaySeries, { ground, quiet, grid, series: colo
         // "11-23": the year stands in the table.
         encode: { labels: { update: { text: { signal: "slice(datum.value, 5)" } } } },
       },
-      {
-        orient: "left",
-        scale: "y",
-        tickCount: 4,
-        grid: true,
-        gridColor: grid,
-        domain: false,
-        ticks: false,
-        labelColor: quiet,
-        labelFontSize: 16,
-        format: moneyFormat(most),
-      },
+      moneyAxis(most, palette, 16),
     ],
     legends:
       shown.length > 1

@@ -1,5 +1,5 @@
 // How every chart is drawn: by Vega, on the server, in one of two palettes. Series are told apart by brightness and order too, not by colour alone.
-import type { Spec } from "vega";
+import type { Axis, Spec } from "vega";
 
 /** Colours by what they are for. */
 export type Palette = {
@@ -42,9 +42,25 @@ export const SCREEN: Palette = {
   series: [1, 2, 3, 4, 5, 6].map((n) => `var(--series-${n})`),
 };
 
+/** The axis of money up to `most` USD, with lines across the picture. */
+export function moneyAxis(most: number, { quiet, grid }: Palette, labelFontSize: number): Axis {
+  return {
+    orient: "left",
+    scale: "y",
+    tickCount: 4,
+    grid: true,
+    gridColor: grid,
+    domain: false,
+    ticks: false,
+    labelColor: quiet,
+    labelFontSize,
+    format: moneyFormat(most),
+  };
+}
+
 /** How an axis writes money up to `most` USD. Below some dollars in plain digits: "$250m" would be a quarter of a dollar to a program, and a
  *  quarter of a billion to whoever reads it. */
-export function moneyFormat(most: number): string {
+function moneyFormat(most: number): string {
   return most < 10 ? "$,.2f" : "$,~s";
 }
 

@@ -1,7 +1,7 @@
 // Spend of a day or a month against its forecast, as SVG: what was spent, what was expected with its 80 % band, and the budget. Drawn on the
 // server by Vega, for messages and pages. Plain shapes, so that it reads on a light and on a dark ground, and as small as a phone.
 import type { Spec } from "vega";
-import { draw, FONT, moneyFormat, PAPER } from "./draw.ts";
+import { draw, FONT, moneyAxis, PAPER } from "./draw.ts";
 import type { Palette } from "./draw.ts";
 
 /** What is drawn. Hours from `startMs` on, an hour each, in USD; `spent` as far as it is known. */
@@ -31,8 +31,9 @@ export async function drawSpend(series: SpendSeries, palette: Palette = PAPER): 
 
 function specOf(
   { title, startMs, endMs, nowMs, spent, expected, low, high, budget, timezone }: SpendSeries,
-  { ground, ink, quiet, strong, band, grid, limit }: Palette,
+  palette: Palette,
 ): Spec {
+  const { ground, ink, quiet, strong, band, limit } = palette;
   const ahead = sums(expected).map((sum, i) => ({ at: startMs + i * HOUR_MS, sum, low: sum * low, high: sum * high }));
   const past = sums(spent).map((sum, i) => ({ at: Math.min(startMs + i * HOUR_MS, nowMs), sum }));
   const most = Math.max(...ahead.map((one) => one.high), ...past.map(({ sum }) => sum), budget ?? 0, 0.01);
@@ -80,18 +81,7 @@ function specOf(
         labelOverlap: true,
         encode: { labels: { update: { text: { signal: `${JSON.stringify(names)}[datum.value]` } } } },
       },
-      {
-        orient: "left",
-        scale: "y",
-        tickCount: 4,
-        grid: true,
-        gridColor: grid,
-        domain: false,
-        ticks: false,
-        labelColor: quiet,
-        labelFontSize: 20,
-        format: moneyFormat(most),
-      },
+      moneyAxis(most, palette, 20),
     ],
     marks: [
       {

@@ -168,7 +168,7 @@ export function forecastFigures(forecast: Expectation): Figure[] {
         note:
           forecast === "learning"
             ? "Fewer than three days of history: no forecast is worth showing yet."
-            : "None is made for it: forecasts are made within the hour, for the largest.",
+            : "None has been made for it: they are made within the hour, of the organisation and of the 500 largest of each kind.",
       },
     ];
   return [
