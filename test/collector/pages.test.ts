@@ -3,6 +3,8 @@ import { join } from "node:path";
 import Database from "better-sqlite3";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { effects } from "../../collector/effects.ts";
+import { firstAttemptId } from "../../ledger/ids.ts";
+import { createPriceBook } from "../../ledger/prices.ts";
 import { random, SEED } from "../seed.ts";
 import { ADMIN, BEARER, get, nano, NOW_MS, openSites, READ, rowsOf, spentBy } from "./sites.ts";
 import type { Row, Site, Sites } from "./sites.ts";
@@ -263,6 +265,56 @@ describe("figures", () => {
     expect(seen.length).toBe(100);
     expect(new Set(seen).size).toBe(100);
     expect(before).toBe(`&before=att_${ids[99]}`);
+  });
+
+  it("of the same traffic on another model are its tokens at that model's price, class by class; unpriced traffic is left out", async () => {
+    const units = createPriceBook().find("openai", "gpt-5.2", NOW_MS)?.units ?? {};
+    const usage = new Database(join(full.folder, "usage.db"), { readonly: true });
+    const sums = usage
+      .prepare(
+        `SELECT COALESCE(served_model, requested_model) AS model, SUM(COALESCE(input, 0)) AS input, SUM(COALESCE(cache_read, 0)) AS cache_read,
+           SUM(COALESCE(cache_write_5m, 0)) AS cache_write_5m, SUM(COALESCE(output, 0)) AS output FROM events WHERE attempt_id >= ? GROUP BY 1`,
+      )
+      .all(firstAttemptId(Date.parse("2026-10-28T00:00:00Z"))) as {
+      model: string;
+      input: number;
+      cache_read: number;
+      cache_write_5m: number;
+      output: number;
+    }[];
+    usage.close();
+    const rows = rowsOf(await get(full, "models.csv?table=repriced&days=28&on=openai%2Fgpt-5.2"));
+    const picoOf = (unit: "input" | "cache_read" | "cache_write_5m" | "output"): number =>
+      Number(units[unit]?.base ?? units.input?.base ?? 0n);
+    expect(sums.some((one) => one.cache_write_5m > 0 && units.cache_write_5m === undefined)).toBe(true);
+    for (const one of sums) {
+      const row = rows.find(({ model }) => model === one.model);
+      if (one.model === "model-of-tomorrow") {
+        expect(row?.["there_usd"]).toBe("");
+        continue;
+      }
+      const pico = (["input", "cache_read", "cache_write_5m", "output"] as const).reduce(
+        (all, unit) => all + one[unit] * picoOf(unit),
+        0,
+      );
+      expect(Number(row?.["there_usd"]), one.model).toBeCloseTo(pico / 1e12, 6);
+    }
+    expect(await get(full, "models.json?on=openai%2Fgpt-5.2")).toMatch(/\d of \d models are left out/);
+  });
+
+  it("of what it would take say that nothing is needed once a budget has been raised enough", async () => {
+    const usage = new Database(join(full.folder, "usage.db"));
+    const amount = (): unknown =>
+      usage.prepare("SELECT amount_nano_usd FROM budgets WHERE id = 'bud_small'").pluck().get();
+    const before = amount();
+    usage.exec("UPDATE budgets SET amount_nano_usd = 1000000000000 WHERE id = 'bud_small'");
+    try {
+      const [row] = rowsOf(await get(full, "refused.csv?table=raises"));
+      expect(row?.["command"]).toBe("nothing: what is left is enough for as many");
+    } finally {
+      usage.prepare("UPDATE budgets SET amount_nano_usd = ? WHERE id = 'bud_small'").run(before);
+      usage.close();
+    }
   });
 
   it("of a text that a spreadsheet would take for a formula are text", async () => {
