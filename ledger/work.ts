@@ -1,11 +1,11 @@
 // Work that goes on at the provider after its answer: a batch, a background response. It is a reservation that stays open,
 // under the provider's id of the work, until its result passes; then it becomes one event, whoever asked for the result and
 // however often.
-import { and, asc, drizzle, eq, isNotNull } from "./drizzle.ts";
+import { asc, drizzle, isNotNull } from "./drizzle.ts";
 import type { AttemptId } from "./ids.ts";
 import type { NanoUsd } from "./money.ts";
 import type { Sqlite } from "./open.ts";
-import { reservations, work } from "./schema.ts";
+import { reservations } from "./schema.ts";
 
 export type PendingWork = {
   readonly attemptId: AttemptId;
@@ -43,11 +43,21 @@ export async function readPendingWork(database: Sqlite): Promise<PendingWork[]> 
   }));
 }
 
-/** The key that began it, pending or settled; undefined: none through this ledger. */
-export function readWorkOwner(database: Sqlite, provider: string, workId: string): string | undefined {
-  return drizzle(database)
-    .select({ keyId: work.keyId })
-    .from(work)
-    .where(and(eq(work.provider, provider), eq(work.workId, workId)))
-    .get()?.keyId;
+/** Things that keys made at providers, work among them: the newest `most`, oldest of these first. */
+export async function* readThings(
+  database: Sqlite,
+  most: number,
+): AsyncGenerator<{ readonly provider: string; readonly name: string; readonly keyId: string }> {
+  const rows = database
+    .prepare(
+      "SELECT provider, work_id AS name, key_id AS keyId FROM (SELECT * FROM work ORDER BY attempt_id DESC LIMIT ?) ORDER BY attempt_id",
+    )
+    .iterate(most);
+  for (const row of rows) yield row as { provider: string; name: string; keyId: string };
+}
+
+/** Looks for the key that made a thing; undefined: none through this ledger. */
+export function createThingReader(database: Sqlite): (provider: string, name: string) => string | undefined {
+  const find = database.prepare("SELECT key_id FROM work WHERE provider = ? AND work_id = ?").pluck();
+  return (provider, name) => find.get(provider, name) as string | undefined;
 }

@@ -51,7 +51,7 @@ export type Writer = {
    *  commit: false when another attempt stands for this work already, so that this one must be settled. While the storage
    *  fails it is tried again; rejects with LedgerUnavailable when the writer has stopped. */
   suspend(attemptId: AttemptId, workId: string, tiers: readonly string[], proven?: ProvenKey): Promise<boolean>;
-  /** Remembers which key made things at the provider. Rejects when it cannot be committed. */
+  /** Remembers which key made things at the provider. While the storage fails it is tried again; rejects when the writer has stopped. */
   own(attemptId: AttemptId, provider: string, keyId: string, names: readonly string[]): Promise<void>;
   /** Counts a request that was refused for another reason than money. */
   countRefused(keyId: string, model: string, reason: string): void;
@@ -213,7 +213,12 @@ export async function openWriter({ now = Date.now, ...settings }: WriterOptions)
       }
     },
     async own(attemptId, provider, keyId, names) {
-      await expect({ type: "own", attemptId, provider, keyId, names }, "done");
+      for (;;) {
+        const answer = await ask({ type: "own", attemptId, provider, keyId, names });
+        if (answer.type !== "failure") return;
+        if (answer.kind !== "storage" || broken !== undefined) throw new LedgerUnavailable(answer.message);
+        await sleep(RETRY_MS);
+      }
     },
     countRefused(keyId, model, reason) {
       void ask({ type: "refused", atMs: now(), keyId, model, reason });

@@ -51,18 +51,21 @@ export type Admitting = {
   readonly refusalStatus: number;
 };
 
+/** Who asks for what, and where it would go. */
+export type Asked = {
+  readonly principal: Principal;
+  readonly provider: Provider;
+  readonly priceList: string;
+  readonly call: Call;
+  readonly tags: Tags;
+  readonly bodyBytes: number;
+};
+
 /** Reserves in one transaction, in every budget or in none. Throws Refused, with the numbers, when it does not fit or
  *  cannot be committed; then no byte has gone upstream. */
 export async function admit(
   { writer, prices, expectations, refusalStatus }: Admitting,
-  asked: {
-    readonly principal: Principal;
-    readonly provider: Provider;
-    readonly priceList: string;
-    readonly call: Call;
-    readonly tags: Tags;
-    readonly bodyBytes: number;
-  },
+  asked: Asked,
 ): Promise<Admission> {
   const { principal, provider, priceList, call, tags, bodyBytes } = asked;
   const attemptId = writer.nextAttemptId();

@@ -30,6 +30,7 @@ import { createRegister } from "./register.ts";
 import { createSightings } from "./sightings.ts";
 import { createSockets } from "./sockets.ts";
 import type { Sockets } from "./sockets.ts";
+import { createThings } from "./things.ts";
 import { createWork } from "./work.ts";
 
 export type Proxy = {
@@ -80,7 +81,8 @@ export async function createProxy(config: ProxyConfig, log: Log): Promise<Proxy>
   const providers = createProviders(config);
   const prices = openPriceBook(config.dataDir, config.prices, config.discounts, (message) => log.error(message));
   const refreshing = setInterval(() => prices.refresh(), REFRESH_PRICES_MS).unref();
-  const work = await createWork(books, writer, log);
+  const work = await createWork(books, writer);
+  const things = await createThings(books, writer, log);
   const sightings = createSightings(writer, log);
   const noting = setInterval(() => void sightings.flush(), SIGHTINGS_MS).unref();
   await writer.noteSeen({ credentials: register.credentialsOf(providers.all, Date.now()) });
@@ -97,6 +99,7 @@ export async function createProxy(config: ProxyConfig, log: Log): Promise<Proxy>
     expectations: createExpectations(books),
     forwarder,
     work,
+    things,
     metrics: createMetrics(
       writer,
       () => forwarder.open() + openSessions(),

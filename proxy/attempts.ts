@@ -2,12 +2,11 @@
 // asks for has a reservation of its own, by lane; for what the provider may start by itself one stands ready.
 import type { IncomingMessage } from "node:http";
 import type { Subject } from "../ledger/budgets.ts";
-import type { AttemptId } from "../ledger/ids.ts";
-import { admit, subjectOf } from "./admit.ts";
-import type { Admission } from "./admit.ts";
+import { subjectOf } from "./admit.ts";
 import { identify } from "./arrival.ts";
 import type { Arrival } from "./arrival.ts";
-import { count, NOTHING_MORE, settle } from "./close.ts";
+import { NOTHING_MORE, openAttempt, said } from "./attempt.ts";
+import type { Attempt } from "./attempt.ts";
 import type { ProxyContext } from "./context.ts";
 import type { Need } from "./dialects/conversation.ts";
 import { NO_READING } from "./dialects/dialect.ts";
@@ -15,12 +14,8 @@ import type { Call, Reading } from "./dialects/dialect.ts";
 import type { Ending } from "./forward.ts";
 import { checkModel } from "./gate.ts";
 import type { Target } from "./gate.ts";
-import type { Entry } from "./limits.ts";
-import type { Seen } from "./meter.ts";
-import { checkPolicy } from "./policy.ts";
 import { Refused } from "./refusals.ts";
 import type { Principal } from "./register.ts";
-import { toEvent } from "./settle.ts";
 import { readTags } from "./tags.ts";
 
 export type Attempts = {
@@ -61,8 +56,6 @@ const ENDED: Ending = {
   providerRequestId: undefined,
   error: undefined,
 };
-/** What a turn counts in limits of tokens until it says what it used. */
-const USUAL_TOKENS = 1_000;
 
 export function createAttempts(
   context: ProxyContext,
@@ -71,77 +64,41 @@ export function createAttempts(
   { provider, priceList, tiers }: Target,
 ): Attempts {
   /** For what the provider may start by itself. */
-  let standing: Admission | undefined;
-  const asked = new Map<string, Admission[]>();
-  const turns = new Map<string, Admission>();
-  /** Places in the limits, by attempt. */
-  const entries = new Map<AttemptId, Entry>();
-  /** Admissions without a reservation. */
-  const lateOnes = new WeakSet<Admission>();
+  let standing: Attempt | undefined;
+  const asked = new Map<string, Attempt[]>();
+  const turns = new Map<string, Attempt>();
   const ended = new Set<string>();
-  let latest: Admission | undefined;
+  let latest: Attempt | undefined;
   let isClosed = false;
 
   /** A session lives for an hour; a key that was paused meanwhile starts nothing more. */
   const whoAsks = (): Principal => identify(context, request, credential, provider.name);
 
-  const open = async (call: Call, bytes: number): Promise<Admission> => {
+  const open = async (call: Call, bytes: number): Promise<Attempt> => {
     checkModel(call);
-    const principal = whoAsks();
-    checkPolicy(principal.key, { provider: provider.name, endpoint: call.endpoint, model: call.model });
-    const entry = context.limiter.enter(principal, USUAL_TOKENS, bytes, Date.now());
-    try {
-      const admission = await admit(
-        { ...context, refusalStatus: context.config.refusalStatus },
-        {
-          principal,
-          provider,
-          priceList,
-          call: tiers.length > 0 ? { ...call, placeTiers: tiers } : call,
-          tags: readTags(request.headers, call.bodyTags),
-          bodyBytes: bytes,
-        },
-      );
-      entries.set(admission.attemptId, entry);
-      latest = admission;
-      if (!isClosed) return admission;
-      // The session ended meanwhile.
-      await book(admission, NOTHING_MORE, ENDED);
-      throw new Refused("draining", "the session has ended");
-    } catch (error) {
-      entry.leave(0, Date.now());
-      throw error;
-    }
-  };
-
-  const book = async (given: Admission, reading: Reading, ending: Ending, tokens = 0): Promise<void> => {
-    // What nothing was reserved for gets its instant when it is booked: its day may be sealed by then.
-    const admission = lateOnes.has(given) ? { ...given, attemptId: context.writer.nextAttemptId() } : given;
-    const seen: Seen = { tokens, isPartial: false };
-    const used = Object.values(reading.usage ?? {}).reduce((sum, quantity) => sum + quantity, 0);
-    entries.get(admission.attemptId)?.leave(used, Date.now());
-    entries.delete(admission.attemptId);
-    const event = toEvent(admission, ending, reading, seen, context.prices, Date.now());
-    const isBooked = await settle(context, event, admission);
-    if (!isBooked()) return;
-    count(context, event, reading);
-    if (event.usageState === "reported" && event.usage.output !== undefined)
-      context.expectations.observe(event.keyId, event.requestedModel, event.usage.output);
+    const attempt = await openAttempt(context, {
+      principal: whoAsks(),
+      provider,
+      priceList,
+      call: tiers.length > 0 ? { ...call, placeTiers: tiers } : call,
+      tags: readTags(request.headers, call.bodyTags),
+      bodyBytes: bytes,
+    });
+    latest = attempt;
+    if (!isClosed) return attempt;
+    // The session ended meanwhile.
+    await attempt.end(ENDED, said(NOTHING_MORE));
+    throw new Refused("draining", "the session has ended");
   };
 
   /** For what was used though nothing was reserved for it. */
-  const late = (): Admission | undefined => {
-    if (!latest) return undefined;
-    const one = { ...latest, attemptId: context.writer.nextAttemptId() };
-    lateOnes.add(one);
-    return one;
-  };
-  const takeStanding = (): Admission | undefined => {
+  const late = (): Attempt | undefined => latest?.unheld();
+  const takeStanding = (): Attempt | undefined => {
     const taken = standing;
     standing = undefined;
     return taken;
   };
-  const takeAsked = (): Admission[] => [...asked.values()].flatMap((ofLane) => ofLane.splice(0));
+  const takeAsked = (): Attempt[] => [...asked.values()].flatMap((ofLane) => ofLane.splice(0));
 
   return {
     async reserve(need, bytes) {
@@ -149,39 +106,38 @@ export function createAttempts(
       if ("asks" in need) {
         const { lane } = need.asks;
         // What stands ready for the same session serves; the next message brings another one.
-        const admission = takeStanding() ?? (await open(need.call, bytes));
-        asked.set(lane, [...(asked.get(lane) ?? []), admission]);
+        const attempt = takeStanding() ?? (await open(need.call, bytes));
+        asked.set(lane, [...(asked.get(lane) ?? []), attempt]);
       } else standing ??= await open(need.call, bytes);
     },
     async began(turnId, lane) {
       if (isClosed || turns.has(turnId) || ended.has(turnId)) return;
       const reserved = asked.get(lane)?.shift() ?? takeStanding();
-      const admission = reserved ?? late();
-      if (!admission) return;
-      turns.set(turnId, admission);
+      const attempt = reserved ?? late();
+      if (!attempt) return;
+      turns.set(turnId, attempt);
       if (reserved) return;
-      const own = await open(admission.call, 0);
-      if (turns.get(turnId) === admission) turns.set(turnId, own);
-      else await book(own, NOTHING_MORE, ENDED);
+      const own = await open(attempt.admission.call, 0);
+      if (turns.get(turnId) === attempt) turns.set(turnId, own);
+      else await own.end(ENDED, said(NOTHING_MORE));
     },
     async ended(turnId, reading, how, { apart = false, tokens = 0 } = {}) {
       if (isClosed || ended.has(turnId)) return;
       if (ended.size >= MOST_ENDED) ended.clear();
       ended.add(turnId);
-      const admission = apart ? late() : (turns.get(turnId) ?? asked.get("")?.shift() ?? takeStanding() ?? late());
+      const attempt = apart ? late() : (turns.get(turnId) ?? asked.get("")?.shift() ?? takeStanding() ?? late());
       turns.delete(turnId);
-      if (admission) await book(admission, reading, { ...ENDED, how }, tokens);
+      await attempt?.end({ ...ENDED, how }, said(reading, { tokens, isPartial: false }));
     },
     async declined(lane) {
-      const admission = asked.get(lane)?.shift();
-      if (admission) await book(admission, NOTHING_MORE, ENDED);
+      await asked.get(lane)?.shift()?.end(ENDED, said(NOTHING_MORE));
     },
     async merged() {
-      await Promise.all(takeAsked().map((admission) => book(admission, NOTHING_MORE, ENDED)));
+      await Promise.all(takeAsked().map((attempt) => attempt.end(ENDED, said(NOTHING_MORE))));
     },
     open: () => [...turns.keys()],
     isBusy: () => turns.size > 0 || [...asked.values()].some((ofLane) => ofLane.length > 0),
-    subjects: () => (latest ? [...turns.values(), latest].map(subjectOf) : []),
+    subjects: () => (latest ? [...turns.values(), latest].map(({ admission }) => subjectOf(admission)) : []),
     async close(ending) {
       if (isClosed) return;
       isClosed = true;
@@ -190,8 +146,8 @@ export function createAttempts(
       const spare = takeStanding();
       const unused = ending.how === "unreachable" ? "unreachable" : "ended";
       await Promise.all([
-        ...unsure.map((admission) => book(admission, NO_READING, { ...ENDED, ...ending })),
-        ...(spare ? [book(spare, NOTHING_MORE, { ...ENDED, ...ending, how: unused })] : []),
+        ...unsure.map((attempt) => attempt.end({ ...ENDED, ...ending }, said(NO_READING))),
+        spare?.end({ ...ENDED, ...ending, how: unused }, said(NOTHING_MORE)),
       ]);
     },
   };

@@ -11,6 +11,7 @@ import type { Metrics } from "./metrics.ts";
 import type { Providers } from "./providers/index.ts";
 import type { Register } from "./register.ts";
 import type { Sightings } from "./sightings.ts";
+import type { Things } from "./things.ts";
 import type { Work } from "./work.ts";
 
 export type ProxyContext = {
@@ -21,6 +22,7 @@ export type ProxyContext = {
   readonly sightings: Sightings;
   readonly writer: Writer;
   readonly work: Work;
+  readonly things: Things;
   readonly prices: PriceBook;
   readonly expectations: Expectations;
   readonly forwarder: Forwarder;

@@ -1,33 +1,30 @@
 // One request, top to bottom. Read this file first.
-//   gate -> admit -> forward and meter -> settle -> release -> count
-// Nothing flows back. From the reservation on, settling always runs, whatever happens in between.
+//   gate -> open the attempt -> forward and meter -> end the attempt -> release
+// Nothing flows back. Once it is open an attempt always ends in the books, whatever happens in between.
 import type { FastifyReply, FastifyRequest } from "fastify";
 import { formatRequestId } from "../ledger/ids.ts";
-import { formatUsdExact } from "../ledger/money.ts";
-import { isFee } from "../ledger/usage.ts";
-import type { Unit } from "../ledger/usage.ts";
-import { admit, subjectOf } from "./admit.ts";
+import { subjectOf } from "./admit.ts";
 import { credentialFor, identify, readArrival } from "./arrival.ts";
-import { count, NOTHING_MORE, release, settle, suspend } from "./close.ts";
+import { openAttempt } from "./attempt.ts";
+import type { Attempt } from "./attempt.ts";
 import type { ProxyContext } from "./context.ts";
-import type { Call, Dialect, Reading, RouteMatch } from "./dialects/dialect.ts";
-import { createExtension } from "./extend.ts";
+import type { Call, Dialect, RouteMatch } from "./dialects/dialect.ts";
+import type { Ending } from "./forward.ts";
 import { outgoingHeaders } from "./headers.ts";
 import { checkLimits, checkMethod, checkModel, guessDialect, isForm, readBody, readForm } from "./gate.ts";
 import type { Target } from "./gate.ts";
-import type { Entry } from "./limits.ts";
 import { answerMe } from "./me.ts";
 import { createMeter } from "./meter.ts";
 import { checkReferences, checkScope, passResult, passUnmetered, passUnread } from "./pass.ts";
-import { checkPolicy, checkProvider } from "./policy.ts";
+import { checkProvider } from "./policy.ts";
 import { nowhere, Refused, renderRefusal } from "./refusals.ts";
+import { release } from "./release.ts";
 import type { Principal } from "./register.ts";
-import { toEvent } from "./settle.ts";
 import { readTags } from "./tags.ts";
 
 export async function handle(context: ProxyContext, request: FastifyRequest, reply: FastifyReply): Promise<void> {
   let dialect = guessDialect(context.providers, request.raw.url ?? "/");
-  let entry: Entry | undefined;
+  let attempt: Attempt | undefined;
   reply.hijack();
   try {
     // 1 What was sent: a canonical target, one credential.
@@ -50,23 +47,15 @@ export async function handle(context: ProxyContext, request: FastifyRequest, rep
     const { call, body, hides, readBytes } = await readCall(context, request, target, target.match, query, principal);
 
     // 3-4 May it, and is the money held?
-    checkPolicy(principal.key, { provider: target.provider.name, endpoint: call.endpoint, model: call.model });
-    entry = context.limiter.enter(principal, expectedTokens(call, readBytes), readBytes, Date.now());
-    const admission = await admit(
-      { ...context, refusalStatus: context.config.refusalStatus },
-      {
-        principal,
-        provider: target.provider,
-        priceList: target.priceList,
-        call,
-        tags: readTags(request.headers, call.bodyTags),
-        bodyBytes: readBytes,
-      },
-    );
+    const asked = { principal, provider: target.provider, priceList: target.priceList, call };
+    attempt = await openAttempt(context, {
+      ...asked,
+      tags: readTags(request.headers, call.bodyTags),
+      bodyBytes: readBytes,
+    });
 
     // 5-6 Forward, and read what passes.
-    const requestId = formatRequestId(admission.attemptId);
-    const extension = createExtension(context.writer, context.prices, admission);
+    const { admission, requestId, extension, headers } = attempt;
     const exchange = context.forwarder.exchange(
       {
         provider: target.provider,
@@ -82,64 +71,31 @@ export async function handle(context: ProxyContext, request: FastifyRequest, rep
       },
       reply.raw,
       (_status, contentType, contentEncoding) => createMeter(dialect, call, hides, contentType, contentEncoding),
-      {
-        stream: call.stream,
-        requestId,
-        subject: subjectOf(admission),
-        extension,
-        headers: [
-          ...entry.headers,
-          ...(admission.leftNanoUsd === undefined
-            ? []
-            : ["x-keymeter-budget-remaining-usd", formatUsdExact(admission.leftNanoUsd)]),
-        ],
-      },
+      { stream: call.stream, requestId, subject: subjectOf(admission), extension, headers },
     );
     const ending = await exchange.ending;
 
     // 7 Into the books, and only then the last bytes. Work that goes on at the provider stays open there.
-    const reading = exchange.meter?.reading();
-    entry.leave(usedTokens(reading), Date.now());
-    const suspension = reading?.pending ? await suspend(context, admission, ending, reading) : undefined;
-    if (suspension === "open") return release(context, exchange, ending, target, undefined, requestId, reply);
-    const event = toEvent(
-      extension?.admission() ?? admission,
-      ending,
-      suspension === "known" ? NOTHING_MORE : reading,
-      exchange.meter?.seen(),
-      context.prices,
-      Date.now(),
-    );
-    const isBooked = await settle(context, event, admission);
-    if (reading?.makes) await context.work.own(target.provider.name, principal.keyId, reading.makes);
-    release(context, exchange, ending, target, event.costNanoUsd, requestId, reply);
-
-    // 8 Counters move after the commit.
-    if (!isBooked()) return;
-    count(context, event, reading);
-    if (event.usageState === "reported" && event.usage.output !== undefined)
-      context.expectations.observe(event.keyId, event.requestedModel, event.usage.output);
+    const { costNanoUsd } = await attempt.end(ending, exchange.meter);
+    release(context, exchange, ending, target, costNanoUsd, requestId, reply);
   } catch (error) {
-    // Nothing was sent: its tokens were not used.
-    entry?.leave(0, Date.now());
     refuse(context, request, reply, dialect, error);
+  } finally {
+    // Whatever was thrown in between: an attempt ends in the books.
+    await attempt?.end(BROKEN, undefined);
   }
 }
 
-/** What a request probably uses, for limits of tokens. */
-function expectedTokens(call: Call, bodyBytes: number): number {
-  return (
-    Math.ceil(bodyBytes / BYTES_PER_TOKEN) + Math.min(call.maxOutputTokens ?? USUAL_OUTPUT, USUAL_OUTPUT) * call.answers
-  );
-}
-
-function usedTokens(reading: Reading | undefined): number | undefined {
-  if (!reading?.usage) return undefined;
-  return Object.entries(reading.usage).reduce((sum, [unit, count]) => sum + (isFee(unit as Unit) ? 0 : count), 0);
-}
-
-const BYTES_PER_TOKEN = 4;
-const USUAL_OUTPUT = 1_024;
+/** Something of ours broke while it was on its way: it may have been sent. */
+const BROKEN: Ending = {
+  how: "failed",
+  timedOut: false,
+  sent: true,
+  status: undefined,
+  firstByteMs: undefined,
+  providerRequestId: undefined,
+  error: "an error of ours",
+};
 
 type ReadCall = {
   readonly call: Call;

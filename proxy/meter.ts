@@ -3,8 +3,8 @@
 import { Buffer } from "node:buffer";
 import type { Transform } from "node:stream";
 import { createBrotliDecompress, createGunzip, createInflate, createZstdDecompress } from "node:zlib";
-import type { Call, Dialect, Reading } from "./dialects/dialect.ts";
-import { parseObject } from "./dialects/dialect.ts";
+import type { Call, Dialect, Reading, UsageReader } from "./dialects/dialect.ts";
+import { NO_READING, parseObject } from "./dialects/dialect.ts";
 import { createFieldScanner } from "./json-scan.ts";
 import type { FieldScanner } from "./json-scan.ts";
 
@@ -26,6 +26,8 @@ export type Meter = {
   /** What the answer has said until now; more may come. */
   soFar(): Reading;
   seen(): Seen;
+  /** Whether the model has said its last word, and only its counts may still come. */
+  isFinishing?(): boolean;
 };
 
 /** A JSON answer up to this size is held and sent in one write; a larger one streams, its last chunk waits. */
@@ -68,6 +70,7 @@ export function createMeter(
     reading: () => choose().reading(),
     soFar: () => choose().soFar(),
     seen: () => choose().seen(),
+    isFinishing: () => chosen?.isFinishing?.() ?? false,
   };
 }
 
@@ -122,9 +125,36 @@ const UNPACKERS: { readonly [encoding: string]: () => Transform } = {
 };
 const MOST_UNPACKED_BYTES = 1024 * 1024 * 1024;
 
+/** A reader that never throws, whatever an answer holds: what it cannot read makes the usage unreadable, and passes. */
+function total(reader: UsageReader): UsageReader & { readonly isBroken: boolean } {
+  let isBroken = false;
+  const attempt = <T>(read: () => T, otherwise: T): T => {
+    if (isBroken) return otherwise;
+    try {
+      return read();
+    } catch {
+      isBroken = true;
+      return otherwise;
+    }
+  };
+  return {
+    get isBroken() {
+      return isBroken;
+    },
+    needsWholeBody: reader.needsWholeBody,
+    body: (body) => attempt(() => reader.body(body), undefined),
+    event: (data) => attempt(() => reader.event(data), "pass"),
+    words: (data) => attempt(() => reader.words?.(data) ?? 0, 0),
+    isFinishing: () => attempt(() => reader.isFinishing?.() ?? false, false),
+    reading: () => attempt(() => reader.reading(), BROKEN),
+  };
+}
+
+const BROKEN: Reading = { ...NO_READING, ended: true };
+
 /** Server-sent events. */
 function createEventMeter(dialect: Dialect, call: Call, hides: boolean): Meter {
-  const reader = dialect.reader(call, hides);
+  const reader = total(dialect.reader(call, hides));
   const held: Buffer[] = [];
   let holding = false;
   /** The line that has begun; and, when hiding, the finished lines of its event. latin1, so offsets are byte offsets. */
@@ -227,8 +257,9 @@ function createEventMeter(dialect: Dialect, call: Call, hides: boolean): Meter {
       return reader.reading();
     },
     soFar: () => reader.reading(),
+    isFinishing: () => reader.isFinishing?.() ?? false,
     seen: () => ({
-      isPartial,
+      isPartial: isPartial || reader.isBroken,
       // An event with words is a token at least.
       tokens: Math.max(events, Math.ceil(bytes / BYTES_PER_TOKEN)),
     }),
@@ -237,7 +268,7 @@ function createEventMeter(dialect: Dialect, call: Call, hides: boolean): Meter {
 
 /** One JSON object a line. Everything flows; only the newest chunk waits for the books. */
 function createLineMeter(dialect: Dialect, call: Call): Meter {
-  const reader = dialect.reader(call, false);
+  const reader = total(dialect.reader(call, false));
   let carry: string[] = [];
   let carried = 0;
   let isPartial = false;
@@ -287,7 +318,7 @@ function createLineMeter(dialect: Dialect, call: Call): Meter {
 /** JSON, whole or as an array of objects; anything else is unreadable and says so. */
 function createBodyMeter(dialect: Dialect, call: Call): Meter {
   const mostHeld = call.isResult ? MOST_HELD_RESULT_BYTES : MOST_HELD_BYTES;
-  const reader = dialect.reader(call, false);
+  const reader = total(dialect.reader(call, false));
   let held: Buffer[] = [];
   let size = 0;
   let words = 0;
@@ -349,7 +380,7 @@ function createBodyMeter(dialect: Dialect, call: Call): Meter {
     soFar: () => reader.reading(),
     seen: () => ({
       tokens: reader.reading().failed && !call.stream ? 0 : Math.ceil((call.stream ? words : size) / BYTES_PER_TOKEN),
-      isPartial: false,
+      isPartial: reader.isBroken,
     }),
   };
 }

@@ -3,7 +3,7 @@
 import type { FastifyReply, FastifyRequest } from "fastify";
 import { formatRequestId } from "../ledger/ids.ts";
 import type { ProxyContext } from "./context.ts";
-import { NOTHING_MORE, release, settleWork } from "./close.ts";
+import { endWork, NOTHING_MORE } from "./attempt.ts";
 import { findDeep, NO_READING, parseObject, textAt } from "./dialects/dialect.ts";
 import type { Dialect, JsonObject, RouteMatch } from "./dialects/dialect.ts";
 import { outgoingHeaders } from "./headers.ts";
@@ -13,6 +13,7 @@ import { createMeter } from "./meter.ts";
 import type { Meter } from "./meter.ts";
 import { Refused, refuseFrozen } from "./refusals.ts";
 import type { Principal } from "./register.ts";
+import { release } from "./release.ts";
 import { workCall } from "./work.ts";
 import type { Result } from "./work.ts";
 
@@ -75,7 +76,8 @@ export async function passUnread(passing: Passing): Promise<void> {
   );
   const ending = await exchange.ending;
   const name = ending.status === 200 || ending.status === 201 ? made?.name() : undefined;
-  if (name !== undefined) await context.work.own(target.provider.name, principal.keyId, [name]);
+  if (name !== undefined)
+    await context.patience.wait(context.things.own(target.provider.name, principal.keyId, [name]));
   release(context, exchange, ending, target, undefined, requestId, reply);
 }
 
@@ -97,7 +99,7 @@ export async function passResult(passing: Passing, match: RouteMatch, query: URL
   const workId = context.work.resolve(provider.name, asked);
   const isWhole = ending.how === "ended" && ending.status === 200 && reading?.ended === true && !reading.pending;
   // What is gone at the provider will never say what it used; only its own key is believed, for others are told so too.
-  const isGone = GONE.has(ending.status ?? 0) && context.work.ownerOf(provider.name, asked) === principal.keyId;
+  const isGone = GONE.has(ending.status ?? 0) && context.things.ownerOf(provider.name, asked) === principal.keyId;
   const result: Result | undefined = isWhole
     ? { ending, reading, seen: exchange.meter?.seen() }
     : isGone
@@ -105,13 +107,13 @@ export async function passResult(passing: Passing, match: RouteMatch, query: URL
       : undefined;
   const work = result && context.work.take(provider.name, workId);
   if (isWhole && result && !work) context.work.keepEarly(provider.name, workId, result);
-  const event = work && (await settleWork(context, target, work, result));
-  const owner = context.work.ownerOf(provider.name, workId);
+  const ended = work && (await endWork(context, target, work, result));
+  const owner = context.things.ownerOf(provider.name, workId);
   if (ending.status === 200 && owner !== undefined) {
-    await context.work.own(provider.name, owner, reading?.makes ?? []);
+    await context.patience.wait(context.things.own(provider.name, owner, reading?.makes ?? []));
     if (reading?.resultPlace !== undefined) context.work.alias(provider.name, reading.resultPlace, workId);
   }
-  release(context, exchange, ending, target, event?.costNanoUsd, requestId, reply);
+  release(context, exchange, ending, target, ended?.costNanoUsd, requestId, reply);
 }
 
 const GONE = new Set([404, 410]);
@@ -130,7 +132,7 @@ export function checkScope(context: ProxyContext, { provider, dialect, match }: 
       "not_metered",
       "this path shows or changes what other keys of the same provider account made, so it is not open to Keymeter keys",
     );
-  if (context.work.ownerOf(provider.name, workId) !== principal.keyId)
+  if (context.things.ownerOf(provider.name, workId) !== principal.keyId)
     throw new Refused("not_metered", "this key began no work of that id, so it is not forwarded");
 }
 
@@ -138,7 +140,7 @@ export function checkScope(context: ProxyContext, { provider, dialect, match }: 
 export function checkReferences(context: ProxyContext, provider: string, principal: Principal, body: JsonObject): void {
   if (principal.kind !== "virtual") return;
   const isForeign = (name: string): boolean => {
-    const owner = context.work.ownerOf(provider, name);
+    const owner = context.things.ownerOf(provider, name);
     return owner !== undefined && owner !== principal.keyId;
   };
   const found = findDeep(body, (name, value) => {

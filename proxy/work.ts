@@ -1,11 +1,10 @@
 // Work that goes on at the provider after its answer. From its creation it is known here and in the books; when its result
 // passes, it is taken out, once, and settled. What nobody fetches stays pending, and visible.
 import type { ProvenKey } from "../ledger/wire.ts";
-import { readPendingWork, readWorkOwner } from "../ledger/work.ts";
+import { readPendingWork } from "../ledger/work.ts";
 import type { PendingWork } from "../ledger/work.ts";
 import type { Sqlite } from "../ledger/open.ts";
 import type { Writer } from "../ledger/writer.ts";
-import type { Log } from "../service/log.ts";
 import type { Admission } from "./admit.ts";
 import { PLAIN_CALL } from "./dialects/dialect.ts";
 import type { Call, Reading } from "./dialects/dialect.ts";
@@ -21,10 +20,6 @@ export type Work = {
   /** Remembers under which other name the result of work is asked for; `resolve` finds the work's own. */
   alias(provider: string, place: string, workId: string): void;
   resolve(provider: string, place: string): string;
-  /** Remembers what a key's request made at the provider (files, caches), so that the key may reach it. Never rejects. */
-  own(provider: string, keyId: string, names: readonly string[]): Promise<void>;
-  /** The key that began or made it, pending or settled; undefined: none here. */
-  ownerOf(provider: string, workId: string): string | undefined;
   /** Keeps a result that passed while its creation may still be on its way into the books; `takeEarly` gives it out. */
   keepEarly(provider: string, workId: string, result: Result): void;
   takeEarly(provider: string, workId: string): Result | undefined;
@@ -41,7 +36,7 @@ const MOST_EARLY = 1_000;
 /** Asking for the work once more brings a forgotten one back. */
 const MOST_PLACES = 10_000;
 
-export async function createWork(books: Sqlite, writer: Writer, log: Log): Promise<Work> {
+export async function createWork(books: Sqlite, writer: Writer): Promise<Work> {
   const name = (provider: string, workId: string): string => `${provider}\n${workId}`;
   const read = async (): Promise<Map<string, PendingWork>> =>
     new Map((await readPendingWork(books)).map((work) => [name(work.provider, work.workId), work]));
@@ -76,19 +71,11 @@ export async function createWork(books: Sqlite, writer: Writer, log: Log): Promi
       places.set(name(provider, place), workId);
     },
     resolve: (provider, place) => places.get(name(provider, place)) ?? place,
-    async own(provider, keyId, names) {
-      if (names.length === 0) return;
-      await writer.own(writer.nextAttemptId(), provider, keyId, names).catch((error: unknown) => {
-        // The thing is there all the same; its key has to ask whoever runs Keymeter for it.
-        log.error({ err: error, provider, keyId }, "what a key made could not be written down");
-      });
-    },
     take(provider, workId) {
       const found = pending.get(name(provider, workId));
       pending.delete(name(provider, workId));
       return found;
     },
-    ownerOf: (provider, workId) => pending.get(name(provider, workId))?.keyId ?? readWorkOwner(books, provider, workId),
     keepEarly(provider, workId, result) {
       const [oldest] = early.keys();
       if (early.size >= MOST_EARLY && oldest !== undefined) early.delete(oldest);

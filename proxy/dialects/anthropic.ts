@@ -10,6 +10,7 @@ import {
   findDeep,
   NO_READING,
   objectAt,
+  objectsIn,
   parseObject,
   PLAIN_CALL,
   readLimit,
@@ -120,7 +121,7 @@ export const anthropic: Dialect = {
 /** A batch is its requests together, at half the price. More of them than one have more hidden tokens than are allowed for, and
  *  several models several prices: then nothing bounds it. */
 function describeBatch(body: JsonObject, headers: IncomingHttpHeaders): Call {
-  const items = Array.isArray(body["requests"]) ? (body["requests"] as JsonObject[]) : [];
+  const items = objectsIn(body["requests"]);
   const requests = items.map((item) => objectAt(item, "params") ?? {});
   const models = [...new Set(requests.map((request) => textAt(request, "model") ?? ""))];
   const limits = requests.map((request) => readLimit(request["max_tokens"]));

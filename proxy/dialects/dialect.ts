@@ -151,6 +151,8 @@ export type UsageReader = {
   event(data: string): EventVerdict;
   /** How many bytes of the model's own words an event carries: what is left to go by when no usage comes. Absent: none can be told. */
   words?(data: string): number;
+  /** Whether the model has said its last word, and only its counts may still come. Absent: the counts come with it. */
+  isFinishing?(): boolean;
   reading(): Reading;
 };
 
@@ -241,8 +243,16 @@ export function objectAt(value: unknown, name: string): JsonObject | undefined {
   return typeof member === "object" && member !== null && !Array.isArray(member) ? (member as JsonObject) : undefined;
 }
 
-export function textAt(value: JsonObject | undefined, name: string): string | undefined {
-  const member = value?.[name];
+/** The objects of a list; empty when it is none. */
+export function objectsIn(value: unknown): JsonObject[] {
+  return Array.isArray(value)
+    ? value.filter((item): item is JsonObject => typeof item === "object" && item !== null && !Array.isArray(item))
+    : [];
+}
+
+/** A member that is a text with something in it. */
+export function textAt(value: JsonObject | null | undefined, name: string): string | undefined {
+  const member = typeof value === "object" && value !== null ? value[name] : undefined;
   return typeof member === "string" && member !== "" ? member : undefined;
 }
 

@@ -10,6 +10,7 @@ import {
   hasOddCounts,
   NO_READING,
   objectAt,
+  objectsIn,
   parseObject,
   PLAIN_CALL,
   readLimit,
@@ -31,7 +32,7 @@ export function describeInteraction(body: JsonObject): Call {
   const config = objectAt(body, "generation_config");
   const odd =
     CAMEL.find((name) => body[name] !== undefined) ?? CAMEL_CONFIG.find((name) => config?.[name] !== undefined);
-  const tools = Array.isArray(body["tools"]) ? (body["tools"] as JsonObject[]) : [];
+  const tools = objectsIn(body["tools"]);
   const hosted = tools.map((tool) => textAt(tool, "type")).find((type) => type !== "function");
   const isRemote = findDeep(body["input"], (name) => name === "data" || name === "uri");
   return {
@@ -93,7 +94,7 @@ export function createInteractionReader(call: Call): UsageReader {
         // A stream that ends an interaction names no id.
         responseId: textAt(last, "id"),
         raw: stated && JSON.stringify(stated),
-        isContradictory: hasOddCounts(stated),
+        isContradictory: hasOddCounts(stated) || (stated !== undefined && beyondParts(stated) > 0),
         unknownFields: unknownNumbers(stated, KNOWN),
         final: stated !== undefined && ended && status !== "in_progress",
         ended,
@@ -107,11 +108,13 @@ export function createInteractionReader(call: Call): UsageReader {
 
 const STATES = /"event_type"\s*:\s*"(?:interaction\.|error)/;
 
-function readUsage(stated: JsonObject, model: string): Usage {
+/** Undefined when the input's count is missing: then it says nothing. What a total counts beyond its parts was written. */
+function readUsage(stated: JsonObject, model: string): Usage | undefined {
+  if (readCount(stated["total_input_tokens"]) === undefined) return undefined;
   const count = (name: string): number => readCount(stated[name]) ?? 0;
   const input = count("total_input_tokens");
   const cached = Math.min(count("total_cached_tokens"), input);
-  const output = count("total_output_tokens") + count("total_thought_tokens");
+  const output = count("total_output_tokens") + count("total_thought_tokens") + beyondParts(stated);
   const of = (name: string, modality: string): number => byModality(stated[name], modality);
   const cachedAudio = Math.min(of("cached_tokens_by_modality", "audio"), cached);
   const audio = Math.min(Math.max(of("input_tokens_by_modality", "audio") - cachedAudio, 0), input - cached);
@@ -135,18 +138,21 @@ function readUsage(stated: JsonObject, model: string): Usage {
   });
 }
 
+/** Tokens that the total counts and none of its parts. */
+function beyondParts(stated: JsonObject): number {
+  const parts = ["total_input_tokens", "total_output_tokens", "total_thought_tokens", "total_tool_use_tokens"];
+  const known = parts.reduce((sum, name) => sum + (readCount(stated[name]) ?? 0), 0);
+  return Math.max((readCount(stated["total_tokens"]) ?? 0) - known, 0);
+}
+
 function byModality(list: unknown, modality: string): number {
-  return entries(list)
+  return objectsIn(list)
     .filter((entry) => textAt(entry, "modality") === modality)
     .reduce((sum, entry) => sum + (readCount(entry["tokens"]) ?? 0), 0);
 }
 
 function groundings(list: unknown): number {
-  return entries(list).reduce((sum, entry) => sum + (readCount(entry["count"]) ?? 0), 0);
-}
-
-function entries(list: unknown): JsonObject[] {
-  return Array.isArray(list) ? (list as JsonObject[]) : [];
+  return objectsIn(list).reduce((sum, entry) => sum + (readCount(entry["count"]) ?? 0), 0);
 }
 
 const BY_MODALITY: KnownFields = { tokens: true };

@@ -1,7 +1,7 @@
 // What Google's predict makes: pictures by the piece, films by the second, embeddings by the token.
 // Source: ai.google.dev and cloud.google.com, Imagen, Veo and text embeddings references.
 import { readCount } from "../../ledger/usage.ts";
-import { compactUsage, findDeep, NO_READING, objectAt, PLAIN_CALL, textAt } from "./dialect.ts";
+import { compactUsage, findDeep, NO_READING, objectAt, objectsIn, PLAIN_CALL, textAt } from "./dialect.ts";
 import type { Call, JsonObject, Reading, UsageReader } from "./dialect.ts";
 
 /** Texts become embeddings. Pictures are a fee each: as many as were asked for, four where nobody said. */
@@ -68,7 +68,7 @@ function createEmbeddingReader(): UsageReader {
     body: (body) => void (answer = body),
     event: () => "pass",
     reading(): Reading {
-      const predictions = Array.isArray(answer?.["predictions"]) ? (answer["predictions"] as JsonObject[]) : [];
+      const predictions = objectsIn(answer?.["predictions"]);
       const counts = predictions.map((one) =>
         readCount(objectAt(objectAt(one, "embeddings"), "statistics")?.["token_count"]),
       );

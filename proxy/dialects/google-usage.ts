@@ -2,7 +2,7 @@
 // Source: ai.google.dev API reference, UsageMetadata.
 import { readCount } from "../../ledger/usage.ts";
 import type { Usage } from "../../ledger/usage.ts";
-import { compactUsage, hasOddCounts, NO_READING, objectAt, textAt, unknownNumbers } from "./dialect.ts";
+import { compactUsage, hasOddCounts, NO_READING, objectAt, objectsIn, textAt, unknownNumbers } from "./dialect.ts";
 import type { JsonObject, KnownFields, Reading } from "./dialect.ts";
 
 /** What a usageMetadata object says, with the number of searches beside it. */
@@ -15,7 +15,9 @@ export function readingOf(stated: JsonObject, model: string, queries: number): R
     tiers: tier === undefined ? [] : [tier.toLowerCase()],
     raw: JSON.stringify(stated),
     isContradictory:
-      hasOddCounts(stated) || Number(stated["cachedContentTokenCount"] ?? 0) > Number(stated["promptTokenCount"] ?? 0),
+      hasOddCounts(stated) ||
+      beyondParts(stated) > 0 ||
+      Number(stated["cachedContentTokenCount"] ?? 0) > Number(stated["promptTokenCount"] ?? 0),
     unknownFields: unknownNumbers(stated, KNOWN),
   };
 }
@@ -35,16 +37,18 @@ function trafficTier(type: string | undefined): string | undefined {
   }
 }
 
-/** Protobuf JSON leaves zeros out: an absent count in a usage object is 0. Undefined when what matters most is there and no count. */
+/** Protobuf JSON leaves zeros out, so an absent count is 0; but no prompt is empty. Undefined when the prompt's count is missing or what
+ *  matters most is no count: then it says nothing. What a total counts beyond its parts was written. */
 export function readUsage(stated: JsonObject, grounding: Usage): Usage | undefined {
   const main = [stated["promptTokenCount"], stated["candidatesTokenCount"], stated["responseTokenCount"]];
   if (main.some((value) => value !== undefined && readCount(value) === undefined)) return undefined;
-  const prompt = readCount(stated["promptTokenCount"]) ?? 0;
+  const prompt = readCount(stated["promptTokenCount"]);
+  if (prompt === undefined) return undefined;
   const cached = Math.min(readCount(stated["cachedContentTokenCount"]) ?? 0, prompt);
   const toolUse = readCount(stated["toolUsePromptTokenCount"]) ?? 0;
   // Live says "response" where everything else says "candidates".
   const written = readCount(stated["candidatesTokenCount"] ?? stated["responseTokenCount"]) ?? 0;
-  const output = written + (readCount(stated["thoughtsTokenCount"]) ?? 0);
+  const output = written + (readCount(stated["thoughtsTokenCount"]) ?? 0) + beyondParts(stated);
   const promptBy = modalities(stated["promptTokensDetails"]);
   const cachedBy = modalities(stated["cacheTokensDetails"]);
   const outputBy = modalities(stated["candidatesTokensDetails"] ?? stated["responseTokensDetails"]);
@@ -72,6 +76,19 @@ export function readUsage(stated: JsonObject, grounding: Usage): Usage | undefin
     output_image: outputImage,
     ...grounding,
   });
+}
+
+/** Tokens that the total counts and none of its parts. */
+export function beyondParts(stated: JsonObject): number {
+  const parts = [
+    "promptTokenCount",
+    "candidatesTokenCount",
+    "responseTokenCount",
+    "thoughtsTokenCount",
+    "toolUsePromptTokenCount",
+  ];
+  const known = parts.reduce((sum, name) => sum + (readCount(stated[name]) ?? 0), 0);
+  return Math.max((readCount(stated["totalTokenCount"]) ?? 0) - known, 0);
 }
 
 /** From version 3 on a fee for each query, before for each grounded prompt. */
@@ -104,7 +121,7 @@ const KNOWN: KnownFields = {
 const MODALITIES = ["", "TEXT", "IMAGE", "VIDEO", "AUDIO", "DOCUMENT"];
 
 function modalities(details: unknown): (modality: string) => number {
-  const list = Array.isArray(details) ? (details as JsonObject[]) : [];
+  const list = objectsIn(details);
   return (modality) =>
     list
       .filter((detail) => detail["modality"] === modality || MODALITIES[Number(detail["modality"])] === modality)
@@ -113,10 +130,9 @@ function modalities(details: unknown): (modality: string) => number {
 
 /** What the model searched for, of all candidates. */
 export function searchQueries(answer: JsonObject): string[] {
-  const candidates = answer["candidates"];
-  if (!Array.isArray(candidates)) return [];
-  return candidates.flatMap((candidate) => {
+  return objectsIn(answer["candidates"]).flatMap((candidate) => {
     const queries = objectAt(candidate, "groundingMetadata")?.["webSearchQueries"];
-    return Array.isArray(queries) ? queries.filter((query) => typeof query === "string") : [];
+    // An empty one was no search.
+    return Array.isArray(queries) ? queries.filter((query) => typeof query === "string" && query.trim() !== "") : [];
   });
 }

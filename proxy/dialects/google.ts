@@ -2,7 +2,17 @@
 // is cumulative: the last one counts.
 // Source: ai.google.dev API reference.
 import { readCount } from "../../ledger/usage.ts";
-import { BATCH_FILE, countWords, findDeep, NO_READING, objectAt, parseObject, textAt, textsOf } from "./dialect.ts";
+import {
+  BATCH_FILE,
+  countWords,
+  findDeep,
+  NO_READING,
+  objectAt,
+  objectsIn,
+  parseObject,
+  textAt,
+  textsOf,
+} from "./dialect.ts";
 import { createBatchReader } from "./google-batch.ts";
 import { CACHE_ROUTES, createCacheReader, describeCache } from "./google-cache.ts";
 import { createInteractionReader, describeInteraction, INTERACTION_ROUTES } from "./google-interactions.ts";
@@ -232,7 +242,7 @@ function createReader(call: Call): UsageReader {
       const answer = parseObject(data);
       if (!answer) return "pass";
       take(answer);
-      const candidates = Array.isArray(answer["candidates"]) ? (answer["candidates"] as JsonObject[]) : [];
+      const candidates = objectsIn(answer["candidates"]);
       for (const candidate of candidates) if (candidate["finishReason"]) endedCandidates.add(candidate["index"] ?? 0);
       const finished =
         failed ||

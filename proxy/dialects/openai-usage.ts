@@ -4,7 +4,7 @@
 import { parseUsd } from "../../ledger/money.ts";
 import { readCount } from "../../ledger/usage.ts";
 import type { Usage } from "../../ledger/usage.ts";
-import { ANY, compactUsage, hasOddCounts, objectAt, textAt } from "./dialect.ts";
+import { ANY, compactUsage, hasOddCounts, objectAt, objectsIn, textAt } from "./dialect.ts";
 import type { JsonObject, KnownFields, Reading } from "./dialect.ts";
 
 /** Takes a usage object apart into disjoint classes. Undefined when it holds no counts that make sense. */
@@ -98,7 +98,7 @@ function searches(answer: JsonObject, stated: JsonObject): Usage {
     (SEARCHES.test(model)
       ? 1
       : countItems(answer, "web_search_call", (item) => (objectAt(item, "action")?.["type"] ?? "search") === "search"));
-  const tools = Array.isArray(answer["tools"]) ? (answer["tools"] as JsonObject[]) : [];
+  const tools = objectsIn(answer["tools"]);
   const isPreview =
     model.includes("-search-preview") || tools.some((tool) => textAt(tool, "type")?.startsWith("web_search_preview"));
   return isPreview ? { web_search_preview: count } : { web_search: count };
@@ -113,7 +113,7 @@ function containers(answer: JsonObject): number {
 }
 
 function outputItems(answer: JsonObject, type: string): JsonObject[] {
-  const output = Array.isArray(answer["output"]) ? (answer["output"] as JsonObject[]) : [];
+  const output = objectsIn(answer["output"]);
   return output.filter((item) => textAt(item, "type") === type);
 }
 
@@ -127,7 +127,7 @@ export function imageToolUse(answer: JsonObject): Reading["extra"] {
   const [input, output] = [readCount(stated?.["input_tokens"]), readCount(stated?.["output_tokens"])];
   if (!stated || input === undefined || output === undefined) return [];
   const images = Math.min(readCount(objectAt(stated, "input_tokens_details")?.["image_tokens"]) ?? 0, input);
-  const tools = Array.isArray(answer["tools"]) ? (answer["tools"] as JsonObject[]) : [];
+  const tools = objectsIn(answer["tools"]);
   const model =
     textAt(
       tools.find((tool) => textAt(tool, "type") === "image_generation"),

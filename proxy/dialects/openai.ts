@@ -8,6 +8,7 @@ import {
   countWords,
   findDeep,
   objectAt,
+  objectsIn,
   parseObject,
   PLAIN_CALL,
   readLimit,
@@ -101,7 +102,7 @@ export const openai: Dialect = {
       maxOutputTokens: maxOutput(route.endpoint, body),
       answers: answers(body),
       openInput: openInput(body),
-      unbounded: unbounded(body),
+      unbounded: unbounded(route.endpoint, body),
       ...(makesSound(body) ? { hidden: "sound" } : {}),
       bodyTags: bodyTags(body),
     };
@@ -216,14 +217,16 @@ function openInput(body: JsonObject): string | undefined {
     : undefined;
 }
 
-function unbounded(body: JsonObject): string | undefined {
-  if (body["background"] === true) return "background";
+function unbounded(endpoint: string, body: JsonObject): string | undefined {
+  // Elsewhere nothing goes on: what is said there changes nothing that is known.
+  if (body["background"] !== undefined && body["background"] !== false && body["background"] !== null)
+    return endpoint === "responses" ? BACKGROUND : "background where nothing is known of it";
   if (objectAt(body, "web_search_options")) return "web_search_options";
   const tools = body["tools"] ?? [];
   if (!Array.isArray(tools)) return "tools";
   const hosted = tools
-    .map((tool) => textAt(tool as JsonObject, "type"))
-    .find((type) => type !== undefined && !CLIENT_TOOLS.has(type));
+    .map((tool) => textAt(tool as JsonObject, "type") ?? "without a type")
+    .find((type) => !CLIENT_TOOLS.has(type));
   return hosted === undefined ? undefined : `tool ${hosted}`;
 }
 
@@ -292,8 +295,10 @@ function createReader(call: Call, hides: boolean): UsageReader {
       ended = true;
       failed = objectAt(body, "error") !== undefined;
       const status = textAt(body, "status")?.toLowerCase();
-      pending = HAS_STATES.has(call.endpoint) && status !== undefined && !DONE.has(status);
       take(body);
+      pending = HAS_STATES.has(call.endpoint) && status !== undefined && !DONE.has(status);
+      // A state that nobody knows, with its usage: that is its last word.
+      if (pending && usage && !GOES_ON.has(status ?? "")) pending = false;
       // What failed before it began used nothing, and says nothing.
       if (call.endpoint === "batches" && status === "failed" && !usage) usage = {};
       if (call.endpoint !== "batches") return;
@@ -323,7 +328,7 @@ function createReader(call: Call, hides: boolean): UsageReader {
         return ended ? "last" : "pass";
       }
       const hasUsage = hasObject(data, '"usage"');
-      const mayEnd = call.answers > 1 && data.includes('"finish_reason":"');
+      const mayEnd = FINISHED.test(data);
       if (sawFirst && !hasUsage && !mayEnd && !data.includes('"error"')) return "pass";
       const event = parseObject(data);
       if (!event) return "pass";
@@ -335,13 +340,15 @@ function createReader(call: Call, hides: boolean): UsageReader {
       take(event);
       const choices = event["choices"];
       // Vendors that put usage into every chunk: only the one with the last word is whole, and of several answers that of the last.
-      for (const choice of Array.isArray(choices) ? (choices as JsonObject[]) : [])
+      for (const choice of objectsIn(choices))
         if (textAt(choice, "finish_reason") !== undefined) endedChoices.add(choice["index"] ?? 0);
       isLastUsage ||=
         hasUsage && (!Array.isArray(choices) || choices.length === 0 || endedChoices.size >= Math.max(call.answers, 1));
       if (hides && hasUsage && Array.isArray(choices) && choices.length === 0) return "hide";
       return hasUsage && Array.isArray(choices) && choices.length === 0 ? "last" : "pass";
     },
+
+    isFinishing: () => endedChoices.size >= Math.max(call.answers, 1),
 
     words: (data) => countWords(data, call.endpoint.startsWith("responses") ? RESPONSE_WORDS : CHAT_WORDS),
 
@@ -363,11 +370,14 @@ function createReader(call: Call, hides: boolean): UsageReader {
       ended,
       failed,
       // A stream of background work may end, or be left, before the work does.
-      pending: pending || (call.unbounded === "background" && !ended && responseId !== undefined),
+      pending:
+        pending ||
+        (call.endpoint === "responses" && call.unbounded === BACKGROUND && !ended && responseId !== undefined),
     }),
   };
 }
 
+const FINISHED = /"finish_reason"\s*:\s*"/;
 /** Where the model's words stand: what a Responses stream repeats at the end of each part is not counted again. */
 const RESPONSE_WORDS = ["delta"];
 const CHAT_WORDS = ["content", "reasoning_content", "reasoning", "refusal", "arguments", "text"];
@@ -375,6 +385,8 @@ const CHAT_WORDS = ["content", "reasoning_content", "reasoning", "refusal", "arg
 /** What goes on unless it says that it is done. */
 const HAS_STATES = new Set(["responses", "batches"]);
 const DONE = new Set(["completed", "incomplete", "failed", "cancelled", "expired"]);
+const GOES_ON = new Set(["queued", "in_progress", "validating", "finalizing", "cancelling"]);
+const BACKGROUND = "background";
 
 /** The type of a Responses event whose first member is another one. */
 function lateType(data: string): string | undefined {

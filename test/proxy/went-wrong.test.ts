@@ -450,7 +450,7 @@ describe("a batch that nobody may read is settled as nothing (case 29)", () => {
     expect(await get("/openai/v1/batches/batch_n")).toBe(403);
     expect((await running.events()).length).toBe(before);
     expect(running.proxy.context.work.list().map(({ workId }) => workId)).toContain("batch_n");
-    const creator = running.proxy.context.work.ownerOf("openai", "batch_n");
+    const creator = running.proxy.context.things.ownerOf("openai", "batch_n");
     provider.script = json({ ...batch, status: "completed", request_counts: { total: 1, completed: 1, failed: 0 } });
     const booked = await event(() => get("/openai/v1/batches/batch_n", "sk-another-client-key-0000"));
     expect(booked).toMatchObject({

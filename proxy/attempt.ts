@@ -1,0 +1,228 @@
+// One attempt, from the question whether it may be to its row in the books. Requests, turns of a WebSocket and results of earlier work
+// are its three callers. Once the money is held it always ends in the books: what cannot be read is booked at what is held.
+import type { UsageEvent } from "../ledger/events.ts";
+import { formatRequestId } from "../ledger/ids.ts";
+import { formatUsdExact } from "../ledger/money.ts";
+import type { NanoUsd } from "../ledger/money.ts";
+import { isFee } from "../ledger/usage.ts";
+import type { Unit } from "../ledger/usage.ts";
+import type { PendingWork } from "../ledger/work.ts";
+import { admit } from "./admit.ts";
+import type { Admission, Asked } from "./admit.ts";
+import type { ProxyContext } from "./context.ts";
+import { NO_READING } from "./dialects/dialect.ts";
+import type { Call, Reading } from "./dialects/dialect.ts";
+import { createExtension } from "./extend.ts";
+import type { Extension } from "./extend.ts";
+import type { Ending } from "./forward.ts";
+import type { Target } from "./gate.ts";
+import type { Entry } from "./limits.ts";
+import type { Meter, Seen } from "./meter.ts";
+import { checkPolicy } from "./policy.ts";
+import { toEvent } from "./settle.ts";
+import { admissionOf } from "./work.ts";
+import type { Result } from "./work.ts";
+
+/** How an attempt ended in the books. `open`: its work goes on at the provider. */
+export type Ended = { readonly isOpen: boolean; readonly costNanoUsd: NanoUsd | undefined };
+
+export type Attempt = {
+  readonly admission: Admission;
+  readonly requestId: string;
+  /** What a client's answer says of limits and of the budget. */
+  readonly headers: readonly string[];
+  /** What is held may have to grow while it flows. */
+  readonly extension: Extension | undefined;
+  /** Books it, or leaves it open for work that goes on; the first call counts, later ones say the same. Resolves after the commit, or after
+   *  five seconds while the books cannot be written. Never rejects. */
+  end(ending: Ending, answer: Answered | undefined): Promise<Ended>;
+  /** Another one of the same kind for which nothing was held: its instant is that of its booking. */
+  unheld(): Attempt;
+};
+
+/** What is asked of a meter when its answer is over. */
+export type Answered = Pick<Meter, "reading" | "seen">;
+
+/** What an answer said that brought nothing of its own: the work it names is another attempt's. */
+export const NOTHING_MORE: Reading = { ...NO_READING, usage: {}, final: true, ended: true };
+
+/** An answer that said this. */
+export function said(reading: Reading, seen: Seen = { tokens: 0, isPartial: false }): Answered {
+  return { reading: () => reading, seen: () => seen };
+}
+
+/** Asks whether the key may, takes a place in the limits and holds the money, or none of it. Throws Refused. */
+export async function openAttempt(context: ProxyContext, asked: Asked): Promise<Attempt> {
+  const { principal, provider, call, bodyBytes } = asked;
+  checkPolicy(principal.key, { provider: provider.name, endpoint: call.endpoint, model: call.model });
+  const place = context.limiter.enter(principal, expectedTokens(call, bodyBytes), bodyBytes, Date.now());
+  try {
+    const admission = await admit({ ...context, refusalStatus: context.config.refusalStatus }, asked);
+    return createAttempt(context, admission, place);
+  } catch (error) {
+    // Nothing was sent: its tokens were not used.
+    place.leave(0, Date.now());
+    throw error;
+  }
+}
+
+/** The attempt that began work which goes on at the provider, for the result that passed. */
+export function resumeAttempt(
+  context: ProxyContext,
+  place: Pick<Target, "provider" | "priceList" | "tiers">,
+  work: PendingWork,
+): Attempt {
+  return createAttempt(context, admissionOf(work, place), undefined);
+}
+
+function createAttempt(context: ProxyContext, admission: Admission, place: Entry | undefined, isHeld = true): Attempt {
+  const requestId = formatRequestId(admission.attemptId);
+  const extension = isHeld ? createExtension(context.writer, context.prices, admission) : undefined;
+  let ended: Promise<Ended> | undefined;
+
+  const finish = async (ending: Ending, answer: Answered | undefined): Promise<Ended> => {
+    const held = extension?.admission() ?? admission;
+    // What nothing was held for gets its instant now: its day may be sealed by then.
+    const own = isHeld ? held : { ...held, attemptId: context.writer.nextAttemptId() };
+    let event: UsageEvent;
+    let reading: Reading | undefined;
+    try {
+      reading = answer?.reading();
+      place?.leave(usedTokens(reading), Date.now());
+      if (reading?.pending) {
+        const suspension = await suspend(context, own, ending, reading);
+        if (suspension === "open") return { isOpen: true, costNanoUsd: undefined };
+        if (suspension === "known") reading = NOTHING_MORE;
+      }
+      event = toEvent(own, ending, reading, answer?.seen(), context.prices, Date.now());
+    } catch (error) {
+      context.log.error({ requestId, err: error }, "an answer could not be read; it is booked at what is held for it");
+      place?.leave(undefined, Date.now());
+      reading = undefined;
+      event = toEvent(own, ending, undefined, undefined, context.prices, Date.now());
+    }
+    await book(context, event, own, reading);
+    const { makes = [] } = reading ?? {};
+    const { provider, principal } = own;
+    await context.patience.wait(context.things.own(provider.name, principal.keyId, makes));
+    return { isOpen: false, costNanoUsd: event.costNanoUsd };
+  };
+
+  return {
+    admission,
+    requestId,
+    extension,
+    headers: [
+      ...(place?.headers ?? []),
+      ...(admission.leftNanoUsd === undefined
+        ? []
+        : ["x-keymeter-budget-remaining-usd", formatUsdExact(admission.leftNanoUsd)]),
+    ],
+    end: (ending, answer) => (ended ??= finish(ending, answer)),
+    unheld: () => createAttempt(context, admission, undefined, false),
+  };
+}
+
+/** Settles, and gives the client its end after five seconds even if the books are still closed: then the reservation, which is durable,
+ *  stays open, and the event is tried on. */
+async function book(
+  context: ProxyContext,
+  event: UsageEvent,
+  { principal, provider }: Admission,
+  reading: Reading | undefined,
+): Promise<void> {
+  const accepted = event.keyId === principal.keyId ? principal.proven : undefined;
+  const requestId = formatRequestId(event.attemptId);
+  const committed = context.writer.settle(event, accepted).then(
+    () => {
+      if (accepted) context.register.remember(principal, provider.name, Date.now());
+      onBooked(context, event, reading);
+    },
+    // Not booked is a broken invariant or a broken ledger: said loudly; the reservation stays open and is booked at restart.
+    (error: unknown) => context.log.error({ requestId, err: error }, "event not booked"),
+  );
+  if (await context.patience.wait(committed)) return;
+  context.metrics.countLateCommit();
+  context.log.error({ requestId }, "the client's answer ends before its event is in the books");
+}
+
+/** All that follows from a booked event: counters, what is learned from it, and a line in the log for each field of usage that nobody has
+ *  seen before. */
+function onBooked(context: ProxyContext, event: UsageEvent, reading: Reading | undefined): void {
+  const { keyId, provider, requestedModel, servedModel, usage, usageState } = event;
+  context.metrics.countEvent(event);
+  if (usageState === "reported" && usage.output !== undefined)
+    context.expectations.observe(keyId, requestedModel, usage.output);
+  for (const field of context.metrics.countUnknownFields(provider, reading?.unknownFields ?? []))
+    context.log.warn(
+      { requestId: formatRequestId(event.attemptId), provider, model: servedModel ?? requestedModel, field },
+      "usage holds a number that is not known; it is kept with the event",
+    );
+}
+
+/** Leaves the reservation open for work that goes on. `known`: another attempt stands for this work, so this one used nothing.
+ *  `closed`: the provider did not take it, or the books are closed; then it is settled as what is known of it. */
+async function suspend(
+  context: ProxyContext,
+  admission: Admission,
+  ending: Ending,
+  reading: Reading,
+): Promise<"open" | "known" | "closed"> {
+  const { status } = ending;
+  const { responseId } = reading;
+  const isAccepted = status !== undefined && status >= 200 && status < 300;
+  if (!isAccepted || responseId === undefined) return "closed";
+  const { attemptId, principal, provider } = admission;
+  const suspended = context.work.suspend(admission, responseId, principal.proven).then(
+    async (isFirst) => {
+      if (!isFirst) return "known" as const;
+      context.things.remember(provider.name, principal.keyId, [responseId]);
+      if (principal.proven) context.register.remember(principal, provider.name, Date.now());
+      // A stream names its work at once: the result may have passed before this.
+      const early = context.work.takeEarly(provider.name, responseId);
+      const work = early && context.work.take(provider.name, responseId);
+      const place = { provider, priceList: admission.priceList, tiers: admission.call.placeTiers ?? [] };
+      if (early && work) await endWork(context, place, work, early);
+      return "open" as const;
+    },
+    (error: unknown) => {
+      context.log.error({ requestId: formatRequestId(attemptId), err: error }, "pending work not booked");
+      return "closed" as const;
+    },
+  );
+  if (await context.patience.wait(suspended)) return suspended;
+  // The reservation is durable, and the writer goes on trying. Where it turns out not to stay, it is settled then.
+  context.metrics.countLateCommit();
+  void suspended.then(async (outcome) => {
+    if (outcome === "open") return;
+    const last = outcome === "known" ? NOTHING_MORE : reading;
+    await book(context, toEvent(admission, ending, last, undefined, context.prices, Date.now()), admission, last);
+  });
+  return "open";
+}
+
+/** Books what work used, for the attempt that began it. */
+export async function endWork(
+  context: ProxyContext,
+  place: Pick<Target, "provider" | "priceList" | "tiers">,
+  work: PendingWork,
+  { ending, reading, seen }: Result,
+): Promise<Ended> {
+  return resumeAttempt(context, place, work).end(ending, said(reading, seen));
+}
+
+/** What a request probably uses, for limits of tokens. */
+function expectedTokens(call: Call, bodyBytes: number): number {
+  return (
+    Math.ceil(bodyBytes / BYTES_PER_TOKEN) + Math.min(call.maxOutputTokens ?? USUAL_OUTPUT, USUAL_OUTPUT) * call.answers
+  );
+}
+
+/** Undefined: nobody said; then what was expected stands. */
+function usedTokens(reading: Reading | undefined): number | undefined {
+  if (!reading?.usage) return undefined;
+  return Object.entries(reading.usage).reduce((sum, [unit, count]) => sum + (isFee(unit as Unit) ? 0 : count), 0);
+}
+
+const BYTES_PER_TOKEN = 4;
+const USUAL_OUTPUT = 1_024;

@@ -1,0 +1,55 @@
+// The client's last bytes, when an attempt is in the books: the rest of its answer, or an error in its dialect.
+import type { FastifyReply } from "fastify";
+import { formatUsdExact } from "../ledger/money.ts";
+import type { NanoUsd } from "../ledger/money.ts";
+import type { ProxyContext } from "./context.ts";
+import type { Refusal } from "./dialects/dialect.ts";
+import type { Ending, Exchange } from "./forward.ts";
+import type { Target } from "./gate.ts";
+
+/** The client's last bytes; or, where no answer came, an error in its dialect that is worth a retry. */
+export function release(
+  context: ProxyContext,
+  exchange: Exchange,
+  ending: Ending,
+  { provider, dialect }: Pick<Target, "provider" | "dialect">,
+  costNanoUsd: NanoUsd | undefined,
+  requestId: string,
+  reply: FastifyReply,
+): void {
+  const why = `Keymeter: ${describe(ending)}`;
+  if (ending.status === undefined || (ending.how !== "ended" && !exchange.answered)) {
+    const [kind, code] = statusOf(ending, context.config.refusalStatus);
+    const { status, body, headers } = dialect.refusal({ kind, status: code, message: why }, requestId);
+    if (!reply.raw.destroyed)
+      reply.raw
+        .writeHead(status, ["content-type", "application/json", "x-keymeter-request-id", requestId, ...headers])
+        .end(body);
+    if (ending.how === "failed" || ending.how === "unreachable")
+      context.log.warn({ requestId, provider: provider.name, error: ending.error }, "no answer from the provider");
+    return;
+  }
+  if (ending.how === "stopped" || ending.how === "cut" || ending.how === "capped") {
+    const kind = ending.how === "capped" ? "money" : "unavailable";
+    return exchange.releaseWithError(dialect.errorEvent(kind, `${why}; this answer is not complete`, requestId));
+  }
+  exchange.release(costNanoUsd === undefined ? [] : ["x-keymeter-cost-usd", formatUsdExact(costNanoUsd)]);
+}
+
+/** Why an answer does not come, or not whole. */
+function describe({ how, error }: Ending): string {
+  switch (how) {
+    case "stopped":
+    case "capped":
+      return error ?? how;
+    case "cut":
+      return "whoever runs Keymeter stopped this key or scope";
+    default:
+      return `the provider could not be reached or broke off (${error ?? "no answer"})`;
+  }
+}
+
+function statusOf({ how, timedOut }: Ending, refusalStatus: number): readonly [Refusal["kind"], number] {
+  if (how === "capped") return ["money", refusalStatus];
+  return timedOut ? ["timeout", 504] : ["upstream", 502];
+}
