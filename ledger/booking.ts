@@ -52,6 +52,7 @@ export function createBooking(database: Sqlite, zone: string, capMode: CapMode, 
         subject: { ...row, model: row.requestedModel },
         boundNanoUsd: row.boundNanoUsd ?? undefined,
         expectedNanoUsd: row.expectedNanoUsd ?? undefined,
+        mostNanoUsd: row.mostNanoUsd ?? undefined,
       });
     }
     return made;
@@ -163,6 +164,7 @@ export function createBooking(database: Sqlite, zone: string, capMode: CapMode, 
             tags,
             request.boundNanoUsd ?? null,
             request.expectedNanoUsd ?? null,
+            request.mostNanoUsd ?? null,
           );
         }
         return { type: "decision", decision };
@@ -318,7 +320,7 @@ function prepareAll(database: Sqlite) {
     commit: database.prepare("COMMIT"),
     rollback: database.prepare("ROLLBACK"),
     insertReservation: database.prepare(
-      "INSERT INTO reservations (attempt_id, key_id, provider, endpoint, requested_model, team, project, env, tags, bound_nano_usd, expected_nano_usd) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+      "INSERT INTO reservations (attempt_id, key_id, provider, endpoint, requested_model, team, project, env, tags, bound_nano_usd, expected_nano_usd, most_nano_usd) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
     ),
     raiseReservation: database.prepare("UPDATE reservations SET expected_nano_usd = ? WHERE attempt_id = ?"),
     suspend: database.prepare("UPDATE reservations SET work_id = ?, tiers = ? WHERE attempt_id = ?"),

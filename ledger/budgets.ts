@@ -85,8 +85,11 @@ export type BudgetState = {
 
 /** Why a hard budget said no, with the numbers it used. */
 export type BudgetRefusal = BudgetState & {
-  /** `budget_exceeded`: it does not fit. `unbounded`: strict, and no upper bound can be proven. `unpriced`: no price. */
-  readonly reason: "budget_exceeded" | "unbounded" | "unpriced";
+  /** `budget_exceeded`: it does not fit. `unbounded`: strict, and no upper bound can be proven. `unpriced`: no price. `in_flight`: it would fit, but the answers that are under way could come to several
+   *  times the amount. */
+  readonly reason: "budget_exceeded" | "unbounded" | "unpriced" | "in_flight";
+  /** Of `in_flight`: what is settled and the most that all answers under way, this one among them, can come to. */
+  readonly mostNanoUsd?: NanoUsd | undefined;
   /** What the request would have reserved; undefined where no figure exists. */
   readonly askedNanoUsd: NanoUsd | undefined;
   readonly attemptId: AttemptId;

@@ -2,7 +2,7 @@
 import { multiply } from "./money.ts";
 import type { NanoUsd, PicoUsdPerUnit, Ratio } from "./money.ts";
 import type { Price, UnitPrice } from "./prices.ts";
-import { contextTokens, isFee, UNITS } from "./usage.ts";
+import { contextTokens, INPUT_CLASSES, isFee, OUTPUT_CLASSES, UNITS } from "./usage.ts";
 import type { TokenClass, Unit, Usage } from "./usage.ts";
 
 export type CostLine = {
@@ -45,12 +45,28 @@ export function cost(usage: Usage, price: Price, context = contextTokens(usage))
   return { costNanoUsd: unpricedUnits.length > 0 ? undefined : sum, lines, unpricedUnits };
 }
 
-/** The most that `inputTokens` in and `outputTokens` out can cost: every input token at the dearest input price of the
- *  book (cache writes and long context included), every output token at the dearest output price. */
-export function boundCost(inputTokens: number, outputTokens: number, { dearest, multipliers }: Price): NanoUsd {
+/** The most that `inputTokens` in and `outputTokens` out can cost, if they are of these classes: each at the dearest price of one of them
+ *  that a context of so many tokens reaches. */
+export function boundCost(
+  inputTokens: number,
+  outputTokens: number,
+  price: Price,
+  inputClasses: readonly TokenClass[] = INPUT_CLASSES,
+  outputClasses: readonly TokenClass[] = OUTPUT_CLASSES,
+): NanoUsd {
   // What excepts a class makes the rest cheaper; the bound does not believe it.
-  const ratios = multipliers.flatMap(({ ratio, except }) => (except ? [] : [ratio]));
-  return multiply(inputTokens, dearest.input, ratios) + multiply(outputTokens, dearest.output, ratios);
+  const ratios = price.multipliers.flatMap(({ ratio, except }) => (except ? [] : [ratio]));
+  const dearest = (classes: readonly TokenClass[]): PicoUsdPerUnit =>
+    classes.reduce((most, unit) => {
+      const listed = price.units[unit];
+      const here = listed ? dearestUpTo(listed, inputTokens) : 0n;
+      return here > most ? here : most;
+    }, 0n);
+  return multiply(inputTokens, dearest(inputClasses), ratios) + multiply(outputTokens, dearest(outputClasses), ratios);
+}
+
+function dearestUpTo({ base, steps }: UnitPrice, context: number): PicoUsdPerUnit {
+  return steps.reduce((most, { above, price }) => (above < context && price > most ? price : most), base);
 }
 
 /** What a unit's price is multiplied by: tiers, discounts, and what the price is per. */

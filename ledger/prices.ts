@@ -8,7 +8,6 @@ import { parseRatio, parseUsdEach, parseUsdPerMillion, parseUsdPerThousand } fro
 import type { PicoUsdPerUnit, Ratio } from "./money.ts";
 import { FEE_ROWS, LIMIT_ROWS, MULTIPLE_ROWS, OWN_PRICE_ROWS, TIER_ROWS } from "./prices/rows.ts";
 import type { PriceRow } from "./prices/rows.ts";
-import { INPUT_CLASSES, OUTPUT_CLASSES } from "./usage.ts";
 import type { TokenClass, Unit } from "./usage.ts";
 
 /** `exact`: the list names this model. `inferred`: it only names a family that the model's id starts with, or a tier
@@ -30,8 +29,6 @@ export type Price = {
   readonly version: string;
   readonly confidence: PriceConfidence;
   readonly units: { readonly [unit in Unit]?: UnitPrice };
-  /** The dearest token in and out, cache writes and long context included: what a bound goes by. */
-  readonly dearest: { readonly input: PicoUsdPerUnit; readonly output: PicoUsdPerUnit };
   /** Multipliers of token prices: one for each tier asked for, and the discount that was negotiated. */
   readonly multipliers: readonly Multiplier[];
   /** Multipliers of every fee: tiers change none, a discount does. */
@@ -289,12 +286,12 @@ const GUESSED_WHEN_ABSENT = [
 /** Models that write nothing but pictures: what their output costs is what a picture costs. */
 const DRAWS = /^(chat)?gpt-image-/;
 
-/** Fills in the units that a list does not price apart, says which of them are guesses, and what is dearest. */
+/** Fills in the units that a list does not price apart, and says which of them are guesses. */
 function complete(
   listed: { readonly [unit in Unit]?: UnitPrice },
   list: string,
   model: string,
-): Pick<Price, "units" | "guessedUnits" | "dearest"> {
+): Pick<Price, "units" | "guessedUnits"> {
   const units = { ...listed };
   const guessed = new Set<Unit>(GUESSED_WHEN_ABSENT.filter((unit) => !listed[unit]));
   if (DRAWS.test(model)) guessed.delete("output_image");
@@ -313,16 +310,7 @@ function complete(
     const price = units[unit] ?? units[like];
     if (price) units[unit] = price;
   }
-  const dearest = (ofUnits: readonly Unit[]): bigint =>
-    ofUnits
-      .flatMap((unit) => units[unit] ?? [])
-      .flatMap(({ base, steps }) => [base, ...steps.map(({ price }) => price)])
-      .reduce((most, price) => (price > most ? price : most), 0n);
-  return {
-    units,
-    guessedUnits: guessed,
-    dearest: { input: dearest(INPUT_CLASSES), output: dearest(OUTPUT_CLASSES) },
-  };
+  return { units, guessedUnits: guessed };
 }
 
 function multiple({ base, steps, ...rest }: UnitPrice, times: bigint): UnitPrice {

@@ -15,7 +15,22 @@ export type ReservationRequest = {
   readonly subject: Subject;
   readonly boundNanoUsd: NanoUsd | undefined;
   readonly expectedNanoUsd: NanoUsd | undefined;
+  /** The most that it can come to while nobody holds it up, proven or reckoned. Undefined: the bound, else what is expected. */
+  readonly mostNanoUsd?: NanoUsd | undefined;
 };
+
+/** What answers under way may come to beyond the amount of a budget of mode `expected`, whatever was learned of earlier ones: the amount
+ *  once more, or, of a small budget, the most that so many such answers can cost; but never more than so many times the amount. */
+const ANSWERS_BEYOND = 40n;
+const TIMES_BEYOND = 7n;
+
+/** How far settled money and the most that all answers under way can come to may reach, when one of them asks that can cost so much. */
+export function ceilingOf(amountNanoUsd: NanoUsd, mostNanoUsd: NanoUsd): NanoUsd {
+  const answers = ANSWERS_BEYOND * mostNanoUsd;
+  const atMost = TIMES_BEYOND * amountNanoUsd;
+  const beyond = answers < atMost ? answers : atMost;
+  return amountNanoUsd + (beyond > amountNanoUsd ? beyond : amountNanoUsd);
+}
 
 /** `observe` lets through what `enforce` refuses, and says what it would have refused. */
 export type CapMode = "enforce" | "observe";
@@ -73,8 +88,9 @@ export type ReservationBook = {
   reserved(): { readonly amount: NanoUsd; readonly attempts: number };
 };
 
-type Sums = { settled: NanoUsd; reserved: NanoUsd; readonly window: Window };
-type Hold = { readonly budget: Budget; readonly sums: Sums; readonly amount: NanoUsd };
+/** `most`: what all that is reserved can come to. */
+type Sums = { settled: NanoUsd; reserved: NanoUsd; most: NanoUsd; readonly window: Window };
+type Hold = { readonly budget: Budget; readonly sums: Sums; readonly amount: NanoUsd; readonly most: NanoUsd };
 type Open = { readonly request: ReservationRequest; readonly holds: readonly Hold[] };
 
 const MOST_SUBJECTS = 20_000;
@@ -122,7 +138,7 @@ export function createReservationBook(calendar: Calendar, mode: CapMode, loadSet
     if (!sums) {
       for (const [id, old] of ofBudget)
         if (old.reserved === 0n && old.window.endMs < window.startMs) ofBudget.delete(id);
-      ofBudget.set(window.id, (sums = { settled: loadSettled(budget, window), reserved: 0n, window }));
+      ofBudget.set(window.id, (sums = { settled: loadSettled(budget, window), reserved: 0n, most: 0n, window }));
     }
     return sums;
   };
@@ -144,16 +160,30 @@ export function createReservationBook(calendar: Calendar, mode: CapMode, loadSet
     };
     if (request.expectedNanoUsd === undefined) return { ...state, reason: "unpriced" };
     if (asked === undefined) return { ...state, reason: "unbounded" };
-    return sums.settled + sums.reserved + asked > amountNanoUsd ? { ...state, reason: "budget_exceeded" } : undefined;
+    if (sums.settled + sums.reserved + asked > amountNanoUsd) return { ...state, reason: "budget_exceeded" };
+    const most = mostOf(request);
+    const mostNanoUsd = sums.settled + sums.most + most;
+    return budget.mode === "expected" && mostNanoUsd > ceilingOf(amountNanoUsd, most)
+      ? { ...state, reason: "in_flight", mostNanoUsd }
+      : undefined;
   };
 
   const hold = (request: ReservationRequest): Hold[] =>
     coveringBudgets(request.subject).map((budget) => {
       const sums = sumsAt(budget, attemptAtMs(request.attemptId));
       const amount = amountFor(budget, request) ?? 0n;
+      const most = mostOf(request);
       sums.reserved += amount;
-      return { budget, sums, amount };
+      sums.most += most;
+      return { budget, sums, amount, most };
     });
+
+  const letGo = (holds: readonly Hold[]): void => {
+    for (const { sums, amount, most } of holds) {
+      sums.reserved -= amount;
+      sums.most -= most;
+    }
+  };
 
   return {
     setBudgets(next) {
@@ -234,13 +264,13 @@ export function createReservationBook(calendar: Calendar, mode: CapMode, loadSet
         } else if (left < held) held = left;
       }
       const request = { ...one.request, expectedNanoUsd: held };
-      for (const { sums, amount } of one.holds) sums.reserved -= amount;
+      letGo(one.holds);
       open.set(attemptId, { request, holds: hold(request) });
       return { heldNanoUsd: held, wouldRefuse };
     },
 
     settle(attemptId, cost, subject) {
-      for (const { sums, amount } of open.get(attemptId)?.holds ?? []) sums.reserved -= amount;
+      letGo(open.get(attemptId)?.holds ?? []);
       open.delete(attemptId);
       for (const budget of coveringBudgets(subject)) sumsAt(budget, attemptAtMs(attemptId)).settled += cost;
     },
@@ -260,4 +290,11 @@ export function createReservationBook(calendar: Calendar, mode: CapMode, loadSet
       return { amount: sum, attempts: open.size };
     },
   };
+}
+
+/** Never less than what is held for it. */
+function mostOf({ boundNanoUsd, expectedNanoUsd, mostNanoUsd }: ReservationRequest): NanoUsd {
+  const held = expectedNanoUsd ?? 0n;
+  const most = mostNanoUsd ?? boundNanoUsd ?? held;
+  return most > held ? most : held;
 }

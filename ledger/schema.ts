@@ -101,6 +101,7 @@ export const reservations = sqliteTable("reservations", {
   tags: text(),
   boundNanoUsd: nanoUsd("bound_nano_usd"),
   expectedNanoUsd: nanoUsd("expected_nano_usd"),
+  mostNanoUsd: nanoUsd("most_nano_usd"),
   workId: text("work_id"),
   tiers: text(),
 });

@@ -93,6 +93,7 @@ type ReserveRow = readonly [
   tags: string | null,
   bound: string | null,
   expected: string | null,
+  most: string | null,
 ];
 
 /** An operation as the writer's thread takes it up. */
@@ -169,7 +170,7 @@ export function decodeAnswers({ text, rare }: AnswersMessage): Answer[] {
 }
 
 function reserveRow({ request, endpoint, tags }: Extract<Operation, { type: "reserve" }>): ReserveRow {
-  const { attemptId, subject, boundNanoUsd, expectedNanoUsd } = request;
+  const { attemptId, subject, boundNanoUsd, expectedNanoUsd, mostNanoUsd } = request;
   const { keyId, provider, model, team, project, env } = subject;
   return [
     attemptId,
@@ -183,6 +184,7 @@ function reserveRow({ request, endpoint, tags }: Extract<Operation, { type: "res
     tags ?? null,
     boundNanoUsd?.toString() ?? null,
     expectedNanoUsd?.toString() ?? null,
+    mostNanoUsd?.toString() ?? null,
   ];
 }
 
@@ -198,6 +200,7 @@ function reserveTask([
   tags,
   bound,
   expected,
+  most,
 ]: ReserveRow): Task {
   const subject = { keyId, provider, model, team, project, env };
   return {
@@ -209,6 +212,7 @@ function reserveTask([
       subject,
       boundNanoUsd: bound === null ? undefined : BigInt(bound),
       expectedNanoUsd: expected === null ? undefined : BigInt(expected),
+      mostNanoUsd: most === null ? undefined : BigInt(most),
     },
   };
 }

@@ -23,6 +23,7 @@ export type PendingWork = {
   readonly tiers: readonly string[];
   readonly boundNanoUsd: NanoUsd | undefined;
   readonly expectedNanoUsd: NanoUsd | undefined;
+  readonly mostNanoUsd: NanoUsd | undefined;
 };
 
 /** All of it, oldest first. */
@@ -33,13 +34,14 @@ export async function readPendingWork(database: Sqlite): Promise<PendingWork[]> 
     .where(isNotNull(reservations.workId))
     .orderBy(asc(reservations.attemptId))
     .all();
-  return rows.map(({ workId, tags, tiers, boundNanoUsd, expectedNanoUsd, ...row }) => ({
+  return rows.map(({ workId, tags, tiers, boundNanoUsd, expectedNanoUsd, mostNanoUsd, ...row }) => ({
     ...row,
     workId: workId ?? "",
     tags: tags ?? undefined,
     tiers: tiers === null || tiers === "" ? [] : tiers.split(","),
     boundNanoUsd: boundNanoUsd ?? undefined,
     expectedNanoUsd: expectedNanoUsd ?? undefined,
+    mostNanoUsd: mostNanoUsd ?? undefined,
   }));
 }
 

@@ -9,7 +9,7 @@ import type { Price, PriceBook } from "../ledger/prices.ts";
 import type { Growth } from "../ledger/reservations.ts";
 import { LedgerUnavailable } from "../ledger/writer.ts";
 import type { Writer } from "../ledger/writer.ts";
-import { bound, expectation, inputTokensOf } from "./bound.ts";
+import { bound, expectation, hidesThought, inputTokensOf, most } from "./bound.ts";
 import type { Call } from "./dialects/dialect.ts";
 import type { Provider } from "./providers/provider.ts";
 import { Refused, refuseForMoney, refuseFrozen } from "./refusals.ts";
@@ -34,6 +34,8 @@ export type Admission = {
   readonly price?: Price | undefined;
   readonly boundNanoUsd: NanoUsd | undefined;
   readonly expectedNanoUsd: NanoUsd | undefined;
+  /** The most it can come to, proven or reckoned. */
+  readonly mostNanoUsd: NanoUsd | undefined;
   /** A strict budget covers it. */
   readonly isStrict: boolean;
   /** Whether what is held may have to grow while it flows. */
@@ -69,28 +71,31 @@ export async function admit(
 ): Promise<Admission> {
   const { principal, provider, priceList, call, tags, bodyBytes } = asked;
   const attemptId = writer.nextAttemptId();
-  const found = prices.find(priceList, provider.modelOf(call.model), Date.now(), [
-    ...call.tiers,
-    ...(call.placeTiers ?? []),
-  ]);
-  // A model that sells no tokens, asked for nothing that it sells, would be held at nothing.
-  const listed = found && (sellsTokens(found) || Object.keys(call.fees ?? {}).length > 0) ? found : undefined;
   const { unpriced } = principal.key?.policy ?? {};
-  if (!listed && unpriced === "refuse")
-    throw new Refused(
-      "unpriced",
-      `${call.model} has no price, and key ${principal.keyId} uses only models that have one`,
+  const ceiling = typeof unpriced === "object" ? ceilingPrice(unpriced) : undefined;
+  const listedOf = (model: string): Price | undefined => {
+    const found = prices.find(priceList, provider.modelOf(model), Date.now(), [
+      ...call.tiers,
+      ...(call.placeTiers ?? []),
+    ]);
+    // A model that sells no tokens, asked for nothing that it sells, would be held at nothing.
+    return found && (sellsTokens(found) || Object.keys(call.fees ?? {}).length > 0) ? found : undefined;
+  };
+  // Any of them may answer: the dearest is held.
+  const models = [call.model, ...(call.otherModels?.instead ?? [])];
+  const costs = models.map((model) => {
+    const listed = listedOf(model);
+    if (!listed && unpriced === "refuse")
+      throw new Refused("unpriced", `${model} has no price, and key ${principal.keyId} uses only models that have one`);
+    return costsOf(
+      call,
+      bodyBytes,
+      listed ?? ceiling,
+      unpriced === "allow",
+      expectations.outputTokens(principal.keyId, call.model),
     );
-  const ceiling = !listed && typeof unpriced === "object" ? ceilingPrice(unpriced) : undefined;
-  const price = listed ?? ceiling;
-  const inputTokens = inputTokensOf(bodyBytes, price);
-  // A key that may use models without a price has them at nothing, in every budget.
-  const isFree = !price && unpriced === "allow";
-  const boundNanoUsd = isFree ? 0n : price && bound(call, bodyBytes, price);
-  const expectedNanoUsd = isFree
-    ? 0n
-    : price &&
-      expectation(call, inputTokens, price, expectations.outputTokens(principal.keyId, call.model), boundNanoUsd);
+  });
+  const { price, inputTokens, boundNanoUsd, expectedNanoUsd, mostNanoUsd } = costs.reduce(dearer);
 
   // The key's own team counts; a tag names one only where the key has none.
   const team = principal.team || tags["team"] || "";
@@ -101,7 +106,7 @@ export async function admit(
   const subject = { keyId: principal.keyId, team, project, env, provider: provider.name, model: call.model };
 
   const decision = await writer
-    .reserve({ attemptId, subject, boundNanoUsd, expectedNanoUsd }, call.endpoint, tagText)
+    .reserve({ attemptId, subject, boundNanoUsd, expectedNanoUsd, mostNanoUsd }, call.endpoint, tagText)
     .catch((error: unknown) => {
       if (error instanceof LedgerUnavailable)
         throw new Refused(
@@ -127,10 +132,52 @@ export async function admit(
     price,
     boundNanoUsd,
     expectedNanoUsd,
+    mostNanoUsd,
     isStrict: decision.isStrict,
     growth: decision.growth,
     reservedNanoUsd: decision.isStrict ? boundNanoUsd : expectedNanoUsd,
     leftNanoUsd: decision.leftNanoUsd,
+  };
+}
+
+type Costs = Pick<Admission, "price" | "inputTokens" | "boundNanoUsd" | "expectedNanoUsd" | "mostNanoUsd">;
+
+/** A long turn of speech is so many usual ones. */
+const LONG_TURNS = 4n;
+
+/** What a request can cost at a price. `isFree`: without a price it costs nothing, in every budget. */
+function costsOf(
+  call: Call,
+  bodyBytes: number,
+  price: Price | undefined,
+  isFree: boolean,
+  learned: number | undefined,
+): Costs {
+  const inputTokens = inputTokensOf(bodyBytes, price);
+  if (!price) {
+    const nothing = isFree ? 0n : undefined;
+    return { price, inputTokens, boundNanoUsd: nothing, expectedNanoUsd: nothing, mostNanoUsd: nothing };
+  }
+  const boundNanoUsd = bound(call, bodyBytes, price);
+  const expectedNanoUsd = expectation(call, inputTokens, price, learned, boundNanoUsd);
+  // A stream that is held up when its money is out comes to no more than what is held for it, as long as nothing in it is unseen.
+  const isHeldUp = call.stream && !hidesThought(call) && call.hidden === undefined && call.unbounded === undefined;
+  const longTurn = call.isSpeech && expectedNanoUsd !== undefined ? LONG_TURNS * expectedNanoUsd : undefined;
+  const mostNanoUsd = isHeldUp ? expectedNanoUsd : (boundNanoUsd ?? longTurn ?? most(call, bodyBytes, price));
+  return { price, inputTokens, boundNanoUsd, expectedNanoUsd, mostNanoUsd };
+}
+
+/** Of two models either of which may answer: what is not known of one is not known. */
+function dearer(one: Costs, other: Costs): Costs {
+  const higher = (a: NanoUsd | undefined, b: NanoUsd | undefined): NanoUsd | undefined =>
+    a === undefined || b === undefined ? undefined : a > b ? a : b;
+  const dear = (other.expectedNanoUsd ?? 0n) > (one.expectedNanoUsd ?? 0n) ? other : one;
+  return {
+    price: one.price && other.price && dear.price,
+    inputTokens: Math.max(one.inputTokens, other.inputTokens),
+    boundNanoUsd: higher(one.boundNanoUsd, other.boundNanoUsd),
+    expectedNanoUsd: higher(one.expectedNanoUsd, other.expectedNanoUsd),
+    mostNanoUsd: higher(one.mostNanoUsd, other.mostNanoUsd),
   };
 }
 

@@ -2,36 +2,54 @@
 import { boundCost, cost } from "../ledger/cost.ts";
 import type { NanoUsd } from "../ledger/money.ts";
 import type { Price } from "../ledger/prices.ts";
+import { INPUT_CLASSES, OUTPUT_CLASSES } from "../ledger/usage.ts";
+import type { TokenClass, Usage } from "../ledger/usage.ts";
 import { BATCH_FILE } from "./dialects/dialect.ts";
 import type { Call } from "./dialects/dialect.ts";
 
-/** Hidden tokens of a request beyond its bytes: role marks, tool preambles. */
-const HIDDEN_TOKENS = 1_024;
+/** What a chat is framed with at the provider, beyond the bytes of its body. */
+const FRAME_TOKENS = 32;
 const BYTES_PER_INPUT_TOKEN = 3;
 const USUAL_OUTPUT = 4_096;
-/** Of a model whose own limit is not known. */
+/** Of a model whose own limits are not known. */
 const LONGEST_OUTPUT = 16_384;
+const LONGEST_INPUT = 131_072;
+/** Of a stream in which a model may think unseen, at least this part of its longest answer is held: what is booked when its client leaves. */
+const UNSEEN_SHARE = 8;
 /** A million USD: nothing that costs more is one request. Keeps every sum far inside 64 bits. */
 const MOST_NANO_USD = 1_000_000_000_000_000n;
+/** The shortest prompt that a provider writes to a cache by itself. */
+const LEAST_CACHED = 1_024;
+
+const TEXT: readonly TokenClass[] = ["input", "input_tool", "cache_read"];
+const CACHE_WRITES = INPUT_CLASSES.filter((unit) => unit.startsWith("cache_write"));
+const WORDS: readonly TokenClass[] = ["output"];
 
 /** The tokens of a body, as they are reckoned before anybody has counted them. */
 export function inputTokensOf(bodyBytes: number, price: Price | undefined): number {
   return Math.min(Math.ceil(bodyBytes / BYTES_PER_INPUT_TOKEN), price?.contextWindow ?? Number.MAX_SAFE_INTEGER);
 }
 
-/** The most the request can cost, or undefined where nothing proves one. A token holds at least one byte of the body. */
+/** The most the request can cost, or undefined where nothing proves one. A token holds at least one byte of the body; what providers add
+ *  to it (frames, tools' preambles) is counted by the dialect. */
 export function bound(call: Call, bodyBytes: number, price: Price): NanoUsd | undefined {
   if (call.unbounded !== undefined || price.unknownTiers.length > 0) return undefined;
-  const fromBytes = bodyBytes + HIDDEN_TOKENS;
+  const fromBytes = bodyBytes + FRAME_TOKENS + (call.hiddenTokens ?? 0);
   const input =
     call.openInput === undefined ? Math.min(fromBytes, price.contextWindow ?? fromBytes) : price.contextWindow;
   // What is not sold by the token has no tokens to bound.
   const each = price.units.output ? (call.maxOutputTokens ?? price.maxOutputTokens ?? price.contextWindow) : 0;
-  if (input === undefined || each === undefined) return undefined;
-  const fees = cost(call.fees ?? {}, price).costNanoUsd;
-  if (fees === undefined) return undefined;
-  const most = boundCost(input, each * call.answers, price) + fees;
-  return most > MOST_NANO_USD ? undefined : most;
+  return input === undefined || each === undefined ? undefined : dearest(call, input, each, price);
+}
+
+/** The most that a request is reckoned to come to where nothing proves it: a whole context in, the longest answer out. What runs at the
+ *  provider, round after round, can still cost more. Undefined: nobody knows what stands in a file. */
+export function most(call: Call, bodyBytes: number, price: Price): NanoUsd | undefined {
+  if (call.openInput === BATCH_FILE) return undefined;
+  const isOpen = call.openInput !== undefined || call.unbounded !== undefined;
+  const fromBytes = bodyBytes + FRAME_TOKENS + (call.hiddenTokens ?? 0);
+  const input = isOpen && price.units.input ? (price.contextWindow ?? Math.max(LONGEST_INPUT, fromBytes)) : fromBytes;
+  return dearest(call, Math.min(input, price.contextWindow ?? input), longestAnswer(call, price), price);
 }
 
 /** What the request probably costs, never more than its bound. `learned`: output tokens that most answers of this key and model stay under. */
@@ -44,15 +62,38 @@ export function expectation(
 ): NanoUsd | undefined {
   // Nobody knows what stands in a file.
   if (call.openInput === BATCH_FILE) return undefined;
-  if (call.hidden !== undefined) {
-    const longest = (call.maxOutputTokens ?? price.maxOutputTokens ?? LONGEST_OUTPUT) * call.answers;
-    const dearest = boundCost(inputTokens, longest, price);
-    return boundNanoUsd !== undefined && dearest > boundNanoUsd ? boundNanoUsd : dearest;
-  }
-  const most = (call.maxOutputTokens ?? Number.MAX_SAFE_INTEGER) * call.answers;
-  const each = learned ?? Math.min(call.maxOutputTokens ?? USUAL_OUTPUT, USUAL_OUTPUT);
-  const output = Math.min(each * call.answers, most);
+  const atMost = (amount: NanoUsd | undefined): NanoUsd | undefined =>
+    amount !== undefined && boundNanoUsd !== undefined && amount > boundNanoUsd ? boundNanoUsd : amount;
+  if (call.hidden !== undefined) return atMost(dearest(call, inputTokens, longestAnswer(call, price), price));
+  const longest = (call.maxOutputTokens ?? Number.MAX_SAFE_INTEGER) * call.answers;
+  const usual = learned ?? Math.min(call.maxOutputTokens ?? USUAL_OUTPUT, USUAL_OUTPUT);
+  const unseen = hidesThought(call) ? Math.ceil(longestAnswer(call, price) / UNSEEN_SHARE) : 0;
+  const output = Math.min(Math.max(usual, unseen) * call.answers, longest);
   const tokens = price.units.input ? { input: inputTokens, ...(price.units.output ? { output } : {}) } : {};
-  const expected = cost({ ...tokens, ...call.fees }, price).costNanoUsd;
-  return expected !== undefined && boundNanoUsd !== undefined && expected > boundNanoUsd ? boundNanoUsd : expected;
+  return atMost(cost({ ...tokens, ...feesOf(call, price) }, price).costNanoUsd);
+}
+
+/** Whether tokens may be used in it that nobody sees go by. */
+export function hidesThought({ stream, mayThink }: Call): boolean {
+  return stream && mayThink === true;
+}
+
+/** What a request is charged beside tokens; a price list may have a fee for each. */
+export function feesOf({ fees = {}, isResult }: Call, price: Price): Usage {
+  return price.units.request && isResult !== true ? { ...fees, request: 1 } : fees;
+}
+
+function longestAnswer({ maxOutputTokens }: Call, { units, maxOutputTokens: most }: Price): number {
+  return units.output ? (maxOutputTokens ?? most ?? LONGEST_OUTPUT) : 0;
+}
+
+function dearest(call: Call, input: number, each: number, price: Price): NanoUsd | undefined {
+  const fees = cost(feesOf(call, price), price).costNanoUsd;
+  if (fees === undefined) return undefined;
+  const isText = call.openInput === undefined && call.unbounded === undefined && call.isText === true;
+  const writesCache = call.writesCache === true || (call.writesCache === undefined && input >= LEAST_CACHED);
+  const classes = isText ? (writesCache ? [...TEXT, ...CACHE_WRITES] : TEXT) : INPUT_CLASSES;
+  const most =
+    boundCost(input, each * call.answers, price, classes, isText && !call.hidden ? WORDS : OUTPUT_CLASSES) + fees;
+  return most > MOST_NANO_USD ? undefined : most;
 }

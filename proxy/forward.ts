@@ -79,8 +79,8 @@ export type Forwarder = {
 };
 
 const SWEEP_MS = 500;
-/** How long a whole answer is waited for when its client has left. */
-const MOST_UNHEARD_MS = 120_000;
+/** How long the counts of a stream are waited for when its client has left. A whole answer is read as long as any may take. */
+const MOST_UNHEARD_MS = 5_000;
 
 export function createForwarder(limits: TimeLimits): Forwarder {
   const pools = new Map<string, Pool>();
@@ -271,7 +271,7 @@ class OpenExchange implements Dispatcher.DispatchHandler, Exchange {
       this.abort("failed", "the request took longer than it may in all");
     else if (this.#pausedSinceMs !== undefined && nowMs - this.#pausedSinceMs > limits.idleMs)
       this.abort("client_left", "the client stopped reading");
-    else if (this.#leftSinceMs !== undefined && nowMs - this.#leftSinceMs > MOST_UNHEARD_MS)
+    else if (this.#stream && this.#leftSinceMs !== undefined && nowMs - this.#leftSinceMs > MOST_UNHEARD_MS)
       this.abort("client_left", "the client left");
   }
 
@@ -326,8 +326,10 @@ class OpenExchange implements Dispatcher.DispatchHandler, Exchange {
     if (this.#isOver || this.#response.writableFinished) return this.#over();
     this.#pausedSinceMs = undefined;
     this.#leftSinceMs = Date.now();
-    // A whole answer is read to its end, for its exact usage; a stream would go on costing money for nobody.
-    if (this.#stream || this.#controller === undefined) this.abort("client_left", "the client left");
+    // A whole answer is read to its end, for its exact usage, and so is a stream of which nothing but the counts is missing; any other
+    // stream would go on costing money for nobody.
+    const isFinishing = this.meter?.isFinishing?.() === true;
+    if (this.#controller === undefined || (this.#stream && !isFinishing)) this.abort("client_left", "the client left");
     else if (this.#controller.paused) this.#controller.resume();
   }
 

@@ -22,6 +22,7 @@ export type RefusalReason =
   | "budget_exceeded"
   | "unbounded"
   | "unpriced"
+  | "in_flight"
   | "ledger_unavailable"
   | "not_allowed"
   | "frozen"
@@ -70,6 +71,7 @@ const REASONS: { readonly [reason in RefusalReason]: { readonly kind: Refusal["k
   budget_exceeded: { kind: "money", status: 402 },
   unbounded: { kind: "money", status: 402 },
   unpriced: { kind: "money", status: 402 },
+  in_flight: { kind: "money", status: 402 },
   ledger_unavailable: { kind: "unavailable", status: 503 },
   not_allowed: { kind: "forbidden", status: 403 },
   frozen: { kind: "forbidden", status: 403 },
@@ -129,6 +131,8 @@ const WHY: { readonly [reason in BudgetRefusal["reason"]]: string } = {
   budget_exceeded: "the request does not fit",
   unbounded: "strict mode, and the most this request can cost cannot be proven",
   unpriced: "the model has no price, so its cost cannot be held",
+  in_flight:
+    "it would fit, but the answers under way could come to far more than the amount; send fewer at once, or ask for shorter ones (max tokens)",
 };
 
 /** Why a budget said no, with its numbers, in a sentence or two. */

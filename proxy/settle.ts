@@ -10,6 +10,7 @@ import type { Price, PriceBook } from "../ledger/prices.ts";
 import { addUsage, contextTokens, NO_USAGE } from "../ledger/usage.ts";
 import type { Usage, UsageReason, UsageState } from "../ledger/usage.ts";
 import type { Admission } from "./admit.ts";
+import { hidesThought } from "./bound.ts";
 import type { Reading } from "./dialects/dialect.ts";
 import type { Ending } from "./forward.ts";
 import type { Seen } from "./meter.ts";
@@ -52,7 +53,8 @@ export function toEvent(
     usage: priced.usage ?? used.usage,
     reasoning: isBilled ? reading?.reasoning : undefined,
     usageReason: used.reason,
-    usageState: used.reserved && admission.reservedNanoUsd === undefined ? "unknown" : used.state,
+    usageState:
+      used.reserved && (admission.reservedNanoUsd ?? admission.mostNanoUsd) === undefined ? "unknown" : used.state,
     // Nothing was seen of the answer: the amount reserved stands until a bill says better.
     costNanoUsd: costOf(used, priced, admission, seen, reading, tiers, prices),
     costLines: used.reserved || isShort(priced, admission) ? [] : priced.lines,
@@ -83,6 +85,8 @@ function costOf(
   const { reservedNanoUsd } = admission;
   if (!used.reserved) return isShort(priced, admission) ? reservedNanoUsd : priced.costNanoUsd;
   const stated = reading?.usage;
+  // Work that is gone without a word may have come to the most that it can.
+  if (used.reason === "not_fetched") return admission.mostNanoUsd ?? reservedNanoUsd;
   if (!seen?.tokens && !stated) return reservedNanoUsd;
   const wentBy = {
     ...(stated ?? { input: admission.inputTokens }),
@@ -127,7 +131,9 @@ function usedBy(admission: Admission, reading: Reading | undefined, seen: Seen |
     call.isResult ||
     seen.isPartial ||
     (seen.tokens === 0 && !reading.usage?.output && !reading.failed) ||
-    (call.openInput !== undefined && !reading.usage && !reading.failed)
+    (call.openInput !== undefined && !reading.usage && !reading.failed) ||
+    // What was thought unseen is not among the words; some providers count it as they answer.
+    (hidesThought(call) && !reading.failed && !reading.countsThoughts)
   )
     return asReserved(reason);
   // Else the input is the provider's word where it came early, the output what went by.

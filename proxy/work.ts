@@ -62,6 +62,7 @@ export async function createWork(books: Sqlite, writer: Writer): Promise<Work> {
           tiers: call.tiers,
           boundNanoUsd: admission.boundNanoUsd,
           expectedNanoUsd: admission.expectedNanoUsd,
+          mostNanoUsd: admission.mostNanoUsd,
         });
       return isFirst;
     },
@@ -113,6 +114,7 @@ export function admissionOf(
     inputTokens: 0,
     boundNanoUsd: work.boundNanoUsd,
     expectedNanoUsd: work.expectedNanoUsd,
+    mostNanoUsd: work.mostNanoUsd,
     growth: "none",
     isStrict: work.expectedNanoUsd === undefined,
     reservedNanoUsd: work.expectedNanoUsd ?? work.boundNanoUsd,

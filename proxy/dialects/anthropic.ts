@@ -95,6 +95,10 @@ export const anthropic: Dialect = {
       answers: 1,
       openInput: openInput(body),
       unbounded: unbounded(body) ?? unknownBeta(headers["anthropic-beta"]),
+      mayThink: mayThink(parameters["model"] ?? textAt(body, "model") ?? "", body),
+      isText: true,
+      writesCache: writesCache(body),
+      hiddenTokens: hiddenTokens(body),
       bodyTags: user === undefined ? {} : { user },
     };
   },
@@ -132,6 +136,9 @@ function describeBatch(body: JsonObject, headers: IncomingHttpHeaders): Call {
     tiers: ["batch", ...(requests.some((request) => textAt(request, "inference_geo") === "us") ? ["geo:us"] : [])],
     maxOutputTokens: limits.includes(undefined) ? undefined : Math.max(0, ...limits.map((most) => most ?? 0)),
     answers: Math.max(requests.length, 1),
+    isText: true,
+    writesCache: requests.some(writesCache),
+    hiddenTokens: requests.reduce((sum, request) => sum + hiddenTokens(request), 0),
     openInput: requests.map(openInput).find((reason) => reason !== undefined),
     unbounded:
       (models.length > 1 ? "several models in one batch" : undefined) ??
@@ -165,6 +172,37 @@ const CLIENT_TOOLS = /^(custom$|(bash|text_editor|computer|memory)_)/;
 function openInput(body: JsonObject): string | undefined {
   return findDeep(body["messages"], isRemotePart) ? "a picture or document" : undefined;
 }
+
+/** Claude thinks when it is asked to; of newer models nobody knows what they do unasked. */
+function mayThink(model: string, body: JsonObject): boolean {
+  const type = textAt(objectAt(body, "thinking"), "type");
+  if (type === "disabled") return false;
+  return type !== undefined || !/claude-(instant|[23]|(haiku|sonnet|opus)-[34])(?=\D|$)/.test(model);
+}
+
+/** Anthropic writes a cache where a request marks a place for it, or asks for it as a whole. */
+function writesCache(body: JsonObject): boolean {
+  return findDeep(body, (name, value) => name === "cache_control" && value !== null);
+}
+
+/** What Anthropic puts before tools, and before those of its own kind: its pricing page lists the tokens; a schema for the answer has a
+ *  preamble too. */
+function hiddenTokens(body: JsonObject): number {
+  const tools = Array.isArray(body["tools"]) ? (body["tools"] as unknown[]) : [];
+  const own = tools.reduce<number>((sum, tool) => {
+    const type = textAt(tool as JsonObject, "type") ?? "custom";
+    return sum + (TOOL_TOKENS.find(([name]) => type.startsWith(name))?.[1] ?? 64);
+  }, 0);
+  const hasSchema = body["output_format"] !== undefined || body["output_config"] !== undefined;
+  return (tools.length > 0 ? 600 : 0) + own + (hasSchema ? 1_024 : 0);
+}
+
+const TOOL_TOKENS: readonly (readonly [type: string, tokens: number])[] = [
+  ["computer", 1_300],
+  ["text_editor", 800],
+  ["bash", 300],
+  ["memory", 1_024],
+];
 
 function unbounded(body: JsonObject): string | undefined {
   const stated = ["mcp_servers", "container", "context_management"].find(

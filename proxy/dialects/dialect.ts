@@ -62,6 +62,18 @@ export type Call = {
   readonly unbounded: string | undefined;
   /** Why what is made cannot be told from what goes by: the most that it can cost is then what is expected. */
   readonly hidden?: string;
+  /** Whether a model may think in it unseen; false only where that is known to be off. */
+  readonly mayThink?: boolean;
+  /** Text goes in and text comes out. Absent: sound, pictures or film may be among it. */
+  readonly isText?: boolean;
+  /** Whether its input may be written to a cache for money; undefined: the provider may do so by itself. */
+  readonly writesCache?: boolean | undefined;
+  /** Tokens that the provider adds to the input, beyond the bytes of the body: preambles of tools, pictures in a form. */
+  readonly hiddenTokens?: number;
+  /** Models beside `model` that the body names. One of `instead` may answer in its place; those `beside` it do a part of the work. */
+  readonly otherModels?: { readonly instead: readonly string[]; readonly beside: readonly string[] };
+  /** A turn of speech, of which only the usual length is known. */
+  readonly isSpeech?: boolean;
   /** Fees that the request fixes: pictures, seconds of film, characters to be spoken. */
   readonly fees?: Usage;
   /** The answer is the result of work: whole however large, and maybe one JSON object a line. */
@@ -96,6 +108,8 @@ export type Reading = {
   readonly isEstimate?: boolean;
   /** Counts in it do not fit together, or are no counts. */
   readonly isContradictory?: boolean;
+  /** `usage` grows as the answer comes, what is thought unseen included. */
+  readonly countsThoughts?: boolean;
   /** Whether the protocol's own end was seen: the last event of a stream, the whole of a JSON body. */
   readonly ended: boolean;
   /** The provider put an error where an answer should be. */

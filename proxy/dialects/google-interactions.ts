@@ -42,6 +42,8 @@ export function describeInteraction(body: JsonObject): Call {
     stream: body["stream"] === true,
     tiers: tier === undefined ? [] : [tier],
     maxOutputTokens: readLimit(config?.["max_output_tokens"]),
+    mayThink: true,
+    writesCache: false,
     openInput: textAt(body, "previous_interaction_id") ?? (isRemote ? "a picture or file" : undefined),
     unbounded:
       // The other spelling of a field may be what the provider reads.

@@ -84,6 +84,7 @@ function liveCall(model: string): Call {
     stream: true,
     openInput: "a session",
     unbounded: "a session that may speak at any time",
+    isSpeech: true,
     fees: USUAL_TURN,
   };
 }

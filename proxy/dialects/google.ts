@@ -112,6 +112,11 @@ export const google: Dialect = {
         : Math.max(readCount(config?.["candidateCount"] ?? config?.["candidate_count"]) ?? 1, 1),
       openInput: isBatch && inlineRequests(body) === undefined ? BATCH_FILE : openInput(body),
       unbounded: isBatch ? "a batch" : (spelledTwice(body, config) ?? unbounded(body)),
+      mayThink: mayThink(parameters["model"] ?? "", config),
+      isText: isText(parameters["model"] ?? "", config),
+      // Only explicit caches are written for money, by a path of their own.
+      writesCache: false,
+      hiddenTokens: Array.isArray(body["tools"]) ? TOOL_TOKENS : 0,
       bodyTags: textsOf(objectAt(body, "labels")),
     };
   },
@@ -138,6 +143,22 @@ export const google: Dialect = {
     return `data: ${JSON.stringify({ error: { code, message, status } })}\n\n`;
   },
 };
+
+/** Whether it answers in words alone. */
+function isText(model: string, config: JsonObject | undefined): boolean {
+  const modalities = config?.["responseModalities"] ?? config?.["response_modalities"];
+  return modalities === undefined && !/image|tts|audio|live/.test(model);
+}
+
+/** What function calling is framed with. */
+const TOOL_TOKENS = 256;
+
+/** Models before 2.5 do not; a budget of nothing switches it off. */
+function mayThink(model: string, config: JsonObject | undefined): boolean {
+  const thinking = objectAt(config, "thinkingConfig") ?? objectAt(config, "thinking_config");
+  const budget = thinking?.["thinkingBudget"] ?? thinking?.["thinking_budget"];
+  return budget !== 0 && budget !== "0" && !/^(models\/)?gemini-(1|2\.0)|embedding/.test(model);
+}
 
 const LIVE_SERVICE =
   /^google\.(ai\.generativelanguage\.v1(?:beta|alpha)?\.GenerativeService\.|cloud\.aiplatform\.v1(?:beta1)?\.LlmBidiService\/)BidiGenerateContent$/;
@@ -259,6 +280,7 @@ function createReader(call: Call): UsageReader {
         ...(stated ? readingOf(stated, servedModel ?? call.model, queries.size) : NO_READING),
         servedModel,
         responseId,
+        countsThoughts: stated !== undefined,
         final: ended,
         ended,
         failed,

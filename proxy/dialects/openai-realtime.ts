@@ -194,6 +194,7 @@ function speechCall(model: string): Call {
     stream: true,
     openInput: "a session",
     unbounded: "a session that may speak at any time",
+    isSpeech: true,
     fees: model.startsWith("whisper") ? USUAL_SECONDS : USUAL_TURN,
   };
 }

@@ -104,6 +104,9 @@ export const openai: Dialect = {
       openInput: openInput(body),
       unbounded: unbounded(route.endpoint, body),
       ...(makesSound(body) ? { hidden: "sound" } : {}),
+      mayThink: mayThink(deployment ?? textAt(body, "model") ?? "", body),
+      isText: true,
+      hiddenTokens: hiddenTokens(body),
       bodyTags: bodyTags(body),
     };
   },
@@ -229,6 +232,26 @@ function unbounded(endpoint: string, body: JsonObject): string | undefined {
     .find((type) => !CLIENT_TOOLS.has(type));
   return hosted === undefined ? undefined : `tool ${hosted}`;
 }
+
+/** Models that do not reason, and requests that switch it off. Of any other nobody knows. */
+const PLAIN_MODELS = /^(openai\/)?(ft:)?(gpt-3\.5|gpt-4|chatgpt-4o|babbage-|davinci-|text-embedding-)/;
+
+function mayThink(model: string, body: JsonObject): boolean {
+  const effort = textAt(body, "reasoning_effort") ?? textAt(objectAt(body, "reasoning"), "effort");
+  return effort !== "none" && !PLAIN_MODELS.test(model);
+}
+
+/** What tools, schemas and messages are framed with beyond their own bytes: a few tokens each. */
+function hiddenTokens(body: JsonObject): number {
+  const listed = [body["tools"], body["functions"], body["messages"]].map((list) =>
+    Array.isArray(list) ? list.length : 0,
+  );
+  const [tools = 0, functions = 0, messages = 0] = listed;
+  const isFramed = tools + functions > 0 || body["response_format"] !== undefined || body["text"] !== undefined;
+  return (isFramed ? PREAMBLE_TOKENS : 0) + 8 * (tools + functions) + 4 * messages;
+}
+
+const PREAMBLE_TOKENS = 128;
 
 /** Pictures, sound and files cost tokens by rules of their own, wherever their bytes are; references stand for what lies at
  *  the provider. */

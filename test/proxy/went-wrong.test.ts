@@ -117,13 +117,16 @@ const words = (count: number): string[] => Array.from({ length: count }, (_, i) 
 /** 3,000 characters are about 750 tokens. */
 const LONG = "abcd ".repeat(600);
 
+/** Where a model may think unseen, what is held for it stands. */
+const UNTHINKING = { generationConfig: { thinkingConfig: { thinkingBudget: 0 } } };
+
 describe("a stream that is cut is nearly free (case 15)", () => {
   const streams = {
     "chat, one large piece": [CHAT, CHAT_BODY, [chatDelta(LONG)]],
     "chat, ten equal pieces": [CHAT, CHAT_BODY, Array.from({ length: 10 }, () => chatDelta(LONG.slice(0, 300)))],
     responses: [RESPONSES, RESPONSES_BODY, [CREATED, responseDelta(LONG)]],
     messages: [MESSAGES, MESSAGES_BODY, [messageStart({ input_tokens: 9, output_tokens: 1 }), messageDelta(LONG)]],
-    gemini: [`${GEMINI}?alt=sse`, { contents: [] }, [geminiDelta(LONG)]],
+    gemini: [`${GEMINI}?alt=sse`, { contents: [], ...UNTHINKING }, [geminiDelta(LONG)]],
   } as const;
   it.each(Object.entries(streams))("%s: not here", async (_name, [path, body, parts]) => {
     provider.script = stream(parts, "breaks");

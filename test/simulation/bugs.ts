@@ -129,7 +129,7 @@ export const BUGS: readonly Bug[] = [
   {
     what: "a settlement leaves its reservation",
     file: "reservations.ts",
-    is: "for (const { sums, amount } of open.get(attemptId)?.holds ?? []) sums.reserved -= amount;",
+    is: "letGo(open.get(attemptId)?.holds ?? []);",
     becomes: "",
   },
   {
@@ -346,7 +346,38 @@ export const BUGS: readonly Bug[] = [
     is: "return fits(subject.model) || (subject.servedModel !== undefined && fits(subject.servedModel));",
     becomes: "return fits(subject.model);",
   },
+  // What is under way
+  {
+    what: "nothing limits what answers under way may come to",
+    file: "reservations.ts",
+    is: "mostNanoUsd > ceilingOf(amountNanoUsd, most)",
+    becomes: "mostNanoUsd > 1_000_000n * ceilingOf(amountNanoUsd, most)",
+  },
+  {
+    what: "a small budget may be passed by forty answers, however small it is",
+    file: "reservations.ts",
+    is: "const beyond = answers < atMost ? answers : atMost;",
+    becomes: "const beyond = answers;",
+  },
+  {
+    what: "what an answer could come to stays counted when it has ended",
+    file: "reservations.ts",
+    is: "      sums.most -= most;\n",
+    becomes: "",
+  },
+  {
+    what: "what the answers of a dead process could come to is forgotten while their work goes on",
+    file: "booking.ts",
+    is: "mostNanoUsd: row.mostNanoUsd ?? undefined,",
+    becomes: "mostNanoUsd: undefined,",
+  },
   // Travelling
+  {
+    what: "the most it can come to is lost on its way to the thread",
+    file: "wire.ts",
+    is: "mostNanoUsd: most === null ? undefined : BigInt(most),",
+    becomes: "mostNanoUsd: undefined,",
+  },
   {
     what: "the bound is lost on its way to the thread",
     file: "wire.ts",

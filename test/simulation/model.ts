@@ -36,6 +36,7 @@ export type ModelAttempt = {
   served: string | undefined;
   readonly bound: bigint | undefined;
   expected: bigint | undefined;
+  readonly most: bigint | undefined;
   state: "open" | "work" | "settled";
   cost: bigint;
 };
@@ -130,16 +131,30 @@ export class Model {
     return (budget.strict ? attempt.bound : attempt.expected) ?? 0n;
   }
 
-  sums(budget: ModelBudget, atMs: number): { settled: bigint; reserved: bigint } {
+  /** What an attempt can come to: never less than what is held for it. */
+  mostOf({ bound, expected = 0n, most = bound ?? 0n }: ModelAttempt): bigint {
+    return most > expected ? most : expected;
+  }
+
+  /** How far a budget of mode expected may be passed: by itself, or by forty answers, but by no more than seven times itself. */
+  ceiling(amount: bigint, one: bigint): bigint {
+    const many = 40n * one < 7n * amount ? 40n * one : 7n * amount;
+    return amount + (many > amount ? many : amount);
+  }
+
+  sums(budget: ModelBudget, atMs: number): { settled: bigint; reserved: bigint; most: bigint } {
     const window = this.windowOf(budget.window, atMs);
-    let [settled, reserved] = [0n, 0n];
+    let [settled, reserved, most] = [0n, 0n, 0n];
     for (const attempt of this.attempts.values()) {
       if (!this.covers(budget.scope, attempt)) continue;
       if (this.windowOf(budget.window, attempt.atMs) !== window) continue;
       if (attempt.state === "settled") settled += attempt.cost;
-      else reserved += this.held(budget, attempt);
+      else {
+        reserved += this.held(budget, attempt);
+        most += this.mostOf(attempt);
+      }
     }
-    return { settled, reserved };
+    return { settled, reserved, most };
   }
 
   /** What has to be said to a request. */
@@ -151,9 +166,10 @@ export class Model {
     for (const budget of this.covering(attempt)) {
       if (!budget.hard) continue;
       isStrict ||= budget.strict;
-      const { settled, reserved } = this.sums(budget, attempt.atMs);
+      const { settled, reserved, most } = this.sums(budget, attempt.atMs);
       const asked = budget.strict ? attempt.bound : attempt.expected;
-      const room = this.amountAt(budget, attempt.atMs) - settled - reserved - (asked ?? 0n);
+      const amount = this.amountAt(budget, attempt.atMs);
+      const room = amount - settled - reserved - (asked ?? 0n);
       const why =
         attempt.expected === undefined
           ? "unpriced"
@@ -161,7 +177,9 @@ export class Model {
             ? "unbounded"
             : room < 0n
               ? "budget_exceeded"
-              : undefined;
+              : !budget.strict && settled + most + this.mostOf(attempt) > this.ceiling(amount, this.mostOf(attempt))
+                ? "in_flight"
+                : undefined;
       if (why !== undefined && this.#enforces && !budget.observed) refusals.set(budget.id, why);
       else if (why !== undefined) wouldRefuse = true;
       if (left === undefined || room < left) left = room;

@@ -14,7 +14,7 @@ import type { Answer, Operation } from "../../ledger/wire.ts";
 import { decodeAnswers, decodeBatch, encodeAnswers, encodeBatch } from "../../ledger/wire.ts";
 import type { Writer } from "../../ledger/writer.ts";
 import type { Admission } from "../../proxy/admit.ts";
-import { bound, expectation, inputTokensOf } from "../../proxy/bound.ts";
+import { bound, expectation, inputTokensOf, most } from "../../proxy/bound.ts";
 import { NO_READING, PLAIN_CALL } from "../../proxy/dialects/dialect.ts";
 import type { Call } from "../../proxy/dialects/dialect.ts";
 import { createExtension } from "../../proxy/extend.ts";
@@ -129,7 +129,15 @@ async function run(traffic: Traffic, { mode, stream, maxOutputTokens, share }: O
     },
   } as Pick<Writer, "extend"> as Writer;
 
-  const call: Call = { ...PLAIN_CALL, endpoint: "chat_completions", model: MODEL, stream, maxOutputTokens };
+  const call: Call = {
+    ...PLAIN_CALL,
+    endpoint: "chat_completions",
+    model: MODEL,
+    stream,
+    maxOutputTokens,
+    isText: true,
+    mayThink: false,
+  };
   const flights: Flight[] = [];
   const done: Flight[] = [];
   const refusedOnes = new Set<Traffic[number]>();
@@ -183,7 +191,8 @@ async function run(traffic: Traffic, { mode, stream, maxOutputTokens, share }: O
     const actual = costOf(request.inputTokens, outputTokens);
     const expectedNanoUsd = mode === "known" ? actual : expectation(call, inputTokens, price, learned, boundNanoUsd);
     const attemptId = nextId();
-    const asked = { attemptId, subject: { ...SUBJECT, model: MODEL }, boundNanoUsd, expectedNanoUsd };
+    const mostNanoUsd = stream || mode === "known" ? expectedNanoUsd : (boundNanoUsd ?? most(call, bodyBytes, price));
+    const asked = { attemptId, subject: { ...SUBJECT, model: MODEL }, boundNanoUsd, expectedNanoUsd, mostNanoUsd };
     const answer = book({ type: "reserve", request: asked, endpoint: "c", tags: undefined });
     if (answer.type !== "decision" || "frozen" in answer.decision) throw new Error("no decision");
     if (!answer.decision.admitted) {

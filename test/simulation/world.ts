@@ -213,6 +213,8 @@ export class World {
     const bound = this.#next() < 0.9 ? BigInt(this.#whole(400)) : undefined;
     const share = this.#next() < 0.95 ? BigInt(this.#whole(300)) : undefined;
     const expected = share !== undefined && bound !== undefined && share > bound ? bound : share;
+    // What is only reckoned may be far above what is expected, and above a bound that counts otherwise.
+    const most = this.#next() < 0.5 ? BigInt(this.#whole(900)) : undefined;
     const id = this.#nextId();
     busy.add(id);
     const attempt: ModelAttempt = {
@@ -222,10 +224,11 @@ export class World {
       served: undefined,
       bound,
       expected,
+      most,
       state: "open",
       cost: 0n,
     };
-    const request = { attemptId: id, subject, boundNanoUsd: bound, expectedNanoUsd: expected };
+    const request = { attemptId: id, subject, boundNanoUsd: bound, expectedNanoUsd: expected, mostNanoUsd: most };
     return {
       operation: { type: "reserve", request, endpoint: "c", tags: undefined },
       heard: (answer) => {
@@ -263,9 +266,11 @@ export class World {
     if (this.#mode === "observe") return;
     for (const budget of this.#model.covering(attempt)) {
       if (!budget.hard || budget.observed) continue;
-      const { settled, reserved } = this.#model.sums(budget, attempt.atMs);
-      if (settled + reserved > this.#model.amountAt(budget, attempt.atMs))
-        throw new Disagreement(`${budget.id} is passed`);
+      const { settled, reserved, most } = this.#model.sums(budget, attempt.atMs);
+      const amount = this.#model.amountAt(budget, attempt.atMs);
+      if (settled + reserved > amount) throw new Disagreement(`${budget.id} is passed`);
+      if (!budget.strict && settled + most > this.#model.ceiling(amount, this.#model.mostOf(attempt)))
+        throw new Disagreement(`${budget.id} can be passed by too much`);
     }
   }
 
