@@ -25,6 +25,7 @@ if (!target?.match) throw new Error("no route");
 const { dialect, match } = target;
 const usage = { prompt_tokens: 100, completion_tokens: 100, total_tokens: 200 };
 
+const KNOWN_BY = { vendor: "openai", allowed: [] };
 const rows: string[][] = [];
 for (const [name, bytes] of Object.entries(SIZES)) {
   const words = "word ".repeat(bytes / 5);
@@ -32,11 +33,11 @@ for (const [name, bytes] of Object.entries(SIZES)) {
   const answered = Buffer.from(
     JSON.stringify({ id: "c", model: "gpt-4o-mini", choices: [{ message: { content: words } }], usage }),
   );
-  const call = dialect.describe(match, readBody(request, asked), {});
+  const call = dialect.describe(match, readBody(request.headers, asked), {}, KNOWN_BY);
   const read = best(() => {
-    const body = readBody(request, asked);
-    checkLimits(body);
-    dialect.describe(match, body, {});
+    const body = readBody(request.headers, asked);
+    checkLimits(body, false);
+    dialect.describe(match, body, {}, KNOWN_BY);
   });
   const metered = best(() => {
     const meter = createMeter(dialect, call, false, "application/json");
@@ -51,7 +52,7 @@ process.stdout.write(
 );
 
 // A stream: each tenth of it, so that a cost that grows with its length would show.
-const call = { ...dialect.describe(match, { model: "gpt-4o-mini", stream: true }, {}), stream: true };
+const call = { ...dialect.describe(match, { model: "gpt-4o-mini", stream: true }, {}, KNOWN_BY), stream: true };
 const chunk = Buffer.from(
   `data: ${JSON.stringify({ id: "c", model: "gpt-4o-mini", choices: [{ index: 0, delta: { content: "word " } }], usage: null })}\n\n`,
 );

@@ -1,5 +1,6 @@
 // Budgets: money for a scope and a window. A soft budget tells, a hard one refuses. This file owns what a budget is and
 // which attempts it covers; the sums live in reservations.ts.
+import { createGlob } from "./glob.ts";
 import type { AttemptId } from "./ids.ts";
 import type { NanoUsd } from "./money.ts";
 import type { Window, WindowKind } from "./windows.ts";
@@ -108,7 +109,7 @@ export function covers(scope: Scope, subject: Subject): boolean {
     const wanted = scope[part];
     if (wanted === undefined) return true;
     if (part !== "model") return subject[part] === wanted;
-    const fits = (name: string): boolean => (wanted.includes("*") ? glob(wanted).test(name) : name === wanted);
+    const fits = createGlob(wanted);
     return fits(subject.model) || (subject.servedModel !== undefined && fits(subject.servedModel));
   });
 }
@@ -135,8 +136,4 @@ export function describeScope(scope: Scope): string {
     scope[part] === undefined ? [] : [`${part === "keyId" ? "key" : part} ${scope[part]}`],
   );
   return parts.length === 0 ? "the organisation" : parts.join(", ");
-}
-
-function glob(pattern: string): RegExp {
-  return new RegExp(`^${pattern.replace(/[.+?^${}()|[\]\\]/g, "\\$&").replaceAll("*", ".*")}$`);
 }

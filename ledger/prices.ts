@@ -4,6 +4,7 @@
 import { createRequire } from "node:module";
 import { findProvider } from "@pydantic/genai-prices";
 import type { MatchLogic, ModelInfo, ModelPrice, TieredPrices } from "@pydantic/genai-prices";
+import { createGlob } from "./glob.ts";
 import { parseRatio, parseUsdEach, parseUsdPerMillion, parseUsdPerThousand } from "./money.ts";
 import type { PicoUsdPerUnit, Ratio } from "./money.ts";
 import { FEE_ROWS, LIMIT_ROWS, MULTIPLE_ROWS, OWN_PRICE_ROWS, TIER_ROWS } from "./prices/rows.ts";
@@ -343,12 +344,11 @@ function readDiscount({ list, model, percent }: Discount): Reduction {
   const { numerator, denominator } = parseRatio(percent);
   if (numerator < 0n || numerator > 100n * denominator)
     throw new RangeError(`discounts: ${list} ${model ?? "*"}: ${percent} is no percentage from 0 to 100`);
-  const pattern = new RegExp(`^${(model ?? "*").replace(/[.+^$()|[\]{}\\?]/g, "\\$&").replaceAll("*", ".*")}$`);
   return {
     list,
     percent,
     ratio: { numerator: 100n * denominator - numerator, denominator: 100n * denominator },
-    matches: (name) => pattern.test(name),
+    matches: createGlob(model ?? "*"),
   };
 }
 

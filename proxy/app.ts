@@ -4,7 +4,7 @@ import type { IncomingMessage, ServerResponse } from "node:http";
 import type { Socket } from "node:net";
 import { setTimeout as sleep } from "node:timers/promises";
 import Fastify from "fastify";
-import type { FastifyError, FastifyInstance } from "fastify";
+import type { FastifyError, FastifyInstance, FastifyRequest } from "fastify";
 import { createExpectations } from "../ledger/expectations.ts";
 import type { Subject } from "../ledger/budgets.ts";
 import { attemptAtMs, formatRequestId } from "../ledger/ids.ts";
@@ -15,16 +15,20 @@ import type { Writer } from "../ledger/writer.ts";
 import { createListener } from "../service/listener.ts";
 import type { Log } from "../service/log.ts";
 import { addAdminRoutes } from "./admin.ts";
+import { addressOf, arrive } from "./arrival.ts";
+import type { Arrival } from "./arrival.ts";
+import { createBodies } from "./bodies.ts";
 import type { ProxyConfig } from "./config.ts";
 import type { ProxyContext } from "./context.ts";
 import { createForwarder } from "./forward.ts";
-import { guessDialect, readCredential, readTarget, resolveTarget } from "./gate.ts";
+import { guessDialect } from "./gate.ts";
 import { handle } from "./handle.ts";
 import { createLimiter } from "./limits.ts";
 import { createMetrics } from "./metrics.ts";
 import { createPatience } from "./patience.ts";
 import { createBlocks } from "./policy.ts";
 import { createProviders } from "./providers/index.ts";
+import { createReaders } from "./readers.ts";
 import { Refused, renderRefusal } from "./refusals.ts";
 import { createRegister } from "./register.ts";
 import { createSightings } from "./sightings.ts";
@@ -41,6 +45,13 @@ export type Proxy = {
   /** Answers no new request, waits for open ones, cuts what is left after `drainSeconds`, closes the books. */
   stop(): Promise<void>;
 };
+
+declare module "fastify" {
+  interface FastifyRequest {
+    /** Who asks, for which place: found out before the body is taken in. */
+    arrival: Arrival | undefined;
+  }
+}
 
 const SECOND = 1000;
 /** Slow headers are cut soon; slow bodies get time, for they are large. */
@@ -92,6 +103,8 @@ export async function createProxy(config: ProxyConfig, log: Log): Promise<Proxy>
     config,
     providers,
     register,
+    readers: createReaders(),
+    bodies: createBodies(config.mostBodyBytes, config.mostBodiesBytes),
     limiter,
     sightings,
     writer,
@@ -155,6 +168,7 @@ export async function createProxy(config: ProxyConfig, log: Log): Promise<Proxy>
       await ops.close();
       await forwarder.close();
       context.patience.close();
+      await context.readers.close();
       await sightings.flush();
       books.close();
       await writer.close();
@@ -200,9 +214,14 @@ function createPublicListener(context: ProxyContext, sockets: Sockets): FastifyI
       refuseEarly(context, new Refused("bad_target", error.message), request.raw, reply.raw),
   });
   app.removeAllContentTypeParsers();
-  app.addContentTypeParser("*", { parseAs: "buffer" }, (_request, body, done) => done(null, body));
-  app.addHook("onRequest", async (request) => {
-    // Read before the body: a request that cannot be served must not upload it first.
+  app.decorateRequest("arrival", undefined);
+  app.addContentTypeParser("*", async (request: FastifyRequest) =>
+    context.bodies.take(request.raw, addressOf(context, request.raw)),
+  );
+  app.addHook("onRequest", async (request, reply) => {
+    reply.raw.once("close", () => context.bodies.letGo(request.raw));
+    // Before the body: whoever is unknown, or asks for what cannot be served, must not upload it first.
+    request.arrival = arrive(context, request.raw);
     const hasBody =
       request.headers["content-length"] !== undefined || request.headers["transfer-encoding"] !== undefined;
     if (request.method === "GET" && hasBody && request.headers["content-length"] !== "0")
@@ -218,14 +237,7 @@ function createPublicListener(context: ProxyContext, sockets: Sockets): FastifyI
   // Node would answer 100-continue before anybody asked who it is.
   app.server.on("checkContinue", (request: IncomingMessage, response: ServerResponse) => {
     try {
-      const { path, query } = readTarget(request.url ?? "");
-      const target = resolveTarget(context.providers, request, path, query);
-      context.register.identify(
-        readCredential(request, query).text,
-        target?.provider.name ?? "",
-        request.socket.remoteAddress ?? "",
-        Date.now(),
-      );
+      arrive(context, request);
       response.writeContinue();
       app.server.emit("request", request, response);
     } catch (error) {
@@ -275,7 +287,7 @@ function refuseEarly(
   );
   response.writeHead(status, [...headers, "connection", "close", "content-length", String(Buffer.byteLength(body))]);
   response.write(body);
-  if (refused.reason !== "body_too_large" || request.complete) return void response.end();
+  if (request.complete) return void response.end();
   // Hanging up on a client that still sends would take the answer away from it: what comes is read for a while, and dropped.
   const end = (): void => void response.end();
   const timer = setTimeout(end, MOST_LINGER_MS).unref();

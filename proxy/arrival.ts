@@ -1,9 +1,9 @@
 // Who sends what where: the first steps of every request and of every WebSocket, before anything is read or held.
 import type { IncomingMessage } from "node:http";
 import type { ProxyContext } from "./context.ts";
-import { checkHeaders, readCredential, readTarget, resolveTarget } from "./gate.ts";
+import { checkHeaders, checkMethod, readCredential, readTarget, resolveTarget } from "./gate.ts";
 import type { Credential, Target } from "./gate.ts";
-import { checkAddress, clientAddress } from "./policy.ts";
+import { checkAddress, checkProvider, clientAddress } from "./policy.ts";
 import { Refused } from "./refusals.ts";
 import type { Principal } from "./register.ts";
 
@@ -13,6 +13,8 @@ export type Arrival = {
   readonly credential: Credential;
   /** Undefined: the path leads to no provider. */
   readonly target: Target | undefined;
+  /** Who asks; undefined where the path leads to no provider. */
+  readonly principal?: Principal;
 };
 
 /** Reads a canonical target and one credential. Throws Refused for what is odd, and while this program stops. */
@@ -24,6 +26,24 @@ export function readArrival(context: ProxyContext, request: IncomingMessage): Ar
   return { path, query, credential, target: resolveTarget(context.providers, request, path, query) };
 }
 
+/** The first steps of a request, before its body is taken in: a stranger uploads nothing. */
+export function arrive(context: ProxyContext, request: IncomingMessage): Arrival {
+  const arrival = readArrival(context, request);
+  const { target, credential, query } = arrival;
+  if (!target) return arrival;
+  const principal = identify(context, request, credential, target.provider.name);
+  if (principal.kind !== "virtual" && !context.config.passThrough)
+    throw new Refused("pass_through_off", "provider keys are not accepted here; ask for a Keymeter key (km_...)");
+  checkProvider(principal.key, target.provider.name);
+  checkMethod(query);
+  return { ...arrival, principal };
+}
+
+/** The client's address. */
+export function addressOf(context: ProxyContext, request: IncomingMessage): string {
+  return clientAddress(request, (peer) => context.isTrusted(peer));
+}
+
 /** Whose credential it is, at this instant. Throws Refused for a key that is unknown, expired, paused or revoked, or not meant for
  *  the client's address. */
 export function identify(
@@ -32,7 +52,7 @@ export function identify(
   credential: Credential,
   provider: string,
 ): Principal {
-  const address = clientAddress(request, (peer) => context.isTrusted(peer));
+  const address = addressOf(context, request);
   const nowMs = Date.now();
   const principal = context.register.identify(credential.text, provider, address, nowMs);
   checkAddress(principal.key, address);

@@ -54,7 +54,9 @@ export function said(reading: Reading, seen: Seen = { tokens: 0, isPartial: fals
 /** Asks whether the key may, takes a place in the limits and holds the money, or none of it. Throws Refused. */
 export async function openAttempt(context: ProxyContext, asked: Asked): Promise<Attempt> {
   const { principal, provider, call, bodyBytes } = asked;
-  checkPolicy(principal.key, { provider: provider.name, endpoint: call.endpoint, model: call.model });
+  const { instead = [], beside = [] } = call.otherModels ?? {};
+  const asks = { provider: provider.name, endpoint: call.endpoint, model: call.model, others: [...instead, ...beside] };
+  checkPolicy(principal.key, asks);
   const place = context.limiter.enter(principal, expectedTokens(call, bodyBytes), bodyBytes, Date.now());
   try {
     const admission = await admit({ ...context, refusalStatus: context.config.refusalStatus }, asked);

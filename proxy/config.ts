@@ -39,10 +39,14 @@ export type ProxyConfig = SharedConfig & {
   readonly discounts: readonly Discount[];
   /** Limits on what one request may be and take. */
   readonly mostBodyBytes: number;
+  /** Bytes of requests in memory at once, in all. */
+  readonly mostBodiesBytes: number;
   readonly connectSeconds: number;
   readonly headersSeconds: number;
   readonly idleSeconds: number;
   readonly totalSeconds: number;
+  /** Fields, betas and tools that whoever runs Keymeter knows to cost nothing: a strict budget lets them pass. */
+  readonly allowedFields: readonly string[];
   /** Blocks of proxies in front of this one, whose X-Forwarded-For is believed. */
   readonly trustedProxies: readonly string[];
   /** PEM texts; undefined: plain HTTP. */
@@ -68,6 +72,8 @@ type Raw = SharedConfig & {
   prices: z.infer<typeof priceRow>[];
   discounts: z.infer<typeof discountRow>[];
   mostBodyMegabytes: number;
+  mostBodiesMegabytes: number;
+  allowedFields: readonly string[];
   trustedProxies: readonly string[];
   tlsCert: string | undefined;
   tlsKey: string | undefined;
@@ -119,6 +125,14 @@ const priceRow = z.strictObject({
   max_output_tokens: z.number().int().positive().optional(),
   source: z.string().default("keymeter.yaml"),
 });
+
+/** A list; in the environment its items are parted by commas. */
+function listOf(item: z.ZodType<string>): z.ZodType<readonly string[]> {
+  return z.preprocess(
+    (given) => (typeof given === "string" ? given.split(",").map((one) => one.trim()) : given),
+    z.array(item),
+  ) as z.ZodType<readonly string[]>;
+}
 
 export const PROXY_SETTINGS: Settings<Raw> = {
   ...SHARED_SETTINGS,
@@ -192,17 +206,26 @@ export const PROXY_SETTINGS: Settings<Raw> = {
     schema: z.coerce.number().positive().max(1024),
     fallback: 64,
   },
+  mostBodiesMegabytes: {
+    place: "proxy.max_bodies_mb",
+    env: "KEYMETER_MAX_BODIES_MB",
+    schema: z.coerce.number().positive().max(65_536),
+    fallback: 512,
+  },
   connectSeconds: { place: "proxy.timeouts.connect", schema: seconds, fallback: 5 },
   headersSeconds: { place: "proxy.timeouts.headers", schema: seconds, fallback: 600 },
   idleSeconds: { place: "proxy.timeouts.idle", schema: seconds, fallback: 300 },
   totalSeconds: { place: "proxy.timeouts.total", schema: seconds, fallback: 3600 },
+  allowedFields: {
+    place: "proxy.allowed_fields",
+    env: "KEYMETER_ALLOWED_FIELDS",
+    schema: listOf(z.string().min(1).max(100)),
+    fallback: [],
+  },
   trustedProxies: {
     place: "proxy.trusted_proxies",
     env: "KEYMETER_TRUSTED_PROXIES",
-    schema: z.preprocess(
-      (given) => (typeof given === "string" ? given.split(",").map((block) => block.trim()) : given),
-      z.array(z.string().refine(isBlock, "an address or a block of them, such as 10.0.0.0/8")),
-    ) as z.ZodType<readonly string[]>,
+    schema: listOf(z.string().refine(isBlock, "an address or a block of them, such as 10.0.0.0/8")),
     fallback: [],
   },
   tlsCert: { place: "proxy.tls.cert", env: "KEYMETER_TLS_CERT", schema: z.string().min(1), fallback: undefined },
@@ -263,6 +286,7 @@ export function loadProxyConfig(environment: Environment = process.env): ProxyCo
     prices,
     discounts,
     mostBodyMegabytes,
+    mostBodiesMegabytes,
     adminToken,
     pepper,
     passThrough,
@@ -334,5 +358,6 @@ export function loadProxyConfig(environment: Environment = process.env): ProxyCo
     prices: rows,
     discounts: reductions,
     mostBodyBytes: Math.floor(mostBodyMegabytes * 1024 * 1024),
+    mostBodiesBytes: Math.floor(mostBodiesMegabytes * 1024 * 1024),
   });
 }

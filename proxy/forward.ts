@@ -158,7 +158,7 @@ class OpenExchange implements Dispatcher.DispatchHandler, Exchange {
   readonly #startedMs = Date.now();
   #resolve!: (ending: Ending) => void;
   #controller: Dispatcher.DispatchController | undefined;
-  #aborted: { how: Exclude<Ending["how"], "ended" | "unreachable">; why: string } | undefined;
+  #aborted: { how: Exclude<Ending["how"], "unreachable">; why: string } | undefined;
   #isOver = false;
   #status: number | undefined;
   #headers: string[] = [];
@@ -226,6 +226,7 @@ class OpenExchange implements Dispatcher.DispatchHandler, Exchange {
 
   onResponseData(controller: Dispatcher.DispatchController, chunk: Buffer): void {
     const out = this.meter?.push(chunk);
+    if (this.meter?.isOver?.()) return this.abort("ended", "the answer had come to its end");
     if (this.#extension && this.meter) this.#extend(this.#extension.look(this.meter), controller);
     if (out === undefined || this.#response.destroyed) return;
     if (!this.answered) this.#writeHead([]);
@@ -259,7 +260,8 @@ class OpenExchange implements Dispatcher.DispatchHandler, Exchange {
       error.code === "UND_ERR_HEADERS_TIMEOUT" ||
       error.code === "UND_ERR_BODY_TIMEOUT" ||
       error.code === "UND_ERR_CONNECT_TIMEOUT";
-    if (this.#aborted) this.#finish(this.#aborted.how, this.#aborted.why, false);
+    if (this.#aborted?.how === "ended") this.#finish("ended", undefined, false);
+    else if (this.#aborted) this.#finish(this.#aborted.how, this.#aborted.why, false);
     else this.#finish(this.#controller ? "failed" : "unreachable", error.code ?? error.message, timedOut);
   }
 
@@ -275,7 +277,7 @@ class OpenExchange implements Dispatcher.DispatchHandler, Exchange {
       this.abort("client_left", "the client left");
   }
 
-  abort(how: Exclude<Ending["how"], "ended" | "unreachable">, why: string): void {
+  abort(how: Exclude<Ending["how"], "unreachable">, why: string): void {
     if (this.#isOver || this.#aborted) return;
     this.#aborted = { how, why };
     this.#controller?.abort(new Error(why));

@@ -1,7 +1,7 @@
 // The gate: one reading of what a client sent, before anything is decided. A target that is canonical, a route that is
 // known, exactly one credential, a body that every parser reads alike. What is odd is refused, never repaired.
 import { isUtf8 } from "node:buffer";
-import type { IncomingMessage } from "node:http";
+import type { IncomingHttpHeaders, IncomingMessage } from "node:http";
 import { DIALECTS } from "./dialects/index.ts";
 import { isNameless, matchRoute } from "./dialects/dialect.ts";
 import type { Call, Dialect, JsonObject, RouteMatch } from "./dialects/dialect.ts";
@@ -35,6 +35,7 @@ export type Target = {
 const LONGEST_TARGET = 8_192;
 const MOST_DEPTH = 64;
 const MOST_NAMES = 100_000;
+const MOST_VALUES = 2_000_000;
 const MOST_FIELDS = 1_000;
 const MOST_LIMIT = 100_000_000;
 
@@ -219,10 +220,12 @@ function bareProvider(
   return providers.bare.openai;
 }
 
+type ContentHeaders = Pick<IncomingHttpHeaders, "content-type">;
+
 /** Reads a JSON body that every parser understands alike: an object, UTF-8 without a mark, no name twice in an object,
  *  bounded depth, finite numbers. The bytes that are checked are the bytes that are forwarded. */
-export function readBody(request: IncomingMessage, body: Buffer): JsonObject {
-  const type = request.headers["content-type"] ?? "";
+export function readBody(headers: ContentHeaders, body: Buffer): JsonObject {
+  const type = headers["content-type"] ?? "";
   if (!/^application\/json( *; *charset=utf-?8)?$/i.test(type))
     throw new Refused(
       "unsupported_media",
@@ -257,10 +260,19 @@ export function readJson(body: Buffer): JsonObject {
   return parsed as JsonObject;
 }
 
-/** Reads the text fields of a form, which is what routes of sound and pictures take. A field that stands twice is refused,
- *  lists (`image[]`) apart; of a file only its size is read. */
-export async function readForm(request: IncomingMessage, body: Buffer): Promise<JsonObject> {
-  const type = request.headers["content-type"] ?? "";
+/** Reads the fields of a form, which is what routes of sound and pictures take: text as text, of a file its size, of a list (`image[]`)
+ *  its items. A field that stands twice is refused, and so is a form whose parts two readers could cut differently. */
+export async function readForm(headers: ContentHeaders, body: Buffer): Promise<JsonObject> {
+  const type = headers["content-type"] ?? "";
+  const boundary = /^multipart\/form-data *; *boundary=(?:"([\w'()+,./:=? -]{1,70})"|([\w'()+,./:=?-]{1,70})) *$/i.exec(
+    type,
+  );
+  if (!boundary)
+    throw new Refused(
+      "bad_body",
+      "the content-type of a form is multipart/form-data with one boundary and nothing else",
+    );
+  countParts(body, `--${boundary[1] ?? boundary[2] ?? ""}`);
   let form: FormData;
   try {
     form = await new Response(body as Uint8Array<ArrayBuffer>, { headers: { "content-type": type } }).formData();
@@ -268,20 +280,36 @@ export async function readForm(request: IncomingMessage, body: Buffer): Promise<
     throw new Refused("bad_body", "the body is not the form that its content-type says; send multipart/form-data");
   }
   const fields: { [name: string]: unknown } = Object.create(null) as { [name: string]: unknown };
-  let count = 0;
   for (const [name, value] of form) {
-    if (++count > MOST_FIELDS) throw new Refused("bad_body", `the form has more than ${MOST_FIELDS} fields`);
-    if (name.endsWith("[]")) continue;
-    if (name in fields)
-      throw new Refused("bad_body", `the field "${name.slice(0, 80)}" stands twice; which one counts would be a guess`);
-    fields[name] = typeof value === "string" ? value : { bytes: value.size };
+    const read = typeof value === "string" ? value : { bytes: value.size };
+    if (name.endsWith("[]")) {
+      const list = name.slice(0, -2);
+      const known = fields[list];
+      if (Array.isArray(known)) known.push(read);
+      else if (known === undefined) fields[list] = [read];
+      else throw twice(list);
+      continue;
+    }
+    if (name in fields) throw twice(name);
+    fields[name] = read;
   }
   return fields;
 }
 
+function twice(name: string): Refused {
+  return new Refused("bad_body", `the field "${name.slice(0, 80)}" stands twice; which one counts would be a guess`);
+}
+
+/** Refuses a form of too many parts before it is cut into them. */
+function countParts(body: Buffer, delimiter: string): void {
+  let parts = 0;
+  for (let at = body.indexOf(delimiter); at >= 0; at = body.indexOf(delimiter, at + delimiter.length))
+    if (++parts > MOST_FIELDS + 1) throw new Refused("bad_body", `the form has more than ${MOST_FIELDS} fields`);
+}
+
 /** Whether a body is a form. */
-export function isForm(request: IncomingMessage): boolean {
-  return /^multipart\/form-data;/i.test(request.headers["content-type"] ?? "");
+export function isForm(headers: ContentHeaders): boolean {
+  return /^multipart\/form-data *;/i.test(headers["content-type"] ?? "");
 }
 
 /** Refuses a model's name that cannot be booked or labelled. */
@@ -295,13 +323,22 @@ export function checkModel(call: Call): void {
     );
 }
 
-/** Limits on output that stand in the body must be whole numbers: what one parser rounds another refuses. */
-export function checkLimits(body: JsonObject): void {
+/** Numbers that decide what a request costs must be whole numbers, written as such: what one parser rounds, trims or takes for none,
+ *  another refuses. */
+export function checkLimits(body: JsonObject, isForm: boolean): void {
   const { stream } = body;
-  if (stream !== undefined && stream !== null && typeof stream !== "boolean")
+  if (
+    stream !== undefined &&
+    stream !== null &&
+    typeof stream !== "boolean" &&
+    !(isForm && (stream === "true" || stream === "false"))
+  )
     throw new Refused("bad_body", '"stream" must be true or false');
-  for (const name of ["max_tokens", "max_completion_tokens", "max_output_tokens", "n", "best_of"]) {
-    const value = body[name];
+  for (const name of NUMBERS) {
+    const given = body[name];
+    // In a form every number is text; the seconds of a film are text in JSON too.
+    const isText = typeof given === "string" && (isForm || name === "seconds") && /^(0|[1-9]\d{0,8})$/.test(given);
+    const value = isText ? Number(given) : given;
     if (
       value !== undefined &&
       value !== null &&
@@ -312,9 +349,22 @@ export function checkLimits(body: JsonObject): void {
   }
 }
 
+/** The top-level numbers of a body that multiply or limit what is answered. */
+const NUMBERS = [
+  "max_tokens",
+  "max_completion_tokens",
+  "max_output_tokens",
+  "max_tokens_to_sample",
+  "n",
+  "best_of",
+  "partial_images",
+  "seconds",
+];
+
 /** Counts the names in the text: colons outside strings. Checks the depth before any recursive reader sees it. */
 function countNames(body: Buffer): number {
   let names = 0;
+  let values = 0;
   let depth = 0;
   for (let i = 0; i < body.length; i++) {
     switch (body[i]) {
@@ -331,6 +381,9 @@ function countNames(body: Buffer): number {
       }
       case 0x3a:
         if (++names > MOST_NAMES) throw new Refused("bad_body", `the body has more than ${MOST_NAMES} names`);
+        break;
+      case 0x2c:
+        if (++values > MOST_VALUES) throw new Refused("bad_body", `the body has more than ${MOST_VALUES} values`);
         break;
       case 0x5b:
       case 0x7b:

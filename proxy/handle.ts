@@ -4,19 +4,18 @@
 import type { FastifyReply, FastifyRequest } from "fastify";
 import { formatRequestId } from "../ledger/ids.ts";
 import { subjectOf } from "./admit.ts";
-import { credentialFor, identify, readArrival } from "./arrival.ts";
+import { arrive, credentialFor } from "./arrival.ts";
 import { openAttempt } from "./attempt.ts";
 import type { Attempt } from "./attempt.ts";
 import type { ProxyContext } from "./context.ts";
 import type { Call, Dialect, RouteMatch } from "./dialects/dialect.ts";
 import type { Ending } from "./forward.ts";
 import { outgoingHeaders } from "./headers.ts";
-import { checkLimits, checkMethod, checkModel, guessDialect, isForm, readBody, readForm } from "./gate.ts";
+import { guessDialect } from "./gate.ts";
 import type { Target } from "./gate.ts";
 import { answerMe } from "./me.ts";
 import { createMeter } from "./meter.ts";
 import { checkReferences, checkScope, passResult, passUnmetered, passUnread } from "./pass.ts";
-import { checkProvider } from "./policy.ts";
 import { nowhere, Refused, renderRefusal } from "./refusals.ts";
 import { release } from "./release.ts";
 import type { Principal } from "./register.ts";
@@ -27,16 +26,13 @@ export async function handle(context: ProxyContext, request: FastifyRequest, rep
   let attempt: Attempt | undefined;
   reply.hijack();
   try {
-    // 1 What was sent: a canonical target, one credential.
-    const { path, query, credential, target } = readArrival(context, request.raw);
-    if (path === "/keymeter/me") return await answerMe(context, request, reply, credential);
-    if (!target) throw nowhere(path);
+    // 1 Who asks, for which place: known since before the body was taken in (app.ts).
+    const arrival = request.arrival ?? arrive(context, request.raw);
+    if (arrival.path === "/keymeter/me") return await answerMe(context, request, reply, arrival.credential);
+    const { query, credential, target, principal } = arrival;
+    if (!target || !principal) throw nowhere(arrival.path);
     dialect = target.dialect;
-    const principal = identify(context, request.raw, credential, target.provider.name);
     const upstreamCredential = await credentialFor(context, target, principal, credential);
-
-    checkProvider(principal.key, target.provider.name);
-    checkMethod(query);
     checkScope(context, target, principal);
     const passing = { context, request, reply, target, principal, credential: upstreamCredential };
     if (!target.match) return await passUnmetered(passing);
@@ -70,7 +66,8 @@ export async function handle(context: ProxyContext, request: FastifyRequest, rep
         body,
       },
       reply.raw,
-      (_status, contentType, contentEncoding) => createMeter(dialect, call, hides, contentType, contentEncoding),
+      (_status, contentType, contentEncoding) =>
+        createMeter(dialect, call, hides, contentType, contentEncoding, context.readers),
       { stream: call.stream, requestId, subject: subjectOf(admission), extension, headers },
     );
     const ending = await exchange.ending;
@@ -110,24 +107,31 @@ type ReadCall = {
 async function readCall(
   context: ProxyContext,
   request: FastifyRequest,
-  { dialect, provider, tiers }: Target,
+  { dialect, provider, priceList, tiers }: Target,
   match: RouteMatch,
   query: URLSearchParams,
   principal: Principal,
 ): Promise<ReadCall> {
-  const body = request.body as Buffer;
-  const takesForm = match.route.takesForm === true && isForm(request.raw);
-  const parsed = takesForm ? await readForm(request.raw, body) : readBody(request.raw, body);
-  if (!takesForm) checkLimits(parsed);
   const refused = dialect.refuses(query, match) ?? provider.dialect.refuses(query, match);
   if (refused !== undefined)
     throw new Refused("bad_target", `${refused} is not accepted on a metered path: it can hide what was used`);
-  const described = dialect.describe(match, parsed, request.headers);
-  const call = tiers.length > 0 ? { ...described, placeTiers: tiers } : described;
-  checkModel(call);
-  if (call.openInput !== undefined) checkReferences(context, provider.name, principal, parsed);
-  const rewritten = provider.asksUsage ? dialect.rewrite(call, body, parsed) : undefined;
-  return { call, body: rewritten?.body ?? body, hides: rewritten?.hides ?? false, readBytes: body.length };
+  const sent = (request.body as Buffer | undefined) ?? Buffer.alloc(0);
+  const readBytes = sent.length;
+  const { "content-type": contentType, "anthropic-beta": beta } = request.headers;
+  const headers = {
+    ...(contentType === undefined ? {} : { "content-type": contentType }),
+    ...(beta === undefined ? {} : { "anthropic-beta": String(beta) }),
+  };
+  const knownBy = { vendor: priceList, allowed: context.config.allowedFields };
+  const toRead = { dialect: dialect.name, match, headers, asksUsage: provider.asksUsage, knownBy };
+  const read = await context.readers.request(toRead, sent);
+  checkReferences(context, provider.name, principal, read.references);
+  return {
+    call: tiers.length > 0 ? { ...read.call, placeTiers: tiers } : read.call,
+    body: read.rewritten?.body ?? read.body,
+    hides: read.rewritten?.hides ?? false,
+    readBytes,
+  };
 }
 
 function refuse(

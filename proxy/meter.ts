@@ -5,6 +5,7 @@ import type { Transform } from "node:stream";
 import { createBrotliDecompress, createGunzip, createInflate, createZstdDecompress } from "node:zlib";
 import type { Call, Dialect, Reading, UsageReader } from "./dialects/dialect.ts";
 import { NO_READING, parseObject } from "./dialects/dialect.ts";
+import type { Readers } from "./readers.ts";
 import { createFieldScanner } from "./json-scan.ts";
 import type { FieldScanner } from "./json-scan.ts";
 
@@ -20,24 +21,30 @@ export type Meter = {
   push(chunk: Buffer): Buffer | undefined;
   /** The bytes that wait: sent after the books have the event. */
   takeHeld(): Buffer[];
-  /** Of a meter that lags: resolves when all that was pushed is read. Called once, before `reading`. */
-  flush?(): Promise<void>;
+  /** Of a meter that lags, now: resolves when all that was pushed is read. Called once, before `reading`. */
+  flush?(): Promise<void> | undefined;
   reading(): Reading;
   /** What the answer has said until now; more may come. */
   soFar(): Reading;
   seen(): Seen;
   /** Whether the model has said its last word, and only its counts may still come. */
   isFinishing?(): boolean;
+  /** Whether the answer has come to its end, and what still comes is of no use to anybody. */
+  isOver?(): boolean;
 };
 
 /** A JSON answer up to this size is held and sent in one write; a larger one streams, its last chunk waits. */
 const MOST_HELD_BYTES = 1024 * 1024;
 /** Results of work are read whole, with all that they hold. */
 const MOST_HELD_RESULT_BYTES = 64 * 1024 * 1024;
+/** Beyond this a body that is needed whole is read in a thread. */
+const PARSE_HERE_BYTES = 1024 * 1024;
 /** Up to here parsing the whole body is as cheap as looking for its fields. */
 const PARSE_WHOLE_BYTES = 32 * 1024;
-/** A line longer than this is no event of any provider: it passes, unread. */
-const LONGEST_LINE = 32 * 1024 * 1024;
+/** A line, or an event, longer than this is none of any provider: it passes, unread. */
+const LONGEST_LINE = 16 * 1024 * 1024;
+/** What may wait for the books behind an end that was said; a provider that goes on beyond it is not listened to. */
+const MOST_WAITING_BYTES = 1024 * 1024;
 /** Providers answer about four bytes of text a token. */
 const BYTES_PER_TOKEN = 4;
 const SPACE = 0x20;
@@ -52,18 +59,19 @@ export function createMeter(
   hides: boolean,
   contentType: string,
   contentEncoding = "",
+  readers?: Readers,
 ): Meter {
   if (contentEncoding !== "" && contentEncoding !== "identity")
-    return createEncodedMeter(dialect, call, contentType, contentEncoding);
+    return createEncodedMeter(dialect, call, contentType, contentEncoding, readers);
   if (contentType.includes("text/event-stream")) return createEventMeter(dialect, call, hides);
   if (call.isResult && !/^application\/json\b/i.test(contentType)) return createLineMeter(dialect, call);
-  if (!call.stream) return createBodyMeter(dialect, call);
+  if (!call.stream) return createBodyMeter(dialect, call, readers);
   let chosen: Meter | undefined;
   const choose = (chunk?: Buffer): Meter =>
     (chosen ??=
       chunk && /^\s*[^\s[{]/.test(chunk.toString("latin1", 0, 64))
         ? createEventMeter(dialect, call, hides)
-        : createBodyMeter(dialect, call));
+        : createBodyMeter(dialect, call, readers));
   return {
     push: (chunk) => choose(chunk).push(chunk),
     takeHeld: () => choose().takeHeld(),
@@ -71,13 +79,20 @@ export function createMeter(
     soFar: () => choose().soFar(),
     seen: () => choose().seen(),
     isFinishing: () => chosen?.isFinishing?.() ?? false,
+    isOver: () => chosen?.isOver?.() ?? false,
   };
 }
 
 /** An answer that came packed though plain was asked for: it passes as it is, and is unpacked beside that for reading. Unpacking
  *  lags, so the newest chunk waits until the next one comes, and a small whole body until all of it is read. */
-function createEncodedMeter(dialect: Dialect, call: Call, contentType: string, contentEncoding: string): Meter {
-  const inner = createMeter(dialect, call, false, contentType);
+function createEncodedMeter(
+  dialect: Dialect,
+  call: Call,
+  contentType: string,
+  contentEncoding: string,
+  readers: Readers | undefined,
+): Meter {
+  const inner = createMeter(dialect, call, false, contentType, "", readers);
   const unpack = UNPACKERS[contentEncoding]?.();
   const packed: Buffer[] = [];
   const isWhole = !contentType.includes("text/event-stream") && !call.stream;
@@ -101,11 +116,13 @@ function createEncodedMeter(dialect: Dialect, call: Call, contentType: string, c
     },
     takeHeld: () => packed.splice(0),
     flush: () =>
-      new Promise((resolve) => {
+      new Promise<void>((resolve) => {
         if (!unpack || isBroken) return resolve();
         unpack.once("close", () => resolve());
         unpack.end();
-      }),
+      }).then(() => inner.flush?.()),
+    isFinishing: () => inner.isFinishing?.() ?? false,
+    isOver: () => inner.isOver?.() ?? false,
     // What is damaged is read as far as it goes, like what is cut.
     reading: () => inner.reading(),
     soFar: () => inner.soFar(),
@@ -144,6 +161,7 @@ function total(reader: UsageReader): UsageReader & { readonly isBroken: boolean 
     needsWholeBody: reader.needsWholeBody,
     body: (body) => attempt(() => reader.body(body), undefined),
     event: (data) => attempt(() => reader.event(data), "pass"),
+    text: (text) => attempt(() => reader.text?.(text), undefined),
     words: (data) => attempt(() => reader.words?.(data) ?? 0, 0),
     isFinishing: () => attempt(() => reader.isFinishing?.() ?? false, false),
     reading: () => attempt(() => reader.reading(), BROKEN),
@@ -162,6 +180,7 @@ function createEventMeter(dialect: Dialect, call: Call, hides: boolean): Meter {
   let carried = 0;
   let isPartial = false;
   let event = "";
+  let waiting = 0;
   let skipsLine = false;
   let data: string | undefined;
   let events = 0;
@@ -179,6 +198,8 @@ function createEventMeter(dialect: Dialect, call: Call, hides: boolean): Meter {
       }
       data = undefined;
       if (verdict !== "pass") holding = true;
+      // Counts that came early, with words behind them, were not the end.
+      else if (words > 0 && holding && !reader.reading().ended) holding = false;
       return verdict === "hide";
     }
     if (line.startsWith("data:")) {
@@ -216,7 +237,7 @@ function createEventMeter(dialect: Dialect, call: Call, hides: boolean): Meter {
       skipsLine = false;
       if (hides) {
         event += text.slice(from, next);
-        if (end === from) {
+        if (end === from || event.length > LONGEST_LINE) {
           if (!hidden) passed += event;
           event = "";
         }
@@ -238,10 +259,17 @@ function createEventMeter(dialect: Dialect, call: Call, hides: boolean): Meter {
     push(chunk) {
       const passed = read(chunk);
       const out = hides ? Buffer.from(passed, "latin1") : chunk;
-      if (!holding) return out.length > 0 ? out : undefined;
-      if (out.length > 0) held.push(out);
-      return undefined;
+      if (holding) {
+        // Behind the end nothing is kept that has no end itself.
+        if (out.length > 0 && waiting <= MOST_WAITING_BYTES) held.push(out);
+        waiting += out.length;
+        return undefined;
+      }
+      if (held.length === 0) return out.length > 0 ? out : undefined;
+      waiting = 0;
+      return Buffer.concat([...held.splice(0), out]);
     },
+    isOver: () => holding && waiting > MOST_WAITING_BYTES,
     takeHeld() {
       // What is left of an unfinished event belongs to the client all the same.
       const rest = event + carry.join("");
@@ -316,13 +344,15 @@ function createLineMeter(dialect: Dialect, call: Call): Meter {
 }
 
 /** JSON, whole or as an array of objects; anything else is unreadable and says so. */
-function createBodyMeter(dialect: Dialect, call: Call): Meter {
+function createBodyMeter(dialect: Dialect, call: Call, readers: Readers | undefined): Meter {
   const mostHeld = call.isResult ? MOST_HELD_RESULT_BYTES : MOST_HELD_BYTES;
   const reader = total(dialect.reader(call, false));
   let held: Buffer[] = [];
   let size = 0;
   let words = 0;
   let overflowed = false;
+  /** What a thread read of a body that is large and needed whole. */
+  let readElsewhere: Reading | undefined;
   // Made when it is needed: most answers are small and parsed whole.
   let made: FieldScanner | undefined;
   const scanner = (): FieldScanner =>
@@ -358,7 +388,15 @@ function createBodyMeter(dialect: Dialect, call: Call): Meter {
       return out.length > 0 ? out : undefined;
     },
     takeHeld: () => held.splice(0),
+    flush() {
+      if (overflowed || size <= PARSE_HERE_BYTES || !reader.needsWholeBody || !readers) return undefined;
+      return readers.answer(dialect.name, call, Buffer.concat(held)).then(
+        (reading) => void (readElsewhere = reading),
+        () => void (readElsewhere = BROKEN),
+      );
+    },
     reading() {
+      if (readElsewhere) return readElsewhere;
       if (call.stream && scanner().isArray) {
         if (scanner().complete) reader.body({});
         return reader.reading();
@@ -375,12 +413,16 @@ function createBodyMeter(dialect: Dialect, call: Call): Meter {
       }
       const parsed = parseObject(body.toString("latin1"));
       if (parsed) reader.body(parsed);
+      else reader.text?.(body.toString("utf8"));
       return reader.reading();
     },
     soFar: () => reader.reading(),
     seen: () => ({
-      tokens: reader.reading().failed && !call.stream ? 0 : Math.ceil((call.stream ? words : size) / BYTES_PER_TOKEN),
-      isPartial: reader.isBroken,
+      tokens:
+        (readElsewhere ?? reader.reading()).failed && !call.stream
+          ? 0
+          : Math.ceil((call.stream ? words : size) / BYTES_PER_TOKEN),
+      isPartial: reader.isBroken || readElsewhere === BROKEN,
     }),
   };
 }

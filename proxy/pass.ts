@@ -4,8 +4,8 @@ import type { FastifyReply, FastifyRequest } from "fastify";
 import { formatRequestId } from "../ledger/ids.ts";
 import type { ProxyContext } from "./context.ts";
 import { endWork, NOTHING_MORE } from "./attempt.ts";
-import { findDeep, NO_READING, parseObject, textAt } from "./dialects/dialect.ts";
-import type { Dialect, JsonObject, RouteMatch } from "./dialects/dialect.ts";
+import { NO_READING, parseObject, textAt } from "./dialects/dialect.ts";
+import type { Dialect, RouteMatch } from "./dialects/dialect.ts";
 import { outgoingHeaders } from "./headers.ts";
 import type { ChooseMeter, Exchange } from "./forward.ts";
 import type { Credential, Target } from "./gate.ts";
@@ -91,7 +91,7 @@ export async function passResult(passing: Passing, match: RouteMatch, query: URL
     throw new Refused("bad_target", `${refused} is not accepted on a metered path: it can hide what was used`);
   const call = workCall(match.route.endpoint, "", []);
   const { exchange, requestId } = forward(passing, (_status, contentType, contentEncoding) =>
-    createMeter(dialect, call, false, contentType, contentEncoding),
+    createMeter(dialect, call, false, contentType, contentEncoding, context.readers),
   );
   const ending = await exchange.ending;
   const reading = exchange.meter?.reading();
@@ -137,31 +137,23 @@ export function checkScope(context: ProxyContext, { provider, dialect, match }: 
 }
 
 /** Refuses a body that refers to what another Keymeter key made. What was made elsewhere in the account is for all of them. */
-export function checkReferences(context: ProxyContext, provider: string, principal: Principal, body: JsonObject): void {
+export function checkReferences(
+  context: ProxyContext,
+  provider: string,
+  principal: Principal,
+  references: readonly string[],
+): void {
   if (principal.kind !== "virtual") return;
-  const isForeign = (name: string): boolean => {
+  const isForeign = references.some((name) => {
     const owner = context.things.ownerOf(provider, name);
     return owner !== undefined && owner !== principal.keyId;
-  };
-  const found = findDeep(body, (name, value) => {
-    if (!REFERENCES.has(name)) return false;
-    const named = typeof value === "string" ? value : textAt(value as JsonObject, "id");
-    return named !== undefined && isForeign(named);
   });
-  if (found)
-    throw new Refused("not_metered", "the body refers to a file, cache or conversation that another Keymeter key made");
+  if (isForeign)
+    throw new Refused(
+      "not_metered",
+      "the body refers to a file, cache, answer or conversation that another Keymeter key made",
+    );
 }
-
-/** Members that name things at the provider. */
-const REFERENCES = new Set([
-  "file_id",
-  "input_file_id",
-  "conversation",
-  "cachedContent",
-  "cached_content",
-  "previous_response_id",
-  "previous_interaction_id",
-]);
 
 function forward(
   { context, request, reply, target, principal, credential }: Passing,
@@ -201,9 +193,14 @@ function ownBase({ raw }: FastifyRequest, { provider, explicit }: Target): strin
 /** Holds an answer and puts the places that it names here. */
 function createPlacer(dialect: Dialect, base: string): Meter {
   const held: Buffer[] = [];
+  let size = 0;
   return {
     ...UNREAD,
-    push: (chunk) => void held.push(chunk),
+    push(chunk) {
+      size += chunk.length;
+      // No list of places is as long: it passes as it is.
+      return size > MOST_PLACED_BYTES ? Buffer.concat([...held.splice(0), chunk]) : void held.push(chunk);
+    },
     takeHeld: () => {
       // latin1, so that every other byte stays what it is, packed answers included.
       const text = Buffer.concat(held).toString("latin1");
@@ -231,6 +228,7 @@ function createNameReader(): Meter & { name(): string | undefined } {
 }
 
 const MOST_NAMING_BYTES = 1024 * 1024;
+const MOST_PLACED_BYTES = 16 * 1024 * 1024;
 
 /** Reads nothing, holds nothing. */
 const UNREAD: Meter = {

@@ -3,18 +3,25 @@ import { BlockList, isIP } from "node:net";
 import type { IncomingMessage } from "node:http";
 import type { Key } from "../ledger/keys.ts";
 import type { KeyPolicy } from "../ledger/key-policy.ts";
+import { createGlob } from "../ledger/glob.ts";
 import { Refused } from "./refusals.ts";
 
-export type Asked = { readonly provider: string; readonly endpoint: string; readonly model: string };
+export type Asked = {
+  readonly provider: string;
+  readonly endpoint: string;
+  readonly model: string;
+  /** Other models that the request names, and that may answer or do a part of the work. */
+  readonly others?: readonly string[];
+};
 
 type Compiled = {
-  readonly models: readonly RegExp[] | undefined;
+  readonly models: readonly ((name: string) => boolean)[] | undefined;
   readonly addresses: ((address: string) => boolean) | undefined;
 };
 const compiled = new WeakMap<KeyPolicy, Compiled>();
 
 /** Throws Refused, naming what the key may not do and what it may. */
-export function checkPolicy(key: Key | undefined, { provider, endpoint, model }: Asked): void {
+export function checkPolicy(key: Key | undefined, { provider, endpoint, model, others = [] }: Asked): void {
   checkProvider(key, provider);
   if (!key) return;
   const { policy } = key;
@@ -22,12 +29,13 @@ export function checkPolicy(key: Key | undefined, { provider, endpoint, model }:
     throw notAllowed(key, `the endpoint ${endpoint}`, policy.endpoints);
   const { models } = compile(policy);
   // A batch's file and a stored prompt name no model: what cannot be seen is not allowed.
-  if (models && !models.some((pattern) => pattern.test(model)))
-    throw notAllowed(
-      key,
-      model === "" ? "a model that the request does not name" : `the model ${model}`,
-      policy.models ?? [],
-    );
+  for (const named of [model, ...others])
+    if (models && !models.some((matches) => matches(named)))
+      throw notAllowed(
+        key,
+        named === "" ? "a model that the request does not name" : `the model ${named.slice(0, 100)}`,
+        policy.models ?? [],
+      );
 }
 
 /** The part of it that holds for free paths and results too. */
@@ -86,9 +94,7 @@ function compile(policy: KeyPolicy): Compiled {
   let found = compiled.get(policy);
   if (!found) {
     found = {
-      models: policy.models?.map(
-        (name) => new RegExp(`^${name.replace(/[.+?^${}()|[\]\\]/g, "\\$&").replaceAll("*", ".*")}$`),
-      ),
+      models: policy.models?.map(createGlob),
       addresses: policy.addresses && createBlocks(policy.addresses),
     };
     compiled.set(policy, found);

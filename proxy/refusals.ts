@@ -27,6 +27,7 @@ export type RefusalReason =
   | "not_allowed"
   | "frozen"
   | "rate_limited"
+  | "busy"
   | "draining"
   | "websocket";
 
@@ -76,6 +77,7 @@ const REASONS: { readonly [reason in RefusalReason]: { readonly kind: Refusal["k
   not_allowed: { kind: "forbidden", status: 403 },
   frozen: { kind: "forbidden", status: 403 },
   rate_limited: { kind: "rate", status: 429 },
+  busy: { kind: "unavailable", status: 503 },
   draining: { kind: "unavailable", status: 503 },
   websocket: { kind: "upgrade", status: 426 },
 };

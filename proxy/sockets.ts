@@ -121,7 +121,10 @@ async function begin(
   const credential = await credentialFor(context, target, principal, arrival.credential);
   const conversation =
     isHandshake(request) && target.match?.route.kind === "socket"
-      ? target.dialect.converse?.(target.match, arrival.query)
+      ? target.dialect.converse?.(target.match, arrival.query, {
+          vendor: target.priceList,
+          allowed: context.config.allowedFields,
+        })
       : undefined;
   if (!conversation)
     throw new Refused(

@@ -110,6 +110,9 @@ export function addFolds(a: ReturnType<typeof fold>, b: ReturnType<typeof fold>)
 /** Expectations that count no search though the model searches before every answer, which is what is billed. */
 export const DISAGREED: ReadonlySet<string> = new Set(["r_b375cdc2c8f35d8a"]);
 
+/** Answers that name what was written and not what was read: their usage cannot be read as it stands. */
+export const PROMPTLESS: ReadonlySet<string> = new Set(["r_2c0a966820fe05d4"]);
+
 /** The names of all files with recordings. */
 export function listRecordings(): string[] {
   return readdirSync(FOLDER)

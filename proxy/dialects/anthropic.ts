@@ -19,6 +19,8 @@ import {
   countWords,
   hasOddCounts,
 } from "./dialect.ts";
+import { otherModels, referencesOf, unknownBeta, unknownCost } from "./anthropic-fields.ts";
+import type { KnownBy } from "./fields.ts";
 import type { Call, Dialect, JsonObject, KnownFields, Reading, Refusal, Route, UsageReader } from "./dialect.ts";
 
 const ROUTES: readonly Route[] = [
@@ -80,8 +82,8 @@ export const anthropic: Dialect = {
   refuses: () => undefined,
   workId: ({ parameters }) => parameters["id"] ?? "",
 
-  describe({ route, parameters }, body, headers): Call {
-    if (route.endpoint === "message_batches") return describeBatch(body, headers);
+  describe({ route, parameters }, body, headers, knownBy): Call {
+    if (route.endpoint === "message_batches") return describeBatch(body, headers, knownBy);
     const user = textAt(objectAt(body, "metadata"), "user_id");
     return {
       endpoint: route.endpoint,
@@ -94,7 +96,8 @@ export const anthropic: Dialect = {
       maxOutputTokens: readLimit(body["max_tokens"]),
       answers: 1,
       openInput: openInput(body),
-      unbounded: unbounded(body) ?? unknownBeta(headers["anthropic-beta"]),
+      unbounded: unknownCost(body, knownBy) ?? unknownBeta(headers["anthropic-beta"], knownBy),
+      otherModels: otherModels(body),
       mayThink: mayThink(parameters["model"] ?? textAt(body, "model") ?? "", body),
       isText: true,
       writesCache: writesCache(body),
@@ -103,6 +106,7 @@ export const anthropic: Dialect = {
     };
   },
 
+  references: referencesOf,
   rewrite: () => undefined,
   placeUrls: (text, base) => text.replace(RESULTS_URL, `$1${base}$2`),
   reader: (call) => (call.endpoint === "message_batches" ? createBatchReader() : createReader()),
@@ -124,10 +128,11 @@ export const anthropic: Dialect = {
 
 /** A batch is its requests together, at half the price. More of them than one have more hidden tokens than are allowed for, and
  *  several models several prices: then nothing bounds it. */
-function describeBatch(body: JsonObject, headers: IncomingHttpHeaders): Call {
+function describeBatch(body: JsonObject, headers: IncomingHttpHeaders, knownBy: KnownBy): Call {
   const items = objectsIn(body["requests"]);
   const requests = items.map((item) => objectAt(item, "params") ?? {});
   const models = [...new Set(requests.map((request) => textAt(request, "model") ?? ""))];
+  const others = requests.map(otherModels);
   const limits = requests.map((request) => readLimit(request["max_tokens"]));
   return {
     ...PLAIN_CALL,
@@ -143,8 +148,12 @@ function describeBatch(body: JsonObject, headers: IncomingHttpHeaders): Call {
     unbounded:
       (models.length > 1 ? "several models in one batch" : undefined) ??
       (requests.length > 1 ? "a batch of many requests" : undefined) ??
-      requests.map(unbounded).find((reason) => reason !== undefined) ??
-      unknownBeta(headers["anthropic-beta"]),
+      requests.map((request) => unknownCost(request, knownBy)).find((reason) => reason !== undefined) ??
+      unknownBeta(headers["anthropic-beta"], knownBy),
+    otherModels: {
+      instead: [...models.slice(1), ...others.flatMap(({ instead }) => instead)],
+      beside: others.flatMap(({ beside }) => beside),
+    },
   };
 }
 
@@ -166,10 +175,14 @@ const REFUSAL_TYPES: { readonly [kind in Refusal["kind"]]: string } = {
   upgrade: "invalid_request_error",
 };
 
-/** Tools of the client: they cost what the body shows. Other typed ones run at the provider (search, fetch, code). */
-const CLIENT_TOOLS = /^(custom$|(bash|text_editor|computer|memory)_)/;
-
 function openInput(body: JsonObject): string | undefined {
+  // What was compacted is no longer as long as it was.
+  if (
+    objectsIn(body["messages"]).some((message) =>
+      objectsIn(message["content"]).some((block) => textAt(block, "type") === "compaction"),
+    )
+  )
+    return "what was compacted";
   return findDeep(body["messages"], isRemotePart) ? "a picture or document" : undefined;
 }
 
@@ -203,31 +216,6 @@ const TOOL_TOKENS: readonly (readonly [type: string, tokens: number])[] = [
   ["bash", 300],
   ["memory", 1_024],
 ];
-
-function unbounded(body: JsonObject): string | undefined {
-  const stated = ["mcp_servers", "container", "context_management"].find(
-    (field) => body[field] !== undefined && body[field] !== null,
-  );
-  if (stated !== undefined) return stated;
-  const tools = body["tools"] ?? [];
-  if (!Array.isArray(tools)) return "tools";
-  const hosted = tools
-    .map((tool) => textAt(tool as JsonObject, "type"))
-    .find((type) => type !== undefined && !CLIENT_TOOLS.test(type));
-  return hosted === undefined ? undefined : `tool ${hosted}`;
-}
-
-/** Betas that change no price and open no second way to use tokens. Any other may: no bound is claimed with it. */
-const NEUTRAL_BETA =
-  /^(prompt-caching|extended-cache-ttl|token-efficient-tools|fine-grained-tool-streaming|interleaved-thinking|structured-outputs|output-128k|pdfs|message-batches|token-counting|claude-code|oauth|computer-use|effort)-[\w-]+$/;
-
-function unknownBeta(header: string | string[] | undefined): string | undefined {
-  const unknown = String(header ?? "")
-    .split(",")
-    .map((beta) => beta.trim())
-    .find((beta) => beta !== "" && !NEUTRAL_BETA.test(beta));
-  return unknown === undefined ? undefined : `anthropic-beta ${unknown.slice(0, 60)}`;
-}
 
 function isRemotePart(name: string, value: unknown): boolean {
   const type = name === "source" ? textAt(value as JsonObject, "type") : undefined;

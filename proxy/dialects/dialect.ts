@@ -4,6 +4,7 @@ import type { IncomingHttpHeaders } from "node:http";
 import { addUsage, contextTokens, readCount } from "../../ledger/usage.ts";
 import type { Usage } from "../../ledger/usage.ts";
 import type { Conversation } from "./conversation.ts";
+import type { KnownBy } from "./fields.ts";
 
 export type DialectName = "openai" | "anthropic" | "google";
 
@@ -161,6 +162,8 @@ export type UsageReader = {
   /** Whether `body` needs more than its top-level scalars and usage objects: then large bodies are parsed whole. */
   readonly needsWholeBody: boolean;
   body(body: JsonObject): void;
+  /** A small answer that is no JSON. */
+  text?(text: string): void;
   /** `data` is the event's payload, read as latin1: enough to look for names and to parse numbers from. */
   event(data: string): EventVerdict;
   /** How many bytes of the model's own words an event carries: what is left to go by when no usage comes. Absent: none can be told. */
@@ -202,7 +205,9 @@ export type Dialect = {
   readonly bodyFields: readonly string[];
   /** Why a query or a header of a metered request cannot be accepted (it would hide the usage), or undefined. */
   refuses(query: URLSearchParams, match: RouteMatch): string | undefined;
-  describe(match: RouteMatch, body: JsonObject, headers: IncomingHttpHeaders): Call;
+  describe(match: RouteMatch, body: JsonObject, headers: IncomingHttpHeaders, knownBy: KnownBy): Call;
+  /** Names of things at the provider that a body refers to: files, caches, conversations, answers, skills. */
+  references(body: JsonObject): string[];
   /** Of a `result` route: by which id its work is known. */
   workId(match: RouteMatch): string;
   /** The documented changes of a body, or undefined for none. `hides`: an event must then be hidden from the client. */
@@ -212,7 +217,7 @@ export type Dialect = {
   placeUrls?(text: string, base: string): string;
   reader(call: Call, hides: boolean): UsageReader;
   /** Of a `socket` route: how its messages are read; undefined when this one cannot be metered. */
-  converse?(match: RouteMatch, query: URLSearchParams): Conversation | undefined;
+  converse?(match: RouteMatch, query: URLSearchParams, knownBy: KnownBy): Conversation | undefined;
   refusal(
     refusal: Refusal,
     requestId: string,

@@ -26,7 +26,7 @@ export const INTERACTION_ROUTES: readonly Route[] = [
   { method: "DELETE", path: "/interactions/{id}", endpoint: "interactions_state", kind: "free", scope: "work" },
 ];
 
-export function describeInteraction(body: JsonObject): Call {
+export function describeInteraction(body: JsonObject, beyond: string | undefined): Call {
   const agent = textAt(body, "agent");
   const tier = textAt(body, "service_tier") ?? textAt(body, "serviceTier");
   const config = objectAt(body, "generation_config");
@@ -50,7 +50,8 @@ export function describeInteraction(body: JsonObject): Call {
       odd ??
       (agent === undefined ? undefined : `agent ${agent}`) ??
       (body["background"] === true ? BACKGROUND : undefined) ??
-      (hosted === undefined ? undefined : `tool ${hosted}`),
+      (hosted === undefined ? undefined : `tool ${hosted}`) ??
+      beyond,
   };
 }
 

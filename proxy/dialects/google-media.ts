@@ -5,26 +5,28 @@ import { compactUsage, findDeep, NO_READING, objectAt, objectsIn, PLAIN_CALL, te
 import type { Call, JsonObject, Reading, UsageReader } from "./dialect.ts";
 
 /** Texts become embeddings. Pictures are a fee each: as many as were asked for, four where nobody said. */
-export function describePrediction(model: string, body: JsonObject): Call {
+export function describePrediction(model: string, body: JsonObject, beyond: string | undefined): Call {
   const has = (wanted: string): boolean => findDeep(body["instances"], (name) => name === wanted);
   const isText = has("content") && !has("prompt");
-  if (isText) return { ...PLAIN_CALL, endpoint: "predict", model, maxOutputTokens: 0 };
-  const count = readCount(objectAt(body, "parameters")?.["sampleCount"]) || DEFAULT_PICTURES;
+  if (isText) return { ...PLAIN_CALL, endpoint: "predict", model, maxOutputTokens: 0, unbounded: beyond };
+  const count = countSamples(body, DEFAULT_PICTURES);
   return {
     ...PLAIN_CALL,
     endpoint: "predict",
     model,
     maxOutputTokens: 0,
-    fees: { image: count },
+    unbounded: count === undefined ? "a sampleCount that is no whole number" : beyond,
+    fees: { image: (count ?? DEFAULT_PICTURES) * instancesOf(body) },
   };
 }
 
 const DEFAULT_PICTURES = 4;
 
 /** Films by the second, as many and as long as were asked for; finer ones may cost more. */
-export function describeFilm(model: string, body: JsonObject): Call {
+export function describeFilm(model: string, body: JsonObject, beyond: string | undefined): Call {
   const parameters = objectAt(body, "parameters");
-  const seconds = readCount(parameters?.["durationSeconds"]) || DEFAULT_FILM_SECONDS;
+  const seconds = wholeAt(parameters, "durationSeconds", DEFAULT_FILM_SECONDS);
+  const count = countSamples(body, 1);
   const resolution = textAt(parameters, "resolution");
   return {
     ...PLAIN_CALL,
@@ -32,11 +34,31 @@ export function describeFilm(model: string, body: JsonObject): Call {
     model,
     tiers: resolution === undefined ? [] : [`variant:${resolution}`],
     maxOutputTokens: 0,
-    fees: { video_second: seconds * (readCount(parameters?.["sampleCount"]) || 1) },
+    unbounded: count === undefined || seconds === undefined ? "a count that is no whole number" : beyond,
+    fees: { video_second: (seconds ?? MOST_FILM_SECONDS) * (count ?? MOST_FILMS) * instancesOf(body) },
   };
 }
 
 const DEFAULT_FILM_SECONDS = 8;
+const MOST_FILM_SECONDS = 60;
+const MOST_FILMS = 4;
+
+/** How often each is made; undefined where that is written as no whole number. */
+function countSamples(body: JsonObject, usual: number): number | undefined {
+  return wholeAt(objectAt(body, "parameters"), "sampleCount", usual);
+}
+
+/** Absent, null and 0 is the usual; undefined: what is written is no whole number. */
+function wholeAt(holder: JsonObject | undefined, name: string, usual: number): number | undefined {
+  const given = holder?.[name];
+  if (given === undefined || given === null) return usual;
+  const count = readCount(given);
+  return count === 0 ? usual : count;
+}
+
+function instancesOf(body: JsonObject): number {
+  return Math.max(Array.isArray(body["instances"]) ? body["instances"].length : 1, 1);
+}
 
 /** Pictures that came; those that a filter took away are not billed. */
 export function createPredictionReader(call: Call): UsageReader {

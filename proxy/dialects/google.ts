@@ -18,6 +18,7 @@ import { CACHE_ROUTES, createCacheReader, describeCache } from "./google-cache.t
 import { createInteractionReader, describeInteraction, INTERACTION_ROUTES } from "./google-interactions.ts";
 import { createFilmReader, createPredictionReader, describeFilm, describePrediction } from "./google-media.ts";
 import { converseLive } from "./google-live.ts";
+import { otherModels, referencesOf, unknownCost } from "./google-fields.ts";
 import { readingOf, searchQueries } from "./google-usage.ts";
 import type { Call, Dialect, JsonObject, Reading, Refusal, Route, UsageReader } from "./dialect.ts";
 
@@ -91,13 +92,15 @@ export const google: Dialect = {
     return undefined;
   },
 
-  describe({ route, parameters }, body): Call {
+  describe({ route, parameters }, body, _headers, knownBy): Call {
+    const model = parameters["model"] ?? "";
+    const beyond = unknownCost(route.endpoint, body, knownBy);
     const config = objectAt(body, "generationConfig") ?? objectAt(body, "generation_config");
     const tier = textAt(body, "serviceTier") ?? textAt(body, "service_tier");
-    if (route.endpoint === "interactions") return describeInteraction(body);
+    if (route.endpoint === "interactions") return describeInteraction(body, beyond);
     if (route.endpoint === "cached_contents") return describeCache(body, parameters["id"]);
-    if (route.endpoint === "predict") return describePrediction(parameters["model"] ?? "", body);
-    if (route.endpoint === "predict_long_running") return describeFilm(parameters["model"] ?? "", body);
+    if (route.endpoint === "predict") return describePrediction(model, body, beyond);
+    if (route.endpoint === "predict_long_running") return describeFilm(model, body, beyond);
     const isBatch = route.endpoint === "batches";
     // Protobuf JSON takes whole numbers as text too.
     const each = readCount(config?.["maxOutputTokens"] ?? config?.["max_output_tokens"]);
@@ -111,7 +114,8 @@ export const google: Dialect = {
         ? Math.max(inlineRequests(body) ?? 1, 1)
         : Math.max(readCount(config?.["candidateCount"] ?? config?.["candidate_count"]) ?? 1, 1),
       openInput: isBatch && inlineRequests(body) === undefined ? BATCH_FILE : openInput(body),
-      unbounded: isBatch ? "a batch" : (spelledTwice(body, config) ?? unbounded(body)),
+      unbounded: isBatch ? "a batch" : (spelledTwice(body, config) ?? unbounded(body) ?? beyond),
+      otherModels: otherModels(body, model),
       mayThink: mayThink(parameters["model"] ?? "", config),
       isText: isText(parameters["model"] ?? "", config),
       // Only explicit caches are written for money, by a path of their own.
@@ -121,6 +125,7 @@ export const google: Dialect = {
     };
   },
 
+  references: referencesOf,
   rewrite: () => undefined,
   reader: (call) => (READERS[call.endpoint] ?? createReader)(call),
 

@@ -3,6 +3,8 @@
 // Source: platform.openai.com API reference.
 import { readCount } from "../../ledger/usage.ts";
 import type { Usage } from "../../ledger/usage.ts";
+import type { KnownBy } from "./fields.ts";
+import { otherModels, unknownCost } from "./openai-fields.ts";
 import { readUsage, statedCost } from "./openai-usage.ts";
 import {
   compactUsage,
@@ -10,6 +12,7 @@ import {
   NO_READING,
   objectAt,
   parseObject,
+  PLAIN_CALL,
   textAt,
   UNNAMED_MODEL,
   unknownNumbers,
@@ -48,25 +51,21 @@ const DEFAULT_FILM = { model: "sora-2", seconds: 4, size: "720x1280" };
 /** Tokens of the largest picture in the highest quality, and of each unfinished one before it. Only this family's are published. */
 const MOST_PICTURE_TOKENS = 6_240;
 const PARTIAL_PICTURE_TOKENS = 100;
+/** The most tokens that one picture is seen as, in high fidelity. */
+const MOST_SEEN_TOKENS = 8_192;
 const BOUNDED_PICTURES = /^gpt-image-1(-mini)?(-\d|$)/;
 /** Speech has about 15 characters and 21 tokens a second, text 4 characters a token. */
 const SPOKEN_TOKENS_PER_CHARACTER = 1.4;
 const CHARACTERS_PER_TOKEN = 4;
 /** Sound as it is usually packed: 128 kbit/s. */
 const BYTES_PER_SECOND = 16_000;
+/** Spoken slowly. What was packed smaller than usual shows in what was written down. */
+const CHARACTERS_PER_SECOND = 10;
 
-const NO_TEXT: Omit<Call, "endpoint" | "model"> = {
-  stream: false,
-  tiers: [],
-  maxOutputTokens: 0,
-  answers: 1,
-  openInput: undefined,
-  unbounded: undefined,
-  bodyTags: {},
-};
+const NO_TEXT: Omit<Call, "endpoint" | "model"> = { ...PLAIN_CALL, maxOutputTokens: 0 };
 
 /** The call of one of these endpoints, or undefined for every other. Fields of a form come as text. */
-export function describeMedia({ endpoint, path }: Route, body: JsonObject): Call | undefined {
+export function describeMedia({ endpoint, path }: Route, body: JsonObject, knownBy: KnownBy): Call | undefined {
   const user = textAt(body, "user");
   const bodyTags: { [name: string]: string } = user === undefined ? {} : { user };
   switch (endpoint) {
@@ -85,6 +84,7 @@ export function describeMedia({ endpoint, path }: Route, body: JsonObject): Call
         stream: body["stream"] === true || body["stream"] === "true",
         tiers: isFee || model === "" ? [`variant:${quality}/${size}`] : [],
         answers: count,
+        hiddenTokens: countPictures(body) * MOST_SEEN_TOKENS,
         maxOutputTokens: isFee
           ? 0
           : MOST_PICTURE_TOKENS + PARTIAL_PICTURE_TOKENS * (numberAt(body, "partial_images") ?? 0),
@@ -96,12 +96,16 @@ export function describeMedia({ endpoint, path }: Route, body: JsonObject): Call
             : body["images"] === undefined && typeof body["image"] !== "string"
               ? undefined
               : "pictures that lie elsewhere",
-        unbounded: isFee || BOUNDED_PICTURES.test(model) ? undefined : `the size of a picture of ${model}`,
+        unbounded:
+          isFee || BOUNDED_PICTURES.test(model)
+            ? unknownCost(endpoint, model, body, knownBy)
+            : `the size of a picture of ${model}`,
+        otherModels: otherModels(body),
       };
     }
     case "audio_speech": {
       const model = textAt(body, "model") ?? "";
-      const characters = Array.from(textAt(body, "input") ?? "").length;
+      const characters = countCharacters(textAt(body, "input") ?? "");
       const isFee = model.startsWith("tts-");
       return {
         ...NO_TEXT,
@@ -111,7 +115,7 @@ export function describeMedia({ endpoint, path }: Route, body: JsonObject): Call
         stream: textAt(body, "stream_format") === "sse",
         maxOutputTokens: isFee ? 0 : Math.ceil(characters * SPOKEN_TOKENS_PER_CHARACTER),
         fees: isFee ? { character: characters } : {},
-        unbounded: isFee ? undefined : "the length of speech",
+        unbounded: isFee ? unknownCost(endpoint, model, body, knownBy) : "the length of speech",
       };
     }
     case "audio_transcriptions": {
@@ -139,12 +143,28 @@ export function describeMedia({ endpoint, path }: Route, body: JsonObject): Call
         bodyTags,
         tiers: [`variant:${size}`],
         fees: { video_second: numberAt(body, "seconds") || DEFAULT_FILM.seconds },
-        unbounded: path === FILMS ? undefined : "a film that is made from another one",
+        unbounded:
+          path === FILMS
+            ? unknownCost(endpoint, textAt(body, "model") ?? DEFAULT_FILM.model, body, knownBy)
+            : "a film that is made from another one",
       };
     }
     default:
       return undefined;
   }
+}
+
+/** Pictures that a form holds to be seen, a mask among them. */
+function countPictures(body: JsonObject): number {
+  const seen = [body["image"], body["mask"], body["images"]];
+  return seen.reduce<number>((sum, one) => sum + (Array.isArray(one) ? one.length : one === undefined ? 0 : 1), 0);
+}
+
+/** Characters as they are read: a pair of surrogates is one. */
+function countCharacters(text: string): number {
+  let pairs = 0;
+  for (let i = 0; i < text.length; i++) if ((text.charCodeAt(i) & 0xfc00) === 0xd800) pairs++;
+  return text.length - pairs;
 }
 
 /** The reader of one of these endpoints' answers, or undefined for every other. */
@@ -176,8 +196,15 @@ function createReader(
   let failed = false;
   let isBytes = true;
   let isDefault = false;
+  let heard: Usage | undefined;
   return {
     needsWholeBody,
+    text(text) {
+      // Written down as plain text or as subtitles: the last of these says when it ends.
+      if (call.fees?.audio_second === undefined) return;
+      const spoken = endOfSubtitles(text) ?? Math.ceil(text.length / CHARACTERS_PER_SECOND);
+      heard = { audio_second: Math.max(spoken, call.fees.audio_second) };
+    },
     body(answer) {
       isBytes = false;
       ended = true;
@@ -211,20 +238,27 @@ function createReader(
       return {
         ...NO_READING,
         extra,
-        usage: usage ?? spoken?.usage,
+        usage: usage ?? spoken?.usage ?? heard,
         servedModel,
         tiers: call.tiers,
         raw: stated && JSON.stringify(stated),
         statedCostNanoUsd: stated && statedCost(stated),
         isContradictory: hasOddCounts(stated),
         unknownFields: unknownNumbers(stated, KNOWN),
-        final: usage !== undefined || spoken !== undefined,
-        isEstimate: isDefault || (usage === undefined && spoken?.isEstimate === true),
-        ended: ended || spoken !== undefined,
+        final: usage !== undefined || spoken !== undefined || heard !== undefined,
+        isEstimate: isDefault || (usage === undefined && (spoken?.isEstimate === true || heard !== undefined)),
+        ended: ended || spoken !== undefined || heard !== undefined,
         failed,
       };
     },
   };
+}
+
+/** In seconds; undefined for a text without times. */
+function endOfSubtitles(text: string): number | undefined {
+  const last = text.lastIndexOf("-->");
+  const time = last < 0 ? null : /^-->\s*(?:(\d+):)?(\d\d):(\d\d)[.,]\d/.exec(text.slice(last, last + 40));
+  return time ? Number(time[1] ?? 0) * 3_600 + Number(time[2]) * 60 + Number(time[3]) + 1 : undefined;
 }
 
 const LAST_EVENTS = new Set([

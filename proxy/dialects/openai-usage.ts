@@ -107,6 +107,12 @@ function searches(answer: JsonObject, stated: JsonObject): Usage {
 /** Chat models that search before every answer. */
 const SEARCHES = /-search-(preview|api)/;
 
+/** The search that such a model makes for every answer; undefined for all others. */
+export function alwaysSearched(model: string): Usage | undefined {
+  if (!SEARCHES.test(model)) return undefined;
+  return model.includes("-search-preview") ? { web_search_preview: 1 } : { web_search: 1 };
+}
+
 /** Containers that the code interpreter worked in. */
 function containers(answer: JsonObject): number {
   return new Set(outputItems(answer, "code_interpreter_call").map((item) => textAt(item, "container_id") ?? "")).size;

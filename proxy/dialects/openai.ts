@@ -19,7 +19,8 @@ import {
 } from "./dialect.ts";
 import { createMediaReader, describeMedia, MEDIA_ROUTES } from "./openai-media.ts";
 import { converseRealtime, converseResponses } from "./openai-realtime.ts";
-import { imageToolUse, KNOWN, readUsage, statedCost } from "./openai-usage.ts";
+import { otherModels, predictedBytes, referencesOf, unknownCost } from "./openai-fields.ts";
+import { alwaysSearched, imageToolUse, KNOWN, readUsage, statedCost } from "./openai-usage.ts";
 import type { Call, Dialect, JsonObject, Reading, Refusal, Route, UsageReader } from "./dialect.ts";
 
 const ROUTES: readonly Route[] = [
@@ -73,8 +74,6 @@ const ROUTES: readonly Route[] = [
 
 /** A service tier that the provider chooses by itself is not asked for. */
 const OWN_CHOICE = new Set(["auto", "default"]);
-/** Tools that run at the provider and bring tokens or fees that the body does not show. */
-const CLIENT_TOOLS = new Set(["function", "custom"]);
 
 export const openai: Dialect = {
   name: "openai",
@@ -87,29 +86,36 @@ export const openai: Dialect = {
 
   workId: ({ parameters }) => parameters["id"] ?? "",
 
-  describe({ route, parameters }, body) {
+  describe({ route, parameters }, body, _headers, knownBy) {
     if (route.endpoint === "batches") return BATCH;
     // A deployment in the path decides, whatever the body says.
     const deployment = parameters["model"];
-    const media = describeMedia(route, deployment === undefined ? body : { ...body, model: deployment });
+    const media = describeMedia(route, deployment === undefined ? body : { ...body, model: deployment }, knownBy);
     if (media) return media;
     const tier = textAt(body, "service_tier");
+    const model = deployment ?? textAt(body, "model") ?? "";
+    const most = maxOutput(route.endpoint, body);
+    const search = alwaysSearched(model);
     return {
       endpoint: route.endpoint,
-      model: deployment ?? textAt(body, "model") ?? "",
+      model,
       stream: body["stream"] === true,
       tiers: tier === undefined || OWN_CHOICE.has(tier) ? [] : [tier === "fast" ? "priority" : tier],
-      maxOutputTokens: maxOutput(route.endpoint, body),
+      maxOutputTokens: most === undefined ? undefined : most + predictedBytes(body),
       answers: answers(body),
       openInput: openInput(body),
-      unbounded: unbounded(route.endpoint, body),
+      unbounded: unbounded(route.endpoint, body) ?? unknownCost(route.endpoint, model, body, knownBy),
+      ...(search ? { fees: search } : {}),
+      otherModels: otherModels(body),
       ...(makesSound(body) ? { hidden: "sound" } : {}),
-      mayThink: mayThink(deployment ?? textAt(body, "model") ?? "", body),
+      mayThink: mayThink(model, body),
       isText: true,
       hiddenTokens: hiddenTokens(body),
       bodyTags: bodyTags(body),
     };
   },
+
+  references: referencesOf,
 
   rewrite(call, body, parsed) {
     const asks = call.stream && (call.endpoint === "chat_completions" || call.endpoint === "completions");
@@ -134,10 +140,10 @@ export const openai: Dialect = {
 
   reader: (call, hides) => createMediaReader(call) ?? createReader(call, hides),
 
-  converse(match, query) {
+  converse(match, query, knownBy) {
     if (match.route.endpoint === "responses")
       return converseResponses(
-        (body) => openai.describe(match, body, {}),
+        (body) => openai.describe(match, body, {}, knownBy),
         (call) => createReader(call, false),
       );
     // A call that goes on elsewhere (`call_id`) names no model.
@@ -225,12 +231,8 @@ function unbounded(endpoint: string, body: JsonObject): string | undefined {
   if (body["background"] !== undefined && body["background"] !== false && body["background"] !== null)
     return endpoint === "responses" ? BACKGROUND : "background where nothing is known of it";
   if (objectAt(body, "web_search_options")) return "web_search_options";
-  const tools = body["tools"] ?? [];
-  if (!Array.isArray(tools)) return "tools";
-  const hosted = tools
-    .map((tool) => textAt(tool as JsonObject, "type") ?? "without a type")
-    .find((type) => !CLIENT_TOOLS.has(type));
-  return hosted === undefined ? undefined : `tool ${hosted}`;
+  // It may bring tools and a model of its own.
+  return objectAt(body, "prompt") ? STORED_PROMPT : undefined;
 }
 
 /** Models that do not reason, and requests that switch it off. Of any other nobody knows. */

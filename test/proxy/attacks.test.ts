@@ -330,7 +330,7 @@ describe("a strict cap", () => {
       "a beta nobody knows",
       "/anthropic/v1/messages",
       { model: "claude-haiku-4-5", max_tokens: 5, messages: [] },
-      { "anthropic-beta": "context-1m-2025-08-07" },
+      { "anthropic-beta": "next-thing-2099-01-01" },
     ],
     [
       "a tier without a price",

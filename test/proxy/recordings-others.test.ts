@@ -148,6 +148,8 @@ async function requestOf(
   return { body: Buffer.from(JSON.stringify(body)), type: "application/json" };
 }
 
+const KNOWN_BY = { vendor: "openai", allowed: [] };
+
 describe.skipIf(!hasRecordings)("recorded traffic of other endpoints and vendors", () => {
   const upstreams = new Map<string, Row>();
   const expectations = hasRecordings ? readExpected() : new Map<string, Expected>();
@@ -309,8 +311,8 @@ describe.skipIf(!hasRecordings)("recorded traffic of other endpoints and vendors
       const expected = expectations.get(id);
       const model = expected?.usage?.served_model ?? "gpt-realtime";
       const conversation = file.startsWith("gemini")
-        ? DIALECTS.google.converse?.(matched(DIALECTS.google, LIVE_PATH), new URLSearchParams())
-        : DIALECTS.openai.converse?.(matched(DIALECTS.openai, "/realtime"), new URLSearchParams({ model }));
+        ? DIALECTS.google.converse?.(matched(DIALECTS.google, LIVE_PATH), new URLSearchParams(), KNOWN_BY)
+        : DIALECTS.openai.converse?.(matched(DIALECTS.openai, "/realtime"), new URLSearchParams({ model }), KNOWN_BY);
       let sum: Usage = {};
       let turns = 0;
       const begun = new Set<string>();

@@ -1,0 +1,71 @@
+// Bodies in memory: they are taken in only up to a limit, in all and for each address, so that nobody fills the machine for everybody.
+import type { IncomingMessage } from "node:http";
+import { Refused } from "./refusals.ts";
+
+export type Bodies = {
+  /** Takes a body in whole. It counts until it is let go. Throws Refused when it is too large, or too much is in flight. */
+  take(request: IncomingMessage, address: string): Promise<Buffer>;
+  /** Its answer is over. */
+  letGo(request: IncomingMessage): void;
+  /** Bytes in flight. */
+  bytes(): number;
+};
+
+/** A body up to this size is taken in also when there is no room: others' large ones are not its fault. */
+const SMALL_BYTES = 64 * 1024;
+/** One address gets at most this part of the room, but always one body of the largest size. */
+const SHARE_OF_ONE = 2;
+
+export function createBodies(mostBodyBytes: number, mostBytes: number): Bodies {
+  let inFlight = 0;
+  const byAddress = new Map<string, number>();
+  const taken = new WeakMap<IncomingMessage, { readonly address: string; bytes: number }>();
+  const mostOfOne = Math.max(mostBytes / SHARE_OF_ONE, mostBodyBytes);
+
+  const count = (address: string, bytes: number): void => {
+    inFlight += bytes;
+    const ofOne = (byAddress.get(address) ?? 0) + bytes;
+    if (ofOne > 0) byAddress.set(address, ofOne);
+    else byAddress.delete(address);
+  };
+
+  return {
+    bytes: () => inFlight,
+    letGo(request) {
+      const one = taken.get(request);
+      if (!one) return;
+      count(one.address, -one.bytes);
+      one.bytes = 0;
+    },
+    async take(request, address) {
+      if (Number(request.headers["content-length"] ?? 0) > mostBodyBytes) throw tooLarge(mostBodyBytes);
+      const chunks: Buffer[] = [];
+      let size = 0;
+      const one = { address, bytes: 0 };
+      taken.set(request, one);
+      // Whoever is refused has to hear it: the socket stays.
+      for await (const chunk of request.iterator({ destroyOnReturn: false }) as AsyncIterable<Buffer>) {
+        chunks.push(chunk);
+        size += chunk.length;
+        one.bytes = size;
+        count(address, chunk.length);
+        if (size > mostBodyBytes) throw tooLarge(mostBodyBytes);
+        if (size > SMALL_BYTES && (inFlight > mostBytes || (byAddress.get(address) ?? 0) > mostOfOne))
+          throw new Refused(
+            "busy",
+            "more bytes of requests are in flight than this Keymeter takes in at once (proxy.max_bodies_mb); try again shortly",
+            { headers: ["retry-after", "1"] },
+          );
+      }
+      if (!request.complete) throw new Refused("bad_body", "the body broke off before its end");
+      return chunks.length === 1 && chunks[0] ? chunks[0] : Buffer.concat(chunks, size);
+    },
+  };
+}
+
+function tooLarge(mostBodyBytes: number): Refused {
+  return new Refused(
+    "body_too_large",
+    `the body is larger than ${mostBodyBytes} bytes; proxy.max_body_mb sets the limit`,
+  );
+}

@@ -1,0 +1,130 @@
+// Anthropic's format: which fields, tools, blocks and betas are known, which models and things a body names.
+// Source: platform.claude.com API reference, and what its command line sends.
+import { findAll, idOf, modelsIn, unknownField } from "./fields.ts";
+import type { KnownBy } from "./fields.ts";
+import { objectAt, objectsIn, textAt } from "./dialect.ts";
+import type { JsonObject } from "./dialect.ts";
+
+const MESSAGES = new Set(
+  `model messages system max_tokens metadata stop_sequences stream temperature top_k top_p tools tool_choice thinking output_config
+  output_format context_management cache_control service_tier inference_geo speed diagnostics anthropic_version anthropic_beta
+  fallback_credit_token mcp_servers container`.split(/\s+/),
+);
+
+/** Tools of the client: they cost what the body shows. Other typed ones run at the provider (search, fetch, code). */
+const CLIENT_TOOLS = /^(custom$|(bash|text_editor|computer|memory)_)/;
+/** Blocks that bring files, models or tools of their own. */
+const COSTLY_BLOCKS = /^(container_upload|fallback|mcp_\w+)$/;
+
+/** Betas that change no price and open no second way to use tokens that the body does not show. Any other may: no bound is claimed with it. */
+const NEUTRAL_BETA = new RegExp(
+  `^(${[
+    "prompt-caching",
+    "prompt-caching-scope",
+    "extended-cache-ttl",
+    "token-efficient-tools",
+    "fine-grained-tool-streaming",
+    "interleaved-thinking",
+    "dev-full-thinking",
+    "structured-outputs",
+    "output-128k",
+    "output-300k",
+    "pdfs",
+    "message-batches",
+    "token-counting",
+    "claude-code",
+    "oauth",
+    "computer-use",
+    "effort",
+    "context-management",
+    "thinking-token-count",
+    "advanced-tool-use",
+    "mid-conversation-tool-changes",
+    "mid-conversation-output-config",
+    "mid-conversation-system",
+    "per-turn-control",
+    "thinking-display-updates",
+    "thinking-binding-controls",
+    "redact-thinking",
+    "model-context-window-exceeded",
+    "cache-diagnosis",
+    "task-budgets",
+    "fallback-credit",
+    "tool-search-tool",
+    "inline-tools",
+    "files-api",
+    "request-tags",
+    // These have a price that is known: a step of the context, a tier.
+    "context-1m",
+    "fast-mode",
+  ].join("|")})-\\d{4}-?\\d{2}-?\\d{2}$`,
+);
+
+/** Why nothing bounds what a body asks for, or undefined. */
+export function unknownCost(body: JsonObject, by: KnownBy): string | undefined {
+  const stated = ["mcp_servers", "container"].find((field) => body[field] !== undefined && body[field] !== null);
+  const edits = objectAt(body, "context_management");
+  return (
+    (stated !== undefined && !by.allowed.includes(stated) ? stated : undefined) ??
+    unknownField(body, MESSAGES, by) ??
+    unknownField(edits, new Set(["edits"]), by, "context_management.") ??
+    objectsIn(edits?.["edits"])
+      .map((edit) => textAt(edit, "type") ?? "")
+      .filter((type) => !/^clear_(thinking|tool_uses)_\d+$/.test(type) && !by.allowed.includes(type))
+      .map((type) => `context_management of type ${type.slice(0, 60)}`)[0] ??
+    hostedTool(body["tools"] ?? [], by) ??
+    costlyBlock(body["messages"], by)
+  );
+}
+
+function hostedTool(tools: unknown, by: KnownBy): string | undefined {
+  if (!Array.isArray(tools)) return "tools";
+  for (const tool of tools as JsonObject[]) {
+    const type = textAt(tool, "type");
+    const callers = tool["allowed_callers"];
+    const isDirect = !Array.isArray(callers) || callers.every((caller) => caller === "direct");
+    if (type !== undefined && !CLIENT_TOOLS.test(type) && !by.allowed.includes(`tool ${type}`))
+      return `tool ${type.slice(0, 60)}`;
+    if (!isDirect) return "a tool that code at the provider may call";
+  }
+  return undefined;
+}
+
+function costlyBlock(messages: unknown, by: KnownBy): string | undefined {
+  for (const message of objectsIn(messages))
+    for (const block of objectsIn(message["content"])) {
+      const type = textAt(block, "type") ?? "";
+      if (COSTLY_BLOCKS.test(type) && !by.allowed.includes(type)) return `a block of type ${type}`;
+      const definition = objectAt(objectAt(block, "tool"), "definition");
+      const inner = type === "tool_addition" && definition ? hostedTool([definition], by) : undefined;
+      if (inner !== undefined) return inner;
+    }
+  return undefined;
+}
+
+export function unknownBeta(header: string | string[] | undefined, by: KnownBy): string | undefined {
+  const unknown = String(header ?? "")
+    .split(",")
+    .map((beta) => beta.trim())
+    .find((beta) => beta !== "" && !NEUTRAL_BETA.test(beta) && !by.allowed.includes(beta));
+  return unknown === undefined ? undefined : `anthropic-beta ${unknown.slice(0, 60)}`;
+}
+
+/** Models beside the one that is asked for: those it falls back to, and advisors. */
+export function otherModels(body: JsonObject): { instead: string[]; beside: string[] } {
+  const inline = objectsIn(body["messages"]).flatMap((message) =>
+    objectsIn(message["content"]).flatMap((block) => objectAt(objectAt(block, "tool"), "definition") ?? []),
+  );
+  const tools = [...objectsIn(body["tools"]), ...inline];
+  const advisors = tools.flatMap((tool) => textAt(tool as JsonObject, "model") ?? []);
+  const fallbacks = body["fallbacks"];
+  // "default": whichever the provider takes.
+  return { instead: fallbacks === "default" ? [""] : modelsIn(fallbacks), beside: advisors };
+}
+
+const REFERENCES = new Set(["file_id", "skill_id", "container"]);
+
+/** Names of files, skills and containers in a body. */
+export function referencesOf(body: JsonObject): string[] {
+  return findAll(body, REFERENCES).flatMap(idOf);
+}

@@ -1,0 +1,50 @@
+// What a request asks for, read once from its bytes: JSON or a form that every parser reads alike, its call, what it refers to, and the
+// documented changes. Pure: small bodies are read where they come, large ones in a thread of their own (reading-thread.ts).
+import { checkLimits, checkModel, isForm, readBody, readForm } from "./gate.ts";
+import { DIALECTS } from "./dialects/index.ts";
+import type { Call, DialectName, RouteMatch } from "./dialects/dialect.ts";
+import type { KnownBy } from "./dialects/fields.ts";
+import { Refused } from "./refusals.ts";
+
+/** All that the reading of a request goes by: plain data, that can travel to a thread. */
+export type ToRead = {
+  readonly dialect: DialectName;
+  readonly match: RouteMatch;
+  readonly headers: { readonly "content-type"?: string; readonly "anthropic-beta"?: string };
+  /** Whether a stream may be asked for its usage. */
+  readonly asksUsage: boolean;
+  /** Which fields are known. */
+  readonly knownBy: KnownBy;
+};
+
+export type RequestRead = {
+  readonly call: Call;
+  /** Names of things at the provider, each once. */
+  readonly references: readonly string[];
+  /** The body as it goes on, where it is changed; and whether an event must then be hidden from the client. */
+  readonly rewritten: { readonly body: Buffer; readonly hides: boolean } | undefined;
+};
+
+/** As many things a request may name; more are a search, not a use. */
+const MOST_REFERENCES = 1_000;
+
+/** Throws Refused for a body that is odd. */
+export async function readRequest(
+  { dialect: name, match, headers, asksUsage, knownBy }: ToRead,
+  body: Buffer,
+): Promise<RequestRead> {
+  const dialect = DIALECTS[name];
+  const takesForm = match.route.takesForm === true && isForm(headers);
+  const parsed = takesForm ? await readForm(headers, body) : readBody(headers, body);
+  checkLimits(parsed, takesForm);
+  const call = dialect.describe(match, parsed, headers, knownBy);
+  checkModel(call);
+  const references = new Set(dialect.references(parsed));
+  if (references.size > MOST_REFERENCES)
+    throw new Refused("bad_body", `the body refers to more than ${MOST_REFERENCES} files, caches or conversations`);
+  return {
+    call,
+    references: [...references],
+    rewritten: asksUsage ? dialect.rewrite(call, body, parsed) : undefined,
+  };
+}
