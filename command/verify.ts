@@ -94,6 +94,10 @@ async function recompute(books: Sqlite): Promise<{ readonly events: number; read
         costs.push(`${event.attemptId}: ${line.unit} recomputes to ${again}, stored ${line.costNanoUsd}`);
     }
     // What has no price has no line.
+    // Whatever a stated cost is beyond our lines, the whole is what the provider said.
+    const isStated = event.costLines.some(({ unit }) => unit === "stated");
+    if (isStated && event.costNanoUsd !== event.statedCostNanoUsd)
+      costs.push(`${event.attemptId}: stated ${event.statedCostNanoUsd}, stored ${event.costNanoUsd}`);
     for (const [unit, quantity] of event.priceConfidence === "unpriced" ? [] : sumByUnit(event.costLines))
       if (event.usage[unit] !== quantity)
         costs.push(`${event.attemptId}: ${quantity} ${unit} were priced, ${event.usage[unit] ?? 0} were used`);
@@ -118,6 +122,6 @@ function readRatio(text: string): Ratio {
 /** Passes of several models have a line each for the same unit. */
 function sumByUnit(lines: EventRecord["costLines"]): Map<Unit, number> {
   const sums = new Map<Unit, number>();
-  for (const { unit, quantity } of lines) sums.set(unit, (sums.get(unit) ?? 0) + quantity);
+  for (const { unit, quantity } of lines) if (unit !== "stated") sums.set(unit, (sums.get(unit) ?? 0) + quantity);
   return sums;
 }

@@ -3,10 +3,10 @@ import { multiply } from "./money.ts";
 import type { NanoUsd, PicoUsdPerUnit, Ratio } from "./money.ts";
 import type { Price, UnitPrice } from "./prices.ts";
 import { contextTokens, INPUT_CLASSES, isFee, OUTPUT_CLASSES, UNITS } from "./usage.ts";
-import type { TokenClass, Unit, Usage } from "./usage.ts";
+import type { LineUnit, TokenClass, Unit, Usage } from "./usage.ts";
 
 export type CostLine = {
-  readonly unit: Unit;
+  readonly unit: LineUnit;
   readonly quantity: number;
   readonly price: PicoUsdPerUnit;
   /** Tiers, discounts and what the price is per: one exact fraction; undefined for 1. */
@@ -43,6 +43,22 @@ export function cost(usage: Usage, price: Price, context = contextTokens(usage))
     sum += costNanoUsd;
   }
   return { costNanoUsd: unpricedUnits.length > 0 ? undefined : sum, lines, unpricedUnits };
+}
+
+/** One nano-USD, in pico-USD. */
+const NANO_USD = 1_000n;
+
+/** The line that makes of a sum what the provider says that all of it cost; undefined where both agree. */
+export function statedLine(statedNanoUsd: NanoUsd, sumNanoUsd: NanoUsd): CostLine | undefined {
+  const costNanoUsd = statedNanoUsd - sumNanoUsd;
+  if (costNanoUsd === 0n) return undefined;
+  const isMore = costNanoUsd > 0n;
+  return {
+    unit: "stated",
+    quantity: Number(isMore ? costNanoUsd : -costNanoUsd),
+    price: isMore ? NANO_USD : -NANO_USD,
+    costNanoUsd,
+  };
 }
 
 /** The most that `inputTokens` in and `outputTokens` out can cost, if they are of these classes: each at the dearest price of one of them

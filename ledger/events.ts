@@ -8,7 +8,7 @@ import type { NanoUsd } from "./money.ts";
 import type { Sqlite } from "./open.ts";
 import type { PriceConfidence } from "./prices.ts";
 import { events } from "./schema.ts";
-import type { Unit, Usage, UsageReason, UsageState } from "./usage.ts";
+import type { LineUnit, Unit, Usage, UsageReason, UsageState } from "./usage.ts";
 
 /** How an attempt ended.
  *  complete: the provider's terminal event or whole body passed. client_left: the client went first.
@@ -60,7 +60,7 @@ export type UsageEvent = {
   readonly responseId: string | undefined;
   /** The provider's usage object, as it was sent. */
   readonly rawUsage: string | undefined;
-  /** What the provider itself says that this cost: kept beside our figure, in no sum. */
+  /** What the provider itself says that this cost. Where it is believed it is the cost booked, and our lines stand beside it. */
   readonly statedCostNanoUsd?: NanoUsd | undefined;
 };
 
@@ -238,7 +238,8 @@ export type EventRecord = {
   /** The provider's own figure, where it states one. */
   readonly statedCostNanoUsd: string | null;
   readonly costLines: readonly {
-    readonly unit: Unit;
+    /** `stated`: what the provider's own word is beyond the other lines. */
+    readonly unit: LineUnit;
     readonly quantity: number;
     readonly pricePicoUsd: string;
     readonly costNanoUsd: string;
@@ -304,7 +305,7 @@ export async function* walkEvents(
 }
 
 function toRecord(row: typeof events.$inferSelect): EventRecord {
-  const lines: [Unit, number, string, string, string?][] = row.costLines === null ? [] : JSON.parse(row.costLines);
+  const lines: [LineUnit, number, string, string, string?][] = row.costLines === null ? [] : JSON.parse(row.costLines);
   const usage: { [unit in Unit]?: number } = row.otherUsage === null ? {} : JSON.parse(row.otherUsage);
   if (row.input !== null) usage.input = row.input;
   if (row.cacheRead !== null) usage.cache_read = row.cacheRead;

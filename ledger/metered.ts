@@ -12,7 +12,7 @@ import { allocate } from "./money.ts";
 import type { NanoUsd, PicoUsdPerUnit } from "./money.ts";
 import type { Sqlite } from "./open.ts";
 import { adjustments, credentials, keys, meteredDays, meteredLines, rollupHour } from "./schema.ts";
-import type { Unit, UsageState } from "./usage.ts";
+import type { LineUnit, Unit, UsageState } from "./usage.ts";
 import { addDays } from "./windows.ts";
 
 export type MeteredLine = {
@@ -152,7 +152,9 @@ function addEvent(
     });
   };
 
-  const lines: [Unit, number, string, string, string?][] = costLines === null ? [] : JSON.parse(costLines);
+  const listed: [LineUnit, number, string, string, string?][] = costLines === null ? [] : JSON.parse(costLines);
+  // What a provider says beyond our prices is of no unit.
+  const lines = listed.filter((line): line is [Unit, number, string, string, string?] => line[0] !== "stated");
   let priced = 0n;
   const pricedUnits = new Set<string>();
   for (const [unit, quantity, price, amount, multiplier] of lines) {

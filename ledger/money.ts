@@ -51,7 +51,9 @@ export function multiply(quantity: number, price: PicoUsdPerUnit, multipliers: r
     numerator *= ratio.numerator;
     denominator *= ratio.denominator;
   }
-  return (2n * numerator + denominator) / (2n * denominator);
+  // Half up, away from zero where it is negative.
+  const rounded = (2n * (numerator < 0n ? -numerator : numerator) + denominator) / (2n * denominator);
+  return numerator < 0n ? -rounded : rounded;
 }
 
 /** Decimal USD with all nine digits: exact, for machines. */

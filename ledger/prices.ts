@@ -7,9 +7,9 @@ import type { MatchLogic, ModelInfo, ModelPrice, TieredPrices } from "@pydantic/
 import { createGlob } from "./glob.ts";
 import { parseRatio, parseUsdEach, parseUsdPerMillion, parseUsdPerThousand } from "./money.ts";
 import type { PicoUsdPerUnit, Ratio } from "./money.ts";
-import { FEE_ROWS, LIMIT_ROWS, MULTIPLE_ROWS, OWN_PRICE_ROWS, TIER_ROWS } from "./prices/rows.ts";
+import { FEE_ROWS, LIMIT_ROWS, MULTIPLE_ROWS, OWN_PRICE_ROWS, PEAK_ROWS, TIER_ROWS } from "./prices/rows.ts";
 import type { PriceRow } from "./prices/rows.ts";
-import type { TokenClass, Unit } from "./usage.ts";
+import type { LineUnit, TokenClass, Unit } from "./usage.ts";
 
 /** `exact`: the list names this model. `inferred`: it only names a family that the model's id starts with, or a tier
  *  of the request has no price of its own. */
@@ -37,7 +37,7 @@ export type Price = {
   /** Tiers asked for that have no row: what they cost is not known. */
   readonly unknownTiers: readonly string[];
   /** Units priced like another one for want of a price of their own, where that is a guess. */
-  readonly guessedUnits: ReadonlySet<Unit>;
+  readonly guessedUnits: ReadonlySet<LineUnit>;
   /** The most tokens a request can hold, and the most it can answer; undefined when no source says so. */
   readonly contextWindow: number | undefined;
   readonly maxOutputTokens: number | undefined;
@@ -147,7 +147,8 @@ export function createPriceBook(
       let dated = byList.get(list);
       if (!dated) byList.set(list, (dated = datedPrices(rows, newer, list, model, name)));
       const current = dated.find((price) => price.fromMs <= atMs);
-      const price = current && withTiers(current.price, list, model, tiers);
+      const tiered = current && withTiers(current.price, list, model, tiers);
+      const price = tiered && atHour(tiered, list, model, atMs);
       const reduction = reductions.find((one) => one.list === list && one.matches(model));
       return price && reduction ? reduced(price, reduction) : price;
     },
@@ -220,7 +221,7 @@ function datedFromRow(row: PriceRow): { row: PriceRow; dated: DatedPrice } {
     units[unit as Unit] = { base: check(unit, text, parseUsdEach(text), MOST_USD_EACH, "USD each"), steps: [] };
   const price: Price = {
     version: `own:${row.from ?? "always"}:${row.list}/${row.model}`,
-    confidence: "exact",
+    confidence: row.isGuess ? "inferred" : "exact",
     ...complete(units, row.list, row.model),
     multipliers: [],
     feeMultipliers: [],
@@ -294,7 +295,7 @@ function complete(
   model: string,
 ): Pick<Price, "units" | "guessedUnits"> {
   const units = { ...listed };
-  const guessed = new Set<Unit>(GUESSED_WHEN_ABSENT.filter((unit) => !listed[unit]));
+  const guessed = new Set<LineUnit>(GUESSED_WHEN_ABSENT.filter((unit) => !listed[unit]));
   if (DRAWS.test(model)) guessed.delete("output_image");
   for (const row of FEE_ROWS) {
     if (row.list !== list || units[row.unit] || !row.model.test(model)) continue;
@@ -330,6 +331,26 @@ function withTiers(price: Price, list: string, model: string, tiers: readonly st
     unknownTiers: special.filter((_tier, i) => rows[i] === undefined),
     multipliers: rows.flatMap((row) => (row ? [{ ratio: parseRatio(row.multiplier), except: row.except }] : [])),
     version: `${price.version}+${special.join("+")}`,
+  };
+}
+
+/** The price at an hour in which the list is dearer. */
+function atHour(price: Price, list: string, model: string, atMs: number): Price {
+  const at = new Date(atMs);
+  const row = PEAK_ROWS.find(
+    (one) =>
+      one.list === list &&
+      one.model.test(model) &&
+      at.getUTCDay() % 6 !== 0 &&
+      one.hours.some(([first, end]) => first <= at.getUTCHours() && at.getUTCHours() < end) &&
+      Date.parse(`${one.from}T00:00:00Z`) <= atMs,
+  );
+  if (!row) return price;
+  return {
+    ...price,
+    confidence: "inferred",
+    multipliers: [...price.multipliers, { ratio: parseRatio(row.multiplier) }],
+    version: `${price.version}+peak`,
   };
 }
 

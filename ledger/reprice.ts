@@ -7,7 +7,8 @@ import { readAttemptId } from "./ids.ts";
 import type { PriceBook } from "./prices.ts";
 
 /** Undefined: nothing changes, or it cannot be told. `now`: what earlier adjustments made of it. Events of several models are
- *  left alone, for their usage is one sum; so are those that stand at the amount reserved. */
+ *  left alone, for their usage is one sum; so are those that stand at the amount reserved, or at
+ *  the provider's own word. */
 export function repriced(
   event: EventRecord,
   now: Adjusted | undefined,
@@ -18,7 +19,7 @@ export function repriced(
   const tiers = event.tier === null ? [] : event.tier.split(",");
   const price = list === undefined ? undefined : book.find(list, model, Date.parse(event.at), tiers);
   const used = Object.keys(event.usage).length > 0;
-  if (!price || !used || isOfManyModels(event.costLines) || isBounded(event)) return undefined;
+  if (!price || !used || isOfManyModels(event.costLines) || isBounded(event) || isStated(event)) return undefined;
   // How long each answer of a batch was is no longer known: only prices that do not ask for it can be applied.
   const asksContext = Object.values(price.units).some(({ steps }) => steps.length > 0);
   if (asksContext && SUMMED_ENDPOINTS.includes(event.endpoint)) return undefined;
@@ -44,6 +45,11 @@ export function repriced(
     inferred: Number(isInferred) - Number(was.isInferred),
     detail: price.version.slice(0, 200),
   };
+}
+
+/** Whether it stands at what the provider says that it cost. */
+function isStated({ costNanoUsd, statedCostNanoUsd }: EventRecord): boolean {
+  return statedCostNanoUsd !== null && statedCostNanoUsd === costNanoUsd;
 }
 
 /** Whether a unit was priced twice: then by two models. */

@@ -43,6 +43,8 @@ const CACHE_WRITES = ["cache_write_5m", "cache_write_30m", "cache_write_1h", "ca
 export type TokenClass = (typeof TOKEN_CLASSES)[number];
 export type FeeUnit = (typeof FEE_UNITS)[number];
 export type Unit = TokenClass | FeeUnit;
+/** What a cost line is of: a unit, or what the provider's own word is beyond the other lines. */
+export type LineUnit = Unit | "stated";
 
 /** Quantities by unit. A missing unit was not used, or not named by the provider; it is never "unknown": that is
  *  said by `UsageState`. */

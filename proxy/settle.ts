@@ -1,6 +1,6 @@
 // From an ending to a usage event: what was used, by the provider's word or else by an honest estimate, and what it costs.
 // Pure. Usage that is not known is never booked as zero.
-import { cost } from "../ledger/cost.ts";
+import { cost, statedLine } from "../ledger/cost.ts";
 import type { CostLine } from "../ledger/cost.ts";
 import type { Outcome, UsageEvent } from "../ledger/events.ts";
 import { attemptAtMs } from "../ledger/ids.ts";
@@ -33,7 +33,10 @@ export function toEvent(
     : { usage: NO_USAGE, state: "reported" as const, reason: undefined, reserved: false };
   const tiers = tiersOf(admission, reading);
   const isNothing = used.state === "reported" && Object.keys(used.usage).length === 0 && !reading?.extra.length;
-  const found = isBilled && !isNothing ? priceUsage(used.usage, reading, admission, tiers, prices) : NOTHING_OWED;
+  const ours = isBilled && !isNothing ? priceUsage(used.usage, reading, admission, tiers, prices) : NOTHING_OWED;
+  // The provider's own word on what it cost, where it said its last word on what was used.
+  const stated = isBilled && !used.reserved && reading?.final ? reading.statedCostNanoUsd : undefined;
+  const found = stated === undefined ? ours : asStated(ours, stated, !isNothing);
   // What went by can be more than the tokens of it; no estimate is above what the request can cost.
   const priced = used.state === "estimated" ? atMost(found, admission.boundNanoUsd) : found;
 
@@ -169,8 +172,17 @@ function atMost(priced: Priced, boundNanoUsd: NanoUsd | undefined): Priced {
 
 const NOTHING_OWED: Priced = { costNanoUsd: 0n, lines: [], price: undefined, confidence: undefined };
 
+/** The provider's own figure is what is owed, and our lines stand beside it. Nothing at all for something that was used, or less than half
+ *  of ours, is not believed: then ours is booked, and what was stated is kept beside it. */
+function asStated(ours: Priced, statedNanoUsd: NanoUsd, isUsed: boolean): Priced {
+  const sum = ours.lines.reduce((total, line) => total + line.costNanoUsd, 0n);
+  if ((statedNanoUsd === 0n && isUsed) || statedNanoUsd * 2n < sum) return ours;
+  const line = statedLine(statedNanoUsd, sum);
+  return { ...ours, costNanoUsd: statedNanoUsd, lines: line ? [...ours.lines, line] : ours.lines, confidence: "exact" };
+}
+
 type Found = {
-  readonly find: (model: string) => Price | undefined;
+  readonly find: (model: string, more?: readonly string[]) => Price | undefined;
   readonly served: Price | undefined;
   readonly price: Price | undefined;
 };
@@ -181,7 +193,8 @@ function findPrice(
   tiers: readonly string[],
   prices: PriceBook,
 ): Found {
-  const find = (model: string): Price | undefined => prices.find(priceList, model, attemptAtMs(attemptId), tiers);
+  const find = (model: string, more: readonly string[] = []): Price | undefined =>
+    prices.find(priceList, model, attemptAtMs(attemptId), more.length > 0 ? [...tiers, ...more] : tiers);
   // A deployment's name stands for its model where it was asked for; what answered names itself.
   const requested = provider.modelOf(call.model);
   const served = find(nameOf(reading) ?? requested);
@@ -211,27 +224,41 @@ function priceUsage(
   if (!price) return { costNanoUsd: undefined, lines: [], price: undefined, confidence: "unpriced" };
 
   const extra = reading?.extra ?? [];
+  const used = price.units.request && !admission.call.isResult ? { ...usage, request: 1 } : usage;
+  const context = reading?.context ?? contextOf(used, reading, admission, price);
   const parts = [
-    { price, usage, context: reading?.context },
-    ...extra.map((pass) => ({ ...pass, price: pass.model === undefined ? price : find(pass.model) })),
+    { price, usage: used, context },
+    ...extra.map((pass) => ({ ...pass, price: pass.model === undefined ? price : find(pass.model, pass.tiers) })),
   ].map((part) => ({ price: part.price, cost: part.price && cost(part.usage, part.price, part.context) }));
   const isUnpriced = parts.some((part) => part.cost === undefined || part.cost.unpricedUnits.length > 0);
   const isLong =
-    reading?.isContextGuess === true &&
-    Object.values(price.units).some(({ steps }) => steps.some(({ above }) => contextTokens(usage) > above));
+    (reading?.isContextGuess === true || (reading?.passes ?? 1) > 1) &&
+    Object.values(price.units).some(({ steps }) =>
+      steps.some(({ above }) => longestPass(used, admission, price) > above),
+    );
   const isInferred = parts.some(
     (part) =>
       part.price?.confidence === "inferred" || part.cost?.lines.some(({ unit }) => part.price?.guessedUnits.has(unit)),
   );
   const lines = parts.flatMap((part) => part.cost?.lines ?? []);
   return {
-    usage: extra.reduce((sum, pass) => addUsage(sum, pass.usage), usage),
+    usage: extra.reduce((sum, pass) => addUsage(sum, pass.usage), used),
     // With a part that has no price the rest is still a sum that is owed: a lower bound, marked as unpriced.
     costNanoUsd: lines.reduce((sum, line) => sum + line.costNanoUsd, 0n),
     lines,
     price,
     confidence: isUnpriced ? "unpriced" : served === undefined || isInferred || isLong ? "inferred" : "exact",
   };
+}
+
+/** How long the context was that long-context prices go by. Of several passes of which only the sum is known, their average; and never
+ *  longer than one pass can be. */
+function contextOf(usage: Usage, reading: Reading | undefined, admission: Admission, price: Price): number {
+  return Math.min(Math.ceil(contextTokens(usage) / (reading?.passes ?? 1)), longestPass(usage, admission, price));
+}
+
+function longestPass(usage: Usage, { call }: Admission, price: Price): number {
+  return Math.min(contextTokens(usage), call.longestContext ?? price.contextWindow ?? Number.MAX_SAFE_INTEGER);
 }
 
 /** The model that answered, as it can stand in tables and labels. */

@@ -14,6 +14,19 @@ export type PriceRow = {
   readonly longContext?: { readonly above: number; readonly usdPerMillion: { readonly [unit in TokenClass]?: string } };
   readonly contextWindow?: number;
   readonly maxOutputTokens?: number;
+  /** Told by others than the provider, or lists differ and its page could not be read: it is used as inferred. */
+  readonly isGuess?: boolean;
+  readonly source: string;
+};
+
+/** Hours of the week in which a list is dearer: UTC, Monday to Friday. */
+export type PeakRow = {
+  readonly list: string;
+  readonly model: RegExp;
+  readonly from: string;
+  /** [first, end) in hours of the day. */
+  readonly hours: readonly (readonly [number, number])[];
+  readonly multiplier: string;
   readonly source: string;
 };
 export type TierRow = {
@@ -74,6 +87,30 @@ const LIVE_2_5 = [
 const SPEECH = "https://developers.openai.com/api/docs/models/tts-1";
 const DALL_E = "https://developers.openai.com/api/docs/pricing#image-generation";
 const SORA = "https://developers.openai.com/api/docs/pricing#video";
+
+const MISTRAL = "https://docs.mistral.ai/getting-started/models";
+const XAI = "https://docs.x.ai/developers/pricing";
+const DEEPSEEK = "https://api-docs.deepseek.com/quick_start/pricing";
+const PERPLEXITY = "https://docs.perplexity.ai/getting-started/pricing";
+const IMAGES = "https://developers.openai.com/api/docs/pricing#image-generation";
+
+/** A row of text prices: input, cached, written where it has a price; decimal USD per million. */
+function text(
+  list: string,
+  model: string,
+  prices: readonly [input: string, cacheRead: string | undefined, output: string],
+  source: string,
+  more: Partial<PriceRow> = {},
+): PriceRow {
+  const [input, cacheRead, output] = prices;
+  return {
+    list,
+    model,
+    usdPerMillion: { input, ...(cacheRead === undefined ? {} : { cache_read: cacheRead }), output },
+    source,
+    ...more,
+  };
+}
 
 const AUDIO = "https://developers.openai.com/api/docs/models/gpt-4o-audio-preview";
 
@@ -145,19 +182,123 @@ export const OWN_PRICE_ROWS: readonly PriceRow[] = [
     source: LITELLM,
   })),
   // Newer than the library.
+  ...["gpt-6.1-sol", "gpt-6.2-sol"].map((model) => ({
+    list: "openai",
+    model,
+    usdPerMillion: { input: "2", cache_read: "0.1", cache_write_30m: "2.5", cache_write_12h: "5", output: "10" },
+    longContext: {
+      above: 272_000,
+      usdPerMillion: { input: "4", cache_read: "0.2", cache_write_30m: "5", cache_write_12h: "10", output: "15" },
+    },
+    contextWindow: 1_050_000,
+    maxOutputTokens: 128_000,
+    source: `https://developers.openai.com/api/docs/models/${model}`,
+  })),
   {
     list: "openai",
-    model: "gpt-6.1-sol",
-    usdPerMillion: { input: "2", cache_read: "0.1", cache_write_30m: "2.5", output: "10" },
+    model: "gpt-6.1-terra",
+    usdPerMillion: { input: "1", cache_read: "0.05", cache_write_30m: "1.25", output: "5" },
+    longContext: {
+      above: 272_000,
+      usdPerMillion: { input: "2", cache_read: "0.1", cache_write_30m: "2.5", output: "7.5" },
+    },
+    isGuess: true,
     source: LITELLM,
   },
-  {
+  text("openai", "gpt-5-search-api", ["1.25", "0.125", "10"], LITELLM, {
+    usdEach: { web_search: "0.01" },
+    isGuess: true,
+  }),
+  text("openai", "davinci-002", ["2", undefined, "2"], LITELLM, { isGuess: true }),
+  // The library prices the sound that these write down at 2.4 times its price.
+  ...["gpt-4o-transcribe", "gpt-4o-transcribe-diarize"].map((model) => ({
+    list: "openai",
+    model,
+    usdPerMillion: { input: "2.5", input_audio: "2.5", output: "10" },
+    isGuess: model.endsWith("diarize"),
+    source: "https://developers.openai.com/api/docs/models/gpt-4o-transcribe",
+  })),
+  ...["gpt-4o-mini-transcribe", "gpt-4o-mini-transcribe-2025-03-20", "gpt-4o-mini-transcribe-2025-12-15"].map(
+    (model) => ({
+      list: "openai",
+      model,
+      usdPerMillion: { input: "1.25", input_audio: "1.25", output: "5" },
+      source: "https://developers.openai.com/api/docs/models/gpt-4o-mini-transcribe",
+    }),
+  ),
+  // Pictures that a tool makes, by the piece, where no tokens are stated.
+  ...pieces("gpt-image-1", { low: ["0.011", "0.016"], medium: ["0.042", "0.063"], high: ["0.167", "0.25"] }),
+  ...pieces("gpt-image-1.5", { low: ["0.009", "0.013"], medium: ["0.034", "0.05"], high: ["0.133", "0.2"] }),
+  ...pieces("gpt-image-1-mini", { low: ["0.005", "0.006"], medium: ["0.011", "0.015"], high: ["0.036", "0.052"] }),
+  // The price of what is read from a cache was halved.
+  ...["0.2", "0.1"].map((cacheRead, i) => ({
     list: "anthropic",
     model: "claude-sonnet-5-5",
-    usdPerMillion: { input: "2", cache_write_5m: "2.5", cache_write_1h: "4", cache_read: "0.1", output: "10" },
+    ...(i === 0 ? {} : { from: "2026-10-07" }),
+    usdPerMillion: { input: "2", cache_write_5m: "2.5", cache_write_1h: "4", cache_read: cacheRead, output: "10" },
     usdEach: { web_search: "0.01" },
     source: ANTHROPIC_PRICING,
-  },
+  })),
+  ...[
+    ["claude-mythos-5", "1"],
+    ["claude-mythos-5-1", "0.25"],
+  ].map(([model = "", cacheRead = ""]) => ({
+    list: "anthropic",
+    model,
+    usdPerMillion: { input: "10", cache_write_5m: "12.5", cache_write_1h: "20", cache_read: cacheRead, output: "50" },
+    usdEach: { web_search: "0.01" },
+    isGuess: model !== "claude-mythos-5",
+    source: ANTHROPIC_PRICING,
+  })),
+  ...[
+    ["gemini-3.8-flash-tts", "9"],
+    ["gemini-3.8-flash-lite-tts", "6"],
+  ].map(([model = "", output = ""]) => text("google", model, ["0.5", undefined, output], LITELLM, { isGuess: true })),
+  text("google", "gemini-3.8-flash-cyber", ["1.5", "0.15", "7.5"], LITELLM, { isGuess: true }),
+  // Mistral's moving names, by its own pages of the models that hold them.
+  text("mistral", "mistral-large-latest", ["0.5", "0.05", "1.5"], MISTRAL, { from: "2025-12-02" }),
+  text("mistral", "mistral-large-latest", ["2", undefined, "6"], MISTRAL),
+  text("mistral", "mistral-small-latest", ["0.15", "0.015", "0.6"], MISTRAL, { from: "2026-03-16" }),
+  text("mistral", "mistral-small-latest", ["0.1", undefined, "0.3"], MISTRAL),
+  text("mistral", "mistral-large-4", ["0.7", "0.07", "2.1"], LITELLM, { isGuess: true }),
+  text("mistral", "magistral-medium-latest", ["2", undefined, "5"], MISTRAL, { isGuess: true }),
+  text("mistral", "magistral-small-latest", ["0.15", "0.015", "0.6"], MISTRAL, { from: "2026-07-31", isGuess: true }),
+  text("mistral", "magistral-small-latest", ["0.5", undefined, "1.5"], MISTRAL),
+  text("mistral", "mistral-medium", ["0.4", undefined, "2"], LITELLM, { isGuess: true }),
+  text("mistral", "ministral-14b-latest", ["0.2", "0.02", "0.2"], MISTRAL),
+  text("mistral", "codestral-latest", ["0.3", "0.03", "0.9"], MISTRAL),
+  text("mistral", "voxtral-small-latest", ["0.1", undefined, "0.3"], MISTRAL, {
+    usdEach: { audio_second: "0.000066666667" },
+    isGuess: true,
+  }),
+  text("mistral", "zai-glm-5-2", ["1.4", "0.26", "4.4"], MISTRAL),
+  text("groq", "openai/gpt-oss-safeguard-20b", ["0.075", "0.0375", "0.3"], "https://console.groq.com/docs/models"),
+  text("x-ai", "grok-4.20-multi-agent", ["1.25", "0.2", "2.5"], XAI, {
+    longContext: { above: 199_999, usdPerMillion: { input: "2.5", cache_read: "0.4", output: "5" } },
+  }),
+  text("x-ai", "grok-4.7", ["2", "0.5", "6"], LITELLM, {
+    longContext: { above: 199_999, usdPerMillion: { input: "4", cache_read: "1", output: "12" } },
+    isGuess: true,
+  }),
+  text("x-ai", "grok-3-mini-high", ["0.3", "0.075", "0.5"], XAI),
+  // Off peak; PEAK_ROWS has the dearer hours.
+  ...["deepseek-flash", "deepseek-v4-flash"].map((model) =>
+    text("deepseek", model, ["0.15", "0.003", "0.6"], DEEPSEEK, { from: "2026-09-10" }),
+  ),
+  text("deepseek", "deepseek-v4-flash", ["0.22", "0.007", "0.66"], DEEPSEEK),
+  ...["deepseek-chat", "deepseek-reasoner"].flatMap((model) => [
+    text("deepseek", model, ["0.14", "0.0028", "0.28"], DEEPSEEK, { from: "2026-04-24", isGuess: true }),
+    text("deepseek", model, ["0.28", "0.028", "0.42"], DEEPSEEK, { isGuess: true }),
+  ]),
+  // A fee for each request goes by how much is searched; what the answer says picks the row.
+  ...perplexity("sonar", ["1", "1"], { low: "0.005", medium: "0.008", high: "0.012" }),
+  ...perplexity("sonar-pro", ["3", "15"], { low: "0.006", medium: "0.01", high: "0.014" }),
+  ...perplexity("sonar-reasoning-pro", ["2", "8"], { low: "0.006", medium: "0.01", high: "0.014" }),
+  text("perplexity", "sonar-pro-search", ["3", undefined, "15"], LITELLM, {
+    usdEach: { request: "0.022" },
+    isGuess: true,
+  }),
+  { list: "perplexity", model: "pplx-embed-v1-0.6b", usdPerMillion: { input: "0.004" }, source: PERPLEXITY },
   {
     list: "anthropic",
     model: "claude-fable-5-2",
@@ -218,6 +359,32 @@ export const OWN_PRICE_ROWS: readonly PriceRow[] = [
     source: LITELLM,
   })),
 ];
+
+/** By quality: square, and one and a half times as large. */
+function pieces(
+  model: string,
+  byQuality: { readonly [quality: string]: readonly [square: string, large: string] },
+): PriceRow[] {
+  return Object.entries(byQuality).flatMap(([quality, [square, large]]) =>
+    ["1024x1024", "1024x1536", "1536x1024"].map((size) => ({
+      list: "openai",
+      model: `${model}/${quality}/${size}`,
+      usdEach: { image: size === "1024x1024" ? square : large },
+      source: IMAGES,
+    })),
+  );
+}
+
+/** By how much is searched; where nobody says, as little as possible. */
+function perplexity(
+  model: string,
+  [input, output]: readonly [string, string],
+  bySize: { readonly low: string; readonly medium: string; readonly high: string },
+): PriceRow[] {
+  const row = (name: string, request: string): PriceRow =>
+    text("perplexity", name, [input, undefined, output], PERPLEXITY, { usdEach: { request } });
+  return [row(model, bySize.low), row(`${model}/medium`, bySize.medium), row(`${model}/high`, bySize.high)];
+}
 
 function pictures(model: string, bySize: { readonly [size: string]: string }): PriceRow[] {
   return Object.entries(bySize).map(([size, image]) => ({
@@ -359,6 +526,16 @@ export const TIER_ROWS: readonly TierRow[] = [
     source: LITELLM,
   },
   { list: "google", tier: "region", multiplier: "1", source: LITELLM },
+  // Dearer on Vertex than on the Gemini API, by lists of others: Google's page of it is gone with the model.
+  {
+    list: "google",
+    tier: "vertex",
+    model: /^gemini-2\.0-flash(?!-lite)/,
+    multiplier: "1.5",
+    isGuess: true,
+    source: LITELLM,
+  },
+  { list: "google", tier: "vertex", multiplier: "1", source: LITELLM },
   // What is cached costs as much in a batch as outside one.
   ...["batch", "flex"].map((tier) => ({
     list: "google",
@@ -372,6 +549,21 @@ export const TIER_ROWS: readonly TierRow[] = [
   { list: "google", tier: "flex", multiplier: "0.5", source: GEMINI_PRICING },
   // "75 % to 100 % more", says the provider.
   { list: "google", tier: "priority", multiplier: "1.8", isGuess: true, source: LITELLM },
+];
+
+/** Holidays, on which the cheaper price holds, are not known: such a price is inferred. */
+export const PEAK_ROWS: readonly PeakRow[] = [
+  {
+    list: "deepseek",
+    model: /^deepseek-/,
+    from: "2026-09-10",
+    hours: [
+      [1, 4],
+      [6, 10],
+    ],
+    multiplier: "2",
+    source: DEEPSEEK,
+  },
 ];
 
 /** What the library prices under no key of its own. */

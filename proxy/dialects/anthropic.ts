@@ -2,8 +2,8 @@
 // includes thinking. In streams, message_delta is cumulative: it overwrites, it is never added.
 // Source: platform.claude.com API reference; `iterations` as recorded traffic shows them.
 import type { IncomingHttpHeaders } from "node:http";
-import { addUsage, readCount } from "../../ledger/usage.ts";
-import type { Usage } from "../../ledger/usage.ts";
+import { addUsage, readCount, UNITS } from "../../ledger/usage.ts";
+import type { TokenClass, Usage } from "../../ledger/usage.ts";
 import {
   compactUsage,
   createPasses,
@@ -98,6 +98,7 @@ export const anthropic: Dialect = {
       openInput: openInput(body),
       unbounded: unknownCost(body, knownBy) ?? unknownBeta(headers["anthropic-beta"], knownBy),
       otherModels: otherModels(body),
+      longestContext: hasLongContext(body, headers) ? LONG_CONTEXT : SHORT_CONTEXT,
       mayThink: mayThink(parameters["model"] ?? textAt(body, "model") ?? "", body),
       isText: true,
       writesCache: writesCache(body),
@@ -193,6 +194,16 @@ function mayThink(model: string, body: JsonObject): boolean {
   return type !== undefined || !/claude-(instant|[23]|(haiku|sonnet|opus)-[34])(?=\D|$)/.test(model);
 }
 
+/** Above this the context of older models is opened by a beta alone. */
+const SHORT_CONTEXT = 200_000;
+const LONG_CONTEXT = 1_000_000;
+
+/** Whether a pass may be longer: asked for by a header, or, where a cloud stands between, in the body. */
+function hasLongContext(body: JsonObject, headers: IncomingHttpHeaders): boolean {
+  const inBody = Array.isArray(body["anthropic_beta"]) ? (body["anthropic_beta"] as unknown[]) : [];
+  return [String(headers["anthropic-beta"] ?? ""), ...inBody].some((beta) => String(beta).includes("context-1m"));
+}
+
 /** Anthropic writes a cache where a request marks a place for it, or asks for it as a whole. */
 function writesCache(body: JsonObject): boolean {
   return findDeep(body, (name, value) => name === "cache_control" && value !== null);
@@ -275,9 +286,14 @@ function createReader(): UsageReader {
 
     reading(): Reading {
       const known = Object.keys(stated).length > 0;
+      const whole = known ? readUsage(stated) : undefined;
+      const [first, ...others] = whole ? passesOf(whole, stated["iterations"]) : [];
       return {
-        usage: known ? readUsage(stated) : undefined,
-        extra: readIterations(stated["iterations"]),
+        usage: first?.usage ?? whole,
+        context: first?.context,
+        // A search begins another pass.
+        passes: 1 + (readCount(objectAt(stated, "server_tool_use")?.["web_search_requests"]) ?? 0),
+        extra: [...others, ...readIterations(stated["iterations"])],
         reasoning: readCount(objectAt(stated, "output_tokens_details")?.["thinking_tokens"]),
         servedModel,
         tiers: readTiers(stated),
@@ -376,11 +392,24 @@ const KNOWN: KnownFields = {
   iterations: PASS,
 };
 
+/** The passes that the top level sums up, where they are listed and add up to it, so that each is priced by its own context. */
+function passesOf(whole: Usage, iterations: unknown): Reading["extra"] {
+  const listed = objectsIn(iterations).filter((pass) => textAt(pass, "type") === "message");
+  const usages = listed.flatMap((pass) => readUsage(pass) ?? []);
+  const sum = usages.reduce(addUsage, {});
+  const { web_search: searches, ...tokens } = whole;
+  const isSum = UNITS.every((unit) => (sum[unit] ?? 0) === (tokens[unit as TokenClass] ?? 0));
+  if (listed.length < 2 || usages.length < listed.length || !isSum) return [];
+  const passes = createPasses();
+  for (const usage of usages) passes.add(undefined, usage);
+  const [first, ...others] = passes.list();
+  return first ? [{ ...first, usage: addUsage(first.usage, compactUsage({ web_search: searches })) }, ...others] : [];
+}
+
 /** Passes that the top level leaves out: compaction at the served model, advisors at their own. The top level is the sum
  *  of the `message` passes, or the fallback's figures. */
 function readIterations(value: unknown): { model: string | undefined; usage: Usage }[] {
-  if (!Array.isArray(value)) return [];
-  return value.flatMap((pass: JsonObject) => {
+  return objectsIn(value).flatMap((pass) => {
     const type = textAt(pass, "type");
     const usage = type === "compaction" || type === "advisor_message" ? readUsage(pass) : undefined;
     return usage ? [{ model: textAt(pass, "model"), usage: addUsage(usage, {}) }] : [];

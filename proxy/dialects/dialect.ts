@@ -75,6 +75,8 @@ export type Call = {
   readonly otherModels?: { readonly instead: readonly string[]; readonly beside: readonly string[] };
   /** A turn of speech, of which only the usual length is known. */
   readonly isSpeech?: boolean;
+  /** The longest context that one pass of the request can have, where that is less than the model's. */
+  readonly longestContext?: number;
   /** Fees that the request fixes: pictures, seconds of film, characters to be spoken. */
   readonly fees?: Usage;
   /** The answer is the result of work: whole however large, and maybe one JSON object a line. */
@@ -90,11 +92,15 @@ export type Reading = {
   readonly context?: number | undefined;
   /** Nobody said how long each of them was: the price is inferred where one of them may have been longer than a step. */
   readonly isContextGuess?: boolean;
+  /** How many passes of the model, each with the whole context, `usage` sums up: a tool that runs at the provider begins another one. */
+  readonly passes?: number;
   /** Usage on top of `usage`, billed at another model's price where `model` is given. */
   readonly extra: readonly {
     readonly model: string | undefined;
     readonly usage: Usage;
     readonly context?: number | undefined;
+    /** What picks its price: "variant:high/1024x1024". */
+    readonly tiers?: readonly string[];
   }[];
   readonly reasoning: number | undefined;
   readonly servedModel: string | undefined;

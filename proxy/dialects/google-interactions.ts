@@ -17,6 +17,7 @@ import {
   textAt,
   unknownNumbers,
 } from "./dialect.ts";
+import { idOf } from "./fields.ts";
 import type { Call, JsonObject, KnownFields, Reading, Route, UsageReader } from "./dialect.ts";
 
 export const INTERACTION_ROUTES: readonly Route[] = [
@@ -90,12 +91,16 @@ export function createInteractionReader(call: Call): UsageReader {
       const servedModel = textAt(last, "model") ?? textAt(last, "agent");
       return {
         ...NO_READING,
-        usage: stated && readUsage(stated, servedModel ?? call.model),
+        usage: stated && readUsage(stated, servedModel ?? call.model, searchSteps(last)),
+        ...(readCount(stated?.["total_tool_use_tokens"])
+          ? { context: readCount(stated?.["total_input_tokens"]), isContextGuess: true }
+          : {}),
         reasoning: readCount(stated?.["total_thought_tokens"]),
         servedModel,
         tiers: tier === undefined ? [] : [tier],
         // A stream that ends an interaction names no id.
         responseId: textAt(last, "id"),
+        makes: last?.["store"] === false ? [] : idOf(last?.["id"]),
         raw: stated && JSON.stringify(stated),
         isContradictory: hasOddCounts(stated) || (stated !== undefined && beyondParts(stated) > 0),
         unknownFields: unknownNumbers(stated, KNOWN),
@@ -112,7 +117,7 @@ export function createInteractionReader(call: Call): UsageReader {
 const STATES = /"event_type"\s*:\s*"(?:interaction\.|error)/;
 
 /** Undefined when the input's count is missing: then it says nothing. What a total counts beyond its parts was written. */
-function readUsage(stated: JsonObject, model: string): Usage | undefined {
+function readUsage(stated: JsonObject, model: string, steps: number): Usage | undefined {
   if (readCount(stated["total_input_tokens"]) === undefined) return undefined;
   const count = (name: string): number => readCount(stated[name]) ?? 0;
   const input = count("total_input_tokens");
@@ -125,7 +130,8 @@ function readUsage(stated: JsonObject, model: string): Usage | undefined {
   const video = Math.min(of("input_tokens_by_modality", "video"), input - cached - audio - image);
   const outputAudio = Math.min(of("output_tokens_by_modality", "audio"), output);
   const outputImage = Math.min(of("output_tokens_by_modality", "image"), output - outputAudio);
-  const searches = groundings(stated["grounding_tool_count"]);
+  // Stated, else as many as the steps show.
+  const searches = stated["grounding_tool_count"] === undefined ? steps : groundings(stated["grounding_tool_count"]);
   return compactUsage({
     input: input - cached - audio - image - video,
     input_tool: count("total_tool_use_tokens"),
@@ -146,6 +152,22 @@ function beyondParts(stated: JsonObject): number {
   const parts = ["total_input_tokens", "total_output_tokens", "total_thought_tokens", "total_tool_use_tokens"];
   const known = parts.reduce((sum, name) => sum + (readCount(stated[name]) ?? 0), 0);
   return Math.max((readCount(stated["total_tokens"]) ?? 0) - known, 0);
+}
+
+/** Searches among the steps: a call may have several queries, of which empty ones are none. */
+function searchSteps(interaction: JsonObject | undefined): number {
+  const steps = [...objectsIn(interaction?.["steps"]), ...objectsIn(interaction?.["outputs"])];
+  return steps
+    .filter((step) => textAt(step, "type") === "google_search_call")
+    .reduce((sum, step) => {
+      const queries = objectAt(step, "arguments")?.["queries"];
+      return (
+        sum +
+        (Array.isArray(queries)
+          ? queries.filter((query) => typeof query === "string" && query.trim() !== "").length
+          : 1)
+      );
+    }, 0);
 }
 
 function byModality(list: unknown, modality: string): number {

@@ -11,6 +11,10 @@ export function readingOf(stated: JsonObject, model: string, queries: number): R
   return {
     ...NO_READING,
     usage: readUsage(stated, groundingOf(model, queries)),
+    // What tools brought came in passes of its own.
+    ...(readCount(stated["toolUsePromptTokenCount"])
+      ? { context: readCount(stated["promptTokenCount"]), isContextGuess: true }
+      : {}),
     reasoning: readCount(stated["thoughtsTokenCount"]),
     tiers: tier === undefined ? [] : [tier.toLowerCase()],
     raw: JSON.stringify(stated),

@@ -313,7 +313,9 @@ function readPictures(call: Call, answer: JsonObject): Usage | undefined {
   }
   const input = readCount(stated["input_tokens"]);
   const output = readCount(stated["output_tokens"]);
-  if (input === undefined || output === undefined) return undefined;
+  // Some state nothing but what it cost.
+  if (input === undefined || output === undefined)
+    return statedCost(stated) && Array.isArray(answer["data"]) ? { image: answer["data"].length } : undefined;
   const images = Math.min(readCount(objectAt(stated, "input_tokens_details")?.["image_tokens"]) ?? 0, input);
   const text = Math.min(readCount(objectAt(stated, "output_tokens_details")?.["text_tokens"]) ?? 0, output);
   return compactUsage({ input: input - images, input_image: images, output: text, output_image: output - text });

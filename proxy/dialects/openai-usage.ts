@@ -4,6 +4,7 @@
 import { parseUsd } from "../../ledger/money.ts";
 import { readCount } from "../../ledger/usage.ts";
 import type { Usage } from "../../ledger/usage.ts";
+import { IMAGE_TOOL_MODEL } from "./openai-fields.ts";
 import { ANY, compactUsage, hasOddCounts, objectAt, objectsIn, textAt } from "./dialect.ts";
 import type { JsonObject, KnownFields, Reading } from "./dialect.ts";
 
@@ -113,9 +114,13 @@ export function alwaysSearched(model: string): Usage | undefined {
   return model.includes("-search-preview") ? { web_search_preview: 1 } : { web_search: 1 };
 }
 
-/** Containers that the code interpreter worked in. */
+/** Containers that the code interpreter or a shell worked in. */
 function containers(answer: JsonObject): number {
-  return new Set(outputItems(answer, "code_interpreter_call").map((item) => textAt(item, "container_id") ?? "")).size;
+  const inInterpreter = outputItems(answer, "code_interpreter_call").map((item) => textAt(item, "container_id") ?? "");
+  const inShell = outputItems(answer, "shell_call").flatMap(
+    (item) => textAt(objectAt(item, "environment"), "container_id") ?? [],
+  );
+  return new Set([...inInterpreter, ...inShell]).size;
 }
 
 function outputItems(answer: JsonObject, type: string): JsonObject[] {
@@ -127,37 +132,70 @@ function countItems(answer: JsonObject, type: string, test: (item: JsonObject) =
   return outputItems(answer, type).filter(test).length;
 }
 
-/** Pictures made by a tool are a second model's use, on top of the answer's own. */
-export function imageToolUse(answer: JsonObject): Reading["extra"] {
+/** Pictures made by a tool are a second model's use, on top of the answer's own: its tokens where they are stated, else the pictures by the
+ *  piece, by the quality and size that each says it has. */
+export function imageToolUse(answer: JsonObject): { readonly extra: Reading["extra"]; readonly isEstimate: boolean } {
   const stated = objectAt(objectAt(answer, "tool_usage"), "image_gen");
   const [input, output] = [readCount(stated?.["input_tokens"]), readCount(stated?.["output_tokens"])];
-  if (!stated || input === undefined || output === undefined) return [];
-  const images = Math.min(readCount(objectAt(stated, "input_tokens_details")?.["image_tokens"]) ?? 0, input);
-  const tools = objectsIn(answer["tools"]);
-  const model =
-    textAt(
-      tools.find((tool) => textAt(tool, "type") === "image_generation"),
-      "model",
-    ) ?? IMAGE_TOOL_MODEL;
-  return [{ model, usage: compactUsage({ input: input - images, input_image: images, output_image: output }) }];
+  const tool = objectsIn(answer["tools"]).find((one) => textAt(one, "type") === "image_generation");
+  const model = textAt(tool, "model") ?? IMAGE_TOOL_MODEL;
+  if (input !== undefined && output !== undefined) {
+    const images = Math.min(readCount(objectAt(stated, "input_tokens_details")?.["image_tokens"]) ?? 0, input);
+    const usage = compactUsage({ input: input - images, input_image: images, output_image: output });
+    return { extra: Object.keys(usage).length > 0 ? [{ model, usage }] : [], isEstimate: false };
+  }
+  const drawn = outputItems(answer, "image_generation_call").filter((item) => textAt(item, "status") !== "failed");
+  const variants = drawn.map((item) => {
+    const [quality, size] = [textAt(item, "quality"), textAt(item, "size")];
+    // What does not say what it is may be the dearest.
+    return `variant:${quality && PIECES.test(quality) ? quality : "high"}/${size && PIECE_SIZES.test(size) ? size : "1536x1024"}`;
+  });
+  const extra = [...new Set(variants)].map((variant) => ({
+    model,
+    tiers: [variant],
+    usage: { image: variants.filter((one) => one === variant).length },
+  }));
+  return { extra, isEstimate: extra.length > 0 };
 }
 
-/** What vendors say that it cost: xAI in ticks of 1e-10 USD, OpenRouter and Perplexity in USD. No cost at all is not believed:
- *  some say 0 where they do not know. */
+const PIECES = /^(low|medium|high)$/;
+const PIECE_SIZES = /^(1024x1024|1024x1536|1536x1024)$/;
+
+/** How many passes of the model an answer took: each tool that ran at the provider began another one. */
+export function passesOf(answer: JsonObject): number {
+  return 1 + objectsIn(answer["output"]).filter((item) => HOSTED_CALLS.test(textAt(item, "type") ?? "")).length;
+}
+
+const HOSTED_CALLS = /^(web_search|file_search|code_interpreter|image_generation|mcp|shell)_call$/;
+
+/** What vendors say that it cost. Each has its field, its unit and its meaning:
+ *  - xAI `cost_in_usd_ticks`: 1e-10 USD, all of it, tools and discounts among it
+ *  - Perplexity `cost.total_cost`: USD, all of it, the request's fee among it
+ *  - OpenRouter, and gateways like it, `cost`: USD, all of it; where the key is the user's own (`is_byok`) only the gateway's fee, and the
+ *    upstream's share is `cost_details.upstream_inference_cost`
+ *  Undefined where none is stated; 0 is kept, for what is to be believed of it depends on what was used. */
 export function statedCost(stated: JsonObject): bigint | undefined {
-  const ticks = readCount(stated["cost_in_usd_ticks"]);
-  if (ticks) return (BigInt(ticks) + 5n) / 10n;
-  const amount = objectAt(stated, "cost")?.["total_cost"] ?? stated["cost"];
-  return typeof amount === "number" && amount > 0 && amount < MOST_STATED_USD
+  const ticks = readTicks(stated["cost_in_usd_ticks"]);
+  if (ticks !== undefined) return (ticks + 5n) / 10n;
+  const all = readAmount(objectAt(stated, "cost")?.["total_cost"] ?? stated["cost"]);
+  if (all === undefined || stated["is_byok"] !== true) return all;
+  return all + (readAmount(objectAt(stated, "cost_details")?.["upstream_inference_cost"]) ?? 0n);
+}
+
+function readTicks(value: unknown): bigint | undefined {
+  return typeof value === "number" && Number.isSafeInteger(value) && value >= 0 ? BigInt(value) : undefined;
+}
+
+/** USD as a number, or as the decimal text of one. */
+function readAmount(value: unknown): bigint | undefined {
+  const amount = typeof value === "string" && /^\d{1,7}(\.\d{1,18})?$/.test(value) ? Number(value) : value;
+  return typeof amount === "number" && amount >= 0 && amount < MOST_STATED_USD
     ? parseUsd(amount.toFixed(NANO_DIGITS))
     : undefined;
 }
 
 const MOST_STATED_USD = 1_000_000;
 const NANO_DIGITS = 9;
-
-/** What draws when the tool names no model. */
-const IMAGE_TOOL_MODEL = "gpt-image-1";
 
 /** What OpenAI and the vendors that speak its format put into usage: counts that are read above, parts and sums of them, and
  *  times and prices for information. */

@@ -19,8 +19,9 @@ import {
 } from "./dialect.ts";
 import { createMediaReader, describeMedia, MEDIA_ROUTES } from "./openai-media.ts";
 import { converseRealtime, converseResponses } from "./openai-realtime.ts";
+import type { KnownBy } from "./fields.ts";
 import { otherModels, predictedBytes, referencesOf, unknownCost } from "./openai-fields.ts";
-import { alwaysSearched, imageToolUse, KNOWN, readUsage, statedCost } from "./openai-usage.ts";
+import { alwaysSearched, imageToolUse, KNOWN, passesOf, readUsage, statedCost } from "./openai-usage.ts";
 import type { Call, Dialect, JsonObject, Reading, Refusal, Route, UsageReader } from "./dialect.ts";
 
 const ROUTES: readonly Route[] = [
@@ -100,7 +101,10 @@ export const openai: Dialect = {
       endpoint: route.endpoint,
       model,
       stream: body["stream"] === true,
-      tiers: tier === undefined || OWN_CHOICE.has(tier) ? [] : [tier === "fast" ? "priority" : tier],
+      tiers: [
+        ...(tier === undefined || OWN_CHOICE.has(tier) ? [] : [tier === "fast" ? "priority" : tier]),
+        ...askedSearchTier(body, knownBy),
+      ],
       maxOutputTokens: most === undefined ? undefined : most + predictedBytes(body),
       answers: answers(body),
       openInput: openInput(body),
@@ -294,6 +298,8 @@ function createReader(call: Call, hides: boolean): UsageReader {
   /** Of several answers, those that have ended. */
   const endedChoices = new Set<unknown>();
   let isContradictory = false;
+  let isEstimate = false;
+  let passes = 1;
   let makes: readonly string[] = [];
   let context: number | undefined;
 
@@ -303,10 +309,11 @@ function createReader(call: Call, hides: boolean): UsageReader {
     tier = textAt(answer, "service_tier") ?? tier;
     const stated = objectAt(answer, "usage") ?? objectAt(objectAt(answer, "x_groq"), "usage");
     if (stated) {
-      tier = textAt(stated, "service_tier") ?? tier;
+      tier = textAt(stated, "service_tier") ?? searchTier(stated) ?? tier;
       const read = readUsage(stated, answer);
       if (read) ({ usage, reasoning, isContradictory } = read);
-      extra = imageToolUse(answer);
+      ({ extra, isEstimate } = imageToolUse(answer));
+      passes = passesOf(answer);
       raw = JSON.stringify(answer["tool_usage"] ? { ...stated, tool_usage: answer["tool_usage"] } : stated);
       statedCostNanoUsd = statedCost(stated);
       unknownFields = unknownNumbers(stated, KNOWN);
@@ -321,6 +328,8 @@ function createReader(call: Call, hides: boolean): UsageReader {
       failed = objectAt(body, "error") !== undefined;
       const status = textAt(body, "status")?.toLowerCase();
       take(body);
+      // Others may not refer to an answer that the provider keeps.
+      if (call.endpoint === "responses" && body["store"] !== false && responseId !== undefined) makes = [responseId];
       pending = HAS_STATES.has(call.endpoint) && status !== undefined && !DONE.has(status);
       // A state that nobody knows, with its usage: that is its last word.
       if (pending && usage && !GOES_ON.has(status ?? "")) pending = false;
@@ -348,6 +357,7 @@ function createReader(call: Call, hides: boolean): UsageReader {
         if (!event) return "pass";
         const response = objectAt(event, "response");
         if (response) take(response);
+        if (response && response["store"] !== false && responseId !== undefined) makes = [responseId];
         failed ||= kind === "error" || kind === "response.failed";
         ended ||= kind !== "response.created";
         return ended ? "last" : "pass";
@@ -389,6 +399,8 @@ function createReader(call: Call, hides: boolean): UsageReader {
       raw,
       statedCostNanoUsd,
       isContradictory,
+      isEstimate,
+      passes,
       unknownFields,
       makes,
       final: usage !== undefined && (ended || isLastUsage),
@@ -400,6 +412,18 @@ function createReader(call: Call, hides: boolean): UsageReader {
         (call.endpoint === "responses" && call.unbounded === BACKGROUND && !ended && responseId !== undefined),
     }),
   };
+}
+
+/** How much Perplexity searched: it picks the fee. */
+function searchTier(stated: JsonObject): string | undefined {
+  const size = textAt(stated, "search_context_size");
+  return size === "medium" || size === "high" ? `variant:${size}` : undefined;
+}
+
+function askedSearchTier(body: JsonObject, { vendor }: KnownBy): string[] {
+  if (vendor !== "perplexity") return [];
+  const tier = searchTier(objectAt(body, "web_search_options") ?? {});
+  return tier === undefined ? [] : [tier];
 }
 
 const FINISHED = /"finish_reason"\s*:\s*"/;

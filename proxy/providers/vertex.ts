@@ -10,6 +10,9 @@ const RAW = /^(.+):(?:rawPredict|streamRawPredict)$/;
 /** Hosts of one region, or of a few. */
 const REGIONAL_HOST = /^[a-z0-9-]+-aiplatform\.|\.rep\./;
 
+/** Models whose price here is another one than on the Gemini API. */
+const DEARER = /\/models\/gemini-2\.0-flash/;
+
 /** Takes `/{version}/projects/{p}/locations/{l}/publishers/{google|anthropic}/models/{model}:{verb}`, the same without project
  *  (express mode), `.../endpoints/openapi/{OpenAI's path}` and `/ws/{service}`. */
 export function vertex(name: string, priceList: string, settings: ProviderSettings, prefix = name): Provider {
@@ -24,7 +27,11 @@ export function vertex(name: string, priceList: string, settings: ProviderSettin
     locate(segments) {
       const place = placeOf(`${base}/${segments.join("/")}`, segments);
       // The list's prices are the global endpoint's; every region has a premium on newer models.
-      return place && isRegional(segments, settings.url) ? { ...place, tiers: ["region"] } : place;
+      const tiers = [
+        ...(isRegional(segments, settings.url) ? ["region"] : []),
+        ...(DEARER.test(segments.join("/")) ? ["vertex"] : []),
+      ];
+      return place && tiers.length > 0 ? { ...place, tiers } : place;
     },
   };
 }
@@ -36,6 +43,8 @@ function placeOf(upstreamPath: string, segments: readonly string[]): Place | und
   const isExpress = behind[0] !== "projects";
   if (!isExpress && behind[2] !== "locations") return undefined;
   const [kind, publisher, models, target = "", ...more] = isExpress ? behind : behind.slice(4);
+  if (kind === "cachedContents")
+    return { dialect: DIALECTS.google, upstreamPath, rest: `/${(isExpress ? behind : behind.slice(4)).join("/")}` };
   if (kind === "endpoints" && publisher === "openapi")
     return { dialect: DIALECTS.openai, upstreamPath, rest: `/${[models ?? "", target, ...more].join("/")}` };
   if (kind !== "publishers" || models !== "models" || more.length > 0) return undefined;

@@ -1,4 +1,5 @@
 // The bill's side as people use it: real programs, a fake billing API, the command.
+import type { Unit } from "../../ledger/usage.ts";
 import { readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
@@ -67,7 +68,7 @@ async function ask(): Promise<void> {
       project: "proj_1",
       model: event.servedModel ?? "",
       tier: "",
-      unit,
+      unit: unit as Unit,
       quantity,
       amountNanoUsd: BigInt(costNanoUsd),
     });

@@ -87,7 +87,7 @@ describe("usage", () => {
     expect(text).not.toContain("total_time");
   });
 
-  it("with the provider's own cost keeps it beside ours; a cost of 0 is not believed", async () => {
+  it("with the provider's own cost is booked at that, with ours beside it; 0, and less than half of ours, is not believed", async () => {
     const folder = temporaryFolder();
     const config = join(folder, "keymeter.yaml");
     writeFileSync(config, `proxy: { upstreams: { router: { url: "${provider.url}", price_list: openai } } }\n`);
@@ -95,11 +95,26 @@ describe("usage", () => {
     await ask(used(1_000, { cost: 0.000_161, cost_details: { upstream_inference_cost: null } }), {}, "/router");
     await ask(used(1_000, { cost_in_usd_ticks: 1_234_567 }), {}, "/router");
     await ask(used(1_000, { cost: 0 }), {}, "/router");
-    expect((await running.events()).map((event) => [event.costNanoUsd, event.statedCostNanoUsd])).toEqual([
-      ["150000", "161000"],
-      ["150000", "123457"],
-      ["150000", null],
+    await ask(used(1_000, { cost: 0.000_07 }), {}, "/router");
+    // A gateway's fee for a key of the user's own: the upstream's share is beside it.
+    const own = { cost: 0.000_01, is_byok: true, cost_details: { upstream_inference_cost: 0.000_15 } };
+    await ask(used(1_000, own), {}, "/router");
+    await ask({ ...used(1_000, { cost: 0.000_2 }), model: "a-model-of-no-list" }, {}, "/router");
+    const events = await running.events();
+    expect(events.map((event) => [event.costNanoUsd, event.statedCostNanoUsd])).toEqual([
+      ["161000", "161000"],
+      ["123457", "123457"],
+      ["150000", "0"],
+      ["150000", "70000"],
+      ["160000", "160000"],
+      ["200000", "200000"],
     ]);
+    const [first] = events;
+    expect(first?.costLines.map(({ unit, costNanoUsd }) => [unit, costNanoUsd])).toEqual([
+      ["input", "150000"],
+      ["stated", "11000"],
+    ]);
+    expect(events.map(({ priceConfidence }) => priceConfidence)).toEqual(Array(6).fill("exact"));
   });
 });
 

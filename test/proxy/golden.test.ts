@@ -11,10 +11,13 @@ type Row = {
   readonly dialect: "openai" | "anthropic" | "google";
   readonly path: string;
   readonly request: object;
+  readonly headers?: { readonly [name: string]: string };
   readonly answer: object;
   readonly sum: string;
   readonly nanoUsd: string;
   readonly confidence: string | null;
+  /** Absent: reported. */
+  readonly state?: string;
   readonly source: string;
 };
 
@@ -47,7 +50,7 @@ it.each(ROWS)("$case", async (row) => {
   provider.script = json(row.answer);
   const answer = await fetch(running.url + PREFIX[row.dialect] + row.path, {
     method: "POST",
-    headers: { "content-type": "application/json", authorization: "Bearer sk-test-golden-client-key" },
+    headers: { "content-type": "application/json", authorization: "Bearer sk-test-golden-client-key", ...row.headers },
     body: JSON.stringify(row.request),
   });
   expect(answer.status).toBe(200);
@@ -55,7 +58,7 @@ it.each(ROWS)("$case", async (row) => {
   expect({ cost: event?.costNanoUsd, confidence: event?.priceConfidence, state: event?.usageState }).toEqual({
     cost: row.nanoUsd,
     confidence: row.confidence,
-    state: "reported",
+    state: row.state ?? "reported",
   });
   if (row.nanoUsd !== "0") expect(answer.headers.get("x-keymeter-cost-usd")).not.toBeNull();
 });

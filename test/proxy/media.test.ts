@@ -200,7 +200,7 @@ describe("sound that is written down", () => {
       output_tokens: 12,
       total_tokens: 59,
     };
-    const expected = { cost: String(10 * 2_500 + 37 * 6_000 + 12 * 10_000), state: "reported" };
+    const expected = { cost: String(10 * 2_500 + 37 * 2_500 + 12 * 10_000), state: "reported" };
     answers({ text: "hi", usage });
     expect(await booked(() => transcribe("gpt-4o-transcribe"))).toMatchObject(expected);
     answers(
