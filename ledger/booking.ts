@@ -4,6 +4,7 @@ import { drizzle, eq, isNull } from "./drizzle.ts";
 import { ChangeRefused } from "./change-refused.ts";
 import { readBudgets, readFreezes, applyChange } from "./changes.ts";
 import { covers } from "./budgets.ts";
+import type { Budget } from "./budgets.ts";
 import { endedAtMs, eventRow, INSERT_EVENT, readBooked } from "./events.ts";
 import type { EventRow, Outcome, UsageEvent } from "./events.ts";
 import { attemptAtMs } from "./ids.ts";
@@ -15,9 +16,10 @@ import { createReservationBook } from "./reservations.ts";
 import type { CapMode, ReservationBook } from "./reservations.ts";
 import { createRollups } from "./rollups.ts";
 import { applySeal, readSealedEnd, recordLate } from "./seals.ts";
-import { readSettled } from "./budget-spend.ts";
+import { doTagsCount, readOwnNames, readSettled } from "./budget-spend.ts";
 import { reservations, servedNames } from "./schema.ts";
 import { createCalendar } from "./windows.ts";
+import type { Calendar } from "./windows.ts";
 import type { Answer, ProvenKey, Task } from "./wire.ts";
 
 const HOUR_MS = 3_600_000;
@@ -25,6 +27,8 @@ const HOUR_MS = 3_600_000;
 export type Booking = {
   /** Attempts that were found open and booked as crashed. */
   readonly recovered: number;
+  /** Budgets that count less than before, for what tags name counts no longer. */
+  readonly losing: readonly Budget[];
   /** The newest attempt in the books; 0 in empty ones. */
   readonly lastAttemptId: AttemptId;
   /** Books operations in one transaction. It fails as a whole only when the storage fails; an operation that cannot be booked
@@ -33,15 +37,26 @@ export type Booking = {
 };
 
 /** Opens the books for booking: what a dead process left open is booked first. */
-export function createBooking(database: Sqlite, zone: string, capMode: CapMode, nowMs: number): Booking {
+export function createBooking(
+  database: Sqlite,
+  zone: string,
+  capMode: CapMode,
+  nowMs: number,
+  tagsCount = true,
+): Booking {
   const calendar = createCalendar(zone);
+  const losing = rememberTagsCount(database, tagsCount, calendar, nowMs);
+  /** What a tag names is no name of the key's own. */
+  let ownNames = readOwnNames(database, tagsCount);
   const rollups = createRollups(database, calendar);
   let isStale = false;
   rollups.rebuildDaysIfZoneChanged();
 
   /** The sums as the books have them, with what open attempts hold. */
   const readBook = (): ReservationBook => {
-    const made = createReservationBook(calendar, capMode, (budget, window) => readSettled(database, budget, window));
+    const made = createReservationBook(calendar, capMode, (budget, window) =>
+      readSettled(database, budget, window, tagsCount),
+    );
     made.setBudgets(readBudgets(database));
     made.setFreezes(readFreezes(database));
     for (const { provider, requestedModel, servedModel } of drizzle(database).select().from(servedNames).all())
@@ -49,7 +64,7 @@ export function createBooking(database: Sqlite, zone: string, capMode: CapMode, 
     for (const row of drizzle(database).select().from(reservations).all()) {
       made.carry({
         attemptId: row.attemptId,
-        subject: { ...row, model: row.requestedModel },
+        subject: ownNames({ ...row, model: row.requestedModel }),
         boundNanoUsd: row.boundNanoUsd ?? undefined,
         expectedNanoUsd: row.expectedNanoUsd ?? undefined,
         mostNanoUsd: row.mostNanoUsd ?? undefined,
@@ -97,7 +112,7 @@ export function createBooking(database: Sqlite, zone: string, capMode: CapMode, 
   const settle = (row: EventRow): void => {
     const booked = readBooked(row);
     // Memory first: a window's sum that is read from the books here must not hold this event yet.
-    book.settle(booked.attemptId, booked.costNanoUsd, booked);
+    book.settle(booked.attemptId, booked.costNanoUsd, ownNames(booked));
     insertEvent.run(...row);
     if (booked.attemptId < sealedEnd) recordLate(database, booked.attemptId, endedAtMs(row));
     deleteReservation.run(booked.attemptId);
@@ -109,7 +124,7 @@ export function createBooking(database: Sqlite, zone: string, capMode: CapMode, 
   /** Books an attempt that nobody can say more of: never as nothing, but at what is held for it. */
   const settleAsHeld = (row: typeof reservations.$inferSelect, outcome: Outcome): void => {
     const servedModel = book.servedName(row.provider, row.requestedModel);
-    const subject = { ...row, model: row.requestedModel, servedModel };
+    const subject = ownNames({ ...row, model: row.requestedModel, servedModel });
     const strict = readBudgets(database).filter((budget) => budget.mode === "strict");
     const isStrict = strict.some(({ scope }) => covers(scope, subject));
     const cost = (isStrict ? row.boundNanoUsd : null) ?? row.expectedNanoUsd ?? undefined;
@@ -136,7 +151,7 @@ export function createBooking(database: Sqlite, zone: string, capMode: CapMode, 
       case "reserve": {
         const { request, endpoint, tags } = operation;
         const { attemptId, subject } = request;
-        const decision = book.reserve(request);
+        const decision = book.reserve({ ...request, subject: ownNames(subject) });
         if ("frozen" in decision) {
           bookRefused(attemptAtMs(attemptId), subject.keyId, subject.model, "frozen", decision.frozen.id, false);
           return { type: "decision", decision };
@@ -203,7 +218,10 @@ export function createBooking(database: Sqlite, zone: string, capMode: CapMode, 
         bookRefused(operation.atMs, operation.keyId, operation.model, operation.reason, "", false);
         return { type: "done" };
       case "states":
-        return { type: "states", states: book.states(operation.atMs, operation.subject) };
+        return {
+          type: "states",
+          states: book.states(operation.atMs, operation.subject && ownNames(operation.subject)),
+        };
       case "freezes":
         return { type: "freezes", freezes: book.freezes() };
       case "change":
@@ -212,6 +230,7 @@ export function createBooking(database: Sqlite, zone: string, capMode: CapMode, 
         rollups.flush();
         applyChange(database, rollups, operation.change, operation.author);
         rollups.flush();
+        ownNames = readOwnNames(database, tagsCount);
         book.setBudgets(readBudgets(database));
         book.setFreezes(readFreezes(database));
         return { type: "done" };
@@ -246,6 +265,7 @@ export function createBooking(database: Sqlite, zone: string, capMode: CapMode, 
    *  before the next one: a book that cannot be read admits nothing. */
   const transact = (operations: readonly Task[]): Answer[] => {
     if (isStale) {
+      ownNames = readOwnNames(database, tagsCount);
       book = readBook();
       sealedEnd = readSealedEnd(database);
       isStale = false;
@@ -308,9 +328,25 @@ export function createBooking(database: Sqlite, zone: string, capMode: CapMode, 
 
   return {
     recovered,
+    losing,
     lastAttemptId,
     book: bookAll,
   };
+}
+
+/** Writes down whether what tags name counts, for all who read. Returns the budgets that had counted it in their window of now. */
+function rememberTagsCount(database: Sqlite, tagsCount: boolean, calendar: Calendar, nowMs: number): Budget[] {
+  const losing =
+    tagsCount || !doTagsCount(database)
+      ? []
+      : readBudgets(database).filter((budget) => {
+          const window = calendar.window(budget.window, nowMs);
+          return readSettled(database, budget, window, true) !== readSettled(database, budget, window, false);
+        });
+  database
+    .prepare("INSERT OR REPLACE INTO meta (name, value) VALUES ('tags_in_budgets', ?)")
+    .run(tagsCount ? "1" : "0");
+  return losing;
 }
 
 /** The hot statements. */

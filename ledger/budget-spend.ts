@@ -1,6 +1,6 @@
 // What budgets have spent: sums over the rollups and, where an hour counts, the events, by what a scope covers. Reads only.
 import { covers } from "./budgets.ts";
-import type { Budget, Scope } from "./budgets.ts";
+import type { Budget, Scope, Subject } from "./budgets.ts";
 import { and, drizzle, eq, gte, lt, sql } from "./drizzle.ts";
 import type { AnySQLiteColumn, SQL } from "./drizzle.ts";
 import { firstAttemptId } from "./ids.ts";
@@ -10,8 +10,42 @@ import { events, rollupDay, rollupHour } from "./schema.ts";
 import { adjusted, HOUR_COLUMNS, readSpend } from "./spend.ts";
 import type { Window } from "./windows.ts";
 
+/** Whether what a tag names counts in budgets of that name, as the program that writes the books was told. Otherwise only what the key itself
+ *  belongs to does: nobody spends another's budget by naming it. */
+export function doTagsCount(database: Sqlite): boolean {
+  // Books of before this was asked counted them.
+  return database.prepare("SELECT value FROM meta WHERE name = 'tags_in_budgets'").pluck().get() !== "0";
+}
+
+/** The names that count in budgets, of a subject whose names may come from tags. */
+export type OwnNames = <T extends Pick<Subject, "keyId" | (typeof NAMED)[number]>>(subject: T) => T;
+
+const NAMED = ["team", "project", "env"] as const;
+
+/** Reads which keys belong to a team, project or environment of their own. */
+export function readOwnNames(database: Sqlite, tagsCount = doTagsCount(database)): OwnNames {
+  if (tagsCount) return (subject) => subject;
+  const rows = database.prepare("SELECT id, team, project, env FROM keys").all() as {
+    id: string;
+    team: string;
+    project: string;
+    env: string;
+  }[];
+  const known = new Map(rows.map((row) => [row.id, row]));
+  return (subject) => {
+    const key = known.get(subject.keyId);
+    const notOwn = NAMED.filter((part) => (key?.[part] ?? "") === "").map((part) => [part, ""]);
+    return { ...subject, ...(Object.fromEntries(notOwn) as Partial<typeof subject>) };
+  };
+}
+
 /** The settled sum of a budget in a window, folded from the books: whole days from the day rollup, hours from events. */
-export function readSettled(database: Sqlite, budget: Budget, window: Window): NanoUsd {
+export function readSettled(
+  database: Sqlite,
+  budget: Budget,
+  window: Window,
+  tagsCount = doTagsCount(database),
+): NanoUsd {
   const { scope } = budget;
   if (budget.window === "hour") {
     const row = drizzle(database)
@@ -21,7 +55,7 @@ export function readSettled(database: Sqlite, budget: Budget, window: Window): N
         and(
           gte(events.attemptId, firstAttemptId(window.startMs)),
           lt(events.attemptId, firstAttemptId(window.endMs)),
-          ...parts(scope, {
+          ...parts(scope, tagsCount, {
             team: events.team,
             project: events.project,
             env: events.env,
@@ -41,7 +75,7 @@ export function readSettled(database: Sqlite, budget: Budget, window: Window): N
       and(
         gte(rollupDay.day, window.firstDay),
         lt(rollupDay.day, window.endDay),
-        ...parts(scope, {
+        ...parts(scope, tagsCount, {
           team: rollupDay.team,
           project: rollupDay.project,
           env: rollupDay.env,
@@ -62,6 +96,7 @@ export async function readAllSettled(
   windowOf: (budget: Budget) => Window,
 ): Promise<Map<string, NanoUsd>> {
   const found = new Map<string, NanoUsd>();
+  const ownNames = readOwnNames(database);
   const shared = new Map<string, { readonly window: Window; readonly budgets: Budget[] }>();
   for (const budget of budgets) {
     const window = windowOf(budget);
@@ -85,7 +120,7 @@ export async function readAllSettled(
       let settled = 0n;
       for (const { group, costNanoUsd } of rows) {
         const { key: keyId = "", team = "", project = "", env = "", provider = "" } = group;
-        if (covers(scope, { keyId, team, project, env, provider, model: "" })) settled += costNanoUsd;
+        if (covers(scope, ownNames({ keyId, team, project, env, provider, model: "" }))) settled += costNanoUsd;
       }
       found.set(id, settled);
     }
@@ -107,7 +142,7 @@ export function readHoursInScope(
       and(
         gte(rollupHour.hourMs, sinceMs),
         lt(rollupHour.hourMs, untilMs),
-        ...parts(scope, { ...HOUR_COLUMNS, keyId: HOUR_COLUMNS.key }),
+        ...parts(scope, doTagsCount(database), { ...HOUR_COLUMNS, keyId: HOUR_COLUMNS.key }),
         fitsModel(scope, rollupHour.model, rollupHour.requestedModel),
       ),
     )
@@ -125,9 +160,16 @@ function fitsModel({ model }: Scope, served: AnySQLiteColumn, requested: AnySQLi
 
 function parts(
   scope: Scope,
+  tagsCount: boolean,
   columns: { readonly [part in "team" | "project" | "env" | "keyId" | "provider"]: AnySQLiteColumn },
 ): (SQL | undefined)[] {
-  return (["team", "project", "env", "keyId", "provider"] as const).map((part) =>
+  const named = (["team", "project", "env", "keyId", "provider"] as const).map((part) =>
     scope[part] === undefined ? undefined : eq(columns[part], scope[part]),
   );
+  const owned = NAMED.map((part) =>
+    scope[part] === undefined || tagsCount
+      ? undefined
+      : sql`${columns.keyId} IN (SELECT id FROM keys WHERE ${sql.raw(part)} <> '')`,
+  );
+  return [...named, ...owned];
 }

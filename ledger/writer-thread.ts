@@ -29,9 +29,9 @@ try {
   });
 }
 
-function run({ path, durability, zone, capMode }: ThreadSettings): void {
+function run({ path, durability, zone, capMode, tagsInBudgets = true }: ThreadSettings): void {
   const database = openForWriting(path, "usage", durability);
-  const booking = createBooking(database, zone, capMode, Date.now());
+  const booking = createBooking(database, zone, capMode, Date.now(), tagsInBudgets);
 
   const sealDays = createSealer(database, booking);
   const lookAtClock = (): void => {
@@ -54,7 +54,7 @@ function run({ path, durability, zone, capMode }: ThreadSettings): void {
     }
     post(encodeAnswers(booking.book(decodeBatch(message))));
   });
-  post({ type: "ready", lastAttemptId: booking.lastAttemptId, recovered: booking.recovered });
+  post({ type: "ready", lastAttemptId: booking.lastAttemptId, recovered: booking.recovered, losing: booking.losing });
 }
 
 /** Seals days in their order, a slice at a time with a pause between: requests are booked meanwhile. What is returned begins, unless it

@@ -3,7 +3,7 @@
 // No timer waits for company: a batch grows only while the disk is busy.
 import { Worker } from "node:worker_threads";
 import { setTimeout as sleep } from "node:timers/promises";
-import type { BudgetState, Freeze, Subject } from "./budgets.ts";
+import type { Budget, BudgetState, Freeze, Subject } from "./budgets.ts";
 import type { Change } from "./changes.ts";
 import { ChangeRefused } from "./change-refused.ts";
 import { eventRow } from "./events.ts";
@@ -22,10 +22,17 @@ export type ThreadSettings = {
   readonly durability: Durability;
   readonly zone: string;
   readonly capMode: CapMode;
+  /** Whether what a tag names counts in budgets of that name. Absent: as it did. */
+  readonly tagsInBudgets?: boolean;
 };
 export type ToThread = BatchMessage | { readonly type: "close" };
 export type ToMain =
-  | { readonly type: "ready"; readonly lastAttemptId: AttemptId; readonly recovered: number }
+  | {
+      readonly type: "ready";
+      readonly lastAttemptId: AttemptId;
+      readonly recovered: number;
+      readonly losing: readonly Budget[];
+    }
   | AnswersMessage
   | { readonly type: "failed"; readonly message: string; readonly expected: boolean }
   | { readonly type: "closed" };
@@ -38,6 +45,8 @@ export class LedgerUnavailable extends Error {
 export type Writer = {
   /** How many attempts the start found open and booked as crashed. */
   readonly recovered: number;
+  /** Budgets that count less since this start, for what tags name counts no longer. */
+  readonly losing: readonly Budget[];
   nextAttemptId(): AttemptId;
   /** Decides and, when admitted, holds the money durably. Rejects with LedgerUnavailable when it cannot be committed. */
   reserve(request: ReservationRequest, endpoint: string, tags: string | undefined): Promise<Decision>;
@@ -176,6 +185,7 @@ export async function openWriter({ now = Date.now, ...settings }: WriterOptions)
 
   return {
     recovered: ready.recovered,
+    losing: ready.losing,
     nextAttemptId: createAttemptIds(ready.lastAttemptId, now),
     async reserve(request, endpoint, tags) {
       if (waitingSettlements >= MOST_WAITING_SETTLEMENTS)

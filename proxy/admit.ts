@@ -97,7 +97,7 @@ export async function admit(
   });
   const { price, inputTokens, boundNanoUsd, expectedNanoUsd, mostNanoUsd } = costs.reduce(dearer);
 
-  // The key's own team counts; a tag names one only where the key has none.
+  // The key's own team is named; a tag names one, for reports, only where the key has none.
   const team = principal.team || tags["team"] || "";
   const project = principal.project || tags["project"] || "";
   const env = principal.env || tags["env"] || "";
@@ -116,7 +116,9 @@ export async function admit(
       throw error;
     });
   if (!decision.admitted)
-    throw "frozen" in decision ? refuseFrozen(decision.frozen) : refuseForMoney(decision.refusal, refusalStatus);
+    throw "frozen" in decision
+      ? refuseFrozen(decision.frozen)
+      : refuseForMoney(decision.refusal, refusalStatus, call.unbounded ?? call.openInput);
   return {
     attemptId,
     principal,

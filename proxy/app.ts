@@ -6,6 +6,7 @@ import { setTimeout as sleep } from "node:timers/promises";
 import Fastify from "fastify";
 import type { FastifyError, FastifyInstance, FastifyRequest } from "fastify";
 import { createExpectations } from "../ledger/expectations.ts";
+import { describeScope } from "../ledger/budgets.ts";
 import type { Subject } from "../ledger/budgets.ts";
 import { attemptAtMs, formatRequestId } from "../ledger/ids.ts";
 import { openForReading } from "../ledger/open.ts";
@@ -77,6 +78,7 @@ export async function createProxy(config: ProxyConfig, log: Log): Promise<Proxy>
     durability: config.durability,
     zone: config.timezone,
     capMode: config.capMode,
+    tagsInBudgets: config.tagsInBudgets,
   });
   const books = openForReading(path);
   if (!books) throw new Error(`${path} is gone right after it was opened`);
@@ -132,6 +134,12 @@ export async function createProxy(config: ProxyConfig, log: Log): Promise<Proxy>
     log.warn(
       { attempts: writer.recovered },
       "attempts of a process that died were booked as crashed, at the amount reserved",
+    );
+
+  for (const { id, scope } of writer.losing)
+    log.warn(
+      { budget: id, scope: describeScope(scope) },
+      "this budget counts less than before: what a tag names counts no longer where the key belongs to nobody; tags_in_budgets: on makes it count again",
     );
 
   const sockets = createSockets(context);

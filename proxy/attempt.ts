@@ -138,6 +138,7 @@ async function book(
   const committed = context.writer.settle(event, accepted).then(
     () => {
       if (accepted) context.register.remember(principal, provider.name, Date.now());
+      if (event.httpStatus !== undefined && event.httpStatus < 300) context.register.acceptSignIn(principal);
       onBooked(context, event, reading);
     },
     // Not booked is a broken invariant or a broken ledger: said loudly; the reservation stays open and is booked at restart.

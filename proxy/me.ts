@@ -2,6 +2,7 @@
 import type { FastifyReply, FastifyRequest } from "fastify";
 import { describeScope } from "../ledger/budgets.ts";
 import { formatUsdExact } from "../ledger/money.ts";
+import { identify } from "./arrival.ts";
 import type { Credential } from "./gate.ts";
 import type { ProxyContext } from "./context.ts";
 import { Refused } from "./refusals.ts";
@@ -14,12 +15,16 @@ export async function answerMe(
   credential: Credential,
 ): Promise<void> {
   if (request.method !== "GET") throw new Refused("not_metered", "/keymeter/me is read with GET");
-  const address = request.raw.socket.remoteAddress ?? "";
-  const candidates = context.providers.all.map((provider) =>
-    context.register.identify(credential.text, provider.name, address, Date.now()),
-  );
+  // The same rules as for every request: whose key it is, and from where it may be used.
+  const candidates = context.providers.all.map((provider) => identify(context, request.raw, credential, provider.name));
   const principal = candidates.find(({ key }) => key !== undefined);
   if (!principal?.key) throw new Refused("unknown_key", "this key has not been used through this Keymeter yet");
+  // A sign-in is known by its address; who holds one was accepted by its provider, and anybody can invent one.
+  if (!context.register.isProven(credential.text, principal))
+    throw new Refused(
+      "unknown_key",
+      "no provider has accepted this sign-in through this Keymeter since it started; send a request with it first",
+    );
   const { key } = principal;
   const states = (await context.writer.states()).filter(
     ({ budget: { scope } }) =>

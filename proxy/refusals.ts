@@ -103,9 +103,9 @@ export function refuseFrozen({ scope, reason, id }: Freeze): Refused {
 
 /** The refusal of a hard budget, with the numbers it used. Never a retry-after: some SDKs would sleep until the month
  *  ends, and no retry helps. */
-export function refuseForMoney(refused: BudgetRefusal, status: number): Refused {
+export function refuseForMoney(refused: BudgetRefusal, status: number, open?: string): Refused {
   const { budget, window, amountNanoUsd, settledNanoUsd, reservedNanoUsd, askedNanoUsd, reason } = refused;
-  return new Refused(reason, describeRefusal(refused), {
+  return new Refused(reason, describeRefusal(refused, whyOf(refused, open)), {
     status,
     resetsAtMs: window.endMs,
     headers: [
@@ -136,6 +136,12 @@ const WHY: { readonly [reason in BudgetRefusal["reason"]]: string } = {
   in_flight:
     "it would fit, but the answers under way could come to far more than the amount; send fewer at once, or ask for shorter ones (max tokens)",
 };
+
+/** What has no bound is named, with what lets it pass. */
+function whyOf({ reason }: BudgetRefusal, open: string | undefined): string {
+  if (reason !== "unbounded" || open === undefined) return WHY[reason];
+  return `${WHY.unbounded}: ${open}. Leave it out, or, if it costs nothing, whoever runs Keymeter names it in proxy.allowed_fields`;
+}
 
 /** Why a budget said no, with its numbers, in a sentence or two. */
 export function describeRefusal(refused: BudgetRefusal, why = WHY[refused.reason]): string {

@@ -27,6 +27,8 @@ export type Principal = {
   readonly env: string;
   /** What makes an unknown fingerprint a key once its provider accepts it. */
   readonly proven: ProvenKey | undefined;
+  /** Of a sign-in, which changes every hour: the digest of this very one. */
+  readonly signIn?: string | undefined;
 };
 
 export type Register = {
@@ -36,6 +38,10 @@ export type Register = {
   identify(secret: string, provider: string, address: string, nowMs: number): Principal;
   /** The credentials that virtual keys are swapped for, as the fingerprints that bills are matched with. What changes every hour has none. */
   credentialsOf(providers: readonly Provider[], nowMs: number): NonNullable<Seen["credentials"]>;
+  /** Whether somebody who knows this secret holds the key: a sign-in only if its provider accepted this very one. */
+  isProven(secret: string, principal: Principal): boolean;
+  /** A provider accepted a sign-in. */
+  acceptSignIn(principal: Principal): void;
   /** A fingerprint that was accepted: from now on it is known. */
   remember(principal: Principal, provider: string, nowMs: number): void;
   list(): Key[];
@@ -61,7 +67,17 @@ export function createRegister(books: Sqlite, pepper: string, limiter: Limiter):
     return digest;
   };
 
+  /** Sign-ins that providers accepted since the start. */
+  const signIns = new Set<string>();
+
   return {
+    isProven: (secret, { kind, signIn }) => kind === "virtual" || signIn === undefined || signIns.has(digestOf(secret)),
+    acceptSignIn({ signIn }) {
+      if (signIn === undefined) return;
+      if (signIns.size >= MOST_DIGESTS) signIns.clear();
+      signIns.add(signIn);
+    },
+
     async reload() {
       const read = await readKeys(books);
       keys = new Map(read.keys.map((key) => [key.id, key]));
@@ -74,6 +90,7 @@ export function createRegister(books: Sqlite, pepper: string, limiter: Limiter):
       if (isVirtual && !isWellFormedVirtualKey(secret)) throw unknownKey();
       const identity = SHORT_LIVED.test(secret) ? `oauth ${address}` : secret;
       const digest = digestFor(isVirtual ? secret : `${provider} ${identity}`);
+      const signIn = identity === secret ? undefined : digestFor(secret);
       const known = secrets.get(digest);
       const key = known && keys.get(known.keyId);
       if (isVirtual && (!known || !key || (known.validUntilMs !== undefined && known.validUntilMs <= nowMs)))
@@ -95,6 +112,7 @@ export function createRegister(books: Sqlite, pepper: string, limiter: Limiter):
           project: key.project,
           env: key.env,
           proven: undefined,
+          signIn,
         };
       }
       const proven = { digest, name: fingerprintName(secret, provider), hint: secret.slice(-4) };
@@ -106,6 +124,7 @@ export function createRegister(books: Sqlite, pepper: string, limiter: Limiter):
         project: "",
         env: "",
         proven,
+        signIn,
       };
     },
 

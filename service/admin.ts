@@ -14,7 +14,13 @@ export async function makeChange(config: SharedConfig, change: Change, actor: st
   const path = join(config.dataDir, "usage.db");
   if (!existsSync(path)) throw noBooks(path);
   try {
-    const writer = await openWriter({ path, durability: "power", zone: config.timezone, capMode: "enforce" });
+    const writer = await openWriter({
+      path,
+      durability: "power",
+      zone: config.timezone,
+      capMode: "enforce",
+      tagsInBudgets: config.tagsInBudgets,
+    });
     try {
       return await writer.change(change, actor);
     } finally {

@@ -13,6 +13,8 @@ export type SharedConfig = {
   /** The IANA zone of days, weeks and months. */
   readonly timezone: string;
   readonly logLevel: string;
+  /** Whether a tag that names a team, project or environment counts in budgets of it, where the key has none of its own. */
+  readonly tagsInBudgets: boolean;
   readonly proxyPort: number;
   readonly opsPort: number;
   readonly collectorPort: number;
@@ -43,6 +45,12 @@ export const SHARED_SETTINGS: Settings<SharedConfig> = {
     env: "KEYMETER_LOG_LEVEL",
     schema: z.enum(["trace", "debug", "info", "warn", "error", "silent"]),
     fallback: "info",
+  },
+  tagsInBudgets: {
+    place: "tags_in_budgets",
+    env: "KEYMETER_TAGS_IN_BUDGETS",
+    schema: z.union([z.boolean(), z.enum(["on", "off"]).transform((word) => word === "on")]) as z.ZodType<boolean>,
+    fallback: false,
   },
   proxyPort: { place: "ports.proxy", env: "KEYMETER_PORT", schema: port(), fallback: 4000 },
   opsPort: { place: "ports.ops", env: "KEYMETER_OPS_PORT", schema: port(), fallback: 4001 },

@@ -141,8 +141,8 @@ export const BUGS: readonly Bug[] = [
   {
     what: "a window that is read from the books counts the newest event twice",
     file: "booking.ts",
-    is: "book.settle(booked.attemptId, booked.costNanoUsd, booked);\n    insertEvent.run(...row);\n",
-    becomes: "insertEvent.run(...row);\n    book.settle(booked.attemptId, booked.costNanoUsd, booked);\n",
+    is: "book.settle(booked.attemptId, booked.costNanoUsd, ownNames(booked));\n    insertEvent.run(...row);\n",
+    becomes: "insertEvent.run(...row);\n    book.settle(booked.attemptId, booked.costNanoUsd, ownNames(booked));\n",
   },
   {
     what: "the reservation's row stays after its event",
@@ -245,8 +245,8 @@ export const BUGS: readonly Bug[] = [
   {
     what: "a budget that is set anew begins at nothing",
     file: "booking.ts",
-    is: "(budget, window) => readSettled(database, budget, window)",
-    becomes: "(budget, window) => (budget.createdAtMs > nowMs ? 0n : readSettled(database, budget, window))",
+    is: "readSettled(database, budget, window, tagsCount)",
+    becomes: "(budget.createdAtMs > nowMs ? 0n : readSettled(database, budget, window))",
   },
   {
     what: "a budget that is set anew stands beside the old one",
