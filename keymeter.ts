@@ -14,6 +14,7 @@ const USAGE = `keymeter VERB ...
   limits                     requests and tokens a minute, requests at once: set, list, remove
   spend                      metered spend by team, key, model, day
   events                     single usage events
+  clock                      accept: says that the machine's clock is right, when a jump stopped admission
   work                       batches and the like whose result has not passed yet: list, close
   reconcile                  metered against billed, and why they differ
   close                      sign a day's bill off
@@ -42,6 +43,7 @@ const VERBS: { readonly [verb: string]: () => Promise<Verb> } = {
   limits: () => import("./command/limits.ts"),
   spend: () => import("./command/spend.ts"),
   events: () => import("./command/events.ts"),
+  clock: () => import("./command/clock.ts"),
   work: () => import("./command/work.ts"),
   reconcile: () => import("./command/reconcile.ts"),
   close: () => import("./command/close.ts"),

@@ -1,10 +1,14 @@
 // keymeter keys create|list|show|pause|resume|revoke|rotate
+import { rmSync } from "node:fs";
+import { join } from "node:path";
 import { parseArgs } from "node:util";
 import type { Budget } from "../ledger/budgets.ts";
 import { readBudgets } from "../ledger/changes.ts";
 import { createDigest, issueVirtualKey, reissueSecret } from "../ledger/keys.ts";
 import { formatUsd } from "../ledger/money.ts";
-import { ownSecret } from "../service/secret.ts";
+import { LedgerError } from "../ledger/open.ts";
+import { ownSecret, RESTORE } from "../service/secret.ts";
+import type { Secret } from "../service/secret.ts";
 import { cutLive, makeChange, openUsage } from "./books.ts";
 import { newBudget, parseAmount } from "./budget-options.ts";
 import { commandEnvironment, loadCommandConfig } from "./config.ts";
@@ -72,7 +76,7 @@ async function create(args: string[]): Promise<void> {
     throw new UsageError("--hard and --strict say how a --budget holds; give one, such as --budget 50/month");
   const config = loadCommandConfig();
   openUsage(config).close();
-  const pepper = ownSecret(config.dataDir, "pepper", commandEnvironment()["KEYMETER_PEPPER"]);
+  const pepper = readPepper(config.dataDir);
   const now = Date.now();
   const { name, team, project, env, owner, purpose } = values;
   const policy = withOptions({}, values);
@@ -179,7 +183,7 @@ async function rotate(args: string[]): Promise<void> {
   });
   const key = await findKey(positionals[0]);
   const config = loadCommandConfig();
-  const pepper = ownSecret(config.dataDir, "pepper", commandEnvironment()["KEYMETER_PEPPER"]);
+  const pepper = readPepper(config.dataDir);
   const secret = reissueSecret(key.env);
   const graceUntilMs = parseExpiry(values.grace, Date.now());
   await makeChange(config, {
@@ -213,4 +217,12 @@ function parseExpiry(text: string, nowMs: number): number {
 
 function day(atMs: number): string {
   return new Date(atMs).toISOString().slice(0, 10);
+}
+
+/** What digests of keys are made with. Books that are there without it would not know the key that is made. */
+function readPepper(dataDir: string): Secret {
+  const pepper = ownSecret(dataDir, "pepper", commandEnvironment()["KEYMETER_PEPPER"]);
+  if (!pepper.isNew) return pepper;
+  rmSync(join(dataDir, "pepper"));
+  throw new LedgerError(`${join(dataDir, "pepper")} is gone. ${RESTORE.pepper}`);
 }

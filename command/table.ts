@@ -2,7 +2,9 @@
 
 /** Rows of cells under headings; "(none)" where there are none. A column whose cells all look like numbers is aligned to the
  *  right. */
-export function formatTable(headings: readonly string[], rows: readonly (readonly string[])[]): string {
+export function formatTable(headings: readonly string[], given: readonly (readonly string[])[]): string {
+  // Names of others stand in tables: none of them moves the cursor or turns the line.
+  const rows = given.map((row) => row.map(printable));
   if (rows.length === 0) return `${headings.join("  ")}\n(none)`;
   const widths = headings.map((heading, i) => Math.max(heading.length, ...rows.map((row) => (row[i] ?? "").length)));
   const isNumber = headings.map((_heading, i) =>

@@ -7,7 +7,7 @@ import { covers } from "./budgets.ts";
 import type { Budget } from "./budgets.ts";
 import { endedAtMs, eventRow, INSERT_EVENT, readBooked } from "./events.ts";
 import type { EventRow, Outcome, UsageEvent } from "./events.ts";
-import { attemptAtMs } from "./ids.ts";
+import { attemptAtMs, firstAttemptId } from "./ids.ts";
 import type { AttemptId } from "./ids.ts";
 import { UNPROVEN_KEY_ID } from "./keys.ts";
 import { isSqliteError } from "./open.ts";
@@ -31,6 +31,8 @@ export type Booking = {
   readonly losing: readonly Budget[];
   /** The newest attempt in the books; 0 in empty ones. */
   readonly lastAttemptId: AttemptId;
+  /** Ids that lie ahead of a clock that was accepted. */
+  readonly ahead: readonly AttemptId[];
   /** Books operations in one transaction. It fails as a whole only when the storage fails; an operation that cannot be booked
    *  fails alone. */
   book(operations: readonly Task[]): Answer[];
@@ -229,11 +231,17 @@ export function createBooking(
           if (change.type === "closeWork") closeWork(change.workId);
         rollups.flush();
         applyChange(database, rollups, operation.change, operation.author);
+        if (operation.change.type === "acceptClock") {
+          const newest = String(readNewestIds(database, 0).lastAttemptId);
+          database.prepare("INSERT OR REPLACE INTO meta (name, value) VALUES (?, ?)").run(CLOCK_ACCEPTED, newest);
+        }
         rollups.flush();
         ownNames = readOwnNames(database, tagsCount);
         book.setBudgets(readBudgets(database));
         book.setFreezes(readFreezes(database));
         return { type: "done" };
+      case "newest":
+        return { type: "newest", ...readNewestIds(database, operation.atMs) };
       case "seal":
         applySeal(database, operation.seal, operation.atMs);
         sealedEnd = readSealedEnd(database);
@@ -301,14 +309,7 @@ export function createBooking(
 
   const recovered = recover();
   book = readBook();
-  const lastAttemptId = Number(
-    database
-      .prepare(
-        "SELECT MAX(COALESCE((SELECT MAX(attempt_id) FROM events), 0), COALESCE((SELECT MAX(attempt_id) FROM reservations), 0))",
-      )
-      .pluck()
-      .get(),
-  );
+  const { lastAttemptId, ahead } = readNewestIds(database, nowMs);
 
   /** Open reservations of a process that died become estimated events at the amount reserved: never nothing. Those of work
    *  that goes on at the provider stay open. */
@@ -330,8 +331,41 @@ export function createBooking(
     recovered,
     losing,
     lastAttemptId,
+    ahead,
     book: bookAll,
   };
+}
+
+/** Where new ids begin, and those that lie ahead of them: of a clock that was ahead, and that somebody accepted as right since. Those stay
+ *  as they are, and a day that they sealed takes no more. */
+function readNewestIds(
+  database: Sqlite,
+  nowMs: number,
+): { readonly lastAttemptId: AttemptId; readonly ahead: readonly AttemptId[] } {
+  const number = (sql: string, ...values: number[]): number =>
+    Number(
+      database
+        .prepare(sql)
+        .pluck()
+        .get(...values) ?? 0,
+    );
+  const below = (end: AttemptId): AttemptId =>
+    Math.max(
+      number("SELECT MAX(attempt_id) FROM events WHERE attempt_id < ?", end),
+      number("SELECT MAX(attempt_id) FROM reservations WHERE attempt_id < ?", end),
+    );
+  const newest = below(Number.MAX_SAFE_INTEGER);
+  const accepted = number(`SELECT value FROM meta WHERE name = '${CLOCK_ACCEPTED}'`);
+  const here = firstAttemptId(nowMs);
+  if (newest < here || newest > accepted) return { lastAttemptId: newest, ahead: [] };
+  const lastAttemptId = Math.max(below(here), readSealedEnd(database) - 1);
+  const ahead = database
+    .prepare(
+      "SELECT attempt_id FROM events WHERE attempt_id > ? UNION SELECT attempt_id FROM reservations WHERE attempt_id > ?",
+    )
+    .pluck()
+    .all(lastAttemptId, lastAttemptId) as (number | bigint)[];
+  return { lastAttemptId, ahead: ahead.map(Number) };
 }
 
 /** Writes down whether what tags name counts, for all who read. Returns the budgets that had counted it in their window of now. */
@@ -348,6 +382,9 @@ function rememberTagsCount(database: Sqlite, tagsCount: boolean, calendar: Calen
     .run(tagsCount ? "1" : "0");
   return losing;
 }
+
+/** The newest id at the time when somebody accepted the clock. */
+const CLOCK_ACCEPTED = "clock_accepted";
 
 /** The hot statements. */
 function prepareAll(database: Sqlite) {

@@ -42,6 +42,8 @@ export type Change =
   | { readonly type: "lift"; readonly freezeId: string }
   /** Books what is held for work that nobody fetches; booking.ts does that, beside the record that is made here. */
   | { readonly type: "closeWork"; readonly workId: string }
+  /** The machine's clock is right, whatever the books or the time since its start say. */
+  | { readonly type: "acceptClock" }
   | { readonly type: "adjust"; readonly adjustments: readonly Adjustment[] }
   /** All of them or none. */
   | { readonly type: "together"; readonly changes: readonly Change[] };
@@ -194,6 +196,7 @@ export function applyChange(database: Sqlite, rollups: Rollups, change: Change, 
       break;
     }
     case "closeWork":
+    case "acceptClock":
       break;
     case "adjust": {
       detailOf(change);
@@ -307,6 +310,8 @@ function subjectOf(change: Exclude<Change, { type: "together" }>): string {
       return change.keyId;
     case "closeWork":
       return change.workId;
+    case "acceptClock":
+      return "clock";
     case "adjust":
       return `${change.adjustments.length} adjustments`;
   }

@@ -7,11 +7,14 @@ const PER_MS = 4_096;
 
 export type AttemptId = number;
 
-/** Makes ids that never repeat nor go back, whatever the clock does. `last` is the largest id in the books. */
-export function createAttemptIds(last: AttemptId, now: () => number): () => AttemptId {
+/** Makes ids that never repeat nor go back. `last` is the largest id in the books, or the largest that does not lie ahead of a clock that
+ *  was accepted; `taken` are those that do. */
+export function createAttemptIds(last: AttemptId, now: () => number, taken: Iterable<AttemptId> = []): () => AttemptId {
   let previous = last;
+  const ahead = new Set(taken);
   return () => {
     previous = Math.max(previous + 1, firstAttemptId(now()));
+    while (ahead.has(previous)) previous += 1;
     return previous;
   };
 }

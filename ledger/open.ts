@@ -1,8 +1,20 @@
 // Opens a ledger file: who may write, how durable a commit is, and whether this program knows the schema. Every way in
 // goes through here. A file that cannot be trusted is refused with a sentence; nothing is repaired or made anew.
-import { closeSync, existsSync, mkdirSync, openSync, readdirSync, readFileSync, readSync, statSync } from "node:fs";
-import { dirname } from "node:path";
+import { createHash } from "node:crypto";
+import {
+  chmodSync,
+  closeSync,
+  existsSync,
+  mkdirSync,
+  openSync,
+  readdirSync,
+  readFileSync,
+  readSync,
+  statSync,
+} from "node:fs";
+import { basename, dirname, join } from "node:path";
 import Database from "better-sqlite3";
+import { mendSchema } from "./mend-schema.ts";
 
 /** `power`: each commit survives a power cut (fsync in the commit). `process`: each commit survives the end of the
  *  process; an fsync every 100 ms bounds what a power cut may take. */
@@ -22,6 +34,7 @@ export class LedgerInUse extends LedgerError {}
 const OLDEST_SQLITE = [3, 51, 3];
 const LOG_PAGES = 4_000;
 const PAGE_BYTES = 4_096;
+const PRIVATE = 0o600;
 const MOST_CHECKED_BYTES = 256 * 1024 * 1024;
 
 export type MigrationSet = "usage" | "billing" | "notices";
@@ -38,6 +51,7 @@ export type Lock = { release(): void };
 export function lockForWriting(path: string): Lock {
   return explain(path, () => {
     mkdirSync(dirname(path), { recursive: true, mode: 0o700 });
+    keepPrivate(`${path}.lock`);
     const lock = new Database(`${path}.lock`, { timeout: 0 });
     try {
       lock.pragma("locking_mode = EXCLUSIVE");
@@ -61,6 +75,8 @@ export function openForWriting(path: string, set: MigrationSet, durability: Dura
   return explain(path, () => {
     mkdirSync(dirname(path), { recursive: true, mode: 0o700 });
     refuseForeignFile(path);
+    refuseBesideRescued(path);
+    keepPrivate(path);
     const database = new Database(path, { timeout: 2000 });
     database.defaultSafeIntegers(true);
     try {
@@ -128,14 +144,41 @@ function migrate(database: Sqlite, path: string, set: MigrationSet): void {
   const version = Number(database.pragma("user_version", { simple: true }));
   const files = migrationFiles(set);
   if (version > files.length) throw newer(path, version, files.length);
-  if (version === files.length) return;
+  const digests = files.map((file) => [file, digestOf(file)] as const);
+  const isKnown = database.prepare("SELECT 1 FROM sqlite_master WHERE name = 'migrations'").get() !== undefined;
+  if (isKnown) refuseEdited(database, path, digests.slice(0, version));
+  if (isKnown && version === files.length) return;
   database
     .transaction(() => {
+      // Files of before digests were kept may have other tables than their version says.
+      if (!isKnown && version > 0) mendSchema(database, set, version);
       for (const file of files.slice(version))
         database.exec(readFileSync(new URL(`./migrations/${file}`, import.meta.url), "utf8"));
+      database.exec("CREATE TABLE IF NOT EXISTS migrations (name TEXT PRIMARY KEY, digest TEXT NOT NULL) STRICT");
+      const insert = database.prepare("INSERT OR IGNORE INTO migrations (name, digest) VALUES (?, ?)");
+      for (const one of digests) insert.run(...one);
       database.pragma(`user_version = ${files.length}`);
     })
     .immediate();
+}
+
+/** A migration that was applied and then edited would leave files of one version with different tables. */
+function refuseEdited(database: Sqlite, path: string, digests: readonly (readonly [string, string])[]): void {
+  const applied = new Map(
+    (database.prepare("SELECT name, digest FROM migrations").all() as { name: string; digest: string }[]).map(
+      ({ name, digest }) => [name, digest],
+    ),
+  );
+  const edited = digests.find(([name, digest]) => (applied.get(name) ?? digest) !== digest)?.[0];
+  if (edited !== undefined)
+    throw new LedgerError(
+      `${path}: ledger/migrations/${edited} is not what was applied to this file. Bring it back from the release that is installed, and put what is new into a migration of its own.`,
+    );
+}
+
+function digestOf(file: string): string {
+  const text = readFileSync(new URL(`./migrations/${file}`, import.meta.url));
+  return createHash("sha256").update(text).digest("hex");
 }
 
 function migrationFiles(set: MigrationSet): string[] {
@@ -177,6 +220,25 @@ function growLog(database: Sqlite): void {
     `BEGIN IMMEDIATE; INSERT INTO meta (name, value) VALUES ('', hex(zeroblob(${(LOG_PAGES * PAGE_BYTES) / 2}))); ROLLBACK`,
   );
   database.pragma("cache_size = -64000");
+}
+
+/** Books hold who asked for what: they are for the user that runs Keymeter alone, and what SQLite makes beside them has their mode. */
+function keepPrivate(path: string): void {
+  closeSync(openSync(path, "a", PRIVATE));
+  for (const file of [path, `${path}-wal`, `${path}-shm`])
+    if (existsSync(file) && (statSync(file).mode & 0o077) !== 0) chmodSync(file, PRIVATE);
+}
+
+/** New books beside rescued ones would begin at nothing, without a word. */
+function refuseBesideRescued(path: string): void {
+  if (existsSync(path) && statSync(path).size > 0) return;
+  const prefix = `${basename(path)}.rescued-`;
+  const rescued = existsSync(dirname(path)) ? readdirSync(dirname(path)).filter((name) => name.startsWith(prefix)) : [];
+  const newest = rescued.toSorted().at(-1);
+  if (newest !== undefined)
+    throw new LedgerError(
+      `${path} is gone, and ${newest} beside it is a copy that was rescued when it was deleted. Put it in its place (mv ${join(dirname(path), newest)} ${path}), or move it out of the folder to start empty books.`,
+    );
 }
 
 /** A file that is there but is no SQLite file is somebody else's, or damaged: not ours to write into. */

@@ -63,6 +63,7 @@ export type Operation =
     }
   | { readonly type: "states"; readonly atMs: number; readonly subject: Subject | undefined }
   | { readonly type: "freezes" }
+  | { readonly type: "newest"; readonly atMs: number }
   | { readonly type: "change"; readonly change: Change; readonly author: Author }
   | { readonly type: "seal"; readonly seal: Seal; readonly atMs: number }
   | { readonly type: "meterRan"; readonly sinceMs: number; readonly untilMs: number }
@@ -77,6 +78,7 @@ export type Answer =
   | { readonly type: "extended"; readonly extension: Extension }
   | { readonly type: "states"; readonly states: BudgetState[] }
   | { readonly type: "freezes"; readonly freezes: readonly Freeze[] }
+  | { readonly type: "newest"; readonly lastAttemptId: AttemptId; readonly ahead: readonly AttemptId[] }
   | { readonly type: "verified"; readonly differences: string[]; readonly reservedNanoUsd: bigint }
   | { readonly type: "failure"; readonly message: string; readonly kind: "storage" | "constraint" | "refused" };
 

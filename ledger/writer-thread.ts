@@ -8,7 +8,7 @@ import { LedgerError, openForWriting } from "./open.ts";
 import type { Sqlite } from "./open.ts";
 import { digestDay, nextDayToSeal } from "./seals.ts";
 import { decodeBatch, encodeAnswers } from "./wire.ts";
-import type { ThreadSettings, ToMain, ToThread } from "./writer.ts";
+import type { Mark, ThreadSettings, ToMain, ToThread } from "./writer.ts";
 
 const FSYNC_EVERY_MS = 100;
 const LOOK_EVERY_MS = 1_000;
@@ -29,8 +29,9 @@ try {
   });
 }
 
-function run({ path, durability, zone, capMode, tagsInBudgets = true }: ThreadSettings): void {
+function run({ path, durability, zone, capMode, tagsInBudgets = true, marks = [] }: ThreadSettings): void {
   const database = openForWriting(path, "usage", durability);
+  checkMarks(database, marks);
   const booking = createBooking(database, zone, capMode, Date.now(), tagsInBudgets);
 
   const sealDays = createSealer(database, booking);
@@ -54,7 +55,27 @@ function run({ path, durability, zone, capMode, tagsInBudgets = true }: ThreadSe
     }
     post(encodeAnswers(booking.book(decodeBatch(message))));
   });
-  post({ type: "ready", lastAttemptId: booking.lastAttemptId, recovered: booking.recovered, losing: booking.losing });
+  const { lastAttemptId, ahead, recovered, losing } = booking;
+  post({ type: "ready", lastAttemptId, ahead, recovered, losing });
+}
+
+/** Whether the secrets that belong to these books are the ones that they were written with. */
+function checkMarks(database: Sqlite, marks: readonly Mark[]): void {
+  const find = database.prepare("SELECT value FROM meta WHERE name = ?").pluck();
+  for (const { name, digest, isNew, mustStay, restore } of marks) {
+    const known = find.get(name) as string | undefined;
+    const isInUse =
+      known !== undefined ||
+      (mustStay &&
+        database
+          .prepare("SELECT 1 FROM key_secrets JOIN keys ON keys.id = key_id WHERE kind = 'virtual' LIMIT 1")
+          .get() !== undefined);
+    if (isInUse && (isNew || (mustStay && known !== undefined && known !== digest)))
+      throw new LedgerError(
+        `${database.name}: its ${name} is ${isNew ? "gone, and a new one was made" : "another one"}. ${restore}`,
+      );
+    database.prepare("INSERT OR REPLACE INTO meta (name, value) VALUES (?, ?)").run(name, digest);
+  }
 }
 
 /** Seals days in their order, a slice at a time with a pause between: requests are booked meanwhile. What is returned begins, unless it
@@ -104,10 +125,10 @@ function fsyncWal(path: string): void {
   process.on("exit", () => closeSync(file));
 }
 
-/** A file that is deleted or replaced under us would swallow everything we write, and a lock that is deleted would let a
+/** A file or a log that is deleted or replaced under us would swallow everything we write, and a lock that is deleted would let a
  *  second writer in: stop at once. What only we still have is written beside the place where it was. */
 function watchFiles(database: Sqlite, path: string): void {
-  const opened = [path, `${path}.lock`].map((file) => [file, statSync(file).ino] as const);
+  const opened = [path, `${path}.lock`, `${path}-wal`].map((file) => [file, statSync(file).ino] as const);
   const timer = setInterval(() => {
     const gone = opened.find(([file, inode]) => statSync(file, { throwIfNoEntry: false })?.ino !== inode)?.[0];
     if (gone === undefined) return;

@@ -8,7 +8,8 @@ import type { Change } from "./changes.ts";
 import { ChangeRefused } from "./change-refused.ts";
 import { eventRow } from "./events.ts";
 import type { UsageEvent } from "./events.ts";
-import { createAttemptIds } from "./ids.ts";
+import { createClock } from "./clock.ts";
+import { attemptAtMs, createAttemptIds } from "./ids.ts";
 import type { AttemptId } from "./ids.ts";
 import type { NanoUsd } from "./money.ts";
 import { LedgerError, lockForWriting } from "./open.ts";
@@ -24,12 +25,26 @@ export type ThreadSettings = {
   readonly capMode: CapMode;
   /** Whether what a tag names counts in budgets of that name. Absent: as it did. */
   readonly tagsInBudgets?: boolean;
+  /** Secrets that belong to the books. */
+  readonly marks?: readonly Mark[];
+};
+/** A secret that belongs to books, by a digest of it: one that is lost or another one is told at the start. */
+export type Mark = {
+  readonly name: string;
+  readonly digest: string;
+  /** Made just now. */
+  readonly isNew: boolean;
+  /** Another one makes the books useless. */
+  readonly mustStay: boolean;
+  /** What to do about it, in a sentence. */
+  readonly restore: string;
 };
 export type ToThread = BatchMessage | { readonly type: "close" };
 export type ToMain =
   | {
       readonly type: "ready";
       readonly lastAttemptId: AttemptId;
+      readonly ahead: readonly AttemptId[];
       readonly recovered: number;
       readonly losing: readonly Budget[];
     }
@@ -79,19 +94,29 @@ export type Writer = {
   verify(): Promise<{ readonly differences: string[]; readonly reservedNanoUsd: bigint }>;
   /** Undefined while all is well, else why nothing can be committed. */
   trouble(): string | undefined;
+  /** A provider's clock, by the Date of an answer; whether that is wanted. */
+  heardDate(dateMs: number): void;
+  isClockInDoubt(): boolean;
   /** Settlements that wait for the storage. */
   waiting(): number;
   close(): Promise<void>;
 };
 
-export type WriterOptions = ThreadSettings & { readonly now?: () => number };
+export type WriterOptions = ThreadSettings & {
+  readonly now?: () => number;
+  /** Milliseconds since the machine was started: then a wall clock that jumps stops admission. */
+  readonly sinceBoot?: () => number;
+};
 
 const RETRY_MS = 250;
+const LOOK_AT_CLOCK_MS = 5_000;
+/** A commit that takes longer is a disk that hangs. */
+const MOST_ANSWER_MS = 5_000;
 const MOST_WAITING_SETTLEMENTS = 10_000;
 
 /** Takes the file's lock, starts the thread and waits until the books are open and recovered. Rejects with a
  *  LedgerError whose message is for the operator. */
-export async function openWriter({ now = Date.now, ...settings }: WriterOptions): Promise<Writer> {
+export async function openWriter({ now: wall = Date.now, sinceBoot, ...settings }: WriterOptions): Promise<Writer> {
   const lock = lockForWriting(settings.path);
   const thread = new Worker(new URL("./writer-thread.ts", import.meta.url), {
     workerData: settings,
@@ -123,6 +148,18 @@ export async function openWriter({ now = Date.now, ...settings }: WriterOptions)
     throw error;
   });
 
+  const newestMs = Math.max(attemptAtMs(ready.lastAttemptId), 0);
+  const clock = sinceBoot && createClock(wall, sinceBoot, newestMs);
+  const now = clock ? () => clock.now() : wall;
+  let nextId = createAttemptIds(ready.lastAttemptId, now, ready.ahead);
+  const looking = clock && setInterval(() => clock.look(), LOOK_AT_CLOCK_MS).unref();
+  /** When the batch in flight left: a disk that hangs answers nothing, and fails nothing. */
+  let sentAt: number | undefined;
+  const hangs = (): string | undefined => {
+    const ms = sentAt === undefined ? 0 : performance.now() - sentAt;
+    return ms > MOST_ANSWER_MS ? `the disk has not answered for ${Math.round(ms / 1000)} s` : undefined;
+  };
+
   const send = (): void => {
     scheduled = false;
     if (inFlight.length > 0 || queue.length === 0) return;
@@ -130,6 +167,7 @@ export async function openWriter({ now = Date.now, ...settings }: WriterOptions)
     const operations = queue;
     queue = [];
     waiters = [];
+    sentAt = performance.now();
     thread.postMessage(encodeBatch(operations));
   };
 
@@ -160,6 +198,7 @@ export async function openWriter({ now = Date.now, ...settings }: WriterOptions)
     const answers = decodeAnswers(message);
     const resolvers = inFlight;
     inFlight = [];
+    sentAt = undefined;
     const failed = answers.find((answer) => answer.type === "failure" && answer.kind === "storage");
     lastFailure = failed?.type === "failure" ? failed.message : undefined;
     answers.forEach((answer, i) => resolvers[i]?.(answer));
@@ -186,10 +225,12 @@ export async function openWriter({ now = Date.now, ...settings }: WriterOptions)
   return {
     recovered: ready.recovered,
     losing: ready.losing,
-    nextAttemptId: createAttemptIds(ready.lastAttemptId, now),
+    nextAttemptId: () => nextId(),
     async reserve(request, endpoint, tags) {
       if (waitingSettlements >= MOST_WAITING_SETTLEMENTS)
         throw new LedgerUnavailable("too many settlements wait for the storage");
+      const why = hangs() ?? clock?.trouble();
+      if (why !== undefined) throw new LedgerUnavailable(why);
       return (await expect({ type: "reserve", request, endpoint, tags }, "decision")).decision;
     },
     async extend(attemptId, leastNanoUsd, wantedNanoUsd) {
@@ -237,6 +278,10 @@ export async function openWriter({ now = Date.now, ...settings }: WriterOptions)
     freezes: async () => (await expect({ type: "freezes" }, "freezes")).freezes,
     async change(change, actor) {
       await expect({ type: "change", change, author: { actor, atMs: now() } }, "done");
+      if (change.type !== "acceptClock") return;
+      clock?.accept();
+      const { lastAttemptId, ahead } = await expect({ type: "newest", atMs: now() }, "newest");
+      nextId = createAttemptIds(lastAttemptId, now, ahead);
     },
     async noteMeterRan(sinceMs, untilMs) {
       await expect({ type: "meterRan", sinceMs, untilMs }, "done");
@@ -248,9 +293,12 @@ export async function openWriter({ now = Date.now, ...settings }: WriterOptions)
       const { differences, reservedNanoUsd } = await expect({ type: "verify", atMs: now() }, "verified");
       return { differences, reservedNanoUsd };
     },
-    trouble: () => broken ?? lastFailure,
+    trouble: () => broken ?? hangs() ?? lastFailure ?? clock?.trouble(),
+    heardDate: (dateMs) => clock?.heard(dateMs),
+    isClockInDoubt: () => clock?.trouble() !== undefined,
     waiting: () => waitingSettlements,
     async close() {
+      clearInterval(looking);
       const exited = new Promise((resolve) => thread.once("exit", resolve));
       const isBusy = (): boolean => broken === undefined && (inFlight.length > 0 || queue.length > 0);
       while (isBusy()) await sleep(5);

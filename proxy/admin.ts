@@ -122,6 +122,7 @@ const single = [
   z.strictObject({ type: z.literal("raiseBudget"), raise }),
   z.strictObject({ type: z.literal("endRaise"), raiseId: text }),
   z.strictObject({ type: z.literal("closeWork"), workId: text }),
+  z.strictObject({ type: z.literal("acceptClock") }),
   z.strictObject({ type: z.literal("setPolicy"), keyId: text, policy: keyPolicy }),
   z.strictObject({ type: z.literal("setLimits"), limits }),
   z.strictObject({ type: z.literal("removeLimits"), scope: text }),
@@ -156,7 +157,7 @@ export function addAdminRoutes(
 ): void {
   const authorized = requireToken(adminToken);
 
-  app.post("/admin/changes", { preHandler: authorized }, async (request, reply) => {
+  app.post("/admin/changes", { onRequest: authorized }, async (request, reply) => {
     const parsed = change.safeParse(request.body);
     if (!parsed.success)
       return reply
@@ -175,18 +176,18 @@ export function addAdminRoutes(
     }
   });
 
-  app.post("/admin/cut", { preHandler: authorized }, async (request, reply) => {
+  app.post("/admin/cut", { onRequest: authorized }, async (request, reply) => {
     const parsed = scope.safeParse(request.body);
     if (!parsed.success) return reply.code(400).send({ error: 'a scope such as {"team":"search"}' });
     return { cut: cut((subject) => covers(parsed.data, subject)) };
   });
 
-  app.get("/admin/budgets", { preHandler: authorized }, async () => {
+  app.get("/admin/budgets", { onRequest: authorized }, async () => {
     const states = await writer.states();
     return JSON.parse(toJson({ states })) as unknown;
   });
 
-  app.get("/admin/verify", { preHandler: authorized }, async () => {
+  app.get("/admin/verify", { onRequest: authorized }, async () => {
     const { differences, reservedNanoUsd } = await writer.verify();
     return { differences, reservedNanoUsd: reservedNanoUsd.toString() };
   });

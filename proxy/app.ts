@@ -2,6 +2,7 @@
 // listener. Tests build it as it is.
 import type { IncomingMessage, ServerResponse } from "node:http";
 import type { Socket } from "node:net";
+import { uptime } from "node:os";
 import { setTimeout as sleep } from "node:timers/promises";
 import Fastify from "fastify";
 import type { FastifyError, FastifyInstance, FastifyRequest } from "fastify";
@@ -12,9 +13,12 @@ import { attemptAtMs, formatRequestId } from "../ledger/ids.ts";
 import { openForReading } from "../ledger/open.ts";
 import { openPriceBook } from "../ledger/price-list.ts";
 import { openWriter } from "../ledger/writer.ts";
-import type { Writer } from "../ledger/writer.ts";
+import type { Mark, Writer } from "../ledger/writer.ts";
+import { createDigest } from "../ledger/keys.ts";
 import { createListener } from "../service/listener.ts";
 import type { Log } from "../service/log.ts";
+import { RESTORE } from "../service/secret.ts";
+import type { Secret } from "../service/secret.ts";
 import { addAdminRoutes } from "./admin.ts";
 import { addressOf, arrive } from "./arrival.ts";
 import type { Arrival } from "./arrival.ts";
@@ -69,6 +73,7 @@ const CLOSE_EVERY_MS = 3600 * SECOND;
 /** Anthropic keeps results for 29 days, the others for less. */
 const MOST_WORK_MS = 31 * 24 * 3600 * SECOND;
 const MOST_COMMIT_MS = 5 * SECOND;
+const ASK_TIME_MS = 10 * SECOND;
 
 /** Opens the books and builds both listeners. Rejects with a LedgerError when the books cannot be opened. */
 export async function createProxy(config: ProxyConfig, log: Log): Promise<Proxy> {
@@ -79,11 +84,13 @@ export async function createProxy(config: ProxyConfig, log: Log): Promise<Proxy>
     zone: config.timezone,
     capMode: config.capMode,
     tagsInBudgets: config.tagsInBudgets,
+    sinceBoot: () => uptime() * SECOND,
+    marks: [markOf("pepper", config.pepper, true), markOf("admin-token", config.adminToken, false)],
   });
   const books = openForReading(path);
   if (!books) throw new Error(`${path} is gone right after it was opened`);
   const limiter = createLimiter();
-  const register = createRegister(books, config.pepper.reveal(), limiter);
+  const register = createRegister(books, config.pepper.reveal(), config.adminToken, limiter);
   await register.reload();
   const forwarder = createForwarder({
     connectMs: config.connectSeconds * SECOND,
@@ -130,6 +137,10 @@ export async function createProxy(config: ProxyConfig, log: Log): Promise<Proxy>
       void closeOldWork(context).catch((error: unknown) => log.error({ err: error }, "old work could not be closed")),
     CLOSE_EVERY_MS,
   ).unref();
+  // A clock in doubt is held against those of providers: their Date is in every answer, also to who has no key.
+  const askingTime = setInterval(() => {
+    if (writer.isClockInDoubt()) for (const { origin } of providers.all) void askTime(origin, writer);
+  }, ASK_TIME_MS).unref();
   if (writer.recovered > 0)
     log.warn(
       { attempts: writer.recovered },
@@ -158,6 +169,7 @@ export async function createProxy(config: ProxyConfig, log: Log): Promise<Proxy>
       draining = true;
       clearInterval(closing);
       clearInterval(noting);
+      clearInterval(askingTime);
       clearInterval(refreshing);
       sockets.drain();
       const closed = app.close();
@@ -182,6 +194,21 @@ export async function createProxy(config: ProxyConfig, log: Log): Promise<Proxy>
       await writer.close();
     },
   };
+}
+
+/** What books know of a secret of theirs. */
+function markOf(name: keyof typeof RESTORE, secret: Secret, mustStay: boolean): Mark {
+  const digest = createDigest(secret.reveal())(`keymeter ${name}`);
+  return { name, digest, isNew: secret.isNew, mustStay, restore: RESTORE[name] };
+}
+
+async function askTime(origin: string, writer: Writer): Promise<void> {
+  try {
+    const answer = await fetch(origin, { method: "HEAD", redirect: "manual", signal: AbortSignal.timeout(5 * SECOND) });
+    writer.heardDate(Date.parse(answer.headers.get("date") ?? ""));
+  } catch {
+    // Another one may answer.
+  }
 }
 
 /** Work that is older than any provider keeps its results will never say what it used. */

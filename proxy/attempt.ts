@@ -19,6 +19,7 @@ import type { Target } from "./gate.ts";
 import type { Entry } from "./limits.ts";
 import type { Meter, Seen } from "./meter.ts";
 import { checkPolicy } from "./policy.ts";
+import { Refused } from "./refusals.ts";
 import { toEvent } from "./settle.ts";
 import { admissionOf } from "./work.ts";
 import type { Result } from "./work.ts";
@@ -59,14 +60,33 @@ export async function openAttempt(context: ProxyContext, asked: Asked): Promise<
   checkPolicy(principal.key, asks);
   const place = context.limiter.enter(principal, expectedTokens(call, bodyBytes), bodyBytes, Date.now());
   try {
-    const admission = await admit({ ...context, refusalStatus: context.config.refusalStatus }, asked);
-    return createAttempt(context, admission, place);
+    const admitting = admit({ ...context, refusalStatus: context.config.refusalStatus }, asked);
+    const isDecided = await context.patience.wait(admitting.then(nothing, nothing));
+    if (isDecided) return createAttempt(context, await admitting, place);
+    // A disk that hangs: nothing was sent, and what is held for it at last is let go.
+    void admitting.then(
+      (admission) => createAttempt(context, admission, undefined).end(NEVER_SENT, undefined),
+      nothing,
+    );
+    throw new Refused("ledger_unavailable", "the ledger does not answer now, so nothing is sent; try again shortly");
   } catch (error) {
     // Nothing was sent: its tokens were not used.
     place.leave(0, Date.now());
     throw error;
   }
 }
+
+function nothing(): void {}
+
+const NEVER_SENT: Ending = {
+  how: "unreachable",
+  timedOut: false,
+  sent: false,
+  status: undefined,
+  firstByteMs: undefined,
+  providerRequestId: undefined,
+  error: "the ledger did not answer in time",
+};
 
 /** The attempt that began work which goes on at the provider, for the result that passed. */
 export function resumeAttempt(

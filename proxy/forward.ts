@@ -7,6 +7,8 @@ import type { Dispatcher } from "undici";
 import type { Subject } from "../ledger/budgets.ts";
 import type { Extension, NoMore } from "./extend.ts";
 import { clientHeaders, isRequestId, isReturned } from "./headers.ts";
+import { createMask } from "./mask.ts";
+import type { Mask } from "./mask.ts";
 import type { Meter } from "./meter.ts";
 import type { Provider } from "./providers/provider.ts";
 
@@ -65,6 +67,10 @@ type ExchangeOptions = {
   readonly extension?: Extension | undefined;
   /** Who asks for what; undefined: a path that costs nothing. */
   readonly subject?: Subject;
+  /** A credential of ours: the client must not see it, whatever the provider repeats. */
+  readonly secret?: string | undefined;
+  /** A redirect is handed to the client, who has a key of its own: nothing is booked by it. */
+  readonly mayRedirect?: boolean;
 };
 
 export type Forwarder = {
@@ -153,6 +159,9 @@ class OpenExchange implements Dispatcher.DispatchHandler, Exchange {
   readonly #stream: boolean;
   readonly #requestId: string;
   readonly #ownHeaders: readonly string[];
+  readonly #mask: Mask | undefined;
+  readonly #mayRedirect: boolean;
+  #masksBody = false;
   readonly #extension: Extension | undefined;
   readonly #over: () => void;
   readonly #startedMs = Date.now();
@@ -180,6 +189,8 @@ class OpenExchange implements Dispatcher.DispatchHandler, Exchange {
     this.#requestId = options.requestId;
     this.#ownHeaders = options.headers;
     this.#extension = options.extension;
+    this.#mask = options.secret === undefined ? undefined : createMask(options.secret);
+    this.#mayRedirect = options.mayRedirect === true;
     this.#over = over;
     this.ending = new Promise((resolve) => (this.#resolve = resolve));
     response.on("close", () => this.#clientClosed());
@@ -198,7 +209,7 @@ class OpenExchange implements Dispatcher.DispatchHandler, Exchange {
     if (status < 200) return;
     this.#firstByteMs = Date.now() - this.#startedMs;
     this.#status = status;
-    if (status >= 300 && status < 400) {
+    if (status >= 300 && status < 400 && !this.#mayRedirect) {
       // Never followed: a redirect of an API is a trap or a mistake.
       return this.abort("failed", `the provider answered with a redirect (${status})`);
     }
@@ -211,8 +222,9 @@ class OpenExchange implements Dispatcher.DispatchHandler, Exchange {
       if (name === "content-type") contentType = value;
       if (name === "content-encoding") contentEncoding = value.toLowerCase();
       if (isRequestId(name)) this.#providerRequestId ??= value;
-      if (isReturned(name)) this.#headers.push(name, value);
+      if (isReturned(name)) this.#headers.push(name, this.#mask?.text(value) ?? value);
     }
+    this.#masksBody = this.#mask !== undefined && status >= 400;
     this.#isEventStream = contentType.includes("text/event-stream");
     this.meter = this.#chooseMeter(status, contentType, contentEncoding);
     if (this.#isEventStream) {
@@ -225,7 +237,8 @@ class OpenExchange implements Dispatcher.DispatchHandler, Exchange {
   }
 
   onResponseData(controller: Dispatcher.DispatchController, chunk: Buffer): void {
-    const out = this.meter?.push(chunk);
+    const passed = this.meter?.push(chunk);
+    const out = passed && this.#masksBody ? this.#mask?.push(passed) : passed;
     if (this.meter?.isOver?.()) return this.abort("ended", "the answer had come to its end");
     if (this.#extension && this.meter) this.#extend(this.#extension.look(this.meter), controller);
     if (out === undefined || this.#response.destroyed) return;
@@ -287,7 +300,7 @@ class OpenExchange implements Dispatcher.DispatchHandler, Exchange {
     const response = this.#response;
     this.#releasedSinceMs = Date.now();
     if (response.destroyed || response.writableEnded) return;
-    const held = this.meter?.takeHeld() ?? [];
+    const held = this.#takeHeld();
     const isWhole = this.#how === "ended";
     if (!this.answered) {
       const body = held.length === 1 && held[0] ? held[0] : Buffer.concat(held);
@@ -309,8 +322,15 @@ class OpenExchange implements Dispatcher.DispatchHandler, Exchange {
     // In any other frame than events an error of ours would be no error but nonsense.
     if (!this.#isEventStream) return this.release([]);
     this.#releasedSinceMs = Date.now();
-    const held = this.meter?.takeHeld() ?? [];
+    const held = this.#takeHeld();
     this.#response.end(Buffer.concat([...held, Buffer.from(event)]));
+  }
+
+  #takeHeld(): Buffer[] {
+    const held = this.meter?.takeHeld() ?? [];
+    if (!this.#masksBody || !this.#mask) return held;
+    const { push, end } = this.#mask;
+    return [...held.flatMap((piece) => push(piece) ?? []), end()];
   }
 
   #writeHead(more: readonly string[]): void {

@@ -68,7 +68,14 @@ export async function handle(context: ProxyContext, request: FastifyRequest, rep
       reply.raw,
       (_status, contentType, contentEncoding) =>
         createMeter(dialect, call, hides, contentType, contentEncoding, context.readers),
-      { stream: call.stream, requestId, subject: subjectOf(admission), extension, headers },
+      {
+        stream: call.stream,
+        requestId,
+        subject: subjectOf(admission),
+        extension,
+        headers,
+        secret: principal.kind === "virtual" ? upstreamCredential.text : undefined,
+      },
     );
     const ending = await exchange.ending;
 

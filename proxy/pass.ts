@@ -158,6 +158,7 @@ export function checkReferences(
 function forward(
   { context, request, reply, target, principal, credential }: Passing,
   chooseMeter: ChooseMeter,
+  headers: readonly string[] = [],
 ): { readonly exchange: Exchange; readonly requestId: string } {
   const requestId = formatRequestId(context.writer.nextAttemptId());
   const body = request.body as Buffer | undefined;
@@ -178,7 +179,13 @@ function forward(
     },
     reply.raw,
     chooseMeter,
-    { stream: true, requestId, headers: [] },
+    {
+      stream: true,
+      requestId,
+      headers,
+      secret: principal.kind === "virtual" ? credential.text : undefined,
+      mayRedirect: principal.kind !== "virtual" && !isResult,
+    },
   );
   return { exchange, requestId };
 }

@@ -50,9 +50,10 @@ export type Register = {
 /** OAuth and JWT tokens change every hour: they are one key per provider and client address. */
 const SHORT_LIVED = /^(eyJ[\w-]+\.[\w-]+\.|ya29\.|sk-ant-oat)/;
 
+const HOLDS_VIRTUAL_KEY = /km_[a-z0-9]+_[A-Za-z0-9]+_[A-Za-z0-9]{20,}/;
 const MOST_DIGESTS = 10_000;
 
-export function createRegister(books: Sqlite, pepper: string, limiter: Limiter): Register {
+export function createRegister(books: Sqlite, pepper: string, adminToken: Secret, limiter: Limiter): Register {
   const digestOf = createDigest(pepper);
   let keys = new Map<string, Key>();
   let secrets = new Map<string, KeySecret>();
@@ -67,6 +68,7 @@ export function createRegister(books: Sqlite, pepper: string, limiter: Limiter):
     return digest;
   };
 
+  const adminDigest = digestFor(adminToken.reveal());
   /** Sign-ins that providers accepted since the start. */
   const signIns = new Set<string>();
 
@@ -87,6 +89,17 @@ export function createRegister(books: Sqlite, pepper: string, limiter: Limiter):
 
     identify(secret, provider, address, nowMs) {
       const isVirtual = looksLikeVirtualKey(secret);
+      // Quotes come from .env files, prefixes from SDKs' settings; what holds a secret of ours goes to no provider.
+      if (!isVirtual && HOLDS_VIRTUAL_KEY.test(secret))
+        throw new Refused(
+          "unknown_key",
+          "the API key holds a Keymeter key with something around it; send the km_... key alone, without quotes or prefix",
+        );
+      if (digestFor(secret) === adminDigest)
+        throw new Refused(
+          "unknown_key",
+          "this is Keymeter's admin token, which is no API key; send a Keymeter key or your provider key",
+        );
       if (isVirtual && !isWellFormedVirtualKey(secret)) throw unknownKey();
       const identity = SHORT_LIVED.test(secret) ? `oauth ${address}` : secret;
       const digest = digestFor(isVirtual ? secret : `${provider} ${identity}`);

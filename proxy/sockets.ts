@@ -17,6 +17,7 @@ import { outgoingHeaders } from "./headers.ts";
 import type { Ending } from "./forward.ts";
 import { guessDialect, KEY_PROTOCOL, readJson, readProtocols } from "./gate.ts";
 import type { Target } from "./gate.ts";
+import { createMask } from "./mask.ts";
 import { checkProvider } from "./policy.ts";
 import { nowhere, Refused, renderRefusal } from "./refusals.ts";
 
@@ -140,7 +141,9 @@ async function begin(
     if (upstream.kind !== "open") {
       const { kind, status } = upstream;
       await attempts.close({ how: kind, status, sent: status !== undefined });
-      return answer(socket, status ?? 502, upstream.headers, upstream.body);
+      const mask = principal.kind === "virtual" ? createMask(credential.text) : undefined;
+      const said = mask ? Buffer.concat([mask.push(upstream.body) ?? Buffer.alloc(0), mask.end()]) : upstream.body;
+      return answer(socket, status ?? 502, upstream.headers, said);
     }
     let client: WebSocket | undefined;
     // Calls back before it returns, or not at all.

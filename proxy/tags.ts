@@ -30,6 +30,7 @@ export function readTags(headers: IncomingHttpHeaders, bodyTags: Tags): Tags {
       .trim()
       .replace(/\p{Cc}/gu, " ")
       .slice(0, LONGEST_VALUE);
+    if (holdsSecret(name, text)) return;
     if (!NAME.test(name) || text === "" || Object.hasOwn(tags, name) || count >= MOST_TAGS) return;
     tags[name] = text;
     count += 1;
@@ -68,3 +69,12 @@ function addJson(text: string, add: (name: string, value: string) => void): void
     if (["string", "number", "boolean"].includes(typeof value)) add(name.replace(/^_/, ""), String(value));
   }
 }
+
+/** A header for a key, or a value that is one, is no tag: tags are shown to many. */
+function holdsSecret(name: string, text: string): boolean {
+  return SECRET_NAME.test(name) || SECRET_TEXT.test(text);
+}
+
+const SECRET_NAME = /(^|[-_.])(key|api-?key|token|secret|password|authorization|credential)s?$/;
+const SECRET_TEXT =
+  /km_[a-z0-9]+_\w{6,}_\w{20,}|\b(sk|rk|pk|xai|gsk|pplx)[-_][\w-]{16,}|\bAIza[\w-]{20,}|\bAQ\.[\w-]{20,}|\beyJ[\w-]+\.[\w-]+\.|\bya29\.|^bearer /i;

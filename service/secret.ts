@@ -1,6 +1,18 @@
 // Secrets: a type that cannot be printed by accident, and the three that an installation makes for itself.
 import { randomBytes } from "node:crypto";
-import { chmodSync, existsSync, linkSync, mkdirSync, readFileSync, unlinkSync, writeFileSync } from "node:fs";
+import {
+  closeSync,
+  existsSync,
+  fchmodSync,
+  fsyncSync,
+  linkSync,
+  mkdirSync,
+  openSync,
+  readFileSync,
+  statSync,
+  unlinkSync,
+  writeSync,
+} from "node:fs";
 import { join } from "node:path";
 import { inspect } from "node:util";
 
@@ -10,9 +22,12 @@ const PLACEHOLDERS = new Set(["changeme", "change-me", "secret", "password", "xx
 /** Text that prints as [secret]. `reveal()` is the only way to it, and easy to search for. */
 export class Secret {
   readonly #text: string;
+  /** Made just now, by this start. */
+  readonly isNew: boolean;
 
-  constructor(text: string) {
+  constructor(text: string, isNew = false) {
     this.#text = text;
+    this.isNew = isNew;
   }
 
   reveal(): string {
@@ -47,21 +62,61 @@ export function ownSecret(
     return new Secret(given);
   }
   const path = join(dataDir, name);
-  if (!existsSync(path)) {
+  if (existsSync(path) && !isFilled(path)) throw new Error(`${path} is empty. ${RESTORE[name]}`);
+  const isNew = !existsSync(path);
+  if (isNew) {
     mkdirSync(dataDir, { recursive: true, mode: 0o700 });
     // Programs start together: whichever links its file first has made the secret of all.
     const mine = `${path}.${process.pid}`;
-    writeFileSync(mine, `${randomBytes(32).toString("base64url")}\n`, { mode: 0o600 });
-    chmodSync(mine, 0o600);
+    writeDurably(mine, `${randomBytes(32).toString("base64url")}\n`);
     try {
       linkSync(mine, path);
     } catch (error) {
       if (!existsSync(path)) throw error;
     }
     unlinkSync(mine);
+    syncFolder(dataDir);
   }
   const text = readFileSync(path, "utf8").trim();
   if (text.length < SHORTEST)
-    throw new Error(`${path} is empty or too short: delete it, and the next start makes a new one`);
-  return new Secret(text);
+    throw new Error(
+      `${path} is too short to be a secret. ${RESTORE[name] ?? "Delete it, and the next start makes a new one."}`,
+    );
+  return new Secret(text, isNew);
+}
+
+/** What to do when one is gone. */
+export const RESTORE = {
+  pepper:
+    "Without the one that the keys in usage.db were made with no key is recognised. Restore the file from a backup, or give what it held as KEYMETER_PEPPER.",
+  "admin-token":
+    "Restore the file from a backup, or give a token as KEYMETER_ADMIN_TOKEN; whoever has scripts with the old one needs the same.",
+  "read-token": "Restore the file from a backup, or delete it, and the next start makes a new one.",
+} as const;
+
+function isFilled(path: string): boolean {
+  return (statSync(path, { throwIfNoEntry: false })?.size ?? 0) > 0;
+}
+
+/** A file whose text is on the disk, not only on its way there: a machine that stops now must not leave it empty. */
+function writeDurably(path: string, text: string): void {
+  const file = openSync(path, "w", 0o600);
+  try {
+    fchmodSync(file, 0o600);
+    writeSync(file, text);
+    fsyncSync(file);
+  } finally {
+    closeSync(file);
+  }
+}
+
+function syncFolder(path: string): void {
+  // Windows opens no folders.
+  if (process.platform === "win32") return;
+  const folder = openSync(path, "r");
+  try {
+    fsyncSync(folder);
+  } finally {
+    closeSync(folder);
+  }
 }

@@ -227,8 +227,8 @@ export const BUGS: readonly Bug[] = [
   {
     what: "a change of budgets binds after the next restart",
     file: "booking.ts",
-    is: "rollups.flush();\n        book.setBudgets(readBudgets(database));",
-    becomes: "rollups.flush();",
+    is: "tagsCount);\n        book.setBudgets(readBudgets(database));",
+    becomes: "tagsCount);",
   },
   {
     what: "a change of budgets forgets what is held",
