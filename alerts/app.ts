@@ -5,16 +5,24 @@ import type { FastifyInstance } from "fastify";
 import { keepDelivery, readOutbox } from "../ledger/notices.ts";
 import type { Sqlite } from "../ledger/open.ts";
 import { createListener } from "../service/listener.ts";
+import { bearerOf, createTokenCheck } from "../service/admin-routes.ts";
+import type { Secret } from "../service/secret.ts";
 import type { Notifier } from "./notifier.ts";
+import { OWN_SOURCE } from "./own-rules.ts";
 import type { OwnRules } from "./own-rules.ts";
 import { isWatchdog, parseDelivery } from "./webhook.ts";
+
+/** The source of what came without the token. */
+const UNSIGNED = "unsigned";
 
 /** Alertmanager hears 200 only when its delivery is durable; then it is ours to say. */
 export function createAlertsApp(
   database: Sqlite,
   notifier: Notifier,
   ownRules: Pick<OwnRules, "heardWatchdog" | "isSpeaking">,
+  webhookToken: Secret,
 ): FastifyInstance {
+  const isSigned = createTokenCheck(webhookToken, 0);
   const registry = new Registry();
   const registers = [registry];
   const received = new Counter({
@@ -56,18 +64,48 @@ export function createAlertsApp(
     collect: () => own.set(ownRules.isSpeaking() ? 1 : 0),
   });
 
+  const unsigned = new Gauge({
+    name: "keymeter_unsigned_deliveries_timestamp_seconds",
+    help: "When a delivery came last without the webhook's token; 0: none has.",
+    registers,
+  });
+  unsigned.set(0);
+  const refused = new Counter({
+    name: "keymeter_deliveries_refused_total",
+    help: "Webhook deliveries that nobody could ever say.",
+    registers,
+  });
+
   const app = createListener(registry, () => undefined);
   app.post("/webhook", async (request, reply) => {
     const group = parseDelivery(request.body);
     // 4xx makes Alertmanager drop it: right for what nobody can ever understand, and counted there as failed.
+    if (!group) refused.inc();
     if (!group) return reply.code(400).send({ error: "not a delivery of Alertmanager (webhook version 4)" });
     received.inc();
+    if (!(await isSigned(bearerOf(request)))) {
+      // Anybody on this machine can send one. For one release it is still said, marked; it ends, silences and proves nothing.
+      unsigned.set(Date.now() / 1000);
+      if (isWatchdog(group) || group.status === "resolved") return { ok: true, ignored: "it brought no token" };
+      const payload = JSON.stringify({ ...group, isUnsigned: true });
+      await keepDelivery(database, group.groupKey, UNSIGNED, payload, Date.now());
+      notifier.wake();
+      return { ok: true };
+    }
     if (isWatchdog(group)) {
       ownRules.heardWatchdog();
       return { ok: true };
     }
-    const source = group.externalURL ?? "alertmanager";
-    await keepDelivery(database, group.groupKey, source, JSON.stringify(request.body), Date.now());
+    // Our own rules speak under a name that nobody else has.
+    const source =
+      group.externalURL === undefined || group.externalURL === OWN_SOURCE ? "alertmanager" : group.externalURL;
+    await keepDelivery(
+      database,
+      group.groupKey,
+      source,
+      JSON.stringify({ ...group, isUnsigned: undefined }),
+      Date.now(),
+    );
     notifier.wake();
     return { ok: true };
   });

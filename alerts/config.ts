@@ -29,6 +29,8 @@ export type AlertsConfig = SharedConfig & {
   readonly digestCron: string;
   /** For what buttons change. */
   readonly adminToken: Secret;
+  /** What deliveries have to bring. */
+  readonly webhookToken: Secret;
 };
 
 type Raw = SharedConfig & {
@@ -44,6 +46,7 @@ type Raw = SharedConfig & {
   targets: readonly string[] | undefined;
   digestCron: string;
   adminToken: string | undefined;
+  webhookToken: string | undefined;
 };
 
 /** A list, or one text with commas. */
@@ -120,6 +123,12 @@ export const ALERTS_SETTINGS: Settings<Raw> = {
     schema: z.string().regex(/^[\x21-\x7e]+$/, "a secret on one line, without spaces"),
     fallback: undefined,
   },
+  webhookToken: {
+    place: "alerts.webhook_token",
+    env: "KEYMETER_WEBHOOK_TOKEN",
+    schema: z.string().regex(/^[\x21-\x7e]+$/, "a secret on one line, without spaces"),
+    fallback: undefined,
+  },
   runbookUrl: {
     place: "alerts.runbook_url",
     env: "KEYMETER_RUNBOOK_URL",
@@ -131,7 +140,7 @@ export const ALERTS_SETTINGS: Settings<Raw> = {
 /** Reads and checks everything; throws a SettingsError that names every problem. */
 export function loadAlertsConfig(environment: Environment = process.env): AlertsConfig {
   const problems: string[] = [];
-  const { slackToken, slackAppToken, adminToken, alertmanagerUrls, targets, ...rest } = readSettings(
+  const { slackToken, slackAppToken, adminToken, webhookToken, alertmanagerUrls, targets, ...rest } = readSettings(
     ALERTS_SETTINGS,
     "alerts",
     environment,
@@ -149,5 +158,6 @@ export function loadAlertsConfig(environment: Environment = process.env): Alerts
     // Without a Prometheus there is nothing to wait for.
     ownRules: rest.ownRules === "auto" && rest.prometheus === "off" ? "always" : rest.ownRules,
     adminToken: ownSecret(rest.dataDir, "admin-token", adminToken),
+    webhookToken: ownSecret(rest.dataDir, "webhook-token", webhookToken),
   });
 }

@@ -99,7 +99,7 @@ export async function startAlerts(): Promise<{ stop(): Promise<void>; log: Log }
     wake: () => notifier.wake(),
     log,
   });
-  const app = createAlertsApp(database, notifier, ownRules);
+  const app = createAlertsApp(database, notifier, ownRules, config.webhookToken);
   const port = await listen(app, config.host, config.alertsPort, "KEYMETER_ALERTS_PORT");
 
   const acknowledge = async (groupKey: string, by: string): Promise<void> => {
@@ -164,6 +164,11 @@ export async function startAlerts(): Promise<{ stop(): Promise<void>; log: Log }
   );
   await digest.start();
 
+  if (config.webhookToken.isNew)
+    log.warn(
+      { file: `${config.dataDir}/webhook-token` },
+      "deliveries need a token from now on: put it into Alertmanager's webhook (http_config.authorization.credentials_file, see alerts/alertmanager.yaml); until then they are said, marked, and end nothing",
+    );
   log.info({ port, slack: slack !== undefined }, "alerts is ready");
   process.send?.({ type: "ready", port, slack: slack !== undefined });
   return {

@@ -14,10 +14,13 @@ export type Merged = {
 
 /** Words by source, the latest first. Undefined where there is none that can be read. */
 export function mergeWords(words: readonly Delivery[]): Merged | undefined {
-  const groups = words.flatMap(({ payload }) => {
+  const all = words.flatMap(({ payload }) => {
     const group = parseDelivery(JSON.parse(payload));
     return group ? [group] : [];
   });
+  // A word without a token counts only where there is no other.
+  const signed = all.filter(({ isUnsigned }) => isUnsigned !== true);
+  const groups = signed.length > 0 ? signed : all;
   const [latest, ...earlier] = groups;
   if (!latest) return undefined;
   if (earlier.length === 0) return { group: latest, isDisputed: false };

@@ -59,11 +59,11 @@ export function buildMessage(group: AlertGroup, figures: Figures, standing: Stan
   const sinceMs = Math.min(startOf(group), before?.postedAtMs ?? Infinity);
   // Of what is over, without a word of what it was, the message itself says it.
   const told = group.alerts.length === 0 ? before?.text.split(". ")[0] : undefined;
-  const described = told ?? TEXTS[name]?.headline(figures, labels) ?? name;
+  const described = told ?? textOf(name)?.headline(figures, labels) ?? name;
   const headline = resolved ? `Resolved after ${lasted(figures.asOfMs - sinceMs)}: ${described}` : described;
   // What is about bills is not about who spent most today.
-  const facts = name in OWN_LABELS ? labelLines(name, labels) : factLines(figures);
-  const action = TEXTS[name]?.action(figures) ?? group.commonAnnotations["summary"] ?? "";
+  const facts = Object.hasOwn(OWN_LABELS, name) ? labelLines(name, labels) : factLines(figures);
+  const action = textOf(name)?.action(figures) ?? escape(group.commonAnnotations["summary"] ?? "");
   const body =
     [...facts, ...otherAlerts(group, labels)].join("\n") || escape(group.commonAnnotations["summary"] ?? name);
 
@@ -79,9 +79,14 @@ export function buildMessage(group: AlertGroup, figures: Figures, standing: Stan
   const taken = acknowledged
     ? [`Acknowledged by ${escape(acknowledged.by)} until ${clock(acknowledged.untilMs)}.`]
     : [];
-  const when = `${name}, since ${clock(sinceMs)}. Metered, not invoiced; figures as of ${clock(figures.asOfMs).slice(11)}.`;
-  blocks.push({ type: "context", elements: [{ type: "mrkdwn", text: [...taken, when].join(" ") }] });
+  const unsigned = group.isUnsigned ? ["*This came without the webhook's token: anybody could have sent it.*"] : [];
+  const when = `${escape(name)}, since ${clock(sinceMs)}. Metered, not invoiced; figures as of ${clock(figures.asOfMs).slice(11)}.`;
+  blocks.push({ type: "context", elements: [{ type: "mrkdwn", text: [...unsigned, ...taken, when].join(" ") }] });
   return { headline, text: [escape(headline), ...facts.map((fact) => fact.replaceAll("*", ""))].join(". "), blocks };
+}
+
+function textOf(name: string): (typeof TEXTS)[string] | undefined {
+  return Object.hasOwn(TEXTS, name) ? TEXTS[name] : undefined;
 }
 
 /** When the earliest alert of a group began. */
@@ -134,6 +139,8 @@ const OWN_LABELS: { readonly [alert: string]: readonly string[] } = {
   KeymeterMeterSilent: ["job", "instance"],
   KeymeterLedgerFailing: ["instance"],
   KeymeterNotifierFailing: [],
+  KeymeterDeliveriesUnsigned: [],
+  KeymeterStatedCostDiffers: ["provider", "model"],
   KeymeterProviderKeyRejected: ["provider"],
   KeymeterProviderErrors: ["provider"],
   KeymeterKeyTooOld: ["id", "team"],

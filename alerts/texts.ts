@@ -146,6 +146,15 @@ export const TEXTS: { readonly [alert: string]: Text } = {
     headline: () => "Messages wait for Slack",
     action: () => "`keymeter doctor slack` names what is wrong.",
   },
+  KeymeterDeliveriesUnsigned: {
+    headline: () => "Alerts arrive without the webhook's token",
+    action: () => "Give Alertmanager the file `webhook-token` of the data folder, as alerts/alertmanager.yaml does.",
+  },
+  KeymeterStatedCostDiffers: {
+    headline: (_figures, labels) =>
+      `${of(labels, "provider", "A provider")} states other costs than our prices come to`,
+    action: () => "`keymeter prices check` shows by how much; the stated cost is what was booked.",
+  },
   KeymeterProviderKeyRejected: {
     headline: (_figures, labels) => `${of(labels, "provider", "A provider")} refuses Keymeter's own key`,
     action: () =>

@@ -1,23 +1,33 @@
 // What Alertmanager delivers (webhook version 4), parsed at the border.
 import { z } from "zod";
 
-const labels = z.record(z.string(), z.string());
+/** Names that every object has are no names of alerts or labels. */
+const label = z.string().refine((name) => !(name in {}), "a name that means something else");
+const labels = z.record(label, z.string());
+const YEAR_MS = 366 * 24 * 3_600_000;
+/** An instant that a message can tell. An alert that has not ended has a zero here. */
+const instant = z.string().refine((text) => {
+  const ms = Date.parse(text);
+  return Number.isFinite(ms) && ms < Date.now() + YEAR_MS;
+}, "an instant such as 2026-11-29T10:00:00Z, not far ahead");
 
 const delivery = z.object({
   groupKey: z.string().min(1),
   status: z.enum(["firing", "resolved"]),
   /** The Alertmanager that speaks. */
   externalURL: z.string().optional(),
+  /** Set here: it came without the token. */
+  isUnsigned: z.boolean().optional(),
   commonLabels: labels.default({}),
   commonAnnotations: labels.default({}),
   alerts: z
     .array(
       z.object({
         status: z.enum(["firing", "resolved"]),
-        labels,
+        labels: labels.refine(({ alertname }) => alertname === undefined || !(alertname in {}), "no name of an alert"),
         annotations: labels.default({}),
-        startsAt: z.string(),
-        endsAt: z.string(),
+        startsAt: instant,
+        endsAt: instant,
       }),
     )
     .min(1),

@@ -20,6 +20,7 @@ import {
   readSubjectSpend,
   readUnpriced,
 } from "../ledger/spend.ts";
+import { differenceOf, readStated } from "../ledger/stated.ts";
 import { addDays } from "../ledger/windows.ts";
 import type { Calendar } from "../ledger/windows.ts";
 import type { Books } from "./compare.ts";
@@ -54,6 +55,8 @@ const STAYS_ABOVE = 0.8;
 const PAST_CAP = 1.05;
 const PAST_CAP_MS = 5 * MINUTE_MS;
 const MOST_KEYS = 500;
+const STATED_MS = 5 * MINUTE_MS;
+const MOST_STATED = 200;
 const TEAM_DAYS = 28;
 /** Days of bills that are looked at: the last whole ones. */
 const BILLED_DAYS = 7;
@@ -140,6 +143,11 @@ export function createAlertMetrics(
     "keymeter_provider_failed_ratio",
     "Share of the last ten minutes' attempts that a provider failed, where there were enough to tell.",
     ["provider"],
+  );
+  const stated = makeGauge(
+    "keymeter_stated_cost_difference_ratio",
+    "How far the costs that a provider stated in its answers of the last day lie from our prices, as a share of ours.",
+    ["provider", "model"],
   );
   const record = ["scope", "window"] as const;
   const error = gauge(
@@ -340,6 +348,18 @@ export function createAlertMetrics(
       unpriced.set({ provider, model }, requests);
   };
 
+  let statedMs = 0;
+  const setStated = async (nowMs: number): Promise<void> => {
+    if (nowMs - statedMs < STATED_MS) return;
+    const sums = await readStated(usage, nowMs - DAY_MS);
+    stated.reset();
+    for (const one of sums.toSorted((a, b) => b.requests - a.requests).slice(0, MOST_STATED)) {
+      const difference = differenceOf(one);
+      if (difference !== undefined) stated.set({ provider: one.provider, model: one.model }, difference);
+    }
+    statedMs = nowMs;
+  };
+
   const setRecord = async (nowMs: number): Promise<void> => {
     const { forecast_error: errorMost, forecast_coverage: coverageLeast } = teamOf("");
     const scores = await readScores(billing, nowMs - SCORED_MS);
@@ -364,6 +384,7 @@ export function createAlertMetrics(
     await setUnallocated(nowMs);
     await setBills(nowMs);
     await setAnswers(nowMs);
+    await setStated(nowMs);
     await setRecord(nowMs);
     priceList.set({}, priceListAtMs(dataDir) / 1000);
   };

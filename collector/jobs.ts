@@ -29,7 +29,7 @@ import type { PriceBook } from "../ledger/prices.ts";
 import { addDays } from "../ledger/windows.ts";
 import type { Log } from "../service/log.ts";
 import { closeBilledDay, compareDays, whyOpen } from "./compare.ts";
-import { PRICE_LISTS } from "./price-list.ts";
+import { priceListOf } from "../ledger/prices.ts";
 import type { Books, ClosingRules } from "./compare.ts";
 import { ImportError } from "./importers/importer.ts";
 import type { Importer } from "./importers/importer.ts";
@@ -240,7 +240,7 @@ function worth(
   let [sum, tokens] = [0n, 0];
   for (const { model, unit, tier, quantity: of, hourMs } of rows) {
     if (model === undefined || unit === "requests") continue;
-    const price = prices.find(PRICE_LISTS[provider] ?? provider, model, hourMs, tier ? [tier] : []);
+    const price = prices.find(priceListOf(provider, model), model, hourMs, tier ? [tier] : []);
     const amount = price && cost({ [unit]: of }, price).costNanoUsd;
     if (amount === undefined) continue;
     sum += amount;

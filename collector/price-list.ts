@@ -10,8 +10,8 @@ export async function fetchPriceList(dataDir: string, url = REMOTE_DATA_JSON_URL
   try {
     const answer = await fetch(url, { signal: AbortSignal.timeout(TIMEOUT_MS) });
     if (!answer.ok) return `${url} answered ${answer.status}`;
-    if (Number(answer.headers.get("content-length") ?? 0) > MOST_BYTES) return `${url} is larger than any price list`;
-    const text = await answer.text();
+    const text = await readAtMost(answer, MOST_BYTES);
+    if (text === undefined) return `${url} is larger than any price list`;
     parsePriceList(text);
     writePriceList(dataDir, text);
     return undefined;
@@ -22,9 +22,14 @@ export async function fetchPriceList(dataDir: string, url = REMOTE_DATA_JSON_URL
   }
 }
 
-/** Whose price list a provider's use goes by. */
-export const PRICE_LISTS: { readonly [provider: string]: string } = {
-  openai: "openai",
-  anthropic: "anthropic",
-  "gcp.gemini": "google",
-};
+/** The text of an answer; undefined where it is longer than `mostBytes`, whatever its headers say. */
+async function readAtMost(answer: Response, mostBytes: number): Promise<string | undefined> {
+  const parts: Uint8Array[] = [];
+  let bytes = 0;
+  for await (const part of answer.body ?? []) {
+    bytes += part.length;
+    if (bytes > mostBytes) return undefined;
+    parts.push(part);
+  }
+  return Buffer.concat(parts).toString("utf8");
+}

@@ -11,9 +11,9 @@ import type { ForecastScope, SpendRow, SpendSums } from "../ledger/spend.ts";
 import { addDays } from "../ledger/windows.ts";
 import type { Calendar } from "../ledger/windows.ts";
 import type { MakeGauge } from "./alert-metrics.ts";
-import { PRICE_LISTS } from "./price-list.ts";
+import { priceListOf } from "../ledger/prices.ts";
 
-/** Keys with series of their own: the largest of a window; the rest is `other`. Reports have the full list. */
+/** Keys, teams, models and the like with series of their own: the largest of a window; the rest is `other`. Reports have the full list. */
 export const MOST_KEYS = 500;
 /** `last_day`: the last whole day, which history is made of: its figure stands all day long. */
 const SPEND_WINDOWS = ["day", "week", "month", "last_day"] as const;
@@ -48,7 +48,7 @@ export function daysOf(window: SpendWindow, calendar: Calendar, nowMs: number): 
   return [firstDay, endDay];
 }
 
-/** Rows of one window, by scope and id. Of keys the largest, and `other`. */
+/** Rows of one window, by scope and id: of each the largest, and `other`. */
 export function sumByScope(rows: readonly SpendRow[]): Map<ForecastScope["scope"], Map<string, SpendSums>> {
   const sums = new Map<ForecastScope["scope"], Map<string, SpendSums>>();
   for (const scope of FORECAST_SCOPES) {
@@ -60,7 +60,7 @@ export function sumByScope(rows: readonly SpendRow[]): Map<ForecastScope["scope"
       byId.set(id, known ? addSums(known, row) : row);
     }
     if (scope === "org" && byId.size === 0) byId.set("all", NO_SPEND);
-    sums.set(scope, scope === "key" ? withOthers(byId) : byId);
+    sums.set(scope, withOthers(byId));
   }
   return sums;
 }
@@ -136,7 +136,7 @@ export function createSpendMetrics(
   const setPrices = (rows: readonly SpendRow[], nowMs: number): void => {
     for (const { group } of rows) {
       const { provider = "", model = "" } = group;
-      const found = prices.find(PRICE_LISTS[provider] ?? provider, model, nowMs);
+      const found = prices.find(priceListOf(provider, model), model, nowMs);
       for (const [unit, labels] of Object.entries(PRICED)) {
         const base = found?.units[labels]?.base;
         if (base !== undefined) price.set({ provider, model, class: unit }, Number(base) / 1e6);
@@ -160,11 +160,12 @@ export function createSpendMetrics(
         }
       if (window === "month") setPrices(rows, nowMs);
       if (!BREAKDOWN_WINDOWS.has(window)) continue;
-      const named = sums.get("key");
       for (const { group, costNanoUsd, requests: count } of rows) {
-        const { team = "", project = "", env = "", provider = "", model = "" } = group;
-        const key = named?.has(group.key ?? "") ? (group.key ?? "") : "other";
-        const labels = { window, key, team, project, env, provider, model };
+        const named = PARTS.map((part) => {
+          const id = group[part] ?? "";
+          return [part, id === "" || sums.get(part)?.has(id) ? id : "other"];
+        });
+        const labels = { window, ...Object.fromEntries(named) };
         breakdown.inc(labels, toUsdNumber(costNanoUsd));
         breakdownRequests.inc(labels, count);
       }

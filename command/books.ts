@@ -16,12 +16,12 @@ export function openUsage(config: SharedConfig): Sqlite {
 }
 
 /** Makes a change, whoever owns the books now. Throws ChangeRefused or LedgerError. */
-export async function makeChange(config: SharedConfig, change: Change): Promise<void> {
+export async function makeChange(config: Parameters<typeof changeBooks>[0], change: Change): Promise<void> {
   await changeBooks(config, change, "command");
 }
 
 /** Ends what goes on now in a scope; 0 when no proxy runs. */
-export async function cutLive(config: SharedConfig, scope: Scope): Promise<number> {
+export async function cutLive(config: Parameters<typeof changeBooks>[0], scope: Scope): Promise<number> {
   try {
     const answer = (await askProxy(config, "POST", "/admin/cut", JSON.stringify(scope))) as { cut: number };
     return answer.cut;

@@ -7,11 +7,14 @@ import { walkEvents } from "../ledger/events.ts";
 import { firstAttemptId, readAttemptId } from "../ledger/ids.ts";
 import { formatUsd, formatUsdColumn } from "../ledger/money.ts";
 import { openPriceBook } from "../ledger/price-list.ts";
+import { OWN_PROVIDERS, priceListOf } from "../ledger/prices.ts";
 import type { Price, PriceBook, UnitPrice } from "../ledger/prices.ts";
 import { UNITS } from "../ledger/usage.ts";
 import type { Unit } from "../ledger/usage.ts";
 import { repriced } from "../ledger/reprice.ts";
 import { readSpend } from "../ledger/spend.ts";
+import { differenceOf, readStated } from "../ledger/stated.ts";
+import type { StatedSums } from "../ledger/stated.ts";
 import { addDays, createCalendar } from "../ledger/windows.ts";
 import { loadProxyConfig } from "../proxy/config.ts";
 import type { ProxyConfig } from "../proxy/config.ts";
@@ -25,13 +28,9 @@ export const USAGE = `keymeter prices show MODEL [--tier flex] [--json]
 keymeter prices check [--since 30d] [--json]     what was metered and has no price, or only one that was inferred
 keymeter prices reprice --since 2026-11-01 [--dry-run] [--json]     prices what was metered anew: adjustments, never an edit`;
 
-/** Providers that need no setting, and whose price list each goes by. */
-const OWN_LISTS = [
-  { name: "openai", priceList: "openai" },
-  { name: "anthropic", priceList: "anthropic" },
-  { name: "gcp.gemini", priceList: "google" },
-];
 const TOKENS = 1_000_000n;
+/** Stated costs that part from ours by more. */
+const WORTH_SAYING = 0.01;
 
 export async function run(args: string[]): Promise<void> {
   const [verb, ...rest] = args;
@@ -57,7 +56,11 @@ async function check(args: string[]): Promise<void> {
   const calendar = createCalendar(config.timezone);
   const books = openUsage(config);
   const until = addDays(calendar.day(Date.now()), 1);
-  const spend = await readSpend(books, ["provider", "model"], parseDay(values.since, calendar), until);
+  const sinceDay = parseDay(values.since, calendar);
+  const spend = await readSpend(books, ["provider", "model"], sinceDay, until);
+  const stated = (await readStated(books, calendar.dayStart(sinceDay))).filter(
+    (one) => one.unbelieved > 0 || (differenceOf(one) ?? 0) > WORTH_SAYING,
+  );
   books.close();
   const rows = spend
     .filter((row) => row.unpriced > 0 || row.inferred > 0)
@@ -71,6 +74,7 @@ async function check(args: string[]): Promise<void> {
     }));
   if (rows.some((row) => row.unpriced > 0)) process.exitCode = 1;
   if (values.json) return void process.stdout.write(`${toJson(rows)}\n`);
+  for (const one of stated) process.stdout.write(`${describeStated(one)}\n`);
   if (rows.length === 0)
     return void process.stdout.write(`Everything metered since ${values.since} has a price of its own.\n`);
   const costs = formatUsdColumn(rows.map((row) => row.costNanoUsd));
@@ -91,6 +95,15 @@ Unpriced use is missing from the money; inferred money goes by a model family, o
   );
 }
 
+function describeStated(one: StatedSums): string {
+  const { provider, model, requests, unbelieved, statedNanoUsd, oursNanoUsd } = one;
+  const share = Math.round((differenceOf(one) ?? 0) * 1000) / 10;
+  const sums = `${provider} ${model}: the provider states ${formatUsd(statedNanoUsd)} USD for ${requests} answers, our prices come to ${formatUsd(oursNanoUsd)} USD (${share} % apart)`;
+  return unbelieved === 0
+    ? `${sums}; what it states is booked.`
+    : `${sums}; ${unbelieved} stated costs are too small to be believed, and ours is booked.`;
+}
+
 const MOST_A_CHANGE = 500;
 
 /** Events whose price is another one today get an adjustment of the difference. Doing it twice changes nothing. */
@@ -107,14 +120,15 @@ async function reprice(args: string[]): Promise<void> {
   const config = loadProxyConfig();
   const sinceMs = createCalendar(config.timezone).dayStart(parseDay(values.since, createCalendar(config.timezone)));
   const book = openBook(config);
-  const lists = new Map([...OWN_LISTS, ...config.upstreams].map(({ name, priceList }) => [name, priceList]));
+  const ofUpstreams = new Map(config.upstreams.map(({ name, priceList }) => [name, priceList]));
   const books = openUsage(config);
   const adjusted = await readAdjusted(books, firstAttemptId(sinceMs) - 1);
   const found: Adjustment[] = [];
   let seen = 0;
   for await (const event of walkEvents(books, { sinceMs })) {
     seen += 1;
-    const adjustment = repriced(event, adjusted.get(readAttemptId(event.attemptId)), book, lists.get(event.provider));
+    const list = priceListOf(event.provider, event.servedModel ?? event.requestedModel, ofUpstreams);
+    const adjustment = repriced(event, adjusted.get(readAttemptId(event.attemptId)), book, list);
     if (adjustment) found.push(adjustment);
   }
   books.close();
@@ -140,10 +154,12 @@ async function show(args: string[]): Promise<void> {
   if (model === undefined) throw new UsageError(USAGE);
   const config = loadProxyConfig();
   const book = openBook(config);
-  const lists = [...OWN_LISTS, ...config.upstreams];
-  const found = lists.flatMap((provider) => {
-    const price = book.find(provider.priceList, model, Date.now(), values.tier === undefined ? [] : [values.tier]);
-    return price ? [{ provider: provider.name, price }] : [];
+  const ofUpstreams = new Map(config.upstreams.map(({ name, priceList }) => [name, priceList]));
+  const providers = [...Object.keys(OWN_PROVIDERS), ...ofUpstreams.keys()];
+  const found = providers.flatMap((provider) => {
+    const list = priceListOf(provider, model, ofUpstreams);
+    const price = book.find(list, model, Date.now(), values.tier === undefined ? [] : [values.tier]);
+    return price ? [{ provider, price }] : [];
   });
   if (found.length === 0) {
     if (values.json) process.stdout.write(`${JSON.stringify({ model, price: null })}\n`);

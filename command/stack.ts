@@ -3,11 +3,12 @@
 // dies. `up` and `demo` stand on this.
 import { spawn } from "node:child_process";
 import type { ChildProcess } from "node:child_process";
-import { accessSync, constants, createWriteStream, mkdirSync, readFileSync, writeFileSync } from "node:fs";
+import { accessSync, constants, mkdirSync, readFileSync, writeFileSync } from "node:fs";
 import { createServer } from "node:net";
-import { delimiter, join } from "node:path";
+import { delimiter, join, resolve } from "node:path";
 import { fileURLToPath } from "node:url";
 import type { SharedConfig } from "../service/config.ts";
+import { openLogFile } from "../service/log-file.ts";
 import type { Environment } from "../service/settings.ts";
 
 export type Stack = {
@@ -44,6 +45,7 @@ const OWNED: { readonly [variable: string]: Program | readonly Program[] } = {
   KEYMETER_ADMIN_TOKEN: ["proxy", "collector", "alerts"],
   KEYMETER_PEPPER: "proxy",
   KEYMETER_READ_TOKEN: "collector",
+  KEYMETER_WEBHOOK_TOKEN: "alerts",
   OPENAI_ADMIN_KEY: "collector",
   ANTHROPIC_ADMIN_KEY: "collector",
   KEYMETER_GOOGLE_BILLING_CREDENTIALS: "collector",
@@ -111,7 +113,7 @@ function superviseProgram(
   { config, environment }: StackOptions,
   reportBroken: (why: string) => void,
 ): Supervised {
-  const log = createWriteStream(join(config.dataDir, "logs", `${program}.log`), { flags: "a" });
+  const log = openLogFile(join(config.dataDir, "logs", `${program}.log`));
   let child: ChildProcess;
   let stopping = false;
   let deaths: number[] = [];
@@ -183,7 +185,7 @@ function superviseProgram(
       stopping = true;
       clearTimeout(timer);
       await endChild(child, withinMs);
-      log.end();
+      await log.end();
     },
   };
 }
@@ -253,6 +255,7 @@ function startPrometheus({ config }: StackOptions, { prometheus, alertmanager }:
 /** The shipped configuration with the real hosts, ports and paths. */
 function adapt(text: string, config: SharedConfig): string {
   return text
+    .replaceAll("/etc/alertmanager/webhook-token", resolve(config.dataDir, "webhook-token"))
     .replaceAll("proxy:4001", `127.0.0.1:${config.opsPort}`)
     .replaceAll("collector:4002", `127.0.0.1:${config.collectorPort}`)
     .replaceAll("alerts:4003", `127.0.0.1:${config.alertsPort}`)
@@ -263,14 +266,14 @@ function adapt(text: string, config: SharedConfig): string {
 }
 
 function superviseTool(name: string, path: string, args: string[], config: SharedConfig): Supervised {
-  const log = createWriteStream(join(config.dataDir, "logs", `${name}.log`), { flags: "a" });
+  const log = openLogFile(join(config.dataDir, "logs", `${name}.log`));
   let child: ChildProcess;
   let stopping = false;
   const start = (): void => {
     // A group of its own: a terminal's Ctrl-C must reach it through us, in order.
     const started = spawn(path, args, { stdio: ["ignore", "pipe", "pipe"], detached: true, env: {} });
-    started.stdout.pipe(log, { end: false });
-    started.stderr.pipe(log, { end: false });
+    started.stdout.on("data", (chunk: Buffer) => log.write(chunk));
+    started.stderr.on("data", (chunk: Buffer) => log.write(chunk));
     started.once("error", (error) => process.stderr.write(`${name} cannot be started: ${error.message}\n`));
     started.once("exit", (code, signal) => {
       if (stopping) return;
@@ -290,7 +293,7 @@ function superviseTool(name: string, path: string, args: string[], config: Share
       stopping = true;
       process.removeListener("exit", end);
       await endChild(child, withinMs);
-      log.end();
+      await log.end();
     },
   };
 }

@@ -98,7 +98,11 @@ export function createBooking(
     insertCredential,
     noteAddress,
     countRefused,
+    findKey,
   } = prepareAll(database);
+
+  const isKnownKey = (keyId: string): boolean => keyId === "" || findKey.get(keyId) !== undefined;
+  const refusedNames = createRefusedNames();
 
   const bookRefused = (
     atMs: number,
@@ -108,7 +112,9 @@ export function createBooking(
     budgetId: string,
     observed: boolean,
   ): void => {
-    countRefused.run(atMs - (atMs % 60_000), keyId, model, reason, budgetId, observed ? 1 : 0);
+    const minuteMs = atMs - (atMs % 60_000);
+    const [who, what] = refusedNames.of(isKnownKey(keyId) ? keyId : UNPROVEN_KEY_ID, model, minuteMs);
+    countRefused.run(minuteMs, who, what, reason, budgetId, observed ? 1 : 0);
   };
 
   const settle = (row: EventRow): void => {
@@ -425,11 +431,34 @@ function prepareAll(database: Sqlite) {
       `INSERT INTO key_addresses (key_id, address, first_seen_ms, last_seen_ms) VALUES (?, ?, ?, ?)
       ON CONFLICT DO UPDATE SET last_seen_ms = MAX(last_seen_ms, excluded.last_seen_ms)`,
     ),
+    findKey: database.prepare("SELECT 1 FROM keys WHERE id = ?"),
     countRefused: database.prepare(
       "INSERT INTO refused (minute_ms, key_id, model, reason, budget_id, observed, count) VALUES (?, ?, ?, ?, ?, ?, 1) ON CONFLICT DO UPDATE SET count = count + 1",
     ),
   };
 }
+
+/** Refusals are counts, never a row each: of one key at most so many models in an hour have a row of their own. */
+function createRefusedNames(): { of(keyId: string, model: string, atMs: number): readonly [string, string] } {
+  const seen = new Map<string, Set<string>>();
+  let hour = 0;
+  return {
+    of(keyId, model, atMs) {
+      const now = Math.floor(atMs / HOUR_MS);
+      if (now !== hour) seen.clear();
+      hour = now;
+      let models = seen.get(keyId);
+      if (!models) seen.set(keyId, (models = new Set()));
+      if (models.size < MOST_REFUSED_MODELS || models.has(model)) {
+        models.add(model);
+        return [keyId, model];
+      }
+      return [keyId, "other"];
+    },
+  };
+}
+
+const MOST_REFUSED_MODELS = 50;
 
 type HeldBy = { readonly keyId: string; readonly provider: string; readonly model: string };
 

@@ -11,6 +11,7 @@ import { LedgerUnavailable } from "../ledger/writer.ts";
 import type { Writer } from "../ledger/writer.ts";
 import { bound, expectation, hidesThought, inputTokensOf, most } from "./bound.ts";
 import type { Call } from "./dialects/dialect.ts";
+import type { Names } from "./names.ts";
 import type { Provider } from "./providers/provider.ts";
 import { Refused, refuseForMoney, refuseFrozen } from "./refusals.ts";
 import type { Principal } from "./register.ts";
@@ -36,6 +37,8 @@ export type Admission = {
   readonly expectedNanoUsd: NanoUsd | undefined;
   /** The most it can come to, proven or reckoned. */
   readonly mostNanoUsd: NanoUsd | undefined;
+  /** Under which name the model is booked while no provider has accepted it. */
+  readonly shortModel: string;
   /** A strict budget covers it. */
   readonly isStrict: boolean;
   /** Whether what is held may have to grow while it flows. */
@@ -50,6 +53,7 @@ export type Admitting = {
   readonly writer: Writer;
   readonly prices: PriceBook;
   readonly expectations: Expectations;
+  readonly names: Names;
   readonly refusalStatus: number;
 };
 
@@ -66,7 +70,7 @@ export type Asked = {
 /** Reserves in one transaction, in every budget or in none. Throws Refused, with the numbers, when it does not fit or
  *  cannot be committed; then no byte has gone upstream. */
 export async function admit(
-  { writer, prices, expectations, refusalStatus }: Admitting,
+  { writer, prices, expectations, names, refusalStatus }: Admitting,
   asked: Asked,
 ): Promise<Admission> {
   const { principal, provider, priceList, call, tags, bodyBytes } = asked;
@@ -98,9 +102,9 @@ export async function admit(
   const { price, inputTokens, boundNanoUsd, expectedNanoUsd, mostNanoUsd } = costs.reduce(dearer);
 
   // The key's own team is named; a tag names one, for reports, only where the key has none.
-  const team = principal.team || tags["team"] || "";
-  const project = principal.project || tags["project"] || "";
-  const env = principal.env || tags["env"] || "";
+  const team = principal.team || names.of("team", tags["team"] ?? "");
+  const project = principal.project || names.of("project", tags["project"] ?? "");
+  const env = principal.env || names.of("env", tags["env"] ?? "");
   const all = { ...tags, ...principal.key?.policy.tags };
   const tagText = Object.keys(all).length === 0 ? undefined : JSON.stringify(all);
   const subject = { keyId: principal.keyId, team, project, env, provider: provider.name, model: call.model };
@@ -135,6 +139,7 @@ export async function admit(
     boundNanoUsd,
     expectedNanoUsd,
     mostNanoUsd,
+    shortModel: price ? call.model : names.of("model", call.model),
     isStrict: decision.isStrict,
     growth: decision.growth,
     reservedNanoUsd: decision.isStrict ? boundNanoUsd : expectedNanoUsd,

@@ -30,6 +30,7 @@ import { guessDialect } from "./gate.ts";
 import { handle } from "./handle.ts";
 import { createLimiter } from "./limits.ts";
 import { createMetrics } from "./metrics.ts";
+import { createNames } from "./names.ts";
 import { createPatience } from "./patience.ts";
 import { createBlocks } from "./policy.ts";
 import { createProviders } from "./providers/index.ts";
@@ -112,6 +113,7 @@ export async function createProxy(config: ProxyConfig, log: Log): Promise<Proxy>
     config,
     providers,
     register,
+    names: createNames(books, Date.now()),
     readers: createReaders(),
     bodies: createBodies(config.mostBodyBytes, config.mostBodiesBytes),
     limiter,

@@ -158,7 +158,10 @@ async function book(
   const committed = context.writer.settle(event, accepted).then(
     () => {
       if (accepted) context.register.remember(principal, provider.name, Date.now());
-      if (event.httpStatus !== undefined && event.httpStatus < 300) context.register.acceptSignIn(principal);
+      if (event.httpStatus !== undefined && event.httpStatus < 300) {
+        context.register.acceptSignIn(principal);
+        context.names.accept(event.requestedModel);
+      }
       onBooked(context, event, reading);
     },
     // Not booked is a broken invariant or a broken ledger: said loudly; the reservation stays open and is booked at restart.

@@ -9,6 +9,7 @@ import type { Forwarder } from "./forward.ts";
 import type { Limiter } from "./limits.ts";
 import type { Patience } from "./patience.ts";
 import type { Metrics } from "./metrics.ts";
+import type { Names } from "./names.ts";
 import type { Providers } from "./providers/index.ts";
 import type { Readers } from "./readers.ts";
 import type { Register } from "./register.ts";
@@ -23,6 +24,7 @@ export type ProxyContext = {
   readonly readers: Readers;
   readonly bodies: Bodies;
   readonly limiter: Limiter;
+  readonly names: Names;
   readonly sightings: Sightings;
   readonly writer: Writer;
   readonly work: Work;

@@ -329,8 +329,8 @@ class OpenExchange implements Dispatcher.DispatchHandler, Exchange {
   #takeHeld(): Buffer[] {
     const held = this.meter?.takeHeld() ?? [];
     if (!this.#masksBody || !this.#mask) return held;
-    const { push, end } = this.#mask;
-    return [...held.flatMap((piece) => push(piece) ?? []), end()];
+    const mask = this.#mask;
+    return [...held.flatMap((piece) => mask.push(piece) ?? []), mask.end()];
   }
 
   #writeHead(more: readonly string[]): void {

@@ -15,7 +15,7 @@ import { guessDialect } from "./gate.ts";
 import type { Target } from "./gate.ts";
 import { answerMe } from "./me.ts";
 import { createMeter } from "./meter.ts";
-import { checkReferences, checkScope, passResult, passUnmetered, passUnread } from "./pass.ts";
+import { checkReferences, checkScope, passResult, passUnmetered, passUnread, withPlace } from "./pass.ts";
 import { nowhere, Refused, renderRefusal } from "./refusals.ts";
 import { release } from "./release.ts";
 import type { Principal } from "./register.ts";
@@ -35,12 +35,13 @@ export async function handle(context: ProxyContext, request: FastifyRequest, rep
     const upstreamCredential = await credentialFor(context, target, principal, credential);
     checkScope(context, target, principal);
     const passing = { context, request, reply, target, principal, credential: upstreamCredential };
-    if (!target.match) return await passUnmetered(passing);
-    if (target.match.route.kind === "free") return await passUnread(passing);
-    if (target.match.route.kind === "result") return await passResult(passing, target.match, query);
+    const { match } = target;
+    if (!match) return await withPlace(passing, passUnmetered);
+    if (match.route.kind === "free") return await withPlace(passing, passUnread);
+    if (match.route.kind === "result") return await withPlace(passing, (one) => passResult(one, match, query));
 
     // 2 What it asks for, read once.
-    const { call, body, hides, readBytes } = await readCall(context, request, target, target.match, query, principal);
+    const { call, body, hides, readBytes } = await readCall(context, request, target, match, query, principal);
 
     // 3-4 May it, and is the money held?
     const asked = { principal, provider: target.provider, priceList: target.priceList, call };

@@ -26,7 +26,24 @@ type Passing = {
   readonly principal: Principal;
   /** What goes to the provider. */
   readonly credential: Credential;
+  /** What its answer says of limits. */
+  readonly headers: readonly string[];
 };
+
+/** Free paths use up the provider's own limits too: each takes a place in the key's, and no tokens. */
+export async function withPlace(
+  passing: Omit<Passing, "headers">,
+  pass: (passing: Passing) => Promise<void>,
+): Promise<void> {
+  const { context, request, principal } = passing;
+  const bytes = (request.body as Buffer | undefined)?.length ?? 0;
+  const place = context.limiter.enter(principal, 0, bytes, Date.now());
+  try {
+    await pass({ ...passing, headers: place.headers });
+  } finally {
+    place.leave(0, Date.now());
+  }
+}
 
 /** A path without a meter: a cap must hold, so nothing passes for virtual keys or under a hard budget; a meter must not
  *  break an app, so the rest passes for a client's own key, counted. */
@@ -156,9 +173,8 @@ export function checkReferences(
 }
 
 function forward(
-  { context, request, reply, target, principal, credential }: Passing,
+  { context, request, reply, target, principal, credential, headers }: Passing,
   chooseMeter: ChooseMeter,
-  headers: readonly string[] = [],
 ): { readonly exchange: Exchange; readonly requestId: string } {
   const requestId = formatRequestId(context.writer.nextAttemptId());
   const body = request.body as Buffer | undefined;

@@ -14,6 +14,7 @@ import { hidesThought } from "./bound.ts";
 import type { Reading } from "./dialects/dialect.ts";
 import type { Ending } from "./forward.ts";
 import type { Seen } from "./meter.ts";
+import { OTHER } from "./names.ts";
 
 /** The event of an attempt. `reading` and `seen` are undefined when no answer came. */
 export function toEvent(
@@ -40,19 +41,26 @@ export function toEvent(
   // What went by can be more than the tokens of it; no estimate is above what the request can cost.
   const priced = used.state === "estimated" ? atMost(found, admission.boundNanoUsd) : found;
 
+  // What no provider has accepted makes no names of its own.
+  const isStranger = principal.proven !== undefined && !isAccepted;
+  const names = isStranger ? NOBODY : admission;
   return {
     attemptId,
     // A provider key is a key once its provider accepted it; until then its attempts share one.
-    keyId: principal.proven && !isAccepted ? UNPROVEN_KEY_ID : principal.keyId,
+    keyId: isStranger ? UNPROVEN_KEY_ID : principal.keyId,
     provider: provider.name,
     endpoint: call.endpoint,
-    requestedModel: call.model,
+    requestedModel: isAccepted
+      ? call.model
+      : isStranger && admission.price === undefined
+        ? OTHER
+        : admission.shortModel,
     servedModel: isBilled ? nameOf(reading) : undefined,
     tier: tiers.length === 0 ? undefined : tiers.join(","),
-    team: admission.team,
-    project: admission.project,
-    env: admission.env,
-    tags: admission.tags,
+    team: names.team,
+    project: names.project,
+    env: names.env,
+    tags: names.tags,
     usage: priced.usage ?? used.usage,
     reasoning: isBilled ? reading?.reasoning : undefined,
     usageReason: used.reason,
@@ -107,6 +115,8 @@ function isShort({ confidence, costNanoUsd }: Priced, { leftNanoUsd, reservedNan
     (costNanoUsd ?? 0n) < reservedNanoUsd
   );
 }
+
+const NOBODY = { team: "", project: "", env: "", tags: undefined };
 
 type Used = {
   readonly usage: Usage;

@@ -115,6 +115,7 @@ export function admissionOf(
     boundNanoUsd: work.boundNanoUsd,
     expectedNanoUsd: work.expectedNanoUsd,
     mostNanoUsd: work.mostNanoUsd,
+    shortModel: requestedModel,
     growth: "none",
     isStrict: work.expectedNanoUsd === undefined,
     reservedNanoUsd: work.expectedNanoUsd ?? work.boundNanoUsd,

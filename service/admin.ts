@@ -8,9 +8,13 @@ import { LedgerError, LedgerInUse } from "../ledger/open.ts";
 import { openWriter } from "../ledger/writer.ts";
 import type { SharedConfig } from "./config.ts";
 import { toJson } from "./json.ts";
+import type { Secret } from "./secret.ts";
+
+/** Where the programs are, and the token that opens them where it was given. */
+type Programs = SharedConfig & { readonly adminToken?: Secret };
 
 /** Makes a change, whoever owns the books now. Throws ChangeRefused or LedgerError. */
-export async function makeChange(config: SharedConfig, change: Change, actor: string): Promise<void> {
+export async function makeChange(config: Programs, change: Change, actor: string): Promise<void> {
   const path = join(config.dataDir, "usage.db");
   if (!existsSync(path)) throw noBooks(path);
   try {
@@ -32,12 +36,15 @@ export async function makeChange(config: SharedConfig, change: Change, actor: st
   await askProxy(config, "POST", "/admin/changes", toJson(change));
 }
 
+/** A program that is asked for a report or an import may take long. */
+const MOST_ANSWER_MS = 600_000;
+
 /** Nobody answers where the proxy should be. */
 export class ProgramGone extends LedgerError {}
 
 /** Calls the admin API of the running proxy with the token of the data folder. */
 export async function askProxy(
-  config: SharedConfig,
+  config: Programs,
   method: "GET" | "POST",
   path: string,
   body?: string,
@@ -57,12 +64,12 @@ export async function askProxy(
 
 /** Calls the admin API of a running program. Rejects with ProgramGone when nobody answers, ChangeRefused when it is refused. */
 export async function askProgram(
-  config: SharedConfig,
+  config: Programs,
   program: { readonly name: string; readonly port: number; readonly setting: string },
   method: "GET" | "POST",
   path: string,
   body?: string | Buffer,
-  token = readFileSync(join(config.dataDir, "admin-token"), "utf8").trim(),
+  token = adminTokenOf(config),
   actor?: string,
 ): Promise<unknown> {
   const url = `${addressOf(config.host, program.port)}${path}`;
@@ -77,6 +84,7 @@ export async function askProgram(
           ? {}
           : { "content-type": typeof body === "string" ? "application/json" : "application/octet-stream" }),
       },
+      signal: AbortSignal.timeout(MOST_ANSWER_MS),
       ...(body === undefined ? {} : { body: typeof body === "string" ? body : new Uint8Array(body) }),
     });
   } catch {
@@ -89,6 +97,17 @@ export async function askProgram(
   if (!answer.ok)
     throw new LedgerError(`the ${program.name} at ${url} answered ${answer.status}: ${parsed.error ?? "no reason"}`);
   return parsed;
+}
+
+/** The admin token: as it was given, else the one in the data folder. Throws a LedgerError where there is none. */
+function adminTokenOf({ adminToken, dataDir }: Programs): string {
+  if (adminToken) return adminToken.reveal();
+  const path = join(dataDir, "admin-token");
+  if (!existsSync(path))
+    throw new LedgerError(
+      `there is no admin token: ${path} does not exist, and KEYMETER_ADMIN_TOKEN is not set. Give the one that the programs were started with.`,
+    );
+  return readFileSync(path, "utf8").trim();
 }
 
 /** Where a program answers on this machine, whichever addresses it listens on. */

@@ -49,11 +49,7 @@ export class Secret {
 
 /** A secret that was given, or the one that this installation made on its first start: 32 random bytes in a file that
  *  only its user can read. Throws an Error when a given one is empty, short or a placeholder. */
-export function ownSecret(
-  dataDir: string,
-  name: "admin-token" | "read-token" | "pepper",
-  given: string | undefined,
-): Secret {
+export function ownSecret(dataDir: string, name: keyof typeof RESTORE, given: string | undefined): Secret {
   if (given !== undefined) {
     if (given.length < SHORTEST || PLACEHOLDERS.has(given.toLowerCase()))
       throw new Error(
@@ -91,6 +87,8 @@ export const RESTORE = {
     "Without the one that the keys in usage.db were made with no key is recognised. Restore the file from a backup, or give what it held as KEYMETER_PEPPER.",
   "admin-token":
     "Restore the file from a backup, or give a token as KEYMETER_ADMIN_TOKEN; whoever has scripts with the old one needs the same.",
+  "webhook-token":
+    "Restore the file from a backup, or delete it, and the next start makes a new one; Alertmanager needs the same.",
   "read-token": "Restore the file from a backup, or delete it, and the next start makes a new one.",
 } as const;
 

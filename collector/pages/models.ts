@@ -8,7 +8,7 @@ import { readSpend } from "../../ledger/spend.ts";
 import type { SpendRow, SpendSums } from "../../ledger/spend.ts";
 import { addDays } from "../../ledger/windows.ts";
 import type { Price } from "../../ledger/prices.ts";
-import { PRICE_LISTS } from "../price-list.ts";
+import { priceListOf } from "../../ledger/prices.ts";
 import { chooseDays, knownCost, pricedRequests, spansOf, spent, sumUp } from "./context.ts";
 import type { PageContext, Query } from "./context.ts";
 import { change, count, fine, seconds, share, sum, text, usd } from "./page.ts";
@@ -141,7 +141,7 @@ export async function models(context: PageContext, query: Query): Promise<Page> 
 function repriced({ prices, nowMs }: PageContext, rows: readonly SpendRow[], on: SpendRow | undefined): Section {
   const provider = on?.group.provider ?? "";
   const model = on?.group.model ?? "";
-  const price = on && prices.find(PRICE_LISTS[provider] ?? provider, model, nowMs);
+  const price = on && prices.find(priceListOf(provider, model), model, nowMs);
   const answers = rows.map((row) => {
     return { row, there: price && !isPartly(row) ? repricedCost(row, price) : undefined };
   });

@@ -127,14 +127,20 @@ const start = (over: Partial<NotifierParts> = {}): void => {
     paceMs: 1,
     ...over,
   });
-  app = createAlertsApp(database, notifier, { heardWatchdog: () => undefined, isSpeaking: () => false });
+  app = createAlertsApp(
+    database,
+    notifier,
+    { heardWatchdog: () => undefined, isSpeaking: () => false },
+    new Secret(TOKEN),
+  );
 };
-const deliver = async (body: unknown, source = "http://am-1:9093"): Promise<number> =>
+const TOKEN = "a-webhook-token-of-tests";
+const deliver = async (body: unknown, source = "http://am-1:9093", token = TOKEN): Promise<number> =>
   (
     await app.inject({
       method: "POST",
       url: "/webhook",
-      headers: { "content-type": "application/json" },
+      headers: { "content-type": "application/json", ...(token === "" ? {} : { authorization: `Bearer ${token}` }) },
       payload: JSON.stringify({ externalURL: source, ...(body as object) }),
     })
   ).statusCode;

@@ -52,6 +52,7 @@ describe("a rule", () => {
     expect(others.map(({ alert }) => alert).toSorted()).toEqual([
       "KeymeterBillingStale",
       "KeymeterDaysOpen",
+      "KeymeterDeliveriesUnsigned",
       "KeymeterKeyTooOld",
       "KeymeterMeterSilent",
       "KeymeterPriceDiffers",

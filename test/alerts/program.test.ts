@@ -13,6 +13,7 @@ import { temporaryFolder } from "../start-proxy.ts";
 import { hasPrometheus } from "../tools.ts";
 
 const KEYMETER = fileURLToPath(new URL("../../keymeter.ts", import.meta.url));
+const TOKEN = "a-webhook-token-of-tests";
 const CONFIG = fileURLToPath(new URL("../../alerts/alertmanager.yaml", import.meta.url));
 
 let slack: FakeSlack;
@@ -29,6 +30,7 @@ beforeEach(async () => {
     KEYMETER_DATA_DIR: folder,
     ...(await freePorts()),
     KEYMETER_OWN_RULES: "never",
+    KEYMETER_WEBHOOK_TOKEN: TOKEN,
     SLACK_BOT_TOKEN: "xoxb-test",
     SLACK_CHANNEL: "C0TEST",
     KEYMETER_SLACK_URL: slack.url,
@@ -76,10 +78,16 @@ describe("kill -9 in the middle of a post", () => {
         provider: `p${round}`,
         severity: "warning",
       };
-      const alert = { status: "firing", labels, annotations: {}, startsAt: new Date().toISOString(), endsAt: "" };
+      const alert = {
+        status: "firing",
+        labels,
+        annotations: {},
+        startsAt: new Date().toISOString(),
+        endsAt: "0001-01-01T00:00:00Z",
+      };
       const answer = await fetch(`http://127.0.0.1:${env["KEYMETER_ALERTS_PORT"]}/webhook`, {
         method: "POST",
-        headers: { "content-type": "application/json" },
+        headers: { "content-type": "application/json", authorization: `Bearer ${TOKEN}` },
         body: JSON.stringify({ groupKey: `round ${round}`, status: "firing", commonLabels: labels, alerts: [alert] }),
       });
       expect(answer.status).toBe(200);
@@ -117,8 +125,10 @@ describe.skipIf(!hasPrometheus)(
       await startAlerts();
       const config = readFileSync(CONFIG, "utf8")
         .replaceAll("alerts:4003", `127.0.0.1:${env["KEYMETER_ALERTS_PORT"]}`)
+        .replace("/etc/alertmanager/webhook-token", join(folder, "webhook-token-of-alertmanager"))
         .replace("group_wait: 10s", "group_wait: 2s")
         .replace("group_interval: 1m", "group_interval: 3s");
+      writeFileSync(join(folder, "webhook-token-of-alertmanager"), `${TOKEN}\n`);
       for (const [i, port] of ports.entries()) {
         const own = join(folder, `alertmanager-${i}`);
         mkdirSync(own);

@@ -8,7 +8,7 @@ import type { RunningProxy } from "../start-proxy.ts";
 let provider: FakeProvider;
 let running: RunningProxy;
 beforeAll(async () => {
-  provider = await startFakeProvider(json({ error: {} }, 400));
+  provider = await startFakeProvider(json({}));
   running = await startProxy(provider.url, { KEYMETER_DURABILITY: "process" });
 });
 afterAll(async () => {
