@@ -1,9 +1,9 @@
 // The week in one message: what was spent, against what was forecast, who made the difference, what is ahead. Reads only.
 import type { KnownBlock } from "@slack/web-api";
-import { expectedSoFar, readForecasts, readScores, recordOf } from "../ledger/forecasts.ts";
+import { expectedSoFar, readScores, recordOf } from "../ledger/forecasts.ts";
 import { formatUsd } from "../ledger/money.ts";
 import type { NanoUsd } from "../ledger/money.ts";
-import { readPlans } from "../ledger/plans.ts";
+import { readExpectations, readPlans } from "../ledger/plans.ts";
 import { readKeyNames, readSpend } from "../ledger/spend.ts";
 import type { Dimension } from "../ledger/spend.ts";
 import { addDays, createCalendar } from "../ledger/windows.ts";
@@ -47,8 +47,8 @@ export async function buildDigest(
       );
   };
   const month = billing
-    ? (await readForecasts(billing, nowMs)).find(
-        ({ scope, window, method }) => scope === "org" && window === "month" && method !== "learning",
+    ? (await readExpectations({ usage, billing }, nowMs, { scope: "org", window: "month" })).find(
+        ({ method }) => method !== "learning",
       )
     : undefined;
   const { firstDay } = calendar.window("month", nowMs);

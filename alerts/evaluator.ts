@@ -24,7 +24,11 @@ export type Evaluator = {
 
 type Active = { readonly labels: Labels; readonly sinceMs: number; firesSinceMs: number | undefined };
 
-export function createEvaluator(rules: readonly Rule[]): Evaluator {
+/** `onTrouble`: a rule that these samples cannot answer. What fires by it goes on until they can. */
+export function createEvaluator(
+  rules: readonly Rule[],
+  onTrouble: (rule: string, error: unknown) => void = () => undefined,
+): Evaluator {
   const active = new Map<Rule, Map<string, Active>>(rules.map((rule) => [rule, new Map()]));
   return {
     restore(alerts) {
@@ -49,8 +53,16 @@ export function createEvaluator(rules: readonly Rule[]): Evaluator {
           startsAtMs: one.firesSinceMs ?? nowMs,
           endsAtMs,
         });
+        let answered: Sample[];
+        try {
+          answered = evaluate(rule.expression, samples);
+        } catch (error) {
+          onTrouble(rule.alert, error);
+          for (const one of known.values()) if (one.firesSinceMs !== undefined) found.push(alertOf(one, undefined));
+          continue;
+        }
         const holds = new Set<string>();
-        for (const { labels: given } of evaluate(rule.expression, samples)) {
+        for (const { labels: given } of answered) {
           const labels = Object.fromEntries(Object.entries(given).filter(([, value]) => value !== ""));
           const key = labelKey(labels);
           holds.add(key);

@@ -41,7 +41,9 @@ const AGAIN_MS = 60 * 60_000;
 
 export function createOwnRules(parts: OwnRulesParts): OwnRules {
   const { database, rules, grouping, targets, mode, wake, log, now = Date.now } = parts;
-  const evaluator = createEvaluator(rules);
+  const evaluator = createEvaluator(rules, (rule, error) =>
+    log.warn({ rule, err: error }, "a rule cannot be evaluated by these samples; what fires by it goes on"),
+  );
   const wanted = new Set(rules.flatMap(({ expression }) => (expression ? metricsIn(expression) : [])));
   const startedMs = now();
   let heardMs: number | undefined;

@@ -3,7 +3,6 @@
 import type { Gauge } from "prom-client";
 import { amountAt, covers, describeScope } from "../ledger/budgets.ts";
 import type { Budget } from "../ledger/budgets.ts";
-import { readBudgets } from "../ledger/changes.ts";
 import { readComparisons } from "../ledger/closing.ts";
 import { expectedSoFar, readScores, recordOf } from "../ledger/forecasts.ts";
 import type { FrozenForecast } from "../ledger/forecasts.ts";
@@ -11,7 +10,6 @@ import { readKeys, readSecretAges } from "../ledger/keys.ts";
 import { toUsdNumber } from "../ledger/money.ts";
 import type { NanoUsd } from "../ledger/money.ts";
 import { priceListAtMs } from "../ledger/price-list.ts";
-import { readSettled } from "../ledger/budget-spend.ts";
 import {
   readAnswers,
   readLastUsed,
@@ -41,6 +39,9 @@ export type AlertMetricsContext = {
   readonly capMode: "enforce" | "observe";
 };
 
+/** What each budget has spent in its running window, by id. */
+export type Settled = ReadonlyMap<string, NanoUsd>;
+
 const MINUTE_MS = 60_000;
 const HOUR_MS = 60 * MINUTE_MS;
 const DAY_MS = 24 * HOUR_MS;
@@ -65,11 +66,17 @@ const NO_FAULT = new Set(["credit or tax", "late", "day boundary"]);
 /** Budgets over longer windows burn and land; an hour or a day is over before anybody reads. */
 const LONG = new Set(["week", "month", "quarter"]);
 
-/** Makes the gauges; the function that comes back reads the books again. `forecasts` are those of now, with what is planned. */
+/** Makes the gauges; the function that comes back reads the books again. `forecasts` are those of now, with what is planned; `settled` what each
+ *  of the budgets has spent. */
 export function createAlertMetrics(
   makeGauge: MakeGauge,
   { books, calendar, thresholds, dataDir, capMode }: AlertMetricsContext,
-): (forecasts: readonly FrozenForecast[], nowMs: number) => Promise<void> {
+): (
+  forecasts: readonly FrozenForecast[],
+  budgets: readonly Budget[],
+  settled: Settled,
+  nowMs: number,
+) => Promise<void> {
   const { usage, billing } = books;
   const all: Gauge[] = [];
   const gauge: MakeGauge = (name, help, labelNames) => {
@@ -167,16 +174,19 @@ export function createAlertMetrics(
   const teamOf = (name: string): ReturnType<typeof thresholdsOf> => thresholdsOf(thresholds, name);
 
   /** Once crossed, a line is lower until the figure is back under it: what hovers at it is one alert. */
-  const crossed = new Set<string>();
+  let crossed = new Set<string>();
+  let stillCrossed = new Set<string>();
   const settle = (line: string, figure: number, limit: number): number => {
     const lower = limit * STAYS_ABOVE;
-    if (figure > (crossed.has(line) ? lower : limit)) crossed.add(line);
-    else crossed.delete(line);
-    return crossed.has(line) ? lower : limit;
+    if (figure <= (crossed.has(line) ? lower : limit)) return limit;
+    stillCrossed.add(line);
+    return lower;
   };
 
   /** Spend so far of the windows that have forecasts. */
   const setOver = async (forecasts: readonly FrozenForecast[], nowMs: number): Promise<void> => {
+    // Lines of windows that are over are forgotten with them.
+    stillCrossed = new Set();
     const known = forecasts.filter((one) => one.method !== "learning");
     const orgDay = toUsdNumber(known.find((one) => one.scope === "org" && one.window === "day")?.p50NanoUsd ?? 0n);
     const teams = await readTeams(books, calendar, nowMs);
@@ -217,6 +227,7 @@ export function createAlertMetrics(
         }
       }
     }
+    crossed = stillCrossed;
   };
 
   const setKeys = async (nowMs: number): Promise<void> => {
@@ -245,8 +256,9 @@ export function createAlertMetrics(
   // What a budget will land at changes by the hour, and costs a forecast each.
   const ahead = new Map<string, { readonly hourMs: number; readonly rest: Ahead | undefined }>();
   let burnedMs = 0;
-  const setBudgets = async (nowMs: number): Promise<void> => {
-    const budgets = readBudgets(usage).filter(({ window }) => LONG.has(window));
+  const setBudgets = async (all: readonly Budget[], settled: Settled, nowMs: number): Promise<void> => {
+    const budgets = all.filter(({ window }) => LONG.has(window));
+    for (const id of ahead.keys()) if (!all.some((budget) => budget.id === id)) ahead.delete(id);
     const hourMs = Math.floor(nowMs / HOUR_MS) * HOUR_MS;
     const labelsOf = (budget: Budget): { [name in (typeof budgetLabels)[number]]: string } => ({
       budget: budget.id,
@@ -255,11 +267,9 @@ export function createAlertMetrics(
       window: budget.window,
       kind: kindOf(budget, capMode),
     });
-    const passed = readBudgets(usage).filter((budget) => {
+    const passed = all.filter((budget) => {
       const limit = (amountAt(budget, nowMs) * BigInt(PAST_CAP * 100)) / 100n;
-      return (
-        kindOf(budget, capMode) === "hard" && readSettled(usage, budget, calendar.window(budget.window, nowMs)) > limit
-      );
+      return kindOf(budget, capMode) === "hard" && (settled.get(budget.id) ?? 0n) > limit;
     });
     const lately = passed.length === 0 ? [] : await readSubjectSpend(usage, nowMs - PAST_CAP_MS, "events");
     for (const budget of passed) {
@@ -277,13 +287,13 @@ export function createAlertMetrics(
         ahead.set(budget.id, known);
       }
       if (!known.rest) continue;
-      const settled = toUsdNumber(readSettled(usage, budget, calendar.window(budget.window, nowMs)));
+      const spent = toUsdNumber(settled.get(budget.id) ?? 0n);
       for (const [quantile, rest] of [
         ["0.1", known.rest.p10],
         ["0.5", known.rest.p50],
         ["0.9", known.rest.p90],
       ] as const)
-        landing.set({ ...labelsOf(budget), quantile }, settled + rest);
+        landing.set({ ...labelsOf(budget), quantile }, spent + rest);
     }
     for (const { budget } of inForce) {
       const { burn_fast: fast, burn_slow: slow, burn_drift: drift } = teamOf(budget.scope.team ?? "");
@@ -376,11 +386,11 @@ export function createAlertMetrics(
     }
   };
 
-  return async (forecasts, nowMs) => {
+  return async (forecasts, budgets, settled, nowMs) => {
     for (const one of all) one.reset();
     await setOver(forecasts, nowMs);
     await setKeys(nowMs);
-    await setBudgets(nowMs);
+    await setBudgets(budgets, settled, nowMs);
     await setUnallocated(nowMs);
     await setBills(nowMs);
     await setAnswers(nowMs);

@@ -87,7 +87,7 @@ export async function scoreForecasts(books: Books, nowMs: number): Promise<numbe
   const over = await readUnscored(billing, nowMs - SCORED_MS, nowMs - HOUR_MS);
   const scores: ForecastScore[] = [];
   const byWindow = Map.groupBy(
-    (await withPlans(books, over)).filter(({ method }) => method !== "learning"),
+    (await withPlans(books, over, nowMs)).filter(({ method }) => method !== "learning"),
     ({ scope, startMs, endMs }) => `${scope} ${startMs} ${endMs}`,
   );
   for (const [first, ...rest] of byWindow.values()) {

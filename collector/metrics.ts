@@ -13,7 +13,7 @@ import { readExpectations } from "../ledger/plans.ts";
 import { toUsdNumber } from "../ledger/money.ts";
 import type { NanoUsd } from "../ledger/money.ts";
 import type { PriceBook } from "../ledger/prices.ts";
-import { readSettled } from "../ledger/budget-spend.ts";
+import { readAllSettled } from "../ledger/budget-spend.ts";
 import { readRefused } from "../ledger/spend.ts";
 import { addDays, createCalendar } from "../ledger/windows.ts";
 import { createAlertMetrics, kindOf } from "./alert-metrics.ts";
@@ -234,7 +234,9 @@ export function createCollectorMetrics(
 
       await refreshSpend(nowMs);
       const expectations = await readExpectations({ usage, billing }, nowMs);
-      await refreshAlertMetrics(expectations, nowMs);
+      const budgets = readBudgets(usage);
+      const settled = await readAllSettled(usage, budgets, ({ window }) => calendar.window(window, nowMs));
+      await refreshAlertMetrics(expectations, budgets, settled, nowMs);
       for (const one of expectations) {
         const labels = { scope: one.scope, id: one.id, window: one.window };
         learning.set(labels, one.method === "learning" ? 1 : 0);
@@ -246,7 +248,7 @@ export function createCollectorMetrics(
       }
 
       const refused = await readRefused(usage, nowMs - REFUSED_MS, nowMs + 60_000);
-      for (const budget of readBudgets(usage)) {
+      for (const budget of budgets) {
         const labels = {
           budget: budget.id,
           scope: describeScope(budget.scope),
@@ -255,7 +257,7 @@ export function createCollectorMetrics(
           kind: kindOf(budget, settings.capMode),
         };
         const amount = amountAt(budget, nowMs);
-        const spent = readSettled(usage, budget, calendar.window(budget.window, nowMs));
+        const spent = settled.get(budget.id) ?? 0n;
         budgetUsd.set(labels, toUsdNumber(amount));
         budgetSpent.set(labels, toUsdNumber(spent));
         for (const threshold of budget.thresholds ?? USUAL_THRESHOLDS)

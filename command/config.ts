@@ -14,7 +14,7 @@ const COMMAND_SETTINGS: Settings<SharedConfig & { adminToken: string | undefined
   adminToken: {
     place: "proxy.admin_token",
     env: "KEYMETER_ADMIN_TOKEN",
-    schema: z.string().min(1) as z.ZodType<string | undefined>,
+    schema: z.string().min(1),
     fallback: undefined,
   },
 };

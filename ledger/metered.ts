@@ -5,7 +5,7 @@ import { and, asc, drizzle, eq, gte, lt, sql } from "./drizzle.ts";
 import type { AnySQLiteColumn, SQL } from "./drizzle.ts";
 import type { Adjustment } from "./adjustments.ts";
 import { findClosed, recordCorrection } from "./closing.ts";
-import { ALL_CACHE_WRITES } from "./events.ts";
+import { ALL_CACHE_WRITES, SUMMED_ENDPOINTS } from "./events.ts";
 import { attemptAtMs, firstAttemptId } from "./ids.ts";
 import type { AttemptId } from "./ids.ts";
 import { allocate } from "./money.ts";
@@ -446,14 +446,18 @@ export async function readUnsureEvents(usage: Sqlite, provider: string, day: str
   }));
 }
 
-/** Whether work that goes on at a provider was begun since an instant, or is under way. */
+/** Whether a batch at a provider was begun since an instant, or is under way. Files, skills and answers that a key owns are none. */
 export function hasBatchesSince(usage: Sqlite, provider: string, sinceMs: number): boolean {
+  const isBatch = `endpoint IN (${SUMMED_ENDPOINTS.map((endpoint) => `'${endpoint}'`).join(", ")})`;
   return (
     usage
-      .prepare("SELECT 1 FROM work WHERE provider = ? AND attempt_id >= ? LIMIT 1")
+      .prepare(
+        `SELECT 1 FROM work JOIN events USING (attempt_id) WHERE work.provider = ? AND work.attempt_id >= ? AND ${isBatch} LIMIT 1`,
+      )
       .get(provider, firstAttemptId(sinceMs)) !== undefined ||
-    usage.prepare("SELECT 1 FROM reservations WHERE provider = ? AND work_id IS NOT NULL LIMIT 1").get(provider) !==
-      undefined
+    usage
+      .prepare(`SELECT 1 FROM reservations WHERE provider = ? AND work_id IS NOT NULL AND ${isBatch} LIMIT 1`)
+      .get(provider) !== undefined
   );
 }
 

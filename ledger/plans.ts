@@ -59,13 +59,14 @@ export async function readExpectations(
   atMs: number,
   only: ForecastFilter = {},
 ): Promise<FrozenForecast[]> {
-  return withPlans({ usage, billing }, await readForecasts(billing, atMs, only));
+  return withPlans({ usage, billing }, await readForecasts(billing, atMs, only), atMs);
 }
 
 /** Lays what is planned over frozen forecasts. */
 export async function withPlans(
   { usage, billing }: { readonly usage: Sqlite; readonly billing: Sqlite },
   frozen: readonly FrozenForecast[],
+  nowMs: number,
 ): Promise<FrozenForecast[]> {
   const made = [...frozen];
   if (made.length === 0) return made;
@@ -78,7 +79,7 @@ export async function withPlans(
     const sinceMs = Math.min(plan.fromMs, plan.madeAtMs) - SHARED_MS;
     for (const scope of new Set(made.map((one) => one.scope))) {
       const within = { scope: plan.scope, id: plan.scopeId };
-      const shares = await sharesOf(usage, `${plan.id} ${scope}`, async () => ({
+      const shares = await sharesOf(usage, `${plan.id} ${scope}`, nowMs, async () => ({
         all: await readSpendOfHours(usage, sinceMs, plan.fromMs, scope),
         shared: await readSpendOfHours(usage, sinceMs, plan.fromMs, scope, within),
       }));
@@ -97,8 +98,8 @@ type Shares = { readonly all: ReadonlyMap<string, NanoUsd>; readonly shared: Rea
 /** Sums of four weeks, kept for an hour: forecasts are read several times a minute. */
 const kept = new WeakMap<Sqlite, Map<string, { readonly hour: number; readonly shares: Shares }>>();
 
-async function sharesOf(usage: Sqlite, name: string, read: () => Promise<Shares>): Promise<Shares> {
-  const hour = Math.floor(Date.now() / HOUR_MS);
+async function sharesOf(usage: Sqlite, name: string, nowMs: number, read: () => Promise<Shares>): Promise<Shares> {
+  const hour = Math.floor(nowMs / HOUR_MS);
   const own = kept.get(usage) ?? new Map<string, { readonly hour: number; readonly shares: Shares }>();
   kept.set(usage, own);
   const known = own.get(name);

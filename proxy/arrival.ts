@@ -1,9 +1,11 @@
 // Who sends what where: the first steps of every request and of every WebSocket, before anything is read or held.
 import type { IncomingMessage } from "node:http";
+import { setTimeout as wait } from "node:timers/promises";
 import type { ProxyContext } from "./context.ts";
 import { checkHeaders, checkMethod, readCredential, readTarget, resolveTarget } from "./gate.ts";
 import type { Credential, Target } from "./gate.ts";
 import { checkAddress, checkProvider, clientAddress } from "./policy.ts";
+import type { CredentialSource } from "./providers/provider.ts";
 import { Refused } from "./refusals.ts";
 import type { Principal } from "./register.ts";
 
@@ -74,9 +76,31 @@ export async function credentialFor(
         "no_provider_credential",
         `no credential for ${target.provider.name} is set; whoever runs Keymeter sets it in the proxy's environment`,
       );
-    return { text: await ours.reveal(), carrier: credential.carrier };
+    return { text: await revealed(ours, target.provider.name), carrier: credential.carrier };
   }
   if (!context.config.passThrough)
     throw new Refused("pass_through_off", "provider keys are not accepted here; ask for a Keymeter key (km_...)");
   return credential;
+}
+
+const MOST_REVEAL_MS = 10_000;
+
+/** A credential that is fetched may not come, or not soon: the client hears it as a refusal, and may try again. */
+async function revealed(source: CredentialSource, provider: string): Promise<string> {
+  const made = source.reveal();
+  if (typeof made === "string") return made;
+  const late = new AbortController();
+  try {
+    const text = await Promise.race([made, wait(MOST_REVEAL_MS, undefined, { signal: late.signal, ref: false })]);
+    if (text !== undefined && text !== "") return text;
+  } catch {
+    // What its source says may hold the credential itself.
+  } finally {
+    late.abort();
+    made.catch(() => undefined);
+  }
+  throw new Refused(
+    "busy",
+    `the credential for ${provider} cannot be had at the moment; whoever runs Keymeter looks at its source`,
+  );
 }

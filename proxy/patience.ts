@@ -1,7 +1,7 @@
 // Waiting with an end: one timer for all, because every wait is equally long and nearly none comes to its end.
 
 export type Patience = {
-  /** Resolves true with the promise, or false when it takes too long. The promise must not reject. */
+  /** Resolves true when the promise has come to its end, whichever, or false when that takes too long. */
   wait(promise: Promise<unknown>): Promise<boolean>;
   close(): void;
 };
@@ -27,10 +27,11 @@ export function createPatience(mostMs: number): Patience {
       new Promise((resolve) => {
         const one: Waiting = { untilMs: performance.now() + mostMs, resolve };
         waiting.add(one);
-        void promise.then(() => {
+        const end = (): void => {
           waiting.delete(one);
           resolve(true);
-        });
+        };
+        promise.then(end, end);
       }),
     close: () => clearInterval(timer),
   };

@@ -75,13 +75,14 @@ export function createSockets(context: ProxyContext): Sockets {
     perMessageDeflate: false,
     maxPayload: Math.min(context.config.mostBodyBytes, MOST_MESSAGE_BYTES),
   });
-  setInterval(() => {
+  const looking = setInterval(() => {
     const oldest = Date.now() - context.config.totalSeconds * SECOND;
     for (const session of sessions) {
       if (session.startedMs < oldest) void session.finish("failed", GOING_AWAY, "the session took longer than it may");
       else if (!session.isAlive()) void session.finish("client_left", GOING_AWAY, "no answer");
     }
-  }, LOOK_EVERY_MS).unref();
+  }, LOOK_EVERY_MS);
+  looking.unref();
 
   return {
     upgrade(request, socket, head) {
@@ -100,6 +101,7 @@ export function createSockets(context: ProxyContext): Sockets {
       return ones.length;
     },
     stop() {
+      clearInterval(looking);
       for (const session of sessions) void session.finish("stopped", GOING_AWAY, "Keymeter is shutting down");
       for (const socket of beginning) socket.destroy();
     },
