@@ -354,6 +354,15 @@ async function alertmanager(url: string): Promise<Finding[]> {
   try {
     const answer = await get(new URL("api/v2/status", url.endsWith("/") ? url : `${url}/`).href);
     const { config } = (await answer.json()) as { config: { original: string } };
+    if (config.original.includes("/webhook") && !config.original.includes("credentials"))
+      return [
+        {
+          what: "Alertmanager",
+          state: "fail",
+          said: `${url} delivers to Keymeter without the webhook's token`,
+          mend: "give both webhooks http_config.authorization.credentials_file with the file webhook-token of the data folder, as alerts/alertmanager.yaml does",
+        },
+      ];
     if (config.original.includes("/webhook"))
       return [{ what: "Alertmanager", state: "ok", said: `${url} delivers to Keymeter` }];
     return [

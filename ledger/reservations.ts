@@ -25,7 +25,7 @@ const ANSWERS_BEYOND = 40n;
 const TIMES_BEYOND = 7n;
 
 /** How far settled money and the most that all answers under way can come to may reach, when one of them asks that can cost so much. */
-export function ceilingOf(amountNanoUsd: NanoUsd, mostNanoUsd: NanoUsd): NanoUsd {
+function ceilingOf(amountNanoUsd: NanoUsd, mostNanoUsd: NanoUsd): NanoUsd {
   const answers = ANSWERS_BEYOND * mostNanoUsd;
   const atMost = TIMES_BEYOND * amountNanoUsd;
   const beyond = answers < atMost ? answers : atMost;

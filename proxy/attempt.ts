@@ -89,7 +89,7 @@ const NEVER_SENT: Ending = {
 };
 
 /** The attempt that began work which goes on at the provider, for the result that passed. */
-export function resumeAttempt(
+function resumeAttempt(
   context: ProxyContext,
   place: Pick<Target, "provider" | "priceList" | "tiers">,
   work: PendingWork,

@@ -79,7 +79,7 @@ export function hidesThought({ stream, mayThink }: Call): boolean {
 }
 
 /** What a request is charged beside tokens; a price list may have a fee for each. */
-export function feesOf({ fees = {}, isResult }: Call, price: Price): Usage {
+function feesOf({ fees = {}, isResult }: Call, price: Price): Usage {
   return price.units.request && isResult !== true ? { ...fees, request: 1 } : fees;
 }
 

@@ -2,7 +2,7 @@
 // and a series for ever, so only so many are taken up; what comes after them is `other`.
 import type { Sqlite } from "../ledger/open.ts";
 
-export type NameKind = "team" | "project" | "env" | "model";
+type NameKind = "team" | "project" | "env" | "model";
 
 export type Names = {
   /** The name, or `other` where it is a new one and there are enough. */

@@ -83,7 +83,7 @@ export function readUsage(stated: JsonObject, grounding: Usage): Usage | undefin
 }
 
 /** Tokens that the total counts and none of its parts. */
-export function beyondParts(stated: JsonObject): number {
+function beyondParts(stated: JsonObject): number {
   const parts = [
     "promptTokenCount",
     "candidatesTokenCount",

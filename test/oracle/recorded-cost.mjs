@@ -3,7 +3,7 @@
 // `sure`: no list disagrees). It shares no code and no price data with the product, and is as plain as it can be.
 // costOf(recording) -> { nanoUsd: decimal text or null, why, source: "stated" | "prices", sure, lines }
 import { readFileSync } from "node:fs";
-export const PRICES = JSON.parse(readFileSync(new URL("./published-prices.json", import.meta.url), "utf8"));
+const PRICES = JSON.parse(readFileSync(new URL("./published-prices.json", import.meta.url), "utf8"));
 
 // ---- money: pico-USD a unit, one exact ratio, rounded half up to nano-USD a line ----
 function pico(text) {
