@@ -371,6 +371,7 @@ function connect(
       response.on("data", (chunk: Buffer) => {
         size += chunk.length;
         if (size <= MOST_ERROR_BYTES) chunks.push(chunk);
+        else response.destroy();
       });
       response.once("close", () => {
         const status = response.statusCode ?? 502;
