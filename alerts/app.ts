@@ -8,7 +8,7 @@ import { createListener } from "../service/listener.ts";
 import { bearerOf, createTokenCheck } from "../service/admin-routes.ts";
 import type { Secret } from "../service/secret.ts";
 import type { Notifier } from "./notifier.ts";
-import { OWN_SOURCE } from "./own-rules.ts";
+import { OWN_SOURCE } from "./source.ts";
 import type { OwnRules } from "./own-rules.ts";
 import { isWatchdog, parseDelivery } from "./webhook.ts";
 
@@ -87,7 +87,7 @@ export function createAlertsApp(
       // Anybody on this machine can send one. For one release it is still said, marked; it ends, silences and proves nothing.
       unsigned.set(Date.now() / 1000);
       if (isWatchdog(group) || group.status === "resolved") return { ok: true, ignored: "it brought no token" };
-      const payload = JSON.stringify({ ...group, isUnsigned: true });
+      const payload = JSON.stringify({ ...group, isSigned: undefined, isUnsigned: true });
       await keepDelivery(database, group.groupKey, UNSIGNED, payload, Date.now());
       notifier.wake();
       return { ok: true };
@@ -103,7 +103,7 @@ export function createAlertsApp(
       database,
       group.groupKey,
       source,
-      JSON.stringify({ ...group, isUnsigned: undefined }),
+      JSON.stringify({ ...group, isSigned: true, isUnsigned: undefined }),
       Date.now(),
     );
     notifier.wake();

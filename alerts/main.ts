@@ -18,6 +18,7 @@ import { createAlertsApp } from "./app.ts";
 import { listenToButtons } from "./buttons.ts";
 import { loadAlertsConfig } from "./config.ts";
 import type { AlertsConfig } from "./config.ts";
+import { keepSecret } from "../service/secret.ts";
 import { buildDigest } from "./digest.ts";
 import { readCourse, readFigures } from "./figures.ts";
 import type { Figures } from "./figures.ts";
@@ -164,6 +165,8 @@ export async function startAlerts(): Promise<{ stop(): Promise<void>; log: Log }
   );
   await digest.start();
 
+  // Alertmanager reads it from the file.
+  keepSecret(config.dataDir, "webhook-token", config.webhookToken);
   if (config.webhookToken.isNew)
     log.warn(
       { file: `${config.dataDir}/webhook-token` },

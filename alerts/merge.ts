@@ -1,6 +1,7 @@
 // What several sources say of one group, as one word: two Alertmanagers that do not know of each other, or one of them and the rules
 // evaluated here. Pure.
 import type { Delivery } from "../ledger/notices.ts";
+import { OWN_SOURCE } from "./source.ts";
 import { labelKey } from "./expression.ts";
 import type { Labels } from "./expression.ts";
 import { parseDelivery } from "./webhook.ts";
@@ -14,23 +15,27 @@ export type Merged = {
 
 /** Words by source, the latest first. Undefined where there is none that can be read. */
 export function mergeWords(words: readonly Delivery[]): Merged | undefined {
-  const all = words.flatMap(({ payload }) => {
+  const all = words.flatMap(({ source, payload }) => {
     const group = parseDelivery(JSON.parse(payload));
-    return group ? [group] : [];
+    return group ? [{ source, group }] : [];
   });
-  // A word without a token counts only where there is no other.
-  const signed = all.filter(({ isUnsigned }) => isUnsigned !== true);
-  const groups = signed.length > 0 ? signed : all;
+  // A word without a token counts only where there is no other. Those of before there was one brought none either.
+  const signed = all.filter(({ source, group }) => source === OWN_SOURCE || group.isSigned === true);
+  const groups = (signed.length > 0 ? signed : all).map(({ group }) => group);
   const [latest, ...earlier] = groups;
   if (!latest) return undefined;
+  const isUnsigned = signed.length === 0 && groups.some((group) => group.isUnsigned === true);
   if (earlier.length === 0) return { group: latest, isDisputed: false };
   const isDisputed = latest.status === "resolved" && earlier.some(({ status }) => status === "firing");
   return {
-    group: groupOf(
-      latest.groupKey,
-      groups.flatMap(({ alerts }) => alerts),
-      latest.commonAnnotations,
-    ),
+    group: {
+      ...groupOf(
+        latest.groupKey,
+        groups.flatMap(({ alerts }) => alerts),
+        latest.commonAnnotations,
+      ),
+      ...(isUnsigned ? { isUnsigned } : {}),
+    },
     isDisputed,
   };
 }

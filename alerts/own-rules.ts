@@ -10,6 +10,7 @@ import { metricsIn } from "./expression.ts";
 import type { Sample } from "./expression.ts";
 import type { Rule } from "./rules.ts";
 import { readSamples } from "./samples.ts";
+import { OWN_SOURCE } from "./source.ts";
 import { parseDelivery } from "./webhook.ts";
 
 export type OwnRules = {
@@ -33,7 +34,6 @@ export type OwnRulesParts = {
   readonly now?: () => number;
 };
 
-export const OWN_SOURCE = "keymeter";
 /** Without a watchdog for so long the chain is taken for broken; with one for so long, for whole again. */
 const SILENT_MS = 3 * 60_000;
 /** What fires is delivered again so often: an hour is what a lost delivery costs at most. */

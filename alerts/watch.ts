@@ -5,7 +5,7 @@ import type { Notice } from "../ledger/notices.ts";
 import type { NanoUsd } from "../ledger/money.ts";
 import type { Sqlite } from "../ledger/open.ts";
 import { mergeWords } from "./merge.ts";
-import { OWN_SOURCE } from "./own-rules.ts";
+import { OWN_SOURCE } from "./source.ts";
 import type { AlertGroup } from "./webhook.ts";
 
 export type WatchParts = {

@@ -18,6 +18,8 @@ const delivery = z.object({
   externalURL: z.string().optional(),
   /** Set here: it came without the token. */
   isUnsigned: z.boolean().optional(),
+  /** Set here: it came with the token. */
+  isSigned: z.boolean().optional(),
   commonLabels: labels.default({}),
   commonAnnotations: labels.default({}),
   alerts: z

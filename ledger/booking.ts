@@ -89,6 +89,7 @@ export function createBooking(
     insertWork,
     findReservation,
     deleteReservation,
+    markAsWork,
     rememberServedName,
     insertEvent,
     insertFingerprint,
@@ -324,7 +325,11 @@ export function createBooking(
     if (open.length === 0) return 0;
     database
       .transaction(() => {
-        for (const row of open) settleAsHeld(row, "crash");
+        for (const row of open) {
+          // A day that was sealed under a clock that was ahead takes it as it takes late work: with a record of its own.
+          if (row.attemptId < sealedEnd) markAsWork.run(`lost:${row.attemptId}`, row.attemptId);
+          settleAsHeld(row, "crash");
+        }
         rollups.flush();
       })
       .immediate();
@@ -410,6 +415,7 @@ function prepareAll(database: Sqlite) {
       "SELECT key_id AS keyId, provider, requested_model AS model FROM reservations WHERE attempt_id = ?",
     ),
     deleteReservation: database.prepare("DELETE FROM reservations WHERE attempt_id = ?"),
+    markAsWork: database.prepare("UPDATE reservations SET work_id = ? WHERE attempt_id = ?"),
     rememberServedName: database.prepare(
       "INSERT INTO served_names (provider, requested_model, served_model) VALUES (?, ?, ?) ON CONFLICT DO UPDATE SET served_model = excluded.served_model",
     ),

@@ -231,10 +231,17 @@ function keepPrivate(path: string): void {
 
 /** New books beside rescued ones would begin at nothing, without a word. */
 function refuseBesideRescued(path: string): void {
-  if (existsSync(path) && statSync(path).size > 0) return;
+  const own = statSync(path, { throwIfNoEntry: false });
   const prefix = `${basename(path)}.rescued-`;
   const rescued = existsSync(dirname(path)) ? readdirSync(dirname(path)).filter((name) => name.startsWith(prefix)) : [];
   const newest = rescued.toSorted().at(-1);
+  // Books that were written since have gone on without it.
+  const isOlder = newest !== undefined && (own?.mtimeMs ?? 0) <= statSync(join(dirname(path), newest)).mtimeMs;
+  if (newest !== undefined && own !== undefined && own.size > 0 && isOlder)
+    throw new LedgerError(
+      `${newest} beside ${path} is a copy that was rescued when its files were deleted, and holds more. Put it in its place (mv ${join(dirname(path), newest)} ${path}), or move it out of the folder to go on without it.`,
+    );
+  if (own !== undefined && own.size > 0) return;
   if (newest !== undefined)
     throw new LedgerError(
       `${path} is gone, and ${newest} beside it is a copy that was rescued when it was deleted. Put it in its place (mv ${join(dirname(path), newest)} ${path}), or move it out of the folder to start empty books.`,

@@ -163,7 +163,8 @@ export function createReservationBook(calendar: Calendar, mode: CapMode, loadSet
     if (sums.settled + sums.reserved + asked > amountNanoUsd) return { ...state, reason: "budget_exceeded" };
     const most = mostOf(request);
     const mostNanoUsd = sums.settled + sums.most + most;
-    return budget.mode === "expected" && mostNanoUsd > ceilingOf(amountNanoUsd, most)
+    // One alone always may: refusing it would refuse it for ever.
+    return budget.mode === "expected" && sums.most > 0n && mostNanoUsd > ceilingOf(amountNanoUsd, most)
       ? { ...state, reason: "in_flight", mostNanoUsd }
       : undefined;
   };

@@ -15,6 +15,8 @@ export type Seal = { readonly firstAttemptId: AttemptId; readonly events: number
 const HOURS = 24;
 const HOUR_MS = 3_600_000;
 const DAY_MS = HOURS * HOUR_MS;
+/** Ids are made in another thread, and may be a little ahead of what is asked here. */
+const SLACK_MS = 1_000;
 const IDS_PER_DAY = firstAttemptId(attemptAtMs(0) + DAY_MS);
 const IDS_PER_HOUR = IDS_PER_DAY / HOURS;
 /** Rows that are read at once: the writer serves requests in between. */
@@ -27,9 +29,10 @@ const SEALED_COLUMNS = [
   "provider_request_id, response_id, stated_cost_nano_usd, usage_reason",
 ].join(", ");
 
-/** The first attempt id of the oldest day that can be sealed: a later one has begun, in it and before it nothing is open but work that
- *  goes on at a provider, and days are sealed in their order. Undefined when there is none. No clock is asked: ids never go back. */
-export function nextDayToSeal(database: Sqlite): AttemptId | undefined {
+/** The first attempt id of the oldest day that can be sealed: a later one has begun, by the clock and in the books, in it and before it nothing
+ *  is open but work that goes on at a provider, and days are sealed in their order. Undefined when there is none. What lies ahead of the
+ *  clock says nothing of a day: it may be of a clock that was wrong. */
+export function nextDayToSeal(database: Sqlite, nowMs: number): AttemptId | undefined {
   const oldest = database
     .prepare("SELECT MIN(attempt_id) FROM events WHERE attempt_id >= ?")
     .pluck()
@@ -37,12 +40,14 @@ export function nextDayToSeal(database: Sqlite): AttemptId | undefined {
   if (oldest === null) return undefined;
   const first = Number(oldest) - (Number(oldest) % IDS_PER_DAY);
   const end = first + IDS_PER_DAY;
+  const here = firstAttemptId(nowMs + SLACK_MS);
   const isOver = database
     .prepare(
-      `SELECT EXISTS (SELECT 1 FROM events WHERE attempt_id >= @end) OR EXISTS (SELECT 1 FROM reservations WHERE attempt_id >= @end)`,
+      `SELECT EXISTS (SELECT 1 FROM events WHERE attempt_id >= @end AND attempt_id < @here)
+        OR EXISTS (SELECT 1 FROM reservations WHERE attempt_id >= @end AND attempt_id < @here)`,
     )
     .pluck()
-    .get({ end });
+    .get({ end, here });
   const isOpen = database
     .prepare("SELECT EXISTS (SELECT 1 FROM reservations WHERE attempt_id < ? AND work_id IS NULL)")
     .pluck()
@@ -97,7 +102,7 @@ export function applySeal(database: Sqlite, seal: Seal, atMs: number): void {
     .prepare("SELECT COUNT(*) FROM events WHERE attempt_id >= ? AND attempt_id < ?")
     .pluck()
     .get(seal.firstAttemptId, seal.firstAttemptId + IDS_PER_DAY);
-  if (nextDayToSeal(database) !== seal.firstAttemptId || Number(now) !== seal.events)
+  if (nextDayToSeal(database, atMs) !== seal.firstAttemptId || Number(now) !== seal.events)
     throw new ChangeRefused(`${dayOf(seal)} cannot be sealed now`);
   const auditSeq = appendAudit(database, {
     atMs,

@@ -86,7 +86,7 @@ function createSealer(database: Sqlite, booking: Booking): () => void {
   /** Whether there is more to do. */
   const step = (): boolean => {
     if (!digest) {
-      const first = nextDayToSeal(database);
+      const first = nextDayToSeal(database, Date.now());
       if (first === undefined) return false;
       digest = digestDay(database, first);
     }

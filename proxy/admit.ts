@@ -9,7 +9,7 @@ import type { Price, PriceBook } from "../ledger/prices.ts";
 import type { Growth } from "../ledger/reservations.ts";
 import { LedgerUnavailable } from "../ledger/writer.ts";
 import type { Writer } from "../ledger/writer.ts";
-import { bound, expectation, hidesThought, inputTokensOf, most } from "./bound.ts";
+import { bound, expectation, expectedOutput, hidesThought, inputTokensOf, most } from "./bound.ts";
 import type { Call } from "./dialects/dialect.ts";
 import type { Names } from "./names.ts";
 import type { Provider } from "./providers/provider.ts";
@@ -73,7 +73,9 @@ export async function admit(
   { writer, prices, expectations, names, refusalStatus }: Admitting,
   asked: Asked,
 ): Promise<Admission> {
-  const { principal, provider, priceList, call, tags, bodyBytes } = asked;
+  const { principal, provider, priceList, tags, bodyBytes } = asked;
+  // Another name for a model says nothing of what it does.
+  const call = provider.modelOf(asked.call.model) === asked.call.model ? asked.call : { ...asked.call, mayThink: true };
   const attemptId = writer.nextAttemptId();
   const { unpriced } = principal.key?.policy ?? {};
   const ceiling = typeof unpriced === "object" ? ceilingPrice(unpriced) : undefined;
@@ -86,11 +88,14 @@ export async function admit(
     return found && (sellsTokens(found) || Object.keys(call.fees ?? {}).length > 0) ? found : undefined;
   };
   // Any of them may answer: the dearest is held.
-  const models = [call.model, ...(call.otherModels?.instead ?? [])];
-  const costs = models.map((model) => {
+  const models = new Set([call.model, ...(call.otherModels?.instead ?? [])]);
+  const costs = [...models].map((model) => {
     const listed = listedOf(model);
     if (!listed && unpriced === "refuse")
-      throw new Refused("unpriced", `${model} has no price, and key ${principal.keyId} uses only models that have one`);
+      throw new Refused(
+        "unpriced",
+        `${model === "" ? "a model that the request does not name" : `the model ${model.slice(0, 80)}`} has no price, and key ${principal.keyId} uses only models that have one`,
+      );
     return costsOf(
       call,
       bodyBytes,
@@ -105,6 +110,8 @@ export async function admit(
   const team = principal.team || names.of("team", tags["team"] ?? "");
   const project = principal.project || names.of("project", tags["project"] ?? "");
   const env = principal.env || names.of("env", tags["env"] ?? "");
+  // A key that nobody has accepted yet uses no names up.
+  if (principal.proven === undefined) names.take({ team, project, env });
   const all = { ...tags, ...principal.key?.policy.tags };
   const tagText = Object.keys(all).length === 0 ? undefined : JSON.stringify(all);
   const subject = { keyId: principal.keyId, team, project, env, provider: provider.name, model: call.model };
@@ -122,7 +129,7 @@ export async function admit(
   if (!decision.admitted)
     throw "frozen" in decision
       ? refuseFrozen(decision.frozen)
-      : refuseForMoney(decision.refusal, refusalStatus, call.unbounded ?? call.openInput);
+      : refuseForMoney(decision.refusal, refusalStatus, call.unknown ?? call.unbounded ?? call.openInput);
   return {
     attemptId,
     principal,
@@ -139,12 +146,18 @@ export async function admit(
     boundNanoUsd,
     expectedNanoUsd,
     mostNanoUsd,
-    shortModel: price ? call.model : names.of("model", call.model),
+    shortModel: price ? call.model : takenModel(names, principal, call.model),
     isStrict: decision.isStrict,
     growth: decision.growth,
     reservedNanoUsd: decision.isStrict ? boundNanoUsd : expectedNanoUsd,
     leftNanoUsd: decision.leftNanoUsd,
   };
+}
+
+function takenModel(names: Names, { proven }: Principal, model: string): string {
+  const name = names.of("model", model);
+  if (proven === undefined) names.take({ model: name });
+  return name;
 }
 
 type Costs = Pick<Admission, "price" | "inputTokens" | "boundNanoUsd" | "expectedNanoUsd" | "mostNanoUsd">;
@@ -160,17 +173,25 @@ function costsOf(
   isFree: boolean,
   learned: number | undefined,
 ): Costs {
-  const inputTokens = inputTokensOf(bodyBytes, price);
+  const inputTokens = inputTokensOf(call, bodyBytes, price);
   if (!price) {
     const nothing = isFree ? 0n : undefined;
     return { price, inputTokens, boundNanoUsd: nothing, expectedNanoUsd: nothing, mostNanoUsd: nothing };
   }
   const boundNanoUsd = bound(call, bodyBytes, price);
   const expectedNanoUsd = expectation(call, inputTokens, price, learned, boundNanoUsd);
-  // A stream that is held up when its money is out comes to no more than what is held for it, as long as nothing in it is unseen.
-  const isHeldUp = call.stream && !hidesThought(call) && call.hidden === undefined && call.unbounded === undefined;
+  // A stream that is held up when its money is out comes to no more than its input and what was expected of its answer, as long as
+  // nothing in it is unseen.
+  const isHeldUp =
+    call.stream &&
+    call.isTurn !== true &&
+    !hidesThought(call) &&
+    call.hidden === undefined &&
+    call.unbounded === undefined;
   const longTurn = call.isSpeech && expectedNanoUsd !== undefined ? LONG_TURNS * expectedNanoUsd : undefined;
-  const mostNanoUsd = isHeldUp ? expectedNanoUsd : (boundNanoUsd ?? longTurn ?? most(call, bodyBytes, price));
+  const mostNanoUsd = isHeldUp
+    ? most(call, bodyBytes, price, expectedOutput(call, price, learned))
+    : (boundNanoUsd ?? longTurn ?? most(call, bodyBytes, price));
   return { price, inputTokens, boundNanoUsd, expectedNanoUsd, mostNanoUsd };
 }
 

@@ -6,7 +6,7 @@ import { checkHeaders, checkMethod, readCredential, readTarget, resolveTarget } 
 import type { Credential, Target } from "./gate.ts";
 import { checkAddress, checkProvider, clientAddress } from "./policy.ts";
 import type { CredentialSource } from "./providers/provider.ts";
-import { Refused } from "./refusals.ts";
+import { nowhere, Refused } from "./refusals.ts";
 import type { Principal } from "./register.ts";
 
 export type Arrival = {
@@ -32,7 +32,11 @@ export function readArrival(context: ProxyContext, request: IncomingMessage): Ar
 export function arrive(context: ProxyContext, request: IncomingMessage): Arrival {
   const arrival = readArrival(context, request);
   const { target, credential, query } = arrival;
-  if (!target) return arrival;
+  if (!target) {
+    // Nothing that is asked here has a body.
+    if (hasBody(request)) throw nowhere(arrival.path);
+    return arrival;
+  }
   const principal = identify(context, request, credential, target.provider.name);
   if (principal.kind !== "virtual" && !context.config.passThrough)
     throw new Refused("pass_through_off", "provider keys are not accepted here; ask for a Keymeter key (km_...)");
@@ -81,6 +85,11 @@ export async function credentialFor(
   if (!context.config.passThrough)
     throw new Refused("pass_through_off", "provider keys are not accepted here; ask for a Keymeter key (km_...)");
   return credential;
+}
+
+function hasBody({ headers }: IncomingMessage): boolean {
+  const length = headers["content-length"];
+  return headers["transfer-encoding"] !== undefined || (length !== undefined && length !== "0");
 }
 
 const MOST_REVEAL_MS = 10_000;

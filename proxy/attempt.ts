@@ -42,13 +42,13 @@ export type Attempt = {
 };
 
 /** What is asked of a meter when its answer is over. */
-export type Answered = Pick<Meter, "reading" | "seen">;
+export type Answered = Pick<Meter, "reading"> & { seen(): Seen | undefined };
 
 /** What an answer said that brought nothing of its own: the work it names is another attempt's. */
 export const NOTHING_MORE: Reading = { ...NO_READING, usage: {}, final: true, ended: true };
 
-/** An answer that said this. */
-export function said(reading: Reading, seen: Seen = { tokens: 0, isPartial: false }): Answered {
+/** An answer that said this. `seen` undefined: nobody saw what went by, or it was nothing of the answer. */
+export function said(reading: Reading, seen: Seen | undefined): Answered {
   return { reading: () => reading, seen: () => seen };
 }
 
@@ -56,7 +56,8 @@ export function said(reading: Reading, seen: Seen = { tokens: 0, isPartial: fals
 export async function openAttempt(context: ProxyContext, asked: Asked): Promise<Attempt> {
   const { principal, provider, call, bodyBytes } = asked;
   const { instead = [], beside = [] } = call.otherModels ?? {};
-  const asks = { provider: provider.name, endpoint: call.endpoint, model: call.model, others: [...instead, ...beside] };
+  const others = [...new Set([...instead, ...beside])];
+  const asks = { provider: provider.name, endpoint: call.endpoint, model: call.model, others };
   checkPolicy(principal.key, asks);
   const place = context.limiter.enter(principal, expectedTokens(call, bodyBytes), bodyBytes, Date.now());
   try {
@@ -155,13 +156,13 @@ async function book(
 ): Promise<void> {
   const accepted = event.keyId === principal.keyId ? principal.proven : undefined;
   const requestId = formatRequestId(event.attemptId);
+  const { team, project, env } = event;
+  if (event.keyId === principal.keyId) context.names.take({ team, project, env });
+  if (event.httpStatus !== undefined && event.httpStatus < 300) context.names.take({ model: event.requestedModel });
   const committed = context.writer.settle(event, accepted).then(
     () => {
       if (accepted) context.register.remember(principal, provider.name, Date.now());
-      if (event.httpStatus !== undefined && event.httpStatus < 300) {
-        context.register.acceptSignIn(principal);
-        context.names.accept(event.requestedModel);
-      }
+      if (event.httpStatus !== undefined && event.httpStatus < 300) context.register.acceptSignIn(principal);
       onBooked(context, event, reading);
     },
     // Not booked is a broken invariant or a broken ledger: said loudly; the reservation stays open and is booked at restart.

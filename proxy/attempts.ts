@@ -14,6 +14,7 @@ import type { Call, Reading } from "./dialects/dialect.ts";
 import type { Ending } from "./forward.ts";
 import { checkModel } from "./gate.ts";
 import type { Target } from "./gate.ts";
+import type { Seen } from "./meter.ts";
 import { Refused } from "./refusals.ts";
 import type { Principal } from "./register.ts";
 import { readTags } from "./tags.ts";
@@ -47,6 +48,7 @@ export type Attempts = {
 
 /** Turns that ended: an end that is said twice is one. */
 const MOST_ENDED = 1_000;
+const NOTHING_SEEN: Seen = { tokens: 0, isPartial: false };
 const ENDED: Ending = {
   how: "ended",
   timedOut: false,
@@ -80,14 +82,15 @@ export function createAttempts(
       principal: whoAsks(),
       provider,
       priceList,
-      call: tiers.length > 0 ? { ...call, placeTiers: tiers } : call,
+      // Nothing holds a turn up when its money is out.
+      call: { ...call, isTurn: true, ...(tiers.length > 0 ? { placeTiers: tiers } : {}) },
       tags: readTags(request.headers, call.bodyTags),
       bodyBytes: bytes,
     });
     latest = attempt;
     if (!isClosed) return attempt;
     // The session ended meanwhile.
-    await attempt.end(ENDED, said(NOTHING_MORE));
+    await attempt.end(ENDED, said(NOTHING_MORE, NOTHING_SEEN));
     throw new Refused("draining", "the session has ended");
   };
 
@@ -119,7 +122,7 @@ export function createAttempts(
       if (reserved) return;
       const own = await open(attempt.admission.call, 0);
       if (turns.get(turnId) === attempt) turns.set(turnId, own);
-      else await own.end(ENDED, said(NOTHING_MORE));
+      else await own.end(ENDED, said(NOTHING_MORE, NOTHING_SEEN));
     },
     async ended(turnId, reading, how, { apart = false, tokens = 0 } = {}) {
       if (isClosed || ended.has(turnId)) return;
@@ -130,10 +133,10 @@ export function createAttempts(
       await attempt?.end({ ...ENDED, how }, said(reading, { tokens, isPartial: false }));
     },
     async declined(lane) {
-      await asked.get(lane)?.shift()?.end(ENDED, said(NOTHING_MORE));
+      await asked.get(lane)?.shift()?.end(ENDED, said(NOTHING_MORE, NOTHING_SEEN));
     },
     async merged() {
-      await Promise.all(takeAsked().map((attempt) => attempt.end(ENDED, said(NOTHING_MORE))));
+      await Promise.all(takeAsked().map((attempt) => attempt.end(ENDED, said(NOTHING_MORE, NOTHING_SEEN))));
     },
     open: () => [...turns.keys()],
     isBusy: () => turns.size > 0 || [...asked.values()].some((ofLane) => ofLane.length > 0),
@@ -146,8 +149,8 @@ export function createAttempts(
       const spare = takeStanding();
       const unused = ending.how === "unreachable" ? "unreachable" : "ended";
       await Promise.all([
-        ...unsure.map((attempt) => attempt.end({ ...ENDED, ...ending }, said(NO_READING))),
-        spare?.end({ ...ENDED, ...ending, how: unused }, said(NOTHING_MORE)),
+        ...unsure.map((attempt) => attempt.end({ ...ENDED, ...ending }, said(NO_READING, NOTHING_SEEN))),
+        spare?.end({ ...ENDED, ...ending, how: unused }, said(NOTHING_MORE, NOTHING_SEEN)),
       ]);
     },
   };

@@ -1,5 +1,6 @@
 // Bodies in memory: they are taken in only up to a limit, in all and for each address, so that nobody fills the machine for everybody.
 import type { IncomingMessage } from "node:http";
+import { setImmediate as nextTurn } from "node:timers/promises";
 import { Refused } from "./refusals.ts";
 
 export type Bodies = {
@@ -11,6 +12,10 @@ export type Bodies = {
   bytes(): number;
 };
 
+/** Where no length is stated. */
+const FIRST_BYTES = 64 * 1024;
+/** As much is copied in a turn: a few milliseconds. */
+const SLICE_BYTES = 4 * 1024 * 1024;
 /** A body up to this size is taken in also when there is no room: others' large ones are not its fault. */
 const SMALL_BYTES = 64 * 1024;
 /** One address gets at most this part of the room, but always one body of the largest size. */
@@ -39,28 +44,65 @@ export function createBodies(mostBodyBytes: number, mostBytes: number): Bodies {
     },
     async take(request, address) {
       if (Number(request.headers["content-length"] ?? 0) > mostBodyBytes) throw tooLarge(mostBodyBytes);
-      const chunks: Buffer[] = [];
+      const stated = Number(request.headers["content-length"] ?? 0);
+      // Into one piece as it comes: to join 60 MB at its end would hold everybody up. What nobody has written yet is no memory yet.
+      let body = Buffer.allocUnsafeSlow(Number.isSafeInteger(stated) && stated > 0 ? stated : FIRST_BYTES);
       let size = 0;
       const one = { address, bytes: 0 };
       taken.set(request, one);
-      // Whoever is refused has to hear it: the socket stays.
-      for await (const chunk of request.iterator({ destroyOnReturn: false }) as AsyncIterable<Buffer>) {
-        chunks.push(chunk);
-        size += chunk.length;
-        one.bytes = size;
-        count(address, chunk.length);
-        if (size > mostBodyBytes) throw tooLarge(mostBodyBytes);
-        if (size > SMALL_BYTES && (inFlight > mostBytes || (byAddress.get(address) ?? 0) > mostOfOne))
-          throw new Refused(
-            "busy",
-            "more bytes of requests are in flight than this Keymeter takes in at once (proxy.max_bodies_mb); try again shortly",
-            { headers: ["retry-after", "1"] },
-          );
+      try {
+        // Whoever is refused has to hear it: the socket stays.
+        for await (const chunk of request.iterator({ destroyOnReturn: false }) as AsyncIterable<Buffer>) {
+          if (size + chunk.length > mostBodyBytes) throw tooLarge(mostBodyBytes);
+          if (size + chunk.length > body.length) {
+            const larger = Buffer.allocUnsafeSlow(Math.max(body.length * 2, size + chunk.length));
+            await copyInSlices(body.subarray(0, size), larger);
+            body = larger;
+          }
+          chunk.copy(body, size);
+          size += chunk.length;
+          one.bytes = size;
+          count(address, chunk.length);
+          if (size > SMALL_BYTES && (inFlight > mostBytes || (byAddress.get(address) ?? 0) > mostOfOne))
+            throw new Refused(
+              "busy",
+              "more bytes of requests are in flight than this Keymeter takes in at once (proxy.max_bodies_mb); try again shortly",
+              { headers: ["retry-after", "1"] },
+            );
+        }
+        if (!request.complete) throw new Refused("bad_body", "the body broke off before its end");
+      } catch (error) {
+        // Its bytes are gone, whenever its socket closes.
+        count(address, -one.bytes);
+        one.bytes = 0;
+        throw error;
       }
-      if (!request.complete) throw new Refused("bad_body", "the body broke off before its end");
-      return chunks.length === 1 && chunks[0] ? chunks[0] : Buffer.concat(chunks, size);
+      return size === body.length ? body : body.subarray(0, size);
     },
   };
+}
+
+/** Pieces as one, in memory of its own, without holding anybody up. */
+export async function joined(pieces: readonly Buffer[]): Promise<Buffer> {
+  const whole = Buffer.allocUnsafeSlow(pieces.reduce((sum, piece) => sum + piece.length, 0));
+  let at = 0;
+  let copied = 0;
+  for (const piece of pieces) {
+    await copyInSlices(piece, whole, at);
+    at += piece.length;
+    copied += piece.length;
+    if (copied < SLICE_BYTES) continue;
+    copied = 0;
+    await nextTurn();
+  }
+  return whole;
+}
+
+async function copyInSlices(from: Buffer, to: Buffer, at = 0): Promise<void> {
+  for (let start = 0; start < from.length; start += SLICE_BYTES) {
+    if (start > 0) await nextTurn();
+    from.copy(to, at + start, start, Math.min(start + SLICE_BYTES, from.length));
+  }
 }
 
 function tooLarge(mostBodyBytes: number): Refused {

@@ -26,30 +26,53 @@ const CACHE_WRITES = INPUT_CLASSES.filter((unit) => unit.startsWith("cache_write
 const WORDS: readonly TokenClass[] = ["output"];
 
 /** The tokens of a body, as they are reckoned before anybody has counted them. */
-export function inputTokensOf(bodyBytes: number, price: Price | undefined): number {
-  return Math.min(Math.ceil(bodyBytes / BYTES_PER_INPUT_TOKEN), price?.contextWindow ?? Number.MAX_SAFE_INTEGER);
+export function inputTokensOf(call: Call, bodyBytes: number, price: Price | undefined): number {
+  return Math.min(Math.ceil(bodyBytes / BYTES_PER_INPUT_TOKEN), contextsOf(call, price?.contextWindow) ?? Infinity);
 }
 
 /** The most the request can cost, or undefined where nothing proves one. A token holds at least one byte of the body; what providers add
  *  to it (frames, tools' preambles) is counted by the dialect. */
 export function bound(call: Call, bodyBytes: number, price: Price): NanoUsd | undefined {
-  if (call.unbounded !== undefined || price.unknownTiers.length > 0) return undefined;
-  const fromBytes = bodyBytes + FRAME_TOKENS + (call.hiddenTokens ?? 0);
-  const input =
-    call.openInput === undefined ? Math.min(fromBytes, price.contextWindow ?? fromBytes) : price.contextWindow;
+  if (call.unbounded !== undefined || call.unknown !== undefined || price.unknownTiers.length > 0) return undefined;
+  // A beta may open a longer context than the list knows.
+  const window = price.contextWindow && Math.max(price.contextWindow, call.longestContext ?? 0);
+  const contexts = contextsOf(call, window);
+  const input = call.openInput === undefined ? Math.min(mostTokensOf(call, bodyBytes), contexts ?? Infinity) : contexts;
   // What is not sold by the token has no tokens to bound.
   const each = price.units.output ? (call.maxOutputTokens ?? price.maxOutputTokens ?? price.contextWindow) : 0;
-  return input === undefined || each === undefined ? undefined : dearest(call, input, each, price);
+  return input === undefined || each === undefined ? undefined : dearest(call, input, each * call.answers, price);
 }
 
 /** The most that a request is reckoned to come to where nothing proves it: a whole context in, the longest answer out. What runs at the
- *  provider, round after round, can still cost more. Undefined: nobody knows what stands in a file. */
-export function most(call: Call, bodyBytes: number, price: Price): NanoUsd | undefined {
+ *  provider, round after round, can still cost more. Undefined: nobody knows what stands in a file. `output`: tokens that it is held up at. */
+export function most(call: Call, bodyBytes: number, price: Price, output?: number): NanoUsd | undefined {
   if (call.openInput === BATCH_FILE) return undefined;
   const isOpen = call.openInput !== undefined || call.unbounded !== undefined;
-  const fromBytes = bodyBytes + FRAME_TOKENS + (call.hiddenTokens ?? 0);
-  const input = isOpen && price.units.input ? (price.contextWindow ?? Math.max(LONGEST_INPUT, fromBytes)) : fromBytes;
-  return dearest(call, Math.min(input, price.contextWindow ?? input), longestAnswer(call, price), price);
+  const window = Math.min(price.contextWindow ?? LONGEST_INPUT, call.longestContext ?? Infinity);
+  const fromBytes = mostTokensOf(call, bodyBytes);
+  const contexts = contextsOf(call, isOpen || price.contextWindow !== undefined ? window : undefined) ?? Infinity;
+  const input =
+    isOpen && price.units.input
+      ? Math.max(contexts, price.contextWindow ? 0 : fromBytes)
+      : Math.min(fromBytes, contexts);
+  return dearest(call, input, output ?? longestAnswer(call, price) * call.answers, price);
+}
+
+function mostTokensOf({ hiddenTokens = 0, inputs = 1 }: Call, bodyBytes: number): number {
+  return bodyBytes + FRAME_TOKENS * inputs + hiddenTokens;
+}
+
+/** What all its inputs can hold together. */
+function contextsOf({ inputs = 1 }: Call, window: number | undefined): number | undefined {
+  return window === undefined ? undefined : window * inputs;
+}
+
+/** Tokens that an answer probably has: those of all answers together. */
+export function expectedOutput(call: Call, price: Price, learned: number | undefined): number {
+  const longest = (call.maxOutputTokens ?? Number.MAX_SAFE_INTEGER) * call.answers;
+  const usual = learned ?? Math.min(call.maxOutputTokens ?? USUAL_OUTPUT, USUAL_OUTPUT);
+  const unseen = hidesThought(call) ? Math.ceil(longestAnswer(call, price) / UNSEEN_SHARE) : 0;
+  return price.units.output ? Math.min(Math.max(usual, unseen) * call.answers, longest) : 0;
 }
 
 /** What the request probably costs, never more than its bound. `learned`: output tokens that most answers of this key and model stay under. */
@@ -64,11 +87,9 @@ export function expectation(
   if (call.openInput === BATCH_FILE) return undefined;
   const atMost = (amount: NanoUsd | undefined): NanoUsd | undefined =>
     amount !== undefined && boundNanoUsd !== undefined && amount > boundNanoUsd ? boundNanoUsd : amount;
-  if (call.hidden !== undefined) return atMost(dearest(call, inputTokens, longestAnswer(call, price), price));
-  const longest = (call.maxOutputTokens ?? Number.MAX_SAFE_INTEGER) * call.answers;
-  const usual = learned ?? Math.min(call.maxOutputTokens ?? USUAL_OUTPUT, USUAL_OUTPUT);
-  const unseen = hidesThought(call) ? Math.ceil(longestAnswer(call, price) / UNSEEN_SHARE) : 0;
-  const output = Math.min(Math.max(usual, unseen) * call.answers, longest);
+  if (call.hidden !== undefined)
+    return atMost(dearest(call, inputTokens, longestAnswer(call, price) * call.answers, price));
+  const output = expectedOutput(call, price, learned);
   const tokens = price.units.input ? { input: inputTokens, ...(price.units.output ? { output } : {}) } : {};
   return atMost(cost({ ...tokens, ...feesOf(call, price) }, price).costNanoUsd);
 }
@@ -87,13 +108,13 @@ function longestAnswer({ maxOutputTokens }: Call, { units, maxOutputTokens: most
   return units.output ? (maxOutputTokens ?? most ?? LONGEST_OUTPUT) : 0;
 }
 
-function dearest(call: Call, input: number, each: number, price: Price): NanoUsd | undefined {
+/** So many tokens in and, of all answers, out. */
+function dearest(call: Call, input: number, output: number, price: Price): NanoUsd | undefined {
   const fees = cost(feesOf(call, price), price).costNanoUsd;
   if (fees === undefined) return undefined;
   const isText = call.openInput === undefined && call.unbounded === undefined && call.isText === true;
   const writesCache = call.writesCache === true || (call.writesCache === undefined && input >= LEAST_CACHED);
   const classes = isText ? (writesCache ? [...TEXT, ...CACHE_WRITES] : TEXT) : INPUT_CLASSES;
-  const most =
-    boundCost(input, each * call.answers, price, classes, isText && !call.hidden ? WORDS : OUTPUT_CLASSES) + fees;
+  const most = boundCost(input, output, price, classes, isText && !call.hidden ? WORDS : OUTPUT_CLASSES) + fees;
   return most > MOST_NANO_USD ? undefined : most;
 }

@@ -84,6 +84,7 @@ export type Forwarder = {
   close(): Promise<void>;
 };
 
+const MOST_JOINED_BYTES = 1024 * 1024;
 const SWEEP_MS = 500;
 /** How long the counts of a stream are waited for when its client has left. A whole answer is read as long as any may take. */
 const MOST_UNHEARD_MS = 5_000;
@@ -221,7 +222,7 @@ class OpenExchange implements Dispatcher.DispatchHandler, Exchange {
       const value = Buffer.isBuffer(raw[i + 1]) ? (raw[i + 1] as Buffer).toString("latin1") : String(raw[i + 1]);
       if (name === "content-type") contentType = value;
       if (name === "content-encoding") contentEncoding = value.toLowerCase();
-      if (isRequestId(name)) this.#providerRequestId ??= value;
+      if (isRequestId(name)) this.#providerRequestId ??= this.#mask?.text(value) ?? value;
       if (isReturned(name)) this.#headers.push(name, this.#mask?.text(value) ?? value);
     }
     this.#masksBody = this.#mask !== undefined && status >= 400;
@@ -303,9 +304,13 @@ class OpenExchange implements Dispatcher.DispatchHandler, Exchange {
     const held = this.#takeHeld();
     const isWhole = this.#how === "ended";
     if (!this.answered) {
-      const body = held.length === 1 && held[0] ? held[0] : Buffer.concat(held);
-      this.#writeHead([...headers, "content-length", String(body.length)]);
-      response.end(body);
+      const size = held.reduce((sum, piece) => sum + piece.length, 0);
+      this.#writeHead([...headers, "content-length", String(size)]);
+      // To join a large one would hold everybody up.
+      if (size > MOST_JOINED_BYTES) {
+        for (const piece of held) response.write(piece);
+        response.end();
+      } else response.end(held.length === 1 && held[0] ? held[0] : Buffer.concat(held));
       return;
     }
     if (isWhole) {

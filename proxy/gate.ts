@@ -35,7 +35,7 @@ export type Target = {
 const LONGEST_TARGET = 8_192;
 const MOST_DEPTH = 64;
 const MOST_NAMES = 100_000;
-const MOST_VALUES = 2_000_000;
+const MOST_VALUES = 500_000;
 const MOST_FIELDS = 1_000;
 const MOST_LIMIT = 100_000_000;
 
@@ -260,18 +260,22 @@ export function readJson(body: Buffer): JsonObject {
   return parsed as JsonObject;
 }
 
+/** The boundary among the parameters of a form's type. */
+const BOUNDARY = /; *boundary=(?:"([\w'()+,./:=? -]{1,70})"|([\w'()+,./:=?-]{1,70})) *(?=;|$)/gi;
+
 /** Reads the fields of a form, which is what routes of sound and pictures take: text as text, of a file its size, of a list (`image[]`)
  *  its items. A field that stands twice is refused, and so is a form whose parts two readers could cut differently. */
 export async function readForm(headers: ContentHeaders, body: Buffer): Promise<JsonObject> {
   const type = headers["content-type"] ?? "";
-  const boundary = /^multipart\/form-data *; *boundary=(?:"([\w'()+,./:=? -]{1,70})"|([\w'()+,./:=?-]{1,70})) *$/i.exec(
-    type,
-  );
-  if (!boundary)
-    throw new Refused(
-      "bad_body",
-      "the content-type of a form is multipart/form-data with one boundary and nothing else",
-    );
+  const boundaries = [...type.matchAll(BOUNDARY)];
+  const [boundary] = boundaries;
+  if (
+    !/^multipart\/form-data *;/i.test(type) ||
+    !boundary ||
+    boundaries.length > 1 ||
+    type.match(/boundary/gi)?.length !== 1
+  )
+    throw new Refused("bad_body", "the content-type of a form is multipart/form-data with one boundary");
   countParts(body, `--${boundary[1] ?? boundary[2] ?? ""}`);
   let form: FormData;
   try {

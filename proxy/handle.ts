@@ -36,7 +36,8 @@ export async function handle(context: ProxyContext, request: FastifyRequest, rep
     checkScope(context, target, principal);
     const passing = { context, request, reply, target, principal, credential: upstreamCredential };
     const { match } = target;
-    if (!match) return await withPlace(passing, passUnmetered);
+    const isElsewhere = match?.route.freeAt !== undefined && match.route.freeAt !== target.priceList;
+    if (!match || isElsewhere) return await withPlace(passing, passUnmetered);
     if (match.route.kind === "free") return await withPlace(passing, passUnread);
     if (match.route.kind === "result") return await withPlace(passing, (one) => passResult(one, match, query));
 

@@ -33,6 +33,10 @@ const NOT_FORWARDED = new Set([
   "x-real-ip",
   // These make an answer leave out its usage, or turn it into another request.
   "x-goog-fieldmask",
+  // These choose a tier or another deployment, unseen by the meter.
+  "x-vertex-ai-llm-shared-request-type",
+  "x-vertex-ai-llm-request-type",
+  "x-ms-spillover-deployment",
   "x-http-method-override",
 ]);
 /** These choose who pays at the provider: with a credential of ours they are not the client's to set. */

@@ -2,6 +2,8 @@
 
 export type Mask = {
   text(given: string): string;
+  /** Of bytes that come at once. */
+  whole(bytes: Buffer): Buffer;
   /** Bytes that may go on; what could be the beginning of the credential waits for the next piece. */
   push(chunk: Buffer): Buffer | undefined;
   /** What waited. */
@@ -24,6 +26,7 @@ export function createMask(secret: string): Mask {
     return covered;
   };
   return {
+    whole: cover,
     text: (given) => given.replaceAll(secret, "*".repeat(secret.length)),
     push(chunk) {
       const bytes = cover(waiting.length > 0 ? Buffer.concat([waiting, chunk]) : chunk);

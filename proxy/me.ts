@@ -17,10 +17,11 @@ export async function answerMe(
   if (request.method !== "GET") throw new Refused("not_metered", "/keymeter/me is read with GET");
   // The same rules as for every request: whose key it is, and from where it may be used.
   const candidates = context.providers.all.map((provider) => identify(context, request.raw, credential, provider.name));
-  const principal = candidates.find(({ key }) => key !== undefined);
+  const known = candidates.filter(({ key }) => key !== undefined);
+  const principal = known.find((one) => context.register.isProven(one)) ?? known[0];
   if (!principal?.key) throw new Refused("unknown_key", "this key has not been used through this Keymeter yet");
   // A sign-in is known by its address; who holds one was accepted by its provider, and anybody can invent one.
-  if (!context.register.isProven(credential.text, principal))
+  if (!context.register.isProven(principal))
     throw new Refused(
       "unknown_key",
       "no provider has accepted this sign-in through this Keymeter since it started; send a request with it first",

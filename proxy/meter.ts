@@ -2,9 +2,10 @@
 // chunks, holds a bounded carry, never throws, and never changes a byte but for the one event it was told to hide.
 import { Buffer } from "node:buffer";
 import type { Transform } from "node:stream";
-import { createBrotliDecompress, createGunzip, createInflate, createZstdDecompress } from "node:zlib";
+import { createBrotliDecompress, createGunzip, createInflate, createZstdDecompress, constants } from "node:zlib";
 import type { Call, Dialect, Reading, UsageReader } from "./dialects/dialect.ts";
 import { NO_READING, parseObject } from "./dialects/dialect.ts";
+import { joined } from "./bodies.ts";
 import type { Readers } from "./readers.ts";
 import { createFieldScanner } from "./json-scan.ts";
 import type { FieldScanner } from "./json-scan.ts";
@@ -67,14 +68,25 @@ export function createMeter(
   if (call.isResult && !/^application\/json\b/i.test(contentType)) return createLineMeter(dialect, call);
   if (!call.stream) return createBodyMeter(dialect, call, readers);
   let chosen: Meter | undefined;
-  const choose = (chunk?: Buffer): Meter =>
+  // White space says nothing yet: it waits for what comes first.
+  let blank: Buffer = Buffer.alloc(0);
+  const choose = (start?: Buffer): Meter =>
     (chosen ??=
-      chunk && /^\s*[^\s[{]/.test(chunk.toString("latin1", 0, 64))
+      start && /^\s*[^\s[{]/.test(start.toString("latin1"))
         ? createEventMeter(dialect, call, hides)
         : createBodyMeter(dialect, call, readers));
   return {
-    push: (chunk) => choose(chunk).push(chunk),
-    takeHeld: () => choose().takeHeld(),
+    push(chunk) {
+      if (chosen) return chosen.push(chunk);
+      const start = blank.length > 0 ? Buffer.concat([blank, chunk]) : chunk;
+      if (start.length < MOST_BLANK_BYTES && /^\s*$/.test(start.toString("latin1"))) {
+        blank = start;
+        return undefined;
+      }
+      blank = Buffer.alloc(0);
+      return choose(start).push(start);
+    },
+    takeHeld: () => [...(blank.length > 0 ? [blank] : []), ...choose().takeHeld()],
     reading: () => choose().reading(),
     soFar: () => choose().soFar(),
     seen: () => choose().seen(),
@@ -134,12 +146,16 @@ function createEncodedMeter(
 }
 
 const UNPACKERS: { readonly [encoding: string]: () => Transform } = {
-  gzip: createGunzip,
-  "x-gzip": createGunzip,
-  deflate: createInflate,
-  br: createBrotliDecompress,
-  zstd: createZstdDecompress,
+  // What is cut short is unpacked as far as it goes, however it came.
+  gzip: () => createGunzip({ finishFlush: constants.Z_SYNC_FLUSH }),
+  "x-gzip": () => createGunzip({ finishFlush: constants.Z_SYNC_FLUSH }),
+  deflate: () => createInflate({ finishFlush: constants.Z_SYNC_FLUSH }),
+  br: () => createBrotliDecompress({ finishFlush: constants.BROTLI_OPERATION_FLUSH }),
+  zstd: () => createZstdDecompress({ finishFlush: constants.ZSTD_e_flush }),
 };
+/** A choice with something in it: the answer goes on, in sound or in what nobody counts. */
+const GOES_ON = /"(?:choices|candidates)"\s*:\s*\[\s*\{/;
+const MOST_BLANK_BYTES = 4_096;
 const MOST_UNPACKED_BYTES = 1024 * 1024 * 1024;
 
 /** A reader that never throws, whatever an answer holds: what it cannot read makes the usage unreadable, and passes. */
@@ -196,10 +212,11 @@ function createEventMeter(dialect: Dialect, call: Call, hides: boolean): Meter {
         events += 1;
         bytes += words;
       }
+      const said = data;
       data = undefined;
       if (verdict !== "pass") holding = true;
       // Counts that came early, with words behind them, were not the end.
-      else if (words > 0 && holding && !reader.reading().ended) holding = false;
+      else if (holding && (words > 0 || GOES_ON.test(said)) && !reader.reading().ended) holding = false;
       return verdict === "hide";
     }
     if (line.startsWith("data:")) {
@@ -216,7 +233,8 @@ function createEventMeter(dialect: Dialect, call: Call, hides: boolean): Meter {
   /** Reads all whole lines; returns what may pass when one event has to be hidden. */
   const read = (chunk: Buffer): string => {
     const piece = chunk.toString("latin1");
-    if (!piece.includes("\n") && !piece.includes("\r") && carried + piece.length <= LONGEST_LINE) {
+    const isLineOpen = !piece.includes("\n") && !piece.includes("\r") && carry.at(-1)?.endsWith("\r") !== true;
+    if (isLineOpen && carried + piece.length <= LONGEST_LINE) {
       // A long line comes in many pieces: they are joined once, when it ends.
       carry.push(piece);
       carried += piece.length;
@@ -345,8 +363,8 @@ function createLineMeter(dialect: Dialect, call: Call): Meter {
 
 /** JSON, whole or as an array of objects; anything else is unreadable and says so. */
 function createBodyMeter(dialect: Dialect, call: Call, readers: Readers | undefined): Meter {
-  const mostHeld = call.isResult ? MOST_HELD_RESULT_BYTES : MOST_HELD_BYTES;
   const reader = total(dialect.reader(call, false));
+  const mostHeld = call.isResult || reader.needsWholeBody ? MOST_HELD_RESULT_BYTES : MOST_HELD_BYTES;
   let held: Buffer[] = [];
   let size = 0;
   let words = 0;
@@ -390,7 +408,8 @@ function createBodyMeter(dialect: Dialect, call: Call, readers: Readers | undefi
     takeHeld: () => held.splice(0),
     flush() {
       if (overflowed || size <= PARSE_HERE_BYTES || !reader.needsWholeBody || !readers) return undefined;
-      return readers.answer(dialect.name, call, Buffer.concat(held)).then(
+      const asked = joined(held).then((whole) => readers.answer(dialect.name, call, whole));
+      return asked.then(
         (reading) => void (readElsewhere = reading),
         () => void (readElsewhere = BROKEN),
       );
@@ -422,7 +441,8 @@ function createBodyMeter(dialect: Dialect, call: Call, readers: Readers | undefi
         (readElsewhere ?? reader.reading()).failed && !call.stream
           ? 0
           : Math.ceil((call.stream ? words : size) / BYTES_PER_TOKEN),
-      isPartial: reader.isBroken || readElsewhere === BROKEN,
+      // Of what is too large to be held the fees inside are not seen.
+      isPartial: reader.isBroken || readElsewhere === BROKEN || (overflowed && !call.stream && reader.needsWholeBody),
     }),
   };
 }

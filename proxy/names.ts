@@ -7,8 +7,8 @@ type NameKind = "team" | "project" | "env" | "model";
 export type Names = {
   /** The name, or `other` where it is a new one and there are enough. */
   of(kind: NameKind, name: string): string;
-  /** A provider accepted the model: it is a name like any other. */
-  accept(model: string): void;
+  /** These are booked: from now on they are names like any other. */
+  take(names: { readonly [kind in NameKind]?: string }): void;
 };
 
 const MOST_NAMES = 500;
@@ -31,11 +31,10 @@ export function createNames(books: Sqlite, nowMs: number): Names {
   return {
     of(kind, name) {
       const names = known.get(kind);
-      if (name === "" || !names || names.has(name)) return name;
-      if (names.size >= MOST_NAMES) return OTHER;
-      names.add(name);
-      return name;
+      return name === "" || !names || names.has(name) || names.size < MOST_NAMES ? name : OTHER;
     },
-    accept: (model) => void known.get("model")?.add(model),
+    take(names) {
+      for (const [kind, name] of Object.entries(names)) if (name !== "") known.get(kind as NameKind)?.add(name);
+    },
   };
 }

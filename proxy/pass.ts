@@ -11,6 +11,7 @@ import type { ChooseMeter, Exchange } from "./forward.ts";
 import type { Credential, Target } from "./gate.ts";
 import { createMeter } from "./meter.ts";
 import type { Meter } from "./meter.ts";
+import type { Ending } from "./forward.ts";
 import { Refused, refuseFrozen } from "./refusals.ts";
 import type { Principal } from "./register.ts";
 import { release } from "./release.ts";
@@ -92,6 +93,7 @@ export async function passUnread(passing: Passing): Promise<void> {
     () => made ?? (base === undefined ? UNREAD : createPlacer(target.dialect, base)),
   );
   const ending = await exchange.ending;
+  await endDeleted(passing, ending);
   const name = ending.status === 200 || ending.status === 201 ? made?.name() : undefined;
   if (name !== undefined)
     await context.patience.wait(context.things.own(target.provider.name, principal.keyId, [name]));
@@ -115,8 +117,12 @@ export async function passResult(passing: Passing, match: RouteMatch, query: URL
   const asked = dialect.workId(match);
   const workId = context.work.resolve(provider.name, asked);
   const isWhole = ending.how === "ended" && ending.status === 200 && reading?.ended === true && !reading.pending;
-  // What is gone at the provider will never say what it used; only its own key is believed, for others are told so too.
-  const isGone = GONE.has(ending.status ?? 0) && context.things.ownerOf(provider.name, asked) === principal.keyId;
+  // What is gone at the provider will never say what it used; only its own key is believed, for others are told so too. Providers say so
+  // of work that has just begun, or whose result is not ready: it has to be said again much later.
+  const isGone =
+    GONE.has(ending.status ?? 0) &&
+    context.things.ownerOf(provider.name, asked) === principal.keyId &&
+    context.work.isGone(provider.name, workId, Date.now());
   const result: Result | undefined = isWhole
     ? { ending, reading, seen: exchange.meter?.seen() }
     : isGone
@@ -134,6 +140,20 @@ export async function passResult(passing: Passing, match: RouteMatch, query: URL
 }
 
 const GONE = new Set([404, 410]);
+
+/** Work that is deleted before its result was fetched may have come to the most that it can. */
+async function endDeleted({ context, request, target }: Passing, ending: Ending): Promise<void> {
+  const { match, provider } = target;
+  const isDone = ending.status !== undefined && ending.status < 300;
+  if (request.method !== "DELETE" || match?.route.scope !== "work" || !isDone) return;
+  const work = context.work.take(provider.name, context.work.resolve(provider.name, target.dialect.workId(match)));
+  if (!work) return;
+  await endWork(context, target, work, {
+    ending: { ...ending, status: undefined },
+    reading: NO_READING,
+    seen: undefined,
+  });
+}
 
 /** A Keymeter key reaches what it began itself; at the provider all of them are one account. */
 export function checkScope(context: ProxyContext, { provider, dialect, match }: Target, principal: Principal): void {

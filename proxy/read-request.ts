@@ -39,6 +39,7 @@ export async function readRequest(
   checkLimits(parsed, takesForm);
   const call = dialect.describe(match, parsed, headers, knownBy);
   checkModel(call);
+  checkSizes(call);
   const references = new Set(dialect.references(parsed));
   if (references.size > MOST_REFERENCES)
     throw new Refused("bad_body", `the body refers to more than ${MOST_REFERENCES} files, caches or conversations`);
@@ -48,3 +49,20 @@ export async function readRequest(
     rewritten: asksUsage ? dialect.rewrite(call, body, parsed) : undefined,
   };
 }
+
+/** What becomes a part of each row, or is looked up for each: its size is bounded before it costs anything. */
+function checkSizes({ model, tiers, otherModels }: Call): void {
+  const others = (otherModels?.instead.length ?? 0) + (otherModels?.beside.length ?? 0);
+  if (model.length > LONGEST_MODEL)
+    throw new Refused("bad_body", `the name of the model has ${model.length} characters; ${LONGEST_MODEL} are read`);
+  const long = tiers.find((tier) => tier.length > LONGEST_TIER);
+  if (long !== undefined)
+    throw new Refused("bad_body", `"${long.slice(0, 40)}..." is too long for a tier, a size or a quality`);
+  if (others > MOST_MODELS)
+    throw new Refused("bad_body", `the body names ${others} models beside its own; ${MOST_MODELS} are read`);
+}
+
+const LONGEST_MODEL = 512;
+const LONGEST_TIER = 100;
+/** Each is looked up in the prices and in what the key may. */
+const MOST_MODELS = 100;

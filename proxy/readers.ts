@@ -1,5 +1,6 @@
 // Reads bodies: small ones at once, large ones in threads, so that no body holds up other requests. Threads are made when they are needed.
 import { Worker } from "node:worker_threads";
+import { joined } from "./bodies.ts";
 import type { Call, DialectName, Reading } from "./dialects/dialect.ts";
 import { readRequest } from "./read-request.ts";
 import type { RequestRead, ToRead } from "./read-request.ts";
@@ -40,7 +41,10 @@ export function createReaders(): Readers {
     const idle = threads.find(({ waiting }) => waiting.size === 0);
     if (idle) return idle;
     if (threads.length < THREADS) {
-      const one = startThread(() => threads.splice(threads.indexOf(one), 1));
+      const one = startThread(() => {
+        const at = threads.indexOf(one);
+        if (at >= 0) threads.splice(at, 1);
+      });
       threads.push(one);
       return one;
     }
@@ -48,17 +52,18 @@ export function createReaders(): Readers {
   };
 
   let last = 0;
-  const ask = (asked: Omit<ToReader, "id" | "bytes">, body: Buffer): Promise<FromReader> =>
-    new Promise((resolve, reject) => {
-      // A part of somebody else's memory cannot be given away.
-      const isWhole = body.byteOffset === 0 && body.byteLength === body.buffer.byteLength;
-      const bytes = (isWhole ? body.buffer : Uint8Array.from(body).buffer) as ArrayBuffer;
+  const ask = async (asked: Omit<ToReader, "id" | "bytes">, body: Buffer): Promise<FromReader> => {
+    // A part of somebody else's memory cannot be given away.
+    const isWhole = body.byteOffset === 0 && body.byteLength === body.buffer.byteLength;
+    const bytes = (isWhole ? body : await joined([body])).buffer as ArrayBuffer;
+    return new Promise((resolve, reject) => {
       const { worker, waiting } = thread();
       const id = (last += 1);
       waiting.set(id, { resolve, reject });
       worker.ref();
       worker.postMessage({ ...asked, id, bytes }, [bytes]);
     });
+  };
 
   return {
     async request(toRead, body) {
@@ -66,7 +71,9 @@ export function createReaders(): Readers {
       const read = await ask({ kind: "request", toRead } as Omit<ToReader, "id" | "bytes">, body);
       if (read.kind === "failed" && read.reason !== undefined) throw new Refused(read.reason, read.message);
       if (read.kind !== "request")
-        throw new Error(read.kind === "failed" ? read.message : "another answer than was asked for");
+        throw new Error(
+          read.kind === "failed" ? read.message : "a reading thread answered a request with something else",
+        );
       const { call, references, changed, hides } = read;
       return {
         call,
@@ -78,7 +85,9 @@ export function createReaders(): Readers {
     async answer(dialect, call, body) {
       const read = await ask({ kind: "answer", dialect, call } as Omit<ToReader, "id" | "bytes">, body);
       if (read.kind !== "answer")
-        throw new Error(read.kind === "failed" ? read.message : "another answer than was asked for");
+        throw new Error(
+          read.kind === "failed" ? read.message : "a reading thread answered an answer with something else",
+        );
       return read.reading;
     },
     async close() {

@@ -134,14 +134,23 @@ const WHY: { readonly [reason in BudgetRefusal["reason"]]: string } = {
   unbounded: "strict mode, and the most this request can cost cannot be proven",
   unpriced: "the model has no price, so its cost cannot be held",
   in_flight:
-    "it would fit, but the answers under way could come to far more than the amount; send fewer at once, or ask for shorter ones (max tokens)",
+    "it would fit, but with it the answers under way could come to far more than the amount; send fewer at once, ask for shorter ones (max tokens), or fetch the results of work that goes on (keymeter work list)",
 };
 
 /** What has no bound is named, with what lets it pass. */
 function whyOf({ reason }: BudgetRefusal, open: string | undefined): string {
   if (reason !== "unbounded" || open === undefined) return WHY[reason];
-  return `${WHY.unbounded}: ${open}. Leave it out, or, if it costs nothing, whoever runs Keymeter names it in proxy.allowed_fields`;
+  const name = ALLOWABLE.exec(open)
+    ?.slice(1)
+    .find((part) => part !== undefined);
+  return name === undefined
+    ? `${WHY.unbounded}: ${open}. Leave it out, or ask under a budget that is not strict`
+    : `${WHY.unbounded}: ${open}. Leave it out, or, if it costs nothing, whoever runs Keymeter adds "${name}" to proxy.allowed_fields`;
 }
+
+/** Names that a setting allows, as the reasons write them. */
+const ALLOWABLE =
+  /^the field "([^"]+)"$|^anthropic-beta (.+)$|^(tool .+)$|^a block of type (.+)$|^context_management of type (.+)$/;
 
 /** Why a budget said no, with its numbers, in a sentence or two. */
 export function describeRefusal(refused: BudgetRefusal, why = WHY[refused.reason]): string {
@@ -149,7 +158,7 @@ export function describeRefusal(refused: BudgetRefusal, why = WHY[refused.reason
   return (
     `budget for ${describeScope(budget.scope)} (${budget.window}): ${why}. ` +
     `Amount ${formatUsd(amountNanoUsd)} USD, spent ${formatUsd(settledNanoUsd)}, reserved ${formatUsd(reservedNanoUsd)}, ` +
-    `asked ${askedNanoUsd === undefined ? "unknown" : formatUsd(askedNanoUsd)}; window ${budget.window === "total" ? "without end" : `${new Date(window.startMs).toISOString()} to ${endOf(refused)}`}.`
+    `asked ${askedNanoUsd === undefined ? "unknown" : formatUsd(askedNanoUsd)}${refused.mostNanoUsd === undefined ? "" : `, with all under way at most ${formatUsd(refused.mostNanoUsd)}`}; window ${budget.window === "total" ? "without end" : `${new Date(window.startMs).toISOString()} to ${endOf(refused)}`}.`
   );
 }
 

@@ -39,7 +39,7 @@ export type Register = {
   /** The credentials that virtual keys are swapped for, as the fingerprints that bills are matched with. What changes every hour has none. */
   credentialsOf(providers: readonly Provider[], nowMs: number): NonNullable<Seen["credentials"]>;
   /** Whether somebody who knows this secret holds the key: a sign-in only if its provider accepted this very one. */
-  isProven(secret: string, principal: Principal): boolean;
+  isProven(principal: Principal): boolean;
   /** A provider accepted a sign-in. */
   acceptSignIn(principal: Principal): void;
   /** A fingerprint that was accepted: from now on it is known. */
@@ -69,11 +69,12 @@ export function createRegister(books: Sqlite, pepper: string, adminToken: Secret
   };
 
   const adminDigest = digestFor(adminToken.reveal());
+  const adminLength = adminToken.reveal().length;
   /** Sign-ins that providers accepted since the start. */
   const signIns = new Set<string>();
 
   return {
-    isProven: (secret, { kind, signIn }) => kind === "virtual" || signIn === undefined || signIns.has(digestOf(secret)),
+    isProven: ({ kind, signIn }) => kind === "virtual" || signIn === undefined || signIns.has(signIn),
     acceptSignIn({ signIn }) {
       if (signIn === undefined) return;
       if (signIns.size >= MOST_DIGESTS) signIns.clear();
@@ -95,7 +96,9 @@ export function createRegister(books: Sqlite, pepper: string, adminToken: Secret
           "unknown_key",
           "the API key holds a Keymeter key with something around it; send the km_... key alone, without quotes or prefix",
         );
-      if (digestFor(secret) === adminDigest)
+      // Quotes come from .env files, a prefix from an SDK that wants one.
+      const bare = secret.replace(/^["'`]+|["'`]+$/g, "").replace(/^sk-(?=.)/, "");
+      if ([secret, bare].some((text) => text.length === adminLength && digestFor(text) === adminDigest))
         throw new Refused(
           "unknown_key",
           "this is Keymeter's admin token, which is no API key; send a Keymeter key or your provider key",
@@ -103,7 +106,7 @@ export function createRegister(books: Sqlite, pepper: string, adminToken: Secret
       if (isVirtual && !isWellFormedVirtualKey(secret)) throw unknownKey();
       const identity = SHORT_LIVED.test(secret) ? `oauth ${address}` : secret;
       const digest = digestFor(isVirtual ? secret : `${provider} ${identity}`);
-      const signIn = identity === secret ? undefined : digestFor(secret);
+      const signIn = identity === secret ? undefined : digestFor(`${provider} ${secret}`);
       const known = secrets.get(digest);
       const key = known && keys.get(known.keyId);
       if (isVirtual && (!known || !key || (known.validUntilMs !== undefined && known.validUntilMs <= nowMs)))

@@ -10,7 +10,6 @@ import type { Price, PriceBook } from "../ledger/prices.ts";
 import { addUsage, contextTokens, NO_USAGE } from "../ledger/usage.ts";
 import type { Usage, UsageReason, UsageState } from "../ledger/usage.ts";
 import type { Admission } from "./admit.ts";
-import { hidesThought } from "./bound.ts";
 import type { Reading } from "./dialects/dialect.ts";
 import type { Ending } from "./forward.ts";
 import type { Seen } from "./meter.ts";
@@ -97,14 +96,27 @@ function costOf(
   if (!used.reserved) return isShort(priced, admission) ? reservedNanoUsd : priced.costNanoUsd;
   const stated = reading?.usage;
   // Work that is gone without a word may have come to the most that it can.
-  if (used.reason === "not_fetched") return admission.mostNanoUsd ?? reservedNanoUsd;
+  if (used.reason === "not_fetched" || (admission.call.isResult && !stated)) return mostOf(admission);
+  // So may an input that lies at the provider: a conversation or a file, of which only the name was here.
+  if (!stated && isFarInput(admission)) return mostOf(admission);
   if (!seen?.tokens && !stated) return reservedNanoUsd;
   const wentBy = {
     ...(stated ?? { input: admission.inputTokens }),
     output: Math.max(stated?.output ?? 0, seen?.tokens ?? 0),
   };
   const least = atMost(priceUsage(wentBy, reading, admission, tiers, prices), admission.boundNanoUsd).costNanoUsd;
-  return least !== undefined && reservedNanoUsd !== undefined && least > reservedNanoUsd ? least : reservedNanoUsd;
+  return least !== undefined && (reservedNanoUsd === undefined || least > reservedNanoUsd) ? least : reservedNanoUsd;
+}
+
+function mostOf({ mostNanoUsd, reservedNanoUsd }: Admission): NanoUsd | undefined {
+  return mostNanoUsd !== undefined && (reservedNanoUsd === undefined || mostNanoUsd > reservedNanoUsd)
+    ? mostNanoUsd
+    : reservedNanoUsd;
+}
+
+/** Whether the input may be as long as a whole context. Pictures are not. */
+function isFarInput({ call }: Admission): boolean {
+  return call.openInput !== undefined && !call.openInput.startsWith("a picture");
 }
 
 function isShort({ confidence, costNanoUsd }: Priced, { leftNanoUsd, reservedNanoUsd }: Admission): boolean {
@@ -146,7 +158,7 @@ function usedBy(admission: Admission, reading: Reading | undefined, seen: Seen |
     (seen.tokens === 0 && !reading.usage?.output && !reading.failed) ||
     (call.openInput !== undefined && !reading.usage && !reading.failed) ||
     // What was thought unseen is not among the words; some providers count it as they answer.
-    (hidesThought(call) && !reading.failed && !reading.countsThoughts)
+    (call.mayThink === true && !reading.failed && !reading.countsThoughts)
   )
     return asReserved(reason);
   // Else the input is the provider's word where it came early, the output what went by.

@@ -15,9 +15,12 @@ import type { ProxyContext } from "./context.ts";
 import type { Conversation } from "./dialects/conversation.ts";
 import { outgoingHeaders } from "./headers.ts";
 import type { Ending } from "./forward.ts";
-import { guessDialect, KEY_PROTOCOL, readJson, readProtocols } from "./gate.ts";
+import type { JsonObject } from "./dialects/dialect.ts";
+import { checkLimits, guessDialect, KEY_PROTOCOL, readJson, readProtocols } from "./gate.ts";
 import type { Target } from "./gate.ts";
 import { createMask } from "./mask.ts";
+import type { Mask } from "./mask.ts";
+import { checkReferences } from "./pass.ts";
 import { checkProvider } from "./policy.ts";
 import { nowhere, Refused, renderRefusal } from "./refusals.ts";
 
@@ -40,7 +43,9 @@ const LOOK_EVERY_MS = 30 * SECOND;
 const MOST_CANCEL_MS = 3 * SECOND;
 /** How long the other side may take to answer a close. */
 const MOST_CLOSE_MS = 2 * SECOND;
-const MOST_MESSAGE_BYTES = 16 * 1024 * 1024;
+/** A message is held whole before it is read: with this many sessions what they hold together has an end. */
+const MOST_MESSAGE_BYTES = 4 * 1024 * 1024;
+const MOST_SESSIONS = 1_000;
 const MOST_ANSWER_BYTES = 64 * 1024 * 1024;
 const MOST_ERROR_BYTES = 64 * 1024;
 /** Messages and bytes that wait their turn; from here on their sender is not read. */
@@ -88,6 +93,13 @@ export function createSockets(context: ProxyContext): Sockets {
     upgrade(request, socket, head) {
       // Without a listener a reset would end the process.
       socket.on("error", () => socket.destroy());
+      if (sessions.size + beginning.size >= MOST_SESSIONS)
+        return refuse(
+          context,
+          request,
+          socket,
+          new Refused("busy", `${MOST_SESSIONS} WebSockets are open here; try again when some have ended`),
+        );
       beginning.add(socket);
       begin(context, server, sessions, request, socket, head)
         .catch((error: unknown) => refuse(context, request, socket, error))
@@ -139,13 +151,12 @@ async function begin(
   if (conversation.opening) await attempts.reserve({ call: conversation.opening, mayStart: true }, 0);
   try {
     const headers = outgoingHeaders(request, target.credentialHeader, credential, principal.kind === "virtual");
+    const mask = principal.kind === "virtual" ? createMask(credential.text) : undefined;
     const upstream = await connect(context, target, headers, readProtocols(request), socket);
     if (upstream.kind !== "open") {
       const { kind, status } = upstream;
       await attempts.close({ how: kind, status, sent: status !== undefined });
-      const mask = principal.kind === "virtual" ? createMask(credential.text) : undefined;
-      const said = mask ? Buffer.concat([mask.push(upstream.body) ?? Buffer.alloc(0), mask.end()]) : upstream.body;
-      return answer(socket, status ?? 502, upstream.headers, said);
+      return answer(socket, status ?? 502, upstream.headers, mask?.whole(upstream.body) ?? upstream.body);
     }
     let client: WebSocket | undefined;
     // Calls back before it returns, or not at all.
@@ -157,7 +168,12 @@ async function begin(
       if (context.isDraining()) throw new Refused("draining", "this Keymeter is shutting down; connect again");
       return;
     }
-    const session = converse(context, conversation, attempts, client, upstream.socket, () => sessions.delete(session));
+    const check = (message: JsonObject): void => {
+      checkLimits(message, false);
+      checkReferences(context, target.provider.name, principal, target.dialect.references(message));
+    };
+    const ends = { client, upstream: upstream.socket, mask };
+    const session = converse(context, conversation, attempts, ends, check, () => sessions.delete(session));
     sessions.add(session);
     upstream.socket.resume();
   } catch (error) {
@@ -179,13 +195,16 @@ function isHandshake(request: IncomingMessage): boolean {
   );
 }
 
+/** Both sides of a session; `mask`: what hides our credential from the client. */
+type Ends = { readonly client: WebSocket; readonly upstream: WebSocket; readonly mask: Mask | undefined };
+
 /** Lets messages pass, in order, each side as fast as the other one reads. */
 function converse(
   context: ProxyContext,
   conversation: Conversation,
   attempts: Attempts,
-  client: WebSocket,
-  upstream: WebSocket,
+  { client, upstream, mask }: Ends,
+  check: (message: JsonObject) => void,
   over: () => void,
 ): Session {
   /** Why nothing more of the client goes on. What goes on or was asked for comes to its end. */
@@ -210,7 +229,9 @@ function converse(
   const fromClient = lane(context, client, async (data, isBinary) => {
     if (closing || finishing) return;
     try {
-      const need = conversation.sent(readJson(data));
+      const message = readJson(data);
+      check(message);
+      const need = conversation.sent(message);
       if (need && "unmetered" in need) throw new Refused("websocket", `this cannot be metered: ${need.unmetered}`);
       if (need) await attempts.reserve(need, data.length);
     } catch (error) {
@@ -236,7 +257,7 @@ function converse(
           break;
       }
     }
-    await send(client, data, isBinary);
+    await send(client, isBinary ? data : (mask?.whole(data) ?? data), isBinary);
     closeWhenDone();
   });
 
@@ -274,7 +295,11 @@ function converse(
     void fromUpstream.idle().then(() => {
       const isClean = code === NORMAL || code === GOING_AWAY || code === POLICY || code >= OWN_CODES;
       const outcome = isClean || code === NO_CODE ? "ended" : "failed";
-      return finish(outcome, isClean ? code : code === NO_CODE ? NORMAL : INTERNAL, reason.toString("utf8"));
+      return finish(
+        outcome,
+        isClean ? code : code === NO_CODE ? NORMAL : INTERNAL,
+        (mask?.whole(reason) ?? reason).toString("utf8"),
+      );
     });
   });
 

@@ -7,6 +7,8 @@ export type Tags = { readonly [name: string]: string };
 const MOST_TAGS = 32;
 const LONGEST_NAME = 64;
 const LONGEST_VALUE = 256;
+/** What is looked at of a text before it is cut. */
+const LONGEST_READ = 1_024;
 const NAME = /^[a-z0-9][a-z0-9_.-]*$/;
 
 /** Header names that carry tags, ours and foreign: never forwarded. */
@@ -25,13 +27,15 @@ export function readTags(headers: IncomingHttpHeaders, bodyTags: Tags): Tags {
   const tags: { [name: string]: string } = {};
   let count = 0;
   const add = (rawName: string, value: string): void => {
-    const name = rawName.trim().toLowerCase().slice(0, LONGEST_NAME);
+    if (count >= MOST_TAGS) return;
+    const name = rawName.slice(0, LONGEST_READ).trim().toLowerCase().slice(0, LONGEST_NAME);
     const text = value
+      .slice(0, LONGEST_READ)
       .trim()
       .replace(/\p{Cc}/gu, " ")
       .slice(0, LONGEST_VALUE);
     if (holdsSecret(name, text)) return;
-    if (!NAME.test(name) || text === "" || Object.hasOwn(tags, name) || count >= MOST_TAGS) return;
+    if (!NAME.test(name) || text === "" || Object.hasOwn(tags, name)) return;
     tags[name] = text;
     count += 1;
   };

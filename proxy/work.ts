@@ -23,6 +23,8 @@ export type Work = {
   /** Keeps a result that passed while its creation may still be on its way into the books; `takeEarly` gives it out. */
   keepEarly(provider: string, workId: string, result: Result): void;
   takeEarly(provider: string, workId: string): Result | undefined;
+  /** Whether the provider's word that it is gone is to be believed: it was said of it an hour ago too. */
+  isGone(provider: string, workId: string, nowMs: number): boolean;
   list(): PendingWork[];
   /** Reads the books again, after a change there. */
   reload(): Promise<void>;
@@ -33,6 +35,7 @@ export type Result = { readonly ending: Ending; readonly reading: Reading; reado
 
 /** Results that nobody waits for yet: a stream tells its work's id to the client before its attempt is suspended. */
 const MOST_EARLY = 1_000;
+const GONE_MS = 60 * 60_000;
 /** Asking for the work once more brings a forgotten one back. */
 const MOST_PLACES = 10_000;
 
@@ -43,6 +46,7 @@ export async function createWork(books: Sqlite, writer: Writer): Promise<Work> {
   let pending = await read();
   const early = new Map<string, Result>();
   const places = new Map<string, string>();
+  const saidGone = new Map<string, number>();
   return {
     async suspend(admission, workId, proven) {
       const { attemptId, principal, provider, call } = admission;
@@ -86,6 +90,15 @@ export async function createWork(books: Sqlite, writer: Writer): Promise<Work> {
       const found = early.get(name(provider, workId));
       early.delete(name(provider, workId));
       return found;
+    },
+    isGone(provider, workId, nowMs) {
+      const key = name(provider, workId);
+      const firstMs = saidGone.get(key);
+      if (firstMs !== undefined) return nowMs - firstMs >= GONE_MS;
+      const [oldest] = saidGone.keys();
+      if (saidGone.size >= MOST_EARLY && oldest !== undefined) saidGone.delete(oldest);
+      if (pending.has(key)) saidGone.set(key, nowMs);
+      return false;
     },
     async reload() {
       pending = await read();

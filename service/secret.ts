@@ -81,6 +81,13 @@ export function ownSecret(dataDir: string, name: keyof typeof RESTORE, given: st
   return new Secret(text, isNew);
 }
 
+/** Writes a secret that was given in the settings where another program looks for it. */
+export function keepSecret(dataDir: string, name: string, secret: Secret): void {
+  const path = join(dataDir, name);
+  if (isFilled(path) && readFileSync(path, "utf8").trim() === secret.reveal()) return;
+  writeDurably(path, `${secret.reveal()}\n`);
+}
+
 /** What to do when one is gone. */
 export const RESTORE = {
   pepper:

@@ -36,6 +36,13 @@ const NEUTRAL_BETA = new RegExp(
     "oauth",
     "computer-use",
     "effort",
+    "max-effort",
+    "adaptive-thinking",
+    "max-tokens-3-5-sonnet",
+    "tool-examples",
+    "search-results",
+    "afk-mode",
+    "summarize-connector-text",
     "context-management",
     "thinking-token-count",
     "advanced-tool-use",
@@ -62,12 +69,10 @@ const NEUTRAL_BETA = new RegExp(
 
 /** Why nothing bounds what a body asks for, or undefined. */
 export function unknownCost(body: JsonObject, by: KnownBy): string | undefined {
-  const stated = ["mcp_servers", "container"].find((field) => body[field] !== undefined && body[field] !== null);
+  const stated = ["mcp_servers", "container"].find((field) => isSomething(body[field]));
   const edits = objectAt(body, "context_management");
   return (
     (stated !== undefined && !by.allowed.includes(stated) ? stated : undefined) ??
-    unknownField(body, MESSAGES, by) ??
-    unknownField(edits, new Set(["edits"]), by, "context_management.") ??
     objectsIn(edits?.["edits"])
       .map((edit) => textAt(edit, "type") ?? "")
       .filter((type) => !/^clear_(thinking|tool_uses)_\d+$/.test(type) && !by.allowed.includes(type))
@@ -75,6 +80,21 @@ export function unknownCost(body: JsonObject, by: KnownBy): string | undefined {
     hostedTool(body["tools"] ?? [], by) ??
     costlyBlock(body["messages"], by)
   );
+}
+
+/** The first field or beta in a body that nobody knows, as a reason. */
+export function unknownName(body: JsonObject, by: KnownBy): string | undefined {
+  const betas = body["anthropic_beta"];
+  return (
+    unknownField(body, MESSAGES, by) ??
+    unknownField(objectAt(body, "context_management"), new Set(["edits"]), by, "context_management.") ??
+    (Array.isArray(betas) ? unknownBeta(betas.map(String), by) : unknownBeta(textAt(body, "anthropic_beta"), by))
+  );
+}
+
+/** An empty list asks for nothing. */
+function isSomething(value: unknown): boolean {
+  return value !== undefined && value !== null && !(Array.isArray(value) && value.length === 0);
 }
 
 function hostedTool(tools: unknown, by: KnownBy): string | undefined {
@@ -102,6 +122,7 @@ function costlyBlock(messages: unknown, by: KnownBy): string | undefined {
   return undefined;
 }
 
+/** The first beta that nobody knows, as a reason; from the header, or a list in the body. */
 export function unknownBeta(header: string | string[] | undefined, by: KnownBy): string | undefined {
   const unknown = String(header ?? "")
     .split(",")

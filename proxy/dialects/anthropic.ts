@@ -19,7 +19,7 @@ import {
   countWords,
   hasOddCounts,
 } from "./dialect.ts";
-import { otherModels, referencesOf, unknownBeta, unknownCost } from "./anthropic-fields.ts";
+import { otherModels, referencesOf, unknownBeta, unknownCost, unknownName } from "./anthropic-fields.ts";
 import type { KnownBy } from "./fields.ts";
 import type { Call, Dialect, JsonObject, KnownFields, Reading, Refusal, Route, UsageReader } from "./dialect.ts";
 
@@ -96,7 +96,8 @@ export const anthropic: Dialect = {
       maxOutputTokens: readLimit(body["max_tokens"]),
       answers: 1,
       openInput: openInput(body),
-      unbounded: unknownCost(body, knownBy) ?? unknownBeta(headers["anthropic-beta"], knownBy),
+      unbounded: unknownCost(body, knownBy),
+      unknown: unknownName(body, knownBy) ?? unknownBeta(headers["anthropic-beta"], knownBy),
       otherModels: otherModels(body),
       longestContext: hasLongContext(body, headers) ? LONG_CONTEXT : SHORT_CONTEXT,
       mayThink: mayThink(parameters["model"] ?? textAt(body, "model") ?? "", body),
@@ -127,8 +128,8 @@ export const anthropic: Dialect = {
   },
 };
 
-/** A batch is its requests together, at half the price. More of them than one have more hidden tokens than are allowed for, and
- *  several models several prices: then nothing bounds it. */
+/** A batch is its requests together, at half the price. What of it is written to a cache twice, and which of several models takes what, is
+ *  not in sight: only a batch of one request has a bound. */
 function describeBatch(body: JsonObject, headers: IncomingHttpHeaders, knownBy: KnownBy): Call {
   const items = objectsIn(body["requests"]);
   const requests = items.map((item) => objectAt(item, "params") ?? {});
@@ -149,11 +150,14 @@ function describeBatch(body: JsonObject, headers: IncomingHttpHeaders, knownBy: 
     unbounded:
       (models.length > 1 ? "several models in one batch" : undefined) ??
       (requests.length > 1 ? "a batch of many requests" : undefined) ??
-      requests.map((request) => unknownCost(request, knownBy)).find((reason) => reason !== undefined) ??
+      requests.map((request) => unknownCost(request, knownBy)).find((reason) => reason !== undefined),
+    unknown:
+      requests.map((request) => unknownName(request, knownBy)).find((reason) => reason !== undefined) ??
       unknownBeta(headers["anthropic-beta"], knownBy),
+    inputs: Math.max(requests.length, 1),
     otherModels: {
-      instead: [...models.slice(1), ...others.flatMap(({ instead }) => instead)],
-      beside: others.flatMap(({ beside }) => beside),
+      instead: [...new Set([...models.slice(1), ...others.flatMap(({ instead }) => instead)])],
+      beside: [...new Set(others.flatMap(({ beside }) => beside))],
     },
   };
 }
@@ -312,6 +316,8 @@ function createReader(): UsageReader {
 
 /** A batch: what its creation answers, and later its results, a line each. Each result says what it used; those that erred,
  *  expired or were cancelled used nothing. */
+const UNBILLED = new Set(["errored", "canceled", "expired"]);
+
 function createBatchReader(): UsageReader {
   const passes = createPasses();
   let workId: string | undefined;
@@ -328,7 +334,12 @@ function createBatchReader(): UsageReader {
     event(line) {
       const result = objectAt(parseObject(line), "result");
       results += 1;
-      if (textAt(result, "type") !== "succeeded") return "pass";
+      const type = textAt(result, "type");
+      if (type !== "succeeded") {
+        // A line that cannot be read may be of an answer that was paid for.
+        if (!UNBILLED.has(type ?? "")) unread += 1;
+        return "pass";
+      }
       const message = objectAt(result, "message");
       const stated = objectAt(message, "usage") ?? {};
       const usage = readUsage(stated);

@@ -22,6 +22,8 @@ export type Route = {
   /** Whose things a path reaches. `work`: what `{id}` names, for a Keymeter key only if it made that. `account`: what all keys of
    *  the provider's account made, so it is not for Keymeter keys. */
   readonly scope?: "work" | "account";
+  /** Free by this price list alone: elsewhere nobody knows. */
+  readonly freeAt?: string;
   /** Its answer is a thing that it made, `id` or `name`: the key that asked may reach it. */
   readonly makes?: boolean;
   /** Its answer names places at the provider that an SDK follows. */
@@ -61,6 +63,14 @@ export type Call = {
   readonly openInput: string | undefined;
   /** Why no bound exists at all (tools that run at the provider, work that goes on after the answer). */
   readonly unbounded: string | undefined;
+  /** A name in it that nobody knows (a field, a beta): no bound is proven with it, but what it may add is not reckoned with. */
+  readonly unknown?: string | undefined;
+  /** Its work goes on at the provider after the answer. */
+  readonly goesOn?: boolean;
+  /** A turn of a WebSocket: it is not held up when what is held for it is used up. */
+  readonly isTurn?: boolean;
+  /** How many separate inputs it holds, each with a context of its own. Absent: one. */
+  readonly inputs?: number;
   /** Why what is made cannot be told from what goes by: the most that it can cost is then what is expected. */
   readonly hidden?: string;
   /** Whether a model may think in it unseen; false only where that is known to be off. */

@@ -53,8 +53,8 @@ const TABLES: { readonly [endpoint: string]: ReadonlySet<string> } = {
   interactions: INTERACTION,
 };
 
-/** Why nothing bounds what a body asks for, or undefined. */
-export function unknownCost(endpoint: string, body: JsonObject, by: KnownBy): string | undefined {
+/** The first field that nobody knows, as a reason. */
+export function unknownName(endpoint: string, body: JsonObject, by: KnownBy): string | undefined {
   const known = TABLES[endpoint];
   if (!known) return undefined;
   const config = objectAt(body, "generationConfig") ?? objectAt(body, "generation_config");
@@ -63,7 +63,12 @@ export function unknownCost(endpoint: string, body: JsonObject, by: KnownBy): st
   const tier = body["serviceTier"] ?? body["service_tier"];
   return (
     unknownField(body, known, by) ??
-    unknownField(config, endpoint === "interactions" ? INTERACTION_CONFIG : CONFIG, by, "generationConfig.") ??
+    unknownField(
+      config,
+      endpoint === "interactions" ? INTERACTION_CONFIG : CONFIG,
+      by,
+      endpoint === "interactions" ? "generation_config." : "generationConfig.",
+    ) ??
     unknownField(thinking, THINKING, by, "thinkingConfig.") ??
     unknownField(parameters, endpoint === "predict" ? PREDICT_PARAMETERS : FILM_PARAMETERS, by, "parameters.") ??
     // An enumeration by its number names no tier that is known.

@@ -27,12 +27,11 @@ export const INTERACTION_ROUTES: readonly Route[] = [
   { method: "DELETE", path: "/interactions/{id}", endpoint: "interactions_state", kind: "free", scope: "work" },
 ];
 
-export function describeInteraction(body: JsonObject, beyond: string | undefined): Call {
+export function describeInteraction(body: JsonObject): Call {
   const agent = textAt(body, "agent");
   const tier = textAt(body, "service_tier") ?? textAt(body, "serviceTier");
   const config = objectAt(body, "generation_config");
-  const odd =
-    CAMEL.find((name) => body[name] !== undefined) ?? CAMEL_CONFIG.find((name) => config?.[name] !== undefined);
+  const odd = CAMEL.find((name) => isSent(body[name])) ?? CAMEL_CONFIG.find((name) => isSent(config?.[name]));
   const tools = objectsIn(body["tools"]);
   const hosted = tools.map((tool) => textAt(tool, "type")).find((type) => type !== "function");
   const isRemote = findDeep(body["input"], (name) => name === "data" || name === "uri");
@@ -45,26 +44,29 @@ export function describeInteraction(body: JsonObject, beyond: string | undefined
     maxOutputTokens: readLimit(config?.["max_output_tokens"]),
     mayThink: true,
     writesCache: false,
+    goesOn: agent !== undefined || (isSent(body["background"]) && body["background"] !== false),
     openInput: textAt(body, "previous_interaction_id") ?? (isRemote ? "a picture or file" : undefined),
     unbounded:
       // The other spelling of a field may be what the provider reads.
       odd ??
       (agent === undefined ? undefined : `agent ${agent}`) ??
-      (body["background"] === true ? BACKGROUND : undefined) ??
-      (hosted === undefined ? undefined : `tool ${hosted}`) ??
-      beyond,
+      (isSent(body["background"]) && body["background"] !== false ? "background" : undefined) ??
+      (hosted === undefined ? undefined : `tool ${hosted}`),
   };
 }
 
 const CAMEL = ["generationConfig", "previousInteractionId", "serviceTier"];
 const CAMEL_CONFIG = ["maxOutputTokens"];
-const BACKGROUND = "background";
+
+/** Null is no value: the provider reads it as absent. */
+function isSent(value: unknown): boolean {
+  return value !== undefined && value !== null;
+}
 
 export function createInteractionReader(call: Call): UsageReader {
   let last: JsonObject | undefined;
   let ended = false;
   let failed = false;
-  const goesOn = call.unbounded === BACKGROUND || call.unbounded?.startsWith("agent ") === true;
   return {
     needsWholeBody: true,
     body(body) {
@@ -108,7 +110,10 @@ export function createInteractionReader(call: Call): UsageReader {
         ended,
         failed,
         // A stream that is cut ends its work; what runs in the background goes on.
-        pending: status === "in_progress" && textAt(last, "id") !== undefined && (call.isResult === true || goesOn),
+        pending:
+          status === "in_progress" &&
+          textAt(last, "id") !== undefined &&
+          (call.isResult === true || call.goesOn === true),
       };
     },
   };

@@ -5,17 +5,17 @@ import { compactUsage, findDeep, NO_READING, objectAt, objectsIn, PLAIN_CALL, te
 import type { Call, JsonObject, Reading, UsageReader } from "./dialect.ts";
 
 /** Texts become embeddings. Pictures are a fee each: as many as were asked for, four where nobody said. */
-export function describePrediction(model: string, body: JsonObject, beyond: string | undefined): Call {
+export function describePrediction(model: string, body: JsonObject): Call {
   const has = (wanted: string): boolean => findDeep(body["instances"], (name) => name === wanted);
   const isText = has("content") && !has("prompt");
-  if (isText) return { ...PLAIN_CALL, endpoint: "predict", model, maxOutputTokens: 0, unbounded: beyond };
+  if (isText) return { ...PLAIN_CALL, endpoint: "predict", model, maxOutputTokens: 0 };
   const count = countSamples(body, DEFAULT_PICTURES);
   return {
     ...PLAIN_CALL,
     endpoint: "predict",
     model,
     maxOutputTokens: 0,
-    unbounded: count === undefined ? "a sampleCount that is no whole number" : beyond,
+    unbounded: count === undefined ? "a sampleCount that is no whole number" : undefined,
     fees: { image: (count ?? DEFAULT_PICTURES) * instancesOf(body) },
   };
 }
@@ -23,7 +23,7 @@ export function describePrediction(model: string, body: JsonObject, beyond: stri
 const DEFAULT_PICTURES = 4;
 
 /** Films by the second, as many and as long as were asked for; finer ones may cost more. */
-export function describeFilm(model: string, body: JsonObject, beyond: string | undefined): Call {
+export function describeFilm(model: string, body: JsonObject): Call {
   const parameters = objectAt(body, "parameters");
   const seconds = wholeAt(parameters, "durationSeconds", DEFAULT_FILM_SECONDS);
   const count = countSamples(body, 1);
@@ -34,7 +34,7 @@ export function describeFilm(model: string, body: JsonObject, beyond: string | u
     model,
     tiers: resolution === undefined ? [] : [`variant:${resolution}`],
     maxOutputTokens: 0,
-    unbounded: count === undefined || seconds === undefined ? "a count that is no whole number" : beyond,
+    unbounded: count === undefined || seconds === undefined ? "a count that is no whole number" : undefined,
     fees: { video_second: (seconds ?? MOST_FILM_SECONDS) * (count ?? MOST_FILMS) * instancesOf(body) },
   };
 }
@@ -50,8 +50,12 @@ function countSamples(body: JsonObject, usual: number): number | undefined {
 
 /** Absent, null and 0 is the usual; undefined: what is written is no whole number. */
 function wholeAt(holder: JsonObject | undefined, name: string, usual: number): number | undefined {
-  const given = holder?.[name];
-  if (given === undefined || given === null) return usual;
+  // Protobuf JSON takes a name in either spelling.
+  const snake = name.replace(/[A-Z]/g, (letter) => `_${letter.toLowerCase()}`);
+  const both = [holder?.[name], holder?.[snake]].filter((value) => value !== undefined && value !== null);
+  if (both.length > 1) return undefined;
+  const [given] = both;
+  if (given === undefined) return usual;
   const count = readCount(given);
   return count === 0 ? usual : count;
 }

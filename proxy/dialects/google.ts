@@ -18,8 +18,9 @@ import { CACHE_ROUTES, createCacheReader, describeCache } from "./google-cache.t
 import { createInteractionReader, describeInteraction, INTERACTION_ROUTES } from "./google-interactions.ts";
 import { createFilmReader, createPredictionReader, describeFilm, describePrediction } from "./google-media.ts";
 import { converseLive } from "./google-live.ts";
-import { otherModels, referencesOf, unknownCost } from "./google-fields.ts";
+import { otherModels, referencesOf, unknownName } from "./google-fields.ts";
 import { readingOf, searchQueries } from "./google-usage.ts";
+import type { KnownBy } from "./fields.ts";
 import type { Call, Dialect, JsonObject, Reading, Refusal, Route, UsageReader } from "./dialect.ts";
 
 const ROUTES: readonly Route[] = [
@@ -94,13 +95,13 @@ export const google: Dialect = {
 
   describe({ route, parameters }, body, _headers, knownBy): Call {
     const model = parameters["model"] ?? "";
-    const beyond = unknownCost(route.endpoint, body, knownBy);
+    const beyond = unknownName(route.endpoint, body, knownBy);
     const config = objectAt(body, "generationConfig") ?? objectAt(body, "generation_config");
     const tier = textAt(body, "serviceTier") ?? textAt(body, "service_tier");
-    if (route.endpoint === "interactions") return describeInteraction(body, beyond);
+    if (route.endpoint === "interactions") return { ...describeInteraction(body), unknown: beyond };
     if (route.endpoint === "cached_contents") return describeCache(body, parameters["id"]);
-    if (route.endpoint === "predict") return describePrediction(model, body, beyond);
-    if (route.endpoint === "predict_long_running") return describeFilm(model, body, beyond);
+    if (route.endpoint === "predict") return { ...describePrediction(model, body), unknown: beyond };
+    if (route.endpoint === "predict_long_running") return { ...describeFilm(model, body), unknown: beyond };
     const isBatch = route.endpoint === "batches";
     // Protobuf JSON takes whole numbers as text too.
     const each = readCount(config?.["maxOutputTokens"] ?? config?.["max_output_tokens"]);
@@ -109,12 +110,12 @@ export const google: Dialect = {
       model: parameters["model"] ?? "",
       stream: route.endpoint === "stream_generate_content",
       tiers: isBatch ? ["batch"] : tier === undefined ? [] : [tier.toLowerCase()],
-      maxOutputTokens: EMBEDDINGS.has(route.endpoint) ? 0 : each,
-      answers: isBatch
-        ? Math.max(inlineRequests(body) ?? 1, 1)
-        : Math.max(readCount(config?.["candidateCount"] ?? config?.["candidate_count"]) ?? 1, 1),
+      maxOutputTokens: EMBEDDINGS.has(route.endpoint) ? 0 : each || undefined,
+      answers: isBatch ? Math.max(inlineRequests(body) ?? 1, 1) : Math.max(readCount(candidatesOf(config)) ?? 1, 1),
       openInput: isBatch && inlineRequests(body) === undefined ? BATCH_FILE : openInput(body),
-      unbounded: isBatch ? "a batch" : (spelledTwice(body, config) ?? unbounded(body) ?? beyond),
+      unbounded: isBatch ? "a batch" : (spelledTwice(body, config) ?? oddCount(config) ?? unbounded(body, knownBy)),
+      unknown: beyond,
+      inputs: Math.max(1, inlineRequests(body) ?? objectsIn(body["requests"]).length),
       otherModels: otherModels(body, model),
       mayThink: mayThink(parameters["model"] ?? "", config),
       isText: isText(parameters["model"] ?? "", config),
@@ -149,6 +150,18 @@ export const google: Dialect = {
   },
 };
 
+function candidatesOf(config: JsonObject | undefined): unknown {
+  return config?.["candidateCount"] ?? config?.["candidate_count"];
+}
+
+/** A count that is read here as none, and there as one ("8e0"). */
+function oddCount(config: JsonObject | undefined): string | undefined {
+  const given = candidatesOf(config);
+  return given !== undefined && given !== null && readCount(given) === undefined
+    ? "a candidateCount that is no whole number"
+    : undefined;
+}
+
 /** Whether it answers in words alone. */
 function isText(model: string, config: JsonObject | undefined): boolean {
   const modalities = config?.["responseModalities"] ?? config?.["response_modalities"];
@@ -158,11 +171,13 @@ function isText(model: string, config: JsonObject | undefined): boolean {
 /** What function calling is framed with. */
 const TOOL_TOKENS = 256;
 
-/** Models before 2.5 do not; a budget of nothing switches it off. */
+/** Models before 2.5 do not; a budget of nothing switches it off in the small ones of 2.5, and in no others. */
 function mayThink(model: string, config: JsonObject | undefined): boolean {
-  const thinking = objectAt(config, "thinkingConfig") ?? objectAt(config, "thinking_config");
-  const budget = thinking?.["thinkingBudget"] ?? thinking?.["thinking_budget"];
-  return budget !== 0 && budget !== "0" && !/^(models\/)?gemini-(1|2\.0)|embedding/.test(model);
+  if (/^(models\/)?gemini-(1|2\.0)|embedding/.test(model)) return false;
+  const thinking = [objectAt(config, "thinkingConfig"), objectAt(config, "thinking_config")].filter((one) => one);
+  const budgets = thinking.map((one) => one?.["thinkingBudget"] ?? one?.["thinking_budget"]);
+  const isOff = budgets.length > 0 && budgets.every((budget) => budget === 0 || budget === "0");
+  return !isOff || !/gemini-2\.5-flash/.test(model);
 }
 
 const LIVE_SERVICE =
@@ -218,19 +233,32 @@ function spelledTwice(body: JsonObject, config: JsonObject | undefined): string 
     [body, "serviceTier", "service_tier"],
     [config, "maxOutputTokens", "max_output_tokens"],
     [config, "candidateCount", "candidate_count"],
+    [config, "thinkingConfig", "thinking_config"],
   ];
-  const twice = pairs.find(([holder, camel, snake]) => holder?.[camel] !== undefined && holder[snake] !== undefined);
+  const twice = pairs.find(
+    ([holder, camel, snake]) =>
+      (holder?.[camel] ?? undefined) !== undefined && (holder?.[snake] ?? undefined) !== undefined,
+  );
   return twice && `${twice[1]} and ${twice[2]}`;
 }
 
+/** Whether what was stated so far counts what is answered, thoughts among it. */
+function isCounted(stated: JsonObject | undefined): boolean {
+  return [stated?.["candidatesTokenCount"], stated?.["thoughtsTokenCount"]].some(
+    (count) => readCount(count) !== undefined,
+  );
+}
+
 /** Any tool but functions of the client runs at the provider (search, code, maps). */
-function unbounded(body: JsonObject): string | undefined {
+function unbounded(body: JsonObject, { allowed }: KnownBy): string | undefined {
   const tools = body["tools"] ?? [];
   if (!Array.isArray(tools)) return "tools";
   const names = (tools as unknown[]).flatMap((tool) =>
     typeof tool === "object" && tool !== null ? Object.keys(tool) : [],
   );
-  const hosted = names.find((name) => name !== "functionDeclarations" && name !== "function_declarations");
+  const hosted = names.find(
+    (name) => name !== "functionDeclarations" && name !== "function_declarations" && !allowed.includes(`tool ${name}`),
+  );
   return hosted === undefined ? undefined : `tool ${hosted}`;
 }
 
@@ -285,7 +313,8 @@ function createReader(call: Call): UsageReader {
         ...(stated ? readingOf(stated, servedModel ?? call.model, queries.size) : NO_READING),
         servedModel,
         responseId,
-        countsThoughts: stated !== undefined,
+        // Some chunks say only how the traffic is paid for.
+        countsThoughts: isCounted(stated),
         final: ended,
         ended,
         failed,

@@ -21,7 +21,7 @@ const SAMPLING = words(`
   perf_metrics_in_response prompt_cache_isolation_key user_id user_security_context keep_alive format think transforms trace debug
   session_id use_encrypted_content bootstrap_host bootstrap_room compliance return_related_questions last_updated_before_filter
   last_updated_after_filter search_after_date_filter search_before_date_filter search_recency_filter search_domain_filter
-  search_language_filter
+  search_language_filter vl_high_resolution_images
 `);
 const SHARED = words(`
   model metadata user safety_identifier stream stream_options store parallel_tool_calls tool_choice tools prompt_cache_key
@@ -42,7 +42,7 @@ const KNOWN: { readonly [endpoint: string]: ReadonlySet<string> } = {
   responses: new Set([
     ...SHARED,
     ...words(`input instructions max_output_tokens max_tool_calls temperature top_p top_logprobs truncation text reasoning include
-      access_programs previous_response_id background type stream_id event_id generate image`),
+      access_programs previous_response_id conversation top_k background type stream_id event_id generate image`),
   ]),
   responses_compact: new Set([
     ...SHARED,
@@ -72,7 +72,15 @@ const INSIDE: { readonly [field: string]: ReadonlySet<string> } = {
 };
 
 /** Tools that the client runs: they cost what the body shows. */
-const CLIENT_TOOLS = new Set(["function", "custom", "apply_patch", "local_shell", "openrouter:datetime"]);
+const CLIENT_TOOLS = new Set([
+  "function",
+  "custom",
+  "apply_patch",
+  "local_shell",
+  "openrouter:datetime",
+  "computer",
+  "computer_use_preview",
+]);
 /** Items of an input that are history or text. */
 const INPUT_ITEMS = new Set(
   words(`message reasoning function_call function_call_output custom_tool_call custom_tool_call_output local_shell_call
@@ -89,24 +97,32 @@ const PICTURE_QUALITY = /^(auto|low|medium|high|standard|hd)$/;
 
 /** Why nothing bounds what a body asks for, or undefined. */
 export function unknownCost(endpoint: string, model: string, body: JsonObject, by: KnownBy): string | undefined {
-  const known = KNOWN[endpoint];
-  if (!known) return undefined;
+  if (!KNOWN[endpoint]) return undefined;
   if (SELF_ACTING.test(model)) return `the model ${model}, which searches or calls others by itself`;
   if (by.vendor === "perplexity") return "a model that searches before it answers";
-  const inside = Object.entries(INSIDE)
-    .map(([field, names]) => unknownField(objectAt(body, field), names, by, `${field}.`))
-    .find((reason) => reason !== undefined);
+  // What it states that an answer costs is booked, and no list says how much that can be.
+  if (by.vendor === "openrouter") return "the provider that OpenRouter chooses, and its price";
   return (
-    unknownField(body, known, by) ??
-    inside ??
     (endpoint === "images" ? unknownPicture(body) : undefined) ??
     hostedTool(body["tools"], by) ??
     unknownItem(body["input"], by) ??
+    unknownPart(body["messages"]) ??
+    unknownPart(body["input"]) ??
     // Rejected words of it are paid for beside the answer.
     (body["prediction"] !== undefined && body["prediction"] !== null && body["max_completion_tokens"] === undefined
       ? "a prediction without max_completion_tokens"
       : undefined)
   );
+}
+
+/** The first field that nobody knows, as a reason. */
+export function unknownName(endpoint: string, body: JsonObject, by: KnownBy): string | undefined {
+  const known = KNOWN[endpoint];
+  if (!known) return undefined;
+  const inside = Object.entries(INSIDE)
+    .map(([field, names]) => unknownField(objectAt(body, field), names, by, `${field}.`))
+    .find((reason) => reason !== undefined);
+  return unknownField(body, known, by) ?? inside;
 }
 
 function unknownPicture(body: JsonObject): string | undefined {
@@ -133,6 +149,22 @@ function hostedTool(value: unknown, by: KnownBy): string | undefined {
     else if (type === "shell" && textAt(objectAt(tool, "environment"), "type") === "local") continue;
     else return `tool ${type.slice(0, 60)}`;
   }
+  return undefined;
+}
+
+/** Parts of a message whose cost is that of the text or the files that they hold. */
+const PARTS = new Set(
+  words(`text input_text output_text summary_text reasoning_text refusal image_url input_image input_audio input_file file thinking
+    redacted_thinking tool_use tool_result tool-call tool-result encrypted_content computer_screenshot`),
+);
+
+/** Parts that nobody knows may be films or documents, which cost by rules of their own. */
+function unknownPart(messages: unknown): string | undefined {
+  for (const message of objectsIn(messages))
+    for (const part of objectsIn(message["content"])) {
+      const type = textAt(part, "type");
+      if (type !== undefined && !PARTS.has(type)) return `a part of type ${type.slice(0, 60)}`;
+    }
   return undefined;
 }
 

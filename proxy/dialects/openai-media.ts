@@ -4,7 +4,7 @@
 import { readCount } from "../../ledger/usage.ts";
 import type { Usage } from "../../ledger/usage.ts";
 import type { KnownBy } from "./fields.ts";
-import { otherModels, unknownCost } from "./openai-fields.ts";
+import { otherModels, unknownCost, unknownName } from "./openai-fields.ts";
 import { readUsage, statedCost } from "./openai-usage.ts";
 import {
   compactUsage,
@@ -100,6 +100,7 @@ export function describeMedia({ endpoint, path }: Route, body: JsonObject, known
           isFee || BOUNDED_PICTURES.test(model)
             ? unknownCost(endpoint, model, body, knownBy)
             : `the size of a picture of ${model}`,
+        unknown: unknownName(endpoint, body, knownBy),
         otherModels: otherModels(body),
       };
     }
@@ -116,6 +117,7 @@ export function describeMedia({ endpoint, path }: Route, body: JsonObject, known
         maxOutputTokens: isFee ? 0 : Math.ceil(characters * SPOKEN_TOKENS_PER_CHARACTER),
         fees: isFee ? { character: characters } : {},
         unbounded: isFee ? unknownCost(endpoint, model, body, knownBy) : "the length of speech",
+        unknown: unknownName(endpoint, body, knownBy),
       };
     }
     case "audio_transcriptions": {
@@ -147,6 +149,7 @@ export function describeMedia({ endpoint, path }: Route, body: JsonObject, known
           path === FILMS
             ? unknownCost(endpoint, textAt(body, "model") ?? DEFAULT_FILM.model, body, knownBy)
             : "a film that is made from another one",
+        unknown: unknownName(endpoint, body, knownBy),
       };
     }
     default:

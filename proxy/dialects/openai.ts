@@ -20,7 +20,7 @@ import {
 import { createMediaReader, describeMedia, MEDIA_ROUTES } from "./openai-media.ts";
 import { converseRealtime, converseResponses } from "./openai-realtime.ts";
 import type { KnownBy } from "./fields.ts";
-import { otherModels, predictedBytes, referencesOf, unknownCost } from "./openai-fields.ts";
+import { otherModels, predictedBytes, referencesOf, unknownCost, unknownName } from "./openai-fields.ts";
 import { alwaysSearched, imageToolUse, KNOWN, passesOf, readUsage, statedCost } from "./openai-usage.ts";
 import type { Call, Dialect, JsonObject, Reading, Refusal, Route, UsageReader } from "./dialect.ts";
 
@@ -67,7 +67,7 @@ const ROUTES: readonly Route[] = [
   { method: "GET", path: "/files/{id}/content", endpoint: "files", kind: "free", scope: "work" },
   { method: "POST", path: "/embeddings", endpoint: "embeddings", kind: "metered" },
   ...MEDIA_ROUTES,
-  { method: "POST", path: "/moderations", endpoint: "moderations", kind: "free" },
+  { method: "POST", path: "/moderations", endpoint: "moderations", kind: "free", freeAt: "openai" },
   { method: "POST", path: "/responses/input_tokens", endpoint: "responses_input_tokens", kind: "free" },
   { method: "GET", path: "/models", endpoint: "models", kind: "free" },
   { method: "GET", path: "/models/{model}", endpoint: "model", kind: "free" },
@@ -95,7 +95,7 @@ export const openai: Dialect = {
     if (media) return media;
     const tier = textAt(body, "service_tier");
     const model = deployment ?? textAt(body, "model") ?? "";
-    const most = maxOutput(route.endpoint, body);
+    const most = maxOutput(route.endpoint, body, knownBy);
     const search = alwaysSearched(model);
     return {
       endpoint: route.endpoint,
@@ -109,11 +109,14 @@ export const openai: Dialect = {
       answers: answers(body),
       openInput: openInput(body),
       unbounded: unbounded(route.endpoint, body) ?? unknownCost(route.endpoint, model, body, knownBy),
+      unknown: unknownName(route.endpoint, body, knownBy),
+      goesOn: route.endpoint === "responses" && isBackground(body),
+      inputs: inputs(route.endpoint, body),
       ...(search ? { fees: search } : {}),
       otherModels: otherModels(body),
       ...(makesSound(body) ? { hidden: "sound" } : {}),
       mayThink: mayThink(model, body),
-      isText: true,
+      isText: !makesPictures(model, body),
       hiddenTokens: hiddenTokens(body),
       bodyTags: bodyTags(body),
     };
@@ -196,22 +199,26 @@ const REFUSAL_TYPES: { readonly [kind in Refusal["kind"]]: readonly [type: strin
   upgrade: ["invalid_request_error", "upgrade_not_metered"],
 };
 
-function maxOutput(endpoint: string, body: JsonObject): number | undefined {
+function maxOutput(endpoint: string, body: JsonObject, { vendor }: KnownBy): number | undefined {
   switch (endpoint) {
     case "embeddings":
       return 0;
     case "responses":
     case "responses_compact":
-      return readLimit(body["max_output_tokens"]);
+      return readLimit(body["max_output_tokens"]) || undefined;
     default: {
       const limits = [readLimit(body["max_completion_tokens"]), readLimit(body["max_tokens"])].filter(
-        (limit) => limit !== undefined,
-      );
-      // Without a limit a completion has 16 tokens; a chat as many as the model can.
-      return limits.length > 0 ? Math.max(...limits) : endpoint === "completions" ? 16 : undefined;
+        (limit) => limit !== undefined && limit > 0,
+      ) as number[];
+      // Without a limit a completion of OpenAI has 16 tokens; a chat, and one of others, as many as the model can.
+      const isShort =
+        endpoint === "completions" && vendor === "openai" && OWN_COMPLETIONS.test(textAt(body, "model") ?? "");
+      return limits.length > 0 ? Math.max(...limits) : isShort ? 16 : undefined;
     }
   }
 }
+
+const OWN_COMPLETIONS = /^(gpt-3\.5-turbo-instruct|davinci|babbage)/;
 
 function answers(body: JsonObject): number {
   const prompts = Array.isArray(body["prompt"]) ? body["prompt"].length : 1;
@@ -224,6 +231,7 @@ function openInput(body: JsonObject): string | undefined {
   );
   if (stored !== undefined) return stored;
   if (objectAt(body, "prompt")) return STORED_PROMPT;
+  if (objectsIn(body["input"]).some(liesElsewhere)) return "an item that lies at the provider";
   // Which of them counts is the provider's to say.
   return findDeep([body["messages"], body["input"], body["instructions"]], isRemotePart)
     ? "a picture or file"
@@ -232,19 +240,38 @@ function openInput(body: JsonObject): string | undefined {
 
 function unbounded(endpoint: string, body: JsonObject): string | undefined {
   // Elsewhere nothing goes on: what is said there changes nothing that is known.
-  if (body["background"] !== undefined && body["background"] !== false && body["background"] !== null)
-    return endpoint === "responses" ? BACKGROUND : "background where nothing is known of it";
+  if (isBackground(body)) return endpoint === "responses" ? BACKGROUND : "background where nothing is known of it";
   if (objectAt(body, "web_search_options")) return "web_search_options";
   // It may bring tools and a model of its own.
   return objectAt(body, "prompt") ? STORED_PROMPT : undefined;
 }
 
+function isBackground({ background }: JsonObject): boolean {
+  return background !== undefined && background !== false && background !== null;
+}
+
+/** Texts of an embedding, prompts of a completion: a list of numbers is one text, in tokens. */
+function inputs(endpoint: string, body: JsonObject): number {
+  const list = endpoint === "embeddings" ? body["input"] : endpoint === "completions" ? body["prompt"] : undefined;
+  return Array.isArray(list) && typeof list[0] !== "number" ? Math.max(list.length, 1) : 1;
+}
+
 /** Models that do not reason, and requests that switch it off. Of any other nobody knows. */
+const OBEDIENT_MODELS = /^(openai\/)?gpt-5\.\d+(?!.*-pro)/;
 const PLAIN_MODELS = /^(openai\/)?(ft:)?(gpt-3\.5|gpt-4|chatgpt-4o|babbage-|davinci-|text-embedding-)/;
 
 function mayThink(model: string, body: JsonObject): boolean {
-  const effort = textAt(body, "reasoning_effort") ?? textAt(objectAt(body, "reasoning"), "effort");
-  return effort !== "none" && !PLAIN_MODELS.test(model);
+  if (PLAIN_MODELS.test(model)) return false;
+  const efforts = [textAt(body, "reasoning_effort"), textAt(objectAt(body, "reasoning"), "effort")].filter(
+    (effort) => effort !== undefined,
+  );
+  return !OBEDIENT_MODELS.test(model) || efforts.length === 0 || efforts.some((effort) => effort !== "none");
+}
+
+/** Whether pictures may be among its answer: their tokens have a price of their own. */
+function makesPictures(model: string, { modalities }: JsonObject): boolean {
+  const isMore = Array.isArray(modalities) && modalities.some((one) => one !== "text");
+  return isMore || /image|-tts|audio/.test(model);
 }
 
 /** What tools, schemas and messages are framed with beyond their own bytes: a few tokens each. */
@@ -267,6 +294,18 @@ function isRemotePart(name: string, value: unknown): boolean {
   return (
     (REMOTE_PARTS.has(name) && value !== null && value !== undefined) || (name === "type" && value === "item_reference")
   );
+}
+
+/** An item that names what it was, and does not hold it. */
+function liesElsewhere(item: JsonObject): boolean {
+  switch (item["type"]) {
+    case "reasoning":
+      return textAt(item, "encrypted_content") === undefined && !Array.isArray(item["content"]);
+    case "image_generation_call":
+      return textAt(item, "result") === undefined;
+    default:
+      return false;
+  }
 }
 
 /** Whether a chat answers in sound: of that no words go by. */
@@ -407,9 +446,7 @@ function createReader(call: Call, hides: boolean): UsageReader {
       ended,
       failed,
       // A stream of background work may end, or be left, before the work does.
-      pending:
-        pending ||
-        (call.endpoint === "responses" && call.unbounded === BACKGROUND && !ended && responseId !== undefined),
+      pending: pending || (call.goesOn === true && !ended && responseId !== undefined),
     }),
   };
 }
@@ -429,7 +466,7 @@ function askedSearchTier(body: JsonObject, { vendor }: KnownBy): string[] {
 const FINISHED = /"finish_reason"\s*:\s*"/;
 /** Where the model's words stand: what a Responses stream repeats at the end of each part is not counted again. */
 const RESPONSE_WORDS = ["delta"];
-const CHAT_WORDS = ["content", "reasoning_content", "reasoning", "refusal", "arguments", "text"];
+const CHAT_WORDS = ["content", "reasoning_content", "reasoning", "refusal", "arguments", "input", "text"];
 
 /** What goes on unless it says that it is done. */
 const HAS_STATES = new Set(["responses", "batches"]);

@@ -408,7 +408,7 @@ it("a day in which something is in flight is sealed when that has ended, not bef
   await spend(writer, 1n);
   const nextDay = (): number | undefined => {
     const books = openForReading(join(folder, "usage.db")) as Sqlite;
-    const next = nextDayToSeal(books);
+    const next = nextDayToSeal(books, now);
     books.close();
     return next;
   };

@@ -198,7 +198,7 @@ describe.skipIf(!hasRecordings)("a recorded answer, packed or cut short,", () =>
     prices,
     expectations: createExpectations(undefined),
     refusalStatus: 402,
-    names: { of: (_kind: string, name: string) => name, accept: () => {} },
+    names: { of: (_kind: string, name: string) => name, take: () => {} },
   };
   const admitted = (provider: Provider, call: Call, bodyBytes: number): Promise<Admission> =>
     admit(admitting, {

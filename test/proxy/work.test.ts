@@ -189,7 +189,7 @@ describe("a background response", () => {
     expect(await running.proxy.writer.verify()).toEqual({ differences: [], reservedNanoUsd: 0n });
   });
 
-  it("that is gone at the provider is settled as it was reserved, by its own key's word only", async () => {
+  it("that was deleted is settled at the most that it can cost; that it is gone is not believed at its first word", async () => {
     const mine = await running.createKey();
     const client = new OpenAI({ baseURL: `${running.url}/openai/v1`, apiKey: mine.secret, maxRetries: 0 });
     provider.script = answer(response("queued", null));
@@ -198,10 +198,16 @@ describe("a background response", () => {
       void out.writeHead(404, { "content-type": "application/json" }).end('{"error":{"message":"gone"}}');
     await expect(openai().responses.retrieve("resp_1")).rejects.toMatchObject({ status: 404 });
     expect(await running.events()).toEqual([]);
+    // Providers say so of work that has just begun, too.
     await expect(client.responses.retrieve("resp_1")).rejects.toMatchObject({ status: 404 });
+    expect(await running.events()).toEqual([]);
+    const [pending] = running.proxy.context.work.list();
+    provider.script = answer({ id: "resp_1", object: "response", deleted: true });
+    await client.responses.delete("resp_1");
     const [event] = await running.events();
     // What is gone has no answer that could be called complete.
-    expect(event).toMatchObject({ usageState: "estimated", outcome: "upstream_failed", httpStatus: null });
+    expect(event).toMatchObject({ usageState: "estimated", usageReason: "not_fetched", httpStatus: null });
+    expect(event?.costNanoUsd).toBe(pending?.mostNanoUsd?.toString());
     expect(BigInt(event?.costNanoUsd ?? 0)).toBeGreaterThan(0n);
     expect(running.proxy.context.work.list()).toEqual([]);
   });

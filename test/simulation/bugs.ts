@@ -354,6 +354,12 @@ export const BUGS: readonly Bug[] = [
     becomes: "mostNanoUsd > 1_000_000n * ceilingOf(amountNanoUsd, most)",
   },
   {
+    what: "one answer alone may never cost more than the ceiling",
+    file: "reservations.ts",
+    is: "sums.most > 0n && mostNanoUsd >",
+    becomes: "mostNanoUsd >",
+  },
+  {
     what: "a small budget may be passed by forty answers, however small it is",
     file: "reservations.ts",
     is: "const beyond = answers < atMost ? answers : atMost;",

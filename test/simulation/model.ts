@@ -177,7 +177,9 @@ export class Model {
             ? "unbounded"
             : room < 0n
               ? "budget_exceeded"
-              : !budget.strict && settled + most + this.mostOf(attempt) > this.ceiling(amount, this.mostOf(attempt))
+              : !budget.strict &&
+                  most > 0n &&
+                  settled + most + this.mostOf(attempt) > this.ceiling(amount, this.mostOf(attempt))
                 ? "in_flight"
                 : undefined;
       if (why !== undefined && this.#enforces && !budget.observed) refusals.set(budget.id, why);

@@ -269,7 +269,9 @@ export class World {
       const { settled, reserved, most } = this.#model.sums(budget, attempt.atMs);
       const amount = this.#model.amountAt(budget, attempt.atMs);
       if (settled + reserved > amount) throw new Disagreement(`${budget.id} is passed`);
-      if (!budget.strict && settled + most > this.#model.ceiling(amount, this.#model.mostOf(attempt)))
+      // One alone always may.
+      const isAlone = most === this.#model.mostOf(attempt);
+      if (!budget.strict && !isAlone && settled + most > this.#model.ceiling(amount, this.#model.mostOf(attempt)))
         throw new Disagreement(`${budget.id} can be passed by too much`);
     }
   }
@@ -375,7 +377,7 @@ export class World {
   }
 
   #seal(busy: Set<number>): Planned {
-    const first = nextDayToSeal(this.#database);
+    const first = nextDayToSeal(this.#database, this.#now);
     if (first === undefined) return this.#reserve(busy);
     const digest = digestDay(this.#database, first);
     let step = digest.next();

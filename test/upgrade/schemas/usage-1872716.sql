@@ -1,0 +1,253 @@
+-- usage.db, schema 6, as commits 87fedbd to 1872716 made it. Written by that code; the process ended with a request
+-- open.
+PRAGMA foreign_keys = OFF;
+BEGIN;
+CREATE TABLE meta (name TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT, WITHOUT ROWID;
+CREATE TABLE keys (
+  id TEXT PRIMARY KEY,
+  kind TEXT NOT NULL CHECK (kind IN ('virtual', 'fingerprint')),
+  provider TEXT,
+  name TEXT NOT NULL,
+  team TEXT NOT NULL DEFAULT '',
+  project TEXT NOT NULL DEFAULT '',
+  env TEXT NOT NULL DEFAULT '',
+  owner TEXT NOT NULL DEFAULT '',
+  state TEXT NOT NULL CHECK (state IN ('active', 'paused', 'revoked')),
+  hint TEXT NOT NULL DEFAULT '',
+  created_at_ms INTEGER NOT NULL,
+  expires_at_ms INTEGER
+, purpose TEXT NOT NULL DEFAULT '', policy TEXT) STRICT, WITHOUT ROWID;
+CREATE TABLE key_secrets (
+  digest TEXT PRIMARY KEY,
+  key_id TEXT NOT NULL REFERENCES keys (id),
+  created_at_ms INTEGER NOT NULL,
+  valid_until_ms INTEGER
+) STRICT, WITHOUT ROWID;
+CREATE TABLE budgets (
+  id TEXT PRIMARY KEY,
+  team TEXT, project TEXT, env TEXT, key_id TEXT, provider TEXT, model TEXT,
+  window TEXT NOT NULL CHECK (window IN ('hour', 'day', 'week', 'month', 'quarter', 'total')),
+  amount_nano_usd INTEGER NOT NULL CHECK (amount_nano_usd >= 0),
+  kind TEXT NOT NULL CHECK (kind IN ('soft', 'hard')),
+  mode TEXT NOT NULL CHECK (mode IN ('strict', 'expected')),
+  created_at_ms INTEGER NOT NULL,
+  removed_at_ms INTEGER
+, observe INTEGER NOT NULL DEFAULT 0 CHECK (observe IN (0, 1)), thresholds TEXT) STRICT, WITHOUT ROWID;
+CREATE TABLE reservations (
+  attempt_id INTEGER PRIMARY KEY,
+  key_id TEXT NOT NULL,
+  provider TEXT NOT NULL,
+  endpoint TEXT NOT NULL,
+  requested_model TEXT NOT NULL,
+  team TEXT NOT NULL,
+  project TEXT NOT NULL,
+  env TEXT NOT NULL,
+  tags TEXT,
+  bound_nano_usd INTEGER CHECK (bound_nano_usd >= 0),
+  expected_nano_usd INTEGER CHECK (expected_nano_usd >= 0)
+, work_id TEXT, tiers TEXT) STRICT;
+CREATE TABLE events (
+  attempt_id INTEGER PRIMARY KEY,
+  key_id TEXT NOT NULL,
+  provider TEXT NOT NULL,
+  endpoint TEXT NOT NULL,
+  requested_model TEXT NOT NULL,
+  served_model TEXT,
+  tier TEXT,
+  team TEXT NOT NULL,
+  project TEXT NOT NULL,
+  env TEXT NOT NULL,
+  tags TEXT,
+  input INTEGER CHECK (input >= 0),
+  cache_read INTEGER CHECK (cache_read >= 0),
+  cache_write_5m INTEGER CHECK (cache_write_5m >= 0),
+  cache_write_1h INTEGER CHECK (cache_write_1h >= 0),
+  output INTEGER CHECK (output >= 0),
+  other_usage TEXT,
+  reasoning INTEGER CHECK (reasoning >= 0),
+  usage_state TEXT NOT NULL CHECK (usage_state IN ('reported', 'estimated', 'unknown')),
+  cost_nano_usd INTEGER CHECK (cost_nano_usd >= 0),
+  cost_lines TEXT,
+  price_version TEXT,
+  price_confidence TEXT CHECK (price_confidence IN ('exact', 'inferred', 'unpriced')),
+  outcome TEXT NOT NULL,
+  http_status INTEGER,
+  duration_ms INTEGER,
+  first_byte_ms INTEGER,
+  provider_request_id TEXT,
+  response_id TEXT,
+  raw_usage TEXT,
+  at_ms INTEGER GENERATED ALWAYS AS (attempt_id / 4096 + 1577836800000) VIRTUAL
+, stated_cost_nano_usd INTEGER CHECK (stated_cost_nano_usd >= 0), usage_reason TEXT) STRICT;
+CREATE TABLE rollup_hour (
+  hour_ms INTEGER NOT NULL,
+  key_id TEXT NOT NULL, provider TEXT NOT NULL, model TEXT NOT NULL, requested_model TEXT NOT NULL,
+  team TEXT NOT NULL, project TEXT NOT NULL, env TEXT NOT NULL,
+  requests INTEGER NOT NULL, cost_nano_usd INTEGER NOT NULL,
+  input INTEGER NOT NULL, cache_read INTEGER NOT NULL, cache_write INTEGER NOT NULL, output INTEGER NOT NULL,
+  estimated INTEGER NOT NULL, unknown INTEGER NOT NULL, unpriced INTEGER NOT NULL, inferred INTEGER NOT NULL,
+  PRIMARY KEY (hour_ms, key_id, provider, model, requested_model, team, project, env)
+) STRICT, WITHOUT ROWID;
+CREATE TABLE rollup_day (
+  day TEXT NOT NULL,
+  key_id TEXT NOT NULL, provider TEXT NOT NULL, model TEXT NOT NULL, requested_model TEXT NOT NULL,
+  team TEXT NOT NULL, project TEXT NOT NULL, env TEXT NOT NULL,
+  requests INTEGER NOT NULL, cost_nano_usd INTEGER NOT NULL,
+  input INTEGER NOT NULL, cache_read INTEGER NOT NULL, cache_write INTEGER NOT NULL, output INTEGER NOT NULL,
+  estimated INTEGER NOT NULL, unknown INTEGER NOT NULL, unpriced INTEGER NOT NULL, inferred INTEGER NOT NULL,
+  PRIMARY KEY (day, key_id, provider, model, requested_model, team, project, env)
+) STRICT, WITHOUT ROWID;
+CREATE TABLE meter_hours (hour_ms INTEGER PRIMARY KEY) STRICT;
+CREATE TABLE refused (
+  minute_ms INTEGER NOT NULL,
+  key_id TEXT NOT NULL, model TEXT NOT NULL, reason TEXT NOT NULL, budget_id TEXT NOT NULL,
+  observed INTEGER NOT NULL,
+  count INTEGER NOT NULL,
+  PRIMARY KEY (minute_ms, key_id, model, reason, budget_id, observed)
+) STRICT, WITHOUT ROWID;
+CREATE TABLE audit (
+  seq INTEGER PRIMARY KEY,
+  at_ms INTEGER NOT NULL,
+  actor TEXT NOT NULL,
+  action TEXT NOT NULL,
+  subject TEXT NOT NULL,
+  detail TEXT NOT NULL,
+  previous TEXT NOT NULL,
+  hash TEXT NOT NULL
+) STRICT;
+CREATE TABLE work (
+  provider TEXT NOT NULL,
+  work_id TEXT NOT NULL,
+  key_id TEXT NOT NULL,
+  attempt_id INTEGER NOT NULL,
+  PRIMARY KEY (provider, work_id)
+) STRICT, WITHOUT ROWID;
+CREATE TABLE adjustments (
+  source TEXT NOT NULL CHECK (source IN ('reprice', 'bill')),
+  source_id TEXT NOT NULL,
+  attempt_id INTEGER NOT NULL REFERENCES events (attempt_id),
+  amount_nano_usd INTEGER NOT NULL,
+  unpriced INTEGER NOT NULL CHECK (unpriced IN (-1, 0, 1)),
+  inferred INTEGER NOT NULL CHECK (inferred IN (-1, 0, 1)),
+  detail TEXT NOT NULL,
+  made_at_ms INTEGER NOT NULL, audit_seq INTEGER REFERENCES audit (seq) DEFERRABLE INITIALLY DEFERRED,
+  PRIMARY KEY (source, source_id)
+) STRICT, WITHOUT ROWID;
+CREATE TABLE limits (
+  scope TEXT PRIMARY KEY,
+  requests_per_minute INTEGER CHECK (requests_per_minute > 0),
+  tokens_per_minute INTEGER CHECK (tokens_per_minute > 0),
+  concurrent INTEGER CHECK (concurrent > 0),
+  body_bytes INTEGER CHECK (body_bytes > 0)
+) STRICT, WITHOUT ROWID;
+CREATE TABLE freezes (
+  id TEXT PRIMARY KEY,
+  team TEXT, project TEXT, env TEXT, key_id TEXT, provider TEXT, model TEXT,
+  reason TEXT NOT NULL,
+  created_at_ms INTEGER NOT NULL,
+  lifted_at_ms INTEGER
+) STRICT, WITHOUT ROWID;
+CREATE TABLE raises (
+  id TEXT PRIMARY KEY,
+  budget_id TEXT NOT NULL REFERENCES budgets (id),
+  amount_nano_usd INTEGER NOT NULL CHECK (amount_nano_usd > 0),
+  reason TEXT NOT NULL,
+  created_at_ms INTEGER NOT NULL,
+  until_ms INTEGER NOT NULL CHECK (until_ms > created_at_ms),
+  ended_at_ms INTEGER
+) STRICT, WITHOUT ROWID;
+CREATE TABLE sealed_days (
+  first_attempt_id INTEGER PRIMARY KEY CHECK (first_attempt_id % 353894400000 = 0),
+  audit_seq INTEGER NOT NULL REFERENCES audit (seq)
+) STRICT;
+CREATE TABLE served_names (
+  provider TEXT NOT NULL,
+  requested_model TEXT NOT NULL,
+  served_model TEXT NOT NULL,
+  PRIMARY KEY (provider, requested_model)
+) STRICT, WITHOUT ROWID;
+INSERT INTO meta (name, value) VALUES
+  ('zone', 'Europe/Berlin');
+INSERT INTO keys (id, kind, provider, name, team, project, env, owner, state, hint, created_at_ms, expires_at_ms, purpose, policy) VALUES
+  ('key_1', 'virtual', NULL, 'search-prod', 'search', 'web', 'prod', 'bob@example.com', 'active', '1tFW', 1747737000000, NULL, 'search', NULL),
+  ('key_2', 'virtual', NULL, 'ads-prod', 'ads', 'web', 'prod', 'ada@example.com', 'paused', '0000', 1747737000000, NULL, 'search', NULL),
+  ('unproven', 'fingerprint', NULL, 'keys no provider has accepted yet', '', '', '', '', 'active', '', 1795916204738, NULL, '', NULL);
+INSERT INTO key_secrets (digest, key_id, created_at_ms, valid_until_ms) VALUES
+  ('039b85d74d12c1ec5428a3a14da9aa9947a9572d53beb4a1843c8b7eee8e8e82', 'key_1', 1747737000000, 1747740600000),
+  ('6fd039cdcf89a12e761f2486c0c4c703de71a6e9633516a5ded7248e8c5f085c', 'key_2', 1747737000000, NULL),
+  ('c865ca6e5345b44a758f619a618053280cce69726c5b1e595138b99abbd7bfe0', 'key_1', 1747737000000, NULL);
+INSERT INTO budgets (id, team, project, env, key_id, provider, model, window, amount_nano_usd, kind, mode, created_at_ms, removed_at_ms, observe, thresholds) VALUES
+  ('bud_1', NULL, NULL, NULL, 'key_1', NULL, NULL, 'month', 100000000000, 'hard', 'strict', 1747737000000, NULL, 0, NULL),
+  ('bud_2', 'search', NULL, NULL, NULL, NULL, NULL, 'month', 100000000000, 'hard', 'strict', 1747737000000, NULL, 0, NULL),
+  ('bud_3', NULL, NULL, NULL, NULL, NULL, 'gpt-5-2025-05-01', 'month', 100000000000, 'hard', 'strict', 1747737000000, NULL, 0, NULL);
+INSERT INTO reservations (attempt_id, key_id, provider, endpoint, requested_model, team, project, env, tags, bound_nano_usd, expected_nano_usd, work_id, tiers) VALUES
+  (695911464960000, 'key_1', 'openai', 'chat_completions', 'gpt-5', 'search', 'web', 'prod', '{"feature":"find"}', 5000000, 2000000, 'batch_open', 'batch'),
+  (696582144000001, 'key_1', 'openai', 'chat_completions', 'gpt-5', 'search', 'web', 'prod', '{"feature":"find"}', 5000000, 2000000, NULL, NULL);
+INSERT INTO events (attempt_id, key_id, provider, endpoint, requested_model, served_model, tier, team, project, env, tags, input, cache_read, cache_write_5m, cache_write_1h, output, other_usage, reasoning, usage_state, cost_nano_usd, cost_lines, price_version, price_confidence, outcome, http_status, duration_ms, first_byte_ms, provider_request_id, response_id, raw_usage, stated_cost_nano_usd, usage_reason) VALUES
+  (695911219200000, 'key_1', 'openai', 'chat_completions', 'gpt-5', 'gpt-5-2025-05-01', NULL, 'search', 'web', 'prod', '{"feature":"find"}', 1000, 200, NULL, NULL, 50, NULL, 10, 'reported', 1500000, NULL, '2025-05-01', 'exact', 'complete', 200, 900, 200, 'req_1', 'resp_695911219200000', '{"prompt_tokens":1000}', NULL, NULL),
+  (695911219200001, 'key_1', 'openai', 'chat_completions', 'gpt-5', NULL, NULL, 'search', 'web', 'prod', '{"feature":"find"}', 1000, 200, NULL, NULL, 50, NULL, 10, 'estimated', 2500000, NULL, '2025-05-01', 'exact', 'client_left', 200, 900, 200, 'req_1', 'resp_695911219200001', '{"prompt_tokens":1000}', NULL, NULL),
+  (695911219200002, 'key_1', 'openai', 'chat_completions', 'gpt-5', 'gpt-5-2025-05-01', NULL, 'search', 'web', 'prod', '{"feature":"find"}', 1000, 200, NULL, NULL, 50, NULL, 10, 'reported', NULL, NULL, '2025-05-01', 'unpriced', 'complete', 200, 900, 200, 'req_1', 'resp_695911219200002', '{"prompt_tokens":1000}', NULL, NULL),
+  (695911219200003, 'key_1', 'openai', 'chat_completions', 'gpt-5', 'gpt-5-2025-05-01', NULL, 'search', 'web', 'prod', '{"feature":"find"}', 100, 0, 7, 5, 20, '{"cache_write_30m":3}', 10, 'reported', 900000, NULL, '2025-05-01', 'inferred', 'complete', 200, 900, 200, 'req_1', 'resp_695911219200003', '{"prompt_tokens":1000}', NULL, NULL),
+  (695911219200004, 'key_1', 'openai', 'batches', 'gpt-5', 'gpt-5-2025-05-01', NULL, 'search', 'web', 'prod', '{"feature":"find"}', 1000, 200, NULL, NULL, 50, NULL, 10, 'reported', 700000, NULL, '2025-05-01', 'exact', 'complete', 200, 900, 200, 'req_1', 'batch_done', '{"prompt_tokens":1000}', NULL, NULL),
+  (696460492800000, 'key_1', 'openai', 'chat_completions', 'gpt-5', 'gpt-5-2025-05-01', NULL, 'search', 'web', 'prod', '{"feature":"find"}', 1000, 200, NULL, NULL, 50, NULL, 10, 'reported', 3000000, NULL, '2025-05-01', 'exact', 'complete', 200, 900, 200, 'req_1', 'resp_696460492800000', '{"prompt_tokens":1000}', NULL, NULL),
+  (696582144000000, 'key_1', 'openai', 'chat_completions', 'gpt-5', 'gpt-5-2025-05-20', NULL, 'search', 'web', 'prod', '{"feature":"find"}', 1000, 200, NULL, NULL, 50, NULL, 10, 'reported', 4000000, NULL, '2025-05-01', 'exact', 'complete', 200, 900, 200, 'req_1', 'resp_696582144000000', '{"prompt_tokens":1000}', NULL, NULL);
+INSERT INTO rollup_hour (hour_ms, key_id, provider, model, requested_model, team, project, env, requests, cost_nano_usd, input, cache_read, cache_write, output, estimated, unknown, unpriced, inferred) VALUES
+  (1747735200000, 'key_1', 'openai', 'gpt-5', 'gpt-5', 'search', 'web', 'prod', 1, 2500000, 1000, 200, 0, 50, 1, 0, 0, 0),
+  (1747735200000, 'key_1', 'openai', 'gpt-5-2025-05-01', 'gpt-5', 'search', 'web', 'prod', 4, 3100000, 3100, 600, 15, 170, 0, 0, 1, 1),
+  (1747868400000, 'key_1', 'openai', 'gpt-5-2025-05-01', 'gpt-5', 'search', 'web', 'prod', 1, 3000000, 1000, 200, 0, 50, 0, 0, 0, 0),
+  (1747900800000, 'key_1', 'openai', 'gpt-5-2025-05-20', 'gpt-5', 'search', 'web', 'prod', 1, 4000000, 1000, 200, 0, 50, 0, 0, 0, 0);
+INSERT INTO rollup_day (day, key_id, provider, model, requested_model, team, project, env, requests, cost_nano_usd, input, cache_read, cache_write, output, estimated, unknown, unpriced, inferred) VALUES
+  ('2025-05-20', 'key_1', 'openai', 'gpt-5', 'gpt-5', 'search', 'web', 'prod', 1, 2500000, 1000, 200, 0, 50, 1, 0, 0, 0),
+  ('2025-05-20', 'key_1', 'openai', 'gpt-5-2025-05-01', 'gpt-5', 'search', 'web', 'prod', 4, 3100000, 3100, 600, 15, 170, 0, 0, 1, 1),
+  ('2025-05-22', 'key_1', 'openai', 'gpt-5-2025-05-01', 'gpt-5', 'search', 'web', 'prod', 1, 3000000, 1000, 200, 0, 50, 0, 0, 0, 0),
+  ('2025-05-22', 'key_1', 'openai', 'gpt-5-2025-05-20', 'gpt-5', 'search', 'web', 'prod', 1, 4000000, 1000, 200, 0, 50, 0, 0, 0, 0);
+INSERT INTO meter_hours (hour_ms) VALUES
+  (1747728000000),
+  (1747731600000),
+  (1747735200000),
+  (1795914000000);
+INSERT INTO refused (minute_ms, key_id, model, reason, budget_id, observed, count) VALUES
+  (1747737000000, 'key_1', 'gpt-5', 'unknown_model', '', 0, 1);
+INSERT INTO audit (seq, at_ms, actor, action, subject, detail, previous, hash) VALUES
+  (1, 1747737000000, 'ada', 'createKey', 'key_1', '{"type":"createKey","key":{"id":"key_1","kind":"virtual","name":"search-prod","team":"search","project":"web","env":"prod","owner":"ada@example.com","state":"active","hint":"4VIR","createdAtMs":1747737000000,"purpose":"search","policy":{}},"digest":"8dace0f7f40ecae4c566b6bfaec9d7c4f5486fe0e05b9b51015adbe3d186a4bf","budget":{"id":"bud_1","scope":{"keyId":"key_1"},"window":"month","amountNanoUsd":"100000000000","kind":"hard","mode":"strict","createdAtMs":1747737000000}}', '0000000000000000000000000000000000000000000000000000000000000000', '0cb33f5fe5a2ff1a7a66933b6db2a34321ca13d3d9bd5e10a3690bab60978ac9'),
+  (2, 1747737000000, 'ada', 'setBudget', 'bud_2', '{"type":"setBudget","budget":{"id":"bud_2","scope":{"team":"search"},"window":"month","amountNanoUsd":"100000000000","kind":"hard","mode":"strict","createdAtMs":1747737000000}}', '0cb33f5fe5a2ff1a7a66933b6db2a34321ca13d3d9bd5e10a3690bab60978ac9', '6f9570643cda4f1b917a560449318f2d83d35bad9c7d74ef3ce8469e05472040'),
+  (3, 1747737000000, 'ada', 'setBudget', 'bud_3', '{"type":"setBudget","budget":{"id":"bud_3","scope":{"model":"gpt-5-2025-05-01"},"window":"month","amountNanoUsd":"100000000000","kind":"hard","mode":"strict","createdAtMs":1747737000000}}', '6f9570643cda4f1b917a560449318f2d83d35bad9c7d74ef3ce8469e05472040', 'a27a9ba5f9861bb0e7577f8750cfc1b0c64748a0c0253cf1b3cb7dc2eb2d9085'),
+  (4, 1747737000000, 'ada', 'rotateKey', 'key_1', '{"type":"rotateKey","keyId":"key_1","digest":"fa50852baf894ddbc8ae5716fa7f24f27a44280b47e9617dcc1fa233ae0568a3","hint":"1tFW","graceUntilMs":1747740600000}', 'a27a9ba5f9861bb0e7577f8750cfc1b0c64748a0c0253cf1b3cb7dc2eb2d9085', '08a6019ad318be9bab449cc8e837313e6b27338ffc42861b82f8700593daf0d1'),
+  (5, 1747737000000, 'bob', 'describeKey', 'key_1', '{"type":"describeKey","keyId":"key_1","fields":{"owner":"bob@example.com"}}', '08a6019ad318be9bab449cc8e837313e6b27338ffc42861b82f8700593daf0d1', 'fafb40360720f8de167b5b9e07d39eea940df95e28aa5131b2452d366b6044e0'),
+  (6, 1747737000000, 'ada', 'createKey', 'key_2', '{"type":"createKey","key":{"id":"key_2","kind":"virtual","name":"ads-prod","team":"ads","project":"web","env":"prod","owner":"ada@example.com","state":"active","hint":"0000","createdAtMs":1747737000000,"purpose":"search","policy":{}},"digest":"cd80a2c3932f724e51584d123fb48188a85226a335076ec11d6b6e2529613c9c"}', 'fafb40360720f8de167b5b9e07d39eea940df95e28aa5131b2452d366b6044e0', 'b270272740440558029182d9d1a958edd9d2413a9afe91fad42675d3bfb33728'),
+  (7, 1747737000000, 'ada', 'setKeyState', 'key_2', '{"type":"setKeyState","keyId":"key_2","state":"paused"}', 'b270272740440558029182d9d1a958edd9d2413a9afe91fad42675d3bfb33728', '1ea79bcc3823bf0d6ba2c5f3b787187f189e10d817bcc08301ef70e0609f0943'),
+  (8, 1747737000000, 'ada', 'setLimits', 'team search', '{"type":"setLimits","limits":{"scope":"team search","requestsPerMinute":600}}', '1ea79bcc3823bf0d6ba2c5f3b787187f189e10d817bcc08301ef70e0609f0943', 'abef2142fbc59aa034e290212584999e454fab9532064e304c0fe37e0d847a9e'),
+  (9, 1747737000000, 'ada', 'raiseBudget', 'bud_2', '{"type":"raiseBudget","raise":{"id":"raise_1","budgetId":"bud_2","amountNanoUsd":"5000000000","reason":"launch","createdAtMs":1747737000000,"untilMs":1747823400000}}', 'abef2142fbc59aa034e290212584999e454fab9532064e304c0fe37e0d847a9e', '0e31942cde15075939604225fc759a283c3fdfac27b8e374f6cec1f6d27927a5');
+INSERT INTO work (provider, work_id, key_id, attempt_id) VALUES
+  ('openai', 'batch_done', 'key_1', 695911219200004),
+  ('openai', 'batch_open', 'key_1', 695911464960000);
+INSERT INTO limits (scope, requests_per_minute, tokens_per_minute, concurrent, body_bytes) VALUES
+  ('team search', 600, NULL, NULL, NULL);
+INSERT INTO raises (id, budget_id, amount_nano_usd, reason, created_at_ms, until_ms, ended_at_ms) VALUES
+  ('raise_1', 'bud_2', 5000000000, 'launch', 1747737000000, 1747823400000, NULL);
+INSERT INTO served_names (provider, requested_model, served_model) VALUES
+  ('openai', 'gpt-5', 'gpt-5-2025-05-20');
+CREATE TRIGGER events_keep BEFORE DELETE ON events
+  WHEN OLD.attempt_id >= COALESCE((SELECT CAST(value AS INTEGER) FROM meta WHERE name = 'events_kept_from'), 0)
+  BEGIN SELECT RAISE(ABORT, 'usage events are append-only'); END;
+CREATE TRIGGER events_fixed BEFORE UPDATE OF attempt_id, key_id, provider, endpoint, requested_model, served_model, tier, team,
+  project, env, tags, input, cache_read, cache_write_5m, cache_write_1h, output, other_usage, reasoning, usage_state,
+  cost_nano_usd, cost_lines, price_version, price_confidence, outcome, http_status, duration_ms, first_byte_ms,
+  provider_request_id, response_id ON events
+  BEGIN SELECT RAISE(ABORT, 'usage events are append-only'); END;
+CREATE TRIGGER audit_keep BEFORE DELETE ON audit BEGIN SELECT RAISE(ABORT, 'the audit is append-only'); END;
+CREATE TRIGGER audit_fixed BEFORE UPDATE ON audit BEGIN SELECT RAISE(ABORT, 'the audit is append-only'); END;
+CREATE TRIGGER events_stated_fixed BEFORE UPDATE OF stated_cost_nano_usd ON events
+  BEGIN SELECT RAISE(ABORT, 'usage events are append-only'); END;
+CREATE INDEX adjustments_attempt ON adjustments (attempt_id);
+CREATE TRIGGER adjustments_keep BEFORE DELETE ON adjustments BEGIN SELECT RAISE(ABORT, 'adjustments are append-only'); END;
+CREATE TRIGGER adjustments_fixed BEFORE UPDATE ON adjustments BEGIN SELECT RAISE(ABORT, 'adjustments are append-only'); END;
+CREATE TRIGGER events_reason_fixed BEFORE UPDATE OF usage_reason ON events
+  BEGIN SELECT RAISE(ABORT, 'usage events are append-only'); END;
+CREATE TRIGGER events_sealed BEFORE INSERT ON events
+  WHEN EXISTS (SELECT 1 FROM sealed_days WHERE first_attempt_id = NEW.attempt_id - NEW.attempt_id % 353894400000)
+  BEGIN SELECT RAISE(ABORT, 'the day of this event is sealed'); END;
+CREATE TRIGGER sealed_days_keep BEFORE DELETE ON sealed_days BEGIN SELECT RAISE(ABORT, 'a seal is for ever'); END;
+CREATE TRIGGER sealed_days_fixed BEFORE UPDATE ON sealed_days BEGIN SELECT RAISE(ABORT, 'a seal is for ever'); END;
+PRAGMA user_version = 6;
+COMMIT;
