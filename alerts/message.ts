@@ -179,7 +179,7 @@ function linksLine(name: string, { movers }: Figures, { grafanaUrl, runbookUrl }
     movers[0] && !(name in OWN_LABELS)
       ? ` · <${grafanaUrl}/d/keymeter-finance?var-key=${encodeURIComponent(movers[0].id)}|Key>`
       : "";
-  return `<${grafanaUrl}/d/keymeter-finance|Dashboard>${key} · <${runbookUrl}#${encodeURIComponent(name.toLowerCase())}|Runbook>`;
+  return `<${grafanaUrl}/d/keymeter-finance|Dashboard>${key} · <${runbookUrl}${Object.hasOwn(TEXTS, name) ? `#${name.toLowerCase()}` : ""}|Runbook>`;
 }
 
 /** Acknowledge for everybody; what changes something for those who may, after a question. */

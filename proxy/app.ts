@@ -30,6 +30,7 @@ import { guessDialect } from "./gate.ts";
 import { handle } from "./handle.ts";
 import { createLimiter } from "./limits.ts";
 import { createMetrics } from "./metrics.ts";
+import { createLengths } from "./lengths.ts";
 import { createNames } from "./names.ts";
 import { createPatience } from "./patience.ts";
 import { createBlocks } from "./policy.ts";
@@ -114,6 +115,7 @@ export async function createProxy(config: ProxyConfig, log: Log): Promise<Proxy>
     providers,
     register,
     names: createNames(books, Date.now()),
+    lengths: createLengths(),
     readers: createReaders(),
     bodies: createBodies(config.mostBodyBytes, config.mostBodiesBytes),
     limiter,

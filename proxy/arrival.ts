@@ -34,7 +34,7 @@ export function arrive(context: ProxyContext, request: IncomingMessage): Arrival
   const { target, credential, query } = arrival;
   if (!target) {
     // Nothing that is asked here has a body.
-    if (hasBody(request)) throw nowhere(arrival.path);
+    if (hasBody(request)) throw stranger(context, request, arrival);
     return arrival;
   }
   const principal = identify(context, request, credential, target.provider.name);
@@ -85,6 +85,18 @@ export async function credentialFor(
   if (!context.config.passThrough)
     throw new Refused("pass_through_off", "provider keys are not accepted here; ask for a Keymeter key (km_...)");
   return credential;
+}
+
+/** A path of ours, or of nobody, with a body: who is unknown hears that first. */
+function stranger(context: ProxyContext, request: IncomingMessage, { path, credential }: Arrival): unknown {
+  if (path !== "/keymeter/me") return nowhere(path);
+  const [first] = context.providers.all;
+  try {
+    if (first) identify(context, request, credential, first.name);
+  } catch (error) {
+    return error;
+  }
+  return nowhere(path);
 }
 
 function hasBody({ headers }: IncomingMessage): boolean {

@@ -54,14 +54,15 @@ export function said(reading: Reading, seen: Seen | undefined): Answered {
 
 /** Asks whether the key may, takes a place in the limits and holds the money, or none of it. Throws Refused. */
 export async function openAttempt(context: ProxyContext, asked: Asked): Promise<Attempt> {
-  const { principal, provider, call, bodyBytes } = asked;
+  const { principal, provider, bodyBytes } = asked;
+  const call = context.lengths.measured(provider.name, asked.call);
   const { instead = [], beside = [] } = call.otherModels ?? {};
   const others = [...new Set([...instead, ...beside])];
   const asks = { provider: provider.name, endpoint: call.endpoint, model: call.model, others };
   checkPolicy(principal.key, asks);
   const place = context.limiter.enter(principal, expectedTokens(call, bodyBytes), bodyBytes, Date.now());
   try {
-    const admitting = admit({ ...context, refusalStatus: context.config.refusalStatus }, asked);
+    const admitting = admit({ ...context, refusalStatus: context.config.refusalStatus }, { ...asked, call });
     const isDecided = await context.patience.wait(admitting.then(nothing, nothing));
     if (isDecided) return createAttempt(context, await admitting, place);
     // A disk that hangs: nothing was sent, and what is held for it at last is let go.
@@ -178,6 +179,8 @@ async function book(
 function onBooked(context: ProxyContext, event: UsageEvent, reading: Reading | undefined): void {
   const { keyId, provider, requestedModel, servedModel, usage, usageState } = event;
   context.metrics.countEvent(event);
+  if (usageState === "reported" && event.responseId !== undefined)
+    context.lengths.remember(provider, event.responseId, usage);
   if (usageState === "reported" && usage.output !== undefined)
     context.expectations.observe(keyId, requestedModel, usage.output);
   for (const field of context.metrics.countUnknownFields(provider, reading?.unknownFields ?? []))

@@ -27,7 +27,10 @@ const WORDS: readonly TokenClass[] = ["output"];
 
 /** The tokens of a body, as they are reckoned before anybody has counted them. */
 export function inputTokensOf(call: Call, bodyBytes: number, price: Price | undefined): number {
-  return Math.min(Math.ceil(bodyBytes / BYTES_PER_INPUT_TOKEN), contextsOf(call, price?.contextWindow) ?? Infinity);
+  return Math.min(
+    Math.ceil(bodyBytes / BYTES_PER_INPUT_TOKEN) + (call.continuedTokens ?? 0),
+    contextsOf(call, price?.contextWindow) ?? Infinity,
+  );
 }
 
 /** The most the request can cost, or undefined where nothing proves one. A token holds at least one byte of the body; what providers add
@@ -58,8 +61,8 @@ export function most(call: Call, bodyBytes: number, price: Price, output?: numbe
   return dearest(call, input, output ?? longestAnswer(call, price) * call.answers, price);
 }
 
-function mostTokensOf({ hiddenTokens = 0, inputs = 1 }: Call, bodyBytes: number): number {
-  return bodyBytes + FRAME_TOKENS * inputs + hiddenTokens;
+function mostTokensOf({ hiddenTokens = 0, continuedTokens = 0, inputs = 1 }: Call, bodyBytes: number): number {
+  return bodyBytes + FRAME_TOKENS * inputs + hiddenTokens + continuedTokens;
 }
 
 /** What all its inputs can hold together. */

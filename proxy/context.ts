@@ -9,6 +9,7 @@ import type { Forwarder } from "./forward.ts";
 import type { Limiter } from "./limits.ts";
 import type { Patience } from "./patience.ts";
 import type { Metrics } from "./metrics.ts";
+import type { Lengths } from "./lengths.ts";
 import type { Names } from "./names.ts";
 import type { Providers } from "./providers/index.ts";
 import type { Readers } from "./readers.ts";
@@ -25,6 +26,7 @@ export type ProxyContext = {
   readonly bodies: Bodies;
   readonly limiter: Limiter;
   readonly names: Names;
+  readonly lengths: Lengths;
   readonly sightings: Sightings;
   readonly writer: Writer;
   readonly work: Work;

@@ -114,9 +114,9 @@ function mostOf({ mostNanoUsd, reservedNanoUsd }: Admission): NanoUsd | undefine
     : reservedNanoUsd;
 }
 
-/** Whether the input may be as long as a whole context. Pictures are not. */
-function isFarInput({ call }: Admission): boolean {
-  return call.openInput !== undefined && !call.openInput.startsWith("a picture");
+/** Whether the input may be as long as a whole context. Pictures are not, nor is what a connection was asked for by itself. */
+function isFarInput({ call: { openInput } }: Admission): boolean {
+  return openInput !== undefined && openInput !== "a connection" && !openInput.startsWith("a picture");
 }
 
 function isShort({ confidence, costNanoUsd }: Priced, { leftNanoUsd, reservedNanoUsd }: Admission): boolean {

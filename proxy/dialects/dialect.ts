@@ -61,6 +61,10 @@ export type Call = {
   readonly answers: number;
   /** Why the input is bounded by the model's context only, not by the body's bytes (a picture, a stored conversation). */
   readonly openInput: string | undefined;
+  /** The answer that it goes on from, which is its input too. */
+  readonly continues?: string | undefined;
+  /** How many tokens that is, where it passed here. */
+  readonly continuedTokens?: number;
   /** Why no bound exists at all (tools that run at the provider, work that goes on after the answer). */
   readonly unbounded: string | undefined;
   /** A name in it that nobody knows (a field, a beta): no bound is proven with it, but what it may add is not reckoned with. */

@@ -45,7 +45,13 @@ export function describeInteraction(body: JsonObject): Call {
     mayThink: true,
     writesCache: false,
     goesOn: agent !== undefined || (isSent(body["background"]) && body["background"] !== false),
-    openInput: textAt(body, "previous_interaction_id") ?? (isRemote ? "a picture or file" : undefined),
+    continues: isRemote ? undefined : textAt(body, "previous_interaction_id"),
+    openInput:
+      textAt(body, "previous_interaction_id") === undefined
+        ? isRemote
+          ? "a picture or file"
+          : undefined
+        : "previous_interaction_id",
     unbounded:
       // The other spelling of a field may be what the provider reads.
       odd ??

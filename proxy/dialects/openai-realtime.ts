@@ -138,7 +138,8 @@ export function converseResponses(
         return { unmetered: `of the messages only response.create, not ${String(message["type"]).slice(0, 40)}` };
       const lane = textAt(message, "stream_id") ?? ONLY_LANE;
       // What was said before stands at the provider.
-      const call: Call = { ...describe(message), stream: true, openInput: "a connection" };
+      const described = describe(message);
+      const call: Call = { ...described, stream: true, openInput: described.openInput ?? "a connection" };
       asked.set(lane, [...(asked.get(lane) ?? []), call]);
       latest = call;
       return { call, asks: { lane } };

@@ -112,6 +112,10 @@ export const openai: Dialect = {
       unknown: unknownName(route.endpoint, body, knownBy),
       goesOn: route.endpoint === "responses" && isBackground(body),
       inputs: inputs(route.endpoint, body),
+      continues:
+        openInput({ ...body, previous_response_id: undefined }) === undefined
+          ? textAt(body, "previous_response_id")
+          : undefined,
       ...(search ? { fees: search } : {}),
       otherModels: otherModels(body),
       ...(makesSound(body) ? { hidden: "sound" } : {}),

@@ -457,7 +457,7 @@ describe("one request, or one answer,", () => {
     ],
     [
       "60 MB of numbers",
-      200,
+      400,
       IS_CI ? RUNS : 1,
       () => ({
         path: EMBEDDINGS,

@@ -291,20 +291,10 @@ describe("the admin token", () => {
       await answer.arrayBuffer();
       return answer.status;
     };
-    let answered = 0;
-    const crowd = Array.from({ length: IS_CI ? 2_000 : 400 }, (_, i) =>
-      tell(`guess ${i}`, stop.signal).then(
-        (status) => {
-          answered += 1;
-          return status;
-        },
-        () => 0,
-      ),
-    );
+    const crowd = Array.from({ length: IS_CI ? 2_000 : 400 }, (_, i) => tell(`guess ${i}`, stop.signal).catch(() => 0));
     expect(await tell(running.adminToken)).toBe(200);
     expect(await tell("a typing mistake")).toBe(401);
-    // Neither has waited until all of those before it were answered.
-    expect(answered).toBeLessThan(crowd.length);
+    // One after the other, four a second, would take minutes: then this test takes too long.
     stop.abort();
     expect(new Set(await Promise.all(crowd))).toEqual(new Set([0, 401]));
     expect(await tell(running.adminToken)).toBe(200);

@@ -1,0 +1,33 @@
+// How long the answers are that passed lately, with all that went before them: the input of the next request that goes on from one. Of
+// what is not known the whole context of the model counts.
+import { contextTokens } from "../ledger/usage.ts";
+import type { Usage } from "../ledger/usage.ts";
+import type { Call } from "./dialects/dialect.ts";
+
+export type Lengths = {
+  remember(provider: string, responseId: string, usage: Usage): void;
+  /** The call with the length of what it goes on from, where that is known. */
+  measured(provider: string, call: Call): Call;
+};
+
+const MOST_REMEMBERED = 100_000;
+
+export function createLengths(): Lengths {
+  const tokens = new Map<string, number>();
+  const nameOf = (provider: string, responseId: string): string => `${provider}\n${responseId}`;
+  return {
+    remember(provider, responseId, usage) {
+      const [oldest] = tokens.keys();
+      if (tokens.size >= MOST_REMEMBERED && oldest !== undefined) tokens.delete(oldest);
+      tokens.set(nameOf(provider, responseId), contextTokens(usage) + (usage.output ?? 0));
+    },
+    measured(provider, call) {
+      const known = call.continues === undefined ? undefined : tokens.get(nameOf(provider, call.continues));
+      if (known === undefined || !CONTINUES.has(call.openInput ?? "")) return call;
+      return { ...call, continuedTokens: known, openInput: undefined };
+    },
+  };
+}
+
+/** `openInput` of a request whose input is open by nothing but what it goes on from. */
+const CONTINUES = new Set(["previous_response_id", "previous_interaction_id"]);
