@@ -79,11 +79,8 @@ export async function admit(
   const attemptId = writer.nextAttemptId();
   const { unpriced } = principal.key?.policy ?? {};
   const ceiling = typeof unpriced === "object" ? ceilingPrice(unpriced) : undefined;
-  const listedOf = (model: string): Price | undefined => {
-    const found = prices.find(priceList, provider.modelOf(model), Date.now(), [
-      ...call.tiers,
-      ...(call.placeTiers ?? []),
-    ]);
+  const listedOf = (model: string, asked = call.tiers): Price | undefined => {
+    const found = prices.find(priceList, provider.modelOf(model), Date.now(), [...asked, ...(call.placeTiers ?? [])]);
     // A model that sells no tokens, asked for nothing that it sells, would be held at nothing.
     return found && (sellsTokens(found) || Object.keys(call.fees ?? {}).length > 0) ? found : undefined;
   };
@@ -96,10 +93,18 @@ export async function admit(
         "unpriced",
         `${model === "" ? "a model that the request does not name" : `the model ${model.slice(0, 80)}`} has no price, and key ${principal.keyId} uses only models that have one`,
       );
+    // A discount that is asked for need not be given.
+    const sure = call.tiers.includes(FLEX)
+      ? listedOf(
+          model,
+          call.tiers.filter((tier) => tier !== FLEX),
+        )
+      : listed;
     return costsOf(
       call,
       bodyBytes,
       listed ?? ceiling,
+      sure ?? listed ?? ceiling,
       unpriced === "allow",
       expectations.outputTokens(principal.keyId, call.model),
     );
@@ -162,23 +167,25 @@ function takenModel(names: Names, { proven }: Principal, model: string): string 
 
 type Costs = Pick<Admission, "price" | "inputTokens" | "boundNanoUsd" | "expectedNanoUsd" | "mostNanoUsd">;
 
+const FLEX = "flex";
 /** A long turn of speech is so many usual ones. */
 const LONG_TURNS = 4n;
 
-/** What a request can cost at a price. `isFree`: without a price it costs nothing, in every budget. */
+/** What a request can cost at a price; at the most at `surePrice`. `isFree`: without a price it costs nothing, in every budget. */
 function costsOf(
   call: Call,
   bodyBytes: number,
   price: Price | undefined,
+  surePrice: Price | undefined,
   isFree: boolean,
   learned: number | undefined,
 ): Costs {
   const inputTokens = inputTokensOf(call, bodyBytes, price);
-  if (!price) {
+  if (!price || !surePrice) {
     const nothing = isFree ? 0n : undefined;
     return { price, inputTokens, boundNanoUsd: nothing, expectedNanoUsd: nothing, mostNanoUsd: nothing };
   }
-  const boundNanoUsd = bound(call, bodyBytes, price);
+  const boundNanoUsd = bound(call, bodyBytes, surePrice);
   const expectedNanoUsd = expectation(call, inputTokens, price, learned, boundNanoUsd);
   // A stream that is held up when its money is out comes to no more than its input and what was expected of its answer, as long as
   // nothing in it is unseen.

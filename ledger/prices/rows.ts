@@ -589,6 +589,13 @@ export const LIMIT_ROWS: readonly LimitRow[] = [
   },
   {
     list: "openai",
+    model: /^gpt-5-pro/,
+    contextWindow: 400_000,
+    maxOutputTokens: 272_000,
+    source: "https://developers.openai.com/api/docs/models/gpt-5-pro",
+  },
+  {
+    list: "openai",
     model: /^gpt-5(\.[12])?(-|$)/,
     contextWindow: 400_000,
     maxOutputTokens: 128_000,
