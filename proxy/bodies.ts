@@ -18,6 +18,8 @@ const FIRST_BYTES = 64 * 1024;
 const SLICE_BYTES = 4 * 1024 * 1024;
 /** A body up to this size is taken in also when there is no room: others' large ones are not its fault. */
 const SMALL_BYTES = 64 * 1024;
+/** Small ones too have an end: many of one address must leave room for the others. */
+const SMALL_ROOM = 1.5;
 /** One address gets at most this part of the room, but always one body of the largest size. */
 const SHARE_OF_ONE = 2;
 
@@ -63,7 +65,9 @@ export function createBodies(mostBodyBytes: number, mostBytes: number): Bodies {
           size += chunk.length;
           one.bytes = size;
           count(address, chunk.length);
-          if (size > SMALL_BYTES && (inFlight > mostBytes || (byAddress.get(address) ?? 0) > mostOfOne))
+          const isSmall = size <= SMALL_BYTES;
+          const ofAddress = byAddress.get(address) ?? 0;
+          if ((!isSmall && inFlight > mostBytes) || ofAddress > mostOfOne * (isSmall ? SMALL_ROOM : 1))
             throw new Refused(
               "busy",
               "more bytes of requests are in flight than this Keymeter takes in at once (proxy.max_bodies_mb); try again shortly",

@@ -26,11 +26,11 @@ import type { Next } from "./mutations.ts";
 
 /** The same every time, and another one every time. */
 const SEEDS = [20_261_128, SEED];
-const READINGS = IS_CI ? 6_000 : 500;
-const ANSWERS = IS_CI ? 600 : 80;
-const REQUESTS = IS_CI ? 3_000 : 300;
+const READINGS = IS_CI ? 6_000 : 250;
+const ANSWERS = IS_CI ? 600 : 40;
+const REQUESTS = IS_CI ? 3_000 : 150;
 const RESULTS = IS_CI ? 100 : 15;
-const SESSIONS = IS_CI ? 200 : 12;
+const SESSIONS = IS_CI ? 200 : 6;
 
 type Frame = "json" | "events" | "array" | "lines";
 type Template = {

@@ -221,7 +221,7 @@ describe("a body", () => {
 });
 
 describe("one request, or one answer,", () => {
-  const RUNS = 5;
+  const RUNS = IS_CI ? 5 : 3;
   const MOST_TURN_MS = 20;
   /** What a provider sends beyond all measure. */
   const POURED = (IS_CI ? 416 : 144) * MEGABYTE;

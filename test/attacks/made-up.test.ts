@@ -173,7 +173,7 @@ describe("names that clients make up", () => {
   const MOST_NAMES = 501;
   /** As many models of a key are told apart among what is refused in an hour; and `other`. */
   const MOST_REFUSED = 51;
-  const COUNT = IS_CI ? 5_000 : 600;
+  const COUNT = IS_CI ? 5_000 : 550;
   let provider: FakeProvider;
   let running: RunningProxy;
   beforeAll(async () => {

@@ -33,7 +33,7 @@ describe("fault 10: a pattern with stars", () => {
         () => letters[Math.floor(next() * letters.length)] ?? "",
       ).join("");
     let fits = 0;
-    const rounds = IS_CI ? 500_000 : 30_000;
+    const rounds = IS_CI ? 500_000 : 10_000;
     for (let round = 0; round < rounds; round++) {
       const [pattern, name] = [word("aab**", 8), word("aab", 9)];
       const wanted = isMatch(pattern, name);
