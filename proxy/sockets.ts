@@ -21,7 +21,7 @@ import type { Target } from "./gate.ts";
 import { createMask } from "./mask.ts";
 import type { Mask } from "./mask.ts";
 import { checkReferences } from "./pass.ts";
-import { checkProvider } from "./policy.ts";
+import { checkPolicy, checkProvider } from "./policy.ts";
 import { nowhere, Refused, renderRefusal } from "./refusals.ts";
 
 export type Sockets = {
@@ -171,6 +171,10 @@ async function begin(
     const check = (message: JsonObject): void => {
       checkLimits(message, false);
       checkReferences(context, target.provider.name, principal, target.dialect.references(message));
+      const [model, ...others] = conversation.models?.(message) ?? [];
+      const endpoint = conversation.opening?.endpoint;
+      if (model !== undefined && endpoint !== undefined)
+        checkPolicy(principal.key, { provider: target.provider.name, endpoint, model, others });
     };
     const ends = { client, upstream: upstream.socket, mask };
     const session = converse(context, conversation, attempts, ends, check, () => sessions.delete(session));

@@ -24,6 +24,8 @@ export type Said =
 export type Conversation = {
   /** What a turn is, where the handshake says so already: what does not fit is then refused before anything is connected. */
   readonly opening: Call | undefined;
+  /** Models that a message names beside that of the session: for its sound, or in place of it. */
+  models?(message: JsonObject): readonly string[];
   /** Before a message of the client goes on. Undefined: it costs nothing. */
   sent(message: JsonObject): Need | undefined;
   /** `text`: the message as it came. Never throws on odd input. */

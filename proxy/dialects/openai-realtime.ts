@@ -41,6 +41,12 @@ export function converseRealtime(model: string | undefined): Conversation {
   return {
     opening: call(),
 
+    models(message) {
+      const session = objectAt(message, "session");
+      const named = [textAt(session, "model"), transcriberOf(session), textAt(objectAt(message, "response"), "model")];
+      return named.filter((model) => model !== undefined);
+    },
+
     sent(message): Need | undefined {
       const type = message["type"];
       if (type === "session.update" || type === "transcription_session.update")

@@ -269,6 +269,33 @@ describe("OpenAI Realtime", () => {
     expect(await booked(1)).toMatchObject([{ cost: String(REALTIME_NANO_USD) }]);
   });
 
+  it.each([
+    ["the session's", { type: "session.update", session: { type: "realtime", model: "gpt-realtime-2" } }],
+    [
+      "that of what is heard",
+      { type: "session.update", session: { audio: { input: { transcription: { model: "gpt-4o-transcribe" } } } } },
+    ],
+  ])("does not take a model that its key may not use: %s", async (_whose, message) => {
+    provider.script = speaks;
+    const { secret } = await running.createKey({ policy: { models: ["gpt-realtime"] } });
+    const client = await connect("/openai/v1/realtime?model=gpt-realtime", secret);
+    say(client, message);
+    const { reason } = await client.closed;
+    expect(reason).toContain("may not use the model");
+    expect(provider.messages).toHaveLength(0);
+  });
+
+  it("asks for no answer that another key made", async () => {
+    const owner = await running.createKey();
+    const other = await running.createKey();
+    await running.proxy.context.things.own("openai", owner.id, ["resp_of_another"]);
+    const client = await connect("/openai/v1/responses", other.secret);
+    say(client, { type: "response.create", model: "gpt-4o-mini", previous_response_id: "resp_of_another", input: "x" });
+    const { reason } = await client.closed;
+    expect(reason).toContain("another Keymeter key");
+    expect(provider.messages).toHaveLength(0);
+  });
+
   it("is refused under a strict budget, for a session may speak at any time", async () => {
     const { id, secret } = await running.createKey();
     await running.setBudget({ scope: { keyId: id }, amountNanoUsd: 1_000_000_000_000n, mode: "strict" });
