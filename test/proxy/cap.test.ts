@@ -91,6 +91,15 @@ describe("a hard cap", () => {
     expect((await running.proxy.writer.states()).every(({ reservedNanoUsd }) => reservedNanoUsd === 0n)).toBe(true);
   });
 
+  it("on the name that an alias is answered under counts an answer once, also where it is the first of its hour", async () => {
+    provider.script = json({ ...(chatAnswer(1_000, 0) as object), model: "gpt-4o-mini-2024-07-18" });
+    const { secret } = await running.createKey();
+    await running.setBudget({ scope: { model: "gpt-4o-mini-2024-07-18" }, window: "hour", amountNanoUsd: 1_000_000n });
+    expect((await ask(secret)).status).toBe(200);
+    const [state] = await running.proxy.writer.states();
+    expect(state?.settledNanoUsd).toBe(1_000n * 150n);
+  });
+
   it("survives a restart: no refill", async () => {
     const { id, secret } = await running.createKey();
     await running.setBudget({ scope: { keyId: id }, amountNanoUsd: 60_000n });

@@ -139,12 +139,6 @@ export const BUGS: readonly Bug[] = [
     becomes: "sumsAt(budget, attemptAtMs(attemptId) + 3_600_000).settled += cost;",
   },
   {
-    what: "a window that is read from the books counts the newest event twice",
-    file: "booking.ts",
-    is: "book.settle(booked.attemptId, booked.costNanoUsd, ownNames(booked));\n    insertEvent.run(...row);\n",
-    becomes: "insertEvent.run(...row);\n    book.settle(booked.attemptId, booked.costNanoUsd, ownNames(booked));\n",
-  },
-  {
     what: "the reservation's row stays after its event",
     file: "booking.ts",
     is: "deleteReservation.run(booked.attemptId);",
