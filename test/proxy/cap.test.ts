@@ -92,7 +92,7 @@ describe("a hard cap", () => {
   });
 
   it("on the name that an alias is answered under counts an answer once, also where it is the first of its hour", async () => {
-    provider.script = json({ ...(chatAnswer(1_000, 0) as object), model: "gpt-4o-mini-2024-07-18" });
+    provider.script = json({ ...chatAnswer(1_000, 0), model: "gpt-4o-mini-2024-07-18" });
     const { secret } = await running.createKey();
     await running.setBudget({ scope: { model: "gpt-4o-mini-2024-07-18" }, window: "hour", amountNanoUsd: 1_000_000n });
     expect((await ask(secret)).status).toBe(200);
