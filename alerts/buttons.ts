@@ -69,7 +69,7 @@ async function press(parts: ButtonParts, { action, value, userId, userName }: Pr
       await change({ type: "raiseBudget", raise }, actor);
       return await reply(
         groupKey,
-        `<@${userId}> raised ${id} by ${formatUsd(raise.amountNanoUsd)} USD until ${new Date(raise.untilMs).toISOString().slice(0, 16)}Z (${raise.id}).`,
+        `<@${userId}> raised ${id} by ${formatUsd(raise.amountNanoUsd)} until ${new Date(raise.untilMs).toISOString().slice(0, 16)}Z (${raise.id}).`,
       );
     }
   } catch (error) {

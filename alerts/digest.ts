@@ -43,7 +43,7 @@ export async function buildDigest(
       .slice(0, MOST_ROWS)
       .map(
         ({ id, cost, more }) =>
-          `• ${escape(names.get(id) ?? (id === "" ? "(no team)" : id))}: ${formatUsd(cost)} USD (${signed(more)})`,
+          `• ${escape(names.get(id) ?? (id === "" ? "(no team)" : id))}: ${formatUsd(cost)} (${signed(more)})`,
       );
   };
   const month = billing
@@ -63,10 +63,10 @@ export async function buildDigest(
   const plans = billing ? await readPlans(billing, nowMs, nowMs + 7 * 86_400_000) : [];
 
   const lines = [
-    `*Spent* ${formatUsd(week)} USD, ${signed(week - before)} against the week before`,
+    `*Spent* ${formatUsd(week)}, ${signed(week - before)} against the week before`,
     month
-      ? `*This month* ${formatUsd(spent)} USD so far, forecast by now ${formatUsd(expectedSoFar(month, nowMs))}, at the end ${formatUsd(month.p50NanoUsd)} (${formatUsd(month.p10NanoUsd)} to ${formatUsd(month.p90NanoUsd)})`
-      : `*This month* ${formatUsd(spent)} USD so far; no forecast yet`,
+      ? `*This month* ${formatUsd(spent)} so far, forecast by now ${formatUsd(expectedSoFar(month, nowMs))}, at the end ${formatUsd(month.p50NanoUsd)} (${formatUsd(month.p10NanoUsd)} to ${formatUsd(month.p90NanoUsd)})`
+      : `*This month* ${formatUsd(spent)} so far; no forecast yet`,
     ...(record
       ? [
           `*Forecasts* of teams' days were off by ${Math.round(record.error * 100)} % in the last four weeks; the band held ${Math.round(record.coverage * 100)} % of them`,
@@ -100,5 +100,5 @@ function size(amount: NanoUsd): NanoUsd {
 }
 
 function signed(amount: NanoUsd): string {
-  return `${amount < 0n ? "-" : "+"}${formatUsd(size(amount))} USD`;
+  return `${amount < 0n ? "-" : "+"}${formatUsd(size(amount))}`;
 }

@@ -106,24 +106,24 @@ function factLines(figures: Figures): string[] {
   const over = overForecast(figures);
   if (over && forecast && spent !== undefined)
     lines.push(
-      `*Spent ${when}* ${formatUsd(spent)} USD, forecast by now ${formatUsd(forecast.soFarNanoUsd)}, at the end ${formatUsd(forecast.p50NanoUsd)} (${formatUsd(forecast.p10NanoUsd)} to ${formatUsd(forecast.p90NanoUsd)})`,
+      `*Spent ${when}* ${formatUsd(spent)}, forecast by now ${formatUsd(forecast.soFarNanoUsd)}, at the end ${formatUsd(forecast.p50NanoUsd)} (${formatUsd(forecast.p10NanoUsd)} to ${formatUsd(forecast.p90NanoUsd)})`,
     );
   if (budget) {
     const ends = budget.window === "total" ? "" : `, until ${clock(budget.endsMs)}`;
     lines.push(
-      `*Budget* ${formatUsd(budget.spentNanoUsd)} of ${formatUsd(budget.amountNanoUsd)} USD, ${share(budget.spentNanoUsd, budget.amountNanoUsd)} % (${budget.kind}, ${budget.window}${ends}), id ${budget.id}`,
+      `*Budget* ${formatUsd(budget.spentNanoUsd)} of ${formatUsd(budget.amountNanoUsd)}, ${share(budget.spentNanoUsd, budget.amountNanoUsd)} % (${budget.kind}, ${budget.window}${ends}), id ${budget.id}`,
     );
     if (budget.refused > 0) lines.push(`*Refused* ${budget.refused} requests in 24 hours`);
   }
   if (movers.length > 0) lines.push(`*Top keys ${when}*`, ...movers.map(moverLine));
-  if (topModel) lines.push(`*Top model* ${escape(topModel.name)}, ${formatUsd(topModel.costNanoUsd)} USD ${when}`);
+  if (topModel) lines.push(`*Top model* ${escape(topModel.name)}, ${formatUsd(topModel.costNanoUsd)} ${when}`);
   return lines;
 }
 
 function moverLine({ id, name, team, owner, costNanoUsd, overNanoUsd }: Mover): string {
   const whose = [team === "" ? "" : `team ${team}`, owner].filter((part) => part !== "").join(", ");
   const over = overNanoUsd !== undefined && overNanoUsd > 0n ? `, ${formatUsd(overNanoUsd)} over its forecast` : "";
-  return `• ${escape(name)} (${id}${whose === "" ? "" : `; ${escape(whose)}`}): ${formatUsd(costNanoUsd)} USD${over}`;
+  return `• ${escape(name)} (${id}${whose === "" ? "" : `; ${escape(whose)}`}): ${formatUsd(costNanoUsd)}${over}`;
 }
 
 /** What an alert is about that no figures are of: its labels. */
@@ -218,7 +218,7 @@ function buttonsOf({ groupKey }: AlertGroup, { movers, budget }: Figures, mayCha
         "keymeter_raise",
         "Raise by 20 %",
         `${budget.id} ${groupKey}`,
-        `Budget ${budget.id} gets ${formatUsd(budget.amountNanoUsd / 5n)} USD more until its window ends.`,
+        `Budget ${budget.id} gets ${formatUsd(budget.amountNanoUsd / 5n)} more until its window ends.`,
       ),
     );
   return { type: "actions", elements } as KnownBlock;

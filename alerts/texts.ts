@@ -18,7 +18,7 @@ const of = (labels: Labels, label: string, otherwise: string): string => labels[
 const overForecastHeadline = (figures: Figures): string => {
   const over = overForecast(figures);
   return over
-    ? `${who(figures)} is heading ${over.percent} % (${formatUsd(over.amount)} USD) over ${period(figures)} forecast`
+    ? `${who(figures)} is heading ${over.percent} % (${formatUsd(over.amount)}) over ${period(figures)} forecast`
     : `${who(figures)} is over ${period(figures)} forecast`;
 };
 const used = (figures: Figures): string => {

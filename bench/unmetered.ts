@@ -4,7 +4,7 @@ import Fastify from "fastify";
 import { loadProxyConfig } from "../proxy/config.ts";
 import { createForwarder } from "../proxy/forward.ts";
 import { outgoingHeaders } from "../proxy/headers.ts";
-import { readCredential, readTarget, resolveTarget } from "../proxy/gate.ts";
+import { checkCredential, findCredential, readTarget, resolveTarget } from "../proxy/gate.ts";
 import type { Meter } from "../proxy/meter.ts";
 import { createProviders } from "../proxy/providers/index.ts";
 
@@ -34,8 +34,9 @@ function createHolder(stream: boolean): Meter {
 app.all("/*", async (request, reply) => {
   reply.hijack();
   const { path, query } = readTarget(request.raw.url ?? "");
-  const credential = readCredential(request.raw, query);
+  const found = findCredential(request.raw, query);
   const target = resolveTarget(providers, request.raw, path, query);
+  const credential = checkCredential(found, target?.provider);
   if (!target) throw new Error("no target");
   const exchange = forwarder.exchange(
     {

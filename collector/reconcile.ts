@@ -456,7 +456,7 @@ function addPrice(cell: Cell, left: NanoUsd, common: Ratio | undefined, add: Add
   if (billed.list !== undefined && billed.list !== billed.cost && billed.quantity) {
     const off = scale(billed.cost - billed.list, BigInt(metered.quantity), BigInt(billed.quantity));
     const rest = left - off;
-    add("tier or discount", off, `the bill is ${formatUsd(billed.list - billed.cost)} USD under its list`);
+    add("tier or discount", off, `the bill is ${formatUsd(billed.list - billed.cost)} under its list`);
     const isSmall = (rest < 0n ? -rest : rest) <= toleranceOf(cell);
     return add(isSmall ? "rounding" : "price", rest, isSmall ? "the last digits of rows" : detail);
   }

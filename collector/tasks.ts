@@ -74,7 +74,7 @@ export async function perform({ books, stated, adjust, now }: TaskContext, task:
         const why = await closeBilledDay(books, day, task.by, stated, adjust, now());
         if (why !== undefined)
           throw new ChangeRefused(`${day.day} of ${day.provider} cannot be closed: ${why}; try again`);
-        said.push(`${day.day} of ${day.provider} is closed at ${formatUsd(day.amountNanoUsd)} USD.`);
+        said.push(`${day.day} of ${day.provider} is closed at ${formatUsd(day.amountNanoUsd)}.`);
       }
       return said;
     }

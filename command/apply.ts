@@ -10,8 +10,7 @@ import { readBudgets } from "../ledger/changes.ts";
 import type { Change } from "../ledger/changes.ts";
 import { readLimits } from "../ledger/limits.ts";
 import type { Limits } from "../ledger/limits.ts";
-import { formatUsd, formatUsdExact, parseUsd } from "../ledger/money.ts";
-import type { NanoUsd } from "../ledger/money.ts";
+import { formatUsdSet } from "../ledger/money.ts";
 import { makeChange, openUsage } from "./books.ts";
 import { newBudget, parseAmount, parseThresholds, scopeOf } from "./budget-options.ts";
 import { loadCommandConfig } from "./config.ts";
@@ -241,17 +240,11 @@ function describeBudget(budget: Budget): string {
 
 function termsOf({ amountNanoUsd, window, kind, mode, observe, thresholds }: Budget): string {
   return [
-    `${formatAmount(amountNanoUsd)} USD a ${window}, ${kind}`,
+    `${formatUsdSet(amountNanoUsd)} a ${window}, ${kind}`,
     ...(kind === "hard" ? [mode] : []),
     ...(observe ? ["observed"] : []),
     ...(thresholds ? [`told at ${thresholds.join(", ")} %`] : []),
   ].join(", ");
-}
-
-/** Short where that is exact: two amounts that differ must look so. */
-function formatAmount(amountNanoUsd: NanoUsd): string {
-  const short = formatUsd(amountNanoUsd);
-  return parseUsd(short) === amountNanoUsd ? short : formatUsdExact(amountNanoUsd);
 }
 
 function describeLimits({ scope, requestsPerMinute, tokensPerMinute, concurrent, bodyBytes }: Limits): string {

@@ -4,7 +4,7 @@ import { parseArgs } from "node:util";
 import { amountAt, describeScope, USUAL_THRESHOLDS } from "../ledger/budgets.ts";
 import type { Budget } from "../ledger/budgets.ts";
 import { readBudgets, readFreezes } from "../ledger/changes.ts";
-import { formatUsd, formatUsdColumn } from "../ledger/money.ts";
+import { formatUsd, formatUsdSet, formatUsdColumn } from "../ledger/money.ts";
 import { readSettled } from "../ledger/budget-spend.ts";
 import { createCalendar, WINDOWS } from "../ledger/windows.ts";
 import { newBudget, parseAmount, parseThresholds, SCOPE_OPTIONS, scopeOf } from "./budget-options.ts";
@@ -79,7 +79,7 @@ async function set(args: string[]): Promise<void> {
   process.stdout.write(
     values.json
       ? `${toJson(budget)}\n`
-      : `${budget.id}: ${budget.kind} budget of ${formatUsd(budget.amountNanoUsd)} USD a ${budget.window} for ${describeScope(scope)} (${budget.mode})\n`,
+      : `${budget.id}: ${budget.kind} budget of ${formatUsdSet(budget.amountNanoUsd)} a ${budget.window} for ${describeScope(scope)} (${budget.mode})\n`,
   );
 }
 
@@ -133,14 +133,14 @@ async function list(args: string[]): Promise<void> {
   const left = formatUsdColumn(rows.map((row) => row.amountNowNanoUsd - row.spentNanoUsd));
   process.stdout.write(
     `${formatTable(
-      ["id", "scope", "window", "kind", "mode", "amount USD", "spent USD", "left USD", "until", "told at %"],
+      ["id", "scope", "window", "kind", "mode", "amount", "spent", "left", "until", "told at %"],
       rows.map((row, i) => [
         row.id,
         describeScope(row.scope),
         row.window,
         row.observe ? `${row.kind}, observed` : row.kind,
         row.mode,
-        formatUsd(row.amountNowNanoUsd),
+        formatUsdSet(row.amountNowNanoUsd),
         spent[i] ?? "",
         left[i] ?? "",
         row.windowEnd?.slice(0, 16) ?? "never",
@@ -157,7 +157,7 @@ function raiseLines(budgets: readonly Budget[], nowMs: number): string[] {
       .filter(({ untilMs }) => untilMs > nowMs)
       .map(
         (raise) =>
-          `RAISED ${raise.id}: ${id} by ${formatUsd(raise.amountNanoUsd)} USD until ${new Date(raise.untilMs).toISOString().slice(0, 16)}Z (${printable(raise.reason)})\n`,
+          `RAISED ${raise.id}: ${id} by ${formatUsd(raise.amountNanoUsd)} until ${new Date(raise.untilMs).toISOString().slice(0, 16)}Z (${printable(raise.reason)})\n`,
       ),
   );
 }

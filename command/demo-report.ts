@@ -69,7 +69,7 @@ Refused, in the books  ${refused.map((row) => `${row.count} ${row.reason}`).join
 
 Spend today by team
 ${formatTable(
-  ["team", "requests", "cost USD"],
+  ["team", "requests", "cost"],
   rows.map((row, i) => [row.group.team ?? "", String(row.requests), costs[i] ?? ""]),
 )}
 

@@ -52,6 +52,6 @@ export async function run(args: string[]): Promise<void> {
     event.costNanoUsd === null ? "unpriced" : formatUsd(BigInt(event.costNanoUsd)),
   ]);
   process.stdout.write(
-    `${formatTable(["at (UTC)", "key", "provider", "endpoint", "model", "input", "output", "usage", "outcome", "cost USD"], rows)}\n`,
+    `${formatTable(["at (UTC)", "key", "provider", "endpoint", "model", "input", "output", "usage", "outcome", "cost"], rows)}\n`,
   );
 }

@@ -158,7 +158,7 @@ async function charge(args: string[]): Promise<void> {
   ];
   process.stdout.write(
     `${formatTable(
-      [...by, "metered USD", "shared USD", "total USD"],
+      [...by, "metered", "shared", "total"],
       charges.map(({ owner }, i) => [
         ...owner.map((one) => one || "(nobody)"),
         metered[i] ?? "",
@@ -167,7 +167,7 @@ async function charge(args: string[]): Promise<void> {
       ]),
     )}
 
-${formatUsd(sum)} USD in ${values.month} (UTC days): ${closedDays} provider-days are closed, ${openDays} are open and may still change. Shared: what each
+${formatUsd(sum)} in ${values.month} (UTC days): ${closedDays} provider-days are closed, ${openDays} are open and may still change. Shared: what each
 provider billed beyond what was metered (fees, tax, credits, other prices, use round the proxy), in proportion to what was metered there.\n`,
   );
 }

@@ -5,7 +5,7 @@ import { parseArgs } from "node:util";
 import type { Budget } from "../ledger/budgets.ts";
 import { readBudgets } from "../ledger/changes.ts";
 import { createDigest, issueVirtualKey, reissueSecret } from "../ledger/keys.ts";
-import { formatUsd } from "../ledger/money.ts";
+import { formatUsdSet } from "../ledger/money.ts";
 import { LedgerError } from "../ledger/open.ts";
 import { ownSecret, RESTORE } from "../service/secret.ts";
 import type { Secret } from "../service/secret.ts";
@@ -100,7 +100,7 @@ async function create(args: string[]): Promise<void> {
   if (values.json) return void process.stdout.write(`${toJson({ id: key.id, key: secret, name, budget })}\n`);
   process.stdout.write(`${secret}\n`);
   process.stderr.write(
-    `Key ${key.id} (${name})${budget ? `, ${budget.kind} budget of ${formatUsd(budget.amountNanoUsd)} USD a ${budget.window}, ${budget.mode}` : ""}. The line above is shown once and stored nowhere.\n`,
+    `Key ${key.id} (${name})${budget ? `, ${budget.kind} budget of ${formatUsdSet(budget.amountNanoUsd)} a ${budget.window}, ${budget.mode}` : ""}. The line above is shown once and stored nowhere.\n`,
   );
 }
 

@@ -81,7 +81,7 @@ function describe(leak: Leak, key: ProviderKey | undefined): string {
   const worth =
     leak.costNanoUsd === undefined
       ? " (its model has no price here: look at the bill)"
-      : `, about ${formatUsd(leak.costNanoUsd)} USD`;
+      : `, about ${formatUsd(leak.costNanoUsd)}`;
   const what =
     leak.billedKey === "unmatched"
       ? "more is used on its keys than was metered; say which keys are ours under collector.billing_keys, and it names the one"

@@ -80,7 +80,7 @@ async function check(args: string[]): Promise<void> {
   const costs = formatUsdColumn(rows.map((row) => row.costNanoUsd));
   process.stdout.write(
     `${formatTable(
-      ["provider", "model", "requests", "unpriced", "inferred", "cost USD"],
+      ["provider", "model", "requests", "unpriced", "inferred", "cost"],
       rows.map((row, i) => [
         row.provider,
         row.model,
@@ -98,7 +98,7 @@ Unpriced use is missing from the money; inferred money goes by a model family, o
 function describeStated(one: StatedSums): string {
   const { provider, model, requests, unbelieved, statedNanoUsd, oursNanoUsd } = one;
   const share = Math.round((differenceOf(one) ?? 0) * 1000) / 10;
-  const sums = `${provider} ${model}: the provider states ${formatUsd(statedNanoUsd)} USD for ${requests} answers, our prices come to ${formatUsd(oursNanoUsd)} USD (${share} % apart)`;
+  const sums = `${provider} ${model}: the provider states ${formatUsd(statedNanoUsd)} for ${requests} answers, our prices come to ${formatUsd(oursNanoUsd)} (${share} % apart)`;
   return unbelieved === 0
     ? `${sums}; what it states is booked.`
     : `${sums}; ${unbelieved} stated costs are too small to be believed, and ours is booked.`;
@@ -140,7 +140,7 @@ async function reprice(args: string[]): Promise<void> {
   if (values.json)
     return void process.stdout.write(`${toJson({ events: seen, adjustments: found.length, sumNanoUsd: sum, done })}\n`);
   process.stdout.write(
-    `${found.length} of ${seen} events since ${values.since} have another price today: ${formatUsd(sum)} USD ${done ? "were added in adjustments" : "would be added; leave out --dry-run to do it"}.\n`,
+    `${found.length} of ${seen} events since ${values.since} have another price today: ${formatUsd(sum)} ${done ? "were added in adjustments" : "would be added; leave out --dry-run to do it"}.\n`,
   );
 }
 

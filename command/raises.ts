@@ -4,7 +4,7 @@ import { parseArgs } from "node:util";
 import { describeScope } from "../ledger/budgets.ts";
 import type { Budget } from "../ledger/budgets.ts";
 import { readBudgets } from "../ledger/changes.ts";
-import { formatUsd } from "../ledger/money.ts";
+import { formatUsdSet } from "../ledger/money.ts";
 import { createCalendar } from "../ledger/windows.ts";
 import { makeChange, openUsage } from "./books.ts";
 import { parseUsdOption } from "./budget-options.ts";
@@ -44,7 +44,7 @@ export async function raise(args: string[]): Promise<void> {
   process.stdout.write(
     values.json
       ? `${toJson(made)}\n`
-      : `${id}: ${formatUsd(amountNanoUsd)} USD more for ${describeScope(budget.scope)} (${budget.window}) until ${new Date(untilMs).toISOString().slice(0, 16)}Z; \`keymeter budgets unraise ${id}\` ends it before\n`,
+      : `${id}: ${formatUsdSet(amountNanoUsd)} more for ${describeScope(budget.scope)} (${budget.window}) until ${new Date(untilMs).toISOString().slice(0, 16)}Z; \`keymeter budgets unraise ${id}\` ends it before\n`,
   );
 }
 

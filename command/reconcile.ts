@@ -73,7 +73,7 @@ export async function run(args: string[]): Promise<void> {
   printDays(comparisons, stateOf);
   for (const one of corrections)
     process.stdout.write(
-      `Correction of ${one.day}, ${one.provider}, from ${new Date(one.madeAtMs).toISOString().slice(0, 10)}: billed ${formatUsd(one.billedNanoUsd)}, metered ${formatUsd(one.meteredNanoUsd)} USD more than signed\n`,
+      `Correction of ${one.day}, ${one.provider}, from ${new Date(one.madeAtMs).toISOString().slice(0, 10)}: billed ${formatUsd(one.billedNanoUsd)}, metered ${formatUsd(one.meteredNanoUsd)} more than signed\n`,
     );
   printCauses(comparisons, values.all || values.day !== undefined);
   for (const one of imports) {
@@ -112,7 +112,7 @@ function printDays(comparisons: readonly Comparison[], stateOf: (provider: strin
     ];
   });
   process.stdout.write(
-    `${formatTable(["day (UTC)", "provider", "metered USD", "billed USD", "billed - metered", "mostly", "state"], rows)}\n`,
+    `${formatTable(["day (UTC)", "provider", "metered", "billed", "billed - metered", "mostly", "state"], rows)}\n`,
   );
 }
 
@@ -128,7 +128,7 @@ function printCauses(comparisons: readonly Comparison[], isDetailed: boolean): v
   const amounts = formatUsdColumn(causes.map((cause) => sums.get(cause) ?? 0n));
   process.stdout.write(
     `\n${formatTable(
-      ["cause", "billed - metered USD"],
+      ["cause", "billed - metered"],
       causes.map((cause, i) => [cause, amounts[i] ?? ""]),
     )}\n\n`,
   );
@@ -146,7 +146,7 @@ function printCauses(comparisons: readonly Comparison[], isDetailed: boolean): v
     ]),
   );
   process.stdout.write(
-    `${formatTable(["day (UTC)", "provider", "key", "model", "class", "cause", "USD", "what"], rows)}\n\n`,
+    `${formatTable(["day (UTC)", "provider", "key", "model", "class", "cause", "amount", "what"], rows)}\n\n`,
   );
 }
 

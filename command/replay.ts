@@ -53,8 +53,8 @@ export async function replay(args: string[]): Promise<void> {
     );
   const from = budget.window === "total" ? "all that was metered" : `what was metered since ${instant(sinceMs)}`;
   process.stdout.write(
-    `A hard cap of ${formatUsd(budget.amountNanoUsd)} USD a ${budget.window} for ${describeScope(scope)}, on ${from}:\n` +
-      `${all.requests} requests of ${formatUsd(all.costNanoUsd)} USD; refused would have been ${all.refused} of ${formatUsd(all.refusedNanoUsd)} USD` +
+    `A hard cap of ${formatUsd(budget.amountNanoUsd)} a ${budget.window} for ${describeScope(scope)}, on ${from}:\n` +
+      `${all.requests} requests of ${formatUsd(all.costNanoUsd)}; refused would have been ${all.refused} of ${formatUsd(all.refusedNanoUsd)}` +
       `${all.unpriced > 0 ? `, ${all.unpriced} of them because they have no price` : ""}.\n`,
   );
   if (all.refused === 0) return;
@@ -68,7 +68,7 @@ function table(title: string, rows: ReadonlyMap<string, Replayed>, name: (id: st
   const spent = formatUsdColumn(hit.map(([, row]) => row.costNanoUsd));
   const refused = formatUsdColumn(hit.map(([, row]) => row.refusedNanoUsd));
   return formatTable(
-    [title, "requests", "USD", "refused", "refused USD", "the first at"],
+    [title, "requests", "cost", "refused", "refused cost", "the first at"],
     hit.map(([id, row], i) => [
       name(id),
       String(row.requests),

@@ -74,10 +74,10 @@ export async function run(args: string[]): Promise<void> {
     costCell(row, costs[i] ?? ""),
   ]);
   process.stdout.write(
-    `${formatTable([...by, "requests", "input", "cache read", "cache write", "output", "estimated", "unknown", "unpriced", "inferred", "cost USD"], cells)}\n`,
+    `${formatTable([...by, "requests", "input", "cache read", "cache write", "output", "estimated", "unknown", "unpriced", "inferred", "cost"], cells)}\n`,
   );
   process.stdout.write(
-    `\n${formatUsd(total(rows))} USD metered from ${since} until before ${until} (${config.timezone})\n`,
+    `\n${formatUsd(total(rows))} metered from ${since} until before ${until} (${config.timezone})\n`,
   );
   if (rows.some((row) => row.unpriced > 0))
     process.stdout.write(

@@ -2,6 +2,7 @@
 import { resolve } from "node:path";
 import { LedgerInUse, lockForWriting } from "../ledger/open.ts";
 import type { ProxyConfig } from "../proxy/config.ts";
+import { exportsOf } from "../service/base-urls.ts";
 import type { Environment } from "../service/settings.ts";
 import { checkAllSettings, strayVariables } from "./check-settings.ts";
 import { commandEnvironment, loadCommandConfig } from "./config.ts";
@@ -90,9 +91,7 @@ function greeting(
   return `
 Keymeter is running. Point your SDK here and use ${own}:
 
-  export OPENAI_BASE_URL=${base}/openai/v1
-  export ANTHROPIC_BASE_URL=${base}/anthropic
-  export GOOGLE_GEMINI_BASE_URL=${base}/google
+${exportsOf(base)}  docs/clients.md says it for each client and agent.
 
   Reports     ${pages}
               That link opens once; \`${prefix}npx keymeter pages\` prints another.

@@ -42,7 +42,7 @@ async function list(args: string[]): Promise<void> {
     one.expectedNanoUsd === undefined ? "unknown" : formatUsd(one.expectedNanoUsd),
   ]);
   process.stdout.write(
-    `${formatTable(["since (UTC)", "key", "provider", "endpoint", "work", "model", "held USD"], rows)}\n`,
+    `${formatTable(["since (UTC)", "key", "provider", "endpoint", "work", "model", "held"], rows)}\n`,
   );
 }
 

@@ -130,10 +130,14 @@ export function isAbout(
   return named.length === 1 && named[0]?.[0] === (part === "key" ? "keyId" : part) && named[0][1] === id;
 }
 
-/** "team search, model gpt-4o*", or "the organisation". */
-export function describeScope(scope: Scope): string {
-  const parts = SCOPE_PARTS.flatMap((part) =>
-    scope[part] === undefined ? [] : [`${part === "keyId" ? "key" : part} ${scope[part]}`],
-  );
+/** "team search, model gpt-4o*", or "the organisation". A key is called by its name, with its id, where `nameOf` knows it. */
+export function describeScope(scope: Scope, nameOf: (keyId: string) => string | undefined = () => undefined): string {
+  const parts = SCOPE_PARTS.flatMap((part) => {
+    const value = scope[part];
+    if (value === undefined) return [];
+    if (part !== "keyId") return [`${part} ${value}`];
+    const name = nameOf(value);
+    return [name === undefined || name === "" ? `key ${value}` : `key ${name} (${value})`];
+  });
   return parts.length === 0 ? "the organisation" : parts.join(", ");
 }

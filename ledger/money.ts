@@ -61,26 +61,41 @@ export function formatUsdExact(amount: NanoUsd): string {
   return formatDecimal(amount, NANO_DIGITS);
 }
 
-/** USD for people: cents from one cent up, and enough digits below it to show that it is not zero. */
+/** Money for people: a sign, "$", cents; below a cent the first two digits that are not zero: "$1,234.57", "-$0.21", "$0.0039". */
 export function formatUsd(amount: NanoUsd): string {
-  return formatRounded(amount, digitsFor(amount));
+  return withSign(formatRounded(amount, digitsFor(amount)));
 }
 
-/** USD in cents, whatever is lost below them: for tables of sums. */
+/** Money for people in cents alone, for tables of sums: what is more than nothing and less than half a cent is "<$0.01". */
 export function formatUsdCents(amount: NanoUsd): string {
-  return formatRounded(amount, 2);
+  const words = withSign(formatRounded(amount, 2));
+  return amount === 0n || !/^-?\$0\.00$/.test(words) ? words : amount < 0n ? "-<$0.01" : "<$0.01";
 }
 
-/** Amounts of one column: as many digits for all as the one that needs most. */
+/** Money that somebody set, such as the amount of a budget: no digit is lost, "$500.00", "$0.000001". */
+export function formatUsdSet(amount: NanoUsd): string {
+  return withSign(formatDecimal(amount, NANO_DIGITS).replace(/0{1,7}$/, ""));
+}
+
+/** Amounts of one column: in cents, or, where none comes to a cent, each with the digits that it needs. */
 export function formatUsdColumn(amounts: readonly NanoUsd[]): string[] {
-  const digits = Math.max(2, ...amounts.map(digitsFor));
-  return amounts.map((amount) => formatRounded(amount, digits));
+  const isSmall = amounts.every((amount) => digitsFor(amount) > 2 || amount === 0n);
+  return amounts.map(isSmall ? formatUsd : formatUsdCents);
+}
+
+function withSign(decimal: string): string {
+  const [whole = "", fraction] = decimal.replace("-", "").split(".");
+  const words = `$${whole.replace(/\B(?=(\d{3})+$)/g, ",")}${fraction === undefined ? "" : `.${fraction}`}`;
+  return decimal.startsWith("-") ? `-${words}` : words;
 }
 
 function digitsFor(amount: NanoUsd): number {
   const size = amount < 0n ? -amount : amount;
-  return size === 0n || size >= 10_000_000n ? 2 : size >= 1_000n ? 6 : NANO_DIGITS;
+  if (size === 0n || size >= CENT) return 2;
+  return Math.min(NANO_DIGITS, NANO_DIGITS - size.toString().length + 2);
 }
+
+const CENT = 10_000_000n;
 
 /** Rounded half away from zero. */
 function formatRounded(amount: NanoUsd, digits: number): string {

@@ -13,6 +13,7 @@ import { requireToken } from "../service/admin-routes.ts";
 import { toJson } from "../service/json.ts";
 import type { Secret } from "../service/secret.ts";
 import type { Register } from "./register.ts";
+import type { Unmetered } from "./unmetered.ts";
 import type { Work } from "./work.ts";
 
 /** As many corrections are one transaction. */
@@ -144,12 +145,14 @@ export function addAdminRoutes(
     writer,
     register,
     work,
+    unmetered,
     cut,
     adminToken,
   }: {
     writer: Writer;
     register: Register;
     work: Work;
+    unmetered: Unmetered;
     /** Ends what goes on now for the subjects that the test takes. */
     cut: (test: (subject: Subject) => boolean) => number;
     adminToken: Secret;
@@ -186,6 +189,8 @@ export function addAdminRoutes(
     const states = await writer.states();
     return JSON.parse(toJson({ states })) as unknown;
   });
+
+  app.get("/admin/unmetered", { onRequest: authorized }, () => ({ unmetered: unmetered.list() }));
 
   app.get("/admin/verify", { onRequest: authorized }, async () => {
     const { differences, reservedNanoUsd } = await writer.verify();

@@ -1,6 +1,6 @@
 // Admission: may this key spend this, and is the money held? Prices the request's bound and its expectation, and asks the
 // ledger for a reservation. What it returns is all that forwarding and settling need to know.
-import type { Subject } from "../ledger/budgets.ts";
+import type { BudgetRefusal, Subject } from "../ledger/budgets.ts";
 import type { Expectations } from "../ledger/expectations.ts";
 import type { AttemptId } from "../ledger/ids.ts";
 import type { NanoUsd } from "../ledger/money.ts";
@@ -86,30 +86,25 @@ export async function admit(
   };
   // Any of them may answer: the dearest is held.
   const models = new Set([call.model, ...(call.otherModels?.instead ?? [])]);
-  const costs = [...models].map((model) => {
-    const listed = listedOf(model);
-    if (!listed && unpriced === "refuse")
-      throw new Refused(
-        "unpriced",
-        `${model === "" ? "a model that the request does not name" : `the model ${model.slice(0, 80)}`} has no price, and key ${principal.keyId} uses only models that have one`,
-      );
-    // A discount that is asked for need not be given.
-    const sure = call.tiers.includes(FLEX)
-      ? listedOf(
-          model,
-          call.tiers.filter((tier) => tier !== FLEX),
-        )
-      : listed;
-    return costsOf(
-      call,
-      bodyBytes,
-      listed ?? ceiling,
-      sure ?? listed ?? ceiling,
-      unpriced === "allow",
-      expectations.outputTokens(principal.keyId, call.model),
-    );
-  });
-  const { price, inputTokens, boundNanoUsd, expectedNanoUsd, mostNanoUsd } = costs.reduce(dearer);
+  const learned = expectations.outputTokens(principal.keyId, call.model);
+  const costsAt = (call: Call): Costs[] =>
+    [...models].map((model) => {
+      const listed = listedOf(model);
+      if (!listed && unpriced === "refuse")
+        throw new Refused(
+          "unpriced",
+          `${model === "" ? "a model that the request does not name" : `the model ${model.slice(0, 80)}`} has no price, and key ${principal.key?.name ?? ""} (${principal.keyId}) uses only models that have one`,
+        );
+      // A discount that is asked for need not be given.
+      const sure = call.tiers.includes(FLEX)
+        ? listedOf(
+            model,
+            call.tiers.filter((tier) => tier !== FLEX),
+          )
+        : listed;
+      return costsOf(call, bodyBytes, listed ?? ceiling, sure ?? listed ?? ceiling, unpriced === "allow", learned);
+    });
+  const { price, inputTokens, boundNanoUsd, expectedNanoUsd, mostNanoUsd } = costsAt(call).reduce(dearer);
 
   // The key's own team is named; a tag names one, for reports, only where the key has none.
   const team = principal.team || names.of("team", tags["team"] ?? "");
@@ -131,10 +126,16 @@ export async function admit(
         );
       throw error;
     });
-  if (!decision.admitted)
-    throw "frozen" in decision
-      ? refuseFrozen(decision.frozen)
-      : refuseForMoney(decision.refusal, refusalStatus, call.unknown ?? call.unbounded ?? call.openInput);
+  if (!decision.admitted) {
+    if ("frozen" in decision) throw refuseFrozen(decision.frozen);
+    const { refusal } = decision;
+    throw refuseForMoney(refusal, refusalStatus, {
+      principal,
+      model: call.model,
+      open: call.unknown ?? call.unbounded ?? call.openInput,
+      fittingTokens: price && fittingTokens(call, price, refusal, (shorter) => costsAt(shorter).reduce(dearer)),
+    });
+  }
   return {
     attemptId,
     principal,
@@ -157,6 +158,30 @@ export async function admit(
     reservedNanoUsd: decision.isStrict ? boundNanoUsd : expectedNanoUsd,
     leftNanoUsd: decision.leftNanoUsd,
   };
+}
+
+/** The longest answer with which a refused request would fit, in tokens; undefined where a shorter answer is no help. */
+function fittingTokens(
+  call: Call,
+  price: Price,
+  { reason, budget, amountNanoUsd, settledNanoUsd, reservedNanoUsd }: BudgetRefusal,
+  costsOfCall: (call: Call) => Costs,
+): number | undefined {
+  const longest = call.maxOutputTokens ?? price.maxOutputTokens ?? price.contextWindow ?? 0;
+  if (reason !== "budget_exceeded" || call.hidden !== undefined || longest === 0) return undefined;
+  const left = amountNanoUsd - settledNanoUsd - reservedNanoUsd;
+  const fits = (maxOutputTokens: number): boolean => {
+    const { boundNanoUsd, expectedNanoUsd } = costsOfCall({ ...call, maxOutputTokens });
+    const held = budget.mode === "strict" ? boundNanoUsd : expectedNanoUsd;
+    return held !== undefined && held <= left;
+  };
+  let [least, most] = [0, longest];
+  while (least < most) {
+    const middle = Math.ceil((least + most) / 2);
+    if (fits(middle)) least = middle;
+    else most = middle - 1;
+  }
+  return least;
 }
 
 function takenModel(names: Names, { proven }: Principal, model: string): string {

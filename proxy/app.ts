@@ -5,7 +5,7 @@ import type { Socket } from "node:net";
 import { uptime } from "node:os";
 import { setTimeout as sleep } from "node:timers/promises";
 import Fastify from "fastify";
-import type { FastifyError, FastifyInstance, FastifyRequest } from "fastify";
+import type { ConnectionError, FastifyError, FastifyInstance, FastifyRequest } from "fastify";
 import { createExpectations } from "../ledger/expectations.ts";
 import { describeScope } from "../ledger/budgets.ts";
 import type { Subject } from "../ledger/budgets.ts";
@@ -23,6 +23,8 @@ import { addAdminRoutes } from "./admin.ts";
 import { addressOf, arrive } from "./arrival.ts";
 import type { Arrival } from "./arrival.ts";
 import { createBodies } from "./bodies.ts";
+import { answerCors } from "./cors.ts";
+import { answerFront } from "./front.ts";
 import type { ProxyConfig } from "./config.ts";
 import type { ProxyContext } from "./context.ts";
 import { createForwarder } from "./forward.ts";
@@ -32,16 +34,19 @@ import { createLimiter } from "./limits.ts";
 import { createMetrics } from "./metrics.ts";
 import { createLengths } from "./lengths.ts";
 import { createNames } from "./names.ts";
+import { passesUnread } from "./pass.ts";
 import { createPatience } from "./patience.ts";
 import { createBlocks } from "./policy.ts";
 import { createProviders } from "./providers/index.ts";
 import { createReaders } from "./readers.ts";
-import { Refused, renderRefusal } from "./refusals.ts";
+import { answerRefused, answerSocket, renderRefused } from "./refuse.ts";
+import { Refused } from "./refusals.ts";
 import { createRegister } from "./register.ts";
 import { createSightings } from "./sightings.ts";
 import { createSockets } from "./sockets.ts";
 import type { Sockets } from "./sockets.ts";
 import { createThings } from "./things.ts";
+import { createUnmetered } from "./unmetered.ts";
 import { createWork } from "./work.ts";
 
 export type Proxy = {
@@ -61,14 +66,11 @@ declare module "fastify" {
 }
 
 const SECOND = 1000;
-/** Slow headers are cut soon; slow bodies get time, for they are large. */
 const HEADERS_MS = 10 * SECOND;
-const BODY_MS = 300 * SECOND;
 const CHECK_MS = SECOND;
 /** Longer than the idle time of common load balancers, so that they, not we, close first. */
 const KEEP_ALIVE_MS = 75 * SECOND;
 const SWEEP_MS = 50;
-const MOST_LINGER_MS = 5 * SECOND;
 const REFRESH_PRICES_MS = 60 * SECOND;
 const SIGHTINGS_MS = 60 * SECOND;
 const CLOSE_EVERY_MS = 3600 * SECOND;
@@ -105,6 +107,7 @@ export async function createProxy(config: ProxyConfig, log: Log): Promise<Proxy>
   const refreshing = setInterval(() => prices.refresh(), REFRESH_PRICES_MS).unref();
   const work = await createWork(books, writer);
   const things = await createThings(books, writer, log);
+  const unmetered = createUnmetered();
   const sightings = createSightings(writer, log);
   const noting = setInterval(() => void sightings.flush(), SIGHTINGS_MS).unref();
   await writer.noteSeen({ credentials: register.credentialsOf(providers.all, Date.now()) });
@@ -131,6 +134,7 @@ export async function createProxy(config: ProxyConfig, log: Log): Promise<Proxy>
       () => forwarder.open() + openSessions(),
       () => work.list(),
     ),
+    unmetered,
     patience: createPatience(MOST_COMMIT_MS),
     log,
     isDraining: () => draining,
@@ -162,7 +166,7 @@ export async function createProxy(config: ProxyConfig, log: Log): Promise<Proxy>
   const app = createPublicListener(context, sockets);
   const ops = createListener(context.metrics.registry, () => (draining ? "draining" : writer.trouble()));
   const cut = (test: (subject: Subject) => boolean): number => forwarder.cut(test) + sockets.cut(test);
-  addAdminRoutes(ops, { writer, register, work, cut, adminToken: config.adminToken });
+  addAdminRoutes(ops, { writer, register, work, unmetered, cut, adminToken: config.adminToken });
 
   return {
     app,
@@ -239,7 +243,8 @@ function createPublicListener(context: ProxyContext, sockets: Sockets): FastifyI
   const app = Fastify({
     logger: false,
     bodyLimit: config.mostBodyBytes,
-    requestTimeout: BODY_MS,
+    // A body that is held has a shorter one of its own (bodies.ts).
+    requestTimeout: config.totalSeconds * SECOND,
     keepAliveTimeout: KEEP_ALIVE_MS,
     trustProxy: false,
     exposeHeadRoutes: false,
@@ -248,16 +253,22 @@ function createPublicListener(context: ProxyContext, sockets: Sockets): FastifyI
         { https: { ...server, cert: config.tls.cert, key: config.tls.key.reveal() } as unknown as null }
       : { http: server }),
     routerOptions: { ignoreTrailingSlash: false, maxParamLength: 8192 },
+    clientErrorHandler: (error, socket) => refuseUnreadable(context, error, socket),
     // Targets the router cannot read still get an answer in a dialect.
     frameworkErrors: (error, request, reply) =>
       refuseEarly(context, new Refused("bad_target", error.message), request.raw, reply.raw),
   });
   app.removeAllContentTypeParsers();
   app.decorateRequest("arrival", undefined);
-  app.addContentTypeParser("*", async (request: FastifyRequest) =>
-    context.bodies.take(request.raw, addressOf(context, request.raw)),
-  );
+  app.addContentTypeParser("*", async (request: FastifyRequest) => {
+    const target = request.arrival?.target;
+    // What passes unread is passed on as it comes, however large.
+    if (target && passesUnread(target)) return undefined;
+    return context.bodies.take(request.raw, addressOf(context, request.raw));
+  });
   app.addHook("onRequest", async (request, reply) => {
+    if (answerCors(config.corsOrigins, request.raw, reply.raw) || answerFront(request.raw, reply.raw))
+      return void reply.hijack();
     reply.raw.once("close", () => context.bodies.letGo(request.raw));
     // Before the body: whoever is unknown, or asks for what cannot be served, must not upload it first.
     request.arrival = arrive(context, request.raw);
@@ -315,23 +326,24 @@ function refuseEarly(
   request: IncomingMessage,
   response: ServerResponse,
 ): void {
-  context.metrics.countRefused(refused.reason);
-  context.writer.countRefused("", "", refused.reason);
-  if (response.headersSent || response.destroyed) return;
-  const { status, headers, body } = renderRefusal(
-    refused,
-    guessDialect(context.providers, request.url ?? "/"),
-    "",
-    request.headers["user-agent"] ?? "",
-  );
-  response.writeHead(status, [...headers, "connection", "close", "content-length", String(Buffer.byteLength(body))]);
-  response.write(body);
-  if (request.complete) return void response.end();
-  // Hanging up on a client that still sends would take the answer away from it: what comes is read for a while, and dropped.
-  const end = (): void => void response.end();
-  const timer = setTimeout(end, MOST_LINGER_MS).unref();
-  request.once("end", end).once("close", () => clearTimeout(timer));
-  request.resume();
+  answerRefused(context, request, response, guessDialect(context.providers, request.url ?? "/"), refused);
+}
+
+/** What Node's parser gave up: there is no request, only the bytes it looked at. */
+function refuseUnreadable(context: ProxyContext, error: ConnectionError, socket: Socket): void {
+  if (error.code === "ECONNRESET" || !socket.writable) return void socket.destroy();
+  const target =
+    /^[A-Z]+ (\S+)/.exec(
+      Buffer.from((error.rawPacket as unknown as Uint8Array | undefined) ?? []).toString("latin1", 0, 1_024),
+    )?.[1] ?? "/";
+  const refused =
+    error.code === "HPE_HEADER_OVERFLOW"
+      ? new Refused("bad_headers", "the headers are larger than 16 KB in all, or more than 2,000", { status: 431 })
+      : error.code === "ERR_HTTP_REQUEST_TIMEOUT"
+        ? new Refused("bad_headers", "the request did not come in time", { status: 408 })
+        : new Refused("bad_headers", "this is no HTTP request that can be read");
+  const { status, headers, body } = renderRefused(context, refused, guessDialect(context.providers, target), undefined);
+  answerSocket(socket, status, headers, Buffer.from(body));
 }
 
 async function sleepUntil(done: () => boolean, atMostMs: number): Promise<void> {

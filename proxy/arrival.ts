@@ -2,7 +2,7 @@
 import type { IncomingMessage } from "node:http";
 import { setTimeout as wait } from "node:timers/promises";
 import type { ProxyContext } from "./context.ts";
-import { checkHeaders, checkMethod, readCredential, readTarget, resolveTarget } from "./gate.ts";
+import { checkCredential, checkHeaders, checkMethod, findCredential, readTarget, resolveTarget } from "./gate.ts";
 import type { Credential, Target } from "./gate.ts";
 import { checkAddress, checkProvider, clientAddress } from "./policy.ts";
 import type { CredentialSource } from "./providers/provider.ts";
@@ -24,8 +24,9 @@ export function readArrival(context: ProxyContext, request: IncomingMessage): Ar
   if (context.isDraining()) throw new Refused("draining", "this Keymeter is shutting down; send the request again");
   const { path, query } = readTarget(request.url ?? "");
   checkHeaders(request);
-  const credential = readCredential(request, query);
-  return { path, query, credential, target: resolveTarget(context.providers, request, path, query) };
+  const found = findCredential(request, query);
+  const target = resolveTarget(context.providers, request, path, query);
+  return { path, query, credential: checkCredential(found, target?.provider), target };
 }
 
 /** The first steps of a request, before its body is taken in: a stranger uploads nothing. */
@@ -75,6 +76,7 @@ export async function credentialFor(
 ): Promise<Credential> {
   if (principal.kind === "virtual") {
     const ours = target.provider.credential;
+    if (!ours && !target.provider.needsKey) return { text: "", carrier: credential.carrier };
     if (!ours)
       throw new Refused(
         "no_provider_credential",
@@ -99,7 +101,8 @@ function stranger(context: ProxyContext, request: IncomingMessage, { path, crede
   return nowhere(path);
 }
 
-function hasBody({ headers }: IncomingMessage): boolean {
+/** Whether a request comes with a body. */
+export function hasBody({ headers }: IncomingMessage): boolean {
   const length = headers["content-length"];
   return headers["transfer-encoding"] !== undefined || (length !== undefined && length !== "0");
 }

@@ -1,17 +1,22 @@
 // Bodies in memory: they are taken in only up to a limit, in all and for each address, so that nobody fills the machine for everybody.
 import type { IncomingMessage } from "node:http";
 import { setImmediate as nextTurn } from "node:timers/promises";
+import { isPacked, unpack } from "./packed.ts";
 import { Refused } from "./refusals.ts";
 
 export type Bodies = {
   /** Takes a body in whole. It counts until it is let go. Throws Refused when it is too large, or too much is in flight. */
   take(request: IncomingMessage, address: string): Promise<Buffer>;
+  /** Unpacks a body that was taken in; what comes out counts too. Throws Refused as `take` does. */
+  unpack(request: IncomingMessage, body: Buffer): Promise<Buffer>;
   /** Its answer is over. */
   letGo(request: IncomingMessage): void;
   /** Bytes in flight. */
   bytes(): number;
 };
 
+/** Whoever sends slower than this is not waited for. */
+const MOST_TAKING_MS = 300_000;
 /** Where no length is stated. */
 const FIRST_BYTES = 64 * 1024;
 /** As much is copied in a turn: a few milliseconds. */
@@ -29,6 +34,16 @@ export function createBodies(mostBodyBytes: number, mostBytes: number): Bodies {
   const taken = new WeakMap<IncomingMessage, { readonly address: string; bytes: number }>();
   const mostOfOne = Math.max(mostBytes / SHARE_OF_ONE, mostBodyBytes);
 
+  const checkRoom = (address: string, isSmall: boolean): void => {
+    const ofAddress = byAddress.get(address) ?? 0;
+    if ((!isSmall && inFlight > mostBytes) || ofAddress > mostOfOne * (isSmall ? SMALL_ROOM : 1))
+      throw new Refused(
+        "busy",
+        "more bytes of requests are in flight than this Keymeter takes in at once (proxy.max_bodies_mb); try again shortly",
+        { headers: ["retry-after", "1"] },
+      );
+  };
+
   const count = (address: string, bytes: number): void => {
     inFlight += bytes;
     const ofOne = (byAddress.get(address) ?? 0) + bytes;
@@ -44,6 +59,18 @@ export function createBodies(mostBodyBytes: number, mostBytes: number): Bodies {
       count(one.address, -one.bytes);
       one.bytes = 0;
     },
+    async unpack(request, body) {
+      const encoding = request.headers["content-encoding"];
+      if (encoding === undefined || !isPacked(encoding)) return body;
+      const plain = await unpack(encoding, body, mostBodyBytes);
+      const one = taken.get(request);
+      if (one) {
+        one.bytes += plain.length;
+        count(one.address, plain.length);
+        checkRoom(one.address, plain.length <= SMALL_BYTES);
+      }
+      return plain;
+    },
     async take(request, address) {
       if (Number(request.headers["content-length"] ?? 0) > mostBodyBytes) throw tooLarge(mostBodyBytes);
       const stated = Number(request.headers["content-length"] ?? 0);
@@ -52,6 +79,7 @@ export function createBodies(mostBodyBytes: number, mostBytes: number): Bodies {
       let size = 0;
       const one = { address, bytes: 0 };
       taken.set(request, one);
+      const tooSlow = setTimeout(() => request.destroy(), MOST_TAKING_MS).unref();
       try {
         // Whoever is refused has to hear it: the socket stays.
         for await (const chunk of request.iterator({ destroyOnReturn: false }) as AsyncIterable<Buffer>) {
@@ -65,14 +93,7 @@ export function createBodies(mostBodyBytes: number, mostBytes: number): Bodies {
           size += chunk.length;
           one.bytes = size;
           count(address, chunk.length);
-          const isSmall = size <= SMALL_BYTES;
-          const ofAddress = byAddress.get(address) ?? 0;
-          if ((!isSmall && inFlight > mostBytes) || ofAddress > mostOfOne * (isSmall ? SMALL_ROOM : 1))
-            throw new Refused(
-              "busy",
-              "more bytes of requests are in flight than this Keymeter takes in at once (proxy.max_bodies_mb); try again shortly",
-              { headers: ["retry-after", "1"] },
-            );
+          checkRoom(address, size <= SMALL_BYTES);
         }
         if (!request.complete) throw new Refused("bad_body", "the body broke off before its end");
       } catch (error) {
@@ -80,6 +101,8 @@ export function createBodies(mostBodyBytes: number, mostBytes: number): Bodies {
         count(address, -one.bytes);
         one.bytes = 0;
         throw error;
+      } finally {
+        clearTimeout(tooSlow);
       }
       return size === body.length ? body : body.subarray(0, size);
     },

@@ -22,6 +22,8 @@ export type ProxyConfig = SharedConfig & {
   /** Admit clients' own provider keys. */
   readonly passThrough: boolean;
   readonly capMode: CapMode;
+  /** Whom refusals name to ask: a person, a channel. */
+  readonly contact: string | undefined;
   /** The status of a refusal for money. */
   readonly refusalStatus: 402 | 429 | 403 | 400;
   readonly openai: ProviderSettings;
@@ -47,6 +49,8 @@ export type ProxyConfig = SharedConfig & {
   readonly totalSeconds: number;
   /** Fields, betas and tools that whoever runs Keymeter knows to cost nothing: a strict budget lets them pass. */
   readonly allowedFields: readonly string[];
+  /** Origins whose pages may call from a browser; "*": all of them. */
+  readonly corsOrigins: readonly string[];
   /** Blocks of proxies in front of this one, whose X-Forwarded-For is believed. */
   readonly trustedProxies: readonly string[];
   /** PEM texts; undefined: plain HTTP. */
@@ -59,6 +63,7 @@ type Raw = SharedConfig & {
   durability: Durability;
   passThrough: "on" | "off" | "auto";
   capMode: CapMode;
+  contact: string | undefined;
   refusalStatus: 402 | 429 | 403 | 400;
   openaiUrl: string;
   anthropicUrl: string;
@@ -74,6 +79,7 @@ type Raw = SharedConfig & {
   mostBodyMegabytes: number;
   mostBodiesMegabytes: number;
   allowedFields: readonly string[];
+  corsOrigins: readonly string[];
   trustedProxies: readonly string[];
   tlsCert: string | undefined;
   tlsKey: string | undefined;
@@ -102,6 +108,7 @@ const upstreamRow = z
     api_key_env: z.string().optional(),
     price_list: z.string().optional(),
     ask_usage: z.boolean().default(true),
+    needs_key: z.boolean().optional(),
     deployments: z.record(z.string().min(1), z.string().min(1)).default({}),
   })
   .refine(({ url, version }) => version === "none" || !/\/v\d+\w*\/?$/.test(url), {
@@ -125,6 +132,10 @@ const priceRow = z.strictObject({
   max_output_tokens: z.number().int().positive().optional(),
   source: z.string().default("keymeter.yaml"),
 });
+
+function isOrigin(text: string): boolean {
+  return URL.canParse(text) && new URL(text).origin === text;
+}
 
 /** A list; in the environment its items are parted by commas. */
 function listOf(item: z.ZodType<string>): z.ZodType<readonly string[]> {
@@ -153,6 +164,12 @@ export const PROXY_SETTINGS: Settings<Raw> = {
     env: "KEYMETER_CAP_MODE",
     schema: z.enum(["enforce", "observe"]),
     fallback: "enforce",
+  },
+  contact: {
+    place: "proxy.contact",
+    env: "KEYMETER_CONTACT",
+    schema: z.string().regex(/^[^\p{Cc}]{1,120}$/u, "one line of at most 120 characters"),
+    fallback: undefined,
   },
   refusalStatus: {
     place: "proxy.refusal_status",
@@ -222,6 +239,14 @@ export const PROXY_SETTINGS: Settings<Raw> = {
     schema: listOf(z.string().min(1).max(100)),
     fallback: [],
   },
+  corsOrigins: {
+    place: "proxy.cors_origins",
+    env: "KEYMETER_CORS_ORIGINS",
+    schema: listOf(
+      z.string().refine((text) => text === "*" || isOrigin(text), "an origin such as https://app.example.com, or *"),
+    ),
+    fallback: [],
+  },
   trustedProxies: {
     place: "proxy.trusted_proxies",
     env: "KEYMETER_TRUSTED_PROXIES",
@@ -237,6 +262,10 @@ export const PROXY_SETTINGS: Settings<Raw> = {
 /** The price list of a kind of upstream whose name says nothing of it. */
 const USUAL_LISTS: { readonly [kind in UpstreamKind]?: string } = { azure: "openai", vertex: "google" };
 const LOOPBACK = new Set(["127.0.0.1", "::1", "localhost"]);
+
+function isLoopback({ hostname }: URL): boolean {
+  return LOOPBACK.has(hostname.replace(/^\[|\]$/g, ""));
+}
 
 function readGoogleCredentials(file: string | undefined, problems: string[]): CredentialSource | undefined {
   if (file === undefined) return undefined;
@@ -299,6 +328,8 @@ export function loadProxyConfig(environment: Environment = process.env): ProxyCo
   const taken = new Set(["openai", "anthropic", "google", "gemini", "genai", "vertex", "keymeter"]);
   const named = Object.entries(upstreams).map(([upstream, row]) => {
     const { kind, url, api_key_env: variable, price_list: list, ask_usage: asksUsage, deployments } = row;
+    // A server on this machine that nobody gave a key for asks for none.
+    const needsKey = row.needs_key ?? !(variable === undefined && kind === "openai" && isLoopback(new URL(url)));
     if (taken.has(upstream)) problems.push(`proxy.upstreams.${upstream}: this name is taken; choose another`);
     if (variable !== undefined && !environment[variable])
       problems.push(`proxy.upstreams.${upstream}.api_key_env: ${variable} is not set in the environment`);
@@ -310,7 +341,7 @@ export function loadProxyConfig(environment: Environment = process.env): ProxyCo
       kind,
       name: upstream,
       priceList: list ?? USUAL_LISTS[kind] ?? upstream,
-      settings: { url: new URL(url), version: row.version, credential, asksUsage, deployments },
+      settings: { url: new URL(url), version: row.version, credential, asksUsage, needsKey, deployments },
     };
   });
   const rows: PriceRow[] = prices.map((row) => ({

@@ -1,6 +1,7 @@
 // What a request needs of the program: made once, in app.ts, and handed down.
 import type { Expectations } from "../ledger/expectations.ts";
 import type { PriceBook } from "../ledger/prices.ts";
+import type { Unmetered } from "./unmetered.ts";
 import type { Writer } from "../ledger/writer.ts";
 import type { Log } from "../service/log.ts";
 import type { Bodies } from "./bodies.ts";
@@ -35,6 +36,7 @@ export type ProxyContext = {
   readonly expectations: Expectations;
   readonly forwarder: Forwarder;
   readonly metrics: Metrics;
+  readonly unmetered: Unmetered;
   /** How long a client waits for the books before it gets its last bytes all the same. */
   readonly patience: Patience;
   readonly log: Log;

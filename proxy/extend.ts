@@ -9,7 +9,7 @@ import { LedgerUnavailable } from "../ledger/writer.ts";
 import type { Writer } from "../ledger/writer.ts";
 import type { Admission } from "./admit.ts";
 import type { Meter } from "./meter.ts";
-import { describeRefusal } from "./refusals.ts";
+import { describeEnd } from "./refusals.ts";
 import { priceSoFar } from "./settle.ts";
 
 export type Extension = {
@@ -33,7 +33,7 @@ const RETRY_MS = 250;
 
 /** Undefined where nothing has to be extended: no stream, no price, or no hard budget that holds what is expected. */
 export function createExtension(writer: Writer, prices: PriceBook, admission: Admission): Extension | undefined {
-  const { call, price: askedPrice, expectedNanoUsd, boundNanoUsd, growth, attemptId } = admission;
+  const { call, price: askedPrice, expectedNanoUsd, boundNanoUsd, growth, attemptId, principal } = admission;
   if (!call.stream || !askedPrice || expectedNanoUsd === undefined || growth === "none") return undefined;
   let heldNanoUsd = expectedNanoUsd;
   /** Below so many output tokens nothing can be due. */
@@ -65,7 +65,7 @@ export function createExtension(writer: Writer, prices: PriceBook, admission: Ad
         if (extension && "refusal" in extension)
           return {
             how: "capped",
-            why: describeRefusal(extension.refusal, "it has no more for what this answer goes on to cost"),
+            why: describeEnd(extension.refusal, principal),
           };
         if (extension) {
           heldNanoUsd = extension.heldNanoUsd;

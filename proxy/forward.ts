@@ -2,6 +2,7 @@
 // meter with backpressure kept. Never retries, never follows a redirect, and always ends: by the provider, the client, a
 // time limit or our own stop.
 import type { ServerResponse } from "node:http";
+import type { Readable } from "node:stream";
 import { Pool } from "undici";
 import type { Dispatcher } from "undici";
 import type { Subject } from "../ledger/budgets.ts";
@@ -41,7 +42,8 @@ type Outgoing = {
   readonly method: string;
   readonly path: string;
   readonly headers: readonly string[];
-  readonly body: Buffer | undefined;
+  /** A stream is passed on as it comes; one that breaks off breaks the request off. */
+  readonly body: Buffer | Readable | undefined;
 };
 
 export type Exchange = {
@@ -69,6 +71,8 @@ type ExchangeOptions = {
   readonly subject?: Subject;
   /** A credential of ours: the client must not see it, whatever the provider repeats. */
   readonly secret?: string | undefined;
+  /** Puts places at the provider that a header of its answer names here. */
+  readonly placeUrl?: ((value: string) => string) | undefined;
   /** A redirect is handed to the client, who has a key of its own: nothing is booked by it. */
   readonly mayRedirect?: boolean;
 };
@@ -162,6 +166,7 @@ class OpenExchange implements Dispatcher.DispatchHandler, Exchange {
   readonly #ownHeaders: readonly string[];
   readonly #mask: Mask | undefined;
   readonly #mayRedirect: boolean;
+  readonly #placeUrl: ((value: string) => string) | undefined;
   #masksBody = false;
   readonly #extension: Extension | undefined;
   readonly #over: () => void;
@@ -192,6 +197,7 @@ class OpenExchange implements Dispatcher.DispatchHandler, Exchange {
     this.#extension = options.extension;
     this.#mask = options.secret === undefined ? undefined : createMask(options.secret);
     this.#mayRedirect = options.mayRedirect === true;
+    this.#placeUrl = options.placeUrl;
     this.#over = over;
     this.ending = new Promise((resolve) => (this.#resolve = resolve));
     response.on("close", () => this.#clientClosed());
@@ -223,7 +229,8 @@ class OpenExchange implements Dispatcher.DispatchHandler, Exchange {
       if (name === "content-type") contentType = value;
       if (name === "content-encoding") contentEncoding = value.toLowerCase();
       if (isRequestId(name)) this.#providerRequestId ??= this.#mask?.text(value) ?? value;
-      if (isReturned(name)) this.#headers.push(name, this.#mask?.text(value) ?? value);
+      const seen = this.#placeUrl?.(value) ?? value;
+      if (isReturned(name)) this.#headers.push(name, this.#mask?.text(seen) ?? seen);
     }
     this.#masksBody = this.#mask !== undefined && status >= 400;
     this.#isEventStream = contentType.includes("text/event-stream");

@@ -7,6 +7,7 @@ import { isNameless, matchRoute } from "./dialects/dialect.ts";
 import type { Call, Dialect, JsonObject, RouteMatch } from "./dialects/dialect.ts";
 import type { CredentialHeader, Provider } from "./providers/provider.ts";
 import type { Providers } from "./providers/index.ts";
+import { isPacked } from "./packed.ts";
 import { Refused } from "./refusals.ts";
 
 /** Where a credential stood: it goes back to the same place. */
@@ -55,7 +56,9 @@ const CANONICAL_PATH = /^(\/[A-Za-z0-9._~:@!$&'()*+,=%-]+)+$/;
 const BAD_ESCAPE = /%(?![0-9A-Fa-f]{2})|%(?:23|25|2e|2f|3a|3f|5c|00|[01][0-9a-f]|7f)/i;
 const QUERY = /^[A-Za-z0-9._~:@!$&'()*+,=%/?[\]-]*$/;
 const CREDENTIAL = /^[\x21-\x7e]{8,4096}$/;
-const MODEL = /^[A-Za-z0-9._:/@+-]{1,200}$/;
+const PRINTABLE = /^[\x20-\x7e]{1,4096}$/;
+/** Local servers and deployments have names with blanks, brackets and commas. */
+const MODEL = /^[!#-~]([ !#-~]{0,198}[!#-~])?$/;
 const CREDENTIAL_PARAMETERS = new Set(["key", "access_token", "api_key"]);
 
 /** Splits a raw target into checked path and query. Refuses absolute forms, climbing, double slashes and every spelling
@@ -67,6 +70,8 @@ export function readTarget(raw: string): { readonly path: string; readonly query
   const query = mark < 0 ? "" : raw.slice(mark + 1);
   if (raw.length > LONGEST_TARGET)
     throw new Refused("bad_target", `the target is longer than ${LONGEST_TARGET} characters`);
+  if (path.length > 1 && path.endsWith("/"))
+    throw new Refused("bad_target", `the path ends in a slash: write ${path.slice(0, 200).replace(/\/+$/, "")}`);
   if (
     !CANONICAL_PATH.test(path) ||
     BAD_ESCAPE.test(path) ||
@@ -112,16 +117,12 @@ export function checkHeaders(request: IncomingMessage): void {
       "bad_headers",
       `transfer-encoding "${transfer}" is not accepted; send chunked over HTTP/1.1, or a content-length`,
     );
-  const encoding = request.headers["content-encoding"];
-  if (encoding !== undefined && encoding !== "identity")
-    throw new Refused(
-      "unsupported_media",
-      `a request body with content-encoding ${encoding} cannot be read; send it plain`,
-    );
+  isPacked(request.headers["content-encoding"]);
 }
 
-/** The one credential of a request, wherever an SDK put it. The same one twice is one; two different ones are refused. */
-export function readCredential(request: IncomingMessage, query: URLSearchParams): Credential {
+/** The one credential of a request, wherever an SDK put it; undefined: there is none. The same one twice is one; two different ones are
+ *  refused. */
+export function findCredential(request: IncomingMessage, query: URLSearchParams): Credential | undefined {
   const found: Credential[] = [];
   const add = (carrier: Carrier, text: string | undefined): void => {
     if (text !== undefined && text !== "") found.push({ carrier, text: text.trim() });
@@ -139,20 +140,32 @@ export function readCredential(request: IncomingMessage, query: URLSearchParams)
   for (const name of CREDENTIAL_PARAMETERS) for (const value of query.getAll(name)) add("query", value);
   for (const protocol of readProtocols(request)) add("authorization", KEY_PROTOCOL.exec(protocol)?.[1]);
   const [first] = found;
-  if (!first)
+  if (first && found.some((other) => other.text !== first.text))
+    throw new Refused("bad_headers", "two different API keys stand in one request; send one");
+  return first;
+}
+
+/** A credential that can be one at this provider; where that asks for none, none is one too. */
+export function checkCredential(found: Credential | undefined, provider: Provider | undefined): Credential {
+  if (provider?.needsKey === false) {
+    if (!found) return NO_CREDENTIAL;
+    if (PRINTABLE.test(found.text)) return found;
+    throw new Refused("unknown_key", "the API key has characters that no header should have");
+  }
+  if (!found)
     throw new Refused(
       "no_credential",
       "there is no API key in the request; send a Keymeter key or your provider key where your SDK puts it",
     );
-  if (found.some((other) => other.text !== first.text))
-    throw new Refused("bad_headers", "two different API keys stand in one request; send one");
-  if (!CREDENTIAL.test(first.text))
+  if (!CREDENTIAL.test(found.text))
     throw new Refused(
       "unknown_key",
-      "the API key is shorter than any key (8 characters), or has characters that no key has",
+      "the API key is shorter than any key (8 characters), or has characters that no key has; an upstream that takes any key, or none, is one with needs_key: false in keymeter.yaml",
     );
-  return first;
+  return found;
 }
+
+const NO_CREDENTIAL: Credential = { text: "", carrier: "authorization" };
 
 /** A browser cannot set headers on a WebSocket: there the key stands among the subprotocols. */
 export const KEY_PROTOCOL = /^openai-insecure-api-key\.(.+)$/;
@@ -211,7 +224,7 @@ function bareProvider(
   query: URLSearchParams,
   first: string,
 ): Provider | undefined {
-  if (/^v1(beta|alpha)\d*$/.test(first)) return providers.bare.google;
+  if (/^v1(beta|alpha)\d*$/.test(first) || first === "upload") return providers.bare.google;
   if (first !== "v1") return undefined;
   if (/:[A-Za-z]+$/.test(path) || request.headers["x-goog-api-key"] !== undefined || query.has("key"))
     return providers.bare.google;
@@ -226,7 +239,8 @@ type ContentHeaders = Pick<IncomingHttpHeaders, "content-type">;
  *  bounded depth, finite numbers. The bytes that are checked are the bytes that are forwarded. */
 export function readBody(headers: ContentHeaders, body: Buffer): JsonObject {
   const type = headers["content-type"] ?? "";
-  if (!/^application\/json( *; *charset=utf-?8)?$/i.test(type))
+  // Who states no type sends JSON: providers take it so.
+  if (type !== "" && !/^application\/json( *; *charset="?utf-?8"?)?$/i.test(type))
     throw new Refused(
       "unsupported_media",
       `content-type "${type.slice(0, 80)}" cannot be metered here; send application/json`,

@@ -2,13 +2,12 @@
 //   gate -> open the attempt -> forward and meter -> end the attempt -> release
 // Nothing flows back. Once it is open an attempt always ends in the books, whatever happens in between.
 import type { FastifyReply, FastifyRequest } from "fastify";
-import { formatRequestId } from "../ledger/ids.ts";
 import { subjectOf } from "./admit.ts";
 import { arrive, credentialFor } from "./arrival.ts";
 import { openAttempt } from "./attempt.ts";
 import type { Attempt } from "./attempt.ts";
 import type { ProxyContext } from "./context.ts";
-import type { Call, Dialect, RouteMatch } from "./dialects/dialect.ts";
+import type { Call, RouteMatch } from "./dialects/dialect.ts";
 import type { Ending } from "./forward.ts";
 import { outgoingHeaders } from "./headers.ts";
 import { guessDialect } from "./gate.ts";
@@ -16,7 +15,8 @@ import type { Target } from "./gate.ts";
 import { answerMe } from "./me.ts";
 import { createMeter } from "./meter.ts";
 import { checkReferences, checkScope, passResult, passUnmetered, passUnread, withPlace } from "./pass.ts";
-import { nowhere, Refused, renderRefusal } from "./refusals.ts";
+import { answerRefused } from "./refuse.ts";
+import { nowhere, Refused } from "./refusals.ts";
 import { release } from "./release.ts";
 import type { Principal } from "./register.ts";
 import { readTags } from "./tags.ts";
@@ -42,7 +42,14 @@ export async function handle(context: ProxyContext, request: FastifyRequest, rep
     if (match.route.kind === "result") return await withPlace(passing, (one) => passResult(one, match, query));
 
     // 2 What it asks for, read once.
-    const { call, body, hides, readBytes } = await readCall(context, request, target, match, query, principal);
+    const { call, body, hides, isUnpacked, readBytes } = await readCall(
+      context,
+      request,
+      target,
+      match,
+      query,
+      principal,
+    );
 
     // 3-4 May it, and is the money held?
     const asked = { principal, provider: target.provider, priceList: target.priceList, call };
@@ -64,6 +71,7 @@ export async function handle(context: ProxyContext, request: FastifyRequest, rep
           target.credentialHeader,
           upstreamCredential,
           principal.kind === "virtual",
+          { isUnpacked },
         ),
         body,
       },
@@ -85,7 +93,7 @@ export async function handle(context: ProxyContext, request: FastifyRequest, rep
     const { costNanoUsd } = await attempt.end(ending, exchange.meter);
     release(context, exchange, ending, target, costNanoUsd, requestId, reply);
   } catch (error) {
-    refuse(context, request, reply, dialect, error);
+    answerRefused(context, request.raw, reply.raw, dialect, error);
   } finally {
     // Whatever was thrown in between: an attempt ends in the books.
     await attempt?.end(BROKEN, undefined);
@@ -108,7 +116,9 @@ type ReadCall = {
   /** What goes to the provider, and whether an event must then be hidden from the client. */
   readonly body: Buffer;
   readonly hides: boolean;
-  /** The size of the body as the client sent it. */
+  /** It came packed and goes on plain. */
+  readonly isUnpacked: boolean;
+  /** The size of the body, unpacked, as the client sent it. */
   readonly readBytes: number;
 };
 
@@ -125,7 +135,9 @@ async function readCall(
   if (refused !== undefined)
     throw new Refused("bad_target", `${refused} is not accepted on a metered path: it can hide what was used`);
   const sent = (request.body as Buffer | undefined) ?? Buffer.alloc(0);
-  const readBytes = sent.length;
+  const plain = await context.bodies.unpack(request.raw, sent);
+  const readBytes = plain.length;
+  const isPacked = plain !== sent;
   const { "content-type": contentType, "anthropic-beta": beta } = request.headers;
   const headers = {
     ...(contentType === undefined ? {} : { "content-type": contentType }),
@@ -133,46 +145,14 @@ async function readCall(
   };
   const knownBy = { vendor: priceList, allowed: context.config.allowedFields };
   const toRead = { dialect: dialect.name, match, headers, asksUsage: provider.asksUsage, knownBy };
-  const read = await context.readers.request(toRead, sent);
+  const read = await context.readers.request(toRead, plain);
   checkReferences(context, provider.name, principal, read.references);
   return {
     call: tiers.length > 0 ? { ...read.call, placeTiers: tiers } : read.call,
-    body: read.rewritten?.body ?? read.body,
+    // As it came, unless it had to be changed.
+    body: read.rewritten?.body ?? (isPacked ? sent : read.body),
+    isUnpacked: isPacked && read.rewritten !== undefined,
     hides: read.rewritten?.hides ?? false,
     readBytes,
   };
-}
-
-function refuse(
-  context: ProxyContext,
-  request: FastifyRequest,
-  reply: FastifyReply,
-  dialect: Dialect,
-  error: unknown,
-): void {
-  const requestId = formatRequestId(context.writer.nextAttemptId());
-  if (!(error instanceof Refused)) {
-    context.log.error({ requestId, err: error }, "request failed");
-    const { status, body, headers } = dialect.refusal(
-      {
-        kind: "unavailable",
-        status: 500,
-        message: "Keymeter: an error of ours; nothing more is known to the client than this id",
-      },
-      requestId,
-    );
-    if (reply.raw.headersSent) reply.raw.destroy();
-    else
-      reply.raw
-        .writeHead(status, ["content-type", "application/json", "x-keymeter-request-id", requestId, ...headers])
-        .end(body);
-    return;
-  }
-  context.metrics.countRefused(error.reason);
-  if (error.refusal.kind !== "money") context.writer.countRefused("", "", error.reason);
-  const { status, headers, body } = renderRefusal(error, dialect, requestId, request.headers["user-agent"] ?? "");
-  if (reply.raw.headersSent || reply.raw.destroyed) return;
-  // A body that was not read to its end would be taken for the next request.
-  if (!request.raw.complete) headers.push("connection", "close");
-  reply.raw.writeHead(status, [...headers, "content-length", String(Buffer.byteLength(body))]).end(body);
 }

@@ -47,14 +47,14 @@ const REQUEST_ID_HEADERS = new Set(["x-request-id", "request-id", "apim-request-
 /** These make an answer a part of itself, or none. */
 const PARTIAL_HEADERS = new Set(["range", "if-range", "if-none-match", "if-modified-since"]);
 
-/** The upstream headers of a request, built anew. `header` takes a credential of ours; `ours`: the credential is not the client's. `whole`: the answer has to come
- *  whole, for it is read. */
+/** The upstream headers of a request, built anew. `header` takes a credential of ours; `ours`: the credential is not the client's. `whole`: the
+ *  answer has to come whole, for it is read. `isUnpacked`: the body goes on plain, however it came. */
 export function outgoingHeaders(
   request: IncomingMessage,
   header: CredentialHeader,
   credential: Credential,
   ours: boolean,
-  whole = true,
+  { whole = true, isUnpacked = false }: { readonly whole?: boolean; readonly isUnpacked?: boolean } = {},
 ): string[] {
   const headers: string[] = [];
   const named = request.headers.connection
@@ -68,12 +68,15 @@ export function outgoingHeaders(
       continue;
     if (ours && BILLING_HEADERS.has(name)) continue;
     if (whole && PARTIAL_HEADERS.has(name)) continue;
+    if (isUnpacked && name === "content-encoding") continue;
     if (named?.includes(name)) continue;
     headers.push(name, raw[i + 1] as string);
   }
   // Plain bytes are what the meter reads and what the client gets.
   headers.push("accept-encoding", "identity");
   const { text } = credential;
+  // An upstream that asks for no key gets none.
+  if (text === "") return headers;
   switch (ours ? header : credential.carrier) {
     case "authorization":
       headers.push("authorization", `Bearer ${text}`);
@@ -107,7 +110,7 @@ export function clientHeaders(headers: readonly string[], own: readonly string[]
 
 /** Whether a header of the provider's is the client's to see. */
 export function isReturned(name: string): boolean {
-  return !NOT_RETURNED.has(name);
+  return !NOT_RETURNED.has(name) && !name.startsWith("access-control-");
 }
 
 /** Whether it is the provider's own id of the request. */

@@ -1,10 +1,12 @@
 // What passes without an attempt of its own: free routes, and unknown paths of clients that no cap holds, unread; and results
 // of work that was begun earlier, read for what that work used.
 import type { FastifyReply, FastifyRequest } from "fastify";
+import { describeScope } from "../ledger/budgets.ts";
 import { formatRequestId } from "../ledger/ids.ts";
+import { hasBody } from "./arrival.ts";
 import type { ProxyContext } from "./context.ts";
 import { endWork, NOTHING_MORE } from "./attempt.ts";
-import { NO_READING, parseObject, textAt } from "./dialects/dialect.ts";
+import { NO_READING, objectAt, parseObject, textAt } from "./dialects/dialect.ts";
 import type { Dialect, RouteMatch } from "./dialects/dialect.ts";
 import { outgoingHeaders } from "./headers.ts";
 import type { ChooseMeter, Exchange } from "./forward.ts";
@@ -37,7 +39,7 @@ export async function withPlace(
   pass: (passing: Passing) => Promise<void>,
 ): Promise<void> {
   const { context, request, principal } = passing;
-  const bytes = (request.body as Buffer | undefined)?.length ?? 0;
+  const bytes = Number(request.headers["content-length"] ?? 0);
   const place = context.limiter.enter(principal, 0, bytes, Date.now());
   try {
     await pass({ ...passing, headers: place.headers });
@@ -50,19 +52,23 @@ export async function withPlace(
  *  break an app, so the rest passes for a client's own key, counted. */
 export async function passUnmetered(passing: Passing): Promise<void> {
   const { context, request, target, principal } = passing;
-  const refused = new Refused(
-    "not_metered",
-    `${request.method} ${target.upstreamPath.slice(0, 120)} is not metered, so it is not forwarded`,
-  );
-  if (principal.kind === "virtual" || !target.explicit) throw refused;
+  const what = `Keymeter cannot tell what ${request.method} ${target.upstreamPath.slice(0, 120)} costs`;
+  const refuse = (why: string): Refused => new Refused("not_metered", `${what}, so it is not forwarded: ${why}`);
+  if (principal.kind === "virtual")
+    throw refuse("a Keymeter key reaches only what is metered or free; send it to the provider with a key of its own");
+  if (!target.explicit) throw refuse("the path names no provider; put /openai, /anthropic or /google in front of it");
   const states = await context.writer.states();
-  const isCapped = states.some(
+  const cap = states.find(
     ({ budget }) => budget.kind === "hard" && mayCover(budget.scope, principal, target.provider.name),
   );
-  if (isCapped) throw refused;
+  if (cap)
+    throw refuse(
+      `this key is under a hard budget (${describeScope(cap.budget.scope)}, ${cap.budget.window}, ${cap.budget.id}), which must hold`,
+    );
   const frozen = (await context.writer.freezes()).find(({ scope }) => mayCover(scope, principal, target.provider.name));
   if (frozen) throw refuseFrozen(frozen);
   context.metrics.countUnmetered(target.provider.name);
+  context.unmetered.note(principal, target.provider.name, request.method, target.upstreamPath, Date.now());
   await passUnread(passing);
 }
 
@@ -91,6 +97,7 @@ export async function passUnread(passing: Passing): Promise<void> {
   const { exchange, requestId } = forward(
     passing,
     () => made ?? (base === undefined ? UNREAD : createPlacer(target.dialect, base)),
+    base,
   );
   const ending = await exchange.ending;
   await endDeleted(passing, ending);
@@ -170,7 +177,10 @@ export function checkScope(context: ProxyContext, { provider, dialect, match }: 
       "this path shows or changes what other keys of the same provider account made, so it is not open to Keymeter keys",
     );
   if (context.things.ownerOf(provider.name, workId) !== principal.keyId)
-    throw new Refused("not_metered", "this key began no work of that id, so it is not forwarded");
+    throw new Refused(
+      "not_metered",
+      "nothing of that id was made with this key, or is known here to have been; a Keymeter key reaches its own files, batches, answers and conversations only",
+    );
 }
 
 /** Refuses a body that refers to what another Keymeter key made. What was made elsewhere in the account is for all of them. */
@@ -195,23 +205,24 @@ export function checkReferences(
 function forward(
   { context, request, reply, target, principal, credential, headers }: Passing,
   chooseMeter: ChooseMeter,
+  base?: string,
 ): { readonly exchange: Exchange; readonly requestId: string } {
   const requestId = formatRequestId(context.writer.nextAttemptId());
-  const body = request.body as Buffer | undefined;
+  const { dialect } = target;
   const isResult = target.match?.route.kind === "result";
   const exchange = context.forwarder.exchange(
     {
       provider: target.provider,
       method: request.method,
       path: target.upstreamPath + target.query,
-      headers: outgoingHeaders(
-        request.raw,
-        target.credentialHeader,
-        credential,
-        principal.kind === "virtual",
-        isResult,
-      ),
-      body: body && body.length > 0 ? body : undefined,
+      headers: [
+        ...outgoingHeaders(request.raw, target.credentialHeader, credential, principal.kind === "virtual", {
+          whole: isResult,
+        }),
+        ...statedLength(request),
+      ],
+      // Nobody here needs to know what is in it: it is never held.
+      body: hasBody(request.raw) ? request.raw : undefined,
     },
     reply.raw,
     chooseMeter,
@@ -220,10 +231,23 @@ function forward(
       requestId,
       headers,
       secret: principal.kind === "virtual" ? credential.text : undefined,
+      placeUrl: base === undefined ? undefined : (value) => dialect.placeUrls?.(value, base) ?? value,
       mayRedirect: principal.kind !== "virtual" && !isResult,
     },
   );
   return { exchange, requestId };
+}
+
+/** Whether a path passes without being read, so that its body need not be taken in: free ones, results, and what nobody knows. */
+export function passesUnread({ match, priceList }: Target): boolean {
+  if (!match || (match.route.freeAt !== undefined && match.route.freeAt !== priceList)) return true;
+  return match.route.kind === "free" || match.route.kind === "result";
+}
+
+/** A stream whose length is known is sent with it: some providers take no other. */
+function statedLength({ headers }: FastifyRequest): string[] {
+  const length = headers["content-length"];
+  return length === undefined || length === "0" ? [] : ["content-length", length];
 }
 
 /** Where this client reaches this provider, by its own word; undefined when that is no plain host. */
@@ -265,7 +289,9 @@ function createNameReader(): Meter & { name(): string | undefined } {
     takeHeld: () => held.splice(0),
     name() {
       const answer = parseObject(Buffer.concat(held).toString("utf8"));
-      return textAt(answer, "id") ?? textAt(answer, "name");
+      // What is made may be a part of the answer: Google's `{"file": {"name": ...}}`, OpenAI's upload that became a file.
+      const thing = objectAt(answer, "file") ?? answer;
+      return textAt(thing, "id") ?? textAt(thing, "name");
     },
   };
 }

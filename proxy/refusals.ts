@@ -2,8 +2,9 @@
 // are counted; none of them reaches a provider.
 import type { BudgetRefusal, Freeze } from "../ledger/budgets.ts";
 import { describeScope } from "../ledger/budgets.ts";
-import { formatUsd, formatUsdExact } from "../ledger/money.ts";
-import type { Dialect, Refusal } from "./dialects/dialect.ts";
+import { formatUsd, formatUsdExact, formatUsdSet } from "../ledger/money.ts";
+import type { Refusal } from "./dialects/dialect.ts";
+import type { Principal } from "./register.ts";
 
 /** Closed set: a metric label. */
 export type RefusalReason =
@@ -31,21 +32,29 @@ export type RefusalReason =
   | "draining"
   | "websocket";
 
-/** Thrown by the gate and by admission; caught once, in handle.ts. */
+/** Thrown by the gate and by admission; answered in refuse.ts. */
 export class Refused extends Error {
   override readonly name = "Refused";
   readonly reason: RefusalReason;
   readonly refusal: Refusal;
   readonly headers: readonly string[];
+  /** A budget said no: the ledger has counted it. */
+  readonly isOfBudget: boolean;
 
   constructor(
     reason: RefusalReason,
     message: string,
-    details: { readonly headers?: readonly string[]; readonly resetsAtMs?: number; readonly status?: number } = {},
+    details: {
+      readonly headers?: readonly string[];
+      readonly resetsAtMs?: number | undefined;
+      readonly status?: number;
+      readonly isOfBudget?: boolean;
+    } = {},
   ) {
     super(message);
     this.reason = reason;
     this.headers = details.headers ?? [];
+    this.isOfBudget = details.isOfBudget === true;
     const { kind, status } = REASONS[reason];
     this.refusal = {
       kind,
@@ -71,7 +80,7 @@ const REASONS: { readonly [reason in RefusalReason]: { readonly kind: Refusal["k
   not_metered: { kind: "not_found", status: 404 },
   budget_exceeded: { kind: "money", status: 402 },
   unbounded: { kind: "money", status: 402 },
-  unpriced: { kind: "money", status: 402 },
+  unpriced: { kind: "unpriced", status: 402 },
   in_flight: { kind: "money", status: 402 },
   ledger_unavailable: { kind: "unavailable", status: 503 },
   not_allowed: { kind: "forbidden", status: 403 },
@@ -101,13 +110,25 @@ export function refuseFrozen({ scope, reason, id }: Freeze): Refused {
   );
 }
 
+/** What a budget refused: whose request, for which model, and what is known of why. */
+export type Refusing = {
+  readonly principal: Principal;
+  readonly model: string;
+  /** What has no bound. */
+  readonly open?: string | undefined;
+  /** The longest answer that would fit, in tokens; undefined where a shorter answer is no help. */
+  readonly fittingTokens?: number | undefined;
+};
+
 /** The refusal of a hard budget, with the numbers it used. Never a retry-after: some SDKs would sleep until the month
  *  ends, and no retry helps. */
-export function refuseForMoney(refused: BudgetRefusal, status: number, open?: string): Refused {
+export function refuseForMoney(refused: BudgetRefusal, status: number, refusing: Refusing): Refused {
   const { budget, window, amountNanoUsd, settledNanoUsd, reservedNanoUsd, askedNanoUsd, reason } = refused;
-  return new Refused(reason, describeRefusal(refused, whyOf(refused, open)), {
+  const { fittingTokens } = refusing;
+  return new Refused(reason, describeRefusal(refused, refusing), {
     status,
-    resetsAtMs: window.endMs,
+    isOfBudget: true,
+    resetsAtMs: budget.window === "total" ? undefined : window.endMs,
     headers: [
       "x-should-retry",
       "false",
@@ -121,72 +142,104 @@ export function refuseForMoney(refused: BudgetRefusal, status: number, open?: st
       formatUsdExact(reservedNanoUsd),
       "x-keymeter-budget-asked-usd",
       askedNanoUsd === undefined ? "unknown" : formatUsdExact(askedNanoUsd),
+      ...(fittingTokens === undefined ? [] : ["x-keymeter-fitting-output-tokens", String(fittingTokens)]),
       "x-keymeter-budget-window-start",
       new Date(window.startMs).toISOString(),
       "x-keymeter-budget-window-end",
-      endOf(refused),
+      budget.window === "total" ? "never" : new Date(window.endMs).toISOString(),
     ],
   });
 }
 
-const WHY: { readonly [reason in BudgetRefusal["reason"]]: string } = {
-  budget_exceeded: "the request does not fit",
-  unbounded: "strict mode, and the most this request can cost cannot be proven",
-  unpriced: "the model has no price, so its cost cannot be held",
-  in_flight:
-    "it would fit, but with it the answers under way could come to far more than the amount; send fewer at once, ask for shorter ones (max tokens), or fetch the results of work that goes on (keymeter work list)",
-};
+/** Why a budget said no: which one, what is left of it, who asked for how much, what would fit, when it ends, whom to ask. */
+function describeRefusal(refused: BudgetRefusal, refusing: Refusing): string {
+  const { askedNanoUsd, reason, mostNanoUsd } = refused;
+  const { model, fittingTokens } = refusing;
+  const by = `This request is of ${describeKey(refusing.principal)}`;
+  switch (reason) {
+    case "budget_exceeded":
+      return sentences(
+        `the request does not fit ${describeBudget(refused, refusing.principal)}`,
+        `${by} and may cost ${askedNanoUsd === undefined ? "an amount that is not known" : formatUsd(askedNanoUsd)}`,
+        fittingTokens === undefined
+          ? ""
+          : fittingTokens > 0
+            ? `It would fit with at most ${fittingTokens} output tokens`
+            : "Not even an answer of one token would fit",
+        endOf(refused),
+        "Whoever runs Keymeter can raise the budget",
+      );
+    case "in_flight":
+      return sentences(
+        `the request would fit ${describeBudget(refused, refusing.principal)}, but with it all answers under way could come to ${mostNanoUsd === undefined ? "far more than the amount" : formatUsd(mostNanoUsd)}`,
+        by,
+        "Send fewer at once, ask for shorter ones (max tokens), or fetch the results of work that goes on (keymeter work list)",
+        endOf(refused),
+      );
+    case "unpriced":
+      return sentences(
+        `${model === "" ? "the request names no model" : `the model "${model.slice(0, 80)}" has no price here`}, so ${describeBudget(refused, refusing.principal)} cannot hold what it costs`,
+        by,
+        `The budget is not used up. Take a model that has a price; or whoever runs Keymeter gives this one its price (proxy.prices), or lets the key use it without (keymeter keys set ${refusing.principal.keyId} --unpriced 3/15: USD per million tokens in and out)`,
+      );
+    case "unbounded":
+      return sentences(
+        `${describeBudget(refused, refusing.principal)} is strict, and the most this request can cost cannot be proven${refusing.open === undefined ? "" : `: ${refusing.open}`}`,
+        by,
+        wayOut(refusing.open),
+      );
+  }
+}
+
+/** Why an answer is ended that goes on to cost more than a budget has. */
+export function describeEnd(refused: BudgetRefusal, principal: Principal): string {
+  return sentences(
+    `${describeBudget(refused, principal)} has no more for what this answer goes on to cost`,
+    endOf(refused),
+  );
+}
+
+/** "the month budget of team search (budget_x), $1.20 left of $50.00, $0.30 of it held for requests under way". */
+function describeBudget(
+  { budget, amountNanoUsd, settledNanoUsd, reservedNanoUsd }: BudgetRefusal,
+  principal: Principal,
+): string {
+  const left = amountNanoUsd - settledNanoUsd - reservedNanoUsd;
+  const held = reservedNanoUsd > 0n ? `, ${formatUsd(reservedNanoUsd)} held for requests under way` : "";
+  const scope = describeScope(budget.scope, (id) => (id === principal.keyId ? principal.key?.name : undefined));
+  return `the ${budget.window === "total" ? "whole" : budget.window} budget of ${scope} (${formatUsd(left > 0n ? left : 0n)} left of ${formatUsdSet(amountNanoUsd)}${held}; id ${budget.id})`;
+}
+
+/** "key ci (key_x, team search, owner anna)". */
+function describeKey({ key, keyId, team, proven }: Principal): string {
+  const name = key?.name ?? proven?.name ?? "";
+  const facts = [keyId, ...(team === "" ? [] : [`team ${team}`]), ...(key?.owner ? [`owner ${key.owner}`] : [])];
+  return name === "" ? `key ${facts.join(", ")}` : `key ${name} (${facts.join(", ")})`;
+}
+
+function endOf({ budget, window }: BudgetRefusal): string {
+  return budget.window === "total"
+    ? "The budget has no end"
+    : `It starts anew on ${new Date(window.endMs).toISOString().slice(0, 16).replace("T", " ")} UTC`;
+}
 
 /** What has no bound is named, with what lets it pass. */
-function whyOf({ reason }: BudgetRefusal, open: string | undefined): string {
-  if (reason !== "unbounded" || open === undefined) return WHY[reason];
-  const name = ALLOWABLE.exec(open)
+function wayOut(open: string | undefined): string {
+  const name = ALLOWABLE.exec(open ?? "")
     ?.slice(1)
     .find((part) => part !== undefined);
   return name === undefined
-    ? `${WHY.unbounded}: ${open}. Leave it out, or ask under a budget that is not strict`
-    : `${WHY.unbounded}: ${open}. Leave it out, or, if it costs nothing, whoever runs Keymeter adds "${name}" to proxy.allowed_fields`;
+    ? "Leave it out, or ask under a budget that is not strict"
+    : `Leave it out, or, if it costs nothing, whoever runs Keymeter adds "${name}" to proxy.allowed_fields`;
 }
 
 /** Names that a setting allows, as the reasons write them. */
 const ALLOWABLE =
   /^the field "([^"]+)"$|^anthropic-beta (.+)$|^(tool .+)$|^a block of type (.+)$|^context_management of type (.+)$/;
 
-/** Why a budget said no, with its numbers, in a sentence or two. */
-export function describeRefusal(refused: BudgetRefusal, why = WHY[refused.reason]): string {
-  const { budget, window, amountNanoUsd, settledNanoUsd, reservedNanoUsd, askedNanoUsd } = refused;
-  return (
-    `budget for ${describeScope(budget.scope)} (${budget.window}): ${why}. ` +
-    `Amount ${formatUsd(amountNanoUsd)} USD, spent ${formatUsd(settledNanoUsd)}, reserved ${formatUsd(reservedNanoUsd)}, ` +
-    `asked ${askedNanoUsd === undefined ? "unknown" : formatUsd(askedNanoUsd)}${refused.mostNanoUsd === undefined ? "" : `, with all under way at most ${formatUsd(refused.mostNanoUsd)}`}; window ${budget.window === "total" ? "without end" : `${new Date(window.startMs).toISOString()} to ${endOf(refused)}`}.`
-  );
-}
-
-function endOf({ budget, window }: BudgetRefusal): string {
-  return budget.window === "total" ? "never" : new Date(window.endMs).toISOString();
-}
-
-/** Codex CLI retries every status but its own final form of 429. */
-const CODEX = /^codex_/;
-
-/** The answer to a refused client, in its own dialect. */
-export function renderRefusal(
-  refused: Refused,
-  dialect: Dialect,
-  requestId: string,
-  userAgent: string,
-): { status: number; headers: string[]; body: string } {
-  const headers = ["content-type", "application/json", "x-keymeter-request-id", requestId, ...refused.headers];
-  if (refused.refusal.kind === "money" && CODEX.test(userAgent)) {
-    const resetsAt = Math.floor((refused.refusal.resetsAtMs ?? 0) / 1000);
-    return {
-      status: 429,
-      headers,
-      body: JSON.stringify({
-        error: { type: "usage_limit_reached", message: refused.refusal.message, resets_at: resetsAt },
-      }),
-    };
-  }
-  const rendered = dialect.refusal(refused.refusal, requestId);
-  return { status: rendered.status, headers: [...headers, ...rendered.headers], body: rendered.body };
+function sentences(...all: readonly string[]): string {
+  return all
+    .filter((one) => one !== "")
+    .map((one) => `${one}.`)
+    .join(" ");
 }

@@ -131,7 +131,7 @@ export function createRegister(books: Sqlite, pepper: string, adminToken: Secret
           signIn,
         };
       }
-      const proven = { digest, name: fingerprintName(secret, provider), hint: secret.slice(-4) };
+      const proven = { digest, name: fingerprintName(secret, provider), hint: hintOf(secret) };
       return {
         kind: "fingerprint",
         keyId: fingerprintId(digest),
@@ -191,5 +191,15 @@ function unknownKey(): Refused {
 
 /** "openai key …a1b2": enough to recognise, too little to use. */
 function fingerprintName(secret: string, provider: string): string {
-  return SHORT_LIVED.test(secret) ? `${provider} sign-in` : `${provider} key …${secret.slice(-4)}`;
+  if (secret === "") return `${provider} without a key`;
+  if (SHORT_LIVED.test(secret)) return `${provider} sign-in`;
+  const hint = hintOf(secret);
+  return hint === "" ? `${provider} key of ${secret.length} characters` : `${provider} key …${hint}`;
 }
+
+/** The last four characters, where they are not half of it. */
+function hintOf(secret: string): string {
+  return secret.length < SHORTEST_HINTED ? "" : secret.slice(-4);
+}
+
+const SHORTEST_HINTED = 12;

@@ -5,6 +5,7 @@ import type { NanoUsd } from "../ledger/money.ts";
 import type { ProxyContext } from "./context.ts";
 import type { Refusal } from "./dialects/dialect.ts";
 import type { Ending, Exchange } from "./forward.ts";
+import { addressed } from "./refuse.ts";
 import type { Target } from "./gate.ts";
 
 /** The client's last bytes; or, where no answer came, an error in its dialect that is worth a retry. */
@@ -17,10 +18,15 @@ export function release(
   requestId: string,
   reply: FastifyReply,
 ): void {
-  const why = `Keymeter: ${describe(ending)}`;
+  const why = `Keymeter: ${describe(ending).replace(/\.$/, "")}`;
+  const userAgent = reply.request.headers["user-agent"] ?? "";
   if (ending.status === undefined || (ending.how !== "ended" && !exchange.answered)) {
     const [kind, code] = statusOf(ending, context.config.refusalStatus);
-    const { status, body, headers } = dialect.refusal({ kind, status: code, message: why }, requestId);
+    const { status, body, headers } = dialect.refusal(
+      addressed(context, { kind, status: code, message: why }),
+      requestId,
+      userAgent,
+    );
     if (!reply.raw.destroyed)
       reply.raw
         .writeHead(status, ["content-type", "application/json", "x-keymeter-request-id", requestId, ...headers])

@@ -7,7 +7,6 @@ import { setTimeout as sleep } from "node:timers/promises";
 import { WebSocket, WebSocketServer } from "ws";
 import type { RawData } from "ws";
 import type { Subject } from "../ledger/budgets.ts";
-import { formatRequestId } from "../ledger/ids.ts";
 import { credentialFor, identify, readArrival } from "./arrival.ts";
 import { createAttempts } from "./attempts.ts";
 import type { Attempts } from "./attempts.ts";
@@ -22,7 +21,8 @@ import { createMask } from "./mask.ts";
 import type { Mask } from "./mask.ts";
 import { checkReferences } from "./pass.ts";
 import { checkPolicy, checkProvider } from "./policy.ts";
-import { nowhere, Refused, renderRefusal } from "./refusals.ts";
+import { addressed, answerSocket, countRefused, renderRefused } from "./refuse.ts";
+import { nowhere, Refused } from "./refusals.ts";
 
 export type Sockets = {
   /** Takes over a socket that asks to become a WebSocket. Never throws. */
@@ -156,7 +156,7 @@ async function begin(
     if (upstream.kind !== "open") {
       const { kind, status } = upstream;
       await attempts.close({ how: kind, status, sent: status !== undefined });
-      return answer(socket, status ?? 502, upstream.headers, mask?.whole(upstream.body) ?? upstream.body);
+      return answerSocket(socket, status ?? 502, upstream.headers, mask?.whole(upstream.body) ?? upstream.body);
     }
     let client: WebSocket | undefined;
     // Calls back before it returns, or not at all.
@@ -176,7 +176,7 @@ async function begin(
       if (model !== undefined && endpoint !== undefined)
         checkPolicy(principal.key, { provider: target.provider.name, endpoint, model, others });
     };
-    const ends = { client, upstream: upstream.socket, mask };
+    const ends = { client, upstream: upstream.socket, mask, userAgent: request.headers["user-agent"] ?? "" };
     const session = converse(context, conversation, attempts, ends, check, () => sessions.delete(session));
     sessions.add(session);
     upstream.socket.resume();
@@ -199,15 +199,21 @@ function isHandshake(request: IncomingMessage): boolean {
   );
 }
 
-/** Both sides of a session; `mask`: what hides our credential from the client. */
-type Ends = { readonly client: WebSocket; readonly upstream: WebSocket; readonly mask: Mask | undefined };
+/** Both sides of a session. */
+type Ends = {
+  readonly client: WebSocket;
+  readonly userAgent: string;
+  readonly upstream: WebSocket;
+  /** What hides our credential from the client. */
+  readonly mask: Mask | undefined;
+};
 
 /** Lets messages pass, in order, each side as fast as the other one reads. */
 function converse(
   context: ProxyContext,
   conversation: Conversation,
   attempts: Attempts,
-  { client, upstream, mask }: Ends,
+  { client, userAgent, upstream, mask }: Ends,
   check: (message: JsonObject) => void,
   over: () => void,
 ): Session {
@@ -224,8 +230,7 @@ function converse(
   /** Nothing more of the client goes on, and what the provider would start by itself is not waited for. */
   const refuseMore = (error: unknown): void => {
     if (!(error instanceof Refused)) throw error;
-    context.metrics.countRefused(error.reason);
-    if (error.refusal.kind !== "money") context.writer.countRefused("", "", error.reason);
+    countRefused(context, error);
     closing ??= { code: POLICY, reason: error.message, refused: error };
     closeWhenDone();
   };
@@ -282,7 +287,8 @@ function converse(
         }),
       );
       await attempts.close({ how });
-      const said = closing?.refused && conversation.errorMessage(closing.refused.refusal.message);
+      const said =
+        closing?.refused && conversation.errorMessage(addressed(context, closing.refused.refusal), userAgent);
       if (said !== undefined) await Promise.race([send(client, Buffer.from(said), false), sleep(MOST_CLOSE_MS)]);
       hangUp(upstream, NORMAL, "");
       hangUp(client, code, reason);
@@ -411,7 +417,7 @@ function connect(
     socket.once("error", (error) => {
       context.log.warn({ provider: provider.name, err: error }, "no WebSocket to the provider");
       const message = "Keymeter: the provider could not be reached";
-      const { body } = dialect.refusal({ kind: "upstream", status: 502, message }, "");
+      const { body } = dialect.refusal({ kind: "upstream", status: 502, message }, "", "");
       const headersOut = ["content-type", "application/json"];
       resolve({ kind: "unreachable", status: undefined, headers: headersOut, body: Buffer.from(body) });
     });
@@ -419,30 +425,9 @@ function connect(
 }
 
 function refuse(context: ProxyContext, request: IncomingMessage, socket: Duplex, error: unknown): void {
-  const requestId = formatRequestId(context.writer.nextAttemptId());
   const dialect = guessDialect(context.providers, request.url ?? "/");
-  if (!(error instanceof Refused)) {
-    context.log.error({ requestId, err: error }, "WebSocket failed");
-    const message = "Keymeter: an error of ours; nothing more is known to the client than this id";
-    const { status, body } = dialect.refusal({ kind: "unavailable", status: 500, message }, requestId);
-    return answer(socket, status, ["content-type", "application/json"], Buffer.from(body));
-  }
-  context.metrics.countRefused(error.reason);
-  if (error.refusal.kind !== "money") context.writer.countRefused("", "", error.reason);
-  const { status, headers, body } = renderRefusal(error, dialect, requestId, request.headers["user-agent"] ?? "");
-  answer(socket, status, headers, Buffer.from(body));
-}
-
-/** An HTTP answer to a handshake that comes to nothing. */
-function answer(socket: Duplex, status: number, headers: readonly string[], body: Buffer): void {
-  if (socket.destroyed) return;
-  const lines = [`HTTP/1.1 ${status} ${status === 426 ? "Upgrade Required" : "Refused"}`];
-  for (let i = 0; i + 1 < headers.length; i += 2)
-    lines.push(`${headers[i]}: ${(headers[i + 1] as string).replace(/[\r\n]/g, " ")}`);
-  lines.push("connection: close", `content-length: ${body.length}`, "", "");
-  // A client that does not hang up is not waited for.
-  setTimeout(() => socket.destroy(), MOST_CLOSE_MS).unref();
-  socket.end(Buffer.concat([Buffer.from(lines.join("\r\n"), "latin1"), body]));
+  const { status, headers, body } = renderRefused(context, error, dialect, request.headers["user-agent"]);
+  answerSocket(socket, status, headers, Buffer.from(body));
 }
 
 /** Resolves when the bytes have gone to the network, or can no longer go. */

@@ -1,6 +1,7 @@
 // Tags: who inside a team asked, and for what. From our headers and from those that users of other gateways send already,
 // so that a move is a change of base URL. Bounded in number and length; all of these headers are stripped upstream.
 import type { IncomingHttpHeaders } from "node:http";
+import { Refused } from "./refusals.ts";
 
 export type Tags = { readonly [name: string]: string };
 
@@ -42,7 +43,10 @@ export function readTags(headers: IncomingHttpHeaders, bodyTags: Tags): Tags {
 
   for (const [name, value] of Object.entries(headers)) {
     if (typeof value !== "string" || !isTagHeader(name)) continue;
-    if (name === "x-keymeter-tags" || name === "x-litellm-tags")
+    // Other gateways take JSON there.
+    if (name === "x-keymeter-tags" && value.trimStart().startsWith("{")) {
+      if (!addJson(value, add)) throw new Refused("bad_headers", NO_TAGS);
+    } else if (name === "x-keymeter-tags" || name === "x-litellm-tags")
       for (const pair of value.split(",")) addPair(pair, add);
     else if (name.startsWith("x-keymeter-")) add(name.slice("x-keymeter-".length), value);
     else if (name.startsWith("helicone-property-")) add(name.slice("helicone-property-".length), value);
@@ -60,19 +64,23 @@ function addPair(pair: string, add: (name: string, value: string) => void): void
   else add(pair.slice(0, mark), pair.slice(mark + 1));
 }
 
-function addJson(text: string, add: (name: string, value: string) => void): void {
+/** Whether it was an object. */
+function addJson(text: string, add: (name: string, value: string) => void): boolean {
   let parsed: unknown;
   try {
     parsed = JSON.parse(text);
   } catch {
     // A tag header that is no JSON tags nothing; it must not break the request.
-    return;
+    return false;
   }
-  if (typeof parsed !== "object" || parsed === null) return;
+  if (typeof parsed !== "object" || parsed === null) return false;
   for (const [name, value] of Object.entries(parsed)) {
     if (["string", "number", "boolean"].includes(typeof value)) add(name.replace(/^_/, ""), String(value));
   }
+  return true;
 }
+
+const NO_TAGS = 'x-keymeter-tags is neither a list such as "feature=search,customer=acme" nor a JSON object of texts';
 
 /** A header for a key, or a value that is one, is no tag: tags are shown to many. */
 function holdsSecret(name: string, text: string): boolean {

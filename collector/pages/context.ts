@@ -5,7 +5,7 @@ import { readBudgets } from "../../ledger/changes.ts";
 import { expectedSoFar } from "../../ledger/forecasts.ts";
 import type { FrozenForecast } from "../../ledger/forecasts.ts";
 import type { Key } from "../../ledger/keys.ts";
-import { formatUsd, toUsdNumber } from "../../ledger/money.ts";
+import { formatUsd, formatUsdCents, toUsdNumber } from "../../ledger/money.ts";
 import type { NanoUsd } from "../../ledger/money.ts";
 import { readExpectations } from "../../ledger/plans.ts";
 import type { PriceBook } from "../../ledger/prices.ts";
@@ -196,7 +196,7 @@ export async function monthChart(
   const total = course.spent.reduce((all, one) => all + one, 0);
   return {
     svg,
-    label: `This month against its forecast: ${total.toFixed(2)} USD spent, ${toUsdNumber(expectedSoFar(forecast, nowMs)).toFixed(2)} USD expected by now, ${toUsdNumber(forecast.p50NanoUsd).toFixed(2)} USD by the end.`,
+    label: `This month against its forecast: $${total.toFixed(2)} spent, ${formatUsdCents(expectedSoFar(forecast, nowMs))} expected by now, ${formatUsdCents(forecast.p50NanoUsd)} by the end.`,
   };
 }
 
@@ -224,7 +224,7 @@ export async function daysChart(
   const [dearest] = rows;
   return {
     svg,
-    label: `Metered spend by day and ${by} since ${since}: ${formatUsd(sumUp(rows).costNanoUsd)} USD in all. The dearest: ${dearest?.group.day} with ${dearest?.group[by]}, ${formatUsd(dearest?.costNanoUsd ?? 0n)} USD.`,
+    label: `Metered spend by day and ${by} since ${since}: ${formatUsd(sumUp(rows).costNanoUsd)} in all. The dearest: ${dearest?.group.day} with ${dearest?.group[by]}, ${formatUsd(dearest?.costNanoUsd ?? 0n)}.`,
   };
 }
 

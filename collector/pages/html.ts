@@ -265,12 +265,10 @@ function wordsOf(cell: Exclude<Value, { is: "text" | "time" }>): string {
   }
 }
 
-/** "1,234,567.89"; what is more than nothing and less than a cent says so. */
+/** A change has its sign, and a loss a minus that is as wide as a plus. */
 function usdWords(nanoUsd: NanoUsd, format: (amount: NanoUsd) => string, hasSign: boolean): string {
-  const size = nanoUsd < 0n ? -nanoUsd : nanoUsd;
   const sign = nanoUsd < 0n ? "−" : nanoUsd > 0n && hasSign ? "+" : "";
-  const words = format(size).replace(/^\d+/, (whole) => whole.replace(/\B(?=(\d{3})+$)/g, ","));
-  return size > 0n && words === "0.00" ? `${sign}<0.01` : `${sign}${words}`;
+  return sign + format(nanoUsd < 0n ? -nanoUsd : nanoUsd);
 }
 
 function whenHtml(atMs: number, timezone: string): string {

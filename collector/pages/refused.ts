@@ -4,7 +4,7 @@ import type { Budget } from "../../ledger/budgets.ts";
 import { readSettled } from "../../ledger/budget-spend.ts";
 import { readBudgets } from "../../ledger/changes.ts";
 import { readKeys } from "../../ledger/keys.ts";
-import { formatUsd, scale } from "../../ledger/money.ts";
+import { formatUsdExact, scale } from "../../ledger/money.ts";
 import type { NanoUsd } from "../../ledger/money.ts";
 import { readRefused, readSpend } from "../../ledger/spend.ts";
 import type { RefusedRow } from "../../ledger/spend.ts";
@@ -172,5 +172,5 @@ function remedy(budget: Budget, endMs: number, needed: NanoUsd | undefined, left
 /** Rounded up to whole cents: one too few refuses again. */
 function inCents(amount: NanoUsd): string {
   const cent = 10_000_000n;
-  return formatUsd(((amount + cent - 1n) / cent) * cent);
+  return formatUsdExact(((amount + cent - 1n) / cent) * cent).replace(/0{7}$/, "");
 }

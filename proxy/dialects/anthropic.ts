@@ -173,6 +173,7 @@ const REFUSAL_TYPES: { readonly [kind in Refusal["kind"]]: string } = {
   too_large: "request_too_large",
   unsupported_media: "invalid_request_error",
   money: "billing_error",
+  unpriced: "invalid_request_error",
   rate: "rate_limit_error",
   upstream: "api_error",
   timeout: "timeout_error",

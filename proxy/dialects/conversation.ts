@@ -1,6 +1,6 @@
 // A conversation is what a WebSocket carries: messages of the client, of which some start work that costs money, and messages
 // of the provider, of which some say what it used. A turn is one such piece of work. Reads messages and changes none of them.
-import type { Call, JsonObject, Reading } from "./dialect.ts";
+import type { Call, JsonObject, Reading, Refusal } from "./dialect.ts";
 
 /** What has to be reserved before a message of the client goes to the provider. */
 export type Need =
@@ -35,5 +35,5 @@ export type Conversation = {
   /** What was used of a turn that is cut, as far as it was said, and an estimate of the tokens that went by. */
   partial(turnId: string): { readonly reading: Reading; readonly tokens: number };
   /** An error as the provider would send it; undefined where it says everything by closing. */
-  errorMessage(message: string): string | undefined;
+  errorMessage(refusal: Refusal, userAgent: string): string | undefined;
 };

@@ -71,6 +71,8 @@ export type Call = {
   readonly unknown?: string | undefined;
   /** Its work goes on at the provider after the answer. */
   readonly goesOn?: boolean;
+  /** The provider keeps its answer, for who asked to fetch it again. */
+  readonly isStored?: boolean;
   /** A turn of a WebSocket: it is not held up when what is held for it is used up. */
   readonly isTurn?: boolean;
   /** How many separate inputs it holds, each with a context of its own. Absent: one. */
@@ -203,6 +205,7 @@ export type Refusal = {
     | "too_large"
     | "unsupported_media"
     | "money"
+    | "unpriced"
     | "rate"
     | "upstream"
     | "timeout"
@@ -210,7 +213,7 @@ export type Refusal = {
     | "upgrade";
   readonly status: number;
   readonly message: string;
-  /** For `money`: when the window of the budget ends. */
+  /** For `money`: when the window of the budget ends; undefined: never. */
   readonly resetsAtMs?: number;
 };
 
@@ -238,9 +241,11 @@ export type Dialect = {
   reader(call: Call, hides: boolean): UsageReader;
   /** Of a `socket` route: how its messages are read; undefined when this one cannot be metered. */
   converse?(match: RouteMatch, query: URLSearchParams, knownBy: KnownBy): Conversation | undefined;
+  /** `userAgent`: some clients retry, wait or hide the reason unless they are told in a form of their own. */
   refusal(
     refusal: Refusal,
     requestId: string,
+    userAgent: string,
   ): { readonly status: number; readonly body: string; readonly headers: readonly string[] };
   /** An error in the middle of a stream, in the form that SDKs throw. */
   errorEvent(kind: "unavailable" | "money", message: string, requestId: string): string;

@@ -45,10 +45,12 @@ const ROUTES: readonly Route[] = [
     kind: "free",
     scope: "account",
   },
+  // Begun, and then its bytes brought: the answer to the last ones names the file.
+  { method: "POST", path: "/upload/files", endpoint: "files", kind: "free", makes: true, namesPlaces: true },
   { method: "GET", path: "/files", endpoint: "files", kind: "free", scope: "account" },
-  { method: "GET", path: "/files/{id}", endpoint: "files", kind: "free", scope: "account" },
+  { method: "GET", path: "/files/{id}", endpoint: "files", kind: "free", scope: "work" },
   { method: "GET", path: "/files/{id}:download", endpoint: "batches", kind: "result" },
-  { method: "DELETE", path: "/files/{id}", endpoint: "files", kind: "free", scope: "account" },
+  { method: "DELETE", path: "/files/{id}", endpoint: "files", kind: "free", scope: "work" },
   { method: "POST", path: "/models/{model}:batchGenerateContent", endpoint: "batches", kind: "metered" },
   { method: "GET", path: "/batches", endpoint: "batches_list", kind: "free", scope: "account" },
   { method: "GET", path: "/batches/{id}", endpoint: "batches", kind: "result" },
@@ -128,6 +130,8 @@ export const google: Dialect = {
 
   references: referencesOf,
   rewrite: () => undefined,
+  // Where the bytes of a file go: a header of the answer that begins an upload.
+  placeUrls: (text, base) => text.replace(/^https?:\/\/[^/]+(\/upload\/)/, `${base.replaceAll("$", "$$$$")}$1`),
   reader: (call) => (READERS[call.endpoint] ?? createReader)(call),
 
   converse: ({ parameters }) => (LIVE_SERVICE.test(parameters["service"] ?? "") ? converseLive() : undefined),
@@ -190,7 +194,9 @@ const REFUSAL_STATUS: { readonly [kind in Refusal["kind"]]: readonly [status: st
   not_found: ["NOT_FOUND", "NOT_METERED"],
   too_large: ["INVALID_ARGUMENT", "REQUEST_TOO_LARGE"],
   unsupported_media: ["INVALID_ARGUMENT", "UNSUPPORTED_MEDIA_TYPE"],
-  money: ["RESOURCE_EXHAUSTED", "BUDGET_EXCEEDED"],
+  // Agents take RESOURCE_EXHAUSTED for a rate limit, whatever the status: they wait, and try again.
+  money: ["FAILED_PRECONDITION", "BUDGET_EXCEEDED"],
+  unpriced: ["FAILED_PRECONDITION", "MODEL_NOT_PRICED"],
   rate: ["RESOURCE_EXHAUSTED", "RATE_LIMIT_EXCEEDED"],
   upstream: ["UNAVAILABLE", "UPSTREAM_UNREACHABLE"],
   timeout: ["DEADLINE_EXCEEDED", "UPSTREAM_TIMEOUT"],

@@ -16,6 +16,7 @@ import {
 import type { Call, JsonObject, KnownFields, Reading, UsageReader } from "./dialect.ts";
 import type { Conversation, Need, Said } from "./conversation.ts";
 import { readSound } from "./openai-media.ts";
+import { renderOpenAiErrorMessage } from "./openai-refusals.ts";
 
 /** What a turn of speech is taken for, beside its text: half a minute heard, half a minute said. */
 const USUAL_TURN: Usage = { input_audio: 300, output_audio: 600 };
@@ -105,7 +106,7 @@ export function converseRealtime(model: string | undefined): Conversation {
 
     cancel: (turnId) => JSON.stringify({ type: "response.cancel", response_id: turnId }),
     partial: () => ({ reading: NO_READING, tokens: 0 }),
-    errorMessage,
+    errorMessage: renderOpenAiErrorMessage,
   };
 }
 
@@ -189,7 +190,7 @@ export function converseResponses(
       reading: readers.get(turnId)?.reading() ?? NO_READING,
       tokens: Math.ceil((words.get(turnId) ?? 0) / BYTES_PER_TOKEN),
     }),
-    errorMessage,
+    errorMessage: renderOpenAiErrorMessage,
   };
 }
 
@@ -204,15 +205,6 @@ function speechCall(model: string): Call {
     isSpeech: true,
     fees: model.startsWith("whisper") ? USUAL_SECONDS : USUAL_TURN,
   };
-}
-
-function errorMessage(message: string): string {
-  return JSON.stringify({
-    type: "error",
-    event_id: "event_keymeter",
-    status: 402,
-    error: { type: "insufficient_quota", code: "insufficient_quota", message, param: null, event_id: null },
-  });
 }
 
 /** Audio comes in thousands of messages: only those that tell something are parsed. Inside a text its quotes are escaped. */

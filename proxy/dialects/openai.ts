@@ -16,16 +16,23 @@ import {
   textAt,
   textsOf,
   unknownNumbers,
+  UNNAMED_MODEL,
 } from "./dialect.ts";
 import { createMediaReader, describeMedia, MEDIA_ROUTES } from "./openai-media.ts";
 import { converseRealtime, converseResponses } from "./openai-realtime.ts";
 import type { KnownBy } from "./fields.ts";
 import { otherModels, predictedBytes, referencesOf, unknownCost, unknownName } from "./openai-fields.ts";
+import { renderOpenAiErrorEvent, renderOpenAiRefusal } from "./openai-refusals.ts";
 import { alwaysSearched, imageToolUse, KNOWN, passesOf, readUsage, statedCost } from "./openai-usage.ts";
-import type { Call, Dialect, JsonObject, Reading, Refusal, Route, UsageReader } from "./dialect.ts";
+import type { Call, Dialect, JsonObject, Reading, Route, UsageReader } from "./dialect.ts";
 
 const ROUTES: readonly Route[] = [
   { method: "POST", path: "/chat/completions", endpoint: "chat_completions", kind: "metered" },
+  { method: "GET", path: "/chat/completions", endpoint: "stored_chats", kind: "free", scope: "account" },
+  { method: "GET", path: "/chat/completions/{id}", endpoint: "stored_chats", kind: "free", scope: "work" },
+  { method: "POST", path: "/chat/completions/{id}", endpoint: "stored_chats", kind: "free", scope: "work" },
+  { method: "DELETE", path: "/chat/completions/{id}", endpoint: "stored_chats", kind: "free", scope: "work" },
+  { method: "GET", path: "/chat/completions/{id}/messages", endpoint: "stored_chats", kind: "free", scope: "work" },
   { method: "POST", path: "/completions", endpoint: "completions", kind: "metered" },
   { method: "POST", path: "/responses", endpoint: "responses", kind: "metered" },
   { method: "GET", path: "/responses", endpoint: "responses", kind: "socket" },
@@ -65,6 +72,11 @@ const ROUTES: readonly Route[] = [
   { method: "GET", path: "/files/{id}", endpoint: "files", kind: "free", scope: "work" },
   { method: "DELETE", path: "/files/{id}", endpoint: "files", kind: "free", scope: "work" },
   { method: "GET", path: "/files/{id}/content", endpoint: "files", kind: "free", scope: "work" },
+  // A large file in parts: free, and a file when it is complete.
+  { method: "POST", path: "/uploads", endpoint: "uploads", kind: "free", makes: true },
+  { method: "POST", path: "/uploads/{id}/parts", endpoint: "uploads", kind: "free", scope: "work" },
+  { method: "POST", path: "/uploads/{id}/cancel", endpoint: "uploads", kind: "free", scope: "work" },
+  { method: "POST", path: "/uploads/{id}/complete", endpoint: "uploads", kind: "free", scope: "work", makes: true },
   { method: "POST", path: "/embeddings", endpoint: "embeddings", kind: "metered" },
   ...MEDIA_ROUTES,
   { method: "POST", path: "/moderations", endpoint: "moderations", kind: "free", freeAt: "openai" },
@@ -107,7 +119,9 @@ export const openai: Dialect = {
       ],
       maxOutputTokens: most === undefined ? undefined : most + predictedBytes(body),
       answers: answers(body),
-      openInput: openInput(body),
+      // An answer that goes on from another one may leave its model to the provider.
+      openInput:
+        model === "" && route.endpoint === "responses" && !objectAt(body, "prompt") ? UNNAMED_MODEL : openInput(body),
       unbounded: unbounded(route.endpoint, body) ?? unknownCost(route.endpoint, model, body, knownBy),
       unknown: unknownName(route.endpoint, body, knownBy),
       goesOn: route.endpoint === "responses" && isBackground(body),
@@ -122,6 +136,7 @@ export const openai: Dialect = {
       mayThink: mayThink(model, body),
       isText: !makesPictures(model, body),
       hiddenTokens: hiddenTokens(body),
+      ...(route.endpoint === "chat_completions" && body["store"] === true ? { isStored: true } : {}),
       bodyTags: bodyTags(body),
     };
   },
@@ -163,19 +178,8 @@ export const openai: Dialect = {
     return model !== undefined || query.get("intent") === "transcription" ? converseRealtime(model) : undefined;
   },
 
-  refusal(refusal, requestId) {
-    const [type, code] = REFUSAL_TYPES[refusal.kind];
-    return {
-      status: refusal.status,
-      body: JSON.stringify({ error: { message: refusal.message, type, param: null, code } }),
-      headers: ["x-request-id", requestId],
-    };
-  },
-
-  errorEvent(kind, message) {
-    const [type, code] = kind === "money" ? REFUSAL_TYPES.money : ["server_error", "server_error"];
-    return `event: error\ndata: ${JSON.stringify({ type: "error", code, message, param: null, error: { message, type, param: null, code } })}\n\n`;
-  },
+  refusal: renderOpenAiRefusal,
+  errorEvent: renderOpenAiErrorEvent,
 };
 
 /** A batch runs what stands in a file at the provider: its model and its size show when it is done. */
@@ -186,21 +190,6 @@ const BATCH: Call = {
   tiers: ["batch"],
   openInput: BATCH_FILE,
   unbounded: BATCH_FILE,
-};
-
-const REFUSAL_TYPES: { readonly [kind in Refusal["kind"]]: readonly [type: string, code: string | null] } = {
-  invalid: ["invalid_request_error", "invalid_request"],
-  unauthorized: ["invalid_request_error", "invalid_api_key"],
-  forbidden: ["invalid_request_error", "permission_denied"],
-  not_found: ["invalid_request_error", "not_metered"],
-  too_large: ["invalid_request_error", "request_too_large"],
-  unsupported_media: ["invalid_request_error", "unsupported_media_type"],
-  money: ["insufficient_quota", "insufficient_quota"],
-  rate: ["requests", "rate_limit_exceeded"],
-  upstream: ["server_error", "upstream_unreachable"],
-  timeout: ["server_error", "upstream_timeout"],
-  unavailable: ["server_error", "ledger_unavailable"],
-  upgrade: ["invalid_request_error", "upgrade_not_metered"],
 };
 
 function maxOutput(endpoint: string, body: JsonObject, { vendor }: KnownBy): number | undefined {
@@ -349,6 +338,7 @@ function createReader(call: Call, hides: boolean): UsageReader {
   const take = (answer: JsonObject): void => {
     servedModel = textAt(answer, "model") ?? servedModel;
     responseId = textAt(answer, "id") ?? responseId;
+    if (call.isStored && responseId !== undefined) makes = [responseId];
     tier = textAt(answer, "service_tier") ?? tier;
     const stated = objectAt(answer, "usage") ?? objectAt(objectAt(answer, "x_groq"), "usage");
     if (stated) {

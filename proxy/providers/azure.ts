@@ -4,7 +4,8 @@ import { DIALECTS } from "../dialects/index.ts";
 import { basePath, common } from "./provider.ts";
 import type { Provider, ProviderSettings } from "./provider.ts";
 
-/** Takes what the SDKs send: `/openai/deployments/{name}/...` and the newer `/openai/v1/...`. */
+/** Takes what the SDKs send: `/openai/deployments/{name}/...`, `/openai/responses` and others with `api-version`, and the newer
+ *  `/openai/v1/...`. */
 export function azure(name: string, priceList: string, settings: ProviderSettings): Provider {
   const base = basePath(settings.url);
   const dialect = DIALECTS.openai;
@@ -23,7 +24,8 @@ export function azure(name: string, priceList: string, settings: ProviderSetting
       if (first !== "openai") return undefined;
       if (kind === "deployments" && deployment !== undefined)
         return { dialect, upstreamPath, rest: `/${rest.join("/")}`, model: deployment };
-      return kind === "v1" ? { dialect, upstreamPath, rest: `/${segments.slice(2).join("/")}` } : undefined;
+      // With the version in the query, everything that names no deployment stands right behind "openai".
+      return { dialect, upstreamPath, rest: `/${segments.slice(kind === "v1" ? 2 : 1).join("/")}` };
     },
   };
 }

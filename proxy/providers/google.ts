@@ -17,10 +17,18 @@ export function google(settings: ProviderSettings): Provider {
         const rest = `/${segments.join("/")}`;
         return { dialect: DIALECTS.google, rest, upstreamPath: base + rest };
       }
-      // Files are downloaded under a path of their own.
-      if (segments[0] === "download") {
+      // Files go up and down under paths of their own, before the version.
+      const [way] = segments;
+      if (way === "download" || way === "upload") {
         const place = frame.locate(segments.slice(1));
-        return place && { ...place, upstreamPath: `${base}/download${place.upstreamPath.slice(base.length)}` };
+        const rest = way === "upload" ? `/upload${place?.rest}` : place?.rest;
+        return (
+          place && {
+            ...place,
+            rest: rest ?? "",
+            upstreamPath: `${base}/${way}${place.upstreamPath.slice(base.length)}`,
+          }
+        );
       }
       const place = frame.locate(segments);
       return place?.rest.startsWith("/openai/")

@@ -13,6 +13,8 @@ export type Provider = {
   locate(segments: readonly string[]): Place | undefined;
   /** The header that carries a credential of ours. */
   readonly credentialHeader: CredentialHeader;
+  /** False where the upstream asks for no key: then any key is taken, and none. */
+  readonly needsKey: boolean;
   /** Whether streams are asked for their usage: some vendors refuse the field. */
   readonly asksUsage: boolean;
   /** The model that a name of the client's stands for (a deployment), as far as settings say. */
@@ -54,11 +56,15 @@ export type ProviderSettings = {
   readonly version?: "none" | undefined;
   readonly credential: CredentialSource | undefined;
   readonly asksUsage?: boolean | undefined;
+  readonly needsKey?: boolean | undefined;
   /** Deployments by name, and the model of each. */
   readonly deployments?: { readonly [name: string]: string } | undefined;
 };
 
-type Frame = Pick<Provider, "origin" | "locate" | "credentialHeader" | "asksUsage" | "modelOf" | "credential">;
+type Frame = Pick<
+  Provider,
+  "origin" | "locate" | "credentialHeader" | "asksUsage" | "needsKey" | "modelOf" | "credential"
+>;
 
 /** A provider with a version in its paths, which clients may leave out or write twice; the last one named counts. */
 export function versioned(dialect: Dialect, settings: ProviderSettings): Frame & { readonly dialect: Dialect } {
@@ -82,9 +88,10 @@ export function common({
   url,
   credential,
   asksUsage = true,
+  needsKey = true,
   deployments = {},
-}: ProviderSettings): Pick<Frame, "origin" | "credential" | "asksUsage" | "modelOf"> {
-  return { origin: url.origin, credential, asksUsage, modelOf: (name) => deployments[name] ?? name };
+}: ProviderSettings): Pick<Frame, "origin" | "credential" | "asksUsage" | "needsKey" | "modelOf"> {
+  return { origin: url.origin, credential, asksUsage, needsKey, modelOf: (name) => deployments[name] ?? name };
 }
 
 /** What stands before everything else in the provider's paths: "" or "/api". */

@@ -29,9 +29,9 @@ describe("the digest", () => {
     const { headline, text, blocks } = await buildDigest({ usage, billing: undefined }, "UTC", LINKS, MONDAY);
     usage?.close();
     expect(headline).toBe("The week of 2026-11-16 to 2026-11-22");
-    expect(text).toContain("Spent 65.00 USD, +35.00 USD against the week before");
+    expect(text).toContain("Spent $65.00, +$35.00 against the week before");
     const said = JSON.stringify(blocks);
-    expect(said).toContain("• search: 50.00 USD (+40.00 USD)\\n• a&lt;ds: 15.00 USD (-5.00 USD)");
+    expect(said).toContain("• search: $50.00 (+$40.00)\\n• a&lt;ds: $15.00 (-$5.00)");
   });
 
   it("of a week is sent once, however often it is asked for", async () => {

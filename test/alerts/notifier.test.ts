@@ -193,8 +193,8 @@ describe("an alert group", () => {
     await allSaid();
     const text = JSON.stringify(slack.calls[0]?.blocks);
     for (const part of [
-      "Team search is heading 41 % (8.12 USD) over today's forecast",
-      "at the end 20.00 (16.00 to 26.00)",
+      "Team search is heading 41 % ($8.12) over today's forecast",
+      "at the end $20.00 ($16.00 to $26.00)",
       "agent-&lt;nightly&gt;",
       "team search, ana",
       "7.00 over its forecast",
@@ -257,7 +257,7 @@ describe("an alert group", () => {
     notifier.wake();
     await allSaid();
     expect(slack.calls.map(({ method }) => method)).toEqual(["chat.postMessage", "chat.update"]);
-    expect(slack.calls[1]?.text).toContain("10.12 USD");
+    expect(slack.calls[1]?.text).toContain("$10.12");
     expect(await look()).toBe(false);
   });
 
@@ -340,7 +340,7 @@ describe("Slack in trouble", () => {
     slack.outage = undefined;
     await allSaid();
     expect(standing().length).toBe(1);
-    expect(standing()[0]).toContain("13.12 USD");
+    expect(standing()[0]).toContain("$13.12");
   });
 
   it("(an answer that got lost, and the end meanwhile): what stands there is closed", async () => {

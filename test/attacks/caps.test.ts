@@ -39,7 +39,7 @@ describe("fault 1: hidden reasoning of a stream that is left", () => {
         passed += 1;
         await leaveAfter(answer, "word", words);
         await bench.settled(held.id);
-      } else expect([answer.status, await answer.text()]).toEqual([402, expect.stringContaining("budget for key")]);
+      } else expect([answer.status, await answer.text()]).toEqual([402, expect.stringContaining("budget of key")]);
     }
     expect(bench.provider.journal.length).toBe(passed);
     return passed;

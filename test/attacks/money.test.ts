@@ -37,7 +37,7 @@ async function askAll(held: Held, most: number, send: () => Promise<Response>): 
     const answer = await send();
     const said = await answer.text();
     if (answer.status === 200) passed += 1;
-    else expect([answer.status, said]).toEqual([402, expect.stringContaining("budget for key")]);
+    else expect([answer.status, said]).toEqual([402, expect.stringContaining("budget of key")]);
     await bench.counted(held.id);
   }
   expect(bench.provider.bills.length).toBe(passed);

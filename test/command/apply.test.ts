@@ -78,9 +78,9 @@ limits:
     const shown = await keymeter("apply", "-f", path);
     expect(shown.code).toBe(1);
     expect(shown.text.split("\n").slice(0, 5)).toEqual([
-      "+ budget for the organisation: 5000.00 USD a month, soft",
-      `+ budget for key ${id}: 0.00 USD a day, hard, expected, told at 50, 90 %`,
-      "- budget for team old: 1.00 USD a day, soft",
+      "+ budget for the organisation: $5,000.00 a month, soft",
+      `+ budget for key ${id}: $0.00 a day, hard, expected, told at 50, 90 %`,
+      "- budget for team old: $1.00 a day, soft",
       `+ limits of key:${id}: 600 requests a minute, bodies of 2097152 bytes`,
       "- limits of team:old: 5 requests a minute",
     ]);
@@ -92,7 +92,7 @@ limits:
     expect((await ask(secret)).status).toBe(402);
     expect(await keymeter("apply", "-f", path, "--yes")).toEqual({ code: 0, text: "nothing differs\n" });
     const changed = await keymeter("apply", "-f", write("budgets: [{ key: ci, amount: 1/day, hard: true }]"), "--yes");
-    expect(changed.text).toContain("hard, expected, told at 50, 90 % -> 1.00 USD a day, hard, expected");
+    expect(changed.text).toContain("hard, expected, told at 50, 90 % -> $1.00 a day, hard, expected");
     expect((await ask(secret)).status).toBe(200);
     // A section that the file leaves out is left alone.
     expect((await keymeter("limits", "list")).text).toContain(`key:${id}`);
@@ -129,7 +129,7 @@ describe("a raise", () => {
     ).json()) as { budgets: { id: string; amountUsd: string }[] };
     expect(me.budgets.find((one) => one.id === budget.id)?.amountUsd).toBe("1.000000000");
     expect((await keymeter("budgets", "list")).text).toContain(
-      `RAISED ${raiseId}: ${budget.id} by 1.00 USD until 2099-01-01T00:00Z (launch)`,
+      `RAISED ${raiseId}: ${budget.id} by $1.00 until 2099-01-01T00:00Z (launch)`,
     );
     const anew = await running.setBudget({ scope: { keyId: id }, amountNanoUsd: 1n });
     expect((await ask(secret)).status).toBe(200);

@@ -107,7 +107,7 @@ describe("a bill", () => {
     const leaks = await run("leaks");
     expect(leaks.code).toBe(1);
     expect(leaks.text).toContain(`${KEY} "keymeter" sk-proj-...enai in proj_1`);
-    expect(leaks.text).toContain("400000 tokens, about 0.06 USD");
+    expect(leaks.text).toContain("400000 tokens, about $0.06");
     expect(leaks.text).toContain(`api_keys/${KEY}`);
     expect(leaks.text).toContain("nothing was ever metered on this key");
     expect((await run("leaks", "dismiss", "key_unheard_of", "--why", "our notebook")).text).toContain(

@@ -57,12 +57,12 @@ describe("decimal text", () => {
 
   it("for people shows cents, and enough digits to tell small from nothing", () => {
     expect([0n, 1n, 21_000n, 9_999_999n, 10_000_000n, 1_234_567_890_000n].map(formatUsd)).toEqual([
-      "0.00",
-      "0.000000001",
-      "0.000021",
-      "0.010000",
-      "0.01",
-      "1234.57",
+      "$0.00",
+      "$0.000000001",
+      "$0.000021",
+      "$0.0100",
+      "$0.01",
+      "$1,234.57",
     ]);
   });
 });

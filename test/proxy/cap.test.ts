@@ -272,7 +272,7 @@ describe("every SDK, refused for money", () => {
         (one: unknown) => one,
       );
       expect(thrown, name).toMatchObject(error);
-      expect((thrown as Error).message, name).toMatch(/budget for key/);
+      expect((thrown as Error).message, name).toMatch(/budget of key/);
       expect(requests, name).toBe(1);
     }
     const codex = await fetch(`${running.url}/openai/v1/responses`, {

@@ -56,7 +56,7 @@ const WITHOUT_ROUTE: { readonly [file: string]: number } = {
   "cohere-misc": 1,
   "cohere-rerank": 4,
   gateways: 5,
-  "gemini-misc": 10,
+  "gemini-misc": 8,
   "mistral-batches": 4,
   "mistral-ocr": 1,
   "ollama-chat-native": 6,
