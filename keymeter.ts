@@ -1,4 +1,6 @@
 // The command: finds the verb, and nothing else. Each verb is a file in command/.
+import { readFileSync } from "node:fs";
+import { didYouMean } from "./command/closest.ts";
 import { ChangeRefused } from "./ledger/change-refused.ts";
 import { UsageError } from "./command/usage-error.ts";
 import { LedgerError } from "./ledger/open.ts";
@@ -34,9 +36,18 @@ type Verb = { readonly run: (args: string[]) => Promise<void>; readonly USAGE?: 
 
 const VERBS: { readonly [verb: string]: () => Promise<Verb> } = {
   up: () => import("./command/up.ts"),
-  proxy: async () => ({ run: (await import("./command/programs.ts")).proxy }),
-  collector: async () => ({ run: (await import("./command/programs.ts")).collector }),
-  alerts: async () => ({ run: (await import("./command/programs.ts")).alerts }),
+  proxy: async () => {
+    const { proxy, PROXY_USAGE } = await import("./command/programs.ts");
+    return { run: proxy, USAGE: PROXY_USAGE };
+  },
+  collector: async () => {
+    const { collector, COLLECTOR_USAGE } = await import("./command/programs.ts");
+    return { run: collector, USAGE: COLLECTOR_USAGE };
+  },
+  alerts: async () => {
+    const { alerts, ALERTS_USAGE } = await import("./command/programs.ts");
+    return { run: alerts, USAGE: ALERTS_USAGE };
+  },
   keys: () => import("./command/keys.ts"),
   budgets: () => import("./command/budgets.ts"),
   apply: () => import("./command/apply.ts"),
@@ -66,13 +77,19 @@ process.stdout.on("error", (error: NodeJS.ErrnoException) => {
 
 const [name = "help", ...args] = process.argv.slice(2);
 const verb = VERBS[name];
-if (!verb) {
+if (["--version", "-V", "version"].includes(name)) {
+  const { version } = JSON.parse(readFileSync(new URL("package.json", import.meta.url), "utf8")) as { version: string };
+  process.stdout.write(`keymeter ${version} (Node ${process.versions.node})\n`);
+} else if (!verb) {
   const asked = ["help", "--help", "-h"].includes(name);
-  (asked ? process.stdout : process.stderr).write(`${asked ? "" : `there is no verb "${name}"\n\n`}${USAGE}\n`);
+  const complaint = `there is no verb "${name}"${didYouMean(name, Object.keys(VERBS))}`;
+  (asked ? process.stdout : process.stderr).write(`${asked ? "" : `${complaint}\n\n`}${USAGE}\n`);
   process.exitCode = asked ? 0 : 2;
 } else {
+  let usage: string | undefined;
   try {
-    const { run, USAGE: usage } = await verb();
+    const { run, USAGE: ofVerb } = await verb();
+    usage = ofVerb;
     if (args.includes("--help") || args.includes("-h"))
       process.stdout.write(`${usage ?? USAGE}
 `);
@@ -84,8 +101,16 @@ if (!verb) {
     const isExpected =
       isUsage || error instanceof SettingsError || error instanceof LedgerError || error instanceof ChangeRefused;
     process.stderr.write(
-      `${isExpected ? (error as Error).message : error instanceof Error ? (error.stack ?? error.message) : String(error)}\n`,
+      `${isExpected ? (noSuchOption(error, usage) ?? (error as Error).message) : error instanceof Error ? (error.stack ?? error.message) : String(error)}\n`,
     );
     process.exitCode = isUsage ? 2 : 1;
   }
+}
+
+/** A mistyped option, with what was probably meant and what there is; undefined for another error. */
+function noSuchOption(error: unknown, usage = USAGE): string | undefined {
+  const typed = /^Unknown option '(--?[\w-]+)'/.exec(error instanceof Error ? error.message : "")?.[1];
+  if (typed === undefined) return undefined;
+  const known = [...new Set(usage.match(/--[a-z][\w-]*/g))];
+  return `there is no option "${typed}"${didYouMean(typed, known)}\n\n${usage}`;
 }

@@ -1,13 +1,14 @@
 // The alerts program as a fastify instance: the webhook that Alertmanager calls, the runbook, health and metrics.
-import { readFileSync } from "node:fs";
 import { Counter, Gauge, Registry } from "prom-client";
 import type { FastifyInstance } from "fastify";
 import { keepDelivery, readOutbox } from "../ledger/notices.ts";
 import type { Sqlite } from "../ledger/open.ts";
 import { createListener } from "../service/listener.ts";
 import { bearerOf, createTokenCheck } from "../service/admin-routes.ts";
+import type { Finding } from "../service/finding.ts";
 import type { Secret } from "../service/secret.ts";
 import type { Notifier } from "./notifier.ts";
+import { runbookPage } from "./runbook-page.ts";
 import { OWN_SOURCE } from "./source.ts";
 import type { OwnRules } from "./own-rules.ts";
 import { isWatchdog, parseDelivery } from "./webhook.ts";
@@ -21,6 +22,8 @@ export function createAlertsApp(
   notifier: Notifier,
   ownRules: Pick<OwnRules, "heardWatchdog" | "isSpeaking">,
   webhookToken: Secret,
+  /** Looks at Slack and Alertmanager; true: sends a test message too. */
+  check: (isSaid: boolean) => Promise<Finding[]> = async () => [],
 ): FastifyInstance {
   const isSigned = createTokenCheck(webhookToken, 0);
   const registry = new Registry();
@@ -109,8 +112,12 @@ export function createAlertsApp(
     notifier.wake();
     return { ok: true };
   });
-  app.get("/runbook", async (_request, reply) =>
-    reply.type("text/plain; charset=utf-8").send(readFileSync(new URL("./runbook.md", import.meta.url), "utf8")),
-  );
+  app.get<{ Querystring: { say?: string } }>("/check", async (request, reply) => {
+    if (!(await isSigned(bearerOf(request))))
+      return reply.code(401).send({ error: "the webhook's token is missing or wrong" });
+    return { findings: await check(request.query.say === "1") };
+  });
+  const runbook = runbookPage();
+  app.get("/runbook", async (_request, reply) => reply.type("text/html; charset=utf-8").send(runbook));
   return app;
 }

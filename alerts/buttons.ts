@@ -28,6 +28,10 @@ export type ButtonParts = {
   readonly acknowledge: (groupKey: string, by: string) => Promise<void>;
   /** Says something in the thread of a group's message. */
   readonly reply: (groupKey: string, text: string) => Promise<void>;
+  /** Says a group's message anew, with what is paused or raised now. */
+  readonly refresh: (groupKey: string) => Promise<void>;
+  /** How the command is typed where Keymeter runs. */
+  readonly command: string;
   readonly log: Log;
   readonly now?: () => number;
 };
@@ -37,7 +41,7 @@ const RAISE = 5n;
 
 /** Does what was pressed, and says in the thread what was done, or why not. */
 async function press(parts: ButtonParts, { action, value, userId, userName }: Press): Promise<void> {
-  const { mayChange, usage, change, acknowledge, reply, now = Date.now } = parts;
+  const { mayChange, usage, change, acknowledge, reply, refresh, command, now = Date.now } = parts;
   const actor = `slack:${userName === "" ? userId : userName}`;
   if (action === "keymeter_acknowledge") return acknowledge(value, userName === "" ? userId : userName);
   const [id = "", ...rest] = value.split(" ");
@@ -48,9 +52,16 @@ async function press(parts: ButtonParts, { action, value, userId, userName }: Pr
       `<@${userId}> may not do that: only people named under \`alerts.slack_users\` may (this is ${userId}). Nothing was changed.`,
     );
   try {
-    if (action === "keymeter_pause") {
-      await change({ type: "setKeyState", keyId: id, state: "paused" }, actor);
-      return await reply(groupKey, `<@${userId}> paused ${id}. \`keymeter keys resume ${id}\` lets it through again.`);
+    if (action === "keymeter_pause" || action === "keymeter_resume") {
+      const isPause = action === "keymeter_pause";
+      await change({ type: "setKeyState", keyId: id, state: isPause ? "paused" : "active" }, actor);
+      await refresh(groupKey);
+      return await reply(
+        groupKey,
+        isPause
+          ? `<@${userId}> paused ${id}: its requests are refused. \`${command} keys resume ${id}\` lets it through again.`
+          : `<@${userId}> resumed ${id}: its requests are let through again.`,
+      );
     }
     if (action === "keymeter_raise") {
       const books = usage();
@@ -67,6 +78,7 @@ async function press(parts: ButtonParts, { action, value, userId, userName }: Pr
         untilMs: budget.window === "total" ? nowMs + 7 * 86_400_000 : endMs,
       };
       await change({ type: "raiseBudget", raise }, actor);
+      await refresh(groupKey);
       return await reply(
         groupKey,
         `<@${userId}> raised ${id} by ${formatUsd(raise.amountNanoUsd)} until ${new Date(raise.untilMs).toISOString().slice(0, 16)}Z (${raise.id}).`,

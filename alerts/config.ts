@@ -1,4 +1,5 @@
 // Settings of the alerts program. The only reader of process.env here.
+import { fileURLToPath } from "node:url";
 import { z } from "zod";
 import { SHARED_SETTINGS } from "../service/config.ts";
 import type { SharedConfig } from "../service/config.ts";
@@ -17,8 +18,11 @@ export type AlertsConfig = SharedConfig & {
   readonly slackAppToken: Secret | undefined;
   /** Ids of the people whose presses may pause keys and raise budgets. */
   readonly slackUsers: readonly string[];
-  /** What messages link to. */
+  /** What messages link to: only what is not on the reader's own machine by its address. */
   readonly runbookUrl: string;
+  readonly pagesUrl: string | undefined;
+  /** How the command is typed where Keymeter runs. */
+  readonly command: string;
   /** Asked what is active, and silenced by Acknowledge. */
   readonly alertmanagerUrls: readonly string[];
   /** Whether rules are evaluated here: "auto" while no Prometheus is heard. */
@@ -41,6 +45,8 @@ type Raw = SharedConfig & {
   slackUsers: readonly string[];
   slackUrl: string;
   runbookUrl: string;
+  pagesUrl: string | undefined;
+  command: string;
   alertmanagerUrls: readonly string[] | undefined;
   ownRules: "auto" | "always" | "never";
   targets: readonly string[] | undefined;
@@ -128,6 +134,15 @@ export const ALERTS_SETTINGS: Settings<Raw> = {
     env: "KEYMETER_WEBHOOK_TOKEN",
     schema: z.string().regex(/^[\x21-\x7e]+$/, "a secret on one line, without spaces"),
     fallback: undefined,
+  },
+  pagesUrl: { place: "collector.pages_url", env: "KEYMETER_PAGES_URL", schema: z.url(), fallback: undefined },
+  command: {
+    place: "alerts.command",
+    env: "KEYMETER_COMMAND",
+    schema: z
+      .string()
+      .regex(/^[\x20-\x7e]{1,200}$/, "what is typed before a verb, such as docker compose exec proxy keymeter"),
+    fallback: `cd ${fileURLToPath(new URL("..", import.meta.url)).replace(/\/$/, "")} && npx keymeter`,
   },
   runbookUrl: {
     place: "alerts.runbook_url",

@@ -89,7 +89,7 @@ export async function buildDigest(
       section(lines.join("\n")),
       section(["*Teams that made the difference*", ...(await moved("team"))].join("\n")),
       section(["*Keys that made the difference*", ...(await moved("key"))].join("\n")),
-      section(`<${links.grafanaUrl}/d/keymeter-finance|Dashboard>`),
+      ...linkSections(links),
       { type: "context", elements: [{ type: "mrkdwn", text: `Metered, not invoiced; days of ${timezone}.` }] },
     ],
   };
@@ -101,4 +101,12 @@ function size(amount: NanoUsd): NanoUsd {
 
 function signed(amount: NanoUsd): string {
   return `${amount < 0n ? "-" : "+"}${formatUsd(size(amount))}`;
+}
+
+function linkSections({ pagesUrl, grafanaUrl }: Links): KnownBlock[] {
+  const links = [
+    ...(pagesUrl === undefined ? [] : [`<${pagesUrl}/changes|What changed>`]),
+    ...(grafanaUrl === undefined ? [] : [`<${grafanaUrl}/d/keymeter-finance|Dashboard>`]),
+  ];
+  return links.length === 0 ? [] : [{ type: "section", text: { type: "mrkdwn", text: links.join(" · ") } }];
 }

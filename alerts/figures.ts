@@ -8,9 +8,12 @@ import type { Sqlite } from "../ledger/open.ts";
 import { readExpectations } from "../ledger/plans.ts";
 import { readBudgets } from "../ledger/changes.ts";
 import { amountAt, covers, describeScope, isAbout } from "../ledger/budgets.ts";
-import type { Budget } from "../ledger/budgets.ts";
+import type { Budget, Scope } from "../ledger/budgets.ts";
 import { readKeys } from "../ledger/keys.ts";
-import { readSettled } from "../ledger/budget-spend.ts";
+import type { Key } from "../ledger/keys.ts";
+import { leakFacts, leakSteps, leakWords } from "../ledger/leak-steps.ts";
+import { readLeaks } from "../ledger/leaks.ts";
+import { readHoursInScope, readSettled } from "../ledger/budget-spend.ts";
 import { readHourlySpend, readKeyNames, readRefused, readSpend } from "../ledger/spend.ts";
 import type { ForecastScope, SpendRow } from "../ledger/spend.ts";
 import { createCalendar } from "../ledger/windows.ts";
@@ -24,6 +27,7 @@ export type Mover = {
   readonly owner: string;
   readonly costNanoUsd: NanoUsd;
   readonly overNanoUsd: NanoUsd | undefined;
+  readonly isPaused: boolean;
 };
 
 /** What is known of an alert's subject. Every field may be missing: a message says what it has. */
@@ -47,6 +51,7 @@ export type Figures = {
         readonly amountNanoUsd: NanoUsd;
         readonly spentNanoUsd: NanoUsd;
         readonly window: string;
+        readonly startsMs: number;
         readonly endsMs: number;
         readonly kind: string;
         readonly refused: number;
@@ -55,6 +60,12 @@ export type Figures = {
   /** The top three, most over forecast first. */
   readonly movers: readonly Mover[];
   readonly topModel: { readonly name: string; readonly costNanoUsd: NanoUsd } | undefined;
+  /** What the last hour cost. */
+  readonly hourNanoUsd: NanoUsd | undefined;
+  /** Keys of the subject that are paused now. */
+  readonly paused: readonly { readonly id: string; readonly name: string }[];
+  /** Of an alert about a leak: what was found, and what to do. */
+  readonly leak: { readonly facts: string; readonly steps: readonly string[] } | undefined;
 };
 
 /** A window for a picture, and what it is about. */
@@ -65,7 +76,8 @@ export type Course = Omit<SpendSeries, "title" | "timezone"> & {
 
 export type FigureBooks = { readonly usage: Sqlite | undefined; readonly billing: Sqlite | undefined };
 
-const REFUSED_MS = 24 * 3_600_000;
+const HOUR_MS = 3_600_000;
+const REFUSED_MS = 24 * HOUR_MS;
 const MOST_MOVERS = 3;
 
 /** Reads the figures of the subject that an alert's labels name. */
@@ -103,6 +115,7 @@ export async function readFigures(
         owner: key?.owner ?? "",
         costNanoUsd,
         overNanoUsd: own && costNanoUsd - expectedSoFar(own, nowMs),
+        isPaused: key?.state === "paused",
       };
     })
     .toSorted((a, b) => Number(weightOf(b) - weightOf(a)));
@@ -110,7 +123,9 @@ export async function readFigures(
 
   return {
     asOfMs: nowMs,
-    subject: budget ? describeScope(budget.scope) : nameOf(scope, id, keys.get(id)?.name),
+    subject: budget
+      ? describeScope(budget.scope, (keyId) => keys.get(keyId)?.name)
+      : nameOf(scope, id, keys.get(id)?.name),
     window,
     spentNanoUsd: covered.reduce((sum, row) => sum + row.costNanoUsd, 0n),
     forecast: forecast && {
@@ -122,7 +137,37 @@ export async function readFigures(
     budget: budget && (await budgetNow(usage, budget, timezone, nowMs)),
     movers: movers.slice(0, MOST_MOVERS),
     topModel: topModel && { name: topModel[0], costNanoUsd: topModel[1] },
+    hourNanoUsd: lastHour(usage, budget?.scope ?? scopeOfForecast(scope, id), nowMs),
+    paused: [...keys.values()]
+      .filter(
+        (key) => key.state === "paused" && (budget ? isCovered(budget, ownerOf(key)) : isOf(scope, id, ownerOf(key))),
+      )
+      .map(({ id: keyId, name }) => ({ id: keyId, name })),
+    leak: billing && (await leakOf(billing, labels)),
   };
+}
+
+/** What the subject's last hour cost: this hour so far, and the part of the one before that lies within sixty minutes. */
+function lastHour(usage: Sqlite, scope: Scope, nowMs: number): NanoUsd {
+  const hourMs = nowMs - (nowMs % HOUR_MS);
+  const hours = readHoursInScope(usage, scope, hourMs - HOUR_MS, nowMs + 1);
+  const before = (hours.get(hourMs - HOUR_MS) ?? 0n) * BigInt(HOUR_MS - (nowMs - hourMs));
+  return (hours.get(hourMs) ?? 0n) + before / BigInt(HOUR_MS);
+}
+
+function scopeOfForecast(scope: ForecastScope["scope"], id: string): Scope {
+  return scope === "org" ? {} : { [scope === "key" ? "keyId" : scope]: id };
+}
+
+/** Whose a key is, as a row of spend says it. */
+function ownerOf({ id, team, project, env }: Key): SpendRow["group"] {
+  return { key: id, team, project, env };
+}
+
+async function leakOf(billing: Sqlite, labels: Labels): Promise<Figures["leak"]> {
+  const { provider, billed_key: billedKey } = labels;
+  const leak = (await readLeaks(billing)).find((one) => one.provider === provider && one.billedKey === billedKey);
+  return leak && { facts: `${capital(leakWords(leak))}: ${leakFacts(leak)}`, steps: leakSteps(leak) };
 }
 
 /** The hours of the window that an alert is about; undefined where nothing can be drawn. */
@@ -159,6 +204,9 @@ const NOTHING_KNOWN = {
   budget: undefined,
   movers: [],
   topModel: undefined,
+  hourNanoUsd: undefined,
+  paused: [],
+  leak: undefined,
 } as const;
 
 function scopeOf(labels: Labels): ForecastScope {
@@ -188,6 +236,7 @@ async function budgetNow(usage: Sqlite, budget: Budget, timezone: string, nowMs:
     amountNanoUsd: amountAt(budget, nowMs),
     spentNanoUsd: readSettled(usage, budget, window),
     window: budget.window,
+    startsMs: window.startMs,
     endsMs: window.endMs,
     kind: budget.kind,
     refused: refused.filter((row) => row.budgetId === budget.id).reduce((sum, row) => sum + row.count, 0),

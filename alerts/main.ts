@@ -1,5 +1,6 @@
 // The alerts program: Alertmanager's webhook in, Slack out, with notices.db in between; and the rules evaluated here, while there is no
 // Prometheus.
+import { hostname } from "node:os";
 import { createTask } from "node-cron";
 import { drawSpend } from "../charts/spend.ts";
 import { toPng } from "../charts/png.ts";
@@ -16,14 +17,14 @@ import type { Log } from "../service/log.ts";
 import { createAlertmanagerApi, readGrouping } from "./alertmanager.ts";
 import { createAlertsApp } from "./app.ts";
 import { listenToButtons } from "./buttons.ts";
+import { checkAlertmanagers, checkSlack } from "./check.ts";
 import { loadAlertsConfig } from "./config.ts";
-import type { AlertsConfig } from "./config.ts";
 import { keepSecret } from "../service/secret.ts";
 import { buildDigest } from "./digest.ts";
 import { readCourse, readFigures } from "./figures.ts";
 import type { Figures } from "./figures.ts";
 import { mergeWords } from "./merge.ts";
-import { buildMessage, principalOf } from "./message.ts";
+import { buildMessage, isAboutNoSpend, principalOf } from "./message.ts";
 import { startNotifier } from "./notifier.ts";
 import { createOwnRules } from "./own-rules.ts";
 import { readRules } from "./rules.ts";
@@ -57,7 +58,11 @@ export async function startAlerts(): Promise<{ stop(): Promise<void>; log: Log }
   });
   const grouping = readGrouping();
   const alertmanager = createAlertmanagerApi(config.alertmanagerUrls, grouping.groupBy);
-  const links = { grafanaUrl: config.grafanaUrl, runbookUrl: config.runbookUrl };
+  const links = {
+    pagesUrl: openable(config.pagesUrl),
+    grafanaUrl: openable(config.grafanaUrl),
+    runbookUrl: openable(config.runbookUrl),
+  };
   const hasButtons = slack !== undefined && slackAppToken !== undefined;
   const buttons = hasButtons ? { mayChange: config.slackUsers.length > 0 } : undefined;
   const figuresOf = async (group: AlertGroup): Promise<Figures> =>
@@ -65,6 +70,8 @@ export async function startAlerts(): Promise<{ stop(): Promise<void>; log: Log }
 
   const draw = async (group: AlertGroup | undefined): Promise<Picture | undefined> => {
     const labels = group ? principalOf(group) : { scope: "org", id: "all", window: "month" };
+    // A picture of what everybody spends says nothing about a leak or a bill.
+    if (isAboutNoSpend(labels["alertname"] ?? "")) return undefined;
     const course = await readCourse(books(), labels, Date.now());
     if (!course) return undefined;
     const title = `${course.subject}: spend ${course.window === "month" ? "this month" : "today"} against forecast`;
@@ -82,6 +89,8 @@ export async function startAlerts(): Promise<{ stop(): Promise<void>; log: Log }
         links,
         buttons,
         acknowledged: mute && { by: mute.mutedBy, untilMs: mute.untilMs },
+        command: config.command,
+        host: hostname(),
         before: notice && { postedAtMs: notice.postedAtMs, text: notice.text },
       });
       return { message, severity: principalOf(group)["severity"] ?? "", figureNanoUsd: figureOf(figures) };
@@ -100,7 +109,10 @@ export async function startAlerts(): Promise<{ stop(): Promise<void>; log: Log }
     wake: () => notifier.wake(),
     log,
   });
-  const app = createAlertsApp(database, notifier, ownRules, config.webhookToken);
+  const app = createAlertsApp(database, notifier, ownRules, config.webhookToken, async (isSaid) => [
+    ...(isSaid ? [] : await checkAlertmanagers(config)),
+    ...(await checkSlack(config, isSaid)),
+  ]);
   const port = await listen(app, config.host, config.alertsPort, "KEYMETER_ALERTS_PORT");
 
   const acknowledge = async (groupKey: string, by: string): Promise<void> => {
@@ -125,6 +137,11 @@ export async function startAlerts(): Promise<{ stop(): Promise<void>; log: Log }
           usage: () => reader("usage.db"),
           change,
           acknowledge,
+          command: config.command,
+          refresh: async (groupKey) => {
+            await sayAgain(database, groupKey, Date.now());
+            notifier.wake();
+          },
           reply: async (groupKey, text) => {
             await keepReply(database, groupKey, JSON.stringify({ text, isLoud: false }), Date.now());
             notifier.wake();
@@ -189,59 +206,16 @@ export async function startAlerts(): Promise<{ stop(): Promise<void>; log: Log }
   };
 }
 
-/** What of Slack works, a finding each, with its mending; a test message is sent if it `isSaid`. Changes nothing else. */
-export async function checkSlack(
-  { slackToken, slackChannel, slackChannels, slackUrl }: AlertsConfig,
-  isSaid: boolean,
-): Promise<{ readonly ok: boolean; readonly isSet: boolean; readonly said: string; readonly mend?: string }[]> {
-  if (!slackToken || slackChannel === undefined) {
-    const missing = slackToken ? "SLACK_CHANNEL" : "SLACK_BOT_TOKEN";
-    const mend =
-      "make an app in Slack with the scopes chat:write, files:write and channels:history, install it, and set SLACK_BOT_TOKEN and SLACK_CHANNEL";
-    return [{ ok: false, isSet: false, said: `${missing} is not set: alerts wait in the outbox`, mend }];
-  }
-  const slack = createSlack(slackToken, slackUrl);
-  const findings: Awaited<ReturnType<typeof checkSlack>> = [];
-  try {
-    const { team, bot, scopes } = await slack.check();
-    findings.push({ ok: true, isSet: true, said: `the token is ${bot}'s, in ${team}` });
-    for (const [scope, why] of Object.entries(SCOPES))
-      if (scopes.length > 0 && !scopes.includes(scope))
-        findings.push({
-          ok: false,
-          isSet: true,
-          said: `the token lacks ${scope}`,
-          mend: `${why}; add the scope and install the app again`,
-        });
-  } catch (error) {
-    const said = error instanceof Error ? error.message : String(error);
-    return [{ ok: false, isSet: true, said, mend: "until it is mended every alert waits in the outbox; none is lost" }];
-  }
-  if (!isSaid) return findings;
-  const text = "A test of Keymeter: alerts will come here.";
-  for (const channel of new Set([slackChannel, ...Object.values(slackChannels)])) {
-    const outcome = await slack.post(channel, { headline: text, text, blocks: [] }, `doctor-${Date.now()}`);
-    if (outcome.ok) findings.push({ ok: true, isSet: true, said: `a test message stands in ${channel}` });
-    else
-      findings.push({
-        ok: false,
-        isSet: true,
-        said: `${channel}: ${outcome.error}`,
-        mend: "mend that and run `keymeter doctor slack` again",
-      });
-  }
-  return findings;
+/** A URL that readers elsewhere can open; undefined for one of this machine alone. */
+function openable(url: string | undefined): string | undefined {
+  if (url === undefined) return undefined;
+  const { hostname: host } = new URL(url);
+  return host === "localhost" || host === "[::1]" || host.startsWith("127.") ? undefined : url.replace(/\/+$/, "");
 }
-
-/** What the token should be able to do, and what is missing without. */
-const SCOPES = {
-  "chat:write": "without it nothing can be said",
-  "files:write": "without it messages have no picture",
-  "channels:history":
-    "without it a message whose answer got lost may be there twice (groups:history for a private channel)",
-};
 
 /** The money that a message is about: what is over, or what is spent of a budget. */
 function figureOf(figures: Figures): NanoUsd | undefined {
   return figures.budget?.spentNanoUsd ?? overForecast(figures)?.amount;
 }
+
+export { checkAlertmanagers, checkSlack };

@@ -2,6 +2,7 @@
 // where to look; and what kind of money it speaks of.
 import type { KnownBlock } from "@slack/web-api";
 import { formatUsd } from "../ledger/money.ts";
+import type { NanoUsd } from "../ledger/money.ts";
 import type { Labels } from "./expression.ts";
 import type { Figures, Mover } from "./figures.ts";
 import { overForecast, share, TEXTS } from "./texts.ts";
@@ -13,9 +14,16 @@ export type Message = {
   /** The whole message as one sentence: for notifications and screen readers. */
   readonly text: string;
   readonly blocks: KnownBlock[];
+  /** What nobody should forget when it is over: keys that are still paused. */
+  readonly reminder?: string | undefined;
 };
 
-export type Links = { readonly grafanaUrl: string; readonly runbookUrl: string };
+/** Where readers find more; undefined: nowhere that they could open. No slash at the end. */
+export type Links = {
+  readonly pagesUrl: string | undefined;
+  readonly grafanaUrl: string | undefined;
+  readonly runbookUrl: string | undefined;
+};
 
 /** What stands below the figures. */
 export type Standing = {
@@ -24,6 +32,9 @@ export type Standing = {
   readonly acknowledged: { readonly by: string; readonly untilMs: number } | undefined;
   /** Whether buttons work: Socket Mode is on. `mayChange`: some people may pause keys and raise budgets. */
   readonly buttons: { readonly mayChange: boolean } | undefined;
+  /** How the command is typed where Keymeter runs, and the name of that machine. */
+  readonly command: string;
+  readonly host: string;
   /** The message that stands already: when it was posted, and what it said. */
   readonly before: { readonly postedAtMs: number; readonly text: string } | undefined;
 };
@@ -57,13 +68,24 @@ export function buildMessage(group: AlertGroup, figures: Figures, standing: Stan
   const resolved = group.status === "resolved";
   const { before } = standing;
   const sinceMs = Math.min(startOf(group), before?.postedAtMs ?? Infinity);
-  // Of what is over, without a word of what it was, the message itself says it.
-  const told = group.alerts.length === 0 ? before?.text.split(". ")[0] : undefined;
-  const described = told ?? textOf(name)?.headline(figures, labels) ?? name;
-  const headline = resolved ? `Resolved after ${lasted(figures.asOfMs - sinceMs)}: ${described}` : described;
+  // Of what is over the message that stands says what it was: figures of now say that it is over.
+  const told = before?.text.split(". ")[0]?.replace(/^Resolved after [^:]+: /, "");
+  const said = (resolved ? told && unescape(told) : undefined) ?? textOf(name)?.headline(figures, labels) ?? name;
+  const lastedWords = lasted(figures.asOfMs - sinceMs);
+  const headline = resolved ? `Resolved after ${lastedWords}: ${said}` : said;
   // What is about bills is not about who spent most today.
-  const facts = Object.hasOwn(OWN_LABELS, name) ? labelLines(name, labels) : factLines(figures);
-  const action = textOf(name)?.action(figures) ?? escape(group.commonAnnotations["summary"] ?? "");
+  const isOwn = isAboutNoSpend(name);
+  const facts = [
+    ...(resolved ? [] : [stateLine(labels, sinceMs, lastedWords, isOwn ? undefined : figures.hourNanoUsd)]),
+    ...(isOwn ? labelLines(name, labels) : factLines(figures)),
+    ...(figures.leak ? [escape(figures.leak.facts)] : []),
+    ...pausedLines(isOwn ? [] : figures.paused, resolved),
+  ];
+  const action = commands(
+    textOf(name)?.action({ ...figures, leak: escapedLeak(figures) }) ??
+      escape(group.commonAnnotations["summary"] ?? ""),
+    standing.command,
+  );
   const body =
     [...facts, ...otherAlerts(group, labels)].join("\n") || escape(group.commonAnnotations["summary"] ?? name);
 
@@ -73,16 +95,51 @@ export function buildMessage(group: AlertGroup, figures: Figures, standing: Stan
   ];
   if (!resolved && action !== "")
     blocks.push({ type: "section", text: { type: "mrkdwn", text: cut(`*What to do:* ${action}`, MOST_SECTION) } });
-  blocks.push({ type: "section", text: { type: "mrkdwn", text: linksLine(name, figures, standing.links) } });
-  if (!resolved && standing.buttons) blocks.push(buttonsOf(group, figures, standing.buttons.mayChange));
+  const links = linksLine(name, labels, figures, standing.links);
+  if (links !== "") blocks.push({ type: "section", text: { type: "mrkdwn", text: links } });
+  const buttons = standing.buttons && buttonsOf(group, name, figures, standing.buttons.mayChange, resolved);
+  if (buttons) blocks.push(buttons);
   const { acknowledged } = standing;
   const taken = acknowledged
     ? [`Acknowledged by ${escape(acknowledged.by)} until ${clock(acknowledged.untilMs)}.`]
     : [];
   const unsigned = group.isUnsigned ? ["*This came without the webhook's token: anybody could have sent it.*"] : [];
-  const when = `${escape(name)}, since ${clock(sinceMs)}. Metered, not invoiced; figures as of ${clock(figures.asOfMs).slice(11)}.`;
+  const when = `${escape(name)}, since ${clock(sinceMs)}. Metered, not invoiced; figures as of ${clock(figures.asOfMs).slice(11)}. Commands run on ${escape(standing.host)}.`;
   blocks.push({ type: "context", elements: [{ type: "mrkdwn", text: [...unsigned, ...taken, when].join(" ") }] });
-  return { headline, text: [escape(headline), ...facts.map((fact) => fact.replaceAll("*", ""))].join(". "), blocks };
+  const [reminder] = pausedLines(isOwn ? [] : figures.paused, resolved);
+  return {
+    headline,
+    text: [escape(headline), ...facts.map((fact) => fact.replaceAll("*", ""))].join(". "),
+    blocks,
+    reminder,
+  };
+}
+
+/** How bad it is, since when, and what it goes on to cost. */
+function stateLine(labels: Labels, sinceMs: number, lastedWords: string, hourNanoUsd: NanoUsd | undefined): string {
+  const severity = labels["severity"] === undefined ? "" : `*${capital(escape(labels["severity"]))}* · `;
+  const rate = hourNanoUsd === undefined || hourNanoUsd === 0n ? "" : ` · *${formatUsd(hourNanoUsd)}* in the last hour`;
+  return `${severity}since ${clock(sinceMs)} (${lastedWords})${rate}`;
+}
+
+/** The words of a leak name keys as their provider does. */
+function escapedLeak({ leak }: Figures): Figures["leak"] {
+  return leak && { facts: escape(leak.facts), steps: leak.steps.map(escape) };
+}
+
+/** What is paused now, so that nobody forgets it. */
+function pausedLines(paused: Figures["paused"], resolved: boolean): string[] {
+  if (paused.length === 0) return [];
+  const names = paused.map(({ id, name }) => `${escape(name)} (${id})`);
+  const more = names.length > MOST_PAUSED ? ` and ${names.length - MOST_PAUSED} more` : "";
+  return [`*${resolved ? "Still paused" : "Paused"}* ${names.slice(0, MOST_PAUSED).join(", ")}${more}`];
+}
+
+const MOST_PAUSED = 5;
+
+/** Commands as they are typed where Keymeter runs. */
+function commands(words: string, command: string): string {
+  return words.replaceAll("`keymeter ", `\`${escape(command)} `);
 }
 
 function textOf(name: string): (typeof TEXTS)[string] | undefined {
@@ -92,6 +149,10 @@ function textOf(name: string): (typeof TEXTS)[string] | undefined {
 /** When the earliest alert of a group began. */
 function startOf({ alerts }: AlertGroup): number {
   return Math.min(...alerts.map(({ startsAt }) => Date.parse(startsAt)));
+}
+
+function unescape(text: string): string {
+  return text.replaceAll("&lt;", "<").replaceAll("&gt;", ">").replaceAll("&amp;", "&");
 }
 
 /** Slack's three control characters; names come from users. */
@@ -120,10 +181,10 @@ function factLines(figures: Figures): string[] {
   return lines;
 }
 
-function moverLine({ id, name, team, owner, costNanoUsd, overNanoUsd }: Mover): string {
+function moverLine({ id, name, team, owner, costNanoUsd, overNanoUsd, isPaused }: Mover): string {
   const whose = [team === "" ? "" : `team ${team}`, owner].filter((part) => part !== "").join(", ");
   const over = overNanoUsd !== undefined && overNanoUsd > 0n ? `, ${formatUsd(overNanoUsd)} over its forecast` : "";
-  return `• ${escape(name)} (${id}${whose === "" ? "" : `; ${escape(whose)}`}): ${formatUsd(costNanoUsd)}${over}`;
+  return `• ${escape(name)} (${id}${isPaused ? ", paused" : ""}${whose === "" ? "" : `; ${escape(whose)}`}): ${formatUsd(costNanoUsd)}${over}`;
 }
 
 /** What an alert is about that no figures are of: its labels. */
@@ -148,6 +209,11 @@ const OWN_LABELS: { readonly [alert: string]: readonly string[] } = {
   KeymeterForecastErrorHigh: ["scope", "window"],
   KeymeterForecastBandPoor: ["scope", "window"],
 };
+
+/** Whether an alert is about bills, keys or Keymeter itself, and no figures of spend belong to it. */
+export function isAboutNoSpend(alert: string): boolean {
+  return Object.hasOwn(OWN_LABELS, alert);
+}
 
 function labelLines(name: string, labels: Labels): string[] {
   const found = (OWN_LABELS[name] ?? []).flatMap((label) => {
@@ -174,16 +240,43 @@ function otherAlerts({ alerts, commonLabels }: AlertGroup, principal: Labels): s
 
 const QUIET_LABELS = new Set(["severity", "domain", "topic", "instance", "kind"]);
 
-function linksLine(name: string, { movers }: Figures, { grafanaUrl, runbookUrl }: Links): string {
-  const key =
-    movers[0] && !(name in OWN_LABELS)
-      ? ` · <${grafanaUrl}/d/keymeter-finance?var-key=${encodeURIComponent(movers[0].id)}|Key>`
-      : "";
-  return `<${grafanaUrl}/d/keymeter-finance|Dashboard>${key} · <${runbookUrl}${Object.hasOwn(TEXTS, name) ? `#${name.toLowerCase()}` : ""}|Runbook>`;
+/** Only what the reader can open: an address that nobody set leads nowhere on a phone. */
+function linksLine(
+  name: string,
+  labels: Labels,
+  { movers }: Figures,
+  { pagesUrl, grafanaUrl, runbookUrl }: Links,
+): string {
+  const [top] = movers;
+  const keyId = labels["scope"] === "key" ? labels["id"] : top?.id;
+  const isAboutKeys = !isAboutNoSpend(name) && keyId !== undefined;
+  const page = isAboutKeys ? `key?id=${encodeURIComponent(keyId)}` : BILL_ALERTS.has(name) ? "bills" : "overview";
+  return [
+    ...(pagesUrl === undefined ? [] : [`<${pagesUrl}/${page}|${isAboutKeys ? "Key" : "Report"}>`]),
+    ...(grafanaUrl === undefined ? [] : [`<${grafanaUrl}/d/keymeter-finance|Dashboard>`]),
+    ...(runbookUrl === undefined
+      ? []
+      : [`<${runbookUrl}${Object.hasOwn(TEXTS, name) ? `#${name.toLowerCase()}` : ""}|Runbook>`]),
+  ].join(" · ");
 }
 
-/** Acknowledge for everybody; what changes something for those who may, after a question. */
-function buttonsOf({ groupKey }: AlertGroup, { movers, budget }: Figures, mayChange: boolean): KnownBlock {
+const BILL_ALERTS = new Set([
+  "KeymeterKeyUsedElsewhere",
+  "KeymeterUnmeteredSpend",
+  "KeymeterReconciliationVariance",
+  "KeymeterPriceDiffers",
+  "KeymeterBillingStale",
+  "KeymeterDaysOpen",
+]);
+
+/** Acknowledge for everybody; what changes something for those who may, after a question, and only where it helps. Undefined: none. */
+function buttonsOf(
+  { groupKey }: AlertGroup,
+  name: string,
+  { movers, budget, paused }: Figures,
+  mayChange: boolean,
+  resolved: boolean,
+): KnownBlock | undefined {
   const button = (action: string, text: string, value: string, question?: string): object => ({
     type: "button",
     action_id: action,
@@ -192,7 +285,7 @@ function buttonsOf({ groupKey }: AlertGroup, { movers, budget }: Figures, mayCha
     ...(question === undefined
       ? {}
       : {
-          style: "danger",
+          style: action === "keymeter_resume" ? "primary" : "danger",
           confirm: {
             title: { type: "plain_text", text: "Sure?" },
             text: { type: "mrkdwn", text: cut(question, 300) },
@@ -201,18 +294,29 @@ function buttonsOf({ groupKey }: AlertGroup, { movers, budget }: Figures, mayCha
           },
         }),
   });
-  const [top] = movers;
-  const elements = [button("keymeter_acknowledge", "Acknowledge", groupKey)];
-  if (mayChange && top)
+  const helps = textOf(name)?.helps ?? [];
+  const elements = resolved ? [] : [button("keymeter_acknowledge", "Acknowledge", groupKey)];
+  const toPause = movers.find(({ isPaused }) => !isPaused);
+  if (mayChange && !resolved && helps.includes("pause") && toPause)
     elements.push(
       button(
         "keymeter_pause",
-        `Pause ${top.name}`,
-        `${top.id} ${groupKey}`,
-        `Requests of ${escape(top.name)} (${top.id}) are refused until somebody resumes it.`,
+        `Pause ${toPause.name}`,
+        `${toPause.id} ${groupKey}`,
+        `Requests of ${escape(toPause.name)} (${toPause.id}) are refused until somebody resumes it.`,
       ),
     );
-  if (mayChange && budget)
+  if (mayChange && helps.includes("pause"))
+    for (const key of paused.slice(0, MOST_RESUMED))
+      elements.push(
+        button(
+          "keymeter_resume",
+          `Resume ${key.name}`,
+          `${key.id} ${groupKey}`,
+          `Requests of ${escape(key.name)} (${key.id}) are let through again.`,
+        ),
+      );
+  if (mayChange && !resolved && helps.includes("raise") && budget)
     elements.push(
       button(
         "keymeter_raise",
@@ -221,8 +325,11 @@ function buttonsOf({ groupKey }: AlertGroup, { movers, budget }: Figures, mayCha
         `Budget ${budget.id} gets ${formatUsd(budget.amountNanoUsd / 5n)} more until its window ends.`,
       ),
     );
-  return { type: "actions", elements } as KnownBlock;
+  return elements.length === 0 ? undefined : ({ type: "actions", elements } as KnownBlock);
 }
+
+/** In a row of buttons each action stands once. */
+const MOST_RESUMED = 1;
 
 /** "2 h 4 min". */
 function lasted(ms: number): string {

@@ -248,13 +248,15 @@ function followUps(
   message: Message,
   isMuted: boolean,
 ): { readonly kind: "reply" | "picture"; readonly payload: string }[] {
-  const reply = (isLoud: boolean): { kind: "reply"; payload: string } => ({
+  const reply = (text: string, isLoud: boolean): { kind: "reply"; payload: string } => ({
     kind: "reply",
-    payload: JSON.stringify({ text: escape(message.headline), isLoud }),
+    payload: JSON.stringify({ text, isLoud }),
   });
-  if (state === "resolved") return [reply(false)];
+  const headline = escape(message.headline);
+  if (state === "resolved")
+    return [reply(message.reminder === undefined ? headline : `${headline}\n${message.reminder}`, false)];
   if (isMuted) return [];
-  return (RANK[severity] ?? 0) > (RANK[notice.severity] ?? 0) ? [reply(true)] : [];
+  return (RANK[severity] ?? 0) > (RANK[notice.severity] ?? 0) ? [reply(`Now ${severity}: ${headline}`, true)] : [];
 }
 
 async function sayInThread(context: Context, row: Outgoing, pace: Pace): Promise<SlackOutcome | undefined> {

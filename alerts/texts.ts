@@ -7,6 +7,8 @@ import type { Figures } from "./figures.ts";
 export type Text = {
   readonly headline: (figures: Figures, labels: Labels) => string;
   readonly action: (figures: Figures) => string;
+  /** What a press can do about it. Absent: nothing that a button does helps. */
+  readonly helps?: readonly ("pause" | "raise")[];
 };
 
 const capital = (text: string): string => text.charAt(0).toUpperCase() + text.slice(1);
@@ -31,20 +33,22 @@ const pauseOrPlan = (figures: Figures): string =>
   `Ask the owner of the top key whether this is planned (then \`keymeter forecast plan\` makes it quiet); if not, \`keymeter keys pause ${topKey(figures)}\` stops it within a second.`;
 
 export const TEXTS: { readonly [alert: string]: Text } = {
-  KeymeterSpendOverForecast: { headline: overForecastHeadline, action: pauseOrPlan },
-  KeymeterSpendFarOverForecast: { headline: overForecastHeadline, action: pauseOrPlan },
+  KeymeterSpendOverForecast: { headline: overForecastHeadline, action: pauseOrPlan, helps: ["pause"] },
+  KeymeterSpendFarOverForecast: { headline: overForecastHeadline, action: pauseOrPlan, helps: ["pause"] },
   KeymeterMonthOverForecast: {
     headline: overForecastHeadline,
     action: () =>
       "Compare `keymeter spend --by model --since month` with last month; tell whoever owns the budget where it will land.",
   },
-  KeymeterKeyOverForecast: { headline: overForecastHeadline, action: pauseOrPlan },
+  KeymeterKeyOverForecast: { headline: overForecastHeadline, action: pauseOrPlan, helps: ["pause"] },
   KeymeterKeySpike: {
+    helps: ["pause"],
     headline: (figures) => `${who(figures)} spends more in one hour than in any of the last seven days`,
     action: (figures) =>
       `\`keymeter events --key ${topKey(figures)} --limit 20\`: the same request again and again is a loop. \`keymeter keys pause ${topKey(figures)}\` stops it within a second.`,
   },
   KeymeterKeyIdleThenActive: {
+    helps: ["pause"],
     headline: (figures) => `${who(figures)} was silent for long, and spends again`,
     action: (figures) =>
       `Ask the owner. Nobody knows: \`keymeter keys rotate ${topKey(figures)}\`, and give the new secret to the owner only.`,
@@ -62,11 +66,13 @@ export const TEXTS: { readonly [alert: string]: Text } = {
     action: () => "`keymeter forecast scores` says which.",
   },
   KeymeterBudgetThreshold: {
+    helps: ["raise"],
     headline: used,
     action: () =>
       "Compare with the date; raise the budget for a while with `keymeter budgets raise`, or tell the team what happens when it is used up.",
   },
   KeymeterBudgetExhausted: {
+    helps: ["raise"],
     headline: used,
     action: ({ budget }) =>
       budget?.kind === "hard"
@@ -74,14 +80,17 @@ export const TEXTS: { readonly [alert: string]: Text } = {
         : "It is soft: the overspend goes on. Raise it, or make it hard with `keymeter budgets set ... --hard`.",
   },
   KeymeterBudgetLandingOver: {
+    helps: ["pause", "raise"],
     headline: (figures) => `${who(figures)} will overspend its ${figures.budget?.window ?? ""} budget`,
     action: () => "Tell whoever owns it, and decide: raise, spend less, or cap.",
   },
   KeymeterBudgetBurnFast: {
-    headline: (figures) => `The budget of ${figures.subject} burns many times too fast`,
+    helps: ["pause", "raise"],
+    headline: (figures) => `The budget of ${figures.subject} burns ${timesTooFast(figures)} too fast`,
     action: pauseOrPlan,
   },
   KeymeterBudgetBurnSlow: {
+    helps: ["pause", "raise"],
     headline: (figures) => `The budget of ${figures.subject} has burned too fast for hours`,
     action: () => "Compare models and tokens per request with last week: `keymeter spend --by model --since 7d`.",
   },
@@ -90,19 +99,23 @@ export const TEXTS: { readonly [alert: string]: Text } = {
     action: () => "Nothing tonight; bring it to the next cost review.",
   },
   KeymeterCapRefusing: {
+    helps: ["raise"],
     headline: (figures) => `The cap of ${figures.subject} refuses requests`,
     action: () =>
       "Tell the team that its requests are refused; raise the budget for a while with `keymeter budgets raise`, for good with `budgets set`, or leave it.",
   },
   KeymeterCapFailing: {
+    helps: ["pause"],
     headline: (figures) => `Spend of ${figures.subject} goes on past its cap`,
     action: () =>
       "Stop the key at the provider, then look for the way round: `keymeter events --limit 50`, `keymeter verify`.",
   },
   KeymeterKeyUsedElsewhere: {
     headline: () => "A provider key is used past Keymeter: it may have leaked",
-    action: () =>
-      "`keymeter leaks` has the steps: new key, into the proxy's environment, old one off. If it is yours: `keymeter leaks dismiss KEY --why ...`.",
+    action: ({ leak }) =>
+      leak
+        ? `pausing a key here does not help.\n${leak.steps.map((step, i) => `${i + 1}. ${step}`).join("\n")}`
+        : "`keymeter leaks` has the steps: new key, into the proxy's environment, old one off. If it is yours: `keymeter leaks dismiss KEY --why ...`.",
   },
   KeymeterUnmeteredSpend: {
     headline: () => "A bill holds money for what never passed Keymeter",
@@ -173,6 +186,14 @@ export const TEXTS: { readonly [alert: string]: Text } = {
     action: () => "`keymeter work list` names it; fetch its result through Keymeter with the key that began it.",
   },
 };
+
+/** "18 times": the last hour against what the budget has for an hour. */
+function timesTooFast({ budget, hourNanoUsd }: Figures): string {
+  const hours = budget && Number(budget.endsMs - budget.startsMs) / 3_600_000;
+  if (!budget || !hours || hourNanoUsd === undefined || budget.amountNanoUsd <= 0n) return "many times";
+  const times = (Number(hourNanoUsd) * hours) / Number(budget.amountNanoUsd);
+  return times < 2 ? "much" : `${Math.round(times)} times`;
+}
 
 /** How far a window is ahead of its forecast: of the whole window's. */
 export function overForecast({ spentNanoUsd, forecast }: Figures): { amount: NanoUsd; percent: number } | undefined {

@@ -14,7 +14,7 @@ import type { NanoUsd } from "../ledger/money.ts";
 import type { Sqlite } from "../ledger/open.ts";
 import { readKeyNames } from "../ledger/spend.ts";
 import { addDays } from "../ledger/windows.ts";
-import { csvText } from "./csv.ts";
+import { csvText } from "../service/csv.ts";
 import { chargeback } from "./chargeback.ts";
 import type { Charge, OwnedCost, Owner } from "./chargeback.ts";
 import { columnsOf, focusRows } from "./focus.ts";

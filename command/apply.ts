@@ -14,9 +14,11 @@ import { formatUsdSet } from "../ledger/money.ts";
 import { makeChange, openUsage } from "./books.ts";
 import { newBudget, parseAmount, parseThresholds, scopeOf } from "./budget-options.ts";
 import { loadCommandConfig } from "./config.ts";
-import { limitScopeOf } from "./limits.ts";
+import { allKeys } from "./find-key.ts";
+import { describeLimitScope, limitScopeOf } from "./limits.ts";
 import { toJson } from "../service/json.ts";
 import { UsageError } from "./usage-error.ts";
+import { warningsOf } from "./warnings.ts";
 
 export const USAGE = `keymeter apply -f budgets.yaml [--dry-run] [--yes] [--json]
   Makes budgets and limits what the file says, and removes those that it does not name; a section that is left out is left alone. Shows the
@@ -84,9 +86,13 @@ export async function run(args: string[]): Promise<void> {
   const books = openUsage(config);
   const [budgets, limits] = [readBudgets(books), readLimits(books)];
   books.close();
+  const names = new Map((await allKeys()).map((key) => [key.id, key.name]));
+  const describe = (budget: Budget): string => describeBudget(budget, names);
   const differences = [
-    ...(wanted.budgets ? compareBudgets(budgets, await budgetsOf(wanted.budgets, values.file)) : []),
-    ...(wanted.limits ? compareLimits(limits, await limitsOf(wanted.limits, values.file)) : []),
+    ...(wanted.budgets ? compareBudgets(describe, budgets, await budgetsOf(wanted.budgets, values.file)) : []),
+    ...(wanted.limits
+      ? compareLimits((one) => describeLimits(one, names), limits, await limitsOf(wanted.limits, values.file))
+      : []),
   ];
 
   if (values.json) process.stdout.write(`${toJson(differences)}\n`);
@@ -100,6 +106,8 @@ export async function run(args: string[]): Promise<void> {
   }
   await makeChange(config, { type: "together", changes: differences.map(({ change }) => change) });
   if (!values.json) process.stdout.write(`${differences.length} changes made\n`);
+  const set = differences.flatMap(({ change }) => (change.type === "setBudget" ? [change.budget] : []));
+  for (const sentence of await warningsOf(set)) process.stderr.write(`${sentence}\n`);
 }
 
 async function isWanted(): Promise<boolean> {
@@ -186,38 +194,46 @@ async function limitsOf(entries: NonNullable<Wanted["limits"]>, path: string): P
   return found;
 }
 
-function compareBudgets(there: readonly Budget[], wanted: readonly Budget[]): Difference[] {
+function compareBudgets(
+  describe: (budget: Budget) => string,
+  there: readonly Budget[],
+  wanted: readonly Budget[],
+): Difference[] {
   return [
     ...wanted.flatMap((budget): Difference[] => {
       const old = there.find((other) => isSamePlace(other, budget));
       const change = { type: "setBudget", budget } as const;
-      if (!old) return [{ sign: "+", text: describeBudget(budget), change }];
-      return isSame(old, budget) ? [] : [{ sign: "~", text: `${describeBudget(old)} -> ${termsOf(budget)}`, change }];
+      if (!old) return [{ sign: "+", text: describe(budget), change }];
+      return isSame(old, budget) ? [] : [{ sign: "~", text: `${describe(old)} -> ${termsOf(budget)}`, change }];
     }),
     ...there
       .filter((old) => !wanted.some((budget) => isSamePlace(old, budget)))
       .map((old): Difference => ({
         sign: "-",
-        text: describeBudget(old),
+        text: describe(old),
         change: { type: "removeBudget", budgetId: old.id },
       })),
   ];
 }
 
-function compareLimits(there: readonly Limits[], wanted: readonly Limits[]): Difference[] {
+function compareLimits(
+  describe: (limits: Limits) => string,
+  there: readonly Limits[],
+  wanted: readonly Limits[],
+): Difference[] {
   return [
     ...wanted.flatMap((limits): Difference[] => {
       const old = there.find(({ scope }) => scope === limits.scope);
       const change = { type: "setLimits", limits } as const;
-      if (!old) return [{ sign: "+", text: describeLimits(limits), change }];
-      const [was, is] = [describeLimits(old), describeLimits(limits)];
+      if (!old) return [{ sign: "+", text: describe(limits), change }];
+      const [was, is] = [describe(old), describe(limits)];
       return was === is ? [] : [{ sign: "~", text: `${was} -> ${is}`, change }];
     }),
     ...there
       .filter((old) => !wanted.some(({ scope }) => scope === old.scope))
       .map((old): Difference => ({
         sign: "-",
-        text: describeLimits(old),
+        text: describe(old),
         change: { type: "removeLimits", scope: old.scope },
       })),
   ];
@@ -234,8 +250,8 @@ function isSame(one: Budget, other: Budget): boolean {
   );
 }
 
-function describeBudget(budget: Budget): string {
-  return `budget for ${describeScope(budget.scope)}: ${termsOf(budget)}`;
+function describeBudget(budget: Budget, names: ReadonlyMap<string, string>): string {
+  return `budget for ${describeScope(budget.scope, (id) => names.get(id))}: ${termsOf(budget)}`;
 }
 
 function termsOf({ amountNanoUsd, window, kind, mode, observe, thresholds }: Budget): string {
@@ -247,12 +263,15 @@ function termsOf({ amountNanoUsd, window, kind, mode, observe, thresholds }: Bud
   ].join(", ");
 }
 
-function describeLimits({ scope, requestsPerMinute, tokensPerMinute, concurrent, bodyBytes }: Limits): string {
+function describeLimits(
+  { scope, requestsPerMinute, tokensPerMinute, concurrent, bodyBytes }: Limits,
+  names: ReadonlyMap<string, string>,
+): string {
   const parts = [
     requestsPerMinute === undefined ? [] : [`${requestsPerMinute} requests a minute`],
     tokensPerMinute === undefined ? [] : [`${tokensPerMinute} tokens a minute`],
     concurrent === undefined ? [] : [`${concurrent} at once`],
     bodyBytes === undefined ? [] : [`bodies of ${bodyBytes} bytes`],
   ].flat();
-  return `limits of ${scope}: ${parts.join(", ") || "none"}`;
+  return `limits of ${describeLimitScope(scope, names)}: ${parts.join(", ") || "none"}`;
 }

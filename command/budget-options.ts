@@ -6,6 +6,7 @@ import type { NanoUsd } from "../ledger/money.ts";
 import { WINDOWS } from "../ledger/windows.ts";
 import type { WindowKind } from "../ledger/windows.ts";
 import { loadProxyConfig } from "../proxy/config.ts";
+import { PROVIDER_ALIASES } from "./filters.ts";
 import { findKey } from "./find-key.ts";
 import { UsageError } from "./usage-error.ts";
 
@@ -110,10 +111,9 @@ function providerName(wanted: string): string {
   const known: { readonly [name: string]: string } = {
     openai: "openai",
     anthropic: "anthropic",
-    google: "gcp.gemini",
     "gcp.gemini": "gcp.gemini",
-    vertex: "gcp.vertex_ai",
     "gcp.vertex_ai": "gcp.vertex_ai",
+    ...PROVIDER_ALIASES,
   };
   const upstreams = loadProxyConfig().upstreams.map(({ name }) => name);
   const found = Object.hasOwn(known, wanted) ? known[wanted] : upstreams.find((name) => name === wanted);

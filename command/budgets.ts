@@ -10,11 +10,13 @@ import { createCalendar, WINDOWS } from "../ledger/windows.ts";
 import { newBudget, parseAmount, parseThresholds, SCOPE_OPTIONS, scopeOf } from "./budget-options.ts";
 import { cutLive, makeChange, openUsage } from "./books.ts";
 import { loadCommandConfig } from "./config.ts";
+import { allKeys } from "./find-key.ts";
 import { raise, RAISES_USAGE, unraise } from "./raises.ts";
 import { replay, REPLAY_USAGE } from "./replay.ts";
 import { toJson } from "../service/json.ts";
 import { formatTable, printable } from "./table.ts";
-import { UsageError } from "./usage-error.ts";
+import { warningsOf } from "./warnings.ts";
+import { noSuchVerb, UsageError } from "./usage-error.ts";
 
 export const USAGE = `keymeter budgets set --amount 500/month [--team T] [--project P] [--env E] [--key KEY] [--provider P] [--model M] [--hard] [--strict] [--observe] [--thresholds 50,80,100]
 ${RAISES_USAGE}
@@ -48,7 +50,12 @@ export async function run(args: string[]): Promise<void> {
     case "lift":
       return lift(rest);
     default:
-      throw new UsageError(USAGE);
+      throw noSuchVerb(
+        "budgets",
+        verb,
+        ["set", "list", "remove", "raise", "unraise", "freeze", "lift", "replay"],
+        USAGE,
+      );
   }
 }
 
@@ -79,8 +86,9 @@ async function set(args: string[]): Promise<void> {
   process.stdout.write(
     values.json
       ? `${toJson(budget)}\n`
-      : `${budget.id}: ${budget.kind} budget of ${formatUsdSet(budget.amountNanoUsd)} a ${budget.window} for ${describeScope(scope)} (${budget.mode})\n`,
+      : `${budget.id}: ${budget.kind} budget of ${formatUsdSet(budget.amountNanoUsd)} a ${budget.window} for ${describeScope(scope, await keyNames())} (${modeOf(budget)})\n`,
   );
+  for (const sentence of await warningsOf([budget])) process.stderr.write(`${sentence}\n`);
 }
 
 async function freeze(args: string[]): Promise<void> {
@@ -95,7 +103,7 @@ async function freeze(args: string[]): Promise<void> {
   await makeChange(config, { type: "freeze", freeze: { id, scope, reason: values.why, createdAtMs: Date.now() } });
   const cut = values.cut ? await cutLive(config, scope) : undefined;
   process.stdout.write(
-    `${id}: ${describeScope(scope)} is frozen${cut === undefined ? "" : `, ${cut} live requests ended`}; \`keymeter budgets lift ${id}\` lifts it\n`,
+    `${id}: ${describeScope(scope, await keyNames())} is frozen${cut === undefined ? "" : `, ${cut} live requests ended`}; \`keymeter budgets lift ${id}\` lifts it\n`,
   );
 }
 
@@ -125,21 +133,22 @@ async function list(args: string[]): Promise<void> {
   });
   const frozen = readFreezes(books);
   books.close();
+  const nameOf = await keyNames();
   if (values.json) return void process.stdout.write(`${toJson(rows)}\n`);
   for (const { id, scope, reason } of frozen)
-    process.stdout.write(`FROZEN ${id}: ${describeScope(scope)} (${printable(reason)})\n`);
+    process.stdout.write(`FROZEN ${id}: ${describeScope(scope, nameOf)} (${printable(reason)})\n`);
   for (const line of raiseLines(rows, now)) process.stdout.write(line);
   const spent = formatUsdColumn(rows.map((row) => row.spentNanoUsd));
   const left = formatUsdColumn(rows.map((row) => row.amountNowNanoUsd - row.spentNanoUsd));
   process.stdout.write(
     `${formatTable(
-      ["id", "scope", "window", "kind", "mode", "amount", "spent", "left", "until", "told at %"],
+      ["id", "scope", "window", "kind", "how", "amount", "spent", "left", "until", "told at %"],
       rows.map((row, i) => [
         row.id,
-        describeScope(row.scope),
+        describeScope(row.scope, nameOf),
         row.window,
-        row.observe ? `${row.kind}, observed` : row.kind,
-        row.mode,
+        row.kind,
+        modeOf(row),
         formatUsdSet(row.amountNowNanoUsd),
         spent[i] ?? "",
         left[i] ?? "",
@@ -148,6 +157,17 @@ async function list(args: string[]): Promise<void> {
       ]),
     )}\n`,
   );
+}
+
+/** How it holds, in a word: what a soft one reserves is nobody's concern. */
+function modeOf({ kind, mode, observe }: Pick<Budget, "kind" | "mode" | "observe">): string {
+  if (kind === "soft") return "tells only";
+  return observe ? `${mode}, observed` : mode;
+}
+
+async function keyNames(): Promise<(keyId: string) => string | undefined> {
+  const names = new Map((await allKeys()).map((key) => [key.id, key.name]));
+  return (keyId) => names.get(keyId);
 }
 
 /** What budgets are raised by now, a line each. */

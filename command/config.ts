@@ -7,7 +7,7 @@ import { readSettings, SettingsError } from "../service/settings.ts";
 import type { Environment, Settings } from "../service/settings.ts";
 
 /** What every verb needs, and the admin token where it is not the one in the data folder. */
-type CommandConfig = SharedConfig & { readonly adminToken?: Secret };
+export type CommandConfig = SharedConfig & { readonly adminToken?: Secret };
 
 const COMMAND_SETTINGS: Settings<SharedConfig & { adminToken: string | undefined }> = {
   ...SHARED_SETTINGS,

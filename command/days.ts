@@ -3,15 +3,16 @@ import { addDays, isDay } from "../ledger/windows.ts";
 import type { Calendar } from "../ledger/windows.ts";
 import { UsageError } from "./usage-error.ts";
 
-/** "today", "month", "30d" or a day. */
+/** "today", "yesterday", "month", "30d" or a day. */
 export function parseDay(text: string, calendar: Calendar): string {
   const today = calendar.day(Date.now());
   if (text === "today") return today;
+  if (text === "yesterday") return addDays(today, -1);
   if (text === "month") return calendar.window("month", Date.now()).firstDay;
   const back = /^(\d{1,4})d$/.exec(text)?.[1];
   if (back !== undefined) return addDays(today, -Number(back));
   if (isDay(text)) return text;
-  throw new UsageError(`"${text}" is no day: write today, month, 30d or a day such as 2026-11-01`);
+  throw new UsageError(`"${text}" is no day: write today, yesterday, month, 30d or a day such as 2026-11-01`);
 }
 
 /** The start of a day in the zone, or an instant such as 2026-11-30T18:00Z; undefined when it is neither. */

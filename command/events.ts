@@ -1,25 +1,31 @@
-// keymeter events [--since --key --limit] [--json]
+// keymeter events [--since --until --team --key --model ...] [--limit] [--csv | --json]
 import { parseArgs } from "node:util";
 import { readEvents } from "../ledger/events.ts";
-import { formatUsd } from "../ledger/money.ts";
+import type { EventRecord } from "../ledger/events.ts";
+import { formatUsd, formatUsdExact } from "../ledger/money.ts";
+import { readKeyNames } from "../ledger/spend.ts";
 import { createCalendar } from "../ledger/windows.ts";
 import { openUsage } from "./books.ts";
 import { loadCommandConfig } from "./config.ts";
+import { toCsv } from "./csv.ts";
 import { parseDay } from "./days.ts";
-import { findKey } from "./find-key.ts";
+import { describeWithin, FILTER_OPTIONS, FILTER_USAGE, withinOf } from "./filters.ts";
 import { formatTable } from "./table.ts";
 import { UsageError } from "./usage-error.ts";
 
-export const USAGE = `keymeter events [--since today|7d|2026-11-01] [--key KEY] [--limit 50] [--json]
-  --json prints one object a line.`;
+export const USAGE = `keymeter events [--since today|yesterday|7d|2026-11-01] [--until 2026-12-01] [--limit 50]
+                [${FILTER_USAGE}] [--csv | --json]
+  The newest --limit of them, oldest first. --json prints one object a line.`;
 
 export async function run(args: string[]): Promise<void> {
   const { values } = parseArgs({
     args,
     options: {
       since: { type: "string" },
-      key: { type: "string" },
+      until: { type: "string" },
+      ...FILTER_OPTIONS,
       limit: { type: "string", default: "50" },
+      csv: { type: "boolean", default: false },
       json: { type: "boolean", default: false },
     },
   });
@@ -28,20 +34,27 @@ export async function run(args: string[]): Promise<void> {
     throw new UsageError(`--limit ${values.limit} is no number between 1 and 1000000`);
   const config = loadCommandConfig();
   const calendar = createCalendar(config.timezone);
+  const startOf = (day: string | undefined): number | undefined =>
+    day === undefined ? undefined : calendar.dayStart(parseDay(day, calendar));
+  const within = await withinOf(values);
   const books = openUsage(config);
   const events = await readEvents(books, {
-    sinceMs: values.since === undefined ? undefined : calendar.dayStart(parseDay(values.since, calendar)),
-    keyId: values.key === undefined ? undefined : (await findKey(values.key)).id,
+    sinceMs: startOf(values.since),
+    untilMs: startOf(values.until),
+    within,
     limit,
   });
+  const names = await readKeyNames(books);
   books.close();
   if (values.json) {
     for (const event of events) process.stdout.write(`${JSON.stringify(event)}\n`);
     return;
   }
+  if (values.csv) return void process.stdout.write(csvOf(events, names));
+  if (events.length === 0) return void process.stdout.write(`There is no event${describeWithin(within)}.\n`);
   const rows = events.map((event) => [
     event.at.slice(0, 19).replace("T", " "),
-    event.keyId,
+    names.get(event.keyId) || event.keyId,
     event.provider,
     event.endpoint,
     event.servedModel ?? event.requestedModel,
@@ -53,5 +66,31 @@ export async function run(args: string[]): Promise<void> {
   ]);
   process.stdout.write(
     `${formatTable(["at (UTC)", "key", "provider", "endpoint", "model", "input", "output", "usage", "outcome", "cost"], rows)}\n`,
+  );
+}
+
+function csvOf(events: readonly EventRecord[], names: ReadonlyMap<string, string>): string {
+  return toCsv(
+    "at request_id key key_name team provider endpoint requested_model served_model input cache_read output usage_state outcome http_status cost_usd".split(
+      " ",
+    ),
+    events.map((event) => [
+      event.at,
+      event.requestId,
+      event.keyId,
+      names.get(event.keyId),
+      event.team,
+      event.provider,
+      event.endpoint,
+      event.requestedModel,
+      event.servedModel,
+      event.usage.input,
+      event.usage.cache_read,
+      event.usage.output,
+      event.usageState,
+      event.outcome,
+      event.httpStatus,
+      event.costNanoUsd === null ? null : formatUsdExact(BigInt(event.costNanoUsd)),
+    ]),
   );
 }

@@ -20,7 +20,7 @@ import { openUsage } from "./books.ts";
 import { parseDay } from "./days.ts";
 import { createProgress } from "./progress.ts";
 import { formatTable } from "./table.ts";
-import { UsageError } from "./usage-error.ts";
+import { noSuchVerb, UsageError } from "./usage-error.ts";
 
 export const USAGE = `keymeter export focus [--month 2026-11 | --since --until] [--version 1.2|1.4] [--format csv|parquet] [--out FILE]
 keymeter export chargeback --month 2026-11 [--by team,project,env,feature,key] [--csv | --json]
@@ -32,7 +32,7 @@ export async function run(args: string[]): Promise<void> {
   if (verb === "focus") return focus(rest);
   if (verb === "chargeback") return charge(rest);
   if (verb === "openmetrics") return openmetrics(rest);
-  throw new UsageError(USAGE);
+  throw noSuchVerb("export", verb, ["focus", "chargeback", "openmetrics"], USAGE);
 }
 
 async function openmetrics(args: string[]): Promise<void> {

@@ -3,6 +3,7 @@ import { readKeys, UNPROVEN_KEY_ID } from "../ledger/keys.ts";
 import type { Key } from "../ledger/keys.ts";
 import { readLastUsed } from "../ledger/spend.ts";
 import { openUsage } from "./books.ts";
+import { didYouMean } from "./closest.ts";
 import { loadCommandConfig } from "./config.ts";
 import { UsageError } from "./usage-error.ts";
 
@@ -31,7 +32,12 @@ export async function findKey(wanted: string | undefined): Promise<UsedKey> {
   if (found.length === 1 && found[0]) return found[0];
   throw new UsageError(
     found.length === 0
-      ? `there is no key ${wanted}; \`keymeter keys list\` shows them`
+      ? `there is no key ${wanted}${
+          didYouMean(
+            wanted,
+            keys.map(({ name }) => name),
+          ) || "; `keymeter keys list` shows them"
+        }`
       : `${found.length} keys are named ${wanted}; use an id: ${found.map((key) => key.id).join(", ")}`,
   );
 }

@@ -17,7 +17,7 @@ import { allKeys, findKey } from "./find-key.ts";
 import { POLICY_OPTIONS, POLICY_USAGE, withOptions } from "./policy-options.ts";
 import { toJson } from "../service/json.ts";
 import { formatTable } from "./table.ts";
-import { UsageError } from "./usage-error.ts";
+import { noSuchVerb, UsageError } from "./usage-error.ts";
 
 export const USAGE = `keymeter keys create --name NAME [--team T] [--project P] [--env E] [--owner O] [--expires 90d|2027-01-31]
                      [--purpose WORDS] [--budget 50/month [--hard] [--strict]] [--json]   and what it may do:
@@ -49,7 +49,7 @@ export async function run(args: string[]): Promise<void> {
     case "set":
       return set(rest);
     default:
-      throw new UsageError(USAGE);
+      throw noSuchVerb("keys", verb, ["create", "list", "show", "set", "pause", "resume", "revoke", "rotate"], USAGE);
   }
 }
 
@@ -156,6 +156,8 @@ async function set(args: string[]): Promise<void> {
   if (JSON.stringify(policy) !== JSON.stringify(key.policy))
     await makeChange(config, { type: "setPolicy", keyId: key.id, policy });
   process.stdout.write(`${key.id} (${name ?? key.name}): set\n`);
+  if (team !== undefined || project !== undefined || env !== undefined)
+    process.stderr.write("Counts from now on: what the key used before stays where it was booked.\n");
 }
 
 async function setState(verb: "pause" | "resume" | "revoke", args: string[]): Promise<void> {

@@ -5,9 +5,9 @@ import { askCollector } from "../collector/main.ts";
 import { readProviderKeys } from "../ledger/bills.ts";
 import type { ProviderKey } from "../ledger/bills.ts";
 import { readHints } from "../ledger/hints.ts";
+import { leakFacts, leakSteps, leakWords } from "../ledger/leak-steps.ts";
 import { isOpen, readLeaks } from "../ledger/leaks.ts";
 import type { Leak } from "../ledger/leaks.ts";
-import { formatUsd } from "../ledger/money.ts";
 import { openForReading } from "../ledger/open.ts";
 import { readKeyNames } from "../ledger/spend.ts";
 import { toJson } from "../service/json.ts";
@@ -78,64 +78,13 @@ function describe(leak: Leak, key: ProviderKey | undefined): string {
   const name = key
     ? `${leak.billedKey} "${key.name}" ${key.hint}${key.project === undefined ? "" : ` in ${key.project}`}`
     : leak.billedKey;
-  const worth =
-    leak.costNanoUsd === undefined
-      ? " (its model has no price here: look at the bill)"
-      : `, about ${formatUsd(leak.costNanoUsd)}`;
-  const what =
-    leak.billedKey === "unmatched"
-      ? "more is used on its keys than was metered; say which keys are ours under collector.billing_keys, and it names the one"
-      : leak.kind === "unknown_key"
-        ? "nothing was ever metered on this key: it is used past Keymeter, by you or by somebody else"
-        : "more is used on this key than came through Keymeter: it is in other hands, or in a client that goes round";
   const steps = isOpen(leak)
-    ? stepsOf(leak)
+    ? leakSteps(leak)
         .map((step, i) => `  ${i + 1}. ${step}\n`)
         .join("")
     : `  dismissed: ${leak.dismissedWhy ?? ""}\n`;
   return `${leak.provider} ${name}
-  ${what}
-  ${leak.quantity} ${leak.unit}${worth}; ${hour(leak.firstHourMs)} to ${hour(leak.lastHourMs + 3_600_000)} UTC, found ${hour(leak.foundAtMs)}${leak.models.length > 0 ? `; ${leak.models.join(", ")}` : ""}
+  ${leakWords(leak)}
+  ${leakFacts(leak)}
 ${steps}`;
-}
-
-function stepsOf({ provider, billedKey, kind }: Leak): string[] {
-  const dismissal = `If it is yours (a batch server, a notebook): \`keymeter leaks dismiss ${billedKey} --provider ${provider} --why "..."\`, and better point it at Keymeter.`;
-  const watch = "Watch the old key for a day: this list shows whether it is still used.";
-  const swap =
-    kind === "unknown_key"
-      ? "Find who uses it, and give them a Keymeter key instead (`keymeter keys create`)."
-      : "Put the new key into the proxy's environment and restart it; `keymeter keys` of your clients stay as they are.";
-  switch (provider) {
-    case "openai":
-      return [
-        "Make a new key in the same project (Platform > API keys, or POST /v1/organization/projects/PROJECT/service_accounts/ACCOUNT/api_keys).",
-        swap,
-        `Delete the old one: DELETE /v1/organization/projects/PROJECT/api_keys/${billedKey} with the admin key. OpenAI cannot pause a key.`,
-        watch,
-        dismissal,
-      ];
-    case "anthropic":
-      return [
-        "Make a new key in the Console (there is no API for it).",
-        swap,
-        `Switch the old one off: POST /v1/organizations/api_keys/${billedKey} {"status":"inactive"} with the admin key.`,
-        watch,
-        dismissal,
-      ];
-    case "gcp.gemini":
-      return [
-        "Make a new key: POST https://apikeys.googleapis.com/v2/projects/PROJECT/locations/global/keys, restricted to generativelanguage.googleapis.com.",
-        swap,
-        `Delete the old one: DELETE https://apikeys.googleapis.com/v2/projects/PROJECT/locations/global/keys/${billedKey.replace(/^apikey:/, "")} (it can be restored for 30 days).`,
-        watch,
-        dismissal,
-      ];
-    default:
-      return ["Make a new key at the provider.", swap, "Disable the old one.", watch, dismissal];
-  }
-}
-
-function hour(ms: number): string {
-  return new Date(ms).toISOString().slice(0, 16).replace("T", " ");
 }

@@ -1,12 +1,13 @@
 // keymeter limits set|list|remove
 import { parseArgs } from "node:util";
 import { readLimits } from "../ledger/limits.ts";
+import { readKeyNames } from "../ledger/spend.ts";
 import { makeChange, openUsage } from "./books.ts";
 import { loadCommandConfig } from "./config.ts";
 import { findKey } from "./find-key.ts";
 import { toJson } from "../service/json.ts";
 import { formatTable } from "./table.ts";
-import { UsageError } from "./usage-error.ts";
+import { noSuchVerb, UsageError } from "./usage-error.ts";
 
 export const USAGE = `keymeter limits set [--key KEY | --team T] [--rpm 60] [--tpm 100000] [--concurrent 5] [--body-mb 10]
 keymeter limits list [--json]
@@ -19,7 +20,7 @@ export async function run(args: string[]): Promise<void> {
   if (verb === "set") return set(rest);
   if (verb === "list") return list(rest);
   if (verb === "remove") return remove(rest);
-  throw new UsageError(USAGE);
+  throw noSuchVerb("limits", verb, ["set", "list", "remove"], USAGE);
 }
 
 async function set(args: string[]): Promise<void> {
@@ -45,15 +46,23 @@ async function list(args: string[]): Promise<void> {
   const { values } = parseArgs({ args, options: { json: { type: "boolean", default: false } } });
   const books = openUsage(loadCommandConfig());
   const all = readLimits(books);
+  const names = await readKeyNames(books);
   books.close();
   if (values.json) return void process.stdout.write(`${toJson(all)}\n`);
   const rows = all.map((one) => [
-    one.scope,
+    describeLimitScope(one.scope, names),
     ...[one.requestsPerMinute, one.tokensPerMinute, one.concurrent, one.bodyBytes].map((value) => String(value ?? "")),
   ]);
   process.stdout.write(
     `${formatTable(["scope", "requests a minute", "tokens a minute", "at once", "bytes of a body"], rows)}\n`,
   );
+}
+
+/** "key ci (key_x)" for "key:key_x": keys are called by their names. */
+export function describeLimitScope(scope: string, names: ReadonlyMap<string, string>): string {
+  const keyId = /^key:(.+)$/.exec(scope)?.[1];
+  const name = keyId === undefined ? undefined : names.get(keyId);
+  return name === undefined ? scope : `key ${name} (${keyId})`;
 }
 
 async function remove(args: string[]): Promise<void> {

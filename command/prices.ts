@@ -9,7 +9,7 @@ import { formatUsd, formatUsdColumn } from "../ledger/money.ts";
 import { openPriceBook } from "../ledger/price-list.ts";
 import { OWN_PROVIDERS, priceListOf } from "../ledger/prices.ts";
 import type { Price, PriceBook, UnitPrice } from "../ledger/prices.ts";
-import { UNITS } from "../ledger/usage.ts";
+import { isFee, UNITS } from "../ledger/usage.ts";
 import type { Unit } from "../ledger/usage.ts";
 import { repriced } from "../ledger/reprice.ts";
 import { readSpend } from "../ledger/spend.ts";
@@ -22,7 +22,7 @@ import { makeChange, openUsage } from "./books.ts";
 import { parseDay } from "./days.ts";
 import { toJson } from "../service/json.ts";
 import { formatTable } from "./table.ts";
-import { UsageError } from "./usage-error.ts";
+import { noSuchVerb, UsageError } from "./usage-error.ts";
 
 export const USAGE = `keymeter prices show MODEL [--tier flex] [--json]
 keymeter prices check [--since 30d] [--json]     what was metered and has no price, or only one that was inferred
@@ -42,7 +42,7 @@ export async function run(args: string[]): Promise<void> {
     case "reprice":
       return reprice(rest);
     default:
-      throw new UsageError(USAGE);
+      throw noSuchVerb("prices", verb, ["show", "check", "reprice"], USAGE);
   }
 }
 
@@ -87,7 +87,7 @@ async function check(args: string[]): Promise<void> {
         String(row.requests),
         String(row.unpriced),
         String(row.inferred),
-        costs[i] ?? "",
+        row.unpriced === row.requests && row.costNanoUsd === 0n ? "unpriced" : (costs[i] ?? ""),
       ]),
     )}\n
 Unpriced use is missing from the money; inferred money goes by a model family, or holds a fee that a free allowance may cover.
@@ -177,7 +177,7 @@ async function show(args: string[]): Promise<void> {
       );
       process.exitCode = 1;
     }
-    const rows = UNITS.flatMap((unit) => {
+    const rows = UNITS.flatMap((unit): (readonly [Unit, string, string])[] => {
       const unitPrice = price.units[unit];
       return unitPrice
         ? [
@@ -197,9 +197,27 @@ async function show(args: string[]): Promise<void> {
       );
     else
       process.stdout.write(
-        `${provider} ${model}: ${price.version}, ${price.confidence}\n${formatTable(["unit", "USD per million", "long context"], rows)}\n`,
+        `${provider} ${model}: ${price.version}, ${price.confidence}\n${formatTable(["units", "USD", "long context"], grouped(rows))}\n`,
       );
   }
+}
+
+/** Units of one price on one line, and what is sold one by one by the piece. */
+function grouped(rows: readonly (readonly [unit: Unit, usdPerMillion: string, steps: string])[]): string[][] {
+  const lines = new Map<string, string[]>();
+  for (const [unit, usd, steps] of rows) {
+    const price = isFee(unit) ? `${perPiece(usd)} each` : `${usd} a million`;
+    const place = JSON.stringify([price, steps]);
+    lines.set(place, [...(lines.get(place) ?? []), unit]);
+  }
+  return [...lines].map(([place, units]) => [units.join(", "), ...(JSON.parse(place) as string[])]);
+}
+
+/** "10000" a million is "0.01" each: the point moves by six places. */
+function perPiece(usdPerMillion: string): string {
+  const [whole = "", fraction = ""] = usdPerMillion.split(".");
+  const digits = whole.padStart(7, "0");
+  return `${digits.slice(0, -6)}.${digits.slice(-6)}${fraction}`.replace(/\.?0+$/, "");
 }
 
 function openBook({ dataDir, prices, discounts }: ProxyConfig): PriceBook {

@@ -9,6 +9,19 @@ import { commandEnvironment } from "./config.ts";
 import { createProgress } from "./progress.ts";
 import { UsageError } from "./usage-error.ts";
 
+export const PROXY_USAGE = `keymeter proxy
+  The proxy by itself: forwards, meters, caps. Ports 4000 (KEYMETER_PORT) and 4001 (KEYMETER_OPS_PORT: metrics, health, admin).
+  Settings: keymeter.yaml, section proxy, and the environment.`;
+
+export const COLLECTOR_USAGE = `keymeter collector [--once JOB]
+  The collector by itself: bills, comparison, forecast, report pages. Port 4002 (KEYMETER_COLLECTOR_PORT).
+  --once does one job and ends: ${COLLECTOR_JOBS.join(", ")}.
+  Settings: keymeter.yaml, section collector, and the environment.`;
+
+export const ALERTS_USAGE = `keymeter alerts
+  The alerts program by itself: takes what Alertmanager sends and posts it to Slack. Port 4003 (KEYMETER_ALERTS_PORT).
+  Settings: keymeter.yaml, section alerts, and the environment.`;
+
 /** Under `keymeter up` a terminal's Ctrl-C reaches us too; the supervisor then sends SIGTERM in order. */
 const isSupervised = (): boolean => commandEnvironment()["KEYMETER_SUPERVISED"] === "1";
 

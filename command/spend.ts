@@ -1,20 +1,37 @@
-// keymeter spend [--by team,key,model] [--since --until] [--json]
+// keymeter spend [--by team,key,model] [--team T ...] [--since --until] [--csv | --json]
 import { parseArgs } from "node:util";
-import { formatUsd, formatUsdColumn } from "../ledger/money.ts";
+import { formatUsd, formatUsdColumn, formatUsdExact } from "../ledger/money.ts";
 import { DIMENSIONS, isTag, readKeyNames, readSpend, readSpendByTag } from "../ledger/spend.ts";
 import type { Breakdown, SpendRow } from "../ledger/spend.ts";
 import { addDays, createCalendar } from "../ledger/windows.ts";
-import { openUsage } from "./books.ts";
-import { loadCommandConfig } from "./config.ts";
-import { parseDay } from "./days.ts";
 import { toJson } from "../service/json.ts";
+import { openUsage } from "./books.ts";
+import { didYouMean } from "./closest.ts";
+import { loadCommandConfig } from "./config.ts";
+import { toCsv } from "./csv.ts";
+import { parseDay } from "./days.ts";
+import { describeWithin, FILTER_OPTIONS, FILTER_USAGE, withinOf } from "./filters.ts";
 import { formatTable } from "./table.ts";
 import { UsageError } from "./usage-error.ts";
 
-export const USAGE = `keymeter spend [--by ${DIMENSIONS.join(",")},tag:NAME] [--since today|month|30d|2026-11-01] [--until 2026-12-01] [--json]
+export const USAGE = `keymeter spend [--by ${DIMENSIONS.join(",")},tag:NAME] [--since today|yesterday|month|30d|2026-11-01] [--until 2026-12-01]
+               [${FILTER_USAGE}] [--csv | --json]
   Local days of the configured zone; --until is not included. Without --since: this month.
   tag:feature is the value that requests carried as x-keymeter-feature, or as a tag of another gateway; "(none)" carried none.`;
 const TAG = /^tag:[a-z0-9][a-z0-9_.-]{0,63}$/;
+/** The sums of a row, under their headings. */
+const SUMS = {
+  requests: "requests",
+  input: "input",
+  cacheRead: "cache read",
+  cacheWrite: "cache write",
+  output: "output",
+  estimated: "estimated",
+  unknown: "unknown",
+  unpriced: "unpriced",
+  inferred: "inferred",
+} as const satisfies { readonly [sum in Exclude<keyof SpendRow, "group" | "costNanoUsd">]: string };
+const SUM_NAMES = Object.keys(SUMS) as (keyof typeof SUMS)[];
 
 export async function run(args: string[]): Promise<void> {
   const { values } = parseArgs({
@@ -23,6 +40,8 @@ export async function run(args: string[]): Promise<void> {
       by: { type: "string", default: "team" },
       since: { type: "string", default: "month" },
       until: { type: "string" },
+      ...FILTER_OPTIONS,
+      csv: { type: "boolean", default: false },
       json: { type: "boolean", default: false },
     },
   });
@@ -30,18 +49,20 @@ export async function run(args: string[]): Promise<void> {
   const unknown = by.find((part) => !(DIMENSIONS as readonly string[]).includes(part) && !TAG.test(part));
   if (unknown !== undefined)
     throw new UsageError(
-      `spend cannot be broken down by "${unknown}"; it can by ${DIMENSIONS.join(", ")} and by a tag, such as tag:feature`,
+      `spend cannot be broken down by "${unknown}"${didYouMean(unknown, DIMENSIONS)}; it can by ${DIMENSIONS.join(", ")} and by a tag, such as tag:feature`,
     );
   const config = loadCommandConfig();
   const calendar = createCalendar(config.timezone);
   const since = parseDay(values.since, calendar);
   const until = values.until === undefined ? addDays(calendar.day(Date.now()), 1) : parseDay(values.until, calendar);
+  if (until <= since) throw new UsageError(`no day lies from ${since} until before ${until}: --until is not included`);
+  const within = await withinOf(values);
   const books = openUsage(config);
   const plain = by.filter((part) => !isTag(part));
   const rows =
     plain.length === by.length
-      ? await readSpend(books, plain, since, until)
-      : await readSpendByTag(books, by, calendar, since, until);
+      ? await readSpend(books, plain, since, until, within)
+      : await readSpendByTag(books, by, calendar, since, until, within);
   const names = await readKeyNames(books);
   books.close();
 
@@ -52,37 +73,48 @@ export async function run(args: string[]): Promise<void> {
       ...row,
     }));
     return void process.stdout.write(
-      `${toJson({ since, until, timezone: config.timezone, rows: records, totalNanoUsd: total(rows) })}\n`,
+      `${toJson({ since, until, timezone: config.timezone, within, rows: records, totalNanoUsd: total(rows) })}\n`,
     );
   }
+  if (values.csv) {
+    const parts = by.flatMap((part) => (part === "key" ? ["key", "key_name"] : [part]));
+    return void process.stdout.write(
+      toCsv(
+        [...parts, ...SUM_NAMES.map((sum) => SUMS[sum].replace(" ", "_")), "cost_usd"],
+        rows.map(({ group, ...row }) => [
+          ...by.flatMap((part) =>
+            part === "key" ? [group.key ?? "", names.get(group.key ?? "") ?? ""] : [group[part] ?? ""],
+          ),
+          ...SUM_NAMES.map((sum) => row[sum]),
+          formatUsdExact(row.costNanoUsd),
+        ]),
+      ),
+    );
+  }
+  if (rows.length === 0)
+    return void process.stdout.write(
+      `Nothing was metered${describeWithin(within)} from ${since} until before ${until} (${config.timezone}).\n`,
+    );
   const costs = formatUsdColumn(rows.map((row) => row.costNanoUsd));
   const cells = rows.map((row, i) => [
-    ...by.map(
-      (part) =>
-        (part === "key" ? (names.get(row.group.key ?? "") ?? row.group.key ?? "") : (row.group[part] ?? "")) ||
-        "(none)",
-    ),
-    String(row.requests),
-    String(row.input),
-    String(row.cacheRead),
-    String(row.cacheWrite),
-    String(row.output),
-    String(row.estimated),
-    String(row.unknown),
-    String(row.unpriced),
-    String(row.inferred),
+    ...by.map((part) => nameOf(part, row, names)),
+    ...SUM_NAMES.map((sum) => String(row[sum])),
     costCell(row, costs[i] ?? ""),
   ]);
+  process.stdout.write(`${formatTable([...by, ...SUM_NAMES.map((sum) => SUMS[sum]), "cost"], cells)}\n`);
   process.stdout.write(
-    `${formatTable([...by, "requests", "input", "cache read", "cache write", "output", "estimated", "unknown", "unpriced", "inferred", "cost"], cells)}\n`,
-  );
-  process.stdout.write(
-    `\n${formatUsd(total(rows))} metered from ${since} until before ${until} (${config.timezone})\n`,
+    `\n${formatUsd(total(rows))} metered${describeWithin(within)} from ${since} until before ${until} (${config.timezone})\n`,
   );
   if (rows.some((row) => row.unpriced > 0))
     process.stdout.write(
       "Some requests are unpriced: their money is missing above. `keymeter prices show MODEL` says why.\n",
     );
+}
+
+function nameOf(part: Breakdown, { group }: SpendRow, names: ReadonlyMap<string, string>): string {
+  const value = group[part] ?? "";
+  if (value === "") return "(none)";
+  return part === "key" ? (names.get(value) ?? value) : value;
 }
 
 /** What has no price is not 0: a row without any price says so, a row with some is marked as a lower bound. */

@@ -1,4 +1,6 @@
 // keymeter up: everything on one machine. Starts the stack, says where to point SDKs, and stops it in order.
+import { readFileSync } from "node:fs";
+import { hostname } from "node:os";
 import { resolve } from "node:path";
 import { LedgerInUse, lockForWriting } from "../ledger/open.ts";
 import type { ProxyConfig } from "../proxy/config.ts";
@@ -8,6 +10,11 @@ import { checkAllSettings, strayVariables } from "./check-settings.ts";
 import { commandEnvironment, loadCommandConfig } from "./config.ts";
 import { startStack } from "./stack.ts";
 import type { Stack } from "./stack.ts";
+
+export const USAGE = `keymeter up
+  Proxy, collector and alerts under one supervisor, with Prometheus and Alertmanager where they are installed (KEYMETER_PROMETHEUS=off: without).
+  Ctrl-C or SIGTERM stops it; open requests get their answers first. Logs: logs/ in the data folder (KEYMETER_DATA_DIR, ./data).
+  Settings: keymeter.yaml (another file: KEYMETER_CONFIG) and the environment; keymeter.example.yaml lists them.`;
 
 const SAME_SIGNAL_MS = 500;
 
@@ -65,7 +72,7 @@ function greeting(
   environment: Environment,
   { missing, hasPrometheus, pages }: Pick<Stack, "missing" | "hasPrometheus" | "pages">,
 ): string {
-  const base = `${config.tls ? "https" : "http"}://${config.host.includes(":") ? `[${config.host}]` : config.host}:${config.proxyPort}`;
+  const base = `${config.tls ? "https" : "http"}://${reachableHost(config.host)}:${config.proxyPort}`;
   const own = config.passThrough ? "your own provider key, or a Keymeter key (km_...)" : "a Keymeter key (km_...)";
   // The command finds books and proxy by the same settings: those that are not the defaults go in front of it.
   const prefix = ["KEYMETER_CONFIG", "KEYMETER_DATA_DIR", "KEYMETER_OPS_PORT", "KEYMETER_COLLECTOR_PORT"]
@@ -89,13 +96,14 @@ function greeting(
       : []),
   ];
   return `
-Keymeter is running. Point your SDK here and use ${own}:
+Keymeter ${version()} is running. Point your SDK here and use ${own}:
 
 ${exportsOf(base)}  docs/clients.md says it for each client and agent.
 
   Reports     ${pages}
-              That link opens once; \`${prefix}npx keymeter pages\` prints another.
+              That link signs one browser in, once; \`${prefix}npx keymeter pages\` prints another.
   Ledger      ${resolve(config.dataDir)}/usage.db
+  Logs        ${resolve(config.dataDir)}/logs (what happens; no request and no answer is ever written down)
   In this folder:
     ${prefix}npx keymeter spend --by team,key,model
     ${prefix}npx keymeter keys create --name ci --team search --env prod --budget 50/month --hard
@@ -103,4 +111,14 @@ ${exportsOf(base)}  docs/clients.md says it for each client and agent.
 ${hasPrometheus ? `  Prometheus  http://127.0.0.1:${config.prometheusPort}   Alertmanager http://127.0.0.1:${config.alertmanagerPort}\n` : ""}${missingLines.length > 0 ? `\nNot there, and how to get it:\n${missingLines.map((line) => `  - ${line}`).join("\n")}\n` : ""}
 Ctrl-C stops it.
 `;
+}
+
+/** How others reach a host that means all addresses: by this machine's name. */
+function reachableHost(host: string): string {
+  if (host === "0.0.0.0" || host === "::") return hostname();
+  return host.includes(":") ? `[${host}]` : host;
+}
+
+function version(): string {
+  return (JSON.parse(readFileSync(new URL("../package.json", import.meta.url), "utf8")) as { version: string }).version;
 }

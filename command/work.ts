@@ -3,12 +3,13 @@ import { parseArgs } from "node:util";
 import { attemptAtMs } from "../ledger/ids.ts";
 import type { AttemptId } from "../ledger/ids.ts";
 import { formatUsd } from "../ledger/money.ts";
+import { readKeyNames } from "../ledger/spend.ts";
 import { readPendingWork } from "../ledger/work.ts";
 import { makeChange, openUsage } from "./books.ts";
 import { loadCommandConfig } from "./config.ts";
 import { toJson } from "../service/json.ts";
 import { formatTable } from "./table.ts";
-import { UsageError } from "./usage-error.ts";
+import { noSuchVerb, UsageError } from "./usage-error.ts";
 
 export const USAGE = `keymeter work list [--json]     batches, background responses and films whose result has not passed yet
 keymeter work close WORK        books one at the amount that is held for it, as estimated, and lets the budgets go on
@@ -18,7 +19,7 @@ export async function run(args: string[]): Promise<void> {
   const [verb, ...rest] = args;
   if (verb === "list") return list(rest);
   if (verb === "close") return close(rest);
-  throw new UsageError(USAGE);
+  throw noSuchVerb("work", verb, ["list", "close"], USAGE);
 }
 
 /** What is held stands in the budgets as reserved, until the result passes. */
@@ -26,6 +27,7 @@ async function list(args: string[]): Promise<void> {
   const { values } = parseArgs({ args, options: { json: { type: "boolean", default: false } } });
   const books = openUsage(loadCommandConfig());
   const work = await readPendingWork(books);
+  const names = await readKeyNames(books);
   books.close();
   const at = (attemptId: AttemptId): string => new Date(attemptAtMs(attemptId)).toISOString();
   if (values.json) {
@@ -34,7 +36,7 @@ async function list(args: string[]): Promise<void> {
   }
   const rows = work.map((one) => [
     at(one.attemptId).slice(0, 19).replace("T", " "),
-    one.keyId,
+    names.get(one.keyId) || one.keyId,
     one.provider,
     one.endpoint,
     one.workId,

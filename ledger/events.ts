@@ -9,6 +9,8 @@ import type { Sqlite } from "./open.ts";
 import type { PriceConfidence } from "./prices.ts";
 import { events } from "./schema.ts";
 import type { LineUnit, Unit, Usage, UsageReason, UsageState } from "./usage.ts";
+import { EVENT_COLUMNS, lies } from "./within.ts";
+import type { Within } from "./within.ts";
 
 /** How an attempt ended.
  *  complete: the provider's terminal event or whole body passed. client_left: the client went first.
@@ -259,6 +261,7 @@ export type EventFilter = {
   readonly sinceMs?: number | undefined;
   readonly untilMs?: number | undefined;
   readonly keyId?: string | undefined;
+  readonly within?: Within;
   /** Only attempts before this one. */
   readonly before?: AttemptId | undefined;
   readonly limit: number;
@@ -274,6 +277,7 @@ export async function readEvents(database: Sqlite, filter: EventFilter): Promise
         filter.sinceMs === undefined ? undefined : gte(events.attemptId, firstAttemptId(filter.sinceMs)),
         filter.untilMs === undefined ? undefined : lt(events.attemptId, firstAttemptId(filter.untilMs)),
         filter.keyId === undefined ? undefined : eq(events.keyId, filter.keyId),
+        ...lies(filter.within ?? {}, EVENT_COLUMNS),
         filter.before === undefined ? undefined : lt(events.attemptId, filter.before),
       ),
     )

@@ -9,6 +9,8 @@ import type { Sqlite } from "./open.ts";
 import { events, keys, meterHours, refused, rollupDay, rollupHour } from "./schema.ts";
 import type { FORECAST_SCOPES } from "./schema.ts";
 import type { Calendar } from "./windows.ts";
+import { EVENT_COLUMNS, lies } from "./within.ts";
+import type { Within } from "./within.ts";
 
 /** What spend can be broken down by. */
 export const DIMENSIONS = ["day", "key", "team", "project", "env", "provider", "model"] as const;
@@ -43,9 +45,6 @@ const COLUMNS: { readonly [dimension in Dimension]: AnySQLiteColumn } = {
   model: rollupDay.model,
 };
 
-/** A part of the spend: of one team, key, model ... */
-export type Within = { readonly [dimension in Exclude<Dimension, "day">]?: string };
-
 /** Spend of the local days `[sinceDay, untilDay)`, by any dimensions, largest first; of what lies `within` only. */
 export async function readSpend(
   database: Sqlite,
@@ -58,13 +57,7 @@ export async function readSpend(
   const rows = drizzle(database)
     .select({ ...columns, ...totals })
     .from(rollupDay)
-    .where(
-      and(
-        gte(rollupDay.day, sinceDay),
-        lt(rollupDay.day, untilDay),
-        ...Object.entries(within).map(([dimension, value]) => eq(COLUMNS[dimension as Dimension], value)),
-      ),
-    )
+    .where(and(gte(rollupDay.day, sinceDay), lt(rollupDay.day, untilDay), ...lies(within, COLUMNS)))
     .groupBy(...by.map((dimension) => COLUMNS[dimension]))
     .all() as (Record<string, string> & { [sum in keyof typeof totals]: bigint | null })[];
   return rows
@@ -80,6 +73,7 @@ export async function readSpendByTag(
   calendar: Calendar,
   sinceDay: string,
   untilDay: string,
+  within: Within = {},
 ): Promise<SpendRow[]> {
   // Days belong to the zone, which SQL does not know; a quarter of an hour lies in one day of any zone.
   const expressions = by.map((part) => {
@@ -96,6 +90,7 @@ export async function readSpendByTag(
       and(
         gte(events.attemptId, firstAttemptId(calendar.dayStart(sinceDay))),
         lt(events.attemptId, firstAttemptId(calendar.dayStart(untilDay))),
+        ...lies(within, EVENT_COLUMNS),
       ),
     )
     .groupBy(...expressions.map((_expression, i) => sql.raw(String(i + 1))))
@@ -199,15 +194,6 @@ export function adjusted(column: "amount_nano_usd" | "unpriced" | "inferred"): S
     `COALESCE((SELECT SUM(${column}) FROM adjustments WHERE adjustments.attempt_id = events.attempt_id), 0)`,
   ) as SQL<bigint>;
 }
-
-const EVENT_COLUMNS: { readonly [dimension in Exclude<Dimension, "day">]: AnySQLiteColumn | SQL } = {
-  key: events.keyId,
-  team: events.team,
-  project: events.project,
-  env: events.env,
-  provider: events.provider,
-  model: sql`COALESCE(${events.servedModel}, ${events.requestedModel})`,
-};
 /** The sums of the rollups, from the events themselves. */
 const eventTotals: { readonly [sum in keyof typeof totals]: SQL<bigint | null> } = {
   costNanoUsd: sql`SUM(COALESCE(${events.costNanoUsd}, 0) + ${adjusted("amount_nano_usd")})`,

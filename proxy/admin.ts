@@ -11,7 +11,8 @@ import { LedgerUnavailable } from "../ledger/writer.ts";
 import type { Writer } from "../ledger/writer.ts";
 import { requireToken } from "../service/admin-routes.ts";
 import { toJson } from "../service/json.ts";
-import type { Secret } from "../service/secret.ts";
+import { checkCredentials } from "./check.ts";
+import type { ProxyConfig } from "./config.ts";
 import type { Register } from "./register.ts";
 import type { Unmetered } from "./unmetered.ts";
 import type { Work } from "./work.ts";
@@ -147,7 +148,7 @@ export function addAdminRoutes(
     work,
     unmetered,
     cut,
-    adminToken,
+    config,
   }: {
     writer: Writer;
     register: Register;
@@ -155,10 +156,10 @@ export function addAdminRoutes(
     unmetered: Unmetered;
     /** Ends what goes on now for the subjects that the test takes. */
     cut: (test: (subject: Subject) => boolean) => number;
-    adminToken: Secret;
+    config: ProxyConfig;
   },
 ): void {
-  const authorized = requireToken(adminToken);
+  const authorized = requireToken(config.adminToken);
 
   app.post("/admin/changes", { onRequest: authorized }, async (request, reply) => {
     const parsed = change.safeParse(request.body);
@@ -189,6 +190,10 @@ export function addAdminRoutes(
     const states = await writer.states();
     return JSON.parse(toJson({ states })) as unknown;
   });
+
+  app.get<{ Querystring: { spend?: string } }>("/admin/check", { onRequest: authorized }, async ({ query }) => ({
+    findings: await checkCredentials(config, query.spend === "1"),
+  }));
 
   app.get("/admin/unmetered", { onRequest: authorized }, () => ({ unmetered: unmetered.list() }));
 

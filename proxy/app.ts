@@ -166,7 +166,7 @@ export async function createProxy(config: ProxyConfig, log: Log): Promise<Proxy>
   const app = createPublicListener(context, sockets);
   const ops = createListener(context.metrics.registry, () => (draining ? "draining" : writer.trouble()));
   const cut = (test: (subject: Subject) => boolean): number => forwarder.cut(test) + sockets.cut(test);
-  addAdminRoutes(ops, { writer, register, work, unmetered, cut, adminToken: config.adminToken });
+  addAdminRoutes(ops, { writer, register, work, unmetered, cut, config });
 
   return {
     app,

@@ -97,7 +97,13 @@ const upstreamUrl = z
     error: "an http or https URL without a version segment, such as https://api.openai.com",
   })
   .refine((url) => !/\/v\d+\w*\/?$/.test(url), "a URL without the version at its end: it is added");
-const secretText = z.string().min(1, "a secret that is not empty") as z.ZodType<string | undefined>;
+const secretText = z
+  .string()
+  .min(1, "a secret that is not empty")
+  .refine(
+    (text) => !/^(\.{3,}|…|<.*>|x{3,}|changeme|your[-_ ].*)$/i.test(text),
+    "a secret, not the placeholder of an example",
+  ) as z.ZodType<string | undefined>;
 const seconds = z.coerce.number().positive().max(86_400) as z.ZodType<number>;
 const name = z.string().regex(/^[a-z0-9][a-z0-9-]{0,30}$/, "a name of lower-case letters, digits and dashes");
 const upstreamRow = z

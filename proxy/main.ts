@@ -23,3 +23,5 @@ export async function startProxy(): Promise<{ stop(): Promise<void>; log: Log }>
   }
   return { log, stop: () => proxy.stop() };
 }
+
+export { checkCredentials } from "./check.ts";

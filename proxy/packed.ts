@@ -20,7 +20,7 @@ const UNPACKERS = new Map<string, Unpack>(
 );
 
 /** The encodings that are read, for messages. */
-export const ENCODINGS: readonly string[] = [...UNPACKERS.keys()];
+const ENCODINGS: readonly string[] = [...UNPACKERS.keys()];
 
 /** Whether a body comes packed. Throws Refused for a packing that cannot be read. */
 export function isPacked(contentEncoding: string | undefined): boolean {

@@ -2,7 +2,7 @@
 // so beforehand. In memory, bounded.
 import type { Principal } from "./register.ts";
 
-export type UnmeteredUse = {
+type UnmeteredUse = {
   readonly keyId: string;
   readonly key: string;
   readonly team: string;

@@ -86,7 +86,9 @@ function readFile(environment: Environment, problems: string[]): { file: string;
     if (typeof values !== "object" || Array.isArray(values)) throw new Error("it must be a map of settings");
     return { file, values };
   } catch (error) {
-    problems.push(`${file}: ${(error instanceof Error ? error.message : String(error)).split("\n")[0]}`);
+    // Where it is, and the line itself with a mark under it.
+    const said = (error instanceof Error ? error.message : String(error)).trimEnd().split("\n");
+    problems.push(`${file}: ${said.filter((line) => line.trim() !== "").join("\n      ")}`);
     return { file, values: {} };
   }
 }

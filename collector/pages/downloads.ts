@@ -1,6 +1,6 @@
 // A page as JSON, and one of its tables as CSV: the figures that are shown, with all their digits.
 import { stringify } from "csv-stringify/sync";
-import { csvText } from "../csv.ts";
+import { csvText } from "../../service/csv.ts";
 import { formatUsdExact } from "../../ledger/money.ts";
 import type { Cell, Column, Page, Table, Value } from "./page.ts";
 

@@ -2,7 +2,8 @@
 import { readKeys, UNPROVEN_KEY_ID } from "../../ledger/keys.ts";
 import type { Key } from "../../ledger/keys.ts";
 import { readLastUsed } from "../../ledger/spend.ts";
-import type { SpendSums, Within } from "../../ledger/spend.ts";
+import type { SpendSums } from "../../ledger/spend.ts";
+import type { Within } from "../../ledger/within.ts";
 import { byCost, keyLink, leftOut, more, readLately, readTotal, spansOf, spent, sumUp, teamCell } from "./context.ts";
 import type { PageContext, Query } from "./context.ts";
 import { count, text, time } from "./page.ts";

@@ -13,13 +13,14 @@ describe("a press", () => {
   let changes: [Change, string][];
   let replies: [string, string][];
   let acknowledged: [string, string][];
+  let refreshed: string[];
   let refusal: string | undefined;
   const ana = { id: "U0ANA", name: "ana" };
   const bob = { id: "U0BOB", name: "bob" };
   const GROUP = '{}:{team="search", topic="forecast"}';
 
   beforeEach(async () => {
-    [changes, replies, acknowledged, refusal] = [[], [], [], undefined];
+    [changes, replies, acknowledged, refreshed, refusal] = [[], [], [], [], undefined];
     slack = await startFakeSlack();
     const listening = listenToButtons(new Secret("xapp-test"), slack.url, {
       mayChange: [ana.id],
@@ -30,6 +31,8 @@ describe("a press", () => {
         changes.push([change, actor]);
       },
       acknowledge: async (groupKey, by) => void acknowledged.push([groupKey, by]),
+      refresh: async (groupKey) => void refreshed.push(groupKey),
+      command: "keymeter",
       reply: async (groupKey, text) => void replies.push([groupKey, text]),
       log: createLog("test", "silent"),
     });

@@ -10,7 +10,7 @@ import { event } from "../usage-event.ts";
 
 const DAY_MS = 86_400_000;
 const MONDAY = Date.parse("2026-11-23T09:00:00Z");
-const LINKS = { grafanaUrl: "http://grafana:3000", runbookUrl: "http://alerts:4003/runbook" };
+const LINKS = { pagesUrl: undefined, grafanaUrl: "http://grafana:3000", runbookUrl: "http://alerts:4003/runbook" };
 
 describe("the digest", () => {
   it("says what the week cost, against the one before, and who made the difference, the largest first", async () => {

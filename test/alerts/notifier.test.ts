@@ -39,12 +39,18 @@ const FIGURES: Figures = {
       owner: "ana",
       costNanoUsd: 9_000_000_000n,
       overNanoUsd: 7_000_000_000n,
+      isPaused: false,
     },
   ],
   topModel: { name: "claude-opus-4-6", costNanoUsd: 8_500_000_000n },
+  hourNanoUsd: 3_200_000_000n,
+  paused: [],
+  leak: undefined,
 };
 const STANDING: Standing = {
-  links: { grafanaUrl: "http://grafana:3000", runbookUrl: "http://alerts:4003/runbook" },
+  links: { pagesUrl: "http://pages:4002", grafanaUrl: "http://grafana:3000", runbookUrl: "http://alerts:4003/runbook" },
+  command: "keymeter",
+  host: "meter-1",
   buttons: undefined,
   acknowledged: undefined,
   before: undefined,
@@ -88,8 +94,8 @@ describe("the message of a key that is used past Keymeter", () => {
       FIGURES,
       STANDING,
     );
-    expect(message.text).toBe(
-      "A provider key is used past Keymeter: it may have leaked. Provider openai, Key key_&lt;1&gt;",
+    expect(message.text).toMatch(
+      /^A provider key is used past Keymeter: it may have leaked\. Critical · since \S+ \S+ UTC \(1 min\)\. Provider openai, Key key_&lt;1&gt;$/,
     );
     const text = JSON.stringify(message.blocks);
     expect(text).toContain("keymeter leaks");

@@ -36,8 +36,15 @@ const FIGURES: Figures = {
   budget: undefined,
   movers: [],
   topModel: undefined,
+  hourNanoUsd: undefined,
+  paused: [],
+  leak: undefined,
 };
-const LINKS = { grafanaUrl: "http://grafana:3000", runbookUrl: "http://alerts:4003/runbook" };
+const LINKS = {
+  pagesUrl: "http://pages:4002",
+  grafanaUrl: "http://grafana:3000",
+  runbookUrl: "http://alerts:4003/runbook",
+};
 
 type Labels = { readonly [name: string]: string };
 const alertOf = (status: string, labels: Labels, more: object = {}): object => ({
@@ -79,6 +86,8 @@ beforeEach(async () => {
     compose: async (one, notice) => ({
       message: buildMessage(one, FIGURES, {
         links: LINKS,
+        command: "keymeter",
+        host: "meter-1",
         buttons: { mayChange: true },
         acknowledged: undefined,
         before: notice && { postedAtMs: notice.postedAtMs, text: notice.text },
@@ -274,7 +283,7 @@ describe("fault 15: texts of others in Slack", () => {
         found.push(String(value.text));
       return value;
     });
-    const ours = /<http:\/\/(grafana:3000|alerts:4003)\/[\w/?=&%#-]*\|\w+>/g;
+    const ours = /<http:\/\/(pages:4002|grafana:3000|alerts:4003)\/[\w/?=&%#-]*\|\w+>/g;
     return found.flatMap((one) => one.replaceAll(ours, "").match(/<[^>]*>?/g) ?? []);
   };
   const said = async (labels: Labels, more: object = {}): Promise<void> => {
@@ -323,9 +332,19 @@ describe("fault 15: texts of others in Slack", () => {
       spentNanoUsd: 9_000_000_000n,
       forecast: { soFarNanoUsd: 1n, p10NanoUsd: 1n, p50NanoUsd: 2n, p90NanoUsd: 3n },
       movers: [
-        { id: "key_1", name: EVIL, team: EVIL, owner: EVIL, costNanoUsd: 9_000_000_000n, overNanoUsd: 8_000_000_000n },
+        {
+          id: "key_1",
+          name: EVIL,
+          team: EVIL,
+          owner: EVIL,
+          costNanoUsd: 9_000_000_000n,
+          overNanoUsd: 8_000_000_000n,
+          isPaused: true,
+        },
       ],
       topModel: { name: EVIL, costNanoUsd: 1_000_000_000n },
+      paused: [{ id: "key_1", name: EVIL }],
+      leak: { facts: EVIL, steps: [] },
     };
     for (const alertname of Object.keys(TEXTS))
       for (const status of ["firing", "resolved"] as const) {
@@ -341,6 +360,8 @@ describe("fault 15: texts of others in Slack", () => {
         const group = delivery(status, labels, { commonAnnotations: { summary: EVIL } }) as AlertGroup;
         const { blocks, text } = buildMessage(group, evil, {
           links: LINKS,
+          command: "keymeter",
+          host: "meter-1",
           buttons: { mayChange: true },
           acknowledged: { by: EVIL, untilMs: Date.now() },
           before: { postedAtMs: Date.now(), text: "before" },

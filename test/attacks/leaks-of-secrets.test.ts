@@ -5,7 +5,7 @@ import { join } from "node:path";
 import { parse } from "csv-parse/sync";
 import { stringify } from "csv-stringify/sync";
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from "vitest";
-import { csvText } from "../../collector/csv.ts";
+import { csvText } from "../../service/csv.ts";
 import { toCsv } from "../../collector/pages/downloads.ts";
 import { formatTable, printable } from "../../command/table.ts";
 import { openForReading } from "../../ledger/open.ts";

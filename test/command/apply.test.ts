@@ -79,9 +79,9 @@ limits:
     expect(shown.code).toBe(1);
     expect(shown.text.split("\n").slice(0, 5)).toEqual([
       "+ budget for the organisation: $5,000.00 a month, soft",
-      `+ budget for key ${id}: $0.00 a day, hard, expected, told at 50, 90 %`,
+      `+ budget for key ci (${id}): $0.00 a day, hard, expected, told at 50, 90 %`,
       "- budget for team old: $1.00 a day, soft",
-      `+ limits of key:${id}: 600 requests a minute, bodies of 2097152 bytes`,
+      `+ limits of key ci (${id}): 600 requests a minute, bodies of 2097152 bytes`,
       "- limits of team:old: 5 requests a minute",
     ]);
     expect((await ask(secret)).status).toBe(200);
@@ -95,7 +95,7 @@ limits:
     expect(changed.text).toContain("hard, expected, told at 50, 90 % -> $1.00 a day, hard, expected");
     expect((await ask(secret)).status).toBe(200);
     // A section that the file leaves out is left alone.
-    expect((await keymeter("limits", "list")).text).toContain(`key:${id}`);
+    expect((await keymeter("limits", "list")).text).toContain(`key ci (${id})`);
     expect((await keymeter("verify")).code).toBe(0);
   });
 

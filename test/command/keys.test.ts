@@ -96,7 +96,7 @@ describe("keymeter limits and budgets", () => {
     const { id, secret } = await running.createKey({ name: "limited" });
     expect((await keymeter("limits", "set", "--key", "limited", "--rpm", "1")).code).toBe(0);
     expect([(await ask(secret)).status, (await ask(secret)).status]).toEqual([200, 429]);
-    expect((await keymeter("limits", "list")).text).toContain(`key:${id}`);
+    expect((await keymeter("limits", "list")).text).toContain(`key limited (${id})`);
     expect((await keymeter("limits", "remove", "--key", "limited")).code).toBe(0);
     expect((await ask(secret)).status).toBe(200);
     for (const args of [
@@ -139,6 +139,6 @@ describe("keymeter limits and budgets", () => {
 
   it("a budget on trial says so in the list", async () => {
     await keymeter("budgets", "set", "--amount", "1/day", "--team", "search", "--observe");
-    expect((await keymeter("budgets", "list")).text).toContain("hard, observed");
+    expect((await keymeter("budgets", "list")).text).toContain("expected, observed");
   });
 });

@@ -50,6 +50,9 @@ const FIGURES: Figures = {
   budget: undefined,
   movers: [],
   topModel: undefined,
+  hourNanoUsd: undefined,
+  paused: [],
+  leak: undefined,
 };
 const LABELS = { scope: "team", window: "day", severity: "warning", topic: "forecast" };
 type Status = "firing" | "resolved";
@@ -109,7 +112,13 @@ const startOn = (books: Sqlite): void => {
     defaultChannel: "C0TEST",
     compose: async (group, notice) => ({
       message: buildMessage(group, FIGURES, {
-        links: { grafanaUrl: "http://grafana:3000", runbookUrl: "http://alerts:4003/runbook" },
+        links: {
+          pagesUrl: "http://pages:4002",
+          grafanaUrl: "http://grafana:3000",
+          runbookUrl: "http://alerts:4003/runbook",
+        },
+        command: "keymeter",
+        host: "meter-1",
         buttons: undefined,
         acknowledged: undefined,
         before: notice && { postedAtMs: notice.postedAtMs, text: notice.text },

@@ -1,0 +1,65 @@
+// What is said of a leak, and what to do about it, step by step: by the command, and in messages. Pure.
+import type { Leak } from "./leaks.ts";
+import { formatUsd } from "./money.ts";
+
+const HOUR_MS = 3_600_000;
+
+/** What was seen, in a sentence. */
+export function leakWords({ billedKey, kind }: Leak): string {
+  if (billedKey === "unmatched")
+    return "more is used on its keys than was metered; say which keys are ours under collector.billing_keys, and it names the one";
+  return kind === "unknown_key"
+    ? "nothing was ever metered on this key: it is used past Keymeter, by you or by somebody else"
+    : "more is used on this key than came through Keymeter: it is in other hands, or in a client that goes round";
+}
+
+/** How much, since when, of which models. */
+export function leakFacts({ quantity, unit, costNanoUsd, firstHourMs, lastHourMs, foundAtMs, models }: Leak): string {
+  const worth =
+    costNanoUsd === undefined
+      ? " (its model has no price here: look at the bill)"
+      : `, about ${formatUsd(costNanoUsd)}`;
+  return `${quantity} ${unit}${worth}; ${hour(firstHourMs)} to ${hour(lastHourMs + HOUR_MS)} UTC, found ${hour(foundAtMs)}${models.length > 0 ? `; ${models.join(", ")}` : ""}`;
+}
+
+/** New key, swap, old one off, watch it for a day; or: it is ours. */
+export function leakSteps({ provider, billedKey, kind }: Leak): string[] {
+  const dismissal = `If it is yours (a batch server, a notebook): \`keymeter leaks dismiss ${billedKey} --provider ${provider} --why "..."\`, and better point it at Keymeter.`;
+  const watch = "Watch the old key for a day: this list shows whether it is still used.";
+  const swap =
+    kind === "unknown_key"
+      ? "Find who uses it, and give them a Keymeter key instead (`keymeter keys create`)."
+      : "Put the new key into the proxy's environment and restart it; `keymeter keys` of your clients stay as they are.";
+  switch (provider) {
+    case "openai":
+      return [
+        "Make a new key in the same project (Platform > API keys, or POST /v1/organization/projects/PROJECT/service_accounts/ACCOUNT/api_keys).",
+        swap,
+        `Delete the old one: DELETE /v1/organization/projects/PROJECT/api_keys/${billedKey} with the admin key. OpenAI cannot pause a key.`,
+        watch,
+        dismissal,
+      ];
+    case "anthropic":
+      return [
+        "Make a new key in the Console (there is no API for it).",
+        swap,
+        `Switch the old one off: POST /v1/organizations/api_keys/${billedKey} {"status":"inactive"} with the admin key.`,
+        watch,
+        dismissal,
+      ];
+    case "gcp.gemini":
+      return [
+        "Make a new key: POST https://apikeys.googleapis.com/v2/projects/PROJECT/locations/global/keys, restricted to generativelanguage.googleapis.com.",
+        swap,
+        `Delete the old one: DELETE https://apikeys.googleapis.com/v2/projects/PROJECT/locations/global/keys/${billedKey.replace(/^apikey:/, "")} (it can be restored for 30 days).`,
+        watch,
+        dismissal,
+      ];
+    default:
+      return ["Make a new key at the provider.", swap, "Disable the old one.", watch, dismissal];
+  }
+}
+
+function hour(ms: number): string {
+  return new Date(ms).toISOString().slice(0, 16).replace("T", " ");
+}

@@ -1,0 +1,162 @@
+// Do the provider credentials that this proxy holds work? Asked of the proxy itself, for a shell beside it may hold others.
+import { reasonOf } from "../service/finding.ts";
+import type { Finding } from "../service/finding.ts";
+import type { ProxyConfig } from "./config.ts";
+
+const TIMEOUT_MS = 8_000;
+const MOST_SKEW_MS = 30_000;
+
+type Held = Pick<ProxyConfig, "openai" | "anthropic" | "google">;
+
+/** Asks each provider for its list of models; `isPaid`: for one token too, for what a spent quota looks like shows only then. */
+export async function checkCredentials(config: Held, isPaid: boolean): Promise<Finding[]> {
+  return (await Promise.all(PROVIDERS.map((provider) => checkProvider(provider, config, isPaid)))).flat();
+}
+
+type Provider = {
+  readonly name: string;
+  readonly settings: (config: Held) => ProxyConfig["openai"];
+  readonly variable: string;
+  readonly list: string;
+  readonly headers: (key: string) => { readonly [name: string]: string };
+  /** One token of the smallest model. */
+  readonly token: { readonly path: string; readonly body: object };
+};
+
+const PROVIDERS: readonly Provider[] = [
+  {
+    name: "OpenAI",
+    settings: ({ openai }) => openai,
+    variable: "OPENAI_API_KEY",
+    list: "/v1/models",
+    headers: (key) => ({ authorization: `Bearer ${key}` }),
+    token: {
+      path: "/v1/chat/completions",
+      body: { model: "gpt-4o-mini", max_tokens: 1, messages: [{ role: "user", content: "." }] },
+    },
+  },
+  {
+    name: "Anthropic",
+    settings: ({ anthropic }) => anthropic,
+    variable: "ANTHROPIC_API_KEY",
+    list: "/v1/models",
+    headers: (key) => ({ "x-api-key": key, "anthropic-version": "2023-06-01" }),
+    token: {
+      path: "/v1/messages",
+      body: { model: "claude-haiku-4-5", max_tokens: 1, messages: [{ role: "user", content: "." }] },
+    },
+  },
+  {
+    name: "Google Gemini",
+    settings: ({ google }) => google,
+    variable: "GEMINI_API_KEY",
+    list: "/v1beta/models",
+    headers: (key) => ({ "x-goog-api-key": key }),
+    token: {
+      path: "/v1beta/models/gemini-2.5-flash-lite:generateContent",
+      body: { contents: [{ parts: [{ text: "." }] }], generationConfig: { maxOutputTokens: 1 } },
+    },
+  },
+];
+
+async function checkProvider(provider: Provider, config: Held, isPaid: boolean): Promise<Finding[]> {
+  const { name, variable, list, headers, token } = provider;
+  const { url: origin, credential } = provider.settings(config);
+  const key = await credential?.reveal();
+  if (key === undefined) {
+    const said = `${variable} is not set: clients bring their own keys, or do not use it`;
+    return [{ what: name, state: "off", said }];
+  }
+  const call = async (path: string, body?: object): Promise<Response> =>
+    fetch(new URL(path, origin), {
+      headers: { ...headers(key), ...(body ? { "content-type": "application/json" } : {}) },
+      ...(body ? { method: "POST", body: JSON.stringify(body) } : {}),
+      signal: AbortSignal.timeout(TIMEOUT_MS),
+    });
+  try {
+    const sentMs = Date.now();
+    const listed = await call(list);
+    const findings = [verdict(name, variable, listed.status, await listed.text(), origin.origin)];
+    findings.push(...clock(name, listed.headers.get("date"), (sentMs + Date.now()) / 2));
+    if (isPaid && findings[0]?.state === "ok") {
+      const answered = await call(token.path, token.body);
+      findings[0] = verdict(name, variable, answered.status, await answered.text(), origin.origin);
+    }
+    return findings;
+  } catch (error) {
+    return [
+      {
+        what: name,
+        state: "fail",
+        said: `${origin.origin} cannot be reached: ${reasonOf(error)}`,
+        mend: "check the base URL under `proxy` in keymeter.yaml, the network, and a proxy in between",
+      },
+    ];
+  }
+}
+
+/** What an answer says of the key. */
+function verdict(what: string, variable: string, status: number, text: string, origin: string): Finding {
+  const isMoney = /insufficient_quota|billing|credit balance|BILLING_DISABLED|payment/i.test(text);
+  if (status < 300) return { what, state: "ok", said: `the key works at ${origin}` };
+  if (isMoney)
+    return {
+      what,
+      state: "fail",
+      said: `${status}: the account has no credit, or billing is off`,
+      mend: "top up, or switch billing on, in the provider's console; the key itself is right",
+    };
+  switch (status) {
+    case 400:
+    case 401:
+      return {
+        what,
+        state: "fail",
+        said: `${status}: the key is wrong or was revoked`,
+        mend: `put a working one into ${variable} and restart the proxy`,
+      };
+    case 403:
+      return {
+        what,
+        state: "fail",
+        said: "403: the key may not do this",
+        mend: "give it the right to list and use models in the provider's console, or lift its address and project restrictions",
+      };
+    case 404:
+      return {
+        what,
+        state: "fail",
+        said: `404: ${origin} is no such API`,
+        mend: "the base URL is the origin alone, without /v1",
+      };
+    case 429:
+      return {
+        what,
+        state: "warn",
+        said: "429: too many requests right now",
+        mend: "wait a minute; if it stays, raise the organisation's rate limit",
+      };
+    default:
+      return {
+        what,
+        state: status >= 500 ? "warn" : "fail",
+        said: `${status} from ${origin}`,
+        mend: "look at the provider's status page",
+      };
+  }
+}
+
+function clock(name: string, date: string | null, nowMs: number): Finding[] {
+  const theirs = Date.parse(date ?? "");
+  if (Number.isNaN(theirs)) return [];
+  const skewMs = Math.abs(theirs - nowMs);
+  if (skewMs < MOST_SKEW_MS) return [];
+  return [
+    {
+      what: "clock",
+      state: "fail",
+      said: `${Math.round(skewMs / 1000)} s away from ${name}'s`,
+      mend: "switch time synchronisation on (timedatectl set-ntp true): days and budgets begin by this clock",
+    },
+  ];
+}
