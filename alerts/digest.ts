@@ -1,8 +1,9 @@
 // The week in one message: what was spent, against what was forecast, who made the difference, what is ahead. Reads only.
 import type { KnownBlock } from "@slack/web-api";
-import { expectedSoFar, readScores, recordOf } from "../ledger/forecasts.ts";
+import { readScores, recordOf } from "../ledger/forecasts.ts";
 import { formatUsd } from "../ledger/money.ts";
 import type { NanoUsd } from "../ledger/money.ts";
+import { landingOf, readRests } from "../ledger/landings.ts";
 import { readExpectations, readPlans } from "../ledger/plans.ts";
 import { readKeyNames, readSpend } from "../ledger/spend.ts";
 import type { Dimension } from "../ledger/spend.ts";
@@ -53,6 +54,12 @@ export async function buildDigest(
     : undefined;
   const { firstDay } = calendar.window("month", nowMs);
   const spent = await sumOf(firstDay, addDays(today, 1));
+  const rest = billing
+    ? (await readRests({ usage, billing }, nowMs, { scope: "org", window: "month" })).find(
+        ({ method }) => method !== "learning",
+      )
+    : undefined;
+  const landing = rest && landingOf(rest, spent, nowMs);
   const record = billing
     ? recordOf(
         (await readScores(billing, nowMs - SCORED_MS)).filter(
@@ -64,9 +71,9 @@ export async function buildDigest(
 
   const lines = [
     `*Spent* ${formatUsd(week)}, ${signed(week - before)} against the week before`,
-    month
-      ? `*This month* ${formatUsd(spent)} so far, forecast by now ${formatUsd(expectedSoFar(month, nowMs))}, at the end ${formatUsd(month.p50NanoUsd)} (${formatUsd(month.p10NanoUsd)} to ${formatUsd(month.p90NanoUsd)})`
-      : `*This month* ${formatUsd(spent)} so far; no forecast yet`,
+    landing
+      ? `*This month* ${formatUsd(spent)} so far; it lands at ${formatUsd(landing.p50NanoUsd)} (${formatUsd(landing.p10NanoUsd)} to ${formatUsd(landing.p90NanoUsd)})${month ? `, forecast on the first ${formatUsd(month.p50NanoUsd)}` : ""}`
+      : `*This month* ${formatUsd(spent)} so far; where it lands cannot be told yet`,
     ...(record
       ? [
           `*Forecasts* of teams' days were off by ${Math.round(record.error * 100)} % in the last four weeks; the band held ${Math.round(record.coverage * 100)} % of them`,

@@ -9,6 +9,8 @@ import { readExpectations } from "../ledger/plans.ts";
 import { readBudgets } from "../ledger/changes.ts";
 import { amountAt, covers, describeScope, isAbout } from "../ledger/budgets.ts";
 import type { Budget, Scope } from "../ledger/budgets.ts";
+import { landingOf, readRests } from "../ledger/landings.ts";
+import type { Landing } from "../ledger/landings.ts";
 import { readKeys } from "../ledger/keys.ts";
 import type { Key } from "../ledger/keys.ts";
 import { leakFacts, leakSteps, leakWords } from "../ledger/leak-steps.ts";
@@ -45,6 +47,8 @@ export type Figures = {
         readonly p90NanoUsd: NanoUsd;
       }
     | undefined;
+  /** Where the window lands, as it looks now. */
+  readonly landing: Landing | undefined;
   readonly budget:
     | {
         readonly id: string;
@@ -119,6 +123,7 @@ export async function readFigures(
       };
     })
     .toSorted((a, b) => Number(weightOf(b) - weightOf(a)));
+  const spentNanoUsd = covered.reduce((sum, row) => sum + row.costNanoUsd, 0n);
   const [topModel] = sumBy(covered, ({ group }) => group.model ?? "");
 
   return {
@@ -127,13 +132,14 @@ export async function readFigures(
       ? describeScope(budget.scope, (keyId) => keys.get(keyId)?.name)
       : nameOf(scope, id, keys.get(id)?.name),
     window,
-    spentNanoUsd: covered.reduce((sum, row) => sum + row.costNanoUsd, 0n),
+    spentNanoUsd,
     forecast: forecast && {
       soFarNanoUsd: expectedSoFar(forecast, nowMs),
       p10NanoUsd: forecast.p10NanoUsd,
       p50NanoUsd: forecast.p50NanoUsd,
       p90NanoUsd: forecast.p90NanoUsd,
     },
+    landing: budget ? undefined : await landingNow({ usage, billing }, { scope, id, window }, spentNanoUsd, nowMs),
     budget: budget && (await budgetNow(usage, budget, timezone, nowMs)),
     movers: movers.slice(0, MOST_MOVERS),
     topModel: topModel && { name: topModel[0], costNanoUsd: topModel[1] },
@@ -164,6 +170,16 @@ function ownerOf({ id, team, project, env }: Key): SpendRow["group"] {
   return { key: id, team, project, env };
 }
 
+async function landingNow(
+  { usage, billing }: FigureBooks & { readonly usage: Sqlite },
+  of: ForecastScope & { readonly window: "day" | "month" },
+  spentNanoUsd: NanoUsd,
+  nowMs: number,
+): Promise<Landing | undefined> {
+  const [rest] = billing ? await readRests({ usage, billing }, nowMs, of) : [];
+  return rest && rest.method !== "learning" ? landingOf(rest, spentNanoUsd, nowMs) : undefined;
+}
+
 async function leakOf(billing: Sqlite, labels: Labels): Promise<Figures["leak"]> {
   const { provider, billed_key: billedKey } = labels;
   const leak = (await readLeaks(billing)).find((one) => one.provider === provider && one.billedKey === billedKey);
@@ -182,6 +198,7 @@ export async function readCourse(
   const window = labels["window"] === "month" ? "month" : "day";
   const [made] = await readExpectations({ usage, billing }, nowMs, { scope, id, window });
   if (!made || made.method === "learning" || made.p50NanoUsd <= 0n) return undefined;
+  const [rest] = await readRests({ usage, billing }, nowMs, { scope, id, window });
   const spent = await readHourlySpend(usage, courseStart(made), nowMs, scope, { scope, id });
   const budget = readBudgets(usage).find(
     (one) => one.window === window && isAbout(one, scope, id) && one.amountNanoUsd > 0n,
@@ -192,6 +209,7 @@ export async function readCourse(
     ...courseOf(
       made,
       spent.filter((hour) => hour.id === id),
+      rest,
       nowMs,
     ),
     budget: budget && toUsdNumber(amountAt(budget, nowMs)),
@@ -201,6 +219,7 @@ export async function readCourse(
 const NOTHING_KNOWN = {
   spentNanoUsd: undefined,
   forecast: undefined,
+  landing: undefined,
   budget: undefined,
   movers: [],
   topModel: undefined,

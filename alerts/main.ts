@@ -75,7 +75,7 @@ export async function startAlerts(): Promise<{ stop(): Promise<void>; log: Log }
     const course = await readCourse(books(), labels, Date.now());
     if (!course) return undefined;
     const title = `${course.subject}: spend ${course.window === "month" ? "this month" : "today"} against forecast`;
-    const alt = `Spent $${course.spent.reduce((sum, one) => sum + one, 0).toFixed(2)}, forecast $${course.expected.reduce((sum, one) => sum + one, 0).toFixed(2)} at the end`;
+    const alt = `Spent $${course.spent.reduce((sum, one) => sum + one, 0).toFixed(2)}, forecast at the start $${course.expected.reduce((sum, one) => sum + one, 0).toFixed(2)}`;
     return { png: await toPng(await drawSpend({ ...course, title, timezone: config.timezone })), title, alt };
   };
   const notifier = startNotifier({

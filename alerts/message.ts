@@ -161,13 +161,17 @@ export function escape(text: string): string {
 }
 
 function factLines(figures: Figures): string[] {
-  const { spentNanoUsd: spent, forecast, budget, movers, topModel, window } = figures;
+  const { spentNanoUsd: spent, forecast, landing, budget, movers, topModel, window } = figures;
   const when = window === "month" ? "this month" : "today";
   const lines: string[] = [];
   const over = overForecast(figures);
   if (over && forecast && spent !== undefined)
     lines.push(
-      `*Spent ${when}* ${formatUsd(spent)}, forecast by now ${formatUsd(forecast.soFarNanoUsd)}, at the end ${formatUsd(forecast.p50NanoUsd)} (${formatUsd(forecast.p10NanoUsd)} to ${formatUsd(forecast.p90NanoUsd)})`,
+      `*Spent ${when}* ${formatUsd(spent)}, forecast by now ${formatUsd(forecast.soFarNanoUsd)}; at the end, as it was forecast ${window === "month" ? "on the first" : "this morning"}, ${formatUsd(forecast.p50NanoUsd)} (${formatUsd(forecast.p10NanoUsd)} to ${formatUsd(forecast.p90NanoUsd)})`,
+    );
+  if (landing)
+    lines.push(
+      `*Lands at* ${formatUsd(landing.p50NanoUsd)} (${formatUsd(landing.p10NanoUsd)} to ${formatUsd(landing.p90NanoUsd)}), as it looks now`,
     );
   if (budget) {
     const ends = budget.window === "total" ? "" : `, until ${clock(budget.endsMs)}`;

@@ -58,10 +58,10 @@ export function moneyAxis(most: number, { quiet, grid }: Palette, labelFontSize:
   };
 }
 
-/** How an axis writes money up to `most` USD. Below some dollars in plain digits: "$250m" would be a quarter of a dollar to a program, and a
- *  quarter of a billion to whoever reads it. */
+/** How an axis writes money up to `most` USD: in plain digits, and in thousands only where each step is some of them. "$250m" would be a quarter of
+ *  a dollar to a program, and a quarter of a billion to whoever reads it. */
 function moneyFormat(most: number): string {
-  return most < 10 ? "$,.2f" : "$,~s";
+  return most < 10 ? "$,.2f" : most < 20_000 ? "$,.0f" : "$,~s";
 }
 
 /** A specification as SVG. */

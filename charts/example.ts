@@ -13,8 +13,11 @@ const svg = await drawSpend({
   nowMs: startMs + 14.4 * HOUR_MS,
   spent: Array.from({ length: 15 }, (_, hour) => usual(hour) * (hour > 10 ? 2.2 : 1.05)),
   expected: Array.from({ length: 24 }, (_, hour) => usual(hour)),
-  low: 0.8,
-  high: 1.3,
+  ahead: {
+    hours: Array.from({ length: 10 }, (_, i) => usual(14 + i) * (i === 0 ? 0.6 : 1) * 1.6),
+    low: 0.75,
+    high: 1.35,
+  },
   budget: 250,
   timezone: "UTC",
 });

@@ -43,28 +43,41 @@ const T95 = [3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228, 2.201, 2.17
 
 /** Forecasts the `horizon` hours that follow the history. */
 export function forecast(history: History, horizon: number): Forecast {
+  return forecasts(history, [horizon])[0] as Forecast;
+}
+
+/** Forecasts several spans of hours that all begin where the history ends, in the order given: the work is done once. */
+export function forecasts(history: History, horizons: readonly number[]): Forecast[] {
   const known = history.hours.filter((hour) => hour !== undefined);
   // What never cost anything (a model without a price, say) has no shape to learn either.
   if (known.length < LEAST_HOURS || sum(known) === 0) {
     const mean = known.length === 0 ? 0 : sum(known) / known.length;
-    const hours = Array<number>(horizon).fill(mean);
-    return { method: "flat", hours, ...band(mean * horizon, { sigma: Math.LN2, weight: Infinity }), isLearning: true };
+    return horizons.map((horizon) => ({
+      method: "flat",
+      hours: Array<number>(horizon).fill(mean),
+      ...band(mean * horizon, { sigma: Math.LN2, weight: Infinity }),
+      isLearning: true,
+    }));
   }
   const floor = sum(known) / known.length;
-  if (horizon === 1) {
-    const { expected, error } = nextHour(history, floor * 0.3);
-    return { method: "blend", hours: [expected], ...band(expected, error), isLearning: false };
-  }
-  const hours = blend(history, horizon, history.hours.length);
-  const error = dayError(history, floor * DAY * 0.05);
-  // Errors of following days are nearly the same error: the band of a longer horizon is hardly narrower.
-  const wider = horizon > DAY ? (horizon / DAY) ** 0.1 : 1;
-  return {
-    method: "blend",
-    hours,
-    ...band(sum(hours), { ...error, sigma: error.sigma * wider }),
-    isLearning: false,
-  };
+  const longest = Math.max(...horizons);
+  const all = longest > 1 ? blend(history, longest, history.hours.length) : [];
+  const error = longest > 1 ? dayError(history, floor * DAY * 0.05) : undefined;
+  return horizons.map((horizon): Forecast => {
+    if (horizon === 1 || !error) {
+      const next = nextHour(history, floor * 0.3);
+      return { method: "blend", hours: [next.expected], ...band(next.expected, next.error), isLearning: false };
+    }
+    const hours = all.slice(0, horizon);
+    // Errors of following days are nearly the same error: the band of a longer horizon is hardly narrower.
+    const wider = horizon > DAY ? (horizon / DAY) ** 0.1 : 1;
+    return {
+      method: "blend",
+      hours,
+      ...band(sum(hours), { ...error, sigma: error.sigma * wider }),
+      isLearning: false,
+    };
+  });
 }
 
 type Spread = { readonly sigma: number; readonly weight: number };

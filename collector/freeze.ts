@@ -19,7 +19,9 @@ import type { ForecastScope, HourlySpend } from "../ledger/spend.ts";
 import { toUsdNumber } from "../ledger/money.ts";
 import type { NanoUsd } from "../ledger/money.ts";
 import type { Books } from "./compare.ts";
-import { forecast } from "./forecast.ts";
+import { replaceRests } from "../ledger/landings.ts";
+import type { Rest } from "../ledger/landings.ts";
+import { forecast, forecasts } from "./forecast.ts";
 import type { History } from "./forecast.ts";
 
 const HOUR_MS = 3_600_000;
@@ -62,6 +64,49 @@ export async function freezeDueForecasts({ usage, billing }: Books, timezone: st
   }
   return count;
 }
+
+/** What is to come in the running day, week and month of everybody who spent anything in the last four weeks, as of the start of this hour. */
+export async function refreshRests({ usage, billing }: Books, timezone: string, nowMs: number): Promise<void> {
+  const calendar = createCalendar(timezone);
+  const untilMs = hourStart(nowMs);
+  const sinceMs = untilMs - HISTORY_MS;
+  const ran = await readMeterHours(usage, sinceMs, untilMs);
+  const plans = await readPlans(billing, sinceMs, untilMs);
+  const windows = RESTING_WINDOWS.map((kind) => ({ kind, window: calendar.window(kind, nowMs) }));
+  const horizons = windows.map(({ window }) => Math.max(1, Math.ceil((window.endMs - untilMs) / HOUR_MS)));
+  const made: Rest[] = [];
+  for (const scope of FORECAST_SCOPES) {
+    const spend = await withoutPlans(usage, plans, scope, await readHourlySpend(usage, sinceMs, untilMs, scope));
+    for (const [id, hourly] of largest(spend)) {
+      const all = forecasts(historyUntil(untilMs, hourly, ran), horizons);
+      for (const [i, { kind, window }] of windows.entries()) {
+        const one = all[i];
+        if (!one) continue;
+        made.push({
+          scope,
+          id,
+          window: kind,
+          windowId: window.id,
+          startMs: untilMs,
+          endMs: window.endMs,
+          madeAtMs: nowMs,
+          method: one.isLearning ? "learning" : one.method,
+          historyHours: hourly.size,
+          p10NanoUsd: nano(one.p10),
+          p50NanoUsd: nano(one.p50),
+          p90NanoUsd: nano(one.p90),
+          largestHourNanoUsd: 0n,
+          hours: one.hours.map(nano),
+        });
+      }
+      await breathe();
+    }
+  }
+  await replaceRests(billing, made);
+}
+
+/** An hour is over before anybody looks where it lands. */
+const RESTING_WINDOWS = ["day", "week", "month"] as const satisfies readonly ForecastWindow[];
 
 /** Whether somebody spends today who has no forecast yet: a key that is minutes old. */
 export async function hasNewcomers({ usage, billing }: Books, timezone: string, nowMs: number): Promise<boolean> {

@@ -18,7 +18,7 @@ import { giveWay } from "../service/priority.ts";
 import type { Books } from "./compare.ts";
 import { loadCollectorConfig } from "./config.ts";
 import type { CollectorConfig } from "./config.ts";
-import { freezeDueForecasts, hasNewcomers, scoreForecasts } from "./freeze.ts";
+import { freezeDueForecasts, hasNewcomers, refreshRests, scoreForecasts } from "./freeze.ts";
 import { createImporters } from "./importers/index.ts";
 import { ImportError } from "./importers/importer.ts";
 import type { Importer } from "./importers/importer.ts";
@@ -85,6 +85,7 @@ export async function startCollector(): Promise<{ stop(): Promise<void>; log: Lo
       ) {
         await freezeDueForecasts(books, config.timezone, now);
         await scoreForecasts(books, now);
+        await refreshRests(books, config.timezone, now);
         frozenHour = hour;
       }
       if (now - newcomersMs > NEWCOMERS_MS) newcomersMs = now;
@@ -187,6 +188,7 @@ export async function runCollectorJob(
     if (job === "forecast") {
       await freezeDueForecasts(books, config.timezone, Date.now());
       await scoreForecasts(books, Date.now());
+      await refreshRests(books, config.timezone, Date.now());
       return [];
     }
     if (job === "reconcile") return await reconcileNow(books, importers, config, adjustAnyhow(config), log, onProgress);

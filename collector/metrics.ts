@@ -9,6 +9,7 @@ import { expectedSoFar } from "../ledger/forecasts.ts";
 import { readKeys } from "../ledger/keys.ts";
 import { isOpen, readLeaks } from "../ledger/leaks.ts";
 import { readMarks } from "../ledger/metered.ts";
+import { landingOf, readRests } from "../ledger/landings.ts";
 import { readExpectations } from "../ledger/plans.ts";
 import { toUsdNumber } from "../ledger/money.ts";
 import type { NanoUsd } from "../ledger/money.ts";
@@ -59,6 +60,11 @@ export function createCollectorMetrics(
     "window",
     "quantile",
   ]);
+  const landingUsd = gauge(
+    "keymeter_landing_usd",
+    "Where the running window lands as it looks now: spent, and to come.",
+    ["scope", "id", "window", "quantile"],
+  );
   const soFar = gauge("keymeter_forecast_so_far_usd", "What the frozen forecast expected until now.", [
     "scope",
     "id",
@@ -220,6 +226,7 @@ export function createCollectorMetrics(
     async refresh(nowMs) {
       for (const one of [
         forecastUsd,
+        landingUsd,
         soFar,
         learning,
         budgetUsd,
@@ -232,7 +239,21 @@ export function createCollectorMetrics(
       ])
         one.reset();
 
-      await refreshSpend(nowMs);
+      const spend = await refreshSpend(nowMs);
+      for (const window of ["day", "month"] as const) {
+        for (const rest of await readRests({ usage, billing }, nowMs, { window })) {
+          if (rest.method === "learning") continue;
+          const { p10NanoUsd, p50NanoUsd, p90NanoUsd } = landingOf(
+            rest,
+            spend.get(window)?.get(rest.scope)?.get(rest.id)?.costNanoUsd ?? 0n,
+            nowMs,
+          );
+          const labels = { scope: rest.scope, id: rest.id, window };
+          landingUsd.set({ ...labels, quantile: "0.1" }, toUsdNumber(p10NanoUsd));
+          landingUsd.set({ ...labels, quantile: "0.5" }, toUsdNumber(p50NanoUsd));
+          landingUsd.set({ ...labels, quantile: "0.9" }, toUsdNumber(p90NanoUsd));
+        }
+      }
       const expectations = await readExpectations({ usage, billing }, nowMs);
       const budgets = readBudgets(usage);
       const settled = await readAllSettled(usage, budgets, ({ window }) => calendar.window(window, nowMs));

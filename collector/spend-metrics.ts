@@ -74,11 +74,14 @@ function withOthers(byId: ReadonlyMap<string, SpendSums>): Map<string, SpendSums
   ]);
 }
 
-/** Makes the gauges; the function that comes back reads the books again. */
+/** What was spent in a window, by scope and id. */
+export type SpendOfWindow = ReturnType<typeof sumByScope>;
+
+/** Makes the gauges; the function that comes back reads the books again, and gives the sums by window. */
 export function createSpendMetrics(
   makeGauge: MakeGauge,
   { usage, calendar, prices }: { readonly usage: Sqlite; readonly calendar: Calendar; readonly prices: PriceBook },
-): (nowMs: number) => Promise<void> {
+): (nowMs: number) => Promise<ReadonlyMap<string, SpendOfWindow>> {
   const scope = ["scope", "id", "window"] as const;
   const spend = makeGauge(
     "keymeter_spend_usd",
@@ -147,9 +150,11 @@ export function createSpendMetrics(
   return async (nowMs) => {
     for (const one of all) one.reset();
     await refreshOutcomes(nowMs);
+    const byWindow = new Map<string, SpendOfWindow>();
     for (const window of SPEND_WINDOWS) {
       const rows = await readSpend(usage, PARTS, ...daysOf(window, calendar, nowMs));
       const sums = sumByScope(rows);
+      byWindow.set(window, sums);
       for (const [name, byId] of sums)
         for (const [id, sum] of byId) {
           const labels = { scope: name, id, window };
@@ -170,5 +175,6 @@ export function createSpendMetrics(
         breakdownRequests.inc(labels, count);
       }
     }
+    return byWindow;
   };
 }

@@ -5,6 +5,7 @@ import { parseArgs } from "node:util";
 import { askCollector } from "../collector/main.ts";
 import { expectedSoFar, FORECAST_SCOPES, FORECAST_WINDOWS, readScores, recordOf } from "../ledger/forecasts.ts";
 import type { ForecastWindow, FrozenForecast } from "../ledger/forecasts.ts";
+import { landingOf, readRests } from "../ledger/landings.ts";
 import { formatUsd } from "../ledger/money.ts";
 import { openForReading } from "../ledger/open.ts";
 import type { Sqlite } from "../ledger/open.ts";
@@ -21,7 +22,7 @@ import { formatTable } from "./table.ts";
 import { UsageError } from "./usage-error.ts";
 
 export const USAGE = `keymeter forecast [--by ${FORECAST_SCOPES.join("|")}] [--window ${FORECAST_WINDOWS.join("|")}] [--json]
-  what the running window will cost: spent, expected by now, and at its end with an 80 % band
+  where the running window lands: spent so far and what is to come, with an 80 % band; and what was forecast when it began, which alerts go by
 keymeter forecast plan --team search --from 2026-12-01 --to 2026-12-03T18:00Z --factor 2 --why "launch"
   so much more (or less: 0.5) is expected of a team, --project, --env, --key, --provider, --model or --org: a launch is no alarm
 keymeter forecast plans [--json]          what is planned, and was in the last 90 days
@@ -54,34 +55,56 @@ async function show(args: string[]): Promise<void> {
   const { usage, billing, calendar } = open();
   const nowMs = Date.now();
   const made = billing ? await readExpectations({ usage, billing }, nowMs) : [];
+  const rests = billing ? await readRests({ usage, billing }, nowMs, { window }) : [];
   const spent = await spentBy(usage, by, window, calendar, nowMs);
   const names = await readKeyNames(usage);
   usage.close();
   billing?.close();
-  const rows = made
-    .filter((one) => (one.scope === by || one.scope === "org") && one.window === window)
-    .toSorted((a, b) => (a.scope === "org" ? 1 : b.scope === "org" ? -1 : Number(b.p50NanoUsd - a.p50NanoUsd)));
-  if (values.json)
-    return void process.stdout.write(
-      `${toJson({ window, rows: rows.map((row) => ({ ...row, spentNanoUsd: spent.get(row.id) ?? 0n, expectedSoFarNanoUsd: expectedSoFar(row, nowMs) })) })}\n`,
-    );
+  const frozen = new Map(made.filter((one) => one.window === window).map((one) => [`${one.scope} ${one.id}`, one]));
+  const ids = rests.filter((one) => one.scope === by || one.scope === "org").map(({ scope, id }) => ({ scope, id }));
+  const rows = (window === "hour" ? [...frozen.values()].filter(({ scope }) => scope === by || scope === "org") : ids)
+    .map(({ scope, id }) => {
+      const rest = rests.find((one) => one.scope === scope && one.id === id);
+      const spentNanoUsd = spent.get(id) ?? 0n;
+      const isKnown = rest !== undefined && rest.method !== "learning";
+      return {
+        scope,
+        id,
+        spentNanoUsd,
+        landing: isKnown ? landingOf(rest, spentNanoUsd, nowMs) : undefined,
+        frozen: frozen.get(`${scope} ${id}`),
+      };
+    })
+    .toSorted((a, b) => (a.scope === "org" ? 1 : b.scope === "org" ? -1 : Number(b.spentNanoUsd - a.spentNanoUsd)));
+  if (values.json) {
+    const records = rows.map(({ scope, id, spentNanoUsd, landing, frozen: one }) => ({
+      ...one,
+      scope,
+      id,
+      ...(by === "key" && scope === "key" ? { keyName: names.get(id) ?? null } : {}),
+      spentNanoUsd,
+      landing: landing ?? null,
+      expectedSoFarNanoUsd: one === undefined ? null : expectedSoFar(one, nowMs),
+    }));
+    return void process.stdout.write(`${toJson({ window, rows: records })}\n`);
+  }
   if (rows.length === 0)
     return void process.stdout.write(
       "There is no forecast yet: the collector makes one within five minutes of the first spend (`keymeter up`, or `keymeter collector --once forecast`).\n",
     );
-  const cells = rows.map((row) => [
-    row.scope === "org" ? "the organisation" : by === "key" ? (names.get(row.id) ?? row.id) : row.id,
-    formatUsd(spent.get(row.id) ?? 0n),
-    formatUsd(expectedSoFar(row, nowMs)),
-    ...(row.method === "learning"
-      ? ["learning", "", ""]
-      : [formatUsd(row.p50NanoUsd), formatUsd(row.p10NanoUsd), formatUsd(row.p90NanoUsd)]),
-    new Date(row.madeAtMs).toISOString().slice(0, 16).replace("T", " "),
+  const cells = rows.map(({ scope, id, spentNanoUsd, landing, frozen: one }) => [
+    scope === "org" ? "the organisation" : by === "key" ? (names.get(id) ?? id) : id,
+    formatUsd(spentNanoUsd),
+    ...(landing ? [landing.p50NanoUsd, landing.p10NanoUsd, landing.p90NanoUsd].map(formatUsd) : ["learning", "", ""]),
+    ...(one && one.method !== "learning"
+      ? [formatUsd(one.p50NanoUsd), formatUsd(expectedSoFar(one, nowMs))]
+      : ["", ""]),
   ]);
   process.stdout.write(
-    `${formatTable([by, window === "hour" ? "spent this hour" : `spent this ${window}`, "expected by now", `${window}'s end`, "10 %", "90 %", "made at (UTC)"], cells)}\n`,
+    `${formatTable([by, `spent this ${window}`, "lands at", "at least", "at most", "forecast at its start", "of that by now"], cells)}\n`,
   );
-  if (rows.some(({ method }) => method === "learning"))
+  const isLearning = rows.some(({ landing }) => landing === undefined);
+  if (isLearning && window !== "hour")
     process.stdout.write(
       "\nlearning: under three days of history. It is shown, and no alert goes by it; budgets count all the same.\n",
     );

@@ -36,17 +36,17 @@ export const finance = dashboard({
           queries: [{ expr: `keymeter_spend_usd{${MONTH}}` }],
         }),
         stat({
-          title: "Month-end forecast",
-          question: "Where will the month end, and within which band with 80 % probability?",
-          money: "forecast",
+          title: "Where the month lands",
+          question: "Where will the month end as it looks now, and within which band with 80 % probability?",
+          money: "landing",
           unit: Dollars,
           decimals: 0,
           width: 7,
           height: 4,
           queries: [
-            { expr: `keymeter_forecast_usd{${MONTH}, quantile="0.1"}`, legend: "at least" },
-            { expr: `keymeter_forecast_usd{${MONTH}, quantile="0.5"}`, legend: "expected" },
-            { expr: `keymeter_forecast_usd{${MONTH}, quantile="0.9"}`, legend: "at most" },
+            { expr: `keymeter_landing_usd{${MONTH}, quantile="0.1"}`, legend: "at least" },
+            { expr: `keymeter_landing_usd{${MONTH}, quantile="0.5"}`, legend: "lands at" },
+            { expr: `keymeter_landing_usd{${MONTH}, quantile="0.9"}`, legend: "at most" },
           ],
         }),
         stat({
@@ -91,7 +91,7 @@ export const finance = dashboard({
           height: 9,
           queries: [
             { expr: `keymeter_spend_usd{${MONTH}}`, legend: "spent" },
-            { expr: `keymeter_forecast_so_far_usd{${MONTH}}`, legend: "expected by then" },
+            { expr: `keymeter_forecast_so_far_usd{${MONTH}}`, legend: "expected by then, on the first" },
             { expr: 'keymeter_budget_usd{scope="the organisation", window="month"}', legend: "budget ({{kind}})" },
           ],
         }),
@@ -128,7 +128,7 @@ export const finance = dashboard({
         table({
           title: "Where budgets land",
           question: "How much may each budget still spend, and where will its window end?",
-          money: "forecast",
+          money: "landing",
           unit: Dollars,
           decimals: 2,
           width: 12,
@@ -173,8 +173,8 @@ export const finance = dashboard({
             { expr: `sum by (team) (keymeter_breakdown_usd{window="month", ${CHOSEN}})`, legend: "This month" },
             { expr: `sum by (team) (keymeter_breakdown_usd{window="day", ${CHOSEN}})`, legend: "Today" },
             {
-              expr: 'sum by (team) (label_replace(keymeter_forecast_usd{scope="team", window="month", quantile="0.5", id=~"$team"}, "team", "$1", "id", "(.*)"))',
-              legend: "Forecast, all of it",
+              expr: 'sum by (team) (label_replace(keymeter_landing_usd{scope="team", window="month", quantile="0.5", id=~"$team"}, "team", "$1", "id", "(.*)"))',
+              legend: "Lands at, all of it",
             },
           ],
         }),

@@ -69,7 +69,7 @@ export const key = dashboard({
           decimals: 2,
           width: 4,
           height: 5,
-          queries: [{ expr: `sum(keymeter_forecast_usd{${KEY}, window="month", quantile="0.5"})` }],
+          queries: [{ expr: `sum(keymeter_landing_usd{${KEY}, window="month", quantile="0.5"})` }],
         }),
       ],
     },

@@ -32,7 +32,7 @@ import { PanelBuilder as TimeseriesBuilder } from "@grafana/grafana-foundation-s
 import { DatetimeISO, PercentUnit, RequestsPerSecond, Seconds, Short } from "@grafana/grafana-foundation-sdk/units";
 
 /** `metered`: from our own reading of answers. `billed`: the provider's word. `none`: no money. */
-type MoneyKind = "metered" | "billed" | "forecast" | "hypothetical" | "none";
+type MoneyKind = "metered" | "billed" | "forecast" | "landing" | "hypothetical" | "none";
 
 /** One query: its expression, and the legend of its series (in tables: the column of its value). */
 type Query = { readonly expr: string; readonly legend?: string };
@@ -55,9 +55,10 @@ export type Placed = Builder<PanelModel>;
 
 export const DATASOURCE = { type: "prometheus", uid: "${datasource}" };
 const MONEY: { readonly [kind in MoneyKind]: string } = {
-  metered: "Metered money: what we expect to owe, from the ledger.",
+  metered: "Metered money: counted here as it was used, from the ledger.",
   billed: "Billed money: what the provider states, beside what was metered.",
   forecast: "Forecast money: frozen at the window's start.",
+  landing: "As it looks now: spent so far, and what is to come.",
   hypothetical: "Hypothetical money: never spent.",
   none: "No money.",
 };

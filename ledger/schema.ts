@@ -411,6 +411,24 @@ export const forecasts = sqliteTable("forecasts", {
   hours: text().notNull(),
 });
 
+/** What is to come in a running window, from `start_ms` on. */
+export const landings = sqliteTable("landings", {
+  scope: text({ enum: FORECAST_SCOPES }).notNull(),
+  scopeId: text("scope_id").notNull(),
+  windowId: text("window_id").notNull(),
+  window: text({ enum: FORECAST_WINDOWS }).notNull(),
+  startMs: count("start_ms").notNull(),
+  endMs: count("end_ms").notNull(),
+  madeAtMs: count("made_at_ms").notNull(),
+  method: text().notNull(),
+  historyHours: count("history_hours").notNull(),
+  p10NanoUsd: nanoUsd("p10_nano_usd").notNull(),
+  p50NanoUsd: nanoUsd("p50_nano_usd").notNull(),
+  p90NanoUsd: nanoUsd("p90_nano_usd").notNull(),
+  largestHourNanoUsd: nanoUsd("largest_hour_nano_usd").notNull(),
+  hours: text().notNull(),
+});
+
 export const plannedEvents = sqliteTable("planned_events", {
   id: text().primaryKey(),
   scope: text({ enum: FORECAST_SCOPES }).notNull(),

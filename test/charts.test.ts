@@ -14,8 +14,7 @@ const SERIES: SpendSeries = {
   nowMs: Date.parse("2026-11-23T11:30:00Z"),
   spent: Array<number>(13).fill(2.5),
   expected: Array<number>(24).fill(1),
-  low: 0.8,
-  high: 1.3,
+  ahead: { hours: [0.5, ...Array<number>(11).fill(1)], low: 0.8, high: 1.3 },
   budget: 40,
   timezone: "Europe/Berlin",
 };
@@ -26,7 +25,8 @@ describe("the picture of a day", () => {
     for (const part of [
       "Team &lt;search&gt;",
       "spent $32.50",
-      "forecast $24.00",
+      "lands at $44.00 ($41.70 to $47.45)",
+      "forecast at the start $24.00",
       "budget $40.00",
       "00:00",
       "06:00",
@@ -48,7 +48,10 @@ describe("the picture of a day", () => {
 
   it.each([
     ["nothing spent", { ...SERIES, spent: [], budget: undefined }],
-    ["nothing at all", { ...SERIES, spent: [0], expected: Array<number>(24).fill(0), budget: undefined }],
+    [
+      "nothing at all",
+      { ...SERIES, spent: [0], expected: Array<number>(24).fill(0), ahead: undefined, budget: undefined },
+    ],
     ["a month", { ...SERIES, endMs: SERIES.startMs + 30 * 24 * HOUR_MS, expected: Array<number>(720).fill(1000) }],
   ])("is drawn for %s", async (_name, series) => {
     expect(await drawSpend(series)).not.toContain("NaN");
@@ -81,9 +84,15 @@ describe("the course of a window", () => {
       id: "all",
       costNanoUsd: BigInt(hour + 1) * 1_000_000_000n,
     }));
-    const course = courseOf(made, spent, startMs + 6 * 3_600_000);
+    const course = courseOf(made, spent, undefined, startMs + 6 * 3_600_000);
     expect(course.spent).toEqual([1, 2, 0, 0, 0, 6, 0]);
     expect(course.startMs).toBe(courseStart(made));
-    expect([course.low, course.high]).toEqual([0.8, 1.3]);
+    expect(course.ahead).toBeUndefined();
+    // What is to come: of the running hour the quarter that is left.
+    const restMs = courseStart(made) + 6 * 3_600_000;
+    const rest = { ...made, startMs: restMs, hours: made.hours.slice(6), p50NanoUsd: 715_000_000_000n };
+    const { ahead } = courseOf(made, spent, rest, restMs + 45 * 60_000);
+    expect(ahead?.hours.slice(0, 2)).toEqual([0.25, 1]);
+    expect(ahead?.hours.length).toBe(715);
   });
 });

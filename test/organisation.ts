@@ -3,7 +3,7 @@
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import { closeBilledDay, compareDays } from "../collector/compare.ts";
-import { freezeDueForecasts, scoreForecasts } from "../collector/freeze.ts";
+import { freezeDueForecasts, refreshRests, scoreForecasts } from "../collector/freeze.ts";
 import { replaceBills } from "../ledger/bills.ts";
 import type { BilledLine } from "../ledger/bills.ts";
 import { cost } from "../ledger/cost.ts";
@@ -265,6 +265,7 @@ async function bill(
     await freezeDueForecasts(books, "UTC", today - back * DAY_MS + 60_000);
   await freezeDueForecasts(books, "UTC", nowMs);
   await scoreForecasts(books, nowMs);
+  await refreshRests(books, "UTC", nowMs);
   usage.close();
   billing.close();
 }

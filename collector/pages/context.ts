@@ -4,13 +4,15 @@ import { amountAt, covers, describeScope, isAbout } from "../../ledger/budgets.t
 import { readBudgets } from "../../ledger/changes.ts";
 import { expectedSoFar } from "../../ledger/forecasts.ts";
 import type { FrozenForecast } from "../../ledger/forecasts.ts";
+import { landingOf, readRests } from "../../ledger/landings.ts";
+import type { Landing, Rest } from "../../ledger/landings.ts";
 import type { Key } from "../../ledger/keys.ts";
 import { formatUsd, formatUsdCents, toUsdNumber } from "../../ledger/money.ts";
 import type { NanoUsd } from "../../ledger/money.ts";
 import { readExpectations } from "../../ledger/plans.ts";
 import type { PriceBook } from "../../ledger/prices.ts";
 import { readAllSettled } from "../../ledger/budget-spend.ts";
-import { addSums, NO_SPEND, readHourlySpend, readKeyNames, readSpend } from "../../ledger/spend.ts";
+import { addSums, NO_SPEND, readHourlySpend, readKeyNames, readMeterHours, readSpend } from "../../ledger/spend.ts";
 import type { Dimension, ForecastScope, SpendRow, SpendSums } from "../../ledger/spend.ts";
 import type { Within } from "../../ledger/within.ts";
 import { addDays } from "../../ledger/windows.ts";
@@ -150,54 +152,84 @@ export const keyLink = (id: string): Link => ({ page: "key", query: { id } });
 export const dayLink = (provider: string, day: string): Link => ({ page: "bill", query: { provider, day } });
 export const teamCell = (team: string): Value => text(team === "" ? "(no team)" : team, teamLink(team));
 
-/** The running month of a scope as it was forecast; "learning": there is too little history to show one. */
-export type Expectation = FrozenForecast | "learning" | undefined;
+/** The running month of a scope, seen from two sides. */
+export type Outlook = {
+  /** As it was forecast when it began: frozen. "learning": there was too little history to show one. */
+  readonly frozen: FrozenForecast | "learning" | undefined;
+  /** What is to come, and where it lands with what is spent; undefined: nobody knows yet. */
+  readonly rest: Rest | undefined;
+  readonly landing: Landing | undefined;
+};
 
-export async function readForecast({ books, nowMs }: PageContext, { scope, id }: ForecastScope): Promise<Expectation> {
-  const [found] = await readExpectations(books, nowMs, { scope, id, window: "month" });
-  return found?.method === "learning" ? "learning" : found;
+export async function readOutlook(context: PageContext, of: ForecastScope): Promise<Outlook> {
+  const { books, nowMs } = context;
+  const { month } = spansOf(context);
+  const [found] = await readExpectations(books, nowMs, { ...of, window: "month" });
+  const [rest] = await readRests(books, nowMs, { ...of, window: "month" });
+  const within = of.scope === "org" ? {} : { [of.scope]: of.id };
+  const { costNanoUsd } = await readTotal(context, month.firstDay, month.endDay, within);
+  const isKnown = rest !== undefined && rest.method !== "learning";
+  return {
+    frozen: found?.method === "learning" ? "learning" : found,
+    rest: isKnown ? rest : undefined,
+    landing: isKnown ? landingOf(rest, costNanoUsd, nowMs) : undefined,
+  };
 }
 
-/** Its middle, and the ends of its band. */
-export function forecastFigures(forecast: Expectation): Figure[] {
-  if (forecast === undefined || forecast === "learning")
-    return [
-      {
-        title: "Forecast for the month",
-        value: undefined,
-        money: "forecast",
-        note:
-          forecast === "learning"
-            ? "Fewer than three days of history: no forecast is worth showing yet."
-            : "None has been made for it: they are made within the hour, of the organisation and of the 500 largest of each kind.",
-      },
-    ];
+/** Where the month lands, and what was forecast when it began. */
+export function outlookFigures({ frozen, landing }: Outlook): Figure[] {
+  const known: Figure[] = landing
+    ? [
+        { title: "Lands at", value: usd(landing.p50NanoUsd), money: "landing" },
+        { title: "At least, with 90 % probability", value: usd(landing.p10NanoUsd), money: "landing" },
+        { title: "At most, with 90 % probability", value: usd(landing.p90NanoUsd), money: "landing" },
+      ]
+    : [
+        {
+          title: "Lands at",
+          value: undefined,
+          money: "landing",
+          note: "Fewer than three days of history: nothing is worth showing yet. It is worked out every hour, for the organisation and the 500 largest of each kind.",
+        },
+      ];
+  if (frozen === undefined || frozen === "learning") return known;
+  const date = new Date(frozen.madeAtMs).toISOString().slice(0, 10);
   return [
-    { title: "Forecast for the month", value: usd(forecast.p50NanoUsd), money: "forecast" },
-    { title: "At least, with 90 % probability", value: usd(forecast.p10NanoUsd), money: "forecast" },
-    { title: "At most, with 90 % probability", value: usd(forecast.p90NanoUsd), money: "forecast" },
+    ...known,
+    {
+      title: "Forecast when it began",
+      value: usd(frozen.p50NanoUsd),
+      money: "forecast",
+      note: `Made on ${date} and fixed since: alerts and the track record go by it.`,
+    },
   ];
 }
 
-/** The month so far beside its forecast, drawn; undefined without a forecast. */
+/** The month so far, where it lands and what was forecast, drawn; undefined where there is nothing to draw it against. */
 export async function monthChart(
   context: PageContext,
   of: ForecastScope,
-  forecast: Expectation,
+  { frozen, rest, landing }: Outlook,
 ): Promise<Chart | undefined> {
-  if (forecast === undefined || forecast === "learning") return undefined;
+  if (frozen === undefined || frozen === "learning") return undefined;
   const { books, calendar, nowMs } = context;
-  const hours = await readHourlySpend(books.usage, courseStart(forecast), nowMs, of.scope, of);
+  const hours = await readHourlySpend(books.usage, courseStart(frozen), nowMs, of.scope, of);
   const course = courseOf(
-    forecast,
+    frozen,
     hours.filter(({ id }) => id === of.id),
+    rest,
     nowMs,
   );
-  const svg = await drawSpend({ ...course, budget: monthBudget(context, of), timezone: calendar.zone }, SCREEN);
+  const [firstHourMs] = [...(await readMeterHours(books.usage, 0, nowMs))].toSorted((a, b) => a - b);
+  const svg = await drawSpend(
+    { ...course, budget: monthBudget(context, of), timezone: calendar.zone, knownFromMs: firstHourMs },
+    SCREEN,
+  );
   const total = course.spent.reduce((all, one) => all + one, 0);
+  const lands = landing ? ` It lands at ${formatUsdCents(landing.p50NanoUsd)}.` : "";
   return {
     svg,
-    label: `This month against its forecast: $${total.toFixed(2)} spent, ${formatUsdCents(expectedSoFar(forecast, nowMs))} expected by now, ${formatUsdCents(forecast.p50NanoUsd)} by the end.`,
+    label: `This month: $${total.toFixed(2)} spent, ${formatUsdCents(expectedSoFar(frozen, nowMs))} expected by now as forecast when it began, ${formatUsdCents(frozen.p50NanoUsd)} by the end.${lands}`,
   };
 }
 

@@ -24,10 +24,11 @@ const PAGES = [
   ["chargeback", "Chargeback"],
 ] as const;
 const MONEY: { readonly [kind in MoneyKind]: string } = {
-  metered: "Metered: what we expect to owe.",
+  metered: "Metered: counted here as it was used, at the prices in force.",
   billed: "Billed: what the provider states.",
   closed: "Closed: billed, and signed off.",
-  forecast: "Forecast: frozen when its window began.",
+  forecast: "Forecast: fixed when its month began.",
+  landing: "As it looks now: spent so far, and what is to come.",
   hypothetical: "Hypothetical: never spent.",
   none: "",
 };

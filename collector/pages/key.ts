@@ -13,10 +13,10 @@ import {
   budgetSection,
   budgetsOf,
   daysChart,
-  forecastFigures,
+  outlookFigures,
   leftOut,
   modelsSection,
-  readForecast,
+  readOutlook,
   readTotal,
   spansOf,
   spent,
@@ -39,7 +39,7 @@ export async function key(context: PageContext, query: Query): Promise<Page | un
   if (!found && used === undefined) return undefined;
   const { today, tomorrow, month } = spansOf(context);
   const within = { key: id };
-  const forecast = await readForecast(context, { scope: "key", id });
+  const outlook = await readOutlook(context, { scope: "key", id });
   const spentThisMonth = await readTotal(context, month.firstDay, month.endDay, within);
   const refused = (await readRefused(books.usage, nowMs - 7 * DAY_MS, nowMs + 60_000)).filter(
     ({ keyId }) => keyId === id,
@@ -89,7 +89,7 @@ export async function key(context: PageContext, query: Query): Promise<Page | un
             value: spent(spentThisMonth),
             money: "metered",
           },
-          ...forecastFigures(forecast),
+          ...outlookFigures(outlook),
         ],
         chart: await daysChart(context, "model", addDays(tomorrow, -CHART_DAYS), tomorrow, within),
         notes: leftOut(spentThisMonth, "this month"),

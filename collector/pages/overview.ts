@@ -9,11 +9,11 @@ import {
   budgetSection,
   byCost,
   daysChart,
-  forecastFigures,
+  outlookFigures,
   leftOut,
   monthChart,
   more,
-  readForecast,
+  readOutlook,
   readLately,
   readTotal,
   spansOf,
@@ -33,7 +33,7 @@ const CHART_DAYS = 60;
 export async function overview(context: PageContext): Promise<Page> {
   const { books, nowMs } = context;
   const { today, tomorrow, month } = spansOf(context);
-  const forecast = await readForecast(context, ORG);
+  const outlook = await readOutlook(context, ORG);
   const utcToday = new Date(nowMs).toISOString().slice(0, 10);
   const lastMonth = addDays(month.firstDay, -1).slice(0, 7);
   return {
@@ -52,14 +52,14 @@ export async function overview(context: PageContext): Promise<Page> {
             value: spent(await readTotal(context, month.firstDay, month.endDay)),
             money: "metered",
           },
-          ...forecastFigures(forecast),
+          ...outlookFigures(outlook),
           {
             title: `Last month (${lastMonth})`,
             value: spent(await readTotal(context, `${lastMonth}-01`, month.firstDay)),
             money: "metered",
           },
         ],
-        chart: await monthChart(context, ORG, forecast),
+        chart: await monthChart(context, ORG, outlook),
         notes: [await howSure(context)],
       },
       await teams(context),

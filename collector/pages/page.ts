@@ -3,8 +3,8 @@
 import type { NanoUsd } from "../../ledger/money.ts";
 
 /** `metered`: our own reading of answers, at list or negotiated prices. `billed`: the provider's word. `closed`: billed, and signed.
- *  `forecast`: frozen when its window began. `hypothetical`: never spent. `none`: no money. */
-export type MoneyKind = "metered" | "billed" | "closed" | "forecast" | "hypothetical" | "none";
+ *  `forecast`: frozen when its window began. `landing`: spent so far and what is to come, as it looks now. `hypothetical`: never spent. `none`: no money. */
+export type MoneyKind = "metered" | "billed" | "closed" | "forecast" | "landing" | "hypothetical" | "none";
 
 /** Where a name leads: a page and what of it. */
 export type Link = { readonly page: string; readonly query?: { readonly [name: string]: string } };

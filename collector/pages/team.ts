@@ -6,12 +6,12 @@ import { addDays } from "../../ledger/windows.ts";
 import {
   budgetSection,
   byCost,
-  forecastFigures,
+  outlookFigures,
   leftOut,
   modelsSection,
   monthChart,
   more,
-  readForecast,
+  readOutlook,
   readLately,
   readTotal,
   spansOf,
@@ -20,6 +20,7 @@ import {
   teamCell,
 } from "./context.ts";
 import type { PageContext, Query } from "./context.ts";
+import { landingOf, readRests } from "../../ledger/landings.ts";
 import { keysTable } from "./keys.ts";
 import { count, text, usd } from "./page.ts";
 import type { Cell, Page } from "./page.ts";
@@ -35,11 +36,15 @@ export async function teams(context: PageContext): Promise<Page> {
   const names = [...new Set([...month.keys(), ...week.keys(), ...weekBefore.keys(), ...keysOf.keys()])].toSorted(
     byCost(month),
   );
-  const forecasts = new Map<string, Cell>();
-  for (const name of names) {
-    const forecast = await readForecast(context, { scope: "team", id: name });
-    forecasts.set(name, forecast === "learning" ? undefined : usd(forecast?.p50NanoUsd));
-  }
+  const rests = new Map(
+    (await readRests(context.books, context.nowMs, { scope: "team", window: "month" })).map((one) => [one.id, one]),
+  );
+  const landing = (name: string): Cell => {
+    const rest = rests.get(name);
+    return rest && rest.method !== "learning"
+      ? usd(landingOf(rest, month.get(name)?.costNanoUsd ?? 0n, context.nowMs).p50NanoUsd)
+      : undefined;
+  };
   return {
     title: "Teams",
     days: "local",
@@ -56,7 +61,7 @@ export async function teams(context: PageContext): Promise<Page> {
             { field: "keys", title: "Keys", is: "count" },
             { field: "today", title: "Today", is: "usd" },
             { field: "month", title: "This month", is: "usd" },
-            { field: "forecast", title: "Forecast for the month", is: "usd" },
+            { field: "landsAt", title: "Lands at", is: "usd" },
             { field: "requests", title: "Requests this month", is: "count" },
           ],
           rows: names.map((name): Cell[] => [
@@ -64,7 +69,7 @@ export async function teams(context: PageContext): Promise<Page> {
             count(keysOf.get(name)?.length ?? 0),
             spent(today.get(name)),
             spent(month.get(name)),
-            forecasts.get(name),
+            landing(name),
             count(month.get(name)?.requests ?? 0),
           ]),
           total: [
@@ -93,7 +98,7 @@ export async function team(context: PageContext, { id = "" }: Query): Promise<Pa
     readBudgets(books.usage).some(({ scope }) => scope.team === id) ||
     (await readSpend(books.usage, [], addDays(tomorrow, -KNOWN_DAYS), tomorrow, within)).length > 0;
   if (!isKnown) return undefined;
-  const forecast = await readForecast(context, { scope: "team", id });
+  const outlook = await readOutlook(context, { scope: "team", id });
   const [week, before] = [
     await readTotal(context, addDays(today, -7), today, within),
     await readTotal(context, addDays(today, -14), addDays(today, -7), within),
@@ -116,11 +121,11 @@ export async function team(context: PageContext, { id = "" }: Query): Promise<Pa
             value: spent(spentThisMonth),
             money: "metered",
           },
-          ...forecastFigures(forecast),
+          ...outlookFigures(outlook),
           { title: "Last 7 days", value: spent(week), money: "metered" },
           { title: "More than the 7 before", value: more(week, before), money: "metered" },
         ],
-        chart: await monthChart(context, { scope: "team", id }, forecast),
+        chart: await monthChart(context, { scope: "team", id }, outlook),
         notes: leftOut(spentThisMonth, "this month"),
       },
       {

@@ -30,6 +30,7 @@ const FIGURES: Figures = {
     p50NanoUsd: 20_000_000_000n,
     p90NanoUsd: 26_000_000_000n,
   },
+  landing: undefined,
   budget: undefined,
   movers: [
     {
@@ -200,7 +201,7 @@ describe("an alert group", () => {
     const text = JSON.stringify(slack.calls[0]?.blocks);
     for (const part of [
       "Team search is heading 41 % ($8.12) over today's forecast",
-      "at the end $20.00 ($16.00 to $26.00)",
+      "at the end, as it was forecast this morning, $20.00 ($16.00 to $26.00)",
       "agent-&lt;nightly&gt;",
       "team search, ana",
       "7.00 over its forecast",

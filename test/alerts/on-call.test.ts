@@ -19,6 +19,7 @@ const FIGURES: Figures = {
     p50NanoUsd: 20_000_000_000n,
     p90NanoUsd: 26_000_000_000n,
   },
+  landing: undefined,
   budget: undefined,
   movers: [
     {

@@ -33,6 +33,7 @@ const FIGURES: Figures = {
   window: "day",
   spentNanoUsd: undefined,
   forecast: undefined,
+  landing: undefined,
   budget: undefined,
   movers: [],
   topModel: undefined,

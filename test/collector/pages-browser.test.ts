@@ -188,15 +188,26 @@ describe.skipIf(!HAS_BROWSER)("in a browser", () => {
       await beginning();
       const section = page.locator("section", { hasText: "What will this month cost" }).first();
       const words = (await section.textContent()) ?? "";
-      const forecast = new Database(join(full.folder, "billing.db"), { readonly: true })
+      const frozen = new Database(join(full.folder, "billing.db"), { readonly: true })
         .prepare(
-          "SELECT p50_nano_usd AS p50, p90_nano_usd AS p90 FROM forecasts WHERE scope = 'org' AND window = 'month' AND start_ms <= ? AND end_ms > ?",
+          "SELECT p50_nano_usd AS p50 FROM forecasts WHERE scope = 'org' AND window = 'month' AND start_ms <= ? AND end_ms > ?",
         )
-        .get(NOW_MS, NOW_MS) as { p50: number; p90: number };
+        .get(NOW_MS, NOW_MS) as { p50: number };
+      const figure = (title: string): number =>
+        Number(new RegExp(`${title} \\w+\\s+\\$([\\d,.]+)`).exec(words)?.[1]?.replaceAll(",", ""));
       const cents = (nanoUsd: number): string =>
         (nanoUsd / 1e9).toLocaleString("en-US", { minimumFractionDigits: 2, maximumFractionDigits: 2 });
-      expect(words).toContain(cents(forecast.p50));
-      expect(words).toContain(cents(forecast.p90));
+      expect(words).toContain(cents(frozen.p50));
+      // What is said of the end never lies below what is spent, and its band opens around its middle.
+      const [spent, least, middle, most] = [
+        "This month so far",
+        "At least, with 90 % probability",
+        "Lands at",
+        "At most, with 90 % probability",
+      ].map(figure);
+      expect(least).toBeGreaterThan(spent ?? Number.NaN);
+      expect(middle).toBeGreaterThan(least ?? Number.NaN);
+      expect(most).toBeGreaterThan(middle ?? Number.NaN);
       expect(words).toMatch(/How sure: of the last \d+ days that were forecast, \d+ % lay in their band/);
       expect(clicks).toBe(0);
     });

@@ -103,7 +103,7 @@ describe("every panel", () => {
       const words = panel.description ?? "";
       expect(words).toContain("?");
       expect(words).toMatch(/Unit: [A-Za-z ]+\./);
-      expect(words).toMatch(/(Metered|Billed|Forecast|Hypothetical) money:|No money\./);
+      expect(words).toMatch(/(Metered|Billed|Forecast|Hypothetical) money:|As it looks now:|No money\./);
       expect(panel.fieldConfig?.defaults?.unit).toBeTruthy();
       expect(panel.datasource?.uid).toBe("${datasource}");
       const steps = panel.fieldConfig?.defaults?.thresholds?.steps ?? [];

@@ -132,6 +132,15 @@ const soFar = ({ hours, start_ms: startMs }: Forecast): number => {
   const whole = Math.floor(elapsed);
   return all.slice(0, whole).reduce((sum, hour) => sum + hour, 0) + (all[whole] ?? 0) * (elapsed - whole);
 };
+/** Where a month lands: spent so far, and of what is to come the hours that lie ahead, the running one in part. */
+const landing = (scope: string, id: string, quantile: "p10" | "p50" | "p90", spent: number): number | undefined => {
+  const row = billing
+    .prepare(
+      "SELECT start_ms, hours, p10_nano_usd / 1e9 AS p10, p50_nano_usd / 1e9 AS p50, p90_nano_usd / 1e9 AS p90 FROM landings WHERE scope = ? AND scope_id = ? AND window = 'month' AND method <> 'learning'",
+    )
+    .get(scope, id) as Forecast | undefined;
+  return row && spent + (row[quantile] * (row.p50 - soFar(row))) / row.p50;
+};
 const budgets: readonly (readonly [name: string, usd: number, spent: () => number])[] = [
   ["the organisation | month | soft", 1_100, () => total(sums("cost", [], MONTH, NEXT_MONTH))],
   ["team search | month | hard", 1_000, () => total(sums("cost", [], MONTH, NEXT_MONTH, "team = 'search'"))],
@@ -157,9 +166,9 @@ const ORG = { labels: [] };
 const EXPECTED: { readonly [panel: string]: readonly Expected[] } = {
   "finance / Spend today": [{ ...ORG, figures: () => sums("cost", [], TODAY, TOMORROW) }],
   "finance / Spend this month": [{ ...ORG, figures: () => sums("cost", [], MONTH, NEXT_MONTH) }],
-  "finance / Month-end forecast": (["p10", "p50", "p90"] as const).map((quantile) => ({
+  "finance / Where the month lands": (["p10", "p50", "p90"] as const).map((quantile) => ({
     ...ORG,
-    figures: () => one(forecasts("org", "month")[0]?.[quantile]),
+    figures: () => one(landing("org", "all", quantile, total(sums("cost", [], MONTH, NEXT_MONTH)))),
   })),
   "finance / Ahead of forecast": [
     {
@@ -197,7 +206,16 @@ const EXPECTED: { readonly [panel: string]: readonly Expected[] } = {
   "finance / Teams this month": [
     { labels: ["team"], figures: () => sums("cost", ["team"], MONTH, NEXT_MONTH) },
     { labels: ["team"], figures: () => sums("cost", ["team"], TODAY, TOMORROW) },
-    { labels: ["team"], figures: () => by(forecasts("team", "month").map(({ scope_id: id, p50 }) => [id, p50])) },
+    {
+      labels: ["team"],
+      figures: () =>
+        by(
+          [...sums("cost", ["team"], MONTH, NEXT_MONTH)].flatMap(([id, spent]) => {
+            const lands = landing("team", id, "p50", spent);
+            return lands === undefined ? [] : [[id, lands] as const];
+          }),
+        ),
+    },
   ],
   "finance / Models this month": [
     { labels: ["model", "provider"], figures: () => sums("cost", ["model", "provider"], MONTH, NEXT_MONTH) },
@@ -304,7 +322,11 @@ const EXPECTED: { readonly [panel: string]: readonly Expected[] } = {
     { ...ORG, figures: () => one(total(sums("cost", [], MONTH, NEXT_MONTH, `key_id = '${keyId}'`))) },
   ],
   "key / This month, expected": [
-    { ...ORG, figures: () => one(forecasts("key", "month").find(({ scope_id: id }) => id === keyId)?.p50) },
+    {
+      ...ORG,
+      figures: () =>
+        one(landing("key", keyId, "p50", total(sums("cost", [], MONTH, NEXT_MONTH, `key_id = '${keyId}'`)))),
+    },
   ],
   "key / Its day against its forecast": [
     { ...ORG, figures: () => one(total(sums("cost", [], TODAY, TOMORROW, `key_id = '${keyId}'`))) },
