@@ -2,7 +2,8 @@
 FROM node:24-slim AS install
 WORKDIR /app
 COPY package.json package-lock.json .npmrc ./
-RUN npm ci --omit=dev --omit=optional --ignore-scripts
+# The Node of the image is the one that runs; what draws pictures is optional to npm, and needed here.
+RUN npm ci --omit=dev --ignore-scripts && rm -rf node_modules/node-linux-* node_modules/node-win-*
 
 FROM node:24-slim
 WORKDIR /app

@@ -27,6 +27,7 @@ const USAGE = `keymeter VERB ...
   pages                      a link to the report pages: spend, what changed, bills, chargeback
   prices                     what a model costs, and where the price comes from
   doctor                     what is set up, what works, and how to mend what does not; \`doctor slack\` sends a test message
+  backup                     books and secrets into a folder, while everything runs
   verify                     do sums fold, do costs recompute, are audit, sealed days and register whole
   demo                       all of it with a demo provider, on a data folder of its own
 
@@ -65,6 +66,7 @@ const VERBS: { readonly [verb: string]: () => Promise<Verb> } = {
   pages: () => import("./command/pages.ts"),
   prices: () => import("./command/prices.ts"),
   doctor: () => import("./command/doctor.ts"),
+  backup: () => import("./command/backup.ts"),
   verify: () => import("./command/verify.ts"),
   demo: () => import("./command/demo.ts"),
 };

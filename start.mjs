@@ -18,7 +18,15 @@ const [OLDEST_MAJOR, OLDEST_MINOR] = [24, 14];
 const isCheckout = existsSync(lock);
 // A linked node_modules is somebody else's as well: npm would empty it first.
 const isLinked = lstatSync(join(root, "node_modules"), { throwIfNoEntry: false })?.isSymbolicLink() ?? false;
-if (isCheckout && !isLinked && (!existsSync(installed) || statSync(installed).mtimeMs < statSync(lock).mtimeMs)) {
+const isMissing = !existsSync(installed);
+const isOld = !isMissing && statSync(installed).mtimeMs < statSync(lock, { throwIfNoEntry: false })?.mtimeMs;
+// To install empties node_modules first: only what is started anew may do that, and nothing that runs from here.
+const installs = ["up", "demo", "--install-only", undefined].includes(process.argv[2]);
+if (isCheckout && !isLinked && isOld && !installs)
+  process.stderr.write(
+    "keymeter: the lock file is newer than what is installed; run `npm ci` while Keymeter is stopped, or start it anew\n",
+  );
+if (isCheckout && !isLinked && (isMissing || (isOld && installs))) {
   process.stderr.write("keymeter: installing what the lock file names (npm ci); this takes a minute\n");
   const npm = spawnSync(
     process.platform === "win32" ? "npm.cmd" : "npm",

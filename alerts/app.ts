@@ -4,6 +4,7 @@ import type { FastifyInstance } from "fastify";
 import { keepDelivery, readOutbox } from "../ledger/notices.ts";
 import type { Sqlite } from "../ledger/open.ts";
 import { createListener } from "../service/listener.ts";
+import type { MetricsGuard } from "../service/listener.ts";
 import { bearerOf, createTokenCheck } from "../service/admin-routes.ts";
 import type { Finding } from "../service/finding.ts";
 import type { Secret } from "../service/secret.ts";
@@ -24,6 +25,7 @@ export function createAlertsApp(
   webhookToken: Secret,
   /** Looks at Slack and Alertmanager; true: sends a test message too. */
   check: (isSaid: boolean) => Promise<Finding[]> = async () => [],
+  guard?: MetricsGuard,
 ): FastifyInstance {
   const isSigned = createTokenCheck(webhookToken, 0);
   const registry = new Registry();
@@ -79,7 +81,7 @@ export function createAlertsApp(
     registers,
   });
 
-  const app = createListener(registry, () => undefined);
+  const app = createListener(registry, () => undefined, guard);
   app.post("/webhook", async (request, reply) => {
     const group = parseDelivery(request.body);
     // 4xx makes Alertmanager drop it: right for what nobody can ever understand, and counted there as failed.

@@ -3,6 +3,8 @@ import { fileURLToPath } from "node:url";
 import { z } from "zod";
 import { SHARED_SETTINGS } from "../service/config.ts";
 import type { SharedConfig } from "../service/config.ts";
+import { addressOf } from "../service/admin.ts";
+import { innerHostOf } from "../service/network.ts";
 import { ownSecret, Secret } from "../service/secret.ts";
 import { readSettings, SettingsError } from "../service/settings.ts";
 import type { Environment, Settings } from "../service/settings.ts";
@@ -163,7 +165,7 @@ export function loadAlertsConfig(environment: Environment = process.env): Alerts
   );
   if (problems.length > 0) throw new SettingsError(problems);
   const secret = (text: string | undefined): Secret | undefined => (text === undefined ? undefined : new Secret(text));
-  const page = (port: number): string => `http://127.0.0.1:${port}/metrics`;
+  const page = (port: number): string => `${addressOf(innerHostOf(rest), port)}/metrics`;
   return Object.freeze({
     ...rest,
     slackToken: secret(slackToken),

@@ -11,7 +11,8 @@ import type { Sqlite } from "../ledger/open.ts";
 import { createCalendar } from "../ledger/windows.ts";
 import { askProxy } from "../service/admin.ts";
 import { toJson } from "../service/json.ts";
-import { listen } from "../service/listener.ts";
+import { innerHostOf, noteOpenNetwork } from "../service/network.ts";
+import { listen, metricsGuard } from "../service/listener.ts";
 import { createLog } from "../service/log.ts";
 import type { Log } from "../service/log.ts";
 import { createAlertmanagerApi, readGrouping } from "./alertmanager.ts";
@@ -39,6 +40,9 @@ const LOOK_MS = 60_000;
 export async function startAlerts(): Promise<{ stop(): Promise<void>; log: Log }> {
   const config = loadAlertsConfig();
   const log = createLog("alerts", config.logLevel);
+  const open = noteOpenNetwork(config);
+  if (open !== undefined) log.warn(open);
+  const guard = metricsGuard(config, (message) => log.warn(message));
   const path = `${config.dataDir}/notices.db`;
   const lock = lockForWriting(path);
   const database = openForWriting(path, "notices", "power");
@@ -105,15 +109,20 @@ export async function startAlerts(): Promise<{ stop(): Promise<void>; log: Log }
     rules: readRules(),
     grouping,
     targets: config.targets,
+    metricsToken: guard.token,
     mode: config.ownRules,
     wake: () => notifier.wake(),
     log,
   });
-  const app = createAlertsApp(database, notifier, ownRules, config.webhookToken, async (isSaid) => [
-    ...(isSaid ? [] : await checkAlertmanagers(config)),
-    ...(await checkSlack(config, isSaid)),
-  ]);
-  const port = await listen(app, config.host, config.alertsPort, "KEYMETER_ALERTS_PORT");
+  const app = createAlertsApp(
+    database,
+    notifier,
+    ownRules,
+    config.webhookToken,
+    async (isSaid) => [...(isSaid ? [] : await checkAlertmanagers(config)), ...(await checkSlack(config, isSaid))],
+    guard,
+  );
+  const port = await listen(app, innerHostOf(config), config.alertsPort, "KEYMETER_ALERTS_PORT");
 
   const acknowledge = async (groupKey: string, by: string): Promise<void> => {
     const group = mergeWords(await readDeliveries(database, groupKey))?.group;

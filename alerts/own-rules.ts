@@ -3,6 +3,7 @@
 import { dropSource, keepDelivery, readWords } from "../ledger/notices.ts";
 import type { Sqlite } from "../ledger/open.ts";
 import type { Log } from "../service/log.ts";
+import type { Secret } from "../service/secret.ts";
 import { groupAlerts } from "./alertmanager.ts";
 import type { Grouping } from "./alertmanager.ts";
 import { createEvaluator } from "./evaluator.ts";
@@ -27,6 +28,8 @@ export type OwnRulesParts = {
   readonly grouping: Grouping;
   /** The metrics pages of proxy and collector. */
   readonly targets: readonly string[];
+  /** What they ask for, where they are on other machines. */
+  readonly metricsToken?: Secret;
   /** "never": there is a Prometheus somewhere; "always": there is none. "auto": as the watchdog says. */
   readonly mode: "auto" | "always" | "never";
   readonly wake: () => void;
@@ -40,7 +43,7 @@ const SILENT_MS = 3 * 60_000;
 const AGAIN_MS = 60 * 60_000;
 
 export function createOwnRules(parts: OwnRulesParts): OwnRules {
-  const { database, rules, grouping, targets, mode, wake, log, now = Date.now } = parts;
+  const { database, rules, grouping, targets, metricsToken, mode, wake, log, now = Date.now } = parts;
   const evaluator = createEvaluator(rules, (rule, error) =>
     log.warn({ rule, err: error }, "a rule cannot be evaluated by these samples; what fires by it goes on"),
   );
@@ -60,7 +63,7 @@ export function createOwnRules(parts: OwnRulesParts): OwnRules {
   };
 
   const read = async (): Promise<Sample[]> => {
-    const pages = await Promise.all(targets.map((target) => readSamples(target, wanted)));
+    const pages = await Promise.all(targets.map((target) => readSamples(target, wanted, metricsToken)));
     return pages.flat();
   };
 

@@ -1,4 +1,5 @@
 // A page of metrics -> samples. Prometheus' text format, as prom-client writes it.
+import type { Secret } from "../service/secret.ts";
 import type { Sample } from "./expression.ts";
 
 const TIMEOUT_MS = 5_000;
@@ -6,8 +7,11 @@ const LINE = /^([a-zA-Z_:][\w:]*)(?:\{(.*)\})? (\S+)(?: \d+)?$/;
 const LABEL = /([a-zA-Z_]\w*)="((?:[^"\\]|\\.)*)"(?:,|$)/g;
 
 /** The samples of some metrics. Rejects when the page does not answer: silence is no zero. */
-export async function readSamples(url: string, wanted: ReadonlySet<string>): Promise<Sample[]> {
-  const answer = await fetch(url, { signal: AbortSignal.timeout(TIMEOUT_MS) });
+export async function readSamples(url: string, wanted: ReadonlySet<string>, token?: Secret): Promise<Sample[]> {
+  const answer = await fetch(url, {
+    headers: token ? { authorization: `Bearer ${token.reveal()}` } : {},
+    signal: AbortSignal.timeout(TIMEOUT_MS),
+  });
   if (!answer.ok) throw new Error(`${url} answers ${answer.status}`);
   return parseSamples(await answer.text(), wanted);
 }

@@ -11,7 +11,8 @@ import { openPriceBook } from "../ledger/price-list.ts";
 import { createCalendar } from "../ledger/windows.ts";
 import { addressOf, askProgram, askProxy, makeChange, noBooks } from "../service/admin.ts";
 import { toJson } from "../service/json.ts";
-import { createListener, listen } from "../service/listener.ts";
+import { createListener, listen, metricsGuard } from "../service/listener.ts";
+import { innerHostOf, noteOpenNetwork } from "../service/network.ts";
 import { createLog } from "../service/log.ts";
 import type { Log } from "../service/log.ts";
 import { giveWay } from "../service/priority.ts";
@@ -51,11 +52,13 @@ export async function startCollector(): Promise<{ stop(): Promise<void>; log: Lo
   const config = loadCollectorConfig();
   giveWay("below normal");
   const log = createLog("collector", config.logLevel);
+  const open = noteOpenNetwork(config);
+  if (open !== undefined) log.warn(open);
   const importers = createImporters(config);
   const { books, close } = await openBooks(config, log);
   const providers = importers.flatMap((importer) => importer.providers);
   const prices = openPriceBook(config.dataDir, [], [], (message) => log.error(message));
-  const pagesUrl = (config.pagesUrl ?? addressOf(config.host, config.collectorPort)).replace(/\/+$/, "");
+  const pagesUrl = (config.pagesUrl ?? addressOf(innerHostOf(config), config.collectorPort)).replace(/\/+$/, "");
   const metrics = createCollectorMetrics(books, { ...config, prices, pagesUrl }, providers);
   const adjust = async (adjustments: Adjustment[]): Promise<void> => {
     await askProxy(
@@ -137,8 +140,10 @@ export async function startCollector(): Promise<{ stop(): Promise<void>; log: Lo
   if (importers.length > 0) void runReconcile().then(runWatch);
 
   const published = { contentType: metrics.registry.contentType, metrics: async () => page };
-  const app = createListener(published, () =>
-    Date.now() - refreshedMs > STALE_MS ? "the gauges are stale" : undefined,
+  const app = createListener(
+    published,
+    () => (Date.now() - refreshedMs > STALE_MS ? "the gauges are stale" : undefined),
+    metricsGuard(config, (message) => log.warn(message)),
   );
   await addTaskRoutes(app, { books, stated: statedOf(config), adjust, now: Date.now }, config.adminToken, inTurn);
   const makeLink = await addPages(
@@ -156,7 +161,7 @@ export async function startCollector(): Promise<{ stop(): Promise<void>; log: Lo
     { ...config, pagesUrl },
     log,
   );
-  const port = await listen(app, config.host, config.collectorPort, "KEYMETER_COLLECTOR_PORT");
+  const port = await listen(app, innerHostOf(config), config.collectorPort, "KEYMETER_COLLECTOR_PORT");
   log.info({ port, importers: providers }, "collector is ready");
   process.send?.({ type: "ready", port, importers: providers, link: makeLink() });
   return {

@@ -10,10 +10,11 @@ import { checkCredentials } from "../proxy/main.ts";
 import { readImports } from "../ledger/bills.ts";
 import { openForReading } from "../ledger/open.ts";
 import { priceListAtMs } from "../ledger/price-list.ts";
-import { askProgram, askProxy, ProgramGone } from "../service/admin.ts";
+import { addressOf, askProgram, askProxy, ProgramGone } from "../service/admin.ts";
 import { reasonOf } from "../service/finding.ts";
 import type { Finding, FindingState } from "../service/finding.ts";
 import { toJson } from "../service/json.ts";
+import { innerHostOf } from "../service/network.ts";
 import { RESTORE } from "../service/secret.ts";
 import { commandEnvironment, loadCommandConfig } from "./config.ts";
 import type { CommandConfig } from "./config.ts";
@@ -60,9 +61,9 @@ async function everything(config: CommandConfig, isPaid: boolean): Promise<Findi
     books(config.dataDir),
     Promise.resolve(pepper(config.dataDir)),
     Promise.resolve(prices(config.dataDir)),
-    program("proxy", config.opsPort, "KEYMETER_OPS_PORT"),
-    program("collector", config.collectorPort, "KEYMETER_COLLECTOR_PORT"),
-    program("alerts", config.alertsPort, "KEYMETER_ALERTS_PORT"),
+    program(config, "proxy", config.opsPort, "KEYMETER_OPS_PORT"),
+    program(config, "collector", config.collectorPort, "KEYMETER_COLLECTOR_PORT"),
+    program(config, "alerts", config.alertsPort, "KEYMETER_ALERTS_PORT"),
     prometheus(config.prometheusPort),
     alerting(config),
     grafana(config.grafanaUrl),
@@ -182,9 +183,9 @@ function prices(dataDir: string): Finding[] {
       ];
 }
 
-async function program(name: string, port: number, setting: string): Promise<Finding[]> {
+async function program(config: CommandConfig, name: string, port: number, setting: string): Promise<Finding[]> {
   try {
-    const answer = await get(`http://127.0.0.1:${port}/readyz`);
+    const answer = await get(`${addressOf(innerHostOf(config), port)}/readyz`);
     if (answer.ok) return [{ what: name, state: "ok", said: `ready on port ${port}` }];
     return [
       {

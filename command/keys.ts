@@ -1,13 +1,11 @@
 // keymeter keys create|list|show|pause|resume|revoke|rotate
-import { rmSync } from "node:fs";
-import { join } from "node:path";
 import { parseArgs } from "node:util";
 import type { Budget } from "../ledger/budgets.ts";
 import { readBudgets } from "../ledger/changes.ts";
 import { createDigest, issueVirtualKey, reissueSecret } from "../ledger/keys.ts";
 import { formatUsdSet } from "../ledger/money.ts";
 import { LedgerError } from "../ledger/open.ts";
-import { ownSecret, RESTORE } from "../service/secret.ts";
+import { ownSecret } from "../service/secret.ts";
 import type { Secret } from "../service/secret.ts";
 import { cutLive, makeChange, openUsage } from "./books.ts";
 import { newBudget, parseAmount } from "./budget-options.ts";
@@ -223,8 +221,9 @@ function day(atMs: number): string {
 
 /** What digests of keys are made with. Books that are there without it would not know the key that is made. */
 function readPepper(dataDir: string): Secret {
-  const pepper = ownSecret(dataDir, "pepper", commandEnvironment()["KEYMETER_PEPPER"]);
-  if (!pepper.isNew) return pepper;
-  rmSync(join(dataDir, "pepper"));
-  throw new LedgerError(`${join(dataDir, "pepper")} is gone. ${RESTORE.pepper}`);
+  try {
+    return ownSecret(dataDir, "pepper", commandEnvironment()["KEYMETER_PEPPER"]);
+  } catch (error) {
+    throw new LedgerError(error instanceof Error ? error.message : String(error));
+  }
 }

@@ -8,6 +8,8 @@ import { createServer } from "node:net";
 import { delimiter, join, resolve } from "node:path";
 import { fileURLToPath } from "node:url";
 import type { SharedConfig } from "../service/config.ts";
+import { addressOf } from "../service/admin.ts";
+import { innerHostOf } from "../service/network.ts";
 import { openLogFile } from "../service/log-file.ts";
 import type { Environment } from "../service/settings.ts";
 
@@ -59,6 +61,7 @@ const READY_MS = 45_000;
 const STOP_MS = 5_000;
 const AGAIN_MS = 1_000;
 const TOOL_AGAIN_MS = 3_000;
+const NO_START_AGAIN_MS = 5_000;
 /** A program that dies this often within a minute will not get well by itself. */
 const MOST_DEATHS = 3;
 
@@ -151,6 +154,13 @@ function superviseProgram(
       isReady = true;
       clearTimeout(timer);
       resolveReady(message);
+    });
+    // What cannot be started at all is tried again: its files may be on their way (an upgrade under a running program).
+    child.once("error", (error) => {
+      if (stopping) return;
+      if (!isReady) return rejectReady(new Error(`${program} cannot be started: ${error.message}`, { cause: error }));
+      process.stderr.write(`${program} cannot be started (${error.message}); it is tried again\n`);
+      setTimeout(() => !stopping && start(), NO_START_AGAIN_MS);
     });
     child.once("exit", (code, signal) => {
       if (stopping) return;
@@ -254,11 +264,13 @@ function startPrometheus({ config }: StackOptions, { prometheus, alertmanager }:
 
 /** The shipped configuration with the real hosts, ports and paths. */
 function adapt(text: string, config: SharedConfig): string {
+  const at = (port: number): string => addressOf(innerHostOf(config), port).replace("http://", "");
   return text
     .replaceAll("/etc/alertmanager/webhook-token", resolve(config.dataDir, "webhook-token"))
-    .replaceAll("proxy:4001", `127.0.0.1:${config.opsPort}`)
-    .replaceAll("collector:4002", `127.0.0.1:${config.collectorPort}`)
-    .replaceAll("alerts:4003", `127.0.0.1:${config.alertsPort}`)
+    .replaceAll("/etc/prometheus/metrics-token", resolve(config.dataDir, "metrics-token"))
+    .replaceAll("proxy:4001", at(config.opsPort))
+    .replaceAll("collector:4002", at(config.collectorPort))
+    .replaceAll("alerts:4003", at(config.alertsPort))
     .replaceAll("alertmanager:9093", `127.0.0.1:${config.alertmanagerPort}`)
     .replaceAll("dashboards/*.yaml", join(ROOT, "dashboards", "rules.yaml"))
     .replaceAll("rules/*.yaml", join(ROOT, "alerts", "rules", "*.yaml"))

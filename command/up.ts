@@ -4,6 +4,8 @@ import { hostname } from "node:os";
 import { resolve } from "node:path";
 import { LedgerInUse, lockForWriting } from "../ledger/open.ts";
 import type { ProxyConfig } from "../proxy/config.ts";
+import { addressOf } from "../service/admin.ts";
+import { innerHostOf } from "../service/network.ts";
 import { exportsOf } from "../service/base-urls.ts";
 import type { Environment } from "../service/settings.ts";
 import { checkAllSettings, strayVariables } from "./check-settings.ts";
@@ -107,7 +109,7 @@ ${exportsOf(base)}  docs/clients.md says it for each client and agent.
   In this folder:
     ${prefix}npx keymeter spend --by team,key,model
     ${prefix}npx keymeter keys create --name ci --team search --env prod --budget 50/month --hard
-  Metrics     http://127.0.0.1:${config.opsPort}/metrics · http://127.0.0.1:${config.collectorPort}/metrics
+  Metrics     ${addressOf(innerHostOf(config), config.opsPort)}/metrics · ${addressOf(innerHostOf(config), config.collectorPort)}/metrics
 ${hasPrometheus ? `  Prometheus  http://127.0.0.1:${config.prometheusPort}   Alertmanager http://127.0.0.1:${config.alertmanagerPort}\n` : ""}${missingLines.length > 0 ? `\nNot there, and how to get it:\n${missingLines.map((line) => `  - ${line}`).join("\n")}\n` : ""}
 Ctrl-C stops it.
 `;

@@ -15,7 +15,7 @@ import { openPriceBook } from "../ledger/price-list.ts";
 import { openWriter } from "../ledger/writer.ts";
 import type { Mark, Writer } from "../ledger/writer.ts";
 import { createDigest } from "../ledger/keys.ts";
-import { createListener } from "../service/listener.ts";
+import { createListener, metricsGuard } from "../service/listener.ts";
 import type { Log } from "../service/log.ts";
 import { RESTORE } from "../service/secret.ts";
 import type { Secret } from "../service/secret.ts";
@@ -164,7 +164,11 @@ export async function createProxy(config: ProxyConfig, log: Log): Promise<Proxy>
   const sockets = createSockets(context);
   openSessions = () => sockets.open();
   const app = createPublicListener(context, sockets);
-  const ops = createListener(context.metrics.registry, () => (draining ? "draining" : writer.trouble()));
+  const ops = createListener(
+    context.metrics.registry,
+    () => (draining ? "draining" : writer.trouble()),
+    metricsGuard(config, (message) => log.warn(message)),
+  );
   const cut = (test: (subject: Subject) => boolean): number => forwarder.cut(test) + sockets.cut(test);
   addAdminRoutes(ops, { writer, register, work, unmetered, cut, config });
 

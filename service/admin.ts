@@ -8,6 +8,7 @@ import { LedgerError, LedgerInUse } from "../ledger/open.ts";
 import { openWriter } from "../ledger/writer.ts";
 import type { SharedConfig } from "./config.ts";
 import { toJson } from "./json.ts";
+import { innerHostOf } from "./network.ts";
 import type { Secret } from "./secret.ts";
 
 /** Where the programs are, and the token that opens them where it was given. */
@@ -72,7 +73,7 @@ export async function askProgram(
   token = adminTokenOf(config),
   actor?: string,
 ): Promise<unknown> {
-  const url = `${addressOf(config.host, program.port)}${path}`;
+  const url = `${addressOf(innerHostOf(config), program.port)}${path}`;
   let answer: Response;
   try {
     answer = await fetch(url, {

@@ -8,6 +8,10 @@ const port = (): z.ZodType<number> =>
 export type SharedConfig = {
   /** Where every program listens. */
   readonly host: string;
+  /** Where everything but the proxy\'s port listens; undefined: network.ts decides. */
+  readonly innerHost: string | undefined;
+  /** What metrics ask others for; undefined: the file metrics-token in the data folder. */
+  readonly metricsToken: string | undefined;
   /** The folder of the ledgers and of the secrets made on the first start. */
   readonly dataDir: string;
   /** The IANA zone of days, weeks and months. */
@@ -32,6 +36,13 @@ export type SharedConfig = {
 };
 
 export const SHARED_SETTINGS: Settings<SharedConfig> = {
+  innerHost: { place: "inner_host", env: "KEYMETER_INNER_HOST", schema: z.string().min(1), fallback: undefined },
+  metricsToken: {
+    place: "metrics_token",
+    env: "KEYMETER_METRICS_TOKEN",
+    schema: z.string().regex(/^[\x21-\x7e]{16,}$/, "a secret of at least 16 characters, without spaces"),
+    fallback: undefined,
+  },
   host: { place: "host", env: "KEYMETER_HOST", schema: z.string().min(1), fallback: "127.0.0.1" },
   dataDir: { place: "data_dir", env: "KEYMETER_DATA_DIR", schema: z.string().min(1), fallback: "./data" },
   timezone: {

@@ -2,13 +2,39 @@
 import Fastify from "fastify";
 import type { FastifyInstance } from "fastify";
 import type { Registry } from "prom-client";
+import { bearerOf, createTokenCheck } from "./admin-routes.ts";
+import type { SharedConfig } from "./config.ts";
+import { isLoopback, isOpen } from "./network.ts";
+import { keepSecret, ownSecret } from "./secret.ts";
+import type { Secret } from "./secret.ts";
 
 export type Readiness = () => string | undefined;
 
-/** A fastify instance with the three routes; programs add their own. `notReady` returns why not, or undefined. */
+/** Who may read the metrics from elsewhere. */
+export type MetricsGuard = {
+  readonly token: Secret;
+  /** Still given without the token, for one release; somebody is told. */
+  readonly isOpen: boolean;
+  readonly warn: (message: string) => void;
+};
+
+/** The guard of a data folder; makes its token on the first start. */
+export function metricsGuard(
+  { dataDir, metricsToken }: Pick<SharedConfig, "dataDir" | "metricsToken">,
+  warn: (message: string) => void,
+): MetricsGuard {
+  const token = ownSecret(dataDir, "metrics-token", metricsToken);
+  // Prometheus and the alerts program read it from the file.
+  keepSecret(dataDir, "metrics-token", token);
+  return { token, isOpen: isOpen(dataDir), warn };
+}
+
+/** A fastify instance with the three routes; programs add their own. `notReady` returns why not, or undefined. Without a guard metrics are
+ *  for everybody. */
 export function createListener(
   registry: Pick<Registry, "contentType" | "metrics">,
   notReady: Readiness,
+  guard?: MetricsGuard,
 ): FastifyInstance {
   const app = Fastify({ logger: false, bodyLimit: 1024 * 1024, requestTimeout: 30_000, forceCloseConnections: true });
   app.get("/healthz", async () => "ok\n");
@@ -16,9 +42,22 @@ export function createListener(
     const why = notReady();
     return why === undefined ? "ready\n" : reply.code(503).send(`${why}\n`);
   });
-  app.get("/metrics", async (_request, reply) =>
-    reply.header("content-type", registry.contentType).send(await registry.metrics()),
-  );
+  const isRight = guard && createTokenCheck(guard.token);
+  let isWarned = false;
+  app.get("/metrics", async (request, reply) => {
+    const isFree = !guard || isLoopback(request.socket.remoteAddress ?? "") || (await isRight?.(bearerOf(request)));
+    if (!isFree && !guard.isOpen)
+      return reply
+        .code(401)
+        .send(
+          "metrics ask for a token here: Authorization: Bearer, with what the file metrics-token of the data folder holds\n",
+        );
+    if (!isFree && !isWarned) {
+      isWarned = true;
+      guard.warn(`${request.socket.remoteAddress} reads metrics without the token; the next release refuses that`);
+    }
+    return reply.header("content-type", registry.contentType).send(await registry.metrics());
+  });
   return app;
 }
 

@@ -15,6 +15,7 @@ import {
 } from "node:fs";
 import { join } from "node:path";
 import { inspect } from "node:util";
+import { needPepper } from "../ledger/keys.ts";
 
 const SHORTEST = 16;
 const PLACEHOLDERS = new Set(["changeme", "change-me", "secret", "password", "xxxxxxxxxxxxxxxx"]);
@@ -60,6 +61,9 @@ export function ownSecret(dataDir: string, name: keyof typeof RESTORE, given: st
   const path = join(dataDir, name);
   if (existsSync(path) && !isFilled(path)) throw new Error(`${path} is empty. ${RESTORE[name]}`);
   const isNew = !existsSync(path);
+  // A new pepper would make every key unknown.
+  if (isNew && name === "pepper" && needPepper(join(dataDir, "usage.db")))
+    throw new Error(`${path} is gone. ${RESTORE.pepper}`);
   if (isNew) {
     mkdirSync(dataDir, { recursive: true, mode: 0o700 });
     // Programs start together: whichever links its file first has made the secret of all.
@@ -96,6 +100,8 @@ export const RESTORE = {
     "Restore the file from a backup, or give a token as KEYMETER_ADMIN_TOKEN; whoever has scripts with the old one needs the same.",
   "webhook-token":
     "Restore the file from a backup, or delete it, and the next start makes a new one; Alertmanager needs the same.",
+  "metrics-token":
+    "Restore the file from a backup, or delete it, and the next start makes a new one; Prometheus needs the same.",
   "read-token": "Restore the file from a backup, or delete it, and the next start makes a new one.",
 } as const;
 

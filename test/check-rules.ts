@@ -5,7 +5,7 @@ import { globSync } from "node:fs";
 const checks: readonly (readonly string[])[] = [
   ["promtool", "check", "rules", ...globSync("alerts/rules/*.yaml"), "dashboards/rules.yaml"],
   ["promtool", "test", "rules", ...globSync("test/rules/*.yaml")],
-  ["promtool", "check", "config", "alerts/prometheus.yaml"],
+  ["promtool", "check", "config", "--syntax-only", "alerts/prometheus.yaml"],
   ["amtool", "check-config", "alerts/alertmanager.yaml", "alerts/alertmanager.receivers.yaml"],
 ];
 for (const [tool = "", ...args] of checks) {

@@ -139,9 +139,11 @@ describe("compose.yaml", () => {
     (_name, service) => {
       expect(service.user).toMatch(/^[1-9]\d*:[1-9]\d*$/);
       expect(service.healthcheck).toBeDefined();
-      for (const port of service.ports ?? []) expect(port).toMatch(/^127\.0\.0\.1:(\d+):\1$/);
+      // Only the proxy's port may be opened to others, and only by who says so.
+      for (const port of service.ports ?? [])
+        expect(port).toMatch(/^127\.0\.0\.1:(\d+):\1$|^\$\{KEYMETER_BIND:-127\.0\.0\.1\}:4000:4000$/);
       for (const volume of service.volumes ?? []) {
-        const [source = ""] = volume.split(":");
+        const [source = ""] = volume.replace(/^\$\{\w+:-([^}]*)\}/, "$1").split(":");
         if (source.startsWith("./")) expect(existsSync(new URL(source.slice(2), root)), volume).toBe(true);
         else expect(Object.keys(compose.volumes)).toContain(source);
       }
@@ -178,9 +180,10 @@ describe("compose.yaml", () => {
       Object.keys(compose.services[name]?.environment ?? {})
         .filter((variable) => /(KEY|TOKEN|SECRET)$/.test(variable))
         .toSorted();
-    expect(secrets("proxy")).toEqual(["ANTHROPIC_API_KEY", "GEMINI_API_KEY", "OPENAI_API_KEY"]);
-    expect(secrets("collector")).toEqual(["ANTHROPIC_ADMIN_KEY", "OPENAI_ADMIN_KEY"]);
-    expect(secrets("alerts")).toEqual(["KEYMETER_WEBHOOK_TOKEN", "SLACK_APP_TOKEN", "SLACK_BOT_TOKEN"]);
+    const shared = "KEYMETER_METRICS_TOKEN";
+    expect(secrets("proxy")).toEqual(["ANTHROPIC_API_KEY", "GEMINI_API_KEY", shared, "OPENAI_API_KEY"]);
+    expect(secrets("collector")).toEqual(["ANTHROPIC_ADMIN_KEY", shared, "OPENAI_ADMIN_KEY"]);
+    expect(secrets("alerts")).toEqual([shared, "KEYMETER_WEBHOOK_TOKEN", "SLACK_APP_TOKEN", "SLACK_BOT_TOKEN"]);
   });
 
   it("names only settings that exist", () => {

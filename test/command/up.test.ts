@@ -202,7 +202,7 @@ describe.skipIf(!hasPrometheus)("the alert chain, with the real Prometheus and A
     const capMessages = (): string[] =>
       [...slack.messages.values()].filter((text) => text.includes("refuses requests"));
     await expect.poll(() => capMessages().length, { timeout: 90_000, interval: 500 }).toBe(1);
-    expect(capMessages()[0]).toContain("key key_");
+    expect(capMessages()[0]).toContain("key capped (key_");
     expect(capMessages()[0]).toContain("of $0.0001");
     // The budget goes; with it the alert.
     const budgets = JSON.parse((await run(["budgets", "list", "--json"], env, folder)).output) as { id: string }[];

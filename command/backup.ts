@@ -1,0 +1,65 @@
+// keymeter backup FOLDER: a copy of the books and the secrets, of one instant each, while everything runs. Never into a folder that has something.
+import { chmodSync, copyFileSync, existsSync, mkdirSync, readdirSync } from "node:fs";
+import { join, resolve } from "node:path";
+import { parseArgs } from "node:util";
+import { LedgerError, openForReading } from "../ledger/open.ts";
+import { RESTORE } from "../service/secret.ts";
+import { commandEnvironment, loadCommandConfig } from "./config.ts";
+import { createProgress } from "./progress.ts";
+import { UsageError } from "./usage-error.ts";
+
+export const USAGE = `keymeter backup FOLDER
+  Copies books, secrets and keymeter.yaml into a new folder while everything runs, and looks whether the copies are whole. Each file of the books is
+  of one instant. The folder is as secret as the data folder: it holds the pepper and the tokens. docs/operating.md says how it is restored.`;
+
+const BOOKS = ["usage.db", "billing.db", "notices.db"];
+const FILES = [...Object.keys(RESTORE), "price-list.json"];
+
+export async function run(args: string[]): Promise<void> {
+  const { positionals } = parseArgs({ args, allowPositionals: true, options: {} });
+  const [folder, ...more] = positionals;
+  if (folder === undefined || more.length > 0) throw new UsageError(USAGE);
+  const { dataDir } = loadCommandConfig();
+  if (!existsSync(join(dataDir, "usage.db")))
+    throw new LedgerError(`${resolve(dataDir)} has no books; name the data folder with KEYMETER_DATA_DIR`);
+  if (existsSync(folder) && readdirSync(folder).length > 0)
+    throw new UsageError(`${folder} is not empty: a backup goes into a folder of its own`);
+  mkdirSync(folder, { recursive: true, mode: 0o700 });
+  const progress = createProgress();
+  const made: string[] = [];
+  for (const name of BOOKS) {
+    const to = join(folder, name);
+    const books = openForReading(join(dataDir, name));
+    if (!books) continue;
+    progress.show(name);
+    // In one read, so that nothing which is written meanwhile makes it begin anew.
+    books.prepare("VACUUM INTO ?").run(to);
+    books.close();
+    chmodSync(to, 0o600);
+    const copy = openForReading(to);
+    const found = String(copy?.pragma("quick_check(1)", { simple: true }));
+    copy?.close();
+    if (found !== "ok") throw new LedgerError(`${to} is not whole (${found}); nothing of this backup can be relied on`);
+    made.push(name);
+  }
+  progress.end();
+  for (const name of FILES) {
+    const from = join(dataDir, name);
+    if (!existsSync(from)) continue;
+    copyFileSync(from, join(folder, name));
+    chmodSync(join(folder, name), 0o600);
+    made.push(name);
+  }
+  const settings = commandEnvironment()["KEYMETER_CONFIG"] ?? "keymeter.yaml";
+  if (existsSync(settings)) {
+    copyFileSync(settings, join(folder, "keymeter.yaml"));
+    made.push("keymeter.yaml");
+  }
+  process.stdout.write(`${resolve(folder)}: ${made.join(", ")}\n`);
+  const missing = Object.keys(RESTORE).filter((name) => !made.includes(name));
+  if (missing.length > 0)
+    process.stderr.write(
+      `Not in the data folder, so not in the backup: ${missing.join(", ")}. What was given in the environment is to be kept where you keep your other secrets; without the pepper no key is known.\n`,
+    );
+  process.stderr.write(`\`KEYMETER_DATA_DIR=${resolve(folder)} keymeter verify\` recomputes the copy.\n`);
+}
