@@ -1,34 +1,36 @@
 // The demo provider's bill, as OpenAI reports it: costs by UTC day, usage by the hour, one project, one key. Out of the provider's own journal.
-import type { JournalEntry, Prices } from "./demo-provider.ts";
+import type { BilledKey, JournalEntry, PriceOf } from "./demo-provider.ts";
 
 const DAY_S = 86_400;
 const HOUR_S = 3_600;
-const KEY = { id: "key_demo", project: "proj_demo" };
+const PROJECT = "proj_demo";
+/** The key behind Keymeter, and one that somebody still has in a notebook. */
+const KEYS: { readonly [id in BilledKey]: string } = { key_demo: "behind Keymeter", key_notebook: "an old notebook" };
 const BILLED = /\/(completions|responses|embeddings)$/;
 
 /** The answer to a question about the bill; undefined: the path is about something else. */
 export function answerBilling(
   url: URL,
   journal: readonly JournalEntry[],
-  prices: Prices,
+  priceOf: PriceOf,
   credential: string,
 ): object | undefined {
   const { pathname, searchParams } = url;
   if (pathname === "/v1/organization/projects")
-    return list([{ id: KEY.project, object: "organization.project", name: "demo", status: "active", created_at: 1 }]);
-  if (pathname === `/v1/organization/projects/${KEY.project}/api_keys`)
-    return list([
-      {
-        id: KEY.id,
+    return list([{ id: PROJECT, object: "organization.project", name: "demo", status: "active", created_at: 1 }]);
+  if (pathname === `/v1/organization/projects/${PROJECT}/api_keys`)
+    return list(
+      Object.entries(KEYS).map(([id, name]) => ({
+        id,
         object: "organization.project.api_key",
-        name: "demo",
-        redacted_value: `sk-demo...${credential.slice(-4)}`,
+        name,
+        redacted_value: id === "key_demo" ? `sk-demo...${credential.slice(-4)}` : "sk-old...nb01",
         created_at: 1,
         last_used_at: null,
         owner: { type: "service_account" },
         owner_project_access: "active",
-      },
-    ]);
+      })),
+    );
   const isCosts = pathname === "/v1/organization/costs";
   const report = /^\/v1\/organization\/usage\/(\w+)$/.exec(pathname)?.[1];
   if (!isCosts && report === undefined) return undefined;
@@ -45,15 +47,22 @@ export function answerBilling(
     object: "bucket",
     start_time: at,
     end_time: at + width,
-    results: isCosts ? costs(entries, prices) : usage(entries, report ?? ""),
+    results: keysOf(entries).flatMap((key) => {
+      const own = entries.filter(({ billedTo }) => billedTo === key);
+      return isCosts ? costs(own, priceOf, key) : usage(own, report ?? "", key);
+    }),
   }));
   return { object: "page", data, has_more: false, next_page: null };
 }
 
-function costs(entries: readonly JournalEntry[], prices: Prices): object[] {
+function keysOf(entries: readonly JournalEntry[]): BilledKey[] {
+  return [...new Set(entries.map(({ billedTo }) => billedTo))];
+}
+
+function costs(entries: readonly JournalEntry[], priceOf: PriceOf, key: BilledKey): object[] {
   const rows = new Map<string, { nano: bigint; tokens: number }>();
-  for (const { model, input, cached, output } of entries) {
-    const price = prices[model];
+  for (const { at, model, input, cached, output } of entries) {
+    const price = priceOf(model, at);
     if (!price) continue;
     for (const [kind, tokens, usd] of [
       ["input", input, price[0]],
@@ -71,14 +80,14 @@ function costs(entries: readonly JournalEntry[], prices: Prices): object[] {
     object: "organization.costs.result",
     amount: { value: Number(row.nano) / 1e9, currency: "usd" },
     line_item: item,
-    project_id: KEY.project,
-    api_key_id: KEY.id,
+    project_id: PROJECT,
+    api_key_id: key,
     quantity: row.tokens,
     quantity_unit: "tokens",
   }));
 }
 
-function usage(entries: readonly JournalEntry[], report: string): object[] {
+function usage(entries: readonly JournalEntry[], report: string, key: BilledKey): object[] {
   const isEmbedding = (entry: JournalEntry): boolean => entry.path.endsWith("/embeddings");
   const own = entries.filter((entry) =>
     report === "completions" ? !isEmbedding(entry) : report === "embeddings" && isEmbedding(entry),
@@ -89,8 +98,8 @@ function usage(entries: readonly JournalEntry[], report: string): object[] {
     return {
       object: `organization.usage.${report}.result`,
       model,
-      project_id: KEY.project,
-      api_key_id: KEY.id,
+      project_id: PROJECT,
+      api_key_id: key,
       batch: false,
       service_tier: "default",
       num_model_requests: of.length,

@@ -10,16 +10,19 @@ import { answerBilling, nano } from "./demo-billing.ts";
 export const DEMO_CREDENTIAL = "sk-demo-openai-credential";
 
 /** USD per million tokens of input, cached input, written cache, output; as these providers publish them. */
-export type Prices = {
-  readonly [model: string]: readonly [input: number, cached: number, written: number, output: number];
-};
-const PRICES: Prices = {
+export type Price = readonly [input: number, cached: number, written: number, output: number];
+const PRICES: { readonly [model: string]: Price } = {
   "gpt-4o-mini": [0.15, 0.075, 0, 0.6],
   "gpt-5.2": [1.75, 0.175, 0, 14],
   "claude-haiku-4-5": [1, 0.1, 1.25, 5],
   "claude-opus-4-6": [5, 0.5, 6.25, 25],
   "gemini-2.5-flash": [0.3, 0.03, 0, 2.5],
   "text-embedding-3-small": [0.02, 0, 0, 0],
+};
+/** What a model cost in the story before its price went down. */
+export const OLD_PRICE = { model: "gpt-5.2", input: 2, output: 16 };
+const OLD_PRICES: { readonly [model: string]: Price } = {
+  [OLD_PRICE.model]: [OLD_PRICE.input, 0.2, 0, OLD_PRICE.output],
 };
 
 /** What one answered request used, and what this provider will bill for it. */
@@ -34,14 +37,19 @@ export type JournalEntry = {
   readonly written: number;
   readonly output: number;
   readonly costNanoUsd: bigint;
+  /** The provider's key that it is billed to: the one behind Keymeter, or one that goes round it. */
+  readonly billedTo: BilledKey;
 };
+export type BilledKey = "key_demo" | "key_notebook";
 
 export type DemoProvider = {
   readonly server: Server;
   readonly journal: readonly JournalEntry[];
   /** Books use of past days, which the demo writes into the ledger as well; returns what it will bill. */
-  recordPast(at: Date, path: string, model: string, input: number, output: number): JournalEntry;
-  /** The sum of all that it will bill. */
+  recordPast(at: Date, path: string, model: string, input: number, output: number, billedTo?: BilledKey): JournalEntry;
+  /** The price went down at this instant; before it the old one counts. */
+  cheaperFrom(at: Date): void;
+  /** The sum of all that it will bill to the key behind Keymeter. */
   totalNanoUsd(): bigint;
   listen(port?: number): Promise<number>;
   close(): Promise<void>;
@@ -50,14 +58,19 @@ export type DemoProvider = {
 /** `paceMs` is the pause between two events of a stream. */
 export function createDemoProvider({ paceMs = 0 }: { readonly paceMs?: number } = {}): DemoProvider {
   const journal: JournalEntry[] = [];
+  let cheaperFrom = "";
+  const priceOf: PriceOf = (model, at) => (at < cheaperFrom ? OLD_PRICES[model] : undefined) ?? PRICES[model];
   const server = createServer((request, response) => {
-    answer(request, response, journal, paceMs).catch(() => response.destroy());
+    answer(request, response, journal, priceOf, paceMs).catch(() => response.destroy());
   });
   return {
     server,
     journal,
-    recordPast(at, path, model, input, output) {
-      const [inputPrice, , , outputPrice] = PRICES[model] ?? [0, 0, 0, 0];
+    cheaperFrom(at) {
+      cheaperFrom = at.toISOString();
+    },
+    recordPast(at, path, model, input, output, billedTo = "key_demo") {
+      const [inputPrice, , , outputPrice] = priceOf(model, at.toISOString()) ?? [0, 0, 0, 0];
       const entry: JournalEntry = {
         at: at.toISOString(),
         id: `demo_${journal.length + 1}`,
@@ -69,11 +82,13 @@ export function createDemoProvider({ paceMs = 0 }: { readonly paceMs?: number } 
         written: 0,
         output,
         costNanoUsd: nano(input, inputPrice) + nano(output, outputPrice),
+        billedTo,
       };
       journal.push(entry);
       return entry;
     },
-    totalNanoUsd: () => journal.reduce((sum, entry) => sum + entry.costNanoUsd, 0n),
+    totalNanoUsd: () =>
+      journal.reduce((sum, entry) => sum + (entry.billedTo === "key_demo" ? entry.costNanoUsd : 0n), 0n),
     listen: (port = 0) =>
       new Promise((resolve, reject) =>
         server.once("error", reject).listen(port, "127.0.0.1", () => resolve((server.address() as AddressInfo).port)),
@@ -81,6 +96,9 @@ export function createDemoProvider({ paceMs = 0 }: { readonly paceMs?: number } 
     close: () => new Promise((resolve) => (server.closeAllConnections(), server.close(() => resolve()))),
   };
 }
+
+/** The price of a model at an instant. */
+export type PriceOf = (model: string, at: string) => Price | undefined;
 
 type Body = {
   model?: string;
@@ -98,6 +116,7 @@ async function answer(
   request: IncomingMessage,
   response: ServerResponse,
   journal: JournalEntry[],
+  priceOf: PriceOf,
   paceMs: number,
 ): Promise<void> {
   const chunks: Buffer[] = [];
@@ -105,7 +124,7 @@ async function answer(
   const raw = Buffer.concat(chunks);
   const url = new URL(request.url ?? "/", "http://demo");
   const path = url.pathname;
-  const billing = answerBilling(url, journal, PRICES, DEMO_CREDENTIAL);
+  const billing = answerBilling(url, journal, priceOf, DEMO_CREDENTIAL);
   if (billing) return reply(response, 200, billing);
   const body = (raw.length > 0 ? JSON.parse(raw.toString("utf8")) : {}) as Body;
   const model = /models\/([^:]+):/.exec(path)?.[1] ?? body.model ?? "";
@@ -143,6 +162,7 @@ async function answer(
       (sum, quantity, i) => sum + nano(quantity, price[i] ?? 0),
       0n,
     ),
+    billedTo: "key_demo",
   });
 
   const words = Array.from(

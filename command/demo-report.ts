@@ -2,19 +2,17 @@
 import { join, resolve } from "node:path";
 import { readComparisons } from "../ledger/closing.ts";
 import type { Comparison } from "../ledger/closing.ts";
-import { formatUsdColumn, formatUsdExact } from "../ledger/money.ts";
+import { formatUsd, formatUsdColumn, formatUsdExact } from "../ledger/money.ts";
 import { openForReading } from "../ledger/open.ts";
-import { readRefused, readSpend } from "../ledger/spend.ts";
+import { readSpend } from "../ledger/spend.ts";
 import { addDays, createCalendar } from "../ledger/windows.ts";
 import type { SharedConfig } from "../service/config.ts";
 import type { DemoProvider } from "./demo-provider.ts";
 import type { SlackMessage } from "./demo-slack.ts";
 import type { Counts } from "./demo-traffic.ts";
-import type { Stack } from "./stack.ts";
 import { formatTable } from "./table.ts";
 
-const HOUR_MS = 3_600_000;
-const BILLED_DAYS = 3;
+const BILLED_DAYS = 7;
 
 type Run = {
   readonly config: SharedConfig;
@@ -22,30 +20,34 @@ type Run = {
   readonly provider: DemoProvider;
   readonly counts: Counts;
   readonly messages: readonly SlackMessage[];
-  readonly stack: Pick<Stack, "hasPrometheus" | "missing">;
 };
 
-/** How the demo provider's bill of the days before today compares, a line a cause. */
+/** How the demo provider's bill of whole days compares with what was metered, and why. */
 async function describeBills(dataDir: string, nowMs: number): Promise<string> {
   const billing = openForReading(join(dataDir, "billing.db"));
   const today = new Date(nowMs).toISOString().slice(0, 10);
   const compared = billing ? await readComparisons(billing, addDays(today, -BILLED_DAYS), today) : [];
   billing?.close();
-  if (compared.length === 0) return "";
+  if (compared.length === 0) return "The bill was not read in time.";
   const sum = (read: (one: Comparison) => bigint): bigint => compared.reduce((total, one) => total + read(one), 0n);
-  const causes = [...new Set(compared.flatMap(({ variances }) => variances.map(({ cause }) => cause)))];
-  return `OpenAI's bill of the ${BILLED_DAYS} days before  ${formatUsdExact(sum((one) => one.billedNanoUsd))} USD, metered ${formatUsdExact(sum((one) => one.meteredNanoUsd))} USD (differences: ${causes.join(", ") || "none"})
-`;
+  const causes = new Map<string, bigint>();
+  for (const { variances } of compared)
+    for (const { cause, amountNanoUsd } of variances) causes.set(cause, (causes.get(cause) ?? 0n) + amountNanoUsd);
+  const [billed, metered] = [sum((one) => one.billedNanoUsd), sum((one) => one.meteredNanoUsd)];
+  const why = [...causes]
+    .filter(([, amount]) => amount !== 0n)
+    .map(([cause, amount]) => `${cause} ${formatUsd(amount)}`);
+  return `OpenAI's bill of the last ${BILLED_DAYS} days is ${formatUsd(billed)}, metered were ${formatUsd(metered)}: ${formatUsd(billed - metered)} more (${why.join(", ") || "no cause"}).
+  npx keymeter reconcile --since 7d and npx keymeter leaks say which key, since when, and what to do.`;
 }
 
-/** `isGood`: the cap refused, nothing failed, the alert came where it could, and the books agree. */
+/** `isGood`: the cap refused, nothing failed, the alert came, and the books agree. */
 export async function report({
   config,
   dataDir,
   provider,
   counts,
   messages,
-  stack: { hasPrometheus, missing },
 }: Run): Promise<{ readonly text: string; readonly isGood: boolean }> {
   const books = openForReading(join(dataDir, "usage.db"));
   if (!books) throw new Error("the books are gone");
@@ -54,7 +56,6 @@ export async function report({
   const { firstDay, endDay } = calendar.window("day", now);
   const rows = await readSpend(books, ["team"], firstDay, endDay);
   const [all] = await readSpend(books, [], "0000-01-01", "9999-12-31");
-  const refused = await readRefused(books, now - 24 * HOUR_MS, now + HOUR_MS);
   books.close();
   const bills = await describeBills(dataDir, now);
   const costs = formatUsdColumn(rows.map((row) => row.costNanoUsd));
@@ -63,26 +64,32 @@ export async function report({
   const agrees = ledgerTotal === providerTotal;
   const alert = messages.findLast(({ text }) => text.includes("over today's forecast"));
 
+  const cap = rows.reduce((total, row) => total + row.costNanoUsd, 0n);
   const text = `
-Requests sent live     ${counts.requests} (${counts.refused} refused by the cap, ${counts.failed} failed)
-Refused, in the books  ${refused.map((row) => `${row.count} ${row.reason}`).join(", ") || "none"}
+The two minutes are over: ${counts.requests} requests, ${counts.refused} refused by the cap, ${counts.failed} failed. ${formatUsd(cap)} were spent today.
 
-Spend today by team
 ${formatTable(
-  ["team", "requests", "cost"],
+  ["team", "requests today", "cost"],
   rows.map((row, i) => [row.group.team ?? "", String(row.requests), costs[i] ?? ""]),
 )}
 
-${hasPrometheus ? (alert ? `What stands in Slack\n${messages.map(({ text }) => `  - ${text}`).join("\n")}` : "The forecast alert did not reach Slack in time; look at the log of prometheus and alerts in the data folder.") : `The alert step was not run: ${missing.find((line) => line.startsWith("Alerts:")) ?? "no Prometheus"}`}
+${alert ? `Slack has ${messages.length} messages:\n${messages.map(({ text: words }) => `  - ${headline(words)}`).join("\n")}` : "The forecast alert did not reach Slack in time; the logs of alerts and collector in the data folder say why."}
 
 ${bills}
+
 Ledger total           ${formatUsdExact(ledgerTotal)} USD
-Provider's own total   ${formatUsdExact(providerTotal)} USD
+Provider's own total   ${formatUsdExact(providerTotal)} USD, of the key behind Keymeter
 ${agrees ? "They are equal, to the nano-dollar." : `They differ by ${formatUsdExact(ledgerTotal - providerTotal)} USD: that is a bug.`}
 
-The books stay in ${resolve(dataDir)}: KEYMETER_DATA_DIR=${dataDir} npx keymeter spend --by team,key,model`;
+The books stay in ${resolve(dataDir)}:
+  KEYMETER_DATA_DIR=${dataDir} npx keymeter spend --by team,key,model
+`;
   return {
     text,
-    isGood: agrees && counts.failed === 0 && counts.refused > 0 && (!hasPrometheus || alert !== undefined),
+    isGood: agrees && counts.failed === 0 && counts.refused > 0 && alert !== undefined,
   };
+}
+
+function headline(words: string): string {
+  return (words.split(". ")[0] ?? words).replaceAll("&lt;", "<").replaceAll("&gt;", ">").replaceAll("&amp;", "&");
 }

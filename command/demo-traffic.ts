@@ -16,11 +16,13 @@ export async function runTraffic(
   keys: readonly DemoKey[],
   leaked: DemoKey,
   done: () => boolean,
+  { leakAfterMs, onFirstRefusal }: { readonly leakAfterMs: number; readonly onFirstRefusal: (words: string) => void },
 ): Promise<Counts> {
   const counts = { requests: 0, refused: 0, failed: 0 };
   const repeat = async (pauseMs: number, next: (i: number) => Question): Promise<void> => {
     for (let i = 0; !done(); i++) {
-      await ask(base, next(i), counts);
+      const refusal = await ask(base, next(i), counts);
+      if (refusal !== undefined && counts.refused === 1) onFirstRefusal(refusal);
       await sleep(pauseMs);
     }
   };
@@ -41,7 +43,7 @@ export async function runTraffic(
   // Each key at a pace of its own, so that they do not ask in step.
   await Promise.all([
     ...keys.map((key, place) => repeat(PAUSE_MS + place * 17, (i) => usual(key, i))),
-    repeat(LEAK_PAUSE_MS, () => leak),
+    sleep(leakAfterMs).then(() => repeat(LEAK_PAUSE_MS, () => leak)),
   ]);
   return counts;
 }
@@ -55,8 +57,12 @@ type Question = {
   readonly stream: boolean;
 };
 
-/** One request in a dialect, JSON or stream. */
-async function ask(base: string, { secret, dialect, model, most, stream }: Question, counts: Counts): Promise<void> {
+/** One request in a dialect, JSON or stream. Returns what a client that was refused reads. */
+async function ask(
+  base: string,
+  { secret, dialect, model, most, stream }: Question,
+  counts: Counts,
+): Promise<string | undefined> {
   const question = "How much did we spend on this today, and why?";
   const requests: {
     readonly [name in Work["dialect"]]: () => [path: string, headers: Record<string, string>, body: object];
@@ -89,11 +95,15 @@ async function ask(base: string, { secret, dialect, model, most, stream }: Quest
       headers: { "content-type": "application/json", "x-keymeter-feature": "demo", ...headers },
       body: JSON.stringify(body),
     });
-    await answer.arrayBuffer();
+    const text = await answer.text();
     counts.requests += 1;
-    if (answer.status === 402) counts.refused += 1;
-    else if (!answer.ok) counts.failed += 1;
+    if (answer.status === 402) {
+      counts.refused += 1;
+      return (JSON.parse(text) as { error?: { message?: string } }).error?.message;
+    }
+    if (!answer.ok) counts.failed += 1;
   } catch {
     counts.failed += 1;
   }
+  return undefined;
 }
