@@ -189,7 +189,7 @@ export const TEXTS: { readonly [alert: string]: Text } = {
 
 /** "18 times": the last hour against what the budget has for an hour. */
 function timesTooFast({ budget, hourNanoUsd }: Figures): string {
-  const hours = budget && Number(budget.endsMs - budget.startsMs) / 3_600_000;
+  const hours = budget && (budget.endsMs - budget.startsMs) / 3_600_000;
   if (!budget || !hours || hourNanoUsd === undefined || budget.amountNanoUsd <= 0n) return "many times";
   const times = (Number(hourNanoUsd) * hours) / Number(budget.amountNanoUsd);
   return times < 2 ? "much" : `${Math.round(times)} times`;

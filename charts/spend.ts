@@ -238,7 +238,7 @@ function line(data: string, colour: string, more: object): NonNullable<Spec["mar
     encode: {
       enter: { x: { scale: "x", field: "at" }, y: { scale: "y", field: "sum" }, stroke: { value: colour }, ...more },
     },
-  } as NonNullable<Spec["marks"]>[number];
+  };
 }
 
 /** Running sums, beginning with nothing. */

@@ -10,7 +10,7 @@ import { answerBilling, nano } from "./demo-billing.ts";
 export const DEMO_CREDENTIAL = "sk-demo-openai-credential";
 
 /** USD per million tokens of input, cached input, written cache, output; as these providers publish them. */
-export type Price = readonly [input: number, cached: number, written: number, output: number];
+type Price = readonly [input: number, cached: number, written: number, output: number];
 const PRICES: { readonly [model: string]: Price } = {
   "gpt-4o-mini": [0.15, 0.075, 0, 0.6],
   "gpt-5.2": [1.75, 0.175, 0, 14],

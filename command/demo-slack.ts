@@ -143,12 +143,16 @@ function blockOf({ type, text, elements = [] }: Block): string {
 
 /** Slack's own few marks; everything else is text. */
 function mrkdwn(text: string): string {
+  const links: string[] = [];
   return text
     .replace(/&(?!amp;|lt;|gt;)/g, "&amp;")
-    .replace(/<(https?:[^|>]+)\|([^>]+)>/g, (_all, url: string, words: string) => `\u0001${url}\u0002${words}\u0003`)
+    .replace(
+      /<(https?:[^|>"]+)\|([^>]+)>/g,
+      (_all, url: string, words: string) => `[link ${links.push(`<a href="${url}">${words}</a>`) - 1}]`,
+    )
     .replaceAll("<", "&lt;")
     .replaceAll(">", "&gt;")
-    .replace(/\u0001([^\u0002]+)\u0002([^\u0003]+)\u0003/g, '<a href="$1">$2</a>')
+    .replace(/\[link (\d+)\]/g, (all, i: string) => links[Number(i)] ?? all)
     .replace(/\*([^*\n]+)\*/g, "<b>$1</b>")
     .replace(/`([^`\n]+)`/g, "<code>$1</code>");
 }

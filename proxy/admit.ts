@@ -87,7 +87,7 @@ export async function admit(
   // Any of them may answer: the dearest is held.
   const models = new Set([call.model, ...(call.otherModels?.instead ?? [])]);
   const learned = expectations.outputTokens(principal.keyId, call.model);
-  const costsAt = (call: Call): Costs[] =>
+  const costsAt = (call: Call, bodyBytes: number): Costs[] =>
     [...models].map((model) => {
       const listed = listedOf(model);
       if (!listed && unpriced === "refuse")
@@ -104,7 +104,7 @@ export async function admit(
         : listed;
       return costsOf(call, bodyBytes, listed ?? ceiling, sure ?? listed ?? ceiling, unpriced === "allow", learned);
     });
-  const { price, inputTokens, boundNanoUsd, expectedNanoUsd, mostNanoUsd } = costsAt(call).reduce(dearer);
+  const { price, inputTokens, boundNanoUsd, expectedNanoUsd, mostNanoUsd } = costsAt(call, bodyBytes).reduce(dearer);
 
   // The key's own team is named; a tag names one, for reports, only where the key has none.
   const team = principal.team || names.of("team", tags["team"] ?? "");
@@ -133,7 +133,12 @@ export async function admit(
       principal,
       model: call.model,
       open: call.unknown ?? call.unbounded ?? call.openInput,
-      fittingTokens: price && fittingTokens(call, price, refusal, (shorter) => costsAt(shorter).reduce(dearer)),
+      fittingTokens:
+        price &&
+        fittingTokens(call, price, refusal, (shorter) =>
+          // A limit that was not stated makes the body longer when it is.
+          costsAt(shorter, bodyBytes + (call.maxOutputTokens === undefined ? LIMIT_BYTES : 0)).reduce(dearer),
+        ),
     });
   }
   return {
@@ -160,6 +165,9 @@ export async function admit(
   };
 }
 
+/** `"max_completion_tokens":1000000,` and as much again. */
+const LIMIT_BYTES = 64;
+
 /** The longest answer with which a refused request would fit, in tokens; undefined where a shorter answer is no help. */
 function fittingTokens(
   call: Call,
@@ -168,7 +176,8 @@ function fittingTokens(
   costsOfCall: (call: Call) => Costs,
 ): number | undefined {
   const longest = call.maxOutputTokens ?? price.maxOutputTokens ?? price.contextWindow ?? 0;
-  if (reason !== "budget_exceeded" || call.hidden !== undefined || longest === 0) return undefined;
+  const isLimited = call.isText === true && call.hidden === undefined && longest > 0;
+  if (reason !== "budget_exceeded" || !isLimited) return undefined;
   const left = amountNanoUsd - settledNanoUsd - reservedNanoUsd;
   const fits = (maxOutputTokens: number): boolean => {
     const { boundNanoUsd, expectedNanoUsd } = costsOfCall({ ...call, maxOutputTokens });

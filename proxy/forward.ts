@@ -347,6 +347,8 @@ class OpenExchange implements Dispatcher.DispatchHandler, Exchange {
 
   #writeHead(more: readonly string[]): void {
     this.answered = true;
+    // Whom an answer differs for is ours to say where a page in a browser asked (cors.ts).
+    if (this.#response.hasHeader("vary")) this.#headers = withoutVary(this.#headers);
     this.#response.writeHead(this.#status ?? 502, [
       ...clientHeaders(this.#headers, this.#ownHeaders),
       "x-keymeter-request-id",
@@ -391,4 +393,8 @@ class OpenExchange implements Dispatcher.DispatchHandler, Exchange {
     if (flushed) void flushed.then(() => this.#resolve(ending));
     else this.#resolve(ending);
   }
+}
+
+function withoutVary(headers: readonly string[]): string[] {
+  return headers.filter((_text, i) => headers[i - (i % 2)] !== "vary");
 }

@@ -129,7 +129,7 @@ export function findCredential(request: IncomingMessage, query: URLSearchParams)
   };
   const { authorization, "x-api-key": xApiKey, "api-key": apiKey, "x-goog-api-key": googKey } = request.headers;
   if (authorization !== undefined) {
-    const bearer = /^Bearer +(.+)$/i.exec(authorization)?.[1];
+    const bearer = /^Bearer\b *(.*)$/i.exec(authorization)?.[1];
     if (bearer === undefined)
       throw new Refused("no_credential", "the Authorization header is not of the form: Bearer <key>");
     add("authorization", bearer);

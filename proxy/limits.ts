@@ -12,6 +12,8 @@ export type Limiter = {
 };
 
 export type Entry = {
+  /** The largest body that may come; of one whose length is not stated beforehand it is for the reader to count. */
+  readonly mostBodyBytes: number | undefined;
   /** What is left of the tightest limits, as providers say it: `x-ratelimit-...`. */
   readonly headers: readonly string[];
   /** Gives the place back, and puts what was used in the place of what was expected. Undefined: nothing better is known. */
@@ -20,7 +22,7 @@ export type Entry = {
 
 /** One more than a minute has: the oldest second counts until all of it is a minute old. */
 const SECONDS = 61;
-const NOTHING: Entry = { headers: [], leave: () => {} };
+const NOTHING: Entry = { headers: [], mostBodyBytes: undefined, leave: () => {} };
 
 export function createLimiter(): Limiter {
   const counted = new Map<string, { limits: Limits; requests: Minute; tokens: Minute; open: number }>();
@@ -69,8 +71,10 @@ export function createLimiter(): Limiter {
         one.tokens.add(nowMs, tokens);
       }
       let isOpen = true;
+      const bodies = covering.flatMap(({ limits }) => limits.bodyBytes ?? []);
       return {
         headers: headersOf(covering, nowMs),
+        mostBodyBytes: bodies.length === 0 ? undefined : Math.min(...bodies),
         leave(actual, leftMs) {
           if (!isOpen) return;
           isOpen = false;

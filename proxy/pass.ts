@@ -1,5 +1,7 @@
 // What passes without an attempt of its own: free routes, and unknown paths of clients that no cap holds, unread; and results
 // of work that was begun earlier, read for what that work used.
+import { Transform } from "node:stream";
+import type { Readable } from "node:stream";
 import type { FastifyReply, FastifyRequest } from "fastify";
 import { describeScope } from "../ledger/budgets.ts";
 import { formatRequestId } from "../ledger/ids.ts";
@@ -31,18 +33,20 @@ type Passing = {
   readonly credential: Credential;
   /** What its answer says of limits. */
   readonly headers: readonly string[];
+  /** The largest body that the limits let through. */
+  readonly mostBodyBytes: number | undefined;
 };
 
 /** Free paths use up the provider's own limits too: each takes a place in the key's, and no tokens. */
 export async function withPlace(
-  passing: Omit<Passing, "headers">,
+  passing: Omit<Passing, "headers" | "mostBodyBytes">,
   pass: (passing: Passing) => Promise<void>,
 ): Promise<void> {
   const { context, request, principal } = passing;
   const bytes = Number(request.headers["content-length"] ?? 0);
   const place = context.limiter.enter(principal, 0, bytes, Date.now());
   try {
-    await pass({ ...passing, headers: place.headers });
+    await pass({ ...passing, headers: place.headers, mostBodyBytes: place.mostBodyBytes });
   } finally {
     place.leave(0, Date.now());
   }
@@ -94,12 +98,17 @@ export async function passUnread(passing: Passing): Promise<void> {
   const { context, request, reply, target, principal } = passing;
   const base = target.match?.route.namesPlaces ? ownBase(request, target) : undefined;
   const made = target.match?.route.makes && principal.kind === "virtual" ? createNameReader() : undefined;
-  const { exchange, requestId } = forward(
+  const { exchange, requestId, isTooLarge } = forward(
     passing,
     () => made ?? (base === undefined ? UNREAD : createPlacer(target.dialect, base)),
     base,
   );
   const ending = await exchange.ending;
+  if (isTooLarge() && !exchange.answered)
+    throw new Refused(
+      "body_too_large",
+      `the body has more than the ${passing.mostBodyBytes} bytes that a limit lets through`,
+    );
   await endDeleted(passing, ending);
   const name = ending.status === 200 || ending.status === 201 ? made?.name() : undefined;
   if (name !== undefined)
@@ -203,12 +212,13 @@ export function checkReferences(
 }
 
 function forward(
-  { context, request, reply, target, principal, credential, headers }: Passing,
+  { context, request, reply, target, principal, credential, headers, mostBodyBytes }: Passing,
   chooseMeter: ChooseMeter,
   base?: string,
-): { readonly exchange: Exchange; readonly requestId: string } {
+): { readonly exchange: Exchange; readonly requestId: string; readonly isTooLarge: () => boolean } {
   const requestId = formatRequestId(context.writer.nextAttemptId());
   const { dialect } = target;
+  const sending = bodyOf(request, mostBodyBytes);
   const isResult = target.match?.route.kind === "result";
   const exchange = context.forwarder.exchange(
     {
@@ -222,7 +232,7 @@ function forward(
         ...statedLength(request),
       ],
       // Nobody here needs to know what is in it: it is never held.
-      body: hasBody(request.raw) ? request.raw : undefined,
+      body: sending.body,
     },
     reply.raw,
     chooseMeter,
@@ -235,13 +245,30 @@ function forward(
       mayRedirect: principal.kind !== "virtual" && !isResult,
     },
   );
-  return { exchange, requestId };
+  return { exchange, requestId, isTooLarge: sending.isTooLarge };
 }
 
 /** Whether a path passes without being read, so that its body need not be taken in: free ones, results, and what nobody knows. */
 export function passesUnread({ match, priceList }: Target): boolean {
   if (!match || (match.route.freeAt !== undefined && match.route.freeAt !== priceList)) return true;
   return match.route.kind === "free" || match.route.kind === "result";
+}
+
+type Sending = { readonly body: Readable | undefined; readonly isTooLarge: () => boolean };
+
+/** A body as it comes; one whose length nobody stated is counted where a limit holds, and broken off beyond it. */
+function bodyOf({ raw }: FastifyRequest, mostBytes: number | undefined): Sending {
+  if (!hasBody(raw)) return { body: undefined, isTooLarge: () => false };
+  if (mostBytes === undefined || raw.headers["content-length"] !== undefined)
+    return { body: raw, isTooLarge: () => false };
+  let bytes = 0;
+  const counted = new Transform({
+    transform(chunk: Buffer, _encoding, done) {
+      bytes += chunk.length;
+      done(bytes > mostBytes ? new Error("the body is larger than a limit lets through") : null, chunk);
+    },
+  });
+  return { body: raw.pipe(counted), isTooLarge: () => bytes > mostBytes };
 }
 
 /** A stream whose length is known is sent with it: some providers take no other. */
@@ -254,7 +281,8 @@ function statedLength({ headers }: FastifyRequest): string[] {
 function ownBase({ raw }: FastifyRequest, { provider, explicit }: Target): string | undefined {
   const { host, "x-forwarded-proto": proto } = raw.headers;
   if (host === undefined || !/^[\w.:[\]-]+$/.test(host)) return undefined;
-  return `${proto === "https" ? "https" : "http"}://${host}${explicit ? `/${provider.prefixes[0] ?? ""}` : ""}`;
+  const isEncrypted = "encrypted" in raw.socket || proto === "https";
+  return `${isEncrypted ? "https" : "http"}://${host}${explicit ? `/${provider.prefixes[0] ?? ""}` : ""}`;
 }
 
 /** Holds an answer and puts the places that it names here. */

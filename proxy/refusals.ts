@@ -128,7 +128,8 @@ export function refuseForMoney(refused: BudgetRefusal, status: number, refusing:
   return new Refused(reason, describeRefusal(refused, refusing), {
     status,
     isOfBudget: true,
-    resetsAtMs: budget.window === "total" ? undefined : window.endMs,
+    // Waiting helps only where money is what lacks.
+    resetsAtMs: budget.window === "total" || reason === "unpriced" || reason === "unbounded" ? undefined : window.endMs,
     headers: [
       "x-should-retry",
       "false",

@@ -41,7 +41,7 @@ export function renderRefused(
       requestId,
       ...(isRefused ? error.headers : []),
       ...headers,
-    ],
+    ].map((text) => text.replace(/[^\x20-\x7e]/g, "?")),
     body,
   };
 }

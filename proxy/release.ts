@@ -37,7 +37,8 @@ export function release(
   }
   if (ending.how === "stopped" || ending.how === "cut" || ending.how === "capped") {
     const kind = ending.how === "capped" ? "money" : "unavailable";
-    return exchange.releaseWithError(dialect.errorEvent(kind, `${why}; this answer is not complete`, requestId));
+    const said = addressed(context, { kind, status: 0, message: `${why}; this answer is not complete` });
+    return exchange.releaseWithError(dialect.errorEvent(kind, said.message, requestId));
   }
   exchange.release(costNanoUsd === undefined ? [] : ["x-keymeter-cost-usd", formatUsdExact(costNanoUsd)]);
 }

@@ -20,11 +20,17 @@ export type Unmetered = {
 
 const MOST_NOTED = 500;
 
+/** A name that a provider made: with a digit, very long, or a kind and letters ("thread_abcdEFGH"). */
+function isId(name: string): boolean {
+  if (/^v\d+\w*$/.test(name)) return false;
+  return /\d/.test(name) || name.length > 24 || /^[a-z]+[_-](?=.*[A-Z])\w{8,}$/.test(name);
+}
+
 export function createUnmetered(): Unmetered {
   const noted = new Map<string, UnmeteredUse>();
   return {
     note({ keyId, key, proven, team }, provider, method, path, nowMs) {
-      const shape = `${method} ${path.replace(/\/[^/]*\d[^/]*(?=\/|$)/g, (segment) => (/^\/v\d/.test(segment) ? segment : "/{id}"))}`;
+      const shape = `${method} ${path.replace(/\/([^/]+)/g, (segment, name: string) => (isId(name) ? "/{id}" : segment))}`;
       const place = JSON.stringify([keyId, provider, shape]);
       const before = noted.get(place);
       if (!before && noted.size >= MOST_NOTED) return;

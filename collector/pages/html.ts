@@ -74,7 +74,7 @@ export function toHtml(page: Page, frame: Frame): string {
         </main>
         <footer>
           <p>Read only. Amounts are rounded to cents here; downloads have every digit.</p>
-          <form method="post" action="logout"><button>Leave</button></form>
+          <form method="post" action="logout"><button>Sign out</button></form>
         </footer>
       </body>
     </html>`;
@@ -122,7 +122,7 @@ function focusLinks({ focus, days }: Page): string {
 
 function controlsHtml(controls: readonly Control[], path: string): string {
   return html`<form class="controls" method="get" action="${path}">
-    !${controls.map(({ name, label, value, options }) =>
+    !${controls.map(({ name, label, value, options, kind }) =>
       options
         ? html`<label>
             ${label}
@@ -133,7 +133,9 @@ function controlsHtml(controls: readonly Control[], path: string): string {
               )}
             </select>
           </label>`
-        : html`<label>${label} <input name="${name}" value="${value}" dir="auto" /></label>`,
+        : html`<label
+            >${label} <input name="${name}" value="${value}" !${kind === "date" ? 'type="date"' : 'dir="auto"'}
+          /></label>`,
     )}
     <button>Show</button>
   </form>`;

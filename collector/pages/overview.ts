@@ -129,9 +129,9 @@ async function teams(context: PageContext): Promise<Section> {
         { field: "team", title: "Team", is: "text" },
         { field: "today", title: "Today", is: "usd" },
         { field: "month", title: "This month", is: "usd" },
-        { field: "part", title: "Part of it", is: "share" },
+        { field: "part", title: "Share", is: "share" },
         { field: "lastSevenDays", title: "Last 7 days", is: "usd" },
-        { field: "more", title: "More than the 7 before", is: "usd" },
+        { field: "more", title: "Against the 7 before", is: "usd" },
       ],
       rows: names.map((name) => [
         teamCell(name),

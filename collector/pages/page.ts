@@ -64,6 +64,8 @@ export type Control = {
   readonly label: string;
   readonly value: string;
   readonly options?: readonly { readonly value: string; readonly label: string }[];
+  /** A field for a day. */
+  readonly kind?: "date";
 };
 
 export type Page = {

@@ -123,7 +123,7 @@ export async function team(context: PageContext, { id = "" }: Query): Promise<Pa
           },
           ...outlookFigures(outlook),
           { title: "Last 7 days", value: spent(week), money: "metered" },
-          { title: "More than the 7 before", value: more(week, before), money: "metered" },
+          { title: "Against the 7 days before", value: more(week, before), money: "metered" },
         ],
         chart: await monthChart(context, { scope: "team", id }, outlook),
         notes: leftOut(spentThisMonth, "this month"),
