@@ -1,7 +1,7 @@
 // Money by day, as SVG: a bar a day, stacked by who or what it went to; the largest at the bottom, the rest in one.
 import type { Spec } from "vega";
-import { draw, FONT, moneyAxis, SCREEN } from "./draw.ts";
-import type { Palette } from "./draw.ts";
+import { draw, FONT, moneyAxis, SCREEN, USUAL } from "./draw.ts";
+import type { Palette, Size } from "./draw.ts";
 
 /** What is drawn, in USD. `days` in order, "2026-11-23"; each series with a value a day. */
 export type DaySeries = {
@@ -9,14 +9,11 @@ export type DaySeries = {
   readonly series: readonly { readonly name: string; readonly values: readonly number[] }[];
 };
 
-const WIDTH = 720;
-const HEIGHT = 320;
-
-export async function drawDays(chart: DaySeries, palette: Palette = SCREEN): Promise<string> {
-  return draw(specOf(chart, palette));
+export async function drawDays(chart: DaySeries, palette: Palette = SCREEN, size: Size = USUAL): Promise<string> {
+  return draw(specOf(chart, palette, size));
 }
 
-function specOf({ days, series }: DaySeries, palette: Palette): Spec {
+function specOf({ days, series }: DaySeries, palette: Palette, { width, height }: Size): Spec {
   const { ground, quiet, grid, series: colours } = palette;
   const sorted = series.toSorted((a, b) => total(b.values) - total(a.values));
   const named = sorted.slice(0, colours.length - (sorted.length > colours.length ? 1 : 0));
@@ -36,11 +33,11 @@ function specOf({ days, series }: DaySeries, palette: Palette): Spec {
     });
   });
   const most = Math.max(...bars.map(({ to }) => to), 0.01);
-  const every = Math.ceil(days.length / 6);
+  const every = Math.ceil(days.length / (width / 120));
   return {
     $schema: "https://vega.github.io/schema/vega/v6.json",
-    width: WIDTH,
-    height: HEIGHT,
+    width,
+    height,
     padding: 16,
     ...(ground === undefined ? {} : { background: ground }),
     autosize: { type: "fit", contains: "padding" },

@@ -30,6 +30,11 @@ export const PAPER: Palette = {
   series: ["#0550ae", "#d4760a", "#1a7f64", "#8250df", "#a40e26", "#8c959f"],
 };
 
+/** How large a chart is drawn: for a picture and a phone, or as wide as a page. */
+export type Size = { readonly width: number; readonly height: number };
+export const USUAL: Size = { width: 720, height: 400 };
+export const WIDE: Size = { width: 1_200, height: 380 };
+
 /** For pages: custom properties of their style sheet, which knows light and dark. */
 export const SCREEN: Palette = {
   ground: undefined,

@@ -2,8 +2,8 @@
 // budget. Drawn on the server by Vega, for messages and pages. Plain shapes, so that it reads on a light and on a dark ground, and as small as a
 // phone. The words stand above the plot, in the colours of what they name: nothing is ever written over a line.
 import type { Spec } from "vega";
-import { draw, FONT, moneyAxis, PAPER } from "./draw.ts";
-import type { Palette } from "./draw.ts";
+import { draw, FONT, moneyAxis, PAPER, USUAL } from "./draw.ts";
+import type { Palette, Size } from "./draw.ts";
 
 /** What is drawn. Hours from `startMs` on, an hour each, in USD; `spent` as far as it is known. */
 export type SpendSeries = {
@@ -28,14 +28,12 @@ export type Ahead = { readonly hours: readonly number[]; readonly low: number; r
 
 const HOUR_MS = 3_600_000;
 const DAY_MS = 24 * HOUR_MS;
-const WIDTH = 720;
-const HEIGHT = 400;
 
-export async function drawSpend(series: SpendSeries, palette: Palette = PAPER): Promise<string> {
-  return draw(specOf(series, palette));
+export async function drawSpend(series: SpendSeries, palette: Palette = PAPER, size: Size = USUAL): Promise<string> {
+  return draw(specOf(series, palette, size));
 }
 
-function specOf(series: SpendSeries, palette: Palette): Spec {
+function specOf(series: SpendSeries, palette: Palette, { width, height }: Size): Spec {
   const { title, startMs, endMs, expected, budget, timezone } = series;
   const { ground, ink, quiet, strong, band, limit } = palette;
   const frozen = sums(expected).map((sum, i) => ({ at: Math.min(startMs + i * HOUR_MS, endMs), sum }));
@@ -64,11 +62,14 @@ function specOf(series: SpendSeries, palette: Palette): Spec {
     ...(frozen.length > 1 ? [[`forecast at the start ${money(frozen.at(-1)?.sum ?? 0)}`, quiet, false] as const] : []),
     ...(budget === undefined ? [] : [[`budget ${money(budget)}`, limit, false] as const]),
   ];
-  const lines = linesOf(words.map(([text]) => text));
+  const lines = linesOf(
+    words.map(([text]) => text),
+    width,
+  );
   return {
     $schema: "https://vega.github.io/schema/vega/v6.json",
-    width: WIDTH,
-    height: HEIGHT,
+    width,
+    height,
     padding: { left: 16, right: 16, bottom: 16, top: 16 },
     ...(ground === undefined ? {} : { background: ground }),
     autosize: { type: "fit", contains: "padding" },
@@ -182,11 +183,11 @@ const LETTER_WIDTH = 10.4;
 const TITLE_LETTERS = 48;
 
 /** Where each of some words stands, one after the other, in as many rows as they need. */
-function linesOf(words: readonly string[]): { readonly x: number; readonly row: number }[] {
+function linesOf(words: readonly string[], room: number): { readonly x: number; readonly row: number }[] {
   let [x, row] = [0, 0];
   return words.map((text) => {
     const width = text.length * LETTER_WIDTH + 24;
-    if (x > 0 && x + width > WIDTH - 90) [x, row] = [0, row + 1];
+    if (x > 0 && x + width > room - 90) [x, row] = [0, row + 1];
     const place = { x, row };
     x += width;
     return place;

@@ -135,6 +135,7 @@ export async function createProxy(config: ProxyConfig, log: Log): Promise<Proxy>
       () => work.list(),
     ),
     unmetered,
+    books,
     patience: createPatience(MOST_COMMIT_MS),
     log,
     isDraining: () => draining,

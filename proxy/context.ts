@@ -2,6 +2,7 @@
 import type { Expectations } from "../ledger/expectations.ts";
 import type { PriceBook } from "../ledger/prices.ts";
 import type { Unmetered } from "./unmetered.ts";
+import type { Sqlite } from "../ledger/open.ts";
 import type { Writer } from "../ledger/writer.ts";
 import type { Log } from "../service/log.ts";
 import type { Bodies } from "./bodies.ts";
@@ -35,6 +36,8 @@ export type ProxyContext = {
   readonly prices: PriceBook;
   readonly expectations: Expectations;
   readonly forwarder: Forwarder;
+  /** The books, for reading. */
+  readonly books: Sqlite;
   readonly metrics: Metrics;
   readonly unmetered: Unmetered;
   /** How long a client waits for the books before it gets its last bytes all the same. */

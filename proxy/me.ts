@@ -1,7 +1,10 @@
 // GET /keymeter/me: what a key's holder may know of it: spend, reservations, budgets, when they reset.
 import type { FastifyReply, FastifyRequest } from "fastify";
 import { describeScope } from "../ledger/budgets.ts";
-import { formatUsdExact } from "../ledger/money.ts";
+import type { BudgetState } from "../ledger/budgets.ts";
+import { formatUsd, formatUsdExact, parseUsd } from "../ledger/money.ts";
+import { readSpend } from "../ledger/spend.ts";
+import { createCalendar } from "../ledger/windows.ts";
 import { identify } from "./arrival.ts";
 import type { Credential } from "./gate.ts";
 import type { ProxyContext } from "./context.ts";
@@ -34,7 +37,7 @@ export async function answerMe(
       (scope.project ?? key.project) === key.project &&
       (scope.env ?? key.env) === key.env,
   );
-  const body = JSON.stringify({
+  const told: Told = {
     key: {
       id: key.id,
       name: key.name,
@@ -45,29 +48,77 @@ export async function answerMe(
       state: key.state,
       expiresAt: key.expiresAtMs === undefined ? null : new Date(key.expiresAtMs).toISOString(),
     },
-    budgets: states.map(({ budget, window, amountNanoUsd, settledNanoUsd, reservedNanoUsd }) => ({
-      id: budget.id,
-      scope: describeScope(budget.scope),
-      kind: budget.kind,
-      mode: budget.mode,
-      observe: budget.observe === true,
-      window: budget.window,
-      amountUsd: formatUsdExact(amountNanoUsd),
-      spentUsd: formatUsdExact(settledNanoUsd),
-      reservedUsd: formatUsdExact(reservedNanoUsd),
-      leftUsd: formatUsdExact(amountNanoUsd - settledNanoUsd - reservedNanoUsd),
-      windowStart: new Date(window.startMs).toISOString(),
-      windowEnd: budget.window === "total" ? null : new Date(window.endMs).toISOString(),
-    })),
-  });
+    spent: await spentBy(context, key.id, Date.now()),
+    budgets: states.map(toldOf),
+  };
+  const isText = /^text\/plain\b/.test(request.headers.accept ?? "");
+  const body = isText ? asText(told) : JSON.stringify(told);
   reply.raw
     .writeHead(200, [
       "content-type",
-      "application/json",
+      isText ? "text/plain; charset=utf-8" : "application/json",
       "cache-control",
       "no-store",
       "content-length",
       String(Buffer.byteLength(body)),
     ])
     .end(body);
+}
+
+type Told = {
+  readonly key: { readonly [field: string]: string | null };
+  readonly spent: { readonly todayUsd: string; readonly monthUsd: string };
+  readonly budgets: readonly ReturnType<typeof toldOf>[];
+};
+
+/** What the key itself has spent, budgets or none. */
+async function spentBy({ books, config }: ProxyContext, keyId: string, nowMs: number): Promise<Told["spent"]> {
+  const calendar = createCalendar(config.timezone);
+  const sumOf = async (window: "day" | "month"): Promise<string> => {
+    const { firstDay, endDay } = calendar.window(window, nowMs);
+    const [all] = await readSpend(books, [], firstDay, endDay, { key: keyId });
+    return formatUsdExact(all?.costNanoUsd ?? 0n);
+  };
+  return { todayUsd: await sumOf("day"), monthUsd: await sumOf("month") };
+}
+
+/** A budget that holds for the key. What everybody together spends is not for each key's holder to see: of the organisation's it says only how much
+ *  of it is used. */
+function toldOf({ budget, window, amountNanoUsd, settledNanoUsd, reservedNanoUsd }: BudgetState) {
+  const isOfAll = Object.values(budget.scope).every((part) => part === undefined);
+  const left = amountNanoUsd - settledNanoUsd - reservedNanoUsd;
+  return {
+    id: budget.id,
+    scope: describeScope(budget.scope),
+    kind: budget.kind,
+    mode: budget.mode,
+    observe: budget.observe === true,
+    window: budget.window,
+    ...(isOfAll
+      ? { usedPercent: amountNanoUsd > 0n ? Number(((amountNanoUsd - left) * 100n) / amountNanoUsd) : 100 }
+      : {
+          amountUsd: formatUsdExact(amountNanoUsd),
+          spentUsd: formatUsdExact(settledNanoUsd),
+          reservedUsd: formatUsdExact(reservedNanoUsd),
+          leftUsd: formatUsdExact(left),
+        }),
+    windowStart: new Date(window.startMs).toISOString(),
+    windowEnd: budget.window === "total" ? null : new Date(window.endMs).toISOString(),
+  };
+}
+
+/** The same for a person at a terminal (`Accept: text/plain`). */
+function asText({ key, spent, budgets }: Told): string {
+  const money = (usd: string | undefined): string => formatUsd(parseUsd(usd ?? "0"));
+  const lines = budgets.map((one) => {
+    const ends = one.windowEnd === null ? "without end" : `until ${one.windowEnd.slice(0, 16).replace("T", " ")} UTC`;
+    const kind = one.kind === "hard" ? "hard" : "tells only";
+    return "usedPercent" in one
+      ? `  ${one.scope}, ${one.window} (${kind}): ${one.usedPercent} % used, ${ends}`
+      : `  ${one.scope}, ${one.window} (${kind}): ${money(one.leftUsd)} left of ${money(one.amountUsd)}, ${ends}`;
+  });
+  return `key ${key["name"]} (${key["id"]})${key["team"] ? `, team ${key["team"]}` : ""}
+spent ${money(spent.todayUsd)} today, ${money(spent.monthUsd)} this month
+${lines.length === 0 ? "no budget holds for it" : `budgets\n${lines.join("\n")}`}
+`;
 }

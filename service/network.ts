@@ -34,5 +34,5 @@ export function noteOpenNetwork({ host, innerHost, dataDir }: Network): string |
 /** Whether an address is this machine itself. */
 export function isLoopback(host: string): boolean {
   const plain = host.replace(/^::ffff:/, "");
-  return plain === "localhost" || plain === "::1" || /^127\./.test(plain);
+  return plain === "localhost" || plain === "::1" || plain.startsWith("127.");
 }

@@ -80,7 +80,11 @@ export function compared(days: readonly BilledDay[]): Cell[] {
 }
 
 /** A line a provider: how its days with a bill agree, and how many are signed. */
-export async function agreementSection({ books, sources }: PageContext, days: readonly BilledDay[]): Promise<Section> {
+export async function agreementSection(
+  { books, sources }: PageContext,
+  days: readonly BilledDay[],
+  notes: readonly string[] = [],
+): Promise<Section> {
   const imports = new Map((await readImports(books.billing)).map((one) => [one.provider, one]));
   const providers = [...new Set([...sources, ...days.map(({ provider }) => provider)])].toSorted();
   const first = days.at(-1)?.day;
@@ -118,6 +122,6 @@ export async function agreementSection({ books, sources }: PageContext, days: re
       empty:
         "No bill is read: set OPENAI_ADMIN_KEY, ANTHROPIC_ADMIN_KEY or Google's export, or import a file with `keymeter import`.",
     },
-    notes: first === undefined ? [] : [`UTC days since ${first}.`],
+    notes: [...(first === undefined ? [] : [`UTC days since ${first}.`]), ...notes],
   };
 }

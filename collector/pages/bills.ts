@@ -1,12 +1,14 @@
 // Bills: do metered and billed agree, day by day, and why not.
 import { isOpen, readLeaks } from "../../ledger/leaks.ts";
+import { formatUsd } from "../../ledger/money.ts";
 import type { NanoUsd } from "../../ledger/money.ts";
 import { addDays } from "../../ledger/windows.ts";
 import { agreementSection, compared, readDays, stateOf } from "./billed-days.ts";
+import type { BilledDay } from "./billed-days.ts";
 import { chooseDays, dayLink } from "./context.ts";
 import type { PageContext, Query } from "./context.ts";
 import { bySize, change, count, share, sum, text, time, usd } from "./page.ts";
-import type { Cell, Page } from "./page.ts";
+import type { Cell, Page, Section } from "./page.ts";
 
 const SPANS = ["35", "100", "400"];
 const USUAL_SPAN = "35";
@@ -16,7 +18,13 @@ export async function bills(context: PageContext, query: Query): Promise<Page> {
   const { days: span, control } = chooseDays(query, SPANS, USUAL_SPAN);
   const until = addDays(new Date(nowMs).toISOString().slice(0, 10), 1);
   const since = addDays(until, -span);
-  const days = await readDays(context, since, until);
+  const all = await readDays(context, since, until);
+  // Of a provider whose bill nobody reads there is nothing to compare.
+  const read = new Set([...context.sources, ...all.filter(hasBill).map(({ provider }) => provider)]);
+  const [days, unread] = [
+    all.filter(({ provider }) => read.has(provider)),
+    all.filter(({ provider }) => !read.has(provider)),
+  ];
   const causes = new Map<string, { readonly cause: string; readonly provider: string; amountNanoUsd: NanoUsd }>();
   for (const { provider, causes: own } of days)
     for (const { cause, amountNanoUsd } of own) {
@@ -31,7 +39,8 @@ export async function bills(context: PageContext, query: Query): Promise<Page> {
     controls: [control],
     focus: { since, until },
     sections: [
-      await agreementSection(context, days),
+      await agreementSection(context, all, notRead(unread)),
+      monthsSection(days),
       {
         title: "Causes",
         question: "Why do they differ?",
@@ -49,7 +58,10 @@ export async function bills(context: PageContext, query: Query): Promise<Page> {
           total: [text("All"), text(""), change(sum([...causes.values()].map((one) => one.amountNanoUsd)))],
           empty: "No difference is known.",
         },
-        notes: ["Of days that have a bill. Estimates that were corrected when a day was signed are metered money."],
+        notes: [
+          "Of days that have a bill. Estimates that were corrected when a day was signed are metered money.",
+          ...restNote(days, sum([...causes.values()].map((one) => one.amountNanoUsd))),
+        ],
       },
       {
         title: "Days",
@@ -122,5 +134,61 @@ export async function bills(context: PageContext, query: Query): Promise<Page> {
         },
       },
     ],
+  };
+}
+
+const hasBill = (one: BilledDay): boolean => one.billedNanoUsd !== undefined;
+
+/** What is metered at providers whose bill is not read, in a sentence each. */
+function notRead(days: readonly BilledDay[]): string[] {
+  return [...Map.groupBy(days, ({ provider }) => provider)].map(
+    ([provider, own]) =>
+      `No bill of ${provider} is read: what was metered there, ${formatUsd(sum(own.map((one) => one.meteredNanoUsd)))}, is compared with nothing.`,
+  );
+}
+
+/** Why the causes do not come to the whole difference, where they do not. */
+function restNote(days: readonly BilledDay[], ofCauses: NanoUsd): string[] {
+  const billed = days.filter(hasBill);
+  const difference = sum(billed.map((one) => (one.billedNanoUsd ?? 0n) - one.meteredNanoUsd));
+  if (difference === ofCauses) return ["They add up to the difference above."];
+  return [
+    `The difference above is ${formatUsd(difference)}, the causes come to ${formatUsd(ofCauses)}: ${formatUsd(difference - ofCauses)} were metered or billed since the days were compared, which happens every three hours.`,
+  ];
+}
+
+/** The days with a bill, by month and provider. */
+function monthsSection(days: readonly BilledDay[]): Section {
+  const groups = [...Map.groupBy(days, ({ day, provider }) => `${day.slice(0, 7)} ${provider}`)].toSorted(([a], [b]) =>
+    b.localeCompare(a),
+  );
+  return {
+    title: "Months",
+    question: "Which months agree, and which are signed off?",
+    money: "billed",
+    table: {
+      name: "months",
+      columns: [
+        { field: "month", title: "Month (UTC)", is: "text" },
+        { field: "provider", title: "Provider", is: "text" },
+        { field: "days", title: "Days with a bill", is: "count" },
+        { field: "signed", title: "Signed off", is: "count" },
+        { field: "metered", title: "Metered in them", is: "usd" },
+        { field: "billed", title: "Billed", is: "usd" },
+        { field: "variance", title: "Billed minus metered", is: "usd" },
+        { field: "variancePart", title: "of the bill", is: "share" },
+      ],
+      rows: groups.map(([name, own]): Cell[] => {
+        const [month = "", provider = ""] = name.split(" ");
+        return [
+          text(month),
+          text(provider),
+          count(own.filter(hasBill).length),
+          count(own.filter(({ closed }) => closed).length),
+          ...compared(own),
+        ];
+      }),
+      empty: "No bill was read.",
+    },
   };
 }

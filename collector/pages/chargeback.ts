@@ -30,6 +30,9 @@ export async function chargeback(context: PageContext, query: Query): Promise<Pa
   // Days that have moved are folded once, and kept: the report reads what is kept.
   await refreshMetered(context.books, `${month}-01`, until, context.nowMs);
   const { charges, closedDays, openDays } = await reportChargeback(context.books, month, by, () => undefined);
+  // In its first month Keymeter has nothing to charge for the last one.
+  if (query["month"] === undefined && charges.length === 0 && month !== thisMonth)
+    return chargeback(context, { ...query, month: thisMonth });
   const money = openDays === 0 && closedDays > 0 ? "closed" : "metered";
   const total = sum(charges.map((one) => one.totalNanoUsd));
   return {
@@ -88,7 +91,7 @@ export async function chargeback(context: PageContext, query: Query): Promise<Pa
             { field: "metered", title: "Metered", is: "usd" },
             { field: "shared", title: "Shared out", is: "usd" },
             { field: "total", title: "To be charged", is: "usd" },
-            { field: "part", title: "Part", is: "share" },
+            { field: "part", title: "Share", is: "share" },
           ],
           rows: charges.map((one): Cell[] => [
             ...one.owner.map((name) => text(name === "" ? "(none)" : name)),
@@ -108,7 +111,7 @@ export async function chargeback(context: PageContext, query: Query): Promise<Pa
           empty: "Nothing was metered or billed in this month.",
         },
         notes: [
-          "UTC days, as on bills. Shared out: what a provider's bill has more or less than was metered there (fees, tax, credits, other prices, use round the proxy), in proportion to each owner's metered cost with that provider.",
+          "UTC days, as on bills. Shared out: what a provider's bill has more or less than was metered there (fees, tax, credits, other prices, use round the proxy), in proportion to each owner's metered cost with that provider. In FOCUS files that part stands in rows without a team, so sums by team are smaller there.",
         ],
       },
     ],

@@ -20,7 +20,7 @@ import type { Calendar, Window } from "../../ledger/windows.ts";
 import { courseOf, courseStart } from "../../charts/course.ts";
 import { drawDays } from "../../charts/days.ts";
 import { drawSpend } from "../../charts/spend.ts";
-import { SCREEN } from "../../charts/draw.ts";
+import { SCREEN, WIDE } from "../../charts/draw.ts";
 import { kindOf } from "../alert-metrics.ts";
 import type { Books } from "../compare.ts";
 import type { Stated } from "../match.ts";
@@ -221,15 +221,13 @@ export async function monthChart(
     nowMs,
   );
   const [firstHourMs] = [...(await readMeterHours(books.usage, 0, nowMs))].toSorted((a, b) => a - b);
-  const svg = await drawSpend(
-    { ...course, budget: monthBudget(context, of), timezone: calendar.zone, knownFromMs: firstHourMs },
-    SCREEN,
-  );
+  const series = { ...course, budget: monthBudget(context, of), timezone: calendar.zone, knownFromMs: firstHourMs };
   const total = course.spent.reduce((all, one) => all + one, 0);
   const lands = landing ? ` It lands at ${formatUsdCents(landing.p50NanoUsd)}.` : "";
   return {
-    svg,
-    label: `This month: $${total.toFixed(2)} spent, ${formatUsdCents(expectedSoFar(frozen, nowMs))} expected by now as forecast when it began, ${formatUsdCents(frozen.p50NanoUsd)} by the end.${lands}`,
+    svg: await drawSpend(series, SCREEN, WIDE),
+    narrow: await drawSpend(series, SCREEN),
+    label: `This month: ${total.toLocaleString("en-US", { style: "currency", currency: "USD" })} spent, ${formatUsdCents(expectedSoFar(frozen, nowMs))} expected by now as forecast when it began, ${formatUsdCents(frozen.p50NanoUsd)} by the end.${lands}`,
   };
 }
 
@@ -246,18 +244,19 @@ export async function daysChart(
   const days: string[] = [];
   for (let day = since; day < until; day = addDays(day, 1)) days.push(day);
   const cost = new Map(rows.map(({ group, costNanoUsd }) => [`${group.day} ${group[by]}`, toUsdNumber(costNanoUsd)]));
-  const svg = await drawDays({
+  const series = {
     days,
     series: [...new Set(rows.map(({ group }) => group[by] ?? ""))].map((name) => ({
       name,
       values: days.map((day) => cost.get(`${day} ${name}`) ?? 0),
     })),
-  });
+  };
   // Rows come with the largest first.
   const [dearest] = rows;
   return {
-    svg,
-    label: `Metered spend by day and ${by} since ${since}: ${formatUsd(sumUp(rows).costNanoUsd)} in all. The dearest: ${dearest?.group.day} with ${dearest?.group[by]}, ${formatUsd(dearest?.costNanoUsd ?? 0n)}.`,
+    svg: await drawDays(series, SCREEN, WIDE),
+    narrow: await drawDays(series, SCREEN),
+    label: `Metered spend by day and ${by} since ${since}: ${formatUsd(sumUp(rows).costNanoUsd)} in all. Most: ${dearest?.group.day} with ${dearest?.group[by]}, ${formatUsd(dearest?.costNanoUsd ?? 0n)}.`,
   };
 }
 
@@ -301,7 +300,7 @@ export async function budgetSection(
         { field: "spent", title: "Spent", is: "usd" },
         { field: "left", title: "Left", is: "usd" },
         { field: "used", title: "Used", is: "share" },
-        { field: "ends", title: "Starts anew", is: "time" },
+        { field: "ends", title: "Ends", is: "time" },
         { field: "budget", title: "Budget", is: "text" },
       ],
       rows: shown

@@ -24,7 +24,7 @@ const PAGES = [
   ["chargeback", "Chargeback"],
 ] as const;
 const MONEY: { readonly [kind in MoneyKind]: string } = {
-  metered: "Metered: counted here as it was used, at the prices in force.",
+  metered: "Metered: counted here as it was used.",
   billed: "Billed: what the provider states.",
   closed: "Closed: billed, and signed off.",
   forecast: "Forecast: fixed when its month began.",
@@ -155,7 +155,8 @@ function sectionHtml(section: Section, index: number, frame: Sheets): string {
     !${
       section.chart
         ? html`<figure>
-            <div aria-hidden="true">!${section.chart.svg}</div>
+            <div class="wide" aria-hidden="true">!${section.chart.svg}</div>
+            <div class="narrow" aria-hidden="true">!${section.chart.narrow}</div>
             <figcaption>${section.chart.label}</figcaption>
           </figure>`
         : ""
@@ -193,6 +194,7 @@ function tableHtml(table: Table, labelledBy: string, { path, query, timezone, sh
   const row = (cells: readonly Cell[], isTotal: boolean): string =>
     html`<tr !${isTotal ? 'class="total"' : ""}>
       !${cells.map((cell, i) => {
+        if (columns[i]?.isFolded) return "";
         const kind = columns[i]?.is === "text" ? "" : 'class="number"';
         return i === 0
           ? html`<th scope="row">!${cellHtml(cell, timezone)}</th>`
@@ -203,7 +205,7 @@ function tableHtml(table: Table, labelledBy: string, { path, query, timezone, sh
       <table class="${name}">
         <thead>
           <tr>
-            !${columns.map(({ title, is }) => html`<th scope="col" !${is === "text" ? "" : 'class="number"'}>${title}</th>`)}
+            !${columns.filter(({ isFolded }) => !isFolded).map(({ title, is }) => html`<th scope="col" !${is === "text" ? "" : 'class="number"'}>${title}</th>`)}
           </tr>
         </thead>
         <tbody>

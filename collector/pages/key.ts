@@ -162,7 +162,7 @@ async function requestsSection({ books }: PageContext, id: string, query: Query)
         { field: "outcome", title: "Outcome", is: "text" },
         { field: "status", title: "HTTP", is: "count" },
         { field: "duration", title: "Took", is: "seconds" },
-        { field: "price", title: "Price version", is: "text" },
+        { field: "price", title: "Price version", is: "text", isFolded: true },
         { field: "request", title: "Request", is: "text" },
       ],
       rows: requests.map((one): Cell[] => [

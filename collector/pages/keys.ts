@@ -66,7 +66,7 @@ export async function keysTable(
       { field: "month", title: "This month", is: "usd" },
       { field: "requests", title: "Requests", is: "count" },
       { field: "lastSevenDays", title: "Last 7 days", is: "usd" },
-      { field: "more", title: "More than the 7 before", is: "usd" },
+      { field: "more", title: "Against the 7 before", is: "usd" },
       { field: "used", title: "Last used (hour)", is: "time" },
       { field: "state", title: "State", is: "text" },
     ],

@@ -22,7 +22,13 @@ export type Value =
 export type Cell = Value | undefined;
 
 /** `field` names it in downloads; the unit is added to it there. */
-export type Column = { readonly field: string; readonly title: string; readonly is: Value["is"] };
+export type Column = {
+  readonly field: string;
+  readonly title: string;
+  readonly is: Value["is"];
+  /** Only in downloads: the same in nearly every row, and for machines. */
+  readonly isFolded?: true;
+};
 export type Table = {
   /** Names its download. */
   readonly name: string;
@@ -43,8 +49,8 @@ export type Figure = {
   readonly note?: string;
 };
 
-/** A drawing, with its words for those who do not see it. */
-export type Chart = { readonly svg: string; readonly label: string };
+/** A drawing, as wide as a page and for a phone, with its words for those who do not see it. */
+export type Chart = { readonly svg: string; readonly narrow: string; readonly label: string };
 
 export type Section = {
   readonly title: string;

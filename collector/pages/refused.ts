@@ -149,7 +149,7 @@ async function whatItTakes(
         { field: "spent", title: "Spent", is: "usd" },
         { field: "requests", title: "Refused in this window", is: "count" },
         { field: "worth", title: "At their usual cost", is: "usd" },
-        { field: "ends", title: "Starts anew", is: "time" },
+        { field: "ends", title: "Ends", is: "time" },
         { field: "command", title: "To let as many through", is: "text" },
       ],
       rows: lines,

@@ -445,8 +445,10 @@ describe("fault 25: files that are for one user alone", () => {
     writeFileSync(file, `${"another-pepper".repeat(3)}\n`);
     await expect(startWith(dataDir)).rejects.toThrow(/its pepper is another one.*Restore the file from a backup/);
     rmSync(file);
-    await expect(startWith(dataDir)).rejects.toThrow(/its pepper is gone, and a new one was made.*KEYMETER_PEPPER/);
-    await expect(startWith(dataDir)).rejects.toThrow("its pepper is another one");
+    await expect(startWith(dataDir)).rejects.toThrow(/pepper is gone\. .*KEYMETER_PEPPER/);
+    // No other pepper was made in its place: the next start says the same.
+    await expect(startWith(dataDir)).rejects.toThrow(/pepper is gone\. .*KEYMETER_PEPPER/);
+    expect(existsSync(file)).toBe(false);
     await expect(startWith(dataDir, { KEYMETER_PEPPER: "yet-another-pepper-of-a-test" })).rejects.toThrow(
       "another one",
     );
