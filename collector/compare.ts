@@ -16,6 +16,7 @@ import type { MeteredCredential, MeteredLine, UnsureEvent } from "../ledger/mete
 import { allocate } from "../ledger/money.ts";
 import type { NanoUsd } from "../ledger/money.ts";
 import type { Sqlite } from "../ledger/open.ts";
+import { findMeterBegan } from "../ledger/spend.ts";
 import { addDays } from "../ledger/windows.ts";
 import { matchKeys, matchModels } from "./match.ts";
 import type { KeyMatches, Stated } from "./match.ts";
@@ -35,7 +36,12 @@ const SIGN_IN = / sign-in$/;
 
 export type Asked = { readonly provider: string; readonly questions: readonly string[] };
 
-/** Compares every day of `[sinceDay, untilDay)` that has a bill, some days at a time; closed ones stay. Returns what somebody has to say to
+/** The UTC day on which the meter began. Days before it are billed and not metered: they are compared with nothing. */
+export function firstMeteredDay({ usage }: Books, nowMs: number): string {
+  return new Date(findMeterBegan(usage) ?? nowMs).toISOString().slice(0, 10);
+}
+
+/** Compares every day of `[sinceDay, untilDay)` that has a bill and was metered, some days at a time; closed ones stay. Returns what somebody has to say to
  *  tell keys or models apart. */
 export async function compareDays(
   books: Books,
@@ -70,12 +76,17 @@ async function compareSome(
   await refreshMetered(books, first, end, nowMs, onDay);
   const metered = new Map<string, MeteredLine[]>();
   await readMetered(books, first, end, (day, provider, lines) => metered.set(`${provider} ${day}`, lines));
+  const firstDay = firstMeteredDay(books, nowMs);
   const billDays = await readBillDays(books.billing, first, end);
   const usageReads = new Map((await readUsageReads(books.billing)).map((one) => [one.provider, one]));
   const credentials = await readMeteredCredentials(books.usage);
   const asked: Asked[] = [];
   for (const provider of new Set(billDays.map((one) => one.provider))) {
-    const days = billDays.filter((one) => one.provider === provider);
+    const ofProvider = billDays.filter((one) => one.provider === provider);
+    const days = ofProvider.filter(({ day }) => day >= firstDay);
+    // What an earlier release compared with nothing.
+    for (const { day } of ofProvider)
+      if (day < firstDay && day >= sinceDay && day < untilDay) replaceComparisons(books.billing, provider, day, []);
     const own = credentials.filter((one) => one.provider === provider);
     const billed = await readBilledLines(books.billing, provider, first, end);
     const providerKeys = await readProviderKeys(books.billing, provider);
@@ -104,6 +115,7 @@ async function compareSome(
       compared.push({
         day,
         isLate: asOfMs < startMs + DAY_MS,
+        isFirst: day === firstDay,
         metered: linesOf(day)
           .filter(({ correction }) => correction !== "bill")
           .map((line): Metered => ({ ...line, key: keyOf(line.credential) })),
@@ -184,13 +196,15 @@ export type ClosingRules = {
   readonly quietMs: number;
 };
 
-/** Why a day cannot be closed yet, as a sentence; undefined: it can. A file is not read again; of an API only reads count, for a bill that
+/** Why a day cannot be closed yet, as a sentence; undefined: it can. `firstDay`: on which the meter began. A file is not read again; of an API only reads count, for a bill that
  *  nobody looked at does not stand still. */
 export function whyOpen(
   { provider, day, source, asOfMs, readAtMs, changedAtMs }: BillDay,
   rules: ClosingRules,
+  firstDay: string,
   nowMs: number,
 ): string | undefined {
+  if (day < firstDay) return `the meter began on ${firstDay}; nothing of ${day} was metered that could be signed`;
   const endMs = Date.parse(`${day}T00:00:00Z`) + DAY_MS;
   const seenMs = source === "api" ? readAtMs : nowMs;
   if (asOfMs < endMs)

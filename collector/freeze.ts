@@ -14,13 +14,15 @@ import {
 } from "../ledger/forecasts.ts";
 import type { ForecastScore, ForecastWindow, FrozenForecast } from "../ledger/forecasts.ts";
 import { readPlans, withoutPlans, withPlans } from "../ledger/plans.ts";
-import { readHourlySpend, readMeterHours, readSpendOfHours } from "../ledger/spend.ts";
+import type { PlannedEvent } from "../ledger/plans.ts";
+import { findMeterBegan, readHourlySpend, readMeterHours, readSpendOfHours } from "../ledger/spend.ts";
 import type { ForecastScope, HourlySpend } from "../ledger/spend.ts";
 import { toUsdNumber } from "../ledger/money.ts";
 import type { NanoUsd } from "../ledger/money.ts";
 import type { Books } from "./compare.ts";
 import { replaceRests } from "../ledger/landings.ts";
 import type { Rest } from "../ledger/landings.ts";
+import { readHistoryOf, readKnownHours } from "./before.ts";
 import { forecast, forecasts } from "./forecast.ts";
 import type { History } from "./forecast.ts";
 
@@ -42,18 +44,19 @@ export async function freezeDueForecasts({ usage, billing }: Books, timezone: st
   const untilMs = hourStart(nowMs);
   const sinceMs = hourStart(calendar.window("month", nowMs).startMs) - HISTORY_MS;
   const existing = new Map((await readForecasts(billing, nowMs)).map((one) => [nameOf(one), one.method]));
-  const ran = await readMeterHours(usage, sinceMs, untilMs);
+  const ran = await readKnownHours({ usage, billing }, sinceMs, untilMs);
+  const beganMs = findMeterBegan(usage) ?? untilMs;
   const plans = await readPlans(billing, sinceMs, untilMs);
   let count = 0;
   for (const scope of FORECAST_SCOPES) {
-    const spend = await withoutPlans(usage, plans, scope, await readHourlySpend(usage, sinceMs, untilMs, scope));
+    const spend = await readHours({ usage, billing }, plans, scope, sinceMs, untilMs, nowMs);
     const made: FrozenForecast[] = [];
     for (const [id, hourly] of largest(spend)) {
       for (const kind of FORECAST_WINDOWS) {
         const window = calendar.window(kind, nowMs);
         const known = existing.get(nameOf({ scope, id, windowId: window.id }));
         if (known !== undefined && known !== "learning") continue;
-        const one = freeze({ scope, id }, kind, hourly, ran, window, untilMs, nowMs);
+        const one = freeze({ scope, id }, kind, hourly, ran, window, beganMs, untilMs, nowMs);
         // What was only learning is no forecast yet; the first one that is stays.
         if (known === undefined || one.method !== "learning") made.push(one);
         await breathe();
@@ -70,13 +73,13 @@ export async function refreshRests({ usage, billing }: Books, timezone: string, 
   const calendar = createCalendar(timezone);
   const untilMs = hourStart(nowMs);
   const sinceMs = untilMs - HISTORY_MS;
-  const ran = await readMeterHours(usage, sinceMs, untilMs);
+  const ran = await readKnownHours({ usage, billing }, sinceMs, untilMs);
   const plans = await readPlans(billing, sinceMs, untilMs);
   const windows = RESTING_WINDOWS.map((kind) => ({ kind, window: calendar.window(kind, nowMs) }));
   const horizons = windows.map(({ window }) => Math.max(1, Math.ceil((window.endMs - untilMs) / HOUR_MS)));
   const made: Rest[] = [];
   for (const scope of FORECAST_SCOPES) {
-    const spend = await withoutPlans(usage, plans, scope, await readHourlySpend(usage, sinceMs, untilMs, scope));
+    const spend = await readHours({ usage, billing }, plans, scope, sinceMs, untilMs, nowMs);
     for (const [id, hourly] of largest(spend)) {
       const all = forecasts(historyUntil(untilMs, hourly, ran), horizons);
       for (const [i, { kind, window }] of windows.entries()) {
@@ -160,6 +163,20 @@ export async function scoreForecasts(books: Books, nowMs: number): Promise<numbe
   return scores.length;
 }
 
+/** What was spent by the hour, without what was planned: metered, and before the meter as it was billed. */
+async function readHours(
+  books: Books,
+  plans: readonly PlannedEvent[],
+  scope: ForecastScope["scope"],
+  sinceMs: number,
+  untilMs: number,
+  nowMs: number,
+): Promise<HourlySpend[]> {
+  const metered = await readHourlySpend(books.usage, sinceMs, untilMs, scope);
+  const before = await readHistoryOf(books, sinceMs, untilMs, scope, nowMs);
+  return withoutPlans(books.usage, plans, scope, [...before, ...metered]);
+}
+
 type Hourly = ReadonlyMap<number, NanoUsd>;
 
 /** By id, the largest first; a name that was never given ("") is none. */
@@ -178,24 +195,28 @@ function largest(spend: readonly HourlySpend[]): [id: string, hourly: Hourly][] 
     .map(([id, { hourly }]) => [id, hourly]);
 }
 
-/** Forecasts from the window's start when enough was known then, else from now on: what passed already is then fact. Where a
- *  zone's hours are half an hour off, the books' UTC hours stand for them. */
+/** Forecasts from the window's start when enough was known then, else from now on: what passed already is then fact. So it is in a window in which the
+ *  meter began: what was billed before is not metered, and no alert may expect it. Where a zone's hours are half an hour off, the books' UTC hours stand for them. */
 function freeze(
   { scope, id }: ForecastScope,
   kind: ForecastWindow,
   hourly: Hourly,
   ran: ReadonlySet<number>,
   window: Window,
+  beganMs: number,
   untilMs: number,
   nowMs: number,
 ): FrozenForecast {
   const startMs = hourStart(window.startMs);
   const hours = Math.round((window.endMs - window.startMs) / HOUR_MS);
   const atStart = forecast(historyUntil(startMs, hourly, ran), hours);
-  const useStart = !atStart.isLearning || untilMs <= startMs;
+  const useStart = (!atStart.isLearning && beganMs <= startMs) || untilMs <= startMs;
   const elapsed = useStart ? 0 : Math.round((untilMs - startMs) / HOUR_MS);
   const rest = useStart ? atStart : forecast(historyUntil(untilMs, hourly, ran), hours - elapsed);
-  const passed = Array.from({ length: elapsed }, (_, i) => hourly.get(startMs + i * HOUR_MS) ?? 0n);
+  const passed = Array.from({ length: elapsed }, (_, i) => {
+    const hourMs = startMs + i * HOUR_MS;
+    return hourMs < beganMs ? 0n : (hourly.get(hourMs) ?? 0n);
+  });
   const soFar = passed.reduce((sum, one) => sum + one, 0n);
   const madeFromMs = useStart ? startMs : untilMs;
   let largestHourNanoUsd = 0n;

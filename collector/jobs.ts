@@ -26,9 +26,10 @@ import {
 } from "../ledger/metered.ts";
 import type { NanoUsd } from "../ledger/money.ts";
 import type { PriceBook } from "../ledger/prices.ts";
+import { findMeterBegan } from "../ledger/spend.ts";
 import { addDays } from "../ledger/windows.ts";
 import type { Log } from "../service/log.ts";
-import { closeBilledDay, compareDays, whyOpen } from "./compare.ts";
+import { closeBilledDay, compareDays, firstMeteredDay, whyOpen } from "./compare.ts";
 import { priceListOf } from "../ledger/prices.ts";
 import type { Books, ClosingRules } from "./compare.ts";
 import { ImportError } from "./importers/importer.ts";
@@ -58,13 +59,14 @@ export type Report = {
 
 /** Reads keys, bills and usage of the last days, today included, and of what was missed before. Each whole, or nothing of it. */
 export async function readBills(
-  { billing }: Books,
+  books: Books,
   importers: readonly Importer[],
   days: number,
   nowMs: number,
   log: Log,
   onProgress: (text: string) => void = () => undefined,
 ): Promise<Report> {
+  const { billing } = books;
   const failures: string[] = [];
   const notes: string[] = [];
   const untilDay = addDays(dayOf(nowMs), 1);
@@ -81,7 +83,7 @@ export async function readBills(
       }
     };
     const [provider = ""] = importer.providers;
-    const sinceDay = await firstDayFor(billing, importer, addDays(dayOf(nowMs), -days), nowMs);
+    const sinceDay = await firstDayFor(books, importer, addDays(dayOf(nowMs), -days), nowMs);
     if (sinceDay < firstDay) firstDay = sinceDay;
     // Keys, money and quantities come from places with rights of their own: one may fail without the others. Where there is no bill, its
     // reason is the one worth saying.
@@ -108,13 +110,10 @@ export async function readBills(
 }
 
 /** From which day on a source is read: the last days, and whatever was missed since it was last read, or has not closed yet. */
-async function firstDayFor(
-  billing: Books["billing"],
-  importer: Importer,
-  usualDay: string,
-  nowMs: number,
-): Promise<string> {
+async function firstDayFor(books: Books, importer: Importer, usualDay: string, nowMs: number): Promise<string> {
+  const { billing } = books;
   const today = dayOf(nowMs);
+  const meteredDay = firstMeteredDay(books, nowMs);
   const earliest = addDays(today, -MOST_DAYS_READ);
   const candidates = [usualDay];
   for (const note of await readImports(billing))
@@ -122,7 +121,8 @@ async function firstDayFor(
       candidates.push(addDays(dayOf(note.lastSuccessMs), -1));
   for (const provider of importer.providers)
     for (const { day, lines } of await readBillDays(billing, earliest, today, provider))
-      if (lines > 0 && !findClosed(billing, provider, day)) candidates.push(day);
+      // What was never metered is never closed: it is read once, as history.
+      if (lines > 0 && day >= meteredDay && !findClosed(billing, provider, day)) candidates.push(day);
   const [first = usualDay] = candidates.toSorted();
   return first < earliest ? earliest : first;
 }
@@ -181,8 +181,10 @@ async function lookForLeaks(
 ): Promise<FoundLeak[]> {
   const asOfMs = (await readUsageReads(billing)).find((one) => one.provider === provider)?.asOfMs ?? 0;
   const untilMs = Math.ceil(asOfMs / HOUR_MS) * HOUR_MS;
-  const sinceMs = untilMs - Math.ceil(LEAK_WINDOW_MS / HOUR_MS) * HOUR_MS;
-  if (asOfMs === 0 || nowMs - asOfMs > LEAK_WINDOW_MS) return [];
+  // Of the hour in which the meter began the provider counts what came before it too.
+  const meteredMs = (findMeterBegan(usage) ?? nowMs) + HOUR_MS;
+  const sinceMs = Math.max(untilMs - Math.ceil(LEAK_WINDOW_MS / HOUR_MS) * HOUR_MS, meteredMs);
+  if (asOfMs === 0 || nowMs - asOfMs > LEAK_WINDOW_MS || sinceMs >= untilMs) return [];
   const credentials = (await readMeteredCredentials(usage)).filter((one) => one.provider === provider);
   const providerKeys = await readProviderKeys(billing, provider);
   const { byCredential } = matchKeys(credentials, providerKeys, stated);
@@ -259,7 +261,9 @@ export async function compareLately(books: Books, sinceDay: string, stated: Stat
       .filter(({ asOfMs }) => asOfMs !== null && nowMs - asOfMs < LEAK_WINDOW_MS)
       .map((one) => one.provider),
   );
-  const lately = await readComparisons(books.billing, addDays(untilDay, -LEAK_DAYS), untilDay);
+  const firstDay = firstMeteredDay(books, nowMs);
+  const leakDay = addDays(untilDay, -LEAK_DAYS);
+  const lately = await readComparisons(books.billing, leakDay > firstDay ? leakDay : firstDay, untilDay);
   const fresh = lately.filter(
     ({ provider, key, day }) =>
       !byHour.has(provider) &&
@@ -309,10 +313,11 @@ export async function closeSettledDays(
   const failures: string[] = [];
   let closed = 0;
   const today = dayOf(nowMs);
+  const firstDay = firstMeteredDay(books, nowMs);
   for (const one of await readBillDays(books.billing, addDays(today, -CLOSE_WITHIN_DAYS), today)) {
     // A day without a line is no bill of nothing: somebody has to say so.
     if (one.lines === 0 || findClosed(books.billing, one.provider, one.day)) continue;
-    if (whyOpen(one, rules, nowMs) !== undefined) continue;
+    if (whyOpen(one, rules, firstDay, nowMs) !== undefined) continue;
     try {
       const why = await closeBilledDay(books, one, "keymeter", stated, adjust, nowMs);
       if (why === undefined) closed += 1;

@@ -8,6 +8,7 @@ import { ChangeRefused } from "../ledger/change-refused.ts";
 import { LedgerInUse, lockForWriting, openForReading, openForWriting } from "../ledger/open.ts";
 import type { Sqlite } from "../ledger/open.ts";
 import { openPriceBook } from "../ledger/price-list.ts";
+import type { PriceBook } from "../ledger/prices.ts";
 import { createCalendar } from "../ledger/windows.ts";
 import { addressOf, askProgram, askProxy, makeChange, noBooks } from "../service/admin.ts";
 import { toJson } from "../service/json.ts";
@@ -16,6 +17,7 @@ import { innerHostOf, noteOpenNetwork } from "../service/network.ts";
 import { createLog } from "../service/log.ts";
 import type { Log } from "../service/log.ts";
 import { giveWay } from "../service/priority.ts";
+import { readHistory, refreshBilledHours } from "./before.ts";
 import type { Books } from "./compare.ts";
 import { loadCollectorConfig } from "./config.ts";
 import type { CollectorConfig } from "./config.ts";
@@ -118,7 +120,7 @@ export async function startCollector(): Promise<{ stop(): Promise<void>; log: Lo
       await refresh();
     });
   const runReconcile = (): Promise<void> =>
-    runJob("reconcile", () => reconcileNow(books, importers, config, adjust, log));
+    runJob("reconcile", () => reconcileNow(books, importers, config, prices, adjust, log));
   const runWatch = (): Promise<void> =>
     runJob("watch", () => watchUsage(books, importers, statedOf(config), prices, Date.now(), log));
   const refreshPrices = async (): Promise<void> => {
@@ -145,7 +147,12 @@ export async function startCollector(): Promise<{ stop(): Promise<void>; log: Lo
     () => (Date.now() - refreshedMs > STALE_MS ? "the gauges are stale" : undefined),
     metricsGuard(config, (message) => log.warn(message)),
   );
-  await addTaskRoutes(app, { books, stated: statedOf(config), adjust, now: Date.now }, config.adminToken, inTurn);
+  await addTaskRoutes(
+    app,
+    { books, prices, stated: statedOf(config), adjust, now: Date.now },
+    config.adminToken,
+    inTurn,
+  );
   const makeLink = await addPages(
     app,
     () => ({
@@ -196,8 +203,9 @@ export async function runCollectorJob(
       await refreshRests(books, config.timezone, Date.now());
       return [];
     }
-    if (job === "reconcile") return await reconcileNow(books, importers, config, adjustAnyhow(config), log, onProgress);
     const prices = openPriceBook(config.dataDir, [], [], (message) => log.error(message));
+    if (job === "reconcile")
+      return await reconcileNow(books, importers, config, prices, adjustAnyhow(config), log, onProgress);
     return await watchUsage(books, importers, statedOf(config), prices, Date.now(), log);
   } finally {
     close();
@@ -210,7 +218,11 @@ export async function askCollector(task: Task): Promise<string[]> {
   try {
     const { books, close } = await openBooks(config, createLog("collector", "error"), 0);
     try {
-      return await perform({ books, stated: statedOf(config), adjust: adjustAnyhow(config), now: Date.now }, task);
+      const prices = openPriceBook(config.dataDir, [], [], () => undefined);
+      return await perform(
+        { books, prices, stated: statedOf(config), adjust: adjustAnyhow(config), now: Date.now },
+        task,
+      );
     } finally {
       close();
     }
@@ -230,11 +242,12 @@ export async function askCollector(task: Task): Promise<string[]> {
   return (answer as { said: string[] }).said;
 }
 
-/** Reads the bills, compares, closes what has settled. */
+/** Reads the bills, and once what was before the meter; compares, closes what has settled. */
 async function reconcileNow(
   books: Books,
   importers: readonly Importer[],
   config: CollectorConfig,
+  prices: PriceBook,
   adjust: (list: Adjustment[]) => Promise<void>,
   log: Log,
   onProgress: (text: string) => void = () => undefined,
@@ -243,12 +256,14 @@ async function reconcileNow(
   const stated = statedOf(config);
   const { failures, notes, firstDay } = await readBills(books, importers, config.reconcileDays, now, log, onProgress);
   for (const note of notes) log.warn({ note }, "a billing source has something to say");
-  for (const question of await compareLately(books, firstDay, stated, now))
+  const history = await readHistory(books, importers, firstDay, now, onProgress);
+  await refreshBilledHours(books, prices, now);
+  for (const question of await compareLately(books, history.firstDay, stated, now))
     log.warn({ question }, "a bill cannot be told apart");
   const rules = { afterDays: config.closeAfterDays, quietMs: config.closeQuietHours * 3_600_000 };
   const closing = await closeSettledDays(books, rules, stated, adjust, now);
   if (closing.closed > 0) log.info({ days: closing.closed }, "days were closed");
-  return [...failures, ...closing.failures];
+  return [...failures, ...history.failures, ...closing.failures];
 }
 
 function statedOf(config: CollectorConfig): {

@@ -31,6 +31,8 @@ export type Day = {
   readonly usage: readonly BilledUsage[] | undefined;
   /** Whether the bill of this day can still grow: what it lacks is late, not lost. */
   readonly isLate: boolean;
+  /** Whether the meter began on this day: what is billed beyond it may be of the hours before. */
+  readonly isFirst?: boolean;
 };
 
 export type Context = {
@@ -363,12 +365,14 @@ function explainRest(context: Context, day: Day, cell: Cell): void {
         ? { cause: "late", quantity: rest, detail: `${units} are metered and not billed yet` }
         : { cause: "unknown", quantity: rest, detail: `${units} are metered and were never billed` },
     );
-  else cell.explained.push({ ...beyond(context, cell), quantity: rest });
+  else cell.explained.push({ ...beyond(context, day, cell), quantity: rest });
 }
 
 /** Why more is billed than was metered. */
-function beyond(context: Context, cell: Cell): { cause: VarianceCause; detail: string } {
+function beyond(context: Context, day: Day, cell: Cell): { cause: VarianceCause; detail: string } {
   const { key, model, unit } = cell;
+  if (day.isFirst)
+    return { cause: "before the meter", detail: "the meter began on this day, and the bill is of all of it" };
   if (unit !== undefined && unit !== "" && isFee(unit as Unit))
     return { cause: "fee", detail: `${unit} is billed beyond what was metered` };
   if (key !== undefined && key !== "" && !context.knownKeys.has(key))
@@ -484,9 +488,9 @@ function addWithoutQuantity(context: Context, day: Day, cell: Cell, difference: 
   if (corrected > 0n) add("estimate corrected", corrected, "more than was held or estimated");
   const rest = difference - corrected;
   if (rest === 0n) return;
-  if (metered.cost !== 0n && metered.events > 0 && cell.unit !== "")
+  if (!day.isFirst && metered.cost !== 0n && metered.events > 0 && cell.unit !== "")
     return add("unknown", rest, "more money, and the bill names no quantity");
-  const { cause, detail } = beyond(context, cell);
+  const { cause, detail } = beyond(context, day, cell);
   add(cause, rest, detail);
 }
 

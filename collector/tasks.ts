@@ -11,11 +11,13 @@ import { FORECAST_SCOPES } from "../ledger/forecasts.ts";
 import { dismissLeak } from "../ledger/leaks.ts";
 import { formatUsd } from "../ledger/money.ts";
 import { addPlan, removePlan } from "../ledger/plans.ts";
+import type { PriceBook } from "../ledger/prices.ts";
 import type { ForecastScope } from "../ledger/spend.ts";
 import { addDays } from "../ledger/windows.ts";
 import { requireToken } from "../service/admin-routes.ts";
 import type { Secret } from "../service/secret.ts";
-import { closeBilledDay, compareDays, whyOpen } from "./compare.ts";
+import { refreshBilledHours } from "./before.ts";
+import { closeBilledDay, compareDays, firstMeteredDay, whyOpen } from "./compare.ts";
 import type { Books } from "./compare.ts";
 import { readBillFile } from "./importers/file.ts";
 import { ImportError } from "./importers/importer.ts";
@@ -39,6 +41,7 @@ export type Task =
 
 export type TaskContext = {
   readonly books: Books;
+  readonly prices: PriceBook;
   readonly stated: Stated;
   /** Sends corrections to whoever owns the books of usage. */
   readonly adjust: (list: Adjustment[]) => Promise<void>;
@@ -51,7 +54,7 @@ const MOST_FILE_BYTES = 128 * 1024 * 1024;
 const BY_HAND = { afterDays: 0, quietMs: 0 };
 
 /** Does it. Returns what was done, a sentence each. Rejects with ChangeRefused or ImportError for what cannot be done. */
-export async function perform({ books, stated, adjust, now }: TaskContext, task: Task): Promise<string[]> {
+export async function perform({ books, prices, stated, adjust, now }: TaskContext, task: Task): Promise<string[]> {
   switch (task.type) {
     case "close": {
       const today = new Date(now()).toISOString().slice(0, 10);
@@ -66,7 +69,7 @@ export async function perform({ books, stated, adjust, now }: TaskContext, task:
       if (open.length === 0)
         throw new ChangeRefused(`${task.day} is closed already; what changed since is a correction`);
       for (const day of open) {
-        const why = whyOpen(day, BY_HAND, now());
+        const why = whyOpen(day, BY_HAND, firstMeteredDay(books, now()), now());
         if (why !== undefined) throw new ChangeRefused(why);
       }
       const said: string[] = [];
@@ -99,6 +102,7 @@ export async function perform({ books, stated, adjust, now }: TaskContext, task:
     case "import": {
       const bills = await readBillFile(task.name, task.bytes);
       const { changed, kept } = replaceBills(books.billing, bills, now(), task);
+      await refreshBilledHours(books, prices, now());
       const days = bills.map(({ day }) => day).toSorted();
       const [first, last] = [days[0], days.at(-1)];
       const asked = new Set<string>();

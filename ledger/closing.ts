@@ -18,6 +18,7 @@ export const CAUSES = [
   "late",
   "day boundary",
   "credit or tax",
+  "before the meter",
   "unknown",
 ] as const;
 export type VarianceCause = (typeof CAUSES)[number];

@@ -429,6 +429,15 @@ export const landings = sqliteTable("landings", {
   hours: text().notNull(),
 });
 
+/** What was spent before the meter began, as bills say it. */
+export const billedHours = sqliteTable("billed_hours", {
+  provider: text().notNull(),
+  hourMs: count("hour_ms").notNull(),
+  billedKey: text("billed_key").notNull(),
+  model: text().notNull(),
+  costNanoUsd: nanoUsd("cost_nano_usd").notNull(),
+});
+
 export const plannedEvents = sqliteTable("planned_events", {
   id: text().primaryKey(),
   scope: text({ enum: FORECAST_SCOPES }).notNull(),

@@ -429,6 +429,17 @@ export async function readMeterHours(database: Sqlite, sinceMs: number, untilMs:
   return new Set(rows.map((row) => row.hourMs));
 }
 
+/** The start of the first UTC hour in which the meter ran, in part at least; undefined: it never did. */
+export function findMeterBegan(database: Sqlite): number | undefined {
+  const first = database
+    .prepare(
+      "SELECT MIN(hour_ms) FROM (SELECT MIN(hour_ms) AS hour_ms FROM meter_hours UNION ALL SELECT MIN(hour_ms) FROM rollup_hour)",
+    )
+    .pluck()
+    .get() as number | bigint | null;
+  return first === null ? undefined : Number(first);
+}
+
 /** Names of keys by id. */
 export async function readKeyNames(database: Sqlite): Promise<Map<string, string>> {
   return new Map(

@@ -51,6 +51,8 @@ beforeEach(async () => {
     capMode: "enforce",
     now: () => clock,
   });
+  // The meter began long before these days.
+  await writer.noteMeterRan(T0 - 20 * DAY_MS, T0);
   await writer.noteSeen({ credentials: [{ provider: "openai", credential: "fp_1", hint: "aaa1", atMs: T0 }] });
   const read = openForReading(join(folder, "usage.db"));
   if (!read) throw new Error("no books");
@@ -198,11 +200,11 @@ describe("closing", () => {
     const rules = { afterDays: 3, quietMs: 2 * DAY_MS };
     const [once] = await readBillDays(billing, DAY, NEXT);
     if (!once) throw new Error("no bill");
-    expect(whyOpen(once, rules, LATER)).toContain("before its bill was last read");
+    expect(whyOpen(once, rules, DAY, LATER)).toContain("before its bill was last read");
     replaceBills(billing, [bill([line()], T0 + 5 * DAY_MS)], T0 + 5 * DAY_MS);
     const [again] = await readBillDays(billing, DAY, NEXT);
     if (!again) throw new Error("no bill");
-    expect(whyOpen(again, rules, LATER)).toBeUndefined();
+    expect(whyOpen(again, rules, DAY, LATER)).toBeUndefined();
     expect((await closeSettledDays(books(), rules, NOTHING_STATED, adjust, LATER)).closed).toBe(1);
   });
 });

@@ -14,7 +14,7 @@ import { readLineItem, readSku } from "../../collector/importers/line-items.ts";
 import { openaiImporter } from "../../collector/importers/openai.ts";
 import { readBills } from "../../collector/jobs.ts";
 import { readBilledLines, readImports, readProviderKeys } from "../../ledger/bills.ts";
-import { openForWriting } from "../../ledger/open.ts";
+import { openForReading, openForWriting } from "../../ledger/open.ts";
 import { openWriter } from "../../ledger/writer.ts";
 import { createLog } from "../../service/log.ts";
 import { Secret } from "../../service/secret.ts";
@@ -388,7 +388,9 @@ describe("sources together", () => {
       await openWriter({ path: join(folder, "usage.db"), durability: "process", zone: "UTC", capMode: "enforce" })
     ).close();
     const billing = openForWriting(join(folder, "billing.db"), "billing", "process");
-    const books = { usage: billing, billing };
+    const usage = openForReading(join(folder, "usage.db"));
+    if (!usage) throw new Error("no books");
+    const books = { usage, billing };
     add("openai", {});
     add("anthropic", { model: "claude-haiku-4-5" });
     truth.keys.push({ provider: "openai", id: "key_1", name: "k", project: "proj_1", shown: "sk-...aaaa" });
@@ -409,6 +411,7 @@ describe("sources together", () => {
     expect(notes.get("openai")?.lastError).toContain("401");
     expect(notes.get("anthropic")).toMatchObject({ lastSuccessMs: NOW + 1_000, lastError: null });
     billing.close();
+    usage.close();
     await openai.close();
     await anthropic.close();
   });
