@@ -4,7 +4,17 @@
 //   node start.mjs --install-only     installs what is missing, nothing else
 //   node start.mjs COMMAND ...        keymeter COMMAND ...
 import { spawn, spawnSync } from "node:child_process";
-import { existsSync, lstatSync, statSync } from "node:fs";
+import {
+  closeSync,
+  existsSync,
+  lstatSync,
+  openSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  statSync,
+  writeSync,
+} from "node:fs";
 import * as nodeModule from "node:module";
 import { dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
@@ -18,21 +28,25 @@ const [OLDEST_MAJOR, OLDEST_MINOR] = [24, 14];
 const isCheckout = existsSync(lock);
 // A linked node_modules is somebody else's as well: npm would empty it first.
 const isLinked = lstatSync(join(root, "node_modules"), { throwIfNoEntry: false })?.isSymbolicLink() ?? false;
+// Somebody who installs here now is waited for.
+if (isCheckout && !isLinked) await waitForInstaller();
 const isMissing = !existsSync(installed);
 const isOld = !isMissing && statSync(installed).mtimeMs < statSync(lock, { throwIfNoEntry: false })?.mtimeMs;
-// To install empties node_modules first: only what is started anew may do that, and nothing that runs from here.
-const installs = ["up", "demo", "--install-only", undefined].includes(process.argv[2]);
+// To install empties node_modules first: only what is started anew may do that, and not under what runs from here.
+const installs = ["up", "demo", "--install-only"].includes(process.argv[2]) && !isRunning();
 if (isCheckout && !isLinked && isOld && !installs)
   process.stderr.write(
     "keymeter: the lock file is newer than what is installed; run `npm ci` while Keymeter is stopped, or start it anew\n",
   );
 if (isCheckout && !isLinked && (isMissing || (isOld && installs))) {
+  const release = takeInstall();
   process.stderr.write("keymeter: installing what the lock file names (npm ci); this takes a minute\n");
   const npm = spawnSync(
     process.platform === "win32" ? "npm.cmd" : "npm",
     ["ci", "--no-audit", "--no-fund", "--loglevel=error"],
     { cwd: root, stdio: ["ignore", "inherit", "inherit"], shell: process.platform === "win32" },
   );
+  release();
   if (npm.status !== 0) {
     process.stderr.write(
       "keymeter: npm ci failed; the reason stands above. If it names the network or the registry, mend that and start again; if it names the lock file, please report it.\n",
@@ -60,6 +74,49 @@ if (node === process.execPath) {
   // A terminal sends its signals to both of us, a supervisor to this process alone; the command takes one twice for one.
   for (const signal of ["SIGINT", "SIGTERM"]) process.on(signal, () => child.kill(signal));
   child.on("exit", (code, signal) => process.exit(code ?? (signal === "SIGINT" ? 130 : 1)));
+}
+
+/** Whether a Keymeter runs from this checkout: each says so in node_modules. */
+function isRunning() {
+  const marks = existsSync(join(root, "node_modules")) ? readdirSync(join(root, "node_modules")) : [];
+  return marks.some(
+    (name) => name.startsWith(".keymeter-runs-") && lives(Number(name.slice(".keymeter-runs-".length))),
+  );
+}
+
+/** Where whoever installs writes its process; outside node_modules, which npm empties. */
+function installMark() {
+  return join(root, ".keymeter-installs");
+}
+
+/** Two that install at once break each other: who comes second waits. A checkout that cannot be written fails in npm, with its own words. */
+function takeInstall() {
+  try {
+    const file = openSync(installMark(), "wx");
+    writeSync(file, String(process.pid));
+    closeSync(file);
+  } catch {
+    return () => undefined;
+  }
+  return () => rmSync(installMark(), { force: true });
+}
+
+async function waitForInstaller() {
+  for (let said = false; existsSync(installMark()); said = true) {
+    const pid = Number(readFileSync(installMark(), { encoding: "utf8", flag: "r" }) || "0");
+    if (pid !== 0 && !lives(pid)) return rmSync(installMark(), { force: true });
+    if (!said) process.stderr.write("keymeter: waiting for an npm ci that runs here\n");
+    await new Promise((resolve) => setTimeout(resolve, 500));
+  }
+}
+
+function lives(pid) {
+  try {
+    process.kill(pid, 0);
+    return true;
+  } catch (error) {
+    return error?.code === "EPERM";
+  }
 }
 
 function findNode() {

@@ -192,10 +192,11 @@ export async function readCourse(
   labels: Labels,
   nowMs: number,
 ): Promise<Course | undefined> {
-  const nameOfKey = usage && (await readKeyNames(usage)).get(labels["id"] ?? "");
   if (!usage || !billing) return undefined;
-  const { scope, id } = scopeOf(labels);
-  const window = labels["window"] === "month" ? "month" : "day";
+  const about = aboutOf(usage, labels);
+  if (!about) return undefined;
+  const { scope, id, window } = about;
+  const nameOfKey = (await readKeyNames(usage)).get(id);
   const [made] = await readExpectations({ usage, billing }, nowMs, { scope, id, window });
   if (!made || made.method === "learning" || made.p50NanoUsd <= 0n) return undefined;
   const [rest] = await readRests({ usage, billing }, nowMs, { scope, id, window });
@@ -214,6 +215,18 @@ export async function readCourse(
     ),
     budget: budget && toUsdNumber(amountAt(budget, nowMs)),
   };
+}
+
+/** Whose course an alert is about, over which window: a budget's own, where it is of one value and such a window. */
+function aboutOf(usage: Sqlite, labels: Labels): (ForecastScope & { readonly window: "day" | "month" }) | undefined {
+  if (labels["budget"] === undefined)
+    return { ...scopeOf(labels), window: labels["window"] === "month" ? "month" : "day" };
+  const budget = readBudgets(usage).find(({ id }) => id === labels["budget"]);
+  if (!budget || (budget.window !== "day" && budget.window !== "month")) return undefined;
+  const [part, ...more] = Object.entries(budget.scope).filter(([, value]) => value !== undefined);
+  if (more.length > 0) return undefined;
+  const [name = "org", id = "all"] = part ?? [];
+  return { ...scopeOf({ scope: name === "keyId" ? "key" : name, id }), window: budget.window };
 }
 
 const NOTHING_KNOWN = {

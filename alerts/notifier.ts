@@ -276,12 +276,13 @@ async function sayInThread(context: Context, row: Outgoing, pace: Pace): Promise
     const { text, isLoud } = JSON.parse(row.payload) as { text: string; isLoud: boolean };
     send = () => slack.reply(channel, ts, text, row.nonce, isLoud);
   } else {
-    const picture = await draw(row.payload === "{}" ? undefined : parseDelivery(JSON.parse(row.payload))).catch(
-      (error: unknown) => {
-        log.error({ err: error }, "a picture could not be drawn; the message stands without it");
-        return undefined;
-      },
-    );
+    // Of the group as the message says it now, which may have grown since it was posted.
+    const posted = row.payload === "{}" ? undefined : parseDelivery(JSON.parse(row.payload));
+    const group = posted && (await currentGroup(context, row.groupKey, undefined));
+    const picture = await draw(group?.status === "firing" ? group : posted).catch((error: unknown) => {
+      log.error({ err: error }, "a picture could not be drawn; the message stands without it");
+      return undefined;
+    });
     if (!picture) {
       await dropOutgoing(database, row);
       return undefined;

@@ -102,7 +102,7 @@ export const TEXTS: { readonly [alert: string]: Text } = {
     helps: ["raise"],
     headline: (figures) => `The cap of ${figures.subject} refuses requests`,
     action: () =>
-      "Tell the team that its requests are refused; raise the budget for a while with `keymeter budgets raise`, for good with `budgets set`, or leave it.",
+      "Tell the team that its requests are refused; raise the budget for a while with `keymeter budgets raise`, for good with `keymeter budgets set`, or leave it.",
   },
   KeymeterCapFailing: {
     helps: ["pause"],

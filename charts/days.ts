@@ -1,5 +1,5 @@
 // Money by day, as SVG: a bar a day, stacked by who or what it went to; the largest at the bottom, the rest in one.
-import type { Spec } from "vega";
+import type { Mark, Spec } from "vega";
 import { draw, FONT, moneyAxis, SCREEN, USUAL } from "./draw.ts";
 import type { Palette, Size } from "./draw.ts";
 
@@ -7,13 +7,15 @@ import type { Palette, Size } from "./draw.ts";
 export type DaySeries = {
   readonly days: readonly string[];
   readonly series: readonly { readonly name: string; readonly values: readonly number[] }[];
+  /** The day on which the meter began, where it is one of these: what lies before it is not metered, and not zero. */
+  readonly meteredFrom?: string | undefined;
 };
 
 export async function drawDays(chart: DaySeries, palette: Palette = SCREEN, size: Size = USUAL): Promise<string> {
   return draw(specOf(chart, palette, size));
 }
 
-function specOf({ days, series }: DaySeries, palette: Palette, { width, height }: Size): Spec {
+function specOf({ days, series, meteredFrom }: DaySeries, palette: Palette, { width, height }: Size): Spec {
   const { ground, quiet, grid, series: colours } = palette;
   const sorted = series.toSorted((a, b) => total(b.values) - total(a.values));
   const named = sorted.slice(0, colours.length - (sorted.length > colours.length ? 1 : 0));
@@ -77,6 +79,7 @@ function specOf({ days, series }: DaySeries, palette: Palette, { width, height }
           ]
         : [],
     marks: [
+      ...(meteredFrom !== undefined && days.includes(meteredFrom) ? beganMarks(meteredFrom, quiet) : []),
       {
         type: "rect",
         from: { data: "bars" },
@@ -92,6 +95,40 @@ function specOf({ days, series }: DaySeries, palette: Palette, { width, height }
       },
     ],
   };
+}
+
+/** A line where the meter begins, and the word beside it, above the bars. */
+function beganMarks(day: string, colour: string): Mark[] {
+  const x = { scale: "x", value: day };
+  return [
+    {
+      type: "rule",
+      encode: {
+        enter: {
+          x,
+          y: { value: -4 },
+          y2: { signal: "height" },
+          stroke: { value: colour },
+          strokeDash: { value: [4, 4] },
+        },
+      },
+    },
+    {
+      type: "text",
+      encode: {
+        enter: {
+          x,
+          dx: { signal: `scale('x', '${day}') > width / 2 ? -6 : 6` },
+          align: { signal: `scale('x', '${day}') > width / 2 ? 'right' : 'left'` },
+          y: { value: -6 },
+          text: { value: `metered from ${day}` },
+          fill: { value: colour },
+          font: { value: FONT },
+          fontSize: { value: 16 },
+        },
+      },
+    },
+  ];
 }
 
 function total(values: readonly number[]): number {

@@ -10,10 +10,9 @@ import { allocate } from "../ledger/money.ts";
 import type { NanoUsd } from "../ledger/money.ts";
 import { priceListOf } from "../ledger/prices.ts";
 import type { PriceBook } from "../ledger/prices.ts";
-import { findMeterBegan, readMeterHours } from "../ledger/spend.ts";
+import { findMeterBegan, firstMeteredDay, readMeterHours } from "../ledger/spend.ts";
 import type { ForecastScope, HourlySpend } from "../ledger/spend.ts";
 import { addDays } from "../ledger/windows.ts";
-import { firstMeteredDay } from "./compare.ts";
 import type { Books } from "./compare.ts";
 import type { Importer } from "./importers/importer.ts";
 
@@ -176,7 +175,7 @@ async function readCovered(
   books: Books,
   nowMs: number,
 ): Promise<Map<string, { readonly metered: NanoUsd; readonly billed: NanoUsd }>> {
-  const firstDay = addDays(firstMeteredDay(books, nowMs), 1);
+  const firstDay = addDays(firstMeteredDay(books.usage, nowMs), 1);
   const lately = addDays(dayOf(nowMs), -COVERED_DAYS);
   const covered = new Map<string, { metered: NanoUsd; billed: NanoUsd }>();
   for (const one of await readComparisons(books.billing, lately > firstDay ? lately : firstDay, dayOf(nowMs))) {

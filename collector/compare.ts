@@ -16,7 +16,7 @@ import type { MeteredCredential, MeteredLine, UnsureEvent } from "../ledger/mete
 import { allocate } from "../ledger/money.ts";
 import type { NanoUsd } from "../ledger/money.ts";
 import type { Sqlite } from "../ledger/open.ts";
-import { findMeterBegan } from "../ledger/spend.ts";
+import { firstMeteredDay } from "../ledger/spend.ts";
 import { addDays } from "../ledger/windows.ts";
 import { matchKeys, matchModels } from "./match.ts";
 import type { KeyMatches, Stated } from "./match.ts";
@@ -35,11 +35,6 @@ const MOST_A_CHANGE = 500;
 const SIGN_IN = / sign-in$/;
 
 export type Asked = { readonly provider: string; readonly questions: readonly string[] };
-
-/** The UTC day on which the meter began. Days before it are billed and not metered: they are compared with nothing. */
-export function firstMeteredDay({ usage }: Books, nowMs: number): string {
-  return new Date(findMeterBegan(usage) ?? nowMs).toISOString().slice(0, 10);
-}
 
 /** Compares every day of `[sinceDay, untilDay)` that has a bill and was metered, some days at a time; closed ones stay. Returns what somebody has to say to
  *  tell keys or models apart. */
@@ -76,7 +71,7 @@ async function compareSome(
   await refreshMetered(books, first, end, nowMs, onDay);
   const metered = new Map<string, MeteredLine[]>();
   await readMetered(books, first, end, (day, provider, lines) => metered.set(`${provider} ${day}`, lines));
-  const firstDay = firstMeteredDay(books, nowMs);
+  const firstDay = firstMeteredDay(books.usage, nowMs);
   const billDays = await readBillDays(books.billing, first, end);
   const usageReads = new Map((await readUsageReads(books.billing)).map((one) => [one.provider, one]));
   const credentials = await readMeteredCredentials(books.usage);

@@ -26,10 +26,10 @@ import {
 } from "../ledger/metered.ts";
 import type { NanoUsd } from "../ledger/money.ts";
 import type { PriceBook } from "../ledger/prices.ts";
-import { findMeterBegan } from "../ledger/spend.ts";
+import { findMeterBegan, firstMeteredDay } from "../ledger/spend.ts";
 import { addDays } from "../ledger/windows.ts";
 import type { Log } from "../service/log.ts";
-import { closeBilledDay, compareDays, firstMeteredDay, whyOpen } from "./compare.ts";
+import { closeBilledDay, compareDays, whyOpen } from "./compare.ts";
 import { priceListOf } from "../ledger/prices.ts";
 import type { Books, ClosingRules } from "./compare.ts";
 import { ImportError } from "./importers/importer.ts";
@@ -113,7 +113,7 @@ export async function readBills(
 async function firstDayFor(books: Books, importer: Importer, usualDay: string, nowMs: number): Promise<string> {
   const { billing } = books;
   const today = dayOf(nowMs);
-  const meteredDay = firstMeteredDay(books, nowMs);
+  const meteredDay = firstMeteredDay(books.usage, nowMs);
   const earliest = addDays(today, -MOST_DAYS_READ);
   const candidates = [usualDay];
   for (const note of await readImports(billing))
@@ -261,7 +261,7 @@ export async function compareLately(books: Books, sinceDay: string, stated: Stat
       .filter(({ asOfMs }) => asOfMs !== null && nowMs - asOfMs < LEAK_WINDOW_MS)
       .map((one) => one.provider),
   );
-  const firstDay = firstMeteredDay(books, nowMs);
+  const firstDay = firstMeteredDay(books.usage, nowMs);
   const leakDay = addDays(untilDay, -LEAK_DAYS);
   const lately = await readComparisons(books.billing, leakDay > firstDay ? leakDay : firstDay, untilDay);
   const fresh = lately.filter(
@@ -313,7 +313,7 @@ export async function closeSettledDays(
   const failures: string[] = [];
   let closed = 0;
   const today = dayOf(nowMs);
-  const firstDay = firstMeteredDay(books, nowMs);
+  const firstDay = firstMeteredDay(books.usage, nowMs);
   for (const one of await readBillDays(books.billing, addDays(today, -CLOSE_WITHIN_DAYS), today)) {
     // A day without a line is no bill of nothing: somebody has to say so.
     if (one.lines === 0 || findClosed(books.billing, one.provider, one.day)) continue;

@@ -15,7 +15,7 @@ import { toUsdNumber } from "../ledger/money.ts";
 import type { NanoUsd } from "../ledger/money.ts";
 import type { PriceBook } from "../ledger/prices.ts";
 import { readAllSettled } from "../ledger/budget-spend.ts";
-import { readRefused } from "../ledger/spend.ts";
+import { firstMeteredDay, readRefused } from "../ledger/spend.ts";
 import { addDays, createCalendar } from "../ledger/windows.ts";
 import { createAlertMetrics, kindOf } from "./alert-metrics.ts";
 import type { Books } from "./compare.ts";
@@ -177,7 +177,9 @@ export function createCollectorMetrics(
       one.reset();
     const today = new Date(nowMs).toISOString().slice(0, 10);
     const [since, until] = [addDays(today, -BILLED_DAYS), addDays(today, 1)];
-    const days = await readBillDays(billing, since, until);
+    // Days before the meter are compared with nothing, and never signed.
+    const firstDay = firstMeteredDay(usage, nowMs);
+    const days = await readBillDays(billing, firstDay > since ? firstDay : since, until);
     const marks = await readMarks(usage, since, until);
     const signed = await readClosed(billing, since, until);
     for (const { provider, day, closedAtMs } of signed) closedDay.set({ provider, day }, closedAtMs / 1000);

@@ -12,7 +12,7 @@ import { readMetered, readMeteredCredentials } from "../ledger/metered.ts";
 import type { MeteredLine } from "../ledger/metered.ts";
 import type { NanoUsd } from "../ledger/money.ts";
 import type { Sqlite } from "../ledger/open.ts";
-import { readKeyNames } from "../ledger/spend.ts";
+import { firstMeteredDay, readKeyNames } from "../ledger/spend.ts";
 import { addDays } from "../ledger/windows.ts";
 import { csvText } from "../service/csv.ts";
 import { chargeback } from "./chargeback.ts";
@@ -283,8 +283,9 @@ export async function reportChargeback(
     closed.add(`${one.provider} ${one.day}`);
     differences.set(one.provider, (differences.get(one.provider) ?? 0n) + one.billedNanoUsd - one.meteredNanoUsd);
   }
+  const firstDay = firstMeteredDay(usage, Date.now());
   for (const { provider, day, lines } of billing ? await readBillDays(billing, sinceDay, untilDay) : [])
-    if (lines > 0 && !closed.has(`${provider} ${day}`)) open.add(`${provider} ${day}`);
+    if (lines > 0 && day >= firstDay && !closed.has(`${provider} ${day}`)) open.add(`${provider} ${day}`);
   for (const one of billing ? await readCorrections(billing, sinceDay, untilDay) : [])
     differences.set(one.provider, (differences.get(one.provider) ?? 0n) + one.billedNanoUsd);
   await readMetered({ usage, billing }, sinceDay, untilDay, (day, provider, lines) => {

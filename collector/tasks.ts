@@ -12,12 +12,13 @@ import { dismissLeak } from "../ledger/leaks.ts";
 import { formatUsd } from "../ledger/money.ts";
 import { addPlan, removePlan } from "../ledger/plans.ts";
 import type { PriceBook } from "../ledger/prices.ts";
+import { firstMeteredDay } from "../ledger/spend.ts";
 import type { ForecastScope } from "../ledger/spend.ts";
 import { addDays } from "../ledger/windows.ts";
 import { requireToken } from "../service/admin-routes.ts";
 import type { Secret } from "../service/secret.ts";
 import { refreshBilledHours } from "./before.ts";
-import { closeBilledDay, compareDays, firstMeteredDay, whyOpen } from "./compare.ts";
+import { closeBilledDay, compareDays, whyOpen } from "./compare.ts";
 import type { Books } from "./compare.ts";
 import { readBillFile } from "./importers/file.ts";
 import { ImportError } from "./importers/importer.ts";
@@ -69,7 +70,7 @@ export async function perform({ books, prices, stated, adjust, now }: TaskContex
       if (open.length === 0)
         throw new ChangeRefused(`${task.day} is closed already; what changed since is a correction`);
       for (const day of open) {
-        const why = whyOpen(day, BY_HAND, firstMeteredDay(books, now()), now());
+        const why = whyOpen(day, BY_HAND, firstMeteredDay(books.usage, now()), now());
         if (why !== undefined) throw new ChangeRefused(why);
       }
       const said: string[] = [];

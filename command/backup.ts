@@ -24,7 +24,14 @@ export async function run(args: string[]): Promise<void> {
     throw new LedgerError(`${resolve(dataDir)} has no books; name the data folder with KEYMETER_DATA_DIR`);
   if (existsSync(folder) && readdirSync(folder).length > 0)
     throw new UsageError(`${folder} is not empty: a backup goes into a folder of its own`);
-  mkdirSync(folder, { recursive: true, mode: 0o700 });
+  try {
+    mkdirSync(folder, { recursive: true, mode: 0o700 });
+    chmodSync(folder, 0o700);
+  } catch (error) {
+    throw new UsageError(
+      `${folder} cannot be made, or is not yours alone (${error instanceof Error ? error.message : String(error)}): choose a folder that you may write, outside the data folder`,
+    );
+  }
   const progress = createProgress();
   const made: string[] = [];
   for (const name of BOOKS) {
@@ -53,6 +60,7 @@ export async function run(args: string[]): Promise<void> {
   const settings = commandEnvironment()["KEYMETER_CONFIG"] ?? "keymeter.yaml";
   if (existsSync(settings)) {
     copyFileSync(settings, join(folder, "keymeter.yaml"));
+    chmodSync(join(folder, "keymeter.yaml"), 0o600);
     made.push("keymeter.yaml");
   }
   process.stdout.write(`${resolve(folder)}: ${made.join(", ")}\n`);
@@ -61,5 +69,5 @@ export async function run(args: string[]): Promise<void> {
     process.stderr.write(
       `Not in the data folder, so not in the backup: ${missing.join(", ")}. What was given in the environment is to be kept where you keep your other secrets; without the pepper no key is known.\n`,
     );
-  process.stderr.write(`\`KEYMETER_DATA_DIR=${resolve(folder)} keymeter verify\` recomputes the copy.\n`);
+  process.stderr.write(`\`KEYMETER_DATA_DIR=${resolve(folder)} npx keymeter verify\` recomputes the copy.\n`);
 }

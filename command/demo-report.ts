@@ -2,7 +2,7 @@
 import { join, resolve } from "node:path";
 import { readComparisons } from "../ledger/closing.ts";
 import type { Comparison } from "../ledger/closing.ts";
-import { formatUsd, formatUsdColumn, formatUsdExact } from "../ledger/money.ts";
+import { formatUsd, formatUsdColumn, formatUsdSet } from "../ledger/money.ts";
 import { openForReading } from "../ledger/open.ts";
 import { readSpend } from "../ledger/spend.ts";
 import { addDays, createCalendar } from "../ledger/windows.ts";
@@ -77,9 +77,9 @@ ${alert ? `Slack has ${messages.length} messages:\n${messages.map(({ text: words
 
 ${bills}
 
-Ledger total           ${formatUsdExact(ledgerTotal)} USD
-Provider's own total   ${formatUsdExact(providerTotal)} USD, of the key behind Keymeter
-${agrees ? "They are equal, to the nano-dollar." : `They differ by ${formatUsdExact(ledgerTotal - providerTotal)} USD: that is a bug.`}
+Ledger total           ${formatUsdSet(ledgerTotal)}
+Provider's own total   ${formatUsdSet(providerTotal)}, of the key behind Keymeter
+${agrees ? "They are equal, to the nano-dollar." : `They differ by ${formatUsdSet(ledgerTotal - providerTotal)}: that is a bug.`}
 
 The books stay in ${resolve(dataDir)}:
   KEYMETER_DATA_DIR=${dataDir} npx keymeter spend --by team,key,model

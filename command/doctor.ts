@@ -14,7 +14,7 @@ import { addressOf, askProgram, askProxy, ProgramGone } from "../service/admin.t
 import { reasonOf } from "../service/finding.ts";
 import type { Finding, FindingState } from "../service/finding.ts";
 import { toJson } from "../service/json.ts";
-import { innerHostOf } from "../service/network.ts";
+import { innerHostOf, noteOpenNetwork } from "../service/network.ts";
 import { RESTORE } from "../service/secret.ts";
 import { commandEnvironment, loadCommandConfig } from "./config.ts";
 import type { CommandConfig } from "./config.ts";
@@ -59,7 +59,8 @@ async function everything(config: CommandConfig, isPaid: boolean): Promise<Findi
     providers(config, isPaid),
     Promise.resolve(disk(config.dataDir)),
     books(config.dataDir),
-    Promise.resolve(pepper(config.dataDir)),
+    pepper(config),
+    Promise.resolve(network(config)),
     Promise.resolve(prices(config.dataDir)),
     program(config, "proxy", config.opsPort, "KEYMETER_OPS_PORT"),
     program(config, "collector", config.collectorPort, "KEYMETER_COLLECTOR_PORT"),
@@ -103,10 +104,27 @@ async function heldBy(ask: () => Promise<unknown>): Promise<Finding[]> {
 }
 
 /** Without the pepper no Keymeter key is known any more. */
-function pepper(dataDir: string): Finding[] {
+async function pepper(config: CommandConfig): Promise<Finding[]> {
+  const { dataDir } = config;
   const path = join(dataDir, "pepper");
   if (commandEnvironment()["KEYMETER_PEPPER"] || existsSync(path) || !existsSync(join(dataDir, "usage.db"))) return [];
-  return [{ what: "pepper", state: "fail", said: `${path} is gone`, mend: RESTORE.pepper }];
+  const proxy = await get(`${addressOf(innerHostOf(config), config.opsPort)}/healthz`).catch(() => undefined);
+  return proxy?.ok
+    ? [
+        {
+          what: "pepper",
+          state: "warn",
+          said: `${path} is not there; the proxy that runs was given one, or still holds the one that was there`,
+          mend: `if it was not given as KEYMETER_PEPPER: ${RESTORE.pepper}`,
+        },
+      ]
+    : [{ what: "pepper", state: "fail", said: `${path} is gone`, mend: RESTORE.pepper }];
+}
+
+/** Who can reach more than the proxy. */
+function network(config: CommandConfig): Finding[] {
+  const said = noteOpenNetwork(config);
+  return said === undefined ? [] : [{ what: "network", state: "warn", said }];
 }
 
 function disk(dataDir: string): Finding[] {
@@ -191,7 +209,7 @@ async function program(config: CommandConfig, name: string, port: number, settin
       {
         what: name,
         state: "fail",
-        said: (await answer.text()).trim(),
+        said: (await answer.text()).trim().replaceAll(/\s*\n\s*/g, " "),
         mend: `its log lies in the data folder under logs/${name}.log`,
       },
     ];

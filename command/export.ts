@@ -11,7 +11,7 @@ import {
   reportChargeback,
   writeHistory,
 } from "../collector/reports.ts";
-import { formatUsd, formatUsdColumn, formatUsdExact } from "../ledger/money.ts";
+import { formatUsd, formatUsdColumn, formatUsdExact, formatUsdSet } from "../ledger/money.ts";
 import { openForReading } from "../ledger/open.ts";
 import { addDays, createCalendar } from "../ledger/windows.ts";
 import { giveWay } from "../service/priority.ts";
@@ -100,7 +100,7 @@ async function focus(args: string[]): Promise<void> {
     );
     progress.end();
     process.stderr.write(
-      `${done.rows} rows, ${formatUsdExact(done.billedNanoUsd)} USD; ${done.closedDays} provider-days are closed, ${done.openDays} are open (as metered, not as billed).\n`,
+      `${done.rows} rows, ${formatUsdSet(done.billedNanoUsd)}; ${done.closedDays} provider-days are closed, ${done.openDays} are open (as metered, not as billed).\n`,
     );
   } finally {
     progress.end();
@@ -160,7 +160,7 @@ async function charge(args: string[]): Promise<void> {
     `${formatTable(
       [...by, "metered", "shared", "total"],
       charges.map(({ owner }, i) => [
-        ...owner.map((one) => one || "(nobody)"),
+        ...owner.map((one, column) => one || (by[column] === "team" ? "(nobody)" : "(none)")),
         metered[i] ?? "",
         shared[i] ?? "",
         total[i] ?? "",

@@ -7,8 +7,10 @@ import type { Comparison, VarianceCause } from "../ledger/closing.ts";
 import { formatUsd, formatUsdColumn } from "../ledger/money.ts";
 import type { NanoUsd } from "../ledger/money.ts";
 import { openForReading } from "../ledger/open.ts";
+import { firstMeteredDay } from "../ledger/spend.ts";
 import { addDays, createCalendar } from "../ledger/windows.ts";
 import { toJson } from "../service/json.ts";
+import { openUsage } from "./books.ts";
 import { loadCommandConfig } from "./config.ts";
 import { isDay } from "../ledger/windows.ts";
 import { parseDay } from "./days.ts";
@@ -51,6 +53,9 @@ export async function run(args: string[]): Promise<void> {
     process.exitCode = 1;
     return;
   }
+  const usage = openUsage(config);
+  const firstDay = firstMeteredDay(usage, Date.now());
+  usage.close();
   const comparisons = await readComparisons(billing, since, until, values.provider);
   const closed = await readClosed(billing, since, until);
   const corrections = await readCorrections(billing, since, until);
@@ -64,7 +69,10 @@ export async function run(args: string[]): Promise<void> {
     return void process.stdout.write(
       `${toJson({
         imports,
-        days: days.map((one) => ({ ...one, state: stateOf(one.provider, one.day) })),
+        days: days.map((one) => ({
+          ...one,
+          state: one.day < firstDay ? "before the meter" : stateOf(one.provider, one.day),
+        })),
         comparisons,
         closed,
         corrections,
@@ -76,6 +84,11 @@ export async function run(args: string[]): Promise<void> {
       `Correction of ${one.day}, ${one.provider}, from ${new Date(one.madeAtMs).toISOString().slice(0, 10)}: billed ${formatUsd(one.billedNanoUsd)}, metered ${formatUsd(one.meteredNanoUsd)} more than signed\n`,
     );
   printCauses(comparisons, values.all || values.day !== undefined);
+  const before = days.filter(({ day, lines }) => day < firstDay && lines > 0);
+  if (before.length > 0)
+    process.stdout.write(
+      `${before.length} of these bills, ${formatUsd(before.reduce((sum, { amountNanoUsd }) => sum + amountNanoUsd, 0n))}, are of days before ${firstDay}, when the meter began: history, compared with nothing.\n`,
+    );
   for (const one of imports) {
     const read = one.lastSuccessMs === null ? "never" : new Date(one.lastSuccessMs).toISOString().slice(0, 16);
     process.stdout.write(

@@ -63,6 +63,8 @@ export async function run(args: string[]): Promise<void> {
     plain.length === by.length
       ? await readSpend(books, plain, since, until, within)
       : await readSpendByTag(books, by, calendar, since, until, within);
+  // Days in their order, whatever they cost.
+  if (by[0] === "day") rows.sort((a, b) => (a.group.day ?? "").localeCompare(b.group.day ?? ""));
   const names = await readKeyNames(books);
   books.close();
 

@@ -3,13 +3,13 @@
 // dies. `up` and `demo` stand on this.
 import { spawn } from "node:child_process";
 import type { ChildProcess } from "node:child_process";
-import { accessSync, constants, mkdirSync, readFileSync, writeFileSync } from "node:fs";
+import { accessSync, constants, existsSync, mkdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { createServer } from "node:net";
 import { delimiter, join, resolve } from "node:path";
 import { fileURLToPath } from "node:url";
 import type { SharedConfig } from "../service/config.ts";
 import { addressOf } from "../service/admin.ts";
-import { innerHostOf } from "../service/network.ts";
+import { innerHostOf, noteOpenNetwork } from "../service/network.ts";
 import { openLogFile } from "../service/log-file.ts";
 import type { Environment } from "../service/settings.ts";
 
@@ -69,6 +69,7 @@ const MOST_DEATHS = 3;
  *  that failed had to say. */
 export async function startStack(options: StackOptions): Promise<Stack> {
   const { config } = options;
+  markRunning();
   mkdirSync(join(config.dataDir, "logs"), { recursive: true, mode: 0o700 });
   let reportBroken: (why: string) => void = () => {};
   const broken = new Promise<string>((resolve) => (reportBroken = resolve));
@@ -87,6 +88,8 @@ export async function startStack(options: StackOptions): Promise<Stack> {
       );
     // Without Prometheus the alerts program need not wait for it.
     const environment = tools ? options.environment : { ...options.environment, KEYMETER_PROMETHEUS: "off" };
+    const open = noteOpenNetwork(config);
+    if (open !== undefined) missing.push(`A closed network: ${open}.`);
     for (const program of PROGRAMS) {
       const child = superviseProgram(program, { config, environment }, reportBroken);
       children.push(child);
@@ -137,11 +140,24 @@ function superviseProgram(
     READY_MS,
   );
 
+  // What cannot be started at all is tried again: its files may be on their way (an upgrade under a running program).
+  const tryAgain = (error: unknown): void => {
+    if (stopping) return;
+    const why = error instanceof Error ? error.message : String(error);
+    if (!isReady) return rejectReady(new Error(`${program} cannot be started: ${why}`, { cause: error }));
+    process.stderr.write(`${program} cannot be started (${why}); it is tried again\n`);
+    setTimeout(() => !stopping && start(), NO_START_AGAIN_MS);
+  };
   const start = (): void => {
-    child = spawn(process.execPath, [...PROGRAM_FLAGS, join(ROOT, "keymeter.ts"), program], {
-      stdio: ["ignore", "ignore", "pipe", "ipc"],
-      env: { ...PROGRAM_ENVIRONMENT, ...environmentFor(program, environment), KEYMETER_SUPERVISED: "1" },
-    });
+    try {
+      child = spawn(process.execPath, [...PROGRAM_FLAGS, join(ROOT, "keymeter.ts"), program], {
+        stdio: ["ignore", "ignore", "pipe", "ipc"],
+        env: { ...PROGRAM_ENVIRONMENT, ...environmentFor(program, environment), KEYMETER_SUPERVISED: "1" },
+      });
+    } catch (error) {
+      // Some errors are thrown, others are events: a binary that is being written is one of the former.
+      return tryAgain(error);
+    }
     child.stderr?.on("data", (chunk: Buffer) => {
       log.write(chunk);
       const text = chunk.toString("utf8");
@@ -155,13 +171,7 @@ function superviseProgram(
       clearTimeout(timer);
       resolveReady(message);
     });
-    // What cannot be started at all is tried again: its files may be on their way (an upgrade under a running program).
-    child.once("error", (error) => {
-      if (stopping) return;
-      if (!isReady) return rejectReady(new Error(`${program} cannot be started: ${error.message}`, { cause: error }));
-      process.stderr.write(`${program} cannot be started (${error.message}); it is tried again\n`);
-      setTimeout(() => !stopping && start(), NO_START_AGAIN_MS);
-    });
+    child.once("error", tryAgain);
     child.once("exit", (code, signal) => {
       if (stopping) return;
       if (!isReady) {
@@ -177,6 +187,7 @@ function superviseProgram(
           ),
         );
       }
+      if (isInstalling()) return tryAgain(new Error("the packages are being installed"));
       deaths = [...deaths.filter((at) => at > Date.now() - 60_000), Date.now()];
       if (deaths.length >= MOST_DEATHS)
         return reportBroken(
@@ -198,6 +209,22 @@ function superviseProgram(
       await log.end();
     },
   };
+}
+
+/** Whether npm is at work in this checkout: it empties the packages first, and writes this file last. */
+function isInstalling(): boolean {
+  return existsSync(join(ROOT, "package-lock.json")) && !existsSync(join(ROOT, "node_modules", ".package-lock.json"));
+}
+
+/** Says to `start.mjs` that something runs from this checkout: it does not install under it. A checkout that cannot be written cannot be installed in. */
+function markRunning(): void {
+  const mark = join(ROOT, "node_modules", `.keymeter-runs-${process.pid}`);
+  try {
+    writeFileSync(mark, "");
+    process.once("exit", () => rmSync(mark, { force: true }));
+  } catch {
+    // Nothing to say it to.
+  }
 }
 
 type Tools = { readonly prometheus: string; readonly alertmanager: string };

@@ -77,7 +77,14 @@ function greeting(
   const base = `${config.tls ? "https" : "http"}://${reachableHost(config.host)}:${config.proxyPort}`;
   const own = config.passThrough ? "your own provider key, or a Keymeter key (km_...)" : "a Keymeter key (km_...)";
   // The command finds books and proxy by the same settings: those that are not the defaults go in front of it.
-  const prefix = ["KEYMETER_CONFIG", "KEYMETER_DATA_DIR", "KEYMETER_OPS_PORT", "KEYMETER_COLLECTOR_PORT"]
+  const prefix = [
+    "KEYMETER_CONFIG",
+    "KEYMETER_DATA_DIR",
+    "KEYMETER_HOST",
+    "KEYMETER_INNER_HOST",
+    "KEYMETER_OPS_PORT",
+    "KEYMETER_COLLECTOR_PORT",
+  ]
     .flatMap((name) => (environment[name] ? [`${name}=${environment[name]} `] : []))
     .join("");
   const credentials = (

@@ -12,8 +12,7 @@ import type { Calendar } from "./windows.ts";
 export type BilledHour = typeof billedHours.$inferSelect;
 
 /** What a bill tells apart as the meter does: teams, projects and environments are ours alone. */
-export const BILLED_DIMENSIONS = ["provider", "model"] as const;
-export type BilledDimension = (typeof BILLED_DIMENSIONS)[number];
+export type BilledDimension = "provider" | "model";
 
 /** Replaces all that is known of a provider's time before the meter. */
 export function replaceBilledHours(database: Sqlite, provider: string, hours: readonly BilledHour[]): void {

@@ -66,6 +66,18 @@ export function formatUsd(amount: NanoUsd): string {
   return withSign(formatRounded(amount, digitsFor(amount)));
 }
 
+/** What is left, for people: never more than it is, as rounding would have it. */
+export function formatUsdDown(amount: NanoUsd): string {
+  const step = 10n ** BigInt(NANO_DIGITS - digitsFor(amount));
+  return formatUsd(amount - (amount % step));
+}
+
+/** What something may cost, for people: never less than it is. */
+export function formatUsdUp(amount: NanoUsd): string {
+  const step = 10n ** BigInt(NANO_DIGITS - digitsFor(amount));
+  return formatUsd(((amount + step - 1n) / step) * step);
+}
+
 /** Money for people in cents alone, for tables of sums: what is more than nothing and less than half a cent is "<$0.01". */
 export function formatUsdCents(amount: NanoUsd): string {
   const words = withSign(formatRounded(amount, 2));

@@ -440,6 +440,11 @@ export function findMeterBegan(database: Sqlite): number | undefined {
   return first === null ? undefined : Number(first);
 }
 
+/** The UTC day on which the meter began: today, if it never ran. Days before it are billed and not metered: they are compared with nothing. */
+export function firstMeteredDay(database: Sqlite, nowMs: number): string {
+  return new Date(findMeterBegan(database) ?? nowMs).toISOString().slice(0, 10);
+}
+
 /** Names of keys by id. */
 export async function readKeyNames(database: Sqlite): Promise<Map<string, string>> {
   return new Map(

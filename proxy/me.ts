@@ -2,7 +2,7 @@
 import type { FastifyReply, FastifyRequest } from "fastify";
 import { describeScope } from "../ledger/budgets.ts";
 import type { BudgetState } from "../ledger/budgets.ts";
-import { formatUsd, formatUsdExact, parseUsd } from "../ledger/money.ts";
+import { formatUsd, formatUsdDown, formatUsdExact, parseUsd } from "../ledger/money.ts";
 import { readSpend } from "../ledger/spend.ts";
 import { createCalendar } from "../ledger/windows.ts";
 import { identify } from "./arrival.ts";
@@ -49,7 +49,7 @@ export async function answerMe(
       expiresAt: key.expiresAtMs === undefined ? null : new Date(key.expiresAtMs).toISOString(),
     },
     spent: await spentBy(context, key.id, Date.now()),
-    budgets: states.map(toldOf),
+    budgets: states.map((state) => toldOf(state, (id) => (id === key.id ? key.name : undefined))),
   };
   const isText = /^text\/plain\b/.test(request.headers.accept ?? "");
   const body = isText ? asText(told) : JSON.stringify(told);
@@ -84,12 +84,15 @@ async function spentBy({ books, config }: ProxyContext, keyId: string, nowMs: nu
 
 /** A budget that holds for the key. What everybody together spends is not for each key's holder to see: of the organisation's it says only how much
  *  of it is used. */
-function toldOf({ budget, window, amountNanoUsd, settledNanoUsd, reservedNanoUsd }: BudgetState) {
+function toldOf(
+  { budget, window, amountNanoUsd, settledNanoUsd, reservedNanoUsd }: BudgetState,
+  nameOf: (keyId: string) => string | undefined,
+) {
   const isOfAll = Object.values(budget.scope).every((part) => part === undefined);
   const left = amountNanoUsd - settledNanoUsd - reservedNanoUsd;
   return {
     id: budget.id,
-    scope: describeScope(budget.scope),
+    scope: describeScope(budget.scope, nameOf),
     kind: budget.kind,
     mode: budget.mode,
     observe: budget.observe === true,
@@ -115,7 +118,7 @@ function asText({ key, spent, budgets }: Told): string {
     const kind = one.kind === "hard" ? "hard" : "tells only";
     return "usedPercent" in one
       ? `  ${one.scope}, ${one.window} (${kind}): ${one.usedPercent} % used, ${ends}`
-      : `  ${one.scope}, ${one.window} (${kind}): ${money(one.leftUsd)} left of ${money(one.amountUsd)}, ${ends}`;
+      : `  ${one.scope}, ${one.window} (${kind}): ${formatUsdDown(parseUsd(one.leftUsd ?? "0"))} left of ${money(one.amountUsd)}, ${ends}`;
   });
   return `key ${key["name"]} (${key["id"]})${key["team"] ? `, team ${key["team"]}` : ""}
 spent ${money(spent.todayUsd)} today, ${money(spent.monthUsd)} this month

@@ -2,7 +2,7 @@
 // are counted; none of them reaches a provider.
 import type { BudgetRefusal, Freeze } from "../ledger/budgets.ts";
 import { describeScope } from "../ledger/budgets.ts";
-import { formatUsd, formatUsdExact, formatUsdSet } from "../ledger/money.ts";
+import { formatUsd, formatUsdDown, formatUsdExact, formatUsdSet, formatUsdUp } from "../ledger/money.ts";
 import type { Refusal } from "./dialects/dialect.ts";
 import type { Principal } from "./register.ts";
 
@@ -161,7 +161,7 @@ function describeRefusal(refused: BudgetRefusal, refusing: Refusing): string {
     case "budget_exceeded":
       return sentences(
         `the request does not fit ${describeBudget(refused, refusing.principal)}`,
-        `${by} and may cost ${askedNanoUsd === undefined ? "an amount that is not known" : formatUsd(askedNanoUsd)}`,
+        `${by} and may cost ${askedNanoUsd === undefined ? "an amount that is not known" : formatUsdUp(askedNanoUsd)}`,
         fittingTokens === undefined
           ? ""
           : fittingTokens > 0
@@ -208,7 +208,7 @@ function describeBudget(
   const left = amountNanoUsd - settledNanoUsd - reservedNanoUsd;
   const held = reservedNanoUsd > 0n ? `, ${formatUsd(reservedNanoUsd)} held for requests under way` : "";
   const scope = describeScope(budget.scope, (id) => (id === principal.keyId ? principal.key?.name : undefined));
-  return `the ${budget.window === "total" ? "whole" : budget.window} budget of ${scope} (${formatUsd(left > 0n ? left : 0n)} left of ${formatUsdSet(amountNanoUsd)}${held}; id ${budget.id})`;
+  return `the ${budget.window === "total" ? "whole" : budget.window} budget of ${scope} (${formatUsdDown(left > 0n ? left : 0n)} left of ${formatUsdSet(amountNanoUsd)}${held}; id ${budget.id})`;
 }
 
 /** "key ci (key_x, team search, owner anna)". */

@@ -90,7 +90,7 @@ export async function askProgram(
     });
   } catch {
     throw new ProgramGone(
-      `the books are in use, but no ${program.name} answers at ${url}. Set ${program.setting} to the port it was started with.`,
+      `the books are in use, but no ${program.name} answers at ${url}. Set ${program.setting} to the port it was started with, and KEYMETER_INNER_HOST to the address, where it was given one.`,
     );
   }
   const parsed = (await answer.json().catch(() => ({}))) as { error?: string };

@@ -20,13 +20,13 @@ export type MetricsGuard = {
 
 /** The guard of a data folder; makes its token on the first start. */
 export function metricsGuard(
-  { dataDir, metricsToken }: Pick<SharedConfig, "dataDir" | "metricsToken">,
+  { dataDir, innerHost, metricsToken }: Pick<SharedConfig, "dataDir" | "innerHost" | "metricsToken">,
   warn: (message: string) => void,
 ): MetricsGuard {
   const token = ownSecret(dataDir, "metrics-token", metricsToken);
   // Prometheus and the alerts program read it from the file.
   keepSecret(dataDir, "metrics-token", token);
-  return { token, isOpen: isOpen(dataDir), warn };
+  return { token, isOpen: isOpen({ innerHost, dataDir }), warn };
 }
 
 /** A fastify instance with the three routes; programs add their own. `notReady` returns why not, or undefined. Without a guard metrics are
@@ -45,17 +45,18 @@ export function createListener(
   const isRight = guard && createTokenCheck(guard.token);
   let isWarned = false;
   app.get("/metrics", async (request, reply) => {
-    const isFree = !guard || isLoopback(request.socket.remoteAddress ?? "") || (await isRight?.(bearerOf(request)));
-    if (!isFree && !guard.isOpen)
+    const token = bearerOf(request);
+    const isHere = !guard || isLoopback(request.socket.remoteAddress ?? "");
+    if (!isHere && guard.isOpen) {
+      if (!isWarned && !token)
+        guard.warn(`${request.socket.remoteAddress} reads metrics without the token; the next release refuses that`);
+      isWarned ||= !token;
+    } else if (!isHere && !(await isRight?.(token)))
       return reply
         .code(401)
         .send(
           "metrics ask for a token here: Authorization: Bearer, with what the file metrics-token of the data folder holds\n",
         );
-    if (!isFree && !isWarned) {
-      isWarned = true;
-      guard.warn(`${request.socket.remoteAddress} reads metrics without the token; the next release refuses that`);
-    }
     return reply.header("content-type", registry.contentType).send(await registry.metrics());
   });
   return app;

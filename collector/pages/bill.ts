@@ -2,7 +2,7 @@
 import { readComparisons, readCorrections } from "../../ledger/closing.ts";
 import { readKeyNames } from "../../ledger/spend.ts";
 import { addDays, isDay } from "../../ledger/windows.ts";
-import { readDays, stateOf } from "./billed-days.ts";
+import { hasBill, readDays, stateOf } from "./billed-days.ts";
 import type { PageContext, Query } from "./context.ts";
 import { bySize, change, count, sum, text, time, usd } from "./page.ts";
 import type { Cell, MoneyKind, Page } from "./page.ts";
@@ -33,11 +33,11 @@ export async function bill(context: PageContext, { provider = "", day = "" }: Qu
         question: "Do the two agree, and is it signed?",
         money,
         figures: [
-          { title: "Metered", value: usd(found.meteredNanoUsd), money: "metered" },
+          { title: "Metered", value: found.isBefore ? undefined : usd(found.meteredNanoUsd), money: "metered" },
           { title: "Billed", value: usd(found.billedNanoUsd), money },
           {
             title: "Billed minus metered",
-            value: found.billedNanoUsd === undefined ? undefined : change(found.billedNanoUsd - found.meteredNanoUsd),
+            value: hasBill(found) ? change((found.billedNanoUsd ?? 0n) - found.meteredNanoUsd) : undefined,
             money,
           },
           {

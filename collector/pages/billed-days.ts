@@ -4,6 +4,7 @@ import { readClosed, readCorrections, readVarianceSums } from "../../ledger/clos
 import type { ClosedDay } from "../../ledger/closing.ts";
 import { readMarks } from "../../ledger/metered.ts";
 import type { NanoUsd } from "../../ledger/money.ts";
+import { firstMeteredDay } from "../../ledger/spend.ts";
 import type { PageContext } from "./context.ts";
 import { bySize, change, count, share, sum, text, time, usd } from "./page.ts";
 import type { Cell, Section } from "./page.ts";
@@ -18,17 +19,20 @@ export type BilledDay = {
   /** What the bill says more since it was signed. */
   readonly sinceNanoUsd: NanoUsd;
   readonly closed: ClosedDay | undefined;
+  /** Before the meter began: compared with nothing. */
+  readonly isBefore: boolean;
   /** Why the two differ, the largest first; they add up to the difference once the day has been compared. None without a bill. */
   readonly causes: readonly { readonly cause: string; readonly amountNanoUsd: NanoUsd }[];
 };
 
 /** Days `[since, until)` that were used or billed, the newest first; of one provider or all. */
 export async function readDays(
-  { books }: PageContext,
+  { books, nowMs }: PageContext,
   since: string,
   until: string,
   provider?: string,
 ): Promise<BilledDay[]> {
+  const firstDay = firstMeteredDay(books.usage, nowMs);
   const { usage, billing } = books;
   const place = (one: { readonly provider: string; readonly day: string }): string => `${one.day} ${one.provider}`;
   const marks = new Map((await readMarks(usage, since, until)).map((one) => [place(one), one]));
@@ -49,6 +53,7 @@ export async function readDays(
         billedNanoUsd: billed,
         sinceNanoUsd: sum((corrections.get(name) ?? []).map((one) => one.billedNanoUsd)),
         closed,
+        isBefore: day < firstDay && !closed,
         causes:
           billed === undefined
             ? []
@@ -64,15 +69,21 @@ export async function readDays(
     .toSorted((a, b) => b.day.localeCompare(a.day) || a.provider.localeCompare(b.provider));
 }
 
-/** "closed", "open", "no bill yet". */
-export function stateOf({ closed, billedNanoUsd }: BilledDay): string {
+/** "closed", "open", "no bill yet", "before the meter". */
+export function stateOf({ closed, billedNanoUsd, isBefore }: BilledDay): string {
   if (closed) return "closed";
+  if (isBefore) return "before the meter";
   return billedNanoUsd === undefined ? "no bill yet" : "open";
 }
 
-/** Metered, billed and their difference, of the days that have a bill: four cells. */
+/** Whether there is something to compare. */
+export function hasBill({ billedNanoUsd, isBefore }: BilledDay): boolean {
+  return billedNanoUsd !== undefined && !isBefore;
+}
+
+/** Metered, billed and their difference, of the days that have a bill and were metered: four cells. */
 export function compared(days: readonly BilledDay[]): Cell[] {
-  const billed = days.filter((one) => one.billedNanoUsd !== undefined);
+  const billed = days.filter(hasBill);
   if (billed.length === 0) return [undefined, undefined, undefined, undefined];
   const metered = sum(billed.map((one) => one.meteredNanoUsd));
   const amount = sum(billed.map((one) => one.billedNanoUsd ?? 0n));
@@ -111,7 +122,7 @@ export async function agreementSection(
         const note = imports.get(provider);
         return [
           text(provider, { page: "bills" }),
-          count(own.filter((one) => one.billedNanoUsd !== undefined).length),
+          count(own.filter(hasBill).length),
           ...compared(own),
           count(own.filter(({ closed }) => closed).length),
           usd(sum(own.filter((one) => one.billedNanoUsd === undefined).map((one) => one.meteredNanoUsd))),

@@ -3,11 +3,11 @@ import { isOpen, readLeaks } from "../../ledger/leaks.ts";
 import { formatUsd } from "../../ledger/money.ts";
 import type { NanoUsd } from "../../ledger/money.ts";
 import { addDays } from "../../ledger/windows.ts";
-import { agreementSection, compared, readDays, stateOf } from "./billed-days.ts";
+import { agreementSection, compared, hasBill, readDays, stateOf } from "./billed-days.ts";
 import type { BilledDay } from "./billed-days.ts";
 import { chooseDays, dayLink } from "./context.ts";
 import type { PageContext, Query } from "./context.ts";
-import { bySize, change, count, share, sum, text, time, usd } from "./page.ts";
+import { bySize, change, count, sum, text, time, usd } from "./page.ts";
 import type { Cell, Page, Section } from "./page.ts";
 
 const SPANS = ["35", "100", "400"];
@@ -83,12 +83,9 @@ export async function bills(context: PageContext, query: Query): Promise<Page> {
           rows: days.map((one): Cell[] => [
             text(one.day, dayLink(one.provider, one.day)),
             text(one.provider),
-            usd(one.meteredNanoUsd),
+            one.isBefore ? undefined : usd(one.meteredNanoUsd),
             usd(one.billedNanoUsd),
-            one.billedNanoUsd === undefined ? undefined : change(one.billedNanoUsd - one.meteredNanoUsd),
-            one.billedNanoUsd === undefined
-              ? undefined
-              : share(one.billedNanoUsd - one.meteredNanoUsd, one.billedNanoUsd),
+            ...compared([one]).slice(2),
             one.closed ? change(one.sinceNanoUsd) : undefined,
             text(stateOf(one)),
             text(one.causes[0]?.cause ?? ""),
@@ -136,8 +133,6 @@ export async function bills(context: PageContext, query: Query): Promise<Page> {
     ],
   };
 }
-
-const hasBill = (one: BilledDay): boolean => one.billedNanoUsd !== undefined;
 
 /** What is metered at providers whose bill is not read, in a sentence each. */
 function notRead(days: readonly BilledDay[]): string[] {

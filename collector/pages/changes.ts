@@ -4,6 +4,7 @@ import { readKeyNames, readSpend, readSpendByTag } from "../../ledger/spend.ts";
 import type { Breakdown, SpendRow } from "../../ledger/spend.ts";
 import { addDays, isDay } from "../../ledger/windows.ts";
 import type { Within } from "../../ledger/within.ts";
+import { beforeSections } from "./before.ts";
 import { addEffects, effectsByModel, NO_EFFECTS } from "../effects.ts";
 import type { Effects } from "../effects.ts";
 import { keyLink, leftOut, readTotal, spansOf, sumUp, teamCell } from "./context.ts";
@@ -53,6 +54,18 @@ export async function changes(context: PageContext, query: Query): Promise<Page>
         text(name, { page: "changes", query: { ...query, provider: name } }),
       ),
       ...(await features(context, spans, within)),
+      // Bills know no team, and stand beside all that was metered.
+      ...(Object.keys(within).length === 0
+        ? await beforeSections(
+            context,
+            [
+              { field: "before", title: "Before", since: before, until: end },
+              { field: "now", title: "Now", since, until },
+            ],
+            ["provider", "model"],
+            (by, span) => readSpend(context.books.usage, [by], span.since, span.until, within),
+          )
+        : []),
     ].map((section, i, all) =>
       i < all.length - 1
         ? section

@@ -6,6 +6,7 @@ import { expectedSoFar } from "../../ledger/forecasts.ts";
 import type { FrozenForecast } from "../../ledger/forecasts.ts";
 import { landingOf, readRests } from "../../ledger/landings.ts";
 import type { Landing, Rest } from "../../ledger/landings.ts";
+import { readBilledSpend } from "../../ledger/billed-hours.ts";
 import type { Key } from "../../ledger/keys.ts";
 import { formatUsd, formatUsdCents, toUsdNumber } from "../../ledger/money.ts";
 import type { NanoUsd } from "../../ledger/money.ts";
@@ -24,7 +25,8 @@ import { SCREEN, WIDE } from "../../charts/draw.ts";
 import { kindOf } from "../alert-metrics.ts";
 import type { Books } from "../compare.ts";
 import type { Stated } from "../match.ts";
-import { change, count, share, text, time, usd } from "./page.ts";
+import { firstDay } from "./before.ts";
+import { change, count, share, sum, text, time, usd } from "./page.ts";
 import type { Cell, Chart, Control, Figure, Link, Page, Section, Value } from "./page.ts";
 
 export type PageContext = {
@@ -81,17 +83,26 @@ export async function readTotal(
 /** Spend of the spans that lists show, by one dimension. The last seven days are whole ones, up to yesterday. */
 export type Lately = {
   readonly [span in "month" | "today" | "week" | "weekBefore"]: ReadonlyMap<string, SpendRow>;
+} & {
+  /** How much more the last seven days cost than the seven before, of these or of all; undefined: the meter did not run in all of them. */
+  readonly more: (names?: readonly string[]) => Cell;
 };
 
 export async function readLately(context: PageContext, by: Dimension, within: Within = {}): Promise<Lately> {
   const { today, tomorrow, month } = spansOf(context);
   const read = async (since: string, until: string): Promise<Map<string, SpendRow>> =>
     byValue(await readSpend(context.books.usage, [by], since, until, within), by);
+  const week = await read(addDays(today, -7), today);
+  const weekBefore = await read(addDays(today, -14), addDays(today, -7));
+  const of = (map: ReadonlyMap<string, SpendRow>, names: readonly string[] | undefined): SpendSums =>
+    sumUp(names === undefined ? map.values() : names.map((name) => map.get(name)));
+  const isWhole = addDays(today, -14) >= (firstDay(context) ?? tomorrow);
   return {
     month: await read(month.firstDay, month.endDay),
     today: await read(today, tomorrow),
-    week: await read(addDays(today, -7), today),
-    weekBefore: await read(addDays(today, -14), addDays(today, -7)),
+    week,
+    weekBefore,
+    more: (names) => (isWhole ? more(of(week, names), of(weekBefore, names)) : undefined),
   };
 }
 
@@ -105,8 +116,8 @@ export function byCost(costs: ReadonlyMap<string, SpendSums>): (a: string, b: st
 export const spent = (sums: SpendSums | undefined): Cell => usd(knownCost(sums ?? NO_SPEND));
 
 /** How much more sums cost than others. */
-export function more(now: SpendSums | undefined, before: SpendSums | undefined): Cell {
-  const [is, was] = [knownCost(now ?? NO_SPEND), knownCost(before ?? NO_SPEND)];
+function more(now: SpendSums, before: SpendSums): Cell {
+  const [is, was] = [knownCost(now), knownCost(before)];
   return is === undefined || was === undefined ? undefined : change(is - was);
 }
 
@@ -200,7 +211,7 @@ export function outlookFigures({ frozen, landing }: Outlook): Figure[] {
       title: "Forecast when it began",
       value: usd(frozen.p50NanoUsd),
       money: "forecast",
-      note: `Made on ${date} and fixed since: alerts and the track record go by it.`,
+      note: `Fixed on ${date}; alerts go by it.`,
     },
   ];
 }
@@ -231,32 +242,50 @@ export async function monthChart(
   };
 }
 
-/** Metered days drawn by one dimension; undefined where there is nothing to draw. */
+/** Days drawn by one dimension: metered, and before the meter as they were billed. Undefined where there is nothing to draw. */
 export async function daysChart(
-  { books }: PageContext,
+  context: PageContext,
   by: "provider" | "model",
   since: string,
   until: string,
   within: Within = {},
 ): Promise<Chart | undefined> {
+  const { books, calendar } = context;
   const rows = await readSpend(books.usage, ["day", by], since, until, within);
-  if (rows.length === 0) return undefined;
+  // Bills know neither teams nor keys of ours.
+  const isAll = Object.keys(within).length === 0;
+  const billed = isAll ? await readBilledSpend(books.billing, calendar, by, since, until) : [];
+  if (rows.length + billed.length === 0) return undefined;
   const days: string[] = [];
   for (let day = since; day < until; day = addDays(day, 1)) days.push(day);
-  const cost = new Map(rows.map(({ group, costNanoUsd }) => [`${group.day} ${group[by]}`, toUsdNumber(costNanoUsd)]));
+  const bars = [
+    ...rows.map(({ group, costNanoUsd }) => ({ day: group.day ?? "", name: group[by] ?? "", costNanoUsd })),
+    ...billed.map(({ day, id, costNanoUsd }) => ({ day, name: `${id || "(not told)"}, billed`, costNanoUsd })),
+  ];
+  const cost = new Map(bars.map(({ day, name, costNanoUsd }) => [`${day} ${name}`, toUsdNumber(costNanoUsd)]));
+  const began = firstDay(context);
   const series = {
     days,
-    series: [...new Set(rows.map(({ group }) => group[by] ?? ""))].map((name) => ({
+    series: [...new Set(bars.map(({ name }) => name))].map((name) => ({
       name,
       values: days.map((day) => cost.get(`${day} ${name}`) ?? 0),
     })),
+    ...(began !== undefined && began > since ? { meteredFrom: began } : {}),
   };
   // Rows come with the largest first.
   const [dearest] = rows;
+  const metered =
+    dearest === undefined
+      ? "Nothing metered"
+      : `Metered spend by day and ${by} since ${began !== undefined && began > since ? began : since}: ${formatUsd(sumUp(rows).costNanoUsd)} in all. Most: ${dearest.group.day} with ${dearest.group[by]}, ${formatUsd(dearest.costNanoUsd)}`;
+  const before =
+    billed.length === 0
+      ? ""
+      : ` Billed before the meter began: ${formatUsd(sum(billed.map(({ costNanoUsd }) => costNanoUsd)))}.`;
   return {
     svg: await drawDays(series, SCREEN, WIDE),
     narrow: await drawDays(series, SCREEN),
-    label: `Metered spend by day and ${by} since ${since}: ${formatUsd(sumUp(rows).costNanoUsd)} in all. Most: ${dearest?.group.day} with ${dearest?.group[by]}, ${formatUsd(dearest?.costNanoUsd ?? 0n)}.`,
+    label: `${metered}.${before}`,
   };
 }
 

@@ -4,7 +4,7 @@ import type { Key } from "../../ledger/keys.ts";
 import { readLastUsed } from "../../ledger/spend.ts";
 import type { SpendSums } from "../../ledger/spend.ts";
 import type { Within } from "../../ledger/within.ts";
-import { byCost, keyLink, leftOut, more, readLately, readTotal, spansOf, spent, sumUp, teamCell } from "./context.ts";
+import { byCost, keyLink, leftOut, readLately, readTotal, spansOf, spent, sumUp, teamCell } from "./context.ts";
 import type { PageContext, Query } from "./context.ts";
 import { count, text, time } from "./page.ts";
 import type { Cell, Page, Table } from "./page.ts";
@@ -44,7 +44,7 @@ export async function keysTable(
   isWanted: (key: Listed) => boolean = () => true,
 ): Promise<Table> {
   const { usage } = context.books;
-  const { month, today, week, weekBefore } = await readLately(context, "key", within);
+  const { month, today, week, weekBefore, more } = await readLately(context, "key", within);
   const used = await readLastUsed(usage);
   // What no provider has accepted is a row of its own, and of no interest while there is nothing in it.
   const registered = (await readKeys(usage)).keys.filter(({ id }) => id !== UNPROVEN_KEY_ID || used.has(id));
@@ -78,7 +78,7 @@ export async function keysTable(
       spent(month.get(key.id)),
       count(month.get(key.id)?.requests ?? 0),
       spent(week.get(key.id)),
-      more(week.get(key.id), weekBefore.get(key.id)),
+      more([key.id]),
       time(used.get(key.id)),
       key.state === undefined ? undefined : text(key.state),
     ]),
@@ -90,7 +90,7 @@ export async function keysTable(
       spent(all(month)),
       count(all(month).requests),
       spent(all(week)),
-      more(all(week), all(weekBefore)),
+      more(listed.map(({ id }) => id)),
       text(""),
       text(""),
     ],

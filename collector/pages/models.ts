@@ -9,6 +9,7 @@ import type { SpendRow, SpendSums } from "../../ledger/spend.ts";
 import { addDays } from "../../ledger/windows.ts";
 import type { Price } from "../../ledger/prices.ts";
 import { priceListOf } from "../../ledger/prices.ts";
+import { beforeSections } from "./before.ts";
 import { chooseDays, knownCost, pricedRequests, spansOf, spent, sumUp } from "./context.ts";
 import type { PageContext, Query } from "./context.ts";
 import { change, count, fine, seconds, share, sum, text, usd } from "./page.ts";
@@ -133,6 +134,12 @@ export async function models(context: PageContext, query: Query): Promise<Page> 
           `Of the last ${EVENT_DAYS} days; speeds of the newest ${MOST_TIMED.toLocaleString("en-US")} complete requests.`,
         ],
       },
+      ...(await beforeSections(
+        context,
+        [{ field: "cost", title: `The last ${days} days`, since, until: tomorrow }],
+        ["model"],
+        (by) => readSpend(books.usage, [by], since, tomorrow),
+      )),
     ],
   };
 }

@@ -4,6 +4,8 @@ import { readScores, recordOf } from "../../ledger/forecasts.ts";
 import { readRefused, readSpend } from "../../ledger/spend.ts";
 import type { SpendSums } from "../../ledger/spend.ts";
 import { addDays } from "../../ledger/windows.ts";
+import { beforeSections, firstDay } from "./before.ts";
+import type { SpanOfDays } from "./before.ts";
 import { agreementSection, readDays } from "./billed-days.ts";
 import {
   budgetSection,
@@ -12,7 +14,6 @@ import {
   outlookFigures,
   leftOut,
   monthChart,
-  more,
   readOutlook,
   readLately,
   readTotal,
@@ -23,7 +24,7 @@ import {
 } from "./context.ts";
 import type { PageContext } from "./context.ts";
 import { count, share, text } from "./page.ts";
-import type { Cell, Page, Section, Table } from "./page.ts";
+import type { Cell, Figure, Page, Section, Table } from "./page.ts";
 
 const ORG = { scope: "org", id: "all" } as const;
 const SCORED_MS = 28 * 86_400_000;
@@ -35,7 +36,6 @@ export async function overview(context: PageContext): Promise<Page> {
   const { today, tomorrow, month } = spansOf(context);
   const outlook = await readOutlook(context, ORG);
   const utcToday = new Date(nowMs).toISOString().slice(0, 10);
-  const lastMonth = addDays(month.firstDay, -1).slice(0, 7);
   return {
     title: "Overview",
     days: "local",
@@ -53,11 +53,7 @@ export async function overview(context: PageContext): Promise<Page> {
             money: "metered",
           },
           ...outlookFigures(outlook),
-          {
-            title: `Last month (${lastMonth})`,
-            value: spent(await readTotal(context, `${lastMonth}-01`, month.firstDay)),
-            money: "metered",
-          },
+          await lastMonth(context, month.firstDay),
         ],
         chart: await monthChart(context, ORG, outlook),
         notes: [await howSure(context)],
@@ -73,6 +69,9 @@ export async function overview(context: PageContext): Promise<Page> {
         chart: await daysChart(context, "provider", addDays(tomorrow, -CHART_DAYS), tomorrow),
         table: await daysTable(context, addDays(tomorrow, -CHART_DAYS), tomorrow),
       },
+      ...(await beforeSections(context, monthsOf(month.firstDay, tomorrow), ["provider"], (by, { since, until }) =>
+        readSpend(books.usage, [by], since, until),
+      )),
     ],
   };
 
@@ -99,6 +98,30 @@ export async function overview(context: PageContext): Promise<Page> {
   }
 }
 
+/** What the month before cost: not known where the meter did not run, and from when where it began in it. */
+async function lastMonth(context: PageContext, endDay: string): Promise<Figure> {
+  const since = `${addDays(endDay, -1).slice(0, 7)}-01`;
+  const title = `Last month (${since.slice(0, 7)})`;
+  const began = firstDay(context);
+  if (began === undefined || began >= endDay)
+    return { title, value: undefined, money: "metered", note: "The meter did not run yet." };
+  return {
+    title,
+    value: spent(await readTotal(context, since, endDay)),
+    money: "metered",
+    ...(began > since ? { note: `From ${began} on, when the meter began.` } : {}),
+  };
+}
+
+/** This month and the one before. */
+function monthsOf(firstDayOfMonth: string, until: string): SpanOfDays[] {
+  const before = `${addDays(firstDayOfMonth, -1).slice(0, 7)}-01`;
+  return [
+    { field: "lastMonth", title: "Last month", since: before, until: firstDayOfMonth },
+    { field: "month", title: "This month", since: firstDayOfMonth, until },
+  ];
+}
+
 /** How good forecasts of whole days were. */
 async function howSure({ books, nowMs }: PageContext): Promise<string> {
   const scores = (await readScores(books.billing, nowMs - SCORED_MS)).filter(
@@ -116,7 +139,7 @@ async function howSure({ books, nowMs }: PageContext): Promise<string> {
 
 /** Teams of this month; also those that spent nothing in it and did in the weeks before. */
 async function teams(context: PageContext): Promise<Section> {
-  const { month, today, week, weekBefore } = await readLately(context, "team");
+  const { month, today, week, weekBefore, more } = await readLately(context, "team");
   const names = [...new Set([...month.keys(), ...week.keys(), ...weekBefore.keys()])].toSorted(byCost(month));
   const all = sumUp(month.values());
   return {
@@ -139,7 +162,7 @@ async function teams(context: PageContext): Promise<Section> {
         spent(month.get(name)),
         share(month.get(name)?.costNanoUsd ?? 0n, all.costNanoUsd),
         spent(week.get(name)),
-        more(week.get(name), weekBefore.get(name)),
+        more([name]),
       ]),
       total: [
         text("All"),
@@ -147,7 +170,7 @@ async function teams(context: PageContext): Promise<Section> {
         spent(all),
         share(all.costNanoUsd, all.costNanoUsd),
         spent(sumUp(week.values())),
-        more(sumUp(week.values()), sumUp(weekBefore.values())),
+        more(),
       ],
       empty: "Nothing has been metered yet. Point an SDK at the proxy, and its spend stands here within a minute.",
     },

@@ -10,7 +10,6 @@ import {
   leftOut,
   modelsSection,
   monthChart,
-  more,
   readOutlook,
   readLately,
   readTotal,
@@ -99,10 +98,7 @@ export async function team(context: PageContext, { id = "" }: Query): Promise<Pa
     (await readSpend(books.usage, [], addDays(tomorrow, -KNOWN_DAYS), tomorrow, within)).length > 0;
   if (!isKnown) return undefined;
   const outlook = await readOutlook(context, { scope: "team", id });
-  const [week, before] = [
-    await readTotal(context, addDays(today, -7), today, within),
-    await readTotal(context, addDays(today, -14), addDays(today, -7), within),
-  ];
+  const { week, more } = await readLately(context, "team", within);
   const spentThisMonth = await readTotal(context, month.firstDay, month.endDay, within);
   return {
     title: "Team",
@@ -122,8 +118,8 @@ export async function team(context: PageContext, { id = "" }: Query): Promise<Pa
             money: "metered",
           },
           ...outlookFigures(outlook),
-          { title: "Last 7 days", value: spent(week), money: "metered" },
-          { title: "Against the 7 days before", value: more(week, before), money: "metered" },
+          { title: "Last 7 days", value: spent(week.get(id)), money: "metered" },
+          { title: "Against the 7 days before", value: more([id]), money: "metered" },
         ],
         chart: await monthChart(context, { scope: "team", id }, outlook),
         notes: leftOut(spentThisMonth, "this month"),

@@ -103,12 +103,12 @@ describe("a refusal for money", () => {
   });
 
   it("says what is left of how much, and what the request may cost", async () => {
-    // After the first answer 0.0015 USD are left, of which the second may use 0.0024.
+    // After the first answer 0.0015 USD are left, of which the second may use 0.0024 and its input: what it may cost is never said too low.
     const { secret } = await capped({ amountNanoUsd: 1_500_000n + ANSWER_NANO_USD });
     expect((await tell(CHAT, secret, chat(50))).status).toBe(200);
     const { message, headers } = await tell(CHAT, secret, chat(4_000));
     expect(message).toContain("($0.0015 left of $0.001527; id ");
-    expect(message).toContain("may cost $0.0024.");
+    expect(message).toContain("may cost $0.0025.");
     expect(headers.get("x-keymeter-budget-spent-usd")).toBe("0.000027000");
   });
 
