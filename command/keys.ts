@@ -12,6 +12,7 @@ import { newBudget, parseAmount } from "./budget-options.ts";
 import { commandEnvironment, loadCommandConfig } from "./config.ts";
 import { isDay } from "../ledger/windows.ts";
 import { allKeys, findKey } from "./find-key.ts";
+import { reachBack } from "./reach-back.ts";
 import { POLICY_OPTIONS, POLICY_USAGE, withOptions } from "./policy-options.ts";
 import { toJson } from "../service/json.ts";
 import { formatTable } from "./table.ts";
@@ -21,6 +22,7 @@ export const USAGE = `keymeter keys create --name NAME [--team T] [--project P] 
                      [--purpose WORDS] [--budget 50/month [--hard] [--strict]] [--json]   and what it may do:
 ${POLICY_USAGE}
 keymeter keys set KEY [--name N] [--team T] [--project P] [--env E] [--owner O] [--purpose WORDS]   and what it may do, as above
+                     [--since 2026-11-01 [--yes]]   what it spent since then is the team's (project's, env's) too; shows first what that does
 keymeter keys list [--json]
 keymeter keys show KEY
 keymeter keys pause|resume|revoke KEY [--cut]   --cut ends its live requests too
@@ -141,7 +143,17 @@ async function set(args: string[]): Promise<void> {
   const { values, positionals } = parseArgs({
     args,
     allowPositionals: true,
-    options: { name: text, team: text, project: text, env: text, owner: text, purpose: text, ...POLICY_OPTIONS },
+    options: {
+      name: text,
+      team: text,
+      project: text,
+      env: text,
+      owner: text,
+      purpose: text,
+      ...POLICY_OPTIONS,
+      since: text,
+      yes: { type: "boolean", default: false },
+    },
   });
   const key = await findKey(onlyOne(positionals));
   const { name, team, project, env, owner, purpose } = values;
@@ -150,12 +162,22 @@ async function set(args: string[]): Promise<void> {
   );
   const policy = withOptions(key.policy, values);
   const config = loadCommandConfig();
-  if (Object.keys(fields).length > 0) await makeChange(config, { type: "describeKey", keyId: key.id, fields });
+  const to = Object.fromEntries(Object.entries({ team, project, env }).filter(([, value]) => value !== undefined));
+  if (values.since !== undefined && Object.keys(to).length === 0)
+    throw new UsageError("--since says from when a --team, --project or --env counts: name one of them");
+  const describe = { type: "describeKey", keyId: key.id, fields } as const;
+  if (values.since !== undefined) {
+    await reachBack(config, key, to, values.since, describe, values.yes);
+    if (!values.yes) return;
+  } else if (Object.keys(fields).length > 0) await makeChange(config, describe);
   if (JSON.stringify(policy) !== JSON.stringify(key.policy))
     await makeChange(config, { type: "setPolicy", keyId: key.id, policy });
+  if (values.since !== undefined) return;
   process.stdout.write(`${key.id} (${name ?? key.name}): set\n`);
-  if (team !== undefined || project !== undefined || env !== undefined)
-    process.stderr.write("Counts from now on: what the key used before stays where it was booked.\n");
+  if (Object.keys(to).length > 0)
+    process.stderr.write(
+      "Counts from now on: what the key used before stays where it was booked. `--since 2026-11-01` moves that too, and shows first what it does.\n",
+    );
 }
 
 async function setState(verb: "pause" | "resume" | "revoke", args: string[]): Promise<void> {

@@ -8,6 +8,7 @@ import type { EventRecord } from "../ledger/events.ts";
 import { multiply } from "../ledger/money.ts";
 import type { Ratio } from "../ledger/money.ts";
 import type { Sqlite } from "../ledger/open.ts";
+import { readReassignDifferences } from "../ledger/reassign.ts";
 import { readSealDifferences, readSealedUntil } from "../ledger/seals.ts";
 import type { Unit } from "../ledger/usage.ts";
 import { readFoldDifferences, readRegisterDifferences } from "../ledger/verify.ts";
@@ -37,6 +38,7 @@ export async function run(args: string[]): Promise<void> {
   });
   if (process.stderr.isTTY) process.stderr.write("\r\u001b[K");
   const adjusted = await readAdjustmentDifferences(books);
+  const reassigned = await readReassignDifferences(books);
   const register = await readRegisterDifferences(books);
   const sealedUntil = await readSealedUntil(books);
   books.close();
@@ -48,6 +50,7 @@ export async function run(args: string[]): Promise<void> {
     brokenAudit,
     brokenSeals: seals,
     brokenAdjustments: adjusted,
+    brokenOwners: reassigned,
     changesWithoutAudit: register,
     auditHead: `${head.seq}:${head.hash}`,
     sealedUntil: sealedUntil ?? null,
@@ -58,6 +61,7 @@ export async function run(args: string[]): Promise<void> {
     ["the audit chain is whole", brokenAudit === null ? [] : [brokenAudit]],
     [`events are as they were sealed (${sealedUntil === undefined ? "no day is yet" : `until ${sealedUntil}`})`, seals],
     ["adjustments are as they were booked", adjusted],
+    ["whose spend is, is as the audit has it", reassigned],
     ["keys, budgets and limits are what the audit says", register],
   ] as const;
   if (values.json) process.stdout.write(`${JSON.stringify(report)}\n`);

@@ -12,6 +12,8 @@ import type { Key, KeyState } from "./keys.ts";
 import type { KeyPolicy } from "./key-policy.ts";
 import type { Limits } from "./limits.ts";
 import type { Sqlite } from "./open.ts";
+import { applyReassignment } from "./reassign.ts";
+import type { Reassignment } from "./reassign.ts";
 import type { Rollups } from "./rollups.ts";
 import { budgets, freezes, keys, keySecrets, limits, raises } from "./schema.ts";
 
@@ -45,6 +47,8 @@ export type Change =
   /** The machine's clock is right, whatever the books or the time since its start say. */
   | { readonly type: "acceptClock" }
   | { readonly type: "adjust"; readonly adjustments: readonly Adjustment[] }
+  /** What a key has spent already is another's. */
+  | ({ readonly type: "reassign" } & Reassignment)
   /** All of them or none. */
   | { readonly type: "together"; readonly changes: readonly Change[] };
 
@@ -204,6 +208,11 @@ export function applyChange(database: Sqlite, rollups: Rollups, change: Change, 
       detail = adjustmentsText(addAdjustments(database, rollups, change.adjustments, author.atMs, seq));
       break;
     }
+    case "reassign": {
+      const seq = readAuditHead(database).seq + 1;
+      detail = JSON.stringify({ ...change, events: applyReassignment(database, rollups, change, seq) });
+      break;
+    }
   }
   appendAudit(database, { ...author, action: change.type, subject: subjectOf(change), detail });
 }
@@ -307,6 +316,7 @@ function subjectOf(change: Exclude<Change, { type: "together" }>): string {
     case "rotateKey":
     case "describeKey":
     case "setPolicy":
+    case "reassign":
       return change.keyId;
     case "closeWork":
       return change.workId;

@@ -240,6 +240,7 @@ export async function readMarks(
 > {
   const number = sql<bigint>`${rollupHour.hourMs} / ${sql.raw(String(DAY_MS))}`;
   const marks = [];
+  const moved = readMoved(usage, sinceDay, untilDay);
   for (let day = sinceDay; day < untilDay; day = addDays(day, MARKED_DAYS)) {
     const next = addDays(day, MARKED_DAYS);
     const rows = drizzle(usage)
@@ -260,16 +261,33 @@ export async function readMarks(
       )
       .groupBy(rollupHour.provider, number)
       .all();
-    for (const { provider, number: dayNumber, requests, cost, tokens, unpriced } of rows)
+    for (const { provider, number: dayNumber, requests, cost, tokens, unpriced } of rows) {
+      const ofDay = new Date(Number(dayNumber) * DAY_MS).toISOString().slice(0, 10);
+      const last = moved.get(ofDay);
       marks.push({
         provider,
-        day: new Date(Number(dayNumber) * DAY_MS).toISOString().slice(0, 10),
-        mark: `${requests} ${cost} ${tokens} ${unpriced}`,
+        day: ofDay,
+        mark: `${requests} ${cost} ${tokens} ${unpriced}${last === undefined ? "" : ` ${last}`}`,
         costNanoUsd: cost,
       });
+    }
     await new Promise((resolve) => setImmediate(resolve));
   }
   return marks.toSorted((a, b) => (a.day < b.day ? -1 : a.day > b.day ? 1 : a.provider < b.provider ? -1 : 1));
+}
+
+/** The last audit record that moved spend of a day from one owner to another, by day: sums by provider do not show it. */
+function readMoved(usage: Sqlite, sinceDay: string, untilDay: string): Map<string, bigint> {
+  const start = (day: string): AttemptId => firstAttemptId(Date.parse(`${day}T00:00:00Z`));
+  const ids = start(addDays("2026-01-01", 1)) - start("2026-01-01");
+  const rows = usage
+    .prepare(
+      `SELECT attempt_id / ${ids} AS number, MAX(last_seq) AS last FROM reassigned WHERE attempt_id >= ? AND attempt_id < ? GROUP BY 1`,
+    )
+    .all(start(sinceDay), start(untilDay)) as { number: bigint; last: bigint }[];
+  return new Map(
+    rows.map(({ number, last }) => [new Date(attemptAtMs(Number(number) * ids)).toISOString().slice(0, 10), last]),
+  );
 }
 
 /** Brings the folds of `[sinceDay, untilDay)` up to date in billing.db. Returns how many days were folded. */

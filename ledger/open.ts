@@ -162,15 +162,18 @@ function migrate(database: Sqlite, path: string, set: MigrationSet): void {
     .immediate();
 }
 
-/** Whether a file has a migration already; false: there is no such file yet. */
+/** Whether a file, of whatever version, has a migration; false: there is no such file yet. */
 export function hasApplied(path: string, migration: string): boolean {
-  const database = openForReading(path);
-  try {
-    const isKnown = database?.prepare("SELECT 1 FROM sqlite_master WHERE name = 'migrations'").get() !== undefined;
-    return isKnown && database?.prepare("SELECT 1 FROM migrations WHERE name = ?").get(migration) !== undefined;
-  } finally {
-    database?.close();
-  }
+  if (!existsSync(path)) return false;
+  return explain(path, () => {
+    const database = new Database(path, { readonly: true, fileMustExist: true, timeout: 2000 });
+    try {
+      const isKnown = database.prepare("SELECT 1 FROM sqlite_master WHERE name = 'migrations'").get() !== undefined;
+      return isKnown && database.prepare("SELECT 1 FROM migrations WHERE name = ?").get(migration) !== undefined;
+    } finally {
+      database.close();
+    }
+  });
 }
 
 /** A migration that was applied and then edited would leave files of one version with different tables. */

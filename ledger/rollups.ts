@@ -26,6 +26,8 @@ export type Rollups = {
   add(event: Booked): void;
   /** Corrects the sums of an event that is in them. */
   adjust(event: Booked, correction: Correction): void;
+  /** Moves the sums of an event that is in them, with what its corrections add, to what it names now. */
+  move(before: Booked, after: Booked, corrections: Correction): void;
   /** Writes what was added; inside the same transaction. */
   flush(): void;
   /** Forgets what was added: the transaction failed. */
@@ -74,6 +76,20 @@ export function createRollups(database: Sqlite, calendar: Calendar): Rollups {
       const row = rowOf(event);
       row.cost += amountNanoUsd;
       addCounts(row, [0, 0, 0, 0, 0, 0, 0, unpriced, inferred]);
+    },
+    move(before, after, { amountNanoUsd, unpriced, inferred }) {
+      for (const [event, sign] of [
+        [before, -1],
+        [after, 1],
+      ] as const) {
+        const row = rowOf(event);
+        row.cost += BigInt(sign) * (event.costNanoUsd + amountNanoUsd);
+        addCounts(
+          row,
+          countsOf(event).map((sum) => sign * sum),
+        );
+        addCounts(row, [0, 0, 0, 0, 0, 0, 0, sign * unpriced, sign * inferred]);
+      }
     },
     flush() {
       for (const { hourMs, day, dimensions, cost, counts } of pending.values()) {

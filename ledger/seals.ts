@@ -23,11 +23,14 @@ const IDS_PER_HOUR = IDS_PER_DAY / HOURS;
 const SLICE = 100;
 /** Everything an event says but its raw usage, which retention empties. */
 const SEALED_COLUMNS = [
-  "attempt_id, key_id, provider, endpoint, requested_model, served_model, tier, team, project, env, tags",
+  "events.attempt_id, key_id, provider, endpoint, requested_model, served_model, tier",
+  // What it named first: whose spend is may be corrected afterwards, with an audit record of its own (reassign.ts).
+  "COALESCE(reassigned.team, events.team), COALESCE(reassigned.project, events.project), COALESCE(reassigned.env, events.env), tags",
   "input, cache_read, cache_write_5m, cache_write_1h, output, other_usage, reasoning, usage_state",
   "cost_nano_usd, cost_lines, price_version, price_confidence, outcome, http_status, duration_ms, first_byte_ms",
   "provider_request_id, response_id, stated_cost_nano_usd, usage_reason",
 ].join(", ");
+const SEALED_EVENTS = "events LEFT JOIN reassigned ON reassigned.attempt_id = events.attempt_id";
 
 /** The first attempt id of the oldest day that can be sealed: a later one has begun, by the clock and in the books, in it and before it nothing
  *  is open but work that goes on at a provider, and days are sealed in their order. Undefined when there is none. What lies ahead of the
@@ -63,7 +66,8 @@ export function* digestDay(
 ): Generator<undefined, Seal> {
   const slice = database
     .prepare(
-      `SELECT ${SEALED_COLUMNS} FROM events WHERE attempt_id >= ? AND attempt_id < ? ORDER BY attempt_id LIMIT ${SLICE}`,
+      `SELECT ${SEALED_COLUMNS} FROM ${SEALED_EVENTS}
+       WHERE events.attempt_id >= ? AND events.attempt_id < ? ORDER BY events.attempt_id LIMIT ${SLICE}`,
     )
     .raw();
   const hours = Array.from({ length: HOURS }, () => createHash("sha256"));
@@ -135,7 +139,10 @@ export function recordLate(database: Sqlite, attemptId: AttemptId, atMs: number)
 type Late = { readonly attemptId: AttemptId; readonly digest: string };
 
 function digestEvent(database: Sqlite, attemptId: AttemptId): string | undefined {
-  const row = database.prepare(`SELECT ${SEALED_COLUMNS} FROM events WHERE attempt_id = ?`).raw().get(attemptId);
+  const row = database
+    .prepare(`SELECT ${SEALED_COLUMNS} FROM ${SEALED_EVENTS} WHERE events.attempt_id = ?`)
+    .raw()
+    .get(attemptId);
   return row === undefined
     ? undefined
     : createHash("sha256")

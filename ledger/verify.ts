@@ -65,7 +65,7 @@ function compareFold(database: Sqlite, table: string, time: string, timeOf: stri
 /** What is changed by changes alone, and by what its rows are told apart. */
 const REGISTER = { keys: "id", budgets: "id", raises: "id", freezes: "id", limits: "scope" } as const;
 /** Audit records that change nothing in the register. */
-const ELSEWHERE = new Set(["adjust", "closeWork", "acceptClock", "seal", "late"]);
+const ELSEWHERE = new Set(["adjust", "reassign", "closeWork", "acceptClock", "seal", "late"]);
 
 /** Rows of the register that are not what the audit's changes, played through again, make of them; and secrets that no change brought.
  *  Provider keys that were seen in passing come without a change: they begin active, under the name that they have, as nobody's. */

@@ -102,6 +102,8 @@ const adjustment = z.strictObject({
   inferred: z.number().int().min(-1).max(1),
   detail: text,
 });
+const attempt = z.number().int().min(0);
+const owner = z.strictObject({ team: text.optional(), project: text.optional(), env: text.optional() });
 const digest = z.string().regex(/^[0-9a-f]{64}$/);
 const single = [
   z.strictObject({ type: z.literal("createKey"), key, digest, budget: budget.optional() }),
@@ -125,6 +127,7 @@ const single = [
   z.strictObject({ type: z.literal("endRaise"), raiseId: text }),
   z.strictObject({ type: z.literal("closeWork"), workId: text }),
   z.strictObject({ type: z.literal("acceptClock") }),
+  z.strictObject({ type: z.literal("reassign"), keyId: text, first: attempt, end: attempt, from: owner, to: owner }),
   z.strictObject({ type: z.literal("setPolicy"), keyId: text, policy: keyPolicy }),
   z.strictObject({ type: z.literal("setLimits"), limits }),
   z.strictObject({ type: z.literal("removeLimits"), scope: text }),

@@ -6,8 +6,10 @@ import { existsSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { afterEach, beforeAll, describe, expect, it, vi } from "vitest";
 import { openForWriting } from "../../ledger/open.ts";
+import { innerHostOf, isOpen, noteOpenNetwork } from "../../service/network.ts";
 import { freePorts } from "../free-ports.ts";
 import { temporaryFolder } from "../start-proxy.ts";
+import { restore } from "../upgrade/old-books.ts";
 import { OTHER_ADDRESS } from "./address.ts";
 
 const PROGRAMS = ["proxy", "collector", "alerts"] as const;
@@ -77,6 +79,26 @@ async function metricsOf(program: Program, token?: string): Promise<{ status: nu
   });
   return { status: answer.status, text: await answer.text() };
 }
+
+describe("a folder", () => {
+  const options = (dataDirOf: string, innerHost?: string) => ({ host: "0.0.0.0", innerHost, dataDir: dataDirOf });
+
+  it("of the release before is known by its schema, and goes on open; one of today that lost its token is not opened", () => {
+    const old = restore("billing-7ee2d97").folder;
+    openForWriting(join(old, "usage.db"), "usage", "process").close();
+    expect(noteOpenNetwork(options(old))).toContain("metrics, pages and webhook listen on 0.0.0.0 too");
+    expect(innerHostOf(options(old))).toBe("0.0.0.0");
+    // Who says where the rest listens has chosen: nothing is open any more.
+    expect(noteOpenNetwork(options(old, "127.0.0.1"))).toBeUndefined();
+    expect(isOpen(options(old, "0.0.0.0"))).toBe(false);
+
+    const now = temporaryFolder();
+    for (const set of ["usage", "billing"] as const) openForWriting(join(now, `${set}.db`), set, "process").close();
+    expect(noteOpenNetwork(options(now))).toBeUndefined();
+    expect(innerHostOf(options(now))).toBe("127.0.0.1");
+    expect(existsSync(join(now, "open-network"))).toBe(false);
+  });
+});
 
 describe.skipIf(OTHER_ADDRESS === undefined)("KEYMETER_HOST=0.0.0.0 (skipped on a machine with loopback alone)", () => {
   it("a folder of the release before goes on: all ports listen, metrics ask for nothing, and each log says what will change", async () => {

@@ -1,0 +1,276 @@
+// Whose spend is, corrected afterwards: sums, seals and the audit agree before and after, against sums that are added up here; and what somebody changes behind
+// the product's back is found.
+import { join } from "node:path";
+import Database from "better-sqlite3";
+import { afterEach, beforeEach, describe, expect, it } from "vitest";
+import { readAdjustmentDifferences } from "../../ledger/adjustments.ts";
+import { checkAudit } from "../../ledger/audit.ts";
+import { readMetered, refreshMetered } from "../../ledger/metered.ts";
+import { openForReading, openForWriting } from "../../ledger/open.ts";
+import type { Sqlite } from "../../ledger/open.ts";
+import { readReassignDifferences, stepsOf } from "../../ledger/reassign.ts";
+import type { Owner } from "../../ledger/reassign.ts";
+import { planReassignment } from "../../ledger/reassign-plan.ts";
+import { nextDayToSeal, readSealDifferences } from "../../ledger/seals.ts";
+import { readSpend } from "../../ledger/spend.ts";
+import { readFoldDifferences, readRegisterDifferences } from "../../ledger/verify.ts";
+import { createCalendar } from "../../ledger/windows.ts";
+import { openWriter } from "../../ledger/writer.ts";
+import type { Writer } from "../../ledger/writer.ts";
+import { random, SEED } from "../seed.ts";
+import { temporaryFolder } from "../start-proxy.ts";
+import { event } from "../usage-event.ts";
+
+const HOUR_MS = 3_600_000;
+const T0 = Date.parse("2026-10-05T00:00:00Z");
+const ZONE = "Europe/Berlin";
+const KEY = "key_own";
+
+let folder: string;
+let path: string;
+let clock: number;
+let writer: Writer;
+let books: Sqlite;
+/** What was booked, as this test knows it. */
+let booked: { atMs: number; keyId: string; team: string; cost: bigint; attemptId: number }[];
+
+beforeEach(async () => {
+  folder = temporaryFolder();
+  path = join(folder, "usage.db");
+  clock = T0;
+  booked = [];
+  writer = await openWriter({ path, durability: "process", zone: ZONE, capMode: "enforce", now: () => clock });
+  const read = openForReading(path);
+  if (!read) throw new Error("no books");
+  books = read;
+});
+afterEach(async () => {
+  books.close();
+  await writer.close();
+});
+
+async function book(atMs: number, team: string, cost: bigint, keyId = KEY): Promise<number> {
+  clock = Math.max(clock, atMs);
+  const attemptId = writer.nextAttemptId();
+  booked.push({ atMs: clock, keyId, team, cost, attemptId });
+  await writer.settle(event(attemptId, cost, { keyId, team, project: "", env: "", usage: { input: 10 } }));
+  return attemptId;
+}
+
+/** The writer seals what is over when it opens, and every minute. */
+async function sealed(): Promise<void> {
+  await writer.close();
+  writer = await openWriter({ path, durability: "process", zone: ZONE, capMode: "enforce", now: () => clock });
+  await expect.poll(() => nextDayToSeal(books, Date.now()), { timeout: 20_000, interval: 20 }).toBeUndefined();
+}
+
+async function move(from: Owner, to: Owner, sinceMs: number): Promise<number> {
+  let steps = 0;
+  for (const step of stepsOf(books, { keyId: KEY, from, to, sinceMs })) {
+    await writer.change({ type: "reassign", ...step }, "test");
+    steps += 1;
+  }
+  return steps;
+}
+
+async function teams(): Promise<Map<string, bigint>> {
+  const rows = await readSpend(books, ["team"], "2026-10-01", "2026-11-01");
+  return new Map(rows.map(({ group, costNanoUsd }) => [group.team ?? "", costNanoUsd]));
+}
+
+/** What each team should have: booked as it was, but the key's own spend since an instant under `to`, where it named nothing or `from`. */
+function expected(sinceMs: number, from: string, to: string): Map<string, bigint> {
+  const sums = new Map<string, bigint>();
+  for (const { atMs, keyId, team, cost } of booked) {
+    const isMoved = keyId === KEY && atMs >= sinceMs && (team === from || team === "");
+    const owner = isMoved ? to : team;
+    sums.set(owner, (sums.get(owner) ?? 0n) + cost);
+  }
+  return sums;
+}
+
+async function disagreements(database = books): Promise<string[]> {
+  const { broken } = await checkAudit(database);
+  return [
+    ...(broken ? [`audit ${broken.seq}: ${broken.why}`] : []),
+    ...(await readFoldDifferences(database)),
+    ...(await readSealDifferences(database)),
+    ...(await readAdjustmentDifferences(database)),
+    ...(await readReassignDifferences(database)),
+    ...(await readRegisterDifferences(database)),
+  ];
+}
+
+/** Four days of one key without a team, one that names its own by a tag, and another key. */
+async function writeDays(): Promise<void> {
+  const next = random(SEED);
+  for (let hour = 0; hour < 96; hour++) {
+    const atMs = T0 + hour * HOUR_MS + Math.floor(next() * HOUR_MS * 0.9);
+    await book(atMs, "", BigInt(Math.floor(next() * 1e9)));
+    if (hour % 3 === 0) await book(atMs + 1, "tagged", BigInt(Math.floor(next() * 1e9)));
+    if (hour % 5 === 0) await book(atMs + 2, "", BigInt(Math.floor(next() * 1e9)), "key_other");
+  }
+  // Corrections of events that will move, and of one that will not.
+  const amounts = [-5_000_000n, 7_000_000n];
+  const of = [booked[3], booked.at(-4)];
+  await writer.change(
+    {
+      type: "adjust",
+      adjustments: of.map((one, i) => ({
+        source: "bill",
+        sourceId: `bill ${i}`,
+        attemptId: one?.attemptId ?? 0,
+        amountNanoUsd: amounts[i] ?? 0n,
+        unpriced: 0,
+        inferred: 0,
+        detail: "test",
+      })),
+    },
+    "test",
+  );
+  of.forEach((one, i) => {
+    if (one) one.cost += amounts[i] ?? 0n;
+  });
+}
+
+describe(`spend that is another's (seed ${SEED})`, () => {
+  it("moves with its sums and corrections, in sealed days too; what requests named themselves stays", async () => {
+    await writeDays();
+    await sealed();
+    expect(await disagreements()).toEqual([]);
+    const since = T0 + 30 * HOUR_MS;
+    const plan = await planReassignment(
+      books,
+      { id: KEY, team: "", project: "", env: "" },
+      { team: "search" },
+      since,
+      createCalendar(ZONE),
+      clock,
+    );
+    await move({ team: "" }, { team: "search" }, since);
+    expect(await teams()).toEqual(expected(since, "", "search"));
+    expect(plan.costNanoUsd).toBe((await teams()).get("search"));
+    expect(await disagreements()).toEqual([]);
+    // Once more is nothing more; and it may move on.
+    await move({ team: "" }, { team: "search" }, since);
+    expect(await teams()).toEqual(expected(since, "", "search"));
+    await move({ team: "search" }, { team: "growth" }, since);
+    expect(await teams()).toEqual(expected(since, "", "growth"));
+    clock += 48 * HOUR_MS;
+    await book(clock, "growth", 1n);
+    await sealed();
+    expect(await disagreements()).toEqual([]);
+  });
+
+  it("is in what is charged back, whose folds are made anew", async () => {
+    await writeDays();
+    const billing = openForWriting(join(folder, "billing.db"), "billing", "process");
+    const byTeam = async (): Promise<Map<string, bigint>> => {
+      const sums = new Map<string, bigint>();
+      await refreshMetered({ usage: books, billing }, "2026-10-05", "2026-10-10", clock);
+      await readMetered({ usage: books, billing }, "2026-10-05", "2026-10-10", (_day, _provider, lines) => {
+        for (const { team, costNanoUsd } of lines) sums.set(team, (sums.get(team) ?? 0n) + costNanoUsd);
+      });
+      return sums;
+    };
+    expect(await byTeam()).toEqual(expected(Infinity, "", ""));
+    await move({ team: "" }, { team: "search" }, T0);
+    expect(await byTeam()).toEqual(expected(T0, "", "search"));
+    billing.close();
+  });
+
+  it("goes in steps that no request waits long for, and more at once is refused", async () => {
+    await Promise.all(Array.from({ length: 4_100 }, async () => book(T0, "", 1n)));
+    expect(await move({ team: "" }, { team: "search" }, T0)).toBe(3);
+    expect(await teams()).toEqual(new Map([["search", 4_100n]]));
+    expect(await disagreements()).toEqual([]);
+    await expect(
+      writer.change(
+        {
+          type: "reassign",
+          keyId: KEY,
+          first: 0,
+          end: Number.MAX_SAFE_INTEGER,
+          from: { team: "search" },
+          to: { team: "x" },
+        },
+        "test",
+      ),
+    ).rejects.toThrow(/more than 2000 events would move at once/);
+    expect(await teams()).toEqual(new Map([["search", 4_100n]]));
+  });
+
+  it("counts in budgets at once: what moved in is spent, what moved out is free", async () => {
+    const budget = (id: string, team: string) =>
+      ({
+        id,
+        scope: { team },
+        window: "month",
+        amountNanoUsd: 100n,
+        kind: "hard",
+        mode: "strict",
+        createdAtMs: T0,
+      }) as const;
+    await writer.change({ type: "setBudget", budget: budget("b_from", "ads") }, "test");
+    await writer.change({ type: "setBudget", budget: budget("b_to", "search") }, "test");
+    await book(T0 + HOUR_MS, "ads", 90n);
+    const ask = async (team: string): Promise<boolean> => {
+      const attemptId = writer.nextAttemptId();
+      const subject = { keyId: KEY, team, project: "", env: "", provider: "openai", model: "m" };
+      const decision = await writer.reserve(
+        { attemptId, subject, boundNanoUsd: 50n, expectedNanoUsd: 50n },
+        "c",
+        undefined,
+      );
+      if (decision.admitted) await writer.settle(event(attemptId, 0n, { keyId: KEY, team }));
+      return decision.admitted;
+    };
+    expect([await ask("ads"), await ask("search")]).toEqual([false, true]);
+    const plan = await planReassignment(
+      books,
+      { id: KEY, team: "ads", project: "", env: "" },
+      { team: "search" },
+      T0,
+      createCalendar(ZONE),
+      clock,
+    );
+    expect(
+      plan.budgets.map(({ budget: { id }, beforeNanoUsd, afterNanoUsd }) => [id, beforeNanoUsd, afterNanoUsd]),
+    ).toEqual([
+      ["b_from", 90n, 0n],
+      ["b_to", 0n, 90n],
+    ]);
+    await move({ team: "ads" }, { team: "search" }, T0);
+    expect([await ask("ads"), await ask("search")]).toEqual([true, false]);
+  });
+
+  it("leaves everything else of an event fixed, and what is changed behind its back is found", async () => {
+    await writeDays();
+    await sealed();
+    await move({ team: "" }, { team: "search" }, T0);
+    const raw = new Database(path);
+    const [moved, other] = [
+      booked.find(({ team }) => team === "")?.attemptId,
+      booked.find(({ keyId }) => keyId === "key_other")?.attemptId,
+    ];
+    const refused = (sql: string, attemptId: number | undefined): void =>
+      expect(() => raw.prepare(sql).run(attemptId), sql).toThrow(/append-only|stays/);
+    refused("UPDATE events SET team = 'mine' WHERE attempt_id = ?", other);
+    refused("UPDATE events SET cost_nano_usd = 0 WHERE attempt_id = ?", moved);
+    refused("UPDATE reassigned SET team = 'mine' WHERE attempt_id = ?", moved);
+    refused("DELETE FROM reassigned WHERE attempt_id = ?", moved);
+    // Past the triggers it goes; and is seen.
+    raw.prepare("UPDATE events SET team = 'mine' WHERE attempt_id = ?").run(moved);
+    expect((await readReassignDifferences(books)).join("\n")).toMatch(
+      /names another owner than the audit's corrections/,
+    );
+    raw.prepare("UPDATE events SET team = 'search' WHERE attempt_id = ?").run(moved);
+    expect(await disagreements()).toEqual([]);
+    raw.exec("DROP TRIGGER reassigned_fixed; DROP TRIGGER reassigned_keep");
+    raw.prepare("DELETE FROM reassigned WHERE attempt_id = ?").run(moved);
+    const found = (await disagreements()).join("\n");
+    expect(found).toMatch(/events are not as they were sealed/);
+    expect(found).toMatch(/\d+ events were moved, \d+ name what they named before/);
+    raw.close();
+  });
+});
