@@ -11,6 +11,7 @@ import { amountAt, covers, describeScope, isAbout } from "../ledger/budgets.ts";
 import type { Budget, Scope } from "../ledger/budgets.ts";
 import { landingOf, readRests } from "../ledger/landings.ts";
 import type { Landing } from "../ledger/landings.ts";
+import { readUnmetered } from "../ledger/closing.ts";
 import { readKeys } from "../ledger/keys.ts";
 import type { Key } from "../ledger/keys.ts";
 import { leakFacts, leakSteps, leakWords } from "../ledger/leak-steps.ts";
@@ -183,7 +184,9 @@ async function landingNow(
 async function leakOf(billing: Sqlite, labels: Labels): Promise<Figures["leak"]> {
   const { provider, billed_key: billedKey } = labels;
   const leak = (await readLeaks(billing)).find((one) => one.provider === provider && one.billedKey === billedKey);
-  return leak && { facts: `${capital(leakWords(leak))}: ${leakFacts(leak)}`, steps: leakSteps(leak) };
+  if (!leak) return undefined;
+  const billed = await readUnmetered(billing, leak.provider, leak.billedKey);
+  return { facts: `${capital(leakWords(leak))}: ${leakFacts(leak, billed)}`, steps: leakSteps(leak) };
 }
 
 /** The hours of the window that an alert is about; undefined where nothing can be drawn. */

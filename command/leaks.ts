@@ -4,6 +4,8 @@ import { parseArgs } from "node:util";
 import { askCollector } from "../collector/main.ts";
 import { readProviderKeys } from "../ledger/bills.ts";
 import type { ProviderKey } from "../ledger/bills.ts";
+import { readUnmetered } from "../ledger/closing.ts";
+import type { Unmetered } from "../ledger/closing.ts";
 import { readHints } from "../ledger/hints.ts";
 import { leakFacts, leakSteps, leakWords } from "../ledger/leak-steps.ts";
 import { isOpen, readLeaks } from "../ledger/leaks.ts";
@@ -33,6 +35,11 @@ export async function run(args: string[]): Promise<void> {
   for (const provider of new Set(leaks.map((leak) => leak.provider)))
     for (const key of billing ? await readProviderKeys(billing, provider) : [])
       keys.set(`${provider} ${key.billedKey}`, key);
+  const billed = new Map<Leak, Unmetered>();
+  for (const leak of leaks) {
+    const sum = billing ? await readUnmetered(billing, leak.provider, leak.billedKey) : undefined;
+    if (sum) billed.set(leak, sum);
+  }
   const hints = await readHints(usage, Date.now());
   const names = await readKeyNames(usage);
   usage.close();
@@ -40,11 +47,12 @@ export async function run(args: string[]): Promise<void> {
   if (leaks.some(isOpen)) process.exitCode = 1;
   if (values.json)
     return void process.stdout.write(
-      `${toJson({ leaks: leaks.map((leak) => ({ ...leak, isOpen: isOpen(leak) })), hints })}\n`,
+      `${toJson({ leaks: leaks.map((leak) => ({ ...leak, isOpen: isOpen(leak), billed: billed.get(leak) ?? null })), hints })}\n`,
     );
   if (leaks.length === 0)
     process.stdout.write("No use of a provider key is known that did not come through Keymeter.\n");
-  for (const leak of leaks) process.stdout.write(describe(leak, keys.get(`${leak.provider} ${leak.billedKey}`)));
+  for (const leak of leaks)
+    process.stdout.write(describe(leak, keys.get(`${leak.provider} ${leak.billedKey}`), billed.get(leak)));
   if (hints.length > 0) {
     process.stdout.write("\nHints beside it (weak signs, of keys that are metered):\n");
     for (const { keyId, what } of hints) process.stdout.write(`  ${names.get(keyId) ?? keyId} (${keyId}): ${what}\n`);
@@ -74,7 +82,7 @@ async function dismiss(args: string[]): Promise<void> {
 }
 
 /** The leak and the steps of the playbook: new key, swap, disable the old one, watch it for a day. */
-function describe(leak: Leak, key: ProviderKey | undefined): string {
+function describe(leak: Leak, key: ProviderKey | undefined, billed: Unmetered | undefined): string {
   const name = key
     ? `${leak.billedKey} "${key.name}" ${key.hint}${key.project === undefined ? "" : ` in ${key.project}`}`
     : leak.billedKey;
@@ -85,6 +93,6 @@ function describe(leak: Leak, key: ProviderKey | undefined): string {
     : `  dismissed: ${leak.dismissedWhy ?? ""}\n`;
   return `${leak.provider} ${name}
   ${leakWords(leak)}
-  ${leakFacts(leak)}
+  ${leakFacts(leak, billed)}
 ${steps}`;
 }

@@ -139,6 +139,25 @@ export async function readComparisons(
     }));
 }
 
+/** What bills say of a provider's key that no meter saw, in whole days; undefined: nothing. A leak that usage by the hour found is of the last hours: this
+ *  is all that has been billed of it. */
+export type Unmetered = { readonly amountNanoUsd: NanoUsd; readonly firstDay: string; readonly lastDay: string };
+
+export async function readUnmetered(
+  database: Sqlite,
+  provider: string,
+  billedKey: string,
+): Promise<Unmetered | undefined> {
+  const row = database
+    .prepare(
+      `SELECT SUM(variances.amount_nano_usd) AS amountNanoUsd, MIN(day) AS firstDay, MAX(day) AS lastDay
+       FROM variances JOIN comparisons USING (provider, day, line)
+       WHERE provider = ? AND comparisons.key = ? AND variances.cause = 'unmetered key' AND variances.amount_nano_usd > 0`,
+    )
+    .get(provider, billedKey) as { amountNanoUsd: bigint | null; firstDay: string; lastDay: string };
+  return row.amountNanoUsd === null ? undefined : { ...row, amountNanoUsd: row.amountNanoUsd };
+}
+
 /** Variances of `[sinceDay, untilDay)` summed by provider, day and cause. */
 export async function readVarianceSums(
   database: Sqlite,

@@ -1,4 +1,5 @@
 // What is said of a leak, and what to do about it, step by step: by the command, and in messages. Pure.
+import type { Unmetered } from "./closing.ts";
 import type { Leak } from "./leaks.ts";
 import { formatUsd } from "./money.ts";
 
@@ -13,13 +14,19 @@ export function leakWords({ billedKey, kind }: Leak): string {
     : "more is used on this key than came through Keymeter: it is in other hands, or in a client that goes round";
 }
 
-/** How much, since when, of which models. */
-export function leakFacts({ quantity, unit, costNanoUsd, firstHourMs, lastHourMs, foundAtMs, models }: Leak): string {
+/** How much, since when, of which models; and what bills have of it in all. */
+export function leakFacts(
+  { quantity, unit, costNanoUsd, firstHourMs, lastHourMs, foundAtMs, models }: Leak,
+  billed: Unmetered | undefined,
+): string {
+  const days =
+    billed && (billed.firstDay === billed.lastDay ? billed.firstDay : `${billed.firstDay} to ${billed.lastDay}`);
+  const all = billed ? `. Billed of it so far: ${formatUsd(billed.amountNanoUsd)} (${days})` : "";
   const worth =
     costNanoUsd === undefined
       ? " (its model has no price here: look at the bill)"
       : `, about ${formatUsd(costNanoUsd)}`;
-  return `${quantity} ${unit}${worth}; ${hour(firstHourMs)} to ${hour(lastHourMs + HOUR_MS)} UTC, found ${hour(foundAtMs)}${models.length > 0 ? `; ${models.join(", ")}` : ""}`;
+  return `${quantity} ${unit}${worth}; ${hour(firstHourMs)} to ${hour(lastHourMs + HOUR_MS)} UTC, found ${hour(foundAtMs)}${models.length > 0 ? `; ${models.join(", ")}` : ""}${all}`;
 }
 
 /** New key, swap, old one off, watch it for a day; or: it is ours. */

@@ -15,9 +15,8 @@ const USUAL_SPAN = "35";
 
 export async function bills(context: PageContext, query: Query): Promise<Page> {
   const { books, nowMs } = context;
-  const { days: span, control } = chooseDays(query, SPANS, USUAL_SPAN);
-  const until = addDays(new Date(nowMs).toISOString().slice(0, 10), 1);
-  const since = addDays(until, -span);
+  const tomorrow = addDays(new Date(nowMs).toISOString().slice(0, 10), 1);
+  const { since, until, controls, notes } = chooseDays(query, SPANS, USUAL_SPAN, tomorrow);
   const all = await readDays(context, since, until);
   // Of a provider whose bill nobody reads there is nothing to compare.
   const read = new Set([...context.sources, ...all.filter(hasBill).map(({ provider }) => provider)]);
@@ -36,10 +35,10 @@ export async function bills(context: PageContext, query: Query): Promise<Page> {
   return {
     title: "Bills",
     days: "UTC",
-    controls: [control],
+    controls,
     focus: { since, until },
     sections: [
-      await agreementSection(context, all, notRead(unread)),
+      await agreementSection(context, all, [...notes, ...notRead(unread)]),
       monthsSection(days),
       {
         title: "Causes",

@@ -16,7 +16,7 @@ import { readAllSettled } from "../../ledger/budget-spend.ts";
 import { addSums, NO_SPEND, readHourlySpend, readKeyNames, readMeterHours, readSpend } from "../../ledger/spend.ts";
 import type { Dimension, ForecastScope, SpendRow, SpendSums } from "../../ledger/spend.ts";
 import type { Within } from "../../ledger/within.ts";
-import { addDays } from "../../ledger/windows.ts";
+import { addDays, isDay } from "../../ledger/windows.ts";
 import type { Calendar, Window } from "../../ledger/windows.ts";
 import { courseOf, courseStart } from "../../charts/course.ts";
 import { drawDays } from "../../charts/days.ts";
@@ -135,21 +135,41 @@ export function leftOut(sums: SpendSums, span: string): string[] {
   return parts.length === 0 ? [] : [`Requests of ${span} that are in no sum: ${parts.join(", ")}.`];
 }
 
-/** A choice of how many days, and what was chosen. */
-export function chooseDays(
-  query: Query,
-  spans: readonly string[],
-  usual: string,
-): { readonly days: number; readonly control: Control } {
-  const value = spans.find((one) => one === query["days"]) ?? usual;
+/** Days `[since, until)` that a page is about, and how they were chosen. */
+export type ChosenDays = {
+  readonly since: string;
+  readonly until: string;
+  /** "the last 28 days", "2026-11-01 to 2026-11-15". */
+  readonly words: string;
+  readonly controls: readonly Control[];
+  /** Why others are shown than were asked for. */
+  readonly notes: readonly string[];
+};
+
+/** A choice of the last days, or of any: what was written down counts, whatever else is chosen. `tomorrow`: the day after the last of these. */
+export function chooseDays(query: Query, spans: readonly string[], usual: string, tomorrow: string): ChosenDays {
+  const asked = spans.find((one) => one === query["days"]) ?? usual;
+  const { since = "", until: last = "" } = query;
+  const isOwn = since !== "" || last !== "";
+  const isGood = isDay(since) && isDay(last) && since <= last;
+  const options = [
+    ...spans.map((one) => ({ value: one, label: `the last ${one}` })),
+    { value: "own", label: "my own dates:" },
+  ];
+  const chosen = isOwn && isGood ? "own" : asked;
   return {
-    days: Number(value),
-    control: {
-      name: "days",
-      label: "Days",
-      value,
-      options: spans.map((one) => ({ value: one, label: `the last ${one}` })),
-    },
+    ...(isOwn && isGood
+      ? { since, until: addDays(last, 1), words: `${since} to ${last}` }
+      : { since: addDays(tomorrow, -Number(asked)), until: tomorrow, words: `the last ${asked} days` }),
+    controls: [
+      { name: "days", label: "Days", value: chosen, options },
+      { name: "since", label: "from", value: since, kind: "date" },
+      { name: "until", label: "to", value: last, kind: "date" },
+    ],
+    notes:
+      isOwn && !isGood
+        ? [`Own dates are two days, the first not after the last; the last ${asked} days are shown.`]
+        : [],
   };
 }
 

@@ -6,7 +6,6 @@ import { scale } from "../../ledger/money.ts";
 import type { NanoUsd } from "../../ledger/money.ts";
 import { readSpend } from "../../ledger/spend.ts";
 import type { SpendRow, SpendSums } from "../../ledger/spend.ts";
-import { addDays } from "../../ledger/windows.ts";
 import type { Price } from "../../ledger/prices.ts";
 import { priceListOf } from "../../ledger/prices.ts";
 import { beforeSections } from "./before.ts";
@@ -22,10 +21,8 @@ const MOST_TIMED = 20_000;
 const MILLION = 1_000_000n;
 export async function models(context: PageContext, query: Query): Promise<Page> {
   const { books, nowMs } = context;
-  const { days, control } = chooseDays(query, SPANS, "28");
-  const { tomorrow } = spansOf(context);
-  const since = addDays(tomorrow, -days);
-  const rows = await readSpend(books.usage, ["provider", "model"], since, tomorrow);
+  const { since, until, words, controls, notes } = chooseDays(query, SPANS, "28", spansOf(context).tomorrow);
+  const rows = await readSpend(books.usage, ["provider", "model"], since, until);
   const nameOf = (row: SpendRow): string => `${row.group.provider}/${row.group.model}`;
   const on = rows.find((row) => nameOf(row) === query["on"]) ?? rows[0];
   const sinceMs = nowMs - EVENT_DAYS * 86_400_000;
@@ -40,7 +37,7 @@ export async function models(context: PageContext, query: Query): Promise<Page> 
     title: "Models",
     days: "local",
     controls: [
-      control,
+      ...controls,
       {
         name: "on",
         label: "Reprice all on",
@@ -48,7 +45,7 @@ export async function models(context: PageContext, query: Query): Promise<Page> 
         options: rows.map((row) => ({ value: nameOf(row), label: nameOf(row) })),
       },
     ],
-    focus: { since, until: tomorrow },
+    focus: { since, until },
     sections: [
       {
         title: "Side by side",
@@ -96,6 +93,7 @@ export async function models(context: PageContext, query: Query): Promise<Page> 
           ],
           empty: "Nothing was used in these days.",
         },
+        notes,
       },
       repriced(context, rows, on),
       {
@@ -134,11 +132,8 @@ export async function models(context: PageContext, query: Query): Promise<Page> 
           `Of the last ${EVENT_DAYS} days; speeds of the newest ${MOST_TIMED.toLocaleString("en-US")} complete requests.`,
         ],
       },
-      ...(await beforeSections(
-        context,
-        [{ field: "cost", title: `The last ${days} days`, since, until: tomorrow }],
-        ["model"],
-        (by) => readSpend(books.usage, [by], since, tomorrow),
+      ...(await beforeSections(context, [{ field: "cost", title: `Cost, ${words}`, since, until }], ["model"], (by) =>
+        readSpend(books.usage, [by], since, until),
       )),
     ],
   };

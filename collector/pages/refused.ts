@@ -15,17 +15,17 @@ import { count, sum, text, time, usd } from "./page.ts";
 import type { Cell, Page, Section } from "./page.ts";
 
 const SPANS = ["1", "7", "28"];
-const DAY_MS = 86_400_000;
 /** Where a request's usual cost is read from. */
 const USUAL_DAYS = 28;
 
 export async function refused(context: PageContext, query: Query): Promise<Page> {
-  const { books, nowMs } = context;
-  const { days, control } = chooseDays(query, SPANS, "7");
-  const rows = (await readRefused(books.usage, nowMs - days * DAY_MS, nowMs + 60_000)).toSorted(
+  const { books } = context;
+  const { tomorrow } = spansOf(context);
+  const { since, until, controls, notes } = chooseDays(query, SPANS, "7", tomorrow);
+  const { calendar } = context;
+  const rows = (await readRefused(books.usage, calendar.dayStart(since), calendar.dayStart(until))).toSorted(
     (a, b) => b.lastMinuteMs - a.lastMinuteMs,
   );
-  const { tomorrow } = spansOf(context);
   const usual = byValue(await readSpend(books.usage, ["key"], addDays(tomorrow, -USUAL_DAYS), tomorrow), "key");
   const worth = (row: RefusedRow): NanoUsd | undefined => {
     const known = usual.get(row.keyId);
@@ -64,7 +64,7 @@ export async function refused(context: PageContext, query: Query): Promise<Page>
   return {
     title: "Refused",
     days: "local",
-    controls: [control],
+    controls,
     sections: [
       await whatItTakes(context, rows.filter(isRefusedByBudget), names, worth),
       {
@@ -78,6 +78,7 @@ export async function refused(context: PageContext, query: Query): Promise<Page>
         ),
         notes: [
           `At its usual cost: requests times what a request of that key cost on average in the last ${USUAL_DAYS} days.`,
+          ...notes,
         ],
       },
       {

@@ -355,6 +355,14 @@ describe("pages", () => {
     const days = sectionOf(billed.sections, "Days").table;
     const state = days?.columns.findIndex(({ field }) => field === "state") ?? -1;
     expect(days?.rows.at(-1)?.[state]).toMatchObject({ text: "before the meter" });
+    // Own dates: one day, and what is no span.
+    const one = await bills(context, { since: "2026-10-02", until: "2026-10-02" });
+    expect(sectionOf(one.sections, "Days").table?.rows.length).toBe(1);
+    expect(one.controls?.map(({ value }) => value)).toEqual(["own", "2026-10-02", "2026-10-02"]);
+    const none = await bills(context, { since: "2026-10-02", until: "2026-10-01" });
+    expect(sectionOf(none.sections, "Does it agree with the bill?").notes?.join(" ")).toContain(
+      "Own dates are two days",
+    );
     expect(sectionOf(billed.sections, "Does it agree with the bill?").table?.rows[0]?.[1]).toMatchObject({ count: 1 });
   });
 
