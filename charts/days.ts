@@ -6,7 +6,12 @@ import type { Palette, Size } from "./draw.ts";
 /** What is drawn, in USD. `days` in order, "2026-11-23"; each series with a value a day. */
 export type DaySeries = {
   readonly days: readonly string[];
-  readonly series: readonly { readonly name: string; readonly values: readonly number[] }[];
+  /** `isBilled`: as it was billed, before anything was metered; comes after the others. */
+  readonly series: readonly {
+    readonly name: string;
+    readonly values: readonly number[];
+    readonly isBilled?: boolean;
+  }[];
   /** The day on which the meter began, where it is one of these: what lies before it is not metered, and not zero. */
   readonly meteredFrom?: string | undefined;
 };
@@ -17,7 +22,8 @@ export async function drawDays(chart: DaySeries, palette: Palette = SCREEN, size
 
 function specOf({ days, series, meteredFrom }: DaySeries, palette: Palette, { width, height }: Size): Spec {
   const { ground, quiet, grid, series: colours } = palette;
-  const sorted = series.toSorted((a, b) => total(b.values) - total(a.values));
+  const rank = ({ isBilled = false }: DaySeries["series"][number]): number => Number(isBilled);
+  const sorted = series.toSorted((a, b) => rank(a) - rank(b) || total(b.values) - total(a.values));
   const named = sorted.slice(0, colours.length - (sorted.length > colours.length ? 1 : 0));
   const rest = sorted.slice(named.length);
   const shown = [

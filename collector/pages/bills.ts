@@ -179,7 +179,10 @@ function monthsSection(days: readonly BilledDay[]): Section {
           text(provider),
           count(own.filter(hasBill).length),
           count(own.filter(({ closed }) => closed).length),
-          ...compared(own),
+          // Of a month before the meter there is the bill alone.
+          ...(own.every(({ isBefore }) => isBefore)
+            ? [undefined, usd(sum(own.map((one) => one.billedNanoUsd ?? 0n))), undefined, undefined]
+            : compared(own)),
         ];
       }),
       empty: "No bill was read.",

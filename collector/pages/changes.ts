@@ -4,7 +4,7 @@ import { readKeyNames, readSpend, readSpendByTag } from "../../ledger/spend.ts";
 import type { Breakdown, SpendRow } from "../../ledger/spend.ts";
 import { addDays, isDay } from "../../ledger/windows.ts";
 import type { Within } from "../../ledger/within.ts";
-import { beforeSections } from "./before.ts";
+import { beforeSections, firstDay } from "./before.ts";
 import { addEffects, effectsByModel, NO_EFFECTS } from "../effects.ts";
 import type { Effects } from "../effects.ts";
 import { keyLink, leftOut, readTotal, spansOf, sumUp, teamCell } from "./context.ts";
@@ -27,6 +27,9 @@ export async function changes(context: PageContext, query: Query): Promise<Page>
   const { since, until, before, end } = spans;
   const names = await readKeyNames(context.books.usage);
   const pieces = await readPieces(context, spans, within);
+  const began = firstDay(context);
+  // What was spent while the meter did not run is not known, and not nothing.
+  const isKnown = began === undefined || before >= began;
   const both = [await readTotal(context, before, end, within), await readTotal(context, since, until, within)];
   return {
     title: "What changed",
@@ -43,17 +46,17 @@ export async function changes(context: PageContext, query: Query): Promise<Page>
       ...FILTERS.map((name): Control => ({ name, label: `Only ${name}`, value: query[name] ?? "" })),
     ],
     sections: [
-      sectionOf(pieces, "team", "Teams", "Which team made the difference?", teamCell),
-      sectionOf(pieces, "key", "Keys", "Which key made the difference?", (id) =>
+      sectionOf(pieces, isKnown, "team", "Teams", "Which team made the difference?", teamCell),
+      sectionOf(pieces, isKnown, "key", "Keys", "Which key made the difference?", (id) =>
         text(names.get(id) || id, keyLink(id)),
       ),
-      sectionOf(pieces, "model", "Models", "Which model made the difference?", (name) =>
+      sectionOf(pieces, isKnown, "model", "Models", "Which model made the difference?", (name) =>
         text(name, { page: "changes", query: { ...query, model: name } }),
       ),
-      sectionOf(pieces, "provider", "Providers", "Which provider made the difference?", (name) =>
+      sectionOf(pieces, isKnown, "provider", "Providers", "Which provider made the difference?", (name) =>
         text(name, { page: "changes", query: { ...query, provider: name } }),
       ),
-      ...(await features(context, spans, within)),
+      ...(await features(context, spans, within, isKnown)),
       // Bills know no team, and stand beside all that was metered.
       ...(Object.keys(within).length === 0
         ? await beforeSections(
@@ -74,6 +77,7 @@ export async function changes(context: PageContext, query: Query): Promise<Page>
             notes: [
               ...(section.notes ?? []),
               "The three reasons add up to the difference, in each row and in each table. More requests: at what a request cost before. Other models: requests that moved to dearer or cheaper ones. Dearer requests: longer, less cached, or at another price.",
+              ...(isKnown ? [] : [`The meter began on ${began}: what was spent before is not known here.`]),
               ...(problem === undefined ? [] : [problem]),
               ...(until > spansOf(context).today ? ["Today is in it, and is not over."] : []),
               ...leftOut(sumUp(both), "both spans"),
@@ -125,6 +129,7 @@ async function readPieces(
 
 function sectionOf(
   pieces: readonly Piece[],
+  isKnown: boolean,
   by: (typeof PARTS)[number],
   title: string,
   question: string,
@@ -138,14 +143,17 @@ function sectionOf(
       why: own.map(({ why }) => why).reduce(addEffects, NO_EFFECTS),
     }))
     .toSorted((a, b) => bySize(a.cost1 - a.cost0, b.cost1 - b.cost0));
-  const cells = ({ cost0, cost1, why }: Omit<(typeof rows)[number], "id">): Cell[] => [
-    usd(cost0),
-    usd(cost1),
-    change(cost1 - cost0),
-    change(why.volumeNanoUsd),
-    change(why.mixNanoUsd),
-    change(why.requestNanoUsd),
-  ];
+  const cells = ({ cost0, cost1, why }: Omit<(typeof rows)[number], "id">): Cell[] =>
+    isKnown
+      ? [
+          usd(cost0),
+          usd(cost1),
+          change(cost1 - cost0),
+          change(why.volumeNanoUsd),
+          change(why.mixNanoUsd),
+          change(why.requestNanoUsd),
+        ]
+      : [undefined, usd(cost1), undefined, undefined, undefined, undefined];
   return {
     title,
     question,
@@ -183,6 +191,7 @@ async function features(
   { books, calendar }: PageContext,
   { since, until, before, end }: Spans,
   within: Within,
+  isKnown: boolean,
 ): Promise<Section[]> {
   if (addDays(before, MOST_TAG_DAYS) < until) return [];
   const by: readonly Breakdown[] = ["tag:feature"];
@@ -204,6 +213,8 @@ async function features(
     }))
     .toSorted((a, b) => bySize(a.cost1 - a.cost0, b.cost1 - b.cost0));
   const [cost0, cost1] = [sum(rows.map((one) => one.cost0)), sum(rows.map((one) => one.cost1))];
+  const cells = (one: { readonly cost0: bigint; readonly cost1: bigint }): Cell[] =>
+    isKnown ? [usd(one.cost0), usd(one.cost1), change(one.cost1 - one.cost0)] : [undefined, usd(one.cost1), undefined];
   return [
     {
       title: "Features",
@@ -212,13 +223,8 @@ async function features(
       table: {
         name: "features",
         columns: [{ field: "feature", title: "Feature", is: "text" }, ...COST_COLUMNS],
-        rows: rows.map((one) => [
-          text(one.name === "" ? "(none)" : one.name),
-          usd(one.cost0),
-          usd(one.cost1),
-          change(one.cost1 - one.cost0),
-        ]),
-        total: [text("All"), usd(cost0), usd(cost1), change(cost1 - cost0)],
+        rows: rows.map((one) => [text(one.name === "" ? "(none)" : one.name), ...cells(one)]),
+        total: [text("All"), ...cells({ cost0, cost1 })],
         empty: "No request carried a feature.",
       },
     },

@@ -13,7 +13,7 @@ import type { NanoUsd } from "../../ledger/money.ts";
 import { readExpectations } from "../../ledger/plans.ts";
 import type { PriceBook } from "../../ledger/prices.ts";
 import { readAllSettled } from "../../ledger/budget-spend.ts";
-import { addSums, NO_SPEND, readHourlySpend, readKeyNames, readMeterHours, readSpend } from "../../ledger/spend.ts";
+import { addSums, findMeterBegan, NO_SPEND, readHourlySpend, readKeyNames, readSpend } from "../../ledger/spend.ts";
 import type { Dimension, ForecastScope, SpendRow, SpendSums } from "../../ledger/spend.ts";
 import type { Within } from "../../ledger/within.ts";
 import { addDays, isDay } from "../../ledger/windows.ts";
@@ -251,8 +251,8 @@ export async function monthChart(
     rest,
     nowMs,
   );
-  const [firstHourMs] = [...(await readMeterHours(books.usage, 0, nowMs))].toSorted((a, b) => a - b);
-  const series = { ...course, budget: monthBudget(context, of), timezone: calendar.zone, knownFromMs: firstHourMs };
+  const knownFromMs = findMeterBegan(books.usage);
+  const series = { ...course, budget: monthBudget(context, of), timezone: calendar.zone, knownFromMs };
   const total = course.spent.reduce((all, one) => all + one, 0);
   const lands = landing ? ` It lands at ${formatUsdCents(landing.p50NanoUsd)}.` : "";
   return {
@@ -279,15 +279,26 @@ export async function daysChart(
   const days: string[] = [];
   for (let day = since; day < until; day = addDays(day, 1)) days.push(day);
   const bars = [
-    ...rows.map(({ group, costNanoUsd }) => ({ day: group.day ?? "", name: group[by] ?? "", costNanoUsd })),
-    ...billed.map(({ day, id, costNanoUsd }) => ({ day, name: `${id || "(not told)"}, billed`, costNanoUsd })),
+    ...rows.map(({ group, costNanoUsd }) => ({
+      day: group.day ?? "",
+      name: group[by] ?? "",
+      costNanoUsd,
+      isBilled: false,
+    })),
+    ...billed.map(({ day, id, costNanoUsd }) => ({
+      day,
+      name: `${id || "(not told)"}, billed`,
+      costNanoUsd,
+      isBilled: true,
+    })),
   ];
   const cost = new Map(bars.map(({ day, name, costNanoUsd }) => [`${day} ${name}`, toUsdNumber(costNanoUsd)]));
   const began = firstDay(context);
   const series = {
     days,
-    series: [...new Set(bars.map(({ name }) => name))].map((name) => ({
+    series: [...new Map(bars.map(({ name, isBilled }) => [name, isBilled]))].map(([name, isBilled]) => ({
       name,
+      isBilled,
       values: days.map((day) => cost.get(`${day} ${name}`) ?? 0),
     })),
     ...(began !== undefined && began > since ? { meteredFrom: began } : {}),

@@ -348,6 +348,16 @@ describe("pages", () => {
     ).toBeGreaterThan(20n * 30n * USD);
     const compared = await changes(context, { since: FIRST_DAY, until: FIRST_DAY, before: "2026-10-13" });
     expect(money(sectionOf(compared.sections, "Billed before the meter, by provider"), -1, 1)).toBe(DAILY);
+    // What was metered beside nothing that is known is no difference.
+    expect(sectionOf(compared.sections, "Teams").table?.total?.slice(1)).toEqual([
+      undefined,
+      expect.objectContaining({ nanoUsd: 5n * USD }),
+      undefined,
+      undefined,
+      undefined,
+      undefined,
+    ]);
+    expect(compared.sections.at(-1)?.notes?.join(" ")).toContain(`The meter began on ${FIRST_DAY}`);
     expect((await changes(context, { team: "search" })).sections.map(({ title }) => title)).not.toContain(
       "Billed before the meter, by provider",
     );
