@@ -2,6 +2,7 @@
 import { existsSync, readFileSync } from "node:fs";
 import { chromium } from "playwright-core";
 import type { Browser, Page } from "playwright-core";
+import { noteSkipped } from "./skipped.ts";
 
 const PATHS = ["/usr/bin/chromium", "/usr/bin/chromium-browser", "/usr/bin/google-chrome"];
 const PATH = PATHS.find((path) => existsSync(path));
@@ -17,7 +18,7 @@ const QUIET = [
 ];
 
 export const HAS_BROWSER = PATH !== undefined;
-if (!HAS_BROWSER) process.stderr.write("SKIPPED: tests in a browser: chromium is not installed\n");
+if (!HAS_BROWSER) noteSkipped("tests in a browser: chromium is not installed");
 
 export async function openBrowser(): Promise<Browser> {
   return chromium.launch({ executablePath: PATH ?? "", args: QUIET });

@@ -3,14 +3,13 @@ import { existsSync, readdirSync, readFileSync } from "node:fs";
 import { fileURLToPath } from "node:url";
 import { gunzipSync } from "node:zlib";
 import type { Usage } from "../ledger/usage.ts";
+import { noteSkipped } from "./skipped.ts";
 
 const FOLDER = fileURLToPath(new URL("../../shared/recordings/", import.meta.url));
 
 export const hasRecordings = existsSync(FOLDER);
 if (!hasRecordings)
-  process.stderr.write(
-    `\nSKIPPED: the recordings are not here (${FOLDER}); every test that replays real traffic is skipped\n`,
-  );
+  noteSkipped(`the recordings are not here (${FOLDER}); every test that replays real traffic is skipped`);
 
 export type Recording = {
   readonly id: string;

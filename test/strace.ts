@@ -4,6 +4,7 @@ import { readFileSync, rmSync } from "node:fs";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { temporaryFolder } from "./start-proxy.ts";
+import { noteSkipped } from "./skipped.ts";
 
 /** Whether a process that runs already may be traced: some machines allow that to nobody. */
 const canAttach = (): boolean => {
@@ -23,10 +24,7 @@ const canAttach = (): boolean => {
   return signal !== null || status === 124;
 };
 export const hasStrace = spawnSync("which", ["strace"]).status === 0 && canAttach();
-if (!hasStrace)
-  process.stderr.write(
-    "\nSKIPPED: strace is not here, or may not trace; tests of failing disks and of fsyncs are skipped\n",
-  );
+if (!hasStrace) noteSkipped("strace is not here, or may not trace; tests of failing disks and of fsyncs are skipped");
 
 /** Traces a process until `stop`, which resolves with what was traced. */
 async function trace(pid: number, options: readonly string[]): Promise<{ stop(): Promise<string> }> {

@@ -5,16 +5,14 @@ import { CLIENTS, NAMES_THE_BUDGET } from "./clients.ts";
 import { cap, meter, onOneLine, secondsOf } from "./measure.ts";
 import { startStand } from "./stand.ts";
 import type { Stand } from "./stand.ts";
+import { noteSkipped } from "../skipped.ts";
 
 const missing = CLIENTS.filter(({ version }) => version() === undefined);
 /** They take minutes and gigabytes: a run of their own. */
 const isAnyHere = missing.length < CLIENTS.length && process.env["KEYMETER_PROOF"] === "1";
-if (!isAnyHere)
-  console.warn("SKIPPED: real clients: `npm run proof` installs and runs them; docs/clients.md has the last run");
+if (!isAnyHere) noteSkipped("real clients: `npm run proof` installs and runs them; docs/clients.md has the last run");
 else if (missing.length > 0)
-  console.warn(
-    `SKIPPED: ${missing.map(({ name }) => name).join(", ")}: not installed; test/clients/clients.ts says how`,
-  );
+  noteSkipped(`${missing.map(({ name }) => name).join(", ")}: not installed; test/clients/clients.ts says how`);
 
 /** Two commands at most, and what is around them. */
 const mostMs = (client: (typeof CLIENTS)[number]): number => (2 * secondsOf(client) + 30) * 1_000;

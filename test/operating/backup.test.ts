@@ -15,6 +15,7 @@ import { runKeymeter } from "../run-keymeter.ts";
 import { IS_CI } from "../seed.ts";
 import { readAllEvents, startProxy, temporaryFolder } from "../start-proxy.ts";
 import type { RunningProxy } from "../start-proxy.ts";
+import { noteSkipped } from "../skipped.ts";
 
 const ROOT = fileURLToPath(new URL("../..", import.meta.url));
 const MANUAL = readFileSync(join(ROOT, "docs", "operating.md"), "utf8");
@@ -120,10 +121,10 @@ const hasSqlite = spawnSync("sh", ["-c", "sqlite3 --version"]).status === 0;
 const WAYS = [["npx keymeter backup", true] as const, ...(IS_CI ? [[".backup '", hasSqlite] as const] : [])];
 
 describe("backup and restore, as the manual says", () => {
-  it.each(WAYS)(
+  it.for(WAYS)(
     "%s under traffic: verify is green, old keys work, nothing that was answered before it is missing",
-    async (way, isThere) => {
-      if (!isThere) return console.warn(`SKIPPED: no sqlite3: the manual's backup by ${way}`);
+    async ([way, isThere], { skip }) => {
+      if (!isThere) skip(noteSkipped(`no sqlite3: the manual's backup by ${way}`));
       const { live, secret, booked, end } = await underTraffic();
       const before = booked();
       const to = join(temporaryFolder(), "backup");

@@ -7,6 +7,7 @@ import { fileURLToPath } from "node:url";
 import { describe, expect, it } from "vitest";
 import { RESTORE } from "../../service/secret.ts";
 import { temporaryFolder } from "../start-proxy.ts";
+import { noteSkipped } from "../skipped.ts";
 
 const ROOT = fileURLToPath(new URL("../..", import.meta.url));
 const MANUAL = readFileSync(join(ROOT, "docs", "operating.md"), "utf8");
@@ -92,9 +93,8 @@ describe("docs/operating.md", () => {
     }
   });
 
-  it("nginx takes its configuration", () => {
-    if (!has("nginx") || !has("openssl"))
-      return console.warn("SKIPPED: no nginx, or no openssl: the manual's nginx block");
+  it("nginx takes its configuration", ({ skip }) => {
+    if (!has("nginx") || !has("openssl")) skip(noteSkipped("no nginx, or no openssl: the manual's nginx block"));
     const folder = temporaryFolder();
     const [cert, key] = [join(folder, "cert.pem"), join(folder, "key.pem")];
     tool(
@@ -118,8 +118,8 @@ describe("docs/operating.md", () => {
     return undefined;
   });
 
-  it("systemd takes its unit", () => {
-    if (!has("systemd-analyze")) return console.warn("SKIPPED: no systemd-analyze: the manual's unit");
+  it("systemd takes its unit", ({ skip }) => {
+    if (!has("systemd-analyze")) skip(noteSkipped("no systemd-analyze: the manual's unit"));
     const folder = join(temporaryFolder(), "units");
     mkdirSync(folder);
     const file = join(folder, "keymeter.service");

@@ -30,6 +30,7 @@ import { freePorts } from "../free-ports.ts";
 import { runKeymeter } from "../run-keymeter.ts";
 import { OTHER_ADDRESS } from "./address.ts";
 import { readAllEvents, temporaryFolder } from "../start-proxy.ts";
+import { noteSkipped } from "../skipped.ts";
 
 const ROOT = fileURLToPath(new URL("../..", import.meta.url));
 const START = join(ROOT, "start.mjs");
@@ -129,7 +130,9 @@ describe("on every address", () => {
     expect(await statusOf(at("", "/keymeter/me", address))).toBe(401);
   });
 
-  it("is the proxy's port alone: metrics, admin API, pages and webhook answer on this machine only", async () => {
+  it("is the proxy's port alone: metrics, admin API, pages and webhook answer on this machine only", async ({
+    skip,
+  }) => {
     for (const name of ["OPS_", "COLLECTOR_", "ALERTS_"]) {
       expect(await statusOf(at(name, "/readyz")), name).toBe(200);
       expect(await statusOf(at(name, "/metrics")), name).toBe(200);
@@ -140,7 +143,7 @@ describe("on every address", () => {
     expect(said).toContain(at("OPS_", "/metrics"));
     expect(existsSync(join(dataDir, "open-network"))).toBe(false);
     if (OTHER_ADDRESS === undefined)
-      return console.warn("SKIPPED: this machine has no address but loopback: ports that others do not reach");
+      skip(noteSkipped("this machine has no address but loopback: ports that others do not reach"));
     for (const name of ["OPS_", "COLLECTOR_", "ALERTS_"])
       await expect(fetch(at(name, "/readyz", OTHER_ADDRESS)), name).rejects.toMatchObject({
         cause: { code: "ECONNREFUSED" },
@@ -242,11 +245,9 @@ describe("a checkout whose lock file is newer than what is installed, under runn
 });
 
 describe("a full disk of 40 MB", () => {
-  it("refuses what it cannot book, ends nothing, and goes on when there is room", async () => {
+  it("refuses what it cannot book, ends nothing, and goes on when there is room", async ({ skip }) => {
     if (!isSmall)
-      return console.warn(
-        "SKIPPED: no tmpfs can be mounted (not root, or not Linux): a full disk under the whole stack",
-      );
+      skip(noteSkipped("no tmpfs can be mounted (not root, or not Linux): a full disk under the whole stack"));
     // The write-ahead log has room of its own, for a thousand requests and more. What is not used of it is given back to the disk: so it is at once
     // as on file systems that write nothing over (btrfs, ZFS).
     const log = join(dataDir, "usage.db-wal");
@@ -285,8 +286,8 @@ describe("a full disk of 40 MB", () => {
 });
 
 describe("a program that cannot be started for a while", () => {
-  it("is tried again, and the others go on", async () => {
-    if (process.platform !== "linux") return console.warn("SKIPPED: no Linux: a supervisor without its Node");
+  it("is tried again, and the others go on", async ({ skip }) => {
+    if (process.platform !== "linux") skip(noteSkipped("no Linux: a supervisor without its Node"));
     rmSync(node);
     const children = readFileSync(`/proc/${up.pid}/task/${up.pid}/children`, "utf8").trim().split(" ").map(Number);
     const collector = children.find((pid) => readFileSync(`/proc/${pid}/cmdline`, "utf8").endsWith("\0collector\0"));

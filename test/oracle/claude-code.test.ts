@@ -13,13 +13,13 @@ import type { FakeProvider } from "../fake/provider.ts";
 import { random, SEED } from "../seed.ts";
 import { startProxy } from "../start-proxy.ts";
 import type { RunningProxy } from "../start-proxy.ts";
+import { noteSkipped } from "../skipped.ts";
 
 const PROGRAM = fileURLToPath(
   new URL(`./node_modules/@anthropic-ai/claude-code-${process.platform}-${process.arch}/claude`, import.meta.url),
 );
 const isHere = existsSync(PROGRAM);
-if (!isHere)
-  process.stderr.write(`\nSKIPPED: Claude Code is not here (${PROGRAM}); cd test/oracle && npm ci fetches it\n`);
+if (!isHere) noteSkipped(`Claude Code is not here (${PROGRAM}); cd test/oracle && npm ci fetches it`);
 
 const MODELS = [
   "claude-haiku-4-5",

@@ -21,14 +21,14 @@ import { createExtension } from "../../proxy/extend.ts";
 import type { Extension } from "../../proxy/extend.ts";
 import type { Meter } from "../../proxy/meter.ts";
 import { event, SUBJECT } from "../usage-event.ts";
+import { noteSkipped } from "../skipped.ts";
 
 export type Traffic = readonly { readonly atMs: number; readonly inputTokens: number; readonly outputTokens: number }[];
 
 /** Single requests of an hour at Azure: Splitwise, CC-BY-4.0 (Patel et al., ISCA 2024; AzurePublicDataset b469a11). */
 const TRACE = fileURLToPath(new URL("../../../shared/data/requests_azure2023.csv.gz", import.meta.url));
 export const hasTraffic = existsSync(TRACE);
-if (!hasTraffic)
-  process.stderr.write(`\nSKIPPED: the real traces are not here (${TRACE}); what caps do to them is not measured\n`);
+if (!hasTraffic) noteSkipped(`the real traces are not here (${TRACE}); what caps do to them is not measured`);
 
 export function readTraffic(series: "azure-conv" | "azure-code"): Traffic {
   const [, ...lines] = gunzipSync(readFileSync(TRACE)).toString("utf8").trim().split("\n");
