@@ -22,6 +22,10 @@ import { fileURLToPath } from "node:url";
 const root = dirname(fileURLToPath(import.meta.url));
 const installed = join(root, "node_modules", ".package-lock.json");
 const lock = join(root, "package-lock.json");
+/** An install that takes longer is none any more: its process has ended, and another has its number. */
+const LONGEST_INSTALL_MS = 15 * 60_000;
+/** A mark is made, and then gets its number. */
+const UNFILLED_MS = 5_000;
 const [OLDEST_MAJOR, OLDEST_MINOR] = [24, 14];
 
 // Installed as a dependency of something else, our own node_modules is somebody else's work.
@@ -31,7 +35,7 @@ const isLinked = lstatSync(join(root, "node_modules"), { throwIfNoEntry: false }
 // Somebody who installs here now is waited for.
 if (isCheckout && !isLinked) await waitForInstaller();
 const isMissing = !existsSync(installed);
-const isOld = !isMissing && statSync(installed).mtimeMs < statSync(lock, { throwIfNoEntry: false })?.mtimeMs;
+const isOld = isOlder();
 // To install empties node_modules first: only what is started anew may do that, and not under what runs from here.
 const installs = ["up", "demo", "--install-only"].includes(process.argv[2]) && !isRunning();
 if (isCheckout && !isLinked && isOld && !installs)
@@ -39,15 +43,12 @@ if (isCheckout && !isLinked && isOld && !installs)
     "keymeter: the lock file is newer than what is installed; run `npm ci` while Keymeter is stopped, or start it anew\n",
   );
 if (isCheckout && !isLinked && (isMissing || (isOld && installs))) {
-  const release = takeInstall();
-  process.stderr.write("keymeter: installing what the lock file names (npm ci); this takes a minute\n");
-  const npm = spawnSync(
-    process.platform === "win32" ? "npm.cmd" : "npm",
-    ["ci", "--no-audit", "--no-fund", "--loglevel=error"],
-    { cwd: root, stdio: ["ignore", "inherit", "inherit"], shell: process.platform === "win32" },
-  );
+  const release = await takeInstall();
+  // Whoever was waited for may have done it.
+  const isDone = existsSync(installed) && !isOlder();
+  const status = isDone ? 0 : install();
   release();
-  if (npm.status !== 0) {
+  if (status !== 0) {
     process.stderr.write(
       "keymeter: npm ci failed; the reason stands above. If it names the network or the registry, mend that and start again; if it names the lock file, please report it.\n",
     );
@@ -76,6 +77,20 @@ if (node === process.execPath) {
   child.on("exit", (code, signal) => process.exit(code ?? (signal === "SIGINT" ? 130 : 1)));
 }
 
+function isOlder() {
+  const time = statSync(installed, { throwIfNoEntry: false })?.mtimeMs;
+  return time !== undefined && time < statSync(lock, { throwIfNoEntry: false })?.mtimeMs;
+}
+
+function install() {
+  process.stderr.write("keymeter: installing what the lock file names (npm ci); this takes a minute\n");
+  return spawnSync(
+    process.platform === "win32" ? "npm.cmd" : "npm",
+    ["ci", "--no-audit", "--no-fund", "--loglevel=error"],
+    { cwd: root, stdio: ["ignore", "inherit", "inherit"], shell: process.platform === "win32" },
+  ).status;
+}
+
 /** Whether a Keymeter runs from this checkout: each says so in node_modules. */
 function isRunning() {
   const marks = existsSync(join(root, "node_modules")) ? readdirSync(join(root, "node_modules")) : [];
@@ -90,21 +105,33 @@ function installMark() {
 }
 
 /** Two that install at once break each other: who comes second waits. A checkout that cannot be written fails in npm, with its own words. */
-function takeInstall() {
-  try {
-    const file = openSync(installMark(), "wx");
-    writeSync(file, String(process.pid));
-    closeSync(file);
-  } catch {
-    return () => undefined;
+async function takeInstall() {
+  for (;;) {
+    try {
+      const file = openSync(installMark(), "wx");
+      writeSync(file, String(process.pid));
+      closeSync(file);
+      return () => rmSync(installMark(), { force: true });
+    } catch (error) {
+      if (error?.code !== "EEXIST") return () => undefined;
+      await waitForInstaller();
+    }
   }
-  return () => rmSync(installMark(), { force: true });
 }
 
 async function waitForInstaller() {
-  for (let said = false; existsSync(installMark()); said = true) {
-    const pid = Number(readFileSync(installMark(), { encoding: "utf8", flag: "r" }) || "0");
-    if (pid !== 0 && !lives(pid)) return rmSync(installMark(), { force: true });
+  for (let said = false; ; said = true) {
+    const mark = statSync(installMark(), { throwIfNoEntry: false });
+    if (!mark) return;
+    let pid = 0;
+    try {
+      pid = Number(readFileSync(installMark(), "utf8"));
+    } catch {
+      continue;
+    }
+    const age = Date.now() - mark.mtimeMs;
+    const isStale = pid === 0 ? age > UNFILLED_MS : age > LONGEST_INSTALL_MS || pid === process.pid || !lives(pid);
+    if (isStale) return rmSync(installMark(), { force: true });
     if (!said) process.stderr.write("keymeter: waiting for an npm ci that runs here\n");
     await new Promise((resolve) => setTimeout(resolve, 500));
   }

@@ -4,6 +4,7 @@ import { z } from "zod";
 import { SHARED_SETTINGS } from "../service/config.ts";
 import type { SharedConfig } from "../service/config.ts";
 import { addressOf } from "../service/admin.ts";
+import { settingsBefore } from "../service/command-words.ts";
 import { innerHostOf } from "../service/network.ts";
 import { ownSecret, Secret } from "../service/secret.ts";
 import { readSettings, SettingsError } from "../service/settings.ts";
@@ -39,6 +40,8 @@ export type AlertsConfig = SharedConfig & {
   readonly webhookToken: Secret;
 };
 
+const ROOT = fileURLToPath(new URL("..", import.meta.url)).replace(/\/$/, "");
+
 type Raw = SharedConfig & {
   slackToken: string | undefined;
   slackChannel: string | undefined;
@@ -48,7 +51,7 @@ type Raw = SharedConfig & {
   slackUrl: string;
   runbookUrl: string;
   pagesUrl: string | undefined;
-  command: string;
+  command: string | undefined;
   alertmanagerUrls: readonly string[] | undefined;
   ownRules: "auto" | "always" | "never";
   targets: readonly string[] | undefined;
@@ -144,7 +147,7 @@ export const ALERTS_SETTINGS: Settings<Raw> = {
     schema: z
       .string()
       .regex(/^[\x20-\x7e]{1,200}$/, "what is typed before a verb, such as docker compose exec proxy keymeter"),
-    fallback: `cd ${fileURLToPath(new URL("..", import.meta.url)).replace(/\/$/, "")} && npx keymeter`,
+    fallback: undefined,
   },
   runbookUrl: {
     place: "alerts.runbook_url",
@@ -168,6 +171,7 @@ export function loadAlertsConfig(environment: Environment = process.env): Alerts
   const page = (port: number): string => `${addressOf(innerHostOf(rest), port)}/metrics`;
   return Object.freeze({
     ...rest,
+    command: rest.command ?? `cd ${ROOT} && ${settingsBefore(environment)}npx keymeter`,
     slackToken: secret(slackToken),
     slackAppToken: secret(slackAppToken),
     alertmanagerUrls: alertmanagerUrls ?? [`http://127.0.0.1:${rest.alertmanagerPort}`],

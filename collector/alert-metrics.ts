@@ -62,7 +62,7 @@ const TEAM_DAYS = 28;
 /** Days of bills that are looked at: the last whole ones. */
 const BILLED_DAYS = 7;
 /** Differences that are no fault of the meter, or go away by themselves. */
-const NO_FAULT = new Set(["credit or tax", "late", "day boundary"]);
+const NO_FAULT = new Set(["credit or tax", "late", "day boundary", "before the meter"]);
 /** Budgets over longer windows burn and land; an hour or a day is over before anybody reads. */
 const LONG = new Set(["week", "month", "quarter"]);
 

@@ -13,11 +13,13 @@ import type { PriceBook } from "../ledger/prices.ts";
 import { findMeterBegan, firstMeteredDay, readMeterHours } from "../ledger/spend.ts";
 import type { ForecastScope, HourlySpend } from "../ledger/spend.ts";
 import { addDays } from "../ledger/windows.ts";
+import { reasonOf } from "../service/finding.ts";
 import type { Books } from "./compare.ts";
 import type { Importer } from "./importers/importer.ts";
 
 const HOUR_MS = 3_600_000;
 const HOURS_A_DAY = 24;
+const DAY_MS = HOURS_A_DAY * HOUR_MS;
 /** As far back as sources are asked for what was before the meter. */
 const HISTORY_DAYS = 90;
 /** As far back as bills count as history, whoever brought them: a file may hold a year. */
@@ -45,18 +47,24 @@ export async function readHistory(
       const bills = await importer.fetchBills(sinceDay, untilDay, (done) =>
         onProgress(`${importer.name}, history: ${done}`),
       );
-      const [sinceMs, untilMs] = [startOf(sinceDay), startOf(untilDay)];
-      const usage = await importer.fetchUsage?.(sinceMs, untilMs);
-      if (usage) {
-        const within = usage.usage.filter(({ hourMs }) => hourMs >= sinceMs && hourMs < untilMs);
-        replaceUsage(billing, usage.provider, sinceMs, untilMs, within);
-      }
-      // Last: with its days a source counts as asked.
+      // With its days a source counts as asked.
       replaceBills(billing, bills, nowMs);
       firstDay = sinceDay;
     } catch (error) {
       failures.push(
-        `${importer.name}: the last ${HISTORY_DAYS} days could not be read, and are asked for again at the next run; what is metered does not need them. ${error instanceof Error ? error.message : String(error)}`,
+        `${importer.name}: the last ${HISTORY_DAYS} days could not be read, and are asked for again at the next run; what is metered does not need them. ${reasonOf(error)}`,
+      );
+      continue;
+    }
+    try {
+      const [sinceMs, untilMs] = [startOf(sinceDay), startOf(untilDay)];
+      const usage = await importer.fetchUsage?.(sinceMs, untilMs);
+      if (!usage) continue;
+      const within = usage.usage.filter(({ hourMs }) => hourMs >= sinceMs && hourMs < untilMs);
+      replaceUsage(billing, usage.provider, sinceMs, untilMs, within);
+    } catch (error) {
+      failures.push(
+        `${importer.name}: the usage of the last ${HISTORY_DAYS} days could not be read; their bills are spread evenly over the hours. ${reasonOf(error)}`,
       );
     }
   }
@@ -129,12 +137,14 @@ function worthOf(provider: string, { model, unit, tier, quantity, hourMs }: Bill
 }
 
 /** What a forecast may start from before the meter: what was billed, as far as it goes through the meter since. Teams, projects, environments and keys
- *  are not told apart by bills. */
+ *  are not told apart by bills. While nobody knows how far (no whole day has been compared yet), `unknown` says what stands for it: all of it, for people
+ *  who look where the month lands; nothing, for what is frozen and alerts go by. */
 export async function readHistoryOf(
   books: Books,
   sinceMs: number,
   untilMs: number,
   scope: ForecastScope["scope"],
+  unknown: "all" | "nothing",
   nowMs: number,
 ): Promise<HourlySpend[]> {
   if (scope !== "org" && scope !== "provider" && scope !== "model") return [];
@@ -143,7 +153,9 @@ export async function readHistoryOf(
   const covered = await readCovered(books, nowMs);
   const sums = new Map<string, HourlySpend>();
   for (const { hourMs, provider, id, costNanoUsd } of hours) {
-    const { metered, billed } = covered.get(provider) ?? { metered: 1n, billed: 1n };
+    const share = covered.get(provider) ?? (unknown === "all" ? { metered: 1n, billed: 1n } : undefined);
+    if (!share) continue;
+    const { metered, billed } = share;
     const name = `${hourMs} ${id}`;
     const known = sums.get(name)?.costNanoUsd ?? 0n;
     sums.set(name, { hourMs, id, costNanoUsd: known + (costNanoUsd * metered) / billed });
@@ -159,8 +171,10 @@ export async function readKnownHours(
 ): Promise<Set<number>> {
   const known = await readMeterHours(usage, sinceMs, untilMs);
   const beganMs = findMeterBegan(usage) ?? untilMs;
-  for (const { hourMs } of await readBilledHours(billing, sinceMs, untilMs, "org")) {
-    const startMs = startOf(dayOf(hourMs));
+  for (const { day, asOfMs } of await readBillDays(billing, dayOf(sinceMs), dayOf(beganMs + DAY_MS))) {
+    const startMs = startOf(day);
+    // What a day's bill does not name was not used, once the bill is whole.
+    if (asOfMs < Math.min(startMs + DAY_MS, beganMs)) continue;
     for (let hour = 0; hour < HOURS_A_DAY; hour++) {
       const ofDay = startMs + hour * HOUR_MS;
       if (ofDay < beganMs) known.add(ofDay);

@@ -49,7 +49,7 @@ export async function freezeDueForecasts({ usage, billing }: Books, timezone: st
   const plans = await readPlans(billing, sinceMs, untilMs);
   let count = 0;
   for (const scope of FORECAST_SCOPES) {
-    const spend = await readHours({ usage, billing }, plans, scope, sinceMs, untilMs, nowMs);
+    const spend = await readHours({ usage, billing }, plans, scope, sinceMs, untilMs, "nothing", nowMs);
     const made: FrozenForecast[] = [];
     for (const [id, hourly] of largest(spend)) {
       for (const kind of FORECAST_WINDOWS) {
@@ -79,7 +79,7 @@ export async function refreshRests({ usage, billing }: Books, timezone: string, 
   const horizons = windows.map(({ window }) => Math.max(1, Math.ceil((window.endMs - untilMs) / HOUR_MS)));
   const made: Rest[] = [];
   for (const scope of FORECAST_SCOPES) {
-    const spend = await readHours({ usage, billing }, plans, scope, sinceMs, untilMs, nowMs);
+    const spend = await readHours({ usage, billing }, plans, scope, sinceMs, untilMs, "all", nowMs);
     for (const [id, hourly] of largest(spend)) {
       const all = forecasts(historyUntil(untilMs, hourly, ran), horizons);
       for (const [i, { kind, window }] of windows.entries()) {
@@ -121,7 +121,7 @@ export async function hasNewcomers({ usage, billing }: Books, timezone: string, 
   for (const scope of FORECAST_SCOPES) {
     const known = new Set(existing.get(scope)?.map(({ id }) => id));
     if (known.size >= MOST_IDS) continue;
-    const spending = await readSpendOfHours(usage, hourStart(day.startMs), hourStart(nowMs), scope);
+    const spending = await readSpendOfHours(usage, hourStart(day.startMs), hourStart(nowMs) + HOUR_MS, scope);
     for (const id of spending.keys()) if (id !== "" && !known.has(id)) return true;
   }
   return false;
@@ -170,10 +170,16 @@ async function readHours(
   scope: ForecastScope["scope"],
   sinceMs: number,
   untilMs: number,
+  unknown: "all" | "nothing",
   nowMs: number,
 ): Promise<HourlySpend[]> {
-  const metered = await readHourlySpend(books.usage, sinceMs, untilMs, scope);
-  const before = await readHistoryOf(books, sinceMs, untilMs, scope, nowMs);
+  // Who spends for the first time in the running hour is known too, and has no history yet.
+  const metered = await readHourlySpend(books.usage, sinceMs, untilMs + HOUR_MS, scope);
+  // What is billed and never came through the meter is nobody's forecast here; the organisation's is everybody's.
+  const known = new Set([...metered.map(({ id }) => id), ...(scope === "org" ? ["all"] : [])]);
+  const before = (await readHistoryOf(books, sinceMs, untilMs, scope, unknown, nowMs)).filter(({ id }) =>
+    known.has(id),
+  );
   return withoutPlans(books.usage, plans, scope, [...before, ...metered]);
 }
 

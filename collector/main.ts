@@ -117,6 +117,8 @@ export async function startCollector(): Promise<{ stop(): Promise<void>; log: Lo
       } catch (error) {
         log.error({ err: error }, `${name} failed; it is tried again at its next time`);
       }
+      // What was read may be history that forecasts start from.
+      frozenHour = -1;
       await refresh();
     });
   const runReconcile = (): Promise<void> =>

@@ -310,7 +310,7 @@ function explainMoves(cells: readonly Cell[], cause: VarianceCause, how: string)
 
 /** What the meter only estimated, the bill knows: it may be as much less as was estimated, and as much more again as was held or
  *  estimated in money; an answer that nobody saw may have cost as much as four that were seen. */
-function explainEstimates({ isLate }: Day, cells: readonly Cell[]): void {
+function explainEstimates({ isLate, isFirst = false }: Day, cells: readonly Cell[]): void {
   let room = 0n;
   for (const { metered } of cells) {
     room += metered.estimatedCost;
@@ -334,6 +334,8 @@ function explainEstimates({ isLate }: Day, cells: readonly Cell[]): void {
         });
       continue;
     }
+    // On the meter's first day more is billed for what came before it: no estimate is corrected by that.
+    if (isFirst) continue;
     const price = unitCost(cell);
     if (room <= 0n || !price) continue;
     const money = scale(BigInt(rest), price.cost, price.per);
@@ -484,7 +486,7 @@ function addWithoutQuantity(context: Context, day: Day, cell: Cell, difference: 
     if (rest === 0n) return;
     return add(billed.cost === 0n ? "unknown" : "price", rest, "metered and not billed as much");
   }
-  const corrected = metered.estimatedCost < size ? metered.estimatedCost : size;
+  const corrected = day.isFirst ? 0n : metered.estimatedCost < size ? metered.estimatedCost : size;
   if (corrected > 0n) add("estimate corrected", corrected, "more than was held or estimated");
   const rest = difference - corrected;
   if (rest === 0n) return;

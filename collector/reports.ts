@@ -6,7 +6,7 @@ import type { Writable } from "node:stream";
 import { stringify } from "csv-stringify/sync";
 import { fileWriter, ParquetWriter } from "hyparquet-writer";
 import { readBillDays, readProviderKeys } from "../ledger/bills.ts";
-import { readClosed, readComparisons, readCorrections } from "../ledger/closing.ts";
+import { readClosed, readComparisons, readCorrections, readVarianceSums } from "../ledger/closing.ts";
 import type { ClosedDay, Correction } from "../ledger/closing.ts";
 import { readMetered, readMeteredCredentials } from "../ledger/metered.ts";
 import type { MeteredLine } from "../ledger/metered.ts";
@@ -283,6 +283,12 @@ export async function reportChargeback(
     closed.add(`${one.provider} ${one.day}`);
     differences.set(one.provider, (differences.get(one.provider) ?? 0n) + one.billedNanoUsd - one.meteredNanoUsd);
   }
+  // What was billed for the hours before the meter is nobody's here.
+  for (const { provider, day, cause, amountNanoUsd } of billing
+    ? await readVarianceSums(billing, sinceDay, untilDay)
+    : [])
+    if (cause === "before the meter" && closed.has(`${provider} ${day}`))
+      differences.set(provider, (differences.get(provider) ?? 0n) - amountNanoUsd);
   const firstDay = firstMeteredDay(usage, Date.now());
   for (const { provider, day, lines } of billing ? await readBillDays(billing, sinceDay, untilDay) : [])
     if (lines > 0 && day >= firstDay && !closed.has(`${provider} ${day}`)) open.add(`${provider} ${day}`);

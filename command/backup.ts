@@ -1,5 +1,5 @@
 // keymeter backup FOLDER: a copy of the books and the secrets, of one instant each, while everything runs. Never into a folder that has something.
-import { chmodSync, copyFileSync, existsSync, mkdirSync, readdirSync } from "node:fs";
+import { chmodSync, copyFileSync, existsSync, mkdirSync, readdirSync, statSync } from "node:fs";
 import { join, resolve } from "node:path";
 import { parseArgs } from "node:util";
 import { LedgerError, openForReading } from "../ledger/open.ts";
@@ -12,7 +12,9 @@ export const USAGE = `keymeter backup FOLDER
   Copies books, secrets and keymeter.yaml into a new folder while everything runs, and looks whether the copies are whole. Each file of the books is
   of one instant. The folder is as secret as the data folder: it holds the pepper and the tokens. docs/operating.md says how it is restored.`;
 
-const BOOKS = ["usage.db", "billing.db", "notices.db"];
+/** The bills first: a day that is signed between two copies is then not signed in the copy, and is signed again. The other way round its corrections would
+ *  be missing under the signature. */
+const BOOKS = ["billing.db", "usage.db", "notices.db"];
 const FILES = [...Object.keys(RESTORE), "price-list.json"];
 
 export async function run(args: string[]): Promise<void> {
@@ -22,8 +24,8 @@ export async function run(args: string[]): Promise<void> {
   const { dataDir } = loadCommandConfig();
   if (!existsSync(join(dataDir, "usage.db")))
     throw new LedgerError(`${resolve(dataDir)} has no books; name the data folder with KEYMETER_DATA_DIR`);
-  if (existsSync(folder) && readdirSync(folder).length > 0)
-    throw new UsageError(`${folder} is not empty: a backup goes into a folder of its own`);
+  if (existsSync(folder) && (!statSync(folder).isDirectory() || readdirSync(folder).length > 0))
+    throw new UsageError(`${folder} is not an empty folder: a backup goes into a folder of its own`);
   try {
     mkdirSync(folder, { recursive: true, mode: 0o700 });
     chmodSync(folder, 0o700);

@@ -6,7 +6,7 @@ import type { NanoUsd } from "../ledger/money.ts";
 import { WINDOWS } from "../ledger/windows.ts";
 import type { WindowKind } from "../ledger/windows.ts";
 import { loadProxyConfig } from "../proxy/config.ts";
-import { PROVIDER_ALIASES } from "./filters.ts";
+import { PROVIDER_ALIASES } from "../ledger/within.ts";
 import { findKey } from "./find-key.ts";
 import { UsageError } from "./usage-error.ts";
 

@@ -4,7 +4,7 @@ import { parseArgs } from "node:util";
 import { amountAt, describeScope, USUAL_THRESHOLDS } from "../ledger/budgets.ts";
 import type { Budget } from "../ledger/budgets.ts";
 import { readBudgets, readFreezes } from "../ledger/changes.ts";
-import { formatUsd, formatUsdSet, formatUsdColumn } from "../ledger/money.ts";
+import { formatUsd, formatUsdColumn, formatUsdDown, formatUsdSet } from "../ledger/money.ts";
 import { readSettled } from "../ledger/budget-spend.ts";
 import { createCalendar, WINDOWS } from "../ledger/windows.ts";
 import { newBudget, parseAmount, parseThresholds, SCOPE_OPTIONS, scopeOf } from "./budget-options.ts";
@@ -139,7 +139,7 @@ async function list(args: string[]): Promise<void> {
     process.stdout.write(`FROZEN ${id}: ${describeScope(scope, nameOf)} (${printable(reason)})\n`);
   for (const line of raiseLines(rows, now)) process.stdout.write(line);
   const spent = formatUsdColumn(rows.map((row) => row.spentNanoUsd));
-  const left = formatUsdColumn(rows.map((row) => row.amountNowNanoUsd - row.spentNanoUsd));
+  const left = rows.map((row) => formatUsdDown(row.amountNowNanoUsd - row.spentNanoUsd));
   process.stdout.write(
     `${formatTable(
       ["id", "scope", "window", "kind", "how", "amount", "spent", "left", "until", "told at %"],

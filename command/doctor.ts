@@ -14,7 +14,7 @@ import { addressOf, askProgram, askProxy, ProgramGone } from "../service/admin.t
 import { reasonOf } from "../service/finding.ts";
 import type { Finding, FindingState } from "../service/finding.ts";
 import { toJson } from "../service/json.ts";
-import { innerHostOf, noteOpenNetwork } from "../service/network.ts";
+import { innerHostOf, openNetworkWords } from "../service/network.ts";
 import { RESTORE } from "../service/secret.ts";
 import { commandEnvironment, loadCommandConfig } from "./config.ts";
 import type { CommandConfig } from "./config.ts";
@@ -123,7 +123,7 @@ async function pepper(config: CommandConfig): Promise<Finding[]> {
 
 /** Who can reach more than the proxy. */
 function network(config: CommandConfig): Finding[] {
-  const said = noteOpenNetwork(config);
+  const said = openNetworkWords(config);
   return said === undefined ? [] : [{ what: "network", state: "warn", said }];
 }
 

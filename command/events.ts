@@ -51,7 +51,7 @@ export async function run(args: string[]): Promise<void> {
     return;
   }
   if (values.csv) return void process.stdout.write(csvOf(events, names));
-  if (events.length === 0) return void process.stdout.write(`There is no event${describeWithin(within)}.\n`);
+  if (events.length === 0) return void process.stdout.write(`There is no event${describeWithin(within, names)}.\n`);
   const rows = events.map((event) => [
     event.at.slice(0, 19).replace("T", " "),
     names.get(event.keyId) || event.keyId,

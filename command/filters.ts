@@ -1,18 +1,11 @@
 // What spend and events are narrowed to: a team, a key, a model ... as people name them.
+import { PROVIDER_ALIASES } from "../ledger/within.ts";
 import type { Within } from "../ledger/within.ts";
 import { findKey } from "./find-key.ts";
 
 const text = { type: "string" } as const;
 export const FILTER_OPTIONS = { team: text, project: text, env: text, key: text, provider: text, model: text };
 export const FILTER_USAGE = `--team T --project P --env E --key KEY --provider P --model 'gpt-5*'`;
-
-/** Names under which providers are booked, by what their paths are called. */
-export const PROVIDER_ALIASES: { readonly [alias: string]: string } = {
-  google: "gcp.gemini",
-  gemini: "gcp.gemini",
-  genai: "gcp.gemini",
-  vertex: "gcp.vertex_ai",
-};
 
 /** Reads the filter options. Throws UsageError for a key that does not exist. */
 export async function withinOf({
@@ -35,7 +28,9 @@ export async function withinOf({
 }
 
 /** " of team search, model gpt-5*" for what is narrowed, or nothing. */
-export function describeWithin(within: Within): string {
-  const parts = Object.entries(within).map(([part, value]) => `${part} ${value}`);
+export function describeWithin(within: Within, names: ReadonlyMap<string, string> = new Map()): string {
+  const parts = Object.entries(within).map(
+    ([part, value]) => `${part} ${part === "key" ? (names.get(value) ?? value) : value}`,
+  );
   return parts.length === 0 ? "" : ` of ${parts.join(", ")}`;
 }

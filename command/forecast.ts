@@ -90,7 +90,7 @@ async function show(args: string[]): Promise<void> {
   }
   if (rows.length === 0)
     return void process.stdout.write(
-      "There is no forecast yet: the collector makes one within five minutes of the first spend (`keymeter up`, or `keymeter collector --once forecast`).\n",
+      "There is no forecast yet: the collector makes one within five minutes of the first spend (it runs with `keymeter up`; where none runs, `keymeter collector --once forecast` makes one).\n",
     );
   const cells = rows.map(({ scope, id, spentNanoUsd, landing, frozen: one }) => [
     scope === "org" ? "the organisation" : by === "key" ? (names.get(id) ?? id) : id,

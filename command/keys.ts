@@ -6,11 +6,13 @@ import { createDigest, issueVirtualKey, reissueSecret } from "../ledger/keys.ts"
 import { formatUsdSet } from "../ledger/money.ts";
 import { LedgerError } from "../ledger/open.ts";
 import { ownSecret } from "../service/secret.ts";
+import type { Key } from "../ledger/keys.ts";
 import type { Secret } from "../service/secret.ts";
 import { cutLive, makeChange, openUsage } from "./books.ts";
 import { newBudget, parseAmount } from "./budget-options.ts";
 import { commandEnvironment, loadCommandConfig } from "./config.ts";
 import { isDay } from "../ledger/windows.ts";
+import { didYouMean } from "./closest.ts";
 import { allKeys, findKey } from "./find-key.ts";
 import { reachBack } from "./reach-back.ts";
 import { POLICY_OPTIONS, POLICY_USAGE, withOptions } from "./policy-options.ts";
@@ -76,6 +78,10 @@ async function create(args: string[]): Promise<void> {
     throw new UsageError("--hard and --strict say how a --budget holds; give one, such as --budget 50/month");
   const config = loadCommandConfig();
   openUsage(config).close();
+  const { name: asked, team: ofTeam, project: ofProject, env: ofEnv, owner: ofOwner } = values;
+  requireNames({ name: asked, team: ofTeam, project: ofProject, env: ofEnv, owner: ofOwner });
+  for (const words of unknownNames({ team: ofTeam, project: ofProject, env: ofEnv }, await allKeys()))
+    process.stderr.write(`${words}\n`);
   const pepper = readPepper(config.dataDir);
   const now = Date.now();
   const { name, team, project, env, owner, purpose } = values;
@@ -137,6 +143,34 @@ async function show(args: string[]): Promise<void> {
   process.stdout.write(`${JSON.stringify(JSON.parse(toJson({ ...key, budgets })), null, 2)}\n`);
 }
 
+const LONGEST_NAME = 200;
+
+/** Throws UsageError for what is no name: it stands in tables and in headers. */
+function requireNames(names: { readonly [option: string]: string | undefined }): void {
+  for (const [option, value] of Object.entries(names)) {
+    if (value === undefined) continue;
+    if (value.length > LONGEST_NAME) throw new UsageError(`--${option} is longer than ${LONGEST_NAME} characters`);
+    if (/\p{Cc}/u.test(value))
+      throw new UsageError(
+        `--${option} ${JSON.stringify(value)} holds a control character, such as a tab or a line's end`,
+      );
+  }
+}
+
+/** A sentence for each name that is new and near to one that is not: it may be a slip. */
+function unknownNames(
+  names: { readonly [part in "team" | "project" | "env"]?: string | undefined },
+  keys: readonly Pick<Key, "team" | "project" | "env">[],
+): string[] {
+  return (["team", "project", "env"] as const).flatMap((part) => {
+    const wanted = names[part];
+    const known = [...new Set(keys.map((key) => key[part]).filter((one) => one !== ""))];
+    if (!wanted || known.includes(wanted)) return [];
+    const guess = didYouMean(wanted, known);
+    return guess === "" ? [] : [`No other key belongs to ${part} ${wanted}${guess}`];
+  });
+}
+
 /** Says anew whose a key is and what it may do; a fingerprint of a provider key can be named, owned and bound too. */
 async function set(args: string[]): Promise<void> {
   const text = { type: "string" } as const;
@@ -157,6 +191,11 @@ async function set(args: string[]): Promise<void> {
   });
   const key = await findKey(onlyOne(positionals));
   const { name, team, project, env, owner, purpose } = values;
+  const keys = await allKeys();
+  const namesake = keys.find((one) => one.name === name && one.id !== key.id && one.state !== "revoked");
+  if (namesake) throw new UsageError(`a key named "${name}" exists already (${namesake.id}); choose another name`);
+  requireNames({ name, team, project, env, owner });
+  for (const words of unknownNames({ team, project, env }, keys)) process.stderr.write(`${words}\n`);
   const fields = Object.fromEntries(
     Object.entries({ name, team, project, env, owner, purpose }).filter(([, value]) => value !== undefined),
   );

@@ -4,7 +4,7 @@ import { readLimits } from "../ledger/limits.ts";
 import { readKeyNames } from "../ledger/spend.ts";
 import { makeChange, openUsage } from "./books.ts";
 import { loadCommandConfig } from "./config.ts";
-import { findKey } from "./find-key.ts";
+import { allKeys, findKey } from "./find-key.ts";
 import { toJson } from "../service/json.ts";
 import { formatTable } from "./table.ts";
 import { noSuchVerb, UsageError } from "./usage-error.ts";
@@ -39,7 +39,7 @@ async function set(args: string[]): Promise<void> {
   if (Object.values(limits).filter((value) => value !== undefined).length === 1)
     throw new UsageError(`say at least one limit\n${USAGE}`);
   await makeChange(loadCommandConfig(), { type: "setLimits", limits });
-  process.stdout.write(`${limits.scope}: limits set\n`);
+  process.stdout.write(`${await wordsOf(limits.scope)}: limits set\n`);
 }
 
 async function list(args: string[]): Promise<void> {
@@ -65,12 +65,16 @@ export function describeLimitScope(scope: string, names: ReadonlyMap<string, str
   return name === undefined ? scope : `key ${name} (${keyId})`;
 }
 
+async function wordsOf(scope: string): Promise<string> {
+  return describeLimitScope(scope, new Map((await allKeys()).map(({ id, name }) => [id, name])));
+}
+
 async function remove(args: string[]): Promise<void> {
   const text = { type: "string" } as const;
   const { values } = parseArgs({ args, options: { key: text, team: text } });
   const scope = await limitScopeOf(values);
   await makeChange(loadCommandConfig(), { type: "removeLimits", scope });
-  process.stdout.write(`${scope}: limits removed\n`);
+  process.stdout.write(`${await wordsOf(scope)}: limits removed\n`);
 }
 
 /** Throws UsageError for a key that does not exist, or for both. */

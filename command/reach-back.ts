@@ -1,16 +1,20 @@
 // keymeter keys set KEY --team T --since DAY: what a key has spent already is its team's too. Shows first what moves and what that does to each budget; stops
 // at days that are signed.
 import { join } from "node:path";
-import { describeScope } from "../ledger/budgets.ts";
+import { amountAt, describeScope } from "../ledger/budgets.ts";
+import { readKeyOwners } from "../ledger/budget-spend.ts";
+import { ChangeRefused } from "../ledger/change-refused.ts";
 import type { Change } from "../ledger/changes.ts";
 import { readClosed } from "../ledger/closing.ts";
 import type { Key } from "../ledger/keys.ts";
-import { formatUsd, formatUsdSet } from "../ledger/money.ts";
+import { formatUsd, formatUsdDown, formatUsdSet } from "../ledger/money.ts";
 import { openForReading } from "../ledger/open.ts";
+import type { Sqlite } from "../ledger/open.ts";
 import { planReassignment } from "../ledger/reassign-plan.ts";
-import { stepsOf } from "../ledger/reassign.ts";
-import type { Owner } from "../ledger/reassign.ts";
-import { readSpend } from "../ledger/spend.ts";
+import type { ReassignmentPlan } from "../ledger/reassign-plan.ts";
+import { NO_END, stepsOf } from "../ledger/reassign.ts";
+import type { Owner, Span } from "../ledger/reassign.ts";
+import { readKeyHours } from "../ledger/spend.ts";
 import { addDays, createCalendar } from "../ledger/windows.ts";
 import { makeChange, openUsage } from "./books.ts";
 import type { CommandConfig } from "./config.ts";
@@ -19,7 +23,10 @@ import { createProgress } from "./progress.ts";
 import { formatTable } from "./table.ts";
 import { UsageError } from "./usage-error.ts";
 
-/** `describe`: what the key belongs to from now on, made in one change with the last step. */
+const DAY_MS = 86_400_000;
+
+/** `describe`: what the key belongs to from now on, made in one change with the last step. Rejects with ChangeRefused where somebody else changes the key
+ *  or signs one of the days meanwhile. */
 export async function reachBack(
   config: CommandConfig,
   key: Key,
@@ -34,78 +41,117 @@ export async function reachBack(
   if (calendar.dayStart(sinceDay) > nowMs)
     throw new UsageError(`${sinceDay} lies in the future: without --since it counts from now on`);
   const usage = openUsage(config);
-  const signedUntil = await lastSigned(config, usage, key.id, sinceDay);
-  // Signed days are UTC days.
-  const sinceMs = Math.max(
-    calendar.dayStart(sinceDay),
-    signedUntil === undefined ? 0 : Date.parse(`${addDays(signedUntil, 1)}T00:00:00Z`),
-  );
-  const { requests, costNanoUsd, budgets } = await planReassignment(usage, key, to, sinceMs, calendar, nowMs);
-  const words = Object.entries(to).map(([part, value]) => `${part} ${value || "(none)"}`);
-  const at = new Date(sinceMs).toISOString().slice(0, 16).replace("T", " ");
-  process.stdout.write(
-    `${key.name} (${key.id}) to ${words.join(", ")} from ${at} UTC on: ${requests.toLocaleString("en-US")} requests, ${formatUsd(costNanoUsd)}.\n`,
-  );
-  if (signedUntil !== undefined)
-    process.stdout.write(
-      `Days up to ${signedUntil} (UTC) are signed off and stay as they are: they were charged back by what the key belonged to then.\n`,
-    );
-  if (budgets.length > 0)
-    process.stdout.write(
-      `\n${formatTable(
-        ["budget", "for", "window", "amount", "spent before", "spent after", "left after"],
-        budgets.map(({ budget, beforeNanoUsd, afterNanoUsd }) => [
-          budget.id,
-          describeScope(budget.scope, (id) => (id === key.id ? key.name : undefined)),
-          budget.window,
-          `${formatUsdSet(budget.amountNanoUsd)}${budget.kind === "hard" ? " hard" : ""}`,
-          formatUsd(beforeNanoUsd),
-          formatUsd(afterNanoUsd),
-          formatUsd(budget.amountNanoUsd - afterNanoUsd),
-        ]),
-      )}\n`,
-    );
-  else process.stdout.write("No budget sees a difference.\n");
-  if (!isSure) {
+  try {
+    const signed = await signedDays(config, usage, key.id, sinceDay);
+    const spans = spansBetween(calendar.dayStart(sinceDay), signed);
+    const from = readKeyOwners(usage, key.id);
+    const plan = await planReassignment(usage, { keyId: key.id, from, to }, spans, calendar, nowMs);
+    const at = new Date(spans[0]?.sinceMs ?? nowMs).toISOString().slice(0, 16).replace("T", " ");
+    print(plan, key, to, at, signed, nowMs);
+    if (!isSure) {
+      process.stdout.write("\nNothing is changed yet. Say it again with --yes to do it.\n");
+      return;
+    }
+    const progress = createProgress();
+    const current = { team: key.team, project: key.project, env: key.env };
+    for (const step of stepsOf(usage, { keyId: key.id, from, to, current, spans })) {
+      if ((await signedDays(config, usage, key.id, sinceDay)).join() !== signed.join())
+        throw new ChangeRefused("one of these days was signed meanwhile; what was moved so far stands. Say it again");
+      const change: Change = { type: "reassign", ...step };
+      const isLast = step.end === NO_END;
+      progress.show(`${key.name}: ${isLast ? "the last step" : `up to attempt ${step.end}`}`);
+      // The last one with what holds from now on: nothing is booked between the two.
+      await makeChange(config, isLast ? { type: "together", changes: [change, describe] } : change);
+    }
+    progress.end();
+    process.stdout.write(`\n${key.id} (${key.name}): set, from ${at} UTC on\n`);
+  } finally {
     usage.close();
-    process.stdout.write("\nNothing is changed yet. Say it again with --yes to do it.\n");
-    return;
   }
-  const progress = createProgress();
-  const steps = stepsOf(usage, { keyId: key.id, from: key, to, sinceMs });
-  for (const step of steps) {
-    const change: Change = { type: "reassign", ...step, from: { team: key.team, project: key.project, env: key.env } };
-    const isLast = step.end === Number.MAX_SAFE_INTEGER;
-    progress.show(`${key.name}: ${isLast ? "the last step" : `up to attempt ${step.end}`}`);
-    // The last one with what holds from now on: nothing is booked between the two.
-    await makeChange(config, isLast ? { type: "together", changes: [describe, change] } : change);
-  }
-  progress.end();
-  usage.close();
-  process.stdout.write(`\n${key.id} (${key.name}): set, from ${at} UTC on\n`);
 }
 
-/** The last signed UTC day on which the key was used, at a provider that was used then; undefined: none since that day. */
-async function lastSigned(
+function print(
+  { requests, costNanoUsd, staying, budgets }: ReassignmentPlan,
+  key: Key,
+  to: Owner,
+  at: string,
+  signed: readonly string[],
+  nowMs: number,
+): void {
+  const count = (number: number): string => `${number.toLocaleString("en-US")} request${number === 1 ? "" : "s"}`;
+  const words = Object.entries(to).map(([part, value]) => `${part} ${value || "(none)"}`);
+  const lines = [
+    `${key.name} (${key.id}) to ${words.join(", ")} from ${at} UTC on: ${count(requests)}, ${formatUsd(costNanoUsd)}.`,
+    ...(staying > 0
+      ? [`${count(staying)} more named a team, project or environment of their own by a tag, and stay there.`]
+      : []),
+    ...(signed.length === 0
+      ? []
+      : [
+          `Days that are signed off stay as they are, charged back by what the key belonged to then: ${listed(signed)} (UTC).`,
+        ]),
+    budgets.length === 0
+      ? "No budget sees a difference."
+      : `\n${formatTable(
+          ["budget", "for", "window", "amount", "spent before", "spent after", "left after"],
+          budgets.map(({ budget, beforeNanoUsd, afterNanoUsd }) => [
+            budget.id,
+            describeScope(budget.scope, (id) => (id === key.id ? key.name : undefined)),
+            budget.window,
+            `${formatUsdSet(amountAt(budget, nowMs))}${budget.kind === "hard" ? " hard" : ""}`,
+            formatUsd(beforeNanoUsd),
+            formatUsd(afterNanoUsd),
+            formatUsdDown(amountAt(budget, nowMs) - afterNanoUsd),
+          ]),
+        )}`,
+  ];
+  process.stdout.write(`${lines.join("\n")}\n`);
+}
+
+/** "2026-11-01 to 2026-11-12, 2026-11-20". */
+function listed(days: readonly string[]): string {
+  const runs: [first: string, last: string][] = [];
+  for (const day of days) {
+    const run = runs.at(-1);
+    if (run && addDays(run[1], 1) === day) run[1] = day;
+    else runs.push([day, day]);
+  }
+  return runs.map(([first, last]) => (first === last ? first : `${first} to ${last}`)).join(", ");
+}
+
+/** What lies between signed days, the last span without an end. */
+function spansBetween(sinceMs: number, signed: readonly string[]): Span[] {
+  const spans: Span[] = [];
+  let from = sinceMs;
+  for (const day of signed) {
+    const startMs = Date.parse(`${day}T00:00:00Z`);
+    if (startMs > from) spans.push({ sinceMs: from, untilMs: startMs });
+    from = Math.max(from, startMs + DAY_MS);
+  }
+  return [...spans, { sinceMs: from }];
+}
+
+/** The signed UTC days since a day of which the key has a part: at the provider whose bill was signed. */
+async function signedDays(
   { dataDir }: CommandConfig,
-  usage: Parameters<typeof readSpend>[0],
+  usage: Sqlite,
   keyId: string,
   sinceDay: string,
-): Promise<string | undefined> {
+): Promise<string[]> {
   const billing = openForReading(join(dataDir, "billing.db"));
-  if (!billing) return undefined;
-  const today = new Date().toISOString().slice(0, 10);
-  const providers = new Set(
-    (await readSpend(usage, ["provider"], sinceDay, addDays(today, 2), { key: keyId })).map(
-      ({ group }) => group.provider,
-    ),
-  );
-  const signed = (await readClosed(billing, addDays(sinceDay, -1), today)).filter(({ provider }) =>
-    providers.has(provider),
-  );
-  billing.close();
-  return signed
-    .map(({ day }) => day)
-    .toSorted()
-    .at(-1);
+  if (!billing) return [];
+  try {
+    const today = new Date().toISOString().slice(0, 10);
+    const first = addDays(sinceDay, -1);
+    const hours = await readKeyHours(usage, keyId, Date.parse(`${first}T00:00:00Z`));
+    const used = new Set(
+      hours.map(({ provider, hourMs }) => `${provider} ${new Date(hourMs).toISOString().slice(0, 10)}`),
+    );
+    const signed = (await readClosed(billing, first, today)).filter(({ provider, day }) =>
+      used.has(`${provider} ${day}`),
+    );
+    return [...new Set(signed.map(({ day }) => day))].toSorted();
+  } finally {
+    billing.close();
+  }
 }

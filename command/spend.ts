@@ -95,7 +95,7 @@ export async function run(args: string[]): Promise<void> {
   }
   if (rows.length === 0)
     return void process.stdout.write(
-      `Nothing was metered${describeWithin(within)} from ${since} until before ${until} (${config.timezone}).\n`,
+      `Nothing was metered${describeWithin(within, names)} from ${since} until before ${until} (${config.timezone}).\n`,
     );
   const costs = formatUsdColumn(rows.map((row) => row.costNanoUsd));
   const cells = rows.map((row, i) => [
@@ -105,7 +105,7 @@ export async function run(args: string[]): Promise<void> {
   ]);
   process.stdout.write(`${formatTable([...by, ...SUM_NAMES.map((sum) => SUMS[sum]), "cost"], cells)}\n`);
   process.stdout.write(
-    `\n${formatUsd(total(rows))} metered${describeWithin(within)} from ${since} until before ${until} (${config.timezone})\n`,
+    `\n${formatUsd(total(rows))} metered${describeWithin(within, names)} from ${since} until before ${until} (${config.timezone})\n`,
   );
   if (rows.some((row) => row.unpriced > 0))
     process.stdout.write(

@@ -120,7 +120,7 @@ function superviseProgram(
   reportBroken: (why: string) => void,
 ): Supervised {
   const log = openLogFile(join(config.dataDir, "logs", `${program}.log`));
-  let child: ChildProcess;
+  let child: ChildProcess | undefined;
   let stopping = false;
   let deaths: number[] = [];
   let resolveReady: (message: Record<string, unknown>) => void;
@@ -205,7 +205,7 @@ function superviseProgram(
     async stop(withinMs) {
       stopping = true;
       clearTimeout(timer);
-      await endChild(child, withinMs);
+      if (child) await endChild(child, withinMs);
       await log.end();
     },
   };

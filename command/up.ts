@@ -5,6 +5,7 @@ import { resolve } from "node:path";
 import { LedgerInUse, lockForWriting } from "../ledger/open.ts";
 import type { ProxyConfig } from "../proxy/config.ts";
 import { addressOf } from "../service/admin.ts";
+import { settingsBefore } from "../service/command-words.ts";
 import { innerHostOf } from "../service/network.ts";
 import { exportsOf } from "../service/base-urls.ts";
 import type { Environment } from "../service/settings.ts";
@@ -76,17 +77,7 @@ function greeting(
 ): string {
   const base = `${config.tls ? "https" : "http"}://${reachableHost(config.host)}:${config.proxyPort}`;
   const own = config.passThrough ? "your own provider key, or a Keymeter key (km_...)" : "a Keymeter key (km_...)";
-  // The command finds books and proxy by the same settings: those that are not the defaults go in front of it.
-  const prefix = [
-    "KEYMETER_CONFIG",
-    "KEYMETER_DATA_DIR",
-    "KEYMETER_HOST",
-    "KEYMETER_INNER_HOST",
-    "KEYMETER_OPS_PORT",
-    "KEYMETER_COLLECTOR_PORT",
-  ]
-    .flatMap((name) => (environment[name] ? [`${name}=${environment[name]} `] : []))
-    .join("");
+  const prefix = settingsBefore(environment);
   const credentials = (
     [
       ["openai", "OPENAI_API_KEY"],

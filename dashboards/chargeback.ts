@@ -1,12 +1,11 @@
 // Chargeback: who will pay what this month, and how final that is. The sheet to sign is a report page.
-import { Short } from "@grafana/grafana-foundation-sdk/units";
 import { CHOSEN, dashboard } from "./dashboard.ts";
-import { dayBars, Dollars, ofDays, stat, table } from "./panels.ts";
+import { Count, dayBars, Dollars, ofDays, stat, table } from "./panels.ts";
 
 export const chargeback = dashboard({
   uid: "keymeter-chargeback",
   title: "Chargeback",
-  from: "now/M",
+  from: "now-30d",
   variables: ["team", "project", "env", "provider", "model", "key"],
   page: "chargeback",
   sections: [
@@ -21,18 +20,22 @@ export const chargeback = dashboard({
           decimals: 2,
           width: 8,
           height: 4,
+          empty: "Nothing was spent this month yet",
           queries: [{ expr: `sum(keymeter_breakdown_usd{window="month", ${CHOSEN}})` }],
         }),
         stat({
-          title: "Owners",
-          question: "How many teams share it?",
+          title: "Teams that share it",
+          question: "How many teams share it? What belongs to no team is one row below.",
           money: "none",
-          unit: Short,
+          unit: Count,
           decimals: 0,
           width: 8,
           height: 4,
+          empty: "No data from the collector",
           queries: [
-            { expr: `count(sum by (team) (keymeter_breakdown_usd{window="month", ${CHOSEN}}) > 0) or vector(0)` },
+            {
+              expr: `count(sum by (team) (keymeter_breakdown_usd{window="month", team!="", ${CHOSEN}}) > 0) or vector(0)`,
+            },
           ],
         }),
         stat({
@@ -43,10 +46,13 @@ export const chargeback = dashboard({
           decimals: 2,
           width: 8,
           height: 4,
-          queries: [{ expr: 'sum(keymeter_variance_usd{provider=~"$provider"}) or vector(0)' }],
+          empty: "No data from the collector",
+          queries: [
+            { expr: 'sum(keymeter_variance_usd{provider=~"$provider",cause!="before the meter"}) or vector(0)' },
+          ],
         }),
         table({
-          title: "By owner",
+          title: "Who is charged what?",
           question:
             "What does each owner's use come to? A team leads to its page; the sheet of a whole month, to be printed and signed, is the report page.",
           money: "metered",
@@ -54,6 +60,7 @@ export const chargeback = dashboard({
           decimals: 2,
           width: 24,
           height: 10,
+          empty: "Nothing was spent this month yet",
           labels: {
             team: {
               title: "Team",
@@ -62,7 +69,7 @@ export const chargeback = dashboard({
             project: { title: "Project" },
             env: { title: "Environment" },
           },
-          values: { Requests: { unit: Short, decimals: 0 } },
+          values: { Requests: { unit: Count, decimals: 0 } },
           queries: [
             {
               expr: `sum by (team, project, env) (keymeter_breakdown_usd{window="month", ${CHOSEN}})`,
@@ -80,14 +87,15 @@ export const chargeback = dashboard({
       title: "The year",
       panels: [
         dayBars({
-          title: "Spend by day and team",
-          question: "How did each team's spend develop?",
+          title: "How did each team's spend develop?",
+          question: "What did each team spend, day by day, in the last year?",
           money: "metered",
           unit: Dollars,
           decimals: 2,
           width: 24,
           height: 9,
           days: 366,
+          empty: "No whole day of spend yet: the first stands here tomorrow",
           queries: [
             { expr: ofDays('scope="team", id=~"$team"'), legend: "{{id}}" },
             {

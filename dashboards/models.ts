@@ -1,11 +1,12 @@
 // Model comparison: what models cost for what they do, and what the same tokens would have cost on another one.
-import { PercentUnit, Short } from "@grafana/grafana-foundation-sdk/units";
+import { PercentUnit } from "@grafana/grafana-foundation-sdk/units";
 import { CHOSEN, dashboard } from "./dashboard.ts";
-import { dayBars, Dollars, lines, ofDays, table } from "./panels.ts";
+import { Count, dayBars, Dollars, lines, ofDays, table, UNPRICED } from "./panels.ts";
 
 const MONTH = 'scope="model", id=~"$model", window="month"';
 /** What has no price has no cost: zero would be a lie. */
 const COST = `(sum by (id) (keymeter_spend_usd{${MONTH}}) > 0)`;
+const NO_USE = "No model was used this month yet";
 const INPUT = 'class=~"input|cache_read|cache_write"';
 
 export const models = dashboard({
@@ -19,7 +20,7 @@ export const models = dashboard({
       title: "This month",
       panels: [
         table({
-          title: "Side by side",
+          title: "What does each model cost for what it does?",
           question:
             "What does each model cost, in all, for a request and for a million tokens, and how well does it cache? A model without a cost has no price, or costs nothing.",
           money: "metered",
@@ -27,9 +28,10 @@ export const models = dashboard({
           decimals: 2,
           width: 24,
           height: 9,
+          empty: NO_USE,
           labels: { id: { title: "Model" } },
           values: {
-            Requests: { unit: Short, decimals: 0 },
+            Requests: { unit: Count, decimals: 0 },
             "Per request": { unit: Dollars, decimals: 5 },
             "Read from cache": { unit: PercentUnit, decimals: 0 },
             "Output of all tokens": { unit: PercentUnit, decimals: 0 },
@@ -56,7 +58,7 @@ export const models = dashboard({
           ],
         }),
         table({
-          title: "The same tokens on another model",
+          title: "What would it cost on another model?",
           question:
             "What would this month's tokens of all models cost at each model's list price? Tokens by class, short contexts, no tiers and fees; models count tokens differently. The report page reprices each model by itself.",
           money: "hypothetical",
@@ -64,32 +66,35 @@ export const models = dashboard({
           decimals: 2,
           width: 12,
           height: 9,
+          empty: NO_USE,
           labels: {
-            model: { title: "On model" },
+            model: { title: "Model" },
             provider: {
-              title: "of",
+              title: "Provider",
               link: {
                 title: "Report page",
-                url: '${pages}/models?on=${__data.fields.of}/${__data.fields["On model"]}',
+                url: "${pages}/models?on=${__data.fields.Provider}/${__data.fields.Model}",
               },
             },
           },
           queries: [
             {
               expr: 'sum by (model, provider) (keymeter_price_usd_per_million_tokens * on (class) group_left () sum by (class) (keymeter_spend_tokens{scope="org", window="month"})) / 1e6',
-              legend: "Would cost",
+              legend: "All of it would cost",
             },
           ],
         }),
         table({
-          title: "Who uses which",
+          title: "Which team uses which model?",
           question: "Which team's money goes to which model?",
           money: "metered",
           unit: Dollars,
           decimals: 2,
           width: 12,
           height: 9,
+          empty: NO_USE,
           labels: { team: { title: "Team" }, model: { title: "Model" } },
+          values: { "This month": { words: UNPRICED } },
           queries: [
             { expr: `sum by (team, model) (keymeter_breakdown_usd{window="month", ${CHOSEN}})`, legend: "This month" },
           ],
@@ -100,24 +105,26 @@ export const models = dashboard({
       title: "Over time",
       panels: [
         dayBars({
-          title: "Spend by day and model",
-          question: "Which models does the money move to?",
+          title: "Which models does the money move to?",
+          question: "What was spent on each model, day by day?",
           money: "metered",
           unit: Dollars,
           decimals: 2,
           width: 12,
           height: 9,
           days: 60,
+          empty: "No whole day of spend yet: the first stands here tomorrow",
           queries: [{ expr: ofDays('scope="model", id=~"$model"'), legend: "{{id}}" }],
         }),
         lines({
-          title: "List prices of a million tokens",
-          question: "When did prices change?",
+          title: "When did list prices change?",
+          question: "What did a million tokens cost by the price list, and when did that change?",
           money: "hypothetical",
           unit: Dollars,
           decimals: 2,
           width: 12,
           height: 9,
+          empty: "No model with a price was used this month yet",
           queries: [
             {
               expr: 'sum by (model, class) (keymeter_price_usd_per_million_tokens{provider=~"$provider", model=~"$model", class=~"input|output"})',

@@ -5,13 +5,14 @@ import { ChangeRefused } from "./change-refused.ts";
 import { readBudgets, readFreezes, applyChange } from "./changes.ts";
 import { covers } from "./budgets.ts";
 import type { Budget } from "./budgets.ts";
-import { endedAtMs, eventRow, INSERT_EVENT, readBooked } from "./events.ts";
+import { endedAtMs, eventRow, INSERT_EVENT, readBooked, withOwner } from "./events.ts";
 import type { EventRow, Outcome, UsageEvent } from "./events.ts";
 import { attemptAtMs, firstAttemptId } from "./ids.ts";
 import type { AttemptId } from "./ids.ts";
 import { UNPROVEN_KEY_ID } from "./keys.ts";
 import { isSqliteError } from "./open.ts";
 import type { Sqlite } from "./open.ts";
+import { movedOwner, readOpenMoves } from "./reassign.ts";
 import { createReservationBook } from "./reservations.ts";
 import type { CapMode, ReservationBook } from "./reservations.ts";
 import { createRollups } from "./rollups.ts";
@@ -50,6 +51,7 @@ export function createBooking(
   const losing = rememberTagsCount(database, tagsCount, calendar, nowMs);
   /** What a tag names is no name of the key's own. */
   let ownNames = readOwnNames(database, tagsCount);
+  let moves = readOpenMoves(database);
   const rollups = createRollups(database, calendar);
   let isStale = false;
   rollups.rebuildDaysIfZoneChanged();
@@ -118,7 +120,9 @@ export function createBooking(
     countRefused.run(minuteMs, who, what, reason, budgetId, observed ? 1 : 0);
   };
 
-  const settle = (row: EventRow): void => {
+  const settle = (asked: EventRow): void => {
+    // What was under way when its key's past became another's is booked as theirs.
+    const row = withOwner(asked, movedOwner(moves, readBooked(asked)));
     const booked = readBooked(row);
     // Memory first: a window's sum that is read from the books here must not hold this event yet.
     book.settle(booked.attemptId, booked.costNanoUsd, ownNames(booked));
@@ -243,6 +247,7 @@ export function createBooking(
           database.prepare("INSERT OR REPLACE INTO meta (name, value) VALUES (?, ?)").run(CLOCK_ACCEPTED, newest);
         }
         rollups.flush();
+        moves = readOpenMoves(database);
         ownNames = readOwnNames(database, tagsCount);
         book.setBudgets(readBudgets(database));
         book.setFreezes(readFreezes(database));
@@ -281,6 +286,7 @@ export function createBooking(
   const transact = (operations: readonly Task[]): Answer[] => {
     if (isStale) {
       ownNames = readOwnNames(database, tagsCount);
+      moves = readOpenMoves(database);
       book = readBook();
       sealedEnd = readSealedEnd(database);
       isStale = false;

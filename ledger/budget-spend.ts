@@ -22,21 +22,31 @@ export type OwnNames = <T extends Pick<Subject, "keyId" | (typeof NAMED)[number]
 
 const NAMED = ["team", "project", "env"] as const;
 
-/** Reads which keys belong to a team, project or environment of their own. */
-export function readOwnNames(database: Sqlite, tagsCount = doTagsCount(database)): OwnNames {
+/** Reads which names are keys' own: what each belongs to, or once did. `more`: what one of them is about to belong to. */
+export function readOwnNames(
+  database: Sqlite,
+  tagsCount = doTagsCount(database),
+  more?: { readonly keyId: string; readonly names: { readonly [part in (typeof NAMED)[number]]?: string | undefined } },
+): OwnNames {
   if (tagsCount) return (subject) => subject;
-  const rows = database.prepare("SELECT id, team, project, env FROM keys").all() as {
-    id: string;
-    team: string;
-    project: string;
-    env: string;
-  }[];
-  const known = new Map(rows.map((row) => [row.id, row]));
+  const rows = database.prepare("SELECT key_id, part, value FROM key_owners").raw().all() as [string, string, string][];
+  const own = new Set(rows.map((row) => row.join("\n")));
+  for (const part of NAMED) if (more?.names[part]) own.add(`${more.keyId}\n${part}\n${more.names[part]}`);
   return (subject) => {
-    const key = known.get(subject.keyId);
-    const notOwn = NAMED.filter((part) => (key?.[part] ?? "") === "").map((part) => [part, ""]);
-    return { ...subject, ...(Object.fromEntries(notOwn) as Partial<typeof subject>) };
+    const notOwn = NAMED.filter((part) => !own.has(`${subject.keyId}\n${part}\n${subject[part]}`));
+    if (notOwn.length === 0) return subject;
+    return { ...subject, ...(Object.fromEntries(notOwn.map((part) => [part, ""])) as Partial<typeof subject>) };
   };
+}
+
+/** What a key belongs to, or once did. */
+export function readKeyOwners(
+  database: Sqlite,
+  keyId: string,
+): { readonly [part in (typeof NAMED)[number]]: string[] } {
+  const names = database.prepare("SELECT value FROM key_owners WHERE key_id = ? AND part = ? ORDER BY value").pluck();
+  const of = (part: (typeof NAMED)[number]): string[] => names.all(keyId, part) as string[];
+  return { team: of("team"), project: of("project"), env: of("env") };
 }
 
 /** The settled sum of a budget in a window, folded from the books: whole days from the day rollup, hours from events. */
@@ -169,7 +179,7 @@ function parts(
   const owned = NAMED.map((part) =>
     scope[part] === undefined || tagsCount
       ? undefined
-      : sql`${columns.keyId} IN (SELECT id FROM keys WHERE ${sql.raw(part)} <> '')`,
+      : sql`${columns.keyId} IN (SELECT key_id FROM key_owners WHERE part = ${part} AND value = ${scope[part]})`,
   );
   return [...named, ...owned];
 }

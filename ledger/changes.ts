@@ -84,6 +84,7 @@ export function applyChange(database: Sqlite, rollups: Rollups, change: Change, 
         .insert(keySecrets)
         .values({ digest: change.digest, keyId: key.id, createdAtMs: author.atMs, validUntilMs: null })
         .run();
+      noteOwners(database, change.key.id, change.key);
       if (change.budget) insertBudget(database, change.budget);
       break;
     }
@@ -115,6 +116,7 @@ export function applyChange(database: Sqlite, rollups: Rollups, change: Change, 
     case "describeKey": {
       if (books.update(keys).set(change.fields).where(eq(keys.id, change.keyId)).run().changes === 0)
         throw new ChangeRefused(`there is no key ${change.keyId}`);
+      noteOwners(database, change.keyId, change.fields);
       break;
     }
     case "setBudget":
@@ -215,6 +217,12 @@ export function applyChange(database: Sqlite, rollups: Rollups, change: Change, 
     }
   }
   appendAudit(database, { ...author, action: change.type, subject: subjectOf(change), detail });
+}
+
+/** Names that are the key's own from now on. */
+function noteOwners(database: Sqlite, keyId: string, names: Partial<Pick<Key, "team" | "project" | "env">>): void {
+  const insert = database.prepare("INSERT OR IGNORE INTO key_owners (key_id, part, value) VALUES (?, ?, ?)");
+  for (const part of ["team", "project", "env"] as const) if (names[part]) insert.run(keyId, part, names[part]);
 }
 
 /** Budgets in force. */

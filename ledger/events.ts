@@ -197,6 +197,15 @@ export function readBooked(row: EventRow): Booked {
   };
 }
 
+/** The row under the name of another owner. */
+export function withOwner(
+  row: EventRow,
+  { team, project, env }: { readonly team: string; readonly project: string; readonly env: string },
+): EventRow {
+  if (row[7] === team && row[8] === project && row[9] === env) return row;
+  return row.with(7, team).with(8, project).with(9, env);
+}
+
 /** The same part of a row that was read back. */
 export function bookedOf(row: typeof events.$inferSelect): Booked {
   return {

@@ -69,7 +69,8 @@ export function formatUsd(amount: NanoUsd): string {
 /** What is left, for people: never more than it is, as rounding would have it. */
 export function formatUsdDown(amount: NanoUsd): string {
   const step = 10n ** BigInt(NANO_DIGITS - digitsFor(amount));
-  return formatUsd(amount - (amount % step));
+  const over = ((amount % step) + step) % step;
+  return formatUsd(amount - over);
 }
 
 /** What something may cost, for people: never less than it is. */

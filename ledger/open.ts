@@ -162,14 +162,18 @@ function migrate(database: Sqlite, path: string, set: MigrationSet): void {
     .immediate();
 }
 
-/** Whether a file, of whatever version, has a migration; false: there is no such file yet. */
-export function hasApplied(path: string, migration: string): boolean {
-  if (!existsSync(path)) return false;
+/** Whether a file, of whatever version, has a migration; undefined: there is no such file yet, or nothing is in it. */
+export function hasApplied(path: string, migration: string): boolean | undefined {
+  if (!existsSync(path)) return undefined;
   return explain(path, () => {
     const database = new Database(path, { readonly: true, fileMustExist: true, timeout: 2000 });
     try {
-      const isKnown = database.prepare("SELECT 1 FROM sqlite_master WHERE name = 'migrations'").get() !== undefined;
-      return isKnown && database.prepare("SELECT 1 FROM migrations WHERE name = ?").get(migration) !== undefined;
+      const has = (table: string): boolean =>
+        database.prepare("SELECT 1 FROM sqlite_master WHERE name = ?").get(table) !== undefined;
+      if (!has("meta") && !has("events")) return undefined;
+      return (
+        has("migrations") && database.prepare("SELECT 1 FROM migrations WHERE name = ?").get(migration) !== undefined
+      );
     } finally {
       database.close();
     }

@@ -445,6 +445,19 @@ export function firstMeteredDay(database: Sqlite, nowMs: number): string {
   return new Date(findMeterBegan(database) ?? nowMs).toISOString().slice(0, 10);
 }
 
+/** The UTC hours since an instant in which a key was used, by provider. */
+export async function readKeyHours(
+  database: Sqlite,
+  keyId: string,
+  sinceMs: number,
+): Promise<{ readonly provider: string; readonly hourMs: number }[]> {
+  return drizzle(database)
+    .selectDistinct({ provider: rollupHour.provider, hourMs: rollupHour.hourMs })
+    .from(rollupHour)
+    .where(and(eq(rollupHour.keyId, keyId), gte(rollupHour.hourMs, sinceMs)))
+    .all();
+}
+
 /** Names of keys by id. */
 export async function readKeyNames(database: Sqlite): Promise<Map<string, string>> {
   return new Map(

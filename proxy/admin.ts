@@ -26,7 +26,11 @@ const nanoUsd = z
   .string()
   .regex(/^\d{1,18}$/, "nano-USD as 1 to 18 digits")
   .transform(BigInt);
-const text = z.string().max(200);
+/** Names are printed, in tables and in headers. */
+const text = z
+  .string()
+  .max(200)
+  .regex(/^\P{Cc}*$/u, "holds a control character, such as a tab or a line's end");
 /** An instant that a Date can hold. */
 const instant = z.number().int().min(0).max(8_640_000_000_000_000);
 const scope = z.strictObject({
@@ -104,6 +108,8 @@ const adjustment = z.strictObject({
 });
 const attempt = z.number().int().min(0);
 const owner = z.strictObject({ team: text.optional(), project: text.optional(), env: text.optional() });
+const names = z.array(text).max(1_000).optional();
+const owners = z.strictObject({ team: names, project: names, env: names });
 const digest = z.string().regex(/^[0-9a-f]{64}$/);
 const single = [
   z.strictObject({ type: z.literal("createKey"), key, digest, budget: budget.optional() }),
@@ -127,7 +133,15 @@ const single = [
   z.strictObject({ type: z.literal("endRaise"), raiseId: text }),
   z.strictObject({ type: z.literal("closeWork"), workId: text }),
   z.strictObject({ type: z.literal("acceptClock") }),
-  z.strictObject({ type: z.literal("reassign"), keyId: text, first: attempt, end: attempt, from: owner, to: owner }),
+  z.strictObject({
+    type: z.literal("reassign"),
+    keyId: text,
+    first: attempt,
+    end: attempt,
+    from: owners,
+    to: owner,
+    current: owner,
+  }),
   z.strictObject({ type: z.literal("setPolicy"), keyId: text, policy: keyPolicy }),
   z.strictObject({ type: z.literal("setLimits"), limits }),
   z.strictObject({ type: z.literal("removeLimits"), scope: text }),

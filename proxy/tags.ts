@@ -44,8 +44,8 @@ export function readTags(headers: IncomingHttpHeaders, bodyTags: Tags): Tags {
   for (const [name, value] of Object.entries(headers)) {
     if (typeof value !== "string" || !isTagHeader(name)) continue;
     // Other gateways take JSON there.
-    if (name === "x-keymeter-tags" && value.trimStart().startsWith("{")) {
-      if (!addJson(value, add)) throw new Refused("bad_headers", NO_TAGS);
+    if (name === "x-keymeter-tags" && /^[{[]/.test(value.trimStart())) {
+      if (!addJson(value, add, true)) throw new Refused("bad_headers", NO_TAGS);
     } else if (name === "x-keymeter-tags" || name === "x-litellm-tags")
       for (const pair of value.split(",")) addPair(pair, add);
     else if (name.startsWith("x-keymeter-")) add(name.slice("x-keymeter-".length), value);
@@ -64,8 +64,8 @@ function addPair(pair: string, add: (name: string, value: string) => void): void
   else add(pair.slice(0, mark), pair.slice(mark + 1));
 }
 
-/** Whether it was an object. */
-function addJson(text: string, add: (name: string, value: string) => void): boolean {
+/** Whether it was an object; `isStrict`: of texts, numbers and booleans alone. */
+function addJson(text: string, add: (name: string, value: string) => void, isStrict = false): boolean {
   let parsed: unknown;
   try {
     parsed = JSON.parse(text);
@@ -73,9 +73,11 @@ function addJson(text: string, add: (name: string, value: string) => void): bool
     // A tag header that is no JSON tags nothing; it must not break the request.
     return false;
   }
-  if (typeof parsed !== "object" || parsed === null) return false;
+  if (typeof parsed !== "object" || parsed === null || (isStrict && Array.isArray(parsed))) return false;
+  const isText = (value: unknown): boolean => ["string", "number", "boolean"].includes(typeof value);
+  if (isStrict && !Object.values(parsed).every(isText)) return false;
   for (const [name, value] of Object.entries(parsed)) {
-    if (["string", "number", "boolean"].includes(typeof value)) add(name.replace(/^_/, ""), String(value));
+    if (isText(value)) add(name.replace(/^_/, ""), String(value));
   }
   return true;
 }

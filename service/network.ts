@@ -7,8 +7,8 @@ import type { SharedConfig } from "./config.ts";
 
 type Network = Pick<SharedConfig, "host" | "innerHost" | "dataDir">;
 
-/** What a folder has in it once this release has run on it: the migration that came with the closed network. */
-const SINCE = "0004-billing.sql";
+/** A migration that came with the closed network: a folder whose books have none of it was in use before. */
+const SINCE = "0011-usage.sql";
 /** A folder of a release in which everything listened on `host`, and metrics asked for nothing, goes on so for one release more. */
 const MARK = "open-network";
 const WORDS = `This folder was in use when all ports of Keymeter listened on KEYMETER_HOST and metrics asked for no token. For one release more they do.
@@ -28,11 +28,13 @@ export function isOpen({ innerHost, dataDir }: Omit<Network, "host">): boolean {
 
 /** Before anything listens: marks a folder of before, and says what changes. Undefined: nothing does. */
 export function noteOpenNetwork({ host, innerHost, dataDir }: Network): string | undefined {
-  const isOld =
-    existsSync(join(dataDir, "usage.db")) &&
-    !existsSync(join(dataDir, "metrics-token")) &&
-    !hasApplied(join(dataDir, "billing.db"), SINCE);
+  const isOld = !existsSync(join(dataDir, "metrics-token")) && hasApplied(join(dataDir, "usage.db"), SINCE) === false;
   if (isOld && innerHost === undefined && !isLoopback(host)) writeFileSync(join(dataDir, MARK), WORDS, { mode: 0o600 });
+  return openNetworkWords({ host, innerHost, dataDir });
+}
+
+/** What is open in a folder of before, as a sentence; undefined: nothing. */
+export function openNetworkWords({ host, innerHost, dataDir }: Network): string | undefined {
   if (isLoopback(host) || !isOpen({ innerHost, dataDir })) return undefined;
   return `metrics, pages and webhook listen on ${host} too, and metrics ask for no token: for this release, because they did before. Set KEYMETER_INNER_HOST (127.0.0.1 for this machine alone), give scrape jobs the file metrics-token, and delete ${join(dataDir, MARK)}`;
 }

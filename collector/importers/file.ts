@@ -47,6 +47,8 @@ export async function readBillFile(name: string, bytes: Buffer): Promise<BillOfD
       if (day > end) end = day;
     }
   });
+  // Nothing in it is anybody's that is metered here.
+  if (end === "") return [];
   // An export knows its days up to its last one; a later export of the same days knows more.
   const asOfMs = Math.min(Date.parse(`${addDays(end, 1)}T00:00:00Z`), Date.now());
   return [...bills.values()].map((bill) => ({ ...bill, source: `file:${format.name}`, asOfMs }));

@@ -1,5 +1,8 @@
 // Bills: do metered and billed agree, day by day, and why not.
+import { readUnmetered } from "../../ledger/closing.ts";
+import type { Unmetered } from "../../ledger/closing.ts";
 import { isOpen, readLeaks } from "../../ledger/leaks.ts";
+import type { Leak } from "../../ledger/leaks.ts";
 import { formatUsd } from "../../ledger/money.ts";
 import type { NanoUsd } from "../../ledger/money.ts";
 import { addDays } from "../../ledger/windows.ts";
@@ -32,6 +35,11 @@ export async function bills(context: PageContext, query: Query): Promise<Page> {
       causes.set(`${cause} ${provider}`, known);
     }
   const leaks = (await readLeaks(books.billing)).filter(isOpen);
+  const unmetered = new Map<Leak, Unmetered>();
+  for (const leak of leaks) {
+    const billed = await readUnmetered(books.billing, leak.provider, leak.billedKey);
+    if (billed) unmetered.set(leak, billed);
+  }
   return {
     title: "Bills",
     days: "UTC",
@@ -115,6 +123,7 @@ export async function bills(context: PageContext, query: Query): Promise<Page> {
             { field: "quantity", title: "Quantity", is: "count" },
             { field: "unit", title: "Unit", is: "text" },
             { field: "cost", title: "At list prices", is: "usd" },
+            { field: "billed", title: "Billed of it so far", is: "usd" },
           ],
           rows: leaks.map((one): Cell[] => [
             text(one.billedKey),
@@ -125,6 +134,7 @@ export async function bills(context: PageContext, query: Query): Promise<Page> {
             count(one.quantity),
             text(one.unit),
             usd(one.costNanoUsd),
+            usd(unmetered.get(one)?.amountNanoUsd),
           ]),
           empty: "None is known. `keymeter leaks` shows also what was looked at and dismissed.",
         },
@@ -177,7 +187,7 @@ function monthsSection(days: readonly BilledDay[]): Section {
         return [
           text(month),
           text(provider),
-          count(own.filter(hasBill).length),
+          count(own.filter(({ billedNanoUsd }) => billedNanoUsd !== undefined).length),
           count(own.filter(({ closed }) => closed).length),
           // Of a month before the meter there is the bill alone.
           ...(own.every(({ isBefore }) => isBefore)

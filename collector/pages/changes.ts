@@ -3,6 +3,7 @@
 import { readKeyNames, readSpend, readSpendByTag } from "../../ledger/spend.ts";
 import type { Breakdown, SpendRow } from "../../ledger/spend.ts";
 import { addDays, isDay } from "../../ledger/windows.ts";
+import { PROVIDER_ALIASES } from "../../ledger/within.ts";
 import type { Within } from "../../ledger/within.ts";
 import { beforeSections, firstDay } from "./before.ts";
 import { addEffects, effectsByModel, NO_EFFECTS } from "../effects.ts";
@@ -22,7 +23,11 @@ const MOST_TAG_DAYS = 62;
 export async function changes(context: PageContext, query: Query): Promise<Page> {
   const { span, spans, problem } = chooseSpans(context, query);
   const within: Within = Object.fromEntries(
-    FILTERS.flatMap((name) => (query[name] ? [[name, query[name]] as const] : [])),
+    FILTERS.flatMap((name) => {
+      const value = query[name] ?? "";
+      if (value === "") return [];
+      return [[name, name === "provider" ? (PROVIDER_ALIASES[value] ?? value) : value] as const];
+    }),
   );
   const { since, until, before, end } = spans;
   const names = await readKeyNames(context.books.usage);
@@ -170,7 +175,9 @@ function sectionOf(
           why: rows.map(({ why }) => why).reduce(addEffects, NO_EFFECTS),
         }),
       ],
-      empty: "Nothing was spent in either span.",
+      empty: isKnown
+        ? "Nothing was metered in either span; with a filter: no such name was used in them."
+        : "Nothing was metered in these days: the meter had not begun.",
     },
   };
 }

@@ -108,7 +108,7 @@ export async function chargeback(context: PageContext, query: Query): Promise<Pa
             usd(total),
             share(total, total),
           ],
-          empty: "Nothing was metered or billed in this month.",
+          empty: "Nothing was metered in this month, and no day of it is signed.",
         },
         notes: [
           "UTC days, as on bills. Shared out: what a provider's bill has more or less than was metered there (fees, tax, credits, other prices, use round the proxy), in proportion to each owner's metered cost with that provider. In FOCUS files that part stands in rows without a team, so sums by team are smaller there.",

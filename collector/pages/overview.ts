@@ -3,6 +3,7 @@ import { readBudgets } from "../../ledger/changes.ts";
 import { readScores, recordOf } from "../../ledger/forecasts.ts";
 import { readRefused, readSpend } from "../../ledger/spend.ts";
 import type { SpendSums } from "../../ledger/spend.ts";
+import { readBilledSpend } from "../../ledger/billed-hours.ts";
 import { addDays } from "../../ledger/windows.ts";
 import { beforeSections, firstDay } from "./before.ts";
 import type { SpanOfDays } from "./before.ts";
@@ -23,7 +24,7 @@ import {
   teamCell,
 } from "./context.ts";
 import type { PageContext } from "./context.ts";
-import { count, share, text } from "./page.ts";
+import { count, share, sum, text, usd } from "./page.ts";
 import type { Cell, Figure, Page, Section, Table } from "./page.ts";
 
 const ORG = { scope: "org", id: "all" } as const;
@@ -103,8 +104,16 @@ async function lastMonth(context: PageContext, endDay: string): Promise<Figure> 
   const since = `${addDays(endDay, -1).slice(0, 7)}-01`;
   const title = `Last month (${since.slice(0, 7)})`;
   const began = firstDay(context);
-  if (began === undefined || began >= endDay)
-    return { title, value: undefined, money: "metered", note: "The meter did not run yet." };
+  if (began === undefined || began >= endDay) {
+    const billed = await readBilledSpend(context.books.billing, context.calendar, "provider", since, endDay);
+    const total = billed.length === 0 ? undefined : sum(billed.map(({ costNanoUsd }) => costNanoUsd));
+    return {
+      title,
+      value: usd(total),
+      money: billed.length === 0 ? "metered" : "billed",
+      note: "The meter did not run yet.",
+    };
+  }
   return {
     title,
     value: spent(await readTotal(context, since, endDay)),

@@ -2,7 +2,7 @@
 // up here.
 import { join } from "node:path";
 import { beforeEach, describe, expect, it } from "vitest";
-import { readHistory, readHistoryOf, refreshBilledHours } from "../../collector/before.ts";
+import { readHistory, readHistoryOf, readKnownHours, refreshBilledHours } from "../../collector/before.ts";
 import { freezeDueForecasts, refreshRests } from "../../collector/freeze.ts";
 import { ImportError } from "../../collector/importers/importer.ts";
 import type { Importer } from "../../collector/importers/importer.ts";
@@ -15,11 +15,14 @@ import type { PageContext } from "../../collector/pages/context.ts";
 import { models } from "../../collector/pages/models.ts";
 import { overview } from "../../collector/pages/overview.ts";
 import type { Section } from "../../collector/pages/page.ts";
+import { reportChargeback } from "../../collector/reports.ts";
 import { perform } from "../../collector/tasks.ts";
+import type { Adjustment } from "../../ledger/adjustments.ts";
 import { readBilledHours } from "../../ledger/billed-hours.ts";
 import type { BilledLine, BilledUsage, BillOfDay } from "../../ledger/bills.ts";
-import { readComparisons } from "../../ledger/closing.ts";
+import { readClosed, readComparisons } from "../../ledger/closing.ts";
 import { readForecasts } from "../../ledger/forecasts.ts";
+import type { ForecastFilter } from "../../ledger/forecasts.ts";
 import { readRests } from "../../ledger/landings.ts";
 import { readLeaks } from "../../ledger/leaks.ts";
 import { openForReading, openForWriting } from "../../ledger/open.ts";
@@ -231,6 +234,32 @@ describe("before the meter", () => {
     );
   });
 
+  it("what was billed for it corrects no estimate of the first day, and is shared out to nobody", async () => {
+    await writer.settle(
+      event(writer.nextAttemptId(), 2n * USD, {
+        requestedModel: "gpt-4o-mini",
+        servedModel: "gpt-4o-mini",
+        usage: { input: 1_000 },
+        usageState: "estimated",
+      }),
+    );
+    const now = BEGAN_MS + 2 * DAY_MS;
+    await readBills(books(), [source()], 3, now, log);
+    const sent: bigint[] = [];
+    const adjust = async (adjustments: Adjustment[]): Promise<void> => {
+      sent.push(...adjustments.map(({ amountNanoUsd }) => amountNanoUsd));
+      await writer.change({ type: "adjust", adjustments }, "test");
+    };
+    await compareLately(books(), FIRST_DAY, NOTHING_STATED, now);
+    await closeSettledDays(books(), { afterDays: 1, quietMs: 0 }, NOTHING_STATED, adjust, now);
+    expect(sent.filter((amount) => amount > 0n)).toEqual([]);
+    expect((await readClosed(billing, FIRST_DAY, addDays(FIRST_DAY, 1))).length).toBe(1);
+    const month = await reportChargeback(books(), FIRST_DAY.slice(0, 7), ["team"], () => undefined);
+    // The credit is shared; what was billed for the hours before is not.
+    const shared = month.charges.reduce((sum, { sharedNanoUsd }) => sum + sharedNanoUsd, 0n);
+    expect(shared).toBeLessThanOrEqual(0n);
+  });
+
   it("usage by the hour is no leak up to the end of the hour in which it began, and is one after", async () => {
     const hourMs = (hour: number): number => Date.parse(`${FIRST_DAY}T${String(hour).padStart(2, "0")}:00:00Z`);
     const row = (hour: number): BilledUsage => ({
@@ -265,23 +294,41 @@ describe("a forecast", () => {
     );
   };
 
-  it("starts full with history and learning without it; what is frozen expects nothing of the days before the meter", async () => {
+  it("of where it lands starts full with history; what is frozen, and alerts go by, waits until a day has been compared", async () => {
     const now = BEGAN_MS + HOUR_MS;
     await answer(BEGAN_MS + 60_000, 5n * USD);
-    expect((await learnt(now)).get("org all day")?.method).toBe("learning");
+    await refreshRests(books(), "UTC", now);
+    const landing = async (filter: ForecastFilter) =>
+      (await readRests(books(), now, { window: "month", ...filter }))[0];
+    expect((await landing({ scope: "org" }))?.method).toBe("learning");
     await readIn();
-    const all = await learnt(now);
-    expect(all.get("org all month")?.method).not.toBe("learning");
+    await refreshRests(books(), "UTC", now);
+    const all = await landing({ scope: "org" });
+    expect(all?.method).not.toBe("learning");
     // Seventeen days and the rest of the first are to come, at 40 a day; the 13 days before the meter, 520 USD, are in no expectation.
     const rest = 17 * 40;
-    expect(all.get("org all month")?.p50).toBeGreaterThan(rest);
-    expect(all.get("org all month")?.p50).toBeLessThan(1.2 * rest);
-    expect(all.get("model gpt-5 month")?.p50).toBeGreaterThan(17 * 7);
-    expect(all.get("team search month")?.method).toBe("learning");
-    await refreshRests(books(), "UTC", now);
-    const [landing] = await readRests(books(), now, { scope: "org", window: "month" });
-    expect(landing?.method).not.toBe("learning");
-    expect(Number(landing?.p50NanoUsd) / 1e9).toBeGreaterThan(rest);
+    expect(Number(all?.p50NanoUsd) / 1e9).toBeGreaterThan(rest);
+    expect(Number(all?.p50NanoUsd) / 1e9).toBeLessThan(1.2 * rest);
+    expect((await landing({ scope: "team", id: "search" }))?.method).toBe("learning");
+    // A model that was only billed is none of the meter's.
+    expect((await landing({ scope: "model", id: "gpt-4o-mini" }))?.method).not.toBe("learning");
+    expect(await landing({ scope: "model", id: "gpt-5" })).toBeUndefined();
+    // Nobody knows yet how much of the bill goes through the meter: an alert must not go by all of it.
+    expect((await learnt(now)).get("org all month")?.method).toBe("learning");
+  });
+
+  it("takes an hour of a billed day without use for nothing, and a day without a bill for not known", async () => {
+    await readIn(
+      source([], {
+        fetchBills: async (since, until, onProgress) =>
+          (await source().fetchBills(since, until, onProgress)).filter(({ day }) => day !== "2026-10-10"),
+      }),
+    );
+    const since = Date.parse("2026-10-09");
+    const known = await readKnownHours(books(), since, BEGAN_MS);
+    expect(known.has(since + 3 * HOUR_MS)).toBe(true);
+    expect(known.has(since + DAY_MS + 12 * HOUR_MS)).toBe(false);
+    expect(known.size).toBe(24 + 3 * 24 + 15);
   });
 
   it("expects of history only the share that goes through the meter since", async () => {
@@ -292,8 +339,13 @@ describe("a forecast", () => {
     await readBills(books(), [source()], 3, now, log);
     await compareLately(books(), FIRST_DAY, NOTHING_STATED, now);
     const since = Date.parse(addDays(FIRST_DAY, -10));
-    const sum = total(await readHistoryOf(books(), since, Date.parse(FIRST_DAY), "org", now));
+    const sum = total(await readHistoryOf(books(), since, Date.parse(FIRST_DAY), "org", "nothing", now));
     expect(Number(sum) / 1e9).toBeCloseTo(10 * 40 * 0.25, 5);
+    // Now that it is known what is frozen starts from it: 14 more days at 10, and what is metered.
+    const frozen = (await learnt(now)).get("org all month");
+    expect(frozen?.method).not.toBe("learning");
+    expect(frozen?.p50).toBeGreaterThan(14 * 8);
+    expect(frozen?.p50).toBeLessThan(20 + 14 * 14);
   });
 });
 
@@ -333,7 +385,8 @@ describe("pages", () => {
     expect(money(before, -1, 6)).toBe(october + 5n * USD);
     const figures = sectionOf(page.sections, "This month").figures ?? [];
     expect(figures.find(({ title }) => title.startsWith("Last month"))).toMatchObject({
-      value: undefined,
+      value: { nanoUsd: 30n * DAILY },
+      money: "billed",
       note: "The meter did not run yet.",
     });
     expect(figures.find(({ title }) => title === "This month so far")?.value).toMatchObject({ nanoUsd: 5n * USD });

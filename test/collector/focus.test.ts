@@ -52,6 +52,8 @@ beforeEach(async () => {
     capMode: "enforce",
     now: () => clock,
   });
+  // The meter began before this day.
+  await writer.noteMeterRan(START - 86_400_000, START);
   await writer.noteSeen({ credentials: [{ provider: "openai", credential: "fp_openai", hint: "aaaa", atMs: START }] });
   const book = createPriceBook([], [{ list: "anthropic", percent: "12.5" }]);
   const use = async (more: {

@@ -69,9 +69,11 @@ it("shows what moves and each budget's change, changes nothing; with --yes does 
   const asked = await run("keys", "set", KEY, "--team", "search", "--since", addDays(signed, -3));
   expect(asked.code, asked.text).toBe(0);
   expect(asked.text).toContain(
-    `own (${KEY}) to team search from ${addDays(signed, 1)} 00:00 UTC on: 1 requests, $20.00.`,
+    `own (${KEY}) to team search from ${addDays(signed, -3)} 00:00 UTC on: 1 request, $20.00.`,
   );
-  expect(asked.text).toContain(`Days up to ${signed} (UTC) are signed off and stay as they are`);
+  expect(asked.text).toContain(
+    `Days that are signed off stay as they are, charged back by what the key belonged to then: ${signed} (UTC).`,
+  );
   expect(asked.text).toMatch(/team search +total +\$15\.00 hard +\$0\.00 +\$20\.00 +-\$5\.00/);
   expect(asked.text).toContain("Nothing is changed yet. Say it again with --yes to do it.");
   expect(await spentBy()).toEqual({ "": String(27n * USD) });
@@ -102,4 +104,10 @@ it("says what it needs, and without --since that it counts from now on", async (
   expect([future.code, future.text]).toEqual([2, expect.stringContaining("lies in the future")]);
   expect((await run("keys", "set", KEY, "--team", "ads")).text).toContain("Counts from now on");
   expect(await spentBy()).toMatchObject({ search: String(20n * USD) });
+  // Said afterwards it moves what the key's earlier teams have.
+  expect((await run("keys", "set", KEY, "--team", "ads", "--since", open, "--yes")).text).toContain(
+    "1 request, $20.00",
+  );
+  expect(await spentBy()).toEqual({ "": String(7n * USD), ads: String(20n * USD) });
+  expect((await run("verify")).code).toBe(0);
 });

@@ -11,15 +11,27 @@ import { promisify } from "node:util";
 import type { Registry } from "prom-client";
 import { writeHistory } from "../../collector/history.ts";
 import { createCollectorMetrics } from "../../collector/metrics.ts";
+import type { CollectorMetrics } from "../../collector/metrics.ts";
+import { noteImport } from "../../ledger/bills.ts";
 import { createPriceBook } from "../../ledger/prices.ts";
 import { addDays } from "../../ledger/windows.ts";
 import { openWriter } from "../../ledger/writer.ts";
 import { createMetrics } from "../../proxy/metrics.ts";
 import { METRICS_SETTINGS } from "../collector/metrics-settings.ts";
 import { openOrganisation } from "../organisation.ts";
+import { random, SEED } from "../seed.ts";
 import { event } from "../usage-event.ts";
 
 const MINUTE_MS = 60_000;
+const HOUR_MS = 60 * MINUTE_MS;
+const DAY_MS = 24 * HOUR_MS;
+/** How far back counters go. */
+const RATES_MS = DAY_MS;
+const SOURCES = ["openai", "anthropic", "gcp.gemini"];
+/** What is today as it was all along. */
+const STOOD = new Set(["keymeter_budget_usd", "keymeter_price_usd_per_million_tokens"]);
+/** What the collector says of a past instant as it would have said then. */
+const BY_HOUR = new Set(["keymeter_hour_usd", "keymeter_hour_limit_usd", "keymeter_forecast_so_far_usd"]);
 /** The last minutes are sampled once a minute, as a slow scrape would. */
 const LIVE_MINUTES = 16;
 
@@ -59,8 +71,16 @@ export type Backfilled = {
   stop(): Promise<void>;
 };
 
+/** Of one key, so many days of what the collector said by the hour: no export has that. */
+export type Closely = { readonly days: number; readonly keyId: string };
+
 /** Makes the blocks and starts Prometheus on them. `days`: how far back history goes. */
-export async function startBackfilled(folder: string, days: number, nowMs: number): Promise<Backfilled> {
+export async function startBackfilled(
+  folder: string,
+  days: number,
+  nowMs: number,
+  closely?: Closely,
+): Promise<Backfilled> {
   const history = join(folder, "history.om");
   const live = join(folder, "live.om");
   const blocks = join(folder, "tsdb");
@@ -68,10 +88,13 @@ export async function startBackfilled(folder: string, days: number, nowMs: numbe
   const books = openOrganisation(folder);
   const today = new Date(nowMs).toISOString().slice(0, 10);
   const out = createWriteStream(history);
-  for await (const text of writeHistory(books, "UTC", addDays(today, -days), today)) out.write(text);
+  const liveMs = nowMs - (LIVE_MINUTES + 1) * MINUTE_MS;
+  for await (const text of writeHistory(books, "UTC", addDays(today, -days), addDays(today, 1)))
+    out.write(until(liveMs, text));
   out.end();
   await finished(out);
-  writeFileSync(live, await sampleLive(folder, books, nowMs));
+  for (const provider of SOURCES) noteImport(books.billing, provider, nowMs - 25 * MINUTE_MS, {});
+  writeFileSync(live, await sampleLive(folder, books, nowMs, { days, closely }));
   books.close();
   for (const file of [history, live])
     await promtool("tsdb", "create-blocks-from", "--max-block-duration=744h", "openmetrics", file, blocks);
@@ -83,7 +106,7 @@ export async function startBackfilled(folder: string, days: number, nowMs: numbe
     "tsdb",
     "create-blocks-from",
     "rules",
-    `--start=${seconds(nowMs - 8 * MINUTE_MS)}`,
+    `--start=${seconds(nowMs - RATES_MS)}`,
     `--end=${seconds(nowMs)}`,
     "--eval-interval=60s",
     `--url=${first.url}`,
@@ -98,13 +121,26 @@ async function promtool(...args: string[]): Promise<void> {
   await promisify(execFile)("promtool", args, { maxBuffer: 64 * 1024 * 1024 });
 }
 
-/** Pages of collector and proxy over the last minutes, as OpenMetrics. */
-async function sampleLive(folder: string, books: ReturnType<typeof openOrganisation>, nowMs: number): Promise<string> {
-  const collector = createCollectorMetrics(books, { ...METRICS_SETTINGS, dataDir: folder, prices: createPriceBook() }, [
-    "openai",
-    "anthropic",
-    "gcp.gemini",
-  ]);
+/** The lines of OpenMetrics up to an instant. */
+function until(ms: number, text: string): string {
+  return text
+    .split("\n")
+    .filter((line) =>
+      line === "" ? false : line.startsWith("#") || Number(line.slice(line.lastIndexOf(" "))) * 1000 < ms,
+    )
+    .map((line) => `${line}\n`)
+    .join("");
+}
+
+/** Pages of collector and proxy over the last minutes, as OpenMetrics; of the proxy's counters a day of them, and what stood all along for `days`. */
+async function sampleLive(
+  folder: string,
+  books: ReturnType<typeof openOrganisation>,
+  nowMs: number,
+  { days, closely }: { readonly days: number; readonly closely: Closely | undefined },
+): Promise<string> {
+  const makeCollector = (): CollectorMetrics =>
+    createCollectorMetrics(books, { ...METRICS_SETTINGS, dataDir: folder, prices: createPriceBook() }, SOURCES);
   mkdirSync(join(folder, "proxy"));
   const writer = await openWriter({
     path: join(folder, "proxy", "usage.db"),
@@ -112,9 +148,10 @@ async function sampleLive(folder: string, books: ReturnType<typeof openOrganisat
     zone: "UTC",
     capMode: "enforce",
   });
+  let open = 3;
   const proxy = createMetrics(
     writer,
-    () => 3,
+    () => open,
     () => [],
   );
   proxy.countRefused("budget_exceeded");
@@ -124,21 +161,46 @@ async function sampleLive(folder: string, books: ReturnType<typeof openOrganisat
     if (known) known.push(line);
     else families.set(family, [line]);
   };
+  const liveMs = nowMs - LIVE_MINUTES * MINUTE_MS;
+
+  const past = makeCollector();
+  await past.refresh(nowMs);
+  for (const { name, labels, value } of await samplesOf(past.registry))
+    if (STOOD.has(name))
+      for (let atMs = nowMs - days * DAY_MS; atMs < liveMs; atMs += HOUR_MS)
+        add(name, lineOf(name, labels, value, beforeHour(atMs)));
+  for (let atMs = nowMs - (closely?.days ?? 0) * DAY_MS; atMs < liveMs; atMs += HOUR_MS) {
+    await past.refresh(beforeHour(atMs));
+    for (const { name, labels, value } of await samplesOf(past.registry))
+      if (BY_HOUR.has(name) && labels["scope"] === "key" && labels["id"] === closely?.keyId)
+        add(name, lineOf(name, labels, value, beforeHour(atMs)));
+  }
+
+  const next = random(SEED);
+  const owed = new Map<(typeof LIVE)[number], number>();
+  const firstByteMs = (provider: string): number => (provider === "openai" ? 150 : 350) * (1 + next() * next() * 5);
+  /** How busy an instant is, beside now. */
+  const busy = (atMs: number): number => rhythm(atMs) / rhythm(nowMs);
+  for (let atMs = nowMs - RATES_MS; atMs < liveMs; atMs += 2 * MINUTE_MS) {
+    for (const one of LIVE) {
+      // What is less than a request comes with a later one.
+      const due = (owed.get(one) ?? 0) + 2 * one.requests * busy(atMs) * (0.85 + next() * 0.3);
+      owed.set(one, due % 1);
+      for (let i = Math.floor(due); i > 0; i--) proxy.countEvent(liveEvent(one, firstByteMs(one.provider)));
+    }
+    if (next() < 0.5) proxy.countRefused("budget_exceeded");
+    if (next() < 0.2) proxy.countRefused("rate_limited");
+    open = Math.round(6 * busy(atMs) * next());
+    await addSamples(proxy.registry, atMs, add);
+  }
+
+  const collector = makeCollector();
   for (let back = LIVE_MINUTES; back >= 0; back--) {
     const atMs = nowMs - back * MINUTE_MS;
     await collector.refresh(atMs);
-    for (const { requests, provider, model, outcome, costNanoUsd, input, output } of LIVE)
-      for (let i = 0; i < requests; i++)
-        proxy.countEvent(
-          event(0, costNanoUsd, {
-            provider,
-            servedModel: model,
-            outcome,
-            usage: { input, output },
-            priceConfidence: "exact",
-            firstByteMs: 300,
-          }),
-        );
+    open = Math.round(6 * next());
+    for (const one of LIVE)
+      for (let i = 0; i < one.requests; i++) proxy.countEvent(liveEvent(one, firstByteMs(one.provider)));
     proxy.countEvent(
       event(0, undefined, { servedModel: "model-of-tomorrow", priceConfidence: "unpriced", usage: { input: 1 } }),
     );
@@ -165,20 +227,56 @@ async function sampleLive(folder: string, books: ReturnType<typeof openOrganisat
   return `${[...families].map(([name, lines]) => `# TYPE ${name} unknown\n${lines.join("\n")}\n`).join("")}# EOF\n`;
 }
 
+function liveEvent(
+  { provider, model, outcome, costNanoUsd, input, output }: (typeof LIVE)[number],
+  firstByteMs: number,
+): ReturnType<typeof event> {
+  return event(0, costNanoUsd, {
+    provider,
+    servedModel: model,
+    outcome,
+    usage: { input, output },
+    priceConfidence: "exact",
+    firstByteMs,
+  });
+}
+
+/** Offices at day, batches at night. */
+function rhythm(ms: number): number {
+  return 1 + 0.7 * Math.sin((2 * Math.PI * (ms / HOUR_MS - 7)) / 24);
+}
+
+/** Where history that is exported has its samples: the hour's last seconds. */
+function beforeHour(ms: number): number {
+  return Math.floor(ms / HOUR_MS) * HOUR_MS - 15_000;
+}
+
+type Labels = { readonly [label: string]: string | number };
+type Said = { readonly family: string; readonly name: string; readonly labels: Labels; readonly value: number };
+
+async function samplesOf(registry: Registry): Promise<Said[]> {
+  return (await registry.getMetricsAsJSON()).flatMap((metric) =>
+    (metric.values as { value: number; labels: Labels; metricName?: string }[]).map((one) => ({
+      family: metric.name,
+      name: one.metricName ?? metric.name,
+      labels: one.labels,
+      value: one.value,
+    })),
+  );
+}
+
+function lineOf(name: string, labels: Labels, value: number, atMs: number): string {
+  const pairs = Object.entries(labels).map(([label, text]) => `${label}=${JSON.stringify(String(text))}`);
+  return `${name}{${pairs.join(",")}} ${value} ${atMs / 1000}`;
+}
+
 async function addSamples(
   registry: Registry,
   atMs: number,
   add: (family: string, line: string) => void,
 ): Promise<void> {
-  for (const metric of await registry.getMetricsAsJSON())
-    for (const one of metric.values as {
-      value: number;
-      labels: { [label: string]: string | number };
-      metricName?: string;
-    }[]) {
-      const pairs = Object.entries(one.labels).map(([label, value]) => `${label}=${JSON.stringify(String(value))}`);
-      add(metric.name, `${one.metricName ?? metric.name}{${pairs.join(",")}} ${one.value} ${atMs / 1000}`);
-    }
+  for (const { family, name, labels, value } of await samplesOf(registry))
+    add(family, lineOf(name, labels, value, atMs));
 }
 
 async function startPrometheus(folder: string, blocks: string): Promise<Backfilled> {

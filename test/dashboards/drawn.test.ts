@@ -8,13 +8,13 @@ import { fileURLToPath } from "node:url";
 import { promisify } from "node:util";
 import Fastify from "fastify";
 import type { FastifyInstance } from "fastify";
-import type { Browser } from "playwright-core";
+import type { Browser, Locator, Page } from "playwright-core";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { HAS_BROWSER, openBrowser } from "../browser.ts";
 import { temporaryFolder } from "../start-proxy.ts";
 import { hasPrometheus } from "../tools.ts";
 import { dashboards, MAY_BE_EMPTY, nameOf, startHistory } from "./history.ts";
-import type { Dashboard, History } from "./history.ts";
+import type { Dashboard, History, Panel } from "./history.ts";
 
 const FOLDER = fileURLToPath(new URL("../grafana/", import.meta.url));
 const HAS_GRAFANA = existsSync(join(FOLDER, "node_modules/@grafana/ui"));
@@ -26,6 +26,8 @@ const TYPES: { readonly [extension: string]: string } = {
   ".css": "text/css",
 };
 const SCREENSHOTS = process.env["KEYMETER_SCREENSHOTS"];
+/** Sharp where it is looked at. */
+const SCALE = SCREENSHOTS ? 1.5 : 1;
 
 describe.skipIf(!HAS_GRAFANA)("Grafana's published types", () => {
   /** What tsc says of a dashboard. */
@@ -39,7 +41,6 @@ describe.skipIf(!HAS_GRAFANA)("Grafana's published types", () => {
         'import type { Dashboard } from "@grafana/schema/dist/esm/raw/dashboard/x/Dashboard_types.gen";',
         'import type { Options as Stat } from "@grafana/schema/dist/esm/raw/composable/stat/panelcfg/x/StatPanelCfg_types.gen";',
         'import type { Options as Bargauge } from "@grafana/schema/dist/esm/raw/composable/bargauge/panelcfg/x/BarGaugePanelCfg_types.gen";',
-        'import type { Options as Barchart, FieldConfig as BarchartField } from "@grafana/schema/dist/esm/raw/composable/barchart/panelcfg/x/BarChartPanelCfg_types.gen";',
         'import type { Options as Timeseries, FieldConfig as TimeseriesField } from "@grafana/schema/dist/esm/raw/composable/timeseries/panelcfg/x/TimeSeriesPanelCfg_types.gen";',
         'import type { Options as Table, FieldConfig as TableField } from "@grafana/schema/dist/esm/raw/composable/table/panelcfg/x/TablePanelCfg_types.gen";',
         "// JSON has the words of string enums, not their names.",
@@ -47,7 +48,7 @@ describe.skipIf(!HAS_GRAFANA)("Grafana's published types", () => {
         "  : T extends readonly (infer U)[] ? Plain<U>[] : { [K in keyof T]: Plain<T[K]> };",
         // A panel's own options are optional in JSON: Grafana fills in what is not there.
         "type Deep<T> = T extends readonly unknown[] ? T : T extends object ? { [K in keyof T]?: Deep<T[K]> } : T;",
-        "type Fields = { Timeseries: TimeseriesField; Table: TableField; Barchart: BarchartField; Stat: object; Bargauge: object };",
+        "type Fields = { Timeseries: TimeseriesField; Table: TableField; Stat: object; Bargauge: object };",
         // What Prometheus' own annotations have beside: fields of the data source, which the dashboard's types leave open to it.
         "type Asked = { expr: string; step: string; titleFormat: string; textFormat: string; useValueForTime: boolean };",
         'type Whole = Omit<Plain<Dashboard>, "annotations"> & { annotations: { list: (NonNullable<NonNullable<Plain<Dashboard>["annotations"]>["list"]>[number] & Asked)[] } };',
@@ -134,7 +135,7 @@ describe.skipIf(!HAS_GRAFANA || !hasPrometheus || !HAS_BROWSER)(
         esbuild: { jsx: "automatic", jsxDev: false },
         build: { outDir: built, emptyOutDir: true, minify: false, assetsInlineLimit: 1e9 },
       });
-      history = await startHistory(15);
+      history = await startHistory(SCREENSHOTS ? 30 : 15, SCREENSHOTS !== undefined);
       browser = await openBrowser();
       site = Fastify();
       site.get<{ Params: { "*": string } }>("/*", async ({ params }, reply) => {
@@ -152,8 +153,28 @@ describe.skipIf(!HAS_GRAFANA || !hasPrometheus || !HAS_BROWSER)(
       await history?.stop();
     });
 
-    it.each(dashboards.map((dashboard) => [dashboard.title, dashboard] as const))("%s", async (_title, dashboard) => {
-      const drawings = [];
+    type Drawing = { readonly panel: Panel; readonly answers: readonly object[]; fromMs: number; untilMs: number };
+
+    async function drawn(title: string, drawings: readonly Drawing[], mode: "light" | "dark"): Promise<Page> {
+      const page = await browser.newPage({ viewport: { width: 1_440, height: 900 }, deviceScaleFactor: SCALE });
+      const complaints: string[] = [];
+      page.on("pageerror", (error) => complaints.push(error.message));
+      await page.goto(`${url}/#${mode}`);
+      await page.evaluate(
+        ([name, list]) =>
+          (globalThis as unknown as { draw(name: unknown, list: unknown): Promise<void> }).draw(name, list),
+        [title, drawings] as const,
+      );
+      await page.waitForTimeout(1_500);
+      expect(complaints).toEqual([]);
+      expect(await page.locator(".trouble").allTextContents()).toEqual([]);
+      return page;
+    }
+    const wordsOf = async (shown: Locator, { title }: Panel): Promise<string> =>
+      (await shown.innerText()).replace(title, "").trim();
+
+    it.each(dashboards.map((dashboard) => [dashboard.title, dashboard] as const))("%s", async (title, dashboard) => {
+      const drawings: Drawing[] = [];
       for (const panel of dashboard.panels) {
         const answers = [];
         for (const target of panel.targets ?? [])
@@ -161,38 +182,62 @@ describe.skipIf(!HAS_GRAFANA || !hasPrometheus || !HAS_BROWSER)(
             refId: target.refId,
             legend: target.legendFormat ?? "",
             format: target.format ?? "time_series",
-            series: await history.asker.answer(panel, target),
+            series: await history.asker.answer(panel, target, dashboard.time.from),
           });
-        const { fromMs, untilMs } = history.asker.rangeOf(panel);
+        const { fromMs, untilMs } = history.asker.rangeOf(panel, dashboard.time.from);
         drawings.push({ panel, answers, fromMs, untilMs });
       }
       for (const mode of ["light", "dark"] as const) {
-        const page = await browser.newPage({ viewport: { width: 1_440, height: 900 } });
-        const complaints: string[] = [];
-        page.on("pageerror", (error) => complaints.push(error.message));
-        await page.goto(`${url}/#${mode}`);
-        await page.evaluate(
-          ([title, list]) =>
-            (globalThis as unknown as { draw(title: unknown, list: unknown): Promise<void> }).draw(title, list),
-          [dashboard.title, drawings] as const,
-        );
-        await page.waitForTimeout(1_500);
-        expect(complaints).toEqual([]);
-        expect(await page.locator(".trouble").allTextContents()).toEqual([]);
+        const page = await drawn(title, drawings, mode);
         for (const panel of dashboard.panels.filter(({ type }) => type !== "row")) {
           const shown = page.locator(`[data-panel=${JSON.stringify(panel.title)}]`);
-          const words = (await shown.innerText()).replace(panel.title, "").trim();
+          const words = await wordsOf(shown, panel);
           if (MAY_BE_EMPTY.has(nameOf(dashboard, panel))) continue;
-          expect(words, panel.title).not.toBe("No data");
-          // Curves are drawn on a canvas; all others say their figures.
+          expect(words, panel.title).not.toBe(panel.fieldConfig.defaults.noValue);
+          // Curves are drawn on a canvas; all others say their figures, or what they mean.
           if (panel.type === "timeseries")
             expect(await shown.locator("canvas").count(), panel.title).toBeGreaterThan(0);
-          else expect(words, panel.title).toMatch(/\d/);
+          else expect(words, panel.title).toMatch(/\d|up|yes/);
+          if (panel.type === "table") expect.soft(await cutWords(shown), `${panel.title}: nothing is cut`).toEqual([]);
         }
         if (SCREENSHOTS)
           await page.screenshot({ path: join(SCREENSHOTS, `${dashboard.uid}-${mode}.png`), fullPage: true });
         await page.close();
       }
     });
+
+    it.each(dashboards.map((dashboard) => [dashboard.title, dashboard] as const))(
+      "%s with nothing to show, or with shares of nothing, says why",
+      async (title, dashboard) => {
+        const shareOfNothing = [{ metric: {}, values: [[history.asker.rangeOf({}).untilMs / 1000, "NaN"]] }];
+        for (const isShare of [false, true]) {
+          const drawings = dashboard.panels.map((panel): Drawing => ({
+            panel,
+            answers: (panel.targets ?? []).map(({ refId, format = "time_series" }) => ({
+              refId,
+              legend: "",
+              format,
+              series: isShare && panel.type === "stat" ? shareOfNothing : [],
+            })),
+            ...history.asker.rangeOf(panel, dashboard.time.from),
+          }));
+          const page = await drawn(title, drawings, "light");
+          for (const panel of dashboard.panels.filter(({ type }) => type !== "row")) {
+            const words = await wordsOf(page.locator(`[data-panel=${JSON.stringify(panel.title)}]`), panel);
+            // Of several figures each says so.
+            expect(new Set(words.split(/\n+/)), panel.title).toContain(panel.fieldConfig.defaults.noValue);
+            expect(words, panel.title).not.toMatch(/NaN|No data$/);
+          }
+          if (SCREENSHOTS && !isShare)
+            await page.screenshot({ path: join(SCREENSHOTS, `${dashboard.uid}-new.png`), fullPage: true });
+          await page.close();
+        }
+      },
+    );
   },
 );
+
+/** What the page finds cut in a table. */
+async function cutWords(shown: Locator): Promise<string[]> {
+  return shown.evaluate((panel) => (globalThis as unknown as { cutWords(panel: unknown): string[] }).cutWords(panel));
+}

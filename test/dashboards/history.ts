@@ -1,4 +1,6 @@
 // What the dashboards are shown over in tests: a replayed organisation, its history in a real Prometheus, and all of their panels.
+import { join } from "node:path";
+import Database from "better-sqlite3";
 import { DASHBOARDS } from "../../dashboards/all.ts";
 import { writeOrganisation } from "../organisation.ts";
 import { IS_CI, SEED } from "../seed.ts";
@@ -17,9 +19,16 @@ export type Panel = {
   readonly title: string;
   readonly description: string;
   readonly interval?: string;
+  readonly timeFrom?: string;
+  readonly fieldConfig: { readonly defaults: { readonly noValue?: string } };
   readonly targets: readonly Target[];
 };
-export type Dashboard = { readonly uid: string; readonly title: string; readonly panels: readonly Panel[] };
+export type Dashboard = {
+  readonly uid: string;
+  readonly title: string;
+  readonly time: { readonly from: string };
+  readonly panels: readonly Panel[];
+};
 
 /** As they stand in `json/`. */
 export const dashboards: readonly Dashboard[] = Object.values(DASHBOARDS).map(
@@ -33,10 +42,8 @@ export function nameOf({ uid }: Dashboard, { title }: Panel): string {
 
 /** Nothing may be wrong with these, so nothing may stand there. */
 export const MAY_BE_EMPTY: ReadonlySet<string> = new Set([
-  "reconciliation / Prices that differ from the bill",
-  "meter-health / Burn rates over an hour",
-  "reconciliation / Bill last read",
-  "meter-health / Failed by the provider",
+  "reconciliation / Which prices differ from the bill?",
+  "meter-health / Which providers fail?",
 ]);
 
 export type History = {
@@ -47,24 +54,50 @@ export type History = {
   stop(): Promise<void>;
 };
 
-export async function startHistory(keys: number): Promise<History> {
+/** `isPicture`: an organisation that is pleasant to look at, with a longer past; else one with names that break what is not careful. */
+export async function startHistory(keys: number, isPicture = false): Promise<History> {
   process.stdout.write(`seed ${SEED}\n`);
   const folder = temporaryFolder();
+  const historyDays = isPicture ? 62 : HISTORY_DAYS;
   const { keyIds } = await writeOrganisation({
     folder,
-    days: BOOK_DAYS,
+    days: isPicture ? historyDays + 1 : BOOK_DAYS,
     keys,
     seed: SEED,
     nowMs: NOW_MS,
-    forecastDays: 8,
-    teams: ["search", "support", "ads", 'R&D "lab"', ""],
+    forecastDays: isPicture ? 40 : 8,
+    teams: isPicture
+      ? ["search", "support", "billing", "mobile", "research", "platform", ""]
+      : ["search", "support", "ads", 'R&D "lab"', ""],
   });
-  const keyId = keyIds[1] ?? "";
-  const prometheus = await startBackfilled(folder, HISTORY_DAYS, NOW_MS);
+  const keyId = keyIds[isPicture ? 3 : 1] ?? "";
+  if (isPicture) giveNames(folder, keyIds);
+  const prometheus = await startBackfilled(folder, historyDays, NOW_MS, { days: isPicture ? 7 : 1, keyId });
   return {
     folder,
     keyId,
-    asker: createAsker(prometheus.url, { nowMs: NOW_MS, historyDays: HISTORY_DAYS, keyId }),
+    asker: createAsker(prometheus.url, { nowMs: NOW_MS, historyDays, keyId }),
     stop: async () => prometheus.stop(),
   };
+}
+
+const WORK = "search-ranker ticket-summaries invoice-reader app-assistant paper-digest code-review nightly-evals".split(
+  " ",
+);
+const OWNERS = "ines noah mei tomas aisha lena ravi".split(" ");
+
+function giveNames(folder: string, keyIds: readonly string[]): void {
+  const books = new Database(join(folder, "usage.db"));
+  const rename = books.prepare("UPDATE keys SET name = ?, owner = ?, project = ? WHERE id = ?");
+  for (const [i, id] of keyIds.entries()) {
+    const work = WORK[i % WORK.length] ?? "";
+    const copy = Math.floor(i / WORK.length);
+    rename.run(
+      copy === 0 ? work : `${work}-${copy + 1}`,
+      `${OWNERS[(i * 3) % OWNERS.length]}@example.com`,
+      `project-${i % 4}`,
+      id,
+    );
+  }
+  books.close();
 }

@@ -13,6 +13,8 @@ type Panel = {
   fieldConfig?: {
     defaults?: {
       unit?: string;
+      decimals?: number;
+      noValue?: string;
       color?: { mode?: string };
       thresholds?: { steps: { value: number | null; color: string }[] };
     };
@@ -28,6 +30,7 @@ const all = Object.entries(DASHBOARDS).map(([name, built]) => ({
     title: string;
     uid: string;
     editable: boolean;
+    time: { from: string };
     panels: Panel[];
     links: { url?: string; type: string; placement?: unknown }[];
     templating: { list: Variable[] };
@@ -46,9 +49,10 @@ const LABELS = new Set(
 describe("every dashboard", () => {
   it.each(all.map((one) => [one.title, one] as const))(
     "%s can be loaded as it is: ids, uid, the templated data source, variables that reload, nothing to edit",
-    (_title, { uid, editable, panels, templating, links, annotations }) => {
+    (_title, { uid, editable, time, panels, templating, links, annotations }) => {
       expect(uid).toMatch(/^keymeter-[a-z-]{1,31}$/);
       expect(editable).toBe(false);
+      expect(time.from, "shows something on the first of a month too").toMatch(/^now-\d+[hd]$/);
       const ids = panels.map(({ id }) => id);
       expect(new Set(ids).size).toBe(panels.length);
       expect(ids).not.toContain(undefined);
@@ -104,12 +108,16 @@ describe("every panel", () => {
       expect(words).toContain("?");
       expect(words).toMatch(/Unit: [A-Za-z ]+\./);
       expect(words).toMatch(/(Metered|Billed|Forecast|Hypothetical) money:|As it looks now:|No money\./);
-      expect(panel.fieldConfig?.defaults?.unit).toBeTruthy();
+      const { unit, decimals, noValue = "" } = panel.fieldConfig?.defaults ?? {};
+      expect(unit).toBeTruthy();
+      expect(unit, "17 Mil, 8.92 weeks").not.toMatch(/^(short|none|d)$/);
+      if (unit === "currency:financial:$") expect(decimals, "money has its cents").toBeGreaterThanOrEqual(2);
+      expect(noValue, "says why it is empty").toMatch(/^[A-Z].{8,}/);
       expect(panel.datasource?.uid).toBe("${datasource}");
       const steps = panel.fieldConfig?.defaults?.thresholds?.steps ?? [];
       if (steps.length > 1) expect(words, "what its colours mean").toMatch(/orange|green/i);
       else expect(steps).toEqual([{ value: null, color: "text" }]);
-      if (panel.type === "timeseries" || panel.type === "barchart") {
+      if (panel.type === "timeseries") {
         expect(panel.options?.legend?.showLegend, "curves have names").toBe(true);
         expect(panel.fieldConfig?.defaults?.color?.mode, "and each its own colour").toBe("palette-classic");
       }
@@ -119,7 +127,8 @@ describe("every panel", () => {
         expect(datasource?.uid).toBe("${datasource}");
         expect(Boolean(instant) !== Boolean(range), "one kind of query").toBe(true);
         // Counters are for speed; a figure that people quote is a gauge.
-        if (/_total\b/.test(expr) && !/Unpriced|Priced by|Estimated/.test(title)) expect(expr).toMatch(/rate\(/);
+        if (/_total\b/.test(expr) && !/have no price|priced by family|use estimated/.test(title))
+          expect(expr).toMatch(/rate\(/);
         if (/rate\(/.test(expr)) expect(expr).toContain("$__rate_interval");
         expect(expr, "increase() invents money").not.toMatch(/increase\(/);
         for (const [, list = ""] of expr.matchAll(/(?:by|on|group_left) \(([^)]*)\)/g))

@@ -10,7 +10,7 @@ import { innerHostOf, isOpen, noteOpenNetwork } from "../../service/network.ts";
 import { freePorts } from "../free-ports.ts";
 import { temporaryFolder } from "../start-proxy.ts";
 import { noteSkipped } from "../skipped.ts";
-import { restore } from "../upgrade/old-books.ts";
+import { dumpsOf, restore } from "../upgrade/old-books.ts";
 import { OTHER_ADDRESS } from "./address.ts";
 
 const PROGRAMS = ["proxy", "collector", "alerts"] as const;
@@ -25,7 +25,9 @@ const ALL = `
   await (await import(${main("alerts")})).startAlerts();
 `;
 
-const dataDir = temporaryFolder();
+// Books of the release before: they have no token of metrics.
+const OLD = dumpsOf("usage").filter((name) => name.endsWith("7ee2d97"))[0] ?? "";
+const dataDir = restore(OLD).folder;
 let ports: { [name: string]: string };
 beforeAll(async () => {
   ports = await freePorts();
@@ -85,8 +87,7 @@ describe("a folder", () => {
   const options = (dataDirOf: string, innerHost?: string) => ({ host: "0.0.0.0", innerHost, dataDir: dataDirOf });
 
   it("of the release before is known by its schema, and goes on open; one of today that lost its token is not opened", () => {
-    const old = restore("billing-7ee2d97").folder;
-    openForWriting(join(old, "usage.db"), "usage", "process").close();
+    const old = restore(OLD).folder;
     expect(noteOpenNetwork(options(old))).toContain("metrics, pages and webhook listen on 0.0.0.0 too");
     expect(innerHostOf(options(old))).toBe("0.0.0.0");
     // Who says where the rest listens has chosen: nothing is open any more.
@@ -94,7 +95,7 @@ describe("a folder", () => {
     expect(isOpen(options(old, "0.0.0.0"))).toBe(false);
 
     const now = temporaryFolder();
-    for (const set of ["usage", "billing"] as const) openForWriting(join(now, `${set}.db`), set, "process").close();
+    openForWriting(join(now, "usage.db"), "usage", "process").close();
     expect(noteOpenNetwork(options(now))).toBeUndefined();
     expect(innerHostOf(options(now))).toBe("127.0.0.1");
     expect(existsSync(join(now, "open-network"))).toBe(false);
@@ -104,8 +105,6 @@ describe("a folder", () => {
 if (OTHER_ADDRESS === undefined) noteSkipped("this machine has no address but loopback: what others on a network get");
 describe.skipIf(OTHER_ADDRESS === undefined)("KEYMETER_HOST=0.0.0.0", () => {
   it("a folder of the release before goes on: all ports listen, metrics ask for nothing, and each log says what will change", async () => {
-    // Such a folder has books, and no token of metrics.
-    openForWriting(join(dataDir, "usage.db"), "usage", "process").close();
     await start({});
     // A wrong token waits: all at once.
     await Promise.all(

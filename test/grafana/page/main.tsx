@@ -7,6 +7,7 @@ import {
   displayNameOverrideProcessor,
   FieldType,
   getDisplayProcessor,
+  getDisplayValueAlignmentFactors,
   getFieldDisplayValues,
   identityOverrideProcessor,
   numberOverrideProcessor,
@@ -42,6 +43,9 @@ import { Component } from "react";
 import type { ComponentProps, ReactElement, ReactNode } from "react";
 import { BigValueGraphMode, LegendDisplayMode, VizOrientation } from "@grafana/schema";
 import type { VizLegendOptions } from "@grafana/schema";
+// Grafana's own face: what fits in another may not fit in it.
+import "@fontsource/inter/400.css";
+import "@fontsource/inter/500.css";
 import { createRoot } from "react-dom/client";
 import { lastValueFrom } from "rxjs";
 
@@ -121,6 +125,8 @@ const CUSTOM = [
   "lineStyle",
   "stacking",
   "showPoints",
+  "pointSize",
+  "axisSoftMax",
   "align",
   "width",
   "minWidth",
@@ -235,7 +241,10 @@ function Shown({ drawing, frames, width, height }: ShownProps): ReactNode {
   const { panel, fromMs, untilMs } = drawing;
   const { options } = panel;
   const [first] = frames;
-  if (!first || frames.every((frame) => frame.length === 0)) return <p className="empty">No data</p>;
+  const isEmpty = !first || frames.every((frame) => frame.length === 0);
+  // A figure's or a bar's panel draws its words itself, as large as they fit.
+  if (isEmpty && panel.type !== "stat" && panel.type !== "bargauge")
+    return <p className="empty">{fieldsOf(panel).defaults.noValue ?? "No data"}</p>;
   const displayed = (): FieldDisplay[] =>
     getFieldDisplayValues({
       fieldConfig: fieldsOf(panel),
@@ -280,6 +289,7 @@ function Shown({ drawing, frames, width, height }: ShownProps): ReactNode {
         <BarGauge
           value={value.display}
           field={value.field}
+          alignmentFactors={getDisplayValueAlignmentFactors(displayed())}
           display={value.view?.getFieldDisplayProcessor(value.colIndex ?? 0)}
           width={own}
           height={tall}
@@ -305,10 +315,8 @@ function Shown({ drawing, frames, width, height }: ShownProps): ReactNode {
         />
       );
     }
-    // Bars beside each other are no component of the library: their figures stand in its table.
-    case "barchart":
     case "table":
-      return <Table data={first} width={width} height={height} initialSortBy={options.sortBy} />;
+      return first && <Table data={first} width={width} height={height} initialSortBy={options.sortBy} />;
     default:
       return <p className="trouble">{`no component for ${panel.type}`}</p>;
   }
@@ -337,6 +345,7 @@ function Placed({ drawing, frames }: Pick<ShownProps, "drawing" | "frames">): Re
 }
 
 async function draw(title: string, drawings: readonly Drawing[]): Promise<void> {
+  await Promise.all([400, 500].map((weight) => document.fonts.load(`${weight} 14px Inter`)));
   const ready = await Promise.all(drawings.map(async (drawing) => ({ drawing, frames: await prepare(drawing) })));
   const bottom = Math.max(...drawings.map(({ panel: { gridPos } }) => gridPos.y + gridPos.h));
   const root = document.getElementById("root");
@@ -344,7 +353,7 @@ async function draw(title: string, drawings: readonly Drawing[]): Promise<void> 
   createRoot(root).render(
     <ThemeContext.Provider value={theme}>
       <GlobalStyles />
-      <style>{`body { margin: 0; background: ${theme.colors.background.canvas} } h1 { font-size: 20px; margin: 12px } h2 { font-size: 15px; margin: 10px 0 0 }`}</style>
+      <style>{`body { margin: 0; background: ${theme.colors.background.canvas} } h1 { font-size: 20px; margin: 12px } h2 { font-size: 15px; margin: 10px 0 0 } .empty { height: 100%; margin: 0; display: flex; align-items: center; justify-content: center; text-align: center }`}</style>
       <h1>{title}</h1>
       <div style={{ position: "relative", width: WIDTH, height: bottom * ROW }}>
         {ready.map((one) => (
@@ -355,4 +364,22 @@ async function draw(title: string, drawings: readonly Drawing[]): Promise<void> 
   );
 }
 
-Object.assign(globalThis, { draw });
+/** Words of headings and cells that reach out of theirs, and tables that are wider than their panel. */
+function cutWords(panel: Element): string[] {
+  const cut: string[] = [];
+  for (const grid of panel.querySelectorAll('[role="grid"], [role="table"]'))
+    if (grid.scrollWidth > grid.clientWidth + 1) cut.push(`${grid.scrollWidth} px in ${grid.clientWidth}`);
+  for (const cell of panel.querySelectorAll('[role="columnheader"], [role="gridcell"], [role="cell"]')) {
+    const { left, right } = cell.getBoundingClientRect();
+    const words = document.createTreeWalker(cell, NodeFilter.SHOW_TEXT);
+    for (let word = words.nextNode(); word; word = words.nextNode()) {
+      const range = document.createRange();
+      range.selectNodeContents(word);
+      const box = range.getBoundingClientRect();
+      if (box.left < left + 2 || box.right > right - 2) cut.push(word.textContent ?? "");
+    }
+  }
+  return cut;
+}
+
+Object.assign(globalThis, { draw, cutWords });
