@@ -45,7 +45,7 @@ export async function run(args: string[]): Promise<void> {
   if (values.json) process.stdout.write(`${toJson({ findings })}\n`);
   else {
     const marks: { readonly [state in FindingState]: string } = { ok: "ok", warn: "look", fail: "BROKEN", off: "-" };
-    const rows = findings.map(({ what, state, said }) => [what, marks[state], said]);
+    const rows = findings.map(({ what, state, said }) => [what, marks[state], said.replaceAll(/\s*\n\s*/g, " ")]);
     process.stdout.write(`${formatTable(["what", "", "found"], rows)}\n`);
     const mends = findings.filter(({ mend }) => mend !== undefined);
     if (mends.length > 0)
@@ -209,7 +209,7 @@ async function program(config: CommandConfig, name: string, port: number, settin
       {
         what: name,
         state: "fail",
-        said: (await answer.text()).trim().replaceAll(/\s*\n\s*/g, " "),
+        said: (await answer.text()).trim(),
         mend: `its log lies in the data folder under logs/${name}.log`,
       },
     ];

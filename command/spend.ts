@@ -88,7 +88,8 @@ export async function run(args: string[]): Promise<void> {
             part === "key" ? [group.key ?? "", names.get(group.key ?? "") ?? ""] : [group[part] ?? ""],
           ),
           ...SUM_NAMES.map((sum) => row[sum]),
-          formatUsdExact(row.costNanoUsd),
+          // What is not known is not nothing.
+          row.costNanoUsd === 0n && row.unpriced + row.unknown > 0 ? "" : formatUsdExact(row.costNanoUsd),
         ]),
       ),
     );

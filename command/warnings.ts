@@ -25,7 +25,7 @@ export async function warningsOf(budgets: readonly Pick<Budget, "scope" | "kind"
       return wanted === undefined || known.includes(wanted)
         ? []
         : [
-            `No key belongs to ${part} ${wanted}: the budget covers nothing yet${didYouMean(wanted, known) || (known.length > 0 ? ` (there are ${known.slice(0, 12).join(", ")})` : "")}.`,
+            `No key belongs to ${part} ${wanted}: the budget covers nothing yet${didYouMean(wanted, known) || `${known.length > 0 ? ` (there are ${known.slice(0, 12).join(", ")})` : ""}.`}`,
           ];
     }),
   );
