@@ -120,7 +120,8 @@ describe.skipIf(!isHere)("the cost that Claude Code works out", () => {
     const { stdout } = await ask(secret, "claude-haiku-4-5").catch((error: unknown) => error as { stdout: string });
     const result = JSON.parse(stdout) as { is_error: boolean; result: string };
     expect(result.is_error).toBe(true);
-    expect(result.result).toContain("budget for key");
+    expect(result.result).toContain(`does not fit the month budget of key key-1 (${id})`);
+    expect(result.result).toContain("Whoever runs Keymeter can raise the budget.");
     expect([requests, provider.journal.length - before]).toEqual([1, 0]);
   });
 
