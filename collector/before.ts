@@ -8,7 +8,7 @@ import { readComparisons } from "../ledger/closing.ts";
 import { cost } from "../ledger/cost.ts";
 import { allocate } from "../ledger/money.ts";
 import type { NanoUsd } from "../ledger/money.ts";
-import { priceListOf } from "../ledger/prices.ts";
+import { priceListOf } from "../ledger/providers.ts";
 import type { PriceBook } from "../ledger/prices.ts";
 import { findMeterBegan, firstMeteredDay, readMeterHours } from "../ledger/spend.ts";
 import type { ForecastScope, HourlySpend } from "../ledger/spend.ts";

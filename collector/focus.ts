@@ -6,6 +6,7 @@ import type { Comparison, Correction, Variance, VarianceCause } from "../ledger/
 import type { MeteredLine } from "../ledger/metered.ts";
 import { parseRatio, scale } from "../ledger/money.ts";
 import type { NanoUsd } from "../ledger/money.ts";
+import { findProvider } from "../ledger/providers.ts";
 import { addDays } from "../ledger/windows.ts";
 import { describeUnit } from "./focus-units.ts";
 
@@ -99,12 +100,6 @@ export type FocusDay = {
   readonly billedKeyOf: (credential: string) => string;
 };
 
-const WHO: { readonly [provider: string]: { readonly service: string; readonly name: string } } = {
-  openai: { service: "OpenAI API", name: "OpenAI" },
-  anthropic: { service: "Claude API", name: "Anthropic" },
-  "gcp.gemini": { service: "Gemini API", name: "Google Cloud" },
-  "gcp.vertex_ai": { service: "Vertex AI", name: "Google Cloud" },
-};
 const UNMETERED: ReadonlySet<VarianceCause> = new Set(["unmetered key", "unmetered model or endpoint"]);
 
 /** The rows of a day. Of a closed day their BilledCost adds up to the bill. */
@@ -162,7 +157,7 @@ function billRow(kind: NonNullable<Comparison["kind"]>, { cause, amountNanoUsd, 
 
 /** What every row of the day says. */
 function frameOf({ provider, day }: FocusDay): FocusRow {
-  const who = WHO[provider] ?? { service: provider, name: provider };
+  const who = findProvider(provider)?.focus ?? { service: provider, publisher: provider };
   const month = `${day.slice(0, 7)}-01`;
   const next = addDays(month, 31).slice(0, 7);
   return {
@@ -174,11 +169,11 @@ function frameOf({ provider, day }: FocusDay): FocusRow {
     ChargeFrequency: "Usage-Based",
     ChargePeriodStart: `${day}T00:00:00Z`,
     ChargePeriodEnd: `${addDays(day, 1)}T00:00:00Z`,
-    HostProviderName: who.name,
-    InvoiceIssuerName: who.name,
-    ProviderName: who.name,
-    PublisherName: who.name,
-    ServiceProviderName: who.name,
+    HostProviderName: who.publisher,
+    InvoiceIssuerName: who.publisher,
+    ProviderName: who.publisher,
+    PublisherName: who.publisher,
+    ServiceProviderName: who.publisher,
     ServiceCategory: "AI and Machine Learning",
     ServiceSubcategory: "Generative AI",
     ServiceName: who.service,

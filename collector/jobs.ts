@@ -30,7 +30,7 @@ import { findMeterBegan, firstMeteredDay } from "../ledger/spend.ts";
 import { addDays } from "../ledger/windows.ts";
 import type { Log } from "../service/log.ts";
 import { closeBilledDay, compareDays, whyOpen } from "./compare.ts";
-import { priceListOf } from "../ledger/prices.ts";
+import { priceListOf } from "../ledger/providers.ts";
 import type { Books, ClosingRules } from "./compare.ts";
 import { ImportError } from "./importers/importer.ts";
 import type { Importer } from "./importers/importer.ts";

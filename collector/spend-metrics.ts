@@ -11,7 +11,7 @@ import type { ForecastScope, SpendRow, SpendSums } from "../ledger/spend.ts";
 import { addDays } from "../ledger/windows.ts";
 import type { Calendar } from "../ledger/windows.ts";
 import type { MakeGauge } from "./alert-metrics.ts";
-import { priceListOf } from "../ledger/prices.ts";
+import { priceListOf } from "../ledger/providers.ts";
 
 /** Keys, teams, models and the like with series of their own: the largest of a window; the rest is `other`. Reports have the full list. */
 export const MOST_KEYS = 500;

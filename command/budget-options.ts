@@ -6,7 +6,7 @@ import type { NanoUsd } from "../ledger/money.ts";
 import { WINDOWS } from "../ledger/windows.ts";
 import type { WindowKind } from "../ledger/windows.ts";
 import { loadProxyConfig } from "../proxy/config.ts";
-import { PROVIDER_ALIASES } from "../ledger/within.ts";
+import { bookedName, PROVIDER_NAMES } from "../ledger/providers.ts";
 import { findKey } from "./find-key.ts";
 import { UsageError } from "./usage-error.ts";
 
@@ -108,18 +108,11 @@ export function newBudget({
 
 /** A budget on a name that nothing is booked under would never hold. */
 function providerName(wanted: string): string {
-  const known: { readonly [name: string]: string } = {
-    openai: "openai",
-    anthropic: "anthropic",
-    "gcp.gemini": "gcp.gemini",
-    "gcp.vertex_ai": "gcp.vertex_ai",
-    ...PROVIDER_ALIASES,
-  };
   const upstreams = loadProxyConfig().upstreams.map(({ name }) => name);
-  const found = Object.hasOwn(known, wanted) ? known[wanted] : upstreams.find((name) => name === wanted);
+  const found = PROVIDER_NAMES.includes(wanted) ? bookedName(wanted) : upstreams.find((name) => name === wanted);
   if (found === undefined)
     throw new UsageError(
-      `nothing is booked under the provider "${wanted}"; there are ${[...new Set([...Object.keys(known), ...upstreams])].join(", ")}`,
+      `nothing is booked under the provider "${wanted}"; there are ${[...new Set([...PROVIDER_NAMES, ...upstreams])].join(", ")}`,
     );
   return found;
 }

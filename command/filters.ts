@@ -1,5 +1,5 @@
 // What spend and events are narrowed to: a team, a key, a model ... as people name them.
-import { PROVIDER_ALIASES } from "../ledger/within.ts";
+import { bookedName } from "../ledger/providers.ts";
 import type { Within } from "../ledger/within.ts";
 import { findKey } from "./find-key.ts";
 
@@ -22,7 +22,7 @@ export async function withinOf({
     env,
     model,
     key: key === undefined ? undefined : (await findKey(key)).id,
-    provider: provider === undefined ? undefined : (PROVIDER_ALIASES[provider] ?? provider),
+    provider: provider === undefined ? undefined : bookedName(provider),
   };
   return Object.fromEntries(Object.entries(within).filter(([, value]) => value !== undefined)) as Within;
 }

@@ -7,8 +7,8 @@ import { walkEvents } from "../ledger/events.ts";
 import { firstAttemptId, readAttemptId } from "../ledger/ids.ts";
 import { formatUsd, formatUsdColumn } from "../ledger/money.ts";
 import { openPriceBook } from "../ledger/price-list.ts";
-import { OWN_PROVIDERS, priceListOf } from "../ledger/prices.ts";
 import type { Price, PriceBook, UnitPrice } from "../ledger/prices.ts";
+import { priceListOf, PROVIDERS } from "../ledger/providers.ts";
 import { isFee, UNITS } from "../ledger/usage.ts";
 import type { Unit } from "../ledger/usage.ts";
 import { repriced } from "../ledger/reprice.ts";
@@ -155,7 +155,7 @@ async function show(args: string[]): Promise<void> {
   const config = loadProxyConfig();
   const book = openBook(config);
   const ofUpstreams = new Map(config.upstreams.map(({ name, priceList }) => [name, priceList]));
-  const providers = [...Object.keys(OWN_PROVIDERS), ...ofUpstreams.keys()];
+  const providers = [...PROVIDERS.map(({ name }) => name), ...ofUpstreams.keys()];
   const found = providers.flatMap((provider) => {
     const list = priceListOf(provider, model, ofUpstreams);
     const price = book.find(list, model, Date.now(), values.tier === undefined ? [] : [values.tier]);

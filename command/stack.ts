@@ -9,6 +9,7 @@ import { delimiter, join, resolve } from "node:path";
 import { fileURLToPath } from "node:url";
 import type { SharedConfig } from "../service/config.ts";
 import { addressOf } from "../service/admin.ts";
+import { PROVIDERS } from "../ledger/providers.ts";
 import { innerHostOf, noteOpenNetwork } from "../service/network.ts";
 import { openLogFile } from "../service/log-file.ts";
 import type { Environment } from "../service/settings.ts";
@@ -40,9 +41,9 @@ export const PROGRAM_ENVIRONMENT = { MALLOC_ARENA_MAX: "2" };
 
 /** Variables that only some programs may see. */
 const OWNED: { readonly [variable: string]: Program | readonly Program[] } = {
-  OPENAI_API_KEY: "proxy",
-  ANTHROPIC_API_KEY: "proxy",
-  GEMINI_API_KEY: "proxy",
+  ...Object.fromEntries(
+    PROVIDERS.flatMap(({ keyVariable }) => (keyVariable === undefined ? [] : [[keyVariable, "proxy"]])),
+  ),
   GOOGLE_APPLICATION_CREDENTIALS: "proxy",
   KEYMETER_ADMIN_TOKEN: ["proxy", "collector", "alerts"],
   KEYMETER_PEPPER: "proxy",

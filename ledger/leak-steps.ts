@@ -2,6 +2,7 @@
 import type { Unmetered } from "./closing.ts";
 import type { Leak } from "./leaks.ts";
 import { formatUsd } from "./money.ts";
+import { findProvider } from "./providers.ts";
 
 const HOUR_MS = 3_600_000;
 
@@ -37,34 +38,14 @@ export function leakSteps({ provider, billedKey, kind }: Leak): string[] {
     kind === "unknown_key"
       ? "Find who uses it, and give them a Keymeter key instead (`keymeter keys create`)."
       : "Put the new key into the proxy's environment and restart it; `keymeter keys` of your clients stay as they are.";
-  switch (provider) {
-    case "openai":
-      return [
-        "Make a new key in the same project (Platform > API keys, or POST /v1/organization/projects/PROJECT/service_accounts/ACCOUNT/api_keys).",
-        swap,
-        `Delete the old one: DELETE /v1/organization/projects/PROJECT/api_keys/${billedKey} with the admin key. OpenAI cannot pause a key.`,
-        watch,
-        dismissal,
-      ];
-    case "anthropic":
-      return [
-        "Make a new key in the Console (there is no API for it).",
-        swap,
-        `Switch the old one off: POST /v1/organizations/api_keys/${billedKey} {"status":"inactive"} with the admin key.`,
-        watch,
-        dismissal,
-      ];
-    case "gcp.gemini":
-      return [
-        "Make a new key: POST https://apikeys.googleapis.com/v2/projects/PROJECT/locations/global/keys, restricted to generativelanguage.googleapis.com.",
-        swap,
-        `Delete the old one: DELETE https://apikeys.googleapis.com/v2/projects/PROJECT/locations/global/keys/${billedKey.replace(/^apikey:/, "")} (it can be restored for 30 days).`,
-        watch,
-        dismissal,
-      ];
-    default:
-      return ["Make a new key at the provider.", swap, "Disable the old one.", watch, dismissal];
-  }
+  const care = findProvider(provider)?.keyCare;
+  return [
+    care?.makeNew ?? "Make a new key at the provider.",
+    swap,
+    care?.switchOff(billedKey) ?? "Disable the old one.",
+    watch,
+    dismissal,
+  ];
 }
 
 function hour(ms: number): string {

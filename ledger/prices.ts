@@ -415,21 +415,3 @@ function readLibraryVersion(): string {
   const manifest: { version: string } = require(`${entry.slice(0, entry.indexOf("dist"))}package.json`);
   return manifest.version;
 }
-
-/** Providers that need no setting, and whose price list each goes by. */
-export const OWN_PROVIDERS: { readonly [provider: string]: string } = {
-  openai: "openai",
-  anthropic: "anthropic",
-  "gcp.gemini": "google",
-  "gcp.vertex_ai": "google",
-};
-
-/** Whose price list a model's use at a provider goes by. At Google it is the maker's, for models of others. */
-export function priceListOf(
-  provider: string,
-  model: string,
-  ofUpstreams: ReadonlyMap<string, string> = new Map(),
-): string {
-  const list = ofUpstreams.get(provider) ?? OWN_PROVIDERS[provider] ?? provider;
-  return list === "google" && model.startsWith("claude") ? "anthropic" : list;
-}

@@ -8,14 +8,6 @@ export type Within = {
   readonly [dimension in "key" | "team" | "project" | "env" | "provider" | "model"]?: string;
 };
 
-/** Names under which providers are booked, by what their paths are called. */
-export const PROVIDER_ALIASES: { readonly [alias: string]: string } = {
-  google: "gcp.gemini",
-  gemini: "gcp.gemini",
-  genai: "gcp.gemini",
-  vertex: "gcp.vertex_ai",
-};
-
 type Columns = { readonly [dimension in keyof Within]-?: AnySQLiteColumn | SQL };
 
 /** The dimensions of an event. */

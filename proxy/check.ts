@@ -1,7 +1,11 @@
 // Do the provider credentials that this proxy holds work? Asked of the proxy itself, for a shell beside it may hold others.
 import { reasonOf } from "../service/finding.ts";
 import type { Finding } from "../service/finding.ts";
+import { PROVIDERS } from "../ledger/providers.ts";
+import type { ProviderFacts } from "../ledger/providers.ts";
+import { ownSettings } from "./config.ts";
 import type { ProxyConfig } from "./config.ts";
+import type { ProviderSettings } from "./providers/provider.ts";
 
 const TIMEOUT_MS = 8_000;
 const MOST_SKEW_MS = 30_000;
@@ -10,58 +14,19 @@ type Held = Pick<ProxyConfig, "openai" | "anthropic" | "google">;
 
 /** Asks each provider for its list of models; `isPaid`: for one token too, for what a spent quota looks like shows only then. */
 export async function checkCredentials(config: Held, isPaid: boolean): Promise<Finding[]> {
-  return (await Promise.all(PROVIDERS.map((provider) => checkProvider(provider, config, isPaid)))).flat();
+  const settings = ownSettings(config);
+  const checks = PROVIDERS.map(async (provider) => checkProvider(provider, settings.get(provider.name), isPaid));
+  return (await Promise.all(checks)).flat();
 }
 
-type Provider = {
-  readonly name: string;
-  readonly settings: (config: Held) => ProxyConfig["openai"];
-  readonly variable: string;
-  readonly list: string;
-  readonly headers: (key: string) => { readonly [name: string]: string };
-  /** One token of the smallest model. */
-  readonly token: { readonly path: string; readonly body: object };
-};
-
-const PROVIDERS: readonly Provider[] = [
-  {
-    name: "OpenAI",
-    settings: ({ openai }) => openai,
-    variable: "OPENAI_API_KEY",
-    list: "/v1/models",
-    headers: (key) => ({ authorization: `Bearer ${key}` }),
-    token: {
-      path: "/v1/chat/completions",
-      body: { model: "gpt-4o-mini", max_tokens: 1, messages: [{ role: "user", content: "." }] },
-    },
-  },
-  {
-    name: "Anthropic",
-    settings: ({ anthropic }) => anthropic,
-    variable: "ANTHROPIC_API_KEY",
-    list: "/v1/models",
-    headers: (key) => ({ "x-api-key": key, "anthropic-version": "2023-06-01" }),
-    token: {
-      path: "/v1/messages",
-      body: { model: "claude-haiku-4-5", max_tokens: 1, messages: [{ role: "user", content: "." }] },
-    },
-  },
-  {
-    name: "Google Gemini",
-    settings: ({ google }) => google,
-    variable: "GEMINI_API_KEY",
-    list: "/v1beta/models",
-    headers: (key) => ({ "x-goog-api-key": key }),
-    token: {
-      path: "/v1beta/models/gemini-2.5-flash-lite:generateContent",
-      body: { contents: [{ parts: [{ text: "." }] }], generationConfig: { maxOutputTokens: 1 } },
-    },
-  },
-];
-
-async function checkProvider(provider: Provider, config: Held, isPaid: boolean): Promise<Finding[]> {
-  const { name, variable, list, headers, token } = provider;
-  const { url: origin, credential } = provider.settings(config);
+async function checkProvider(
+  { displayName: name, keyVariable: variable, probe }: ProviderFacts,
+  settings: ProviderSettings | undefined,
+  isPaid: boolean,
+): Promise<Finding[]> {
+  if (variable === undefined || !probe || !settings) return [];
+  const { list, headers, token } = probe;
+  const { url: origin, credential } = settings;
   const key = await credential?.reveal();
   if (key === undefined) {
     const said = `${variable} is not set: clients bring their own keys, or do not use it`;

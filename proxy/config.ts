@@ -304,6 +304,19 @@ function readTls(certFile: string | undefined, keyFile: string | undefined, prob
   }
 }
 
+/** What settings say of the providers that need none, by the name under which each is booked. */
+export function ownSettings({
+  openai,
+  anthropic,
+  google,
+}: Pick<ProxyConfig, "openai" | "anthropic" | "google">): ReadonlyMap<string, ProviderSettings> {
+  return new Map([
+    ["openai", openai],
+    ["anthropic", anthropic],
+    ["gcp.gemini", google],
+  ]);
+}
+
 /** Reads and checks everything; throws a SettingsError that names every problem. Makes the installation's own secrets on
  *  the first start. */
 export function loadProxyConfig(environment: Environment = process.env): ProxyConfig {

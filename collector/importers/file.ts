@@ -7,6 +7,7 @@ import { CsvError } from "csv-parse";
 import { parse } from "csv-parse/sync";
 import { BILLED_KINDS } from "../../ledger/bills.ts";
 import type { BilledKind, BilledLine, BillOfDay } from "../../ledger/bills.ts";
+import { PROVIDERS } from "../../ledger/providers.ts";
 import { parseRounded } from "../../ledger/money.ts";
 import { UNITS } from "../../ledger/usage.ts";
 import type { Unit } from "../../ledger/usage.ts";
@@ -143,13 +144,9 @@ const ANTHROPIC_UNITS: { readonly [type: string]: Unit } = {
 
 const COUNTED = new Set(["Tokens", "Token", "Requests", "Units", "Seconds", "Token-Hours"]);
 
-/** Whose bill a FOCUS row is, by its service; what clouds resell under these names is billed elsewhere. */
-const SERVICES: readonly (readonly [RegExp, string])[] = [
-  [/vertex ai/i, "gcp.vertex_ai"],
-  [/gemini api|generative language/i, "gcp.gemini"],
-  [/openai/i, "openai"],
-  [/anthropic|claude/i, "anthropic"],
-];
+/** Clouds before makers: what a cloud sells of a maker is on the cloud's bill. */
+const BY_SERVICE = PROVIDERS.toReversed().toSorted((a, b) => Number(a.billedAs.isIssuer) - Number(b.billedAs.isIssuer));
+/** What others resell under these names is billed elsewhere. */
 const RESOLD = /azure|microsoft|amazon|aws|bedrock|oracle/i;
 
 function providerOf(row: Row): string | undefined {
@@ -157,9 +154,10 @@ function providerOf(row: Row): string | undefined {
   const who = [row["ServiceProviderName"], row["ProviderName"], row["InvoiceIssuerName"], row["ServiceName"]].join(" ");
   if (RESOLD.test(who)) return undefined;
   const service = row["ServiceName"] ?? "";
-  const byName = SERVICES.find(([pattern]) => pattern.test(service))?.[1];
+  const byName = BY_SERVICE.find(({ billedAs }) => billedAs.service.test(service));
   // A service of another name is theirs if they bill it; Google bills much else.
-  return byName ?? SERVICES.slice(2).find(([pattern]) => pattern.test(row["InvoiceIssuerName"] ?? ""))?.[1];
+  const issuer = row["InvoiceIssuerName"] ?? "";
+  return (byName ?? BY_SERVICE.find(({ billedAs }) => billedAs.isIssuer && billedAs.service.test(issuer)))?.name;
 }
 
 function readFocusRow(row: Row, place: string): Read[] {

@@ -3,6 +3,7 @@
 // key made come from Cloud Monitoring, the keys from the API Keys service; both only for the projects that are named.
 // Sources: bigquery v2 jobs.query and getQueryResults; cloudbilling v1; monitoring v3 timeSeries.list; apikeys v2 keys.list.
 import type { BilledLine, BilledUsage, BillOfDay, ProviderKey } from "../../ledger/bills.ts";
+import { PROVIDERS } from "../../ledger/providers.ts";
 import { parseRounded } from "../../ledger/money.ts";
 import { createPriceBook } from "../../ledger/prices.ts";
 import type { Unit } from "../../ledger/usage.ts";
@@ -27,11 +28,9 @@ export type GoogleSettings = {
 };
 
 /** Whose bill each service of Google is. Anything else in the export is not ours. */
-const PROVIDERS: { readonly [service: string]: string } = {
-  "Gemini API": "gcp.gemini",
-  "Generative Language API": "gcp.gemini",
-  "Vertex AI": "gcp.vertex_ai",
-};
+const BY_SERVICE = new Map(
+  PROVIDERS.flatMap(({ name, billedAs }) => (billedAs.inExport ?? []).map((service) => [service, name] as const)),
+);
 const TABLE = /^([a-z][\w-]{4,40}(?::[\w-]+)?)\.(\w{1,200})\.([\w-]{1,200})$/;
 const ACCOUNT = /_([0-9A-F]{6})_([0-9A-F]{6})_([0-9A-F]{6})$/;
 const TIMEOUT_MS = 60_000;
@@ -57,11 +56,11 @@ export function googleImporter(settings: GoogleSettings): Importer {
 
   return {
     name: where,
-    providers: [...new Set(Object.values(PROVIDERS))],
+    providers: [...new Set(BY_SERVICE.values())],
 
     async fetchBills(sinceDay, untilDay, onProgress) {
       const bills = new Map<string, { lines: BilledLine[] }>();
-      for (const provider of new Set(Object.values(PROVIDERS)))
+      for (const provider of new Set(BY_SERVICE.values()))
         for (const day of daysOf(sinceDay, untilDay)) bills.set(`${provider} ${day}`, { lines: [] });
       const rows = await query(
         call,
@@ -73,7 +72,7 @@ export function googleImporter(settings: GoogleSettings): Importer {
       );
       let exportedMs = 0;
       for (const row of rows) {
-        const provider = PROVIDERS[row["service"] ?? ""];
+        const provider = BY_SERVICE.get(row["service"] ?? "");
         if (provider === undefined) continue;
         requireUsd(row["currency"], `${where}: the rows of ${row["day"]}`);
         exportedMs = Math.max(exportedMs, Math.floor(Number(row["exported_at"] ?? 0) * 1000));
@@ -184,7 +183,7 @@ ORDER BY day, project, service, sku`,
       {
         name: "services",
         parameterType: { type: "ARRAY", arrayType: { type: "STRING" } },
-        parameterValue: { arrayValues: Object.keys(PROVIDERS).map((value) => ({ value })) },
+        parameterValue: { arrayValues: [...BY_SERVICE.keys()].map((value) => ({ value })) },
       },
     ],
     timeoutMs: QUERY_WAIT_MS,
@@ -439,7 +438,7 @@ async function comparePrices(
   let seen = 0;
   const [services] = await catalog.listServices({});
   for (const service of services) {
-    const provider = PROVIDERS[service.displayName ?? ""];
+    const provider = BY_SERVICE.get(service.displayName ?? "");
     if (provider !== "gcp.gemini" || !service.name) continue;
     const [skus] = await catalog.listSkus({ parent: service.name, currencyCode: "USD" });
     for (const sku of skus) {

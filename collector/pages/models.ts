@@ -7,7 +7,7 @@ import type { NanoUsd } from "../../ledger/money.ts";
 import { readSpend } from "../../ledger/spend.ts";
 import type { SpendRow, SpendSums } from "../../ledger/spend.ts";
 import type { Price } from "../../ledger/prices.ts";
-import { priceListOf } from "../../ledger/prices.ts";
+import { priceListOf } from "../../ledger/providers.ts";
 import { beforeSections } from "./before.ts";
 import { chooseDays, knownCost, pricedRequests, spansOf, spent, sumUp } from "./context.ts";
 import type { PageContext, Query } from "./context.ts";

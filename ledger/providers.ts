@@ -1,0 +1,149 @@
+// Who a provider is: one row each, read by every program. What its wire looks like is the proxy's (proxy/providers/). Data only.
+
+/** How a key of it is replaced when it has leaked: what is done, in the order of the playbook. */
+type KeyCare = {
+  /** Where a new one is made. */
+  readonly makeNew: string;
+  /** How the old one, by the provider's own id, is switched off. */
+  readonly switchOff: (billedKey: string) => string;
+};
+
+/** The cheapest questions to it: does the key work, and (for one token) has it money left? */
+type Probe = {
+  readonly list: string;
+  readonly headers: (key: string) => { readonly [name: string]: string };
+  readonly token: { readonly path: string; readonly body: object };
+};
+
+export type ProviderFacts = {
+  /** As it is booked and labelled: OpenTelemetry's value. */
+  readonly name: string;
+  /** What people call it too: the first segment of its paths, its product. */
+  readonly aliases: readonly string[];
+  /** For people. */
+  readonly displayName: string;
+  /** Whose price list models go by there: the maker's, where it sells models of others. */
+  readonly priceListOf: (model: string) => string;
+  /** FOCUS: the service, and who publishes and bills it. */
+  readonly focus: { readonly service: string; readonly publisher: string };
+  /** How bills name its service: files by whoever wrote them, and its cloud's own export to the letter. `isIssuer`: whatever it bills is its, whatever the
+   *  service is called. */
+  readonly billedAs: { readonly service: RegExp; readonly isIssuer: boolean; readonly inExport?: readonly string[] };
+  /** The variable that holds the credential which Keymeter keys are swapped for; undefined: it is signed in otherwise. */
+  readonly keyVariable?: string;
+  readonly keyCare?: KeyCare;
+  readonly probe?: Probe;
+};
+
+const GEMINI_KEYS = "https://apikeys.googleapis.com/v2/projects/PROJECT/locations/global/keys";
+const googleList = (model: string): string => (model.startsWith("claude") ? "anthropic" : "google");
+
+/** Those that need no setting. */
+export const PROVIDERS: readonly ProviderFacts[] = [
+  {
+    name: "openai",
+    aliases: [],
+    displayName: "OpenAI",
+    priceListOf: () => "openai",
+    focus: { service: "OpenAI API", publisher: "OpenAI" },
+    billedAs: { service: /openai/i, isIssuer: true },
+    keyVariable: "OPENAI_API_KEY",
+    keyCare: {
+      makeNew:
+        "Make a new key in the same project (Platform > API keys, or POST /v1/organization/projects/PROJECT/service_accounts/ACCOUNT/api_keys).",
+      switchOff: (billedKey) =>
+        `Delete the old one: DELETE /v1/organization/projects/PROJECT/api_keys/${billedKey} with the admin key. OpenAI cannot pause a key.`,
+    },
+    probe: {
+      list: "/v1/models",
+      headers: (key) => ({ authorization: `Bearer ${key}` }),
+      token: {
+        path: "/v1/chat/completions",
+        body: { model: "gpt-4o-mini", max_tokens: 1, messages: [{ role: "user", content: "." }] },
+      },
+    },
+  },
+  {
+    name: "anthropic",
+    aliases: [],
+    displayName: "Anthropic",
+    priceListOf: () => "anthropic",
+    focus: { service: "Claude API", publisher: "Anthropic" },
+    billedAs: { service: /anthropic|claude/i, isIssuer: true },
+    keyVariable: "ANTHROPIC_API_KEY",
+    keyCare: {
+      makeNew: "Make a new key in the Console (there is no API for it).",
+      switchOff: (billedKey) =>
+        `Switch the old one off: POST /v1/organizations/api_keys/${billedKey} {"status":"inactive"} with the admin key.`,
+    },
+    probe: {
+      list: "/v1/models",
+      headers: (key) => ({ "x-api-key": key, "anthropic-version": "2023-06-01" }),
+      token: {
+        path: "/v1/messages",
+        body: { model: "claude-haiku-4-5", max_tokens: 1, messages: [{ role: "user", content: "." }] },
+      },
+    },
+  },
+  {
+    name: "gcp.gemini",
+    aliases: ["google", "gemini", "genai"],
+    displayName: "Google Gemini",
+    priceListOf: googleList,
+    focus: { service: "Gemini API", publisher: "Google Cloud" },
+    billedAs: {
+      service: /gemini api|generative language/i,
+      isIssuer: false,
+      inExport: ["Gemini API", "Generative Language API"],
+    },
+    keyVariable: "GEMINI_API_KEY",
+    keyCare: {
+      makeNew: `Make a new key: POST ${GEMINI_KEYS}, restricted to generativelanguage.googleapis.com.`,
+      switchOff: (billedKey) =>
+        `Delete the old one: DELETE ${GEMINI_KEYS}/${billedKey.replace(/^apikey:/, "")} (it can be restored for 30 days).`,
+    },
+    probe: {
+      list: "/v1beta/models",
+      headers: (key) => ({ "x-goog-api-key": key }),
+      token: {
+        path: "/v1beta/models/gemini-2.5-flash-lite:generateContent",
+        body: { contents: [{ parts: [{ text: "." }] }], generationConfig: { maxOutputTokens: 1 } },
+      },
+    },
+  },
+  {
+    name: "gcp.vertex_ai",
+    aliases: ["vertex"],
+    displayName: "Vertex AI",
+    priceListOf: googleList,
+    focus: { service: "Vertex AI", publisher: "Google Cloud" },
+    billedAs: { service: /vertex ai/i, isIssuer: false, inExport: ["Vertex AI"] },
+  },
+];
+
+const BY_NAME = new Map(PROVIDERS.map((one) => [one.name, one]));
+const ALIASES = new Map(PROVIDERS.flatMap(({ name, aliases }) => aliases.map((alias) => [alias, name] as const)));
+
+/** The row of a provider as it is booked; undefined: an upstream of somebody's own. */
+export function findProvider(name: string): ProviderFacts | undefined {
+  return BY_NAME.get(name);
+}
+
+/** The name under which a provider is booked, by whatever people call it. */
+export function bookedName(wanted: string): string {
+  return ALIASES.get(wanted) ?? wanted;
+}
+
+/** All names that are understood. */
+export const PROVIDER_NAMES: readonly string[] = [...BY_NAME.keys(), ...ALIASES.keys()];
+
+/** Whose price list a model's use at a provider goes by. Upstreams of somebody's own bring theirs, or go by their name. */
+export function priceListOf(
+  provider: string,
+  model: string,
+  ofUpstreams: ReadonlyMap<string, string> = new Map(),
+): string {
+  const list = ofUpstreams.get(provider);
+  if (list === undefined) return findProvider(provider)?.priceListOf(model) ?? provider;
+  return list === "google" ? googleList(model) : list;
+}

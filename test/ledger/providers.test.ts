@@ -1,0 +1,74 @@
+// Who providers are stands in one table: names that nothing else repeats, lists that exist, and what bills call them.
+import { globSync, readFileSync } from "node:fs";
+import { fileURLToPath } from "node:url";
+import { expect, it } from "vitest";
+import { readBillFile } from "../../collector/importers/file.ts";
+import { createPriceBook } from "../../ledger/prices.ts";
+import { bookedName, findProvider, priceListOf, PROVIDER_NAMES, PROVIDERS } from "../../ledger/providers.ts";
+
+const ROOT = fileURLToPath(new URL("../..", import.meta.url));
+
+it("names and aliases are told apart, and each leads to a row", () => {
+  expect(new Set(PROVIDER_NAMES).size).toBe(PROVIDER_NAMES.length);
+  for (const name of PROVIDER_NAMES) expect(findProvider(bookedName(name))).toBeDefined();
+  expect(bookedName("an upstream of ours")).toBe("an upstream of ours");
+  expect(findProvider("google")).toBeUndefined();
+});
+
+it("models go by the maker's list where a cloud sells them, and upstreams bring theirs", () => {
+  const book = createPriceBook();
+  const nowMs = Date.parse("2026-11-29T00:00:00Z");
+  for (const [provider, model, list] of [
+    ["openai", "gpt-4o-mini", "openai"],
+    ["anthropic", "claude-haiku-4-5", "anthropic"],
+    ["gcp.gemini", "gemini-2.5-flash", "google"],
+    ["gcp.vertex_ai", "gemini-2.5-flash", "google"],
+    ["gcp.vertex_ai", "claude-haiku-4-5", "anthropic"],
+  ] as const) {
+    expect(priceListOf(provider, model), `${provider} ${model}`).toBe(list);
+    expect(book.find(list, model, nowMs), `${list} ${model}`).toBeDefined();
+  }
+  const upstreams = new Map([
+    ["vertex-eu", "google"],
+    ["azure", "openai"],
+  ]);
+  expect(priceListOf("vertex-eu", "claude-haiku-4-5", upstreams)).toBe("anthropic");
+  expect(priceListOf("azure", "gpt-4o", upstreams)).toBe("openai");
+  expect(priceListOf("ollama", "llama", upstreams)).toBe("ollama");
+});
+
+it("a bill in FOCUS finds each by its service, clouds before the makers whose models they sell", async () => {
+  const services = [
+    ["OpenAI API", "OpenAI", "openai"],
+    ["Claude API", "Anthropic", "anthropic"],
+    ["Gemini API", "Google Cloud", "gcp.gemini"],
+    ["Vertex AI", "Google Cloud", "gcp.vertex_ai"],
+    ["Claude on Vertex AI", "Google Cloud", "gcp.vertex_ai"],
+    ["Something new", "OpenAI", "openai"],
+    ["Compute Engine", "Google Cloud", undefined],
+    ["Azure OpenAI Service", "Microsoft", undefined],
+  ] as const;
+  const header =
+    "BilledCost,BillingCurrency,ChargePeriodStart,ChargePeriodEnd,ChargeCategory,ChargeDescription,ServiceName,InvoiceIssuerName";
+  for (const [service, issuer, provider] of services) {
+    const row = `1.5,USD,2026-11-20T00:00:00Z,2026-11-21T00:00:00Z,Usage,"gpt-5, input",${service},${issuer}`;
+    const bills = await readBillFile("focus.csv", Buffer.from(`${header}\n${row}\n`));
+    expect(
+      bills.map((bill) => bill.provider),
+      service,
+    ).toEqual(provider === undefined ? [] : [provider]);
+  }
+});
+
+it("no other room has a table of providers", () => {
+  const files = globSync("{alerts,charts,collector,command,ledger,proxy,service}/**/*.ts", { cwd: ROOT });
+  // Rooms that are about one provider, or write its past for the demo; and the settings that name them.
+  const own =
+    /^(proxy\/(providers|dialects)\/|proxy\/config\.ts|collector\/importers\/|command\/demo|ledger\/providers\.ts)/;
+  const names = PROVIDERS.filter(({ name }) => name.includes(".")).map(({ name }) => `"${name}"`);
+  const found = files
+    .filter((file) => !own.test(file))
+    .filter((file) => names.some((name) => readFileSync(`${ROOT}/${file}`, "utf8").includes(name)));
+  expect(files.length).toBeGreaterThan(200);
+  expect(found).toEqual([]);
+});
