@@ -1,7 +1,7 @@
 // The command: finds the verb, and nothing else. Each verb is a file in command/.
 import { readFileSync } from "node:fs";
 import { didYouMean } from "./command/closest.ts";
-import { ChangeRefused } from "./ledger/change-refused.ts";
+import { ChangeRefused } from "./ledger/usage/change-refused.ts";
 import { UsageError } from "./command/usage-error.ts";
 import { LedgerError } from "./ledger/open.ts";
 import { SettingsError } from "./service/settings.ts";
@@ -68,7 +68,7 @@ const VERBS: { readonly [verb: string]: () => Promise<Verb> } = {
   doctor: () => import("./command/doctor.ts"),
   backup: () => import("./command/backup.ts"),
   verify: () => import("./command/verify.ts"),
-  demo: () => import("./command/demo.ts"),
+  demo: () => import("./command/demo/demo.ts"),
 };
 
 // Who reads has seen enough (`| head`).

@@ -1,7 +1,7 @@
 // The alerts program as a fastify instance: the webhook that Alertmanager calls, the runbook, health and metrics.
 import { Counter, Gauge, Registry } from "prom-client";
 import type { FastifyInstance } from "fastify";
-import { keepDelivery, readOutbox } from "../ledger/notices.ts";
+import { keepDelivery, readOutbox } from "../ledger/notices/notices.ts";
 import type { Sqlite } from "../ledger/open.ts";
 import { createListener } from "../service/listener.ts";
 import type { MetricsGuard } from "../service/listener.ts";

@@ -2,9 +2,9 @@
 // for the people whom the settings name, and go into the audit with their name.
 import { randomBytes } from "node:crypto";
 import { createRequire } from "node:module";
-import { readBudgets } from "../ledger/changes.ts";
-import { ChangeRefused } from "../ledger/change-refused.ts";
-import type { Change } from "../ledger/changes.ts";
+import { readBudgets } from "../ledger/usage/changes.ts";
+import { ChangeRefused } from "../ledger/usage/change-refused.ts";
+import type { Change } from "../ledger/usage/changes.ts";
 import { formatUsd } from "../ledger/money.ts";
 import type { Sqlite } from "../ledger/open.ts";
 import { createCalendar } from "../ledger/windows.ts";

@@ -1,12 +1,12 @@
 // The week in one message: what was spent, against what was forecast, who made the difference, what is ahead. Reads only.
 import type { KnownBlock } from "@slack/web-api";
-import { readScores, recordOf } from "../ledger/forecasts.ts";
+import { readScores, recordOf } from "../ledger/billing/forecasts.ts";
 import { formatUsd } from "../ledger/money.ts";
 import type { NanoUsd } from "../ledger/money.ts";
-import { landingOf, readRests } from "../ledger/landings.ts";
-import { readExpectations, readPlans } from "../ledger/plans.ts";
-import { readKeyNames, readSpend } from "../ledger/spend.ts";
-import type { Dimension } from "../ledger/spend.ts";
+import { landingOf, readRests } from "../ledger/billing/landings.ts";
+import { readExpectations, readPlans } from "../ledger/billing/plans.ts";
+import { readKeyNames, readSpend } from "../ledger/usage/spend.ts";
+import type { Dimension } from "../ledger/usage/spend.ts";
 import { addDays, createCalendar } from "../ledger/windows.ts";
 import type { FigureBooks } from "./figures.ts";
 import { escape } from "./message.ts";

@@ -1,24 +1,24 @@
 // The figures of a message as of now, from the ledger: Alertmanager carries labels, no values. Reads only.
 import { courseOf, courseStart } from "../charts/course.ts";
 import type { SpendSeries } from "../charts/spend.ts";
-import { expectedSoFar } from "../ledger/forecasts.ts";
+import { expectedSoFar } from "../ledger/billing/forecasts.ts";
 import { toUsdNumber } from "../ledger/money.ts";
 import type { NanoUsd } from "../ledger/money.ts";
 import type { Sqlite } from "../ledger/open.ts";
-import { readExpectations } from "../ledger/plans.ts";
-import { readBudgets } from "../ledger/changes.ts";
+import { readExpectations } from "../ledger/billing/plans.ts";
+import { readBudgets } from "../ledger/usage/changes.ts";
 import { amountAt, covers, describeScope, isAbout } from "../ledger/budgets.ts";
 import type { Budget, Scope } from "../ledger/budgets.ts";
-import { landingOf, readRests } from "../ledger/landings.ts";
-import type { Landing } from "../ledger/landings.ts";
-import { readUnmetered } from "../ledger/closing.ts";
-import { readKeys } from "../ledger/keys.ts";
-import type { Key } from "../ledger/keys.ts";
-import { leakFacts, leakSteps, leakWords } from "../ledger/leak-steps.ts";
-import { readLeaks } from "../ledger/leaks.ts";
-import { readHoursInScope, readSettled } from "../ledger/budget-spend.ts";
-import { readHourlySpend, readKeyNames, readRefused, readSpend } from "../ledger/spend.ts";
-import type { ForecastScope, SpendRow } from "../ledger/spend.ts";
+import { landingOf, readRests } from "../ledger/billing/landings.ts";
+import type { Landing } from "../ledger/billing/landings.ts";
+import { readUnmetered } from "../ledger/billing/closed-days.ts";
+import { readKeys } from "../ledger/usage/keys.ts";
+import type { Key } from "../ledger/usage/keys.ts";
+import { leakFacts, leakSteps, leakWords } from "../ledger/billing/leak-steps.ts";
+import { readLeaks } from "../ledger/billing/leaks.ts";
+import { readHoursInScope, readSettled } from "../ledger/usage/budget-spend.ts";
+import { readHourlySpend, readKeyNames, readRefused, readSpend } from "../ledger/usage/spend.ts";
+import type { ForecastScope, SpendRow } from "../ledger/usage/spend.ts";
 import { createCalendar } from "../ledger/windows.ts";
 import type { Labels } from "./expression.ts";
 

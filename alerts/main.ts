@@ -4,7 +4,14 @@ import { hostname } from "node:os";
 import { createTask } from "node-cron";
 import { drawSpend } from "../charts/spend.ts";
 import { toPng } from "../charts/png.ts";
-import { findOpenNotice, keepDigest, keepMute, keepReply, readDeliveries, sayAgain } from "../ledger/notices.ts";
+import {
+  findOpenNotice,
+  keepDigest,
+  keepMute,
+  keepReply,
+  readDeliveries,
+  sayAgain,
+} from "../ledger/notices/notices.ts";
 import type { NanoUsd } from "../ledger/money.ts";
 import { lockForWriting, openForReading, openForWriting } from "../ledger/open.ts";
 import type { Sqlite } from "../ledger/open.ts";

@@ -1,6 +1,6 @@
 // What several sources say of one group, as one word: two Alertmanagers that do not know of each other, or one of them and the rules
 // evaluated here. Pure.
-import type { Delivery } from "../ledger/notices.ts";
+import type { Delivery } from "../ledger/notices/notices.ts";
 import { OWN_SOURCE } from "./source.ts";
 import { labelKey } from "./expression.ts";
 import type { Labels } from "./expression.ts";

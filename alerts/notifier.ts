@@ -12,8 +12,8 @@ import {
   noteSending,
   readDeliveries,
   readOutbox,
-} from "../ledger/notices.ts";
-import type { Mute, Notice, Outgoing } from "../ledger/notices.ts";
+} from "../ledger/notices/notices.ts";
+import type { Mute, Notice, Outgoing } from "../ledger/notices/notices.ts";
 import type { NanoUsd } from "../ledger/money.ts";
 import type { Sqlite } from "../ledger/open.ts";
 import type { Log } from "../service/log.ts";

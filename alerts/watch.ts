@@ -1,7 +1,7 @@
 // Looks at the messages that stand open: Alertmanager does not notify again when only a value grows, and may lose the word that something is
 // over (a silence, an inhibition, a restart). Once a minute.
-import { dropWord, findMute, readDeliveries, readOpenNotices, sayAgain } from "../ledger/notices.ts";
-import type { Notice } from "../ledger/notices.ts";
+import { dropWord, findMute, readDeliveries, readOpenNotices, sayAgain } from "../ledger/notices/notices.ts";
+import type { Notice } from "../ledger/notices/notices.ts";
 import type { NanoUsd } from "../ledger/money.ts";
 import type { Sqlite } from "../ledger/open.ts";
 import { mergeWords } from "./merge.ts";

@@ -8,7 +8,7 @@ import { createEvaluator } from "../alerts/evaluator.ts";
 import type { Sample } from "../alerts/expression.ts";
 import { readRules } from "../alerts/rules.ts";
 import { forecast } from "../collector/forecast.ts";
-import { limitsOf } from "../collector/limits.ts";
+import { limitsOf } from "../collector/lines.ts";
 import { thresholdsOf } from "../collector/thresholds.ts";
 import { readTable } from "./tables.ts";
 

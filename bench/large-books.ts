@@ -1,7 +1,7 @@
 // Books of a large year for the benchmark: EVENTS attempts over twelve months, their sums, and the bills of three providers. Written in SQL,
 // for the proxy would take hours; the schema, triggers included, is the product's.
-import { replaceBills } from "../ledger/bills.ts";
-import type { BilledLine, BillOfDay } from "../ledger/bills.ts";
+import { replaceBills } from "../ledger/billing/bills.ts";
+import type { BilledLine, BillOfDay } from "../ledger/billing/bills.ts";
 import { firstAttemptId } from "../ledger/ids.ts";
 import { openForWriting } from "../ledger/open.ts";
 import type { Sqlite } from "../ledger/open.ts";

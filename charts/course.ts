@@ -1,8 +1,8 @@
 // How a window goes, as a picture takes it: a forecast's hours, and what was spent in each so far. Pure.
-import type { FrozenForecast } from "../ledger/forecasts.ts";
-import type { Rest } from "../ledger/landings.ts";
+import type { FrozenForecast } from "../ledger/billing/forecasts.ts";
+import type { Rest } from "../ledger/billing/landings.ts";
 import { toUsdNumber } from "../ledger/money.ts";
-import type { HourlySpend } from "../ledger/spend.ts";
+import type { HourlySpend } from "../ledger/usage/spend.ts";
 import type { Ahead, SpendSeries } from "./spend.ts";
 
 const HOUR_MS = 3_600_000;

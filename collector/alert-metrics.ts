@@ -3,13 +3,13 @@
 import type { Gauge } from "prom-client";
 import { amountAt, covers, describeScope } from "../ledger/budgets.ts";
 import type { Budget } from "../ledger/budgets.ts";
-import { readComparisons } from "../ledger/closing.ts";
-import { expectedSoFar, readScores, recordOf } from "../ledger/forecasts.ts";
-import type { FrozenForecast } from "../ledger/forecasts.ts";
-import { readKeys, readSecretAges } from "../ledger/keys.ts";
+import { readComparisons } from "../ledger/billing/closed-days.ts";
+import { expectedSoFar, readScores, recordOf } from "../ledger/billing/forecasts.ts";
+import type { FrozenForecast } from "../ledger/billing/forecasts.ts";
+import { readKeys, readSecretAges } from "../ledger/usage/keys.ts";
 import { toUsdNumber } from "../ledger/money.ts";
 import type { NanoUsd } from "../ledger/money.ts";
-import { priceListAtMs } from "../ledger/price-list.ts";
+import { priceListAtMs } from "../ledger/prices/price-list.ts";
 import {
   readAnswers,
   readLastUsed,
@@ -17,12 +17,12 @@ import {
   readSpendOfHours,
   readSubjectSpend,
   readUnpriced,
-} from "../ledger/spend.ts";
-import { differenceOf, readStated } from "../ledger/stated.ts";
+} from "../ledger/usage/spend.ts";
+import { differenceOf, readStated } from "../ledger/usage/stated.ts";
 import { addDays } from "../ledger/windows.ts";
 import type { Calendar } from "../ledger/windows.ts";
 import type { Books } from "./compare.ts";
-import { limitsOf } from "./limits.ts";
+import { limitsOf } from "./lines.ts";
 import { forecastRest, readBurns } from "./outlook.ts";
 import type { Ahead } from "./outlook.ts";
 import { thresholdsOf } from "./thresholds.ts";

@@ -1,17 +1,17 @@
 // Before the meter: the last months of usage and bills, read once, so that forecasts, pages and comparisons start full. It is billed, not metered: no
 // leak, variance, alert or cap looks at it.
-import { readBillDays, readBilledLines, readBilledUsage, replaceBills, replaceUsage } from "../ledger/bills.ts";
-import type { BilledLineOfDay, BilledUsage } from "../ledger/bills.ts";
-import { readBilledHours, replaceBilledHours } from "../ledger/billed-hours.ts";
-import type { BilledHour } from "../ledger/billed-hours.ts";
-import { readComparisons } from "../ledger/closing.ts";
+import { readBillDays, readBilledLines, readBilledUsage, replaceBills, replaceUsage } from "../ledger/billing/bills.ts";
+import type { BilledLineOfDay, BilledUsage } from "../ledger/billing/bills.ts";
+import { readBilledHours, replaceBilledHours } from "../ledger/billing/billed-hours.ts";
+import type { BilledHour } from "../ledger/billing/billed-hours.ts";
+import { readComparisons } from "../ledger/billing/closed-days.ts";
 import { cost } from "../ledger/cost.ts";
 import { allocate } from "../ledger/money.ts";
 import type { NanoUsd } from "../ledger/money.ts";
 import { priceListOf } from "../ledger/providers.ts";
-import type { PriceBook } from "../ledger/prices.ts";
-import { findMeterBegan, firstMeteredDay, readMeterHours } from "../ledger/spend.ts";
-import type { ForecastScope, HourlySpend } from "../ledger/spend.ts";
+import type { PriceBook } from "../ledger/prices/price-book.ts";
+import { findMeterBegan, firstMeteredDay, readMeterHours } from "../ledger/usage/spend.ts";
+import type { ForecastScope, HourlySpend } from "../ledger/usage/spend.ts";
 import { addDays } from "../ledger/windows.ts";
 import { reasonOf } from "../service/finding.ts";
 import type { Books } from "./compare.ts";

@@ -1,9 +1,15 @@
 // Brings both sides together: what was metered (folded days of usage.db) and what was billed (billing.db), matched, compared, kept. And
 // closes days: estimates get their adjustments from the bill, then the figure is signed off.
-import type { Adjustment } from "../ledger/adjustments.ts";
-import { readBillDays, readBilledLines, readBilledUsage, readProviderKeys, readUsageReads } from "../ledger/bills.ts";
-import type { BillDay, ProviderKey } from "../ledger/bills.ts";
-import { closeDay, findClosed, readComparisons, replaceComparisons } from "../ledger/closing.ts";
+import type { Adjustment } from "../ledger/usage/adjustments.ts";
+import {
+  readBillDays,
+  readBilledLines,
+  readBilledUsage,
+  readProviderKeys,
+  readUsageReads,
+} from "../ledger/billing/bills.ts";
+import type { BillDay, ProviderKey } from "../ledger/billing/bills.ts";
+import { closeDay, findClosed, readComparisons, replaceComparisons } from "../ledger/billing/closed-days.ts";
 import { formatAttemptId } from "../ledger/ids.ts";
 import {
   readUnderWay,
@@ -11,12 +17,12 @@ import {
   readMeteredCredentials,
   readUnsureEvents,
   refreshMetered,
-} from "../ledger/metered.ts";
-import type { MeteredCredential, MeteredLine, UnsureEvent } from "../ledger/metered.ts";
+} from "../ledger/billing/metered.ts";
+import type { MeteredCredential, MeteredLine, UnsureEvent } from "../ledger/billing/metered.ts";
 import { allocate } from "../ledger/money.ts";
 import type { NanoUsd } from "../ledger/money.ts";
 import type { Sqlite } from "../ledger/open.ts";
-import { firstMeteredDay } from "../ledger/spend.ts";
+import { firstMeteredDay } from "../ledger/usage/spend.ts";
 import { addDays } from "../ledger/windows.ts";
 import { matchKeys, matchModels } from "./match.ts";
 import type { KeyMatches, Stated } from "./match.ts";

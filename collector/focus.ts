@@ -2,8 +2,8 @@
 // bill says otherwise stands beside it, so that the rows of the day add up to the bill exactly.
 // Source: FOCUS 1.2 (2025-05) and 1.4 (2026-06), Cost and Usage; the token columns of the 1.5 draft go under x_ until it is ratified.
 import { formatAttributes } from "./focus-units.ts";
-import type { Comparison, Correction, Variance, VarianceCause } from "../ledger/closing.ts";
-import type { MeteredLine } from "../ledger/metered.ts";
+import type { Comparison, Correction, Variance, VarianceCause } from "../ledger/billing/closed-days.ts";
+import type { MeteredLine } from "../ledger/billing/metered.ts";
 import { parseRatio, scale } from "../ledger/money.ts";
 import type { NanoUsd } from "../ledger/money.ts";
 import { findProvider } from "../ledger/providers.ts";

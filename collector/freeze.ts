@@ -11,17 +11,17 @@ import {
   noteScores,
   readForecasts,
   readUnscored,
-} from "../ledger/forecasts.ts";
-import type { ForecastScore, ForecastWindow, FrozenForecast } from "../ledger/forecasts.ts";
-import { readPlans, withoutPlans, withPlans } from "../ledger/plans.ts";
-import type { PlannedEvent } from "../ledger/plans.ts";
-import { findMeterBegan, readHourlySpend, readMeterHours, readSpendOfHours } from "../ledger/spend.ts";
-import type { ForecastScope, HourlySpend } from "../ledger/spend.ts";
+} from "../ledger/billing/forecasts.ts";
+import type { ForecastScore, ForecastWindow, FrozenForecast } from "../ledger/billing/forecasts.ts";
+import { readPlans, withoutPlans, withPlans } from "../ledger/billing/plans.ts";
+import type { PlannedEvent } from "../ledger/billing/plans.ts";
+import { findMeterBegan, readHourlySpend, readMeterHours, readSpendOfHours } from "../ledger/usage/spend.ts";
+import type { ForecastScope, HourlySpend } from "../ledger/usage/spend.ts";
 import { toUsdNumber } from "../ledger/money.ts";
 import type { NanoUsd } from "../ledger/money.ts";
 import type { Books } from "./compare.ts";
-import { replaceRests } from "../ledger/landings.ts";
-import type { Rest } from "../ledger/landings.ts";
+import { replaceRests } from "../ledger/billing/landings.ts";
+import type { Rest } from "../ledger/billing/landings.ts";
 import { readHistoryOf, readKnownHours } from "./before.ts";
 import { forecast, forecasts } from "./forecast.ts";
 import type { History } from "./forecast.ts";

@@ -1,10 +1,10 @@
 // The books' past as OpenMetrics: what the gauges would have said, an hour apart, so that a new Prometheus has the history that dashboards draw. For
 // `promtool tsdb create-blocks-from openmetrics`; figures as they are known today, corrections included.
-import { expectedSoFar } from "../ledger/forecasts.ts";
+import { expectedSoFar } from "../ledger/billing/forecasts.ts";
 import { formatUsdExact } from "../ledger/money.ts";
-import { readExpectations } from "../ledger/plans.ts";
-import { addSums, readSpend, readSpendByHour } from "../ledger/spend.ts";
-import type { SpendRow } from "../ledger/spend.ts";
+import { readExpectations } from "../ledger/billing/plans.ts";
+import { addSums, readSpend, readSpendByHour } from "../ledger/usage/spend.ts";
+import type { SpendRow } from "../ledger/usage/spend.ts";
 import type { Sqlite } from "../ledger/open.ts";
 import { addDays, createCalendar } from "../ledger/windows.ts";
 import type { Calendar } from "../ledger/windows.ts";

@@ -1,6 +1,6 @@
 // The collector's work on bills: read them, compare, look for leaks, close days. Each part can run at any time, any number of times,
 // with the same result; one source's failure leaves the others alone.
-import type { Adjustment } from "../ledger/adjustments.ts";
+import type { Adjustment } from "../ledger/usage/adjustments.ts";
 import {
   noteImport,
   noteUsage,
@@ -12,21 +12,21 @@ import {
   replaceBills,
   replaceProviderKeys,
   replaceUsage,
-} from "../ledger/bills.ts";
-import { findClosed, readComparisons } from "../ledger/closing.ts";
-import type { Comparison } from "../ledger/closing.ts";
+} from "../ledger/billing/bills.ts";
+import { findClosed, readComparisons } from "../ledger/billing/closed-days.ts";
+import type { Comparison } from "../ledger/billing/closed-days.ts";
 import { cost } from "../ledger/cost.ts";
-import { dismissedUntil, noteLeak } from "../ledger/leaks.ts";
+import { dismissedUntil, noteLeak } from "../ledger/billing/leaks.ts";
 import {
   hasBatchesSince,
   readHourTokens,
   readMeteredCredentials,
   readStraddling,
   readWorkTokens,
-} from "../ledger/metered.ts";
+} from "../ledger/billing/metered.ts";
 import type { NanoUsd } from "../ledger/money.ts";
-import type { PriceBook } from "../ledger/prices.ts";
-import { findMeterBegan, firstMeteredDay } from "../ledger/spend.ts";
+import type { PriceBook } from "../ledger/prices/price-book.ts";
+import { findMeterBegan, firstMeteredDay } from "../ledger/usage/spend.ts";
 import { addDays } from "../ledger/windows.ts";
 import type { Log } from "../service/log.ts";
 import { closeBilledDay, compareDays, whyOpen } from "./compare.ts";

@@ -1,7 +1,7 @@
 // Matching: which key of the provider a metered credential is, and which metered model a billed name means. Pure. What more than one
 // thing could be meant by is asked for, never guessed.
-import type { ProviderKey } from "../ledger/bills.ts";
-import type { MeteredCredential } from "../ledger/metered.ts";
+import type { ProviderKey } from "../ledger/billing/bills.ts";
+import type { MeteredCredential } from "../ledger/billing/metered.ts";
 
 /** What somebody said: a credential's fingerprint -> the provider's key id; a billed model -> a metered one. */
 export type Stated = {

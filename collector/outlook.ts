@@ -5,8 +5,8 @@ import type { Budget } from "../ledger/budgets.ts";
 import { toUsdNumber } from "../ledger/money.ts";
 import type { NanoUsd } from "../ledger/money.ts";
 import type { Sqlite } from "../ledger/open.ts";
-import { readHoursInScope } from "../ledger/budget-spend.ts";
-import { readMeterHours, readSubjectSpend } from "../ledger/spend.ts";
+import { readHoursInScope } from "../ledger/usage/budget-spend.ts";
+import { readMeterHours, readSubjectSpend } from "../ledger/usage/spend.ts";
 import type { Calendar } from "../ledger/windows.ts";
 import { forecast } from "./forecast.ts";
 

@@ -1,6 +1,6 @@
 // Fetches a newer price list into the data folder, where the proxy finds it. What is odd is refused, and nothing changes.
 import { REMOTE_DATA_JSON_URL } from "@pydantic/genai-prices";
-import { parsePriceList, PriceListError, writePriceList } from "../ledger/price-list.ts";
+import { parsePriceList, PriceListError, writePriceList } from "../ledger/prices/price-list.ts";
 
 const TIMEOUT_MS = 60_000;
 const MOST_BYTES = 32 * 1024 * 1024;

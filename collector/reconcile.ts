@@ -1,8 +1,8 @@
 // Reconciliation: metered beside billed, tokens first, money second. Pure: arrays in, arrays out. A difference is taken apart into
 // pieces that each have one cause out of a closed list, and that add up to it exactly; see README.md for the order in which causes are
 // looked for, and why.
-import type { BilledLine as BookedLine, BilledUsage } from "../ledger/bills.ts";
-import type { Comparison, Variance, VarianceCause } from "../ledger/closing.ts";
+import type { BilledLine as BookedLine, BilledUsage } from "../ledger/billing/bills.ts";
+import type { Comparison, Variance, VarianceCause } from "../ledger/billing/closed-days.ts";
 import { allocate, formatUsd, scale } from "../ledger/money.ts";
 import type { NanoUsd } from "../ledger/money.ts";
 import { INPUT_CLASSES, isFee } from "../ledger/usage.ts";

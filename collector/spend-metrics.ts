@@ -1,13 +1,13 @@
 // Gauges of spend: what finance reads. Each window is read from the books once, at the finest grain, and added up by scope here, so that
 // every panel is a sum of the same rows and no two can disagree.
 import type { Gauge } from "prom-client";
-import { FORECAST_SCOPES } from "../ledger/forecasts.ts";
-import { readOutcomes } from "../ledger/attempts.ts";
+import { FORECAST_SCOPES } from "../ledger/billing/forecasts.ts";
+import { readOutcomes } from "../ledger/usage/outcomes.ts";
 import { toUsdNumber } from "../ledger/money.ts";
 import type { Sqlite } from "../ledger/open.ts";
-import type { PriceBook } from "../ledger/prices.ts";
-import { addSums, NO_SPEND, readSpend } from "../ledger/spend.ts";
-import type { ForecastScope, SpendRow, SpendSums } from "../ledger/spend.ts";
+import type { PriceBook } from "../ledger/prices/price-book.ts";
+import { addSums, NO_SPEND, readSpend } from "../ledger/usage/spend.ts";
+import type { ForecastScope, SpendRow, SpendSums } from "../ledger/usage/spend.ts";
 import { addDays } from "../ledger/windows.ts";
 import type { Calendar } from "../ledger/windows.ts";
 import type { MakeGauge } from "./alert-metrics.ts";

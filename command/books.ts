@@ -1,7 +1,7 @@
 // The command's way to the books: reading is free; a change goes through the program that owns the file.
 import { join } from "node:path";
 import type { Scope } from "../ledger/budgets.ts";
-import type { Change } from "../ledger/changes.ts";
+import type { Change } from "../ledger/usage/changes.ts";
 import { openForReading } from "../ledger/open.ts";
 import type { Sqlite } from "../ledger/open.ts";
 import { askProxy, makeChange as changeBooks, noBooks, ProgramGone } from "../service/admin.ts";

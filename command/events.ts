@@ -1,9 +1,9 @@
 // keymeter events [--since --until --team --key --model ...] [--limit] [--csv | --json]
 import { parseArgs } from "node:util";
-import { readEvents } from "../ledger/events.ts";
-import type { EventRecord } from "../ledger/events.ts";
+import { readEvents } from "../ledger/usage/events.ts";
+import type { EventRecord } from "../ledger/usage/events.ts";
 import { formatUsd, formatUsdExact } from "../ledger/money.ts";
-import { readKeyNames } from "../ledger/spend.ts";
+import { readKeyNames } from "../ledger/usage/spend.ts";
 import { createCalendar } from "../ledger/windows.ts";
 import { openUsage } from "./books.ts";
 import { loadCommandConfig } from "./config.ts";

@@ -1,6 +1,6 @@
 // What spend and events are narrowed to: a team, a key, a model ... as people name them.
 import { bookedName } from "../ledger/providers.ts";
-import type { Within } from "../ledger/within.ts";
+import type { Within } from "../ledger/usage/within.ts";
 import { findKey } from "./find-key.ts";
 
 const text = { type: "string" } as const;

@@ -1,12 +1,12 @@
 // keymeter keys create|list|show|pause|resume|revoke|rotate
 import { parseArgs } from "node:util";
 import type { Budget } from "../ledger/budgets.ts";
-import { readBudgets } from "../ledger/changes.ts";
-import { createDigest, issueVirtualKey, reissueSecret } from "../ledger/keys.ts";
+import { readBudgets } from "../ledger/usage/changes.ts";
+import { createDigest, issueVirtualKey, reissueSecret } from "../ledger/usage/keys.ts";
 import { formatUsdSet } from "../ledger/money.ts";
 import { LedgerError } from "../ledger/open.ts";
 import { ownSecret } from "../service/secret.ts";
-import type { Key } from "../ledger/keys.ts";
+import type { Key } from "../ledger/usage/keys.ts";
 import type { Secret } from "../service/secret.ts";
 import { cutLive, makeChange, openUsage } from "./books.ts";
 import { newBudget, parseAmount } from "./budget-options.ts";

@@ -1,7 +1,7 @@
 // keymeter limits set|list|remove
 import { parseArgs } from "node:util";
-import { readLimits } from "../ledger/limits.ts";
-import { readKeyNames } from "../ledger/spend.ts";
+import { readLimits } from "../ledger/usage/limits.ts";
+import { readKeyNames } from "../ledger/usage/spend.ts";
 import { makeChange, openUsage } from "./books.ts";
 import { loadCommandConfig } from "./config.ts";
 import { allKeys, findKey } from "./find-key.ts";

@@ -1,6 +1,6 @@
 // The options that say what a key may do, for `keys create` and `keys set`.
-import { keyPolicy } from "../ledger/key-policy.ts";
-import type { KeyPolicy } from "../ledger/key-policy.ts";
+import { keyPolicy } from "../ledger/usage/key-policy.ts";
+import type { KeyPolicy } from "../ledger/usage/key-policy.ts";
 import { UsageError } from "./usage-error.ts";
 
 const text = { type: "string" } as const;

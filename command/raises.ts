@@ -3,7 +3,7 @@ import { randomBytes } from "node:crypto";
 import { parseArgs } from "node:util";
 import { describeScope } from "../ledger/budgets.ts";
 import type { Budget } from "../ledger/budgets.ts";
-import { readBudgets } from "../ledger/changes.ts";
+import { readBudgets } from "../ledger/usage/changes.ts";
 import { formatUsdSet } from "../ledger/money.ts";
 import { createCalendar } from "../ledger/windows.ts";
 import { makeChange, openUsage } from "./books.ts";

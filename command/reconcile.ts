@@ -1,13 +1,13 @@
 // keymeter reconcile [--day|--since] [--all] [--json]: what was metered against what is billed, by UTC day, with the cause of each difference.
 import { join } from "node:path";
 import { parseArgs } from "node:util";
-import { readBillDays, readImports } from "../ledger/bills.ts";
-import { CAUSES, readClosed, readComparisons, readCorrections } from "../ledger/closing.ts";
-import type { Comparison, VarianceCause } from "../ledger/closing.ts";
+import { readBillDays, readImports } from "../ledger/billing/bills.ts";
+import { CAUSES, readClosed, readComparisons, readCorrections } from "../ledger/billing/closed-days.ts";
+import type { Comparison, VarianceCause } from "../ledger/billing/closed-days.ts";
 import { formatUsd, formatUsdColumn } from "../ledger/money.ts";
 import type { NanoUsd } from "../ledger/money.ts";
 import { openForReading } from "../ledger/open.ts";
-import { firstMeteredDay } from "../ledger/spend.ts";
+import { firstMeteredDay } from "../ledger/usage/spend.ts";
 import { addDays, createCalendar } from "../ledger/windows.ts";
 import { toJson } from "../service/json.ts";
 import { openUsage } from "./books.ts";

@@ -2,9 +2,9 @@
 import { parseArgs } from "node:util";
 import { describeScope } from "../ledger/budgets.ts";
 import { formatUsd, formatUsdColumn } from "../ledger/money.ts";
-import { replayCap } from "../ledger/replay.ts";
-import type { Replayed } from "../ledger/replay.ts";
-import { readKeyNames } from "../ledger/spend.ts";
+import { replayCap } from "../ledger/usage/replay.ts";
+import type { Replayed } from "../ledger/usage/replay.ts";
+import { readKeyNames } from "../ledger/usage/spend.ts";
 import { createCalendar } from "../ledger/windows.ts";
 import { openUsage } from "./books.ts";
 import { newBudget, parseAmount, SCOPE_OPTIONS, scopeOf } from "./budget-options.ts";

@@ -1,17 +1,17 @@
 // keymeter verify: do the sums fold, do stored costs recompute, are audit, seals and register whole? Each is reported apart.
 import { parseArgs } from "node:util";
-import { readAdjustmentDifferences } from "../ledger/adjustments.ts";
-import { checkAudit } from "../ledger/audit.ts";
-import type { AuditHead } from "../ledger/audit.ts";
-import { walkEvents } from "../ledger/events.ts";
-import type { EventRecord } from "../ledger/events.ts";
+import { readAdjustmentDifferences } from "../ledger/usage/adjustments.ts";
+import { checkAudit } from "../ledger/usage/audit.ts";
+import type { AuditHead } from "../ledger/usage/audit.ts";
+import { walkEvents } from "../ledger/usage/events.ts";
+import type { EventRecord } from "../ledger/usage/events.ts";
 import { multiply } from "../ledger/money.ts";
 import type { Ratio } from "../ledger/money.ts";
 import type { Sqlite } from "../ledger/open.ts";
-import { readReassignDifferences } from "../ledger/reassign.ts";
-import { readSealDifferences, readSealedUntil } from "../ledger/seals.ts";
+import { readReassignDifferences } from "../ledger/usage/reassign.ts";
+import { readSealDifferences, readSealedUntil } from "../ledger/usage/seals.ts";
 import type { Unit } from "../ledger/usage.ts";
-import { readFoldDifferences, readRegisterDifferences } from "../ledger/verify.ts";
+import { readFoldDifferences, readRegisterDifferences } from "../ledger/usage/verify.ts";
 import { openUsage } from "./books.ts";
 import { loadCommandConfig } from "./config.ts";
 import { UsageError } from "./usage-error.ts";

@@ -1,7 +1,7 @@
 // cost(usage, price) -> a line per unit. The only place where units meet money: everything else adds up lines.
 import { multiply } from "./money.ts";
 import type { NanoUsd, PicoUsdPerUnit, Ratio } from "./money.ts";
-import type { Price, UnitPrice } from "./prices.ts";
+import type { Price, UnitPrice } from "./prices/price-book.ts";
 import { contextTokens, INPUT_CLASSES, isFee, OUTPUT_CLASSES, UNITS } from "./usage.ts";
 import type { LineUnit, TokenClass, Unit, Usage } from "./usage.ts";
 

@@ -1,14 +1,14 @@
 // Admission: may this key spend this, and is the money held? Prices the request's bound and its expectation, and asks the
 // ledger for a reservation. What it returns is all that forwarding and settling need to know.
 import type { BudgetRefusal, Subject } from "../ledger/budgets.ts";
-import type { Expectations } from "../ledger/expectations.ts";
+import type { Expectations } from "../ledger/usage/expectations.ts";
 import type { AttemptId } from "../ledger/ids.ts";
 import type { NanoUsd } from "../ledger/money.ts";
-import { ceilingPrice } from "../ledger/prices.ts";
-import type { Price, PriceBook } from "../ledger/prices.ts";
-import type { Growth } from "../ledger/reservations.ts";
-import { LedgerUnavailable } from "../ledger/writer.ts";
-import type { Writer } from "../ledger/writer.ts";
+import { ceilingPrice } from "../ledger/prices/price-book.ts";
+import type { Price, PriceBook } from "../ledger/prices/price-book.ts";
+import type { Growth } from "../ledger/usage/reservations.ts";
+import { LedgerUnavailable } from "../ledger/usage/writer.ts";
+import type { Writer } from "../ledger/usage/writer.ts";
 import { bound, expectation, expectedOutput, hidesThought, inputTokensOf, most } from "./bound.ts";
 import type { Call } from "./dialects/dialect.ts";
 import type { Names } from "./names.ts";

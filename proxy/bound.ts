@@ -1,7 +1,7 @@
 // What a request can cost at the most, and what it probably costs: what strict and expected budgets hold for it. Pure.
 import { boundCost, cost } from "../ledger/cost.ts";
 import type { NanoUsd } from "../ledger/money.ts";
-import type { Price } from "../ledger/prices.ts";
+import type { Price } from "../ledger/prices/price-book.ts";
 import { INPUT_CLASSES, OUTPUT_CLASSES } from "../ledger/usage.ts";
 import type { TokenClass, Usage } from "../ledger/usage.ts";
 import { BATCH_FILE } from "./dialects/dialect.ts";

@@ -1,9 +1,9 @@
 // What a request needs of the program: made once, in app.ts, and handed down.
-import type { Expectations } from "../ledger/expectations.ts";
-import type { PriceBook } from "../ledger/prices.ts";
+import type { Expectations } from "../ledger/usage/expectations.ts";
+import type { PriceBook } from "../ledger/prices/price-book.ts";
 import type { Unmetered } from "./unmetered.ts";
 import type { Sqlite } from "../ledger/open.ts";
-import type { Writer } from "../ledger/writer.ts";
+import type { Writer } from "../ledger/usage/writer.ts";
 import type { Log } from "../service/log.ts";
 import type { Bodies } from "./bodies.ts";
 import type { ProxyConfig } from "./config.ts";

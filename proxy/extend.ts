@@ -3,14 +3,14 @@
 import { setTimeout as sleep } from "node:timers/promises";
 import { cost } from "../ledger/cost.ts";
 import type { NanoUsd } from "../ledger/money.ts";
-import type { Price, PriceBook } from "../ledger/prices.ts";
+import type { Price, PriceBook } from "../ledger/prices/price-book.ts";
 import type { Usage } from "../ledger/usage.ts";
-import { LedgerUnavailable } from "../ledger/writer.ts";
-import type { Writer } from "../ledger/writer.ts";
+import { LedgerUnavailable } from "../ledger/usage/writer.ts";
+import type { Writer } from "../ledger/usage/writer.ts";
 import type { Admission } from "./admit.ts";
 import type { Meter } from "./meter.ts";
 import { describeEnd } from "./refusals.ts";
-import { priceSoFar } from "./settle.ts";
+import { priceSoFar } from "./event.ts";
 
 export type Extension = {
   /** Looks at what went by. Undefined: it may flow on. A promise: it has to wait; what that resolves with is why it ends, or undefined. */

@@ -1,6 +1,6 @@
 // Limits that are not money: requests and tokens in any 60 seconds, requests at once, bytes of a body; by key, by team and for all. Kept
 // in memory, second by second: never more than the limit passes in any 60 seconds, and a restart begins anew.
-import type { Limits } from "../ledger/limits.ts";
+import type { Limits } from "../ledger/usage/limits.ts";
 import { Refused } from "./refusals.ts";
 import type { Principal } from "./register.ts";
 

@@ -3,7 +3,7 @@ import type { FastifyReply, FastifyRequest } from "fastify";
 import { describeScope } from "../ledger/budgets.ts";
 import type { BudgetState } from "../ledger/budgets.ts";
 import { formatUsd, formatUsdDown, formatUsdExact, parseUsd } from "../ledger/money.ts";
-import { readSpend } from "../ledger/spend.ts";
+import { readSpend } from "../ledger/usage/spend.ts";
 import { createCalendar } from "../ledger/windows.ts";
 import { identify } from "./arrival.ts";
 import type { Credential } from "./gate.ts";

@@ -1,8 +1,8 @@
 // What a key may do: held against each request, before any money is asked for. Patterns and blocks are compiled once a key.
 import { BlockList, isIP } from "node:net";
 import type { IncomingMessage } from "node:http";
-import type { Key } from "../ledger/keys.ts";
-import type { KeyPolicy } from "../ledger/key-policy.ts";
+import type { Key } from "../ledger/usage/keys.ts";
+import type { KeyPolicy } from "../ledger/usage/key-policy.ts";
 import { createGlob } from "../ledger/glob.ts";
 import { Refused } from "./refusals.ts";
 

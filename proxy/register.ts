@@ -7,11 +7,11 @@ import {
   looksLikeVirtualKey,
   readKeys,
   UNPROVEN_KEY_ID,
-} from "../ledger/keys.ts";
-import type { Key, KeySecret } from "../ledger/keys.ts";
-import { readLimits } from "../ledger/limits.ts";
+} from "../ledger/usage/keys.ts";
+import type { Key, KeySecret } from "../ledger/usage/keys.ts";
+import { readLimits } from "../ledger/usage/limits.ts";
 import type { Sqlite } from "../ledger/open.ts";
-import type { ProvenKey, Seen } from "../ledger/wire.ts";
+import type { ProvenKey, Seen } from "../ledger/usage/wire.ts";
 import { Secret } from "../service/secret.ts";
 import type { Limiter } from "./limits.ts";
 import type { Provider } from "./providers/provider.ts";

@@ -2,10 +2,10 @@
 // runs, by taking their lock and calling the same function.
 import { existsSync, readFileSync } from "node:fs";
 import { join, resolve } from "node:path";
-import { ChangeRefused } from "../ledger/change-refused.ts";
-import type { Change } from "../ledger/changes.ts";
+import { ChangeRefused } from "../ledger/usage/change-refused.ts";
+import type { Change } from "../ledger/usage/changes.ts";
 import { LedgerError, LedgerInUse } from "../ledger/open.ts";
-import { openWriter } from "../ledger/writer.ts";
+import { openWriter } from "../ledger/usage/writer.ts";
 import type { SharedConfig } from "./config.ts";
 import { toJson } from "./json.ts";
 import { innerHostOf } from "./network.ts";

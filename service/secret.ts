@@ -15,7 +15,7 @@ import {
 } from "node:fs";
 import { join } from "node:path";
 import { inspect } from "node:util";
-import { needPepper } from "../ledger/keys.ts";
+import { needPepper } from "../ledger/usage/keys.ts";
 
 const SHORTEST = 16;
 const PLACEHOLDERS = new Set(["changeme", "change-me", "secret", "password", "xxxxxxxxxxxxxxxx"]);

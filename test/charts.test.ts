@@ -3,7 +3,7 @@ import { describe, expect, it } from "vitest";
 import { toPng } from "../charts/png.ts";
 import { courseOf, courseStart } from "../charts/course.ts";
 import { drawSpend } from "../charts/spend.ts";
-import type { FrozenForecast } from "../ledger/forecasts.ts";
+import type { FrozenForecast } from "../ledger/billing/forecasts.ts";
 import type { SpendSeries } from "../charts/spend.ts";
 
 const HOUR_MS = 3_600_000;

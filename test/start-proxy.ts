@@ -2,11 +2,11 @@
 import { mkdtempSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import type { EventRecord } from "../ledger/events.ts";
-import { readEvents } from "../ledger/events.ts";
-import { issueVirtualKey, createDigest } from "../ledger/keys.ts";
-import type { KeyFields } from "../ledger/keys.ts";
-import type { Change } from "../ledger/changes.ts";
+import type { EventRecord } from "../ledger/usage/events.ts";
+import { readEvents } from "../ledger/usage/events.ts";
+import { issueVirtualKey, createDigest } from "../ledger/usage/keys.ts";
+import type { KeyFields } from "../ledger/usage/keys.ts";
+import type { Change } from "../ledger/usage/changes.ts";
 import type { Budget } from "../ledger/budgets.ts";
 import { openForReading } from "../ledger/open.ts";
 import { createProxy } from "../proxy/app.ts";

@@ -3,7 +3,7 @@
 // /v1/organizations/api_keys. Where the analytics are not open to an organisation, the older reports: no key in the money, and no method of
 // the SDK, which still sends them.
 import Anthropic, { APIError } from "@anthropic-ai/sdk";
-import type { BilledLine, BilledUsage, BillOfDay, ProviderKey } from "../../ledger/bills.ts";
+import type { BilledLine, BilledUsage, BillOfDay, ProviderKey } from "../../ledger/billing/bills.ts";
 import { parseRounded } from "../../ledger/money.ts";
 import type { Unit } from "../../ledger/usage.ts";
 import { addDays } from "../../ledger/windows.ts";

@@ -2,10 +2,10 @@
 // @google-cloud/billing clients say what they do know: whether billing is on, for which account, and the list prices of SKUs. Requests a
 // key made come from Cloud Monitoring, the keys from the API Keys service; both only for the projects that are named.
 // Sources: bigquery v2 jobs.query and getQueryResults; cloudbilling v1; monitoring v3 timeSeries.list; apikeys v2 keys.list.
-import type { BilledLine, BilledUsage, BillOfDay, ProviderKey } from "../../ledger/bills.ts";
+import type { BilledLine, BilledUsage, BillOfDay, ProviderKey } from "../../ledger/billing/bills.ts";
 import { PROVIDERS } from "../../ledger/providers.ts";
 import { parseRounded } from "../../ledger/money.ts";
-import { createPriceBook } from "../../ledger/prices.ts";
+import { createPriceBook } from "../../ledger/prices/price-book.ts";
 import type { Unit } from "../../ledger/usage.ts";
 import type { GoogleCredentials } from "../../service/google-credentials.ts";
 import { daysOf, HOUR_MS, ImportError, readQuantity, requireUsd } from "./importer.ts";

@@ -1,5 +1,5 @@
 // An importer reads one billing source. To add one: a file here and a line in index.ts.
-import type { BilledUsage, BillOfDay, ProviderKey } from "../../ledger/bills.ts";
+import type { BilledUsage, BillOfDay, ProviderKey } from "../../ledger/billing/bills.ts";
 
 export type Importer = {
   /** What failures and progress name. */

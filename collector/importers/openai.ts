@@ -2,7 +2,7 @@
 // Sources: GET /v1/organization/costs (UTC days, USD as numbers, revised for days), /v1/organization/usage/* (by the hour, minutes late),
 // /v1/organization/projects and their api_keys.
 import OpenAI, { APIError } from "openai";
-import type { BilledLine, BilledUsage, BillOfDay, ProviderKey } from "../../ledger/bills.ts";
+import type { BilledLine, BilledUsage, BillOfDay, ProviderKey } from "../../ledger/billing/bills.ts";
 import { parseRounded } from "../../ledger/money.ts";
 import type { Unit } from "../../ledger/usage.ts";
 import type { Secret } from "../../service/secret.ts";

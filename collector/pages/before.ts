@@ -1,8 +1,8 @@
 // The days before the meter began, on pages: billed where a bill was read, not known where none was, and never zero.
-import { readBilledSpend } from "../../ledger/billed-hours.ts";
-import type { BilledDimension } from "../../ledger/billed-hours.ts";
-import { findMeterBegan } from "../../ledger/spend.ts";
-import type { SpendRow } from "../../ledger/spend.ts";
+import { readBilledSpend } from "../../ledger/billing/billed-hours.ts";
+import type { BilledDimension } from "../../ledger/billing/billed-hours.ts";
+import { findMeterBegan } from "../../ledger/usage/spend.ts";
+import type { SpendRow } from "../../ledger/usage/spend.ts";
 import type { PageContext } from "./context.ts";
 import { bySize, change, sum, text, usd } from "./page.ts";
 import type { Cell, Section } from "./page.ts";

@@ -1,6 +1,6 @@
 // One provider's day: every place where meter and bill were compared, and why they differ.
-import { readComparisons, readCorrections } from "../../ledger/closing.ts";
-import { readKeyNames } from "../../ledger/spend.ts";
+import { readComparisons, readCorrections } from "../../ledger/billing/closed-days.ts";
+import { readKeyNames } from "../../ledger/usage/spend.ts";
 import { addDays, isDay } from "../../ledger/windows.ts";
 import { hasBill, readDays, stateOf } from "./billed-days.ts";
 import type { PageContext, Query } from "./context.ts";

@@ -1,10 +1,10 @@
 // Days of providers, as metered and as billed: what the bill pages and the overview are made of. Days are UTC days, as on bills.
-import { readBillDays, readImports } from "../../ledger/bills.ts";
-import { readClosed, readCorrections, readVarianceSums } from "../../ledger/closing.ts";
-import type { ClosedDay } from "../../ledger/closing.ts";
-import { readMarks } from "../../ledger/metered.ts";
+import { readBillDays, readImports } from "../../ledger/billing/bills.ts";
+import { readClosed, readCorrections, readVarianceSums } from "../../ledger/billing/closed-days.ts";
+import type { ClosedDay } from "../../ledger/billing/closed-days.ts";
+import { readMarks } from "../../ledger/billing/metered.ts";
 import type { NanoUsd } from "../../ledger/money.ts";
-import { firstMeteredDay } from "../../ledger/spend.ts";
+import { firstMeteredDay } from "../../ledger/usage/spend.ts";
 import type { PageContext } from "./context.ts";
 import { bySize, change, count, share, sum, text, time, usd } from "./page.ts";
 import type { Cell, Section } from "./page.ts";

@@ -1,8 +1,8 @@
 // Bills: do metered and billed agree, day by day, and why not.
-import { readUnmetered } from "../../ledger/closing.ts";
-import type { Unmetered } from "../../ledger/closing.ts";
-import { isOpen, readLeaks } from "../../ledger/leaks.ts";
-import type { Leak } from "../../ledger/leaks.ts";
+import { readUnmetered } from "../../ledger/billing/closed-days.ts";
+import type { Unmetered } from "../../ledger/billing/closed-days.ts";
+import { isOpen, readLeaks } from "../../ledger/billing/leaks.ts";
+import type { Leak } from "../../ledger/billing/leaks.ts";
 import { formatUsd } from "../../ledger/money.ts";
 import type { NanoUsd } from "../../ledger/money.ts";
 import { addDays } from "../../ledger/windows.ts";

@@ -1,10 +1,10 @@
 // What changed: some days beside others before them, by team, key, model, provider and feature, and why. The reasons are worked out once, for each
 // key and model, and added up: at every level they come to the same difference.
-import { readKeyNames, readSpend, readSpendByTag } from "../../ledger/spend.ts";
-import type { Breakdown, SpendRow } from "../../ledger/spend.ts";
+import { readKeyNames, readSpend, readSpendByTag } from "../../ledger/usage/spend.ts";
+import type { Breakdown, SpendRow } from "../../ledger/usage/spend.ts";
 import { addDays, isDay } from "../../ledger/windows.ts";
 import { bookedName } from "../../ledger/providers.ts";
-import type { Within } from "../../ledger/within.ts";
+import type { Within } from "../../ledger/usage/within.ts";
 import { beforeSections, firstDay } from "./before.ts";
 import { addEffects, effectsByModel, NO_EFFECTS } from "../effects.ts";
 import type { Effects } from "../effects.ts";

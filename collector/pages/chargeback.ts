@@ -1,5 +1,5 @@
 // Chargeback: a month's money by owner, to be printed and signed.
-import { refreshMetered } from "../../ledger/metered.ts";
+import { refreshMetered } from "../../ledger/billing/metered.ts";
 import { addDays } from "../../ledger/windows.ts";
 import { OWNERS } from "../chargeback.ts";
 import type { Owner } from "../chargeback.ts";

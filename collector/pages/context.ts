@@ -1,21 +1,28 @@
 // What every page is built from, and the few figures that more than one of them shows.
 import type { Budget, Scope } from "../../ledger/budgets.ts";
 import { amountAt, covers, describeScope, isAbout } from "../../ledger/budgets.ts";
-import { readBudgets } from "../../ledger/changes.ts";
-import { expectedSoFar } from "../../ledger/forecasts.ts";
-import type { FrozenForecast } from "../../ledger/forecasts.ts";
-import { landingOf, readRests } from "../../ledger/landings.ts";
-import type { Landing, Rest } from "../../ledger/landings.ts";
-import { readBilledSpend } from "../../ledger/billed-hours.ts";
-import type { Key } from "../../ledger/keys.ts";
+import { readBudgets } from "../../ledger/usage/changes.ts";
+import { expectedSoFar } from "../../ledger/billing/forecasts.ts";
+import type { FrozenForecast } from "../../ledger/billing/forecasts.ts";
+import { landingOf, readRests } from "../../ledger/billing/landings.ts";
+import type { Landing, Rest } from "../../ledger/billing/landings.ts";
+import { readBilledSpend } from "../../ledger/billing/billed-hours.ts";
+import type { Key } from "../../ledger/usage/keys.ts";
 import { formatUsd, formatUsdCents, toUsdNumber } from "../../ledger/money.ts";
 import type { NanoUsd } from "../../ledger/money.ts";
-import { readExpectations } from "../../ledger/plans.ts";
-import type { PriceBook } from "../../ledger/prices.ts";
-import { readAllSettled } from "../../ledger/budget-spend.ts";
-import { addSums, findMeterBegan, NO_SPEND, readHourlySpend, readKeyNames, readSpend } from "../../ledger/spend.ts";
-import type { Dimension, ForecastScope, SpendRow, SpendSums } from "../../ledger/spend.ts";
-import type { Within } from "../../ledger/within.ts";
+import { readExpectations } from "../../ledger/billing/plans.ts";
+import type { PriceBook } from "../../ledger/prices/price-book.ts";
+import { readAllSettled } from "../../ledger/usage/budget-spend.ts";
+import {
+  addSums,
+  findMeterBegan,
+  NO_SPEND,
+  readHourlySpend,
+  readKeyNames,
+  readSpend,
+} from "../../ledger/usage/spend.ts";
+import type { Dimension, ForecastScope, SpendRow, SpendSums } from "../../ledger/usage/spend.ts";
+import type { Within } from "../../ledger/usage/within.ts";
 import { addDays, isDay } from "../../ledger/windows.ts";
 import type { Calendar, Window } from "../../ledger/windows.ts";
 import { courseOf, courseStart } from "../../charts/course.ts";

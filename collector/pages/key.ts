@@ -1,12 +1,12 @@
 // One key: whose it is, what it costs, its last requests, its caps, and what was said of it.
 import { join } from "node:path";
-import { readLastEvents } from "../../ledger/attempts.ts";
-import { readKeys, UNPROVEN_KEY_ID } from "../../ledger/keys.ts";
+import { readLastEvents } from "../../ledger/usage/outcomes.ts";
+import { readKeys, UNPROVEN_KEY_ID } from "../../ledger/usage/keys.ts";
 import { isAttemptId, readAttemptId } from "../../ledger/ids.ts";
-import { readNoticesAbout } from "../../ledger/notices.ts";
-import type { Notice } from "../../ledger/notices.ts";
+import { readNoticesAbout } from "../../ledger/notices/notices.ts";
+import type { Notice } from "../../ledger/notices/notices.ts";
 import { openForReading } from "../../ledger/open.ts";
-import { findLastUsed, readRefused, readSpend } from "../../ledger/spend.ts";
+import { findLastUsed, readRefused, readSpend } from "../../ledger/usage/spend.ts";
 import type { Usage } from "../../ledger/usage.ts";
 import { addDays } from "../../ledger/windows.ts";
 import {

@@ -1,9 +1,9 @@
 // All keys, by what they cost this month.
-import { readKeys, UNPROVEN_KEY_ID } from "../../ledger/keys.ts";
-import type { Key } from "../../ledger/keys.ts";
-import { readLastUsed } from "../../ledger/spend.ts";
-import type { SpendSums } from "../../ledger/spend.ts";
-import type { Within } from "../../ledger/within.ts";
+import { readKeys, UNPROVEN_KEY_ID } from "../../ledger/usage/keys.ts";
+import type { Key } from "../../ledger/usage/keys.ts";
+import { readLastUsed } from "../../ledger/usage/spend.ts";
+import type { SpendSums } from "../../ledger/usage/spend.ts";
+import type { Within } from "../../ledger/usage/within.ts";
 import { byCost, keyLink, leftOut, readLately, readTotal, spansOf, spent, sumUp, teamCell } from "./context.ts";
 import type { PageContext, Query } from "./context.ts";
 import { count, text, time } from "./page.ts";

@@ -1,12 +1,12 @@
 // Models beside each other: what each costs per request and per token, how well it caches, how it ends, how fast it answers; and what the
 // same traffic would have cost on another one.
-import { readOutcomes, readSpeeds } from "../../ledger/attempts.ts";
+import { readOutcomes, readSpeeds } from "../../ledger/usage/outcomes.ts";
 import { cost } from "../../ledger/cost.ts";
 import { scale } from "../../ledger/money.ts";
 import type { NanoUsd } from "../../ledger/money.ts";
-import { readSpend } from "../../ledger/spend.ts";
-import type { SpendRow, SpendSums } from "../../ledger/spend.ts";
-import type { Price } from "../../ledger/prices.ts";
+import { readSpend } from "../../ledger/usage/spend.ts";
+import type { SpendRow, SpendSums } from "../../ledger/usage/spend.ts";
+import type { Price } from "../../ledger/prices/price-book.ts";
 import { priceListOf } from "../../ledger/providers.ts";
 import { beforeSections } from "./before.ts";
 import { chooseDays, knownCost, pricedRequests, spansOf, spent, sumUp } from "./context.ts";

@@ -1,9 +1,9 @@
 // Overview: what this month costs and how sure that is, who spends it, whether the bills agree, and whom the caps refuse.
-import { readBudgets } from "../../ledger/changes.ts";
-import { readScores, recordOf } from "../../ledger/forecasts.ts";
-import { readRefused, readSpend } from "../../ledger/spend.ts";
-import type { SpendSums } from "../../ledger/spend.ts";
-import { readBilledSpend } from "../../ledger/billed-hours.ts";
+import { readBudgets } from "../../ledger/usage/changes.ts";
+import { readScores, recordOf } from "../../ledger/billing/forecasts.ts";
+import { readRefused, readSpend } from "../../ledger/usage/spend.ts";
+import type { SpendSums } from "../../ledger/usage/spend.ts";
+import { readBilledSpend } from "../../ledger/billing/billed-hours.ts";
 import { addDays } from "../../ledger/windows.ts";
 import { beforeSections, firstDay } from "./before.ts";
 import type { SpanOfDays } from "./before.ts";

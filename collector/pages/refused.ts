@@ -1,13 +1,13 @@
 // Whom the caps refused, and what it would take to let them through.
 import { amountAt } from "../../ledger/budgets.ts";
 import type { Budget } from "../../ledger/budgets.ts";
-import { readSettled } from "../../ledger/budget-spend.ts";
-import { readBudgets } from "../../ledger/changes.ts";
-import { readKeys } from "../../ledger/keys.ts";
+import { readSettled } from "../../ledger/usage/budget-spend.ts";
+import { readBudgets } from "../../ledger/usage/changes.ts";
+import { readKeys } from "../../ledger/usage/keys.ts";
 import { formatUsdExact, scale } from "../../ledger/money.ts";
 import type { NanoUsd } from "../../ledger/money.ts";
-import { readRefused, readSpend } from "../../ledger/spend.ts";
-import type { RefusedRow } from "../../ledger/spend.ts";
+import { readRefused, readSpend } from "../../ledger/usage/spend.ts";
+import type { RefusedRow } from "../../ledger/usage/spend.ts";
 import { addDays } from "../../ledger/windows.ts";
 import { byValue, chooseDays, keyLink, pricedRequests, scopeWords, spansOf, teamCell } from "./context.ts";
 import type { PageContext, Query } from "./context.ts";

@@ -1,7 +1,7 @@
 // One team: what it costs, which keys and models, which budgets hold for it. And the list of all.
-import { readBudgets } from "../../ledger/changes.ts";
-import { readKeys, UNPROVEN_KEY_ID } from "../../ledger/keys.ts";
-import { readSpend } from "../../ledger/spend.ts";
+import { readBudgets } from "../../ledger/usage/changes.ts";
+import { readKeys, UNPROVEN_KEY_ID } from "../../ledger/usage/keys.ts";
+import { readSpend } from "../../ledger/usage/spend.ts";
 import { addDays } from "../../ledger/windows.ts";
 import {
   budgetSection,
@@ -19,7 +19,7 @@ import {
   teamCell,
 } from "./context.ts";
 import type { PageContext, Query } from "./context.ts";
-import { landingOf, readRests } from "../../ledger/landings.ts";
+import { landingOf, readRests } from "../../ledger/billing/landings.ts";
 import { keysTable } from "./keys.ts";
 import { count, text, usd } from "./page.ts";
 import type { Cell, Page } from "./page.ts";

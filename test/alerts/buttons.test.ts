@@ -1,7 +1,7 @@
 // What people press in Slack, over the real Socket Mode client: who may do what, what is changed, what is said of it.
 import { afterEach, beforeEach, describe, expect, it, vi } from "vitest";
 import { listenToButtons } from "../../alerts/buttons.ts";
-import type { Change } from "../../ledger/changes.ts";
+import type { Change } from "../../ledger/usage/changes.ts";
 import { createLog } from "../../service/log.ts";
 import { Secret } from "../../service/secret.ts";
 import type { FakeSlack } from "../fake/slack.ts";

@@ -2,9 +2,9 @@
 import { join } from "node:path";
 import { describe, expect, it } from "vitest";
 import { buildDigest } from "../../alerts/digest.ts";
-import { keepDigest, readOutbox } from "../../ledger/notices.ts";
+import { keepDigest, readOutbox } from "../../ledger/notices/notices.ts";
 import { openForReading, openForWriting } from "../../ledger/open.ts";
-import { openWriter } from "../../ledger/writer.ts";
+import { openWriter } from "../../ledger/usage/writer.ts";
 import { temporaryFolder } from "../start-proxy.ts";
 import { event } from "../usage-event.ts";
 

@@ -10,7 +10,7 @@ import type { Notifier, NotifierParts } from "../../alerts/notifier.ts";
 import { createSlack } from "../../alerts/slack.ts";
 import { lookAtNotices } from "../../alerts/watch.ts";
 import type { AlertGroup } from "../../alerts/webhook.ts";
-import { findOpenNotice, readOutbox } from "../../ledger/notices.ts";
+import { findOpenNotice, readOutbox } from "../../ledger/notices/notices.ts";
 import { openForWriting } from "../../ledger/open.ts";
 import type { Sqlite } from "../../ledger/open.ts";
 import { createLog } from "../../service/log.ts";

@@ -15,7 +15,7 @@ import { OWN_SOURCE } from "../../alerts/source.ts";
 import type { OwnRules } from "../../alerts/own-rules.ts";
 import { readRules } from "../../alerts/rules.ts";
 import { parseSamples } from "../../alerts/samples.ts";
-import { readDeliveries } from "../../ledger/notices.ts";
+import { readDeliveries } from "../../ledger/notices/notices.ts";
 import { openForWriting } from "../../ledger/open.ts";
 import type { Sqlite } from "../../ledger/open.ts";
 import { createLog } from "../../service/log.ts";

@@ -14,7 +14,7 @@ import type { OwnRules } from "../../alerts/own-rules.ts";
 import { createSlack } from "../../alerts/slack.ts";
 import { TEXTS } from "../../alerts/texts.ts";
 import type { AlertGroup } from "../../alerts/webhook.ts";
-import { findOpenNotice, keepDelivery, readDeliveries, readOutbox, readWords } from "../../ledger/notices.ts";
+import { findOpenNotice, keepDelivery, readDeliveries, readOutbox, readWords } from "../../ledger/notices/notices.ts";
 import { openForWriting } from "../../ledger/open.ts";
 import type { Sqlite } from "../../ledger/open.ts";
 import { createLog } from "../../service/log.ts";

@@ -3,7 +3,7 @@ import { writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { expect } from "vitest";
 import type { BudgetState } from "../../ledger/budgets.ts";
-import type { KeyPolicy } from "../../ledger/key-policy.ts";
+import type { KeyPolicy } from "../../ledger/usage/key-policy.ts";
 import { parseUsd } from "../../ledger/money.ts";
 import { startProxy, temporaryFolder } from "../start-proxy.ts";
 import type { RunningProxy } from "../start-proxy.ts";

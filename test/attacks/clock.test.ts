@@ -1,7 +1,7 @@
 // The clock that the books go by, minute by minute: what is a jump, what is a correction, and who is believed.
 import { describe, expect, it } from "vitest";
-import { createClock } from "../../ledger/clock.ts";
-import type { Clock } from "../../ledger/clock.ts";
+import { createClock } from "../../ledger/usage/clock.ts";
+import type { Clock } from "../../ledger/usage/clock.ts";
 
 const START = Date.parse("2026-11-28T12:00:00Z");
 const LOOK_MS = 5_000;

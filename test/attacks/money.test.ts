@@ -1,7 +1,7 @@
 // Money under attack: what a provider bills by its own rules is what is booked, or less than what is booked where it says nothing.
 import { WebSocket } from "ws";
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from "vitest";
-import type { EventRecord } from "../../ledger/events.ts";
+import type { EventRecord } from "../../ledger/usage/events.ts";
 import { startFakeSocketProvider } from "../fake/socket-provider.ts";
 import { IS_CI } from "../seed.ts";
 import { startProxy } from "../start-proxy.ts";

@@ -3,7 +3,7 @@ import { join } from "node:path";
 import { describe, expect, it } from "vitest";
 import { createGlob } from "../../ledger/glob.ts";
 import { openForReading } from "../../ledger/open.ts";
-import { openWriter } from "../../ledger/writer.ts";
+import { openWriter } from "../../ledger/usage/writer.ts";
 import { createNames } from "../../proxy/names.ts";
 import { chatAnswer, json, startFakeProvider } from "../fake/provider.ts";
 import { IS_CI, random, SEED } from "../seed.ts";

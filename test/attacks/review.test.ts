@@ -2,9 +2,9 @@
 import { expect, it } from "vitest";
 import { createEvaluator } from "../../alerts/evaluator.ts";
 import { parseExpression } from "../../alerts/expression.ts";
-import { hasBatchesSince } from "../../ledger/metered.ts";
+import { hasBatchesSince } from "../../ledger/billing/metered.ts";
 import { openForReading } from "../../ledger/open.ts";
-import { createPriceBook } from "../../ledger/prices.ts";
+import { createPriceBook } from "../../ledger/prices/price-book.ts";
 import { priceListOf, PROVIDERS } from "../../ledger/providers.ts";
 import { credentialFor } from "../../proxy/arrival.ts";
 import { createPatience } from "../../proxy/patience.ts";

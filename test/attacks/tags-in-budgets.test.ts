@@ -1,8 +1,8 @@
 // Whose money a request spends: the key says it. A tag names a team for reports, and in budgets only where the settings say so.
 import Database from "better-sqlite3";
 import { describe, expect, it, vi } from "vitest";
-import { readAllSettled, readSettled } from "../../ledger/budget-spend.ts";
-import { readBudgets } from "../../ledger/changes.ts";
+import { readAllSettled, readSettled } from "../../ledger/usage/budget-spend.ts";
+import { readBudgets } from "../../ledger/usage/changes.ts";
 import { openForReading } from "../../ledger/open.ts";
 import { createCalendar } from "../../ledger/windows.ts";
 import { createProxy } from "../../proxy/app.ts";

@@ -3,7 +3,7 @@ import { mkdirSync, mkdtempSync, realpathSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
-import type { EventRecord } from "../../ledger/events.ts";
+import type { EventRecord } from "../../ledger/usage/events.ts";
 import { NAMES_THE_BUDGET } from "./clients.ts";
 import type { Client } from "./clients.ts";
 import type { Counts, Entry } from "./fake.ts";

@@ -4,7 +4,7 @@ import { setTimeout as sleep } from "node:timers/promises";
 import { freePorts } from "../free-ports.ts";
 import { runKeymeter, startKeymeter } from "../run-keymeter.ts";
 import { readAllEvents, temporaryFolder } from "../start-proxy.ts";
-import type { EventRecord } from "../../ledger/events.ts";
+import type { EventRecord } from "../../ledger/usage/events.ts";
 import { startFakeProviders } from "./fake.ts";
 import type { FakeProviders } from "./fake.ts";
 

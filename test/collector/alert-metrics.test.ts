@@ -2,14 +2,14 @@
 import { join } from "node:path";
 import { beforeEach, describe, expect, it } from "vitest";
 import { freezeDueForecasts } from "../../collector/freeze.ts";
-import { limitsOf } from "../../collector/limits.ts";
+import { limitsOf } from "../../collector/lines.ts";
 import { createCollectorMetrics } from "../../collector/metrics.ts";
 import { thresholdsOf } from "../../collector/thresholds.ts";
-import { createDigest, issueVirtualKey } from "../../ledger/keys.ts";
-import type { Key } from "../../ledger/keys.ts";
+import { createDigest, issueVirtualKey } from "../../ledger/usage/keys.ts";
+import type { Key } from "../../ledger/usage/keys.ts";
 import { openForReading, openForWriting } from "../../ledger/open.ts";
 import type { Sqlite } from "../../ledger/open.ts";
-import { openWriter } from "../../ledger/writer.ts";
+import { openWriter } from "../../ledger/usage/writer.ts";
 import { temporaryFolder } from "../start-proxy.ts";
 import { event } from "../usage-event.ts";
 import { METRICS_SETTINGS } from "./metrics-settings.ts";

@@ -9,18 +9,24 @@ import { closeSettledDays, compareLately, readBills, watchUsage } from "../../co
 import { NOTHING_STATED } from "../../collector/match.ts";
 import { createCollectorMetrics } from "../../collector/metrics.ts";
 import { exportFocus } from "../../collector/reports.ts";
-import { readBillDays, readImports, readUsageReads, replaceBills, replaceProviderKeys } from "../../ledger/bills.ts";
-import type { BilledLine, BilledUsage, BillOfDay } from "../../ledger/bills.ts";
-import { readClosed, readComparisons, readCorrections, readUnmetered } from "../../ledger/closing.ts";
-import { readHints } from "../../ledger/hints.ts";
-import { leakFacts } from "../../ledger/leak-steps.ts";
-import { dismissLeak, isOpen, readLeaks } from "../../ledger/leaks.ts";
+import {
+  readBillDays,
+  readImports,
+  readUsageReads,
+  replaceBills,
+  replaceProviderKeys,
+} from "../../ledger/billing/bills.ts";
+import type { BilledLine, BilledUsage, BillOfDay } from "../../ledger/billing/bills.ts";
+import { readClosed, readComparisons, readCorrections, readUnmetered } from "../../ledger/billing/closed-days.ts";
+import { readHints } from "../../ledger/usage/hints.ts";
+import { leakFacts } from "../../ledger/billing/leak-steps.ts";
+import { dismissLeak, isOpen, readLeaks } from "../../ledger/billing/leaks.ts";
 import { openForReading, openForWriting } from "../../ledger/open.ts";
 import type { Sqlite } from "../../ledger/open.ts";
-import { createPriceBook } from "../../ledger/prices.ts";
+import { createPriceBook } from "../../ledger/prices/price-book.ts";
 import { addDays } from "../../ledger/windows.ts";
-import { openWriter } from "../../ledger/writer.ts";
-import type { Writer } from "../../ledger/writer.ts";
+import { openWriter } from "../../ledger/usage/writer.ts";
+import type { Writer } from "../../ledger/usage/writer.ts";
 import { createLog } from "../../service/log.ts";
 import { temporaryFolder } from "../start-proxy.ts";
 import { event } from "../usage-event.ts";

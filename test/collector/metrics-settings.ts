@@ -1,5 +1,5 @@
 // Settings of the collector's gauges that name no team and no threshold of their own.
-import { createPriceBook } from "../../ledger/prices.ts";
+import { createPriceBook } from "../../ledger/prices/price-book.ts";
 
 export const METRICS_SETTINGS = {
   timezone: "UTC",

@@ -4,7 +4,7 @@ import Database from "better-sqlite3";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { effects } from "../../collector/effects.ts";
 import { firstAttemptId } from "../../ledger/ids.ts";
-import { createPriceBook } from "../../ledger/prices.ts";
+import { createPriceBook } from "../../ledger/prices/price-book.ts";
 import { random, SEED } from "../seed.ts";
 import { ADMIN, BEARER, get, nano, NOW_MS, openSites, READ, rowsOf, spentBy } from "./sites.ts";
 import type { Row, Site, Sites } from "./sites.ts";

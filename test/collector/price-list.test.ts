@@ -4,7 +4,7 @@ import { join } from "node:path";
 import { findProvider } from "@pydantic/genai-prices";
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
 import { fetchPriceList } from "../../collector/price-list.ts";
-import { openPriceBook, parsePriceList } from "../../ledger/price-list.ts";
+import { openPriceBook, parsePriceList } from "../../ledger/prices/price-list.ts";
 import { json, startFakeProvider } from "../fake/provider.ts";
 import type { FakeProvider } from "../fake/provider.ts";
 import { temporaryFolder } from "../start-proxy.ts";

@@ -1,10 +1,10 @@
 // A quarter with a known truth: what clients sent through the proxy in the rhythm of a real trace, what providers charged for it and for what
 // went round it, and why the two differ. The truth says of every difference which cause it has.
 import { readFileSync } from "node:fs";
-import type { VarianceCause } from "../../ledger/closing.ts";
+import type { VarianceCause } from "../../ledger/billing/closed-days.ts";
 import { cost } from "../../ledger/cost.ts";
-import type { UsageEvent } from "../../ledger/events.ts";
-import { createPriceBook } from "../../ledger/prices.ts";
+import type { UsageEvent } from "../../ledger/usage/events.ts";
+import { createPriceBook } from "../../ledger/prices/price-book.ts";
 import type { Unit, Usage } from "../../ledger/usage.ts";
 import { addDays } from "../../ledger/windows.ts";
 import type { Charge, Truth } from "../fake/billing/truth.ts";
@@ -98,7 +98,7 @@ const prices = createPriceBook();
 /** Fills `truth` with what providers charge, and says what was metered and why they differ. */
 export function makeQuarter(truth: Truth, startDay: string, days: number, seed: number): Quarter {
   const next = random(seed);
-  const trace = readNumbers("../../command/demo-trace.csv");
+  const trace = readNumbers("../../command/demo/trace.csv");
   const sizes = readNumbers("../fixtures/request-sizes.csv");
   const startMs = Date.parse(`${startDay}T00:00:00Z`);
   const events: { atMs: number; event: UsageEvent }[] = [];

@@ -5,7 +5,7 @@ import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { describe, expect, it } from "vitest";
 import { readBillFile } from "../../collector/importers/file.ts";
-import { replaceBills } from "../../ledger/bills.ts";
+import { replaceBills } from "../../ledger/billing/bills.ts";
 import { openForWriting } from "../../ledger/open.ts";
 import type { Sqlite } from "../../ledger/open.ts";
 import { addDays } from "../../ledger/windows.ts";

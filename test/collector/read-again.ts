@@ -2,7 +2,7 @@
 import { readFileSync } from "node:fs";
 import { basename, join } from "node:path";
 import { readBillFile } from "../../collector/importers/file.ts";
-import { replaceBills } from "../../ledger/bills.ts";
+import { replaceBills } from "../../ledger/billing/bills.ts";
 import { lockForWriting, openForWriting } from "../../ledger/open.ts";
 
 const [folder = "", ...files] = process.argv.slice(2);

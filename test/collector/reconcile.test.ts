@@ -5,8 +5,8 @@ import { matchKeys, matchModels, NOTHING_STATED } from "../../collector/match.ts
 import { observedPrices } from "../../collector/observed-prices.ts";
 import { reconcile } from "../../collector/reconcile.ts";
 import type { Context, Day, Metered } from "../../collector/reconcile.ts";
-import type { BilledLine } from "../../ledger/bills.ts";
-import { CAUSES } from "../../ledger/closing.ts";
+import type { BilledLine } from "../../ledger/billing/bills.ts";
+import { CAUSES } from "../../ledger/billing/closed-days.ts";
 import { IS_CI, SEED } from "../seed.ts";
 
 const DAY = "2026-11-10";

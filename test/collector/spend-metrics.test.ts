@@ -1,7 +1,7 @@
 // Gauges of spend: a restart changes no total, and every sum is the sum of its parts.
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { createCollectorMetrics } from "../../collector/metrics.ts";
-import { createPriceBook } from "../../ledger/prices.ts";
+import { createPriceBook } from "../../ledger/prices/price-book.ts";
 import { openOrganisation, writeOrganisation } from "../organisation.ts";
 import { SEED } from "../seed.ts";
 import { temporaryFolder } from "../start-proxy.ts";

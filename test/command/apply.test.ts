@@ -2,7 +2,7 @@
 import { writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
-import { readBudgets } from "../../ledger/changes.ts";
+import { readBudgets } from "../../ledger/usage/changes.ts";
 import type { Budget } from "../../ledger/budgets.ts";
 import { openForReading } from "../../ledger/open.ts";
 import { chatAnswer, json, startFakeProvider } from "../fake/provider.ts";

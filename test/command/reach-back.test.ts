@@ -4,7 +4,7 @@ import Database from "better-sqlite3";
 import { afterAll, beforeAll, expect, it } from "vitest";
 import { openForWriting } from "../../ledger/open.ts";
 import { addDays } from "../../ledger/windows.ts";
-import { openWriter } from "../../ledger/writer.ts";
+import { openWriter } from "../../ledger/usage/writer.ts";
 import { chatAnswer, json, startFakeProvider } from "../fake/provider.ts";
 import type { FakeProvider } from "../fake/provider.ts";
 import { runKeymeter } from "../run-keymeter.ts";

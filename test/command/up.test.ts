@@ -6,7 +6,7 @@ import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { afterEach, describe, expect, it } from "vitest";
-import { createDemoProvider } from "../../command/demo-provider.ts";
+import { createDemoProvider } from "../../command/demo/provider.ts";
 import type { FakeSlack } from "../fake/slack.ts";
 import { startFakeSlack } from "../fake/slack.ts";
 import { freePorts } from "../free-ports.ts";

@@ -3,7 +3,7 @@
 import { join } from "node:path";
 import Database from "better-sqlite3";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
-import { createPriceBook } from "../../ledger/prices.ts";
+import { createPriceBook } from "../../ledger/prices/price-book.ts";
 import { firstAttemptId } from "../../ledger/ids.ts";
 import { addDays } from "../../ledger/windows.ts";
 import { IS_CI } from "../seed.ts";

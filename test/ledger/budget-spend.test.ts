@@ -2,10 +2,10 @@
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import type { Budget, Scope } from "../../ledger/budgets.ts";
-import { readAllSettled, readSettled } from "../../ledger/budget-spend.ts";
+import { readAllSettled, readSettled } from "../../ledger/usage/budget-spend.ts";
 import { openForReading } from "../../ledger/open.ts";
 import type { Sqlite } from "../../ledger/open.ts";
-import { findLastUsed, readLastUsed } from "../../ledger/spend.ts";
+import { findLastUsed, readLastUsed } from "../../ledger/usage/spend.ts";
 import { createCalendar } from "../../ledger/windows.ts";
 import { writeOrganisation } from "../organisation.ts";
 import { random, SEED } from "../seed.ts";

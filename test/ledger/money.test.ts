@@ -2,10 +2,10 @@
 import * as fc from "fast-check";
 import { describe, expect, it } from "vitest";
 import { boundCost, cost } from "../../ledger/cost.ts";
-import type { EventRecord } from "../../ledger/events.ts";
+import type { EventRecord } from "../../ledger/usage/events.ts";
 import { formatUsd, formatUsdExact, multiply, parseRatio, parseUsd, parseUsdPerMillion } from "../../ledger/money.ts";
-import { createPriceBook } from "../../ledger/prices.ts";
-import { repriced } from "../../ledger/reprice.ts";
+import { createPriceBook } from "../../ledger/prices/price-book.ts";
+import { repriced } from "../../ledger/prices/reprice.ts";
 import { UNITS } from "../../ledger/usage.ts";
 
 const quantity = fc.integer({ min: 0, max: 2 ** 40 });

@@ -3,7 +3,7 @@ import { globSync, readFileSync } from "node:fs";
 import { fileURLToPath } from "node:url";
 import { expect, it } from "vitest";
 import { readBillFile } from "../../collector/importers/file.ts";
-import { createPriceBook } from "../../ledger/prices.ts";
+import { createPriceBook } from "../../ledger/prices/price-book.ts";
 import { bookedName, findProvider, priceListOf, PROVIDER_NAMES, PROVIDERS } from "../../ledger/providers.ts";
 
 const ROOT = fileURLToPath(new URL("../..", import.meta.url));

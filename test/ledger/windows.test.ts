@@ -1,12 +1,12 @@
 // Days and windows in zones where they are not what UTC says.
 import { describe, expect, it } from "vitest";
-import { createBooking } from "../../ledger/booking.ts";
-import { eventRow } from "../../ledger/events.ts";
+import { createBooking } from "../../ledger/usage/booking.ts";
+import { eventRow } from "../../ledger/usage/events.ts";
 import { firstAttemptId } from "../../ledger/ids.ts";
 import { openScratch } from "../../ledger/open.ts";
 import { addDays, createCalendar, WINDOWS } from "../../ledger/windows.ts";
 import type { WindowKind } from "../../ledger/windows.ts";
-import { decodeBatch, encodeBatch } from "../../ledger/wire.ts";
+import { decodeBatch, encodeBatch } from "../../ledger/usage/wire.ts";
 import { event, SUBJECT } from "../usage-event.ts";
 
 const at = (text: string): number => Date.parse(text);

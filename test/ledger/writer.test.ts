@@ -6,14 +6,16 @@ import { SQLiteTable } from "drizzle-orm/sqlite-core";
 import Database from "better-sqlite3";
 import * as fc from "fast-check";
 import { afterEach, describe, expect, it } from "vitest";
-import { checkAudit } from "../../ledger/audit.ts";
+import { checkAudit } from "../../ledger/usage/audit.ts";
 import type { Budget } from "../../ledger/budgets.ts";
 import { lockForWriting, openForReading, openForWriting } from "../../ledger/open.ts";
-import * as schema from "../../ledger/schema.ts";
-import { readSpend } from "../../ledger/spend.ts";
-import { readFoldDifferences } from "../../ledger/verify.ts";
-import { openWriter } from "../../ledger/writer.ts";
-import type { Writer, WriterOptions } from "../../ledger/writer.ts";
+import * as billingSchema from "../../ledger/billing/schema.ts";
+import * as noticesSchema from "../../ledger/notices/schema.ts";
+import * as usageSchema from "../../ledger/usage/schema.ts";
+import { readSpend } from "../../ledger/usage/spend.ts";
+import { readFoldDifferences } from "../../ledger/usage/verify.ts";
+import { openWriter } from "../../ledger/usage/writer.ts";
+import type { Writer, WriterOptions } from "../../ledger/usage/writer.ts";
 import { SEED } from "../seed.ts";
 import { temporaryFolder } from "../start-proxy.ts";
 import { event, SUBJECT } from "../usage-event.ts";
@@ -242,7 +244,7 @@ describe("the books", () => {
     const databases = (["usage", "billing", "notices"] as const).map((set) =>
       openForWriting(join(folder, `${set}.db`), set, "power"),
     );
-    for (const table of Object.values(schema)) {
+    for (const table of [usageSchema, billingSchema, noticesSchema].flatMap((tables) => Object.values(tables))) {
       if (!is(table, SQLiteTable)) continue;
       const name = getTableName(table);
       const database = databases.find((one) =>

@@ -2,7 +2,7 @@
 // gets what the provider sent, the row says that it is an estimate and why, a metric counts it, memory stays bounded.
 import { connect } from "node:net";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
-import type { EventRecord } from "../../ledger/events.ts";
+import type { EventRecord } from "../../ledger/usage/events.ts";
 import { json, startFakeProvider } from "../fake/provider.ts";
 import type { FakeProvider, Script } from "../fake/provider.ts";
 import { startProxy } from "../start-proxy.ts";

@@ -1,8 +1,8 @@
 // What the books keep of a request beside its money, and how people ask for it: tags, stated costs, discounts, unknown numbers.
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
 import { openForReading } from "../../ledger/open.ts";
-import { readSpend, readSpendByTag } from "../../ledger/spend.ts";
-import type { SpendRow } from "../../ledger/spend.ts";
+import { readSpend, readSpendByTag } from "../../ledger/usage/spend.ts";
+import type { SpendRow } from "../../ledger/usage/spend.ts";
 import { addDays, createCalendar } from "../../ledger/windows.ts";
 import { json, startFakeProvider } from "../fake/provider.ts";
 import type { FakeProvider } from "../fake/provider.ts";

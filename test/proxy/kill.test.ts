@@ -3,7 +3,7 @@ import type { ChildProcess } from "node:child_process";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
-import { openWriter } from "../../ledger/writer.ts";
+import { openWriter } from "../../ledger/usage/writer.ts";
 import { startFakeProvider } from "../fake/provider.ts";
 import type { FakeProvider } from "../fake/provider.ts";
 import { askStanding, forkProxy, KILL_POINTS } from "../kill-proxy.ts";

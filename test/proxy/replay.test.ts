@@ -2,12 +2,12 @@
 // nano-dollar, and every stored cost recomputes from its lines.
 import { Agent, request as httpRequest } from "node:http";
 import { expect, it } from "vitest";
-import { createDemoProvider } from "../../command/demo-provider.ts";
+import { createDemoProvider } from "../../command/demo/provider.ts";
 import { multiply } from "../../ledger/money.ts";
 import { openForReading } from "../../ledger/open.ts";
-import { readSpend } from "../../ledger/spend.ts";
-import { walkEvents } from "../../ledger/events.ts";
-import { readFoldDifferences } from "../../ledger/verify.ts";
+import { readSpend } from "../../ledger/usage/spend.ts";
+import { walkEvents } from "../../ledger/usage/events.ts";
+import { readFoldDifferences } from "../../ledger/usage/verify.ts";
 import { IS_CI, random, SEED } from "../seed.ts";
 import { startProxy } from "../start-proxy.ts";
 

@@ -7,8 +7,8 @@ import { GoogleGenAI } from "@google/genai";
 import { generateText, streamText } from "ai";
 import OpenAI from "openai";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
-import { createDemoProvider } from "../../command/demo-provider.ts";
-import type { DemoProvider } from "../../command/demo-provider.ts";
+import { createDemoProvider } from "../../command/demo/provider.ts";
+import type { DemoProvider } from "../../command/demo/provider.ts";
 import { startProxy } from "../start-proxy.ts";
 import type { RunningProxy } from "../start-proxy.ts";
 

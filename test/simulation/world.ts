@@ -1,19 +1,19 @@
 // One world: the product's own booking on books in memory, and the model beside it. A seed decides what happens, in which order and what
 // goes wrong; after each step both have to say the same.
 import Database from "better-sqlite3";
-import { readAdjustmentDifferences } from "../../ledger/adjustments.ts";
-import { checkAudit } from "../../ledger/audit.ts";
-import { createBooking } from "../../ledger/booking.ts";
-import type { Booking } from "../../ledger/booking.ts";
-import type { Change } from "../../ledger/changes.ts";
-import { eventRow } from "../../ledger/events.ts";
+import { readAdjustmentDifferences } from "../../ledger/usage/adjustments.ts";
+import { checkAudit } from "../../ledger/usage/audit.ts";
+import { createBooking } from "../../ledger/usage/booking.ts";
+import type { Booking } from "../../ledger/usage/booking.ts";
+import type { Change } from "../../ledger/usage/changes.ts";
+import { eventRow } from "../../ledger/usage/events.ts";
 import { attemptAtMs, createAttemptIds } from "../../ledger/ids.ts";
 import { openScratch } from "../../ledger/open.ts";
 import type { Sqlite } from "../../ledger/open.ts";
-import { digestDay, nextDayToSeal, readSealDifferences } from "../../ledger/seals.ts";
-import { readFoldDifferences, readRegisterDifferences } from "../../ledger/verify.ts";
-import { decodeAnswers, decodeBatch, encodeAnswers, encodeBatch } from "../../ledger/wire.ts";
-import type { Answer, Operation } from "../../ledger/wire.ts";
+import { digestDay, nextDayToSeal, readSealDifferences } from "../../ledger/usage/seals.ts";
+import { readFoldDifferences, readRegisterDifferences } from "../../ledger/usage/verify.ts";
+import { decodeAnswers, decodeBatch, encodeAnswers, encodeBatch } from "../../ledger/usage/wire.ts";
+import type { Answer, Operation } from "../../ledger/usage/wire.ts";
 import { random } from "../seed.ts";
 import { event } from "../usage-event.ts";
 import { Model } from "./model.ts";

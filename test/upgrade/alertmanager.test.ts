@@ -16,7 +16,7 @@ import { startNotifier } from "../../alerts/notifier.ts";
 import type { Notifier } from "../../alerts/notifier.ts";
 import { OWN_SOURCE } from "../../alerts/source.ts";
 import { createSlack } from "../../alerts/slack.ts";
-import { findMute, findOpenNotice, readDeliveries, readOutbox } from "../../ledger/notices.ts";
+import { findMute, findOpenNotice, readDeliveries, readOutbox } from "../../ledger/notices/notices.ts";
 import { openForWriting } from "../../ledger/open.ts";
 import type { Sqlite } from "../../ledger/open.ts";
 import { SHARED_SETTINGS } from "../../service/config.ts";

@@ -3,7 +3,7 @@
 import { createServer } from "node:http";
 import type { IncomingMessage, ServerResponse } from "node:http";
 import type { AddressInfo } from "node:net";
-import type { BilledKind } from "../../../ledger/bills.ts";
+import type { BilledKind } from "../../../ledger/billing/bills.ts";
 import type { Unit } from "../../../ledger/usage.ts";
 
 /** One thing that a provider charges for. */

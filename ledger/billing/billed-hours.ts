@@ -1,0 +1,73 @@
+// Spend before the meter began, as bills say it: billed, not metered. Forecasts, pages and comparisons start from it; no leak, variance, alert or cap
+// looks at it. billing.db; the collector is its only writer.
+import { and, asc, drizzle, eq, gte, lt, sql } from "../drizzle.ts";
+import type { SQL } from "../drizzle.ts";
+import type { NanoUsd } from "../money.ts";
+import type { Sqlite } from "../open.ts";
+import { billedHours } from "./schema.ts";
+import type { HourlySpend } from "../usage/spend.ts";
+import type { Calendar } from "../windows.ts";
+
+/** Money of one UTC hour. `billedKey`, `model`: "" where the bill does not tell. */
+export type BilledHour = typeof billedHours.$inferSelect;
+
+/** What a bill tells apart as the meter does: teams, projects and environments are ours alone. */
+export type BilledDimension = "provider" | "model";
+
+/** Replaces all that is known of a provider's time before the meter. */
+export function replaceBilledHours(database: Sqlite, provider: string, hours: readonly BilledHour[]): void {
+  database
+    .transaction(() => {
+      drizzle(database).delete(billedHours).where(eq(billedHours.provider, provider)).run();
+      const insert = database.prepare(
+        "INSERT INTO billed_hours (provider, hour_ms, billed_key, model, cost_nano_usd) VALUES (?, ?, ?, ?, ?)",
+      );
+      for (const one of hours) insert.run(one.provider, one.hourMs, one.billedKey, one.model, one.costNanoUsd);
+    })
+    .immediate();
+}
+
+/** The hours `[sinceMs, untilMs)` by provider and, asked so, model; the organisation's is their sum. */
+export async function readBilledHours(
+  database: Sqlite,
+  sinceMs: number,
+  untilMs: number,
+  by: "org" | BilledDimension,
+): Promise<(HourlySpend & { readonly provider: string })[]> {
+  const id: SQL<string> = by === "org" ? sql`'all'` : sql`${billedHours[by]}`;
+  return drizzle(database)
+    .select({
+      hourMs: billedHours.hourMs,
+      provider: billedHours.provider,
+      id,
+      costNanoUsd: sql<bigint>`SUM(${billedHours.costNanoUsd})`,
+    })
+    .from(billedHours)
+    .where(and(gte(billedHours.hourMs, sinceMs), lt(billedHours.hourMs, untilMs)))
+    .groupBy(billedHours.hourMs, billedHours.provider, id)
+    .orderBy(asc(billedHours.hourMs))
+    .all();
+}
+
+/** Sums of the local days `[sinceDay, untilDay)`, by day and one dimension. An hour belongs to the day in which it begins. */
+export async function readBilledSpend(
+  database: Sqlite,
+  calendar: Calendar,
+  by: BilledDimension,
+  sinceDay: string,
+  untilDay: string,
+): Promise<{ readonly day: string; readonly id: string; readonly costNanoUsd: NanoUsd }[]> {
+  const sums = new Map<string, { day: string; id: string; costNanoUsd: NanoUsd }>();
+  for (const { hourMs, id, costNanoUsd } of await readBilledHours(
+    database,
+    calendar.dayStart(sinceDay),
+    calendar.dayStart(untilDay),
+    by,
+  )) {
+    const day = calendar.day(hourMs);
+    const known = sums.get(`${day} ${id}`);
+    if (known) known.costNanoUsd += costNanoUsd;
+    else sums.set(`${day} ${id}`, { day, id, costNanoUsd });
+  }
+  return [...sums.values()];
+}

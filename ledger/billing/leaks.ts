@@ -1,0 +1,108 @@
+// Leaks that were found, and what somebody said of them. billing.db.
+import { and, desc, drizzle, eq } from "../drizzle.ts";
+import { ChangeRefused } from "../usage/change-refused.ts";
+import type { NanoUsd } from "../money.ts";
+import type { Sqlite } from "../open.ts";
+import { leaks } from "./schema.ts";
+
+export type Leak = {
+  readonly provider: string;
+  readonly billedKey: string;
+  readonly kind: "unknown_key" | "beyond_metered";
+  readonly firstHourMs: number;
+  readonly lastHourMs: number;
+  readonly foundAtMs: number;
+  /** When it was last looked at and still there. */
+  readonly seenAtMs: number;
+  readonly quantity: number;
+  readonly unit: string;
+  /** What it would cost by the price list; undefined: not known. */
+  readonly costNanoUsd: NanoUsd | undefined;
+  readonly models: readonly string[];
+  /** Use up to this instant was looked at by somebody and is no leak. */
+  readonly dismissedUntilMs: number | undefined;
+  readonly dismissedWhy: string | undefined;
+};
+
+/** Books what was found: a leak that is known keeps its first hour and when it was found. */
+export function noteLeak(
+  database: Sqlite,
+  found: Omit<Leak, "foundAtMs" | "seenAtMs" | "dismissedUntilMs" | "dismissedWhy">,
+  nowMs: number,
+): void {
+  const known = find(database, found.provider, found.billedKey);
+  // A leak after one that was dismissed is a new one.
+  const isNew = !known || (known.dismissedUntilMs ?? 0) >= known.seenAtMs;
+  // Found again in a window that does not reach back to what was found before: both count.
+  const isFurther = !isNew && found.firstHourMs > known.lastHourMs;
+  const row = {
+    kind: found.kind,
+    lastHourMs: found.lastHourMs,
+    seenAtMs: nowMs,
+    quantity: isNew
+      ? found.quantity
+      : isFurther
+        ? known.quantity + found.quantity
+        : Math.max(known.quantity, found.quantity),
+    unit: found.unit,
+    costNanoUsd: isNew ? (found.costNanoUsd ?? null) : worthOf(known.costNanoUsd, found.costNanoUsd, isFurther),
+    models: JSON.stringify(found.models),
+    firstHourMs: isNew ? found.firstHourMs : Math.min(known.firstHourMs, found.firstHourMs),
+    foundAtMs: isNew ? nowMs : known.foundAtMs,
+  };
+  drizzle(database)
+    .insert(leaks)
+    .values({ provider: found.provider, billedKey: found.billedKey, ...row })
+    .onConflictDoUpdate({ target: [leaks.provider, leaks.billedKey], set: row })
+    .run();
+}
+
+function worthOf(known: NanoUsd | null, found: NanoUsd | undefined, isFurther: boolean): NanoUsd | null {
+  if (known === null || found === undefined) return found ?? known;
+  return isFurther ? known + found : known > found ? known : found;
+}
+
+/** Up to when use of a key was dismissed; 0: never. */
+export function dismissedUntil(database: Sqlite, provider: string, billedKey: string): number {
+  return find(database, provider, billedKey)?.dismissedUntilMs ?? 0;
+}
+
+/** Says of a leak that it is none, up to now. Throws ChangeRefused when there is none of that key. */
+export function dismissLeak(database: Sqlite, provider: string, billedKey: string, why: string, nowMs: number): void {
+  const done = drizzle(database)
+    .update(leaks)
+    .set({ dismissedUntilMs: nowMs, dismissedWhy: why })
+    .where(and(eq(leaks.provider, provider), eq(leaks.billedKey, billedKey)))
+    .run();
+  if (done.changes === 0)
+    throw new ChangeRefused(`there is no leak of ${billedKey} at ${provider}; \`keymeter leaks\` lists them`);
+}
+
+/** All leaks, the latest first. */
+export async function readLeaks(database: Sqlite): Promise<Leak[]> {
+  return drizzle(database)
+    .select()
+    .from(leaks)
+    .orderBy(desc(leaks.lastHourMs))
+    .all()
+    .map((row) => ({
+      ...row,
+      costNanoUsd: row.costNanoUsd ?? undefined,
+      models: JSON.parse(row.models) as string[],
+      dismissedUntilMs: row.dismissedUntilMs ?? undefined,
+      dismissedWhy: row.dismissedWhy ?? undefined,
+    }));
+}
+
+/** Whether a leak still stands: not dismissed since. */
+export function isOpen(leak: Leak): boolean {
+  return leak.seenAtMs > (leak.dismissedUntilMs ?? 0);
+}
+
+function find(database: Sqlite, provider: string, billedKey: string): typeof leaks.$inferSelect | undefined {
+  return drizzle(database)
+    .select()
+    .from(leaks)
+    .where(and(eq(leaks.provider, provider), eq(leaks.billedKey, billedKey)))
+    .get();
+}

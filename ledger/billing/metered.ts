@@ -1,0 +1,645 @@
+// What was metered on a UTC day, by key, credential, model, tier, token class and price: the meter's side of reconciliation and of
+// exports. Folded from the day's events in pages, kept in billing.db with the mark of the sums it was folded from, and folded again
+// when these have moved. A closed day's fold stays as it was signed.
+import { and, asc, drizzle, eq, gte, lt, sql } from "../drizzle.ts";
+import type { AnySQLiteColumn, SQL } from "../drizzle.ts";
+import type { Adjustment } from "../usage/adjustments.ts";
+import { findClosed, recordCorrection } from "./closed-days.ts";
+import { ALL_CACHE_WRITES, SUMMED_ENDPOINTS } from "../usage/events.ts";
+import { attemptAtMs, firstAttemptId } from "../ids.ts";
+import type { AttemptId } from "../ids.ts";
+import { allocate } from "../money.ts";
+import type { NanoUsd, PicoUsdPerUnit } from "../money.ts";
+import type { Sqlite } from "../open.ts";
+import { meteredDays, meteredLines } from "./schema.ts";
+import { adjustments, credentials, keys, rollupHour } from "../usage/schema.ts";
+import type { LineUnit, Unit, UsageState } from "../usage.ts";
+import { addDays } from "../windows.ts";
+
+export type MeteredLine = {
+  readonly keyId: string;
+  /** The provider credential that paid, as a fingerprint's id; "" where it is not known. */
+  readonly credential: string;
+  readonly team: string;
+  readonly project: string;
+  readonly env: string;
+  /** The tag `feature`. */
+  readonly feature: string;
+  /** The served model. */
+  readonly model: string;
+  /** Price-changing tiers, joined by commas; "" for the plain one. */
+  readonly tier: string;
+  /** "": money without a quantity, such as what was held for an answer that nobody saw. */
+  readonly unit: Unit | "";
+  readonly state: UsageState;
+  /** What added this money later; "": as it was metered. */
+  readonly correction: "" | Adjustment["source"];
+  /** Undefined: without a price, or an adjustment. */
+  readonly pricePicoUsd: PicoUsdPerUnit | undefined;
+  /** A fraction such as "1/2". */
+  readonly multiplier: string | undefined;
+  readonly priceVersion: string | undefined;
+  readonly quantity: number;
+  readonly costNanoUsd: NanoUsd;
+  readonly events: number;
+};
+
+const HOUR_MS = 3_600_000;
+const DAY_MS = 24 * HOUR_MS;
+const PAGE = 5_000;
+
+/** Folds every event of a UTC day, by provider. Reads usage.db in pages, never for long at a time. */
+async function foldDay(usage: Sqlite, day: string): Promise<Map<string, MeteredLine[]>> {
+  const startMs = Date.parse(`${day}T00:00:00Z`);
+  const end = firstAttemptId(startMs + DAY_MS);
+  const credentialOf = readCredentials(usage);
+  const corrected = readCorrected(usage, firstAttemptId(startMs), end);
+  const select = usage
+    .prepare(
+      `SELECT attempt_id, key_id, provider, COALESCE(served_model, requested_model), tier, team, project, env,
+        json_extract(tags, '$.feature'), input, cache_read, cache_write_5m, cache_write_1h, output, other_usage, usage_state,
+        cost_nano_usd, cost_lines, price_version FROM events WHERE attempt_id >= ? AND attempt_id < ? ORDER BY attempt_id LIMIT ${PAGE}`,
+    )
+    .raw();
+  const folds = new Map<string, Map<string, Sums>>();
+  let after = firstAttemptId(startMs);
+  for (;;) {
+    const rows = select.all(after, end) as EventColumns[];
+    for (const row of rows) {
+      const provider = row[2];
+      let fold = folds.get(provider);
+      if (!fold) folds.set(provider, (fold = new Map()));
+      addEvent(fold, row, credentialOf, corrected.get(Number(row[0])) ?? []);
+    }
+    const last = rows.at(-1);
+    if (!last || rows.length < PAGE) break;
+    after = Number(last[0]) + 1;
+    // Others get a turn between two pages.
+    await new Promise((resolve) => setImmediate(resolve));
+  }
+  return new Map([...folds].map(([provider, fold]) => [provider, [...fold.values()].map((sums) => ({ ...sums }))]));
+}
+
+type Sums = { -readonly [field in keyof MeteredLine]: MeteredLine[field] };
+type EventColumns = readonly [
+  attemptId: bigint,
+  keyId: string,
+  provider: string,
+  model: string,
+  tier: string | null,
+  team: string,
+  project: string,
+  env: string,
+  feature: string | null,
+  input: bigint | null,
+  cacheRead: bigint | null,
+  cacheWrite5m: bigint | null,
+  cacheWrite1h: bigint | null,
+  output: bigint | null,
+  otherUsage: string | null,
+  state: UsageState,
+  cost: bigint | null,
+  costLines: string | null,
+  priceVersion: string | null,
+];
+const COLUMN_UNITS = ["input", "cache_read", "cache_write_5m", "cache_write_1h", "output"] as const;
+
+function addEvent(
+  fold: Map<string, Sums>,
+  row: EventColumns,
+  credentialOf: (keyId: string, provider: string, atMs: number) => string,
+  corrections: readonly { readonly source: Adjustment["source"]; readonly amount: NanoUsd }[],
+): void {
+  const [attemptId, keyId, provider, model, tier, team, project, env, feature] = row;
+  const [otherUsage, state, cost, costLines, priceVersion] = [row[14], row[15], row[16], row[17], row[18]];
+  const credential = credentialOf(keyId, provider, attemptAtMs(Number(attemptId)));
+  const owner = [keyId, credential, team, project, env, feature ?? "", model, tier ?? "", state, priceVersion ?? ""];
+  const base = owner.join("\n");
+  const add = (
+    unit: Unit | "",
+    quantity: number,
+    costNanoUsd: NanoUsd,
+    price: string | undefined,
+    multiplier: string | undefined,
+    correction: MeteredLine["correction"] = "",
+  ): void => {
+    const events = correction === "" ? 1 : 0;
+    const name = `${base}\n${unit}\n${price ?? ""}\n${multiplier ?? ""}\n${correction}`;
+    const known = fold.get(name);
+    if (known) {
+      known.quantity += quantity;
+      known.costNanoUsd += costNanoUsd;
+      known.events += events;
+      return;
+    }
+    fold.set(name, {
+      keyId,
+      credential,
+      team,
+      project,
+      env,
+      feature: feature ?? "",
+      model,
+      tier: tier ?? "",
+      unit,
+      state,
+      correction,
+      pricePicoUsd: price === undefined ? undefined : BigInt(price),
+      multiplier,
+      priceVersion: priceVersion ?? undefined,
+      quantity,
+      costNanoUsd,
+      events,
+    });
+  };
+
+  const listed: [LineUnit, number, string, string, string?][] = costLines === null ? [] : JSON.parse(costLines);
+  // What a provider says beyond our prices is of no unit.
+  const lines = listed.filter((line): line is [Unit, number, string, string, string?] => line[0] !== "stated");
+  let priced = 0n;
+  const pricedUnits = new Set<string>();
+  for (const [unit, quantity, price, amount, multiplier] of lines) {
+    add(unit, quantity, BigInt(amount), price, multiplier);
+    priced += BigInt(amount);
+    pricedUnits.add(unit);
+  }
+  // What was used and has no price is a quantity all the same.
+  const used: [Unit, number][] = COLUMN_UNITS.flatMap((unit, i) => {
+    const count = row[9 + i];
+    return count === null || count === undefined || Number(count) === 0 ? [] : [[unit, Number(count)]];
+  });
+  if (otherUsage !== null) used.push(...(Object.entries(JSON.parse(otherUsage)) as [Unit, number][]));
+  for (const [unit, quantity] of used)
+    if (quantity > 0 && !pricedUnits.has(unit)) add(unit, quantity, 0n, undefined, undefined);
+  const rest = (cost ?? 0n) - priced;
+  if (rest !== 0n || (lines.length === 0 && used.length === 0)) add("", 0, rest, undefined, undefined);
+  for (const { source, amount } of corrections) {
+    // Another price falls on the classes as their cost does; what a bill corrects is the whole answer.
+    if (source === "bill" || lines.length === 0) add("", 0, amount, undefined, undefined, source);
+    else {
+      const parts = allocate(
+        amount,
+        lines.map(([, , , of]) => BigInt(of)),
+      );
+      lines.forEach(([unit], i) => add(unit, 0, parts[i] ?? 0n, undefined, undefined, source));
+    }
+  }
+}
+
+/** Says which provider credential paid for a key's request: its own, of a provider key; of a virtual key the one that it was swapped
+ *  for at that time, as far back as that was written down. */
+function readCredentials(usage: Sqlite): (keyId: string, provider: string, atMs: number) => string {
+  const books = drizzle(usage);
+  const own = new Set(
+    books
+      .select({ id: keys.id })
+      .from(keys)
+      .where(eq(keys.kind, "fingerprint"))
+      .all()
+      .map(({ id }) => id),
+  );
+  const byProvider = new Map<string, { sinceMs: number; credential: string }[]>();
+  for (const row of books.select().from(credentials).orderBy(asc(credentials.sinceMs)).all())
+    byProvider.set(row.provider, [...(byProvider.get(row.provider) ?? []), row]);
+  return (keyId, provider, atMs) => {
+    if (own.has(keyId)) return keyId;
+    const known = byProvider.get(provider) ?? [];
+    return (known.findLast(({ sinceMs }) => sinceMs <= atMs) ?? known[0])?.credential ?? "";
+  };
+}
+
+function readCorrected(
+  usage: Sqlite,
+  first: AttemptId,
+  end: AttemptId,
+): Map<AttemptId, { source: Adjustment["source"]; amount: NanoUsd }[]> {
+  const rows = drizzle(usage)
+    .select({
+      attemptId: adjustments.attemptId,
+      source: sql<Adjustment["source"]>`${adjustments.source}`,
+      amount: sql<bigint>`SUM(${adjustments.amountNanoUsd})`,
+    })
+    .from(adjustments)
+    .where(and(gte(adjustments.attemptId, first), lt(adjustments.attemptId, end)))
+    .groupBy(adjustments.attemptId, adjustments.source)
+    .all();
+  const found = new Map<AttemptId, { source: Adjustment["source"]; amount: NanoUsd }[]>();
+  for (const { attemptId, ...one } of rows) found.set(attemptId, [...(found.get(attemptId) ?? []), one]);
+  return found;
+}
+
+/** Days whose sums are read in one go: others get a turn in between. */
+const MARKED_DAYS = 7;
+
+/** What the sums of a day are, by provider and day: when they move, its fold is out of date. */
+export async function readMarks(
+  usage: Sqlite,
+  sinceDay: string,
+  untilDay: string,
+): Promise<
+  { readonly provider: string; readonly day: string; readonly mark: string; readonly costNanoUsd: NanoUsd }[]
+> {
+  const number = sql<bigint>`${rollupHour.hourMs} / ${sql.raw(String(DAY_MS))}`;
+  const marks = [];
+  const moved = readMoved(usage, sinceDay, untilDay);
+  for (let day = sinceDay; day < untilDay; day = addDays(day, MARKED_DAYS)) {
+    const next = addDays(day, MARKED_DAYS);
+    const rows = drizzle(usage)
+      .select({
+        provider: rollupHour.provider,
+        number,
+        requests: sql<bigint>`SUM(${rollupHour.requests})`,
+        cost: sql<bigint>`SUM(${rollupHour.costNanoUsd})`,
+        tokens: sql<bigint>`SUM(${rollupHour.input} + ${rollupHour.cacheRead} + ${rollupHour.cacheWrite} + ${rollupHour.output})`,
+        unpriced: sql<bigint>`SUM(${rollupHour.unpriced})`,
+      })
+      .from(rollupHour)
+      .where(
+        and(
+          gte(rollupHour.hourMs, Date.parse(`${day}T00:00:00Z`)),
+          lt(rollupHour.hourMs, Date.parse(`${next < untilDay ? next : untilDay}T00:00:00Z`)),
+        ),
+      )
+      .groupBy(rollupHour.provider, number)
+      .all();
+    for (const { provider, number: dayNumber, requests, cost, tokens, unpriced } of rows) {
+      const ofDay = new Date(Number(dayNumber) * DAY_MS).toISOString().slice(0, 10);
+      const last = moved.get(ofDay);
+      marks.push({
+        provider,
+        day: ofDay,
+        mark: `${requests} ${cost} ${tokens} ${unpriced}${last === undefined ? "" : ` ${last}`}`,
+        costNanoUsd: cost,
+      });
+    }
+    await new Promise((resolve) => setImmediate(resolve));
+  }
+  return marks.toSorted((a, b) => (a.day < b.day ? -1 : a.day > b.day ? 1 : a.provider < b.provider ? -1 : 1));
+}
+
+/** The last audit record that moved spend of a day from one owner to another, by day: sums by provider do not show it. */
+function readMoved(usage: Sqlite, sinceDay: string, untilDay: string): Map<string, bigint> {
+  const start = (day: string): AttemptId => firstAttemptId(Date.parse(`${day}T00:00:00Z`));
+  const ids = start(addDays("2026-01-01", 1)) - start("2026-01-01");
+  const rows = usage
+    .prepare(
+      `SELECT attempt_id / ${ids} AS number, MAX(last_seq) AS last FROM reassigned WHERE attempt_id >= ? AND attempt_id < ? GROUP BY 1`,
+    )
+    .all(start(sinceDay), start(untilDay)) as { number: bigint; last: bigint }[];
+  return new Map(
+    rows.map(({ number, last }) => [new Date(attemptAtMs(Number(number) * ids)).toISOString().slice(0, 10), last]),
+  );
+}
+
+/** Brings the folds of `[sinceDay, untilDay)` up to date in billing.db. Returns how many days were folded. */
+export async function refreshMetered(
+  { usage, billing }: { readonly usage: Sqlite; readonly billing: Sqlite },
+  sinceDay: string,
+  untilDay: string,
+  nowMs: number,
+  onDay: (day: string) => void = () => undefined,
+): Promise<number> {
+  const known = readKnownMarks(billing, sinceDay, untilDay);
+  const marks = await readMarks(usage, sinceDay, untilDay);
+  for (const { provider, day, costNanoUsd } of marks)
+    billing
+      .transaction(() => recordCorrection(billing, { provider, day, nowMs, meteredNanoUsd: costNanoUsd }))
+      .immediate();
+  const stale = marks.filter(
+    ({ provider, day, mark }) => known.get(`${provider} ${day}`) !== mark && !findClosed(billing, provider, day),
+  );
+  const days = [...new Set(stale.map(({ day }) => day))];
+  for (const day of days) {
+    onDay(day);
+    const folds = await foldDay(usage, day);
+    for (const { provider, mark } of stale.filter((one) => one.day === day))
+      storeFold(billing, provider, day, mark, folds.get(provider) ?? [], nowMs);
+  }
+  return days.length;
+}
+
+/** What was metered of a provider on a UTC day: the fold that is kept, where it is up to date or closed, else a fresh one. */
+export async function readMetered(
+  { usage, billing }: { readonly usage: Sqlite; readonly billing: Sqlite | undefined },
+  sinceDay: string,
+  untilDay: string,
+  onDay: (day: string, provider: string, lines: MeteredLine[]) => void,
+): Promise<void> {
+  const known = billing ? readKnownMarks(billing, sinceDay, untilDay) : new Map<string, string>();
+  const marks = await readMarks(usage, sinceDay, untilDay);
+  for (let day = sinceDay; day < untilDay; day = addDays(day, 1)) {
+    let fresh: Map<string, MeteredLine[]> | undefined;
+    for (const { provider, mark } of marks.filter((one) => one.day === day)) {
+      const isKept =
+        billing !== undefined &&
+        (known.get(`${provider} ${day}`) === mark || findClosed(billing, provider, day) !== undefined);
+      if (!isKept) fresh ??= await foldDay(usage, day);
+      onDay(day, provider, isKept ? readFold(billing, provider, day) : (fresh?.get(provider) ?? []));
+    }
+  }
+}
+
+function readKnownMarks(billing: Sqlite, sinceDay: string, untilDay: string): Map<string, string> {
+  const rows = drizzle(billing)
+    .select()
+    .from(meteredDays)
+    .where(and(gte(meteredDays.day, sinceDay), lt(meteredDays.day, untilDay)))
+    .all();
+  return new Map(rows.map(({ provider, day, mark }) => [`${provider} ${day}`, mark]));
+}
+
+function storeFold(
+  billing: Sqlite,
+  provider: string,
+  day: string,
+  mark: string,
+  lines: readonly MeteredLine[],
+  nowMs: number,
+): void {
+  const insert = billing.prepare(
+    `INSERT INTO metered_lines (provider, day, line, key_id, credential, team, project, env, feature, model, tier, unit, state, correction,
+      price_pico_usd, multiplier, price_version, quantity, cost_nano_usd, events) VALUES (${Array(20).fill("?").join(", ")})`,
+  );
+  billing
+    .transaction(() => {
+      billing.prepare("DELETE FROM metered_lines WHERE provider = ? AND day = ?").run(provider, day);
+      lines.forEach((one, line) =>
+        insert.run(
+          provider,
+          day,
+          line,
+          one.keyId,
+          one.credential,
+          one.team,
+          one.project,
+          one.env,
+          one.feature,
+          one.model,
+          one.tier,
+          one.unit,
+          one.state,
+          one.correction,
+          one.pricePicoUsd ?? null,
+          one.multiplier ?? null,
+          one.priceVersion ?? null,
+          one.quantity,
+          one.costNanoUsd,
+          one.events,
+        ),
+      );
+      drizzle(billing)
+        .insert(meteredDays)
+        .values({ provider, day, mark, foldedAtMs: nowMs })
+        .onConflictDoUpdate({ target: [meteredDays.provider, meteredDays.day], set: { mark, foldedAtMs: nowMs } })
+        .run();
+    })
+    .immediate();
+}
+
+function readFold(billing: Sqlite, provider: string, day: string): MeteredLine[] {
+  return drizzle(billing)
+    .select()
+    .from(meteredLines)
+    .where(and(eq(meteredLines.provider, provider), eq(meteredLines.day, day)))
+    .orderBy(asc(meteredLines.line))
+    .all()
+    .map(({ provider: _provider, day: _day, line: _line, ...row }) => ({
+      ...row,
+      unit: row.unit as MeteredLine["unit"],
+      pricePicoUsd: row.pricePicoUsd ?? undefined,
+      multiplier: row.multiplier ?? undefined,
+      priceVersion: row.priceVersion ?? undefined,
+    }));
+}
+
+/** Credentials that paid for anything metered, and what is known of their secrets: the last characters. */
+export type MeteredCredential = {
+  readonly provider: string;
+  readonly credential: string;
+  readonly hint: string;
+  readonly name: string;
+};
+
+/** Answers of a UTC day whose usage is not the provider's word, as they stand now: what a bill can correct. */
+export type UnsureEvent = {
+  readonly attemptId: AttemptId;
+  readonly keyId: string;
+  readonly credential: string;
+  readonly model: string;
+  readonly costNanoUsd: NanoUsd;
+  /** How many adjustments it has, and what bills have added to it. */
+  readonly adjustments: number;
+  readonly fromBillsNanoUsd: NanoUsd;
+  readonly confidence: string | null;
+};
+
+export async function readUnsureEvents(usage: Sqlite, provider: string, day: string): Promise<UnsureEvent[]> {
+  const startMs = Date.parse(`${day}T00:00:00Z`);
+  const credentialOf = readCredentials(usage);
+  const rows = usage
+    .prepare(
+      `SELECT attempt_id, key_id, COALESCE(served_model, requested_model), COALESCE(cost_nano_usd, 0), price_confidence,
+        (SELECT COUNT(*) FROM adjustments a WHERE a.attempt_id = e.attempt_id),
+        (SELECT COALESCE(SUM(amount_nano_usd), 0) FROM adjustments a WHERE a.attempt_id = e.attempt_id AND source = 'bill')
+      FROM events e WHERE attempt_id >= ? AND attempt_id < ? AND provider = ? AND usage_state <> 'reported' ORDER BY attempt_id`,
+    )
+    .raw()
+    .all(firstAttemptId(startMs), firstAttemptId(startMs + DAY_MS), provider) as [
+    bigint,
+    string,
+    string,
+    bigint,
+    string | null,
+    bigint,
+    bigint,
+  ][];
+  return rows.map(([attemptId, keyId, model, costNanoUsd, confidence, count, fromBillsNanoUsd]) => ({
+    attemptId: Number(attemptId),
+    keyId,
+    credential: credentialOf(keyId, provider, attemptAtMs(Number(attemptId))),
+    model,
+    costNanoUsd,
+    adjustments: Number(count),
+    fromBillsNanoUsd,
+    confidence,
+  }));
+}
+
+/** Whether a batch at a provider was begun since an instant, or is under way. Files, skills and answers that a key owns are none. */
+export function hasBatchesSince(usage: Sqlite, provider: string, sinceMs: number): boolean {
+  const isBatch = `endpoint IN (${SUMMED_ENDPOINTS.map((endpoint) => `'${endpoint}'`).join(", ")})`;
+  return (
+    usage
+      .prepare(
+        `SELECT 1 FROM work JOIN events USING (attempt_id) WHERE work.provider = ? AND work.attempt_id >= ? AND ${isBatch} LIMIT 1`,
+      )
+      .get(provider, firstAttemptId(sinceMs)) !== undefined ||
+    usage
+      .prepare(`SELECT 1 FROM reservations WHERE provider = ? AND work_id IS NOT NULL AND ${isBatch} LIMIT 1`)
+      .get(provider) !== undefined
+  );
+}
+
+/** Tokens of a UTC hour by credential and served model. */
+export type HourTokens = {
+  readonly hourMs: number;
+  readonly credential: string;
+  readonly model: string;
+  readonly requests: number;
+  readonly tokens: number;
+  /** Of `requests`: those whose usage is not the provider's word. */
+  readonly unsure: number;
+};
+
+/** Hours `[sinceMs, untilMs)` of a provider, from the rollup. */
+export async function readHourTokens(
+  usage: Sqlite,
+  provider: string,
+  sinceMs: number,
+  untilMs: number,
+): Promise<HourTokens[]> {
+  const credentialOf = readCredentials(usage);
+  const sum = (column: AnySQLiteColumn): SQL<bigint> => sql<bigint>`SUM(${column})`;
+  return drizzle(usage)
+    .select({
+      hourMs: rollupHour.hourMs,
+      keyId: rollupHour.keyId,
+      model: rollupHour.model,
+      requests: sum(rollupHour.requests),
+      unsure: sql<bigint>`SUM(${rollupHour.estimated} + ${rollupHour.unknown})`,
+      input: sum(rollupHour.input),
+      cacheRead: sum(rollupHour.cacheRead),
+      cacheWrite: sum(rollupHour.cacheWrite),
+      output: sum(rollupHour.output),
+    })
+    .from(rollupHour)
+    .where(and(eq(rollupHour.provider, provider), gte(rollupHour.hourMs, sinceMs), lt(rollupHour.hourMs, untilMs)))
+    .groupBy(rollupHour.hourMs, rollupHour.keyId, rollupHour.model)
+    .all()
+    .flatMap((row) => {
+      const cells = {
+        input: Number(row.input),
+        cache_read: Number(row.cacheRead),
+        cache_write: Number(row.cacheWrite),
+        output: Number(row.output),
+      };
+      // An hour in which the credential was swapped counts for the old one and the new one: which of them paid is not in the sums.
+      const paid = [row.hourMs, row.hourMs + HOUR_MS - 1].map((atMs) => credentialOf(row.keyId, provider, atMs));
+      return [...new Set(paid)].map((credential) => ({
+        hourMs: row.hourMs,
+        credential,
+        model: row.model,
+        requests: Number(row.requests),
+        unsure: Number(row.unsure),
+        tokens: cells.input + cells.cache_read + cells.cache_write + cells.output,
+      }));
+    });
+}
+
+/** Work at a provider that began since an instant, by the hour of its beginning: its tokens, once its result passed; undefined before. */
+export async function readWorkTokens(
+  usage: Sqlite,
+  provider: string,
+  sinceMs: number,
+): Promise<{ readonly hourMs: number; readonly credential: string; readonly tokens: number | undefined }[]> {
+  const credentialOf = readCredentials(usage);
+  const rows = usage
+    .prepare(
+      `SELECT w.attempt_id, w.key_id, COALESCE(e.input, 0) + COALESCE(e.cache_read, 0) + ${ALL_CACHE_WRITES} + COALESCE(e.output, 0), r.attempt_id IS NOT NULL
+      FROM (SELECT DISTINCT attempt_id, key_id FROM work WHERE provider = ? AND attempt_id >= ?) w
+      LEFT JOIN events e ON e.attempt_id = w.attempt_id LEFT JOIN reservations r ON r.attempt_id = w.attempt_id`,
+    )
+    .raw()
+    .all(provider, firstAttemptId(sinceMs)) as [bigint, string, bigint | null, bigint][];
+  return rows.map(([attemptId, keyId, tokens, isOpen]) => {
+    const atMs = attemptAtMs(Number(attemptId));
+    return {
+      hourMs: atMs - (atMs % HOUR_MS),
+      credential: credentialOf(keyId, provider, atMs),
+      tokens: isOpen === 1n ? undefined : Number(tokens ?? 0n),
+    };
+  });
+}
+
+/** Tokens and requests, by credential, of answers that had begun before an hour of `[sinceMs, untilMs)` and ended in it: a provider may count
+ *  them in either. `hourMs` is the hour in which they ended. */
+export async function readStraddling(
+  usage: Sqlite,
+  provider: string,
+  sinceMs: number,
+  untilMs: number,
+): Promise<
+  { readonly hourMs: number; readonly credential: string; readonly tokens: number; readonly requests: number }[]
+> {
+  const credentialOf = readCredentials(usage);
+  const rows = usage
+    .prepare(
+      `SELECT key_id, at_ms / ${HOUR_MS} + 1, SUM(COALESCE(input, 0) + COALESCE(cache_read, 0) + ${ALL_CACHE_WRITES} + COALESCE(output, 0)), COUNT(*)
+      FROM events WHERE attempt_id >= ? AND attempt_id < ? AND provider = ? AND (at_ms + COALESCE(duration_ms, 0)) / ${HOUR_MS} > at_ms / ${HOUR_MS}
+      GROUP BY 1, 2`,
+    )
+    .raw()
+    .all(firstAttemptId(sinceMs - HOUR_MS), firstAttemptId(untilMs), provider) as [string, bigint, bigint, bigint][];
+  return rows.map(([keyId, hour, tokens, requests]) => ({
+    hourMs: Number(hour) * HOUR_MS,
+    credential: credentialOf(keyId, provider, Number(hour) * HOUR_MS - 1),
+    tokens: Number(tokens),
+    requests: Number(requests),
+  }));
+}
+
+/** Tokens of answers that were under way at an instant, by credential and served model: a provider may count them before it or after it. */
+export type UnderWay = {
+  readonly credential: string;
+  readonly model: string;
+  readonly tier: string;
+  readonly cells: {
+    readonly input: number;
+    readonly cache_read: number;
+    readonly cache_write: number;
+    readonly output: number;
+  };
+};
+
+export async function readUnderWay(usage: Sqlite, provider: string, atMs: number): Promise<UnderWay[]> {
+  const credentialOf = readCredentials(usage);
+  const rows = usage
+    .prepare(
+      `SELECT key_id, COALESCE(served_model, requested_model), COALESCE(tier, ''), SUM(COALESCE(input, 0)), SUM(COALESCE(cache_read, 0)), SUM(${ALL_CACHE_WRITES}),
+        SUM(COALESCE(output, 0)) FROM events
+      WHERE attempt_id >= ? AND attempt_id < ? AND provider = ? AND at_ms + COALESCE(duration_ms, 0) >= ? GROUP BY 1, 2, 3`,
+    )
+    .raw()
+    .all(firstAttemptId(atMs - HOUR_MS), firstAttemptId(atMs), provider, atMs) as [
+    string,
+    string,
+    string,
+    bigint,
+    bigint,
+    bigint,
+    bigint,
+  ][];
+  return rows.map(([keyId, model, tier, input, cacheRead, cacheWrite, output]) => ({
+    credential: credentialOf(keyId, provider, atMs - 1),
+    model,
+    tier,
+    cells: {
+      input: Number(input),
+      cache_read: Number(cacheRead),
+      cache_write: Number(cacheWrite),
+      output: Number(output),
+    },
+  }));
+}
+
+/** Every provider credential that the meter has seen: provider keys of clients, and what virtual keys are swapped for. */
+export async function readMeteredCredentials(usage: Sqlite): Promise<MeteredCredential[]> {
+  const books = drizzle(usage);
+  const found = new Map<string, MeteredCredential>();
+  for (const { provider, credential, hint } of books.select().from(credentials).all())
+    found.set(credential, { provider, credential, hint, name: `${provider} credential of this Keymeter …${hint}` });
+  for (const key of books.select().from(keys).where(eq(keys.kind, "fingerprint")).all())
+    if (key.provider !== null)
+      found.set(key.id, { provider: key.provider, credential: key.id, hint: key.hint, name: key.name });
+  return [...found.values()];
+}

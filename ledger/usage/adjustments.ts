@@ -1,0 +1,140 @@
+// Adjustments: corrections of metered money. An event is never edited; what a correction adds counts in the sums and windows of
+// its event, and the same correction twice is one.
+import { createHash } from "node:crypto";
+import { ChangeRefused } from "./change-refused.ts";
+import { and, drizzle, eq, gt, sql } from "../drizzle.ts";
+import { bookedOf } from "./events.ts";
+import type { AttemptId } from "../ids.ts";
+import type { NanoUsd } from "../money.ts";
+import type { Sqlite } from "../open.ts";
+import type { PriceConfidence } from "../prices/price-book.ts";
+import type { Rollups } from "./rollups.ts";
+import { adjustments, audit, events } from "./schema.ts";
+
+export type Adjustment = {
+  readonly source: "reprice" | "bill";
+  /** What this correction is, at its source. */
+  readonly sourceId: string;
+  readonly attemptId: AttemptId;
+  /** What is added to the event's cost; may be negative. */
+  readonly amountNanoUsd: NanoUsd;
+  /** How many more events are without a price, and with an inferred one: -1, 0 or 1. */
+  readonly unpriced: number;
+  readonly inferred: number;
+  /** The price version, or the bill's line. */
+  readonly detail: string;
+};
+
+/** Books corrections and their effect on the sums, inside the writer's transaction, under the number of the audit record that will
+ *  hold their digest. Those that are there already change nothing; returns the others. Throws ChangeRefused for an attempt without
+ *  an event. */
+export function addAdjustments(
+  database: Sqlite,
+  rollups: Rollups,
+  list: readonly Adjustment[],
+  atMs: number,
+  auditSeq: number,
+): Adjustment[] {
+  const books = drizzle(database);
+  const added: Adjustment[] = [];
+  for (const adjustment of list) {
+    const event = books.select().from(events).where(eq(events.attemptId, adjustment.attemptId)).get();
+    if (!event) throw new ChangeRefused(`there is no event of attempt ${adjustment.attemptId} that could be adjusted`);
+    const inserted = books
+      .insert(adjustments)
+      .values({ ...adjustment, madeAtMs: atMs, auditSeq })
+      .onConflictDoNothing()
+      .run();
+    if (inserted.changes === 0) continue;
+    rollups.adjust(bookedOf(event), adjustment);
+    added.push(adjustment);
+  }
+  return added;
+}
+
+/** SHA-256 over corrections, in whatever order they come. */
+export function digestAdjustments(list: readonly Adjustment[]): string {
+  const lines = list.map((one) =>
+    JSON.stringify([
+      one.source,
+      one.sourceId,
+      one.attemptId,
+      one.amountNanoUsd.toString(),
+      one.unpriced,
+      one.inferred,
+      one.detail,
+    ]),
+  );
+  return createHash("sha256").update(lines.toSorted().join("\n")).digest("hex");
+}
+
+/** Each audit record whose corrections are not those it was written for. Rows from before there were digests can only be counted. */
+export async function readAdjustmentDifferences(database: Sqlite): Promise<string[]> {
+  const books = drizzle(database);
+  const { rows: all, records } = database.transaction(() => ({
+    rows: books.select().from(adjustments).all(),
+    records: books.select().from(audit).where(eq(audit.action, "adjust")).all(),
+  }))();
+  const bySeq = new Map<number, Adjustment[]>();
+  let unnumbered = 0;
+  for (const { auditSeq, madeAtMs: _, source, ...row } of all) {
+    if (auditSeq === null) {
+      unnumbered += 1;
+      continue;
+    }
+    bySeq.set(auditSeq, [...(bySeq.get(auditSeq) ?? []), { ...row, source: source as Adjustment["source"] }]);
+  }
+  const found: string[] = [];
+  for (const { seq, detail } of records) {
+    const said = JSON.parse(detail) as { count: number; digest?: string };
+    if (said.digest === undefined) {
+      unnumbered -= said.count;
+      continue;
+    }
+    const rows = bySeq.get(seq) ?? [];
+    bySeq.delete(seq);
+    if (rows.length !== said.count || digestAdjustments(rows) !== said.digest)
+      found.push(`adjustments of audit record ${seq}: ${said.count} were booked; the ${rows.length} there are others`);
+  }
+  if (unnumbered > 0)
+    found.push(`${unnumbered} adjustments name no audit record, and none is known that could have made them`);
+  return [...found, ...[...bySeq.keys()].map((seq) => `adjustments name audit record ${seq}, which booked none`)];
+}
+
+/** What an event has been adjusted to: its cost and how sure that is. */
+export type Adjusted = {
+  readonly count: number;
+  readonly costNanoUsd: NanoUsd;
+  readonly isUnpriced: boolean;
+  readonly isInferred: boolean;
+};
+
+/** Events that have adjustments, as they stand now, of attempts after `afterAttemptId`. */
+export async function readAdjusted(database: Sqlite, afterAttemptId: AttemptId): Promise<Map<AttemptId, Adjusted>> {
+  const rows = drizzle(database)
+    .select({
+      attemptId: adjustments.attemptId,
+      cost: events.costNanoUsd,
+      confidence: sql<PriceConfidence | "unpriced" | null>`${events.priceConfidence}`,
+      count: sql<bigint>`COUNT(*)`,
+      amount: sql<bigint>`SUM(${adjustments.amountNanoUsd})`,
+      unpriced: sql<bigint>`SUM(${adjustments.unpriced})`,
+      inferred: sql<bigint>`SUM(${adjustments.inferred})`,
+    })
+    .from(adjustments)
+    .innerJoin(events, eq(events.attemptId, adjustments.attemptId))
+    .where(and(gt(adjustments.attemptId, afterAttemptId)))
+    .groupBy(adjustments.attemptId)
+    .all();
+  return new Map(
+    rows.map((row) => [
+      row.attemptId,
+      {
+        count: Number(row.count),
+        costNanoUsd: (row.cost ?? 0n) + row.amount,
+        isUnpriced: (row.confidence === "unpriced" ? 1n : 0n) + row.unpriced > 0n,
+        isInferred: (row.confidence === "inferred" ? 1n : 0n) + row.inferred > 0n,
+      },
+    ]),
+  );
+}

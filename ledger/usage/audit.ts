@@ -1,0 +1,64 @@
+// The audit: who changed what, each record bound to the one before it by a hash, written in the transaction of the
+// change. A change that cannot be recorded does not happen.
+import { createHash } from "node:crypto";
+import { asc, desc, drizzle } from "../drizzle.ts";
+import type { Sqlite } from "../open.ts";
+import { audit } from "./schema.ts";
+
+export type AuditEntry = {
+  readonly atMs: number;
+  readonly actor: string;
+  readonly action: string;
+  readonly subject: string;
+  readonly detail: string;
+};
+
+const GENESIS = "0".repeat(64);
+
+/** The newest record's number and hash. Whoever notes it elsewhere can tell later that nothing before it was written anew. */
+export type AuditHead = { readonly seq: number; readonly hash: string };
+
+export function readAuditHead(database: Sqlite): AuditHead {
+  const last = drizzle(database).select().from(audit).orderBy(desc(audit.seq)).limit(1).get();
+  return { seq: last?.seq ?? 0, hash: last?.hash ?? GENESIS };
+}
+
+/** Appends a record and returns its number. Call it inside the transaction of the change. */
+export function appendAudit(database: Sqlite, entry: AuditEntry): number {
+  const head = readAuditHead(database);
+  const seq = head.seq + 1;
+  drizzle(database)
+    .insert(audit)
+    .values({ seq, ...entry, previous: head.hash, hash: chain(seq, entry, head.hash) })
+    .run();
+  return seq;
+}
+
+/** The first record that was changed, taken out or moved, or undefined when the chain is whole and, where one is given, still leads
+ *  through the head that was noted; and the head of what was looked at. */
+export async function checkAudit(
+  database: Sqlite,
+  noted?: AuditHead,
+): Promise<{ readonly broken: { readonly seq: number; readonly why: string } | undefined; readonly head: AuditHead }> {
+  let head: AuditHead = { seq: 0, hash: GENESIS };
+  for (const row of drizzle(database).select().from(audit).orderBy(asc(audit.seq)).all()) {
+    const broken = (seq: number, why: string) => ({ broken: { seq, why }, head });
+    if (row.seq !== head.seq + 1) return broken(head.seq + 1, "record is missing");
+    if (row.previous !== head.hash || row.hash !== chain(row.seq, row, head.hash))
+      return broken(row.seq, "record was changed");
+    if (row.seq === noted?.seq && row.hash !== noted.hash)
+      return broken(row.seq, "the chain up to here was written anew: the noted hash is another");
+    head = { seq: row.seq, hash: row.hash };
+  }
+  const isGone = noted !== undefined && noted.seq > head.seq;
+  return {
+    broken: isGone ? { seq: head.seq + 1, why: `records up to ${noted.seq} were noted, and are gone` } : undefined,
+    head,
+  };
+}
+
+function chain(seq: number, entry: AuditEntry, previous: string): string {
+  return createHash("sha256")
+    .update(JSON.stringify([seq, entry.atMs, entry.actor, entry.action, entry.subject, entry.detail, previous]))
+    .digest("hex");
+}

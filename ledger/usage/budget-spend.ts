@@ -1,0 +1,185 @@
+// What budgets have spent: sums over the rollups and, where an hour counts, the events, by what a scope covers. Reads only.
+import { covers } from "../budgets.ts";
+import type { Budget, Scope, Subject } from "../budgets.ts";
+import { and, drizzle, eq, gte, lt, sql } from "../drizzle.ts";
+import type { AnySQLiteColumn, SQL } from "../drizzle.ts";
+import { firstAttemptId } from "../ids.ts";
+import type { NanoUsd } from "../money.ts";
+import type { Sqlite } from "../open.ts";
+import { events, rollupDay, rollupHour } from "./schema.ts";
+import { adjusted, HOUR_COLUMNS, readSpend } from "./spend.ts";
+import type { Window } from "../windows.ts";
+
+/** Whether what a tag names counts in budgets of that name, as the program that writes the books was told. Otherwise only what the key itself
+ *  belongs to does: nobody spends another's budget by naming it. */
+export function doTagsCount(database: Sqlite): boolean {
+  // Books of before this was asked counted them.
+  return database.prepare("SELECT value FROM meta WHERE name = 'tags_in_budgets'").pluck().get() !== "0";
+}
+
+/** The names that count in budgets, of a subject whose names may come from tags. */
+export type OwnNames = <T extends Pick<Subject, "keyId" | (typeof NAMED)[number]>>(subject: T) => T;
+
+const NAMED = ["team", "project", "env"] as const;
+
+/** Reads which names are keys' own: what each belongs to, or once did. `more`: what one of them is about to belong to. */
+export function readOwnNames(
+  database: Sqlite,
+  tagsCount = doTagsCount(database),
+  more?: { readonly keyId: string; readonly names: { readonly [part in (typeof NAMED)[number]]?: string | undefined } },
+): OwnNames {
+  if (tagsCount) return (subject) => subject;
+  const rows = database.prepare("SELECT key_id, part, value FROM key_owners").raw().all() as [string, string, string][];
+  const own = new Set(rows.map((row) => row.join("\n")));
+  for (const part of NAMED) if (more?.names[part]) own.add(`${more.keyId}\n${part}\n${more.names[part]}`);
+  return (subject) => {
+    const notOwn = NAMED.filter((part) => !own.has(`${subject.keyId}\n${part}\n${subject[part]}`));
+    if (notOwn.length === 0) return subject;
+    return { ...subject, ...(Object.fromEntries(notOwn.map((part) => [part, ""])) as Partial<typeof subject>) };
+  };
+}
+
+/** What a key belongs to, or once did. */
+export function readKeyOwners(
+  database: Sqlite,
+  keyId: string,
+): { readonly [part in (typeof NAMED)[number]]: string[] } {
+  const names = database.prepare("SELECT value FROM key_owners WHERE key_id = ? AND part = ? ORDER BY value").pluck();
+  const of = (part: (typeof NAMED)[number]): string[] => names.all(keyId, part) as string[];
+  return { team: of("team"), project: of("project"), env: of("env") };
+}
+
+/** The settled sum of a budget in a window, folded from the books: whole days from the day rollup, hours from events. */
+export function readSettled(
+  database: Sqlite,
+  budget: Budget,
+  window: Window,
+  tagsCount = doTagsCount(database),
+): NanoUsd {
+  const { scope } = budget;
+  if (budget.window === "hour") {
+    const row = drizzle(database)
+      .select({ cost: sql<bigint | null>`SUM(COALESCE(${events.costNanoUsd}, 0) + ${adjusted("amount_nano_usd")})` })
+      .from(events)
+      .where(
+        and(
+          gte(events.attemptId, firstAttemptId(window.startMs)),
+          lt(events.attemptId, firstAttemptId(window.endMs)),
+          ...parts(scope, tagsCount, {
+            team: events.team,
+            project: events.project,
+            env: events.env,
+            keyId: events.keyId,
+            provider: events.provider,
+          }),
+          fitsModel(scope, events.servedModel, events.requestedModel),
+        ),
+      )
+      .get();
+    return BigInt(row?.cost ?? 0);
+  }
+  const row = drizzle(database)
+    .select({ cost: sql<bigint | null>`SUM(${rollupDay.costNanoUsd})` })
+    .from(rollupDay)
+    .where(
+      and(
+        gte(rollupDay.day, window.firstDay),
+        lt(rollupDay.day, window.endDay),
+        ...parts(scope, tagsCount, {
+          team: rollupDay.team,
+          project: rollupDay.project,
+          env: rollupDay.env,
+          keyId: rollupDay.keyId,
+          provider: rollupDay.provider,
+        }),
+        fitsModel(scope, rollupDay.model, rollupDay.requestedModel),
+      ),
+    )
+    .get();
+  return BigInt(row?.cost ?? 0);
+}
+
+/** The settled sums of many budgets, each in its own window, by id: budgets that look at owners and providers share a walk of their window's days. */
+export async function readAllSettled(
+  database: Sqlite,
+  budgets: readonly Budget[],
+  windowOf: (budget: Budget) => Window,
+): Promise<Map<string, NanoUsd>> {
+  const found = new Map<string, NanoUsd>();
+  const ownNames = readOwnNames(database);
+  const shared = new Map<string, { readonly window: Window; readonly budgets: Budget[] }>();
+  for (const budget of budgets) {
+    const window = windowOf(budget);
+    if (budget.window === "hour" || budget.scope.model !== undefined) {
+      found.set(budget.id, readSettled(database, budget, window));
+      continue;
+    }
+    const name = `${window.firstDay} ${window.endDay}`;
+    const group = shared.get(name) ?? { window, budgets: [] };
+    group.budgets.push(budget);
+    shared.set(name, group);
+  }
+  for (const { window, budgets: own } of shared.values()) {
+    const rows = await readSpend(
+      database,
+      ["key", "team", "project", "env", "provider"],
+      window.firstDay,
+      window.endDay,
+    );
+    for (const { id, scope } of own) {
+      let settled = 0n;
+      for (const { group, costNanoUsd } of rows) {
+        const { key: keyId = "", team = "", project = "", env = "", provider = "" } = group;
+        if (covers(scope, ownNames({ keyId, team, project, env, provider, model: "" }))) settled += costNanoUsd;
+      }
+      found.set(id, settled);
+    }
+  }
+  return found;
+}
+
+/** Spend of the UTC hours `[sinceMs, untilMs)` inside a budget's scope, by the hour's start. */
+export function readHoursInScope(
+  database: Sqlite,
+  scope: Scope,
+  sinceMs: number,
+  untilMs: number,
+): Map<number, NanoUsd> {
+  const rows = drizzle(database)
+    .select({ hourMs: rollupHour.hourMs, cost: sql<bigint>`SUM(${rollupHour.costNanoUsd})` })
+    .from(rollupHour)
+    .where(
+      and(
+        gte(rollupHour.hourMs, sinceMs),
+        lt(rollupHour.hourMs, untilMs),
+        ...parts(scope, doTagsCount(database), { ...HOUR_COLUMNS, keyId: HOUR_COLUMNS.key }),
+        fitsModel(scope, rollupHour.model, rollupHour.requestedModel),
+      ),
+    )
+    .groupBy(rollupHour.hourMs)
+    .all();
+  return new Map(rows.map(({ hourMs, cost }) => [hourMs, cost]));
+}
+
+/** As `covers` reads it: only `*` stands for anything. */
+function fitsModel({ model }: Scope, served: AnySQLiteColumn, requested: AnySQLiteColumn): SQL | undefined {
+  if (model === undefined) return undefined;
+  const pattern = model.replace(/[[?]/g, "[$&]");
+  return sql`(${served} GLOB ${pattern} OR ${requested} GLOB ${pattern})`;
+}
+
+function parts(
+  scope: Scope,
+  tagsCount: boolean,
+  columns: { readonly [part in "team" | "project" | "env" | "keyId" | "provider"]: AnySQLiteColumn },
+): (SQL | undefined)[] {
+  const named = (["team", "project", "env", "keyId", "provider"] as const).map((part) =>
+    scope[part] === undefined ? undefined : eq(columns[part], scope[part]),
+  );
+  const owned = NAMED.map((part) =>
+    scope[part] === undefined || tagsCount
+      ? undefined
+      : sql`${columns.keyId} IN (SELECT key_id FROM key_owners WHERE part = ${part} AND value = ${scope[part]})`,
+  );
+  return [...named, ...owned];
+}

@@ -1,0 +1,56 @@
+// What a request will probably cost, for budgets of mode `expected`: input by bytes, output by the 95th percentile of that
+// key and model once enough is known. In memory; a restart learns anew from the last events.
+import { desc, drizzle, notInArray } from "../drizzle.ts";
+import { SUMMED_ENDPOINTS } from "./events.ts";
+import type { Sqlite } from "../open.ts";
+import { events } from "./schema.ts";
+
+const ENOUGH = 50;
+const REMEMBERED = 200;
+const RENEW_EVERY = 20;
+const MOST_PAIRS = 10_000;
+const LEARN_FROM = 20_000;
+const QUANTILE = 0.95;
+
+export type Expectations = {
+  /** Output tokens that 95 of 100 answers of this key and model stay under; undefined before 50 were seen. */
+  outputTokens(keyId: string, model: string): number | undefined;
+  observe(keyId: string, model: string, outputTokens: number): void;
+};
+
+type Recent = { readonly values: number[]; next: number; seen: number; p95: number | undefined };
+
+/** `database` undefined: nothing to learn from yet. */
+export function createExpectations(database: Sqlite | undefined): Expectations {
+  const pairs = new Map<string, Recent>();
+
+  const observe = (keyId: string, model: string, outputTokens: number): void => {
+    const name = `${keyId}\n${model}`;
+    let recent = pairs.get(name);
+    if (!recent) {
+      if (pairs.size >= MOST_PAIRS) pairs.clear();
+      pairs.set(name, (recent = { values: [], next: 0, seen: 0, p95: undefined }));
+    }
+    recent.values[recent.next] = outputTokens;
+    recent.next = (recent.next + 1) % REMEMBERED;
+    recent.seen += 1;
+    if (recent.seen >= ENOUGH && (recent.p95 === undefined || recent.seen % RENEW_EVERY === 0)) {
+      const sorted = recent.values.toSorted((a, b) => a - b);
+      recent.p95 = sorted[Math.min(sorted.length - 1, Math.floor(sorted.length * QUANTILE))];
+    }
+  };
+
+  if (database) {
+    const last = drizzle(database)
+      .select({ keyId: events.keyId, model: events.requestedModel, output: events.output, state: events.usageState })
+      .from(events)
+      .where(notInArray(events.endpoint, SUMMED_ENDPOINTS))
+      .orderBy(desc(events.attemptId))
+      .limit(LEARN_FROM)
+      .all();
+    for (const row of last.toReversed())
+      if (row.state === "reported" && row.output !== null) observe(row.keyId, row.model, row.output);
+  }
+
+  return { observe, outputTokens: (keyId, model) => pairs.get(`${keyId}\n${model}`)?.p95 };
+}

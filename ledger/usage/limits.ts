@@ -1,0 +1,30 @@
+// Limits: what is not money. Requests and tokens a minute, requests at once, the size of a body, by key, by team or for all.
+import { drizzle } from "../drizzle.ts";
+import type { Sqlite } from "../open.ts";
+import { limits } from "./schema.ts";
+
+/** `key:key_...`, `team:search` or `org`. */
+type LimitScope = string;
+
+export type Limits = {
+  readonly scope: LimitScope;
+  readonly requestsPerMinute: number | undefined;
+  readonly tokensPerMinute: number | undefined;
+  readonly concurrent: number | undefined;
+  readonly bodyBytes: number | undefined;
+};
+
+/** All of them. */
+export function readLimits(database: Sqlite): Limits[] {
+  return drizzle(database)
+    .select()
+    .from(limits)
+    .all()
+    .map((row) => ({
+      scope: row.scope,
+      requestsPerMinute: row.requestsPerMinute ?? undefined,
+      tokensPerMinute: row.tokensPerMinute ?? undefined,
+      concurrent: row.concurrent ?? undefined,
+      bodyBytes: row.bodyBytes ?? undefined,
+    }));
+}

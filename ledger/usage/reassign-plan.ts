@@ -1,0 +1,107 @@
+// What a correction of whose spend it is would do, before it is done: how much moves, and what each budget that sees it has spent. Reads only.
+import { covers } from "../budgets.ts";
+import type { Budget } from "../budgets.ts";
+import { doTagsCount, readOwnNames, readSettled } from "./budget-spend.ts";
+import { readBudgets } from "./changes.ts";
+import { and, drizzle, eq, gte, sql } from "../drizzle.ts";
+import { firstAttemptId } from "../ids.ts";
+import type { NanoUsd } from "../money.ts";
+import type { Sqlite } from "../open.ts";
+import { ownerAfter, PARTS } from "./reassign.ts";
+import type { Reassignment, Span } from "./reassign.ts";
+import { events } from "./schema.ts";
+import { adjusted } from "./spend.ts";
+import type { Calendar } from "../windows.ts";
+
+/** What a correction would move, what stays because it names an owner of its own, and what each budget that sees it has spent in its running window,
+ *  before and after. */
+export type ReassignmentPlan = {
+  readonly requests: number;
+  readonly costNanoUsd: NanoUsd;
+  readonly staying: number;
+  readonly budgets: readonly {
+    readonly budget: Budget;
+    readonly beforeNanoUsd: NanoUsd;
+    readonly afterNanoUsd: NanoUsd;
+  }[];
+};
+
+/** Days and windows of any zone begin with a quarter of an hour. */
+const QUARTER_MS = 900_000;
+
+/** Of the attempts of spans that begin and end with such a quarter. */
+export async function planReassignment(
+  database: Sqlite,
+  { keyId, from, to }: Pick<Reassignment, "keyId" | "from" | "to">,
+  spans: readonly Span[],
+  calendar: Calendar,
+  nowMs: number,
+): Promise<ReassignmentPlan> {
+  const quarter = sql<bigint>`${events.atMs} / ${sql.raw(String(QUARTER_MS))}`;
+  const served = sql<string>`COALESCE(${events.servedModel}, ${events.requestedModel})`;
+  const owner = { team: events.team, project: events.project, env: events.env };
+  const budgets = readBudgets(database);
+  const windows = new Map(budgets.map((budget) => [budget.id, calendar.window(budget.window, nowMs)]));
+  const rows = drizzle(database)
+    .select({
+      quarter,
+      provider: events.provider,
+      model: events.requestedModel,
+      servedModel: served,
+      ...owner,
+      requests: sql<bigint>`COUNT(*)`,
+      cost: sql<bigint>`SUM(COALESCE(${events.costNanoUsd}, 0) + ${adjusted("amount_nano_usd")})`,
+    })
+    .from(events)
+    .where(
+      and(
+        gte(events.attemptId, firstAttemptId(oldestMs(spans[0]?.sinceMs ?? nowMs, windows.values()))),
+        eq(events.keyId, keyId),
+      ),
+    )
+    .groupBy(quarter, events.provider, events.requestedModel, served, ...Object.values(owner))
+    .all()
+    .map(({ quarter: number, ...row }) => ({ ...row, keyId, atMs: Number(number) * QUARTER_MS }));
+  const pieces = rows.map((before) => {
+    const isAsked = spans.some(({ sinceMs, untilMs = Infinity }) => before.atMs >= sinceMs && before.atMs < untilMs);
+    const after = isAsked ? ownerAfter(before, { from, to }) : before;
+    return { before, after, isAsked, isMoved: PARTS.some((part) => before[part] !== after[part]) };
+  });
+  const tagsCount = doTagsCount(database);
+  const ownBefore = readOwnNames(database, tagsCount);
+  const ownAfter = readOwnNames(database, tagsCount, { keyId, names: to });
+  const moved = pieces.filter(({ isMoved }) => isMoved);
+  return {
+    requests: moved.reduce((sum, { before }) => sum + Number(before.requests), 0),
+    costNanoUsd: moved.reduce((sum, { before }) => sum + before.cost, 0n),
+    staying: pieces
+      .filter(
+        ({ isAsked, isMoved, before }) =>
+          isAsked && !isMoved && PARTS.some((part) => to[part] !== undefined && to[part] !== before[part]),
+      )
+      .reduce((sum, { before }) => sum + Number(before.requests), 0),
+    budgets: budgets.flatMap((budget) => {
+      const window = windows.get(budget.id) ?? calendar.window(budget.window, nowMs);
+      let delta = 0n;
+      let isSeen = false;
+      // Also of what stays where it is: a name that was only a tag's may become the key's own.
+      for (const { before, after } of pieces) {
+        const was = covers(budget.scope, ownBefore(before));
+        const is = covers(budget.scope, ownAfter(after));
+        if (was === is) continue;
+        isSeen = true;
+        if (before.atMs >= window.startMs && before.atMs < window.endMs) delta += is ? before.cost : -before.cost;
+      }
+      if (!isSeen) return [];
+      const beforeNanoUsd = readSettled(database, budget, window, tagsCount);
+      return [{ budget, beforeNanoUsd, afterNanoUsd: beforeNanoUsd + delta }];
+    }),
+  };
+}
+
+/** As far back as anything that is shown reaches; a budget over all time does not make it read all time for what does not move. */
+function oldestMs(sinceMs: number, windows: Iterable<{ readonly startMs: number }>): number {
+  let oldest = sinceMs;
+  for (const { startMs } of windows) if (startMs > 0 && startMs < oldest) oldest = startMs;
+  return oldest;
+}

@@ -1,0 +1,266 @@
+// Whose spend is, corrected afterwards: a provider key that was used for weeks before anybody said whose it is. Its events name their new owner from then
+// on, what they named before is kept (seals and `verify` go by it), and the sums move with them, in one transaction with the audit record.
+import { ChangeRefused } from "./change-refused.ts";
+import { and, asc, drizzle, eq, gte, inArray, lt, or, sql } from "../drizzle.ts";
+import { bookedOf } from "./events.ts";
+import { attemptAtMs, firstAttemptId, formatAttemptId } from "../ids.ts";
+import type { AttemptId } from "../ids.ts";
+import type { Sqlite } from "../open.ts";
+import type { Rollups } from "./rollups.ts";
+import { audit, events, keys } from "./schema.ts";
+
+export const PARTS = ["team", "project", "env"] as const;
+/** What a key belongs to. */
+export type Owner = { readonly [part in (typeof PARTS)[number]]?: string | undefined };
+type Owned = { readonly [part in (typeof PARTS)[number]]: string };
+
+/** Of the attempts `[first, end)` of a key, those that name what the key has belonged to, or nothing, name what it belongs to now. What a request named
+ *  by a tag of its own stays. */
+export type Reassignment = {
+  readonly keyId: string;
+  readonly first: AttemptId;
+  readonly end: AttemptId;
+  readonly from: { readonly [part in (typeof PARTS)[number]]?: readonly string[] | undefined };
+  readonly to: Owner;
+  /** What the key belongs to while this is done: two corrections at once would split its past. */
+  readonly current: Owner;
+};
+
+/** The end of the last step: what is under way then moves when it is booked. */
+export const NO_END = Number.MAX_SAFE_INTEGER;
+/** As many events are moved in one transaction, and as many are read for it: the writer serves requests in between. */
+const MOST_EVENTS = 2_000;
+const MOST_READ = 50_000;
+const HOUR_MS = 3_600_000;
+const DAY_MS = 24 * HOUR_MS;
+/** A request may have begun just before the change, and be told of it just after. */
+const SLACK_MS = 1_000;
+
+/** What an event names afterwards. */
+export function ownerAfter<T extends Owned>(event: T, { from, to }: Pick<Reassignment, "from" | "to">): T {
+  const moved = PARTS.flatMap((part) => {
+    const next = to[part];
+    const isOld = event[part] === "" || (from[part]?.includes(event[part]) ?? false);
+    return next === undefined || !isOld ? [] : [[part, next] as const];
+  });
+  return { ...event, ...(Object.fromEntries(moved) as Partial<Owned>) };
+}
+
+/** Moves events and their sums, inside the writer's transaction, under the number of the audit record to come. Returns how many. Throws ChangeRefused
+ *  where the key belongs to somebody else by now, or where it is more than one transaction may hold. */
+export function applyReassignment(database: Sqlite, rollups: Rollups, one: Reassignment, auditSeq: number): number {
+  const books = drizzle(database);
+  const { keyId, first, end, from, to, current } = one;
+  const key = books.select().from(keys).where(eq(keys.id, keyId)).get();
+  if (!key) throw new ChangeRefused(`there is no key ${keyId}`);
+  const changed = PARTS.find((part) => current[part] !== undefined && current[part] !== key[part]);
+  if (changed !== undefined)
+    throw new ChangeRefused(
+      `key ${key.name} (${keyId}) belongs to ${changed} ${key[changed] || "(none)"} by now: somebody else has changed it. What was moved so far stands; say it again`,
+    );
+  const isMoved = or(
+    ...PARTS.flatMap((part) => {
+      const next = to[part];
+      return next === undefined
+        ? []
+        : [and(sql`${events[part]} <> ${next}`, inArray(events[part], ["", ...(from[part] ?? [])]))];
+    }),
+  );
+  const rows = books
+    .select()
+    .from(events)
+    .where(and(gte(events.attemptId, first), lt(events.attemptId, end), eq(events.keyId, keyId), isMoved))
+    .orderBy(asc(events.attemptId))
+    .limit(2 * MOST_EVENTS + 1)
+    .all();
+  if (rows.length > 2 * MOST_EVENTS)
+    throw new ChangeRefused(
+      `more than ${2 * MOST_EVENTS} events would move at once; \`keymeter keys set KEY --since\` does it in steps`,
+    );
+  const keep = database.prepare(
+    `INSERT INTO reassigned (attempt_id, team, project, env, first_seq, last_seq) VALUES (?, ?, ?, ?, ?, ?)
+     ON CONFLICT DO UPDATE SET last_seq = excluded.last_seq`,
+  );
+  const name = database.prepare("UPDATE events SET team = ?, project = ?, env = ? WHERE attempt_id = ?");
+  const corrections = database.prepare(
+    "SELECT SUM(amount_nano_usd) AS amountNanoUsd, SUM(unpriced) AS unpriced, SUM(inferred) AS inferred FROM adjustments WHERE attempt_id = ?",
+  );
+  for (const row of rows) {
+    const after = ownerAfter(row, one);
+    keep.run(row.attemptId, row.team, row.project, row.env, auditSeq, auditSeq);
+    name.run(after.team, after.project, after.env, row.attemptId);
+    const said = corrections.get(row.attemptId) as {
+      [sum in "amountNanoUsd" | "unpriced" | "inferred"]: bigint | null;
+    };
+    rollups.move(bookedOf(row), bookedOf(after), {
+      amountNanoUsd: said.amountNanoUsd ?? 0n,
+      unpriced: Number(said.unpriced ?? 0),
+      inferred: Number(said.inferred ?? 0),
+    });
+  }
+  const [oldest, newest] = [rows[0], rows.at(-1)];
+  if (!oldest || !newest) return 0;
+  // Also where the key itself is described only afterwards: what was moved can be moved on.
+  const own = database.prepare("INSERT OR IGNORE INTO key_owners (key_id, part, value) VALUES (?, ?, ?)");
+  for (const part of PARTS) if (to[part]) own.run(keyId, part, to[part]);
+  rollups.flush();
+  dropEmpty(database, keyId, attemptAtMs(oldest.attemptId), attemptAtMs(newest.attemptId));
+  return rows.length;
+}
+
+/** Sums from which everything was moved away stand for nothing any more. */
+function dropEmpty(database: Sqlite, keyId: string, sinceMs: number, untilMs: number): void {
+  const day = (ms: number): string => new Date(ms).toISOString().slice(0, 10);
+  database
+    .prepare("DELETE FROM rollup_hour WHERE key_id = ? AND hour_ms BETWEEN ? AND ? AND requests = 0")
+    .run(keyId, sinceMs - DAY_MS, untilMs);
+  database
+    .prepare("DELETE FROM rollup_day WHERE key_id = ? AND day BETWEEN ? AND ? AND requests = 0")
+    .run(keyId, day(sinceMs - DAY_MS), day(untilMs + DAY_MS));
+}
+
+/** The steps in which a key's spend since an instant moves, oldest first: of each the writer reads and moves so much that no request waits long. The last
+ *  one has no end, and belongs in one change with what the key belongs to from now on. */
+export function* stepsOf(
+  database: Sqlite,
+  { spans, ...rest }: Omit<Reassignment, "first" | "end"> & { readonly spans: readonly Span[] },
+): Generator<Reassignment> {
+  for (const { sinceMs, untilMs } of spans) yield* stepsWithin(database, sinceMs, untilMs, rest);
+}
+
+/** Instants `[sinceMs, untilMs)`; without an end up to what is booked last. */
+export type Span = { readonly sinceMs: number; readonly untilMs?: number | undefined };
+
+function* stepsWithin(
+  database: Sqlite,
+  sinceMs: number,
+  untilMs: number | undefined,
+  rest: Omit<Reassignment, "first" | "end">,
+): Generator<Reassignment> {
+  const hours = database
+    .prepare(
+      `SELECT hour_ms AS hourMs, SUM(requests) AS requests,
+         (SELECT SUM(requests) FROM rollup_hour AS all_keys WHERE all_keys.hour_ms = rollup_hour.hour_ms) AS everybodys
+       FROM rollup_hour WHERE key_id = ? AND hour_ms >= ? AND hour_ms < ? GROUP BY hour_ms ORDER BY hour_ms`,
+    )
+    .all(rest.keyId, sinceMs - (sinceMs % HOUR_MS), untilMs ?? NO_END) as {
+    hourMs: bigint;
+    requests: bigint;
+    everybodys: bigint;
+  }[];
+  const after = database
+    .prepare(
+      `SELECT attempt_id FROM events WHERE attempt_id >= ? AND attempt_id < ? AND key_id = ? ORDER BY attempt_id LIMIT 1 OFFSET ${MOST_EVENTS}`,
+    )
+    .pluck();
+  let first = firstAttemptId(sinceMs);
+  let [own, all] = [0, 0];
+  for (const { hourMs, requests, everybodys } of hours) {
+    const [start, end] = [firstAttemptId(Number(hourMs)), firstAttemptId(Number(hourMs) + HOUR_MS)];
+    // What lies between hours of its own is read too, and is not worth counting: a step begins anew with the hour that would be too much.
+    if (start > first && own > 0 && (own + Number(requests) > MOST_EVENTS || all + Number(everybodys) > MOST_READ)) {
+      yield { ...rest, first, end: start };
+      [first, own, all] = [start, 0, 0];
+    }
+    if (own === 0 && start > first) first = start;
+    [own, all] = [own + Number(requests), all + Number(everybodys)];
+    // An hour that is too much by itself goes piece by piece.
+    for (;;) {
+      const next = after.get(first, end, rest.keyId) as bigint | number | undefined;
+      if (next === undefined) break;
+      yield { ...rest, first, end: Number(next) };
+      first = Number(next);
+    }
+  }
+  yield { ...rest, first, end: untilMs === undefined ? NO_END : firstAttemptId(untilMs) };
+}
+
+/** A correction without an end, as booking needs it: an attempt that had begun by then is booked under its new owner. */
+export type OpenMove = Pick<Reassignment, "first" | "from" | "to"> & { readonly until: AttemptId };
+
+/** By key, in the order in which they were made. */
+export function readOpenMoves(database: Sqlite): Map<string, OpenMove[]> {
+  const found = new Map<string, OpenMove[]>();
+  for (const { detail, atMs } of drizzle(database)
+    .select()
+    .from(audit)
+    .where(eq(audit.action, "reassign"))
+    .orderBy(asc(audit.seq))
+    .all()) {
+    const { keyId, first, end, from, to } = JSON.parse(detail) as Said;
+    if (end !== NO_END) continue;
+    found.set(keyId, [...(found.get(keyId) ?? []), { first, from, to, until: firstAttemptId(atMs + SLACK_MS) }]);
+  }
+  return found;
+}
+
+/** Whose an attempt is that is booked now. */
+export function movedOwner<T extends Owned & { readonly attemptId: AttemptId; readonly keyId: string }>(
+  moves: ReadonlyMap<string, readonly OpenMove[]>,
+  event: T,
+): T {
+  let owner = event;
+  for (const move of moves.get(event.keyId) ?? [])
+    if (event.attemptId >= move.first && event.attemptId < move.until) owner = ownerAfter(owner, move);
+  return owner;
+}
+
+/** What the audit has of it. */
+type Said = Reassignment & { readonly events: number };
+
+/** Events that name another owner than the audit's corrections make of what they named first, and corrections that moved another number of events. One
+ *  walk over both, in the order of attempts. */
+export async function readReassignDifferences(database: Sqlite): Promise<string[]> {
+  const records = drizzle(database)
+    .select()
+    .from(audit)
+    .where(eq(audit.action, "reassign"))
+    .orderBy(asc(audit.seq))
+    .all();
+  const corrections = records.map(({ seq, detail }) => ({ seq, said: JSON.parse(detail) as Said, moved: 0 }));
+  const byFirst = corrections.toSorted((a, b) => a.said.first - b.said.first || a.seq - b.seq);
+  const rows = database
+    .prepare(
+      `SELECT reassigned.attempt_id AS attemptId, key_id AS keyId, reassigned.team, reassigned.project, reassigned.env, first_seq AS firstSeq,
+         events.team AS isTeam, events.project AS isProject, events.env AS isEnv
+       FROM reassigned JOIN events USING (attempt_id) ORDER BY reassigned.attempt_id`,
+    )
+    .iterate() as IterableIterator<MovedRow>;
+  const found: string[] = [];
+  let begun = 0;
+  /** Those whose attempts the walk is in. */
+  let open: typeof corrections = [];
+  for (const row of rows) {
+    const attemptId = Number(row.attemptId);
+    const before = begun;
+    while ((byFirst[begun]?.said.first ?? Infinity) <= attemptId) begun += 1;
+    if (begun > before || open.some(({ said }) => said.end <= attemptId))
+      open = [...open, ...byFirst.slice(before, begun)]
+        .filter(({ said }) => said.end > attemptId)
+        .toSorted((a, b) => a.seq - b.seq);
+    let owner = { team: row.team, project: row.project, env: row.env };
+    for (const correction of open) {
+      if (correction.seq < Number(row.firstSeq) || correction.said.keyId !== row.keyId) continue;
+      const after = ownerAfter(owner, correction.said);
+      if (PARTS.some((part) => after[part] !== owner[part])) correction.moved += 1;
+      owner = after;
+    }
+    if (owner.team !== row.isTeam || owner.project !== row.isProject || owner.env !== row.isEnv)
+      found.push(`${formatAttemptId(attemptId)}: it names another owner than the audit's corrections gave it`);
+  }
+  for (const { seq, said, moved } of corrections)
+    if (moved !== said.events)
+      found.push(
+        `audit record ${seq} (reassign): ${said.events} events were moved, ${moved} name what they named before`,
+      );
+  return found;
+}
+
+type MovedRow = Owned & {
+  readonly attemptId: bigint | number;
+  readonly keyId: string;
+  readonly firstSeq: bigint | number;
+  readonly isTeam: string;
+  readonly isProject: string;
+  readonly isEnv: string;
+};

@@ -1,0 +1,301 @@
+// Reservations: money held before dispatch. The settled and reserved sums of every budget window, in memory, and the
+// one decision that needs them: does this request fit every hard budget? Knows no storage: the writer loads it from the
+// books, asks it inside each transaction, and throws it away when a commit fails.
+import { amountAt, covers } from "../budgets.ts";
+import type { Budget, BudgetRefusal, BudgetState, Freeze, Subject } from "../budgets.ts";
+import { attemptAtMs } from "../ids.ts";
+import type { AttemptId } from "../ids.ts";
+import type { NanoUsd } from "../money.ts";
+import type { Calendar, Window } from "../windows.ts";
+
+/** What an attempt asks to hold. `boundNanoUsd` undefined: no upper bound can be proven. `expectedNanoUsd` undefined:
+ *  the model has no price. */
+export type ReservationRequest = {
+  readonly attemptId: AttemptId;
+  readonly subject: Subject;
+  readonly boundNanoUsd: NanoUsd | undefined;
+  readonly expectedNanoUsd: NanoUsd | undefined;
+  /** The most that it can come to while nobody holds it up, proven or reckoned. Undefined: the bound, else what is expected. */
+  readonly mostNanoUsd?: NanoUsd | undefined;
+};
+
+/** What answers under way may come to beyond the amount of a budget of mode `expected`, whatever was learned of earlier ones: the amount
+ *  once more, or, of a small budget, the most that so many such answers can cost; but never more than so many times the amount. */
+const ANSWERS_BEYOND = 40n;
+const TIMES_BEYOND = 7n;
+
+/** How far settled money and the most that all answers under way can come to may reach, when one of them asks that can cost so much. */
+function ceilingOf(amountNanoUsd: NanoUsd, mostNanoUsd: NanoUsd): NanoUsd {
+  const answers = ANSWERS_BEYOND * mostNanoUsd;
+  const atMost = TIMES_BEYOND * amountNanoUsd;
+  const beyond = answers < atMost ? answers : atMost;
+  return amountNanoUsd + (beyond > amountNanoUsd ? beyond : amountNanoUsd);
+}
+
+/** `observe` lets through what `enforce` refuses, and says what it would have refused. */
+export type CapMode = "enforce" | "observe";
+
+/** What has to be asked while a stream goes on past what is held for it. `enforced`: a hard budget of mode `expected` covers it.
+ *  `counted`: only such as are tried out do. */
+export type Growth = "none" | "counted" | "enforced";
+
+export type Decision =
+  | {
+      readonly admitted: true;
+      readonly leftNanoUsd: NanoUsd | undefined;
+      /** A strict budget covers it: the bound is what is held, and what stands when nothing better is known. */
+      readonly isStrict: boolean;
+      readonly growth: Growth;
+      readonly wouldRefuse: BudgetRefusal | undefined;
+    }
+  | { readonly admitted: false; readonly refusal: BudgetRefusal }
+  | { readonly admitted: false; readonly frozen: Freeze };
+
+/** What an open attempt holds after it asked for more, or why it gets no more. */
+export type Extension =
+  | {
+      readonly heldNanoUsd: NanoUsd;
+      /** What a budget that is tried out would have refused. */
+      readonly wouldRefuse: BudgetRefusal | undefined;
+    }
+  | { readonly refusal: BudgetRefusal };
+
+/** Reads a budget's settled sum in a window from the books. */
+export type LoadSettled = (budget: Budget, window: Window) => NanoUsd;
+
+export type ReservationBook = {
+  /** Replaces the set of budgets; sums of new ones are read from the books, held money of open attempts is carried. */
+  setBudgets(budgets: readonly Budget[]): void;
+  /** Replaces the set of freezes: they bind the next admission. */
+  setFreezes(freezes: readonly Freeze[]): void;
+  freezes(): readonly Freeze[];
+  /** Holds the money in every budget that covers the attempt, or in none. */
+  reserve(request: ReservationRequest): Decision;
+  /** A model that is asked for answers under this name: budgets on it hold too. False when that is known. */
+  learnServedName(provider: string, model: string, servedModel: string): boolean;
+  /** The name under which a model answered last, where that is another. */
+  servedName(provider: string, model: string): string | undefined;
+  /** Holds money for an attempt that was admitted before, without asking again: for rebuilding the sums. */
+  carry(request: ReservationRequest): void;
+  /** Holds more for an open attempt, in every budget of mode `expected` or in none: as much as is wanted, or what is left, but not
+   *  less than the least. Undefined for an attempt that is not open. */
+  extend(attemptId: AttemptId, least: NanoUsd, wanted: NanoUsd, atMs: number): Extension | undefined;
+  /** Takes the hold away and books the cost, in the window of the reservation. `subject` has both model names. */
+  settle(attemptId: AttemptId, cost: NanoUsd, subject: Subject): void;
+  /** Sums of the budgets that cover a subject, or of all, in the window of an instant. */
+  states(atMs: number, subject?: Subject): BudgetState[];
+  /** All money held now, and by how many attempts. Zero at rest. */
+  reserved(): { readonly amount: NanoUsd; readonly attempts: number };
+};
+
+/** `most`: what all that is reserved can come to. */
+type Sums = { settled: NanoUsd; reserved: NanoUsd; most: NanoUsd; readonly window: Window };
+type Hold = { readonly budget: Budget; readonly sums: Sums; readonly amount: NanoUsd; readonly most: NanoUsd };
+type Open = { readonly request: ReservationRequest; readonly holds: readonly Hold[] };
+
+const MOST_SUBJECTS = 20_000;
+
+export function createReservationBook(calendar: Calendar, mode: CapMode, loadSettled: LoadSettled): ReservationBook {
+  let budgets: readonly Budget[] = [];
+  let freezes: readonly Freeze[] = [];
+  const sumsByWindow = new Map<string, Map<string, Sums>>();
+  const covering = new Map<string, readonly Budget[]>();
+  const open = new Map<AttemptId, Open>();
+  /** Provider and requested model -> the name it was last served under. */
+  const servedNames = new Map<string, string>();
+
+  /** An alias is held against the budgets of the name it was last answered under, too. */
+  const withServedName = (request: ReservationRequest): ReservationRequest => {
+    const { subject } = request;
+    const servedModel = servedNames.get(`${subject.provider}\n${subject.model}`);
+    return servedModel === undefined ? request : { ...request, subject: { ...subject, servedModel } };
+  };
+
+  const coveringBudgets = (subject: Subject): readonly Budget[] => {
+    const name = JSON.stringify([
+      subject.keyId,
+      subject.provider,
+      subject.model,
+      subject.servedModel,
+      subject.team,
+      subject.project,
+      subject.env,
+    ]);
+    let found = covering.get(name);
+    if (!found) {
+      found = budgets.filter((budget) => covers(budget.scope, subject));
+      if (covering.size >= MOST_SUBJECTS) covering.clear();
+      covering.set(name, found);
+    }
+    return found;
+  };
+
+  const sumsAt = (budget: Budget, atMs: number): Sums => {
+    const window = calendar.window(budget.window, atMs);
+    let ofBudget = sumsByWindow.get(budget.id);
+    if (!ofBudget) sumsByWindow.set(budget.id, (ofBudget = new Map()));
+    let sums = ofBudget.get(window.id);
+    if (!sums) {
+      for (const [id, old] of ofBudget)
+        if (old.reserved === 0n && old.window.endMs < window.startMs) ofBudget.delete(id);
+      ofBudget.set(window.id, (sums = { settled: loadSettled(budget, window), reserved: 0n, most: 0n, window }));
+    }
+    return sums;
+  };
+
+  const amountFor = (budget: Budget, request: ReservationRequest): NanoUsd | undefined =>
+    budget.mode === "strict" ? request.boundNanoUsd : request.expectedNanoUsd;
+
+  const refusalOf = (budget: Budget, sums: Sums, request: ReservationRequest): BudgetRefusal | undefined => {
+    const asked = amountFor(budget, request);
+    const amountNanoUsd = amountAt(budget, attemptAtMs(request.attemptId));
+    const state = {
+      budget,
+      window: sums.window,
+      amountNanoUsd,
+      settledNanoUsd: sums.settled,
+      reservedNanoUsd: sums.reserved,
+      askedNanoUsd: asked,
+      attemptId: request.attemptId,
+    };
+    if (request.expectedNanoUsd === undefined) return { ...state, reason: "unpriced" };
+    if (asked === undefined) return { ...state, reason: "unbounded" };
+    if (sums.settled + sums.reserved + asked > amountNanoUsd) return { ...state, reason: "budget_exceeded" };
+    const most = mostOf(request);
+    const mostNanoUsd = sums.settled + sums.most + most;
+    // One alone always may: refusing it would refuse it for ever.
+    return budget.mode === "expected" && sums.most > 0n && mostNanoUsd > ceilingOf(amountNanoUsd, most)
+      ? { ...state, reason: "in_flight", mostNanoUsd }
+      : undefined;
+  };
+
+  const hold = (request: ReservationRequest): Hold[] =>
+    coveringBudgets(request.subject).map((budget) => {
+      const sums = sumsAt(budget, attemptAtMs(request.attemptId));
+      const amount = amountFor(budget, request) ?? 0n;
+      const most = mostOf(request);
+      sums.reserved += amount;
+      sums.most += most;
+      return { budget, sums, amount, most };
+    });
+
+  const letGo = (holds: readonly Hold[]): void => {
+    for (const { sums, amount, most } of holds) {
+      sums.reserved -= amount;
+      sums.most -= most;
+    }
+  };
+
+  return {
+    setBudgets(next) {
+      budgets = next;
+      covering.clear();
+      sumsByWindow.clear();
+      for (const [attemptId, { request }] of open) open.set(attemptId, { request, holds: hold(request) });
+    },
+
+    setFreezes(next) {
+      freezes = next;
+    },
+
+    freezes: () => freezes,
+
+    reserve(request) {
+      const atMs = attemptAtMs(request.attemptId);
+      let wouldRefuse: BudgetRefusal | undefined;
+      let left: NanoUsd | undefined;
+      let isStrict = false;
+      let growth = "none" as Growth;
+      const asked = withServedName(request);
+      const frozen = freezes.find(({ scope }) => covers(scope, asked.subject));
+      if (frozen) return { admitted: false, frozen };
+      for (const budget of coveringBudgets(asked.subject)) {
+        if (budget.kind !== "hard") continue;
+        isStrict ||= budget.mode === "strict";
+        const enforces = mode === "enforce" && !budget.observe;
+        if (budget.mode === "expected") growth = enforces || growth === "enforced" ? "enforced" : "counted";
+        const sums = sumsAt(budget, atMs);
+        const refusal = refusalOf(budget, sums, request);
+        if (refusal && enforces) return { admitted: false, refusal };
+        wouldRefuse ??= refusal;
+        const leftHere = amountAt(budget, atMs) - sums.settled - sums.reserved - (amountFor(budget, request) ?? 0n);
+        if (left === undefined || leftHere < left) left = leftHere;
+      }
+      open.set(request.attemptId, { request: asked, holds: hold(asked) });
+      return { admitted: true, leftNanoUsd: left, isStrict, growth, wouldRefuse };
+    },
+
+    learnServedName(provider, model, servedModel) {
+      const name = `${provider}\n${model}`;
+      if (model === servedModel || servedNames.get(name) === servedModel) return false;
+      if (servedNames.size >= MOST_SUBJECTS) servedNames.clear();
+      servedNames.set(name, servedModel);
+      return true;
+    },
+
+    servedName: (provider, model) => servedNames.get(`${provider}\n${model}`),
+
+    carry(request) {
+      const asked = withServedName(request);
+      open.set(request.attemptId, { request: asked, holds: hold(asked) });
+    },
+
+    extend(attemptId, least, wanted, atMs) {
+      const one = open.get(attemptId);
+      if (!one) return undefined;
+      let held = wanted;
+      let wouldRefuse: BudgetRefusal | undefined;
+      for (const { budget, sums, amount } of one.holds) {
+        if (budget.kind !== "hard" || budget.mode === "strict") continue;
+        const amountNanoUsd = amountAt(budget, atMs);
+        const left = amountNanoUsd - sums.settled - (sums.reserved - amount);
+        if (left < least) {
+          const refusal: BudgetRefusal = {
+            budget,
+            window: sums.window,
+            amountNanoUsd,
+            settledNanoUsd: sums.settled,
+            reservedNanoUsd: sums.reserved,
+            askedNanoUsd: least - amount,
+            attemptId,
+            reason: "budget_exceeded",
+          };
+          if (mode === "enforce" && !budget.observe) return { refusal };
+          wouldRefuse ??= refusal;
+        } else if (left < held) held = left;
+      }
+      const request = { ...one.request, expectedNanoUsd: held };
+      letGo(one.holds);
+      open.set(attemptId, { request, holds: hold(request) });
+      return { heldNanoUsd: held, wouldRefuse };
+    },
+
+    settle(attemptId, cost, subject) {
+      letGo(open.get(attemptId)?.holds ?? []);
+      open.delete(attemptId);
+      for (const budget of coveringBudgets(subject)) sumsAt(budget, attemptAtMs(attemptId)).settled += cost;
+    },
+
+    states(atMs, subject) {
+      const wanted = subject ? coveringBudgets(subject) : budgets;
+      return wanted.map((budget) => {
+        const { settled, reserved, window } = sumsAt(budget, atMs);
+        const amountNanoUsd = amountAt(budget, atMs);
+        return { budget, window, amountNanoUsd, settledNanoUsd: settled, reservedNanoUsd: reserved };
+      });
+    },
+
+    reserved() {
+      let sum = 0n;
+      for (const { holds } of open.values()) for (const { amount } of holds) sum += amount;
+      return { amount: sum, attempts: open.size };
+    },
+  };
+}
+
+/** Never less than what is held for it. */
+function mostOf({ boundNanoUsd, expectedNanoUsd, mostNanoUsd }: ReservationRequest): NanoUsd {
+  const held = expectedNanoUsd ?? 0n;
+  const most = mostNanoUsd ?? boundNanoUsd ?? held;
+  return most > held ? most : held;
+}

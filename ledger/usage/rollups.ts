@@ -1,0 +1,172 @@
+// Rollups: sums by hour (UTC, for bills) and by day (configured zone, for people), kept in the transaction of each event.
+// A batch is added up in memory first, so that a turn with many events of one key costs two statements.
+import { ALL_CACHE_WRITES } from "./events.ts";
+import type { Booked } from "./events.ts";
+import { attemptAtMs, firstAttemptId } from "../ids.ts";
+import type { NanoUsd } from "../money.ts";
+import type { Sqlite } from "../open.ts";
+import type { Calendar } from "../windows.ts";
+
+const HOUR_MS = 3_600_000;
+const DIMENSIONS = "key_id, provider, model, requested_model, team, project, env";
+const SUMS = [
+  "requests",
+  "cost_nano_usd",
+  "input",
+  "cache_read",
+  "cache_write",
+  "output",
+  "estimated",
+  "unknown",
+  "unpriced",
+  "inferred",
+];
+
+export type Rollups = {
+  add(event: Booked): void;
+  /** Corrects the sums of an event that is in them. */
+  adjust(event: Booked, correction: Correction): void;
+  /** Moves the sums of an event that is in them, with what its corrections add, to what it names now. */
+  move(before: Booked, after: Booked, corrections: Correction): void;
+  /** Writes what was added; inside the same transaction. */
+  flush(): void;
+  /** Forgets what was added: the transaction failed. */
+  clear(): void;
+  /** The day rollup belongs to one zone; with another one it is made anew from the hours' events. */
+  rebuildDaysIfZoneChanged(): void;
+};
+
+/** What a correction adds to the sums of its event. */
+type Correction = { readonly amountNanoUsd: NanoUsd; readonly unpriced: number; readonly inferred: number };
+
+type Row = { hourMs: number; day: string; dimensions: string[]; cost: bigint; counts: number[] };
+
+export function createRollups(database: Sqlite, calendar: Calendar): Rollups {
+  const upsertHour = database.prepare(upsert("rollup_hour", "hour_ms"));
+  const upsertDay = database.prepare(upsert("rollup_day", "day"));
+  let pending = new Map<string, Row>();
+
+  /** The sums of an event's hour, day and owner. */
+  const rowOf = (event: Booked): Row => {
+    const atMs = attemptAtMs(event.attemptId);
+    const hourMs = atMs - (atMs % HOUR_MS);
+    const day = calendar.day(atMs);
+    const dimensions = [
+      event.keyId,
+      event.provider,
+      event.servedModel,
+      event.model,
+      event.team,
+      event.project,
+      event.env,
+    ];
+    const name = `${hourMs}\n${day}\n${dimensions.join("\n")}`;
+    let row = pending.get(name);
+    if (!row) pending.set(name, (row = { hourMs, day, dimensions, cost: 0n, counts: [0, 0, 0, 0, 0, 0, 0, 0, 0] }));
+    return row;
+  };
+
+  return {
+    add(event) {
+      const row = rowOf(event);
+      row.cost += event.costNanoUsd;
+      addCounts(row, countsOf(event));
+    },
+    adjust(event, { amountNanoUsd, unpriced, inferred }) {
+      const row = rowOf(event);
+      row.cost += amountNanoUsd;
+      addCounts(row, [0, 0, 0, 0, 0, 0, 0, unpriced, inferred]);
+    },
+    move(before, after, { amountNanoUsd, unpriced, inferred }) {
+      for (const [event, sign] of [
+        [before, -1],
+        [after, 1],
+      ] as const) {
+        const row = rowOf(event);
+        row.cost += BigInt(sign) * (event.costNanoUsd + amountNanoUsd);
+        addCounts(
+          row,
+          countsOf(event).map((sum) => sign * sum),
+        );
+        addCounts(row, [0, 0, 0, 0, 0, 0, 0, sign * unpriced, sign * inferred]);
+      }
+    },
+    flush() {
+      for (const { hourMs, day, dimensions, cost, counts } of pending.values()) {
+        const [requests, ...rest] = counts;
+        upsertHour.run(hourMs, ...dimensions, requests, cost, ...rest);
+        upsertDay.run(day, ...dimensions, requests, cost, ...rest);
+      }
+      pending = new Map();
+    },
+    clear() {
+      pending = new Map();
+    },
+    rebuildDaysIfZoneChanged() {
+      const known = database.prepare("SELECT value FROM meta WHERE name = 'zone'").pluck().get();
+      if (known === calendar.zone) return;
+      database
+        .transaction(() => {
+          database.exec("DELETE FROM rollup_day");
+          const hours = database.prepare(`SELECT DISTINCT hour_ms FROM rollup_hour`).pluck().all();
+          // An hour of UTC can lie across midnight of a zone with a half-hour offset: go by events, quarter by quarter.
+          const add = database.prepare(
+            `INSERT INTO rollup_day (day, ${DIMENSIONS}, ${SUMS.join(", ")})
+            SELECT ?, key_id, provider, COALESCE(served_model, requested_model), requested_model, team, project, env, COUNT(*), COALESCE(SUM(cost_nano_usd), 0), COALESCE(SUM(input), 0),
+              COALESCE(SUM(cache_read), 0), COALESCE(SUM(${ALL_CACHE_WRITES}), 0), COALESCE(SUM(output), 0),
+              SUM(usage_state = 'estimated'), SUM(usage_state = 'unknown'), SUM(COALESCE(price_confidence = 'unpriced', 0)), SUM(COALESCE(price_confidence = 'inferred', 0))
+            FROM events WHERE attempt_id >= ? AND attempt_id < ? GROUP BY 2, 3, 4, 5, 6, 7, 8
+            ON CONFLICT DO UPDATE SET ${SUMS.map((sum) => `${sum} = ${sum} + excluded.${sum}`).join(", ")}`,
+          );
+          const adjust = database.prepare(
+            `INSERT INTO rollup_day (day, ${DIMENSIONS}, ${SUMS.join(", ")})
+            SELECT ?, key_id, provider, COALESCE(served_model, requested_model), requested_model, team, project, env, 0, SUM(amount_nano_usd), 0, 0, 0, 0, 0, 0,
+              SUM(adjustments.unpriced), SUM(adjustments.inferred)
+            FROM adjustments JOIN events USING (attempt_id) WHERE adjustments.attempt_id >= ? AND adjustments.attempt_id < ? GROUP BY 2, 3, 4, 5, 6, 7, 8
+            ON CONFLICT DO UPDATE SET ${SUMS.map((sum) => `${sum} = ${sum} + excluded.${sum}`).join(", ")}`,
+          );
+          for (const hour of hours) {
+            for (let quarter = 0; quarter < 4; quarter++) {
+              const start = Number(hour) + (quarter * HOUR_MS) / 4;
+              // By id, which is the primary key: the instant is computed from it, and has no index.
+              const range = [firstAttemptId(start), firstAttemptId(start + HOUR_MS / 4)];
+              add.run(calendar.day(start), ...range);
+              adjust.run(calendar.day(start), ...range);
+            }
+          }
+          database
+            .prepare(
+              "INSERT INTO meta (name, value) VALUES ('zone', ?) ON CONFLICT DO UPDATE SET value = excluded.value",
+            )
+            .run(calendar.zone);
+        })
+        .immediate();
+    },
+  };
+}
+
+function addCounts(row: Row, more: readonly number[]): void {
+  for (let i = 0; i < more.length; i++) row.counts[i] = (row.counts[i] ?? 0) + (more[i] ?? 0);
+}
+
+/** In the order of SUMS, without the cost. */
+function countsOf({ input, cacheRead, cacheWrite, output, usageState, priceConfidence }: Booked): number[] {
+  return [
+    1,
+    input,
+    cacheRead,
+    cacheWrite,
+    output,
+    usageState === "estimated" ? 1 : 0,
+    usageState === "unknown" ? 1 : 0,
+    priceConfidence === "unpriced" ? 1 : 0,
+    priceConfidence === "inferred" ? 1 : 0,
+  ];
+}
+
+function upsert(table: string, time: string): string {
+  return `INSERT INTO ${table} (${time}, ${DIMENSIONS}, ${SUMS.join(", ")}) VALUES (${Array(8 + SUMS.length)
+    .fill("?")
+    .join(", ")})
+    ON CONFLICT DO UPDATE SET ${SUMS.map((sum) => `${sum} = ${sum} + excluded.${sum}`).join(", ")}`;
+}

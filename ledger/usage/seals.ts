@@ -1,0 +1,216 @@
+// Seals: a UTC day that is over gets a digest of its events, written into the audit chain. After that only work that went on at a
+// provider can bring it an event, each with an audit record of its own; `verify` finds every one that was changed, taken out or put in.
+import { createHash } from "node:crypto";
+import { appendAudit } from "./audit.ts";
+import { ChangeRefused } from "./change-refused.ts";
+import { asc, drizzle, eq } from "../drizzle.ts";
+import { attemptAtMs, firstAttemptId, formatAttemptId } from "../ids.ts";
+import type { AttemptId } from "../ids.ts";
+import type { Sqlite } from "../open.ts";
+import { audit, sealedDays } from "./schema.ts";
+
+/** What is kept of a day: how many events it has, and a SHA-256 of those of each hour. */
+export type Seal = { readonly firstAttemptId: AttemptId; readonly events: number; readonly hours: readonly string[] };
+
+const HOURS = 24;
+const HOUR_MS = 3_600_000;
+const DAY_MS = HOURS * HOUR_MS;
+/** Ids are made in another thread, and may be a little ahead of what is asked here. */
+const SLACK_MS = 1_000;
+const IDS_PER_DAY = firstAttemptId(attemptAtMs(0) + DAY_MS);
+const IDS_PER_HOUR = IDS_PER_DAY / HOURS;
+/** Rows that are read at once: the writer serves requests in between. */
+const SLICE = 100;
+/** Everything an event says but its raw usage, which retention empties. */
+const SEALED_COLUMNS = [
+  "events.attempt_id, key_id, provider, endpoint, requested_model, served_model, tier",
+  // What it named first: whose spend is may be corrected afterwards, with an audit record of its own (reassign.ts).
+  "COALESCE(reassigned.team, events.team), COALESCE(reassigned.project, events.project), COALESCE(reassigned.env, events.env), tags",
+  "input, cache_read, cache_write_5m, cache_write_1h, output, other_usage, reasoning, usage_state",
+  "cost_nano_usd, cost_lines, price_version, price_confidence, outcome, http_status, duration_ms, first_byte_ms",
+  "provider_request_id, response_id, stated_cost_nano_usd, usage_reason",
+].join(", ");
+const SEALED_EVENTS = "events LEFT JOIN reassigned ON reassigned.attempt_id = events.attempt_id";
+
+/** The first attempt id of the oldest day that can be sealed: a later one has begun, by the clock and in the books, in it and before it nothing
+ *  is open but work that goes on at a provider, and days are sealed in their order. Undefined when there is none. What lies ahead of the
+ *  clock says nothing of a day: it may be of a clock that was wrong. */
+export function nextDayToSeal(database: Sqlite, nowMs: number): AttemptId | undefined {
+  const oldest = database
+    .prepare("SELECT MIN(attempt_id) FROM events WHERE attempt_id >= ?")
+    .pluck()
+    .get(readSealedEnd(database));
+  if (oldest === null) return undefined;
+  const first = Number(oldest) - (Number(oldest) % IDS_PER_DAY);
+  const end = first + IDS_PER_DAY;
+  const here = firstAttemptId(nowMs + SLACK_MS);
+  const isOver = database
+    .prepare(
+      `SELECT EXISTS (SELECT 1 FROM events WHERE attempt_id >= @end AND attempt_id < @here)
+        OR EXISTS (SELECT 1 FROM reservations WHERE attempt_id >= @end AND attempt_id < @here)`,
+    )
+    .pluck()
+    .get({ end, here });
+  const isOpen = database
+    .prepare("SELECT EXISTS (SELECT 1 FROM reservations WHERE attempt_id < ? AND work_id IS NULL)")
+    .pluck()
+    .get(end);
+  return isOver && !isOpen ? first : undefined;
+}
+
+/** Digests a day's events in slices, between which it yields: its caller may do other things. `late` ones are left out. */
+export function* digestDay(
+  database: Sqlite,
+  first: AttemptId,
+  late: { has(attemptId: AttemptId): boolean } = NONE,
+): Generator<undefined, Seal> {
+  const slice = database
+    .prepare(
+      `SELECT ${SEALED_COLUMNS} FROM ${SEALED_EVENTS}
+       WHERE events.attempt_id >= ? AND events.attempt_id < ? ORDER BY events.attempt_id LIMIT ${SLICE}`,
+    )
+    .raw();
+  const hours = Array.from({ length: HOURS }, () => createHash("sha256"));
+  let events = 0;
+  let next = first;
+  for (;;) {
+    const rows = slice.all(next, first + IDS_PER_DAY) as unknown[][];
+    for (const row of rows) {
+      const attemptId = Number(row[0]);
+      next = attemptId + 1;
+      if (late.has(attemptId)) continue;
+      hours[Math.floor((attemptId - first) / IDS_PER_HOUR)]?.update(`${textOf(row)}\n`);
+      events += 1;
+    }
+    if (rows.length < SLICE) break;
+    yield;
+  }
+  return { firstAttemptId: first, events, hours: hours.map((hour) => hour.digest("hex")) };
+}
+
+const NONE = new Set<AttemptId>();
+
+function textOf(row: readonly unknown[]): string {
+  return JSON.stringify(row.map((value) => (typeof value === "bigint" ? value.toString() : value)));
+}
+
+/** "2026-11-23" */
+function dayOf({ firstAttemptId: first }: Pick<Seal, "firstAttemptId">): string {
+  return new Date(attemptAtMs(first)).toISOString().slice(0, 10);
+}
+
+/** Seals a day. Throws when that may not be done any more, or not yet. */
+export function applySeal(database: Sqlite, seal: Seal, atMs: number): void {
+  // While the day was read, work may have brought it an event.
+  const now = database
+    .prepare("SELECT COUNT(*) FROM events WHERE attempt_id >= ? AND attempt_id < ?")
+    .pluck()
+    .get(seal.firstAttemptId, seal.firstAttemptId + IDS_PER_DAY);
+  if (nextDayToSeal(database, atMs) !== seal.firstAttemptId || Number(now) !== seal.events)
+    throw new ChangeRefused(`${dayOf(seal)} cannot be sealed now`);
+  const auditSeq = appendAudit(database, {
+    atMs,
+    actor: "keymeter",
+    action: "seal",
+    subject: dayOf(seal),
+    detail: JSON.stringify(seal),
+  });
+  drizzle(database).insert(sealedDays).values({ firstAttemptId: seal.firstAttemptId, auditSeq }).run();
+}
+
+/** The first attempt id after all that is sealed; 0 where nothing is. */
+export function readSealedEnd(database: Sqlite): AttemptId {
+  const last = database.prepare("SELECT MAX(first_attempt_id) FROM sealed_days").pluck().get() as bigint | null;
+  return last === null ? 0 : Number(last) + IDS_PER_DAY;
+}
+
+/** Writes into the audit what an event says that came to a sealed day, for work that went on. */
+export function recordLate(database: Sqlite, attemptId: AttemptId, atMs: number): void {
+  const detail: Late = { attemptId, digest: digestEvent(database, attemptId) ?? "" };
+  appendAudit(database, {
+    atMs,
+    actor: "keymeter",
+    action: "late",
+    subject: formatAttemptId(attemptId),
+    detail: JSON.stringify(detail),
+  });
+}
+
+type Late = { readonly attemptId: AttemptId; readonly digest: string };
+
+function digestEvent(database: Sqlite, attemptId: AttemptId): string | undefined {
+  const row = database
+    .prepare(`SELECT ${SEALED_COLUMNS} FROM ${SEALED_EVENTS} WHERE events.attempt_id = ?`)
+    .raw()
+    .get(attemptId);
+  return row === undefined
+    ? undefined
+    : createHash("sha256")
+        .update(textOf(row as unknown[]))
+        .digest("hex");
+}
+
+/** Each sealed day whose events are not those that were sealed, with the hour, and each event that came to a day before. `onDay` hears
+ *  how far it is. */
+export async function readSealDifferences(
+  database: Sqlite,
+  onDay: (day: string) => void = () => {},
+): Promise<string[]> {
+  const recordsOf = (action: string) =>
+    drizzle(database).select().from(audit).where(eq(audit.action, action)).orderBy(asc(audit.seq)).all();
+  const { records, lateRecords, sealed, strays } = database.transaction(() => ({
+    records: recordsOf("seal"),
+    lateRecords: recordsOf("late"),
+    sealed: new Set(database.prepare("SELECT first_attempt_id FROM sealed_days").pluck().all().map(Number)),
+    strays: database
+      .prepare(
+        `SELECT attempt_id FROM events WHERE attempt_id < (SELECT MAX(first_attempt_id) FROM sealed_days)
+         AND attempt_id - attempt_id % ${IDS_PER_DAY} NOT IN (SELECT first_attempt_id FROM sealed_days)`,
+      )
+      .pluck()
+      .all()
+      .map(Number),
+  }))();
+  const late = new Map(
+    lateRecords.map(({ detail }) => {
+      const { attemptId, digest } = JSON.parse(detail) as Late;
+      return [attemptId, digest];
+    }),
+  );
+  const found = strays
+    .filter((attemptId) => !late.has(attemptId))
+    .map((attemptId) => `${dayOf({ firstAttemptId: attemptId })}: it was sealed without events, and has some`);
+  for (const [attemptId, digest] of late)
+    if (digestEvent(database, attemptId) !== digest)
+      found.push(`${formatAttemptId(attemptId)}: it came late to its day, and is not as it was booked`);
+  for (const { seq, detail } of records) {
+    const seal = JSON.parse(detail) as Seal;
+    const day = dayOf(seal);
+    if (!sealed.delete(seal.firstAttemptId)) found.push(`${day}: audit record ${seq} seals it, sealed_days does not`);
+    onDay(day);
+    const now = await finish(digestDay(database, seal.firstAttemptId, late));
+    if (now.events !== seal.events) found.push(`${day}: ${seal.events} events were sealed, ${now.events} are there`);
+    seal.hours.forEach((hour, i) => {
+      if (hour !== now.hours[i])
+        found.push(`${day}, ${String(i).padStart(2, "0")}:00 UTC: events are not as they were sealed`);
+    });
+  }
+  return [
+    ...found,
+    ...[...sealed].map((first) => `${dayOf({ firstAttemptId: first })}: sealed without an audit record`),
+  ];
+}
+
+/** The last sealed day. */
+export async function readSealedUntil(database: Sqlite): Promise<string | undefined> {
+  const end = readSealedEnd(database);
+  return end === 0 ? undefined : dayOf({ firstAttemptId: end - IDS_PER_DAY });
+}
+
+async function finish(digest: Generator<undefined, Seal>): Promise<Seal> {
+  for (;;) {
+    const step = digest.next();
+    if (step.done) return step.value;
+    await new Promise((resolve) => setImmediate(resolve));
+  }
+}

@@ -1,0 +1,30 @@
+// A part of what was metered: of one team, key, model ... Read models are narrowed to it.
+import { sql } from "../drizzle.ts";
+import type { AnySQLiteColumn, SQL } from "../drizzle.ts";
+import { events } from "./schema.ts";
+
+/** Values by dimension; a value may hold stars (`gpt-5*`). */
+export type Within = {
+  readonly [dimension in "key" | "team" | "project" | "env" | "provider" | "model"]?: string;
+};
+
+type Columns = { readonly [dimension in keyof Within]-?: AnySQLiteColumn | SQL };
+
+/** The dimensions of an event. */
+export const EVENT_COLUMNS: Columns = {
+  key: events.keyId,
+  team: events.team,
+  project: events.project,
+  env: events.env,
+  provider: events.provider,
+  model: sql`COALESCE(${events.servedModel}, ${events.requestedModel})`,
+};
+
+/** The part as conditions on columns. */
+export function lies(within: Within, columns: Columns): SQL[] {
+  return Object.entries(within).map(([dimension, value]) => {
+    const column = columns[dimension as keyof Within];
+    // These mean something in GLOB, and nothing here.
+    return value.includes("*") ? sql`${column} GLOB ${value.replace(/[[?]/g, "[$&]")}` : sql`${column} = ${value}`;
+  });
+}

@@ -1,0 +1,65 @@
+// Work that goes on at the provider after its answer: a batch, a background response. It is a reservation that stays open,
+// under the provider's id of the work, until its result passes; then it becomes one event, whoever asked for the result and
+// however often.
+import { asc, drizzle, isNotNull } from "../drizzle.ts";
+import type { AttemptId } from "../ids.ts";
+import type { NanoUsd } from "../money.ts";
+import type { Sqlite } from "../open.ts";
+import { reservations } from "./schema.ts";
+
+export type PendingWork = {
+  readonly attemptId: AttemptId;
+  readonly provider: string;
+  /** The provider's id of the work: of the response, of the batch. */
+  readonly workId: string;
+  readonly keyId: string;
+  readonly endpoint: string;
+  readonly requestedModel: string;
+  readonly team: string;
+  readonly project: string;
+  readonly env: string;
+  /** Compact JSON object of tags, or undefined. */
+  readonly tags: string | undefined;
+  readonly tiers: readonly string[];
+  readonly boundNanoUsd: NanoUsd | undefined;
+  readonly expectedNanoUsd: NanoUsd | undefined;
+  readonly mostNanoUsd: NanoUsd | undefined;
+};
+
+/** All of it, oldest first. */
+export async function readPendingWork(database: Sqlite): Promise<PendingWork[]> {
+  const rows = drizzle(database)
+    .select()
+    .from(reservations)
+    .where(isNotNull(reservations.workId))
+    .orderBy(asc(reservations.attemptId))
+    .all();
+  return rows.map(({ workId, tags, tiers, boundNanoUsd, expectedNanoUsd, mostNanoUsd, ...row }) => ({
+    ...row,
+    workId: workId ?? "",
+    tags: tags ?? undefined,
+    tiers: tiers === null || tiers === "" ? [] : tiers.split(","),
+    boundNanoUsd: boundNanoUsd ?? undefined,
+    expectedNanoUsd: expectedNanoUsd ?? undefined,
+    mostNanoUsd: mostNanoUsd ?? undefined,
+  }));
+}
+
+/** Things that keys made at providers, work among them: the newest `most`, oldest of these first. */
+export async function* readThings(
+  database: Sqlite,
+  most: number,
+): AsyncGenerator<{ readonly provider: string; readonly name: string; readonly keyId: string }> {
+  const rows = database
+    .prepare(
+      "SELECT provider, work_id AS name, key_id AS keyId FROM (SELECT * FROM work ORDER BY attempt_id DESC LIMIT ?) ORDER BY attempt_id",
+    )
+    .iterate(most);
+  for (const row of rows) yield row as { provider: string; name: string; keyId: string };
+}
+
+/** Looks for the key that made a thing; undefined: none through this ledger. */
+export function createThingReader(database: Sqlite): (provider: string, name: string) => string | undefined {
+  const find = database.prepare("SELECT key_id FROM work WHERE provider = ? AND work_id = ?").pluck();
+  return (provider, name) => find.get(provider, name) as string | undefined;
+}

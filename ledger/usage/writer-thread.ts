@@ -1,0 +1,154 @@
+// The writer's thread: the only code that changes usage.db. It takes a batch of operations, has it booked in one transaction, and
+// answers after the commit.
+import { closeSync, fsync, openSync, statSync } from "node:fs";
+import { parentPort, workerData } from "node:worker_threads";
+import { createBooking } from "./booking.ts";
+import type { Booking } from "./booking.ts";
+import { LedgerError, openForWriting } from "../open.ts";
+import type { Sqlite } from "../open.ts";
+import { digestDay, nextDayToSeal } from "./seals.ts";
+import { decodeBatch, encodeAnswers } from "./wire.ts";
+import type { Mark, ThreadSettings, ToMain, ToThread } from "./writer.ts";
+
+const FSYNC_EVERY_MS = 100;
+const LOOK_EVERY_MS = 1_000;
+const LOOK_AT_CLOCK_EVERY_MS = 60_000;
+const PAUSE_MS = 1;
+
+const port = parentPort;
+if (!port) throw new Error("ledger/usage/writer-thread.ts runs as a worker thread only");
+const settings = workerData as ThreadSettings;
+
+try {
+  run(settings);
+} catch (error) {
+  post({
+    type: "failed",
+    message: error instanceof Error ? error.message : String(error),
+    expected: error instanceof LedgerError,
+  });
+}
+
+function run({ path, durability, zone, capMode, tagsInBudgets = true, marks = [] }: ThreadSettings): void {
+  const database = openForWriting(path, "usage", durability);
+  checkMarks(database, marks);
+  const booking = createBooking(database, zone, capMode, Date.now(), tagsInBudgets);
+
+  const sealDays = createSealer(database, booking);
+  const lookAtClock = (): void => {
+    // The meter runs in this hour, whether anybody spends or not. What cannot be written now is written a minute later.
+    booking.book([{ type: "meterRan", sinceMs: Date.now(), untilMs: Date.now() + 1 }]);
+    sealDays();
+  };
+  lookAtClock();
+  setInterval(lookAtClock, LOOK_AT_CLOCK_EVERY_MS).unref();
+
+  if (durability === "process") fsyncWal(path);
+  watchFiles(database, path);
+
+  port?.on("message", (message: ToThread) => {
+    if (message.type === "close") {
+      database.pragma("wal_checkpoint(TRUNCATE)");
+      database.close();
+      post({ type: "closed" });
+      process.exit(0);
+    }
+    post(encodeAnswers(booking.book(decodeBatch(message))));
+  });
+  const { lastAttemptId, ahead, recovered, losing } = booking;
+  post({ type: "ready", lastAttemptId, ahead, recovered, losing });
+}
+
+/** Whether the secrets that belong to these books are the ones that they were written with. */
+function checkMarks(database: Sqlite, marks: readonly Mark[]): void {
+  const find = database.prepare("SELECT value FROM meta WHERE name = ?").pluck();
+  for (const { name, digest, isNew, mustStay, restore } of marks) {
+    const known = find.get(name) as string | undefined;
+    const isInUse =
+      known !== undefined ||
+      (mustStay &&
+        database
+          .prepare("SELECT 1 FROM key_secrets JOIN keys ON keys.id = key_id WHERE kind = 'virtual' LIMIT 1")
+          .get() !== undefined);
+    if (isInUse && (isNew || (mustStay && known !== undefined && known !== digest)))
+      throw new LedgerError(
+        `${database.name}: its ${name} is ${isNew ? "gone, and a new one was made" : "another one"}. ${restore}`,
+      );
+    database.prepare("INSERT OR REPLACE INTO meta (name, value) VALUES (?, ?)").run(name, digest);
+  }
+}
+
+/** Seals days in their order, a slice at a time with a pause between: requests are booked meanwhile. What is returned begins, unless it
+ *  goes on already. */
+function createSealer(database: Sqlite, booking: Booking): () => void {
+  let digest: ReturnType<typeof digestDay> | undefined;
+  let isBusy = false;
+  /** Whether there is more to do. */
+  const step = (): boolean => {
+    if (!digest) {
+      const first = nextDayToSeal(database, Date.now());
+      if (first === undefined) return false;
+      digest = digestDay(database, first);
+    }
+    const { done, value } = digest.next();
+    if (!done) return true;
+    digest = undefined;
+    const [answer] = booking.book([{ type: "seal", seal: value, atMs: Date.now() }]);
+    return answer?.type !== "failure";
+  };
+  const goOn = (): void => {
+    try {
+      isBusy = step();
+    } catch {
+      // Books that cannot be read now are sealed later: `verify` says until when they are.
+      digest = undefined;
+      isBusy = false;
+    }
+    if (isBusy) setTimeout(goOn, PAUSE_MS);
+  };
+  return () => {
+    if (isBusy) return;
+    isBusy = true;
+    setTimeout(goOn, PAUSE_MS);
+  };
+}
+
+/** Durability `process`: NORMAL commits, and this bounds what a power cut may take. */
+function fsyncWal(path: string): void {
+  let running = false;
+  const file = openSync(`${path}-wal`, "r");
+  setInterval(() => {
+    if (running) return;
+    running = true;
+    fsync(file, () => (running = false));
+  }, FSYNC_EVERY_MS).unref();
+  process.on("exit", () => closeSync(file));
+}
+
+/** A file or a log that is deleted or replaced under us would swallow everything we write, and a lock that is deleted would let a
+ *  second writer in: stop at once. What only we still have is written beside the place where it was. */
+function watchFiles(database: Sqlite, path: string): void {
+  const opened = [path, `${path}.lock`, `${path}-wal`].map((file) => [file, statSync(file).ino] as const);
+  const timer = setInterval(() => {
+    const gone = opened.find(([file, inode]) => statSync(file, { throwIfNoEntry: false })?.ino !== inode)?.[0];
+    if (gone === undefined) return;
+    clearInterval(timer);
+    const rescued = `${path}.rescued-${Date.now()}`;
+    let kept = `a whole copy was written to ${rescued}`;
+    try {
+      database.prepare("VACUUM INTO ?").run(rescued);
+    } catch (error) {
+      kept = `no copy could be written (${error instanceof Error ? error.message : String(error)})`;
+    }
+    post({
+      type: "failed",
+      message: `${gone} was deleted or replaced while in use. Nothing more is admitted; ${kept}. Put it in the place of ${path} and start again.`,
+      expected: true,
+    });
+  }, LOOK_EVERY_MS);
+  timer.unref();
+}
+
+function post(message: ToMain): void {
+  port?.postMessage(message);
+}
