@@ -3,7 +3,7 @@ import { readFileSync } from "node:fs";
 import { didYouMean } from "./command/closest.ts";
 import { ChangeRefused } from "./ledger/usage/change-refused.ts";
 import { UsageError } from "./command/usage-error.ts";
-import { LedgerError } from "./ledger/open.ts";
+import { LedgerError } from "./ledger/books.ts";
 import { SettingsError } from "./service/settings.ts";
 
 const USAGE = `keymeter VERB ...

@@ -2,7 +2,7 @@
 import { Counter, Gauge, Registry } from "prom-client";
 import type { FastifyInstance } from "fastify";
 import { keepDelivery, readOutbox } from "../ledger/notices/notices.ts";
-import type { Sqlite } from "../ledger/open.ts";
+import type { NoticesBooks } from "../ledger/books.ts";
 import { createListener } from "../service/listener.ts";
 import type { MetricsGuard } from "../service/listener.ts";
 import { bearerOf, createTokenCheck } from "../service/admin-routes.ts";
@@ -19,7 +19,7 @@ const UNSIGNED = "unsigned";
 
 /** Alertmanager hears 200 only when its delivery is durable; then it is ours to say. */
 export function createAlertsApp(
-  database: Sqlite,
+  notices: NoticesBooks,
   notifier: Notifier,
   ownRules: Pick<OwnRules, "heardWatchdog" | "isSpeaking">,
   webhookToken: Secret,
@@ -51,14 +51,14 @@ export function createAlertsApp(
     name: "keymeter_outbox_deliveries",
     help: "What waits for Slack.",
     registers,
-    collect: async () => waiting.set((await readOutbox(database)).length),
+    collect: async () => waiting.set((await readOutbox(notices)).length),
   });
   const oldest: Gauge = new Gauge({
     name: "keymeter_outbox_oldest_seconds",
     help: "How long the oldest of it has waited.",
     registers,
     collect: async () => {
-      const [first] = await readOutbox(database);
+      const [first] = await readOutbox(notices);
       oldest.set(first ? Math.max(0, (Date.now() - first.receivedAtMs) / 1000) : 0);
     },
   });
@@ -93,7 +93,7 @@ export function createAlertsApp(
       unsigned.set(Date.now() / 1000);
       if (isWatchdog(group) || group.status === "resolved") return { ok: true, ignored: "it brought no token" };
       const payload = JSON.stringify({ ...group, isSigned: undefined, isUnsigned: true });
-      await keepDelivery(database, group.groupKey, UNSIGNED, payload, Date.now());
+      await keepDelivery(notices, group.groupKey, UNSIGNED, payload, Date.now());
       notifier.wake();
       return { ok: true };
     }
@@ -105,7 +105,7 @@ export function createAlertsApp(
     const source =
       group.externalURL === undefined || group.externalURL === OWN_SOURCE ? "alertmanager" : group.externalURL;
     await keepDelivery(
-      database,
+      notices,
       group.groupKey,
       source,
       JSON.stringify({ ...group, isSigned: true, isUnsigned: undefined }),

@@ -6,7 +6,7 @@ import { readBudgets } from "../ledger/usage/changes.ts";
 import { ChangeRefused } from "../ledger/usage/change-refused.ts";
 import type { Change } from "../ledger/usage/changes.ts";
 import { formatUsd } from "../ledger/money.ts";
-import type { Sqlite } from "../ledger/open.ts";
+import type { UsageBooks } from "../ledger/books.ts";
 import { createCalendar } from "../ledger/windows.ts";
 import type { Log } from "../service/log.ts";
 import type { Secret } from "../service/secret.ts";
@@ -23,7 +23,7 @@ export type ButtonParts = {
   /** Who may change something: ids of people in Slack. */
   readonly mayChange: readonly string[];
   readonly timezone: string;
-  readonly usage: () => Sqlite | undefined;
+  readonly usage: () => UsageBooks | undefined;
   readonly change: (change: Change, actor: string) => Promise<void>;
   readonly acknowledge: (groupKey: string, by: string) => Promise<void>;
   /** Says something in the thread of a group's message. */
@@ -65,7 +65,7 @@ async function press(parts: ButtonParts, { action, value, userId, userName }: Pr
     }
     if (action === "keymeter_raise") {
       const books = usage();
-      const budget = books && readBudgets(books).find((one) => one.id === id);
+      const budget = books && (await readBudgets(books)).find((one) => one.id === id);
       if (!budget) throw new ChangeRefused(`there is no budget ${id} any more`);
       const nowMs = now();
       const { endMs } = createCalendar(parts.timezone).window(budget.window, nowMs);

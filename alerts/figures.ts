@@ -4,7 +4,7 @@ import type { SpendSeries } from "../charts/spend.ts";
 import { expectedSoFar } from "../ledger/billing/forecasts.ts";
 import { toUsdNumber } from "../ledger/money.ts";
 import type { NanoUsd } from "../ledger/money.ts";
-import type { Sqlite } from "../ledger/open.ts";
+import type { BillingBooks, UsageBooks } from "../ledger/books.ts";
 import { readExpectations } from "../ledger/billing/plans.ts";
 import { readBudgets } from "../ledger/usage/changes.ts";
 import { amountAt, covers, describeScope, isAbout } from "../ledger/budgets.ts";
@@ -79,7 +79,7 @@ export type Course = Omit<SpendSeries, "title" | "timezone"> & {
   readonly window: "day" | "month";
 };
 
-export type FigureBooks = { readonly usage: Sqlite | undefined; readonly billing: Sqlite | undefined };
+export type FigureBooks = { readonly usage: UsageBooks | undefined; readonly billing: BillingBooks | undefined };
 
 const HOUR_MS = 3_600_000;
 const REFUSED_MS = 24 * HOUR_MS;
@@ -97,7 +97,7 @@ export async function readFigures(
   const { scope, id } = scopeOf(labels);
   if (!usage) return { asOfMs: nowMs, subject: nameOf(scope, id, undefined), window, ...NOTHING_KNOWN };
   const budget =
-    labels["budget"] === undefined ? undefined : readBudgets(usage).find((one) => one.id === labels["budget"]);
+    labels["budget"] === undefined ? undefined : (await readBudgets(usage)).find((one) => one.id === labels["budget"]);
   const { firstDay, endDay } = calendar.window(window, nowMs);
   const keys = new Map((await readKeys(usage)).keys.map((key) => [key.id, key]));
   const rows = await readSpend(usage, ["key", "team", "project", "env", "provider", "model"], firstDay, endDay);
@@ -144,7 +144,7 @@ export async function readFigures(
     budget: budget && (await budgetNow(usage, budget, timezone, nowMs)),
     movers: movers.slice(0, MOST_MOVERS),
     topModel: topModel && { name: topModel[0], costNanoUsd: topModel[1] },
-    hourNanoUsd: lastHour(usage, budget?.scope ?? scopeOfForecast(scope, id), nowMs),
+    hourNanoUsd: await lastHour(usage, budget?.scope ?? scopeOfForecast(scope, id), nowMs),
     paused: [...keys.values()]
       .filter(
         (key) => key.state === "paused" && (budget ? isCovered(budget, ownerOf(key)) : isOf(scope, id, ownerOf(key))),
@@ -155,9 +155,9 @@ export async function readFigures(
 }
 
 /** What the subject's last hour cost: this hour so far, and the part of the one before that lies within sixty minutes. */
-function lastHour(usage: Sqlite, scope: Scope, nowMs: number): NanoUsd {
+async function lastHour(usage: UsageBooks, scope: Scope, nowMs: number): Promise<NanoUsd> {
   const hourMs = nowMs - (nowMs % HOUR_MS);
-  const hours = readHoursInScope(usage, scope, hourMs - HOUR_MS, nowMs + 1);
+  const hours = await readHoursInScope(usage, scope, hourMs - HOUR_MS, nowMs + 1);
   const before = (hours.get(hourMs - HOUR_MS) ?? 0n) * BigInt(HOUR_MS - (nowMs - hourMs));
   return (hours.get(hourMs) ?? 0n) + before / BigInt(HOUR_MS);
 }
@@ -172,7 +172,7 @@ function ownerOf({ id, team, project, env }: Key): SpendRow["group"] {
 }
 
 async function landingNow(
-  { usage, billing }: FigureBooks & { readonly usage: Sqlite },
+  { usage, billing }: FigureBooks & { readonly usage: UsageBooks },
   of: ForecastScope & { readonly window: "day" | "month" },
   spentNanoUsd: NanoUsd,
   nowMs: number,
@@ -181,7 +181,7 @@ async function landingNow(
   return rest && rest.method !== "learning" ? landingOf(rest, spentNanoUsd, nowMs) : undefined;
 }
 
-async function leakOf(billing: Sqlite, labels: Labels): Promise<Figures["leak"]> {
+async function leakOf(billing: BillingBooks, labels: Labels): Promise<Figures["leak"]> {
   const { provider, billed_key: billedKey } = labels;
   const leak = (await readLeaks(billing)).find((one) => one.provider === provider && one.billedKey === billedKey);
   if (!leak) return undefined;
@@ -196,7 +196,7 @@ export async function readCourse(
   nowMs: number,
 ): Promise<Course | undefined> {
   if (!usage || !billing) return undefined;
-  const about = aboutOf(usage, labels);
+  const about = await aboutOf(usage, labels);
   if (!about) return undefined;
   const { scope, id, window } = about;
   const nameOfKey = (await readKeyNames(usage)).get(id);
@@ -204,7 +204,7 @@ export async function readCourse(
   if (!made || made.method === "learning" || made.p50NanoUsd <= 0n) return undefined;
   const [rest] = await readRests({ usage, billing }, nowMs, { scope, id, window });
   const spent = await readHourlySpend(usage, courseStart(made), nowMs, scope, { scope, id });
-  const budget = readBudgets(usage).find(
+  const budget = (await readBudgets(usage)).find(
     (one) => one.window === window && isAbout(one, scope, id) && one.amountNanoUsd > 0n,
   );
   return {
@@ -221,10 +221,13 @@ export async function readCourse(
 }
 
 /** Whose course an alert is about, over which window: a budget's own, where it is of one value and such a window. */
-function aboutOf(usage: Sqlite, labels: Labels): (ForecastScope & { readonly window: "day" | "month" }) | undefined {
+async function aboutOf(
+  usage: UsageBooks,
+  labels: Labels,
+): Promise<(ForecastScope & { readonly window: "day" | "month" }) | undefined> {
   if (labels["budget"] === undefined)
     return { ...scopeOf(labels), window: labels["window"] === "month" ? "month" : "day" };
-  const budget = readBudgets(usage).find(({ id }) => id === labels["budget"]);
+  const budget = (await readBudgets(usage)).find(({ id }) => id === labels["budget"]);
   if (!budget || (budget.window !== "day" && budget.window !== "month")) return undefined;
   const [part, ...more] = Object.entries(budget.scope).filter(([, value]) => value !== undefined);
   if (more.length > 0) return undefined;
@@ -263,13 +266,18 @@ function isCovered(budget: Budget, group: SpendRow["group"]): boolean {
   return covers(budget.scope, { keyId, team, project, env, provider, model });
 }
 
-async function budgetNow(usage: Sqlite, budget: Budget, timezone: string, nowMs: number): Promise<Figures["budget"]> {
+async function budgetNow(
+  usage: UsageBooks,
+  budget: Budget,
+  timezone: string,
+  nowMs: number,
+): Promise<Figures["budget"]> {
   const window = createCalendar(timezone).window(budget.window, nowMs);
   const refused = await readRefused(usage, nowMs - REFUSED_MS, nowMs + 60_000);
   return {
     id: budget.id,
     amountNanoUsd: amountAt(budget, nowMs),
-    spentNanoUsd: readSettled(usage, budget, window),
+    spentNanoUsd: await readSettled(usage, budget, window),
     window: budget.window,
     startsMs: window.startMs,
     endsMs: window.endMs,

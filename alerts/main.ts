@@ -14,7 +14,8 @@ import {
 } from "../ledger/notices/notices.ts";
 import type { NanoUsd } from "../ledger/money.ts";
 import { lockForWriting, openForReading, openForWriting } from "../ledger/open.ts";
-import type { Sqlite } from "../ledger/open.ts";
+import type { BillingBooks, UsageBooks } from "../ledger/books.ts";
+import type { Sqlite } from "../ledger/sqlite.ts";
 import { createCalendar } from "../ledger/windows.ts";
 import { askProxy } from "../service/admin.ts";
 import { toJson } from "../service/json.ts";
@@ -52,7 +53,7 @@ export async function startAlerts(): Promise<{ stop(): Promise<void>; log: Log }
   const guard = metricsGuard(config, (message) => log.warn(message));
   const path = `${config.dataDir}/notices.db`;
   const lock = lockForWriting(path);
-  const database = openForWriting(path, "notices", "power");
+  const notices = openForWriting(path, "notices", "power");
   const { slackToken, slackChannel, slackAppToken } = config;
   const slack = slackToken && slackChannel !== undefined ? createSlack(slackToken, config.slackUrl) : undefined;
 
@@ -63,7 +64,7 @@ export async function startAlerts(): Promise<{ stop(): Promise<void>; log: Log }
     if (known) readers.set(name, known);
     return known;
   };
-  const books = (): { usage: Sqlite | undefined; billing: Sqlite | undefined } => ({
+  const books = (): { usage: UsageBooks | undefined; billing: BillingBooks | undefined } => ({
     usage: reader("usage.db"),
     billing: reader("billing.db"),
   });
@@ -90,7 +91,7 @@ export async function startAlerts(): Promise<{ stop(): Promise<void>; log: Log }
     return { png: await toPng(await drawSpend({ ...course, title, timezone: config.timezone })), title, alt };
   };
   const notifier = startNotifier({
-    database,
+    notices,
     slack,
     channelOf: ({ commonLabels }) => config.slackChannels[commonLabels["team"] ?? ""] ?? slackChannel ?? "",
     defaultChannel: slackChannel ?? "",
@@ -112,7 +113,7 @@ export async function startAlerts(): Promise<{ stop(): Promise<void>; log: Log }
     log,
   });
   const ownRules = createOwnRules({
-    database,
+    notices,
     rules: readRules(),
     grouping,
     targets: config.targets,
@@ -122,7 +123,7 @@ export async function startAlerts(): Promise<{ stop(): Promise<void>; log: Log }
     log,
   });
   const app = createAlertsApp(
-    database,
+    notices,
     notifier,
     ownRules,
     config.webhookToken,
@@ -132,14 +133,14 @@ export async function startAlerts(): Promise<{ stop(): Promise<void>; log: Log }
   const port = await listen(app, innerHostOf(config), config.alertsPort, "KEYMETER_ALERTS_PORT");
 
   const acknowledge = async (groupKey: string, by: string): Promise<void> => {
-    const group = mergeWords(await readDeliveries(database, groupKey))?.group;
-    const open = await findOpenNotice(database, groupKey);
+    const group = mergeWords(await readDeliveries(notices, groupKey))?.group;
+    const open = await findOpenNotice(notices, groupKey);
     if (!group || !open) return;
     const nowMs = Date.now();
     const untilMs = createCalendar(config.timezone).window("day", nowMs).endMs;
     const silences = await alertmanager.silence(group, untilMs, by, nowMs);
-    await keepMute(database, { groupKey, untilMs, mutedBy: by, mutedAtMs: nowMs, silence: silences.join(",") || null });
-    await sayAgain(database, groupKey, nowMs);
+    await keepMute(notices, { groupKey, untilMs, mutedBy: by, mutedAtMs: nowMs, silence: silences.join(",") || null });
+    await sayAgain(notices, groupKey, nowMs);
     notifier.wake();
   };
   const change: Parameters<typeof listenToButtons>[2]["change"] = async (made, actor) => {
@@ -155,11 +156,11 @@ export async function startAlerts(): Promise<{ stop(): Promise<void>; log: Log }
           acknowledge,
           command: config.command,
           refresh: async (groupKey) => {
-            await sayAgain(database, groupKey, Date.now());
+            await sayAgain(notices, groupKey, Date.now());
             notifier.wake();
           },
           reply: async (groupKey, text) => {
-            await keepReply(database, groupKey, JSON.stringify({ text, isLoud: false }), Date.now());
+            await keepReply(notices, groupKey, JSON.stringify({ text, isLoud: false }), Date.now());
             notifier.wake();
           },
           log,
@@ -181,7 +182,7 @@ export async function startAlerts(): Promise<{ stop(): Promise<void>; log: Log }
     every(config.scrapeSeconds * 1000, "evaluating the rules", async () => void (await ownRules.step())),
     every(LOOK_MS, "looking at open messages", async () => {
       const parts = {
-        database,
+        notices,
         figureOf: async (group: AlertGroup) => figureOf(await figuresOf(group)),
         now: Date.now,
       };
@@ -192,7 +193,7 @@ export async function startAlerts(): Promise<{ stop(): Promise<void>; log: Log }
     config.digestCron,
     async () => {
       const day = createCalendar(config.timezone).window("week", Date.now()).firstDay;
-      if (await keepDigest(database, `digest:${day}`, Date.now())) notifier.wake();
+      if (await keepDigest(notices, `digest:${day}`, Date.now())) notifier.wake();
     },
     { timezone: config.timezone },
   );
@@ -216,7 +217,7 @@ export async function startAlerts(): Promise<{ stop(): Promise<void>; log: Log }
       await app.close();
       await notifier.stop();
       for (const one of readers.values()) one.close();
-      database.close();
+      notices.close();
       lock.release();
     },
   };

@@ -15,7 +15,7 @@ import {
 } from "../ledger/notices/notices.ts";
 import type { Mute, Notice, Outgoing } from "../ledger/notices/notices.ts";
 import type { NanoUsd } from "../ledger/money.ts";
-import type { Sqlite } from "../ledger/open.ts";
+import type { NoticesBooks } from "../ledger/books.ts";
 import type { Log } from "../service/log.ts";
 import { mergeWords } from "./merge.ts";
 import { escape } from "./message.ts";
@@ -41,7 +41,7 @@ type Composed = {
 };
 
 export type NotifierParts = {
-  readonly database: Sqlite;
+  readonly notices: NoticesBooks;
   readonly slack: Slack | undefined;
   /** Where a group is said. */
   readonly channelOf: (group: AlertGroup) => string;
@@ -67,7 +67,7 @@ const REOPEN_MS = 15 * 60_000;
 const RANK: { readonly [severity: string]: number } = { none: 0, info: 1, warning: 2, critical: 3 };
 
 export function startNotifier(parts: NotifierParts): Notifier {
-  const { database, slack, log, now = Date.now, paceMs = PACE_MS } = parts;
+  const { notices, slack, log, now = Date.now, paceMs = PACE_MS } = parts;
   let timer: NodeJS.Timeout | undefined;
   let working: Promise<void> = Promise.resolve();
   let stopped = false;
@@ -97,7 +97,7 @@ export function startNotifier(parts: NotifierParts): Notifier {
 
   const work = async (): Promise<void> => {
     if (!slack) return;
-    for (const row of await readOutbox(database)) {
+    for (const row of await readOutbox(notices)) {
       if (stopped) return;
       if (Math.max(row.nextAtMs, quietUntilMs) > now()) continue;
       let outcome: SlackOutcome | undefined;
@@ -124,10 +124,10 @@ export function startNotifier(parts: NotifierParts): Notifier {
           ? Math.min(outcome.retryAfterMs * 2 ** row.attempts, MOST_WAIT_MS)
           : outcome.retryAfterMs;
       if (outcome.about === "everything") quietUntilMs = now() + waitMs;
-      await noteFailure(database, row, outcome.error, now() + waitMs, outcome.isKnown);
+      await noteFailure(notices, row, outcome.error, now() + waitMs, outcome.isKnown);
     }
     // What was said may have queued what follows it in its thread.
-    const due = (await readOutbox(database)).map(({ nextAtMs }) => Math.max(nextAtMs, quietUntilMs));
+    const due = (await readOutbox(notices)).map(({ nextAtMs }) => Math.max(nextAtMs, quietUntilMs));
     if (due.length > 0) schedule(Math.max(0, Math.min(...due) - now()));
   };
 
@@ -160,17 +160,17 @@ async function sayRow(context: Context, row: Outgoing, pace: Pace): Promise<Slac
 }
 
 async function sayGroup(context: Context, row: Outgoing, pace: Pace): Promise<SlackOutcome | undefined> {
-  const { database, slack, now } = context;
+  const { notices, slack, now } = context;
   const composedAtMs = now();
-  const open = (await findOpenNotice(database, row.groupKey)) ?? (await adopt(context, row));
+  const open = (await findOpenNotice(notices, row.groupKey)) ?? (await adopt(context, row));
   const group = await currentGroup(context, row.groupKey, open);
   // Over before it was ever said: nobody needs to hear of it.
   if (!group || (group.status === "resolved" && !open)) {
-    await dropOutgoing(database, row, composedAtMs);
+    await dropOutgoing(notices, row, composedAtMs);
     return undefined;
   }
-  const notice = open ?? (await findReopened(database, group, now()));
-  const mute = await findMute(database, row.groupKey, now());
+  const notice = open ?? (await findReopened(notices, group, now()));
+  const mute = await findMute(notices, row.groupKey, now());
   const { message, severity, figureNanoUsd } = await context.compose(group, notice, mute);
   const said = {
     state: group.status,
@@ -182,10 +182,10 @@ async function sayGroup(context: Context, row: Outgoing, pace: Pace): Promise<Sl
   const note = async (
     { channel, ts }: { readonly channel: string; readonly ts: string },
     follow: Parameters<typeof noteSaid>[4],
-  ): Promise<void> => noteSaid(database, row, notice, { ...said, channel, ts }, follow, composedAtMs, now());
+  ): Promise<void> => noteSaid(notices, row, notice, { ...said, channel, ts }, follow, composedAtMs, now());
 
   if (notice && notice.state === said.state && notice.body === said.body) {
-    await dropOutgoing(database, row);
+    await dropOutgoing(notices, row);
     return undefined;
   }
   if (notice) {
@@ -208,24 +208,24 @@ async function sayGroup(context: Context, row: Outgoing, pace: Pace): Promise<Sl
 
 /** The message of a row whose answer got lost, if Slack has it: from now on it is known. */
 async function adopt(context: Context, row: Outgoing): Promise<Notice | undefined> {
-  const { database, slack, defaultChannel, now } = context;
+  const { notices, slack, defaultChannel, now } = context;
   if (row.sendingSinceMs === null) return undefined;
-  const merged = mergeWords(await readDeliveries(database, row.groupKey));
+  const merged = mergeWords(await readDeliveries(notices, row.groupKey));
   const channels = new Set([...(merged ? [context.channelOf(merged.group)] : []), defaultChannel]);
   for (const channel of channels) {
     const ts = await slack.find(channel, row.nonce, row.sendingSinceMs);
-    if (ts !== undefined) return noteFound(database, row, { channel, ts }, JSON.stringify(merged?.group ?? {}), now());
+    if (ts !== undefined) return noteFound(notices, row, { channel, ts }, JSON.stringify(merged?.group ?? {}), now());
   }
   return undefined;
 }
 
 /** The group as all sources have it now; as over, where its message stands and nobody speaks of it any more. */
 async function currentGroup(
-  { database, isActive }: Context,
+  { notices, isActive }: Context,
   groupKey: string,
   open: Notice | undefined,
 ): Promise<AlertGroup | undefined> {
-  const merged = mergeWords(await readDeliveries(database, groupKey));
+  const merged = mergeWords(await readDeliveries(notices, groupKey));
   if (!merged) return open && { groupKey, status: "resolved", commonLabels: {}, commonAnnotations: {}, alerts: [] };
   // The later word holds, unless an Alertmanager that is asked knows better.
   if (merged.isDisputed && (await isActive(merged.group)) !== true) return { ...merged.group, status: "resolved" };
@@ -233,8 +233,8 @@ async function currentGroup(
 }
 
 /** The message of a group that was closed moments ago and of which late news comes: it is opened again. */
-async function findReopened(database: Sqlite, group: AlertGroup, nowMs: number): Promise<Notice | undefined> {
-  const last = await findLastNotice(database, group.groupKey);
+async function findReopened(notices: NoticesBooks, group: AlertGroup, nowMs: number): Promise<Notice | undefined> {
+  const last = await findLastNotice(notices, group.groupKey);
   if (!last || nowMs - last.updatedAtMs > REOPEN_MS) return undefined;
   const firing = group.alerts.filter(({ status }) => status === "firing");
   return firing.every(({ startsAt }) => Date.parse(startsAt) < last.updatedAtMs) ? last : undefined;
@@ -260,15 +260,15 @@ function followUps(
 }
 
 async function sayInThread(context: Context, row: Outgoing, pace: Pace): Promise<SlackOutcome | undefined> {
-  const { database, slack, draw, now, log } = context;
-  const notice = await findLastNotice(database, row.groupKey);
+  const { notices, slack, draw, now, log } = context;
+  const notice = await findLastNotice(notices, row.groupKey);
   if (!notice) {
-    await dropOutgoing(database, row);
+    await dropOutgoing(notices, row);
     return undefined;
   }
   const { channel, ts } = notice;
   if (row.sendingSinceMs !== null && (await slack.find(channel, row.nonce, row.sendingSinceMs, ts)) !== undefined) {
-    await dropOutgoing(database, row);
+    await dropOutgoing(notices, row);
     return { ok: true, channel, ts };
   }
   let send: () => Promise<SlackOutcome>;
@@ -284,32 +284,32 @@ async function sayInThread(context: Context, row: Outgoing, pace: Pace): Promise
       return undefined;
     });
     if (!picture) {
-      await dropOutgoing(database, row);
+      await dropOutgoing(notices, row);
       return undefined;
     }
     send = () => slack.picture(channel, ts, picture, row.nonce);
   }
   await pace(channel);
-  if (row.sendingSinceMs === null) await noteSending(database, row.id, now());
+  if (row.sendingSinceMs === null) await noteSending(notices, row.id, now());
   const outcome = await send();
   // What belongs to a message is not worth holding anything up for: a missing scope is said by `keymeter doctor slack`.
   if (outcome.ok || (outcome.isKnown && outcome.about !== "everything")) {
     if (!outcome.ok) log.warn({ kind: row.kind, error: outcome.error }, "Slack did not take what belongs to a message");
-    await dropOutgoing(database, row);
+    await dropOutgoing(notices, row);
     return outcome.ok ? outcome : undefined;
   }
   return outcome;
 }
 
 async function sayDigest(context: Context, row: Outgoing, pace: Pace): Promise<SlackOutcome | undefined> {
-  const { database, defaultChannel, digest, now } = context;
+  const { notices, defaultChannel, digest, now } = context;
   const composedAtMs = now();
   const message = await digest();
   const outcome = await postOnce(context, row, defaultChannel, message, pace);
   if (!outcome.ok) return outcome;
   const said = { channel: outcome.channel, ts: outcome.ts, text: message.text, body: JSON.stringify(message.blocks) };
   await noteSaid(
-    database,
+    notices,
     row,
     undefined,
     { ...said, state: "resolved", severity: "none", figureNanoUsd: undefined },
@@ -327,7 +327,7 @@ function plain({ headline, text }: Message): Message {
 
 /** Posts a message; a digest that may have been posted before is looked for first, as a group's is before (`adopt`). */
 async function postOnce(
-  { database, slack, now, defaultChannel, log }: Context,
+  { notices, slack, now, defaultChannel, log }: Context,
   row: Outgoing,
   channel: string,
   message: Message,
@@ -339,7 +339,7 @@ async function postOnce(
       if (ts !== undefined) return { ok: true, channel: where, ts };
     }
     await pace(where);
-    if (row.sendingSinceMs === null) await noteSending(database, row.id, now());
+    if (row.sendingSinceMs === null) await noteSending(notices, row.id, now());
     let outcome = await slack.post(where, message, row.nonce);
     if (!outcome.ok && outcome.about === "form") outcome = await slack.post(where, plain(message), row.nonce);
     if (outcome.ok || outcome.about !== "channel" || where === defaultChannel) return outcome;

@@ -1,7 +1,7 @@
 // The money alerts without Prometheus: the same rules, over the gauges of proxy and collector, grouped and inhibited by Alertmanager's own
 // file, and delivered as one more source. It speaks while the chain from Prometheus is silent, told by the watchdog that no longer comes.
 import { dropSource, keepDelivery, readWords } from "../ledger/notices/notices.ts";
-import type { Sqlite } from "../ledger/open.ts";
+import type { NoticesBooks } from "../ledger/books.ts";
 import type { Log } from "../service/log.ts";
 import type { Secret } from "../service/secret.ts";
 import { groupAlerts } from "./alertmanager.ts";
@@ -23,7 +23,7 @@ export type OwnRules = {
 };
 
 export type OwnRulesParts = {
-  readonly database: Sqlite;
+  readonly notices: NoticesBooks;
   readonly rules: readonly Rule[];
   readonly grouping: Grouping;
   /** The metrics pages of proxy and collector. */
@@ -43,7 +43,7 @@ const SILENT_MS = 3 * 60_000;
 const AGAIN_MS = 60 * 60_000;
 
 export function createOwnRules(parts: OwnRulesParts): OwnRules {
-  const { database, rules, grouping, targets, metricsToken, mode, wake, log, now = Date.now } = parts;
+  const { notices, rules, grouping, targets, metricsToken, mode, wake, log, now = Date.now } = parts;
   const evaluator = createEvaluator(rules, (rule, error) =>
     log.warn({ rule, err: error }, "a rule cannot be evaluated by these samples; what fires by it goes on"),
   );
@@ -70,7 +70,7 @@ export function createOwnRules(parts: OwnRulesParts): OwnRules {
   /** What was said before this process began. */
   const restore = async (): Promise<void> => {
     isRestored = true;
-    for (const { groupKey, payload, receivedAtMs } of await readWords(database, OWN_SOURCE)) {
+    for (const { groupKey, payload, receivedAtMs } of await readWords(notices, OWN_SOURCE)) {
       const group = parseDelivery(JSON.parse(payload));
       if (group?.status !== "firing") continue;
       delivered.set(groupKey, { payload, atMs: receivedAtMs });
@@ -90,7 +90,7 @@ export function createOwnRules(parts: OwnRulesParts): OwnRules {
       if (!isRestored) await restore();
       if (!speaks && (wasSpeaking || (delivered.size > 0 && heardMs !== undefined))) {
         log.info("Prometheus and Alertmanager are heard again; the rules are theirs");
-        await dropSource(database, OWN_SOURCE, now());
+        await dropSource(notices, OWN_SOURCE, now());
         delivered.clear();
         wake();
       }
@@ -108,7 +108,7 @@ export function createOwnRules(parts: OwnRulesParts): OwnRules {
         const payload = JSON.stringify(group);
         const known = delivered.get(group.groupKey);
         if (group.status === "firing" && known?.payload === payload && now() - known.atMs < AGAIN_MS) continue;
-        await keepDelivery(database, group.groupKey, OWN_SOURCE, payload, now());
+        await keepDelivery(notices, group.groupKey, OWN_SOURCE, payload, now());
         if (group.status === "firing") delivered.set(group.groupKey, { payload, atMs: now() });
         else delivered.delete(group.groupKey);
         keys.push(group.groupKey);
@@ -121,7 +121,7 @@ export function createOwnRules(parts: OwnRulesParts): OwnRules {
         over.status = "resolved";
         for (const alert of over.alerts)
           Object.assign(alert, { status: "resolved", endsAt: new Date(now()).toISOString() });
-        await keepDelivery(database, groupKey, OWN_SOURCE, JSON.stringify(over), now());
+        await keepDelivery(notices, groupKey, OWN_SOURCE, JSON.stringify(over), now());
         delivered.delete(groupKey);
         keys.push(groupKey);
       }

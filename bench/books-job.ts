@@ -4,15 +4,15 @@ import { closeSettledDays } from "../collector/jobs.ts";
 import { compareDays } from "../collector/compare.ts";
 import { NOTHING_STATED } from "../collector/match.ts";
 import { exportFocus, reportChargeback } from "../collector/reports.ts";
-import { openForReading, openForWriting } from "../ledger/open.ts";
+import { openToWrite, openUsage } from "../ledger/open.ts";
 import { giveWay } from "../service/priority.ts";
 import { addDays } from "../ledger/windows.ts";
 
 giveWay("lowest");
 const [folder = "", job = "", lastDay = ""] = process.argv.slice(2);
-const usage = openForReading(join(folder, "usage.db"));
+const usage = await openUsage(folder);
 if (!usage) throw new Error(`there are no books in ${folder}`);
-const billing = openForWriting(join(folder, "billing.db"), "billing", "process");
+const billing = await openToWrite(folder, "billing", "process");
 const books = { usage, billing };
 const month = addDays(lastDay, -1).slice(0, 7);
 const nowMs = Date.parse(`${lastDay}T12:00:00Z`);
@@ -54,5 +54,5 @@ process.send?.({
   peakMb: Math.round(process.resourceUsage().maxRSS / 1024),
   baseMb: Math.round(before / 1024),
 });
-usage.close();
-billing.close();
+await usage.close();
+await billing.close();

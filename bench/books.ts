@@ -51,7 +51,7 @@ const runJob = async (job: string): Promise<{ seconds: number; peakMb: number; b
 const lastDay = new Date().toISOString().slice(0, 10);
 try {
   const began = performance.now();
-  makeBooks(folder, EVENTS, lastDay, (day) => {
+  await makeBooks(folder, EVENTS, lastDay, (day) => {
     if (day % 30 === 0) process.stderr.write(`${Math.round((day / DAYS) * 100)} % of ${EVENTS} events\r`);
   });
   process.stderr.write(`books of ${EVENTS} events made in ${Math.round((performance.now() - began) / 1000)} s\n`);

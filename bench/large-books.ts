@@ -3,8 +3,9 @@
 import { replaceBills } from "../ledger/billing/bills.ts";
 import type { BilledLine, BillOfDay } from "../ledger/billing/bills.ts";
 import { firstAttemptId } from "../ledger/ids.ts";
-import { openForWriting } from "../ledger/open.ts";
-import type { Sqlite } from "../ledger/open.ts";
+import { openToWrite } from "../ledger/open.ts";
+import { openForWriting } from "../ledger/sqlite.ts";
+import type { Sqlite } from "../ledger/sqlite.ts";
 import { addDays } from "../ledger/windows.ts";
 
 const DAY_MS = 86_400_000;
@@ -13,7 +14,12 @@ const PROVIDERS = ["openai", "anthropic", "gcp.gemini"];
 export const DAYS = 365;
 
 /** Makes usage.db and billing.db in the folder. `lastDay`: the day after the last one. */
-export function makeBooks(folder: string, events: number, lastDay: string, onDay: (day: number) => void): void {
+export async function makeBooks(
+  folder: string,
+  events: number,
+  lastDay: string,
+  onDay: (day: number) => void,
+): Promise<void> {
   const usage = openForWriting(`${folder}/usage.db`, "usage", "process");
   usage.pragma("synchronous = OFF");
   usage.exec("INSERT INTO meta (name, value) VALUES ('zone', 'UTC')");
@@ -33,7 +39,7 @@ export function makeBooks(folder: string, events: number, lastDay: string, onDay
   }
   usage.pragma("wal_checkpoint(TRUNCATE)");
   usage.close();
-  makeBills(folder, lastDay, perDay);
+  await makeBills(folder, lastDay, perDay);
 }
 
 /** One day: events evenly over it; keys, models and sizes by arithmetic that the bills repeat. */
@@ -59,8 +65,8 @@ function writeDay(usage: Sqlite, day: string, perDay: number): void {
 }
 
 /** Twelve months of bills: what was metered, in lines by model and class as providers write them. */
-function makeBills(folder: string, lastDay: string, perDay: number): void {
-  const billing = openForWriting(`${folder}/billing.db`, "billing", "process");
+async function makeBills(folder: string, lastDay: string, perDay: number): Promise<void> {
+  const billing = await openToWrite(folder, "billing", "process");
   const usage = openForWriting(`${folder}/usage.db`, "usage", "process");
   const sums = usage.prepare(
     `SELECT provider, model, SUM(input), SUM(output) FROM rollup_hour WHERE hour_ms >= ? AND hour_ms < ? GROUP BY 1, 2`,
@@ -98,7 +104,7 @@ function makeBills(folder: string, lastDay: string, perDay: number): void {
     }
   }
   usage.close();
-  replaceBills(billing, bills, Date.parse(`${lastDay}T00:00:00Z`));
-  billing.close();
+  await replaceBills(billing, bills, Date.parse(`${lastDay}T00:00:00Z`));
+  await billing.close();
   if (perDay === 0) throw new Error("too few events for a year");
 }

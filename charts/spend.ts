@@ -1,7 +1,7 @@
 // Spend of a day or a month, as SVG: what was spent, where it lands as it looks now with its 80 % band, what was forecast at the start, and the
 // budget. Drawn on the server by Vega, for messages and pages. Plain shapes, so that it reads on a light and on a dark ground, and as small as a
 // phone. The words stand above the plot, in the colours of what they name: nothing is ever written over a line.
-import type { Spec } from "vega";
+import type { Mark, Spec } from "vega";
 import { draw, FONT, moneyAxis, PAPER, USUAL } from "./draw.ts";
 import type { Palette, Size } from "./draw.ts";
 
@@ -112,68 +112,73 @@ function specOf(series: SpendSeries, palette: Palette, { width, height }: Size):
       },
       moneyAxis(most, palette, 18),
     ],
-    marks: [
-      {
-        type: "area",
-        from: { data: "ahead" },
-        encode: {
-          enter: {
-            x: { scale: "x", field: "at" },
-            y: { scale: "y", field: "low" },
-            y2: { scale: "y", field: "high" },
-            fill: { value: band },
-          },
-        },
-      },
-      line("frozen", quiet, { strokeWidth: { value: 2 }, strokeDash: { value: [3, 6] } }),
-      line("ahead", strong, { strokeWidth: { value: 3 }, strokeDash: { value: [10, 7] } }),
-      {
-        type: "rule",
-        from: { data: "budget" },
-        encode: {
-          enter: {
-            x: { value: 0 },
-            x2: { signal: "width" },
-            y: { scale: "y", field: "sum" },
-            stroke: { value: limit },
-            strokeWidth: { value: 3 },
-          },
-        },
-      },
-      line("past", strong, {
-        strokeWidth: { value: 5 },
-        strokeCap: { value: "round" },
-        strokeJoin: { value: "round" },
-      }),
-      {
-        type: "symbol",
-        from: { data: "last" },
-        encode: {
-          enter: {
-            x: { scale: "x", field: "at" },
-            y: { scale: "y", field: "sum" },
-            size: { value: 140 },
-            fill: { value: strong },
-          },
-        },
-      },
-      {
-        type: "text",
-        from: { data: "words" },
-        encode: {
-          enter: {
-            x: { field: "x" },
-            y: { signal: `(datum.row - ${lines.at(-1)?.row ?? 0}) * ${WORD_HEIGHT} - 18` },
-            text: { field: "text" },
-            fill: { field: "colour" },
-            font: { value: FONT },
-            fontSize: { value: WORD_SIZE },
-            fontWeight: { signal: "datum.isBold ? 700 : 400" },
-          },
-        },
-      },
-    ],
+    marks: marksOf(palette, lines.at(-1)?.row ?? 0),
   };
+}
+
+/** The shapes, from the back to the front; the words stand above the plot in as many rows as they need. */
+function marksOf({ quiet, strong, band, limit }: Palette, lastRow: number): Mark[] {
+  return [
+    {
+      type: "area",
+      from: { data: "ahead" },
+      encode: {
+        enter: {
+          x: { scale: "x", field: "at" },
+          y: { scale: "y", field: "low" },
+          y2: { scale: "y", field: "high" },
+          fill: { value: band },
+        },
+      },
+    },
+    line("frozen", quiet, { strokeWidth: { value: 2 }, strokeDash: { value: [3, 6] } }),
+    line("ahead", strong, { strokeWidth: { value: 3 }, strokeDash: { value: [10, 7] } }),
+    {
+      type: "rule",
+      from: { data: "budget" },
+      encode: {
+        enter: {
+          x: { value: 0 },
+          x2: { signal: "width" },
+          y: { scale: "y", field: "sum" },
+          stroke: { value: limit },
+          strokeWidth: { value: 3 },
+        },
+      },
+    },
+    line("past", strong, {
+      strokeWidth: { value: 5 },
+      strokeCap: { value: "round" },
+      strokeJoin: { value: "round" },
+    }),
+    {
+      type: "symbol",
+      from: { data: "last" },
+      encode: {
+        enter: {
+          x: { scale: "x", field: "at" },
+          y: { scale: "y", field: "sum" },
+          size: { value: 140 },
+          fill: { value: strong },
+        },
+      },
+    },
+    {
+      type: "text",
+      from: { data: "words" },
+      encode: {
+        enter: {
+          x: { field: "x" },
+          y: { signal: `(datum.row - ${lastRow}) * ${WORD_HEIGHT} - 18` },
+          text: { field: "text" },
+          fill: { field: "colour" },
+          font: { value: FONT },
+          fontSize: { value: WORD_SIZE },
+          fontWeight: { signal: "datum.isBold ? 700 : 400" },
+        },
+      },
+    },
+  ];
 }
 
 const WORD_SIZE = 18;

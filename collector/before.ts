@@ -74,7 +74,7 @@ export async function readHistory(
 /** Spreads the bills of the days before the meter over their hours. At any time, with the same result. */
 export async function refreshBilledHours(books: Books, prices: PriceBook, nowMs: number): Promise<void> {
   const { usage, billing } = books;
-  const beganMs = findMeterBegan(usage) ?? Math.floor(nowMs / HOUR_MS) * HOUR_MS;
+  const beganMs = (await findMeterBegan(usage)) ?? Math.floor(nowMs / HOUR_MS) * HOUR_MS;
   const firstDay = dayOf(beganMs);
   const sinceDay = addDays(firstDay, -MOST_HISTORY_DAYS);
   const untilDay = addDays(firstDay, 1);
@@ -87,7 +87,7 @@ export async function refreshBilledHours(books: Books, prices: PriceBook, nowMs:
       const used = await readBilledUsage(billing, provider, startMs, startMs + HOURS_A_DAY * HOUR_MS);
       for (const one of spread(provider, startMs, ofDay, used, prices)) if (one.hourMs < beganMs) hours.push(one);
     }
-    replaceBilledHours(billing, provider, hours);
+    await replaceBilledHours(billing, provider, hours);
   }
 }
 
@@ -170,7 +170,7 @@ export async function readKnownHours(
   untilMs: number,
 ): Promise<Set<number>> {
   const known = await readMeterHours(usage, sinceMs, untilMs);
-  const beganMs = findMeterBegan(usage) ?? untilMs;
+  const beganMs = (await findMeterBegan(usage)) ?? untilMs;
   for (const { day, asOfMs } of await readBillDays(billing, dayOf(sinceMs), dayOf(beganMs + DAY_MS))) {
     const startMs = startOf(day);
     // What a day's bill does not name was not used, once the bill is whole.
@@ -189,7 +189,7 @@ async function readCovered(
   books: Books,
   nowMs: number,
 ): Promise<Map<string, { readonly metered: NanoUsd; readonly billed: NanoUsd }>> {
-  const firstDay = addDays(firstMeteredDay(books.usage, nowMs), 1);
+  const firstDay = addDays(await firstMeteredDay(books.usage, nowMs), 1);
   const lately = addDays(dayOf(nowMs), -COVERED_DAYS);
   const covered = new Map<string, { metered: NanoUsd; billed: NanoUsd }>();
   for (const one of await readComparisons(books.billing, lately > firstDay ? lately : firstDay, dayOf(nowMs))) {

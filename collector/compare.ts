@@ -21,7 +21,7 @@ import {
 import type { MeteredCredential, MeteredLine, UnsureEvent } from "../ledger/billing/metered.ts";
 import { allocate } from "../ledger/money.ts";
 import type { NanoUsd } from "../ledger/money.ts";
-import type { Sqlite } from "../ledger/open.ts";
+import type { BillingBooks, UsageBooks } from "../ledger/books.ts";
 import { firstMeteredDay } from "../ledger/usage/spend.ts";
 import { addDays } from "../ledger/windows.ts";
 import { matchKeys, matchModels } from "./match.ts";
@@ -29,7 +29,7 @@ import type { KeyMatches, Stated } from "./match.ts";
 import { reconcile, tierOf } from "./reconcile.ts";
 import type { Context, Day, Metered } from "./reconcile.ts";
 
-export type Books = { readonly usage: Sqlite; readonly billing: Sqlite };
+export type Books = { readonly usage: UsageBooks; readonly billing: BillingBooks };
 
 const DAY_MS = 86_400_000;
 const HOUR_MS = 3_600_000;
@@ -77,7 +77,7 @@ async function compareSome(
   await refreshMetered(books, first, end, nowMs, onDay);
   const metered = new Map<string, MeteredLine[]>();
   await readMetered(books, first, end, (day, provider, lines) => metered.set(`${provider} ${day}`, lines));
-  const firstDay = firstMeteredDay(books.usage, nowMs);
+  const firstDay = await firstMeteredDay(books.usage, nowMs);
   const billDays = await readBillDays(books.billing, first, end);
   const usageReads = new Map((await readUsageReads(books.billing)).map((one) => [one.provider, one]));
   const credentials = await readMeteredCredentials(books.usage);
@@ -87,7 +87,8 @@ async function compareSome(
     const days = ofProvider.filter(({ day }) => day >= firstDay);
     // What an earlier release compared with nothing.
     for (const { day } of ofProvider)
-      if (day < firstDay && day >= sinceDay && day < untilDay) replaceComparisons(books.billing, provider, day, []);
+      if (day < firstDay && day >= sinceDay && day < untilDay)
+        await replaceComparisons(books.billing, provider, day, []);
     const own = credentials.filter((one) => one.provider === provider);
     const billed = await readBilledLines(books.billing, provider, first, end);
     const providerKeys = await readProviderKeys(books.billing, provider);
@@ -132,7 +133,8 @@ async function compareSome(
     };
     const found = Map.groupBy(reconcile(context, compared), (one) => one.day);
     for (const { day } of days)
-      if (day >= sinceDay && day < untilDay) replaceComparisons(books.billing, provider, day, found.get(day) ?? []);
+      if (day >= sinceDay && day < untilDay)
+        await replaceComparisons(books.billing, provider, day, found.get(day) ?? []);
     const questions = [...keys.asked, ...models.asked];
     if (pooled.length > 0)
       questions.push(
@@ -165,7 +167,7 @@ function unknownKeys(
 
 /** How many tokens of a model belong to answers that were under way at a midnight. */
 async function readEdges(
-  usage: Sqlite,
+  usage: UsageBooks,
   provider: string,
   sinceDay: string,
   untilDay: string,
@@ -233,7 +235,7 @@ export async function closeBilledDay(
   const next = addDays(day, 1);
   let why: string | undefined = "it does not stand still";
   for (let attempt = 0; attempt < MOST_TRIES; attempt++) {
-    if (findClosed(books.billing, provider, day)) return "it is closed already";
+    if (await findClosed(books.billing, provider, day)) return "it is closed already";
     await compareDays(books, day, next, stated, nowMs);
     const list = await adjustmentsOf(books, provider, day, stated);
     for (let from = 0; from < list.length; from += MOST_A_CHANGE) await adjust(list.slice(from, from + MOST_A_CHANGE));
@@ -244,7 +246,7 @@ export async function closeBilledDay(
     await readMetered(books, day, next, (_day, of, lines) => {
       if (of === provider) meteredNanoUsd += lines.reduce((sum, line) => sum + line.costNanoUsd, 0n);
     });
-    why = closeDay(books.billing, {
+    why = await closeDay(books.billing, {
       provider,
       day,
       meteredNanoUsd,

@@ -45,7 +45,7 @@ export async function freezeDueForecasts({ usage, billing }: Books, timezone: st
   const sinceMs = hourStart(calendar.window("month", nowMs).startMs) - HISTORY_MS;
   const existing = new Map((await readForecasts(billing, nowMs)).map((one) => [nameOf(one), one.method]));
   const ran = await readKnownHours({ usage, billing }, sinceMs, untilMs);
-  const beganMs = findMeterBegan(usage) ?? untilMs;
+  const beganMs = (await findMeterBegan(usage)) ?? untilMs;
   const plans = await readPlans(billing, sinceMs, untilMs);
   let count = 0;
   for (const scope of FORECAST_SCOPES) {

@@ -5,13 +5,13 @@ import { formatUsdExact } from "../ledger/money.ts";
 import { readExpectations } from "../ledger/billing/plans.ts";
 import { addSums, readSpend, readSpendByHour } from "../ledger/usage/spend.ts";
 import type { SpendRow } from "../ledger/usage/spend.ts";
-import type { Sqlite } from "../ledger/open.ts";
+import type { BillingBooks, UsageBooks } from "../ledger/books.ts";
 import { addDays, createCalendar } from "../ledger/windows.ts";
 import type { Calendar } from "../ledger/windows.ts";
 import { CLASSES, daysOf, hasTokens, sumByScope } from "./spend-metrics.ts";
 import type { SpendWindow } from "./spend-metrics.ts";
 
-export type HistoryBooks = { readonly usage: Sqlite; readonly billing: Sqlite | undefined };
+export type HistoryBooks = { readonly usage: UsageBooks; readonly billing: BillingBooks | undefined };
 
 const HOUR_MS = 3_600_000;
 /** A sample stands so long before an hour's end: it is the whole hour's, and still the same day's. */
@@ -56,7 +56,7 @@ export async function* writeHistory(
 type Day = { readonly day: string; readonly text: string };
 
 async function* spendDays(
-  usage: Sqlite,
+  usage: UsageBooks,
   calendar: Calendar,
   sinceDay: string,
   untilDay: string,

@@ -4,7 +4,7 @@ import { covers } from "../ledger/budgets.ts";
 import type { Budget } from "../ledger/budgets.ts";
 import { toUsdNumber } from "../ledger/money.ts";
 import type { NanoUsd } from "../ledger/money.ts";
-import type { Sqlite } from "../ledger/open.ts";
+import type { UsageBooks } from "../ledger/books.ts";
 import { readHoursInScope } from "../ledger/usage/budget-spend.ts";
 import { readMeterHours, readSubjectSpend } from "../ledger/usage/spend.ts";
 import type { Calendar } from "../ledger/windows.ts";
@@ -33,7 +33,7 @@ export type Burn = {
 
 /** How fast budgets of a week or longer burn. `spent` of longer spans is that of whole UTC hours and the running one. */
 export async function readBurns(
-  usage: Sqlite,
+  usage: UsageBooks,
   budgets: readonly { readonly budget: Budget; readonly amountNanoUsd: NanoUsd; readonly lengthMs: number }[],
   nowMs: number,
 ): Promise<Map<string, Burn[]>> {
@@ -57,7 +57,7 @@ export async function readBurns(
 export type Ahead = { readonly p10: number; readonly p50: number; readonly p90: number };
 
 export async function forecastRest(
-  usage: Sqlite,
+  usage: UsageBooks,
   budget: Budget,
   calendar: Calendar,
   nowMs: number,
@@ -66,7 +66,7 @@ export async function forecastRest(
   const untilMs = Math.floor(nowMs / HOUR_MS) * HOUR_MS;
   const horizon = Math.round((endMs - untilMs) / HOUR_MS);
   if (horizon < 1) return { p10: 0, p50: 0, p90: 0 };
-  const spent = readHoursInScope(usage, budget.scope, untilMs - HISTORY_MS, untilMs);
+  const spent = await readHoursInScope(usage, budget.scope, untilMs - HISTORY_MS, untilMs);
   const first = Math.min(...spent.keys());
   if (!Number.isFinite(first)) return undefined;
   const ran = await readMeterHours(usage, first, untilMs);

@@ -11,7 +11,7 @@ import type { ClosedDay, Correction } from "../ledger/billing/closed-days.ts";
 import { readMetered, readMeteredCredentials } from "../ledger/billing/metered.ts";
 import type { MeteredLine } from "../ledger/billing/metered.ts";
 import type { NanoUsd } from "../ledger/money.ts";
-import type { Sqlite } from "../ledger/open.ts";
+import type { BillingBooks, UsageBooks } from "../ledger/books.ts";
 import { firstMeteredDay, readKeyNames } from "../ledger/usage/spend.ts";
 import { addDays } from "../ledger/windows.ts";
 import { csvText } from "../service/csv.ts";
@@ -26,7 +26,7 @@ export { OWNERS as CHARGEBACK_OWNERS } from "./chargeback.ts";
 export { FOCUS_VERSIONS } from "./focus.ts";
 export { writeHistory } from "./history.ts";
 
-export type ReportBooks = { readonly usage: Sqlite; readonly billing: Sqlite | undefined };
+export type ReportBooks = { readonly usage: UsageBooks; readonly billing: BillingBooks | undefined };
 export type FocusOptions = {
   readonly sinceDay: string;
   readonly untilDay: string;
@@ -289,7 +289,7 @@ export async function reportChargeback(
     : [])
     if (cause === "before the meter" && closed.has(`${provider} ${day}`))
       differences.set(provider, (differences.get(provider) ?? 0n) - amountNanoUsd);
-  const firstDay = firstMeteredDay(usage, Date.now());
+  const firstDay = await firstMeteredDay(usage, Date.now());
   for (const { provider, day, lines } of billing ? await readBillDays(billing, sinceDay, untilDay) : [])
     if (lines > 0 && day >= firstDay && !closed.has(`${provider} ${day}`)) open.add(`${provider} ${day}`);
   for (const one of billing ? await readCorrections(billing, sinceDay, untilDay) : [])

@@ -4,7 +4,7 @@ import type { Gauge } from "prom-client";
 import { FORECAST_SCOPES } from "../ledger/billing/forecasts.ts";
 import { readOutcomes } from "../ledger/usage/outcomes.ts";
 import { toUsdNumber } from "../ledger/money.ts";
-import type { Sqlite } from "../ledger/open.ts";
+import type { UsageBooks } from "../ledger/books.ts";
 import type { PriceBook } from "../ledger/prices/price-book.ts";
 import { addSums, NO_SPEND, readSpend } from "../ledger/usage/spend.ts";
 import type { ForecastScope, SpendRow, SpendSums } from "../ledger/usage/spend.ts";
@@ -80,7 +80,7 @@ export type SpendOfWindow = ReturnType<typeof sumByScope>;
 /** Makes the gauges; the function that comes back reads the books again, and gives the sums by window. */
 export function createSpendMetrics(
   makeGauge: MakeGauge,
-  { usage, calendar, prices }: { readonly usage: Sqlite; readonly calendar: Calendar; readonly prices: PriceBook },
+  { usage, calendar, prices }: { readonly usage: UsageBooks; readonly calendar: Calendar; readonly prices: PriceBook },
 ): (nowMs: number) => Promise<ReadonlyMap<string, SpendOfWindow>> {
   const scope = ["scope", "id", "window"] as const;
   const spend = makeGauge(

@@ -11,7 +11,7 @@ import type { Change } from "../ledger/usage/changes.ts";
 import { readLimits } from "../ledger/usage/limits.ts";
 import type { Limits } from "../ledger/usage/limits.ts";
 import { formatUsdSet } from "../ledger/money.ts";
-import { makeChange, openUsage } from "./books.ts";
+import { makeChange, requireUsage } from "./books.ts";
 import { newBudget, parseAmount, parseThresholds, scopeOf } from "./budget-options.ts";
 import { loadCommandConfig } from "./config.ts";
 import { allKeys } from "./find-key.ts";
@@ -83,9 +83,9 @@ export async function run(args: string[]): Promise<void> {
   if (values.file === undefined) throw new UsageError(`which file?\n${USAGE}`);
   const wanted = readWanted(values.file);
   const config = loadCommandConfig();
-  const books = openUsage(config);
-  const [budgets, limits] = [readBudgets(books), readLimits(books)];
-  books.close();
+  const books = await requireUsage(config);
+  const [budgets, limits] = [await readBudgets(books), await readLimits(books)];
+  await books.close();
   const names = new Map((await allKeys()).map((key) => [key.id, key.name]));
   const describe = (budget: Budget): string => describeBudget(budget, names);
   const differences = [

@@ -2,7 +2,8 @@
 import { chmodSync, copyFileSync, existsSync, mkdirSync, readdirSync, statSync } from "node:fs";
 import { join, resolve } from "node:path";
 import { parseArgs } from "node:util";
-import { LedgerError, openForReading } from "../ledger/open.ts";
+import { LedgerError } from "../ledger/books.ts";
+import { copyBook } from "../ledger/backup.ts";
 import { RESTORE } from "../service/secret.ts";
 import { commandEnvironment, loadCommandConfig } from "./config.ts";
 import { createProgress } from "./progress.ts";
@@ -14,7 +15,7 @@ export const USAGE = `keymeter backup FOLDER
 
 /** The bills first: a day that is signed between two copies is then not signed in the copy, and is signed again. The other way round its corrections would
  *  be missing under the signature. */
-const BOOKS = ["billing.db", "usage.db", "notices.db"];
+const BOOKS = ["billing", "usage", "notices"] as const;
 const FILES = [...Object.keys(RESTORE), "price-list.json"];
 
 export async function run(args: string[]): Promise<void> {
@@ -37,19 +38,8 @@ export async function run(args: string[]): Promise<void> {
   const progress = createProgress();
   const made: string[] = [];
   for (const name of BOOKS) {
-    const to = join(folder, name);
-    const books = openForReading(join(dataDir, name));
-    if (!books) continue;
-    progress.show(name);
-    // In one read, so that nothing which is written meanwhile makes it begin anew.
-    books.prepare("VACUUM INTO ?").run(to);
-    books.close();
-    chmodSync(to, 0o600);
-    const copy = openForReading(to);
-    const found = String(copy?.pragma("quick_check(1)", { simple: true }));
-    copy?.close();
-    if (found !== "ok") throw new LedgerError(`${to} is not whole (${found}); nothing of this backup can be relied on`);
-    made.push(name);
+    progress.show(`${name}.db`);
+    if (await copyBook(dataDir, name, folder)) made.push(`${name}.db`);
   }
   progress.end();
   for (const name of FILES) {

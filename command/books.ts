@@ -1,17 +1,15 @@
 // The command's way to the books: reading is free; a change goes through the program that owns the file.
-import { join } from "node:path";
 import type { Scope } from "../ledger/budgets.ts";
 import type { Change } from "../ledger/usage/changes.ts";
-import { openForReading } from "../ledger/open.ts";
-import type { Sqlite } from "../ledger/open.ts";
+import type { UsageBooks } from "../ledger/books.ts";
+import { openUsage } from "../ledger/open.ts";
 import { askProxy, makeChange as changeBooks, noBooks, ProgramGone } from "../service/admin.ts";
 import type { SharedConfig } from "../service/config.ts";
 
 /** Opens usage.db for reading, or says that there is none yet. */
-export function openUsage(config: SharedConfig): Sqlite {
-  const path = join(config.dataDir, "usage.db");
-  const books = openForReading(path);
-  if (!books) throw noBooks(path);
+export async function requireUsage({ dataDir }: Pick<SharedConfig, "dataDir">): Promise<UsageBooks> {
+  const books = await openUsage(dataDir);
+  if (!books) throw noBooks(`${dataDir}/usage.db`);
   return books;
 }
 

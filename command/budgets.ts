@@ -8,7 +8,7 @@ import { formatUsd, formatUsdColumn, formatUsdDown, formatUsdSet } from "../ledg
 import { readSettled } from "../ledger/usage/budget-spend.ts";
 import { createCalendar, WINDOWS } from "../ledger/windows.ts";
 import { newBudget, parseAmount, parseThresholds, SCOPE_OPTIONS, scopeOf } from "./budget-options.ts";
-import { cutLive, makeChange, openUsage } from "./books.ts";
+import { cutLive, makeChange, requireUsage } from "./books.ts";
 import { loadCommandConfig } from "./config.ts";
 import { allKeys } from "./find-key.ts";
 import { raise, RAISES_USAGE, unraise } from "./raises.ts";
@@ -117,22 +117,23 @@ async function lift(args: string[]): Promise<void> {
 async function list(args: string[]): Promise<void> {
   const { values } = parseArgs({ args, options: { json: { type: "boolean", default: false } } });
   const config = loadCommandConfig();
-  const books = openUsage(config);
+  const books = await requireUsage(config);
   const calendar = createCalendar(config.timezone);
   const now = Date.now();
-  const rows = readBudgets(books).map((budget) => {
+  const rows = [];
+  for (const budget of await readBudgets(books)) {
     const window = calendar.window(budget.window, now);
-    return {
+    rows.push({
       ...budget,
       thresholds: budget.thresholds ?? USUAL_THRESHOLDS,
       amountNowNanoUsd: amountAt(budget, now),
-      spentNanoUsd: readSettled(books, budget, window),
+      spentNanoUsd: await readSettled(books, budget, window),
       windowStart: new Date(window.startMs).toISOString(),
       windowEnd: budget.window === "total" ? null : new Date(window.endMs).toISOString(),
-    };
-  });
-  const frozen = readFreezes(books);
-  books.close();
+    });
+  }
+  const frozen = await readFreezes(books);
+  await books.close();
   const nameOf = await keyNames();
   if (values.json) return void process.stdout.write(`${toJson(rows)}\n`);
   for (const { id, scope, reason } of frozen)

@@ -8,7 +8,8 @@ import { checkAlertmanagers, checkSlack } from "../alerts/main.ts";
 import { loadProxyConfig } from "../proxy/config.ts";
 import { checkCredentials } from "../proxy/main.ts";
 import { readImports } from "../ledger/billing/bills.ts";
-import { openForReading } from "../ledger/open.ts";
+import { findDamage } from "../ledger/backup.ts";
+import { openBilling, openNotices, openUsage } from "../ledger/open.ts";
 import { priceListAtMs } from "../ledger/prices/price-list.ts";
 import { addressOf, askProgram, askProxy, ProgramGone } from "../service/admin.ts";
 import { reasonOf } from "../service/finding.ts";
@@ -142,35 +143,37 @@ function disk(dataDir: string): Finding[] {
 
 async function books(dataDir: string): Promise<Finding[]> {
   const findings: Finding[] = [];
-  for (const [file, maker] of [
-    ["usage.db", "the proxy"],
-    ["billing.db", "the collector"],
-    ["notices.db", "the alerts program"],
+  for (const [name, maker, open] of [
+    ["usage", "the proxy", openUsage],
+    ["billing", "the collector", openBilling],
+    ["notices", "the alerts program", openNotices],
   ] as const) {
-    const what = file;
+    const what = `${name}.db`;
     try {
-      const database = openForReading(join(dataDir, file));
-      if (!database) {
+      const book = await open(dataDir);
+      if (!book) {
         findings.push({ what, state: "off", said: `not there yet: ${maker} makes it on its first start` });
         continue;
       }
-      const result = String(database.pragma("quick_check(1)", { simple: true }));
+      const damage = await findDamage(book);
       findings.push(
-        result === "ok"
+        damage === undefined
           ? { what, state: "ok", said: "readable and whole; `keymeter verify` recomputes it" }
-          : { what, state: "fail", said: result, mend: "stop Keymeter, keep a copy, and restore the last backup" },
+          : { what, state: "fail", said: damage, mend: "stop Keymeter, keep a copy, and restore the last backup" },
       );
-      if (file === "billing.db") findings.push(...(await bills(database)));
-      database.close();
+      await book.close();
     } catch (error) {
       findings.push({ what, state: "fail", said: reasonOf(error), mend: "look at its owner and its mode" });
     }
   }
-  return findings;
+  return [...findings, ...(await bills(dataDir))];
 }
 
-async function bills(database: NonNullable<ReturnType<typeof openForReading>>): Promise<Finding[]> {
-  const imports = await readImports(database);
+async function bills(dataDir: string): Promise<Finding[]> {
+  const billing = await openBilling(dataDir).catch(() => undefined);
+  if (!billing) return [];
+  const imports = await readImports(billing);
+  await billing.close();
   if (imports.length === 0)
     return [{ what: "bills", state: "off", said: "none is read; OPENAI_ADMIN_KEY and the like switch it on" }];
   return imports.map(({ provider, lastSuccessMs, lastError }) => {

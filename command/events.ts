@@ -5,7 +5,7 @@ import type { EventRecord } from "../ledger/usage/events.ts";
 import { formatUsd, formatUsdExact } from "../ledger/money.ts";
 import { readKeyNames } from "../ledger/usage/spend.ts";
 import { createCalendar } from "../ledger/windows.ts";
-import { openUsage } from "./books.ts";
+import { requireUsage } from "./books.ts";
 import { loadCommandConfig } from "./config.ts";
 import { toCsv } from "./csv.ts";
 import { parseDay } from "./days.ts";
@@ -37,7 +37,7 @@ export async function run(args: string[]): Promise<void> {
   const startOf = (day: string | undefined): number | undefined =>
     day === undefined ? undefined : calendar.dayStart(parseDay(day, calendar));
   const within = await withinOf(values);
-  const books = openUsage(config);
+  const books = await requireUsage(config);
   const events = await readEvents(books, {
     sinceMs: startOf(values.since),
     untilMs: startOf(values.until),
@@ -45,7 +45,7 @@ export async function run(args: string[]): Promise<void> {
     limit,
   });
   const names = await readKeyNames(books);
-  books.close();
+  await books.close();
   if (values.json) {
     for (const event of events) process.stdout.write(`${JSON.stringify(event)}\n`);
     return;

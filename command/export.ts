@@ -12,11 +12,11 @@ import {
   writeHistory,
 } from "../collector/reports.ts";
 import { formatUsd, formatUsdColumn, formatUsdExact, formatUsdSet } from "../ledger/money.ts";
-import { openForReading } from "../ledger/open.ts";
+import { openBilling } from "../ledger/open.ts";
 import { addDays, createCalendar } from "../ledger/windows.ts";
 import { giveWay } from "../service/priority.ts";
 import { toJson } from "../service/json.ts";
-import { openUsage } from "./books.ts";
+import { requireUsage } from "./books.ts";
 import { parseDay } from "./days.ts";
 import { createProgress } from "./progress.ts";
 import { formatTable } from "./table.ts";
@@ -46,8 +46,8 @@ async function openmetrics(args: string[]): Promise<void> {
   const sinceDay = parseDay(values.since, calendar);
   const untilDay = values.until === undefined ? calendar.day(Date.now()) : parseDay(values.until, calendar);
   if (sinceDay >= untilDay) throw new UsageError(`--since ${sinceDay} is not before --until ${untilDay}`);
-  const usage = openUsage(config);
-  const billing = openForReading(join(config.dataDir, "billing.db"));
+  const usage = await requireUsage(config);
+  const billing = await openBilling(config.dataDir);
   const progress = createProgress();
   try {
     const text = writeHistory({ usage, billing }, config.timezone, sinceDay, untilDay, (day) => progress.show(day));
@@ -55,8 +55,8 @@ async function openmetrics(args: string[]): Promise<void> {
     await pipeline(text, out, { end: values.out !== undefined });
   } finally {
     progress.end();
-    usage.close();
-    billing?.close();
+    await usage.close();
+    await billing?.close();
   }
   process.stderr.write(
     `${sinceDay} to ${untilDay} is written, an hour apart. promtool tsdb create-blocks-from --max-block-duration=744h openmetrics FILE FOLDER makes blocks of it, FOLDER being Prometheus' own (with keymeter up: ${join(config.dataDir, "prometheus", "tsdb")}).\n`,
@@ -89,8 +89,8 @@ async function focus(args: string[]): Promise<void> {
   const untilDay = month?.untilDay ?? (values.until === undefined ? tomorrow() : parseDay(values.until, calendar));
   if (sinceDay >= untilDay) throw new UsageError(`--since ${sinceDay} is not before --until ${untilDay}`);
   const config = loadCollectorConfig();
-  const usage = openUsage(config);
-  const billing = openForReading(join(config.dataDir, "billing.db"));
+  const usage = await requireUsage(config);
+  const billing = await openBilling(config.dataDir);
   const progress = createProgress();
   try {
     const stated = { keys: config.billingKeys, models: config.billingModels };
@@ -104,8 +104,8 @@ async function focus(args: string[]): Promise<void> {
     );
   } finally {
     progress.end();
-    usage.close();
-    billing?.close();
+    await usage.close();
+    await billing?.close();
   }
 }
 
@@ -127,15 +127,15 @@ async function charge(args: string[]): Promise<void> {
     return owner;
   });
   const config = loadCollectorConfig();
-  const usage = openUsage(config);
-  const billing = openForReading(join(config.dataDir, "billing.db"));
+  const usage = await requireUsage(config);
+  const billing = await openBilling(config.dataDir);
   const progress = createProgress();
   const { charges, closedDays, openDays } = await reportChargeback({ usage, billing }, values.month, by, (day) =>
     progress.show(`chargeback: ${day}`),
-  ).finally(() => {
+  ).finally(async () => {
     progress.end();
-    usage.close();
-    billing?.close();
+    await usage.close();
+    await billing?.close();
   });
   if (values.json)
     return void process.stdout.write(

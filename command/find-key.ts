@@ -2,7 +2,7 @@
 import { readKeys, UNPROVEN_KEY_ID } from "../ledger/usage/keys.ts";
 import type { Key } from "../ledger/usage/keys.ts";
 import { readLastUsed } from "../ledger/usage/spend.ts";
-import { openUsage } from "./books.ts";
+import { requireUsage } from "./books.ts";
 import { didYouMean } from "./closest.ts";
 import { loadCommandConfig } from "./config.ts";
 import { UsageError } from "./usage-error.ts";
@@ -12,10 +12,10 @@ type UsedKey = Key & { readonly lastUsedHourMs: number | undefined };
 
 /** Every key but the one that stands for attempts no provider has accepted. */
 export async function allKeys(): Promise<UsedKey[]> {
-  const books = openUsage(loadCommandConfig());
+  const books = await requireUsage(loadCommandConfig());
   const { keys } = await readKeys(books);
   const lastUsed = await readLastUsed(books);
-  books.close();
+  await books.close();
   return keys
     .filter((key) => key.id !== UNPROVEN_KEY_ID)
     .map((key) => ({ ...key, lastUsedHourMs: lastUsed.get(key.id) }));

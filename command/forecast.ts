@@ -1,5 +1,4 @@
 // keymeter forecast: what the running windows will cost, events that are planned, and how good forecasts were.
-import { join } from "node:path";
 import { userInfo } from "node:os";
 import { parseArgs } from "node:util";
 import { askCollector } from "../collector/main.ts";
@@ -7,14 +6,14 @@ import { expectedSoFar, FORECAST_SCOPES, FORECAST_WINDOWS, readScores, recordOf 
 import type { ForecastWindow, FrozenForecast } from "../ledger/billing/forecasts.ts";
 import { landingOf, readRests } from "../ledger/billing/landings.ts";
 import { formatUsd } from "../ledger/money.ts";
-import { openForReading } from "../ledger/open.ts";
-import type { Sqlite } from "../ledger/open.ts";
+import { openBilling } from "../ledger/open.ts";
+import type { BillingBooks, UsageBooks } from "../ledger/books.ts";
 import { readExpectations, readPlans } from "../ledger/billing/plans.ts";
 import { readKeyNames, readSpend, readSpendOfHours } from "../ledger/usage/spend.ts";
 import type { ForecastScope } from "../ledger/usage/spend.ts";
 import { createCalendar } from "../ledger/windows.ts";
 import { toJson } from "../service/json.ts";
-import { openUsage } from "./books.ts";
+import { requireUsage } from "./books.ts";
 import { loadCommandConfig } from "./config.ts";
 import { parseInstant } from "./days.ts";
 import { findKey } from "./find-key.ts";
@@ -52,14 +51,14 @@ async function show(args: string[]): Promise<void> {
   });
   const by = oneOf(values.by, FORECAST_SCOPES, "--by");
   const window = oneOf(values.window, FORECAST_WINDOWS, "--window");
-  const { usage, billing, calendar } = open();
+  const { usage, billing, calendar } = await open();
   const nowMs = Date.now();
   const made = billing ? await readExpectations({ usage, billing }, nowMs) : [];
   const rests = billing ? await readRests({ usage, billing }, nowMs, { window }) : [];
   const spent = await spentBy(usage, by, window, calendar, nowMs);
   const names = await readKeyNames(usage);
-  usage.close();
-  billing?.close();
+  await usage.close();
+  await billing?.close();
   const frozen = new Map(made.filter((one) => one.window === window).map((one) => [`${one.scope} ${one.id}`, one]));
   const ids = rests.filter((one) => one.scope === by || one.scope === "org").map(({ scope, id }) => ({ scope, id }));
   const rows = (window === "hour" ? [...frozen.values()].filter(({ scope }) => scope === by || scope === "org") : ids)
@@ -126,22 +125,22 @@ async function plan(args: string[]): Promise<void> {
     throw new UsageError(`--factor ${values.factor ?? ""}: a number above 0, such as 2 for twice as much`);
   if (values.why === undefined || values.why.trim() === "")
     throw new UsageError("--why: who reads it later wants to know");
-  const { usage, billing, calendar } = open();
+  const { usage, billing, calendar } = await open();
   const scopeId =
     scope === "org" ? "all" : scope === "key" ? (await findKey(String(values.key))).id : String(values[scope]);
-  usage.close();
-  billing?.close();
+  await usage.close();
+  await billing?.close();
   const [fromMs, toMs] = [instant("--from", values.from, calendar), instant("--to", values.to, calendar)];
   await tell({ type: "plan", scope, scopeId, fromMs, toMs, factor, why: values.why, by: userInfo().username });
 }
 
 async function plans(args: string[]): Promise<void> {
   const { values } = parseArgs({ args, options: { json: { type: "boolean", default: false } } });
-  const { usage, billing } = open();
+  const { usage, billing } = await open();
   const nowMs = Date.now();
   const found = billing ? await readPlans(billing, nowMs - PLANS_MS, nowMs + 10 * PLANS_MS) : [];
-  usage.close();
-  billing?.close();
+  await usage.close();
+  await billing?.close();
   if (values.json) return void process.stdout.write(`${toJson({ plans: found })}\n`);
   if (found.length === 0) return void process.stdout.write("Nothing is planned.\n");
   const cells = found.map((one) => [
@@ -165,11 +164,11 @@ async function unplan(args: string[]): Promise<void> {
 
 async function scores(args: string[]): Promise<void> {
   const { values } = parseArgs({ args, options: { json: { type: "boolean", default: false } } });
-  const { usage, billing } = open();
+  const { usage, billing } = await open();
   const found = billing ? await readScores(billing, Date.now() - SCORES_MS) : [];
   const names = await readKeyNames(usage);
-  usage.close();
-  billing?.close();
+  await usage.close();
+  await billing?.close();
   const groups = [...Map.groupBy(found, (one) => `${one.scope}\n${one.id}\n${one.window}`).values()].flatMap(
     (group) => {
       const record = recordOf(group);
@@ -205,7 +204,7 @@ async function tell(task: Parameters<typeof askCollector>[0]): Promise<void> {
 
 /** What was spent since the window began, by the parts of a dimension and of the whole. Of the running hour the days know nothing. */
 async function spentBy(
-  usage: Sqlite,
+  usage: UsageBooks,
   by: ForecastScope["scope"],
   window: ForecastWindow,
   calendar: ReturnType<typeof createCalendar>,
@@ -225,12 +224,16 @@ async function spentBy(
   return spent;
 }
 
-function open(): { usage: Sqlite; billing: Sqlite | undefined; calendar: ReturnType<typeof createCalendar> } {
+async function open(): Promise<{
+  usage: UsageBooks;
+  billing: BillingBooks | undefined;
+  calendar: ReturnType<typeof createCalendar>;
+}> {
   const config = loadCommandConfig();
-  const usage = openUsage(config);
+  const usage = await requireUsage(config);
   return {
     usage,
-    billing: openForReading(join(config.dataDir, "billing.db")),
+    billing: await openBilling(config.dataDir),
     calendar: createCalendar(config.timezone),
   };
 }

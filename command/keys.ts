@@ -4,11 +4,11 @@ import type { Budget } from "../ledger/budgets.ts";
 import { readBudgets } from "../ledger/usage/changes.ts";
 import { createDigest, issueVirtualKey, reissueSecret } from "../ledger/usage/keys.ts";
 import { formatUsdSet } from "../ledger/money.ts";
-import { LedgerError } from "../ledger/open.ts";
+import { LedgerError } from "../ledger/books.ts";
 import { ownSecret } from "../service/secret.ts";
 import type { Key } from "../ledger/usage/keys.ts";
 import type { Secret } from "../service/secret.ts";
-import { cutLive, makeChange, openUsage } from "./books.ts";
+import { cutLive, makeChange, requireUsage } from "./books.ts";
 import { newBudget, parseAmount } from "./budget-options.ts";
 import { commandEnvironment, loadCommandConfig } from "./config.ts";
 import { isDay } from "../ledger/windows.ts";
@@ -77,7 +77,7 @@ async function create(args: string[]): Promise<void> {
   if (!values.budget && (values.hard || values.strict))
     throw new UsageError("--hard and --strict say how a --budget holds; give one, such as --budget 50/month");
   const config = loadCommandConfig();
-  openUsage(config).close();
+  await (await requireUsage(config)).close();
   const { name: asked, team: ofTeam, project: ofProject, env: ofEnv, owner: ofOwner } = values;
   requireNames({ name: asked, team: ofTeam, project: ofProject, env: ofEnv, owner: ofOwner });
   for (const words of unknownNames({ team: ofTeam, project: ofProject, env: ofEnv }, await allKeys()))
@@ -137,9 +137,9 @@ async function list(args: string[]): Promise<void> {
 
 async function show(args: string[]): Promise<void> {
   const key = await findKey(onlyOne(args.filter((arg) => arg !== "--json")));
-  const books = openUsage(loadCommandConfig());
-  const budgets = readBudgets(books).filter(({ scope }) => scope.keyId === key.id);
-  books.close();
+  const books = await requireUsage(loadCommandConfig());
+  const budgets = (await readBudgets(books)).filter(({ scope }) => scope.keyId === key.id);
+  await books.close();
   process.stdout.write(`${JSON.stringify(JSON.parse(toJson({ ...key, budgets })), null, 2)}\n`);
 }
 

@@ -1,5 +1,4 @@
 // keymeter leaks: use of provider keys that did not come through the proxy, and what to do about each.
-import { join } from "node:path";
 import { parseArgs } from "node:util";
 import { askCollector } from "../collector/main.ts";
 import { readProviderKeys } from "../ledger/billing/bills.ts";
@@ -10,10 +9,10 @@ import { readHints } from "../ledger/usage/hints.ts";
 import { leakFacts, leakSteps, leakWords } from "../ledger/billing/leak-steps.ts";
 import { isOpen, readLeaks } from "../ledger/billing/leaks.ts";
 import type { Leak } from "../ledger/billing/leaks.ts";
-import { openForReading } from "../ledger/open.ts";
+import { openBilling } from "../ledger/open.ts";
 import { readKeyNames } from "../ledger/usage/spend.ts";
 import { toJson } from "../service/json.ts";
-import { openUsage } from "./books.ts";
+import { requireUsage } from "./books.ts";
 import { loadCommandConfig } from "./config.ts";
 import { UsageError } from "./usage-error.ts";
 
@@ -27,8 +26,8 @@ export async function run(args: string[]): Promise<void> {
     options: { all: { type: "boolean", default: false }, json: { type: "boolean", default: false } },
   });
   const config = loadCommandConfig();
-  const usage = openUsage(config);
-  const billing = openForReading(join(config.dataDir, "billing.db"));
+  const usage = await requireUsage(config);
+  const billing = await openBilling(config.dataDir);
   const all = billing ? await readLeaks(billing) : [];
   const leaks = values.all ? all : all.filter(isOpen);
   const keys = new Map<string, ProviderKey>();
@@ -42,8 +41,8 @@ export async function run(args: string[]): Promise<void> {
   }
   const hints = await readHints(usage, Date.now());
   const names = await readKeyNames(usage);
-  usage.close();
-  billing?.close();
+  await usage.close();
+  await billing?.close();
   if (leaks.some(isOpen)) process.exitCode = 1;
   if (values.json)
     return void process.stdout.write(
@@ -68,9 +67,9 @@ async function dismiss(args: string[]): Promise<void> {
   const [billedKey] = positionals;
   if (billedKey === undefined || values.why === undefined) throw new UsageError(USAGE);
   const config = loadCommandConfig();
-  const billing = openForReading(join(config.dataDir, "billing.db"));
+  const billing = await openBilling(config.dataDir);
   const of = (billing ? await readLeaks(billing) : []).filter((leak) => leak.billedKey === billedKey);
-  billing?.close();
+  await billing?.close();
   const provider = values.provider ?? of[0]?.provider;
   if (provider === undefined) throw new UsageError(`there is no leak of ${billedKey}; \`keymeter leaks\` lists them`);
   if (values.provider === undefined && of.length > 1)

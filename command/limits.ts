@@ -2,7 +2,7 @@
 import { parseArgs } from "node:util";
 import { readLimits } from "../ledger/usage/limits.ts";
 import { readKeyNames } from "../ledger/usage/spend.ts";
-import { makeChange, openUsage } from "./books.ts";
+import { makeChange, requireUsage } from "./books.ts";
 import { loadCommandConfig } from "./config.ts";
 import { allKeys, findKey } from "./find-key.ts";
 import { toJson } from "../service/json.ts";
@@ -44,10 +44,10 @@ async function set(args: string[]): Promise<void> {
 
 async function list(args: string[]): Promise<void> {
   const { values } = parseArgs({ args, options: { json: { type: "boolean", default: false } } });
-  const books = openUsage(loadCommandConfig());
-  const all = readLimits(books);
+  const books = await requireUsage(loadCommandConfig());
+  const all = await readLimits(books);
   const names = await readKeyNames(books);
-  books.close();
+  await books.close();
   if (values.json) return void process.stdout.write(`${toJson(all)}\n`);
   const rows = all.map((one) => [
     describeLimitScope(one.scope, names),

@@ -18,7 +18,7 @@ import type { StatedSums } from "../ledger/usage/stated.ts";
 import { addDays, createCalendar } from "../ledger/windows.ts";
 import { loadProxyConfig } from "../proxy/config.ts";
 import type { ProxyConfig } from "../proxy/config.ts";
-import { makeChange, openUsage } from "./books.ts";
+import { makeChange, requireUsage } from "./books.ts";
 import { parseDay } from "./days.ts";
 import { toJson } from "../service/json.ts";
 import { formatTable } from "./table.ts";
@@ -54,14 +54,14 @@ async function check(args: string[]): Promise<void> {
   });
   const config = loadProxyConfig();
   const calendar = createCalendar(config.timezone);
-  const books = openUsage(config);
+  const books = await requireUsage(config);
   const until = addDays(calendar.day(Date.now()), 1);
   const sinceDay = parseDay(values.since, calendar);
   const spend = await readSpend(books, ["provider", "model"], sinceDay, until);
   const stated = (await readStated(books, calendar.dayStart(sinceDay))).filter(
     (one) => one.unbelieved > 0 || (differenceOf(one) ?? 0) > WORTH_SAYING,
   );
-  books.close();
+  await books.close();
   const rows = spend
     .filter((row) => row.unpriced > 0 || row.inferred > 0)
     .map(({ group: { provider = "", model = "" }, requests, unpriced, inferred, costNanoUsd }) => ({
@@ -121,7 +121,7 @@ async function reprice(args: string[]): Promise<void> {
   const sinceMs = createCalendar(config.timezone).dayStart(parseDay(values.since, createCalendar(config.timezone)));
   const book = openBook(config);
   const ofUpstreams = new Map(config.upstreams.map(({ name, priceList }) => [name, priceList]));
-  const books = openUsage(config);
+  const books = await requireUsage(config);
   const adjusted = await readAdjusted(books, firstAttemptId(sinceMs) - 1);
   const found: Adjustment[] = [];
   let seen = 0;
@@ -131,7 +131,7 @@ async function reprice(args: string[]): Promise<void> {
     const adjustment = repriced(event, adjusted.get(readAttemptId(event.attemptId)), book, list);
     if (adjustment) found.push(adjustment);
   }
-  books.close();
+  await books.close();
   if (!values["dry-run"])
     for (let from = 0; from < found.length; from += MOST_A_CHANGE)
       await makeChange(config, { type: "adjust", adjustments: found.slice(from, from + MOST_A_CHANGE) });

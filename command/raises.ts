@@ -6,7 +6,7 @@ import type { Budget } from "../ledger/budgets.ts";
 import { readBudgets } from "../ledger/usage/changes.ts";
 import { formatUsdSet } from "../ledger/money.ts";
 import { createCalendar } from "../ledger/windows.ts";
-import { makeChange, openUsage } from "./books.ts";
+import { makeChange, requireUsage } from "./books.ts";
 import { parseUsdOption } from "./budget-options.ts";
 import { loadCommandConfig } from "./config.ts";
 import { parseInstant } from "./days.ts";
@@ -37,7 +37,7 @@ export async function raise(args: string[]): Promise<void> {
     throw new UsageError(`--until ${until} is no day and no instant: write 2026-12-01 or 2026-11-30T18:00Z`);
   if (untilMs <= nowMs) throw new UsageError(`--until ${until} is over; nothing was raised`);
 
-  const budget = findBudget(budgetId);
+  const budget = await findBudget(budgetId);
   const id = `rai_${randomBytes(5).toString("hex")}`;
   const made = { id, budgetId, amountNanoUsd, reason: why, createdAtMs: nowMs, untilMs };
   await makeChange(config, { type: "raiseBudget", raise: made });
@@ -55,10 +55,10 @@ export async function unraise(args: string[]): Promise<void> {
   process.stdout.write(`${raiseId}: ended\n`);
 }
 
-function findBudget(id: string): Budget {
-  const books = openUsage(loadCommandConfig());
-  const found = readBudgets(books).find((budget) => budget.id === id);
-  books.close();
+async function findBudget(id: string): Promise<Budget> {
+  const books = await requireUsage(loadCommandConfig());
+  const found = (await readBudgets(books)).find((budget) => budget.id === id);
+  await books.close();
   if (!found) throw new UsageError(`there is no budget ${id}; \`keymeter budgets list\` shows them`);
   return found;
 }

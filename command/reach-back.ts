@@ -1,6 +1,5 @@
 // keymeter keys set KEY --team T --since DAY: what a key has spent already is its team's too. Shows first what moves and what that does to each budget; stops
 // at days that are signed.
-import { join } from "node:path";
 import { amountAt, describeScope } from "../ledger/budgets.ts";
 import { readKeyOwners } from "../ledger/usage/budget-spend.ts";
 import { ChangeRefused } from "../ledger/usage/change-refused.ts";
@@ -8,15 +7,15 @@ import type { Change } from "../ledger/usage/changes.ts";
 import { readClosed } from "../ledger/billing/closed-days.ts";
 import type { Key } from "../ledger/usage/keys.ts";
 import { formatUsd, formatUsdDown, formatUsdSet } from "../ledger/money.ts";
-import { openForReading } from "../ledger/open.ts";
-import type { Sqlite } from "../ledger/open.ts";
+import { openBilling } from "../ledger/open.ts";
+import type { UsageBooks } from "../ledger/books.ts";
 import { planReassignment } from "../ledger/usage/reassign-plan.ts";
 import type { ReassignmentPlan } from "../ledger/usage/reassign-plan.ts";
 import { NO_END, stepsOf } from "../ledger/usage/reassign.ts";
 import type { Owner, Span } from "../ledger/usage/reassign.ts";
 import { readKeyHours } from "../ledger/usage/spend.ts";
 import { addDays, createCalendar } from "../ledger/windows.ts";
-import { makeChange, openUsage } from "./books.ts";
+import { makeChange, requireUsage } from "./books.ts";
 import type { CommandConfig } from "./config.ts";
 import { parseDay } from "./days.ts";
 import { createProgress } from "./progress.ts";
@@ -40,11 +39,11 @@ export async function reachBack(
   const nowMs = Date.now();
   if (calendar.dayStart(sinceDay) > nowMs)
     throw new UsageError(`${sinceDay} lies in the future: without --since it counts from now on`);
-  const usage = openUsage(config);
+  const usage = await requireUsage(config);
   try {
     const signed = await signedDays(config, usage, key.id, sinceDay);
     const spans = spansBetween(calendar.dayStart(sinceDay), signed);
-    const from = readKeyOwners(usage, key.id);
+    const from = await readKeyOwners(usage, key.id);
     const plan = await planReassignment(usage, { keyId: key.id, from, to }, spans, calendar, nowMs);
     const at = new Date(spans[0]?.sinceMs ?? nowMs).toISOString().slice(0, 16).replace("T", " ");
     print(plan, key, to, at, signed, nowMs);
@@ -54,7 +53,7 @@ export async function reachBack(
     }
     const progress = createProgress();
     const current = { team: key.team, project: key.project, env: key.env };
-    for (const step of stepsOf(usage, { keyId: key.id, from, to, current, spans })) {
+    for await (const step of stepsOf(usage, { keyId: key.id, from, to, current, spans })) {
       if ((await signedDays(config, usage, key.id, sinceDay)).join() !== signed.join())
         throw new ChangeRefused("one of these days was signed meanwhile; what was moved so far stands. Say it again");
       const change: Change = { type: "reassign", ...step };
@@ -66,7 +65,7 @@ export async function reachBack(
     progress.end();
     process.stdout.write(`\n${key.id} (${key.name}): set, from ${at} UTC on\n`);
   } finally {
-    usage.close();
+    await usage.close();
   }
 }
 
@@ -134,11 +133,11 @@ function spansBetween(sinceMs: number, signed: readonly string[]): Span[] {
 /** The signed UTC days since a day of which the key has a part: at the provider whose bill was signed. */
 async function signedDays(
   { dataDir }: CommandConfig,
-  usage: Sqlite,
+  usage: UsageBooks,
   keyId: string,
   sinceDay: string,
 ): Promise<string[]> {
-  const billing = openForReading(join(dataDir, "billing.db"));
+  const billing = await openBilling(dataDir);
   if (!billing) return [];
   try {
     const today = new Date().toISOString().slice(0, 10);
@@ -152,6 +151,6 @@ async function signedDays(
     );
     return [...new Set(signed.map(({ day }) => day))].toSorted();
   } finally {
-    billing.close();
+    await billing.close();
   }
 }

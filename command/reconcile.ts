@@ -1,16 +1,15 @@
 // keymeter reconcile [--day|--since] [--all] [--json]: what was metered against what is billed, by UTC day, with the cause of each difference.
-import { join } from "node:path";
 import { parseArgs } from "node:util";
 import { readBillDays, readImports } from "../ledger/billing/bills.ts";
 import { CAUSES, readClosed, readComparisons, readCorrections } from "../ledger/billing/closed-days.ts";
 import type { Comparison, VarianceCause } from "../ledger/billing/closed-days.ts";
 import { formatUsd, formatUsdColumn } from "../ledger/money.ts";
 import type { NanoUsd } from "../ledger/money.ts";
-import { openForReading } from "../ledger/open.ts";
+import { openBilling } from "../ledger/open.ts";
 import { firstMeteredDay } from "../ledger/usage/spend.ts";
 import { addDays, createCalendar } from "../ledger/windows.ts";
 import { toJson } from "../service/json.ts";
-import { openUsage } from "./books.ts";
+import { requireUsage } from "./books.ts";
 import { loadCommandConfig } from "./config.ts";
 import { isDay } from "../ledger/windows.ts";
 import { parseDay } from "./days.ts";
@@ -40,7 +39,7 @@ export async function run(args: string[]): Promise<void> {
   if (since > today) throw new UsageError(`${since} lies in the future: nothing of it has been metered or billed`);
   const until = values.day === undefined ? addDays(today, 1) : addDays(values.day, 1);
 
-  const billing = openForReading(join(config.dataDir, "billing.db"));
+  const billing = await openBilling(config.dataDir);
   const imports = billing ? await readImports(billing) : [];
   const days = billing ? await readBillDays(billing, since, until, values.provider) : [];
   if (!billing || (imports.length === 0 && days.length === 0)) {
@@ -49,17 +48,17 @@ export async function run(args: string[]): Promise<void> {
       process.stdout.write(
         "No bill has been read yet. Set OPENAI_ADMIN_KEY, ANTHROPIC_ADMIN_KEY or KEYMETER_GOOGLE_BILLING_CREDENTIALS for the collector, which then reads them every three hours; or import a file: `keymeter import FILE`.\n",
       );
-    billing?.close();
+    await billing?.close();
     process.exitCode = 1;
     return;
   }
-  const usage = openUsage(config);
-  const firstDay = firstMeteredDay(usage, Date.now());
-  usage.close();
+  const usage = await requireUsage(config);
+  const firstDay = await firstMeteredDay(usage, Date.now());
+  await usage.close();
   const comparisons = await readComparisons(billing, since, until, values.provider);
   const closed = await readClosed(billing, since, until);
   const corrections = await readCorrections(billing, since, until);
-  billing.close();
+  await billing.close();
   const stateOf = (provider: string, day: string): string => {
     const count = corrections.filter((one) => one.provider === provider && one.day === day).length;
     if (!closed.some((one) => one.provider === provider && one.day === day)) return "open";

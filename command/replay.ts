@@ -6,7 +6,7 @@ import { replayCap } from "../ledger/usage/replay.ts";
 import type { Replayed } from "../ledger/usage/replay.ts";
 import { readKeyNames } from "../ledger/usage/spend.ts";
 import { createCalendar } from "../ledger/windows.ts";
-import { openUsage } from "./books.ts";
+import { requireUsage } from "./books.ts";
 import { newBudget, parseAmount, SCOPE_OPTIONS, scopeOf } from "./budget-options.ts";
 import { loadCommandConfig } from "./config.ts";
 import { parseDay } from "./days.ts";
@@ -34,10 +34,10 @@ export async function replay(args: string[]): Promise<void> {
   const config = loadCommandConfig();
   const calendar = createCalendar(config.timezone);
   const since = calendar.dayStart(parseDay(values.since, calendar));
-  const books = openUsage(config);
+  const books = await requireUsage(config);
   const { sinceMs, all, windows, keys } = await replayCap(books, budget, calendar, since);
   const names = await readKeyNames(books);
-  books.close();
+  await books.close();
 
   if (values.json)
     return void process.stdout.write(

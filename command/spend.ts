@@ -5,7 +5,7 @@ import { DIMENSIONS, isTag, readKeyNames, readSpend, readSpendByTag } from "../l
 import type { Breakdown, SpendRow } from "../ledger/usage/spend.ts";
 import { addDays, createCalendar } from "../ledger/windows.ts";
 import { toJson } from "../service/json.ts";
-import { openUsage } from "./books.ts";
+import { requireUsage } from "./books.ts";
 import { didYouMean } from "./closest.ts";
 import { loadCommandConfig } from "./config.ts";
 import { toCsv } from "./csv.ts";
@@ -57,7 +57,7 @@ export async function run(args: string[]): Promise<void> {
   const until = values.until === undefined ? addDays(calendar.day(Date.now()), 1) : parseDay(values.until, calendar);
   if (until <= since) throw new UsageError(`no day lies from ${since} until before ${until}: --until is not included`);
   const within = await withinOf(values);
-  const books = openUsage(config);
+  const books = await requireUsage(config);
   const plain = by.filter((part) => !isTag(part));
   const rows =
     plain.length === by.length
@@ -66,7 +66,7 @@ export async function run(args: string[]): Promise<void> {
   // Days in their order, whatever they cost.
   if (by[0] === "day") rows.sort((a, b) => (a.group.day ?? "").localeCompare(b.group.day ?? ""));
   const names = await readKeyNames(books);
-  books.close();
+  await books.close();
 
   if (values.json) {
     const records = rows.map(({ group, ...row }) => ({

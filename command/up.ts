@@ -2,7 +2,8 @@
 import { readFileSync } from "node:fs";
 import { hostname } from "node:os";
 import { resolve } from "node:path";
-import { LedgerInUse, lockForWriting } from "../ledger/open.ts";
+import { LedgerInUse } from "../ledger/books.ts";
+import { lockForWriting } from "../ledger/open.ts";
 import type { ProxyConfig } from "../proxy/config.ts";
 import { ownSettings } from "../proxy/config.ts";
 import { PROVIDERS } from "../ledger/providers.ts";

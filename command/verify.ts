@@ -7,12 +7,12 @@ import { walkEvents } from "../ledger/usage/events.ts";
 import type { EventRecord } from "../ledger/usage/events.ts";
 import { multiply } from "../ledger/money.ts";
 import type { Ratio } from "../ledger/money.ts";
-import type { Sqlite } from "../ledger/open.ts";
+import type { UsageBooks } from "../ledger/books.ts";
 import { readReassignDifferences } from "../ledger/usage/reassign.ts";
 import { readSealDifferences, readSealedUntil } from "../ledger/usage/seals.ts";
 import type { Unit } from "../ledger/usage.ts";
 import { readFoldDifferences, readRegisterDifferences } from "../ledger/usage/verify.ts";
-import { openUsage } from "./books.ts";
+import { requireUsage } from "./books.ts";
 import { loadCommandConfig } from "./config.ts";
 import { UsageError } from "./usage-error.ts";
 
@@ -28,7 +28,7 @@ export async function run(args: string[]): Promise<void> {
     options: { json: { type: "boolean", default: false }, head: { type: "string" } },
   });
   const noted = values.head === undefined ? undefined : readHead(values.head);
-  const books = openUsage(loadCommandConfig());
+  const books = await requireUsage(loadCommandConfig());
   const folds = await readFoldDifferences(books);
   const { events, costs } = await recompute(books);
   const { broken, head } = await checkAudit(books, noted);
@@ -41,7 +41,7 @@ export async function run(args: string[]): Promise<void> {
   const reassigned = await readReassignDifferences(books);
   const register = await readRegisterDifferences(books);
   const sealedUntil = await readSealedUntil(books);
-  books.close();
+  await books.close();
 
   const report = {
     events,
@@ -80,7 +80,7 @@ export async function run(args: string[]): Promise<void> {
   if (checks.some(([, problems]) => problems.length > 0)) process.exitCode = 1;
 }
 
-async function recompute(books: Sqlite): Promise<{ readonly events: number; readonly costs: readonly string[] }> {
+async function recompute(books: UsageBooks): Promise<{ readonly events: number; readonly costs: readonly string[] }> {
   const costs: string[] = [];
   let events = 0;
   for await (const event of walkEvents(books)) {

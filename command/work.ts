@@ -5,7 +5,7 @@ import type { AttemptId } from "../ledger/ids.ts";
 import { formatUsd } from "../ledger/money.ts";
 import { readKeyNames } from "../ledger/usage/spend.ts";
 import { readPendingWork } from "../ledger/usage/work.ts";
-import { makeChange, openUsage } from "./books.ts";
+import { makeChange, requireUsage } from "./books.ts";
 import { loadCommandConfig } from "./config.ts";
 import { toJson } from "../service/json.ts";
 import { formatTable } from "./table.ts";
@@ -25,10 +25,10 @@ export async function run(args: string[]): Promise<void> {
 /** What is held stands in the budgets as reserved, until the result passes. */
 async function list(args: string[]): Promise<void> {
   const { values } = parseArgs({ args, options: { json: { type: "boolean", default: false } } });
-  const books = openUsage(loadCommandConfig());
+  const books = await requireUsage(loadCommandConfig());
   const work = await readPendingWork(books);
   const names = await readKeyNames(books);
-  books.close();
+  await books.close();
   const at = (attemptId: AttemptId): string => new Date(attemptAtMs(attemptId)).toISOString();
   if (values.json) {
     for (const one of work) process.stdout.write(`${toJson({ at: at(one.attemptId), ...one })}\n`);

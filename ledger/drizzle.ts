@@ -20,6 +20,7 @@ export const {
   isNull,
   lt,
   lte,
+  ne,
   notInArray,
   or,
   sql,

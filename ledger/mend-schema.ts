@@ -2,10 +2,11 @@
 // These are told by their structure and brought to the one that is meant, without loss, before newer migrations run; a file that needs
 // nothing is left as it is. From here on a migration has a digest, and an edited one is refused (open.ts).
 import { readFileSync } from "node:fs";
-import type { MigrationSet, Sqlite } from "./open.ts";
+import type { BookName } from "./books.ts";
+import type Database from "better-sqlite3";
 
 /** Mends what an old file lacks, inside the caller's transaction. Returns what was mended, in words. */
-export function mendSchema(database: Sqlite, set: MigrationSet, version: number): string[] {
+export function mendSchema(database: Database.Database, set: BookName, version: number): string[] {
   const mended: string[] = [];
   const mend = (what: string, ...statements: readonly string[]): void => {
     for (const statement of statements) database.exec(statement);

@@ -6,14 +6,15 @@ import { uptime } from "node:os";
 import { setTimeout as sleep } from "node:timers/promises";
 import Fastify from "fastify";
 import type { ConnectionError, FastifyError, FastifyInstance, FastifyRequest } from "fastify";
-import { createExpectations } from "../ledger/usage/expectations.ts";
+import { createExpectations, learnExpectations } from "../ledger/usage/expectations.ts";
 import { describeScope } from "../ledger/budgets.ts";
 import type { Subject } from "../ledger/budgets.ts";
 import { attemptAtMs, formatRequestId } from "../ledger/ids.ts";
-import { openForReading } from "../ledger/open.ts";
+import { openUsage } from "../ledger/open.ts";
 import { openPriceBook } from "../ledger/prices/price-list.ts";
 import { openWriter } from "../ledger/usage/writer.ts";
-import type { Mark, Writer } from "../ledger/usage/writer.ts";
+import type { Mark } from "../ledger/usage/appender.ts";
+import type { Writer } from "../ledger/usage/writer.ts";
 import { createDigest } from "../ledger/usage/keys.ts";
 import { createListener, metricsGuard } from "../service/listener.ts";
 import type { Log } from "../service/log.ts";
@@ -91,7 +92,7 @@ export async function createProxy(config: ProxyConfig, log: Log): Promise<Proxy>
     sinceBoot: () => uptime() * SECOND,
     marks: [markOf("pepper", config.pepper, true), markOf("admin-token", config.adminToken, false)],
   });
-  const books = openForReading(path);
+  const books = await openUsage(config.dataDir);
   if (!books) throw new Error(`${path} is gone right after it was opened`);
   const limiter = createLimiter();
   const register = createRegister(books, config.pepper.reveal(), config.adminToken, limiter);
@@ -105,6 +106,8 @@ export async function createProxy(config: ProxyConfig, log: Log): Promise<Proxy>
   const providers = createProviders(config);
   const prices = openPriceBook(config.dataDir, config.prices, config.discounts, (message) => log.error(message));
   const refreshing = setInterval(() => prices.refresh(), REFRESH_PRICES_MS).unref();
+  const expectations = createExpectations();
+  await learnExpectations(books, expectations);
   const work = await createWork(books, writer);
   const things = await createThings(books, writer, log);
   const unmetered = createUnmetered();
@@ -117,7 +120,7 @@ export async function createProxy(config: ProxyConfig, log: Log): Promise<Proxy>
     config,
     providers,
     register,
-    names: createNames(books, Date.now()),
+    names: await createNames(books, Date.now()),
     lengths: createLengths(),
     readers: createReaders(),
     bodies: createBodies(config.mostBodyBytes, config.mostBodiesBytes),
@@ -125,7 +128,7 @@ export async function createProxy(config: ProxyConfig, log: Log): Promise<Proxy>
     sightings,
     writer,
     prices,
-    expectations: createExpectations(books),
+    expectations,
     forwarder,
     work,
     things,
@@ -203,7 +206,7 @@ export async function createProxy(config: ProxyConfig, log: Log): Promise<Proxy>
       context.patience.close();
       await context.readers.close();
       await sightings.flush();
-      books.close();
+      await books.close();
       await writer.close();
     },
   };

@@ -2,7 +2,7 @@
 import type { Expectations } from "../ledger/usage/expectations.ts";
 import type { PriceBook } from "../ledger/prices/price-book.ts";
 import type { Unmetered } from "./unmetered.ts";
-import type { Sqlite } from "../ledger/open.ts";
+import type { UsageBooks } from "../ledger/books.ts";
 import type { Writer } from "../ledger/usage/writer.ts";
 import type { Log } from "../service/log.ts";
 import type { Bodies } from "./bodies.ts";
@@ -37,7 +37,7 @@ export type ProxyContext = {
   readonly expectations: Expectations;
   readonly forwarder: Forwarder;
   /** The books, for reading. */
-  readonly books: Sqlite;
+  readonly books: UsageBooks;
   readonly metrics: Metrics;
   readonly unmetered: Unmetered;
   /** How long a client waits for the books before it gets its last bytes all the same. */

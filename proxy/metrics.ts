@@ -21,220 +21,89 @@ export type Metrics = {
 
 const MOST_MODELS = 200;
 const MOST_FIELDS = 100;
+const SECOND_MS = 1000;
 
 export function createMetrics(writer: Writer, openRequests: () => number, pendingWork: () => PendingWork[]): Metrics {
   const registry = new Registry();
-  const registers = [registry];
-  const tallies: Tally[] = [];
+  const counts = createCounts();
+  const firstByte = new Histogram({
+    name: "keymeter_first_byte_seconds",
+    help: "From dispatch to the provider's first byte.",
+    labelNames: ["provider"],
+    buckets: [0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60],
+    registers: [registry],
+  });
+  showCounts(registry, counts);
+  showHealth(registry, writer, openRequests);
+  showWork(registry, pendingWork);
+  return {
+    registry,
+    countEvent(event) {
+      counts.countEvent(event);
+      if (event.firstByteMs !== undefined)
+        firstByte.observe({ provider: event.provider }, event.firstByteMs / SECOND_MS);
+    },
+    countRefused: (reason) => add(counts.refused, reason, 1),
+    countUnmetered: (provider) => add(counts.unmetered, provider, 1),
+    countUnknownFields: counts.countUnknownFields,
+    countLateCommit: () => void (counts.lateCommits += 1),
+  };
+}
+
+/** What one model of one provider was asked for. */
+type Tally = {
+  readonly provider: string;
+  readonly model: string;
+  readonly requests: Map<string, number>;
+  readonly tokens: Map<string, number>;
+  cost: bigint;
+  unpriced: number;
+  estimated: number;
+  unknown: number;
+  inferred: number;
+};
+
+type Counts = Pick<Metrics, "countEvent" | "countUnknownFields"> & {
+  readonly tallies: Tally[];
+  readonly refused: Map<string, number>;
+  readonly unmetered: Map<string, number>;
+  readonly gaps: Map<string, { readonly provider: string; readonly reason: string; count: number }>;
+  readonly unknownFields: Map<string, { readonly provider: string; readonly field: string; count: number }>;
+  lateCommits: number;
+};
+
+/** The numbers themselves. */
+function createCounts(): Counts {
   const byProvider = new Map<string, Map<string, Tally>>();
   const models = new Set<string>();
-  const refused = new Map<string, number>();
-  const unmetered = new Map<string, number>();
-  const gaps = new Map<string, number>();
-  const unknownFields = new Map<string, { provider: string; field: string; count: number }>();
-  let lateCommits = 0;
+  const tallies: Tally[] = [];
+  const gaps: Counts["gaps"] = new Map();
+  const unknownFields: Counts["unknownFields"] = new Map();
 
-  type Tally = {
-    provider: string;
-    model: string;
-    requests: Map<string, number>;
-    tokens: Map<string, number>;
-    cost: bigint;
-    unpriced: number;
-    estimated: number;
-    unknown: number;
-    inferred: number;
-  };
-
-  const tallyOf = (event: UsageEvent): Tally => {
-    const priced =
-      event.priceConfidence === "exact" || event.priceConfidence === "inferred"
-        ? (event.servedModel ?? event.requestedModel)
-        : "other";
+  const tallyOf = ({ provider, priceConfidence, servedModel, requestedModel }: UsageEvent): Tally => {
+    const isPriced = priceConfidence === "exact" || priceConfidence === "inferred";
+    const priced = isPriced ? (servedModel ?? requestedModel) : "other";
     const model = models.has(priced) || models.size < MOST_MODELS ? priced : "other";
     models.add(model);
-    let ofProvider = byProvider.get(event.provider);
-    if (!ofProvider) byProvider.set(event.provider, (ofProvider = new Map()));
+    let ofProvider = byProvider.get(provider);
+    if (!ofProvider) byProvider.set(provider, (ofProvider = new Map()));
     let tally = ofProvider.get(model);
     if (!tally) {
-      tally = {
-        provider: event.provider,
-        model,
-        requests: new Map(),
-        tokens: new Map(),
-        cost: 0n,
-        unpriced: 0,
-        estimated: 0,
-        unknown: 0,
-        inferred: 0,
-      };
+      const none = { cost: 0n, unpriced: 0, estimated: 0, unknown: 0, inferred: 0 };
+      tally = { provider, model, requests: new Map(), tokens: new Map(), ...none };
       ofProvider.set(model, tally);
       tallies.push(tally);
     }
     return tally;
   };
 
-  const perModel = (name: string, help: string, read: (tally: Tally) => number): void => {
-    const counter = new Counter({
-      name,
-      help,
-      labelNames: ["provider", "model"],
-      registers,
-      collect() {
-        counter.reset();
-        for (const tally of tallies) counter.inc({ provider: tally.provider, model: tally.model }, read(tally));
-      },
-    });
-  };
-
-  const requests = new Counter({
-    name: "keymeter_requests_total",
-    help: "Attempts that were booked, by how they ended.",
-    labelNames: ["provider", "model", "outcome"],
-    registers,
-    collect() {
-      requests.reset();
-      for (const { provider, model, requests: byOutcome } of tallies)
-        for (const [outcome, count] of byOutcome) requests.inc({ provider, model, outcome }, count);
-    },
-  });
-  const tokens = new Counter({
-    name: "keymeter_tokens_total",
-    help: "Tokens by disjoint class: their sum is all tokens.",
-    labelNames: ["provider", "model", "class"],
-    registers,
-    collect() {
-      tokens.reset();
-      for (const { provider, model, tokens: byClass } of tallies)
-        for (const [unit, count] of byClass) tokens.inc({ provider, model, class: unit }, count);
-    },
-  });
-  perModel(
-    "keymeter_cost_usd_total",
-    "Metered cost. For rates; figures people quote are the collector's gauges.",
-    (tally) => toUsdNumber(tally.cost),
-  );
-  perModel(
-    "keymeter_unpriced_requests_total",
-    "Attempts whose model, or a part of whose use, has no price.",
-    (tally) => tally.unpriced,
-  );
-  perModel(
-    "keymeter_inferred_price_requests_total",
-    "Attempts priced by a model family, not by the model's own entry.",
-    (tally) => tally.inferred,
-  );
-  perModel(
-    "keymeter_estimated_requests_total",
-    "Attempts whose usage the provider did not state.",
-    (tally) => tally.estimated,
-  );
-  perModel(
-    "keymeter_unknown_usage_requests_total",
-    "Attempts whose usage is not known at all.",
-    (tally) => tally.unknown,
-  );
-
-  const refusedCounter = new Counter({
-    name: "keymeter_refused_total",
-    help: "Requests refused before any byte went upstream.",
-    labelNames: ["reason"],
-    registers,
-    collect() {
-      refusedCounter.reset();
-      for (const [reason, count] of refused) refusedCounter.inc({ reason }, count);
-    },
-  });
-  const unmeteredCounter = new Counter({
-    name: "keymeter_unmetered_requests_total",
-    help: "Requests forwarded on paths that have no meter.",
-    labelNames: ["provider"],
-    registers,
-    collect() {
-      unmeteredCounter.reset();
-      for (const [provider, count] of unmetered) unmeteredCounter.inc({ provider }, count);
-    },
-  });
-  const gapCounter = new Counter({
-    name: "keymeter_usage_gaps_total",
-    help: "Attempts whose quantities are not the provider's word, by why.",
-    labelNames: ["provider", "reason"],
-    registers,
-    collect() {
-      gapCounter.reset();
-      for (const [name, count] of gaps) {
-        const [provider = "", reason = ""] = name.split("\n");
-        gapCounter.inc({ provider, reason }, count);
-      }
-    },
-  });
-  const unknownCounter = new Counter({
-    name: "keymeter_unknown_usage_fields_total",
-    help: "Answers whose usage holds a number that Keymeter does not know: a new fee may hide there.",
-    labelNames: ["provider", "field"],
-    registers,
-    collect() {
-      unknownCounter.reset();
-      for (const { provider, field, count } of unknownFields.values()) unknownCounter.inc({ provider, field }, count);
-    },
-  });
-  const late = new Counter({
-    name: "keymeter_late_commits_total",
-    help: "Answers that ended before their event was durable, because the ledger did not commit in time.",
-    registers,
-    collect() {
-      late.reset();
-      late.inc(lateCommits);
-    },
-  });
-  const gauge = (name: string, help: string, read: () => number): void => {
-    const one: Gauge = new Gauge({ name, help, registers, collect: () => one.set(read()) });
-  };
-  gauge("keymeter_open_requests", "Exchanges with providers that are open now.", openRequests);
-  gauge("keymeter_ledger_waiting_settlements", "Events that wait for the ledger's storage.", () => writer.waiting());
-  gauge("keymeter_ledger_up", "1 while the ledger can commit.", () => (writer.trouble() === undefined ? 1 : 0));
-  const pending = new Gauge({
-    name: "keymeter_pending_work",
-    help: "Batches and background responses whose result has not passed yet.",
-    labelNames: ["provider", "endpoint"],
-    registers,
-    collect() {
-      pending.reset();
-      for (const { provider, endpoint } of pendingWork()) pending.inc({ provider, endpoint });
-    },
-  });
-  const oldest = new Gauge({
-    name: "keymeter_pending_work_oldest_timestamp_seconds",
-    help: "When the oldest work was begun whose result has not passed yet.",
-    labelNames: ["provider"],
-    registers,
-    collect() {
-      oldest.reset();
-      // Oldest first: the first of a provider counts.
-      for (const { provider, attemptId } of pendingWork().toReversed())
-        oldest.set({ provider }, attemptAtMs(attemptId) / 1000);
-    },
-  });
-  const crashed = new Gauge({
-    name: "keymeter_recovered_attempts",
-    help: "Attempts that the last start found open and booked as crashed.",
-    registers,
-  });
-  crashed.set(writer.recovered);
-  const firstByte = new Histogram({
-    name: "keymeter_first_byte_seconds",
-    help: "From dispatch to the provider's first byte.",
-    labelNames: ["provider"],
-    buckets: [0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60],
-    registers,
-  });
-
-  const add = (map: Map<string, number>, name: string, more: number): void => {
-    map.set(name, (map.get(name) ?? 0) + more);
-  };
-
   return {
-    registry,
+    tallies,
+    refused: new Map(),
+    unmetered: new Map(),
+    gaps,
+    unknownFields,
+    lateCommits: 0,
     countEvent(event) {
       const tally = tallyOf(event);
       add(tally.requests, event.outcome, 1);
@@ -247,11 +116,12 @@ export function createMetrics(writer: Writer, openRequests: () => number, pendin
       if (event.priceConfidence === "inferred") tally.inferred += 1;
       if (event.usageState === "estimated") tally.estimated += 1;
       if (event.usageState === "unknown") tally.unknown += 1;
-      if (event.usageReason) add(gaps, `${event.provider}\n${event.usageReason}`, 1);
-      if (event.firstByteMs !== undefined) firstByte.observe({ provider: event.provider }, event.firstByteMs / 1000);
+      if (!event.usageReason) return;
+      const name = `${event.provider}\n${event.usageReason}`;
+      const gap = gaps.get(name);
+      if (gap) gap.count += 1;
+      else gaps.set(name, { provider: event.provider, reason: event.usageReason, count: 1 });
     },
-    countRefused: (reason) => add(refused, reason, 1),
-    countUnmetered: (provider) => add(unmetered, provider, 1),
     countUnknownFields(provider, fields) {
       const first: string[] = [];
       for (const given of fields) {
@@ -266,6 +136,165 @@ export function createMetrics(writer: Writer, openRequests: () => number, pendin
       }
       return first;
     },
-    countLateCommit: () => void (lateCommits += 1),
   };
+}
+
+function add(map: Map<string, number>, name: string, more: number): void {
+  map.set(name, (map.get(name) ?? 0) + more);
+}
+
+type Rows = Iterable<readonly [labels: { readonly [label: string]: string }, value: number]>;
+
+/** A counter whose rows are read when somebody asks. */
+function counter(
+  registry: Registry,
+  name: string,
+  help: string,
+  labelNames: readonly string[],
+  rows: () => Rows,
+): void {
+  const one: Counter = new Counter({
+    name,
+    help,
+    labelNames,
+    registers: [registry],
+    collect() {
+      one.reset();
+      for (const [labels, value] of rows()) one.inc(labels, value);
+    },
+  });
+}
+
+/** The same of a gauge. */
+function gauge(registry: Registry, name: string, help: string, labelNames: readonly string[], rows: () => Rows): void {
+  const one: Gauge = new Gauge({
+    name,
+    help,
+    labelNames,
+    registers: [registry],
+    collect() {
+      one.reset();
+      for (const [labels, value] of rows()) one.set(labels, value);
+    },
+  });
+}
+
+function showCounts(registry: Registry, counts: Counts): void {
+  const { tallies, refused, unmetered, gaps, unknownFields } = counts;
+  counter(
+    registry,
+    "keymeter_requests_total",
+    "Attempts that were booked, by how they ended.",
+    ["provider", "model", "outcome"],
+    () =>
+      tallies.flatMap(({ provider, model, requests }) =>
+        [...requests].map(([outcome, count]) => [{ provider, model, outcome }, count] as const),
+      ),
+  );
+  counter(
+    registry,
+    "keymeter_tokens_total",
+    "Tokens by disjoint class: their sum is all tokens.",
+    ["provider", "model", "class"],
+    () =>
+      tallies.flatMap(({ provider, model, tokens }) =>
+        [...tokens].map(([unit, count]) => [{ provider, model, class: unit }, count] as const),
+      ),
+  );
+  for (const [name, help, read] of PER_MODEL)
+    counter(registry, name, help, ["provider", "model"], () =>
+      tallies.map((tally) => [{ provider: tally.provider, model: tally.model }, read(tally)]),
+    );
+  counter(registry, "keymeter_refused_total", "Requests refused before any byte went upstream.", ["reason"], () =>
+    [...refused].map(([reason, count]) => [{ reason }, count]),
+  );
+  counter(
+    registry,
+    "keymeter_unmetered_requests_total",
+    "Requests forwarded on paths that have no meter.",
+    ["provider"],
+    () => [...unmetered].map(([provider, count]) => [{ provider }, count]),
+  );
+  counter(
+    registry,
+    "keymeter_usage_gaps_total",
+    "Attempts whose quantities are not the provider's word, by why.",
+    ["provider", "reason"],
+    () => [...gaps.values()].map(({ provider, reason, count }) => [{ provider, reason }, count]),
+  );
+  counter(
+    registry,
+    "keymeter_unknown_usage_fields_total",
+    "Answers whose usage holds a number that Keymeter does not know: a new fee may hide there.",
+    ["provider", "field"],
+    () => [...unknownFields.values()].map(({ provider, field, count }) => [{ provider, field }, count]),
+  );
+  counter(
+    registry,
+    "keymeter_late_commits_total",
+    "Answers that ended before their event was durable, because the ledger did not commit in time.",
+    [],
+    () => [[{}, counts.lateCommits]],
+  );
+}
+
+const PER_MODEL: readonly (readonly [name: string, help: string, read: (tally: Tally) => number])[] = [
+  [
+    "keymeter_cost_usd_total",
+    "Metered cost. For rates; figures people quote are the collector's gauges.",
+    ({ cost }) => toUsdNumber(cost),
+  ],
+  [
+    "keymeter_unpriced_requests_total",
+    "Attempts whose model, or a part of whose use, has no price.",
+    ({ unpriced }) => unpriced,
+  ],
+  [
+    "keymeter_inferred_price_requests_total",
+    "Attempts priced by a model family, not by the model's own entry.",
+    ({ inferred }) => inferred,
+  ],
+  [
+    "keymeter_estimated_requests_total",
+    "Attempts whose usage the provider did not state.",
+    ({ estimated }) => estimated,
+  ],
+  ["keymeter_unknown_usage_requests_total", "Attempts whose usage is not known at all.", ({ unknown }) => unknown],
+];
+
+function showHealth(registry: Registry, writer: Writer, openRequests: () => number): void {
+  const one = (name: string, help: string, read: () => number): void =>
+    gauge(registry, name, help, [], () => [[{}, read()]]);
+  one("keymeter_open_requests", "Exchanges with providers that are open now.", openRequests);
+  one("keymeter_ledger_waiting_settlements", "Events that wait for the ledger's storage.", () => writer.waiting());
+  one("keymeter_ledger_up", "1 while the ledger can commit.", () => (writer.trouble() === undefined ? 1 : 0));
+  one(
+    "keymeter_recovered_attempts",
+    "Attempts that the last start found open and booked as crashed.",
+    () => writer.recovered,
+  );
+}
+
+function showWork(registry: Registry, pendingWork: () => PendingWork[]): void {
+  gauge(
+    registry,
+    "keymeter_pending_work",
+    "Batches and background responses whose result has not passed yet.",
+    ["provider", "endpoint"],
+    () =>
+      [...Map.groupBy(pendingWork(), ({ provider, endpoint }) => `${provider}\n${endpoint}`).values()].flatMap((same) =>
+        same.slice(0, 1).map(({ provider, endpoint }) => [{ provider, endpoint }, same.length] as const),
+      ),
+  );
+  gauge(
+    registry,
+    "keymeter_pending_work_oldest_timestamp_seconds",
+    "When the oldest work was begun whose result has not passed yet.",
+    ["provider"],
+    () =>
+      // Oldest first: the last one that is set is the first of a provider.
+      pendingWork()
+        .toReversed()
+        .map(({ provider, attemptId }) => [{ provider }, attemptAtMs(attemptId) / SECOND_MS]),
+  );
 }

@@ -10,7 +10,7 @@ import {
 } from "../ledger/usage/keys.ts";
 import type { Key, KeySecret } from "../ledger/usage/keys.ts";
 import { readLimits } from "../ledger/usage/limits.ts";
-import type { Sqlite } from "../ledger/open.ts";
+import type { UsageBooks } from "../ledger/books.ts";
 import type { ProvenKey, Seen } from "../ledger/usage/wire.ts";
 import { Secret } from "../service/secret.ts";
 import type { Limiter } from "./limits.ts";
@@ -53,7 +53,7 @@ const SHORT_LIVED = /^(eyJ[\w-]+\.[\w-]+\.|ya29\.|sk-ant-oat)/;
 const HOLDS_VIRTUAL_KEY = /km_[a-z0-9]+_[A-Za-z0-9]+_[A-Za-z0-9]{20,}/;
 const MOST_DIGESTS = 10_000;
 
-export function createRegister(books: Sqlite, pepper: string, adminToken: Secret, limiter: Limiter): Register {
+export function createRegister(books: UsageBooks, pepper: string, adminToken: Secret, limiter: Limiter): Register {
   const digestOf = createDigest(pepper);
   let keys = new Map<string, Key>();
   let secrets = new Map<string, KeySecret>();
@@ -82,10 +82,10 @@ export function createRegister(books: Sqlite, pepper: string, adminToken: Secret
     },
 
     async reload() {
-      const read = await readKeys(books);
+      const [read, limits] = [await readKeys(books), await readLimits(books)];
       keys = new Map(read.keys.map((key) => [key.id, key]));
       secrets = new Map(read.secrets.map((secret) => [secret.digest, secret]));
-      limiter.set(readLimits(books));
+      limiter.set(limits);
     },
 
     identify(secret, provider, address, nowMs) {
@@ -112,36 +112,11 @@ export function createRegister(books: Sqlite, pepper: string, adminToken: Secret
       if (isVirtual && (!known || !key || (known.validUntilMs !== undefined && known.validUntilMs <= nowMs)))
         throw unknownKey();
       if (key) {
-        if (key.state === "revoked") throw unknownKey();
-        if (key.state === "paused")
-          throw new Refused("key_paused", `key ${key.name} (${key.id}) is paused; whoever runs Keymeter can resume it`);
-        if (key.expiresAtMs !== undefined && key.expiresAtMs <= nowMs)
-          throw new Refused(
-            "key_expired",
-            `key ${key.name} (${key.id}) expired on ${new Date(key.expiresAtMs).toISOString()}`,
-          );
-        return {
-          kind: key.kind,
-          keyId: key.id,
-          key,
-          team: key.team,
-          project: key.project,
-          env: key.env,
-          proven: undefined,
-          signIn,
-        };
+        checkState(key, nowMs);
+        return principalOf(key, signIn);
       }
       const proven = { digest, name: fingerprintName(secret, provider), hint: hintOf(secret) };
-      return {
-        kind: "fingerprint",
-        keyId: fingerprintId(digest),
-        key: undefined,
-        team: "",
-        project: "",
-        env: "",
-        proven,
-        signIn,
-      };
+      return { ...NOBODY, keyId: fingerprintId(digest), proven, signIn };
     },
 
     credentialsOf(providers, nowMs) {
@@ -179,6 +154,24 @@ export function createRegister(books: Sqlite, pepper: string, adminToken: Secret
 
     list: () => [...keys.values()].filter((key) => key.id !== UNPROVEN_KEY_ID),
   };
+}
+
+const NOBODY = { kind: "fingerprint", key: undefined, team: "", project: "", env: "" } as const;
+
+function principalOf(key: Key, signIn: string | undefined): Principal {
+  const { kind, id, team, project, env } = key;
+  return { kind, keyId: id, key, team, project, env, proven: undefined, signIn };
+}
+
+function checkState(key: Key, nowMs: number): void {
+  if (key.state === "revoked") throw unknownKey();
+  if (key.state === "paused")
+    throw new Refused("key_paused", `key ${key.name} (${key.id}) is paused; whoever runs Keymeter can resume it`);
+  if (key.expiresAtMs !== undefined && key.expiresAtMs <= nowMs)
+    throw new Refused(
+      "key_expired",
+      `key ${key.name} (${key.id}) expired on ${new Date(key.expiresAtMs).toISOString()}`,
+    );
 }
 
 /** One answer for every way of not knowing a key. */

@@ -2,7 +2,7 @@
 // credential are one account; here each thing has the key that made it. In memory, so that a body full of names waits for no disk; what
 // memory no longer holds is asked of the books.
 import { createThingReader, readThings } from "../ledger/usage/work.ts";
-import type { Sqlite } from "../ledger/open.ts";
+import type { UsageBooks } from "../ledger/books.ts";
 import type { Writer } from "../ledger/usage/writer.ts";
 import type { Log } from "../service/log.ts";
 
@@ -18,7 +18,7 @@ export type Things = {
 /** Names in memory: some 100 MB of them. */
 const MOST_REMEMBERED = 500_000;
 
-export async function createThings(books: Sqlite, writer: Writer, log: Log): Promise<Things> {
+export async function createThings(books: UsageBooks, writer: Writer, log: Log): Promise<Things> {
   const owners = new Map<string, string>();
   const readOwner = createThingReader(books);
   const nameOf = (provider: string, name: string): string => `${provider}\n${name}`;

@@ -3,7 +3,7 @@
 import type { ProvenKey } from "../ledger/usage/wire.ts";
 import { readPendingWork } from "../ledger/usage/work.ts";
 import type { PendingWork } from "../ledger/usage/work.ts";
-import type { Sqlite } from "../ledger/open.ts";
+import type { UsageBooks } from "../ledger/books.ts";
 import type { Writer } from "../ledger/usage/writer.ts";
 import type { Admission } from "./admit.ts";
 import { PLAIN_CALL } from "./dialects/dialect.ts";
@@ -39,7 +39,7 @@ const GONE_MS = 60 * 60_000;
 /** Asking for the work once more brings a forgotten one back. */
 const MOST_PLACES = 10_000;
 
-export async function createWork(books: Sqlite, writer: Writer): Promise<Work> {
+export async function createWork(books: UsageBooks, writer: Writer): Promise<Work> {
   const name = (provider: string, workId: string): string => `${provider}\n${workId}`;
   const read = async (): Promise<Map<string, PendingWork>> =>
     new Map((await readPendingWork(books)).map((work) => [name(work.provider, work.workId), work]));

@@ -4,7 +4,7 @@ import { existsSync, readFileSync } from "node:fs";
 import { join, resolve } from "node:path";
 import { ChangeRefused } from "../ledger/usage/change-refused.ts";
 import type { Change } from "../ledger/usage/changes.ts";
-import { LedgerError, LedgerInUse } from "../ledger/open.ts";
+import { LedgerError, LedgerInUse } from "../ledger/books.ts";
 import { openWriter } from "../ledger/usage/writer.ts";
 import type { SharedConfig } from "./config.ts";
 import { toJson } from "./json.ts";

@@ -1,5 +1,5 @@
 // The life of a program: start, say what is wrong in one sentence, stop in order when told to.
-import { LedgerError } from "../ledger/open.ts";
+import { LedgerError } from "../ledger/books.ts";
 import type { Log } from "./log.ts";
 import { SettingsError } from "./settings.ts";
 

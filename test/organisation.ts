@@ -12,8 +12,8 @@ import { createDigest, issueVirtualKey } from "../ledger/usage/keys.ts";
 import { noteLeak } from "../ledger/billing/leaks.ts";
 import { readMetered, refreshMetered } from "../ledger/billing/metered.ts";
 import type { NanoUsd } from "../ledger/money.ts";
-import { openForReading, openForWriting } from "../ledger/open.ts";
-import type { Sqlite } from "../ledger/open.ts";
+import type { BillingBooks, UsageBooks } from "../ledger/books.ts";
+import { openToWrite, openUsage } from "../ledger/open.ts";
 import { createPriceBook } from "../ledger/prices/price-book.ts";
 import { addDays } from "../ledger/windows.ts";
 import { openWriter } from "../ledger/usage/writer.ts";
@@ -181,8 +181,8 @@ async function bill(
   startMs: number,
   today: number,
 ): Promise<void> {
-  const usage = openForReading(join(folder, "usage.db"));
-  const billing = openForWriting(join(folder, "billing.db"), "billing", "process");
+  const usage = await openUsage(folder);
+  const billing = await openToWrite(folder, "billing", "process");
   if (!usage) throw new Error("no books were written");
   const books = { usage, billing };
   const [first, end] = [dayOf(startMs), dayOf(today)];
@@ -224,7 +224,7 @@ async function bill(
   });
   // Today has no bill yet, nor has yesterday.
   const known = [...billed].filter(([name]) => name.slice(0, 10) < addDays(end, -1));
-  replaceBills(
+  await replaceBills(
     billing,
     known.map(([name, lines]) => ({
       day: name.slice(0, 10),
@@ -246,7 +246,7 @@ async function bill(
         async () => {},
         nowMs,
       );
-  noteLeak(
+  await noteLeak(
     billing,
     {
       provider: "openai",
@@ -266,23 +266,25 @@ async function bill(
   await freezeDueForecasts(books, "UTC", nowMs);
   await scoreForecasts(books, nowMs);
   await refreshRests(books, "UTC", nowMs);
-  usage.close();
-  billing.close();
+  await usage.close();
+  await billing.close();
 }
 
 const NOTHING = { keys: {}, models: {} };
 
 /** The books of a folder, open as the collector has them. */
-export function openOrganisation(folder: string): { readonly usage: Sqlite; readonly billing: Sqlite; close(): void } {
-  const usage = openForReading(join(folder, "usage.db"));
+export async function openOrganisation(
+  folder: string,
+): Promise<{ readonly usage: UsageBooks; readonly billing: BillingBooks; close(): Promise<void> }> {
+  const usage = await openUsage(folder);
   if (!usage) throw new Error(`no books in ${folder}`);
-  const billing = openForWriting(join(folder, "billing.db"), "billing", "process");
+  const billing = await openToWrite(folder, "billing", "process");
   return {
     usage,
     billing,
-    close() {
-      usage.close();
-      billing.close();
+    async close() {
+      await usage.close();
+      await billing.close();
     },
   };
 }

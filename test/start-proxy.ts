@@ -8,7 +8,7 @@ import { issueVirtualKey, createDigest } from "../ledger/usage/keys.ts";
 import type { KeyFields } from "../ledger/usage/keys.ts";
 import type { Change } from "../ledger/usage/changes.ts";
 import type { Budget } from "../ledger/budgets.ts";
-import { openForReading } from "../ledger/open.ts";
+import { openUsage } from "../ledger/open.ts";
 import { createProxy } from "../proxy/app.ts";
 import type { Proxy } from "../proxy/app.ts";
 import { loadProxyConfig } from "../proxy/config.ts";
@@ -101,11 +101,11 @@ export async function startProxy(
 }
 
 export async function readAllEvents(dataDir: string): Promise<EventRecord[]> {
-  const books = openForReading(join(dataDir, "usage.db"));
+  const books = await openUsage(dataDir);
   if (!books) return [];
   try {
     return await readEvents(books, { limit: 10_000_000 });
   } finally {
-    books.close();
+    await books.close();
   }
 }

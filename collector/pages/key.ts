@@ -214,7 +214,7 @@ function noticesSection({ dataDir, nowMs }: PageContext, id: string, name: strin
   let notices: Notice[] = [];
   let trouble = "";
   try {
-    const books = openForReading(join(dataDir, "notices.db"));
+    const books = await openNotices(dataDir);
     try {
       if (books) notices = readNoticesAbout(books, [id, ...(name === undefined ? [] : [name])], nowMs - 28 * DAY_MS);
     } finally {

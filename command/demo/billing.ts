@@ -1,5 +1,6 @@
 // The demo provider's bill, as OpenAI reports it: costs by UTC day, usage by the hour, one project, one key. Out of the provider's own journal.
-import type { BilledKey, JournalEntry, PriceOf } from "./provider.ts";
+import { nano } from "./journal.ts";
+import type { BilledKey, JournalEntry, PriceOf } from "./journal.ts";
 
 const DAY_S = 86_400;
 const HOUR_S = 3_600;
@@ -113,9 +114,4 @@ function usage(entries: readonly JournalEntry[], report: string, key: BilledKey)
 
 function list(data: readonly object[]): object {
   return { object: "list", data, first_id: null, last_id: null, has_more: false };
-}
-
-/** tokens x USD per million in nano-USD, rounded half up; prices have at most three decimals. */
-export function nano(quantity: number, usdPerMillion: number): bigint {
-  return (BigInt(quantity) * BigInt(Math.round(usdPerMillion * 1_000_000)) * 2n + 1_000n) / 2_000n;
 }

@@ -11,7 +11,8 @@ import { expectedSoFar, readForecasts } from "../../ledger/billing/forecasts.ts"
 import type { FrozenForecast } from "../../ledger/billing/forecasts.ts";
 import { formatUsd, parseUsd } from "../../ledger/money.ts";
 import type { NanoUsd } from "../../ledger/money.ts";
-import { LedgerInUse, lockForWriting, openForReading } from "../../ledger/open.ts";
+import { LedgerInUse } from "../../ledger/books.ts";
+import { lockForWriting, openBilling, openUsage } from "../../ledger/open.ts";
 import { readSpend } from "../../ledger/usage/spend.ts";
 import { createCalendar } from "../../ledger/windows.ts";
 import type { SharedConfig } from "../../service/config.ts";
@@ -290,9 +291,9 @@ async function capLeak(config: SharedConfig, dataDir: string, key: DemoKey): Pro
 async function waitForForecast(dataDir: string, team: string): Promise<FrozenForecast> {
   const deadline = Date.now() + MOST_FORECAST_MS;
   while (Date.now() < deadline) {
-    const billing = openForReading(join(dataDir, "billing.db"));
+    const billing = await openBilling(dataDir);
     const made = billing ? await readForecasts(billing, Date.now()) : [];
-    billing?.close();
+    await billing?.close();
     const found = made.find((one) => one.scope === "team" && one.id === team && one.window === "day");
     if (found) return found;
     await sleep(200);
@@ -307,11 +308,11 @@ async function spentSince(
   by: "team" | "key",
   id: string,
 ): Promise<NanoUsd> {
-  const books = openForReading(join(dataDir, "usage.db"));
+  const books = await openUsage(dataDir);
   if (!books) return 0n;
   const { firstDay, endDay } = createCalendar(config.timezone).window(window, Date.now());
   const row = (await readSpend(books, [by], firstDay, endDay)).find(({ group }) => group[by] === id);
-  books.close();
+  await books.close();
   return row?.costNanoUsd ?? 0n;
 }
 

@@ -4,13 +4,13 @@ import { createServer } from "node:http";
 import type { IncomingMessage, Server, ServerResponse } from "node:http";
 import type { AddressInfo } from "node:net";
 import { setTimeout as sleep } from "node:timers/promises";
-import { answerBilling, nano } from "./billing.ts";
+import { answerBilling } from "./billing.ts";
+import { nano } from "./journal.ts";
+import type { BilledKey, JournalEntry, Price, PriceOf } from "./journal.ts";
 
 /** What the demo's proxy holds as its key of OpenAI. */
 export const DEMO_CREDENTIAL = "sk-demo-openai-credential";
 
-/** USD per million tokens of input, cached input, written cache, output; as these providers publish them. */
-type Price = readonly [input: number, cached: number, written: number, output: number];
 const PRICES: { readonly [model: string]: Price } = {
   "gpt-4o-mini": [0.15, 0.075, 0, 0.6],
   "gpt-5.2": [1.75, 0.175, 0, 14],
@@ -24,23 +24,6 @@ export const OLD_PRICE = { model: "gpt-5.2", input: 2, output: 16 };
 const OLD_PRICES: { readonly [model: string]: Price } = {
   [OLD_PRICE.model]: [OLD_PRICE.input, 0.2, 0, OLD_PRICE.output],
 };
-
-/** What one answered request used, and what this provider will bill for it. */
-export type JournalEntry = {
-  readonly at: string;
-  readonly id: string;
-  readonly path: string;
-  readonly model: string;
-  readonly credential: string;
-  readonly input: number;
-  readonly cached: number;
-  readonly written: number;
-  readonly output: number;
-  readonly costNanoUsd: bigint;
-  /** The provider's key that it is billed to: the one behind Keymeter, or one that goes round it. */
-  readonly billedTo: BilledKey;
-};
-export type BilledKey = "key_demo" | "key_notebook";
 
 export type DemoProvider = {
   readonly server: Server;
@@ -96,9 +79,6 @@ export function createDemoProvider({ paceMs = 0 }: { readonly paceMs?: number } 
     close: () => new Promise((resolve) => (server.closeAllConnections(), server.close(() => resolve()))),
   };
 }
-
-/** The price of a model at an instant. */
-export type PriceOf = (model: string, at: string) => Price | undefined;
 
 type Body = {
   model?: string;

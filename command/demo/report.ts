@@ -1,9 +1,9 @@
 // The demo's last word: what was asked, spent and refused, what stands in Slack, and whether the books are the provider's.
-import { join, resolve } from "node:path";
+import { resolve } from "node:path";
 import { readComparisons } from "../../ledger/billing/closed-days.ts";
 import type { Comparison } from "../../ledger/billing/closed-days.ts";
 import { formatUsd, formatUsdColumn, formatUsdSet } from "../../ledger/money.ts";
-import { openForReading } from "../../ledger/open.ts";
+import { openBilling, openUsage } from "../../ledger/open.ts";
 import { readSpend } from "../../ledger/usage/spend.ts";
 import { addDays, createCalendar } from "../../ledger/windows.ts";
 import type { SharedConfig } from "../../service/config.ts";
@@ -24,10 +24,10 @@ type Run = {
 
 /** How the demo provider's bill of whole days compares with what was metered, and why. */
 async function describeBills(dataDir: string, nowMs: number): Promise<string> {
-  const billing = openForReading(join(dataDir, "billing.db"));
+  const billing = await openBilling(dataDir);
   const today = new Date(nowMs).toISOString().slice(0, 10);
   const compared = billing ? await readComparisons(billing, addDays(today, -BILLED_DAYS), today) : [];
-  billing?.close();
+  await billing?.close();
   if (compared.length === 0) return "The bill was not read in time.";
   const sum = (read: (one: Comparison) => bigint): bigint => compared.reduce((total, one) => total + read(one), 0n);
   const causes = new Map<string, bigint>();
@@ -49,14 +49,14 @@ export async function report({
   counts,
   messages,
 }: Run): Promise<{ readonly text: string; readonly isGood: boolean }> {
-  const books = openForReading(join(dataDir, "usage.db"));
+  const books = await openUsage(dataDir);
   if (!books) throw new Error("the books are gone");
   const calendar = createCalendar(config.timezone);
   const now = Date.now();
   const { firstDay, endDay } = calendar.window("day", now);
   const rows = await readSpend(books, ["team"], firstDay, endDay);
   const [all] = await readSpend(books, [], "0000-01-01", "9999-12-31");
-  books.close();
+  await books.close();
   const bills = await describeBills(dataDir, now);
   const costs = formatUsdColumn(rows.map((row) => row.costNanoUsd));
   const ledgerTotal = all?.costNanoUsd ?? 0n;

@@ -1,9 +1,10 @@
 // Spend before the meter began, as bills say it: billed, not metered. Forecasts, pages and comparisons start from it; no leak, variance, alert or cap
 // looks at it. billing.db; the collector is its only writer.
-import { and, asc, drizzle, eq, gte, lt, sql } from "../drizzle.ts";
+import { and, asc, eq, gte, lt, sql } from "../drizzle.ts";
 import type { SQL } from "../drizzle.ts";
 import type { NanoUsd } from "../money.ts";
-import type { Sqlite } from "../open.ts";
+import type { BillingBooks } from "../books.ts";
+import { sqliteOf, tablesOf } from "../sqlite-books.ts";
 import { billedHours } from "./schema.ts";
 import type { HourlySpend } from "../usage/spend.ts";
 import type { Calendar } from "../windows.ts";
@@ -15,27 +16,30 @@ export type BilledHour = typeof billedHours.$inferSelect;
 export type BilledDimension = "provider" | "model";
 
 /** Replaces all that is known of a provider's time before the meter. */
-export function replaceBilledHours(database: Sqlite, provider: string, hours: readonly BilledHour[]): void {
-  database
-    .transaction(() => {
-      drizzle(database).delete(billedHours).where(eq(billedHours.provider, provider)).run();
-      const insert = database.prepare(
-        "INSERT INTO billed_hours (provider, hour_ms, billed_key, model, cost_nano_usd) VALUES (?, ?, ?, ?, ?)",
-      );
-      for (const one of hours) insert.run(one.provider, one.hourMs, one.billedKey, one.model, one.costNanoUsd);
-    })
-    .immediate();
+export async function replaceBilledHours(
+  books: BillingBooks,
+  provider: string,
+  hours: readonly BilledHour[],
+): Promise<void> {
+  await books.transaction(async (own) => {
+    const tables = tablesOf(own);
+    tables.delete(billedHours).where(eq(billedHours.provider, provider)).run();
+    const insert = sqliteOf(own).prepare(
+      "INSERT INTO billed_hours (provider, hour_ms, billed_key, model, cost_nano_usd) VALUES (?, ?, ?, ?, ?)",
+    );
+    for (const one of hours) insert.run(one.provider, one.hourMs, one.billedKey, one.model, one.costNanoUsd);
+  });
 }
 
 /** The hours `[sinceMs, untilMs)` by provider and, asked so, model; the organisation's is their sum. */
 export async function readBilledHours(
-  database: Sqlite,
+  books: BillingBooks,
   sinceMs: number,
   untilMs: number,
   by: "org" | BilledDimension,
 ): Promise<(HourlySpend & { readonly provider: string })[]> {
   const id: SQL<string> = by === "org" ? sql`'all'` : sql`${billedHours[by]}`;
-  return drizzle(database)
+  return tablesOf(books)
     .select({
       hourMs: billedHours.hourMs,
       provider: billedHours.provider,
@@ -51,7 +55,7 @@ export async function readBilledHours(
 
 /** Sums of the local days `[sinceDay, untilDay)`, by day and one dimension. An hour belongs to the day in which it begins. */
 export async function readBilledSpend(
-  database: Sqlite,
+  books: BillingBooks,
   calendar: Calendar,
   by: BilledDimension,
   sinceDay: string,
@@ -59,7 +63,7 @@ export async function readBilledSpend(
 ): Promise<{ readonly day: string; readonly id: string; readonly costNanoUsd: NanoUsd }[]> {
   const sums = new Map<string, { day: string; id: string; costNanoUsd: NanoUsd }>();
   for (const { hourMs, id, costNanoUsd } of await readBilledHours(
-    database,
+    books,
     calendar.dayStart(sinceDay),
     calendar.dayStart(untilDay),
     by,

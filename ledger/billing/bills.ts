@@ -1,9 +1,10 @@
 // Bills: what providers say they charge, one provider's day replaced as a whole; and what came of comparing it. billing.db; the
 // collector is its only writer. Any bill can be read any number of times, in any order: the books are the same.
 import { createHash } from "node:crypto";
-import { and, asc, drizzle, eq, getTableColumns, gte, lt } from "../drizzle.ts";
+import { and, asc, eq, getTableColumns, gte, lt } from "../drizzle.ts";
 import type { NanoUsd } from "../money.ts";
-import type { Sqlite } from "../open.ts";
+import type { BillingBooks } from "../books.ts";
+import { sqliteOf, tablesOf } from "../sqlite-books.ts";
 import { billDays, billedLines, billedUsage, imports, providerKeys, usageReads } from "./schema.ts";
 import { recordCorrection } from "./closed-days.ts";
 import type { Unit } from "../usage.ts";
@@ -66,21 +67,19 @@ export type BillOfDay = {
 /** Books bills in one transaction: all of them or none. Of two bills of a day the fuller one stays: one with lines before one without, the
  *  provider's API before a file, then the one whose source knew more, then always the same one. A closed day keeps its figure; what a later
  *  bill adds to it is a correction. Returns the days that changed, and those where another bill stayed. */
-export function replaceBills(
-  database: Sqlite,
+export async function replaceBills(
+  books: BillingBooks,
   bills: readonly BillOfDay[],
   nowMs: number,
   { isForced = false }: { readonly isForced?: boolean } = {},
-): { readonly changed: readonly string[]; readonly kept: readonly string[] } {
+): Promise<{ readonly changed: readonly string[]; readonly kept: readonly string[] }> {
   const done: { changed: string[]; kept: string[] } = { changed: [], kept: [] };
-  database
-    .transaction(() => {
-      for (const bill of bills) {
-        const outcome = replaceBill(database, bill, nowMs, isForced);
-        if (outcome !== "same") done[outcome].push(bill.day);
-      }
-    })
-    .immediate();
+  await books.transaction(async (own) => {
+    for (const bill of bills) {
+      const outcome = await replaceBill(own, bill, nowMs, isForced);
+      if (outcome !== "same") done[outcome].push(bill.day);
+    }
+  });
   return done;
 }
 
@@ -92,25 +91,25 @@ function isFuller(a: Standing, b: Standing): boolean {
 }
 type Standing = Pick<typeof billDays.$inferSelect, "lines" | "source" | "asOfMs" | "digest">;
 
-function replaceBill(
-  database: Sqlite,
+async function replaceBill(
+  books: BillingBooks,
   { provider, day, source, asOfMs, lines }: BillOfDay,
   nowMs: number,
   isForced: boolean,
-): "changed" | "kept" | "same" {
-  const books = drizzle(database);
+): Promise<"changed" | "kept" | "same"> {
+  const tables = tablesOf(books);
   const place = and(eq(billDays.provider, provider), eq(billDays.day, day));
-  const known = books.select().from(billDays).where(place).get();
+  const known = tables.select().from(billDays).where(place).get();
   const digest = digestOf(lines);
   const isSame = known?.digest === digest;
   if (known && !isSame && !isForced && isFuller(known, { lines: lines.length, source, asOfMs, digest })) {
     // An API that names no lines any more was read all the same.
-    if (source === "api") books.update(billDays).set({ readAtMs: nowMs }).where(place).run();
+    if (source === "api") tables.update(billDays).set({ readAtMs: nowMs }).where(place).run();
     return "kept";
   }
   if (isSame) {
     const better = isFuller({ ...known, source, asOfMs }, known) ? { asOfMs, source } : {};
-    books
+    tables
       .update(billDays)
       .set({ readAtMs: nowMs, ...better })
       .where(place)
@@ -119,7 +118,7 @@ function replaceBill(
   }
   // A day without a bill is no bill of nothing; it becomes one only where there was something before.
   if (!known && lines.length === 0) {
-    books
+    tables
       .insert(billDays)
       .values({
         provider,
@@ -137,16 +136,16 @@ function replaceBill(
   }
   const amountNanoUsd = lines.reduce((sum, line) => sum + line.amountNanoUsd, 0n);
   const row = { source, asOfMs, digest, lines: lines.length, amountNanoUsd, readAtMs: nowMs, changedAtMs: nowMs };
-  books
+  tables
     .insert(billDays)
     .values({ provider, day, ...row })
     .onConflictDoUpdate({ target: [billDays.provider, billDays.day], set: row })
     .run();
-  books
+  tables
     .delete(billedLines)
     .where(and(eq(billedLines.provider, provider), eq(billedLines.day, day)))
     .run();
-  const insert = database.prepare(
+  const insert = sqliteOf(books).prepare(
     `INSERT INTO billed_lines (provider, day, line, kind, billed_key, project, model, tier, unit, line_item, amount_nano_usd,
       list_nano_usd, quantity, resolution_nano_usd, raw) VALUES (${Array(15).fill("?").join(", ")})`,
   );
@@ -169,7 +168,7 @@ function replaceBill(
       one.raw,
     ),
   );
-  recordCorrection(database, { provider, day, billedNanoUsd: amountNanoUsd, billDigest: digest, nowMs });
+  await recordCorrection(books, { provider, day, billedNanoUsd: amountNanoUsd, billDigest: digest, nowMs });
   return "changed";
 }
 
@@ -202,71 +201,66 @@ function textOf(line: BilledLine): string {
 }
 
 /** Books the usage of whole hours `[sinceMs, untilMs)`, and up to when the source knew it. */
-export function replaceUsage(
-  database: Sqlite,
+export async function replaceUsage(
+  books: BillingBooks,
   provider: string,
   sinceMs: number,
   untilMs: number,
   usage: readonly BilledUsage[],
-): void {
-  database
-    .transaction(() => {
-      drizzle(database)
-        .delete(billedUsage)
-        .where(
-          and(eq(billedUsage.provider, provider), gte(billedUsage.hourMs, sinceMs), lt(billedUsage.hourMs, untilMs)),
-        )
-        .run();
-      const insert = database.prepare(
-        "INSERT INTO billed_usage (provider, hour_ms, line, billed_key, project, model, tier, unit, quantity) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
-      );
-      usage.forEach((one, line) =>
-        insert.run(
-          provider,
-          one.hourMs,
-          line,
-          one.billedKey ?? null,
-          one.project ?? null,
-          one.model ?? null,
-          one.tier ?? null,
-          one.unit,
-          one.quantity,
-        ),
-      );
-    })
-    .immediate();
+): Promise<void> {
+  await books.transaction(async (own) => {
+    const tables = tablesOf(own);
+    tables
+      .delete(billedUsage)
+      .where(and(eq(billedUsage.provider, provider), gte(billedUsage.hourMs, sinceMs), lt(billedUsage.hourMs, untilMs)))
+      .run();
+    const insert = sqliteOf(own).prepare(
+      "INSERT INTO billed_usage (provider, hour_ms, line, billed_key, project, model, tier, unit, quantity) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+    );
+    usage.forEach((one, line) =>
+      insert.run(
+        provider,
+        one.hourMs,
+        line,
+        one.billedKey ?? null,
+        one.project ?? null,
+        one.model ?? null,
+        one.tier ?? null,
+        one.unit,
+        one.quantity,
+      ),
+    );
+  });
 }
 
 /** Replaces what is known of a provider's keys. */
-export function replaceProviderKeys(
-  database: Sqlite,
+export async function replaceProviderKeys(
+  books: BillingBooks,
   provider: string,
   list: readonly ProviderKey[],
   nowMs: number,
-): void {
-  const books = drizzle(database);
-  database
-    .transaction(() => {
-      for (const key of list) {
-        const row = { name: key.name, project: key.project ?? null, hint: key.hint, state: key.state, seenAtMs: nowMs };
-        books
-          .insert(providerKeys)
-          .values({ provider, billedKey: key.billedKey, ...row })
-          .onConflictDoUpdate({ target: [providerKeys.provider, providerKeys.billedKey], set: row })
-          .run();
-      }
-      // A key that is not listed any more was deleted: its bills still have to be told apart.
-      books
-        .update(providerKeys)
-        .set({ state: "deleted" })
-        .where(and(eq(providerKeys.provider, provider), lt(providerKeys.seenAtMs, nowMs)))
+): Promise<void> {
+  await books.transaction(async (own) => {
+    const tables = tablesOf(own);
+    for (const key of list) {
+      const row = { name: key.name, project: key.project ?? null, hint: key.hint, state: key.state, seenAtMs: nowMs };
+      tables
+        .insert(providerKeys)
+        .values({ provider, billedKey: key.billedKey, ...row })
+        .onConflictDoUpdate({ target: [providerKeys.provider, providerKeys.billedKey], set: row })
         .run();
-    })
-    .immediate();
+    }
+    // A key that is not listed any more was deleted: its bills still have to be told apart.
+    tables
+      .update(providerKeys)
+      .set({ state: "deleted" })
+      .where(and(eq(providerKeys.provider, provider), lt(providerKeys.seenAtMs, nowMs)))
+      .run();
+  });
 }
 
-export async function readProviderKeys(database: Sqlite, provider: string): Promise<ProviderKey[]> {
-  return drizzle(database)
+export async function readProviderKeys(books: BillingBooks, provider: string): Promise<ProviderKey[]> {
+  return tablesOf(books)
     .select()
     .from(providerKeys)
     .where(eq(providerKeys.provider, provider))
@@ -279,13 +273,13 @@ export type BilledLineOfDay = Omit<BilledLine, "raw"> & { readonly provider: str
 
 /** The lines of a provider's UTC days `[sinceDay, untilDay)`, day by day. */
 export async function readBilledLines(
-  database: Sqlite,
+  books: BillingBooks,
   provider: string,
   sinceDay: string,
   untilDay: string,
 ): Promise<BilledLineOfDay[]> {
   const { raw: _raw, ...columns } = getTableColumns(billedLines);
-  return drizzle(database)
+  return tablesOf(books)
     .select(columns)
     .from(billedLines)
     .where(and(eq(billedLines.provider, provider), gte(billedLines.day, sinceDay), lt(billedLines.day, untilDay)))
@@ -306,12 +300,12 @@ export async function readBilledLines(
 
 /** Usage that a provider reports for the hours `[sinceMs, untilMs)`. */
 export async function readBilledUsage(
-  database: Sqlite,
+  books: BillingBooks,
   provider: string,
   sinceMs: number,
   untilMs: number,
 ): Promise<BilledUsage[]> {
-  return drizzle(database)
+  return tablesOf(books)
     .select()
     .from(billedUsage)
     .where(and(eq(billedUsage.provider, provider), gte(billedUsage.hourMs, sinceMs), lt(billedUsage.hourMs, untilMs)))
@@ -330,12 +324,12 @@ export type BillDay = typeof billDays.$inferSelect;
 
 /** What is known of the bills of `[sinceDay, untilDay)`, of one provider or all. */
 export async function readBillDays(
-  database: Sqlite,
+  books: BillingBooks,
   sinceDay: string,
   untilDay: string,
   provider?: string,
 ): Promise<BillDay[]> {
-  return drizzle(database)
+  return tablesOf(books)
     .select()
     .from(billDays)
     .where(
@@ -360,45 +354,49 @@ export type ImportNote = {
 };
 
 /** Notes how reading a bill ended. `error` undefined: it succeeded. */
-export function noteImport(
-  database: Sqlite,
+export async function noteImport(
+  books: BillingBooks,
   provider: string,
   atMs: number,
   { error, note }: { readonly error?: string | undefined; readonly note?: string | undefined },
-): void {
+): Promise<void> {
   const success = error === undefined ? { lastSuccessMs: atMs, note: note ?? null } : {};
   const row = { lastAttemptMs: atMs, lastError: error ?? null, ...success };
-  drizzle(database)
-    .insert(imports)
-    .values({ provider, ...row })
-    .onConflictDoUpdate({ target: imports.provider, set: row })
-    .run();
+  await books.transaction(async (own) => {
+    tablesOf(own)
+      .insert(imports)
+      .values({ provider, ...row })
+      .onConflictDoUpdate({ target: imports.provider, set: row })
+      .run();
+  });
 }
 
 /** How reading a provider's usage ended, and up to when it was known at the last success; null: never. */
 export type UsageRead = typeof usageReads.$inferSelect;
 
-export function noteUsage(
-  database: Sqlite,
+export async function noteUsage(
+  books: BillingBooks,
   provider: string,
   atMs: number,
   outcome: { readonly asOfMs: number } | { readonly error: string },
-): void {
+): Promise<void> {
   const row =
     "error" in outcome
       ? { readAtMs: atMs, error: outcome.error }
       : { readAtMs: atMs, asOfMs: outcome.asOfMs, error: null };
-  drizzle(database)
-    .insert(usageReads)
-    .values({ provider, ...row })
-    .onConflictDoUpdate({ target: usageReads.provider, set: row })
-    .run();
+  await books.transaction(async (own) => {
+    tablesOf(own)
+      .insert(usageReads)
+      .values({ provider, ...row })
+      .onConflictDoUpdate({ target: usageReads.provider, set: row })
+      .run();
+  });
 }
 
-export async function readUsageReads(database: Sqlite): Promise<UsageRead[]> {
-  return drizzle(database).select().from(usageReads).orderBy(asc(usageReads.provider)).all();
+export async function readUsageReads(books: BillingBooks): Promise<UsageRead[]> {
+  return tablesOf(books).select().from(usageReads).orderBy(asc(usageReads.provider)).all();
 }
 
-export async function readImports(database: Sqlite): Promise<ImportNote[]> {
-  return drizzle(database).select().from(imports).orderBy(asc(imports.provider)).all();
+export async function readImports(books: BillingBooks): Promise<ImportNote[]> {
+  return tablesOf(books).select().from(imports).orderBy(asc(imports.provider)).all();
 }

@@ -1,8 +1,9 @@
 // Comparisons of bill and meter, and days that are closed: a figure that is signed off stays. What the bill, or the meter, says
 // differently later is a correction, a row of its own. billing.db.
-import { and, asc, drizzle, eq, gte, lt, sql } from "../drizzle.ts";
+import { and, asc, eq, gte, lt, sql } from "../drizzle.ts";
 import type { NanoUsd } from "../money.ts";
-import type { Sqlite } from "../open.ts";
+import type { BillingBooks } from "../books.ts";
+import { sqliteOf, tablesOf } from "../sqlite-books.ts";
 import { closedDays, comparisons, corrections, variances } from "./schema.ts";
 
 /** Why metered and billed differ. A closed list; `unknown` is an honest member. */
@@ -54,56 +55,59 @@ export type ClosedDay = typeof closedDays.$inferSelect;
 export type Correction = typeof corrections.$inferSelect;
 
 /** Replaces the comparison of a provider's day. One that is closed stays as it was signed: nothing happens. */
-export function replaceComparisons(database: Sqlite, provider: string, day: string, list: readonly Comparison[]): void {
-  const books = drizzle(database);
-  database
-    .transaction(() => {
-      if (findClosed(database, provider, day)) return;
-      for (const table of [variances, comparisons])
-        books
-          .delete(table)
-          .where(and(eq(table.provider, provider), eq(table.day, day)))
+export async function replaceComparisons(
+  books: BillingBooks,
+  provider: string,
+  day: string,
+  list: readonly Comparison[],
+): Promise<void> {
+  await books.transaction(async (own) => {
+    const tables = tablesOf(own);
+    if (await findClosed(own, provider, day)) return;
+    for (const table of [variances, comparisons])
+      tables
+        .delete(table)
+        .where(and(eq(table.provider, provider), eq(table.day, day)))
+        .run();
+    list.forEach(({ variances: pieces, ...one }, line) => {
+      tables
+        .insert(comparisons)
+        .values({
+          ...one,
+          line,
+          kind: one.kind ?? null,
+          key: one.key ?? null,
+          model: one.model ?? null,
+          tier: one.tier ?? null,
+          unit: one.unit ?? null,
+          meteredQuantity: one.meteredQuantity ?? null,
+          billedQuantity: one.billedQuantity ?? null,
+        })
+        .run();
+      for (const { cause, amountNanoUsd, quantity, detail } of pieces)
+        tables
+          .insert(variances)
+          .values({ provider, day, line, cause, amountNanoUsd, quantity: quantity ?? null, detail })
           .run();
-      list.forEach(({ variances: pieces, ...one }, line) => {
-        books
-          .insert(comparisons)
-          .values({
-            ...one,
-            line,
-            kind: one.kind ?? null,
-            key: one.key ?? null,
-            model: one.model ?? null,
-            tier: one.tier ?? null,
-            unit: one.unit ?? null,
-            meteredQuantity: one.meteredQuantity ?? null,
-            billedQuantity: one.billedQuantity ?? null,
-          })
-          .run();
-        for (const { cause, amountNanoUsd, quantity, detail } of pieces)
-          books
-            .insert(variances)
-            .values({ provider, day, line, cause, amountNanoUsd, quantity: quantity ?? null, detail })
-            .run();
-      });
-    })
-    .immediate();
+    });
+  });
 }
 
 /** Comparisons of `[sinceDay, untilDay)` with their variances, day by day. */
 export async function readComparisons(
-  database: Sqlite,
+  books: BillingBooks,
   sinceDay: string,
   untilDay: string,
   provider?: string,
 ): Promise<Comparison[]> {
-  const books = drizzle(database);
+  const tables = tablesOf(books);
   const pieces = new Map<string, Variance[]>();
   const ofVariances = and(
     gte(variances.day, sinceDay),
     lt(variances.day, untilDay),
     provider === undefined ? undefined : eq(variances.provider, provider),
   );
-  for (const row of books.select().from(variances).where(ofVariances).all()) {
+  for (const row of tables.select().from(variances).where(ofVariances).all()) {
     const name = `${row.provider} ${row.day} ${row.line}`;
     const list = pieces.get(name) ?? [];
     list.push({
@@ -114,7 +118,7 @@ export async function readComparisons(
     });
     pieces.set(name, list);
   }
-  return books
+  return tables
     .select()
     .from(comparisons)
     .where(
@@ -144,11 +148,11 @@ export async function readComparisons(
 export type Unmetered = { readonly amountNanoUsd: NanoUsd; readonly firstDay: string; readonly lastDay: string };
 
 export async function readUnmetered(
-  database: Sqlite,
+  books: BillingBooks,
   provider: string,
   billedKey: string,
 ): Promise<Unmetered | undefined> {
-  const row = database
+  const row = sqliteOf(books)
     .prepare(
       `SELECT SUM(variances.amount_nano_usd) AS amountNanoUsd, MIN(day) AS firstDay, MAX(day) AS lastDay
        FROM variances JOIN comparisons USING (provider, day, line)
@@ -160,7 +164,7 @@ export async function readUnmetered(
 
 /** Variances of `[sinceDay, untilDay)` summed by provider, day and cause. */
 export async function readVarianceSums(
-  database: Sqlite,
+  books: BillingBooks,
   sinceDay: string,
   untilDay: string,
 ): Promise<
@@ -171,7 +175,7 @@ export async function readVarianceSums(
     readonly amountNanoUsd: NanoUsd;
   }[]
 > {
-  return drizzle(database)
+  return tablesOf(books)
     .select({
       provider: variances.provider,
       day: variances.day,
@@ -184,16 +188,16 @@ export async function readVarianceSums(
     .all();
 }
 
-export function findClosed(database: Sqlite, provider: string, day: string): ClosedDay | undefined {
-  return drizzle(database)
+export async function findClosed(books: BillingBooks, provider: string, day: string): Promise<ClosedDay | undefined> {
+  return tablesOf(books)
     .select()
     .from(closedDays)
     .where(and(eq(closedDays.provider, provider), eq(closedDays.day, day)))
     .get();
 }
 
-export async function readClosed(database: Sqlite, sinceDay: string, untilDay: string): Promise<ClosedDay[]> {
-  return drizzle(database)
+export async function readClosed(books: BillingBooks, sinceDay: string, untilDay: string): Promise<ClosedDay[]> {
+  return tablesOf(books)
     .select()
     .from(closedDays)
     .where(and(gte(closedDays.day, sinceDay), lt(closedDays.day, untilDay)))
@@ -201,8 +205,8 @@ export async function readClosed(database: Sqlite, sinceDay: string, untilDay: s
     .all();
 }
 
-export async function readCorrections(database: Sqlite, sinceDay: string, untilDay: string): Promise<Correction[]> {
-  return drizzle(database)
+export async function readCorrections(books: BillingBooks, sinceDay: string, untilDay: string): Promise<Correction[]> {
+  return tablesOf(books)
     .select()
     .from(corrections)
     .where(and(gte(corrections.day, sinceDay), lt(corrections.day, untilDay)))
@@ -212,36 +216,35 @@ export async function readCorrections(database: Sqlite, sinceDay: string, untilD
 
 /** Signs a day off, if its bill and the comparison are still the ones that the figure was made of, and metered money, adjustments included,
  *  and what only the bill knows add up to what is billed. Returns why not, else undefined. */
-export function closeDay(database: Sqlite, closed: ClosedDay): string | undefined {
+export async function closeDay(books: BillingBooks, closed: ClosedDay): Promise<string | undefined> {
   const { provider, day } = closed;
-  return database
-    .transaction(() => {
-      if (findClosed(database, provider, day)) return "it is closed already";
-      const place = [provider, day];
-      const one = (query: string): unknown =>
-        database
-          .prepare(query)
-          .pluck()
-          .get(...place);
-      if (one("SELECT digest FROM bill_days WHERE provider = ? AND day = ?") !== closed.billDigest)
-        return "its bill changed meanwhile";
-      const sum = (query: string): bigint => (one(query) as bigint | null) ?? 0n;
-      const metered = sum("SELECT SUM(cost_nano_usd) FROM metered_lines WHERE provider = ? AND day = ?");
-      const onlyBilled = sum(
-        "SELECT SUM(amount_nano_usd) FROM variances WHERE provider = ? AND day = ? AND cause <> 'estimate corrected'",
-      );
-      if (metered !== closed.meteredNanoUsd || metered + onlyBilled !== closed.billedNanoUsd)
-        return "something was metered meanwhile, or its estimates are not corrected yet";
-      drizzle(database).insert(closedDays).values(closed).run();
-      return undefined;
-    })
-    .immediate();
+  return await books.transaction(async (own) => {
+    const tables = tablesOf(own);
+    if (await findClosed(own, provider, day)) return "it is closed already";
+    const place = [provider, day];
+    const one = (query: string): unknown =>
+      sqliteOf(own)
+        .prepare(query)
+        .pluck()
+        .get(...place);
+    if (one("SELECT digest FROM bill_days WHERE provider = ? AND day = ?") !== closed.billDigest)
+      return "its bill changed meanwhile";
+    const sum = (query: string): bigint => (one(query) as bigint | null) ?? 0n;
+    const metered = sum("SELECT SUM(cost_nano_usd) FROM metered_lines WHERE provider = ? AND day = ?");
+    const onlyBilled = sum(
+      "SELECT SUM(amount_nano_usd) FROM variances WHERE provider = ? AND day = ? AND cause <> 'estimate corrected'",
+    );
+    if (metered !== closed.meteredNanoUsd || metered + onlyBilled !== closed.billedNanoUsd)
+      return "something was metered meanwhile, or its estimates are not corrected yet";
+    tables.insert(closedDays).values(closed).run();
+    return undefined;
+  });
 }
 
 /** Writes down what a closed day's bill or meter says differently now, also when only its lines do; nothing when the day is open or says the
  *  same. */
-export function recordCorrection(
-  database: Sqlite,
+export async function recordCorrection(
+  books: BillingBooks,
   now: {
     readonly provider: string;
     readonly day: string;
@@ -250,12 +253,12 @@ export function recordCorrection(
     readonly meteredNanoUsd?: NanoUsd;
     readonly billDigest?: string;
   },
-): void {
+): Promise<void> {
   const { provider, day } = now;
-  const closed = findClosed(database, provider, day);
+  const closed = await findClosed(books, provider, day);
   if (!closed) return;
-  const books = drizzle(database);
-  const before = books
+  const tables = tablesOf(books);
+  const before = tables
     .select()
     .from(corrections)
     .where(and(eq(corrections.provider, provider), eq(corrections.day, day)))
@@ -270,7 +273,7 @@ export function recordCorrection(
   const digest = before.at(-1)?.billDigest ?? closed.billDigest;
   const isAnother = now.billDigest !== undefined && now.billDigest !== digest;
   if (more.billedNanoUsd === 0n && more.meteredNanoUsd === 0n && !isAnother) return;
-  books
+  tables
     .insert(corrections)
     .values({
       provider,

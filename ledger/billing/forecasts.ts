@@ -1,8 +1,9 @@
 // Forecasts: made once for a window, at its start or at the first chance after it, and never touched again; and what came of
 // them. What somebody planned since (plans.ts) is laid over them when they are read. billing.db; the collector is its only writer.
-import { and, drizzle, eq, gt, gte, lt, lte, sql } from "../drizzle.ts";
+import { and, eq, gt, gte, lt, lte, sql } from "../drizzle.ts";
 import type { NanoUsd } from "../money.ts";
-import type { Sqlite } from "../open.ts";
+import type { BillingBooks } from "../books.ts";
+import { tablesOf } from "../sqlite-books.ts";
 import { FORECAST_SCOPES, FORECAST_WINDOWS, forecasts, forecastScores } from "./schema.ts";
 import type { ForecastScope } from "../usage/spend.ts";
 
@@ -47,28 +48,26 @@ export type ForecastRecord = {
 };
 
 /** Freezes forecasts; one that exists for the same scope and window stays as it is, unless it was only learning. */
-export async function freezeForecasts(database: Sqlite, made: readonly FrozenForecast[]): Promise<void> {
-  const books = drizzle(database);
-  database
-    .transaction(() => {
-      for (const { id, hours, ...rest } of made) {
-        const same = and(
-          eq(forecasts.scope, rest.scope),
-          eq(forecasts.scopeId, id),
-          eq(forecasts.windowId, rest.windowId),
-        );
-        books
-          .delete(forecasts)
-          .where(and(same, eq(forecasts.method, "learning")))
-          .run();
-        books
-          .insert(forecasts)
-          .values({ ...rest, scopeId: id, hours: JSON.stringify(hours.map(String)) })
-          .onConflictDoNothing()
-          .run();
-      }
-    })
-    .immediate();
+export async function freezeForecasts(books: BillingBooks, made: readonly FrozenForecast[]): Promise<void> {
+  await books.transaction(async (own) => {
+    const tables = tablesOf(own);
+    for (const { id, hours, ...rest } of made) {
+      const same = and(
+        eq(forecasts.scope, rest.scope),
+        eq(forecasts.scopeId, id),
+        eq(forecasts.windowId, rest.windowId),
+      );
+      tables
+        .delete(forecasts)
+        .where(and(same, eq(forecasts.method, "learning")))
+        .run();
+      tables
+        .insert(forecasts)
+        .values({ ...rest, scopeId: id, hours: JSON.stringify(hours.map(String)) })
+        .onConflictDoNothing()
+        .run();
+    }
+  });
 }
 
 /** Which forecasts: of one scope, of one of its ids, of one window. */
@@ -76,11 +75,11 @@ export type ForecastFilter = Partial<Pick<FrozenForecast, "scope" | "id" | "wind
 
 /** The forecasts of the windows that hold an instant, as they were frozen. */
 export async function readForecasts(
-  database: Sqlite,
+  books: BillingBooks,
   atMs: number,
   { scope, id, window }: ForecastFilter = {},
 ): Promise<FrozenForecast[]> {
-  return drizzle(database)
+  return tablesOf(books)
     .select()
     .from(forecasts)
     .where(
@@ -97,8 +96,8 @@ export async function readForecasts(
 }
 
 /** Forecasts whose window ended in `[sinceMs, untilMs)` and that have no score yet. */
-export async function readUnscored(database: Sqlite, sinceMs: number, untilMs: number): Promise<FrozenForecast[]> {
-  return drizzle(database)
+export async function readUnscored(books: BillingBooks, sinceMs: number, untilMs: number): Promise<FrozenForecast[]> {
+  return tablesOf(books)
     .select()
     .from(forecasts)
     .where(
@@ -113,23 +112,21 @@ export async function readUnscored(database: Sqlite, sinceMs: number, untilMs: n
     .map(toForecast);
 }
 
-export async function noteScores(database: Sqlite, scores: readonly ForecastScore[]): Promise<void> {
-  const books = drizzle(database);
-  database
-    .transaction(() => {
-      for (const { id, ...rest } of scores)
-        books
-          .insert(forecastScores)
-          .values({ ...rest, scopeId: id })
-          .onConflictDoNothing()
-          .run();
-    })
-    .immediate();
+export async function noteScores(books: BillingBooks, scores: readonly ForecastScore[]): Promise<void> {
+  await books.transaction(async (own) => {
+    const tables = tablesOf(own);
+    for (const { id, ...rest } of scores)
+      tables
+        .insert(forecastScores)
+        .values({ ...rest, scopeId: id })
+        .onConflictDoNothing()
+        .run();
+  });
 }
 
 /** Scores of the windows that ended since an instant. */
-export async function readScores(database: Sqlite, sinceMs: number): Promise<ForecastScore[]> {
-  return drizzle(database)
+export async function readScores(books: BillingBooks, sinceMs: number): Promise<ForecastScore[]> {
+  return tablesOf(books)
     .select()
     .from(forecastScores)
     .where(gte(forecastScores.endMs, sinceMs))
@@ -138,13 +135,14 @@ export async function readScores(database: Sqlite, sinceMs: number): Promise<For
 }
 
 /** Lets go of what nobody asks for any more: forecasts of single hours. */
-export async function dropHourForecasts(database: Sqlite, beforeMs: number): Promise<void> {
-  const books = drizzle(database);
-  for (const table of [forecasts, forecastScores])
-    books
-      .delete(table)
-      .where(and(eq(table.window, "hour"), lt(table.endMs, beforeMs)))
-      .run();
+export async function dropHourForecasts(books: BillingBooks, beforeMs: number): Promise<void> {
+  await books.transaction(async (own) => {
+    for (const table of [forecasts, forecastScores])
+      tablesOf(own)
+        .delete(table)
+        .where(and(eq(table.window, "hour"), lt(table.endMs, beforeMs)))
+        .run();
+  });
 }
 
 /** The record of some scores; undefined where nothing was spent in any of them. */

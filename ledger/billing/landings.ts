@@ -1,9 +1,10 @@
 // Where running windows land, seen from now: what is spent so far and what is to come. Made anew every hour; what was frozen at the window's
 // start (forecasts.ts) is another figure, for alerts and for the track record. billing.db; the collector is its only writer.
-import { and, drizzle, eq, gt, lte } from "../drizzle.ts";
+import { and, eq, gt, lte } from "../drizzle.ts";
 import type { ForecastFilter, FrozenForecast } from "./forecasts.ts";
 import type { NanoUsd } from "../money.ts";
-import type { Sqlite } from "../open.ts";
+import type { BillingBooks, UsageBooks } from "../books.ts";
+import { tablesOf } from "../sqlite-books.ts";
 import { withPlans } from "./plans.ts";
 import { landings } from "./schema.ts";
 
@@ -16,27 +17,25 @@ export type Rest = FrozenForecast;
 export type Landing = { readonly p10NanoUsd: NanoUsd; readonly p50NanoUsd: NanoUsd; readonly p90NanoUsd: NanoUsd };
 
 /** Replaces all of them. */
-export async function replaceRests(database: Sqlite, made: readonly Rest[]): Promise<void> {
-  const books = drizzle(database);
-  database
-    .transaction(() => {
-      books.delete(landings).run();
-      for (const { id, hours, ...rest } of made)
-        books
-          .insert(landings)
-          .values({ ...rest, scopeId: id, hours: JSON.stringify(hours.map(String)) })
-          .run();
-    })
-    .immediate();
+export async function replaceRests(books: BillingBooks, made: readonly Rest[]): Promise<void> {
+  await books.transaction(async (own) => {
+    const tables = tablesOf(own);
+    tables.delete(landings).run();
+    for (const { id, hours, ...rest } of made)
+      tables
+        .insert(landings)
+        .values({ ...rest, scopeId: id, hours: JSON.stringify(hours.map(String)) })
+        .run();
+  });
 }
 
 /** What is to come in the windows that hold an instant, with what is planned laid over it. */
 export async function readRests(
-  { usage, billing }: { readonly usage: Sqlite; readonly billing: Sqlite },
+  { usage, billing }: { readonly usage: UsageBooks; readonly billing: BillingBooks },
   atMs: number,
   { scope, id, window }: ForecastFilter = {},
 ): Promise<Rest[]> {
-  const rows = drizzle(billing)
+  const rows = tablesOf(billing)
     .select()
     .from(landings)
     .where(

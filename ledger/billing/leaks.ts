@@ -1,8 +1,9 @@
 // Leaks that were found, and what somebody said of them. billing.db.
-import { and, desc, drizzle, eq } from "../drizzle.ts";
+import { and, desc, eq } from "../drizzle.ts";
 import { ChangeRefused } from "../usage/change-refused.ts";
 import type { NanoUsd } from "../money.ts";
-import type { Sqlite } from "../open.ts";
+import type { BillingBooks } from "../books.ts";
+import { tablesOf } from "../sqlite-books.ts";
 import { leaks } from "./schema.ts";
 
 export type Leak = {
@@ -25,12 +26,16 @@ export type Leak = {
 };
 
 /** Books what was found: a leak that is known keeps its first hour and when it was found. */
-export function noteLeak(
-  database: Sqlite,
+export async function noteLeak(
+  books: BillingBooks,
   found: Omit<Leak, "foundAtMs" | "seenAtMs" | "dismissedUntilMs" | "dismissedWhy">,
   nowMs: number,
-): void {
-  const known = find(database, found.provider, found.billedKey);
+): Promise<void> {
+  await books.transaction(async (own) => putLeak(own, found, nowMs));
+}
+
+function putLeak(books: BillingBooks, found: Parameters<typeof noteLeak>[1], nowMs: number): void {
+  const known = find(books, found.provider, found.billedKey);
   // A leak after one that was dismissed is a new one.
   const isNew = !known || (known.dismissedUntilMs ?? 0) >= known.seenAtMs;
   // Found again in a window that does not reach back to what was found before: both count.
@@ -50,7 +55,7 @@ export function noteLeak(
     firstHourMs: isNew ? found.firstHourMs : Math.min(known.firstHourMs, found.firstHourMs),
     foundAtMs: isNew ? nowMs : known.foundAtMs,
   };
-  drizzle(database)
+  tablesOf(books)
     .insert(leaks)
     .values({ provider: found.provider, billedKey: found.billedKey, ...row })
     .onConflictDoUpdate({ target: [leaks.provider, leaks.billedKey], set: row })
@@ -63,24 +68,32 @@ function worthOf(known: NanoUsd | null, found: NanoUsd | undefined, isFurther: b
 }
 
 /** Up to when use of a key was dismissed; 0: never. */
-export function dismissedUntil(database: Sqlite, provider: string, billedKey: string): number {
-  return find(database, provider, billedKey)?.dismissedUntilMs ?? 0;
+export async function dismissedUntil(books: BillingBooks, provider: string, billedKey: string): Promise<number> {
+  return find(books, provider, billedKey)?.dismissedUntilMs ?? 0;
 }
 
 /** Says of a leak that it is none, up to now. Throws ChangeRefused when there is none of that key. */
-export function dismissLeak(database: Sqlite, provider: string, billedKey: string, why: string, nowMs: number): void {
-  const done = drizzle(database)
-    .update(leaks)
-    .set({ dismissedUntilMs: nowMs, dismissedWhy: why })
-    .where(and(eq(leaks.provider, provider), eq(leaks.billedKey, billedKey)))
-    .run();
+export async function dismissLeak(
+  books: BillingBooks,
+  provider: string,
+  billedKey: string,
+  why: string,
+  nowMs: number,
+): Promise<void> {
+  const done = await books.transaction(async (own) =>
+    tablesOf(own)
+      .update(leaks)
+      .set({ dismissedUntilMs: nowMs, dismissedWhy: why })
+      .where(and(eq(leaks.provider, provider), eq(leaks.billedKey, billedKey)))
+      .run(),
+  );
   if (done.changes === 0)
     throw new ChangeRefused(`there is no leak of ${billedKey} at ${provider}; \`keymeter leaks\` lists them`);
 }
 
 /** All leaks, the latest first. */
-export async function readLeaks(database: Sqlite): Promise<Leak[]> {
-  return drizzle(database)
+export async function readLeaks(books: BillingBooks): Promise<Leak[]> {
+  return tablesOf(books)
     .select()
     .from(leaks)
     .orderBy(desc(leaks.lastHourMs))
@@ -99,8 +112,8 @@ export function isOpen(leak: Leak): boolean {
   return leak.seenAtMs > (leak.dismissedUntilMs ?? 0);
 }
 
-function find(database: Sqlite, provider: string, billedKey: string): typeof leaks.$inferSelect | undefined {
-  return drizzle(database)
+function find(books: BillingBooks, provider: string, billedKey: string): typeof leaks.$inferSelect | undefined {
+  return tablesOf(books)
     .select()
     .from(leaks)
     .where(and(eq(leaks.provider, provider), eq(leaks.billedKey, billedKey)))

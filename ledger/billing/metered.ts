@@ -1,7 +1,7 @@
 // What was metered on a UTC day, by key, credential, model, tier, token class and price: the meter's side of reconciliation and of
 // exports. Folded from the day's events in pages, kept in billing.db with the mark of the sums it was folded from, and folded again
 // when these have moved. A closed day's fold stays as it was signed.
-import { and, asc, drizzle, eq, gte, lt, sql } from "../drizzle.ts";
+import { and, asc, eq, gte, lt, sql } from "../drizzle.ts";
 import type { AnySQLiteColumn, SQL } from "../drizzle.ts";
 import type { Adjustment } from "../usage/adjustments.ts";
 import { findClosed, recordCorrection } from "./closed-days.ts";
@@ -10,7 +10,8 @@ import { attemptAtMs, firstAttemptId } from "../ids.ts";
 import type { AttemptId } from "../ids.ts";
 import { allocate } from "../money.ts";
 import type { NanoUsd, PicoUsdPerUnit } from "../money.ts";
-import type { Sqlite } from "../open.ts";
+import type { BillingBooks, UsageBooks } from "../books.ts";
+import { sqliteOf, tablesOf } from "../sqlite-books.ts";
 import { meteredDays, meteredLines } from "./schema.ts";
 import { adjustments, credentials, keys, rollupHour } from "../usage/schema.ts";
 import type { LineUnit, Unit, UsageState } from "../usage.ts";
@@ -49,12 +50,12 @@ const DAY_MS = 24 * HOUR_MS;
 const PAGE = 5_000;
 
 /** Folds every event of a UTC day, by provider. Reads usage.db in pages, never for long at a time. */
-async function foldDay(usage: Sqlite, day: string): Promise<Map<string, MeteredLine[]>> {
+async function foldDay(usage: UsageBooks, day: string): Promise<Map<string, MeteredLine[]>> {
   const startMs = Date.parse(`${day}T00:00:00Z`);
   const end = firstAttemptId(startMs + DAY_MS);
   const credentialOf = readCredentials(usage);
   const corrected = readCorrected(usage, firstAttemptId(startMs), end);
-  const select = usage
+  const select = sqliteOf(usage)
     .prepare(
       `SELECT attempt_id, key_id, provider, COALESCE(served_model, requested_model), tier, team, project, env,
         json_extract(tags, '$.feature'), input, cache_read, cache_write_5m, cache_write_1h, output, other_usage, usage_state,
@@ -188,10 +189,10 @@ function addEvent(
 
 /** Says which provider credential paid for a key's request: its own, of a provider key; of a virtual key the one that it was swapped
  *  for at that time, as far back as that was written down. */
-function readCredentials(usage: Sqlite): (keyId: string, provider: string, atMs: number) => string {
-  const books = drizzle(usage);
+function readCredentials(usage: UsageBooks): (keyId: string, provider: string, atMs: number) => string {
+  const tables = tablesOf(usage);
   const own = new Set(
-    books
+    tables
       .select({ id: keys.id })
       .from(keys)
       .where(eq(keys.kind, "fingerprint"))
@@ -199,7 +200,7 @@ function readCredentials(usage: Sqlite): (keyId: string, provider: string, atMs:
       .map(({ id }) => id),
   );
   const byProvider = new Map<string, { sinceMs: number; credential: string }[]>();
-  for (const row of books.select().from(credentials).orderBy(asc(credentials.sinceMs)).all())
+  for (const row of tables.select().from(credentials).orderBy(asc(credentials.sinceMs)).all())
     byProvider.set(row.provider, [...(byProvider.get(row.provider) ?? []), row]);
   return (keyId, provider, atMs) => {
     if (own.has(keyId)) return keyId;
@@ -209,11 +210,11 @@ function readCredentials(usage: Sqlite): (keyId: string, provider: string, atMs:
 }
 
 function readCorrected(
-  usage: Sqlite,
+  usage: UsageBooks,
   first: AttemptId,
   end: AttemptId,
 ): Map<AttemptId, { source: Adjustment["source"]; amount: NanoUsd }[]> {
-  const rows = drizzle(usage)
+  const rows = tablesOf(usage)
     .select({
       attemptId: adjustments.attemptId,
       source: sql<Adjustment["source"]>`${adjustments.source}`,
@@ -233,7 +234,7 @@ const MARKED_DAYS = 7;
 
 /** What the sums of a day are, by provider and day: when they move, its fold is out of date. */
 export async function readMarks(
-  usage: Sqlite,
+  usage: UsageBooks,
   sinceDay: string,
   untilDay: string,
 ): Promise<
@@ -244,7 +245,7 @@ export async function readMarks(
   const moved = readMoved(usage, sinceDay, untilDay);
   for (let day = sinceDay; day < untilDay; day = addDays(day, MARKED_DAYS)) {
     const next = addDays(day, MARKED_DAYS);
-    const rows = drizzle(usage)
+    const rows = tablesOf(usage)
       .select({
         provider: rollupHour.provider,
         number,
@@ -278,10 +279,10 @@ export async function readMarks(
 }
 
 /** The last audit record that moved spend of a day from one owner to another, by day: sums by provider do not show it. */
-function readMoved(usage: Sqlite, sinceDay: string, untilDay: string): Map<string, bigint> {
+function readMoved(usage: UsageBooks, sinceDay: string, untilDay: string): Map<string, bigint> {
   const start = (day: string): AttemptId => firstAttemptId(Date.parse(`${day}T00:00:00Z`));
   const ids = start(addDays("2026-01-01", 1)) - start("2026-01-01");
-  const rows = usage
+  const rows = sqliteOf(usage)
     .prepare(
       `SELECT attempt_id / ${ids} AS number, MAX(last_seq) AS last FROM reassigned WHERE attempt_id >= ? AND attempt_id < ? GROUP BY 1`,
     )
@@ -293,7 +294,7 @@ function readMoved(usage: Sqlite, sinceDay: string, untilDay: string): Map<strin
 
 /** Brings the folds of `[sinceDay, untilDay)` up to date in billing.db. Returns how many days were folded. */
 export async function refreshMetered(
-  { usage, billing }: { readonly usage: Sqlite; readonly billing: Sqlite },
+  { usage, billing }: { readonly usage: UsageBooks; readonly billing: BillingBooks },
   sinceDay: string,
   untilDay: string,
   nowMs: number,
@@ -302,25 +303,24 @@ export async function refreshMetered(
   const known = readKnownMarks(billing, sinceDay, untilDay);
   const marks = await readMarks(usage, sinceDay, untilDay);
   for (const { provider, day, costNanoUsd } of marks)
-    billing
-      .transaction(() => recordCorrection(billing, { provider, day, nowMs, meteredNanoUsd: costNanoUsd }))
-      .immediate();
-  const stale = marks.filter(
-    ({ provider, day, mark }) => known.get(`${provider} ${day}`) !== mark && !findClosed(billing, provider, day),
-  );
+    await billing.transaction((own) => recordCorrection(own, { provider, day, nowMs, meteredNanoUsd: costNanoUsd }));
+  const stale = [];
+  for (const one of marks)
+    if (known.get(`${one.provider} ${one.day}`) !== one.mark && !(await findClosed(billing, one.provider, one.day)))
+      stale.push(one);
   const days = [...new Set(stale.map(({ day }) => day))];
   for (const day of days) {
     onDay(day);
     const folds = await foldDay(usage, day);
     for (const { provider, mark } of stale.filter((one) => one.day === day))
-      storeFold(billing, provider, day, mark, folds.get(provider) ?? [], nowMs);
+      await storeFold(billing, provider, day, mark, folds.get(provider) ?? [], nowMs);
   }
   return days.length;
 }
 
 /** What was metered of a provider on a UTC day: the fold that is kept, where it is up to date or closed, else a fresh one. */
 export async function readMetered(
-  { usage, billing }: { readonly usage: Sqlite; readonly billing: Sqlite | undefined },
+  { usage, billing }: { readonly usage: UsageBooks; readonly billing: BillingBooks | undefined },
   sinceDay: string,
   untilDay: string,
   onDay: (day: string, provider: string, lines: MeteredLine[]) => void,
@@ -332,15 +332,15 @@ export async function readMetered(
     for (const { provider, mark } of marks.filter((one) => one.day === day)) {
       const isKept =
         billing !== undefined &&
-        (known.get(`${provider} ${day}`) === mark || findClosed(billing, provider, day) !== undefined);
+        (known.get(`${provider} ${day}`) === mark || (await findClosed(billing, provider, day)) !== undefined);
       if (!isKept) fresh ??= await foldDay(usage, day);
       onDay(day, provider, isKept ? readFold(billing, provider, day) : (fresh?.get(provider) ?? []));
     }
   }
 }
 
-function readKnownMarks(billing: Sqlite, sinceDay: string, untilDay: string): Map<string, string> {
-  const rows = drizzle(billing)
+function readKnownMarks(billing: BillingBooks, sinceDay: string, untilDay: string): Map<string, string> {
+  const rows = tablesOf(billing)
     .select()
     .from(meteredDays)
     .where(and(gte(meteredDays.day, sinceDay), lt(meteredDays.day, untilDay)))
@@ -348,56 +348,55 @@ function readKnownMarks(billing: Sqlite, sinceDay: string, untilDay: string): Ma
   return new Map(rows.map(({ provider, day, mark }) => [`${provider} ${day}`, mark]));
 }
 
-function storeFold(
-  billing: Sqlite,
+async function storeFold(
+  billing: BillingBooks,
   provider: string,
   day: string,
   mark: string,
   lines: readonly MeteredLine[],
   nowMs: number,
-): void {
-  const insert = billing.prepare(
-    `INSERT INTO metered_lines (provider, day, line, key_id, credential, team, project, env, feature, model, tier, unit, state, correction,
-      price_pico_usd, multiplier, price_version, quantity, cost_nano_usd, events) VALUES (${Array(20).fill("?").join(", ")})`,
-  );
-  billing
-    .transaction(() => {
-      billing.prepare("DELETE FROM metered_lines WHERE provider = ? AND day = ?").run(provider, day);
-      lines.forEach((one, line) =>
-        insert.run(
-          provider,
-          day,
-          line,
-          one.keyId,
-          one.credential,
-          one.team,
-          one.project,
-          one.env,
-          one.feature,
-          one.model,
-          one.tier,
-          one.unit,
-          one.state,
-          one.correction,
-          one.pricePicoUsd ?? null,
-          one.multiplier ?? null,
-          one.priceVersion ?? null,
-          one.quantity,
-          one.costNanoUsd,
-          one.events,
-        ),
-      );
-      drizzle(billing)
-        .insert(meteredDays)
-        .values({ provider, day, mark, foldedAtMs: nowMs })
-        .onConflictDoUpdate({ target: [meteredDays.provider, meteredDays.day], set: { mark, foldedAtMs: nowMs } })
-        .run();
-    })
-    .immediate();
+): Promise<void> {
+  await billing.transaction(async (own) => {
+    const insert = sqliteOf(own).prepare(
+      `INSERT INTO metered_lines (provider, day, line, key_id, credential, team, project, env, feature, model, tier, unit, state, correction,
+        price_pico_usd, multiplier, price_version, quantity, cost_nano_usd, events) VALUES (${Array(20).fill("?").join(", ")})`,
+    );
+    const tables = tablesOf(own);
+    sqliteOf(own).prepare("DELETE FROM metered_lines WHERE provider = ? AND day = ?").run(provider, day);
+    lines.forEach((one, line) =>
+      insert.run(
+        provider,
+        day,
+        line,
+        one.keyId,
+        one.credential,
+        one.team,
+        one.project,
+        one.env,
+        one.feature,
+        one.model,
+        one.tier,
+        one.unit,
+        one.state,
+        one.correction,
+        one.pricePicoUsd ?? null,
+        one.multiplier ?? null,
+        one.priceVersion ?? null,
+        one.quantity,
+        one.costNanoUsd,
+        one.events,
+      ),
+    );
+    tables
+      .insert(meteredDays)
+      .values({ provider, day, mark, foldedAtMs: nowMs })
+      .onConflictDoUpdate({ target: [meteredDays.provider, meteredDays.day], set: { mark, foldedAtMs: nowMs } })
+      .run();
+  });
 }
 
-function readFold(billing: Sqlite, provider: string, day: string): MeteredLine[] {
-  return drizzle(billing)
+function readFold(billing: BillingBooks, provider: string, day: string): MeteredLine[] {
+  return tablesOf(billing)
     .select()
     .from(meteredLines)
     .where(and(eq(meteredLines.provider, provider), eq(meteredLines.day, day)))
@@ -433,10 +432,10 @@ export type UnsureEvent = {
   readonly confidence: string | null;
 };
 
-export async function readUnsureEvents(usage: Sqlite, provider: string, day: string): Promise<UnsureEvent[]> {
+export async function readUnsureEvents(usage: UsageBooks, provider: string, day: string): Promise<UnsureEvent[]> {
   const startMs = Date.parse(`${day}T00:00:00Z`);
   const credentialOf = readCredentials(usage);
-  const rows = usage
+  const rows = sqliteOf(usage)
     .prepare(
       `SELECT attempt_id, key_id, COALESCE(served_model, requested_model), COALESCE(cost_nano_usd, 0), price_confidence,
         (SELECT COUNT(*) FROM adjustments a WHERE a.attempt_id = e.attempt_id),
@@ -466,15 +465,15 @@ export async function readUnsureEvents(usage: Sqlite, provider: string, day: str
 }
 
 /** Whether a batch at a provider was begun since an instant, or is under way. Files, skills and answers that a key owns are none. */
-export function hasBatchesSince(usage: Sqlite, provider: string, sinceMs: number): boolean {
+export async function hasBatchesSince(usage: UsageBooks, provider: string, sinceMs: number): Promise<boolean> {
   const isBatch = `endpoint IN (${SUMMED_ENDPOINTS.map((endpoint) => `'${endpoint}'`).join(", ")})`;
   return (
-    usage
+    sqliteOf(usage)
       .prepare(
         `SELECT 1 FROM work JOIN events USING (attempt_id) WHERE work.provider = ? AND work.attempt_id >= ? AND ${isBatch} LIMIT 1`,
       )
       .get(provider, firstAttemptId(sinceMs)) !== undefined ||
-    usage
+    sqliteOf(usage)
       .prepare(`SELECT 1 FROM reservations WHERE provider = ? AND work_id IS NOT NULL AND ${isBatch} LIMIT 1`)
       .get(provider) !== undefined
   );
@@ -493,14 +492,14 @@ export type HourTokens = {
 
 /** Hours `[sinceMs, untilMs)` of a provider, from the rollup. */
 export async function readHourTokens(
-  usage: Sqlite,
+  usage: UsageBooks,
   provider: string,
   sinceMs: number,
   untilMs: number,
 ): Promise<HourTokens[]> {
   const credentialOf = readCredentials(usage);
   const sum = (column: AnySQLiteColumn): SQL<bigint> => sql<bigint>`SUM(${column})`;
-  return drizzle(usage)
+  return tablesOf(usage)
     .select({
       hourMs: rollupHour.hourMs,
       keyId: rollupHour.keyId,
@@ -538,12 +537,12 @@ export async function readHourTokens(
 
 /** Work at a provider that began since an instant, by the hour of its beginning: its tokens, once its result passed; undefined before. */
 export async function readWorkTokens(
-  usage: Sqlite,
+  usage: UsageBooks,
   provider: string,
   sinceMs: number,
 ): Promise<{ readonly hourMs: number; readonly credential: string; readonly tokens: number | undefined }[]> {
   const credentialOf = readCredentials(usage);
-  const rows = usage
+  const rows = sqliteOf(usage)
     .prepare(
       `SELECT w.attempt_id, w.key_id, COALESCE(e.input, 0) + COALESCE(e.cache_read, 0) + ${ALL_CACHE_WRITES} + COALESCE(e.output, 0), r.attempt_id IS NOT NULL
       FROM (SELECT DISTINCT attempt_id, key_id FROM work WHERE provider = ? AND attempt_id >= ?) w
@@ -564,7 +563,7 @@ export async function readWorkTokens(
 /** Tokens and requests, by credential, of answers that had begun before an hour of `[sinceMs, untilMs)` and ended in it: a provider may count
  *  them in either. `hourMs` is the hour in which they ended. */
 export async function readStraddling(
-  usage: Sqlite,
+  usage: UsageBooks,
   provider: string,
   sinceMs: number,
   untilMs: number,
@@ -572,7 +571,7 @@ export async function readStraddling(
   { readonly hourMs: number; readonly credential: string; readonly tokens: number; readonly requests: number }[]
 > {
   const credentialOf = readCredentials(usage);
-  const rows = usage
+  const rows = sqliteOf(usage)
     .prepare(
       `SELECT key_id, at_ms / ${HOUR_MS} + 1, SUM(COALESCE(input, 0) + COALESCE(cache_read, 0) + ${ALL_CACHE_WRITES} + COALESCE(output, 0)), COUNT(*)
       FROM events WHERE attempt_id >= ? AND attempt_id < ? AND provider = ? AND (at_ms + COALESCE(duration_ms, 0)) / ${HOUR_MS} > at_ms / ${HOUR_MS}
@@ -601,9 +600,9 @@ export type UnderWay = {
   };
 };
 
-export async function readUnderWay(usage: Sqlite, provider: string, atMs: number): Promise<UnderWay[]> {
+export async function readUnderWay(usage: UsageBooks, provider: string, atMs: number): Promise<UnderWay[]> {
   const credentialOf = readCredentials(usage);
-  const rows = usage
+  const rows = sqliteOf(usage)
     .prepare(
       `SELECT key_id, COALESCE(served_model, requested_model), COALESCE(tier, ''), SUM(COALESCE(input, 0)), SUM(COALESCE(cache_read, 0)), SUM(${ALL_CACHE_WRITES}),
         SUM(COALESCE(output, 0)) FROM events
@@ -633,12 +632,12 @@ export async function readUnderWay(usage: Sqlite, provider: string, atMs: number
 }
 
 /** Every provider credential that the meter has seen: provider keys of clients, and what virtual keys are swapped for. */
-export async function readMeteredCredentials(usage: Sqlite): Promise<MeteredCredential[]> {
-  const books = drizzle(usage);
+export async function readMeteredCredentials(usage: UsageBooks): Promise<MeteredCredential[]> {
+  const tables = tablesOf(usage);
   const found = new Map<string, MeteredCredential>();
-  for (const { provider, credential, hint } of books.select().from(credentials).all())
+  for (const { provider, credential, hint } of tables.select().from(credentials).all())
     found.set(credential, { provider, credential, hint, name: `${provider} credential of this Keymeter …${hint}` });
-  for (const key of books.select().from(keys).where(eq(keys.kind, "fingerprint")).all())
+  for (const key of tables.select().from(keys).where(eq(keys.kind, "fingerprint")).all())
     if (key.provider !== null)
       found.set(key.id, { provider: key.provider, credential: key.id, hint: key.hint, name: key.name });
   return [...found.values()];

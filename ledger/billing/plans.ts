@@ -3,11 +3,12 @@
 // it shared in the last four weeks. Frozen forecasts stay as they are: plans are laid over them when they are read, so that one
 // made during the day counts at once, and one that is removed counts no more. billing.db; the collector is its only writer.
 import { ChangeRefused } from "../usage/change-refused.ts";
-import { and, desc, drizzle, eq, gt, isNull, lt } from "../drizzle.ts";
+import { and, desc, eq, gt, isNull, lt } from "../drizzle.ts";
 import { readForecasts } from "./forecasts.ts";
 import type { ForecastFilter, FrozenForecast } from "./forecasts.ts";
 import type { NanoUsd } from "../money.ts";
-import type { Sqlite } from "../open.ts";
+import type { BillingBooks, UsageBooks } from "../books.ts";
+import { tablesOf } from "../sqlite-books.ts";
 import { plannedEvents } from "./schema.ts";
 import { readHourlySpend, readSpendOfHours } from "../usage/spend.ts";
 import type { ForecastScope, HourlySpend } from "../usage/spend.ts";
@@ -28,24 +29,28 @@ export type PlannedEvent = {
 const HOUR_MS = 3_600_000;
 const SHARED_MS = 28 * 24 * HOUR_MS;
 
-export function addPlan(database: Sqlite, plan: PlannedEvent): void {
-  drizzle(database).insert(plannedEvents).values(plan).run();
+export async function addPlan(books: BillingBooks, plan: PlannedEvent): Promise<void> {
+  await books.transaction(async (own) => {
+    tablesOf(own).insert(plannedEvents).values(plan).run();
+  });
 }
 
 /** Takes a plan back; it stays in the books. Throws ChangeRefused when there is none of that id. */
-export function removePlan(database: Sqlite, id: string, nowMs: number): void {
-  const done = drizzle(database)
-    .update(plannedEvents)
-    .set({ removedAtMs: nowMs })
-    .where(and(eq(plannedEvents.id, id), isNull(plannedEvents.removedAtMs)))
-    .run();
+export async function removePlan(books: BillingBooks, id: string, nowMs: number): Promise<void> {
+  const done = await books.transaction(async (own) =>
+    tablesOf(own)
+      .update(plannedEvents)
+      .set({ removedAtMs: nowMs })
+      .where(and(eq(plannedEvents.id, id), isNull(plannedEvents.removedAtMs)))
+      .run(),
+  );
   if (done.changes === 0)
     throw new ChangeRefused(`there is no planned event ${id}; \`keymeter forecast plans\` lists them`);
 }
 
 /** Plans that stand and touch `[sinceMs, untilMs)`, the latest first. */
-export async function readPlans(database: Sqlite, sinceMs: number, untilMs: number): Promise<PlannedEvent[]> {
-  return drizzle(database)
+export async function readPlans(books: BillingBooks, sinceMs: number, untilMs: number): Promise<PlannedEvent[]> {
+  return tablesOf(books)
     .select()
     .from(plannedEvents)
     .where(and(isNull(plannedEvents.removedAtMs), gt(plannedEvents.toMs, sinceMs), lt(plannedEvents.fromMs, untilMs)))
@@ -55,7 +60,7 @@ export async function readPlans(database: Sqlite, sinceMs: number, untilMs: numb
 
 /** The forecasts of the windows that hold an instant, with what is planned. */
 export async function readExpectations(
-  { usage, billing }: { readonly usage: Sqlite; readonly billing: Sqlite },
+  { usage, billing }: { readonly usage: UsageBooks; readonly billing: BillingBooks },
   atMs: number,
   only: ForecastFilter = {},
 ): Promise<FrozenForecast[]> {
@@ -64,7 +69,7 @@ export async function readExpectations(
 
 /** Lays what is planned over frozen forecasts. */
 export async function withPlans(
-  { usage, billing }: { readonly usage: Sqlite; readonly billing: Sqlite },
+  { usage, billing }: { readonly usage: UsageBooks; readonly billing: BillingBooks },
   frozen: readonly FrozenForecast[],
   nowMs: number,
 ): Promise<FrozenForecast[]> {
@@ -96,9 +101,9 @@ export async function withPlans(
 
 type Shares = { readonly all: ReadonlyMap<string, NanoUsd>; readonly shared: ReadonlyMap<string, NanoUsd> };
 /** Sums of four weeks, kept for an hour: forecasts are read several times a minute. */
-const kept = new WeakMap<Sqlite, Map<string, { readonly hour: number; readonly shares: Shares }>>();
+const kept = new WeakMap<UsageBooks, Map<string, { readonly hour: number; readonly shares: Shares }>>();
 
-async function sharesOf(usage: Sqlite, name: string, nowMs: number, read: () => Promise<Shares>): Promise<Shares> {
+async function sharesOf(usage: UsageBooks, name: string, nowMs: number, read: () => Promise<Shares>): Promise<Shares> {
   const hour = Math.floor(nowMs / HOUR_MS);
   const own = kept.get(usage) ?? new Map<string, { readonly hour: number; readonly shares: Shares }>();
   kept.set(usage, own);
@@ -111,7 +116,7 @@ async function sharesOf(usage: Sqlite, name: string, nowMs: number, read: () => 
 
 /** Past spend by one dimension, without what was planned on top: what the next forecast is to learn from. */
 export async function withoutPlans(
-  usage: Sqlite,
+  usage: UsageBooks,
   plans: readonly PlannedEvent[],
   by: ForecastScope["scope"],
   hours: readonly HourlySpend[],

@@ -1,9 +1,10 @@
 // Notices: what sources said of each alert group, what waits for Slack, and what was said there, so that an outage loses nothing and a
 // restart repeats nothing. notices.db; the alerts program is its only writer.
 import { randomUUID } from "node:crypto";
-import { and, asc, desc, drizzle, eq, gt, gte, lt, or, sql } from "../drizzle.ts";
+import { and, asc, desc, eq, gt, gte, lt, or, sql } from "../drizzle.ts";
 import type { NanoUsd } from "../money.ts";
-import type { Sqlite } from "../open.ts";
+import type { NoticesBooks } from "../books.ts";
+import { tablesOf } from "../sqlite-books.ts";
 import { deliveries, mutes, notices, outbox } from "./schema.ts";
 
 /** The latest word of one source about a group, as it was delivered. */
@@ -16,29 +17,27 @@ export type Mute = typeof mutes.$inferSelect;
 /** Keeps what a source delivered, and that its group has to be said. A newer word of the same source takes the place of the older
  *  one, and what waits is said once: only the latest state is worth saying. */
 export async function keepDelivery(
-  database: Sqlite,
+  books: NoticesBooks,
   groupKey: string,
   source: string,
   payload: string,
   atMs: number,
 ): Promise<void> {
-  const books = drizzle(database);
   const word = { payload, receivedAtMs: atMs };
-  database
-    .transaction(() => {
-      books
-        .insert(deliveries)
-        .values({ groupKey, source, ...word })
-        .onConflictDoUpdate({ target: [deliveries.groupKey, deliveries.source], set: word })
-        .run();
-      enqueue(database, { kind: "group", groupKey, payload: "{}" }, atMs);
-    })
-    .immediate();
+  await books.transaction(async (own) => {
+    const tables = tablesOf(own);
+    tables
+      .insert(deliveries)
+      .values({ groupKey, source, ...word })
+      .onConflictDoUpdate({ target: [deliveries.groupKey, deliveries.source], set: word })
+      .run();
+    enqueue(own, { kind: "group", groupKey, payload: "{}" }, atMs);
+  });
 }
 
 /** What each source last said of a group, the latest first. */
-export async function readDeliveries(database: Sqlite, groupKey: string): Promise<Delivery[]> {
-  return drizzle(database)
+export async function readDeliveries(books: NoticesBooks, groupKey: string): Promise<Delivery[]> {
+  return tablesOf(books)
     .select()
     .from(deliveries)
     .where(eq(deliveries.groupKey, groupKey))
@@ -47,55 +46,61 @@ export async function readDeliveries(database: Sqlite, groupKey: string): Promis
 }
 
 /** Has a group said again: its figures have moved, or somebody acknowledged it. One that waits already waits once. */
-export async function sayAgain(database: Sqlite, groupKey: string, atMs: number): Promise<void> {
-  enqueue(database, { kind: "group", groupKey, payload: "{}" }, atMs);
+export async function sayAgain(books: NoticesBooks, groupKey: string, atMs: number): Promise<void> {
+  await books.transaction(async (own) => enqueue(own, { kind: "group", groupKey, payload: "{}" }, atMs));
 }
 
 /** Has something said in the thread of a group's message. */
-export async function keepReply(database: Sqlite, groupKey: string, payload: string, atMs: number): Promise<void> {
-  enqueue(database, { kind: "reply", groupKey, payload }, atMs);
+export async function keepReply(books: NoticesBooks, groupKey: string, payload: string, atMs: number): Promise<void> {
+  await books.transaction(async (own) => enqueue(own, { kind: "reply", groupKey, payload }, atMs));
 }
 
 /** Has a message sent that is not about a group. `nonce` says which: the same one is sent once. */
-export async function keepDigest(database: Sqlite, nonce: string, atMs: number): Promise<boolean> {
-  const known = drizzle(database).select().from(notices).where(eq(notices.groupKey, nonce)).get();
-  if (known) return false;
-  drizzle(database)
-    .insert(outbox)
-    .values({ kind: "digest", groupKey: nonce, nonce, payload: "{}", receivedAtMs: atMs })
-    .onConflictDoNothing()
-    .run();
-  return true;
+export async function keepDigest(books: NoticesBooks, nonce: string, atMs: number): Promise<boolean> {
+  return books.transaction(async (own) => {
+    const tables = tablesOf(own);
+    if (tables.select().from(notices).where(eq(notices.groupKey, nonce)).get()) return false;
+    tables
+      .insert(outbox)
+      .values({ kind: "digest", groupKey: nonce, nonce, payload: "{}", receivedAtMs: atMs })
+      .onConflictDoNothing()
+      .run();
+    return true;
+  });
 }
 
 /** All that waits, oldest first. */
-export async function readOutbox(database: Sqlite): Promise<Outgoing[]> {
-  return drizzle(database).select().from(outbox).orderBy(asc(outbox.id)).all();
+export async function readOutbox(books: NoticesBooks): Promise<Outgoing[]> {
+  return tablesOf(books).select().from(outbox).orderBy(asc(outbox.id)).all();
 }
 
 /** Notes that a row is being sent: from now on it may be in Slack. Committed before the first byte goes out. */
-export async function noteSending(database: Sqlite, id: number, atMs: number): Promise<void> {
-  drizzle(database).update(outbox).set({ sendingSinceMs: atMs }).where(eq(outbox.id, id)).run();
+export async function noteSending(books: NoticesBooks, id: number, atMs: number): Promise<void> {
+  await books.transaction(async (own) => {
+    tablesOf(own).update(outbox).set({ sendingSinceMs: atMs }).where(eq(outbox.id, id)).run();
+  });
 }
 
 /** Notes that a row was not taken. `isKnown`: Slack said so; else it may have been taken all the same. */
 export async function noteFailure(
-  database: Sqlite,
+  books: NoticesBooks,
   { id, attempts }: Outgoing,
   error: string,
   nextAtMs: number,
   isKnown: boolean,
 ): Promise<void> {
-  drizzle(database)
-    .update(outbox)
-    .set({ attempts: attempts + 1, lastError: error, nextAtMs, ...(isKnown ? { sendingSinceMs: null } : {}) })
-    .where(eq(outbox.id, id))
-    .run();
+  await books.transaction(async (own) => {
+    tablesOf(own)
+      .update(outbox)
+      .set({ attempts: attempts + 1, lastError: error, nextAtMs, ...(isKnown ? { sendingSinceMs: null } : {}) })
+      .where(eq(outbox.id, id))
+      .run();
+  });
 }
 
 /** The message that stands in Slack for a group that fires, or undefined. */
-export async function findOpenNotice(database: Sqlite, groupKey: string): Promise<Notice | undefined> {
-  return drizzle(database)
+export async function findOpenNotice(books: NoticesBooks, groupKey: string): Promise<Notice | undefined> {
+  return tablesOf(books)
     .select()
     .from(notices)
     .where(and(eq(notices.groupKey, groupKey), eq(notices.state, "firing")))
@@ -103,8 +108,8 @@ export async function findOpenNotice(database: Sqlite, groupKey: string): Promis
 }
 
 /** The latest message of a group, open or not. */
-export async function findLastNotice(database: Sqlite, groupKey: string): Promise<Notice | undefined> {
-  return drizzle(database)
+export async function findLastNotice(books: NoticesBooks, groupKey: string): Promise<Notice | undefined> {
+  return tablesOf(books)
     .select()
     .from(notices)
     .where(eq(notices.groupKey, groupKey))
@@ -116,12 +121,16 @@ export async function findLastNotice(database: Sqlite, groupKey: string): Promis
 const MOST_ABOUT = 50;
 
 /** Messages since an instant that name any of these words as a whole, the newest first: "ci" is not named by "social". */
-export function readNoticesAbout(database: Sqlite, words: readonly string[], sinceMs: number): Notice[] {
+export async function readNoticesAbout(
+  books: NoticesBooks,
+  words: readonly string[],
+  sinceMs: number,
+): Promise<Notice[]> {
   const named = words.map((word) => sql`(instr(${notices.text}, ${word}) > 0 OR instr(${notices.body}, ${word}) > 0)`);
   const patterns = words.map(
     (word) => new RegExp(`(?<![\\p{L}\\p{N}_-])${escapePattern(word)}(?![\\p{L}\\p{N}_-])`, "u"),
   );
-  return drizzle(database)
+  return tablesOf(books)
     .select()
     .from(notices)
     .where(and(gte(notices.postedAtMs, sinceMs), or(...named)))
@@ -135,8 +144,8 @@ function escapePattern(word: string): string {
   return word.replace(/[\\^$.*+?()[\]{}|/]/g, "\\$&");
 }
 
-export async function readOpenNotices(database: Sqlite): Promise<Notice[]> {
-  return drizzle(database).select().from(notices).where(eq(notices.state, "firing")).all();
+export async function readOpenNotices(books: NoticesBooks): Promise<Notice[]> {
+  return tablesOf(books).select().from(notices).where(eq(notices.state, "firing")).all();
 }
 
 export type Said = Pick<Notice, "channel" | "ts" | "state" | "text" | "severity" | "body"> & {
@@ -146,7 +155,7 @@ export type Said = Pick<Notice, "channel" | "ts" | "state" | "text" | "severity"
 /** Books that a row was said: the message is noted, what follows it in its thread is queued and the row leaves the outbox, all or
  *  nothing. `notice`: the message that was updated; undefined for a new one. `composedAtMs`: as of when it speaks. */
 export async function noteSaid(
-  database: Sqlite,
+  books: NoticesBooks,
   row: Outgoing,
   notice: Notice | undefined,
   { figureNanoUsd, ...said }: Said,
@@ -154,103 +163,97 @@ export async function noteSaid(
   composedAtMs: number,
   atMs: number,
 ): Promise<void> {
-  const books = drizzle(database);
   const values = { ...said, figureNanoUsd: figureNanoUsd ?? null, updatedAtMs: atMs };
-  database
-    .transaction(() => {
-      if (notice) books.update(notices).set(values).where(eq(notices.id, notice.id)).run();
-      else
-        books
-          .insert(notices)
-          .values({ groupKey: row.groupKey, ...values, postedAtMs: atMs })
-          .run();
-      for (const one of follow) enqueue(database, { ...one, groupKey: row.groupKey }, atMs);
-      if (said.state === "resolved") {
-        books
-          .delete(deliveries)
-          .where(and(eq(deliveries.groupKey, row.groupKey), lt(deliveries.receivedAtMs, composedAtMs)))
-          .run();
-        books.delete(mutes).where(eq(mutes.groupKey, row.groupKey)).run();
-      }
-      books.delete(outbox).where(eq(outbox.id, row.id)).run();
-      // What came while this was on its way has not been said.
-      const newer = and(eq(deliveries.groupKey, row.groupKey), gte(deliveries.receivedAtMs, composedAtMs));
-      if (row.kind === "group" && books.select().from(deliveries).where(newer).get())
-        enqueue(database, { kind: "group", groupKey: row.groupKey, payload: "{}" }, atMs);
-    })
-    .immediate();
+  await books.transaction(async (own) => {
+    const tables = tablesOf(own);
+    if (notice) tables.update(notices).set(values).where(eq(notices.id, notice.id)).run();
+    else
+      tables
+        .insert(notices)
+        .values({ groupKey: row.groupKey, ...values, postedAtMs: atMs })
+        .run();
+    for (const one of follow) enqueue(own, { ...one, groupKey: row.groupKey }, atMs);
+    if (said.state === "resolved") {
+      tables
+        .delete(deliveries)
+        .where(and(eq(deliveries.groupKey, row.groupKey), lt(deliveries.receivedAtMs, composedAtMs)))
+        .run();
+      tables.delete(mutes).where(eq(mutes.groupKey, row.groupKey)).run();
+    }
+    tables.delete(outbox).where(eq(outbox.id, row.id)).run();
+    // What came while this was on its way has not been said.
+    const newer = and(eq(deliveries.groupKey, row.groupKey), gte(deliveries.receivedAtMs, composedAtMs));
+    if (row.kind === "group" && tables.select().from(deliveries).where(newer).get())
+      enqueue(own, { kind: "group", groupKey: row.groupKey, payload: "{}" }, atMs);
+  });
 }
 
 /** Books a message that stands in Slack and was not known: it was sent, and its answer got lost. */
 export async function noteFound(
-  database: Sqlite,
+  books: NoticesBooks,
   { id, groupKey }: Outgoing,
   where: Pick<Notice, "channel" | "ts">,
   picture: string,
   atMs: number,
 ): Promise<Notice> {
-  const books = drizzle(database);
   const found = { groupKey, ...where, state: "firing", text: "", postedAtMs: atMs, updatedAtMs: atMs } as const;
-  return database
-    .transaction(() => {
-      const notice = books.insert(notices).values(found).returning().get();
-      enqueue(database, { kind: "picture", groupKey, payload: picture }, atMs);
-      books.update(outbox).set({ sendingSinceMs: null }).where(eq(outbox.id, id)).run();
-      return notice;
-    })
-    .immediate();
+  return books.transaction(async (own) => {
+    const tables = tablesOf(own);
+    const notice = tables.insert(notices).values(found).returning().get();
+    enqueue(own, { kind: "picture", groupKey, payload: picture }, atMs);
+    tables.update(outbox).set({ sendingSinceMs: null }).where(eq(outbox.id, id)).run();
+    return notice;
+  });
 }
 
 /** Lets go of a row that needs no message, or whose message stands already. `overAtMs`: its group was over by then, and what was said of
  *  it before goes too; what came since has not been said yet. */
-export async function dropOutgoing(database: Sqlite, { id, groupKey }: Outgoing, overAtMs?: number): Promise<void> {
-  const books = drizzle(database);
-  const own = eq(deliveries.groupKey, groupKey);
-  database
-    .transaction(() => {
-      books.delete(outbox).where(eq(outbox.id, id)).run();
-      if (overAtMs === undefined) return;
-      books
-        .delete(deliveries)
-        .where(and(own, lt(deliveries.receivedAtMs, overAtMs)))
-        .run();
-      if (books.select().from(deliveries).where(own).get())
-        enqueue(database, { kind: "group", groupKey, payload: "{}" }, overAtMs);
-    })
-    .immediate();
+export async function dropOutgoing(books: NoticesBooks, { id, groupKey }: Outgoing, overAtMs?: number): Promise<void> {
+  const ofGroup = eq(deliveries.groupKey, groupKey);
+  await books.transaction(async (own) => {
+    const tables = tablesOf(own);
+    tables.delete(outbox).where(eq(outbox.id, id)).run();
+    if (overAtMs === undefined) return;
+    tables
+      .delete(deliveries)
+      .where(and(ofGroup, lt(deliveries.receivedAtMs, overAtMs)))
+      .run();
+    if (tables.select().from(deliveries).where(ofGroup).get())
+      enqueue(own, { kind: "group", groupKey, payload: "{}" }, overAtMs);
+  });
 }
 
 /** Takes back what a source said of one group. */
-export async function dropWord(database: Sqlite, groupKey: string, source: string, atMs: number): Promise<void> {
-  const books = drizzle(database);
-  database
-    .transaction(() => {
-      books
-        .delete(deliveries)
-        .where(and(eq(deliveries.groupKey, groupKey), eq(deliveries.source, source)))
-        .run();
-      enqueue(database, { kind: "group", groupKey, payload: "{}" }, atMs);
-    })
-    .immediate();
+export async function dropWord(books: NoticesBooks, groupKey: string, source: string, atMs: number): Promise<void> {
+  await books.transaction(async (own) => {
+    const tables = tablesOf(own);
+    tables
+      .delete(deliveries)
+      .where(and(eq(deliveries.groupKey, groupKey), eq(deliveries.source, source)))
+      .run();
+    enqueue(own, { kind: "group", groupKey, payload: "{}" }, atMs);
+  });
 }
 
 /** All that a source says now. */
-export async function readWords(database: Sqlite, source: string): Promise<Delivery[]> {
-  return drizzle(database).select().from(deliveries).where(eq(deliveries.source, source)).all();
+export async function readWords(books: NoticesBooks, source: string): Promise<Delivery[]> {
+  return tablesOf(books).select().from(deliveries).where(eq(deliveries.source, source)).all();
 }
 
 /** Takes back what a source said of every group: it speaks no more. */
-export async function dropSource(database: Sqlite, source: string, atMs: number): Promise<void> {
-  for (const { groupKey } of await readWords(database, source)) await dropWord(database, groupKey, source, atMs);
+export async function dropSource(books: NoticesBooks, source: string, atMs: number): Promise<void> {
+  for (const { groupKey } of await readWords(books, source)) await dropWord(books, groupKey, source, atMs);
 }
 
-export async function keepMute(database: Sqlite, mute: Mute): Promise<void> {
-  drizzle(database).insert(mutes).values(mute).onConflictDoUpdate({ target: mutes.groupKey, set: mute }).run();
+export async function keepMute(books: NoticesBooks, mute: Mute): Promise<void> {
+  await books.transaction(async (own) => {
+    tablesOf(own).insert(mutes).values(mute).onConflictDoUpdate({ target: mutes.groupKey, set: mute }).run();
+  });
 }
 
 /** Who has acknowledged a group, while that lasts. */
-export async function findMute(database: Sqlite, groupKey: string, atMs: number): Promise<Mute | undefined> {
-  return drizzle(database)
+export async function findMute(books: NoticesBooks, groupKey: string, atMs: number): Promise<Mute | undefined> {
+  return tablesOf(books)
     .select()
     .from(mutes)
     .where(and(eq(mutes.groupKey, groupKey), gt(mutes.untilMs, atMs)))
@@ -258,13 +261,13 @@ export async function findMute(database: Sqlite, groupKey: string, atMs: number)
 }
 
 /** A group that waits keeps its place, its nonce, and what is known of its sending; it is tried at once. */
-function enqueue(database: Sqlite, row: Pick<Outgoing, "kind" | "groupKey" | "payload">, atMs: number): void {
-  const books = drizzle(database);
+function enqueue(books: NoticesBooks, row: Pick<Outgoing, "kind" | "groupKey" | "payload">, atMs: number): void {
+  const tables = tablesOf(books);
   if (row.kind === "group") {
     const waiting = and(eq(outbox.groupKey, row.groupKey), eq(outbox.kind, "group"));
-    if (books.select().from(outbox).where(waiting).get()) return;
+    if (tables.select().from(outbox).where(waiting).get()) return;
   }
-  books
+  tables
     .insert(outbox)
     .values({ ...row, nonce: randomUUID(), receivedAtMs: atMs })
     .run();

@@ -6,7 +6,9 @@ import { and, drizzle, eq, gt, sql } from "../drizzle.ts";
 import { bookedOf } from "./events.ts";
 import type { AttemptId } from "../ids.ts";
 import type { NanoUsd } from "../money.ts";
-import type { Sqlite } from "../open.ts";
+import type { Sqlite } from "../sqlite.ts";
+import { sqliteOf } from "../sqlite-books.ts";
+import type { UsageBooks } from "../books.ts";
 import type { PriceConfidence } from "../prices/price-book.ts";
 import type { Rollups } from "./rollups.ts";
 import { adjustments, audit, events } from "./schema.ts";
@@ -69,11 +71,12 @@ export function digestAdjustments(list: readonly Adjustment[]): string {
 }
 
 /** Each audit record whose corrections are not those it was written for. Rows from before there were digests can only be counted. */
-export async function readAdjustmentDifferences(database: Sqlite): Promise<string[]> {
-  const books = drizzle(database);
+export async function readAdjustmentDifferences(books: UsageBooks): Promise<string[]> {
+  const database = sqliteOf(books);
+  const tables = drizzle(database);
   const { rows: all, records } = database.transaction(() => ({
-    rows: books.select().from(adjustments).all(),
-    records: books.select().from(audit).where(eq(audit.action, "adjust")).all(),
+    rows: tables.select().from(adjustments).all(),
+    records: tables.select().from(audit).where(eq(audit.action, "adjust")).all(),
   }))();
   const bySeq = new Map<number, Adjustment[]>();
   let unnumbered = 0;
@@ -110,7 +113,8 @@ export type Adjusted = {
 };
 
 /** Events that have adjustments, as they stand now, of attempts after `afterAttemptId`. */
-export async function readAdjusted(database: Sqlite, afterAttemptId: AttemptId): Promise<Map<AttemptId, Adjusted>> {
+export async function readAdjusted(books: UsageBooks, afterAttemptId: AttemptId): Promise<Map<AttemptId, Adjusted>> {
+  const database = sqliteOf(books);
   const rows = drizzle(database)
     .select({
       attemptId: adjustments.attemptId,

@@ -2,7 +2,9 @@
 // change. A change that cannot be recorded does not happen.
 import { createHash } from "node:crypto";
 import { asc, desc, drizzle } from "../drizzle.ts";
-import type { Sqlite } from "../open.ts";
+import type { Sqlite } from "../sqlite.ts";
+import { sqliteOf } from "../sqlite-books.ts";
+import type { UsageBooks } from "../books.ts";
 import { audit } from "./schema.ts";
 
 export type AuditEntry = {
@@ -37,9 +39,10 @@ export function appendAudit(database: Sqlite, entry: AuditEntry): number {
 /** The first record that was changed, taken out or moved, or undefined when the chain is whole and, where one is given, still leads
  *  through the head that was noted; and the head of what was looked at. */
 export async function checkAudit(
-  database: Sqlite,
+  books: UsageBooks,
   noted?: AuditHead,
 ): Promise<{ readonly broken: { readonly seq: number; readonly why: string } | undefined; readonly head: AuditHead }> {
+  const database = sqliteOf(books);
   let head: AuditHead = { seq: 0, hash: GENESIS };
   for (const row of drizzle(database).select().from(audit).orderBy(asc(audit.seq)).all()) {
     const broken = (seq: number, why: string) => ({ broken: { seq, why }, head });

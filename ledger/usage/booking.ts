@@ -2,7 +2,7 @@
 // the sums in memory equal to the books: a failed commit throws them away. Knows no threads and no clock but the one it is given.
 import { drizzle, eq, isNull } from "../drizzle.ts";
 import { ChangeRefused } from "./change-refused.ts";
-import { readBudgets, readFreezes, applyChange } from "./changes.ts";
+import { budgetsIn, freezesIn, applyChange } from "./changes.ts";
 import { covers } from "../budgets.ts";
 import type { Budget } from "../budgets.ts";
 import { endedAtMs, eventRow, INSERT_EVENT, readBooked, withOwner } from "./events.ts";
@@ -10,14 +10,14 @@ import type { EventRow, Outcome, UsageEvent } from "./events.ts";
 import { attemptAtMs, firstAttemptId } from "../ids.ts";
 import type { AttemptId } from "../ids.ts";
 import { UNPROVEN_KEY_ID } from "./keys.ts";
-import { isSqliteError } from "../open.ts";
-import type { Sqlite } from "../open.ts";
+import { isSqliteError } from "../sqlite.ts";
+import type { Sqlite } from "../sqlite.ts";
 import { movedOwner, readOpenMoves } from "./reassign.ts";
 import { createReservationBook } from "./reservations.ts";
 import type { CapMode, ReservationBook } from "./reservations.ts";
 import { createRollups } from "./rollups.ts";
 import { applySeal, readSealedEnd, recordLate } from "./seals.ts";
-import { doTagsCount, readOwnNames, readSettled } from "./budget-spend.ts";
+import { doTagsCount, readOwnNames, settledIn } from "./budget-spend.ts";
 import { reservations, servedNames } from "./schema.ts";
 import { createCalendar } from "../windows.ts";
 import type { Calendar } from "../windows.ts";
@@ -59,10 +59,10 @@ export function createBooking(
   /** The sums as the books have them, with what open attempts hold. */
   const readBook = (): ReservationBook => {
     const made = createReservationBook(calendar, capMode, (budget, window) =>
-      readSettled(database, budget, window, tagsCount),
+      settledIn(database, budget, window, tagsCount),
     );
-    made.setBudgets(readBudgets(database));
-    made.setFreezes(readFreezes(database));
+    made.setBudgets(budgetsIn(database));
+    made.setFreezes(freezesIn(database));
     for (const { provider, requestedModel, servedModel } of drizzle(database).select().from(servedNames).all())
       made.learnServedName(provider, requestedModel, servedModel);
     for (const row of drizzle(database).select().from(reservations).all()) {
@@ -138,7 +138,7 @@ export function createBooking(
   const settleAsHeld = (row: typeof reservations.$inferSelect, outcome: Outcome): void => {
     const servedModel = book.servedName(row.provider, row.requestedModel);
     const subject = ownNames({ ...row, model: row.requestedModel, servedModel });
-    const strict = readBudgets(database).filter((budget) => budget.mode === "strict");
+    const strict = budgetsIn(database).filter((budget) => budget.mode === "strict");
     const isStrict = strict.some(({ scope }) => covers(scope, subject));
     const cost = (isStrict ? row.boundNanoUsd : null) ?? row.expectedNanoUsd ?? undefined;
     insertFingerprint.run(row.keyId, row.provider, row.keyId, "", attemptAtMs(row.attemptId));
@@ -249,8 +249,8 @@ export function createBooking(
         rollups.flush();
         moves = readOpenMoves(database);
         ownNames = readOwnNames(database, tagsCount);
-        book.setBudgets(readBudgets(database));
-        book.setFreezes(readFreezes(database));
+        book.setBudgets(budgetsIn(database));
+        book.setFreezes(freezesIn(database));
         return { type: "done" };
       case "newest":
         return { type: "newest", ...readNewestIds(database, operation.atMs) };
@@ -390,9 +390,9 @@ function rememberTagsCount(database: Sqlite, tagsCount: boolean, calendar: Calen
   const losing =
     tagsCount || !doTagsCount(database)
       ? []
-      : readBudgets(database).filter((budget) => {
+      : budgetsIn(database).filter((budget) => {
           const window = calendar.window(budget.window, nowMs);
-          return readSettled(database, budget, window, true) !== readSettled(database, budget, window, false);
+          return settledIn(database, budget, window, true) !== settledIn(database, budget, window, false);
         });
   database
     .prepare("INSERT OR REPLACE INTO meta (name, value) VALUES ('tags_in_budgets', ?)")
@@ -478,7 +478,7 @@ type HeldBy = { readonly keyId: string; readonly provider: string; readonly mode
  *  always. */
 function differences(book: ReservationBook, database: Sqlite, atMs: number): string[] {
   const found = book.states(atMs).flatMap(({ budget, window, settledNanoUsd }) => {
-    const folded = readSettled(database, budget, window);
+    const folded = settledIn(database, budget, window);
     return folded === settledNanoUsd
       ? []
       : [`budget ${budget.id}, ${window.id}: in memory ${settledNanoUsd}, in the books ${folded} nano-USD`];

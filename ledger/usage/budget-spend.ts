@@ -5,7 +5,9 @@ import { and, drizzle, eq, gte, lt, sql } from "../drizzle.ts";
 import type { AnySQLiteColumn, SQL } from "../drizzle.ts";
 import { firstAttemptId } from "../ids.ts";
 import type { NanoUsd } from "../money.ts";
-import type { Sqlite } from "../open.ts";
+import type { Sqlite } from "../sqlite.ts";
+import { sqliteOf } from "../sqlite-books.ts";
+import type { UsageBooks } from "../books.ts";
 import { events, rollupDay, rollupHour } from "./schema.ts";
 import { adjusted, HOUR_COLUMNS, readSpend } from "./spend.ts";
 import type { Window } from "../windows.ts";
@@ -40,17 +42,23 @@ export function readOwnNames(
 }
 
 /** What a key belongs to, or once did. */
-export function readKeyOwners(
-  database: Sqlite,
+export async function readKeyOwners(
+  books: UsageBooks,
   keyId: string,
-): { readonly [part in (typeof NAMED)[number]]: string[] } {
+): Promise<{ readonly [part in (typeof NAMED)[number]]: string[] }> {
+  const database = sqliteOf(books);
   const names = database.prepare("SELECT value FROM key_owners WHERE key_id = ? AND part = ? ORDER BY value").pluck();
   const of = (part: (typeof NAMED)[number]): string[] => names.all(keyId, part) as string[];
   return { team: of("team"), project: of("project"), env: of("env") };
 }
 
 /** The settled sum of a budget in a window, folded from the books: whole days from the day rollup, hours from events. */
-export function readSettled(
+export async function readSettled(books: UsageBooks, budget: Budget, window: Window): Promise<NanoUsd> {
+  return settledIn(sqliteOf(books), budget, window);
+}
+
+/** The same, for the writer. */
+export function settledIn(
   database: Sqlite,
   budget: Budget,
   window: Window,
@@ -101,17 +109,18 @@ export function readSettled(
 
 /** The settled sums of many budgets, each in its own window, by id: budgets that look at owners and providers share a walk of their window's days. */
 export async function readAllSettled(
-  database: Sqlite,
+  books: UsageBooks,
   budgets: readonly Budget[],
   windowOf: (budget: Budget) => Window,
 ): Promise<Map<string, NanoUsd>> {
+  const database = sqliteOf(books);
   const found = new Map<string, NanoUsd>();
   const ownNames = readOwnNames(database);
   const shared = new Map<string, { readonly window: Window; readonly budgets: Budget[] }>();
   for (const budget of budgets) {
     const window = windowOf(budget);
     if (budget.window === "hour" || budget.scope.model !== undefined) {
-      found.set(budget.id, readSettled(database, budget, window));
+      found.set(budget.id, settledIn(database, budget, window));
       continue;
     }
     const name = `${window.firstDay} ${window.endDay}`;
@@ -120,12 +129,7 @@ export async function readAllSettled(
     shared.set(name, group);
   }
   for (const { window, budgets: own } of shared.values()) {
-    const rows = await readSpend(
-      database,
-      ["key", "team", "project", "env", "provider"],
-      window.firstDay,
-      window.endDay,
-    );
+    const rows = await readSpend(books, ["key", "team", "project", "env", "provider"], window.firstDay, window.endDay);
     for (const { id, scope } of own) {
       let settled = 0n;
       for (const { group, costNanoUsd } of rows) {
@@ -139,12 +143,13 @@ export async function readAllSettled(
 }
 
 /** Spend of the UTC hours `[sinceMs, untilMs)` inside a budget's scope, by the hour's start. */
-export function readHoursInScope(
-  database: Sqlite,
+export async function readHoursInScope(
+  books: UsageBooks,
   scope: Scope,
   sinceMs: number,
   untilMs: number,
-): Map<number, NanoUsd> {
+): Promise<Map<number, NanoUsd>> {
+  const database = sqliteOf(books);
   const rows = drizzle(database)
     .select({ hourMs: rollupHour.hourMs, cost: sql<bigint>`SUM(${rollupHour.costNanoUsd})` })
     .from(rollupHour)

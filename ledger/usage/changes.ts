@@ -11,7 +11,9 @@ import type { Budget, Freeze, Raise, Scope } from "../budgets.ts";
 import type { Key, KeyState } from "./keys.ts";
 import type { KeyPolicy } from "./key-policy.ts";
 import type { Limits } from "./limits.ts";
-import type { Sqlite } from "../open.ts";
+import type { UsageBooks } from "../books.ts";
+import type { Sqlite } from "../sqlite.ts";
+import { sqliteOf } from "../sqlite-books.ts";
 import { applyReassignment } from "./reassign.ts";
 import type { Reassignment } from "./reassign.ts";
 import type { Rollups } from "./rollups.ts";
@@ -134,7 +136,7 @@ export function applyChange(database: Sqlite, rollups: Rollups, change: Change, 
     }
     case "raiseBudget": {
       const { raise } = change;
-      if (!readBudgets(database).some(({ id }) => id === raise.budgetId))
+      if (!budgetsIn(database).some(({ id }) => id === raise.budgetId))
         throw new ChangeRefused(`there is no budget ${raise.budgetId}; \`keymeter budgets list\` shows them`);
       if (raise.untilMs <= author.atMs || raise.untilMs <= raise.createdAtMs)
         throw new ChangeRefused("the raise would end before it begins");
@@ -226,7 +228,12 @@ function noteOwners(database: Sqlite, keyId: string, names: Partial<Pick<Key, "t
 }
 
 /** Budgets in force. */
-export function readBudgets(database: Sqlite): Budget[] {
+export async function readBudgets(books: UsageBooks): Promise<Budget[]> {
+  return budgetsIn(sqliteOf(books));
+}
+
+/** The same, for the writer. */
+export function budgetsIn(database: Sqlite): Budget[] {
   const books = drizzle(database);
   const rows = books.select().from(budgets).where(isNull(budgets.removedAtMs)).all();
   const raised = books.select().from(raises).where(isNull(raises.endedAtMs)).all();
@@ -245,7 +252,12 @@ export function readBudgets(database: Sqlite): Budget[] {
 }
 
 /** Freezes in force. */
-export function readFreezes(database: Sqlite): Freeze[] {
+export async function readFreezes(books: UsageBooks): Promise<Freeze[]> {
+  return freezesIn(sqliteOf(books));
+}
+
+/** The same, for the writer. */
+export function freezesIn(database: Sqlite): Freeze[] {
   const rows = drizzle(database).select().from(freezes).where(isNull(freezes.liftedAtMs)).all();
   return rows.map(({ id, reason, createdAtMs, ...scope }) => ({ id, reason, createdAtMs, scope: readScope(scope) }));
 }
@@ -292,7 +304,7 @@ function insertBudget(database: Sqlite, budget: Budget): void {
       removedAtMs: null,
     })
     .run();
-  for (const old of readBudgets(database)) {
+  for (const old of budgetsIn(database)) {
     if (old.id !== budget.id && isSamePlace(old, budget)) {
       books.update(budgets).set({ removedAtMs: budget.createdAtMs }).where(eq(budgets.id, old.id)).run();
       books.update(raises).set({ budgetId: budget.id }).where(eq(raises.budgetId, old.id)).run();

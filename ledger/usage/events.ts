@@ -5,7 +5,8 @@ import type { CostLine } from "../cost.ts";
 import { attemptAtMs, firstAttemptId, formatAttemptId, formatRequestId } from "../ids.ts";
 import type { AttemptId } from "../ids.ts";
 import type { NanoUsd } from "../money.ts";
-import type { Sqlite } from "../open.ts";
+import { sqliteOf } from "../sqlite-books.ts";
+import type { UsageBooks } from "../books.ts";
 import type { PriceConfidence } from "../prices/price-book.ts";
 import { events } from "./schema.ts";
 import type { LineUnit, Unit, Usage, UsageReason, UsageState } from "../usage.ts";
@@ -277,7 +278,8 @@ export type EventFilter = {
 };
 
 /** Reads events in a bounded read. */
-export async function readEvents(database: Sqlite, filter: EventFilter): Promise<EventRecord[]> {
+export async function readEvents(books: UsageBooks, filter: EventFilter): Promise<EventRecord[]> {
+  const database = sqliteOf(books);
   const newest = drizzle(database)
     .select()
     .from(events)
@@ -298,9 +300,10 @@ export async function readEvents(database: Sqlite, filter: EventFilter): Promise
 
 /** Walks every event from `sinceMs` on once, oldest first, in pages: for readers that must not hold a read open for minutes. */
 export async function* walkEvents(
-  database: Sqlite,
+  books: UsageBooks,
   { sinceMs = 0, pageSize = 2_000 }: { readonly sinceMs?: number; readonly pageSize?: number } = {},
 ): AsyncGenerator<EventRecord> {
+  const database = sqliteOf(books);
   let after = firstAttemptId(sinceMs) - 1;
   for (;;) {
     const page = drizzle(database)

@@ -1,8 +1,9 @@
 // What a request will probably cost, for budgets of mode `expected`: input by bytes, output by the 95th percentile of that
 // key and model once enough is known. In memory; a restart learns anew from the last events.
-import { desc, drizzle, notInArray } from "../drizzle.ts";
+import type { UsageBooks } from "../books.ts";
+import { desc, notInArray } from "../drizzle.ts";
 import { SUMMED_ENDPOINTS } from "./events.ts";
-import type { Sqlite } from "../open.ts";
+import { tablesOf } from "../sqlite-books.ts";
 import { events } from "./schema.ts";
 
 const ENOUGH = 50;
@@ -20,8 +21,7 @@ export type Expectations = {
 
 type Recent = { readonly values: number[]; next: number; seen: number; p95: number | undefined };
 
-/** `database` undefined: nothing to learn from yet. */
-export function createExpectations(database: Sqlite | undefined): Expectations {
+export function createExpectations(): Expectations {
   const pairs = new Map<string, Recent>();
 
   const observe = (keyId: string, model: string, outputTokens: number): void => {
@@ -40,17 +40,18 @@ export function createExpectations(database: Sqlite | undefined): Expectations {
     }
   };
 
-  if (database) {
-    const last = drizzle(database)
-      .select({ keyId: events.keyId, model: events.requestedModel, output: events.output, state: events.usageState })
-      .from(events)
-      .where(notInArray(events.endpoint, SUMMED_ENDPOINTS))
-      .orderBy(desc(events.attemptId))
-      .limit(LEARN_FROM)
-      .all();
-    for (const row of last.toReversed())
-      if (row.state === "reported" && row.output !== null) observe(row.keyId, row.model, row.output);
-  }
-
   return { observe, outputTokens: (keyId, model) => pairs.get(`${keyId}\n${model}`)?.p95 };
+}
+
+/** Learns from the last events of the books. */
+export async function learnExpectations(books: UsageBooks, { observe }: Expectations): Promise<void> {
+  const last = tablesOf(books)
+    .select({ keyId: events.keyId, model: events.requestedModel, output: events.output, state: events.usageState })
+    .from(events)
+    .where(notInArray(events.endpoint, SUMMED_ENDPOINTS))
+    .orderBy(desc(events.attemptId))
+    .limit(LEARN_FROM)
+    .all();
+  for (const row of last.toReversed())
+    if (row.state === "reported" && row.output !== null) observe(row.keyId, row.model, row.output);
 }

@@ -1,6 +1,7 @@
 // Hints that a metered key is in other hands: a new address, use after long silence, an unusual hour. Weak signs each; they stand beside a leak,
 // and are no alarm of their own.
-import type { Sqlite } from "../open.ts";
+import { sqliteOf } from "../sqlite-books.ts";
+import type { UsageBooks } from "../books.ts";
 
 export type Hint = { readonly keyId: string; readonly what: string };
 
@@ -13,7 +14,8 @@ const USUAL_MS = 28 * DAY_MS;
 const LEAST_HOURS = 50;
 
 /** What is odd about the use of keys in the last two days. */
-export async function readHints(usage: Sqlite, nowMs: number): Promise<Hint[]> {
+export async function readHints(books: UsageBooks, nowMs: number): Promise<Hint[]> {
+  const usage = sqliteOf(books);
   const hints: Hint[] = [];
   const sinceMs = nowMs - LATELY_MS;
   const addresses = usage

@@ -5,8 +5,9 @@ import { crc32 } from "node:zlib";
 import { drizzle } from "../drizzle.ts";
 import { readPolicy } from "./key-policy.ts";
 import type { KeyPolicy } from "./key-policy.ts";
-import { openForReading } from "../open.ts";
-import type { Sqlite } from "../open.ts";
+import { openForReading } from "../sqlite.ts";
+import { sqliteOf } from "../sqlite-books.ts";
+import type { UsageBooks } from "../books.ts";
 import { keys, keySecrets } from "./schema.ts";
 
 type KeyKind = "virtual" | "fingerprint";
@@ -154,7 +155,8 @@ export function needPepper(path: string): boolean {
 }
 
 /** When the newest secret of each key was made. */
-export async function readSecretAges(database: Sqlite): Promise<Map<string, number>> {
+export async function readSecretAges(books: UsageBooks): Promise<Map<string, number>> {
+  const database = sqliteOf(books);
   const ages = new Map<string, number>();
   for (const { keyId, createdAtMs } of drizzle(database).select().from(keySecrets).all())
     ages.set(keyId, Math.max(ages.get(keyId) ?? 0, createdAtMs));
@@ -162,7 +164,8 @@ export async function readSecretAges(database: Sqlite): Promise<Map<string, numb
 }
 
 /** All keys and secrets. */
-export async function readKeys(database: Sqlite): Promise<{ keys: Key[]; secrets: KeySecret[] }> {
+export async function readKeys(books: UsageBooks): Promise<{ keys: Key[]; secrets: KeySecret[] }> {
+  const database = sqliteOf(books);
   const reader = drizzle(database);
   return {
     keys: reader

@@ -1,6 +1,7 @@
 // Limits: what is not money. Requests and tokens a minute, requests at once, the size of a body, by key, by team or for all.
 import { drizzle } from "../drizzle.ts";
-import type { Sqlite } from "../open.ts";
+import { sqliteOf } from "../sqlite-books.ts";
+import type { UsageBooks } from "../books.ts";
 import { limits } from "./schema.ts";
 
 /** `key:key_...`, `team:search` or `org`. */
@@ -15,7 +16,8 @@ export type Limits = {
 };
 
 /** All of them. */
-export function readLimits(database: Sqlite): Limits[] {
+export async function readLimits(books: UsageBooks): Promise<Limits[]> {
+  const database = sqliteOf(books);
   return drizzle(database)
     .select()
     .from(limits)

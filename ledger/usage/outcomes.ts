@@ -1,11 +1,12 @@
 // Attempts one by one, and how they ended: what sums do not tell. Read models over the events; reads only.
-import { and, desc, drizzle, eq, gte, inArray, isNotNull, lt, lte, sql } from "../drizzle.ts";
+import { and, desc, eq, gte, inArray, isNotNull, lt, lte, sql } from "../drizzle.ts";
 import { readEvents } from "./events.ts";
 import type { EventRecord, Outcome } from "./events.ts";
 import { attemptAtMs, firstAttemptId, readAttemptId } from "../ids.ts";
 import type { AttemptId } from "../ids.ts";
 import type { NanoUsd } from "../money.ts";
-import type { Sqlite } from "../open.ts";
+import type { UsageBooks } from "../books.ts";
+import { tablesOf } from "../sqlite-books.ts";
 import { adjustments, events, rollupHour } from "./schema.ts";
 
 const HOUR_MS = 3_600_000;
@@ -16,13 +17,13 @@ export type BookedEvent = EventRecord & { readonly bookedNanoUsd: NanoUsd | unde
 /** The newest attempts of a key, before one of them if that is given, newest first. Only hours in which the key was used are looked at: as many as
  *  `limit` at most, each with everybody's events of that hour. */
 export async function readLastEvents(
-  database: Sqlite,
+  books: UsageBooks,
   keyId: string,
   limit: number,
   before?: AttemptId,
 ): Promise<BookedEvent[]> {
   const found: EventRecord[] = [];
-  const hours = drizzle(database)
+  const hours = tablesOf(books)
     .selectDistinct({ hourMs: rollupHour.hourMs })
     .from(rollupHour)
     .where(
@@ -34,11 +35,11 @@ export async function readLastEvents(
     .all();
   for (const { hourMs } of hours) {
     const span = { sinceMs: hourMs, untilMs: hourMs + HOUR_MS };
-    found.push(...(await readEvents(database, { ...span, keyId, before, limit: limit - found.length })).toReversed());
+    found.push(...(await readEvents(books, { ...span, keyId, before, limit: limit - found.length })).toReversed());
     if (found.length >= limit) break;
   }
   const corrected = readCorrections(
-    database,
+    books,
     found.map(({ attemptId }) => readAttemptId(attemptId)),
   );
   return found.map((one) => {
@@ -48,8 +49,8 @@ export async function readLastEvents(
   });
 }
 
-function readCorrections(database: Sqlite, attempts: readonly AttemptId[]): Map<AttemptId, NanoUsd> {
-  const rows = drizzle(database)
+function readCorrections(books: UsageBooks, attempts: readonly AttemptId[]): Map<AttemptId, NanoUsd> {
+  const rows = tablesOf(books)
     .select({ attemptId: adjustments.attemptId, amount: sql<bigint>`SUM(${adjustments.amountNanoUsd})` })
     .from(adjustments)
     .where(inArray(adjustments.attemptId, [...attempts]))
@@ -68,8 +69,8 @@ export type OutcomeRow = {
 };
 
 /** Attempts of `[sinceMs, untilMs)` by served model and outcome, corrections included. */
-export async function readOutcomes(database: Sqlite, sinceMs: number, untilMs: number): Promise<OutcomeRow[]> {
-  return drizzle(database)
+export async function readOutcomes(books: UsageBooks, sinceMs: number, untilMs: number): Promise<OutcomeRow[]> {
+  return tablesOf(books)
     .select({
       provider: events.provider,
       model: sql<string>`COALESCE(${events.servedModel}, ${events.requestedModel})`,
@@ -88,8 +89,8 @@ export async function readOutcomes(database: Sqlite, sinceMs: number, untilMs: n
 export type Speed = { readonly provider: string; readonly model: string; readonly p50: number; readonly p95: number };
 
 /** Of the newest `most` complete attempts of `[sinceMs, untilMs)`. */
-export async function readSpeeds(database: Sqlite, sinceMs: number, untilMs: number, most: number): Promise<Speed[]> {
-  const rows = drizzle(database)
+export async function readSpeeds(books: UsageBooks, sinceMs: number, untilMs: number, most: number): Promise<Speed[]> {
+  const rows = tablesOf(books)
     .select({
       provider: events.provider,
       model: sql<string>`COALESCE(${events.servedModel}, ${events.requestedModel})`,

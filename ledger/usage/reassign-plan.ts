@@ -1,12 +1,13 @@
 // What a correction of whose spend it is would do, before it is done: how much moves, and what each budget that sees it has spent. Reads only.
 import { covers } from "../budgets.ts";
 import type { Budget } from "../budgets.ts";
-import { doTagsCount, readOwnNames, readSettled } from "./budget-spend.ts";
-import { readBudgets } from "./changes.ts";
+import { doTagsCount, readOwnNames, settledIn } from "./budget-spend.ts";
+import { budgetsIn } from "./changes.ts";
 import { and, drizzle, eq, gte, sql } from "../drizzle.ts";
 import { firstAttemptId } from "../ids.ts";
 import type { NanoUsd } from "../money.ts";
-import type { Sqlite } from "../open.ts";
+import { sqliteOf } from "../sqlite-books.ts";
+import type { UsageBooks } from "../books.ts";
 import { ownerAfter, PARTS } from "./reassign.ts";
 import type { Reassignment, Span } from "./reassign.ts";
 import { events } from "./schema.ts";
@@ -31,16 +32,17 @@ const QUARTER_MS = 900_000;
 
 /** Of the attempts of spans that begin and end with such a quarter. */
 export async function planReassignment(
-  database: Sqlite,
+  books: UsageBooks,
   { keyId, from, to }: Pick<Reassignment, "keyId" | "from" | "to">,
   spans: readonly Span[],
   calendar: Calendar,
   nowMs: number,
 ): Promise<ReassignmentPlan> {
+  const database = sqliteOf(books);
   const quarter = sql<bigint>`${events.atMs} / ${sql.raw(String(QUARTER_MS))}`;
   const served = sql<string>`COALESCE(${events.servedModel}, ${events.requestedModel})`;
   const owner = { team: events.team, project: events.project, env: events.env };
-  const budgets = readBudgets(database);
+  const budgets = budgetsIn(database);
   const windows = new Map(budgets.map((budget) => [budget.id, calendar.window(budget.window, nowMs)]));
   const rows = drizzle(database)
     .select({
@@ -93,7 +95,7 @@ export async function planReassignment(
         if (before.atMs >= window.startMs && before.atMs < window.endMs) delta += is ? before.cost : -before.cost;
       }
       if (!isSeen) return [];
-      const beforeNanoUsd = readSettled(database, budget, window, tagsCount);
+      const beforeNanoUsd = settledIn(database, budget, window, tagsCount);
       return [{ budget, beforeNanoUsd, afterNanoUsd: beforeNanoUsd + delta }];
     }),
   };

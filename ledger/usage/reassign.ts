@@ -5,7 +5,9 @@ import { and, asc, drizzle, eq, gte, inArray, lt, or, sql } from "../drizzle.ts"
 import { bookedOf } from "./events.ts";
 import { attemptAtMs, firstAttemptId, formatAttemptId } from "../ids.ts";
 import type { AttemptId } from "../ids.ts";
-import type { Sqlite } from "../open.ts";
+import type { Sqlite } from "../sqlite.ts";
+import { sqliteOf } from "../sqlite-books.ts";
+import type { UsageBooks } from "../books.ts";
 import type { Rollups } from "./rollups.ts";
 import { audit, events, keys } from "./schema.ts";
 
@@ -121,11 +123,11 @@ function dropEmpty(database: Sqlite, keyId: string, sinceMs: number, untilMs: nu
 
 /** The steps in which a key's spend since an instant moves, oldest first: of each the writer reads and moves so much that no request waits long. The last
  *  one has no end, and belongs in one change with what the key belongs to from now on. */
-export function* stepsOf(
-  database: Sqlite,
+export async function* stepsOf(
+  books: UsageBooks,
   { spans, ...rest }: Omit<Reassignment, "first" | "end"> & { readonly spans: readonly Span[] },
-): Generator<Reassignment> {
-  for (const { sinceMs, untilMs } of spans) yield* stepsWithin(database, sinceMs, untilMs, rest);
+): AsyncGenerator<Reassignment> {
+  for (const { sinceMs, untilMs } of spans) yield* stepsWithin(sqliteOf(books), sinceMs, untilMs, rest);
 }
 
 /** Instants `[sinceMs, untilMs)`; without an end up to what is booked last. */
@@ -210,7 +212,8 @@ type Said = Reassignment & { readonly events: number };
 
 /** Events that name another owner than the audit's corrections make of what they named first, and corrections that moved another number of events. One
  *  walk over both, in the order of attempts. */
-export async function readReassignDifferences(database: Sqlite): Promise<string[]> {
+export async function readReassignDifferences(books: UsageBooks): Promise<string[]> {
+  const database = sqliteOf(books);
   const records = drizzle(database)
     .select()
     .from(audit)

@@ -5,7 +5,7 @@ import { covers } from "../budgets.ts";
 import { walkEvents } from "./events.ts";
 import { firstAttemptId, readAttemptId } from "../ids.ts";
 import type { NanoUsd } from "../money.ts";
-import type { Sqlite } from "../open.ts";
+import type { UsageBooks } from "../books.ts";
 import { createReservationBook } from "./reservations.ts";
 import type { Calendar } from "../windows.ts";
 
@@ -40,7 +40,7 @@ const NOTHING: Replayed = {
 
 /** Each request is asked for at what it cost in the end, adjustments included; what was refused adds nothing to the window. */
 export async function replayCap(
-  database: Sqlite,
+  books: UsageBooks,
   budget: Budget,
   calendar: Calendar,
   sinceMs: number,
@@ -48,11 +48,11 @@ export async function replayCap(
   const startMs = budget.window === "total" ? 0 : calendar.window(budget.window, sinceMs).startMs;
   const book = createReservationBook(calendar, "enforce", () => 0n);
   book.setBudgets([budget]);
-  const adjusted = await readAdjusted(database, firstAttemptId(startMs) - 1);
+  const adjusted = await readAdjusted(books, firstAttemptId(startMs) - 1);
   let all = NOTHING;
   const windows = new Map<string, Replayed>();
   const keys = new Map<string, Replayed>();
-  for await (const event of walkEvents(database, { sinceMs: startMs })) {
+  for await (const event of walkEvents(books, { sinceMs: startMs })) {
     const { keyId, team, project, env, provider, requestedModel, servedModel } = event;
     const subject = {
       keyId,

@@ -4,7 +4,7 @@ import { ALL_CACHE_WRITES } from "./events.ts";
 import type { Booked } from "./events.ts";
 import { attemptAtMs, firstAttemptId } from "../ids.ts";
 import type { NanoUsd } from "../money.ts";
-import type { Sqlite } from "../open.ts";
+import type { Sqlite } from "../sqlite.ts";
 import type { Calendar } from "../windows.ts";
 
 const HOUR_MS = 3_600_000;

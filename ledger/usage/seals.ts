@@ -6,7 +6,9 @@ import { ChangeRefused } from "./change-refused.ts";
 import { asc, drizzle, eq } from "../drizzle.ts";
 import { attemptAtMs, firstAttemptId, formatAttemptId } from "../ids.ts";
 import type { AttemptId } from "../ids.ts";
-import type { Sqlite } from "../open.ts";
+import type { Sqlite } from "../sqlite.ts";
+import { sqliteOf } from "../sqlite-books.ts";
+import type { UsageBooks } from "../books.ts";
 import { audit, sealedDays } from "./schema.ts";
 
 /** What is kept of a day: how many events it has, and a SHA-256 of those of each hour. */
@@ -153,9 +155,10 @@ function digestEvent(database: Sqlite, attemptId: AttemptId): string | undefined
 /** Each sealed day whose events are not those that were sealed, with the hour, and each event that came to a day before. `onDay` hears
  *  how far it is. */
 export async function readSealDifferences(
-  database: Sqlite,
+  books: UsageBooks,
   onDay: (day: string) => void = () => {},
 ): Promise<string[]> {
+  const database = sqliteOf(books);
   const recordsOf = (action: string) =>
     drizzle(database).select().from(audit).where(eq(audit.action, action)).orderBy(asc(audit.seq)).all();
   const { records, lateRecords, sealed, strays } = database.transaction(() => ({
@@ -202,7 +205,8 @@ export async function readSealDifferences(
 }
 
 /** The last sealed day. */
-export async function readSealedUntil(database: Sqlite): Promise<string | undefined> {
+export async function readSealedUntil(books: UsageBooks): Promise<string | undefined> {
+  const database = sqliteOf(books);
   const end = readSealedEnd(database);
   return end === 0 ? undefined : dayOf({ firstAttemptId: end - IDS_PER_DAY });
 }

@@ -1,11 +1,12 @@
 // Spend: read models over the rollups. Sums of cost over a window and a scope, for people and programs; reads only.
-import { and, asc, desc, drizzle, eq, gt, gte, lt, sql } from "../drizzle.ts";
+import { and, asc, desc, eq, gt, gte, lt, ne, sql } from "../drizzle.ts";
 import type { AnySQLiteColumn, SQL } from "../drizzle.ts";
 import type { Subject } from "../budgets.ts";
 import { ALL_CACHE_WRITES } from "./events.ts";
 import { firstAttemptId } from "../ids.ts";
 import type { NanoUsd } from "../money.ts";
-import type { Sqlite } from "../open.ts";
+import type { UsageBooks } from "../books.ts";
+import { sqliteOf, tablesOf } from "../sqlite-books.ts";
 import { events, keys, meterHours, refused, rollupDay, rollupHour } from "./schema.ts";
 import type { FORECAST_SCOPES } from "../billing/schema.ts";
 import type { Calendar } from "../windows.ts";
@@ -47,14 +48,14 @@ const COLUMNS: { readonly [dimension in Dimension]: AnySQLiteColumn } = {
 
 /** Spend of the local days `[sinceDay, untilDay)`, by any dimensions, largest first; of what lies `within` only. */
 export async function readSpend(
-  database: Sqlite,
+  books: UsageBooks,
   by: readonly Dimension[],
   sinceDay: string,
   untilDay: string,
   within: Within = {},
 ): Promise<SpendRow[]> {
   const columns = Object.fromEntries(by.map((dimension) => [dimension, COLUMNS[dimension]]));
-  const rows = drizzle(database)
+  const rows = tablesOf(books)
     .select({ ...columns, ...totals })
     .from(rollupDay)
     .where(and(gte(rollupDay.day, sinceDay), lt(rollupDay.day, untilDay), ...lies(within, COLUMNS)))
@@ -68,7 +69,7 @@ export async function readSpend(
 
 /** The same, by tags too. Tags stand with the events only, so these are walked: as far back as events are kept. */
 export async function readSpendByTag(
-  database: Sqlite,
+  books: UsageBooks,
   by: readonly Breakdown[],
   calendar: Calendar,
   sinceDay: string,
@@ -80,7 +81,7 @@ export async function readSpendByTag(
     if (part === "day") return sql`${events.atMs} / ${sql.raw(String(QUARTER_MS))}`;
     return isTag(part) ? sql`COALESCE(json_extract(${events.tags}, ${tagPath(part)}), '')` : EVENT_COLUMNS[part];
   });
-  const rows = drizzle(database)
+  const rows = tablesOf(books)
     .select({
       ...Object.fromEntries(expressions.map((expression, i) => [`part${i}`, sql`${expression}`])),
       ...eventTotals,
@@ -218,14 +219,14 @@ export type HourlySpend = { readonly hourMs: number; readonly id: string; readon
 /** Hours `[sinceMs, untilMs)` in which anything was spent, by the values of one dimension; of what lies `within` another scope
  *  only. An hour without a row is zero only if the meter ran. */
 export async function readHourlySpend(
-  database: Sqlite,
+  books: UsageBooks,
   sinceMs: number,
   untilMs: number,
   by: ForecastScope["scope"],
   within?: ForecastScope,
 ): Promise<HourlySpend[]> {
   const id = by === "org" ? sql<string>`'all'` : HOUR_COLUMNS[by];
-  return drizzle(database)
+  return tablesOf(books)
     .select({ hourMs: rollupHour.hourMs, id: sql<string>`${id}`, cost: sql<bigint>`SUM(${rollupHour.costNanoUsd})` })
     .from(rollupHour)
     .where(and(gte(rollupHour.hourMs, sinceMs), lt(rollupHour.hourMs, untilMs), isWithin(within)))
@@ -237,12 +238,12 @@ export async function readHourlySpend(
 
 /** Spend of each UTC hour of `[sinceMs, untilMs)` by all of its parts, hour by hour. */
 export async function readSpendByHour(
-  database: Sqlite,
+  books: UsageBooks,
   sinceMs: number,
   untilMs: number,
 ): Promise<(SpendRow & { readonly hourMs: number })[]> {
   const parts = Object.keys(HOUR_COLUMNS) as (keyof typeof HOUR_COLUMNS)[];
-  const rows = drizzle(database)
+  const rows = tablesOf(books)
     .select({ hourMs: rollupHour.hourMs, ...HOUR_COLUMNS, ...hourTotals })
     .from(rollupHour)
     .where(and(gte(rollupHour.hourMs, sinceMs), lt(rollupHour.hourMs, untilMs)))
@@ -257,14 +258,14 @@ export async function readSpendByHour(
 
 /** Spend of the UTC hours `[sinceMs, untilMs)` by the values of one dimension. */
 export async function readSpendOfHours(
-  database: Sqlite,
+  books: UsageBooks,
   sinceMs: number,
   untilMs: number,
   by: ForecastScope["scope"],
   within?: ForecastScope,
 ): Promise<Map<string, NanoUsd>> {
   const id = by === "org" ? sql<string>`'all'` : HOUR_COLUMNS[by];
-  const rows = drizzle(database)
+  const rows = tablesOf(books)
     .select({ id: sql<string>`${id}`, cost: sql<bigint>`SUM(${rollupHour.costNanoUsd})` })
     .from(rollupHour)
     .where(and(gte(rollupHour.hourMs, sinceMs), lt(rollupHour.hourMs, untilMs), isWithin(within)))
@@ -278,13 +279,13 @@ export type SubjectSpend = Subject & { readonly costNanoUsd: NanoUsd };
 
 /** Spend since an instant, by subject: of whole UTC hours, or to the millisecond from the events themselves (minutes, not days). */
 export async function readSubjectSpend(
-  database: Sqlite,
+  books: UsageBooks,
   sinceMs: number,
   from: "hours" | "events",
 ): Promise<SubjectSpend[]> {
-  const books = drizzle(database);
+  const tables = tablesOf(books);
   if (from === "hours")
-    return books
+    return tables
       .select({
         team: rollupHour.team,
         project: rollupHour.project,
@@ -307,7 +308,7 @@ export async function readSubjectSpend(
         rollupHour.model,
       )
       .all();
-  return books
+  return tables
     .select({
       team: events.team,
       project: events.project,
@@ -334,12 +335,12 @@ export async function readSubjectSpend(
 
 /** How a provider answered since an instant. `rejected`: 401 or 403 to a credential of ours, under a virtual key. */
 export async function readAnswers(
-  database: Sqlite,
+  books: UsageBooks,
   sinceMs: number,
 ): Promise<
   { readonly provider: string; readonly requests: number; readonly failed: number; readonly rejected: number }[]
 > {
-  return drizzle(database)
+  return tablesOf(books)
     .select({
       provider: events.provider,
       requests: sql<bigint>`COUNT(*)`,
@@ -361,10 +362,10 @@ export async function readAnswers(
 
 /** Attempts since an instant that have no price, by provider and model. */
 export async function readUnpriced(
-  database: Sqlite,
+  books: UsageBooks,
   sinceMs: number,
 ): Promise<{ readonly provider: string; readonly model: string; readonly requests: number }[]> {
-  return drizzle(database)
+  return tablesOf(books)
     .select({
       provider: events.provider,
       model: sql<string>`COALESCE(${events.servedModel}, ${events.requestedModel})`,
@@ -393,8 +394,11 @@ function isWithin(within: ForecastScope | undefined): SQL | undefined {
 
 /** The start of the last UTC hour, before an instant if one is given, in which each key asked for something that was booked: a look or two at an index
  *  for each key, however many hours are kept. */
-export async function readLastUsed(database: Sqlite, beforeMs = Number.MAX_SAFE_INTEGER): Promise<Map<string, number>> {
-  const rows = database
+export async function readLastUsed(
+  books: UsageBooks,
+  beforeMs = Number.MAX_SAFE_INTEGER,
+): Promise<Map<string, number>> {
+  const rows = sqliteOf(books)
     .prepare(
       `WITH RECURSIVE ids(id) AS (
          SELECT MIN(key_id) FROM rollup_hour
@@ -408,9 +412,28 @@ export async function readLastUsed(database: Sqlite, beforeMs = Number.MAX_SAFE_
   return new Map(rows.flatMap(([id, hourMs]) => (hourMs === null ? [] : [[id, Number(hourMs)] as const])));
 }
 
-/** The same of one key. */
-export function findLastUsed(database: Sqlite, keyId: string): number | undefined {
-  return drizzle(database)
+/** The names of one kind with the most requests in the hours since an instant, the most first. */
+export async function readMostUsed(
+  books: UsageBooks,
+  kind: "team" | "project" | "env" | "requestedModel",
+  sinceMs: number,
+  most: number,
+): Promise<string[]> {
+  const column = rollupHour[kind];
+  return tablesOf(books)
+    .select({ name: sql<string>`${column}` })
+    .from(rollupHour)
+    .where(and(gte(rollupHour.hourMs, sinceMs), ne(column, "")))
+    .groupBy(column)
+    .orderBy(desc(sql`SUM(${rollupHour.requests})`), asc(column))
+    .limit(most)
+    .all()
+    .map(({ name }) => name);
+}
+
+/** When a key was last used, as `readLastUsed` says it of all. */
+export async function findLastUsed(books: UsageBooks, keyId: string): Promise<number | undefined> {
+  return tablesOf(books)
     .select({ hourMs: rollupHour.hourMs })
     .from(rollupHour)
     .where(and(eq(rollupHour.keyId, keyId), gt(rollupHour.requests, 0)))
@@ -420,8 +443,8 @@ export function findLastUsed(database: Sqlite, keyId: string): number | undefine
 }
 
 /** The hours of `[sinceMs, untilMs)` in which the meter ran, by the start of each UTC hour. */
-export async function readMeterHours(database: Sqlite, sinceMs: number, untilMs: number): Promise<Set<number>> {
-  const rows = drizzle(database)
+export async function readMeterHours(books: UsageBooks, sinceMs: number, untilMs: number): Promise<Set<number>> {
+  const rows = tablesOf(books)
     .select()
     .from(meterHours)
     .where(and(gte(meterHours.hourMs, sinceMs), lt(meterHours.hourMs, untilMs)))
@@ -430,8 +453,8 @@ export async function readMeterHours(database: Sqlite, sinceMs: number, untilMs:
 }
 
 /** The start of the first UTC hour in which the meter ran, in part at least; undefined: it never did. */
-export function findMeterBegan(database: Sqlite): number | undefined {
-  const first = database
+export async function findMeterBegan(books: UsageBooks): Promise<number | undefined> {
+  const first = sqliteOf(books)
     .prepare(
       "SELECT MIN(hour_ms) FROM (SELECT MIN(hour_ms) AS hour_ms FROM meter_hours UNION ALL SELECT MIN(hour_ms) FROM rollup_hour)",
     )
@@ -441,17 +464,17 @@ export function findMeterBegan(database: Sqlite): number | undefined {
 }
 
 /** The UTC day on which the meter began: today, if it never ran. Days before it are billed and not metered: they are compared with nothing. */
-export function firstMeteredDay(database: Sqlite, nowMs: number): string {
-  return new Date(findMeterBegan(database) ?? nowMs).toISOString().slice(0, 10);
+export async function firstMeteredDay(books: UsageBooks, nowMs: number): Promise<string> {
+  return new Date((await findMeterBegan(books)) ?? nowMs).toISOString().slice(0, 10);
 }
 
 /** The UTC hours since an instant in which a key was used, by provider. */
 export async function readKeyHours(
-  database: Sqlite,
+  books: UsageBooks,
   keyId: string,
   sinceMs: number,
 ): Promise<{ readonly provider: string; readonly hourMs: number }[]> {
-  return drizzle(database)
+  return tablesOf(books)
     .selectDistinct({ provider: rollupHour.provider, hourMs: rollupHour.hourMs })
     .from(rollupHour)
     .where(and(eq(rollupHour.keyId, keyId), gte(rollupHour.hourMs, sinceMs)))
@@ -459,9 +482,9 @@ export async function readKeyHours(
 }
 
 /** Names of keys by id. */
-export async function readKeyNames(database: Sqlite): Promise<Map<string, string>> {
+export async function readKeyNames(books: UsageBooks): Promise<Map<string, string>> {
   return new Map(
-    drizzle(database)
+    tablesOf(books)
       .select({ id: keys.id, name: keys.name })
       .from(keys)
       .all()
@@ -480,8 +503,8 @@ export type RefusedRow = {
   readonly lastMinuteMs: number;
 };
 
-export async function readRefused(database: Sqlite, sinceMs: number, untilMs: number): Promise<RefusedRow[]> {
-  return drizzle(database)
+export async function readRefused(books: UsageBooks, sinceMs: number, untilMs: number): Promise<RefusedRow[]> {
+  return tablesOf(books)
     .select({
       keyId: refused.keyId,
       reason: refused.reason,

@@ -1,9 +1,10 @@
 // Costs that providers state in their answers, beside what our prices come to: where the two part, a price or a fee has changed.
-import { and, desc, drizzle, gte, isNotNull } from "../drizzle.ts";
+import { and, desc, gte, isNotNull } from "../drizzle.ts";
 import type { LineUnit } from "../usage.ts";
 import { firstAttemptId } from "../ids.ts";
 import type { NanoUsd } from "../money.ts";
-import type { Sqlite } from "../open.ts";
+import type { UsageBooks } from "../books.ts";
+import { tablesOf } from "../sqlite-books.ts";
 import { events } from "./schema.ts";
 
 /** Answers of a model whose cost the provider stated and our prices give too. */
@@ -21,8 +22,8 @@ export type StatedSums = {
 const MOST_READ = 20_000;
 
 /** Sums since an instant, of the newest answers only where there are more than can be read at once. */
-export async function readStated(usage: Sqlite, sinceMs: number): Promise<StatedSums[]> {
-  const rows = drizzle(usage)
+export async function readStated(usage: UsageBooks, sinceMs: number): Promise<StatedSums[]> {
+  const rows = tablesOf(usage)
     .select({
       provider: events.provider,
       requestedModel: events.requestedModel,

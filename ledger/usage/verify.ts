@@ -6,8 +6,10 @@ import type { Change } from "./changes.ts";
 import { asc, drizzle } from "../drizzle.ts";
 import { ALL_CACHE_WRITES } from "./events.ts";
 import type { NanoUsd } from "../money.ts";
-import { openScratch } from "../open.ts";
-import type { Sqlite } from "../open.ts";
+import { openScratch } from "../sqlite.ts";
+import type { Sqlite } from "../sqlite.ts";
+import { sqliteOf } from "../sqlite-books.ts";
+import type { UsageBooks } from "../books.ts";
 import { createRollups } from "./rollups.ts";
 import { audit } from "./schema.ts";
 import { createCalendar } from "../windows.ts";
@@ -19,7 +21,8 @@ const SUMS = "requests, cost_nano_usd, input, cache_read, cache_write, output, e
 
 /** Rows of the hour and of the day sums that are not the sum of their events and adjustments, in any of what they add up, or stand for
  *  none. Empty, always. */
-export async function readFoldDifferences(database: Sqlite): Promise<string[]> {
+export async function readFoldDifferences(books: UsageBooks): Promise<string[]> {
+  const database = sqliteOf(books);
   const zone = database.prepare("SELECT value FROM meta WHERE name = 'zone'").pluck().get() as string | undefined;
   const calendar = createCalendar(zone ?? "UTC");
   database.function("local_day", { deterministic: true }, (atMs: unknown) => calendar.day(Number(atMs)));
@@ -69,7 +72,8 @@ const ELSEWHERE = new Set(["adjust", "reassign", "closeWork", "acceptClock", "se
 
 /** Rows of the register that are not what the audit's changes, played through again, make of them; and secrets that no change brought.
  *  Provider keys that were seen in passing come without a change: they begin active, under the name that they have, as nobody's. */
-export async function readRegisterDifferences(database: Sqlite): Promise<string[]> {
+export async function readRegisterDifferences(books: UsageBooks): Promise<string[]> {
+  const database = sqliteOf(books);
   const scratch = openScratch("usage");
   try {
     const { there, records, secrets, fingerprints } = database.transaction(() => ({

@@ -4,7 +4,8 @@
 import { asc, drizzle, isNotNull } from "../drizzle.ts";
 import type { AttemptId } from "../ids.ts";
 import type { NanoUsd } from "../money.ts";
-import type { Sqlite } from "../open.ts";
+import { sqliteOf } from "../sqlite-books.ts";
+import type { UsageBooks } from "../books.ts";
 import { reservations } from "./schema.ts";
 
 export type PendingWork = {
@@ -27,7 +28,8 @@ export type PendingWork = {
 };
 
 /** All of it, oldest first. */
-export async function readPendingWork(database: Sqlite): Promise<PendingWork[]> {
+export async function readPendingWork(books: UsageBooks): Promise<PendingWork[]> {
+  const database = sqliteOf(books);
   const rows = drizzle(database)
     .select()
     .from(reservations)
@@ -47,9 +49,10 @@ export async function readPendingWork(database: Sqlite): Promise<PendingWork[]> 
 
 /** Things that keys made at providers, work among them: the newest `most`, oldest of these first. */
 export async function* readThings(
-  database: Sqlite,
+  books: UsageBooks,
   most: number,
 ): AsyncGenerator<{ readonly provider: string; readonly name: string; readonly keyId: string }> {
+  const database = sqliteOf(books);
   const rows = database
     .prepare(
       "SELECT provider, work_id AS name, key_id AS keyId FROM (SELECT * FROM work ORDER BY attempt_id DESC LIMIT ?) ORDER BY attempt_id",
@@ -59,7 +62,8 @@ export async function* readThings(
 }
 
 /** Looks for the key that made a thing; undefined: none through this ledger. */
-export function createThingReader(database: Sqlite): (provider: string, name: string) => string | undefined {
+export function createThingReader(books: UsageBooks): (provider: string, name: string) => string | undefined {
+  const database = sqliteOf(books);
   const find = database.prepare("SELECT key_id FROM work WHERE provider = ? AND work_id = ?").pluck();
   return (provider, name) => find.get(provider, name) as string | undefined;
 }

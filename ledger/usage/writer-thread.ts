@@ -4,11 +4,12 @@ import { closeSync, fsync, openSync, statSync } from "node:fs";
 import { parentPort, workerData } from "node:worker_threads";
 import { createBooking } from "./booking.ts";
 import type { Booking } from "./booking.ts";
-import { LedgerError, openForWriting } from "../open.ts";
-import type { Sqlite } from "../open.ts";
+import { LedgerError } from "../books.ts";
+import { openForWriting } from "../sqlite.ts";
+import type { Sqlite } from "../sqlite.ts";
 import { digestDay, nextDayToSeal } from "./seals.ts";
 import { decodeBatch, encodeAnswers } from "./wire.ts";
-import type { Mark, ThreadSettings, ToMain, ToThread } from "./writer.ts";
+import type { Mark, ThreadSettings, ToMain, ToThread } from "./appender.ts";
 
 const FSYNC_EVERY_MS = 100;
 const LOOK_EVERY_MS = 1_000;

@@ -1,56 +1,18 @@
-// The one writer of usage.db, as the proxy sees it: reserve, settle, count, change. Operations of one turn of the event
-// loop travel to the writer thread together and are committed together; the next batch leaves when the last one is in.
-// No timer waits for company: a batch grows only while the disk is busy.
-import { Worker } from "node:worker_threads";
+// The one writer of usage.db, as the proxy sees it: reserve, settle, count, change. Each resolves when it is durable (appender.ts).
 import { setTimeout as sleep } from "node:timers/promises";
 import type { Budget, BudgetState, Freeze, Subject } from "../budgets.ts";
-import type { Change } from "./changes.ts";
-import { ChangeRefused } from "./change-refused.ts";
-import { eventRow } from "./events.ts";
-import type { UsageEvent } from "./events.ts";
-import { createClock } from "./clock.ts";
 import { attemptAtMs, createAttemptIds } from "../ids.ts";
 import type { AttemptId } from "../ids.ts";
 import type { NanoUsd } from "../money.ts";
-import { LedgerError, lockForWriting } from "../open.ts";
-import type { Durability } from "../open.ts";
-import type { CapMode, Decision, Extension, ReservationRequest } from "./reservations.ts";
-import { decodeAnswers, encodeBatch } from "./wire.ts";
-import type { Answer, AnswersMessage, BatchMessage, Operation, ProvenKey, Seen } from "./wire.ts";
-
-export type ThreadSettings = {
-  readonly path: string;
-  readonly durability: Durability;
-  readonly zone: string;
-  readonly capMode: CapMode;
-  /** Whether what a tag names counts in budgets of that name. Absent: as it did. */
-  readonly tagsInBudgets?: boolean;
-  /** Secrets that belong to the books. */
-  readonly marks?: readonly Mark[];
-};
-/** A secret that belongs to books, by a digest of it: one that is lost or another one is told at the start. */
-export type Mark = {
-  readonly name: string;
-  readonly digest: string;
-  /** Made just now. */
-  readonly isNew: boolean;
-  /** Another one makes the books useless. */
-  readonly mustStay: boolean;
-  /** What to do about it, in a sentence. */
-  readonly restore: string;
-};
-export type ToThread = BatchMessage | { readonly type: "close" };
-export type ToMain =
-  | {
-      readonly type: "ready";
-      readonly lastAttemptId: AttemptId;
-      readonly ahead: readonly AttemptId[];
-      readonly recovered: number;
-      readonly losing: readonly Budget[];
-    }
-  | AnswersMessage
-  | { readonly type: "failed"; readonly message: string; readonly expected: boolean }
-  | { readonly type: "closed" };
+import { openAppender } from "./appender.ts";
+import type { Appender, ThreadSettings } from "./appender.ts";
+import { ChangeRefused } from "./change-refused.ts";
+import type { Change } from "./changes.ts";
+import { createClock } from "./clock.ts";
+import { eventRow } from "./events.ts";
+import type { UsageEvent } from "./events.ts";
+import type { Decision, Extension, ReservationRequest } from "./reservations.ts";
+import type { Answer, Operation, ProvenKey, Seen } from "./wire.ts";
 
 /** The ledger cannot commit now: nothing new may be sent to a provider. */
 export class LedgerUnavailable extends Error {
@@ -110,111 +72,24 @@ export type WriterOptions = ThreadSettings & {
 
 const RETRY_MS = 250;
 const LOOK_AT_CLOCK_MS = 5_000;
-/** A commit that takes longer is a disk that hangs. */
-const MOST_ANSWER_MS = 5_000;
 const MOST_WAITING_SETTLEMENTS = 10_000;
 
-/** Takes the file's lock, starts the thread and waits until the books are open and recovered. Rejects with a
- *  LedgerError whose message is for the operator. */
+/** Opens the books, recovered. Rejects with a LedgerError whose message is for whoever runs Keymeter. */
 export async function openWriter({ now: wall = Date.now, sinceBoot, ...settings }: WriterOptions): Promise<Writer> {
-  const lock = lockForWriting(settings.path);
-  const thread = new Worker(new URL("./writer-thread.ts", import.meta.url), {
-    workerData: settings,
-    name: "ledger-writer",
-  });
-
-  let queue: Operation[] = [];
-  let waiters: ((answer: Answer) => void)[] = [];
-  let inFlight: ((answer: Answer) => void)[] = [];
-  let scheduled = false;
-  let broken: string | undefined;
-  let lastFailure: string | undefined;
-  let waitingSettlements = 0;
-
-  const ready = await new Promise<Extract<ToMain, { type: "ready" }>>((resolve, reject) => {
-    thread.once("message", (message: ToMain) => {
-      if (message.type === "ready") resolve(message);
-      else
-        reject(
-          message.type === "failed" && message.expected
-            ? new LedgerError(message.message)
-            : new Error(message.type === "failed" ? message.message : "the writer did not start"),
-        );
-    });
-    thread.once("error", reject);
-  }).catch(async (error: unknown) => {
-    await thread.terminate();
-    lock.release();
-    throw error;
-  });
-
-  const newestMs = Math.max(attemptAtMs(ready.lastAttemptId), 0);
+  const appender = await openAppender(settings);
+  const { lastAttemptId, ahead, recovered, losing } = appender.found;
+  const newestMs = Math.max(attemptAtMs(lastAttemptId), 0);
   const clock = sinceBoot && createClock(wall, sinceBoot, newestMs);
   const now = clock ? () => clock.now() : wall;
-  let nextId = createAttemptIds(ready.lastAttemptId, now, ready.ahead);
+  let nextId = createAttemptIds(lastAttemptId, now, ahead);
   const looking = clock && setInterval(() => clock.look(), LOOK_AT_CLOCK_MS).unref();
-  /** When the batch in flight left: a disk that hangs answers nothing, and fails nothing. */
-  let sentAt: number | undefined;
-  const hangs = (): string | undefined => {
-    const ms = sentAt === undefined ? 0 : performance.now() - sentAt;
-    return ms > MOST_ANSWER_MS ? `the disk has not answered for ${Math.round(ms / 1000)} s` : undefined;
-  };
+  const settling = createSettling(appender);
 
-  const send = (): void => {
-    scheduled = false;
-    if (inFlight.length > 0 || queue.length === 0) return;
-    inFlight = waiters;
-    const operations = queue;
-    queue = [];
-    waiters = [];
-    sentAt = performance.now();
-    thread.postMessage(encodeBatch(operations));
-  };
-
-  const schedule = (): void => {
-    if (scheduled || inFlight.length > 0) return;
-    scheduled = true;
-    setImmediate(send);
-  };
-
-  const ask = (operation: Operation): Promise<Answer> =>
-    new Promise((resolve) => {
-      if (broken !== undefined) return resolve({ type: "failure", message: broken, kind: "storage" });
-      queue.push(operation);
-      waiters.push(resolve);
-      schedule();
-    });
-
-  const stop = (why: string): void => {
-    broken ??= why;
-    const all = [...inFlight, ...waiters];
-    [queue, waiters, inFlight] = [[], [], []];
-    for (const resolve of all) resolve({ type: "failure", message: why, kind: "storage" });
-  };
-
-  thread.on("message", (message: ToMain) => {
-    if (message.type === "failed") return stop(message.message);
-    if (message.type !== "answers") return;
-    const answers = decodeAnswers(message);
-    const resolvers = inFlight;
-    inFlight = [];
-    sentAt = undefined;
-    const failed = answers.find((answer) => answer.type === "failure" && answer.kind === "storage");
-    lastFailure = failed?.type === "failure" ? failed.message : undefined;
-    answers.forEach((answer, i) => resolvers[i]?.(answer));
-    // What these answers set in motion within this turn of the loop belongs to the next batch.
-    schedule();
-  });
-  thread.on("error", (error) =>
-    stop(`the ledger's writer stopped: ${error instanceof Error ? error.message : String(error)}`),
-  );
-  thread.on("exit", () => stop("the ledger's writer has stopped"));
-
-  const expect = async <T extends Answer["type"]>(
+  const ask = async <T extends Answer["type"]>(
     operation: Operation,
     type: T,
   ): Promise<Extract<Answer, { type: T }>> => {
-    const answer = await ask(operation);
+    const answer = await appender.append(operation);
     if (answer.type === type) return answer as Extract<Answer, { type: T }>;
     // What no book can hold is the change's fault, not the storage's.
     const isItsFault = answer.type === "failure" && operation.type === "change" && answer.kind === "constraint";
@@ -223,88 +98,95 @@ export async function openWriter({ now: wall = Date.now, sinceBoot, ...settings 
   };
 
   return {
-    recovered: ready.recovered,
-    losing: ready.losing,
+    recovered,
+    losing,
     nextAttemptId: () => nextId(),
     async reserve(request, endpoint, tags) {
-      if (waitingSettlements >= MOST_WAITING_SETTLEMENTS)
+      if (settling.waiting() >= MOST_WAITING_SETTLEMENTS)
         throw new LedgerUnavailable("too many settlements wait for the storage");
-      const why = hangs() ?? clock?.trouble();
+      const why = appender.hangs() ?? clock?.trouble();
       if (why !== undefined) throw new LedgerUnavailable(why);
-      return (await expect({ type: "reserve", request, endpoint, tags }, "decision")).decision;
+      return (await ask({ type: "reserve", request, endpoint, tags }, "decision")).decision;
     },
     async extend(attemptId, leastNanoUsd, wantedNanoUsd) {
       const asked = { type: "extend", attemptId, leastNanoUsd, wantedNanoUsd, atMs: now() } as const;
-      return (await expect(asked, "extended")).extension;
+      return (await ask(asked, "extended")).extension;
     },
+    settle: settling.settle,
+    async suspend(attemptId, workId, tiers, proven) {
+      const answer = await untilDurable(appender, { type: "suspend", attemptId, workId, tiers, proven });
+      if (answer.type !== "suspended") throw new LedgerUnavailable(`unexpected answer ${answer.type}`);
+      return answer.isFirst;
+    },
+    async own(attemptId, provider, keyId, names) {
+      await untilDurable(appender, { type: "own", attemptId, provider, keyId, names });
+    },
+    countRefused(keyId, model, reason) {
+      void appender.append({ type: "refused", atMs: now(), keyId, model, reason });
+    },
+    states: async (subject) => (await ask({ type: "states", atMs: now(), subject }, "states")).states,
+    freezes: async () => (await ask({ type: "freezes" }, "freezes")).freezes,
+    async change(change, actor) {
+      await ask({ type: "change", change, author: { actor, atMs: now() } }, "done");
+      if (change.type !== "acceptClock") return;
+      clock?.accept();
+      const newest = await ask({ type: "newest", atMs: now() }, "newest");
+      nextId = createAttemptIds(newest.lastAttemptId, now, newest.ahead);
+    },
+    async noteMeterRan(sinceMs, untilMs) {
+      await ask({ type: "meterRan", sinceMs, untilMs }, "done");
+    },
+    async noteSeen(seen) {
+      await ask({ type: "seen", seen }, "done");
+    },
+    async verify() {
+      const { differences, reservedNanoUsd } = await ask({ type: "verify", atMs: now() }, "verified");
+      return { differences, reservedNanoUsd };
+    },
+    trouble: () => appender.ended() ?? appender.hangs() ?? appender.failed() ?? clock?.trouble(),
+    heardDate: (dateMs) => clock?.heard(dateMs),
+    isClockInDoubt: () => clock?.trouble() !== undefined,
+    waiting: settling.waiting,
+    async close() {
+      clearInterval(looking);
+      await appender.close();
+    },
+  };
+}
+
+/** What was used is never given up while the books may open again. */
+function createSettling(appender: Appender): Pick<Writer, "settle" | "waiting"> {
+  let waiting = 0;
+  return {
+    waiting: () => waiting,
     async settle(event, proven) {
       const row = eventRow(event);
-      waitingSettlements += 1;
+      waiting += 1;
       try {
         for (;;) {
-          const answer = await ask({ type: "settle", row, proven });
+          const answer = await appender.append({ type: "settle", row, proven });
           if (answer.type !== "failure") return;
           // A broken invariant (a second event for one attempt) must not be tried for ever, nor be hidden.
           if (answer.kind === "constraint")
             throw new Error(`event ${event.attemptId} cannot be booked: ${answer.message}`);
-          if (broken !== undefined) throw new LedgerUnavailable(broken);
+          const ended = appender.ended();
+          if (ended !== undefined) throw new LedgerUnavailable(ended);
           await sleep(RETRY_MS);
         }
       } finally {
-        waitingSettlements -= 1;
+        waiting -= 1;
       }
-    },
-    async suspend(attemptId, workId, tiers, proven) {
-      for (;;) {
-        const answer = await ask({ type: "suspend", attemptId, workId, tiers, proven });
-        if (answer.type === "suspended") return answer.isFirst;
-        if (answer.type !== "failure" || answer.kind !== "storage" || broken !== undefined)
-          throw new LedgerUnavailable(answer.type === "failure" ? answer.message : `unexpected answer ${answer.type}`);
-        await sleep(RETRY_MS);
-      }
-    },
-    async own(attemptId, provider, keyId, names) {
-      for (;;) {
-        const answer = await ask({ type: "own", attemptId, provider, keyId, names });
-        if (answer.type !== "failure") return;
-        if (answer.kind !== "storage" || broken !== undefined) throw new LedgerUnavailable(answer.message);
-        await sleep(RETRY_MS);
-      }
-    },
-    countRefused(keyId, model, reason) {
-      void ask({ type: "refused", atMs: now(), keyId, model, reason });
-    },
-    states: async (subject) => (await expect({ type: "states", atMs: now(), subject }, "states")).states,
-    freezes: async () => (await expect({ type: "freezes" }, "freezes")).freezes,
-    async change(change, actor) {
-      await expect({ type: "change", change, author: { actor, atMs: now() } }, "done");
-      if (change.type !== "acceptClock") return;
-      clock?.accept();
-      const { lastAttemptId, ahead } = await expect({ type: "newest", atMs: now() }, "newest");
-      nextId = createAttemptIds(lastAttemptId, now, ahead);
-    },
-    async noteMeterRan(sinceMs, untilMs) {
-      await expect({ type: "meterRan", sinceMs, untilMs }, "done");
-    },
-    async noteSeen(seen) {
-      await expect({ type: "seen", seen }, "done");
-    },
-    async verify() {
-      const { differences, reservedNanoUsd } = await expect({ type: "verify", atMs: now() }, "verified");
-      return { differences, reservedNanoUsd };
-    },
-    trouble: () => broken ?? hangs() ?? lastFailure ?? clock?.trouble(),
-    heardDate: (dateMs) => clock?.heard(dateMs),
-    isClockInDoubt: () => clock?.trouble() !== undefined,
-    waiting: () => waitingSettlements,
-    async close() {
-      clearInterval(looking);
-      const exited = new Promise((resolve) => thread.once("exit", resolve));
-      const isBusy = (): boolean => broken === undefined && (inFlight.length > 0 || queue.length > 0);
-      while (isBusy()) await sleep(5);
-      thread.postMessage({ type: "close" } satisfies ToThread);
-      await exited;
-      lock.release();
     },
   };
+}
+
+/** Tries an operation again while the storage fails. Rejects with LedgerUnavailable when nothing will be committed any more, or when it is not
+ *  the storage that fails. */
+async function untilDurable(appender: Appender, operation: Operation): Promise<Exclude<Answer, { type: "failure" }>> {
+  for (;;) {
+    const answer = await appender.append(operation);
+    if (answer.type !== "failure") return answer;
+    if (answer.kind !== "storage" || appender.ended() !== undefined) throw new LedgerUnavailable(answer.message);
+    await sleep(RETRY_MS);
+  }
 }

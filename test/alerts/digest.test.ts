@@ -3,7 +3,7 @@ import { join } from "node:path";
 import { describe, expect, it } from "vitest";
 import { buildDigest } from "../../alerts/digest.ts";
 import { keepDigest, readOutbox } from "../../ledger/notices/notices.ts";
-import { openForReading, openForWriting } from "../../ledger/open.ts";
+import { openToWrite, openUsage } from "../../ledger/open.ts";
 import { openWriter } from "../../ledger/usage/writer.ts";
 import { temporaryFolder } from "../start-proxy.ts";
 import { event } from "../usage-event.ts";
@@ -14,7 +14,8 @@ const LINKS = { pagesUrl: undefined, grafanaUrl: "http://grafana:3000", runbookU
 
 describe("the digest", () => {
   it("says what the week cost, against the one before, and who made the difference, the largest first", async () => {
-    const path = join(temporaryFolder(), "usage.db");
+    const folder = temporaryFolder();
+    const path = join(folder, "usage.db");
     let now = MONDAY - 13 * DAY_MS;
     const writer = await openWriter({ path, durability: "process", zone: "UTC", capMode: "enforce", now: () => now });
     const spend = async (team: string, usd: number): Promise<void> =>
@@ -25,9 +26,9 @@ describe("the digest", () => {
     await spend("search", 50);
     await spend("a<ds", 15);
     await writer.close();
-    const usage = openForReading(path);
+    const usage = await openUsage(folder);
     const { headline, text, blocks } = await buildDigest({ usage, billing: undefined }, "UTC", LINKS, MONDAY);
-    usage?.close();
+    await usage?.close();
     expect(headline).toBe("The week of 2026-11-16 to 2026-11-22");
     expect(text).toContain("Spent $65.00, +$35.00 against the week before");
     const said = JSON.stringify(blocks);
@@ -35,11 +36,11 @@ describe("the digest", () => {
   });
 
   it("of a week is sent once, however often it is asked for", async () => {
-    const database = openForWriting(join(temporaryFolder(), "notices.db"), "notices", "power");
+    const database = await openToWrite(temporaryFolder(), "notices", "power");
     for (let i = 0; i < 3; i++) await keepDigest(database, "digest:2026-11-23", MONDAY + i);
     expect((await readOutbox(database)).map(({ kind, nonce }) => `${kind} ${nonce}`)).toEqual([
       "digest digest:2026-11-23",
     ]);
-    database.close();
+    await database.close();
   });
 });

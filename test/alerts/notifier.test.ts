@@ -1,5 +1,4 @@
 // From Alertmanager's delivery to Slack: one message a group, updated, resolved; an outage loses nothing and doubles nothing.
-import { join } from "node:path";
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
 import { createAlertsApp } from "../../alerts/app.ts";
 import type { Figures } from "../../alerts/figures.ts";
@@ -11,8 +10,8 @@ import { createSlack } from "../../alerts/slack.ts";
 import { lookAtNotices } from "../../alerts/watch.ts";
 import type { AlertGroup } from "../../alerts/webhook.ts";
 import { findOpenNotice, readOutbox } from "../../ledger/notices/notices.ts";
-import { openForWriting } from "../../ledger/open.ts";
-import type { Sqlite } from "../../ledger/open.ts";
+import type { NoticesBooks } from "../../ledger/books.ts";
+import { openToWrite } from "../../ledger/open.ts";
 import { createLog } from "../../service/log.ts";
 import { Secret } from "../../service/secret.ts";
 import type { FakeSlack } from "../fake/slack.ts";
@@ -106,7 +105,7 @@ describe("the message of a key that is used past Keymeter", () => {
 });
 
 let slack: FakeSlack;
-let database: Sqlite;
+let database: NoticesBooks;
 let notifier: Notifier;
 let app: ReturnType<typeof createAlertsApp>;
 let spent = 0n;
@@ -115,7 +114,7 @@ let active: boolean | undefined;
 const figures = (): Figures => ({ ...FIGURES, spentNanoUsd: 17_420_000_000n + spent });
 const start = (over: Partial<NotifierParts> = {}): void => {
   notifier = startNotifier({
-    database,
+    notices: database,
     slack: createSlack(new Secret("xoxb-test"), slack.url),
     channelOf: () => "C0TEST",
     defaultChannel: "C0TEST",
@@ -162,13 +161,13 @@ beforeEach(async () => {
   spent = 0n;
   active = undefined;
   slack = await startFakeSlack();
-  database = openForWriting(join(temporaryFolder(), "notices.db"), "notices", "power");
+  database = await openToWrite(temporaryFolder(), "notices", "power");
   start();
 });
 afterEach(async () => {
   await notifier.stop();
   await app.close();
-  database.close();
+  await database.close();
   await slack.close();
 });
 
@@ -254,7 +253,12 @@ describe("an alert group", () => {
     await allSaid();
     const look = async (): Promise<boolean> =>
       lookAtNotices(
-        { database, figureOf: async () => figures().spentNanoUsd, isActive: async () => undefined, now: Date.now },
+        {
+          notices: database,
+          figureOf: async () => figures().spentNanoUsd,
+          isActive: async () => undefined,
+          now: Date.now,
+        },
         new Map(),
       );
     spent = 1_000_000_000n;
@@ -276,7 +280,7 @@ describe("an alert group", () => {
     const look = async (isActive: boolean | undefined): Promise<boolean> =>
       lookAtNotices(
         {
-          database,
+          notices: database,
           figureOf: async () => figures().spentNanoUsd,
           isActive: async ({ commonLabels }) => (commonLabels["team"] === "ads" ? true : isActive),
           now: Date.now,

@@ -2,7 +2,6 @@
 import { globSync, readFileSync } from "node:fs";
 import { createServer } from "node:http";
 import type { AddressInfo } from "node:net";
-import { join } from "node:path";
 import { parse } from "yaml";
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
 import { groupAlerts, readGrouping } from "../../alerts/alertmanager.ts";
@@ -16,8 +15,8 @@ import type { OwnRules } from "../../alerts/own-rules.ts";
 import { readRules } from "../../alerts/rules.ts";
 import { parseSamples } from "../../alerts/samples.ts";
 import { readDeliveries } from "../../ledger/notices/notices.ts";
-import { openForWriting } from "../../ledger/open.ts";
-import type { Sqlite } from "../../ledger/open.ts";
+import type { NoticesBooks } from "../../ledger/books.ts";
+import { openToWrite } from "../../ledger/open.ts";
 import { createLog } from "../../service/log.ts";
 import { temporaryFolder } from "../start-proxy.ts";
 
@@ -204,7 +203,7 @@ describe("a page of metrics", () => {
 });
 
 describe("speaking", () => {
-  let database: Sqlite;
+  let database: NoticesBooks;
   let page = "";
   let isDown = false;
   let now = 1_000_000;
@@ -214,7 +213,7 @@ describe("speaking", () => {
   const KEY = '{}:{provider="openai", topic="prices"}';
   const start = (mode: "auto" | "always" | "never"): void => {
     own = createOwnRules({
-      database,
+      notices: database,
       rules,
       grouping: readGrouping(),
       targets: [`http://127.0.0.1:${(server.address() as AddressInfo).port}/metrics`],
@@ -226,11 +225,11 @@ describe("speaking", () => {
   };
   beforeEach(async () => {
     [page, isDown, now] = ["", false, 1_000_000];
-    database = openForWriting(join(temporaryFolder(), "notices.db"), "notices", "power");
+    database = await openToWrite(temporaryFolder(), "notices", "power");
     await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
   });
   afterEach(async () => {
-    database.close();
+    await database.close();
     await new Promise((resolve) => server.close(resolve));
   });
 

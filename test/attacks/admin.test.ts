@@ -14,7 +14,7 @@ import { run as keys } from "../../command/keys.ts";
 import { run as limits } from "../../command/limits.ts";
 import { run as pages } from "../../command/pages.ts";
 import { run as work } from "../../command/work.ts";
-import { lockForWriting, openForReading } from "../../ledger/open.ts";
+import { lockForWriting, openForReading } from "../../ledger/sqlite.ts";
 import { createTokenCheck } from "../../service/admin-routes.ts";
 import { Secret } from "../../service/secret.ts";
 import { json, startFakeProvider } from "../fake/provider.ts";

@@ -1,6 +1,5 @@
 // Forged deliveries to the alerts program: they end nothing, silence nothing, and say nothing in somebody else's name; what can never be said
 // stays out of the outbox, and texts of others are texts.
-import { join } from "node:path";
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
 import { createAlertsApp } from "../../alerts/app.ts";
 import type { Figures } from "../../alerts/figures.ts";
@@ -15,8 +14,8 @@ import { createSlack } from "../../alerts/slack.ts";
 import { TEXTS } from "../../alerts/texts.ts";
 import type { AlertGroup } from "../../alerts/webhook.ts";
 import { findOpenNotice, keepDelivery, readDeliveries, readOutbox, readWords } from "../../ledger/notices/notices.ts";
-import { openForWriting } from "../../ledger/open.ts";
-import type { Sqlite } from "../../ledger/open.ts";
+import type { NoticesBooks } from "../../ledger/books.ts";
+import { openToWrite } from "../../ledger/open.ts";
 import { createLog } from "../../service/log.ts";
 import { Secret } from "../../service/secret.ts";
 import { startFakeSlack } from "../fake/slack.ts";
@@ -68,7 +67,7 @@ const delivery = (status: "firing" | "resolved", labels: Labels = LABELS, more: 
 });
 
 let slack: FakeSlack;
-let database: Sqlite;
+let database: NoticesBooks;
 let notifier: Notifier;
 let ownRules: OwnRules;
 let app: ReturnType<typeof createAlertsApp>;
@@ -77,10 +76,10 @@ let now: number;
 beforeEach(async () => {
   now = Date.parse("2026-11-28T14:00:00Z");
   slack = await startFakeSlack();
-  database = openForWriting(join(temporaryFolder(), "notices.db"), "notices", "process");
+  database = await openToWrite(temporaryFolder(), "notices", "process");
   const log = createLog("test", "silent");
   notifier = startNotifier({
-    database,
+    notices: database,
     slack: createSlack(new Secret("xoxb-test"), slack.url),
     channelOf: () => "C0TEST",
     defaultChannel: "C0TEST",
@@ -104,7 +103,7 @@ beforeEach(async () => {
     paceMs: 1,
   });
   ownRules = createOwnRules({
-    database,
+    notices: database,
     rules: [],
     grouping: readGrouping(),
     targets: [],
@@ -118,7 +117,7 @@ beforeEach(async () => {
 afterEach(async () => {
   await notifier.stop();
   await app.close();
-  database.close();
+  await database.close();
   await slack.close();
 });
 

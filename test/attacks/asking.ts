@@ -1,6 +1,6 @@
 // What the attacks of this folder ask, and what they count in the books.
 import { join } from "node:path";
-import { openForReading } from "../../ledger/open.ts";
+import { openForReading } from "../../ledger/sqlite.ts";
 
 export const CHAT = "/openai/v1/chat/completions";
 export const RESPONSES = "/openai/v1/responses";

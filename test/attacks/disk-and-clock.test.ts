@@ -18,12 +18,14 @@ import Database from "better-sqlite3";
 import { afterEach, beforeEach, describe, expect, it, vi } from "vitest";
 import { createDigest, issueVirtualKey } from "../../ledger/usage/keys.ts";
 import { attemptAtMs } from "../../ledger/ids.ts";
-import { openForReading, openForWriting } from "../../ledger/open.ts";
-import type { Sqlite } from "../../ledger/open.ts";
+import type { UsageBooks } from "../../ledger/books.ts";
+import { openToWrite, openUsage } from "../../ledger/open.ts";
+import { sqliteOf } from "../../ledger/sqlite-books.ts";
 import { readSpend } from "../../ledger/usage/spend.ts";
 import { readFoldDifferences } from "../../ledger/usage/verify.ts";
 import { openWriter } from "../../ledger/usage/writer.ts";
-import type { Mark, Writer, WriterOptions } from "../../ledger/usage/writer.ts";
+import type { Mark } from "../../ledger/usage/appender.ts";
+import type { Writer, WriterOptions } from "../../ledger/usage/writer.ts";
 import { createProxy } from "../../proxy/app.ts";
 import { loadProxyConfig } from "../../proxy/config.ts";
 import { createLog } from "../../service/log.ts";
@@ -101,14 +103,14 @@ async function spend(writer: Writer, amount: bigint): Promise<boolean> {
   return admitted;
 }
 
-function reading(folder: string): Sqlite {
-  const books = openForReading(join(folder, "usage.db"));
+async function reading(folder: string): Promise<UsageBooks> {
+  const books = await openUsage(folder);
   if (!books) throw new Error("no books");
   return books;
 }
 
 /** What was spent on which day, by its date. */
-async function daysOf(books: Sqlite): Promise<(readonly [day: string, costNanoUsd: bigint])[]> {
+async function daysOf(books: UsageBooks): Promise<(readonly [day: string, costNanoUsd: bigint])[]> {
   const rows = await readSpend(books, ["day"], "2000-01-01", "2100-01-01");
   return rows
     .map(({ group, costNanoUsd }) => [group.day ?? "", costNanoUsd] as const)
@@ -266,12 +268,12 @@ describe("fault 12: a wall clock that jumps", () => {
     expect(writer.trouble()).toBeUndefined();
     expect(await spend(writer, 7n)).toBe(true);
     await close(writer);
-    const books = reading(folder);
+    const books = await reading(folder);
     expect(await daysOf(books)).toEqual([
       [dayOf(START), 40n],
       [dayOf(START + 3 * DAY_MS), 7n],
     ]);
-    books.close();
+    await books.close();
   });
 
   it("is accepted by a word of the operator's, which stands in the audit", async () => {
@@ -284,8 +286,9 @@ describe("fault 12: a wall clock that jumps", () => {
     expect(writer.trouble()).toBeUndefined();
     expect(await spend(writer, 20n)).toBe(true);
     await close(writer);
-    const books = reading(folder);
-    expect(books.prepare("SELECT action, subject, actor FROM audit ORDER BY seq DESC LIMIT 1").get()).toEqual({
+    const books = await reading(folder);
+    const last = sqliteOf(books).prepare("SELECT action, subject, actor FROM audit ORDER BY seq DESC LIMIT 1");
+    expect(last.get()).toEqual({
       action: "acceptClock",
       subject: "clock",
       actor: "command",
@@ -294,7 +297,7 @@ describe("fault 12: a wall clock that jumps", () => {
       [dayOf(START), 10n],
       [dayOf(START + 2 * DAY_MS), 20n],
     ]);
-    books.close();
+    await books.close();
   });
 
   it("ahead for one event stops what follows it; once accepted, events have the right day and a cap counts, after a restart too", async () => {
@@ -334,14 +337,14 @@ describe("fault 12: a wall clock that jumps", () => {
     pass(DAY_MS);
     expect([await spend(again, 100n), await spend(again, 1n)]).toEqual([true, false]);
     await close(again);
-    const books = reading(folder);
+    const books = await reading(folder);
     expect(await daysOf(books)).toEqual([
       [dayOf(START), 100n],
       [dayOf(START + DAY_MS), 100n],
       [dayOf(START + 40 * DAY_MS), 1n],
     ]);
     expect(await readFoldDifferences(books)).toEqual([]);
-    books.close();
+    await books.close();
   });
 
   it("under the running proxy: 503, readiness says how to mend it, nothing reaches the provider, and `acceptClock` by the admin API ends it", async () => {
@@ -375,7 +378,7 @@ describe("fault 25: files that are for one user alone", () => {
       mkdirSync(dataDir);
       const running = await startProxy(provider.url, { KEYMETER_DATA_DIR: dataDir });
       await ask(running.url);
-      openForWriting(join(dataDir, "billing.db"), "billing", "power").close();
+      await (await openToWrite(dataDir, "billing", "power")).close();
       const names = [
         "usage.db",
         "usage.db-wal",

@@ -7,7 +7,7 @@ import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { WebSocket } from "ws";
-import { openForReading } from "../../ledger/open.ts";
+import { openForReading } from "../../ledger/sqlite.ts";
 import { DIALECTS } from "../../proxy/dialects/index.ts";
 import { matchRoute } from "../../proxy/dialects/dialect.ts";
 import type { Call, DialectName, JsonObject, Reading } from "../../proxy/dialects/dialect.ts";

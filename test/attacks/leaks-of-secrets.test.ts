@@ -8,7 +8,7 @@ import { afterAll, beforeAll, beforeEach, describe, expect, it } from "vitest";
 import { csvText } from "../../service/csv.ts";
 import { toCsv } from "../../collector/pages/downloads.ts";
 import { formatTable, printable } from "../../command/table.ts";
-import { openForReading } from "../../ledger/open.ts";
+import { openForReading } from "../../ledger/sqlite.ts";
 import { createMask } from "../../proxy/mask.ts";
 import { readTags } from "../../proxy/tags.ts";
 import { chatAnswer, json, startFakeProvider } from "../fake/provider.ts";

@@ -196,11 +196,11 @@ describe("names that clients make up", () => {
     metrics.split("\n").filter((line) => line !== "" && !line.startsWith("#")).length;
   const seriesOfProxy = async (): Promise<number> => linesOf(await (await fetch(`${running.opsUrl}/metrics`)).text());
   const seriesOfCollector = async (): Promise<number> => {
-    const books = openOrganisation(running.dataDir);
+    const books = await openOrganisation(running.dataDir);
     const metrics = createCollectorMetrics(books, { ...METRICS_SETTINGS, dataDir: running.dataDir }, []);
     await metrics.refresh(Date.now());
     const text = await metrics.registry.metrics();
-    books.close();
+    await books.close();
     return linesOf(text);
   };
 

@@ -2,7 +2,7 @@
 import { join } from "node:path";
 import { describe, expect, it } from "vitest";
 import { createGlob } from "../../ledger/glob.ts";
-import { openForReading } from "../../ledger/open.ts";
+import { openUsage } from "../../ledger/open.ts";
 import { openWriter } from "../../ledger/usage/writer.ts";
 import { createNames } from "../../proxy/names.ts";
 import { chatAnswer, json, startFakeProvider } from "../fake/provider.ts";
@@ -94,7 +94,7 @@ describe("fault 18: names that clients choose", () => {
   async function booksWith(
     teams: readonly (readonly [team: string, requests: number])[],
     atMs = Date.now(),
-  ): Promise<ReturnType<typeof createNames>> {
+  ): ReturnType<typeof createNames> {
     const folder = temporaryFolder();
     const path = join(folder, "usage.db");
     const writer = await openWriter({ path, durability: "process", zone: "UTC", capMode: "enforce", now: () => atMs });
@@ -105,10 +105,10 @@ describe("fault 18: names that clients choose", () => {
     );
     await Promise.all(events.map((one) => writer.settle(one)));
     await writer.close();
-    const books = openForReading(path);
+    const books = await openUsage(folder);
     if (!books) throw new Error("no books");
-    const names = createNames(books, Date.now());
-    books.close();
+    const names = await createNames(books, Date.now());
+    await books.close();
     return names;
   }
 

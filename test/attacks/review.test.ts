@@ -3,7 +3,7 @@ import { expect, it } from "vitest";
 import { createEvaluator } from "../../alerts/evaluator.ts";
 import { parseExpression } from "../../alerts/expression.ts";
 import { hasBatchesSince } from "../../ledger/billing/metered.ts";
-import { openForReading } from "../../ledger/open.ts";
+import { openUsage } from "../../ledger/open.ts";
 import { createPriceBook } from "../../ledger/prices/price-book.ts";
 import { priceListOf, PROVIDERS } from "../../ledger/providers.ts";
 import { credentialFor } from "../../proxy/arrival.ts";
@@ -16,11 +16,11 @@ it("review 4.8: a file that a key uploaded is no batch: leaks of the batch tier 
   const running = await startProxy(provider.url, { KEYMETER_DURABILITY: "process" });
   try {
     const { secret } = await running.createKey();
-    const isBatchSeen = (): boolean => {
-      const books = openForReading(`${running.dataDir}/usage.db`);
+    const isBatchSeen = async (): Promise<boolean> => {
+      const books = await openUsage(running.dataDir);
       if (!books) throw new Error("no books");
-      const seen = hasBatchesSince(books, "openai", Date.now() - 3_600_000);
-      books.close();
+      const seen = await hasBatchesSince(books, "openai", Date.now() - 3_600_000);
+      await books.close();
       return seen;
     };
     const post = async (path: string, body: object): Promise<number> => {
@@ -34,7 +34,7 @@ it("review 4.8: a file that a key uploaded is no batch: leaks of the batch tier 
     };
     expect(await post("files", { purpose: "batch" })).toBe(200);
     await expect.poll(() => running.proxy.context.things.ownerOf("openai", "file-1")).toBeDefined();
-    expect(isBatchSeen()).toBe(false);
+    expect(await isBatchSeen()).toBe(false);
     provider.script = json({ id: "batch_1", object: "batch", status: "validating" });
     expect(await post("batches", { input_file_id: "file-1", endpoint: "/v1/chat/completions" })).toBe(200);
     await expect.poll(isBatchSeen).toBe(true);

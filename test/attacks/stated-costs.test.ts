@@ -4,8 +4,8 @@ import { afterEach, describe, expect, it, vi } from "vitest";
 import { createCollectorMetrics } from "../../collector/metrics.ts";
 import { run as prices } from "../../command/prices.ts";
 import type { CostLine } from "../../ledger/cost.ts";
-import { openForReading, openForWriting } from "../../ledger/open.ts";
-import type { Sqlite } from "../../ledger/open.ts";
+import type { UsageBooks } from "../../ledger/books.ts";
+import { openToWrite, openUsage } from "../../ledger/open.ts";
 import { differenceOf, readStated } from "../../ledger/usage/stated.ts";
 import { openWriter } from "../../ledger/usage/writer.ts";
 import { METRICS_SETTINGS } from "../collector/metrics-settings.ts";
@@ -30,7 +30,7 @@ type Answer = {
 };
 
 /** Books with these answers, as settling writes them: where a stated cost is believed a line stands for the difference. */
-async function booksWith(answers: readonly Answer[]): Promise<{ readonly folder: string; readonly usage: Sqlite }> {
+async function booksWith(answers: readonly Answer[]): Promise<{ readonly folder: string; readonly usage: UsageBooks }> {
   const folder = temporaryFolder();
   const nowMs = Date.now();
   let atMs = nowMs;
@@ -59,7 +59,7 @@ async function booksWith(answers: readonly Answer[]): Promise<{ readonly folder:
     );
   }
   await writer.close();
-  const usage = openForReading(path);
+  const usage = await openUsage(folder);
   if (!usage) throw new Error("no books");
   return { folder, usage };
 }
@@ -108,7 +108,7 @@ describe("costs that are stated", () => {
       requests: 3,
       statedNanoUsd: 11_400n,
     });
-    usage.close();
+    await usage.close();
   });
 
   it.each([
@@ -126,7 +126,7 @@ describe("costs that are stated", () => {
 
   it("are a gauge of the last day, by provider and model, which is read anew after five minutes and then forgets", async () => {
     const { folder, usage } = await booksWith(ANSWERS);
-    const billing = openForWriting(join(folder, "billing.db"), "billing", "process");
+    const billing = await openToWrite(folder, "billing", "process");
     const metrics = createCollectorMetrics({ usage, billing }, METRICS_SETTINGS);
     const seriesAt = async (nowMs: number): Promise<string[]> => {
       await metrics.refresh(nowMs);
@@ -146,8 +146,8 @@ describe("costs that are stated", () => {
     expect(await seriesAt(nowMs)).toEqual(wanted);
     expect(await seriesAt(nowMs + 15_000)).toEqual(wanted);
     expect(await seriesAt(nowMs + 25 * HOUR_MS)).toEqual([]);
-    usage.close();
-    billing.close();
+    await usage.close();
+    await billing.close();
   });
 
   it("are said by `keymeter prices check` where they part from ours by more than a hundredth, or are not believed", async () => {
@@ -157,7 +157,7 @@ describe("costs that are stated", () => {
       { model: "m-7", stated: 100_000n, ours: 100_000n },
       { model: "m-7", stated: 1n, ours: 10n, isBelieved: false },
     ]);
-    usage.close();
+    await usage.close();
     let text = "";
     vi.spyOn(process.stdout, "write").mockImplementation((chunk) => {
       text += String(chunk);

@@ -3,7 +3,7 @@ import Database from "better-sqlite3";
 import { describe, expect, it, vi } from "vitest";
 import { readAllSettled, readSettled } from "../../ledger/usage/budget-spend.ts";
 import { readBudgets } from "../../ledger/usage/changes.ts";
-import { openForReading } from "../../ledger/open.ts";
+import { openUsage } from "../../ledger/open.ts";
 import { createCalendar } from "../../ledger/windows.ts";
 import { createProxy } from "../../proxy/app.ts";
 import { loadProxyConfig } from "../../proxy/config.ts";
@@ -29,20 +29,17 @@ const TAGGED = { "x-keymeter-team": "search", "x-keymeter-project": "chat", "x-k
 
 /** By budget, what is settled: in memory, read from the books one by one, and all at once. */
 async function settledOf(running: RunningProxy): Promise<{ [id: string]: readonly [bigint, bigint, bigint] }> {
-  const books = openForReading(`${running.dataDir}/usage.db`);
+  const books = await openUsage(running.dataDir);
   if (!books) throw new Error("no books");
   const calendar = createCalendar("UTC");
-  const budgets = readBudgets(books);
+  const budgets = await readBudgets(books);
   const windowOf = (budget: (typeof budgets)[number]): ReturnType<typeof calendar.window> =>
     calendar.window(budget.window, Date.now());
   const all = await readAllSettled(books, budgets, windowOf);
-  const found = Object.fromEntries(
-    (await running.proxy.writer.states()).map(({ budget, settledNanoUsd }) => [
-      budget.id,
-      [settledNanoUsd, readSettled(books, budget, windowOf(budget)), all.get(budget.id) ?? -1n] as const,
-    ]),
-  );
-  books.close();
+  const found: { [id: string]: readonly [bigint, bigint, bigint] } = {};
+  for (const { budget, settledNanoUsd } of await running.proxy.writer.states())
+    found[budget.id] = [settledNanoUsd, await readSettled(books, budget, windowOf(budget)), all.get(budget.id) ?? -1n];
+  await books.close();
   return found;
 }
 

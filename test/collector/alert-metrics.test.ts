@@ -7,8 +7,8 @@ import { createCollectorMetrics } from "../../collector/metrics.ts";
 import { thresholdsOf } from "../../collector/thresholds.ts";
 import { createDigest, issueVirtualKey } from "../../ledger/usage/keys.ts";
 import type { Key } from "../../ledger/usage/keys.ts";
-import { openForReading, openForWriting } from "../../ledger/open.ts";
-import type { Sqlite } from "../../ledger/open.ts";
+import type { UsageBooks } from "../../ledger/books.ts";
+import { openToWrite, openUsage } from "../../ledger/open.ts";
 import { openWriter } from "../../ledger/usage/writer.ts";
 import { temporaryFolder } from "../start-proxy.ts";
 import { event } from "../usage-event.ts";
@@ -53,8 +53,8 @@ async function read(
   settings: Partial<typeof METRICS_SETTINGS> | Parameters<typeof createCollectorMetrics>[1] = METRICS_SETTINGS,
 ): Promise<{ of: (series: string) => number | undefined; refresh: () => Promise<void>; close: () => Promise<void> }> {
   await writer.close();
-  const usage = openForReading(join(folder, "usage.db")) as Sqlite;
-  const billing = openForWriting(join(folder, "billing.db"), "billing", "power");
+  const usage = (await openUsage(folder)) as UsageBooks;
+  const billing = await openToWrite(folder, "billing", "power");
   await freezeDueForecasts({ usage, billing }, "UTC", now);
   const metrics = createCollectorMetrics({ usage, billing }, { ...METRICS_SETTINGS, ...settings });
   let lines: string[] = [];
@@ -70,8 +70,8 @@ async function read(
     },
     refresh,
     close: async () => {
-      usage.close();
-      billing.close();
+      await usage.close();
+      await billing.close();
     },
   };
 }

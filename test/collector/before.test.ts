@@ -25,8 +25,8 @@ import { readForecasts } from "../../ledger/billing/forecasts.ts";
 import type { ForecastFilter } from "../../ledger/billing/forecasts.ts";
 import { readRests } from "../../ledger/billing/landings.ts";
 import { readLeaks } from "../../ledger/billing/leaks.ts";
-import { openForReading, openForWriting } from "../../ledger/open.ts";
-import type { Sqlite } from "../../ledger/open.ts";
+import type { BillingBooks, UsageBooks } from "../../ledger/books.ts";
+import { openToWrite, openUsage } from "../../ledger/open.ts";
 import { createPriceBook } from "../../ledger/prices/price-book.ts";
 import { findMeterBegan } from "../../ledger/usage/spend.ts";
 import { addDays, createCalendar } from "../../ledger/windows.ts";
@@ -47,11 +47,11 @@ const HISTORY_DAY = addDays(FIRST_DAY, -90);
 const log = createLog("test", "silent");
 const prices = createPriceBook();
 
-let usage: Sqlite;
-let billing: Sqlite;
+let usage: UsageBooks;
+let billing: BillingBooks;
 let writer: Writer;
 let clock = BEGAN_MS;
-const books = (): { usage: Sqlite; billing: Sqlite } => ({ usage, billing });
+const books = (): { usage: UsageBooks; billing: BillingBooks } => ({ usage, billing });
 
 beforeEach(async () => {
   const folder = temporaryFolder();
@@ -64,14 +64,14 @@ beforeEach(async () => {
     now: () => clock,
   });
   await writer.noteMeterRan(BEGAN_MS, BEGAN_MS + 1);
-  const read = openForReading(join(folder, "usage.db"));
+  const read = await openUsage(folder);
   if (!read) throw new Error("no books");
   usage = read;
-  billing = openForWriting(join(folder, "billing.db"), "billing", "process");
+  billing = await openToWrite(folder, "billing", "process");
   return async () => {
     await writer.close();
-    usage.close();
-    billing.close();
+    await usage.close();
+    await billing.close();
   };
 });
 
@@ -151,7 +151,7 @@ describe("history", () => {
       `${addDays(FIRST_DAY, -3)} ${addDays(FIRST_DAY, 1)}`,
       `${HISTORY_DAY} ${addDays(FIRST_DAY, -3)}`,
     ]);
-    const began = findMeterBegan(usage) ?? Number.NaN;
+    const began = (await findMeterBegan(usage)) ?? Number.NaN;
     expect(began).toBe(Date.parse(`${FIRST_DAY}T14:00:00Z`));
     const hours = await readBilledHours(billing, 0, Number.MAX_SAFE_INTEGER, "org");
     const whole = hours.filter(({ hourMs }) => hourMs < Date.parse(FIRST_DAY));

@@ -21,8 +21,8 @@ import { readClosed, readComparisons, readCorrections, readUnmetered } from "../
 import { readHints } from "../../ledger/usage/hints.ts";
 import { leakFacts } from "../../ledger/billing/leak-steps.ts";
 import { dismissLeak, isOpen, readLeaks } from "../../ledger/billing/leaks.ts";
-import { openForReading, openForWriting } from "../../ledger/open.ts";
-import type { Sqlite } from "../../ledger/open.ts";
+import type { BillingBooks, UsageBooks } from "../../ledger/books.ts";
+import { openToWrite, openUsage } from "../../ledger/open.ts";
 import { createPriceBook } from "../../ledger/prices/price-book.ts";
 import { addDays } from "../../ledger/windows.ts";
 import { openWriter } from "../../ledger/usage/writer.ts";
@@ -42,11 +42,11 @@ const log = createLog("test", "silent");
 const prices = createPriceBook();
 
 let folder: string;
-let usage: Sqlite;
-let billing: Sqlite;
+let usage: UsageBooks;
+let billing: BillingBooks;
 let writer: Writer;
 let clock = T0;
-const books = (): { usage: Sqlite; billing: Sqlite } => ({ usage, billing });
+const books = (): { usage: UsageBooks; billing: BillingBooks } => ({ usage, billing });
 
 beforeEach(async () => {
   folder = temporaryFolder();
@@ -61,14 +61,14 @@ beforeEach(async () => {
   // The meter began long before these days.
   await writer.noteMeterRan(T0 - 20 * DAY_MS, T0);
   await writer.noteSeen({ credentials: [{ provider: "openai", credential: "fp_1", hint: "aaa1", atMs: T0 }] });
-  const read = openForReading(join(folder, "usage.db"));
+  const read = await openUsage(folder);
   if (!read) throw new Error("no books");
   usage = read;
-  billing = openForWriting(join(folder, "billing.db"), "billing", "process");
+  billing = await openToWrite(folder, "billing", "process");
   return async () => {
     await writer.close();
-    usage.close();
-    billing.close();
+    await usage.close();
+    await billing.close();
   };
 });
 
@@ -138,12 +138,16 @@ const tokens = (hour: number, billedKey: string, quantity: number): BilledUsage 
 describe("closing", () => {
   it("signs what is true at that moment: a bill that comes meanwhile is taken in", async () => {
     await answer(T0 + HOUR_MS, "estimated");
-    replaceBills(billing, [bill([line({ quantity: 1_500_000, amountNanoUsd: 1_500_000_000n })])], T0 + 3 * DAY_MS);
+    await replaceBills(
+      billing,
+      [bill([line({ quantity: 1_500_000, amountNanoUsd: 1_500_000_000n })])],
+      T0 + 3 * DAY_MS,
+    );
     let isFirst = true;
     const why = await close(async (list) => {
       await adjust(list);
       if (isFirst)
-        replaceBills(
+        await replaceBills(
           billing,
           [bill([line({ quantity: 9_000_000, amountNanoUsd: 9_000_000_000n })], T0 + 4 * DAY_MS)],
           T0 + 4 * DAY_MS,
@@ -158,7 +162,11 @@ describe("closing", () => {
 
   it("signs what is true at that moment: an answer that is booked meanwhile is taken in", async () => {
     await answer(T0 + HOUR_MS, "estimated");
-    replaceBills(billing, [bill([line({ quantity: 1_500_000, amountNanoUsd: 1_500_000_000n })])], T0 + 3 * DAY_MS);
+    await replaceBills(
+      billing,
+      [bill([line({ quantity: 1_500_000, amountNanoUsd: 1_500_000_000n })])],
+      T0 + 3 * DAY_MS,
+    );
     let isFirst = true;
     await close(async (list) => {
       await adjust(list);
@@ -171,13 +179,17 @@ describe("closing", () => {
 
   it("takes back what an earlier bill corrected and a later one does not", async () => {
     await answer(T0 + HOUR_MS, "estimated");
-    replaceBills(billing, [bill([line({ quantity: 1_500_000, amountNanoUsd: 1_500_000_000n })])], T0 + 3 * DAY_MS);
+    await replaceBills(
+      billing,
+      [bill([line({ quantity: 1_500_000, amountNanoUsd: 1_500_000_000n })])],
+      T0 + 3 * DAY_MS,
+    );
     const stopped = close(async (list) => {
       await adjust(list);
       throw new Error("killed");
     });
     await expect(stopped).rejects.toThrow("killed");
-    replaceBills(billing, [bill([line()], T0 + 5 * DAY_MS)], T0 + 5 * DAY_MS);
+    await replaceBills(billing, [bill([line()], T0 + 5 * DAY_MS)], T0 + 5 * DAY_MS);
     expect(await close()).toBeUndefined();
     const [closed] = await readClosed(billing, DAY, NEXT);
     expect([closed?.meteredNanoUsd, closed?.billedNanoUsd]).toEqual([1_000_000_000n, 1_000_000_000n]);
@@ -193,22 +205,22 @@ describe("closing", () => {
       amountNanoUsd: -250_000_000n,
       lineItem: "grant",
     });
-    replaceBills(billing, [bill([line(), credit])], T0 + 3 * DAY_MS);
+    await replaceBills(billing, [bill([line(), credit])], T0 + 3 * DAY_MS);
     expect(await close()).toBeUndefined();
     expect(await exported()).toBe(750_000_000n);
-    replaceBills(billing, [bill([line({ amountNanoUsd: 750_000_000n })], T0 + 8 * DAY_MS)], T0 + 8 * DAY_MS);
+    await replaceBills(billing, [bill([line({ amountNanoUsd: 750_000_000n })], T0 + 8 * DAY_MS)], T0 + 8 * DAY_MS);
     expect([await billedNow(), await exported()]).toEqual([750_000_000n, 750_000_000n]);
     expect(await readCorrections(billing, DAY, NEXT)).toMatchObject([{ billedNanoUsd: 0n }]);
   });
 
   it("waits for a bill that stands still while it is looked at, not while nobody looks", async () => {
     await answer(T0 + HOUR_MS);
-    replaceBills(billing, [bill([line()], T0 + DAY_MS + HOUR_MS)], T0 + DAY_MS + HOUR_MS);
+    await replaceBills(billing, [bill([line()], T0 + DAY_MS + HOUR_MS)], T0 + DAY_MS + HOUR_MS);
     const rules = { afterDays: 3, quietMs: 2 * DAY_MS };
     const [once] = await readBillDays(billing, DAY, NEXT);
     if (!once) throw new Error("no bill");
     expect(whyOpen(once, rules, DAY, LATER)).toContain("before its bill was last read");
-    replaceBills(billing, [bill([line()], T0 + 5 * DAY_MS)], T0 + 5 * DAY_MS);
+    await replaceBills(billing, [bill([line()], T0 + 5 * DAY_MS)], T0 + 5 * DAY_MS);
     const [again] = await readBillDays(billing, DAY, NEXT);
     if (!again) throw new Error("no bill");
     expect(whyOpen(again, rules, DAY, LATER)).toBeUndefined();
@@ -263,20 +275,20 @@ describe("a source", () => {
   });
 
   it("that is a file never replaces what the API said, nor an empty answer a bill", async () => {
-    replaceBills(billing, [bill([line()])], T0 + 2 * DAY_MS);
+    await replaceBills(billing, [bill([line()])], T0 + 2 * DAY_MS);
     const file = { ...bill([line({ amountNanoUsd: 5n })], T0 + 9 * DAY_MS), source: "file:FOCUS" };
-    expect(replaceBills(billing, [file], LATER)).toEqual({ changed: [], kept: [DAY] });
-    expect(replaceBills(billing, [bill([], T0 + 9 * DAY_MS)], LATER)).toEqual({ changed: [], kept: [DAY] });
+    expect(await replaceBills(billing, [file], LATER)).toEqual({ changed: [], kept: [DAY] });
+    expect(await replaceBills(billing, [bill([], T0 + 9 * DAY_MS)], LATER)).toEqual({ changed: [], kept: [DAY] });
     expect(await billedNow()).toBe(1_000_000_000n);
     // Somebody says that the file is right.
-    expect(replaceBills(billing, [file], LATER, { isForced: true }).changed).toEqual([DAY]);
+    expect((await replaceBills(billing, [file], LATER, { isForced: true })).changed).toEqual([DAY]);
     expect(await billedNow()).toBe(5n);
   });
 
   it("of files alone, whose keys nobody can tell, is compared for all keys together, and asks", async () => {
     await answer(T0 + HOUR_MS);
     const csv = `start_time_iso,amount_value,amount_currency,line_item,api_key_id,quantity\n${DAY} 00:00:00,1.00,usd,"m, input",key_a,1000000\n`;
-    replaceBills(billing, await readBillFile("f.csv", Buffer.from(csv)), T0 + DAY_MS);
+    await replaceBills(billing, await readBillFile("f.csv", Buffer.from(csv)), T0 + DAY_MS);
     const [question] = await compareLately(books(), "2026-09-28", NOTHING_STATED, T0 + DAY_MS + HOUR_MS);
     expect(question).toContain("collector.billing_keys in keymeter.yaml: fp_1: key_a");
     const [compared] = await readComparisons(billing, DAY, NEXT);
@@ -288,7 +300,7 @@ describe("a source", () => {
 describe("a leak", () => {
   const watch = (rows: readonly BilledUsage[], atMs = T0 + 10 * HOUR_MS): Promise<string[]> =>
     watchUsage(books(), [source(hourly(rows, T0 + 10 * HOUR_MS))], NOTHING_STATED, prices, atMs, log);
-  const keys = (...list: readonly [string, string][]): void =>
+  const keys = (...list: readonly [string, string][]): Promise<void> =>
     replaceProviderKeys(
       billing,
       "openai",
@@ -297,7 +309,7 @@ describe("a leak", () => {
     );
 
   it("is no leak when the proxy's key was swapped within the hour", async () => {
-    keys(["key_old", "sk-...aaa1"], ["key_new", "sk-...new1"]);
+    await keys(["key_old", "sk-...aaa1"], ["key_new", "sk-...new1"]);
     await answer(T0 + 5 * HOUR_MS + 600_000, "reported", 4);
     await writer.noteSeen({
       credentials: [{ provider: "openai", credential: "fp_new", hint: "new1", atMs: T0 + 5.6 * HOUR_MS }],
@@ -312,7 +324,7 @@ describe("a leak", () => {
   });
 
   it("is no leak when a background answer ends hours after it was asked for, and is one beyond that", async () => {
-    keys(["key_1", "sk-...aaa1"]);
+    await keys(["key_1", "sk-...aaa1"]);
     clock = T0 + 2 * HOUR_MS;
     const attemptId = writer.nextAttemptId();
     const subject = { keyId: "key_1", team: "search", project: "", env: "", provider: "openai", model: "m" };
@@ -329,19 +341,19 @@ describe("a leak", () => {
   });
 
   it("of keys that cannot be told apart is one of all of them, and stays dismissed", async () => {
-    keys(["key_a", "sk-...aaa1"], ["key_b", "sk-...aaa1"]);
+    await keys(["key_a", "sk-...aaa1"], ["key_b", "sk-...aaa1"]);
     await watch([tokens(5, "key_a", 500_000)]);
     expect((await readLeaks(billing)).map((leak) => [leak.billedKey, isOpen(leak)])).toEqual([["unmatched", true]]);
-    dismissLeak(billing, "openai", "unmatched", "ours", T0 + 10 * HOUR_MS + 60_000);
+    await dismissLeak(billing, "openai", "unmatched", "ours", T0 + 10 * HOUR_MS + 60_000);
     await watch([tokens(5, "key_a", 500_000)], T0 + 10 * HOUR_MS + 300_000);
     expect((await readLeaks(billing)).map(isOpen)).toEqual([false]);
   });
 
   it("that only the bill shows is told too, and stays dismissed for the days that were looked at", async () => {
-    keys(["key_1", "sk-...aaa1"]);
+    await keys(["key_1", "sk-...aaa1"]);
     await answer(T0 + HOUR_MS);
     const now = T0 + 2.5 * DAY_MS;
-    replaceBills(
+    await replaceBills(
       billing,
       [bill([line({ billedKey: "key_x" })], now), bill([line({ billedKey: "key_x" })], now, NEXT)],
       now,
@@ -361,7 +373,7 @@ describe("a leak", () => {
     );
     expect(text).toContain('keymeter_variance_usd{provider="openai",cause="unmetered key"} 2');
     expect(text).toContain(`keymeter_oldest_open_day_timestamp_seconds{provider="openai"} ${T0 / 1000}`);
-    dismissLeak(billing, "openai", "key_x", "ours", now + 60_000);
+    await dismissLeak(billing, "openai", "key_x", "ours", now + 60_000);
     await compareLately(books(), "2026-09-28", NOTHING_STATED, now + 3 * HOUR_MS);
     expect((await readLeaks(billing)).map(isOpen)).toEqual([false]);
     await metrics.refresh(now + 3 * HOUR_MS);

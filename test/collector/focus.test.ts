@@ -20,8 +20,9 @@ import type { BilledLine } from "../../ledger/billing/bills.ts";
 import { readComparisons } from "../../ledger/billing/closed-days.ts";
 import { cost } from "../../ledger/cost.ts";
 import { readMarks } from "../../ledger/billing/metered.ts";
-import { openForReading, openForWriting } from "../../ledger/open.ts";
-import type { Sqlite } from "../../ledger/open.ts";
+import type { BillingBooks, UsageBooks } from "../../ledger/books.ts";
+import { openToWrite, openUsage } from "../../ledger/open.ts";
+import { openForWriting } from "../../ledger/sqlite.ts";
 import { createPriceBook } from "../../ledger/prices/price-book.ts";
 import { UNITS } from "../../ledger/usage.ts";
 import type { Usage } from "../../ledger/usage.ts";
@@ -37,8 +38,8 @@ const START = Date.parse(`${DAY}T00:00:00Z`);
 const NOW = Date.parse("2026-10-20T00:00:00Z");
 
 let folder: string;
-let usage: Sqlite;
-let billing: Sqlite;
+let usage: UsageBooks;
+let billing: BillingBooks;
 let writer: Writer;
 
 /** Two teams at two providers, every token class, tiers, a discount, estimates, something without a price. */
@@ -112,14 +113,14 @@ beforeEach(async () => {
   });
   await use({ list: "openai", model: "gpt-5.2", usage: { input: 3, output: 100 }, team: "ads", state: "estimated" });
   await use({ list: "openai", model: "no-such-model", usage: { input: 50 }, team: "ads" });
-  const read = openForReading(join(folder, "usage.db"));
+  const read = await openUsage(folder);
   if (!read) throw new Error("no books");
   usage = read;
-  billing = openForWriting(join(folder, "billing.db"), "billing", "process");
+  billing = await openToWrite(folder, "billing", "process");
   return async () => {
     await writer.close();
-    usage.close();
-    billing.close();
+    await usage.close();
+    await billing.close();
   };
 });
 
@@ -221,7 +222,7 @@ describe("a FOCUS export", () => {
   it.each(["csv", "parquet"] as const)("as %s, imported again and compared, leaves no variance", async (format) => {
     const { file } = await exported({ format });
     const bills = await readBillFile(`focus.${format}`, readFileSync(file));
-    replaceBills(billing, bills, NOW);
+    await replaceBills(billing, bills, NOW);
     expect(await compareDays({ usage, billing }, DAY, NEXT, NOTHING_STATED, NOW)).toEqual([]);
     const comparisons = await readComparisons(billing, DAY, NEXT);
     expect(comparisons.flatMap((one) => one.variances)).toEqual([]);
@@ -265,8 +266,8 @@ describe("a closed day", () => {
     raw: "{}",
     ...more,
   });
-  const bill = (lines: readonly BilledLine[], asOfMs = NOW): void =>
-    void replaceBills(billing, [{ provider: "openai", day: DAY, source: "api", asOfMs, lines }], NOW);
+  const bill = (lines: readonly BilledLine[], asOfMs = NOW): ReturnType<typeof replaceBills> =>
+    replaceBills(billing, [{ provider: "openai", day: DAY, source: "api", asOfMs, lines }], NOW);
 
   it("is exported at what it was billed, whatever comes later; that is a correction", async () => {
     const lines = [
@@ -276,7 +277,7 @@ describe("a closed day", () => {
       line({ kind: "tax", unit: undefined, quantity: undefined, amountNanoUsd: 400_000_000n, lineItem: "VAT" }),
       line({ kind: "credit", unit: undefined, quantity: undefined, amountNanoUsd: -5_000_000n, lineItem: "grant" }),
     ];
-    bill(lines);
+    await bill(lines);
     const [day] = await readBillDays(billing, DAY, NEXT, "openai");
     if (!day) throw new Error("no day");
     const stated = { ...NOTHING_STATED };
@@ -291,20 +292,25 @@ describe("a closed day", () => {
     expect(ofOpenai.filter((row) => row["ChargeCategory"] === "Credit").length).toBe(1);
 
     // The bill changes two weeks later, and something is priced anew: the signed figure stays.
-    bill([...lines, line({ billedKey: "key_gone", unit: "output", quantity: 10, amountNanoUsd: 140_000n })], NOW + 1);
+    await bill(
+      [...lines, line({ billedKey: "key_gone", unit: "output", quantity: 10, amountNanoUsd: 140_000n })],
+      NOW + 1,
+    );
     expect(await closeBilledDay({ usage, billing }, day, "test", stated, adjust, NOW)).toBe("it is closed already");
     const second = readRows((await exported()).file);
     expect(checkFocus(second.header, second.rows, "1.2")).toEqual([]);
     const corrections = second.rows.filter((row) => row["ChargeClass"] === "Correction");
     expect(corrections.map((row) => row["BilledCost"])).toEqual(["0.00014"]);
     expect(second.rows.length).toBe(first.rows.length + 1);
-    expect(() => billing.exec("UPDATE closed_days SET billed_nano_usd = 0")).toThrow("stays as it was signed");
-    expect(() => billing.exec("DELETE FROM variances")).toThrow("closed");
-    expect(() => billing.exec("DELETE FROM corrections")).toThrow("stays");
+    const raw = openForWriting(join(folder, "billing.db"), "billing", "process");
+    expect(() => raw.exec("UPDATE closed_days SET billed_nano_usd = 0")).toThrow("stays as it was signed");
+    expect(() => raw.exec("DELETE FROM variances")).toThrow("closed");
+    expect(() => raw.exec("DELETE FROM corrections")).toThrow("stays");
+    raw.close();
   });
 
   it("corrects estimates in the books that own them, once, however often it is tried", async () => {
-    bill([line({ quantity: 1_234_570 }), line({ unit: "output", quantity: 289, amountNanoUsd: 4_046_000n })]);
+    await bill([line({ quantity: 1_234_570 }), line({ unit: "output", quantity: 289, amountNanoUsd: 4_046_000n })]);
     const [day] = await readBillDays(billing, DAY, NEXT, "openai");
     if (!day) throw new Error("no day");
     const sent: bigint[] = [];

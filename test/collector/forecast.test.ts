@@ -7,7 +7,9 @@ import { freezeDueForecasts, scoreForecasts } from "../../collector/freeze.ts";
 import { createCollectorMetrics } from "../../collector/metrics.ts";
 import { expectedSoFar, readForecasts, readScores, recordOf } from "../../ledger/billing/forecasts.ts";
 import type { FrozenForecast } from "../../ledger/billing/forecasts.ts";
-import { openForReading, openForWriting } from "../../ledger/open.ts";
+import type { BillingBooks, UsageBooks } from "../../ledger/books.ts";
+import { openToWrite, openUsage } from "../../ledger/open.ts";
+import { openForWriting } from "../../ledger/sqlite.ts";
 import { addPlan, readExpectations, removePlan } from "../../ledger/billing/plans.ts";
 import { openWriter } from "../../ledger/usage/writer.ts";
 import { temporaryFolder } from "../start-proxy.ts";
@@ -111,19 +113,16 @@ describe("frozen forecasts", () => {
     }
     await writer.close();
   }
-  function books(): {
-    usage: NonNullable<ReturnType<typeof openForReading>>;
-    billing: ReturnType<typeof openForWriting>;
-  } {
-    const usage = openForReading(join(folder, "usage.db"));
+  async function books(): Promise<{ usage: UsageBooks; billing: BillingBooks }> {
+    const usage = await openUsage(folder);
     if (!usage) throw new Error("no books");
-    return { usage, billing: openForWriting(join(folder, "billing.db"), "billing", "power") };
+    return { usage, billing: await openToWrite(folder, "billing", "power") };
   }
 
   it("freeze the day's and the month's forecast once: what comes later in the day does not move it", async () => {
     const midnight = Date.parse("2026-11-23T00:00:00Z");
     await writeBooks(midnight);
-    const both = books();
+    const both = await books();
     await freezeDueForecasts(both, "UTC", midnight + 9 * HOUR_MS);
     const before = await readForecasts(both.billing, midnight + 9 * HOUR_MS);
     const named = before.map(({ scope, id, window }) => `${scope} ${id} ${window}`);
@@ -139,15 +138,17 @@ describe("frozen forecasts", () => {
     await freezeDueForecasts(both, "UTC", midnight + 20 * HOUR_MS);
     const notHours = (all: typeof before): typeof before => all.filter(({ window }) => window !== "hour");
     expect(notHours(await readForecasts(both.billing, midnight + 20 * HOUR_MS))).toEqual(notHours(before));
-    expect(() => both.billing.exec("UPDATE forecasts SET p50_nano_usd = 0")).toThrow("frozen");
-    both.usage.close();
-    both.billing.close();
+    const raw = openForWriting(join(folder, "billing.db"), "billing", "power");
+    expect(() => raw.exec("UPDATE forecasts SET p50_nano_usd = 0")).toThrow("frozen");
+    raw.close();
+    await both.usage.close();
+    await both.billing.close();
   });
 
   it("move with what is planned, for whom it is planned and for whom that is a part", async () => {
     const midnight = Date.parse("2026-11-23T00:00:00Z");
     await writeBooks(midnight, 14, ["search", "ads"]);
-    const both = books();
+    const both = await books();
     await freezeDueForecasts(both, "UTC", midnight);
     const of = async (scope: string, id: string): Promise<FrozenForecast> => {
       const found = (await readExpectations(both, midnight)).find(
@@ -165,7 +166,12 @@ describe("frozen forecasts", () => {
       madeBy: "ana",
       madeAtMs: midnight,
     } as const;
-    addPlan(both.billing, { ...plan, id: "plan_1", fromMs: midnight + 6 * HOUR_MS, toMs: midnight + 18 * HOUR_MS });
+    await addPlan(both.billing, {
+      ...plan,
+      id: "plan_1",
+      fromMs: midnight + 6 * HOUR_MS,
+      toMs: midnight + 18 * HOUR_MS,
+    });
     const after = { search: await of("team", "search"), ads: await of("team", "ads"), org: await of("org", "all") };
     expect(after.ads).toEqual(before.ads);
     const more = after.search.p50NanoUsd - before.search.p50NanoUsd;
@@ -174,17 +180,17 @@ describe("frozen forecasts", () => {
     // Two teams that spend the same: what one adds is added to the whole, too.
     expect(Number(after.org.p50NanoUsd - before.org.p50NanoUsd) / Number(more)).toBeCloseTo(1, 1);
     expect(after.search.hours.slice(0, 6)).toEqual(before.search.hours.slice(0, 6));
-    removePlan(both.billing, "plan_1", midnight);
+    await removePlan(both.billing, "plan_1", midnight);
     expect(await of("team", "search")).toEqual(before.search);
-    both.usage.close();
-    both.billing.close();
+    await both.usage.close();
+    await both.billing.close();
   });
 
   it("do not learn from what was planned: a launch is not tomorrow's usual day", async () => {
     const midnight = Date.parse("2026-11-23T00:00:00Z");
     const launch = { fromMs: midnight - 3 * DAY_MS, toMs: midnight };
     await writeBooks(midnight, 14, ["search"], (atMs) => (atMs >= launch.fromMs ? 5 : 1));
-    const both = books();
+    const both = await books();
     const plan = {
       scope: "team",
       scopeId: "search",
@@ -193,7 +199,7 @@ describe("frozen forecasts", () => {
       madeBy: "ana",
       madeAtMs: midnight,
     } as const;
-    addPlan(both.billing, { ...plan, ...launch, id: "plan_1" });
+    await addPlan(both.billing, { ...plan, ...launch, id: "plan_1" });
     await freezeDueForecasts(both, "UTC", midnight);
     for (const scope of ["org", "team", "key"]) {
       const made = (await readForecasts(both.billing, midnight)).find(
@@ -201,14 +207,14 @@ describe("frozen forecasts", () => {
       );
       expect(Number(made?.p50NanoUsd) / 1e9, scope).toBeCloseTo(1.14, 1);
     }
-    both.usage.close();
-    both.billing.close();
+    await both.usage.close();
+    await both.billing.close();
   });
 
   it("are held against what came, once their window is over; one in which the meter did not run is not", async () => {
     const midnight = Date.parse("2026-11-16T00:00:00Z");
     await writeBooks(midnight + 2 * DAY_MS);
-    const both = books();
+    const both = await books();
     await freezeDueForecasts(both, "UTC", midnight);
     await freezeDueForecasts(both, "UTC", midnight + DAY_MS);
     await scoreForecasts(both, midnight + DAY_MS);
@@ -228,28 +234,28 @@ describe("frozen forecasts", () => {
     await scoreForecasts(both, midnight + 3 * DAY_MS + 2 * HOUR_MS);
     const all = await readScores(both.billing, midnight);
     expect(all.filter(({ windowId }) => windowId === "day:2026-11-18")).toEqual([]);
-    both.usage.close();
-    both.billing.close();
+    await both.usage.close();
+    await both.billing.close();
   });
 
   it("of a zone whose hours are half an hour off cover its days", async () => {
     const midnight = Date.parse("2026-11-22T18:30:00Z");
     await writeBooks(midnight + HOUR_MS / 2);
-    const both = books();
+    const both = await books();
     await freezeDueForecasts(both, "Asia/Kolkata", midnight + HOUR_MS);
     const made = (await readForecasts(both.billing, midnight + HOUR_MS)).find(
       ({ scope, window }) => scope === "org" && window === "day",
     );
     expect([made?.startMs, made?.hours.length]).toEqual([midnight, 24]);
     expect(Number(made?.p50NanoUsd) / 1e9).toBeCloseTo(1.14, 1);
-    both.usage.close();
-    both.billing.close();
+    await both.usage.close();
+    await both.billing.close();
   });
 
   it("take the place of what was only learning, as soon as there is enough to learn from", async () => {
     const midnight = Date.parse("2026-11-03T00:00:00Z");
     await writeBooks(midnight + 4 * DAY_MS, 5);
-    const both = books();
+    const both = await books();
     const month = async (atMs: number): Promise<FrozenForecast | undefined> => {
       await freezeDueForecasts(both, "UTC", atMs);
       return (await readForecasts(both.billing, atMs)).find(
@@ -260,14 +266,14 @@ describe("frozen forecasts", () => {
     const made = await month(midnight + 3 * DAY_MS);
     expect(made?.method).toBe("blend");
     expect(await month(midnight + 4 * DAY_MS)).toEqual(made);
-    both.usage.close();
-    both.billing.close();
+    await both.usage.close();
+    await both.billing.close();
   });
 
   it("show no forecast where there is too little history to have one", async () => {
     const noon = Date.parse("2026-11-23T12:00:00Z");
     await writeBooks(noon, 1);
-    const both = books();
+    const both = await books();
     await freezeDueForecasts(both, "UTC", noon);
     const metrics = createCollectorMetrics(both, METRICS_SETTINGS);
     await metrics.refresh(noon);
@@ -275,7 +281,7 @@ describe("frozen forecasts", () => {
     expect(text).toContain('keymeter_forecast_learning{scope="org",id="all",window="day"} 1');
     expect(text).not.toContain("keymeter_forecast_usd{");
     expect(text).toContain('keymeter_spend_usd{scope="team",id="search",window="day"}');
-    both.usage.close();
-    both.billing.close();
+    await both.usage.close();
+    await both.billing.close();
   });
 });

@@ -14,7 +14,7 @@ import { readLineItem, readSku } from "../../collector/importers/line-items.ts";
 import { openaiImporter } from "../../collector/importers/openai.ts";
 import { readBills } from "../../collector/jobs.ts";
 import { readBilledLines, readImports, readProviderKeys } from "../../ledger/billing/bills.ts";
-import { openForReading, openForWriting } from "../../ledger/open.ts";
+import { openToWrite, openUsage } from "../../ledger/open.ts";
 import { openWriter } from "../../ledger/usage/writer.ts";
 import { createLog } from "../../service/log.ts";
 import { Secret } from "../../service/secret.ts";
@@ -387,8 +387,8 @@ describe("sources together", () => {
     await (
       await openWriter({ path: join(folder, "usage.db"), durability: "process", zone: "UTC", capMode: "enforce" })
     ).close();
-    const billing = openForWriting(join(folder, "billing.db"), "billing", "process");
-    const usage = openForReading(join(folder, "usage.db"));
+    const billing = await openToWrite(folder, "billing", "process");
+    const usage = await openUsage(folder);
     if (!usage) throw new Error("no books");
     const books = { usage, billing };
     add("openai", {});
@@ -410,8 +410,8 @@ describe("sources together", () => {
     expect(notes.get("openai")).toMatchObject({ lastSuccessMs: NOW, lastAttemptMs: NOW + 1_000 });
     expect(notes.get("openai")?.lastError).toContain("401");
     expect(notes.get("anthropic")).toMatchObject({ lastSuccessMs: NOW + 1_000, lastError: null });
-    billing.close();
-    usage.close();
+    await billing.close();
+    await usage.close();
     await openai.close();
     await anthropic.close();
   });

@@ -10,8 +10,9 @@ import { NOTHING_STATED } from "../../collector/match.ts";
 import { readClosed, readComparisons, readCorrections } from "../../ledger/billing/closed-days.ts";
 import { readLeaks } from "../../ledger/billing/leaks.ts";
 import { readMarks } from "../../ledger/billing/metered.ts";
-import { openForReading, openForWriting } from "../../ledger/open.ts";
-import type { Sqlite } from "../../ledger/open.ts";
+import type { BillingBooks, UsageBooks } from "../../ledger/books.ts";
+import { openToWrite, openUsage } from "../../ledger/open.ts";
+import { sqliteOf } from "../../ledger/sqlite-books.ts";
 import { createPriceBook } from "../../ledger/prices/price-book.ts";
 import { addDays } from "../../ledger/windows.ts";
 import { openWriter } from "../../ledger/usage/writer.ts";
@@ -34,8 +35,8 @@ const START = "2026-07-01";
 const DAYS = IS_CI ? 92 : 16;
 
 describe(`a quarter of ${DAYS} days (seed ${SEED})`, () => {
-  let usage: Sqlite;
-  let billing: Sqlite;
+  let usage: UsageBooks;
+  let billing: BillingBooks;
   let writer: Writer;
   let quarter: Quarter;
   const fakes: FakeServer[] = [];
@@ -107,10 +108,10 @@ describe(`a quarter of ${DAYS} days (seed ${SEED})`, () => {
           { provider: "gcp.gemini", credential: "fp_google", hint: "gg01", atMs: clock },
         ],
       });
-      const opened = openForReading(join(folder, "usage.db"));
+      const opened = await openUsage(folder);
       if (!opened) throw new Error("no books");
       usage = opened;
-      billing = openForWriting(join(folder, "billing.db"), "billing", "process");
+      billing = await openToWrite(folder, "billing", "process");
       const books = { usage, billing };
       const prices = createPriceBook();
       const adjust = async (adjustments: Parameters<Parameters<typeof closeSettledDays>[3]>[0]): Promise<void> =>
@@ -155,8 +156,8 @@ describe(`a quarter of ${DAYS} days (seed ${SEED})`, () => {
   );
   afterAll(async () => {
     await writer.close();
-    usage.close();
-    billing.close();
+    await usage.close();
+    await billing.close();
     for (const fake of fakes) await fake.close();
   });
 
@@ -216,7 +217,7 @@ describe(`a quarter of ${DAYS} days (seed ${SEED})`, () => {
   it("has, after closing, metered plus adjustments plus what only the bill knows equal to what is billed, to the nano-dollar", async () => {
     const end = lastDay(quarter);
     const billed = new Map<string, bigint>();
-    for (const [provider, amount] of billing
+    for (const [provider, amount] of sqliteOf(billing)
       .prepare("SELECT provider, SUM(amount_nano_usd) FROM billed_lines WHERE day >= ? AND day < ? GROUP BY provider")
       .raw()
       .all(START, end) as [string, bigint][])

@@ -6,8 +6,9 @@ import { fileURLToPath } from "node:url";
 import { describe, expect, it } from "vitest";
 import { readBillFile } from "../../collector/importers/file.ts";
 import { replaceBills } from "../../ledger/billing/bills.ts";
-import { openForWriting } from "../../ledger/open.ts";
-import type { Sqlite } from "../../ledger/open.ts";
+import type { BillingBooks } from "../../ledger/books.ts";
+import { openToWrite } from "../../ledger/open.ts";
+import { sqliteOf } from "../../ledger/sqlite-books.ts";
 import { addDays } from "../../ledger/windows.ts";
 import { IS_CI, random, SEED } from "../seed.ts";
 import { temporaryFolder } from "../start-proxy.ts";
@@ -39,10 +40,11 @@ function makeExports(folder: string, rowsPerDay: number): string[] {
 }
 
 /** All that was booked, but for when. */
-function booksOf(billing: Sqlite): unknown {
+function booksOf(billing: BillingBooks): unknown {
+  const sqlite = sqliteOf(billing);
   return [
-    billing.prepare("SELECT * FROM billed_lines ORDER BY provider, day, line").all(),
-    billing
+    sqlite.prepare("SELECT * FROM billed_lines ORDER BY provider, day, line").all(),
+    sqlite
       .prepare("SELECT provider, day, source, as_of_ms, digest, lines, amount_nano_usd FROM bill_days ORDER BY 1, 2")
       .all(),
   ];
@@ -63,10 +65,10 @@ describe(`exports (seed ${SEED})`, () => {
     const next = random(SEED + 1);
     let expected: unknown;
     for (let order = 0; order < ORDERS; order++) {
-      const billing = openForWriting(join(temporaryFolder(), "billing.db"), "billing", "process");
-      for (const bill of shuffled([...bills, ...bills], next)) replaceBills(billing, bill, NOW + order);
+      const billing = await openToWrite(temporaryFolder(), "billing", "process");
+      for (const bill of shuffled([...bills, ...bills], next)) await replaceBills(billing, bill, NOW + order);
       const books = booksOf(billing);
-      billing.close();
+      await billing.close();
       expected ??= books;
       expect(books).toEqual(expected);
     }
@@ -78,10 +80,10 @@ describe(`exports (seed ${SEED})`, () => {
     async () => {
       const source = temporaryFolder();
       const files = makeExports(source, 1_500);
-      const whole = openForWriting(join(temporaryFolder(), "billing.db"), "billing", "process");
-      for (const file of files) replaceBills(whole, await readBillFile(file, readFileSync(file)), NOW);
+      const whole = await openToWrite(temporaryFolder(), "billing", "process");
+      for (const file of files) await replaceBills(whole, await readBillFile(file, readFileSync(file)), NOW);
       const expected = booksOf(whole);
-      whole.close();
+      await whole.close();
 
       const folder = temporaryFolder();
       const next = random(SEED + 2);
@@ -89,21 +91,21 @@ describe(`exports (seed ${SEED})`, () => {
       for (let kill = 0; kill < KILLS; kill++) {
         const killed = await importAll(folder, shuffled(files, next), Math.floor(next() * 1_200));
         if (killed) cutOff += 1;
-        const between = openForWriting(join(folder, "billing.db"), "billing", "process");
+        const between = await openToWrite(folder, "billing", "process");
         // A day is there whole, or not at all.
-        const torn = between
+        const torn = sqliteOf(between)
           .prepare(
             "SELECT d.day FROM bill_days d WHERE d.lines <> (SELECT COUNT(*) FROM billed_lines l WHERE l.provider = d.provider AND l.day = d.day)",
           )
           .all();
         expect(torn).toEqual([]);
-        between.close();
+        await between.close();
       }
       expect(cutOff).toBeGreaterThan(0);
       expect(await importAll(folder, files, undefined)).toBe(false);
-      const billing = openForWriting(join(folder, "billing.db"), "billing", "process");
+      const billing = await openToWrite(folder, "billing", "process");
       expect(booksOf(billing)).toEqual(expected);
-      billing.close();
+      await billing.close();
     },
     IS_CI ? 300_000 : 60_000,
   );

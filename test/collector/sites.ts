@@ -8,7 +8,8 @@ import { expect } from "vitest";
 import { addPages } from "../../collector/pages/routes.ts";
 import { firstAttemptId } from "../../ledger/ids.ts";
 import { issueVirtualKey } from "../../ledger/usage/keys.ts";
-import { openForWriting } from "../../ledger/open.ts";
+import { openToWrite } from "../../ledger/open.ts";
+import { sqliteOf } from "../../ledger/sqlite-books.ts";
 import { createPriceBook } from "../../ledger/prices/price-book.ts";
 import { createCalendar } from "../../ledger/windows.ts";
 import { openWriter } from "../../ledger/usage/writer.ts";
@@ -32,7 +33,7 @@ export type Site = {
   close(): Promise<void>;
 };
 async function openSite(folder: string): Promise<Site> {
-  const books = openOrganisation(folder);
+  const books = await openOrganisation(folder);
   const app = Fastify({ forceCloseConnections: true });
   const makeLink = await addPages(
     app,
@@ -50,7 +51,9 @@ async function openSite(folder: string): Promise<Site> {
     createLog("test", "silent"),
   );
   const url = await app.listen({ host: "127.0.0.1", port: 0 });
-  const keyId = books.usage.prepare("SELECT id FROM keys ORDER BY name LIMIT 1").pluck().get() as string | undefined;
+  const keyId = sqliteOf(books.usage).prepare("SELECT id FROM keys ORDER BY name LIMIT 1").pluck().get() as
+    | string
+    | undefined;
   return {
     url,
     folder,
@@ -58,7 +61,7 @@ async function openSite(folder: string): Promise<Site> {
     makeLink,
     async close() {
       await app.close();
-      books.close();
+      await books.close();
     },
   };
 }
@@ -178,7 +181,7 @@ export async function openSites(): Promise<Sites> {
   await emptyBooks(b);
   await manyKeys(c, 1);
   await manyKeys(d, MANY);
-  for (const folder of [b, c, d]) openForWriting(join(folder, "billing.db"), "billing", "process").close();
+  for (const folder of [b, c, d]) await (await openToWrite(folder, "billing", "process")).close();
   const [full, empty, one, many] = [await openSite(a), await openSite(b), await openSite(c), await openSite(d)];
   return {
     full,

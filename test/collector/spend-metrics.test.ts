@@ -12,15 +12,15 @@ const MONEY = /^keymeter_(spend|breakdown|billed|metered|variance|budget|forecas
 
 describe(`gauges (seed ${SEED})`, () => {
   const folder = temporaryFolder();
-  let books: ReturnType<typeof openOrganisation>;
+  let books: Awaited<ReturnType<typeof openOrganisation>>;
   beforeAll(async () => {
     await writeOrganisation({ folder, days: 9, keys: 12, seed: SEED, nowMs: NOW_MS });
-    books = openOrganisation(folder);
+    books = await openOrganisation(folder);
   }, 120_000);
   afterAll(() => books.close());
 
   /** Lines of money, as a collector shows them that has just been started. */
-  async function linesOf(of: ReturnType<typeof openOrganisation>): Promise<string[]> {
+  async function linesOf(of: Awaited<ReturnType<typeof openOrganisation>>): Promise<string[]> {
     const metrics = createCollectorMetrics(of, { ...METRICS_SETTINGS, dataDir: folder, prices: createPriceBook() }, [
       "openai",
       "anthropic",
@@ -32,8 +32,8 @@ describe(`gauges (seed ${SEED})`, () => {
 
   it("are the same after a restart, to the last digit", async () => {
     const before = await linesOf(books);
-    books.close();
-    books = openOrganisation(folder);
+    await books.close();
+    books = await openOrganisation(folder);
     expect(await linesOf(books)).toEqual(before);
     expect(before.length).toBeGreaterThan(200);
   });

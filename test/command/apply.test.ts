@@ -4,7 +4,7 @@ import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { readBudgets } from "../../ledger/usage/changes.ts";
 import type { Budget } from "../../ledger/budgets.ts";
-import { openForReading } from "../../ledger/open.ts";
+import { openUsage } from "../../ledger/open.ts";
 import { chatAnswer, json, startFakeProvider } from "../fake/provider.ts";
 import type { FakeProvider } from "../fake/provider.ts";
 import { runKeymeter } from "../run-keymeter.ts";
@@ -25,11 +25,11 @@ afterAll(async () => {
 
 const keymeter = (...args: string[]): ReturnType<typeof runKeymeter> => runKeymeter(running, ...args);
 
-function budgets(): Budget[] {
-  const books = openForReading(join(running.dataDir, "usage.db"));
+async function budgets(): Promise<Budget[]> {
+  const books = await openUsage(running.dataDir);
   if (!books) throw new Error("no books");
-  const found = readBudgets(books);
-  books.close();
+  const found = await readBudgets(books);
+  await books.close();
   return found;
 }
 
@@ -86,7 +86,7 @@ limits:
     ]);
     expect((await ask(secret)).status).toBe(200);
     expect((await keymeter("apply", "-f", path, "--dry-run")).code).toBe(0);
-    expect(budgets().map(({ scope }) => scope)).toEqual([{ team: "old" }]);
+    expect((await budgets()).map(({ scope }) => scope)).toEqual([{ team: "old" }]);
 
     expect((await keymeter("apply", "-f", path, "--yes")).text).toContain("5 changes made");
     expect((await ask(secret)).status).toBe(402);
@@ -100,11 +100,11 @@ limits:
   });
 
   it.each(IS_CI ? WRONG : WRONG.slice(0, 3))("refuses %s as a whole, and says where", async (text, problem) => {
-    const before = budgets();
+    const before = await budgets();
     const answer = await keymeter("apply", "-f", write(text), "--yes");
     expect(answer.code).toBe(2);
     expect(answer.text).toContain(problem);
-    expect(budgets()).toEqual(before);
+    expect(await budgets()).toEqual(before);
   });
 });
 
@@ -133,7 +133,9 @@ describe("a raise", () => {
     );
     const anew = await running.setBudget({ scope: { keyId: id }, amountNanoUsd: 1n });
     expect((await ask(secret)).status).toBe(200);
-    expect(budgets().find((one) => one.id === anew.id)?.raises).toMatchObject([{ id: raiseId, reason: "launch" }]);
+    expect((await budgets()).find((one) => one.id === anew.id)?.raises).toMatchObject([
+      { id: raiseId, reason: "launch" },
+    ]);
     expect((await keymeter("budgets", "unraise", raiseId)).code).toBe(0);
     expect((await ask(secret)).status).toBe(402);
     expect((await keymeter("budgets", "unraise", raiseId)).code).toBe(1);

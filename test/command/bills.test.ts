@@ -4,7 +4,9 @@ import { readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import Database from "better-sqlite3";
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
-import { openForReading } from "../../ledger/open.ts";
+import { openUsage } from "../../ledger/open.ts";
+import { openForReading } from "../../ledger/sqlite.ts";
+import { sqliteOf } from "../../ledger/sqlite-books.ts";
 import { createDemoProvider } from "../../command/demo/provider.ts";
 import type { DemoProvider } from "../../command/demo/provider.ts";
 import { readHints } from "../../ledger/usage/hints.ts";
@@ -174,18 +176,21 @@ describe("the proxy", () => {
   it("notes which credential virtual keys are swapped for, and from where keys are used", async () => {
     await ask();
     await proxy.stop();
-    const books = openForReading(join(proxy.dataDir, "usage.db"));
+    const books = await openUsage(proxy.dataDir);
     if (!books) throw new Error("no books");
-    const credentials = books.prepare("SELECT provider, credential, hint FROM credentials ORDER BY provider").all() as {
+    const sqlite = sqliteOf(books);
+    const credentials = sqlite
+      .prepare("SELECT provider, credential, hint FROM credentials ORDER BY provider")
+      .all() as {
       hint: string;
       credential: string;
     }[];
     expect(credentials.map(({ hint }) => hint)).toEqual(["tial", "ogle", "enai"]);
     expect(credentials.every(({ credential }) => credential.startsWith("fp_"))).toBe(true);
-    expect(books.prepare("SELECT address FROM key_addresses").pluck().all()).toEqual(["127.0.0.1"]);
+    expect(sqlite.prepare("SELECT address FROM key_addresses").pluck().all()).toEqual(["127.0.0.1"]);
     expect(await readHints(books, Date.now())).toEqual([]);
     expect((await readHints(books, Date.now() + 3 * DAY_MS)).length).toBe(0);
-    books.close();
+    await books.close();
     proxy = await startProxy(upstreamUrl, { KEYMETER_DATA_DIR: proxy.dataDir, OPENAI_API_KEY: "sk-proj-rotated-1234" });
     const again = openForReading(join(proxy.dataDir, "usage.db"));
     expect(

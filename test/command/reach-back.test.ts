@@ -2,7 +2,7 @@
 import { join } from "node:path";
 import Database from "better-sqlite3";
 import { afterAll, beforeAll, expect, it } from "vitest";
-import { openForWriting } from "../../ledger/open.ts";
+import { openForWriting } from "../../ledger/sqlite.ts";
 import { addDays } from "../../ledger/windows.ts";
 import { openWriter } from "../../ledger/usage/writer.ts";
 import { chatAnswer, json, startFakeProvider } from "../fake/provider.ts";

@@ -4,7 +4,7 @@ import { writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { expect, it } from "vitest";
-import { openForReading } from "../../ledger/open.ts";
+import { openUsage } from "../../ledger/open.ts";
 import { readSpend, readSpendByTag } from "../../ledger/usage/spend.ts";
 import { readFoldDifferences } from "../../ledger/usage/verify.ts";
 import { addDays, createCalendar } from "../../ledger/windows.ts";
@@ -63,7 +63,7 @@ it("an unpriced model gets its price, once, through the running proxy; budgets, 
       `proxy: { prices: [{ provider: openai, model: in-house-1, usd_per_million: { input: "${input}", output: "10" } }] }\n`,
     );
   const spend = async (): Promise<[bigint | undefined, number | undefined]> => {
-    const books = openForReading(join(running.dataDir, "usage.db"));
+    const books = await openUsage(running.dataDir);
     if (!books) throw new Error("no books");
     const calendar = createCalendar("UTC");
     const today = calendar.day(Date.now());
@@ -71,7 +71,7 @@ it("an unpriced model gets its price, once, through the running proxy; budgets, 
     const [tagged] = await readSpendByTag(books, ["tag:feature"], calendar, today, addDays(today, 1));
     expect([tagged?.costNanoUsd, tagged?.unpriced]).toEqual([all?.costNanoUsd, all?.unpriced]);
     expect(await readFoldDifferences(books)).toEqual([]);
-    books.close();
+    await books.close();
     return [all?.costNanoUsd, all?.unpriced];
   };
   expect(await spend()).toEqual([0n, 3]);
@@ -115,10 +115,10 @@ it("an unpriced model gets its price, once, through the running proxy; budgets, 
     KEYMETER_DATA_DIR: running.dataDir,
     KEYMETER_TIMEZONE: "Asia/Kathmandu",
   });
-  const books = openForReading(join(running.dataDir, "usage.db"));
+  const books = await openUsage(running.dataDir);
   expect((books && (await readSpend(books, [], "0000-01-01", "9999-12-31")))?.[0]?.costNanoUsd).toBe(9_000_000n);
   expect(books && (await readFoldDifferences(books))).toEqual([]);
-  books?.close();
+  await books?.close();
   await again.stop();
   const verified = spawnSync(process.execPath, [START, "verify"], { env, encoding: "utf8" });
   expect([verified.status, verified.stdout]).toEqual([0, expect.not.stringContaining("BAD")]);

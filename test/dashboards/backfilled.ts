@@ -85,7 +85,7 @@ export async function startBackfilled(
   const live = join(folder, "live.om");
   const blocks = join(folder, "tsdb");
   mkdirSync(blocks);
-  const books = openOrganisation(folder);
+  const books = await openOrganisation(folder);
   const today = new Date(nowMs).toISOString().slice(0, 10);
   const out = createWriteStream(history);
   const liveMs = nowMs - (LIVE_MINUTES + 1) * MINUTE_MS;
@@ -93,9 +93,9 @@ export async function startBackfilled(
     out.write(until(liveMs, text));
   out.end();
   await finished(out);
-  for (const provider of SOURCES) noteImport(books.billing, provider, nowMs - 25 * MINUTE_MS, {});
+  for (const provider of SOURCES) await noteImport(books.billing, provider, nowMs - 25 * MINUTE_MS, {});
   writeFileSync(live, await sampleLive(folder, books, nowMs, { days, closely }));
-  books.close();
+  await books.close();
   for (const file of [history, live])
     await promtool("tsdb", "create-blocks-from", "--max-block-duration=744h", "openmetrics", file, blocks);
 
@@ -135,7 +135,7 @@ function until(ms: number, text: string): string {
 /** Pages of collector and proxy over the last minutes, as OpenMetrics; of the proxy's counters a day of them, and what stood all along for `days`. */
 async function sampleLive(
   folder: string,
-  books: ReturnType<typeof openOrganisation>,
+  books: Awaited<ReturnType<typeof openOrganisation>>,
   nowMs: number,
   { days, closely }: { readonly days: number; readonly closely: Closely | undefined },
 ): Promise<string> {

@@ -1,10 +1,10 @@
 // Sums that are read in one go for many are those that are read one by one, and those that the rows themselves give.
-import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import type { Budget, Scope } from "../../ledger/budgets.ts";
 import { readAllSettled, readSettled } from "../../ledger/usage/budget-spend.ts";
-import { openForReading } from "../../ledger/open.ts";
-import type { Sqlite } from "../../ledger/open.ts";
+import type { UsageBooks } from "../../ledger/books.ts";
+import { openUsage } from "../../ledger/open.ts";
+import { sqliteOf } from "../../ledger/sqlite-books.ts";
 import { findLastUsed, readLastUsed } from "../../ledger/usage/spend.ts";
 import { createCalendar } from "../../ledger/windows.ts";
 import { writeOrganisation } from "../organisation.ts";
@@ -14,11 +14,11 @@ import { temporaryFolder } from "../start-proxy.ts";
 const NOW_MS = Date.parse("2026-11-24T10:20:00Z");
 
 describe(`sums of many (seed ${SEED})`, () => {
-  let usage: Sqlite;
+  let usage: UsageBooks;
   beforeAll(async () => {
     const folder = temporaryFolder();
     await writeOrganisation({ folder, days: 9, keys: 12, seed: SEED, nowMs: NOW_MS });
-    const opened = openForReading(join(folder, "usage.db"));
+    const opened = await openUsage(folder);
     if (!opened) throw new Error("no books");
     usage = opened;
   }, 120_000);
@@ -28,7 +28,7 @@ describe(`sums of many (seed ${SEED})`, () => {
     const next = random(SEED);
     const pick = <One>(list: readonly One[]): One | undefined => list[Math.floor(next() * list.length)];
     const valuesOf = (column: string): string[] =>
-      usage.prepare(`SELECT DISTINCT ${column} FROM rollup_day`).pluck().all() as string[];
+      sqliteOf(usage).prepare(`SELECT DISTINCT ${column} FROM rollup_day`).pluck().all() as string[];
     const values = {
       keyId: valuesOf("key_id"),
       team: valuesOf("team"),
@@ -53,23 +53,23 @@ describe(`sums of many (seed ${SEED})`, () => {
     });
     const calendar = createCalendar("UTC");
     const all = await readAllSettled(usage, budgets, ({ window }) => calendar.window(window, NOW_MS));
-    const alone = new Map(
-      budgets.map((budget) => [budget.id, readSettled(usage, budget, calendar.window(budget.window, NOW_MS))]),
-    );
+    const alone = new Map<string, bigint>();
+    for (const budget of budgets)
+      alone.set(budget.id, await readSettled(usage, budget, calendar.window(budget.window, NOW_MS)));
     expect(all).toEqual(alone);
     expect([...all.values()].filter((settled) => settled > 0n).length).toBeGreaterThan(30);
   });
 
   it("of when keys were last used are the newest hours of their rows", async () => {
-    const rows = usage
+    const rows = sqliteOf(usage)
       .prepare("SELECT key_id, MAX(hour_ms) FROM rollup_hour WHERE requests > 0 AND hour_ms < ? GROUP BY 1")
       .raw();
     for (const beforeMs of [Number.MAX_SAFE_INTEGER, NOW_MS - 3 * 86_400_000, 0]) {
       const expected = new Map((rows.all(beforeMs) as [string, bigint][]).map(([id, hourMs]) => [id, Number(hourMs)]));
       expect(await readLastUsed(usage, beforeMs)).toEqual(expected);
       if (beforeMs === Number.MAX_SAFE_INTEGER)
-        for (const [id, hourMs] of expected) expect(findLastUsed(usage, id)).toBe(hourMs);
+        for (const [id, hourMs] of expected) expect(await findLastUsed(usage, id)).toBe(hourMs);
     }
-    expect(findLastUsed(usage, "nobody")).toBeUndefined();
+    expect(await findLastUsed(usage, "nobody")).toBeUndefined();
   });
 });

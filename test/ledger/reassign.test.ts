@@ -8,8 +8,9 @@ import { checkAudit } from "../../ledger/usage/audit.ts";
 import { issueVirtualKey } from "../../ledger/usage/keys.ts";
 import { readKeyOwners } from "../../ledger/usage/budget-spend.ts";
 import { readMetered, refreshMetered } from "../../ledger/billing/metered.ts";
-import { openForReading, openForWriting } from "../../ledger/open.ts";
-import type { Sqlite } from "../../ledger/open.ts";
+import type { UsageBooks } from "../../ledger/books.ts";
+import { openToWrite, openUsage } from "../../ledger/open.ts";
+import { sqliteOf } from "../../ledger/sqlite-books.ts";
 import { readReassignDifferences, stepsOf } from "../../ledger/usage/reassign.ts";
 import { planReassignment } from "../../ledger/usage/reassign-plan.ts";
 import { nextDayToSeal, readSealDifferences } from "../../ledger/usage/seals.ts";
@@ -31,7 +32,7 @@ let folder: string;
 let path: string;
 let clock: number;
 let writer: Writer;
-let books: Sqlite;
+let books: UsageBooks;
 /** What was booked, as this test knows it. */
 let booked: { atMs: number; keyId: string; team: string; cost: bigint; attemptId: number }[];
 
@@ -42,12 +43,12 @@ beforeEach(async () => {
   booked = [];
   writer = await openWriter({ path, durability: "process", zone: ZONE, capMode: "enforce", now: () => clock });
   await register(KEY, "");
-  const read = openForReading(path);
+  const read = await openUsage(folder);
   if (!read) throw new Error("no books");
   books = read;
 });
 afterEach(async () => {
-  books.close();
+  await books.close();
   await writer.close();
 });
 
@@ -68,13 +69,15 @@ async function book(atMs: number, team: string, cost: bigint, keyId = KEY): Prom
 async function sealed(): Promise<void> {
   await writer.close();
   writer = await openWriter({ path, durability: "process", zone: ZONE, capMode: "enforce", now: () => clock });
-  await expect.poll(() => nextDayToSeal(books, Date.now()), { timeout: 20_000, interval: 20 }).toBeUndefined();
+  await expect
+    .poll(() => nextDayToSeal(sqliteOf(books), Date.now()), { timeout: 20_000, interval: 20 })
+    .toBeUndefined();
 }
 
 async function move(from: string, to: string, sinceMs: number): Promise<number> {
   let steps = 0;
   const asked = { keyId: KEY, from: { team: [from] }, to: { team: to }, current: {}, spans: [{ sinceMs }] };
-  for (const step of stepsOf(books, asked)) {
+  for await (const step of stepsOf(books, asked)) {
     await writer.change({ type: "reassign", ...step }, "test");
     steps += 1;
   }
@@ -171,7 +174,7 @@ describe(`spend that is another's (seed ${SEED})`, () => {
 
   it("is in what is charged back, whose folds are made anew", async () => {
     await writeDays();
-    const billing = openForWriting(join(folder, "billing.db"), "billing", "process");
+    const billing = await openToWrite(folder, "billing", "process");
     const byTeam = async (): Promise<Map<string, bigint>> => {
       const sums = new Map<string, bigint>();
       await refreshMetered({ usage: books, billing }, "2026-10-05", "2026-10-10", clock);
@@ -183,7 +186,7 @@ describe(`spend that is another's (seed ${SEED})`, () => {
     expect(await byTeam()).toEqual(expected(Infinity, "", ""));
     await move("", "search", T0);
     expect(await byTeam()).toEqual(expected(T0, "", "search"));
-    billing.close();
+    await billing.close();
   });
 
   it("goes in steps that no request waits long for, and more at once is refused", async () => {
@@ -295,7 +298,7 @@ describe(`spend that is another's (seed ${SEED})`, () => {
       /belongs to team growth by now/,
     );
     // Said again it knows what the key has belonged to.
-    expect(readKeyOwners(books, KEY).team).toEqual(["growth"]);
+    expect((await readKeyOwners(books, KEY)).team).toEqual(["growth"]);
     await move("growth", "search", T0);
     expect(await teams()).toEqual(new Map([["search", 1n]]));
     expect(await disagreements()).toEqual([]);

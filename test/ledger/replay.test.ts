@@ -3,7 +3,7 @@ import { join } from "node:path";
 import * as fc from "fast-check";
 import { expect, it } from "vitest";
 import type { Budget } from "../../ledger/budgets.ts";
-import { openForReading } from "../../ledger/open.ts";
+import { openUsage } from "../../ledger/open.ts";
 import { replayCap } from "../../ledger/usage/replay.ts";
 import { createCalendar } from "../../ledger/windows.ts";
 import { openWriter } from "../../ledger/usage/writer.ts";
@@ -60,10 +60,10 @@ it("refuses on the books what the cap refuses: same requests, money, first insta
       const folder = temporaryFolder();
       await book(folder, spends, undefined);
       const refused = await book(temporaryFolder(), spends, budget);
-      const books = openForReading(join(folder, "usage.db"));
+      const books = await openUsage(folder);
       if (!books) throw new Error("no books");
       const replay = await replayCap(books, budget, createCalendar(ZONE), START);
-      books.close();
+      await books.close();
       expect({ ...replay.all, requests: undefined, costNanoUsd: undefined }).toEqual({
         requests: undefined,
         costNanoUsd: undefined,
@@ -87,7 +87,7 @@ it("begins with the window that the day lies in, so that no cap starts half empt
     Array.from({ length: 10 }, () => day),
     undefined,
   );
-  const books = openForReading(join(folder, "usage.db"));
+  const books = await openUsage(folder);
   if (!books) throw new Error("no books");
   const budget: Budget = {
     id: "b",
@@ -100,7 +100,7 @@ it("begins with the window that the day lies in, so that no cap starts half empt
   };
   const since = Date.parse("2026-11-06T00:00:00-08:00");
   const { sinceMs, windows } = await replayCap(books, budget, createCalendar(ZONE), since);
-  books.close();
+  await books.close();
   expect(new Date(sinceMs).toISOString()).toBe("2026-11-01T07:00:00.000Z");
   expect([...windows].map(([id, { requests, refused }]) => [id, requests, refused])).toEqual([["month:2026-11", 9, 1]]);
 });

@@ -16,7 +16,14 @@ const STEPS = IS_CI ? 1_000_000 : 3_000;
 /** Mistakes are looked for with one seed, so that each is found by the same steps every time. */
 const BUG_SEED = 1;
 const BUG_STEPS = 30_000;
-const NEEDED = ["seed.ts", "usage-event.ts", "simulation/run.ts", "simulation/world.ts", "simulation/model.ts"];
+const NEEDED = [
+  "books.ts",
+  "seed.ts",
+  "usage-event.ts",
+  "simulation/run.ts",
+  "simulation/world.ts",
+  "simulation/model.ts",
+];
 
 /** Steps in a process of their own: they leave no time to anything else. */
 async function simulate(root: string, seed: number, steps: number): Promise<{ code: number | null; said: string }> {

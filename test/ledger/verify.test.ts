@@ -9,8 +9,11 @@ import { readAdjustmentDifferences } from "../../ledger/usage/adjustments.ts";
 import { checkAudit, readAuditHead } from "../../ledger/usage/audit.ts";
 import { attemptAtMs } from "../../ledger/ids.ts";
 import { createDigest, issueVirtualKey } from "../../ledger/usage/keys.ts";
-import { openForReading } from "../../ledger/open.ts";
-import type { Sqlite } from "../../ledger/open.ts";
+import type { UsageBooks } from "../../ledger/books.ts";
+import { openUsage } from "../../ledger/open.ts";
+import { openForReading } from "../../ledger/sqlite.ts";
+import type { Sqlite } from "../../ledger/sqlite.ts";
+import { sqliteOf } from "../../ledger/sqlite-books.ts";
 import { nextDayToSeal, readSealDifferences } from "../../ledger/usage/seals.ts";
 import { readFoldDifferences, readRegisterDifferences } from "../../ledger/usage/verify.ts";
 import { openWriter } from "../../ledger/usage/writer.ts";
@@ -64,7 +67,7 @@ function tamper(folder: string, sql: string): void {
 }
 
 async function findAll(folder: string): Promise<string[]> {
-  const books = openForReading(join(folder, "usage.db"));
+  const books = await openUsage(folder);
   if (!books) throw new Error("no books");
   try {
     const broken = (await checkAudit(books)).broken;
@@ -75,7 +78,7 @@ async function findAll(folder: string): Promise<string[]> {
       ...(await readRegisterDifferences(books)),
     ];
   } finally {
-    books.close();
+    await books.close();
   }
 }
 
@@ -178,9 +181,9 @@ describe("verify", () => {
 
   it("finds nothing in books that nobody touched", async () => {
     expect(await findAll(folder)).toEqual([]);
-    const books = openForReading(join(folder, "usage.db")) as Sqlite;
+    const books = (await openUsage(folder)) as UsageBooks;
     expect(await readFoldDifferences(books)).toEqual([]);
-    books.close();
+    await books.close();
   });
 
   it.each([
@@ -297,20 +300,20 @@ describe("verify", () => {
   ])("names each sum that is not its events: %s", async (sql, place) => {
     const harmed = copy();
     tamper(harmed, sql);
-    const books = openForReading(join(harmed, "usage.db")) as Sqlite;
+    const books = (await openUsage(harmed)) as UsageBooks;
     expect((await readFoldDifferences(books)).join("\n")).toContain(place);
-    books.close();
+    await books.close();
   });
 
   it("finds a chain that was written anew, by the head that was noted", async () => {
-    const books = openForReading(join(folder, "usage.db")) as Sqlite;
-    const head = readAuditHead(books);
+    const books = (await openUsage(folder)) as UsageBooks;
+    const head = readAuditHead(sqliteOf(books));
     expect((await checkAudit(books, head)).broken).toBeUndefined();
     expect((await checkAudit(books, { ...head, hash: "0".repeat(64) })).broken).toMatchObject({ seq: head.seq });
     expect((await checkAudit(books, { ...head, seq: head.seq + 3 })).broken).toMatchObject({
       why: expect.stringContaining("are gone") as string,
     });
-    books.close();
+    await books.close();
   });
 
   it("refuses an event for a sealed day, and a second seal", async () => {

@@ -3,7 +3,7 @@ import { describe, expect, it } from "vitest";
 import { createBooking } from "../../ledger/usage/booking.ts";
 import { eventRow } from "../../ledger/usage/events.ts";
 import { firstAttemptId } from "../../ledger/ids.ts";
-import { openScratch } from "../../ledger/open.ts";
+import { openScratch } from "../../ledger/sqlite.ts";
 import { addDays, createCalendar, WINDOWS } from "../../ledger/windows.ts";
 import type { WindowKind } from "../../ledger/windows.ts";
 import { decodeBatch, encodeBatch } from "../../ledger/usage/wire.ts";

@@ -8,7 +8,7 @@ import * as fc from "fast-check";
 import { afterEach, describe, expect, it } from "vitest";
 import { checkAudit } from "../../ledger/usage/audit.ts";
 import type { Budget } from "../../ledger/budgets.ts";
-import { lockForWriting, openForReading, openForWriting } from "../../ledger/open.ts";
+import { lockForWriting, openForReading, openForWriting } from "../../ledger/sqlite.ts";
 import * as billingSchema from "../../ledger/billing/schema.ts";
 import * as noticesSchema from "../../ledger/notices/schema.ts";
 import * as usageSchema from "../../ledger/usage/schema.ts";
@@ -16,6 +16,7 @@ import { readSpend } from "../../ledger/usage/spend.ts";
 import { readFoldDifferences } from "../../ledger/usage/verify.ts";
 import { openWriter } from "../../ledger/usage/writer.ts";
 import type { Writer, WriterOptions } from "../../ledger/usage/writer.ts";
+import { booksOn } from "../books.ts";
 import { SEED } from "../seed.ts";
 import { temporaryFolder } from "../start-proxy.ts";
 import { event, SUBJECT } from "../usage-event.ts";
@@ -95,7 +96,7 @@ describe("the writer", () => {
           expect(await again.verify()).toEqual({ differences: [], reservedNanoUsd: 0n });
           const books = openForReading(join(folder, "usage.db"));
           if (!books) throw new Error("no books");
-          expect(await readFoldDifferences(books)).toEqual([]);
+          expect(await readFoldDifferences(booksOn(books))).toEqual([]);
           books.close();
           await close(again);
         },
@@ -189,9 +190,12 @@ describe("the writer", () => {
     const books = openForReading(join(folder, "usage.db"));
     if (!books) throw new Error("no books");
     expect(
-      (await readSpend(books, ["day"], "2026-01-01", "2027-01-01")).map((row) => [row.group.day, row.costNanoUsd]),
+      (await readSpend(booksOn(books), ["day"], "2026-01-01", "2027-01-01")).map((row) => [
+        row.group.day,
+        row.costNanoUsd,
+      ]),
     ).toEqual([["2026-11-24", 30n]]);
-    expect(await readFoldDifferences(books)).toEqual([]);
+    expect(await readFoldDifferences(booksOn(books))).toEqual([]);
     books.close();
   });
 });
@@ -223,9 +227,9 @@ describe("the books", () => {
       await writer.change({ type: "setBudget", budget: { ...BUDGET, id: window, window } }, "test");
     await close(writer);
     const books = openForWriting(join(folder, "usage.db"), "usage", "power");
-    expect((await checkAudit(books)).broken).toBeUndefined();
+    expect((await checkAudit(booksOn(books))).broken).toBeUndefined();
     books.exec("DROP TRIGGER audit_fixed; UPDATE audit SET detail = replace(detail, '1000', '9000') WHERE seq = 2");
-    expect((await checkAudit(books)).broken).toEqual({ seq: 2, why: "record was changed" });
+    expect((await checkAudit(booksOn(books))).broken).toEqual({ seq: 2, why: "record was changed" });
     books.close();
   });
 

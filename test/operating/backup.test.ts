@@ -6,7 +6,7 @@ import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { fileURLToPath } from "node:url";
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
-import { openForWriting } from "../../ledger/open.ts";
+import { openForWriting } from "../../ledger/sqlite.ts";
 import { RESTORE } from "../../service/secret.ts";
 import { freePorts } from "../free-ports.ts";
 import { chatAnswer, json, startFakeProvider } from "../fake/provider.ts";

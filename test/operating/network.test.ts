@@ -5,7 +5,7 @@ import type { ChildProcess } from "node:child_process";
 import { existsSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { afterEach, beforeAll, describe, expect, it, vi } from "vitest";
-import { openForWriting } from "../../ledger/open.ts";
+import { openForWriting } from "../../ledger/sqlite.ts";
 import { innerHostOf, isOpen, noteOpenNetwork } from "../../service/network.ts";
 import { freePorts } from "../free-ports.ts";
 import { temporaryFolder } from "../start-proxy.ts";

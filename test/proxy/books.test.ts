@@ -1,6 +1,6 @@
 // What the books keep of a request beside its money, and how people ask for it: tags, stated costs, discounts, unknown numbers.
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
-import { openForReading } from "../../ledger/open.ts";
+import { openUsage } from "../../ledger/open.ts";
 import { readSpend, readSpendByTag } from "../../ledger/usage/spend.ts";
 import type { SpendRow } from "../../ledger/usage/spend.ts";
 import { addDays, createCalendar } from "../../ledger/windows.ts";
@@ -46,7 +46,7 @@ describe("tags", () => {
     await ask(used(200), { "x-keymeter-feature": "chat", "x-keymeter-team": "ads" });
     await ask(used(400), { "helicone-property-feature": "search" });
     await ask(used(800));
-    const books = openForReading(join(running.dataDir, "usage.db"));
+    const books = await openUsage(running.dataDir);
     if (!books) throw new Error("no books");
     const calendar = createCalendar(zone);
     const today = calendar.day(Date.now());
@@ -69,7 +69,7 @@ describe("tags", () => {
     const tagged = await by("tag:feature", "model", "key");
     expect(tagged.reduce((sum, row) => sum + row.costNanoUsd, 0n)).toBe(all?.costNanoUsd);
     expect(await readSpendByTag(books, ["tag:feature"], calendar, addDays(today, 1), addDays(today, 2))).toEqual([]);
-    books.close();
+    await books.close();
   });
 });
 

@@ -4,7 +4,7 @@ import Anthropic from "@anthropic-ai/sdk";
 import OpenAI from "openai";
 import { GoogleGenAI } from "@google/genai";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
-import { openForReading } from "../../ledger/open.ts";
+import { openUsage } from "../../ledger/open.ts";
 import { readRefused } from "../../ledger/usage/spend.ts";
 import { LedgerUnavailable } from "../../ledger/usage/writer.ts";
 import { startFakeProvider } from "../fake/provider.ts";
@@ -186,10 +186,10 @@ describe("in expected mode a stream that costs more than was held for it", () =>
       `${chunk({ choices: [], usage: { prompt_tokens: 1, completion_tokens: 9, total_tokens: 10 } })}data: [DONE]\n\n`,
     );
     expect(await answerOf(secret)).toContain("[DONE]");
-    const books = openForReading(`${running.dataDir}/usage.db`);
+    const books = await openUsage(running.dataDir);
     if (!books) throw new Error("no books");
     const refused = await readRefused(books, 0, Date.now() + 60_000);
-    books.close();
+    await books.close();
     expect(refused.filter((row) => row.keyId === id).map(({ reason, observed }) => [reason, observed])).toEqual([
       ["capped", true],
     ]);

@@ -285,11 +285,11 @@ describe("a hard budget that is observed", () => {
     await running.setBudget({ scope, amountNanoUsd: 10n, observe: true });
     expect([await statusOf(secret), await statusOf(secret)]).toEqual([200, 200]);
     const { readRefused } = await import("../../ledger/usage/spend.ts");
-    const { openForReading } = await import("../../ledger/open.ts");
-    const books = openForReading(`${running.dataDir}/usage.db`);
+    const { openUsage } = await import("../../ledger/open.ts");
+    const books = await openUsage(running.dataDir);
     if (!books) throw new Error("no books");
     const refused = await readRefused(books, Date.now() - 3_600_000, Date.now() + 60_000);
-    books.close();
+    await books.close();
     expect(refused).toMatchObject([{ reason: "budget_exceeded", observed: true, count: 2 }]);
     await running.setBudget({ id: "hard", window: "day", scope, amountNanoUsd: 10n });
     expect(await statusOf(secret)).toBe(402);

@@ -6,8 +6,8 @@ import { costOf } from "../oracle/recorded-cost.mjs";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import type { EventRecord } from "../../ledger/usage/events.ts";
 import { readEvents } from "../../ledger/usage/events.ts";
-import { openForReading } from "../../ledger/open.ts";
-import type { Sqlite } from "../../ledger/open.ts";
+import type { UsageBooks } from "../../ledger/books.ts";
+import { openUsage } from "../../ledger/open.ts";
 import { addUsage } from "../../ledger/usage.ts";
 import type { Usage } from "../../ledger/usage.ts";
 import { matchRoute } from "../../proxy/dialects/dialect.ts";
@@ -183,7 +183,7 @@ describe.skipIf(!hasRecordings)("recorded traffic of other endpoints and vendors
     }));
   let provider: FakeProvider;
   let running: RunningProxy;
-  let books: Sqlite;
+  let books: UsageBooks;
   const compared = { equal: 0, listed: 0, unpriced: 0, unsure: 0 };
 
   beforeAll(async () => {
@@ -199,13 +199,13 @@ describe.skipIf(!hasRecordings)("recorded traffic of other endpoints and vendors
       KEYMETER_VERTEX_URL: provider.url,
       KEYMETER_DURABILITY: "process",
     });
-    const opened = openForReading(join(running.dataDir, "usage.db"));
+    const opened = await openUsage(running.dataDir);
     if (!opened) throw new Error("no books");
     books = opened;
   });
   afterAll(async () => {
     console.log(`costs of recorded answers against those worked out apart: ${JSON.stringify(compared)}`);
-    books.close();
+    await books.close();
     await running.stop();
     await provider.close();
   });

@@ -196,7 +196,7 @@ describe.skipIf(!hasRecordings)("a recorded answer, packed or cut short,", () =>
         Promise.resolve({ admitted: true, leftNanoUsd: undefined, isStrict: false, wouldRefuse: undefined } as const),
     } as unknown as Writer,
     prices,
-    expectations: createExpectations(undefined),
+    expectations: createExpectations(),
     refusalStatus: 402,
     names: { of: (_kind: string, name: string) => name, take: () => {} },
   };

@@ -4,7 +4,7 @@ import { Agent, request as httpRequest } from "node:http";
 import { expect, it } from "vitest";
 import { createDemoProvider } from "../../command/demo/provider.ts";
 import { multiply } from "../../ledger/money.ts";
-import { openForReading } from "../../ledger/open.ts";
+import { openUsage } from "../../ledger/open.ts";
 import { readSpend } from "../../ledger/usage/spend.ts";
 import { walkEvents } from "../../ledger/usage/events.ts";
 import { readFoldDifferences } from "../../ledger/usage/verify.ts";
@@ -34,7 +34,7 @@ it(`${REQUESTS} mixed requests: the ledger's sum is the provider's own`, async (
   expect(await running.proxy.writer.verify()).toEqual({ differences: [], reservedNanoUsd: 0n });
   await running.stop();
 
-  const books = openForReading(`${running.dataDir}/usage.db`);
+  const books = await openUsage(running.dataDir);
   if (!books) throw new Error("no books");
   const [all] = await readSpend(books, [], "0000-01-01", "9999-12-31");
   expect([all?.requests, all?.costNanoUsd]).toEqual([REQUESTS, provider.totalNanoUsd()]);
@@ -46,7 +46,7 @@ it(`${REQUESTS} mixed requests: the ledger's sum is the provider's own`, async (
     if (lines.toString() !== event.costNanoUsd) wrong.push(event.attemptId);
   }
   expect(wrong).toEqual([]);
-  books.close();
+  await books.close();
   await provider.close();
 });
 

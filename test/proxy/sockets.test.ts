@@ -11,7 +11,7 @@ import { ResponsesWS } from "openai/resources/beta/responses/ws";
 import { generate } from "selfsigned";
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
 import { WebSocket } from "ws";
-import { openForReading } from "../../ledger/open.ts";
+import { openForReading } from "../../ledger/sqlite.ts";
 import { startFakeSocketProvider } from "../fake/socket-provider.ts";
 import type { FakeSocketProvider } from "../fake/socket-provider.ts";
 import { startProxy, temporaryFolder } from "../start-proxy.ts";

@@ -221,7 +221,7 @@ export const BUGS: readonly Bug[] = [
   {
     what: "a change of budgets binds after the next restart",
     file: "usage/booking.ts",
-    is: "tagsCount);\n        book.setBudgets(readBudgets(database));",
+    is: "tagsCount);\n        book.setBudgets(budgetsIn(database));",
     becomes: "tagsCount);",
   },
   {
@@ -239,8 +239,8 @@ export const BUGS: readonly Bug[] = [
   {
     what: "a budget that is set anew begins at nothing",
     file: "usage/booking.ts",
-    is: "readSettled(database, budget, window, tagsCount)",
-    becomes: "(budget.createdAtMs > nowMs ? 0n : readSettled(database, budget, window))",
+    is: "settledIn(database, budget, window, tagsCount)",
+    becomes: "(budget.createdAtMs > nowMs ? 0n : settledIn(database, budget, window))",
   },
   {
     what: "a budget that is set anew stands beside the old one",

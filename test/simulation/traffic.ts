@@ -8,7 +8,7 @@ import { cost } from "../../ledger/cost.ts";
 import { eventRow } from "../../ledger/usage/events.ts";
 import { createExpectations } from "../../ledger/usage/expectations.ts";
 import { createAttemptIds } from "../../ledger/ids.ts";
-import { openScratch } from "../../ledger/open.ts";
+import { openScratch } from "../../ledger/sqlite.ts";
 import { createPriceBook } from "../../ledger/prices/price-book.ts";
 import type { Answer, Operation } from "../../ledger/usage/wire.ts";
 import { decodeAnswers, decodeBatch, encodeAnswers, encodeBatch } from "../../ledger/usage/wire.ts";
@@ -119,7 +119,7 @@ async function run(traffic: Traffic, { mode, stream, maxOutputTokens, share }: O
     createdAtMs: 0,
   } as const;
   book({ type: "change", change: { type: "setBudget", budget }, author: { actor: "test", atMs: nowMs } });
-  const expectations = createExpectations(undefined);
+  const expectations = createExpectations();
   // Of the writer an extension needs no more.
   const writer = {
     extend: async (attemptId: number, leastNanoUsd: bigint, wantedNanoUsd: bigint) => {

@@ -8,12 +8,13 @@ import type { Booking } from "../../ledger/usage/booking.ts";
 import type { Change } from "../../ledger/usage/changes.ts";
 import { eventRow } from "../../ledger/usage/events.ts";
 import { attemptAtMs, createAttemptIds } from "../../ledger/ids.ts";
-import { openScratch } from "../../ledger/open.ts";
-import type { Sqlite } from "../../ledger/open.ts";
+import { openScratch } from "../../ledger/sqlite.ts";
+import type { Sqlite } from "../../ledger/sqlite.ts";
 import { digestDay, nextDayToSeal, readSealDifferences } from "../../ledger/usage/seals.ts";
 import { readFoldDifferences, readRegisterDifferences } from "../../ledger/usage/verify.ts";
 import { decodeAnswers, decodeBatch, encodeAnswers, encodeBatch } from "../../ledger/usage/wire.ts";
 import type { Answer, Operation } from "../../ledger/usage/wire.ts";
+import { booksOn } from "../books.ts";
 import { random } from "../seed.ts";
 import { event } from "../usage-event.ts";
 import { Model } from "./model.ts";
@@ -96,11 +97,11 @@ export class World {
       { type: "verified", differences: [], reservedNanoUsd: 0n },
       "at rest",
     );
-    same(await readFoldDifferences(this.#database), [], "sums fold");
-    same(await readRegisterDifferences(this.#database), [], "register");
-    same(await readSealDifferences(this.#database), [], "seals");
-    same(await readAdjustmentDifferences(this.#database), [], "adjustments");
-    same((await checkAudit(this.#database)).broken, undefined, "audit");
+    same(await readFoldDifferences(booksOn(this.#database)), [], "sums fold");
+    same(await readRegisterDifferences(booksOn(this.#database)), [], "register");
+    same(await readSealDifferences(booksOn(this.#database)), [], "seals");
+    same(await readAdjustmentDifferences(booksOn(this.#database)), [], "adjustments");
+    same((await checkAudit(booksOn(this.#database))).broken, undefined, "audit");
     const rows = this.#database
       .prepare("SELECT attempt_id AS id, cost_nano_usd AS cost FROM events ORDER BY 1")
       .all() as { id: bigint; cost: bigint | null }[];

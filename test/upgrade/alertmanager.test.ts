@@ -17,8 +17,8 @@ import type { Notifier } from "../../alerts/notifier.ts";
 import { OWN_SOURCE } from "../../alerts/source.ts";
 import { createSlack } from "../../alerts/slack.ts";
 import { findMute, findOpenNotice, readDeliveries, readOutbox } from "../../ledger/notices/notices.ts";
-import { openForWriting } from "../../ledger/open.ts";
-import type { Sqlite } from "../../ledger/open.ts";
+import type { NoticesBooks } from "../../ledger/books.ts";
+import { openToWrite } from "../../ledger/open.ts";
 import { SHARED_SETTINGS } from "../../service/config.ts";
 import { createLog } from "../../service/log.ts";
 import { Secret } from "../../service/secret.ts";
@@ -98,16 +98,16 @@ const WATCHDOG = {
 };
 
 let slack: FakeSlack;
-let database: Sqlite;
+let database: NoticesBooks;
 let notifier: Notifier;
 let app: ReturnType<typeof createAlertsApp>;
 let heard = 0;
 const closers: (() => Promise<unknown>)[] = [];
 
-const startOn = (books: Sqlite): void => {
+const startOn = (books: NoticesBooks): void => {
   database = books;
   notifier = startNotifier({
-    database,
+    notices: database,
     slack: createSlack(new Secret("xoxb-test"), slack.url),
     channelOf: () => "C0TEST",
     defaultChannel: "C0TEST",
@@ -163,13 +163,13 @@ const lastUnsigned = async (): Promise<number> =>
 beforeEach(async () => {
   heard = 0;
   slack = await startFakeSlack();
-  startOn(openForWriting(join(temporaryFolder(), "notices.db"), "notices", "process"));
+  startOn(await openToWrite(temporaryFolder(), "notices", "process"));
 });
 afterEach(async () => {
   for (const close of closers.splice(0)) await close();
   await notifier.stop();
   await app.close();
-  database.close();
+  await database.close();
   await slack.close();
 });
 
@@ -306,11 +306,11 @@ describe("notices of before the upgrade", () => {
   async function upgrade(dump: string): Promise<void> {
     await notifier.stop();
     await app.close();
-    database.close();
+    await database.close();
     const old = { channel: "C0TEST", ts: "1747900800.000100", threadTs: undefined, metadata: null, file: undefined };
     (slack.posted as object[]).push({ ...old, text: "Team search is heading over its forecast" });
     (slack.messages as Map<string, string>).set(old.ts, "Team search is heading over its forecast");
-    startOn(openForWriting(restore(dump).path, "notices", "process"));
+    startOn(await openToWrite(restore(dump).folder, "notices", "process"));
     await expect.poll(async () => (await readOutbox(database)).length, { timeout: 10_000 }).toBe(0);
   }
 

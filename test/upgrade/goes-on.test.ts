@@ -7,7 +7,8 @@ import { readAdjustmentDifferences } from "../../ledger/usage/adjustments.ts";
 import { checkAudit } from "../../ledger/usage/audit.ts";
 import { createDigest, readKeys } from "../../ledger/usage/keys.ts";
 import type { KeySecret } from "../../ledger/usage/keys.ts";
-import type { Sqlite } from "../../ledger/open.ts";
+import type { UsageBooks } from "../../ledger/books.ts";
+import { sqliteOf } from "../../ledger/sqlite-books.ts";
 import { readSealDifferences } from "../../ledger/usage/seals.ts";
 import { readFoldDifferences, readRegisterDifferences } from "../../ledger/usage/verify.ts";
 import { readPendingWork } from "../../ledger/usage/work.ts";
@@ -36,7 +37,7 @@ import {
 const OPEN_BOUND = 5_000_000n;
 
 /** All that `keymeter verify` finds. */
-async function disagreements(books: Sqlite): Promise<string[]> {
+async function disagreements(books: UsageBooks): Promise<string[]> {
   const { broken } = await checkAudit(books);
   return [
     ...(broken ? [`audit ${broken.seq}: ${broken.why}`] : []),
@@ -110,7 +111,7 @@ async function startWriter(folder: string): Promise<Program> {
   });
   return {
     writer,
-    openWork: () => withBooks(path, async (books) => (await readPendingWork(books)).map(({ workId }) => workId)),
+    openWork: () => withBooks(path, async (books: UsageBooks) => (await readPendingWork(books)).map(({ workId }) => workId)),
     async spend() {
       const { keys, secrets } = await withBooks(path, readKeys);
       const digest = createDigest(PEPPER);
@@ -159,7 +160,7 @@ describe("a folder goes on: its key is let in, what was open is settled, request
       expect((await program.writer.verify()).differences).toEqual([]);
 
       const total = (before["events.cost_nano_usd"] ?? 0n) + OPEN_BOUND + cost;
-      const after = await withBooks(path, moneyOf);
+      const after = await withBooks(path, (books) => moneyOf(sqliteOf(books)));
       for (const table of ["events", "rollup_hour", "rollup_day"])
         expect(after[`${table}.cost_nano_usd`], table).toBe(total);
       expect(after["rows of audit"]).toBeGreaterThanOrEqual(before["rows of audit"] ?? 0n);

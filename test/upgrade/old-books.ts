@@ -4,8 +4,10 @@ import { globSync, mkdirSync, readFileSync, writeFileSync } from "node:fs";
 import { basename, join } from "node:path";
 import { fileURLToPath } from "node:url";
 import Database from "better-sqlite3";
-import { openForReading } from "../../ledger/open.ts";
-import type { MigrationSet, Sqlite } from "../../ledger/open.ts";
+import type { BookName, Books } from "../../ledger/books.ts";
+import { openForReading } from "../../ledger/sqlite.ts";
+import type { Sqlite } from "../../ledger/sqlite.ts";
+import { booksOn } from "../books.ts";
 import { temporaryFolder } from "../start-proxy.ts";
 
 /** Those folders' pepper, the secret of their key `key_1`, and the one before it, whose grace is over. */
@@ -17,7 +19,7 @@ export const ZONE = "Europe/Berlin";
 const SCHEMAS = fileURLToPath(new URL("schemas/", import.meta.url));
 
 /** Names of dumps: the set, and the commit whose code wrote it; with two, what the second one's migrations made of it. */
-export function dumpsOf(set: MigrationSet): string[] {
+export function dumpsOf(set: BookName): string[] {
   return globSync(`${set}-*.sql`, { cwd: SCHEMAS })
     .map((file) => basename(file, ".sql"))
     .toSorted();
@@ -122,13 +124,16 @@ export function openWorkIn(database: Sqlite): string[] {
 }
 
 /** Opens a file for reading and lets go of it. */
-export async function withBooks<T>(path: string, what: (books: Sqlite) => Promise<T> | T): Promise<T> {
-  const books = openForReading(path);
-  if (!books) throw new Error(`${path} does not exist`);
+export async function withBooks<Name extends BookName, T>(
+  path: string,
+  what: (books: Books<Name>) => Promise<T> | T,
+): Promise<T> {
+  const reading = openForReading(path);
+  if (!reading) throw new Error(`${path} does not exist`);
   try {
-    return await what(books);
+    return await what(booksOn<Name>(reading));
   } finally {
-    books.close();
+    reading.close();
   }
 }
 

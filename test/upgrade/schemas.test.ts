@@ -10,18 +10,20 @@ import { findClosed, readComparisons, readVarianceSums } from "../../ledger/bill
 import { readForecasts } from "../../ledger/billing/forecasts.ts";
 import { readLeaks } from "../../ledger/billing/leaks.ts";
 import { findOpenNotice, readDeliveries, readOutbox } from "../../ledger/notices/notices.ts";
-import { LedgerError, openForReading, openForWriting } from "../../ledger/open.ts";
-import type { MigrationSet, Sqlite } from "../../ledger/open.ts";
+import { LedgerError } from "../../ledger/books.ts";
+import type { BillingBooks, BookName, NoticesBooks } from "../../ledger/books.ts";
+import { openForReading, openForWriting } from "../../ledger/sqlite.ts";
+import type { Sqlite } from "../../ledger/sqlite.ts";
 import { temporaryFolder } from "../start-proxy.ts";
 import { ask, contentOf, digestOf, dumpsOf, moneyOf, openWorkIn, restore, schemaOf, tamper } from "./old-books.ts";
 import { withBooks, withoutDays } from "./old-books.ts";
 
-const SETS: readonly MigrationSet[] = ["usage", "billing", "notices"];
+const SETS: readonly BookName[] = ["usage", "billing", "notices"];
 const USAGE = dumpsOf("usage");
 const ALL = SETS.flatMap((set) => dumpsOf(set).map((dump) => [dump, set] as const));
 
 /** Opens as the program that writes the file does, and closes. */
-function open<T>(path: string, set: MigrationSet, what: (database: Sqlite) => T): T {
+function open<T>(path: string, set: BookName, what: (database: Sqlite) => T): T {
   const database = openForWriting(path, set, "process");
   try {
     return what(database);
@@ -31,7 +33,7 @@ function open<T>(path: string, set: MigrationSet, what: (database: Sqlite) => T)
 }
 
 /** What a new file has. */
-const fresh = new Map<MigrationSet, { readonly schema: ReturnType<typeof schemaOf>; readonly version: number }>();
+const fresh = new Map<BookName, { readonly schema: ReturnType<typeof schemaOf>; readonly version: number }>();
 beforeAll(() => {
   for (const set of SETS)
     fresh.set(
@@ -171,7 +173,7 @@ function expectedOf(database: Sqlite): Derived {
 }
 
 /** Opening is refused with a sentence, by who writes and by who reads, and the file is the same, byte by byte. */
-function expectRefusal(path: string, set: MigrationSet, sentence: string): void {
+function expectRefusal(path: string, set: BookName, sentence: string): void {
   const before = digestOf(path);
   for (let i = 0; i < 2; i++) {
     expect(() => open(path, set, () => undefined)).toThrow(LedgerError);
@@ -260,7 +262,7 @@ describe.each(dumpsOf("billing"))("the bills of %s", (dump) => {
     );
     open(path, "billing", () => undefined);
     expect(ask(path, billed)).toEqual(before);
-    await withBooks(path, async (books) => {
+    await withBooks(path, async (books: BillingBooks) => {
       const month = ["2025-05-01", "2025-06-01"] as const;
       const days = await readBillDays(books, ...month);
       expect(days.map(({ day, amountNanoUsd }) => [day, amountNanoUsd])).toContainEqual(["2025-05-20", 1_500_000n]);
@@ -281,7 +283,7 @@ describe.each(dumpsOf("billing"))("the bills of %s", (dump) => {
       expect((await readVarianceSums(books, ...month)).map(({ amountNanoUsd }) => amountNanoUsd)).toEqual(
         isFirst ? [] : [100_000n],
       );
-      expect(findClosed(books, "openai", "2025-05-20")?.billedNanoUsd).toBe(isFirst ? undefined : 1_500_000n);
+      expect((await findClosed(books, "openai", "2025-05-20"))?.billedNanoUsd).toBe(isFirst ? undefined : 1_500_000n);
     });
     if (!isFirst)
       expect(() => tamper(path, (database) => database.exec("DELETE FROM closed_days"))).toThrow(
@@ -295,7 +297,7 @@ describe.each(dumpsOf("notices"))("the notices of %s", (dump) => {
     const { path } = restore(dump);
     open(path, "notices", () => undefined);
     const [search, ads] = ["search", "ads"].map((team) => `{}:{team="${team}", topic="forecast"}`) as [string, string];
-    await withBooks(path, async (books) => {
+    await withBooks(path, async (books: NoticesBooks) => {
       expect((await readOutbox(books)).map(({ kind, groupKey }) => [kind, groupKey]).toSorted()).toEqual([
         ["group", ads],
         ["group", search],

@@ -13,7 +13,8 @@ import { COLLECTOR_SETTINGS, loadCollectorConfig } from "../../collector/config.
 import { createCollectorMetrics } from "../../collector/metrics.ts";
 import { loadCommandConfig } from "../../command/config.ts";
 import { DASHBOARDS } from "../../dashboards/all.ts";
-import { openForWriting } from "../../ledger/open.ts";
+import { openToWrite, openUsage } from "../../ledger/open.ts";
+import { openForWriting } from "../../ledger/sqlite.ts";
 import { loadProxyConfig, PROXY_SETTINGS } from "../../proxy/config.ts";
 import { Secret } from "../../service/secret.ts";
 import { readSettings } from "../../service/settings.ts";
@@ -226,19 +227,19 @@ describe("metrics of the release before", () => {
 
   it("are all exposed by the collector, with their labels", async () => {
     const data = temporaryFolder();
-    const [usage, billing] = (["usage", "billing"] as const).map((set) =>
-      openForWriting(join(data, `${set}.db`), set, "process"),
-    );
-    if (!usage || !billing) throw new Error("no books");
+    openForWriting(join(data, "usage.db"), "usage", "process").close();
+    const usage = await openUsage(data);
+    const billing = await openToWrite(data, "billing", "process");
+    if (!usage) throw new Error("no books");
     const { registry } = createCollectorMetrics({ usage, billing }, METRICS_SETTINGS);
     expect(Object.keys(NAMES.collector).length).toBe(55);
     await check(registry, NAMES.collector);
-    usage.close();
-    billing.close();
+    await usage.close();
+    await billing.close();
   });
 
   it("are all exposed by the alerts program", async () => {
-    const database = openForWriting(join(temporaryFolder(), "notices.db"), "notices", "process");
+    const database = await openToWrite(temporaryFolder(), "notices", "process");
     const silent = { wake: () => undefined, stop: async () => undefined, status: () => ({ sent: 0, failed: 0 }) };
     const ownRules = { heardWatchdog: () => undefined, isSpeaking: () => false };
     const app = createAlertsApp(
@@ -251,7 +252,7 @@ describe("metrics of the release before", () => {
     expect(Object.keys(NAMES.alerts).length).toBe(6);
     for (const [name, { type }] of Object.entries(NAMES.alerts)) expect(types.get(name), name).toBe(type);
     await app.close();
-    database.close();
+    await database.close();
   });
 });
 

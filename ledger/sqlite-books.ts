@@ -1,0 +1,81 @@
+// The books on SQLite: which connections stand behind a handle. Reads have one of their own, so that a change that waits for something
+// is never seen half made, and never takes a read of somebody else into it.
+import { LedgerError } from "./books.ts";
+import type { BookName, Books } from "./books.ts";
+import { drizzle } from "./drizzle.ts";
+import type { Sqlite } from "./sqlite.ts";
+
+type Tables = ReturnType<typeof drizzle>;
+type Connection = { readonly sqlite: Sqlite; readonly tables: Tables };
+
+const connections = new WeakMap<Books<BookName>, Connection>();
+
+/** The connection behind a handle. For this folder only. */
+export function sqliteOf(books: Books<BookName>): Sqlite {
+  return connectionOf(books).sqlite;
+}
+
+/** The same, as drizzle sees it. */
+export function tablesOf(books: Books<BookName>): Tables {
+  return connectionOf(books).tables;
+}
+
+function connectionOf(books: Books<BookName>): Connection {
+  const found = connections.get(books);
+  if (!found) throw new Error("these books were not opened here, or their change is over");
+  return found;
+}
+
+/** Makes a handle. `writing` undefined: for reading only. `closed` is called when its connections are. */
+export function sqliteBooks<Name extends BookName>(
+  reading: Sqlite,
+  writing?: Sqlite,
+  closed: () => void = () => undefined,
+): Books<Name> {
+  let last: Promise<unknown> = Promise.resolve();
+  return handle<Name>(reading, {
+    transaction(change) {
+      if (!writing) return Promise.reject(new LedgerError(`${reading.name} is open for reading only`));
+      const made = last.then(() => makeChange(writing, change));
+      last = made.catch(() => undefined);
+      return made;
+    },
+    async close() {
+      await last;
+      reading.close();
+      writing?.close();
+      closed();
+    },
+  });
+}
+
+async function makeChange<Name extends BookName, T>(
+  writing: Sqlite,
+  change: (books: Books<Name>) => Promise<T>,
+): Promise<T> {
+  const own: Books<Name> = handle<Name>(writing, {
+    // A change inside a change is part of it.
+    transaction: (inner) => inner(own),
+    close: () => Promise.reject(new Error("a change does not close its books")),
+  });
+  writing.exec("BEGIN IMMEDIATE");
+  try {
+    const made = await change(own);
+    writing.exec("COMMIT");
+    return made;
+  } catch (error) {
+    if (writing.inTransaction) writing.exec("ROLLBACK");
+    throw error;
+  } finally {
+    connections.delete(own);
+  }
+}
+
+function handle<Name extends BookName>(
+  sqlite: Sqlite,
+  methods: Pick<Books<Name>, "transaction" | "close">,
+): Books<Name> {
+  const made = methods as Books<Name>;
+  connections.set(made, { sqlite, tables: drizzle(sqlite) });
+  return made;
+}
