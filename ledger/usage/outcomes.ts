@@ -1,7 +1,8 @@
 // Attempts one by one, and how they ended: what sums do not tell. Read models over the events; reads only.
 import { and, desc, drizzle, eq, gte, inArray, isNotNull, lt, lte, sql } from "../drizzle.ts";
 import { readEvents } from "./events.ts";
-import type { EventRecord, Outcome } from "./events.ts";
+import type { EventRecord } from "./events.ts";
+import type { Outcome } from "./usage-event.ts";
 import { attemptAtMs, firstAttemptId, readAttemptId } from "../ids.ts";
 import type { AttemptId } from "../ids.ts";
 import type { NanoUsd } from "../money.ts";

@@ -100,41 +100,7 @@ export const work = sqliteTable("work", {
   attemptId: count("attempt_id").notNull(),
 });
 
-export const events = sqliteTable("events", {
-  attemptId: count("attempt_id").primaryKey(),
-  keyId: text("key_id").notNull(),
-  provider: text().notNull(),
-  endpoint: text().notNull(),
-  requestedModel: text("requested_model").notNull(),
-  servedModel: text("served_model"),
-  tier: text(),
-  team: text().notNull(),
-  project: text().notNull(),
-  env: text().notNull(),
-  tags: text(),
-  input: count(),
-  cacheRead: count("cache_read"),
-  cacheWrite5m: count("cache_write_5m"),
-  cacheWrite1h: count("cache_write_1h"),
-  output: count(),
-  otherUsage: text("other_usage"),
-  reasoning: count(),
-  usageState: text("usage_state", { enum: ["reported", "estimated", "unknown"] }).notNull(),
-  costNanoUsd: nanoUsd("cost_nano_usd"),
-  costLines: text("cost_lines"),
-  priceVersion: text("price_version"),
-  priceConfidence: text("price_confidence", { enum: ["exact", "inferred", "unpriced"] }),
-  outcome: text().notNull(),
-  httpStatus: count("http_status"),
-  durationMs: count("duration_ms"),
-  firstByteMs: count("first_byte_ms"),
-  providerRequestId: text("provider_request_id"),
-  responseId: text("response_id"),
-  rawUsage: text("raw_usage"),
-  statedCostNanoUsd: nanoUsd("stated_cost_nano_usd"),
-  usageReason: text("usage_reason"),
-  atMs: count("at_ms").notNull(),
-});
+export { events } from "./event-columns.ts";
 
 const sums = {
   keyId: text("key_id").notNull(),
