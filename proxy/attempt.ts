@@ -6,7 +6,7 @@ import { formatUsdExact } from "../ledger/money.ts";
 import type { NanoUsd } from "../ledger/money.ts";
 import { isFee } from "../ledger/usage.ts";
 import type { Unit } from "../ledger/usage.ts";
-import type { PendingWork } from "../ledger/usage/work.ts";
+import type { PendingWork } from "../ledger/usage/pending-work.ts";
 import { admit } from "./admit.ts";
 import type { Admission, Asked } from "./admit.ts";
 import type { ProxyContext } from "./context.ts";

@@ -1,5 +1,5 @@
 // Usage events in the books: the row that is booked, the part of it that sums are made of, and how readers get records of them back.
-import { and, asc, desc, drizzle, eq, gte, lt } from "../drizzle.ts";
+import { and, asc, desc, drizzle, eq, getTableColumns, gte, lt } from "../drizzle.ts";
 import type { Subject } from "../budgets.ts";
 import { attemptAtMs, firstAttemptId } from "../ids.ts";
 import type { AttemptId } from "../ids.ts";
@@ -8,12 +8,9 @@ import type { Sqlite } from "../open.ts";
 import { AT, events, otherWrites, recordOf } from "./event-columns.ts";
 import type { EventRow, ShownLine, StoredEvent } from "./event-columns.ts";
 import type { Usage, UsageReason, UsageState } from "../usage.ts";
-import { EVENT_COLUMNS, lies } from "./within.ts";
+import { booked } from "./schema.ts";
+import { BOOKED_COLUMNS, lies } from "./within.ts";
 import type { Within } from "./within.ts";
-
-/** All cache writes of an event, as SQL. */
-export const ALL_CACHE_WRITES = `COALESCE(cache_write_5m, 0) + COALESCE(cache_write_1h, 0)
-  + COALESCE(json_extract(other_usage, '$.cache_write_30m'), 0) + COALESCE(json_extract(other_usage, '$.cache_write_12h'), 0)`;
 
 /** When an attempt was over, as far as its row says. */
 export function endedAtMs(row: EventRow): number {
@@ -155,14 +152,15 @@ export type EventFilter = {
 /** Reads events in a bounded read. */
 export async function readEvents(database: Sqlite, filter: EventFilter): Promise<EventRecord[]> {
   const newest = drizzle(database)
-    .select()
+    .select(getTableColumns(events))
     .from(events)
+    .innerJoin(booked, eq(booked.attemptId, events.attemptId))
     .where(
       and(
         filter.sinceMs === undefined ? undefined : gte(events.attemptId, firstAttemptId(filter.sinceMs)),
         filter.untilMs === undefined ? undefined : lt(events.attemptId, firstAttemptId(filter.untilMs)),
         filter.keyId === undefined ? undefined : eq(events.keyId, filter.keyId),
-        ...lies(filter.within ?? {}, EVENT_COLUMNS),
+        ...lies(filter.within ?? {}, BOOKED_COLUMNS),
         filter.before === undefined ? undefined : lt(events.attemptId, filter.before),
       ),
     )

@@ -10,7 +10,7 @@ import type { KeySecret } from "../../ledger/usage/keys.ts";
 import type { Sqlite } from "../../ledger/open.ts";
 import { readSealDifferences } from "../../ledger/usage/seals.ts";
 import { readFoldDifferences, readRegisterDifferences } from "../../ledger/usage/verify.ts";
-import { readPendingWork } from "../../ledger/usage/work.ts";
+import { readPendingWork } from "../../ledger/usage/pending-work.ts";
 import { openWriter } from "../../ledger/usage/writer.ts";
 import type { Writer } from "../../ledger/usage/writer.ts";
 import { chatAnswer, json, startFakeProvider } from "../fake/provider.ts";

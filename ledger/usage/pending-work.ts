@@ -44,22 +44,3 @@ export async function readPendingWork(database: Sqlite): Promise<PendingWork[]> 
     mostNanoUsd: mostNanoUsd ?? undefined,
   }));
 }
-
-/** Things that keys made at providers, work among them: the newest `most`, oldest of these first. */
-export async function* readThings(
-  database: Sqlite,
-  most: number,
-): AsyncGenerator<{ readonly provider: string; readonly name: string; readonly keyId: string }> {
-  const rows = database
-    .prepare(
-      "SELECT provider, work_id AS name, key_id AS keyId FROM (SELECT * FROM work ORDER BY attempt_id DESC LIMIT ?) ORDER BY attempt_id",
-    )
-    .iterate(most);
-  for (const row of rows) yield row as { provider: string; name: string; keyId: string };
-}
-
-/** Looks for the key that made a thing; undefined: none through this ledger. */
-export function createThingReader(database: Sqlite): (provider: string, name: string) => string | undefined {
-  const find = database.prepare("SELECT key_id FROM work WHERE provider = ? AND work_id = ?").pluck();
-  return (provider, name) => find.get(provider, name) as string | undefined;
-}

@@ -1,0 +1,22 @@
+// Things that keys made at providers: files, caches, conversations, batches. At the provider all keys of one credential are one account;
+// here each name has the key that made it, the first one for ever. Whether anything of it goes on is no matter of this table.
+import type { Sqlite } from "../open.ts";
+
+/** The newest `most` of all, oldest of these first. */
+export async function* readThings(
+  database: Sqlite,
+  most: number,
+): AsyncGenerator<{ readonly provider: string; readonly name: string; readonly keyId: string }> {
+  const rows = database
+    .prepare(
+      "SELECT provider, name, key_id AS keyId FROM (SELECT * FROM things ORDER BY attempt_id DESC LIMIT ?) ORDER BY attempt_id",
+    )
+    .iterate(most);
+  for (const row of rows) yield row as { provider: string; name: string; keyId: string };
+}
+
+/** Looks for the key that made a thing; undefined: none through this ledger. */
+export function createThingReader(database: Sqlite): (provider: string, name: string) => string | undefined {
+  const find = database.prepare("SELECT key_id FROM things WHERE provider = ? AND name = ?").pluck();
+  return (provider, name) => find.get(provider, name) as string | undefined;
+}
