@@ -123,12 +123,12 @@ async function reprice(args: string[]): Promise<void> {
   const ofUpstreams = new Map(config.upstreams.map(({ name, priceList }) => [name, priceList]));
   const books = await requireUsage(config);
   const adjusted = await readAdjusted(books, firstAttemptId(sinceMs) - 1);
+  const listOf = (provider: string, model: string): string | undefined => priceListOf(provider, model, ofUpstreams);
   const found: Adjustment[] = [];
   let seen = 0;
   for await (const event of walkEvents(books, { sinceMs })) {
     seen += 1;
-    const list = priceListOf(event.provider, event.servedModel ?? event.requestedModel, ofUpstreams);
-    const adjustment = repriced(event, adjusted.get(readAttemptId(event.attemptId)), book, list);
+    const adjustment = repriced(event, adjusted.get(readAttemptId(event.attemptId)), book, listOf);
     if (adjustment) found.push(adjustment);
   }
   await books.close();

@@ -4,7 +4,7 @@ import { attemptAtMs } from "../ledger/ids.ts";
 import type { AttemptId } from "../ledger/ids.ts";
 import { formatUsd } from "../ledger/money.ts";
 import { readKeyNames } from "../ledger/usage/spend.ts";
-import { readPendingWork } from "../ledger/usage/work.ts";
+import { readPendingWork } from "../ledger/usage/pending-work.ts";
 import { makeChange, requireUsage } from "./books.ts";
 import { loadCommandConfig } from "./config.ts";
 import { toJson } from "../service/json.ts";

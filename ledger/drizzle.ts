@@ -26,6 +26,6 @@ export const {
   sql,
 } = core;
 export const { drizzle } = driver;
-export const { customType, real, sqliteTable, text } = tables;
+export const { customType, real, sqliteTable, sqliteView, text } = tables;
 export type { SQL } from "drizzle-orm";
-export type { AnySQLiteColumn } from "drizzle-orm/sqlite-core";
+export type { AnySQLiteColumn, SQLiteColumnBuilderBase } from "drizzle-orm/sqlite-core";

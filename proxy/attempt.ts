@@ -1,12 +1,12 @@
 // One attempt, from the question whether it may be to its row in the books. Requests, turns of a WebSocket and results of earlier work
 // are its three callers. Once the money is held it always ends in the books: what cannot be read is booked at what is held.
-import type { UsageEvent } from "../ledger/usage/events.ts";
+import type { UsageEvent } from "../ledger/usage/usage-event.ts";
 import { formatRequestId } from "../ledger/ids.ts";
 import { formatUsdExact } from "../ledger/money.ts";
 import type { NanoUsd } from "../ledger/money.ts";
 import { isFee } from "../ledger/usage.ts";
 import type { Unit } from "../ledger/usage.ts";
-import type { PendingWork } from "../ledger/usage/work.ts";
+import type { PendingWork } from "../ledger/usage/pending-work.ts";
 import { admit } from "./admit.ts";
 import type { Admission, Asked } from "./admit.ts";
 import type { ProxyContext } from "./context.ts";

@@ -2,7 +2,7 @@
 // Pure. Usage that is not known is never booked as zero.
 import { cost, statedLine } from "../ledger/cost.ts";
 import type { CostLine } from "../ledger/cost.ts";
-import type { Outcome, UsageEvent } from "../ledger/usage/events.ts";
+import type { Outcome, UsageEvent } from "../ledger/usage/usage-event.ts";
 import { attemptAtMs } from "../ledger/ids.ts";
 import { UNPROVEN_KEY_ID } from "../ledger/usage/keys.ts";
 import type { NanoUsd } from "../ledger/money.ts";
@@ -68,6 +68,7 @@ export function toEvent(
     // Nothing was seen of the answer: the amount reserved stands until a bill says better.
     costNanoUsd: costOf(used, priced, admission, seen, reading, tiers, prices),
     costLines: used.reserved || isShort(priced, admission) ? [] : priced.lines,
+    priceList: admission.priceList,
     priceVersion: priced.price?.version,
     priceConfidence: priced.confidence,
     outcome: outcomeOf(ending, reading),

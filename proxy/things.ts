@@ -1,7 +1,7 @@
 // Things at the provider that a key's request made: files, caches, conversations, batches. At the provider all Keymeter keys of one
 // credential are one account; here each thing has the key that made it. In memory, so that a body full of names waits for no disk; what
 // memory no longer holds is asked of the books.
-import { createThingReader, readThings } from "../ledger/usage/work.ts";
+import { createThingReader, readThings } from "../ledger/usage/things.ts";
 import type { UsageBooks } from "../ledger/books.ts";
 import type { Writer } from "../ledger/usage/writer.ts";
 import type { Log } from "../service/log.ts";

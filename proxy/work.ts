@@ -1,8 +1,8 @@
 // Work that goes on at the provider after its answer. From its creation it is known here and in the books; when its result
 // passes, it is taken out, once, and settled. What nobody fetches stays pending, and visible.
 import type { ProvenKey } from "../ledger/usage/wire.ts";
-import { readPendingWork } from "../ledger/usage/work.ts";
-import type { PendingWork } from "../ledger/usage/work.ts";
+import { readPendingWork } from "../ledger/usage/pending-work.ts";
+import type { PendingWork } from "../ledger/usage/pending-work.ts";
 import type { UsageBooks } from "../ledger/books.ts";
 import type { Writer } from "../ledger/usage/writer.ts";
 import type { Admission } from "./admit.ts";

@@ -7,7 +7,7 @@ import { freezeDueForecasts, refreshRests, scoreForecasts } from "../collector/f
 import { replaceBills } from "../ledger/billing/bills.ts";
 import type { BilledLine } from "../ledger/billing/bills.ts";
 import { cost } from "../ledger/cost.ts";
-import type { Outcome } from "../ledger/usage/events.ts";
+import type { Outcome } from "../ledger/usage/usage-event.ts";
 import { createDigest, issueVirtualKey } from "../ledger/usage/keys.ts";
 import { noteLeak } from "../ledger/billing/leaks.ts";
 import { readMetered, refreshMetered } from "../ledger/billing/metered.ts";

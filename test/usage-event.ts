@@ -1,5 +1,5 @@
 // Usage events for tests of the books.
-import type { UsageEvent } from "../ledger/usage/events.ts";
+import type { UsageEvent } from "../ledger/usage/usage-event.ts";
 
 export const SUBJECT = { keyId: "key_1", team: "search", project: "", env: "", provider: "openai", model: "m" };
 

@@ -5,7 +5,7 @@ import { and, asc, eq, gte, lt, sql } from "../drizzle.ts";
 import type { AnySQLiteColumn, SQL } from "../drizzle.ts";
 import type { Adjustment } from "../usage/adjustments.ts";
 import { findClosed, recordCorrection } from "./closed-days.ts";
-import { ALL_CACHE_WRITES, SUMMED_ENDPOINTS } from "../usage/events.ts";
+import { SUMMED_ENDPOINTS } from "../usage/usage-event.ts";
 import { attemptAtMs, firstAttemptId } from "../ids.ts";
 import type { AttemptId } from "../ids.ts";
 import { allocate } from "../money.ts";
@@ -57,9 +57,9 @@ async function foldDay(usage: UsageBooks, day: string): Promise<Map<string, Mete
   const corrected = readCorrected(usage, firstAttemptId(startMs), end);
   const select = sqliteOf(usage)
     .prepare(
-      `SELECT attempt_id, key_id, provider, COALESCE(served_model, requested_model), tier, team, project, env,
+      `SELECT attempt_id, key_id, provider, model, tier, team, project, env,
         json_extract(tags, '$.feature'), input, cache_read, cache_write_5m, cache_write_1h, output, other_usage, usage_state,
-        cost_nano_usd, cost_lines, price_version FROM events WHERE attempt_id >= ? AND attempt_id < ? ORDER BY attempt_id LIMIT ${PAGE}`,
+        cost_nano_usd, cost_lines, price_version FROM booked WHERE attempt_id >= ? AND attempt_id < ? ORDER BY attempt_id LIMIT ${PAGE}`,
     )
     .raw();
   const folds = new Map<string, Map<string, Sums>>();
@@ -437,10 +437,10 @@ export async function readUnsureEvents(usage: UsageBooks, provider: string, day:
   const credentialOf = readCredentials(usage);
   const rows = sqliteOf(usage)
     .prepare(
-      `SELECT attempt_id, key_id, COALESCE(served_model, requested_model), COALESCE(cost_nano_usd, 0), price_confidence,
-        (SELECT COUNT(*) FROM adjustments a WHERE a.attempt_id = e.attempt_id),
-        (SELECT COALESCE(SUM(amount_nano_usd), 0) FROM adjustments a WHERE a.attempt_id = e.attempt_id AND source = 'bill')
-      FROM events e WHERE attempt_id >= ? AND attempt_id < ? AND provider = ? AND usage_state <> 'reported' ORDER BY attempt_id`,
+      `SELECT attempt_id, key_id, model, COALESCE(cost_nano_usd, 0), price_confidence,
+        (SELECT COUNT(*) FROM adjustments a WHERE a.attempt_id = booked.attempt_id),
+        (SELECT COALESCE(SUM(amount_nano_usd), 0) FROM adjustments a WHERE a.attempt_id = booked.attempt_id AND source = 'bill')
+      FROM booked WHERE attempt_id >= ? AND attempt_id < ? AND provider = ? AND usage_state <> 'reported' ORDER BY attempt_id`,
     )
     .raw()
     .all(firstAttemptId(startMs), firstAttemptId(startMs + DAY_MS), provider) as [
@@ -464,13 +464,13 @@ export async function readUnsureEvents(usage: UsageBooks, provider: string, day:
   }));
 }
 
-/** Whether a batch at a provider was begun since an instant, or is under way. Files, skills and answers that a key owns are none. */
+/** Whether a batch at a provider was begun since an instant, or is under way. A file that a key made for one is none. */
 export async function hasBatchesSince(usage: UsageBooks, provider: string, sinceMs: number): Promise<boolean> {
   const isBatch = `endpoint IN (${SUMMED_ENDPOINTS.map((endpoint) => `'${endpoint}'`).join(", ")})`;
   return (
     sqliteOf(usage)
       .prepare(
-        `SELECT 1 FROM work JOIN events USING (attempt_id) WHERE work.provider = ? AND work.attempt_id >= ? AND ${isBatch} LIMIT 1`,
+        `SELECT 1 FROM things JOIN events USING (attempt_id) WHERE things.provider = ? AND things.attempt_id >= ? AND ${isBatch} LIMIT 1`,
       )
       .get(provider, firstAttemptId(sinceMs)) !== undefined ||
     sqliteOf(usage)
@@ -544,18 +544,19 @@ export async function readWorkTokens(
   const credentialOf = readCredentials(usage);
   const rows = sqliteOf(usage)
     .prepare(
-      `SELECT w.attempt_id, w.key_id, COALESCE(e.input, 0) + COALESCE(e.cache_read, 0) + ${ALL_CACHE_WRITES} + COALESCE(e.output, 0), r.attempt_id IS NOT NULL
-      FROM (SELECT DISTINCT attempt_id, key_id FROM work WHERE provider = ? AND attempt_id >= ?) w
-      LEFT JOIN events e ON e.attempt_id = w.attempt_id LEFT JOIN reservations r ON r.attempt_id = w.attempt_id`,
+      `SELECT attempt_id, key_id, NULL FROM reservations WHERE work_id IS NOT NULL AND provider = @provider AND attempt_id >= @first
+      UNION ALL
+      SELECT attempt_id, key_id, input + cache_read + cache_write + output FROM booked
+      WHERE attempt_id IN (SELECT attempt_id FROM things WHERE provider = @provider AND attempt_id >= @first)`,
     )
     .raw()
-    .all(provider, firstAttemptId(sinceMs)) as [bigint, string, bigint | null, bigint][];
-  return rows.map(([attemptId, keyId, tokens, isOpen]) => {
+    .all({ provider, first: firstAttemptId(sinceMs) }) as [bigint, string, bigint | null][];
+  return rows.map(([attemptId, keyId, tokens]) => {
     const atMs = attemptAtMs(Number(attemptId));
     return {
       hourMs: atMs - (atMs % HOUR_MS),
       credential: credentialOf(keyId, provider, atMs),
-      tokens: isOpen === 1n ? undefined : Number(tokens ?? 0n),
+      tokens: tokens === null ? undefined : Number(tokens),
     };
   });
 }
@@ -573,8 +574,8 @@ export async function readStraddling(
   const credentialOf = readCredentials(usage);
   const rows = sqliteOf(usage)
     .prepare(
-      `SELECT key_id, at_ms / ${HOUR_MS} + 1, SUM(COALESCE(input, 0) + COALESCE(cache_read, 0) + ${ALL_CACHE_WRITES} + COALESCE(output, 0)), COUNT(*)
-      FROM events WHERE attempt_id >= ? AND attempt_id < ? AND provider = ? AND (at_ms + COALESCE(duration_ms, 0)) / ${HOUR_MS} > at_ms / ${HOUR_MS}
+      `SELECT key_id, at_ms / ${HOUR_MS} + 1, SUM(input + cache_read + cache_write + output), COUNT(*)
+      FROM booked WHERE attempt_id >= ? AND attempt_id < ? AND provider = ? AND (at_ms + COALESCE(duration_ms, 0)) / ${HOUR_MS} > at_ms / ${HOUR_MS}
       GROUP BY 1, 2`,
     )
     .raw()
@@ -604,8 +605,7 @@ export async function readUnderWay(usage: UsageBooks, provider: string, atMs: nu
   const credentialOf = readCredentials(usage);
   const rows = sqliteOf(usage)
     .prepare(
-      `SELECT key_id, COALESCE(served_model, requested_model), COALESCE(tier, ''), SUM(COALESCE(input, 0)), SUM(COALESCE(cache_read, 0)), SUM(${ALL_CACHE_WRITES}),
-        SUM(COALESCE(output, 0)) FROM events
+      `SELECT key_id, model, COALESCE(tier, ''), SUM(input), SUM(cache_read), SUM(cache_write), SUM(output) FROM booked
       WHERE attempt_id >= ? AND attempt_id < ? AND provider = ? AND at_ms + COALESCE(duration_ms, 0) >= ? GROUP BY 1, 2, 3`,
     )
     .raw()

@@ -1,22 +1,23 @@
 // What an event would cost by the price book of today, as an adjustment of what it stands at. Pure.
 import type { Adjusted, Adjustment } from "../usage/adjustments.ts";
 import { cost } from "../cost.ts";
-import { SUMMED_ENDPOINTS } from "../usage/events.ts";
+import { SUMMED_ENDPOINTS } from "../usage/usage-event.ts";
 import type { EventRecord } from "../usage/events.ts";
 import { readAttemptId } from "../ids.ts";
 import type { PriceBook } from "./price-book.ts";
 
-/** Undefined: nothing changes, or it cannot be told. `now`: what earlier adjustments made of it. Events of several models are
- *  left alone, for their usage is one sum; so are those that stand at the amount reserved, or at
+/** Undefined: nothing changes, or it cannot be told. `now`: what earlier adjustments made of it. `listOf` says which price list it is, of
+ *  an event that does not. Events of several models are left alone, for their usage is one sum; so are those that stand at the amount reserved, or at
  *  the provider's own word. */
 export function repriced(
   event: EventRecord,
   now: Adjusted | undefined,
   book: PriceBook,
-  list: string | undefined,
+  listOf: (provider: string, model: string) => string | undefined,
 ): Adjustment | undefined {
   const model = event.servedModel ?? event.requestedModel;
   const tiers = event.tier === null ? [] : event.tier.split(",");
+  const list = event.priceList ?? listOf(event.provider, model);
   const price = list === undefined ? undefined : book.find(list, model, Date.parse(event.at), tiers);
   const used = Object.keys(event.usage).length > 0;
   if (!price || !used || isOfManyModels(event.costLines) || isBounded(event) || isStated(event)) return undefined;

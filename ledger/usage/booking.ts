@@ -5,8 +5,10 @@ import { ChangeRefused } from "./change-refused.ts";
 import { budgetsIn, freezesIn, applyChange } from "./changes.ts";
 import { covers } from "../budgets.ts";
 import type { Budget } from "../budgets.ts";
-import { endedAtMs, eventRow, INSERT_EVENT, readBooked, withOwner } from "./events.ts";
-import type { EventRow, Outcome, UsageEvent } from "./events.ts";
+import { eventRow, INSERT_EVENT } from "./event-columns.ts";
+import type { EventRow } from "./event-columns.ts";
+import { endedAtMs, readBooked, withOwner } from "./events.ts";
+import type { Outcome, UsageEvent } from "./usage-event.ts";
 import { attemptAtMs, firstAttemptId } from "../ids.ts";
 import type { AttemptId } from "../ids.ts";
 import { UNPROVEN_KEY_ID } from "./keys.ts";
@@ -88,7 +90,7 @@ export function createBooking(
     insertReservation,
     raiseReservation,
     suspend,
-    insertWork,
+    insertThing,
     findReservation,
     deleteReservation,
     markAsWork,
@@ -217,14 +219,14 @@ export function createBooking(
         const { attemptId, workId, tiers, proven } = operation;
         const held = findReservation.get(attemptId) as HeldBy | undefined;
         if (!held) throw new Error(`attempt ${attemptId} holds no reservation that could stay open`);
-        const isFirst = insertWork.run(held.provider, workId, held.keyId, attemptId).changes > 0;
+        const isFirst = insertThing.run(held.provider, workId, held.keyId, attemptId).changes > 0;
         if (isFirst) suspend.run(workId, tiers.join(","), attemptId);
         if (proven) prove({ ...held, attemptId }, proven);
         return { type: "suspended", isFirst };
       }
       case "own": {
         const { attemptId, provider, keyId, names } = operation;
-        for (const name of names) insertWork.run(provider, name, keyId, attemptId);
+        for (const name of names) insertThing.run(provider, name, keyId, attemptId);
         return { type: "done" };
       }
       case "refused":
@@ -414,8 +416,8 @@ function prepareAll(database: Sqlite) {
     ),
     raiseReservation: database.prepare("UPDATE reservations SET expected_nano_usd = ? WHERE attempt_id = ?"),
     suspend: database.prepare("UPDATE reservations SET work_id = ?, tiers = ? WHERE attempt_id = ?"),
-    insertWork: database.prepare(
-      "INSERT OR IGNORE INTO work (provider, work_id, key_id, attempt_id) VALUES (?, ?, ?, ?)",
+    insertThing: database.prepare(
+      "INSERT OR IGNORE INTO things (provider, name, key_id, attempt_id) VALUES (?, ?, ?, ?)",
     ),
     findReservation: database.prepare(
       "SELECT key_id AS keyId, provider, requested_model AS model FROM reservations WHERE attempt_id = ?",

@@ -5,11 +5,11 @@ import { and, drizzle, eq, gte, lt, sql } from "../drizzle.ts";
 import type { AnySQLiteColumn, SQL } from "../drizzle.ts";
 import { firstAttemptId } from "../ids.ts";
 import type { NanoUsd } from "../money.ts";
+import { booked, rollupDay, rollupHour } from "./schema.ts";
+import { HOUR_COLUMNS, readSpend } from "./spend.ts";
 import type { Sqlite } from "../sqlite.ts";
 import { sqliteOf } from "../sqlite-books.ts";
 import type { UsageBooks } from "../books.ts";
-import { events, rollupDay, rollupHour } from "./schema.ts";
-import { adjusted, HOUR_COLUMNS, readSpend } from "./spend.ts";
 import type { Window } from "../windows.ts";
 
 /** Whether what a tag names counts in budgets of that name, as the program that writes the books was told. Otherwise only what the key itself
@@ -67,20 +67,20 @@ export function settledIn(
   const { scope } = budget;
   if (budget.window === "hour") {
     const row = drizzle(database)
-      .select({ cost: sql<bigint | null>`SUM(COALESCE(${events.costNanoUsd}, 0) + ${adjusted("amount_nano_usd")})` })
-      .from(events)
+      .select({ cost: sql<bigint | null>`SUM(${booked.bookedNanoUsd})` })
+      .from(booked)
       .where(
         and(
-          gte(events.attemptId, firstAttemptId(window.startMs)),
-          lt(events.attemptId, firstAttemptId(window.endMs)),
+          gte(booked.attemptId, firstAttemptId(window.startMs)),
+          lt(booked.attemptId, firstAttemptId(window.endMs)),
           ...parts(scope, tagsCount, {
-            team: events.team,
-            project: events.project,
-            env: events.env,
-            keyId: events.keyId,
-            provider: events.provider,
+            team: booked.team,
+            project: booked.project,
+            env: booked.env,
+            keyId: booked.keyId,
+            provider: booked.provider,
           }),
-          fitsModel(scope, events.servedModel, events.requestedModel),
+          fitsModel(scope, booked.model, booked.requestedModel),
         ),
       )
       .get();

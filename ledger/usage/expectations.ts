@@ -1,8 +1,8 @@
 // What a request will probably cost, for budgets of mode `expected`: input by bytes, output by the 95th percentile of that
 // key and model once enough is known. In memory; a restart learns anew from the last events.
+import { desc, drizzle, notInArray } from "../drizzle.ts";
+import { SUMMED_ENDPOINTS } from "./usage-event.ts";
 import type { UsageBooks } from "../books.ts";
-import { desc, notInArray } from "../drizzle.ts";
-import { SUMMED_ENDPOINTS } from "./events.ts";
 import { tablesOf } from "../sqlite-books.ts";
 import { events } from "./schema.ts";
 

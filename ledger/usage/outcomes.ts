@@ -1,13 +1,14 @@
 // Attempts one by one, and how they ended: what sums do not tell. Read models over the events; reads only.
 import { and, desc, eq, gte, inArray, isNotNull, lt, lte, sql } from "../drizzle.ts";
 import { readEvents } from "./events.ts";
-import type { EventRecord, Outcome } from "./events.ts";
+import type { EventRecord } from "./events.ts";
+import type { Outcome } from "./usage-event.ts";
 import { attemptAtMs, firstAttemptId, readAttemptId } from "../ids.ts";
 import type { AttemptId } from "../ids.ts";
 import type { NanoUsd } from "../money.ts";
+import { adjustments, booked, rollupHour } from "./schema.ts";
 import type { UsageBooks } from "../books.ts";
 import { tablesOf } from "../sqlite-books.ts";
-import { adjustments, events, rollupHour } from "./schema.ts";
 
 const HOUR_MS = 3_600_000;
 
@@ -72,15 +73,15 @@ export type OutcomeRow = {
 export async function readOutcomes(books: UsageBooks, sinceMs: number, untilMs: number): Promise<OutcomeRow[]> {
   return tablesOf(books)
     .select({
-      provider: events.provider,
-      model: sql<string>`COALESCE(${events.servedModel}, ${events.requestedModel})`,
-      outcome: sql<Outcome>`${events.outcome}`,
+      provider: booked.provider,
+      model: booked.model,
+      outcome: sql<Outcome>`${booked.outcome}`,
       requests: sql<bigint>`COUNT(*)`,
-      costNanoUsd: sql<bigint>`SUM(COALESCE(${events.costNanoUsd}, 0) + COALESCE((SELECT SUM(${adjustments.amountNanoUsd}) FROM ${adjustments} WHERE ${adjustments.attemptId} = ${events.attemptId}), 0))`,
+      costNanoUsd: sql<bigint>`SUM(${booked.bookedNanoUsd})`,
     })
-    .from(events)
+    .from(booked)
     .where(inSpan(sinceMs, untilMs))
-    .groupBy(events.provider, sql`2`, events.outcome)
+    .groupBy(booked.provider, booked.model, booked.outcome)
     .all()
     .map((row) => ({ ...row, requests: Number(row.requests) }));
 }
@@ -92,13 +93,13 @@ export type Speed = { readonly provider: string; readonly model: string; readonl
 export async function readSpeeds(books: UsageBooks, sinceMs: number, untilMs: number, most: number): Promise<Speed[]> {
   const rows = tablesOf(books)
     .select({
-      provider: events.provider,
-      model: sql<string>`COALESCE(${events.servedModel}, ${events.requestedModel})`,
-      firstByteMs: events.firstByteMs,
+      provider: booked.provider,
+      model: booked.model,
+      firstByteMs: booked.firstByteMs,
     })
-    .from(events)
-    .where(and(inSpan(sinceMs, untilMs), eq(events.outcome, "complete"), isNotNull(events.firstByteMs)))
-    .orderBy(desc(events.attemptId))
+    .from(booked)
+    .where(and(inSpan(sinceMs, untilMs), eq(booked.outcome, "complete"), isNotNull(booked.firstByteMs)))
+    .orderBy(desc(booked.attemptId))
     .limit(most)
     .all();
   return [...Map.groupBy(rows, ({ provider, model }) => `${provider}\n${model}`)].map(([name, group]) => {
@@ -110,5 +111,5 @@ export async function readSpeeds(books: UsageBooks, sinceMs: number, untilMs: nu
 }
 
 function inSpan(sinceMs: number, untilMs: number): ReturnType<typeof and> {
-  return and(gte(events.attemptId, firstAttemptId(sinceMs)), lt(events.attemptId, firstAttemptId(untilMs)));
+  return and(gte(booked.attemptId, firstAttemptId(sinceMs)), lt(booked.attemptId, firstAttemptId(untilMs)));
 }

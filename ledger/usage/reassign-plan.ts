@@ -10,8 +10,7 @@ import { sqliteOf } from "../sqlite-books.ts";
 import type { UsageBooks } from "../books.ts";
 import { ownerAfter, PARTS } from "./reassign.ts";
 import type { Reassignment, Span } from "./reassign.ts";
-import { events } from "./schema.ts";
-import { adjusted } from "./spend.ts";
+import { booked } from "./schema.ts";
 import type { Calendar } from "../windows.ts";
 
 /** What a correction would move, what stays because it names an owner of its own, and what each budget that sees it has spent in its running window,
@@ -39,29 +38,28 @@ export async function planReassignment(
   nowMs: number,
 ): Promise<ReassignmentPlan> {
   const database = sqliteOf(books);
-  const quarter = sql<bigint>`${events.atMs} / ${sql.raw(String(QUARTER_MS))}`;
-  const served = sql<string>`COALESCE(${events.servedModel}, ${events.requestedModel})`;
-  const owner = { team: events.team, project: events.project, env: events.env };
+  const quarter = sql<bigint>`${booked.atMs} / ${sql.raw(String(QUARTER_MS))}`;
+  const owner = { team: booked.team, project: booked.project, env: booked.env };
   const budgets = budgetsIn(database);
   const windows = new Map(budgets.map((budget) => [budget.id, calendar.window(budget.window, nowMs)]));
   const rows = drizzle(database)
     .select({
       quarter,
-      provider: events.provider,
-      model: events.requestedModel,
-      servedModel: served,
+      provider: booked.provider,
+      model: booked.requestedModel,
+      servedModel: booked.model,
       ...owner,
       requests: sql<bigint>`COUNT(*)`,
-      cost: sql<bigint>`SUM(COALESCE(${events.costNanoUsd}, 0) + ${adjusted("amount_nano_usd")})`,
+      cost: sql<bigint>`SUM(${booked.bookedNanoUsd})`,
     })
-    .from(events)
+    .from(booked)
     .where(
       and(
-        gte(events.attemptId, firstAttemptId(oldestMs(spans[0]?.sinceMs ?? nowMs, windows.values()))),
-        eq(events.keyId, keyId),
+        gte(booked.attemptId, firstAttemptId(oldestMs(spans[0]?.sinceMs ?? nowMs, windows.values()))),
+        eq(booked.keyId, keyId),
       ),
     )
-    .groupBy(quarter, events.provider, events.requestedModel, served, ...Object.values(owner))
+    .groupBy(quarter, booked.provider, booked.requestedModel, booked.model, ...Object.values(owner))
     .all()
     .map(({ quarter: number, ...row }) => ({ ...row, keyId, atMs: Number(number) * QUARTER_MS }));
   const pieces = rows.map((before) => {

@@ -1,6 +1,5 @@
 // Rollups: sums by hour (UTC, for bills) and by day (configured zone, for people), kept in the transaction of each event.
 // A batch is added up in memory first, so that a turn with many events of one key costs two statements.
-import { ALL_CACHE_WRITES } from "./events.ts";
 import type { Booked } from "./events.ts";
 import { attemptAtMs, firstAttemptId } from "../ids.ts";
 import type { NanoUsd } from "../money.ts";
@@ -112,26 +111,16 @@ export function createRollups(database: Sqlite, calendar: Calendar): Rollups {
           // An hour of UTC can lie across midnight of a zone with a half-hour offset: go by events, quarter by quarter.
           const add = database.prepare(
             `INSERT INTO rollup_day (day, ${DIMENSIONS}, ${SUMS.join(", ")})
-            SELECT ?, key_id, provider, COALESCE(served_model, requested_model), requested_model, team, project, env, COUNT(*), COALESCE(SUM(cost_nano_usd), 0), COALESCE(SUM(input), 0),
-              COALESCE(SUM(cache_read), 0), COALESCE(SUM(${ALL_CACHE_WRITES}), 0), COALESCE(SUM(output), 0),
-              SUM(usage_state = 'estimated'), SUM(usage_state = 'unknown'), SUM(COALESCE(price_confidence = 'unpriced', 0)), SUM(COALESCE(price_confidence = 'inferred', 0))
-            FROM events WHERE attempt_id >= ? AND attempt_id < ? GROUP BY 2, 3, 4, 5, 6, 7, 8
-            ON CONFLICT DO UPDATE SET ${SUMS.map((sum) => `${sum} = ${sum} + excluded.${sum}`).join(", ")}`,
-          );
-          const adjust = database.prepare(
-            `INSERT INTO rollup_day (day, ${DIMENSIONS}, ${SUMS.join(", ")})
-            SELECT ?, key_id, provider, COALESCE(served_model, requested_model), requested_model, team, project, env, 0, SUM(amount_nano_usd), 0, 0, 0, 0, 0, 0,
-              SUM(adjustments.unpriced), SUM(adjustments.inferred)
-            FROM adjustments JOIN events USING (attempt_id) WHERE adjustments.attempt_id >= ? AND adjustments.attempt_id < ? GROUP BY 2, 3, 4, 5, 6, 7, 8
+            SELECT ?, ${DIMENSIONS}, COUNT(*), SUM(booked_nano_usd), SUM(input), SUM(cache_read), SUM(cache_write), SUM(output),
+              SUM(estimated), SUM(unknown), SUM(unpriced), SUM(inferred)
+            FROM booked WHERE attempt_id >= ? AND attempt_id < ? GROUP BY 2, 3, 4, 5, 6, 7, 8
             ON CONFLICT DO UPDATE SET ${SUMS.map((sum) => `${sum} = ${sum} + excluded.${sum}`).join(", ")}`,
           );
           for (const hour of hours) {
             for (let quarter = 0; quarter < 4; quarter++) {
               const start = Number(hour) + (quarter * HOUR_MS) / 4;
               // By id, which is the primary key: the instant is computed from it, and has no index.
-              const range = [firstAttemptId(start), firstAttemptId(start + HOUR_MS / 4)];
-              add.run(calendar.day(start), ...range);
-              adjust.run(calendar.day(start), ...range);
+              add.run(calendar.day(start), firstAttemptId(start), firstAttemptId(start + HOUR_MS / 4));
             }
           }
           database

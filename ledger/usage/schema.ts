@@ -1,6 +1,6 @@
 // The tables of usage.db as drizzle sees them, for reading. The SQL in migrations/ is what makes them (STRICT, triggers, generated
 // columns: more than drizzle can say); a test holds the two together, column by column.
-import { sqliteTable, text } from "../drizzle.ts";
+import { sqliteTable, sqliteView, text } from "../drizzle.ts";
 import { count, nanoUsd } from "../columns.ts";
 
 export const keys = sqliteTable("keys", {
@@ -93,48 +93,55 @@ export const reservations = sqliteTable("reservations", {
   tiers: text(),
 });
 
-export const work = sqliteTable("work", {
+export const things = sqliteTable("things", {
   provider: text().notNull(),
-  workId: text("work_id").notNull(),
+  name: text().notNull(),
   keyId: text("key_id").notNull(),
   attemptId: count("attempt_id").notNull(),
 });
 
-export const events = sqliteTable("events", {
-  attemptId: count("attempt_id").primaryKey(),
+export { events } from "./event-columns.ts";
+
+/** Events as readers sum them up: a view. */
+export const booked = sqliteView("booked", {
+  attemptId: count("attempt_id").notNull(),
+  atMs: count("at_ms").notNull(),
   keyId: text("key_id").notNull(),
   provider: text().notNull(),
   endpoint: text().notNull(),
   requestedModel: text("requested_model").notNull(),
-  servedModel: text("served_model"),
+  /** The one that answered, as far as the answer says. */
+  model: text().notNull(),
   tier: text(),
   team: text().notNull(),
   project: text().notNull(),
   env: text().notNull(),
   tags: text(),
-  input: count(),
-  cacheRead: count("cache_read"),
+  input: count().notNull(),
+  cacheRead: count("cache_read").notNull(),
   cacheWrite5m: count("cache_write_5m"),
   cacheWrite1h: count("cache_write_1h"),
-  output: count(),
+  /** All of them. */
+  cacheWrite: count("cache_write").notNull(),
+  output: count().notNull(),
   otherUsage: text("other_usage"),
-  reasoning: count(),
   usageState: text("usage_state", { enum: ["reported", "estimated", "unknown"] }).notNull(),
+  /** As it was metered. */
   costNanoUsd: nanoUsd("cost_nano_usd"),
   costLines: text("cost_lines"),
   priceVersion: text("price_version"),
   priceConfidence: text("price_confidence", { enum: ["exact", "inferred", "unpriced"] }),
+  /** With all that adjustments have added; nothing where it is not known. */
+  bookedNanoUsd: nanoUsd("booked_nano_usd").notNull(),
+  estimated: count().notNull(),
+  unknown: count().notNull(),
+  unpriced: count().notNull(),
+  inferred: count().notNull(),
   outcome: text().notNull(),
   httpStatus: count("http_status"),
   durationMs: count("duration_ms"),
   firstByteMs: count("first_byte_ms"),
-  providerRequestId: text("provider_request_id"),
-  responseId: text("response_id"),
-  rawUsage: text("raw_usage"),
-  statedCostNanoUsd: nanoUsd("stated_cost_nano_usd"),
-  usageReason: text("usage_reason"),
-  atMs: count("at_ms").notNull(),
-});
+}).existing();
 
 const sums = {
   keyId: text("key_id").notNull(),

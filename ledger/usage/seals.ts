@@ -4,15 +4,23 @@ import { createHash } from "node:crypto";
 import { appendAudit } from "./audit.ts";
 import { ChangeRefused } from "./change-refused.ts";
 import { asc, drizzle, eq } from "../drizzle.ts";
+import { KNOWN_COLUMNS, SEALED_COLUMNS } from "./event-columns.ts";
 import { attemptAtMs, firstAttemptId, formatAttemptId } from "../ids.ts";
 import type { AttemptId } from "../ids.ts";
+import { PARTS } from "./reassign.ts";
 import type { Sqlite } from "../sqlite.ts";
 import { sqliteOf } from "../sqlite-books.ts";
 import type { UsageBooks } from "../books.ts";
 import { audit, sealedDays } from "./schema.ts";
 
-/** What is kept of a day: how many events it has, and a SHA-256 of those of each hour. */
-export type Seal = { readonly firstAttemptId: AttemptId; readonly events: number; readonly hours: readonly string[] };
+/** What is kept of a day: how many events it has, and a SHA-256 of those of each hour, over these columns. */
+export type Seal = {
+  readonly firstAttemptId: AttemptId;
+  readonly events: number;
+  readonly hours: readonly string[];
+  /** Absent: a seal of before its columns were written down. */
+  readonly columns?: readonly string[] | undefined;
+};
 
 const HOURS = 24;
 const HOUR_MS = 3_600_000;
@@ -23,16 +31,21 @@ const IDS_PER_DAY = firstAttemptId(attemptAtMs(0) + DAY_MS);
 const IDS_PER_HOUR = IDS_PER_DAY / HOURS;
 /** Rows that are read at once: the writer serves requests in between. */
 const SLICE = 100;
-/** Everything an event says but its raw usage, which retention empties. */
-const SEALED_COLUMNS = [
-  "events.attempt_id, key_id, provider, endpoint, requested_model, served_model, tier",
-  // What it named first: whose spend is may be corrected afterwards, with an audit record of its own (reassign.ts).
-  "COALESCE(reassigned.team, events.team), COALESCE(reassigned.project, events.project), COALESCE(reassigned.env, events.env), tags",
-  "input, cache_read, cache_write_5m, cache_write_1h, output, other_usage, reasoning, usage_state",
-  "cost_nano_usd, cost_lines, price_version, price_confidence, outcome, http_status, duration_ms, first_byte_ms",
-  "provider_request_id, response_id, stated_cost_nano_usd, usage_reason",
-].join(", ");
+/** What seals that name no columns cover. Never changed: a column that came later is named by the seals that cover it. */
+const COLUMNS_OF_FIRST_SEALS =
+  `attempt_id key_id provider endpoint requested_model served_model tier team project env tags
+  input cache_read cache_write_5m cache_write_1h output other_usage reasoning usage_state cost_nano_usd cost_lines price_version
+  price_confidence outcome http_status duration_ms first_byte_ms provider_request_id response_id stated_cost_nano_usd
+  usage_reason`.split(/\s+/);
 const SEALED_EVENTS = "events LEFT JOIN reassigned ON reassigned.attempt_id = events.attempt_id";
+
+/** Columns as SQL. Of a name of the owner what the event named first: whose spend is may be corrected afterwards, with an audit record of
+ *  its own (reassign.ts). */
+function select(columns: readonly string[]): string {
+  const of = (name: string): string =>
+    (PARTS as readonly string[]).includes(name) ? `COALESCE(reassigned.${name}, events.${name})` : `events.${name}`;
+  return columns.map(of).join(", ");
+}
 
 /** The first attempt id of the oldest day that can be sealed: a later one has begun, by the clock and in the books, in it and before it nothing
  *  is open but work that goes on at a provider, and days are sealed in their order. Undefined when there is none. What lies ahead of the
@@ -65,10 +78,11 @@ export function* digestDay(
   database: Sqlite,
   first: AttemptId,
   late: { has(attemptId: AttemptId): boolean } = NONE,
+  columns: readonly string[] = SEALED_COLUMNS,
 ): Generator<undefined, Seal> {
   const slice = database
     .prepare(
-      `SELECT ${SEALED_COLUMNS} FROM ${SEALED_EVENTS}
+      `SELECT events.attempt_id, ${select(columns)} FROM ${SEALED_EVENTS}
        WHERE events.attempt_id >= ? AND events.attempt_id < ? ORDER BY events.attempt_id LIMIT ${SLICE}`,
     )
     .raw();
@@ -77,8 +91,8 @@ export function* digestDay(
   let next = first;
   for (;;) {
     const rows = slice.all(next, first + IDS_PER_DAY) as unknown[][];
-    for (const row of rows) {
-      const attemptId = Number(row[0]);
+    for (const [id, ...row] of rows) {
+      const attemptId = Number(id);
       next = attemptId + 1;
       if (late.has(attemptId)) continue;
       hours[Math.floor((attemptId - first) / IDS_PER_HOUR)]?.update(`${textOf(row)}\n`);
@@ -87,7 +101,7 @@ export function* digestDay(
     if (rows.length < SLICE) break;
     yield;
   }
-  return { firstAttemptId: first, events, hours: hours.map((hour) => hour.digest("hex")) };
+  return { firstAttemptId: first, events, hours: hours.map((hour) => hour.digest("hex")), columns };
 }
 
 const NONE = new Set<AttemptId>();
@@ -128,7 +142,8 @@ export function readSealedEnd(database: Sqlite): AttemptId {
 
 /** Writes into the audit what an event says that came to a sealed day, for work that went on. */
 export function recordLate(database: Sqlite, attemptId: AttemptId, atMs: number): void {
-  const detail: Late = { attemptId, digest: digestEvent(database, attemptId) ?? "" };
+  const digest = digestEvent(database, attemptId, SEALED_COLUMNS) ?? "";
+  const detail: Late = { attemptId, digest, columns: SEALED_COLUMNS };
   appendAudit(database, {
     atMs,
     actor: "keymeter",
@@ -138,11 +153,11 @@ export function recordLate(database: Sqlite, attemptId: AttemptId, atMs: number)
   });
 }
 
-type Late = { readonly attemptId: AttemptId; readonly digest: string };
+type Late = Pick<Seal, "columns"> & { readonly attemptId: AttemptId; readonly digest: string };
 
-function digestEvent(database: Sqlite, attemptId: AttemptId): string | undefined {
+function digestEvent(database: Sqlite, attemptId: AttemptId, columns: readonly string[]): string | undefined {
   const row = database
-    .prepare(`SELECT ${SEALED_COLUMNS} FROM ${SEALED_EVENTS} WHERE events.attempt_id = ?`)
+    .prepare(`SELECT ${select(columns)} FROM ${SEALED_EVENTS} WHERE events.attempt_id = ?`)
     .raw()
     .get(attemptId);
   return row === undefined
@@ -176,22 +191,22 @@ export async function readSealDifferences(
   }))();
   const late = new Map(
     lateRecords.map(({ detail }) => {
-      const { attemptId, digest } = JSON.parse(detail) as Late;
-      return [attemptId, digest];
+      const one = JSON.parse(detail) as Late;
+      return [one.attemptId, one];
     }),
   );
   const found = strays
     .filter((attemptId) => !late.has(attemptId))
     .map((attemptId) => `${dayOf({ firstAttemptId: attemptId })}: it was sealed without events, and has some`);
-  for (const [attemptId, digest] of late)
-    if (digestEvent(database, attemptId) !== digest)
+  for (const { attemptId, digest, columns } of late.values())
+    if (digestEvent(database, attemptId, coveredBy(columns)) !== digest)
       found.push(`${formatAttemptId(attemptId)}: it came late to its day, and is not as it was booked`);
   for (const { seq, detail } of records) {
     const seal = JSON.parse(detail) as Seal;
     const day = dayOf(seal);
     if (!sealed.delete(seal.firstAttemptId)) found.push(`${day}: audit record ${seq} seals it, sealed_days does not`);
     onDay(day);
-    const now = await finish(digestDay(database, seal.firstAttemptId, late));
+    const now = await finish(digestDay(database, seal.firstAttemptId, late, coveredBy(seal.columns)));
     if (now.events !== seal.events) found.push(`${day}: ${seal.events} events were sealed, ${now.events} are there`);
     seal.hours.forEach((hour, i) => {
       if (hour !== now.hours[i])
@@ -202,6 +217,12 @@ export async function readSealDifferences(
     ...found,
     ...[...sealed].map((first) => `${dayOf({ firstAttemptId: first })}: sealed without an audit record`),
   ];
+}
+
+/** What a seal covers. A column that no book has is left out: then the digest is another one, and that is said. */
+function coveredBy(columns: readonly string[] = COLUMNS_OF_FIRST_SEALS): readonly string[] {
+  const known = columns.filter((name) => KNOWN_COLUMNS.has(name));
+  return known.length === 0 ? COLUMNS_OF_FIRST_SEALS : known;
 }
 
 /** The last sealed day. */

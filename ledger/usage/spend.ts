@@ -2,15 +2,14 @@
 import { and, asc, desc, eq, gt, gte, lt, ne, sql } from "../drizzle.ts";
 import type { AnySQLiteColumn, SQL } from "../drizzle.ts";
 import type { Subject } from "../budgets.ts";
-import { ALL_CACHE_WRITES } from "./events.ts";
 import { firstAttemptId } from "../ids.ts";
 import type { NanoUsd } from "../money.ts";
+import { booked, events, keys, meterHours, refused, rollupDay, rollupHour } from "./schema.ts";
 import type { UsageBooks } from "../books.ts";
 import { sqliteOf, tablesOf } from "../sqlite-books.ts";
-import { events, keys, meterHours, refused, rollupDay, rollupHour } from "./schema.ts";
 import type { FORECAST_SCOPES } from "../billing/schema.ts";
 import type { Calendar } from "../windows.ts";
-import { EVENT_COLUMNS, lies } from "./within.ts";
+import { BOOKED_COLUMNS, lies } from "./within.ts";
 import type { Within } from "./within.ts";
 
 /** What spend can be broken down by. */
@@ -78,20 +77,20 @@ export async function readSpendByTag(
 ): Promise<SpendRow[]> {
   // Days belong to the zone, which SQL does not know; a quarter of an hour lies in one day of any zone.
   const expressions = by.map((part) => {
-    if (part === "day") return sql`${events.atMs} / ${sql.raw(String(QUARTER_MS))}`;
-    return isTag(part) ? sql`COALESCE(json_extract(${events.tags}, ${tagPath(part)}), '')` : EVENT_COLUMNS[part];
+    if (part === "day") return sql`${booked.atMs} / ${sql.raw(String(QUARTER_MS))}`;
+    return isTag(part) ? sql`COALESCE(json_extract(${booked.tags}, ${tagPath(part)}), '')` : BOOKED_COLUMNS[part];
   });
   const rows = tablesOf(books)
     .select({
       ...Object.fromEntries(expressions.map((expression, i) => [`part${i}`, sql`${expression}`])),
       ...eventTotals,
     })
-    .from(events)
+    .from(booked)
     .where(
       and(
-        gte(events.attemptId, firstAttemptId(calendar.dayStart(sinceDay))),
-        lt(events.attemptId, firstAttemptId(calendar.dayStart(untilDay))),
-        ...lies(within, EVENT_COLUMNS),
+        gte(booked.attemptId, firstAttemptId(calendar.dayStart(sinceDay))),
+        lt(booked.attemptId, firstAttemptId(calendar.dayStart(untilDay))),
+        ...lies(within, BOOKED_COLUMNS),
       ),
     )
     .groupBy(...expressions.map((_expression, i) => sql.raw(String(i + 1))))
@@ -189,24 +188,18 @@ const totalsOf = (
 const totals = totalsOf(rollupDay);
 const hourTotals = totalsOf(rollupHour);
 
-/** What the adjustments of an event add to it. */
-export function adjusted(column: "amount_nano_usd" | "unpriced" | "inferred"): SQL<bigint> {
-  return sql.raw(
-    `COALESCE((SELECT SUM(${column}) FROM adjustments WHERE adjustments.attempt_id = events.attempt_id), 0)`,
-  ) as SQL<bigint>;
-}
 /** The sums of the rollups, from the events themselves. */
 const eventTotals: { readonly [sum in keyof typeof totals]: SQL<bigint | null> } = {
-  costNanoUsd: sql`SUM(COALESCE(${events.costNanoUsd}, 0) + ${adjusted("amount_nano_usd")})`,
+  costNanoUsd: total(booked.bookedNanoUsd),
   requests: sql`COUNT(*)`,
-  input: sql`SUM(COALESCE(${events.input}, 0))`,
-  cacheRead: sql`SUM(COALESCE(${events.cacheRead}, 0))`,
-  cacheWrite: sql`SUM(${sql.raw(ALL_CACHE_WRITES)})`,
-  output: sql`SUM(COALESCE(${events.output}, 0))`,
-  estimated: sql`SUM(${events.usageState} = 'estimated')`,
-  unknown: sql`SUM(${events.usageState} = 'unknown')`,
-  unpriced: sql`SUM(COALESCE(${events.priceConfidence} = 'unpriced', 0) + ${adjusted("unpriced")})`,
-  inferred: sql`SUM(COALESCE(${events.priceConfidence} = 'inferred', 0) + ${adjusted("inferred")})`,
+  input: total(booked.input),
+  cacheRead: total(booked.cacheRead),
+  cacheWrite: total(booked.cacheWrite),
+  output: total(booked.output),
+  estimated: total(booked.estimated),
+  unknown: total(booked.unknown),
+  unpriced: total(booked.unpriced),
+  inferred: total(booked.inferred),
 };
 const QUARTER_MS = 900_000;
 
@@ -310,25 +303,25 @@ export async function readSubjectSpend(
       .all();
   return tables
     .select({
-      team: events.team,
-      project: events.project,
-      env: events.env,
-      keyId: events.keyId,
-      provider: events.provider,
-      model: events.requestedModel,
-      servedModel: sql<string>`COALESCE(${events.servedModel}, ${events.requestedModel})`,
-      costNanoUsd: sql<bigint>`SUM(COALESCE(${events.costNanoUsd}, 0) + ${adjusted("amount_nano_usd")})`,
+      team: booked.team,
+      project: booked.project,
+      env: booked.env,
+      keyId: booked.keyId,
+      provider: booked.provider,
+      model: booked.requestedModel,
+      servedModel: booked.model,
+      costNanoUsd: sql<bigint>`SUM(${booked.bookedNanoUsd})`,
     })
-    .from(events)
-    .where(gte(events.attemptId, firstAttemptId(sinceMs)))
+    .from(booked)
+    .where(gte(booked.attemptId, firstAttemptId(sinceMs)))
     .groupBy(
-      events.team,
-      events.project,
-      events.env,
-      events.keyId,
-      events.provider,
-      events.requestedModel,
-      events.servedModel,
+      booked.team,
+      booked.project,
+      booked.env,
+      booked.keyId,
+      booked.provider,
+      booked.requestedModel,
+      booked.model,
     )
     .all();
 }
@@ -367,13 +360,13 @@ export async function readUnpriced(
 ): Promise<{ readonly provider: string; readonly model: string; readonly requests: number }[]> {
   return tablesOf(books)
     .select({
-      provider: events.provider,
-      model: sql<string>`COALESCE(${events.servedModel}, ${events.requestedModel})`,
-      requests: sql<bigint>`SUM(COALESCE(${events.priceConfidence} = 'unpriced', 0) + ${adjusted("unpriced")})`,
+      provider: booked.provider,
+      model: booked.model,
+      requests: sql<bigint>`SUM(${booked.unpriced})`,
     })
-    .from(events)
-    .where(gte(events.attemptId, firstAttemptId(sinceMs)))
-    .groupBy(events.provider, sql`2`)
+    .from(booked)
+    .where(gte(booked.attemptId, firstAttemptId(sinceMs)))
+    .groupBy(booked.provider, booked.model)
     .all()
     .map((row) => ({ ...row, requests: Number(row.requests) }))
     .filter(({ requests }) => requests > 0);

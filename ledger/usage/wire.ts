@@ -2,7 +2,7 @@
 // is asked for, so the two hot operations and their usual answers go as one text a batch; everything rare goes as it is.
 import type { BudgetState, Freeze, Subject } from "../budgets.ts";
 import type { Author, Change } from "./changes.ts";
-import type { EventRow } from "./events.ts";
+import type { EventRow } from "./event-columns.ts";
 import type { AttemptId } from "../ids.ts";
 import type { NanoUsd } from "../money.ts";
 import type { Decision, Extension, Growth, ReservationRequest } from "./reservations.ts";

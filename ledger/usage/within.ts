@@ -1,23 +1,23 @@
 // A part of what was metered: of one team, key, model ... Read models are narrowed to it.
 import { sql } from "../drizzle.ts";
 import type { AnySQLiteColumn, SQL } from "../drizzle.ts";
-import { events } from "./schema.ts";
+import { booked } from "./schema.ts";
 
 /** Values by dimension; a value may hold stars (`gpt-5*`). */
 export type Within = {
   readonly [dimension in "key" | "team" | "project" | "env" | "provider" | "model"]?: string;
 };
 
-type Columns = { readonly [dimension in keyof Within]-?: AnySQLiteColumn | SQL };
+type Columns = { readonly [dimension in keyof Within]-?: AnySQLiteColumn };
 
 /** The dimensions of an event. */
-export const EVENT_COLUMNS: Columns = {
-  key: events.keyId,
-  team: events.team,
-  project: events.project,
-  env: events.env,
-  provider: events.provider,
-  model: sql`COALESCE(${events.servedModel}, ${events.requestedModel})`,
+export const BOOKED_COLUMNS: Columns = {
+  key: booked.keyId,
+  team: booked.team,
+  project: booked.project,
+  env: booked.env,
+  provider: booked.provider,
+  model: booked.model,
 };
 
 /** The part as conditions on columns. */

@@ -9,8 +9,8 @@ import type { Appender, ThreadSettings } from "./appender.ts";
 import { ChangeRefused } from "./change-refused.ts";
 import type { Change } from "./changes.ts";
 import { createClock } from "./clock.ts";
-import { eventRow } from "./events.ts";
-import type { UsageEvent } from "./events.ts";
+import { eventRow } from "./event-columns.ts";
+import type { UsageEvent } from "./usage-event.ts";
 import type { Decision, Extension, ReservationRequest } from "./reservations.ts";
 import type { Answer, Operation, ProvenKey, Seen } from "./wire.ts";
 

@@ -3,7 +3,7 @@
 import { readFileSync } from "node:fs";
 import type { VarianceCause } from "../../ledger/billing/closed-days.ts";
 import { cost } from "../../ledger/cost.ts";
-import type { UsageEvent } from "../../ledger/usage/events.ts";
+import type { UsageEvent } from "../../ledger/usage/usage-event.ts";
 import { createPriceBook } from "../../ledger/prices/price-book.ts";
 import type { Unit, Usage } from "../../ledger/usage.ts";
 import { addDays } from "../../ledger/windows.ts";

@@ -204,8 +204,15 @@ describe("repricing", () => {
       priceConfidence: "unpriced",
       ...more,
     }) as EventRecord;
-  const again = (more: Partial<EventRecord>): bigint | undefined =>
-    repriced(event(more), undefined, createPriceBook(), "anthropic")?.amountNanoUsd;
+  const again = (more: Partial<EventRecord>, listOf = (): string | undefined => "anthropic"): bigint | undefined =>
+    repriced(event(more), undefined, createPriceBook(), listOf)?.amountNanoUsd;
+
+  it("goes by the price list that the event names, and by its provider's only where it names none", () => {
+    expect(again({ priceList: "anthropic" }, () => undefined)).toBe(300_000n * 6_000n);
+    expect(again({ priceList: "anthropic" }, () => "openai")).toBe(300_000n * 6_000n);
+    expect(again({ priceList: null }, () => "anthropic")).toBe(300_000n * 6_000n);
+    expect(again({ priceList: null }, () => undefined)).toBeUndefined();
+  });
 
   it("leaves alone what it cannot tell: the sum of a batch under a long-context price, and a bounded estimate", () => {
     expect(again({})).toBe(300_000n * 6_000n);

@@ -8,13 +8,14 @@ import { afterEach, beforeAll, describe, expect, it } from "vitest";
 import { readAdjustmentDifferences } from "../../ledger/usage/adjustments.ts";
 import { checkAudit, readAuditHead } from "../../ledger/usage/audit.ts";
 import { attemptAtMs } from "../../ledger/ids.ts";
+import { SEALED_COLUMNS } from "../../ledger/usage/event-columns.ts";
 import { createDigest, issueVirtualKey } from "../../ledger/usage/keys.ts";
 import type { UsageBooks } from "../../ledger/books.ts";
 import { openUsage } from "../../ledger/open.ts";
-import { openForReading } from "../../ledger/sqlite.ts";
+import { openForReading, openForWriting } from "../../ledger/sqlite.ts";
 import type { Sqlite } from "../../ledger/sqlite.ts";
 import { sqliteOf } from "../../ledger/sqlite-books.ts";
-import { nextDayToSeal, readSealDifferences } from "../../ledger/usage/seals.ts";
+import { applySeal, digestDay, nextDayToSeal, readSealDifferences } from "../../ledger/usage/seals.ts";
 import { readFoldDifferences, readRegisterDifferences } from "../../ledger/usage/verify.ts";
 import { openWriter } from "../../ledger/usage/writer.ts";
 import type { Writer } from "../../ledger/usage/writer.ts";
@@ -321,7 +322,7 @@ describe("verify", () => {
     const database = new Database(join(harmed, "usage.db"));
     expect(() =>
       database.exec(
-        "INSERT INTO events SELECT * FROM (SELECT attempt_id + 1, key_id, provider, endpoint, requested_model, served_model, tier, team, project, env, tags, input, cache_read, cache_write_5m, cache_write_1h, output, other_usage, reasoning, usage_state, cost_nano_usd, cost_lines, price_version, price_confidence, outcome, http_status, duration_ms, first_byte_ms, provider_request_id, response_id, raw_usage, stated_cost_nano_usd, usage_reason FROM events LIMIT 1)",
+        "INSERT INTO events SELECT * FROM (SELECT attempt_id + 1, key_id, provider, endpoint, requested_model, served_model, tier, team, project, env, tags, input, cache_read, cache_write_5m, cache_write_1h, output, other_usage, reasoning, usage_state, cost_nano_usd, cost_lines, price_version, price_confidence, outcome, http_status, duration_ms, first_byte_ms, provider_request_id, response_id, raw_usage, stated_cost_nano_usd, usage_reason, price_list FROM events LIMIT 1)",
       ),
     ).toThrow("is sealed");
     expect(() => database.exec("DELETE FROM sealed_days")).toThrow("for ever");
@@ -398,6 +399,55 @@ it("work that goes on holds up no seal; what it brings to a sealed day has an au
   ]);
   tamper(folder, "DELETE FROM events WHERE endpoint = 'batches'");
   expect(await findAll(folder)).toEqual([expect.stringContaining("it came late to its day")]);
+});
+
+/** What seals covered before they said it. */
+const FIRST_LIST =
+  `attempt_id key_id provider endpoint requested_model served_model tier team project env tags input cache_read
+  cache_write_5m cache_write_1h output other_usage reasoning usage_state cost_nano_usd cost_lines price_version price_confidence
+  outcome http_status duration_ms first_byte_ms provider_request_id response_id stated_cost_nano_usd usage_reason`.split(
+    /\s+/,
+  );
+
+it("each seal is held against the columns that it names, and one that names none against those of its time", async () => {
+  const folder = temporaryFolder();
+  let now = Date.parse("2026-11-01T12:00:00Z");
+  const writer = await writerOn(folder, () => now);
+  for (let day = 0; day < 5; day++) {
+    await spend(writer, 1n);
+    now += DAY;
+  }
+  await close(writer);
+  const database = openForWriting(join(folder, "usage.db"), "usage", "process");
+  /** Seals the next day as a program did that knew these columns. */
+  const seal = (columns: readonly string[], isNamed: boolean): void => {
+    const first = nextDayToSeal(database, now) ?? 0;
+    const digest = digestDay(database, first, undefined, columns);
+    let step = digest.next();
+    while (!step.done) step = digest.next();
+    const { columns: named, ...nameless } = step.value;
+    database.transaction(() => applySeal(database, isNamed ? { ...nameless, columns: named } : nameless, now))();
+  };
+  seal(FIRST_LIST, false);
+  seal(
+    FIRST_LIST.filter((column) => column !== "tags"),
+    true,
+  );
+  seal([...FIRST_LIST.toReversed(), "price_list"], true);
+  seal(SEALED_COLUMNS, true);
+  database.close();
+  expect(await findAll(folder)).toEqual([]);
+
+  const changed = async (column: string): Promise<string[]> => {
+    tamper(folder, `UPDATE events SET ${column} = 'x'`);
+    const found = await findAll(folder);
+    tamper(folder, `UPDATE events SET ${column} = NULL`);
+    return found.map((one) => one.slice(0, "2026-11-01".length));
+  };
+  expect(await changed("response_id")).toEqual(["2026-11-01", "2026-11-02", "2026-11-03", "2026-11-04"]);
+  expect(await changed("tags")).toEqual(["2026-11-01", "2026-11-03", "2026-11-04"]);
+  expect(await changed("price_list")).toEqual(["2026-11-03", "2026-11-04"]);
+  expect(await findAll(folder)).toEqual([]);
 });
 
 it("a day in which something is in flight is sealed when that has ended, not before", async () => {

@@ -1,7 +1,7 @@
 // Days and windows in zones where they are not what UTC says.
 import { describe, expect, it } from "vitest";
 import { createBooking } from "../../ledger/usage/booking.ts";
-import { eventRow } from "../../ledger/usage/events.ts";
+import { eventRow } from "../../ledger/usage/event-columns.ts";
 import { firstAttemptId } from "../../ledger/ids.ts";
 import { openScratch } from "../../ledger/sqlite.ts";
 import { addDays, createCalendar, WINDOWS } from "../../ledger/windows.ts";

@@ -5,7 +5,7 @@ import { DIALECTS } from "../../proxy/dialects/index.ts";
 import { matchRoute } from "../../proxy/dialects/dialect.ts";
 import type { Call, Dialect, JsonObject, Reading } from "../../proxy/dialects/dialect.ts";
 import { brotliCompressSync, deflateSync, gzipSync, zstdCompressSync } from "node:zlib";
-import type { UsageEvent } from "../../ledger/usage/events.ts";
+import type { UsageEvent } from "../../ledger/usage/usage-event.ts";
 import { createExpectations } from "../../ledger/usage/expectations.ts";
 import { createAttemptIds } from "../../ledger/ids.ts";
 import { createPriceBook } from "../../ledger/prices/price-book.ts";

@@ -5,7 +5,7 @@ import { fileURLToPath } from "node:url";
 import { gunzipSync } from "node:zlib";
 import { createBooking } from "../../ledger/usage/booking.ts";
 import { cost } from "../../ledger/cost.ts";
-import { eventRow } from "../../ledger/usage/events.ts";
+import { eventRow } from "../../ledger/usage/event-columns.ts";
 import { createExpectations } from "../../ledger/usage/expectations.ts";
 import { createAttemptIds } from "../../ledger/ids.ts";
 import { openScratch } from "../../ledger/sqlite.ts";

@@ -6,7 +6,7 @@ import { checkAudit } from "../../ledger/usage/audit.ts";
 import { createBooking } from "../../ledger/usage/booking.ts";
 import type { Booking } from "../../ledger/usage/booking.ts";
 import type { Change } from "../../ledger/usage/changes.ts";
-import { eventRow } from "../../ledger/usage/events.ts";
+import { eventRow } from "../../ledger/usage/event-columns.ts";
 import { attemptAtMs, createAttemptIds } from "../../ledger/ids.ts";
 import { openScratch } from "../../ledger/sqlite.ts";
 import type { Sqlite } from "../../ledger/sqlite.ts";

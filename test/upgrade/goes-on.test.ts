@@ -11,7 +11,7 @@ import type { UsageBooks } from "../../ledger/books.ts";
 import { sqliteOf } from "../../ledger/sqlite-books.ts";
 import { readSealDifferences } from "../../ledger/usage/seals.ts";
 import { readFoldDifferences, readRegisterDifferences } from "../../ledger/usage/verify.ts";
-import { readPendingWork } from "../../ledger/usage/work.ts";
+import { readPendingWork } from "../../ledger/usage/pending-work.ts";
 import { openWriter } from "../../ledger/usage/writer.ts";
 import type { Writer } from "../../ledger/usage/writer.ts";
 import { chatAnswer, json, startFakeProvider } from "../fake/provider.ts";
@@ -111,7 +111,8 @@ async function startWriter(folder: string): Promise<Program> {
   });
   return {
     writer,
-    openWork: () => withBooks(path, async (books: UsageBooks) => (await readPendingWork(books)).map(({ workId }) => workId)),
+    openWork: () =>
+      withBooks(path, async (books: UsageBooks) => (await readPendingWork(books)).map(({ workId }) => workId)),
     async spend() {
       const { keys, secrets } = await withBooks(path, readKeys);
       const digest = createDigest(PEPPER);

@@ -145,7 +145,7 @@ const rowsOf = (database: Sqlite, sql: string): unknown[] => database.prepare(sq
 /** Tables that came later, or were made again: work that was begun, hours that were metered, names that answers came under. */
 function derivedFrom(database: Sqlite): Derived {
   return {
-    work: rowsOf(database, "SELECT work_id, key_id FROM work ORDER BY 1"),
+    work: rowsOf(database, "SELECT name, key_id FROM things ORDER BY 1"),
     meterHours: rowsOf(database, "SELECT hour_ms FROM meter_hours ORDER BY 1"),
     names: rowsOf(database, "SELECT requested_model, served_model FROM served_names"),
     models: rowsOf(database, "SELECT DISTINCT requested_model, model FROM rollup_hour ORDER BY 2"),

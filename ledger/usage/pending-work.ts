@@ -46,24 +46,3 @@ export async function readPendingWork(books: UsageBooks): Promise<PendingWork[]>
     mostNanoUsd: mostNanoUsd ?? undefined,
   }));
 }
-
-/** Things that keys made at providers, work among them: the newest `most`, oldest of these first. */
-export async function* readThings(
-  books: UsageBooks,
-  most: number,
-): AsyncGenerator<{ readonly provider: string; readonly name: string; readonly keyId: string }> {
-  const database = sqliteOf(books);
-  const rows = database
-    .prepare(
-      "SELECT provider, work_id AS name, key_id AS keyId FROM (SELECT * FROM work ORDER BY attempt_id DESC LIMIT ?) ORDER BY attempt_id",
-    )
-    .iterate(most);
-  for (const row of rows) yield row as { provider: string; name: string; keyId: string };
-}
-
-/** Looks for the key that made a thing; undefined: none through this ledger. */
-export function createThingReader(books: UsageBooks): (provider: string, name: string) => string | undefined {
-  const database = sqliteOf(books);
-  const find = database.prepare("SELECT key_id FROM work WHERE provider = ? AND work_id = ?").pluck();
-  return (provider, name) => find.get(provider, name) as string | undefined;
-}
