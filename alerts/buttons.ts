@@ -7,7 +7,7 @@ import { ChangeRefused } from "../ledger/usage/change-refused.ts";
 import type { Change } from "../ledger/usage/changes.ts";
 import { formatUsd } from "../ledger/money.ts";
 import type { Sqlite } from "../ledger/open.ts";
-import { createCalendar } from "../ledger/windows.ts";
+import { createCalendar, DAY_MS } from "../ledger/windows.ts";
 import type { Log } from "../service/log.ts";
 import type { Secret } from "../service/secret.ts";
 
@@ -75,7 +75,7 @@ async function press(parts: ButtonParts, { action, value, userId, userName }: Pr
         amountNanoUsd: budget.amountNanoUsd / RAISE,
         reason: `pressed in Slack by ${actor.slice("slack:".length)}`,
         createdAtMs: nowMs,
-        untilMs: budget.window === "total" ? nowMs + 7 * 86_400_000 : endMs,
+        untilMs: budget.window === "total" ? nowMs + 7 * DAY_MS : endMs,
       };
       await change({ type: "raiseBudget", raise }, actor);
       await refresh(groupKey);

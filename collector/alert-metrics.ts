@@ -19,7 +19,7 @@ import {
   readUnpriced,
 } from "../ledger/usage/spend.ts";
 import { differenceOf, readStated } from "../ledger/usage/stated.ts";
-import { addDays } from "../ledger/windows.ts";
+import { addDays, DAY_MS, HOUR_MS, utcDay } from "../ledger/windows.ts";
 import type { Calendar } from "../ledger/windows.ts";
 import type { Books } from "./compare.ts";
 import { limitsOf } from "./lines.ts";
@@ -43,8 +43,6 @@ export type AlertMetricsContext = {
 export type Settled = ReadonlyMap<string, NanoUsd>;
 
 const MINUTE_MS = 60_000;
-const HOUR_MS = 60 * MINUTE_MS;
-const DAY_MS = 24 * HOUR_MS;
 const ANSWERED_MS = 10 * MINUTE_MS;
 const UNPRICED_MS = 15 * MINUTE_MS;
 /** Fewer answers than this in ten minutes say nothing about a provider. */
@@ -325,7 +323,7 @@ export function createAlertMetrics(
   };
 
   const setBills = async (nowMs: number): Promise<void> => {
-    const today = new Date(nowMs).toISOString().slice(0, 10);
+    const today = utcDay(nowMs);
     const { variance_share: share, variance_usd: usd, unmetered_usd: unmeteredUsd } = teamOf("");
     const days = new Map<string, { provider: string; day: string; billed: NanoUsd; gap: NanoUsd; round: NanoUsd }>();
     for (const one of await readComparisons(billing, addDays(today, -BILLED_DAYS), today)) {

@@ -1,7 +1,7 @@
 // Freezes forecasts that are due and scores those whose window is over: reads hours of spend, forecasts by a pure function, writes
 // billing.db. At any time, any number of times, with the same result.
 import { setImmediate as breathe } from "node:timers/promises";
-import { createCalendar } from "../ledger/windows.ts";
+import { createCalendar, DAY_MS, HOUR_MS } from "../ledger/windows.ts";
 import type { Window } from "../ledger/windows.ts";
 import {
   dropHourForecasts,
@@ -26,8 +26,6 @@ import { readHistoryOf, readKnownHours } from "./before.ts";
 import { forecast, forecasts } from "./forecast.ts";
 import type { History } from "./forecast.ts";
 
-const HOUR_MS = 3_600_000;
-const DAY_MS = 24 * HOUR_MS;
 const HISTORY_MS = 28 * DAY_MS;
 /** Scopes of one dimension that get a forecast: the largest of the last four weeks. */
 const MOST_IDS = 500;

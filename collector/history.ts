@@ -6,14 +6,13 @@ import { readExpectations } from "../ledger/billing/plans.ts";
 import { addSums, readSpend, readSpendByHour } from "../ledger/usage/spend.ts";
 import type { SpendRow } from "../ledger/usage/spend.ts";
 import type { Sqlite } from "../ledger/open.ts";
-import { addDays, createCalendar } from "../ledger/windows.ts";
+import { addDays, createCalendar, HOUR_MS } from "../ledger/windows.ts";
 import type { Calendar } from "../ledger/windows.ts";
 import { CLASSES, daysOf, hasTokens, sumByScope } from "./spend-metrics.ts";
 import type { SpendWindow } from "./spend-metrics.ts";
 
 export type HistoryBooks = { readonly usage: Sqlite; readonly billing: Sqlite | undefined };
 
-const HOUR_MS = 3_600_000;
 /** A sample stands so long before an hour's end: it is the whole hour's, and still the same day's. */
 const BEFORE_MS = 15_000;
 const RUNNING = ["day", "month"] as const satisfies readonly SpendWindow[];

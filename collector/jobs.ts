@@ -27,7 +27,7 @@ import {
 import type { NanoUsd } from "../ledger/money.ts";
 import type { PriceBook } from "../ledger/prices/price-book.ts";
 import { findMeterBegan, firstMeteredDay } from "../ledger/usage/spend.ts";
-import { addDays } from "../ledger/windows.ts";
+import { addDays, DAY_MS, HOUR_MS, utcDay } from "../ledger/windows.ts";
 import type { Log } from "../service/log.ts";
 import { closeBilledDay, compareDays, whyOpen } from "./compare.ts";
 import { priceListOf } from "../ledger/providers.ts";
@@ -39,8 +39,6 @@ import type { FoundLeak } from "./leaks.ts";
 import { isShownAs, matchKeys } from "./match.ts";
 import type { Stated } from "./match.ts";
 
-const HOUR_MS = 3_600_000;
-const DAY_MS = 24 * HOUR_MS;
 /** Usage is held against the meter over this long. */
 const LEAK_WINDOW_MS = 26 * HOUR_MS;
 /** A batch may take a day, and its result be fetched a day later. */
@@ -69,8 +67,8 @@ export async function readBills(
   const { billing } = books;
   const failures: string[] = [];
   const notes: string[] = [];
-  const untilDay = addDays(dayOf(nowMs), 1);
-  let firstDay = addDays(dayOf(nowMs), -days);
+  const untilDay = addDays(utcDay(nowMs), 1);
+  let firstDay = addDays(utcDay(nowMs), -days);
   for (const importer of importers) {
     /** Undefined: it worked; else the sentence, which is kept. */
     const attempt = async (work: () => Promise<void>): Promise<string | undefined> => {
@@ -83,7 +81,7 @@ export async function readBills(
       }
     };
     const [provider = ""] = importer.providers;
-    const sinceDay = await firstDayFor(books, importer, addDays(dayOf(nowMs), -days), nowMs);
+    const sinceDay = await firstDayFor(books, importer, addDays(utcDay(nowMs), -days), nowMs);
     if (sinceDay < firstDay) firstDay = sinceDay;
     // Keys, money and quantities come from places with rights of their own: one may fail without the others. Where there is no bill, its
     // reason is the one worth saying.
@@ -112,13 +110,13 @@ export async function readBills(
 /** From which day on a source is read: the last days, and whatever was missed since it was last read, or has not closed yet. */
 async function firstDayFor(books: Books, importer: Importer, usualDay: string, nowMs: number): Promise<string> {
   const { billing } = books;
-  const today = dayOf(nowMs);
+  const today = utcDay(nowMs);
   const meteredDay = firstMeteredDay(books.usage, nowMs);
   const earliest = addDays(today, -MOST_DAYS_READ);
   const candidates = [usualDay];
   for (const note of await readImports(billing))
     if (importer.providers.includes(note.provider) && note.lastSuccessMs !== null)
-      candidates.push(addDays(dayOf(note.lastSuccessMs), -1));
+      candidates.push(addDays(utcDay(note.lastSuccessMs), -1));
   for (const provider of importer.providers)
     for (const { day, lines } of await readBillDays(billing, earliest, today, provider))
       // What was never metered is never closed: it is read once, as history.
@@ -254,7 +252,7 @@ function worth(
 /** Compares the days since `sinceDay`, and books what the bills themselves say went round the proxy, where no usage by the hour says more. Returns what
  *  somebody has to say. */
 export async function compareLately(books: Books, sinceDay: string, stated: Stated, nowMs: number): Promise<string[]> {
-  const untilDay = addDays(dayOf(nowMs), 1);
+  const untilDay = addDays(utcDay(nowMs), 1);
   const asked = await compareDays(books, sinceDay, untilDay, stated, nowMs);
   const byHour = new Set(
     (await readUsageReads(books.billing))
@@ -312,7 +310,7 @@ export async function closeSettledDays(
 ): Promise<{ readonly closed: number; readonly failures: string[] }> {
   const failures: string[] = [];
   let closed = 0;
-  const today = dayOf(nowMs);
+  const today = utcDay(nowMs);
   const firstDay = firstMeteredDay(books.usage, nowMs);
   for (const one of await readBillDays(books.billing, addDays(today, -CLOSE_WITHIN_DAYS), today)) {
     // A day without a line is no bill of nothing: somebody has to say so.
@@ -335,7 +333,3 @@ export async function closeSettledDays(
 const CLOSE_WITHIN_DAYS = 120;
 /** As far back as sources are asked for what was missed. */
 const MOST_DAYS_READ = 62;
-
-function dayOf(ms: number): string {
-  return new Date(ms).toISOString().slice(0, 10);
-}

@@ -9,7 +9,7 @@ import { LedgerInUse, lockForWriting, openForReading, openForWriting } from "../
 import type { Sqlite } from "../ledger/open.ts";
 import { openPriceBook } from "../ledger/prices/price-list.ts";
 import type { PriceBook } from "../ledger/prices/price-book.ts";
-import { createCalendar } from "../ledger/windows.ts";
+import { createCalendar, HOUR_MS } from "../ledger/windows.ts";
 import { addressOf, askProgram, askProxy, makeChange, noBooks } from "../service/admin.ts";
 import { toJson } from "../service/json.ts";
 import { createListener, listen, metricsGuard } from "../service/listener.ts";
@@ -39,7 +39,6 @@ const REFRESH_MS = 15_000;
 const STALE_MS = 4 * REFRESH_MS;
 /** How often somebody new is looked for, who has no forecast yet. */
 const NEWCOMERS_MS = 5 * 60_000;
-const HOUR_MS = 3_600_000;
 /** Once a day, before anybody works. */
 const PRICES_CRON = "41 4 * * *";
 const WAIT_FOR_BOOKS_MS = 30_000;
@@ -262,7 +261,7 @@ async function reconcileNow(
   await refreshBilledHours(books, prices, now);
   for (const question of await compareLately(books, history.firstDay, stated, now))
     log.warn({ question }, "a bill cannot be told apart");
-  const rules = { afterDays: config.closeAfterDays, quietMs: config.closeQuietHours * 3_600_000 };
+  const rules = { afterDays: config.closeAfterDays, quietMs: config.closeQuietHours * HOUR_MS };
   const closing = await closeSettledDays(books, rules, stated, adjust, now);
   if (closing.closed > 0) log.info({ days: closing.closed }, "days were closed");
   return [...failures, ...history.failures, ...closing.failures];

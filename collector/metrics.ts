@@ -16,7 +16,7 @@ import type { NanoUsd } from "../ledger/money.ts";
 import type { PriceBook } from "../ledger/prices/price-book.ts";
 import { readAllSettled } from "../ledger/usage/budget-spend.ts";
 import { firstMeteredDay, readRefused } from "../ledger/usage/spend.ts";
-import { addDays, createCalendar } from "../ledger/windows.ts";
+import { addDays, createCalendar, HOUR_MS, utcDay } from "../ledger/windows.ts";
 import { createAlertMetrics, kindOf } from "./alert-metrics.ts";
 import type { Books } from "./compare.ts";
 import type { CollectorConfig } from "./config.ts";
@@ -35,7 +35,7 @@ const PRICE_DAYS = 7;
 /** Prices closer than this to ours are rounding. */
 const LEAST_RATIO = 0.002;
 /** A leak that brought nothing for so long has stopped; the list still has it. */
-const LEAK_MS = 30 * 3_600_000;
+const LEAK_MS = 30 * HOUR_MS;
 const MOST_LEAKS = 50;
 
 export type CollectorMetricsSettings = Pick<
@@ -175,7 +175,7 @@ export function createCollectorMetrics(
     if (writes === seenWrites) return;
     for (const one of [billed, metered, variance, closedDay, importSuccess, usageAsOf, openDay, priceRatio])
       one.reset();
-    const today = new Date(nowMs).toISOString().slice(0, 10);
+    const today = utcDay(nowMs);
     const [since, until] = [addDays(today, -BILLED_DAYS), addDays(today, 1)];
     // Days before the meter are compared with nothing, and never signed.
     const firstDay = firstMeteredDay(usage, nowMs);

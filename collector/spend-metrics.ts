@@ -8,7 +8,7 @@ import type { Sqlite } from "../ledger/open.ts";
 import type { PriceBook } from "../ledger/prices/price-book.ts";
 import { addSums, NO_SPEND, readSpend } from "../ledger/usage/spend.ts";
 import type { ForecastScope, SpendRow, SpendSums } from "../ledger/usage/spend.ts";
-import { addDays } from "../ledger/windows.ts";
+import { addDays, HOUR_MS } from "../ledger/windows.ts";
 import type { Calendar } from "../ledger/windows.ts";
 import type { MakeGauge } from "./alert-metrics.ts";
 import { priceListOf } from "../ledger/providers.ts";
@@ -20,7 +20,6 @@ const SPEND_WINDOWS = ["day", "week", "month", "last_day"] as const;
 export type SpendWindow = (typeof SPEND_WINDOWS)[number];
 
 const PARTS = ["key", "team", "project", "env", "provider", "model"] as const;
-const HOUR_MS = 3_600_000;
 /** Classes as rollups keep them. */
 export const CLASSES = {
   input: "input",

@@ -14,7 +14,7 @@ import { addPlan, removePlan } from "../ledger/billing/plans.ts";
 import type { PriceBook } from "../ledger/prices/price-book.ts";
 import { firstMeteredDay } from "../ledger/usage/spend.ts";
 import type { ForecastScope } from "../ledger/usage/spend.ts";
-import { addDays } from "../ledger/windows.ts";
+import { addDays, utcDay } from "../ledger/windows.ts";
 import { requireToken } from "../service/admin-routes.ts";
 import type { Secret } from "../service/secret.ts";
 import { refreshBilledHours } from "./before.ts";
@@ -58,7 +58,7 @@ const BY_HAND = { afterDays: 0, quietMs: 0 };
 export async function perform({ books, prices, stated, adjust, now }: TaskContext, task: Task): Promise<string[]> {
   switch (task.type) {
     case "close": {
-      const today = new Date(now()).toISOString().slice(0, 10);
+      const today = utcDay(now());
       if (task.day >= today)
         throw new ChangeRefused(`${task.day} is not over yet (days are UTC days); it cannot be closed`);
       const days = await readBillDays(books.billing, task.day, addDays(task.day, 1), task.provider);

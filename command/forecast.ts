@@ -12,7 +12,7 @@ import type { Sqlite } from "../ledger/open.ts";
 import { readExpectations, readPlans } from "../ledger/billing/plans.ts";
 import { readKeyNames, readSpend, readSpendOfHours } from "../ledger/usage/spend.ts";
 import type { ForecastScope } from "../ledger/usage/spend.ts";
-import { createCalendar } from "../ledger/windows.ts";
+import { createCalendar, DAY_MS, HOUR_MS } from "../ledger/windows.ts";
 import { toJson } from "../service/json.ts";
 import { openUsage } from "./books.ts";
 import { loadCommandConfig } from "./config.ts";
@@ -29,8 +29,8 @@ keymeter forecast plans [--json]          what is planned, and was in the last 9
 keymeter forecast unplan PLAN             take one back
 keymeter forecast scores [--json]         how good forecasts were in the last four weeks`;
 
-const PLANS_MS = 90 * 86_400_000;
-const SCORES_MS = 28 * 86_400_000;
+const PLANS_MS = 90 * DAY_MS;
+const SCORES_MS = 28 * DAY_MS;
 
 export async function run(args: string[]): Promise<void> {
   const [verb, ...rest] = args;
@@ -213,7 +213,7 @@ async function spentBy(
 ): Promise<Map<string, FrozenForecast["p50NanoUsd"]>> {
   const spent = new Map<string, bigint>();
   if (window === "hour") {
-    const hourMs = Math.floor(nowMs / 3_600_000) * 3_600_000;
+    const hourMs = Math.floor(nowMs / HOUR_MS) * HOUR_MS;
     for (const scope of ["org", by] as const)
       for (const [id, cost] of await readSpendOfHours(usage, hourMs, nowMs, scope)) spent.set(id, cost);
     return spent;

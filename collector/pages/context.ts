@@ -23,7 +23,7 @@ import {
 } from "../../ledger/usage/spend.ts";
 import type { Dimension, ForecastScope, SpendRow, SpendSums } from "../../ledger/usage/spend.ts";
 import type { Within } from "../../ledger/usage/within.ts";
-import { addDays, isDay } from "../../ledger/windows.ts";
+import { addDays, isDay, utcDay } from "../../ledger/windows.ts";
 import type { Calendar, Window } from "../../ledger/windows.ts";
 import { courseOf, courseStart } from "../../charts/course.ts";
 import { drawDays } from "../../charts/days.ts";
@@ -231,7 +231,7 @@ export function outlookFigures({ frozen, landing }: Outlook): Figure[] {
         },
       ];
   if (frozen === undefined || frozen === "learning") return known;
-  const date = new Date(frozen.madeAtMs).toISOString().slice(0, 10);
+  const date = utcDay(frozen.madeAtMs);
   return [
     ...known,
     {

@@ -8,7 +8,7 @@ import type { Notice } from "../../ledger/notices/notices.ts";
 import { openForReading } from "../../ledger/open.ts";
 import { findLastUsed, readRefused, readSpend } from "../../ledger/usage/spend.ts";
 import type { Usage } from "../../ledger/usage.ts";
-import { addDays } from "../../ledger/windows.ts";
+import { addDays, DAY_MS } from "../../ledger/windows.ts";
 import {
   budgetSection,
   budgetsOf,
@@ -27,7 +27,6 @@ import { count, fine, seconds, text, time } from "./page.ts";
 import type { Cell, Figure, Page, Section } from "./page.ts";
 
 const CHART_DAYS = 30;
-const DAY_MS = 86_400_000;
 const MOST_REQUESTS = 50;
 const KINDS = { fingerprint: "a provider's own key, seen in passing", virtual: "a Keymeter key" } as const;
 

@@ -4,7 +4,7 @@ import { readScores, recordOf } from "../../ledger/billing/forecasts.ts";
 import { readRefused, readSpend } from "../../ledger/usage/spend.ts";
 import type { SpendSums } from "../../ledger/usage/spend.ts";
 import { readBilledSpend } from "../../ledger/billing/billed-hours.ts";
-import { addDays } from "../../ledger/windows.ts";
+import { addDays, DAY_MS, utcDay } from "../../ledger/windows.ts";
 import { beforeSections, firstDay } from "./before.ts";
 import type { SpanOfDays } from "./before.ts";
 import { agreementSection, readDays } from "./billed-days.ts";
@@ -28,15 +28,15 @@ import { count, share, sum, text, usd } from "./page.ts";
 import type { Cell, Figure, Page, Section, Table } from "./page.ts";
 
 const ORG = { scope: "org", id: "all" } as const;
-const SCORED_MS = 28 * 86_400_000;
-const REFUSED_MS = 7 * 86_400_000;
+const SCORED_MS = 28 * DAY_MS;
+const REFUSED_MS = 7 * DAY_MS;
 const CHART_DAYS = 60;
 
 export async function overview(context: PageContext): Promise<Page> {
   const { books, nowMs } = context;
   const { today, tomorrow, month } = spansOf(context);
   const outlook = await readOutlook(context, ORG);
-  const utcToday = new Date(nowMs).toISOString().slice(0, 10);
+  const utcToday = utcDay(nowMs);
   return {
     title: "Overview",
     days: "local",
