@@ -26,7 +26,7 @@ import { createImporters } from "./importers/index.ts";
 import { ImportError } from "./importers/importer.ts";
 import type { Importer } from "./importers/importer.ts";
 import { closeSettledDays, compareLately, readBills, watchUsage } from "./jobs.ts";
-import { createCollectorMetrics } from "./metrics.ts";
+import { createCollectorMetrics } from "./gauges/index.ts";
 import { addPages } from "./pages/routes.ts";
 import { fetchPriceList } from "./price-list.ts";
 import { addTaskRoutes, perform } from "./tasks.ts";

@@ -29,7 +29,7 @@ import { courseOf, courseStart } from "../../charts/course.ts";
 import { drawDays } from "../../charts/days.ts";
 import { drawSpend } from "../../charts/spend.ts";
 import { SCREEN, WIDE } from "../../charts/draw.ts";
-import { kindOf } from "../alert-metrics.ts";
+import { kindOf } from "../gauges/budgets.ts";
 import type { Books } from "../compare.ts";
 import type { Stated } from "../match.ts";
 import { firstDay } from "./before.ts";
