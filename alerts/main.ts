@@ -233,5 +233,3 @@ function openable(url: string | undefined): string | undefined {
 function figureOf(figures: Figures): NanoUsd | undefined {
   return figures.budget?.spentNanoUsd ?? overForecast(figures)?.amount;
 }
-
-export { checkAlertmanagers, checkSlack };

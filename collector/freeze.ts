@@ -35,6 +35,13 @@ const SCORED_MS = 45 * DAY_MS;
 const MOST_MISSING = 0.1;
 const KEPT_HOURS_MS = 14 * DAY_MS;
 
+/** Freezes what is due, scores what is over, and works out what is to come. Can run at any time, any number of times. */
+export async function refreshForecasts(books: Books, timezone: string, nowMs: number): Promise<void> {
+  await freezeDueForecasts(books, timezone, nowMs);
+  await scoreForecasts(books, nowMs);
+  await refreshRests(books, timezone, nowMs);
+}
+
 /** Freezes the forecasts of the running hour, day, week and month, of whatever spent anything in the last four weeks, where none
  *  stands yet: at the window's start, or at the first chance after it from what was known by then. Returns how many were made. */
 export async function freezeDueForecasts({ usage, billing }: Books, timezone: string, nowMs: number): Promise<number> {

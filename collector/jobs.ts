@@ -29,15 +29,17 @@ import type { PriceBook } from "../ledger/prices/price-book.ts";
 import { findMeterBegan, firstMeteredDay } from "../ledger/usage/spend.ts";
 import { addDays, DAY_MS, HOUR_MS, utcDay } from "../ledger/windows.ts";
 import type { Log } from "../service/log.ts";
+import { readHistory, refreshBilledHours } from "./before.ts";
 import { closeBilledDay, compareDays, whyOpen } from "./compare.ts";
 import { priceListOf } from "../ledger/providers.ts";
 import type { Books, ClosingRules } from "./compare.ts";
+import type { CollectorConfig } from "./config.ts";
 import { ImportError } from "./importers/importer.ts";
 import type { Importer } from "./importers/importer.ts";
 import { findLeaks, UNMATCHED } from "./leaks.ts";
 import type { FoundLeak } from "./leaks.ts";
-import { isShownAs, matchKeys } from "./match.ts";
-import type { Stated } from "./match.ts";
+import { isShownAs, matchKeys, statedOf } from "./match.ts";
+import type { Stated, StatedSettings } from "./match.ts";
 
 /** Usage is held against the meter over this long. */
 const LEAK_WINDOW_MS = 26 * HOUR_MS;
@@ -47,6 +49,33 @@ const BATCH_MS = 3 * DAY_MS;
 const LEAK_DAYS = 7;
 /** Under a cent a day is no leak that anybody has to get up for. */
 const LEAST_LEAK_NANO_USD = 10_000_000n;
+
+export type ReconcileSettings = StatedSettings &
+  Pick<CollectorConfig, "reconcileDays" | "closeAfterDays" | "closeQuietHours">;
+
+/** Reads the bills, and once what was before the meter; compares, closes what has settled. */
+export async function reconcileBills(
+  books: Books,
+  importers: readonly Importer[],
+  settings: ReconcileSettings,
+  prices: PriceBook,
+  adjust: (list: Adjustment[]) => Promise<void>,
+  log: Log,
+  onProgress: (text: string) => void = () => undefined,
+): Promise<string[]> {
+  const now = Date.now();
+  const stated = statedOf(settings);
+  const { failures, notes, firstDay } = await readBills(books, importers, settings.reconcileDays, now, log, onProgress);
+  for (const note of notes) log.warn({ note }, "a billing source has something to say");
+  const history = await readHistory(books, importers, firstDay, now, onProgress);
+  await refreshBilledHours(books, prices, now);
+  for (const question of await compareLately(books, history.firstDay, stated, now))
+    log.warn({ question }, "a bill cannot be told apart");
+  const rules = { afterDays: settings.closeAfterDays, quietMs: settings.closeQuietHours * HOUR_MS };
+  const closing = await closeSettledDays(books, rules, stated, adjust, now);
+  if (closing.closed > 0) log.info({ days: closing.closed }, "days were closed");
+  return [...failures, ...history.failures, ...closing.failures];
+}
 
 export type Report = {
   readonly failures: string[];

@@ -4,7 +4,7 @@ import { existsSync, readFileSync, statfsSync } from "node:fs";
 import { join } from "node:path";
 import { parseArgs } from "node:util";
 import { loadAlertsConfig } from "../alerts/config.ts";
-import { checkAlertmanagers, checkSlack } from "../alerts/main.ts";
+import { checkAlertmanagers, checkSlack } from "../alerts/check.ts";
 import { loadProxyConfig } from "../proxy/config.ts";
 import { checkCredentials } from "../proxy/main.ts";
 import { readImports } from "../ledger/billing/bills.ts";

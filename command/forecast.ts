@@ -2,7 +2,7 @@
 import { join } from "node:path";
 import { userInfo } from "node:os";
 import { parseArgs } from "node:util";
-import { askCollector } from "../collector/main.ts";
+import { askCollector } from "../collector/ask.ts";
 import { expectedSoFar, FORECAST_SCOPES, FORECAST_WINDOWS, readScores, recordOf } from "../ledger/billing/forecasts.ts";
 import type { ForecastWindow, FrozenForecast } from "../ledger/billing/forecasts.ts";
 import { landingOf, readRests } from "../ledger/billing/landings.ts";
