@@ -6,8 +6,8 @@ import { readBudgets } from "../ledger/usage/changes.ts";
 import { ChangeRefused } from "../ledger/usage/change-refused.ts";
 import type { Change } from "../ledger/usage/changes.ts";
 import { formatUsd } from "../ledger/money.ts";
+import { createCalendar, DAY_MS } from "../ledger/windows.ts";
 import type { UsageBooks } from "../ledger/books.ts";
-import { createCalendar } from "../ledger/windows.ts";
 import type { Log } from "../service/log.ts";
 import type { Secret } from "../service/secret.ts";
 
@@ -23,7 +23,7 @@ export type ButtonParts = {
   /** Who may change something: ids of people in Slack. */
   readonly mayChange: readonly string[];
   readonly timezone: string;
-  readonly usage: () => UsageBooks | undefined;
+  readonly usage: () => Promise<UsageBooks | undefined>;
   readonly change: (change: Change, actor: string) => Promise<void>;
   readonly acknowledge: (groupKey: string, by: string) => Promise<void>;
   /** Says something in the thread of a group's message. */
@@ -64,7 +64,7 @@ async function press(parts: ButtonParts, { action, value, userId, userName }: Pr
       );
     }
     if (action === "keymeter_raise") {
-      const books = usage();
+      const books = await usage();
       const budget = books && (await readBudgets(books)).find((one) => one.id === id);
       if (!budget) throw new ChangeRefused(`there is no budget ${id} any more`);
       const nowMs = now();
@@ -75,7 +75,7 @@ async function press(parts: ButtonParts, { action, value, userId, userName }: Pr
         amountNanoUsd: budget.amountNanoUsd / RAISE,
         reason: `pressed in Slack by ${actor.slice("slack:".length)}`,
         createdAtMs: nowMs,
-        untilMs: budget.window === "total" ? nowMs + 7 * 86_400_000 : endMs,
+        untilMs: budget.window === "total" ? nowMs + 7 * DAY_MS : endMs,
       };
       await change({ type: "raiseBudget", raise }, actor);
       await refresh(groupKey);

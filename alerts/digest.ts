@@ -7,12 +7,12 @@ import { landingOf, readRests } from "../ledger/billing/landings.ts";
 import { readExpectations, readPlans } from "../ledger/billing/plans.ts";
 import { readKeyNames, readSpend } from "../ledger/usage/spend.ts";
 import type { Dimension } from "../ledger/usage/spend.ts";
-import { addDays, createCalendar } from "../ledger/windows.ts";
+import { addDays, createCalendar, DAY_MS } from "../ledger/windows.ts";
 import type { FigureBooks } from "./figures.ts";
 import { escape } from "./message.ts";
 import type { Links, Message } from "./message.ts";
 
-const SCORED_MS = 28 * 86_400_000;
+const SCORED_MS = 28 * DAY_MS;
 const MOST_ROWS = 5;
 
 /** The seven days before today, beside the seven before them. */
@@ -67,7 +67,7 @@ export async function buildDigest(
         ),
       )
     : undefined;
-  const plans = billing ? await readPlans(billing, nowMs, nowMs + 7 * 86_400_000) : [];
+  const plans = billing ? await readPlans(billing, nowMs, nowMs + 7 * DAY_MS) : [];
 
   const lines = [
     `*Spent* ${formatUsd(week)}, ${signed(week - before)} against the week before`,

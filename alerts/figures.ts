@@ -19,7 +19,7 @@ import { readLeaks } from "../ledger/billing/leaks.ts";
 import { readHoursInScope, readSettled } from "../ledger/usage/budget-spend.ts";
 import { readHourlySpend, readKeyNames, readRefused, readSpend } from "../ledger/usage/spend.ts";
 import type { ForecastScope, SpendRow } from "../ledger/usage/spend.ts";
-import { createCalendar } from "../ledger/windows.ts";
+import { createCalendar, DAY_MS, HOUR_MS } from "../ledger/windows.ts";
 import type { Labels } from "./expression.ts";
 
 /** A key that drives spend: what it cost in the window, and how much that is over its own forecast, where it has one. */
@@ -81,8 +81,7 @@ export type Course = Omit<SpendSeries, "title" | "timezone"> & {
 
 export type FigureBooks = { readonly usage: UsageBooks | undefined; readonly billing: BillingBooks | undefined };
 
-const HOUR_MS = 3_600_000;
-const REFUSED_MS = 24 * HOUR_MS;
+const REFUSED_MS = DAY_MS;
 const MOST_MOVERS = 3;
 
 /** Reads the figures of the subject that an alert's labels name. */

@@ -13,9 +13,7 @@ import {
   sayAgain,
 } from "../ledger/notices/notices.ts";
 import type { NanoUsd } from "../ledger/money.ts";
-import { lockForWriting, openForReading, openForWriting } from "../ledger/open.ts";
-import type { BillingBooks, UsageBooks } from "../ledger/books.ts";
-import type { Sqlite } from "../ledger/sqlite.ts";
+import { openBilling, openToWrite, openUsage } from "../ledger/open.ts";
 import { createCalendar } from "../ledger/windows.ts";
 import { askProxy } from "../service/admin.ts";
 import { toJson } from "../service/json.ts";
@@ -31,6 +29,7 @@ import { loadAlertsConfig } from "./config.ts";
 import { keepSecret } from "../service/secret.ts";
 import { buildDigest } from "./digest.ts";
 import { readCourse, readFigures } from "./figures.ts";
+import type { FigureBooks } from "./figures.ts";
 import type { Figures } from "./figures.ts";
 import { mergeWords } from "./merge.ts";
 import { buildMessage, isAboutNoSpend, principalOf } from "./message.ts";
@@ -51,23 +50,14 @@ export async function startAlerts(): Promise<{ stop(): Promise<void>; log: Log }
   const open = noteOpenNetwork(config);
   if (open !== undefined) log.warn(open);
   const guard = metricsGuard(config, (message) => log.warn(message));
-  const path = `${config.dataDir}/notices.db`;
-  const lock = lockForWriting(path);
-  const notices = openForWriting(path, "notices", "power");
+  const notices = await openToWrite(config.dataDir, "notices");
   const { slackToken, slackChannel, slackAppToken } = config;
   const slack = slackToken && slackChannel !== undefined ? createSlack(slackToken, config.slackUrl) : undefined;
 
   // The other programs' books may come later than we do.
-  const readers = new Map<string, Sqlite>();
-  const reader = (name: string): Sqlite | undefined => {
-    const known = readers.get(name) ?? openForReading(`${config.dataDir}/${name}`);
-    if (known) readers.set(name, known);
-    return known;
-  };
-  const books = (): { usage: UsageBooks | undefined; billing: BillingBooks | undefined } => ({
-    usage: reader("usage.db"),
-    billing: reader("billing.db"),
-  });
+  const usage = createLate(() => openUsage(config.dataDir));
+  const billing = createLate(() => openBilling(config.dataDir));
+  const books = async (): Promise<FigureBooks> => ({ usage: await usage.get(), billing: await billing.get() });
   const grouping = readGrouping();
   const alertmanager = createAlertmanagerApi(config.alertmanagerUrls, grouping.groupBy);
   const links = {
@@ -78,13 +68,13 @@ export async function startAlerts(): Promise<{ stop(): Promise<void>; log: Log }
   const hasButtons = slack !== undefined && slackAppToken !== undefined;
   const buttons = hasButtons ? { mayChange: config.slackUsers.length > 0 } : undefined;
   const figuresOf = async (group: AlertGroup): Promise<Figures> =>
-    readFigures(books(), principalOf(group), config.timezone, Date.now());
+    readFigures(await books(), principalOf(group), config.timezone, Date.now());
 
   const draw = async (group: AlertGroup | undefined): Promise<Picture | undefined> => {
     const labels = group ? principalOf(group) : { scope: "org", id: "all", window: "month" };
     // A picture of what everybody spends says nothing about a leak or a bill.
     if (isAboutNoSpend(labels["alertname"] ?? "")) return undefined;
-    const course = await readCourse(books(), labels, Date.now());
+    const course = await readCourse(await books(), labels, Date.now());
     if (!course) return undefined;
     const title = `${course.subject}: spend ${course.window === "month" ? "this month" : "today"} against forecast`;
     const alt = `Spent $${course.spent.reduce((sum, one) => sum + one, 0).toFixed(2)}, forecast at the start $${course.expected.reduce((sum, one) => sum + one, 0).toFixed(2)}`;
@@ -108,7 +98,7 @@ export async function startAlerts(): Promise<{ stop(): Promise<void>; log: Log }
       return { message, severity: principalOf(group)["severity"] ?? "", figureNanoUsd: figureOf(figures) };
     },
     draw,
-    digest: () => buildDigest(books(), config.timezone, links, Date.now()),
+    digest: async () => buildDigest(await books(), config.timezone, links, Date.now()),
     isActive: (group) => alertmanager.isActive(group),
     log,
   });
@@ -151,7 +141,7 @@ export async function startAlerts(): Promise<{ stop(): Promise<void>; log: Log }
       ? listenToButtons(slackAppToken, config.slackUrl, {
           mayChange: config.slackUsers,
           timezone: config.timezone,
-          usage: () => reader("usage.db"),
+          usage: usage.get,
           change,
           acknowledge,
           command: config.command,
@@ -216,9 +206,30 @@ export async function startAlerts(): Promise<{ stop(): Promise<void>; log: Log }
       await listening?.stop();
       await app.close();
       await notifier.stop();
-      for (const one of readers.values()) one.close();
-      notices.close();
-      lock.release();
+      await usage.close();
+      await billing.close();
+      await notices.close();
+    },
+  };
+}
+
+/** Books that may not be there yet: looked for again each time, until they are. */
+function createLate<T extends { close(): Promise<void> }>(
+  open: () => Promise<T | undefined>,
+): { readonly get: () => Promise<T | undefined>; close(): Promise<void> } {
+  let found: T | undefined;
+  let opening: Promise<T | undefined> | undefined;
+  const look = async (): Promise<T | undefined> => {
+    try {
+      return (found = await open());
+    } finally {
+      opening = undefined;
+    }
+  };
+  return {
+    get: async () => found ?? (opening ??= look()),
+    async close() {
+      await found?.close();
     },
   };
 }
@@ -234,5 +245,3 @@ function openable(url: string | undefined): string | undefined {
 function figureOf(figures: Figures): NanoUsd | undefined {
   return figures.budget?.spentNanoUsd ?? overForecast(figures)?.amount;
 }
-
-export { checkAlertmanagers, checkSlack };

@@ -1,6 +1,7 @@
 // The rules, read from the files that Prometheus reads. Each says whether it can be evaluated here, or why it needs Prometheus.
 import { globSync, readFileSync } from "node:fs";
 import { fileURLToPath } from "node:url";
+import { DAY_MS, HOUR_MS } from "../ledger/windows.ts";
 import { parse } from "yaml";
 import { z } from "zod";
 import { NeedsPrometheus, parseExpression } from "./expression.ts";
@@ -34,7 +35,7 @@ const file = z.object({
   ),
 });
 
-const UNITS: { readonly [unit: string]: number } = { s: 1_000, m: 60_000, h: 3_600_000, d: 86_400_000 };
+const UNITS: { readonly [unit: string]: number } = { s: 1_000, m: 60_000, h: HOUR_MS, d: DAY_MS };
 
 /** Reads every rule file of a folder. Throws an Error that names the file and the place for one that is no rule file. */
 export function readRules(folder = fileURLToPath(new URL("rules/", import.meta.url))): Rule[] {

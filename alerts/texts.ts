@@ -1,6 +1,7 @@
 // What each alert says in its headline, and what to do first. The runbook has the rest, under the alert's own name. Pure.
 import { formatUsd } from "../ledger/money.ts";
 import type { NanoUsd } from "../ledger/money.ts";
+import { HOUR_MS } from "../ledger/windows.ts";
 import type { Labels } from "./expression.ts";
 import type { Figures } from "./figures.ts";
 
@@ -189,7 +190,7 @@ export const TEXTS: { readonly [alert: string]: Text } = {
 
 /** "18 times": the last hour against what the budget has for an hour. */
 function timesTooFast({ budget, hourNanoUsd }: Figures): string {
-  const hours = budget && (budget.endsMs - budget.startsMs) / 3_600_000;
+  const hours = budget && (budget.endsMs - budget.startsMs) / HOUR_MS;
   if (!budget || !hours || hourNanoUsd === undefined || budget.amountNanoUsd <= 0n) return "many times";
   const times = (Number(hourNanoUsd) * hours) / Number(budget.amountNanoUsd);
   return times < 2 ? "much" : `${Math.round(times)} times`;

@@ -1,10 +1,11 @@
 // What Alertmanager delivers (webhook version 4), parsed at the border.
+import { DAY_MS } from "../ledger/windows.ts";
 import { z } from "zod";
 
 /** Names that every object has are no names of alerts or labels. */
 const label = z.string().refine((name) => !(name in {}), "a name that means something else");
 const labels = z.record(label, z.string());
-const YEAR_MS = 366 * 24 * 3_600_000;
+const YEAR_MS = 366 * DAY_MS;
 /** An instant that a message can tell. An alert that has not ended has a zero here. */
 const instant = z.string().refine((text) => {
   const ms = Date.parse(text);

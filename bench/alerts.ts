@@ -8,7 +8,7 @@ import { createEvaluator } from "../alerts/evaluator.ts";
 import type { Sample } from "../alerts/expression.ts";
 import { readRules } from "../alerts/rules.ts";
 import { forecast } from "../collector/forecast.ts";
-import { limitsOf } from "../collector/lines.ts";
+import { linesOf } from "../collector/lines.ts";
 import { thresholdsOf } from "../collector/thresholds.ts";
 import { readTable } from "./tables.ts";
 
@@ -58,7 +58,7 @@ function alertsOf(
     for (let i = 0; i < DAY && midnight + i < hours.length; i++) {
       spent += hours[midnight + i] ?? 0;
       expected += made.hours[i] ?? 0;
-      const limits = limitsOf(
+      const limits = linesOf(
         { scope, p50: made.p50, p90: made.p90, largestHour, hourExpected: made.hours[i] ?? 0, orgDay },
         thresholds,
       );

@@ -12,14 +12,12 @@ import { priceListOf } from "../ledger/providers.ts";
 import type { PriceBook } from "../ledger/prices/price-book.ts";
 import { findMeterBegan, firstMeteredDay, readMeterHours } from "../ledger/usage/spend.ts";
 import type { ForecastScope, HourlySpend } from "../ledger/usage/spend.ts";
-import { addDays } from "../ledger/windows.ts";
+import { addDays, DAY_MS, HOUR_MS, utcDay } from "../ledger/windows.ts";
 import { reasonOf } from "../service/finding.ts";
 import type { Books } from "./compare.ts";
 import type { Importer } from "./importers/importer.ts";
 
-const HOUR_MS = 3_600_000;
 const HOURS_A_DAY = 24;
-const DAY_MS = HOURS_A_DAY * HOUR_MS;
 /** As far back as sources are asked for what was before the meter. */
 const HISTORY_DAYS = 90;
 /** As far back as bills count as history, whoever brought them: a file may hold a year. */
@@ -36,7 +34,7 @@ export async function readHistory(
   nowMs: number,
   onProgress: (text: string) => void = () => undefined,
 ): Promise<{ readonly failures: string[]; readonly firstDay: string }> {
-  const sinceDay = addDays(dayOf(nowMs), -HISTORY_DAYS);
+  const sinceDay = addDays(utcDay(nowMs), -HISTORY_DAYS);
   const failures: string[] = [];
   let firstDay = untilDay;
   for (const importer of sinceDay < untilDay ? importers : []) {
@@ -48,7 +46,7 @@ export async function readHistory(
         onProgress(`${importer.name}, history: ${done}`),
       );
       // With its days a source counts as asked.
-      replaceBills(billing, bills, nowMs);
+      await replaceBills(billing, bills, nowMs);
       firstDay = sinceDay;
     } catch (error) {
       failures.push(
@@ -61,7 +59,7 @@ export async function readHistory(
       const usage = await importer.fetchUsage?.(sinceMs, untilMs);
       if (!usage) continue;
       const within = usage.usage.filter(({ hourMs }) => hourMs >= sinceMs && hourMs < untilMs);
-      replaceUsage(billing, usage.provider, sinceMs, untilMs, within);
+      await replaceUsage(billing, usage.provider, sinceMs, untilMs, within);
     } catch (error) {
       failures.push(
         `${importer.name}: the usage of the last ${HISTORY_DAYS} days could not be read; their bills are spread evenly over the hours. ${reasonOf(error)}`,
@@ -75,7 +73,7 @@ export async function readHistory(
 export async function refreshBilledHours(books: Books, prices: PriceBook, nowMs: number): Promise<void> {
   const { usage, billing } = books;
   const beganMs = (await findMeterBegan(usage)) ?? Math.floor(nowMs / HOUR_MS) * HOUR_MS;
-  const firstDay = dayOf(beganMs);
+  const firstDay = utcDay(beganMs);
   const sinceDay = addDays(firstDay, -MOST_HISTORY_DAYS);
   const untilDay = addDays(firstDay, 1);
   const days = await readBillDays(billing, sinceDay, untilDay);
@@ -171,7 +169,7 @@ export async function readKnownHours(
 ): Promise<Set<number>> {
   const known = await readMeterHours(usage, sinceMs, untilMs);
   const beganMs = (await findMeterBegan(usage)) ?? untilMs;
-  for (const { day, asOfMs } of await readBillDays(billing, dayOf(sinceMs), dayOf(beganMs + DAY_MS))) {
+  for (const { day, asOfMs } of await readBillDays(billing, utcDay(sinceMs), utcDay(beganMs + DAY_MS))) {
     const startMs = startOf(day);
     // What a day's bill does not name was not used, once the bill is whole.
     if (asOfMs < Math.min(startMs + DAY_MS, beganMs)) continue;
@@ -190,9 +188,9 @@ async function readCovered(
   nowMs: number,
 ): Promise<Map<string, { readonly metered: NanoUsd; readonly billed: NanoUsd }>> {
   const firstDay = addDays(await firstMeteredDay(books.usage, nowMs), 1);
-  const lately = addDays(dayOf(nowMs), -COVERED_DAYS);
+  const lately = addDays(utcDay(nowMs), -COVERED_DAYS);
   const covered = new Map<string, { metered: NanoUsd; billed: NanoUsd }>();
-  for (const one of await readComparisons(books.billing, lately > firstDay ? lately : firstDay, dayOf(nowMs))) {
+  for (const one of await readComparisons(books.billing, lately > firstDay ? lately : firstDay, utcDay(nowMs))) {
     if (one.kind !== undefined) continue;
     const sums = covered.get(one.provider) ?? { metered: 0n, billed: 0n };
     sums.metered += one.meteredNanoUsd;
@@ -208,8 +206,4 @@ async function readCovered(
 
 function startOf(day: string): number {
   return Date.parse(`${day}T00:00:00Z`);
-}
-
-function dayOf(ms: number): string {
-  return new Date(ms).toISOString().slice(0, 10);
 }

@@ -23,7 +23,7 @@ import { allocate } from "../ledger/money.ts";
 import type { NanoUsd } from "../ledger/money.ts";
 import type { BillingBooks, UsageBooks } from "../ledger/books.ts";
 import { firstMeteredDay } from "../ledger/usage/spend.ts";
-import { addDays } from "../ledger/windows.ts";
+import { addDays, DAY_MS, HOUR_MS } from "../ledger/windows.ts";
 import { matchKeys, matchModels } from "./match.ts";
 import type { KeyMatches, Stated } from "./match.ts";
 import { reconcile, tierOf } from "./reconcile.ts";
@@ -31,8 +31,6 @@ import type { Context, Day, Metered } from "./reconcile.ts";
 
 export type Books = { readonly usage: UsageBooks; readonly billing: BillingBooks };
 
-const DAY_MS = 86_400_000;
-const HOUR_MS = 3_600_000;
 const DAYS_AROUND = 3;
 const DAYS_AT_ONCE = 7;
 /** As many corrections are one change of the proxy's books. */

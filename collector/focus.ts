@@ -7,7 +7,7 @@ import type { MeteredLine } from "../ledger/billing/metered.ts";
 import { parseRatio, scale } from "../ledger/money.ts";
 import type { NanoUsd } from "../ledger/money.ts";
 import { findProvider } from "../ledger/providers.ts";
-import { addDays } from "../ledger/windows.ts";
+import { addDays, utcDay } from "../ledger/windows.ts";
 import { describeUnit } from "./focus-units.ts";
 
 export const FOCUS_VERSIONS = ["1.2", "1.4"] as const;
@@ -120,7 +120,7 @@ export function focusRows(day: FocusDay): FocusRow[] {
       ...costs(billedNanoUsd),
       ChargeCategory: "Adjustment",
       ChargeClass: "Correction",
-      ChargeDescription: `Correction ${seq + 1} of ${day.day}, from ${new Date(madeAtMs).toISOString().slice(0, 10)}: the bill changed after the day was closed`,
+      ChargeDescription: `Correction ${seq + 1} of ${day.day}, from ${utcDay(madeAtMs)}: the bill changed after the day was closed`,
       x_Kind: "adjustment",
     });
   }

@@ -1,7 +1,7 @@
 // Freezes forecasts that are due and scores those whose window is over: reads hours of spend, forecasts by a pure function, writes
 // billing.db. At any time, any number of times, with the same result.
 import { setImmediate as breathe } from "node:timers/promises";
-import { createCalendar } from "../ledger/windows.ts";
+import { createCalendar, DAY_MS, HOUR_MS } from "../ledger/windows.ts";
 import type { Window } from "../ledger/windows.ts";
 import {
   dropHourForecasts,
@@ -26,8 +26,6 @@ import { readHistoryOf, readKnownHours } from "./before.ts";
 import { forecast, forecasts } from "./forecast.ts";
 import type { History } from "./forecast.ts";
 
-const HOUR_MS = 3_600_000;
-const DAY_MS = 24 * HOUR_MS;
 const HISTORY_MS = 28 * DAY_MS;
 /** Scopes of one dimension that get a forecast: the largest of the last four weeks. */
 const MOST_IDS = 500;
@@ -36,6 +34,13 @@ const SCORED_MS = 45 * DAY_MS;
 /** A window in which the meter did not run for more than this share is not scored: what is missing is not zero. */
 const MOST_MISSING = 0.1;
 const KEPT_HOURS_MS = 14 * DAY_MS;
+
+/** Freezes what is due, scores what is over, and works out what is to come. Can run at any time, any number of times. */
+export async function refreshForecasts(books: Books, timezone: string, nowMs: number): Promise<void> {
+  await freezeDueForecasts(books, timezone, nowMs);
+  await scoreForecasts(books, nowMs);
+  await refreshRests(books, timezone, nowMs);
+}
 
 /** Freezes the forecasts of the running hour, day, week and month, of whatever spent anything in the last four weeks, where none
  *  stands yet: at the window's start, or at the first chance after it from what was known by then. Returns how many were made. */

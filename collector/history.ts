@@ -1,34 +1,54 @@
 // The books' past as OpenMetrics: what the gauges would have said, an hour apart, so that a new Prometheus has the history that dashboards draw. For
 // `promtool tsdb create-blocks-from openmetrics`; figures as they are known today, corrections included.
 import { expectedSoFar } from "../ledger/billing/forecasts.ts";
+import type { FrozenForecast } from "../ledger/billing/forecasts.ts";
 import { formatUsdExact } from "../ledger/money.ts";
 import { readExpectations } from "../ledger/billing/plans.ts";
 import { addSums, readSpend, readSpendByHour } from "../ledger/usage/spend.ts";
-import type { SpendRow } from "../ledger/usage/spend.ts";
+import type { ForecastScope, SpendRow, SpendSums } from "../ledger/usage/spend.ts";
+import { addDays, createCalendar, HOUR_MS } from "../ledger/windows.ts";
 import type { BillingBooks, UsageBooks } from "../ledger/books.ts";
-import { addDays, createCalendar } from "../ledger/windows.ts";
 import type { Calendar } from "../ledger/windows.ts";
-import { CLASSES, daysOf, hasTokens, sumByScope } from "./spend-metrics.ts";
-import type { SpendWindow } from "./spend-metrics.ts";
+import { FORECAST, quantilesOf, SO_FAR } from "./gauges/forecast.ts";
+import type { Family } from "./gauges/gauge.ts";
+import { daysOf, hasTokens, PARTS, sumByScope, tokensOf } from "./gauges/spend-sums.ts";
+import type { SpendWindow } from "./gauges/spend-sums.ts";
+import { REQUESTS, SPEND, TOKENS } from "./gauges/spend.ts";
 
 export type HistoryBooks = { readonly usage: UsageBooks; readonly billing: BillingBooks | undefined };
 
-const HOUR_MS = 3_600_000;
 /** A sample stands so long before an hour's end: it is the whole hour's, and still the same day's. */
 const BEFORE_MS = 15_000;
 const RUNNING = ["day", "month"] as const satisfies readonly SpendWindow[];
 const FORECAST_SCOPES = ["org", "team"] as const;
 
-type Sample = { readonly name: string; readonly labels: { readonly [label: string]: string }; readonly value: string };
+type Labels = { readonly [label: string]: string };
+type Sample = { readonly labels: Labels; readonly value: string };
 
-const FAMILIES = {
-  keymeter_spend_usd: "Metered spend in the running window, from the ledger; last_day: of the last whole day.",
-  keymeter_spend_requests: "Attempts behind that spend.",
-  keymeter_spend_tokens: "Tokens behind that spend, by disjoint class.",
-  keymeter_forecast_usd: "Frozen forecast of the running window's total.",
-  keymeter_forecast_so_far_usd: "What the frozen forecast expected until now.",
-} as const;
-type Family = keyof typeof FAMILIES;
+type SamplesOf = (
+  scope: ForecastScope["scope"],
+  window: SpendWindow,
+  sums: SpendSums,
+) => [more: Labels, value: string][];
+type SamplesAt = (made: FrozenForecast, atMs: number) => [more: Labels, value: string][];
+
+/** The gauges of spend that have a past, and what each says of a sum. */
+const OF_SPEND: readonly (readonly [Family, SamplesOf])[] = [
+  [SPEND, (_scope, _window, { costNanoUsd }) => [[{}, formatUsdExact(costNanoUsd)]]],
+  [REQUESTS, (_scope, _window, { requests }) => [[{}, String(requests)]]],
+  [
+    TOKENS,
+    (scope, window, sums) =>
+      scope === "key" || !hasTokens(scope, window)
+        ? []
+        : tokensOf(sums).map(([unit, quantity]) => [{ class: unit }, String(quantity)]),
+  ],
+];
+/** The same of forecasts. */
+const OF_FORECASTS: readonly (readonly [Family, SamplesAt])[] = [
+  [FORECAST, (made) => quantilesOf(made).map(([quantile, amount]) => [{ quantile }, formatUsdExact(amount)])],
+  [SO_FAR, (made, atMs) => [[{}, formatUsdExact(expectedSoFar(made, atMs))]]],
+];
 
 /** The local days `[sinceDay, untilDay)` as OpenMetrics text, family by family. */
 export async function* writeHistory(
@@ -38,13 +58,19 @@ export async function* writeHistory(
   untilDay: string,
   onDay: (day: string) => void = () => undefined,
 ): AsyncGenerator<string> {
-  for (const family of Object.keys(FAMILIES) as Family[]) {
-    yield `# HELP ${family} ${FAMILIES[family]}\n# TYPE ${family} gauge\n`;
-    const isForecast = family.startsWith("keymeter_forecast");
-    const calendar = createCalendar(timezone);
-    const days = isForecast
-      ? forecastDays(books, calendar, sinceDay, untilDay, family)
-      : spendDays(books.usage, calendar, sinceDay, untilDay, family);
+  const calendar = createCalendar(timezone);
+  const past: [Family, AsyncGenerator<Day>][] = [
+    ...OF_SPEND.map(([family, of]): [Family, AsyncGenerator<Day>] => [
+      family,
+      spendDays(books.usage, calendar, sinceDay, untilDay, family, of),
+    ]),
+    ...OF_FORECASTS.map(([family, of]): [Family, AsyncGenerator<Day>] => [
+      family,
+      forecastDays(books, calendar, sinceDay, untilDay, family, of),
+    ]),
+  ];
+  for (const [[name, help], days] of past) {
+    yield `# HELP ${name} ${help}\n# TYPE ${name} gauge\n`;
     for await (const { day, text } of days) {
       yield text;
       onDay(day);
@@ -60,7 +86,8 @@ async function* spendDays(
   calendar: Calendar,
   sinceDay: string,
   untilDay: string,
-  family: Family,
+  [name]: Family,
+  of: SamplesOf,
 ): AsyncGenerator<Day> {
   for (let day = sinceDay; day < untilDay; day = addDays(day, 1)) {
     const [startMs, endMs] = [calendar.dayStart(day), calendar.dayStart(addDays(day, 1))];
@@ -75,32 +102,17 @@ async function* spendDays(
       const atMs = Math.min(hourMs + HOUR_MS, endMs) - BEFORE_MS;
       for (const totals of running.values()) addTo(totals, hours.get(Math.floor(hourMs / HOUR_MS) * HOUR_MS) ?? []);
       for (const [window, totals] of [...running, ["last_day", yesterday] as const])
-        text += lines(samplesOf(family, window, totals), atMs);
+        text += print(name, samplesOf(of, window, totals), atMs);
     }
     yield { day, text };
   }
 }
 
-const PARTS = ["key", "team", "project", "env", "provider", "model"] as const;
-
-function samplesOf(family: Family, window: SpendWindow, totals: Totals): Sample[] {
+function samplesOf(of: SamplesOf, window: SpendWindow, totals: Totals): Sample[] {
   return [...sumByScope([...totals.values()])].flatMap(([scope, byId]) =>
-    [...byId].flatMap(([id, sum]): Sample[] => {
-      const labels = { scope, id, window };
-      switch (family) {
-        case "keymeter_spend_usd":
-          return [{ name: family, labels, value: formatUsdExact(sum.costNanoUsd) }];
-        case "keymeter_spend_requests":
-          return [{ name: family, labels, value: String(sum.requests) }];
-        default:
-          if (scope === "key" || !hasTokens(scope, window)) return [];
-          return Object.entries(CLASSES).map(([unit, field]) => ({
-            name: family,
-            labels: { ...labels, class: unit },
-            value: String(sum[field]),
-          }));
-      }
-    }),
+    [...byId].flatMap(([id, sums]) =>
+      of(scope, window, sums).map(([more, value]) => ({ labels: { scope, id, window, ...more }, value })),
+    ),
   );
 }
 
@@ -126,7 +138,8 @@ async function* forecastDays(
   calendar: Calendar,
   sinceDay: string,
   untilDay: string,
-  family: Family,
+  [name]: Family,
+  of: SamplesAt,
 ): AsyncGenerator<Day> {
   if (!billing) return;
   for (let day = sinceDay; day < untilDay; day = addDays(day, 1)) {
@@ -138,20 +151,9 @@ async function* forecastDays(
           if (one.method === "learning") continue;
           const labels = { scope, id: one.id, window };
           for (let atMs = startMs + HOUR_MS - BEFORE_MS; atMs < endMs; atMs += HOUR_MS)
-            text += lines(
-              family === "keymeter_forecast_so_far_usd"
-                ? [{ name: family, labels, value: formatUsdExact(expectedSoFar(one, atMs)) }]
-                : (
-                    [
-                      ["0.1", one.p10NanoUsd],
-                      ["0.5", one.p50NanoUsd],
-                      ["0.9", one.p90NanoUsd],
-                    ] as const
-                  ).map(([quantile, amount]) => ({
-                    name: family,
-                    labels: { ...labels, quantile },
-                    value: formatUsdExact(amount),
-                  })),
+            text += print(
+              name,
+              of(one, atMs).map(([more, value]) => ({ labels: { ...labels, ...more }, value })),
               atMs,
             );
         }
@@ -160,9 +162,9 @@ async function* forecastDays(
 }
 
 /** One sample a line, at an instant in seconds. */
-function lines(samples: readonly Sample[], atMs: number): string {
+function print(name: string, samples: readonly Sample[], atMs: number): string {
   return samples
-    .map(({ name, labels, value }) => {
+    .map(({ labels, value }) => {
       const pairs = Object.entries(labels).map(([label, text]) => `${label}="${escape(text)}"`);
       return `${name}{${pairs.join(",")}} ${value} ${atMs / 1000}\n`;
     })

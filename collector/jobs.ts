@@ -16,7 +16,7 @@ import {
 import { findClosed, readComparisons } from "../ledger/billing/closed-days.ts";
 import type { Comparison } from "../ledger/billing/closed-days.ts";
 import { cost } from "../ledger/cost.ts";
-import { dismissedUntil, noteLeak } from "../ledger/billing/leaks.ts";
+import { readDismissals, noteLeak } from "../ledger/billing/leaks.ts";
 import {
   hasBatchesSince,
   readHourTokens,
@@ -27,20 +27,20 @@ import {
 import type { NanoUsd } from "../ledger/money.ts";
 import type { PriceBook } from "../ledger/prices/price-book.ts";
 import { findMeterBegan, firstMeteredDay } from "../ledger/usage/spend.ts";
-import { addDays } from "../ledger/windows.ts";
+import { addDays, DAY_MS, HOUR_MS, utcDay } from "../ledger/windows.ts";
 import type { Log } from "../service/log.ts";
+import { readHistory, refreshBilledHours } from "./before.ts";
 import { closeBilledDay, compareDays, whyOpen } from "./compare.ts";
 import { priceListOf } from "../ledger/providers.ts";
 import type { Books, ClosingRules } from "./compare.ts";
+import type { CollectorConfig } from "./config.ts";
 import { ImportError } from "./importers/importer.ts";
 import type { Importer } from "./importers/importer.ts";
 import { findLeaks, UNMATCHED } from "./leaks.ts";
 import type { FoundLeak } from "./leaks.ts";
-import { isShownAs, matchKeys } from "./match.ts";
-import type { Stated } from "./match.ts";
+import { isShownAs, matchKeys, statedOf } from "./match.ts";
+import type { Stated, StatedSettings } from "./match.ts";
 
-const HOUR_MS = 3_600_000;
-const DAY_MS = 24 * HOUR_MS;
 /** Usage is held against the meter over this long. */
 const LEAK_WINDOW_MS = 26 * HOUR_MS;
 /** A batch may take a day, and its result be fetched a day later. */
@@ -49,6 +49,33 @@ const BATCH_MS = 3 * DAY_MS;
 const LEAK_DAYS = 7;
 /** Under a cent a day is no leak that anybody has to get up for. */
 const LEAST_LEAK_NANO_USD = 10_000_000n;
+
+export type ReconcileSettings = StatedSettings &
+  Pick<CollectorConfig, "reconcileDays" | "closeAfterDays" | "closeQuietHours">;
+
+/** Reads the bills, and once what was before the meter; compares, closes what has settled. */
+export async function reconcileBills(
+  books: Books,
+  importers: readonly Importer[],
+  settings: ReconcileSettings,
+  prices: PriceBook,
+  adjust: (list: Adjustment[]) => Promise<void>,
+  log: Log,
+  onProgress: (text: string) => void = () => undefined,
+): Promise<string[]> {
+  const now = Date.now();
+  const stated = statedOf(settings);
+  const { failures, notes, firstDay } = await readBills(books, importers, settings.reconcileDays, now, log, onProgress);
+  for (const note of notes) log.warn({ note }, "a billing source has something to say");
+  const history = await readHistory(books, importers, firstDay, now, onProgress);
+  await refreshBilledHours(books, prices, now);
+  for (const question of await compareLately(books, history.firstDay, stated, now))
+    log.warn({ question }, "a bill cannot be told apart");
+  const rules = { afterDays: settings.closeAfterDays, quietMs: settings.closeQuietHours * HOUR_MS };
+  const closing = await closeSettledDays(books, rules, stated, adjust, now);
+  if (closing.closed > 0) log.info({ days: closing.closed }, "days were closed");
+  return [...failures, ...history.failures, ...closing.failures];
+}
 
 export type Report = {
   readonly failures: string[];
@@ -69,8 +96,8 @@ export async function readBills(
   const { billing } = books;
   const failures: string[] = [];
   const notes: string[] = [];
-  const untilDay = addDays(dayOf(nowMs), 1);
-  let firstDay = addDays(dayOf(nowMs), -days);
+  const untilDay = addDays(utcDay(nowMs), 1);
+  let firstDay = addDays(utcDay(nowMs), -days);
   for (const importer of importers) {
     /** Undefined: it worked; else the sentence, which is kept. */
     const attempt = async (work: () => Promise<void>): Promise<string | undefined> => {
@@ -83,16 +110,16 @@ export async function readBills(
       }
     };
     const [provider = ""] = importer.providers;
-    const sinceDay = await firstDayFor(books, importer, addDays(dayOf(nowMs), -days), nowMs);
+    const sinceDay = await firstDayFor(books, importer, addDays(utcDay(nowMs), -days), nowMs);
     if (sinceDay < firstDay) firstDay = sinceDay;
     // Keys, money and quantities come from places with rights of their own: one may fail without the others. Where there is no bill, its
     // reason is the one worth saying.
     const withoutKeys = await attempt(async () => {
-      if (importer.fetchKeys) replaceProviderKeys(billing, provider, await importer.fetchKeys(), nowMs);
+      if (importer.fetchKeys) await replaceProviderKeys(billing, provider, await importer.fetchKeys(), nowMs);
     });
     const error = await attempt(async () => {
       const bills = await importer.fetchBills(sinceDay, untilDay, (done) => onProgress(`${importer.name}: ${done}`));
-      replaceBills(billing, bills, nowMs);
+      await replaceBills(billing, bills, nowMs);
     });
     const said: string[] = [];
     if (error !== undefined) failures.push(error);
@@ -103,7 +130,7 @@ export async function readBills(
       failures.push(...[withoutKeys, withoutUsage, unheard].filter((why) => why !== undefined));
     }
     for (const one of importer.providers)
-      noteImport(billing, one, nowMs, { error, ...(said.length === 0 ? {} : { note: said.join("; ") }) });
+      await noteImport(billing, one, nowMs, { error, ...(said.length === 0 ? {} : { note: said.join("; ") }) });
     notes.push(...said);
   }
   return { failures: [...new Set(failures)], notes, firstDay };
@@ -112,17 +139,17 @@ export async function readBills(
 /** From which day on a source is read: the last days, and whatever was missed since it was last read, or has not closed yet. */
 async function firstDayFor(books: Books, importer: Importer, usualDay: string, nowMs: number): Promise<string> {
   const { billing } = books;
-  const today = dayOf(nowMs);
-  const meteredDay = firstMeteredDay(books.usage, nowMs);
+  const today = utcDay(nowMs);
+  const meteredDay = await firstMeteredDay(books.usage, nowMs);
   const earliest = addDays(today, -MOST_DAYS_READ);
   const candidates = [usualDay];
   for (const note of await readImports(billing))
     if (importer.providers.includes(note.provider) && note.lastSuccessMs !== null)
-      candidates.push(addDays(dayOf(note.lastSuccessMs), -1));
+      candidates.push(addDays(utcDay(note.lastSuccessMs), -1));
   for (const provider of importer.providers)
     for (const { day, lines } of await readBillDays(billing, earliest, today, provider))
       // What was never metered is never closed: it is read once, as history.
-      if (lines > 0 && day >= meteredDay && !findClosed(billing, provider, day)) candidates.push(day);
+      if (lines > 0 && day >= meteredDay && !(await findClosed(billing, provider, day))) candidates.push(day);
   const [first = usualDay] = candidates.toSorted();
   return first < earliest ? earliest : first;
 }
@@ -135,10 +162,10 @@ async function readUsage(billing: Books["billing"], importer: Importer, sinceMs:
   try {
     const { provider, asOfMs, usage } = await importer.fetchUsage(fromMs, untilMs);
     const asked = usage.filter(({ hourMs }) => hourMs >= fromMs && hourMs < untilMs);
-    replaceUsage(billing, provider, fromMs, untilMs, asked);
-    noteUsage(billing, provider, nowMs, { asOfMs });
+    await replaceUsage(billing, provider, fromMs, untilMs, asked);
+    await noteUsage(billing, provider, nowMs, { asOfMs });
   } catch (error) {
-    noteUsage(billing, importer.providers[0] ?? "", nowMs, {
+    await noteUsage(billing, importer.providers[0] ?? "", nowMs, {
       error: error instanceof Error ? error.message : String(error),
     });
     throw error;
@@ -182,7 +209,7 @@ async function lookForLeaks(
   const asOfMs = (await readUsageReads(billing)).find((one) => one.provider === provider)?.asOfMs ?? 0;
   const untilMs = Math.ceil(asOfMs / HOUR_MS) * HOUR_MS;
   // Of the hour in which the meter began the provider counts what came before it too.
-  const meteredMs = (findMeterBegan(usage) ?? nowMs) + HOUR_MS;
+  const meteredMs = ((await findMeterBegan(usage)) ?? nowMs) + HOUR_MS;
   const sinceMs = Math.max(untilMs - Math.ceil(LEAK_WINDOW_MS / HOUR_MS) * HOUR_MS, meteredMs);
   if (asOfMs === 0 || nowMs - asOfMs > LEAK_WINDOW_MS || sinceMs >= untilMs) return [];
   const credentials = (await readMeteredCredentials(usage)).filter((one) => one.provider === provider);
@@ -195,16 +222,11 @@ async function lookForLeaks(
     return shown === "" || open.some(({ hint }) => hint === "" || isShownAs(hint, shown));
   };
   const matched = new Set(byCredential.values());
-  const dismissals = new Map<string, number>();
+  const dismissals = await readDismissals(billing, provider);
   const dismissed = (billedKey: string): number => {
-    let until = dismissals.get(billedKey);
-    if (until === undefined) dismissals.set(billedKey, (until = dismissalOf(billedKey)));
-    return until;
-  };
-  const dismissalOf = (billedKey: string): number => {
-    const own = dismissedUntil(billing, provider, billedKey);
+    const own = dismissals.get(billedKey) ?? 0;
     const isPooled = !matched.has(billedKey) && mayBeOurs(billedKey);
-    return isPooled ? Math.max(own, dismissedUntil(billing, provider, UNMATCHED)) : own;
+    return isPooled ? Math.max(own, dismissals.get(UNMATCHED) ?? 0) : own;
   };
   const billed = (await readBilledUsage(billing, provider, sinceMs, untilMs)).filter(
     ({ billedKey, hourMs }) => billedKey === undefined || hourMs >= dismissed(billedKey),
@@ -216,7 +238,7 @@ async function lookForLeaks(
     byCredential,
     mayBeOurs,
     work: await readWorkTokens(usage, provider, sinceMs - DAY_MS),
-    hasBatches: hasBatchesSince(usage, provider, nowMs - BATCH_MS),
+    hasBatches: await hasBatchesSince(usage, provider, nowMs - BATCH_MS),
     sinceMs,
     untilMs,
   });
@@ -227,7 +249,7 @@ async function lookForLeaks(
         one.hourMs >= leak.firstHourMs &&
         one.hourMs <= leak.lastHourMs,
     );
-    noteLeak(billing, { provider, ...leak, costNanoUsd: worth(rows, leak.quantity, provider, prices) }, nowMs);
+    await noteLeak(billing, { provider, ...leak, costNanoUsd: worth(rows, leak.quantity, provider, prices) }, nowMs);
   }
   return found;
 }
@@ -254,22 +276,24 @@ function worth(
 /** Compares the days since `sinceDay`, and books what the bills themselves say went round the proxy, where no usage by the hour says more. Returns what
  *  somebody has to say. */
 export async function compareLately(books: Books, sinceDay: string, stated: Stated, nowMs: number): Promise<string[]> {
-  const untilDay = addDays(dayOf(nowMs), 1);
+  const untilDay = addDays(utcDay(nowMs), 1);
   const asked = await compareDays(books, sinceDay, untilDay, stated, nowMs);
   const byHour = new Set(
     (await readUsageReads(books.billing))
       .filter(({ asOfMs }) => asOfMs !== null && nowMs - asOfMs < LEAK_WINDOW_MS)
       .map((one) => one.provider),
   );
-  const firstDay = firstMeteredDay(books.usage, nowMs);
+  const firstDay = await firstMeteredDay(books.usage, nowMs);
   const leakDay = addDays(untilDay, -LEAK_DAYS);
   const lately = await readComparisons(books.billing, leakDay > firstDay ? leakDay : firstDay, untilDay);
-  const fresh = lately.filter(
-    ({ provider, key, day }) =>
-      !byHour.has(provider) &&
-      Date.parse(`${day}T00:00:00Z`) >= dismissedUntil(books.billing, provider, key ?? UNMATCHED),
-  );
-  for (const leak of leaksOfBills(fresh)) noteLeak(books.billing, leak, nowMs);
+  const fresh = [];
+  for (const [provider, ofProvider] of Map.groupBy(lately, (one) => one.provider)) {
+    if (byHour.has(provider)) continue;
+    const dismissals = await readDismissals(books.billing, provider);
+    for (const one of ofProvider)
+      if (Date.parse(`${one.day}T00:00:00Z`) >= (dismissals.get(one.key ?? UNMATCHED) ?? 0)) fresh.push(one);
+  }
+  for (const leak of leaksOfBills(fresh)) await noteLeak(books.billing, leak, nowMs);
   return asked.flatMap(({ provider, questions }) => questions.map((question) => `${provider}: ${question}`));
 }
 
@@ -312,11 +336,11 @@ export async function closeSettledDays(
 ): Promise<{ readonly closed: number; readonly failures: string[] }> {
   const failures: string[] = [];
   let closed = 0;
-  const today = dayOf(nowMs);
-  const firstDay = firstMeteredDay(books.usage, nowMs);
+  const today = utcDay(nowMs);
+  const firstDay = await firstMeteredDay(books.usage, nowMs);
   for (const one of await readBillDays(books.billing, addDays(today, -CLOSE_WITHIN_DAYS), today)) {
     // A day without a line is no bill of nothing: somebody has to say so.
-    if (one.lines === 0 || findClosed(books.billing, one.provider, one.day)) continue;
+    if (one.lines === 0 || (await findClosed(books.billing, one.provider, one.day))) continue;
     if (whyOpen(one, rules, firstDay, nowMs) !== undefined) continue;
     try {
       const why = await closeBilledDay(books, one, "keymeter", stated, adjust, nowMs);
@@ -335,7 +359,3 @@ export async function closeSettledDays(
 const CLOSE_WITHIN_DAYS = 120;
 /** As far back as sources are asked for what was missed. */
 const MOST_DAYS_READ = 62;
-
-function dayOf(ms: number): string {
-  return new Date(ms).toISOString().slice(0, 10);
-}

@@ -2,6 +2,7 @@
 // was metered on it; what is beyond it over any stretch of hours is use from elsewhere.
 import type { BilledUsage } from "../ledger/billing/bills.ts";
 import type { HourTokens } from "../ledger/billing/metered.ts";
+import { DAY_MS, HOUR_MS } from "../ledger/windows.ts";
 
 export type FoundLeak = {
   /** The provider's id of the key; "unmatched" for all keys together that cannot be told apart. */
@@ -44,9 +45,8 @@ export type LeakInput = {
 
 /** All that cannot be told apart is held against each other as one key. */
 export const UNMATCHED = "unmatched";
-const HOUR_MS = 3_600_000;
 /** The longest that work goes on. */
-const WORK_MS = 24 * HOUR_MS;
+const WORK_MS = DAY_MS;
 /** Less than this is noise of counting. */
 const LEAST = { tokens: 1_000, requests: 5 };
 /** An answer whose usage nobody stated may have been as many usual ones. */

@@ -17,7 +17,7 @@ export type Outlook = {
   readonly orgDay: number;
 };
 
-export type Limits = {
+export type Lines = {
   /** Over by more than this: tell somebody; by more than that: now. */
   readonly warning: number;
   readonly critical: number;
@@ -32,7 +32,7 @@ const GROUP_BAND = 0.43;
 /** A spike is also this much of the day's forecast more than was expected of the hour. */
 const SPIKE_DAY_SHARE = 0.1;
 
-export function limitsOf({ scope, p50, p90, largestHour, hourExpected, orgDay }: Outlook, of: Thresholds): Limits {
+export function linesOf({ scope, p50, p90, largestHour, hourExpected, orgDay }: Outlook, of: Thresholds): Lines {
   const isKey = scope === "key";
   const floor = Math.max(of.over_forecast_usd, isKey ? of.key_org_share * orgDay : 0);
   const warning = Math.max(of.over_forecast * p50, (isKey ? 1 : GROUP_BAND) * (p90 - p50), floor);

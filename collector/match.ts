@@ -8,6 +8,13 @@ export type Stated = {
   readonly keys: { readonly [credential: string]: string };
   readonly models: { readonly [billed: string]: string };
 };
+/** The settings in which it stands. */
+export type StatedSettings = { readonly billingKeys: Stated["keys"]; readonly billingModels: Stated["models"] };
+
+export function statedOf({ billingKeys, billingModels }: StatedSettings): Stated {
+  return { keys: billingKeys, models: billingModels };
+}
+
 export const NOTHING_STATED: Stated = { keys: {}, models: {} };
 
 export type KeyMatches = {

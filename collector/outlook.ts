@@ -7,12 +7,12 @@ import type { NanoUsd } from "../ledger/money.ts";
 import type { UsageBooks } from "../ledger/books.ts";
 import { readHoursInScope } from "../ledger/usage/budget-spend.ts";
 import { readMeterHours, readSubjectSpend } from "../ledger/usage/spend.ts";
+import { DAY_MS, HOUR_MS } from "../ledger/windows.ts";
 import type { Calendar } from "../ledger/windows.ts";
 import { forecast } from "./forecast.ts";
 
 const MINUTE_MS = 60_000;
-const HOUR_MS = 60 * MINUTE_MS;
-const HISTORY_MS = 28 * 24 * HOUR_MS;
+const HISTORY_MS = 28 * DAY_MS;
 
 /** Spans over which a burn rate is taken. Up to an hour from single events, longer ones from whole hours. */
 const BURN_SPANS = {

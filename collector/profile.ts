@@ -2,13 +2,13 @@
 //
 // The level is an exponentially weighted mean of the last 24-hour blocks, each capped, so that yesterday's incident is not
 // today's forecast; further ahead it returns to a slower one. Constants were measured on real traffic (README.md).
+import { HOUR_MS } from "../ledger/windows.ts";
 
 /** Hourly spend, oldest first, without gaps; the first hour begins at `startMs`. An hour in which the meter did not run is
  *  undefined: missing, not zero. */
 export type History = { readonly startMs: number; readonly hours: readonly (number | undefined)[] };
 
 export const DAY = 24;
-const HOUR_MS = 3_600_000;
 const MOST_DAYS = 28;
 const LEVEL_ALPHA = 0.6;
 const LEVEL_CAP = 1.6;

@@ -7,6 +7,7 @@ import { allocate, formatUsd, scale } from "../ledger/money.ts";
 import type { NanoUsd } from "../ledger/money.ts";
 import { INPUT_CLASSES, isFee } from "../ledger/usage.ts";
 import type { Unit } from "../ledger/usage.ts";
+import { DAY_MS } from "../ledger/windows.ts";
 
 type BilledLine = Omit<BookedLine, "raw">;
 
@@ -103,7 +104,6 @@ export function reconcile(context: Context, days: readonly Day[]): Comparison[] 
 }
 
 const INPUTS: ReadonlySet<string> = new Set(INPUT_CLASSES);
-const DAY_MS = 86_400_000;
 
 function follows(day: string, next: string): boolean {
   return Date.parse(next) - Date.parse(day) === DAY_MS;

@@ -14,7 +14,7 @@ import { addPlan, removePlan } from "../ledger/billing/plans.ts";
 import type { PriceBook } from "../ledger/prices/price-book.ts";
 import { firstMeteredDay } from "../ledger/usage/spend.ts";
 import type { ForecastScope } from "../ledger/usage/spend.ts";
-import { addDays } from "../ledger/windows.ts";
+import { addDays, utcDay } from "../ledger/windows.ts";
 import { requireToken } from "../service/admin-routes.ts";
 import type { Secret } from "../service/secret.ts";
 import { refreshBilledHours } from "./before.ts";
@@ -58,7 +58,7 @@ const BY_HAND = { afterDays: 0, quietMs: 0 };
 export async function perform({ books, prices, stated, adjust, now }: TaskContext, task: Task): Promise<string[]> {
   switch (task.type) {
     case "close": {
-      const today = new Date(now()).toISOString().slice(0, 10);
+      const today = utcDay(now());
       if (task.day >= today)
         throw new ChangeRefused(`${task.day} is not over yet (days are UTC days); it cannot be closed`);
       const days = await readBillDays(books.billing, task.day, addDays(task.day, 1), task.provider);
@@ -66,11 +66,12 @@ export async function perform({ books, prices, stated, adjust, now }: TaskContex
         throw new ChangeRefused(
           `no bill${task.provider === undefined ? "" : ` of ${task.provider}`} has been read for ${task.day}; set a billing key, or import a file with \`keymeter import\``,
         );
-      const open = days.filter(({ provider, day }) => !findClosed(books.billing, provider, day));
+      const open = [];
+      for (const one of days) if (!(await findClosed(books.billing, one.provider, one.day))) open.push(one);
       if (open.length === 0)
         throw new ChangeRefused(`${task.day} is closed already; what changed since is a correction`);
       for (const day of open) {
-        const why = whyOpen(day, BY_HAND, firstMeteredDay(books.usage, now()), now());
+        const why = whyOpen(day, BY_HAND, await firstMeteredDay(books.usage, now()), now());
         if (why !== undefined) throw new ChangeRefused(why);
       }
       const said: string[] = [];
@@ -83,7 +84,7 @@ export async function perform({ books, prices, stated, adjust, now }: TaskContex
       return said;
     }
     case "dismiss":
-      dismissLeak(books.billing, task.provider, task.billedKey, task.why, now());
+      await dismissLeak(books.billing, task.provider, task.billedKey, task.why, now());
       return [
         `Use of ${task.billedKey} up to now is no leak: ${task.why}. What comes after this hour is looked at again.`,
       ];
@@ -92,17 +93,17 @@ export async function perform({ books, prices, stated, adjust, now }: TaskContex
       if (task.toMs <= task.fromMs) throw new ChangeRefused("a planned event ends after it begins");
       if (task.toMs <= now()) throw new ChangeRefused("the planned event is over already: it would change nothing");
       const id = `plan_${randomBytes(5).toString("hex")}`;
-      addPlan(books.billing, { ...rest, id, madeBy: by, madeAtMs: now() });
+      await addPlan(books.billing, { ...rest, id, madeBy: by, madeAtMs: now() });
       return [
         `${id}: from ${iso(task.fromMs)} to ${iso(task.toMs)} UTC ${task.scope === "org" ? "the organisation" : `${task.scope} ${task.scopeId}`} is expected to spend ${task.factor} times as much: ${task.why}.`,
       ];
     }
     case "unplan":
-      removePlan(books.billing, task.id, now());
+      await removePlan(books.billing, task.id, now());
       return [`${task.id} is planned no more.`];
     case "import": {
       const bills = await readBillFile(task.name, task.bytes);
-      const { changed, kept } = replaceBills(books.billing, bills, now(), task);
+      const { changed, kept } = await replaceBills(books.billing, bills, now(), task);
       await refreshBilledHours(books, prices, now());
       const days = bills.map(({ day }) => day).toSorted();
       const [first, last] = [days[0], days.at(-1)];

@@ -1,7 +1,7 @@
 // keymeter close DAY: signs a day's bill off. Its figure stays; what changes later is a correction.
 import { userInfo } from "node:os";
 import { parseArgs } from "node:util";
-import { askCollector } from "../collector/main.ts";
+import { askCollector } from "../collector/ask.ts";
 import { isDay } from "../ledger/windows.ts";
 import { UsageError } from "./usage-error.ts";
 

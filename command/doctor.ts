@@ -4,13 +4,14 @@ import { existsSync, readFileSync, statfsSync } from "node:fs";
 import { join } from "node:path";
 import { parseArgs } from "node:util";
 import { loadAlertsConfig } from "../alerts/config.ts";
-import { checkAlertmanagers, checkSlack } from "../alerts/main.ts";
+import { checkAlertmanagers, checkSlack } from "../alerts/check.ts";
 import { loadProxyConfig } from "../proxy/config.ts";
 import { checkCredentials } from "../proxy/main.ts";
 import { readImports } from "../ledger/billing/bills.ts";
 import { findDamage } from "../ledger/backup.ts";
 import { openBilling, openNotices, openUsage } from "../ledger/open.ts";
 import { priceListAtMs } from "../ledger/prices/price-list.ts";
+import { DAY_MS, HOUR_MS } from "../ledger/windows.ts";
 import { addressOf, askProgram, askProxy, ProgramGone } from "../service/admin.ts";
 import { reasonOf } from "../service/finding.ts";
 import type { Finding, FindingState } from "../service/finding.ts";
@@ -28,10 +29,9 @@ keymeter doctor slack [--json]         sends a test message, and says what is wr
 Exits with 1 when something is broken, with 0 when all is well or only not set up.`;
 
 const TIMEOUT_MS = 8_000;
-const DAY_MS = 86_400_000;
 const LEAST_FREE_BYTES = 1024 ** 3;
 const OLD_PRICES_DAYS = 90;
-const STALE_BILLS_MS = 26 * 3_600_000;
+const STALE_BILLS_MS = 26 * HOUR_MS;
 
 export async function run(args: string[]): Promise<void> {
   const { values, positionals } = parseArgs({

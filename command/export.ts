@@ -13,7 +13,7 @@ import {
 } from "../collector/reports.ts";
 import { formatUsd, formatUsdColumn, formatUsdExact, formatUsdSet } from "../ledger/money.ts";
 import { openBilling } from "../ledger/open.ts";
-import { addDays, createCalendar } from "../ledger/windows.ts";
+import { addDays, createCalendar, utcDay } from "../ledger/windows.ts";
 import { giveWay } from "../service/priority.ts";
 import { toJson } from "../service/json.ts";
 import { requireUsage } from "./books.ts";
@@ -180,5 +180,5 @@ function parseMonth(text: string): { sinceDay: string; untilDay: string } {
 }
 
 function tomorrow(): string {
-  return addDays(new Date().toISOString().slice(0, 10), 1);
+  return addDays(utcDay(Date.now()), 1);
 }

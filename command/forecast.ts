@@ -1,7 +1,7 @@
 // keymeter forecast: what the running windows will cost, events that are planned, and how good forecasts were.
 import { userInfo } from "node:os";
 import { parseArgs } from "node:util";
-import { askCollector } from "../collector/main.ts";
+import { askCollector } from "../collector/ask.ts";
 import { expectedSoFar, FORECAST_SCOPES, FORECAST_WINDOWS, readScores, recordOf } from "../ledger/billing/forecasts.ts";
 import type { ForecastWindow, FrozenForecast } from "../ledger/billing/forecasts.ts";
 import { landingOf, readRests } from "../ledger/billing/landings.ts";
@@ -11,7 +11,7 @@ import type { BillingBooks, UsageBooks } from "../ledger/books.ts";
 import { readExpectations, readPlans } from "../ledger/billing/plans.ts";
 import { readKeyNames, readSpend, readSpendOfHours } from "../ledger/usage/spend.ts";
 import type { ForecastScope } from "../ledger/usage/spend.ts";
-import { createCalendar } from "../ledger/windows.ts";
+import { createCalendar, DAY_MS, HOUR_MS } from "../ledger/windows.ts";
 import { toJson } from "../service/json.ts";
 import { requireUsage } from "./books.ts";
 import { loadCommandConfig } from "./config.ts";
@@ -28,8 +28,8 @@ keymeter forecast plans [--json]          what is planned, and was in the last 9
 keymeter forecast unplan PLAN             take one back
 keymeter forecast scores [--json]         how good forecasts were in the last four weeks`;
 
-const PLANS_MS = 90 * 86_400_000;
-const SCORES_MS = 28 * 86_400_000;
+const PLANS_MS = 90 * DAY_MS;
+const SCORES_MS = 28 * DAY_MS;
 
 export async function run(args: string[]): Promise<void> {
   const [verb, ...rest] = args;
@@ -212,7 +212,7 @@ async function spentBy(
 ): Promise<Map<string, FrozenForecast["p50NanoUsd"]>> {
   const spent = new Map<string, bigint>();
   if (window === "hour") {
-    const hourMs = Math.floor(nowMs / 3_600_000) * 3_600_000;
+    const hourMs = Math.floor(nowMs / HOUR_MS) * HOUR_MS;
     for (const scope of ["org", by] as const)
       for (const [id, cost] of await readSpendOfHours(usage, hourMs, nowMs, scope)) spent.set(id, cost);
     return spent;

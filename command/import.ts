@@ -2,7 +2,7 @@
 import { readFileSync, statSync } from "node:fs";
 import { basename } from "node:path";
 import { parseArgs } from "node:util";
-import { askCollector } from "../collector/main.ts";
+import { askCollector } from "../collector/ask.ts";
 import { UsageError } from "./usage-error.ts";
 
 export const USAGE =

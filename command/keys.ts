@@ -11,7 +11,7 @@ import type { Secret } from "../service/secret.ts";
 import { cutLive, makeChange, requireUsage } from "./books.ts";
 import { newBudget, parseAmount } from "./budget-options.ts";
 import { commandEnvironment, loadCommandConfig } from "./config.ts";
-import { isDay } from "../ledger/windows.ts";
+import { DAY_MS, HOUR_MS, isDay, utcDay } from "../ledger/windows.ts";
 import { didYouMean } from "./closest.ts";
 import { allKeys, findKey } from "./find-key.ts";
 import { reachBack } from "./reach-back.ts";
@@ -31,7 +31,6 @@ keymeter keys pause|resume|revoke KEY [--cut]   --cut ends its live requests too
 keymeter keys rotate KEY [--grace 24h]      KEY is an id (key_...) or a name`;
 
 const DURATION = /^(\d{1,5})(h|d)$/;
-const HOUR_MS = 3_600_000;
 
 export async function run(args: string[]): Promise<void> {
   const [verb, ...rest] = args;
@@ -127,9 +126,9 @@ async function list(args: string[]): Promise<void> {
         key.owner,
         key.state,
         key.hint,
-        `${Math.floor((now - key.createdAtMs) / (24 * HOUR_MS))} d`,
+        `${Math.floor((now - key.createdAtMs) / DAY_MS)} d`,
         key.lastUsedHourMs === undefined ? "never" : `${new Date(key.lastUsedHourMs).toISOString().slice(0, 13)}h`,
-        key.expiresAtMs === undefined ? "" : day(key.expiresAtMs),
+        key.expiresAtMs === undefined ? "" : utcDay(key.expiresAtMs),
       ]),
     )}\n`,
   );
@@ -269,15 +268,11 @@ function onlyOne(args: readonly string[]): string | undefined {
 /** "90d", "24h" from now, or a UTC day. */
 function parseExpiry(text: string, nowMs: number): number {
   const duration = DURATION.exec(text);
-  if (duration) return nowMs + Number(duration[1]) * (duration[2] === "h" ? HOUR_MS : 24 * HOUR_MS);
+  if (duration) return nowMs + Number(duration[1]) * (duration[2] === "h" ? HOUR_MS : DAY_MS);
   const instant = isDay(text) ? Date.parse(`${text}T00:00:00Z`) : Number.NaN;
   if (instant <= nowMs) throw new UsageError(`"${text}" is past; write a time to come, such as 90d, 24h or a day`);
   if (Number.isNaN(instant)) throw new UsageError(`"${text}" is no time: write 90d, 24h or a day such as 2027-01-31`);
   return instant;
-}
-
-function day(atMs: number): string {
-  return new Date(atMs).toISOString().slice(0, 10);
 }
 
 /** What digests of keys are made with. Books that are there without it would not know the key that is made. */

@@ -1,6 +1,6 @@
 // keymeter leaks: use of provider keys that did not come through the proxy, and what to do about each.
 import { parseArgs } from "node:util";
-import { askCollector } from "../collector/main.ts";
+import { askCollector } from "../collector/ask.ts";
 import { readProviderKeys } from "../ledger/billing/bills.ts";
 import type { ProviderKey } from "../ledger/billing/bills.ts";
 import { readUnmetered } from "../ledger/billing/closed-days.ts";

@@ -1,7 +1,8 @@
 // keymeter proxy|collector|alerts: one program by itself.
 import { parseArgs } from "node:util";
-import { COLLECTOR_JOBS, runCollectorJob, startCollector } from "../collector/main.ts";
-import type { CollectorJob } from "../collector/main.ts";
+import { COLLECTOR_JOBS, runCollectorJob } from "../collector/ask.ts";
+import type { CollectorJob } from "../collector/ask.ts";
+import { startCollector } from "../collector/main.ts";
 import { startAlerts } from "../alerts/main.ts";
 import { startProxy } from "../proxy/main.ts";
 import { runProgram } from "../service/process.ts";

@@ -14,15 +14,13 @@ import type { ReassignmentPlan } from "../ledger/usage/reassign-plan.ts";
 import { NO_END, stepsOf } from "../ledger/usage/reassign.ts";
 import type { Owner, Span } from "../ledger/usage/reassign.ts";
 import { readKeyHours } from "../ledger/usage/spend.ts";
-import { addDays, createCalendar } from "../ledger/windows.ts";
+import { addDays, createCalendar, DAY_MS, utcDay } from "../ledger/windows.ts";
 import { makeChange, requireUsage } from "./books.ts";
 import type { CommandConfig } from "./config.ts";
 import { parseDay } from "./days.ts";
 import { createProgress } from "./progress.ts";
 import { formatTable } from "./table.ts";
 import { UsageError } from "./usage-error.ts";
-
-const DAY_MS = 86_400_000;
 
 /** `describe`: what the key belongs to from now on, made in one change with the last step. Rejects with ChangeRefused where somebody else changes the key
  *  or signs one of the days meanwhile. */
@@ -140,12 +138,10 @@ async function signedDays(
   const billing = await openBilling(dataDir);
   if (!billing) return [];
   try {
-    const today = new Date().toISOString().slice(0, 10);
+    const today = utcDay(Date.now());
     const first = addDays(sinceDay, -1);
     const hours = await readKeyHours(usage, keyId, Date.parse(`${first}T00:00:00Z`));
-    const used = new Set(
-      hours.map(({ provider, hourMs }) => `${provider} ${new Date(hourMs).toISOString().slice(0, 10)}`),
-    );
+    const used = new Set(hours.map(({ provider, hourMs }) => `${provider} ${utcDay(hourMs)}`));
     const signed = (await readClosed(billing, first, today)).filter(({ provider, day }) =>
       used.has(`${provider} ${day}`),
     );

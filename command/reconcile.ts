@@ -7,7 +7,7 @@ import { formatUsd, formatUsdColumn } from "../ledger/money.ts";
 import type { NanoUsd } from "../ledger/money.ts";
 import { openBilling } from "../ledger/open.ts";
 import { firstMeteredDay } from "../ledger/usage/spend.ts";
-import { addDays, createCalendar } from "../ledger/windows.ts";
+import { addDays, createCalendar, utcDay } from "../ledger/windows.ts";
 import { toJson } from "../service/json.ts";
 import { requireUsage } from "./books.ts";
 import { loadCommandConfig } from "./config.ts";
@@ -34,7 +34,7 @@ export async function run(args: string[]): Promise<void> {
   if (values.day !== undefined && !isDay(values.day))
     throw new UsageError(`"${values.day}" is no day: write 2026-11-20`);
   const config = loadCommandConfig();
-  const today = new Date().toISOString().slice(0, 10);
+  const today = utcDay(Date.now());
   const since = values.day ?? parseDay(values.since ?? "7d", createCalendar("UTC"));
   if (since > today) throw new UsageError(`${since} lies in the future: nothing of it has been metered or billed`);
   const until = values.day === undefined ? addDays(today, 1) : addDays(values.day, 1);
@@ -80,7 +80,7 @@ export async function run(args: string[]): Promise<void> {
   printDays(comparisons, stateOf);
   for (const one of corrections)
     process.stdout.write(
-      `Correction of ${one.day}, ${one.provider}, from ${new Date(one.madeAtMs).toISOString().slice(0, 10)}: billed ${formatUsd(one.billedNanoUsd)}, metered ${formatUsd(one.meteredNanoUsd)} more than signed\n`,
+      `Correction of ${one.day}, ${one.provider}, from ${utcDay(one.madeAtMs)}: billed ${formatUsd(one.billedNanoUsd)}, metered ${formatUsd(one.meteredNanoUsd)} more than signed\n`,
     );
   printCauses(comparisons, values.all || values.day !== undefined);
   const before = days.filter(({ day, lines }) => day < firstDay && lines > 0);

@@ -23,7 +23,8 @@ export type Calendar = {
   dayStart(day: string): number;
 };
 
-const HOUR_MS = 3_600_000;
+export const HOUR_MS = 3_600_000;
+export const DAY_MS = 24 * HOUR_MS;
 const FAR_MS = 8_640_000_000_000_000;
 
 /** Throws a RangeError when the zone is no IANA name that this Node knows. */
@@ -57,15 +58,15 @@ export function createCalendar(zone: string): Calendar {
 
   const dayStart = (day: string): number => {
     const asUtc = Date.parse(`${day}T00:00:00Z`);
-    const before = offsetMs(asUtc - 24 * HOUR_MS);
-    const after = offsetMs(asUtc + 24 * HOUR_MS);
+    const before = offsetMs(asUtc - DAY_MS);
+    const after = offsetMs(asUtc + DAY_MS);
     const starts = [asUtc - before, asUtc - after].filter((candidate) => localMs(candidate) === asUtc);
     // Where midnight does not exist (the clock jumps from 24:00 to 01:00) the day starts at the jump.
     return starts.length > 0 ? Math.min(...starts) : asUtc - before;
   };
 
   const build = (kind: WindowKind, atMs: number): Window => {
-    const day = isoDay(localMs(atMs));
+    const day = utcDay(localMs(atMs));
     const [year, month] = [Number(day.slice(0, 4)), Number(day.slice(5, 7))];
     const span = (id: string, firstDay: string, endDay: string): Window => ({
       id,
@@ -110,15 +111,16 @@ export function createCalendar(zone: string): Calendar {
 
 /** Calendar arithmetic on "YYYY-MM-DD", free of zones. */
 export function addDays(day: string, days: number): string {
-  return isoDay(Date.parse(`${day}T00:00:00Z`) + days * 24 * HOUR_MS);
+  return utcDay(Date.parse(`${day}T00:00:00Z`) + days * DAY_MS);
 }
 
 function monthDay(year: number, month: number): string {
-  return isoDay(Date.UTC(year, month - 1, 1));
+  return utcDay(Date.UTC(year, month - 1, 1));
 }
 
-function isoDay(utcMs: number): string {
-  return new Date(utcMs).toISOString().slice(0, 10);
+/** The UTC day of an instant: what bills go by, in whatever zone people count. */
+export function utcDay(atMs: number): string {
+  return new Date(atMs).toISOString().slice(0, 10);
 }
 
 /** Whether text is a day of the calendar: "2026-02-31" is none. */

@@ -6,9 +6,9 @@ import Anthropic, { APIError } from "@anthropic-ai/sdk";
 import type { BilledLine, BilledUsage, BillOfDay, ProviderKey } from "../../ledger/billing/bills.ts";
 import { parseRounded } from "../../ledger/money.ts";
 import type { Unit } from "../../ledger/usage.ts";
-import { addDays } from "../../ledger/windows.ts";
+import { addDays, DAY_MS, HOUR_MS } from "../../ledger/windows.ts";
 import type { Secret } from "../../service/secret.ts";
-import { daysOf, HOUR_MS, ImportError, plainText, readQuantity, requireUsd, unreadable } from "./importer.ts";
+import { daysOf, ImportError, plainText, readQuantity, requireUsd, unreadable } from "./importer.ts";
 import type { FetchedUsage, Importer } from "./importer.ts";
 
 type Settings = { readonly adminKey: Secret; readonly baseUrl: string; readonly now?: () => number };
@@ -17,7 +17,7 @@ type CostItem = Anthropic.Beta.Organization.Analytics.BetaAnalyticsCostItem;
 const PROVIDER = "anthropic";
 const TIMEOUT_MS = 30_000;
 const MOST_DAYS_A_CALL = 31;
-const MOST_MS_A_CALL = MOST_DAYS_A_CALL * 24 * HOUR_MS;
+const MOST_MS_A_CALL = MOST_DAYS_A_CALL * DAY_MS;
 const MOST_PAGES = 2_000;
 const ROWS = 1_000;
 /** The older reports have no watermark: they are usually minutes behind. */

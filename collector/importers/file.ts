@@ -11,7 +11,7 @@ import { PROVIDERS } from "../../ledger/providers.ts";
 import { parseRounded } from "../../ledger/money.ts";
 import { UNITS } from "../../ledger/usage.ts";
 import type { Unit } from "../../ledger/usage.ts";
-import { addDays } from "../../ledger/windows.ts";
+import { addDays, DAY_MS, utcDay } from "../../ledger/windows.ts";
 import { ImportError, requireUsd } from "./importer.ts";
 import { tierOf } from "../reconcile.ts";
 import { readLineItem } from "./line-items.ts";
@@ -222,8 +222,8 @@ function dayOf(text: string | undefined, place: string): string {
     throw new ImportError(
       `${place}: ${JSON.stringify(text ?? null)} is no day. Nothing was imported; write it as 2026-11-23 or 2026-11-23T00:00:00Z.`,
     );
-  const day = new Date(ms).toISOString().slice(0, 10);
-  if (ms > Date.now() + 86_400_000)
+  const day = utcDay(ms);
+  if (ms > Date.now() + DAY_MS)
     throw new ImportError(`${place}: ${day} lies in the future. Nothing was imported; is this a forecast and no bill?`);
   return day;
 }

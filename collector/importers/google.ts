@@ -8,7 +8,8 @@ import { parseRounded } from "../../ledger/money.ts";
 import { createPriceBook } from "../../ledger/prices/price-book.ts";
 import type { Unit } from "../../ledger/usage.ts";
 import type { GoogleCredentials } from "../../service/google-credentials.ts";
-import { daysOf, HOUR_MS, ImportError, readQuantity, requireUsd } from "./importer.ts";
+import { HOUR_MS } from "../../ledger/windows.ts";
+import { daysOf, ImportError, readQuantity, requireUsd } from "./importer.ts";
 import type { Importer } from "./importer.ts";
 import { readSku } from "./line-items.ts";
 

@@ -1,5 +1,6 @@
 // An importer reads one billing source. To add one: a file here and a line in index.ts.
 import type { BilledUsage, BillOfDay, ProviderKey } from "../../ledger/billing/bills.ts";
+import { DAY_MS, utcDay } from "../../ledger/windows.ts";
 
 export type Importer = {
   /** What failures and progress name. */
@@ -33,12 +34,9 @@ export class ImportError extends Error {
 export function daysOf(sinceDay: string, untilDay: string): string[] {
   const days: string[] = [];
   for (let ms = Date.parse(`${sinceDay}T00:00:00Z`); ms < Date.parse(`${untilDay}T00:00:00Z`); ms += DAY_MS)
-    days.push(new Date(ms).toISOString().slice(0, 10));
+    days.push(utcDay(ms));
   return days;
 }
-
-export const DAY_MS = 86_400_000;
-export const HOUR_MS = 3_600_000;
 
 /** A count of the wire: a whole number that is not negative; anything else is refused, in the source's name. */
 export function readQuantity(value: unknown, where: string): number {

@@ -5,8 +5,9 @@ import OpenAI, { APIError } from "openai";
 import type { BilledLine, BilledUsage, BillOfDay, ProviderKey } from "../../ledger/billing/bills.ts";
 import { parseRounded } from "../../ledger/money.ts";
 import type { Unit } from "../../ledger/usage.ts";
+import { DAY_MS, HOUR_MS, utcDay } from "../../ledger/windows.ts";
 import type { Secret } from "../../service/secret.ts";
-import { DAY_MS, daysOf, HOUR_MS, ImportError, plainText, readQuantity, requireUsd, unreadable } from "./importer.ts";
+import { daysOf, ImportError, plainText, readQuantity, requireUsd, unreadable } from "./importer.ts";
 import type { Importer } from "./importer.ts";
 import { readLineItem } from "./line-items.ts";
 
@@ -55,7 +56,7 @@ export function openaiImporter({ adminKey, baseUrl, now = Date.now }: Settings):
         where,
         (page) => usage.costs({ ...asked, group_by: [...asked.group_by], ...page }),
         (bucket) => {
-          const day = new Date(bucket.start_time * 1000).toISOString().slice(0, 10);
+          const day = utcDay(bucket.start_time * 1000);
           const lines = byDay.get(day);
           if (!lines)
             throw new ImportError(`${where}: the answer holds ${day}, which was not asked for. Nothing was imported.`);

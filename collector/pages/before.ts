@@ -16,8 +16,8 @@ export type SpanOfDays = {
 };
 
 /** The local day on which the meter began; undefined: it has not run yet. */
-export function firstDay({ books, calendar }: PageContext): string | undefined {
-  const beganMs = findMeterBegan(books.usage);
+export async function firstDay({ books, calendar }: PageContext): Promise<string | undefined> {
+  const beganMs = await findMeterBegan(books.usage);
   return beganMs === undefined ? undefined : calendar.day(beganMs);
 }
 
@@ -29,7 +29,7 @@ export async function beforeSections(
   dimensions: readonly BilledDimension[],
   metered: (by: BilledDimension, span: SpanOfDays) => Promise<readonly SpendRow[]>,
 ): Promise<Section[]> {
-  const began = firstDay({ books, calendar, ...context });
+  const began = await firstDay({ books, calendar, ...context });
   if (began === undefined || spans.every(({ since }) => since >= began)) return [];
   const sections: Section[] = [];
   for (const by of dimensions) {

@@ -1,7 +1,7 @@
 // One provider's day: every place where meter and bill were compared, and why they differ.
 import { readComparisons, readCorrections } from "../../ledger/billing/closed-days.ts";
 import { readKeyNames } from "../../ledger/usage/spend.ts";
-import { addDays, isDay } from "../../ledger/windows.ts";
+import { addDays, isDay, utcDay } from "../../ledger/windows.ts";
 import { hasBill, readDays, stateOf } from "./billed-days.ts";
 import type { PageContext, Query } from "./context.ts";
 import { bySize, change, count, sum, text, time, usd } from "./page.ts";
@@ -44,9 +44,7 @@ export async function bill(context: PageContext, { provider = "", day = "" }: Qu
             title: "State",
             value: text(stateOf(found)),
             money: "none",
-            ...(closed
-              ? { note: `Signed by ${closed.closedBy} on ${new Date(closed.closedAtMs).toISOString().slice(0, 10)}.` }
-              : {}),
+            ...(closed ? { note: `Signed by ${closed.closedBy} on ${utcDay(closed.closedAtMs)}.` } : {}),
           },
         ],
       },

@@ -32,7 +32,7 @@ export async function readDays(
   until: string,
   provider?: string,
 ): Promise<BilledDay[]> {
-  const firstDay = firstMeteredDay(books.usage, nowMs);
+  const firstDay = await firstMeteredDay(books.usage, nowMs);
   const { usage, billing } = books;
   const place = (one: { readonly provider: string; readonly day: string }): string => `${one.day} ${one.provider}`;
   const marks = new Map((await readMarks(usage, since, until)).map((one) => [place(one), one]));

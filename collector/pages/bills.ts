@@ -5,7 +5,7 @@ import { isOpen, readLeaks } from "../../ledger/billing/leaks.ts";
 import type { Leak } from "../../ledger/billing/leaks.ts";
 import { formatUsd } from "../../ledger/money.ts";
 import type { NanoUsd } from "../../ledger/money.ts";
-import { addDays } from "../../ledger/windows.ts";
+import { addDays, utcDay } from "../../ledger/windows.ts";
 import { agreementSection, compared, hasBill, readDays, stateOf } from "./billed-days.ts";
 import type { BilledDay } from "./billed-days.ts";
 import { chooseDays, dayLink } from "./context.ts";
@@ -18,7 +18,7 @@ const USUAL_SPAN = "35";
 
 export async function bills(context: PageContext, query: Query): Promise<Page> {
   const { books, nowMs } = context;
-  const tomorrow = addDays(new Date(nowMs).toISOString().slice(0, 10), 1);
+  const tomorrow = addDays(utcDay(nowMs), 1);
   const { since, until, controls, notes } = chooseDays(query, SPANS, USUAL_SPAN, tomorrow);
   const all = await readDays(context, since, until);
   // Of a provider whose bill nobody reads there is nothing to compare.

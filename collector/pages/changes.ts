@@ -2,7 +2,7 @@
 // key and model, and added up: at every level they come to the same difference.
 import { readKeyNames, readSpend, readSpendByTag } from "../../ledger/usage/spend.ts";
 import type { Breakdown, SpendRow } from "../../ledger/usage/spend.ts";
-import { addDays, isDay } from "../../ledger/windows.ts";
+import { addDays, DAY_MS, isDay } from "../../ledger/windows.ts";
 import { bookedName } from "../../ledger/providers.ts";
 import type { Within } from "../../ledger/usage/within.ts";
 import { beforeSections, firstDay } from "./before.ts";
@@ -32,7 +32,7 @@ export async function changes(context: PageContext, query: Query): Promise<Page>
   const { since, until, before, end } = spans;
   const names = await readKeyNames(context.books.usage);
   const pieces = await readPieces(context, spans, within);
-  const began = firstDay(context);
+  const began = await firstDay(context);
   // What was spent while the meter did not run is not known, and not nothing.
   const isKnown = began === undefined || before >= began;
   const both = [await readTotal(context, before, end, within), await readTotal(context, since, until, within)];
@@ -281,7 +281,7 @@ function lastDays(today: string, days: number): Spans {
 }
 
 function daysBetween(since: string, until: string): number {
-  return Math.round((Date.parse(until) - Date.parse(since)) / 86_400_000);
+  return Math.round((Date.parse(until) - Date.parse(since)) / DAY_MS);
 }
 
 /** The spans that were asked for; `problem`: why others are shown. Days that were written down count whatever else is chosen. */

@@ -23,13 +23,13 @@ import {
 } from "../../ledger/usage/spend.ts";
 import type { Dimension, ForecastScope, SpendRow, SpendSums } from "../../ledger/usage/spend.ts";
 import type { Within } from "../../ledger/usage/within.ts";
-import { addDays, isDay } from "../../ledger/windows.ts";
+import { addDays, isDay, utcDay } from "../../ledger/windows.ts";
 import type { Calendar, Window } from "../../ledger/windows.ts";
 import { courseOf, courseStart } from "../../charts/course.ts";
 import { drawDays } from "../../charts/days.ts";
 import { drawSpend } from "../../charts/spend.ts";
 import { SCREEN, WIDE } from "../../charts/draw.ts";
-import { kindOf } from "../alert-metrics.ts";
+import { kindOf } from "../gauges/budgets.ts";
 import type { Books } from "../compare.ts";
 import type { Stated } from "../match.ts";
 import { firstDay } from "./before.ts";
@@ -103,7 +103,7 @@ export async function readLately(context: PageContext, by: Dimension, within: Wi
   const weekBefore = await read(addDays(today, -14), addDays(today, -7));
   const of = (map: ReadonlyMap<string, SpendRow>, names: readonly string[] | undefined): SpendSums =>
     sumUp(names === undefined ? map.values() : names.map((name) => map.get(name)));
-  const isWhole = addDays(today, -14) >= (firstDay(context) ?? tomorrow);
+  const isWhole = addDays(today, -14) >= ((await firstDay(context)) ?? tomorrow);
   return {
     month: await read(month.firstDay, month.endDay),
     today: await read(today, tomorrow),
@@ -231,7 +231,7 @@ export function outlookFigures({ frozen, landing }: Outlook): Figure[] {
         },
       ];
   if (frozen === undefined || frozen === "learning") return known;
-  const date = new Date(frozen.madeAtMs).toISOString().slice(0, 10);
+  const date = utcDay(frozen.madeAtMs);
   return [
     ...known,
     {
@@ -258,8 +258,8 @@ export async function monthChart(
     rest,
     nowMs,
   );
-  const knownFromMs = findMeterBegan(books.usage);
-  const series = { ...course, budget: monthBudget(context, of), timezone: calendar.zone, knownFromMs };
+  const knownFromMs = await findMeterBegan(books.usage);
+  const series = { ...course, budget: await monthBudget(context, of), timezone: calendar.zone, knownFromMs };
   const total = course.spent.reduce((all, one) => all + one, 0);
   const lands = landing ? ` It lands at ${formatUsdCents(landing.p50NanoUsd)}.` : "";
   return {
@@ -300,7 +300,7 @@ export async function daysChart(
     })),
   ];
   const cost = new Map(bars.map(({ day, name, costNanoUsd }) => [`${day} ${name}`, toUsdNumber(costNanoUsd)]));
-  const began = firstDay(context);
+  const began = await firstDay(context);
   const series = {
     days,
     series: [...new Map(bars.map(({ name, isBilled }) => [name, isBilled]))].map(([name, isBilled]) => ({
@@ -327,8 +327,10 @@ export async function daysChart(
   };
 }
 
-function monthBudget({ books, nowMs }: PageContext, { scope, id }: ForecastScope): number | undefined {
-  const own = readBudgets(books.usage).find((budget) => budget.window === "month" && isAbout(budget, scope, id));
+async function monthBudget({ books, nowMs }: PageContext, { scope, id }: ForecastScope): Promise<number | undefined> {
+  const own = (await readBudgets(books.usage)).find(
+    (budget) => budget.window === "month" && isAbout(budget, scope, id),
+  );
   return own && toUsdNumber(amountAt(own, nowMs));
 }
 
@@ -392,8 +394,11 @@ export async function budgetSection(
 }
 
 /** Budgets that hold for a key, on whichever model. */
-export function budgetsOf({ books }: PageContext, key: Pick<Key, "id" | "team" | "project" | "env">): Budget[] {
-  return readBudgets(books.usage).filter(({ scope: { provider: _provider, model: _model, ...owner } }) =>
+export async function budgetsOf(
+  { books }: PageContext,
+  key: Pick<Key, "id" | "team" | "project" | "env">,
+): Promise<Budget[]> {
+  return (await readBudgets(books.usage)).filter(({ scope: { provider: _provider, model: _model, ...owner } }) =>
     covers(owner, { ...key, keyId: key.id, provider: "", model: "" }),
   );
 }

@@ -1,14 +1,13 @@
 // One key: whose it is, what it costs, its last requests, its caps, and what was said of it.
-import { join } from "node:path";
 import { readLastEvents } from "../../ledger/usage/outcomes.ts";
 import { readKeys, UNPROVEN_KEY_ID } from "../../ledger/usage/keys.ts";
 import { isAttemptId, readAttemptId } from "../../ledger/ids.ts";
 import { readNoticesAbout } from "../../ledger/notices/notices.ts";
 import type { Notice } from "../../ledger/notices/notices.ts";
-import { openForReading } from "../../ledger/open.ts";
+import { openNotices } from "../../ledger/open.ts";
 import { findLastUsed, readRefused, readSpend } from "../../ledger/usage/spend.ts";
 import type { Usage } from "../../ledger/usage.ts";
-import { addDays } from "../../ledger/windows.ts";
+import { addDays, DAY_MS } from "../../ledger/windows.ts";
 import {
   budgetSection,
   budgetsOf,
@@ -27,7 +26,6 @@ import { count, fine, seconds, text, time } from "./page.ts";
 import type { Cell, Figure, Page, Section } from "./page.ts";
 
 const CHART_DAYS = 30;
-const DAY_MS = 86_400_000;
 const MOST_REQUESTS = 50;
 const KINDS = { fingerprint: "a provider's own key, seen in passing", virtual: "a Keymeter key" } as const;
 
@@ -35,7 +33,7 @@ export async function key(context: PageContext, query: Query): Promise<Page | un
   const { books, nowMs } = context;
   const id = query["id"] ?? "";
   const found = (await readKeys(books.usage)).keys.find((one) => one.id === id);
-  const used = findLastUsed(books.usage, id);
+  const used = await findLastUsed(books.usage, id);
   if (!found && used === undefined) return undefined;
   const { today, tomorrow, month } = spansOf(context);
   const within = { key: id };
@@ -100,12 +98,12 @@ export async function key(context: PageContext, query: Query): Promise<Page | un
       ),
       await budgetSection(
         context,
-        budgetsOf(context, found ?? { id, team: "", project: "", env: "" }),
+        await budgetsOf(context, found ?? { id, team: "", project: "", env: "" }),
         "Which caps and budgets hold for this key?",
       ),
       refusedSection(refused),
       await requestsSection(context, id, query),
-      noticesSection(context, id, found?.name),
+      await noticesSection(context, id, found?.name),
     ],
   };
 }
@@ -210,15 +208,16 @@ function tokens(usage: Usage): Cell[] {
 }
 
 /** Messages that named the key: alerts, and what came of them. */
-function noticesSection({ dataDir, nowMs }: PageContext, id: string, name: string | undefined): Section {
+async function noticesSection({ dataDir, nowMs }: PageContext, id: string, name: string | undefined): Promise<Section> {
   let notices: Notice[] = [];
   let trouble = "";
   try {
     const books = await openNotices(dataDir);
     try {
-      if (books) notices = readNoticesAbout(books, [id, ...(name === undefined ? [] : [name])], nowMs - 28 * DAY_MS);
+      if (books)
+        notices = await readNoticesAbout(books, [id, ...(name === undefined ? [] : [name])], nowMs - 28 * DAY_MS);
     } finally {
-      books?.close();
+      await books?.close();
     }
   } catch (error) {
     trouble = error instanceof Error ? error.message : String(error);

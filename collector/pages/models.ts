@@ -8,6 +8,7 @@ import { readSpend } from "../../ledger/usage/spend.ts";
 import type { SpendRow, SpendSums } from "../../ledger/usage/spend.ts";
 import type { Price } from "../../ledger/prices/price-book.ts";
 import { priceListOf } from "../../ledger/providers.ts";
+import { DAY_MS } from "../../ledger/windows.ts";
 import { beforeSections } from "./before.ts";
 import { chooseDays, knownCost, pricedRequests, spansOf, spent, sumUp } from "./context.ts";
 import type { PageContext, Query } from "./context.ts";
@@ -25,7 +26,7 @@ export async function models(context: PageContext, query: Query): Promise<Page> 
   const rows = await readSpend(books.usage, ["provider", "model"], since, until);
   const nameOf = (row: SpendRow): string => `${row.group.provider}/${row.group.model}`;
   const on = rows.find((row) => nameOf(row) === query["on"]) ?? rows[0];
-  const sinceMs = nowMs - EVENT_DAYS * 86_400_000;
+  const sinceMs = nowMs - EVENT_DAYS * DAY_MS;
   const speeds = new Map(
     (await readSpeeds(books.usage, sinceMs, nowMs, MOST_TIMED)).map((one) => [`${one.provider}/${one.model}`, one]),
   );

@@ -4,7 +4,7 @@ import { readScores, recordOf } from "../../ledger/billing/forecasts.ts";
 import { readRefused, readSpend } from "../../ledger/usage/spend.ts";
 import type { SpendSums } from "../../ledger/usage/spend.ts";
 import { readBilledSpend } from "../../ledger/billing/billed-hours.ts";
-import { addDays } from "../../ledger/windows.ts";
+import { addDays, DAY_MS, utcDay } from "../../ledger/windows.ts";
 import { beforeSections, firstDay } from "./before.ts";
 import type { SpanOfDays } from "./before.ts";
 import { agreementSection, readDays } from "./billed-days.ts";
@@ -28,15 +28,15 @@ import { count, share, sum, text, usd } from "./page.ts";
 import type { Cell, Figure, Page, Section, Table } from "./page.ts";
 
 const ORG = { scope: "org", id: "all" } as const;
-const SCORED_MS = 28 * 86_400_000;
-const REFUSED_MS = 7 * 86_400_000;
+const SCORED_MS = 28 * DAY_MS;
+const REFUSED_MS = 7 * DAY_MS;
 const CHART_DAYS = 60;
 
 export async function overview(context: PageContext): Promise<Page> {
   const { books, nowMs } = context;
   const { today, tomorrow, month } = spansOf(context);
   const outlook = await readOutlook(context, ORG);
-  const utcToday = new Date(nowMs).toISOString().slice(0, 10);
+  const utcToday = utcDay(nowMs);
   return {
     title: "Overview",
     days: "local",
@@ -62,7 +62,7 @@ export async function overview(context: PageContext): Promise<Page> {
       await teams(context),
       await agreementSection(context, await readDays(context, `${utcToday.slice(0, 7)}-01`, addDays(utcToday, 1))),
       await refusedSection(context),
-      await budgetSection(context, readBudgets(books.usage), "Which budgets are near their end?"),
+      await budgetSection(context, await readBudgets(books.usage), "Which budgets are near their end?"),
       {
         title: "Day by day",
         question: "Which days were dear, and at which provider?",
@@ -103,7 +103,7 @@ export async function overview(context: PageContext): Promise<Page> {
 async function lastMonth(context: PageContext, endDay: string): Promise<Figure> {
   const since = `${addDays(endDay, -1).slice(0, 7)}-01`;
   const title = `Last month (${since.slice(0, 7)})`;
-  const began = firstDay(context);
+  const began = await firstDay(context);
   if (began === undefined || began >= endDay) {
     const billed = await readBilledSpend(context.books.billing, context.calendar, "provider", since, endDay);
     const total = billed.length === 0 ? undefined : sum(billed.map(({ costNanoUsd }) => costNanoUsd));

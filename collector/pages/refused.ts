@@ -107,7 +107,7 @@ async function whatItTakes(
   names: ReadonlyMap<string, string>,
   worth: (row: RefusedRow) => NanoUsd | undefined,
 ): Promise<Section> {
-  const budgets = new Map(readBudgets(books.usage).map((budget) => [budget.id, budget]));
+  const budgets = new Map((await readBudgets(books.usage)).map((budget) => [budget.id, budget]));
   const lines: Cell[][] = [];
   for (const [id, lately] of Map.groupBy(rows, ({ budgetId }) => budgetId)) {
     const budget = budgets.get(id);
@@ -125,7 +125,7 @@ async function whatItTakes(
           );
     const amounts = own.map(worth);
     const needed = amounts.some((one) => one === undefined) ? undefined : sum(amounts.map((one) => one ?? 0n));
-    const [amount, settled] = [amountAt(budget, nowMs), readSettled(books.usage, budget, window)];
+    const [amount, settled] = [amountAt(budget, nowMs), await readSettled(books.usage, budget, window)];
     lines.push([
       text(scopeWords(budget.scope, names)),
       text(budget.window),

@@ -1,6 +1,7 @@
 // Who may read the pages: holders of the read token, by header or by signing in with it, and whoever opens a one-time link first. A session is a signed
 // cookie that ends by itself; it can read and nothing else. The admin token is not taken here.
 import { createHash, createHmac, randomBytes, timingSafeEqual } from "node:crypto";
+import { DAY_MS, HOUR_MS } from "../../ledger/windows.ts";
 import type { FastifyReply, FastifyRequest } from "fastify";
 import { bearerOf, createTokenCheck } from "../../service/admin-routes.ts";
 import type { Secret } from "../../service/secret.ts";
@@ -19,8 +20,8 @@ export type Sessions = {
 };
 
 const COOKIE = "keymeter_session";
-const SESSION_MS = 12 * 3_600_000;
-const LINK_MS = 24 * 3_600_000;
+const SESSION_MS = 12 * HOUR_MS;
+const LINK_MS = DAY_MS;
 /** Links that nobody opened; the oldest goes first. */
 const MOST_LINKS = 100;
 

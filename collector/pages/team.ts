@@ -94,7 +94,7 @@ export async function team(context: PageContext, { id = "" }: Query): Promise<Pa
   const within = { team: id };
   const isKnown =
     (await readKeys(books.usage)).keys.some((key) => key.team === id) ||
-    readBudgets(books.usage).some(({ scope }) => scope.team === id) ||
+    (await readBudgets(books.usage)).some(({ scope }) => scope.team === id) ||
     (await readSpend(books.usage, [], addDays(tomorrow, -KNOWN_DAYS), tomorrow, within)).length > 0;
   if (!isKnown) return undefined;
   const outlook = await readOutlook(context, { scope: "team", id });
@@ -136,7 +136,7 @@ export async function team(context: PageContext, { id = "" }: Query): Promise<Pa
       ),
       await budgetSection(
         context,
-        readBudgets(books.usage).filter(
+        (await readBudgets(books.usage)).filter(
           ({ scope }) => scope.team === id || Object.values(scope).every((one) => one === undefined),
         ),
         "Which budgets hold for this team?",

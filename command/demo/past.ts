@@ -9,7 +9,7 @@ import { toUsdNumber } from "../../ledger/money.ts";
 import { createPriceBook } from "../../ledger/prices/price-book.ts";
 import type { PriceBook } from "../../ledger/prices/price-book.ts";
 import type { PriceRow } from "../../ledger/prices/rows.ts";
-import { createCalendar } from "../../ledger/windows.ts";
+import { createCalendar, DAY_MS, HOUR_MS, utcDay } from "../../ledger/windows.ts";
 import { openWriter } from "../../ledger/usage/writer.ts";
 import type { Writer } from "../../ledger/usage/writer.ts";
 import type { SharedConfig } from "../../service/config.ts";
@@ -18,8 +18,6 @@ import { DEMO_CREDENTIAL, OLD_PRICE } from "./provider.ts";
 import type { DemoProvider } from "./provider.ts";
 
 export const DAYS = 92;
-const HOUR_MS = 3_600_000;
-const DAY_MS = 24 * HOUR_MS;
 const TRACE_HOURS = 14 * 24;
 
 /** What happened when, in days before today. */
@@ -152,8 +150,8 @@ export function storyPrices(nowMs: number): PriceRow[] {
   if (!listed) throw new Error(`no price for ${OLD_PRICE.model}`);
   const usd = (pico: bigint | undefined): string => String(Number(pico ?? 0n) / 1e6);
   return [
-    row(dayOf(nowMs - (DAYS + 2) * DAY_MS), String(OLD_PRICE.input), String(OLD_PRICE.output)),
-    row(dayOf(nowMs - PRICE_FELL * DAY_MS), usd(listed.units.input?.base), usd(listed.units.output?.base)),
+    row(utcDay(nowMs - (DAYS + 2) * DAY_MS), String(OLD_PRICE.input), String(OLD_PRICE.output)),
+    row(utcDay(nowMs - PRICE_FELL * DAY_MS), usd(listed.units.input?.base), usd(listed.units.output?.base)),
   ];
 }
 
@@ -168,10 +166,6 @@ function row(from: string, input: string, output: string): PriceRow {
   };
 }
 
-function dayOf(atMs: number): string {
-  return new Date(atMs).toISOString().slice(0, 10);
-}
-
 /** Keys and three months of use, then today's hours so far, through the same reserve and settle as live traffic. `onDay`: how far it is. */
 export async function writePast(
   config: SharedConfig,
@@ -182,7 +176,7 @@ export async function writePast(
   const pepper = ownSecret(dataDir, "pepper", undefined).reveal();
   const nowMs = Date.now();
   const prices = createPriceBook(storyPrices(nowMs));
-  provider.cheaperFrom(new Date(Date.parse(`${dayOf(nowMs - PRICE_FELL * DAY_MS)}T00:00:00Z`)));
+  provider.cheaperFrom(new Date(Date.parse(`${utcDay(nowMs - PRICE_FELL * DAY_MS)}T00:00:00Z`)));
   const trace = readTrace();
   const thisHour = Math.floor(nowMs / HOUR_MS) * HOUR_MS;
   const today = createCalendar(config.timezone).window("day", thisHour).startMs;
@@ -211,7 +205,7 @@ export async function writePast(
   while (clock < thisHour) {
     const daysAgo = (today - clock) / DAY_MS;
     const hour = Math.round((clock - firstMs) / HOUR_MS);
-    if (hour % 24 === 0) onDay(dayOf(clock));
+    if (hour % 24 === 0) onDay(utcDay(clock));
     await Promise.all(
       STORY.map(async (part, i) => {
         const shape = trace[part.trace];

@@ -5,7 +5,7 @@ import type { Comparison } from "../../ledger/billing/closed-days.ts";
 import { formatUsd, formatUsdColumn, formatUsdSet } from "../../ledger/money.ts";
 import { openBilling, openUsage } from "../../ledger/open.ts";
 import { readSpend } from "../../ledger/usage/spend.ts";
-import { addDays, createCalendar } from "../../ledger/windows.ts";
+import { addDays, createCalendar, utcDay } from "../../ledger/windows.ts";
 import type { SharedConfig } from "../../service/config.ts";
 import type { DemoProvider } from "./provider.ts";
 import type { SlackMessage } from "./slack.ts";
@@ -25,7 +25,7 @@ type Run = {
 /** How the demo provider's bill of whole days compares with what was metered, and why. */
 async function describeBills(dataDir: string, nowMs: number): Promise<string> {
   const billing = await openBilling(dataDir);
-  const today = new Date(nowMs).toISOString().slice(0, 10);
+  const today = utcDay(nowMs);
   const compared = billing ? await readComparisons(billing, addDays(today, -BILLED_DAYS), today) : [];
   await billing?.close();
   if (compared.length === 0) return "The bill was not read in time.";

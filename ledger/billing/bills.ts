@@ -400,3 +400,10 @@ export async function readUsageReads(books: BillingBooks): Promise<UsageRead[]> 
 export async function readImports(books: BillingBooks): Promise<ImportNote[]> {
   return tablesOf(books).select().from(imports).orderBy(asc(imports.provider)).all();
 }
+
+/** Changes whenever something is written into these books: what was read of them before stands no longer. */
+export async function readBillingMark(books: BillingBooks): Promise<string> {
+  const database = sqliteOf(books);
+  const own = String(database.prepare("SELECT total_changes()").pluck().get());
+  return `${String(database.pragma("data_version", { simple: true }))} ${own}`;
+}

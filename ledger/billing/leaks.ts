@@ -1,5 +1,5 @@
 // Leaks that were found, and what somebody said of them. billing.db.
-import { and, desc, eq } from "../drizzle.ts";
+import { and, desc, eq, isNotNull } from "../drizzle.ts";
 import { ChangeRefused } from "../usage/change-refused.ts";
 import type { NanoUsd } from "../money.ts";
 import type { BillingBooks } from "../books.ts";
@@ -67,9 +67,14 @@ function worthOf(known: NanoUsd | null, found: NanoUsd | undefined, isFurther: b
   return isFurther ? known + found : known > found ? known : found;
 }
 
-/** Up to when use of a key was dismissed; 0: never. */
-export async function dismissedUntil(books: BillingBooks, provider: string, billedKey: string): Promise<number> {
-  return find(books, provider, billedKey)?.dismissedUntilMs ?? 0;
+/** Up to when use of a provider's keys was dismissed, by the provider's id of the key. */
+export async function readDismissals(books: BillingBooks, provider: string): Promise<Map<string, number>> {
+  const rows = tablesOf(books)
+    .select({ billedKey: leaks.billedKey, untilMs: leaks.dismissedUntilMs })
+    .from(leaks)
+    .where(and(eq(leaks.provider, provider), isNotNull(leaks.dismissedUntilMs)))
+    .all();
+  return new Map(rows.map(({ billedKey, untilMs }) => [billedKey, untilMs ?? 0]));
 }
 
 /** Says of a leak that it is none, up to now. Throws ChangeRefused when there is none of that key. */

@@ -1,6 +1,6 @@
 // What a request will probably cost, for budgets of mode `expected`: input by bytes, output by the 95th percentile of that
 // key and model once enough is known. In memory; a restart learns anew from the last events.
-import { desc, drizzle, notInArray } from "../drizzle.ts";
+import { desc, notInArray } from "../drizzle.ts";
 import { SUMMED_ENDPOINTS } from "./usage-event.ts";
 import type { UsageBooks } from "../books.ts";
 import { tablesOf } from "../sqlite-books.ts";
@@ -44,7 +44,7 @@ export function createExpectations(): Expectations {
 }
 
 /** Learns from the last events of the books. */
-export async function learnExpectations(books: UsageBooks, { observe }: Expectations): Promise<void> {
+export async function learnExpectations(books: UsageBooks, expectations: Expectations): Promise<void> {
   const last = tablesOf(books)
     .select({ keyId: events.keyId, model: events.requestedModel, output: events.output, state: events.usageState })
     .from(events)
@@ -53,5 +53,5 @@ export async function learnExpectations(books: UsageBooks, { observe }: Expectat
     .limit(LEARN_FROM)
     .all();
   for (const row of last.toReversed())
-    if (row.state === "reported" && row.output !== null) observe(row.keyId, row.model, row.output);
+    if (row.state === "reported" && row.output !== null) expectations.observe(row.keyId, row.model, row.output);
 }

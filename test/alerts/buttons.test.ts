@@ -25,7 +25,7 @@ describe("a press", () => {
     const listening = listenToButtons(new Secret("xapp-test"), slack.url, {
       mayChange: [ana.id],
       timezone: "UTC",
-      usage: () => undefined,
+      usage: async () => undefined,
       change: async (change, actor) => {
         if (refusal !== undefined) throw new Error(refusal);
         changes.push([change, actor]);

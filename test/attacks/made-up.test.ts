@@ -2,7 +2,7 @@
 // say nothing of what they used. Clients get what the provider sent, each attempt ends in the books, and rows and series stay bounded.
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { WebSocket } from "ws";
-import { createCollectorMetrics } from "../../collector/metrics.ts";
+import { createCollectorMetrics } from "../../collector/gauges/index.ts";
 import { METRICS_SETTINGS } from "../collector/metrics-settings.ts";
 import { chatAnswer, json, startFakeProvider } from "../fake/provider.ts";
 import type { FakeProvider } from "../fake/provider.ts";

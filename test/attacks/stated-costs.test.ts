@@ -1,7 +1,7 @@
 // Costs that providers state, held against our own prices: the sums, the gauge that an alert goes by, and what the command says of it.
 import { join } from "node:path";
 import { afterEach, describe, expect, it, vi } from "vitest";
-import { createCollectorMetrics } from "../../collector/metrics.ts";
+import { createCollectorMetrics } from "../../collector/gauges/index.ts";
 import { run as prices } from "../../command/prices.ts";
 import type { CostLine } from "../../ledger/cost.ts";
 import type { UsageBooks } from "../../ledger/books.ts";

@@ -2,8 +2,8 @@
 import { join } from "node:path";
 import { beforeEach, describe, expect, it } from "vitest";
 import { freezeDueForecasts } from "../../collector/freeze.ts";
-import { limitsOf } from "../../collector/lines.ts";
-import { createCollectorMetrics } from "../../collector/metrics.ts";
+import { linesOf } from "../../collector/lines.ts";
+import { createCollectorMetrics } from "../../collector/gauges/index.ts";
 import { thresholdsOf } from "../../collector/thresholds.ts";
 import { createDigest, issueVirtualKey } from "../../ledger/usage/keys.ts";
 import type { Key } from "../../ledger/usage/keys.ts";
@@ -81,12 +81,12 @@ describe("limits", () => {
   const outlook = { p50: 100, p90: 130, largestHour: 8, hourExpected: 4, orgDay: 1_000 };
 
   it("of a group are a fifth of its forecast, or a part of its band; of a key its band and a share of the organisation's day", () => {
-    expect(limitsOf({ ...outlook, scope: "team" }, usual)).toMatchObject({ warning: 20, critical: 50 });
-    expect(limitsOf({ ...outlook, scope: "team", p90: 200 }, usual).warning).toBeCloseTo(43);
-    expect(limitsOf({ ...outlook, scope: "key" }, usual).warning).toBe(30);
-    expect(limitsOf({ ...outlook, scope: "key", p50: 10, p90: 11 }, usual)).toMatchObject({ warning: 12, floor: 12 });
-    expect(limitsOf({ ...outlook, scope: "key" }, usual).hour).toBe(14);
-    expect(limitsOf({ ...outlook, scope: "key", largestHour: 20 }, usual).hour).toBe(25);
+    expect(linesOf({ ...outlook, scope: "team" }, usual)).toMatchObject({ warning: 20, critical: 50 });
+    expect(linesOf({ ...outlook, scope: "team", p90: 200 }, usual).warning).toBeCloseTo(43);
+    expect(linesOf({ ...outlook, scope: "key" }, usual).warning).toBe(30);
+    expect(linesOf({ ...outlook, scope: "key", p50: 10, p90: 11 }, usual)).toMatchObject({ warning: 12, floor: 12 });
+    expect(linesOf({ ...outlook, scope: "key" }, usual).hour).toBe(14);
+    expect(linesOf({ ...outlook, scope: "key", largestHour: 20 }, usual).hour).toBe(25);
   });
 
   it("are a team's own where it has some", () => {

@@ -8,7 +8,7 @@ import { ImportError } from "../../collector/importers/importer.ts";
 import type { Importer } from "../../collector/importers/importer.ts";
 import { closeSettledDays, compareLately, readBills, watchUsage } from "../../collector/jobs.ts";
 import { NOTHING_STATED } from "../../collector/match.ts";
-import { createCollectorMetrics } from "../../collector/metrics.ts";
+import { createCollectorMetrics } from "../../collector/gauges/index.ts";
 import { changes } from "../../collector/pages/changes.ts";
 import { bills } from "../../collector/pages/bills.ts";
 import type { PageContext } from "../../collector/pages/context.ts";

@@ -4,7 +4,7 @@ import * as fc from "fast-check";
 import { beforeEach, describe, expect, it } from "vitest";
 import { forecast } from "../../collector/forecast.ts";
 import { freezeDueForecasts, scoreForecasts } from "../../collector/freeze.ts";
-import { createCollectorMetrics } from "../../collector/metrics.ts";
+import { createCollectorMetrics } from "../../collector/gauges/index.ts";
 import { expectedSoFar, readForecasts, readScores, recordOf } from "../../ledger/billing/forecasts.ts";
 import type { FrozenForecast } from "../../ledger/billing/forecasts.ts";
 import type { BillingBooks, UsageBooks } from "../../ledger/books.ts";

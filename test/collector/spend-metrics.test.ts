@@ -1,6 +1,6 @@
 // Gauges of spend: a restart changes no total, and every sum is the sum of its parts.
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
-import { createCollectorMetrics } from "../../collector/metrics.ts";
+import { createCollectorMetrics } from "../../collector/gauges/index.ts";
 import { createPriceBook } from "../../ledger/prices/price-book.ts";
 import { openOrganisation, writeOrganisation } from "../organisation.ts";
 import { SEED } from "../seed.ts";

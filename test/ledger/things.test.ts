@@ -2,19 +2,21 @@
 import { expect, it } from "vitest";
 import { hasBatchesSince, readWorkTokens } from "../../ledger/billing/metered.ts";
 import { firstAttemptId } from "../../ledger/ids.ts";
-import { openScratch } from "../../ledger/open.ts";
+import { openScratch } from "../../ledger/sqlite.ts";
 import { createBooking } from "../../ledger/usage/booking.ts";
 import { eventRow } from "../../ledger/usage/event-columns.ts";
 import { readPendingWork } from "../../ledger/usage/pending-work.ts";
 import { createThingReader, readThings } from "../../ledger/usage/things.ts";
+import { booksOn } from "../books.ts";
 import { event, SUBJECT } from "../usage-event.ts";
 
 const NOW_MS = Date.parse("2026-11-29T10:30:00Z");
 const HOUR_MS = 3_600_000;
 
 it("files are things and no work; a batch is both, until its result is booked; the same name is never charged twice", async () => {
-  const books = openScratch("usage");
-  const booking = createBooking(books, "UTC", "enforce", NOW_MS);
+  const sqlite = openScratch("usage");
+  const books = booksOn<"usage">(sqlite);
+  const booking = createBooking(sqlite, "UTC", "enforce", NOW_MS);
   const [file, batch, again] = [firstAttemptId(NOW_MS), firstAttemptId(NOW_MS) + 1, firstAttemptId(NOW_MS) + 2];
   const reserve = (attemptId: number) =>
     booking.book([
@@ -39,11 +41,14 @@ it("files are things and no work; a batch is both, until its result is booked; t
     { type: "own", attemptId: batch, provider: "openai", keyId: "key_2", names: ["file-1"] },
   ]);
   expect(createThingReader(books)("openai", "file-1")).toBe("key_1");
-  expect([await work(), isBatchSeen(), await readPendingWork(books)]).toEqual([[], false, []]);
+  expect([await work(), await isBatchSeen(), await readPendingWork(books)]).toEqual([[], false, []]);
 
   reserve(batch);
   expect(suspend(batch)).toEqual({ type: "suspended", isFirst: true });
-  expect([(await work()).map(({ tokens }) => tokens), isBatchSeen(NOW_MS + HOUR_MS)]).toEqual([[undefined], true]);
+  expect([(await work()).map(({ tokens }) => tokens), await isBatchSeen(NOW_MS + HOUR_MS)]).toEqual([
+    [undefined],
+    true,
+  ]);
   expect((await readPendingWork(books)).map(({ workId }) => workId)).toEqual(["batch_1"]);
   reserve(again);
   expect(suspend(again)).toEqual({ type: "suspended", isFirst: false });
@@ -51,8 +56,8 @@ it("files are things and no work; a batch is both, until its result is booked; t
 
   expect(settle(batch)).toEqual({ type: "done" });
   expect(await readPendingWork(books)).toEqual([]);
-  expect([(await work()).map(({ tokens }) => tokens), isBatchSeen()]).toEqual([[5], true]);
-  expect(isBatchSeen(NOW_MS + HOUR_MS)).toBe(false);
+  expect([(await work()).map(({ tokens }) => tokens), await isBatchSeen()]).toEqual([[5], true]);
+  expect(await isBatchSeen(NOW_MS + HOUR_MS)).toBe(false);
   // It is over, and stays one thing with one charge.
   expect(suspend(again)).toEqual({ type: "suspended", isFirst: false });
   const names = [];

@@ -10,7 +10,7 @@ import { parse } from "yaml";
 import { createAlertsApp } from "../../alerts/app.ts";
 import { ALERTS_SETTINGS, loadAlertsConfig } from "../../alerts/config.ts";
 import { COLLECTOR_SETTINGS, loadCollectorConfig } from "../../collector/config.ts";
-import { createCollectorMetrics } from "../../collector/metrics.ts";
+import { createCollectorMetrics } from "../../collector/gauges/index.ts";
 import { loadCommandConfig } from "../../command/config.ts";
 import { DASHBOARDS } from "../../dashboards/all.ts";
 import { openToWrite, openUsage } from "../../ledger/open.ts";
