@@ -40,7 +40,7 @@ export type ToMain =
   | { readonly type: "closed" };
 
 /** What the start found in the books. */
-export type Found = {
+type Found = {
   readonly lastAttemptId: AttemptId;
   /** Ids that lie ahead of a clock that was accepted. */
   readonly ahead: readonly AttemptId[];

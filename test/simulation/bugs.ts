@@ -300,8 +300,8 @@ export const BUGS: readonly Bug[] = [
   {
     what: "months are those of UTC",
     file: "windows.ts",
-    is: "const day = isoDay(localMs(atMs));",
-    becomes: "const day = isoDay(atMs);",
+    is: "const day = utcDay(localMs(atMs));",
+    becomes: "const day = utcDay(atMs);",
   },
   {
     what: "the window that was asked for last is kept for ever",
