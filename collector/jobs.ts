@@ -30,7 +30,7 @@ import { findMeterBegan, firstMeteredDay } from "../ledger/usage/spend.ts";
 import { addDays } from "../ledger/windows.ts";
 import type { Log } from "../service/log.ts";
 import { closeBilledDay, compareDays, whyOpen } from "./compare.ts";
-import { priceListOf } from "../ledger/providers.ts";
+import type { Providers } from "../ledger/providers.ts";
 import type { Books, ClosingRules } from "./compare.ts";
 import { ImportError } from "./importers/importer.ts";
 import type { Importer } from "./importers/importer.ts";
@@ -227,7 +227,11 @@ async function lookForLeaks(
         one.hourMs >= leak.firstHourMs &&
         one.hourMs <= leak.lastHourMs,
     );
-    noteLeak(billing, { provider, ...leak, costNanoUsd: worth(rows, leak.quantity, provider, prices) }, nowMs);
+    noteLeak(
+      billing,
+      { provider, ...leak, costNanoUsd: worth(rows, leak.quantity, provider, prices, stated.providers) },
+      nowMs,
+    );
   }
   return found;
 }
@@ -238,11 +242,12 @@ function worth(
   quantity: number,
   provider: string,
   prices: PriceBook,
+  providers: Providers,
 ): NanoUsd | undefined {
   let [sum, tokens] = [0n, 0];
   for (const { model, unit, tier, quantity: of, hourMs } of rows) {
     if (model === undefined || unit === "requests") continue;
-    const price = prices.find(priceListOf(provider, model), model, hourMs, tier ? [tier] : []);
+    const price = prices.find(providers.priceListOf(provider, model), model, hourMs, tier ? [tier] : []);
     const amount = price && cost({ [unit]: of }, price).costNanoUsd;
     if (amount === undefined) continue;
     sum += amount;

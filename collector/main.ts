@@ -22,6 +22,7 @@ import type { Books } from "./compare.ts";
 import { loadCollectorConfig } from "./config.ts";
 import type { CollectorConfig } from "./config.ts";
 import { freezeDueForecasts, hasNewcomers, refreshRests, scoreForecasts } from "./freeze.ts";
+import type { Stated } from "./match.ts";
 import { createImporters } from "./importers/index.ts";
 import { ImportError } from "./importers/importer.ts";
 import type { Importer } from "./importers/importer.ts";
@@ -259,7 +260,7 @@ async function reconcileNow(
   const { failures, notes, firstDay } = await readBills(books, importers, config.reconcileDays, now, log, onProgress);
   for (const note of notes) log.warn({ note }, "a billing source has something to say");
   const history = await readHistory(books, importers, firstDay, now, onProgress);
-  await refreshBilledHours(books, prices, now);
+  await refreshBilledHours(books, prices, stated.providers, now);
   for (const question of await compareLately(books, history.firstDay, stated, now))
     log.warn({ question }, "a bill cannot be told apart");
   const rules = { afterDays: config.closeAfterDays, quietMs: config.closeQuietHours * 3_600_000 };
@@ -268,11 +269,8 @@ async function reconcileNow(
   return [...failures, ...history.failures, ...closing.failures];
 }
 
-function statedOf(config: CollectorConfig): {
-  keys: CollectorConfig["billingKeys"];
-  models: CollectorConfig["billingModels"];
-} {
-  return { keys: config.billingKeys, models: config.billingModels };
+function statedOf({ billingKeys, billingModels, providers }: CollectorConfig): Stated {
+  return { keys: billingKeys, models: billingModels, providers };
 }
 
 /** For a command: corrections go to the proxy that runs, or into the books when none does. */

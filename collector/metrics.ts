@@ -40,7 +40,7 @@ const MOST_LEAKS = 50;
 
 export type CollectorMetricsSettings = Pick<
   CollectorConfig,
-  "timezone" | "dataDir" | "capMode" | "thresholds" | "teamThresholds"
+  "timezone" | "dataDir" | "capMode" | "thresholds" | "teamThresholds" | "providers"
 > & { readonly prices: PriceBook; readonly pagesUrl: string };
 
 /** `sources`: whose bills are read here; of others there may be old notes. */
@@ -159,7 +159,12 @@ export function createCollectorMetrics(
   ]);
   gauge("keymeter_pages_info", "Where the report pages are; always 1.", ["url"]).set({ url: settings.pagesUrl }, 1);
 
-  const refreshSpend = createSpendMetrics(gauge, { usage, calendar, prices: settings.prices });
+  const refreshSpend = createSpendMetrics(gauge, {
+    usage,
+    calendar,
+    prices: settings.prices,
+    providers: settings.providers,
+  });
   const refreshAlertMetrics = createAlertMetrics(gauge, {
     books: { usage, billing },
     calendar,

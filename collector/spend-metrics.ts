@@ -11,7 +11,7 @@ import type { ForecastScope, SpendRow, SpendSums } from "../ledger/usage/spend.t
 import { addDays } from "../ledger/windows.ts";
 import type { Calendar } from "../ledger/windows.ts";
 import type { MakeGauge } from "./alert-metrics.ts";
-import { priceListOf } from "../ledger/providers.ts";
+import type { Providers } from "../ledger/providers.ts";
 
 /** Keys, teams, models and the like with series of their own: the largest of a window; the rest is `other`. Reports have the full list. */
 export const MOST_KEYS = 500;
@@ -80,7 +80,17 @@ export type SpendOfWindow = ReturnType<typeof sumByScope>;
 /** Makes the gauges; the function that comes back reads the books again, and gives the sums by window. */
 export function createSpendMetrics(
   makeGauge: MakeGauge,
-  { usage, calendar, prices }: { readonly usage: Sqlite; readonly calendar: Calendar; readonly prices: PriceBook },
+  {
+    usage,
+    calendar,
+    prices,
+    providers,
+  }: {
+    readonly usage: Sqlite;
+    readonly calendar: Calendar;
+    readonly prices: PriceBook;
+    readonly providers: Providers;
+  },
 ): (nowMs: number) => Promise<ReadonlyMap<string, SpendOfWindow>> {
   const scope = ["scope", "id", "window"] as const;
   const spend = makeGauge(
@@ -139,7 +149,7 @@ export function createSpendMetrics(
   const setPrices = (rows: readonly SpendRow[], nowMs: number): void => {
     for (const { group } of rows) {
       const { provider = "", model = "" } = group;
-      const found = prices.find(priceListOf(provider, model), model, nowMs);
+      const found = prices.find(providers.priceListOf(provider, model), model, nowMs);
       for (const [unit, labels] of Object.entries(PRICED)) {
         const base = found?.units[labels]?.base;
         if (base !== undefined) price.set({ provider, model, class: unit }, Number(base) / 1e6);

@@ -15,6 +15,7 @@ import { readKeyNames } from "../ledger/usage/spend.ts";
 import { toJson } from "../service/json.ts";
 import { openUsage } from "./books.ts";
 import { loadCommandConfig } from "./config.ts";
+import { bookedProvider } from "./providers.ts";
 import { UsageError } from "./usage-error.ts";
 
 export const USAGE = `keymeter leaks [--all] [--json]     keys that are used past the proxy, and what to do
@@ -71,7 +72,7 @@ async function dismiss(args: string[]): Promise<void> {
   const billing = openForReading(join(config.dataDir, "billing.db"));
   const of = (billing ? await readLeaks(billing) : []).filter((leak) => leak.billedKey === billedKey);
   billing?.close();
-  const provider = values.provider ?? of[0]?.provider;
+  const provider = values.provider === undefined ? of[0]?.provider : bookedProvider(values.provider);
   if (provider === undefined) throw new UsageError(`there is no leak of ${billedKey}; \`keymeter leaks\` lists them`);
   if (values.provider === undefined && of.length > 1)
     throw new UsageError(

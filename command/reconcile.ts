@@ -14,6 +14,7 @@ import { openUsage } from "./books.ts";
 import { loadCommandConfig } from "./config.ts";
 import { isDay } from "../ledger/windows.ts";
 import { parseDay } from "./days.ts";
+import { bookedProvider } from "./providers.ts";
 import { formatTable } from "./table.ts";
 import { UsageError } from "./usage-error.ts";
 
@@ -42,7 +43,8 @@ export async function run(args: string[]): Promise<void> {
 
   const billing = openForReading(join(config.dataDir, "billing.db"));
   const imports = billing ? await readImports(billing) : [];
-  const days = billing ? await readBillDays(billing, since, until, values.provider) : [];
+  const provider = values.provider === undefined ? undefined : bookedProvider(values.provider);
+  const days = billing ? await readBillDays(billing, since, until, provider) : [];
   if (!billing || (imports.length === 0 && days.length === 0)) {
     if (values.json) process.stdout.write(`${toJson({ imports: [], days: [], comparisons: [] })}\n`);
     else
@@ -56,7 +58,7 @@ export async function run(args: string[]): Promise<void> {
   const usage = openUsage(config);
   const firstDay = firstMeteredDay(usage, Date.now());
   usage.close();
-  const comparisons = await readComparisons(billing, since, until, values.provider);
+  const comparisons = await readComparisons(billing, since, until, provider);
   const closed = await readClosed(billing, since, until);
   const corrections = await readCorrections(billing, since, until);
   billing.close();
