@@ -76,7 +76,7 @@ export const ALERTS_SETTINGS = {
     env: "KEYMETER_ALERT_TARGETS",
     schema: listOf(webUrl),
     fallback: undefined,
-    says: "by commas; metrics pages that are read for that",
+    says: "by commas; metrics pages that own rules read",
     example: "[http://127.0.0.1:4001/metrics, http://127.0.0.1:4002/metrics]",
   },
   digestCron: {

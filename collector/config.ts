@@ -170,7 +170,7 @@ export const COLLECTOR_SETTINGS = {
     env: "KEYMETER_CLOSE_AFTER_DAYS",
     schema: z.coerce.number().int().min(1).max(90),
     fallback: 4,
-    says: "a day is closed so long after its end,",
+    says: "a day is closed so many days after its end, once its bill stands still",
   },
   closeQuietHours: {
     place: "collector.close_quiet_hours",
@@ -180,7 +180,7 @@ export const COLLECTOR_SETTINGS = {
       .min(0)
       .max(24 * 90),
     fallback: 48,
-    says: "... once its bill has not changed for so long",
+    says: "hours for which that bill must not have changed",
   },
   thresholds: {
     place: "collector.thresholds",

@@ -3,19 +3,19 @@ import { ALERTS_SETTINGS } from "../alerts/config.ts";
 import { COLLECTOR_SETTINGS } from "../collector/config.ts";
 import { PROXY_SETTINGS } from "../proxy/config.ts";
 import { FILE_VARIABLE, settingsIn } from "../service/settings.ts";
-import type { Environment, Setting } from "../service/settings.ts";
+import type { Environment, SettingTree } from "../service/settings.ts";
 
 export const PROGRAMS = ["proxy", "collector", "alerts"] as const;
 export type Program = (typeof PROGRAMS)[number];
 
-/** What each program reads, in the order in which it declares it. */
-const SETTINGS: { readonly [program in Program]: readonly Setting[] } = {
-  proxy: Object.values(settingsIn(PROXY_SETTINGS)),
-  collector: Object.values(settingsIn(COLLECTOR_SETTINGS)),
-  alerts: Object.values(settingsIn(ALERTS_SETTINGS)),
+/** What each program reads, as it declares it. */
+export const DECLARED: { readonly [program in Program]: SettingTree } = {
+  proxy: PROXY_SETTINGS,
+  collector: COLLECTOR_SETTINGS,
+  alerts: ALERTS_SETTINGS,
 };
 
-const VARIABLES = new Map(PROGRAMS.map((program) => [program, variablesOf(SETTINGS[program])] as const));
+const VARIABLES = new Map(PROGRAMS.map((program) => [program, variablesOf(DECLARED[program])] as const));
 
 /** Every variable that is a setting of some program. */
 export const ALL_VARIABLES: ReadonlySet<string> = new Set([...VARIABLES.values()].flatMap((names) => [...names]));
@@ -44,6 +44,6 @@ export function environmentOf(program: Program, environment: Environment): NodeJ
   );
 }
 
-function variablesOf(settings: readonly Setting[]): ReadonlySet<string> {
-  return new Set(settings.flatMap(({ env }) => (env === undefined ? [] : [env])));
+function variablesOf(declared: SettingTree): ReadonlySet<string> {
+  return new Set(Object.values(settingsIn(declared)).flatMap(({ env }) => (env === undefined ? [] : [env])));
 }

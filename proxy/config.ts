@@ -86,7 +86,7 @@ export const PROXY_SETTINGS = {
     env: "KEYMETER_REFUSAL_STATUS",
     schema: z.coerce.number().pipe(z.union([z.literal(402), z.literal(429), z.literal(403), z.literal(400)])),
     fallback: 402,
-    says: "of a refusal for money: 402, 429, 403 or 400",
+    says: "the status of a refusal for money: 402, 429, 403 or 400",
   },
   mostBodyBytes: group(
     {
@@ -149,14 +149,14 @@ export const PROXY_SETTINGS = {
         env: "KEYMETER_TLS_CERT",
         schema: z.string().min(1),
         fallback: undefined,
-        says: "a PEM file",
+        says: "a PEM file: HTTPS on the proxy's port",
       },
       key: {
         place: "proxy.tls.key",
         env: "KEYMETER_TLS_KEY",
         schema: z.string().min(1),
         fallback: undefined,
-        says: "a PEM file",
+        says: "the key of the certificate, a PEM file",
       },
     },
     readTls,
@@ -172,19 +172,19 @@ export const PROXY_SETTINGS = {
     place: "proxy.timeouts.headers",
     schema: seconds,
     fallback: 600,
-    says: "... until it must have begun to answer: reasoning models think long before they do",
+    says: "seconds until it must have begun to answer: reasoning models think long before they do",
   },
   idleSeconds: {
     place: "proxy.timeouts.idle",
     schema: seconds,
     fallback: 300,
-    says: "... that an answer may stand still",
+    says: "seconds that an answer may stand still",
   },
   totalSeconds: {
     place: "proxy.timeouts.total",
     schema: seconds,
     fallback: 3600,
-    says: "... that all of it may take",
+    says: "seconds that all of it may take",
   },
   /** The providers that need no setting, by the name under which each is booked. */
   own: {
@@ -195,7 +195,7 @@ export const PROXY_SETTINGS = {
           env: "KEYMETER_OPENAI_URL",
           schema: upstreamUrl,
           fallback: "https://api.openai.com",
-          says: "without a version",
+          says: "where OpenAI is, without a version",
         },
         credential: secret({
           place: "proxy.openai.api_key",
@@ -212,7 +212,7 @@ export const PROXY_SETTINGS = {
           env: "KEYMETER_ANTHROPIC_URL",
           schema: upstreamUrl,
           fallback: "https://api.anthropic.com",
-          says: "without a version",
+          says: "where Anthropic is, without a version",
         },
         credential: secret({
           place: "proxy.anthropic.api_key",
@@ -229,7 +229,7 @@ export const PROXY_SETTINGS = {
           env: "KEYMETER_GOOGLE_URL",
           schema: upstreamUrl,
           fallback: "https://generativelanguage.googleapis.com",
-          says: "without a version",
+          says: "where Gemini is, without a version",
         },
         credential: secret({
           place: "proxy.google.api_key",

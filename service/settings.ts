@@ -102,6 +102,18 @@ const DEFAULT_FILE = "keymeter.yaml";
 /** The variable that names another file. */
 export const FILE_VARIABLE = "KEYMETER_CONFIG";
 
+/** What groups say, by the part of the file that they are. */
+export function groupsIn(tree: SettingTree): { readonly [place: string]: string } {
+  return Object.fromEntries(
+    Object.values(tree).flatMap((node): [string, string][] => {
+      if (isSetting(node)) return [];
+      if (!isGroup(node)) return Object.entries(groupsIn(node));
+      const [first] = Object.values(settingsIn(node.members));
+      return first && node.says !== undefined ? [[first.place.replace(/\.[^.]+$/, ""), node.says]] : [];
+    }),
+  );
+}
+
 /** Each setting of a program, by the path of its name: "tls.cert". */
 export function settingsIn(tree: SettingTree): { readonly [path: string]: Setting } {
   return Object.fromEntries(
