@@ -8,7 +8,7 @@ import { readComparisons } from "../ledger/billing/closed-days.ts";
 import { cost } from "../ledger/cost.ts";
 import { allocate } from "../ledger/money.ts";
 import type { NanoUsd } from "../ledger/money.ts";
-import { priceListOf } from "../ledger/providers.ts";
+import type { Providers } from "../ledger/providers.ts";
 import type { PriceBook } from "../ledger/prices/price-book.ts";
 import { findMeterBegan, firstMeteredDay, readMeterHours } from "../ledger/usage/spend.ts";
 import type { ForecastScope, HourlySpend } from "../ledger/usage/spend.ts";
@@ -70,7 +70,12 @@ export async function readHistory(
 }
 
 /** Spreads the bills of the days before the meter over their hours. At any time, with the same result. */
-export async function refreshBilledHours(books: Books, prices: PriceBook, nowMs: number): Promise<void> {
+export async function refreshBilledHours(
+  books: Books,
+  prices: PriceBook,
+  providers: Providers,
+  nowMs: number,
+): Promise<void> {
   const { usage, billing } = books;
   const beganMs = (await findMeterBegan(usage)) ?? Math.floor(nowMs / HOUR_MS) * HOUR_MS;
   const firstDay = utcDay(beganMs);
@@ -80,10 +85,11 @@ export async function refreshBilledHours(books: Books, prices: PriceBook, nowMs:
   for (const provider of new Set(days.map((one) => one.provider))) {
     const lines = Map.groupBy(await readBilledLines(billing, provider, sinceDay, untilDay), ({ day }) => day);
     const hours: BilledHour[] = [];
+    const worth = (one: BilledUsage): bigint => worthOf(one, (model) => providers.priceListOf(provider, model), prices);
     for (const [day, ofDay] of lines) {
       const startMs = startOf(day);
       const used = await readBilledUsage(billing, provider, startMs, startMs + HOURS_A_DAY * HOUR_MS);
-      for (const one of spread(provider, startMs, ofDay, used, prices)) if (one.hourMs < beganMs) hours.push(one);
+      for (const one of spread(provider, startMs, ofDay, used, worth)) if (one.hourMs < beganMs) hours.push(one);
     }
     await replaceBilledHours(billing, provider, hours);
   }
@@ -96,7 +102,7 @@ function spread(
   startMs: number,
   lines: readonly BilledLineOfDay[],
   usage: readonly BilledUsage[],
-  prices: PriceBook,
+  worthOf: (one: BilledUsage) => bigint,
 ): BilledHour[] {
   const amounts = new Map<string, { billedKey: string; model: string; amount: NanoUsd }>();
   for (const { kind, billedKey = "", model = "", amountNanoUsd } of lines) {
@@ -109,7 +115,7 @@ function spread(
   }
   const shapes = new Map<string, bigint[]>();
   for (const one of usage) {
-    const worth = worthOf(provider, one, prices);
+    const worth = worthOf(one);
     const hour = Math.floor((one.hourMs - startMs) / HOUR_MS);
     for (const name of [`${one.billedKey ?? ""}\n${one.model ?? ""}`, `\n${one.model ?? ""}`, "all"]) {
       const shape = shapes.get(name) ?? Array<bigint>(HOURS_A_DAY).fill(0n);
@@ -128,9 +134,13 @@ function spread(
 }
 
 /** What a quantity costs by the list, as a weight; where it has no price, the quantity. */
-function worthOf(provider: string, { model, unit, tier, quantity, hourMs }: BilledUsage, prices: PriceBook): bigint {
+function worthOf(
+  { model, unit, tier, quantity, hourMs }: BilledUsage,
+  listOf: (model: string) => string,
+  prices: PriceBook,
+): bigint {
   if (model === undefined || unit === "requests") return BigInt(quantity);
-  const price = prices.find(priceListOf(provider, model), model, hourMs, tier ? [tier] : []);
+  const price = prices.find(listOf(model), model, hourMs, tier ? [tier] : []);
   return (price && cost({ [unit]: quantity }, price).costNanoUsd) ?? BigInt(quantity);
 }
 

@@ -1,116 +1,33 @@
 // Settings of the collector. The only reader of process.env here.
 import { z } from "zod";
-import { SHARED_SETTINGS } from "../service/config.ts";
-import type { SharedConfig } from "../service/config.ts";
+import {
+  ADMIN_TOKEN,
+  CAP_MODE,
+  cron,
+  ownSecretOf,
+  PAGES_URL,
+  SHARED_SETTINGS,
+  tokenText,
+  webUrl,
+} from "../service/config.ts";
 import { googleCredentials } from "../service/google-credentials.ts";
-import type { GoogleCredentials } from "../service/google-credentials.ts";
-import { ownSecret, Secret } from "../service/secret.ts";
-import { readSettings, SettingsError } from "../service/settings.ts";
-import type { Environment, Settings } from "../service/settings.ts";
+import { group, listOf, readConfig, secret } from "../service/settings.ts";
+import type { Environment, Reading, SettingTree, Values } from "../service/settings.ts";
 import type { GoogleSettings } from "./importers/google.ts";
-import { thresholdsSchema } from "./thresholds.ts";
-import type { Thresholds, ThresholdSettings } from "./thresholds.ts";
+import { THRESHOLD_LINES, thresholdsSchema } from "./thresholds.ts";
 
-export type CollectorConfig = SharedConfig & {
-  /** Reads OpenAI's bill; undefined: no importer. */
-  readonly openaiAdminKey: Secret | undefined;
-  readonly openaiBillingUrl: string;
-  /** Reads Anthropic's bill; undefined: no importer. */
-  readonly anthropicAdminKey: Secret | undefined;
-  readonly anthropicBillingUrl: string;
-  /** Reads Google's bill out of its BigQuery export; undefined: no importer. */
-  readonly google: GoogleSettings | undefined;
-  /** Which key of the provider a metered credential is, and which metered model a billed name means, where it cannot be told. */
-  readonly billingKeys: { readonly [credential: string]: string };
-  readonly billingModels: { readonly [billed: string]: string };
-  /** How often bills are read, and usage is held against the meter, as cron expressions. */
-  readonly reconcileCron: string;
-  readonly watchCron: string;
-  /** How many past days are read again each time: bills are revised. */
-  readonly reconcileDays: number;
-  /** A day is closed so many days after its end, once its bill has stood still so long. */
-  readonly closeAfterDays: number;
-  readonly closeQuietHours: number;
-  /** Where a newer price list is fetched from every day; undefined: only when told to, from the list's own place. */
-  readonly priceListUrl: string | undefined;
-  readonly adminToken: Secret;
-  /** Opens the report pages; it can read and nothing else. */
-  readonly readToken: Secret;
-  /** Where readers find the report pages; undefined: where this program listens. */
-  readonly pagesUrl: string | undefined;
-  /** The proxy's: where caps only observe, none can fail. */
-  readonly capMode: "enforce" | "observe";
-} & ThresholdSettings;
-
-type Raw = SharedConfig & {
-  openaiAdminKey: string | undefined;
-  openaiBillingUrl: string;
-  anthropicAdminKey: string | undefined;
-  anthropicBillingUrl: string;
-  googleBillingCredentials: string | undefined;
-  googleBillingTable: string | undefined;
-  googleProjects: readonly string[];
-  googleSkus: { [skuId: string]: string };
-  bigqueryUrl: string;
-  googleBillingUrl: string;
-  monitoringUrl: string;
-  apiKeysUrl: string;
-  billingKeys: { [credential: string]: string };
-  billingModels: { [billed: string]: string };
-  reconcileCron: string;
-  watchCron: string;
-  reconcileDays: number;
-  closeAfterDays: number;
-  closeQuietHours: number;
-  priceListUrl: string | undefined;
-  adminToken: string | undefined;
-  readToken: string | undefined;
-  pagesUrl: string | undefined;
-  capMode: "enforce" | "observe";
-  thresholds: Partial<Thresholds>;
-  teamThresholds: { [team: string]: Partial<Thresholds> };
-};
-
-const secretText = z.string().regex(/^[\x21-\x7e]+$/, "a secret on one line, without spaces") as z.ZodType<
-  string | undefined
->;
-const origin = z.url({ protocol: /^https?$/, error: "an http or https URL" });
-const cron = z.string().regex(/^(\S+\s+){4,5}\S+$/, "a cron expression of five or six fields");
 const names = z.record(z.string().min(1), z.string().min(1));
 
-export const COLLECTOR_SETTINGS: Settings<Raw> = {
-  ...SHARED_SETTINGS,
-  openaiAdminKey: {
-    place: "collector.openai_admin_key",
-    env: "OPENAI_ADMIN_KEY",
-    schema: secretText,
-    fallback: undefined,
-  },
-  openaiBillingUrl: {
-    place: "collector.openai_billing_url",
-    env: "KEYMETER_OPENAI_BILLING_URL",
-    schema: origin,
-    fallback: "https://api.openai.com/v1",
-  },
-  anthropicAdminKey: {
-    place: "collector.anthropic_admin_key",
-    env: "ANTHROPIC_ADMIN_KEY",
-    schema: secretText,
-    fallback: undefined,
-  },
-  anthropicBillingUrl: {
-    place: "collector.anthropic_billing_url",
-    env: "KEYMETER_ANTHROPIC_BILLING_URL",
-    schema: origin,
-    fallback: "https://api.anthropic.com",
-  },
-  googleBillingCredentials: {
+/** Google's bill, and the places of its APIs. */
+const GOOGLE = {
+  credentials: {
     place: "collector.google.credentials",
     env: "KEYMETER_GOOGLE_BILLING_CREDENTIALS",
     schema: z.string().min(1),
     fallback: undefined,
+    says: "a service account's key file",
   },
-  googleBillingTable: {
+  table: {
     place: "collector.google.table",
     env: "KEYMETER_GOOGLE_BILLING_TABLE",
     schema: z
@@ -120,68 +37,140 @@ export const COLLECTOR_SETTINGS: Settings<Raw> = {
         "project.dataset.table, such as my-project.billing.gcp_billing_export_v1_01AB23_456789_CDEF01",
       ),
     fallback: undefined,
+    says: "project.dataset.gcp_billing_export_v1_...",
   },
-  googleProjects: {
+  projects: {
     place: "collector.google.projects",
     env: "KEYMETER_GOOGLE_BILLING_PROJECTS",
-    schema: z.preprocess(
-      (value) => (typeof value === "string" ? value.split(",").map((part) => part.trim()) : value),
-      z.array(z.string().regex(/^[a-z][a-z0-9-]{4,40}$/, "a project id")),
-    ) as z.ZodType<readonly string[]>,
+    schema: listOf(z.string().regex(/^[a-z][a-z0-9-]{4,40}$/, "a project id")),
     fallback: [],
+    says: "by commas; whose API keys are watched",
   },
-  googleSkus: {
+  skus: {
     place: "collector.google.skus",
     schema: z.record(
       z.string(),
       z.string().regex(/^[^,]+,\s*\w+$/, 'a model and a token class: "gemini-2.5-pro, output"'),
     ),
     fallback: {},
+    says: "what a SKU is, where its description does not tell",
+    example: '{ 4D2E-0A1B-9C3F: "gemini-2.5-pro, output" }',
   },
   bigqueryUrl: {
     place: "collector.google.bigquery_url",
     env: "KEYMETER_BIGQUERY_BILLING_URL",
-    schema: origin,
+    schema: webUrl,
     fallback: "https://bigquery.googleapis.com",
+    says: "where the export is asked for",
   },
-  googleBillingUrl: {
+  billingUrl: {
     place: "collector.google.billing_url",
     env: "KEYMETER_GOOGLE_BILLING_URL",
-    schema: origin,
+    schema: webUrl,
     fallback: "https://cloudbilling.googleapis.com",
+    says: "where Google's list prices are asked for",
   },
   monitoringUrl: {
     place: "collector.google.monitoring_url",
     env: "KEYMETER_MONITORING_BILLING_URL",
-    schema: origin,
+    schema: webUrl,
     fallback: "https://monitoring.googleapis.com",
+    says: "where requests by the hour are asked for",
   },
   apiKeysUrl: {
     place: "collector.google.api_keys_url",
     env: "KEYMETER_API_KEYS_BILLING_URL",
-    schema: origin,
+    schema: webUrl,
     fallback: "https://apikeys.googleapis.com",
+    says: "where the keys of projects are asked for",
   },
-  billingKeys: { place: "collector.billing_keys", schema: names, fallback: {} },
-  billingModels: { place: "collector.billing_models", schema: names, fallback: {} },
+} as const satisfies SettingTree;
+
+export const COLLECTOR_SETTINGS = {
+  openaiAdminKey: secret({
+    place: "collector.openai_admin_key",
+    env: "OPENAI_ADMIN_KEY",
+    schema: tokenText,
+    says: "reads OpenAI's bill",
+  }),
+  openaiBillingUrl: {
+    place: "collector.openai_billing_url",
+    env: "KEYMETER_OPENAI_BILLING_URL",
+    schema: webUrl,
+    fallback: "https://api.openai.com/v1",
+    says: "where OpenAI's bill is asked for",
+  },
+  anthropicAdminKey: secret({
+    place: "collector.anthropic_admin_key",
+    env: "ANTHROPIC_ADMIN_KEY",
+    schema: tokenText,
+    says: "reads Anthropic's bill",
+  }),
+  anthropicBillingUrl: {
+    place: "collector.anthropic_billing_url",
+    env: "KEYMETER_ANTHROPIC_BILLING_URL",
+    schema: webUrl,
+    fallback: "https://api.anthropic.com",
+    says: "where Anthropic's bill is asked for",
+  },
+  /** Undefined: no importer. */
+  google: group(GOOGLE, readGoogle, "reads Google's bill out of its BigQuery export"),
+  billingKeys: {
+    place: "collector.billing_keys",
+    schema: names,
+    fallback: {},
+    says: "which key of the provider a metered credential is, where it cannot be told",
+    example: "{ fp_0a1b2c3d4e5f: key_AbC }",
+  },
+  billingModels: {
+    place: "collector.billing_models",
+    schema: names,
+    fallback: {},
+    says: "which metered model a billed name means, where it cannot be told",
+    example: "{ gpt-4o-mini: gpt-4o-mini-2024-07-18 }",
+  },
   reconcileCron: {
     place: "collector.reconcile_cron",
     env: "KEYMETER_RECONCILE_CRON",
     schema: cron,
     fallback: "17 */3 * * *",
+    says: "when bills are read and compared",
   },
-  watchCron: { place: "collector.watch_cron", env: "KEYMETER_WATCH_CRON", schema: cron, fallback: "*/5 * * * *" },
+  watchCron: {
+    place: "collector.watch_cron",
+    env: "KEYMETER_WATCH_CRON",
+    schema: cron,
+    fallback: "*/5 * * * *",
+    says: "usage by the hour against the meter: leaks",
+  },
+  priceListUrl: {
+    place: "collector.price_list_url",
+    env: "KEYMETER_PRICE_LIST_URL",
+    schema: webUrl,
+    fallback: undefined,
+    says: "a newer list every day; absent: only with `keymeter collector --once prices`",
+  },
+  /** Opens the report pages; it can read and nothing else. */
+  readToken: secret({
+    place: "collector.read_token",
+    env: "KEYMETER_READ_TOKEN",
+    schema: tokenText,
+    says: "opens the report pages, and can only read; made on the first start",
+  }),
+  pagesUrl: PAGES_URL,
   reconcileDays: {
     place: "collector.reconcile_days",
     env: "KEYMETER_RECONCILE_DAYS",
     schema: z.coerce.number().int().min(1).max(60),
     fallback: 4,
+    says: "bills of the last days are read again",
   },
   closeAfterDays: {
     place: "collector.close_after_days",
     env: "KEYMETER_CLOSE_AFTER_DAYS",
     schema: z.coerce.number().int().min(1).max(90),
     fallback: 4,
+    says: "a day is closed so many days after its end, once its bill stands still",
   },
   closeQuietHours: {
     place: "collector.close_quiet_hours",
@@ -191,77 +180,57 @@ export const COLLECTOR_SETTINGS: Settings<Raw> = {
       .min(0)
       .max(24 * 90),
     fallback: 48,
+    says: "hours for which that bill must not have changed",
   },
-  priceListUrl: {
-    place: "collector.price_list_url",
-    env: "KEYMETER_PRICE_LIST_URL",
-    schema: z.url({ protocol: /^https?$/ }),
-    fallback: undefined,
+  thresholds: {
+    place: "collector.thresholds",
+    schema: thresholdsSchema,
+    fallback: {},
+    says: "where alerts draw their lines; shares are of 1, money is USD",
+    example: THRESHOLD_LINES,
   },
-  capMode: {
-    place: "proxy.cap_mode",
-    env: "KEYMETER_CAP_MODE",
-    schema: z.enum(["enforce", "observe"]),
-    fallback: "enforce",
-  },
-  thresholds: { place: "collector.thresholds", schema: thresholdsSchema, fallback: {} },
   teamThresholds: {
     place: "collector.team_thresholds",
     schema: z.record(z.string().min(1), thresholdsSchema),
     fallback: {},
+    says: "a team's own; of keys and budgets that belong to it too",
+    example: "{ search: { over_forecast: 0.4 } }",
   },
-  adminToken: { place: "proxy.admin_token", env: "KEYMETER_ADMIN_TOKEN", schema: secretText, fallback: undefined },
-  pagesUrl: {
-    place: "collector.pages_url",
-    env: "KEYMETER_PAGES_URL",
-    schema: z.url({ protocol: /^https?$/ }).transform((url) => url.replace(/\/$/, "")),
-    fallback: undefined,
-  },
-  readToken: { place: "collector.read_token", env: "KEYMETER_READ_TOKEN", schema: secretText, fallback: undefined },
-};
+  capMode: CAP_MODE,
+  adminToken: ADMIN_TOKEN,
+  ...SHARED_SETTINGS,
+} as const satisfies SettingTree;
 
 /** Reads and checks everything; throws a SettingsError that names every problem. */
 export function loadCollectorConfig(environment: Environment = process.env): CollectorConfig {
-  const problems: string[] = [];
-  const {
-    openaiAdminKey,
-    anthropicAdminKey,
-    adminToken,
-    readToken,
-    googleBillingCredentials: file,
-    googleBillingTable: table,
-    googleProjects: projects,
-    googleSkus: skus,
-    bigqueryUrl,
-    googleBillingUrl: billingUrl,
-    monitoringUrl,
-    apiKeysUrl,
-    ...rest
-  } = readSettings(COLLECTOR_SETTINGS, "collector", environment, problems);
-  let credentials: GoogleCredentials | undefined;
+  return readConfig(COLLECTOR_SETTINGS, "collector", environment, finish);
+}
+export type CollectorConfig = Readonly<ReturnType<typeof finish>>;
+
+function finish(values: Values<typeof COLLECTOR_SETTINGS>, reading: Reading) {
+  return {
+    ...values,
+    adminToken: ownSecretOf(values.dataDir, "admin-token", values.adminToken, reading),
+    readToken: ownSecretOf(values.dataDir, "read-token", values.readToken, reading),
+  };
+}
+
+function readGoogle(
+  { credentials: file, table, ...rest }: Values<typeof GOOGLE>,
+  { problems }: Reading,
+): GoogleSettings | undefined {
   if ((file === undefined) !== (table === undefined))
     problems.push(
-      "Google's bill needs both collector.google.credentials (KEYMETER_GOOGLE_BILLING_CREDENTIALS) and collector.google.table (KEYMETER_GOOGLE_BILLING_TABLE)",
+      `Google's bill needs both ${GOOGLE.credentials.place} (${GOOGLE.credentials.env}) and ${GOOGLE.table.place} (${GOOGLE.table.env})`,
     );
-  if (file !== undefined)
-    try {
-      credentials = googleCredentials(file);
-    } catch (error) {
-      problems.push(
-        `collector.google.credentials (KEYMETER_GOOGLE_BILLING_CREDENTIALS) ${file}: ${error instanceof Error ? error.message : String(error)}; give the path of a service account's key file`,
-      );
-    }
-  if (problems.length > 0) throw new SettingsError(problems);
-  const secret = (text: string | undefined): Secret | undefined => (text === undefined ? undefined : new Secret(text));
-  return Object.freeze({
-    ...rest,
-    openaiAdminKey: secret(openaiAdminKey),
-    anthropicAdminKey: secret(anthropicAdminKey),
-    google:
-      credentials && table !== undefined
-        ? { credentials, table, projects, skus, bigqueryUrl, billingUrl, monitoringUrl, apiKeysUrl }
-        : undefined,
-    adminToken: ownSecret(rest.dataDir, "admin-token", adminToken),
-    readToken: ownSecret(rest.dataDir, "read-token", readToken),
-  });
+  if (file === undefined) return undefined;
+  try {
+    const credentials = googleCredentials(file);
+    return table === undefined ? undefined : { ...rest, credentials, table };
+  } catch (error) {
+    problems.push(
+      `${GOOGLE.credentials.place} (${GOOGLE.credentials.env}) ${file}: ${error instanceof Error ? error.message : String(error)}; give the path of a service account's key file`,
+    );
+    return undefined;
+  }
 }

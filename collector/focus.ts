@@ -6,7 +6,7 @@ import type { Comparison, Correction, Variance, VarianceCause } from "../ledger/
 import type { MeteredLine } from "../ledger/billing/metered.ts";
 import { parseRatio, scale } from "../ledger/money.ts";
 import type { NanoUsd } from "../ledger/money.ts";
-import { findProvider } from "../ledger/providers.ts";
+import type { ProviderFacts } from "../ledger/providers.ts";
 import { addDays, utcDay } from "../ledger/windows.ts";
 import { describeUnit } from "./focus-units.ts";
 
@@ -89,6 +89,8 @@ export function columnsOf(version: FocusVersion): readonly Column[] {
 /** One UTC day of one provider, as the books have it. */
 export type FocusDay = {
   readonly provider: string;
+  /** Who that is; undefined: settings do not name it any more. */
+  readonly facts: ProviderFacts | undefined;
   readonly day: string;
   readonly metered: readonly MeteredLine[];
   /** Of a closed day: what was signed, and what was corrected later. Undefined: the day is open, and its rows are what was metered. */
@@ -156,8 +158,8 @@ function billRow(kind: NonNullable<Comparison["kind"]>, { cause, amountNanoUsd, 
 }
 
 /** What every row of the day says. */
-function frameOf({ provider, day }: FocusDay): FocusRow {
-  const who = findProvider(provider)?.focus ?? { service: provider, publisher: provider };
+function frameOf({ provider, facts, day }: FocusDay): FocusRow {
+  const who = facts?.focus ?? { service: provider, publisher: provider };
   const month = `${day.slice(0, 7)}-01`;
   const next = addDays(month, 31).slice(0, 7);
   return {

@@ -31,7 +31,7 @@ import { addDays, DAY_MS, HOUR_MS, utcDay } from "../ledger/windows.ts";
 import type { Log } from "../service/log.ts";
 import { readHistory, refreshBilledHours } from "./before.ts";
 import { closeBilledDay, compareDays, whyOpen } from "./compare.ts";
-import { priceListOf } from "../ledger/providers.ts";
+import type { Providers } from "../ledger/providers.ts";
 import type { Books, ClosingRules } from "./compare.ts";
 import type { CollectorConfig } from "./config.ts";
 import { ImportError } from "./importers/importer.ts";
@@ -68,7 +68,7 @@ export async function reconcileBills(
   const { failures, notes, firstDay } = await readBills(books, importers, settings.reconcileDays, now, log, onProgress);
   for (const note of notes) log.warn({ note }, "a billing source has something to say");
   const history = await readHistory(books, importers, firstDay, now, onProgress);
-  await refreshBilledHours(books, prices, now);
+  await refreshBilledHours(books, prices, stated.providers, now);
   for (const question of await compareLately(books, history.firstDay, stated, now))
     log.warn({ question }, "a bill cannot be told apart");
   const rules = { afterDays: settings.closeAfterDays, quietMs: settings.closeQuietHours * HOUR_MS };
@@ -249,7 +249,11 @@ async function lookForLeaks(
         one.hourMs >= leak.firstHourMs &&
         one.hourMs <= leak.lastHourMs,
     );
-    await noteLeak(billing, { provider, ...leak, costNanoUsd: worth(rows, leak.quantity, provider, prices) }, nowMs);
+    await noteLeak(
+      billing,
+      { provider, ...leak, costNanoUsd: worth(rows, leak.quantity, provider, prices, stated.providers) },
+      nowMs,
+    );
   }
   return found;
 }
@@ -260,11 +264,12 @@ function worth(
   quantity: number,
   provider: string,
   prices: PriceBook,
+  providers: Providers,
 ): NanoUsd | undefined {
   let [sum, tokens] = [0n, 0];
   for (const { model, unit, tier, quantity: of, hourMs } of rows) {
     if (model === undefined || unit === "requests") continue;
-    const price = prices.find(priceListOf(provider, model), model, hourMs, tier ? [tier] : []);
+    const price = prices.find(providers.priceListOf(provider, model), model, hourMs, tier ? [tier] : []);
     const amount = price && cost({ [unit]: of }, price).costNanoUsd;
     if (amount === undefined) continue;
     sum += amount;

@@ -2,20 +2,27 @@
 // thing could be meant by is asked for, never guessed.
 import type { ProviderKey } from "../ledger/billing/bills.ts";
 import type { MeteredCredential } from "../ledger/billing/metered.ts";
+import { BUILT_IN } from "../ledger/providers.ts";
+import type { Providers } from "../ledger/providers.ts";
 
-/** What somebody said: a credential's fingerprint -> the provider's key id; a billed model -> a metered one. */
+/** What settings say: a credential's fingerprint -> the provider's key id; a billed model -> a metered one; who providers are. */
 export type Stated = {
   readonly keys: { readonly [credential: string]: string };
   readonly models: { readonly [billed: string]: string };
+  readonly providers: Providers;
 };
 /** The settings in which it stands. */
-export type StatedSettings = { readonly billingKeys: Stated["keys"]; readonly billingModels: Stated["models"] };
+export type StatedSettings = {
+  readonly billingKeys: Stated["keys"];
+  readonly billingModels: Stated["models"];
+  readonly providers: Providers;
+};
 
-export function statedOf({ billingKeys, billingModels }: StatedSettings): Stated {
-  return { keys: billingKeys, models: billingModels };
+export function statedOf({ billingKeys, billingModels, providers }: StatedSettings): Stated {
+  return { keys: billingKeys, models: billingModels, providers };
 }
 
-export const NOTHING_STATED: Stated = { keys: {}, models: {} };
+export const NOTHING_STATED: Stated = { keys: {}, models: {}, providers: BUILT_IN };
 
 export type KeyMatches = {
   /** The provider's key id of a credential. */

@@ -113,6 +113,7 @@ async function* focusDays(
     for (const provider of new Set([...metered.keys(), ...closed.keys()])) {
       const rows = focusRows({
         provider,
+        facts: stated.providers.find(provider),
         day,
         metered: metered.get(provider) ?? [],
         closed:

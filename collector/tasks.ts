@@ -104,7 +104,7 @@ export async function perform({ books, prices, stated, adjust, now }: TaskContex
     case "import": {
       const bills = await readBillFile(task.name, task.bytes);
       const { changed, kept } = await replaceBills(books.billing, bills, now(), task);
-      await refreshBilledHours(books, prices, now());
+      await refreshBilledHours(books, prices, stated.providers, now());
       const days = bills.map(({ day }) => day).toSorted();
       const [first, last] = [days[0], days.at(-1)];
       const asked = new Set<string>();

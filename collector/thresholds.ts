@@ -2,59 +2,71 @@
 // gauge beside the figure that it is for; the rules compare the two.
 import { z } from "zod";
 
-const share = (): z.ZodType<number> => z.number().min(0).max(100);
-const usd = (): z.ZodType<number> => z.number().min(0);
-const factor = (): z.ZodType<number> => z.number().positive();
-const days = (): z.ZodType<number> => z.number().int().min(1).max(3_660);
+const share = z.number().min(0).max(100);
+const usd = z.number().min(0);
+const factor = z.number().positive();
+const days = z.number().int().min(1).max(3_660);
 
-const SCHEMAS = {
-  over_forecast: share(),
-  far_over_forecast: share(),
-  over_forecast_usd: usd(),
-  key_org_share: share(),
-  key_spike: factor(),
-  key_idle_days: days(),
-  key_idle_usd: usd(),
-  key_age_days: days(),
-  burn_fast: factor(),
-  burn_slow: factor(),
-  burn_drift: factor(),
-  burn_usd: usd(),
-  unallocated_share: share(),
-  unallocated_usd: usd(),
-  variance_share: share(),
-  variance_usd: usd(),
-  unmetered_usd: usd(),
-  forecast_error: share(),
-  forecast_coverage: share(),
+/** Measured on real traffic where it says so (collector/README.md). */
+const THRESHOLDS = {
+  over_forecast: {
+    schema: share,
+    usual: 0.2,
+    says: "a day or month will end so much over its forecast: a warning, where the forecast's own band allows",
+  },
+  far_over_forecast: { schema: share, usual: 0.5, says: "... and so much: critical" },
+  over_forecast_usd: { schema: usd, usual: 1, says: "over by less is not worth a message" },
+  key_org_share: {
+    schema: share,
+    usual: 0.012,
+    says: "of a key: nor by less than this share of the organisation's usual day",
+  },
+  key_spike: {
+    schema: factor,
+    usual: 1.25,
+    says: "one hour of a key that is so many times its largest of the last seven days",
+  },
+  key_idle_days: { schema: days, usual: 14, says: "a key that was silent for so long" },
+  key_idle_usd: { schema: usd, usual: 5, says: "... and then spends so much within a day" },
+  key_age_days: { schema: days, usual: 180, says: "a secret that is older and still in use" },
+  burn_fast: {
+    schema: factor,
+    usual: 14.4,
+    says: "a budget burns so many times too fast, over an hour and five minutes",
+  },
+  burn_slow: { schema: factor, usual: 6, says: "... over six hours and thirty minutes" },
+  burn_drift: { schema: factor, usual: 1.5, says: "... over three days and six hours" },
+  burn_usd: { schema: usd, usual: 5, says: "... and so much money at least" },
+  unallocated_share: { schema: share, usual: 0.05, says: "of a day's spend belongs to no team" },
+  unallocated_usd: { schema: usd, usual: 5, says: "... and so much at least" },
+  variance_share: { schema: share, usual: 0.03, says: "a bill differs from the meter by so much of a day" },
+  variance_usd: { schema: usd, usual: 10, says: "... and so much at least" },
+  unmetered_usd: { schema: usd, usual: 5, says: "a day's bill for what was never metered" },
+  forecast_error: {
+    schema: share,
+    usual: 0.5,
+    says: "error over spend of the last four weeks: the forecast is of no use",
+  },
+  forecast_coverage: { schema: share, usual: 0.5, says: "... or its 80 % band held less than this share" },
 };
 
-export type Thresholds = { readonly [name in keyof typeof SCHEMAS]: number };
+export type Thresholds = { readonly [name in keyof typeof THRESHOLDS]: number };
 
-/** Measured on real traffic where it says so (collector/README.md); keymeter.example.yaml says what each means. */
-const USUAL: Thresholds = {
-  over_forecast: 0.2,
-  far_over_forecast: 0.5,
-  over_forecast_usd: 1,
-  key_org_share: 0.012,
-  key_spike: 1.25,
-  key_idle_days: 14,
-  key_idle_usd: 5,
-  key_age_days: 180,
-  burn_fast: 14.4,
-  burn_slow: 6,
-  burn_drift: 1.5,
-  burn_usd: 5,
-  unallocated_share: 0.05,
-  unallocated_usd: 5,
-  variance_share: 0.03,
-  variance_usd: 10,
-  unmetered_usd: 5,
-  forecast_error: 0.5,
-  forecast_coverage: 0.5,
-};
+const each = <T>(of: (one: (typeof THRESHOLDS)[keyof Thresholds]) => T): { [name in keyof Thresholds]: T } =>
+  Object.fromEntries(Object.entries(THRESHOLDS).map(([name, one]) => [name, of(one)])) as {
+    [name in keyof Thresholds]: T;
+  };
 
-export const thresholdsSchema = z.strictObject(SCHEMAS).partial() as z.ZodType<Partial<Thresholds>>;
+const USUAL: Thresholds = each(({ usual }) => usual);
+
+export const thresholdsSchema = z.strictObject(each(({ schema }) => schema)).partial() as z.ZodType<
+  Partial<Thresholds>
+>;
+
+/** Each as a line of YAML. */
+export const THRESHOLD_LINES: readonly string[] = Object.entries(THRESHOLDS).map(
+  ([name, { usual, says }]) => `${name}: ${usual} # ${says}`,
+);
 
 /** The thresholds of a team: its own, else everybody's. */
 export function thresholdsOf({ thresholds, teamThresholds }: ThresholdSettings, team: string): Thresholds {

@@ -5,9 +5,8 @@ import { parseUsd } from "../ledger/money.ts";
 import type { NanoUsd } from "../ledger/money.ts";
 import { WINDOWS } from "../ledger/windows.ts";
 import type { WindowKind } from "../ledger/windows.ts";
-import { loadProxyConfig } from "../proxy/config.ts";
-import { bookedName, PROVIDER_NAMES } from "../ledger/providers.ts";
 import { findKey } from "./find-key.ts";
+import { knownProvider } from "./providers.ts";
 import { UsageError } from "./usage-error.ts";
 
 const text = { type: "string" } as const;
@@ -28,7 +27,7 @@ export async function scopeOf({
       project,
       env,
       keyId: key === undefined ? undefined : (await findKey(key)).id,
-      provider: provider === undefined ? undefined : providerName(provider),
+      provider: provider === undefined ? undefined : knownProvider(provider),
       model,
     }).filter(([, value]) => value !== undefined),
   );
@@ -104,15 +103,4 @@ export function newBudget({
     ...(thresholds ? { thresholds } : {}),
     createdAtMs: Date.now(),
   };
-}
-
-/** A budget on a name that nothing is booked under would never hold. */
-function providerName(wanted: string): string {
-  const upstreams = loadProxyConfig().upstreams.map(({ name }) => name);
-  const found = PROVIDER_NAMES.includes(wanted) ? bookedName(wanted) : upstreams.find((name) => name === wanted);
-  if (found === undefined)
-    throw new UsageError(
-      `nothing is booked under the provider "${wanted}"; there are ${[...new Set([...PROVIDER_NAMES, ...upstreams])].join(", ")}`,
-    );
-  return found;
 }

@@ -1,22 +1,18 @@
 // What `keymeter up` checks before it starts anything: the settings of all three programs, what only shows when they are seen
 // together, and variables that look like settings and are none.
-import { ALERTS_SETTINGS, loadAlertsConfig } from "../alerts/config.ts";
-import { COLLECTOR_SETTINGS, loadCollectorConfig } from "../collector/config.ts";
-import { loadProxyConfig, PROXY_SETTINGS } from "../proxy/config.ts";
+import { loadAlertsConfig } from "../alerts/config.ts";
+import { loadCollectorConfig } from "../collector/config.ts";
+import { loadProxyConfig } from "../proxy/config.ts";
 import type { ProxyConfig } from "../proxy/config.ts";
-import { SHARED_SETTINGS } from "../service/config.ts";
+import { SHARED_SETTINGS, UPSTREAMS } from "../service/config.ts";
 import type { SharedConfig } from "../service/config.ts";
-import { readSettings, SettingsError } from "../service/settings.ts";
+import { FILE_VARIABLE, readSettings, SettingsError } from "../service/settings.ts";
 import type { Environment } from "../service/settings.ts";
+import type { UpstreamRows } from "../service/upstreams.ts";
+import { ALL_VARIABLES } from "./settings.ts";
 
-/** Ours, and no settings: where the file is, who started us, what tests and a reserved credential use. */
-const NO_SETTINGS = [
-  "KEYMETER_CONFIG",
-  "KEYMETER_SUPERVISED",
-  "KEYMETER_SEED",
-  "KEYMETER_TEST_REPORT",
-  "KEYMETER_GOOGLE_BILLING_CREDENTIALS",
-];
+/** Ours, and no settings: where the file is, who started us, what tests use. */
+const NO_SETTINGS = [FILE_VARIABLE, "KEYMETER_SUPERVISED", "KEYMETER_SEED", "KEYMETER_TEST_REPORT"];
 const PORTS = [
   "proxyPort",
   "opsPort",
@@ -50,14 +46,9 @@ export function checkAllSettings(environment: Environment): ProxyConfig {
 /** A sentence for each `KEYMETER_...` variable that nobody reads: most likely a slip of the pen, and the default holds in
  *  silence. What orchestrators set for a service of our name is none. */
 export function strayVariables(environment: Environment): string[] {
-  const { upstreams } = readSettings(PROXY_SETTINGS, "proxy", environment, []);
-  const known = new Set([
-    ...NO_SETTINGS,
-    ...[PROXY_SETTINGS, COLLECTOR_SETTINGS, ALERTS_SETTINGS].flatMap((settings) =>
-      Object.values(settings).map(({ env }) => env),
-    ),
-    ...Object.values(upstreams).map(({ api_key_env: variable }) => variable),
-  ]);
+  const { rows } = readSettings({ rows: UPSTREAMS }, "", environment, []);
+  const ofUpstreams = Object.values(rows as UpstreamRows).map(({ api_key_env: variable }) => variable);
+  const known = new Set([...NO_SETTINGS, ...ALL_VARIABLES, ...ofUpstreams]);
   return Object.keys(environment)
     .filter((name) => name.startsWith("KEYMETER_") && !known.has(name) && !SERVICE_LINK.test(name))
     .map((name) => `${name}: there is no setting of this name; \`keymeter.example.yaml\` lists them all`);

@@ -4,6 +4,7 @@ import { parseArgs } from "node:util";
 import { askCollector } from "../collector/ask.ts";
 import { isDay } from "../ledger/windows.ts";
 import { UsageError } from "./usage-error.ts";
+import { bookedProvider } from "./providers.ts";
 
 export const USAGE =
   "keymeter close DAY [--provider openai] [--by NAME]     signs a UTC day's bill off (it closes itself once it stands still)";
@@ -18,6 +19,11 @@ export async function run(args: string[]): Promise<void> {
   if (day === undefined || more.length > 0) throw new UsageError(USAGE);
   if (!isDay(day)) throw new UsageError(`"${day}" is no day: write 2026-11-20`);
   const by = values.by ?? userInfo().username;
-  for (const said of await askCollector({ type: "close", day, provider: values.provider, by }))
+  for (const said of await askCollector({
+    type: "close",
+    day,
+    provider: values.provider === undefined ? undefined : bookedProvider(values.provider),
+    by,
+  }))
     process.stdout.write(`${said}\n`);
 }

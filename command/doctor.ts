@@ -13,6 +13,7 @@ import { openBilling, openNotices, openUsage } from "../ledger/open.ts";
 import { priceListAtMs } from "../ledger/prices/price-list.ts";
 import { DAY_MS, HOUR_MS } from "../ledger/windows.ts";
 import { addressOf, askProgram, askProxy, ProgramGone } from "../service/admin.ts";
+import { SHARED_SETTINGS } from "../service/config.ts";
 import { reasonOf } from "../service/finding.ts";
 import type { Finding, FindingState } from "../service/finding.ts";
 import { toJson } from "../service/json.ts";
@@ -63,9 +64,9 @@ async function everything(config: CommandConfig, isPaid: boolean): Promise<Findi
     pepper(config),
     Promise.resolve(network(config)),
     Promise.resolve(prices(config.dataDir)),
-    program(config, "proxy", config.opsPort, "KEYMETER_OPS_PORT"),
-    program(config, "collector", config.collectorPort, "KEYMETER_COLLECTOR_PORT"),
-    program(config, "alerts", config.alertsPort, "KEYMETER_ALERTS_PORT"),
+    program(config, "proxy", config.opsPort, SHARED_SETTINGS.opsPort.env),
+    program(config, "collector", config.collectorPort, SHARED_SETTINGS.collectorPort.env),
+    program(config, "alerts", config.alertsPort, SHARED_SETTINGS.alertsPort.env),
     prometheus(config.prometheusPort),
     alerting(config),
     grafana(config.grafanaUrl),
@@ -92,7 +93,7 @@ async function providers(config: CommandConfig, isPaid: boolean): Promise<Findin
 async function alerting(config: CommandConfig, isSaid = false): Promise<Finding[]> {
   try {
     const token = readFileSync(join(config.dataDir, "webhook-token"), "utf8").trim();
-    const running = { name: "alerts program", port: config.alertsPort, setting: "KEYMETER_ALERTS_PORT" };
+    const running = { name: "alerts program", port: config.alertsPort, setting: SHARED_SETTINGS.alertsPort.env };
     return await heldBy(() => askProgram(config, running, "GET", `/check${isSaid ? "?say=1" : ""}`, undefined, token));
   } catch {
     const alerts = loadAlertsConfig(commandEnvironment());

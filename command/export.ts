@@ -93,7 +93,7 @@ async function focus(args: string[]): Promise<void> {
   const billing = await openBilling(config.dataDir);
   const progress = createProgress();
   try {
-    const stated = { keys: config.billingKeys, models: config.billingModels };
+    const stated = { keys: config.billingKeys, models: config.billingModels, providers: config.providers };
     const options = { sinceDay, untilDay, version, format, file: values.out } as const;
     const done = await exportFocus({ usage, billing }, options, stated, (day) =>
       progress.show(`FOCUS ${version}: ${day}`),

@@ -1,7 +1,7 @@
 // What spend and events are narrowed to: a team, a key, a model ... as people name them.
-import { bookedName } from "../ledger/providers.ts";
 import type { Within } from "../ledger/usage/within.ts";
 import { findKey } from "./find-key.ts";
+import { bookedProvider } from "./providers.ts";
 
 const text = { type: "string" } as const;
 export const FILTER_OPTIONS = { team: text, project: text, env: text, key: text, provider: text, model: text };
@@ -22,7 +22,7 @@ export async function withinOf({
     env,
     model,
     key: key === undefined ? undefined : (await findKey(key)).id,
-    provider: provider === undefined ? undefined : bookedName(provider),
+    provider: provider === undefined ? undefined : bookedProvider(provider),
   };
   return Object.fromEntries(Object.entries(within).filter(([, value]) => value !== undefined)) as Within;
 }

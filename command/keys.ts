@@ -5,9 +5,8 @@ import { readBudgets } from "../ledger/usage/changes.ts";
 import { createDigest, issueVirtualKey, reissueSecret } from "../ledger/usage/keys.ts";
 import { formatUsdSet } from "../ledger/money.ts";
 import { LedgerError } from "../ledger/books.ts";
-import { ownSecret } from "../service/secret.ts";
+import { ownSecret, Secret } from "../service/secret.ts";
 import type { Key } from "../ledger/usage/keys.ts";
-import type { Secret } from "../service/secret.ts";
 import { cutLive, makeChange, requireUsage } from "./books.ts";
 import { newBudget, parseAmount } from "./budget-options.ts";
 import { commandEnvironment, loadCommandConfig } from "./config.ts";
@@ -278,7 +277,8 @@ function parseExpiry(text: string, nowMs: number): number {
 /** What digests of keys are made with. Books that are there without it would not know the key that is made. */
 function readPepper(dataDir: string): Secret {
   try {
-    return ownSecret(dataDir, "pepper", commandEnvironment()["KEYMETER_PEPPER"]);
+    const given = commandEnvironment()["KEYMETER_PEPPER"];
+    return ownSecret(dataDir, "pepper", given === undefined ? undefined : new Secret(given));
   } catch (error) {
     throw new LedgerError(error instanceof Error ? error.message : String(error));
   }

@@ -14,6 +14,7 @@ import { readKeyNames } from "../ledger/usage/spend.ts";
 import { toJson } from "../service/json.ts";
 import { requireUsage } from "./books.ts";
 import { loadCommandConfig } from "./config.ts";
+import { bookedProvider } from "./providers.ts";
 import { UsageError } from "./usage-error.ts";
 
 export const USAGE = `keymeter leaks [--all] [--json]     keys that are used past the proxy, and what to do
@@ -70,7 +71,7 @@ async function dismiss(args: string[]): Promise<void> {
   const billing = await openBilling(config.dataDir);
   const of = (billing ? await readLeaks(billing) : []).filter((leak) => leak.billedKey === billedKey);
   await billing?.close();
-  const provider = values.provider ?? of[0]?.provider;
+  const provider = values.provider === undefined ? of[0]?.provider : bookedProvider(values.provider);
   if (provider === undefined) throw new UsageError(`there is no leak of ${billedKey}; \`keymeter leaks\` lists them`);
   if (values.provider === undefined && of.length > 1)
     throw new UsageError(

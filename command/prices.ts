@@ -8,7 +8,6 @@ import { firstAttemptId, readAttemptId } from "../ledger/ids.ts";
 import { formatUsd, formatUsdColumn } from "../ledger/money.ts";
 import { openPriceBook } from "../ledger/prices/price-list.ts";
 import type { Price, PriceBook, UnitPrice } from "../ledger/prices/price-book.ts";
-import { priceListOf, PROVIDERS } from "../ledger/providers.ts";
 import { isFee, UNITS } from "../ledger/usage.ts";
 import type { Unit } from "../ledger/usage.ts";
 import { repriced } from "../ledger/prices/reprice.ts";
@@ -120,15 +119,18 @@ async function reprice(args: string[]): Promise<void> {
   const config = loadProxyConfig();
   const sinceMs = createCalendar(config.timezone).dayStart(parseDay(values.since, createCalendar(config.timezone)));
   const book = openBook(config);
-  const ofUpstreams = new Map(config.upstreams.map(({ name, priceList }) => [name, priceList]));
   const books = await requireUsage(config);
   const adjusted = await readAdjusted(books, firstAttemptId(sinceMs) - 1);
-  const listOf = (provider: string, model: string): string | undefined => priceListOf(provider, model, ofUpstreams);
   const found: Adjustment[] = [];
   let seen = 0;
   for await (const event of walkEvents(books, { sinceMs })) {
     seen += 1;
-    const adjustment = repriced(event, adjusted.get(readAttemptId(event.attemptId)), book, listOf);
+    const adjustment = repriced(
+      event,
+      adjusted.get(readAttemptId(event.attemptId)),
+      book,
+      config.providers.priceListOf,
+    );
     if (adjustment) found.push(adjustment);
   }
   await books.close();
@@ -154,10 +156,8 @@ async function show(args: string[]): Promise<void> {
   if (model === undefined) throw new UsageError(USAGE);
   const config = loadProxyConfig();
   const book = openBook(config);
-  const ofUpstreams = new Map(config.upstreams.map(({ name, priceList }) => [name, priceList]));
-  const providers = [...PROVIDERS.map(({ name }) => name), ...ofUpstreams.keys()];
-  const found = providers.flatMap((provider) => {
-    const list = priceListOf(provider, model, ofUpstreams);
+  const found = config.providers.all.flatMap(({ name: provider, priceListOf }) => {
+    const list = priceListOf(model);
     const price = book.find(list, model, Date.now(), values.tier === undefined ? [] : [values.tier]);
     return price ? [{ provider, price }] : [];
   });

@@ -5,23 +5,31 @@ import type { CollectorJob } from "../collector/ask.ts";
 import { startCollector } from "../collector/main.ts";
 import { startAlerts } from "../alerts/main.ts";
 import { startProxy } from "../proxy/main.ts";
+import { SHARED_SETTINGS } from "../service/config.ts";
 import { runProgram } from "../service/process.ts";
 import { commandEnvironment } from "./config.ts";
 import { createProgress } from "./progress.ts";
+import { settingsHelp } from "./settings-pages.ts";
 import { UsageError } from "./usage-error.ts";
 
+const { proxyPort, opsPort, collectorPort, alertsPort } = SHARED_SETTINGS;
+const said = ({ env, fallback }: { readonly env: string; readonly fallback: number }): string => `${fallback} (${env})`;
+
 export const PROXY_USAGE = `keymeter proxy
-  The proxy by itself: forwards, meters, caps. Ports 4000 (KEYMETER_PORT) and 4001 (KEYMETER_OPS_PORT: metrics, health, admin).
-  Settings: keymeter.yaml, section proxy, and the environment.`;
+  The proxy by itself: forwards, meters, caps. Ports ${said(proxyPort)} and ${said(opsPort)}: metrics, health, admin.
+
+${settingsHelp("proxy")}`;
 
 export const COLLECTOR_USAGE = `keymeter collector [--once JOB]
-  The collector by itself: bills, comparison, forecast, report pages. Port 4002 (KEYMETER_COLLECTOR_PORT).
+  The collector by itself: bills, comparison, forecast, report pages. Port ${said(collectorPort)}.
   --once does one job and ends: ${COLLECTOR_JOBS.join(", ")}.
-  Settings: keymeter.yaml, section collector, and the environment.`;
+
+${settingsHelp("collector")}`;
 
 export const ALERTS_USAGE = `keymeter alerts
-  The alerts program by itself: takes what Alertmanager sends and posts it to Slack. Port 4003 (KEYMETER_ALERTS_PORT).
-  Settings: keymeter.yaml, section alerts, and the environment.`;
+  The alerts program by itself: takes what Alertmanager sends and posts it to Slack. Port ${said(alertsPort)}.
+
+${settingsHelp("alerts")}`;
 
 /** Under `keymeter up` a terminal's Ctrl-C reaches us too; the supervisor then sends SIGTERM in order. */
 const isSupervised = (): boolean => commandEnvironment()["KEYMETER_SUPERVISED"] === "1";

@@ -13,6 +13,7 @@ import { requireUsage } from "./books.ts";
 import { loadCommandConfig } from "./config.ts";
 import { isDay } from "../ledger/windows.ts";
 import { parseDay } from "./days.ts";
+import { bookedProvider } from "./providers.ts";
 import { formatTable } from "./table.ts";
 import { UsageError } from "./usage-error.ts";
 
@@ -41,7 +42,8 @@ export async function run(args: string[]): Promise<void> {
 
   const billing = await openBilling(config.dataDir);
   const imports = billing ? await readImports(billing) : [];
-  const days = billing ? await readBillDays(billing, since, until, values.provider) : [];
+  const provider = values.provider === undefined ? undefined : bookedProvider(values.provider);
+  const days = billing ? await readBillDays(billing, since, until, provider) : [];
   if (!billing || (imports.length === 0 && days.length === 0)) {
     if (values.json) process.stdout.write(`${toJson({ imports: [], days: [], comparisons: [] })}\n`);
     else
@@ -55,7 +57,7 @@ export async function run(args: string[]): Promise<void> {
   const usage = await requireUsage(config);
   const firstDay = await firstMeteredDay(usage, Date.now());
   await usage.close();
-  const comparisons = await readComparisons(billing, since, until, values.provider);
+  const comparisons = await readComparisons(billing, since, until, provider);
   const closed = await readClosed(billing, since, until);
   const corrections = await readCorrections(billing, since, until);
   await billing.close();

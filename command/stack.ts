@@ -7,12 +7,14 @@ import { accessSync, constants, existsSync, mkdirSync, readFileSync, rmSync, wri
 import { createServer } from "node:net";
 import { delimiter, join, resolve } from "node:path";
 import { fileURLToPath } from "node:url";
+import { SHARED_SETTINGS } from "../service/config.ts";
 import type { SharedConfig } from "../service/config.ts";
 import { addressOf } from "../service/admin.ts";
-import { PROVIDERS } from "../ledger/providers.ts";
 import { innerHostOf, noteOpenNetwork } from "../service/network.ts";
 import { openLogFile } from "../service/log-file.ts";
 import type { Environment } from "../service/settings.ts";
+import { environmentOf, PROGRAMS } from "./settings.ts";
+import type { Program } from "./settings.ts";
 
 export type Stack = {
   /** What is not there and how to get it: a line each. */
@@ -31,32 +33,11 @@ export type StackOptions = {
 };
 
 const ROOT = fileURLToPath(new URL("..", import.meta.url));
-const PROGRAMS = ["proxy", "collector", "alerts"] as const;
-type Program = (typeof PROGRAMS)[number];
 
 /** How the programs run: a small young generation and two arenas of malloc. A proxy holds many small things for a long time,
  *  which the defaults answer with a third more memory; throughput is the same (bench/README.md). */
 export const PROGRAM_FLAGS = ["--max-semi-space-size=8"];
 export const PROGRAM_ENVIRONMENT = { MALLOC_ARENA_MAX: "2" };
-
-/** Variables that only some programs may see. */
-const OWNED: { readonly [variable: string]: Program | readonly Program[] } = {
-  ...Object.fromEntries(
-    PROVIDERS.flatMap(({ keyVariable }) => (keyVariable === undefined ? [] : [[keyVariable, "proxy"]])),
-  ),
-  GOOGLE_APPLICATION_CREDENTIALS: "proxy",
-  KEYMETER_ADMIN_TOKEN: ["proxy", "collector", "alerts"],
-  KEYMETER_PEPPER: "proxy",
-  KEYMETER_READ_TOKEN: "collector",
-  KEYMETER_WEBHOOK_TOKEN: "alerts",
-  OPENAI_ADMIN_KEY: "collector",
-  ANTHROPIC_ADMIN_KEY: "collector",
-  KEYMETER_GOOGLE_BILLING_CREDENTIALS: "collector",
-  SLACK_BOT_TOKEN: "alerts",
-  SLACK_APP_TOKEN: "alerts",
-};
-/** Everything else that looks like a secret: provider keys that keymeter.yaml names, for the proxy alone. */
-const SECRET_NAME = /(KEY|TOKEN|SECRET|PASSWORD|CREDENTIALS)$/;
 
 const READY_MS = 45_000;
 const STOP_MS = 5_000;
@@ -88,7 +69,9 @@ export async function startStack(options: StackOptions): Promise<Stack> {
         "Prometheus is switched off (KEYMETER_PROMETHEUS=off): money alerts are evaluated by Keymeter itself; dashboards, and alerts about bills and the meter, need it.",
       );
     // Without Prometheus the alerts program need not wait for it.
-    const environment = tools ? options.environment : { ...options.environment, KEYMETER_PROMETHEUS: "off" };
+    const environment = tools
+      ? options.environment
+      : { ...options.environment, [SHARED_SETTINGS.prometheus.env]: "off" };
     const open = noteOpenNetwork(config);
     if (open !== undefined) missing.push(`A closed network: ${open}.`);
     for (const program of PROGRAMS) {
@@ -153,7 +136,7 @@ function superviseProgram(
     try {
       child = spawn(process.execPath, [...PROGRAM_FLAGS, join(ROOT, "keymeter.ts"), program], {
         stdio: ["ignore", "ignore", "pipe", "ipc"],
-        env: { ...PROGRAM_ENVIRONMENT, ...environmentFor(program, environment), KEYMETER_SUPERVISED: "1" },
+        env: { ...PROGRAM_ENVIRONMENT, ...environmentOf(program, environment), KEYMETER_SUPERVISED: "1" },
       });
     } catch (error) {
       // Some errors are thrown, others are events: a binary that is being written is one of the former.
@@ -242,8 +225,8 @@ async function findTools({ config, environment }: StackOptions, missing: string[
     return undefined;
   }
   for (const [name, port, setting] of [
-    ["Prometheus", config.prometheusPort, "KEYMETER_PROMETHEUS_PORT"],
-    ["Alertmanager", config.alertmanagerPort, "KEYMETER_ALERTMANAGER_PORT"],
+    ["Prometheus", config.prometheusPort, SHARED_SETTINGS.prometheusPort.env],
+    ["Alertmanager", config.alertmanagerPort, SHARED_SETTINGS.alertmanagerPort.env],
   ] as const) {
     if (!(await isFree(port))) {
       missing.push(
@@ -345,16 +328,6 @@ async function endChild(child: ChildProcess, withinMs: number): Promise<void> {
   const timer = setTimeout(() => child.kill("SIGKILL"), withinMs);
   await exited;
   clearTimeout(timer);
-}
-
-function environmentFor(program: Program, environment: Environment): NodeJS.ProcessEnv {
-  return Object.fromEntries(
-    Object.entries(environment).filter(([name]) => {
-      const owner = OWNED[name];
-      if (owner !== undefined) return owner === program || owner.includes(program);
-      return !SECRET_NAME.test(name) || program === "proxy";
-    }),
-  );
 }
 
 function findProgram(name: string, searchPath: string | undefined): string | undefined {

@@ -5,8 +5,6 @@ import { resolve } from "node:path";
 import { LedgerInUse } from "../ledger/books.ts";
 import { lockForWriting } from "../ledger/open.ts";
 import type { ProxyConfig } from "../proxy/config.ts";
-import { ownSettings } from "../proxy/config.ts";
-import { PROVIDERS } from "../ledger/providers.ts";
 import { addressOf } from "../service/admin.ts";
 import { settingsBefore } from "../service/command-words.ts";
 import { innerHostOf } from "../service/network.ts";
@@ -81,10 +79,10 @@ function greeting(
   const base = `${config.tls ? "https" : "http"}://${reachableHost(config.host)}:${config.proxyPort}`;
   const own = config.passThrough ? "your own provider key, or a Keymeter key (km_...)" : "a Keymeter key (km_...)";
   const prefix = settingsBefore(environment);
-  const settings = ownSettings(config);
-  const credentials = PROVIDERS.flatMap(({ name, keyVariable }) =>
-    keyVariable === undefined || settings.get(name)?.credential ? [] : [keyVariable],
-  );
+  const credentials = Object.entries(config.own).flatMap(([name, { credential }]) => {
+    const variable = config.providers.find(name)?.keyVariable;
+    return variable === undefined || credential ? [] : [variable];
+  });
   const missingLines = [
     ...missing,
     ...(credentials.length > 0

@@ -1,4 +1,5 @@
-// Who a provider is: one row each, read by every program. What its wire looks like is the proxy's (proxy/providers/). Data only.
+// Who a provider is: one row each, read by every program, and the upstreams that settings name beside them. What its wire looks like is the proxy's
+// (proxy/providers/).
 
 /** How a key of it is replaced when it has leaked: what is done, in the order of the playbook. */
 type KeyCare = {
@@ -121,29 +122,71 @@ export const PROVIDERS: readonly ProviderFacts[] = [
   },
 ];
 
-const BY_NAME = new Map(PROVIDERS.map((one) => [one.name, one]));
-const ALIASES = new Map(PROVIDERS.flatMap(({ name, aliases }) => aliases.map((alias) => [alias, name] as const)));
+/** The lists of those: every installation has prices from them. */
+export const PRICE_LISTS: readonly string[] = [...new Set(PROVIDERS.map((one) => one.priceListOf("")))];
 
-/** The row of a provider as it is booked; undefined: an upstream of somebody's own. */
-export function findProvider(name: string): ProviderFacts | undefined {
-  return BY_NAME.get(name);
+/** Kinds of upstreams that settings can name, and whose price list models go by there unless settings say it; undefined: the upstream's own name is one. */
+const USUAL_LISTS = { openai: undefined, azure: "openai", vertex: "google" } as const;
+export type UpstreamKind = keyof typeof USUAL_LISTS;
+export const UPSTREAM_KINDS = Object.keys(USUAL_LISTS) as readonly UpstreamKind[];
+
+/** An upstream of somebody's own, as far as it is a provider. */
+export type Upstream = {
+  readonly name: string;
+  readonly kind: UpstreamKind;
+  readonly priceList?: string | undefined;
+  /** The variable that holds its credential. */
+  readonly keyVariable?: string | undefined;
+};
+
+/** All providers of an installation: those that need no setting, and those that its settings name. */
+export type Providers = {
+  readonly all: readonly ProviderFacts[];
+  /** Every word that is understood: names and what people call them too. */
+  readonly names: readonly string[];
+  /** By the name under which it is booked; undefined: nothing is, or settings do not name it any more. */
+  find(name: string): ProviderFacts | undefined;
+  /** The name under which a provider is booked, by whatever people call it. */
+  bookedName(word: string): string;
+  /** Whose price list a model's use at a provider goes by. One that is not known goes by its name. */
+  priceListOf(provider: string, model: string): string;
+};
+
+/** Made where settings are read, and handed down. */
+export function createProviders(upstreams: readonly Upstream[]): Providers {
+  const all = [...PROVIDERS, ...upstreams.map(factsOf)];
+  const byName = new Map(all.map((one) => [one.name, one]));
+  const aliases = new Map(all.flatMap(({ name, aliases }) => aliases.map((alias) => [alias, name] as const)));
+  return {
+    all,
+    names: [...byName.keys(), ...aliases.keys()],
+    find: (name) => byName.get(name),
+    bookedName: (word) => aliases.get(word) ?? word,
+    priceListOf: (provider, model) => byName.get(provider)?.priceListOf(model) ?? provider,
+  };
 }
 
-/** The name under which a provider is booked, by whatever people call it. */
-export function bookedName(wanted: string): string {
-  return ALIASES.get(wanted) ?? wanted;
+/** Those that need no setting, alone. */
+export const BUILT_IN = createProviders([]);
+
+/** The price list of an upstream; where a cloud's is named, models of other makers go by theirs. */
+export function listOfUpstream({ name, kind, priceList }: Upstream): string {
+  return priceList ?? USUAL_LISTS[kind] ?? name;
 }
 
-/** All names that are understood. */
-export const PROVIDER_NAMES: readonly string[] = [...BY_NAME.keys(), ...ALIASES.keys()];
-
-/** Whose price list a model's use at a provider goes by. Upstreams of somebody's own bring theirs, or go by their name. */
-export function priceListOf(
-  provider: string,
-  model: string,
-  ofUpstreams: ReadonlyMap<string, string> = new Map(),
-): string {
-  const list = ofUpstreams.get(provider);
-  if (list === undefined) return findProvider(provider)?.priceListOf(model) ?? provider;
-  return list === "google" ? googleList(model) : list;
+function factsOf(upstream: Upstream): ProviderFacts {
+  const { name, keyVariable } = upstream;
+  const list = listOfUpstream(upstream);
+  return {
+    name,
+    aliases: [],
+    displayName: name,
+    priceListOf: list === "google" ? googleList : () => list,
+    focus: { service: name, publisher: name },
+    billedAs: NOT_BILLED,
+    ...(keyVariable === undefined ? {} : { keyVariable }),
+  };
 }
+
+/** No bill is read of an upstream of somebody's own. */
+const NOT_BILLED: ProviderFacts["billedAs"] = { service: /(?!)/, isIssuer: false };

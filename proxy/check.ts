@@ -1,30 +1,30 @@
 // Do the provider credentials that this proxy holds work? Asked of the proxy itself, for a shell beside it may hold others.
 import { reasonOf } from "../service/finding.ts";
 import type { Finding } from "../service/finding.ts";
-import { PROVIDERS } from "../ledger/providers.ts";
 import type { ProviderFacts } from "../ledger/providers.ts";
-import { ownSettings } from "./config.ts";
 import type { ProxyConfig } from "./config.ts";
 import type { ProviderSettings } from "./providers/provider.ts";
 
 const TIMEOUT_MS = 8_000;
 const MOST_SKEW_MS = 30_000;
 
-type Held = Pick<ProxyConfig, "openai" | "anthropic" | "google">;
+type Held = Pick<ProxyConfig, "own" | "providers">;
 
 /** Asks each provider for its list of models; `isPaid`: for one token too, for what a spent quota looks like shows only then. */
-export async function checkCredentials(config: Held, isPaid: boolean): Promise<Finding[]> {
-  const settings = ownSettings(config);
-  const checks = PROVIDERS.map(async (provider) => checkProvider(provider, settings.get(provider.name), isPaid));
+export async function checkCredentials({ own, providers }: Held, isPaid: boolean): Promise<Finding[]> {
+  const checks = Object.entries(own).map(async ([name, settings]) =>
+    checkProvider(providers.find(name), settings, isPaid),
+  );
   return (await Promise.all(checks)).flat();
 }
 
 async function checkProvider(
-  { displayName: name, keyVariable: variable, probe }: ProviderFacts,
-  settings: ProviderSettings | undefined,
+  provider: ProviderFacts | undefined,
+  settings: ProviderSettings,
   isPaid: boolean,
 ): Promise<Finding[]> {
-  if (variable === undefined || !probe || !settings) return [];
+  const { displayName: name = "", keyVariable: variable, probe } = provider ?? {};
+  if (variable === undefined || !probe) return [];
   const { list, headers, token } = probe;
   const { url: origin, credential } = settings;
   const key = await credential?.reveal();

@@ -12,7 +12,7 @@ import { innerHostOf } from "./network.ts";
 import type { Secret } from "./secret.ts";
 
 /** Where the programs are, and the token that opens them where it was given. */
-type Programs = SharedConfig & { readonly adminToken?: Secret };
+type Programs = SharedConfig & { readonly adminToken?: Secret | undefined };
 
 /** Makes a change, whoever owns the books now. Throws ChangeRefused or LedgerError. */
 export async function makeChange(config: Programs, change: Change, actor: string): Promise<void> {

@@ -1,89 +1,208 @@
-// Settings that every program shares.
+// Settings that more than one program reads.
 import { z } from "zod";
-import type { Settings } from "./settings.ts";
+import { ownSecret, Secret } from "./secret.ts";
+import type { OwnSecret } from "./secret.ts";
+import { group, secret, secretText } from "./settings.ts";
+import type { Reading, SettingTree, Values } from "./settings.ts";
+import { providersOf, upstreamRows } from "./upstreams.ts";
 
-const port = (): z.ZodType<number> =>
-  z.coerce.number("a port number").int("a whole number").min(0, "0 to 65535").max(65_535, "0 to 65535");
+const port = z.coerce.number("a port number").int("a whole number").min(0, "0 to 65535").max(65_535, "0 to 65535");
+const ONE_LINE = /^[\x21-\x7e]+$/;
+/** A secret that travels in headers. */
+export const tokenText = z.string().regex(ONE_LINE, "a secret on one line, without spaces");
+/** Where people reach something. */
+export const webUrl = z.url({ protocol: /^https?$/, error: "an http or https URL" });
+export const cron = z.string().regex(/^(\S+\s+){4,5}\S+$/, "a cron expression of five or six fields");
 
-export type SharedConfig = {
-  /** Where every program listens. */
-  readonly host: string;
-  /** Where everything but the proxy\'s port listens; undefined: network.ts decides. */
-  readonly innerHost: string | undefined;
-  /** What metrics ask others for; undefined: the file metrics-token in the data folder. */
-  readonly metricsToken: string | undefined;
-  /** The folder of the ledgers and of the secrets made on the first start. */
-  readonly dataDir: string;
-  /** The IANA zone of days, weeks and months. */
-  readonly timezone: string;
-  readonly logLevel: string;
-  /** Whether a tag that names a team, project or environment counts in budgets of it, where the key has none of its own. */
-  readonly tagsInBudgets: boolean;
-  readonly proxyPort: number;
-  readonly opsPort: number;
-  readonly collectorPort: number;
-  readonly alertsPort: number;
-  /** Run Prometheus and Alertmanager when they are installed. */
-  readonly prometheus: "auto" | "off";
-  readonly prometheusPort: number;
-  readonly alertmanagerPort: number;
-  /** How often Prometheus scrapes and evaluates. */
-  readonly scrapeSeconds: number;
-  /** What Slack messages link to. */
-  readonly grafanaUrl: string;
-  /** How long a stop waits for open requests. */
-  readonly drainSeconds: number;
-};
+/** The upstreams as they stand in the file: the proxy alone reads where they are and what opens them. */
+export const UPSTREAMS = {
+  place: "proxy.upstreams",
+  schema: upstreamRows,
+  fallback: {},
+  says: "providers of your own by name: OpenAI-compatible ones, Azure, Vertex regions; base URL http://127.0.0.1:4000/NAME/v1",
+  example: [
+    "groq: { url: https://api.groq.com/openai, api_key_env: GROQ_API_KEY, price_list: groq }",
+    "zai: { url: https://api.z.ai/api/paas/v4, version: none, api_key_env: ZAI_API_KEY } # no /v1 is added",
+    "ollama: { url: http://127.0.0.1:11434, needs_key: false } # takes any key, or none; so does every upstream on this machine without api_key_env",
+    "old-vllm: { url: http://127.0.0.1:8000, ask_usage: false } # refuses stream_options",
+    "azure: { kind: azure, url: https://me.openai.azure.com, api_key_env: AZURE_KEY, deployments: { chat: gpt-4o } }",
+    "vertex-eu: { kind: vertex, url: https://europe-west1-aiplatform.googleapis.com }",
+  ],
+} as const;
 
-export const SHARED_SETTINGS: Settings<SharedConfig> = {
-  innerHost: { place: "inner_host", env: "KEYMETER_INNER_HOST", schema: z.string().min(1), fallback: undefined },
-  metricsToken: {
+export const SHARED_SETTINGS = {
+  host: {
+    place: "host",
+    env: "KEYMETER_HOST",
+    schema: z.string().min(1),
+    fallback: "127.0.0.1",
+    says: "where the proxy listens; another address needs pass_through to be chosen",
+  },
+  /** Undefined: network.ts decides. */
+  innerHost: {
+    place: "inner_host",
+    env: "KEYMETER_INNER_HOST",
+    schema: z.string().min(1),
+    fallback: undefined,
+    says: "where all but the proxy's own port listen: metrics, admin API, pages, webhook",
+    example: "127.0.0.1",
+  },
+  /** Undefined: the file metrics-token in the data folder. */
+  metricsToken: secret({
     place: "metrics_token",
     env: "KEYMETER_METRICS_TOKEN",
     schema: z.string().regex(/^[\x21-\x7e]{16,}$/, "a secret of at least 16 characters, without spaces"),
-    fallback: undefined,
+    says: "asked of scrapes from elsewhere; made on the first start (file metrics-token)",
+  }),
+  dataDir: {
+    place: "data_dir",
+    env: "KEYMETER_DATA_DIR",
+    schema: z.string().min(1),
+    fallback: "./data",
+    says: "the ledgers and the secrets made on the first start",
   },
-  host: { place: "host", env: "KEYMETER_HOST", schema: z.string().min(1), fallback: "127.0.0.1" },
-  dataDir: { place: "data_dir", env: "KEYMETER_DATA_DIR", schema: z.string().min(1), fallback: "./data" },
   timezone: {
     place: "timezone",
     env: "KEYMETER_TIMEZONE",
     schema: z.string().refine(isZone, "an IANA time zone such as Europe/Berlin"),
     fallback: "UTC",
+    says: "of days, weeks and months",
   },
   logLevel: {
     place: "log_level",
     env: "KEYMETER_LOG_LEVEL",
     schema: z.enum(["trace", "debug", "info", "warn", "error", "silent"]),
     fallback: "info",
+    says: "trace, debug, info, warn, error or silent",
   },
-  tagsInBudgets: {
-    place: "tags_in_budgets",
-    env: "KEYMETER_TAGS_IN_BUDGETS",
-    schema: z.union([z.boolean(), z.enum(["on", "off"]).transform((word) => word === "on")]) as z.ZodType<boolean>,
-    fallback: false,
-  },
-  proxyPort: { place: "ports.proxy", env: "KEYMETER_PORT", schema: port(), fallback: 4000 },
-  opsPort: { place: "ports.ops", env: "KEYMETER_OPS_PORT", schema: port(), fallback: 4001 },
-  collectorPort: { place: "ports.collector", env: "KEYMETER_COLLECTOR_PORT", schema: port(), fallback: 4002 },
-  alertsPort: { place: "ports.alerts", env: "KEYMETER_ALERTS_PORT", schema: port(), fallback: 4003 },
-  prometheus: { place: "prometheus", env: "KEYMETER_PROMETHEUS", schema: z.enum(["auto", "off"]), fallback: "auto" },
-  prometheusPort: { place: "ports.prometheus", env: "KEYMETER_PROMETHEUS_PORT", schema: port(), fallback: 9090 },
-  alertmanagerPort: { place: "ports.alertmanager", env: "KEYMETER_ALERTMANAGER_PORT", schema: port(), fallback: 9093 },
-  scrapeSeconds: {
-    place: "scrape_seconds",
-    env: "KEYMETER_SCRAPE_SECONDS",
-    schema: z.coerce.number().int().min(1).max(300),
-    fallback: 15,
-  },
-  grafanaUrl: { place: "grafana_url", env: "KEYMETER_GRAFANA_URL", schema: z.url(), fallback: "http://127.0.0.1:3000" },
   drainSeconds: {
     place: "drain_seconds",
     env: "KEYMETER_DRAIN_SECONDS",
     schema: z.coerce.number().min(0).max(3600),
     fallback: 10,
+    says: "how long a stop waits for open requests",
   },
-};
+  tagsInBudgets: {
+    place: "tags_in_budgets",
+    env: "KEYMETER_TAGS_IN_BUDGETS",
+    schema: z.union([z.boolean(), z.enum(["on", "off"]).transform((word) => word === "on")]),
+    fallback: false,
+    says: "on: a tag names the team or project whose budget pays, so that who holds a key can choose it",
+    example: "off",
+  },
+  prometheus: {
+    place: "prometheus",
+    env: "KEYMETER_PROMETHEUS",
+    schema: z.enum(["auto", "off"]),
+    fallback: "auto",
+    says: "off: do not run it though it is installed",
+  },
+  scrapeSeconds: {
+    place: "scrape_seconds",
+    env: "KEYMETER_SCRAPE_SECONDS",
+    schema: z.coerce.number().int().min(1).max(300),
+    fallback: 15,
+    says: "how often Prometheus reads and evaluates",
+  },
+  grafanaUrl: {
+    place: "grafana_url",
+    env: "KEYMETER_GRAFANA_URL",
+    schema: z.url(),
+    fallback: "http://127.0.0.1:3000",
+    says: "what Slack messages link to",
+  },
+  proxyPort: {
+    place: "ports.proxy",
+    env: "KEYMETER_PORT",
+    schema: port,
+    fallback: 4000,
+    says: "what clients are pointed at",
+  },
+  opsPort: {
+    place: "ports.ops",
+    env: "KEYMETER_OPS_PORT",
+    schema: port,
+    fallback: 4001,
+    says: "metrics, health and admin API of the proxy",
+  },
+  collectorPort: {
+    place: "ports.collector",
+    env: "KEYMETER_COLLECTOR_PORT",
+    schema: port,
+    fallback: 4002,
+    says: "report pages, metrics and health of the collector",
+  },
+  alertsPort: {
+    place: "ports.alerts",
+    env: "KEYMETER_ALERTS_PORT",
+    schema: port,
+    fallback: 4003,
+    says: "runbook, webhook, metrics and health of the alerts program",
+  },
+  prometheusPort: {
+    place: "ports.prometheus",
+    env: "KEYMETER_PROMETHEUS_PORT",
+    schema: port,
+    fallback: 9090,
+    says: "of the Prometheus that `keymeter up` runs",
+  },
+  alertmanagerPort: {
+    place: "ports.alertmanager",
+    env: "KEYMETER_ALERTMANAGER_PORT",
+    schema: port,
+    fallback: 9093,
+    says: "of the Alertmanager that `keymeter up` runs",
+  },
+  providers: group({ upstreams: UPSTREAMS }, providersOf),
+} as const satisfies SettingTree;
+
+export type SharedConfig = Values<typeof SHARED_SETTINGS>;
+
+/** Opens the admin API; the programs and the command bring it. */
+export const ADMIN_TOKEN = secret({
+  place: "proxy.admin_token",
+  env: "KEYMETER_ADMIN_TOKEN",
+  schema: secretText.regex(ONE_LINE, "a secret on one line, without spaces"),
+  says: "opens the admin API; made on the first start",
+});
+
+/** The proxy enforces; where caps only observe, the collector's gauges know that none can fail. */
+export const CAP_MODE = {
+  place: "proxy.cap_mode",
+  env: "KEYMETER_CAP_MODE",
+  schema: z.enum(["enforce", "observe"]),
+  fallback: "enforce",
+  says: "observe: hard budgets refuse nothing, and count what they would have",
+} as const;
+
+/** The collector's pages; messages link to them. */
+export const PAGES_URL = {
+  place: "collector.pages_url",
+  env: "KEYMETER_PAGES_URL",
+  schema: webUrl.transform((url) => url.replace(/\/$/, "")),
+  fallback: undefined,
+  says: "what dashboards link to; absent: http://127.0.0.1:4002 or where the collector listens",
+} as const;
+
+/** A secret that an installation makes for itself where none was given. What is wrong goes into the problems. */
+export function ownSecretOf(
+  dataDir: string,
+  name: OwnSecret,
+  given: Secret | undefined,
+  { problems }: Pick<Reading, "problems">,
+): Secret {
+  // Nothing is made in a folder that may be the wrong one.
+  if (given === undefined && problems.length > 0) return new Secret("");
+  try {
+    return ownSecret(dataDir, name, given);
+  } catch (error) {
+    const why = error instanceof Error ? error.message : String(error);
+    problems.push(
+      why.startsWith("E") ? `KEYMETER_DATA_DIR: ${dataDir} cannot be used as the data folder (${why})` : why,
+    );
+    return new Secret("");
+  }
+}
 
 function isZone(zone: string): boolean {
   try {

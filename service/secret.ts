@@ -50,13 +50,14 @@ export class Secret {
 
 /** A secret that was given, or the one that this installation made on its first start: 32 random bytes in a file that
  *  only its user can read. Throws an Error when a given one is empty, short or a placeholder. */
-export function ownSecret(dataDir: string, name: keyof typeof RESTORE, given: string | undefined): Secret {
+export function ownSecret(dataDir: string, name: OwnSecret, given: Secret | undefined): Secret {
   if (given !== undefined) {
-    if (given.length < SHORTEST || PLACEHOLDERS.has(given.toLowerCase()))
+    const text = given.reveal();
+    if (text.length < SHORTEST || PLACEHOLDERS.has(text.toLowerCase()))
       throw new Error(
         `the ${name} that was given is too short or a placeholder: use at least ${SHORTEST} random characters, or leave it out and one is made`,
       );
-    return new Secret(given);
+    return given;
   }
   const path = join(dataDir, name);
   if (existsSync(path) && !isFilled(path)) throw new Error(`${path} is empty. ${RESTORE[name]}`);
@@ -91,6 +92,8 @@ export function keepSecret(dataDir: string, name: string, secret: Secret): void 
   if (isFilled(path) && readFileSync(path, "utf8").trim() === secret.reveal()) return;
   writeDurably(path, `${secret.reveal()}\n`);
 }
+
+export type OwnSecret = keyof typeof RESTORE;
 
 /** What to do when one is gone. */
 export const RESTORE = {

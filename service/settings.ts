@@ -1,22 +1,89 @@
-// How every program reads its settings: keymeter.yaml, overridden by the environment, checked in full. All problems come
-// in one message, each with its place, the value and what is allowed.
+// What a setting is, and how every program reads its own: keymeter.yaml, overridden by the environment, checked in full. A setting is declared once, in the
+// config.ts of its program (service/config.ts: of several); from there come the types of what is read, the example file, docs/settings.md, --help, the
+// check of misspelt variables, and who gets to see a variable. All problems come in one message, each with its place, the value and what is allowed.
 import { existsSync, readFileSync } from "node:fs";
 import { parse } from "yaml";
-import type { z } from "zod";
+import { z } from "zod";
+import { Secret } from "./secret.ts";
 
 /** The environment as it was handed in: only the config files read process.env. */
 export type Environment = { readonly [name: string]: string | undefined };
 
 /** One setting: where it stands in the file and in the environment, what is allowed, and what holds without it. */
-type Setting<T> = {
+export type Setting<S extends z.ZodType = z.ZodType, F = unknown> = {
   /** Its place in keymeter.yaml, such as "proxy.durability". */
   readonly place: string;
   /** Its environment variable, which wins. */
   readonly env?: string;
-  readonly schema: z.ZodType<T>;
-  readonly fallback: T;
+  readonly schema: S;
+  /** In the form of the file. */
+  readonly fallback: F;
+  /** What it does, in a sentence without a full stop. */
+  readonly says: string;
+  /** What the example file shows, as YAML, where the default would say nothing. Several lines: entries. */
+  readonly example?: string | readonly string[];
+  /** The text is wrapped: it cannot be printed by accident. */
+  readonly isSecret?: true;
 };
-export type Settings<T> = { readonly [name in keyof T]: Setting<T[name]> };
+
+/** Settings that make one value. */
+export type Group<M extends SettingTree = SettingTree, R = unknown> = {
+  readonly members: M;
+  /** What they are together, for the example file. */
+  readonly says?: string;
+  readonly combine: (values: never, reading: Reading) => R;
+};
+
+/** The settings of a program, by the names that its config has. */
+export type SettingTree = { readonly [name: string]: Setting | Group | SettingTree };
+
+/** A reading under way: what combines values may look at the environment, and says what is wrong. */
+export type Reading = { readonly environment: Environment; readonly problems: string[] };
+
+/** What comes of reading them. */
+export type Values<T> = { readonly [name in keyof T]: ValueOf<T[name]> };
+type ValueOf<N> = N extends { readonly isSecret: true }
+  ? Secret | undefined
+  : N extends { readonly members: unknown; readonly combine: (...of: never[]) => infer R }
+    ? R
+    : N extends { readonly schema: infer S extends z.ZodType; readonly fallback: infer F }
+      ? Either<z.output<S>, F>
+      : Values<N>;
+/** A fallback that the schema allows too says nothing new. */
+type Either<V, F> = F extends Readonly<V> ? Readonly<V> : Readonly<V> | F;
+
+/** A secret, which is undefined where nobody gave it. Other programs than those that declare it never see its variable. */
+export function secret<
+  const D extends Pick<Setting, "place" | "env" | "says"> & { readonly schema?: z.ZodType<string> },
+>(declared: D): D & { readonly schema: z.ZodType<string>; readonly fallback: undefined; readonly isSecret: true } {
+  return { schema: secretText, ...declared, fallback: undefined, isSecret: true };
+}
+
+/** A secret in any form. */
+export const secretText = z
+  .string()
+  .min(1, "a secret that is not empty")
+  .refine(
+    (text) => !/^(\.{3,}|…|<.*>|x{3,}|changeme|your[-_ ].*)$/i.test(text),
+    "a secret, not the placeholder of an example",
+  );
+
+/** Several settings as one value. What is wrong with them together goes into the problems of the reading. */
+export function group<const M extends SettingTree, R>(
+  members: M,
+  combine: (values: Values<M>, reading: Reading) => R,
+  says?: string,
+): Group<M, R> {
+  return { members, combine, ...(says === undefined ? {} : { says }) };
+}
+
+/** A list; in the environment its items are parted by commas. */
+export function listOf(item: z.ZodType<string>): z.ZodType<readonly string[]> {
+  return z.preprocess(
+    (given) => (typeof given === "string" ? given.split(",").map((one) => one.trim()) : given),
+    z.array(item),
+  ) as z.ZodType<readonly string[]>;
+}
 
 /** Wrong settings: all of them, a line each. */
 export class SettingsError extends Error {
@@ -32,53 +99,112 @@ export class SettingsError extends Error {
 
 const SECTIONS = ["proxy", "collector", "alerts"];
 const DEFAULT_FILE = "keymeter.yaml";
+/** The variable that names another file. */
+export const FILE_VARIABLE = "KEYMETER_CONFIG";
 
-/** Reads all settings of a program, frozen. `section` is the program's own part of the file; parts of other programs
- *  are left to them, anything else unknown is a problem. What is wrong goes into `problems`, and the fallback stands in for
- *  it, so that the caller can go on looking and say everything at once. */
-export function readSettings<T extends object>(
-  settings: Settings<T>,
+/** What groups say, by the part of the file that they are. */
+export function groupsIn(tree: SettingTree): { readonly [place: string]: string } {
+  return Object.fromEntries(
+    Object.values(tree).flatMap((node): [string, string][] => {
+      if (isSetting(node)) return [];
+      if (!isGroup(node)) return Object.entries(groupsIn(node));
+      const [first] = Object.values(settingsIn(node.members));
+      return first && node.says !== undefined ? [[first.place.replace(/\.[^.]+$/, ""), node.says]] : [];
+    }),
+  );
+}
+
+/** Each setting of a program, by the path of its name: "tls.cert". */
+export function settingsIn(tree: SettingTree): { readonly [path: string]: Setting } {
+  return Object.fromEntries(
+    Object.entries(tree).flatMap(([name, node]): [string, Setting][] => {
+      if (isSetting(node)) return [[name, node]];
+      const members = settingsIn(isGroup(node) ? node.members : node);
+      return Object.entries(members).map(([path, setting]) => [`${name}.${path}`, setting]);
+    }),
+  );
+}
+
+/** Reads the settings of a program, and makes its frozen config of them with `finish`. `section` is the program's own part of the file. Throws one
+ *  SettingsError with everything that is wrong. */
+export function readConfig<T extends SettingTree, C extends object>(
+  tree: T,
+  section: string,
+  environment: Environment,
+  finish: (values: Values<T>, reading: Reading) => C,
+): Readonly<C> {
+  const reading = { environment, problems: [] };
+  const settings = settingsIn(tree);
+  const read = readSettings(settings, section, environment, reading.problems);
+  const values = new Map(Object.entries(settings).map(([path, setting]) => [setting, read[path]]));
+  const config = finish(combined(tree, values, reading), reading);
+  if (reading.problems.length > 0) throw new SettingsError(reading.problems);
+  return Object.freeze(config);
+}
+
+function combined<T extends SettingTree>(tree: T, values: ReadonlyMap<Setting, unknown>, reading: Reading): Values<T> {
+  const valueOf = (node: SettingTree[string]): unknown => {
+    if (isGroup(node)) return node.combine(combined(node.members, values, reading) as never, reading);
+    if (!isSetting(node)) return combined(node, values, reading);
+    const value = values.get(node);
+    return node.isSecret && value !== undefined ? new Secret(value as string) : value;
+  };
+  return Object.fromEntries(Object.entries(tree).map(([name, node]) => [name, valueOf(node)])) as Values<T>;
+}
+
+function isSetting(node: SettingTree[string]): node is Setting {
+  return "place" in node;
+}
+
+function isGroup(node: SettingTree[string]): node is Group {
+  return "combine" in node;
+}
+
+/** Reads settings by name, each value as it stands in the file. Of the file, the parts of other programs are left to them; anything else unknown is a
+ *  problem. What is wrong goes into `problems`, and the fallback stands in for it, so that the caller can go on looking and say everything at once. */
+export function readSettings(
+  settings: { readonly [name: string]: Setting },
   section: string,
   environment: Environment,
   problems: string[],
-): T {
+): { readonly [name: string]: unknown } {
   const { file, values } = readFile(environment, problems);
-  const known = new Set<string>();
-  const result: Record<string, unknown> = {};
-
-  for (const [name, setting] of Object.entries<Setting<unknown>>(settings)) {
-    known.add(setting.place);
-    const fromEnv = setting.env === undefined ? undefined : environment[setting.env];
-    const inFile = valueAt(values, setting.place);
-    const given = fromEnv !== undefined && fromEnv !== "" ? fromEnv : (inFile ?? undefined);
-    if (given === undefined) {
-      result[name] = setting.fallback;
-      continue;
-    }
-    const parsed = setting.schema.safeParse(given);
-    if (parsed.success) {
-      result[name] = parsed.data;
-      continue;
-    }
-    result[name] = setting.fallback;
-    const where = given === fromEnv ? setting.env : `${file}: ${setting.place}`;
-    for (const issue of parsed.error.issues) {
-      const deeper = issue.path.length > 0 ? `.${issue.path.join(".")}` : "";
-      problems.push(`${where}${deeper}: ${show(given)} is not allowed: ${issue.message}`);
-    }
-  }
+  const read = new Map<Setting, unknown>();
+  for (const setting of new Set(Object.values(settings)))
+    read.set(setting, readOne(setting, file, values, environment, problems));
+  const known = new Set([...read.keys()].map(({ place }) => place));
   for (const place of placesIn(values, section)) {
     if (!known.has(place) && ![...known].some((one) => place.startsWith(`${one}.`)))
       problems.push(`${file}: ${place} is no setting; \`keymeter.example.yaml\` lists them all`);
   }
-  return Object.freeze(result) as T;
+  return Object.fromEntries(Object.entries(settings).map(([name, setting]) => [name, read.get(setting)]));
+}
+
+function readOne(
+  { place, env, schema, fallback, isSecret }: Setting,
+  file: string,
+  values: unknown,
+  environment: Environment,
+  problems: string[],
+): unknown {
+  const fromEnv = env === undefined ? undefined : environment[env];
+  const given = fromEnv !== undefined && fromEnv !== "" ? fromEnv : (valueAt(values, place) ?? undefined);
+  if (given === undefined) return fallback;
+  const parsed = schema.safeParse(given);
+  if (parsed.success) return parsed.data;
+  const where = given === fromEnv ? env : `${file}: ${place}`;
+  for (const issue of parsed.error.issues) {
+    const deeper = issue.path.length > 0 ? `.${issue.path.join(".")}` : "";
+    problems.push(`${where}${deeper}: ${isSecret ? "what it holds" : show(given)} is not allowed: ${issue.message}`);
+  }
+  return fallback;
 }
 
 function readFile(environment: Environment, problems: string[]): { file: string; values: unknown } {
-  const named = environment["KEYMETER_CONFIG"];
+  const named = environment[FILE_VARIABLE];
   const file = named ?? DEFAULT_FILE;
   if (!existsSync(file)) {
-    if (named !== undefined) problems.push(`KEYMETER_CONFIG: there is no file ${named}`);
+    if (named !== undefined) problems.push(`${FILE_VARIABLE}: there is no file ${named}`);
     return { file, values: {} };
   }
   try {

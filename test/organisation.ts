@@ -3,6 +3,7 @@
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import { closeBilledDay, compareDays } from "../collector/compare.ts";
+import { NOTHING_STATED } from "../collector/match.ts";
 import { freezeDueForecasts, refreshRests, scoreForecasts } from "../collector/freeze.ts";
 import { replaceBills } from "../ledger/billing/bills.ts";
 import type { BilledLine } from "../ledger/billing/bills.ts";
@@ -235,14 +236,14 @@ async function bill(
     })),
     nowMs,
   );
-  await compareDays(books, first, end, NOTHING, nowMs);
+  await compareDays(books, first, end, NOTHING_STATED, nowMs);
   for (const [name] of known)
     if (name.slice(0, 10) < addDays(end, -6))
       await closeBilledDay(
         books,
         { day: name.slice(0, 10), provider: name.slice(11) },
         "finance@example.test",
-        NOTHING,
+        NOTHING_STATED,
         async () => {},
         nowMs,
       );
@@ -269,8 +270,6 @@ async function bill(
   await usage.close();
   await billing.close();
 }
-
-const NOTHING = { keys: {}, models: {} };
 
 /** The books of a folder, open as the collector has them. */
 export async function openOrganisation(

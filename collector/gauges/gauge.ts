@@ -1,6 +1,7 @@
 // What a topic of gauges is: a function that makes them, once, and gives back the one that reads them again at every refresh.
 import type { Gauge } from "prom-client";
 import type { PriceBook } from "../../ledger/prices/price-book.ts";
+import type { Providers } from "../../ledger/providers.ts";
 import type { Calendar } from "../../ledger/windows.ts";
 import type { Books } from "../compare.ts";
 import type { ThresholdSettings } from "../thresholds.ts";
@@ -17,6 +18,7 @@ export type Refresh = (reading: Reading) => Promise<void>;
 export type GaugeSettings = ThresholdSettings & {
   readonly calendar: Calendar;
   readonly prices: PriceBook;
+  readonly providers: Providers;
   readonly dataDir: string;
   /** Of the proxy: where it only observes, no cap can fail. */
   readonly capMode: "enforce" | "observe";

@@ -38,7 +38,7 @@ export type CollectorMetrics = {
 
 type CollectorMetricsSettings = Pick<
   CollectorConfig,
-  "timezone" | "dataDir" | "capMode" | "thresholds" | "teamThresholds"
+  "timezone" | "dataDir" | "capMode" | "thresholds" | "teamThresholds" | "providers"
 > & { readonly prices: PriceBook; readonly pagesUrl: string };
 
 /** `sources`: whose bills are read here; of others there may be old notes. */

@@ -1,7 +1,6 @@
 // Gauges of prices: the list's own and its age, models without one, and where somebody else's price differs: the bill's, or the cost that a provider
 // states in its answers.
 import { priceListAtMs } from "../../ledger/prices/price-list.ts";
-import { priceListOf } from "../../ledger/providers.ts";
 import { readUnpriced } from "../../ledger/usage/spend.ts";
 import { differenceOf, readStated } from "../../ledger/usage/stated.ts";
 import { DAY_MS } from "../../ledger/windows.ts";
@@ -30,7 +29,7 @@ export function priceGauges(make: MakeGauge, books: Books, settings: GaugeSettin
   };
 }
 
-function listGauges(make: MakeGauge, _books: Books, { prices, dataDir }: GaugeSettings): Refresh {
+function listGauges(make: MakeGauge, _books: Books, { prices, providers, dataDir }: GaugeSettings): Refresh {
   const price = make(
     "keymeter_price_usd_per_million_tokens",
     "List price of models that were used this month, by token class; of short contexts, without tiers.",
@@ -41,7 +40,7 @@ function listGauges(make: MakeGauge, _books: Books, { prices, dataDir }: GaugeSe
     price.reset();
     for (const { group } of await reading.spend("month")) {
       const { provider = "", model = "" } = group;
-      const found = prices.find(priceListOf(provider, model), model, reading.nowMs);
+      const found = prices.find(providers.priceListOf(provider, model), model, reading.nowMs);
       for (const [unit, pricedAs] of Object.entries(PRICED)) {
         const base = found?.units[pricedAs]?.base;
         if (base !== undefined) price.set({ provider, model, class: unit }, Number(base) / 1e6);

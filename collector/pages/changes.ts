@@ -3,7 +3,6 @@
 import { readKeyNames, readSpend, readSpendByTag } from "../../ledger/usage/spend.ts";
 import type { Breakdown, SpendRow } from "../../ledger/usage/spend.ts";
 import { addDays, DAY_MS, isDay } from "../../ledger/windows.ts";
-import { bookedName } from "../../ledger/providers.ts";
 import type { Within } from "../../ledger/usage/within.ts";
 import { beforeSections, firstDay } from "./before.ts";
 import { addEffects, effectsByModel, NO_EFFECTS } from "../effects.ts";
@@ -26,7 +25,7 @@ export async function changes(context: PageContext, query: Query): Promise<Page>
     FILTERS.flatMap((name) => {
       const value = query[name] ?? "";
       if (value === "") return [];
-      return [[name, name === "provider" ? bookedName(value) : value] as const];
+      return [[name, name === "provider" ? context.stated.providers.bookedName(value) : value] as const];
     }),
   );
   const { since, until, before, end } = spans;

@@ -7,7 +7,6 @@ import type { NanoUsd } from "../../ledger/money.ts";
 import { readSpend } from "../../ledger/usage/spend.ts";
 import type { SpendRow, SpendSums } from "../../ledger/usage/spend.ts";
 import type { Price } from "../../ledger/prices/price-book.ts";
-import { priceListOf } from "../../ledger/providers.ts";
 import { DAY_MS } from "../../ledger/windows.ts";
 import { beforeSections } from "./before.ts";
 import { chooseDays, knownCost, pricedRequests, spansOf, spent, sumUp } from "./context.ts";
@@ -141,10 +140,14 @@ export async function models(context: PageContext, query: Query): Promise<Page> 
 }
 
 /** The same tokens at another model's list prices of today. */
-function repriced({ prices, nowMs }: PageContext, rows: readonly SpendRow[], on: SpendRow | undefined): Section {
+function repriced(
+  { prices, stated, nowMs }: PageContext,
+  rows: readonly SpendRow[],
+  on: SpendRow | undefined,
+): Section {
   const provider = on?.group.provider ?? "";
   const model = on?.group.model ?? "";
-  const price = on && prices.find(priceListOf(provider, model), model, nowMs);
+  const price = on && prices.find(stated.providers.priceListOf(provider, model), model, nowMs);
   const answers = rows.map((row) => {
     return { row, there: price && !isPartly(row) ? repricedCost(row, price) : undefined };
   });

@@ -2,7 +2,7 @@
 import type { Unmetered } from "./closed-days.ts";
 import type { Leak } from "./leaks.ts";
 import { formatUsd } from "../money.ts";
-import { findProvider } from "../providers.ts";
+import { BUILT_IN } from "../providers.ts";
 
 const HOUR_MS = 3_600_000;
 
@@ -38,7 +38,7 @@ export function leakSteps({ provider, billedKey, kind }: Leak): string[] {
     kind === "unknown_key"
       ? "Find who uses it, and give them a Keymeter key instead (`keymeter keys create`)."
       : "Put the new key into the proxy's environment and restart it; `keymeter keys` of your clients stay as they are.";
-  const care = findProvider(provider)?.keyCare;
+  const care = BUILT_IN.find(provider)?.keyCare;
   return [
     care?.makeNew ?? "Make a new key at the provider.",
     swap,

@@ -8,6 +8,7 @@ import { z } from "zod";
 import { createPriceBook } from "./price-book.ts";
 import type { Discount, PriceBook, PriceList } from "./price-book.ts";
 import type { PriceRow } from "./rows.ts";
+import { PRICE_LISTS } from "../providers.ts";
 import { UNITS } from "../usage.ts";
 
 /** What is wrong with a list, as one sentence. */
@@ -19,8 +20,6 @@ export class PriceListError extends Error {
 const MOST_PRICE = 100_000;
 /** A known price that moves further than this is taken for a mistake: no provider has moved one so. */
 const MOST_FACTOR = 20;
-/** Lists that every user of ours has prices from. */
-const NEEDED = ["openai", "anthropic", "google"];
 
 const price = z.union([
   z.number().min(0).max(MOST_PRICE),
@@ -89,7 +88,7 @@ export function parsePriceList(text: string): PriceList {
   const lists = new Map(parsed.data.map(({ id, models }) => [id, models as unknown as readonly ModelInfo[]]));
   const version = `genai-prices@${createHash("sha256").update(text).digest("hex").slice(0, 12)}`;
   const list: PriceList = { version, models: (id) => lists.get(id) };
-  for (const needed of NEEDED) {
+  for (const needed of PRICE_LISTS) {
     const [known, found] = [findProvider({ providerId: needed })?.models.length ?? 0, lists.get(needed)?.length ?? 0];
     if (found * 2 < known) throw new PriceListError(`it has ${found} models of ${needed}, and ${known} are known`);
   }

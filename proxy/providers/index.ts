@@ -19,14 +19,14 @@ export type Providers = {
 /** Kinds of upstreams that settings can name. */
 const KINDS = { openai: compatible, azure, vertex };
 
-export function createProviders(config: ProxyConfig): Providers {
-  const bare = { openai: openai(config.openai), anthropic: anthropic(config.anthropic), google: google(config.google) };
+export function createProviders({ own, upstreams }: Pick<ProxyConfig, "own" | "upstreams">): Providers {
+  const bare = { openai: openai(own.openai), anthropic: anthropic(own.anthropic), google: google(own["gcp.gemini"]) };
   const all = [
     bare.openai,
     bare.anthropic,
     bare.google,
-    vertex("gcp.vertex_ai", "google", config.vertex, "vertex"),
-    ...config.upstreams.map(({ kind, name, priceList, settings }) => KINDS[kind](name, priceList, settings)),
+    vertex("gcp.vertex_ai", "google", own["gcp.vertex_ai"], "vertex"),
+    ...upstreams.map(({ kind, name, priceList, settings }) => KINDS[kind](name, priceList, settings)),
   ];
   const byPrefix = new Map(all.flatMap((provider) => provider.prefixes.map((prefix) => [prefix, provider] as const)));
   return { all, bare, byPrefix: (prefix) => byPrefix.get(prefix) };

@@ -5,7 +5,7 @@ import { parseExpression } from "../../alerts/expression.ts";
 import { hasBatchesSince } from "../../ledger/billing/metered.ts";
 import { openUsage } from "../../ledger/open.ts";
 import { createPriceBook } from "../../ledger/prices/price-book.ts";
-import { priceListOf, PROVIDERS } from "../../ledger/providers.ts";
+import { createProviders, PROVIDERS } from "../../ledger/providers.ts";
 import { credentialFor } from "../../proxy/arrival.ts";
 import { createPatience } from "../../proxy/patience.ts";
 import { json, startFakeProvider } from "../fake/provider.ts";
@@ -52,11 +52,11 @@ it.each([
   ["vertex-eu", "claude-sonnet-4-5", "anthropic"],
   ["groq", "llama-3.3-70b-versatile", "groq"],
 ])("review 4.9: %s, %s is priced by the list of %s", (provider, model, list) => {
-  const ofUpstreams = new Map([
-    ["my-gateway", "openai"],
-    ["vertex-eu", "google"],
+  const { priceListOf } = createProviders([
+    { name: "my-gateway", kind: "openai", priceList: "openai" },
+    { name: "vertex-eu", kind: "vertex" },
   ]);
-  expect(priceListOf(provider, model, ofUpstreams)).toBe(list);
+  expect(priceListOf(provider, model)).toBe(list);
   expect(createPriceBook([], []).find(list, model, Date.now(), [])?.units.input?.base).toBeGreaterThan(0n);
 });
 

@@ -7,6 +7,7 @@ import { freezeDueForecasts, refreshRests } from "../../collector/freeze.ts";
 import { ImportError } from "../../collector/importers/importer.ts";
 import type { Importer } from "../../collector/importers/importer.ts";
 import { closeSettledDays, compareLately, readBills, watchUsage } from "../../collector/jobs.ts";
+import { BUILT_IN } from "../../ledger/providers.ts";
 import { NOTHING_STATED } from "../../collector/match.ts";
 import { createCollectorMetrics } from "../../collector/gauges/index.ts";
 import { changes } from "../../collector/pages/changes.ts";
@@ -129,7 +130,7 @@ const DAILY = 40n * USD + 1n;
 async function readIn(importer = source(), nowMs = BEGAN_MS): Promise<string[]> {
   const { firstDay } = await readBills(books(), [importer], 3, nowMs, log);
   const { failures } = await readHistory(books(), [importer], firstDay, nowMs);
-  await refreshBilledHours(books(), prices, nowMs);
+  await refreshBilledHours(books(), prices, BUILT_IN, nowMs);
   return failures;
 }
 

@@ -1,5 +1,6 @@
 // Settings of the collector's gauges that name no team and no threshold of their own.
 import { createPriceBook } from "../../ledger/prices/price-book.ts";
+import { BUILT_IN } from "../../ledger/providers.ts";
 
 export const METRICS_SETTINGS = {
   timezone: "UTC",
@@ -8,5 +9,6 @@ export const METRICS_SETTINGS = {
   thresholds: {},
   teamThresholds: {},
   prices: createPriceBook(),
+  providers: BUILT_IN,
   pagesUrl: "http://127.0.0.1:4002",
 } as const;

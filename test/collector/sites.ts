@@ -5,6 +5,7 @@ import Database from "better-sqlite3";
 import { parse } from "csv-parse/sync";
 import Fastify from "fastify";
 import { expect } from "vitest";
+import { NOTHING_STATED } from "../../collector/match.ts";
 import { addPages } from "../../collector/pages/routes.ts";
 import { firstAttemptId } from "../../ledger/ids.ts";
 import { issueVirtualKey } from "../../ledger/usage/keys.ts";
@@ -41,7 +42,7 @@ async function openSite(folder: string): Promise<Site> {
       books,
       calendar: createCalendar("UTC"),
       prices: createPriceBook(),
-      stated: { keys: {}, models: {} },
+      stated: NOTHING_STATED,
       dataDir: folder,
       capMode: "enforce",
       sources: ["anthropic", "gcp.gemini", "openai"],

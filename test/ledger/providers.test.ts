@@ -4,19 +4,28 @@ import { fileURLToPath } from "node:url";
 import { expect, it } from "vitest";
 import { readBillFile } from "../../collector/importers/file.ts";
 import { createPriceBook } from "../../ledger/prices/price-book.ts";
-import { bookedName, findProvider, priceListOf, PROVIDER_NAMES, PROVIDERS } from "../../ledger/providers.ts";
+import { BUILT_IN, createProviders, PROVIDERS } from "../../ledger/providers.ts";
 
 const ROOT = fileURLToPath(new URL("../..", import.meta.url));
 
 it("names and aliases are told apart, and each leads to a row", () => {
-  expect(new Set(PROVIDER_NAMES).size).toBe(PROVIDER_NAMES.length);
-  for (const name of PROVIDER_NAMES) expect(findProvider(bookedName(name))).toBeDefined();
+  const { names, find, bookedName } = createProviders([{ name: "groq", kind: "openai" }]);
+  expect(new Set(names).size).toBe(names.length);
+  for (const name of names) expect(find(bookedName(name))).toBeDefined();
+  expect(names).toEqual([...BUILT_IN.names.slice(0, 4), "groq", ...BUILT_IN.names.slice(4)]);
+  expect(find("groq")).toMatchObject({ displayName: "groq", focus: { service: "groq", publisher: "groq" } });
   expect(bookedName("an upstream of ours")).toBe("an upstream of ours");
-  expect(findProvider("google")).toBeUndefined();
+  expect(find("google")).toBeUndefined();
 });
 
 it("models go by the maker's list where a cloud sells them, and upstreams bring theirs", () => {
   const book = createPriceBook();
+  const { priceListOf } = createProviders([
+    { name: "vertex-eu", kind: "vertex" },
+    { name: "azure", kind: "azure" },
+    { name: "my-gateway", kind: "openai", priceList: "anthropic" },
+    { name: "ollama", kind: "openai" },
+  ]);
   const nowMs = Date.parse("2026-11-29T00:00:00Z");
   for (const [provider, model, list] of [
     ["openai", "gpt-4o-mini", "openai"],
@@ -28,13 +37,11 @@ it("models go by the maker's list where a cloud sells them, and upstreams bring 
     expect(priceListOf(provider, model), `${provider} ${model}`).toBe(list);
     expect(book.find(list, model, nowMs), `${list} ${model}`).toBeDefined();
   }
-  const upstreams = new Map([
-    ["vertex-eu", "google"],
-    ["azure", "openai"],
-  ]);
-  expect(priceListOf("vertex-eu", "claude-haiku-4-5", upstreams)).toBe("anthropic");
-  expect(priceListOf("azure", "gpt-4o", upstreams)).toBe("openai");
-  expect(priceListOf("ollama", "llama", upstreams)).toBe("ollama");
+  expect(priceListOf("vertex-eu", "claude-haiku-4-5")).toBe("anthropic");
+  expect(priceListOf("azure", "gpt-4o")).toBe("openai");
+  expect(priceListOf("my-gateway", "claude-haiku-4-5")).toBe("anthropic");
+  expect(priceListOf("ollama", "llama")).toBe("ollama");
+  expect(priceListOf("an upstream of before", "llama")).toBe("an upstream of before");
 });
 
 it("a bill in FOCUS finds each by its service, clouds before the makers whose models they sell", async () => {

@@ -17,8 +17,8 @@ import { openToWrite, openUsage } from "../../ledger/open.ts";
 import { openForWriting } from "../../ledger/sqlite.ts";
 import { loadProxyConfig, PROXY_SETTINGS } from "../../proxy/config.ts";
 import { Secret } from "../../service/secret.ts";
-import { readSettings } from "../../service/settings.ts";
-import type { Environment, Settings } from "../../service/settings.ts";
+import { readSettings, settingsIn } from "../../service/settings.ts";
+import type { Environment } from "../../service/settings.ts";
 import { METRICS_SETTINGS } from "../collector/metrics-settings.ts";
 import { startProxy, temporaryFolder } from "../start-proxy.ts";
 
@@ -27,11 +27,11 @@ const fixture = (name: string): string => readFileSync(here(name), "utf8");
 const shipped = (path: string): string => fixture(`../../${path}`);
 
 /** All settings of all programs, as one does that reads no value. */
-type AnySettings = Settings<{ readonly [name: string]: unknown }>;
+type AnySettings = ReturnType<typeof settingsIn>;
 const PROGRAMS: readonly (readonly [string, AnySettings])[] = [
-  ["proxy", PROXY_SETTINGS],
-  ["collector", COLLECTOR_SETTINGS],
-  ["alerts", ALERTS_SETTINGS],
+  ["proxy", settingsIn(PROXY_SETTINGS)],
+  ["collector", settingsIn(COLLECTOR_SETTINGS)],
+  ["alerts", settingsIn(ALERTS_SETTINGS)],
 ];
 const VARIABLES = parse(fixture("environment-7ee2d97.yaml")) as { readonly [variable: string]: string };
 /** Named by settings of that file, and by nothing else. */

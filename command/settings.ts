@@ -1,0 +1,49 @@
+// The settings of all programs, seen together: whose each variable is, and which of an environment a program gets.
+import { ALERTS_SETTINGS } from "../alerts/config.ts";
+import { COLLECTOR_SETTINGS } from "../collector/config.ts";
+import { PROXY_SETTINGS } from "../proxy/config.ts";
+import { FILE_VARIABLE, settingsIn } from "../service/settings.ts";
+import type { Environment, SettingTree } from "../service/settings.ts";
+
+export const PROGRAMS = ["proxy", "collector", "alerts"] as const;
+export type Program = (typeof PROGRAMS)[number];
+
+/** What each program reads, as it declares it. */
+export const DECLARED: { readonly [program in Program]: SettingTree } = {
+  proxy: PROXY_SETTINGS,
+  collector: COLLECTOR_SETTINGS,
+  alerts: ALERTS_SETTINGS,
+};
+
+const VARIABLES = new Map(PROGRAMS.map((program) => [program, variablesOf(DECLARED[program])] as const));
+
+/** Every variable that is a setting of some program. */
+export const ALL_VARIABLES: ReadonlySet<string> = new Set([...VARIABLES.values()].flatMap((names) => [...names]));
+
+/** What any program may need of the machine that it runs on. */
+const OF_THE_MACHINE = new Set(
+  `PATH HOME PWD USER LOGNAME SHELL TERM HOSTNAME TZ TMPDIR TMP TEMP LANG LANGUAGE LC_ALL LC_CTYPE LC_TIME LD_LIBRARY_PATH LD_PRELOAD MALLOC_ARENA_MAX
+  UV_THREADPOOL_SIZE NODE_ENV NODE_OPTIONS NODE_DEBUG NODE_PATH NODE_NO_WARNINGS NODE_EXTRA_CA_CERTS NODE_USE_SYSTEM_CA NODE_USE_ENV_PROXY
+  NODE_TLS_REJECT_UNAUTHORIZED NODE_COMPILE_CACHE NODE_V8_COVERAGE SSL_CERT_FILE SSL_CERT_DIR OPENSSL_CONF HTTP_PROXY HTTPS_PROXY NO_PROXY ALL_PROXY
+  NO_COLOR FORCE_COLOR NOTIFY_SOCKET INVOCATION_ID JOURNAL_STREAM
+  SYSTEMROOT SYSTEMDRIVE WINDIR COMSPEC PATHEXT USERPROFILE USERNAME APPDATA LOCALAPPDATA PROGRAMDATA COMPUTERNAME OS`.split(
+    /\s+/,
+  ),
+);
+
+/** What of an environment a program gets: its own settings, and what any has of the machine. A variable that is nobody's setting may be a provider's key
+ *  that keymeter.yaml names, or what makes one: those are the proxy's. */
+export function environmentOf(program: Program, environment: Environment): NodeJS.ProcessEnv {
+  const own = VARIABLES.get(program);
+  return Object.fromEntries(
+    Object.entries(environment).filter(([name]) => {
+      if (name === FILE_VARIABLE || own?.has(name)) return true;
+      if (ALL_VARIABLES.has(name)) return false;
+      return program === "proxy" || OF_THE_MACHINE.has(name.toUpperCase());
+    }),
+  );
+}
+
+function variablesOf(declared: SettingTree): ReadonlySet<string> {
+  return new Set(Object.values(settingsIn(declared)).flatMap(({ env }) => (env === undefined ? [] : [env])));
+}

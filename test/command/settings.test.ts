@@ -1,0 +1,179 @@
+// A setting is declared once, and everything that is said of it is made from there: the example file, the manual's page, --help, the check of misspelt
+// variables, and which program sees which variable.
+import { readFileSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { fileURLToPath } from "node:url";
+import { describe, expect, it } from "vitest";
+import { parse, stringify } from "yaml";
+import { loadAlertsConfig } from "../../alerts/config.ts";
+import { loadCollectorConfig } from "../../collector/config.ts";
+import { strayVariables } from "../../command/check-settings.ts";
+import { loadCommandConfig } from "../../command/config.ts";
+import { settingsHelp, settingsPages } from "../../command/settings-pages.ts";
+import { DECLARED, environmentOf, PROGRAMS } from "../../command/settings.ts";
+import { loadProxyConfig } from "../../proxy/config.ts";
+import { readSettings, settingsIn, SettingsError } from "../../service/settings.ts";
+import type { Setting } from "../../service/settings.ts";
+import { runKeymeter } from "../run-keymeter.ts";
+import { temporaryFolder } from "../start-proxy.ts";
+
+const ROOT = fileURLToPath(new URL("../..", import.meta.url));
+const declared = new Set<Setting>(PROGRAMS.flatMap((program) => Object.values(settingsIn(DECLARED[program]))));
+
+function fileWith(values: unknown): string {
+  const file = join(temporaryFolder(), "keymeter.yaml");
+  writeFileSync(file, typeof values === "string" ? values : stringify(values));
+  return file;
+}
+
+describe("every setting", () => {
+  it("has one declaration, whichever programs read it", () => {
+    expect(declared.size).toBeGreaterThan(80);
+    expect(new Set([...declared].map(({ place }) => place)).size).toBe(declared.size);
+    const variables = [...declared].flatMap(({ env }) => (env === undefined ? [] : [env]));
+    expect(new Set(variables).size).toBe(variables.length);
+  });
+
+  it.each([...declared].map((one) => [one.place, one] as const))(
+    "%s has a sentence, and a default that is allowed",
+    (place, { says, schema, fallback }) => {
+      expect(says).toMatch(/[^.]$|\.\.\.$/);
+      // On loopback only: that cannot be written down.
+      const isAllowed = place === "proxy.pass_through" || fallback === undefined || schema.safeParse(fallback).success;
+      expect(isAllowed).toBe(true);
+    },
+  );
+});
+
+describe("files that are made from the declarations", () => {
+  it.each(Object.entries(settingsPages()))("%s is what `npm run settings` makes", (path, made) => {
+    expect(readFileSync(join(ROOT, path), "utf8")).toBe(made);
+  });
+
+  it("keymeter.example.yaml without its comment signs is a file that every program reads", () => {
+    const text = (settingsPages()["keymeter.example.yaml"] ?? "").replace(/^# ?(?=\s*(- \{|[\w-]+:))/gm, "");
+    const noEmpty = (_name: string, value: unknown): unknown => (value === "" ? undefined : value);
+    const file = fileWith(JSON.parse(JSON.stringify(parse(text), noEmpty)));
+    for (const program of PROGRAMS) {
+      const problems: string[] = [];
+      const read = readSettings(settingsIn(DECLARED[program]), program, { KEYMETER_CONFIG: file }, problems);
+      expect(problems).toEqual([]);
+      expect(read["providers.upstreams"]).toHaveProperty("old-vllm");
+    }
+  });
+
+  it("--help of a program lists the settings of its own part", () => {
+    expect(settingsHelp("collector")).toMatch(/collector\.reconcile_days +KEYMETER_RECONCILE_DAYS +4 +bills of/);
+    expect(settingsHelp("collector")).not.toContain("alerts.");
+  });
+});
+
+describe("secrets", () => {
+  const folder = temporaryFolder();
+
+  it("are wrapped where they are read: no config shows one", () => {
+    const environment = {
+      KEYMETER_DATA_DIR: folder,
+      OPENAI_API_KEY: "sk-of-openai",
+      KEYMETER_PEPPER: "pepper-of-this-test",
+      KEYMETER_METRICS_TOKEN: "metrics-token-of-this-test",
+      OPENAI_ADMIN_KEY: "sk-admin-of-openai",
+      SLACK_BOT_TOKEN: "xoxb-of-this-test",
+      KEYMETER_CONFIG: fileWith({ proxy: { upstreams: { groq: { url: "https://groq.test", api_key_env: "G" } } } }),
+      G: "gsk-of-groq",
+    };
+    const configs = [loadProxyConfig, loadCollectorConfig, loadAlertsConfig, loadCommandConfig].map((load) =>
+      load(environment),
+    );
+    for (const config of configs) {
+      expect(Object.isFrozen(config)).toBe(true);
+      expect(JSON.stringify(config)).not.toMatch(/-of-(openai|this-test|groq)/);
+    }
+    expect(loadProxyConfig(environment).own.openai.credential?.reveal()).toBe("sk-of-openai");
+  });
+
+  it("are not repeated where they are refused", () => {
+    const load = (): unknown => loadAlertsConfig({ KEYMETER_DATA_DIR: folder, SLACK_APP_TOKEN: "xoxb-by-mistake" });
+    expect(load).toThrow("SLACK_APP_TOKEN: what it holds is not allowed: an app-level token: it begins with xapp-");
+    expect(load).not.toThrow("by-mistake");
+  });
+
+  it("that are too short are said with everything else that is wrong", () => {
+    for (const load of [loadProxyConfig, loadCollectorConfig, loadAlertsConfig]) {
+      const environment = { KEYMETER_DATA_DIR: folder, KEYMETER_ADMIN_TOKEN: "short", KEYMETER_PORT: "-1" };
+      expect(() => load(environment)).toThrow(SettingsError);
+      expect(() => load(environment)).toThrow(/^2 settings are wrong:\n {2}- KEYMETER_PORT: .*\n {2}- the admin-token/);
+    }
+  });
+});
+
+describe("a variable", () => {
+  it.each([
+    ["PATH", ["proxy", "collector", "alerts"]],
+    ["https_proxy", ["proxy", "collector", "alerts"]],
+    ["KEYMETER_CONFIG", ["proxy", "collector", "alerts"]],
+    ["KEYMETER_DATA_DIR", ["proxy", "collector", "alerts"]],
+    ["KEYMETER_ADMIN_TOKEN", ["proxy", "collector", "alerts"]],
+    ["KEYMETER_PAGES_URL", ["collector", "alerts"]],
+    ["KEYMETER_PEPPER", ["proxy"]],
+    ["OPENAI_API_KEY", ["proxy"]],
+    ["GOOGLE_APPLICATION_CREDENTIALS", ["proxy"]],
+    ["GROQ_API_KEY", ["proxy"]],
+    ["AWS_ACCESS_KEY_ID", ["proxy"]],
+    ["OPENAI_ADMIN_KEY", ["collector"]],
+    ["KEYMETER_READ_TOKEN", ["collector"]],
+    ["KEYMETER_GOOGLE_BILLING_CREDENTIALS", ["collector"]],
+    ["KEYMETER_WEBHOOK_TOKEN", ["alerts"]],
+    ["SLACK_BOT_TOKEN", ["alerts"]],
+  ])("%s is given to %j", (name, readers) => {
+    expect(PROGRAMS.filter((program) => name in environmentOf(program, { [name]: "1" }))).toEqual(readers);
+  });
+
+  it("that is misspelt is said; one that keymeter.yaml names is not", () => {
+    const upstream = { url: "https://groq.test", api_key_env: "KEYMETER_GROQ_KEY" };
+    const environment = {
+      KEYMETER_CONFIG: fileWith({ proxy: { upstreams: { groq: upstream } } }),
+      KEYMETER_GROQ_KEY: "gsk",
+      KEYMETER_DRAIN_SECOND: "5",
+      KEYMETER_PROXY_SERVICE_HOST: "10.0.0.1",
+      KEYMETER_PORT: "4000",
+    };
+    expect(strayVariables(environment)).toEqual([
+      "KEYMETER_DRAIN_SECOND: there is no setting of this name; `keymeter.example.yaml` lists them all",
+    ]);
+  });
+});
+
+describe("upstreams that settings name", () => {
+  const upstreams = {
+    "vertex-eu": { kind: "vertex", url: "https://europe-west1-aiplatform.googleapis.com" },
+    gateway: { url: "https://gateway.test", price_list: "openai" },
+  };
+
+  it("are providers in every program", () => {
+    const environment = { KEYMETER_DATA_DIR: temporaryFolder(), KEYMETER_CONFIG: fileWith({ proxy: { upstreams } }) };
+    for (const load of [loadProxyConfig, loadCollectorConfig, loadAlertsConfig, loadCommandConfig]) {
+      const { providers } = load(environment);
+      expect(providers.priceListOf("vertex-eu", "claude-haiku-4-5")).toBe("anthropic");
+      expect(providers.priceListOf("gateway", "gpt-4o-mini")).toBe("openai");
+      expect(providers.names).toEqual(expect.arrayContaining(["gateway", "vertex-eu", "openai", "gemini"]));
+    }
+  });
+
+  it("may not take a name that leads elsewhere, whichever program is asked", () => {
+    const KEYMETER_CONFIG = fileWith({ proxy: { upstreams: { gemini: upstreams.gateway } } });
+    const environment = { KEYMETER_DATA_DIR: temporaryFolder(), KEYMETER_CONFIG };
+    for (const load of [loadProxyConfig, loadCollectorConfig, loadAlertsConfig])
+      expect(() => load(environment)).toThrow("proxy.upstreams.gemini: this name is taken; choose another");
+  });
+
+  it("are hinted at when a provider is misspelt", async () => {
+    const environment = { KEYMETER_CONFIG: fileWith({ proxy: { upstreams } }) };
+    const beside = { dataDir: temporaryFolder(), opsUrl: "http://127.0.0.1:1", environment };
+    const { code, text } = await runKeymeter(beside, "budgets", "set", "--provider", "gatewy", "--amount", "5/day");
+    expect(code).toBe(2);
+    expect(text).toContain('nothing is booked under the provider "gatewy", did you mean gateway?');
+    const spend = await runKeymeter(beside, "spend", "--provider", "vertex-e");
+    expect(spend.text).toContain('settings name no provider "vertex-e", did you mean vertex-eu?');
+  });
+});
