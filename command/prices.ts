@@ -125,11 +125,8 @@ async function reprice(args: string[]): Promise<void> {
   let seen = 0;
   for await (const event of walkEvents(books, { sinceMs })) {
     seen += 1;
-    const adjustment = repriced(
-      event,
-      adjusted.get(readAttemptId(event.attemptId)),
-      book,
-      config.providers.priceListOf,
+    const adjustment = repriced(event, adjusted.get(readAttemptId(event.attemptId)), book, (provider, model) =>
+      config.providers.priceListOf(provider, model),
     );
     if (adjustment) found.push(adjustment);
   }
