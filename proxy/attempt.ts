@@ -14,7 +14,7 @@ import { NO_READING } from "./dialects/dialect.ts";
 import type { Call, Reading } from "./dialects/dialect.ts";
 import { createExtension } from "./extend.ts";
 import type { Extension } from "./extend.ts";
-import type { Ending } from "./forward.ts";
+import type { Ending } from "./ending.ts";
 import type { Target } from "./gate.ts";
 import type { Entry } from "./limits.ts";
 import type { Meter, Seen } from "./meter.ts";

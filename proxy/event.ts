@@ -11,7 +11,7 @@ import { addUsage, contextTokens, NO_USAGE } from "../ledger/usage.ts";
 import type { Usage, UsageReason, UsageState } from "../ledger/usage.ts";
 import type { Admission } from "./admit.ts";
 import type { Reading } from "./dialects/dialect.ts";
-import type { Ending } from "./forward.ts";
+import type { Ending } from "./ending.ts";
 import type { Seen } from "./meter.ts";
 import { OTHER } from "./names.ts";
 

@@ -8,7 +8,7 @@ import { openAttempt } from "./attempt.ts";
 import type { Attempt } from "./attempt.ts";
 import type { ProxyContext } from "./context.ts";
 import type { Call, RouteMatch } from "./dialects/dialect.ts";
-import type { Ending } from "./forward.ts";
+import type { Ending } from "./ending.ts";
 import { outgoingHeaders } from "./headers.ts";
 import { guessDialect } from "./gate.ts";
 import type { Target } from "./gate.ts";

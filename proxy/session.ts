@@ -11,7 +11,7 @@ import type { ProxyContext } from "./context.ts";
 import type { Need } from "./dialects/conversation.ts";
 import { NO_READING } from "./dialects/dialect.ts";
 import type { Call, Reading } from "./dialects/dialect.ts";
-import type { Ending } from "./forward.ts";
+import type { Ending } from "./ending.ts";
 import { checkModel } from "./gate.ts";
 import type { Target } from "./gate.ts";
 import type { Seen } from "./meter.ts";

@@ -13,7 +13,7 @@ import type { Attempts } from "./session.ts";
 import type { ProxyContext } from "./context.ts";
 import type { Conversation } from "./dialects/conversation.ts";
 import { outgoingHeaders } from "./headers.ts";
-import type { Ending } from "./forward.ts";
+import type { Ending } from "./ending.ts";
 import type { JsonObject } from "./dialects/dialect.ts";
 import { checkLimits, guessDialect, KEY_PROTOCOL, readJson, readProtocols } from "./gate.ts";
 import type { Target } from "./gate.ts";

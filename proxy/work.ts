@@ -8,7 +8,7 @@ import type { Writer } from "../ledger/usage/writer.ts";
 import type { Admission } from "./admit.ts";
 import { PLAIN_CALL } from "./dialects/dialect.ts";
 import type { Call, Reading } from "./dialects/dialect.ts";
-import type { Ending } from "./forward.ts";
+import type { Ending } from "./ending.ts";
 import type { Target } from "./gate.ts";
 import type { Seen } from "./meter.ts";
 

@@ -13,7 +13,7 @@ import type { Writer } from "../../ledger/usage/writer.ts";
 import { admit } from "../../proxy/admit.ts";
 import type { Admission } from "../../proxy/admit.ts";
 import { loadProxyConfig } from "../../proxy/config.ts";
-import type { Ending } from "../../proxy/forward.ts";
+import type { Ending } from "../../proxy/ending.ts";
 import { createMeter } from "../../proxy/meter.ts";
 import type { Seen } from "../../proxy/meter.ts";
 import { createProviders } from "../../proxy/providers/index.ts";
