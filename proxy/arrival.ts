@@ -7,7 +7,7 @@ import type { Credential, Target } from "./gate.ts";
 import { checkAddress, checkProvider, clientAddress } from "./policy.ts";
 import type { CredentialSource } from "./providers/provider.ts";
 import { nowhere, Refused } from "./refusals.ts";
-import type { Principal } from "./register.ts";
+import type { Principal } from "./principal.ts";
 
 export type Arrival = {
   readonly path: string;

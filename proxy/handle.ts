@@ -18,7 +18,7 @@ import { checkReferences, checkScope, passResult, passUnmetered, passUnread, wit
 import { answerRefused } from "./refuse.ts";
 import { nowhere, Refused } from "./refusals.ts";
 import { release } from "./release.ts";
-import type { Principal } from "./register.ts";
+import type { Principal } from "./principal.ts";
 import { readTags } from "./tags.ts";
 
 export async function handle(context: ProxyContext, request: FastifyRequest, reply: FastifyReply): Promise<void> {
@@ -60,7 +60,7 @@ export async function handle(context: ProxyContext, request: FastifyRequest, rep
     });
 
     // 5-6 Forward, and read what passes.
-    const { admission, requestId, extension, headers } = attempt;
+    const { requestId, extension, headers } = attempt;
     const exchange = context.forwarder.exchange(
       {
         provider: target.provider,
@@ -81,7 +81,7 @@ export async function handle(context: ProxyContext, request: FastifyRequest, rep
       {
         stream: call.stream,
         requestId,
-        subject: subjectOf(admission),
+        subject: subjectOf(attempt.asked),
         extension,
         headers,
         secret: principal.kind === "virtual" ? upstreamCredential.text : undefined,

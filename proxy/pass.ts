@@ -17,7 +17,7 @@ import { createMeter } from "./meter.ts";
 import type { Meter } from "./meter.ts";
 import type { Ending } from "./ending.ts";
 import { Refused, refuseFrozen } from "./refusals.ts";
-import type { Principal } from "./register.ts";
+import type { Principal } from "./principal.ts";
 import { release } from "./release.ts";
 import { workCall } from "./work.ts";
 import type { Result } from "./work.ts";

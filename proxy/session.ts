@@ -16,7 +16,7 @@ import { checkModel } from "./gate.ts";
 import type { Target } from "./gate.ts";
 import type { Seen } from "./meter.ts";
 import { Refused } from "./refusals.ts";
-import type { Principal } from "./register.ts";
+import type { Principal } from "./principal.ts";
 import { readTags } from "./tags.ts";
 
 export type Attempts = {
@@ -120,7 +120,7 @@ export function createAttempts(
       if (!attempt) return;
       turns.set(turnId, attempt);
       if (reserved) return;
-      const own = await open(attempt.admission.call, 0);
+      const own = await open(attempt.asked.call, 0);
       if (turns.get(turnId) === attempt) turns.set(turnId, own);
       else await own.end(ENDED, said(NOTHING_MORE, NOTHING_SEEN));
     },
@@ -140,7 +140,7 @@ export function createAttempts(
     },
     open: () => [...turns.keys()],
     isBusy: () => turns.size > 0 || [...asked.values()].some((ofLane) => ofLane.length > 0),
-    subjects: () => (latest ? [...turns.values(), latest].map(({ admission }) => subjectOf(admission)) : []),
+    subjects: () => (latest ? [...turns.values(), latest].map(({ asked }) => subjectOf(asked)) : []),
     async close(ending) {
       if (isClosed) return;
       isClosed = true;

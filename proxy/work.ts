@@ -1,6 +1,5 @@
 // Work that goes on at the provider after its answer. From its creation it is known here and in the books; when its result
 // passes, it is taken out, once, and settled. What nobody fetches stays pending, and visible.
-import type { ProvenKey } from "../ledger/usage/wire.ts";
 import { readPendingWork } from "../ledger/usage/work.ts";
 import type { PendingWork } from "../ledger/usage/work.ts";
 import type { Sqlite } from "../ledger/open.ts";
@@ -14,7 +13,7 @@ import type { Seen } from "./meter.ts";
 
 export type Work = {
   /** Keeps an attempt's reservation open under the provider's id. False: another attempt stands for this work. */
-  suspend(admission: Admission, workId: string, proven: ProvenKey | undefined): Promise<boolean>;
+  suspend(admission: Admission, workId: string): Promise<boolean>;
   /** Takes work out, for the one settlement it gets; undefined when it is not pending here: settled before, or made elsewhere. */
   take(provider: string, workId: string): PendingWork | undefined;
   /** Remembers under which other name the result of work is asked for; `resolve` finds the work's own. */
@@ -48,25 +47,25 @@ export async function createWork(books: Sqlite, writer: Writer): Promise<Work> {
   const places = new Map<string, string>();
   const saidGone = new Map<string, number>();
   return {
-    async suspend(admission, workId, proven) {
-      const { attemptId, principal, provider, call } = admission;
-      const isFirst = await writer.suspend(attemptId, workId, call.tiers, proven);
+    async suspend({ attemptId, asked, held }, workId) {
+      const { asker, provider, call, team, project, env, tags } = asked;
+      const isFirst = await writer.suspend(attemptId, workId, call.tiers, asker.proven);
       if (isFirst)
         pending.set(name(provider.name, workId), {
           attemptId,
           provider: provider.name,
           workId,
-          keyId: principal.keyId,
+          keyId: asker.keyId,
           endpoint: call.endpoint,
           requestedModel: call.model,
-          team: admission.team,
-          project: admission.project,
-          env: admission.env,
-          tags: admission.tags,
+          team,
+          project,
+          env,
+          tags,
           tiers: call.tiers,
-          boundNanoUsd: admission.boundNanoUsd,
-          expectedNanoUsd: admission.expectedNanoUsd,
-          mostNanoUsd: admission.mostNanoUsd,
+          boundNanoUsd: held.boundNanoUsd,
+          expectedNanoUsd: held.expectedNanoUsd,
+          mostNanoUsd: held.mostNanoUsd,
         });
       return isFirst;
     },
@@ -107,32 +106,36 @@ export async function createWork(books: Sqlite, writer: Writer): Promise<Work> {
   };
 }
 
-/** The admission of the attempt that made the work, as far as settling needs it. */
+/** The admission of the attempt that made the work, as the books kept it: what it was asked for at is not among that. */
 export function admissionOf(
   work: PendingWork,
   { provider, priceList, tiers: placeTiers }: Pick<Target, "provider" | "priceList" | "tiers">,
 ): Admission {
   const { attemptId, keyId, endpoint, requestedModel, team, project, env, tags, tiers } = work;
-  const call = { ...workCall(endpoint, requestedModel, tiers), placeTiers };
+  const { boundNanoUsd, expectedNanoUsd, mostNanoUsd } = work;
   return {
     attemptId,
-    principal: { kind: "virtual", keyId, key: undefined, team, project, env, proven: undefined },
-    provider,
-    priceList,
-    call,
-    team,
-    project,
-    env,
-    tags,
-    inputTokens: 0,
-    boundNanoUsd: work.boundNanoUsd,
-    expectedNanoUsd: work.expectedNanoUsd,
-    mostNanoUsd: work.mostNanoUsd,
-    shortModel: requestedModel,
-    growth: "none",
-    isStrict: work.expectedNanoUsd === undefined,
-    reservedNanoUsd: work.expectedNanoUsd ?? work.boundNanoUsd,
-    leftNanoUsd: undefined,
+    asked: {
+      asker: { keyId },
+      provider,
+      priceList,
+      call: { ...workCall(endpoint, requestedModel, tiers), placeTiers },
+      team,
+      project,
+      env,
+      tags,
+      shortModel: requestedModel,
+    },
+    held: {
+      inputTokens: 0,
+      boundNanoUsd,
+      expectedNanoUsd,
+      mostNanoUsd,
+      isStrict: expectedNanoUsd === undefined,
+      growth: "none",
+      reservedNanoUsd: expectedNanoUsd ?? boundNanoUsd,
+      leftNanoUsd: undefined,
+    },
   };
 }
 

@@ -197,7 +197,7 @@ describe.skipIf(!hasRecordings)("a recorded answer, packed or cut short,", () =>
     } as unknown as Writer,
     prices,
     expectations: createExpectations(undefined),
-    refusalStatus: 402,
+    config: { refusalStatus: 402 as const },
     names: { of: (_kind: string, name: string) => name, take: () => {} },
   };
   const admitted = (provider: Provider, call: Call, bodyBytes: number): Promise<Admission> =>
@@ -260,8 +260,8 @@ describe.skipIf(!hasRecordings)("a recorded answer, packed or cut short,", () =>
     if (event.costNanoUsd === undefined) return expect(event.priceConfidence, label).toBe("unpriced");
     // Gemma is free.
     if (exact.costNanoUsd !== 0n) expect(event.costNanoUsd > 0n, label).toBe(true);
-    if (admission.boundNanoUsd !== undefined)
-      expect(event.costNanoUsd <= admission.boundNanoUsd, `${label}: ${event.costNanoUsd}`).toBe(true);
+    if (admission.held.boundNanoUsd !== undefined)
+      expect(event.costNanoUsd <= admission.held.boundNanoUsd, `${label}: ${event.costNanoUsd}`).toBe(true);
   }
 });
 
