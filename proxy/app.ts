@@ -34,7 +34,7 @@ import { createLimiter } from "./limits.ts";
 import { createMetrics } from "./metrics.ts";
 import { createLengths } from "./lengths.ts";
 import { createNames } from "./names.ts";
-import { passesUnread } from "./pass.ts";
+import { meteredRoute } from "./pass.ts";
 import { createPatience } from "./patience.ts";
 import { createBlocks } from "./policy.ts";
 import { createProviders } from "./providers/index.ts";
@@ -261,14 +261,14 @@ function createPublicListener(context: ProxyContext, sockets: Sockets): FastifyI
     clientErrorHandler: (error, socket) => refuseUnreadable(context, error, socket),
     // Targets the router cannot read still get an answer in a dialect.
     frameworkErrors: (error, request, reply) =>
-      refuseEarly(context, new Refused("bad_target", error.message), request.raw, reply.raw),
+      answerRefused(context, request.raw, reply.raw, new Refused("bad_target", error.message)),
   });
   app.removeAllContentTypeParsers();
   app.decorateRequest("arrival", undefined);
   app.addContentTypeParser("*", async (request: FastifyRequest) => {
     const target = request.arrival?.target;
     // What passes unread is passed on as it comes, however large.
-    if (target && passesUnread(target)) return undefined;
+    if (target && !meteredRoute(target)) return undefined;
     return context.bodies.take(request.raw, addressOf(context, request.raw));
   });
   app.addHook("onRequest", async (request, reply) => {
@@ -286,7 +286,7 @@ function createPublicListener(context: ProxyContext, sockets: Sockets): FastifyI
   app.setNotFoundHandler((request, reply) => handle(context, request, reply));
   app.setErrorHandler((error: FastifyError | Refused, request, reply) => {
     reply.hijack();
-    refuseEarly(context, error instanceof Refused ? error : fromFastify(error, config), request.raw, reply.raw);
+    answerRefused(context, request.raw, reply.raw, error instanceof Refused ? error : fromFastify(error, config));
   });
 
   // Node would answer 100-continue before anybody asked who it is.
@@ -296,12 +296,8 @@ function createPublicListener(context: ProxyContext, sockets: Sockets): FastifyI
       response.writeContinue();
       app.server.emit("request", request, response);
     } catch (error) {
-      refuseEarly(
-        context,
-        error instanceof Refused ? error : new Refused("bad_headers", "unreadable request"),
-        request,
-        response,
-      );
+      const refused = error instanceof Refused ? error : new Refused("bad_headers", "unreadable request");
+      answerRefused(context, request, response, refused);
     }
   });
   app.server.on("upgrade", (request: IncomingMessage, socket: Socket, head: Buffer) => {
@@ -323,15 +319,6 @@ function fromFastify(error: FastifyError, config: ProxyConfig): Refused {
       `the body is larger than ${config.mostBodyBytes} bytes; proxy.max_body_mb sets the limit`,
     );
   return new Refused("bad_headers", error.message);
-}
-
-function refuseEarly(
-  context: ProxyContext,
-  refused: Refused,
-  request: IncomingMessage,
-  response: ServerResponse,
-): void {
-  answerRefused(context, request, response, guessDialect(context.providers, request.url ?? "/"), refused);
 }
 
 /** What Node's parser gave up: there is no request, only the bytes it looked at. */

@@ -11,7 +11,7 @@ import type { Target } from "./gate.ts";
 
 /** The client's last bytes; or, where no answer came, an error in its dialect that is worth a retry. */
 export function release(
-  context: ProxyContext,
+  context: Pick<ProxyContext, "config" | "log">,
   exchange: Exchange,
   ending: Ending,
   { provider, dialect }: Pick<Target, "provider" | "dialect">,

@@ -4,7 +4,6 @@ import type { IncomingMessage } from "node:http";
 import type { Subject } from "../ledger/budgets.ts";
 import { subjectOf } from "./admit.ts";
 import { identify } from "./arrival.ts";
-import type { Arrival } from "./arrival.ts";
 import { NOTHING_MORE, openAttempt, said } from "./attempt.ts";
 import type { Attempt } from "./attempt.ts";
 import type { ProxyContext } from "./context.ts";
@@ -13,7 +12,7 @@ import { NO_READING } from "./dialects/dialect.ts";
 import type { Call, Reading } from "./dialects/dialect.ts";
 import type { Ending } from "./ending.ts";
 import { checkModel } from "./gate.ts";
-import type { Target } from "./gate.ts";
+import type { Credential, Target } from "./gate.ts";
 import type { Seen } from "./meter.ts";
 import { Refused } from "./refusals.ts";
 import type { Principal } from "./principal.ts";
@@ -62,7 +61,7 @@ const ENDED: Ending = {
 export function createAttempts(
   context: ProxyContext,
   request: IncomingMessage,
-  { credential }: Arrival,
+  credential: Credential,
   { provider, priceList, tiers }: Target,
 ): Attempts {
   /** For what the provider may start by itself. */

@@ -147,7 +147,7 @@ async function begin(
       "this WebSocket cannot be metered; use HTTP, to which clients fall back at once, or a session that names its model",
     );
 
-  const attempts = createAttempts(context, request, arrival, target);
+  const attempts = createAttempts(context, request, arrival.credential, target);
   if (conversation.opening) await attempts.reserve({ call: conversation.opening, mayStart: true }, 0);
   try {
     const headers = outgoingHeaders(request, target.credentialHeader, credential, principal.kind === "virtual");
