@@ -25,8 +25,8 @@ import { Refused } from "./refusals.ts";
 import { admissionOf } from "./work.ts";
 import type { Result } from "./work.ts";
 
-/** How an attempt ended in the books. `open`: its work goes on at the provider. */
-export type Ended = { readonly isOpen: boolean; readonly costNanoUsd: NanoUsd | undefined };
+/** How an attempt ended in the books. Without a cost its work goes on at the provider, or nobody knows one. */
+export type Ended = { readonly costNanoUsd: NanoUsd | undefined };
 
 export type Attempt = {
   readonly asked: Asked;
@@ -114,7 +114,7 @@ function createAttempt(context: ProxyContext, admission: Admission, place: Entry
       place?.leave(usedTokens(reading), Date.now());
       if (reading?.pending) {
         const suspension = await suspend(context, own, ending, reading);
-        if (suspension === "open") return { isOpen: true, costNanoUsd: undefined };
+        if (suspension === "open") return { costNanoUsd: undefined };
         if (suspension === "known") reading = NOTHING_MORE;
       }
       event = toEvent(own, ending, reading, answer?.seen(), context.prices, Date.now());
@@ -127,7 +127,7 @@ function createAttempt(context: ProxyContext, admission: Admission, place: Entry
     await book(context, event, asked, reading);
     const { makes = [] } = reading ?? {};
     await context.patience.wait(context.things.own(asked.provider.name, asked.asker.keyId, makes));
-    return { isOpen: false, costNanoUsd: event.costNanoUsd };
+    return { costNanoUsd: event.costNanoUsd };
   };
 
   const { leftNanoUsd } = held;
