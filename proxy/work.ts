@@ -1,9 +1,11 @@
 // Work that goes on at the provider after its answer. From its creation it is known here and in the books; when its result
 // passes, it is taken out, once, and settled. What nobody fetches stays pending, and visible.
+import { attemptAtMs, formatRequestId } from "../ledger/ids.ts";
 import { readPendingWork } from "../ledger/usage/work.ts";
 import type { PendingWork } from "../ledger/usage/work.ts";
 import type { Sqlite } from "../ledger/open.ts";
 import type { Writer } from "../ledger/usage/writer.ts";
+import type { Log } from "../service/log.ts";
 import type { Admission } from "./admit.ts";
 import { PLAIN_CALL } from "./dialects/dialect.ts";
 import type { Call, Reading } from "./dialects/dialect.ts";
@@ -104,6 +106,22 @@ export async function createWork(books: Sqlite, writer: Writer): Promise<Work> {
     },
     list: () => [...pending.values()],
   };
+}
+
+/** Anthropic keeps results for 29 days, the others for less. */
+const MOST_WORK_MS = 31 * 24 * 60 * 60_000;
+
+/** Work that is older than any provider keeps its results will never say what it used. */
+export async function closeOldWork(work: Work, writer: Writer, log: Log): Promise<void> {
+  const oldest = Date.now() - MOST_WORK_MS;
+  for (const { workId, attemptId } of work.list().filter((one) => attemptAtMs(one.attemptId) < oldest)) {
+    const requestId = formatRequestId(attemptId);
+    await writer.change({ type: "closeWork", workId }, "proxy").then(
+      () => log.warn({ requestId, workId }, "work that nobody fetched was booked at what was held for it"),
+      (error: unknown) => log.error({ requestId, workId, err: error }, "old work could not be closed"),
+    );
+  }
+  await work.reload();
 }
 
 /** The admission of the attempt that made the work, as the books kept it: what it was asked for at is not among that. */
