@@ -1,6 +1,7 @@
 // Attempt ids: one number a dispatch upstream, made before the first byte. An id is its instant (milliseconds since
 // 2020) and a sequence of 4,096 a millisecond, so ids grow with time, rows append, and an event's instant can never
 // differ from its reservation's. Safe integers until 2089.
+import { randomUUID } from "node:crypto";
 
 const EPOCH_MS = 1_577_836_800_000;
 const PER_MS = 4_096;
@@ -32,6 +33,12 @@ export function firstAttemptId(atMs: number): AttemptId {
 /** As people and logs see it: `x-keymeter-request-id`. */
 export function formatRequestId(id: AttemptId): string {
   return `req_km_${id}`;
+}
+
+/** An id in that form for an answer behind which no attempt stands: a refusal, or what passes unmetered. Only the log knows it; it is no
+ *  number, so that nobody takes it for an attempt's. */
+export function createAnswerId(): string {
+  return `req_km_r${randomUUID().replaceAll("-", "")}`;
 }
 
 export function formatAttemptId(id: AttemptId): string {

@@ -1,5 +1,5 @@
 // Admission: may this key spend this, and is the money held? Prices the request's bound and its expectation, and asks the
-// ledger for a reservation. What it returns is all that forwarding and settling need to know.
+// ledger for a reservation. What it returns is all that forwarding and the event need to know.
 import type { BudgetRefusal, Subject } from "../ledger/budgets.ts";
 import type { Expectations } from "../ledger/usage/expectations.ts";
 import type { AttemptId } from "../ledger/ids.ts";
@@ -10,16 +10,17 @@ import type { Growth } from "../ledger/usage/reservations.ts";
 import { LedgerUnavailable } from "../ledger/usage/writer.ts";
 import type { Writer } from "../ledger/usage/writer.ts";
 import { bound, expectation, expectedOutput, hidesThought, inputTokensOf, most } from "./bound.ts";
+import type { ProxyConfig } from "./config.ts";
 import type { Call } from "./dialects/dialect.ts";
 import type { Names } from "./names.ts";
 import type { Provider } from "./providers/provider.ts";
 import { Refused, refuseForMoney, refuseFrozen } from "./refusals.ts";
-import type { Principal } from "./register.ts";
+import type { Asker, Principal } from "./principal.ts";
 import type { Tags } from "./tags.ts";
 
-export type Admission = {
-  readonly attemptId: AttemptId;
-  readonly principal: Principal;
+/** Who asked for what, and where it goes: what an event says of an attempt before its answer. */
+export type Asked = {
+  readonly asker: Asker;
   readonly provider: Provider;
   readonly priceList: string;
   readonly call: Call;
@@ -28,17 +29,14 @@ export type Admission = {
   readonly env: string;
   /** Compact JSON, or undefined without tags. */
   readonly tags: string | undefined;
-  readonly inputTokens: number;
-  /** The price at which the key's policy lets a model without one be held and booked. */
-  readonly ceiling?: Price | undefined;
-  /** What it was asked for at; undefined where there is none. */
-  readonly price?: Price | undefined;
-  readonly boundNanoUsd: NanoUsd | undefined;
-  readonly expectedNanoUsd: NanoUsd | undefined;
-  /** The most it can come to, proven or reckoned. */
-  readonly mostNanoUsd: NanoUsd | undefined;
   /** Under which name the model is booked while no provider has accepted it. */
   readonly shortModel: string;
+};
+
+/** What is held for it, and by which reckoning. */
+export type Held = Costs & {
+  /** The price at which the key's policy lets a model without one be held and booked. */
+  readonly ceiling?: Price | undefined;
   /** A strict budget covers it. */
   readonly isStrict: boolean;
   /** Whether what is held may have to grow while it flows. */
@@ -49,16 +47,30 @@ export type Admission = {
   readonly leftNanoUsd: NanoUsd | undefined;
 };
 
+/** What a request can cost. */
+type Costs = {
+  readonly inputTokens: number;
+  /** What it was asked for at; undefined where there is none. */
+  readonly price?: Price | undefined;
+  readonly boundNanoUsd: NanoUsd | undefined;
+  readonly expectedNanoUsd: NanoUsd | undefined;
+  /** The most it can come to, proven or reckoned. */
+  readonly mostNanoUsd: NanoUsd | undefined;
+};
+
+/** An attempt whose money is held. */
+export type Admission = { readonly attemptId: AttemptId; readonly asked: Asked; readonly held: Held };
+
 export type Admitting = {
   readonly writer: Writer;
   readonly prices: PriceBook;
   readonly expectations: Expectations;
   readonly names: Names;
-  readonly refusalStatus: number;
+  readonly config: Pick<ProxyConfig, "refusalStatus">;
 };
 
-/** Who asks for what, and where it would go. */
-export type Asked = {
+/** What is asked now. */
+export type Asking = {
   readonly principal: Principal;
   readonly provider: Provider;
   readonly priceList: string;
@@ -69,55 +81,22 @@ export type Asked = {
 
 /** Reserves in one transaction, in every budget or in none. Throws Refused, with the numbers, when it does not fit or
  *  cannot be committed; then no byte has gone upstream. */
-export async function admit(
-  { writer, prices, expectations, names, refusalStatus }: Admitting,
-  asked: Asked,
-): Promise<Admission> {
-  const { principal, provider, priceList, tags, bodyBytes } = asked;
+export async function admit(admitting: Admitting, given: Asking): Promise<Admission> {
+  const { writer, names, config } = admitting;
+  const { principal, provider, bodyBytes } = given;
   // Another name for a model says nothing of what it does.
-  const call = provider.modelOf(asked.call.model) === asked.call.model ? asked.call : { ...asked.call, mayThink: true };
+  const isItself = provider.modelOf(given.call.model) === given.call.model;
+  const asking = isItself ? given : { ...given, call: { ...given.call, mayThink: true } };
+  const { call } = asking;
   const attemptId = writer.nextAttemptId();
-  const { unpriced } = principal.key?.policy ?? {};
-  const ceiling = typeof unpriced === "object" ? ceilingPrice(unpriced) : undefined;
-  const listedOf = (model: string, asked = call.tiers): Price | undefined => {
-    const found = prices.find(priceList, provider.modelOf(model), Date.now(), [...asked, ...(call.placeTiers ?? [])]);
-    // A model that sells no tokens, asked for nothing that it sells, would be held at nothing.
-    return found && (sellsTokens(found) || Object.keys(call.fees ?? {}).length > 0) ? found : undefined;
-  };
-  // Any of them may answer: the dearest is held.
-  const models = new Set([call.model, ...(call.otherModels?.instead ?? [])]);
-  const learned = expectations.outputTokens(principal.keyId, call.model);
-  const costsAt = (call: Call, bodyBytes: number): Costs[] =>
-    [...models].map((model) => {
-      const listed = listedOf(model);
-      if (!listed && unpriced === "refuse")
-        throw new Refused(
-          "unpriced",
-          `${model === "" ? "a model that the request does not name" : `the model ${model.slice(0, 80)}`} has no price, and key ${principal.key?.name ?? ""} (${principal.keyId}) uses only models that have one`,
-        );
-      // A discount that is asked for need not be given.
-      const sure = call.tiers.includes(FLEX)
-        ? listedOf(
-            model,
-            call.tiers.filter((tier) => tier !== FLEX),
-          )
-        : listed;
-      return costsOf(call, bodyBytes, listed ?? ceiling, sure ?? listed ?? ceiling, unpriced === "allow", learned);
-    });
-  const { price, inputTokens, boundNanoUsd, expectedNanoUsd, mostNanoUsd } = costsAt(call, bodyBytes).reduce(dearer);
-
-  // The key's own team is named; a tag names one, for reports, only where the key has none.
-  const team = principal.team || names.of("team", tags["team"] ?? "");
-  const project = principal.project || names.of("project", tags["project"] ?? "");
-  const env = principal.env || names.of("env", tags["env"] ?? "");
-  // A key that nobody has accepted yet uses no names up.
-  if (principal.proven === undefined) names.take({ team, project, env });
-  const all = { ...tags, ...principal.key?.policy.tags };
-  const tagText = Object.keys(all).length === 0 ? undefined : JSON.stringify(all);
-  const subject = { keyId: principal.keyId, team, project, env, provider: provider.name, model: call.model };
+  const reckon = createReckoning(admitting, asking);
+  const costs = reckon(call, bodyBytes);
+  const { price, boundNanoUsd, expectedNanoUsd, mostNanoUsd } = costs;
+  const named = nameIt(names, asking);
+  const subject = subjectOf({ ...named, asker: principal, provider, call });
 
   const decision = await writer
-    .reserve({ attemptId, subject, boundNanoUsd, expectedNanoUsd, mostNanoUsd }, call.endpoint, tagText)
+    .reserve({ attemptId, subject, boundNanoUsd, expectedNanoUsd, mostNanoUsd }, call.endpoint, named.tags)
     .catch((error: unknown) => {
       if (error instanceof LedgerUnavailable)
         throw new Refused(
@@ -129,7 +108,7 @@ export async function admit(
   if (!decision.admitted) {
     if ("frozen" in decision) throw refuseFrozen(decision.frozen);
     const { refusal } = decision;
-    throw refuseForMoney(refusal, refusalStatus, {
+    throw refuseForMoney(refusal, config.refusalStatus, {
       principal,
       model: call.model,
       open: call.unknown ?? call.unbounded ?? call.openInput,
@@ -137,32 +116,87 @@ export async function admit(
         price &&
         fittingTokens(call, price, refusal, (shorter) =>
           // A limit that was not stated makes the body longer when it is.
-          costsAt(shorter, bodyBytes + (call.maxOutputTokens === undefined ? LIMIT_BYTES : 0)).reduce(dearer),
+          reckon(shorter, bodyBytes + (call.maxOutputTokens === undefined ? LIMIT_BYTES : 0)),
         ),
     });
   }
+  const { isStrict, growth, leftNanoUsd } = decision;
   return {
     attemptId,
-    principal,
-    provider,
-    priceList,
-    call,
-    team,
-    project,
-    env,
-    tags: tagText,
-    inputTokens,
-    ceiling,
-    price,
-    boundNanoUsd,
-    expectedNanoUsd,
-    mostNanoUsd,
-    shortModel: price ? call.model : takenModel(names, principal, call.model),
-    isStrict: decision.isStrict,
-    growth: decision.growth,
-    reservedNanoUsd: decision.isStrict ? boundNanoUsd : expectedNanoUsd,
-    leftNanoUsd: decision.leftNanoUsd,
+    asked: {
+      asker: principal,
+      provider,
+      priceList: asking.priceList,
+      call,
+      ...named,
+      shortModel: price ? call.model : takenModel(names, principal, call.model),
+    },
+    held: {
+      ...costs,
+      ceiling: ceilingOf(principal),
+      isStrict,
+      growth,
+      reservedNanoUsd: isStrict ? boundNanoUsd : expectedNanoUsd,
+      leftNanoUsd,
+    },
   };
+}
+
+/** What scopes are held against. */
+export function subjectOf(asked: Omit<Asked, "priceList" | "tags" | "shortModel">): Subject {
+  const { asker, team, project, env, provider, call } = asked;
+  return { keyId: asker.keyId, team, project, env, provider: provider.name, model: call.model };
+}
+
+function ceilingOf({ key }: Principal): Price | undefined {
+  const { unpriced } = key?.policy ?? {};
+  return typeof unpriced === "object" ? ceilingPrice(unpriced) : undefined;
+}
+
+/** The key's own team is named; a tag names one, for reports, only where the key has none. */
+function nameIt(names: Names, { principal, tags }: Asking): Pick<Asked, "team" | "project" | "env" | "tags"> {
+  const team = principal.team || names.of("team", tags["team"] ?? "");
+  const project = principal.project || names.of("project", tags["project"] ?? "");
+  const env = principal.env || names.of("env", tags["env"] ?? "");
+  // A key that nobody has accepted yet uses no names up.
+  if (principal.proven === undefined) names.take({ team, project, env });
+  const all = { ...tags, ...principal.key?.policy.tags };
+  return { team, project, env, tags: Object.keys(all).length === 0 ? undefined : JSON.stringify(all) };
+}
+
+/** What the request costs, in this or a shorter form: at the dearest of the models any of which may answer. Throws Refused where the key uses
+ *  only models that have a price. */
+function createReckoning(
+  { prices, expectations }: Admitting,
+  { principal, provider, priceList, call }: Asking,
+): (shorter: Call, bodyBytes: number) => Costs {
+  const { unpriced } = principal.key?.policy ?? {};
+  const ceiling = ceilingOf(principal);
+  const listedOf = (model: string, tiers = call.tiers): Price | undefined => {
+    const found = prices.find(priceList, provider.modelOf(model), Date.now(), [...tiers, ...(call.placeTiers ?? [])]);
+    // A model that sells no tokens, asked for nothing that it sells, would be held at nothing.
+    return found && (sellsTokens(found) || Object.keys(call.fees ?? {}).length > 0) ? found : undefined;
+  };
+  // Any of them may answer: the dearest is held.
+  const models = new Set([call.model, ...(call.otherModels?.instead ?? [])]);
+  const learned = expectations.outputTokens(principal.keyId, call.model);
+  const costsAt = (model: string, asked: Call, bodyBytes: number): Costs => {
+    const listed = listedOf(model);
+    if (!listed && unpriced === "refuse")
+      throw new Refused(
+        "unpriced",
+        `${model === "" ? "a model that the request does not name" : `the model ${model.slice(0, 80)}`} has no price, and key ${principal.key?.name ?? ""} (${principal.keyId}) uses only models that have one`,
+      );
+    // A discount that is asked for need not be given.
+    const sure = call.tiers.includes(FLEX)
+      ? listedOf(
+          model,
+          call.tiers.filter((tier) => tier !== FLEX),
+        )
+      : listed;
+    return costsOf(asked, bodyBytes, listed ?? ceiling, sure ?? listed ?? ceiling, unpriced === "allow", learned);
+  };
+  return (asked, bodyBytes) => [...models].map((model) => costsAt(model, asked, bodyBytes)).reduce(dearer);
 }
 
 /** `"max_completion_tokens":1000000,` and as much again. */
@@ -198,8 +232,6 @@ function takenModel(names: Names, { proven }: Principal, model: string): string 
   if (proven === undefined) names.take({ model: name });
   return name;
 }
-
-type Costs = Pick<Admission, "price" | "inputTokens" | "boundNanoUsd" | "expectedNanoUsd" | "mostNanoUsd">;
 
 const FLEX = "flex";
 /** A long turn of speech is so many usual ones. */
@@ -252,9 +284,4 @@ function dearer(one: Costs, other: Costs): Costs {
 
 function sellsTokens({ units }: Price): boolean {
   return units.input !== undefined || units.output !== undefined;
-}
-
-/** What scopes are held against. */
-export function subjectOf({ principal, team, project, env, provider, call }: Admission): Subject {
-  return { keyId: principal.keyId, team, project, env, provider: provider.name, model: call.model };
 }

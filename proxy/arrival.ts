@@ -7,20 +7,48 @@ import type { Credential, Target } from "./gate.ts";
 import { checkAddress, checkProvider, clientAddress } from "./policy.ts";
 import type { CredentialSource } from "./providers/provider.ts";
 import { nowhere, Refused } from "./refusals.ts";
-import type { Principal } from "./register.ts";
+import type { Principal } from "./principal.ts";
 
-export type Arrival = {
-  readonly path: string;
+/** What has to be known to tell whose a credential is, and where a request goes. */
+type Identifying = Pick<ProxyContext, "register" | "sightings" | "isTrusted">;
+type Arriving = Identifying & Pick<ProxyContext, "config" | "providers" | "isDraining">;
+
+/** A request for a provider: who asks, and for which place. */
+export type Arrived = {
   readonly query: URLSearchParams;
   readonly credential: Credential;
-  /** Undefined: the path leads to no provider. */
-  readonly target: Target | undefined;
-  /** Who asks; undefined where the path leads to no provider. */
-  readonly principal?: Principal;
+  readonly target: Target;
+  readonly principal: Principal;
 };
 
-/** Reads a canonical target and one credential. Throws Refused for what is odd, and while this program stops. */
-export function readArrival(context: ProxyContext, request: IncomingMessage): Arrival {
+/** Without a target it is our own path: what a key's holder may know of it. */
+export type Arrival = Arrived | { readonly credential: Credential; readonly target: undefined };
+
+const OWN_PATH = "/keymeter/me";
+
+/** The first steps of a request, before its body is taken in: a stranger uploads nothing. */
+export function arrive(context: Arriving, request: IncomingMessage): Arrival {
+  const { path, query, credential, target } = readArrival(context, request);
+  if (!target) {
+    // Nothing that is asked here has a body.
+    if (hasBody(request)) throw stranger(context, request, path, credential);
+    if (path !== OWN_PATH) throw nowhere(path);
+    return { credential, target };
+  }
+  const principal = identify(context, request, credential, target.provider.name);
+  if (principal.kind !== "virtual" && !context.config.passThrough)
+    throw new Refused("pass_through_off", "provider keys are not accepted here; ask for a Keymeter key (km_...)");
+  checkProvider(principal.key, target.provider.name);
+  checkMethod(query);
+  return { query, credential, target, principal };
+}
+
+/** Reads a canonical target and one credential. Throws Refused for what is odd, and while this program stops. The target is undefined where
+ *  the path leads to no provider. */
+export function readArrival(
+  context: Pick<ProxyContext, "isDraining" | "providers">,
+  request: IncomingMessage,
+): Pick<Arrived, "query" | "credential"> & { readonly path: string; readonly target: Target | undefined } {
   if (context.isDraining()) throw new Refused("draining", "this Keymeter is shutting down; send the request again");
   const { path, query } = readTarget(request.url ?? "");
   checkHeaders(request);
@@ -29,32 +57,15 @@ export function readArrival(context: ProxyContext, request: IncomingMessage): Ar
   return { path, query, credential: checkCredential(found, target?.provider), target };
 }
 
-/** The first steps of a request, before its body is taken in: a stranger uploads nothing. */
-export function arrive(context: ProxyContext, request: IncomingMessage): Arrival {
-  const arrival = readArrival(context, request);
-  const { target, credential, query } = arrival;
-  if (!target) {
-    // Nothing that is asked here has a body.
-    if (hasBody(request)) throw stranger(context, request, arrival);
-    return arrival;
-  }
-  const principal = identify(context, request, credential, target.provider.name);
-  if (principal.kind !== "virtual" && !context.config.passThrough)
-    throw new Refused("pass_through_off", "provider keys are not accepted here; ask for a Keymeter key (km_...)");
-  checkProvider(principal.key, target.provider.name);
-  checkMethod(query);
-  return { ...arrival, principal };
-}
-
 /** The client's address. */
-export function addressOf(context: ProxyContext, request: IncomingMessage): string {
+export function addressOf(context: Pick<ProxyContext, "isTrusted">, request: IncomingMessage): string {
   return clientAddress(request, (peer) => context.isTrusted(peer));
 }
 
 /** Whose credential it is, at this instant. Throws Refused for a key that is unknown, expired, paused or revoked, or not meant for
  *  the client's address. */
 export function identify(
-  context: ProxyContext,
+  context: Identifying,
   request: IncomingMessage,
   credential: Credential,
   provider: string,
@@ -69,7 +80,7 @@ export function identify(
 
 /** What goes to the provider: a virtual key is swapped for the provider's credential; a client's own key is the credential. */
 export async function credentialFor(
-  context: ProxyContext,
+  context: Pick<ProxyContext, "config">,
   target: Target,
   principal: Principal,
   credential: Credential,
@@ -90,8 +101,8 @@ export async function credentialFor(
 }
 
 /** A path of ours, or of nobody, with a body: who is unknown hears that first. */
-function stranger(context: ProxyContext, request: IncomingMessage, { path, credential }: Arrival): unknown {
-  if (path !== "/keymeter/me") return nowhere(path);
+function stranger(context: Arriving, request: IncomingMessage, path: string, credential: Credential): unknown {
+  if (path !== OWN_PATH) return nowhere(path);
   const [first] = context.providers.all;
   try {
     if (first) identify(context, request, credential, first.name);

@@ -8,27 +8,28 @@ import { isFee } from "../ledger/usage.ts";
 import type { Unit } from "../ledger/usage.ts";
 import type { PendingWork } from "../ledger/usage/pending-work.ts";
 import { admit } from "./admit.ts";
-import type { Admission, Asked } from "./admit.ts";
+import type { Admission, Asked, Asking } from "./admit.ts";
 import type { ProxyContext } from "./context.ts";
 import { NO_READING } from "./dialects/dialect.ts";
 import type { Call, Reading } from "./dialects/dialect.ts";
+import { withoutAnswer } from "./ending.ts";
+import type { Ending } from "./ending.ts";
+import { toEvent } from "./event.ts";
 import { createExtension } from "./extend.ts";
 import type { Extension } from "./extend.ts";
-import type { Ending } from "./forward.ts";
 import type { Target } from "./gate.ts";
 import type { Entry } from "./limits.ts";
 import type { Meter, Seen } from "./meter.ts";
 import { checkPolicy } from "./policy.ts";
 import { Refused } from "./refusals.ts";
-import { toEvent } from "./event.ts";
 import { admissionOf } from "./work.ts";
 import type { Result } from "./work.ts";
 
-/** How an attempt ended in the books. `open`: its work goes on at the provider. */
-export type Ended = { readonly isOpen: boolean; readonly costNanoUsd: NanoUsd | undefined };
+/** How an attempt ended in the books. Without a cost its work goes on at the provider, or nobody knows one. */
+export type Ended = { readonly costNanoUsd: NanoUsd | undefined };
 
 export type Attempt = {
-  readonly admission: Admission;
+  readonly asked: Asked;
   readonly requestId: string;
   /** What a client's answer says of limits and of the budget. */
   readonly headers: readonly string[];
@@ -37,6 +38,8 @@ export type Attempt = {
   /** Books it, or leaves it open for work that goes on; the first call counts, later ones say the same. Resolves after the commit, or after
    *  five seconds while the books cannot be written. Never rejects. */
   end(ending: Ending, answer: Answered | undefined): Promise<Ended>;
+  /** Ends it where something of ours broke on its way: it may have been sent. One that ended stays as it is. */
+  abandon(): Promise<void>;
   /** Another one of the same kind for which nothing was held: its instant is that of its booking. */
   unheld(): Attempt;
 };
@@ -53,16 +56,15 @@ export function said(reading: Reading, seen: Seen | undefined): Answered {
 }
 
 /** Asks whether the key may, takes a place in the limits and holds the money, or none of it. Throws Refused. */
-export async function openAttempt(context: ProxyContext, asked: Asked): Promise<Attempt> {
-  const { principal, provider, bodyBytes } = asked;
-  const call = context.lengths.measured(provider.name, asked.call);
+export async function openAttempt(context: ProxyContext, asking: Asking): Promise<Attempt> {
+  const { principal, provider, bodyBytes } = asking;
+  const call = context.lengths.measured(provider.name, asking.call);
   const { instead = [], beside = [] } = call.otherModels ?? {};
   const others = [...new Set([...instead, ...beside])];
-  const asks = { provider: provider.name, endpoint: call.endpoint, model: call.model, others };
-  checkPolicy(principal.key, asks);
+  checkPolicy(principal.key, { provider: provider.name, endpoint: call.endpoint, model: call.model, others });
   const place = context.limiter.enter(principal, expectedTokens(call, bodyBytes), bodyBytes, Date.now());
   try {
-    const admitting = admit({ ...context, refusalStatus: context.config.refusalStatus }, { ...asked, call });
+    const admitting = admit(context, { ...asking, call });
     const isDecided = await context.patience.wait(admitting.then(nothing, nothing));
     if (isDecided) return createAttempt(context, await admitting, place);
     // A disk that hangs: nothing was sent, and what is held for it at last is let go.
@@ -80,15 +82,8 @@ export async function openAttempt(context: ProxyContext, asked: Asked): Promise<
 
 function nothing(): void {}
 
-const NEVER_SENT: Ending = {
-  how: "unreachable",
-  timedOut: false,
-  sent: false,
-  status: undefined,
-  firstByteMs: undefined,
-  providerRequestId: undefined,
-  error: "the ledger did not answer in time",
-};
+const NEVER_SENT = withoutAnswer("unreachable", false, "the ledger did not answer in time");
+const BROKEN = withoutAnswer("failed", true, "an error of ours");
 
 /** The attempt that began work which goes on at the provider, for the result that passed. */
 function resumeAttempt(
@@ -100,14 +95,18 @@ function resumeAttempt(
 }
 
 function createAttempt(context: ProxyContext, admission: Admission, place: Entry | undefined, isHeld = true): Attempt {
-  const requestId = formatRequestId(admission.attemptId);
+  const { attemptId, asked, held } = admission;
+  const requestId = formatRequestId(attemptId);
   const extension = isHeld ? createExtension(context.writer, context.prices, admission) : undefined;
   let ended: Promise<Ended> | undefined;
 
   const finish = async (ending: Ending, answer: Answered | undefined): Promise<Ended> => {
-    const held = extension?.admission() ?? admission;
-    // What nothing was held for gets its instant now: its day may be sealed by then.
-    const own = isHeld ? held : { ...held, attemptId: context.writer.nextAttemptId() };
+    const own: Admission = {
+      // What nothing was held for gets its instant now: its day may be sealed by then.
+      attemptId: isHeld ? attemptId : context.writer.nextAttemptId(),
+      asked,
+      held: extension?.held() ?? held,
+    };
     let event: UsageEvent;
     let reading: Reading | undefined;
     try {
@@ -115,7 +114,7 @@ function createAttempt(context: ProxyContext, admission: Admission, place: Entry
       place?.leave(usedTokens(reading), Date.now());
       if (reading?.pending) {
         const suspension = await suspend(context, own, ending, reading);
-        if (suspension === "open") return { isOpen: true, costNanoUsd: undefined };
+        if (suspension === "open") return { costNanoUsd: undefined };
         if (suspension === "known") reading = NOTHING_MORE;
       }
       event = toEvent(own, ending, reading, answer?.seen(), context.prices, Date.now());
@@ -125,24 +124,25 @@ function createAttempt(context: ProxyContext, admission: Admission, place: Entry
       reading = undefined;
       event = toEvent(own, ending, undefined, undefined, context.prices, Date.now());
     }
-    await book(context, event, own, reading);
+    await book(context, event, asked, reading);
     const { makes = [] } = reading ?? {};
-    const { provider, principal } = own;
-    await context.patience.wait(context.things.own(provider.name, principal.keyId, makes));
-    return { isOpen: false, costNanoUsd: event.costNanoUsd };
+    await context.patience.wait(context.things.own(asked.provider.name, asked.asker.keyId, makes));
+    return { costNanoUsd: event.costNanoUsd };
   };
 
+  const { leftNanoUsd } = held;
   return {
-    admission,
+    asked,
     requestId,
     extension,
     headers: [
       ...(place?.headers ?? []),
-      ...(admission.leftNanoUsd === undefined
-        ? []
-        : ["x-keymeter-budget-remaining-usd", formatUsdExact(admission.leftNanoUsd)]),
+      ...(leftNanoUsd === undefined ? [] : ["x-keymeter-budget-remaining-usd", formatUsdExact(leftNanoUsd)]),
     ],
     end: (ending, answer) => (ended ??= finish(ending, answer)),
+    async abandon() {
+      await (ended ??= finish(BROKEN, undefined));
+    },
     unheld: () => createAttempt(context, admission, undefined, false),
   };
 }
@@ -152,18 +152,18 @@ function createAttempt(context: ProxyContext, admission: Admission, place: Entry
 async function book(
   context: ProxyContext,
   event: UsageEvent,
-  { principal, provider }: Admission,
+  { asker, provider }: Asked,
   reading: Reading | undefined,
 ): Promise<void> {
-  const accepted = event.keyId === principal.keyId ? principal.proven : undefined;
+  const accepted = event.keyId === asker.keyId ? asker.proven : undefined;
   const requestId = formatRequestId(event.attemptId);
   const { team, project, env } = event;
-  if (event.keyId === principal.keyId) context.names.take({ team, project, env });
+  if (event.keyId === asker.keyId) context.names.take({ team, project, env });
   if (event.httpStatus !== undefined && event.httpStatus < 300) context.names.take({ model: event.requestedModel });
   const committed = context.writer.settle(event, accepted).then(
     () => {
-      if (accepted) context.register.remember(principal, provider.name, Date.now());
-      if (event.httpStatus !== undefined && event.httpStatus < 300) context.register.acceptSignIn(principal);
+      if (accepted) context.register.remember(asker, provider.name, Date.now());
+      if (event.httpStatus !== undefined && event.httpStatus < 300) context.register.acceptSignIn(asker);
       onBooked(context, event, reading);
     },
     // Not booked is a broken invariant or a broken ledger: said loudly; the reservation stays open and is booked at restart.
@@ -202,16 +202,17 @@ async function suspend(
   const { responseId } = reading;
   const isAccepted = status !== undefined && status >= 200 && status < 300;
   if (!isAccepted || responseId === undefined) return "closed";
-  const { attemptId, principal, provider } = admission;
-  const suspended = context.work.suspend(admission, responseId, principal.proven).then(
+  const { attemptId, asked } = admission;
+  const { asker, provider, priceList, call } = asked;
+  const suspended = context.work.suspend(admission, responseId).then(
     async (isFirst) => {
       if (!isFirst) return "known" as const;
-      context.things.remember(provider.name, principal.keyId, [responseId]);
-      if (principal.proven) context.register.remember(principal, provider.name, Date.now());
+      context.things.remember(provider.name, asker.keyId, [responseId]);
+      if (asker.proven) context.register.remember(asker, provider.name, Date.now());
       // A stream names its work at once: the result may have passed before this.
       const early = context.work.takeEarly(provider.name, responseId);
       const work = early && context.work.take(provider.name, responseId);
-      const place = { provider, priceList: admission.priceList, tiers: admission.call.placeTiers ?? [] };
+      const place = { provider, priceList, tiers: call.placeTiers ?? [] };
       if (early && work) await endWork(context, place, work, early);
       return "open" as const;
     },
@@ -226,7 +227,7 @@ async function suspend(
   void suspended.then(async (outcome) => {
     if (outcome === "open") return;
     const last = outcome === "known" ? NOTHING_MORE : reading;
-    await book(context, toEvent(admission, ending, last, undefined, context.prices, Date.now()), admission, last);
+    await book(context, toEvent(admission, ending, last, undefined, context.prices, Date.now()), asked, last);
   });
   return "open";
 }

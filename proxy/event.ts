@@ -1,19 +1,19 @@
-// From an ending to a usage event: what was used, by the provider's word or else by an honest estimate, and what it costs.
-// Pure. Usage that is not known is never booked as zero.
-import { cost, statedLine } from "../ledger/cost.ts";
-import type { CostLine } from "../ledger/cost.ts";
+// Usage events: the row that an attempt leaves in the books. What was used, by the provider's word or else by an honest estimate, what that
+// cost, and how it ended. Pure. Usage that is not known is never booked as zero.
 import type { Outcome, UsageEvent } from "../ledger/usage/usage-event.ts";
 import { attemptAtMs } from "../ledger/ids.ts";
 import { UNPROVEN_KEY_ID } from "../ledger/usage/keys.ts";
 import type { NanoUsd } from "../ledger/money.ts";
-import type { Price, PriceBook } from "../ledger/prices/price-book.ts";
-import { addUsage, contextTokens, NO_USAGE } from "../ledger/usage.ts";
+import type { PriceBook } from "../ledger/prices/price-book.ts";
+import { NO_USAGE } from "../ledger/usage.ts";
 import type { Usage, UsageReason, UsageState } from "../ledger/usage.ts";
-import type { Admission } from "./admit.ts";
+import type { Admission, Asked, Held } from "./admit.ts";
 import type { Reading } from "./dialects/dialect.ts";
-import type { Ending } from "./forward.ts";
+import type { Ending } from "./ending.ts";
 import type { Seen } from "./meter.ts";
 import { OTHER } from "./names.ts";
+import { asStated, atMost, nameOf, NOTHING_OWED, priceUsage, tiersOf } from "./pricing.ts";
+import type { Priced } from "./pricing.ts";
 
 /** The event of an attempt. `reading` and `seen` are undefined when no answer came. */
 export function toEvent(
@@ -24,7 +24,8 @@ export function toEvent(
   prices: PriceBook,
   nowMs: number,
 ): UsageEvent {
-  const { attemptId, principal, provider, call } = admission;
+  const { attemptId, asked, held } = admission;
+  const { asker, provider, call } = asked;
   const isError = ending.status !== undefined && ending.status >= 400;
   const isAccepted = ending.status !== undefined && ending.status >= 200 && ending.status < 300;
   const isBilled = !isError && ending.sent;
@@ -38,22 +39,18 @@ export function toEvent(
   const stated = isBilled && !used.reserved && reading?.final ? reading.statedCostNanoUsd : undefined;
   const found = stated === undefined ? ours : asStated(ours, stated, !isNothing);
   // What went by can be more than the tokens of it; no estimate is above what the request can cost.
-  const priced = used.state === "estimated" ? atMost(found, admission.boundNanoUsd) : found;
+  const priced = used.state === "estimated" ? atMost(found, held.boundNanoUsd) : found;
 
   // What no provider has accepted makes no names of its own.
-  const isStranger = principal.proven !== undefined && !isAccepted;
-  const names = isStranger ? NOBODY : admission;
+  const isStranger = asker.proven !== undefined && !isAccepted;
+  const names = isStranger ? NOBODY : asked;
   return {
     attemptId,
     // A provider key is a key once its provider accepted it; until then its attempts share one.
-    keyId: isStranger ? UNPROVEN_KEY_ID : principal.keyId,
+    keyId: isStranger ? UNPROVEN_KEY_ID : asker.keyId,
     provider: provider.name,
     endpoint: call.endpoint,
-    requestedModel: isAccepted
-      ? call.model
-      : isStranger && admission.price === undefined
-        ? OTHER
-        : admission.shortModel,
+    requestedModel: isAccepted ? call.model : isStranger && held.price === undefined ? OTHER : asked.shortModel,
     servedModel: isBilled ? nameOf(reading) : undefined,
     tier: tiers.length === 0 ? undefined : tiers.join(","),
     team: names.team,
@@ -63,12 +60,11 @@ export function toEvent(
     usage: priced.usage ?? used.usage,
     reasoning: isBilled ? reading?.reasoning : undefined,
     usageReason: used.reason,
-    usageState:
-      used.reserved && (admission.reservedNanoUsd ?? admission.mostNanoUsd) === undefined ? "unknown" : used.state,
+    usageState: used.reserved && (held.reservedNanoUsd ?? held.mostNanoUsd) === undefined ? "unknown" : used.state,
     // Nothing was seen of the answer: the amount reserved stands until a bill says better.
     costNanoUsd: costOf(used, priced, admission, seen, reading, tiers, prices),
-    costLines: used.reserved || isShort(priced, admission) ? [] : priced.lines,
-    priceList: admission.priceList,
+    costLines: used.reserved || isShort(priced, held) ? [] : priced.lines,
+    priceList: asked.priceList,
     priceVersion: priced.price?.version,
     priceConfidence: priced.confidence,
     outcome: outcomeOf(ending, reading),
@@ -82,8 +78,8 @@ export function toEvent(
   };
 }
 
-/** Of what was not stated: the amount reserved, but not less than the words that went by and what the provider had stated of it. Of what has no price: under a hard budget not
- *  less than what was held. */
+/** Of what was not stated: the amount reserved, but not less than the words that went by and what the provider had stated of it. Of what
+ *  has no price: under a hard budget not less than what was held. */
 function costOf(
   used: Used,
   priced: Priced,
@@ -93,34 +89,35 @@ function costOf(
   tiers: readonly string[],
   prices: PriceBook,
 ): NanoUsd | undefined {
-  const { reservedNanoUsd } = admission;
-  if (!used.reserved) return isShort(priced, admission) ? reservedNanoUsd : priced.costNanoUsd;
+  const { asked, held } = admission;
+  const { reservedNanoUsd } = held;
+  if (!used.reserved) return isShort(priced, held) ? reservedNanoUsd : priced.costNanoUsd;
   const stated = reading?.usage;
   // Work that is gone without a word may have come to the most that it can.
-  if (used.reason === "not_fetched" || (admission.call.isResult && !stated)) return mostOf(admission);
+  if (used.reason === "not_fetched" || (asked.call.isResult && !stated)) return mostOf(held);
   // So may an input that lies at the provider: a conversation or a file, of which only the name was here.
-  if (!stated && isFarInput(admission)) return mostOf(admission);
+  if (!stated && isFarInput(asked)) return mostOf(held);
   if (!seen?.tokens && !stated) return reservedNanoUsd;
   const wentBy = {
-    ...(stated ?? { input: admission.inputTokens }),
+    ...(stated ?? { input: held.inputTokens }),
     output: Math.max(stated?.output ?? 0, seen?.tokens ?? 0),
   };
-  const least = atMost(priceUsage(wentBy, reading, admission, tiers, prices), admission.boundNanoUsd).costNanoUsd;
+  const least = atMost(priceUsage(wentBy, reading, admission, tiers, prices), held.boundNanoUsd).costNanoUsd;
   return least !== undefined && (reservedNanoUsd === undefined || least > reservedNanoUsd) ? least : reservedNanoUsd;
 }
 
-function mostOf({ mostNanoUsd, reservedNanoUsd }: Admission): NanoUsd | undefined {
+function mostOf({ mostNanoUsd, reservedNanoUsd }: Held): NanoUsd | undefined {
   return mostNanoUsd !== undefined && (reservedNanoUsd === undefined || mostNanoUsd > reservedNanoUsd)
     ? mostNanoUsd
     : reservedNanoUsd;
 }
 
 /** Whether the input may be as long as a whole context. Pictures are not, nor is what a connection was asked for by itself. */
-function isFarInput({ call: { openInput } }: Admission): boolean {
+function isFarInput({ call: { openInput } }: Asked): boolean {
   return openInput !== undefined && openInput !== "a connection" && !openInput.startsWith("a picture");
 }
 
-function isShort({ confidence, costNanoUsd }: Priced, { leftNanoUsd, reservedNanoUsd }: Admission): boolean {
+function isShort({ confidence, costNanoUsd }: Priced, { leftNanoUsd, reservedNanoUsd }: Held): boolean {
   return (
     confidence === "unpriced" &&
     leftNanoUsd !== undefined &&
@@ -139,8 +136,7 @@ type Used = {
   readonly reserved: boolean;
 };
 
-function usedBy(admission: Admission, reading: Reading | undefined, seen: Seen | undefined): Used {
-  const { call, isStrict, inputTokens } = admission;
+function usedBy({ asked: { call }, held }: Admission, reading: Reading | undefined, seen: Seen | undefined): Used {
   const asReserved = (reason: UsageReason): Used => ({ usage: NO_USAGE, state: "estimated", reason, reserved: true });
   if (!reading || !seen || reading.pending)
     return asReserved(call.isResult || reading?.pending ? "not_fetched" : "cut");
@@ -153,7 +149,7 @@ function usedBy(admission: Admission, reading: Reading | undefined, seen: Seen |
   // (no output yet, for a model may have thought; an input that lies at the provider; an answer that could not be read), the
   // amount reserved is the honest figure.
   if (
-    isStrict ||
+    held.isStrict ||
     call.isResult ||
     seen.isPartial ||
     (seen.tokens === 0 && !reading.usage?.output && !reading.failed) ||
@@ -163,7 +159,7 @@ function usedBy(admission: Admission, reading: Reading | undefined, seen: Seen |
   )
     return asReserved(reason);
   // Else the input is the provider's word where it came early, the output what went by.
-  const input = reading.usage ?? { input: inputTokens };
+  const input = reading.usage ?? { input: held.inputTokens };
   const most = call.maxOutputTokens === undefined ? Number.MAX_SAFE_INTEGER : call.maxOutputTokens * call.answers;
   return {
     usage: { ...input, output: Math.min(Math.max(input.output ?? 0, seen.tokens), most) },
@@ -178,118 +174,6 @@ function reasonOf(reading: Reading, seen: Seen): UsageReason {
   if (reading.failed) return "failed";
   return reading.ended ? "not_stated" : "cut";
 }
-
-type Priced = {
-  readonly usage?: Usage;
-  readonly costNanoUsd: NanoUsd | undefined;
-  readonly lines: readonly CostLine[];
-  readonly price: Price | undefined;
-  readonly confidence: UsageEvent["priceConfidence"];
-};
-
-function atMost(priced: Priced, boundNanoUsd: NanoUsd | undefined): Priced {
-  const { costNanoUsd } = priced;
-  if (boundNanoUsd === undefined || costNanoUsd === undefined || costNanoUsd <= boundNanoUsd) return priced;
-  return { ...priced, costNanoUsd: boundNanoUsd, lines: [] };
-}
-
-const NOTHING_OWED: Priced = { costNanoUsd: 0n, lines: [], price: undefined, confidence: undefined };
-
-/** The provider's own figure is what is owed, and our lines stand beside it. Nothing at all for something that was used, or less than half
- *  of ours, is not believed: then ours is booked, and what was stated is kept beside it. */
-function asStated(ours: Priced, statedNanoUsd: NanoUsd, isUsed: boolean): Priced {
-  const sum = ours.lines.reduce((total, line) => total + line.costNanoUsd, 0n);
-  if ((statedNanoUsd === 0n && isUsed) || statedNanoUsd * 2n < sum) return ours;
-  const line = statedLine(statedNanoUsd, sum);
-  return { ...ours, costNanoUsd: statedNanoUsd, lines: line ? [...ours.lines, line] : ours.lines, confidence: "exact" };
-}
-
-type Found = {
-  readonly find: (model: string, more?: readonly string[]) => Price | undefined;
-  readonly served: Price | undefined;
-  readonly price: Price | undefined;
-};
-
-function findPrice(
-  reading: Reading | undefined,
-  { provider, priceList, call, attemptId, ceiling }: Admission,
-  tiers: readonly string[],
-  prices: PriceBook,
-): Found {
-  const find = (model: string, more: readonly string[] = []): Price | undefined =>
-    prices.find(priceList, model, attemptAtMs(attemptId), more.length > 0 ? [...tiers, ...more] : tiers);
-  // A deployment's name stands for its model where it was asked for; what answered names itself.
-  const requested = provider.modelOf(call.model);
-  const served = find(nameOf(reading) ?? requested);
-  return { find, served, price: served ?? find(requested) ?? ceiling };
-}
-
-/** What an answer is priced at, as far as it has said under which name and tier it comes. */
-export function priceSoFar(admission: Admission, reading: Reading, prices: PriceBook): Price | undefined {
-  return findPrice(reading, admission, tiersOf(admission, reading), prices).price;
-}
-
-/** The tiers that the answer names, else those that were asked for; and those of the place. */
-function tiersOf({ call }: Admission, reading: Reading | undefined): readonly string[] {
-  return [...(reading && reading.tiers.length > 0 ? reading.tiers : call.tiers), ...(call.placeTiers ?? [])];
-}
-
-/** Prices by the served model and the served tier, at the instant of the reservation; the requested model's price, as
- *  inferred, when the served one is in no list. Passes of other models are priced as theirs. */
-function priceUsage(
-  usage: Usage,
-  reading: Reading | undefined,
-  admission: Admission,
-  tiers: readonly string[],
-  prices: PriceBook,
-): Priced {
-  const { find, served, price } = findPrice(reading, admission, tiers, prices);
-  if (!price) return { costNanoUsd: undefined, lines: [], price: undefined, confidence: "unpriced" };
-
-  const extra = reading?.extra ?? [];
-  const used = price.units.request && !admission.call.isResult ? { ...usage, request: 1 } : usage;
-  const context = reading?.context ?? contextOf(used, reading, admission, price);
-  const parts = [
-    { price, usage: used, context },
-    ...extra.map((pass) => ({ ...pass, price: pass.model === undefined ? price : find(pass.model, pass.tiers) })),
-  ].map((part) => ({ price: part.price, cost: part.price && cost(part.usage, part.price, part.context) }));
-  const isUnpriced = parts.some((part) => part.cost === undefined || part.cost.unpricedUnits.length > 0);
-  const isLong =
-    (reading?.isContextGuess === true || (reading?.passes ?? 1) > 1) &&
-    Object.values(price.units).some(({ steps }) =>
-      steps.some(({ above }) => longestPass(used, admission, price) > above),
-    );
-  const isInferred = parts.some(
-    (part) =>
-      part.price?.confidence === "inferred" || part.cost?.lines.some(({ unit }) => part.price?.guessedUnits.has(unit)),
-  );
-  const lines = parts.flatMap((part) => part.cost?.lines ?? []);
-  return {
-    usage: extra.reduce((sum, pass) => addUsage(sum, pass.usage), used),
-    // With a part that has no price the rest is still a sum that is owed: a lower bound, marked as unpriced.
-    costNanoUsd: lines.reduce((sum, line) => sum + line.costNanoUsd, 0n),
-    lines,
-    price,
-    confidence: isUnpriced ? "unpriced" : served === undefined || isInferred || isLong ? "inferred" : "exact",
-  };
-}
-
-/** How long the context was that long-context prices go by. Of several passes of which only the sum is known, their average; and never
- *  longer than one pass can be. */
-function contextOf(usage: Usage, reading: Reading | undefined, admission: Admission, price: Price): number {
-  return Math.min(Math.ceil(contextTokens(usage) / (reading?.passes ?? 1)), longestPass(usage, admission, price));
-}
-
-function longestPass(usage: Usage, { call }: Admission, price: Price): number {
-  return Math.min(contextTokens(usage), call.longestContext ?? price.contextWindow ?? Number.MAX_SAFE_INTEGER);
-}
-
-/** The model that answered, as it can stand in tables and labels. */
-function nameOf(reading: Reading | undefined): string | undefined {
-  return reading?.servedModel?.replace(/[^\x21-\x7e]/g, "?").slice(0, MOST_NAME);
-}
-
-const MOST_NAME = 200;
 
 function outcomeOf(ending: Ending, reading: Reading | undefined): Outcome {
   if (ending.status !== undefined && ending.status >= 400) return "upstream_rejected";

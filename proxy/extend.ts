@@ -7,16 +7,16 @@ import type { Price, PriceBook } from "../ledger/prices/price-book.ts";
 import type { Usage } from "../ledger/usage.ts";
 import { LedgerUnavailable } from "../ledger/usage/writer.ts";
 import type { Writer } from "../ledger/usage/writer.ts";
-import type { Admission } from "./admit.ts";
+import type { Admission, Held } from "./admit.ts";
 import type { Meter } from "./meter.ts";
+import { priceSoFar } from "./pricing.ts";
 import { describeEnd } from "./refusals.ts";
-import { priceSoFar } from "./event.ts";
 
 export type Extension = {
   /** Looks at what went by. Undefined: it may flow on. A promise: it has to wait; what that resolves with is why it ends, or undefined. */
   look(meter: Meter): Promise<NoMore | undefined> | undefined;
-  /** The admission, with what is held now. */
-  admission(): Admission;
+  /** What is held now. */
+  held(): Held;
 };
 
 /** Why a stream ends: a budget has no more, or the books cannot be written. */
@@ -33,7 +33,9 @@ const RETRY_MS = 250;
 
 /** Undefined where nothing has to be extended: no stream, no price, or no hard budget that holds what is expected. */
 export function createExtension(writer: Writer, prices: PriceBook, admission: Admission): Extension | undefined {
-  const { call, price: askedPrice, expectedNanoUsd, boundNanoUsd, growth, attemptId, principal } = admission;
+  const { attemptId, asked, held } = admission;
+  const { call, asker } = asked;
+  const { price: askedPrice, expectedNanoUsd, boundNanoUsd, growth, inputTokens } = held;
   if (!call.stream || !askedPrice || expectedNanoUsd === undefined || growth === "none") return undefined;
   let heldNanoUsd = expectedNanoUsd;
   /** Below so many output tokens nothing can be due. */
@@ -46,7 +48,7 @@ export function createExtension(writer: Writer, prices: PriceBook, admission: Ad
 
   /** What went by, its output counted as so many tokens. The input is the provider's word where it came early. */
   const costAt = (price: Price, stated: Usage | undefined, output: number): NanoUsd =>
-    cost({ ...call.fees, ...(stated ?? { input: admission.inputTokens }), output }, price).lines.reduce(
+    cost({ ...call.fees, ...(stated ?? { input: inputTokens }), output }, price).lines.reduce(
       (sum, line) => sum + line.costNanoUsd,
       0n,
     );
@@ -65,7 +67,7 @@ export function createExtension(writer: Writer, prices: PriceBook, admission: Ad
         if (extension && "refusal" in extension)
           return {
             how: "capped",
-            why: describeEnd(extension.refusal, principal),
+            why: describeEnd(extension.refusal, asker),
           };
         if (extension) {
           heldNanoUsd = extension.heldNanoUsd;
@@ -109,6 +111,6 @@ export function createExtension(writer: Writer, prices: PriceBook, admission: Ad
       nextLook = step === 0n ? Infinity : tokens + Number(((heldNanoUsd - spent) * BigInt(stepTokens)) / step);
       return undefined;
     },
-    admission: () => (admission.isStrict ? admission : { ...admission, reservedNanoUsd: heldNanoUsd }),
+    held: () => (held.isStrict ? held : { ...held, reservedNanoUsd: heldNanoUsd }),
   };
 }

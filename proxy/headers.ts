@@ -1,6 +1,7 @@
 // Headers out and in: which of the client's go upstream and under whose credential, which of the provider's come back.
 import type { IncomingMessage } from "node:http";
 import type { Credential } from "./gate.ts";
+import type { Mask } from "./mask.ts";
 import type { CredentialHeader } from "./providers/provider.ts";
 import { isTagHeader } from "./tags.ts";
 
@@ -99,6 +100,44 @@ export function outgoingHeaders(
   return headers;
 }
 
+/** The head of a provider's answer. */
+export type Head = {
+  readonly status: number;
+  readonly contentType: string;
+  readonly contentEncoding: string;
+  /** The provider's own id of the request. */
+  readonly requestId: string | undefined;
+  /** Names and values that are the client's to see. */
+  readonly headers: readonly string[];
+};
+
+/** Reads it once. `mask` hides a credential of ours; `placeUrl` puts places at the provider here. */
+export function readHead(
+  status: number,
+  raw: readonly (Buffer | string)[],
+  mask: Mask | undefined,
+  placeUrl: ((value: string) => string) | undefined,
+): Head {
+  const headers: string[] = [];
+  let contentType = "";
+  let contentEncoding = "";
+  let requestId: string | undefined;
+  for (let i = 0; i + 1 < raw.length; i += 2) {
+    const name = String(raw[i]).toLowerCase();
+    const value = Buffer.isBuffer(raw[i + 1]) ? (raw[i + 1] as Buffer).toString("latin1") : String(raw[i + 1]);
+    if (name === "content-type") contentType = value;
+    if (name === "content-encoding") contentEncoding = value.toLowerCase();
+    if (REQUEST_ID_HEADERS.has(name)) requestId ??= mask?.text(value) ?? value;
+    const placed = placeUrl?.(value) ?? value;
+    if (isReturned(name)) headers.push(name, mask?.text(placed) ?? placed);
+  }
+  return { status, contentType, contentEncoding, requestId, headers };
+}
+
+function isReturned(name: string): boolean {
+  return !NOT_RETURNED.has(name) && !name.startsWith("access-control-");
+}
+
 /** Where a key has limits of its own, those of the provider's account are not for it to see. */
 const RATE_HEADER = "x-ratelimit-";
 
@@ -108,12 +147,6 @@ export function clientHeaders(headers: readonly string[], own: readonly string[]
   return headers.filter((_text, i) => !(headers[i - (i % 2)] as string).startsWith(RATE_HEADER));
 }
 
-/** Whether a header of the provider's is the client's to see. */
-export function isReturned(name: string): boolean {
-  return !NOT_RETURNED.has(name) && !name.startsWith("access-control-");
-}
-
-/** Whether it is the provider's own id of the request. */
-export function isRequestId(name: string): boolean {
-  return REQUEST_ID_HEADERS.has(name);
+export function withoutVary(headers: readonly string[]): readonly string[] {
+  return headers.filter((_text, i) => headers[i - (i % 2)] !== "vary");
 }

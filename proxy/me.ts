@@ -12,7 +12,7 @@ import { Refused } from "./refusals.ts";
 
 /** Answers with the numbers a refusal would use in the same second. A provider key says whose it is by ?provider=. */
 export async function answerMe(
-  context: ProxyContext,
+  context: Pick<ProxyContext, "providers" | "register" | "sightings" | "isTrusted" | "writer" | "books" | "config">,
   request: FastifyRequest,
   reply: FastifyReply,
   credential: Credential,
@@ -72,7 +72,11 @@ type Told = {
 };
 
 /** What the key itself has spent, budgets or none. */
-async function spentBy({ books, config }: ProxyContext, keyId: string, nowMs: number): Promise<Told["spent"]> {
+async function spentBy(
+  { books, config }: Pick<ProxyContext, "books" | "config">,
+  keyId: string,
+  nowMs: number,
+): Promise<Told["spent"]> {
   const calendar = createCalendar(config.timezone);
   const sumOf = async (window: "day" | "month"): Promise<string> => {
     const { firstDay, endDay } = calendar.window(window, nowMs);

@@ -4,20 +4,20 @@ import { Transform } from "node:stream";
 import type { Readable } from "node:stream";
 import type { FastifyReply, FastifyRequest } from "fastify";
 import { describeScope } from "../ledger/budgets.ts";
-import { formatRequestId } from "../ledger/ids.ts";
+import { createAnswerId } from "../ledger/ids.ts";
 import { hasBody } from "./arrival.ts";
 import type { ProxyContext } from "./context.ts";
 import { endWork, NOTHING_MORE } from "./attempt.ts";
 import { NO_READING, objectAt, parseObject, textAt } from "./dialects/dialect.ts";
 import type { Dialect, RouteMatch } from "./dialects/dialect.ts";
 import { outgoingHeaders } from "./headers.ts";
-import type { ChooseMeter, Exchange } from "./forward.ts";
+import type { ChooseMeter, Exchange } from "./exchange.ts";
 import type { Credential, Target } from "./gate.ts";
 import { createMeter } from "./meter.ts";
 import type { Meter } from "./meter.ts";
-import type { Ending } from "./forward.ts";
+import type { Ending } from "./ending.ts";
 import { Refused, refuseFrozen } from "./refusals.ts";
-import type { Principal } from "./register.ts";
+import type { Principal } from "./principal.ts";
 import { release } from "./release.ts";
 import { workCall } from "./work.ts";
 import type { Result } from "./work.ts";
@@ -37,16 +37,30 @@ type Passing = {
   readonly mostBodyBytes: number | undefined;
 };
 
-/** Free paths use up the provider's own limits too: each takes a place in the key's, and no tokens. */
-export async function withPlace(
-  passing: Omit<Passing, "headers" | "mostBodyBytes">,
-  pass: (passing: Passing) => Promise<void>,
-): Promise<void> {
-  const { context, request, principal } = passing;
+/** The route by which a request is metered; undefined: it passes without an attempt of its own, and its body need not be taken in. */
+export function meteredRoute(target: Target): RouteMatch | undefined {
+  const { match } = target;
+  return match && !isUnknown(target) && match.route.kind !== "free" && match.route.kind !== "result"
+    ? match
+    : undefined;
+}
+
+/** Whether nobody knows the path, at this provider. */
+function isUnknown({ match, priceList }: Target): boolean {
+  return !match || (match.route.freeAt !== undefined && match.route.freeAt !== priceList);
+}
+
+/** Lets pass what is not metered. It uses up the provider's own limits too: each takes a place in the key's, and no tokens. */
+export async function pass(arrived: Omit<Passing, "headers" | "mostBodyBytes">, query: URLSearchParams): Promise<void> {
+  const { context, request, principal, target } = arrived;
+  const { match } = target;
   const bytes = Number(request.headers["content-length"] ?? 0);
   const place = context.limiter.enter(principal, 0, bytes, Date.now());
+  const passing = { ...arrived, headers: place.headers, mostBodyBytes: place.mostBodyBytes };
   try {
-    await pass({ ...passing, headers: place.headers, mostBodyBytes: place.mostBodyBytes });
+    if (!match || isUnknown(target)) await passUnmetered(passing);
+    else if (match.route.kind === "result") await passResult(passing, match, query);
+    else await passUnread(passing);
   } finally {
     place.leave(0, Date.now());
   }
@@ -54,7 +68,7 @@ export async function withPlace(
 
 /** A path without a meter: a cap must hold, so nothing passes for virtual keys or under a hard budget; a meter must not
  *  break an app, so the rest passes for a client's own key, counted. */
-export async function passUnmetered(passing: Passing): Promise<void> {
+async function passUnmetered(passing: Passing): Promise<void> {
   const { context, request, target, principal } = passing;
   const what = `Keymeter cannot tell what ${request.method} ${target.upstreamPath.slice(0, 120)} costs`;
   const refuse = (why: string): Refused => new Refused("not_metered", `${what}, so it is not forwarded: ${why}`);
@@ -94,7 +108,7 @@ function mayCover(
 }
 
 /** Forwards without reading or booking. */
-export async function passUnread(passing: Passing): Promise<void> {
+async function passUnread(passing: Passing): Promise<void> {
   const { context, request, reply, target, principal } = passing;
   const base = target.match?.route.namesPlaces ? ownBase(request, target) : undefined;
   const made = target.match?.route.makes && principal.kind === "virtual" ? createNameReader() : undefined;
@@ -118,7 +132,7 @@ export async function passUnread(passing: Passing): Promise<void> {
 
 /** The result of work that was begun earlier. The first that passes whole is what the attempt used, whoever asked for it;
  *  every later one, and one of work that was not begun here, passes and is booked nowhere. */
-export async function passResult(passing: Passing, match: RouteMatch, query: URLSearchParams): Promise<void> {
+async function passResult(passing: Passing, match: RouteMatch, query: URLSearchParams): Promise<void> {
   const { context, reply, target, principal } = passing;
   const { provider, dialect } = target;
   const refused = dialect.refuses(query, match) ?? provider.dialect.refuses(query, match);
@@ -216,7 +230,7 @@ function forward(
   chooseMeter: ChooseMeter,
   base?: string,
 ): { readonly exchange: Exchange; readonly requestId: string; readonly isTooLarge: () => boolean } {
-  const requestId = formatRequestId(context.writer.nextAttemptId());
+  const requestId = createAnswerId();
   const { dialect } = target;
   const sending = bodyOf(request, mostBodyBytes);
   const isResult = target.match?.route.kind === "result";
@@ -246,12 +260,6 @@ function forward(
     },
   );
   return { exchange, requestId, isTooLarge: sending.isTooLarge };
-}
-
-/** Whether a path passes without being read, so that its body need not be taken in: free ones, results, and what nobody knows. */
-export function passesUnread({ match, priceList }: Target): boolean {
-  if (!match || (match.route.freeAt !== undefined && match.route.freeAt !== priceList)) return true;
-  return match.route.kind === "free" || match.route.kind === "result";
 }
 
 type Sending = { readonly body: Readable | undefined; readonly isTooLarge: () => boolean };

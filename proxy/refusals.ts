@@ -4,7 +4,7 @@ import type { BudgetRefusal, Freeze } from "../ledger/budgets.ts";
 import { describeScope } from "../ledger/budgets.ts";
 import { formatUsd, formatUsdDown, formatUsdExact, formatUsdSet, formatUsdUp } from "../ledger/money.ts";
 import type { Refusal } from "./dialects/dialect.ts";
-import type { Principal } from "./register.ts";
+import type { Asker, Principal } from "./principal.ts";
 
 /** Closed set: a metric label. */
 export type RefusalReason =
@@ -193,7 +193,7 @@ function describeRefusal(refused: BudgetRefusal, refusing: Refusing): string {
 }
 
 /** Why an answer is ended that goes on to cost more than a budget has. */
-export function describeEnd(refused: BudgetRefusal, principal: Principal): string {
+export function describeEnd(refused: BudgetRefusal, principal: Asker): string {
   return sentences(
     `${describeBudget(refused, principal)} has no more for what this answer goes on to cost`,
     endOf(refused),
@@ -203,7 +203,7 @@ export function describeEnd(refused: BudgetRefusal, principal: Principal): strin
 /** "the month budget of team search (budget_x), $1.20 left of $50.00, $0.30 of it held for requests under way". */
 function describeBudget(
   { budget, amountNanoUsd, settledNanoUsd, reservedNanoUsd }: BudgetRefusal,
-  principal: Principal,
+  principal: Asker,
 ): string {
   const left = amountNanoUsd - settledNanoUsd - reservedNanoUsd;
   const held = reservedNanoUsd > 0n ? `, ${formatUsd(reservedNanoUsd)} held for requests under way` : "";

@@ -2,12 +2,14 @@
 import { STATUS_CODES } from "node:http";
 import type { IncomingMessage, ServerResponse } from "node:http";
 import type { Duplex } from "node:stream";
-import { formatRequestId } from "../ledger/ids.ts";
+import { createAnswerId } from "../ledger/ids.ts";
 import type { ProxyContext } from "./context.ts";
 import type { Dialect, Refusal } from "./dialects/dialect.ts";
+import { guessDialect } from "./gate.ts";
 import { Refused } from "./refusals.ts";
 
-type Answer = { readonly status: number; readonly headers: readonly string[]; readonly body: string };
+type Refusing = Pick<ProxyContext, "config" | "log" | "metrics" | "writer">;
+type Rendered = { readonly status: number; readonly headers: readonly string[]; readonly body: string };
 
 /** How long a client that still sends is read, so that it hears why. */
 const MOST_LINGER_MS = 5_000;
@@ -20,13 +22,13 @@ const OUR_ERROR: Refusal = {
 
 /** Counts what was refused, or writes into the log what broke, and says it in the dialect's words. */
 export function renderRefused(
-  context: ProxyContext,
+  context: Refusing,
   error: unknown,
   dialect: Dialect,
   userAgent: string | undefined,
   isCounted = true,
-): Answer {
-  const requestId = formatRequestId(context.writer.nextAttemptId());
+): Rendered {
+  const requestId = createAnswerId();
   const isRefused = error instanceof Refused;
   if (!isRefused) context.log.error({ requestId, err: error }, "request failed");
   else if (isCounted) countRefused(context, error);
@@ -47,7 +49,7 @@ export function renderRefused(
 }
 
 /** Into the metrics, and into the books where the ledger has not put it there itself. */
-export function countRefused(context: ProxyContext, { reason, isOfBudget }: Refused): void {
+export function countRefused(context: Pick<ProxyContext, "metrics" | "writer">, { reason, isOfBudget }: Refused): void {
   context.metrics.countRefused(reason);
   if (!isOfBudget) context.writer.countRefused("", "", reason);
 }
@@ -63,11 +65,11 @@ export function addressed({ config }: Pick<ProxyContext, "config">, refusal: Ref
 /** Answers a request that is refused. A client that still sends its body is read on for a while: to hang up would take the answer away
  *  from it. */
 export function answerRefused(
-  context: ProxyContext,
+  context: Refusing & Pick<ProxyContext, "providers">,
   request: IncomingMessage,
   response: ServerResponse,
-  dialect: Dialect,
   error: unknown,
+  dialect = guessDialect(context.providers, request.url ?? "/"),
 ): void {
   // Claude Code asks without a key whether somebody is there: that is no refusal to count.
   const isProbe = request.method === "HEAD" && error instanceof Refused && error.reason === "no_credential";
@@ -76,8 +78,8 @@ export function answerRefused(
   if (response.headersSent) return void response.destroy();
   const isRead = request.complete;
   // A body that was not read to its end would be taken for the next request.
-  const closing = isRead ? [] : ["connection", "close"];
-  response.writeHead(status, [...headers, ...closing, "content-length", String(Buffer.byteLength(body))]);
+  const hangUp = isRead ? [] : ["connection", "close"];
+  response.writeHead(status, [...headers, ...hangUp, "content-length", String(Buffer.byteLength(body))]);
   if (request.method === "HEAD") return void response.end();
   if (isRead) return void response.end(body);
   response.write(body);

@@ -11,25 +11,12 @@ import {
 import type { Key, KeySecret } from "../ledger/usage/keys.ts";
 import { readLimits } from "../ledger/usage/limits.ts";
 import type { UsageBooks } from "../ledger/books.ts";
-import type { ProvenKey, Seen } from "../ledger/usage/wire.ts";
+import type { Seen } from "../ledger/usage/wire.ts";
 import { Secret } from "../service/secret.ts";
 import type { Limiter } from "./limits.ts";
+import type { Asker, Principal } from "./principal.ts";
 import type { Provider } from "./providers/provider.ts";
 import { Refused } from "./refusals.ts";
-
-/** Who asks. `key` undefined: a provider key that no provider has accepted yet. */
-export type Principal = {
-  readonly kind: "virtual" | "fingerprint";
-  readonly keyId: string;
-  readonly key: Key | undefined;
-  readonly team: string;
-  readonly project: string;
-  readonly env: string;
-  /** What makes an unknown fingerprint a key once its provider accepts it. */
-  readonly proven: ProvenKey | undefined;
-  /** Of a sign-in, which changes every hour: the digest of this very one. */
-  readonly signIn?: string | undefined;
-};
 
 export type Register = {
   /** Reads the books again. */
@@ -41,9 +28,9 @@ export type Register = {
   /** Whether somebody who knows this secret holds the key: a sign-in only if its provider accepted this very one. */
   isProven(principal: Principal): boolean;
   /** A provider accepted a sign-in. */
-  acceptSignIn(principal: Principal): void;
+  acceptSignIn(asker: Asker): void;
   /** A fingerprint that was accepted: from now on it is known. */
-  remember(principal: Principal, provider: string, nowMs: number): void;
+  remember(asker: Asker, provider: string, nowMs: number): void;
   list(): Key[];
 };
 
@@ -130,8 +117,7 @@ export function createRegister(books: UsageBooks, pepper: string, adminToken: Se
       return found;
     },
 
-    remember(principal, provider, nowMs) {
-      const { proven, keyId } = principal;
+    remember({ proven, keyId }, provider, nowMs) {
       if (!proven || keys.has(keyId)) return;
       keys.set(keyId, {
         id: keyId,

@@ -4,13 +4,14 @@ import { formatUsdExact } from "../ledger/money.ts";
 import type { NanoUsd } from "../ledger/money.ts";
 import type { ProxyContext } from "./context.ts";
 import type { Refusal } from "./dialects/dialect.ts";
-import type { Ending, Exchange } from "./forward.ts";
+import type { Ending } from "./ending.ts";
+import type { Exchange } from "./exchange.ts";
 import { addressed } from "./refuse.ts";
 import type { Target } from "./gate.ts";
 
 /** The client's last bytes; or, where no answer came, an error in its dialect that is worth a retry. */
 export function release(
-  context: ProxyContext,
+  context: Pick<ProxyContext, "config" | "log">,
   exchange: Exchange,
   ending: Ending,
   { provider, dialect }: Pick<Target, "provider" | "dialect">,
@@ -27,10 +28,7 @@ export function release(
       requestId,
       userAgent,
     );
-    if (!reply.raw.destroyed)
-      reply.raw
-        .writeHead(status, ["content-type", "application/json", "x-keymeter-request-id", requestId, ...headers])
-        .end(body);
+    exchange.refuse(status, ["content-type", "application/json", "x-keymeter-request-id", requestId, ...headers], body);
     if (ending.how === "failed" || ending.how === "unreachable")
       context.log.warn({ requestId, provider: provider.name, error: ending.error }, "no answer from the provider");
     return;

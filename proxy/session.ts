@@ -1,157 +1,246 @@
-// The attempts of one WebSocket session: money is reserved for each turn before it can begin, and booked when it ends. What a client
-// asks for has a reservation of its own, by lane; for what the provider may start by itself one stands ready.
-import type { IncomingMessage } from "node:http";
+// One WebSocket session: one connection on either side, messages in order between them, each turn in the books before the client learns that it
+// is over. It ends once, by either side, by a refusal or by us; what goes on then may say what it used before it is booked.
+import { setTimeout as sleep } from "node:timers/promises";
+import { WebSocket } from "ws";
+import type { RawData } from "ws";
 import type { Subject } from "../ledger/budgets.ts";
-import { subjectOf } from "./admit.ts";
-import { identify } from "./arrival.ts";
-import type { Arrival } from "./arrival.ts";
-import { NOTHING_MORE, openAttempt, said } from "./attempt.ts";
-import type { Attempt } from "./attempt.ts";
 import type { ProxyContext } from "./context.ts";
-import type { Need } from "./dialects/conversation.ts";
-import { NO_READING } from "./dialects/dialect.ts";
-import type { Call, Reading } from "./dialects/dialect.ts";
-import type { Ending } from "./forward.ts";
-import { checkModel } from "./gate.ts";
-import type { Target } from "./gate.ts";
-import type { Seen } from "./meter.ts";
+import type { Conversation } from "./dialects/conversation.ts";
+import type { JsonObject } from "./dialects/dialect.ts";
+import type { Ending } from "./ending.ts";
+import { readJson } from "./gate.ts";
+import type { Mask } from "./mask.ts";
+import { addressed, countRefused } from "./refuse.ts";
 import { Refused } from "./refusals.ts";
-import type { Principal } from "./register.ts";
-import { readTags } from "./tags.ts";
+import type { Turns } from "./turns.ts";
 
-export type Attempts = {
-  /** Reserves what a message needs. Throws Refused when it does not fit, and, also when enough is reserved, when the key is no
-   *  longer good. */
-  reserve(need: Exclude<Need, { unmetered: string }>, bytes: number): Promise<void>;
-  /** A turn takes what is reserved for it. Where nothing is, it is reserved now; throws Refused when that does not fit, for a turn that
-   *  goes on all the same. */
-  began(turnId: string, lane: string): Promise<void>;
-  /** Books what a turn used, once. One that began unseen, or stands `apart`, was used all the same. `tokens`: what went by of it. */
-  ended(
-    turnId: string,
-    reading: Reading,
-    how: Ending["how"],
-    more?: { apart?: boolean; tokens?: number },
-  ): Promise<void>;
-  /** What was asked for on a lane came to nothing. */
-  declined(lane: string): Promise<void>;
-  /** What was asked for and has not begun came to nothing. */
-  merged(): Promise<void>;
-  /** The turns that go on. */
-  open(): string[];
-  /** Whether something goes on, or was asked for and may begin. */
-  isBusy(): boolean;
+export type Session = {
+  readonly startedMs: number;
+  /** Ends it when nothing goes on in it. */
+  drain(): void;
+  /** Ends it now, once. */
+  finish(how: Ending["how"], code: number, reason: string): Promise<void>;
+  /** Who asks for what in it. */
   subjects(): Subject[];
-  /** Books all that is reserved, once: what may have been used at its reservation, the rest as nothing. Then nothing more is taken. */
-  close(ending: Partial<Ending>): Promise<void>;
+  /** Whether both sides still answer: asked every half minute. */
+  isAlive(): boolean;
 };
 
-/** Turns that ended: an end that is said twice is one. */
-const MOST_ENDED = 1_000;
-const NOTHING_SEEN: Seen = { tokens: 0, isPartial: false };
-const ENDED: Ending = {
-  how: "ended",
-  timedOut: false,
-  sent: true,
-  status: 200,
-  firstByteMs: undefined,
-  providerRequestId: undefined,
-  error: undefined,
+/** Both sides of a session. */
+type Ends = {
+  readonly client: WebSocket;
+  readonly userAgent: string;
+  readonly upstream: WebSocket;
+  /** What hides our credential from the client. */
+  readonly mask: Mask | undefined;
 };
 
-export function createAttempts(
-  context: ProxyContext,
-  request: IncomingMessage,
-  { credential }: Arrival,
-  { provider, priceList, tiers }: Target,
-): Attempts {
-  /** For what the provider may start by itself. */
-  let standing: Attempt | undefined;
-  const asked = new Map<string, Attempt[]>();
-  const turns = new Map<string, Attempt>();
-  const ended = new Set<string>();
-  let latest: Attempt | undefined;
-  let isClosed = false;
+type Speaking = Pick<ProxyContext, "config" | "log" | "metrics" | "writer">;
 
-  /** A session lives for an hour; a key that was paused meanwhile starts nothing more. */
-  const whoAsks = (): Principal => identify(context, request, credential, provider.name);
+const SECOND = 1000;
+/** How long a turn that was cancelled may take to say what it used, and what is under way to be taken. */
+const MOST_CANCEL_MS = 3 * SECOND;
+/** How long the other side may take to answer a close. */
+const MOST_CLOSE_MS = 2 * SECOND;
+/** Messages and bytes that wait their turn; from here on their sender is not read. */
+const MOST_WAITING = 16;
+const MOST_WAITING_BYTES = 1024 * 1024;
+/** Close codes, RFC 6455 section 7.4.1. */
+const NORMAL = 1000;
+export const GOING_AWAY = 1001;
+export const POLICY = 1008;
+const NO_CODE = 1005;
+const INTERNAL = 1011;
+const OWN_CODES = 3000;
+const MOST_REASON_BYTES = 123;
 
-  const open = async (call: Call, bytes: number): Promise<Attempt> => {
-    checkModel(call);
-    const attempt = await openAttempt(context, {
-      principal: whoAsks(),
-      provider,
-      priceList,
-      // Nothing holds a turn up when its money is out.
-      call: { ...call, isTurn: true, ...(tiers.length > 0 ? { placeTiers: tiers } : {}) },
-      tags: readTags(request.headers, call.bodyTags),
-      bodyBytes: bytes,
+/** Lets messages pass, in order, each side as fast as the other one reads. `check` throws Refused for a message that may not go on; `over` is
+ *  told when nothing more passes. */
+export function createSession(
+  context: Speaking,
+  conversation: Conversation,
+  turns: Turns,
+  { client, userAgent, upstream, mask }: Ends,
+  check: (message: JsonObject) => void,
+  over: () => void,
+): Session {
+  /** Why nothing more of the client goes on. What goes on or was asked for comes to its end. */
+  let goodbye: { readonly code: number; readonly reason: string; readonly refused?: Refused } | undefined;
+  let finishing: Promise<void> | undefined;
+  let turnsDone: (() => void) | undefined;
+
+  const finishWhenDone = (): void => {
+    if (turns.begun().length === 0) turnsDone?.();
+    if (goodbye && !turns.isBusy()) void finish("ended", goodbye.code, goodbye.reason);
+  };
+
+  /** Nothing more of the client goes on, and what the provider would start by itself is not waited for. */
+  const refuseMore = (error: unknown): void => {
+    if (!(error instanceof Refused)) throw error;
+    countRefused(context, error);
+    goodbye ??= { code: POLICY, reason: error.message, refused: error };
+    finishWhenDone();
+  };
+
+  const fromClient = lane(context, client, async (data, isBinary) => {
+    if (goodbye || finishing) return;
+    try {
+      const message = readJson(data);
+      check(message);
+      const need = conversation.sent(message);
+      if (need && "unmetered" in need) throw new Refused("websocket", `this cannot be metered: ${need.unmetered}`);
+      if (need) await turns.reserve(need, data.length);
+    } catch (error) {
+      return refuseMore(error);
+    }
+    await send(upstream, data, isBinary);
+  });
+
+  const fromUpstream = lane(context, upstream, async (data, isBinary) => {
+    for (const said of conversation.received(data.toString("utf8"))) {
+      switch (said.kind) {
+        case "began":
+          await turns.began(said.turnId, said.lane).catch(refuseMore);
+          break;
+        case "ended":
+          await turns.ended(said.turnId, said.reading, "ended", { apart: said.apart === true });
+          break;
+        case "declined":
+          await turns.declined(said.lane);
+          break;
+        case "merged":
+          await turns.merged();
+          break;
+      }
+    }
+    await send(client, isBinary ? data : (mask?.whole(data) ?? data), isBinary);
+    finishWhenDone();
+  });
+
+  const finish = (how: Ending["how"], code: number, reason: string): Promise<void> =>
+    (finishing ??= (async () => {
+      if (turns.begun().length > 0 && upstream.readyState === WebSocket.OPEN) {
+        const stops = turns.begun().flatMap((turnId) => conversation.cancel(turnId) ?? []);
+        const done = new Promise<void>((resolve) => (turnsDone = resolve));
+        for (const stop of stops) upstream.send(stop);
+        if (stops.length > 0) await Promise.race([done, sleep(MOST_CANCEL_MS), gone(upstream)]);
+      }
+      // What is being taken now says more than a guess.
+      await Promise.race([fromUpstream.idle(), sleep(MOST_CANCEL_MS)]);
+      await Promise.all(
+        turns.begun().map((turnId) => {
+          const { reading, tokens } = conversation.partial(turnId);
+          return turns.ended(turnId, reading, how, { tokens });
+        }),
+      );
+      await turns.bookRest({ how });
+      const said =
+        goodbye?.refused && conversation.errorMessage(addressed(context, goodbye.refused.refusal), userAgent);
+      if (said !== undefined) await Promise.race([send(client, Buffer.from(said), false), sleep(MOST_CLOSE_MS)]);
+      hangUp(upstream, NORMAL, "");
+      hangUp(client, code, reason);
+      over();
+    })().catch((error: unknown) => {
+      context.log.error({ err: error }, "a WebSocket session could not be finished");
+      upstream.terminate();
+      client.terminate();
+      over();
+    }));
+
+  client.on("close", () => void fromClient.idle().then(() => finish("client_left", NORMAL, "")));
+  upstream.on("close", (code, reason) => {
+    void fromUpstream.idle().then(() => {
+      const isClean = code === NORMAL || code === GOING_AWAY || code === POLICY || code >= OWN_CODES;
+      const outcome = isClean || code === NO_CODE ? "ended" : "failed";
+      return finish(
+        outcome,
+        isClean ? code : code === NO_CODE ? NORMAL : INTERNAL,
+        (mask?.whole(reason) ?? reason).toString("utf8"),
+      );
     });
-    latest = attempt;
-    if (!isClosed) return attempt;
-    // The session ended meanwhile.
-    await attempt.end(ENDED, said(NOTHING_MORE, NOTHING_SEEN));
-    throw new Refused("draining", "the session has ended");
-  };
+  });
 
-  /** For what was used though nothing was reserved for it. */
-  const late = (): Attempt | undefined => latest?.unheld();
-  const takeStanding = (): Attempt | undefined => {
-    const taken = standing;
-    standing = undefined;
-    return taken;
-  };
-  const takeAsked = (): Attempt[] => [...asked.values()].flatMap((ofLane) => ofLane.splice(0));
-
+  const answering = [isAnswering(client), isAnswering(upstream)];
   return {
-    async reserve(need, bytes) {
-      whoAsks();
-      if ("asks" in need) {
-        const { lane } = need.asks;
-        // What stands ready for the same session serves; the next message brings another one.
-        const attempt = takeStanding() ?? (await open(need.call, bytes));
-        asked.set(lane, [...(asked.get(lane) ?? []), attempt]);
-      } else standing ??= await open(need.call, bytes);
+    startedMs: Date.now(),
+    drain() {
+      goodbye ??= { code: GOING_AWAY, reason: "Keymeter is shutting down" };
+      finishWhenDone();
     },
-    async began(turnId, lane) {
-      if (isClosed || turns.has(turnId) || ended.has(turnId)) return;
-      const reserved = asked.get(lane)?.shift() ?? takeStanding();
-      const attempt = reserved ?? late();
-      if (!attempt) return;
-      turns.set(turnId, attempt);
-      if (reserved) return;
-      const own = await open(attempt.admission.call, 0);
-      if (turns.get(turnId) === attempt) turns.set(turnId, own);
-      else await own.end(ENDED, said(NOTHING_MORE, NOTHING_SEEN));
-    },
-    async ended(turnId, reading, how, { apart = false, tokens = 0 } = {}) {
-      if (isClosed || ended.has(turnId)) return;
-      if (ended.size >= MOST_ENDED) ended.clear();
-      ended.add(turnId);
-      const attempt = apart ? late() : (turns.get(turnId) ?? asked.get("")?.shift() ?? takeStanding() ?? late());
-      turns.delete(turnId);
-      await attempt?.end({ ...ENDED, how }, said(reading, { tokens, isPartial: false }));
-    },
-    async declined(lane) {
-      await asked.get(lane)?.shift()?.end(ENDED, said(NOTHING_MORE, NOTHING_SEEN));
-    },
-    async merged() {
-      await Promise.all(takeAsked().map((attempt) => attempt.end(ENDED, said(NOTHING_MORE, NOTHING_SEEN))));
-    },
-    open: () => [...turns.keys()],
-    isBusy: () => turns.size > 0 || [...asked.values()].some((ofLane) => ofLane.length > 0),
-    subjects: () => (latest ? [...turns.values(), latest].map(({ admission }) => subjectOf(admission)) : []),
-    async close(ending) {
-      if (isClosed) return;
-      isClosed = true;
-      const unsure = [...turns.values(), ...takeAsked()];
-      turns.clear();
-      const spare = takeStanding();
-      const unused = ending.how === "unreachable" ? "unreachable" : "ended";
-      await Promise.all([
-        ...unsure.map((attempt) => attempt.end({ ...ENDED, ...ending }, said(NO_READING, NOTHING_SEEN))),
-        spare?.end({ ...ENDED, ...ending, how: unused }, said(NOTHING_MORE, NOTHING_SEEN)),
-      ]);
-    },
+    finish,
+    subjects: () => turns.subjects(),
+    isAlive: () => answering.every((ask) => ask()),
   };
+}
+
+/** Takes messages one after the other; a side that sends faster than they are taken is not read for a while. */
+function lane(
+  { log }: Speaking,
+  source: WebSocket,
+  take: (data: Buffer, isBinary: boolean) => Promise<void>,
+): { readonly idle: () => Promise<void> } {
+  let waiting = 0;
+  let bytes = 0;
+  let tail = Promise.resolve();
+  source.on("error", () => source.terminate());
+  source.on("message", (data, isBinary) => {
+    const message = toBuffer(data);
+    waiting += 1;
+    bytes += message.length;
+    if (waiting >= MOST_WAITING || bytes > MOST_WAITING_BYTES) source.pause();
+    tail = tail
+      .then(() => take(message, isBinary))
+      .catch((error: unknown) => {
+        log.error({ err: error }, "a WebSocket message could not be taken");
+        source.terminate();
+      })
+      .then(() => {
+        waiting -= 1;
+        bytes -= message.length;
+        if (waiting === 0 && source.isPaused) source.resume();
+      });
+  });
+  return { idle: () => tail };
+}
+
+/** Resolves when the bytes have gone to the network, or can no longer go. */
+function send(socket: WebSocket, data: Buffer, isBinary: boolean): Promise<void> {
+  return new Promise((resolve) => {
+    if (socket.readyState !== WebSocket.OPEN) return resolve();
+    socket.send(data, { binary: isBinary }, () => resolve());
+  });
+}
+
+function hangUp(socket: WebSocket, code: number, reason: string): void {
+  if (socket.readyState !== WebSocket.OPEN) return socket.terminate();
+  // A reason is cut by bytes; what is left of a character is no character.
+  const short = Buffer.from(reason)
+    .subarray(0, MOST_REASON_BYTES)
+    .toString("utf8")
+    .replace(/\uFFFD+$/, "");
+  socket.close(code, short);
+  setTimeout(() => socket.terminate(), MOST_CLOSE_MS).unref();
+}
+
+/** Asks with a ping; false when the last one was not answered. */
+function isAnswering(socket: WebSocket): () => boolean {
+  let asked = false;
+  socket.on("pong", () => (asked = false));
+  socket.on("message", () => (asked = false));
+  return () => {
+    if (socket.readyState !== WebSocket.OPEN || socket.isPaused) return true;
+    if (asked) return false;
+    asked = true;
+    socket.ping();
+    return true;
+  };
+}
+
+function gone(socket: WebSocket): Promise<void> {
+  return new Promise((resolve) => socket.once("close", () => resolve()));
+}
+
+function toBuffer(data: RawData): Buffer {
+  if (Buffer.isBuffer(data)) return data;
+  return Array.isArray(data) ? Buffer.concat(data) : Buffer.from(data);
 }

@@ -1,20 +1,21 @@
 // Work that goes on at the provider after its answer. From its creation it is known here and in the books; when its result
 // passes, it is taken out, once, and settled. What nobody fetches stays pending, and visible.
-import type { ProvenKey } from "../ledger/usage/wire.ts";
+import { attemptAtMs, formatRequestId } from "../ledger/ids.ts";
 import { readPendingWork } from "../ledger/usage/pending-work.ts";
 import type { PendingWork } from "../ledger/usage/pending-work.ts";
 import type { UsageBooks } from "../ledger/books.ts";
 import type { Writer } from "../ledger/usage/writer.ts";
+import type { Log } from "../service/log.ts";
 import type { Admission } from "./admit.ts";
 import { PLAIN_CALL } from "./dialects/dialect.ts";
 import type { Call, Reading } from "./dialects/dialect.ts";
-import type { Ending } from "./forward.ts";
+import type { Ending } from "./ending.ts";
 import type { Target } from "./gate.ts";
 import type { Seen } from "./meter.ts";
 
 export type Work = {
   /** Keeps an attempt's reservation open under the provider's id. False: another attempt stands for this work. */
-  suspend(admission: Admission, workId: string, proven: ProvenKey | undefined): Promise<boolean>;
+  suspend(admission: Admission, workId: string): Promise<boolean>;
   /** Takes work out, for the one settlement it gets; undefined when it is not pending here: settled before, or made elsewhere. */
   take(provider: string, workId: string): PendingWork | undefined;
   /** Remembers under which other name the result of work is asked for; `resolve` finds the work's own. */
@@ -48,25 +49,25 @@ export async function createWork(books: UsageBooks, writer: Writer): Promise<Wor
   const places = new Map<string, string>();
   const saidGone = new Map<string, number>();
   return {
-    async suspend(admission, workId, proven) {
-      const { attemptId, principal, provider, call } = admission;
-      const isFirst = await writer.suspend(attemptId, workId, call.tiers, proven);
+    async suspend({ attemptId, asked, held }, workId) {
+      const { asker, provider, call, team, project, env, tags } = asked;
+      const isFirst = await writer.suspend(attemptId, workId, call.tiers, asker.proven);
       if (isFirst)
         pending.set(name(provider.name, workId), {
           attemptId,
           provider: provider.name,
           workId,
-          keyId: principal.keyId,
+          keyId: asker.keyId,
           endpoint: call.endpoint,
           requestedModel: call.model,
-          team: admission.team,
-          project: admission.project,
-          env: admission.env,
-          tags: admission.tags,
+          team,
+          project,
+          env,
+          tags,
           tiers: call.tiers,
-          boundNanoUsd: admission.boundNanoUsd,
-          expectedNanoUsd: admission.expectedNanoUsd,
-          mostNanoUsd: admission.mostNanoUsd,
+          boundNanoUsd: held.boundNanoUsd,
+          expectedNanoUsd: held.expectedNanoUsd,
+          mostNanoUsd: held.mostNanoUsd,
         });
       return isFirst;
     },
@@ -107,32 +108,52 @@ export async function createWork(books: UsageBooks, writer: Writer): Promise<Wor
   };
 }
 
-/** The admission of the attempt that made the work, as far as settling needs it. */
+/** Anthropic keeps results for 29 days, the others for less. */
+const MOST_WORK_MS = 31 * 24 * 60 * 60_000;
+
+/** Work that is older than any provider keeps its results will never say what it used. */
+export async function closeOldWork(work: Work, writer: Writer, log: Log): Promise<void> {
+  const oldest = Date.now() - MOST_WORK_MS;
+  for (const { workId, attemptId } of work.list().filter((one) => attemptAtMs(one.attemptId) < oldest)) {
+    const requestId = formatRequestId(attemptId);
+    await writer.change({ type: "closeWork", workId }, "proxy").then(
+      () => log.warn({ requestId, workId }, "work that nobody fetched was booked at what was held for it"),
+      (error: unknown) => log.error({ requestId, workId, err: error }, "old work could not be closed"),
+    );
+  }
+  await work.reload();
+}
+
+/** The admission of the attempt that made the work, as the books kept it: what it was asked for at is not among that. */
 export function admissionOf(
   work: PendingWork,
   { provider, priceList, tiers: placeTiers }: Pick<Target, "provider" | "priceList" | "tiers">,
 ): Admission {
   const { attemptId, keyId, endpoint, requestedModel, team, project, env, tags, tiers } = work;
-  const call = { ...workCall(endpoint, requestedModel, tiers), placeTiers };
+  const { boundNanoUsd, expectedNanoUsd, mostNanoUsd } = work;
   return {
     attemptId,
-    principal: { kind: "virtual", keyId, key: undefined, team, project, env, proven: undefined },
-    provider,
-    priceList,
-    call,
-    team,
-    project,
-    env,
-    tags,
-    inputTokens: 0,
-    boundNanoUsd: work.boundNanoUsd,
-    expectedNanoUsd: work.expectedNanoUsd,
-    mostNanoUsd: work.mostNanoUsd,
-    shortModel: requestedModel,
-    growth: "none",
-    isStrict: work.expectedNanoUsd === undefined,
-    reservedNanoUsd: work.expectedNanoUsd ?? work.boundNanoUsd,
-    leftNanoUsd: undefined,
+    asked: {
+      asker: { keyId },
+      provider,
+      priceList,
+      call: { ...workCall(endpoint, requestedModel, tiers), placeTiers },
+      team,
+      project,
+      env,
+      tags,
+      shortModel: requestedModel,
+    },
+    held: {
+      inputTokens: 0,
+      boundNanoUsd,
+      expectedNanoUsd,
+      mostNanoUsd,
+      isStrict: expectedNanoUsd === undefined,
+      growth: "none",
+      reservedNanoUsd: expectedNanoUsd ?? boundNanoUsd,
+      leftNanoUsd: undefined,
+    },
   };
 }
 

@@ -13,7 +13,7 @@ import type { Writer } from "../../ledger/usage/writer.ts";
 import { admit } from "../../proxy/admit.ts";
 import type { Admission } from "../../proxy/admit.ts";
 import { loadProxyConfig } from "../../proxy/config.ts";
-import type { Ending } from "../../proxy/forward.ts";
+import type { Ending } from "../../proxy/ending.ts";
 import { createMeter } from "../../proxy/meter.ts";
 import type { Seen } from "../../proxy/meter.ts";
 import { createProviders } from "../../proxy/providers/index.ts";
@@ -197,7 +197,7 @@ describe.skipIf(!hasRecordings)("a recorded answer, packed or cut short,", () =>
     } as unknown as Writer,
     prices,
     expectations: createExpectations(),
-    refusalStatus: 402,
+    config: { refusalStatus: 402 as const },
     names: { of: (_kind: string, name: string) => name, take: () => {} },
   };
   const admitted = (provider: Provider, call: Call, bodyBytes: number): Promise<Admission> =>
@@ -260,8 +260,8 @@ describe.skipIf(!hasRecordings)("a recorded answer, packed or cut short,", () =>
     if (event.costNanoUsd === undefined) return expect(event.priceConfidence, label).toBe("unpriced");
     // Gemma is free.
     if (exact.costNanoUsd !== 0n) expect(event.costNanoUsd > 0n, label).toBe(true);
-    if (admission.boundNanoUsd !== undefined)
-      expect(event.costNanoUsd <= admission.boundNanoUsd, `${label}: ${event.costNanoUsd}`).toBe(true);
+    if (admission.held.boundNanoUsd !== undefined)
+      expect(event.costNanoUsd <= admission.held.boundNanoUsd, `${label}: ${event.costNanoUsd}`).toBe(true);
   }
 });
 

@@ -205,17 +205,9 @@ async function run(traffic: Traffic, { mode, stream, maxOutputTokens, share }: O
     const { leftNanoUsd, isStrict } = answer.decision;
     const reservedNanoUsd = isStrict ? boundNanoUsd : expectedNanoUsd;
     const admission = {
-      provider: { modelOf: (model: string) => model },
-      priceList: "openai",
       attemptId,
-      call,
-      inputTokens,
-      price,
-      boundNanoUsd,
-      expectedNanoUsd,
-      isStrict,
-      leftNanoUsd,
-      reservedNanoUsd,
+      asked: { provider: { modelOf: (model: string) => model }, priceList: "openai", call },
+      held: { inputTokens, price, boundNanoUsd, expectedNanoUsd, isStrict, leftNanoUsd, reservedNanoUsd },
     } as Admission;
     const extension = mode === "known" ? undefined : createExtension(writer, prices, admission);
     const endMs = nowMs + FIRST_TOKEN_MS + Math.ceil((outputTokens * 1_000) / TOKENS_PER_SECOND);
@@ -233,7 +225,7 @@ async function run(traffic: Traffic, { mode, stream, maxOutputTokens, share }: O
   await advance(Infinity);
 
   const allowedNanoUsd = done.reduce((sum, { ended, admission, extension }) => {
-    const held = (extension?.admission() ?? admission).reservedNanoUsd ?? 0n;
+    const held = (extension?.held() ?? admission.held).reservedNanoUsd ?? 0n;
     const beyond = (ended?.cost ?? 0n) - held;
     return (ended?.atMs ?? 0) >= lastAdmittedMs && beyond > 0n ? sum + beyond : sum;
   }, 0n);

@@ -1,0 +1,50 @@
+// A metered call on its way: which request goes to the provider, and by which meter its answer passes to the client.
+import type { FastifyReply } from "fastify";
+import { subjectOf } from "./admit.ts";
+import type { Attempt } from "./attempt.ts";
+import type { ProxyContext } from "./context.ts";
+import type { Exchange } from "./exchange.ts";
+import type { Credential, Target } from "./gate.ts";
+import { outgoingHeaders } from "./headers.ts";
+import { createMeter } from "./meter.ts";
+import type { Principal } from "./principal.ts";
+import type { ReadCall } from "./read-call.ts";
+
+/** What is sent, for whom, and by which credential. */
+type Sending = {
+  readonly target: Target;
+  readonly principal: Principal;
+  readonly credential: Credential;
+  readonly read: ReadCall;
+  readonly attempt: Attempt;
+};
+
+export function dispatch(
+  { forwarder, readers }: Pick<ProxyContext, "forwarder" | "readers">,
+  reply: FastifyReply,
+  { target, principal, credential, read, attempt }: Sending,
+): Exchange {
+  const { provider, dialect, credentialHeader, upstreamPath, query } = target;
+  const { call, body, hides, isUnpacked } = read;
+  const request = reply.request;
+  const isOurs = principal.kind === "virtual";
+  return forwarder.exchange(
+    {
+      provider,
+      method: request.method,
+      path: upstreamPath + query,
+      headers: outgoingHeaders(request.raw, credentialHeader, credential, isOurs, { isUnpacked }),
+      body,
+    },
+    reply.raw,
+    (_status, contentType, contentEncoding) => createMeter(dialect, call, hides, contentType, contentEncoding, readers),
+    {
+      stream: call.stream,
+      requestId: attempt.requestId,
+      subject: subjectOf(attempt.asked),
+      extension: attempt.extension,
+      headers: attempt.headers,
+      secret: isOurs ? credential.text : undefined,
+    },
+  );
+}

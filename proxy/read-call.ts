@@ -1,0 +1,56 @@
+// What a metered request asks for: its body, unpacked and read once, and what goes on to the provider in its place.
+import type { FastifyRequest } from "fastify";
+import type { Arrived } from "./arrival.ts";
+import type { ProxyContext } from "./context.ts";
+import type { Call, RouteMatch } from "./dialects/dialect.ts";
+import { checkReferences } from "./pass.ts";
+import { Refused } from "./refusals.ts";
+import { readTags } from "./tags.ts";
+import type { Tags } from "./tags.ts";
+
+export type ReadCall = {
+  readonly call: Call;
+  readonly tags: Tags;
+  /** What goes to the provider, and whether an event must then be hidden from the client. */
+  readonly body: Buffer;
+  readonly hides: boolean;
+  /** It came packed and goes on plain. */
+  readonly isUnpacked: boolean;
+  /** The size of the body, unpacked, as the client sent it. */
+  readonly bodyBytes: number;
+};
+
+/** Reads the body once. The parsed form ends here: a stream that goes on for minutes must not keep it. Throws Refused for what is odd. */
+export async function readCall(
+  context: ProxyContext,
+  request: FastifyRequest,
+  { target, principal, query }: Arrived,
+  match: RouteMatch,
+): Promise<ReadCall> {
+  const { dialect, provider, priceList, tiers } = target;
+  const refused = dialect.refuses(query, match) ?? provider.dialect.refuses(query, match);
+  if (refused !== undefined)
+    throw new Refused("bad_target", `${refused} is not accepted on a metered path: it can hide what was used`);
+  const sent = (request.body as Buffer | undefined) ?? Buffer.alloc(0);
+  const plain = await context.bodies.unpack(request.raw, sent);
+  const isPacked = plain !== sent;
+  const { "content-type": contentType, "anthropic-beta": beta } = request.headers;
+  const headers = {
+    ...(contentType === undefined ? {} : { "content-type": contentType }),
+    ...(beta === undefined ? {} : { "anthropic-beta": String(beta) }),
+  };
+  const knownBy = { vendor: priceList, allowed: context.config.allowedFields };
+  const toRead = { dialect: dialect.name, match, headers, asksUsage: provider.asksUsage, knownBy };
+  const bodyBytes = plain.length;
+  const { call, references, rewritten, body } = await context.readers.request(toRead, plain);
+  checkReferences(context, provider.name, principal, references);
+  return {
+    call: tiers.length > 0 ? { ...call, placeTiers: tiers } : call,
+    tags: readTags(request.headers, call.bodyTags),
+    // As it came, unless it had to be changed.
+    body: rewritten?.body ?? (isPacked ? sent : body),
+    isUnpacked: isPacked && rewritten !== undefined,
+    hides: rewritten?.hides ?? false,
+    bodyBytes,
+  };
+}
