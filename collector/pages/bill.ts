@@ -3,7 +3,7 @@ import { readComparisons, readCorrections } from "../../ledger/billing/closed-da
 import { readKeyNames } from "../../ledger/usage/spend.ts";
 import { addDays, isDay, utcDay } from "../../ledger/windows.ts";
 import { hasBill, readDays, stateOf } from "./billed-days.ts";
-import type { PageContext, Query } from "./context.ts";
+import type { PageContext, Query } from "./builder.ts";
 import { bySize, change, count, sum, text, time, usd } from "./page.ts";
 import type { Cell, MoneyKind, Page } from "./page.ts";
 

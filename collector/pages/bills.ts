@@ -8,8 +8,9 @@ import type { NanoUsd } from "../../ledger/money.ts";
 import { addDays, utcDay } from "../../ledger/windows.ts";
 import { agreementSection, compared, hasBill, readDays, stateOf } from "./billed-days.ts";
 import type { BilledDay } from "./billed-days.ts";
-import { chooseDays, dayLink } from "./context.ts";
-import type { PageContext, Query } from "./context.ts";
+import type { PageContext, Query } from "./builder.ts";
+import { chooseDays } from "./days.ts";
+import { dayLink } from "./links.ts";
 import { bySize, change, count, sum, text, time, usd } from "./page.ts";
 import type { Cell, Page, Section } from "./page.ts";
 

@@ -6,6 +6,8 @@ import { parse } from "csv-parse/sync";
 import Fastify from "fastify";
 import { expect } from "vitest";
 import { addPages } from "../../collector/pages/routes.ts";
+import { createTurn } from "../../collector/turn.ts";
+import type { InTurn } from "../../collector/turn.ts";
 import { firstAttemptId } from "../../ledger/ids.ts";
 import { issueVirtualKey } from "../../ledger/usage/keys.ts";
 import { openForWriting } from "../../ledger/open.ts";
@@ -29,11 +31,14 @@ export type Site = {
   readonly folder: string;
   readonly keyId: string;
   readonly makeLink: () => string;
+  /** The turn of what writes billing.db. */
+  readonly inTurn: InTurn;
   close(): Promise<void>;
 };
 async function openSite(folder: string): Promise<Site> {
   const books = openOrganisation(folder);
   const app = Fastify({ forceCloseConnections: true });
+  const inTurn = createTurn();
   const makeLink = await addPages(
     app,
     () => ({
@@ -48,6 +53,7 @@ async function openSite(folder: string): Promise<Site> {
     }),
     { readToken: new Secret(READ), adminToken: new Secret(ADMIN), pagesUrl: "" },
     createLog("test", "silent"),
+    inTurn,
   );
   const url = await app.listen({ host: "127.0.0.1", port: 0 });
   const keyId = books.usage.prepare("SELECT id FROM keys ORDER BY name LIMIT 1").pluck().get() as string | undefined;
@@ -56,6 +62,7 @@ async function openSite(folder: string): Promise<Site> {
     folder,
     keyId: keyId ?? "",
     makeLink,
+    inTurn,
     async close() {
       await app.close();
       books.close();
