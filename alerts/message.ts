@@ -5,7 +5,7 @@ import { formatUsd } from "../ledger/money.ts";
 import type { NanoUsd } from "../ledger/money.ts";
 import type { Labels } from "./expression.ts";
 import type { Figures, Mover } from "./figures.ts";
-import { overForecast, share, TEXTS } from "./texts.ts";
+import { isAboutNoSpend, overForecast, share, textOf } from "./texts.ts";
 import type { AlertGroup } from "./webhook.ts";
 
 export type Message = {
@@ -142,10 +142,6 @@ function commands(words: string, command: string): string {
   return words.replaceAll("`keymeter ", `\`${escape(command)} `);
 }
 
-function textOf(name: string): (typeof TEXTS)[string] | undefined {
-  return Object.hasOwn(TEXTS, name) ? TEXTS[name] : undefined;
-}
-
 /** When the earliest alert of a group began. */
 function startOf({ alerts }: AlertGroup): number {
   return Math.min(...alerts.map(({ startsAt }) => Date.parse(startsAt)));
@@ -191,36 +187,8 @@ function moverLine({ id, name, team, owner, costNanoUsd, overNanoUsd, isPaused }
   return `• ${escape(name)} (${id}${isPaused ? ", paused" : ""}${whose === "" ? "" : `; ${escape(whose)}`}): ${formatUsd(costNanoUsd)}${over}`;
 }
 
-/** What an alert is about that no figures are of: its labels. */
-const OWN_LABELS: { readonly [alert: string]: readonly string[] } = {
-  KeymeterKeyUsedElsewhere: ["provider", "billed_key"],
-  KeymeterUnmeteredSpend: ["provider"],
-  KeymeterReconciliationVariance: ["provider"],
-  KeymeterPriceDiffers: ["provider", "model", "unit"],
-  KeymeterBillingStale: ["provider"],
-  KeymeterDaysOpen: ["provider"],
-  KeymeterUnpricedModel: ["provider", "model"],
-  KeymeterPriceListOld: [],
-  KeymeterMeterSilent: ["job", "instance"],
-  KeymeterLedgerFailing: ["instance"],
-  KeymeterNotifierFailing: [],
-  KeymeterDeliveriesUnsigned: [],
-  KeymeterStatedCostDiffers: ["provider", "model"],
-  KeymeterProviderKeyRejected: ["provider"],
-  KeymeterProviderErrors: ["provider"],
-  KeymeterKeyTooOld: ["id", "team"],
-  KeymeterWorkPending: ["provider"],
-  KeymeterForecastErrorHigh: ["scope", "window"],
-  KeymeterForecastBandPoor: ["scope", "window"],
-};
-
-/** Whether an alert is about bills, keys or Keymeter itself, and no figures of spend belong to it. */
-export function isAboutNoSpend(alert: string): boolean {
-  return Object.hasOwn(OWN_LABELS, alert);
-}
-
 function labelLines(name: string, labels: Labels): string[] {
-  const found = (OWN_LABELS[name] ?? []).flatMap((label) => {
+  const found = (textOf(name)?.about ?? []).flatMap((label) => {
     const value = labels[label];
     return value === undefined ? [] : [`*${capital(label.replace("billed_", ""))}* ${escape(value)}`];
   });
@@ -254,24 +222,13 @@ function linksLine(
   const [top] = movers;
   const keyId = labels["scope"] === "key" ? labels["id"] : top?.id;
   const isAboutKeys = !isAboutNoSpend(name) && keyId !== undefined;
-  const page = isAboutKeys ? `key?id=${encodeURIComponent(keyId)}` : BILL_ALERTS.has(name) ? "bills" : "overview";
+  const page = isAboutKeys ? `key?id=${encodeURIComponent(keyId)}` : (textOf(name)?.page ?? "overview");
   return [
     ...(pagesUrl === undefined ? [] : [`<${pagesUrl}/${page}|${isAboutKeys ? "Key" : "Report"}>`]),
     ...(grafanaUrl === undefined ? [] : [`<${grafanaUrl}/d/keymeter-finance|Dashboard>`]),
-    ...(runbookUrl === undefined
-      ? []
-      : [`<${runbookUrl}${Object.hasOwn(TEXTS, name) ? `#${name.toLowerCase()}` : ""}|Runbook>`]),
+    ...(runbookUrl === undefined ? [] : [`<${runbookUrl}${textOf(name) ? `#${name.toLowerCase()}` : ""}|Runbook>`]),
   ].join(" · ");
 }
-
-const BILL_ALERTS = new Set([
-  "KeymeterKeyUsedElsewhere",
-  "KeymeterUnmeteredSpend",
-  "KeymeterReconciliationVariance",
-  "KeymeterPriceDiffers",
-  "KeymeterBillingStale",
-  "KeymeterDaysOpen",
-]);
 
 /** Acknowledge for everybody; what changes something for those who may, after a question, and only where it helps. Undefined: none. */
 function buttonsOf(

@@ -1,16 +1,31 @@
-// What each alert says in its headline, and what to do first. The runbook has the rest, under the alert's own name. Pure.
+// What is known of each alert, an entry each: its headline, what to do first, which buttons help, and what it is about. The runbook has the rest, under
+// the alert's own name. Pure.
 import { formatUsd } from "../ledger/money.ts";
 import type { NanoUsd } from "../ledger/money.ts";
 import { HOUR_MS } from "../ledger/windows.ts";
 import type { Labels } from "./expression.ts";
 import type { Figures } from "./figures.ts";
 
-export type Text = {
+type Text = {
   readonly headline: (figures: Figures, labels: Labels) => string;
   readonly action: (figures: Figures) => string;
   /** What a press can do about it. Absent: nothing that a button does helps. */
   readonly helps?: readonly ("pause" | "raise")[];
+  /** The labels that say what it is about, where that is bills, keys or Keymeter itself. Absent: figures of spend belong to it. */
+  readonly about?: readonly string[];
+  /** The report page that has more. Absent: the overview, or the key's where it is about keys. */
+  readonly page?: "bills";
 };
+
+/** Undefined: an alert that is not of these rules. */
+export function textOf(alert: string): Text | undefined {
+  return Object.hasOwn(TEXTS, alert) ? TEXTS[alert] : undefined;
+}
+
+/** Whether an alert is about bills, keys or Keymeter itself, and no figures of spend belong to it. */
+export function isAboutNoSpend(alert: string): boolean {
+  return textOf(alert)?.about !== undefined;
+}
 
 const capital = (text: string): string => text.charAt(0).toUpperCase() + text.slice(1);
 const who = ({ subject }: Figures): string => capital(subject);
@@ -59,10 +74,12 @@ export const TEXTS: { readonly [alert: string]: Text } = {
     action: () => "`keymeter spend --by key --since today`, then `keymeter keys set KEY --team TEAM`.",
   },
   KeymeterForecastErrorHigh: {
+    about: ["scope", "window"],
     headline: (_figures, labels) => `Forecasts of the ${of(labels, "scope", "day")} have been far off`,
     action: () => "`keymeter forecast scores` says which; a budget is the better alarm for spend that comes in bursts.",
   },
   KeymeterForecastBandPoor: {
+    about: ["scope", "window"],
     headline: (_figures, labels) => `The forecast's band of the ${of(labels, "scope", "day")} holds too few days`,
     action: () => "`keymeter forecast scores` says which.",
   },
@@ -112,6 +129,8 @@ export const TEXTS: { readonly [alert: string]: Text } = {
       "Stop the key at the provider, then look for the way round: `keymeter events --limit 50`, `keymeter verify`.",
   },
   KeymeterKeyUsedElsewhere: {
+    about: ["provider", "billed_key"],
+    page: "bills",
     headline: () => "A provider key is used past Keymeter: it may have leaked",
     action: ({ leak }) =>
       leak
@@ -119,70 +138,91 @@ export const TEXTS: { readonly [alert: string]: Text } = {
         : "`keymeter leaks` has the steps: new key, into the proxy's environment, old one off. If it is yours: `keymeter leaks dismiss KEY --why ...`.",
   },
   KeymeterUnmeteredSpend: {
+    about: ["provider"],
+    page: "bills",
     headline: () => "A bill holds money for what never passed Keymeter",
     action: () =>
       "`keymeter reconcile --since 7d --all` names it; move whoever holds that provider key behind the proxy.",
   },
   KeymeterReconciliationVariance: {
+    about: ["provider"],
+    page: "bills",
     headline: () => "A bill and the meter disagree about a day",
     action: () => "`keymeter reconcile --since 3d --all` has each difference with its cause.",
   },
   KeymeterPriceDiffers: {
+    about: ["provider", "model", "unit"],
+    page: "bills",
     headline: () => "A provider bills another price than is metered",
     action: () =>
       "`keymeter reconcile --since 7d --all` shows both prices; give the right one under `proxy.prices` or `proxy.discounts` in keymeter.yaml.",
   },
   KeymeterBillingStale: {
+    about: ["provider"],
+    page: "bills",
     headline: () => "A provider's bill could not be read for a day",
     action: () => "Read the collector's log; usually an admin key expired.",
   },
   KeymeterDaysOpen: {
+    about: ["provider"],
+    page: "bills",
     headline: () => "A provider's days have not closed for two weeks",
     action: () => "`keymeter close DAY` says why a day cannot be closed.",
   },
   KeymeterUnpricedModel: {
+    about: ["provider", "model"],
     headline: () => "A model without a price is in use",
     action: () => "Add the model's price under `proxy.prices` in keymeter.yaml; until then spend is counted too low.",
   },
   KeymeterPriceListOld: {
+    about: [],
     headline: () => "The price list is three months old",
     action: () => "`keymeter collector --once prices` fetches a new one.",
   },
   KeymeterMeterSilent: {
+    about: ["job", "instance"],
     headline: () => "Keymeter's own meter is down or stale",
     action: () => "Look at `/readyz` of the proxy and the collector; money alerts are held back meanwhile.",
   },
   KeymeterLedgerFailing: {
+    about: ["instance"],
     headline: () => "The ledger cannot commit, and the proxy admits nothing",
     action: () => "`df -h`, and `/readyz` of the proxy, which says why.",
   },
   KeymeterNotifierFailing: {
+    about: [],
     headline: () => "Messages wait for Slack",
     action: () => "`keymeter doctor slack` names what is wrong.",
   },
   KeymeterDeliveriesUnsigned: {
+    about: [],
     headline: () => "Alerts arrive without the webhook's token",
     action: () => "Give Alertmanager the file `webhook-token` of the data folder, as alerts/alertmanager.yaml does.",
   },
   KeymeterStatedCostDiffers: {
+    about: ["provider", "model"],
     headline: (_figures, labels) =>
       `${of(labels, "provider", "A provider")} states other costs than our prices come to`,
     action: () => "`keymeter prices check` shows by how much; the stated cost is what was booked.",
   },
   KeymeterProviderKeyRejected: {
+    about: ["provider"],
     headline: (_figures, labels) => `${of(labels, "provider", "A provider")} refuses Keymeter's own key`,
     action: () =>
       "Look at the provider's console: revoked, or no credit? Put a working key into the proxy's environment and restart it.",
   },
   KeymeterProviderErrors: {
+    about: ["provider"],
     headline: (_figures, labels) => `${of(labels, "provider", "A provider")} fails more than a quarter of the requests`,
     action: () => "Look at the provider's status page; `keymeter events --limit 20` shows what it answers.",
   },
   KeymeterKeyTooOld: {
+    about: ["id", "team"],
     headline: () => "The secret of a key in use is too old",
     action: () => "`keymeter keys rotate KEY`: the old secret works for a day, so that nobody has to hurry.",
   },
   KeymeterWorkPending: {
+    about: ["provider"],
     headline: () => "The result of a batch or background response has not been fetched for more than a day",
     action: () => "`keymeter work list` names it; fetch its result through Keymeter with the key that began it.",
   },

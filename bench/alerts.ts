@@ -66,10 +66,10 @@ function alertsOf(
       const day = { ...labels, window: "day" };
       const samples: Sample[] = [
         { name: "keymeter_over_forecast_usd", labels: day, value: spent - expected },
-        { name: "keymeter_over_forecast_limit_usd", labels: { ...day, level: "warning" }, value: limits.warning },
+        { name: "keymeter_over_forecast_line_usd", labels: { ...day, level: "warning" }, value: limits.warning },
         { name: "keymeter_over_forecast_floor_usd", labels: day, value: limits.floor },
         { name: "keymeter_hour_usd", labels, value: hours[midnight + i] ?? 0 },
-        { name: "keymeter_hour_limit_usd", labels, value: limits.hour },
+        { name: "keymeter_hour_line_usd", labels, value: limits.hour },
       ];
       // The figures of the hour's end stand there for the minute that the rules wait.
       const endMs = startMs + (midnight + i + 1) * HOUR_MS;

@@ -102,6 +102,7 @@ export async function startCollector(): Promise<{ stop(): Promise<void>; log: Lo
     }),
     { ...config, pagesUrl },
     log,
+    inTurn,
   );
   const port = await listen(app, innerHostOf(config), config.collectorPort, "KEYMETER_COLLECTOR_PORT");
   log.info({ port, importers: providers }, "collector is ready");

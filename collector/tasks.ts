@@ -23,6 +23,7 @@ import type { Books } from "./compare.ts";
 import { readBillFile } from "./importers/file.ts";
 import { ImportError } from "./importers/importer.ts";
 import type { Stated } from "./match.ts";
+import type { InTurn } from "./turn.ts";
 
 export type Task =
   | { readonly type: "close"; readonly day: string; readonly provider?: string | undefined; readonly by: string }
@@ -158,7 +159,7 @@ export async function addTaskRoutes(
   app: FastifyInstance,
   context: TaskContext,
   adminToken: Secret,
-  inTurn: <T>(work: () => Promise<T>) => Promise<T>,
+  inTurn: InTurn,
 ): Promise<void> {
   await app.register(async (routes) => {
     routes.addHook("onRequest", requireToken(adminToken));

@@ -138,7 +138,7 @@ export const key = dashboard({
           empty: LEARNING,
           queries: [
             { expr: `keymeter_hour_usd{${KEY}}`, legend: "The hour before" },
-            { expr: `keymeter_hour_limit_usd{${KEY}}`, legend: "The line of an alert" },
+            { expr: `keymeter_hour_line_usd{${KEY}}`, legend: "The line of an alert" },
           ],
         }),
         dayBars({

@@ -162,7 +162,7 @@ export const reconciliation = dashboard({
           empty: NO_BILL,
           queries: [
             {
-              expr: `sum by (provider) (keymeter_variance_day_usd{${PROVIDER}}) / sum by (provider) (keymeter_variance_day_limit_usd)`,
+              expr: `sum by (provider) (keymeter_variance_day_usd{${PROVIDER}}) / sum by (provider) (keymeter_variance_day_line_usd)`,
               legend: "{{provider}}",
             },
           ],

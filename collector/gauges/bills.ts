@@ -116,11 +116,11 @@ function differenceGauges(make: MakeGauge, _books: Books, settings: GaugeSetting
     "Billed minus metered of the last day that was compared, without sign, credits, tax and what is still to come.",
     ["provider"],
   );
-  const gapLine = make("keymeter_variance_day_limit_usd", "A larger difference is worth looking at.", ["provider"]);
+  const gapLine = make("keymeter_variance_day_line_usd", "A larger difference is worth looking at.", ["provider"]);
   const unmetered = make("keymeter_unmetered_day_usd", "The largest day of what was billed and never metered.", [
     "provider",
   ]);
-  const unmeteredLine = make("keymeter_unmetered_day_limit_usd", "More than this went round the proxy.", ["provider"]);
+  const unmeteredLine = make("keymeter_unmetered_day_line_usd", "More than this went round the proxy.", ["provider"]);
   const { variance_share: share, variance_usd: usd, unmetered_usd: unmeteredUsd } = thresholdsOf(settings, "");
   return async (reading) => {
     for (const one of [gap, gapLine, unmetered, unmeteredLine]) one.reset();

@@ -49,8 +49,11 @@ export function createCollectorMetrics(
 ): CollectorMetrics {
   const registry = new Registry();
   const calendar = createCalendar(settings.timezone);
-  const make: MakeGauge = (name, help, labels) =>
-    new Gauge({ name, help, labelNames: [...labels], registers: [registry] });
+  const make: MakeGauge = (name, help, labels) => {
+    const gauge = new Gauge({ name, help, labelNames: [...labels], registers: [registry] });
+    if (name.endsWith(LINE)) serveFormerName(gauge, name, labels, registry);
+    return gauge;
+  };
   const topics = TOPICS.map((topic) => topic(make, books, { ...settings, calendar, sources }));
   make("keymeter_pages_info", "Where the report pages are; always 1.", ["url"]).set({ url: settings.pagesUrl }, 1);
   const refreshed = make(
@@ -66,4 +69,25 @@ export function createCollectorMetrics(
       refreshed.set({}, nowMs / 1000);
     },
   };
+}
+
+const LINE = "_line_usd";
+
+/** Lines of money were called limits. For one release more they are served under that name too, for rules and dashboards that were made with it. */
+function serveFormerName<L extends string>(
+  gauge: Gauge<L>,
+  name: string,
+  labels: readonly L[],
+  registry: Registry,
+): void {
+  new Gauge({
+    name: name.replace(LINE, "_limit_usd"),
+    help: `The former name of ${name}.`,
+    labelNames: [...labels],
+    registers: [registry],
+    async collect() {
+      this.reset();
+      for (const one of (await gauge.get()).values) this.set(one.labels, one.value);
+    },
+  });
 }

@@ -22,7 +22,7 @@ export function keyGauges(make: MakeGauge, { usage }: Books, settings: GaugeSett
     "owner",
   ]);
   const woken = make("keymeter_key_woken_usd", "Spend of the last day by a key that was silent for long before.", key);
-  const wokenLine = make("keymeter_key_woken_limit_usd", "Such a key may spend this much unheard.", key);
+  const wokenLine = make("keymeter_key_woken_line_usd", "Such a key may spend this much unheard.", key);
   const secretDue = make(
     "keymeter_key_secret_due_timestamp_seconds",
     "When the secret of a key that is in use should be replaced.",

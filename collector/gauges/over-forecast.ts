@@ -25,13 +25,13 @@ export function overForecastGauges(make: MakeGauge, books: Books, settings: Gaug
     "Spend so far minus what the frozen forecast, with what is planned, expected by now.",
     scope,
   );
-  const overLine = make("keymeter_over_forecast_limit_usd", "Over by more than this is worth telling.", [
+  const overLine = make("keymeter_over_forecast_line_usd", "Over by more than this is worth telling.", [
     ...scope,
     "level",
   ]);
   const floor = make("keymeter_over_forecast_floor_usd", "Over by less than this is not worth a message.", scope);
   const hour = make("keymeter_hour_usd", "Metered spend of the running UTC hour.", key);
-  const hourLine = make("keymeter_hour_limit_usd", "One hour that costs more than this is a spike.", key);
+  const hourLine = make("keymeter_hour_line_usd", "One hour that costs more than this is a spike.", key);
   const crossings = createCrossings();
 
   return async (reading) => {

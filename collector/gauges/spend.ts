@@ -116,7 +116,7 @@ function outcomeGauges(make: MakeGauge, { usage }: Books, { calendar }: GaugeSet
 
 function unallocatedGauges(make: MakeGauge, settings: GaugeSettings): Refresh {
   const usd = make("keymeter_unallocated_usd", "Spend of the running day that belongs to no team.", []);
-  const line = make("keymeter_unallocated_limit_usd", "More than this should have an owner.", []);
+  const line = make("keymeter_unallocated_line_usd", "More than this should have an owner.", []);
   const { unallocated_share: share, unallocated_usd: least } = thresholdsOf(settings, "");
   return async (reading) => {
     const teams = await reading.costs("day", "team");

@@ -43,133 +43,7 @@ const TIERS: { readonly [tier: string]: string } = {
 
 export function anthropicImporter({ adminKey, baseUrl, now = Date.now }: Settings): Importer {
   const client = new Anthropic({ apiKey: adminKey.reveal(), baseURL: baseUrl, timeout: TIMEOUT_MS, maxRetries: 2 });
-  const { analytics } = client.beta.organization;
-
-  /** The analytics' answer, or the older reports' where the organisation has no analytics. */
-  const orOlder = async <T>(fresh: () => Promise<T>, older: () => Promise<T>, where: string): Promise<T> => {
-    try {
-      return await fresh();
-    } catch (error) {
-      if (!(error instanceof APIError) || (error.status !== 404 && error.status !== 403)) throw explain(error, where);
-      return older().catch((second: unknown) => {
-        throw explain(second, where);
-      });
-    }
-  };
-
-  const fetchCosts = async (sinceDay: string, untilDay: string): Promise<BillOfDay[]> => {
-    const byDay = new Map<string, BilledLine[]>(daysOf(sinceDay, untilDay).map((day) => [day, []]));
-    let asOfMs = now();
-    const pages = analytics.cost.list({
-      starting_at: `${sinceDay}T00:00:00Z`,
-      ending_at: `${untilDay}T00:00:00Z`,
-      time_bucket_width: "1d",
-      group_by: ["api_key_id", "workspace_id", "model", "service_tier", "cost_type", "token_type"],
-      limit: ROWS,
-    });
-    for await (const page of (await pages).iterPages()) {
-      if (page.data_refreshed_at !== null) asOfMs = Math.min(asOfMs, Date.parse(page.data_refreshed_at));
-      for (const item of page.data) {
-        const day = item.starting_at.slice(0, 10);
-        if (Number(item.cost.amount) === 0 && Number(item.cost.list_amount) === 0) continue;
-        const { group, cost } = item;
-        linesOf(byDay, day).push({
-          ...moneyOf(cost.amount, cost.currency, day),
-          listNanoUsd: centsOf(cost.list_amount, day).value,
-          billedKey: group.api_key_id ?? undefined,
-          project: group.workspace_id ?? undefined,
-          ...whatOf(group.cost_type, group.token_type, group.model, group.service_tier),
-          raw: JSON.stringify(item satisfies CostItem),
-        });
-      }
-    }
-    return [...byDay].map(([day, lines]) => ({ provider: PROVIDER, day, source: "api", asOfMs, lines }));
-  };
-
-  /** Pages of a report that the SDK has no method for. */
-  const report = async (path: string, query: object, onBucket: (bucket: ReportBucket) => void): Promise<void> => {
-    let page: string | undefined;
-    for (let count = 0; count < MOST_PAGES; count++) {
-      const answer: ReportPage = await client.get(path, {
-        query: { ...query, ...(page === undefined ? {} : { page }) },
-      });
-      if (!Array.isArray(answer.data))
-        throw new ImportError(
-          `Anthropic ${path}: the answer holds no list; is the billing URL right? Nothing was imported.`,
-        );
-      for (const bucket of answer.data) onBucket(bucket);
-      if (!answer.has_more) return;
-      if (answer.next_page === null || answer.next_page === page)
-        throw new ImportError(
-          `Anthropic ${path}: more pages follow, but none is named. Nothing was imported; try again later.`,
-        );
-      page = answer.next_page;
-    }
-    throw new ImportError(
-      `Anthropic ${path}: more than ${MOST_PAGES} pages. Nothing was imported; the source may be looping.`,
-    );
-  };
-
-  const fetchOlderCosts = async (sinceDay: string, untilDay: string): Promise<BillOfDay[]> => {
-    const byDay = new Map<string, BilledLine[]>(daysOf(sinceDay, untilDay).map((day) => [day, []]));
-    const asked = {
-      starting_at: `${sinceDay}T00:00:00Z`,
-      ending_at: `${untilDay}T00:00:00Z`,
-      limit: byDay.size,
-      group_by: ["workspace_id", "description"],
-    };
-    await report("/v1/organizations/cost_report", asked, ({ starting_at: at, results }) => {
-      const day = at.slice(0, 10);
-      for (const row of results) {
-        const text = (field: string): string | null => (typeof row[field] === "string" ? row[field] : null);
-        linesOf(byDay, day).push({
-          ...moneyOf(String(row["amount"]), text("currency"), day),
-          project: text("workspace_id") ?? undefined,
-          ...whatOf(text("cost_type"), text("token_type"), text("model"), text("service_tier")),
-          lineItem: text("description") ?? undefined,
-          raw: JSON.stringify(row),
-        });
-      }
-    });
-    const asOfMs = now() - REPORT_BEHIND_MS;
-    return [...byDay].map(([day, lines]) => ({ provider: PROVIDER, day, source: "api", asOfMs, lines }));
-  };
-
-  /** One call's range; the analytics refuse more than a month at once. */
-  const fetchUsageOf = async (sinceMs: number, untilMs: number): Promise<FetchedUsage> => {
-    const range = { starting_at: iso(sinceMs), ending_at: iso(untilMs) };
-    const fresh = async (): Promise<FetchedUsage> => {
-      const usage: BilledUsage[] = [];
-      let asOfMs = Math.min(untilMs, now());
-      const pages = analytics.usage.list({
-        ...range,
-        time_bucket_width: "1h",
-        group_by: ["api_key_id", "workspace_id", "model", "service_tier"],
-        limit: ROWS,
-      });
-      for await (const page of (await pages).iterPages()) {
-        if (page.data_refreshed_at !== null) asOfMs = Math.min(asOfMs, Date.parse(page.data_refreshed_at));
-        for (const { starting_at: at, group, usage: counts } of page.data)
-          usage.push(...usageOf(at, { ...group }, { ...counts }));
-      }
-      return { provider: PROVIDER, asOfMs, usage };
-    };
-    const older = async (): Promise<FetchedUsage> => {
-      const usage: BilledUsage[] = [];
-      const asked = {
-        ...range,
-        bucket_width: "1h",
-        limit: 168,
-        group_by: ["api_key_id", "workspace_id", "model", "service_tier"],
-      };
-      await report("/v1/organizations/usage_report/messages", asked, ({ starting_at: at, results }) => {
-        for (const row of results) usage.push(...usageOf(at, row, row));
-      });
-      return { provider: PROVIDER, asOfMs: Math.min(untilMs, now() - REPORT_BEHIND_MS), usage };
-    };
-    return orOlder(fresh, older, "Anthropic usage");
-  };
-
+  const source: Source = { client, now };
   return {
     name: "Anthropic costs",
     providers: [PROVIDER],
@@ -182,8 +56,8 @@ export function anthropicImporter({ adminKey, baseUrl, now = Date.now }: Setting
         const where = `Anthropic costs of ${from} to ${to}`;
         bills.push(
           ...(await orOlder(
-            () => fetchCosts(from, to),
-            () => fetchOlderCosts(from, to),
+            () => fetchCosts(source, from, to),
+            () => fetchOlderCosts(source, from, to),
             where,
           )),
         );
@@ -197,7 +71,11 @@ export function anthropicImporter({ adminKey, baseUrl, now = Date.now }: Setting
       let asOfMs = untilMs;
       for (let from = sinceMs; from < untilMs; from += MOST_MS_A_CALL) {
         const to = Math.min(from + MOST_MS_A_CALL, untilMs);
-        const part = await fetchUsageOf(from, to);
+        const part = await orOlder(
+          () => fetchUsage(source, from, to),
+          () => fetchOlderUsage(source, from, to),
+          "Anthropic usage",
+        );
         usage.push(...part.usage);
         // Known as far as the first part that is not: what follows a gap does not count as known.
         asOfMs = part.asOfMs;
@@ -206,23 +84,158 @@ export function anthropicImporter({ adminKey, baseUrl, now = Date.now }: Setting
       return { provider: PROVIDER, asOfMs, usage };
     },
 
-    async fetchKeys() {
-      const keys: ProviderKey[] = [];
-      try {
-        for await (const key of client.organization.apiKeys.list({ limit: 1_000 }))
-          keys.push({
-            billedKey: key.id,
-            name: key.name,
-            project: key.scope.type === "workspace" ? key.scope.workspace_id : undefined,
-            hint: key.partial_key_hint ?? "",
-            state: key.status,
-          });
-      } catch (error) {
-        throw explain(error, "Anthropic keys");
-      }
-      return keys;
-    },
+    fetchKeys: async () => fetchKeys(source),
   };
+}
+
+type Source = { readonly client: Anthropic; readonly now: () => number };
+
+/** The analytics' answer, or the older reports' where the organisation has no analytics. */
+async function orOlder<T>(fresh: () => Promise<T>, older: () => Promise<T>, where: string): Promise<T> {
+  try {
+    return await fresh();
+  } catch (error) {
+    if (!(error instanceof APIError) || (error.status !== 404 && error.status !== 403)) throw explain(error, where);
+    return older().catch((second: unknown) => {
+      throw explain(second, where);
+    });
+  }
+}
+
+async function fetchCosts({ client, now }: Source, sinceDay: string, untilDay: string): Promise<BillOfDay[]> {
+  const byDay = new Map<string, BilledLine[]>(daysOf(sinceDay, untilDay).map((day) => [day, []]));
+  let asOfMs = now();
+  const pages = client.beta.organization.analytics.cost.list({
+    starting_at: `${sinceDay}T00:00:00Z`,
+    ending_at: `${untilDay}T00:00:00Z`,
+    time_bucket_width: "1d",
+    group_by: ["api_key_id", "workspace_id", "model", "service_tier", "cost_type", "token_type"],
+    limit: ROWS,
+  });
+  for await (const page of (await pages).iterPages()) {
+    if (page.data_refreshed_at !== null) asOfMs = Math.min(asOfMs, Date.parse(page.data_refreshed_at));
+    for (const item of page.data) {
+      const day = item.starting_at.slice(0, 10);
+      if (Number(item.cost.amount) === 0 && Number(item.cost.list_amount) === 0) continue;
+      const { group, cost } = item;
+      linesOf(byDay, day).push({
+        ...moneyOf(cost.amount, cost.currency, day),
+        listNanoUsd: centsOf(cost.list_amount, day).value,
+        billedKey: group.api_key_id ?? undefined,
+        project: group.workspace_id ?? undefined,
+        ...whatOf(group.cost_type, group.token_type, group.model, group.service_tier),
+        raw: JSON.stringify(item satisfies CostItem),
+      });
+    }
+  }
+  return [...byDay].map(([day, lines]) => ({ provider: PROVIDER, day, source: "api", asOfMs, lines }));
+}
+
+async function fetchOlderCosts(source: Source, sinceDay: string, untilDay: string): Promise<BillOfDay[]> {
+  const byDay = new Map<string, BilledLine[]>(daysOf(sinceDay, untilDay).map((day) => [day, []]));
+  const asked = {
+    starting_at: `${sinceDay}T00:00:00Z`,
+    ending_at: `${untilDay}T00:00:00Z`,
+    limit: byDay.size,
+    group_by: ["workspace_id", "description"],
+  };
+  await report(source, "/v1/organizations/cost_report", asked, ({ starting_at: at, results }) => {
+    const day = at.slice(0, 10);
+    for (const row of results) {
+      const text = (field: string): string | null => (typeof row[field] === "string" ? row[field] : null);
+      linesOf(byDay, day).push({
+        ...moneyOf(String(row["amount"]), text("currency"), day),
+        project: text("workspace_id") ?? undefined,
+        ...whatOf(text("cost_type"), text("token_type"), text("model"), text("service_tier")),
+        lineItem: text("description") ?? undefined,
+        raw: JSON.stringify(row),
+      });
+    }
+  });
+  const asOfMs = source.now() - REPORT_BEHIND_MS;
+  return [...byDay].map(([day, lines]) => ({ provider: PROVIDER, day, source: "api", asOfMs, lines }));
+}
+
+/** A call's range; the analytics refuse more than a month at once. */
+function rangeOf(sinceMs: number, untilMs: number): { readonly starting_at: string; readonly ending_at: string } {
+  return { starting_at: iso(sinceMs), ending_at: iso(untilMs) };
+}
+
+async function fetchUsage({ client, now }: Source, sinceMs: number, untilMs: number): Promise<FetchedUsage> {
+  const usage: BilledUsage[] = [];
+  let asOfMs = Math.min(untilMs, now());
+  const pages = client.beta.organization.analytics.usage.list({
+    ...rangeOf(sinceMs, untilMs),
+    time_bucket_width: "1h",
+    group_by: ["api_key_id", "workspace_id", "model", "service_tier"],
+    limit: ROWS,
+  });
+  for await (const page of (await pages).iterPages()) {
+    if (page.data_refreshed_at !== null) asOfMs = Math.min(asOfMs, Date.parse(page.data_refreshed_at));
+    for (const { starting_at: at, group, usage: counts } of page.data)
+      usage.push(...usageOf(at, { ...group }, { ...counts }));
+  }
+  return { provider: PROVIDER, asOfMs, usage };
+}
+
+async function fetchOlderUsage(source: Source, sinceMs: number, untilMs: number): Promise<FetchedUsage> {
+  const usage: BilledUsage[] = [];
+  const asked = {
+    ...rangeOf(sinceMs, untilMs),
+    bucket_width: "1h",
+    limit: 168,
+    group_by: ["api_key_id", "workspace_id", "model", "service_tier"],
+  };
+  await report(source, "/v1/organizations/usage_report/messages", asked, ({ starting_at: at, results }) => {
+    for (const row of results) usage.push(...usageOf(at, row, row));
+  });
+  return { provider: PROVIDER, asOfMs: Math.min(untilMs, source.now() - REPORT_BEHIND_MS), usage };
+}
+
+async function fetchKeys({ client }: Source): Promise<ProviderKey[]> {
+  const keys: ProviderKey[] = [];
+  try {
+    for await (const key of client.organization.apiKeys.list({ limit: 1_000 }))
+      keys.push({
+        billedKey: key.id,
+        name: key.name,
+        project: key.scope.type === "workspace" ? key.scope.workspace_id : undefined,
+        hint: key.partial_key_hint ?? "",
+        state: key.status,
+      });
+  } catch (error) {
+    throw explain(error, "Anthropic keys");
+  }
+  return keys;
+}
+
+/** Pages of a report that the SDK has no method for. */
+async function report(
+  { client }: Source,
+  path: string,
+  query: object,
+  onBucket: (bucket: ReportBucket) => void,
+): Promise<void> {
+  let page: string | undefined;
+  for (let count = 0; count < MOST_PAGES; count++) {
+    const answer: ReportPage = await client.get(path, {
+      query: { ...query, ...(page === undefined ? {} : { page }) },
+    });
+    if (!Array.isArray(answer.data))
+      throw new ImportError(
+        `Anthropic ${path}: the answer holds no list; is the billing URL right? Nothing was imported.`,
+      );
+    for (const bucket of answer.data) onBucket(bucket);
+    if (!answer.has_more) return;
+    if (answer.next_page === null || answer.next_page === page)
+      throw new ImportError(
+        `Anthropic ${path}: more pages follow, but none is named. Nothing was imported; try again later.`,
+      );
+    page = answer.next_page;
+  }
+  throw new ImportError(
+    `Anthropic ${path}: more than ${MOST_PAGES} pages. Nothing was imported; the source may be looping.`,
+  );
 }
 
 type ReportBucket = {

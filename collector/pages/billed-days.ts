@@ -5,7 +5,7 @@ import type { ClosedDay } from "../../ledger/billing/closed-days.ts";
 import { readMarks } from "../../ledger/billing/metered.ts";
 import type { NanoUsd } from "../../ledger/money.ts";
 import { firstMeteredDay } from "../../ledger/usage/spend.ts";
-import type { PageContext } from "./context.ts";
+import type { PageContext } from "./builder.ts";
 import { bySize, change, count, share, sum, text, time, usd } from "./page.ts";
 import type { Cell, Section } from "./page.ts";
 

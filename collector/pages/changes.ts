@@ -7,8 +7,10 @@ import type { Within } from "../../ledger/usage/within.ts";
 import { beforeSections, firstDay } from "./before.ts";
 import { addEffects, effectsByModel, NO_EFFECTS } from "../effects.ts";
 import type { Effects } from "../effects.ts";
-import { keyLink, leftOut, readTotal, spansOf, sumUp, teamCell } from "./context.ts";
-import type { PageContext, Query } from "./context.ts";
+import type { PageContext, Query } from "./builder.ts";
+import { spansOf } from "./days.ts";
+import { keyLink, teamCell } from "./links.ts";
+import { leftOut, readTotal, sumUp } from "./sums.ts";
 import { bySize, change, sum, text, usd } from "./page.ts";
 import type { Cell, Control, Page, Section, Value } from "./page.ts";
 

@@ -4,7 +4,7 @@ import { addDays } from "../../ledger/windows.ts";
 import { OWNERS } from "../chargeback.ts";
 import type { Owner } from "../chargeback.ts";
 import { reportChargeback } from "../reports.ts";
-import type { PageContext, Query } from "./context.ts";
+import type { PageContext, Query } from "./builder.ts";
 import { count, share, sum, text, usd } from "./page.ts";
 import type { Cell, Page } from "./page.ts";
 

@@ -8,20 +8,14 @@ import { openNotices } from "../../ledger/open.ts";
 import { findLastUsed, readRefused, readSpend } from "../../ledger/usage/spend.ts";
 import type { Usage } from "../../ledger/usage.ts";
 import { addDays, DAY_MS } from "../../ledger/windows.ts";
-import {
-  budgetSection,
-  budgetsOf,
-  daysChart,
-  outlookFigures,
-  leftOut,
-  modelsSection,
-  readOutlook,
-  readTotal,
-  spansOf,
-  spent,
-  teamCell,
-} from "./context.ts";
-import type { PageContext, Query } from "./context.ts";
+import { budgetSection, budgetsOf } from "./budgets.ts";
+import type { PageContext, Query } from "./builder.ts";
+import { daysChart } from "./day-chart.ts";
+import { spansOf } from "./days.ts";
+import { teamCell } from "./links.ts";
+import { modelsSection } from "./model-table.ts";
+import { outlookFigures, readOutlook } from "./outlook.ts";
+import { leftOut, readTotal, spent } from "./sums.ts";
 import { count, fine, seconds, text, time } from "./page.ts";
 import type { Cell, Figure, Page, Section } from "./page.ts";
 

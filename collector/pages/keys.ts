@@ -4,8 +4,11 @@ import type { Key } from "../../ledger/usage/keys.ts";
 import { readLastUsed } from "../../ledger/usage/spend.ts";
 import type { SpendSums } from "../../ledger/usage/spend.ts";
 import type { Within } from "../../ledger/usage/within.ts";
-import { byCost, keyLink, leftOut, readLately, readTotal, spansOf, spent, sumUp, teamCell } from "./context.ts";
-import type { PageContext, Query } from "./context.ts";
+import type { PageContext, Query } from "./builder.ts";
+import { spansOf } from "./days.ts";
+import { readLately } from "./lately.ts";
+import { keyLink, teamCell } from "./links.ts";
+import { byCost, leftOut, readTotal, spent, sumUp } from "./sums.ts";
 import { count, text, time } from "./page.ts";
 import type { Cell, Page, Table } from "./page.ts";
 

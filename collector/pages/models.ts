@@ -9,8 +9,9 @@ import type { SpendRow, SpendSums } from "../../ledger/usage/spend.ts";
 import type { Price } from "../../ledger/prices/price-book.ts";
 import { DAY_MS } from "../../ledger/windows.ts";
 import { beforeSections } from "./before.ts";
-import { chooseDays, knownCost, pricedRequests, spansOf, spent, sumUp } from "./context.ts";
-import type { PageContext, Query } from "./context.ts";
+import type { PageContext, Query } from "./builder.ts";
+import { chooseDays, spansOf } from "./days.ts";
+import { knownCost, pricedRequests, spent, sumUp } from "./sums.ts";
 import { change, count, fine, seconds, share, sum, text, usd } from "./page.ts";
 import type { Cell, Page, Section } from "./page.ts";
 

@@ -8,22 +8,14 @@ import { addDays, DAY_MS, utcDay } from "../../ledger/windows.ts";
 import { beforeSections, firstDay } from "./before.ts";
 import type { SpanOfDays } from "./before.ts";
 import { agreementSection, readDays } from "./billed-days.ts";
-import {
-  budgetSection,
-  byCost,
-  daysChart,
-  outlookFigures,
-  leftOut,
-  monthChart,
-  readOutlook,
-  readLately,
-  readTotal,
-  spansOf,
-  spent,
-  sumUp,
-  teamCell,
-} from "./context.ts";
-import type { PageContext } from "./context.ts";
+import { budgetSection } from "./budgets.ts";
+import type { PageContext } from "./builder.ts";
+import { daysChart } from "./day-chart.ts";
+import { spansOf } from "./days.ts";
+import { readLately } from "./lately.ts";
+import { teamCell } from "./links.ts";
+import { monthChart, outlookFigures, readOutlook } from "./outlook.ts";
+import { byCost, leftOut, readTotal, spent, sumUp } from "./sums.ts";
 import { count, share, sum, text, usd } from "./page.ts";
 import type { Cell, Figure, Page, Section, Table } from "./page.ts";
 

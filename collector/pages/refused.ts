@@ -9,8 +9,11 @@ import type { NanoUsd } from "../../ledger/money.ts";
 import { readRefused, readSpend } from "../../ledger/usage/spend.ts";
 import type { RefusedRow } from "../../ledger/usage/spend.ts";
 import { addDays } from "../../ledger/windows.ts";
-import { byValue, chooseDays, keyLink, pricedRequests, scopeWords, spansOf, teamCell } from "./context.ts";
-import type { PageContext, Query } from "./context.ts";
+import { scopeWords } from "./budgets.ts";
+import type { PageContext, Query } from "./builder.ts";
+import { chooseDays, spansOf } from "./days.ts";
+import { keyLink, teamCell } from "./links.ts";
+import { byValue, pricedRequests } from "./sums.ts";
 import { count, sum, text, time, usd } from "./page.ts";
 import type { Cell, Page, Section } from "./page.ts";
 

@@ -12,11 +12,13 @@ import type { Log } from "../../service/log.ts";
 import type { Secret } from "../../service/secret.ts";
 import { streamFocus } from "../reports.ts";
 import { FOCUS_VERSIONS } from "../focus.ts";
+import { createTurn } from "../turn.ts";
+import type { InTurn } from "../turn.ts";
 import { changes } from "./changes.ts";
 import { bill } from "./bill.ts";
 import { bills } from "./bills.ts";
 import { chargeback } from "./chargeback.ts";
-import type { BuildPage, PageContext, Query } from "./context.ts";
+import type { BuildPage, PageContext, Query } from "./builder.ts";
 import { toCsv, toPageJson } from "./downloads.ts";
 import { toHtml, toNotice } from "./html.ts";
 import { key } from "./key.ts";
@@ -66,22 +68,22 @@ export type PageSettings = {
   readonly pagesUrl: string;
 };
 
-/** Adds the pages; returns a maker of one-time links, each the address of a page that opens a session. */
+/** Pages that keep what they fold, in billing.db: one at a time with all else that is written there. */
+const WRITING: ReadonlySet<string> = new Set(["chargeback"]);
+
+/** Adds the pages; returns a maker of one-time links, each the address of a page that opens a session. `writeInTurn`: the turn of whoever writes
+ *  billing.db. */
 export async function addPages(
   app: FastifyInstance,
   context: () => PageContext,
   { readToken, adminToken, pagesUrl }: PageSettings,
   log: Log,
+  writeInTurn: InTurn,
 ): Promise<() => string> {
   const sessions = createSessions(readToken, Date.now, pagesUrl.startsWith("https:"));
   const makeLink = (): string => `${pagesUrl}/login?link=${sessions.makeLink()}`;
   // Pages are built one after the other: a page reads a lot, and somebody who asks for all of them at once must not hold up the gauges.
-  let last: Promise<unknown> = Promise.resolve();
-  const inTurn = async <Result>(work: () => Promise<Result>): Promise<Result> => {
-    const mine = last.then(work);
-    last = mine.catch(() => undefined);
-    return mine;
-  };
+  const inTurn = createTurn();
 
   await app.register(async (routes) => {
     routes.addHook("onRequest", requireToken(adminToken));
@@ -143,9 +145,12 @@ export async function addPages(
       inside.get<{ Querystring: { readonly [name: string]: unknown } }>("/focus.csv", async ({ query }, reply) =>
         sendFocus(context(), query, reply),
       );
-      inside.get<{ Params: { file: string }; Querystring: Query }>("/:file", async (request, reply) =>
-        inTurn(async () => sendPage(context(), request, reply)),
-      );
+      inside.get<{ Params: { file: string }; Querystring: Query }>("/:file", async (request, reply) => {
+        const send = (): Promise<FastifyReply> => inTurn(async () => sendPage(context(), request, reply));
+        const [path = ""] = request.params.file.split(".");
+        // Whoever waits to write holds up no other page.
+        return WRITING.has(path) ? writeInTurn(send) : send();
+      });
     });
   });
   return makeLink;

@@ -3,22 +3,14 @@ import { readBudgets } from "../../ledger/usage/changes.ts";
 import { readKeys, UNPROVEN_KEY_ID } from "../../ledger/usage/keys.ts";
 import { readSpend } from "../../ledger/usage/spend.ts";
 import { addDays } from "../../ledger/windows.ts";
-import {
-  budgetSection,
-  byCost,
-  outlookFigures,
-  leftOut,
-  modelsSection,
-  monthChart,
-  readOutlook,
-  readLately,
-  readTotal,
-  spansOf,
-  spent,
-  sumUp,
-  teamCell,
-} from "./context.ts";
-import type { PageContext, Query } from "./context.ts";
+import { budgetSection } from "./budgets.ts";
+import type { PageContext, Query } from "./builder.ts";
+import { spansOf } from "./days.ts";
+import { readLately } from "./lately.ts";
+import { teamCell } from "./links.ts";
+import { modelsSection } from "./model-table.ts";
+import { monthChart, outlookFigures, readOutlook } from "./outlook.ts";
+import { byCost, leftOut, readTotal, spent, sumUp } from "./sums.ts";
 import { landingOf, readRests } from "../../ledger/billing/landings.ts";
 import { keysTable } from "./keys.ts";
 import { count, text, usd } from "./page.ts";

@@ -107,7 +107,7 @@ describe("the gauges", () => {
     const { of, refresh, close } = await read();
     const [over = 0, limit = 0] = [
       of(`keymeter_over_forecast_usd${TEAM}`),
-      of(`keymeter_over_forecast_limit_usd${TEAM},level="warning"`),
+      of(`keymeter_over_forecast_line_usd${TEAM},level="warning"`),
     ];
     // Twelve hours of a dollar were expected, and half of another one.
     expect(over).toBeGreaterThan(28);
@@ -115,11 +115,11 @@ describe("the gauges", () => {
     expect(limit).toBeGreaterThan(3.8);
     expect(limit).toBeLessThan(over);
     await refresh();
-    expect(of(`keymeter_over_forecast_limit_usd${TEAM},level="warning"`)).toBeCloseTo(limit, 6);
+    expect(of(`keymeter_over_forecast_line_usd${TEAM},level="warning"`)).toBeCloseTo(limit, 6);
     // A project's and a key's message goes to the team that spends in it.
     expect(of('keymeter_over_forecast_usd{scope="project",id="chat",team="search",window="day"}')).toBeCloseTo(over, 6);
     expect(of('keymeter_hour_usd{scope="key",id="key_a",team="search"}')).toBe(30);
-    expect(of('keymeter_hour_limit_usd{scope="key",id="key_a"')).toBeLessThan(30);
+    expect(of('keymeter_hour_line_usd{scope="key",id="key_a"')).toBeLessThan(30);
     await close();
   });
 
@@ -140,9 +140,12 @@ describe("the gauges", () => {
     now = NOON;
     const { of, close } = await read();
     expect(of(`keymeter_key_woken_usd{scope="key",id="${old.id}",team="search"}`)).toBe(7);
-    expect(of(`keymeter_key_woken_limit_usd{scope="key",id="${old.id}",team="search"}`)).toBe(5);
+    expect(of(`keymeter_key_woken_line_usd{scope="key",id="${old.id}",team="search"}`)).toBe(5);
     expect(of("keymeter_unallocated_usd")).toBe(3);
+    expect(of("keymeter_unallocated_line_usd")).toBe(5);
+    // The name of the release before.
     expect(of("keymeter_unallocated_limit_usd")).toBe(5);
+    expect(of(`keymeter_key_woken_limit_usd{scope="key",id="${old.id}",team="search"}`)).toBe(5);
     expect(of('keymeter_unpriced_requests{provider="openai",model="brand-new"}')).toBe(1);
     expect(of('keymeter_provider_rejected_requests{provider="openai"}')).toBe(3);
     expect(of('keymeter_provider_failed_ratio{provider="openai"}')).toBeCloseTo(27 / 33, 6);

@@ -12,7 +12,7 @@ import { NOTHING_STATED } from "../../collector/match.ts";
 import { createCollectorMetrics } from "../../collector/gauges/index.ts";
 import { changes } from "../../collector/pages/changes.ts";
 import { bills } from "../../collector/pages/bills.ts";
-import type { PageContext } from "../../collector/pages/context.ts";
+import type { PageContext } from "../../collector/pages/builder.ts";
 import { models } from "../../collector/pages/models.ts";
 import { overview } from "../../collector/pages/overview.ts";
 import type { Section } from "../../collector/pages/page.ts";

@@ -175,6 +175,18 @@ describe("figures", () => {
     ).toEqual([]);
   });
 
+  it("of a chargeback wait for the turn of who writes billing.db, and hold up no other page meanwhile", async () => {
+    const { promise: written, resolve: write } = Promise.withResolvers<void>();
+    const job = one.inTurn(() => written);
+    let isThere = false;
+    const charged = get(one, "chargeback").then(() => (isThere = true));
+    await get(one, "overview");
+    await get(one, "keys");
+    expect(isThere).toBe(false);
+    write();
+    await Promise.all([job, charged]);
+  });
+
   it("of JSON are those of CSV", async () => {
     const page = JSON.parse(await get(full, "keys.json")) as {
       sections: { rows: { key: string; monthNanoUsd: string }[] }[];

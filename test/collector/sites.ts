@@ -7,6 +7,8 @@ import Fastify from "fastify";
 import { expect } from "vitest";
 import { NOTHING_STATED } from "../../collector/match.ts";
 import { addPages } from "../../collector/pages/routes.ts";
+import { createTurn } from "../../collector/turn.ts";
+import type { InTurn } from "../../collector/turn.ts";
 import { firstAttemptId } from "../../ledger/ids.ts";
 import { issueVirtualKey } from "../../ledger/usage/keys.ts";
 import { openToWrite } from "../../ledger/open.ts";
@@ -31,11 +33,14 @@ export type Site = {
   readonly folder: string;
   readonly keyId: string;
   readonly makeLink: () => string;
+  /** The turn of what writes billing.db. */
+  readonly inTurn: InTurn;
   close(): Promise<void>;
 };
 async function openSite(folder: string): Promise<Site> {
   const books = await openOrganisation(folder);
   const app = Fastify({ forceCloseConnections: true });
+  const inTurn = createTurn();
   const makeLink = await addPages(
     app,
     () => ({
@@ -50,6 +55,7 @@ async function openSite(folder: string): Promise<Site> {
     }),
     { readToken: new Secret(READ), adminToken: new Secret(ADMIN), pagesUrl: "" },
     createLog("test", "silent"),
+    inTurn,
   );
   const url = await app.listen({ host: "127.0.0.1", port: 0 });
   const keyId = sqliteOf(books.usage).prepare("SELECT id FROM keys ORDER BY name LIMIT 1").pluck().get() as
@@ -60,6 +66,7 @@ async function openSite(folder: string): Promise<Site> {
     folder,
     keyId: keyId ?? "",
     makeLink,
+    inTurn,
     async close() {
       await app.close();
       await books.close();

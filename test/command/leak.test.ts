@@ -158,7 +158,7 @@ describe.each(IS_CI ? WAYS : WAYS.slice(SEED % 2, (SEED % 2) + 1))("a leak, %s",
         slack.posted.filter(({ threadTs, text }) => threadTs === undefined && what.test(text)).map(({ text }) => text);
       const FORECAST = /forecast|more in one hour/;
 
-      await spendUntil(1.2 * (await gauge("keymeter_over_forecast_limit_usd", `${TEAM},level="warning"`)));
+      await spendUntil(1.2 * (await gauge("keymeter_over_forecast_line_usd", `${TEAM},level="warning"`)));
       const crossedMs = Date.now();
       await expect.poll(() => about(FORECAST).length, { timeout: 120_000, interval: 250 }).toBe(1);
       expect(Date.now() - crossedMs).toBeLessThan(120_000);

@@ -31,7 +31,7 @@ const SOURCES = ["openai", "anthropic", "gcp.gemini"];
 /** What is today as it was all along. */
 const STOOD = new Set(["keymeter_budget_usd", "keymeter_price_usd_per_million_tokens"]);
 /** What the collector says of a past instant as it would have said then. */
-const BY_HOUR = new Set(["keymeter_hour_usd", "keymeter_hour_limit_usd", "keymeter_forecast_so_far_usd"]);
+const BY_HOUR = new Set(["keymeter_hour_usd", "keymeter_hour_line_usd", "keymeter_forecast_so_far_usd"]);
 /** The last minutes are sampled once a minute, as a slow scrape would. */
 const LIVE_MINUTES = 16;
 

@@ -1,0 +1,24 @@
+// What builds a page: the books as of one instant, and what was asked.
+import type { PriceBook } from "../../ledger/prices/price-book.ts";
+import type { Calendar } from "../../ledger/windows.ts";
+import type { Books } from "../compare.ts";
+import type { Stated } from "../match.ts";
+import type { Page } from "./page.ts";
+
+export type PageContext = {
+  readonly books: Books;
+  readonly calendar: Calendar;
+  readonly prices: PriceBook;
+  readonly stated: Stated;
+  readonly dataDir: string;
+  readonly capMode: "enforce" | "observe";
+  /** Providers whose bills are read here. */
+  readonly sources: readonly string[];
+  readonly nowMs: number;
+};
+
+/** What was asked of a page, as it stands in the address. */
+export type Query = { readonly [name: string]: string };
+
+/** Builds a page; undefined: there is no such team, key or day. */
+export type BuildPage = (context: PageContext, query: Query) => Promise<Page | undefined>;
