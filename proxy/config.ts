@@ -2,7 +2,7 @@
 import { readFileSync } from "node:fs";
 import { createSecureContext } from "node:tls";
 import { z } from "zod";
-import { listOfUpstream } from "../ledger/providers.ts";
+import { COMPATIBLE, listOfUpstream } from "../ledger/providers.ts";
 import type { UpstreamKind } from "../ledger/providers.ts";
 import type { PriceRow } from "../ledger/prices/rows.ts";
 import { isBlock } from "../ledger/usage/key-policy.ts";
@@ -344,7 +344,7 @@ function readUpstreams(
     if (variable !== undefined && !key)
       problems.push(`proxy.upstreams.${name}.api_key_env: ${variable} is not set in the environment`);
     // A server on this machine that nobody gave a key for asks for none.
-    const needsKey = row.needs_key ?? !(variable === undefined && kind === "openai" && isLoopback(new URL(url)));
+    const needsKey = row.needs_key ?? !(variable === undefined && kind === COMPATIBLE && isLoopback(new URL(url)));
     const credential = key === undefined ? undefined : new Secret(key);
     return {
       kind,

@@ -139,7 +139,7 @@ describe("a variable", () => {
       KEYMETER_PORT: "4000",
     };
     expect(strayVariables(environment)).toEqual([
-      "KEYMETER_DRAIN_SECOND: there is no setting of this name; `keymeter.example.yaml` lists them all",
+      "KEYMETER_DRAIN_SECOND: there is no setting of this name, did you mean KEYMETER_DRAIN_SECONDS? `keymeter.example.yaml` lists them all",
     ]);
   });
 });
