@@ -9,7 +9,7 @@ import { isBlock } from "../ledger/usage/key-policy.ts";
 import { createPriceBook } from "../ledger/prices/price-book.ts";
 import type { Discount } from "../ledger/prices/price-book.ts";
 import { FEE_UNITS, TOKEN_CLASSES } from "../ledger/usage.ts";
-import { ADMIN_TOKEN, CAP_MODE, ownSecretOf, SHARED_SETTINGS, UPSTREAMS } from "../service/config.ts";
+import { ADMIN_TOKEN, CAP_MODE, ownSecretOf, PEPPER, SHARED_SETTINGS, UPSTREAMS } from "../service/config.ts";
 import { googleCredentials } from "../service/google-credentials.ts";
 import { Secret } from "../service/secret.ts";
 import { group, listOf, readConfig, secret } from "../service/settings.ts";
@@ -121,11 +121,7 @@ export const PROXY_SETTINGS = {
     says: "by commas; fields that Keymeter does not know yet and that cost nothing: a refusal of a strict budget names them",
   },
   adminToken: ADMIN_TOKEN,
-  pepper: secret({
-    place: "proxy.pepper",
-    env: "KEYMETER_PEPPER",
-    says: "made on the first start; keys are lost with it",
-  }),
+  pepper: PEPPER,
   corsOrigins: {
     place: "proxy.cors_origins",
     env: "KEYMETER_CORS_ORIGINS",
