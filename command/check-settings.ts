@@ -9,6 +9,7 @@ import type { SharedConfig } from "../service/config.ts";
 import { FILE_VARIABLE, readSettings, SettingsError } from "../service/settings.ts";
 import type { Environment } from "../service/settings.ts";
 import type { UpstreamRows } from "../service/upstreams.ts";
+import { didYouMean } from "./closest.ts";
 import { ALL_VARIABLES } from "./settings.ts";
 
 /** Ours, and no settings: where the file is, who started us, what tests use. */
@@ -51,7 +52,10 @@ export function strayVariables(environment: Environment): string[] {
   const known = new Set([...NO_SETTINGS, ...ALL_VARIABLES, ...ofUpstreams]);
   return Object.keys(environment)
     .filter((name) => name.startsWith("KEYMETER_") && !known.has(name) && !SERVICE_LINK.test(name))
-    .map((name) => `${name}: there is no setting of this name; \`keymeter.example.yaml\` lists them all`);
+    .map((name) => {
+      const meant = didYouMean(name, [...ALL_VARIABLES]);
+      return `${name}: there is no setting of this name${meant === "" ? ";" : meant} \`keymeter.example.yaml\` lists them all`;
+    });
 }
 
 const SERVICE_LINK = /_SERVICE_(HOST|PORT)|_PORT_\d+_(TCP|UDP)|_PORT$/;

@@ -1,11 +1,11 @@
 // Settings of the command. The only reader of process.env here.
-import { ADMIN_TOKEN, SHARED_SETTINGS } from "../service/config.ts";
+import { ADMIN_TOKEN, PEPPER, SHARED_SETTINGS } from "../service/config.ts";
 import { readConfig } from "../service/settings.ts";
 import type { Environment, SettingTree, Values } from "../service/settings.ts";
 
-const COMMAND_SETTINGS = { ...SHARED_SETTINGS, adminToken: ADMIN_TOKEN } as const satisfies SettingTree;
+const COMMAND_SETTINGS = { ...SHARED_SETTINGS, adminToken: ADMIN_TOKEN, pepper: PEPPER } as const satisfies SettingTree;
 
-/** What every verb needs, and the admin token where it is not the one in the data folder. */
+/** What every verb needs; admin token and pepper where they are not those in the data folder. */
 export type CommandConfig = Values<typeof COMMAND_SETTINGS>;
 
 /** What every verb needs: where the books lie and where the programs listen. Sections of the programs are theirs to check. */

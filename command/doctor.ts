@@ -109,7 +109,7 @@ async function heldBy(ask: () => Promise<unknown>): Promise<Finding[]> {
 async function pepper(config: CommandConfig): Promise<Finding[]> {
   const { dataDir } = config;
   const path = join(dataDir, "pepper");
-  if (commandEnvironment()["KEYMETER_PEPPER"] || existsSync(path) || !existsSync(join(dataDir, "usage.db"))) return [];
+  if (config.pepper || existsSync(path) || !existsSync(join(dataDir, "usage.db"))) return [];
   const proxy = await get(`${addressOf(innerHostOf(config), config.opsPort)}/healthz`).catch(() => undefined);
   return proxy?.ok
     ? [

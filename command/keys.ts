@@ -5,11 +5,13 @@ import { readBudgets } from "../ledger/usage/changes.ts";
 import { createDigest, issueVirtualKey, reissueSecret } from "../ledger/usage/keys.ts";
 import { formatUsdSet } from "../ledger/money.ts";
 import { LedgerError } from "../ledger/books.ts";
-import { ownSecret, Secret } from "../service/secret.ts";
+import { ownSecret } from "../service/secret.ts";
+import type { Secret } from "../service/secret.ts";
 import type { Key } from "../ledger/usage/keys.ts";
 import { cutLive, makeChange, requireUsage } from "./books.ts";
 import { newBudget, parseAmount } from "./budget-options.ts";
-import { commandEnvironment, loadCommandConfig } from "./config.ts";
+import { loadCommandConfig } from "./config.ts";
+import type { CommandConfig } from "./config.ts";
 import { DAY_MS, HOUR_MS, isDay, utcDay } from "../ledger/windows.ts";
 import { didYouMean } from "./closest.ts";
 import { allKeys, findKey } from "./find-key.ts";
@@ -80,7 +82,7 @@ async function create(args: string[]): Promise<void> {
   requireNames({ name: asked, team: ofTeam, project: ofProject, env: ofEnv, owner: ofOwner });
   for (const words of unknownNames({ team: ofTeam, project: ofProject, env: ofEnv }, await allKeys()))
     process.stderr.write(`${words}\n`);
-  const pepper = readPepper(config.dataDir);
+  const pepper = readPepper(config);
   const now = Date.now();
   const { name, team, project, env, owner, purpose } = values;
   const policy = withOptions({}, values);
@@ -242,7 +244,7 @@ async function rotate(args: string[]): Promise<void> {
   });
   const key = await findKey(positionals[0]);
   const config = loadCommandConfig();
-  const pepper = readPepper(config.dataDir);
+  const pepper = readPepper(config);
   const secret = reissueSecret(key.env);
   const graceUntilMs = parseExpiry(values.grace, Date.now());
   await makeChange(config, {
@@ -275,10 +277,9 @@ function parseExpiry(text: string, nowMs: number): number {
 }
 
 /** What digests of keys are made with. Books that are there without it would not know the key that is made. */
-function readPepper(dataDir: string): Secret {
+function readPepper({ dataDir, pepper }: CommandConfig): Secret {
   try {
-    const given = commandEnvironment()["KEYMETER_PEPPER"];
-    return ownSecret(dataDir, "pepper", given === undefined ? undefined : new Secret(given));
+    return ownSecret(dataDir, "pepper", pepper);
   } catch (error) {
     throw new LedgerError(error instanceof Error ? error.message : String(error));
   }

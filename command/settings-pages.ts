@@ -77,7 +77,7 @@ None is needed. What you change stands in \`keymeter.yaml\` (another file: \`KEY
 as none. [keymeter.example.yaml](../keymeter.example.yaml) is all of them as a file to begin with. Wrong ones are named at start, all in one message; a misspelt
 variable is said.
 
-\`keymeter up\` gives each program only the variables that it reads: the last column. The command reads what all programs share, and the admin token. A
+\`keymeter up\` gives each program only the variables that it reads: the last column. The command reads what all programs share, the admin token and the pepper. A
 variable that is no setting, such as the key of an upstream that \`api_key_env\` names, goes to the proxy alone.
 
 This page is made by \`npm run settings\`, from where settings are declared.

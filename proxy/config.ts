@@ -2,14 +2,14 @@
 import { readFileSync } from "node:fs";
 import { createSecureContext } from "node:tls";
 import { z } from "zod";
-import { listOfUpstream } from "../ledger/providers.ts";
+import { COMPATIBLE, listOfUpstream } from "../ledger/providers.ts";
 import type { UpstreamKind } from "../ledger/providers.ts";
 import type { PriceRow } from "../ledger/prices/rows.ts";
 import { isBlock } from "../ledger/usage/key-policy.ts";
 import { createPriceBook } from "../ledger/prices/price-book.ts";
 import type { Discount } from "../ledger/prices/price-book.ts";
 import { FEE_UNITS, TOKEN_CLASSES } from "../ledger/usage.ts";
-import { ADMIN_TOKEN, CAP_MODE, ownSecretOf, SHARED_SETTINGS, UPSTREAMS } from "../service/config.ts";
+import { ADMIN_TOKEN, CAP_MODE, ownSecretOf, PEPPER, SHARED_SETTINGS, UPSTREAMS } from "../service/config.ts";
 import { googleCredentials } from "../service/google-credentials.ts";
 import { Secret } from "../service/secret.ts";
 import { group, listOf, readConfig, secret } from "../service/settings.ts";
@@ -121,11 +121,7 @@ export const PROXY_SETTINGS = {
     says: "by commas; fields that Keymeter does not know yet and that cost nothing: a refusal of a strict budget names them",
   },
   adminToken: ADMIN_TOKEN,
-  pepper: secret({
-    place: "proxy.pepper",
-    env: "KEYMETER_PEPPER",
-    says: "made on the first start; keys are lost with it",
-  }),
+  pepper: PEPPER,
   corsOrigins: {
     place: "proxy.cors_origins",
     env: "KEYMETER_CORS_ORIGINS",
@@ -344,7 +340,7 @@ function readUpstreams(
     if (variable !== undefined && !key)
       problems.push(`proxy.upstreams.${name}.api_key_env: ${variable} is not set in the environment`);
     // A server on this machine that nobody gave a key for asks for none.
-    const needsKey = row.needs_key ?? !(variable === undefined && kind === "openai" && isLoopback(new URL(url)));
+    const needsKey = row.needs_key ?? !(variable === undefined && kind === COMPATIBLE && isLoopback(new URL(url)));
     const credential = key === undefined ? undefined : new Secret(key);
     return {
       kind,

@@ -166,6 +166,13 @@ export const ADMIN_TOKEN = secret({
   says: "opens the admin API; made on the first start",
 });
 
+/** What digests of keys are made with: by the proxy, and by the command where no proxy runs. */
+export const PEPPER = secret({
+  place: "proxy.pepper",
+  env: "KEYMETER_PEPPER",
+  says: "made on the first start; keys are lost with it",
+});
+
 /** The proxy enforces; where caps only observe, the collector's gauges know that none can fail. */
 export const CAP_MODE = {
   place: "proxy.cap_mode",

@@ -188,14 +188,15 @@ function readOne(
   problems: string[],
 ): unknown {
   const fromEnv = env === undefined ? undefined : environment[env];
-  const given = fromEnv !== undefined && fromEnv !== "" ? fromEnv : (valueAt(values, place) ?? undefined);
+  const given = fromEnv !== undefined && fromEnv !== "" ? fromEnv : (valueAt(values, place.split(".")) ?? undefined);
   if (given === undefined) return fallback;
   const parsed = schema.safeParse(given);
   if (parsed.success) return parsed.data;
   const where = given === fromEnv ? env : `${file}: ${place}`;
   for (const issue of parsed.error.issues) {
-    const deeper = issue.path.length > 0 ? `.${issue.path.join(".")}` : "";
-    problems.push(`${where}${deeper}: ${isSecret ? "what it holds" : show(given)} is not allowed: ${issue.message}`);
+    const path = issue.path.map(String);
+    const wrong = isSecret ? "what it holds" : show(valueAt(given, path) ?? given);
+    problems.push(`${[where, ...path].join(".")}: ${wrong} is not allowed: ${issue.message}`);
   }
   return fallback;
 }
@@ -219,14 +220,12 @@ function readFile(environment: Environment, problems: string[]): { file: string;
   }
 }
 
-function valueAt(values: unknown, place: string): unknown {
-  return place
-    .split(".")
-    .reduce(
-      (value, part) =>
-        typeof value === "object" && value !== null ? (value as Record<string, unknown>)[part] : undefined,
-      values,
-    );
+function valueAt(values: unknown, place: readonly string[]): unknown {
+  return place.reduce(
+    (value, part) =>
+      typeof value === "object" && value !== null ? (value as Record<string, unknown>)[part] : undefined,
+    values,
+  );
 }
 
 /** Every leaf of the file that this program must know: shared ones and those of its section. */

@@ -1,6 +1,6 @@
 // The upstreams that keymeter.yaml names: their form there, and the table of providers with them in it.
 import { z } from "zod";
-import { BUILT_IN, createProviders, UPSTREAM_KINDS } from "../ledger/providers.ts";
+import { BUILT_IN, COMPATIBLE, createProviders, UPSTREAM_KINDS } from "../ledger/providers.ts";
 import type { Providers, Upstream } from "../ledger/providers.ts";
 import type { Reading } from "./settings.ts";
 
@@ -10,7 +10,7 @@ const OWN_PATHS: readonly string[] = ["keymeter"];
 const name = z.string().regex(/^[a-z0-9][a-z0-9-]{0,30}$/, "a name of lower-case letters, digits and dashes");
 const row = z
   .strictObject({
-    kind: z.enum(UPSTREAM_KINDS).default("openai"),
+    kind: z.enum(UPSTREAM_KINDS).default(COMPATIBLE),
     url: z.url({ protocol: /^https?$/, error: "an http or https URL, such as https://api.example.com" }),
     version: z.enum(["none"]).optional(),
     api_key_env: z.string().optional(),

@@ -45,6 +45,22 @@ describe("every setting", () => {
   );
 });
 
+describe("what is wrong", () => {
+  it("is said in one message, each with its place, its value and what is allowed", () => {
+    const upstreams = { groq: { url: "https://groq.test/v1" } };
+    const file = fileWith({ tmezone: "UTC", proxy: { upstreams, tls: { cert: "/nowhere" } } });
+    const load = (): unknown => loadProxyConfig({ KEYMETER_CONFIG: file, KEYMETER_DURABILITY: "wish" });
+    expect(load).toThrow(/^4 settings are wrong:\n/);
+    for (const part of [
+      'KEYMETER_DURABILITY: "wish" is not allowed: ',
+      `${file}: proxy.upstreams.groq.url: "https://groq.test/v1" is not allowed: a URL without the version at its end`,
+      `${file}: tmezone is no setting; `,
+      "KEYMETER_TLS_CERT and KEYMETER_TLS_KEY belong together",
+    ])
+      expect(load).toThrow(part);
+  });
+});
+
 describe("files that are made from the declarations", () => {
   it.each(Object.entries(settingsPages()))("%s is what `npm run settings` makes", (path, made) => {
     expect(readFileSync(join(ROOT, path), "utf8")).toBe(made);
@@ -98,6 +114,11 @@ describe("secrets", () => {
     expect(load).not.toThrow("by-mistake");
   });
 
+  it("that stand in keymeter.yaml are the command's too", () => {
+    const KEYMETER_CONFIG = fileWith({ proxy: { pepper: "a-pepper-of-the-file" } });
+    expect(loadCommandConfig({ KEYMETER_CONFIG }).pepper?.reveal()).toBe("a-pepper-of-the-file");
+  });
+
   it("that are too short are said with everything else that is wrong", () => {
     for (const load of [loadProxyConfig, loadCollectorConfig, loadAlertsConfig]) {
       const environment = { KEYMETER_DATA_DIR: folder, KEYMETER_ADMIN_TOKEN: "short", KEYMETER_PORT: "-1" };
@@ -139,7 +160,7 @@ describe("a variable", () => {
       KEYMETER_PORT: "4000",
     };
     expect(strayVariables(environment)).toEqual([
-      "KEYMETER_DRAIN_SECOND: there is no setting of this name; `keymeter.example.yaml` lists them all",
+      "KEYMETER_DRAIN_SECOND: there is no setting of this name, did you mean KEYMETER_DRAIN_SECONDS? `keymeter.example.yaml` lists them all",
     ]);
   });
 });
