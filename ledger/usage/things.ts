@@ -2,6 +2,9 @@
 // here each name has the key that made it, the first one for ever. Whether anything of it goes on is no matter of this table.
 import type { Sqlite } from "../open.ts";
 
+/** Changes nothing where the name is known. */
+export const INSERT_THING = "INSERT OR IGNORE INTO things (provider, name, key_id, attempt_id) VALUES (?, ?, ?, ?)";
+
 /** The newest `most` of all, oldest of these first. */
 export async function* readThings(
   database: Sqlite,
