@@ -31,14 +31,20 @@ export function readOwnNames(
   more?: { readonly keyId: string; readonly names: { readonly [part in (typeof NAMED)[number]]?: string | undefined } },
 ): OwnNames {
   if (tagsCount) return (subject) => subject;
-  const rows = database.prepare("SELECT key_id, part, value FROM key_owners").raw().all() as [string, string, string][];
-  const own = new Set(rows.map((row) => row.join("\n")));
+  const own = new Set(readOwners(database).map((row) => row.join("\n")));
   for (const part of NAMED) if (more?.names[part]) own.add(`${more.keyId}\n${part}\n${more.names[part]}`);
   return (subject) => {
     const notOwn = NAMED.filter((part) => !own.has(`${subject.keyId}\n${part}\n${subject[part]}`));
     if (notOwn.length === 0) return subject;
     return { ...subject, ...(Object.fromEntries(notOwn.map((part) => [part, ""])) as Partial<typeof subject>) };
   };
+}
+
+/** A name that is a key's own. */
+export type KeyOwner = readonly [keyId: string, part: (typeof NAMED)[number], value: string];
+
+export function readOwners(database: Sqlite): KeyOwner[] {
+  return database.prepare("SELECT key_id, part, value FROM key_owners").raw().all() as unknown as KeyOwner[];
 }
 
 /** What a key belongs to, or once did. */

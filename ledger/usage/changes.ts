@@ -62,163 +62,190 @@ export function applyChange(database: Sqlite, rollups: Rollups, change: Change, 
     for (const one of change.changes) applyChange(database, rollups, one, author);
     return;
   }
-  const books = drizzle(database);
-  let detail = change.type === "adjust" ? "" : detailOf(change);
+  const said = detailOf(change);
+  const detail = make(database, rollups, change, author) ?? said;
+  appendAudit(database, { ...author, action: change.type, subject: subjectOf(change), detail });
+}
+
+type Single = Exclude<Change, { type: "together" }>;
+
+/** Returns what the audit says of it, where that is not the change itself. */
+function make(database: Sqlite, rollups: Rollups, change: Single, author: Author): string | undefined {
   switch (change.type) {
-    case "createKey": {
-      const namesakes = books.select().from(keys).where(eq(keys.name, change.key.name)).all();
-      if (namesakes.some((key) => key.kind === "virtual" && key.state !== "revoked")) {
-        throw new ChangeRefused(
-          `a key named "${change.key.name}" exists already; choose another name, or rotate or revoke that one`,
-        );
-      }
-      const { provider, expiresAtMs, policy, ...key } = change.key;
-      books
-        .insert(keys)
-        .values({
-          ...key,
-          provider: provider ?? null,
-          expiresAtMs: expiresAtMs ?? null,
-          policy: policyText(policy),
-        })
-        .run();
-      books
-        .insert(keySecrets)
-        .values({ digest: change.digest, keyId: key.id, createdAtMs: author.atMs, validUntilMs: null })
-        .run();
-      noteOwners(database, change.key.id, change.key);
-      if (change.budget) insertBudget(database, change.budget);
-      break;
-    }
-    case "setKeyState": {
-      const key = books.select().from(keys).where(eq(keys.id, change.keyId)).get();
-      if (!key) throw new ChangeRefused(`there is no key ${change.keyId}; \`keymeter keys list\` shows them`);
-      if (key.state === "revoked" && change.state !== "revoked")
-        throw new ChangeRefused(`key ${key.id} is revoked, which is for ever; create a new one`);
-      books.update(keys).set({ state: change.state }).where(eq(keys.id, key.id)).run();
-      break;
-    }
-    case "rotateKey": {
-      const key = books.select().from(keys).where(eq(keys.id, change.keyId)).get();
-      if (!key || key.kind !== "virtual")
-        throw new ChangeRefused(`there is no virtual key ${change.keyId}; only keys that we issued can be rotated`);
-      if (key.state === "revoked") throw new ChangeRefused(`key ${key.id} is revoked; create a new one`);
-      books
-        .update(keySecrets)
-        .set({ validUntilMs: change.graceUntilMs })
-        .where(and(eq(keySecrets.keyId, key.id), isNull(keySecrets.validUntilMs)))
-        .run();
-      books
-        .insert(keySecrets)
-        .values({ digest: change.digest, keyId: key.id, createdAtMs: author.atMs, validUntilMs: null })
-        .run();
-      books.update(keys).set({ hint: change.hint }).where(eq(keys.id, key.id)).run();
-      break;
-    }
-    case "describeKey": {
-      if (books.update(keys).set(change.fields).where(eq(keys.id, change.keyId)).run().changes === 0)
-        throw new ChangeRefused(`there is no key ${change.keyId}`);
-      noteOwners(database, change.keyId, change.fields);
-      break;
-    }
+    case "createKey":
+      return createKey(database, change, author);
+    case "setKeyState":
+      return setKeyState(database, change);
+    case "rotateKey":
+      return rotateKey(database, change, author);
+    case "describeKey":
+      return describeKey(database, change);
+    case "setPolicy":
+      return setPolicy(database, change);
     case "setBudget":
-      insertBudget(database, change.budget);
-      break;
-    case "removeBudget": {
-      const removed = books
-        .update(budgets)
-        .set({ removedAtMs: author.atMs })
-        .where(and(eq(budgets.id, change.budgetId), isNull(budgets.removedAtMs)))
-        .run();
-      if (removed.changes === 0)
-        throw new ChangeRefused(`there is no budget ${change.budgetId}; \`keymeter budgets list\` shows them`);
-      break;
-    }
-    case "raiseBudget": {
-      const { raise } = change;
-      if (!budgetsIn(database).some(({ id }) => id === raise.budgetId))
-        throw new ChangeRefused(`there is no budget ${raise.budgetId}; \`keymeter budgets list\` shows them`);
-      if (raise.untilMs <= author.atMs || raise.untilMs <= raise.createdAtMs)
-        throw new ChangeRefused("the raise would end before it begins");
-      books
-        .insert(raises)
-        .values({ ...raise, endedAtMs: null })
-        .run();
-      break;
-    }
-    case "endRaise": {
-      const ended = books
-        .update(raises)
-        .set({ endedAtMs: author.atMs })
-        .where(and(eq(raises.id, change.raiseId), isNull(raises.endedAtMs)))
-        .run();
-      if (ended.changes === 0)
-        throw new ChangeRefused(`there is no raise ${change.raiseId}; \`keymeter budgets list\` shows them`);
-      break;
-    }
-    case "setPolicy": {
-      const set = books
-        .update(keys)
-        .set({ policy: policyText(change.policy) })
-        .where(eq(keys.id, change.keyId))
-        .run();
-      if (set.changes === 0) throw new ChangeRefused(`there is no key ${change.keyId}`);
-      break;
-    }
-    case "setLimits": {
-      const {
-        scope,
-        requestsPerMinute = null,
-        tokensPerMinute = null,
-        concurrent = null,
-        bodyBytes = null,
-      } = change.limits;
-      const values = { requestsPerMinute, tokensPerMinute, concurrent, bodyBytes };
-      books
-        .insert(limits)
-        .values({ scope, ...values })
-        .onConflictDoUpdate({ target: limits.scope, set: values })
-        .run();
-      break;
-    }
+      return insertBudget(database, change.budget);
+    case "removeBudget":
+      return removeBudget(database, change, author);
+    case "raiseBudget":
+      return raiseBudget(database, change, author);
+    case "endRaise":
+      return endRaise(database, change, author);
+    case "setLimits":
+      return setLimits(database, change);
     case "removeLimits":
-      if (books.delete(limits).where(eq(limits.scope, change.scope)).run().changes === 0)
-        throw new ChangeRefused(`there are no limits for ${change.scope}; \`keymeter limits list\` shows them`);
-      break;
-    case "freeze": {
-      const { scope, ...rest } = change.freeze;
-      books
-        .insert(freezes)
-        .values({ ...rest, ...scopeColumns(scope), liftedAtMs: null })
-        .run();
-      break;
-    }
-    case "lift": {
-      const lifted = books
-        .update(freezes)
-        .set({ liftedAtMs: author.atMs })
-        .where(and(eq(freezes.id, change.freezeId), isNull(freezes.liftedAtMs)))
-        .run();
-      if (lifted.changes === 0)
-        throw new ChangeRefused(`nothing is frozen under ${change.freezeId}; \`keymeter budgets list\` shows what is`);
-      break;
-    }
+      return removeLimits(database, change);
+    case "freeze":
+      return freeze(database, change);
+    case "lift":
+      return lift(database, change, author);
+    // What these do is done beside the record.
     case "closeWork":
     case "acceptClock":
-      break;
+      return undefined;
     case "adjust": {
-      detailOf(change);
       const seq = readAuditHead(database).seq + 1;
-      detail = adjustmentsText(addAdjustments(database, rollups, change.adjustments, author.atMs, seq));
-      break;
+      return adjustmentsText(addAdjustments(database, rollups, change.adjustments, author.atMs, seq));
     }
     case "reassign": {
       const seq = readAuditHead(database).seq + 1;
-      detail = JSON.stringify({ ...change, events: applyReassignment(database, rollups, change, seq) });
-      break;
+      return JSON.stringify({ ...change, events: applyReassignment(database, rollups, change, seq) });
     }
   }
-  appendAudit(database, { ...author, action: change.type, subject: subjectOf(change), detail });
+}
+
+type Of<T extends Change["type"]> = Extract<Change, { type: T }>;
+
+function createKey(database: Sqlite, change: Of<"createKey">, { atMs }: Author): undefined {
+  const books = drizzle(database);
+  const namesakes = books.select().from(keys).where(eq(keys.name, change.key.name)).all();
+  if (namesakes.some((key) => key.kind === "virtual" && key.state !== "revoked")) {
+    throw new ChangeRefused(
+      `a key named "${change.key.name}" exists already; choose another name, or rotate or revoke that one`,
+    );
+  }
+  const { provider = null, expiresAtMs = null, policy, ...key } = change.key;
+  books
+    .insert(keys)
+    .values({ ...key, provider, expiresAtMs, policy: policyText(policy) })
+    .run();
+  books
+    .insert(keySecrets)
+    .values({ digest: change.digest, keyId: key.id, createdAtMs: atMs, validUntilMs: null })
+    .run();
+  noteOwners(database, change.key.id, change.key);
+  if (change.budget) insertBudget(database, change.budget);
+}
+
+function setKeyState(database: Sqlite, { keyId, state }: Of<"setKeyState">): undefined {
+  const books = drizzle(database);
+  const key = books.select().from(keys).where(eq(keys.id, keyId)).get();
+  if (!key) throw new ChangeRefused(`there is no key ${keyId}; \`keymeter keys list\` shows them`);
+  if (key.state === "revoked" && state !== "revoked")
+    throw new ChangeRefused(`key ${key.id} is revoked, which is for ever; create a new one`);
+  books.update(keys).set({ state }).where(eq(keys.id, key.id)).run();
+}
+
+function rotateKey(database: Sqlite, change: Of<"rotateKey">, { atMs }: Author): undefined {
+  const books = drizzle(database);
+  const key = books.select().from(keys).where(eq(keys.id, change.keyId)).get();
+  if (!key || key.kind !== "virtual")
+    throw new ChangeRefused(`there is no virtual key ${change.keyId}; only keys that we issued can be rotated`);
+  if (key.state === "revoked") throw new ChangeRefused(`key ${key.id} is revoked; create a new one`);
+  books
+    .update(keySecrets)
+    .set({ validUntilMs: change.graceUntilMs })
+    .where(and(eq(keySecrets.keyId, key.id), isNull(keySecrets.validUntilMs)))
+    .run();
+  books
+    .insert(keySecrets)
+    .values({ digest: change.digest, keyId: key.id, createdAtMs: atMs, validUntilMs: null })
+    .run();
+  books.update(keys).set({ hint: change.hint }).where(eq(keys.id, key.id)).run();
+}
+
+function describeKey(database: Sqlite, { keyId, fields }: Of<"describeKey">): undefined {
+  if (drizzle(database).update(keys).set(fields).where(eq(keys.id, keyId)).run().changes === 0)
+    throw new ChangeRefused(`there is no key ${keyId}`);
+  noteOwners(database, keyId, fields);
+}
+
+function setPolicy(database: Sqlite, { keyId, policy }: Of<"setPolicy">): undefined {
+  const set = drizzle(database)
+    .update(keys)
+    .set({ policy: policyText(policy) })
+    .where(eq(keys.id, keyId))
+    .run();
+  if (set.changes === 0) throw new ChangeRefused(`there is no key ${keyId}`);
+}
+
+function removeBudget(database: Sqlite, { budgetId }: Of<"removeBudget">, { atMs }: Author): undefined {
+  const removed = drizzle(database)
+    .update(budgets)
+    .set({ removedAtMs: atMs })
+    .where(and(eq(budgets.id, budgetId), isNull(budgets.removedAtMs)))
+    .run();
+  if (removed.changes === 0)
+    throw new ChangeRefused(`there is no budget ${budgetId}; \`keymeter budgets list\` shows them`);
+}
+
+function raiseBudget(database: Sqlite, { raise }: Of<"raiseBudget">, { atMs }: Author): undefined {
+  if (!budgetsIn(database).some(({ id }) => id === raise.budgetId))
+    throw new ChangeRefused(`there is no budget ${raise.budgetId}; \`keymeter budgets list\` shows them`);
+  if (raise.untilMs <= atMs || raise.untilMs <= raise.createdAtMs)
+    throw new ChangeRefused("the raise would end before it begins");
+  drizzle(database)
+    .insert(raises)
+    .values({ ...raise, endedAtMs: null })
+    .run();
+}
+
+function endRaise(database: Sqlite, { raiseId }: Of<"endRaise">, { atMs }: Author): undefined {
+  const ended = drizzle(database)
+    .update(raises)
+    .set({ endedAtMs: atMs })
+    .where(and(eq(raises.id, raiseId), isNull(raises.endedAtMs)))
+    .run();
+  if (ended.changes === 0)
+    throw new ChangeRefused(`there is no raise ${raiseId}; \`keymeter budgets list\` shows them`);
+}
+
+function setLimits(database: Sqlite, change: Of<"setLimits">): undefined {
+  const {
+    scope,
+    requestsPerMinute = null,
+    tokensPerMinute = null,
+    concurrent = null,
+    bodyBytes = null,
+  } = change.limits;
+  const values = { requestsPerMinute, tokensPerMinute, concurrent, bodyBytes };
+  drizzle(database)
+    .insert(limits)
+    .values({ scope, ...values })
+    .onConflictDoUpdate({ target: limits.scope, set: values })
+    .run();
+}
+
+function removeLimits(database: Sqlite, { scope }: Of<"removeLimits">): undefined {
+  if (drizzle(database).delete(limits).where(eq(limits.scope, scope)).run().changes === 0)
+    throw new ChangeRefused(`there are no limits for ${scope}; \`keymeter limits list\` shows them`);
+}
+
+function freeze(database: Sqlite, change: Of<"freeze">): undefined {
+  const { scope, ...rest } = change.freeze;
+  drizzle(database)
+    .insert(freezes)
+    .values({ ...rest, ...scopeColumns(scope), liftedAtMs: null })
+    .run();
+}
+
+function lift(database: Sqlite, { freezeId }: Of<"lift">, { atMs }: Author): undefined {
+  const lifted = drizzle(database)
+    .update(freezes)
+    .set({ liftedAtMs: atMs })
+    .where(and(eq(freezes.id, freezeId), isNull(freezes.liftedAtMs)))
+    .run();
+  if (lifted.changes === 0)
+    throw new ChangeRefused(`nothing is frozen under ${freezeId}; \`keymeter budgets list\` shows what is`);
 }
 
 /** Names that are the key's own from now on. */
@@ -291,7 +318,7 @@ function policyText(policy: KeyPolicy): string | null {
 }
 
 /** A budget for the same scope and window takes the place of the one in force; what that is raised by stays. */
-function insertBudget(database: Sqlite, budget: Budget): void {
+function insertBudget(database: Sqlite, budget: Budget): undefined {
   const books = drizzle(database);
   const { scope, observe = false, thresholds, raises: _, ...rest } = budget;
   books
@@ -312,7 +339,7 @@ function insertBudget(database: Sqlite, budget: Budget): void {
   }
 }
 
-function subjectOf(change: Exclude<Change, { type: "together" }>): string {
+function subjectOf(change: Single): string {
   switch (change.type) {
     case "createKey":
       return change.key.id;

@@ -64,7 +64,7 @@ export type Extension =
 export type LoadSettled = (budget: Budget, window: Window) => NanoUsd;
 
 export type ReservationBook = {
-  /** Replaces the set of budgets; sums of new ones are read from the books, held money of open attempts is carried. */
+  /** Replaces the set of budgets; sums of new ones are read from the books, those of others stay, held money of open attempts is carried. */
   setBudgets(budgets: readonly Budget[]): void;
   /** Replaces the set of freezes: they bind the next admission. */
   setFreezes(freezes: readonly Freeze[]): void;
@@ -82,8 +82,14 @@ export type ReservationBook = {
   extend(attemptId: AttemptId, least: NanoUsd, wanted: NanoUsd, atMs: number): Extension | undefined;
   /** Takes the hold away and books the cost, in the window of the reservation. `subject` has both model names. */
   settle(attemptId: AttemptId, cost: NanoUsd, subject: Subject): void;
+  /** A correction of what was settled at an instant. Windows that are not in memory have it when they are read. */
+  correct(atMs: number, subject: Subject, amount: NanoUsd): void;
+  /** Reads the settled sums of budgets again: what counts in them is another than it was. */
+  readAgain(isMeant: (budget: Budget) => boolean): void;
   /** Sums of the budgets that cover a subject, or of all, in the window of an instant. */
   states(atMs: number, subject?: Subject): BudgetState[];
+  /** Every settled sum in memory. */
+  sums(): { readonly budget: Budget; readonly window: Window; readonly settledNanoUsd: NanoUsd }[];
   /** All money held now, and by how many attempts. Zero at rest. */
   reserved(): { readonly amount: NanoUsd; readonly attempts: number };
 };
@@ -96,82 +102,22 @@ type Open = { readonly request: ReservationRequest; readonly holds: readonly Hol
 const MOST_SUBJECTS = 20_000;
 
 export function createReservationBook(calendar: Calendar, mode: CapMode, loadSettled: LoadSettled): ReservationBook {
-  let budgets: readonly Budget[] = [];
   let freezes: readonly Freeze[] = [];
-  const sumsByWindow = new Map<string, Map<string, Sums>>();
-  const covering = new Map<string, readonly Budget[]>();
+  const covering = createCovering();
+  const windows = createWindows(calendar, loadSettled);
   const open = new Map<AttemptId, Open>();
-  /** Provider and requested model -> the name it was last served under. */
-  const servedNames = new Map<string, string>();
+  const names = createServedNames();
 
   /** An alias is held against the budgets of the name it was last answered under, too. */
   const withServedName = (request: ReservationRequest): ReservationRequest => {
     const { subject } = request;
-    const servedModel = servedNames.get(`${subject.provider}\n${subject.model}`);
+    const servedModel = names.servedName(subject.provider, subject.model);
     return servedModel === undefined ? request : { ...request, subject: { ...subject, servedModel } };
   };
 
-  const coveringBudgets = (subject: Subject): readonly Budget[] => {
-    const name = JSON.stringify([
-      subject.keyId,
-      subject.provider,
-      subject.model,
-      subject.servedModel,
-      subject.team,
-      subject.project,
-      subject.env,
-    ]);
-    let found = covering.get(name);
-    if (!found) {
-      found = budgets.filter((budget) => covers(budget.scope, subject));
-      if (covering.size >= MOST_SUBJECTS) covering.clear();
-      covering.set(name, found);
-    }
-    return found;
-  };
-
-  const sumsAt = (budget: Budget, atMs: number): Sums => {
-    const window = calendar.window(budget.window, atMs);
-    let ofBudget = sumsByWindow.get(budget.id);
-    if (!ofBudget) sumsByWindow.set(budget.id, (ofBudget = new Map()));
-    let sums = ofBudget.get(window.id);
-    if (!sums) {
-      for (const [id, old] of ofBudget)
-        if (old.reserved === 0n && old.window.endMs < window.startMs) ofBudget.delete(id);
-      ofBudget.set(window.id, (sums = { settled: loadSettled(budget, window), reserved: 0n, most: 0n, window }));
-    }
-    return sums;
-  };
-
-  const amountFor = (budget: Budget, request: ReservationRequest): NanoUsd | undefined =>
-    budget.mode === "strict" ? request.boundNanoUsd : request.expectedNanoUsd;
-
-  const refusalOf = (budget: Budget, sums: Sums, request: ReservationRequest): BudgetRefusal | undefined => {
-    const asked = amountFor(budget, request);
-    const amountNanoUsd = amountAt(budget, attemptAtMs(request.attemptId));
-    const state = {
-      budget,
-      window: sums.window,
-      amountNanoUsd,
-      settledNanoUsd: sums.settled,
-      reservedNanoUsd: sums.reserved,
-      askedNanoUsd: asked,
-      attemptId: request.attemptId,
-    };
-    if (request.expectedNanoUsd === undefined) return { ...state, reason: "unpriced" };
-    if (asked === undefined) return { ...state, reason: "unbounded" };
-    if (sums.settled + sums.reserved + asked > amountNanoUsd) return { ...state, reason: "budget_exceeded" };
-    const most = mostOf(request);
-    const mostNanoUsd = sums.settled + sums.most + most;
-    // One alone always may: refusing it would refuse it for ever.
-    return budget.mode === "expected" && sums.most > 0n && mostNanoUsd > ceilingOf(amountNanoUsd, most)
-      ? { ...state, reason: "in_flight", mostNanoUsd }
-      : undefined;
-  };
-
   const hold = (request: ReservationRequest): Hold[] =>
-    coveringBudgets(request.subject).map((budget) => {
-      const sums = sumsAt(budget, attemptAtMs(request.attemptId));
+    covering.of(request.subject).map((budget) => {
+      const sums = windows.at(budget, attemptAtMs(request.attemptId));
       const amount = amountFor(budget, request) ?? 0n;
       const most = mostOf(request);
       sums.reserved += amount;
@@ -188,9 +134,8 @@ export function createReservationBook(calendar: Calendar, mode: CapMode, loadSet
 
   return {
     setBudgets(next) {
-      budgets = next;
-      covering.clear();
-      sumsByWindow.clear();
+      covering.set(next);
+      windows.keep(next);
       for (const [attemptId, { request }] of open) open.set(attemptId, { request, holds: hold(request) });
     },
 
@@ -209,12 +154,12 @@ export function createReservationBook(calendar: Calendar, mode: CapMode, loadSet
       const asked = withServedName(request);
       const frozen = freezes.find(({ scope }) => covers(scope, asked.subject));
       if (frozen) return { admitted: false, frozen };
-      for (const budget of coveringBudgets(asked.subject)) {
+      for (const budget of covering.of(asked.subject)) {
         if (budget.kind !== "hard") continue;
         isStrict ||= budget.mode === "strict";
         const enforces = mode === "enforce" && !budget.observe;
         if (budget.mode === "expected") growth = enforces || growth === "enforced" ? "enforced" : "counted";
-        const sums = sumsAt(budget, atMs);
+        const sums = windows.at(budget, atMs);
         const refusal = refusalOf(budget, sums, request);
         if (refusal && enforces) return { admitted: false, refusal };
         wouldRefuse ??= refusal;
@@ -225,15 +170,7 @@ export function createReservationBook(calendar: Calendar, mode: CapMode, loadSet
       return { admitted: true, leftNanoUsd: left, isStrict, growth, wouldRefuse };
     },
 
-    learnServedName(provider, model, servedModel) {
-      const name = `${provider}\n${model}`;
-      if (model === servedModel || servedNames.get(name) === servedModel) return false;
-      if (servedNames.size >= MOST_SUBJECTS) servedNames.clear();
-      servedNames.set(name, servedModel);
-      return true;
-    },
-
-    servedName: (provider, model) => servedNames.get(`${provider}\n${model}`),
+    ...names,
 
     carry(request) {
       const asked = withServedName(request);
@@ -243,47 +180,39 @@ export function createReservationBook(calendar: Calendar, mode: CapMode, loadSet
     extend(attemptId, least, wanted, atMs) {
       const one = open.get(attemptId);
       if (!one) return undefined;
-      let held = wanted;
-      let wouldRefuse: BudgetRefusal | undefined;
-      for (const { budget, sums, amount } of one.holds) {
-        if (budget.kind !== "hard" || budget.mode === "strict") continue;
-        const amountNanoUsd = amountAt(budget, atMs);
-        const left = amountNanoUsd - sums.settled - (sums.reserved - amount);
-        if (left < least) {
-          const refusal: BudgetRefusal = {
-            budget,
-            window: sums.window,
-            amountNanoUsd,
-            settledNanoUsd: sums.settled,
-            reservedNanoUsd: sums.reserved,
-            askedNanoUsd: least - amount,
-            attemptId,
-            reason: "budget_exceeded",
-          };
-          if (mode === "enforce" && !budget.observe) return { refusal };
-          wouldRefuse ??= refusal;
-        } else if (left < held) held = left;
-      }
-      const request = { ...one.request, expectedNanoUsd: held };
+      const grant = grantOf(one.holds, least, wanted, attemptId, atMs, mode);
+      if ("refusal" in grant) return grant;
+      const request = { ...one.request, expectedNanoUsd: grant.heldNanoUsd };
       letGo(one.holds);
       open.set(attemptId, { request, holds: hold(request) });
-      return { heldNanoUsd: held, wouldRefuse };
+      return grant;
     },
 
     settle(attemptId, cost, subject) {
       letGo(open.get(attemptId)?.holds ?? []);
       open.delete(attemptId);
-      for (const budget of coveringBudgets(subject)) sumsAt(budget, attemptAtMs(attemptId)).settled += cost;
+      for (const budget of covering.of(subject)) windows.at(budget, attemptAtMs(attemptId)).settled += cost;
     },
 
+    correct(atMs, subject, amount) {
+      for (const budget of covering.of(subject)) {
+        const sums = windows.known(budget, atMs);
+        if (sums) sums.settled += amount;
+      }
+    },
+
+    readAgain: (isMeant) => windows.readAgain(covering.all().filter(isMeant)),
+
     states(atMs, subject) {
-      const wanted = subject ? coveringBudgets(subject) : budgets;
+      const wanted = subject ? covering.of(subject) : covering.all();
       return wanted.map((budget) => {
-        const { settled, reserved, window } = sumsAt(budget, atMs);
+        const { settled, reserved, window } = windows.at(budget, atMs);
         const amountNanoUsd = amountAt(budget, atMs);
         return { budget, window, amountNanoUsd, settledNanoUsd: settled, reservedNanoUsd: reserved };
       });
     },
+
+    sums: () => windows.all(covering.all()),
 
     reserved() {
       let sum = 0n;
@@ -293,9 +222,160 @@ export function createReservationBook(calendar: Calendar, mode: CapMode, loadSet
   };
 }
 
+function amountFor(budget: Budget, request: ReservationRequest): NanoUsd | undefined {
+  return budget.mode === "strict" ? request.boundNanoUsd : request.expectedNanoUsd;
+}
+
+function refusalOf(budget: Budget, sums: Sums, request: ReservationRequest): BudgetRefusal | undefined {
+  const asked = amountFor(budget, request);
+  const amountNanoUsd = amountAt(budget, attemptAtMs(request.attemptId));
+  const state = {
+    budget,
+    window: sums.window,
+    amountNanoUsd,
+    settledNanoUsd: sums.settled,
+    reservedNanoUsd: sums.reserved,
+    askedNanoUsd: asked,
+    attemptId: request.attemptId,
+  };
+  if (request.expectedNanoUsd === undefined) return { ...state, reason: "unpriced" };
+  if (asked === undefined) return { ...state, reason: "unbounded" };
+  if (sums.settled + sums.reserved + asked > amountNanoUsd) return { ...state, reason: "budget_exceeded" };
+  const most = mostOf(request);
+  const mostNanoUsd = sums.settled + sums.most + most;
+  // One alone always may: refusing it would refuse it for ever.
+  return budget.mode === "expected" && sums.most > 0n && mostNanoUsd > ceilingOf(amountNanoUsd, most)
+    ? { ...state, reason: "in_flight", mostNanoUsd }
+    : undefined;
+}
+
+/** How much more an open attempt may hold. Nothing is held here. */
+function grantOf(
+  holds: readonly Hold[],
+  least: NanoUsd,
+  wanted: NanoUsd,
+  attemptId: AttemptId,
+  atMs: number,
+  mode: CapMode,
+): Extension {
+  let held = wanted;
+  let wouldRefuse: BudgetRefusal | undefined;
+  for (const { budget, sums, amount } of holds) {
+    if (budget.kind !== "hard" || budget.mode === "strict") continue;
+    const amountNanoUsd = amountAt(budget, atMs);
+    const left = amountNanoUsd - sums.settled - (sums.reserved - amount);
+    if (left < least) {
+      const refusal: BudgetRefusal = {
+        budget,
+        window: sums.window,
+        amountNanoUsd,
+        settledNanoUsd: sums.settled,
+        reservedNanoUsd: sums.reserved,
+        askedNanoUsd: least - amount,
+        attemptId,
+        reason: "budget_exceeded",
+      };
+      if (mode === "enforce" && !budget.observe) return { refusal };
+      wouldRefuse ??= refusal;
+    } else if (left < held) held = left;
+  }
+  return { heldNanoUsd: held, wouldRefuse };
+}
+
 /** Never less than what is held for it. */
 function mostOf({ boundNanoUsd, expectedNanoUsd, mostNanoUsd }: ReservationRequest): NanoUsd {
   const held = expectedNanoUsd ?? 0n;
   const most = mostNanoUsd ?? boundNanoUsd ?? held;
   return most > held ? most : held;
+}
+
+type Covering = {
+  set(budgets: readonly Budget[]): void;
+  all(): readonly Budget[];
+  of(subject: Subject): readonly Budget[];
+};
+
+/** The budgets, and which of them cover whom: found once for each subject. */
+function createCovering(): Covering {
+  let budgets: readonly Budget[] = [];
+  const known = new Map<string, readonly Budget[]>();
+  return {
+    set(next) {
+      budgets = next;
+      known.clear();
+    },
+    all: () => budgets,
+    of(subject) {
+      const { keyId, provider, model, servedModel, team, project, env } = subject;
+      const name = JSON.stringify([keyId, provider, model, servedModel, team, project, env]);
+      let found = known.get(name);
+      if (!found) {
+        found = budgets.filter((budget) => covers(budget.scope, subject));
+        if (known.size >= MOST_SUBJECTS) known.clear();
+        known.set(name, found);
+      }
+      return found;
+    },
+  };
+}
+
+type Windows = {
+  /** The sums in the window of an instant, read from the books when they are first asked for. */
+  at(budget: Budget, atMs: number): Sums;
+  /** The same, as far as they are in memory. */
+  known(budget: Budget, atMs: number): Sums | undefined;
+  /** Forgets other budgets; of these stays what is settled, and what is held begins at nothing. */
+  keep(budgets: readonly Budget[]): void;
+  readAgain(budgets: readonly Budget[]): void;
+  all(budgets: readonly Budget[]): ReturnType<ReservationBook["sums"]>;
+};
+
+/** Sums by budget and window. A budget's scope and window never change: another one has another id. */
+function createWindows(calendar: Calendar, loadSettled: LoadSettled): Windows {
+  const byBudget = new Map<string, Map<string, Sums>>();
+  const of = ({ id }: Budget): Sums[] => [...(byBudget.get(id)?.values() ?? [])];
+  return {
+    at(budget, atMs) {
+      const window = calendar.window(budget.window, atMs);
+      let ofBudget = byBudget.get(budget.id);
+      if (!ofBudget) byBudget.set(budget.id, (ofBudget = new Map()));
+      let sums = ofBudget.get(window.id);
+      if (!sums) {
+        for (const [id, old] of ofBudget)
+          if (old.reserved === 0n && old.window.endMs < window.startMs) ofBudget.delete(id);
+        ofBudget.set(window.id, (sums = { settled: loadSettled(budget, window), reserved: 0n, most: 0n, window }));
+      }
+      return sums;
+    },
+    known: (budget, atMs) => byBudget.get(budget.id)?.get(calendar.window(budget.window, atMs).id),
+    keep(budgets) {
+      const ids = new Set(budgets.map(({ id }) => id));
+      for (const [id, ofBudget] of byBudget) {
+        if (!ids.has(id)) byBudget.delete(id);
+        for (const sums of ofBudget.values()) [sums.reserved, sums.most] = [0n, 0n];
+      }
+    },
+    readAgain(budgets) {
+      for (const budget of budgets) for (const sums of of(budget)) sums.settled = loadSettled(budget, sums.window);
+    },
+    all: (budgets) =>
+      budgets.flatMap((budget) =>
+        of(budget).map(({ window, settled }) => ({ budget, window, settledNanoUsd: settled })),
+      ),
+  };
+}
+
+/** Under which name a model that is asked for was served last. */
+function createServedNames(): Pick<ReservationBook, "learnServedName" | "servedName"> {
+  const names = new Map<string, string>();
+  const nameOf = (provider: string, model: string): string => `${provider}\n${model}`;
+  return {
+    learnServedName(provider, model, servedModel) {
+      if (model === servedModel || names.get(nameOf(provider, model)) === servedModel) return false;
+      if (names.size >= MOST_SUBJECTS) names.clear();
+      names.set(nameOf(provider, model), servedModel);
+      return true;
+    },
+    servedName: (provider, model) => names.get(nameOf(provider, model)),
+  };
 }

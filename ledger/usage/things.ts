@@ -3,6 +3,9 @@
 import { sqliteOf } from "../sqlite-books.ts";
 import type { UsageBooks } from "../books.ts";
 
+/** Changes nothing where the name is known. */
+export const INSERT_THING = "INSERT OR IGNORE INTO things (provider, name, key_id, attempt_id) VALUES (?, ?, ?, ?)";
+
 /** The newest `most` of all, oldest of these first. */
 export async function* readThings(
   books: UsageBooks,

@@ -31,8 +31,8 @@ export const BUGS: readonly Bug[] = [
   {
     what: "of several budgets only the first holds the money",
     file: "usage/reservations.ts",
-    is: "coveringBudgets(request.subject).map((budget) => {",
-    becomes: "coveringBudgets(request.subject).slice(0, 1).map((budget) => {",
+    is: "covering.of(request.subject).map((budget) => {",
+    becomes: "covering.of(request.subject).slice(0, 1).map((budget) => {",
   },
   {
     what: "a strict budget holds what is expected",
@@ -116,13 +116,13 @@ export const BUGS: readonly Bug[] = [
   {
     what: "an extension is not held",
     file: "usage/reservations.ts",
-    is: "open.set(attemptId, { request, holds: hold(request) });\n      return { heldNanoUsd",
-    becomes: "open.set(attemptId, { request, holds: hold(one.request) });\n      return { heldNanoUsd",
+    is: "open.set(attemptId, { request, holds: hold(request) });\n      return grant;",
+    becomes: "open.set(attemptId, { request, holds: hold(one.request) });\n      return grant;",
   },
   {
     what: "an extension is in memory only",
-    file: "usage/booking.ts",
-    is: 'if ("heldNanoUsd" in extension) raiseReservation.run(extension.heldNanoUsd, attemptId);',
+    file: "usage/bookings/extend.ts",
+    is: 'if ("heldNanoUsd" in extension) raise.run(extension.heldNanoUsd, attemptId);',
     becomes: "",
   },
   // Settling
@@ -135,26 +135,26 @@ export const BUGS: readonly Bug[] = [
   {
     what: "a settlement counts in the window of another instant",
     file: "usage/reservations.ts",
-    is: "sumsAt(budget, attemptAtMs(attemptId)).settled += cost;",
-    becomes: "sumsAt(budget, attemptAtMs(attemptId) + 3_600_000).settled += cost;",
+    is: "windows.at(budget, attemptAtMs(attemptId)).settled += cost;",
+    becomes: "windows.at(budget, attemptAtMs(attemptId) + 3_600_000).settled += cost;",
   },
   {
     what: "the reservation's row stays after its event",
-    file: "usage/booking.ts",
+    file: "usage/bookings/settle.ts",
     is: "deleteReservation.run(booked.attemptId);",
     becomes: "",
   },
   {
     what: "sums by hour forget the event",
-    file: "usage/booking.ts",
+    file: "usage/bookings/settle.ts",
     is: "    rollups.add(booked);\n",
     becomes: "",
   },
   {
     what: "a refused request leaves a reservation",
-    file: "usage/booking.ts",
-    is: "if (decision.admitted) {\n          insertReservation",
-    becomes: "{\n          insertReservation",
+    file: "usage/bookings/reserve.ts",
+    is: "if (decision.admitted) {\n      const { boundNanoUsd",
+    becomes: "{\n      const { boundNanoUsd",
   },
   // Failures and restarts
   {
@@ -183,46 +183,46 @@ export const BUGS: readonly Bug[] = [
   },
   {
     what: "a crash costs nothing",
-    file: "usage/booking.ts",
+    file: "usage/bookings/settle-as-held.ts",
     is: "const cost = (isStrict ? row.boundNanoUsd : null) ?? row.expectedNanoUsd ?? undefined;",
     becomes: "const cost = 0n;",
   },
   {
     what: "under a strict budget a crash costs what was expected",
-    file: "usage/booking.ts",
+    file: "usage/bookings/settle-as-held.ts",
     is: "const cost = (isStrict ? row.boundNanoUsd : null) ?? row.expectedNanoUsd ?? undefined;",
     becomes: "const cost = row.expectedNanoUsd ?? undefined;",
   },
   {
     what: "a restart ends work that goes on",
-    file: "usage/booking.ts",
-    is: ".where(isNull(reservations.workId)).all();\n    if (open.length === 0)",
-    becomes: ".all();\n    if (open.length === 0)",
+    file: "usage/bookings/recover.ts",
+    is: ".where(isNull(reservations.workId)).all();",
+    becomes: ".all();",
   },
   {
     what: "a restart refills what open work holds",
-    file: "usage/booking.ts",
+    file: "usage/bookings/ledger.ts",
     is: "for (const row of drizzle(database).select().from(reservations).all()) {",
     becomes: "for (const row of [] as (typeof reservations.$inferSelect)[]) {",
   },
   {
     what: "work that goes on is not marked as such",
-    file: "usage/booking.ts",
+    file: "usage/bookings/suspend.ts",
     is: 'if (isFirst) suspend.run(workId, tiers.join(","), attemptId);',
     becomes: "",
   },
   {
     what: "closing work books nothing",
-    file: "usage/booking.ts",
+    file: "usage/bookings/register.ts",
     is: 'settleAsHeld(row, "upstream_failed");',
     becomes: "",
   },
   // Changes of budgets
   {
     what: "a change of budgets binds after the next restart",
-    file: "usage/booking.ts",
-    is: "tagsCount);\n        book.setBudgets(budgetsIn(database));",
-    becomes: "tagsCount);",
+    file: "usage/bookings/register.ts",
+    is: "    book.setBudgets(ledger.budgets);\n",
+    becomes: "",
   },
   {
     what: "a change of budgets forgets what is held",
@@ -233,14 +233,38 @@ export const BUGS: readonly Bug[] = [
   {
     what: "a change of budgets holds what is held again",
     file: "usage/reservations.ts",
-    is: "      sumsByWindow.clear();\n",
+    is: "for (const sums of ofBudget.values()) [sums.reserved, sums.most] = [0n, 0n];",
+    becomes: "",
+  },
+  {
+    what: "a change of budgets forgets what the others have spent",
+    file: "usage/reservations.ts",
+    is: "[sums.reserved, sums.most] = [0n, 0n];",
+    becomes: "[sums.reserved, sums.most, sums.settled] = [0n, 0n, 0n];",
+  },
+  {
+    what: "a raise binds after the next restart",
+    file: "usage/bookings/register.ts",
+    is: '    case "raiseBudget":\n',
+    becomes: '      return ["budgets"];\n    case "raiseBudget":\n      return [];\n',
+  },
+  {
+    what: "a freeze binds after the next restart",
+    file: "usage/bookings/register.ts",
+    is: 'if (touched.has("freezes")) book.setFreezes(freezesIn(database));',
+    becomes: "",
+  },
+  {
+    what: "a correction does not reach the sums in memory",
+    file: "usage/bookings/register.ts",
+    is: "      correct(event, correction.amountNanoUsd);\n",
     becomes: "",
   },
   {
     what: "a budget that is set anew begins at nothing",
-    file: "usage/booking.ts",
+    file: "usage/bookings/ledger.ts",
     is: "settledIn(database, budget, window, tagsCount)",
-    becomes: "(budget.createdAtMs > nowMs ? 0n : settledIn(database, budget, window))",
+    becomes: "(budgets.some(({ id }) => id === budget.id) ? settledIn(database, budget, window) : 0n)",
   },
   {
     what: "a budget that is set anew stands beside the old one",
@@ -280,8 +304,8 @@ export const BUGS: readonly Bug[] = [
   },
   {
     what: "what work brings to a sealed day is not in the audit",
-    file: "usage/booking.ts",
-    is: "if (booked.attemptId < sealedEnd) recordLate(database, booked.attemptId, endedAtMs(row));",
+    file: "usage/bookings/settle.ts",
+    is: "if (booked.attemptId < ledger.sealedEnd) recordLate(database, booked.attemptId, endedAtMs(row));",
     becomes: "",
   },
   // Time
@@ -324,8 +348,8 @@ export const BUGS: readonly Bug[] = [
   // Names
   {
     what: "a restart forgets what an alias stands for",
-    file: "usage/booking.ts",
-    is: "made.learnServedName(provider, requestedModel, servedModel);",
+    file: "usage/bookings/ledger.ts",
+    is: "book.learnServedName(provider, requestedModel, servedModel);",
     becomes: "void [provider, requestedModel, servedModel];",
   },
   {
@@ -367,7 +391,7 @@ export const BUGS: readonly Bug[] = [
   },
   {
     what: "what the answers of a dead process could come to is forgotten while their work goes on",
-    file: "usage/booking.ts",
+    file: "usage/bookings/ledger.ts",
     is: "mostNanoUsd: row.mostNanoUsd ?? undefined,",
     becomes: "mostNanoUsd: undefined,",
   },

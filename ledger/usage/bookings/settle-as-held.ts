@@ -1,0 +1,61 @@
+// An attempt of which nobody can say more is booked at what is held for it: never as nothing.
+import { covers } from "../../budgets.ts";
+import { eventRow } from "../event-columns.ts";
+import { attemptAtMs } from "../../ids.ts";
+import type { reservations } from "../schema.ts";
+import type { Outcome, UsageEvent } from "../usage-event.ts";
+import type { Ledger } from "./ledger.ts";
+import { createProver } from "./prove.ts";
+import type { Settle } from "./settle.ts";
+
+type Reservation = typeof reservations.$inferSelect;
+export type SettleAsHeld = (row: Reservation, outcome: Outcome) => void;
+
+export function createSettleAsHeld(ledger: Ledger, settle: Settle): SettleAsHeld {
+  const { note } = createProver(ledger);
+  return (row, outcome) => {
+    const servedModel = ledger.book.servedName(row.provider, row.requestedModel);
+    const subject = ledger.ownNames({ ...row, model: row.requestedModel, servedModel });
+    const isStrict = ledger.budgets.some(({ mode, scope }) => mode === "strict" && covers(scope, subject));
+    const cost = (isStrict ? row.boundNanoUsd : null) ?? row.expectedNanoUsd ?? undefined;
+    note(row.keyId, row.provider, row.keyId, "", attemptAtMs(row.attemptId));
+    settle(eventRow(heldEvent(row, servedModel, cost, outcome)));
+  };
+}
+
+/** Nothing was heard of it: the name it would have answered under is the last one, so that budgets on that name count it too. */
+function heldEvent(
+  row: Reservation,
+  servedModel: string | undefined,
+  costNanoUsd: bigint | undefined,
+  outcome: Outcome,
+): UsageEvent {
+  return {
+    attemptId: row.attemptId,
+    keyId: row.keyId,
+    provider: row.provider,
+    endpoint: row.endpoint,
+    requestedModel: row.requestedModel,
+    team: row.team,
+    project: row.project,
+    env: row.env,
+    tags: row.tags ?? undefined,
+    usage: {},
+    usageState: costNanoUsd === undefined ? "unknown" : "estimated",
+    usageReason: outcome === "crash" ? "crash" : "not_fetched",
+    costNanoUsd,
+    costLines: [],
+    outcome,
+    servedModel,
+    tier: undefined,
+    reasoning: undefined,
+    priceVersion: undefined,
+    priceConfidence: costNanoUsd === undefined ? "unpriced" : undefined,
+    httpStatus: undefined,
+    durationMs: undefined,
+    firstByteMs: undefined,
+    providerRequestId: undefined,
+    responseId: undefined,
+    rawUsage: undefined,
+  };
+}
