@@ -10,11 +10,12 @@ import type { Growth } from "../ledger/usage/reservations.ts";
 import { LedgerUnavailable } from "../ledger/usage/writer.ts";
 import type { Writer } from "../ledger/usage/writer.ts";
 import { bound, expectation, expectedOutput, hidesThought, inputTokensOf, most } from "./bound.ts";
-import type { Call } from "./dialects/dialect.ts";
+import type { Call } from "./dialects/call.ts";
+import { refuseForMoney } from "./money-refusals.ts";
 import type { Names } from "./names.ts";
 import type { Provider } from "./providers/provider.ts";
-import { Refused, refuseForMoney, refuseFrozen } from "./refusals.ts";
-import type { Principal } from "./register.ts";
+import { Refused, refuseFrozen } from "./refusals.ts";
+import type { Principal } from "./principal.ts";
 import type { Tags } from "./tags.ts";
 
 export type Admission = {

@@ -28,7 +28,7 @@ import { answerFront } from "./front.ts";
 import type { ProxyConfig } from "./config.ts";
 import type { ProxyContext } from "./context.ts";
 import { createForwarder } from "./forward.ts";
-import { guessDialect } from "./gate.ts";
+import { guessDialect } from "./target.ts";
 import { handle } from "./handle.ts";
 import { createLimiter } from "./limits.ts";
 import { createMetrics } from "./metrics.ts";

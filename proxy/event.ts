@@ -10,7 +10,7 @@ import type { Price, PriceBook } from "../ledger/prices/price-book.ts";
 import { addUsage, contextTokens, NO_USAGE } from "../ledger/usage.ts";
 import type { Usage, UsageReason, UsageState } from "../ledger/usage.ts";
 import type { Admission } from "./admit.ts";
-import type { Reading } from "./dialects/dialect.ts";
+import type { Reading } from "./dialects/reading.ts";
 import type { Ending } from "./forward.ts";
 import type { Seen } from "./meter.ts";
 import { OTHER } from "./names.ts";

@@ -9,7 +9,7 @@ import { LedgerUnavailable } from "../ledger/usage/writer.ts";
 import type { Writer } from "../ledger/usage/writer.ts";
 import type { Admission } from "./admit.ts";
 import type { Meter } from "./meter.ts";
-import { describeEnd } from "./refusals.ts";
+import { describeEnd } from "./money-refusals.ts";
 import { priceSoFar } from "./event.ts";
 
 export type Extension = {

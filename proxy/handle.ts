@@ -7,18 +7,19 @@ import { arrive, credentialFor } from "./arrival.ts";
 import { openAttempt } from "./attempt.ts";
 import type { Attempt } from "./attempt.ts";
 import type { ProxyContext } from "./context.ts";
-import type { Call, RouteMatch } from "./dialects/dialect.ts";
+import type { Call } from "./dialects/call.ts";
+import type { RouteMatch } from "./dialects/routes.ts";
+import { guessDialect } from "./target.ts";
+import type { Target } from "./target.ts";
 import type { Ending } from "./forward.ts";
 import { outgoingHeaders } from "./headers.ts";
-import { guessDialect } from "./gate.ts";
-import type { Target } from "./gate.ts";
 import { answerMe } from "./me.ts";
 import { createMeter } from "./meter.ts";
 import { checkReferences, checkScope, passResult, passUnmetered, passUnread, withPlace } from "./pass.ts";
 import { answerRefused } from "./refuse.ts";
 import { nowhere, Refused } from "./refusals.ts";
 import { release } from "./release.ts";
-import type { Principal } from "./register.ts";
+import type { Principal } from "./principal.ts";
 import { readTags } from "./tags.ts";
 
 export async function handle(context: ProxyContext, request: FastifyRequest, reply: FastifyReply): Promise<void> {

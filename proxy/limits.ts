@@ -2,7 +2,7 @@
 // in memory, second by second: never more than the limit passes in any 60 seconds, and a restart begins anew.
 import type { Limits } from "../ledger/usage/limits.ts";
 import { Refused } from "./refusals.ts";
-import type { Principal } from "./register.ts";
+import type { Principal } from "./principal.ts";
 
 export type Limiter = {
   /** Replaces the set; what was counted stays. */

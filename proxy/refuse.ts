@@ -4,8 +4,9 @@ import type { IncomingMessage, ServerResponse } from "node:http";
 import type { Duplex } from "node:stream";
 import { formatRequestId } from "../ledger/ids.ts";
 import type { ProxyContext } from "./context.ts";
-import type { Dialect, Refusal } from "./dialects/dialect.ts";
+import type { Dialect } from "./dialects/dialect.ts";
 import { Refused } from "./refusals.ts";
+import type { Refusal } from "./dialects/refusal.ts";
 
 type Answer = { readonly status: number; readonly headers: readonly string[]; readonly body: string };
 

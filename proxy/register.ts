@@ -11,25 +11,12 @@ import {
 import type { Key, KeySecret } from "../ledger/usage/keys.ts";
 import { readLimits } from "../ledger/usage/limits.ts";
 import type { Sqlite } from "../ledger/open.ts";
-import type { ProvenKey, Seen } from "../ledger/usage/wire.ts";
+import type { Seen } from "../ledger/usage/wire.ts";
 import { Secret } from "../service/secret.ts";
 import type { Limiter } from "./limits.ts";
+import type { Principal } from "./principal.ts";
 import type { Provider } from "./providers/provider.ts";
 import { Refused } from "./refusals.ts";
-
-/** Who asks. `key` undefined: a provider key that no provider has accepted yet. */
-export type Principal = {
-  readonly kind: "virtual" | "fingerprint";
-  readonly keyId: string;
-  readonly key: Key | undefined;
-  readonly team: string;
-  readonly project: string;
-  readonly env: string;
-  /** What makes an unknown fingerprint a key once its provider accepts it. */
-  readonly proven: ProvenKey | undefined;
-  /** Of a sign-in, which changes every hour: the digest of this very one. */
-  readonly signIn?: string | undefined;
-};
 
 export type Register = {
   /** Reads the books again. */

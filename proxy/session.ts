@@ -9,14 +9,15 @@ import { NOTHING_MORE, openAttempt, said } from "./attempt.ts";
 import type { Attempt } from "./attempt.ts";
 import type { ProxyContext } from "./context.ts";
 import type { Need } from "./dialects/conversation.ts";
-import { NO_READING } from "./dialects/dialect.ts";
-import type { Call, Reading } from "./dialects/dialect.ts";
+import { NO_READING } from "./dialects/reading.ts";
+import type { Call } from "./dialects/call.ts";
+import type { Reading } from "./dialects/reading.ts";
+import type { Target } from "./target.ts";
 import type { Ending } from "./forward.ts";
 import { checkModel } from "./gate.ts";
-import type { Target } from "./gate.ts";
 import type { Seen } from "./meter.ts";
 import { Refused } from "./refusals.ts";
-import type { Principal } from "./register.ts";
+import type { Principal } from "./principal.ts";
 import { readTags } from "./tags.ts";
 
 export type Attempts = {

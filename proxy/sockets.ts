@@ -14,9 +14,12 @@ import type { ProxyContext } from "./context.ts";
 import type { Conversation } from "./dialects/conversation.ts";
 import { outgoingHeaders } from "./headers.ts";
 import type { Ending } from "./forward.ts";
-import type { JsonObject } from "./dialects/dialect.ts";
-import { checkLimits, guessDialect, KEY_PROTOCOL, readJson, readProtocols } from "./gate.ts";
-import type { Target } from "./gate.ts";
+import type { JsonObject } from "./dialects/json.ts";
+import { guessDialect } from "./target.ts";
+import { isKeyProtocol, readProtocols } from "./credential.ts";
+import { readJson } from "./json-body.ts";
+import type { Target } from "./target.ts";
+import { checkLimits } from "./gate.ts";
 import { createMask } from "./mask.ts";
 import type { Mask } from "./mask.ts";
 import { checkReferences } from "./pass.ts";
@@ -169,7 +172,7 @@ async function begin(
       return;
     }
     const check = (message: JsonObject): void => {
-      checkLimits(message, false);
+      checkLimits(message, target.dialect.limits, false);
       checkReferences(context, target.provider.name, principal, target.dialect.references(message));
       const [model, ...others] = conversation.models?.(message) ?? [];
       const endpoint = conversation.opening?.endpoint;
@@ -381,7 +384,7 @@ function connect(
   }
   const socket = new WebSocket(
     provider.origin.replace(/^http/, "ws") + upstreamPath + query,
-    protocols.filter((protocol) => !KEY_PROTOCOL.test(protocol)),
+    protocols.filter((protocol) => !isKeyProtocol(protocol)),
     {
       headers: named as unknown as { [name: string]: string },
       perMessageDeflate: false,

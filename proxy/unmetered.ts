@@ -1,6 +1,6 @@
 // What passed unmetered since the start, by key and path: a hard budget that covers such a key will refuse it, and whoever sets one is told
 // so beforehand. In memory, bounded.
-import type { Principal } from "./register.ts";
+import type { Principal } from "./principal.ts";
 
 type UnmeteredUse = {
   readonly keyId: string;

@@ -1,9 +1,10 @@
 // Anthropic's format: which fields, tools, blocks and betas are known, which models and things a body names.
 // Source: platform.claude.com API reference, and what its command line sends.
-import { findAll, idOf, modelsIn, unknownField } from "./fields.ts";
+import { unknownField } from "./fields.ts";
 import type { KnownBy } from "./fields.ts";
-import { objectAt, objectsIn, textAt } from "./dialect.ts";
-import type { JsonObject } from "./dialect.ts";
+import { findAll, objectAt, objectsIn, textAt } from "./json.ts";
+import { idOf, modelsIn } from "./named.ts";
+import type { JsonObject } from "./json.ts";
 
 const MESSAGES = new Set(
   `model messages system max_tokens metadata stop_sequences stream temperature top_k top_p tools tool_choice thinking output_config

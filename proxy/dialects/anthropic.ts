@@ -4,24 +4,21 @@
 import type { IncomingHttpHeaders } from "node:http";
 import { addUsage, readCount, UNITS } from "../../ledger/usage.ts";
 import type { TokenClass, Usage } from "../../ledger/usage.ts";
-import {
-  compactUsage,
-  createPasses,
-  findDeep,
-  NO_READING,
-  objectAt,
-  objectsIn,
-  parseObject,
-  PLAIN_CALL,
-  readLimit,
-  textAt,
-  unknownNumbers,
-  countWords,
-  hasOddCounts,
-} from "./dialect.ts";
+import { compactUsage, unknownNumbers, hasOddCounts } from "./stated.ts";
+import { createPasses } from "./passes.ts";
+import { findDeep, objectAt, objectsIn, parseObject, readLimit, textAt } from "./json.ts";
+import { NO_READING } from "./reading.ts";
+import { PLAIN_CALL } from "./call.ts";
+import { countWords } from "./words.ts";
+import type { Call } from "./call.ts";
+import type { JsonObject } from "./json.ts";
+import type { KnownFields } from "./stated.ts";
+import type { Reading, UsageReader } from "./reading.ts";
+import type { Refusal } from "./refusal.ts";
+import type { Route } from "./routes.ts";
 import { otherModels, referencesOf, unknownBeta, unknownCost, unknownName } from "./anthropic-fields.ts";
 import type { KnownBy } from "./fields.ts";
-import type { Call, Dialect, JsonObject, KnownFields, Reading, Refusal, Route, UsageReader } from "./dialect.ts";
+import type { Dialect } from "./dialect.ts";
 
 const ROUTES: readonly Route[] = [
   { method: "POST", path: "/messages", endpoint: "messages", kind: "metered" },
@@ -76,6 +73,8 @@ export const anthropic: Dialect = {
   name: "anthropic",
   version: { pattern: /^v1$/, default: "v1" },
   routes: ROUTES,
+  likelyPath: /^\/v1\/messages/,
+  limits: { switches: ["stream"], counts: ["max_tokens", "max_tokens_to_sample"], textCounts: [] },
   credentialHeader: "x-api-key",
   bodyFields: ["usage", "model", "id", "type", "error"],
 

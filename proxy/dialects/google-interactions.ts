@@ -3,22 +3,17 @@
 // Source: ai.google.dev, Interactions API reference.
 import { readCount } from "../../ledger/usage.ts";
 import type { Usage } from "../../ledger/usage.ts";
-import {
-  compactUsage,
-  countWords,
-  findDeep,
-  hasOddCounts,
-  NO_READING,
-  objectAt,
-  objectsIn,
-  parseObject,
-  PLAIN_CALL,
-  readLimit,
-  textAt,
-  unknownNumbers,
-} from "./dialect.ts";
-import { idOf } from "./fields.ts";
-import type { Call, JsonObject, KnownFields, Reading, Route, UsageReader } from "./dialect.ts";
+import { compactUsage, hasOddCounts, unknownNumbers } from "./stated.ts";
+import { countWords } from "./words.ts";
+import { findDeep, objectAt, objectsIn, parseObject, readLimit, textAt } from "./json.ts";
+import { NO_READING } from "./reading.ts";
+import { PLAIN_CALL } from "./call.ts";
+import { idOf } from "./named.ts";
+import type { Call } from "./call.ts";
+import type { JsonObject } from "./json.ts";
+import type { KnownFields } from "./stated.ts";
+import type { Reading, UsageReader } from "./reading.ts";
+import type { Route } from "./routes.ts";
 
 export const INTERACTION_ROUTES: readonly Route[] = [
   { method: "POST", path: "/interactions", endpoint: "interactions", kind: "metered" },

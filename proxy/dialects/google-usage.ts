@@ -2,8 +2,12 @@
 // Source: ai.google.dev API reference, UsageMetadata.
 import { readCount } from "../../ledger/usage.ts";
 import type { Usage } from "../../ledger/usage.ts";
-import { compactUsage, hasOddCounts, NO_READING, objectAt, objectsIn, textAt, unknownNumbers } from "./dialect.ts";
-import type { JsonObject, KnownFields, Reading } from "./dialect.ts";
+import { compactUsage, hasOddCounts, unknownNumbers } from "./stated.ts";
+import { NO_READING } from "./reading.ts";
+import { objectAt, objectsIn, textAt } from "./json.ts";
+import type { JsonObject } from "./json.ts";
+import type { KnownFields } from "./stated.ts";
+import type { Reading } from "./reading.ts";
 
 /** What a usageMetadata object says, with the number of searches beside it. */
 export function readingOf(stated: JsonObject, model: string, queries: number): Reading {

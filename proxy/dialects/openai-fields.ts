@@ -1,9 +1,10 @@
 // OpenAI's format: which fields are known, which tools are the client's, which models and things a body names. Compatible vendors' own
 // sampling fields are among them. Source: platform.openai.com API reference and the references of the vendors named below.
-import { deepAt, findAll, idOf, modelsIn, unknownField } from "./fields.ts";
+import { unknownField } from "./fields.ts";
 import type { KnownBy } from "./fields.ts";
-import { objectAt, objectsIn, textAt } from "./dialect.ts";
-import type { JsonObject } from "./dialect.ts";
+import { deepAt, findAll, objectAt, objectsIn, textAt } from "./json.ts";
+import { idOf, modelsIn } from "./named.ts";
+import type { JsonObject } from "./json.ts";
 
 const words = (text: string): readonly string[] => text.trim().split(/\s+/);
 

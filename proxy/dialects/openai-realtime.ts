@@ -3,17 +3,14 @@
 // Source: platform.openai.com, Realtime and Responses WebSocket references.
 import { readCount } from "../../ledger/usage.ts";
 import type { Usage } from "../../ledger/usage.ts";
-import {
-  compactUsage,
-  hasOddCounts,
-  NO_READING,
-  objectAt,
-  parseObject,
-  PLAIN_CALL,
-  textAt,
-  unknownNumbers,
-} from "./dialect.ts";
-import type { Call, JsonObject, KnownFields, Reading, UsageReader } from "./dialect.ts";
+import { compactUsage, hasOddCounts, unknownNumbers } from "./stated.ts";
+import { NO_READING } from "./reading.ts";
+import { objectAt, parseObject, textAt } from "./json.ts";
+import { PLAIN_CALL } from "./call.ts";
+import type { Call } from "./call.ts";
+import type { JsonObject } from "./json.ts";
+import type { KnownFields } from "./stated.ts";
+import type { Reading, UsageReader } from "./reading.ts";
 import type { Conversation, Need, Said } from "./conversation.ts";
 import { readSound } from "./openai-media.ts";
 import { renderOpenAiErrorMessage } from "./openai-refusals.ts";

@@ -2,7 +2,7 @@
 import OpenAI from "openai";
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
 import { createLimiter } from "../../proxy/limits.ts";
-import type { Principal } from "../../proxy/register.ts";
+import type { Principal } from "../../proxy/principal.ts";
 import { chatAnswer, json, startFakeProvider } from "../fake/provider.ts";
 import type { FakeProvider } from "../fake/provider.ts";
 import { random, SEED } from "../seed.ts";
