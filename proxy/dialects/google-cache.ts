@@ -3,7 +3,7 @@
 import { readCount } from "../../ledger/usage.ts";
 import { compactUsage } from "./stated.ts";
 import { NO_READING } from "./reading.ts";
-import { objectAt, textAt } from "./json.ts";
+import { objectAt, rawOf, textAt } from "./json.ts";
 import { PLAIN_CALL } from "./call.ts";
 import type { Call } from "./call.ts";
 import type { JsonObject } from "./json.ts";
@@ -71,9 +71,7 @@ export function createCacheReader(): UsageReader {
         servedModel: model,
         responseId: name,
         makes: name === undefined ? [] : [name],
-        raw:
-          stated &&
-          JSON.stringify({ ...stated, updateTime: answer?.["updateTime"], expireTime: answer?.["expireTime"] }),
+        raw: stated && rawOf({ ...stated, updateTime: answer?.["updateTime"], expireTime: answer?.["expireTime"] }),
         final: isKnown,
         isEstimate: true,
         ended: answer !== undefined,

@@ -5,7 +5,7 @@ import { readCount } from "../../ledger/usage.ts";
 import type { Usage } from "../../ledger/usage.ts";
 import { compactUsage, hasOddCounts, unknownNumbers } from "./stated.ts";
 import { countWords } from "./words.ts";
-import { findDeep, objectAt, objectsIn, parseObject, readLimit, textAt } from "./json.ts";
+import { findDeep, objectAt, objectsIn, parseObject, rawOf, readLimit, textAt } from "./json.ts";
 import { NO_READING } from "./reading.ts";
 import { PLAIN_CALL } from "./call.ts";
 import { idOf } from "./named.ts";
@@ -104,7 +104,7 @@ export function createInteractionReader(call: Call): UsageReader {
         // A stream that ends an interaction names no id.
         responseId: textAt(last, "id"),
         makes: last?.["store"] === false ? [] : idOf(last?.["id"]),
-        raw: stated && JSON.stringify(stated),
+        raw: rawOf(stated),
         isContradictory: hasOddCounts(stated) || (stated !== undefined && beyondParts(stated) > 0),
         unknownFields: unknownNumbers(stated, KNOWN),
         final: stated !== undefined && ended && status !== "in_progress",

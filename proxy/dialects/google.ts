@@ -4,7 +4,7 @@
 import { readCount } from "../../ledger/usage.ts";
 import { BATCH_FILE } from "./call.ts";
 import { countWords } from "./words.ts";
-import { findDeep, objectAt, objectsIn, parseObject, textAt, textsOf } from "./json.ts";
+import { findDeep, listOf, objectAt, objectsIn, parseObject, textAt, textsOf } from "./json.ts";
 import { NO_READING } from "./reading.ts";
 import type { Call } from "./call.ts";
 import type { JsonObject } from "./json.ts";
@@ -260,9 +260,7 @@ function isCounted(stated: JsonObject | undefined): boolean {
 function unbounded(body: JsonObject, { allowed }: KnownBy): string | undefined {
   const tools = body["tools"] ?? [];
   if (!Array.isArray(tools)) return "tools";
-  const names = (tools as unknown[]).flatMap((tool) =>
-    typeof tool === "object" && tool !== null ? Object.keys(tool) : [],
-  );
+  const names = listOf(tools).flatMap((tool) => (typeof tool === "object" && tool !== null ? Object.keys(tool) : []));
   const hosted = names.find(
     (name) => name !== "functionDeclarations" && name !== "function_declarations" && !allowed.includes(`tool ${name}`),
   );

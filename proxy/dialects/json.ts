@@ -10,8 +10,7 @@ export function readLimit(value: unknown): number | undefined {
 
 /** A member that is an object, or undefined. */
 export function objectAt(value: unknown, name: string): JsonObject | undefined {
-  if (typeof value !== "object" || value === null) return undefined;
-  const member = (value as JsonObject)[name];
+  const member = memberOf(value, name);
   return typeof member === "object" && member !== null && !Array.isArray(member) ? (member as JsonObject) : undefined;
 }
 
@@ -22,9 +21,14 @@ export function objectsIn(value: unknown): JsonObject[] {
     : [];
 }
 
+/** A member of what may be no object at all. */
+export function memberOf(value: unknown, name: string): unknown {
+  return typeof value === "object" && value !== null ? (value as JsonObject)[name] : undefined;
+}
+
 /** A member that is a text with something in it. */
-export function textAt(value: JsonObject | null | undefined, name: string): string | undefined {
-  const member = typeof value === "object" && value !== null ? value[name] : undefined;
+export function textAt(value: unknown, name: string): string | undefined {
+  const member = memberOf(value, name);
   return typeof member === "string" && member !== "" ? member : undefined;
 }
 
@@ -33,6 +37,25 @@ export function textsOf(value: JsonObject | undefined): { [name: string]: string
   return Object.fromEntries(
     Object.entries(value ?? {}).filter((entry): entry is [string, string] => typeof entry[1] === "string"),
   );
+}
+
+/** The items of a list, whatever they are; empty when it is none. */
+export function listOf(value: unknown): readonly unknown[] {
+  return Array.isArray(value) ? (value as unknown[]) : [];
+}
+
+/** A value in a sentence. */
+export function printed(value: unknown): string {
+  return typeof value === "object" && value !== null ? "an object" : String(value);
+}
+
+/** An object as JSON text; undefined for one that is nested deeper than can be written. */
+export function rawOf(value: JsonObject | undefined): string | undefined {
+  try {
+    return value && JSON.stringify(value);
+  } catch {
+    return undefined;
+  }
 }
 
 /** Parses an event's payload to an object; undefined when it is none. */

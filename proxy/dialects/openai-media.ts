@@ -8,7 +8,7 @@ import { otherModels, unknownCost, unknownName } from "./openai-fields.ts";
 import { readUsage, statedCost } from "./openai-usage.ts";
 import { compactUsage, hasOddCounts, unknownNumbers } from "./stated.ts";
 import { NO_READING } from "./reading.ts";
-import { objectAt, parseObject, textAt } from "./json.ts";
+import { objectAt, parseObject, rawOf, textAt } from "./json.ts";
 import { PLAIN_CALL, UNNAMED_MODEL } from "./call.ts";
 import type { Call } from "./call.ts";
 import type { JsonObject } from "./json.ts";
@@ -241,7 +241,7 @@ function createReader(
         usage: usage ?? spoken?.usage ?? heard,
         servedModel,
         tiers: call.tiers,
-        raw: stated && JSON.stringify(stated),
+        raw: rawOf(stated),
         statedCostNanoUsd: stated && statedCost(stated),
         isContradictory: hasOddCounts(stated),
         unknownFields: unknownNumbers(stated, KNOWN),

@@ -5,7 +5,7 @@ import { contextTokens, readCount } from "../../ledger/usage.ts";
 import type { Usage } from "../../ledger/usage.ts";
 import { BATCH_FILE, PLAIN_CALL, STORED_PROMPT, UNNAMED_MODEL } from "./call.ts";
 import { countWords } from "./words.ts";
-import { findDeep, objectAt, objectsIn, parseObject, readLimit, textAt, textsOf } from "./json.ts";
+import { findDeep, objectAt, objectsIn, parseObject, rawOf, readLimit, textAt, textsOf } from "./json.ts";
 import { unknownNumbers } from "./stated.ts";
 import type { Call } from "./call.ts";
 import type { JsonObject } from "./json.ts";
@@ -346,7 +346,7 @@ function createReader(call: Call, hides: boolean): UsageReader {
       if (read) ({ usage, reasoning, isContradictory } = read);
       ({ extra, isEstimate } = imageToolUse(answer));
       passes = passesOf(answer);
-      raw = JSON.stringify(answer["tool_usage"] ? { ...stated, tool_usage: answer["tool_usage"] } : stated);
+      raw = rawOf(answer["tool_usage"] ? { ...stated, tool_usage: answer["tool_usage"] } : stated);
       statedCostNanoUsd = statedCost(stated);
       unknownFields = unknownNumbers(stated, KNOWN);
     }
