@@ -5,7 +5,9 @@ import type { IncomingMessage } from "node:http";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { loadProxyConfig } from "../proxy/config.ts";
-import { checkLimits, readBody, resolveTarget } from "../proxy/gate.ts";
+import { checkLimits } from "../proxy/gate.ts";
+import { readBody } from "../proxy/json-body.ts";
+import { resolveTarget } from "../proxy/target.ts";
 import { createMeter } from "../proxy/meter.ts";
 import { createProviders } from "../proxy/providers/index.ts";
 
@@ -36,7 +38,7 @@ for (const [name, bytes] of Object.entries(SIZES)) {
   const call = dialect.describe(match, readBody(request.headers, asked), {}, KNOWN_BY);
   const read = best(() => {
     const body = readBody(request.headers, asked);
-    checkLimits(body, false);
+    checkLimits(body, dialect.limits, false);
     dialect.describe(match, body, {}, KNOWN_BY);
   });
   const metered = best(() => {

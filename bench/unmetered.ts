@@ -4,7 +4,8 @@ import Fastify from "fastify";
 import { loadProxyConfig } from "../proxy/config.ts";
 import { createForwarder } from "../proxy/forward.ts";
 import { outgoingHeaders } from "../proxy/headers.ts";
-import { checkCredential, findCredential, readTarget, resolveTarget } from "../proxy/gate.ts";
+import { checkCredential, findCredential } from "../proxy/credential.ts";
+import { readTarget, resolveTarget } from "../proxy/target.ts";
 import type { Meter } from "../proxy/meter.ts";
 import { createProviders } from "../proxy/providers/index.ts";
 

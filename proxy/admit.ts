@@ -11,10 +11,11 @@ import { LedgerUnavailable } from "../ledger/usage/writer.ts";
 import type { Writer } from "../ledger/usage/writer.ts";
 import { bound, expectation, expectedOutput, hidesThought, inputTokensOf, most } from "./bound.ts";
 import type { ProxyConfig } from "./config.ts";
-import type { Call } from "./dialects/dialect.ts";
+import type { Call } from "./dialects/call.ts";
 import type { Names } from "./names.ts";
 import type { Provider } from "./providers/provider.ts";
-import { Refused, refuseForMoney, refuseFrozen } from "./refusals.ts";
+import { Refused, refuseFrozen } from "./refusals.ts";
+import { refuseForMoney } from "./money-refusals.ts";
 import type { Asker, Principal } from "./principal.ts";
 import type { Tags } from "./tags.ts";
 

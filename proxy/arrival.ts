@@ -2,8 +2,11 @@
 import type { IncomingMessage } from "node:http";
 import { setTimeout as wait } from "node:timers/promises";
 import type { ProxyContext } from "./context.ts";
-import { checkCredential, checkHeaders, checkMethod, findCredential, readTarget, resolveTarget } from "./gate.ts";
-import type { Credential, Target } from "./gate.ts";
+import { checkHeaders } from "./gate.ts";
+import { checkCredential, findCredential } from "./credential.ts";
+import { checkMethod, readTarget, resolveTarget } from "./target.ts";
+import type { Credential } from "./credential.ts";
+import type { Target } from "./target.ts";
 import { checkAddress, checkProvider, clientAddress } from "./policy.ts";
 import type { CredentialSource } from "./providers/provider.ts";
 import { nowhere, Refused } from "./refusals.ts";

@@ -4,8 +4,8 @@ import type { NanoUsd } from "../ledger/money.ts";
 import type { Price } from "../ledger/prices/price-book.ts";
 import { INPUT_CLASSES, OUTPUT_CLASSES } from "../ledger/usage.ts";
 import type { TokenClass, Usage } from "../ledger/usage.ts";
-import { BATCH_FILE } from "./dialects/dialect.ts";
-import type { Call } from "./dialects/dialect.ts";
+import { BATCH_FILE } from "./dialects/call.ts";
+import type { Call } from "./dialects/call.ts";
 
 /** What a chat is framed with at the provider, beyond the bytes of its body. */
 const FRAME_TOKENS = 32;

@@ -2,8 +2,8 @@
 import type { Duplex } from "node:stream";
 import { WebSocket } from "ws";
 import type { ProxyContext } from "./context.ts";
-import { KEY_PROTOCOL } from "./gate.ts";
-import type { Target } from "./gate.ts";
+import { isKeyProtocol } from "./credential.ts";
+import type { Target } from "./target.ts";
 
 const SECOND = 1000;
 const MOST_ANSWER_BYTES = 64 * 1024 * 1024;
@@ -35,7 +35,7 @@ export function connect(
   }
   const socket = new WebSocket(
     provider.origin.replace(/^http/, "ws") + upstreamPath + query,
-    protocols.filter((protocol) => !KEY_PROTOCOL.test(protocol)),
+    protocols.filter((protocol) => !isKeyProtocol(protocol)),
     {
       headers: named as unknown as { [name: string]: string },
       perMessageDeflate: false,

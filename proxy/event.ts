@@ -8,7 +8,7 @@ import type { PriceBook } from "../ledger/prices/price-book.ts";
 import { NO_USAGE } from "../ledger/usage.ts";
 import type { Usage, UsageReason, UsageState } from "../ledger/usage.ts";
 import type { Admission, Asked, Held } from "./admit.ts";
-import type { Reading } from "./dialects/dialect.ts";
+import type { Reading } from "./dialects/reading.ts";
 import type { Ending } from "./ending.ts";
 import type { Seen } from "./meter.ts";
 import { OTHER } from "./names.ts";

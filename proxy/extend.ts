@@ -10,7 +10,7 @@ import type { Writer } from "../ledger/usage/writer.ts";
 import type { Admission, Held } from "./admit.ts";
 import type { Meter } from "./meter.ts";
 import { priceSoFar } from "./pricing.ts";
-import { describeEnd } from "./refusals.ts";
+import { describeEnd } from "./money-refusals.ts";
 
 export type Extension = {
   /** Looks at what went by. Undefined: it may flow on. A promise: it has to wait; what that resolves with is why it ends, or undefined. */

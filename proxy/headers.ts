@@ -1,6 +1,6 @@
 // Headers out and in: which of the client's go upstream and under whose credential, which of the provider's come back.
 import type { IncomingMessage } from "node:http";
-import type { Credential } from "./gate.ts";
+import type { Credential } from "./credential.ts";
 import type { Mask } from "./mask.ts";
 import type { CredentialHeader } from "./providers/provider.ts";
 import { isTagHeader } from "./tags.ts";

@@ -2,7 +2,7 @@
 // what is not known the whole context of the model counts.
 import { contextTokens } from "../ledger/usage.ts";
 import type { Usage } from "../ledger/usage.ts";
-import type { Call } from "./dialects/dialect.ts";
+import type { Call } from "./dialects/call.ts";
 
 export type Lengths = {
   remember(provider: string, responseId: string, usage: Usage): void;

@@ -9,7 +9,7 @@ import type { ProxyConfig } from "./config.ts";
 import type { ProxyContext } from "./context.ts";
 import { answerCors } from "./cors.ts";
 import { answerFront } from "./front.ts";
-import { guessDialect } from "./gate.ts";
+import { guessDialect } from "./target.ts";
 import { handle } from "./handle.ts";
 import { meteredRoute } from "./pass.ts";
 import { answerRefused, answerSocket, renderRefused } from "./refuse.ts";

@@ -6,7 +6,7 @@ import { formatUsd, formatUsdDown, formatUsdExact, parseUsd } from "../ledger/mo
 import { readSpend } from "../ledger/usage/spend.ts";
 import { createCalendar } from "../ledger/windows.ts";
 import { identify } from "./arrival.ts";
-import type { Credential } from "./gate.ts";
+import type { Credential } from "./credential.ts";
 import type { ProxyContext } from "./context.ts";
 import { Refused } from "./refusals.ts";
 

@@ -3,8 +3,11 @@
 import { Buffer } from "node:buffer";
 import type { Transform } from "node:stream";
 import { createBrotliDecompress, createGunzip, createInflate, createZstdDecompress, constants } from "node:zlib";
-import type { Call, Dialect, Reading, UsageReader } from "./dialects/dialect.ts";
-import { NO_READING, parseObject } from "./dialects/dialect.ts";
+import type { Dialect } from "./dialects/dialect.ts";
+import type { Call } from "./dialects/call.ts";
+import type { Reading, UsageReader } from "./dialects/reading.ts";
+import { NO_READING } from "./dialects/reading.ts";
+import { parseObject } from "./dialects/json.ts";
 import { joined } from "./bodies.ts";
 import type { Readers } from "./readers.ts";
 import { createFieldScanner } from "./json-scan.ts";

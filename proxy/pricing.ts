@@ -9,7 +9,7 @@ import { addUsage, contextTokens } from "../ledger/usage.ts";
 import type { Usage } from "../ledger/usage.ts";
 import type { UsageEvent } from "../ledger/usage/usage-event.ts";
 import type { Admission } from "./admit.ts";
-import type { Reading } from "./dialects/dialect.ts";
+import type { Reading } from "./dialects/reading.ts";
 
 export type Priced = {
   readonly usage?: Usage;

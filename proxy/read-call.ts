@@ -2,7 +2,8 @@
 import type { FastifyRequest } from "fastify";
 import type { Arrived } from "./arrival.ts";
 import type { ProxyContext } from "./context.ts";
-import type { Call, RouteMatch } from "./dialects/dialect.ts";
+import type { Call } from "./dialects/call.ts";
+import type { RouteMatch } from "./dialects/routes.ts";
 import { checkReferences } from "./pass.ts";
 import { Refused } from "./refusals.ts";
 import { readTags } from "./tags.ts";

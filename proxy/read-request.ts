@@ -1,10 +1,14 @@
 // What a request asks for, read once from its bytes: JSON or a form that every parser reads alike, its call, what it refers to, and the
 // documented changes. Pure: small bodies are read where they come, large ones in a thread of their own (reading-thread.ts).
-import { checkLimits, checkModel, isForm, readBody, readForm } from "./gate.ts";
+import { checkLimits, checkModel } from "./gate.ts";
 import { DIALECTS } from "./dialects/index.ts";
-import type { Call, DialectName, RouteMatch } from "./dialects/dialect.ts";
+import type { DialectName } from "./dialects/dialect.ts";
 import type { KnownBy } from "./dialects/fields.ts";
 import { Refused } from "./refusals.ts";
+import { isForm, readForm } from "./form.ts";
+import { readBody } from "./json-body.ts";
+import type { Call } from "./dialects/call.ts";
+import type { RouteMatch } from "./dialects/routes.ts";
 
 /** All that the reading of a request goes by: plain data, that can travel to a thread. */
 export type ToRead = {
@@ -36,7 +40,7 @@ export async function readRequest(
   const dialect = DIALECTS[name];
   const takesForm = match.route.takesForm === true && isForm(headers);
   const parsed = takesForm ? await readForm(headers, body) : readBody(headers, body);
-  checkLimits(parsed, takesForm);
+  checkLimits(parsed, dialect.limits, takesForm);
   const call = dialect.describe(match, parsed, headers, knownBy);
   checkModel(call);
   checkSizes(call);

@@ -1,11 +1,13 @@
 // Reads bodies: small ones at once, large ones in threads, so that no body holds up other requests. Threads are made when they are needed.
 import { Worker } from "node:worker_threads";
 import { joined } from "./bodies.ts";
-import type { Call, DialectName, Reading } from "./dialects/dialect.ts";
+import type { DialectName } from "./dialects/dialect.ts";
 import { readRequest } from "./read-request.ts";
 import type { RequestRead, ToRead } from "./read-request.ts";
 import { Refused } from "./refusals.ts";
 import type { RefusalReason } from "./refusals.ts";
+import type { Call } from "./dialects/call.ts";
+import type { Reading } from "./dialects/reading.ts";
 
 export type ToReader = { readonly id: number; readonly bytes: ArrayBuffer } & (
   | { readonly kind: "request"; readonly toRead: ToRead }

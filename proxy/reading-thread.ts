@@ -1,7 +1,7 @@
 // A thread that reads large bodies: requests, and answers that are needed whole. The bytes come and go back without being copied.
 import { parentPort } from "node:worker_threads";
 import { DIALECTS } from "./dialects/index.ts";
-import { parseObject } from "./dialects/dialect.ts";
+import { parseObject } from "./dialects/json.ts";
 import { readRequest } from "./read-request.ts";
 import type { FromReader, ToReader } from "./readers.ts";
 import { Refused } from "./refusals.ts";

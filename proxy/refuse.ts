@@ -4,8 +4,9 @@ import type { IncomingMessage, ServerResponse } from "node:http";
 import type { Duplex } from "node:stream";
 import { createAnswerId } from "../ledger/ids.ts";
 import type { ProxyContext } from "./context.ts";
-import type { Dialect, Refusal } from "./dialects/dialect.ts";
-import { guessDialect } from "./gate.ts";
+import type { Dialect } from "./dialects/dialect.ts";
+import type { Refusal } from "./dialects/refusal.ts";
+import { guessDialect } from "./target.ts";
 import { Refused } from "./refusals.ts";
 
 type Refusing = Pick<ProxyContext, "config" | "log" | "metrics" | "writer">;

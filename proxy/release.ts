@@ -3,11 +3,11 @@ import type { FastifyReply } from "fastify";
 import { formatUsdExact } from "../ledger/money.ts";
 import type { NanoUsd } from "../ledger/money.ts";
 import type { ProxyContext } from "./context.ts";
-import type { Refusal } from "./dialects/dialect.ts";
+import type { Refusal } from "./dialects/refusal.ts";
 import type { Ending } from "./ending.ts";
 import type { Exchange } from "./exchange.ts";
 import { addressed } from "./refuse.ts";
-import type { Target } from "./gate.ts";
+import type { Target } from "./target.ts";
 
 /** The client's last bytes; or, where no answer came, an error in its dialect that is worth a retry. */
 export function release(

@@ -9,8 +9,10 @@ import type { Subject } from "../ledger/budgets.ts";
 import { credentialFor, identify, readArrival } from "./arrival.ts";
 import { connect } from "./connect.ts";
 import type { ProxyContext } from "./context.ts";
-import type { JsonObject } from "./dialects/dialect.ts";
-import { checkLimits, guessDialect, readProtocols } from "./gate.ts";
+import type { JsonObject } from "./dialects/json.ts";
+import { checkLimits } from "./gate.ts";
+import { guessDialect } from "./target.ts";
+import { readProtocols } from "./credential.ts";
 import { outgoingHeaders } from "./headers.ts";
 import { createMask } from "./mask.ts";
 import { checkReferences } from "./pass.ts";
@@ -137,7 +139,7 @@ async function begin(
       return;
     }
     const check = (message: JsonObject): void => {
-      checkLimits(message, false);
+      checkLimits(message, target.dialect.limits, false);
       checkReferences(context, target.provider.name, principal, target.dialect.references(message));
       const [model, ...others] = conversation.models?.(message) ?? [];
       const endpoint = conversation.opening?.endpoint;

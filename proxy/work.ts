@@ -7,10 +7,11 @@ import type { UsageBooks } from "../ledger/books.ts";
 import type { Writer } from "../ledger/usage/writer.ts";
 import type { Log } from "../service/log.ts";
 import type { Admission } from "./admit.ts";
-import { PLAIN_CALL } from "./dialects/dialect.ts";
-import type { Call, Reading } from "./dialects/dialect.ts";
+import { PLAIN_CALL } from "./dialects/call.ts";
+import type { Call } from "./dialects/call.ts";
+import type { Reading } from "./dialects/reading.ts";
 import type { Ending } from "./ending.ts";
-import type { Target } from "./gate.ts";
+import type { Target } from "./target.ts";
 import type { Seen } from "./meter.ts";
 
 export type Work = {

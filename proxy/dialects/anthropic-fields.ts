@@ -1,9 +1,10 @@
 // Anthropic's format: which fields, tools, blocks and betas are known, which models and things a body names.
 // Source: platform.claude.com API reference, and what its command line sends.
-import { findAll, idOf, modelsIn, unknownField } from "./fields.ts";
+import { unknownField } from "./fields.ts";
 import type { KnownBy } from "./fields.ts";
-import { objectAt, objectsIn, textAt } from "./dialect.ts";
-import type { JsonObject } from "./dialect.ts";
+import { findAll, listOf, memberOf, objectAt, objectsIn, printed, textAt } from "./json.ts";
+import { idOf, modelsIn } from "./named.ts";
+import type { JsonObject } from "./json.ts";
 
 const MESSAGES = new Set(
   `model messages system max_tokens metadata stop_sequences stream temperature top_k top_p tools tool_choice thinking output_config
@@ -88,7 +89,7 @@ export function unknownName(body: JsonObject, by: KnownBy): string | undefined {
   return (
     unknownField(body, MESSAGES, by) ??
     unknownField(objectAt(body, "context_management"), new Set(["edits"]), by, "context_management.") ??
-    (Array.isArray(betas) ? unknownBeta(betas.map(String), by) : unknownBeta(textAt(body, "anthropic_beta"), by))
+    (Array.isArray(betas) ? unknownBeta(betas.map(printed), by) : unknownBeta(textAt(body, "anthropic_beta"), by))
   );
 }
 
@@ -99,9 +100,9 @@ function isSomething(value: unknown): boolean {
 
 function hostedTool(tools: unknown, by: KnownBy): string | undefined {
   if (!Array.isArray(tools)) return "tools";
-  for (const tool of tools as JsonObject[]) {
+  for (const tool of listOf(tools)) {
     const type = textAt(tool, "type");
-    const callers = tool["allowed_callers"];
+    const callers = memberOf(tool, "allowed_callers");
     const isDirect = !Array.isArray(callers) || callers.every((caller) => caller === "direct");
     if (type !== undefined && !CLIENT_TOOLS.test(type) && !by.allowed.includes(`tool ${type}`))
       return `tool ${type.slice(0, 60)}`;
@@ -137,7 +138,7 @@ export function otherModels(body: JsonObject): { instead: string[]; beside: stri
     objectsIn(message["content"]).flatMap((block) => objectAt(objectAt(block, "tool"), "definition") ?? []),
   );
   const tools = [...objectsIn(body["tools"]), ...inline];
-  const advisors = tools.flatMap((tool) => textAt(tool as JsonObject, "model") ?? []);
+  const advisors = tools.flatMap((tool) => textAt(tool, "model") ?? []);
   const fallbacks = body["fallbacks"];
   // "default": whichever the provider takes.
   return { instead: fallbacks === "default" ? [""] : modelsIn(fallbacks), beside: advisors };

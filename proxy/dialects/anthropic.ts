@@ -4,24 +4,21 @@
 import type { IncomingHttpHeaders } from "node:http";
 import { addUsage, readCount, UNITS } from "../../ledger/usage.ts";
 import type { TokenClass, Usage } from "../../ledger/usage.ts";
-import {
-  compactUsage,
-  createPasses,
-  findDeep,
-  NO_READING,
-  objectAt,
-  objectsIn,
-  parseObject,
-  PLAIN_CALL,
-  readLimit,
-  textAt,
-  unknownNumbers,
-  countWords,
-  hasOddCounts,
-} from "./dialect.ts";
+import { compactUsage, unknownNumbers, hasOddCounts } from "./stated.ts";
+import { createPasses } from "./passes.ts";
+import { findDeep, listOf, objectAt, objectsIn, parseObject, printed, rawOf, readLimit, textAt } from "./json.ts";
+import { NO_READING } from "./reading.ts";
+import { PLAIN_CALL } from "./call.ts";
+import { countWords } from "./words.ts";
+import type { Call } from "./call.ts";
+import type { JsonObject } from "./json.ts";
+import type { KnownFields } from "./stated.ts";
+import type { Reading, UsageReader } from "./reading.ts";
+import type { Refusal } from "./refusal.ts";
+import type { Route } from "./routes.ts";
 import { otherModels, referencesOf, unknownBeta, unknownCost, unknownName } from "./anthropic-fields.ts";
 import type { KnownBy } from "./fields.ts";
-import type { Call, Dialect, JsonObject, KnownFields, Reading, Refusal, Route, UsageReader } from "./dialect.ts";
+import type { Dialect } from "./dialect.ts";
 
 const ROUTES: readonly Route[] = [
   { method: "POST", path: "/messages", endpoint: "messages", kind: "metered" },
@@ -76,6 +73,8 @@ export const anthropic: Dialect = {
   name: "anthropic",
   version: { pattern: /^v1$/, default: "v1" },
   routes: ROUTES,
+  likelyPath: /^\/v1\/messages/,
+  limits: { switches: ["stream"], counts: ["max_tokens", "max_tokens_to_sample"], textCounts: [] },
   credentialHeader: "x-api-key",
   bodyFields: ["usage", "model", "id", "type", "error"],
 
@@ -205,8 +204,9 @@ const LONG_CONTEXT = 1_000_000;
 
 /** Whether a pass may be longer: asked for by a header, or, where a cloud stands between, in the body. */
 function hasLongContext(body: JsonObject, headers: IncomingHttpHeaders): boolean {
-  const inBody = Array.isArray(body["anthropic_beta"]) ? (body["anthropic_beta"] as unknown[]) : [];
-  return [String(headers["anthropic-beta"] ?? ""), ...inBody].some((beta) => String(beta).includes("context-1m"));
+  return [headers["anthropic-beta"], ...listOf(body["anthropic_beta"])].some((beta) =>
+    printed(beta).includes("context-1m"),
+  );
 }
 
 /** Anthropic writes a cache where a request marks a place for it, or asks for it as a whole. */
@@ -217,9 +217,9 @@ function writesCache(body: JsonObject): boolean {
 /** What Anthropic puts before tools, and before those of its own kind: its pricing page lists the tokens; a schema for the answer has a
  *  preamble too. */
 function hiddenTokens(body: JsonObject): number {
-  const tools = Array.isArray(body["tools"]) ? (body["tools"] as unknown[]) : [];
+  const tools = listOf(body["tools"]);
   const own = tools.reduce<number>((sum, tool) => {
-    const type = textAt(tool as JsonObject, "type") ?? "custom";
+    const type = textAt(tool, "type") ?? "custom";
     return sum + (TOOL_TOKENS.find(([name]) => type.startsWith(name))?.[1] ?? 64);
   }, 0);
   const hasSchema = body["output_format"] !== undefined || body["output_config"] !== undefined;
@@ -234,7 +234,7 @@ const TOOL_TOKENS: readonly (readonly [type: string, tokens: number])[] = [
 ];
 
 function isRemotePart(name: string, value: unknown): boolean {
-  const type = name === "source" ? textAt(value as JsonObject, "type") : undefined;
+  const type = name === "source" ? textAt(value, "type") : undefined;
   return type === "url" || type === "file" || type === "base64";
 }
 
@@ -303,7 +303,7 @@ function createReader(): UsageReader {
         servedModel,
         tiers: readTiers(stated),
         responseId,
-        raw: known ? JSON.stringify(stated) : undefined,
+        raw: known ? rawOf(stated) : undefined,
         isContradictory: hasOddCounts(stated),
         unknownFields: unknownNumbers(stated, KNOWN),
         final,

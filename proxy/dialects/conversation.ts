@@ -1,6 +1,9 @@
 // A conversation is what a WebSocket carries: messages of the client, of which some start work that costs money, and messages
 // of the provider, of which some say what it used. A turn is one such piece of work. Reads messages and changes none of them.
-import type { Call, JsonObject, Reading, Refusal } from "./dialect.ts";
+import type { Call } from "./call.ts";
+import type { JsonObject } from "./json.ts";
+import type { Reading } from "./reading.ts";
+import type { Refusal } from "./refusal.ts";
 
 /** What has to be reserved before a message of the client goes to the provider. */
 export type Need =

@@ -1,7 +1,11 @@
 // Gemini's batches.
 // Source: ai.google.dev, Batch API.
-import { createPasses, NO_READING, objectAt, parseObject, textAt } from "./dialect.ts";
-import type { Call, JsonObject, Reading, UsageReader } from "./dialect.ts";
+import { createPasses } from "./passes.ts";
+import { NO_READING } from "./reading.ts";
+import { objectAt, parseObject, textAt } from "./json.ts";
+import type { Call } from "./call.ts";
+import type { JsonObject } from "./json.ts";
+import type { Reading, UsageReader } from "./reading.ts";
 import { groundingOf, readUsage, searchQueries } from "./google-usage.ts";
 
 /** A batch: an operation that is done or goes on. Its answers stand inside, or in a file that the operation names, one a line. */

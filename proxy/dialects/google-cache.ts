@@ -1,8 +1,14 @@
 // Explicit caches of Gemini: what is put into one is read once, and kept for money until it expires or is deleted.
 // Source: ai.google.dev, context caching reference and pricing.
 import { readCount } from "../../ledger/usage.ts";
-import { compactUsage, NO_READING, objectAt, PLAIN_CALL, textAt } from "./dialect.ts";
-import type { Call, JsonObject, Reading, Route, UsageReader } from "./dialect.ts";
+import { compactUsage } from "./stated.ts";
+import { NO_READING } from "./reading.ts";
+import { objectAt, rawOf, textAt } from "./json.ts";
+import { PLAIN_CALL } from "./call.ts";
+import type { Call } from "./call.ts";
+import type { JsonObject } from "./json.ts";
+import type { Reading, UsageReader } from "./reading.ts";
+import type { Route } from "./routes.ts";
 
 export const CACHE_ROUTES: readonly Route[] = [
   { method: "POST", path: "/cachedContents", endpoint: "cached_contents", kind: "metered" },
@@ -65,9 +71,7 @@ export function createCacheReader(): UsageReader {
         servedModel: model,
         responseId: name,
         makes: name === undefined ? [] : [name],
-        raw:
-          stated &&
-          JSON.stringify({ ...stated, updateTime: answer?.["updateTime"], expireTime: answer?.["expireTime"] }),
+        raw: stated && rawOf({ ...stated, updateTime: answer?.["updateTime"], expireTime: answer?.["expireTime"] }),
         final: isKnown,
         isEstimate: true,
         ended: answer !== undefined,

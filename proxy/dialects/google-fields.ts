@@ -1,9 +1,9 @@
 // Gemini's format: which fields are known, in both spellings, which models and things a body names.
 // Source: ai.google.dev and cloud.google.com API references.
-import { deepAt, findAll, unknownField } from "./fields.ts";
+import { unknownField } from "./fields.ts";
 import type { KnownBy } from "./fields.ts";
-import { objectAt, objectsIn, textAt } from "./dialect.ts";
-import type { JsonObject } from "./dialect.ts";
+import { deepAt, findAll, objectAt, objectsIn, textAt } from "./json.ts";
+import type { JsonObject } from "./json.ts";
 
 /** Protobuf JSON takes a name in either spelling. */
 function bothSpellings(names: string): ReadonlySet<string> {

@@ -3,22 +3,17 @@
 // Source: ai.google.dev, Interactions API reference.
 import { readCount } from "../../ledger/usage.ts";
 import type { Usage } from "../../ledger/usage.ts";
-import {
-  compactUsage,
-  countWords,
-  findDeep,
-  hasOddCounts,
-  NO_READING,
-  objectAt,
-  objectsIn,
-  parseObject,
-  PLAIN_CALL,
-  readLimit,
-  textAt,
-  unknownNumbers,
-} from "./dialect.ts";
-import { idOf } from "./fields.ts";
-import type { Call, JsonObject, KnownFields, Reading, Route, UsageReader } from "./dialect.ts";
+import { compactUsage, hasOddCounts, unknownNumbers } from "./stated.ts";
+import { countWords } from "./words.ts";
+import { findDeep, objectAt, objectsIn, parseObject, rawOf, readLimit, textAt } from "./json.ts";
+import { NO_READING } from "./reading.ts";
+import { PLAIN_CALL } from "./call.ts";
+import { idOf } from "./named.ts";
+import type { Call } from "./call.ts";
+import type { JsonObject } from "./json.ts";
+import type { KnownFields } from "./stated.ts";
+import type { Reading, UsageReader } from "./reading.ts";
+import type { Route } from "./routes.ts";
 
 export const INTERACTION_ROUTES: readonly Route[] = [
   { method: "POST", path: "/interactions", endpoint: "interactions", kind: "metered" },
@@ -109,7 +104,7 @@ export function createInteractionReader(call: Call): UsageReader {
         // A stream that ends an interaction names no id.
         responseId: textAt(last, "id"),
         makes: last?.["store"] === false ? [] : idOf(last?.["id"]),
-        raw: stated && JSON.stringify(stated),
+        raw: rawOf(stated),
         isContradictory: hasOddCounts(stated) || (stated !== undefined && beyondParts(stated) > 0),
         unknownFields: unknownNumbers(stated, KNOWN),
         final: stated !== undefined && ended && status !== "in_progress",

@@ -2,8 +2,12 @@
 // complete. Usage comes on messages of the turn or right behind it; within a turn the last one counts.
 // Source: ai.google.dev, Live API reference. That counts start anew with each turn is not said there; recorded sessions show it.
 import type { Usage } from "../../ledger/usage.ts";
-import { NO_READING, objectAt, parseObject, PLAIN_CALL, textAt } from "./dialect.ts";
-import type { Call, JsonObject, Reading } from "./dialect.ts";
+import { NO_READING } from "./reading.ts";
+import { objectAt, parseObject, textAt } from "./json.ts";
+import { PLAIN_CALL } from "./call.ts";
+import type { Call } from "./call.ts";
+import type { JsonObject } from "./json.ts";
+import type { Reading } from "./reading.ts";
 import type { Conversation, Need, Said } from "./conversation.ts";
 import { readingOf } from "./google-usage.ts";
 

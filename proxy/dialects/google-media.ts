@@ -1,8 +1,13 @@
 // What Google's predict makes: pictures by the piece, films by the second, embeddings by the token.
 // Source: ai.google.dev and cloud.google.com, Imagen, Veo and text embeddings references.
 import { readCount } from "../../ledger/usage.ts";
-import { compactUsage, findDeep, NO_READING, objectAt, objectsIn, PLAIN_CALL, textAt } from "./dialect.ts";
-import type { Call, JsonObject, Reading, UsageReader } from "./dialect.ts";
+import { compactUsage } from "./stated.ts";
+import { findDeep, objectAt, objectsIn, textAt } from "./json.ts";
+import { NO_READING } from "./reading.ts";
+import { PLAIN_CALL } from "./call.ts";
+import type { Call } from "./call.ts";
+import type { JsonObject } from "./json.ts";
+import type { Reading, UsageReader } from "./reading.ts";
 
 /** Texts become embeddings. Pictures are a fee each: as many as were asked for, four where nobody said. */
 export function describePrediction(model: string, body: JsonObject): Call {

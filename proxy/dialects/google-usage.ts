@@ -2,8 +2,12 @@
 // Source: ai.google.dev API reference, UsageMetadata.
 import { readCount } from "../../ledger/usage.ts";
 import type { Usage } from "../../ledger/usage.ts";
-import { compactUsage, hasOddCounts, NO_READING, objectAt, objectsIn, textAt, unknownNumbers } from "./dialect.ts";
-import type { JsonObject, KnownFields, Reading } from "./dialect.ts";
+import { compactUsage, hasOddCounts, unknownNumbers } from "./stated.ts";
+import { NO_READING } from "./reading.ts";
+import { objectAt, objectsIn, rawOf, textAt } from "./json.ts";
+import type { JsonObject } from "./json.ts";
+import type { KnownFields } from "./stated.ts";
+import type { Reading } from "./reading.ts";
 
 /** What a usageMetadata object says, with the number of searches beside it. */
 export function readingOf(stated: JsonObject, model: string, queries: number): Reading {
@@ -17,13 +21,18 @@ export function readingOf(stated: JsonObject, model: string, queries: number): R
       : {}),
     reasoning: readCount(stated["thoughtsTokenCount"]),
     tiers: tier === undefined ? [] : [tier.toLowerCase()],
-    raw: JSON.stringify(stated),
+    raw: rawOf(stated),
     isContradictory:
       hasOddCounts(stated) ||
       beyondParts(stated) > 0 ||
-      Number(stated["cachedContentTokenCount"] ?? 0) > Number(stated["promptTokenCount"] ?? 0),
+      numberOf(stated["cachedContentTokenCount"]) > numberOf(stated["promptTokenCount"]),
     unknownFields: unknownNumbers(stated, KNOWN),
   };
+}
+
+/** A number, or the text of one; what is none is above and below nothing. */
+function numberOf(value: unknown): number {
+  return typeof value === "object" ? (value === null ? 0 : Number.NaN) : Number(value ?? 0);
 }
 
 /** Vertex says how the request travelled; only some of it changes the price. */
@@ -128,7 +137,9 @@ function modalities(details: unknown): (modality: string) => number {
   const list = objectsIn(details);
   return (modality) =>
     list
-      .filter((detail) => detail["modality"] === modality || MODALITIES[Number(detail["modality"])] === modality)
+      .filter(
+        (detail) => detail["modality"] === modality || MODALITIES[readCount(detail["modality"]) ?? 0] === modality,
+      )
       .reduce((sum, detail) => sum + (readCount(detail["tokenCount"]) ?? 0), 0);
 }
 

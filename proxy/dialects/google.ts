@@ -2,17 +2,15 @@
 // is cumulative: the last one counts.
 // Source: ai.google.dev API reference.
 import { readCount } from "../../ledger/usage.ts";
-import {
-  BATCH_FILE,
-  countWords,
-  findDeep,
-  NO_READING,
-  objectAt,
-  objectsIn,
-  parseObject,
-  textAt,
-  textsOf,
-} from "./dialect.ts";
+import { BATCH_FILE } from "./call.ts";
+import { countWords } from "./words.ts";
+import { findDeep, listOf, objectAt, objectsIn, parseObject, textAt, textsOf } from "./json.ts";
+import { NO_READING } from "./reading.ts";
+import type { Call } from "./call.ts";
+import type { JsonObject } from "./json.ts";
+import type { Reading, UsageReader } from "./reading.ts";
+import type { Refusal } from "./refusal.ts";
+import type { Route } from "./routes.ts";
 import { createBatchReader } from "./google-batch.ts";
 import { CACHE_ROUTES, createCacheReader, describeCache } from "./google-cache.ts";
 import { createInteractionReader, describeInteraction, INTERACTION_ROUTES } from "./google-interactions.ts";
@@ -21,7 +19,7 @@ import { converseLive } from "./google-live.ts";
 import { otherModels, referencesOf, unknownName } from "./google-fields.ts";
 import { readingOf, searchQueries } from "./google-usage.ts";
 import type { KnownBy } from "./fields.ts";
-import type { Call, Dialect, JsonObject, Reading, Refusal, Route, UsageReader } from "./dialect.ts";
+import type { Dialect } from "./dialect.ts";
 
 const ROUTES: readonly Route[] = [
   { method: "POST", path: "/models/{model}:generateContent", endpoint: "generate_content", kind: "metered" },
@@ -68,6 +66,9 @@ export const google: Dialect = {
   name: "google",
   version: { pattern: /^v1(beta\d*|alpha\d*)?$/, default: "v1beta" },
   routes: ROUTES,
+  likelyPath: /^\/v1(beta|alpha)/,
+  // Its counts lie deeper, and may be text: what describes a call reads them.
+  limits: { switches: ["stream"], counts: [], textCounts: [] },
   credentialHeader: "x-goog-api-key",
   bodyFields: ["predictions", "usageMetadata", "modelVersion", "responseId", "error"],
 
@@ -259,9 +260,7 @@ function isCounted(stated: JsonObject | undefined): boolean {
 function unbounded(body: JsonObject, { allowed }: KnownBy): string | undefined {
   const tools = body["tools"] ?? [];
   if (!Array.isArray(tools)) return "tools";
-  const names = (tools as unknown[]).flatMap((tool) =>
-    typeof tool === "object" && tool !== null ? Object.keys(tool) : [],
-  );
+  const names = listOf(tools).flatMap((tool) => (typeof tool === "object" && tool !== null ? Object.keys(tool) : []));
   const hosted = names.find(
     (name) => name !== "functionDeclarations" && name !== "function_declarations" && !allowed.includes(`tool ${name}`),
   );

@@ -1,9 +1,10 @@
 // OpenAI's format: which fields are known, which tools are the client's, which models and things a body names. Compatible vendors' own
 // sampling fields are among them. Source: platform.openai.com API reference and the references of the vendors named below.
-import { deepAt, findAll, idOf, modelsIn, unknownField } from "./fields.ts";
+import { unknownField } from "./fields.ts";
 import type { KnownBy } from "./fields.ts";
-import { objectAt, objectsIn, textAt } from "./dialect.ts";
-import type { JsonObject } from "./dialect.ts";
+import { deepAt, findAll, listOf, memberOf, objectAt, objectsIn, rawOf, textAt } from "./json.ts";
+import { idOf, modelsIn } from "./named.ts";
+import type { JsonObject } from "./json.ts";
 
 const words = (text: string): readonly string[] => text.trim().split(/\s+/);
 
@@ -139,13 +140,13 @@ function unknownPicture(body: JsonObject): string | undefined {
 function hostedTool(value: unknown, by: KnownBy): string | undefined {
   if (value === undefined || value === null) return undefined;
   if (!Array.isArray(value)) return "tools";
-  for (const tool of value as JsonObject[]) {
+  for (const tool of listOf(value)) {
     const type = textAt(tool, "type") ?? (objectAt(tool, "function") ? "function" : "without a type");
     if (CLIENT_TOOLS.has(type) || by.allowed.includes(`tool ${type}`)) continue;
     if (type === "namespace") {
-      const inner = hostedTool(tool["tools"] ?? [], by);
+      const inner = hostedTool(memberOf(tool, "tools") ?? [], by);
       if (inner !== undefined) return inner;
-    } else if (type === "tool_search" && tool["execution"] === "client") continue;
+    } else if (type === "tool_search" && memberOf(tool, "execution") === "client") continue;
     else if (type === "shell" && textAt(objectAt(tool, "environment"), "type") === "local") continue;
     else return `tool ${type.slice(0, 60)}`;
   }
@@ -182,7 +183,7 @@ function unknownItem(input: unknown, by: KnownBy): string | undefined {
 /** Bytes of words that are predicted: what is rejected of them is output beside the answer. */
 export function predictedBytes(body: JsonObject): number {
   const prediction = objectAt(body, "prediction");
-  return prediction ? Buffer.byteLength(JSON.stringify(prediction)) : 0;
+  return prediction ? Buffer.byteLength(rawOf(prediction) ?? "") : 0;
 }
 
 /** Models beside the one that is asked for. */

@@ -6,18 +6,15 @@ import type { Usage } from "../../ledger/usage.ts";
 import type { KnownBy } from "./fields.ts";
 import { otherModels, unknownCost, unknownName } from "./openai-fields.ts";
 import { readUsage, statedCost } from "./openai-usage.ts";
-import {
-  compactUsage,
-  hasOddCounts,
-  NO_READING,
-  objectAt,
-  parseObject,
-  PLAIN_CALL,
-  textAt,
-  UNNAMED_MODEL,
-  unknownNumbers,
-} from "./dialect.ts";
-import type { Call, JsonObject, KnownFields, Reading, Route, UsageReader } from "./dialect.ts";
+import { compactUsage, hasOddCounts, unknownNumbers } from "./stated.ts";
+import { NO_READING } from "./reading.ts";
+import { objectAt, parseObject, rawOf, textAt } from "./json.ts";
+import { PLAIN_CALL, UNNAMED_MODEL } from "./call.ts";
+import type { Call } from "./call.ts";
+import type { JsonObject } from "./json.ts";
+import type { KnownFields } from "./stated.ts";
+import type { Reading, UsageReader } from "./reading.ts";
+import type { Route } from "./routes.ts";
 
 const VARIATIONS = "/images/variations";
 const FILMS = "/videos";
@@ -244,7 +241,7 @@ function createReader(
         usage: usage ?? spoken?.usage ?? heard,
         servedModel,
         tiers: call.tiers,
-        raw: stated && JSON.stringify(stated),
+        raw: rawOf(stated),
         statedCostNanoUsd: stated && statedCost(stated),
         isContradictory: hasOddCounts(stated),
         unknownFields: unknownNumbers(stated, KNOWN),

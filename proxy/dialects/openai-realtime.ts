@@ -3,17 +3,14 @@
 // Source: platform.openai.com, Realtime and Responses WebSocket references.
 import { readCount } from "../../ledger/usage.ts";
 import type { Usage } from "../../ledger/usage.ts";
-import {
-  compactUsage,
-  hasOddCounts,
-  NO_READING,
-  objectAt,
-  parseObject,
-  PLAIN_CALL,
-  textAt,
-  unknownNumbers,
-} from "./dialect.ts";
-import type { Call, JsonObject, KnownFields, Reading, UsageReader } from "./dialect.ts";
+import { compactUsage, hasOddCounts, unknownNumbers } from "./stated.ts";
+import { NO_READING } from "./reading.ts";
+import { objectAt, parseObject, printed, rawOf, textAt } from "./json.ts";
+import { PLAIN_CALL } from "./call.ts";
+import type { Call } from "./call.ts";
+import type { JsonObject } from "./json.ts";
+import type { KnownFields } from "./stated.ts";
+import type { Reading, UsageReader } from "./reading.ts";
 import type { Conversation, Need, Said } from "./conversation.ts";
 import { readSound } from "./openai-media.ts";
 import { renderOpenAiErrorMessage } from "./openai-refusals.ts";
@@ -86,7 +83,7 @@ export function converseRealtime(model: string | undefined): Conversation {
             usage,
             servedModel: heardBy ?? transcriber ?? servedModel,
             responseId: textAt(event, "item_id"),
-            raw: stated && JSON.stringify(stated),
+            raw: rawOf(stated),
             isContradictory: hasOddCounts(stated),
             unknownFields: unknownNumbers(stated, TRANSCRIBED),
             final: usage !== undefined,
@@ -142,7 +139,7 @@ export function converseResponses(
     sent(message): Need | undefined {
       // Steering and injecting start more work in ways that no bound knows.
       if (message["type"] !== "response.create")
-        return { unmetered: `of the messages only response.create, not ${String(message["type"]).slice(0, 40)}` };
+        return { unmetered: `of the messages only response.create, not ${printed(message["type"]).slice(0, 40)}` };
       const lane = textAt(message, "stream_id") ?? ONLY_LANE;
       // What was said before stands at the provider.
       const described = describe(message);
@@ -221,7 +218,7 @@ function readResponse(response: JsonObject | undefined, servedModel: string | un
     usage,
     servedModel,
     responseId: textAt(response, "id"),
-    raw: stated && JSON.stringify(stated),
+    raw: rawOf(stated),
     isContradictory: hasOddCounts(stated),
     unknownFields: unknownNumbers(stated, KNOWN),
     final: usage !== undefined,

@@ -1,5 +1,5 @@
 // How the OpenAI format says no, over HTTP and over a WebSocket, and which clients need a form of their own.
-import type { Refusal } from "./dialect.ts";
+import type { Refusal } from "./refusal.ts";
 
 type Rendered = { readonly status: number; readonly body: string; readonly headers: readonly string[] };
 

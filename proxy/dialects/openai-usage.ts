@@ -5,8 +5,11 @@ import { parseUsd } from "../../ledger/money.ts";
 import { readCount } from "../../ledger/usage.ts";
 import type { Usage } from "../../ledger/usage.ts";
 import { IMAGE_TOOL_MODEL } from "./openai-fields.ts";
-import { ANY, compactUsage, hasOddCounts, objectAt, objectsIn, textAt } from "./dialect.ts";
-import type { JsonObject, KnownFields, Reading } from "./dialect.ts";
+import { ANY, compactUsage, hasOddCounts } from "./stated.ts";
+import { objectAt, objectsIn, textAt } from "./json.ts";
+import type { JsonObject } from "./json.ts";
+import type { KnownFields } from "./stated.ts";
+import type { Reading } from "./reading.ts";
 
 /** Takes a usage object apart into disjoint classes. Undefined when it holds no counts that make sense. */
 export function readUsage(

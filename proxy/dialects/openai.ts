@@ -3,28 +3,21 @@
 // Source: platform.openai.com API reference.
 import { contextTokens, readCount } from "../../ledger/usage.ts";
 import type { Usage } from "../../ledger/usage.ts";
-import {
-  BATCH_FILE,
-  countWords,
-  findDeep,
-  objectAt,
-  objectsIn,
-  parseObject,
-  PLAIN_CALL,
-  readLimit,
-  STORED_PROMPT,
-  textAt,
-  textsOf,
-  unknownNumbers,
-  UNNAMED_MODEL,
-} from "./dialect.ts";
+import { BATCH_FILE, PLAIN_CALL, STORED_PROMPT, UNNAMED_MODEL } from "./call.ts";
+import { countWords } from "./words.ts";
+import { findDeep, objectAt, objectsIn, parseObject, rawOf, readLimit, textAt, textsOf } from "./json.ts";
+import { unknownNumbers } from "./stated.ts";
+import type { Call } from "./call.ts";
+import type { JsonObject } from "./json.ts";
+import type { Reading, UsageReader } from "./reading.ts";
+import type { Route } from "./routes.ts";
 import { createMediaReader, describeMedia, MEDIA_ROUTES } from "./openai-media.ts";
 import { converseRealtime, converseResponses } from "./openai-realtime.ts";
 import type { KnownBy } from "./fields.ts";
 import { otherModels, predictedBytes, referencesOf, unknownCost, unknownName } from "./openai-fields.ts";
 import { renderOpenAiErrorEvent, renderOpenAiRefusal } from "./openai-refusals.ts";
 import { alwaysSearched, imageToolUse, KNOWN, passesOf, readUsage, statedCost } from "./openai-usage.ts";
-import type { Call, Dialect, JsonObject, Reading, Route, UsageReader } from "./dialect.ts";
+import type { Dialect } from "./dialect.ts";
 
 const ROUTES: readonly Route[] = [
   { method: "POST", path: "/chat/completions", endpoint: "chat_completions", kind: "metered" },
@@ -92,6 +85,12 @@ export const openai: Dialect = {
   name: "openai",
   version: { pattern: /^v1$/, default: "v1" },
   routes: ROUTES,
+  limits: {
+    switches: ["stream"],
+    counts: ["max_tokens", "max_completion_tokens", "max_output_tokens", "n", "best_of", "partial_images", "seconds"],
+    textCounts: ["seconds"],
+  },
+  keyProtocol: /^openai-insecure-api-key\.(.+)$/,
   credentialHeader: "authorization",
   bodyFields: ["usage", "model", "object", "data", "service_tier", "id", "status", "tool_usage", "error", "x_groq"],
 
@@ -347,7 +346,7 @@ function createReader(call: Call, hides: boolean): UsageReader {
       if (read) ({ usage, reasoning, isContradictory } = read);
       ({ extra, isEstimate } = imageToolUse(answer));
       passes = passesOf(answer);
-      raw = JSON.stringify(answer["tool_usage"] ? { ...stated, tool_usage: answer["tool_usage"] } : stated);
+      raw = rawOf(answer["tool_usage"] ? { ...stated, tool_usage: answer["tool_usage"] } : stated);
       statedCostNanoUsd = statedCost(stated);
       unknownFields = unknownNumbers(stated, KNOWN);
     }

@@ -10,6 +10,8 @@ export function anthropic(settings: ProviderSettings): Provider {
     prefixes: ["anthropic"],
     priceList: "anthropic",
     ...frame,
+    takesBare: ({ path, first, headers }) =>
+      first === "v1" && (headers["anthropic-version"] !== undefined || path.startsWith("/v1/messages")),
     locate(segments): Place | undefined {
       const place = frame.locate(segments);
       return place?.rest === "/chat/completions"

@@ -11,6 +11,11 @@ export function google(settings: ProviderSettings): Provider {
     prefixes: ["google", "gemini", "genai"],
     priceList: "google",
     ...frame,
+    takesBare({ path, first, query, headers }) {
+      if (/^v1(beta|alpha)\d*$/.test(first) || first === "upload") return true;
+      const isOdd = /:[A-Za-z]+$/.test(path) || headers["x-goog-api-key"] !== undefined || query.has("key");
+      return first === "v1" && isOdd;
+    },
     locate(segments): Place | undefined {
       // The version of a WebSocket stands in its service's name.
       if (segments[0] === "ws") {

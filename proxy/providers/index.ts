@@ -5,7 +5,7 @@ import { azure } from "./azure.ts";
 import { compatible } from "./compatible.ts";
 import { google } from "./google.ts";
 import { openai } from "./openai.ts";
-import type { Provider } from "./provider.ts";
+import type { Bare, Provider } from "./provider.ts";
 import { vertex } from "./vertex.ts";
 
 export type Providers = {
@@ -13,21 +13,24 @@ export type Providers = {
   /** By the first segment of a path. */
   byPrefix(prefix: string): Provider | undefined;
   /** Whose a path without prefix is. */
-  readonly bare: { readonly openai: Provider; readonly anthropic: Provider; readonly google: Provider };
+  byBarePath(asked: Bare): Provider | undefined;
 };
 
 /** Kinds of upstreams that settings can name. */
 const KINDS = { openai: compatible, azure, vertex };
 
 export function createProviders({ own, upstreams }: Pick<ProxyConfig, "own" | "upstreams">): Providers {
-  const bare = { openai: openai(own.openai), anthropic: anthropic(own.anthropic), google: google(own["gcp.gemini"]) };
+  // The first that says so has a path without prefix: OpenAI's are the plainest, so it is asked last.
+  const bare = [google(own["gcp.gemini"]), anthropic(own.anthropic), openai(own.openai)];
   const all = [
-    bare.openai,
-    bare.anthropic,
-    bare.google,
+    ...bare.toReversed(),
     vertex("gcp.vertex_ai", "google", own["gcp.vertex_ai"], "vertex"),
     ...upstreams.map(({ kind, name, priceList, settings }) => KINDS[kind](name, priceList, settings)),
   ];
   const byPrefix = new Map(all.flatMap((provider) => provider.prefixes.map((prefix) => [prefix, provider] as const)));
-  return { all, bare, byPrefix: (prefix) => byPrefix.get(prefix) };
+  return {
+    all,
+    byPrefix: (prefix) => byPrefix.get(prefix),
+    byBarePath: (asked) => bare.find((provider) => provider.takesBare?.(asked)),
+  };
 }

@@ -14,6 +14,7 @@ export function openai(settings: ProviderSettings): Provider {
     prefixes: ["openai"],
     priceList: "openai",
     ...frame,
+    takesBare: ({ first }) => first === "v1",
     locate(segments) {
       const place = frame.locate(segments);
       return place && { ...place, tiers };

@@ -1,5 +1,6 @@
 // A provider is who bills: where it is, what of ours opens it, whose price list it goes by, and which dialect its routes
 // speak. To add one: a file here and a line in index.ts.
+import type { IncomingHttpHeaders } from "node:http";
 import type { Dialect } from "../dialects/dialect.ts";
 
 export type Provider = {
@@ -11,6 +12,8 @@ export type Provider = {
   readonly dialect: Dialect;
   /** Finds where a client's path leads, by its segments behind the prefix; undefined: to nothing that is known here. */
   locate(segments: readonly string[]): Place | undefined;
+  /** Whether a path that names no provider leads here; absent: none does. */
+  takesBare?(asked: Bare): boolean;
   /** The header that carries a credential of ours. */
   readonly credentialHeader: CredentialHeader;
   /** False where the upstream asks for no key: then any key is taken, and none. */
@@ -25,6 +28,15 @@ export type Provider = {
   readonly priceList: string;
   /** What virtual keys are swapped for; undefined when none is configured. */
   readonly credential: CredentialSource | undefined;
+};
+
+/** A request whose path names no provider: all that tells whose it is. */
+export type Bare = {
+  readonly path: string;
+  /** Its first segment. */
+  readonly first: string;
+  readonly query: URLSearchParams;
+  readonly headers: IncomingHttpHeaders;
 };
 
 /** A secret, or what makes one: tokens that last an hour. */
@@ -47,7 +59,9 @@ export type Place = {
   readonly credentialHeader?: CredentialHeader | undefined;
 };
 
-export type CredentialHeader = "authorization" | "x-api-key" | "api-key" | "x-goog-api-key";
+/** Headers that carry a credential, to some provider or other. */
+export const CREDENTIAL_HEADERS = ["authorization", "x-api-key", "api-key", "x-goog-api-key"] as const;
+export type CredentialHeader = (typeof CREDENTIAL_HEADERS)[number];
 
 /** What settings say of a provider. */
 export type ProviderSettings = {

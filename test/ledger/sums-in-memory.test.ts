@@ -9,6 +9,7 @@ import type { Change } from "../../ledger/usage/changes.ts";
 import { eventRow } from "../../ledger/usage/event-columns.ts";
 import { issueVirtualKey } from "../../ledger/usage/keys.ts";
 import { stepsOf } from "../../ledger/usage/reassign.ts";
+import type { Reassignment } from "../../ledger/usage/reassign.ts";
 import type { Answer, Task } from "../../ledger/usage/wire.ts";
 import { event, SUBJECT } from "../usage-event.ts";
 
@@ -145,7 +146,7 @@ describe.each([
       current: { team: "team 2" },
       spans: [{ sinceMs: NOW_MS - 3_600_000 }],
     };
-    const steps = [];
+    const steps: ({ readonly type: "reassign" } & Reassignment)[] = [];
     for await (const step of stepsOf(booksOn<"usage">(books), rest)) steps.push({ type: "reassign", ...step } as const);
     expect(readsOf(() => change({ type: "together", changes: steps }))).toBe(tagsCount ? 0 : 1);
     const settled = booking.book([{ type: "states", atMs: NOW_MS, subject: undefined }])[0];

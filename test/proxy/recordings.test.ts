@@ -2,8 +2,11 @@
 import { request as httpRequest } from "node:http";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { DIALECTS } from "../../proxy/dialects/index.ts";
-import { matchRoute } from "../../proxy/dialects/dialect.ts";
-import type { Call, Dialect, JsonObject, Reading } from "../../proxy/dialects/dialect.ts";
+import { matchRoute } from "../../proxy/dialects/routes.ts";
+import type { Call } from "../../proxy/dialects/call.ts";
+import type { JsonObject } from "../../proxy/dialects/json.ts";
+import type { Reading } from "../../proxy/dialects/reading.ts";
+import type { Dialect } from "../../proxy/dialects/dialect.ts";
 import { brotliCompressSync, deflateSync, gzipSync, zstdCompressSync } from "node:zlib";
 import type { UsageEvent } from "../../ledger/usage/usage-event.ts";
 import { createExpectations } from "../../ledger/usage/expectations.ts";

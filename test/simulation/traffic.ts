@@ -15,8 +15,9 @@ import { decodeAnswers, decodeBatch, encodeAnswers, encodeBatch } from "../../le
 import type { Writer } from "../../ledger/usage/writer.ts";
 import type { Admission } from "../../proxy/admit.ts";
 import { bound, expectation, expectedOutput, inputTokensOf, most } from "../../proxy/bound.ts";
-import { NO_READING, PLAIN_CALL } from "../../proxy/dialects/dialect.ts";
-import type { Call } from "../../proxy/dialects/dialect.ts";
+import { NO_READING } from "../../proxy/dialects/reading.ts";
+import { PLAIN_CALL } from "../../proxy/dialects/call.ts";
+import type { Call } from "../../proxy/dialects/call.ts";
 import { createExtension } from "../../proxy/extend.ts";
 import type { Extension } from "../../proxy/extend.ts";
 import type { Meter } from "../../proxy/meter.ts";

@@ -15,8 +15,19 @@ import type { BillingBooks, BookName, NoticesBooks } from "../../ledger/books.ts
 import { openForReading, openForWriting } from "../../ledger/sqlite.ts";
 import type { Sqlite } from "../../ledger/sqlite.ts";
 import { temporaryFolder } from "../start-proxy.ts";
-import { ask, contentOf, digestOf, dumpsOf, moneyOf, openWorkIn, restore, schemaOf, tamper } from "./old-books.ts";
-import { withBooks, withoutDays } from "./old-books.ts";
+import {
+  ask,
+  contentOf,
+  digestOf,
+  dumpsOf,
+  moneyOf,
+  openWorkIn,
+  restore,
+  schemaOf,
+  tamper,
+  withBooks,
+  withoutDays,
+} from "./old-books.ts";
 
 const SETS: readonly BookName[] = ["usage", "billing", "notices"];
 const USAGE = dumpsOf("usage");
