@@ -2,7 +2,7 @@
 // test/operating.
 import { existsSync, readdirSync, readFileSync } from "node:fs";
 import { dirname, join, relative } from "node:path";
-import { fileURLToPath } from "node:url";
+import { fileURLToPath, pathToFileURL } from "node:url";
 import { describe, expect, it } from "vitest";
 
 const ROOT = fileURLToPath(new URL("..", import.meta.url));
@@ -16,11 +16,8 @@ const verbs = [...read("keymeter.ts").matchAll(/^ {2}(\w+): (?:async )?\(\) =>/g
 
 /** What the verb itself says of its words and options; of the three programs by themselves, all that stands in their one file. */
 async function usageOf(verb: string): Promise<string> {
-  const module = (
-    verb === "demo"
-      ? await import("../command/demo/demo.ts")
-      : await import(`../command/${["proxy", "collector", "alerts"].includes(verb) ? "programs" : verb}.ts`)
-  ) as { [name: string]: unknown };
+  const file = ["proxy", "collector", "alerts"].includes(verb) ? "programs" : verb === "demo" ? "demo/demo" : verb;
+  const module = (await import(pathToFileURL(join(ROOT, `command/${file}.ts`)).href)) as { [name: string]: unknown };
   return Object.entries(module)
     .flatMap(([name, value]) => (name.endsWith("USAGE") ? [String(value)] : []))
     .join("\n");
