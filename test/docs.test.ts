@@ -16,11 +16,8 @@ const verbs = [...read("keymeter.ts").matchAll(/^ {2}(\w+): (?:async )?\(\) =>/g
 
 /** What the verb itself says of its words and options; of the three programs by themselves, all that stands in their one file. */
 async function usageOf(verb: string): Promise<string> {
-  const module = (
-    verb === "demo"
-      ? await import("../command/demo/demo.ts")
-      : await import(`../command/${["proxy", "collector", "alerts"].includes(verb) ? "programs" : verb}.ts`)
-  ) as { [name: string]: unknown };
+  const file = ["proxy", "collector", "alerts"].includes(verb) ? "programs" : verb === "demo" ? "demo/demo" : verb;
+  const module = (await import(pathToFileURL(join(ROOT, `command/${file}.ts`)).href)) as { [name: string]: unknown };
   return Object.entries(module)
     .flatMap(([name, value]) => (name.endsWith("USAGE") ? [String(value)] : []))
     .join("\n");
