@@ -67,14 +67,13 @@ async function foldDay(usage: UsageBooks, day: string): Promise<Map<string, Mete
   for (;;) {
     const rows = select.all(after, end) as EventColumns[];
     for (const row of rows) {
-      const provider = row[2];
+      const [attemptId, , provider] = row;
       let fold = folds.get(provider);
       if (!fold) folds.set(provider, (fold = new Map()));
-      addEvent(fold, row, credentialOf, corrected.get(Number(row[0])) ?? []);
+      addEvent(fold, row, credentialOf, corrected.get(Number(attemptId)) ?? []);
+      after = Number(attemptId) + 1;
     }
-    const last = rows.at(-1);
-    if (!last || rows.length < PAGE) break;
-    after = Number(last[0]) + 1;
+    if (rows.length < PAGE) break;
     // Others get a turn between two pages.
     await new Promise((resolve) => setImmediate(resolve));
   }
@@ -103,7 +102,6 @@ type EventColumns = readonly [
   costLines: string | null,
   priceVersion: string | null,
 ];
-const COLUMN_UNITS = ["input", "cache_read", "cache_write_5m", "cache_write_1h", "output"] as const;
 
 function addEvent(
   fold: Map<string, Sums>,
@@ -111,8 +109,9 @@ function addEvent(
   credentialOf: (keyId: string, provider: string, atMs: number) => string,
   corrections: readonly { readonly source: Adjustment["source"]; readonly amount: NanoUsd }[],
 ): void {
-  const [attemptId, keyId, provider, model, tier, team, project, env, feature] = row;
-  const [otherUsage, state, cost, costLines, priceVersion] = [row[14], row[15], row[16], row[17], row[18]];
+  const [attemptId, keyId, provider, model, tier, team, project, env, feature, ...measured] = row;
+  const [input, cacheRead, cacheWrite5m, cacheWrite1h, output, ...said] = measured;
+  const [otherUsage, state, cost, costLines, priceVersion] = said;
   const credential = credentialOf(keyId, provider, attemptAtMs(Number(attemptId)));
   const owner = [keyId, credential, team, project, env, feature ?? "", model, tier ?? "", state, priceVersion ?? ""];
   const base = owner.join("\n");
@@ -165,10 +164,10 @@ function addEvent(
     pricedUnits.add(unit);
   }
   // What was used and has no price is a quantity all the same.
-  const used: [Unit, number][] = COLUMN_UNITS.flatMap((unit, i) => {
-    const count = row[9 + i];
-    return count === null || count === undefined || Number(count) === 0 ? [] : [[unit, Number(count)]];
-  });
+  const counted = { input, cache_read: cacheRead, cache_write_5m: cacheWrite5m, cache_write_1h: cacheWrite1h, output };
+  const used = (Object.entries(counted) as [Unit, bigint | null][]).flatMap(([unit, count]): [Unit, number][] =>
+    count === null || count === 0n ? [] : [[unit, Number(count)]],
+  );
   if (otherUsage !== null) used.push(...(Object.entries(JSON.parse(otherUsage)) as [Unit, number][]));
   for (const [unit, quantity] of used)
     if (quantity > 0 && !pricedUnits.has(unit)) add(unit, quantity, 0n, undefined, undefined);

@@ -2,7 +2,7 @@
 import { copyFileSync, existsSync, readFileSync, renameSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { getTableColumns, getTableName, is } from "drizzle-orm";
-import { SQLiteTable } from "drizzle-orm/sqlite-core";
+import { getViewConfig, SQLiteTable } from "drizzle-orm/sqlite-core";
 import Database from "better-sqlite3";
 import * as fc from "fast-check";
 import { afterEach, describe, expect, it } from "vitest";
@@ -267,6 +267,9 @@ describe("the books", () => {
         if (!isGenerated && row?.pk === 0n) expect(column.notNull, `${name}.${column.name}`).toBe(row.required === 1n);
       }
     }
+    const view = databases[0]?.prepare("SELECT name FROM pragma_table_info('booked')").pluck().all() as string[];
+    const described = Object.values(getViewConfig(usageSchema.booked).selectedFields) as { readonly name: string }[];
+    expect(described.map(({ name }) => name).toSorted()).toEqual(view.toSorted());
     for (const database of databases) database.close();
   });
 });
