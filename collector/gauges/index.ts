@@ -80,14 +80,15 @@ function serveFormerName<L extends string>(
   labels: readonly L[],
   registry: Registry,
 ): void {
-  new Gauge({
+  const former = new Gauge({
     name: name.replace(LINE, "_limit_usd"),
     help: `The former name of ${name}.`,
     labelNames: [...labels],
-    registers: [registry],
+    registers: [],
     async collect() {
       this.reset();
       for (const one of (await gauge.get()).values) this.set(one.labels, one.value);
     },
   });
+  registry.registerMetric(former);
 }

@@ -2,13 +2,14 @@
 // itself; and an event is read back as it was booked.
 import { expect, it } from "vitest";
 import { firstAttemptId, formatAttemptId, formatRequestId } from "../../ledger/ids.ts";
-import { openScratch } from "../../ledger/open.ts";
+import { openScratch } from "../../ledger/sqlite.ts";
 import { createBooking } from "../../ledger/usage/booking.ts";
 import { AT, eventRow, INSERT_EVENT, SEALED_COLUMNS } from "../../ledger/usage/event-columns.ts";
 import { bookedOf, endedAtMs, readBooked, readEvents, withOwner } from "../../ledger/usage/events.ts";
 import { events } from "../../ledger/usage/schema.ts";
 import { readOutcomes } from "../../ledger/usage/outcomes.ts";
 import { readSpend, readSpendByTag, readSubjectSpend } from "../../ledger/usage/spend.ts";
+import { booksOn } from "../books.ts";
 import type { UsageEvent } from "../../ledger/usage/usage-event.ts";
 import { readFoldDifferences } from "../../ledger/usage/verify.ts";
 import { createCalendar } from "../../ledger/windows.ts";
@@ -47,8 +48,9 @@ function traffic(): UsageEvent[] {
 }
 
 it("comes to what is booked, by every reader, and in a zone that the days are made anew for", async () => {
-  const books = openScratch("usage");
-  const booking = createBooking(books, "UTC", "enforce", START_MS);
+  const sqlite = openScratch("usage");
+  const books = booksOn<"usage">(sqlite);
+  const booking = createBooking(sqlite, "UTC", "enforce", START_MS);
   const all = traffic();
   booking.book(all.map((one) => ({ type: "settle", row: eventRow(one), proven: null })));
   const adjustments = all
@@ -73,7 +75,7 @@ it("comes to what is booked, by every reader, and in a zone that the days are ma
   const parts = ["day", "key", "team", "provider", "model"] as const;
   const days = ["2026-11-01", "2026-12-31"] as const;
   for (const zone of ["UTC", "Asia/Kathmandu"]) {
-    createBooking(books, zone, "enforce", START_MS);
+    createBooking(sqlite, zone, "enforce", START_MS);
     expect(await readFoldDifferences(books), zone).toEqual([]);
     const byName = (rows: readonly unknown[]): string[] =>
       rows
@@ -144,9 +146,10 @@ it("an event is read back as it was booked, in every column, and its row by the 
   expect(readBooked(moved)).toEqual({ ...readBooked(row), team: "ads", project: "q", env: "dev" });
   expect(withOwner(row, { team: "search", project: "p", env: "prod" })).toBe(row);
 
-  const books = openScratch("usage");
-  books.prepare(INSERT_EVENT).run(...row);
-  const stored = drizzle(books).select().from(events).get();
+  const sqlite = openScratch("usage");
+  const books = booksOn<"usage">(sqlite);
+  sqlite.prepare(INSERT_EVENT).run(...row);
+  const stored = drizzle(sqlite).select().from(events).get();
   expect(stored && bookedOf(stored)).toEqual(readBooked(row));
   expect(readBooked(row)).toMatchObject({ cacheWrite: 21, servedModel: "gpt-5-2026", model: "m" });
   // In this order: it is printed so.
@@ -194,6 +197,6 @@ it("an event is read back as it was booked, in every column, and its row by the 
     ]),
   );
   // All but the raw usage, which may be emptied, and the instant, which is the id.
-  const columns = books.prepare("SELECT name FROM pragma_table_xinfo('events')").pluck().all() as string[];
+  const columns = sqlite.prepare("SELECT name FROM pragma_table_xinfo('events')").pluck().all() as string[];
   expect([...SEALED_COLUMNS, "raw_usage", "at_ms"].toSorted()).toEqual(columns.toSorted());
 });
