@@ -2,7 +2,7 @@
 // quantities can always be booked. Fed with JSON of chance alone, and with real exchanges of every endpoint in which chance changed some
 // places.
 import { isDeepStrictEqual } from "node:util";
-import fc from "fast-check";
+import * as fc from "fast-check";
 import { describe, expect, it } from "vitest";
 import type { Usage } from "../../ledger/usage.ts";
 import type { Call } from "../../proxy/dialects/call.ts";
