@@ -131,6 +131,7 @@ describe("a discount", () => {
     const [event] = await running.events();
     expect(event?.costNanoUsd).toBe(String((150_000 * 7) / 8));
     expect(event?.priceVersion).toContain("-12.5%");
+    expect(event?.priceList).toBe("openai");
     expect(event?.costLines[0]?.multiplier).toBe("875/1000");
   });
 });
