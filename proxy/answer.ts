@@ -62,7 +62,8 @@ export class Answer {
     return this.#response.destroyed;
   }
 
-  get isWhole(): boolean {
+  /** All of it has gone to the network. */
+  get isFinished(): boolean {
     return this.#response.writableFinished;
   }
 

@@ -86,15 +86,6 @@ function nothing(): void {}
 const NEVER_SENT = withoutAnswer("unreachable", false, "the ledger did not answer in time");
 const BROKEN = withoutAnswer("failed", true, "an error of ours");
 
-/** The attempt that began work which goes on at the provider, for the result that passed. */
-function resumeAttempt(
-  context: ProxyContext,
-  place: Pick<Target, "provider" | "priceList" | "tiers">,
-  work: PendingWork,
-): Attempt {
-  return createAttempt(context, admissionOf(work, place), undefined);
-}
-
 function createAttempt(context: ProxyContext, admission: Admission, place: Entry | undefined, isHeld = true): Attempt {
   const { attemptId, asked, held } = admission;
   const requestId = formatRequestId(attemptId);
@@ -148,7 +139,7 @@ function createAttempt(context: ProxyContext, admission: Admission, place: Entry
   };
 }
 
-/** Settles, and gives the client its end after five seconds even if the books are still closed: then the reservation, which is durable,
+/** Into the books; the client gets its end after five seconds even if they cannot be written yet: then the reservation, which is durable,
  *  stays open, and the event is tried on. */
 async function book(
   context: ProxyContext,
@@ -192,17 +183,17 @@ function onBooked(context: ProxyContext, event: UsageEvent, reading: Reading | u
 }
 
 /** Leaves the reservation open for work that goes on. `known`: another attempt stands for this work, so this one used nothing.
- *  `closed`: the provider did not take it, or the books are closed; then it is settled as what is known of it. */
+ *  `failed`: the provider did not take it, or it could not be written down; then what is known of it is booked. */
 async function suspend(
   context: ProxyContext,
   admission: Admission,
   ending: Ending,
   reading: Reading,
-): Promise<"open" | "known" | "closed"> {
+): Promise<"open" | "known" | "failed"> {
   const { status } = ending;
   const { responseId } = reading;
   const isAccepted = status !== undefined && status >= 200 && status < 300;
-  if (!isAccepted || responseId === undefined) return "closed";
+  if (!isAccepted || responseId === undefined) return "failed";
   const { attemptId, asked } = admission;
   const { asker, provider, priceList, call } = asked;
   const suspended = context.work.suspend(admission, responseId).then(
@@ -219,11 +210,11 @@ async function suspend(
     },
     (error: unknown) => {
       context.log.error({ requestId: formatRequestId(attemptId), err: error }, "pending work not booked");
-      return "closed" as const;
+      return "failed" as const;
     },
   );
   if (await context.patience.wait(suspended)) return suspended;
-  // The reservation is durable, and the writer goes on trying. Where it turns out not to stay, it is settled then.
+  // The reservation is durable, and the writer goes on trying. Where it turns out not to stay, its event is booked then.
   context.metrics.countLateCommit();
   void suspended.then(async (outcome) => {
     if (outcome === "open") return;
@@ -240,7 +231,7 @@ export async function endWork(
   work: PendingWork,
   { ending, reading, seen }: Result,
 ): Promise<Ended> {
-  return resumeAttempt(context, place, work).end(ending, said(reading, seen));
+  return createAttempt(context, admissionOf(work, place), undefined).end(ending, said(reading, seen));
 }
 
 /** What a request probably uses, for limits of tokens. */

@@ -63,8 +63,6 @@ export class OpenExchange implements Exchange, Listener, Hearer {
   readonly #over: (exchange: OpenExchange) => void;
   #providerRequestId: string | undefined;
   #resolve!: (ending: Ending) => void;
-  /** How the provider's side ended, when it has. */
-  #how: Ending["how"] | undefined;
 
   /** `over` is told when neither side can do anything more. */
   constructor(
@@ -125,7 +123,7 @@ export class OpenExchange implements Exchange, Listener, Hearer {
   }
 
   closed(): void {
-    if (this.upstream.isOver || this.#answer.isWhole) return this.#over(this);
+    if (this.upstream.how || this.#answer.isFinished) return this.#over(this);
     // A whole answer is read to its end, for its exact usage, and so is a stream of which nothing but the counts is missing; any other
     // stream would go on costing money for nobody.
     const isFinishing = this.meter?.isFinishing?.() === true;
@@ -135,12 +133,11 @@ export class OpenExchange implements Exchange, Listener, Hearer {
   }
 
   ends(how: Ending["how"], error: string | undefined, timedOut: boolean): void {
-    this.#how = how;
     const isGone = this.#answer.isGone;
     if (isGone) this.#over(this);
     const { sent, status, firstByteMs } = this.upstream;
     const ending: Ending = {
-      how: how === "ended" && isGone && !this.#answer.isWhole ? "client_left" : how,
+      how: how === "ended" && isGone && !this.#answer.isFinished ? "client_left" : how,
       timedOut,
       sent,
       status,
@@ -173,7 +170,7 @@ export class OpenExchange implements Exchange, Listener, Hearer {
 
   release(headers: readonly string[]): void {
     const held = this.meter?.takeHeld() ?? [];
-    if (this.#how === "ended" || !this.answered) this.#answer.end(held, headers);
+    if (this.upstream.how === "ended" || !this.answered) this.#answer.end(held, headers);
     else this.#answer.breakOff(held);
   }
 

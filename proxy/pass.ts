@@ -189,7 +189,11 @@ async function endDeleted({ context, request, target }: Passing, ending: Ending)
 }
 
 /** A Keymeter key reaches what it began itself; at the provider all of them are one account. */
-export function checkScope(context: ProxyContext, { provider, dialect, match }: Target, principal: Principal): void {
+export function checkScope(
+  context: Pick<ProxyContext, "things">,
+  { provider, dialect, match }: Target,
+  principal: Principal,
+): void {
   if (!match) return;
   const scope = match.route.kind === "result" ? "work" : match.route.scope;
   if (scope === undefined) return;
@@ -211,7 +215,7 @@ export function checkScope(context: ProxyContext, { provider, dialect, match }: 
 
 /** Refuses a body that refers to what another Keymeter key made. What was made elsewhere in the account is for all of them. */
 export function checkReferences(
-  context: ProxyContext,
+  context: Pick<ProxyContext, "things">,
   provider: string,
   principal: Principal,
   references: readonly string[],

@@ -23,7 +23,7 @@ export type ReadCall = {
 
 /** Reads the body once. The parsed form ends here: a stream that goes on for minutes must not keep it. Throws Refused for what is odd. */
 export async function readCall(
-  context: ProxyContext,
+  context: Pick<ProxyContext, "bodies" | "config" | "readers" | "things">,
   request: FastifyRequest,
   { target, principal, query }: Arrived,
   match: RouteMatch,

@@ -5,8 +5,13 @@ import { WebSocket } from "ws";
 import type { RawData } from "ws";
 import type { Subject } from "../ledger/budgets.ts";
 import type { ProxyContext } from "./context.ts";
+<<<<<<< HEAD
 import type { Conversation } from "./dialects/conversation.ts";
 import type { JsonObject } from "./dialects/json.ts";
+=======
+import type { Conversation, Said } from "./dialects/conversation.ts";
+import type { JsonObject } from "./dialects/dialect.ts";
+>>>>>>> 03db0f25f939f144c86c1d6e7c91a2a508c20eb5
 import type { Ending } from "./ending.ts";
 import { readJson } from "./json-body.ts";
 import type { Mask } from "./mask.ts";
@@ -97,22 +102,7 @@ export function createSession(
   });
 
   const fromUpstream = lane(context, upstream, async (data, isBinary) => {
-    for (const said of conversation.received(data.toString("utf8"))) {
-      switch (said.kind) {
-        case "began":
-          await turns.began(said.turnId, said.lane).catch(refuseMore);
-          break;
-        case "ended":
-          await turns.ended(said.turnId, said.reading, "ended", { apart: said.apart === true });
-          break;
-        case "declined":
-          await turns.declined(said.lane);
-          break;
-        case "merged":
-          await turns.merged();
-          break;
-      }
-    }
+    for (const said of conversation.received(data.toString("utf8"))) await hear(turns, said, refuseMore);
     await send(client, isBinary ? data : (mask?.whole(data) ?? data), isBinary);
     finishWhenDone();
   });
@@ -127,12 +117,7 @@ export function createSession(
       }
       // What is being taken now says more than a guess.
       await Promise.race([fromUpstream.idle(), sleep(MOST_CANCEL_MS)]);
-      await Promise.all(
-        turns.begun().map((turnId) => {
-          const { reading, tokens } = conversation.partial(turnId);
-          return turns.ended(turnId, reading, how, { tokens });
-        }),
-      );
+      await bookBegun(turns, conversation, how);
       await turns.bookRest({ how });
       const said =
         goodbye?.refused && conversation.errorMessage(addressed(context, goodbye.refused.refusal), userAgent);
@@ -150,13 +135,9 @@ export function createSession(
   client.on("close", () => void fromClient.idle().then(() => finish("client_left", NORMAL, "")));
   upstream.on("close", (code, reason) => {
     void fromUpstream.idle().then(() => {
-      const isClean = code === NORMAL || code === GOING_AWAY || code === POLICY || code >= OWN_CODES;
-      const outcome = isClean || code === NO_CODE ? "ended" : "failed";
-      return finish(
-        outcome,
-        isClean ? code : code === NO_CODE ? NORMAL : INTERNAL,
-        (mask?.whole(reason) ?? reason).toString("utf8"),
-      );
+      const why = (mask?.whole(reason) ?? reason).toString("utf8");
+      if (isClean(code)) return finish("ended", code, why);
+      return code === NO_CODE ? finish("ended", NORMAL, why) : finish("failed", INTERNAL, why);
     });
   });
 
@@ -171,6 +152,34 @@ export function createSession(
     subjects: () => turns.subjects(),
     isAlive: () => answering.every((ask) => ask()),
   };
+}
+
+/** What a message of the provider's does to the turns. */
+async function hear(turns: Turns, said: Said, refuseMore: (error: unknown) => void): Promise<void> {
+  switch (said.kind) {
+    case "began":
+      return turns.began(said.turnId, said.lane).catch(refuseMore);
+    case "ended":
+      return turns.ended(said.turnId, said.reading, "ended", { apart: said.apart === true });
+    case "declined":
+      return turns.declined(said.lane);
+    case "merged":
+      return turns.merged();
+  }
+}
+
+/** Books the turns that go on, as far as they have come. */
+async function bookBegun(turns: Turns, conversation: Conversation, how: Ending["how"]): Promise<void> {
+  await Promise.all(
+    turns.begun().map((turnId) => {
+      const { reading, tokens } = conversation.partial(turnId);
+      return turns.ended(turnId, reading, how, { tokens });
+    }),
+  );
+}
+
+function isClean(code: number): boolean {
+  return code === NORMAL || code === GOING_AWAY || code === POLICY || code >= OWN_CODES;
 }
 
 /** Takes messages one after the other; a side that sends faster than they are taken is not read for a while. */

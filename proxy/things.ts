@@ -46,6 +46,7 @@ export async function createThings(books: UsageBooks, writer: Writer, log: Log):
     async own(provider, keyId, names) {
       if (names.length === 0) return;
       remember(provider, keyId, names);
+      // Their instant, by which the newest are read first after a start: no attempt stands behind every thing.
       await writer.own(writer.nextAttemptId(), provider, keyId, names).catch((error: unknown) => {
         // The thing is there all the same; after a restart its key has to ask whoever runs Keymeter for it.
         log.error({ err: error, provider, keyId }, "what a key made could not be written down");

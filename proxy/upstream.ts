@@ -39,7 +39,7 @@ type State =
   | { readonly at: "reading" }
   | { readonly at: "paused"; readonly why: Wait }
   | { readonly at: "aborted"; readonly how: Exclude<Ending["how"], "unreachable">; readonly why: string }
-  | { readonly at: "over" };
+  | { readonly at: "over"; readonly how: Ending["how"] };
 
 // One object for all: a stream that is paused at each chunk makes none.
 const CONNECTING: State = { at: "connecting" };
@@ -48,7 +48,6 @@ const PAUSED: { readonly [why in Wait]: State } = {
   books: { at: "paused", why: "books" },
   client: { at: "paused", why: "client" },
 };
-const OVER: State = { at: "over" };
 
 /** undici's handler of one dispatch. A class, for one stands on each request and its chunks must not make closures. */
 export class Upstream implements Dispatcher.DispatchHandler {
@@ -73,8 +72,9 @@ export class Upstream implements Dispatcher.DispatchHandler {
     return this.#state.at === "connecting";
   }
 
-  get isOver(): boolean {
-    return this.#state.at === "over";
+  /** How it ended, when it has. */
+  get how(): Ending["how"] | undefined {
+    return this.#state.at === "over" ? this.#state.how : undefined;
   }
 
   /** Reads no more until it is resumed for the same reason. */
@@ -143,7 +143,7 @@ export class Upstream implements Dispatcher.DispatchHandler {
 
   #end(how: Ending["how"], error: string | undefined, timedOut: boolean): void {
     if (this.#state.at === "over") return;
-    this.#state = OVER;
+    this.#state = { at: "over", how };
     this.#listener.ends(how, error, timedOut);
   }
 }

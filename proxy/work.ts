@@ -1,5 +1,5 @@
 // Work that goes on at the provider after its answer. From its creation it is known here and in the books; when its result
-// passes, it is taken out, once, and settled. What nobody fetches stays pending, and visible.
+// passes, it is taken out, once, and booked. What nobody fetches stays pending, and visible, until no provider can have it any longer.
 import { attemptAtMs, formatRequestId } from "../ledger/ids.ts";
 import { readPendingWork } from "../ledger/usage/pending-work.ts";
 import type { PendingWork } from "../ledger/usage/pending-work.ts";
@@ -17,7 +17,7 @@ import type { Seen } from "./meter.ts";
 export type Work = {
   /** Keeps an attempt's reservation open under the provider's id. False: another attempt stands for this work. */
   suspend(admission: Admission, workId: string): Promise<boolean>;
-  /** Takes work out, for the one settlement it gets; undefined when it is not pending here: settled before, or made elsewhere. */
+  /** Takes work out, for the one event it gets; undefined when it is not pending here: booked before, or made elsewhere. */
   take(provider: string, workId: string): PendingWork | undefined;
   /** Remembers under which other name the result of work is asked for; `resolve` finds the work's own. */
   alias(provider: string, place: string, workId: string): void;
@@ -38,6 +38,8 @@ export type Result = { readonly ending: Ending; readonly reading: Reading; reado
 /** Results that nobody waits for yet: a stream tells its work's id to the client before its attempt is suspended. */
 const MOST_EARLY = 1_000;
 const GONE_MS = 60 * 60_000;
+/** Anthropic keeps results for 29 days, the others for less. */
+const MOST_WORK_MS = 31 * 24 * 60 * 60_000;
 /** Asking for the work once more brings a forgotten one back. */
 const MOST_PLACES = 10_000;
 
@@ -108,9 +110,6 @@ export async function createWork(books: UsageBooks, writer: Writer): Promise<Wor
     list: () => [...pending.values()],
   };
 }
-
-/** Anthropic keeps results for 29 days, the others for less. */
-const MOST_WORK_MS = 31 * 24 * 60 * 60_000;
 
 /** Work that is older than any provider keeps its results will never say what it used. */
 export async function closeOldWork(work: Work, writer: Writer, log: Log): Promise<void> {
