@@ -17,8 +17,12 @@ import type { Key } from "../ledger/usage/keys.ts";
 import { leakFacts, leakSteps, leakWords } from "../ledger/billing/leak-steps.ts";
 import { readLeaks } from "../ledger/billing/leaks.ts";
 import { readHoursInScope, readSettled } from "../ledger/usage/budget-spend.ts";
-import { readHourlySpend, readKeyNames, readRefused, readSpend } from "../ledger/usage/spend.ts";
-import type { ForecastScope, SpendRow } from "../ledger/usage/spend.ts";
+import { readHourlySpend } from "../ledger/usage/hours.ts";
+import { readKeyNames } from "../ledger/usage/key-use.ts";
+import { readRefused } from "../ledger/usage/refused.ts";
+import { readSpend } from "../ledger/usage/spend.ts";
+import type { ForecastScope } from "../ledger/usage/hours.ts";
+import type { SpendRow } from "../ledger/usage/spend.ts";
 import { createCalendar, DAY_MS, HOUR_MS } from "../ledger/windows.ts";
 import type { Labels } from "./expression.ts";
 

@@ -2,7 +2,7 @@
 import type { FrozenForecast } from "../ledger/billing/forecasts.ts";
 import type { Rest } from "../ledger/billing/landings.ts";
 import { toUsdNumber } from "../ledger/money.ts";
-import type { HourlySpend } from "../ledger/usage/spend.ts";
+import type { HourlySpend } from "../ledger/usage/hours.ts";
 import type { Ahead, SpendSeries } from "./spend.ts";
 
 const HOUR_MS = 3_600_000;

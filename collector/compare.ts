@@ -11,18 +11,17 @@ import {
 import type { BillDay, ProviderKey } from "../ledger/billing/bills.ts";
 import { closeDay, findClosed, readComparisons, replaceComparisons } from "../ledger/billing/closed-days.ts";
 import { formatAttemptId } from "../ledger/ids.ts";
-import {
-  readUnderWay,
-  readMetered,
-  readMeteredCredentials,
-  readUnsureEvents,
-  refreshMetered,
-} from "../ledger/billing/metered.ts";
-import type { MeteredCredential, MeteredLine, UnsureEvent } from "../ledger/billing/metered.ts";
+import { readMetered, refreshMetered } from "../ledger/billing/metered.ts";
+import { readMeteredCredentials } from "../ledger/usage/credentials.ts";
+import { readUnderWay } from "../ledger/usage/metered-hours.ts";
+import { readUnsureEvents } from "../ledger/usage/unsure-events.ts";
+import type { MeteredLine } from "../ledger/billing/metered.ts";
+import type { MeteredCredential } from "../ledger/usage/credentials.ts";
+import type { UnsureEvent } from "../ledger/usage/unsure-events.ts";
 import { allocate } from "../ledger/money.ts";
 import type { NanoUsd } from "../ledger/money.ts";
 import type { BillingBooks, UsageBooks } from "../ledger/books.ts";
-import { firstMeteredDay } from "../ledger/usage/spend.ts";
+import { firstMeteredDay } from "../ledger/usage/meter-hours.ts";
 import { addDays, DAY_MS, HOUR_MS } from "../ledger/windows.ts";
 import { matchKeys, matchModels } from "./match.ts";
 import type { KeyMatches, Stated } from "./match.ts";

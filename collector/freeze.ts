@@ -15,8 +15,9 @@ import {
 import type { ForecastScore, ForecastWindow, FrozenForecast } from "../ledger/billing/forecasts.ts";
 import { readPlans, withoutPlans, withPlans } from "../ledger/billing/plans.ts";
 import type { PlannedEvent } from "../ledger/billing/plans.ts";
-import { findMeterBegan, readHourlySpend, readMeterHours, readSpendOfHours } from "../ledger/usage/spend.ts";
-import type { ForecastScope, HourlySpend } from "../ledger/usage/spend.ts";
+import { readHourlySpend, readSpendOfHours } from "../ledger/usage/hours.ts";
+import { findMeterBegan, readMeterHours } from "../ledger/usage/meter-hours.ts";
+import type { ForecastScope, HourlySpend } from "../ledger/usage/hours.ts";
 import { toUsdNumber } from "../ledger/money.ts";
 import type { NanoUsd } from "../ledger/money.ts";
 import type { Books } from "./compare.ts";

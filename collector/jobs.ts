@@ -17,16 +17,11 @@ import { findClosed, readComparisons } from "../ledger/billing/closed-days.ts";
 import type { Comparison } from "../ledger/billing/closed-days.ts";
 import { cost } from "../ledger/cost.ts";
 import { readDismissals, noteLeak } from "../ledger/billing/leaks.ts";
-import {
-  hasBatchesSince,
-  readHourTokens,
-  readMeteredCredentials,
-  readStraddling,
-  readWorkTokens,
-} from "../ledger/billing/metered.ts";
+import { readMeteredCredentials } from "../ledger/usage/credentials.ts";
+import { hasBatchesSince, readHourTokens, readStraddling, readWorkTokens } from "../ledger/usage/metered-hours.ts";
 import type { NanoUsd } from "../ledger/money.ts";
 import type { PriceBook } from "../ledger/prices/price-book.ts";
-import { findMeterBegan, firstMeteredDay } from "../ledger/usage/spend.ts";
+import { findMeterBegan, firstMeteredDay } from "../ledger/usage/meter-hours.ts";
 import { addDays, DAY_MS, HOUR_MS, utcDay } from "../ledger/windows.ts";
 import type { Log } from "../service/log.ts";
 import { readHistory, refreshBilledHours } from "./before.ts";

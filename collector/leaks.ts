@@ -1,7 +1,7 @@
 // Leaks: use of a provider key that did not come through the proxy. Pure. Hour by hour, what the provider counts on a key is held against what
 // was metered on it; what is beyond it over any stretch of hours is use from elsewhere.
 import type { BilledUsage } from "../ledger/billing/bills.ts";
-import type { HourTokens } from "../ledger/billing/metered.ts";
+import type { HourTokens } from "../ledger/usage/metered-hours.ts";
 import { DAY_MS, HOUR_MS } from "../ledger/windows.ts";
 
 export type FoundLeak = {

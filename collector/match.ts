@@ -1,7 +1,7 @@
 // Matching: which key of the provider a metered credential is, and which metered model a billed name means. Pure. What more than one
 // thing could be meant by is asked for, never guessed.
 import type { ProviderKey } from "../ledger/billing/bills.ts";
-import type { MeteredCredential } from "../ledger/billing/metered.ts";
+import type { MeteredCredential } from "../ledger/usage/credentials.ts";
 import { BUILT_IN } from "../ledger/providers.ts";
 import type { Providers } from "../ledger/providers.ts";
 

@@ -3,7 +3,7 @@ import { parseArgs } from "node:util";
 import { readEvents } from "../ledger/usage/events.ts";
 import type { EventRecord } from "../ledger/usage/events.ts";
 import { formatUsd, formatUsdExact } from "../ledger/money.ts";
-import { readKeyNames } from "../ledger/usage/spend.ts";
+import { readKeyNames } from "../ledger/usage/key-use.ts";
 import { createCalendar } from "../ledger/windows.ts";
 import { requireUsage } from "./books.ts";
 import { loadCommandConfig } from "./config.ts";

@@ -1,7 +1,7 @@
 // Keys as people name them: by id or by name.
 import { readKeys, UNPROVEN_KEY_ID } from "../ledger/usage/keys.ts";
 import type { Key } from "../ledger/usage/keys.ts";
-import { readLastUsed } from "../ledger/usage/spend.ts";
+import { readLastUsed } from "../ledger/usage/key-use.ts";
 import { requireUsage } from "./books.ts";
 import { didYouMean } from "./closest.ts";
 import { loadCommandConfig } from "./config.ts";

@@ -10,7 +10,7 @@ import { leakFacts, leakSteps, leakWords } from "../ledger/billing/leak-steps.ts
 import { isOpen, readLeaks } from "../ledger/billing/leaks.ts";
 import type { Leak } from "../ledger/billing/leaks.ts";
 import { openBilling } from "../ledger/open.ts";
-import { readKeyNames } from "../ledger/usage/spend.ts";
+import { readKeyNames } from "../ledger/usage/key-use.ts";
 import { toJson } from "../service/json.ts";
 import { requireUsage } from "./books.ts";
 import { loadCommandConfig } from "./config.ts";

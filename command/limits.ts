@@ -1,7 +1,7 @@
 // keymeter limits set|list|remove
 import { parseArgs } from "node:util";
 import { readLimits } from "../ledger/usage/limits.ts";
-import { readKeyNames } from "../ledger/usage/spend.ts";
+import { readKeyNames } from "../ledger/usage/key-use.ts";
 import { makeChange, requireUsage } from "./books.ts";
 import { loadCommandConfig } from "./config.ts";
 import { allKeys, findKey } from "./find-key.ts";

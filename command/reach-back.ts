@@ -13,7 +13,7 @@ import { planReassignment } from "../ledger/usage/reassign-plan.ts";
 import type { ReassignmentPlan } from "../ledger/usage/reassign-plan.ts";
 import { NO_END, stepsOf } from "../ledger/usage/reassign.ts";
 import type { Owner, Span } from "../ledger/usage/reassign.ts";
-import { readKeyHours } from "../ledger/usage/spend.ts";
+import { readKeyHours } from "../ledger/usage/key-use.ts";
 import { addDays, createCalendar, DAY_MS, utcDay } from "../ledger/windows.ts";
 import { makeChange, requireUsage } from "./books.ts";
 import type { CommandConfig } from "./config.ts";

@@ -6,7 +6,7 @@ import type { Comparison, VarianceCause } from "../ledger/billing/closed-days.ts
 import { formatUsd, formatUsdColumn } from "../ledger/money.ts";
 import type { NanoUsd } from "../ledger/money.ts";
 import { openBilling } from "../ledger/open.ts";
-import { firstMeteredDay } from "../ledger/usage/spend.ts";
+import { firstMeteredDay } from "../ledger/usage/meter-hours.ts";
 import { addDays, createCalendar, utcDay } from "../ledger/windows.ts";
 import { toJson } from "../service/json.ts";
 import { requireUsage } from "./books.ts";

@@ -4,7 +4,7 @@ import { describeScope } from "../ledger/budgets.ts";
 import { formatUsd, formatUsdColumn } from "../ledger/money.ts";
 import { replayCap } from "../ledger/usage/replay.ts";
 import type { Replayed } from "../ledger/usage/replay.ts";
-import { readKeyNames } from "../ledger/usage/spend.ts";
+import { readKeyNames } from "../ledger/usage/key-use.ts";
 import { createCalendar } from "../ledger/windows.ts";
 import { requireUsage } from "./books.ts";
 import { newBudget, parseAmount, SCOPE_OPTIONS, scopeOf } from "./budget-options.ts";

@@ -1,7 +1,8 @@
 // keymeter spend [--by team,key,model] [--team T ...] [--since --until] [--csv | --json]
 import { parseArgs } from "node:util";
 import { formatUsd, formatUsdColumn, formatUsdExact } from "../ledger/money.ts";
-import { DIMENSIONS, isTag, readKeyNames, readSpend, readSpendByTag } from "../ledger/usage/spend.ts";
+import { readKeyNames } from "../ledger/usage/key-use.ts";
+import { DIMENSIONS, isTag, readSpend, readSpendByTag } from "../ledger/usage/spend.ts";
 import type { Breakdown, SpendRow } from "../ledger/usage/spend.ts";
 import { addDays, createCalendar } from "../ledger/windows.ts";
 import { toJson } from "../service/json.ts";

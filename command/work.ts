@@ -3,7 +3,7 @@ import { parseArgs } from "node:util";
 import { attemptAtMs } from "../ledger/ids.ts";
 import type { AttemptId } from "../ledger/ids.ts";
 import { formatUsd } from "../ledger/money.ts";
-import { readKeyNames } from "../ledger/usage/spend.ts";
+import { readKeyNames } from "../ledger/usage/key-use.ts";
 import { readPendingWork } from "../ledger/usage/pending-work.ts";
 import { makeChange, requireUsage } from "./books.ts";
 import { loadCommandConfig } from "./config.ts";

@@ -1,7 +1,7 @@
 // Names that clients choose: teams, projects and environments of tags, models that nobody has a price for. Each name is a row of the sums
 // and a series for ever, so only so many are taken up; what comes after them is `other`.
 import type { UsageBooks } from "../ledger/books.ts";
-import { readMostUsed } from "../ledger/usage/spend.ts";
+import { readMostUsed } from "../ledger/usage/key-use.ts";
 
 const KINDS = ["team", "project", "env", "model"] as const;
 type NameKind = (typeof KINDS)[number];

@@ -5,13 +5,8 @@ import { WebSocket } from "ws";
 import type { RawData } from "ws";
 import type { Subject } from "../ledger/budgets.ts";
 import type { ProxyContext } from "./context.ts";
-<<<<<<< HEAD
-import type { Conversation } from "./dialects/conversation.ts";
-import type { JsonObject } from "./dialects/json.ts";
-=======
 import type { Conversation, Said } from "./dialects/conversation.ts";
-import type { JsonObject } from "./dialects/dialect.ts";
->>>>>>> 03db0f25f939f144c86c1d6e7c91a2a508c20eb5
+import type { JsonObject } from "./dialects/json.ts";
 import type { Ending } from "./ending.ts";
 import { readJson } from "./json-body.ts";
 import type { Mask } from "./mask.ts";

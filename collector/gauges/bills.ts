@@ -5,7 +5,7 @@ import { readClosed, readVarianceSums } from "../../ledger/billing/closed-days.t
 import { readMarks } from "../../ledger/billing/metered.ts";
 import { toUsdNumber } from "../../ledger/money.ts";
 import type { NanoUsd } from "../../ledger/money.ts";
-import { firstMeteredDay } from "../../ledger/usage/spend.ts";
+import { firstMeteredDay } from "../../ledger/usage/meter-hours.ts";
 import { addDays } from "../../ledger/windows.ts";
 import type { Books } from "../compare.ts";
 import { thresholdsOf } from "../thresholds.ts";

@@ -1,7 +1,7 @@
 // Gauges of prices: the list's own and its age, models without one, and where somebody else's price differs: the bill's, or the cost that a provider
 // states in its answers.
 import { priceListAtMs } from "../../ledger/prices/price-list.ts";
-import { readUnpriced } from "../../ledger/usage/spend.ts";
+import { readUnpriced } from "../../ledger/usage/answers.ts";
 import { differenceOf, readStated } from "../../ledger/usage/stated.ts";
 import { DAY_MS } from "../../ledger/windows.ts";
 import type { Books } from "../compare.ts";

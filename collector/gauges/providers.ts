@@ -1,5 +1,5 @@
 // Gauges of providers: who refuses our own credentials, and who fails. The lines stand in the rules: they are no money.
-import { readAnswers } from "../../ledger/usage/spend.ts";
+import { readAnswers } from "../../ledger/usage/answers.ts";
 import type { Books } from "../compare.ts";
 import type { MakeGauge, Refresh } from "./gauge.ts";
 

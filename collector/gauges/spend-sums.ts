@@ -3,7 +3,8 @@
 import { FORECAST_SCOPES } from "../../ledger/billing/forecasts.ts";
 import type { NanoUsd } from "../../ledger/money.ts";
 import { addSums, NO_SPEND } from "../../ledger/usage/spend.ts";
-import type { ForecastScope, SpendRow, SpendSums } from "../../ledger/usage/spend.ts";
+import type { ForecastScope } from "../../ledger/usage/hours.ts";
+import type { SpendRow, SpendSums } from "../../ledger/usage/spend.ts";
 import { addDays } from "../../ledger/windows.ts";
 import type { Calendar } from "../../ledger/windows.ts";
 

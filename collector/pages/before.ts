@@ -1,7 +1,7 @@
 // The days before the meter began, on pages: billed where a bill was read, not known where none was, and never zero.
 import { readBilledSpend } from "../../ledger/billing/billed-hours.ts";
 import type { BilledDimension } from "../../ledger/billing/billed-hours.ts";
-import { findMeterBegan } from "../../ledger/usage/spend.ts";
+import { findMeterBegan } from "../../ledger/usage/meter-hours.ts";
 import type { SpendRow } from "../../ledger/usage/spend.ts";
 import type { PageContext } from "./builder.ts";
 import { bySize, change, sum, text, usd } from "./page.ts";

@@ -4,7 +4,7 @@ import { readClosed, readCorrections, readVarianceSums } from "../../ledger/bill
 import type { ClosedDay } from "../../ledger/billing/closed-days.ts";
 import { readMarks } from "../../ledger/billing/metered.ts";
 import type { NanoUsd } from "../../ledger/money.ts";
-import { firstMeteredDay } from "../../ledger/usage/spend.ts";
+import { firstMeteredDay } from "../../ledger/usage/meter-hours.ts";
 import type { PageContext } from "./builder.ts";
 import { bySize, change, count, share, sum, text, time, usd } from "./page.ts";
 import type { Cell, Section } from "./page.ts";

@@ -4,7 +4,7 @@ import type { Budget, Scope } from "../../ledger/budgets.ts";
 import { readAllSettled } from "../../ledger/usage/budget-spend.ts";
 import { readBudgets } from "../../ledger/usage/changes.ts";
 import type { Key } from "../../ledger/usage/keys.ts";
-import { readKeyNames } from "../../ledger/usage/spend.ts";
+import { readKeyNames } from "../../ledger/usage/key-use.ts";
 import type { Window } from "../../ledger/windows.ts";
 import { kindOf } from "../gauges/budgets.ts";
 import type { PageContext } from "./builder.ts";

@@ -1,6 +1,7 @@
 // What changed: some days beside others before them, by team, key, model, provider and feature, and why. The reasons are worked out once, for each
 // key and model, and added up: at every level they come to the same difference.
-import { readKeyNames, readSpend, readSpendByTag } from "../../ledger/usage/spend.ts";
+import { readKeyNames } from "../../ledger/usage/key-use.ts";
+import { readSpend, readSpendByTag } from "../../ledger/usage/spend.ts";
 import type { Breakdown, SpendRow } from "../../ledger/usage/spend.ts";
 import { addDays, DAY_MS, isDay } from "../../ledger/windows.ts";
 import type { Within } from "../../ledger/usage/within.ts";

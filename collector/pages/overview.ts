@@ -1,7 +1,8 @@
 // Overview: what this month costs and how sure that is, who spends it, whether the bills agree, and whom the caps refuse.
 import { readBudgets } from "../../ledger/usage/changes.ts";
 import { readScores, recordOf } from "../../ledger/billing/forecasts.ts";
-import { readRefused, readSpend } from "../../ledger/usage/spend.ts";
+import { readRefused } from "../../ledger/usage/refused.ts";
+import { readSpend } from "../../ledger/usage/spend.ts";
 import type { SpendSums } from "../../ledger/usage/spend.ts";
 import { readBilledSpend } from "../../ledger/billing/billed-hours.ts";
 import { addDays, DAY_MS, utcDay } from "../../ledger/windows.ts";

@@ -6,7 +6,7 @@ import type { NanoUsd } from "../money.ts";
 import type { BillingBooks } from "../books.ts";
 import { sqliteOf, tablesOf } from "../sqlite-books.ts";
 import { billedHours } from "./schema.ts";
-import type { HourlySpend } from "../usage/spend.ts";
+import type { HourlySpend } from "../usage/hours.ts";
 import type { Calendar } from "../windows.ts";
 
 /** Money of one UTC hour. `billedKey`, `model`: "" where the bill does not tell. */

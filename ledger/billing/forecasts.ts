@@ -5,7 +5,7 @@ import type { NanoUsd } from "../money.ts";
 import type { BillingBooks } from "../books.ts";
 import { tablesOf } from "../sqlite-books.ts";
 import { FORECAST_SCOPES, FORECAST_WINDOWS, forecasts, forecastScores } from "./schema.ts";
-import type { ForecastScope } from "../usage/spend.ts";
+import type { ForecastScope } from "../usage/hours.ts";
 
 export { FORECAST_SCOPES, FORECAST_WINDOWS };
 export type ForecastWindow = (typeof FORECAST_WINDOWS)[number];

@@ -2,10 +2,8 @@
 // exports. Folded from the day's events in pages, kept in billing.db with the mark of the sums it was folded from, and folded again
 // when these have moved. A closed day's fold stays as it was signed.
 import { and, asc, eq, gte, lt, sql } from "../drizzle.ts";
-import type { AnySQLiteColumn, SQL } from "../drizzle.ts";
 import type { Adjustment } from "../usage/adjustments.ts";
 import { findClosed, recordCorrection } from "./closed-days.ts";
-import { SUMMED_ENDPOINTS } from "../usage/usage-event.ts";
 import { attemptAtMs, firstAttemptId } from "../ids.ts";
 import type { AttemptId } from "../ids.ts";
 import { allocate } from "../money.ts";
@@ -13,9 +11,10 @@ import type { NanoUsd, PicoUsdPerUnit } from "../money.ts";
 import type { BillingBooks, UsageBooks } from "../books.ts";
 import { sqliteOf, tablesOf } from "../sqlite-books.ts";
 import { meteredDays, meteredLines } from "./schema.ts";
-import { adjustments, credentials, keys, rollupHour } from "../usage/schema.ts";
+import { adjustments, rollupHour } from "../usage/schema.ts";
 import type { LineUnit, Unit, UsageState } from "../usage.ts";
 import { addDays } from "../windows.ts";
+import { readCredentials } from "../usage/credentials.ts";
 
 export type MeteredLine = {
   readonly keyId: string;
@@ -45,8 +44,10 @@ export type MeteredLine = {
   readonly events: number;
 };
 
-const HOUR_MS = 3_600_000;
-const DAY_MS = 24 * HOUR_MS;
+export const HOUR_MS = 3_600_000;
+
+export const DAY_MS = 24 * HOUR_MS;
+
 const PAGE = 5_000;
 
 /** Folds every event of a UTC day, by provider. Reads usage.db in pages, never for long at a time. */
@@ -81,6 +82,7 @@ async function foldDay(usage: UsageBooks, day: string): Promise<Map<string, Mete
 }
 
 type Sums = { -readonly [field in keyof MeteredLine]: MeteredLine[field] };
+
 type EventColumns = readonly [
   attemptId: bigint,
   keyId: string,
@@ -184,28 +186,6 @@ function addEvent(
       lines.forEach(([unit], i) => add(unit, 0, parts[i] ?? 0n, undefined, undefined, source));
     }
   }
-}
-
-/** Says which provider credential paid for a key's request: its own, of a provider key; of a virtual key the one that it was swapped
- *  for at that time, as far back as that was written down. */
-function readCredentials(usage: UsageBooks): (keyId: string, provider: string, atMs: number) => string {
-  const tables = tablesOf(usage);
-  const own = new Set(
-    tables
-      .select({ id: keys.id })
-      .from(keys)
-      .where(eq(keys.kind, "fingerprint"))
-      .all()
-      .map(({ id }) => id),
-  );
-  const byProvider = new Map<string, { sinceMs: number; credential: string }[]>();
-  for (const row of tables.select().from(credentials).orderBy(asc(credentials.sinceMs)).all())
-    byProvider.set(row.provider, [...(byProvider.get(row.provider) ?? []), row]);
-  return (keyId, provider, atMs) => {
-    if (own.has(keyId)) return keyId;
-    const known = byProvider.get(provider) ?? [];
-    return (known.findLast(({ sinceMs }) => sinceMs <= atMs) ?? known[0])?.credential ?? "";
-  };
 }
 
 function readCorrected(
@@ -408,236 +388,4 @@ function readFold(billing: BillingBooks, provider: string, day: string): Metered
       multiplier: row.multiplier ?? undefined,
       priceVersion: row.priceVersion ?? undefined,
     }));
-}
-
-/** Credentials that paid for anything metered, and what is known of their secrets: the last characters. */
-export type MeteredCredential = {
-  readonly provider: string;
-  readonly credential: string;
-  readonly hint: string;
-  readonly name: string;
-};
-
-/** Answers of a UTC day whose usage is not the provider's word, as they stand now: what a bill can correct. */
-export type UnsureEvent = {
-  readonly attemptId: AttemptId;
-  readonly keyId: string;
-  readonly credential: string;
-  readonly model: string;
-  readonly costNanoUsd: NanoUsd;
-  /** How many adjustments it has, and what bills have added to it. */
-  readonly adjustments: number;
-  readonly fromBillsNanoUsd: NanoUsd;
-  readonly confidence: string | null;
-};
-
-export async function readUnsureEvents(usage: UsageBooks, provider: string, day: string): Promise<UnsureEvent[]> {
-  const startMs = Date.parse(`${day}T00:00:00Z`);
-  const credentialOf = readCredentials(usage);
-  const rows = sqliteOf(usage)
-    .prepare(
-      `SELECT attempt_id, key_id, model, COALESCE(cost_nano_usd, 0), price_confidence,
-        (SELECT COUNT(*) FROM adjustments a WHERE a.attempt_id = booked.attempt_id),
-        (SELECT COALESCE(SUM(amount_nano_usd), 0) FROM adjustments a WHERE a.attempt_id = booked.attempt_id AND source = 'bill')
-      FROM booked WHERE attempt_id >= ? AND attempt_id < ? AND provider = ? AND usage_state <> 'reported' ORDER BY attempt_id`,
-    )
-    .raw()
-    .all(firstAttemptId(startMs), firstAttemptId(startMs + DAY_MS), provider) as [
-    bigint,
-    string,
-    string,
-    bigint,
-    string | null,
-    bigint,
-    bigint,
-  ][];
-  return rows.map(([attemptId, keyId, model, costNanoUsd, confidence, count, fromBillsNanoUsd]) => ({
-    attemptId: Number(attemptId),
-    keyId,
-    credential: credentialOf(keyId, provider, attemptAtMs(Number(attemptId))),
-    model,
-    costNanoUsd,
-    adjustments: Number(count),
-    fromBillsNanoUsd,
-    confidence,
-  }));
-}
-
-/** Whether a batch at a provider was begun since an instant, or is under way. A file that a key made for one is none. */
-export async function hasBatchesSince(usage: UsageBooks, provider: string, sinceMs: number): Promise<boolean> {
-  const isBatch = `endpoint IN (${SUMMED_ENDPOINTS.map((endpoint) => `'${endpoint}'`).join(", ")})`;
-  return (
-    sqliteOf(usage)
-      .prepare(
-        `SELECT 1 FROM things JOIN events USING (attempt_id) WHERE things.provider = ? AND things.attempt_id >= ? AND ${isBatch} LIMIT 1`,
-      )
-      .get(provider, firstAttemptId(sinceMs)) !== undefined ||
-    sqliteOf(usage)
-      .prepare(`SELECT 1 FROM reservations WHERE provider = ? AND work_id IS NOT NULL AND ${isBatch} LIMIT 1`)
-      .get(provider) !== undefined
-  );
-}
-
-/** Tokens of a UTC hour by credential and served model. */
-export type HourTokens = {
-  readonly hourMs: number;
-  readonly credential: string;
-  readonly model: string;
-  readonly requests: number;
-  readonly tokens: number;
-  /** Of `requests`: those whose usage is not the provider's word. */
-  readonly unsure: number;
-};
-
-/** Hours `[sinceMs, untilMs)` of a provider, from the rollup. */
-export async function readHourTokens(
-  usage: UsageBooks,
-  provider: string,
-  sinceMs: number,
-  untilMs: number,
-): Promise<HourTokens[]> {
-  const credentialOf = readCredentials(usage);
-  const sum = (column: AnySQLiteColumn): SQL<bigint> => sql<bigint>`SUM(${column})`;
-  return tablesOf(usage)
-    .select({
-      hourMs: rollupHour.hourMs,
-      keyId: rollupHour.keyId,
-      model: rollupHour.model,
-      requests: sum(rollupHour.requests),
-      unsure: sql<bigint>`SUM(${rollupHour.estimated} + ${rollupHour.unknown})`,
-      input: sum(rollupHour.input),
-      cacheRead: sum(rollupHour.cacheRead),
-      cacheWrite: sum(rollupHour.cacheWrite),
-      output: sum(rollupHour.output),
-    })
-    .from(rollupHour)
-    .where(and(eq(rollupHour.provider, provider), gte(rollupHour.hourMs, sinceMs), lt(rollupHour.hourMs, untilMs)))
-    .groupBy(rollupHour.hourMs, rollupHour.keyId, rollupHour.model)
-    .all()
-    .flatMap((row) => {
-      const cells = {
-        input: Number(row.input),
-        cache_read: Number(row.cacheRead),
-        cache_write: Number(row.cacheWrite),
-        output: Number(row.output),
-      };
-      // An hour in which the credential was swapped counts for the old one and the new one: which of them paid is not in the sums.
-      const paid = [row.hourMs, row.hourMs + HOUR_MS - 1].map((atMs) => credentialOf(row.keyId, provider, atMs));
-      return [...new Set(paid)].map((credential) => ({
-        hourMs: row.hourMs,
-        credential,
-        model: row.model,
-        requests: Number(row.requests),
-        unsure: Number(row.unsure),
-        tokens: cells.input + cells.cache_read + cells.cache_write + cells.output,
-      }));
-    });
-}
-
-/** Work at a provider that began since an instant, by the hour of its beginning: its tokens, once its result passed; undefined before. */
-export async function readWorkTokens(
-  usage: UsageBooks,
-  provider: string,
-  sinceMs: number,
-): Promise<{ readonly hourMs: number; readonly credential: string; readonly tokens: number | undefined }[]> {
-  const credentialOf = readCredentials(usage);
-  const rows = sqliteOf(usage)
-    .prepare(
-      `SELECT attempt_id, key_id, NULL FROM reservations WHERE work_id IS NOT NULL AND provider = @provider AND attempt_id >= @first
-      UNION ALL
-      SELECT attempt_id, key_id, input + cache_read + cache_write + output FROM booked
-      WHERE attempt_id IN (SELECT attempt_id FROM things WHERE provider = @provider AND attempt_id >= @first)`,
-    )
-    .raw()
-    .all({ provider, first: firstAttemptId(sinceMs) }) as [bigint, string, bigint | null][];
-  return rows.map(([attemptId, keyId, tokens]) => {
-    const atMs = attemptAtMs(Number(attemptId));
-    return {
-      hourMs: atMs - (atMs % HOUR_MS),
-      credential: credentialOf(keyId, provider, atMs),
-      tokens: tokens === null ? undefined : Number(tokens),
-    };
-  });
-}
-
-/** Tokens and requests, by credential, of answers that had begun before an hour of `[sinceMs, untilMs)` and ended in it: a provider may count
- *  them in either. `hourMs` is the hour in which they ended. */
-export async function readStraddling(
-  usage: UsageBooks,
-  provider: string,
-  sinceMs: number,
-  untilMs: number,
-): Promise<
-  { readonly hourMs: number; readonly credential: string; readonly tokens: number; readonly requests: number }[]
-> {
-  const credentialOf = readCredentials(usage);
-  const rows = sqliteOf(usage)
-    .prepare(
-      `SELECT key_id, at_ms / ${HOUR_MS} + 1, SUM(input + cache_read + cache_write + output), COUNT(*)
-      FROM booked WHERE attempt_id >= ? AND attempt_id < ? AND provider = ? AND (at_ms + COALESCE(duration_ms, 0)) / ${HOUR_MS} > at_ms / ${HOUR_MS}
-      GROUP BY 1, 2`,
-    )
-    .raw()
-    .all(firstAttemptId(sinceMs - HOUR_MS), firstAttemptId(untilMs), provider) as [string, bigint, bigint, bigint][];
-  return rows.map(([keyId, hour, tokens, requests]) => ({
-    hourMs: Number(hour) * HOUR_MS,
-    credential: credentialOf(keyId, provider, Number(hour) * HOUR_MS - 1),
-    tokens: Number(tokens),
-    requests: Number(requests),
-  }));
-}
-
-/** Tokens of answers that were under way at an instant, by credential and served model: a provider may count them before it or after it. */
-export type UnderWay = {
-  readonly credential: string;
-  readonly model: string;
-  readonly tier: string;
-  readonly cells: {
-    readonly input: number;
-    readonly cache_read: number;
-    readonly cache_write: number;
-    readonly output: number;
-  };
-};
-
-export async function readUnderWay(usage: UsageBooks, provider: string, atMs: number): Promise<UnderWay[]> {
-  const credentialOf = readCredentials(usage);
-  const rows = sqliteOf(usage)
-    .prepare(
-      `SELECT key_id, model, COALESCE(tier, ''), SUM(input), SUM(cache_read), SUM(cache_write), SUM(output) FROM booked
-      WHERE attempt_id >= ? AND attempt_id < ? AND provider = ? AND at_ms + COALESCE(duration_ms, 0) >= ? GROUP BY 1, 2, 3`,
-    )
-    .raw()
-    .all(firstAttemptId(atMs - HOUR_MS), firstAttemptId(atMs), provider, atMs) as [
-    string,
-    string,
-    string,
-    bigint,
-    bigint,
-    bigint,
-    bigint,
-  ][];
-  return rows.map(([keyId, model, tier, input, cacheRead, cacheWrite, output]) => ({
-    credential: credentialOf(keyId, provider, atMs - 1),
-    model,
-    tier,
-    cells: {
-      input: Number(input),
-      cache_read: Number(cacheRead),
-      cache_write: Number(cacheWrite),
-      output: Number(output),
-    },
-  }));
-}
-
-/** Every provider credential that the meter has seen: provider keys of clients, and what virtual keys are swapped for. */
-export async function readMeteredCredentials(usage: UsageBooks): Promise<MeteredCredential[]> {
-  const tables = tablesOf(usage);
-  const found = new Map<string, MeteredCredential>();
-  for (const { provider, credential, hint } of tables.select().from(credentials).all())
-    found.set(credential, { provider, credential, hint, name: `${provider} credential of this Keymeter …${hint}` });
-  for (const key of tables.select().from(keys).where(eq(keys.kind, "fingerprint")).all())
-    if (key.provider !== null)
-      found.set(key.id, { provider: key.provider, credential: key.id, hint: key.hint, name: key.name });
-  return [...found.values()];
 }

@@ -10,8 +10,8 @@ import type { NanoUsd } from "../money.ts";
 import type { BillingBooks, UsageBooks } from "../books.ts";
 import { tablesOf } from "../sqlite-books.ts";
 import { plannedEvents } from "./schema.ts";
-import { readHourlySpend, readSpendOfHours } from "../usage/spend.ts";
-import type { ForecastScope, HourlySpend } from "../usage/spend.ts";
+import { readHourlySpend, readSpendOfHours } from "../usage/hours.ts";
+import type { ForecastScope, HourlySpend } from "../usage/hours.ts";
 
 export type PlannedEvent = {
   readonly id: string;

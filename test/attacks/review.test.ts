@@ -2,7 +2,7 @@
 import { expect, it } from "vitest";
 import { createEvaluator } from "../../alerts/evaluator.ts";
 import { parseExpression } from "../../alerts/expression.ts";
-import { hasBatchesSince } from "../../ledger/billing/metered.ts";
+import { hasBatchesSince } from "../../ledger/usage/metered-hours.ts";
 import { openUsage } from "../../ledger/open.ts";
 import { createPriceBook } from "../../ledger/prices/price-book.ts";
 import { createProviders, PROVIDERS } from "../../ledger/providers.ts";

@@ -29,7 +29,7 @@ import { readLeaks } from "../../ledger/billing/leaks.ts";
 import type { BillingBooks, UsageBooks } from "../../ledger/books.ts";
 import { openToWrite, openUsage } from "../../ledger/open.ts";
 import { createPriceBook } from "../../ledger/prices/price-book.ts";
-import { findMeterBegan } from "../../ledger/usage/spend.ts";
+import { findMeterBegan } from "../../ledger/usage/meter-hours.ts";
 import { addDays, createCalendar } from "../../ledger/windows.ts";
 import { openWriter } from "../../ledger/usage/writer.ts";
 import type { Writer } from "../../ledger/usage/writer.ts";

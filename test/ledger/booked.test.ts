@@ -8,7 +8,8 @@ import { AT, eventRow, INSERT_EVENT, SEALED_COLUMNS } from "../../ledger/usage/e
 import { bookedOf, endedAtMs, readBooked, readEvents, withOwner } from "../../ledger/usage/events.ts";
 import { events } from "../../ledger/usage/schema.ts";
 import { readOutcomes } from "../../ledger/usage/outcomes.ts";
-import { readSpend, readSpendByTag, readSubjectSpend } from "../../ledger/usage/spend.ts";
+import { readSubjectSpend } from "../../ledger/usage/hours.ts";
+import { readSpend, readSpendByTag } from "../../ledger/usage/spend.ts";
 import { booksOn } from "../books.ts";
 import type { UsageEvent } from "../../ledger/usage/usage-event.ts";
 import { readFoldDifferences } from "../../ledger/usage/verify.ts";

@@ -5,7 +5,7 @@ import { readAllSettled, readSettled } from "../../ledger/usage/budget-spend.ts"
 import type { UsageBooks } from "../../ledger/books.ts";
 import { openUsage } from "../../ledger/open.ts";
 import { sqliteOf } from "../../ledger/sqlite-books.ts";
-import { findLastUsed, readLastUsed } from "../../ledger/usage/spend.ts";
+import { findLastUsed, readLastUsed } from "../../ledger/usage/key-use.ts";
 import { createCalendar } from "../../ledger/windows.ts";
 import { writeOrganisation } from "../organisation.ts";
 import { random, SEED } from "../seed.ts";

@@ -1,6 +1,6 @@
 // Things that keys made at providers, and work that goes on there: two nouns. A name has one key and one charge, for ever.
 import { expect, it } from "vitest";
-import { hasBatchesSince, readWorkTokens } from "../../ledger/billing/metered.ts";
+import { hasBatchesSince, readWorkTokens } from "../../ledger/usage/metered-hours.ts";
 import { firstAttemptId } from "../../ledger/ids.ts";
 import { openScratch } from "../../ledger/sqlite.ts";
 import { createBooking } from "../../ledger/usage/booking.ts";

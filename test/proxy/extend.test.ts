@@ -5,7 +5,7 @@ import OpenAI from "openai";
 import { GoogleGenAI } from "@google/genai";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { openUsage } from "../../ledger/open.ts";
-import { readRefused } from "../../ledger/usage/spend.ts";
+import { readRefused } from "../../ledger/usage/refused.ts";
 import { LedgerUnavailable } from "../../ledger/usage/writer.ts";
 import { startFakeProvider } from "../fake/provider.ts";
 import type { FakeProvider } from "../fake/provider.ts";

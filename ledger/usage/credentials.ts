@@ -1,0 +1,47 @@
+// Which provider credential paid: a client's own provider key, or the one that a Keymeter key was swapped for at the time. Reads only.
+import { and, asc, eq } from "../drizzle.ts";
+import type { UsageBooks } from "../books.ts";
+import { tablesOf } from "../sqlite-books.ts";
+import { credentials, keys } from "./schema.ts";
+
+/** Says which provider credential paid for a key's request: its own, of a provider key; of a virtual key the one that it was swapped
+ *  for at that time, as far back as that was written down. */
+export function readCredentials(usage: UsageBooks): (keyId: string, provider: string, atMs: number) => string {
+  const tables = tablesOf(usage);
+  const own = new Set(
+    tables
+      .select({ id: keys.id })
+      .from(keys)
+      .where(eq(keys.kind, "fingerprint"))
+      .all()
+      .map(({ id }) => id),
+  );
+  const byProvider = new Map<string, { sinceMs: number; credential: string }[]>();
+  for (const row of tables.select().from(credentials).orderBy(asc(credentials.sinceMs)).all())
+    byProvider.set(row.provider, [...(byProvider.get(row.provider) ?? []), row]);
+  return (keyId, provider, atMs) => {
+    if (own.has(keyId)) return keyId;
+    const known = byProvider.get(provider) ?? [];
+    return (known.findLast(({ sinceMs }) => sinceMs <= atMs) ?? known[0])?.credential ?? "";
+  };
+}
+
+/** Credentials that paid for anything metered, and what is known of their secrets: the last characters. */
+export type MeteredCredential = {
+  readonly provider: string;
+  readonly credential: string;
+  readonly hint: string;
+  readonly name: string;
+};
+
+/** Every provider credential that the meter has seen: provider keys of clients, and what virtual keys are swapped for. */
+export async function readMeteredCredentials(usage: UsageBooks): Promise<MeteredCredential[]> {
+  const tables = tablesOf(usage);
+  const found = new Map<string, MeteredCredential>();
+  for (const { provider, credential, hint } of tables.select().from(credentials).all())
+    found.set(credential, { provider, credential, hint, name: `${provider} credential of this Keymeter …${hint}` });
+  for (const key of tables.select().from(keys).where(eq(keys.kind, "fingerprint")).all())
+    if (key.provider !== null)
+      found.set(key.id, { provider: key.provider, credential: key.id, hint: key.hint, name: key.name });
+  return [...found.values()];
+}

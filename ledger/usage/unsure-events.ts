@@ -1,0 +1,55 @@
+// Answers whose usage is not the provider's word: what a bill can correct. Reads only.
+import { and } from "../drizzle.ts";
+import { attemptAtMs, firstAttemptId } from "../ids.ts";
+import type { AttemptId } from "../ids.ts";
+import type { NanoUsd } from "../money.ts";
+import type { UsageBooks } from "../books.ts";
+import { sqliteOf } from "../sqlite-books.ts";
+import { adjustments } from "./schema.ts";
+import { DAY_MS } from "../billing/metered.ts";
+import { readCredentials } from "./credentials.ts";
+
+/** Answers of a UTC day whose usage is not the provider's word, as they stand now: what a bill can correct. */
+export type UnsureEvent = {
+  readonly attemptId: AttemptId;
+  readonly keyId: string;
+  readonly credential: string;
+  readonly model: string;
+  readonly costNanoUsd: NanoUsd;
+  /** How many adjustments it has, and what bills have added to it. */
+  readonly adjustments: number;
+  readonly fromBillsNanoUsd: NanoUsd;
+  readonly confidence: string | null;
+};
+
+export async function readUnsureEvents(usage: UsageBooks, provider: string, day: string): Promise<UnsureEvent[]> {
+  const startMs = Date.parse(`${day}T00:00:00Z`);
+  const credentialOf = readCredentials(usage);
+  const rows = sqliteOf(usage)
+    .prepare(
+      `SELECT attempt_id, key_id, model, COALESCE(cost_nano_usd, 0), price_confidence,
+        (SELECT COUNT(*) FROM adjustments a WHERE a.attempt_id = booked.attempt_id),
+        (SELECT COALESCE(SUM(amount_nano_usd), 0) FROM adjustments a WHERE a.attempt_id = booked.attempt_id AND source = 'bill')
+      FROM booked WHERE attempt_id >= ? AND attempt_id < ? AND provider = ? AND usage_state <> 'reported' ORDER BY attempt_id`,
+    )
+    .raw()
+    .all(firstAttemptId(startMs), firstAttemptId(startMs + DAY_MS), provider) as [
+    bigint,
+    string,
+    string,
+    bigint,
+    string | null,
+    bigint,
+    bigint,
+  ][];
+  return rows.map(([attemptId, keyId, model, costNanoUsd, confidence, count, fromBillsNanoUsd]) => ({
+    attemptId: Number(attemptId),
+    keyId,
+    credential: credentialOf(keyId, provider, attemptAtMs(Number(attemptId))),
+    model,
+    costNanoUsd,
+    adjustments: Number(count),
+    fromBillsNanoUsd,
+    confidence,
+  }));
+}
