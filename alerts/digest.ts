@@ -7,7 +7,7 @@ import { landingOf, readRests } from "../ledger/billing/landings.ts";
 import { readExpectations, readPlans } from "../ledger/billing/plans.ts";
 import { readKeyNames } from "../ledger/usage/key-use.ts";
 import { readSpend } from "../ledger/usage/spend.ts";
-import type { Dimension } from "../ledger/usage/spend.ts";
+import type { Dimension } from "../ledger/usage/spend-sums.ts";
 import { addDays, createCalendar, DAY_MS } from "../ledger/windows.ts";
 import type { FigureBooks } from "./figures.ts";
 import { escape } from "./message.ts";

@@ -22,7 +22,7 @@ import { readKeyNames } from "../ledger/usage/key-use.ts";
 import { readRefused } from "../ledger/usage/refused.ts";
 import { readSpend } from "../ledger/usage/spend.ts";
 import type { ForecastScope } from "../ledger/usage/hours.ts";
-import type { SpendRow } from "../ledger/usage/spend.ts";
+import type { SpendRow } from "../ledger/usage/spend-sums.ts";
 import { createCalendar, DAY_MS, HOUR_MS } from "../ledger/windows.ts";
 import type { Labels } from "./expression.ts";
 

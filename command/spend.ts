@@ -2,8 +2,9 @@
 import { parseArgs } from "node:util";
 import { formatUsd, formatUsdColumn, formatUsdExact } from "../ledger/money.ts";
 import { readKeyNames } from "../ledger/usage/key-use.ts";
-import { DIMENSIONS, isTag, readSpend, readSpendByTag } from "../ledger/usage/spend.ts";
-import type { Breakdown, SpendRow } from "../ledger/usage/spend.ts";
+import { DIMENSIONS } from "../ledger/usage/spend-sums.ts";
+import { isTag, readSpend, readSpendByTag } from "../ledger/usage/spend.ts";
+import type { Breakdown, SpendRow } from "../ledger/usage/spend-sums.ts";
 import { addDays, createCalendar } from "../ledger/windows.ts";
 import { toJson } from "../service/json.ts";
 import { requireUsage } from "./books.ts";

@@ -23,6 +23,8 @@ export type Calendar = {
   dayStart(day: string): number;
 };
 
+/** Days and windows of any zone begin with a quarter of an hour. */
+export const QUARTER_MS = 900_000;
 export const HOUR_MS = 3_600_000;
 export const DAY_MS = 24 * HOUR_MS;
 const FAR_MS = 8_640_000_000_000_000;

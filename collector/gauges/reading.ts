@@ -13,7 +13,7 @@ import { readKeys } from "../../ledger/usage/keys.ts";
 import type { Key } from "../../ledger/usage/keys.ts";
 import { readSpend } from "../../ledger/usage/spend.ts";
 import type { ForecastScope } from "../../ledger/usage/hours.ts";
-import type { SpendRow } from "../../ledger/usage/spend.ts";
+import type { SpendRow } from "../../ledger/usage/spend-sums.ts";
 import { addDays, utcDay } from "../../ledger/windows.ts";
 import type { Calendar } from "../../ledger/windows.ts";
 import type { Books } from "../compare.ts";

@@ -2,9 +2,9 @@
 // OpenMetrics (history.ts) add up the same way.
 import { FORECAST_SCOPES } from "../../ledger/billing/forecasts.ts";
 import type { NanoUsd } from "../../ledger/money.ts";
-import { addSums, NO_SPEND } from "../../ledger/usage/spend.ts";
+import { addSums, NO_SPEND } from "../../ledger/usage/spend-sums.ts";
 import type { ForecastScope } from "../../ledger/usage/hours.ts";
-import type { SpendRow, SpendSums } from "../../ledger/usage/spend.ts";
+import type { SpendRow, SpendSums } from "../../ledger/usage/spend-sums.ts";
 import { addDays } from "../../ledger/windows.ts";
 import type { Calendar } from "../../ledger/windows.ts";
 

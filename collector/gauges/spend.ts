@@ -2,7 +2,7 @@
 // sum of the same rows and no two can disagree.
 import { toUsdNumber } from "../../ledger/money.ts";
 import { readOutcomes } from "../../ledger/usage/outcomes.ts";
-import type { SpendRow } from "../../ledger/usage/spend.ts";
+import type { SpendRow } from "../../ledger/usage/spend-sums.ts";
 import { HOUR_MS } from "../../ledger/windows.ts";
 import type { Books } from "../compare.ts";
 import { thresholdsOf } from "../thresholds.ts";

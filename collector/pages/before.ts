@@ -2,7 +2,7 @@
 import { readBilledSpend } from "../../ledger/billing/billed-hours.ts";
 import type { BilledDimension } from "../../ledger/billing/billed-hours.ts";
 import { findMeterBegan } from "../../ledger/usage/meter-hours.ts";
-import type { SpendRow } from "../../ledger/usage/spend.ts";
+import type { SpendRow } from "../../ledger/usage/spend-sums.ts";
 import type { PageContext } from "./builder.ts";
 import { bySize, change, sum, text, usd } from "./page.ts";
 import type { Cell, Section } from "./page.ts";

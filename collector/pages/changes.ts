@@ -2,7 +2,7 @@
 // key and model, and added up: at every level they come to the same difference.
 import { readKeyNames } from "../../ledger/usage/key-use.ts";
 import { readSpend, readSpendByTag } from "../../ledger/usage/spend.ts";
-import type { Breakdown, SpendRow } from "../../ledger/usage/spend.ts";
+import type { Breakdown, SpendRow } from "../../ledger/usage/spend-sums.ts";
 import { addDays, DAY_MS, isDay } from "../../ledger/windows.ts";
 import type { Within } from "../../ledger/usage/within.ts";
 import { beforeSections, firstDay } from "./before.ts";

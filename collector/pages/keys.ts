@@ -2,7 +2,7 @@
 import { readKeys, UNPROVEN_KEY_ID } from "../../ledger/usage/keys.ts";
 import type { Key } from "../../ledger/usage/keys.ts";
 import { readLastUsed } from "../../ledger/usage/key-use.ts";
-import type { SpendSums } from "../../ledger/usage/spend.ts";
+import type { SpendSums } from "../../ledger/usage/spend-sums.ts";
 import type { Within } from "../../ledger/usage/within.ts";
 import type { PageContext, Query } from "./builder.ts";
 import { spansOf } from "./days.ts";

@@ -1,6 +1,6 @@
 // Spend of the spans that lists show beside each other: this month, today, and the last two weeks.
 import { readSpend } from "../../ledger/usage/spend.ts";
-import type { Dimension, SpendRow, SpendSums } from "../../ledger/usage/spend.ts";
+import type { Dimension, SpendRow, SpendSums } from "../../ledger/usage/spend-sums.ts";
 import type { Within } from "../../ledger/usage/within.ts";
 import { addDays } from "../../ledger/windows.ts";
 import { firstDay } from "./before.ts";

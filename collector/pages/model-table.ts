@@ -1,5 +1,5 @@
 // Models on the page of a team or a key: tokens by class, and what they cost.
-import type { SpendRow, SpendSums } from "../../ledger/usage/spend.ts";
+import type { SpendRow, SpendSums } from "../../ledger/usage/spend-sums.ts";
 import { count, text } from "./page.ts";
 import type { Cell, Section } from "./page.ts";
 import { leftOut, spent, sumUp } from "./sums.ts";

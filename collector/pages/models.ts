@@ -5,7 +5,7 @@ import { cost } from "../../ledger/cost.ts";
 import { scale } from "../../ledger/money.ts";
 import type { NanoUsd } from "../../ledger/money.ts";
 import { readSpend } from "../../ledger/usage/spend.ts";
-import type { SpendRow, SpendSums } from "../../ledger/usage/spend.ts";
+import type { SpendRow, SpendSums } from "../../ledger/usage/spend-sums.ts";
 import type { Price } from "../../ledger/prices/price-book.ts";
 import { DAY_MS } from "../../ledger/windows.ts";
 import { beforeSections } from "./before.ts";

@@ -3,7 +3,7 @@ import { readBudgets } from "../../ledger/usage/changes.ts";
 import { readScores, recordOf } from "../../ledger/billing/forecasts.ts";
 import { readRefused } from "../../ledger/usage/refused.ts";
 import { readSpend } from "../../ledger/usage/spend.ts";
-import type { SpendSums } from "../../ledger/usage/spend.ts";
+import type { SpendSums } from "../../ledger/usage/spend-sums.ts";
 import { readBilledSpend } from "../../ledger/billing/billed-hours.ts";
 import { addDays, DAY_MS, utcDay } from "../../ledger/windows.ts";
 import { beforeSections, firstDay } from "./before.ts";

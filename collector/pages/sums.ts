@@ -1,7 +1,8 @@
 // Sums of spend as pages show them: added up, told apart from what is not known, and in the order of what costs most.
 import type { NanoUsd } from "../../ledger/money.ts";
-import { addSums, NO_SPEND, readSpend } from "../../ledger/usage/spend.ts";
-import type { Dimension, SpendRow, SpendSums } from "../../ledger/usage/spend.ts";
+import { addSums, NO_SPEND } from "../../ledger/usage/spend-sums.ts";
+import { readSpend } from "../../ledger/usage/spend.ts";
+import type { Dimension, SpendRow, SpendSums } from "../../ledger/usage/spend-sums.ts";
 import type { Within } from "../../ledger/usage/within.ts";
 import type { PageContext } from "./builder.ts";
 import { usd } from "./page.ts";

@@ -1,7 +1,7 @@
 // Whether providers answer, and what has no price: counts over the last events. Reads only.
-import { and, gte, sql } from "../drizzle.ts";
+import { gte, sql } from "../drizzle.ts";
 import { firstAttemptId } from "../ids.ts";
-import { booked, events, keys } from "./schema.ts";
+import { booked, events } from "./schema.ts";
 import type { UsageBooks } from "../books.ts";
 import { tablesOf } from "../sqlite-books.ts";
 

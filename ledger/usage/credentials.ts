@@ -1,5 +1,5 @@
 // Which provider credential paid: a client's own provider key, or the one that a Keymeter key was swapped for at the time. Reads only.
-import { and, asc, eq } from "../drizzle.ts";
+import { asc, eq } from "../drizzle.ts";
 import type { UsageBooks } from "../books.ts";
 import { tablesOf } from "../sqlite-books.ts";
 import { credentials, keys } from "./schema.ts";

@@ -4,15 +4,12 @@ import type { SQL } from "../drizzle.ts";
 import type { Subject } from "../budgets.ts";
 import { firstAttemptId } from "../ids.ts";
 import type { NanoUsd } from "../money.ts";
-import { booked, events, keys, rollupHour } from "./schema.ts";
+import { booked, rollupHour } from "./schema.ts";
 import type { UsageBooks } from "../books.ts";
 import { tablesOf } from "../sqlite-books.ts";
 import type { FORECAST_SCOPES } from "../billing/schema.ts";
-import { lies } from "./within.ts";
-import { hourTotals, toSpendRow } from "./spend.ts";
-import type { SpendRow } from "./spend.ts";
-
-export const QUARTER_MS = 900_000;
+import { hourTotals, toSpendRow } from "./spend-sums.ts";
+import type { SpendRow } from "./spend-sums.ts";
 
 /** What a forecast is about: the organisation ("all"), or one value of a dimension. */
 export type ForecastScope = { readonly scope: (typeof FORECAST_SCOPES)[number]; readonly id: string };

@@ -1,6 +1,6 @@
 // Keys as their use shows them: what they are called, when each was used last, in which hours; and the names that clients use most. Reads only.
 import { and, asc, desc, eq, gt, gte, ne, sql } from "../drizzle.ts";
-import { booked, keys, rollupHour } from "./schema.ts";
+import { keys, rollupHour } from "./schema.ts";
 import type { UsageBooks } from "../books.ts";
 import { sqliteOf, tablesOf } from "../sqlite-books.ts";
 

@@ -1,4 +1,5 @@
 // What a correction of whose spend it is would do, before it is done: how much moves, and what each budget that sees it has spent. Reads only.
+import { QUARTER_MS } from "../windows.ts";
 import { covers } from "../budgets.ts";
 import type { Budget } from "../budgets.ts";
 import { doTagsCount, readOwnNames, settledIn } from "./budget-spend.ts";
@@ -25,9 +26,6 @@ export type ReassignmentPlan = {
     readonly afterNanoUsd: NanoUsd;
   }[];
 };
-
-/** Days and windows of any zone begin with a quarter of an hour. */
-const QUARTER_MS = 900_000;
 
 /** Of the attempts of spans that begin and end with such a quarter. */
 export async function planReassignment(

@@ -1,11 +1,9 @@
 // Answers whose usage is not the provider's word: what a bill can correct. Reads only.
-import { and } from "../drizzle.ts";
 import { attemptAtMs, firstAttemptId } from "../ids.ts";
 import type { AttemptId } from "../ids.ts";
 import type { NanoUsd } from "../money.ts";
 import type { UsageBooks } from "../books.ts";
 import { sqliteOf } from "../sqlite-books.ts";
-import { adjustments } from "./schema.ts";
 import { DAY_MS } from "../billing/metered.ts";
 import { readCredentials } from "./credentials.ts";
 

@@ -2,7 +2,7 @@
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
 import { openUsage } from "../../ledger/open.ts";
 import { readSpend, readSpendByTag } from "../../ledger/usage/spend.ts";
-import type { SpendRow } from "../../ledger/usage/spend.ts";
+import type { SpendRow } from "../../ledger/usage/spend-sums.ts";
 import { addDays, createCalendar } from "../../ledger/windows.ts";
 import { json, startFakeProvider } from "../fake/provider.ts";
 import type { FakeProvider } from "../fake/provider.ts";

@@ -284,7 +284,7 @@ describe("a hard budget that is observed", () => {
     const scope = { keyId: id };
     await running.setBudget({ scope, amountNanoUsd: 10n, observe: true });
     expect([await statusOf(secret), await statusOf(secret)]).toEqual([200, 200]);
-    const { readRefused } = await import("../../ledger/usage/spend.ts");
+    const { readRefused } = await import("../../ledger/usage/refused.ts");
     const { openUsage } = await import("../../ledger/open.ts");
     const books = await openUsage(running.dataDir);
     if (!books) throw new Error("no books");
