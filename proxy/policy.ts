@@ -6,7 +6,7 @@ import type { KeyPolicy } from "../ledger/usage/key-policy.ts";
 import { createGlob } from "../ledger/glob.ts";
 import { Refused } from "./refusals.ts";
 
-export type Asked = {
+type Wanted = {
   readonly provider: string;
   readonly endpoint: string;
   readonly model: string;
@@ -21,7 +21,7 @@ type Compiled = {
 const compiled = new WeakMap<KeyPolicy, Compiled>();
 
 /** Throws Refused, naming what the key may not do and what it may. */
-export function checkPolicy(key: Key | undefined, { provider, endpoint, model, others = [] }: Asked): void {
+export function checkPolicy(key: Key | undefined, { provider, endpoint, model, others = [] }: Wanted): void {
   checkProvider(key, provider);
   if (!key) return;
   const { policy } = key;
