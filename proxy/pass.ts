@@ -9,7 +9,7 @@ import { hasBody } from "./arrival.ts";
 import type { ProxyContext } from "./context.ts";
 import { endWork, NOTHING_MORE } from "./attempt.ts";
 import { NO_READING } from "./dialects/reading.ts";
-import { objectAt, parseObject, textAt } from "./dialects/json.ts";
+import { parseObject } from "./dialects/json.ts";
 import type { RouteMatch } from "./dialects/routes.ts";
 import type { Credential } from "./credential.ts";
 import type { Target } from "./target.ts";
@@ -100,7 +100,7 @@ function mayCover(
 export async function passUnread(passing: Passing): Promise<void> {
   const { context, request, reply, target, principal } = passing;
   const base = target.match?.route.namesPlaces ? ownBase(request, target) : undefined;
-  const made = target.match?.route.makes && principal.kind === "virtual" ? createNameReader() : undefined;
+  const made = target.match?.route.makes && principal.kind === "virtual" ? createNameReader(target.dialect) : undefined;
   const { exchange, requestId, isTooLarge } = forward(
     passing,
     () => made ?? (base === undefined ? UNREAD : createPlacer(target.dialect, base)),
@@ -308,7 +308,7 @@ function createPlacer(dialect: Dialect, base: string): Meter {
 }
 
 /** Holds a small answer, and reads from it what was made. */
-function createNameReader(): Meter & { name(): string | undefined } {
+function createNameReader(dialect: Dialect): Meter & { name(): string | undefined } {
   const held: Buffer[] = [];
   let size = 0;
   return {
@@ -320,9 +320,7 @@ function createNameReader(): Meter & { name(): string | undefined } {
     takeHeld: () => held.splice(0),
     name() {
       const answer = parseObject(Buffer.concat(held).toString("utf8"));
-      // What is made may be a part of the answer: Google's `{"file": {"name": ...}}`, OpenAI's upload that became a file.
-      const thing = objectAt(answer, "file") ?? answer;
-      return textAt(thing, "id") ?? textAt(thing, "name");
+      return answer && dialect.made?.(answer);
     },
   };
 }

@@ -78,6 +78,8 @@ export const anthropic: Dialect = {
   credentialHeader: "x-api-key",
   bodyFields: ["usage", "model", "id", "type", "error"],
 
+  made: (answer) => textAt(answer, "id"),
+
   refuses: () => undefined,
   workId: ({ parameters }) => parameters["id"] ?? "",
 

@@ -72,6 +72,10 @@ export const google: Dialect = {
   credentialHeader: "x-goog-api-key",
   bodyFields: ["predictions", "usageMetadata", "modelVersion", "responseId", "error"],
 
+  elementFields: ["candidates", "promptFeedback"],
+  // An upload answers `{"file": {"name": ...}}`.
+  made: (answer) => textAt(objectAt(answer, "file") ?? answer, "name"),
+
   workId({ route, parameters: { model = "", id = "" } }) {
     if (route.endpoint === "operations") return `models/${model}/operations/${id}`;
     if (route.path.startsWith("/files/")) return `files/${id}`;
@@ -311,6 +315,8 @@ function createReader(call: Call): UsageReader {
       return ended || failed ? "last" : "pass";
     },
 
+    goesOn: (data) => CANDIDATE.test(data),
+
     words: (data) => countWords(data, ["text"]),
 
     reading(): Reading {
@@ -327,6 +333,9 @@ function createReader(call: Call): UsageReader {
     },
   };
 }
+
+/** A candidate with something in it. */
+const CANDIDATE = /"candidates"\s*:\s*\[\s*\{/;
 
 const READERS: { readonly [endpoint: string]: (call: Call) => UsageReader } = {
   batches: createBatchReader,

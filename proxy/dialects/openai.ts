@@ -94,6 +94,9 @@ export const openai: Dialect = {
   credentialHeader: "authorization",
   bodyFields: ["usage", "model", "object", "data", "service_tier", "id", "status", "tool_usage", "error", "x_groq"],
 
+  // What was uploaded in parts answers with the file that it became.
+  made: (answer) => textAt(objectAt(answer, "file") ?? answer, "id"),
+
   refuses: () => undefined,
 
   workId: ({ parameters }) => parameters["id"] ?? "",
@@ -417,6 +420,8 @@ function createReader(call: Call, hides: boolean): UsageReader {
 
     isFinishing: () => endedChoices.size >= Math.max(call.answers, 1),
 
+    goesOn: (data) => CHOICE.test(data),
+
     words: (data) => countWords(data, call.endpoint.startsWith("responses") ? RESPONSE_WORDS : CHAT_WORDS),
 
     reading: (): Reading => ({
@@ -456,6 +461,8 @@ function askedSearchTier(body: JsonObject, { vendor }: KnownBy): string[] {
   return tier === undefined ? [] : [tier];
 }
 
+/** A choice with something in it. */
+const CHOICE = /"choices"\s*:\s*\[\s*\{/;
 const FINISHED = /"finish_reason"\s*:\s*"/;
 /** Where the model's words stand: what a Responses stream repeats at the end of each part is not counted again. */
 const RESPONSE_WORDS = ["delta"];

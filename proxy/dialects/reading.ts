@@ -80,6 +80,8 @@ export type UsageReader = {
   event(data: string): EventVerdict;
   /** How many bytes of the model's own words an event carries: what is left to go by when no usage comes. Absent: none can be told. */
   words?(data: string): number;
+  /** Whether an event has more of the answer in it, though no words: sound, or what nobody counts. */
+  goesOn?(data: string): boolean;
   /** Whether the model has said its last word, and only its counts may still come. Absent: the counts come with it. */
   isFinishing?(): boolean;
   reading(): Reading;
