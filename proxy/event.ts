@@ -116,7 +116,7 @@ function mostOf({ mostNanoUsd, reservedNanoUsd }: Admission): NanoUsd | undefine
 
 /** Whether the input may be as long as a whole context. Pictures are not, nor is what a connection was asked for by itself. */
 function isFarInput({ call: { openInput } }: Admission): boolean {
-  return openInput !== undefined && openInput !== "a connection" && !openInput.startsWith("a picture");
+  return openInput !== undefined && openInput.kind !== "connection" && openInput.kind !== "media";
 }
 
 function isShort({ confidence, costNanoUsd }: Priced, { leftNanoUsd, reservedNanoUsd }: Admission): boolean {

@@ -19,6 +19,8 @@ import type { Route } from "./routes.ts";
 import { otherModels, referencesOf, unknownBeta, unknownCost, unknownName } from "./anthropic-fields.ts";
 import type { KnownBy } from "./fields.ts";
 import type { Dialect } from "./dialect.ts";
+import { far, media, unproven } from "./why.ts";
+import type { Why } from "./why.ts";
 
 const ROUTES: readonly Route[] = [
   { method: "POST", path: "/messages", endpoint: "messages", kind: "metered" },
@@ -149,8 +151,8 @@ function describeBatch(body: JsonObject, headers: IncomingHttpHeaders, knownBy: 
     hiddenTokens: requests.reduce((sum, request) => sum + hiddenTokens(request), 0),
     openInput: requests.map(openInput).find((reason) => reason !== undefined),
     unbounded:
-      (models.length > 1 ? "several models in one batch" : undefined) ??
-      (requests.length > 1 ? "a batch of many requests" : undefined) ??
+      (models.length > 1 ? unproven("several models in one batch") : undefined) ??
+      (requests.length > 1 ? unproven("a batch of many requests") : undefined) ??
       requests.map((request) => unknownCost(request, knownBy)).find((reason) => reason !== undefined),
     unknown:
       requests.map((request) => unknownName(request, knownBy)).find((reason) => reason !== undefined) ??
@@ -182,15 +184,15 @@ const REFUSAL_TYPES: { readonly [kind in Refusal["kind"]]: string } = {
   upgrade: "invalid_request_error",
 };
 
-function openInput(body: JsonObject): string | undefined {
+function openInput(body: JsonObject): Why | undefined {
   // What was compacted is no longer as long as it was.
   if (
     objectsIn(body["messages"]).some((message) =>
       objectsIn(message["content"]).some((block) => textAt(block, "type") === "compaction"),
     )
   )
-    return "what was compacted";
-  return findDeep(body["messages"], isRemotePart) ? "a picture or document" : undefined;
+    return far("what was compacted");
+  return findDeep(body["messages"], isRemotePart) ? media("a picture or document") : undefined;
 }
 
 /** Claude thinks when it is asked to; of newer models nobody knows what they do unasked. */

@@ -9,6 +9,7 @@ import type { Call } from "./call.ts";
 import type { JsonObject } from "./json.ts";
 import type { Reading, UsageReader } from "./reading.ts";
 import type { Route } from "./routes.ts";
+import { unproven } from "./why.ts";
 
 export const CACHE_ROUTES: readonly Route[] = [
   { method: "POST", path: "/cachedContents", endpoint: "cached_contents", kind: "metered" },
@@ -30,7 +31,7 @@ export function describeCache(body: JsonObject, id: string | undefined): Call {
     // A change of the expiry names no model; the answer does.
     model: modelOf(textAt(body, "model")) ?? known.get(`cachedContents/${id}`)?.model ?? "cached-content",
     maxOutputTokens: 0,
-    unbounded: "what a cache keeps, and for how long",
+    unbounded: unproven("what a cache keeps, and for how long"),
   };
 }
 

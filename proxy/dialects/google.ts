@@ -2,7 +2,7 @@
 // is cumulative: the last one counts.
 // Source: ai.google.dev API reference.
 import { readCount } from "../../ledger/usage.ts";
-import { BATCH_FILE } from "./call.ts";
+
 import { countWords } from "./words.ts";
 import { findDeep, listOf, objectAt, objectsIn, parseObject, textAt, textsOf } from "./json.ts";
 import { NO_READING } from "./reading.ts";
@@ -20,6 +20,8 @@ import { otherModels, referencesOf, unknownName } from "./google-fields.ts";
 import { readingOf, searchQueries } from "./google-usage.ts";
 import type { KnownBy } from "./fields.ts";
 import type { Dialect } from "./dialect.ts";
+import { allowable, far, media, unproven, BATCH_FILE } from "./why.ts";
+import type { Why } from "./why.ts";
 
 const ROUTES: readonly Route[] = [
   { method: "POST", path: "/models/{model}:generateContent", endpoint: "generate_content", kind: "metered" },
@@ -120,7 +122,9 @@ export const google: Dialect = {
       maxOutputTokens: EMBEDDINGS.has(route.endpoint) ? 0 : each || undefined,
       answers: isBatch ? Math.max(inlineRequests(body) ?? 1, 1) : Math.max(readCount(candidatesOf(config)) ?? 1, 1),
       openInput: isBatch && inlineRequests(body) === undefined ? BATCH_FILE : openInput(body),
-      unbounded: isBatch ? "a batch" : (spelledTwice(body, config) ?? oddCount(config) ?? unbounded(body, knownBy)),
+      unbounded: isBatch
+        ? unproven("a batch")
+        : (spelledTwice(body, config) ?? oddCount(config) ?? unbounded(body, knownBy)),
       unknown: beyond,
       inputs: Math.max(1, inlineRequests(body) ?? objectsIn(body["requests"]).length),
       otherModels: otherModels(body, model),
@@ -164,10 +168,10 @@ function candidatesOf(config: JsonObject | undefined): unknown {
 }
 
 /** A count that is read here as none, and there as one ("8e0"). */
-function oddCount(config: JsonObject | undefined): string | undefined {
+function oddCount(config: JsonObject | undefined): Why | undefined {
   const given = candidatesOf(config);
   return given !== undefined && given !== null && readCount(given) === undefined
-    ? "a candidateCount that is no whole number"
+    ? unproven("a candidateCount that is no whole number")
     : undefined;
 }
 
@@ -209,9 +213,9 @@ const REFUSAL_STATUS: { readonly [kind in Refusal["kind"]]: readonly [status: st
   upgrade: ["INVALID_ARGUMENT", "UPGRADE_NOT_METERED"],
 };
 
-function openInput(body: JsonObject): string | undefined {
-  if (body["cachedContent"] ?? body["cached_content"]) return "cachedContent";
-  return findDeep(body, isMediaPart) ? "a picture or file" : undefined;
+function openInput(body: JsonObject): Why | undefined {
+  if (body["cachedContent"] ?? body["cached_content"]) return far("cachedContent");
+  return findDeep(body, isMediaPart) ? media("a picture or file") : undefined;
 }
 
 /** How many requests a batch holds; undefined when they lie in a file. */
@@ -237,7 +241,7 @@ const HARMLESS_PARAMETERS = new Set([
 ]);
 
 /** Both spellings of one field: which one counts is the provider's secret. */
-function spelledTwice(body: JsonObject, config: JsonObject | undefined): string | undefined {
+function spelledTwice(body: JsonObject, config: JsonObject | undefined): Why | undefined {
   const pairs: readonly (readonly [JsonObject | undefined, string, string])[] = [
     [body, "generationConfig", "generation_config"],
     [body, "cachedContent", "cached_content"],
@@ -250,7 +254,7 @@ function spelledTwice(body: JsonObject, config: JsonObject | undefined): string 
     ([holder, camel, snake]) =>
       (holder?.[camel] ?? undefined) !== undefined && (holder?.[snake] ?? undefined) !== undefined,
   );
-  return twice && `${twice[1]} and ${twice[2]}`;
+  return twice && unproven(`${twice[1]} and ${twice[2]}`);
 }
 
 /** Whether what was stated so far counts what is answered, thoughts among it. */
@@ -261,14 +265,14 @@ function isCounted(stated: JsonObject | undefined): boolean {
 }
 
 /** Any tool but functions of the client runs at the provider (search, code, maps). */
-function unbounded(body: JsonObject, { allowed }: KnownBy): string | undefined {
+function unbounded(body: JsonObject, { allowed }: KnownBy): Why | undefined {
   const tools = body["tools"] ?? [];
-  if (!Array.isArray(tools)) return "tools";
+  if (!Array.isArray(tools)) return unproven("tools");
   const names = listOf(tools).flatMap((tool) => (typeof tool === "object" && tool !== null ? Object.keys(tool) : []));
   const hosted = names.find(
     (name) => name !== "functionDeclarations" && name !== "function_declarations" && !allowed.includes(`tool ${name}`),
   );
-  return hosted === undefined ? undefined : `tool ${hosted}`;
+  return hosted === undefined ? undefined : allowable(`tool ${hosted}`);
 }
 
 function isMediaPart(name: string): boolean {

@@ -9,12 +9,13 @@ import { readUsage, statedCost } from "./openai-usage.ts";
 import { compactUsage, hasOddCounts, unknownNumbers } from "./stated.ts";
 import { NO_READING } from "./reading.ts";
 import { objectAt, parseObject, rawOf, textAt } from "./json.ts";
-import { PLAIN_CALL, UNNAMED_MODEL } from "./call.ts";
+import { PLAIN_CALL } from "./call.ts";
 import type { Call } from "./call.ts";
 import type { JsonObject } from "./json.ts";
 import type { KnownFields } from "./stated.ts";
 import type { Reading, UsageReader } from "./reading.ts";
 import type { Route } from "./routes.ts";
+import { far, unproven, UNNAMED_MODEL } from "./why.ts";
 
 const VARIATIONS = "/images/variations";
 const FILMS = "/videos";
@@ -92,11 +93,11 @@ export function describeMedia({ endpoint, path }: Route, body: JsonObject, known
             ? UNNAMED_MODEL
             : body["images"] === undefined && typeof body["image"] !== "string"
               ? undefined
-              : "pictures that lie elsewhere",
+              : far("pictures that lie elsewhere"),
         unbounded:
           isFee || BOUNDED_PICTURES.test(model)
             ? unknownCost(endpoint, model, body, knownBy)
-            : `the size of a picture of ${model}`,
+            : unproven(`the size of a picture of ${model}`),
         unknown: unknownName(endpoint, body, knownBy),
         otherModels: otherModels(body),
       };
@@ -113,7 +114,7 @@ export function describeMedia({ endpoint, path }: Route, body: JsonObject, known
         stream: textAt(body, "stream_format") === "sse",
         maxOutputTokens: isFee ? 0 : Math.ceil(characters * SPOKEN_TOKENS_PER_CHARACTER),
         fees: isFee ? { character: characters } : {},
-        unbounded: isFee ? unknownCost(endpoint, model, body, knownBy) : "the length of speech",
+        unbounded: isFee ? unknownCost(endpoint, model, body, knownBy) : unproven("the length of speech"),
         unknown: unknownName(endpoint, body, knownBy),
       };
     }
@@ -129,8 +130,8 @@ export function describeMedia({ endpoint, path }: Route, body: JsonObject, known
         bodyTags,
         stream: body["stream"] === true || body["stream"] === "true",
         maxOutputTokens: undefined,
-        openInput: "sound",
-        unbounded: "the length of sound",
+        openInput: far("sound"),
+        unbounded: unproven("the length of sound"),
       };
     }
     case "videos": {
@@ -145,7 +146,7 @@ export function describeMedia({ endpoint, path }: Route, body: JsonObject, known
         unbounded:
           path === FILMS
             ? unknownCost(endpoint, textAt(body, "model") ?? DEFAULT_FILM.model, body, knownBy)
-            : "a film that is made from another one",
+            : unproven("a film that is made from another one"),
         unknown: unknownName(endpoint, body, knownBy),
       };
     }
@@ -167,21 +168,13 @@ function countCharacters(text: string): number {
   return text.length - pairs;
 }
 
-/** The reader of one of these endpoints' answers, or undefined for every other. */
-export function createMediaReader(call: Call): UsageReader | undefined {
-  switch (call.endpoint) {
-    case "images":
-      return createReader(call, false, (answer) => readPictures(call, answer));
-    case "audio_speech":
-      return createReader(call, false, (answer) => readSpeech(answer));
-    case "audio_transcriptions":
-      return createReader(call, true, (answer) => readSound(answer));
-    case "videos":
-      return createFilmReader();
-    default:
-      return undefined;
-  }
-}
+/** Readers of these endpoints' answers. */
+export const MEDIA_READERS: { readonly [endpoint: string]: (call: Call) => UsageReader } = {
+  images: (call) => createReader(call, false, (answer) => readPictures(call, answer)),
+  audio_speech: (call) => createReader(call, false, readSpeech),
+  audio_transcriptions: (call) => createReader(call, true, readSound),
+  videos: () => createFilmReader(),
+};
 
 function createReader(
   call: Call,
@@ -213,7 +206,7 @@ function createReader(
       usage = read(answer);
       extra = drawnUse(answer);
       // OpenAI names none here; others do. Of its models only the older ones state no usage, and of these one needs no name.
-      isDefault = call.openInput === UNNAMED_MODEL && !stated && usage !== undefined;
+      isDefault = call.openInput?.kind === "unnamed_model" && !stated && usage !== undefined;
       servedModel = textAt(answer, "model") ?? (isDefault ? DEFAULT_PICTURE.model : undefined);
     },
     event(data) {
@@ -308,7 +301,9 @@ function readPictures(call: Call, answer: JsonObject): Usage | undefined {
   if (!stated) {
     const drawn = Array.isArray(answer["data"]) ? answer["data"].length : undefined;
     const image =
-      call.fees?.image === undefined && call.openInput !== UNNAMED_MODEL ? undefined : (drawn ?? call.fees?.image);
+      call.fees?.image === undefined && call.openInput?.kind !== "unnamed_model"
+        ? undefined
+        : (drawn ?? call.fees?.image);
     return image === undefined ? undefined : { image };
   }
   const input = readCount(stated["input_tokens"]);
