@@ -32,6 +32,7 @@ import { guessDialect } from "./target.ts";
 import { handle } from "./handle.ts";
 import { createLimiter } from "./limits.ts";
 import { createMetrics } from "./metrics.ts";
+import { createCaches } from "./caches.ts";
 import { createLengths } from "./lengths.ts";
 import { createNames } from "./names.ts";
 import { passesUnread } from "./pass.ts";
@@ -119,6 +120,7 @@ export async function createProxy(config: ProxyConfig, log: Log): Promise<Proxy>
     register,
     names: createNames(books, Date.now()),
     lengths: createLengths(),
+    caches: createCaches(),
     readers: createReaders(),
     bodies: createBodies(config.mostBodyBytes, config.mostBodiesBytes),
     limiter,

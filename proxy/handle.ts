@@ -78,7 +78,7 @@ export async function handle(context: ProxyContext, request: FastifyRequest, rep
       },
       reply.raw,
       (_status, contentType, contentEncoding) =>
-        createMeter(dialect, call, hides, contentType, contentEncoding, context.readers),
+        createMeter(dialect, admission.call, hides, contentType, contentEncoding, context.readers),
       {
         stream: call.stream,
         requestId,

@@ -25,6 +25,13 @@ export type Call = {
   readonly unbounded: Why | undefined;
   /** A name in it that nobody knows (a field, a beta): no bound is proven with it, but what it may add is not reckoned with. */
   readonly unknown?: Why | undefined;
+  /** The cache that it changes. `isModelOpen`: only who knows the cache knows its model. */
+  readonly cache?: {
+    readonly name: string;
+    readonly isModelOpen: boolean;
+    /** Until when its storage is booked, where it passed here. */
+    readonly bookedUntilMs?: number;
+  };
   /** Its work goes on at the provider after the answer. */
   readonly goesOn?: boolean;
   /** The provider keeps its answer, for who asked to fetch it again. */

@@ -343,7 +343,7 @@ const CANDIDATE = /"candidates"\s*:\s*\[\s*\{/;
 
 const READERS: { readonly [endpoint: string]: (call: Call) => UsageReader } = {
   batches: createBatchReader,
-  cached_contents: () => createCacheReader(),
+  cached_contents: createCacheReader,
   interactions: createInteractionReader,
   predict: createPredictionReader,
   predict_long_running: createFilmReader,

@@ -44,6 +44,8 @@ export type Reading = {
   readonly unknownFields: readonly string[];
   /** Names of things at the provider that the answer made, or leads to: the key that asked may reach them. */
   readonly makes?: readonly string[];
+  /** A cache that is kept for money: until when that is booked with this. */
+  readonly keeps?: { readonly name: string; readonly model: string; readonly untilMs: number };
   /** Where the result of work lies, when it is asked for by another name than the work. */
   readonly resultPlace?: string | undefined;
   /** The work goes on at the provider after this answer (background responses): its use is not known yet. */
