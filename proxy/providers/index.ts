@@ -16,21 +16,29 @@ export type Providers = {
   byBarePath(asked: Bare): Provider | undefined;
 };
 
+/** A provider from its settings. */
+type ProviderRow = (config: ProxyConfig) => Provider;
+
+/** Those that need no setting, the plainest first: of a path without prefix the last is asked first whether it is its. */
+export const OWN_PROVIDERS: readonly ProviderRow[] = [
+  (config) => openai(config.openai),
+  (config) => anthropic(config.anthropic),
+  (config) => google(config.google),
+  (config) => vertex("gcp.vertex_ai", "google", config.vertex, "vertex"),
+];
+
 /** Kinds of upstreams that settings can name. */
 const KINDS = { openai: compatible, azure, vertex };
 
-export function createProviders(config: ProxyConfig): Providers {
-  // The first that says so has a path without prefix: OpenAI's are the plainest, so it is asked last.
-  const bare = [google(config.google), anthropic(config.anthropic), openai(config.openai)];
+export function createProviders(config: ProxyConfig, rows: readonly ProviderRow[] = OWN_PROVIDERS): Providers {
   const all = [
-    ...bare.toReversed(),
-    vertex("gcp.vertex_ai", "google", config.vertex, "vertex"),
+    ...rows.map((row) => row(config)),
     ...config.upstreams.map(({ kind, name, priceList, settings }) => KINDS[kind](name, priceList, settings)),
   ];
   const byPrefix = new Map(all.flatMap((provider) => provider.prefixes.map((prefix) => [prefix, provider] as const)));
   return {
     all,
     byPrefix: (prefix) => byPrefix.get(prefix),
-    byBarePath: (asked) => bare.find((provider) => provider.takesBare?.(asked)),
+    byBarePath: (asked) => all.findLast((provider) => provider.takesBare?.(asked)),
   };
 }
