@@ -5,7 +5,7 @@ import type { KnownBy } from "./fields.ts";
 import { findDeep, objectAt, objectsIn, readLimit, textAt, textsOf } from "./json.ts";
 import type { JsonObject } from "./json.ts";
 import { otherModels, predictedBytes, unknownCost, unknownName } from "./openai-fields.ts";
-import { describeMedia } from "./openai-media.ts";
+import { describeMedia } from "./openai-media-call.ts";
 import { alwaysSearched, searchTier } from "./openai-usage.ts";
 import type { RouteMatch } from "./routes.ts";
 import { far, media, unproven, BATCH_FILE, STORED_PROMPT, UNNAMED_MODEL } from "./why.ts";
