@@ -15,12 +15,13 @@ import type { Ending } from "./forward.ts";
 import { outgoingHeaders } from "./headers.ts";
 import { answerMe } from "./me.ts";
 import { createMeter } from "./meter.ts";
-import { checkReferences, checkScope, passResult, passUnmetered, passUnread, withPlace } from "./pass.ts";
+import { passResult, passUnmetered, passUnread, withPlace } from "./pass.ts";
 import { answerRefused } from "./refuse.ts";
 import { nowhere, Refused } from "./refusals.ts";
 import { release } from "./release.ts";
 import type { Principal } from "./principal.ts";
 import { readTags } from "./tags.ts";
+import { checkReferences, checkScope } from "./scope.ts";
 
 export async function handle(context: ProxyContext, request: FastifyRequest, reply: FastifyReply): Promise<void> {
   let dialect = guessDialect(context.providers, request.raw.url ?? "/");

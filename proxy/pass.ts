@@ -7,21 +7,19 @@ import { describeScope } from "../ledger/budgets.ts";
 import { formatRequestId } from "../ledger/ids.ts";
 import { hasBody } from "./arrival.ts";
 import type { ProxyContext } from "./context.ts";
-import { endWork, NOTHING_MORE } from "./attempt.ts";
+import { endWork } from "./attempt.ts";
 import { NO_READING } from "./dialects/reading.ts";
-import { parseObject } from "./dialects/json.ts";
 import type { RouteMatch } from "./dialects/routes.ts";
 import type { Credential } from "./credential.ts";
 import type { Target } from "./target.ts";
-import type { Dialect } from "./dialects/dialect.ts";
 import { outgoingHeaders } from "./headers.ts";
 import type { ChooseMeter, Exchange } from "./forward.ts";
 import { createMeter } from "./meter.ts";
-import type { Meter } from "./meter.ts";
 import type { Ending } from "./forward.ts";
 import { Refused, refuseFrozen } from "./refusals.ts";
 import type { Principal } from "./principal.ts";
 import { release } from "./release.ts";
+import { createNameReader, createPlacer, UNREAD } from "./unread.ts";
 import { workCall } from "./work.ts";
 import type { Result } from "./work.ts";
 
@@ -174,46 +172,6 @@ async function endDeleted({ context, request, target }: Passing, ending: Ending)
   });
 }
 
-/** A Keymeter key reaches what it began itself; at the provider all of them are one account. */
-export function checkScope(context: ProxyContext, { provider, dialect, match }: Target, principal: Principal): void {
-  if (!match) return;
-  const scope = match.route.kind === "result" ? "work" : match.route.scope;
-  if (scope === undefined) return;
-  const workId = scope === "work" ? dialect.workId(match) : "";
-  if (workId.includes("%"))
-    throw new Refused("bad_target", "an id is written without escapes on a path that brings results");
-  if (principal.kind !== "virtual") return;
-  if (scope === "account")
-    throw new Refused(
-      "not_metered",
-      "this path shows or changes what other keys of the same provider account made, so it is not open to Keymeter keys",
-    );
-  if (context.things.ownerOf(provider.name, workId) !== principal.keyId)
-    throw new Refused(
-      "not_metered",
-      "nothing of that id was made with this key, or is known here to have been; a Keymeter key reaches its own files, batches, answers and conversations only",
-    );
-}
-
-/** Refuses a body that refers to what another Keymeter key made. What was made elsewhere in the account is for all of them. */
-export function checkReferences(
-  context: ProxyContext,
-  provider: string,
-  principal: Principal,
-  references: readonly string[],
-): void {
-  if (principal.kind !== "virtual") return;
-  const isForeign = references.some((name) => {
-    const owner = context.things.ownerOf(provider, name);
-    return owner !== undefined && owner !== principal.keyId;
-  });
-  if (isForeign)
-    throw new Refused(
-      "not_metered",
-      "the body refers to a file, cache, answer or conversation that another Keymeter key made",
-    );
-}
-
 function forward(
   { context, request, reply, target, principal, credential, headers, mostBodyBytes }: Passing,
   chooseMeter: ChooseMeter,
@@ -287,52 +245,3 @@ function ownBase({ raw }: FastifyRequest, { provider, explicit }: Target): strin
   const isEncrypted = "encrypted" in raw.socket || proto === "https";
   return `${isEncrypted ? "https" : "http"}://${host}${explicit ? `/${provider.prefixes[0] ?? ""}` : ""}`;
 }
-
-/** Holds an answer and puts the places that it names here. */
-function createPlacer(dialect: Dialect, base: string): Meter {
-  const held: Buffer[] = [];
-  let size = 0;
-  return {
-    ...UNREAD,
-    push(chunk) {
-      size += chunk.length;
-      // No list of places is as long: it passes as it is.
-      return size > MOST_PLACED_BYTES ? Buffer.concat([...held.splice(0), chunk]) : void held.push(chunk);
-    },
-    takeHeld: () => {
-      // latin1, so that every other byte stays what it is, packed answers included.
-      const text = Buffer.concat(held).toString("latin1");
-      return [Buffer.from(dialect.placeUrls?.(text, base) ?? text, "latin1")];
-    },
-  };
-}
-
-/** Holds a small answer, and reads from it what was made. */
-function createNameReader(dialect: Dialect): Meter & { name(): string | undefined } {
-  const held: Buffer[] = [];
-  let size = 0;
-  return {
-    ...UNREAD,
-    push(chunk) {
-      size += chunk.length;
-      return size > MOST_NAMING_BYTES ? Buffer.concat([...held.splice(0), chunk]) : void held.push(chunk);
-    },
-    takeHeld: () => held.splice(0),
-    name() {
-      const answer = parseObject(Buffer.concat(held).toString("utf8"));
-      return answer && dialect.made?.(answer);
-    },
-  };
-}
-
-const MOST_NAMING_BYTES = 1024 * 1024;
-const MOST_PLACED_BYTES = 16 * 1024 * 1024;
-
-/** Reads nothing, holds nothing. */
-const UNREAD: Meter = {
-  push: (chunk) => chunk,
-  takeHeld: () => [],
-  reading: () => NOTHING_MORE,
-  soFar: () => NOTHING_MORE,
-  seen: () => ({ tokens: 0, isPartial: true }),
-};

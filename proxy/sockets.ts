@@ -22,7 +22,7 @@ import type { Target } from "./target.ts";
 import { checkLimits } from "./gate.ts";
 import { createMask } from "./mask.ts";
 import type { Mask } from "./mask.ts";
-import { checkReferences } from "./pass.ts";
+import { checkReferences } from "./scope.ts";
 import { checkPolicy, checkProvider } from "./policy.ts";
 import { addressed, answerSocket, countRefused, renderRefused } from "./refuse.ts";
 import { nowhere, Refused } from "./refusals.ts";
