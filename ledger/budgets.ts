@@ -114,6 +114,18 @@ export function covers(scope: Scope, subject: Subject): boolean {
   });
 }
 
+/** Whether it could cover what a key uses of a provider, of whichever model, project and environment. */
+export function mayCover(
+  { team, keyId, provider }: Scope,
+  subject: { readonly team: string; readonly keyId: string; readonly provider: string },
+): boolean {
+  return (
+    (provider ?? subject.provider) === subject.provider &&
+    (keyId ?? subject.keyId) === subject.keyId &&
+    (team ?? subject.team) === subject.team
+  );
+}
+
 /** Whether one takes the place of the other: a scope has one budget a window. */
 export function isSamePlace(one: Pick<Budget, "scope" | "window">, other: Pick<Budget, "scope" | "window">): boolean {
   return one.window === other.window && SCOPE_PARTS.every((part) => one.scope[part] === other.scope[part]);

@@ -22,6 +22,7 @@ import { createBodies } from "./bodies.ts";
 import type { ProxyConfig } from "./config.ts";
 import type { ProxyContext } from "./context.ts";
 import { createForwarder } from "./forward.ts";
+import { createCaches } from "./caches.ts";
 import { createLengths } from "./lengths.ts";
 import { createLimiter } from "./limits.ts";
 import { createPublicListener } from "./listener.ts";
@@ -152,6 +153,7 @@ async function createContext(
     register,
     names: await createNames(books, Date.now()),
     lengths: createLengths(),
+    caches: createCaches(),
     readers: createReaders(),
     bodies: createBodies(config.mostBodyBytes, config.mostBodiesBytes),
     limiter,

@@ -6,6 +6,7 @@ import { checkHeaders } from "./gate.ts";
 import { checkCredential, findCredential } from "./credential.ts";
 import { checkMethod, readTarget, resolveTarget } from "./target.ts";
 import type { Credential } from "./credential.ts";
+import { checkScope } from "./scope.ts";
 import type { Target } from "./target.ts";
 import { checkAddress, checkProvider, clientAddress } from "./policy.ts";
 import type { CredentialSource } from "./providers/provider.ts";
@@ -44,6 +45,16 @@ export function arrive(context: Arriving, request: IncomingMessage): Arrival {
   checkProvider(principal.key, target.provider.name);
   checkMethod(query);
   return { query, credential, target, principal };
+}
+
+/** Checks that what the path names is the key's, and says which credential goes to the provider. */
+export async function enter(
+  context: Arriving & Pick<ProxyContext, "things">,
+  { target, principal, credential }: Arrived,
+): Promise<Credential> {
+  const own = await credentialFor(context, target, principal, credential);
+  await checkScope(context, target, principal);
+  return own;
 }
 
 /** Reads a canonical target and one credential. Throws Refused for what is odd, and while this program stops. The target is undefined where

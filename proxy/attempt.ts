@@ -59,7 +59,7 @@ export function said(reading: Reading, seen: Seen | undefined): Answered {
 /** Asks whether the key may, takes a place in the limits and holds the money, or none of it. Throws Refused. */
 export async function openAttempt(context: ProxyContext, asking: Asking): Promise<Attempt> {
   const { principal, provider, bodyBytes } = asking;
-  const call = context.lengths.measured(provider.name, asking.call);
+  const call = context.caches.known(provider.name, context.lengths.measured(provider.name, asking.call));
   const { instead = [], beside = [] } = call.otherModels ?? {};
   const others = [...new Set([...instead, ...beside])];
   checkPolicy(principal.key, { provider: provider.name, endpoint: call.endpoint, model: call.model, others });
@@ -173,6 +173,7 @@ function onBooked(context: ProxyContext, event: UsageEvent, reading: Reading | u
   context.metrics.countEvent(event);
   if (usageState === "reported" && event.responseId !== undefined)
     context.lengths.remember(provider, event.responseId, usage);
+  if (reading?.keeps) context.caches.remember(provider, reading.keeps);
   if (usageState === "reported" && usage.output !== undefined)
     context.expectations.observe(keyId, requestedModel, usage.output);
   for (const field of context.metrics.countUnknownFields(provider, reading?.unknownFields ?? []))

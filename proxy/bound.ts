@@ -4,7 +4,6 @@ import type { NanoUsd } from "../ledger/money.ts";
 import type { Price } from "../ledger/prices/price-book.ts";
 import { INPUT_CLASSES, OUTPUT_CLASSES } from "../ledger/usage.ts";
 import type { TokenClass, Usage } from "../ledger/usage.ts";
-import { BATCH_FILE } from "./dialects/call.ts";
 import type { Call } from "./dialects/call.ts";
 
 /** What a chat is framed with at the provider, beyond the bytes of its body. */
@@ -49,7 +48,7 @@ export function bound(call: Call, bodyBytes: number, price: Price): NanoUsd | un
 /** The most that a request is reckoned to come to where nothing proves it: a whole context in, the longest answer out. What runs at the
  *  provider, round after round, can still cost more. Undefined: nobody knows what stands in a file. `output`: tokens that it is held up at. */
 export function most(call: Call, bodyBytes: number, price: Price, output?: number): NanoUsd | undefined {
-  if (call.openInput === BATCH_FILE) return undefined;
+  if (call.openInput?.kind === "batch_file") return undefined;
   const isOpen = call.openInput !== undefined || call.unbounded !== undefined;
   const window = Math.min(price.contextWindow ?? LONGEST_INPUT, call.longestContext ?? Infinity);
   const fromBytes = mostTokensOf(call, bodyBytes);
@@ -87,7 +86,7 @@ export function expectation(
   boundNanoUsd: NanoUsd | undefined,
 ): NanoUsd | undefined {
   // Nobody knows what stands in a file.
-  if (call.openInput === BATCH_FILE) return undefined;
+  if (call.openInput?.kind === "batch_file") return undefined;
   const atMost = (amount: NanoUsd | undefined): NanoUsd | undefined =>
     amount !== undefined && boundNanoUsd !== undefined && amount > boundNanoUsd ? boundNanoUsd : amount;
   if (call.hidden !== undefined)

@@ -11,6 +11,7 @@ import type { Forwarder } from "./forward.ts";
 import type { Limiter } from "./limits.ts";
 import type { Patience } from "./patience.ts";
 import type { Metrics } from "./metrics.ts";
+import type { Caches } from "./caches.ts";
 import type { Lengths } from "./lengths.ts";
 import type { Names } from "./names.ts";
 import type { Providers } from "./providers/index.ts";
@@ -29,6 +30,7 @@ export type ProxyContext = {
   readonly limiter: Limiter;
   readonly names: Names;
   readonly lengths: Lengths;
+  readonly caches: Caches;
   readonly sightings: Sightings;
   readonly writer: Writer;
   readonly work: Work;

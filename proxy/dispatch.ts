@@ -26,7 +26,8 @@ export function dispatch(
   { target, principal, credential, read, attempt }: Sending,
 ): Exchange {
   const { provider, dialect, credentialHeader, upstreamPath, query } = target;
-  const { call, body, hides, isUnpacked } = read;
+  const { body, hides, isUnpacked } = read;
+  const { call } = attempt.asked;
   const request = reply.request;
   const isOurs = principal.kind === "virtual";
   return forwarder.exchange(

@@ -114,7 +114,7 @@ function mostOf({ mostNanoUsd, reservedNanoUsd }: Held): NanoUsd | undefined {
 
 /** Whether the input may be as long as a whole context. Pictures are not, nor is what a connection was asked for by itself. */
 function isFarInput({ call: { openInput } }: Asked): boolean {
-  return openInput !== undefined && openInput !== "a connection" && !openInput.startsWith("a picture");
+  return openInput !== undefined && openInput.kind !== "connection" && openInput.kind !== "media";
 }
 
 function isShort({ confidence, costNanoUsd }: Priced, { leftNanoUsd, reservedNanoUsd }: Held): boolean {

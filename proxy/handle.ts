@@ -2,12 +2,12 @@
 //   gate -> open the attempt -> forward and meter -> end the attempt -> release
 // Nothing flows back. Once it is open an attempt always ends in the books, whatever happens in between.
 import type { FastifyReply, FastifyRequest } from "fastify";
-import { arrive, credentialFor } from "./arrival.ts";
+import { arrive, enter } from "./arrival.ts";
 import { openAttempt } from "./attempt.ts";
 import type { ProxyContext } from "./context.ts";
 import { dispatch } from "./dispatch.ts";
 import { answerMe } from "./me.ts";
-import { checkScope, meteredRoute, pass } from "./pass.ts";
+import { meteredRoute, pass } from "./pass.ts";
 import { readCall } from "./read-call.ts";
 import { answerRefused } from "./refuse.ts";
 import { release } from "./release.ts";
@@ -19,8 +19,7 @@ export async function handle(context: ProxyContext, request: FastifyRequest, rep
     const arrival = (request.arrival ??= arrive(context, request.raw));
     if (!arrival.target) return await answerMe(context, request, reply, arrival.credential);
     const { target, principal, query } = arrival;
-    const credential = await credentialFor(context, target, principal, arrival.credential);
-    checkScope(context, target, principal);
+    const credential = await enter(context, arrival);
     const match = meteredRoute(target);
     if (!match) return await pass({ context, request, reply, target, principal, credential }, query);
 

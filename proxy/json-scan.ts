@@ -48,18 +48,6 @@ export function createFieldScanner(
     capture = undefined;
   };
 
-  const fields = (): { [name: string]: unknown } => {
-    const parsed: { [name: string]: unknown } = {};
-    for (const [field, text] of found) {
-      try {
-        parsed[field] = JSON.parse(text);
-      } catch {
-        // A value that is no JSON is treated as absent: the usage is then unknown, not wrong.
-      }
-    }
-    return parsed;
-  };
-
   return {
     get complete() {
       return complete;
@@ -67,7 +55,7 @@ export function createFieldScanner(
     get isArray() {
       return isArray;
     },
-    fields,
+    fields: () => parsed(found),
     push(chunk) {
       const buffer = Buffer.from(chunk.buffer, chunk.byteOffset, chunk.byteLength);
       let captureFrom = 0;
@@ -133,7 +121,7 @@ export function createFieldScanner(
               capture += buffer.toString("latin1", captureFrom, i);
               endCapture();
             }
-            if (depth === base && isArray) onObject?.(fields());
+            if (depth === base && isArray) onObject?.(parsed(found));
             depth -= 1;
             if (depth === 0) complete = true;
             break;
@@ -146,4 +134,16 @@ export function createFieldScanner(
       if (name !== undefined && name.length <= LONGEST_NAME) name += buffer.toString("latin1", nameFrom);
     },
   };
+}
+
+function parsed(found: ReadonlyMap<string, string>): { [name: string]: unknown } {
+  const fields: { [name: string]: unknown } = {};
+  for (const [field, text] of found) {
+    try {
+      fields[field] = JSON.parse(text);
+    } catch {
+      // A value that is no JSON is treated as absent: the usage is then unknown, not wrong.
+    }
+  }
+  return fields;
 }

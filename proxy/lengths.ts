@@ -23,11 +23,8 @@ export function createLengths(): Lengths {
     },
     measured(provider, call) {
       const known = call.continues === undefined ? undefined : tokens.get(nameOf(provider, call.continues));
-      if (known === undefined || !CONTINUES.has(call.openInput ?? "")) return call;
+      if (known === undefined || call.openInput?.kind !== "answer") return call;
       return { ...call, continuedTokens: known, openInput: undefined };
     },
   };
 }
-
-/** `openInput` of a request whose input is open by nothing but what it goes on from. */
-const CONTINUES = new Set(["previous_response_id", "previous_interaction_id"]);

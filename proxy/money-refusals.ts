@@ -2,6 +2,8 @@
 import type { BudgetRefusal } from "../ledger/budgets.ts";
 import { describeScope } from "../ledger/budgets.ts";
 import { formatUsd, formatUsdDown, formatUsdExact, formatUsdSet, formatUsdUp } from "../ledger/money.ts";
+import { sayWhy } from "./dialects/why.ts";
+import type { Why } from "./dialects/why.ts";
 import { Refused } from "./refusals.ts";
 import type { Asker, Principal } from "./principal.ts";
 
@@ -10,7 +12,7 @@ export type Refusing = {
   readonly principal: Principal;
   readonly model: string;
   /** What has no bound. */
-  readonly open?: string | undefined;
+  readonly open?: Why | undefined;
   /** The longest answer that would fit, in tokens; undefined where a shorter answer is no help. */
   readonly fittingTokens?: number | undefined;
 };
@@ -80,7 +82,7 @@ function describeRefusal(refused: BudgetRefusal, refusing: Refusing): string {
       );
     case "unbounded":
       return sentences(
-        `${describeBudget(refused, refusing.principal)} is strict, and the most this request can cost cannot be proven${refusing.open === undefined ? "" : `: ${refusing.open}`}`,
+        `${describeBudget(refused, refusing.principal)} is strict, and the most this request can cost cannot be proven${refusing.open === undefined ? "" : `: ${sayWhy(refusing.open)}`}`,
         by,
         wayOut(refusing.open),
       );
@@ -120,18 +122,11 @@ function endOf({ budget, window }: BudgetRefusal): string {
 }
 
 /** What has no bound is named, with what lets it pass. */
-function wayOut(open: string | undefined): string {
-  const name = ALLOWABLE.exec(open ?? "")
-    ?.slice(1)
-    .find((part) => part !== undefined);
-  return name === undefined
-    ? "Leave it out, or ask under a budget that is not strict"
-    : `Leave it out, or, if it costs nothing, whoever runs Keymeter adds "${name}" to proxy.allowed_fields`;
+function wayOut(open: Why | undefined): string {
+  return open?.kind === "allowable"
+    ? `Leave it out, or, if it costs nothing, whoever runs Keymeter adds "${open.name}" to proxy.allowed_fields`
+    : "Leave it out, or ask under a budget that is not strict";
 }
-
-/** Names that a setting allows, as the reasons write them. */
-const ALLOWABLE =
-  /^the field "([^"]+)"$|^anthropic-beta (.+)$|^(tool .+)$|^a block of type (.+)$|^context_management of type (.+)$/;
 
 function sentences(...all: readonly string[]): string {
   return all

@@ -3,25 +3,23 @@
 import { Transform } from "node:stream";
 import type { Readable } from "node:stream";
 import type { FastifyReply, FastifyRequest } from "fastify";
-import { describeScope } from "../ledger/budgets.ts";
+import { describeScope, mayCover } from "../ledger/budgets.ts";
 import { createAnswerId } from "../ledger/ids.ts";
 import { hasBody } from "./arrival.ts";
 import type { ProxyContext } from "./context.ts";
-import { endWork, NOTHING_MORE } from "./attempt.ts";
+import { endWork } from "./attempt.ts";
 import { NO_READING } from "./dialects/reading.ts";
-import { objectAt, parseObject, textAt } from "./dialects/json.ts";
 import type { RouteMatch } from "./dialects/routes.ts";
 import type { Credential } from "./credential.ts";
 import type { Target } from "./target.ts";
-import type { Dialect } from "./dialects/dialect.ts";
 import { outgoingHeaders } from "./headers.ts";
 import type { ChooseMeter, Exchange } from "./exchange.ts";
 import { createMeter } from "./meter.ts";
-import type { Meter } from "./meter.ts";
 import type { Ending } from "./ending.ts";
 import { Refused, refuseFrozen } from "./refusals.ts";
 import type { Principal } from "./principal.ts";
 import { release } from "./release.ts";
+import { createNameReader, createPlacer, UNREAD } from "./unread.ts";
 import { workCall } from "./work.ts";
 import type { Result } from "./work.ts";
 
@@ -80,41 +78,26 @@ async function passUnmetered(passing: Passing): Promise<void> {
   if (!target.explicit) throw refuse("the path names no provider; put /openai, /anthropic or /google in front of it");
   const states = await context.writer.states();
   const cap = states.find(
-    ({ budget }) => budget.kind === "hard" && mayCover(budget.scope, principal, target.provider.name),
+    ({ budget }) => budget.kind === "hard" && mayCover(budget.scope, { ...principal, provider: target.provider.name }),
   );
   if (cap)
     throw refuse(
       `this key is under a hard budget (${describeScope(cap.budget.scope)}, ${cap.budget.window}, ${cap.budget.id}), which must hold`,
     );
-  const frozen = (await context.writer.freezes()).find(({ scope }) => mayCover(scope, principal, target.provider.name));
+  const frozen = (await context.writer.freezes()).find(({ scope }) =>
+    mayCover(scope, { ...principal, provider: target.provider.name }),
+  );
   if (frozen) throw refuseFrozen(frozen);
   context.metrics.countUnmetered(target.provider.name);
   context.unmetered.note(principal, target.provider.name, request.method, target.upstreamPath, Date.now());
   await passUnread(passing);
 }
 
-/** Whether a budget could cover this key's use of a path whose model is not known. */
-function mayCover(
-  scope: {
-    readonly team?: string | undefined;
-    readonly keyId?: string | undefined;
-    readonly provider?: string | undefined;
-  },
-  principal: Principal,
-  provider: string,
-): boolean {
-  return (
-    (scope.provider ?? provider) === provider &&
-    (scope.keyId ?? principal.keyId) === principal.keyId &&
-    (scope.team ?? principal.team) === principal.team
-  );
-}
-
 /** Forwards without reading or booking. */
 async function passUnread(passing: Passing): Promise<void> {
   const { context, request, reply, target, principal } = passing;
   const base = target.match?.route.namesPlaces ? ownBase(request, target) : undefined;
-  const made = target.match?.route.makes && principal.kind === "virtual" ? createNameReader() : undefined;
+  const made = target.match?.route.makes && principal.kind === "virtual" ? createNameReader(target.dialect) : undefined;
   const { exchange, requestId, isTooLarge } = forward(
     passing,
     () => made ?? (base === undefined ? UNREAD : createPlacer(target.dialect, base)),
@@ -154,7 +137,7 @@ async function passResult(passing: Passing, match: RouteMatch, query: URLSearchP
   // of work that has just begun, or whose result is not ready: it has to be said again much later.
   const isGone =
     GONE.has(ending.status ?? 0) &&
-    context.things.ownerOf(provider.name, asked) === principal.keyId &&
+    (await context.things.ownerOf(provider.name, asked)) === principal.keyId &&
     context.work.isGone(provider.name, workId, Date.now());
   const result: Result | undefined = isWhole
     ? { ending, reading, seen: exchange.meter?.seen() }
@@ -164,7 +147,7 @@ async function passResult(passing: Passing, match: RouteMatch, query: URLSearchP
   const work = result && context.work.take(provider.name, workId);
   if (isWhole && result && !work) context.work.keepEarly(provider.name, workId, result);
   const ended = work && (await endWork(context, target, work, result));
-  const owner = context.things.ownerOf(provider.name, workId);
+  const owner = await context.things.ownerOf(provider.name, workId);
   if (ending.status === 200 && owner !== undefined) {
     await context.patience.wait(context.things.own(provider.name, owner, reading?.makes ?? []));
     if (reading?.resultPlace !== undefined) context.work.alias(provider.name, reading.resultPlace, workId);
@@ -186,50 +169,6 @@ async function endDeleted({ context, request, target }: Passing, ending: Ending)
     reading: NO_READING,
     seen: undefined,
   });
-}
-
-/** A Keymeter key reaches what it began itself; at the provider all of them are one account. */
-export function checkScope(
-  context: Pick<ProxyContext, "things">,
-  { provider, dialect, match }: Target,
-  principal: Principal,
-): void {
-  if (!match) return;
-  const scope = match.route.kind === "result" ? "work" : match.route.scope;
-  if (scope === undefined) return;
-  const workId = scope === "work" ? dialect.workId(match) : "";
-  if (workId.includes("%"))
-    throw new Refused("bad_target", "an id is written without escapes on a path that brings results");
-  if (principal.kind !== "virtual") return;
-  if (scope === "account")
-    throw new Refused(
-      "not_metered",
-      "this path shows or changes what other keys of the same provider account made, so it is not open to Keymeter keys",
-    );
-  if (context.things.ownerOf(provider.name, workId) !== principal.keyId)
-    throw new Refused(
-      "not_metered",
-      "nothing of that id was made with this key, or is known here to have been; a Keymeter key reaches its own files, batches, answers and conversations only",
-    );
-}
-
-/** Refuses a body that refers to what another Keymeter key made. What was made elsewhere in the account is for all of them. */
-export function checkReferences(
-  context: Pick<ProxyContext, "things">,
-  provider: string,
-  principal: Principal,
-  references: readonly string[],
-): void {
-  if (principal.kind !== "virtual") return;
-  const isForeign = references.some((name) => {
-    const owner = context.things.ownerOf(provider, name);
-    return owner !== undefined && owner !== principal.keyId;
-  });
-  if (isForeign)
-    throw new Refused(
-      "not_metered",
-      "the body refers to a file, cache, answer or conversation that another Keymeter key made",
-    );
 }
 
 function forward(
@@ -299,54 +238,3 @@ function ownBase({ raw }: FastifyRequest, { provider, explicit }: Target): strin
   const isEncrypted = "encrypted" in raw.socket || proto === "https";
   return `${isEncrypted ? "https" : "http"}://${host}${explicit ? `/${provider.prefixes[0] ?? ""}` : ""}`;
 }
-
-/** Holds an answer and puts the places that it names here. */
-function createPlacer(dialect: Dialect, base: string): Meter {
-  const held: Buffer[] = [];
-  let size = 0;
-  return {
-    ...UNREAD,
-    push(chunk) {
-      size += chunk.length;
-      // No list of places is as long: it passes as it is.
-      return size > MOST_PLACED_BYTES ? Buffer.concat([...held.splice(0), chunk]) : void held.push(chunk);
-    },
-    takeHeld: () => {
-      // latin1, so that every other byte stays what it is, packed answers included.
-      const text = Buffer.concat(held).toString("latin1");
-      return [Buffer.from(dialect.placeUrls?.(text, base) ?? text, "latin1")];
-    },
-  };
-}
-
-/** Holds a small answer, and reads from it what was made. */
-function createNameReader(): Meter & { name(): string | undefined } {
-  const held: Buffer[] = [];
-  let size = 0;
-  return {
-    ...UNREAD,
-    push(chunk) {
-      size += chunk.length;
-      return size > MOST_NAMING_BYTES ? Buffer.concat([...held.splice(0), chunk]) : void held.push(chunk);
-    },
-    takeHeld: () => held.splice(0),
-    name() {
-      const answer = parseObject(Buffer.concat(held).toString("utf8"));
-      // What is made may be a part of the answer: Google's `{"file": {"name": ...}}`, OpenAI's upload that became a file.
-      const thing = objectAt(answer, "file") ?? answer;
-      return textAt(thing, "id") ?? textAt(thing, "name");
-    },
-  };
-}
-
-const MOST_NAMING_BYTES = 1024 * 1024;
-const MOST_PLACED_BYTES = 16 * 1024 * 1024;
-
-/** Reads nothing, holds nothing. */
-const UNREAD: Meter = {
-  push: (chunk) => chunk,
-  takeHeld: () => [],
-  reading: () => NOTHING_MORE,
-  soFar: () => NOTHING_MORE,
-  seen: () => ({ tokens: 0, isPartial: true }),
-};

@@ -4,7 +4,7 @@ import type { Arrived } from "./arrival.ts";
 import type { ProxyContext } from "./context.ts";
 import type { Call } from "./dialects/call.ts";
 import type { RouteMatch } from "./dialects/routes.ts";
-import { checkReferences } from "./pass.ts";
+import { checkReferences } from "./scope.ts";
 import { Refused } from "./refusals.ts";
 import { readTags } from "./tags.ts";
 import type { Tags } from "./tags.ts";
@@ -44,7 +44,7 @@ export async function readCall(
   const toRead = { dialect: dialect.name, match, headers, asksUsage: provider.asksUsage, knownBy };
   const bodyBytes = plain.length;
   const { call, references, rewritten, body } = await context.readers.request(toRead, plain);
-  checkReferences(context, provider.name, principal, references);
+  await checkReferences(context, provider.name, principal, references);
   return {
     call: tiers.length > 0 ? { ...call, placeTiers: tiers } : call,
     tags: readTags(request.headers, call.bodyTags),

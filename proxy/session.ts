@@ -54,14 +54,14 @@ const INTERNAL = 1011;
 const OWN_CODES = 3000;
 const MOST_REASON_BYTES = 123;
 
-/** Lets messages pass, in order, each side as fast as the other one reads. `check` throws Refused for a message that may not go on; `over` is
+/** Lets messages pass, in order, each side as fast as the other one reads. `check` rejects with Refused for a message that may not go on; `over` is
  *  told when nothing more passes. */
 export function createSession(
   context: Speaking,
   conversation: Conversation,
   turns: Turns,
   { client, userAgent, upstream, mask }: Ends,
-  check: (message: JsonObject) => void,
+  check: (message: JsonObject) => Promise<void>,
   over: () => void,
 ): Session {
   /** Why nothing more of the client goes on. What goes on or was asked for comes to its end. */
@@ -86,7 +86,7 @@ export function createSession(
     if (goodbye || finishing) return;
     try {
       const message = readJson(data);
-      check(message);
+      await check(message);
       const need = conversation.sent(message);
       if (need && "unmetered" in need) throw new Refused("websocket", `this cannot be metered: ${need.unmetered}`);
       if (need) await turns.reserve(need, data.length);

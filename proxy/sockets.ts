@@ -15,7 +15,7 @@ import { guessDialect } from "./target.ts";
 import { readProtocols } from "./credential.ts";
 import { outgoingHeaders } from "./headers.ts";
 import { createMask } from "./mask.ts";
-import { checkReferences } from "./pass.ts";
+import { checkReferences } from "./scope.ts";
 import { checkPolicy, checkProvider } from "./policy.ts";
 import { answerSocket, renderRefused } from "./refuse.ts";
 import { nowhere, Refused } from "./refusals.ts";
@@ -138,9 +138,9 @@ async function begin(
       if (context.isDraining()) throw new Refused("draining", "this Keymeter is shutting down; connect again");
       return;
     }
-    const check = (message: JsonObject): void => {
+    const check = async (message: JsonObject): Promise<void> => {
       checkLimits(message, target.dialect.limits, false);
-      checkReferences(context, target.provider.name, principal, target.dialect.references(message));
+      await checkReferences(context, target.provider.name, principal, target.dialect.references(message));
       const [model, ...others] = conversation.models?.(message) ?? [];
       const endpoint = conversation.opening?.endpoint;
       if (model !== undefined && endpoint !== undefined)

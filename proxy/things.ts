@@ -1,7 +1,7 @@
 // Things at the provider that a key's request made: files, caches, conversations, batches. At the provider all Keymeter keys of one
 // credential are one account; here each thing has the key that made it. In memory, so that a body full of names waits for no disk; what
 // memory no longer holds is asked of the books.
-import { createThingReader, readThings } from "../ledger/usage/things.ts";
+import { readThingOwners, readThings } from "../ledger/usage/things.ts";
 import type { UsageBooks } from "../ledger/books.ts";
 import type { Writer } from "../ledger/usage/writer.ts";
 import type { Log } from "../service/log.ts";
@@ -12,7 +12,9 @@ export type Things = {
   /** Remembers what the books have already. */
   remember(provider: string, keyId: string, names: readonly string[]): void;
   /** The key that made it; undefined: none through this Keymeter. */
-  ownerOf(provider: string, name: string): string | undefined;
+  ownerOf(provider: string, name: string): Promise<string | undefined>;
+  /** The keys that made any of these. */
+  ownersOf(provider: string, names: readonly string[]): Promise<string[]>;
 };
 
 /** Names in memory: some 100 MB of them. */
@@ -20,7 +22,6 @@ const MOST_REMEMBERED = 500_000;
 
 export async function createThings(books: UsageBooks, writer: Writer, log: Log): Promise<Things> {
   const owners = new Map<string, string>();
-  const readOwner = createThingReader(books);
   const nameOf = (provider: string, name: string): string => `${provider}\n${name}`;
   /** Whether the books hold more than memory does. */
   let isPart = false;
@@ -38,6 +39,13 @@ export async function createThings(books: UsageBooks, writer: Writer, log: Log):
       owners.set(key, keyId);
     }
   };
+  const ownersOf: Things["ownersOf"] = async (provider, names) => {
+    const known = names.map((name) => owners.get(nameOf(provider, name)));
+    const missing = isPart ? names.filter((_, i) => known[i] === undefined) : [];
+    const older = missing.length > 0 ? await readThingOwners(books, provider, missing) : undefined;
+    return [...known.filter((owner) => owner !== undefined), ...(older?.values() ?? [])];
+  };
+
   for await (const { provider, name, keyId } of readThings(books, MOST_REMEMBERED + 1))
     remember(provider, keyId, [name]);
 
@@ -52,6 +60,7 @@ export async function createThings(books: UsageBooks, writer: Writer, log: Log):
         log.error({ err: error, provider, keyId }, "what a key made could not be written down");
       });
     },
-    ownerOf: (provider, name) => owners.get(nameOf(provider, name)) ?? (isPart ? readOwner(provider, name) : undefined),
+    ownersOf,
+    ownerOf: async (provider, name) => (await ownersOf(provider, [name]))[0],
   };
 }

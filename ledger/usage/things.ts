@@ -1,18 +1,22 @@
 // Things that keys made at providers: files, caches, conversations, batches. At the provider all keys of one credential are one account;
 // here each name has the key that made it, the first one for ever. Whether anything of it goes on is no matter of this table.
-import { sqliteOf } from "../sqlite-books.ts";
 import type { UsageBooks } from "../books.ts";
+import { and, eq, inArray } from "../drizzle.ts";
+import { sqliteOf, tablesOf } from "../sqlite-books.ts";
+import { things } from "./schema.ts";
 
 /** Changes nothing where the name is known. */
 export const INSERT_THING = "INSERT OR IGNORE INTO things (provider, name, key_id, attempt_id) VALUES (?, ?, ?, ?)";
+
+/** Names that are asked for in one query. */
+const MOST_ASKED = 500;
 
 /** The newest `most` of all, oldest of these first. */
 export async function* readThings(
   books: UsageBooks,
   most: number,
 ): AsyncGenerator<{ readonly provider: string; readonly name: string; readonly keyId: string }> {
-  const database = sqliteOf(books);
-  const rows = database
+  const rows = sqliteOf(books)
     .prepare(
       "SELECT provider, name, key_id AS keyId FROM (SELECT * FROM things ORDER BY attempt_id DESC LIMIT ?) ORDER BY attempt_id",
     )
@@ -20,9 +24,22 @@ export async function* readThings(
   for (const row of rows) yield row as { provider: string; name: string; keyId: string };
 }
 
-/** Looks for the key that made a thing; undefined: none through this ledger. */
-export function createThingReader(books: UsageBooks): (provider: string, name: string) => string | undefined {
-  const database = sqliteOf(books);
-  const find = database.prepare("SELECT key_id FROM things WHERE provider = ? AND name = ?").pluck();
-  return (provider, name) => find.get(provider, name) as string | undefined;
+/** The keys that made things at a provider, by name; those that nobody made through this ledger are not among them. */
+export async function readThingOwners(
+  books: UsageBooks,
+  provider: string,
+  names: readonly string[],
+): Promise<Map<string, string>> {
+  const found = new Map<string, string>();
+  for (let i = 0; i < names.length; i += MOST_ASKED) {
+    // Others get a turn in between.
+    if (i > 0) await new Promise((resolve) => setImmediate(resolve));
+    const rows = tablesOf(books)
+      .select({ name: things.name, keyId: things.keyId })
+      .from(things)
+      .where(and(eq(things.provider, provider), inArray(things.name, names.slice(i, i + MOST_ASKED))))
+      .all();
+    for (const { name, keyId } of rows) found.set(name, keyId);
+  }
+  return found;
 }

@@ -5,6 +5,8 @@ import type { KnownBy } from "./fields.ts";
 import { findAll, listOf, memberOf, objectAt, objectsIn, printed, textAt } from "./json.ts";
 import { idOf, modelsIn } from "./named.ts";
 import type { JsonObject } from "./json.ts";
+import { allowable, unproven } from "./why.ts";
+import type { Why } from "./why.ts";
 
 const MESSAGES = new Set(
   `model messages system max_tokens metadata stop_sequences stream temperature top_k top_p tools tool_choice thinking output_config
@@ -69,22 +71,23 @@ const NEUTRAL_BETA = new RegExp(
 );
 
 /** Why nothing bounds what a body asks for, or undefined. */
-export function unknownCost(body: JsonObject, by: KnownBy): string | undefined {
+export function unknownCost(body: JsonObject, by: KnownBy): Why | undefined {
   const stated = ["mcp_servers", "container"].find((field) => isSomething(body[field]));
   const edits = objectAt(body, "context_management");
   return (
-    (stated !== undefined && !by.allowed.includes(stated) ? stated : undefined) ??
+    (stated !== undefined && !by.allowed.includes(stated) ? unproven(stated) : undefined) ??
     objectsIn(edits?.["edits"])
       .map((edit) => textAt(edit, "type") ?? "")
       .filter((type) => !/^clear_(thinking|tool_uses)_\d+$/.test(type) && !by.allowed.includes(type))
-      .map((type) => `context_management of type ${type.slice(0, 60)}`)[0] ??
+      .map((type) => type.slice(0, 60))
+      .map((type) => allowable(type, `context_management of type ${type}`))[0] ??
     hostedTool(body["tools"] ?? [], by) ??
     costlyBlock(body["messages"], by)
   );
 }
 
 /** The first field or beta in a body that nobody knows, as a reason. */
-export function unknownName(body: JsonObject, by: KnownBy): string | undefined {
+export function unknownName(body: JsonObject, by: KnownBy): Why | undefined {
   const betas = body["anthropic_beta"];
   return (
     unknownField(body, MESSAGES, by) ??
@@ -98,24 +101,24 @@ function isSomething(value: unknown): boolean {
   return value !== undefined && value !== null && !(Array.isArray(value) && value.length === 0);
 }
 
-function hostedTool(tools: unknown, by: KnownBy): string | undefined {
-  if (!Array.isArray(tools)) return "tools";
+function hostedTool(tools: unknown, by: KnownBy): Why | undefined {
+  if (!Array.isArray(tools)) return unproven("tools");
   for (const tool of listOf(tools)) {
     const type = textAt(tool, "type");
     const callers = memberOf(tool, "allowed_callers");
     const isDirect = !Array.isArray(callers) || callers.every((caller) => caller === "direct");
     if (type !== undefined && !CLIENT_TOOLS.test(type) && !by.allowed.includes(`tool ${type}`))
-      return `tool ${type.slice(0, 60)}`;
-    if (!isDirect) return "a tool that code at the provider may call";
+      return allowable(`tool ${type.slice(0, 60)}`);
+    if (!isDirect) return unproven("a tool that code at the provider may call");
   }
   return undefined;
 }
 
-function costlyBlock(messages: unknown, by: KnownBy): string | undefined {
+function costlyBlock(messages: unknown, by: KnownBy): Why | undefined {
   for (const message of objectsIn(messages))
     for (const block of objectsIn(message["content"])) {
       const type = textAt(block, "type") ?? "";
-      if (COSTLY_BLOCKS.test(type) && !by.allowed.includes(type)) return `a block of type ${type}`;
+      if (COSTLY_BLOCKS.test(type) && !by.allowed.includes(type)) return allowable(type, `a block of type ${type}`);
       const definition = objectAt(objectAt(block, "tool"), "definition");
       const inner = type === "tool_addition" && definition ? hostedTool([definition], by) : undefined;
       if (inner !== undefined) return inner;
@@ -124,12 +127,14 @@ function costlyBlock(messages: unknown, by: KnownBy): string | undefined {
 }
 
 /** The first beta that nobody knows, as a reason; from the header, or a list in the body. */
-export function unknownBeta(header: string | string[] | undefined, by: KnownBy): string | undefined {
+export function unknownBeta(header: string | string[] | undefined, by: KnownBy): Why | undefined {
   const unknown = String(header ?? "")
     .split(",")
     .map((beta) => beta.trim())
     .find((beta) => beta !== "" && !NEUTRAL_BETA.test(beta) && !by.allowed.includes(beta));
-  return unknown === undefined ? undefined : `anthropic-beta ${unknown.slice(0, 60)}`;
+  if (unknown === undefined) return undefined;
+  const name = unknown.slice(0, 60);
+  return allowable(name, `anthropic-beta ${name}`);
 }
 
 /** Models beside the one that is asked for: those it falls back to, and advisors. */

@@ -1,5 +1,6 @@
 // What a request asks for, as plain data: it is priced, held and settled by it, and travels to threads.
 import type { Usage } from "../../ledger/usage.ts";
+import type { Why } from "./why.ts";
 
 /** What a metered request asks for, in what matters to its price. */
 export type Call = {
@@ -15,15 +16,22 @@ export type Call = {
   /** How many answers are asked for. */
   readonly answers: number;
   /** Why the input is bounded by the model's context only, not by the body's bytes (a picture, a stored conversation). */
-  readonly openInput: string | undefined;
+  readonly openInput: Why | undefined;
   /** The answer that it goes on from, which is its input too. */
   readonly continues?: string | undefined;
   /** How many tokens that is, where it passed here. */
   readonly continuedTokens?: number;
   /** Why no bound exists at all (tools that run at the provider, work that goes on after the answer). */
-  readonly unbounded: string | undefined;
+  readonly unbounded: Why | undefined;
   /** A name in it that nobody knows (a field, a beta): no bound is proven with it, but what it may add is not reckoned with. */
-  readonly unknown?: string | undefined;
+  readonly unknown?: Why | undefined;
+  /** The cache that it changes. `isModelOpen`: only who knows the cache knows its model. */
+  readonly cache?: {
+    readonly name: string;
+    readonly isModelOpen: boolean;
+    /** Until when its storage is booked, where it passed here. */
+    readonly bookedUntilMs?: number;
+  };
   /** Its work goes on at the provider after the answer. */
   readonly goesOn?: boolean;
   /** The provider keeps its answer, for who asked to fetch it again. */
@@ -67,14 +75,14 @@ export const PLAIN_CALL: Omit<Call, "endpoint" | "model"> = Object.freeze({
   bodyTags: {},
 });
 
-/** `openInput` of a request whose text and model lie at the provider. */
-export const STORED_PROMPT = "a stored prompt";
-export const BATCH_FILE = "a batch file";
-/** Which model works is the provider's choice. */
-export const UNNAMED_MODEL = "a model that the request does not name";
-const NAMELESS: readonly (string | undefined)[] = [STORED_PROMPT, BATCH_FILE, UNNAMED_MODEL];
-
 /** Whether a request may leave its model out, because the provider knows one. */
 export function isNameless({ openInput }: Call): boolean {
-  return NAMELESS.includes(openInput);
+  switch (openInput?.kind) {
+    case "batch_file":
+    case "stored_prompt":
+    case "unnamed_model":
+      return true;
+    default:
+      return false;
+  }
 }

@@ -36,6 +36,10 @@ export type Dialect = {
   readonly credentialHeader: "authorization" | "x-api-key" | "x-goog-api-key";
   /** Top-level fields of a JSON answer that `body` reads when it is too large to be parsed whole. */
   readonly bodyFields: readonly string[];
+  /** Those that are read beside them of each object, where a stream comes as one JSON array. */
+  readonly elementFields?: readonly string[];
+  /** The name of what an answer made. */
+  made?(answer: JsonObject): string | undefined;
   /** Why a query or a header of a metered request cannot be accepted (it would hide the usage), or undefined. */
   refuses(query: URLSearchParams, match: RouteMatch): string | undefined;
   describe(match: RouteMatch, body: JsonObject, headers: IncomingHttpHeaders, knownBy: KnownBy): Call;

@@ -1,6 +1,8 @@
 // Which fields of a body are known: to cost nothing beyond the bytes that they are, or to be bounded elsewhere. Any other may open a cost
 // that no bound sees, so that none is claimed with it. Whoever runs Keymeter can allow more by name (proxy.allowed_fields).
 import type { JsonObject } from "./json.ts";
+import { allowable } from "./why.ts";
+import type { Why } from "./why.ts";
 
 /** Whose body it is, and what settings allow beyond what is known here. */
 export type KnownBy = {
@@ -15,7 +17,7 @@ export function unknownField(
   known: ReadonlySet<string>,
   { allowed }: KnownBy,
   holder = "",
-): string | undefined {
+): Why | undefined {
   const name = Object.keys(body ?? {}).find(
     (field) =>
       !known.has(field) &&
@@ -24,5 +26,7 @@ export function unknownField(
       !allowed.includes(field) &&
       !allowed.includes(`${holder}${field}`),
   );
-  return name === undefined ? undefined : `the field "${`${holder}${name}`.slice(0, 80)}"`;
+  if (name === undefined) return undefined;
+  const full = `${holder}${name}`.slice(0, 80);
+  return allowable(full, `the field "${full}"`);
 }

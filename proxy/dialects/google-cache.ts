@@ -9,6 +9,7 @@ import type { Call } from "./call.ts";
 import type { JsonObject } from "./json.ts";
 import type { Reading, UsageReader } from "./reading.ts";
 import type { Route } from "./routes.ts";
+import { unproven } from "./why.ts";
 
 export const CACHE_ROUTES: readonly Route[] = [
   { method: "POST", path: "/cachedContents", endpoint: "cached_contents", kind: "metered" },
@@ -18,35 +19,27 @@ export const CACHE_ROUTES: readonly Route[] = [
   { method: "DELETE", path: "/cachedContents/{id}", endpoint: "cached_contents_state", kind: "free", scope: "work" },
 ];
 
-/** What is known of the caches that passed: their model, and until when their storage is booked. */
-const known = new Map<string, { readonly model: string; readonly untilMs: number }>();
-const MOST_KNOWN = 10_000;
-
 /** How long it is kept, and how many tokens it holds, shows in the answer. `id`: of one that is changed. */
 export function describeCache(body: JsonObject, id: string | undefined): Call {
+  const model = modelOf(textAt(body, "model"));
   return {
     ...PLAIN_CALL,
     endpoint: "cached_contents",
     // A change of the expiry names no model; the answer does.
-    model: modelOf(textAt(body, "model")) ?? known.get(`cachedContents/${id}`)?.model ?? "cached-content",
+    model: model ?? "cached-content",
+    ...(id === undefined ? {} : { cache: { name: `cachedContents/${id}`, isModelOpen: model === undefined } }),
     maxOutputTokens: 0,
-    unbounded: "what a cache keeps, and for how long",
+    unbounded: unproven("what a cache keeps, and for how long"),
   };
 }
 
 /** What was put in is input; the storage is booked at once, until the expiry, as an estimate: a cache that is deleted sooner costs
  *  less. A later expiry is booked beyond the one that is booked already; when that is not known, from the change on. */
-export function createCacheReader(): UsageReader {
+export function createCacheReader({ cache }: Call): UsageReader {
   let answer: JsonObject | undefined;
-  let bookedUntilMs: number | undefined;
   return {
     needsWholeBody: true,
-    body(body) {
-      // The reading may be asked for again: what was known before it stays what it was.
-      if (answer) return;
-      answer = body;
-      bookedUntilMs = known.get(textAt(body, "name") ?? "")?.untilMs;
-    },
+    body: (body) => void (answer = body),
     event: () => "pass",
     reading(): Reading {
       const stated = objectAt(answer, "usageMetadata");
@@ -54,12 +47,14 @@ export function createCacheReader(): UsageReader {
       const [created, updated, expires] = ["createTime", "updateTime", "expireTime"].map((name) =>
         Date.parse(textAt(answer, name) ?? ""),
       ) as [number, number, number];
-      const hours = Math.max(0, expires - Math.max(updated, bookedUntilMs ?? 0)) / HOUR_MS;
+      const hours = Math.max(0, expires - Math.max(updated, cache?.bookedUntilMs ?? 0)) / HOUR_MS;
       const isKnown = tokens !== undefined && Number.isFinite(hours);
       const name = textAt(answer, "name");
       const model = modelOf(textAt(answer, "model"));
-      if (isKnown && name !== undefined && model !== undefined)
-        remember(name, model, Math.max(expires, bookedUntilMs ?? 0));
+      const keeps =
+        isKnown && name !== undefined && model !== undefined
+          ? { name, model, untilMs: Math.max(expires, cache?.bookedUntilMs ?? 0) }
+          : undefined;
       return {
         ...NO_READING,
         usage: isKnown
@@ -71,6 +66,7 @@ export function createCacheReader(): UsageReader {
         servedModel: model,
         responseId: name,
         makes: name === undefined ? [] : [name],
+        ...(keeps ? { keeps } : {}),
         raw: stated && rawOf({ ...stated, updateTime: answer?.["updateTime"], expireTime: answer?.["expireTime"] }),
         final: isKnown,
         isEstimate: true,
@@ -79,12 +75,6 @@ export function createCacheReader(): UsageReader {
       };
     },
   };
-}
-
-function remember(name: string, model: string, untilMs: number): void {
-  const [oldest] = known.keys();
-  if (known.size >= MOST_KNOWN && oldest !== undefined) known.delete(oldest);
-  known.set(name, { model, untilMs });
 }
 
 const HOUR_MS = 3_600_000;

@@ -4,6 +4,8 @@ import { unknownField } from "./fields.ts";
 import type { KnownBy } from "./fields.ts";
 import { deepAt, findAll, objectAt, objectsIn, textAt } from "./json.ts";
 import type { JsonObject } from "./json.ts";
+import { unproven } from "./why.ts";
+import type { Why } from "./why.ts";
 
 /** Protobuf JSON takes a name in either spelling. */
 function bothSpellings(names: string): ReadonlySet<string> {
@@ -54,7 +56,7 @@ const TABLES: { readonly [endpoint: string]: ReadonlySet<string> } = {
 };
 
 /** The first field that nobody knows, as a reason. */
-export function unknownName(endpoint: string, body: JsonObject, by: KnownBy): string | undefined {
+export function unknownName(endpoint: string, body: JsonObject, by: KnownBy): Why | undefined {
   const known = TABLES[endpoint];
   if (!known) return undefined;
   const config = objectAt(body, "generationConfig") ?? objectAt(body, "generation_config");
@@ -72,7 +74,9 @@ export function unknownName(endpoint: string, body: JsonObject, by: KnownBy): st
     unknownField(thinking, THINKING, by, "thinkingConfig.") ??
     unknownField(parameters, endpoint === "predict" ? PREDICT_PARAMETERS : FILM_PARAMETERS, by, "parameters.") ??
     // An enumeration by its number names no tier that is known.
-    (tier !== undefined && tier !== null && typeof tier !== "string" ? "a service tier by its number" : undefined)
+    (tier !== undefined && tier !== null && typeof tier !== "string"
+      ? unproven("a service tier by its number")
+      : undefined)
   );
 }
 

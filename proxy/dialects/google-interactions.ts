@@ -14,6 +14,7 @@ import type { JsonObject } from "./json.ts";
 import type { KnownFields } from "./stated.ts";
 import type { Reading, UsageReader } from "./reading.ts";
 import type { Route } from "./routes.ts";
+import { allowable, media, unproven } from "./why.ts";
 
 export const INTERACTION_ROUTES: readonly Route[] = [
   { method: "POST", path: "/interactions", endpoint: "interactions", kind: "metered" },
@@ -44,15 +45,15 @@ export function describeInteraction(body: JsonObject): Call {
     openInput:
       textAt(body, "previous_interaction_id") === undefined
         ? isRemote
-          ? "a picture or file"
+          ? media("a picture or file")
           : undefined
-        : "previous_interaction_id",
+        : { kind: "answer", field: "previous_interaction_id" },
     unbounded:
       // The other spelling of a field may be what the provider reads.
-      odd ??
-      (agent === undefined ? undefined : `agent ${agent}`) ??
-      (isSent(body["background"]) && body["background"] !== false ? "background" : undefined) ??
-      (hosted === undefined ? undefined : `tool ${hosted}`),
+      (odd === undefined ? undefined : unproven(odd)) ??
+      (agent === undefined ? undefined : unproven(`agent ${agent}`)) ??
+      (isSent(body["background"]) && body["background"] !== false ? unproven("background") : undefined) ??
+      (hosted === undefined ? undefined : allowable(`tool ${hosted}`)),
   };
 }
 

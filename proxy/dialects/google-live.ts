@@ -10,6 +10,7 @@ import type { JsonObject } from "./json.ts";
 import type { Reading } from "./reading.ts";
 import type { Conversation, Need, Said } from "./conversation.ts";
 import { readingOf } from "./google-usage.ts";
+import { far, unproven } from "./why.ts";
 
 /** What a turn of speech is taken for, beside its text: half a minute heard, half a minute said. */
 const USUAL_TURN: Usage = { input_audio: 750, output_audio: 750 };
@@ -86,8 +87,8 @@ function liveCall(model: string): Call {
     endpoint: "live",
     model,
     stream: true,
-    openInput: "a session",
-    unbounded: "a session that may speak at any time",
+    openInput: far("a session"),
+    unbounded: unproven("a session that may speak at any time"),
     isSpeech: true,
     fees: USUAL_TURN,
   };

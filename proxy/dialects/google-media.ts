@@ -8,6 +8,7 @@ import { PLAIN_CALL } from "./call.ts";
 import type { Call } from "./call.ts";
 import type { JsonObject } from "./json.ts";
 import type { Reading, UsageReader } from "./reading.ts";
+import { unproven } from "./why.ts";
 
 /** Texts become embeddings. Pictures are a fee each: as many as were asked for, four where nobody said. */
 export function describePrediction(model: string, body: JsonObject): Call {
@@ -20,7 +21,7 @@ export function describePrediction(model: string, body: JsonObject): Call {
     endpoint: "predict",
     model,
     maxOutputTokens: 0,
-    unbounded: count === undefined ? "a sampleCount that is no whole number" : undefined,
+    unbounded: count === undefined ? unproven("a sampleCount that is no whole number") : undefined,
     fees: { image: (count ?? DEFAULT_PICTURES) * instancesOf(body) },
   };
 }
@@ -39,7 +40,7 @@ export function describeFilm(model: string, body: JsonObject): Call {
     model,
     tiers: resolution === undefined ? [] : [`variant:${resolution}`],
     maxOutputTokens: 0,
-    unbounded: count === undefined || seconds === undefined ? "a count that is no whole number" : undefined,
+    unbounded: count === undefined || seconds === undefined ? unproven("a count that is no whole number") : undefined,
     fees: { video_second: (seconds ?? MOST_FILM_SECONDS) * (count ?? MOST_FILMS) * instancesOf(body) },
   };
 }

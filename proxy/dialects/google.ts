@@ -1,25 +1,20 @@
-// The Gemini wire format: generateContent, its stream (server-sent events or one JSON array), embeddings. Usage in a stream
-// is cumulative: the last one counts.
+// The Gemini wire format: its routes, how it says no, and where the rest of it is: what a request asks for (google-call.ts), how answers end
+// (google-generate.ts and the files named after what they read), counts (google-usage.ts).
 // Source: ai.google.dev API reference.
-import { readCount } from "../../ledger/usage.ts";
-import { BATCH_FILE } from "./call.ts";
-import { countWords } from "./words.ts";
-import { findDeep, listOf, objectAt, objectsIn, parseObject, textAt, textsOf } from "./json.ts";
-import { NO_READING } from "./reading.ts";
 import type { Call } from "./call.ts";
-import type { JsonObject } from "./json.ts";
-import type { Reading, UsageReader } from "./reading.ts";
+import type { Dialect } from "./dialect.ts";
+import { createBatchReader } from "./google-batch.ts";
+import { CACHE_ROUTES, createCacheReader } from "./google-cache.ts";
+import { describeGoogle } from "./google-call.ts";
+import { referencesOf } from "./google-fields.ts";
+import { createReader } from "./google-generate.ts";
+import { INTERACTION_ROUTES, createInteractionReader } from "./google-interactions.ts";
+import { converseLive } from "./google-live.ts";
+import { createFilmReader, createPredictionReader } from "./google-media.ts";
+import { objectAt, textAt } from "./json.ts";
+import type { UsageReader } from "./reading.ts";
 import type { Refusal } from "./refusal.ts";
 import type { Route } from "./routes.ts";
-import { createBatchReader } from "./google-batch.ts";
-import { CACHE_ROUTES, createCacheReader, describeCache } from "./google-cache.ts";
-import { createInteractionReader, describeInteraction, INTERACTION_ROUTES } from "./google-interactions.ts";
-import { createFilmReader, createPredictionReader, describeFilm, describePrediction } from "./google-media.ts";
-import { converseLive } from "./google-live.ts";
-import { otherModels, referencesOf, unknownName } from "./google-fields.ts";
-import { readingOf, searchQueries } from "./google-usage.ts";
-import type { KnownBy } from "./fields.ts";
-import type { Dialect } from "./dialect.ts";
 
 const ROUTES: readonly Route[] = [
   { method: "POST", path: "/models/{model}:generateContent", endpoint: "generate_content", kind: "metered" },
@@ -60,8 +55,6 @@ const ROUTES: readonly Route[] = [
   { method: "GET", path: "/models/{model}", endpoint: "model", kind: "free" },
 ];
 
-const EMBEDDINGS = new Set(["embed_content", "batch_embed_contents"]);
-
 export const google: Dialect = {
   name: "google",
   version: { pattern: /^v1(beta\d*|alpha\d*)?$/, default: "v1beta" },
@@ -71,6 +64,10 @@ export const google: Dialect = {
   limits: { switches: ["stream"], counts: [], textCounts: [] },
   credentialHeader: "x-goog-api-key",
   bodyFields: ["predictions", "usageMetadata", "modelVersion", "responseId", "error"],
+
+  elementFields: ["candidates", "promptFeedback"],
+  // An upload answers `{"file": {"name": ...}}`.
+  made: (answer) => textAt(objectAt(answer, "file") ?? answer, "name"),
 
   workId({ route, parameters: { model = "", id = "" } }) {
     if (route.endpoint === "operations") return `models/${model}/operations/${id}`;
@@ -96,38 +93,7 @@ export const google: Dialect = {
     return undefined;
   },
 
-  describe({ route, parameters }, body, _headers, knownBy): Call {
-    const model = parameters["model"] ?? "";
-    const beyond = unknownName(route.endpoint, body, knownBy);
-    const config = objectAt(body, "generationConfig") ?? objectAt(body, "generation_config");
-    const tier = textAt(body, "serviceTier") ?? textAt(body, "service_tier");
-    if (route.endpoint === "interactions") return { ...describeInteraction(body), unknown: beyond };
-    if (route.endpoint === "cached_contents") return describeCache(body, parameters["id"]);
-    if (route.endpoint === "predict") return { ...describePrediction(model, body), unknown: beyond };
-    if (route.endpoint === "predict_long_running") return { ...describeFilm(model, body), unknown: beyond };
-    const isBatch = route.endpoint === "batches";
-    // Protobuf JSON takes whole numbers as text too.
-    const each = readCount(config?.["maxOutputTokens"] ?? config?.["max_output_tokens"]);
-    return {
-      endpoint: route.endpoint,
-      model: parameters["model"] ?? "",
-      stream: route.endpoint === "stream_generate_content",
-      tiers: isBatch ? ["batch"] : tier === undefined ? [] : [tier.toLowerCase()],
-      maxOutputTokens: EMBEDDINGS.has(route.endpoint) ? 0 : each || undefined,
-      answers: isBatch ? Math.max(inlineRequests(body) ?? 1, 1) : Math.max(readCount(candidatesOf(config)) ?? 1, 1),
-      openInput: isBatch && inlineRequests(body) === undefined ? BATCH_FILE : openInput(body),
-      unbounded: isBatch ? "a batch" : (spelledTwice(body, config) ?? oddCount(config) ?? unbounded(body, knownBy)),
-      unknown: beyond,
-      inputs: Math.max(1, inlineRequests(body) ?? objectsIn(body["requests"]).length),
-      otherModels: otherModels(body, model),
-      mayThink: mayThink(parameters["model"] ?? "", config),
-      isText: isText(parameters["model"] ?? "", config),
-      // Only explicit caches are written for money, by a path of their own.
-      writesCache: false,
-      hiddenTokens: Array.isArray(body["tools"]) ? TOOL_TOKENS : 0,
-      bodyTags: textsOf(objectAt(body, "labels")),
-    };
-  },
+  describe: describeGoogle,
 
   references: referencesOf,
   rewrite: () => undefined,
@@ -155,36 +121,6 @@ export const google: Dialect = {
   },
 };
 
-function candidatesOf(config: JsonObject | undefined): unknown {
-  return config?.["candidateCount"] ?? config?.["candidate_count"];
-}
-
-/** A count that is read here as none, and there as one ("8e0"). */
-function oddCount(config: JsonObject | undefined): string | undefined {
-  const given = candidatesOf(config);
-  return given !== undefined && given !== null && readCount(given) === undefined
-    ? "a candidateCount that is no whole number"
-    : undefined;
-}
-
-/** Whether it answers in words alone. */
-function isText(model: string, config: JsonObject | undefined): boolean {
-  const modalities = config?.["responseModalities"] ?? config?.["response_modalities"];
-  return modalities === undefined && !/image|tts|audio|live/.test(model);
-}
-
-/** What function calling is framed with. */
-const TOOL_TOKENS = 256;
-
-/** Models before 2.5 do not; a budget of nothing switches it off in the small ones of 2.5, and in no others. */
-function mayThink(model: string, config: JsonObject | undefined): boolean {
-  if (/^(models\/)?gemini-(1|2\.0)|embedding/.test(model)) return false;
-  const thinking = [objectAt(config, "thinkingConfig"), objectAt(config, "thinking_config")].filter((one) => one);
-  const budgets = thinking.map((one) => one?.["thinkingBudget"] ?? one?.["thinking_budget"]);
-  const isOff = budgets.length > 0 && budgets.every((budget) => budget === 0 || budget === "0");
-  return !isOff || !/gemini-2\.5-flash/.test(model);
-}
-
 const LIVE_SERVICE =
   /^google\.(ai\.generativelanguage\.v1(?:beta|alpha)?\.GenerativeService\.|cloud\.aiplatform\.v1(?:beta1)?\.LlmBidiService\/)BidiGenerateContent$/;
 
@@ -205,19 +141,6 @@ const REFUSAL_STATUS: { readonly [kind in Refusal["kind"]]: readonly [status: st
   upgrade: ["INVALID_ARGUMENT", "UPGRADE_NOT_METERED"],
 };
 
-function openInput(body: JsonObject): string | undefined {
-  if (body["cachedContent"] ?? body["cached_content"]) return "cachedContent";
-  return findDeep(body, isMediaPart) ? "a picture or file" : undefined;
-}
-
-/** How many requests a batch holds; undefined when they lie in a file. */
-function inlineRequests(body: JsonObject): number | undefined {
-  const batch = objectAt(body, "batch");
-  const input = objectAt(batch, "inputConfig") ?? objectAt(batch, "input_config");
-  const list = objectAt(input, "requests")?.["requests"];
-  return Array.isArray(list) ? list.length : undefined;
-}
-
 /** The second names enumerations by their numbers. */
 const JSON_FORMATS = new Set(["json", "json;enum-encoding=int"]);
 /** Parameters that change nothing that is answered. */
@@ -232,105 +155,9 @@ const HARMLESS_PARAMETERS = new Set([
   "updateMask",
 ]);
 
-/** Both spellings of one field: which one counts is the provider's secret. */
-function spelledTwice(body: JsonObject, config: JsonObject | undefined): string | undefined {
-  const pairs: readonly (readonly [JsonObject | undefined, string, string])[] = [
-    [body, "generationConfig", "generation_config"],
-    [body, "cachedContent", "cached_content"],
-    [body, "serviceTier", "service_tier"],
-    [config, "maxOutputTokens", "max_output_tokens"],
-    [config, "candidateCount", "candidate_count"],
-    [config, "thinkingConfig", "thinking_config"],
-  ];
-  const twice = pairs.find(
-    ([holder, camel, snake]) =>
-      (holder?.[camel] ?? undefined) !== undefined && (holder?.[snake] ?? undefined) !== undefined,
-  );
-  return twice && `${twice[1]} and ${twice[2]}`;
-}
-
-/** Whether what was stated so far counts what is answered, thoughts among it. */
-function isCounted(stated: JsonObject | undefined): boolean {
-  return [stated?.["candidatesTokenCount"], stated?.["thoughtsTokenCount"]].some(
-    (count) => readCount(count) !== undefined,
-  );
-}
-
-/** Any tool but functions of the client runs at the provider (search, code, maps). */
-function unbounded(body: JsonObject, { allowed }: KnownBy): string | undefined {
-  const tools = body["tools"] ?? [];
-  if (!Array.isArray(tools)) return "tools";
-  const names = listOf(tools).flatMap((tool) => (typeof tool === "object" && tool !== null ? Object.keys(tool) : []));
-  const hosted = names.find(
-    (name) => name !== "functionDeclarations" && name !== "function_declarations" && !allowed.includes(`tool ${name}`),
-  );
-  return hosted === undefined ? undefined : `tool ${hosted}`;
-}
-
-function isMediaPart(name: string): boolean {
-  return name === "inlineData" || name === "inline_data" || name === "fileData" || name === "file_data";
-}
-
-function createReader(call: Call): UsageReader {
-  let stated: JsonObject | undefined;
-  let servedModel: string | undefined;
-  let responseId: string | undefined;
-  let ended = false;
-  let failed = false;
-  /** Of several candidates, those that have ended. */
-  const endedCandidates = new Set<unknown>();
-  const queries = new Set<string>();
-
-  const take = (answer: JsonObject): void => {
-    stated = objectAt(answer, "usageMetadata") ?? stated;
-    servedModel = textAt(answer, "modelVersion") ?? servedModel;
-    responseId = textAt(answer, "responseId") ?? responseId;
-    failed ||= answer["error"] !== undefined;
-    for (const query of searchQueries(answer)) queries.add(query);
-  };
-
-  return {
-    needsWholeBody: !EMBEDDINGS.has(call.endpoint),
-
-    body(body) {
-      ended = true;
-      take(body);
-    },
-
-    event(data) {
-      const answer = parseObject(data);
-      if (!answer) return "pass";
-      take(answer);
-      const candidates = objectsIn(answer["candidates"]);
-      for (const candidate of candidates) if (candidate["finishReason"]) endedCandidates.add(candidate["index"] ?? 0);
-      const finished =
-        failed ||
-        objectAt(answer, "promptFeedback")?.["blockReason"] !== undefined ||
-        endedCandidates.size >= Math.max(call.answers, 1);
-      ended ||= finished && !failed;
-      return ended || failed ? "last" : "pass";
-    },
-
-    words: (data) => countWords(data, ["text"]),
-
-    reading(): Reading {
-      return {
-        ...(stated ? readingOf(stated, servedModel ?? call.model, queries.size) : NO_READING),
-        servedModel,
-        responseId,
-        // Some chunks say only how the traffic is paid for.
-        countsThoughts: isCounted(stated),
-        final: ended,
-        ended,
-        failed,
-      };
-    },
-  };
-}
-
 const READERS: { readonly [endpoint: string]: (call: Call) => UsageReader } = {
   batches: createBatchReader,
-  cached_contents: () => createCacheReader(),
+  cached_contents: createCacheReader,
   interactions: createInteractionReader,
   predict: createPredictionReader,
   predict_long_running: createFilmReader,

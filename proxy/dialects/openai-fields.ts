@@ -5,6 +5,8 @@ import type { KnownBy } from "./fields.ts";
 import { deepAt, findAll, listOf, memberOf, objectAt, objectsIn, rawOf, textAt } from "./json.ts";
 import { idOf, modelsIn } from "./named.ts";
 import type { JsonObject } from "./json.ts";
+import { allowable, unproven } from "./why.ts";
+import type { Why } from "./why.ts";
 
 const words = (text: string): readonly string[] => text.trim().split(/\s+/);
 
@@ -97,12 +99,12 @@ const PICTURE_SIZE = /^(auto|256x256|512x512|1024x1024|1024x1536|1536x1024|1024x
 const PICTURE_QUALITY = /^(auto|low|medium|high|standard|hd)$/;
 
 /** Why nothing bounds what a body asks for, or undefined. */
-export function unknownCost(endpoint: string, model: string, body: JsonObject, by: KnownBy): string | undefined {
+export function unknownCost(endpoint: string, model: string, body: JsonObject, by: KnownBy): Why | undefined {
   if (!KNOWN[endpoint]) return undefined;
-  if (SELF_ACTING.test(model)) return `the model ${model}, which searches or calls others by itself`;
-  if (by.vendor === "perplexity") return "a model that searches before it answers";
+  if (SELF_ACTING.test(model)) return unproven(`the model ${model}, which searches or calls others by itself`);
+  if (by.vendor === "perplexity") return unproven("a model that searches before it answers");
   // What it states that an answer costs is booked, and no list says how much that can be.
-  if (by.vendor === "openrouter") return "the provider that OpenRouter chooses, and its price";
+  if (by.vendor === "openrouter") return unproven("the provider that OpenRouter chooses, and its price");
   return (
     (endpoint === "images" ? unknownPicture(body) : undefined) ??
     hostedTool(body["tools"], by) ??
@@ -111,13 +113,13 @@ export function unknownCost(endpoint: string, model: string, body: JsonObject, b
     unknownPart(body["input"]) ??
     // Rejected words of it are paid for beside the answer.
     (body["prediction"] !== undefined && body["prediction"] !== null && body["max_completion_tokens"] === undefined
-      ? "a prediction without max_completion_tokens"
+      ? unproven("a prediction without max_completion_tokens")
       : undefined)
   );
 }
 
 /** The first field that nobody knows, as a reason. */
-export function unknownName(endpoint: string, body: JsonObject, by: KnownBy): string | undefined {
+export function unknownName(endpoint: string, body: JsonObject, by: KnownBy): Why | undefined {
   const known = KNOWN[endpoint];
   if (!known) return undefined;
   const inside = Object.entries(INSIDE)
@@ -126,20 +128,23 @@ export function unknownName(endpoint: string, body: JsonObject, by: KnownBy): st
   return unknownField(body, known, by) ?? inside;
 }
 
-function unknownPicture(body: JsonObject): string | undefined {
+function unknownPicture(body: JsonObject): Why | undefined {
   const has = (name: string, pattern: RegExp): boolean => {
     const value = body[name];
     return value === undefined || value === null || (typeof value === "string" && pattern.test(value));
   };
-  if (!has("size", PICTURE_SIZE)) return 'the field "size" with a size that has no published price';
-  if (!has("quality", PICTURE_QUALITY)) return 'the field "quality" with a quality that has no published price';
-  return has("output_format", /^(png|jpeg|webp)$/) ? undefined : 'the field "output_format" with a second model';
+  if (!has("size", PICTURE_SIZE)) return unproven('the field "size" with a size that has no published price');
+  if (!has("quality", PICTURE_QUALITY))
+    return unproven('the field "quality" with a quality that has no published price');
+  return has("output_format", /^(png|jpeg|webp)$/)
+    ? undefined
+    : unproven('the field "output_format" with a second model');
 }
 
 /** The first tool that runs at the provider, as a reason. */
-function hostedTool(value: unknown, by: KnownBy): string | undefined {
+function hostedTool(value: unknown, by: KnownBy): Why | undefined {
   if (value === undefined || value === null) return undefined;
-  if (!Array.isArray(value)) return "tools";
+  if (!Array.isArray(value)) return unproven("tools");
   for (const tool of listOf(value)) {
     const type = textAt(tool, "type") ?? (objectAt(tool, "function") ? "function" : "without a type");
     if (CLIENT_TOOLS.has(type) || by.allowed.includes(`tool ${type}`)) continue;
@@ -148,7 +153,7 @@ function hostedTool(value: unknown, by: KnownBy): string | undefined {
       if (inner !== undefined) return inner;
     } else if (type === "tool_search" && memberOf(tool, "execution") === "client") continue;
     else if (type === "shell" && textAt(objectAt(tool, "environment"), "type") === "local") continue;
-    else return `tool ${type.slice(0, 60)}`;
+    else return allowable(`tool ${type.slice(0, 60)}`);
   }
   return undefined;
 }
@@ -160,20 +165,20 @@ const PARTS = new Set(
 );
 
 /** Parts that nobody knows may be films or documents, which cost by rules of their own. */
-function unknownPart(messages: unknown): string | undefined {
+function unknownPart(messages: unknown): Why | undefined {
   for (const message of objectsIn(messages))
     for (const part of objectsIn(message["content"])) {
       const type = textAt(part, "type");
-      if (type !== undefined && !PARTS.has(type)) return `a part of type ${type.slice(0, 60)}`;
+      if (type !== undefined && !PARTS.has(type)) return unproven(`a part of type ${type.slice(0, 60)}`);
     }
   return undefined;
 }
 
 /** Items that bring more than text: tools of their own, passes beyond the answer. */
-function unknownItem(input: unknown, by: KnownBy): string | undefined {
+function unknownItem(input: unknown, by: KnownBy): Why | undefined {
   for (const item of objectsIn(input)) {
     const type = textAt(item, "type") ?? "message";
-    if (!INPUT_ITEMS.has(type) && !by.allowed.includes(type)) return `an input of type ${type.slice(0, 60)}`;
+    if (!INPUT_ITEMS.has(type) && !by.allowed.includes(type)) return unproven(`an input of type ${type.slice(0, 60)}`);
     const inner = hostedTool(item["tools"], by);
     if (inner !== undefined) return inner;
   }

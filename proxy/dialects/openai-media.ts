@@ -1,28 +1,22 @@
-// OpenAI's pictures, sound and film: what a request fixes, and where an answer says what was used. Some are billed by the token,
-// some by the picture, the second or the character; some answers are bare bytes that state nothing.
+// Answers of OpenAI's pictures, sound and film: where they say what was used; some are bare bytes that state nothing.
 // Source: platform.openai.com API reference.
 import { readCount } from "../../ledger/usage.ts";
 import type { Usage } from "../../ledger/usage.ts";
-import type { KnownBy } from "./fields.ts";
-import { otherModels, unknownCost, unknownName } from "./openai-fields.ts";
-import { readUsage, statedCost } from "./openai-usage.ts";
-import { compactUsage, hasOddCounts, unknownNumbers } from "./stated.ts";
-import { NO_READING } from "./reading.ts";
-import { objectAt, parseObject, rawOf, textAt } from "./json.ts";
-import { PLAIN_CALL, UNNAMED_MODEL } from "./call.ts";
 import type { Call } from "./call.ts";
+import { DEFAULT_PICTURE, SPOKEN_TOKENS_PER_CHARACTER } from "./openai-media-call.ts";
+import { objectAt, parseObject, rawOf, textAt } from "./json.ts";
 import type { JsonObject } from "./json.ts";
-import type { KnownFields } from "./stated.ts";
+import { readUsage, statedCost } from "./openai-usage.ts";
+import { NO_READING } from "./reading.ts";
 import type { Reading, UsageReader } from "./reading.ts";
 import type { Route } from "./routes.ts";
-
-const VARIATIONS = "/images/variations";
-const FILMS = "/videos";
+import { compactUsage, hasOddCounts, unknownNumbers } from "./stated.ts";
+import type { KnownFields } from "./stated.ts";
 
 export const MEDIA_ROUTES: readonly Route[] = [
   { method: "POST", path: "/images/generations", endpoint: "images", kind: "metered" },
   { method: "POST", path: "/images/edits", endpoint: "images", kind: "metered", takesForm: true },
-  { method: "POST", path: VARIATIONS, endpoint: "images", kind: "metered", takesForm: true },
+  { method: "POST", path: "/images/variations", endpoint: "images", kind: "metered", takesForm: true },
   { method: "POST", path: "/audio/speech", endpoint: "audio_speech", kind: "metered" },
   {
     method: "POST",
@@ -42,146 +36,17 @@ export const MEDIA_ROUTES: readonly Route[] = [
   { method: "GET", path: "/videos/{id}/content", endpoint: "videos_content", kind: "free", scope: "work" },
 ];
 
-/** What OpenAI takes when a request leaves it open. */
-const DEFAULT_PICTURE = { model: "dall-e-2", quality: "standard", size: "1024x1024" };
-const DEFAULT_FILM = { model: "sora-2", seconds: 4, size: "720x1280" };
-/** Tokens of the largest picture in the highest quality, and of each unfinished one before it. Only this family's are published. */
-const MOST_PICTURE_TOKENS = 6_240;
-const PARTIAL_PICTURE_TOKENS = 100;
-/** The most tokens that one picture is seen as, in high fidelity. */
-const MOST_SEEN_TOKENS = 8_192;
-const BOUNDED_PICTURES = /^gpt-image-1(-mini)?(-\d|$)/;
-/** Speech has about 15 characters and 21 tokens a second, text 4 characters a token. */
-const SPOKEN_TOKENS_PER_CHARACTER = 1.4;
 const CHARACTERS_PER_TOKEN = 4;
-/** Sound as it is usually packed: 128 kbit/s. */
-const BYTES_PER_SECOND = 16_000;
 /** Spoken slowly. What was packed smaller than usual shows in what was written down. */
 const CHARACTERS_PER_SECOND = 10;
 
-const NO_TEXT: Omit<Call, "endpoint" | "model"> = { ...PLAIN_CALL, maxOutputTokens: 0 };
-
-/** The call of one of these endpoints, or undefined for every other. Fields of a form come as text. */
-export function describeMedia({ endpoint, path }: Route, body: JsonObject, knownBy: KnownBy): Call | undefined {
-  const user = textAt(body, "user");
-  const bodyTags: { [name: string]: string } = user === undefined ? {} : { user };
-  switch (endpoint) {
-    case "images": {
-      // Variations are one model's; elsewhere a model that nobody names is the provider's choice, and has no price before it answers.
-      const model = textAt(body, "model") ?? (path === VARIATIONS ? DEFAULT_PICTURE.model : "");
-      const count = Math.max(numberAt(body, "n") ?? 1, 1);
-      const isFee = model.startsWith("dall-e");
-      const quality = textAt(body, "quality") ?? DEFAULT_PICTURE.quality;
-      const size = textAt(body, "size") ?? DEFAULT_PICTURE.size;
-      return {
-        ...NO_TEXT,
-        endpoint,
-        model,
-        bodyTags,
-        stream: body["stream"] === true || body["stream"] === "true",
-        tiers: isFee || model === "" ? [`variant:${quality}/${size}`] : [],
-        answers: count,
-        hiddenTokens: countPictures(body) * MOST_SEEN_TOKENS,
-        maxOutputTokens: isFee
-          ? 0
-          : MOST_PICTURE_TOKENS + PARTIAL_PICTURE_TOKENS * (numberAt(body, "partial_images") ?? 0),
-        ...(isFee ? { fees: { image: count } } : {}),
-        // Pictures that lie elsewhere are no bytes of this body.
-        openInput:
-          model === ""
-            ? UNNAMED_MODEL
-            : body["images"] === undefined && typeof body["image"] !== "string"
-              ? undefined
-              : "pictures that lie elsewhere",
-        unbounded:
-          isFee || BOUNDED_PICTURES.test(model)
-            ? unknownCost(endpoint, model, body, knownBy)
-            : `the size of a picture of ${model}`,
-        unknown: unknownName(endpoint, body, knownBy),
-        otherModels: otherModels(body),
-      };
-    }
-    case "audio_speech": {
-      const model = textAt(body, "model") ?? "";
-      const characters = countCharacters(textAt(body, "input") ?? "");
-      const isFee = model.startsWith("tts-");
-      return {
-        ...NO_TEXT,
-        endpoint,
-        model,
-        bodyTags,
-        stream: textAt(body, "stream_format") === "sse",
-        maxOutputTokens: isFee ? 0 : Math.ceil(characters * SPOKEN_TOKENS_PER_CHARACTER),
-        fees: isFee ? { character: characters } : {},
-        unbounded: isFee ? unknownCost(endpoint, model, body, knownBy) : "the length of speech",
-        unknown: unknownName(endpoint, body, knownBy),
-      };
-    }
-    case "audio_transcriptions": {
-      const model = textAt(body, "model") ?? "";
-      const bytes = numberAt(objectAt(body, "file") ?? {}, "bytes") ?? 0;
-      return {
-        ...NO_TEXT,
-        endpoint,
-        model,
-        // Not fixed, but expected: answers in plain text state no length.
-        fees: model.startsWith("whisper") ? { audio_second: Math.max(1, Math.ceil(bytes / BYTES_PER_SECOND)) } : {},
-        bodyTags,
-        stream: body["stream"] === true || body["stream"] === "true",
-        maxOutputTokens: undefined,
-        openInput: "sound",
-        unbounded: "the length of sound",
-      };
-    }
-    case "videos": {
-      const size = textAt(body, "size") ?? DEFAULT_FILM.size;
-      return {
-        ...NO_TEXT,
-        endpoint,
-        model: textAt(body, "model") ?? DEFAULT_FILM.model,
-        bodyTags,
-        tiers: [`variant:${size}`],
-        fees: { video_second: numberAt(body, "seconds") || DEFAULT_FILM.seconds },
-        unbounded:
-          path === FILMS
-            ? unknownCost(endpoint, textAt(body, "model") ?? DEFAULT_FILM.model, body, knownBy)
-            : "a film that is made from another one",
-        unknown: unknownName(endpoint, body, knownBy),
-      };
-    }
-    default:
-      return undefined;
-  }
-}
-
-/** Pictures that a form holds to be seen, a mask among them. */
-function countPictures(body: JsonObject): number {
-  const seen = [body["image"], body["mask"], body["images"]];
-  return seen.reduce<number>((sum, one) => sum + (Array.isArray(one) ? one.length : one === undefined ? 0 : 1), 0);
-}
-
-/** Characters as they are read: a pair of surrogates is one. */
-function countCharacters(text: string): number {
-  let pairs = 0;
-  for (let i = 0; i < text.length; i++) if ((text.charCodeAt(i) & 0xfc00) === 0xd800) pairs++;
-  return text.length - pairs;
-}
-
-/** The reader of one of these endpoints' answers, or undefined for every other. */
-export function createMediaReader(call: Call): UsageReader | undefined {
-  switch (call.endpoint) {
-    case "images":
-      return createReader(call, false, (answer) => readPictures(call, answer));
-    case "audio_speech":
-      return createReader(call, false, (answer) => readSpeech(answer));
-    case "audio_transcriptions":
-      return createReader(call, true, (answer) => readSound(answer));
-    case "videos":
-      return createFilmReader();
-    default:
-      return undefined;
-  }
-}
+/** Readers of these endpoints' answers. */
+export const MEDIA_READERS: { readonly [endpoint: string]: (call: Call) => UsageReader } = {
+  images: (call) => createReader(call, false, (answer) => readPictures(call, answer)),
+  audio_speech: (call) => createReader(call, false, readSpeech),
+  audio_transcriptions: (call) => createReader(call, true, readSound),
+  videos: () => createFilmReader(),
+};
 
 function createReader(
   call: Call,
@@ -213,7 +78,7 @@ function createReader(
       usage = read(answer);
       extra = drawnUse(answer);
       // OpenAI names none here; others do. Of its models only the older ones state no usage, and of these one needs no name.
-      isDefault = call.openInput === UNNAMED_MODEL && !stated && usage !== undefined;
+      isDefault = call.openInput?.kind === "unnamed_model" && !stated && usage !== undefined;
       servedModel = textAt(answer, "model") ?? (isDefault ? DEFAULT_PICTURE.model : undefined);
     },
     event(data) {
@@ -308,7 +173,9 @@ function readPictures(call: Call, answer: JsonObject): Usage | undefined {
   if (!stated) {
     const drawn = Array.isArray(answer["data"]) ? answer["data"].length : undefined;
     const image =
-      call.fees?.image === undefined && call.openInput !== UNNAMED_MODEL ? undefined : (drawn ?? call.fees?.image);
+      call.fees?.image === undefined && call.openInput?.kind !== "unnamed_model"
+        ? undefined
+        : (drawn ?? call.fees?.image);
     return image === undefined ? undefined : { image };
   }
   const input = readCount(stated["input_tokens"]);
@@ -351,7 +218,7 @@ function createFilmReader(): UsageReader {
     event: () => "pass",
     reading(): Reading {
       const status = textAt(film, "status");
-      const seconds = numberAt(film ?? {}, "seconds");
+      const seconds = readCount(film?.["seconds"]);
       const size = textAt(film, "size");
       const isDone = status === "completed" || status === "failed";
       const usage = status === "failed" ? {} : seconds === undefined ? undefined : { video_second: seconds };
@@ -367,9 +234,4 @@ function createFilmReader(): UsageReader {
       };
     },
   };
-}
-
-/** A whole number, as JSON or as the text of a form. */
-function numberAt(body: JsonObject, name: string): number | undefined {
-  return readCount(body[name]);
 }

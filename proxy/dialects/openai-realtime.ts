@@ -14,6 +14,7 @@ import type { Reading, UsageReader } from "./reading.ts";
 import type { Conversation, Need, Said } from "./conversation.ts";
 import { readSound } from "./openai-media.ts";
 import { renderOpenAiErrorMessage } from "./openai-refusals.ts";
+import { far, unproven } from "./why.ts";
 
 /** What a turn of speech is taken for, beside its text: half a minute heard, half a minute said. */
 const USUAL_TURN: Usage = { input_audio: 300, output_audio: 600 };
@@ -143,7 +144,7 @@ export function converseResponses(
       const lane = textAt(message, "stream_id") ?? ONLY_LANE;
       // What was said before stands at the provider.
       const described = describe(message);
-      const call: Call = { ...described, stream: true, openInput: described.openInput ?? "a connection" };
+      const call: Call = { ...described, stream: true, openInput: described.openInput ?? { kind: "connection" } };
       asked.set(lane, [...(asked.get(lane) ?? []), call]);
       latest = call;
       return { call, asks: { lane } };
@@ -197,8 +198,8 @@ function speechCall(model: string): Call {
     endpoint: "realtime",
     model,
     stream: true,
-    openInput: "a session",
-    unbounded: "a session that may speak at any time",
+    openInput: far("a session"),
+    unbounded: unproven("a session that may speak at any time"),
     isSpeech: true,
     fees: model.startsWith("whisper") ? USUAL_SECONDS : USUAL_TURN,
   };

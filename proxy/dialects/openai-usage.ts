@@ -5,11 +5,35 @@ import { parseUsd } from "../../ledger/money.ts";
 import { readCount } from "../../ledger/usage.ts";
 import type { Usage } from "../../ledger/usage.ts";
 import { IMAGE_TOOL_MODEL } from "./openai-fields.ts";
-import { ANY, compactUsage, hasOddCounts } from "./stated.ts";
-import { objectAt, objectsIn, textAt } from "./json.ts";
+import { ANY, compactUsage, hasOddCounts, unknownNumbers } from "./stated.ts";
+import { objectAt, objectsIn, rawOf, textAt } from "./json.ts";
 import type { JsonObject } from "./json.ts";
 import type { KnownFields } from "./stated.ts";
 import type { Reading } from "./reading.ts";
+
+/** What is known with one more answer, or one more event of it, beside what was known before. */
+export function saidBy(before: Reading, answer: JsonObject): Reading {
+  const tier = textAt(answer, "service_tier");
+  const now: Reading = {
+    ...before,
+    servedModel: textAt(answer, "model") ?? before.servedModel,
+    responseId: textAt(answer, "id") ?? before.responseId,
+    tiers: tier === undefined ? before.tiers : [tier],
+  };
+  const stated = objectAt(answer, "usage") ?? objectAt(objectAt(answer, "x_groq"), "usage");
+  if (!stated) return now;
+  const statedTier = textAt(stated, "service_tier") ?? searchTier(stated);
+  return {
+    ...now,
+    ...readUsage(stated, answer),
+    ...imageToolUse(answer),
+    passes: passesOf(answer),
+    raw: rawOf(answer["tool_usage"] ? { ...stated, tool_usage: answer["tool_usage"] } : stated),
+    statedCostNanoUsd: statedCost(stated),
+    unknownFields: unknownNumbers(stated, KNOWN),
+    tiers: statedTier === undefined ? now.tiers : [statedTier],
+  };
+}
 
 /** Takes a usage object apart into disjoint classes. Undefined when it holds no counts that make sense. */
 export function readUsage(
@@ -91,6 +115,12 @@ function outputOf(
   return !details && total > prompt + completion ? total - prompt : completion;
 }
 
+/** How much Perplexity searched: it picks the fee. */
+export function searchTier(stated: JsonObject): string | undefined {
+  const size = textAt(stated, "search_context_size");
+  return size === "medium" || size === "high" ? `variant:${size}` : undefined;
+}
+
 /** Billable searches: stated, or counted from the answer's items (an upper bound), or one for each answer of a model that
  *  always searches. The older tool has a price of its own. */
 function searches(answer: JsonObject, stated: JsonObject): Usage {
@@ -137,7 +167,7 @@ function countItems(answer: JsonObject, type: string, test: (item: JsonObject) =
 
 /** Pictures made by a tool are a second model's use, on top of the answer's own: its tokens where they are stated, else the pictures by the
  *  piece, by the quality and size that each says it has. */
-export function imageToolUse(answer: JsonObject): { readonly extra: Reading["extra"]; readonly isEstimate: boolean } {
+function imageToolUse(answer: JsonObject): { readonly extra: Reading["extra"]; readonly isEstimate: boolean } {
   const stated = objectAt(objectAt(answer, "tool_usage"), "image_gen");
   const [input, output] = [readCount(stated?.["input_tokens"]), readCount(stated?.["output_tokens"])];
   const tool = objectsIn(answer["tools"]).find((one) => textAt(one, "type") === "image_generation");
@@ -165,7 +195,7 @@ const PIECES = /^(low|medium|high)$/;
 const PIECE_SIZES = /^(1024x1024|1024x1536|1536x1024)$/;
 
 /** How many passes of the model an answer took: each tool that ran at the provider began another one. */
-export function passesOf(answer: JsonObject): number {
+function passesOf(answer: JsonObject): number {
   return 1 + objectsIn(answer["output"]).filter((item) => HOSTED_CALLS.test(textAt(item, "type") ?? "")).length;
 }
 
@@ -220,7 +250,7 @@ const COMPLETION_DETAILS: KnownFields = {
   accepted_prediction_tokens: true,
   rejected_prediction_tokens: true,
 };
-export const KNOWN: KnownFields = {
+const KNOWN: KnownFields = {
   prompt_tokens: true,
   completion_tokens: true,
   input_tokens: true,

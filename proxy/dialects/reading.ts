@@ -44,6 +44,8 @@ export type Reading = {
   readonly unknownFields: readonly string[];
   /** Names of things at the provider that the answer made, or leads to: the key that asked may reach them. */
   readonly makes?: readonly string[];
+  /** A cache that is kept for money: until when that is booked with this. */
+  readonly keeps?: { readonly name: string; readonly model: string; readonly untilMs: number };
   /** Where the result of work lies, when it is asked for by another name than the work. */
   readonly resultPlace?: string | undefined;
   /** The work goes on at the provider after this answer (background responses): its use is not known yet. */
@@ -80,6 +82,8 @@ export type UsageReader = {
   event(data: string): EventVerdict;
   /** How many bytes of the model's own words an event carries: what is left to go by when no usage comes. Absent: none can be told. */
   words?(data: string): number;
+  /** Whether an event has more of the answer in it, though no words: sound, or what nobody counts. */
+  goesOn?(data: string): boolean;
   /** Whether the model has said its last word, and only its counts may still come. Absent: the counts come with it. */
   isFinishing?(): boolean;
   reading(): Reading;

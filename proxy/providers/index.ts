@@ -16,21 +16,32 @@ export type Providers = {
   byBarePath(asked: Bare): Provider | undefined;
 };
 
+/** A provider from its settings. */
+type ProviderRow = (own: ProxyConfig["own"]) => Provider;
+
+/** Those that need no setting, the plainest first: of a path without prefix the last is asked first whether it is its. */
+export const OWN_PROVIDERS: readonly ProviderRow[] = [
+  (own) => openai(own.openai),
+  (own) => anthropic(own.anthropic),
+  (own) => google(own["gcp.gemini"]),
+  (own) => vertex("gcp.vertex_ai", "google", own["gcp.vertex_ai"], "vertex"),
+];
+
 /** Kinds of upstreams that settings can name. */
 const KINDS = { openai: compatible, azure, vertex };
 
-export function createProviders({ own, upstreams }: Pick<ProxyConfig, "own" | "upstreams">): Providers {
-  // The first that says so has a path without prefix: OpenAI's are the plainest, so it is asked last.
-  const bare = [google(own["gcp.gemini"]), anthropic(own.anthropic), openai(own.openai)];
+export function createProviders(
+  config: Pick<ProxyConfig, "own" | "upstreams">,
+  rows: readonly ProviderRow[] = OWN_PROVIDERS,
+): Providers {
   const all = [
-    ...bare.toReversed(),
-    vertex("gcp.vertex_ai", "google", own["gcp.vertex_ai"], "vertex"),
-    ...upstreams.map(({ kind, name, priceList, settings }) => KINDS[kind](name, priceList, settings)),
+    ...rows.map((row) => row(config.own)),
+    ...config.upstreams.map(({ kind, name, priceList, settings }) => KINDS[kind](name, priceList, settings)),
   ];
   const byPrefix = new Map(all.flatMap((provider) => provider.prefixes.map((prefix) => [prefix, provider] as const)));
   return {
     all,
     byPrefix: (prefix) => byPrefix.get(prefix),
-    byBarePath: (asked) => bare.find((provider) => provider.takesBare?.(asked)),
+    byBarePath: (asked) => all.findLast((provider) => provider.takesBare?.(asked)),
   };
 }

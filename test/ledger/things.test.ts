@@ -6,7 +6,7 @@ import { openScratch } from "../../ledger/sqlite.ts";
 import { createBooking } from "../../ledger/usage/booking.ts";
 import { eventRow } from "../../ledger/usage/event-columns.ts";
 import { readPendingWork } from "../../ledger/usage/pending-work.ts";
-import { createThingReader, readThings } from "../../ledger/usage/things.ts";
+import { readThingOwners, readThings } from "../../ledger/usage/things.ts";
 import { booksOn } from "../books.ts";
 import { event, SUBJECT } from "../usage-event.ts";
 
@@ -40,7 +40,7 @@ it("files are things and no work; a batch is both, until its result is booked; t
     { type: "own", attemptId: file, provider: "openai", keyId: "key_1", names: ["file-1", "file-2", "file-1"] },
     { type: "own", attemptId: batch, provider: "openai", keyId: "key_2", names: ["file-1"] },
   ]);
-  expect(createThingReader(books)("openai", "file-1")).toBe("key_1");
+  expect([...(await readThingOwners(books, "openai", ["file-1", "file-9"]))]).toEqual([["file-1", "key_1"]]);
   expect([await work(), await isBatchSeen(), await readPendingWork(books)]).toEqual([[], false, []]);
 
   reserve(batch);

@@ -1,9 +1,21 @@
 // Providers that serve other people's models under paths of their own: Azure OpenAI, Vertex AI, and vendors with odd settings.
 import { createVerify, generateKeyPairSync } from "node:crypto";
-import { writeFileSync } from "node:fs";
+import { readdirSync, readFileSync, writeFileSync } from "node:fs";
+import type { IncomingHttpHeaders, IncomingMessage } from "node:http";
 import { join } from "node:path";
+import { fileURLToPath } from "node:url";
 import { AzureOpenAI } from "openai";
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
+import { cost } from "../../ledger/cost.ts";
+import { createPriceBook } from "../../ledger/prices/price-book.ts";
+import { loadProxyConfig } from "../../proxy/config.ts";
+import { DIALECTS } from "../../proxy/dialects/index.ts";
+import { createMeter } from "../../proxy/meter.ts";
+import { createProviders, OWN_PROVIDERS } from "../../proxy/providers/index.ts";
+import { versioned } from "../../proxy/providers/provider.ts";
+import type { Provider, ProviderSettings } from "../../proxy/providers/provider.ts";
+import { resolveTarget } from "../../proxy/target.ts";
+import type { Target } from "../../proxy/target.ts";
 import { chatAnswer, json, startFakeProvider } from "../fake/provider.ts";
 import type { FakeProvider } from "../fake/provider.ts";
 import { startProxy, temporaryFolder } from "../start-proxy.ts";
@@ -303,3 +315,64 @@ describe("a vendor that refuses stream_options", () => {
     expect((await running.events())[0]).toMatchObject({ usageState: "estimated", outcome: "complete" });
   });
 });
+
+describe("a provider that nobody has heard of", () => {
+  /** All that is written for one: a file in proxy/providers/, and its row. */
+  const acme = (settings: ProviderSettings): Provider => {
+    const frame = versioned(DIALECTS.anthropic, settings);
+    return {
+      name: "acme",
+      prefixes: ["acme", "ac"],
+      priceList: "anthropic",
+      ...frame,
+      takesBare: ({ headers }) => headers["x-acme"] !== undefined,
+      locate: (segments) => (segments[0] === "api" ? frame.locate(segments.slice(1)) : undefined),
+    };
+  };
+  const providers = createProviders(loadProxyConfig({}), [
+    ...OWN_PROVIDERS,
+    () => acme({ url: new URL("https://acme.test/base"), credential: undefined }),
+  ]);
+  const reach = (path: string, headers: IncomingHttpHeaders = {}): Target | undefined =>
+    resolveTarget(providers, { method: "POST", headers } as IncomingMessage, path, new URLSearchParams());
+
+  it("is reached by its prefixes and by what only it sends, in its own wire format", () => {
+    expect(reach("/acme/api/v1/messages")).toMatchObject({
+      provider: { name: "acme" },
+      upstreamPath: "/base/v1/messages",
+      match: { route: { endpoint: "messages" } },
+      priceList: "anthropic",
+      credentialHeader: "x-api-key",
+    });
+    expect(reach("/ac/api/messages")?.upstreamPath).toBe("/base/v1/messages");
+    expect(reach("/api/v1/messages", { "x-acme": "1" })?.provider.name).toBe("acme");
+    expect(reach("/v1/messages", { "x-api-key": "k" })?.provider.name).toBe("anthropic");
+    // What it does not know is not metered.
+    expect(reach("/acme/v1/messages")?.match).toBeUndefined();
+  });
+
+  it("has its requests read, its answers metered and priced as any other", () => {
+    const { dialect, match, priceList } = reach("/acme/api/v1/messages") ?? {};
+    if (!dialect || !match || priceList === undefined) throw new Error("it is not reached");
+    const body = { model: "claude-haiku-4-5", max_tokens: 9, messages: [] };
+    const call = dialect.describe(match, body, {}, { vendor: priceList, allowed: [] });
+    const meter = createMeter(dialect, call, false, "application/json");
+    meter.push(Buffer.from(JSON.stringify({ model: call.model, usage: { input_tokens: 10, output_tokens: 5 } })));
+    const { usage = {} } = meter.reading();
+    const price = createPriceBook().find(priceList, call.model, Date.now(), []);
+    expect(usage).toEqual({ input: 10, output: 5 });
+    expect(price && cost(usage, price).costNanoUsd).toBe(10n * 1_000n + 5n * 5_000n);
+  });
+
+  it("is named nowhere else: shared code knows providers as data", () => {
+    const shared = readdirSync(PROXY).filter((file) => file.endsWith(".ts") && !SETTINGS.has(file));
+    const naming = shared.filter((file) =>
+      /["'`](openai|anthropic|google|gcp\.\w+)["'`]/.test(readFileSync(join(PROXY, file), "utf8")),
+    );
+    expect(naming).toEqual([]);
+  });
+});
+
+const PROXY = fileURLToPath(new URL("../../proxy", import.meta.url));
+/** Where a provider's settings are read, and its credential is tried, by the name of its section. */
+const SETTINGS = new Set(["config.ts", "check.ts"]);

@@ -88,7 +88,7 @@ describe("readers of answers", () => {
   it.each(calls.map((call) => [`${call.dialect} ${call.name}`, call] as const))(
     "%s: JSON of chance",
     (_name, { dialect, call }) => {
-      check(fc.array(json.object, { minLength: 1, maxLength: 3 }), (texts) => readAnswer(dialect, call, texts));
+      holds(fc.array(json.object, { minLength: 1, maxLength: 3 }), (texts) => readAnswer(dialect, call, texts));
     },
   );
 
@@ -101,7 +101,7 @@ describe("readers of answers", () => {
         for (const call of asked) readAnswer(exchange.dialect, call, texts);
       };
       for (const change of eachPlace(exchange.said)) at(change, () => read([change]));
-      check(changes, read);
+      holds(changes, read);
     },
   );
 });
@@ -109,7 +109,7 @@ describe("readers of answers", () => {
 describe("what is nested deeper than anything", () => {
   it.each(EXCHANGES.map((one) => [`${one.dialect} ${one.path}`, one] as const))("%s", (_name, exchange) => {
     const [call] = callsOf(exchange);
-    check(
+    holds(
       fc.nat(),
       (at) => {
         if (call) readAnswer(exchange.dialect, call, changed(exchange.said, [[at, DEEP]]));
@@ -123,7 +123,7 @@ describe("readers of requests", () => {
   it.each(
     routes("metered").map((one) => [`${one.dialect} ${one.match.route.method} ${one.match.route.path}`, one] as const),
   )("%s: JSON of chance", async (_name, { dialect, match }) => {
-    await checkAsync(json.object, (text) => readAsked(dialect, match, text));
+    await holdsAsync(json.object, (text) => readAsked(dialect, match, text));
   });
 
   it.each(EXCHANGES.map((one) => [`${one.dialect} ${one.path}`, one] as const))(
@@ -135,7 +135,7 @@ describe("readers of requests", () => {
       };
       for (const change of eachPlace([exchange.request]))
         await read([change]).catch((error: unknown) => tell(change, error));
-      await checkAsync(changes, read);
+      await holdsAsync(changes, read);
     },
   );
 });
@@ -143,7 +143,7 @@ describe("readers of requests", () => {
 describe("readers of sessions", () => {
   it.each(SESSIONS.map((one) => [one.path, one] as const))("%s", (_name, session) => {
     const step = fc.tuple(fc.boolean(), fc.nat(), fc.oneof(fc.constant(undefined), changes, json.object));
-    check(fc.array(step, { minLength: 1, maxLength: 12 }), (steps) => {
+    holds(fc.array(step, { minLength: 1, maxLength: 12 }), (steps) => {
       const conversation = converse(session);
       for (const [isSent, at, change] of steps) {
         const list = isSent ? session.sent : session.received;
@@ -173,11 +173,11 @@ function ensure(isSo: boolean, what: string): void {
   if (!isSo) throw new Error(`this should be ${what}`);
 }
 
-function check<T>(arbitrary: fc.Arbitrary<T>, test: (value: T) => void, numRuns = RUNS): void {
+function holds<T>(arbitrary: fc.Arbitrary<T>, test: (value: T) => void, numRuns = RUNS): void {
   fc.assert(fc.property(arbitrary, test), { numRuns, seed: SEED });
 }
 
-async function checkAsync<T>(arbitrary: fc.Arbitrary<T>, test: (value: T) => Promise<void>): Promise<void> {
+async function holdsAsync<T>(arbitrary: fc.Arbitrary<T>, test: (value: T) => Promise<void>): Promise<void> {
   await fc.assert(fc.asyncProperty(arbitrary, test), { numRuns: RUNS, seed: SEED });
 }
 
@@ -189,6 +189,7 @@ function readAnswer(dialect: DialectName, call: Call, texts: readonly string[]):
       ensure(VERDICTS.has(events.event(text)), "a verdict");
       countable(events.words?.(text) ?? 0);
       events.isFinishing?.();
+      events.goesOn?.(text);
       checkReading(events.reading());
     }
     // Asked again, it says the same.
@@ -199,6 +200,7 @@ function readAnswer(dialect: DialectName, call: Call, texts: readonly string[]):
     const whole = DIALECTS[dialect].reader(call, false);
     if (body) whole.body(body);
     else whole.text?.(text);
+    if (body) DIALECTS[dialect].made?.(body);
     checkReading(whole.reading());
     DIALECTS[dialect].placeUrls?.(text, "http://here.test");
   }
