@@ -2,7 +2,9 @@
 import type { Usage } from "../../ledger/usage.ts";
 import type { JsonObject } from "./json.ts";
 
-/** What an answer said about its use. */
+/** What an answer said about its use, until now. `pending` outweighs all else: its work is another attempt's to end. `final` says something
+ *  of `usage` only where that is there; without it an answer that `ended` or `failed` is estimated from what went by. An estimate that is
+ *  contradictory too is an estimate. What is absent was not said. */
 export type Reading = {
   readonly usage: Usage | undefined;
   /** Of usage that sums up many answers: the input of the largest, by which long context is priced. */

@@ -20,7 +20,8 @@ export function unknownNumbers(stated: unknown, known: KnownFields | undefined, 
   if (Array.isArray(stated)) return stated.flatMap((item) => unknownNumbers(item, known, path, depth + 1));
   const found: string[] = [];
   for (const [name, value] of Object.entries(stated)) {
-    const place = known?.[name] ?? known?.["*"];
+    // Only what was written there: every object has a "constructor".
+    const place = known && (Object.hasOwn(known, name) ? known[name] : known["*"]);
     if (place === true) continue;
     const here = path === "" ? name : `${path}.${name}`;
     if (typeof value === "number" && value > 0) found.push(here);

@@ -56,10 +56,18 @@ const LEAVES: readonly unknown[] = [
   '\u{1F600}\u0000"\\',
 ];
 
-/** Objects and lists where none is expected; the last one can become neither a text nor a number. */
-const HOLDERS = ["{}", "[]", "[null]", "[[1]]", '["x",{}]', '{"toString":0,"valueOf":0}'];
+/** Objects and lists where none is expected: with members that may not be touched, and one that can become neither a text nor a number. */
+const HOLDERS = [
+  '{"constructor":{"arguments":{"caller":7}}}',
+  "{}",
+  "[]",
+  "[null]",
+  "[[1]]",
+  '["x",{}]',
+  '{"toString":0,"valueOf":0}',
+];
 /** What stands in each place once. */
-const ODD = [...HOLDERS.slice(2), "null", "-1", "0.5", "true", '""', '"text"', "9007199254740992"];
+const ODD = [...HOLDERS, "null", "-1", "0.5", "true", '""', '"text"', "999999999", "9007199254740992"];
 
 const leaf = fc.oneof(
   { weight: 6, arbitrary: fc.constantFrom(...LEAVES).map((value) => JSON.stringify(value)) },
