@@ -18,6 +18,7 @@ import { createMeter } from "./meter.ts";
 import { passResult, passUnmetered, passUnread, withPlace } from "./pass.ts";
 import { answerRefused } from "./refuse.ts";
 import { nowhere, Refused } from "./refusals.ts";
+import { headersToRead } from "./read-request.ts";
 import { release } from "./release.ts";
 import type { Principal } from "./principal.ts";
 import { readTags } from "./tags.ts";
@@ -140,11 +141,7 @@ async function readCall(
   const plain = await context.bodies.unpack(request.raw, sent);
   const readBytes = plain.length;
   const isPacked = plain !== sent;
-  const { "content-type": contentType, "anthropic-beta": beta } = request.headers;
-  const headers = {
-    ...(contentType === undefined ? {} : { "content-type": contentType }),
-    ...(beta === undefined ? {} : { "anthropic-beta": String(beta) }),
-  };
+  const headers = headersToRead(dialect, request.headers);
   const knownBy = { vendor: priceList, allowed: context.config.allowedFields };
   const toRead = { dialect: dialect.name, match, headers, asksUsage: provider.asksUsage, knownBy };
   const read = await context.readers.request(toRead, plain);
