@@ -1,5 +1,5 @@
 // Starts a real proxy in this process, on free ports, with books in a temporary folder.
-import { mkdtempSync } from "node:fs";
+import { mkdtempSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import type { EventRecord } from "../ledger/usage/events.ts";
@@ -31,6 +31,13 @@ export type RunningProxy = {
 
 export function temporaryFolder(): string {
   return mkdtempSync(join(tmpdir(), "keymeter-"));
+}
+
+/** A keymeter.yaml in a folder of its own. */
+export function writeSettings(text: string): string {
+  const file = join(temporaryFolder(), "keymeter.yaml");
+  writeFileSync(file, text);
+  return file;
 }
 
 /** `upstream` is used for all providers; `environment` overrides. */

@@ -4,7 +4,7 @@ import { existsSync, writeFileSync } from "node:fs";
 import { createServer } from "node:http";
 import type { AddressInfo } from "node:net";
 import { join } from "node:path";
-import { afterAll, afterEach, beforeAll, describe, expect, it, vi } from "vitest";
+import { afterEach, describe, expect, it, vi } from "vitest";
 import { run as apply } from "../../command/apply.ts";
 import { run as budgets } from "../../command/budgets.ts";
 import { run as clock } from "../../command/clock.ts";
@@ -17,25 +17,15 @@ import { run as work } from "../../command/work.ts";
 import { lockForWriting, openForReading } from "../../ledger/sqlite.ts";
 import { createTokenCheck } from "../../service/admin-routes.ts";
 import { Secret } from "../../service/secret.ts";
-import { json, startFakeProvider } from "../fake/provider.ts";
-import type { FakeProvider } from "../fake/provider.ts";
+import { json } from "../fake/provider.ts";
 import { runKeymeter } from "../run-keymeter.ts";
-import { startProxy } from "../start-proxy.ts";
-import type { RunningProxy } from "../start-proxy.ts";
+import { withProxy } from "../with-proxy.ts";
 
 const TOKEN = "an-admin-token-from-the-environment";
 
-let provider: FakeProvider;
-let running: RunningProxy;
-beforeAll(async () => {
-  provider = await startFakeProvider(
-    json({ id: "batch_1", object: "batch", status: "in_progress", endpoint: "/v1/x" }),
-  );
-  running = await startProxy(provider.url, { KEYMETER_DURABILITY: "process", KEYMETER_ADMIN_TOKEN: TOKEN });
-});
-afterAll(async () => {
-  await running.stop();
-  await provider.close();
+const bench = withProxy(json({ id: "batch_1", object: "batch", status: "in_progress", endpoint: "/v1/x" }), {
+  KEYMETER_DURABILITY: "process",
+  KEYMETER_ADMIN_TOKEN: TOKEN,
 });
 afterEach(() => {
   vi.unstubAllEnvs();
@@ -55,8 +45,8 @@ async function keymeter(
   };
   const spies = [process.stdout, process.stderr].map((stream) => vi.spyOn(stream, "write").mockImplementation(write));
   const given = {
-    KEYMETER_DATA_DIR: running.dataDir,
-    KEYMETER_OPS_PORT: new URL(running.opsUrl).port,
+    KEYMETER_DATA_DIR: bench.running.dataDir,
+    KEYMETER_OPS_PORT: new URL(bench.running.opsUrl).port,
     KEYMETER_ADMIN_TOKEN: TOKEN,
     ...environment,
   };
@@ -76,7 +66,7 @@ function inDays(days: number): string {
 
 /** What stands in the audit, newest first. */
 function audited(): string[] {
-  const books = openForReading(join(running.dataDir, "usage.db"));
+  const books = openForReading(join(bench.running.dataDir, "usage.db"));
   const actions = books?.prepare("SELECT action FROM audit ORDER BY seq DESC").pluck().all() as string[];
   books?.close();
   return actions;
@@ -88,8 +78,8 @@ describe("fault 20: with the admin token in the environment alone", () => {
   // First: other processes see this one's locks only until it opens the same files again, as the commands below do in this process.
   it("the command itself, as a program, says its word; with a wrong token, or with none, it says why, without a stack", async () => {
     const beside = (environment: { [name: string]: string }): Parameters<typeof runKeymeter>[0] => ({
-      dataDir: running.dataDir,
-      opsUrl: running.opsUrl,
+      dataDir: bench.running.dataDir,
+      opsUrl: bench.running.opsUrl,
       environment,
     });
     const remove = ["budgets", "remove", "none-of-this-name"];
@@ -139,7 +129,7 @@ describe("fault 20: with the admin token in the environment alone", () => {
     await keymeter(limits, ["set", "--team", "search", "--rpm", "5"]);
     await keymeter(limits, ["remove", "--team", "search"]);
     expect(audited().slice(0, 2)).toEqual(["removeLimits", "setLimits"]);
-    const file = join(running.dataDir, "budgets.yaml");
+    const file = join(bench.running.dataDir, "budgets.yaml");
     writeFileSync(file, "budgets:\n  - { team: ads, amount: 7/day }\n");
     await keymeter(apply, ["-f", file, "--yes"]);
     expect(audited()[0]).toBe("setBudget");
@@ -148,17 +138,17 @@ describe("fault 20: with the admin token in the environment alone", () => {
   });
 
   it("work that nobody fetches is closed", async () => {
-    const { secret } = await running.createKey();
-    const made = await fetch(`${running.url}/openai/v1/batches`, {
+    const { secret } = await bench.running.createKey();
+    const made = await fetch(`${bench.running.url}/openai/v1/batches`, {
       method: "POST",
       headers: { "content-type": "application/json", authorization: `Bearer ${secret}` },
       body: JSON.stringify({ input_file_id: "file-1", endpoint: "/v1/chat/completions", completion_window: "24h" }),
     });
     expect(made.status).toBe(200);
-    await expect.poll(() => running.proxy.context.work.list().length).toBe(1);
-    const { workId } = running.proxy.context.work.list()[0] ?? { workId: "" };
+    await expect.poll(() => bench.running.proxy.context.work.list().length).toBe(1);
+    const { workId } = bench.running.proxy.context.work.list()[0] ?? { workId: "" };
     expect(await keymeter(work, ["close", workId])).toContain("is closed");
-    expect([audited()[0], running.proxy.context.work.list()]).toEqual(["closeWork", []]);
+    expect([audited()[0], bench.running.proxy.context.work.list()]).toEqual(["closeWork", []]);
   });
 
   it("the collector's commands bring it too: pages, close, plan", async () => {
@@ -171,7 +161,7 @@ describe("fault 20: with the admin token in the environment alone", () => {
     await new Promise((resolve) => collector.once("listening", resolve));
     const environment = { KEYMETER_COLLECTOR_PORT: String((collector.address() as AddressInfo).port) };
     // A collector that runs has these.
-    const lock = lockForWriting(join(running.dataDir, "billing.db"));
+    const lock = lockForWriting(join(bench.running.dataDir, "billing.db"));
     try {
       expect(await keymeter(pages, [], environment)).toBe("http://pages/once\n");
       expect(await keymeter(close, ["2026-11-20", "--provider", "openai", "--by", "ann"], environment)).toBe("done\n");
@@ -196,13 +186,13 @@ describe("fault 20: with the admin token in the environment alone", () => {
     expect(heard.map(([url]) => url)).toEqual(["/admin/link", "/admin/tasks", "/admin/tasks"]);
     for (const [, authorization] of heard) expect(authorization).toBe(`Bearer ${TOKEN}`);
     // None of all this made a token of its own.
-    expect(existsSync(join(running.dataDir, "admin-token"))).toBe(false);
+    expect(existsSync(join(bench.running.dataDir, "admin-token"))).toBe(false);
   });
 });
 
 describe("fault 24: wrong tokens that wait", () => {
   const mistaken = (): Promise<Response> =>
-    fetch(`${running.opsUrl}/admin/budgets`, { headers: { authorization: "Bearer a-typing-mistake" } });
+    fetch(`${bench.running.opsUrl}/admin/budgets`, { headers: { authorization: "Bearer a-typing-mistake" } });
   const within = async <T>(ms: number, promise: Promise<T>): Promise<T | "too late"> =>
     Promise.race([promise, new Promise<"too late">((resolve) => setTimeout(() => resolve("too late"), ms).unref())]);
 
@@ -217,7 +207,7 @@ describe("fault 24: wrong tokens that wait", () => {
   it("over HTTP: the operator hears at once that his token is wrong, and at once that it is right", async () => {
     const stop = new AbortController();
     const crowd = Array.from({ length: 60 }, (_, i) =>
-      fetch(`${running.opsUrl}/admin/budgets`, {
+      fetch(`${bench.running.opsUrl}/admin/budgets`, {
         headers: { authorization: `Bearer guess-${i}` },
         signal: stop.signal,
       }).then(
@@ -229,7 +219,7 @@ describe("fault 24: wrong tokens that wait", () => {
     expect(answer === "too late" ? answer : answer.status).toBe(401);
     const right = await within(
       1_000,
-      fetch(`${running.opsUrl}/admin/budgets`, { headers: { authorization: `Bearer ${TOKEN}` } }),
+      fetch(`${bench.running.opsUrl}/admin/budgets`, { headers: { authorization: `Bearer ${TOKEN}` } }),
     );
     expect(right === "too late" ? right : right.status).toBe(200);
     stop.abort();

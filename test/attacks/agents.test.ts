@@ -1,8 +1,8 @@
 // Coding agents under a strict budget: every field, tool, block, header and beta that they are known to send passes, and is held.
 import { readdirSync, readFileSync } from "node:fs";
-import { afterAll, beforeAll, expect, it } from "vitest";
-import { startBench } from "./bench.ts";
-import type { Bench, Headers } from "./bench.ts";
+import { expect, it } from "vitest";
+import { withBench } from "./bench.ts";
+import type { Headers } from "./bench.ts";
 
 type Agent = {
   readonly agent: string;
@@ -28,11 +28,7 @@ const TURNS = AGENTS.flatMap(({ requests, ...agent }) =>
   requests.map((request) => [agent.agent, request.turn, agent, request] as const),
 );
 
-let bench: Bench;
-beforeAll(async () => {
-  bench = await startBench();
-});
-afterAll(() => bench.stop());
+const bench = withBench();
 
 function send(
   secret: string,

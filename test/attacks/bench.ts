@@ -1,18 +1,15 @@
 // What the tests of attacks share: a proxy before a provider that bills, keys under budgets, clients that leave.
-import { writeFileSync } from "node:fs";
-import { join } from "node:path";
 import { expect } from "vitest";
 import type { BudgetState } from "../../ledger/budgets.ts";
 import type { KeyPolicy } from "../../ledger/usage/key-policy.ts";
 import { parseUsd } from "../../ledger/money.ts";
-import { startProxy, temporaryFolder } from "../start-proxy.ts";
-import type { RunningProxy } from "../start-proxy.ts";
+import { writeSettings } from "../start-proxy.ts";
+import { withProxyBefore } from "../with-proxy.ts";
+import type { WithProxy } from "../with-proxy.ts";
 import { startBillingProvider } from "./billing-provider.ts";
 import type { BillingProvider } from "./billing-provider.ts";
 
-export type Bench = {
-  readonly provider: BillingProvider;
-  readonly running: RunningProxy;
+export type Bench = Pick<WithProxy<BillingProvider>, "provider" | "running"> & {
   /** Where the tests' paths lead at the provider. */
   quote(path: string, body: object | FormData, headers?: Headers): Promise<bigint>;
   /** A new key under a hard budget of its own. */
@@ -24,55 +21,54 @@ export type Bench = {
   counted(keyId: string): Promise<bigint>;
   /** How often requests were refused for a reason. */
   refused(reason: string): Promise<number>;
-  stop(): Promise<void>;
 };
 export type Headers = { readonly [name: string]: string };
 export type Held = { readonly id: string; readonly secret: string; readonly amountNanoUsd: bigint };
 
-export async function startBench(more = ""): Promise<Bench> {
-  const provider = await startBillingProvider();
-  const config = join(temporaryFolder(), "keymeter.yaml");
-  const upstream = (name: string): string =>
-    `    ${name}: { url: "${provider.url}/${name}", price_list: ${name}, api_key_env: OTHER_KEY }`;
-  writeFileSync(
-    config,
-    `proxy:
-${more}
+/** For all tests of a file. */
+export function withBench(): Bench {
+  const started = withProxyBefore(startBillingProvider, (url) => {
+    const upstream = (name: string): string =>
+      `    ${name}: { url: "${url}/${name}", price_list: ${name}, api_key_env: OTHER_KEY }`;
+    return {
+      KEYMETER_DURABILITY: "process",
+      KEYMETER_CONFIG: writeSettings(`proxy:
   upstreams:
-    azure: { kind: azure, url: "${provider.url}/azure", api_key_env: OTHER_KEY, deployments: { chat: gpt-4o-mini, data: gpt-4o, think: gpt-5.2, gpt-4-next: gpt-5.2 } }
-    gateway: { url: "${provider.url}/gateway", price_list: openai, api_key_env: OTHER_KEY }
-    vertex-eu: { kind: vertex, url: "${provider.url}", api_key_env: OTHER_KEY }
+    azure: { kind: azure, url: "${url}/azure", api_key_env: OTHER_KEY, deployments: { chat: gpt-4o-mini, data: gpt-4o, think: gpt-5.2, gpt-4-next: gpt-5.2 } }
+    gateway: { url: "${url}/gateway", price_list: openai, api_key_env: OTHER_KEY }
+    vertex-eu: { kind: vertex, url: "${url}", api_key_env: OTHER_KEY }
 ${["openrouter", "mistral", "xai", "perplexity"].map(upstream).join("\n")}
-`,
-  );
-  const running = await startProxy(provider.url, {
-    KEYMETER_DURABILITY: "process",
-    KEYMETER_CONFIG: config,
-    KEYMETER_VERTEX_URL: provider.url,
-    OTHER_KEY: "other-provider-credential",
+`),
+      KEYMETER_VERTEX_URL: url,
+      OTHER_KEY: "other-provider-credential",
+    };
   });
   const stateOf = async (keyId: string): Promise<BudgetState> => {
-    const found = (await running.proxy.writer.states()).find(({ budget }) => budget.scope.keyId === keyId);
+    const found = (await started.running.proxy.writer.states()).find(({ budget }) => budget.scope.keyId === keyId);
     if (!found) throw new Error(`no budget for ${keyId}`);
     return found;
   };
   return {
-    provider,
-    running,
-    quote: (path, body, headers) => provider.quote(upstreamPath(path), init(body, headers)),
+    get provider() {
+      return started.provider;
+    },
+    get running() {
+      return started.running;
+    },
+    quote: (path, body, headers) => started.provider.quote(upstreamPath(path), init(body, headers)),
     async keyUnder(usd, mode = "expected", policy) {
-      const key = await running.createKey({ team: "", ...(policy ? { policy } : {}) });
+      const key = await started.running.createKey({ team: "", ...(policy ? { policy } : {}) });
       const amountNanoUsd = parseUsd(usd);
-      await running.setBudget({ scope: { keyId: key.id }, amountNanoUsd, mode });
+      await started.running.setBudget({ scope: { keyId: key.id }, amountNanoUsd, mode });
       return { ...key, amountNanoUsd };
     },
     post: (secret, path, body, headers) =>
-      fetch(running.url + path, {
+      fetch(started.running.url + path, {
         method: "POST",
         ...init(body, { authorization: `Bearer ${secret}`, ...headers }),
       }),
     async settled(keyId) {
-      await expect.poll(() => running.proxy.context.forwarder.open(), { timeout: 10_000, interval: 5 }).toBe(0);
+      await expect.poll(() => started.running.proxy.context.forwarder.open(), { timeout: 10_000, interval: 5 }).toBe(0);
       await expect.poll(async () => (await stateOf(keyId)).reservedNanoUsd, { timeout: 10_000, interval: 5 }).toBe(0n);
       return (await stateOf(keyId)).settledNanoUsd;
     },
@@ -81,12 +77,8 @@ ${["openrouter", "mistral", "xai", "perplexity"].map(upstream).join("\n")}
       return settledNanoUsd + reservedNanoUsd;
     },
     async refused(reason) {
-      const metrics = await (await fetch(`${running.opsUrl}/metrics`)).text();
+      const metrics = await (await fetch(`${started.running.opsUrl}/metrics`)).text();
       return Number(new RegExp(`^keymeter_refused_total\\{reason="${reason}"\\} (\\d+)$`, "m").exec(metrics)?.[1] ?? 0);
-    },
-    async stop() {
-      await running.stop();
-      await provider.close();
     },
   };
 }

@@ -1,14 +1,10 @@
 // Caps under attack: what is refused never reaches the provider, what passes is held at what a provider bills by its own rules.
-import { afterAll, beforeAll, beforeEach, describe, expect, it } from "vitest";
+import { beforeEach, describe, expect, it } from "vitest";
 import { IS_CI } from "../seed.ts";
-import { form, leaveAfter, startBench, usdOf } from "./bench.ts";
-import type { Bench, Headers, Held } from "./bench.ts";
+import { form, leaveAfter, usdOf, withBench } from "./bench.ts";
+import type { Headers, Held } from "./bench.ts";
 
-let bench: Bench;
-beforeAll(async () => {
-  bench = await startBench();
-});
-afterAll(() => bench.stop());
+const bench = withBench();
 beforeEach(() => {
   bench.provider.behaviour = {};
   bench.provider.forget();

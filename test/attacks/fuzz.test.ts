@@ -5,7 +5,7 @@ import { request as httpRequest } from "node:http";
 import type { IncomingHttpHeaders, ServerResponse } from "node:http";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
-import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import { beforeAll, describe, expect, it } from "vitest";
 import { WebSocket } from "ws";
 import { openForReading } from "../../ledger/sqlite.ts";
 import { DIALECTS } from "../../proxy/dialects/index.ts";
@@ -17,15 +17,13 @@ import type { DialectName } from "../../proxy/dialects/dialect.ts";
 import { createMeter } from "../../proxy/meter.ts";
 import type { Seen } from "../../proxy/meter.ts";
 import { workCall } from "../../proxy/work.ts";
-import { startFakeProvider } from "../fake/provider.ts";
-import type { FakeProvider } from "../fake/provider.ts";
 import { startFakeSocketProvider } from "../fake/socket-provider.ts";
 import { cut, IS_CI, random, SEED } from "../seed.ts";
 import { startProxy } from "../start-proxy.ts";
-import type { RunningProxy } from "../start-proxy.ts";
 import { heldAttempts } from "./asking.ts";
 import { ENCODINGS, mutate, mutateText, pick, renderEvents } from "./mutations.ts";
 import type { Next } from "./mutations.ts";
+import { withProxy } from "../with-proxy.ts";
 
 /** The same every time, and another one every time. */
 const SEEDS = [20_261_128, SEED];
@@ -403,26 +401,19 @@ describe.each(SEEDS)("seed %i:", (seed) => {
 
   describe("through the proxy", () => {
     const next = random(seed + 1);
-    let provider: FakeProvider;
-    let running: RunningProxy;
+    const bench = withProxy(() => {}, { KEYMETER_DURABILITY: "process" });
     let [strict, plain] = [
       { id: "", secret: "" },
       { id: "", secret: "" },
     ];
     const CAP_NANO_USD = 20_000_000n;
     beforeAll(async () => {
-      provider = await startFakeProvider(() => {});
-      running = await startProxy(provider.url, { KEYMETER_DURABILITY: "process" });
-      strict = await running.createKey();
-      plain = await running.createKey();
-      await running.setBudget({ scope: { keyId: strict.id }, amountNanoUsd: CAP_NANO_USD, mode: "strict" });
-    });
-    afterAll(async () => {
-      await running.stop();
-      await provider.close();
+      strict = await bench.running.createKey();
+      plain = await bench.running.createKey();
+      await bench.running.setBudget({ scope: { keyId: strict.id }, amountNanoUsd: CAP_NANO_USD, mode: "strict" });
     });
 
-    const allBooked = (): Booked[] => readBooked(running.dataDir);
+    const allBooked = (): Booked[] => readBooked(bench.running.dataDir);
 
     it(`${ANSWERS} answers, each twice: the same usage and cost, one event, the bytes of the provider`, async () => {
       for (let i = 0; i < ANSWERS; i++) {
@@ -432,7 +423,7 @@ describe.each(SEEDS)("seed %i:", (seed) => {
         for (const once of ["a", "b"]) {
           const pieces = cut(bytes, next);
           const id = `${template.name.replaceAll(/\W/g, "")}-${i}-${once}`;
-          provider.script = async (_arrived, response) => {
+          bench.provider.script = async (_arrived, response) => {
             response.writeHead(200, {
               "content-type": type,
               "x-request-id": id,
@@ -451,7 +442,7 @@ describe.each(SEEDS)("seed %i:", (seed) => {
           // A key of its own each time: what one answer teaches is not expected of the other.
           const key = `sk-test-fuzz-${seed}-${i}-${once}`;
           const got = await post(
-            running.url,
+            bench.running.url,
             key,
             template.path + (template.query ?? ""),
             JSON.stringify(template.body),
@@ -465,7 +456,7 @@ describe.each(SEEDS)("seed %i:", (seed) => {
             ).toBe(true);
           else expect([breaksOff, got.status], of).toEqual([true, 502]);
         }
-        await expect.poll(() => heldAttempts(running.dataDir), { interval: 5 }).toBe(0);
+        await expect.poll(() => heldAttempts(bench.running.dataDir), { interval: 5 }).toBe(0);
         const [first, second, ...more] = allBooked().filter(({ providerId }) => providerId?.includes(`-${i}-`));
         const of = `answer ${i}${breaksOff ? ", broken off" : ""}, ${show(made)}`;
         expect([first?.providerId?.at(-1), second?.providerId?.at(-1), more], of).toEqual(["a", "b", []]);
@@ -480,7 +471,7 @@ describe.each(SEEDS)("seed %i:", (seed) => {
     it(`${REQUESTS} requests: one event for each that reached the provider, nothing stays held, no cap is passed`, async () => {
       const before = allBooked().length;
       const arrived = new Map<string, string>();
-      provider.script = async (request, response) => {
+      bench.provider.script = async (request, response) => {
         const id = `asked-${arrived.size}`;
         arrived.set(id, request.body.toString("utf8"));
         await answerHonestly(request.url, request.body, id, response);
@@ -499,7 +490,7 @@ describe.each(SEEDS)("seed %i:", (seed) => {
             const text = next() < 0.1 ? mutateText(JSON.stringify(body), next) : JSON.stringify(body);
             const { secret } = next() < 0.6 ? strict : plain;
             const leaves = next() < 0.15 ? next() * 8 : undefined;
-            const got = await post(running.url, secret, template.path + (template.query ?? ""), text, leaves);
+            const got = await post(bench.running.url, secret, template.path + (template.query ?? ""), text, leaves);
             expect(
               got.status,
               `${template.name}: ${text.slice(0, 2_000)} -> ${got.body.toString().slice(0, 300)}`,
@@ -510,7 +501,7 @@ describe.each(SEEDS)("seed %i:", (seed) => {
       );
       // Some of each: served, odd, and beyond the cap.
       for (const status of [200, 400, 402]) expect(counts.get(status) ?? 0, `answers of ${status}`).toBeGreaterThan(0);
-      await expect.poll(() => heldAttempts(running.dataDir), { timeout: 10_000 }).toBe(0);
+      await expect.poll(() => heldAttempts(bench.running.dataDir), { timeout: 10_000 }).toBe(0);
       const events = allBooked().slice(before);
       const ids = events.flatMap(({ providerId }) => (providerId?.startsWith("asked-") ? [providerId] : []));
       expect(new Set(ids).size).toBe(ids.length);
@@ -529,7 +520,7 @@ describe.each(SEEDS)("seed %i:", (seed) => {
       const of = `the dearest: ${asText(dearest)} for ${arrived.get(dearest?.providerId ?? "")}`;
       expect(spent, of).toBeLessThanOrEqual(CAP_NANO_USD);
       expect(spent).toBeGreaterThan(0n);
-      expect((await running.proxy.writer.verify()).differences).toEqual([]);
+      expect((await bench.running.proxy.writer.verify()).differences).toEqual([]);
     });
 
     it(`${RESULTS} results of batches, each twice: the same usage and cost however they are cut`, async () => {
@@ -546,31 +537,31 @@ describe.each(SEEDS)("seed %i:", (seed) => {
         const outcomes: unknown[] = [];
         for (const once of ["a", "b"]) {
           const id = `msgbatch_${seed}_${i}_${once}`;
-          provider.script = (_arrived, response) =>
+          bench.provider.script = (_arrived, response) =>
             void response
               .writeHead(200, { "content-type": JSON_TYPE, "request-id": `batch-${i}-${once}` })
               .end(JSON.stringify({ id, type: "message_batch", processing_status: "in_progress" }));
           const requests = [{ custom_id: "c0", params: CLAUDE_BODY }];
           const begun = await post(
-            running.url,
+            bench.running.url,
             plain.secret,
             "/anthropic/v1/messages/batches",
             JSON.stringify({ requests }),
           );
           expect(begun.status).toBe(200);
-          await expect.poll(() => heldAttempts(running.dataDir), { interval: 5 }).toBe(pending + 1);
+          await expect.poll(() => heldAttempts(bench.running.dataDir), { interval: 5 }).toBe(pending + 1);
 
           const count = allBooked().length;
           const pieces = cut(bytes, next);
-          provider.script = async (_arrived, response) => {
+          bench.provider.script = async (_arrived, response) => {
             response.writeHead(200, { "content-type": "application/binary" });
             for (const piece of pieces) await new Promise((resolve) => response.write(piece, resolve));
             response.end();
           };
           const path = `/anthropic/v1/messages/batches/${id}/results`;
-          const got = await post(running.url, plain.secret, path, undefined);
+          const got = await post(bench.running.url, plain.secret, path, undefined);
           expect([got.status, got.body.equals(bytes)], `results ${i}: ${bytes.toString()}`).toEqual([200, true]);
-          const isOpen = heldAttempts(running.dataDir) > pending;
+          const isOpen = heldAttempts(bench.running.dataDir) > pending;
           if (isOpen) pending += 1;
           const [event] = allBooked().slice(count);
           outcomes.push({ isOpen, ...event, providerId: "" });
@@ -582,7 +573,7 @@ describe.each(SEEDS)("seed %i:", (seed) => {
         }
         expect(outcomes[1], `results ${i}: ${bytes.toString()}`).toEqual(outcomes[0]);
       }
-      expect(heldAttempts(running.dataDir)).toBe(pending);
+      expect(heldAttempts(bench.running.dataDir)).toBe(pending);
     });
   });
 

@@ -5,14 +5,14 @@ import type { AddressInfo, Socket } from "node:net";
 import { createServer, request as httpRequest } from "node:http";
 import type { Server, ServerResponse } from "node:http";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
-import { chatAnswer, json, startFakeProvider } from "../fake/provider.ts";
-import type { FakeProvider } from "../fake/provider.ts";
+import { chatAnswer, json } from "../fake/provider.ts";
 import { IS_CI } from "../seed.ts";
 import { startProxy } from "../start-proxy.ts";
 import type { RunningProxy } from "../start-proxy.ts";
 import { ask, CHAT, EMBEDDINGS, GEMINI_STREAM, heldAttempts, MESSAGES, RESPONSES, SSE } from "./asking.ts";
 import { startMeasuredProxy } from "./measured-proxy.ts";
 import type { MeasuredProxy } from "./measured-proxy.ts";
+import { withProxy } from "../with-proxy.ts";
 
 const MEGABYTE = 1024 * 1024;
 
@@ -21,21 +21,14 @@ describe("a body", () => {
   const SENT_BYTES = MEGABYTE;
   const MOST_ONE = 4 * MEGABYTE;
   const MOST_ALL = 16 * MEGABYTE;
-  let provider: FakeProvider;
-  let running: RunningProxy;
-  const sockets: Socket[] = [];
-  beforeAll(async () => {
-    provider = await startFakeProvider(json(chatAnswer()));
-    running = await startProxy(provider.url, {
-      KEYMETER_DURABILITY: "process",
-      KEYMETER_PASS_THROUGH: "off",
-      KEYMETER_MAX_BODY_MB: "64",
-    });
+  const bench = withProxy(json(chatAnswer()), {
+    KEYMETER_DURABILITY: "process",
+    KEYMETER_PASS_THROUGH: "off",
+    KEYMETER_MAX_BODY_MB: "64",
   });
-  afterAll(async () => {
+  const sockets: Socket[] = [];
+  afterAll(() => {
     for (const socket of sockets) socket.destroy();
-    await running.stop();
-    await provider.close();
   });
 
   /** Says that it sends much, sends some of it, and waits for an answer. */
@@ -83,8 +76,8 @@ describe("a body", () => {
       403,
       CHAT,
       async () => {
-        const { id, secret } = await running.createKey();
-        await running.change({ type: "setKeyState", keyId: id, state: "paused" });
+        const { id, secret } = await bench.running.createKey();
+        await bench.running.change({ type: "setKeyState", keyId: id, state: "paused" });
         return [`authorization: Bearer ${secret}`];
       },
     ],
@@ -93,8 +86,8 @@ describe("a body", () => {
       401,
       CHAT,
       async () => {
-        const { id, secret } = await running.createKey();
-        await running.change({ type: "setKeyState", keyId: id, state: "revoked" });
+        const { id, secret } = await bench.running.createKey();
+        await bench.running.change({ type: "setKeyState", keyId: id, state: "revoked" });
         return [`authorization: Bearer ${secret}`];
       },
     ],
@@ -103,7 +96,7 @@ describe("a body", () => {
       403,
       CHAT,
       async () => [
-        `authorization: Bearer ${(await running.createKey({ policy: { addresses: ["10.0.0.0/8"] } })).secret}`,
+        `authorization: Bearer ${(await bench.running.createKey({ policy: { addresses: ["10.0.0.0/8"] } })).secret}`,
       ],
     ],
     [
@@ -111,7 +104,7 @@ describe("a body", () => {
       403,
       CHAT,
       async () => [
-        `authorization: Bearer ${(await running.createKey({ policy: { providers: ["anthropic"] } })).secret}`,
+        `authorization: Bearer ${(await bench.running.createKey({ policy: { providers: ["anthropic"] } })).secret}`,
       ],
     ],
     [
@@ -135,7 +128,7 @@ describe("a body", () => {
     const piece = Buffer.alloc(SENT_BYTES, " ");
     const sent = framing === "chunked" ? Buffer.concat([Buffer.from(`${SENT_BYTES.toString(16)}\r\n`), piece]) : piece;
     const { answer, socket } = begin(
-      running.url,
+      bench.running.url,
       path,
       [...(await headersOf()), framing === "chunked" ? "transfer-encoding: chunked" : `content-length: ${SAID_BYTES}`],
       sent,
@@ -146,16 +139,16 @@ describe("a body", () => {
     ]);
     socket.destroy();
     expect(text).toMatch(new RegExp(`^HTTP/1.1 ${status} `));
-    expect(running.proxy.context.bodies.bytes()).toBe(0);
+    expect(bench.running.proxy.context.bodies.bytes()).toBe(0);
   });
 
   it("that 40 strangers send at once takes no memory of the others", async () => {
     const piece = Buffer.alloc(SENT_BYTES, " ");
     const answers = await Promise.all(
-      Array.from({ length: 40 }, () => begin(running.url, CHAT, [`content-length: ${SAID_BYTES}`], piece).answer),
+      Array.from({ length: 40 }, () => begin(bench.running.url, CHAT, [`content-length: ${SAID_BYTES}`], piece).answer),
     );
     expect(answers.map((text) => text.slice(9, 12))).toEqual(answers.map(() => "401"));
-    expect(running.proxy.context.bodies.bytes()).toBe(0);
+    expect(bench.running.proxy.context.bodies.bytes()).toBe(0);
     for (const socket of sockets.splice(0)) socket.destroy();
   });
 
@@ -163,7 +156,7 @@ describe("a body", () => {
     let small: RunningProxy;
     let secret = "";
     beforeAll(async () => {
-      small = await startProxy(provider.url, {
+      small = await startProxy(bench.provider.url, {
         KEYMETER_DURABILITY: "process",
         KEYMETER_MAX_BODY_MB: String(MOST_ONE / MEGABYTE),
         KEYMETER_MAX_BODIES_MB: String(MOST_ALL / MEGABYTE),

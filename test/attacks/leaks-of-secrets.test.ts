@@ -4,40 +4,32 @@ import { connect } from "node:net";
 import { join } from "node:path";
 import { parse } from "csv-parse/sync";
 import { stringify } from "csv-stringify/sync";
-import { afterAll, beforeAll, beforeEach, describe, expect, it } from "vitest";
+import { beforeEach, describe, expect, it } from "vitest";
 import { csvText } from "../../service/csv.ts";
 import { toCsv } from "../../collector/pages/downloads.ts";
 import { formatTable, printable } from "../../command/table.ts";
 import { openForReading } from "../../ledger/sqlite.ts";
 import { createMask } from "../../proxy/mask.ts";
 import { readTags } from "../../proxy/tags.ts";
-import { chatAnswer, json, startFakeProvider } from "../fake/provider.ts";
-import type { FakeProvider } from "../fake/provider.ts";
+import { chatAnswer, json } from "../fake/provider.ts";
 import { startFakeSocketProvider } from "../fake/socket-provider.ts";
 import { sendRaw } from "../raw-http.ts";
 import { cut, IS_CI, random, SEED } from "../seed.ts";
 import { startProxy } from "../start-proxy.ts";
-import type { RunningProxy } from "../start-proxy.ts";
+import { withProxy } from "../with-proxy.ts";
 
 const OPENAI = "sk-proj-provider-credential-openai";
 const ANTHROPIC = "sk-ant-api03-provider-credential";
 const GOOGLE = "AIzaProviderCredentialGoogle";
 
-let provider: FakeProvider;
-let running: RunningProxy;
-let secret: string;
-beforeAll(async () => {
-  provider = await startFakeProvider(json(chatAnswer()));
-  running = await startProxy(provider.url, { KEYMETER_DURABILITY: "process", KEYMETER_TRUSTED_PROXIES: "127.0.0.1" });
-  ({ secret } = await running.createKey());
-});
-afterAll(async () => {
-  await running.stop();
-  await provider.close();
-});
+const bench = withProxy(
+  json(chatAnswer()),
+  { KEYMETER_DURABILITY: "process", KEYMETER_TRUSTED_PROXIES: "127.0.0.1" },
+  { key: {} },
+);
 beforeEach(() => {
-  provider.script = json(chatAnswer());
-  (provider.journal as unknown[]).length = 0;
+  bench.provider.script = json(chatAnswer());
+  (bench.provider.journal as unknown[]).length = 0;
 });
 
 const CHAT = "/openai/v1/chat/completions";
@@ -50,7 +42,7 @@ const BODIES: { readonly [path: string]: object } = {
 };
 
 function ask(headers: { [name: string]: string }, path = CHAT, query = "", more: object = {}): Promise<Response> {
-  return fetch(running.url + path + query, {
+  return fetch(bench.running.url + path + query, {
     method: "POST",
     headers: { "content-type": "application/json", ...headers },
     body: JSON.stringify({ ...BODIES[path], ...more }),
@@ -76,7 +68,7 @@ describe("fault 14: what a provider repeats of our credential", () => {
     it.each([400, 401, 403, 429, 500, 503])(
       "in an error (%i) and its headers is stars to the client",
       async (status) => {
-        provider.script = (arrived, response) => {
+        bench.provider.script = (arrived, response) => {
           // The test is worth nothing unless it is what was sent.
           const sent = [arrived.headers.authorization, arrived.headers["x-api-key"], arrived.headers["x-goog-api-key"]];
           expect(sent.join(" ")).toContain(credential);
@@ -89,7 +81,7 @@ describe("fault 14: what a provider repeats of our credential", () => {
             })
             .end(body);
         };
-        const answer = await ask(bearer(secret), path);
+        const answer = await ask(bearer(bench.secret), path);
         expect(answer.status).toBe(status);
         const stars = "*".repeat(credential.length);
         expect(answer.headers.get("x-echo")).toBe(`key=${stars};`);
@@ -104,7 +96,7 @@ describe("fault 14: what a provider repeats of our credential", () => {
       const next = random(SEED);
       for (const type of ["application/json", "text/event-stream"]) {
         const text = `data: {"error":"${repeat}"}\n\ndata: ${credential}${credential}\n\n${credential.slice(0, -1)}`;
-        provider.script = async (_arrived, response) => {
+        bench.provider.script = async (_arrived, response) => {
           response.writeHead(400, { "content-type": type });
           for (const piece of cut(Buffer.from(text), next, 20)) {
             response.write(piece);
@@ -112,48 +104,48 @@ describe("fault 14: what a provider repeats of our credential", () => {
           }
           response.end();
         };
-        const got = await (await ask(bearer(secret), path, "", path === GEMINI ? {} : { stream: true })).text();
+        const got = await (await ask(bearer(bench.secret), path, "", path === GEMINI ? {} : { stream: true })).text();
         expect(got, `seed ${SEED}`).toBe(text.replaceAll(credential, "*".repeat(credential.length)));
       }
     });
 
     it("in a header of an answer that is none of an error is stars too", async () => {
-      provider.script = (_arrived, response) =>
+      bench.provider.script = (_arrived, response) =>
         void response
           .writeHead(200, { "content-type": "application/json", "x-debug": `sent ${credential}` })
           .end(JSON.stringify(chatAnswer()));
-      const answer = await ask(bearer(secret), path);
+      const answer = await ask(bearer(bench.secret), path);
       expect(answer.status).toBe(200);
       expect(answer.headers.get("x-debug")).toBe(`sent ${"*".repeat(credential.length)}`);
     });
   });
 
   it("on a path that costs nothing is stars", async () => {
-    provider.script = (_arrived, response) =>
+    bench.provider.script = (_arrived, response) =>
       void response.writeHead(401, { "x-echo": OPENAI }).end(`no such key: ${OPENAI}`);
-    const answer = await fetch(`${running.url}/openai/v1/models`, { headers: bearer(secret) });
+    const answer = await fetch(`${bench.running.url}/openai/v1/models`, { headers: bearer(bench.secret) });
     expect(answer.status).toBe(401);
     expect(await saidBy(answer)).not.toContain(OPENAI);
   });
 
   it("in a redirect, which is not followed, does not reach the client", async () => {
-    provider.script = (_arrived, response) =>
+    bench.provider.script = (_arrived, response) =>
       void response.writeHead(302, { location: `https://elsewhere.example/?key=${OPENAI}` }).end(OPENAI);
-    const answer = await ask(bearer(secret));
+    const answer = await ask(bearer(bench.secret));
     expect(answer.status).toBeGreaterThanOrEqual(500);
     expect(await saidBy(answer)).not.toContain(OPENAI);
   });
 
   it("reaches no books: neither the id that a provider gives a request nor anything else of an event", async () => {
-    provider.script = (_arrived, response) =>
+    bench.provider.script = (_arrived, response) =>
       void response
         .writeHead(401, { "content-type": "application/json", "x-request-id": `for ${OPENAI}` })
         .end(JSON.stringify({ error: { message: OPENAI, code: OPENAI } }));
-    const before = (await running.events()).length;
-    const answer = await ask(bearer(secret));
+    const before = (await bench.running.events()).length;
+    const answer = await ask(bearer(bench.secret));
     expect(await saidBy(answer)).not.toContain(OPENAI);
-    await expect.poll(async () => (await running.events()).length).toBe(before + 1);
-    const books = openForReading(join(running.dataDir, "usage.db"));
+    await expect.poll(async () => (await bench.running.events()).length).toBe(before + 1);
+    const books = openForReading(join(bench.running.dataDir, "usage.db"));
     const row = books?.prepare("SELECT * FROM events ORDER BY attempt_id DESC LIMIT 1").get() as object;
     books?.close();
     expect(row).toMatchObject({ http_status: 401n });
@@ -177,14 +169,16 @@ describe("fault 14: what a provider repeats of our credential", () => {
 
   it("is a client's own affair where the key is his own: those bytes pass as they are", async () => {
     const own = "sk-test-of-the-client-himself";
-    provider.script = (_arrived, response) => void response.writeHead(401, { "x-echo": own }).end(`no: ${own}`);
+    bench.provider.script = (_arrived, response) => void response.writeHead(401, { "x-echo": own }).end(`no: ${own}`);
     const answer = await ask(bearer(own));
     expect([answer.headers.get("x-echo"), await answer.text()]).toEqual([own, `no: ${own}`]);
   });
 
   it("could hide in packed bytes, so plain ones are asked for, whatever the client asked", async () => {
-    for (const [, path] of PLACES) await ask({ ...bearer(secret), "accept-encoding": "gzip, br, zstd" }, path);
-    expect(provider.journal.map(({ headers }) => headers["accept-encoding"])).toEqual(PLACES.map(() => "identity"));
+    for (const [, path] of PLACES) await ask({ ...bearer(bench.secret), "accept-encoding": "gzip, br, zstd" }, path);
+    expect(bench.provider.journal.map(({ headers }) => headers["accept-encoding"])).toEqual(
+      PLACES.map(() => "identity"),
+    );
   });
 });
 
@@ -233,7 +227,7 @@ describe("fault 16: a key of ours that is sent in another form", () => {
   const isRefused = async (answer: Response, held: string): Promise<void> => {
     expect(answer.status).toBe(401);
     expect(await saidBy(answer)).not.toContain(held);
-    expect(provider.journal).toEqual([]);
+    expect(bench.provider.journal).toEqual([]);
   };
   const FORMS: readonly (readonly [name: string, form: (key: string) => string])[] = [
     ["in double quotes", (key) => `"${key}"`],
@@ -257,21 +251,25 @@ describe("fault 16: a key of ours that is sent in another form", () => {
 
   it.each(FORMS)("(%s) goes to no provider, wherever it stands", async (_name, form) => {
     for (const [place, send] of PLACES_OF_KEYS) {
-      const answer = await ask(...send(form(secret)));
+      const answer = await ask(...send(form(bench.secret)));
       expect(answer.status, place).toBe(401);
-      await isRefused(answer, secret);
+      await isRefused(answer, bench.secret);
     }
   });
 
   it("(a key that was revoked, in quotes) is refused too", async () => {
-    const { id, secret: revoked } = await running.createKey();
-    await running.change({ type: "setKeyState", keyId: id, state: "revoked" });
+    const { id, secret: revoked } = await bench.running.createKey();
+    await bench.running.change({ type: "setKeyState", keyId: id, state: "revoked" });
     await isRefused(await ask(bearer(`"${revoked}"`)), revoked);
   });
 
   it("(Basic, without a word in front) is refused", async () => {
-    for (const value of [`Basic ${Buffer.from(`:${secret}`).toString("base64")}`, secret, `"Bearer ${secret}"`])
-      await isRefused(await ask({ authorization: value }), secret);
+    for (const value of [
+      `Basic ${Buffer.from(`:${bench.secret}`).toString("base64")}`,
+      bench.secret,
+      `"Bearer ${bench.secret}"`,
+    ])
+      await isRefused(await ask({ authorization: value }), bench.secret);
   });
 
   it.each([
@@ -279,9 +277,9 @@ describe("fault 16: a key of ours that is sent in another form", () => {
     ["in quotes, as it stands in a .env file", (token: string) => `"${token}"`],
   ])("(the admin token, %s) goes to no provider", async (_name, form) => {
     for (const [place, send] of PLACES_OF_KEYS) {
-      const answer = await ask(...send(form(running.adminToken)));
-      expect([place, answer.status, provider.journal.length]).toEqual([place, 401, 0]);
-      expect(await saidBy(answer)).not.toContain(running.adminToken);
+      const answer = await ask(...send(form(bench.running.adminToken)));
+      expect([place, answer.status, bench.provider.journal.length]).toEqual([place, 401, 0]);
+      expect(await saidBy(answer)).not.toContain(bench.running.adminToken);
     }
   });
 
@@ -308,8 +306,8 @@ describe("fault 16: a key of ours that is sent in another form", () => {
   });
 
   it("is told what to do: send it without quotes or prefix", async () => {
-    expect(await (await ask(bearer(`"${secret}"`))).text()).toContain("send the km_... key alone");
-    expect((await ask(bearer(secret))).status).toBe(200);
+    expect(await (await ask(bearer(`"${bench.secret}"`))).text()).toContain("send the km_... key alone");
+    expect((await ask(bearer(bench.secret))).status).toBe(200);
   });
 });
 
@@ -341,7 +339,7 @@ function opened(url: string, bytes: string): Promise<string> {
 
 describe("fault 22: who asks /keymeter/me", () => {
   const me = (text: string, headers: { [name: string]: string } = {}, query = ""): Promise<Response> =>
-    fetch(`${running.url}/keymeter/me${query}`, { headers: { ...bearer(text), ...headers } });
+    fetch(`${bench.running.url}/keymeter/me${query}`, { headers: { ...bearer(text), ...headers } });
   const jwt = (name: string): string => `eyJhbGciOiJub25lIn0.eyJzdWIiOiJ${name}.c2ln`;
 
   it.each([
@@ -354,10 +352,10 @@ describe("fault 22: who asks /keymeter/me", () => {
       const from = { "x-forwarded-for": `10.9.8.${name.charCodeAt(0)}` };
       expect((await me(real, from)).status).toBe(401);
       expect((await ask({ ...bearer(real), ...from }, path)).status).toBe(200);
-      const keyId = (await running.events()).at(-1)?.keyId ?? "";
+      const keyId = (await bench.running.events()).at(-1)?.keyId ?? "";
       const fields = { name: `laptop-of-ann-${name}`, team: "secret-team", owner: "ann" };
-      expect(await running.change({ type: "describeKey", keyId, fields })).toBe(200);
-      await running.setBudget({ scope: { keyId }, amountNanoUsd: 5_000_000_000n });
+      expect(await bench.running.change({ type: "describeKey", keyId, fields })).toBe(200);
+      await bench.running.setBudget({ scope: { keyId }, amountNanoUsd: 5_000_000_000n });
 
       const own = await me(real, from);
       expect([own.status, ((await own.json()) as { key: { name: string } }).key.name]).toEqual([200, fields.name]);
@@ -369,7 +367,7 @@ describe("fault 22: who asks /keymeter/me", () => {
       };
       await isSilent();
       // Nor when it has been asked with, and its provider did not take it.
-      provider.script = json({ error: { message: "no" } }, 401);
+      bench.provider.script = json({ error: { message: "no" } }, 401);
       expect((await ask({ ...bearer(invented), ...from }, path)).status).toBe(401);
       await isSilent();
       // The same sign-in from elsewhere is somebody else's.
@@ -385,8 +383,8 @@ describe("fault 22: who asks /keymeter/me", () => {
       ["laptop-of-bob", GEMINI, bobs],
     ] as const) {
       expect((await ask({ ...bearer(signIn), ...from }, path)).status).toBe(200);
-      const keyId = (await running.events()).at(-1)?.keyId ?? "";
-      expect(await running.change({ type: "describeKey", keyId, fields: { name } })).toBe(200);
+      const keyId = (await bench.running.events()).at(-1)?.keyId ?? "";
+      expect(await bench.running.change({ type: "describeKey", keyId, fields: { name } })).toBe(200);
     }
     expect(await (await me(anns, from)).text()).toContain("laptop-of-ann");
     const said = await (await me(bobs, from)).text();
@@ -395,7 +393,7 @@ describe("fault 22: who asks /keymeter/me", () => {
   });
 
   it("review 4.10: from an address that the key is not for is refused, as every request of it is", async () => {
-    const { secret: bound } = await running.createKey({ name: "bound", policy: { addresses: ["10.0.0.0/8"] } });
+    const { secret: bound } = await bench.running.createKey({ name: "bound", policy: { addresses: ["10.0.0.0/8"] } });
     const statuses = async (headers: { [name: string]: string }): Promise<number[]> => [
       (await me(bound, headers)).status,
       (await ask({ ...bearer(bound), ...headers })).status,
@@ -408,7 +406,12 @@ describe("fault 22: who asks /keymeter/me", () => {
   });
 
   it("with a form of a key, with the admin token, or with a key of nobody learns nothing", async () => {
-    for (const text of [`"${secret}"`, `sk-${secret}`, running.adminToken, "sk-of-nobody-in-particular"]) {
+    for (const text of [
+      `"${bench.secret}"`,
+      `sk-${bench.secret}`,
+      bench.running.adminToken,
+      "sk-of-nobody-in-particular",
+    ]) {
       const answer = await me(text);
       expect(answer.status).toBe(401);
       expect(await saidBy(answer)).not.toMatch(/"budgets"|key-1/);
@@ -417,10 +420,10 @@ describe("fault 22: who asks /keymeter/me", () => {
 });
 
 describe("a header that holds a key", () => {
-  const key = (): string => secret;
+  const key = (): string => bench.secret;
   const KEYS: readonly (readonly [name: string, text: () => string])[] = [
     ["Keymeter", key],
-    ["Keymeter, in quotes", () => `"${secret}"`],
+    ["Keymeter, in quotes", () => `"${bench.secret}"`],
     ["OpenAI", () => "sk-proj-0123456789abcdefghijkl"],
     ["Anthropic", () => "sk-ant-api03-0123456789abcdefghijkl"],
     ["Anthropic's sign-in", () => "sk-ant-oat01-0123456789abcdefghijkl"],
@@ -479,18 +482,18 @@ describe("a header that holds a key", () => {
   });
 
   it("goes neither into the books nor to the provider", async () => {
-    const before = (await running.events()).length;
+    const before = (await bench.running.events()).length;
     const headers = {
-      "x-portkey-api-key": secret,
-      "helicone-auth": `Bearer ${secret}`,
-      "x-keymeter-key": secret,
-      "helicone-property-session": secret,
+      "x-portkey-api-key": bench.secret,
+      "helicone-auth": `Bearer ${bench.secret}`,
+      "x-keymeter-key": bench.secret,
+      "helicone-property-session": bench.secret,
       "x-keymeter-feature": "kept",
     };
-    expect((await ask({ ...bearer(secret), ...headers })).status).toBe(200);
-    await expect.poll(async () => (await running.events()).length).toBe(before + 1);
-    expect((await running.events()).at(-1)?.tags).toEqual({ feature: "kept" });
-    expect(JSON.stringify(provider.journal.map(({ rawHeaders }) => rawHeaders))).not.toContain(secret);
+    expect((await ask({ ...bearer(bench.secret), ...headers })).status).toBe(200);
+    await expect.poll(async () => (await bench.running.events()).length).toBe(before + 1);
+    expect((await bench.running.events()).at(-1)?.tags).toEqual({ feature: "kept" });
+    expect(JSON.stringify(bench.provider.journal.map(({ rawHeaders }) => rawHeaders))).not.toContain(bench.secret);
   });
 });
 

@@ -1,11 +1,10 @@
 // What clients and providers make up: usage that is stated early or in odd ways, names without number, guesses without end, turns that
 // say nothing of what they used. Clients get what the provider sent, each attempt ends in the books, and rows and series stay bounded.
-import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import { beforeAll, describe, expect, it } from "vitest";
 import { WebSocket } from "ws";
 import { createCollectorMetrics } from "../../collector/gauges/index.ts";
 import { METRICS_SETTINGS } from "../collector/metrics-settings.ts";
 import { chatAnswer, json, startFakeProvider } from "../fake/provider.ts";
-import type { FakeProvider } from "../fake/provider.ts";
 import { startFakeSocketProvider } from "../fake/socket-provider.ts";
 import { openOrganisation } from "../organisation.ts";
 import { IS_CI } from "../seed.ts";
@@ -23,18 +22,10 @@ import {
   RESPONSES,
   SSE,
 } from "./asking.ts";
+import { withProxy } from "../with-proxy.ts";
 
 describe("an answer whose usage is stated early", () => {
-  let provider: FakeProvider;
-  let running: RunningProxy;
-  beforeAll(async () => {
-    provider = await startFakeProvider(() => {});
-    running = await startProxy(provider.url, { KEYMETER_DURABILITY: "process" });
-  });
-  afterAll(async () => {
-    await running.stop();
-    await provider.close();
-  });
+  const bench = withProxy(() => {}, { KEYMETER_DURABILITY: "process" });
 
   const usage = { prompt_tokens: 100, completion_tokens: 20, total_tokens: 120 };
   const chunk = (delta: object): object => ({ id: "c", model: "gpt-4o-mini", choices: [{ index: 0, delta }] });
@@ -123,7 +114,7 @@ describe("an answer whose usage is stated early", () => {
       let got = "";
       let hasMost: () => void = () => {};
       let isInVain = false;
-      provider.script = async (_arrived, answer) => {
+      bench.provider.script = async (_arrived, answer) => {
         answer.writeHead(200, { "content-type": SSE });
         answer.write(start);
         answer.write(many);
@@ -135,8 +126,8 @@ describe("an answer whose usage is stated early", () => {
         isInVain &&= got.length < many.length * 0.9;
         answer.end(end.map(line).join(""));
       };
-      const before = (await running.events()).length;
-      const answer = await fetch(running.url + path, {
+      const before = (await bench.running.events()).length;
+      const answer = await fetch(bench.running.url + path, {
         method: "POST",
         headers: { "content-type": "application/json", authorization: "Bearer sk-test-early-usage" },
         body: JSON.stringify(body),
@@ -148,8 +139,8 @@ describe("an answer whose usage is stated early", () => {
       }
       expect(isInVain, "the client did not get it while it came").toBe(false);
       expect(got).toBe(body === chatBody ? whole.replaceAll(line(early), "") : whole);
-      await expect.poll(async () => (await running.events()).length).toBe(before + 1);
-      expect((await running.events()).at(-1)).toMatchObject({
+      await expect.poll(async () => (await bench.running.events()).length).toBe(before + 1);
+      expect((await bench.running.events()).at(-1)).toMatchObject({
         usageState: "reported",
         usage: { input: 100, output: 20 },
         outcome: "complete",
@@ -174,30 +165,25 @@ describe("names that clients make up", () => {
   /** As many models of a key are told apart among what is refused in an hour; and `other`. */
   const MOST_REFUSED = 51;
   const COUNT = IS_CI ? 5_000 : 550;
-  let provider: FakeProvider;
-  let running: RunningProxy;
-  beforeAll(async () => {
-    provider = await startFakeProvider((arrived, response) => {
+  const bench = withProxy(
+    (arrived, response) => {
       const isKnown = arrived.headers.authorization === "Bearer sk-proj-provider-credential-openai";
       response
         .writeHead(isKnown ? 200 : 401, { "content-type": "application/json" })
         .end(JSON.stringify(isKnown ? chatAnswer() : { error: { message: "no such key" } }));
-    });
-    running = await startProxy(provider.url, { KEYMETER_DURABILITY: "process" });
-  });
-  afterAll(async () => {
-    await running.stop();
-    await provider.close();
-  });
+    },
+    { KEYMETER_DURABILITY: "process" },
+  );
   const chat = (model = "gpt-4o-mini"): object => ({ model, max_tokens: 9, messages: [] });
-  const count = (query: string): number => countInBooks(running.dataDir, query);
+  const count = (query: string): number => countInBooks(bench.running.dataDir, query);
   const rows = (what: string): number => count(`SELECT count(DISTINCT ${what}) FROM rollup_hour`);
   const linesOf = (metrics: string): number =>
     metrics.split("\n").filter((line) => line !== "" && !line.startsWith("#")).length;
-  const seriesOfProxy = async (): Promise<number> => linesOf(await (await fetch(`${running.opsUrl}/metrics`)).text());
+  const seriesOfProxy = async (): Promise<number> =>
+    linesOf(await (await fetch(`${bench.running.opsUrl}/metrics`)).text());
   const seriesOfCollector = async (): Promise<number> => {
-    const books = await openOrganisation(running.dataDir);
-    const metrics = createCollectorMetrics(books, { ...METRICS_SETTINGS, dataDir: running.dataDir }, []);
+    const books = await openOrganisation(bench.running.dataDir);
+    const metrics = createCollectorMetrics(books, { ...METRICS_SETTINGS, dataDir: bench.running.dataDir }, []);
     await metrics.refresh(Date.now());
     const text = await metrics.registry.metrics();
     await books.close();
@@ -205,17 +191,17 @@ describe("names that clients make up", () => {
   };
 
   it("as teams, projects and environments of one key: rows and series stay within 500 of each, and other", async () => {
-    const { secret } = await running.createKey({ team: "", env: "" });
+    const { secret } = await bench.running.createKey({ team: "", env: "" });
     const tagged = (start: string) => async (i: number) => {
       const headers = {
         "x-keymeter-team": `${start}-t${i}`,
         "x-keymeter-project": `${start}-p${i}`,
         "x-keymeter-env": `${start}-e${i}`,
       };
-      expect((await ask(running.url, secret, CHAT, chat(), headers)).status).toBe(200);
+      expect((await ask(bench.running.url, secret, CHAT, chat(), headers)).status).toBe(200);
     };
     await forEach(COUNT, tagged("one"));
-    expect(await running.events()).toHaveLength(COUNT);
+    expect(await bench.running.events()).toHaveLength(COUNT);
     for (const what of ["team", "project", "env"]) {
       expect(rows(what), what).toBeLessThanOrEqual(MOST_NAMES);
       // Those that were first are told apart.
@@ -228,14 +214,14 @@ describe("names that clients make up", () => {
   });
 
   it("as models of a key at its cap: they are counts, never a row each", async () => {
-    const { id, secret } = await running.createKey();
-    await running.setBudget({ scope: { keyId: id }, amountNanoUsd: 0n });
+    const { id, secret } = await bench.running.createKey();
+    await bench.running.setBudget({ scope: { keyId: id }, amountNanoUsd: 0n });
     const series = await seriesOfProxy();
-    const arrived = provider.journal.length;
+    const arrived = bench.provider.journal.length;
     await forEach(COUNT, async (i) => {
-      expect((await ask(running.url, secret, CHAT, chat(`gpt-4o-mini-${i}`))).status).toBe(402);
+      expect((await ask(bench.running.url, secret, CHAT, chat(`gpt-4o-mini-${i}`))).status).toBe(402);
     });
-    expect(provider.journal.length).toBe(arrived);
+    expect(bench.provider.journal.length).toBe(arrived);
     const refused = `FROM refused WHERE key_id = '${id}'`;
     await expect.poll(() => count(`SELECT COALESCE(SUM(count), 0) ${refused}`)).toBe(COUNT);
     expect(count(`SELECT count(DISTINCT model) ${refused}`)).toBeLessThanOrEqual(MOST_REFUSED);
@@ -249,7 +235,7 @@ describe("names that clients make up", () => {
     await forEach(COUNT, async (i) => {
       const headers = { "x-keymeter-team": `stranger-${i}` };
       const secret = `sk-made-up-${i}-${"x".repeat(20)}`;
-      expect((await ask(running.url, secret, CHAT, chat(`model-${i}`), headers)).status).toBe(401);
+      expect((await ask(bench.running.url, secret, CHAT, chat(`model-${i}`), headers)).status).toBe(401);
     });
     const more = counted().map((one, i) => one - (before[i] ?? 0));
     expect(Math.max(...more), `more keys, models and teams: ${more.join(", ")}`).toBeLessThanOrEqual(1);
@@ -259,11 +245,11 @@ describe("names that clients make up", () => {
   });
 
   it("as keys that no provider knows, where a cap is used up: they are counts of one key", async () => {
-    await running.setBudget({ id: "all", scope: {}, amountNanoUsd: 0n });
+    await bench.running.setBudget({ id: "all", scope: {}, amountNanoUsd: 0n });
     const before = count("SELECT count(*) FROM refused");
     await forEach(COUNT, async (i) => {
       const secret = `sk-made-up-too-${i}-${"x".repeat(20)}`;
-      expect((await ask(running.url, secret, CHAT, chat(`other-model-${i}`))).status).toBe(402);
+      expect((await ask(bench.running.url, secret, CHAT, chat(`other-model-${i}`))).status).toBe(402);
     });
     await expect.poll(() => count("SELECT COALESCE(SUM(count), 0) FROM refused WHERE key_id = 'unproven'")).toBe(COUNT);
     // The minutes turn meanwhile.
@@ -274,7 +260,7 @@ describe("names that clients make up", () => {
   it("in paths that lead nowhere make no row and no series each", async () => {
     const before = [await seriesOfProxy(), count("SELECT count(*) FROM refused")];
     await forEach(COUNT, async (i) => {
-      expect((await ask(running.url, "sk-somebody-1", `/nowhere/${i}`, {})).status).toBe(404);
+      expect((await ask(bench.running.url, "sk-somebody-1", `/nowhere/${i}`, {})).status).toBe(404);
     });
     expect((await seriesOfProxy()) - (before[0] ?? 0)).toBeLessThan(5);
     expect(count("SELECT count(*) FROM refused") - (before[1] ?? 0)).toBeLessThan(5);
@@ -303,19 +289,12 @@ describe("the admin token", () => {
 });
 
 describe("usage that no reader expects", () => {
-  let provider: FakeProvider;
-  let running: RunningProxy;
+  const bench = withProxy(() => {}, { KEYMETER_DURABILITY: "process" });
   let secret = "";
   beforeAll(async () => {
-    provider = await startFakeProvider(() => {});
-    running = await startProxy(provider.url, { KEYMETER_DURABILITY: "process" });
-    const key = await running.createKey();
+    const key = await bench.running.createKey();
     secret = key.secret;
-    await running.setBudget({ scope: { keyId: key.id }, amountNanoUsd: 10n ** 13n });
-  });
-  afterAll(async () => {
-    await running.stop();
-    await provider.close();
+    await bench.running.setBudget({ scope: { keyId: key.id }, amountNanoUsd: 10n ** 13n });
   });
 
   const OPENAI = { prompt_tokens: 100, completion_tokens: 20, total_tokens: 120 };
@@ -482,18 +461,18 @@ describe("usage that no reader expects", () => {
     const { stream } = place;
     const odd = place.fields.flatMap((field) => ODD.map((value) => ({ ...place.usage, [field]: value })));
     const sent: string[] = [];
-    const before = (await running.events()).length;
+    const before = (await bench.running.events()).length;
     const pass = async (path: string, body: object, type: string, text: string): Promise<void> => {
-      provider.script = (_arrived, answer) => void answer.writeHead(200, { "content-type": type }).end(text);
-      expect(await ask(running.url, secret, path, body), text).toEqual({ status: 200, text });
+      bench.provider.script = (_arrived, answer) => void answer.writeHead(200, { "content-type": type }).end(text);
+      expect(await ask(bench.running.url, secret, path, body), text).toEqual({ status: 200, text });
       sent.push(text);
     };
     for (const usage of odd) {
       await pass(place.path, place.body, JSON_TYPE, JSON.stringify(place.whole(usage)));
       if (stream) await pass(stream.path, { ...place.body, ...stream.more }, SSE, stream.text(usage));
     }
-    await expect.poll(() => heldAttempts(running.dataDir)).toBe(0);
-    const events = (await running.events()).slice(before);
+    await expect.poll(() => heldAttempts(bench.running.dataDir)).toBe(0);
+    const events = (await bench.running.events()).slice(before);
     expect(events).toHaveLength(sent.length);
     for (const [i, { usageState, usage, costNanoUsd }] of events.entries()) {
       // The main counts can all be read: whatever stands beside them, something was used.

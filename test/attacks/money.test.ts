@@ -1,18 +1,14 @@
 // Money under attack: what a provider bills by its own rules is what is booked, or less than what is booked where it says nothing.
 import { WebSocket } from "ws";
-import { afterAll, beforeAll, beforeEach, describe, expect, it } from "vitest";
+import { beforeEach, describe, expect, it } from "vitest";
 import type { EventRecord } from "../../ledger/usage/events.ts";
 import { startFakeSocketProvider } from "../fake/socket-provider.ts";
 import { IS_CI } from "../seed.ts";
 import { startProxy } from "../start-proxy.ts";
-import { form, startBench, usdOf } from "./bench.ts";
-import type { Bench, Held } from "./bench.ts";
+import { form, usdOf, withBench } from "./bench.ts";
+import type { Held } from "./bench.ts";
 
-let bench: Bench;
-beforeAll(async () => {
-  bench = await startBench();
-});
-afterAll(() => bench.stop());
+const bench = withBench();
 beforeEach(() => {
   bench.provider.behaviour = {};
   bench.provider.forget();

@@ -1,32 +1,21 @@
 // Budgets from a file, raises and thresholds by the command, through the running proxy.
 import { writeFileSync } from "node:fs";
 import { join } from "node:path";
-import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import { describe, expect, it } from "vitest";
 import { readBudgets } from "../../ledger/usage/changes.ts";
 import type { Budget } from "../../ledger/budgets.ts";
 import { openUsage } from "../../ledger/open.ts";
-import { chatAnswer, json, startFakeProvider } from "../fake/provider.ts";
-import type { FakeProvider } from "../fake/provider.ts";
+import { chatAnswer, json } from "../fake/provider.ts";
 import { runKeymeter } from "../run-keymeter.ts";
 import { IS_CI } from "../seed.ts";
-import { startProxy } from "../start-proxy.ts";
-import type { RunningProxy } from "../start-proxy.ts";
+import { withProxy } from "../with-proxy.ts";
 
-let provider: FakeProvider;
-let running: RunningProxy;
-beforeAll(async () => {
-  provider = await startFakeProvider(json(chatAnswer()));
-  running = await startProxy(provider.url, { KEYMETER_DURABILITY: "process" });
-});
-afterAll(async () => {
-  await running.stop();
-  await provider.close();
-});
+const bench = withProxy(json(chatAnswer()), { KEYMETER_DURABILITY: "process" });
 
-const keymeter = (...args: string[]): ReturnType<typeof runKeymeter> => runKeymeter(running, ...args);
+const keymeter = (...args: string[]): ReturnType<typeof runKeymeter> => runKeymeter(bench.running, ...args);
 
 async function budgets(): Promise<Budget[]> {
-  const books = await openUsage(running.dataDir);
+  const books = await openUsage(bench.running.dataDir);
   if (!books) throw new Error("no books");
   const found = await readBudgets(books);
   await books.close();
@@ -34,13 +23,13 @@ async function budgets(): Promise<Budget[]> {
 }
 
 function write(text: string): string {
-  const path = join(running.dataDir, "budgets.yaml");
+  const path = join(bench.running.dataDir, "budgets.yaml");
   writeFileSync(path, text);
   return path;
 }
 
 const ask = (secret: string): Promise<Response> =>
-  fetch(`${running.url}/openai/v1/chat/completions`, {
+  fetch(`${bench.running.url}/openai/v1/chat/completions`, {
     method: "POST",
     headers: { "content-type": "application/json", authorization: `Bearer ${secret}` },
     body: JSON.stringify({ model: "gpt-4o-mini", max_tokens: 9, messages: [] }),
@@ -65,7 +54,7 @@ const WRONG = [
 
 describe("keymeter apply", () => {
   it("shows the difference, changes nothing unasked, then makes it so in one transaction, and once", async () => {
-    const { id, secret } = await running.createKey({ name: "ci" });
+    const { id, secret } = await bench.running.createKey({ name: "ci" });
     await keymeter("budgets", "set", "--amount", "1/day", "--team", "old");
     await keymeter("limits", "set", "--team", "old", "--rpm", "5");
     const path = write(`
@@ -110,8 +99,8 @@ limits:
 
 describe("a raise", () => {
   it("is money until it is ended; /keymeter/me and refusals count it; it stays when the budget is set anew", async () => {
-    const { id, secret } = await running.createKey({ name: "raised" });
-    const budget = await running.setBudget({ scope: { keyId: id }, amountNanoUsd: 0n });
+    const { id, secret } = await bench.running.createKey({ name: "raised" });
+    const budget = await bench.running.setBudget({ scope: { keyId: id }, amountNanoUsd: 0n });
     expect((await ask(secret)).status).toBe(402);
     for (const wrong of [
       ["--by", "0", "--until", "2099-01-01", "--why", "x"],
@@ -125,13 +114,13 @@ describe("a raise", () => {
     const raiseId = /rai_[0-9a-f]+/.exec(made.text)?.[0] ?? "";
     expect((await ask(secret)).status).toBe(200);
     const me = (await (
-      await fetch(`${running.url}/keymeter/me`, { headers: { authorization: `Bearer ${secret}` } })
+      await fetch(`${bench.running.url}/keymeter/me`, { headers: { authorization: `Bearer ${secret}` } })
     ).json()) as { budgets: { id: string; amountUsd: string }[] };
     expect(me.budgets.find((one) => one.id === budget.id)?.amountUsd).toBe("1.000000000");
     expect((await keymeter("budgets", "list")).text).toContain(
       `RAISED ${raiseId}: ${budget.id} by $1.00 until 2099-01-01T00:00Z (launch)`,
     );
-    const anew = await running.setBudget({ scope: { keyId: id }, amountNanoUsd: 1n });
+    const anew = await bench.running.setBudget({ scope: { keyId: id }, amountNanoUsd: 1n });
     expect((await ask(secret)).status).toBe(200);
     expect((await budgets()).find((one) => one.id === anew.id)?.raises).toMatchObject([
       { id: raiseId, reason: "launch" },

@@ -1,26 +1,15 @@
 // Keys, limits and freezes by the command, through the running proxy and without one.
-import { afterEach, beforeEach, describe, expect, it } from "vitest";
-import { chatAnswer, json, startFakeProvider } from "../fake/provider.ts";
-import type { FakeProvider } from "../fake/provider.ts";
+import { describe, expect, it } from "vitest";
+import { chatAnswer, json } from "../fake/provider.ts";
 import { runKeymeter } from "../run-keymeter.ts";
-import { startProxy } from "../start-proxy.ts";
-import type { RunningProxy } from "../start-proxy.ts";
+import { withProxy } from "../with-proxy.ts";
 
-let provider: FakeProvider;
-let running: RunningProxy;
-beforeEach(async () => {
-  provider = await startFakeProvider(json(chatAnswer()));
-  running = await startProxy(provider.url, { KEYMETER_DURABILITY: "process" });
-});
-afterEach(async () => {
-  await running.stop();
-  await provider.close();
-});
+const bench = withProxy(json(chatAnswer()), { KEYMETER_DURABILITY: "process" }, { each: true });
 
-const keymeter = (...args: string[]): ReturnType<typeof runKeymeter> => runKeymeter(running, ...args);
+const keymeter = (...args: string[]): ReturnType<typeof runKeymeter> => runKeymeter(bench.running, ...args);
 
 function ask(secret: string, model = "gpt-4o-mini", stream = false): Promise<Response> {
-  return fetch(`${running.url}/openai/v1/chat/completions`, {
+  return fetch(`${bench.running.url}/openai/v1/chat/completions`, {
     method: "POST",
     headers: { "content-type": "application/json", authorization: `Bearer ${secret}` },
     body: JSON.stringify({ model, max_tokens: 9, messages: [], stream }),
@@ -42,7 +31,7 @@ describe("keymeter keys", () => {
     );
     const { key } = JSON.parse(made.text) as { key: string };
     expect([(await ask(key)).status, (await ask(key, "o3")).status]).toEqual([200, 403]);
-    expect((await running.events())[0]?.tags).toEqual({ feature: "ci" });
+    expect((await bench.running.events())[0]?.tags).toEqual({ feature: "ci" });
     expect((await keymeter("keys", "set", "ci", "--models", "any", "--owner", "ann", "--purpose", "builds")).code).toBe(
       0,
     );
@@ -55,7 +44,7 @@ describe("keymeter keys", () => {
 
   it("set names a provider key that was seen in passing, and binds it", async () => {
     await ask("sk-test-somebody-elses-key");
-    const [event] = await running.events();
+    const [event] = await bench.running.events();
     const id = event?.keyId ?? "";
     expect((await keymeter("keys", "set", id, "--name", "old-script", "--team", "data", "--models", "o3")).code).toBe(
       0,
@@ -65,10 +54,10 @@ describe("keymeter keys", () => {
   });
 
   it("list says how old each is and when it was last used, by the hour in UTC", async () => {
-    const { id, secret } = await running.createKey({ name: "busy" });
-    await running.createKey({ name: "idle" });
+    const { id, secret } = await bench.running.createKey({ name: "busy" });
+    await bench.running.createKey({ name: "idle" });
     await (await ask(secret)).text();
-    const hour = (await running.events())[0]?.at.slice(0, 13) ?? "";
+    const hour = (await bench.running.events())[0]?.at.slice(0, 13) ?? "";
     const { text } = await keymeter("keys", "list");
     expect(text).toMatch(new RegExp(`busy .* 0 d +${hour}h`));
     expect(text).toMatch(/idle .* 0 d +never/);
@@ -79,8 +68,8 @@ describe("keymeter keys", () => {
   });
 
   it("pause --cut ends what goes on with it", async () => {
-    const { id, secret } = await running.createKey();
-    provider.script = (_arrived, response) => {
+    const { id, secret } = await bench.running.createKey();
+    bench.provider.script = (_arrived, response) => {
       response.writeHead(200, { "content-type": "text/event-stream" });
       response.write('data: {"id":"c","model":"gpt-4o-mini","choices":[{"delta":{"content":"hi"}}]}\n\n');
     };
@@ -93,7 +82,7 @@ describe("keymeter keys", () => {
 
 describe("keymeter limits and budgets", () => {
   it("limits are set, listed, bind at once and are removed", async () => {
-    const { id, secret } = await running.createKey({ name: "limited" });
+    const { id, secret } = await bench.running.createKey({ name: "limited" });
     expect((await keymeter("limits", "set", "--key", "limited", "--rpm", "1")).code).toBe(0);
     expect([(await ask(secret)).status, (await ask(secret)).status]).toEqual([200, 429]);
     expect((await keymeter("limits", "list")).text).toContain(`key limited (${id})`);
@@ -109,12 +98,12 @@ describe("keymeter limits and budgets", () => {
   });
 
   it("a freeze stands until it is lifted, also when it is set while no proxy runs", async () => {
-    const { secret } = await running.createKey();
-    await running.stop();
+    const { secret } = await bench.running.createKey();
+    await bench.running.stop();
     const frozen = await keymeter("budgets", "freeze", "--team", "search", "--why", "a leak", "--cut");
     const id = /frz_[0-9a-f]+/.exec(frozen.text)?.[0] ?? "";
     expect(frozen.text).toContain("0 live requests ended");
-    running = await startProxy(provider.url, { KEYMETER_DATA_DIR: running.dataDir });
+    await bench.startAgain({ KEYMETER_DATA_DIR: bench.running.dataDir });
     expect((await ask(secret)).status).toBe(403);
     expect((await keymeter("budgets", "list")).text).toContain(`FROZEN ${id}: team search (a leak)`);
     expect((await keymeter("budgets", "lift", id)).code).toBe(0);
@@ -123,9 +112,9 @@ describe("keymeter limits and budgets", () => {
   });
 
   it("replay says what a cap would have refused, when and whose, and sets nothing", async () => {
-    const { id, secret } = await running.createKey({ name: "eager" });
+    const { id, secret } = await bench.running.createKey({ name: "eager" });
     for (let i = 0; i < 5; i++) await (await ask(secret)).text();
-    const [event] = await running.events();
+    const [event] = await bench.running.events();
     const each = Number(event?.costNanoUsd) / 1e9;
     const args = ["budgets", "replay", "--team", "search", "--amount", `${(each * 3.5).toFixed(9)}/day`];
     const said = JSON.parse((await keymeter(...args, "--json")).text) as { keys: object[]; windows: object[] };

@@ -1,6 +1,6 @@
 // A setting is declared once, and everything that is said of it is made from there: the example file, the manual's page, --help, the check of misspelt
 // variables, and which program sees which variable.
-import { readFileSync, writeFileSync } from "node:fs";
+import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { describe, expect, it } from "vitest";
@@ -15,15 +15,13 @@ import { loadProxyConfig } from "../../proxy/config.ts";
 import { readSettings, settingsIn, SettingsError } from "../../service/settings.ts";
 import type { Setting } from "../../service/settings.ts";
 import { runKeymeter } from "../run-keymeter.ts";
-import { temporaryFolder } from "../start-proxy.ts";
+import { temporaryFolder, writeSettings } from "../start-proxy.ts";
 
 const ROOT = fileURLToPath(new URL("../..", import.meta.url));
 const declared = new Set<Setting>(PROGRAMS.flatMap((program) => Object.values(settingsIn(DECLARED[program]))));
 
 function fileWith(values: unknown): string {
-  const file = join(temporaryFolder(), "keymeter.yaml");
-  writeFileSync(file, typeof values === "string" ? values : stringify(values));
-  return file;
+  return writeSettings(typeof values === "string" ? values : stringify(values));
 }
 
 describe("every setting", () => {

@@ -6,14 +6,11 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { promisify } from "node:util";
-import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import { describe, expect, it } from "vitest";
 import { parseUsd } from "../../ledger/money.ts";
-import { startFakeProvider } from "../fake/provider.ts";
-import type { FakeProvider } from "../fake/provider.ts";
 import { random, SEED } from "../seed.ts";
-import { startProxy } from "../start-proxy.ts";
-import type { RunningProxy } from "../start-proxy.ts";
 import { noteSkipped } from "../skipped.ts";
+import { withProxy } from "../with-proxy.ts";
 
 const PROGRAM = fileURLToPath(
   new URL(`./node_modules/@anthropic-ai/claude-code-${process.platform}-${process.arch}/claude`, import.meta.url),
@@ -40,12 +37,10 @@ const MODELS = [
 const FAST = ["claude-opus-4-8", "claude-opus-5", "claude-opus-5-5"];
 
 describe.skipIf(!isHere)("the cost that Claude Code works out", () => {
-  let provider: FakeProvider;
-  let running: RunningProxy;
   const next = random(SEED);
   let isFast = false;
-  beforeAll(async () => {
-    provider = await startFakeProvider((arrived, response) => {
+  const bench = withProxy(
+    (arrived, response) => {
       if (!arrived.url.startsWith("/v1/messages?")) return void response.writeHead(404).end("{}");
       const { model } = JSON.parse(arrived.body.toString()) as { model: string };
       const count = (most: number): number => Math.floor(next() * most);
@@ -80,13 +75,9 @@ describe.skipIf(!isHere)("the cost that Claude Code works out", () => {
       });
       send("message_stop", {});
       response.end();
-    });
-    running = await startProxy(provider.url, { KEYMETER_DURABILITY: "process" });
-  });
-  afterAll(async () => {
-    await running.stop();
-    await provider.close();
-  });
+    },
+    { KEYMETER_DURABILITY: "process" },
+  );
   const folder = mkdtempSync(join(tmpdir(), "keymeter-oracle-"));
   writeFileSync(join(folder, "a.txt"), "hello\n");
 
@@ -101,7 +92,7 @@ describe.skipIf(!isHere)("the cost that Claude Code works out", () => {
         env: {
           PATH: process.env["PATH"] ?? "",
           HOME: folder,
-          ANTHROPIC_BASE_URL: `${running.url}/anthropic`,
+          ANTHROPIC_BASE_URL: `${bench.running.url}/anthropic`,
           ANTHROPIC_API_KEY: secret,
           CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC: "1",
           DISABLE_AUTOUPDATER: "1",
@@ -110,19 +101,19 @@ describe.skipIf(!isHere)("the cost that Claude Code works out", () => {
     );
 
   it("of a session with a key at its cap is nothing: one request, and one error that says why", async () => {
-    const { id, secret } = await running.createKey();
-    await running.setBudget({ scope: { keyId: id }, amountNanoUsd: 0n });
+    const { id, secret } = await bench.running.createKey();
+    await bench.running.setBudget({ scope: { keyId: id }, amountNanoUsd: 0n });
     let requests = 0;
-    running.proxy.app.server.on("request", ({ url }: { url?: string }) => {
+    bench.running.proxy.app.server.on("request", ({ url }: { url?: string }) => {
       if (url?.includes("/messages?")) requests += 1;
     });
-    const before = provider.journal.length;
+    const before = bench.provider.journal.length;
     const { stdout } = await ask(secret, "claude-haiku-4-5").catch((error: unknown) => error as { stdout: string });
     const result = JSON.parse(stdout) as { is_error: boolean; result: string };
     expect(result.is_error).toBe(true);
     expect(result.result).toContain(`does not fit the month budget of key key-1 (${id})`);
     expect(result.result).toContain("Whoever runs Keymeter can raise the budget.");
-    expect([requests, provider.journal.length - before]).toEqual([1, 0]);
+    expect([requests, bench.provider.journal.length - before]).toEqual([1, 0]);
   });
 
   it.each([
@@ -131,10 +122,10 @@ describe.skipIf(!isHere)("the cost that Claude Code works out", () => {
   ])("of a session of two turns with $model, $speed, is ours, to the nano-dollar", async ({ model, speed }) => {
     console.log(`seed ${SEED}`);
     isFast = speed === "fast";
-    const { id, secret } = await running.createKey();
+    const { id, secret } = await bench.running.createKey();
     const { stdout } = await ask(secret, model);
     const result = JSON.parse(stdout) as { total_cost_usd: number; num_turns: number; modelUsage: object };
-    const events = (await running.events()).filter(({ keyId }) => keyId === id);
+    const events = (await bench.running.events()).filter(({ keyId }) => keyId === id);
     expect(events.length).toBe(2);
     expect(
       events.every(({ usageState, priceConfidence }) => usageState === "reported" && priceConfidence === "exact"),

@@ -3,30 +3,20 @@ import { connect, createServer } from "node:net";
 import type { AddressInfo } from "node:net";
 import { setTimeout as sleep } from "node:timers/promises";
 import { brotliCompressSync, gzipSync, zstdCompressSync } from "node:zlib";
-import { afterEach, beforeEach, describe, expect, it } from "vitest";
+import { describe, expect, it } from "vitest";
 import { parseUsd } from "../../ledger/money.ts";
-import { chatAnswer, json, startFakeProvider } from "../fake/provider.ts";
-import type { FakeProvider } from "../fake/provider.ts";
+import { chatAnswer, json } from "../fake/provider.ts";
 import { rawPost, sendRaw } from "../raw-http.ts";
-import { startProxy } from "../start-proxy.ts";
 import type { RunningProxy } from "../start-proxy.ts";
+import { withProxy } from "../with-proxy.ts";
 
-let provider: FakeProvider;
-let running: RunningProxy;
-beforeEach(async () => {
-  provider = await startFakeProvider(json(chatAnswer()));
-  running = await startProxy(provider.url);
-});
-afterEach(async () => {
-  await running.stop();
-  await provider.close();
-});
+const bench = withProxy(json(chatAnswer()), {}, { each: true });
 
 const CHAT = "/openai/v1/chat/completions";
 const GEMINI = "/google/v1beta/models/gemini-2.5-pro:generateContent";
 
 function ask(secret: string, body: object, path = CHAT, headers: { [name: string]: string } = {}): Promise<Response> {
-  return fetch(running.url + path, {
+  return fetch(bench.running.url + path, {
     method: "POST",
     headers: { "content-type": "application/json", authorization: `Bearer ${secret}`, ...headers },
     body: JSON.stringify(body),
@@ -45,8 +35,8 @@ async function boundOf(
   path = CHAT,
   headers: { [name: string]: string } = {},
 ): Promise<bigint | "unknown"> {
-  const { id, secret } = await running.createKey();
-  await running.setBudget({ scope: { keyId: id }, amountNanoUsd: 0n, mode: "strict" });
+  const { id, secret } = await bench.running.createKey();
+  await bench.running.setBudget({ scope: { keyId: id }, amountNanoUsd: 0n, mode: "strict" });
   const refused = await ask(secret, body, path, headers);
   expect(refused.status, await refused.clone().text()).toBe(402);
   const asked = refused.headers.get("x-keymeter-budget-asked-usd") ?? "";
@@ -54,16 +44,16 @@ async function boundOf(
 }
 
 async function lastEvent(count = 1): Promise<Awaited<ReturnType<RunningProxy["events"]>>[number]> {
-  await expect.poll(async () => (await running.events()).length, { timeout: 10_000 }).toBe(count);
-  const event = (await running.events()).at(-1);
+  await expect.poll(async () => (await bench.running.events()).length, { timeout: 10_000 }).toBe(count);
+  const event = (await bench.running.events()).at(-1);
   if (!event) throw new Error("no event");
   return event;
 }
 
 describe("a body that hides what it costs", () => {
   const strict = async (path: string, body: object): Promise<number> => {
-    const { id, secret } = await running.createKey();
-    await running.setBudget({ scope: { keyId: id }, amountNanoUsd: 50_000_000n, mode: "strict" });
+    const { id, secret } = await bench.running.createKey();
+    await bench.running.setBudget({ scope: { keyId: id }, amountNanoUsd: 50_000_000n, mode: "strict" });
     const { status } = await ask(secret, body, path);
     return status;
   };
@@ -122,7 +112,7 @@ describe("a body that hides what it costs", () => {
     ],
   ])("%s: held at what it can cost, so refused", async (_name, path, body) => {
     expect(await strict(path, body)).toBe(402);
-    expect(provider.journal).toEqual([]);
+    expect(bench.provider.journal).toEqual([]);
   });
 
   it.each([
@@ -131,17 +121,17 @@ describe("a body that hides what it costs", () => {
     ["usage cut out of an answer in OpenAI's format", "/google/v1beta/openai/chat/completions?fields=choices", chat()],
     ["a verb behind an escape", "/google/v1beta/models/x%3agenerateContent%3f:countTokens", { contents: [] }],
   ])("%s is refused as it stands", async (_name, path, body) => {
-    const { secret } = await running.createKey();
+    const { secret } = await bench.running.createKey();
     const { status } = await ask(secret, body, path);
     expect(status).toBe(400);
-    expect(provider.journal).toEqual([]);
+    expect(bench.provider.journal).toEqual([]);
   });
 
   it("that refers to what another key made goes nowhere; what was made elsewhere in the account is for all", async () => {
-    const [mine, other] = [await running.createKey(), await running.createKey()];
-    provider.script = json({ id: "conv_1", object: "conversation" });
+    const [mine, other] = [await bench.running.createKey(), await bench.running.createKey()];
+    bench.provider.script = json({ id: "conv_1", object: "conversation" });
     await ask(mine.secret, {}, "/openai/v1/conversations");
-    provider.script = json({
+    bench.provider.script = json({
       id: "r",
       status: "completed",
       model: "gpt-4o",
@@ -157,9 +147,9 @@ describe("a body that hides what it costs", () => {
   });
 
   it("and whose answer is left after much of it went by is booked by that, not by what was held", async () => {
-    const { id, secret } = await running.createKey();
-    await running.setBudget({ scope: { keyId: id }, amountNanoUsd: 1_000_000_000n });
-    provider.script = (_arrived, response) => {
+    const { id, secret } = await bench.running.createKey();
+    await bench.running.setBudget({ scope: { keyId: id }, amountNanoUsd: 1_000_000_000n });
+    bench.provider.script = (_arrived, response) => {
       response.writeHead(200, { "content-type": "text/event-stream" });
       const delta = { id: "c", model: "gpt-4o", choices: [{ index: 0, delta: { content: "word ".repeat(800) } }] };
       for (let i = 0; i < 10; i++) response.write(`data: ${JSON.stringify(delta)}\n\n`);
@@ -183,7 +173,7 @@ describe("a body that hides what it costs", () => {
 
 describe("the process", () => {
   it("survives an upgrade that is reset", async () => {
-    const { port } = new URL(running.url);
+    const { port } = new URL(bench.running.url);
     for (let i = 0; i < 5; i++) {
       const socket = connect(Number(port), "127.0.0.1");
       socket.on("error", () => {});
@@ -192,12 +182,12 @@ describe("the process", () => {
       socket.resetAndDestroy();
     }
     await sleep(50);
-    expect((await fetch(`${running.opsUrl}/healthz`)).status).toBe(200);
+    expect((await fetch(`${bench.running.opsUrl}/healthz`)).status).toBe(200);
   });
 
   it("serves a client that offers h2c over HTTP/1.1", async () => {
     const answer = await sendRaw(
-      running.url,
+      bench.running.url,
       rawPost(CHAT, JSON.stringify(chat()), [
         "authorization: Bearer sk-test-h2c-client",
         "connection: upgrade, http2-settings",
@@ -223,9 +213,9 @@ describe("the process", () => {
 
 describe("a client that leaves while it is admitted", () => {
   it("leaves nothing running and nothing held", async () => {
-    provider.script = (_arrived, response) =>
+    bench.provider.script = (_arrived, response) =>
       response.writeHead(200, { "content-type": "text/event-stream" }).flushHeaders();
-    const { port } = new URL(running.url);
+    const { port } = new URL(bench.running.url);
     const body = JSON.stringify(chat({ stream: true }));
     await Promise.all(
       Array.from({ length: 40 }, async (_unused, i) => {
@@ -236,11 +226,13 @@ describe("a client that leaves while it is admitted", () => {
         socket.resetAndDestroy();
       }),
     );
-    await expect.poll(() => running.proxy.context.forwarder.open(), { timeout: 5_000 }).toBe(0);
-    await expect.poll(async () => (await running.proxy.writer.verify()).reservedNanoUsd).toBe(0n);
+    await expect.poll(() => bench.running.proxy.context.forwarder.open(), { timeout: 5_000 }).toBe(0);
+    await expect.poll(async () => (await bench.running.proxy.writer.verify()).reservedNanoUsd).toBe(0n);
     // What was never sent costs nothing.
-    const events = await running.events();
-    expect(events.filter(({ costNanoUsd }) => costNanoUsd !== "0").length).toBeLessThanOrEqual(provider.journal.length);
+    const events = await bench.running.events();
+    expect(events.filter(({ costNanoUsd }) => costNanoUsd !== "0").length).toBeLessThanOrEqual(
+      bench.provider.journal.length,
+    );
   });
 
   it("while the connection is made costs nothing", async () => {
@@ -249,49 +241,54 @@ describe("a client that leaves while it is admitted", () => {
     const { port } = full.address() as AddressInfo;
     // The accept queue of a server that does not accept: later connections hang.
     const blockers = Array.from({ length: 8 }, () => connect(port, "127.0.0.1").on("error", () => {}));
-    await running.stop();
-    running = await startProxy(`http://127.0.0.1:${port}`);
+    await bench.running.stop();
+    await bench.startAgain({}, `http://127.0.0.1:${port}`);
     const controller = new AbortController();
     setTimeout(() => controller.abort(), 300);
-    await fetch(running.url + CHAT, {
+    await fetch(bench.running.url + CHAT, {
       method: "POST",
       signal: controller.signal,
       headers: { "content-type": "application/json", authorization: "Bearer sk-test-connect-client" },
       body: JSON.stringify(chat({ stream: true })),
     }).catch(() => {});
-    await running.stop();
-    const [event] = await running.events();
+    await bench.running.stop();
+    const [event] = await bench.running.events();
     expect(event).toMatchObject({ outcome: expect.stringMatching(/client_left|shutdown|upstream/) as unknown });
     for (const socket of blockers) socket.destroy();
     full.close();
-    running = await startProxy(provider.url);
+    await bench.startAgain();
   });
 });
 
 describe("a budget on a model", () => {
   it("covers what was asked for under an alias", async () => {
-    const { secret } = await running.createKey();
-    await running.setBudget({ scope: { model: "gpt-4o-mini" }, amountNanoUsd: 60_000n });
+    const { secret } = await bench.running.createKey();
+    await bench.running.setBudget({ scope: { model: "gpt-4o-mini" }, amountNanoUsd: 60_000n });
     expect((await ask(secret, chat())).status).toBe(200);
-    expect((await running.events())[0]?.servedModel).toBe("gpt-4o-mini-2024-07-18");
+    expect((await bench.running.events())[0]?.servedModel).toBe("gpt-4o-mini-2024-07-18");
     expect((await ask(secret, chat())).status).toBe(402);
-    expect((await running.proxy.writer.verify()).differences).toEqual([]);
+    expect((await bench.running.proxy.writer.verify()).differences).toEqual([]);
   });
 
   it("on the served name covers its alias from the second request on, also after a restart of the sums", async () => {
-    const { secret } = await running.createKey();
-    await running.setBudget({ scope: { model: "gpt-4o-mini-2024-07-18" }, amountNanoUsd: 60_000n });
+    const { secret } = await bench.running.createKey();
+    await bench.running.setBudget({ scope: { model: "gpt-4o-mini-2024-07-18" }, amountNanoUsd: 60_000n });
     expect((await ask(secret, chat())).status).toBe(200);
     expect((await ask(secret, chat())).status).toBe(402);
-    expect((await running.proxy.writer.verify()).differences).toEqual([]);
+    expect((await bench.running.proxy.writer.verify()).differences).toEqual([]);
   });
 });
 
 describe("a strict cap", () => {
   it("books the bound where the usage was not seen to its end", async () => {
-    const { id, secret } = await running.createKey();
-    await running.setBudget({ id: "strict", scope: { keyId: id }, amountNanoUsd: parseUsd("100"), mode: "strict" });
-    provider.script = (_arrived, response) => {
+    const { id, secret } = await bench.running.createKey();
+    await bench.running.setBudget({
+      id: "strict",
+      scope: { keyId: id },
+      amountNanoUsd: parseUsd("100"),
+      mode: "strict",
+    });
+    bench.provider.script = (_arrived, response) => {
       response.writeHead(200, { "content-type": "text/event-stream" });
       response.write('data: {"id":"c","model":"gpt-4o-mini","choices":[{"index":0,"delta":{"content":"one"}}]}\n\n');
       setTimeout(() => response.destroy(), 20);
@@ -368,7 +365,7 @@ describe("an answer that hides its usage", () => {
     "by ?%s is not asked for",
     async (query) => {
       expect((await ask("AIzaTestFieldsClient", { contents: [] }, `${GEMINI}?${query}`)).status).toBe(400);
-      expect(provider.journal.length).toBe(0);
+      expect(bench.provider.journal.length).toBe(0);
     },
   );
 
@@ -377,8 +374,8 @@ describe("an answer that hides its usage", () => {
       "x-goog-fieldmask": "responseId",
       "x-http-method-override": "GET",
     });
-    expect(provider.journal[0]?.headers["x-goog-fieldmask"]).toBeUndefined();
-    expect(provider.journal[0]?.headers["x-http-method-override"]).toBeUndefined();
+    expect(bench.provider.journal[0]?.headers["x-goog-fieldmask"]).toBeUndefined();
+    expect(bench.provider.journal[0]?.headers["x-http-method-override"]).toBeUndefined();
   });
 
   it.each([
@@ -386,7 +383,7 @@ describe("an answer that hides its usage", () => {
     ["br", brotliCompressSync],
   ])("in %s though plain was asked for is read all the same, and passes as it came", async (encoding, pack) => {
     const packed = pack(JSON.stringify(chatAnswer(50, 7)));
-    provider.script = (_arrived, response) =>
+    bench.provider.script = (_arrived, response) =>
       void response.writeHead(200, { "content-type": "application/json", "content-encoding": encoding }).end(packed);
     expect(await (await ask("sk-test-packed-client", chat())).json()).toEqual(chatAnswer(50, 7));
     expect(await lastEvent()).toMatchObject({ usageState: "reported", usage: { input: 50, output: 7 } });
@@ -399,7 +396,7 @@ describe("an answer that hides its usage", () => {
   ])("in a stream packed with %s is read as it passes", async (encoding, pack) => {
     const events = `data: {"id":"c","model":"gpt-4o-mini","choices":[{"delta":{"content":"hi"}}]}\n\ndata: ${JSON.stringify({ ...chatAnswer(50, 7), choices: [] })}\n\ndata: [DONE]\n\n`;
     const packed = pack(events);
-    provider.script = (_arrived, response) => {
+    bench.provider.script = (_arrived, response) => {
       response.writeHead(200, { "content-type": "text/event-stream", "content-encoding": encoding });
       response.write(packed.subarray(0, 20));
       setTimeout(() => response.end(packed.subarray(20)), 20);
@@ -410,7 +407,7 @@ describe("an answer that hides its usage", () => {
 
   it("packed, and damaged on the way, is booked at what was reserved", async () => {
     const packed = gzipSync(`data: ${JSON.stringify(chatAnswer())}\n\ndata: [DONE]\n\n`).fill(0xff, 20, 40);
-    provider.script = (_arrived, response) =>
+    bench.provider.script = (_arrived, response) =>
       void response.writeHead(200, { "content-type": "text/event-stream", "content-encoding": "gzip" }).end(packed);
     await (await ask("sk-test-packed-client", chat({ stream: true }))).arrayBuffer().catch(() => undefined);
     const event = await lastEvent();
@@ -420,7 +417,7 @@ describe("an answer that hides its usage", () => {
 
   it("in a line of two megabytes is read", async () => {
     const line = `data: ${JSON.stringify({ candidates: [{ content: { parts: [{ inlineData: { data: "x".repeat(2_000_000) } }] }, finishReason: "STOP" }], usageMetadata: { promptTokenCount: 10, candidatesTokenCount: 5_000, totalTokenCount: 5_010 }, modelVersion: "gemini-2.5-flash" })}\n\n`;
-    provider.script = (_arrived, response) =>
+    bench.provider.script = (_arrived, response) =>
       void response.writeHead(200, { "content-type": "text/event-stream" }).end(line);
     const answer = await ask(
       "AIzaTestLongLine",
@@ -432,7 +429,7 @@ describe("an answer that hides its usage", () => {
   });
 
   it("beside the answer's own (pictures, file searches by a tool) is billed on top", async () => {
-    provider.script = json({
+    bench.provider.script = json({
       id: "resp_1",
       model: "gpt-5.2",
       status: "completed",
@@ -450,7 +447,8 @@ describe("an answer that hides its usage", () => {
 
 describe("keys", () => {
   it("are not proven by a redirect", async () => {
-    provider.script = (_arrived, response) => void response.writeHead(302, { location: "http://127.0.0.1:1/" }).end();
+    bench.provider.script = (_arrived, response) =>
+      void response.writeHead(302, { location: "http://127.0.0.1:1/" }).end();
     await ask("sk-test-redirected", chat());
     expect((await lastEvent()).keyId).toBe("unproven");
   });

@@ -1,24 +1,14 @@
 // Answers that no reader expects: broken events, half a JSON, counts that are none or do not fit together, lines without end. The client
 // gets what the provider sent, the row says that it is an estimate and why, a metric counts it, memory stays bounded.
 import { connect } from "node:net";
-import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import { describe, expect, it } from "vitest";
 import type { EventRecord } from "../../ledger/usage/events.ts";
-import { json, startFakeProvider } from "../fake/provider.ts";
-import type { FakeProvider, Script } from "../fake/provider.ts";
-import { startProxy } from "../start-proxy.ts";
-import type { RunningProxy } from "../start-proxy.ts";
+import { json } from "../fake/provider.ts";
+import type { Script } from "../fake/provider.ts";
+import { withProxy } from "../with-proxy.ts";
 
 const KEY = "sk-test-bad-answers-client";
-let provider: FakeProvider;
-let running: RunningProxy;
-beforeAll(async () => {
-  provider = await startFakeProvider(() => {});
-  running = await startProxy(provider.url, { KEYMETER_DURABILITY: "process" });
-});
-afterAll(async () => {
-  await running.stop();
-  await provider.close();
-});
+const bench = withProxy(() => {}, { KEYMETER_DURABILITY: "process" });
 
 const CHAT = "/openai/v1/chat/completions";
 const MESSAGES = "/anthropic/v1/messages";
@@ -30,15 +20,15 @@ const BODIES = {
 };
 
 async function ask(path: keyof typeof BODIES, more: object = {}): Promise<{ body: Buffer; event: EventRecord }> {
-  const before = (await running.events()).length;
-  const answer = await fetch(running.url + path, {
+  const before = (await bench.running.events()).length;
+  const answer = await fetch(bench.running.url + path, {
     method: "POST",
     headers: { "content-type": "application/json", authorization: `Bearer ${KEY}` },
     body: JSON.stringify({ ...BODIES[path], ...more }),
   });
   const body = Buffer.from(await answer.arrayBuffer());
-  await expect.poll(async () => (await running.events()).length).toBe(before + 1);
-  const event = (await running.events()).at(-1);
+  await expect.poll(async () => (await bench.running.events()).length).toBe(before + 1);
+  const event = (await bench.running.events()).at(-1);
   if (!event) throw new Error("no event");
   return { body, event };
 }
@@ -54,7 +44,7 @@ const bytes =
 const SSE = "text/event-stream";
 
 async function gaps(reason: string): Promise<number> {
-  const text = await (await fetch(`${running.opsUrl}/metrics`)).text();
+  const text = await (await fetch(`${bench.running.opsUrl}/metrics`)).text();
   return [...text.matchAll(/keymeter_usage_gaps_total\{provider="[^"]+",reason="([^"]+)"\} (\d+)/g)]
     .filter(([, found]) => found === reason)
     .reduce((sum, [, , count]) => sum + Number(count), 0);
@@ -90,7 +80,7 @@ describe("counts that are none", () => {
   )("$name, on $path: estimated, as unreadable, within the bound", async ({ path, make, value }) => {
     const before = await gaps("unreadable");
     const sent = make(value);
-    provider.script = json(sent);
+    bench.provider.script = json(sent);
     const { body, event } = await ask(path);
     expect(JSON.parse(body.toString())).toEqual(sent);
     expect([event.usageState, event.usageReason]).toEqual(["estimated", "unreadable"]);
@@ -118,7 +108,7 @@ describe("counts that do not fit together", () => {
   ];
   it.each(cases)("%s: what can be read is booked, as estimated and contradictory", async (_name, path, sent) => {
     const before = await gaps("contradictory");
-    provider.script = json(sent);
+    bench.provider.script = json(sent);
     const { body, event } = await ask(path);
     expect(JSON.parse(body.toString())).toEqual(sent);
     expect([event.usageState, event.usageReason]).toEqual(["estimated", "contradictory"]);
@@ -146,7 +136,7 @@ describe("a stream", () => {
       "data: [DONE]\n\n",
       "data: after the end\n\n",
     ];
-    provider.script = bytes(SSE, ...parts);
+    bench.provider.script = bytes(SSE, ...parts);
     const { body, event } = await ask(CHAT, { stream: true, stream_options: { include_usage: true } });
     expect(body.toString()).toBe(parts.join(""));
     expect(event).toMatchObject({ usageState: "reported", usage: { input: 100, output: 20 } });
@@ -154,7 +144,7 @@ describe("a stream", () => {
 
   it("of nothing but nonsense is booked at what was reserved, and says why", async () => {
     const parts = ["\u0000\u0001\u0002", "<html>busy</html>", "\n\n\n", "}{".repeat(1_000)];
-    provider.script = bytes(SSE, ...parts);
+    bench.provider.script = bytes(SSE, ...parts);
     const { body, event } = await ask(CHAT, { stream: true });
     expect(body.toString()).toBe(parts.join(""));
     expect([event.usageState, event.usageReason]).toEqual(["estimated", "cut"]);
@@ -164,7 +154,12 @@ describe("a stream", () => {
   it("whose line has no end passes; memory stays bounded, and the row says that it could not be read", async () => {
     const piece = Buffer.alloc(1024 * 1024, "x");
     const pieces = 96;
-    provider.script = bytes(SSE, "data: ", ...Array.from({ length: pieces }, () => piece), "\n\ndata: [DONE]\n\n");
+    bench.provider.script = bytes(
+      SSE,
+      "data: ",
+      ...Array.from({ length: pieces }, () => piece),
+      "\n\ndata: [DONE]\n\n",
+    );
     const before = process.memoryUsage().rss;
     let most = 0;
     const timer = setInterval(() => (most = Math.max(most, process.memoryUsage().rss - before)), 20);
@@ -183,7 +178,7 @@ describe("JSON", () => {
       0,
       150,
     );
-    provider.script = bytes("application/json", half);
+    bench.provider.script = bytes("application/json", half);
     const { body, event } = await ask(CHAT);
     expect(body.toString()).toBe(half);
     expect([event.usageState, event.usageReason, event.outcome]).toEqual(["estimated", "cut", "upstream_failed"]);
@@ -195,12 +190,12 @@ describe("JSON", () => {
     "that names the model %j is booked, and the name breaks no label and no table",
     async (model) => {
       const sent = { ...answerOf(GOOD), model };
-      provider.script = json(sent);
+      bench.provider.script = json(sent);
       const { body, event } = await ask(CHAT);
       expect(JSON.parse(body.toString())).toEqual(sent);
       expect(event.usage).toEqual({ input: 100, output: 20 });
       expect(event.servedModel ?? "").toMatch(/^[\x20-\x7e]{0,200}$/);
-      const metrics = await (await fetch(`${running.opsUrl}/metrics`)).text();
+      const metrics = await (await fetch(`${bench.running.opsUrl}/metrics`)).text();
       for (const line of metrics.split("\n")) expect(line).toMatch(/^(#.*|[a-z_]+(\{.*\})? \S+|)$/);
     },
   );
@@ -210,9 +205,9 @@ describe("an upload of 200 megabytes", () => {
   it.each(["content-length: 209715200", "transfer-encoding: chunked"])(
     "with %s is refused; memory stays bounded",
     async (header) => {
-      const { port } = new URL(running.url);
+      const { port } = new URL(bench.running.url);
       const before = process.memoryUsage().rss;
-      const arrived = provider.journal.length;
+      const arrived = bench.provider.journal.length;
       const socket = connect(Number(port), "127.0.0.1");
       const answer: string[] = [];
       let most = 0;
@@ -234,7 +229,7 @@ describe("an upload of 200 megabytes", () => {
       socket.destroy();
       await closed;
       expect(answer.join("")).toContain("max_body_mb");
-      expect(provider.journal.length).toBe(arrived);
+      expect(bench.provider.journal.length).toBe(arrived);
       expect(most).toBeLessThan(300 * 1024 * 1024);
     },
   );

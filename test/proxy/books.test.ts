@@ -6,10 +6,8 @@ import type { SpendRow } from "../../ledger/usage/spend-sums.ts";
 import { addDays, createCalendar } from "../../ledger/windows.ts";
 import { json, startFakeProvider } from "../fake/provider.ts";
 import type { FakeProvider } from "../fake/provider.ts";
-import { startProxy, temporaryFolder } from "../start-proxy.ts";
+import { startProxy, writeSettings } from "../start-proxy.ts";
 import type { RunningProxy } from "../start-proxy.ts";
-import { writeFileSync } from "node:fs";
-import { join } from "node:path";
 
 const KEY = "sk-test-books-client-key";
 let provider: FakeProvider;
@@ -88,9 +86,7 @@ describe("usage", () => {
   });
 
   it("with the provider's own cost is booked at that, with ours beside it; 0, and less than half of ours, is not believed", async () => {
-    const folder = temporaryFolder();
-    const config = join(folder, "keymeter.yaml");
-    writeFileSync(config, `proxy: { upstreams: { router: { url: "${provider.url}", price_list: openai } } }\n`);
+    const config = writeSettings(`proxy: { upstreams: { router: { url: "${provider.url}", price_list: openai } } }\n`);
     running = await startProxy(provider.url, { KEYMETER_CONFIG: config });
     await ask(used(1_000, { cost: 0.000_161, cost_details: { upstream_inference_cost: null } }), {}, "/router");
     await ask(used(1_000, { cost_in_usd_ticks: 1_234_567 }), {}, "/router");
@@ -120,10 +116,7 @@ describe("usage", () => {
 
 describe("a discount", () => {
   it("takes its share of tokens and fees of the models it names, and says so in the price's version", async () => {
-    const folder = temporaryFolder();
-    const config = join(folder, "keymeter.yaml");
-    writeFileSync(
-      config,
+    const config = writeSettings(
       `proxy:\n  discounts:\n    - { provider: openai, model: "gpt-4o*", percent: "12.5" }\n    - { provider: anthropic, percent: 50 }\n`,
     );
     running = await startProxy(provider.url, { KEYMETER_CONFIG: config });

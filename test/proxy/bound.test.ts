@@ -1,11 +1,9 @@
 // How tight a strict bound is: beside the most that a provider can bill for a request, by prices of the golden table, worked out here.
 import { readFileSync } from "node:fs";
-import { afterAll, beforeAll, expect, it } from "vitest";
+import { expect, it } from "vitest";
 import { parseUsd } from "../../ledger/money.ts";
-import { chatAnswer, json, startFakeProvider } from "../fake/provider.ts";
-import type { FakeProvider } from "../fake/provider.ts";
-import { startProxy } from "../start-proxy.ts";
-import type { RunningProxy } from "../start-proxy.ts";
+import { chatAnswer, json } from "../fake/provider.ts";
+import { withProxy } from "../with-proxy.ts";
 
 type Row = {
   readonly case: string;
@@ -54,16 +52,7 @@ const ROWS = readFileSync(new URL("../fixtures/golden.jsonl", import.meta.url), 
     return input === undefined || body === undefined || isOther ? [] : [{ ...row, body, most }];
   });
 
-let provider: FakeProvider;
-let running: RunningProxy;
-beforeAll(async () => {
-  provider = await startFakeProvider(json(chatAnswer()));
-  running = await startProxy(provider.url, { KEYMETER_DURABILITY: "process" });
-});
-afterAll(async () => {
-  await running.stop();
-  await provider.close();
-});
+const bench = withProxy(json(chatAnswer()), { KEYMETER_DURABILITY: "process" });
 
 it("is asked of the plain requests of the golden table", () => {
   expect(ROWS.length).toBeGreaterThanOrEqual(40);
@@ -72,9 +61,9 @@ it("is asked of the plain requests of the golden table", () => {
 it.each(ROWS)(
   "$case: the bound is the most that can be billed, and 5 % more at most",
   async ({ dialect, path, body, most }) => {
-    const { id, secret } = await running.createKey();
-    await running.setBudget({ id: `of-${id}`, scope: { keyId: id }, amountNanoUsd: 0n, mode: "strict" });
-    const answer = await fetch(running.url + PREFIX[dialect] + path, {
+    const { id, secret } = await bench.running.createKey();
+    await bench.running.setBudget({ id: `of-${id}`, scope: { keyId: id }, amountNanoUsd: 0n, mode: "strict" });
+    const answer = await fetch(bench.running.url + PREFIX[dialect] + path, {
       method: "POST",
       headers: { "content-type": "application/json", authorization: `Bearer ${secret}` },
       body: JSON.stringify(body),

@@ -6,29 +6,17 @@ import { createGoogleGenerativeAI } from "@ai-sdk/google";
 import { createOpenAI } from "@ai-sdk/openai";
 import { generateText, streamText } from "ai";
 import OpenAI from "openai";
-import { afterEach, beforeEach, describe, expect, it } from "vitest";
+import { describe, expect, it } from "vitest";
 import { parseUsd } from "../../ledger/money.ts";
-import { chatAnswer, json, startFakeProvider } from "../fake/provider.ts";
-import type { FakeProvider } from "../fake/provider.ts";
-import { startProxy } from "../start-proxy.ts";
-import type { RunningProxy } from "../start-proxy.ts";
+import { chatAnswer, json } from "../fake/provider.ts";
+import { withProxy } from "../with-proxy.ts";
 
-let provider: FakeProvider;
-let running: RunningProxy;
-
-beforeEach(async () => {
-  provider = await startFakeProvider(json(chatAnswer()));
-  running = await startProxy(provider.url);
-});
-afterEach(async () => {
-  await running.stop();
-  await provider.close();
-});
+const bench = withProxy(json(chatAnswer()), {}, { each: true });
 
 const BODY = JSON.stringify({ model: "gpt-4o-mini", max_tokens: 50, messages: [{ role: "user", content: "hello" }] });
 
 function ask(secret: string, body = BODY): Promise<Response> {
-  return fetch(`${running.url}/openai/v1/chat/completions`, {
+  return fetch(`${bench.running.url}/openai/v1/chat/completions`, {
     method: "POST",
     headers: { "content-type": "application/json", authorization: `Bearer ${secret}` },
     body,
@@ -37,16 +25,16 @@ function ask(secret: string, body = BODY): Promise<Response> {
 
 describe("a strict cap", () => {
   it("of exactly seven requests lets exactly seven of 200 parallel ones reach the provider", async () => {
-    const { id, secret } = await running.createKey();
-    await running.setBudget({ id: "probe", scope: { keyId: id }, amountNanoUsd: 0n, mode: "strict" });
+    const { id, secret } = await bench.running.createKey();
+    await bench.running.setBudget({ id: "probe", scope: { keyId: id }, amountNanoUsd: 0n, mode: "strict" });
     const asked = (await ask(secret)).headers.get("x-keymeter-budget-asked-usd") ?? "";
     const bound = parseUsd(asked);
     expect(bound).toBeGreaterThan(0n);
-    await running.setBudget({ id: "seven", scope: { keyId: id }, amountNanoUsd: 7n * bound, mode: "strict" });
+    await bench.running.setBudget({ id: "seven", scope: { keyId: id }, amountNanoUsd: 7n * bound, mode: "strict" });
 
     let letGo = (): void => {};
     const held = new Promise<void>((resolve) => (letGo = resolve));
-    provider.script = async (arrived, response, request) => {
+    bench.provider.script = async (arrived, response, request) => {
       await held;
       await json(chatAnswer())(arrived, response, request);
     };
@@ -54,81 +42,87 @@ describe("a strict cap", () => {
     const refused: Response[] = [];
     for (const answer of answers) void answer.then((one) => one.status === 402 && refused.push(one));
     while (refused.length < 193) await new Promise((resolve) => setTimeout(resolve, 5));
-    expect(provider.journal.length).toBe(7);
+    expect(bench.provider.journal.length).toBe(7);
     letGo();
     const all = await Promise.all(answers);
     expect(all.filter((one) => one.status === 200).length).toBe(7);
-    expect(provider.journal.length).toBe(7);
+    expect(bench.provider.journal.length).toBe(7);
 
     // What was reserved beyond the cost is free again, and nothing stays held.
-    const [state] = (await running.proxy.writer.states()).filter(({ budget }) => budget.id === "seven");
+    const [state] = (await bench.running.proxy.writer.states()).filter(({ budget }) => budget.id === "seven");
     expect(state?.reservedNanoUsd).toBe(0n);
     expect(state?.settledNanoUsd).toBe(7n * (100n * 150n + 20n * 600n));
-    expect((await running.events()).length).toBe(7);
+    expect((await bench.running.events()).length).toBe(7);
   });
 
   it("refuses what has no provable bound, and says so", async () => {
-    const { id, secret } = await running.createKey();
-    await running.setBudget({ scope: { keyId: id }, amountNanoUsd: parseUsd("100"), mode: "strict" });
+    const { id, secret } = await bench.running.createKey();
+    await bench.running.setBudget({ scope: { keyId: id }, amountNanoUsd: parseUsd("100"), mode: "strict" });
     const answer = await ask(
       secret,
       JSON.stringify({ model: "gpt-4o-mini", max_tokens: 5, web_search_options: {}, messages: [] }),
     );
     expect(answer.status).toBe(402);
     expect(await answer.text()).toContain("cannot be proven");
-    expect(provider.journal.length).toBe(0);
+    expect(bench.provider.journal.length).toBe(0);
   });
 });
 
 describe("a hard cap", () => {
   it("is the amount in all: several budgets hold all or nothing", async () => {
-    const { id, secret } = await running.createKey({ team: "search" });
-    await running.setBudget({ scope: { keyId: id }, amountNanoUsd: parseUsd("100") });
-    await running.setBudget({ scope: { team: "search" }, amountNanoUsd: parseUsd("0.000001") });
+    const { id, secret } = await bench.running.createKey({ team: "search" });
+    await bench.running.setBudget({ scope: { keyId: id }, amountNanoUsd: parseUsd("100") });
+    await bench.running.setBudget({ scope: { team: "search" }, amountNanoUsd: parseUsd("0.000001") });
     const answer = await ask(secret);
     expect(answer.status).toBe(402);
     expect(answer.headers.get("x-keymeter-budget-amount-usd")).toBe("0.000001000");
-    expect((await running.proxy.writer.states()).every(({ reservedNanoUsd }) => reservedNanoUsd === 0n)).toBe(true);
+    expect((await bench.running.proxy.writer.states()).every(({ reservedNanoUsd }) => reservedNanoUsd === 0n)).toBe(
+      true,
+    );
   });
 
   it("on the name that an alias is answered under counts an answer once, also where it is the first of its hour", async () => {
-    provider.script = json({ ...chatAnswer(1_000, 0), model: "gpt-4o-mini-2024-07-18" });
-    const { secret } = await running.createKey();
-    await running.setBudget({ scope: { model: "gpt-4o-mini-2024-07-18" }, window: "hour", amountNanoUsd: 1_000_000n });
+    bench.provider.script = json({ ...chatAnswer(1_000, 0), model: "gpt-4o-mini-2024-07-18" });
+    const { secret } = await bench.running.createKey();
+    await bench.running.setBudget({
+      scope: { model: "gpt-4o-mini-2024-07-18" },
+      window: "hour",
+      amountNanoUsd: 1_000_000n,
+    });
     expect((await ask(secret)).status).toBe(200);
-    const [state] = await running.proxy.writer.states();
+    const [state] = await bench.running.proxy.writer.states();
     expect(state?.settledNanoUsd).toBe(1_000n * 150n);
   });
 
   it("survives a restart: no refill", async () => {
-    const { id, secret } = await running.createKey();
-    await running.setBudget({ scope: { keyId: id }, amountNanoUsd: 60_000n });
+    const { id, secret } = await bench.running.createKey();
+    await bench.running.setBudget({ scope: { keyId: id }, amountNanoUsd: 60_000n });
     expect((await ask(secret)).status).toBe(200);
     expect((await ask(secret)).status).toBe(402);
-    await running.stop();
-    running = await startProxy(provider.url, { KEYMETER_DATA_DIR: running.dataDir });
+    await bench.running.stop();
+    await bench.startAgain({ KEYMETER_DATA_DIR: bench.running.dataDir });
     expect((await ask(secret)).status).toBe(402);
-    expect(provider.journal.length).toBe(1);
+    expect(bench.provider.journal.length).toBe(1);
   });
 
   it("refuses a model without a price, and counts it", async () => {
-    const { id, secret } = await running.createKey();
-    await running.setBudget({ scope: { keyId: id }, amountNanoUsd: parseUsd("100") });
+    const { id, secret } = await bench.running.createKey();
+    await bench.running.setBudget({ scope: { keyId: id }, amountNanoUsd: parseUsd("100") });
     const answer = await ask(secret, JSON.stringify({ model: "unheard-of-model", max_tokens: 5, messages: [] }));
     expect(answer.status).toBe(402);
     expect(await answer.text()).toContain("no price");
-    expect(provider.journal.length).toBe(0);
-    const metrics = await (await fetch(`${running.opsUrl}/metrics`)).text();
+    expect(bench.provider.journal.length).toBe(0);
+    const metrics = await (await fetch(`${bench.running.opsUrl}/metrics`)).text();
     expect(metrics).toContain('keymeter_refused_total{reason="unpriced"} 1');
   });
 
   it("tells a refused client the numbers that GET /keymeter/me shows in the same second", async () => {
-    const { id, secret } = await running.createKey();
-    await running.setBudget({ scope: { keyId: id }, amountNanoUsd: 60_000n });
+    const { id, secret } = await bench.running.createKey();
+    await bench.running.setBudget({ scope: { keyId: id }, amountNanoUsd: 60_000n });
     await ask(secret);
     const refused = await ask(secret);
     const me = (await (
-      await fetch(`${running.url}/keymeter/me`, { headers: { authorization: `Bearer ${secret}` } })
+      await fetch(`${bench.running.url}/keymeter/me`, { headers: { authorization: `Bearer ${secret}` } })
     ).json()) as { budgets: { amountUsd: string; spentUsd: string; reservedUsd: string; windowEnd: string }[] };
     expect(me.budgets[0]).toMatchObject({
       amountUsd: refused.headers.get("x-keymeter-budget-amount-usd"),
@@ -141,19 +135,19 @@ describe("a hard cap", () => {
   });
 
   it("only counts what it would refuse when the cap mode is observe", async () => {
-    await running.stop();
-    running = await startProxy(provider.url, { KEYMETER_CAP_MODE: "observe" });
-    const { id, secret } = await running.createKey();
-    await running.setBudget({ id: "b", scope: { keyId: id }, amountNanoUsd: 0n });
+    await bench.running.stop();
+    await bench.startAgain({ KEYMETER_CAP_MODE: "observe" });
+    const { id, secret } = await bench.running.createKey();
+    await bench.running.setBudget({ id: "b", scope: { keyId: id }, amountNanoUsd: 0n });
     expect((await ask(secret)).status).toBe(200);
-    expect((await running.events()).length).toBe(1);
+    expect((await bench.running.events()).length).toBe(1);
   });
 });
 
 describe("a soft cap", () => {
   it("only tells", async () => {
-    const { id, secret } = await running.createKey();
-    await running.setBudget({ scope: { keyId: id }, amountNanoUsd: 1n, kind: "soft" });
+    const { id, secret } = await bench.running.createKey();
+    await bench.running.setBudget({ scope: { keyId: id }, amountNanoUsd: 1n, kind: "soft" });
     expect((await ask(secret)).status).toBe(200);
   });
 });
@@ -261,13 +255,13 @@ describe("every SDK, refused for money", () => {
   ];
 
   it("makes one request and gets one error that says so", async () => {
-    const { id, secret } = await running.createKey();
-    await running.setBudget({ scope: { keyId: id }, amountNanoUsd: 0n });
+    const { id, secret } = await bench.running.createKey();
+    await bench.running.setBudget({ scope: { keyId: id }, amountNanoUsd: 0n });
     let requests = 0;
-    running.proxy.app.server.on("request", () => (requests += 1));
+    bench.running.proxy.app.server.on("request", () => (requests += 1));
     for (const [name, ask, error] of CASES) {
       requests = 0;
-      const thrown = await ask(running.url, secret).then(
+      const thrown = await ask(bench.running.url, secret).then(
         () => undefined,
         (one: unknown) => one,
       );
@@ -275,7 +269,7 @@ describe("every SDK, refused for money", () => {
       expect((thrown as Error).message, name).toMatch(/budget of key/);
       expect(requests, name).toBe(1);
     }
-    const codex = await fetch(`${running.url}/openai/v1/responses`, {
+    const codex = await fetch(`${bench.running.url}/openai/v1/responses`, {
       method: "POST",
       headers: {
         "content-type": "application/json",
@@ -286,6 +280,6 @@ describe("every SDK, refused for money", () => {
     });
     expect(codex.status).toBe(429);
     expect(await codex.json()).toMatchObject({ error: { type: "usage_limit_reached" } });
-    expect(provider.journal.length).toBe(0);
+    expect(bench.provider.journal.length).toBe(0);
   });
 });

@@ -3,14 +3,13 @@
 import { brotliCompressSync, constants, deflateSync, gzipSync, zstdCompressSync } from "node:zlib";
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from "vitest";
 import { WebSocket } from "ws";
-import { chatAnswer, json, startFakeProvider } from "../fake/provider.ts";
-import type { FakeProvider } from "../fake/provider.ts";
+import { chatAnswer, json } from "../fake/provider.ts";
 import { startFakeSocketProvider } from "../fake/socket-provider.ts";
 import type { FakeSocketProvider } from "../fake/socket-provider.ts";
 import { sendRaw } from "../raw-http.ts";
 import type { RawAnswer } from "../raw-http.ts";
 import { startProxy } from "../start-proxy.ts";
-import type { RunningProxy } from "../start-proxy.ts";
+import { withProxy } from "../with-proxy.ts";
 
 const CHAT = "/openai/v1/chat/completions";
 const MOST_BYTES = 2 * 1024 * 1024;
@@ -21,25 +20,17 @@ const PACKINGS = [
   ["deflate", deflateSync],
 ] as const;
 
-let provider: FakeProvider;
+const bench = withProxy(json(chatAnswer()), { KEYMETER_DURABILITY: "process", KEYMETER_MAX_BODY_MB: "2" }, { key: {} });
 let sockets: FakeSocketProvider;
-let running: RunningProxy;
-let secret: string;
 let before = 0;
 
 beforeAll(async () => {
-  provider = await startFakeProvider(json(chatAnswer()));
   sockets = await startFakeSocketProvider();
-  running = await startProxy(provider.url, { KEYMETER_DURABILITY: "process", KEYMETER_MAX_BODY_MB: "2" });
-  ({ secret } = await running.createKey());
 });
-afterAll(async () => {
-  await running.stop();
-  await Promise.all([provider.close(), sockets.close()]);
-});
+afterAll(() => sockets.close());
 beforeEach(() => {
-  before = provider.journal.length;
-  provider.script = json(chatAnswer());
+  before = bench.provider.journal.length;
+  bench.provider.script = json(chatAnswer());
 });
 
 const CHAT_BODY = { model: "gpt-4o-mini", max_tokens: 50, messages: [{ role: "user", content: "hello ".repeat(50) }] };
@@ -48,17 +39,17 @@ const CHAT_BODY = { model: "gpt-4o-mini", max_tokens: 50, messages: [{ role: "us
 function post(
   body: Buffer | string,
   headers: readonly string[],
-  { path = CHAT, key = secret } = {},
+  { path = CHAT, key = bench.secret } = {},
 ): Promise<RawAnswer> {
   const bytes = Buffer.from(body);
   const lines = [`authorization: Bearer ${key}`, `content-length: ${bytes.length}`, ...headers];
   return sendRaw(
-    running.url,
+    bench.running.url,
     Buffer.concat([Buffer.from(`POST ${path} HTTP/1.1\r\nhost: k\r\n${lines.join("\r\n")}\r\n\r\n`), bytes]),
   );
 }
 
-function postPacked(encoding: string, body: Buffer | string, key = secret): Promise<RawAnswer> {
+function postPacked(encoding: string, body: Buffer | string, key = bench.secret): Promise<RawAnswer> {
   return post(body, ["content-type: application/json", `content-encoding: ${encoding}`], { key });
 }
 
@@ -66,15 +57,15 @@ function postPacked(encoding: string, body: Buffer | string, key = secret): Prom
 async function isRefused(answer: Promise<RawAnswer>, status: number): Promise<string> {
   const { status: given, text } = await answer;
   expect(given, text.slice(0, 400)).toBe(status);
-  expect(provider.journal.length, "something was sent upstream").toBe(before);
+  expect(bench.provider.journal.length, "something was sent upstream").toBe(before);
   return text;
 }
 
 describe.each(PACKINGS)("a body packed as %s", (encoding, pack) => {
   it("is metered by exactly what the answer used", async () => {
-    provider.script = json(chatAnswer(1_234, 56));
+    bench.provider.script = json(chatAnswer(1_234, 56));
     expect((await postPacked(encoding, pack(JSON.stringify(CHAT_BODY)))).status).toBe(200);
-    expect((await running.events()).at(-1)).toMatchObject({
+    expect((await bench.running.events()).at(-1)).toMatchObject({
       requestedModel: "gpt-4o-mini",
       usage: { input: 1_234, output: 56 },
       usageState: "reported",
@@ -85,7 +76,7 @@ describe.each(PACKINGS)("a body packed as %s", (encoding, pack) => {
   it("goes on byte for byte, with its content-encoding and its own length", async () => {
     const packed = pack(JSON.stringify(CHAT_BODY));
     await postPacked(encoding, packed);
-    const arrived = provider.journal.at(-1);
+    const arrived = bench.provider.journal.at(-1);
     expect(arrived?.body.equals(packed)).toBe(true);
     expect(arrived?.headers).toMatchObject({ "content-encoding": encoding, "content-length": String(packed.length) });
   });
@@ -95,7 +86,7 @@ describe.each(PACKINGS)("a body packed as %s", (encoding, pack) => {
     const noise = Array.from({ length: 60_000 }, (_one, i) => ((i * 7_919) % 65_536).toString(36)).join("");
     const packed = pack(JSON.stringify({ ...CHAT_BODY, messages: [{ role: "user", content: noise }] }));
     expect((await postPacked(encoding, packed)).status).toBe(200);
-    expect(provider.journal.at(-1)?.body.equals(packed)).toBe(true);
+    expect(bench.provider.journal.at(-1)?.body.equals(packed)).toBe(true);
   });
 
   it("is refused with 413 when it comes to more than a body may have, however small it came", async () => {
@@ -110,13 +101,13 @@ describe.each(PACKINGS)("a body packed as %s", (encoding, pack) => {
     const frame = JSON.stringify({ ...CHAT_BODY, user: "" }).length;
     const ofSize = (size: number): Buffer => pack(JSON.stringify({ ...CHAT_BODY, user: "x".repeat(size - frame) }));
     expect((await postPacked(encoding, ofSize(MOST_BYTES))).status).toBe(200);
-    before = provider.journal.length;
+    before = bench.provider.journal.length;
     await isRefused(postPacked(encoding, ofSize(MOST_BYTES + 1)), 413);
   });
 
   it("holds as much of a strict budget as the same body plain", async () => {
-    const { id, secret } = await running.createKey();
-    await running.setBudget({ scope: { keyId: id }, amountNanoUsd: 1n, mode: "strict" });
+    const { id, secret } = await bench.running.createKey();
+    await bench.running.setBudget({ scope: { keyId: id }, amountNanoUsd: 1n, mode: "strict" });
     const body = JSON.stringify({ ...CHAT_BODY, messages: [{ role: "user", content: "word ".repeat(200_000) }] });
     expect(body.length).toBeGreaterThan(1_000_000);
     const askedUsd = (text: string): string | undefined => /x-keymeter-budget-asked-usd: (\S+)/.exec(text)?.[1];
@@ -141,26 +132,26 @@ describe.each(PACKINGS)("a body packed as %s", (encoding, pack) => {
   });
 
   it("of a stream that is asked for its usage goes on plain, without a content-encoding", async () => {
-    provider.script = (_arrived, response) => {
+    bench.provider.script = (_arrived, response) => {
       const chunk = (more: object): string => `data: ${JSON.stringify({ id: "c", model: "gpt-4o-mini", ...more })}\n\n`;
       response.writeHead(200, { "content-type": "text/event-stream" });
       response.write(chunk({ choices: [{ index: 0, delta: { content: "hi" }, finish_reason: "stop" }] }));
       response.write(chunk({ choices: [], usage: { prompt_tokens: 300, completion_tokens: 7, total_tokens: 307 } }));
       response.end("data: [DONE]\n\n");
     };
-    const answer = await fetch(running.url + CHAT, {
+    const answer = await fetch(bench.running.url + CHAT, {
       method: "POST",
       headers: {
         "content-type": "application/json",
         "content-encoding": encoding,
-        authorization: `Bearer ${secret}`,
+        authorization: `Bearer ${bench.secret}`,
       },
       body: pack(JSON.stringify({ ...CHAT_BODY, stream: true })) as Uint8Array<ArrayBuffer>,
     });
     const text = await answer.text();
     expect(text).toContain('"content":"hi"');
     expect(text).not.toContain("prompt_tokens");
-    const arrived = provider.journal.at(-1);
+    const arrived = bench.provider.journal.at(-1);
     expect(arrived?.headers["content-encoding"]).toBeUndefined();
     expect(arrived?.headers["content-length"]).toBe(String(arrived?.body.length));
     expect(JSON.parse(arrived?.body.toString() ?? "")).toEqual({
@@ -168,7 +159,7 @@ describe.each(PACKINGS)("a body packed as %s", (encoding, pack) => {
       stream: true,
       stream_options: { include_usage: true },
     });
-    await expect.poll(async () => (await running.events()).at(-1)?.costNanoUsd).toBe(String(300 * 150 + 7 * 600));
+    await expect.poll(async () => (await bench.running.events()).at(-1)?.costNanoUsd).toBe(String(300 * 150 + 7 * 600));
   });
 });
 
@@ -194,7 +185,7 @@ describe("a packed body", () => {
   });
 
   it("of another provider is read too", async () => {
-    provider.script = json({
+    bench.provider.script = json({
       id: "msg_1",
       type: "message",
       model: "claude-haiku-4-5",
@@ -205,14 +196,14 @@ describe("a packed body", () => {
     const body = gzipSync(JSON.stringify({ model: "claude-haiku-4-5", max_tokens: 9, messages: [] }));
     const headers = ["content-type: application/json", "content-encoding: gzip", "anthropic-version: 2023-06-01"];
     expect((await post(body, headers, { path: "/anthropic/v1/messages" })).status).toBe(200);
-    expect(provider.journal.at(-1)?.body.equals(body)).toBe(true);
-    expect((await running.events()).at(-1)?.costNanoUsd).toBe(String(11 * 1_000 + 3 * 5_000));
+    expect(bench.provider.journal.at(-1)?.body.equals(body)).toBe(true);
+    expect((await bench.running.events()).at(-1)?.costNanoUsd).toBe(String(11 * 1_000 + 3 * 5_000));
   });
 
   it("leaves nothing counted of the bytes in flight when it is answered or refused", async () => {
     await postPacked("gzip", gzipSync(JSON.stringify(CHAT_BODY)));
     await postPacked("gzip", gzipSync("{broken"));
-    await expect.poll(() => running.proxy.context.bodies.bytes()).toBe(0);
+    await expect.poll(() => bench.running.proxy.context.bodies.bytes()).toBe(0);
   });
 });
 
@@ -251,8 +242,8 @@ describe("the content-type of a JSON body", () => {
     ["one with a charset in capitals", ["content-type: Application/JSON;charset=UTF-8"]],
   ])("may be %s", async (_name, headers) => {
     expect((await post(JSON.stringify(CHAT_BODY), headers)).status).toBe(200);
-    expect(provider.journal.length).toBe(before + 1);
-    expect(JSON.parse(provider.journal.at(-1)?.body.toString() ?? "")).toEqual(CHAT_BODY);
+    expect(bench.provider.journal.length).toBe(before + 1);
+    expect(JSON.parse(bench.provider.journal.at(-1)?.body.toString() ?? "")).toEqual(CHAT_BODY);
   });
 
   it.each(["text/plain", 'application/json; charset="utf-16"', "application/xml"])("may not be %s", async (type) => {
@@ -266,12 +257,15 @@ describe("the name of a model", () => {
   it.each(["my model", "Qwen3 [4bit]", "llama(3), instruct", "team#7/model,v2", "a:b@c+d~e", "m"])(
     "may be %j: it passes and is booked under it",
     async (model) => {
-      provider.script = json(chatAnswer(10, 2, model));
+      bench.provider.script = json(chatAnswer(10, 2, model));
       expect((await post(JSON.stringify({ ...CHAT_BODY, model }), ["content-type: application/json"])).status).toBe(
         200,
       );
-      expect(JSON.parse(provider.journal.at(-1)?.body.toString() ?? "")).toMatchObject({ model });
-      expect((await running.events()).at(-1)).toMatchObject({ requestedModel: model, usage: { input: 10, output: 2 } });
+      expect(JSON.parse(bench.provider.journal.at(-1)?.body.toString() ?? "")).toMatchObject({ model });
+      expect((await bench.running.events()).at(-1)).toMatchObject({
+        requestedModel: model,
+        usage: { input: 10, output: 2 },
+      });
     },
   );
 
@@ -296,18 +290,18 @@ describe("x-keymeter-tags", () => {
     expect(
       (await tagged('{"feature": "search", "customer": "acme, inc.", "attempt": 2, "is_trial": true}')).status,
     ).toBe(200);
-    expect((await running.events()).at(-1)?.tags).toEqual({
+    expect((await bench.running.events()).at(-1)?.tags).toEqual({
       feature: "search",
       customer: "acme, inc.",
       attempt: "2",
       is_trial: "true",
     });
-    expect(provider.journal.at(-1)?.headers["x-keymeter-tags"]).toBeUndefined();
+    expect(bench.provider.journal.at(-1)?.headers["x-keymeter-tags"]).toBeUndefined();
   });
 
   it("as a list of pairs still do", async () => {
     await tagged("feature=search,customer=acme");
-    expect((await running.events()).at(-1)?.tags).toEqual({ feature: "search", customer: "acme" });
+    expect((await bench.running.events()).at(-1)?.tags).toEqual({ feature: "search", customer: "acme" });
   });
 
   it.each(['{"feature":', "{feature: search}", '{"a":"b"} x'])(

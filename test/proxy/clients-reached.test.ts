@@ -1,52 +1,37 @@
 // What clients reach, and from where: Azure without a deployment, upstreams that ask for no key, pages in a browser, the address itself, paths
 // that nobody meters, and answers that go on from others.
-import { writeFileSync } from "node:fs";
-import { join } from "node:path";
 import OpenAI, { AzureOpenAI } from "openai";
-import { afterAll, beforeAll, beforeEach, describe, expect, it } from "vitest";
-import { chatAnswer, json, startFakeProvider } from "../fake/provider.ts";
-import type { FakeProvider } from "../fake/provider.ts";
+import { beforeEach, describe, expect, it } from "vitest";
+import { chatAnswer, json } from "../fake/provider.ts";
 import { sendRaw } from "../raw-http.ts";
-import { startProxy, temporaryFolder } from "../start-proxy.ts";
-import type { RunningProxy } from "../start-proxy.ts";
+import { writeSettings } from "../start-proxy.ts";
+import { withProxy } from "../with-proxy.ts";
 
 const ORIGIN = "https://app.example.com";
 const OWN_KEY = "sk-test-reached-client-own-key";
 
-let provider: FakeProvider;
-let running: RunningProxy;
-let secret: string;
-let before = 0;
-beforeAll(async () => {
-  provider = await startFakeProvider(json(chatAnswer()));
-  const config = join(temporaryFolder(), "keymeter.yaml");
-  writeFileSync(
-    config,
-    `proxy:
+const bench = withProxy(
+  json(chatAnswer()),
+  (url) => ({
+    KEYMETER_CONFIG: writeSettings(`proxy:
   cors_origins: ["${ORIGIN}", "http://localhost:5173"]
   upstreams:
-    azure: { kind: azure, url: "${provider.url}", api_key_env: AZURE_KEY }
-    local: { url: "${provider.url}", price_list: openai }
-    lax: { url: "${provider.url}", price_list: openai, api_key_env: LAX_KEY, needs_key: false }
-    firm: { url: "${provider.url}", price_list: openai, needs_key: true }
-    keyed: { url: "${provider.url}", price_list: openai, api_key_env: LAX_KEY }
-`,
-  );
-  running = await startProxy(provider.url, {
-    KEYMETER_CONFIG: config,
+    azure: { kind: azure, url: "${url}", api_key_env: AZURE_KEY }
+    local: { url: "${url}", price_list: openai }
+    lax: { url: "${url}", price_list: openai, api_key_env: LAX_KEY, needs_key: false }
+    firm: { url: "${url}", price_list: openai, needs_key: true }
+    keyed: { url: "${url}", price_list: openai, api_key_env: LAX_KEY }
+`),
     KEYMETER_DURABILITY: "process",
     AZURE_KEY: "azure-provider-credential",
     LAX_KEY: "lax-provider-credential",
-  });
-  ({ secret } = await running.createKey());
-});
-afterAll(async () => {
-  await running.stop();
-  await provider.close();
-});
+  }),
+  { key: {} },
+);
+let before = 0;
 beforeEach(() => {
-  before = provider.journal.length;
-  provider.script = json(chatAnswer());
+  before = bench.provider.journal.length;
+  bench.provider.script = json(chatAnswer());
 });
 
 const CHAT_BODY = JSON.stringify({ model: "gpt-4o-mini", max_tokens: 5, messages: [{ role: "user", content: "hi" }] });
@@ -54,7 +39,7 @@ const CHAT_BODY = JSON.stringify({ model: "gpt-4o-mini", max_tokens: 5, messages
 const CHAT_COST = String(100 * 150 + 20 * 600);
 
 function post(path: string, body: string, headers: { readonly [name: string]: string } = {}): Promise<Response> {
-  return fetch(running.url + path, {
+  return fetch(bench.running.url + path, {
     method: "POST",
     headers: { "content-type": "application/json", ...headers },
     body,
@@ -62,7 +47,7 @@ function post(path: string, body: string, headers: { readonly [name: string]: st
 }
 
 async function counted(reason: string): Promise<number> {
-  const metrics = await (await fetch(`${running.opsUrl}/metrics`)).text();
+  const metrics = await (await fetch(`${bench.running.opsUrl}/metrics`)).text();
   return Number(new RegExp(`^keymeter_refused_total\\{reason="${reason}"\\} (\\d+)`, "m").exec(metrics)?.[1] ?? 0);
 }
 
@@ -78,19 +63,24 @@ const RESPONSE_COST = String(1_000 * 150 + 100 * 600);
 
 describe("Azure without a deployment in its path", () => {
   const client = (apiKey: string): AzureOpenAI =>
-    new AzureOpenAI({ endpoint: `${running.url}/azure`, apiKey, apiVersion: "2025-04-01-preview", maxRetries: 0 });
+    new AzureOpenAI({
+      endpoint: `${bench.running.url}/azure`,
+      apiKey,
+      apiVersion: "2025-04-01-preview",
+      maxRetries: 0,
+    });
 
   it.each([
-    ["a Keymeter key", () => secret, "azure-provider-credential"],
+    ["a Keymeter key", () => bench.secret, "azure-provider-credential"],
     ["the client's own key", () => "azure-client-key-1234", "azure-client-key-1234"],
   ])("answers its SDK's responses.create with %s, and is metered", async (_whose, keyOf, credential) => {
-    provider.script = json(RESPONSE);
+    bench.provider.script = json(RESPONSE);
     const answer = await client(keyOf()).responses.create({ model: "gpt-4o-mini", input: "hi", max_output_tokens: 50 });
     expect(answer.id).toBe("resp_1");
-    const arrived = provider.journal.at(-1);
+    const arrived = bench.provider.journal.at(-1);
     expect(arrived?.url).toBe("/openai/responses?api-version=2025-04-01-preview");
     expect(arrived?.headers["api-key"]).toBe(credential);
-    expect((await running.events()).at(-1)).toMatchObject({
+    expect((await bench.running.events()).at(-1)).toMatchObject({
       provider: "azure",
       endpoint: "responses",
       requestedModel: "gpt-4o-mini",
@@ -100,15 +90,15 @@ describe("Azure without a deployment in its path", () => {
   });
 
   it("is held to a strict budget there", async () => {
-    const capped = await running.createKey();
-    await running.setBudget({ scope: { keyId: capped.id }, amountNanoUsd: 1n, mode: "strict" });
+    const capped = await bench.running.createKey();
+    await bench.running.setBudget({ scope: { keyId: capped.id }, amountNanoUsd: 1n, mode: "strict" });
     const asked = client(capped.secret).responses.create({ model: "gpt-4o-mini", input: "hi", max_output_tokens: 50 });
     await expect(asked).rejects.toMatchObject({ status: 402, code: "insufficient_quota" });
-    expect(provider.journal.length).toBe(before);
+    expect(bench.provider.journal.length).toBe(before);
   });
 
   it("answers a stream of it too", async () => {
-    provider.script = (_arrived, response) => {
+    bench.provider.script = (_arrived, response) => {
       response.writeHead(200, { "content-type": "text/event-stream" });
       const say = (event: { type: string; response: object }): void =>
         void response.write(`event: ${event.type}\ndata: ${JSON.stringify(event)}\n\n`);
@@ -117,14 +107,14 @@ describe("Azure without a deployment in its path", () => {
       response.end();
     };
     const types: string[] = [];
-    for await (const { type } of await client(secret).responses.create({
+    for await (const { type } of await client(bench.secret).responses.create({
       model: "gpt-4o-mini",
       input: "hi",
       stream: true,
     }))
       types.push(type);
     expect(types).toEqual(["response.created", "response.completed"]);
-    expect((await running.events()).at(-1)).toMatchObject({ provider: "azure", costNanoUsd: RESPONSE_COST });
+    expect((await bench.running.events()).at(-1)).toMatchObject({ provider: "azure", costNanoUsd: RESPONSE_COST });
   });
 });
 
@@ -135,57 +125,61 @@ describe("an upstream that asks for no key", () => {
 
   it.each(KEYS)("on this machine takes the key %j, and is metered", async (key) => {
     expect((await ask("local", key)).status).toBe(200);
-    expect(provider.journal.at(-1)?.headers.authorization).toBe(key === "" ? undefined : `Bearer ${key}`);
-    expect((await running.events()).at(-1)).toMatchObject({ provider: "local", costNanoUsd: CHAT_COST });
+    expect(bench.provider.journal.at(-1)?.headers.authorization).toBe(key === "" ? undefined : `Bearer ${key}`);
+    expect((await bench.running.events()).at(-1)).toMatchObject({ provider: "local", costNanoUsd: CHAT_COST });
   });
 
   it("by its settings (needs_key: false) does so too", async () => {
     for (const key of KEYS) {
       expect((await ask("lax", key)).status, key).toBe(200);
-      expect((await running.events()).at(-1), key).toMatchObject({ provider: "lax", costNanoUsd: CHAT_COST });
+      expect((await bench.running.events()).at(-1), key).toMatchObject({ provider: "lax", costNanoUsd: CHAT_COST });
     }
-    expect(provider.journal.length).toBe(before + KEYS.length);
+    expect(bench.provider.journal.length).toBe(before + KEYS.length);
   });
 
   it("is spoken to by the official SDK with a key that is none", async () => {
-    const client = new OpenAI({ baseURL: `${running.url}/local/v1`, apiKey: "EMPTY", maxRetries: 0 });
+    const client = new OpenAI({ baseURL: `${bench.running.url}/local/v1`, apiKey: "EMPTY", maxRetries: 0 });
     await client.chat.completions.create({ model: "gpt-4o-mini", messages: [{ role: "user", content: "hi" }] });
-    expect((await running.events()).at(-1)).toMatchObject({ provider: "local", costNanoUsd: CHAT_COST });
+    expect((await bench.running.events()).at(-1)).toMatchObject({ provider: "local", costNanoUsd: CHAT_COST });
   });
 
   it("takes a Keymeter key, and gets no credential", async () => {
-    const { id, secret } = await running.createKey({ team: "local-team" });
+    const { id, secret } = await bench.running.createKey({ team: "local-team" });
     expect((await ask("local", secret)).status).toBe(200);
-    const { headers } = provider.journal.at(-1) ?? {};
+    const { headers } = bench.provider.journal.at(-1) ?? {};
     for (const name of ["authorization", "api-key", "x-api-key", "x-goog-api-key"])
       expect(headers?.[name], name).toBeUndefined();
     expect(JSON.stringify(headers)).not.toContain("km_");
-    expect((await running.events()).at(-1)).toMatchObject({ keyId: id, team: "local-team", costNanoUsd: CHAT_COST });
+    expect((await bench.running.events()).at(-1)).toMatchObject({
+      keyId: id,
+      team: "local-team",
+      costNanoUsd: CHAT_COST,
+    });
   });
 
   it("gets its own credential for a Keymeter key where there is one", async () => {
-    expect((await ask("lax", secret)).status).toBe(200);
-    expect(provider.journal.at(-1)?.headers.authorization).toBe("Bearer lax-provider-credential");
+    expect((await ask("lax", bench.secret)).status).toBe(200);
+    expect(bench.provider.journal.at(-1)?.headers.authorization).toBe("Bearer lax-provider-credential");
   });
 
   it("holds a Keymeter key to its budget", async () => {
-    const capped = await running.createKey();
-    await running.setBudget({ scope: { keyId: capped.id }, amountNanoUsd: 1n });
+    const capped = await bench.running.createKey();
+    await bench.running.setBudget({ scope: { keyId: capped.id }, amountNanoUsd: 1n });
     expect((await ask("local", capped.secret)).status).toBe(402);
-    expect(provider.journal.length).toBe(before);
+    expect(bench.provider.journal.length).toBe(before);
   });
 
   it("still knows a Keymeter key that is wrong", async () => {
     expect((await ask("local", "km_x_y_z")).status).toBe(401);
-    expect((await ask("local", `"${secret}"`)).status).toBe(401);
-    expect(provider.journal.length).toBe(before);
+    expect((await ask("local", `"${bench.secret}"`)).status).toBe(401);
+    expect(bench.provider.journal.length).toBe(before);
   });
 
   it("books two different short keys as two keys, and none as a third", async () => {
     const booked: (string | undefined)[] = [];
     for (const key of ["one", "two", "one", ""]) {
       await ask("local", key);
-      booked.push((await running.events()).at(-1)?.keyId);
+      booked.push((await bench.running.events()).at(-1)?.keyId);
     }
     const [one, two, again, none] = booked;
     expect(again).toBe(one);
@@ -194,7 +188,7 @@ describe("an upstream that asks for no key", () => {
 
   it("shows no short key in the name of a key", async () => {
     await ask("local", "hunter2");
-    const names = running.proxy.context.register.list().map(({ name, hint }) => `${name} ${hint}`);
+    const names = bench.running.proxy.context.register.list().map(({ name, hint }) => `${name} ${hint}`);
     expect(names).toContain("local key of 7 characters ");
     expect(names.join("\n")).not.toMatch(/ter2/);
   });
@@ -208,7 +202,7 @@ describe("an upstream that asks for a key", () => {
       expect(answer.status, key).toBe(401);
       expect(await answer.json(), key).toMatchObject({ error: { code: "invalid_api_key" } });
     }
-    expect(provider.journal.length).toBe(before);
+    expect(bench.provider.journal.length).toBe(before);
   });
 
   it("says of a key that is too short what setting takes any", async () => {
@@ -219,7 +213,7 @@ describe("an upstream that asks for a key", () => {
 
 describe("a page in a browser", () => {
   const preflight = (path: string, origin: string, more: { [name: string]: string } = {}): Promise<Response> =>
-    fetch(running.url + path, {
+    fetch(bench.running.url + path, {
       method: "OPTIONS",
       headers: {
         origin,
@@ -243,7 +237,7 @@ describe("a page in a browser", () => {
     expect(answer.headers.get("access-control-allow-headers")).toBe("authorization,content-type,x-stainless-lang");
     expect(answer.headers.get("access-control-allow-methods")).toContain("POST");
     expect(answer.headers.get("vary")).toBe("origin");
-    expect(provider.journal.length).toBe(before);
+    expect(bench.provider.journal.length).toBe(before);
   });
 
   it("on another machine that asks for this one's network is allowed that too", async () => {
@@ -273,16 +267,16 @@ describe("a page in a browser", () => {
       expect(JSON.parse(text), origin).toMatchObject(error);
       expect(text, origin).toContain("proxy.cors_origins");
     }
-    expect(provider.journal.length).toBe(before);
+    expect(bench.provider.journal.length).toBe(before);
   });
 
   it("may read an answer: its origin stands there once, whatever the provider says of origins", async () => {
-    provider.script = (_arrived, response) =>
+    bench.provider.script = (_arrived, response) =>
       void response
         .writeHead(200, { "content-type": "application/json", ...OPINIONATED })
         .end(JSON.stringify(chatAnswer()));
     const answer = await post("/openai/v1/chat/completions", CHAT_BODY, {
-      authorization: `Bearer ${secret}`,
+      authorization: `Bearer ${bench.secret}`,
       origin: ORIGIN,
     });
     expect(answer.status).toBe(200);
@@ -292,7 +286,7 @@ describe("a page in a browser", () => {
   });
 
   it("may read a stream of events", async () => {
-    provider.script = (_arrived, response) => {
+    bench.provider.script = (_arrived, response) => {
       response.writeHead(200, { "content-type": "text/event-stream", ...OPINIONATED });
       response.write(
         'data: {"id":"c","model":"gpt-4o-mini","choices":[{"index":0,"delta":{"content":"hi"},"finish_reason":"stop"}]}\n\n',
@@ -301,7 +295,7 @@ describe("a page in a browser", () => {
     };
     const body = JSON.stringify({ ...(JSON.parse(CHAT_BODY) as object), stream: true });
     const answer = await post("/openai/v1/chat/completions", body, {
-      authorization: `Bearer ${secret}`,
+      authorization: `Bearer ${bench.secret}`,
       origin: ORIGIN,
     });
     expect(await answer.text()).toContain("[DONE]");
@@ -309,21 +303,21 @@ describe("a page in a browser", () => {
   });
 
   it("may read what passes unread", async () => {
-    provider.script = (_arrived, response) =>
+    bench.provider.script = (_arrived, response) =>
       void response.writeHead(200, { "content-type": "application/json", ...OPINIONATED }).end('{"data":[]}');
-    const answer = await fetch(`${running.url}/openai/v1/models`, {
-      headers: { authorization: `Bearer ${secret}`, origin: ORIGIN },
+    const answer = await fetch(`${bench.running.url}/openai/v1/models`, {
+      headers: { authorization: `Bearer ${bench.secret}`, origin: ORIGIN },
     });
     expect(answer.status).toBe(200);
     expect(allowed(answer)).toBe(ORIGIN);
   });
 
   it("may read why it is refused, whenever that is found out", async () => {
-    const capped = await running.createKey();
-    await running.setBudget({ scope: { keyId: capped.id }, amountNanoUsd: 1n });
+    const capped = await bench.running.createKey();
+    await bench.running.setBudget({ scope: { keyId: capped.id }, amountNanoUsd: 1n });
     const cases: readonly (readonly [status: number, key: string, body: string])[] = [
       [401, "km_x_y_z", CHAT_BODY],
-      [400, secret, "{broken"],
+      [400, bench.secret, "{broken"],
       [402, capped.secret, CHAT_BODY],
     ];
     for (const [status, key, body] of cases) {
@@ -337,11 +331,11 @@ describe("a page in a browser", () => {
   });
 
   it("of another origin may read nothing, though the provider lets everybody", async () => {
-    provider.script = (_arrived, response) =>
+    bench.provider.script = (_arrived, response) =>
       void response
         .writeHead(200, { "content-type": "application/json", ...OPINIONATED })
         .end(JSON.stringify(chatAnswer()));
-    const headers = { authorization: `Bearer ${secret}`, origin: "https://evil.example" };
+    const headers = { authorization: `Bearer ${bench.secret}`, origin: "https://evil.example" };
     expect(allowed(await post("/openai/v1/chat/completions", CHAT_BODY, headers))).toBeNull();
   });
 });
@@ -350,29 +344,29 @@ describe("the address itself", () => {
   it.each(["/", "/openai/v1/", "/openai/v1", "/openai", "/anthropic/", "/google"])(
     "opened at %s says what this is, and names the base URLs",
     async (path) => {
-      const answer = await fetch(running.url + path);
+      const answer = await fetch(bench.running.url + path);
       expect(answer.status).toBe(200);
       expect(answer.headers.get("content-type")).toMatch(/^text\/plain/);
       const text = await answer.text();
       for (const base of [
-        `OPENAI_BASE_URL=${running.url}/openai/v1`,
-        `ANTHROPIC_BASE_URL=${running.url}/anthropic`,
-        `GOOGLE_GEMINI_BASE_URL=${running.url}/google`,
+        `OPENAI_BASE_URL=${bench.running.url}/openai/v1`,
+        `ANTHROPIC_BASE_URL=${bench.running.url}/anthropic`,
+        `GOOGLE_GEMINI_BASE_URL=${bench.running.url}/google`,
       ])
         expect(text).toContain(base);
-      expect(provider.journal.length).toBe(before);
+      expect(bench.provider.journal.length).toBe(before);
     },
   );
 
   it("answers HEAD without a body", async () => {
-    const answer = await fetch(running.url, { method: "HEAD" });
+    const answer = await fetch(bench.running.url, { method: "HEAD" });
     expect(answer.status).toBe(200);
     expect(answer.headers.get("content-type")).toMatch(/^text\/plain/);
     expect(await answer.text()).toBe("");
   });
 
   it("writes no host into its text that is none", async () => {
-    const { status, text } = await sendRaw(running.url, 'GET / HTTP/1.1\r\nhost: a"b$(rm)\r\n\r\n');
+    const { status, text } = await sendRaw(bench.running.url, 'GET / HTTP/1.1\r\nhost: a"b$(rm)\r\n\r\n');
     expect([200, 400]).toContain(status);
     expect(text).not.toContain("$(rm)");
   });
@@ -380,21 +374,21 @@ describe("the address itself", () => {
   it.each(["/openai/v1/chat/completions/", "/anthropic/v1/messages/", "/openai/v1/models//"])(
     "with a slash at the end of a path (%s) says so with 400",
     async (path) => {
-      const answer = await post(path, CHAT_BODY, { authorization: `Bearer ${secret}` });
+      const answer = await post(path, CHAT_BODY, { authorization: `Bearer ${bench.secret}` });
       expect(answer.status).toBe(400);
       expect(await answer.text()).toContain(`the path ends in a slash: write ${path.replace(/\/+$/, "")}`);
-      expect(provider.journal.length).toBe(before);
+      expect(bench.provider.journal.length).toBe(before);
     },
   );
 
   it("asked by HEAD whether somebody is there, without a key, says 401, and counts no refusal", async () => {
     const countedBefore = await counted("no_credential");
-    const answer = await fetch(`${running.url}/anthropic/api/hello`, { method: "HEAD" });
+    const answer = await fetch(`${bench.running.url}/anthropic/api/hello`, { method: "HEAD" });
     expect(answer.status).toBe(401);
     expect(await answer.text()).toBe("");
     expect(await counted("no_credential")).toBe(countedBefore);
     // The same by another method is one.
-    expect((await fetch(`${running.url}/anthropic/api/hello`)).status).toBe(401);
+    expect((await fetch(`${bench.running.url}/anthropic/api/hello`)).status).toBe(401);
     expect(await counted("no_credential")).toBe(countedBefore + 1);
   });
 
@@ -405,8 +399,8 @@ describe("the address itself", () => {
   ])("asked for %s with 20 KB of headers says 431 in its dialect, and counts it", async (path, ...words) => {
     const countedBefore = await counted("bad_headers");
     const { status, text } = await sendRaw(
-      running.url,
-      `POST ${path} HTTP/1.1\r\nhost: k\r\nauthorization: Bearer ${secret}\r\nx-large: ${"x".repeat(20_000)}\r\ncontent-length: 0\r\n\r\n`,
+      bench.running.url,
+      `POST ${path} HTTP/1.1\r\nhost: k\r\nauthorization: Bearer ${bench.secret}\r\nx-large: ${"x".repeat(20_000)}\r\ncontent-length: 0\r\n\r\n`,
     );
     expect(status).toBe(431);
     for (const word of words) expect(text).toContain(word);
@@ -421,11 +415,11 @@ describe("an answer that goes on from another and names no model", () => {
     post("/openai/v1/responses", body, { authorization: `Bearer ${key}` });
 
   it("passes for a key without a hard budget, and is booked by the model that answered", async () => {
-    provider.script = json(RESPONSE);
-    const { secret } = await running.createKey();
+    bench.provider.script = json(RESPONSE);
+    const { secret } = await bench.running.createKey();
     expect((await ask(secret)).status).toBe(200);
-    expect(provider.journal.at(-1)?.body.toString()).toBe(body);
-    expect((await running.events()).at(-1)).toMatchObject({
+    expect(bench.provider.journal.at(-1)?.body.toString()).toBe(body);
+    expect((await bench.running.events()).at(-1)).toMatchObject({
       endpoint: "responses",
       servedModel: "gpt-4o-mini-2024-07-18",
       costNanoUsd: RESPONSE_COST,
@@ -433,20 +427,20 @@ describe("an answer that goes on from another and names no model", () => {
   });
 
   it("is refused under a hard budget as without a price, for it names no model", async () => {
-    const { id, secret } = await running.createKey();
-    await running.setBudget({ scope: { keyId: id }, amountNanoUsd: 10n ** 12n });
+    const { id, secret } = await bench.running.createKey();
+    await bench.running.setBudget({ scope: { keyId: id }, amountNanoUsd: 10n ** 12n });
     const answer = await ask(secret);
     expect(answer.status).toBe(402);
     const { error } = (await answer.json()) as { error: { code: string; message: string } };
     expect(error.code).toBe("model_not_priced");
     expect(error.message).toContain("the request names no model");
     expect(error.message).toContain("The budget is not used up.");
-    expect(provider.journal.length).toBe(before);
+    expect(bench.provider.journal.length).toBe(before);
   });
 
   it("without the answer it goes on from, too, may leave the model out to the provider", async () => {
-    provider.script = json({ error: { message: "you must provide a model" } }, 400);
-    const answer = await post("/openai/v1/responses", '{"input":"hi"}', { authorization: `Bearer ${secret}` });
+    bench.provider.script = json({ error: { message: "you must provide a model" } }, 400);
+    const answer = await post("/openai/v1/responses", '{"input":"hi"}', { authorization: `Bearer ${bench.secret}` });
     expect(answer.status).toBe(400);
   });
 });
@@ -454,8 +448,8 @@ describe("an answer that goes on from another and names no model", () => {
 describe("a path that nobody meters", () => {
   const ask = (path: string, key: string): Promise<Response> => post(path, "{}", { authorization: `Bearer ${key}` });
   type Listed = { unmetered: { key: string; keyId: string; provider: string; path: string; requests: number }[] };
-  const list = async (token = running.adminToken): Promise<Response> =>
-    fetch(`${running.opsUrl}/admin/unmetered`, { headers: { authorization: `Bearer ${token}` } });
+  const list = async (token = bench.running.adminToken): Promise<Response> =>
+    fetch(`${bench.running.opsUrl}/admin/unmetered`, { headers: { authorization: `Bearer ${token}` } });
 
   it("that a client's own key used is listed by key and path, ids left out, with how often", async () => {
     await ask("/openai/v1/vector_stores/vs_68a1/files", OWN_KEY);
@@ -476,30 +470,30 @@ describe("a path that nobody meters", () => {
 
   it("is listed for nobody without the admin token", async () => {
     expect((await list("wrong-token")).status).toBe(401);
-    expect((await fetch(`${running.opsUrl}/admin/unmetered`)).status).toBe(401);
+    expect((await fetch(`${bench.running.opsUrl}/admin/unmetered`)).status).toBe(401);
   });
 
   it("is refused to a Keymeter key, which is told that this is why", async () => {
-    const answer = await ask("/openai/v1/fine_tuning/jobs", secret);
+    const answer = await ask("/openai/v1/fine_tuning/jobs", bench.secret);
     expect(answer.status).toBe(404);
     const text = await answer.text();
     expect(text).toContain("Keymeter cannot tell what POST /v1/fine_tuning/jobs costs, so it is not forwarded");
     expect(text).toContain("a Keymeter key reaches only what is metered or free");
-    expect(provider.journal.length).toBe(before);
+    expect(bench.provider.journal.length).toBe(before);
   });
 
   it("is refused under a hard budget, which the refusal names by its id", async () => {
-    const budget = await running.setBudget({ id: "budget_all", amountNanoUsd: 10n ** 15n, window: "week" });
+    const budget = await bench.running.setBudget({ id: "budget_all", amountNanoUsd: 10n ** 15n, window: "week" });
     const answer = await ask("/openai/v1/fine_tuning/jobs", OWN_KEY);
-    await running.proxy.writer.change({ type: "removeBudget", budgetId: budget.id }, "test");
+    await bench.running.proxy.writer.change({ type: "removeBudget", budgetId: budget.id }, "test");
     expect(answer.status).toBe(404);
     const text = await answer.text();
     expect(text).toContain("this key is under a hard budget (the organisation, week, budget_all), which must hold");
-    expect(provider.journal.length).toBe(before);
+    expect(bench.provider.journal.length).toBe(before);
   });
 
   it("that was refused is not listed as used", async () => {
-    await ask("/openai/v1/evals", secret);
+    await ask("/openai/v1/evals", bench.secret);
     expect(await (await list()).text()).not.toContain("/evals");
   });
 });

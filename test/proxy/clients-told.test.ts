@@ -4,12 +4,12 @@ import { GoogleGenAI } from "@google/genai";
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from "vitest";
 import { WebSocket } from "ws";
 import type { Budget } from "../../ledger/budgets.ts";
-import { chatAnswer, json, startFakeProvider } from "../fake/provider.ts";
-import type { FakeProvider } from "../fake/provider.ts";
+import { chatAnswer, json } from "../fake/provider.ts";
 import { startFakeSocketProvider } from "../fake/socket-provider.ts";
 import type { FakeSocketProvider } from "../fake/socket-provider.ts";
 import { startProxy } from "../start-proxy.ts";
 import type { RunningProxy } from "../start-proxy.ts";
+import { withProxy } from "../with-proxy.ts";
 
 const CODEX = "codex_cli_rs/0.169.0 (Debian 13.0.0; x86_64)";
 const CONTACT = "Anna in #ai-costs ($& $1)";
@@ -19,30 +19,25 @@ const OUTPUT_NANO_USD = 600n;
 /** What `chatAnswer()` states: 100 tokens in, 20 out. */
 const ANSWER_NANO_USD = 100n * INPUT_NANO_USD + 20n * OUTPUT_NANO_USD;
 
-let provider: FakeProvider;
+const bench = withProxy(json(chatAnswer()), { KEYMETER_DURABILITY: "process" });
 let sockets: FakeSocketProvider;
-let running: RunningProxy;
 let withContact: RunningProxy;
 let before = 0;
 
 beforeAll(async () => {
-  provider = await startFakeProvider(json(chatAnswer()));
   sockets = await startFakeSocketProvider();
-  [running, withContact] = await Promise.all([
-    startProxy(provider.url, { KEYMETER_DURABILITY: "process" }),
-    startProxy(provider.url, {
-      KEYMETER_DURABILITY: "process",
-      KEYMETER_CONTACT: CONTACT,
-      KEYMETER_OPENAI_URL: sockets.url,
-    }),
-  ]);
+  withContact = await startProxy(bench.provider.url, {
+    KEYMETER_DURABILITY: "process",
+    KEYMETER_CONTACT: CONTACT,
+    KEYMETER_OPENAI_URL: sockets.url,
+  });
 });
 afterAll(async () => {
-  await Promise.all([running.stop(), withContact.stop()]);
-  await Promise.all([provider.close(), sockets.close()]);
+  await withContact.stop();
+  await sockets.close();
 });
 beforeEach(() => {
-  before = provider.journal.length;
+  before = bench.provider.journal.length;
 });
 
 type Told = {
@@ -56,7 +51,10 @@ async function tell(
   path: string,
   secret: string,
   body: object,
-  { userAgent = "a-client/1.0", from = running }: { readonly userAgent?: string; readonly from?: RunningProxy } = {},
+  {
+    userAgent = "a-client/1.0",
+    from = bench.running,
+  }: { readonly userAgent?: string; readonly from?: RunningProxy } = {},
 ): Promise<Told> {
   const answer = await fetch(from.url + path, {
     method: "POST",
@@ -81,7 +79,7 @@ const MESSAGE = { model: "claude-haiku-4-5", max_tokens: 9, messages: [{ role: "
 async function capped(
   budget: Partial<Budget> & { readonly amountNanoUsd: bigint },
   fields: Parameters<RunningProxy["createKey"]>[0] = {},
-  from = running,
+  from = bench.running,
 ): Promise<{ id: string; secret: string; budget: Budget }> {
   const { id, secret } = await from.createKey(fields);
   return { id, secret, budget: await from.setBudget({ scope: { keyId: id }, ...budget }) };
@@ -129,12 +127,12 @@ describe("a refusal for money", () => {
       expect(input).toBeGreaterThan(0n);
       // One nano-USD too little for another token of each answer.
       const left = input + 2_346n * answers * OUTPUT_NANO_USD - 1n;
-      await running.setBudget({ scope: { keyId: id }, amountNanoUsd: left, mode });
+      await bench.running.setBudget({ scope: { keyId: id }, amountNanoUsd: left, mode });
       const told = await tell(CHAT, secret, chat(4_000, more));
       expect(told.message).toContain("It would fit with at most 2345 output tokens.");
       expect(told.headers.get("x-keymeter-fitting-output-tokens")).toBe("2345");
       expect((await tell(CHAT, secret, chat(2_346, more))).status).toBe(402);
-      expect(provider.journal.length).toBe(before);
+      expect(bench.provider.journal.length).toBe(before);
       expect((await tell(CHAT, secret, chat(2_345, more))).status).toBe(200);
     },
   );
@@ -195,7 +193,7 @@ describe("a refusal for money", () => {
         /^Keymeter: the request does not fit the month budget of key all-dialects .* owner olga\) and may cost \$\S+\. Not even .* UTC\. Whoever runs Keymeter can raise the budget\.$/,
       );
     }
-    expect(provider.journal.length).toBe(before);
+    expect(bench.provider.journal.length).toBe(before);
   });
 });
 
@@ -214,7 +212,7 @@ describe("a model without a price under a hard budget", () => {
     });
     const ofAnthropic = await tell("/anthropic/v1/messages", secret, { ...MESSAGE, model: "unheard-of-claude" });
     expect(ofAnthropic.error).toMatchObject({ type: "invalid_request_error" });
-    expect(provider.journal.length).toBe(before);
+    expect(bench.provider.journal.length).toBe(before);
   });
 
   it("is not told that money ran out, but how it may be used", async () => {
@@ -228,12 +226,12 @@ describe("a model without a price under a hard budget", () => {
 
   it("passes once its key has what the refusal names as the way out", async () => {
     const { id, secret } = await capped({ amountNanoUsd: 10n ** 12n });
-    provider.script = json(chatAnswer(1_000, 100, "unheard-of-model"));
+    bench.provider.script = json(chatAnswer(1_000, 100, "unheard-of-model"));
     const unpriced = { inputUsdPerMillion: "3", outputUsdPerMillion: "15" };
-    expect(await running.change({ type: "setPolicy", keyId: id, policy: { unpriced } })).toBe(200);
+    expect(await bench.running.change({ type: "setPolicy", keyId: id, policy: { unpriced } })).toBe(200);
     expect((await tell(CHAT, secret, chat(5, { model: "unheard-of-model" }))).status).toBe(200);
-    expect((await running.events()).at(-1)).toMatchObject({ costNanoUsd: String(1_000 * 3_000 + 100 * 15_000) });
-    provider.script = json(chatAnswer());
+    expect((await bench.running.events()).at(-1)).toMatchObject({ costNanoUsd: String(1_000 * 3_000 + 100 * 15_000) });
+    bench.provider.script = json(chatAnswer());
   });
 });
 
@@ -252,7 +250,7 @@ describe("Codex", () => {
     expect(promo).toContain(`id ${budget.id})`);
     // It writes a comma behind.
     expect(`${promo}.`).toBe(message);
-    expect(provider.journal.length).toBe(before);
+    expect(bench.provider.journal.length).toBe(before);
   });
 
   it("is told in ASCII alone, whatever the team is called", async () => {
@@ -266,8 +264,8 @@ describe("Codex", () => {
   });
 
   it("is told of a paused key in that form, and every other client as 403", async () => {
-    const { id, secret } = await running.createKey({ name: "paused-one" });
-    await running.change({ type: "setKeyState", keyId: id, state: "paused" });
+    const { id, secret } = await bench.running.createKey({ name: "paused-one" });
+    await bench.running.change({ type: "setKeyState", keyId: id, state: "paused" });
     const told = await tell(RESPONSES, secret, asked, { userAgent: CODEX });
     expect(told.status).toBe(429);
     expect(told.error).toMatchObject({ type: "usage_limit_reached" });
@@ -280,14 +278,14 @@ describe("Codex", () => {
   });
 
   it("is told of a frozen scope in that form, and every other client as 403", async () => {
-    const { id, secret } = await running.createKey();
+    const { id, secret } = await bench.running.createKey();
     const freeze = { id: "freeze_leak", scope: { keyId: id }, reason: "a leak", createdAtMs: Date.now() };
-    expect(await running.change({ type: "freeze", freeze })).toBe(200);
+    expect(await bench.running.change({ type: "freeze", freeze })).toBe(200);
     const told = await tell(RESPONSES, secret, asked, { userAgent: CODEX });
     expect(told.status).toBe(429);
     expect(told.headers.get("x-codex-promo-message")).toContain("is frozen (freeze_leak): a leak");
     expect((await tell(RESPONSES, secret, asked)).status).toBe(403);
-    expect(provider.journal.length).toBe(before);
+    expect(bench.provider.journal.length).toBe(before);
   });
 
   it("alone is told so: another client hears 402, also one that has Codex in its name", async () => {
@@ -383,13 +381,13 @@ describe("Gemini", () => {
     expect(unbounded.message).toContain("cannot be proven");
     expect(unbounded.error).toMatchObject({ code: 402, status: "FAILED_PRECONDITION" });
     expect(JSON.stringify([exceeded.error, unbounded.error])).not.toContain("RESOURCE_EXHAUSTED");
-    expect(provider.journal.length).toBe(before);
+    expect(bench.provider.journal.length).toBe(before);
   });
 
   it("is told so too in a stream that is cut when the budget has no more", async () => {
     // 4,096 tokens of 2.50 USD a million fit, and the answer is far longer.
     const { secret } = await capped({ amountNanoUsd: 11_000_000n });
-    provider.script = async (_arrived, response) => {
+    bench.provider.script = async (_arrived, response) => {
       response.writeHead(200, { "content-type": "text/event-stream" });
       const part = JSON.stringify({ candidates: [{ content: { parts: [{ text: "word ".repeat(800) }] } }] });
       for (let i = 0; i < 40 && !response.destroyed; i++) {
@@ -399,7 +397,7 @@ describe("Gemini", () => {
       response.end();
     };
     const answer = await fetch(
-      `${running.url}/google/v1beta/models/gemini-2.5-flash:streamGenerateContent?alt=sse&key=${secret}`,
+      `${bench.running.url}/google/v1beta/models/gemini-2.5-flash:streamGenerateContent?alt=sse&key=${secret}`,
       {
         method: "POST",
         headers: { "content-type": "application/json" },
@@ -410,7 +408,7 @@ describe("Gemini", () => {
       },
     );
     const text = await answer.text();
-    provider.script = json(chatAnswer());
+    bench.provider.script = json(chatAnswer());
     expect(answer.status).toBe(200);
     const last = JSON.parse(text.trim().split("data: ").at(-1) ?? "") as { error: object };
     expect(last.error).toMatchObject({ code: 402, status: "FAILED_PRECONDITION" });
@@ -418,7 +416,7 @@ describe("Gemini", () => {
   });
 
   it("a rate limit keeps its own name", async () => {
-    const { id, secret } = await running.createKey();
+    const { id, secret } = await bench.running.createKey();
     const limits = {
       scope: `key:${id}`,
       requestsPerMinute: 1,
@@ -426,7 +424,7 @@ describe("Gemini", () => {
       concurrent: undefined,
       bodyBytes: undefined,
     };
-    expect(await running.change({ type: "setLimits", limits })).toBe(200);
+    expect(await bench.running.change({ type: "setLimits", limits })).toBe(200);
     await tell(GENERATE, secret, ASKED);
     expect((await tell(GENERATE, secret, ASKED)).error).toMatchObject({ code: 429, status: "RESOURCE_EXHAUSTED" });
   });
@@ -435,15 +433,15 @@ describe("Gemini", () => {
     const { secret, budget } = await capped({ amountNanoUsd: 1n });
     let requests = 0;
     const count = (): void => void (requests += 1);
-    running.proxy.app.server.on("request", count);
-    const client = new GoogleGenAI({ apiKey: secret, httpOptions: { baseUrl: `${running.url}/google` } });
+    bench.running.proxy.app.server.on("request", count);
+    const client = new GoogleGenAI({ apiKey: secret, httpOptions: { baseUrl: `${bench.running.url}/google` } });
     const thrown: unknown = await client.models
       .generateContent({ model: "gemini-2.5-flash", contents: "hi" })
       .catch((error: unknown) => error);
-    running.proxy.app.server.off("request", count);
+    bench.running.proxy.app.server.off("request", count);
     expect(thrown).toMatchObject({ status: 402 });
     expect((thrown as Error).message).toContain(`id ${budget.id})`);
     expect(requests).toBe(1);
-    expect(provider.journal.length).toBe(before);
+    expect(bench.provider.journal.length).toBe(before);
   });
 });

@@ -15,10 +15,10 @@ import OpenAI, { APIError, toFile } from "openai";
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from "vitest";
 import { startMeasuredProxy } from "../attacks/measured-proxy.ts";
 import type { MeasuredProxy } from "../attacks/measured-proxy.ts";
-import { json, startFakeProvider } from "../fake/provider.ts";
-import type { FakeProvider, Script } from "../fake/provider.ts";
-import { startProxy, temporaryFolder } from "../start-proxy.ts";
-import type { RunningProxy } from "../start-proxy.ts";
+import { json } from "../fake/provider.ts";
+import type { Script } from "../fake/provider.ts";
+import { temporaryFolder } from "../start-proxy.ts";
+import { withProxy, withProxyBefore } from "../with-proxy.ts";
 
 const MEGABYTE = 1024 * 1024;
 const PROVIDERS_OWN = {
@@ -159,77 +159,66 @@ describe("a file of 200 MB", () => {
 });
 
 describe("an upload", () => {
-  let sink: Sink;
-  let running: RunningProxy;
-  let key: string;
-  beforeAll(async () => {
-    sink = await startSink();
-    running = await startProxy(sink.url, { KEYMETER_DURABILITY: "process", KEYMETER_MAX_BODY_MB: "1" });
-    key = (await running.createKey()).secret;
-  });
-  afterAll(async () => {
-    await running.stop();
-    await sink.close();
-  });
+  const bench = withProxyBefore(startSink, { KEYMETER_DURABILITY: "process", KEYMETER_MAX_BODY_MB: "1" }, { key: {} });
   afterEach(() => {
-    sink.early = undefined;
+    bench.provider.early = undefined;
   });
 
   const nothingIsOpen = async (): Promise<void> => {
-    await expect.poll(() => running.proxy.context.forwarder.open(), { timeout: 3_000 }).toBe(0);
+    await expect.poll(() => bench.running.proxy.context.forwarder.open(), { timeout: 3_000 }).toBe(0);
   };
 
   it("of no stated length passes too, in chunks", async () => {
-    const request = begin(running.url, key, undefined);
+    const request = begin(bench.running.url, bench.secret, undefined);
     const coming = answered(request);
     const hash = createHash("sha256");
     await write(request, 3, hash);
     request.end();
     expect((await coming).status).toBe(200);
-    const came = sink.came.at(-1);
+    const came = bench.provider.came.at(-1);
     expect(came?.bytes).toBe(3 * MEGABYTE);
     expect(came?.hash.digest("hex")).toBe(hash.digest("hex"));
   });
 
   it("that is packed passes as it is: nobody here reads it", async () => {
-    const request = begin(running.url, key, 2 * MEGABYTE);
+    const request = begin(bench.running.url, bench.secret, 2 * MEGABYTE);
     request.setHeader("content-encoding", "gzip");
     const coming = answered(request);
     await write(request, 2);
     request.end();
     expect((await coming).status).toBe(200);
-    expect(sink.came.at(-1)?.request.headers["content-encoding"]).toBe("gzip");
+    expect(bench.provider.came.at(-1)?.request.headers["content-encoding"]).toBe("gzip");
   });
 
   it("of a key that nobody knows is not taken in", async () => {
-    const before = sink.came.length;
-    const request = begin(running.url, "km_x_y_z", 8 * MEGABYTE);
+    const before = bench.provider.came.length;
+    const request = begin(bench.running.url, "km_x_y_z", 8 * MEGABYTE);
     const coming = answered(request);
     await write(request, 1);
     expect((await coming).status).toBe(401);
     request.destroy();
-    expect(sink.came.length).toBe(before);
+    expect(bench.provider.came.length).toBe(before);
   });
 
   it("reaches the provider while it is still being sent", async () => {
-    const before = sink.came.length;
-    const request = begin(running.url, key, 4 * MEGABYTE);
+    const before = bench.provider.came.length;
+    const request = begin(bench.running.url, bench.secret, 4 * MEGABYTE);
     const coming = answered(request);
     await write(request, 1);
-    await expect.poll(() => sink.came.at(before)?.bytes).toBe(MEGABYTE);
+    await expect.poll(() => bench.provider.came.at(before)?.bytes).toBe(MEGABYTE);
     await write(request, 3);
     request.end();
     expect((await coming).status).toBe(200);
   });
 
   it("whose client leaves in the middle is cut at the provider too, and nothing is left hanging", async () => {
-    const before = sink.came.length;
-    const request = begin(running.url, key, 50 * MEGABYTE);
+    const before = bench.provider.came.length;
+    const request = begin(bench.running.url, bench.secret, 50 * MEGABYTE);
     request.on("error", () => {});
     await write(request, 2);
-    await expect.poll(() => sink.came.at(before)?.bytes).toBe(2 * MEGABYTE);
+    await expect.poll(() => bench.provider.came.at(before)?.bytes).toBe(2 * MEGABYTE);
     request.destroy();
-    await expect.poll(() => sink.came.at(before)?.isCut, { timeout: 3_000 }).toBe(true);
+    await expect.poll(() => bench.provider.came.at(before)?.isCut, { timeout: 3_000 }).toBe(true);
     await nothingIsOpen();
   });
 
@@ -260,8 +249,8 @@ describe("an upload", () => {
   it.each(MANNERS)(
     "that the provider answers with 401 before its end, %s, lets its client hear that",
     async (_how, early) => {
-      sink.early = early;
-      const request = begin(running.url, key, 20 * MEGABYTE);
+      bench.provider.early = early;
+      const request = begin(bench.running.url, bench.secret, 20 * MEGABYTE);
       const coming = answered(request);
       await write(request, 1);
       const { status, text } = await coming;
@@ -275,15 +264,15 @@ describe("an upload", () => {
   it.each(MANNERS)(
     "that the provider answers with 401 at once, %s, lets a client hear that which goes on sending until it has it",
     async (_how, early) => {
-      sink.early = early;
-      const { hostname, port } = new URL(running.url);
+      bench.provider.early = early;
+      const { hostname, port } = new URL(bench.running.url);
       const socket = connect(Number(port), hostname);
       const pieces: string[] = [];
       const heard = (): string => pieces.join("");
       socket.on("data", (chunk: Buffer) => pieces.push(chunk.toString("latin1")));
       socket.on("error", () => {});
       socket.write(
-        `POST /openai/v1/files HTTP/1.1\r\nhost: k\r\nauthorization: Bearer ${key}\r\ncontent-type: multipart/form-data; boundary=b\r\ncontent-length: ${30 * MEGABYTE}\r\n\r\n`,
+        `POST /openai/v1/files HTTP/1.1\r\nhost: k\r\nauthorization: Bearer ${bench.secret}\r\ncontent-type: multipart/form-data; boundary=b\r\ncontent-length: ${30 * MEGABYTE}\r\n\r\n`,
       );
       const piece = Buffer.alloc(MEGABYTE, 1);
       for (let i = 0; i < 30 && !socket.destroyed && pieces.length === 0; i++) {
@@ -349,23 +338,11 @@ function speaksGoogleFiles(base: () => string): {
 
 describe("Gemini's files.upload", () => {
   const OWN_KEY = "AIzaTestUploadClientOwnKey";
-  let provider: FakeProvider;
-  let running: RunningProxy;
-  let brought: { readonly [name: string]: Buffer };
-  beforeAll(async () => {
-    provider = await startFakeProvider(() => {});
-    const speaking = speaksGoogleFiles(() => provider.url);
-    ({ brought } = speaking);
-    provider.script = speaking.script;
-    running = await startProxy(provider.url, { KEYMETER_DURABILITY: "process", KEYMETER_MAX_BODY_MB: "1" });
-  });
-  afterAll(async () => {
-    await running.stop();
-    await provider.close();
-  });
+  const { script, brought } = speaksGoogleFiles(() => bench.provider.url);
+  const bench = withProxy(script, { KEYMETER_DURABILITY: "process", KEYMETER_MAX_BODY_MB: "1" });
 
   const google = (apiKey: string, base = "/google"): GoogleGenAI =>
-    new GoogleGenAI({ apiKey, httpOptions: { baseUrl: running.url + base, apiVersion: "v1beta" } });
+    new GoogleGenAI({ apiKey, httpOptions: { baseUrl: bench.running.url + base, apiVersion: "v1beta" } });
   const upload = async (client: GoogleGenAI, text: string): Promise<{ name: string; uri: string }> => {
     const { name = "", uri = "" } = await client.files.upload({
       file: new Blob([text]),
@@ -380,32 +357,32 @@ describe("Gemini's files.upload", () => {
     );
 
   it.each([
-    ["with a Keymeter key", "/google", async () => (await running.createKey()).secret, PROVIDERS_OWN.google],
+    ["with a Keymeter key", "/google", async () => (await bench.running.createKey()).secret, PROVIDERS_OWN.google],
     ["with a key of the client's own", "/google", async () => OWN_KEY, OWN_KEY],
     [
       "with a Keymeter key at the address alone",
       "",
-      async () => (await running.createKey()).secret,
+      async () => (await bench.running.createKey()).secret,
       PROVIDERS_OWN.google,
     ],
     [
       "with a Keymeter key under an alias",
       "/gemini",
-      async () => (await running.createKey()).secret,
+      async () => (await bench.running.createKey()).secret,
       PROVIDERS_OWN.google,
     ],
   ])(
     "%s brings the bytes through the proxy, and the provider sees only the credential it should",
     async (_whose, base, keyOf, credential) => {
       const key = await keyOf();
-      const before = provider.journal.length;
+      const before = bench.provider.journal.length;
       let throughProxy = 0;
       const count = (): void => void (throughProxy += 1);
-      running.proxy.app.server.on("request", count);
+      bench.running.proxy.app.server.on("request", count);
       const { name } = await upload(google(key, base), `hello from ${base}`);
-      running.proxy.app.server.off("request", count);
+      bench.running.proxy.app.server.off("request", count);
       expect(brought[name]?.toString()).toBe(`hello from ${base}`);
-      const arrived = provider.journal.slice(before);
+      const arrived = bench.provider.journal.slice(before);
       expect(arrived.map(({ headers }) => headers["x-goog-upload-command"])).toEqual(["start", "upload, finalize"]);
       expect(throughProxy).toBe(2);
       for (const { headers, url } of arrived) {
@@ -422,16 +399,16 @@ describe("Gemini's files.upload", () => {
   ])(
     "begun at %j is sent on to an address of the proxy's own, for clients that follow it as it stands",
     async (base, sentTo) => {
-      const { secret } = await running.createKey();
+      const { secret } = await bench.running.createKey();
       const headers = { "x-goog-api-key": secret };
-      const begun = await fetch(`${running.url}${base}/upload/v1beta/files`, {
+      const begun = await fetch(`${bench.running.url}${base}/upload/v1beta/files`, {
         method: "POST",
         headers: { ...headers, "content-type": "application/json", "x-goog-upload-command": "start" },
         body: "{}",
       });
       const address = begun.headers.get("x-goog-upload-url") ?? "";
       expect(address).toMatch(/\?upload_id=up-\d+&upload_protocol=resumable$/);
-      expect(address.split("?")[0]).toBe(`${running.url}${sentTo}/upload/v1beta/files`);
+      expect(address.split("?")[0]).toBe(`${bench.running.url}${sentTo}/upload/v1beta/files`);
       const ended = await fetch(address, {
         method: "POST",
         headers: { ...headers, "x-goog-upload-command": "upload, finalize", "x-goog-upload-offset": "0" },
@@ -439,25 +416,25 @@ describe("Gemini's files.upload", () => {
       });
       const { file } = (await ended.json()) as { file: { name: string } };
       expect(brought[file.name]?.toString()).toBe("followed");
-      expect((await fetch(`${running.url}/google/v1beta/${file.name}`, { headers })).status).toBe(200);
+      expect((await fetch(`${bench.running.url}/google/v1beta/${file.name}`, { headers })).status).toBe(200);
     },
   );
 
   it("from a path brings a file in pieces, larger than a body that is read may be", async () => {
-    const { secret } = await running.createKey();
+    const { secret } = await bench.running.createKey();
     const path = join(temporaryFolder(), "large.txt");
     const bytes = Buffer.alloc(9 * MEGABYTE, "0123456789-");
     writeFileSync(path, bytes);
     const { name = "" } = await google(secret).files.upload({ file: path });
     expect(brought[name]?.equals(bytes)).toBe(true);
-    expect(provider.journal.slice(-2).map(({ headers }) => headers["x-goog-upload-command"])).toEqual([
+    expect(bench.provider.journal.slice(-2).map(({ headers }) => headers["x-goog-upload-command"])).toEqual([
       "upload",
       "upload, finalize",
     ]);
   });
 
   it("makes a file that its key may use in a prompt, metered, fetch and delete", async () => {
-    const { secret } = await running.createKey();
+    const { secret } = await bench.running.createKey();
     const client = google(secret);
     const { name, uri } = await upload(client, "a document");
     const answer = await client.models.generateContent({
@@ -465,16 +442,16 @@ describe("Gemini's files.upload", () => {
       contents: [{ role: "user", parts: [{ fileData: { fileUri: uri, mimeType: "text/plain" } }, { text: "hi" }] }],
     });
     expect(answer.text).toBe("seen");
-    expect((await running.events()).at(-1)?.costNanoUsd).toBe(String(500 * 300 + 5 * 2_500));
+    expect((await bench.running.events()).at(-1)?.costNanoUsd).toBe(String(500 * 300 + 5 * 2_500));
     expect((await client.files.get({ name })).name).toBe(name);
     await client.files.delete({ name });
-    expect(provider.journal.at(-1)).toMatchObject({ method: "DELETE", url: `/v1beta/${name}` });
+    expect(bench.provider.journal.at(-1)).toMatchObject({ method: "DELETE", url: `/v1beta/${name}` });
   });
 
   it("makes a file that another Keymeter key can neither fetch, delete nor use in a prompt", async () => {
-    const { name, uri } = await upload(google((await running.createKey()).secret), "a secret");
-    const other = google((await running.createKey()).secret);
-    const before = provider.journal.length;
+    const { name, uri } = await upload(google((await bench.running.createKey()).secret), "a secret");
+    const other = google((await bench.running.createKey()).secret);
+    const before = bench.provider.journal.length;
     expect(await statusOf(other.files.get({ name }))).toBe(404);
     expect(await statusOf(other.files.delete({ name }))).toBe(404);
     const asked = other.models.generateContent({
@@ -482,31 +459,28 @@ describe("Gemini's files.upload", () => {
       contents: [{ role: "user", parts: [{ fileData: { fileUri: uri, mimeType: "text/plain" } }] }],
     });
     expect(await statusOf(asked)).toBe(404);
-    expect(provider.journal.length).toBe(before);
+    expect(bench.provider.journal.length).toBe(before);
   });
 
   it("books nothing: files cost nothing", async () => {
-    const before = (await running.events()).length;
-    await upload(google((await running.createKey()).secret), "free");
-    expect((await running.events()).length).toBe(before);
+    const before = (await bench.running.events()).length;
+    await upload(google((await bench.running.createKey()).secret), "free");
+    expect((await bench.running.events()).length).toBe(before);
   });
 });
 
 describe("what OpenAI keeps", () => {
-  let provider: FakeProvider;
-  let running: RunningProxy;
+  const bench = withProxy(() => {}, { KEYMETER_DURABILITY: "process" });
   let own: OpenAI;
   let other: OpenAI;
   beforeAll(async () => {
-    provider = await startFakeProvider(() => {});
-    running = await startProxy(provider.url, { KEYMETER_DURABILITY: "process" });
     const client = async (): Promise<OpenAI> =>
-      new OpenAI({ baseURL: `${running.url}/openai/v1`, apiKey: (await running.createKey()).secret, maxRetries: 0 });
+      new OpenAI({
+        baseURL: `${bench.running.url}/openai/v1`,
+        apiKey: (await bench.running.createKey()).secret,
+        maxRetries: 0,
+      });
     [own, other] = [await client(), await client()];
-  });
-  afterAll(async () => {
-    await running.stop();
-    await provider.close();
   });
   let made = 0;
   let id = "";
@@ -518,13 +492,13 @@ describe("what OpenAI keeps", () => {
   const sentBy = async (
     call: () => PromiseLike<unknown>,
   ): Promise<readonly [status: number, sent: string | undefined]> => {
-    const before = provider.journal.length;
+    const before = bench.provider.journal.length;
     const status = await call().then(
       () => 200,
       (error: unknown) => (error instanceof APIError ? Number(error.status) : -1),
     );
-    const last = provider.journal.at(-1);
-    return [status, provider.journal.length > before && last ? `${last.method} ${last.url}` : undefined];
+    const last = bench.provider.journal.at(-1);
+    return [status, bench.provider.journal.length > before && last ? `${last.method} ${last.url}` : undefined];
   };
 
   const stored = (): object => ({
@@ -547,13 +521,13 @@ describe("what OpenAI keeps", () => {
   it.each(["whole", "streamed"])(
     "of a chat that is stored (%s) may be fetched, listed and deleted by its own key, and by no other",
     async (how) => {
-      provider.script = how === "whole" ? json(stored()) : streamed;
+      bench.provider.script = how === "whole" ? json(stored()) : streamed;
       if (how === "whole") await own.chat.completions.create(asked);
       else
         for await (const chunk of await own.chat.completions.create({ ...asked, stream: true }))
           expect(chunk.id).toBe(`chatcmpl-${id}`);
       const path = `/v1/chat/completions/chatcmpl-${id}`;
-      provider.script = json({ ...stored(), data: [], object: "list", has_more: false });
+      bench.provider.script = json({ ...stored(), data: [], object: "list", has_more: false });
       const chatId = `chatcmpl-${id}`;
       for (const client of [own, other]) {
         const passes = client === own;
@@ -570,7 +544,7 @@ describe("what OpenAI keeps", () => {
   );
 
   it("of a chat that is not stored is nobody's", async () => {
-    provider.script = json(stored());
+    bench.provider.script = json(stored());
     await own.chat.completions.create({ ...asked, store: false });
     expect(await sentBy(() => own.chat.completions.retrieve(`chatcmpl-${id}`))).toEqual([404, undefined]);
   });
@@ -580,7 +554,7 @@ describe("what OpenAI keeps", () => {
   });
 
   it("of an upload in parts is its key's: parts, completion and the file that it becomes", async () => {
-    provider.script = json({ id: `upload-${id}`, object: "upload", status: "pending" });
+    bench.provider.script = json({ id: `upload-${id}`, object: "upload", status: "pending" });
     const upload = await own.uploads.create({
       bytes: 5,
       filename: "a.jsonl",
@@ -589,22 +563,22 @@ describe("what OpenAI keeps", () => {
     });
     const part = async (client: OpenAI): Promise<unknown> =>
       client.uploads.parts.create(upload.id, { data: await toFile(Buffer.from("hello"), "part") });
-    provider.script = json({ id: `part-${id}`, object: "upload.part", upload_id: upload.id });
+    bench.provider.script = json({ id: `part-${id}`, object: "upload.part", upload_id: upload.id });
     expect(await sentBy(() => part(other))).toEqual([404, undefined]);
     expect(await sentBy(() => part(own))).toEqual([200, `POST /v1/uploads/${upload.id}/parts`]);
-    expect(provider.journal.at(-1)?.body.toString()).toContain("hello");
-    provider.script = json({ id: upload.id, object: "upload", status: "completed", file: { id: `file-${id}` } });
+    expect(bench.provider.journal.at(-1)?.body.toString()).toContain("hello");
+    bench.provider.script = json({ id: upload.id, object: "upload", status: "completed", file: { id: `file-${id}` } });
     const complete = (client: OpenAI): PromiseLike<unknown> =>
       client.uploads.complete(upload.id, { part_ids: [`part-${id}`] });
     expect(await sentBy(() => complete(other))).toEqual([404, undefined]);
     expect(await sentBy(() => complete(own))).toEqual([200, `POST /v1/uploads/${upload.id}/complete`]);
-    provider.script = json({ id: `file-${id}`, object: "file" });
+    bench.provider.script = json({ id: `file-${id}`, object: "file" });
     expect(await sentBy(() => own.files.retrieve(`file-${id}`))).toEqual([200, `GET /v1/files/file-${id}`]);
     expect(await sentBy(() => other.files.retrieve(`file-${id}`))).toEqual([404, undefined]);
   });
 
   it("of an upload in parts may be given up by its own key alone", async () => {
-    provider.script = json({ id: `upload-${id}`, object: "upload", status: "pending" });
+    bench.provider.script = json({ id: `upload-${id}`, object: "upload", status: "pending" });
     const upload = await own.uploads.create({
       bytes: 5,
       filename: "a.jsonl",

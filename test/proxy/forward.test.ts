@@ -8,10 +8,8 @@ import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import type { EventRecord } from "../../ledger/usage/events.ts";
 import { chatAnswer, json, startFakeProvider } from "../fake/provider.ts";
 import type { FakeProvider } from "../fake/provider.ts";
-import { startProxy, temporaryFolder } from "../start-proxy.ts";
+import { startProxy, writeSettings } from "../start-proxy.ts";
 import type { RunningProxy } from "../start-proxy.ts";
-import { writeFileSync } from "node:fs";
-import { join } from "node:path";
 
 const KEY = "sk-test-forward-client-key";
 const CHAT = "/openai/v1/chat/completions";
@@ -44,8 +42,7 @@ beforeAll(async () => {
   });
   await new Promise<void>((resolve) => raw.listen(0, "127.0.0.1", resolve));
   // Short limits, so that silence is soon over.
-  const config = join(temporaryFolder(), "keymeter.yaml");
-  writeFileSync(config, "proxy: { timeouts: { connect: 1, headers: 1.5, idle: 1.5, total: 4 } }\n");
+  const config = writeSettings("proxy: { timeouts: { connect: 1, headers: 1.5, idle: 1.5, total: 4 } }\n");
   running = await startProxy(`http://127.0.0.1:${(raw.address() as AddressInfo).port}`, { KEYMETER_CONFIG: config });
 });
 afterAll(async () => {

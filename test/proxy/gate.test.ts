@@ -1,41 +1,26 @@
 // Bad input: a 4xx in the client's dialect, never a 500, nothing sent upstream, nothing booked.
-import { afterAll, beforeAll, beforeEach, describe, expect, it } from "vitest";
-import { chatAnswer, json, startFakeProvider } from "../fake/provider.ts";
-import type { FakeProvider } from "../fake/provider.ts";
+import { beforeEach, describe, expect, it } from "vitest";
+import { chatAnswer, json } from "../fake/provider.ts";
 import { rawPost, sendRaw } from "../raw-http.ts";
-import { startProxy } from "../start-proxy.ts";
-import type { RunningProxy } from "../start-proxy.ts";
+import { withProxy } from "../with-proxy.ts";
 
 const KEY = "authorization: Bearer sk-test-gate-client-key";
 const CHAT = "/openai/v1/chat/completions";
 const GOOD = '{"model":"gpt-4o-mini","max_tokens":5,"messages":[]}';
 
-let provider: FakeProvider;
-let running: RunningProxy;
-let virtual: string;
-
-beforeAll(async () => {
-  provider = await startFakeProvider(json(chatAnswer()));
-  running = await startProxy(provider.url);
-  virtual = (await running.createKey({ name: "gate" })).secret;
-});
-afterAll(async () => {
-  await running.stop();
-  await provider.close();
-});
-
+const bench = withProxy(json(chatAnswer()), {}, { key: { name: "gate" } });
 let before = 0;
 let bookedBefore = 0;
 beforeEach(async () => {
-  before = provider.journal.length;
-  bookedBefore = (await running.events()).length;
+  before = bench.provider.journal.length;
+  bookedBefore = (await bench.running.events()).length;
 });
 
 async function isRefused(bytes: string | Buffer, ...statuses: number[]): Promise<string> {
-  const answer = await sendRaw(running.url, bytes);
+  const answer = await sendRaw(bench.running.url, bytes);
   expect(statuses, answer.text.slice(0, 300)).toContain(answer.status);
-  expect(provider.journal.length, "something was sent upstream").toBe(before);
-  expect((await running.events()).length, "something was booked").toBe(bookedBefore);
+  expect(bench.provider.journal.length, "something was sent upstream").toBe(before);
+  expect((await bench.running.events()).length, "something was booked").toBe(bookedBefore);
   return answer.text;
 }
 
@@ -59,33 +44,33 @@ describe("the target", () => {
   });
 
   it("of another case, or with a slash at its end, is not that route", async () => {
-    await isRefused(rawPost("/OpenAI/v1/chat/completions", GOOD, [`authorization: Bearer ${virtual}`]), 404);
-    await isRefused(rawPost(`${CHAT}/`, GOOD, [`authorization: Bearer ${virtual}`]), 400, 404);
+    await isRefused(rawPost("/OpenAI/v1/chat/completions", GOOD, [`authorization: Bearer ${bench.secret}`]), 404);
+    await isRefused(rawPost(`${CHAT}/`, GOOD, [`authorization: Bearer ${bench.secret}`]), 400, 404);
   });
 
   it("that is not metered is not forwarded for a virtual key, in the dialect it asks in", async () => {
     expect(
-      await isRefused(rawPost("/openai/v1/fine_tuning/jobs", GOOD, [`authorization: Bearer ${virtual}`]), 404),
+      await isRefused(rawPost("/openai/v1/fine_tuning/jobs", GOOD, [`authorization: Bearer ${bench.secret}`]), 404),
     ).toContain('"code":"not_metered"');
-    expect(await isRefused(rawPost("/anthropic/v1/nothing", GOOD, [`x-api-key: ${virtual}`]), 404)).toContain(
+    expect(await isRefused(rawPost("/anthropic/v1/nothing", GOOD, [`x-api-key: ${bench.secret}`]), 404)).toContain(
       '"type":"not_found_error"',
     );
     expect(
-      await isRefused(rawPost("/google/v1beta/models/x:nothing", GOOD, [`x-goog-api-key: ${virtual}`]), 404),
+      await isRefused(rawPost("/google/v1beta/models/x:nothing", GOOD, [`x-goog-api-key: ${bench.secret}`]), 404),
     ).toContain('"status":"NOT_FOUND"');
   });
 
   it("that is not metered passes for a client's own key, counted, until a hard budget covers it", async () => {
-    const answer = await sendRaw(running.url, rawPost("/openai/v1/fine_tuning/jobs", GOOD, [KEY]));
+    const answer = await sendRaw(bench.running.url, rawPost("/openai/v1/fine_tuning/jobs", GOOD, [KEY]));
     expect(answer.status).toBe(200);
-    expect(provider.journal.at(-1)?.url).toBe("/v1/fine_tuning/jobs");
-    expect(await (await fetch(`${running.opsUrl}/metrics`)).text()).toContain(
+    expect(bench.provider.journal.at(-1)?.url).toBe("/v1/fine_tuning/jobs");
+    expect(await (await fetch(`${bench.running.opsUrl}/metrics`)).text()).toContain(
       'keymeter_unmetered_requests_total{provider="openai"} 1',
     );
-    before = provider.journal.length;
-    const budget = await running.setBudget({ amountNanoUsd: 10n ** 15n });
+    before = bench.provider.journal.length;
+    const budget = await bench.running.setBudget({ amountNanoUsd: 10n ** 15n });
     await isRefused(rawPost("/openai/v1/fine_tuning/jobs", GOOD, [KEY]), 404);
-    await running.proxy.writer.change({ type: "removeBudget", budgetId: budget.id }, "test");
+    await bench.running.proxy.writer.change({ type: "removeBudget", budgetId: budget.id }, "test");
   });
 });
 
@@ -118,24 +103,24 @@ describe("credentials", () => {
   });
 
   it("a revoked, a paused and an expired key: 401, 403, 401", async () => {
-    const { id, secret } = await running.createKey();
+    const { id, secret } = await bench.running.createKey();
     const setState = async (state: "paused" | "revoked" | "active"): Promise<void> => {
-      await running.proxy.writer.change({ type: "setKeyState", keyId: id, state }, "test");
-      await running.proxy.context.register.reload();
+      await bench.running.proxy.writer.change({ type: "setKeyState", keyId: id, state }, "test");
+      await bench.running.proxy.context.register.reload();
     };
     await setState("paused");
     await isRefused(rawPost(CHAT, GOOD, [`authorization: Bearer ${secret}`]), 403);
     await setState("revoked");
     await isRefused(rawPost(CHAT, GOOD, [`authorization: Bearer ${secret}`]), 401);
-    const expired = await running.createKey({ expiresAtMs: Date.now() - 1 });
+    const expired = await bench.running.createKey({ expiresAtMs: Date.now() - 1 });
     await isRefused(rawPost(CHAT, GOOD, [`authorization: Bearer ${expired.secret}`]), 401);
   });
 
   it("go upstream in place of the client's, and nothing of the client's with them", async () => {
     await sendRaw(
-      running.url,
+      bench.running.url,
       rawPost("/anthropic/v1/messages?beta=true", '{"model":"claude-haiku-4-5","max_tokens":5,"messages":[]}', [
-        `x-api-key: ${virtual}`,
+        `x-api-key: ${bench.secret}`,
         "anthropic-version: 2023-06-01",
         "anthropic-beta: new-thing-2027",
         "x-forwarded-for: 1.2.3.4",
@@ -148,7 +133,7 @@ describe("credentials", () => {
         "openai-organization: org-evil",
       ]),
     );
-    const arrived = provider.journal.at(-1);
+    const arrived = bench.provider.journal.at(-1);
     expect(arrived?.url).toBe("/v1/messages?beta=true");
     expect(arrived?.headers).toMatchObject({
       "x-api-key": "sk-ant-api03-provider-credential",
@@ -167,18 +152,18 @@ describe("credentials", () => {
       "openai-organization",
     ])
       expect(arrived?.headers[name], name).toBeUndefined();
-    expect(JSON.stringify(arrived?.headers)).not.toContain(virtual);
-    const [event] = (await running.events()).slice(-1);
+    expect(JSON.stringify(arrived?.headers)).not.toContain(bench.secret);
+    const [event] = (await bench.running.events()).slice(-1);
     expect(event?.team).toBe("search");
   });
 
   it("of a query never stand in the upstream's target", async () => {
     await sendRaw(
-      running.url,
-      rawPost(`/google/v1beta/models/gemini-2.5-flash:generateContent?key=${virtual}`, '{"contents":[]}'),
+      bench.running.url,
+      rawPost(`/google/v1beta/models/gemini-2.5-flash:generateContent?key=${bench.secret}`, '{"contents":[]}'),
     );
-    expect(provider.journal.at(-1)?.url).toBe("/v1beta/models/gemini-2.5-flash:generateContent");
-    expect(provider.journal.at(-1)?.headers["x-goog-api-key"]).toBe("AIzaProviderCredentialGoogle");
+    expect(bench.provider.journal.at(-1)?.url).toBe("/v1beta/models/gemini-2.5-flash:generateContent");
+    expect(bench.provider.journal.at(-1)?.headers["x-goog-api-key"]).toBe("AIzaProviderCredentialGoogle");
   });
 });
 
@@ -279,7 +264,7 @@ describe("HTTP", () => {
 
   it("that asks 100-continue with a key is served", async () => {
     const answer = await sendRaw(
-      running.url,
+      bench.running.url,
       Buffer.concat([
         Buffer.from(
           `POST ${CHAT} HTTP/1.1\r\nhost: k\r\n${KEY}\r\ncontent-type: application/json\r\nexpect: 100-continue\r\ncontent-length: ${GOOD.length}\r\n\r\n`,
@@ -288,11 +273,11 @@ describe("HTTP", () => {
       ]),
     );
     expect(answer.text).toContain("100 Continue");
-    await expect.poll(async () => (await running.events()).length).toBe(bookedBefore + 1);
+    await expect.poll(async () => (await bench.running.events()).length).toBe(bookedBefore + 1);
   });
 
   it("limits are in force", () => {
-    const { server } = running.proxy.app;
+    const { server } = bench.running.proxy.app;
     expect(server).toMatchObject({ requestTimeout: 3_600_000, headersTimeout: 10_000, keepAliveTimeout: 75_000 });
     expect(process.execArgv).not.toContain("--insecure-http-parser");
   });
@@ -300,17 +285,17 @@ describe("HTTP", () => {
 
 describe("secrets", () => {
   it("never appear in answers, metrics or events", async () => {
-    const refused = await sendRaw(running.url, rawPost(CHAT, GOOD, [`authorization: Bearer ${virtual}x`]));
+    const refused = await sendRaw(bench.running.url, rawPost(CHAT, GOOD, [`authorization: Bearer ${bench.secret}x`]));
     const seen = [
       refused.text,
-      await (await fetch(`${running.opsUrl}/metrics`)).text(),
-      JSON.stringify(await running.events()),
+      await (await fetch(`${bench.running.opsUrl}/metrics`)).text(),
+      JSON.stringify(await bench.running.events()),
     ].join("\n");
     for (const secret of [
-      virtual,
+      bench.secret,
       "sk-proj-provider-credential-openai",
       "sk-ant-api03-provider-credential",
-      running.adminToken,
+      bench.running.adminToken,
     ])
       expect(seen).not.toContain(secret);
   });

@@ -1,10 +1,8 @@
 // The golden table: answers as providers send them, through the proxy, against money worked out by hand.
 import { readFileSync } from "node:fs";
-import { afterAll, beforeAll, expect, it } from "vitest";
-import { json, startFakeProvider } from "../fake/provider.ts";
-import type { FakeProvider } from "../fake/provider.ts";
-import { startProxy } from "../start-proxy.ts";
-import type { RunningProxy } from "../start-proxy.ts";
+import { expect, it } from "vitest";
+import { json } from "../fake/provider.ts";
+import { withProxy } from "../with-proxy.ts";
 
 type Row = {
   readonly case: string;
@@ -27,16 +25,7 @@ const ROWS: readonly Row[] = readFileSync(new URL("../fixtures/golden.jsonl", im
   .map((line) => JSON.parse(line) as Row);
 const PREFIX = { openai: "/openai/v1", anthropic: "/anthropic/v1", google: "/google/v1beta" };
 
-let provider: FakeProvider;
-let running: RunningProxy;
-beforeAll(async () => {
-  provider = await startFakeProvider(() => {});
-  running = await startProxy(provider.url, { KEYMETER_DURABILITY: "process" });
-});
-afterAll(async () => {
-  await running.stop();
-  await provider.close();
-});
+const bench = withProxy(() => {}, { KEYMETER_DURABILITY: "process" });
 
 it("has at least 200 rows, each with its source and an arithmetic that gives its figure", () => {
   expect(ROWS.length).toBeGreaterThanOrEqual(200);
@@ -47,14 +36,14 @@ it("has at least 200 rows, each with its source and an arithmetic that gives its
 });
 
 it.each(ROWS)("$case", async (row) => {
-  provider.script = json(row.answer);
-  const answer = await fetch(running.url + PREFIX[row.dialect] + row.path, {
+  bench.provider.script = json(row.answer);
+  const answer = await fetch(bench.running.url + PREFIX[row.dialect] + row.path, {
     method: "POST",
     headers: { "content-type": "application/json", authorization: "Bearer sk-test-golden-client-key", ...row.headers },
     body: JSON.stringify(row.request),
   });
   expect(answer.status).toBe(200);
-  const event = (await running.events()).at(-1);
+  const event = (await bench.running.events()).at(-1);
   expect({ cost: event?.costNanoUsd, confidence: event?.priceConfidence, state: event?.usageState }).toEqual({
     cost: row.nanoUsd,
     confidence: row.confidence,

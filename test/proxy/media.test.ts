@@ -1,27 +1,17 @@
 // Pictures, sound and film: by the token, by the piece, by the second and by the character, through the official SDK.
 import OpenAI, { toFile } from "openai";
-import { afterAll, beforeAll, describe, expect, it } from "vitest";
-import { startFakeProvider } from "../fake/provider.ts";
-import type { FakeProvider } from "../fake/provider.ts";
-import { startProxy } from "../start-proxy.ts";
-import type { RunningProxy } from "../start-proxy.ts";
+import { beforeAll, describe, expect, it } from "vitest";
+import { withProxy } from "../with-proxy.ts";
 
-let provider: FakeProvider;
-let running: RunningProxy;
+const bench = withProxy(() => {}, { KEYMETER_DURABILITY: "process" });
 let client: OpenAI;
 const KEY = "sk-test-media-client-key";
-beforeAll(async () => {
-  provider = await startFakeProvider(() => {});
-  running = await startProxy(provider.url, { KEYMETER_DURABILITY: "process" });
-  client = new OpenAI({ baseURL: `${running.url}/openai/v1`, apiKey: KEY, maxRetries: 0 });
-});
-afterAll(async () => {
-  await running.stop();
-  await provider.close();
+beforeAll(() => {
+  client = new OpenAI({ baseURL: `${bench.running.url}/openai/v1`, apiKey: KEY, maxRetries: 0 });
 });
 
 function answers(body: object | string | Buffer, type = "application/json"): void {
-  provider.script = (_arrived, response) =>
+  bench.provider.script = (_arrived, response) =>
     void response
       .writeHead(200, { "content-type": type })
       .end(typeof body === "string" || Buffer.isBuffer(body) ? body : JSON.stringify(body));
@@ -29,10 +19,10 @@ function answers(body: object | string | Buffer, type = "application/json"): voi
 
 /** The event of what is asked: cost, state and quantities. */
 async function booked(ask: () => Promise<unknown>): Promise<{ cost: string | null; state: string; usage: object }> {
-  const before = (await running.events()).length;
+  const before = (await bench.running.events()).length;
   await ask();
-  await expect.poll(async () => (await running.events()).length).toBe(before + 1);
-  const event = (await running.events()).at(-1);
+  await expect.poll(async () => (await bench.running.events()).length).toBe(before + 1);
+  const event = (await bench.running.events()).at(-1);
   return { cost: event?.costNanoUsd ?? null, state: event?.usageState ?? "", usage: event?.usage ?? {} };
 }
 
@@ -72,13 +62,13 @@ describe("pictures", () => {
       state: "reported",
       usage: { output_image: 4_160 },
     });
-    expect((await running.events()).at(-1)).toMatchObject({ priceConfidence: "unpriced", servedModel: null });
+    expect((await bench.running.events()).at(-1)).toMatchObject({ priceConfidence: "unpriced", servedModel: null });
   });
 
   it("of a size that has no price are unpriced, never zero", async () => {
     answers({ created: 1, data: [{ url: "1" }] });
     await client.images.generate({ model: "dall-e-3", prompt: "a cat", size: "4096x4096" });
-    const event = (await running.events()).at(-1);
+    const event = (await bench.running.events()).at(-1);
     expect([event?.priceConfidence, event?.costNanoUsd]).toEqual(["unpriced", null]);
   });
 
@@ -98,7 +88,7 @@ describe("pictures", () => {
     expect(await booked(() => client.images.edit({ model: "gpt-image-1", image, prompt: "bluer" }))).toMatchObject(
       PRICED,
     );
-    expect(provider.journal.at(-1)?.body.includes(PICTURE)).toBe(true);
+    expect(bench.provider.journal.at(-1)?.body.includes(PICTURE)).toBe(true);
 
     const last = { type: "image_edit.completed", b64_json: "AAAA", usage: USAGE };
     answers(`event: image_edit.completed\ndata: ${JSON.stringify(last)}\n\n`, "text/event-stream");
@@ -110,21 +100,21 @@ describe("pictures", () => {
   });
 
   it("hold under a strict cap: what three may cost at most does not fit, one does", async () => {
-    const { secret, id } = await running.createKey();
-    await running.setBudget({ amountNanoUsd: 100_000_000n, scope: { keyId: id }, mode: "strict" });
-    const capped = new OpenAI({ baseURL: `${running.url}/openai/v1`, apiKey: secret, maxRetries: 0 });
+    const { secret, id } = await bench.running.createKey();
+    await bench.running.setBudget({ amountNanoUsd: 100_000_000n, scope: { keyId: id }, mode: "strict" });
+    const capped = new OpenAI({ baseURL: `${bench.running.url}/openai/v1`, apiKey: secret, maxRetries: 0 });
     await expect(capped.images.generate({ model: "dall-e-3", prompt: "x", n: 3 })).rejects.toMatchObject({
       status: 402,
     });
     answers({ created: 1, data: [{ url: "1" }] });
     await capped.images.generate({ model: "dall-e-3", prompt: "x" });
-    expect((await running.events()).at(-1)?.costNanoUsd).toBe("40000000");
+    expect((await bench.running.events()).at(-1)?.costNanoUsd).toBe("40000000");
   });
 
   it("of Imagen: those that came, filtered ones are free", async () => {
     answers({ predictions: [{ bytesBase64Encoded: "AAAA" }, { bytesBase64Encoded: "AAAA" }] });
     const ask = (): Promise<Response> =>
-      fetch(`${running.url}/google/v1beta/models/imagen-4.0-generate-001:predict`, {
+      fetch(`${bench.running.url}/google/v1beta/models/imagen-4.0-generate-001:predict`, {
         method: "POST",
         headers: { "content-type": "application/json", "x-goog-api-key": KEY },
         body: JSON.stringify({ instances: [{ prompt: "a cat" }], parameters: { sampleCount: 3 } }),
@@ -218,9 +208,9 @@ describe("sound that is written down", () => {
   });
 
   it("in a form with a field twice, or in no form at all, is refused and goes nowhere", async () => {
-    const arrived = provider.journal.length;
+    const arrived = bench.provider.journal.length;
     const post = async (body: FormData | string, type?: string): Promise<[number, string]> => {
-      const answer = await fetch(`${running.url}/openai/v1/audio/transcriptions`, {
+      const answer = await fetch(`${bench.running.url}/openai/v1/audio/transcriptions`, {
         method: "POST",
         headers: { authorization: `Bearer ${KEY}`, ...(type === undefined ? {} : { "content-type": type }) },
         body,
@@ -234,7 +224,7 @@ describe("sound that is written down", () => {
     expect([status, text.includes("stands twice")]).toEqual([400, true]);
     expect((await post("garbage", "multipart/form-data; boundary=x"))[0]).toBe(400);
     expect((await post("garbage", "multipart/form-data"))[0]).toBe(415);
-    expect(provider.journal.length).toBe(arrived);
+    expect(bench.provider.journal.length).toBe(arrived);
   });
 });
 
@@ -251,16 +241,16 @@ describe("film", () => {
   it("is pending until it is there, then by the second, once; one that failed is free", async () => {
     answers(film("queued"));
     await client.videos.create({ model: "sora-2", prompt: "a cat", seconds: "8", size: "1280x720" });
-    expect(running.proxy.context.work.list().map(({ workId }) => workId)).toEqual(["video_1"]);
+    expect(bench.running.proxy.context.work.list().map(({ workId }) => workId)).toEqual(["video_1"]);
     answers(film("completed"));
     expect(await booked(() => client.videos.retrieve("video_1"))).toEqual({
       cost: "800000000",
       state: "reported",
       usage: { video_second: 8 },
     });
-    const before = (await running.events()).length;
+    const before = (await bench.running.events()).length;
     for (let i = 0; i < 3; i++) await client.videos.retrieve("video_1");
-    expect((await running.events()).length).toBe(before);
+    expect((await bench.running.events()).length).toBe(before);
     answers(film("queued", "video_2"));
     await client.videos.create({ prompt: "a dog" });
     answers(film("failed", "video_2"));

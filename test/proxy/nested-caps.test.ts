@@ -1,11 +1,9 @@
 // Many keys in parallel against caps inside caps: a key's, its team's, the organisation's.
-import { afterEach, beforeEach, describe, expect, it } from "vitest";
+import { describe, expect, it } from "vitest";
 import { parseUsd } from "../../ledger/money.ts";
-import { chatAnswer, json, startFakeProvider } from "../fake/provider.ts";
-import type { FakeProvider } from "../fake/provider.ts";
+import { chatAnswer, json } from "../fake/provider.ts";
 import { IS_CI, random, SEED } from "../seed.ts";
-import { startProxy } from "../start-proxy.ts";
-import type { RunningProxy } from "../start-proxy.ts";
+import { withProxy } from "../with-proxy.ts";
 
 const KEYS = 50;
 const TEAMS = 5;
@@ -15,19 +13,10 @@ const ORG = REQUESTS / 2;
 const TEAM = REQUESTS / 8;
 const KEY = Math.floor(REQUESTS / KEYS / 2);
 
-let provider: FakeProvider;
-let running: RunningProxy;
-beforeEach(async () => {
-  provider = await startFakeProvider(json(chatAnswer()));
-  running = await startProxy(provider.url);
-});
-afterEach(async () => {
-  await running.stop();
-  await provider.close();
-});
+const bench = withProxy(json(chatAnswer()), {}, { each: true });
 
 function ask(secret: string, n: number, more: object = { max_tokens: 50 }): Promise<Response> {
-  return fetch(`${running.url}/openai/v1/chat/completions`, {
+  return fetch(`${bench.running.url}/openai/v1/chat/completions`, {
     method: "POST",
     headers: { "content-type": "application/json", authorization: `Bearer ${secret}` },
     body: JSON.stringify({ model: "gpt-4o-mini", user: String(n).padStart(6, "0"), messages: [], ...more }),
@@ -40,7 +29,7 @@ async function makeKeys(prefix: string): Promise<Made[]> {
   const keys: Made[] = [];
   for (let i = 0; i < KEYS; i++) {
     const team = `${prefix}-${i % TEAMS}`;
-    keys.push({ team, ...(await running.createKey({ name: `${prefix}-${i}`, team })) });
+    keys.push({ team, ...(await bench.running.createKey({ name: `${prefix}-${i}`, team })) });
   }
   return keys;
 }
@@ -50,7 +39,7 @@ async function worstOvershoot(during: Promise<unknown>): Promise<bigint> {
   let worst = -(10n ** 18n);
   const state = { isOver: false };
   const look = async (): Promise<void> => {
-    for (const { amountNanoUsd, settledNanoUsd, reservedNanoUsd } of await running.proxy.writer.states()) {
+    for (const { amountNanoUsd, settledNanoUsd, reservedNanoUsd } of await bench.running.proxy.writer.states()) {
       const over = settledNanoUsd + reservedNanoUsd - amountNanoUsd;
       if (over > worst) worst = over;
     }
@@ -65,27 +54,27 @@ describe(`${REQUESTS} requests of ${KEYS} keys at once, against caps of key, tea
   it("in strict mode: as many reach the provider as fit all three, and no cap is ever passed, by nothing at all", async () => {
     const keys = await makeKeys("strict");
     const [first] = keys as [Made];
-    await running.setBudget({ id: "probe", scope: { keyId: first.id }, amountNanoUsd: 0n, mode: "strict" });
+    await bench.running.setBudget({ id: "probe", scope: { keyId: first.id }, amountNanoUsd: 0n, mode: "strict" });
     const bound = parseUsd((await ask(first.secret, 0)).headers.get("x-keymeter-budget-asked-usd") ?? "");
-    await running.change({ type: "removeBudget", budgetId: "probe" });
+    await bench.running.change({ type: "removeBudget", budgetId: "probe" });
     expect(bound).toBeGreaterThan(0n);
     const cap = { mode: "strict", window: "total" } as const;
     // Half a bound more than fits: no cap is met exactly.
     const of = (count: number): bigint => bound * BigInt(count) + bound / 2n;
-    await running.setBudget({ ...cap, amountNanoUsd: of(ORG) });
+    await bench.running.setBudget({ ...cap, amountNanoUsd: of(ORG) });
     for (let i = 0; i < TEAMS; i++)
-      await running.setBudget({ ...cap, scope: { team: `strict-${i}` }, amountNanoUsd: of(TEAM) });
+      await bench.running.setBudget({ ...cap, scope: { team: `strict-${i}` }, amountNanoUsd: of(TEAM) });
     // Keys of the first two teams have caps of their own, which are tighter than the team's.
     for (const { id, team } of keys)
-      if (/-[01]$/.test(team)) await running.setBudget({ ...cap, scope: { keyId: id }, amountNanoUsd: of(KEY) });
+      if (/-[01]$/.test(team)) await bench.running.setBudget({ ...cap, scope: { keyId: id }, amountNanoUsd: of(KEY) });
 
     let letGo = (): void => {};
     const held = new Promise<void>((resolve) => (letGo = resolve));
-    provider.script = async (arrived, response, request) => {
+    bench.provider.script = async (arrived, response, request) => {
       await held;
       await json(chatAnswer())(arrived, response, request);
     };
-    const before = provider.journal.length;
+    const before = bench.provider.journal.length;
     const perTeam = REQUESTS / TEAMS;
     const expected = [0, 1, 2, 3, 4].map((team) => Math.min(team < 2 ? (KEYS / TEAMS) * KEY : perTeam, TEAM));
     const fits = Math.min(
@@ -100,10 +89,10 @@ describe(`${REQUESTS} requests of ${KEYS} keys at once, against caps of key, tea
     const watched = worstOvershoot(all);
     await expect.poll(() => refused, { timeout: 60_000 }).toBe(REQUESTS - fits);
     // All that may go are at the provider, and hold their bounds.
-    await expect.poll(() => provider.journal.length - before, { timeout: 60_000 }).toBe(fits);
+    await expect.poll(() => bench.provider.journal.length - before, { timeout: 60_000 }).toBe(fits);
     letGo();
     expect(await watched).toBeLessThanOrEqual(0n);
-    expect(provider.journal.length - before).toBe(fits);
+    expect(bench.provider.journal.length - before).toBe(fits);
 
     // What was held beyond the cost is free again: more fit, and still nothing is passed.
     const more = Promise.all(
@@ -111,8 +100,8 @@ describe(`${REQUESTS} requests of ${KEYS} keys at once, against caps of key, tea
     );
     expect(await worstOvershoot(more)).toBeLessThanOrEqual(0n);
     expect((await more).filter((status) => status === 200).length).toBeGreaterThan(0);
-    expect((await running.events()).length).toBe(provider.journal.length);
-    expect(await running.proxy.writer.verify()).toEqual({ differences: [], reservedNanoUsd: 0n });
+    expect((await bench.running.events()).length).toBe(bench.provider.journal.length);
+    expect(await bench.running.proxy.writer.verify()).toEqual({ differences: [], reservedNanoUsd: 0n });
   });
 
   it("in expected mode: a cap is passed by no more than what answers cost beyond what was held for them", async () => {
@@ -123,18 +112,22 @@ describe(`${REQUESTS} requests of ${KEYS} keys at once, against caps of key, tea
     const outputs = Array.from({ length: REQUESTS }, () =>
       Math.floor(next() < 0.8 ? next() * 3_000 : 4_096 + next() * 12_000),
     );
-    provider.script = async (arrived, response, request) => {
+    bench.provider.script = async (arrived, response, request) => {
       const { user } = JSON.parse(arrived.body.toString("utf8")) as { user: string };
       await json(chatAnswer(10, outputs[Number(user)] ?? 1))(arrived, response, request);
     };
     const average = (outputs.reduce((sum, output) => sum + BigInt(output), 0n) * 600n) / BigInt(REQUESTS);
     const cap = { mode: "expected", window: "total" } as const;
-    const budgets = [await running.setBudget({ ...cap, window: "day", amountNanoUsd: average * BigInt(ORG) })];
+    const budgets = [await bench.running.setBudget({ ...cap, window: "day", amountNanoUsd: average * BigInt(ORG) })];
     for (let i = 0; i < TEAMS; i++)
       budgets.push(
-        await running.setBudget({ ...cap, scope: { team: `expected-${i}` }, amountNanoUsd: average * BigInt(TEAM) }),
+        await bench.running.setBudget({
+          ...cap,
+          scope: { team: `expected-${i}` },
+          amountNanoUsd: average * BigInt(TEAM),
+        }),
       );
-    const count = (await running.events()).length;
+    const count = (await bench.running.events()).length;
     const statuses = await Promise.all(
       Array.from({ length: REQUESTS }, async (_, i) => {
         const answer = await ask((keys[i % KEYS] as Made).secret, i, {});
@@ -143,8 +136,8 @@ describe(`${REQUESTS} requests of ${KEYS} keys at once, against caps of key, tea
       }),
     );
     expect(new Set(statuses)).toEqual(new Set([200, 402]));
-    const states = await running.proxy.writer.states();
-    const events = (await running.events()).slice(count);
+    const states = await bench.running.proxy.writer.states();
+    const events = (await bench.running.events()).slice(count);
     for (const { id, scope } of budgets) {
       const state = states.find(({ budget }) => budget.id === id);
       if (!state) throw new Error(`no budget ${id}`);
@@ -154,6 +147,6 @@ describe(`${REQUESTS} requests of ${KEYS} keys at once, against caps of key, tea
       const over = state.settledNanoUsd - state.amountNanoUsd;
       expect(over, id).toBeLessThanOrEqual(BigInt(beyond) * 600n);
     }
-    expect(await running.proxy.writer.verify()).toEqual({ differences: [], reservedNanoUsd: 0n });
+    expect(await bench.running.proxy.writer.verify()).toEqual({ differences: [], reservedNanoUsd: 0n });
   });
 });

@@ -1,48 +1,33 @@
 // A key at its cap, on every route that exists, and by every trick we know: nothing that costs reaches the provider.
-import { writeFileSync } from "node:fs";
 import { request as httpRequest } from "node:http";
-import { join } from "node:path";
-import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import { beforeAll, describe, expect, it } from "vitest";
 import { anthropic } from "../../proxy/dialects/anthropic.ts";
 import { matchRoute } from "../../proxy/dialects/routes.ts";
 import type { Route } from "../../proxy/dialects/routes.ts";
 import { google } from "../../proxy/dialects/google.ts";
 import { openai } from "../../proxy/dialects/openai.ts";
-import { chatAnswer, json, startFakeProvider } from "../fake/provider.ts";
-import type { FakeProvider } from "../fake/provider.ts";
+import { chatAnswer, json } from "../fake/provider.ts";
 import { rawPost, sendRaw } from "../raw-http.ts";
-import { startProxy, temporaryFolder } from "../start-proxy.ts";
-import type { RunningProxy } from "../start-proxy.ts";
+import { writeSettings } from "../start-proxy.ts";
+import { withProxy } from "../with-proxy.ts";
 
-let provider: FakeProvider;
-let running: RunningProxy;
+const bench = withProxy(json(chatAnswer()), (url) => ({
+  KEYMETER_PASS_THROUGH: "on",
+  KEYMETER_CONFIG: writeSettings(`proxy:
+  upstreams:
+    azure: { kind: azure, url: "${url}", api_key_env: OTHER_KEY, deployments: { chat: gpt-4o-mini } }
+    other: { url: "${url}", api_key_env: OTHER_KEY, price_list: openai }
+`),
+  KEYMETER_VERTEX_URL: url,
+  OTHER_KEY: "other-provider-credential",
+}));
 let secret: string;
 /** A provider key that was used, and is under the cap since. */
 const OWN_KEY = "sk-test-own-provider-key";
 beforeAll(async () => {
-  provider = await startFakeProvider(json(chatAnswer()));
-  const config = join(temporaryFolder(), "keymeter.yaml");
-  writeFileSync(
-    config,
-    `proxy:
-  upstreams:
-    azure: { kind: azure, url: "${provider.url}", api_key_env: OTHER_KEY, deployments: { chat: gpt-4o-mini } }
-    other: { url: "${provider.url}", api_key_env: OTHER_KEY, price_list: openai }
-`,
-  );
-  running = await startProxy(provider.url, {
-    KEYMETER_PASS_THROUGH: "on",
-    KEYMETER_CONFIG: config,
-    KEYMETER_VERTEX_URL: provider.url,
-    OTHER_KEY: "other-provider-credential",
-  });
   await ask("POST", "/openai/v1/chat/completions", OWN_KEY, BODIES["chat_completions"]);
-  ({ secret } = await running.createKey());
-  await running.setBudget({ id: "all", amountNanoUsd: 0n });
-});
-afterAll(async () => {
-  await running.stop();
-  await provider.close();
+  ({ secret } = await bench.running.createKey());
+  await bench.running.setBudget({ id: "all", amountNanoUsd: 0n });
 });
 
 /** What makes sense on each endpoint, so that it is the cap that refuses and nothing else. */
@@ -99,7 +84,7 @@ function ask(
   body?: object,
   headers: { [name: string]: string } = {},
 ): Promise<Response> {
-  return fetch(`${running.url}${path}`, {
+  return fetch(`${bench.running.url}${path}`, {
     method,
     headers: {
       authorization: `Bearer ${key}`,
@@ -114,7 +99,7 @@ function ask(
 /** Asks for a WebSocket; resolves with the status of the answer. */
 function upgrade(path: string, key: string): Promise<number> {
   return new Promise((resolve, reject) => {
-    const asked = httpRequest(`${running.url}${path}`, {
+    const asked = httpRequest(`${bench.running.url}${path}`, {
       headers: {
         authorization: `Bearer ${key}`,
         connection: "Upgrade",
@@ -138,9 +123,9 @@ function upgrade(path: string, key: string): Promise<number> {
 
 /** What arrived at the provider while something was done. */
 async function arrivedBy(act: () => Promise<unknown>): Promise<string[]> {
-  const before = provider.journal.length;
+  const before = bench.provider.journal.length;
   await act();
-  return provider.journal.slice(before).map(({ method, url }) => `${method} ${url}`);
+  return bench.provider.journal.slice(before).map(({ method, url }) => `${method} ${url}`);
 }
 
 describe.each([
@@ -191,7 +176,7 @@ describe.each([
       const isForAll = route.kind === "free" && route.scope === undefined;
       expect(arrived.length, `${route.method} ${path}`).toBe(isForAll || isOwn ? 1 : 0);
     }
-    expect((await running.events()).length).toBe(1);
+    expect((await bench.running.events()).length).toBe(1);
   });
 
   it("reaches nothing that is on no list, on any method", async () => {
@@ -280,7 +265,7 @@ describe("tricks of a key at its cap", () => {
     ["no answers", post(CHAT, [], '{"model":"gpt-4o-mini","n":0,"max_tokens":1,"messages":[]}')],
   ])("%s: refused, and nothing arrives", async (_name, bytes) => {
     const arrived = await arrivedBy(async () => {
-      const { status, text } = await sendRaw(running.url, bytes.toString("latin1").replaceAll("KEY", secret));
+      const { status, text } = await sendRaw(bench.running.url, bytes.toString("latin1").replaceAll("KEY", secret));
       expect(status, text.slice(0, 300)).toBeGreaterThan(399);
     });
     expect(arrived).toEqual([]);
@@ -310,11 +295,14 @@ it.each([
 
 it("a freeze holds also for what no meter reads", async () => {
   const unknown = (): Promise<Response> => ask("POST", "/openai/v1/unknown", "sk-test-frozen-own-key", {});
-  await running.change({ type: "removeBudget", budgetId: "all" });
+  await bench.running.change({ type: "removeBudget", budgetId: "all" });
   expect((await unknown()).status).toBe(200);
-  await running.change({ type: "freeze", freeze: { id: "f", scope: {}, reason: "a leak", createdAtMs: Date.now() } });
+  await bench.running.change({
+    type: "freeze",
+    freeze: { id: "f", scope: {}, reason: "a leak", createdAtMs: Date.now() },
+  });
   let status = 0;
   expect(await arrivedBy(async () => ({ status } = await unknown()))).toEqual([]);
   expect(status).toBe(403);
-  await running.change({ type: "lift", freezeId: "f" });
+  await bench.running.change({ type: "lift", freezeId: "f" });
 });

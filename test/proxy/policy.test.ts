@@ -1,24 +1,13 @@
 // What a key may do beside spending: models, providers, endpoints, addresses; limits of requests and tokens; freezes; budgets on trial.
 import OpenAI from "openai";
-import { afterEach, beforeEach, describe, expect, it } from "vitest";
+import { beforeEach, describe, expect, it } from "vitest";
 import { createLimiter } from "../../proxy/limits.ts";
 import type { Principal } from "../../proxy/principal.ts";
-import { chatAnswer, json, startFakeProvider } from "../fake/provider.ts";
-import type { FakeProvider } from "../fake/provider.ts";
+import { chatAnswer, json } from "../fake/provider.ts";
 import { random, SEED } from "../seed.ts";
-import { startProxy } from "../start-proxy.ts";
-import type { RunningProxy } from "../start-proxy.ts";
+import { withProxy } from "../with-proxy.ts";
 
-let provider: FakeProvider;
-let running: RunningProxy;
-beforeEach(async () => {
-  provider = await startFakeProvider(json(chatAnswer(100, 20)));
-  running = await startProxy(provider.url, { KEYMETER_DURABILITY: "process" });
-});
-afterEach(async () => {
-  await running.stop();
-  await provider.close();
-});
+const bench = withProxy(json(chatAnswer(100, 20)), { KEYMETER_DURABILITY: "process" }, { each: true });
 
 const CHAT = "/openai/v1/chat/completions";
 function ask(
@@ -27,7 +16,7 @@ function ask(
   path = CHAT,
   headers: { [name: string]: string } = {},
 ): Promise<Response> {
-  return fetch(running.url + path, {
+  return fetch(bench.running.url + path, {
     method: "POST",
     headers: { "content-type": "application/json", authorization: `Bearer ${secret}`, ...headers },
     body: JSON.stringify({ model: "gpt-4o-mini", max_tokens: 50, messages: [], ...body }),
@@ -38,7 +27,7 @@ const statusOf = async (...asked: Parameters<typeof ask>): Promise<number> => (a
 describe("a key", () => {
   it("uses the models, providers and endpoints that it may, and no others; the refusal says which it may", async () => {
     const policy = { models: ["gpt-4o*", "o3"], providers: ["openai"], endpoints: ["chat_completions"] };
-    const { secret } = await running.createKey({ policy });
+    const { secret } = await bench.running.createKey({ policy });
     expect(await statusOf(secret)).toBe(200);
     expect(await statusOf(secret, { model: "o3" })).toBe(200);
     const refused = await ask(secret, { model: "o3-pro" });
@@ -46,24 +35,26 @@ describe("a key", () => {
     expect(await refused.text()).toContain("it may use gpt-4o*, o3");
     expect(await statusOf(secret, { input: "x" }, "/openai/v1/embeddings")).toBe(403);
     expect(await statusOf(secret, {}, "/anthropic/v1/messages")).toBe(403);
-    const list = await fetch(`${running.url}/anthropic/v1/models`, { headers: { authorization: `Bearer ${secret}` } });
+    const list = await fetch(`${bench.running.url}/anthropic/v1/models`, {
+      headers: { authorization: `Bearer ${secret}` },
+    });
     expect(list.status).toBe(403);
-    expect(provider.journal.length).toBe(2);
+    expect(bench.provider.journal.length).toBe(2);
   });
 
   it("may not ask for what cannot be seen: a stored prompt names no model", async () => {
-    const { secret } = await running.createKey({ policy: { models: ["gpt-4o*"] } });
+    const { secret } = await bench.running.createKey({ policy: { models: ["gpt-4o*"] } });
     expect(await statusOf(secret, { model: undefined, prompt: { id: "pmpt_1" } }, "/openai/v1/responses")).toBe(403);
-    expect(provider.journal).toEqual([]);
+    expect(bench.provider.journal).toEqual([]);
   });
 
   it("is good from its addresses only; X-Forwarded-For counts behind trusted proxies alone", async () => {
-    const { secret } = await running.createKey({ policy: { addresses: ["10.1.0.0/16"] } });
+    const { secret } = await bench.running.createKey({ policy: { addresses: ["10.1.0.0/16"] } });
     const from = (address: string): Promise<number> => statusOf(secret, {}, CHAT, { "x-forwarded-for": address });
     expect([await statusOf(secret), await from("10.1.2.3")]).toEqual([403, 403]);
-    const dataDir = running.dataDir;
-    await running.stop();
-    running = await startProxy(provider.url, {
+    const dataDir = bench.running.dataDir;
+    await bench.running.stop();
+    await bench.startAgain({
       KEYMETER_DATA_DIR: dataDir,
       KEYMETER_TRUSTED_PROXIES: "127.0.0.0/8, 192.168.7.7",
     });
@@ -74,43 +65,45 @@ describe("a key", () => {
   });
 
   it("carries its own tags, whatever the request says", async () => {
-    const { secret } = await running.createKey({ policy: { tags: { feature: "search" } } });
+    const { secret } = await bench.running.createKey({ policy: { tags: { feature: "search" } } });
     await ask(secret, {}, CHAT, { "x-keymeter-feature": "other", "x-keymeter-user": "u1" });
-    expect((await running.events())[0]?.tags).toEqual({ feature: "search", user: "u1" });
+    expect((await bench.running.events())[0]?.tags).toEqual({ feature: "search", user: "u1" });
   });
 
   it("is told what is wrong with its policy, and changes it from the next request on", async () => {
-    const { id, secret } = await running.createKey();
-    expect(await running.change({ type: "setPolicy", keyId: id, policy: { addresses: ["10.0.0.0/99"] } })).toBe(400);
-    expect(await running.change({ type: "setPolicy", keyId: "key_unheard", policy: {} })).toBe(409);
-    expect(await running.change({ type: "setPolicy", keyId: id, policy: { models: ["o3"] } })).toBe(200);
+    const { id, secret } = await bench.running.createKey();
+    expect(await bench.running.change({ type: "setPolicy", keyId: id, policy: { addresses: ["10.0.0.0/99"] } })).toBe(
+      400,
+    );
+    expect(await bench.running.change({ type: "setPolicy", keyId: "key_unheard", policy: {} })).toBe(409);
+    expect(await bench.running.change({ type: "setPolicy", keyId: id, policy: { models: ["o3"] } })).toBe(200);
     expect(await statusOf(secret)).toBe(403);
-    expect(await running.change({ type: "setPolicy", keyId: id, policy: {} })).toBe(200);
+    expect(await bench.running.change({ type: "setPolicy", keyId: id, policy: {} })).toBe(200);
     expect(await statusOf(secret)).toBe(200);
   });
 });
 
 describe("a model without a price", () => {
   const unpriced = { model: "mystery-1" };
-  beforeEach(() => void (provider.script = json(chatAnswer(100, 20, "mystery-1"))));
+  beforeEach(() => void (bench.provider.script = json(chatAnswer(100, 20, "mystery-1"))));
 
   it("is refused under a hard budget; with a key that refuses it, always; with one that allows it, never", async () => {
     const [usual, strict, lax] = [
-      await running.createKey(),
-      await running.createKey({ policy: { unpriced: "refuse" } }),
-      await running.createKey({ policy: { unpriced: "allow" } }),
+      await bench.running.createKey(),
+      await bench.running.createKey({ policy: { unpriced: "refuse" } }),
+      await bench.running.createKey({ policy: { unpriced: "allow" } }),
     ];
     expect([await statusOf(usual.secret, unpriced), await statusOf(strict.secret, unpriced)]).toEqual([200, 402]);
-    await running.setBudget({ amountNanoUsd: 1_000_000_000n });
+    await bench.running.setBudget({ amountNanoUsd: 1_000_000_000n });
     expect([await statusOf(usual.secret, unpriced), await statusOf(lax.secret, unpriced)]).toEqual([402, 200]);
   });
 
   it("is held and booked at the key's own ceiling, as inferred", async () => {
     const ceiling = { inputUsdPerMillion: "5", outputUsdPerMillion: "25" };
-    const { id, secret } = await running.createKey({ policy: { unpriced: ceiling } });
-    await running.setBudget({ scope: { keyId: id }, amountNanoUsd: 2_000_000n });
+    const { id, secret } = await bench.running.createKey({ policy: { unpriced: ceiling } });
+    await bench.running.setBudget({ scope: { keyId: id }, amountNanoUsd: 2_000_000n });
     expect(await statusOf(secret, unpriced)).toBe(200);
-    const [event] = await running.events();
+    const [event] = await bench.running.events();
     expect([event?.costNanoUsd, event?.priceConfidence]).toEqual([String(100 * 5_000 + 20 * 25_000), "inferred"]);
     // 1,000,000 nano-USD are spent, and 50 tokens out may cost 1,250,000 more.
     expect(await statusOf(secret, unpriced)).toBe(402);
@@ -119,7 +112,7 @@ describe("a model without a price", () => {
 
 describe("limits", () => {
   it("of requests a minute refuse with the time to wait, and say what is left", async () => {
-    const { id, secret } = await running.createKey();
+    const { id, secret } = await bench.running.createKey();
     const limits = {
       scope: `key:${id}`,
       requestsPerMinute: 2,
@@ -127,7 +120,7 @@ describe("limits", () => {
       concurrent: undefined,
       bodyBytes: undefined,
     };
-    expect(await running.change({ type: "setLimits", limits })).toBe(200);
+    expect(await bench.running.change({ type: "setLimits", limits })).toBe(200);
     const answers = [await ask(secret), await ask(secret), await ask(secret)];
     expect(answers.map(({ status }) => status)).toEqual([200, 200, 429]);
     expect(answers.map(({ headers }) => headers.get("x-ratelimit-remaining-requests"))).toEqual(["1", "0", "0"]);
@@ -135,13 +128,13 @@ describe("limits", () => {
     expect(wait).toBeGreaterThanOrEqual(58);
     expect(wait).toBeLessThanOrEqual(61);
     expect(await answers[2]?.json()).toMatchObject({ error: { code: "rate_limit_exceeded" } });
-    expect(provider.journal.length).toBe(2);
-    expect(await running.change({ type: "removeLimits", scope: `key:${id}` })).toBe(200);
+    expect(bench.provider.journal.length).toBe(2);
+    expect(await bench.running.change({ type: "removeLimits", scope: `key:${id}` })).toBe(200);
     expect(await statusOf(secret)).toBe(200);
   });
 
   it("of a team count its keys together; the provider's own rate headers are then not shown", async () => {
-    provider.script = (_arrived, response) =>
+    bench.provider.script = (_arrived, response) =>
       void response
         .writeHead(200, {
           "content-type": "application/json",
@@ -149,7 +142,11 @@ describe("limits", () => {
           "x-other": "1",
         })
         .end(JSON.stringify(chatAnswer()));
-    const [a, b, c] = [await running.createKey(), await running.createKey(), await running.createKey({ team: "ads" })];
+    const [a, b, c] = [
+      await bench.running.createKey(),
+      await bench.running.createKey(),
+      await bench.running.createKey({ team: "ads" }),
+    ];
     const limits = {
       scope: "team:search",
       requestsPerMinute: 2,
@@ -157,7 +154,7 @@ describe("limits", () => {
       concurrent: undefined,
       bodyBytes: undefined,
     };
-    await running.change({ type: "setLimits", limits });
+    await bench.running.change({ type: "setLimits", limits });
     const first = await ask(a.secret);
     expect([first.headers.get("x-ratelimit-remaining-requests"), first.headers.get("x-other")]).toEqual(["1", "1"]);
     expect([await statusOf(b.secret), await statusOf(b.secret), await statusOf(c.secret)]).toEqual([200, 429, 200]);
@@ -165,7 +162,7 @@ describe("limits", () => {
   });
 
   it("of requests at once give places back when answers end, however they end", async () => {
-    const { id, secret } = await running.createKey();
+    const { id, secret } = await bench.running.createKey();
     const limits = {
       scope: `key:${id}`,
       concurrent: 2,
@@ -173,16 +170,16 @@ describe("limits", () => {
       tokensPerMinute: undefined,
       bodyBytes: undefined,
     };
-    await running.change({ type: "setLimits", limits });
-    provider.script = (_arrived, response) => void setTimeout(() => response.destroy(), 200);
+    await bench.running.change({ type: "setLimits", limits });
+    bench.provider.script = (_arrived, response) => void setTimeout(() => response.destroy(), 200);
     const broken = await Promise.all([statusOf(secret), statusOf(secret), statusOf(secret)]);
     expect(broken.toSorted()).toEqual([429, 502, 502]);
-    await running.setBudget({ scope: { keyId: id }, amountNanoUsd: 0n });
+    await bench.running.setBudget({ scope: { keyId: id }, amountNanoUsd: 0n });
     expect([await statusOf(secret), await statusOf(secret), await statusOf(secret)]).toEqual([402, 402, 402]);
   });
 
   it("of a body's size, and of tokens a minute by what was used", async () => {
-    const { id, secret } = await running.createKey();
+    const { id, secret } = await bench.running.createKey();
     const limits = {
       scope: `key:${id}`,
       tokensPerMinute: 500,
@@ -190,7 +187,7 @@ describe("limits", () => {
       requestsPerMinute: undefined,
       concurrent: undefined,
     };
-    await running.change({ type: "setLimits", limits });
+    await bench.running.change({ type: "setLimits", limits });
     expect(await statusOf(secret, { user: "x".repeat(3_000) })).toBe(413);
     // 120 tokens each, by the provider's word.
     const statuses = [];
@@ -227,71 +224,75 @@ describe("limits", () => {
 
 describe("a freeze", () => {
   it("admits nothing more in its scope from the next request on, until it is lifted; who is refused reads why", async () => {
-    const [search, ads] = [await running.createKey(), await running.createKey({ team: "ads" })];
+    const [search, ads] = [await bench.running.createKey(), await bench.running.createKey({ team: "ads" })];
     const freeze = { id: "frz_1", scope: { team: "search" }, reason: "a key leaked", createdAtMs: Date.now() };
-    expect(await running.change({ type: "freeze", freeze })).toBe(200);
+    expect(await bench.running.change({ type: "freeze", freeze })).toBe(200);
     const refused = await ask(search.secret);
     expect([refused.status, await statusOf(ads.secret)]).toEqual([403, 200]);
     expect(await refused.text()).toContain("team search is frozen (frz_1): a key leaked");
-    const dataDir = running.dataDir;
-    await running.stop();
-    running = await startProxy(provider.url, { KEYMETER_DATA_DIR: dataDir });
+    const dataDir = bench.running.dataDir;
+    await bench.running.stop();
+    await bench.startAgain({ KEYMETER_DATA_DIR: dataDir });
     expect(await statusOf(search.secret)).toBe(403);
-    expect(await running.change({ type: "lift", freezeId: "frz_1" })).toBe(200);
+    expect(await bench.running.change({ type: "lift", freezeId: "frz_1" })).toBe(200);
     expect(await statusOf(search.secret)).toBe(200);
-    expect(await running.change({ type: "lift", freezeId: "frz_1" })).toBe(409);
+    expect(await bench.running.change({ type: "lift", freezeId: "frz_1" })).toBe(409);
   });
 
   it("makes an SDK fail once, with one clear error", async () => {
-    const { secret } = await running.createKey();
-    await running.change({
+    const { secret } = await bench.running.createKey();
+    await bench.running.change({
       type: "freeze",
       freeze: { id: "frz_2", scope: {}, reason: "stop", createdAtMs: Date.now() },
     });
-    const client = new OpenAI({ baseURL: `${running.url}/openai/v1`, apiKey: secret, maxRetries: 3 });
+    const client = new OpenAI({ baseURL: `${bench.running.url}/openai/v1`, apiKey: secret, maxRetries: 3 });
     await expect(client.chat.completions.create({ model: "gpt-4o-mini", messages: [] })).rejects.toMatchObject({
       status: 403,
     });
-    expect(await (await fetch(`${running.opsUrl}/metrics`)).text()).toContain(
+    expect(await (await fetch(`${bench.running.opsUrl}/metrics`)).text()).toContain(
       'keymeter_refused_total{reason="frozen"} 1',
     );
   });
 
   it("with a cut ends the streams of its scope at once, with an error, and books what went by", async () => {
-    const [mine, other] = [await running.createKey(), await running.createKey({ team: "ads" })];
-    provider.script = (_arrived, response) => {
+    const [mine, other] = [await bench.running.createKey(), await bench.running.createKey({ team: "ads" })];
+    bench.provider.script = (_arrived, response) => {
       response.writeHead(200, { "content-type": "text/event-stream" });
       const delta = { id: "c", model: "gpt-4o-mini", choices: [{ index: 0, delta: { content: "word " } }] };
       response.write(`data: ${JSON.stringify(delta)}\n\n`);
     };
     const [cut, left] = [await ask(mine.secret, { stream: true }), await ask(other.secret, { stream: true })];
-    const answer = await fetch(`${running.opsUrl}/admin/cut`, {
+    const answer = await fetch(`${bench.running.opsUrl}/admin/cut`, {
       method: "POST",
-      headers: { authorization: `Bearer ${running.adminToken}`, "content-type": "application/json" },
+      headers: { authorization: `Bearer ${bench.running.adminToken}`, "content-type": "application/json" },
       body: JSON.stringify({ team: "search" }),
     });
     expect(await answer.json()).toEqual({ cut: 1 });
     expect(await cut.text()).toContain("whoever runs Keymeter stopped this key or scope");
-    await expect.poll(async () => (await running.events()).length).toBe(1);
-    expect((await running.events())[0]).toMatchObject({ keyId: mine.id, outcome: "cut", usageState: "estimated" });
+    await expect.poll(async () => (await bench.running.events()).length).toBe(1);
+    expect((await bench.running.events())[0]).toMatchObject({
+      keyId: mine.id,
+      outcome: "cut",
+      usageState: "estimated",
+    });
     await left.body?.cancel();
   });
 });
 
 describe("a hard budget that is observed", () => {
   it("refuses nothing, and counts what it would have refused; another one beside it holds", async () => {
-    const { id, secret } = await running.createKey();
+    const { id, secret } = await bench.running.createKey();
     const scope = { keyId: id };
-    await running.setBudget({ scope, amountNanoUsd: 10n, observe: true });
+    await bench.running.setBudget({ scope, amountNanoUsd: 10n, observe: true });
     expect([await statusOf(secret), await statusOf(secret)]).toEqual([200, 200]);
     const { readRefused } = await import("../../ledger/usage/refused.ts");
     const { openUsage } = await import("../../ledger/open.ts");
-    const books = await openUsage(running.dataDir);
+    const books = await openUsage(bench.running.dataDir);
     if (!books) throw new Error("no books");
     const refused = await readRefused(books, Date.now() - 3_600_000, Date.now() + 60_000);
     await books.close();
     expect(refused).toMatchObject([{ reason: "budget_exceeded", observed: true, count: 2 }]);
-    await running.setBudget({ id: "hard", window: "day", scope, amountNanoUsd: 10n });
+    await bench.running.setBudget({ id: "hard", window: "day", scope, amountNanoUsd: 10n });
     expect(await statusOf(secret)).toBe(402);
   });
 });

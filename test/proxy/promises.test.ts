@@ -2,30 +2,19 @@
 // secret is ever written anywhere.
 import { readdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
-import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import { describe, expect, it } from "vitest";
 import Database from "better-sqlite3";
-import { chatAnswer, json, startFakeProvider } from "../fake/provider.ts";
-import type { FakeProvider } from "../fake/provider.ts";
+import { chatAnswer, json } from "../fake/provider.ts";
 import { runKeymeter } from "../run-keymeter.ts";
-import { startProxy } from "../start-proxy.ts";
-import type { RunningProxy } from "../start-proxy.ts";
+import { withProxy } from "../with-proxy.ts";
 
 const CREDENTIAL = "sk-proj-provider-credential-openai";
 const OWN_KEY = "sk-test-own-key-that-nobody-may-see";
 
-let provider: FakeProvider;
-let running: RunningProxy;
-beforeAll(async () => {
-  provider = await startFakeProvider(json(chatAnswer()));
-  running = await startProxy(provider.url, { KEYMETER_PASS_THROUGH: "on" });
-});
-afterAll(async () => {
-  await running.stop();
-  await provider.close();
-});
+const bench = withProxy(json(chatAnswer()), { KEYMETER_PASS_THROUGH: "on" });
 
 function ask(secret: string, more: object = {}, path = "/openai/v1/chat/completions"): Promise<Response> {
-  return fetch(`${running.url}${path}`, {
+  return fetch(`${bench.running.url}${path}`, {
     method: "POST",
     headers: { "content-type": "application/json", authorization: `Bearer ${secret}` },
     body: JSON.stringify({ model: "gpt-4o-mini", max_tokens: 9, messages: [], ...more }),
@@ -33,36 +22,36 @@ function ask(secret: string, more: object = {}, path = "/openai/v1/chat/completi
 }
 
 it("when the first byte arrives at the provider, its reservation is in the books for everybody to read", async () => {
-  const { id, secret } = await running.createKey();
+  const { id, secret } = await bench.running.createKey();
   const seen: unknown[] = [];
-  const answer = provider.script;
-  provider.script = async (arrived, response, request) => {
-    const books = new Database(join(running.dataDir, "usage.db"), { readonly: true });
+  const answer = bench.provider.script;
+  bench.provider.script = async (arrived, response, request) => {
+    const books = new Database(join(bench.running.dataDir, "usage.db"), { readonly: true });
     seen.push(books.prepare("SELECT key_id, expected_nano_usd > 0 AS held FROM reservations").get());
     books.close();
     await answer(arrived, response, request);
   };
   expect((await ask(secret)).status).toBe(200);
-  provider.script = answer;
+  bench.provider.script = answer;
   expect(seen).toEqual([{ key_id: id, held: 1 }]);
 });
 
 describe("a change binds the next request:", () => {
   it("a revoked key, a paused one, one that is resumed", async () => {
-    const { id, secret } = await running.createKey();
+    const { id, secret } = await bench.running.createKey();
     const states: number[] = [];
     for (const state of ["paused", "active", "revoked"] as const) {
-      expect(await running.change({ type: "setKeyState", keyId: id, state })).toBe(200);
+      expect(await bench.running.change({ type: "setKeyState", keyId: id, state })).toBe(200);
       states.push((await ask(secret)).status);
     }
     expect(states).toEqual([403, 200, 401]);
   });
 
   it("a cap that is lowered, and one that is raised again", async () => {
-    const { id, secret } = await running.createKey();
+    const { id, secret } = await bench.running.createKey();
     const states: number[] = [];
     for (const amountNanoUsd of [10n ** 12n, 1n, 10n ** 12n]) {
-      await running.setBudget({ scope: { keyId: id }, amountNanoUsd });
+      await bench.running.setBudget({ scope: { keyId: id }, amountNanoUsd });
       states.push((await ask(secret)).status);
     }
     expect(states).toEqual([200, 402, 200]);
@@ -81,23 +70,23 @@ describe("the admin API", () => {
     });
 
   it("is not on the public port, and nowhere without the token", async () => {
-    expect((await change(running.url, running.adminToken)).status).toBe(404);
+    expect((await change(bench.running.url, bench.running.adminToken)).status).toBe(404);
     const answers = await Promise.all(
-      [undefined, "", "x", running.adminToken.slice(1), `${running.adminToken}x`].map((token) =>
-        change(running.opsUrl, token),
+      [undefined, "", "x", bench.running.adminToken.slice(1), `${bench.running.adminToken}x`].map((token) =>
+        change(bench.running.opsUrl, token),
       ),
     );
     expect(answers.map(({ status }) => status)).toEqual([401, 401, 401, 401, 401]);
-    expect((await ask((await running.createKey()).secret)).status).toBe(200);
+    expect((await ask((await bench.running.createKey()).secret)).status).toBe(200);
   });
 
   it("answers guesses one after the other, slowly, and the right token meanwhile", async () => {
     const startedMs = Date.now();
     const guesses = Array.from({ length: 8 }, (_, i) =>
-      change(running.opsUrl, `guess ${i}`).then(() => Date.now() - startedMs),
+      change(bench.running.opsUrl, `guess ${i}`).then(() => Date.now() - startedMs),
     );
-    const budgets = await fetch(`${running.opsUrl}/admin/budgets`, {
-      headers: { authorization: `Bearer ${running.adminToken}` },
+    const budgets = await fetch(`${bench.running.opsUrl}/admin/budgets`, {
+      headers: { authorization: `Bearer ${bench.running.adminToken}` },
     });
     const rightMs = Date.now() - startedMs;
     const times = (await Promise.all(guesses)).toSorted((a, b) => a - b);
@@ -109,49 +98,50 @@ describe("the admin API", () => {
 });
 
 it("counters are what was booked since the start, model by model", async () => {
-  const { secret } = await running.createKey();
+  const { secret } = await bench.running.createKey();
   for (let i = 0; i < 5; i++) await (await ask(secret, { model: i % 2 === 0 ? "gpt-4o-mini" : "gpt-4o" })).text();
-  const metrics = await (await fetch(`${running.opsUrl}/metrics`)).text();
+  const metrics = await (await fetch(`${bench.running.opsUrl}/metrics`)).text();
   const counted = [...metrics.matchAll(/^keymeter_cost_usd_total\{.*\} (\S+)$/gm)].reduce(
     (sum, [, value]) => sum + Number(value),
     0,
   );
-  const booked = (await running.events()).reduce((sum, { costNanoUsd }) => sum + Number(costNanoUsd ?? 0), 0) / 1e9;
+  const booked =
+    (await bench.running.events()).reduce((sum, { costNanoUsd }) => sum + Number(costNanoUsd ?? 0), 0) / 1e9;
   expect(counted).toBeGreaterThan(0);
   expect(counted).toBeCloseTo(booked, 9);
   const requests = [...metrics.matchAll(/^keymeter_requests_total\{.*\} (\d+)$/gm)].reduce(
     (sum, [, value]) => sum + Number(value),
     0,
   );
-  expect(requests).toBe((await running.events()).length);
+  expect(requests).toBe((await bench.running.events()).length);
 });
 
 it("no secret is written anywhere: not into the books, metrics, answers or what the command prints", async () => {
-  const { id, secret } = await running.createKey({ name: "canary" });
+  const { id, secret } = await bench.running.createKey({ name: "canary" });
   const answers: Response[] = [
     await ask(secret),
     await ask(OWN_KEY),
     await ask(`${secret}x`),
     await ask(secret, {}, "/openai/v1/unknown"),
   ];
-  await running.setBudget({ scope: { keyId: id }, amountNanoUsd: 0n });
-  answers.push(await ask(secret), await fetch(`${running.url}/openai/v1/models?key=${OWN_KEY}2`));
-  provider.script = json({ error: { message: "no" } }, 401);
+  await bench.running.setBudget({ scope: { keyId: id }, amountNanoUsd: 0n });
+  answers.push(await ask(secret), await fetch(`${bench.running.url}/openai/v1/models?key=${OWN_KEY}2`));
+  bench.provider.script = json({ error: { message: "no" } }, 401);
   answers.push(await ask(OWN_KEY));
-  provider.script = json(chatAnswer());
+  bench.provider.script = json(chatAnswer());
   const texts = await Promise.all(
     answers.map(async (answer) => JSON.stringify([...answer.headers]) + (await answer.text())),
   );
-  texts.push(await (await fetch(`${running.opsUrl}/metrics`)).text());
+  texts.push(await (await fetch(`${bench.running.opsUrl}/metrics`)).text());
   for (const args of [["keys", "list", "--json"], ["keys", "show", "canary"], ["events", "--json"], ["verify"]])
-    texts.push((await runKeymeter(running, ...args)).text);
+    texts.push((await runKeymeter(bench.running, ...args)).text);
   // Where the token and the pepper are kept is where they belong.
-  for (const file of readdirSync(running.dataDir).filter((name) => name.startsWith("usage.db")))
-    texts.push(readFileSync(join(running.dataDir, file), "latin1"));
-  const pepper = readFileSync(join(running.dataDir, "pepper"), "utf8").trim();
+  for (const file of readdirSync(bench.running.dataDir).filter((name) => name.startsWith("usage.db")))
+    texts.push(readFileSync(join(bench.running.dataDir, file), "latin1"));
+  const pepper = readFileSync(join(bench.running.dataDir, "pepper"), "utf8").trim();
   const secretPart = secret.split("_").at(-1) ?? "";
   expect(secretPart.length).toBeGreaterThan(20);
-  for (const one of [secretPart, CREDENTIAL, OWN_KEY, running.adminToken, pepper])
+  for (const one of [secretPart, CREDENTIAL, OWN_KEY, bench.running.adminToken, pepper])
     for (const form of [one, Buffer.from(one).toString("base64").replace(/=+$/, ""), Buffer.from(one).toString("hex")])
       expect(
         texts.findIndex((text) => text.includes(form)),

@@ -5,7 +5,7 @@ import type { IncomingHttpHeaders, IncomingMessage } from "node:http";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { AzureOpenAI } from "openai";
-import { afterEach, beforeEach, describe, expect, it } from "vitest";
+import { describe, expect, it } from "vitest";
 import { cost } from "../../ledger/cost.ts";
 import { createPriceBook } from "../../ledger/prices/price-book.ts";
 import { loadProxyConfig } from "../../proxy/config.ts";
@@ -16,10 +16,9 @@ import { versioned } from "../../proxy/providers/provider.ts";
 import type { Provider, ProviderSettings } from "../../proxy/providers/provider.ts";
 import { resolveTarget } from "../../proxy/target.ts";
 import type { Target } from "../../proxy/target.ts";
-import { chatAnswer, json, startFakeProvider } from "../fake/provider.ts";
-import type { FakeProvider } from "../fake/provider.ts";
-import { startProxy, temporaryFolder } from "../start-proxy.ts";
-import type { RunningProxy } from "../start-proxy.ts";
+import { chatAnswer, json } from "../fake/provider.ts";
+import { startProxy, temporaryFolder, writeSettings } from "../start-proxy.ts";
+import { withProxy } from "../with-proxy.ts";
 
 const ACCOUNT = "keymeter@p1.iam.gserviceaccount.com";
 const PAIR = generateKeyPairSync("rsa", {
@@ -28,38 +27,34 @@ const PAIR = generateKeyPairSync("rsa", {
   publicKeyEncoding: { type: "spki", format: "pem" },
 });
 
-let provider: FakeProvider;
-let running: RunningProxy;
-beforeEach(async () => {
-  provider = await startFakeProvider(json(chatAnswer()));
-  const folder = temporaryFolder();
-  const config = join(folder, "keymeter.yaml");
-  const keyFile = join(folder, "service-account.json");
-  writeFileSync(
-    keyFile,
-    JSON.stringify({ type: "service_account", client_email: ACCOUNT, private_key: PAIR.privateKey, project_id: "p1" }),
-  );
-  writeFileSync(
-    config,
-    `proxy:
+const bench = withProxy(
+  json(chatAnswer()),
+  (url) => {
+    const keyFile = join(temporaryFolder(), "service-account.json");
+    writeFileSync(
+      keyFile,
+      JSON.stringify({
+        type: "service_account",
+        client_email: ACCOUNT,
+        private_key: PAIR.privateKey,
+        project_id: "p1",
+      }),
+    );
+    return {
+      KEYMETER_CONFIG: writeSettings(`proxy:
   upstreams:
-    azure: { kind: azure, url: "${provider.url}", api_key_env: AZURE_KEY, deployments: { chat: gpt-4o-mini, gpt-4o: gpt-4o-mini } }
-    vertex-eu: { kind: vertex, url: "${provider.url}" }
-    zai: { url: "${provider.url}/api/paas/v4", version: none, price_list: openai }
-    plain: { url: "${provider.url}", ask_usage: false, price_list: openai }
-`,
-  );
-  running = await startProxy(provider.url, {
-    KEYMETER_CONFIG: config,
-    AZURE_KEY: "azure-provider-credential",
-    KEYMETER_VERTEX_URL: provider.url,
-    GOOGLE_APPLICATION_CREDENTIALS: keyFile,
-  });
-});
-afterEach(async () => {
-  await running.stop();
-  await provider.close();
-});
+    azure: { kind: azure, url: "${url}", api_key_env: AZURE_KEY, deployments: { chat: gpt-4o-mini, gpt-4o: gpt-4o-mini } }
+    vertex-eu: { kind: vertex, url: "${url}" }
+    zai: { url: "${url}/api/paas/v4", version: none, price_list: openai }
+    plain: { url: "${url}", ask_usage: false, price_list: openai }
+`),
+      AZURE_KEY: "azure-provider-credential",
+      KEYMETER_VERTEX_URL: url,
+      GOOGLE_APPLICATION_CREDENTIALS: keyFile,
+    };
+  },
+  { each: true },
+);
 
 const ANSWER = {
   id: "chatcmpl-1",
@@ -72,17 +67,17 @@ const COST = "210000";
 
 describe("Azure OpenAI", () => {
   const client = (apiKey: string): AzureOpenAI =>
-    new AzureOpenAI({ endpoint: `${running.url}/azure`, apiKey, apiVersion: "2024-10-21", maxRetries: 0 });
+    new AzureOpenAI({ endpoint: `${bench.running.url}/azure`, apiKey, apiVersion: "2024-10-21", maxRetries: 0 });
   const ask = (apiKey: string, model = "chat"): Promise<unknown> =>
     client(apiKey).chat.completions.create({ model, max_tokens: 9, messages: [{ role: "user", content: "hi" }] });
 
   it("through its SDK: the deployment in the path, the api-version and the client's own api-key pass; the answer's model is priced", async () => {
-    provider.script = json(ANSWER);
+    bench.provider.script = json(ANSWER);
     await ask("azure-client-key-1234");
-    const [arrived] = provider.journal;
+    const [arrived] = bench.provider.journal;
     expect(arrived?.url).toBe("/openai/deployments/chat/chat/completions?api-version=2024-10-21");
     expect(arrived?.headers["api-key"]).toBe("azure-client-key-1234");
-    expect((await running.events())[0]).toMatchObject({
+    expect((await bench.running.events())[0]).toMatchObject({
       provider: "azure",
       endpoint: "chat_completions",
       requestedModel: "chat",
@@ -92,64 +87,64 @@ describe("Azure OpenAI", () => {
   });
 
   it("swaps a virtual key for the credential, and reserves by the model that settings give the deployment", async () => {
-    provider.script = json(ANSWER);
-    const { secret, id } = await running.createKey();
-    await running.setBudget({ amountNanoUsd: 1_000_000_000n, scope: { keyId: id }, mode: "strict" });
+    bench.provider.script = json(ANSWER);
+    const { secret, id } = await bench.running.createKey();
+    await bench.running.setBudget({ amountNanoUsd: 1_000_000_000n, scope: { keyId: id }, mode: "strict" });
     await ask(secret);
-    expect(provider.journal[0]?.headers["api-key"]).toBe("azure-provider-credential");
-    expect(provider.journal[0]?.headers.authorization).toBeUndefined();
+    expect(bench.provider.journal[0]?.headers["api-key"]).toBe("azure-provider-credential");
+    expect(bench.provider.journal[0]?.headers.authorization).toBeUndefined();
     // A deployment of which nobody said what it is cannot be bounded.
     await expect(ask(secret, "mystery")).rejects.toMatchObject({ status: 402 });
-    expect(provider.journal.length).toBe(1);
+    expect(bench.provider.journal.length).toBe(1);
   });
 
   it("prices what answered by its own name, though a deployment of that name is another model", async () => {
-    provider.script = json({ ...ANSWER, model: "gpt-4o" });
+    bench.provider.script = json({ ...ANSWER, model: "gpt-4o" });
     await ask("azure-client-key-1234");
-    expect((await running.events())[0]?.costNanoUsd).toBe(String(1_000 * 2_500 + 100 * 10_000));
+    expect((await bench.running.events())[0]?.costNanoUsd).toBe(String(1_000 * 2_500 + 100 * 10_000));
   });
 
   it("by the newer path without deployments too; anything else leads nowhere", async () => {
-    provider.script = json(ANSWER);
+    bench.provider.script = json(ANSWER);
     const post = async (path: string): Promise<number> =>
       (
-        await fetch(`${running.url}/azure${path}`, {
+        await fetch(`${bench.running.url}/azure${path}`, {
           method: "POST",
-          headers: { "content-type": "application/json", "api-key": (await running.createKey()).secret },
+          headers: { "content-type": "application/json", "api-key": (await bench.running.createKey()).secret },
           body: JSON.stringify({ model: "gpt-4o-mini", max_tokens: 5, messages: [] }),
         })
       ).status;
     expect(await post("/openai/v1/chat/completions")).toBe(200);
-    expect(provider.journal[0]?.url).toBe("/openai/v1/chat/completions");
+    expect(bench.provider.journal[0]?.url).toBe("/openai/v1/chat/completions");
     expect(await post("/chat/completions")).toBe(404);
     expect(await post("/openai/deployments/chat/fine_tunes")).toBe(404);
-    expect(provider.journal.length).toBe(1);
+    expect(bench.provider.journal.length).toBe(1);
   });
 });
 
 describe("Vertex AI", () => {
   const PLACE = "/v1/projects/p1/locations/global/publishers";
   const post = (path: string, body: object): Promise<Response> =>
-    fetch(`${running.url}/vertex${path}`, {
+    fetch(`${bench.running.url}/vertex${path}`, {
       method: "POST",
       headers: { "content-type": "application/json", authorization: "Bearer ya29.test-token" },
       body: JSON.stringify(body),
     });
 
   it("serves Gemini in Gemini's format", async () => {
-    provider.script = json({
+    bench.provider.script = json({
       candidates: [{ finishReason: "STOP" }],
       modelVersion: "gemini-2.5-flash",
       usageMetadata: { promptTokenCount: 1_000, candidatesTokenCount: 10, trafficType: "ON_DEMAND" },
     });
     const answer = await post(`${PLACE}/google/models/gemini-2.5-flash:generateContent`, { contents: [] });
     expect(answer.status).toBe(200);
-    expect(provider.journal[0]?.url).toBe(`${PLACE}/google/models/gemini-2.5-flash:generateContent`);
-    expect((await running.events())[0]).toMatchObject({ provider: "gcp.vertex_ai", costNanoUsd: "325000" });
+    expect(bench.provider.journal[0]?.url).toBe(`${PLACE}/google/models/gemini-2.5-flash:generateContent`);
+    expect((await bench.running.events())[0]).toMatchObject({ provider: "gcp.vertex_ai", costNanoUsd: "325000" });
   });
 
   it("serves Claude in Anthropic's, the model from the path", async () => {
-    provider.script = json({
+    bench.provider.script = json({
       id: "msg_1",
       type: "message",
       model: "claude-haiku-4-5-20251001",
@@ -158,7 +153,7 @@ describe("Vertex AI", () => {
     });
     const body = { anthropic_version: "vertex-2023-10-16", max_tokens: 10, messages: [] };
     await post(`${PLACE}/anthropic/models/claude-haiku-4-5@20251001:rawPredict`, body);
-    expect((await running.events())[0]).toMatchObject({
+    expect((await bench.running.events())[0]).toMatchObject({
       requestedModel: "claude-haiku-4-5@20251001",
       endpoint: "messages",
       priceConfidence: "exact",
@@ -167,18 +162,18 @@ describe("Vertex AI", () => {
   });
 
   it("swaps a Keymeter key for a token that the service account signed", async () => {
-    provider.script = json({
+    bench.provider.script = json({
       candidates: [],
       modelVersion: "gemini-2.5-flash",
       usageMetadata: { promptTokenCount: 10 },
     });
-    const { secret } = await running.createKey();
-    await fetch(`${running.url}/vertex${PLACE}/google/models/gemini-2.5-flash:generateContent`, {
+    const { secret } = await bench.running.createKey();
+    await fetch(`${bench.running.url}/vertex${PLACE}/google/models/gemini-2.5-flash:generateContent`, {
       method: "POST",
       headers: { "content-type": "application/json", authorization: `Bearer ${secret}` },
       body: JSON.stringify({ contents: [] }),
     });
-    const { authorization = "" } = provider.journal[0]?.headers ?? {};
+    const { authorization = "" } = bench.provider.journal[0]?.headers ?? {};
     const [head = "", claims = "", signature = ""] = authorization.replace(/^Bearer /, "").split(".");
     expect(JSON.parse(Buffer.from(claims, "base64url").toString())).toMatchObject({
       iss: ACCOUNT,
@@ -187,12 +182,12 @@ describe("Vertex AI", () => {
     });
     const verify = createVerify("RSA-SHA256").update(`${head}.${claims}`);
     expect(verify.verify(PAIR.publicKey, Buffer.from(signature, "base64url"))).toBe(true);
-    expect(JSON.stringify(provider.journal[0]?.headers)).not.toContain(secret);
+    expect(JSON.stringify(bench.provider.journal[0]?.headers)).not.toContain(secret);
   });
 
   it("has a premium in regions, where the provider has one", async () => {
     const claude = { id: "m", type: "message", model: "claude-haiku-4-5-20251001", content: [] };
-    provider.script = json({ ...claude, usage: { input_tokens: 100, output_tokens: 10 } });
+    bench.provider.script = json({ ...claude, usage: { input_tokens: 100, output_tokens: 10 } });
     const body = { anthropic_version: "vertex-2023-10-16", max_tokens: 10, messages: [] };
     const costs = [];
     for (const [prefix, location] of [
@@ -201,14 +196,14 @@ describe("Vertex AI", () => {
       ["vertex-eu", "europe-west1"],
     ] as const) {
       await fetch(
-        `${running.url}/${prefix}/v1/projects/p1/locations/${location}/publishers/anthropic/models/claude-haiku-4-5@20251001:rawPredict`,
+        `${bench.running.url}/${prefix}/v1/projects/p1/locations/${location}/publishers/anthropic/models/claude-haiku-4-5@20251001:rawPredict`,
         {
           method: "POST",
           headers: { "content-type": "application/json", authorization: "Bearer ya29.test-token" },
           body: JSON.stringify(body),
         },
       );
-      const event = (await running.events()).at(-1);
+      const event = (await bench.running.events()).at(-1);
       costs.push([event?.costNanoUsd, event?.priceConfidence]);
     }
     expect(costs).toEqual([
@@ -219,19 +214,21 @@ describe("Vertex AI", () => {
   });
 
   it("serves open models in OpenAI's format, and Gemini without a project", async () => {
-    provider.script = json(chatAnswer(10, 5, "meta/llama-4"));
+    bench.provider.script = json(chatAnswer(10, 5, "meta/llama-4"));
     await post("/v1/projects/p1/locations/us-central1/endpoints/openapi/chat/completions", {
       model: "meta/llama-4",
       messages: [],
     });
-    expect(provider.journal[0]?.url).toBe("/v1/projects/p1/locations/us-central1/endpoints/openapi/chat/completions");
-    provider.script = json({
+    expect(bench.provider.journal[0]?.url).toBe(
+      "/v1/projects/p1/locations/us-central1/endpoints/openapi/chat/completions",
+    );
+    bench.provider.script = json({
       candidates: [],
       modelVersion: "gemini-2.5-flash",
       usageMetadata: { promptTokenCount: 10 },
     });
     await post("/v1/publishers/google/models/gemini-2.5-flash:generateContent", { contents: [] });
-    const events = await running.events();
+    const events = await bench.running.events();
     expect(events.map(({ endpoint, usage, priceConfidence }) => [endpoint, usage, priceConfidence])).toEqual([
       ["chat_completions", { input: 10, output: 5 }, "unpriced"],
       ["generate_content", { input: 10 }, "exact"],
@@ -242,13 +239,13 @@ describe("Vertex AI", () => {
     const broken = join(temporaryFolder(), "broken.json");
     writeFileSync(broken, JSON.stringify({ type: "service_account", client_email: ACCOUNT, private_key: "no key" }));
     for (const file of [broken, "/nowhere/key.json"])
-      await expect(startProxy(provider.url, { GOOGLE_APPLICATION_CREDENTIALS: file })).rejects.toThrow(
+      await expect(startProxy(bench.provider.url, { GOOGLE_APPLICATION_CREDENTIALS: file })).rejects.toThrow(
         /GOOGLE_APPLICATION_CREDENTIALS: .*(name a service account's key file, or unset it)/,
       );
   });
 
   it("refuses in the format of the path", async () => {
-    const answer = await fetch(`${running.url}/vertex${PLACE}/anthropic/models/claude-haiku-4-5:rawPredict`, {
+    const answer = await fetch(`${bench.running.url}/vertex${PLACE}/anthropic/models/claude-haiku-4-5:rawPredict`, {
       method: "POST",
       headers: { "content-type": "application/json", authorization: "Bearer ya29.test-token" },
       body: "not json",
@@ -259,14 +256,14 @@ describe("Vertex AI", () => {
 
 describe("a vendor without a version in its paths", () => {
   it("gets the path as its URL begins it, whatever version the client writes", async () => {
-    provider.script = json(chatAnswer());
+    bench.provider.script = json(chatAnswer());
     for (const path of ["/zai/chat/completions", "/zai/v1/chat/completions"])
-      await fetch(running.url + path, {
+      await fetch(bench.running.url + path, {
         method: "POST",
         headers: { "content-type": "application/json", authorization: "Bearer sk-test-zai-client" },
         body: JSON.stringify({ model: "gpt-4o-mini", messages: [] }),
       });
-    expect(provider.journal.map(({ url }) => url)).toEqual([
+    expect(bench.provider.journal.map(({ url }) => url)).toEqual([
       "/api/paas/v4/chat/completions",
       "/api/paas/v4/chat/completions",
     ]);
@@ -275,21 +272,21 @@ describe("a vendor without a version in its paths", () => {
 
 describe("OpenAI's format at other providers", () => {
   it("is metered at Google and at Anthropic, with their prices and a credential where they take it", async () => {
-    const { secret } = await running.createKey();
+    const { secret } = await bench.running.createKey();
     for (const [path, model] of [
       ["/google/v1beta/openai/chat/completions", "gemini-2.5-flash"],
       ["/anthropic/v1/chat/completions", "claude-haiku-4-5"],
     ] as const) {
-      provider.script = json(chatAnswer(100, 10, model));
-      await fetch(running.url + path, {
+      bench.provider.script = json(chatAnswer(100, 10, model));
+      await fetch(bench.running.url + path, {
         method: "POST",
         headers: { "content-type": "application/json", authorization: `Bearer ${secret}` },
         body: JSON.stringify({ model, messages: [] }),
       });
     }
     // 0.30 / 2.50 and 1 / 5 USD a million.
-    expect((await running.events()).map(({ costNanoUsd }) => costNanoUsd)).toEqual(["55000", "150000"]);
-    expect(provider.journal.map(({ headers }) => headers.authorization)).toEqual([
+    expect((await bench.running.events()).map(({ costNanoUsd }) => costNanoUsd)).toEqual(["55000", "150000"]);
+    expect(bench.provider.journal.map(({ headers }) => headers.authorization)).toEqual([
       "Bearer AIzaProviderCredentialGoogle",
       "Bearer sk-ant-api03-provider-credential",
     ]);
@@ -298,21 +295,21 @@ describe("OpenAI's format at other providers", () => {
 
 describe("a vendor that refuses stream_options", () => {
   it("gets the body as it was sent; the stream that states no usage is an estimate", async () => {
-    provider.script = (_arrived, response) => {
+    bench.provider.script = (_arrived, response) => {
       response.writeHead(200, { "content-type": "text/event-stream" });
       const chunk = (content: string): string =>
         `data: ${JSON.stringify({ id: "c", model: "gpt-4o-mini", choices: [{ index: 0, delta: { content } }] })}\n\n`;
       response.end(`${chunk("hello ")}${chunk("world")}data: [DONE]\n\n`);
     };
     const body = JSON.stringify({ model: "gpt-4o-mini", stream: true, max_tokens: 50, messages: [] });
-    const answer = await fetch(`${running.url}/plain/v1/chat/completions`, {
+    const answer = await fetch(`${bench.running.url}/plain/v1/chat/completions`, {
       method: "POST",
       headers: { "content-type": "application/json", authorization: "Bearer sk-test-plain-client" },
       body,
     });
     await answer.text();
-    expect(provider.journal[0]?.body.toString()).toBe(body);
-    expect((await running.events())[0]).toMatchObject({ usageState: "estimated", outcome: "complete" });
+    expect(bench.provider.journal[0]?.body.toString()).toBe(body);
+    expect((await bench.running.events())[0]).toMatchObject({ usageState: "estimated", outcome: "complete" });
   });
 });
 

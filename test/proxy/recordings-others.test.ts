@@ -1,7 +1,5 @@
 // Recorded traffic of every other endpoint and vendor: pictures, sound, batches, Azure, Vertex and those that speak OpenAI's format,
 // each under the upstream that a user would configure for it. What has no route here is counted, so that a new gap shows.
-import { writeFileSync } from "node:fs";
-import { join } from "node:path";
 import { costOf } from "../oracle/recorded-cost.mjs";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import type { EventRecord } from "../../ledger/usage/events.ts";
@@ -19,8 +17,6 @@ import type { Dialect } from "../../proxy/dialects/dialect.ts";
 import { DIALECTS } from "../../proxy/dialects/index.ts";
 import { createMeter } from "../../proxy/meter.ts";
 import { workCall } from "../../proxy/work.ts";
-import type { FakeProvider } from "../fake/provider.ts";
-import { startFakeProvider } from "../fake/provider.ts";
 import {
   addFolds,
   expectedSearches,
@@ -34,8 +30,8 @@ import {
 } from "../recordings.ts";
 import type { Expected, Recording } from "../recordings.ts";
 import { cut, IS_CI, random, SEED } from "../seed.ts";
-import { startProxy, temporaryFolder } from "../start-proxy.ts";
-import type { RunningProxy } from "../start-proxy.ts";
+import { writeSettings } from "../start-proxy.ts";
+import { withProxy } from "../with-proxy.ts";
 
 /** Formats and endpoints that Keymeter has no route for: records of each that ended well. All of them are answered 404 to a Keymeter
  *  key; a client's own key passes, counted as unmetered. */
@@ -183,39 +179,37 @@ describe.skipIf(!hasRecordings)("recorded traffic of other endpoints and vendors
         .filter(({ status, method }) => status >= 200 && status < 300 && method !== "WS")
         .map((recording) => ({ recording, place: placeOf(recording, upstreams) })),
     }));
-  let provider: FakeProvider;
-  let running: RunningProxy;
+  const bench = withProxy(
+    () => {},
+    (url) => {
+      const lines = [...upstreams].map(
+        ([name, row]) =>
+          `    ${name}: { url: "${url}${row.url}", price_list: ${row.list}${row.kind ? `, kind: ${row.kind}` : ""}${row.version ? ", version: none" : ""} }`,
+      );
+      return {
+        KEYMETER_CONFIG: writeSettings(`proxy:\n  upstreams:\n${lines.join("\n")}\n`),
+        KEYMETER_VERTEX_URL: url,
+        KEYMETER_DURABILITY: "process",
+      };
+    },
+  );
   let books: UsageBooks;
   const compared = { equal: 0, listed: 0, unpriced: 0, unsure: 0 };
 
   beforeAll(async () => {
-    provider = await startFakeProvider(() => {});
-    const config = join(temporaryFolder(), "keymeter.yaml");
-    const lines = [...upstreams].map(
-      ([name, row]) =>
-        `    ${name}: { url: "${provider.url}${row.url}", price_list: ${row.list}${row.kind ? `, kind: ${row.kind}` : ""}${row.version ? ", version: none" : ""} }`,
-    );
-    writeFileSync(config, `proxy:\n  upstreams:\n${lines.join("\n")}\n`);
-    running = await startProxy(provider.url, {
-      KEYMETER_CONFIG: config,
-      KEYMETER_VERTEX_URL: provider.url,
-      KEYMETER_DURABILITY: "process",
-    });
-    const opened = await openUsage(running.dataDir);
+    const opened = await openUsage(bench.running.dataDir);
     if (!opened) throw new Error("no books");
     books = opened;
   });
   afterAll(async () => {
     console.log(`costs of recorded answers against those worked out apart: ${JSON.stringify(compared)}`);
     await books.close();
-    await running.stop();
-    await provider.close();
   });
 
   const targetOf = (recording: Recording, { upstream, path }: Place): Target | undefined => {
     const read = readTarget(`/${upstream}${path}`);
     return resolveTarget(
-      running.proxy.context.providers,
+      bench.running.proxy.context.providers,
       { method: recording.method, headers: {} } as never,
       read.path,
       read.query,
@@ -260,7 +254,7 @@ describe.skipIf(!hasRecordings)("recorded traffic of other endpoints and vendors
     const answer = Buffer.from(recording.response_body, recording.response_body_encoding as BufferEncoding);
     const contentType =
       recording.response_headers["content-type"] ?? (recording.stream ? "text/event-stream" : "application/json");
-    provider.script = async (_arrived, response) => {
+    bench.provider.script = async (_arrived, response) => {
       response.writeHead(recording.status, { "content-type": contentType });
       for (const piece of cut(answer, next)) {
         response.write(piece);
@@ -271,7 +265,7 @@ describe.skipIf(!hasRecordings)("recorded traffic of other endpoints and vendors
     const { body, type } = await requestOf(recording, expected);
     const hasBody = recording.method === "POST" || recording.method === "PATCH";
     const before = (await newest())?.attemptId;
-    const response = await fetch(`${running.url}/${place.upstream}${place.path}`, {
+    const response = await fetch(`${bench.running.url}/${place.upstream}${place.path}`, {
       method: recording.method,
       headers: { authorization: "Bearer sk-test-recorded-traffic-key", ...(hasBody ? { "content-type": type } : {}) },
       ...(hasBody ? { body } : {}),
@@ -281,7 +275,7 @@ describe.skipIf(!hasRecordings)("recorded traffic of other endpoints and vendors
     // Where results lie is put here; every other byte is the provider's.
     const placed = target.match?.route.namesPlaces
       ? Buffer.from(
-          got.toString("latin1").replaceAll(`${running.url}/anthropic`, "https://api.anthropic.com"),
+          got.toString("latin1").replaceAll(`${bench.running.url}/anthropic`, "https://api.anthropic.com"),
           "latin1",
         )
       : got;
@@ -290,7 +284,7 @@ describe.skipIf(!hasRecordings)("recorded traffic of other endpoints and vendors
     if (kind === "free") return expect((await newest())?.attemptId, id).toBe(before);
     // A result of work that was begun elsewhere is booked nowhere; what would be read of it is looked at apart.
     if (kind === "result") return checkReading(recording, expected, target, answer, contentType);
-    if (running.proxy.context.work.list().some(({ workId }) => workId === expected?.response_id)) return;
+    if (bench.running.proxy.context.work.list().some(({ workId }) => workId === expected?.response_id)) return;
     const event = await newest();
     if (event && event.attemptId !== before) checkCost(recording, event);
     // A second beginning of the same work has used nothing; a result that passed first, in this file, is what it used.

@@ -1,6 +1,6 @@
 // Recorded traffic of the real providers, replayed through the proxy: the usage is the expected one, and every byte passes.
 import { request as httpRequest } from "node:http";
-import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import { describe, expect, it } from "vitest";
 import { DIALECTS } from "../../proxy/dialects/index.ts";
 import { matchRoute } from "../../proxy/dialects/routes.ts";
 import type { Call } from "../../proxy/dialects/call.ts";
@@ -22,8 +22,6 @@ import type { Seen } from "../../proxy/meter.ts";
 import { createProviders } from "../../proxy/providers/index.ts";
 import type { Provider } from "../../proxy/providers/provider.ts";
 import { toEvent } from "../../proxy/event.ts";
-import type { FakeProvider } from "../fake/provider.ts";
-import { startFakeProvider } from "../fake/provider.ts";
 import {
   addFolds,
   expectedSearches,
@@ -36,8 +34,8 @@ import {
 } from "../recordings.ts";
 import type { Expected, Recording } from "../recordings.ts";
 import { cut, IS_CI, random, SEED } from "../seed.ts";
-import { startProxy, temporaryFolder } from "../start-proxy.ts";
-import type { RunningProxy } from "../start-proxy.ts";
+import { temporaryFolder } from "../start-proxy.ts";
+import { withProxy } from "../with-proxy.ts";
 
 const FILES: readonly { file: string; dialect: Dialect; prefix: string }[] = [
   ...[
@@ -97,17 +95,7 @@ function describeCall(dialect: Dialect, recording: Recording, body: Buffer): Cal
 
 describe.skipIf(!hasRecordings)("recorded traffic", () => {
   const expectations = hasRecordings ? readExpected() : new Map<string, Expected>();
-  let provider: FakeProvider;
-  let running: RunningProxy;
-
-  beforeAll(async () => {
-    provider = await startFakeProvider(() => {});
-    running = await startProxy(provider.url, { KEYMETER_DURABILITY: "process" });
-  });
-  afterAll(async () => {
-    await running.stop();
-    await provider.close();
-  });
+  const bench = withProxy(() => {}, { KEYMETER_DURABILITY: "process" });
 
   it.each(FILES)("$file: usage as expected and bytes unchanged through the proxy", async ({ file, prefix }) => {
     const next = random(SEED);
@@ -125,7 +113,7 @@ describe.skipIf(!hasRecordings)("recorded traffic", () => {
       const expected = expectations.get(recording.id);
       const answer = Buffer.from(recording.response_body);
       const pieces = cut(answer, next);
-      provider.script = async (_arrived, response) => {
+      bench.provider.script = async (_arrived, response) => {
         response.writeHead(200, {
           "content-type":
             recording.response_headers["content-type"] ?? (recording.stream ? "text/event-stream" : "application/json"),
@@ -137,16 +125,16 @@ describe.skipIf(!hasRecordings)("recorded traffic", () => {
         response.end();
       };
       const { path, query } = target(recording);
-      const got = await post(running.url + prefix + path + query, requestBody(recording, expected));
+      const got = await post(bench.running.url + prefix + path + query, requestBody(recording, expected));
       expect(got.status, recording.id).toBe(200);
       expect(got.body.equals(answer), `${recording.id}: bytes`).toBe(true);
       if (["queued", "in_progress"].includes(expected?.state ?? "")) {
         // Its work goes on: no event yet.
-        const pending = running.proxy.context.work.list().map(({ workId }) => workId);
+        const pending = bench.running.proxy.context.work.list().map(({ workId }) => workId);
         expect(pending, recording.id).toContain(expected?.response_id);
         continue;
       }
-      const [event] = (await running.events()).slice(-1);
+      const [event] = (await bench.running.events()).slice(-1);
       if (!event) throw new Error("no event");
       if (expected === undefined || expected.usage === null || PROMPTLESS.has(recording.id)) {
         expect(event.usageState, recording.id).not.toBe("reported");

@@ -6,34 +6,28 @@ import { createOpenAI } from "@ai-sdk/openai";
 import { GoogleGenAI } from "@google/genai";
 import { generateText, streamText } from "ai";
 import OpenAI from "openai";
-import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import { describe, expect, it } from "vitest";
 import { createDemoProvider } from "../../command/demo/provider.ts";
-import type { DemoProvider } from "../../command/demo/provider.ts";
-import { startProxy } from "../start-proxy.ts";
 import type { RunningProxy } from "../start-proxy.ts";
+import { withProxyBefore } from "../with-proxy.ts";
 
-let provider: DemoProvider;
-let running: RunningProxy;
-let virtualKey: string;
-
-beforeAll(async () => {
-  provider = createDemoProvider();
-  running = await startProxy(`http://127.0.0.1:${await provider.listen()}`);
-  virtualKey = (await running.createKey({ name: "sdk" })).secret;
-});
-afterAll(async () => {
-  await running.stop();
-  await provider.close();
-});
+const bench = withProxyBefore(
+  async () => {
+    const provider = createDemoProvider();
+    return Object.assign(provider, { url: `http://127.0.0.1:${await provider.listen()}` });
+  },
+  {},
+  { key: { name: "sdk" } },
+);
 
 /** Runs a client call, and returns the one event that the books gained by it. */
 async function booked(call: () => Promise<unknown>): Promise<Awaited<ReturnType<RunningProxy["events"]>>[number]> {
-  const before = (await running.events()).length;
+  const before = (await bench.running.events()).length;
   await call();
-  const events = await running.events();
+  const events = await bench.running.events();
   expect(events.length).toBe(before + 1);
   const event = events.at(-1);
-  const entry = provider.journal.at(-1);
+  const entry = bench.provider.journal.at(-1);
   if (!event || !entry) throw new Error("no event");
   expect(event.outcome).toBe("complete");
   expect(event.usageState).toBe("reported");
@@ -55,9 +49,9 @@ const KEYS = [
   },
   {
     kind: "virtual",
-    openai: () => virtualKey,
-    anthropic: () => virtualKey,
-    google: () => virtualKey,
+    openai: () => bench.secret,
+    anthropic: () => bench.secret,
+    google: () => bench.secret,
     sees: {
       openai: "sk-proj-provider-credential-openai",
       anthropic: "sk-ant-api03-provider-credential",
@@ -67,10 +61,10 @@ const KEYS = [
 ];
 
 describe.each(KEYS)("with a $kind key", (keys) => {
-  const lastCredential = (): string | undefined => provider.journal.at(-1)?.credential;
+  const lastCredential = (): string | undefined => bench.provider.journal.at(-1)?.credential;
 
   describe.each(["/openai/v1", "/v1", "/openai"])("openai at %s", (base) => {
-    const client = (): OpenAI => new OpenAI({ baseURL: running.url + base, apiKey: keys.openai() });
+    const client = (): OpenAI => new OpenAI({ baseURL: bench.running.url + base, apiKey: keys.openai() });
 
     it("chat completions, JSON", async () => {
       const event = await booked(async () => {
@@ -113,7 +107,7 @@ describe.each(KEYS)("with a $kind key", (keys) => {
         });
         let usage: number | undefined;
         for await (const chunk of stream) usage = chunk.usage?.completion_tokens ?? usage;
-        expect(usage).toBe(provider.journal.at(-1)?.output);
+        expect(usage).toBe(bench.provider.journal.at(-1)?.output);
       });
     });
 
@@ -145,12 +139,12 @@ describe.each(KEYS)("with a $kind key", (keys) => {
         });
         expect(answer.data[0]?.embedding.length).toBe(8);
       });
-      expect(event.usage).toEqual({ input: provider.journal.at(-1)?.input });
+      expect(event.usage).toEqual({ input: bench.provider.journal.at(-1)?.input });
     });
   });
 
   describe.each(["/anthropic", ""])("anthropic at %s/", (base) => {
-    const client = (): Anthropic => new Anthropic({ baseURL: running.url + base, apiKey: keys.anthropic() });
+    const client = (): Anthropic => new Anthropic({ baseURL: bench.running.url + base, apiKey: keys.anthropic() });
     const question = {
       model: "claude-haiku-4-5",
       max_tokens: 64,
@@ -165,14 +159,14 @@ describe.each(KEYS)("with a $kind key", (keys) => {
       expect(lastCredential()).toBe(keys.sees.anthropic);
       await booked(async () => {
         const answer = await client().messages.stream(question).finalMessage();
-        expect(answer.usage.output_tokens).toBe(provider.journal.at(-1)?.output);
+        expect(answer.usage.output_tokens).toBe(bench.provider.journal.at(-1)?.output);
       });
     });
   });
 
   describe.each(["/google", "/gemini", "/genai", ""])("google at %s/", (base) => {
     const client = (): GoogleGenAI =>
-      new GoogleGenAI({ apiKey: keys.google(), httpOptions: { baseUrl: running.url + base } });
+      new GoogleGenAI({ apiKey: keys.google(), httpOptions: { baseUrl: bench.running.url + base } });
     const question = { model: "gemini-2.5-flash", contents: "hi", config: { maxOutputTokens: 40 } };
 
     it("generateContent and its stream", async () => {
@@ -193,21 +187,21 @@ describe.each(KEYS)("with a $kind key", (keys) => {
     const models = (): { name: string; model: Parameters<typeof generateText>[0]["model"] }[] => [
       {
         name: "openai",
-        model: createOpenAI({ baseURL: `${running.url}/openai/v1`, apiKey: keys.openai() })("gpt-5.2"),
+        model: createOpenAI({ baseURL: `${bench.running.url}/openai/v1`, apiKey: keys.openai() })("gpt-5.2"),
       },
       {
         name: "openai chat",
-        model: createOpenAI({ baseURL: `${running.url}/openai/v1`, apiKey: keys.openai() }).chat("gpt-4o-mini"),
+        model: createOpenAI({ baseURL: `${bench.running.url}/openai/v1`, apiKey: keys.openai() }).chat("gpt-4o-mini"),
       },
       {
         name: "anthropic",
-        model: createAnthropic({ baseURL: `${running.url}/anthropic/v1`, apiKey: keys.anthropic() })(
+        model: createAnthropic({ baseURL: `${bench.running.url}/anthropic/v1`, apiKey: keys.anthropic() })(
           "claude-haiku-4-5",
         ),
       },
       {
         name: "google",
-        model: createGoogleGenerativeAI({ baseURL: `${running.url}/google/v1beta`, apiKey: keys.google() })(
+        model: createGoogleGenerativeAI({ baseURL: `${bench.running.url}/google/v1beta`, apiKey: keys.google() })(
           "gemini-2.5-flash",
         ),
       },

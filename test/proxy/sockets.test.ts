@@ -9,25 +9,16 @@ import OpenAI from "openai";
 import { OpenAIRealtimeWS } from "openai/realtime/ws";
 import { ResponsesWS } from "openai/resources/beta/responses/ws";
 import { generate } from "selfsigned";
-import { afterEach, beforeEach, describe, expect, it } from "vitest";
+import { describe, expect, it } from "vitest";
 import { WebSocket } from "ws";
 import { openForReading } from "../../ledger/sqlite.ts";
 import { startFakeSocketProvider } from "../fake/socket-provider.ts";
 import type { FakeSocketProvider } from "../fake/socket-provider.ts";
-import { startProxy, temporaryFolder } from "../start-proxy.ts";
-import type { RunningProxy } from "../start-proxy.ts";
+import { temporaryFolder } from "../start-proxy.ts";
+import { withProxyBefore } from "../with-proxy.ts";
 
 const OWN_KEY = "sk-test-socket-client-key";
-let provider: FakeSocketProvider;
-let running: RunningProxy;
-beforeEach(async () => {
-  provider = await startFakeSocketProvider();
-  running = await startProxy(provider.url, { KEYMETER_DURABILITY: "process" });
-});
-afterEach(async () => {
-  await running.stop();
-  await provider.close();
-});
+const bench = withProxyBefore(startFakeSocketProvider, { KEYMETER_DURABILITY: "process" }, { each: true });
 
 /** 100 in: 60 text (20 cached), 40 heard (10 cached); 30 out: 10 text, 20 spoken. */
 const REALTIME_USAGE = {
@@ -66,7 +57,7 @@ type Client = {
 };
 
 async function connect(path: string, secret = OWN_KEY, protocols: string[] = []): Promise<Client> {
-  const socket = new WebSocket(running.url.replace("http", "ws") + path, protocols, {
+  const socket = new WebSocket(bench.running.url.replace("http", "ws") + path, protocols, {
     headers: protocols.length > 0 ? {} : { authorization: `Bearer ${secret}` },
   });
   const heard: { [name: string]: unknown }[] = [];
@@ -96,9 +87,9 @@ function say(client: Client, message: object): void {
 async function booked(
   count: number,
 ): Promise<{ cost: string | null; state: string; outcome: string; usage: object }[]> {
-  await expect.poll(async () => (await running.events()).length, { timeout: 10_000 }).toBe(count);
+  await expect.poll(async () => (await bench.running.events()).length, { timeout: 10_000 }).toBe(count);
   expect(heldAttempts(), "attempts that still hold money").toBe(0);
-  return (await running.events()).map((event) => ({
+  return (await bench.running.events()).map((event) => ({
     cost: event.costNanoUsd,
     state: event.usageState,
     outcome: event.outcome,
@@ -108,7 +99,7 @@ async function booked(
 
 /** Reservations that are open in the books, with a budget or without. */
 function heldAttempts(): number {
-  const books = openForReading(join(running.dataDir, "usage.db"));
+  const books = openForReading(join(bench.running.dataDir, "usage.db"));
   if (!books) throw new Error("no books");
   const count = Number(books.prepare("SELECT count(*) FROM reservations").pluck().get());
   books.close();
@@ -124,7 +115,7 @@ async function rejection(promise: Promise<unknown>): Promise<{ status: number; m
 
 describe("OpenAI Realtime", () => {
   it("books every response by its own usage, by modality, cached or not", async () => {
-    provider.script = speaks;
+    bench.provider.script = speaks;
     const client = await connect("/openai/v1/realtime?model=gpt-realtime");
     say(client, { type: "response.create" });
     await expect.poll(() => client.heard.length).toBe(4);
@@ -146,20 +137,20 @@ describe("OpenAI Realtime", () => {
       },
     };
     expect((await booked(2)).slice(0, 2)).toEqual([used, used]);
-    expect(provider.messages.map(({ type }) => type)).toEqual([
+    expect(bench.provider.messages.map(({ type }) => type)).toEqual([
       "response.create",
       "input_audio_buffer.append",
       "input_audio_buffer.commit",
     ]);
-    expect(provider.handshakes[0]?.url).toBe("/v1/realtime?model=gpt-realtime");
+    expect(bench.provider.handshakes[0]?.url).toBe("/v1/realtime?model=gpt-realtime");
   });
 
   it("books a response before the client learns that it is done", async () => {
-    provider.script = speaks;
+    bench.provider.script = speaks;
     const client = await connect("/openai/v1/realtime?model=gpt-realtime");
     const counts: Promise<number>[] = [];
     client.socket.on("message", (data: Buffer) => {
-      if (data.includes("response.done")) counts.push(running.events().then((events) => events.length));
+      if (data.includes("response.done")) counts.push(bench.running.events().then((events) => events.length));
     });
     for (let i = 0; i < 3; i++) say(client, { type: "response.create" });
     await expect.poll(() => counts.length).toBe(3);
@@ -168,7 +159,7 @@ describe("OpenAI Realtime", () => {
   });
 
   it("books what was heard at the transcriber's price", async () => {
-    provider.script = {
+    bench.provider.script = {
       onMessage(message, answer) {
         if (message["type"] !== "input_audio_buffer.commit") return;
         answer({
@@ -197,11 +188,14 @@ describe("OpenAI Realtime", () => {
     const first = (await booked(2)).find(({ usage }) => Object.keys(usage).length > 0);
     // gpt-4o-transcribe: sound in 6, text out 10 USD per million (the price book's own figures).
     expect(first).toMatchObject({ state: "reported", usage: { input_audio: 17, output: 9 } });
-    expect((await running.events())[1]).toMatchObject({ servedModel: "gpt-4o-transcribe", priceConfidence: "exact" });
+    expect((await bench.running.events())[1]).toMatchObject({
+      servedModel: "gpt-4o-transcribe",
+      priceConfidence: "exact",
+    });
   });
 
   it("asks the provider to stop when the client leaves, and books what it then says", async () => {
-    provider.script = {
+    bench.provider.script = {
       onMessage(message, answer) {
         if (message["type"] === "response.create")
           answer({ type: "response.created", response: { id: "resp_left", status: "in_progress" } });
@@ -220,7 +214,7 @@ describe("OpenAI Realtime", () => {
   });
 
   it("a provider that breaks off in a response: what is held stands, as estimated, and the client sees an error", async () => {
-    provider.script = {
+    bench.provider.script = {
       onMessage(_message, answer, socket) {
         answer({ type: "response.created", response: { id: "resp_cut", status: "in_progress" } });
         setTimeout(() => socket.terminate(), 20);
@@ -235,7 +229,7 @@ describe("OpenAI Realtime", () => {
   });
 
   it("a session in which nothing was asked costs nothing and holds nothing", async () => {
-    provider.script = speaks;
+    bench.provider.script = speaks;
     const client = await connect("/openai/v1/realtime?model=gpt-realtime");
     expect(heldAttempts()).toBe(1);
     client.socket.close();
@@ -243,20 +237,20 @@ describe("OpenAI Realtime", () => {
   });
 
   it("refuses the handshake of a key at its cap, and nothing reaches the provider", async () => {
-    const { id, secret } = await running.createKey();
-    await running.setBudget({ scope: { keyId: id }, amountNanoUsd: 1_000n });
+    const { id, secret } = await bench.running.createKey();
+    await bench.running.setBudget({ scope: { keyId: id }, amountNanoUsd: 1_000n });
     const refused = await rejection(connect("/openai/v1/realtime?model=gpt-realtime", secret));
     expect(refused.status).toBe(402);
     expect(JSON.parse(refused.message)).toMatchObject({ error: { code: "insufficient_quota" } });
-    expect(provider.handshakes).toHaveLength(0);
+    expect(bench.provider.handshakes).toHaveLength(0);
   });
 
   it("ends a session whose budget is used up: the response in hand is finished, the next message goes nowhere", async () => {
-    provider.script = speaks;
-    const { id, secret } = await running.createKey();
+    bench.provider.script = speaks;
+    const { id, secret } = await bench.running.createKey();
     // Fits what is held for the first turn, and not a second one behind it.
     const held = 300n * 32_000n + 600n * 64_000n + 4_096n * 16_000n;
-    await running.setBudget({ scope: { keyId: id }, amountNanoUsd: held + 1_000_000n });
+    await bench.running.setBudget({ scope: { keyId: id }, amountNanoUsd: held + 1_000_000n });
     const client = await connect("/openai/v1/realtime?model=gpt-realtime", secret);
     say(client, { type: "response.create" });
     await expect.poll(() => client.heard.some(({ type }) => type === "response.done")).toBe(true);
@@ -265,7 +259,7 @@ describe("OpenAI Realtime", () => {
     expect(code).toBe(1008);
     expect(reason).toContain("budget");
     expect(client.heard.at(-1)).toMatchObject({ type: "error", error: { code: "insufficient_quota" } });
-    expect(provider.messages).toHaveLength(1);
+    expect(bench.provider.messages).toHaveLength(1);
     expect(await booked(1)).toMatchObject([{ cost: String(REALTIME_NANO_USD) }]);
   });
 
@@ -276,75 +270,75 @@ describe("OpenAI Realtime", () => {
       { type: "session.update", session: { audio: { input: { transcription: { model: "gpt-4o-transcribe" } } } } },
     ],
   ])("does not take a model that its key may not use: %s", async (_whose, message) => {
-    provider.script = speaks;
-    const { secret } = await running.createKey({ policy: { models: ["gpt-realtime"] } });
+    bench.provider.script = speaks;
+    const { secret } = await bench.running.createKey({ policy: { models: ["gpt-realtime"] } });
     const client = await connect("/openai/v1/realtime?model=gpt-realtime", secret);
     say(client, message);
     const { reason } = await client.closed;
     expect(reason).toContain("may not use the model");
-    expect(provider.messages).toHaveLength(0);
+    expect(bench.provider.messages).toHaveLength(0);
   });
 
   it("asks for no answer that another key made", async () => {
-    const owner = await running.createKey();
-    const other = await running.createKey();
-    await running.proxy.context.things.own("openai", owner.id, ["resp_of_another"]);
+    const owner = await bench.running.createKey();
+    const other = await bench.running.createKey();
+    await bench.running.proxy.context.things.own("openai", owner.id, ["resp_of_another"]);
     const client = await connect("/openai/v1/responses", other.secret);
     say(client, { type: "response.create", model: "gpt-4o-mini", previous_response_id: "resp_of_another", input: "x" });
     const { reason } = await client.closed;
     expect(reason).toContain("another Keymeter key");
-    expect(provider.messages).toHaveLength(0);
+    expect(bench.provider.messages).toHaveLength(0);
   });
 
   it("is refused under a strict budget, for a session may speak at any time", async () => {
-    const { id, secret } = await running.createKey();
-    await running.setBudget({ scope: { keyId: id }, amountNanoUsd: 1_000_000_000_000n, mode: "strict" });
+    const { id, secret } = await bench.running.createKey();
+    await bench.running.setBudget({ scope: { keyId: id }, amountNanoUsd: 1_000_000_000_000n, mode: "strict" });
     const refused = await rejection(connect("/openai/v1/realtime?model=gpt-realtime", secret));
     expect(refused.status).toBe(402);
     expect(refused.message).toContain("cannot be proven");
   });
 
   it("a key that is paused starts nothing more in a session that is open", async () => {
-    provider.script = speaks;
-    const { id, secret } = await running.createKey();
+    bench.provider.script = speaks;
+    const { id, secret } = await bench.running.createKey();
     const client = await connect("/openai/v1/realtime?model=gpt-realtime", secret);
     say(client, { type: "response.create" });
     await expect.poll(() => client.heard.some(({ type }) => type === "response.done")).toBe(true);
-    await running.proxy.writer.change({ type: "setKeyState", keyId: id, state: "paused" }, "test");
-    await running.proxy.context.register.reload();
+    await bench.running.proxy.writer.change({ type: "setKeyState", keyId: id, state: "paused" }, "test");
+    await bench.running.proxy.context.register.reload();
     say(client, { type: "response.create" });
     expect((await client.closed).code).toBe(1008);
-    expect(provider.messages).toHaveLength(1);
+    expect(bench.provider.messages).toHaveLength(1);
   });
 
   it("swaps the key wherever it stands: header or subprotocol", async () => {
-    provider.script = speaks;
-    const { secret } = await running.createKey();
+    bench.provider.script = speaks;
+    const { secret } = await bench.running.createKey();
     await connect("/openai/v1/realtime?model=gpt-realtime", secret);
     const browser = await connect("/v1/realtime?model=gpt-realtime", secret, [
       "realtime",
       `openai-insecure-api-key.${secret}`,
     ]);
     expect(browser.socket.protocol).toBe("realtime");
-    for (const { headers } of provider.handshakes) {
+    for (const { headers } of bench.provider.handshakes) {
       expect(headers.authorization).toBe("Bearer sk-proj-provider-credential-openai");
       expect(JSON.stringify(headers)).not.toContain(secret);
     }
-    expect(provider.handshakes[1]?.headers["sec-websocket-protocol"]).toBe("realtime");
+    expect(bench.provider.handshakes[1]?.headers["sec-websocket-protocol"]).toBe("realtime");
   });
 
   it("asked for by an escaped name, or many at once, has a reservation each: the budget holds", async () => {
     let open = 0;
-    provider.script = {
+    bench.provider.script = {
       onMessage(message, answer) {
         if (message["type"] !== "response.create") return;
         open += 1;
         answer({ type: "response.created", response: { id: `resp_many_${open}`, status: "in_progress" } });
       },
     };
-    const { id, secret } = await running.createKey();
+    const { id, secret } = await bench.running.createKey();
     const each = 300n * 32_000n + 600n * 64_000n + 4_096n * 16_000n;
-    await running.setBudget({ scope: { keyId: id }, amountNanoUsd: each * 3n + 1_000_000n });
+    await bench.running.setBudget({ scope: { keyId: id }, amountNanoUsd: each * 3n + 1_000_000n });
     const client = await connect("/openai/v1/realtime?model=gpt-realtime", secret);
     for (let i = 0; i < 20; i++)
       client.socket.send(String.raw`{"type":"response\u002ecreate","response":{"conversation":"none"}}`);
@@ -356,7 +350,7 @@ describe("OpenAI Realtime", () => {
   });
 
   it("an error that declines nothing leaves what was asked for held: a client that leaves then is not booked as nothing", async () => {
-    provider.script = {
+    bench.provider.script = {
       onMessage: (_message, answer) =>
         answer({ type: "error", error: { type: "invalid_request_error", code: "response_cancel_not_active" } }),
     };
@@ -370,7 +364,7 @@ describe("OpenAI Realtime", () => {
   });
 
   it("whose answer comes when the session is being ended is booked once", async () => {
-    provider.script = {
+    bench.provider.script = {
       onMessage(message, answer) {
         if (message["type"] === "response.create")
           answer({ type: "response.created", response: { id: "resp_late", status: "in_progress" } });
@@ -395,11 +389,11 @@ describe("OpenAI Realtime", () => {
   });
 
   it("is not refused because it hears by the second", async () => {
-    const { id, secret } = await running.createKey();
-    await running.setBudget({ scope: { keyId: id }, amountNanoUsd: 1_000_000_000n });
+    const { id, secret } = await bench.running.createKey();
+    await bench.running.setBudget({ scope: { keyId: id }, amountNanoUsd: 1_000_000_000n });
     const client = await connect("/openai/v1/realtime?intent=transcription", secret);
     say(client, { type: "session.update", session: { audio: { input: { transcription: { model: "whisper-1" } } } } });
-    await expect.poll(() => provider.messages.length).toBe(1);
+    await expect.poll(() => bench.provider.messages.length).toBe(1);
     client.socket.close();
   });
 
@@ -423,7 +417,7 @@ describe("OpenAI Realtime", () => {
       "sec-websocket-version: 13",
       ...lines,
     ];
-    const { port } = new URL(running.url);
+    const { port } = new URL(bench.running.url);
     const socket = connectTcp(Number(port), "127.0.0.1");
     socket.on("error", () => {});
     socket.write(`${handshake.join("\r\n")}\r\n\r\n`);
@@ -433,7 +427,7 @@ describe("OpenAI Realtime", () => {
   });
 
   it("a client that never hangs up does not hold up a stop", async () => {
-    const { port } = new URL(running.url);
+    const { port } = new URL(bench.running.url);
     const socket = connectTcp({ port: Number(port), host: "127.0.0.1", allowHalfOpen: true });
     socket.on("error", () => {});
     socket.write(
@@ -441,14 +435,14 @@ describe("OpenAI Realtime", () => {
     );
     await new Promise((resolve) => socket.once("data", resolve));
     const started = Date.now();
-    await running.stop();
+    await bench.running.stop();
     expect(Date.now() - started).toBeLessThan(15_000);
     socket.destroy();
-    running = await startProxy(provider.url, { KEYMETER_DURABILITY: "process" });
+    await bench.startAgain({ KEYMETER_DURABILITY: "process" });
   });
 
   it("passes the provider's own no to the client, and books nothing for it", async () => {
-    provider.refusesWith = 401;
+    bench.provider.refusesWith = 401;
     const refused = await rejection(connect("/openai/v1/realtime?model=gpt-realtime"));
     expect(refused.status).toBe(401);
     expect(JSON.parse(refused.message)).toMatchObject({ error: { code: "invalid_api_key" } });
@@ -456,18 +450,18 @@ describe("OpenAI Realtime", () => {
   });
 
   it("answers 502 when there is no provider, and holds nothing", async () => {
-    await running.stop();
+    await bench.running.stop();
     const gone = createTcpServer((socket) => socket.destroy());
     await new Promise<void>((resolve) => gone.listen(0, "127.0.0.1", resolve));
     const { port } = gone.address() as { port: number };
-    running = await startProxy(`http://127.0.0.1:${port}`, { KEYMETER_DURABILITY: "process" });
+    await bench.startAgain({ KEYMETER_DURABILITY: "process" }, `http://127.0.0.1:${port}`);
     expect((await rejection(connect("/openai/v1/realtime?model=gpt-realtime"))).status).toBe(502);
     expect(await booked(1)).toMatchObject([{ cost: "0" }]);
     gone.close();
   });
 
   it("a stop of the proxy ends idle sessions at once, and books what a busy one holds", async () => {
-    provider.script = {
+    bench.provider.script = {
       onMessage: (_message, answer) =>
         answer({ type: "response.created", response: { id: "resp_long", status: "in_progress" } }),
     };
@@ -475,16 +469,16 @@ describe("OpenAI Realtime", () => {
     const busy = await connect("/openai/v1/realtime?model=gpt-realtime");
     say(busy, { type: "response.create" });
     await expect.poll(() => busy.heard.length).toBe(1);
-    const stopping = running.stop();
+    const stopping = bench.running.stop();
     expect((await idle.closed).code).toBe(1001);
     await stopping;
     await busy.closed;
-    const outcomes = (await running.events()).map(({ outcome, usageState }) => [outcome, usageState]);
+    const outcomes = (await bench.running.events()).map(({ outcome, usageState }) => [outcome, usageState]);
     expect(outcomes.toSorted()).toEqual([
       ["complete", "reported"],
       ["shutdown", "estimated"],
     ]);
-    running = await startProxy(provider.url, { KEYMETER_DURABILITY: "process" });
+    await bench.startAgain({ KEYMETER_DURABILITY: "process" });
   });
 
   it("a call that goes on elsewhere names no model: 426, as for every WebSocket that cannot be metered", async () => {
@@ -495,7 +489,7 @@ describe("OpenAI Realtime", () => {
       "/google/ws/google.ai.generativelanguage.v1beta.GenerativeService.BidiGenerateMusic",
     ])
       expect([path, (await rejection(connect(path))).status]).toEqual([path, 426]);
-    expect(provider.handshakes).toHaveLength(0);
+    expect(bench.provider.handshakes).toHaveLength(0);
   });
 
   it("is spoken by the official SDK, over TLS of our own", async () => {
@@ -503,15 +497,15 @@ describe("OpenAI Realtime", () => {
     const pair = await generate([{ name: "commonName", value: "127.0.0.1" }], { keySize: 2048 });
     writeFileSync(join(folder, "cert.pem"), pair.cert);
     writeFileSync(join(folder, "key.pem"), pair.private);
-    await running.stop();
-    running = await startProxy(provider.url, {
+    await bench.running.stop();
+    await bench.startAgain({
       KEYMETER_DURABILITY: "process",
       KEYMETER_TLS_CERT: join(folder, "cert.pem"),
       KEYMETER_TLS_KEY: join(folder, "key.pem"),
     });
-    provider.script = speaks;
-    const { secret } = await running.createKey();
-    const baseURL = `${running.url.replace("http:", "https:")}/openai/v1`;
+    bench.provider.script = speaks;
+    const { secret } = await bench.running.createKey();
+    const baseURL = `${bench.running.url.replace("http:", "https:")}/openai/v1`;
     const realtime = new OpenAIRealtimeWS(
       { model: "gpt-realtime", options: { rejectUnauthorized: false } },
       new OpenAI({ baseURL, apiKey: secret }),
@@ -551,9 +545,9 @@ describe("OpenAI Responses over a WebSocket", () => {
   };
 
   it("is spoken by the official SDK; each response.create is an attempt with its own model", async () => {
-    provider.script = answersEach;
-    const { secret } = await running.createKey();
-    const socket = new ResponsesWS(new OpenAI({ baseURL: `${running.url}/openai/v1`, apiKey: secret }));
+    bench.provider.script = answersEach;
+    const { secret } = await bench.running.createKey();
+    const socket = new ResponsesWS(new OpenAI({ baseURL: `${bench.running.url}/openai/v1`, apiKey: secret }));
     let done = 0;
     const both = new Promise<void>((resolve, reject) => {
       socket.on("response.completed", () => {
@@ -568,22 +562,22 @@ describe("OpenAI Responses over a WebSocket", () => {
     socket.close();
     await booked(2);
     // gpt-4o 2.5 / 1.25 / 10, gpt-4o-mini 0.15 / 0.075 / 0.6 USD per million.
-    expect((await running.events()).map((event) => [event.servedModel, event.costNanoUsd])).toEqual([
+    expect((await bench.running.events()).map((event) => [event.servedModel, event.costNanoUsd])).toEqual([
       ["gpt-4o", String(1_000 * 2_500 + 200 * 1_250 + 90 * 10_000)],
       ["gpt-4o-mini", String(1_000 * 150 + 200 * 75 + 90 * 600)],
     ]);
   });
 
   it("holds a strict budget: what does not fit is refused before it is sent", async () => {
-    provider.script = answersEach;
-    const { id, secret } = await running.createKey();
-    await running.setBudget({ scope: { keyId: id }, amountNanoUsd: 10_000_000n, mode: "strict" });
+    bench.provider.script = answersEach;
+    const { id, secret } = await bench.running.createKey();
+    await bench.running.setBudget({ scope: { keyId: id }, amountNanoUsd: 10_000_000n, mode: "strict" });
     const client = await connect("/openai/v1/responses", secret);
     say(client, { type: "response.create", model: "gpt-4o", input: "hi", max_output_tokens: 100_000 });
     expect((await client.closed).code).toBe(1008);
     expect(client.heard).toMatchObject([{ type: "error", error: { code: "insufficient_quota" } }]);
-    expect(provider.messages).toHaveLength(0);
-    expect(await running.events()).toHaveLength(0);
+    expect(bench.provider.messages).toHaveLength(0);
+    expect(await bench.running.events()).toHaveLength(0);
   });
 
   it.each(['{"type":"response.create"', '{"type":"response.create","type":"other"}', "[]", '"response.create"'])(
@@ -592,31 +586,31 @@ describe("OpenAI Responses over a WebSocket", () => {
       const client = await connect("/openai/v1/responses");
       client.socket.send(message);
       expect((await client.closed).code).toBe(1008);
-      expect(provider.messages).toHaveLength(0);
+      expect(bench.provider.messages).toHaveLength(0);
     },
   );
 
   it("what was turned down serves nothing dearer: each request is held at its own bound", async () => {
-    provider.script = {
+    bench.provider.script = {
       onMessage(message, answer) {
         if (message["model"] === "gpt-4o-mini") answer({ type: "error", code: "bad", message: "no" });
         else answersEach.onMessage(message, answer, undefined as never);
       },
     };
-    const { id, secret } = await running.createKey();
-    await running.setBudget({ scope: { keyId: id }, amountNanoUsd: 100_000_000n, mode: "strict" });
+    const { id, secret } = await bench.running.createKey();
+    await bench.running.setBudget({ scope: { keyId: id }, amountNanoUsd: 100_000_000n, mode: "strict" });
     const client = await connect("/openai/v1/responses", secret);
     say(client, { type: "response.create", model: "gpt-4o-mini", input: "hi", max_output_tokens: 16 });
     await expect.poll(() => client.heard.length).toBe(1);
     say(client, { type: "response.create", model: "gpt-5-pro", input: "hi", max_output_tokens: 100_000 });
     expect((await client.closed).code).toBe(1008);
-    expect(provider.messages).toHaveLength(1);
+    expect(bench.provider.messages).toHaveLength(1);
     expect(await booked(1)).toMatchObject([{ cost: "0", usage: {} }]);
   });
 
   it("answers on lanes are told apart by them, whichever comes first", async () => {
     const waiting: (() => void)[] = [];
-    provider.script = {
+    bench.provider.script = {
       onMessage(message, answer) {
         const lane = { stream_id: message["stream_id"] };
         const response = { id: `resp_lane_${String(message["stream_id"])}`, model: message["model"], output: [] };
@@ -633,7 +627,7 @@ describe("OpenAI Responses over a WebSocket", () => {
     await expect.poll(() => client.heard.length).toBe(4);
     client.socket.close();
     await booked(2);
-    const events = await running.events();
+    const events = await bench.running.events();
     expect(events.map((event) => [event.requestedModel, event.servedModel])).toEqual([
       ["gpt-4o", "gpt-4o"],
       ["gpt-4o-mini", "gpt-4o-mini"],
@@ -641,7 +635,7 @@ describe("OpenAI Responses over a WebSocket", () => {
   });
 
   it("an error in the middle of an answer ends it, as failed, without what is held of it", async () => {
-    provider.script = {
+    bench.provider.script = {
       onMessage(message, answer) {
         answer({
           type: "response.created",
@@ -653,8 +647,8 @@ describe("OpenAI Responses over a WebSocket", () => {
     const client = await connect("/openai/v1/responses");
     say(client, { type: "response.create", model: "gpt-4o", input: "hi" });
     await expect.poll(() => client.heard.length).toBe(2);
-    await expect.poll(async () => (await running.events()).length).toBe(1);
-    const [event] = await running.events();
+    await expect.poll(async () => (await bench.running.events()).length).toBe(1);
+    const [event] = await bench.running.events();
     expect(event).toMatchObject({ outcome: "upstream_failed", usageState: "estimated", usageReason: "failed" });
     expect(BigInt(event?.costNanoUsd ?? 0)).toBeLessThan(1_000_000n);
     client.socket.close();
@@ -666,12 +660,12 @@ describe("OpenAI Responses over a WebSocket", () => {
       const client = await connect("/openai/v1/responses");
       say(client, { type, input: "more" });
       expect((await client.closed).code).toBe(1008);
-      expect(provider.messages).toHaveLength(0);
+      expect(bench.provider.messages).toHaveLength(0);
     },
   );
 
   it("a request that the provider turns down leaves nothing held", async () => {
-    provider.script = {
+    bench.provider.script = {
       onMessage: (_message, answer) => answer({ type: "error", code: "model_not_found", message: "no such model" }),
     };
     const client = await connect("/openai/v1/responses");
@@ -684,7 +678,7 @@ describe("OpenAI Responses over a WebSocket", () => {
 
 describe("Gemini Live", () => {
   it("a count that comes behind the end of a turn is the turn's", async () => {
-    provider.script = {
+    bench.provider.script = {
       onMessage(message, answer) {
         if (message["setup"]) return answer({ setupComplete: {} });
         answer({
@@ -733,9 +727,9 @@ describe("Gemini Live", () => {
   };
 
   it("is spoken by the official SDK; each turn is booked by its last count", async () => {
-    provider.script = speaksLive;
-    const { secret } = await running.createKey();
-    const google = new GoogleGenAI({ apiKey: secret, httpOptions: { baseUrl: `${running.url}/google` } });
+    bench.provider.script = speaksLive;
+    const { secret } = await bench.running.createKey();
+    const google = new GoogleGenAI({ apiKey: secret, httpOptions: { baseUrl: `${bench.running.url}/google` } });
     const heard: LiveServerMessage[] = [];
     const session = await google.live.connect({
       model: MODEL,
@@ -749,12 +743,12 @@ describe("Gemini Live", () => {
     session.close();
     const used = { cost: String(TURN_NANO_USD), state: "reported", outcome: "complete" };
     expect(await booked(2)).toMatchObject([used, used]);
-    expect(provider.handshakes[0]?.url).not.toContain(secret);
-    expect(provider.handshakes[0]?.headers["x-goog-api-key"]).toBe("AIzaProviderCredentialGoogle");
+    expect(bench.provider.handshakes[0]?.url).not.toContain(secret);
+    expect(bench.provider.handshakes[0]?.headers["x-goog-api-key"]).toBe("AIzaProviderCredentialGoogle");
   });
 
   it("a turn that is cut is booked by the count that came, as estimated", async () => {
-    provider.script = {
+    bench.provider.script = {
       onMessage(message, answer) {
         if (message["setup"]) return answer({ setupComplete: {} });
         answer({ serverContent: { modelTurn: { parts: [] } }, usageMetadata: USAGE });
@@ -780,6 +774,6 @@ describe("Gemini Live", () => {
     );
     say(client, { clientContent: { turnComplete: true } });
     expect((await client.closed).code).toBe(1008);
-    expect(provider.messages).toHaveLength(0);
+    expect(bench.provider.messages).toHaveLength(0);
   });
 });

@@ -1,32 +1,21 @@
 // Tags: from our headers, from those of other gateways, and from the bodies; bounded, stored with the event, never sent on.
-import { afterAll, beforeAll, expect, it } from "vitest";
-import { json, startFakeProvider } from "../fake/provider.ts";
-import type { FakeProvider } from "../fake/provider.ts";
-import { startProxy } from "../start-proxy.ts";
-import type { RunningProxy } from "../start-proxy.ts";
+import { expect, it } from "vitest";
+import { json } from "../fake/provider.ts";
+import { withProxy } from "../with-proxy.ts";
 
-let provider: FakeProvider;
-let running: RunningProxy;
-beforeAll(async () => {
-  provider = await startFakeProvider(json({}));
-  running = await startProxy(provider.url, { KEYMETER_DURABILITY: "process" });
-});
-afterAll(async () => {
-  await running.stop();
-  await provider.close();
-});
+const bench = withProxy(json({}), { KEYMETER_DURABILITY: "process" });
 
 const CHAT = "/openai/v1/chat/completions";
 
 async function tagsOf(headers: { [name: string]: string }, body: object = {}, path = CHAT): Promise<object> {
-  const before = (await running.events()).length;
-  await fetch(running.url + path, {
+  const before = (await bench.running.events()).length;
+  await fetch(bench.running.url + path, {
     method: "POST",
     headers: { "content-type": "application/json", authorization: "Bearer sk-test-tags-client", ...headers },
     body: JSON.stringify({ model: "gpt-4o-mini", max_tokens: 5, messages: [], ...body }),
   });
-  await expect.poll(async () => (await running.events()).length).toBe(before + 1);
-  return (await running.events()).at(-1)?.tags ?? {};
+  await expect.poll(async () => (await bench.running.events()).length).toBe(before + 1);
+  return (await bench.running.events()).at(-1)?.tags ?? {};
 }
 
 it.each([
@@ -45,7 +34,7 @@ it.each([
   [{ "x-portkey-metadata": "no json" }, {}],
 ])("the headers %j are the tags %j, and go no further", async (headers, tags) => {
   expect(await tagsOf(headers)).toEqual(tags);
-  for (const name of Object.keys(headers)) expect(provider.journal.at(-1)?.headers[name]).toBeUndefined();
+  for (const name of Object.keys(headers)) expect(bench.provider.journal.at(-1)?.headers[name]).toBeUndefined();
 });
 
 it("the bodies' own fields are tags too: user, metadata, labels", async () => {

@@ -3,25 +3,15 @@
 import { request as httpRequest } from "node:http";
 import { setTimeout as sleep } from "node:timers/promises";
 import OpenAI from "openai";
-import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import { describe, expect, it } from "vitest";
 import type { EventRecord } from "../../ledger/usage/events.ts";
 import { createPriceBook } from "../../ledger/prices/price-book.ts";
-import { json, startFakeProvider } from "../fake/provider.ts";
-import type { FakeProvider, Script } from "../fake/provider.ts";
-import { startProxy } from "../start-proxy.ts";
-import type { RunningProxy } from "../start-proxy.ts";
+import { json } from "../fake/provider.ts";
+import type { Script } from "../fake/provider.ts";
+import { withProxy } from "../with-proxy.ts";
 
 const KEY = "sk-test-went-wrong-client";
-let provider: FakeProvider;
-let running: RunningProxy;
-beforeAll(async () => {
-  provider = await startFakeProvider(() => {});
-  running = await startProxy(provider.url, { KEYMETER_DURABILITY: "process" });
-});
-afterAll(async () => {
-  await running.stop();
-  await provider.close();
-});
+const bench = withProxy(() => {}, { KEYMETER_DURABILITY: "process" });
 
 const CHAT = "/openai/v1/chat/completions";
 const RESPONSES = "/openai/v1/responses";
@@ -32,7 +22,7 @@ const RESPONSES_BODY = { model: "gpt-4o-mini", max_output_tokens: 4_000, input: 
 const MESSAGES_BODY = { model: "claude-haiku-4-5", max_tokens: 4_000, messages: [] };
 
 function post(path: string, body: object): Promise<string> {
-  return fetch(running.url + path, {
+  return fetch(bench.running.url + path, {
     method: "POST",
     headers: { "content-type": "application/json", authorization: `Bearer ${KEY}` },
     body: JSON.stringify(body),
@@ -42,7 +32,7 @@ function post(path: string, body: object): Promise<string> {
 }
 
 function get(path: string, key = KEY): Promise<number> {
-  return fetch(running.url + path, { headers: { authorization: `Bearer ${key}` } }).then(async (answer) => {
+  return fetch(bench.running.url + path, { headers: { authorization: `Bearer ${key}` } }).then(async (answer) => {
     await answer.text();
     return answer.status;
   });
@@ -57,7 +47,7 @@ function leave(path: string, body: object, afterBytes: number): Promise<void> {
       authorization: `Bearer ${KEY}`,
       "content-length": Buffer.byteLength(text),
     };
-    const request = httpRequest(running.url + path, { method: "POST", headers }, (answer) => {
+    const request = httpRequest(bench.running.url + path, { method: "POST", headers }, (answer) => {
       let got = 0;
       answer.on("error", () => {});
       answer.on("data", (chunk: Buffer) => {
@@ -74,11 +64,11 @@ function leave(path: string, body: object, afterBytes: number): Promise<void> {
 
 /** The events that something brings: as many as are waited for, and not one more a moment later. */
 async function events(work: () => Promise<unknown>, count = 1): Promise<EventRecord[]> {
-  const before = (await running.events()).length;
+  const before = (await bench.running.events()).length;
   await work();
-  await expect.poll(async () => (await running.events()).length, { timeout: 8_000 }).toBe(before + count);
+  await expect.poll(async () => (await bench.running.events()).length, { timeout: 8_000 }).toBe(before + count);
   await sleep(50);
-  const found = (await running.events()).slice(before);
+  const found = (await bench.running.events()).slice(before);
   expect(found.length).toBe(count);
   return found;
 }
@@ -129,9 +119,9 @@ describe("a stream that is cut is nearly free (case 15)", () => {
     gemini: [`${GEMINI}?alt=sse`, { contents: [], ...UNTHINKING }, [geminiDelta(LONG)]],
   } as const;
   it.each(Object.entries(streams))("%s: not here", async (_name, [path, body, parts]) => {
-    provider.script = stream(parts, "breaks");
+    bench.provider.script = stream(parts, "breaks");
     const cut = await event(() => post(path, { ...body, stream: true }));
-    provider.script = stream(parts, "hangs");
+    bench.provider.script = stream(parts, "hangs");
     const left = await event(() => leave(path, { ...body, stream: true }, 200));
     for (const one of [cut, left]) {
       expect(one.usageState).toBe("estimated");
@@ -139,7 +129,7 @@ describe("a stream that is cut is nearly free (case 15)", () => {
       expect(one.usage.output).toBeLessThanOrEqual(1_000);
     }
     expect([cut.outcome, left.outcome]).toEqual(["upstream_failed", "client_left"]);
-    expect((await running.proxy.writer.verify()).reservedNanoUsd).toBe(0n);
+    expect((await bench.running.proxy.writer.verify()).reservedNanoUsd).toBe(0n);
   });
 });
 
@@ -152,12 +142,12 @@ describe("a client that closes a stream leaves no row (case 13)", () => {
       [`${GEMINI}?alt=sse`, { contents: [] }, words(200).map(geminiDelta)],
     ] as const;
     for (const [path, body, parts] of cases) {
-      provider.script = stream(parts, "hangs");
+      bench.provider.script = stream(parts, "hangs");
       const left = await event(() => leave(path, body, 4_000));
       expect(left).toMatchObject({ outcome: "client_left", usageState: "estimated" });
       expect(BigInt(left.costNanoUsd ?? 0)).toBeGreaterThan(0n);
     }
-    expect(await running.proxy.writer.verify()).toEqual({ differences: [], reservedNanoUsd: 0n });
+    expect(await bench.running.proxy.writer.verify()).toEqual({ differences: [], reservedNanoUsd: 0n });
   });
 });
 
@@ -209,7 +199,7 @@ describe("an error is charged as an answer (case 16)", () => {
   it.each(Object.entries(failures))("%s: not here, however long its text", async (_name, [path, body, fails]) => {
     const booked = [];
     for (const size of [20, 2_000]) {
-      provider.script = fails(size);
+      bench.provider.script = fails(size);
       booked.push(await event(() => post(path, body)));
     }
     const [short, long] = booked;
@@ -262,14 +252,14 @@ describe("zeros that the provider states are replaced by a guess (case 17)", () 
       ],
     ] as const;
     for (const [path, body, script] of zeros) {
-      provider.script = script;
+      bench.provider.script = script;
       expect(await event(() => post(path, body))).toMatchObject({
         usageState: "reported",
         costNanoUsd: "0",
         usage: {},
       });
     }
-    provider.script = json({ id: "c", model: "gpt-4o-mini", choices: [] });
+    bench.provider.script = json({ id: "c", model: "gpt-4o-mini", choices: [] });
     expect(await event(() => post(CHAT, CHAT_BODY))).toMatchObject({ usageState: "estimated" });
   });
 });
@@ -282,7 +272,7 @@ describe("the first count of a stream is booked as the last (case 18)", () => {
       cache_read_input_tokens: 0,
       output_tokens: 1,
     };
-    provider.script = stream([messageStart(usage), ...words(200).map(messageDelta)], "hangs");
+    bench.provider.script = stream([messageStart(usage), ...words(200).map(messageDelta)], "hangs");
     const left = await event(() => leave(MESSAGES, { ...MESSAGES_BODY, stream: true }, 15_000));
     expect(left.usage).toMatchObject({ input: 100, cache_write_5m: 1_000 });
     expect(left.usage.output).toBeGreaterThan(100);
@@ -297,7 +287,7 @@ describe("asking for usage changes what the client sees (case 19)", () => {
     async (options) => {
       for (const path of [CHAT, "/openai/v1/completions"]) {
         const parts = [chatDelta("héé"), chatDelta("b")];
-        provider.script = (arrived, response) => {
+        bench.provider.script = (arrived, response) => {
           const body = JSON.parse(arrived.body.toString()) as { stream_options?: { include_usage?: boolean } };
           const usage = { prompt_tokens: 9, completion_tokens: 2, total_tokens: 11 };
           const last = body.stream_options?.include_usage
@@ -324,19 +314,24 @@ describe("asking for usage changes what the client sees (case 19)", () => {
 describe("attempts that the client gave up are not billed (case 20)", () => {
   it("here each is a row of its own, with what the provider said in the end", async () => {
     const usage = { prompt_tokens: 100, completion_tokens: 20, total_tokens: 120 };
-    provider.script = async (_arrived, response) => {
+    bench.provider.script = async (_arrived, response) => {
       await sleep(400);
       response.writeHead(200, { "content-type": "application/json" });
       response.end(JSON.stringify({ id: "c", model: "gpt-4o-mini", choices: [], usage }));
     };
-    const impatient = new OpenAI({ baseURL: `${running.url}/openai/v1`, apiKey: KEY, timeout: 150, maxRetries: 2 });
-    const arrived = provider.journal.length;
+    const impatient = new OpenAI({
+      baseURL: `${bench.running.url}/openai/v1`,
+      apiKey: KEY,
+      timeout: 150,
+      maxRetries: 2,
+    });
+    const arrived = bench.provider.journal.length;
     const booked = await events(
       () =>
         expect(impatient.chat.completions.create({ model: "gpt-4o-mini", messages: [] })).rejects.toThrow("timed out"),
       3,
     );
-    expect(provider.journal.length - arrived).toBe(3);
+    expect(bench.provider.journal.length - arrived).toBe(3);
     expect(booked.map((one) => [one.outcome, one.usageState, one.costNanoUsd])).toEqual(
       Array.from({ length: 3 }, () => ["client_left", "reported", "27000"]),
     );
@@ -346,18 +341,18 @@ describe("attempts that the client gave up are not billed (case 20)", () => {
 describe("a batch is priced wrong (case 24)", () => {
   const headers = { "content-type": "application/json", "x-goog-api-key": KEY };
   it("cached tokens of a Gemini batch cost as much as outside one", async () => {
-    provider.script = json({ name: "batches/b1" });
+    bench.provider.script = json({ name: "batches/b1" });
     const body = JSON.stringify({ batch: { inputConfig: { requests: { requests: [{ request: {} }] } } } });
-    await fetch(`${running.url}/google/v1beta/models/gemini-2.5-pro:batchGenerateContent`, {
+    await fetch(`${bench.running.url}/google/v1beta/models/gemini-2.5-pro:batchGenerateContent`, {
       method: "POST",
       headers,
       body,
     });
     const usageMetadata = { promptTokenCount: 1_100, cachedContentTokenCount: 1_000, candidatesTokenCount: 10 };
     const inlinedResponses = { inlinedResponses: [{ response: { modelVersion: "gemini-2.5-pro", usageMetadata } }] };
-    provider.script = json({ name: "batches/b1", done: true, response: { inlinedResponses } });
+    bench.provider.script = json({ name: "batches/b1", done: true, response: { inlinedResponses } });
     const booked = await event(async () =>
-      (await fetch(`${running.url}/google/v1beta/batches/b1`, { headers })).text(),
+      (await fetch(`${bench.running.url}/google/v1beta/batches/b1`, { headers })).text(),
     );
     // 100 at half of 1.25, 1,000 at 0.125, 10 at half of 10 USD a million.
     expect(booked.costNanoUsd).toBe(String(100 * 625 + 1_000 * 125 + 10 * 5_000));
@@ -365,11 +360,11 @@ describe("a batch is priced wrong (case 24)", () => {
 
   it("a sum of answers of which one may have been long is marked as inferred", async () => {
     const batch = { id: "batch_long", object: "batch", status: "validating" };
-    provider.script = json(batch);
+    bench.provider.script = json(batch);
     await post("/openai/v1/batches", { input_file_id: "f", endpoint: "/v1/responses", completion_window: "24h" });
     const usage = { input_tokens: 301_000, output_tokens: 90, total_tokens: 301_090 };
     const counts = { total: 2, completed: 2, failed: 0 };
-    provider.script = json({ ...batch, status: "completed", model: "gpt-5.4", request_counts: counts, usage });
+    bench.provider.script = json({ ...batch, status: "completed", model: "gpt-5.4", request_counts: counts, usage });
     expect(await event(() => get("/openai/v1/batches/batch_long"))).toMatchObject({ priceConfidence: "inferred" });
   });
 });
@@ -377,7 +372,7 @@ describe("a batch is priced wrong (case 24)", () => {
 describe("thoughts are left out (case 25)", () => {
   it("not here: what a total holds beyond its parts was written", async () => {
     const usage = { prompt_tokens: 10, completion_tokens: 5, total_tokens: 115 };
-    provider.script = json({ id: "1", model: "gemini-2.5-flash", choices: [], usage });
+    bench.provider.script = json({ id: "1", model: "gemini-2.5-flash", choices: [], usage });
     expect((await event(() => post("/google/v1beta/openai/chat/completions", CHAT_BODY))).usage).toEqual({
       input: 10,
       output: 105,
@@ -388,7 +383,7 @@ describe("thoughts are left out (case 25)", () => {
 describe("a search costs nothing (case 26)", () => {
   it("a model that always searches has one fee an answer", async () => {
     const usage = { prompt_tokens: 10, completion_tokens: 5, total_tokens: 15 };
-    provider.script = json({ id: "1", model: "gpt-4o-search-preview-2025-03-11", choices: [], usage });
+    bench.provider.script = json({ id: "1", model: "gpt-4o-search-preview-2025-03-11", choices: [], usage });
     const booked = await event(() =>
       post(CHAT, { ...CHAT_BODY, model: "gpt-4o-search-preview", web_search_options: {} }),
     );
@@ -399,7 +394,7 @@ describe("a search costs nothing (case 26)", () => {
 
   it("a search without a rate is unpriced, and the tokens are still owed", async () => {
     const answer = { id: "r", status: "completed", model: "gpt-4.1-nano", output: [{ type: "web_search_call" }] };
-    provider.script = json({ ...answer, usage: { input_tokens: 10, output_tokens: 5, total_tokens: 15 } });
+    bench.provider.script = json({ ...answer, usage: { input_tokens: 10, output_tokens: 5, total_tokens: 15 } });
     const booked = await event(() => post(RESPONSES, { ...RESPONSES_BODY, model: "gpt-4.1-nano" }));
     expect(booked).toMatchObject({ priceConfidence: "unpriced", costNanoUsd: "3000" });
   });
@@ -409,12 +404,12 @@ describe("an unknown model is free (case 27)", () => {
   const answer = (model: string): Script =>
     json({ id: "1", model, choices: [], usage: { prompt_tokens: 10, completion_tokens: 5, total_tokens: 15 } });
   const unpriced = async (): Promise<number> => {
-    const text = await (await fetch(`${running.opsUrl}/metrics`)).text();
+    const text = await (await fetch(`${bench.running.opsUrl}/metrics`)).text();
     return Number(/keymeter_unpriced_requests_total\{provider="openai",model="other"\} (\d+)/.exec(text)?.[1] ?? 0);
   };
   it("not here: it is unpriced, and counted as such", async () => {
     const before = await unpriced();
-    provider.script = answer("mystery-1");
+    bench.provider.script = answer("mystery-1");
     expect(await event(() => post(CHAT, { ...CHAT_BODY, model: "mystery-1" }))).toMatchObject({
       costNanoUsd: null,
       priceConfidence: "unpriced",
@@ -424,7 +419,7 @@ describe("an unknown model is free (case 27)", () => {
   });
 
   it("one that answers under an unknown name has the price of what was asked for, marked as inferred", async () => {
-    provider.script = answer("gpt-99-unheard");
+    bench.provider.script = answer("gpt-99-unheard");
     expect(await event(() => post(CHAT, CHAT_BODY))).toMatchObject({
       priceConfidence: "inferred",
       costNanoUsd: "4500",
@@ -442,19 +437,23 @@ describe("a price in another unit is off by a million (case 28)", () => {
 describe("a batch that nobody may read is settled as nothing (case 29)", () => {
   it("not here: a 403 leaves it pending, and a result without usage is unknown, under the key that began it", async () => {
     const batch = { id: "batch_n", object: "batch", status: "validating" };
-    provider.script = json(batch);
+    bench.provider.script = json(batch);
     await post("/openai/v1/batches", {
       input_file_id: "f",
       endpoint: "/v1/chat/completions",
       completion_window: "24h",
     });
-    const before = (await running.events()).length;
-    provider.script = json({ error: { message: "no" } }, 403);
+    const before = (await bench.running.events()).length;
+    bench.provider.script = json({ error: { message: "no" } }, 403);
     expect(await get("/openai/v1/batches/batch_n")).toBe(403);
-    expect((await running.events()).length).toBe(before);
-    expect(running.proxy.context.work.list().map(({ workId }) => workId)).toContain("batch_n");
-    const creator = running.proxy.context.things.ownerOf("openai", "batch_n");
-    provider.script = json({ ...batch, status: "completed", request_counts: { total: 1, completed: 1, failed: 0 } });
+    expect((await bench.running.events()).length).toBe(before);
+    expect(bench.running.proxy.context.work.list().map(({ workId }) => workId)).toContain("batch_n");
+    const creator = bench.running.proxy.context.things.ownerOf("openai", "batch_n");
+    bench.provider.script = json({
+      ...batch,
+      status: "completed",
+      request_counts: { total: 1, completed: 1, failed: 0 },
+    });
     const booked = await event(() => get("/openai/v1/batches/batch_n", "sk-another-client-key-0000"));
     expect(booked).toMatchObject({
       usageState: "unknown",
@@ -468,7 +467,7 @@ describe("a batch that nobody may read is settled as nothing (case 29)", () => {
 describe("polls are charged again (case 30)", () => {
   it("not here: 20 retrievals of a response that was answered at once", async () => {
     const usage = { input_tokens: 10, output_tokens: 5, total_tokens: 15 };
-    provider.script = json({ id: "resp_f", status: "completed", model: "gpt-4o-mini", output: [], usage });
+    bench.provider.script = json({ id: "resp_f", status: "completed", model: "gpt-4o-mini", output: [], usage });
     const booked = await events(async () => {
       await post(RESPONSES, RESPONSES_BODY);
       for (let i = 0; i < 20; i++) await get("/openai/v1/responses/resp_f");
@@ -485,11 +484,11 @@ describe("polls are charged again (case 30)", () => {
       output: [],
       usage: null,
     };
-    provider.script = json(response);
+    bench.provider.script = json(response);
     await post(RESPONSES, { ...RESPONSES_BODY, background: true });
     const usage = { input_tokens: 10, output_tokens: 5, total_tokens: 15 };
     const done = { type: "response.completed", response: { ...response, status: "completed", usage } };
-    provider.script = stream([responseDelta("a"), data(done, "response.completed")], "ends");
+    bench.provider.script = stream([responseDelta("a"), data(done, "response.completed")], "ends");
     const booked = await events(async () => {
       for (let i = 0; i < 3; i++) await get("/openai/v1/responses/resp_b?stream=true&starting_after=1");
     });
