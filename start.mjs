@@ -1,6 +1,6 @@
 #!/usr/bin/env node
-// The way in, in plain JavaScript that Node 20 runs: is everything installed, is this the right Node? Then the rest, on the
-// Node 24 that comes with the project.
+// The way in, in plain JavaScript that Node 20 runs: is everything installed, is this the right Node? Then the rest, on
+// the Node 24 that comes with the project.
 //   node start.mjs --install-only     installs what is missing, nothing else
 //   node start.mjs COMMAND ...        keymeter COMMAND ...
 import { spawn, spawnSync } from "node:child_process";
@@ -72,7 +72,8 @@ if (node === process.execPath) {
   const child = spawn(node, [join(root, "keymeter.ts"), ...(command === undefined ? [] : [command, ...rest])], {
     stdio: "inherit",
   });
-  // A terminal sends its signals to both of us, a supervisor to this process alone; the command takes one twice for one.
+  // A terminal sends its signals to both of us, a supervisor to this process alone; the command takes one twice for
+  // one.
   for (const signal of ["SIGINT", "SIGTERM"]) process.on(signal, () => child.kill(signal));
   child.on("exit", (code, signal) => process.exit(code ?? (signal === "SIGINT" ? 130 : 1)));
 }
@@ -104,7 +105,8 @@ function installMark() {
   return join(root, ".keymeter-installs");
 }
 
-/** Two that install at once break each other: who comes second waits. A checkout that cannot be written fails in npm, with its own words. */
+/** Two that install at once break each other: who comes second waits. A checkout that cannot be written fails in npm,
+ *  with its own words. */
 async function takeInstall() {
   for (;;) {
     try {

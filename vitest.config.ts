@@ -27,8 +27,8 @@ export default defineConfig({
     testTimeout: isCi ? 900_000 : 120_000,
     hookTimeout: 60_000,
     sequence: { sequencer: WaitingFirst },
-    // On two cores, full counts: more at once only makes timing tests lie. With small counts three files wait for real alerts most of the
-    // time, so there is room for a fourth.
+    // On two cores, full counts: more at once only makes timing tests lie. With small counts three files wait for real
+    // alerts most of the time, so there is room for a fourth.
     maxWorkers: isCi ? 2 : 4,
     reporters: report === undefined ? ["default"] : ["default", ["json", { outputFile: report }]],
   },

@@ -1,5 +1,5 @@
-// Alertmanager, as far as this program needs it: its grouping and inhibition, read from its own file, for the time without it; and its API:
-// what is active, and silences.
+// Alertmanager, as far as this program needs it: its grouping and inhibition, read from its own file, for the time
+// without it; and its API: what is active, and silences.
 import { readFileSync } from "node:fs";
 import { fileURLToPath } from "node:url";
 import { parse } from "yaml";
@@ -32,7 +32,8 @@ const file = z.object({
 
 const TIMEOUT_MS = 5_000;
 
-/** Reads how alerts are grouped and inhibited. Throws an Error for what Alertmanager would understand and this does not. */
+/** Reads how alerts are grouped and inhibited. Throws an Error for what Alertmanager would understand and this does
+ *  not. */
 export function readGrouping(path = fileURLToPath(new URL("alertmanager.yaml", import.meta.url))): Grouping {
   const { route, inhibit_rules: rules } = file.parse(parse(readFileSync(path, "utf8")));
   return {
@@ -45,7 +46,8 @@ export function readGrouping(path = fileURLToPath(new URL("alertmanager.yaml", i
   };
 }
 
-/** Alerts as Alertmanager would deliver them: without those that another one inhibits, a group for each value of the labels. */
+/** Alerts as Alertmanager would deliver them: without those that another one inhibits, a group for each value of the
+ *  labels. */
 export function groupAlerts(alerts: readonly FiringAlert[], { groupBy, inhibitions }: Grouping): AlertGroup[] {
   const firing = alerts.filter(({ endsAtMs }) => endsAtMs === undefined);
   const isInhibited = (alert: FiringAlert): boolean =>

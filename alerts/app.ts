@@ -89,7 +89,8 @@ export function createAlertsApp(
     if (!group) return reply.code(400).send({ error: "not a delivery of Alertmanager (webhook version 4)" });
     received.inc();
     if (!(await isSigned(bearerOf(request)))) {
-      // Anybody on this machine can send one. For one release it is still said, marked; it ends, silences and proves nothing.
+      // Anybody on this machine can send one. For one release it is still said, marked; it ends, silences and proves
+      // nothing.
       unsigned.set(Date.now() / 1000);
       if (isWatchdog(group) || group.status === "resolved") return { ok: true, ignored: "it brought no token" };
       const payload = JSON.stringify({ ...group, isSigned: undefined, isUnsigned: true });

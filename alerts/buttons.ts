@@ -1,5 +1,5 @@
-// What people press in Slack, over Socket Mode: no public address is needed. Acknowledge is everybody's; pausing a key and raising a budget are
-// for the people whom the settings name, and go into the audit with their name.
+// What people press in Slack, over Socket Mode: no public address is needed. Acknowledge is everybody's; pausing a key
+// and raising a budget are for the people whom the settings name, and go into the audit with their name.
 import { randomBytes } from "node:crypto";
 import { createRequire } from "node:module";
 import { readBudgets } from "../ledger/usage/changes.ts";

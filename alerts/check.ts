@@ -1,5 +1,5 @@
-// Does what this program holds work: Slack's token and channels, Alertmanager's way here? Asked of the program itself, for a shell beside it
-// may hold others.
+// Does what this program holds work: Slack's token and channels, Alertmanager's way here? Asked of the program itself,
+// for a shell beside it may hold others.
 import type { Finding } from "../service/finding.ts";
 import type { AlertsConfig } from "./config.ts";
 import { createSlack } from "./slack.ts";
@@ -41,7 +41,8 @@ async function checkAlertmanager(url: string): Promise<Finding[]> {
   }
 }
 
-/** What of Slack works, a finding each, with its mending; a test message is sent if it `isSaid`. Changes nothing else. */
+/** What of Slack works, a finding each, with its mending; a test message is sent if it `isSaid`. Changes nothing
+ *  else. */
 export async function checkSlack(
   { slackToken, slackChannel, slackChannels, slackUrl }: AlertsConfig,
   isSaid: boolean,

@@ -1,4 +1,5 @@
-// What is said of a group of alerts, with the figures of this moment: its message, its picture, and the money that it is about; and what is said of a week.
+// What is said of a group of alerts, with the figures of this moment: its message, its picture, and the money that it
+// is about; and what is said of a week.
 import { hostname } from "node:os";
 import { drawSpend } from "../charts/spend.ts";
 import { toPng } from "../charts/png.ts";

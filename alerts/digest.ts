@@ -1,4 +1,5 @@
-// The week in one message: what was spent, against what was forecast, who made the difference, what is ahead. Reads only.
+// The week in one message: what was spent, against what was forecast, who made the difference, what is ahead. Reads
+// only.
 import type { KnownBlock } from "@slack/web-api";
 import { readScores, recordOf } from "../ledger/billing/forecasts.ts";
 import { formatUsd } from "../ledger/money.ts";

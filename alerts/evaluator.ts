@@ -1,5 +1,5 @@
-// Rules over samples, step by step: which alerts are pending, which fire, which are over. What Prometheus does between a scrape and
-// Alertmanager, for the rules that can be evaluated here.
+// Rules over samples, step by step: which alerts are pending, which fire, which are over. What Prometheus does between
+// a scrape and Alertmanager, for the rules that can be evaluated here.
 import { evaluate, labelKey } from "./expression.ts";
 import type { Labels, Sample } from "./expression.ts";
 import type { Rule } from "./rules.ts";

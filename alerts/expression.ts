@@ -1,6 +1,6 @@
-// The part of PromQL that the money rules are written in: selectors, comparison of a figure with a number, another figure or a number of
-// times it, `and` and `unless`. Read by Prometheus' own grammar, so that a rule means here what it means there; what lies outside
-// the part is said, not guessed. Pure.
+// The part of PromQL that the money rules are written in: selectors, comparison of a figure with a number, another
+// figure or a number of times it, `and` and `unless`. Read by Prometheus' own grammar, so that a rule means here what
+// it means there; what lies outside the part is said, not guessed. Pure.
 import type { SyntaxNode } from "@lezer/common";
 import { parser } from "@prometheus-io/lezer-promql";
 
@@ -66,8 +66,8 @@ export function metricsIn(expression: Expression): string[] {
   }
 }
 
-/** What an expression holds for, as Prometheus answers it: samples without the metric's name. Throws an Error where two series of one
- *  side fit one of the other. */
+/** What an expression holds for, as Prometheus answers it: samples without the metric's name. Throws an Error where two
+ *  series of one side fit one of the other. */
 export function evaluate(expression: Expression, samples: readonly Sample[]): Sample[] {
   switch (expression.type) {
     case "selector":

@@ -26,7 +26,8 @@ import type { SpendRow } from "../ledger/usage/spend-sums.ts";
 import { createCalendar, DAY_MS, HOUR_MS } from "../ledger/windows.ts";
 import type { Labels } from "./expression.ts";
 
-/** A key that drives spend: what it cost in the window, and how much that is over its own forecast, where it has one. */
+/** A key that drives spend: what it cost in the window, and how much that is over its own forecast, where it has
+ *  one. */
 export type Mover = {
   readonly id: string;
   readonly name: string;
@@ -157,7 +158,8 @@ export async function readFigures(
   };
 }
 
-/** What the subject's last hour cost: this hour so far, and the part of the one before that lies within sixty minutes. */
+/** What the subject's last hour cost: this hour so far, and the part of the one before that lies within sixty
+ *  minutes. */
 async function lastHour(usage: UsageBooks, scope: Scope, nowMs: number): Promise<NanoUsd> {
   const hourMs = nowMs - (nowMs % HOUR_MS);
   const hours = await readHoursInScope(usage, scope, hourMs - HOUR_MS, nowMs + 1);

@@ -1,5 +1,5 @@
-// The alerts program: Alertmanager's webhook in, Slack out, with notices.db in between; and the rules evaluated here, while there is no
-// Prometheus.
+// The alerts program: Alertmanager's webhook in, Slack out, with notices.db in between; and the rules evaluated here,
+// while there is no Prometheus.
 import { createTask } from "node-cron";
 import type { ScheduledTask } from "node-cron";
 import {

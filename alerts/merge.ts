@@ -1,5 +1,5 @@
-// What several sources say of one group, as one word: two Alertmanagers that do not know of each other, or one of them and the rules
-// evaluated here. Pure.
+// What several sources say of one group, as one word: two Alertmanagers that do not know of each other, or one of them
+// and the rules evaluated here. Pure.
 import type { Delivery } from "../ledger/notices/notices.ts";
 import { OWN_SOURCE } from "./source.ts";
 import { labelKey } from "./expression.ts";
@@ -40,7 +40,8 @@ export function mergeWords(words: readonly Delivery[]): Merged | undefined {
   };
 }
 
-/** A group of alerts; it fires while one of them does. The same alert from two sources is one, and fires if one says so. */
+/** A group of alerts; it fires while one of them does. The same alert from two sources is one, and fires if one says
+ *  so. */
 export function groupOf(
   groupKey: string,
   all: readonly AlertGroup["alerts"][number][],

@@ -1,5 +1,5 @@
-// An alert group and its figures -> one Slack message. Pure. Says which scope, how much over, who drives it, what to do, and
-// where to look; and what kind of money it speaks of.
+// An alert group and its figures -> one Slack message. Pure. Says which scope, how much over, who drives it, what to
+// do, and where to look; and what kind of money it speaks of.
 import type { KnownBlock } from "@slack/web-api";
 import { formatUsd } from "../ledger/money.ts";
 import type { NanoUsd } from "../ledger/money.ts";
@@ -230,7 +230,8 @@ function linksLine(
   ].join(" · ");
 }
 
-/** Acknowledge for everybody; what changes something for those who may, after a question, and only where it helps. Undefined: none. */
+/** Acknowledge for everybody; what changes something for those who may, after a question, and only where it helps.
+ *  Undefined: none. */
 function buttonsOf(
   { groupKey }: AlertGroup,
   name: string,

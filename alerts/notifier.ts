@@ -1,6 +1,7 @@
-// The notifier: takes what waits out of the outbox and says it in Slack. One message a group, updated in place, with what follows in its
-// thread. A row leaves the outbox in the transaction that notes what was said; before its first byte goes out it is marked, and what was
-// marked and has no answer (a timeout, a crash) is looked for in Slack before it is sent again.
+// The notifier: takes what waits out of the outbox and says it in Slack. One message a group, updated in place, with
+// what follows in its thread. A row leaves the outbox in the transaction that notes what was said; before its first
+// byte goes out it is marked, and what was marked and has no answer (a timeout, a crash) is looked for in Slack before
+// it is sent again.
 import {
   dropOutgoing,
   findLastNotice,
@@ -50,7 +51,8 @@ export type NotifierParts = {
   /** The picture of a group, or of the week; undefined where there is nothing to draw. */
   readonly draw: (group: AlertGroup | undefined) => Promise<Picture | undefined>;
   readonly digest: () => Promise<Message>;
-  /** Asks the Alertmanagers whether anything of a group is active, where sources disagree; undefined when none answers. */
+  /** Asks the Alertmanagers whether anything of a group is active, where sources disagree; undefined when none
+   *  answers. */
   readonly isActive: (group: AlertGroup) => Promise<boolean | undefined>;
   readonly log: Log;
   readonly now?: () => number;

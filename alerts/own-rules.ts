@@ -1,5 +1,6 @@
-// The money alerts without Prometheus: the same rules, over the gauges of proxy and collector, grouped and inhibited by Alertmanager's own
-// file, and delivered as one more source. It speaks while the chain from Prometheus is silent, told by the watchdog that no longer comes.
+// The money alerts without Prometheus: the same rules, over the gauges of proxy and collector, grouped and inhibited by
+// Alertmanager's own file, and delivered as one more source. It speaks while the chain from Prometheus is silent, told
+// by the watchdog that no longer comes.
 import { dropSource, keepDelivery, readWords } from "../ledger/notices/notices.ts";
 import type { NoticesBooks } from "../ledger/books.ts";
 import type { Log } from "../service/log.ts";

@@ -1,4 +1,5 @@
-// The rules, read from the files that Prometheus reads. Each says whether it can be evaluated here, or why it needs Prometheus.
+// The rules, read from the files that Prometheus reads. Each says whether it can be evaluated here, or why it needs
+// Prometheus.
 import { globSync, readFileSync } from "node:fs";
 import { fileURLToPath } from "node:url";
 import { DAY_MS, HOUR_MS } from "../ledger/windows.ts";
@@ -37,7 +38,8 @@ const file = z.object({
 
 const UNITS: { readonly [unit: string]: number } = { s: 1_000, m: 60_000, h: HOUR_MS, d: DAY_MS };
 
-/** Reads every rule file of a folder. Throws an Error that names the file and the place for one that is no rule file. */
+/** Reads every rule file of a folder. Throws an Error that names the file and the place for one that is no rule
+ *  file. */
 export function readRules(folder = fileURLToPath(new URL("rules/", import.meta.url))): Rule[] {
   return globSync("*.yaml", { cwd: folder })
     .toSorted()

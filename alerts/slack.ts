@@ -1,5 +1,5 @@
-// Slack: post a message, update one, reply in its thread, put a picture there, find what was sent. The outcome says whether trying again is
-// of use, and whether Slack may have taken it all the same; the caller guesses nothing.
+// Slack: post a message, update one, reply in its thread, put a picture there, find what was sent. The outcome says
+// whether trying again is of use, and whether Slack may have taken it all the same; the caller guesses nothing.
 import { WebClient } from "@slack/web-api";
 import type { Secret } from "../service/secret.ts";
 import type { Message } from "./message.ts";
@@ -12,8 +12,8 @@ export type SlackOutcome =
       readonly error: string;
       /** Slack said that it did not take it. Else nobody knows: look for it before it is sent again. */
       readonly isKnown: boolean;
-      /** gone: what was to be updated is not there. channel: it cannot be said there. form: Slack does not like the message.
-       *  everything: nothing can be said anywhere before this is over. */
+      /** gone: what was to be updated is not there. channel: it cannot be said there. form: Slack does not like the
+       *  message. everything: nothing can be said anywhere before this is over. */
       readonly about: "gone" | "channel" | "form" | "everything" | "call";
     };
 
@@ -24,7 +24,8 @@ export type Slack = {
   reply(channel: string, ts: string, text: string, nonce: string, isLoud: boolean): Promise<SlackOutcome>;
   /** A PNG in the thread of a message. */
   picture(channel: string, ts: string, picture: Picture, nonce: string): Promise<SlackOutcome>;
-  /** The id of what carries a nonce, in a channel or a thread; undefined when it is not there, or when the token may not look. */
+  /** The id of what carries a nonce, in a channel or a thread; undefined when it is not there, or when the token may
+   *  not look. */
   find(channel: string, nonce: string, sinceMs: number, threadTs?: string): Promise<string | undefined>;
   /** Checks the token; returns what it is and may do. Rejects with an Error that says how to mend it. */
   check(): Promise<{ readonly team: string; readonly bot: string; readonly scopes: readonly string[] }>;
@@ -129,7 +130,8 @@ export function createSlack(token: Secret, slackUrl: string): Slack {
           return data?.event_payload?.nonce === nonce || files?.some(({ name }) => name === `${nonce}.png`);
         })?.ts;
       } catch (error) {
-        // A token that may not read the channel, or a channel that is known by its name only: then one message may be there twice.
+        // A token that may not read the channel, or a channel that is known by its name only: then one message may be
+        // there twice.
         const outcome = failure(error);
         if (outcome.isKnown && outcome.about !== "everything") return undefined;
         throw error;

@@ -1,5 +1,5 @@
-// What is known of each alert, an entry each: its headline, what to do first, which buttons help, and what it is about. The runbook has the rest, under
-// the alert's own name. Pure.
+// What is known of each alert, an entry each: its headline, what to do first, which buttons help, and what it is about.
+// The runbook has the rest, under the alert's own name. Pure.
 import { formatUsd } from "../ledger/money.ts";
 import type { NanoUsd } from "../ledger/money.ts";
 import { HOUR_MS } from "../ledger/windows.ts";
@@ -11,7 +11,8 @@ type Text = {
   readonly action: (figures: Figures) => string;
   /** What a press can do about it. Absent: nothing that a button does helps. */
   readonly helps?: readonly ("pause" | "raise")[];
-  /** The labels that say what it is about, where that is bills, keys or Keymeter itself. Absent: figures of spend belong to it. */
+  /** The labels that say what it is about, where that is bills, keys or Keymeter itself. Absent: figures of spend
+   *  belong to it. */
   readonly about?: readonly string[];
   /** The report page that has more. Absent: the overview, or the key's where it is about keys. */
   readonly page?: "bills";

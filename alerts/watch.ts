@@ -1,5 +1,5 @@
-// Looks at the messages that stand open: Alertmanager does not notify again when only a value grows, and may lose the word that something is
-// over (a silence, an inhibition, a restart). Once a minute.
+// Looks at the messages that stand open: Alertmanager does not notify again when only a value grows, and may lose the
+// word that something is over (a silence, an inhibition, a restart). Once a minute.
 import { dropWord, findMute, readDeliveries, readOpenNotices, sayAgain } from "../ledger/notices/notices.ts";
 import type { Notice } from "../ledger/notices/notices.ts";
 import type { NanoUsd } from "../ledger/money.ts";
@@ -20,7 +20,8 @@ const MOVED = 10n;
 /** Looks without anything active before a message is closed: Alertmanager may just have started anew. */
 const MOST_ABSENT = 5;
 
-/** One look. `absent` counts, from look to look, how often nothing of a group was active. Returns whether something is to be said. */
+/** One look. `absent` counts, from look to look, how often nothing of a group was active. Returns whether something is
+ *  to be said. */
 export async function lookAtNotices(
   { notices, figureOf, isActive, now }: WatchParts,
   absent: Map<string, number>,

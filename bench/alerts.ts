@@ -1,8 +1,10 @@
-// Answers a file of alert cases with the product's own forecaster, limits and rules: `npm run bench:alerts -- alert_cases.csv.gz
-// alerts.csv`. The gauges of a case are fed to the rules of alerts/rules, hour by hour, as the alerts program evaluates them.
+// Answers a file of alert cases with the product's own forecaster, limits and rules: `npm run bench:alerts --
+// alert_cases.csv.gz alerts.csv`. The gauges of a case are fed to the rules of alerts/rules, hour by hour, as the
+// alerts program evaluates them.
 //
-// In: case_id,start,step_s,eval_from,org_day_usd,usd - USD per hour, `v;v;...`; org_day_usd above 0 is a key of an organisation that spends
-// so much on a mean day, 0 an organisation, team or project. Out: case_id,ts - the start of the UTC hour at whose end an alert fires.
+// In: case_id,start,step_s,eval_from,org_day_usd,usd - USD per hour, `v;v;...`; org_day_usd above 0 is a key of an
+// organisation that spends so much on a mean day, 0 an organisation, team or project. Out: case_id,ts - the start of
+// the UTC hour at whose end an alert fires.
 import { writeFileSync } from "node:fs";
 import { createEvaluator } from "../alerts/evaluator.ts";
 import type { Sample } from "../alerts/expression.ts";

@@ -1,4 +1,5 @@
-// One piece of the collector's work on large books, in a process of its own: how long it took, and the most memory it had. FOLDER JOB LASTDAY.
+// One piece of the collector's work on large books, in a process of its own: how long it took, and the most memory it
+// had. FOLDER JOB LASTDAY.
 import { join } from "node:path";
 import { closeSettledDays } from "../collector/jobs.ts";
 import { compareDays } from "../collector/compare.ts";

@@ -1,5 +1,5 @@
-// The collector's work on a year of 20 million events (--events N for fewer; --proxy: only what its clients notice): time and peak memory of each piece, and what the proxy's clients
-// notice of it: npm run bench:books
+// The collector's work on a year of 20 million events (--events N for fewer; --proxy: only what its clients notice):
+// time and peak memory of each piece, and what the proxy's clients notice of it: npm run bench:books
 import { fork } from "node:child_process";
 import type { ChildProcess } from "node:child_process";
 import { mkdtempSync, rmSync } from "node:fs";

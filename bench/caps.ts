@@ -1,4 +1,5 @@
-// What each mode of a hard budget does to real traffic: npm run bench:caps. Nothing is timed; the figures are the same on any machine.
+// What each mode of a hard budget does to real traffic: npm run bench:caps. Nothing is timed; the figures are the same
+// on any machine.
 import { hasTraffic, readTraffic, runCap } from "../test/simulation/traffic.ts";
 
 const rows = [

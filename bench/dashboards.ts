@@ -1,5 +1,6 @@
-// npm run bench:dashboards [-- --keys 500 --days 60]: how long each dashboard's questions take a real Prometheus, over the history of a replayed organisation
-// that was back-filled. As Grafana asks: all panels of a dashboard at once, six questions at a time. Seconds of one machine; the aim is one second.
+// npm run bench:dashboards [-- --keys 500 --days 60]: how long each dashboard's questions take a real Prometheus, over
+// the history of a replayed organisation that was back-filled. As Grafana asks: all panels of a dashboard at once, six
+// questions at a time. Seconds of one machine; the aim is one second.
 import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";

@@ -1,7 +1,9 @@
-// Answers a file of forecast tasks with the product's own forecaster: `npm run bench:forecast -- tasks.csv.gz forecasts.csv`.
+// Answers a file of forecast tasks with the product's own forecaster: `npm run bench:forecast -- tasks.csv.gz
+// forecasts.csv`.
 //
-// In: task_id,kind,history_start,step_s,horizon,spent_so_far,history - the history as USD per hour, `v;v;...`, an hour that
-// is not known is empty. Out: task_id,step,mean,p025,p10,p50,p90,p975 - steps from 1 on are hours, step 0 is the total.
+// In: task_id,kind,history_start,step_s,horizon,spent_so_far,history - the history as USD per hour, `v;v;...`, an hour
+// that is not known is empty. Out: task_id,step,mean,p025,p10,p50,p90,p975 - steps from 1 on are hours, step 0 is the
+// total.
 import { writeFileSync } from "node:fs";
 import { forecast } from "../collector/forecast.ts";
 import { readTable, round } from "./tables.ts";

@@ -1,5 +1,6 @@
-// The full product for the benchmark: a proxy as `keymeter proxy` starts it, with one virtual key under a strict hard budget. GUARDED=1
-// puts everything on that key that a key can have: a policy, limits of key, team and organisation, budgets inside budgets.
+// The full product for the benchmark: a proxy as `keymeter proxy` starts it, with one virtual key under a strict hard
+// budget. GUARDED=1 puts everything on that key that a key can have: a policy, limits of key, team and organisation,
+// budgets inside budgets.
 import { flushCompileCache } from "node:module";
 import type { Change } from "../ledger/usage/changes.ts";
 import type { KeyPolicy } from "../ledger/usage/key-policy.ts";

@@ -1,5 +1,5 @@
-// Books of a large year for the benchmark: EVENTS attempts over twelve months, their sums, and the bills of three providers. Written in SQL,
-// for the proxy would take hours; the schema, triggers included, is the product's.
+// Books of a large year for the benchmark: EVENTS attempts over twelve months, their sums, and the bills of three
+// providers. Written in SQL, for the proxy would take hours; the schema, triggers included, is the product's.
 import { replaceBills } from "../ledger/billing/bills.ts";
 import type { BilledLine, BillOfDay } from "../ledger/billing/bills.ts";
 import { firstAttemptId } from "../ledger/ids.ts";

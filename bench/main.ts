@@ -1,7 +1,7 @@
-// npm run bench [-- --quick --json]: the full product against nginx, against the same code unmetered and against Portkey, in
-// alternated runs. Quotes ratios of one run; single times mean little on a shared machine. A tool that is not installed
-// gives null and the reason. `-- --guards [--against CHECKOUT]` measures instead what policy, limits and nested budgets cost, against the
-// same product without them, and against that of another checkout.
+// npm run bench [-- --quick --json]: the full product against nginx, against the same code unmetered and against
+// Portkey, in alternated runs. Quotes ratios of one run; single times mean little on a shared machine. A tool that is
+// not installed gives null and the reason. `-- --guards [--against CHECKOUT]` measures instead what policy, limits and
+// nested budgets cost, against the same product without them, and against that of another checkout.
 import { fork, spawn, spawnSync } from "node:child_process";
 import type { ChildProcess } from "node:child_process";
 import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
@@ -130,7 +130,8 @@ async function measure(): Promise<Result> {
   };
 }
 
-/** Requests per second at 64 connections: with all guards on the key, with one budget, and another checkout with one budget. */
+/** Requests per second at 64 connections: with all guards on the key, with one budget, and another checkout with one
+ *  budget. */
 async function measureGuards(): Promise<object> {
   if (!has("wrk")) throw new Error("wrk is not installed (Debian: apt-get install wrk)");
   const upstream = await start("upstream.ts", {}, "0");

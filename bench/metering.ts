@@ -1,5 +1,6 @@
-// node bench/metering.ts: what metering itself costs, part by part, called in a loop without sockets or disk: microseconds for a
-// request of 2 KB, 100 KB and 1 MB, for an answer of that size, and for each chunk of a stream, early and late.
+// node bench/metering.ts: what metering itself costs, part by part, called in a loop without sockets or disk:
+// microseconds for a request of 2 KB, 100 KB and 1 MB, for an answer of that size, and for each chunk of a stream,
+// early and late.
 import { mkdtempSync } from "node:fs";
 import type { IncomingMessage } from "node:http";
 import { tmpdir } from "node:os";

@@ -1,5 +1,5 @@
-// The same code with metering off: fastify, headers, forwarder; no gate's reading of the body, no reservation, no meter, no
-// books. What the full product is held against.
+// The same code with metering off: fastify, headers, forwarder; no gate's reading of the body, no reservation, no
+// meter, no books. What the full product is held against.
 import Fastify from "fastify";
 import { loadProxyConfig } from "../proxy/config.ts";
 import { createForwarder } from "../proxy/forward.ts";

@@ -1,5 +1,5 @@
-// The upstream of the benchmark: answers from memory on a bare socket, so that it is never what is measured. A request body
-// that asks for a stream gets 100 events: all at once, or one each PACE_MS; any other a JSON answer of 2 KB.
+// The upstream of the benchmark: answers from memory on a bare socket, so that it is never what is measured. A request
+// body that asks for a stream gets 100 events: all at once, or one each PACE_MS; any other a JSON answer of 2 KB.
 import { createServer } from "node:net";
 
 const PACE_MS = Number(process.env["PACE_MS"] ?? "0");

@@ -1,4 +1,5 @@
-// How every chart is drawn: by Vega, on the server, in one of two palettes. Series are told apart by brightness and order too, not by colour alone.
+// How every chart is drawn: by Vega, on the server, in one of two palettes. Series are told apart by brightness and
+// order too, not by colour alone.
 import type { Axis, Spec } from "vega";
 
 /** Colours by what they are for. */
@@ -63,8 +64,8 @@ export function moneyAxis(most: number, { quiet, grid }: Palette, labelFontSize:
   };
 }
 
-/** How an axis writes money up to `most` USD: in plain digits, and in thousands only where each step is some of them. "$250m" would be a quarter of
- *  a dollar to a program, and a quarter of a billion to whoever reads it. */
+/** How an axis writes money up to `most` USD: in plain digits, and in thousands only where each step is some of them.
+ *  "$250m" would be a quarter of a dollar to a program, and a quarter of a billion to whoever reads it. */
 function moneyFormat(most: number): string {
   return most < 10 ? "$,.2f" : most < 20_000 ? "$,.0f" : "$,~s";
 }

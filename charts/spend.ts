@@ -1,6 +1,7 @@
-// Spend of a day or a month, as SVG: what was spent, where it lands as it looks now with its 80 % band, what was forecast at the start, and the
-// budget. Drawn on the server by Vega, for messages and pages. Plain shapes, so that it reads on a light and on a dark ground, and as small as a
-// phone. The words stand above the plot, in the colours of what they name: nothing is ever written over a line.
+// Spend of a day or a month, as SVG: what was spent, where it lands as it looks now with its 80 % band, what was
+// forecast at the start, and the budget. Drawn on the server by Vega, for messages and pages. Plain shapes, so that it
+// reads on a light and on a dark ground, and as small as a phone. The words stand above the plot, in the colours of
+// what they name: nothing is ever written over a line.
 import type { Mark, Spec } from "vega";
 import { draw, FONT, moneyAxis, PAPER, USUAL } from "./draw.ts";
 import type { Palette, Size } from "./draw.ts";
@@ -23,7 +24,8 @@ export type SpendSeries = {
   readonly knownFromMs?: number | undefined;
 };
 
-/** Hours from now on, the first one what is left of the running one, and the band of their total against its median: 0.8 and 1.3. */
+/** Hours from now on, the first one what is left of the running one, and the band of their total against its median:
+ *  0.8 and 1.3. */
 export type Ahead = { readonly hours: readonly number[]; readonly low: number; readonly high: number };
 
 const HOUR_MS = 3_600_000;

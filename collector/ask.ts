@@ -52,7 +52,8 @@ export async function runCollectorJob(
   }
 }
 
-/** Does what somebody asks for: in the collector that runs, or here, with its lock, when none does. Returns what was done. */
+/** Does what somebody asks for: in the collector that runs, or here, with its lock, when none does. Returns what was
+ *  done. */
 export async function askCollector(task: Task): Promise<string[]> {
   const config = loadCollectorConfig();
   try {

@@ -1,5 +1,5 @@
-// Before the meter: the last months of usage and bills, read once, so that forecasts, pages and comparisons start full. It is billed, not metered: no
-// leak, variance, alert or cap looks at it.
+// Before the meter: the last months of usage and bills, read once, so that forecasts, pages and comparisons start full.
+// It is billed, not metered: no leak, variance, alert or cap looks at it.
 import { readBillDays, readBilledLines, readBilledUsage, replaceBills, replaceUsage } from "../ledger/billing/bills.ts";
 import type { BilledLineOfDay, BilledUsage } from "../ledger/billing/bills.ts";
 import { readBilledHours, replaceBilledHours } from "../ledger/billing/billed-hours.ts";
@@ -25,8 +25,9 @@ const MOST_HISTORY_DAYS = 400;
 /** Over so many days it is seen how much of a bill goes through the meter. */
 const COVERED_DAYS = 28;
 
-/** Reads the last months from the sources that have not been asked for them yet, usage and bills, up to the days that are read anyway. A source that
- *  cannot say is asked again the next time. Returns what failed, a sentence each, and the earliest day that was read. */
+/** Reads the last months from the sources that have not been asked for them yet, usage and bills, up to the days that
+ *  are read anyway. A source that cannot say is asked again the next time. Returns what failed, a sentence each, and
+ *  the earliest day that was read. */
 export async function readHistory(
   { billing }: Books,
   importers: readonly Importer[],
@@ -95,8 +96,8 @@ export async function refreshBilledHours(
   }
 }
 
-/** A day's bill by the hour, key and model: each amount whole, to the nano-USD. Shaped as the key's use of the model was, else as the model's, else as all
- *  use of the day, else even. */
+/** A day's bill by the hour, key and model: each amount whole, to the nano-USD. Shaped as the key's use of the model
+ *  was, else as the model's, else as all use of the day, else even. */
 function spread(
   provider: string,
   startMs: number,
@@ -144,9 +145,10 @@ function worthOf(
   return (price && cost({ [unit]: quantity }, price).costNanoUsd) ?? BigInt(quantity);
 }
 
-/** What a forecast may start from before the meter: what was billed, as far as it goes through the meter since. Teams, projects, environments and keys
- *  are not told apart by bills. While nobody knows how far (no whole day has been compared yet), `unknown` says what stands for it: all of it, for people
- *  who look where the month lands; nothing, for what is frozen and alerts go by. */
+/** What a forecast may start from before the meter: what was billed, as far as it goes through the meter since. Teams,
+ *  projects, environments and keys are not told apart by bills. While nobody knows how far (no whole day has been
+ *  compared yet), `unknown` says what stands for it: all of it, for people who look where the month lands; nothing, for
+ *  what is frozen and alerts go by. */
 export async function readHistoryOf(
   books: Books,
   sinceMs: number,
@@ -191,8 +193,9 @@ export async function readKnownHours(
   return known;
 }
 
-/** How much of each provider's bill was metered on the whole days since the meter began: a team that sends a tenth of its traffic through it must not be
- *  expected to spend the whole. None for a provider: no such day has been compared yet. */
+/** How much of each provider's bill was metered on the whole days since the meter began: a team that sends a tenth of
+ *  its traffic through it must not be expected to spend the whole. None for a provider: no such day has been compared
+ *  yet. */
 async function readCovered(
   books: Books,
   nowMs: number,

@@ -1,4 +1,5 @@
-// The two books of the collector: billing.db, which it alone writes, and usage.db, which the proxy makes. Held from here until they are closed.
+// The two books of the collector: billing.db, which it alone writes, and usage.db, which the proxy makes. Held from
+// here until they are closed.
 import { setTimeout as sleep } from "node:timers/promises";
 import type { UsageBooks } from "../ledger/books.ts";
 import { openToWrite, openUsage } from "../ledger/open.ts";

@@ -1,6 +1,6 @@
-// Chargeback: a month's money by owner. Pure. Each owner has what was metered for it, and its share of what belongs to nobody: the difference
-// between a provider's bill and what was metered there (fees, tax, credits, other prices, use round the proxy), spread over the provider's
-// metered cost in proportion. Shares add up to the difference exactly.
+// Chargeback: a month's money by owner. Pure. Each owner has what was metered for it, and its share of what belongs to
+// nobody: the difference between a provider's bill and what was metered there (fees, tax, credits, other prices, use
+// round the proxy), spread over the provider's metered cost in proportion. Shares add up to the difference exactly.
 import { allocate } from "../ledger/money.ts";
 import type { NanoUsd } from "../ledger/money.ts";
 
@@ -19,8 +19,8 @@ export type Charge = {
   readonly totalNanoUsd: NanoUsd;
 };
 
-/** `differences`: billed minus metered of each provider's closed days. What is billed by a provider that metered nothing has no owner: it stands
- *  under empty names. */
+/** `differences`: billed minus metered of each provider's closed days. What is billed by a provider that metered
+ *  nothing has no owner: it stands under empty names. */
 export function chargeback(
   costs: readonly OwnedCost[],
   differences: ReadonlyMap<string, NanoUsd>,

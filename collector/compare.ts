@@ -1,5 +1,5 @@
-// Brings both sides together: what was metered (folded days of usage.db) and what was billed (billing.db), matched, compared, kept. And
-// closes days: estimates get their adjustments from the bill, then the figure is signed off.
+// Brings both sides together: what was metered (folded days of usage.db) and what was billed (billing.db), matched,
+// compared, kept. And closes days: estimates get their adjustments from the bill, then the figure is signed off.
 import type { Adjustment } from "../ledger/usage/adjustments.ts";
 import {
   readBillDays,
@@ -39,8 +39,8 @@ const SIGN_IN = / sign-in$/;
 
 export type Asked = { readonly provider: string; readonly questions: readonly string[] };
 
-/** Compares every day of `[sinceDay, untilDay)` that has a bill and was metered, some days at a time; closed ones stay. Returns what somebody has to say to
- *  tell keys or models apart. */
+/** Compares every day of `[sinceDay, untilDay)` that has a bill and was metered, some days at a time; closed ones stay.
+ *  Returns what somebody has to say to tell keys or models apart. */
 export async function compareDays(
   books: Books,
   sinceDay: string,
@@ -148,8 +148,8 @@ function keyNames(own: readonly MeteredCredential[], { byCredential }: KeyMatche
   return (credential) => byCredential.get(credential) ?? (signIns.has(credential) ? "" : credential);
 }
 
-/** The keys of a bill, when nothing tells which of them is one of ours: no list of the provider's keys, nothing stated, none of our own
- *  names. Empty: they can be told apart. */
+/** The keys of a bill, when nothing tells which of them is one of ours: no list of the provider's keys, nothing stated,
+ *  none of our own names. Empty: they can be told apart. */
 function unknownKeys(
   billed: readonly { readonly billedKey?: string | undefined }[],
   own: readonly MeteredCredential[],
@@ -196,8 +196,8 @@ export type ClosingRules = {
   readonly quietMs: number;
 };
 
-/** Why a day cannot be closed yet, as a sentence; undefined: it can. `firstDay`: on which the meter began. A file is not read again; of an API only reads count, for a bill that
- *  nobody looked at does not stand still. */
+/** Why a day cannot be closed yet, as a sentence; undefined: it can. `firstDay`: on which the meter began. A file is
+ *  not read again; of an API only reads count, for a bill that nobody looked at does not stand still. */
 export function whyOpen(
   { provider, day, source, asOfMs, readAtMs, changedAtMs }: BillDay,
   rules: ClosingRules,
@@ -219,8 +219,8 @@ export function whyOpen(
 /** As often as something is metered or billed while a day is being closed, it is begun again. */
 const MOST_TRIES = 4;
 
-/** Closes one day: what the bill says of estimates is sent to the books as adjustments, then the figure is signed. Stopped anywhere and
- *  begun again, it comes to the same. Returns why it cannot be signed; undefined: it is. */
+/** Closes one day: what the bill says of estimates is sent to the books as adjustments, then the figure is signed.
+ *  Stopped anywhere and begun again, it comes to the same. Returns why it cannot be signed; undefined: it is. */
 export async function closeBilledDay(
   books: Books,
   { provider, day }: Pick<BillDay, "provider" | "day">,
@@ -257,8 +257,9 @@ export async function closeBilledDay(
   return why;
 }
 
-/** What the day's estimates have to be corrected by, less what bills have corrected already: spread over the answers whose usage nobody
- *  stated, by what each was estimated at. What an earlier bill corrected and this one does not is taken back. */
+/** What the day's estimates have to be corrected by, less what bills have corrected already: spread over the answers
+ *  whose usage nobody stated, by what each was estimated at. What an earlier bill corrected and this one does not is
+ *  taken back. */
 async function adjustmentsOf(books: Books, provider: string, day: string, stated: Stated): Promise<Adjustment[]> {
   const comparisons = await readComparisons(books.billing, day, addDays(day, 1), provider);
   const own = (await readMeteredCredentials(books.usage)).filter((one) => one.provider === provider);

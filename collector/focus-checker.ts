@@ -1,5 +1,6 @@
-// A checker of FOCUS exports: presence, type, nullability, allowed values, formats, units, price x quantity, order of own columns. Our own
-// reading of the 1.2 and 1.4 rules that concern a dataset like ours; the official validator is a Python tool (see README.md).
+// A checker of FOCUS exports: presence, type, nullability, allowed values, formats, units, price x quantity, order of
+// own columns. Our own reading of the 1.2 and 1.4 rules that concern a dataset like ours; the official validator is a
+// Python tool (see README.md).
 import { columnsOf } from "./focus.ts";
 import type { FocusVersion } from "./focus.ts";
 

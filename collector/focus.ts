@@ -1,6 +1,7 @@
-// FOCUS rows out of the books: one row a token class. Pure. What was metered stands as usage under its key and team; on a closed day what the
-// bill says otherwise stands beside it, so that the rows of the day add up to the bill exactly.
-// Source: FOCUS 1.2 (2025-05) and 1.4 (2026-06), Cost and Usage; the token columns of the 1.5 draft go under x_ until it is ratified.
+// FOCUS rows out of the books: one row a token class. Pure. What was metered stands as usage under its key and team; on
+// a closed day what the bill says otherwise stands beside it, so that the rows of the day add up to the bill exactly.
+// Source: FOCUS 1.2 (2025-05) and 1.4 (2026-06), Cost and Usage; the token columns of the 1.5 draft go under x_ until
+// it is ratified.
 import { formatAttributes } from "./focus-units.ts";
 import type { Comparison, Correction, Variance, VarianceCause } from "../ledger/billing/closed-days.ts";
 import type { MeteredLine } from "../ledger/billing/metered.ts";
@@ -93,7 +94,8 @@ export type FocusDay = {
   readonly facts: ProviderFacts | undefined;
   readonly day: string;
   readonly metered: readonly MeteredLine[];
-  /** Of a closed day: what was signed, and what was corrected later. Undefined: the day is open, and its rows are what was metered. */
+  /** Of a closed day: what was signed, and what was corrected later. Undefined: the day is open, and its rows are what
+   *  was metered. */
   readonly closed:
     | { readonly comparisons: readonly Comparison[]; readonly corrections: readonly Correction[] }
     | undefined;

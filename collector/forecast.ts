@@ -1,9 +1,10 @@
 // The forecast: hourly spend -> what the coming hours will cost, with quantiles of their total. Pure: arrays in, arrays
 // out, in USD as floats; a forecast is an estimate and no ledger amount.
 //
-// The next hour is the profile (profile.ts) and the hour that just ended, each weighted by how well it did lately. Longer horizons are
-// the profile and what is usual at that hour, the median of the last seven days with a share of yesterday that fades. The band is the
-// method's own error, replayed on the past without knowledge of its future. Measured on real traffic: README.md.
+// The next hour is the profile (profile.ts) and the hour that just ended, each weighted by how well it did lately.
+// Longer horizons are the profile and what is usual at that hour, the median of the last seven days with a share of
+// yesterday that fades. The band is the method's own error, replayed on the past without knowledge of its future.
+// Measured on real traffic: README.md.
 import { DAY, median, profile, sum } from "./profile.ts";
 import type { History } from "./profile.ts";
 
@@ -46,7 +47,8 @@ export function forecast(history: History, horizon: number): Forecast {
   return forecasts(history, [horizon])[0] as Forecast;
 }
 
-/** Forecasts several spans of hours that all begin where the history ends, in the order given: the work is done once. */
+/** Forecasts several spans of hours that all begin where the history ends, in the order given: the work is done
+ *  once. */
 export function forecasts(history: History, horizons: readonly number[]): Forecast[] {
   const known = history.hours.filter((hour) => hour !== undefined);
   // What never cost anything (a model without a price, say) has no shape to learn either.

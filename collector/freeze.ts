@@ -1,5 +1,5 @@
-// Freezes forecasts that are due and scores those whose window is over: reads hours of spend, forecasts by a pure function, writes
-// billing.db. At any time, any number of times, with the same result.
+// Freezes forecasts that are due and scores those whose window is over: reads hours of spend, forecasts by a pure
+// function, writes billing.db. At any time, any number of times, with the same result.
 import { setImmediate as breathe } from "node:timers/promises";
 import { createCalendar, DAY_MS, HOUR_MS } from "../ledger/windows.ts";
 import type { Window } from "../ledger/windows.ts";
@@ -36,15 +36,17 @@ const SCORED_MS = 45 * DAY_MS;
 const MOST_MISSING = 0.1;
 const KEPT_HOURS_MS = 14 * DAY_MS;
 
-/** Freezes what is due, scores what is over, and works out what is to come. Can run at any time, any number of times. */
+/** Freezes what is due, scores what is over, and works out what is to come. Can run at any time, any number of
+ *  times. */
 export async function refreshForecasts(books: Books, timezone: string, nowMs: number): Promise<void> {
   await freezeDueForecasts(books, timezone, nowMs);
   await scoreForecasts(books, nowMs);
   await refreshRests(books, timezone, nowMs);
 }
 
-/** Freezes the forecasts of the running hour, day, week and month, of whatever spent anything in the last four weeks, where none
- *  stands yet: at the window's start, or at the first chance after it from what was known by then. Returns how many were made. */
+/** Freezes the forecasts of the running hour, day, week and month, of whatever spent anything in the last four weeks,
+ *  where none stands yet: at the window's start, or at the first chance after it from what was known by then. Returns
+ *  how many were made. */
 export async function freezeDueForecasts({ usage, billing }: Books, timezone: string, nowMs: number): Promise<number> {
   const calendar = createCalendar(timezone);
   const untilMs = hourStart(nowMs);
@@ -74,7 +76,8 @@ export async function freezeDueForecasts({ usage, billing }: Books, timezone: st
   return count;
 }
 
-/** What is to come in the running day, week and month of everybody who spent anything in the last four weeks, as of the start of this hour. */
+/** What is to come in the running day, week and month of everybody who spent anything in the last four weeks, as of the
+ *  start of this hour. */
 export async function refreshRests({ usage, billing }: Books, timezone: string, nowMs: number): Promise<void> {
   const calendar = createCalendar(timezone);
   const untilMs = hourStart(nowMs);
@@ -207,8 +210,9 @@ function largest(spend: readonly HourlySpend[]): [id: string, hourly: Hourly][] 
     .map(([id, { hourly }]) => [id, hourly]);
 }
 
-/** Forecasts from the window's start when enough was known then, else from now on: what passed already is then fact. So it is in a window in which the
- *  meter began: what was billed before is not metered, and no alert may expect it. Where a zone's hours are half an hour off, the books' UTC hours stand for them. */
+/** Forecasts from the window's start when enough was known then, else from now on: what passed already is then fact. So
+ *  it is in a window in which the meter began: what was billed before is not metered, and no alert may expect it. Where
+ *  a zone's hours are half an hour off, the books' UTC hours stand for them. */
 function freeze(
   { scope, id }: ForecastScope,
   kind: ForecastWindow,

@@ -1,5 +1,6 @@
-// The books' past as OpenMetrics: what the gauges would have said, an hour apart, so that a new Prometheus has the history that dashboards draw. For
-// `promtool tsdb create-blocks-from openmetrics`; figures as they are known today, corrections included.
+// The books' past as OpenMetrics: what the gauges would have said, an hour apart, so that a new Prometheus has the
+// history that dashboards draw. For `promtool tsdb create-blocks-from openmetrics`; figures as they are known today,
+// corrections included.
 import { expectedSoFar } from "../ledger/billing/forecasts.ts";
 import type { FrozenForecast } from "../ledger/billing/forecasts.ts";
 import { formatUsdExact } from "../ledger/money.ts";

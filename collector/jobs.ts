@@ -1,5 +1,5 @@
-// The collector's work on bills: read them, compare, look for leaks, close days. Each part can run at any time, any number of times,
-// with the same result; one source's failure leaves the others alone.
+// The collector's work on bills: read them, compare, look for leaks, close days. Each part can run at any time, any
+// number of times, with the same result; one source's failure leaves the others alone.
 import type { Adjustment } from "../ledger/usage/adjustments.ts";
 import {
   noteImport,
@@ -79,7 +79,8 @@ export type Report = {
   readonly firstDay: string;
 };
 
-/** Reads keys, bills and usage of the last days, today included, and of what was missed before. Each whole, or nothing of it. */
+/** Reads keys, bills and usage of the last days, today included, and of what was missed before. Each whole, or nothing
+ *  of it. */
 export async function readBills(
   books: Books,
   importers: readonly Importer[],
@@ -107,8 +108,8 @@ export async function readBills(
     const [provider = ""] = importer.providers;
     const sinceDay = await firstDayFor(books, importer, addDays(utcDay(nowMs), -days), nowMs);
     if (sinceDay < firstDay) firstDay = sinceDay;
-    // Keys, money and quantities come from places with rights of their own: one may fail without the others. Where there is no bill, its
-    // reason is the one worth saying.
+    // Keys, money and quantities come from places with rights of their own: one may fail without the others. Where
+    // there is no bill, its reason is the one worth saying.
     const withoutKeys = await attempt(async () => {
       if (importer.fetchKeys) await replaceProviderKeys(billing, provider, await importer.fetchKeys(), nowMs);
     });
@@ -131,7 +132,8 @@ export async function readBills(
   return { failures: [...new Set(failures)], notes, firstDay };
 }
 
-/** From which day on a source is read: the last days, and whatever was missed since it was last read, or has not closed yet. */
+/** From which day on a source is read: the last days, and whatever was missed since it was last read, or has not closed
+ *  yet. */
 async function firstDayFor(books: Books, importer: Importer, usualDay: string, nowMs: number): Promise<string> {
   const { billing } = books;
   const today = utcDay(nowMs);
@@ -167,8 +169,8 @@ async function readUsage(billing: Books["billing"], importer: Importer, sinceMs:
   }
 }
 
-/** Reads usage of the last hours, and holds it against what was metered: the same day, and where the provider counts by the minute, within
- *  minutes. */
+/** Reads usage of the last hours, and holds it against what was metered: the same day, and where the provider counts by
+ *  the minute, within minutes. */
 export async function watchUsage(
   books: Books,
   importers: readonly Importer[],
@@ -273,8 +275,8 @@ function worth(
   return tokens === 0 ? undefined : (sum * BigInt(quantity)) / BigInt(tokens);
 }
 
-/** Compares the days since `sinceDay`, and books what the bills themselves say went round the proxy, where no usage by the hour says more. Returns what
- *  somebody has to say. */
+/** Compares the days since `sinceDay`, and books what the bills themselves say went round the proxy, where no usage by
+ *  the hour says more. Returns what somebody has to say. */
 export async function compareLately(books: Books, sinceDay: string, stated: Stated, nowMs: number): Promise<string[]> {
   const untilDay = addDays(utcDay(nowMs), 1);
   const asked = await compareDays(books, sinceDay, untilDay, stated, nowMs);
@@ -326,7 +328,8 @@ function leaksOfBills(comparisons: readonly Comparison[]): BilledLeak[] {
   return [...found.values()];
 }
 
-/** Closes every day whose bill is whole, old enough and has stood still. Returns how many, and why adjustments could not be sent. */
+/** Closes every day whose bill is whole, old enough and has stood still. Returns how many, and why adjustments could
+ *  not be sent. */
 export async function closeSettledDays(
   books: Books,
   rules: ClosingRules,

@@ -1,5 +1,5 @@
-// Leaks: use of a provider key that did not come through the proxy. Pure. Hour by hour, what the provider counts on a key is held against what
-// was metered on it; what is beyond it over any stretch of hours is use from elsewhere.
+// Leaks: use of a provider key that did not come through the proxy. Pure. Hour by hour, what the provider counts on a
+// key is held against what was metered on it; what is beyond it over any stretch of hours is use from elsewhere.
 import type { BilledUsage } from "../ledger/billing/bills.ts";
 import type { HourTokens } from "../ledger/usage/metered-hours.ts";
 import { DAY_MS, HOUR_MS } from "../ledger/windows.ts";
@@ -27,16 +27,18 @@ export type LeakInput = {
   }[];
   /** The provider's key id of a credential, where it is known. */
   readonly byCredential: ReadonlyMap<string, string>;
-  /** Work that went on at the provider (background answers): metered when it began, counted when it ended, up to a day later. Tokens undefined:
-   *  nobody has fetched it yet, so it is not metered at all. */
+  /** Work that went on at the provider (background answers): metered when it began, counted when it ended, up to a day
+   *  later. Tokens undefined: nobody has fetched it yet, so it is not metered at all. */
   readonly work: readonly {
     readonly hourMs: number;
     readonly credential: string;
     readonly tokens: number | undefined;
   }[];
-  /** Whether a billed key that no credential was matched with may still be one of those that could not be told apart. */
+  /** Whether a billed key that no credential was matched with may still be one of those that could not be told
+   *  apart. */
   readonly mayBeOurs: (billedKey: string) => boolean;
-  /** Whether batches of this provider were metered lately, or are under way: they are metered when they begin and billed as they end. */
+  /** Whether batches of this provider were metered lately, or are under way: they are metered when they begin and
+   *  billed as they end. */
   readonly hasBatches: boolean;
   readonly sinceMs: number;
   /** Up to where the usage is known. */
@@ -117,7 +119,8 @@ export function findLeaks(input: LeakInput): FoundLeak[] {
   });
 }
 
-/** The stretch of hours in which most was billed beyond what was metered: of answers that overlap it, wherever the provider counts them. */
+/** The stretch of hours in which most was billed beyond what was metered: of answers that overlap it, wherever the
+ *  provider counts them. */
 function worstStretch(
   hours: ReadonlyMap<number, Hour>,
   sinceMs: number,

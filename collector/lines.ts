@@ -1,8 +1,9 @@
-// How far a scope may be over its forecast before somebody is told. Pure: a forecast and thresholds in, amounts out, in USD.
+// How far a scope may be over its forecast before somebody is told. Pure: a forecast and thresholds in, amounts out, in
+// USD.
 //
-// `over` is what was spent since the window began, minus what the frozen forecast expected by now: the amount by which the window will
-// end over its forecast if the rest of it is as expected. The literal "this hour over this hour's forecast" fires on most days of
-// real traffic. Measured on it: README.md.
+// `over` is what was spent since the window began, minus what the frozen forecast expected by now: the amount by which
+// the window will end over its forecast if the rest of it is as expected. The literal "this hour over this hour's
+// forecast" fires on most days of real traffic. Measured on it: README.md.
 import type { Thresholds } from "./thresholds.ts";
 
 /** What is known of a scope's window. USD as floats. */

@@ -1,4 +1,5 @@
-// The collector program: its jobs and their times, the gauges, and what somebody tells it to do. Reads usage.db, writes billing.db.
+// The collector program: its jobs and their times, the gauges, and what somebody tells it to do. Reads usage.db, writes
+// billing.db.
 import { createTask } from "node-cron";
 import type { ScheduledTask } from "node-cron";
 import type { Adjustment } from "../ledger/usage/adjustments.ts";

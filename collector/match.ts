@@ -1,11 +1,12 @@
-// Matching: which key of the provider a metered credential is, and which metered model a billed name means. Pure. What more than one
-// thing could be meant by is asked for, never guessed.
+// Matching: which key of the provider a metered credential is, and which metered model a billed name means. Pure. What
+// more than one thing could be meant by is asked for, never guessed.
 import type { ProviderKey } from "../ledger/billing/bills.ts";
 import type { MeteredCredential } from "../ledger/usage/credentials.ts";
 import { BUILT_IN } from "../ledger/providers.ts";
 import type { Providers } from "../ledger/providers.ts";
 
-/** What settings say: a credential's fingerprint -> the provider's key id; a billed model -> a metered one; who providers are. */
+/** What settings say: a credential's fingerprint -> the provider's key id; a billed model -> a metered one; who
+ *  providers are. */
 export type Stated = {
   readonly keys: { readonly [credential: string]: string };
   readonly models: { readonly [billed: string]: string };
@@ -75,7 +76,8 @@ export type ModelMatches = {
   readonly asked: readonly string[];
 };
 
-/** Matches billed names with metered ones: the same name, or the same one without its snapshot's date when only one can be meant. */
+/** Matches billed names with metered ones: the same name, or the same one without its snapshot's date when only one can
+ *  be meant. */
 export function matchModels(
   billed: Iterable<string>,
   metered: Iterable<string>,

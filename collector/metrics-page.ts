@@ -1,5 +1,5 @@
-// The page of gauges that is handed out: as of the end of the last refresh, for who asks in the middle of one must not see half of it. Before the gauges
-// are read, once an hour, forecasts are brought up to date.
+// The page of gauges that is handed out: as of the end of the last refresh, for who asks in the middle of one must not
+// see half of it. Before the gauges are read, once an hour, forecasts are brought up to date.
 import { HOUR_MS } from "../ledger/windows.ts";
 import type { Log } from "../service/log.ts";
 import type { Books } from "./compare.ts";

@@ -1,5 +1,5 @@
-// Observed prices: what a unit costs by the bill, against what it was metered at. Pure. A difference is told before it is a variance that
-// somebody has to look for.
+// Observed prices: what a unit costs by the bill, against what it was metered at. Pure. A difference is told before it
+// is a variance that somebody has to look for.
 import type { Comparison } from "../ledger/billing/closed-days.ts";
 
 export type ObservedPrice = {

@@ -1,4 +1,5 @@
-// What lies ahead of budgets: how fast each burns, and where its window will land. Reads the books, and forecasts by the pure function.
+// What lies ahead of budgets: how fast each burns, and where its window will land. Reads the books, and forecasts by
+// the pure function.
 import { setImmediate as breathe } from "node:timers/promises";
 import { covers } from "../ledger/budgets.ts";
 import type { Budget } from "../ledger/budgets.ts";
@@ -32,7 +33,8 @@ export type Burn = {
   readonly ratio: number;
 };
 
-/** How fast budgets of a week or longer burn. `spent` of longer spans is that of whole UTC hours and the running one. */
+/** How fast budgets of a week or longer burn. `spent` of longer spans is that of whole UTC hours and the running
+ *  one. */
 export async function readBurns(
   usage: UsageBooks,
   budgets: readonly { readonly budget: Budget; readonly amountNanoUsd: NanoUsd; readonly lengthMs: number }[],
@@ -54,7 +56,8 @@ export async function readBurns(
   return burns;
 }
 
-/** What a budget's scope will spend from now to its window's end, in USD; undefined where there is too little history. */
+/** What a budget's scope will spend from now to its window's end, in USD; undefined where there is too little
+ *  history. */
 export type Ahead = { readonly p10: number; readonly p50: number; readonly p90: number };
 
 export async function forecastRest(

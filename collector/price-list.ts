@@ -1,4 +1,5 @@
-// Fetches a newer price list into the data folder, where the proxy finds it. What is odd is refused, and nothing changes.
+// Fetches a newer price list into the data folder, where the proxy finds it. What is odd is refused, and nothing
+// changes.
 import { REMOTE_DATA_JSON_URL } from "@pydantic/genai-prices";
 import { parsePriceList, PriceListError, writePriceList } from "../ledger/prices/price-list.ts";
 

@@ -1,11 +1,11 @@
 // The profile of a series: hour-of-day shape x recent level x weekday factor, and what the last hours say. Pure.
 //
-// The level is an exponentially weighted mean of the last 24-hour blocks, each capped, so that yesterday's incident is not
-// today's forecast; further ahead it returns to a slower one. Constants were measured on real traffic (README.md).
+// The level is an exponentially weighted mean of the last 24-hour blocks, each capped, so that yesterday's incident is
+// not today's forecast; further ahead it returns to a slower one. Constants were measured on real traffic (README.md).
 import { HOUR_MS } from "../ledger/windows.ts";
 
-/** Hourly spend, oldest first, without gaps; the first hour begins at `startMs`. An hour in which the meter did not run is
- *  undefined: missing, not zero. */
+/** Hourly spend, oldest first, without gaps; the first hour begins at `startMs`. An hour in which the meter did not run
+ *  is undefined: missing, not zero. */
 export type History = { readonly startMs: number; readonly hours: readonly (number | undefined)[] };
 
 export const DAY = 24;

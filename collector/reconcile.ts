@@ -1,6 +1,6 @@
-// Reconciliation: metered beside billed, tokens first, money second. Pure: arrays in, arrays out. A difference is taken apart into
-// pieces that each have one cause out of a closed list, and that add up to it exactly; see README.md for the order in which causes are
-// looked for, and why.
+// Reconciliation: metered beside billed, tokens first, money second. Pure: arrays in, arrays out. A difference is taken
+// apart into pieces that each have one cause out of a closed list, and that add up to it exactly; see README.md for the
+// order in which causes are looked for, and why.
 import type { BilledLine as BookedLine, BilledUsage } from "../ledger/billing/bills.ts";
 import type { Comparison, Variance, VarianceCause } from "../ledger/billing/closed-days.ts";
 import { allocate, formatUsd, scale } from "../ledger/money.ts";
@@ -42,7 +42,8 @@ export type Context = {
   readonly knownKeys: ReadonlySet<string>;
   /** Models that were metered in these days or shortly before, on any key. */
   readonly knownModels: ReadonlySet<string>;
-  /** How much of a cell belongs to answers that were under way at the midnight after a day: the provider may book them on either. */
+  /** How much of a cell belongs to answers that were under way at the midnight after a day: the provider may book them
+   *  on either. */
   readonly edge: (day: string, cell: { readonly [dimension in Dimension]: string | undefined }) => number;
 };
 
@@ -75,7 +76,8 @@ type Cell = {
 };
 type DayOfCells = { readonly day: Day; readonly cells: Map<string, Cell>; readonly extra: Comparison[] };
 
-/** Compares days that follow one another, oldest first; the money of each comparison's variances is billed minus metered. */
+/** Compares days that follow one another, oldest first; the money of each comparison's variances is billed minus
+ *  metered. */
 export function reconcile(context: Context, days: readonly Day[]): Comparison[] {
   const compared = days.map((day) => cellsOf(context, day));
   explainMidnights(context, compared);
@@ -190,8 +192,8 @@ const OTHER_CAUSES: { readonly [kind in BilledLine["kind"]]: VarianceCause } = {
   rounding: "rounding",
 };
 
-/** Quantities that the provider reports apart from the money: where the money has none, and only when they can be told apart as far
- *  as the money can. */
+/** Quantities that the provider reports apart from the money: where the money has none, and only when they can be told
+ *  apart as far as the money can. */
 function addUsage(
   { usage }: Day,
   has: ReadonlySet<Dimension>,
@@ -238,8 +240,9 @@ function restOf({ metered, billed, explained }: Cell): number | undefined {
   return explained.reduce((rest, piece) => rest - piece.quantity, billed.quantity - metered.quantity);
 }
 
-/** What ran over midnight. A provider books an answer by its beginning, as the meter does, or by its end: whichever leaves less unexplained
- *  is taken for all its answers that were under way. A day that can still grow explains nothing. */
+/** What ran over midnight. A provider books an answer by its beginning, as the meter does, or by its end: whichever
+ *  leaves less unexplained is taken for all its answers that were under way. A day that can still grow explains
+ *  nothing. */
 function explainMidnights(context: Context, days: readonly DayOfCells[]): void {
   const moves: { readonly cell: Cell; readonly quantity: number }[] = [];
   days.forEach((today, i) => {
@@ -308,8 +311,8 @@ function explainMoves(cells: readonly Cell[], cause: VarianceCause, how: string)
   }
 }
 
-/** What the meter only estimated, the bill knows: it may be as much less as was estimated, and as much more again as was held or
- *  estimated in money; an answer that nobody saw may have cost as much as four that were seen. */
+/** What the meter only estimated, the bill knows: it may be as much less as was estimated, and as much more again as
+ *  was held or estimated in money; an answer that nobody saw may have cost as much as four that were seen. */
 function explainEstimates({ isLate, isFirst = false }: Day, cells: readonly Cell[]): void {
   let room = 0n;
   for (const { metered } of cells) {
@@ -392,7 +395,8 @@ function beyond(context: Context, day: Day, cell: Cell): { cause: VarianceCause;
   };
 }
 
-/** Turns the pieces of quantity into money, and what is left of the money's difference into price, discount or rounding. */
+/** Turns the pieces of quantity into money, and what is left of the money's difference into price, discount or
+ *  rounding. */
 function toComparison(context: Context, day: Day, cell: Cell, common: Ratio | undefined): Comparison {
   const { metered, billed, explained } = cell;
   const difference = billed.cost - metered.cost;
@@ -419,7 +423,8 @@ function toComparison(context: Context, day: Day, cell: Cell, common: Ratio | un
       add(cause, money, detail, quantity);
       left -= money;
     }
-    // Tokens are counted before they are billed: money that is missing from a bill that is not whole is late, not cheaper.
+    // Tokens are counted before they are billed: money that is missing from a bill that is not whole is late, not
+    // cheaper.
     if (day.isLate && left < 0n) add("late", left, "counted already, and not billed yet");
     else addPrice(cell, left, common, add);
   }
@@ -510,8 +515,8 @@ function isClose(a: Ratio, b: Ratio): boolean {
   return (x > y ? x - y : y - x) * 2_000n <= y;
 }
 
-/** The one ratio at which nearly everything is billed otherwise than metered: what was negotiated. It takes several classes of two models,
- *  else it is a price that changed. */
+/** The one ratio at which nearly everything is billed otherwise than metered: what was negotiated. It takes several
+ *  classes of two models, else it is a price that changed. */
 function commonRatio(cells: readonly Cell[]): Ratio | undefined {
   const priced = cells.flatMap((cell) => {
     const ratio = ratioOf(cell);

@@ -1,5 +1,5 @@
-// Reports out of the books: FOCUS as CSV or Parquet, chargeback. They read folded days and bounded ranges, a day at a time; nothing is written
-// but the file that was asked for.
+// Reports out of the books: FOCUS as CSV or Parquet, chargeback. They read folded days and bounded ranges, a day at a
+// time; nothing is written but the file that was asked for.
 import { createWriteStream, writeFileSync } from "node:fs";
 import { once } from "node:events";
 import type { Writable } from "node:stream";
@@ -263,7 +263,8 @@ function metadata(columns: readonly Column[], { version, sinceDay, untilDay }: F
 
 export type ChargebackReport = {
   readonly charges: readonly Charge[];
-  /** Closed provider-days of the month, and those that are not, metered or billed: these are as metered only, and may still change. */
+  /** Closed provider-days of the month, and those that are not, metered or billed: these are as metered only, and may
+   *  still change. */
   readonly closedDays: number;
   readonly openDays: number;
 };

@@ -1,5 +1,5 @@
-// What somebody can tell the collector to do to billing.db: close a day, import a file, dismiss a leak, plan an event. The admin routes and the command end
-// here, both.
+// What somebody can tell the collector to do to billing.db: close a day, import a file, dismiss a leak, plan an event.
+// The admin routes and the command end here, both.
 import { randomBytes } from "node:crypto";
 import type { FastifyError, FastifyInstance } from "fastify";
 import { z } from "zod";
@@ -55,7 +55,8 @@ const MOST_FILE_BYTES = 128 * 1024 * 1024;
 /** Somebody who closes by hand need not wait for the bill to stand still, only for it to be whole. */
 const BY_HAND = { afterDays: 0, quietMs: 0 };
 
-/** Does it. Returns what was done, a sentence each. Rejects with ChangeRefused or ImportError for what cannot be done. */
+/** Does it. Returns what was done, a sentence each. Rejects with ChangeRefused or ImportError for what cannot be
+ *  done. */
 export async function perform({ books, prices, stated, adjust, now }: TaskContext, task: Task): Promise<string[]> {
   switch (task.type) {
     case "close": {
@@ -154,7 +155,8 @@ const routed = z.discriminatedUnion("type", [
   z.strictObject({ type: z.literal("dismiss"), provider: text, billedKey: text, why: text }),
 ]);
 
-/** The same over HTTP, for holders of the admin token, in turn with the collector's own jobs. Who asks is known before a body is read. */
+/** The same over HTTP, for holders of the admin token, in turn with the collector's own jobs. Who asks is known before
+ *  a body is read. */
 export async function addTaskRoutes(
   app: FastifyInstance,
   context: TaskContext,

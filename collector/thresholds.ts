@@ -1,5 +1,5 @@
-// Where lines are drawn: every threshold in money, once, with the teams that have their own. The collector exports each line as a
-// gauge beside the figure that it is for; the rules compare the two.
+// Where lines are drawn: every threshold in money, once, with the teams that have their own. The collector exports each
+// line as a gauge beside the figure that it is for; the rules compare the two.
 import { z } from "zod";
 
 const share = z.number().min(0).max(100);

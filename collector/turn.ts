@@ -1,4 +1,5 @@
-// One at a time, in the order in which they came: what reads and writes the same books, or takes long. One that fails is no matter of the next.
+// One at a time, in the order in which they came: what reads and writes the same books, or takes long. One that fails
+// is no matter of the next.
 
 export type InTurn = <T>(work: () => Promise<T>) => Promise<T>;
 

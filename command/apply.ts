@@ -1,4 +1,5 @@
-// keymeter apply -f budgets.yaml: budgets and limits as a file says. Shows what would change, then changes it, all or nothing.
+// keymeter apply -f budgets.yaml: budgets and limits as a file says. Shows what would change, then changes it, all or
+// nothing.
 import { readFileSync } from "node:fs";
 import { createInterface } from "node:readline/promises";
 import { parseArgs } from "node:util";

@@ -1,4 +1,5 @@
-// keymeter backup FOLDER: a copy of the books and the secrets, of one instant each, while everything runs. Never into a folder that has something.
+// keymeter backup FOLDER: a copy of the books and the secrets, of one instant each, while everything runs. Never into a
+// folder that has something.
 import { chmodSync, copyFileSync, existsSync, mkdirSync, readdirSync, statSync } from "node:fs";
 import { join, resolve } from "node:path";
 import { parseArgs } from "node:util";
@@ -13,8 +14,8 @@ export const USAGE = `keymeter backup FOLDER
   Copies books, secrets and keymeter.yaml into a new folder while everything runs, and looks whether the copies are whole. Each file of the books is
   of one instant. The folder is as secret as the data folder: it holds the pepper and the tokens. docs/operating.md says how it is restored.`;
 
-/** The bills first: a day that is signed between two copies is then not signed in the copy, and is signed again. The other way round its corrections would
- *  be missing under the signature. */
+/** The bills first: a day that is signed between two copies is then not signed in the copy, and is signed again. The
+ *  other way round its corrections would be missing under the signature. */
 const BOOKS = ["billing", "usage", "notices"] as const;
 const FILES = [...Object.keys(RESTORE), "price-list.json"];
 

@@ -1,4 +1,5 @@
-// Looks whether the files that are made from the declarations of settings are what these make. With --write it writes them.
+// Looks whether the files that are made from the declarations of settings are what these make. With --write it writes
+// them.
 import { readFileSync, writeFileSync } from "node:fs";
 import { settingsPages } from "./settings-pages.ts";
 

@@ -1,5 +1,5 @@
-// What `keymeter up` checks before it starts anything: the settings of all three programs, what only shows when they are seen
-// together, and variables that look like settings and are none.
+// What `keymeter up` checks before it starts anything: the settings of all three programs, what only shows when they
+// are seen together, and variables that look like settings and are none.
 import { loadAlertsConfig } from "../alerts/config.ts";
 import { loadCollectorConfig } from "../collector/config.ts";
 import { loadProxyConfig } from "../proxy/config.ts";
@@ -44,8 +44,8 @@ export function checkAllSettings(environment: Environment): ProxyConfig {
   return config;
 }
 
-/** A sentence for each `KEYMETER_...` variable that nobody reads: most likely a slip of the pen, and the default holds in
- *  silence. What orchestrators set for a service of our name is none. */
+/** A sentence for each `KEYMETER_...` variable that nobody reads: most likely a slip of the pen, and the default holds
+ *  in silence. What orchestrators set for a service of our name is none. */
 export function strayVariables(environment: Environment): string[] {
   const { rows } = readSettings({ rows: UPSTREAMS }, "", environment, []);
   const ofUpstreams = Object.values(rows as UpstreamRows).map(({ api_key_env: variable }) => variable);

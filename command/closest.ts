@@ -1,6 +1,7 @@
 // Did you mean: the known word that is nearest to a mistyped one.
 
-/** The nearest of the known words, or undefined where none is near: as many slips are forgiven as a third of its letters. */
+/** The nearest of the known words, or undefined where none is near: as many slips are forgiven as a third of its
+ *  letters. */
 function closest(typed: string, known: readonly string[]): string | undefined {
   const ranked = known
     .map((word) => ({ word, slips: slipsBetween(typed.toLowerCase(), word.toLowerCase()) }))

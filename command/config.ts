@@ -8,7 +8,8 @@ const COMMAND_SETTINGS = { ...SHARED_SETTINGS, adminToken: ADMIN_TOKEN, pepper: 
 /** What every verb needs; admin token and pepper where they are not those in the data folder. */
 export type CommandConfig = Values<typeof COMMAND_SETTINGS>;
 
-/** What every verb needs: where the books lie and where the programs listen. Sections of the programs are theirs to check. */
+/** What every verb needs: where the books lie and where the programs listen. Sections of the programs are theirs to
+ *  check. */
 export function loadCommandConfig(environment: Environment = process.env): CommandConfig {
   return readConfig(COMMAND_SETTINGS, "", environment, (values) => values);
 }

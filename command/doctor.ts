@@ -1,5 +1,5 @@
-// keymeter doctor: looks at everything that has to work for Keymeter to work, and says of what does not how to mend it. Changes nothing;
-// `doctor slack` sends a test message.
+// keymeter doctor: looks at everything that has to work for Keymeter to work, and says of what does not how to mend it.
+// Changes nothing; `doctor slack` sends a test message.
 import { existsSync, readFileSync, statfsSync } from "node:fs";
 import { join } from "node:path";
 import { parseArgs } from "node:util";

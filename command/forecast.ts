@@ -204,7 +204,8 @@ async function tell(task: Parameters<typeof askCollector>[0]): Promise<void> {
   for (const said of await askCollector(task)) process.stdout.write(`${said}\n`);
 }
 
-/** What was spent since the window began, by the parts of a dimension and of the whole. Of the running hour the days know nothing. */
+/** What was spent since the window began, by the parts of a dimension and of the whole. Of the running hour the days
+ *  know nothing. */
 async function spentBy(
   usage: UsageBooks,
   by: ForecastScope["scope"],

@@ -1,4 +1,5 @@
-// Providers as people name them on the command line: by name, by what they are called too, or as keymeter.yaml names an upstream.
+// Providers as people name them on the command line: by name, by what they are called too, or as keymeter.yaml names an
+// upstream.
 import { didYouMean } from "./closest.ts";
 import { loadCommandConfig } from "./config.ts";
 import { UsageError } from "./usage-error.ts";
@@ -14,7 +15,8 @@ export function knownProvider(word: string): string {
   return providers.bookedName(word);
 }
 
-/** The same for what is looked up: books may know an upstream that settings do not name any more, so a likely slip is only said. */
+/** The same for what is looked up: books may know an upstream that settings do not name any more, so a likely slip is
+ *  only said. */
 export function bookedProvider(word: string): string {
   const { providers } = loadCommandConfig();
   const { names } = providers;

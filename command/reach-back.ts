@@ -1,5 +1,5 @@
-// keymeter keys set KEY --team T --since DAY: what a key has spent already is its team's too. Shows first what moves and what that does to each budget; stops
-// at days that are signed.
+// keymeter keys set KEY --team T --since DAY: what a key has spent already is its team's too. Shows first what moves
+// and what that does to each budget; stops at days that are signed.
 import { amountAt, describeScope } from "../ledger/budgets.ts";
 import { readKeyOwners } from "../ledger/usage/budget-spend.ts";
 import { ChangeRefused } from "../ledger/usage/change-refused.ts";
@@ -22,8 +22,8 @@ import { createProgress } from "./progress.ts";
 import { formatTable } from "./table.ts";
 import { UsageError } from "./usage-error.ts";
 
-/** `describe`: what the key belongs to from now on, made in one change with the last step. Rejects with ChangeRefused where somebody else changes the key
- *  or signs one of the days meanwhile. */
+/** `describe`: what the key belongs to from now on, made in one change with the last step. Rejects with ChangeRefused
+ *  where somebody else changes the key or signs one of the days meanwhile. */
 export async function reachBack(
   config: CommandConfig,
   key: Key,

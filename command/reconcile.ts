@@ -1,4 +1,5 @@
-// keymeter reconcile [--day|--since] [--all] [--json]: what was metered against what is billed, by UTC day, with the cause of each difference.
+// keymeter reconcile [--day|--since] [--all] [--json]: what was metered against what is billed, by UTC day, with the
+// cause of each difference.
 import { parseArgs } from "node:util";
 import { readBillDays, readImports } from "../ledger/billing/bills.ts";
 import { CAUSES, readClosed, readComparisons, readCorrections } from "../ledger/billing/closed-days.ts";

@@ -1,4 +1,5 @@
-// Settings as people read them, made from their declarations: keymeter.example.yaml, docs/settings.md, and what --help of a program says.
+// Settings as people read them, made from their declarations: keymeter.example.yaml, docs/settings.md, and what --help
+// of a program says.
 import { stringify } from "yaml";
 import { groupsIn, settingsIn } from "../service/settings.ts";
 import type { Setting } from "../service/settings.ts";

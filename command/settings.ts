@@ -31,8 +31,8 @@ const OF_THE_MACHINE = new Set(
   ),
 );
 
-/** What of an environment a program gets: its own settings, and what any has of the machine. A variable that is nobody's setting may be a provider's key
- *  that keymeter.yaml names, or what makes one: those are the proxy's. */
+/** What of an environment a program gets: its own settings, and what any has of the machine. A variable that is
+ *  nobody's setting may be a provider's key that keymeter.yaml names, or what makes one: those are the proxy's. */
 export function environmentOf(program: Program, environment: Environment): NodeJS.ProcessEnv {
   const own = VARIABLES.get(program);
   return Object.fromEntries(

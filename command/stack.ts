@@ -1,6 +1,6 @@
 // The stack: proxy, collector and alerts as processes of their own, and Prometheus and Alertmanager where they are
-// installed. Each gets only the variables that are its own, writes its log to the data folder, and is started again when it
-// dies. `up` and `demo` stand on this.
+// installed. Each gets only the variables that are its own, writes its log to the data folder, and is started again
+// when it dies. `up` and `demo` stand on this.
 import { spawn } from "node:child_process";
 import type { ChildProcess } from "node:child_process";
 import { accessSync, constants, existsSync, mkdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
@@ -34,8 +34,8 @@ export type StackOptions = {
 
 const ROOT = fileURLToPath(new URL("..", import.meta.url));
 
-/** How the programs run: a small young generation and two arenas of malloc. A proxy holds many small things for a long time,
- *  which the defaults answer with a third more memory; throughput is the same (bench/README.md). */
+/** How the programs run: a small young generation and two arenas of malloc. A proxy holds many small things for a long
+ *  time, which the defaults answer with a third more memory; throughput is the same (bench/README.md). */
 export const PROGRAM_FLAGS = ["--max-semi-space-size=8"];
 export const PROGRAM_ENVIRONMENT = { MALLOC_ARENA_MAX: "2" };
 
@@ -47,8 +47,8 @@ const NO_START_AGAIN_MS = 5_000;
 /** A program that dies this often within a minute will not get well by itself. */
 const MOST_DEATHS = 3;
 
-/** Starts everything and resolves when the three programs are ready. Rejects with an Error whose message is what the program
- *  that failed had to say. */
+/** Starts everything and resolves when the three programs are ready. Rejects with an Error whose message is what the
+ *  program that failed had to say. */
 export async function startStack(options: StackOptions): Promise<Stack> {
   const { config } = options;
   markRunning();
@@ -200,7 +200,8 @@ function isInstalling(): boolean {
   return existsSync(join(ROOT, "package-lock.json")) && !existsSync(join(ROOT, "node_modules", ".package-lock.json"));
 }
 
-/** Says to `start.mjs` that something runs from this checkout: it does not install under it. A checkout that cannot be written cannot be installed in. */
+/** Says to `start.mjs` that something runs from this checkout: it does not install under it. A checkout that cannot be
+ *  written cannot be installed in. */
 function markRunning(): void {
   const mark = join(ROOT, "node_modules", `.keymeter-runs-${process.pid}`);
   try {

@@ -1,7 +1,7 @@
 // Tables for people: columns padded to their widest cell, numbers to the right.
 
-/** Rows of cells under headings; "(none)" where there are none. A column whose cells all look like numbers is aligned to the
- *  right. */
+/** Rows of cells under headings; "(none)" where there are none. A column whose cells all look like numbers is aligned
+ *  to the right. */
 export function formatTable(headings: readonly string[], given: readonly (readonly string[])[]): string {
   // Names of others stand in tables: none of them moves the cursor or turns the line.
   const rows = given.map((row) => row.map(printable));

@@ -1,4 +1,5 @@
-// keymeter verify: do the sums fold, do stored costs recompute, are audit, seals and register whole? Each is reported apart.
+// keymeter verify: do the sums fold, do stored costs recompute, are audit, seals and register whole? Each is reported
+// apart.
 import { parseArgs } from "node:util";
 import { readAdjustmentDifferences } from "../ledger/usage/adjustments.ts";
 import { checkAudit } from "../ledger/usage/audit.ts";

@@ -1,4 +1,5 @@
-// What somebody is told who sets a budget that will not do what they mean: on a name that nobody has, or over paths that pass unmetered.
+// What somebody is told who sets a budget that will not do what they mean: on a name that nobody has, or over paths
+// that pass unmetered.
 import { SCOPE_PARTS } from "../ledger/budgets.ts";
 import type { Budget, Scope } from "../ledger/budgets.ts";
 import { ProgramGone, askProxy } from "../service/admin.ts";

@@ -134,7 +134,8 @@ export function dashboard({ uid, title, from, variables, single, page, sections 
   // The SDK hides links and annotations in the controls menu of new Grafana versions.
   for (const one of [...(built.links ?? []), ...(built.annotations?.list ?? [])])
     delete (one as { placement?: unknown }).placement;
-  // And writes down what is no field of these: how an interval is chosen, of variables that are none, and a footer that tables have no more.
+  // And writes down what is no field of these: how an interval is chosen, of variables that are none, and a footer that
+  // tables have no more.
   for (const one of built.templating?.list ?? [])
     for (const name of ["auto", "auto_min", "auto_count"] as const) delete one[name];
   for (const panel of built.panels ?? []) delete (panel as { options?: { footer?: unknown } }).options?.footer;

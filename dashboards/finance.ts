@@ -1,4 +1,5 @@
-// Finance overview: what was spent today and this month, where it lands, what is left, who spends it, and how far these figures can be trusted.
+// Finance overview: what was spent today and this month, where it lands, what is left, who spends it, and how far these
+// figures can be trusted.
 import { PercentUnit } from "@grafana/grafana-foundation-sdk/units";
 import { CHOSEN, dashboard } from "./dashboard.ts";
 import { bars, byKeyName, Count, dayBars, Dollars, lines, ofDays, stat, table, UNPRICED } from "./panels.ts";

@@ -1,5 +1,5 @@
-// Our few panel shapes. Each takes a question, for a panel without one answers nothing: it becomes the description, together with the unit and
-// the kind of money. Ids and refIds are set here, because the SDK sets none.
+// Our few panel shapes. Each takes a question, for a panel without one answers nothing: it becomes the description,
+// together with the unit and the kind of money. Ids and refIds are set here, because the SDK sets none.
 import type { Builder } from "@grafana/grafana-foundation-sdk/cog";
 import type { Panel as PanelModel, SpecialValueMap, ValueMap } from "@grafana/grafana-foundation-sdk/dashboard";
 import {
@@ -104,8 +104,9 @@ export function byKeyName(expr: string): string {
   return `label_replace(${named}, "scope", "key $1", "name", "(.+)") or on (budget) ${expr}`;
 }
 
-/** Spend of whole days, for history: `last_day` stands all day long, and is looked at in the middle of the day after, which is the same
- *  day in every zone from Hawaii to Auckland. Exact as of then; later corrections are in the report pages. */
+/** Spend of whole days, for history: `last_day` stands all day long, and is looked at in the middle of the day after,
+ *  which is the same day in every zone from Hawaii to Auckland. Exact as of then; later corrections are in the report
+ *  pages. */
 export function ofDays(selector: string, metric = "keymeter_spend_usd"): string {
   return `last_over_time(${metric}{${selector}, window="last_day"}[1h] offset -34h30m)`;
 }
@@ -123,7 +124,8 @@ export function bars(shape: Shape): Placed {
   return panel.min(0).reduceOptions(LAST()).text(new VizTextDisplayOptionsBuilder().titleSize(14).valueSize(18));
 }
 
-/** How figures moved. `hourly`: a point at each full hour, where a history that was written by the hour has its points too. */
+/** How figures moved. `hourly`: a point at each full hour, where a history that was written by the hour has its points
+ *  too. */
 export function lines(shape: Shape & { readonly stacked?: boolean; readonly hourly?: boolean }): Placed {
   const panel = curves(shape).fillOpacity(shape.stacked ? 40 : 0);
   if (shape.hourly) panel.interval("1h");
@@ -151,7 +153,8 @@ function asBars(panel: TimeseriesBuilder): TimeseriesBuilder {
   return panel.drawStyle(GraphDrawStyle.Bars).fillOpacity(80).lineWidth(0);
 }
 
-/** Figures that have their day as a label, such as those of a bill: a bar a day for the first query, a line through the days for the second. */
+/** Figures that have their day as a label, such as those of a bill: a bar a day for the first query, a line through the
+ *  days for the second. */
 export function ofLabelledDays(shape: Shape & { readonly days: number }): Placed {
   const [, second] = shape.queries;
   return asBars(curves(shape, "table"))
@@ -204,7 +207,8 @@ type Column = {
 /** Where a cell leads: `${__value.raw}` is what stands in it. */
 type Link = { readonly title: string; readonly url: string };
 
-/** Rows: labels in the order of `labels`, then a column a query. Links of other cells than their own read `${__data.fields.<label>}`. */
+/** Rows: labels in the order of `labels`, then a column a query. Links of other cells than their own read
+ *  `${__data.fields.<label>}`. */
 export function table(
   shape: Shape & {
     readonly labels: { readonly [label: string]: Column };

@@ -6,8 +6,8 @@ import type { BookName, Books } from "./books.ts";
 import { openForReading } from "./sqlite.ts";
 import { sqliteOf } from "./sqlite-books.ts";
 
-/** Copies a book of a data folder into another folder and looks whether the copy is whole. False: there is none yet. Rejects with a LedgerError
- *  when the copy cannot be relied on. */
+/** Copies a book of a data folder into another folder and looks whether the copy is whole. False: there is none yet.
+ *  Rejects with a LedgerError when the copy cannot be relied on. */
 export async function copyBook(dataDir: string, name: BookName, folder: string): Promise<boolean> {
   const from = openForReading(join(dataDir, `${name}.db`));
   if (!from) return false;

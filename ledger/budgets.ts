@@ -23,7 +23,8 @@ export const SCOPE_PARTS = [
   "model",
 ] as const satisfies readonly (keyof Scope)[];
 
-/** `strict` reserves the most a request can cost, so it cannot overshoot; `expected` reserves what it probably costs. */
+/** `strict` reserves the most a request can cost, so it cannot overshoot; `expected` reserves what it probably
+ *  costs. */
 type BudgetMode = "strict" | "expected";
 type BudgetKind = "soft" | "hard";
 
@@ -86,8 +87,8 @@ export type BudgetState = {
 
 /** Why a hard budget said no, with the numbers it used. */
 export type BudgetRefusal = BudgetState & {
-  /** `budget_exceeded`: it does not fit. `unbounded`: strict, and no upper bound can be proven. `unpriced`: no price. `in_flight`: it would fit, but the answers that are under way could come to several
-   *  times the amount. */
+  /** `budget_exceeded`: it does not fit. `unbounded`: strict, and no upper bound can be proven. `unpriced`: no price.
+   *  `in_flight`: it would fit, but the answers that are under way could come to several times the amount. */
   readonly reason: "budget_exceeded" | "unbounded" | "unpriced" | "in_flight";
   /** Of `in_flight`: what is settled and the most that all answers under way, this one among them, can come to. */
   readonly mostNanoUsd?: NanoUsd | undefined;
@@ -142,7 +143,8 @@ export function isAbout(
   return named.length === 1 && named[0]?.[0] === (part === "key" ? "keyId" : part) && named[0][1] === id;
 }
 
-/** "team search, model gpt-4o*", or "the organisation". A key is called by its name, with its id, where `nameOf` knows it. */
+/** "team search, model gpt-4o*", or "the organisation". A key is called by its name, with its id, where `nameOf` knows
+ *  it. */
 export function describeScope(scope: Scope, nameOf: (keyId: string) => string | undefined = () => undefined): string {
   const parts = SCOPE_PARTS.flatMap((part) => {
     const value = scope[part];

@@ -22,8 +22,8 @@ export type Cost = {
 };
 
 /** Prices each used unit: quantity x price x tier multipliers, rounded half up to nano-USD once a line; the cost is the
- *  sum of the lines. A long-context step goes by all input tokens and applies to the whole request; `context` says how many
- *  they were where `usage` sums up many requests. Multipliers apply to tokens, not to fees per use. */
+ *  sum of the lines. A long-context step goes by all input tokens and applies to the whole request; `context` says how
+ *  many they were where `usage` sums up many requests. Multipliers apply to tokens, not to fees per use. */
 export function cost(usage: Usage, price: Price, context = contextTokens(usage)): Cost {
   const lines: CostLine[] = [];
   const unpricedUnits: Unit[] = [];
@@ -61,8 +61,8 @@ export function statedLine(statedNanoUsd: NanoUsd, sumNanoUsd: NanoUsd): CostLin
   };
 }
 
-/** The most that `inputTokens` in and `outputTokens` out can cost, if they are of these classes: each at the dearest price of one of them
- *  that a context of so many tokens reaches. */
+/** The most that `inputTokens` in and `outputTokens` out can cost, if they are of these classes: each at the dearest
+ *  price of one of them that a context of so many tokens reaches. */
 export function boundCost(
   inputTokens: number,
   outputTokens: number,

@@ -1,5 +1,5 @@
-// drizzle, loaded as CommonJS. Its manifest has 180 kB, and Node reads the manifest again for each .js file it loads as a
-// module: the same import then costs four times the memory and time of the .cjs files, in every process and thread.
+// drizzle, loaded as CommonJS. Its manifest has 180 kB, and Node reads the manifest again for each .js file it loads as
+// a module: the same import then costs four times the memory and time of the .cjs files, in every process and thread.
 import { createRequire } from "node:module";
 
 const require = createRequire(import.meta.url);

@@ -1,5 +1,5 @@
-// Names with stars, such as "gpt-5*". A star is any number of any characters. Matched in one walk from star to star, so that no name and no
-// pattern, however many stars it has, takes more than their lengths.
+// Names with stars, such as "gpt-5*". A star is any number of any characters. Matched in one walk from star to star, so
+// that no name and no pattern, however many stars it has, takes more than their lengths.
 
 /** Whether a name fits the pattern. */
 export function createGlob(pattern: string): (name: string) => boolean {

@@ -8,8 +8,8 @@ const PER_MS = 4_096;
 
 export type AttemptId = number;
 
-/** Makes ids that never repeat nor go back. `last` is the largest id in the books, or the largest that does not lie ahead of a clock that
- *  was accepted; `taken` are those that do. */
+/** Makes ids that never repeat nor go back. `last` is the largest id in the books, or the largest that does not lie
+ *  ahead of a clock that was accepted; `taken` are those that do. */
 export function createAttemptIds(last: AttemptId, now: () => number, taken: Iterable<AttemptId> = []): () => AttemptId {
   let previous = last;
   const ahead = new Set(taken);
@@ -35,8 +35,8 @@ export function formatRequestId(id: AttemptId): string {
   return `req_km_${id}`;
 }
 
-/** An id in that form for an answer behind which no attempt stands: a refusal, or what passes unmetered. Only the log knows it; it is no
- *  number, so that nobody takes it for an attempt's. */
+/** An id in that form for an answer behind which no attempt stands: a refusal, or what passes unmetered. Only the log
+ *  knows it; it is no number, so that nobody takes it for an attempt's. */
 export function createAnswerId(): string {
   return `req_km_r${randomUUID().replaceAll("-", "")}`;
 }

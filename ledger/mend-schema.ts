@@ -1,6 +1,7 @@
-// Before the first release some migrations were edited after they had been used, so that files of the same version have different tables.
-// These are told by their structure and brought to the one that is meant, without loss, before newer migrations run; a file that needs
-// nothing is left as it is. From here on a migration has a digest, and an edited one is refused (open.ts).
+// Before the first release some migrations were edited after they had been used, so that files of the same version have
+// different tables. These are told by their structure and brought to the one that is meant, without loss, before newer
+// migrations run; a file that needs nothing is left as it is. From here on a migration has a digest, and an edited one
+// is refused (open.ts).
 import { readFileSync } from "node:fs";
 import type { BookName } from "./books.ts";
 import type Database from "better-sqlite3";

@@ -61,7 +61,8 @@ export function formatUsdExact(amount: NanoUsd): string {
   return formatDecimal(amount, NANO_DIGITS);
 }
 
-/** Money for people: a sign, "$", cents; below a cent the first two digits that are not zero: "$1,234.57", "-$0.21", "$0.0039". */
+/** Money for people: a sign, "$", cents; below a cent the first two digits that are not zero: "$1,234.57", "-$0.21",
+ *  "$0.0039". */
 export function formatUsd(amount: NanoUsd): string {
   return withSign(formatRounded(amount, digitsFor(amount)));
 }
@@ -79,7 +80,8 @@ export function formatUsdUp(amount: NanoUsd): string {
   return formatUsd(((amount + step - 1n) / step) * step);
 }
 
-/** Money for people in cents alone, for tables of sums: what is more than nothing and less than half a cent is "<$0.01". */
+/** Money for people in cents alone, for tables of sums: what is more than nothing and less than half a cent is
+ *  "<$0.01". */
 export function formatUsdCents(amount: NanoUsd): string {
   const words = withSign(formatRounded(amount, 2));
   return amount === 0n || !/^-?\$0\.00$/.test(words) ? words : amount < 0n ? "-<$0.01" : "<$0.01";
@@ -118,8 +120,9 @@ function formatRounded(amount: NanoUsd, digits: number): string {
   return formatDecimal(amount < 0n ? -rounded : rounded, digits);
 }
 
-/** Splits an amount over weights so that the parts add up to it exactly: floors by share, and what is left over goes, a nano-USD each, to
- *  the largest remainders (the first of equal ones). All weights zero: in equal parts. Weights are not negative; no weight, no part. */
+/** Splits an amount over weights so that the parts add up to it exactly: floors by share, and what is left over goes, a
+ *  nano-USD each, to the largest remainders (the first of equal ones). All weights zero: in equal parts. Weights are
+ *  not negative; no weight, no part. */
 export function allocate(amount: NanoUsd, weights: readonly bigint[]): NanoUsd[] {
   if (weights.length === 0) return [];
   const total = weights.reduce((sum, weight) => sum + weight, 0n);
@@ -148,8 +151,9 @@ export function scale(amount: bigint, numerator: bigint, denominator: bigint): b
   return product < 0n ? -rounded : rounded;
 }
 
-/** Decimal text of any fineness, in units of 10^-`digits`, rounded half away from zero; with the last place that the text has, in the same
- *  unit, and at least 1. An exponent is read ("1.2E-7"). Throws a RangeError that names the text when it is no number. */
+/** Decimal text of any fineness, in units of 10^-`digits`, rounded half away from zero; with the last place that the
+ *  text has, in the same unit, and at least 1. An exponent is read ("1.2E-7"). Throws a RangeError that names the text
+ *  when it is no number. */
 export function parseRounded(text: string, digits: number): { readonly value: bigint; readonly resolution: bigint } {
   const match = /^([+-]?)(\d*)(?:\.(\d*))?(?:[eE]([+-]?\d{1,3}))?$/.exec(text.trim());
   const [, sign = "", whole = "", fraction = "", exponent = "0"] = match ?? [];

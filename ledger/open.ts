@@ -1,4 +1,5 @@
-// How programs come to the books: each opens what it reads, and the one that it writes. Errors are sentences for whoever runs Keymeter.
+// How programs come to the books: each opens what it reads, and the one that it writes. Errors are sentences for
+// whoever runs Keymeter.
 import { join } from "node:path";
 import type { BillingBooks, BookName, Books, NoticesBooks, UsageBooks } from "./books.ts";
 import { hasApplied, lockForWriting, openForReading, openForWriting } from "./sqlite.ts";
@@ -8,7 +9,8 @@ import { sqliteBooks } from "./sqlite-books.ts";
 export { hasApplied, lockForWriting };
 export type { Durability };
 
-/** Opens a book of a data folder for reading. Undefined while nothing has written it yet. Rejects with a LedgerError. */
+/** Opens a book of a data folder for reading. Undefined while nothing has written it yet. Rejects with a
+ *  LedgerError. */
 export function openUsage(dataDir: string): Promise<UsageBooks | undefined> {
   return openToRead(dataDir, "usage");
 }
@@ -21,7 +23,8 @@ export function openNotices(dataDir: string): Promise<NoticesBooks | undefined> 
   return openToRead(dataDir, "notices");
 }
 
-/** Opens a book for its one writer, and makes it when it is missing. Rejects with LedgerInUse when another process has it. */
+/** Opens a book for its one writer, and makes it when it is missing. Rejects with LedgerInUse when another process has
+ *  it. */
 export async function openToWrite<Name extends Exclude<BookName, "usage">>(
   dataDir: string,
   name: Name,

@@ -1,5 +1,5 @@
-// Who a provider is: one row each, read by every program, and the upstreams that settings name beside them. What its wire looks like is the proxy's
-// (proxy/providers/).
+// Who a provider is: one row each, read by every program, and the upstreams that settings name beside them. What its
+// wire looks like is the proxy's (proxy/providers/).
 
 /** How a key of it is replaced when it has leaked: what is done, in the order of the playbook. */
 type KeyCare = {
@@ -27,10 +27,11 @@ export type ProviderFacts = {
   readonly priceListOf: (model: string) => string;
   /** FOCUS: the service, and who publishes and bills it. */
   readonly focus: { readonly service: string; readonly publisher: string };
-  /** How bills name its service: files by whoever wrote them, and its cloud's own export to the letter. `isIssuer`: whatever it bills is its, whatever the
-   *  service is called. */
+  /** How bills name its service: files by whoever wrote them, and its cloud's own export to the letter. `isIssuer`:
+   *  whatever it bills is its, whatever the service is called. */
   readonly billedAs: { readonly service: RegExp; readonly isIssuer: boolean; readonly inExport?: readonly string[] };
-  /** The variable that holds the credential which Keymeter keys are swapped for; undefined: it is signed in otherwise. */
+  /** The variable that holds the credential which Keymeter keys are swapped for; undefined: it is signed in
+   *  otherwise. */
   readonly keyVariable?: string;
   readonly keyCare?: KeyCare;
   readonly probe?: Probe;
@@ -125,7 +126,8 @@ export const PROVIDERS: readonly ProviderFacts[] = [
 /** The lists of those: every installation has prices from them. */
 export const PRICE_LISTS: readonly string[] = [...new Set(PROVIDERS.map((one) => one.priceListOf("")))];
 
-/** Kinds of upstreams that settings can name, and whose price list models go by there unless settings say it; undefined: the upstream's own name is one. */
+/** Kinds of upstreams that settings can name, and whose price list models go by there unless settings say it;
+ *  undefined: the upstream's own name is one. */
 const USUAL_LISTS = { openai: undefined, azure: "openai", vertex: "google" } as const;
 export type UpstreamKind = keyof typeof USUAL_LISTS;
 /** The kind of what settings say nothing of: it speaks OpenAI's format. */

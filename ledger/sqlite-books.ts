@@ -1,5 +1,5 @@
-// The books on SQLite: which connections stand behind a handle. Reads have one of their own, so that a change that waits for something
-// is never seen half made, and never takes a read of somebody else into it.
+// The books on SQLite: which connections stand behind a handle. Reads have one of their own, so that a change that
+// waits for something is never seen half made, and never takes a read of somebody else into it.
 import { LedgerError } from "./books.ts";
 import type { BookName, Books } from "./books.ts";
 import { drizzle } from "./drizzle.ts";

@@ -37,7 +37,8 @@ const MIGRATIONS: { readonly [set in BookName]: RegExp } = {
   notices: /^\d{4}-notices/,
 };
 
-/** A held lock: one program per ledger file. The operating system lets go of it when the process ends, however it ends. */
+/** A held lock: one program per ledger file. The operating system lets go of it when the process ends, however it
+ *  ends. */
 export type Lock = { release(): void };
 
 /** Takes the right to write the file, or says who cannot: a second program on one file is refused. */
@@ -223,8 +224,8 @@ function requireSqliteVersion(database: Sqlite): void {
     );
 }
 
-/** Gives the write-ahead log its working size at once: an fsync of a file that grows costs two to three times one of a file
- *  that is written over. The rows are rolled back; only the space stays. */
+/** Gives the write-ahead log its working size at once: an fsync of a file that grows costs two to three times one of a
+ *  file that is written over. The rows are rolled back; only the space stays. */
 function growLog(database: Sqlite): void {
   database.pragma("cache_size = 100");
   database.exec(
@@ -233,7 +234,8 @@ function growLog(database: Sqlite): void {
   database.pragma("cache_size = -64000");
 }
 
-/** Books hold who asked for what: they are for the user that runs Keymeter alone, and what SQLite makes beside them has their mode. */
+/** Books hold who asked for what: they are for the user that runs Keymeter alone, and what SQLite makes beside them has
+ *  their mode. */
 function keepPrivate(path: string): void {
   closeSync(openSync(path, "a", PRIVATE));
   for (const file of [path, `${path}-wal`, `${path}-shm`])

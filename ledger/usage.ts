@@ -1,8 +1,8 @@
 // Usage: how much of what was used, and no money. Units are disjoint: no quantity is part of another, so cost is a
 // plain sum and nobody downstream subtracts. Counts are non-negative safe integers.
 
-/** Token classes in the order people read them. `input` is uncached text, `input_tool` what tools put into the prompt at the
- *  provider, `output` includes reasoning. */
+/** Token classes in the order people read them. `input` is uncached text, `input_tool` what tools put into the prompt
+ *  at the provider, `output` includes reasoning. */
 export const TOKEN_CLASSES = [
   "input",
   "input_tool",
@@ -21,8 +21,9 @@ export const TOKEN_CLASSES = [
   "output_image",
   "output_video",
 ] as const;
-/** Fees per use. OpenAI's older search tool costs more with models that do not reason. Gemini bills grounding by the query from version 3 on, by the prompt before. Seconds are of sound or film,
- *  characters of text to be spoken, a token hour is a token that a cache keeps for an hour, a container is a session of a code interpreter. */
+/** Fees per use. OpenAI's older search tool costs more with models that do not reason. Gemini bills grounding by the
+ *  query from version 3 on, by the prompt before. Seconds are of sound or film, characters of text to be spoken, a
+ *  token hour is a token that a cache keeps for an hour, a container is a session of a code interpreter. */
 export const FEE_UNITS = [
   "web_search",
   "web_search_preview",
@@ -53,10 +54,10 @@ export type Usage = { readonly [unit in Unit]?: number };
 /** How the quantities came about: stated by the provider, worked out by us, or not known at all. */
 export type UsageState = "reported" | "estimated" | "unknown";
 
-/** Why the quantities are not the provider's word. cut: the answer ended, or was left, before it said. failed: an error stood in its
- *  place. not_stated: such an answer never says. unreadable: what it says are no counts, or the answer could not be read.
- *  contradictory: its counts do not fit together; they are booked as far as they can be read. not_fetched: work whose result
- *  nobody has seen. crash: this process died in between. */
+/** Why the quantities are not the provider's word. cut: the answer ended, or was left, before it said. failed: an error
+ *  stood in its place. not_stated: such an answer never says. unreadable: what it says are no counts, or the answer
+ *  could not be read. contradictory: its counts do not fit together; they are booked as far as they can be read.
+ *  not_fetched: work whose result nobody has seen. crash: this process died in between. */
 export type UsageReason = "cut" | "failed" | "not_stated" | "unreadable" | "contradictory" | "not_fetched" | "crash";
 
 export const UNITS: readonly Unit[] = [...TOKEN_CLASSES, ...FEE_UNITS];

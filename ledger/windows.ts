@@ -4,7 +4,8 @@
 export const WINDOWS = ["hour", "day", "week", "month", "quarter", "total"] as const;
 export type WindowKind = (typeof WINDOWS)[number];
 
-/** One window: `[startMs, endMs)`, with the local days it covers: `firstDay` included, `endDay` not. `total` has no end. */
+/** One window: `[startMs, endMs)`, with the local days it covers: `firstDay` included, `endDay` not. `total` has no
+ *  end. */
 export type Window = {
   readonly id: string;
   readonly startMs: number;

@@ -1,5 +1,5 @@
-// Admission: may this key spend this, and is the money held? Prices the request's bound and its expectation, and asks the
-// ledger for a reservation. What it returns is all that forwarding and the event need to know.
+// Admission: may this key spend this, and is the money held? Prices the request's bound and its expectation, and asks
+// the ledger for a reservation. What it returns is all that forwarding and the event need to know.
 import type { BudgetRefusal, Subject } from "../ledger/budgets.ts";
 import type { Expectations } from "../ledger/usage/expectations.ts";
 import type { AttemptId } from "../ledger/ids.ts";
@@ -165,8 +165,8 @@ function nameIt(names: Names, { principal, tags }: Asking): Pick<Asked, "team" |
   return { team, project, env, tags: Object.keys(all).length === 0 ? undefined : JSON.stringify(all) };
 }
 
-/** What the request costs, in this or a shorter form: at the dearest of the models any of which may answer. Throws Refused where the key uses
- *  only models that have a price. */
+/** What the request costs, in this or a shorter form: at the dearest of the models any of which may answer. Throws
+ *  Refused where the key uses only models that have a price. */
 function createReckoning(
   { prices, expectations }: Admitting,
   { principal, provider, priceList, call }: Asking,
@@ -203,7 +203,8 @@ function createReckoning(
 /** `"max_completion_tokens":1000000,` and as much again. */
 const LIMIT_BYTES = 64;
 
-/** The longest answer with which a refused request would fit, in tokens; undefined where a shorter answer is no help. */
+/** The longest answer with which a refused request would fit, in tokens; undefined where a shorter answer is no
+ *  help. */
 function fittingTokens(
   call: Call,
   price: Price,
@@ -238,7 +239,8 @@ const FLEX = "flex";
 /** A long turn of speech is so many usual ones. */
 const LONG_TURNS = 4n;
 
-/** What a request can cost at a price; at the most at `surePrice`. `isFree`: without a price it costs nothing, in every budget. */
+/** What a request can cost at a price; at the most at `surePrice`. `isFree`: without a price it costs nothing, in every
+ *  budget. */
 function costsOf(
   call: Call,
   bodyBytes: number,
@@ -254,8 +256,8 @@ function costsOf(
   }
   const boundNanoUsd = bound(call, bodyBytes, surePrice);
   const expectedNanoUsd = expectation(call, inputTokens, price, learned, boundNanoUsd);
-  // A stream that is held up when its money is out comes to no more than its input and what was expected of its answer, as long as
-  // nothing in it is unseen.
+  // A stream that is held up when its money is out comes to no more than its input and what was expected of its answer,
+  // as long as nothing in it is unseen.
   const isHeldUp =
     call.stream &&
     call.isTurn !== true &&

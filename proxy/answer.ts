@@ -1,12 +1,12 @@
-// The client's side of an exchange: head, bytes with backpressure, and the last bytes, which wait for the books. It knows whether the
-// client takes what it gets, or has left.
+// The client's side of an exchange: head, bytes with backpressure, and the last bytes, which wait for the books. It
+// knows whether the client takes what it gets, or has left.
 import type { ServerResponse } from "node:http";
 import { clientHeaders, withoutVary } from "./headers.ts";
 import type { Head } from "./headers.ts";
 import type { Mask } from "./mask.ts";
 
-/** What the client does: it takes (`open`), or has more than it takes (`full`), or went (`left`). `released`: its last bytes are written, and
- *  nothing more comes. Each from `sinceMs` on. */
+/** What the client does: it takes (`open`), or has more than it takes (`full`), or went (`left`). `released`: its last
+ *  bytes are written, and nothing more comes. Each from `sinceMs` on. */
 type AnswerState = "open" | "full" | "left" | "released";
 
 export type AnswerOptions = {
@@ -109,7 +109,8 @@ export class Answer {
     if (this.#release()) this.#response.write(Buffer.concat(this.#unmasked(held)), () => this.#response.destroy());
   }
 
-  /** The rest of a stream that we ended, and an error of ours. In any other frame than events that would be no error but nonsense. */
+  /** The rest of a stream that we ended, and an error of ours. In any other frame than events that would be no error
+   *  but nonsense. */
   endWithError(held: readonly Buffer[], event: string): void {
     if (!this.#head || !isEventStream(this.#head)) return this.breakOff(held);
     if (this.#release()) this.#response.end(Buffer.concat([...this.#unmasked(held), Buffer.from(event)]));

@@ -1,4 +1,5 @@
-// The proxy, put together and taken apart: books, context, both listeners as fastify instances, without sockets. Tests build it as it is.
+// The proxy, put together and taken apart: books, context, both listeners as fastify instances, without sockets. Tests
+// build it as it is.
 import { uptime } from "node:os";
 import { setTimeout as sleep } from "node:timers/promises";
 import type { FastifyInstance } from "fastify";

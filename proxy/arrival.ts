@@ -57,8 +57,8 @@ export async function enter(
   return own;
 }
 
-/** Reads a canonical target and one credential. Throws Refused for what is odd, and while this program stops. The target is undefined where
- *  the path leads to no provider. */
+/** Reads a canonical target and one credential. Throws Refused for what is odd, and while this program stops. The
+ *  target is undefined where the path leads to no provider. */
 export function readArrival(
   context: Pick<ProxyContext, "isDraining" | "providers">,
   request: IncomingMessage,
@@ -76,8 +76,8 @@ export function addressOf(context: Pick<ProxyContext, "isTrusted">, request: Inc
   return clientAddress(request, (peer) => context.isTrusted(peer));
 }
 
-/** Whose credential it is, at this instant. Throws Refused for a key that is unknown, expired, paused or revoked, or not meant for
- *  the client's address. */
+/** Whose credential it is, at this instant. Throws Refused for a key that is unknown, expired, paused or revoked, or
+ *  not meant for the client's address. */
 export function identify(
   context: Identifying,
   request: IncomingMessage,
@@ -92,7 +92,8 @@ export function identify(
   return principal;
 }
 
-/** What goes to the provider: a virtual key is swapped for the provider's credential; a client's own key is the credential. */
+/** What goes to the provider: a virtual key is swapped for the provider's credential; a client's own key is the
+ *  credential. */
 export async function credentialFor(
   context: Pick<ProxyContext, "config">,
   target: Target,

@@ -1,5 +1,6 @@
-// One attempt, from the question whether it may be to its row in the books. Requests, turns of a WebSocket and results of earlier work
-// are its three callers. Once the money is held it always ends in the books: what cannot be read is booked at what is held.
+// One attempt, from the question whether it may be to its row in the books. Requests, turns of a WebSocket and results
+// of earlier work are its three callers. Once the money is held it always ends in the books: what cannot be read is
+// booked at what is held.
 import type { UsageEvent } from "../ledger/usage/usage-event.ts";
 import { formatRequestId } from "../ledger/ids.ts";
 import { formatUsdExact } from "../ledger/money.ts";
@@ -36,8 +37,8 @@ export type Attempt = {
   readonly headers: readonly string[];
   /** What is held may have to grow while it flows. */
   readonly extension: Extension | undefined;
-  /** Books it, or leaves it open for work that goes on; the first call counts, later ones say the same. Resolves after the commit, or after
-   *  five seconds while the books cannot be written. Never rejects. */
+  /** Books it, or leaves it open for work that goes on; the first call counts, later ones say the same. Resolves after
+   *  the commit, or after five seconds while the books cannot be written. Never rejects. */
   end(ending: Ending, answer: Answered | undefined): Promise<Ended>;
   /** Ends it where something of ours broke on its way: it may have been sent. One that ended stays as it is. */
   abandon(): Promise<void>;
@@ -139,8 +140,8 @@ function createAttempt(context: ProxyContext, admission: Admission, place: Entry
   };
 }
 
-/** Into the books; the client gets its end after five seconds even if they cannot be written yet: then the reservation, which is durable,
- *  stays open, and the event is tried on. */
+/** Into the books; the client gets its end after five seconds even if they cannot be written yet: then the reservation,
+ *  which is durable, stays open, and the event is tried on. */
 async function book(
   context: ProxyContext,
   event: UsageEvent,
@@ -158,7 +159,8 @@ async function book(
       if (event.httpStatus !== undefined && event.httpStatus < 300) context.register.acceptSignIn(asker);
       onBooked(context, event, reading);
     },
-    // Not booked is a broken invariant or a broken ledger: said loudly; the reservation stays open and is booked at restart.
+    // Not booked is a broken invariant or a broken ledger: said loudly; the reservation stays open and is booked at
+    // restart.
     (error: unknown) => context.log.error({ requestId, err: error }, "event not booked"),
   );
   if (await context.patience.wait(committed)) return;
@@ -166,8 +168,8 @@ async function book(
   context.log.error({ requestId }, "the client's answer ends before its event is in the books");
 }
 
-/** All that follows from a booked event: counters, what is learned from it, and a line in the log for each field of usage that nobody has
- *  seen before. */
+/** All that follows from a booked event: counters, what is learned from it, and a line in the log for each field of
+ *  usage that nobody has seen before. */
 function onBooked(context: ProxyContext, event: UsageEvent, reading: Reading | undefined): void {
   const { keyId, provider, requestedModel, servedModel, usage, usageState } = event;
   context.metrics.countEvent(event);
@@ -183,8 +185,9 @@ function onBooked(context: ProxyContext, event: UsageEvent, reading: Reading | u
     );
 }
 
-/** Leaves the reservation open for work that goes on. `known`: another attempt stands for this work, so this one used nothing.
- *  `failed`: the provider did not take it, or it could not be written down; then what is known of it is booked. */
+/** Leaves the reservation open for work that goes on. `known`: another attempt stands for this work, so this one used
+ *  nothing. `failed`: the provider did not take it, or it could not be written down; then what is known of it is
+ *  booked. */
 async function suspend(
   context: ProxyContext,
   admission: Admission,
@@ -215,7 +218,8 @@ async function suspend(
     },
   );
   if (await context.patience.wait(suspended)) return suspended;
-  // The reservation is durable, and the writer goes on trying. Where it turns out not to stay, its event is booked then.
+  // The reservation is durable, and the writer goes on trying. Where it turns out not to stay, its event is booked
+  // then.
   context.metrics.countLateCommit();
   void suspended.then(async (outcome) => {
     if (outcome === "open") return;

@@ -1,11 +1,13 @@
-// Bodies in memory: they are taken in only up to a limit, in all and for each address, so that nobody fills the machine for everybody.
+// Bodies in memory: they are taken in only up to a limit, in all and for each address, so that nobody fills the machine
+// for everybody.
 import type { IncomingMessage } from "node:http";
 import { setImmediate as nextTurn } from "node:timers/promises";
 import { isPacked, unpack } from "./packed.ts";
 import { Refused } from "./refusals.ts";
 
 export type Bodies = {
-  /** Takes a body in whole. It counts until it is let go. Throws Refused when it is too large, or too much is in flight. */
+  /** Takes a body in whole. It counts until it is let go. Throws Refused when it is too large, or too much is in
+   *  flight. */
   take(request: IncomingMessage, address: string): Promise<Buffer>;
   /** Unpacks a body that was taken in; what comes out counts too. Throws Refused as `take` does. */
   unpack(request: IncomingMessage, body: Buffer): Promise<Buffer>;
@@ -74,7 +76,8 @@ export function createBodies(mostBodyBytes: number, mostBytes: number): Bodies {
     async take(request, address) {
       if (Number(request.headers["content-length"] ?? 0) > mostBodyBytes) throw tooLarge(mostBodyBytes);
       const stated = Number(request.headers["content-length"] ?? 0);
-      // Into one piece as it comes: to join 60 MB at its end would hold everybody up. What nobody has written yet is no memory yet.
+      // Into one piece as it comes: to join 60 MB at its end would hold everybody up. What nobody has written yet is no
+      // memory yet.
       let body = Buffer.allocUnsafeSlow(Number.isSafeInteger(stated) && stated > 0 ? stated : FIRST_BYTES);
       let size = 0;
       const one = { address, bytes: 0 };

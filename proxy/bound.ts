@@ -13,7 +13,8 @@ const USUAL_OUTPUT = 4_096;
 /** Of a model whose own limits are not known. */
 const LONGEST_OUTPUT = 16_384;
 const LONGEST_INPUT = 131_072;
-/** Of a stream in which a model may think unseen, at least this part of its longest answer is held: what is booked when its client leaves. */
+/** Of a stream in which a model may think unseen, at least this part of its longest answer is held: what is booked when
+ *  its client leaves. */
 const UNSEEN_SHARE = 8;
 /** A million USD: nothing that costs more is one request. Keeps every sum far inside 64 bits. */
 const MOST_NANO_USD = 1_000_000_000_000_000n;
@@ -32,8 +33,8 @@ export function inputTokensOf(call: Call, bodyBytes: number, price: Price | unde
   );
 }
 
-/** The most the request can cost, or undefined where nothing proves one. A token holds at least one byte of the body; what providers add
- *  to it (frames, tools' preambles) is counted by the dialect. */
+/** The most the request can cost, or undefined where nothing proves one. A token holds at least one byte of the body;
+ *  what providers add to it (frames, tools' preambles) is counted by the dialect. */
 export function bound(call: Call, bodyBytes: number, price: Price): NanoUsd | undefined {
   if (call.unbounded !== undefined || call.unknown !== undefined || price.unknownTiers.length > 0) return undefined;
   // A beta may open a longer context than the list knows.
@@ -45,8 +46,9 @@ export function bound(call: Call, bodyBytes: number, price: Price): NanoUsd | un
   return input === undefined || each === undefined ? undefined : dearest(call, input, each * call.answers, price);
 }
 
-/** The most that a request is reckoned to come to where nothing proves it: a whole context in, the longest answer out. What runs at the
- *  provider, round after round, can still cost more. Undefined: nobody knows what stands in a file. `output`: tokens that it is held up at. */
+/** The most that a request is reckoned to come to where nothing proves it: a whole context in, the longest answer out.
+ *  What runs at the provider, round after round, can still cost more. Undefined: nobody knows what stands in a file.
+ *  `output`: tokens that it is held up at. */
 export function most(call: Call, bodyBytes: number, price: Price, output?: number): NanoUsd | undefined {
   if (call.openInput?.kind === "batch_file") return undefined;
   const isOpen = call.openInput !== undefined || call.unbounded !== undefined;
@@ -77,7 +79,8 @@ export function expectedOutput(call: Call, price: Price, learned: number | undef
   return price.units.output ? Math.min(Math.max(usual, unseen) * call.answers, longest) : 0;
 }
 
-/** What the request probably costs, never more than its bound. `learned`: output tokens that most answers of this key and model stay under. */
+/** What the request probably costs, never more than its bound. `learned`: output tokens that most answers of this key
+ *  and model stay under. */
 export function expectation(
   call: Call,
   inputTokens: number,

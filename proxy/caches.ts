@@ -1,5 +1,5 @@
-// The caches at providers that passed lately: their model, which a change of one does not name, and until when their storage is booked, so
-// that no hour of it is booked twice. What is not known any more is booked from the change on.
+// The caches at providers that passed lately: their model, which a change of one does not name, and until when their
+// storage is booked, so that no hour of it is booked twice. What is not known any more is booked from the change on.
 import type { Call } from "./dialects/call.ts";
 import type { Reading } from "./dialects/reading.ts";
 

@@ -1,4 +1,5 @@
-// Do the provider credentials that this proxy holds work? Asked of the proxy itself, for a shell beside it may hold others.
+// Do the provider credentials that this proxy holds work? Asked of the proxy itself, for a shell beside it may hold
+// others.
 import { reasonOf } from "../service/finding.ts";
 import type { Finding } from "../service/finding.ts";
 import type { ProviderFacts } from "../ledger/providers.ts";
@@ -10,7 +11,8 @@ const MOST_SKEW_MS = 30_000;
 
 type Held = Pick<ProxyConfig, "own" | "providers">;
 
-/** Asks each provider for its list of models; `isPaid`: for one token too, for what a spent quota looks like shows only then. */
+/** Asks each provider for its list of models; `isPaid`: for one token too, for what a spent quota looks like shows only
+ *  then. */
 export async function checkCredentials({ own, providers }: Held, isPaid: boolean): Promise<Finding[]> {
   const checks = Object.entries(own).map(async ([name, settings]) =>
     checkProvider(providers.find(name), settings, isPaid),

@@ -279,8 +279,8 @@ export const PROXY_SETTINGS = {
   ...SHARED_SETTINGS,
 } as const satisfies SettingTree;
 
-/** Reads and checks everything; throws a SettingsError that names every problem. Makes the installation's own secrets on
- *  the first start. */
+/** Reads and checks everything; throws a SettingsError that names every problem. Makes the installation's own secrets
+ *  on the first start. */
 export function loadProxyConfig(environment: Environment = process.env): ProxyConfig {
   return readConfig(PROXY_SETTINGS, "proxy", environment, finish);
 }

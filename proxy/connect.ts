@@ -1,4 +1,5 @@
-// The WebSocket to a provider: opened while the client's handshake waits, with no answer to the client before the provider's is known.
+// The WebSocket to a provider: opened while the client's handshake waits, with no answer to the client before the
+// provider's is known.
 import type { Duplex } from "node:stream";
 import { WebSocket } from "ws";
 import type { ProxyContext } from "./context.ts";

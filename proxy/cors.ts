@@ -5,8 +5,8 @@ import { Refused } from "./refusals.ts";
 
 const PREFLIGHT_SECONDS = "7200";
 
-/** Lets a page of an allowed origin read the answer, and answers its preflight. Returns whether the request is answered with that. Throws
- *  Refused for the preflight of another origin. */
+/** Lets a page of an allowed origin read the answer, and answers its preflight. Returns whether the request is answered
+ *  with that. Throws Refused for the preflight of another origin. */
 export function answerCors(
   origins: readonly string[],
   { method, headers }: IncomingMessage,

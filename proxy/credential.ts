@@ -14,8 +14,8 @@ export const CREDENTIAL_PARAMETERS: ReadonlySet<string> = new Set(["key", "acces
 const CREDENTIAL = /^[\x21-\x7e]{8,4096}$/;
 const PRINTABLE = /^[\x20-\x7e]{1,4096}$/;
 
-/** The one credential of a request, wherever an SDK put it; undefined: there is none. The same one twice is one; two different ones are
- *  refused. */
+/** The one credential of a request, wherever an SDK put it; undefined: there is none. The same one twice is one; two
+ *  different ones are refused. */
 export function findCredential(request: IncomingMessage, query: URLSearchParams): Credential | undefined {
   const found: Credential[] = [];
   const add = (carrier: Carrier, text: string | undefined): void => {

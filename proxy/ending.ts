@@ -2,8 +2,8 @@
 
 export type Ending = {
   /** `ended`: the body came to its end. `unreachable`: no byte was sent. `failed`: cut, timeout or nonsense after bytes
-   *  were sent. `client_left`, `stopped`, `cut`, `capped`: we ended it, for the client had gone, this program stops, whoever runs
-   *  it said so, or a budget had no more. */
+   *  were sent. `client_left`, `stopped`, `cut`, `capped`: we ended it, for the client had gone, this program stops,
+   *  whoever runs it said so, or a budget had no more. */
   readonly how: "ended" | "unreachable" | "failed" | "client_left" | "stopped" | "cut" | "capped";
   readonly timedOut: boolean;
   /** Whether the request was, or may have been, written to the provider. */

@@ -1,5 +1,5 @@
-// Usage events: the row that an attempt leaves in the books. What was used, by the provider's word or else by an honest estimate, what that
-// cost, and how it ended. Pure. Usage that is not known is never booked as zero.
+// Usage events: the row that an attempt leaves in the books. What was used, by the provider's word or else by an honest
+// estimate, what that cost, and how it ended. Pure. Usage that is not known is never booked as zero.
 import type { Outcome, UsageEvent } from "../ledger/usage/usage-event.ts";
 import { attemptAtMs } from "../ledger/ids.ts";
 import { UNPROVEN_KEY_ID } from "../ledger/usage/keys.ts";
@@ -78,8 +78,8 @@ export function toEvent(
   };
 }
 
-/** Of what was not stated: the amount reserved, but not less than the words that went by and what the provider had stated of it. Of what
- *  has no price: under a hard budget not less than what was held. */
+/** Of what was not stated: the amount reserved, but not less than the words that went by and what the provider had
+ *  stated of it. Of what has no price: under a hard budget not less than what was held. */
 function costOf(
   used: Used,
   priced: Priced,
@@ -112,7 +112,8 @@ function mostOf({ mostNanoUsd, reservedNanoUsd }: Held): NanoUsd | undefined {
     : reservedNanoUsd;
 }
 
-/** Whether the input may be as long as a whole context. Pictures are not, nor is what a connection was asked for by itself. */
+/** Whether the input may be as long as a whole context. Pictures are not, nor is what a connection was asked for by
+ *  itself. */
 function isFarInput({ call: { openInput } }: Asked): boolean {
   return openInput !== undefined && openInput.kind !== "connection" && openInput.kind !== "media";
 }
@@ -145,9 +146,9 @@ function usedBy({ asked: { call }, held }: Admission, reading: Reading | undefin
     return { usage: reading.usage, state: reason ? "estimated" : "reported", reason, reserved: false };
   }
   const reason = reasonOf(reading, seen);
-  // Cut short, or failed: the provider's error is no word of the model. Under a strict budget, or where what matters cannot be seen
-  // (no output yet, for a model may have thought; an input that lies at the provider; an answer that could not be read), the
-  // amount reserved is the honest figure.
+  // Cut short, or failed: the provider's error is no word of the model. Under a strict budget, or where what matters
+  // cannot be seen (no output yet, for a model may have thought; an input that lies at the provider; an answer that
+  // could not be read), the amount reserved is the honest figure.
   if (
     held.isStrict ||
     call.isResult ||

@@ -1,5 +1,5 @@
-// An exchange: the provider's side (upstream.ts) and the client's (answer.ts), joined. Bytes go from one through the meter to the other;
-// what one of them does, the other one hears here. It is over when both are.
+// An exchange: the provider's side (upstream.ts) and the client's (answer.ts), joined. Bytes go from one through the
+// meter to the other; what one of them does, the other one hears here. It is over when both are.
 import type { ServerResponse } from "node:http";
 import type { Subject } from "../ledger/budgets.ts";
 import { Answer } from "./answer.ts";
@@ -46,7 +46,8 @@ export type ExchangeOptions = {
   readonly mayRedirect?: boolean;
 };
 
-/** How long the counts of a stream are waited for when its client has left. A whole answer is read as long as any may take. */
+/** How long the counts of a stream are waited for when its client has left. A whole answer is read as long as any may
+ *  take. */
 const MOST_UNHEARD_MS = 5_000;
 
 /** A class, for one stands on each request and its chunks must not make closures. */
@@ -124,8 +125,8 @@ export class OpenExchange implements Exchange, Listener, Hearer {
 
   closed(): void {
     if (this.upstream.how || this.#answer.isFinished) return this.#over(this);
-    // A whole answer is read to its end, for its exact usage, and so is a stream of which nothing but the counts is missing; any other
-    // stream would go on costing money for nobody.
+    // A whole answer is read to its end, for its exact usage, and so is a stream of which nothing but the counts is
+    // missing; any other stream would go on costing money for nobody.
     const isFinishing = this.meter?.isFinishing?.() === true;
     if (this.upstream.isConnecting || (this.#options.stream && !isFinishing))
       this.abort("client_left", "the client left");

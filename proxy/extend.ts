@@ -1,5 +1,5 @@
-// Extension: what is held for a stream grows in steps with what went by of it. The stream waits for each step; when a budget has no
-// more, it is cut. So in expected mode a stream passes its cap by a piece, not by a whole answer.
+// Extension: what is held for a stream grows in steps with what went by of it. The stream waits for each step; when a
+// budget has no more, it is cut. So in expected mode a stream passes its cap by a piece, not by a whole answer.
 import { setTimeout as sleep } from "node:timers/promises";
 import { cost } from "../ledger/cost.ts";
 import type { NanoUsd } from "../ledger/money.ts";
@@ -13,7 +13,8 @@ import { priceSoFar } from "./pricing.ts";
 import { describeEnd } from "./money-refusals.ts";
 
 export type Extension = {
-  /** Looks at what went by. Undefined: it may flow on. A promise: it has to wait; what that resolves with is why it ends, or undefined. */
+  /** Looks at what went by. Undefined: it may flow on. A promise: it has to wait; what that resolves with is why it
+   *  ends, or undefined. */
   look(meter: Meter): Promise<NoMore | undefined> | undefined;
   /** What is held now. */
   held(): Held;

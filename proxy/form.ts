@@ -10,8 +10,9 @@ const MOST_FIELDS = 1_000;
 /** The boundary among the parameters of a form's type. */
 const BOUNDARY = /; *boundary=(?:"([\w'()+,./:=? -]{1,70})"|([\w'()+,./:=?-]{1,70})) *(?=;|$)/gi;
 
-/** Reads the fields of a form, which is what routes of sound and pictures take: text as text, of a file its size, of a list (`image[]`)
- *  its items. A field that stands twice is refused, and so is a form whose parts two readers could cut differently. */
+/** Reads the fields of a form, which is what routes of sound and pictures take: text as text, of a file its size, of a
+ *  list (`image[]`) its items. A field that stands twice is refused, and so is a form whose parts two readers could cut
+ *  differently. */
 export async function readForm(headers: ContentHeaders, body: Buffer): Promise<JsonObject> {
   const type = headers["content-type"] ?? "";
   const boundaries = [...type.matchAll(BOUNDARY)];

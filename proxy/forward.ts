@@ -1,4 +1,5 @@
-// Forwarding: the exchanges that are open. One timer looks after the time of all of them; a stop, or whoever runs Keymeter, cuts them.
+// Forwarding: the exchanges that are open. One timer looks after the time of all of them; a stop, or whoever runs
+// Keymeter, cuts them.
 import type { ServerResponse } from "node:http";
 import type { Subject } from "../ledger/budgets.ts";
 import { OpenExchange } from "./exchange.ts";

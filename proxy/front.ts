@@ -2,10 +2,12 @@
 import type { IncomingMessage, ServerResponse } from "node:http";
 import { exportsOf } from "../service/base-urls.ts";
 
-/** The address itself, and the base URLs, with or without a slash at their end: no provider has anything to read there. */
+/** The address itself, and the base URLs, with or without a slash at their end: no provider has anything to read
+ *  there. */
 const BASE = /^\/((openai|anthropic|google|gemini|genai|vertex|azure)(\/v1\w*)?\/?)?$/;
 
-/** Answers GET and HEAD of the address and of base URLs. Returns whether it did. Nothing in it is secret: no key is needed. */
+/** Answers GET and HEAD of the address and of base URLs. Returns whether it did. Nothing in it is secret: no key is
+ *  needed. */
 export function answerFront(request: IncomingMessage, response: ServerResponse): boolean {
   const path = (request.url ?? "").split("?")[0] ?? "";
   if ((request.method !== "GET" && request.method !== "HEAD") || !BASE.test(path)) return false;

@@ -17,7 +17,8 @@ const HOP_BY_HOP = new Set([
   "transfer-encoding",
   "upgrade",
 ]);
-/** Of the client, and not for the provider. Everything else end to end is forwarded: providers' new headers work on day 0. */
+/** Of the client, and not for the provider. Everything else end to end is forwarded: providers' new headers work on day
+ *  0. */
 const NOT_FORWARDED = new Set([
   ...HOP_BY_HOP,
   "host",
@@ -48,8 +49,9 @@ const REQUEST_ID_HEADERS = new Set(["x-request-id", "request-id", "apim-request-
 /** These make an answer a part of itself, or none. */
 const PARTIAL_HEADERS = new Set(["range", "if-range", "if-none-match", "if-modified-since"]);
 
-/** The upstream headers of a request, built anew. `header` takes a credential of ours; `ours`: the credential is not the client's. `whole`: the
- *  answer has to come whole, for it is read. `isUnpacked`: the body goes on plain, however it came. */
+/** The upstream headers of a request, built anew. `header` takes a credential of ours; `ours`: the credential is not
+ *  the client's. `whole`: the answer has to come whole, for it is read. `isUnpacked`: the body goes on plain, however
+ *  it came. */
 export function outgoingHeaders(
   request: IncomingMessage,
   header: CredentialHeader,

@@ -1,5 +1,6 @@
-// Reads the top-level fields of a JSON body as it passes, in any pieces and any size, holding only the fields asked for.
-// Also of a JSON array of objects (Gemini streams without SSE): then each object's fields, one object after the other.
+// Reads the top-level fields of a JSON body as it passes, in any pieces and any size, holding only the fields asked
+// for. Also of a JSON array of objects (Gemini streams without SSE): then each object's fields, one object after the
+// other.
 
 const QUOTE = 0x22;
 const BACKSLASH = 0x5c;

@@ -1,5 +1,5 @@
-// How long the answers are that passed lately, with all that went before them: the input of the next request that goes on from one. Of
-// what is not known the whole context of the model counts.
+// How long the answers are that passed lately, with all that went before them: the input of the next request that goes
+// on from one. Of what is not known the whole context of the model counts.
 import { contextTokens } from "../ledger/usage.ts";
 import type { Usage } from "../ledger/usage.ts";
 import type { Call } from "./dialects/call.ts";

@@ -1,5 +1,6 @@
-// Limits that are not money: requests and tokens in any 60 seconds, requests at once, bytes of a body; by key, by team and for all. Kept
-// in memory, second by second: never more than the limit passes in any 60 seconds, and a restart begins anew.
+// Limits that are not money: requests and tokens in any 60 seconds, requests at once, bytes of a body; by key, by team
+// and for all. Kept in memory, second by second: never more than the limit passes in any 60 seconds, and a restart
+// begins anew.
 import type { Limits } from "../ledger/usage/limits.ts";
 import { Refused } from "./refusals.ts";
 import type { Principal } from "./principal.ts";
@@ -7,7 +8,8 @@ import type { Principal } from "./principal.ts";
 export type Limiter = {
   /** Replaces the set; what was counted stays. */
   set(limits: readonly Limits[]): void;
-  /** Takes a place and the tokens in every limit that covers the key, or in none: then throws Refused, with the time to wait. */
+  /** Takes a place and the tokens in every limit that covers the key, or in none: then throws Refused, with the time to
+   *  wait. */
   enter(principal: Principal, tokens: number, bodyBytes: number, nowMs: number): Entry;
 };
 
@@ -16,7 +18,8 @@ export type Entry = {
   readonly mostBodyBytes: number | undefined;
   /** What is left of the tightest limits, as providers say it: `x-ratelimit-...`. */
   readonly headers: readonly string[];
-  /** Gives the place back, and puts what was used in the place of what was expected. Undefined: nothing better is known. */
+  /** Gives the place back, and puts what was used in the place of what was expected. Undefined: nothing better is
+   *  known. */
   leave(tokens: number | undefined, nowMs: number): void;
 };
 

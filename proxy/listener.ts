@@ -1,4 +1,5 @@
-// The public listener: what Node and fastify may take in, who is asked before a body is, and a refusal in a dialect for what is no request.
+// The public listener: what Node and fastify may take in, who is asked before a body is, and a refusal in a dialect for
+// what is no request.
 import type { IncomingMessage, ServerResponse } from "node:http";
 import type { Socket } from "node:net";
 import Fastify from "fastify";

@@ -86,8 +86,8 @@ async function spentBy(
   return { todayUsd: await sumOf("day"), monthUsd: await sumOf("month") };
 }
 
-/** A budget that holds for the key. What everybody together spends is not for each key's holder to see: of the organisation's it says only how much
- *  of it is used. */
+/** A budget that holds for the key. What everybody together spends is not for each key's holder to see: of the
+ *  organisation's it says only how much of it is used. */
 function toldOf(
   { budget, window, amountNanoUsd, settledNanoUsd, reservedNanoUsd }: BudgetState,
   nameOf: (keyId: string) => string | undefined,

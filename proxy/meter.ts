@@ -1,5 +1,5 @@
-// The tap: bytes pass to the client unchanged, and the same bytes go to the dialect's usage reader. Works on any cut into
-// chunks, holds a bounded carry, never throws, and never changes a byte but for the one event it was told to hide.
+// The tap: bytes pass to the client unchanged, and the same bytes go to the dialect's usage reader. Works on any cut
+// into chunks, holds a bounded carry, never throws, and never changes a byte but for the one event it was told to hide.
 import type { Call } from "./dialects/call.ts";
 import type { Dialect } from "./dialects/dialect.ts";
 import { BODY } from "./frames/body.ts";

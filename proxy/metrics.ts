@@ -1,5 +1,6 @@
-// The proxy's metrics: counters and health. Hot counters are plain numbers, handed to prom-client at scrape time. Labels
-// come from closed sets: providers of the settings, models of the price book (else "other"), our own outcomes and reasons.
+// The proxy's metrics: counters and health. Hot counters are plain numbers, handed to prom-client at scrape time.
+// Labels come from closed sets: providers of the settings, models of the price book (else "other"), our own outcomes
+// and reasons.
 import { Counter, Gauge, Histogram, Registry } from "prom-client";
 import type { UsageEvent } from "../ledger/usage/usage-event.ts";
 import type { PendingWork } from "../ledger/usage/pending-work.ts";

@@ -49,7 +49,8 @@ export function refuseForMoney(refused: BudgetRefusal, status: number, refusing:
   });
 }
 
-/** Why a budget said no: which one, what is left of it, who asked for how much, what would fit, when it ends, whom to ask. */
+/** Why a budget said no: which one, what is left of it, who asked for how much, what would fit, when it ends, whom to
+ *  ask. */
 function describeRefusal(refused: BudgetRefusal, refusing: Refusing): string {
   const { askedNanoUsd, reason, mostNanoUsd } = refused;
   const { model, fittingTokens } = refusing;

@@ -1,5 +1,5 @@
-// Names that clients choose: teams, projects and environments of tags, models that nobody has a price for. Each name is a row of the sums
-// and a series for ever, so only so many are taken up; what comes after them is `other`.
+// Names that clients choose: teams, projects and environments of tags, models that nobody has a price for. Each name is
+// a row of the sums and a series for ever, so only so many are taken up; what comes after them is `other`.
 import type { UsageBooks } from "../ledger/books.ts";
 import { readMostUsed } from "../ledger/usage/key-use.ts";
 

@@ -1,5 +1,5 @@
-// Packed request bodies: unpacked to be read, and forwarded as they came. How much comes out is bounded, and nothing may stand behind the
-// end of what was packed: another reader could take it for more of the body.
+// Packed request bodies: unpacked to be read, and forwarded as they came. How much comes out is bounded, and nothing
+// may stand behind the end of what was packed: another reader could take it for more of the body.
 import { promisify } from "node:util";
 import { brotliDecompress, gunzip, inflate, zstdDecompress } from "node:zlib";
 import type { InputType, ZlibOptions } from "node:zlib";

@@ -1,5 +1,5 @@
-// What passes without an attempt of its own: free routes, and unknown paths of clients that no cap holds, unread; and results
-// of work that was begun earlier, read for what that work used.
+// What passes without an attempt of its own: free routes, and unknown paths of clients that no cap holds, unread; and
+// results of work that was begun earlier, read for what that work used.
 import { Transform } from "node:stream";
 import type { Readable } from "node:stream";
 import type { FastifyReply, FastifyRequest } from "fastify";
@@ -38,7 +38,8 @@ type Passing = {
   readonly mostBodyBytes: number | undefined;
 };
 
-/** The route by which a request is metered; undefined: it passes without an attempt of its own, and its body need not be taken in. */
+/** The route by which a request is metered; undefined: it passes without an attempt of its own, and its body need not
+ *  be taken in. */
 export function meteredRoute(target: Target): RouteMatch | undefined {
   const { match } = target;
   return match && !isUnknown(target) && match.route.kind !== "free" && match.route.kind !== "result"
@@ -51,7 +52,8 @@ function isUnknown({ match, priceList }: Target): boolean {
   return !match || (match.route.freeAt !== undefined && match.route.freeAt !== priceList);
 }
 
-/** Lets pass what is not metered. It uses up the provider's own limits too: each takes a place in the key's, and no tokens. */
+/** Lets pass what is not metered. It uses up the provider's own limits too: each takes a place in the key's, and no
+ *  tokens. */
 export async function pass(arrived: Omit<Passing, "headers" | "mostBodyBytes">, query: URLSearchParams): Promise<void> {
   const { context, request, principal, target } = arrived;
   const { match } = target;
@@ -116,8 +118,8 @@ async function passUnread(passing: Passing): Promise<void> {
   release(context, exchange, ending, target, undefined, requestId, reply);
 }
 
-/** The result of work that was begun earlier. The first that passes whole is what the attempt used, whoever asked for it;
- *  every later one, and one of work that was not begun here, passes and is booked nowhere. */
+/** The result of work that was begun earlier. The first that passes whole is what the attempt used, whoever asked for
+ *  it; every later one, and one of work that was not begun here, passes and is booked nowhere. */
 async function passResult(passing: Passing, match: RouteMatch, query: URLSearchParams): Promise<void> {
   const { context, reply, target, principal } = passing;
   const { provider, dialect } = target;
@@ -133,8 +135,8 @@ async function passResult(passing: Passing, match: RouteMatch, query: URLSearchP
   const asked = dialect.workId(match);
   const workId = context.work.resolve(provider.name, asked);
   const isWhole = ending.how === "ended" && ending.status === 200 && reading?.ended === true && !reading.pending;
-  // What is gone at the provider will never say what it used; only its own key is believed, for others are told so too. Providers say so
-  // of work that has just begun, or whose result is not ready: it has to be said again much later.
+  // What is gone at the provider will never say what it used; only its own key is believed, for others are told so too.
+  // Providers say so of work that has just begun, or whose result is not ready: it has to be said again much later.
   const isGone =
     GONE.has(ending.status ?? 0) &&
     (await context.things.ownerOf(provider.name, asked)) === principal.keyId &&

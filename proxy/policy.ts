@@ -1,4 +1,5 @@
-// What a key may do: held against each request, before any money is asked for. Patterns and blocks are compiled once a key.
+// What a key may do: held against each request, before any money is asked for. Patterns and blocks are compiled once a
+// key.
 import { BlockList, isIP } from "node:net";
 import type { IncomingMessage } from "node:http";
 import type { Key } from "../ledger/usage/keys.ts";
@@ -61,7 +62,8 @@ export function checkAddress(key: Key | undefined, address: string): void {
   );
 }
 
-/** The client's address: the peer's, or, behind proxies that are trusted, the last one in X-Forwarded-For that is none of them. */
+/** The client's address: the peer's, or, behind proxies that are trusted, the last one in X-Forwarded-For that is none
+ *  of them. */
 export function clientAddress(request: IncomingMessage, isTrusted: (address: string) => boolean): string {
   let address = plain(request.socket.remoteAddress ?? "");
   if (!isTrusted(address)) return address;

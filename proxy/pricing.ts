@@ -1,5 +1,5 @@
-// What usage costs: at the price of the model and the tier that answered, as it was at the instant of the reservation; by the provider's
-// own figure where it stated one. Pure.
+// What usage costs: at the price of the model and the tier that answered, as it was at the instant of the reservation;
+// by the provider's own figure where it stated one. Pure.
 import { cost, statedLine } from "../ledger/cost.ts";
 import type { CostLine } from "../ledger/cost.ts";
 import { attemptAtMs } from "../ledger/ids.ts";
@@ -66,8 +66,8 @@ export function priceSoFar(admission: Admission, reading: Reading, prices: Price
   return findPrice(reading, admission, tiersOf(admission, reading), prices).price;
 }
 
-/** The provider's own figure is what is owed, and our lines stand beside it. Nothing at all for something that was used, or less than half
- *  of ours, is not believed: then ours is booked, and what was stated is kept beside it. */
+/** The provider's own figure is what is owed, and our lines stand beside it. Nothing at all for something that was
+ *  used, or less than half of ours, is not believed: then ours is booked, and what was stated is kept beside it. */
 export function asStated(ours: Priced, statedNanoUsd: NanoUsd, isUsed: boolean): Priced {
   const sum = ours.lines.reduce((total, line) => total + line.costNanoUsd, 0n);
   if ((statedNanoUsd === 0n && isUsed) || statedNanoUsd * 2n < sum) return ours;
@@ -114,8 +114,8 @@ function findPrice(
   return { find, served, price: served ?? find(requested) ?? ceiling };
 }
 
-/** How long the context was that long-context prices go by. Of several passes of which only the sum is known, their average; and never
- *  longer than one pass can be. */
+/** How long the context was that long-context prices go by. Of several passes of which only the sum is known, their
+ *  average; and never longer than one pass can be. */
 function contextOf(usage: Usage, reading: Reading | undefined, admission: Admission, price: Price): number {
   return Math.min(Math.ceil(contextTokens(usage) / (reading?.passes ?? 1)), longestPass(usage, admission, price));
 }

@@ -2,7 +2,8 @@
 import type { Key } from "../ledger/usage/keys.ts";
 import type { ProvenKey } from "../ledger/usage/wire.ts";
 
-/** Who asked, as far as an attempt has to know. Of work that was begun earlier that is the key alone: it was accepted then. */
+/** Who asked, as far as an attempt has to know. Of work that was begun earlier that is the key alone: it was accepted
+ *  then. */
 export type Asker = {
   readonly keyId: string;
   /** Undefined: a provider key that no provider has accepted yet. */

@@ -22,7 +22,8 @@ export type ReadCall = {
   readonly bodyBytes: number;
 };
 
-/** Reads the body once. The parsed form ends here: a stream that goes on for minutes must not keep it. Throws Refused for what is odd. */
+/** Reads the body once. The parsed form ends here: a stream that goes on for minutes must not keep it. Throws Refused
+ *  for what is odd. */
 export async function readCall(
   context: Pick<ProxyContext, "bodies" | "config" | "readers" | "things">,
   request: FastifyRequest,

@@ -1,5 +1,6 @@
-// What a request asks for, read once from its bytes: JSON or a form that every parser reads alike, its call, what it refers to, and the
-// documented changes. Pure: small bodies are read where they come, large ones in a thread of their own (reading-thread.ts).
+// What a request asks for, read once from its bytes: JSON or a form that every parser reads alike, its call, what it
+// refers to, and the documented changes. Pure: small bodies are read where they come, large ones in a thread of their
+// own (reading-thread.ts).
 import type { IncomingHttpHeaders } from "node:http";
 import { checkLimits, checkModel } from "./gate.ts";
 import { DIALECTS } from "./dialects/index.ts";

@@ -1,4 +1,5 @@
-// Reads bodies: small ones at once, large ones in threads, so that no body holds up other requests. Threads are made when they are needed.
+// Reads bodies: small ones at once, large ones in threads, so that no body holds up other requests. Threads are made
+// when they are needed.
 import { Worker } from "node:worker_threads";
 import { joined } from "./bodies.ts";
 import type { DialectName } from "./dialects/dialect.ts";

@@ -1,4 +1,5 @@
-// A thread that reads large bodies: requests, and answers that are needed whole. The bytes come and go back without being copied.
+// A thread that reads large bodies: requests, and answers that are needed whole. The bytes come and go back without
+// being copied.
 import { parentPort } from "node:worker_threads";
 import { DIALECTS } from "./dialects/index.ts";
 import { parseObject } from "./dialects/json.ts";

@@ -63,8 +63,8 @@ export function addressed({ config }: Pick<ProxyContext, "config">, refusal: Ref
     : { ...refusal, message: refusal.message.replace(/whoever runs Keymeter/gi, () => contact) };
 }
 
-/** Answers a request that is refused. A client that still sends its body is read on for a while: to hang up would take the answer away
- *  from it. */
+/** Answers a request that is refused. A client that still sends its body is read on for a while: to hang up would take
+ *  the answer away from it. */
 export function answerRefused(
   context: Refusing & Pick<ProxyContext, "providers">,
   request: IncomingMessage,

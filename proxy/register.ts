@@ -1,5 +1,5 @@
-// The register of keys as the request path sees it: digest -> key, in memory, read from the books at start and after each
-// change. A digest, never a secret, is what is looked up.
+// The register of keys as the request path sees it: digest -> key, in memory, read from the books at start and after
+// each change. A digest, never a secret, is what is looked up.
 import {
   createDigest,
   fingerprintId,
@@ -23,7 +23,8 @@ export type Register = {
   reload(): Promise<void>;
   /** Whose secret it is at that provider. Throws Refused for an unknown, expired, paused or revoked key. */
   identify(secret: string, provider: string, address: string, nowMs: number): Principal;
-  /** The credentials that virtual keys are swapped for, as the fingerprints that bills are matched with. What changes every hour has none. */
+  /** The credentials that virtual keys are swapped for, as the fingerprints that bills are matched with. What changes
+   *  every hour has none. */
   credentialsOf(providers: readonly Provider[], nowMs: number): NonNullable<Seen["credentials"]>;
   /** Whether somebody who knows this secret holds the key: a sign-in only if its provider accepted this very one. */
   isProven(principal: Principal): boolean;

@@ -1,4 +1,5 @@
-// What a Keymeter key reaches at a provider, where all of them are one account: what it made itself, by a path or by a name in a body.
+// What a Keymeter key reaches at a provider, where all of them are one account: what it made itself, by a path or by a
+// name in a body.
 import type { ProxyContext } from "./context.ts";
 import type { Principal } from "./principal.ts";
 import { Refused } from "./refusals.ts";
@@ -29,7 +30,8 @@ export async function checkScope(
     );
 }
 
-/** Refuses a body that refers to what another Keymeter key made. What was made elsewhere in the account is for all of them. */
+/** Refuses a body that refers to what another Keymeter key made. What was made elsewhere in the account is for all of
+ *  them. */
 export async function checkReferences(
   { things }: Pick<ProxyContext, "things">,
   provider: string,

@@ -1,5 +1,6 @@
-// One WebSocket session: one connection on either side, messages in order between them, each turn in the books before the client learns that it
-// is over. It ends once, by either side, by a refusal or by us; what goes on then may say what it used before it is booked.
+// One WebSocket session: one connection on either side, messages in order between them, each turn in the books before
+// the client learns that it is over. It ends once, by either side, by a refusal or by us; what goes on then may say
+// what it used before it is booked.
 import { setTimeout as sleep } from "node:timers/promises";
 import { WebSocket } from "ws";
 import type { RawData } from "ws";
@@ -54,8 +55,8 @@ const INTERNAL = 1011;
 const OWN_CODES = 3000;
 const MOST_REASON_BYTES = 123;
 
-/** Lets messages pass, in order, each side as fast as the other one reads. `check` rejects with Refused for a message that may not go on; `over` is
- *  told when nothing more passes. */
+/** Lets messages pass, in order, each side as fast as the other one reads. `check` rejects with Refused for a message
+ *  that may not go on; `over` is told when nothing more passes. */
 export function createSession(
   context: Speaking,
   conversation: Conversation,

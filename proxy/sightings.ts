@@ -1,5 +1,5 @@
-// From where each key is used: noted in memory on every request, written down once a minute. A key that turns up somewhere new is a hint, when
-// more is billed on it than was metered.
+// From where each key is used: noted in memory on every request, written down once a minute. A key that turns up
+// somewhere new is a hint, when more is billed on it than was metered.
 import type { Writer } from "../ledger/usage/writer.ts";
 import type { Log } from "../service/log.ts";
 

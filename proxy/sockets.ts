@@ -1,4 +1,5 @@
-// WebSockets: one from its handshake to its session, and all that are open. Money is reserved, and booked, for each turn in one.
+// WebSockets: one from its handshake to its session, and all that are open. Money is reserved, and booked, for each
+// turn in one.
 //   arrive -> reserve -> connect -> messages pass, each turn booked before the client learns that it is over (session.ts) -> finish
 // Nothing that can cost money goes to the provider unless an attempt is reserved for it (turns.ts).
 import type { IncomingMessage } from "node:http";

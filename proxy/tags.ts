@@ -1,5 +1,6 @@
-// Tags: who inside a team asked, and for what. From our headers and from those that users of other gateways send already,
-// so that a move is a change of base URL. Bounded in number and length; all of these headers are stripped upstream.
+// Tags: who inside a team asked, and for what. From our headers and from those that users of other gateways send
+// already, so that a move is a change of base URL. Bounded in number and length; all of these headers are stripped
+// upstream.
 import type { IncomingHttpHeaders } from "node:http";
 import { Refused } from "./refusals.ts";
 

@@ -1,4 +1,5 @@
-// Where a request goes: a canonical path and query, the provider and the route that they lead to, and the wire format to answer in.
+// Where a request goes: a canonical path and query, the provider and the route that they lead to, and the wire format
+// to answer in.
 import type { IncomingMessage } from "node:http";
 import { CREDENTIAL_PARAMETERS } from "./credential.ts";
 import type { Dialect } from "./dialects/dialect.ts";
@@ -74,7 +75,8 @@ export function checkMethod(query: URLSearchParams): void {
       throw new Refused("bad_target", `the query parameter "${name}" is not accepted: send the method itself`);
 }
 
-/** Finds the provider and the route of a path. A host alone is a base URL too: then path and headers tell whose it is. */
+/** Finds the provider and the route of a path. A host alone is a base URL too: then path and headers tell whose it
+ *  is. */
 export function resolveTarget(
   providers: Providers,
   request: IncomingMessage,

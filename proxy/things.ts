@@ -1,13 +1,14 @@
-// Things at the provider that a key's request made: files, caches, conversations, batches. At the provider all Keymeter keys of one
-// credential are one account; here each thing has the key that made it. In memory, so that a body full of names waits for no disk; what
-// memory no longer holds is asked of the books.
+// Things at the provider that a key's request made: files, caches, conversations, batches. At the provider all Keymeter
+// keys of one credential are one account; here each thing has the key that made it. In memory, so that a body full of
+// names waits for no disk; what memory no longer holds is asked of the books.
 import { readThingOwners, readThings } from "../ledger/usage/things.ts";
 import type { UsageBooks } from "../ledger/books.ts";
 import type { Writer } from "../ledger/usage/writer.ts";
 import type { Log } from "../service/log.ts";
 
 export type Things = {
-  /** Remembers what a key made, so that the key may reach it, and writes it down. Resolves when it is durable. Never rejects. */
+  /** Remembers what a key made, so that the key may reach it, and writes it down. Resolves when it is durable. Never
+   *  rejects. */
   own(provider: string, keyId: string, names: readonly string[]): Promise<void>;
   /** Remembers what the books have already. */
   remember(provider: string, keyId: string, names: readonly string[]): void;

@@ -1,5 +1,6 @@
-// The turns of one WebSocket session, each an attempt: money is reserved for a turn before it can begin, and booked when it ends. What a
-// client asks for has a reservation of its own, by lane; for what the provider may start by itself one stands ready.
+// The turns of one WebSocket session, each an attempt: money is reserved for a turn before it can begin, and booked
+// when it ends. What a client asks for has a reservation of its own, by lane; for what the provider may start by itself
+// one stands ready.
 import type { IncomingMessage } from "node:http";
 import type { Subject } from "../ledger/budgets.ts";
 import { subjectOf } from "./admit.ts";
@@ -21,13 +22,14 @@ import type { Principal } from "./principal.ts";
 import { readTags } from "./tags.ts";
 
 export type Turns = {
-  /** Reserves what a message needs. Throws Refused when it does not fit, and, also when enough is reserved, when the key is no
-   *  longer good. */
+  /** Reserves what a message needs. Throws Refused when it does not fit, and, also when enough is reserved, when the
+   *  key is no longer good. */
   reserve(need: Exclude<Need, { unmetered: string }>, bytes: number): Promise<void>;
-  /** A turn takes what is reserved for it. Where nothing is, it is reserved now; throws Refused when that does not fit, for a turn that
-   *  goes on all the same. */
+  /** A turn takes what is reserved for it. Where nothing is, it is reserved now; throws Refused when that does not fit,
+   *  for a turn that goes on all the same. */
   began(turnId: string, lane: string): Promise<void>;
-  /** Books what a turn used, once. One that began unseen, or stands `apart`, was used all the same. `tokens`: what went by of it. */
+  /** Books what a turn used, once. One that began unseen, or stands `apart`, was used all the same. `tokens`: what went
+   *  by of it. */
   ended(
     turnId: string,
     reading: Reading,
@@ -43,8 +45,8 @@ export type Turns = {
   /** Whether something goes on, or was asked for and may begin. */
   isBusy(): boolean;
   subjects(): Subject[];
-  /** The session is over: books all that is reserved, once, what may have been used at its reservation, the rest as nothing. Then nothing
-   *  more is taken. */
+  /** The session is over: books all that is reserved, once, what may have been used at its reservation, the rest as
+   *  nothing. Then nothing more is taken. */
   bookRest(ending: Partial<Ending>): Promise<void>;
 };
 
@@ -70,7 +72,8 @@ export function createTurns(
   credential: Credential,
   { provider, priceList, tiers }: Target,
 ): Turns {
-  // A reservation waits, or stands ready, until a turn begins by it; when the turn has ended, its id is all that is left.
+  // A reservation waits, or stands ready, until a turn begins by it; when the turn has ended, its id is all that is
+  // left.
   /** For what the provider may start by itself. */
   let standing: Attempt | undefined;
   /** For what the client asked for and has not begun, by lane, in the order in which it was asked for. */

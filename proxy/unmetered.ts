@@ -1,5 +1,5 @@
-// What passed unmetered since the start, by key and path: a hard budget that covers such a key will refuse it, and whoever sets one is told
-// so beforehand. In memory, bounded.
+// What passed unmetered since the start, by key and path: a hard budget that covers such a key will refuse it, and
+// whoever sets one is told so beforehand. In memory, bounded.
 import type { Principal } from "./principal.ts";
 
 type UnmeteredUse = {

@@ -1,5 +1,6 @@
-// The provider's side of an exchange: one dispatch to the provider's own origin, read as fast as the books and the client allow. Never
-// retries, never follows a redirect, and always ends: by the provider, by a time limit, or because we end it.
+// The provider's side of an exchange: one dispatch to the provider's own origin, read as fast as the books and the
+// client allow. Never retries, never follows a redirect, and always ends: by the provider, by a time limit, or because
+// we end it.
 import type { Readable } from "node:stream";
 import { Pool } from "undici";
 import type { Dispatcher } from "undici";
@@ -32,7 +33,8 @@ export type Listener = {
 /** What is waited for before more is read. */
 type Wait = "books" | "client";
 
-/** connecting -> reading <-> paused, and from each of them over; or, when we end it, aborted until undici has said that it is over. */
+/** connecting -> reading <-> paused, and from each of them over; or, when we end it, aborted until undici has said that
+ *  it is over. */
 type State =
   /** No byte was sent. */
   | { readonly at: "connecting" }

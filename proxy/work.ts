@@ -1,5 +1,6 @@
-// Work that goes on at the provider after its answer. From its creation it is known here and in the books; when its result
-// passes, it is taken out, once, and booked. What nobody fetches stays pending, and visible, until no provider can have it any longer.
+// Work that goes on at the provider after its answer. From its creation it is known here and in the books; when its
+// result passes, it is taken out, once, and booked. What nobody fetches stays pending, and visible, until no provider
+// can have it any longer.
 import { attemptAtMs, formatRequestId } from "../ledger/ids.ts";
 import { readPendingWork } from "../ledger/usage/pending-work.ts";
 import type { PendingWork } from "../ledger/usage/pending-work.ts";
@@ -17,7 +18,8 @@ import type { Seen } from "./meter.ts";
 export type Work = {
   /** Keeps an attempt's reservation open under the provider's id. False: another attempt stands for this work. */
   suspend(admission: Admission, workId: string): Promise<boolean>;
-  /** Takes work out, for the one event it gets; undefined when it is not pending here: booked before, or made elsewhere. */
+  /** Takes work out, for the one event it gets; undefined when it is not pending here: booked before, or made
+   *  elsewhere. */
   take(provider: string, workId: string): PendingWork | undefined;
   /** Remembers under which other name the result of work is asked for; `resolve` finds the work's own. */
   alias(provider: string, place: string, workId: string): void;
@@ -124,7 +126,8 @@ export async function closeOldWork(work: Work, writer: Writer, log: Log): Promis
   await work.reload();
 }
 
-/** The admission of the attempt that made the work, as the books kept it: what it was asked for at is not among that. */
+/** The admission of the attempt that made the work, as the books kept it: what it was asked for at is not among
+ *  that. */
 export function admissionOf(
   work: PendingWork,
   { provider, priceList, tiers: placeTiers }: Pick<Target, "provider" | "priceList" | "tiers">,

@@ -15,7 +15,8 @@ export function createTokenCheck(token: Secret, mostWaiting = MOST_WAITING): (gi
   let waiting = 0;
   return async (given) => {
     if (timingSafeEqual(sha256(given), expected)) return true;
-    // A crowd of guesses is not made to wait: nobody's typing mistake waits behind it, and 256 bits are not guessed at any speed.
+    // A crowd of guesses is not made to wait: nobody's typing mistake waits behind it, and 256 bits are not guessed at
+    // any speed.
     if (waiting >= mostWaiting) return false;
     waiting += 1;
     lastWrong = lastWrong.then(() => sleep(WRONG_TOKEN_MS));

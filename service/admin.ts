@@ -1,5 +1,5 @@
-// The way to change the books, for programs and commands that do not own them: through the proxy that has them, or, when none
-// runs, by taking their lock and calling the same function.
+// The way to change the books, for programs and commands that do not own them: through the proxy that has them, or,
+// when none runs, by taking their lock and calling the same function.
 import { existsSync, readFileSync } from "node:fs";
 import { join, resolve } from "node:path";
 import { ChangeRefused } from "../ledger/usage/change-refused.ts";
@@ -63,7 +63,8 @@ export async function askProxy(
   );
 }
 
-/** Calls the admin API of a running program. Rejects with ProgramGone when nobody answers, ChangeRefused when it is refused. */
+/** Calls the admin API of a running program. Rejects with ProgramGone when nobody answers, ChangeRefused when it is
+ *  refused. */
 export async function askProgram(
   config: Programs,
   program: { readonly name: string; readonly port: number; readonly setting: string },

@@ -1,5 +1,5 @@
-// How the command is typed so that it finds this Keymeter: it looks for books and programs by its own settings, so those that are not the defaults go in
-// front of it.
+// How the command is typed so that it finds this Keymeter: it looks for books and programs by its own settings, so
+// those that are not the defaults go in front of it.
 import { resolve } from "node:path";
 import { SHARED_SETTINGS } from "./config.ts";
 import { FILE_VARIABLE } from "./settings.ts";

@@ -1,6 +1,7 @@
 // Text in CSV, as spreadsheets take it.
 
-/** A spreadsheet takes text that begins like this for a formula, in narrow and in full-width signs, also behind spaces. */
+/** A spreadsheet takes text that begins like this for a formula, in narrow and in full-width signs, also behind
+ *  spaces. */
 const FORMULA = /^[\s\p{Cc}\p{Cf}\p{Z}]*[=+\-@＝＋－＠|%]|^[\t\r]/u;
 /** Marks that turn the direction of what follows: they make a text look like another one. */
 const DIRECTIONS = /[\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069]/g;

@@ -1,5 +1,6 @@
-// Google's credentials, as their tools leave them in a JSON file. A service account signs its own tokens, which Google's APIs take
-// as they are (AIP-4111), so that no token endpoint stands in the request path; other kinds ask Google for one an hour.
+// Google's credentials, as their tools leave them in a JSON file. A service account signs its own tokens, which
+// Google's APIs take as they are (AIP-4111), so that no token endpoint stands in the request path; other kinds ask
+// Google for one an hour.
 import { createPrivateKey } from "node:crypto";
 import { readFileSync } from "node:fs";
 import { GoogleAuth, JWT } from "google-auth-library";

@@ -29,8 +29,8 @@ export function metricsGuard(
   return { token, isOpen: isOpen({ innerHost, dataDir }), warn };
 }
 
-/** A fastify instance with the three routes; programs add their own. `notReady` returns why not, or undefined. Without a guard metrics are
- *  for everybody. */
+/** A fastify instance with the three routes; programs add their own. `notReady` returns why not, or undefined. Without
+ *  a guard metrics are for everybody. */
 export function createListener(
   registry: Pick<Registry, "contentType" | "metrics">,
   notReady: Readiness,

@@ -1,5 +1,5 @@
-// The log file of a program that is watched over: turned over at a size, so that errors of a bad night fill no disk, and never in the way:
-// what a full disk does not take is dropped, and counted in the next line that it takes.
+// The log file of a program that is watched over: turned over at a size, so that errors of a bad night fill no disk,
+// and never in the way: what a full disk does not take is dropped, and counted in the next line that it takes.
 import { appendFile, chmod, rename, stat } from "node:fs/promises";
 
 export type LogFile = {

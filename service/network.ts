@@ -1,5 +1,5 @@
-// Who can reach what: only the proxy's port is for others. Metrics, health, admin API, pages and the webhook listen on this machine alone unless
-// somebody says otherwise, and from elsewhere metrics ask for a token.
+// Who can reach what: only the proxy's port is for others. Metrics, health, admin API, pages and the webhook listen on
+// this machine alone unless somebody says otherwise, and from elsewhere metrics ask for a token.
 import { existsSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { hasApplied } from "../ledger/open.ts";
@@ -9,7 +9,8 @@ type Network = Pick<SharedConfig, "host" | "innerHost" | "dataDir">;
 
 /** A migration that came with the closed network: a folder whose books have none of it was in use before. */
 const SINCE = "0011-usage.sql";
-/** A folder of a release in which everything listened on `host`, and metrics asked for nothing, goes on so for one release more. */
+/** A folder of a release in which everything listened on `host`, and metrics asked for nothing, goes on so for one
+ *  release more. */
 const MARK = "open-network";
 const WORDS = `This folder was in use when all ports of Keymeter listened on KEYMETER_HOST and metrics asked for no token. For one release more they do.
 Set KEYMETER_INNER_HOST, give scrape jobs the file metrics-token (see alerts/prometheus.yaml), and delete this file.
@@ -21,7 +22,8 @@ export function innerHostOf({ host, innerHost, dataDir }: Network): string {
   return isLoopback(host) || isOpen({ innerHost, dataDir }) ? host : "127.0.0.1";
 }
 
-/** Whether everything still listens where the proxy does, and metrics are given to others without the token. Who has set an inner host has chosen. */
+/** Whether everything still listens where the proxy does, and metrics are given to others without the token. Who has
+ *  set an inner host has chosen. */
 export function isOpen({ innerHost, dataDir }: Omit<Network, "host">): boolean {
   return innerHost === undefined && existsSync(join(dataDir, MARK));
 }

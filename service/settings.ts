@@ -1,6 +1,7 @@
-// What a setting is, and how every program reads its own: keymeter.yaml, overridden by the environment, checked in full. A setting is declared once, in the
-// config.ts of its program (service/config.ts: of several); from there come the types of what is read, the example file, docs/settings.md, --help, the
-// check of misspelt variables, and who gets to see a variable. All problems come in one message, each with its place, the value and what is allowed.
+// What a setting is, and how every program reads its own: keymeter.yaml, overridden by the environment, checked in
+// full. A setting is declared once, in the config.ts of its program (service/config.ts: of several); from there come
+// the types of what is read, the example file, docs/settings.md, --help, the check of misspelt variables, and who gets
+// to see a variable. All problems come in one message, each with its place, the value and what is allowed.
 import { existsSync, readFileSync } from "node:fs";
 import { parse } from "yaml";
 import { z } from "zod";
@@ -52,7 +53,8 @@ type ValueOf<N> = N extends { readonly isSecret: true }
 /** A fallback that the schema allows too says nothing new. */
 type Either<V, F> = F extends Readonly<V> ? Readonly<V> : Readonly<V> | F;
 
-/** A secret, which is undefined where nobody gave it. Other programs than those that declare it never see its variable. */
+/** A secret, which is undefined where nobody gave it. Other programs than those that declare it never see its
+ *  variable. */
 export function secret<
   const D extends Pick<Setting, "place" | "env" | "says"> & { readonly schema?: z.ZodType<string> },
 >(declared: D): D & { readonly schema: z.ZodType<string>; readonly fallback: undefined; readonly isSecret: true } {
@@ -125,8 +127,8 @@ export function settingsIn(tree: SettingTree): { readonly [path: string]: Settin
   );
 }
 
-/** Reads the settings of a program, and makes its frozen config of them with `finish`. `section` is the program's own part of the file. Throws one
- *  SettingsError with everything that is wrong. */
+/** Reads the settings of a program, and makes its frozen config of them with `finish`. `section` is the program's own
+ *  part of the file. Throws one SettingsError with everything that is wrong. */
 export function readConfig<T extends SettingTree, C extends object>(
   tree: T,
   section: string,
@@ -160,8 +162,9 @@ function isGroup(node: SettingTree[string]): node is Group {
   return "combine" in node;
 }
 
-/** Reads settings by name, each value as it stands in the file. Of the file, the parts of other programs are left to them; anything else unknown is a
- *  problem. What is wrong goes into `problems`, and the fallback stands in for it, so that the caller can go on looking and say everything at once. */
+/** Reads settings by name, each value as it stands in the file. Of the file, the parts of other programs are left to
+ *  them; anything else unknown is a problem. What is wrong goes into `problems`, and the fallback stands in for it, so
+ *  that the caller can go on looking and say everything at once. */
 export function readSettings(
   settings: { readonly [name: string]: Setting },
   section: string,

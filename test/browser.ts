@@ -1,4 +1,5 @@
-// A headless Chromium from Debian, for pages as readers have them. Where it is not installed, tests that need it say so, loudly.
+// A headless Chromium from Debian, for pages as readers have them. Where it is not installed, tests that need it say
+// so, loudly.
 import { existsSync, readFileSync } from "node:fs";
 import { chromium } from "playwright-core";
 import type { Browser, Page } from "playwright-core";

@@ -1,5 +1,5 @@
-// README.md and docs/ against the product: verbs and options, links and pictures, settings. What operating.md says of procedures is run in
-// test/operating.
+// README.md and docs/ against the product: verbs and options, links and pictures, settings. What operating.md says of
+// procedures is run in test/operating.
 import { existsSync, readdirSync, readFileSync } from "node:fs";
 import { dirname, join, relative } from "node:path";
 import { fileURLToPath, pathToFileURL } from "node:url";
@@ -14,7 +14,8 @@ const PAGES = ["README.md", ...manuals];
 
 const verbs = [...read("keymeter.ts").matchAll(/^ {2}(\w+): (?:async )?\(\) =>/gm)].map(([, verb = ""]) => verb);
 
-/** What the verb itself says of its words and options; of the three programs by themselves, all that stands in their one file. */
+/** What the verb itself says of its words and options; of the three programs by themselves, all that stands in their
+ *  one file. */
 async function usageOf(verb: string): Promise<string> {
   const file = ["proxy", "collector", "alerts"].includes(verb) ? "programs" : verb === "demo" ? "demo/demo" : verb;
   const module = (await import(pathToFileURL(join(ROOT, `command/${file}.ts`)).href)) as { [name: string]: unknown };
@@ -23,7 +24,8 @@ async function usageOf(verb: string): Promise<string> {
     .join("\n");
 }
 
-/** Each `keymeter ...` of a page, in whichever way it is started: its words up to the end of the command, or the blanks before a remark. */
+/** Each `keymeter ...` of a page, in whichever way it is started: its words up to the end of the command, or the blanks
+ *  before a remark. */
 function commandsOf(page: string): string[] {
   const started = /(?:npx keymeter|node keymeter\.ts|node start\.mjs|`keymeter) ([a-z](?:(?! {2}|→)[^\n`|;#])*)/g;
   return [...read(page).matchAll(started)].map(([, words = ""]) => words.trim());

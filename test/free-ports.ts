@@ -1,5 +1,5 @@
-// Ports for a whole stack under test. They lie below the range from which the system takes the ports of outgoing connections:
-// a port that was free when asked is still free when the program that starts later listens on it.
+// Ports for a whole stack under test. They lie below the range from which the system takes the ports of outgoing
+// connections: a port that was free when asked is still free when the program that starts later listens on it.
 import { createServer } from "node:net";
 
 const NAMES = ["PORT", "OPS_PORT", "COLLECTOR_PORT", "ALERTS_PORT", "PROMETHEUS_PORT", "ALERTMANAGER_PORT"];

@@ -1,5 +1,6 @@
-// A proxy in a process of its own, to which the worst can happen: it kills itself with SIGKILL at a named point, the nth time
-// it comes there, or its disk fails. The product has no hooks for this: the points are put around its own parts.
+// A proxy in a process of its own, to which the worst can happen: it kills itself with SIGKILL at a named point, the
+// nth time it comes there, or its disk fails. The product has no hooks for this: the points are put around its own
+// parts.
 import { fork } from "node:child_process";
 import type { ChildProcess } from "node:child_process";
 import { fileURLToPath } from "node:url";

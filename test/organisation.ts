@@ -1,5 +1,6 @@
-// An organisation's books: some weeks of what keys of several teams used, in the rhythm of a real trace, written through the ledger's own writer; what
-// providers billed for it; and what was forecast. Real SQLite files, for pages and dashboards to be read from.
+// An organisation's books: some weeks of what keys of several teams used, in the rhythm of a real trace, written
+// through the ledger's own writer; what providers billed for it; and what was forecast. Real SQLite files, for pages
+// and dashboards to be read from.
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import { closeBilledDay, compareDays } from "../collector/compare.ts";
@@ -176,7 +177,8 @@ export async function writeOrganisation(
   return { keyIds: made.map(({ id }) => id) };
 }
 
-/** Bills of the whole days, some with differences; those that are old enough are closed. And forecasts, with what came of them. */
+/** Bills of the whole days, some with differences; those that are old enough are closed. And forecasts, with what came
+ *  of them. */
 async function bill(
   { folder, nowMs, forecastDays = 3 }: OrganisationSettings,
   startMs: number,

@@ -106,14 +106,15 @@ export function addFolds(a: ReturnType<typeof fold>, b: ReturnType<typeof fold>)
   ) as ReturnType<typeof fold>;
 }
 
-/** Searches where the expectations count others than are billed: none though the model searches before every answer, and empty queries. */
+/** Searches where the expectations count others than are billed: none though the model searches before every answer,
+ *  and empty queries. */
 export const DISAGREED: ReadonlyMap<string, number> = new Map([
   ["r_b375cdc2c8f35d8a", 1],
   ["r_336b4df5ebf27794", 1],
 ]);
 
-/** The expected searches of a record. Before version 3 Gemini bills the prompt that was grounded, not its queries, which is what the
- *  expectations count; of Interactions they count none. */
+/** The expected searches of a record. Before version 3 Gemini bills the prompt that was grounded, not its queries,
+ *  which is what the expectations count; of Interactions they count none. */
 export function expectedSearches(id: string, used: Usage, counted: number): number {
   return used.grounded_prompt ? 1 : (DISAGREED.get(id) ?? counted);
 }

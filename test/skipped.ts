@@ -1,4 +1,5 @@
-// What a run cannot test here, and why: said at its end, one line each. A test that cannot run counts as skipped, never as passed.
+// What a run cannot test here, and why: said at its end, one line each. A test that cannot run counts as skipped, never
+// as passed.
 import { appendFileSync } from "node:fs";
 
 /** Notes the reason, and gives it back for `skip(...)` of a test. */

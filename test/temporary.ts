@@ -1,4 +1,5 @@
-// Folders of a test run lie in one folder, which goes when the run ends: a ledger takes 16 MB at its start. What was skipped is said then.
+// Folders of a test run lie in one folder, which goes when the run ends: a ledger takes 16 MB at its start. What was
+// skipped is said then.
 import { existsSync, mkdtempSync, readFileSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";

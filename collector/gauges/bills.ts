@@ -1,5 +1,5 @@
-// Gauges of bills: what is billed and what was metered, by day and by cause of the difference; how far bills are read and closed; and the differences of
-// the last days beside the lines from which they are worth a look.
+// Gauges of bills: what is billed and what was metered, by day and by cause of the difference; how far bills are read
+// and closed; and the differences of the last days beside the lines from which they are worth a look.
 import { readBillDays, readImports, readUsageReads } from "../../ledger/billing/bills.ts";
 import { readClosed, readVarianceSums } from "../../ledger/billing/closed-days.ts";
 import { readMarks } from "../../ledger/billing/metered.ts";

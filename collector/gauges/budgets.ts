@@ -1,5 +1,5 @@
-// Gauges of budgets: the amount, what is spent of it and refused by it; and of those over a week or longer how fast they burn, beside the speeds that are
-// too high, and where they land.
+// Gauges of budgets: the amount, what is spent of it and refused by it; and of those over a week or longer how fast
+// they burn, beside the speeds that are too high, and where they land.
 import type { Gauge } from "prom-client";
 import { amountAt, covers, describeScope, USUAL_THRESHOLDS } from "../../ledger/budgets.ts";
 import type { Budget } from "../../ledger/budgets.ts";

@@ -1,5 +1,5 @@
-// Gauges of forecasts: what was frozen when a window began, where it lands as it looks now, and how good forecasts have been, with the lines below which
-// they are of no use.
+// Gauges of forecasts: what was frozen when a window began, where it lands as it looks now, and how good forecasts have
+// been, with the lines below which they are of no use.
 import { expectedSoFar, readScores, recordOf } from "../../ledger/billing/forecasts.ts";
 import { landingOf, readRests } from "../../ledger/billing/landings.ts";
 import { toUsdNumber } from "../../ledger/money.ts";

@@ -1,4 +1,5 @@
-// What a topic of gauges is: a function that makes them, once, and gives back the one that reads them again at every refresh.
+// What a topic of gauges is: a function that makes them, once, and gives back the one that reads them again at every
+// refresh.
 import type { Gauge } from "prom-client";
 import type { PriceBook } from "../../ledger/prices/price-book.ts";
 import type { Providers } from "../../ledger/providers.ts";

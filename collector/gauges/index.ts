@@ -1,6 +1,6 @@
-// The figures people quote, as gauges: read from the ledger, refreshed together, so that a restart changes no total. One file a topic, with a figure and the
-// line that it must not cross side by side and under the same labels: the rules compare the two, in Prometheus or in the alerts program. The conversion to
-// a float is the last step.
+// The figures people quote, as gauges: read from the ledger, refreshed together, so that a restart changes no total.
+// One file a topic, with a figure and the line that it must not cross side by side and under the same labels: the rules
+// compare the two, in Prometheus or in the alerts program. The conversion to a float is the last step.
 import { Gauge, Registry } from "prom-client";
 import type { PriceBook } from "../../ledger/prices/price-book.ts";
 import { createCalendar } from "../../ledger/windows.ts";
@@ -73,7 +73,8 @@ export function createCollectorMetrics(
 
 const LINE = "_line_usd";
 
-/** Lines of money were called limits. For one release more they are served under that name too, for rules and dashboards that were made with it. */
+/** Lines of money were called limits. For one release more they are served under that name too, for rules and
+ *  dashboards that were made with it. */
 function serveFormerName<L extends string>(
   gauge: Gauge<L>,
   name: string,

@@ -1,4 +1,5 @@
-// Gauges of keys: whose each is, which woke up after a long silence and spends again, and when the secret of one in use should be replaced.
+// Gauges of keys: whose each is, which woke up after a long silence and spends again, and when the secret of one in use
+// should be replaced.
 import { toUsdNumber } from "../../ledger/money.ts";
 import { readSecretAges } from "../../ledger/usage/keys.ts";
 import { readSpendOfHours } from "../../ledger/usage/hours.ts";

@@ -1,4 +1,5 @@
-// Gauges of leaks: use of a provider's key that did not come through the proxy, and what it costs. There is no line: any of it is worth a message.
+// Gauges of leaks: use of a provider's key that did not come through the proxy, and what it costs. There is no line:
+// any of it is worth a message.
 import { isOpen, readLeaks } from "../../ledger/billing/leaks.ts";
 import { toUsdNumber } from "../../ledger/money.ts";
 import { HOUR_MS } from "../../ledger/windows.ts";

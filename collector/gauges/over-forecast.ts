@@ -1,5 +1,5 @@
-// Gauges of spend that runs ahead of its forecast, each beside the line from which it is worth a message (lines.ts draws it): windows of whoever
-// somebody answers for, and single hours of keys.
+// Gauges of spend that runs ahead of its forecast, each beside the line from which it is worth a message (lines.ts
+// draws it): windows of whoever somebody answers for, and single hours of keys.
 import { expectedSoFar } from "../../ledger/billing/forecasts.ts";
 import type { FrozenForecast } from "../../ledger/billing/forecasts.ts";
 import { toUsdNumber } from "../../ledger/money.ts";
@@ -103,8 +103,8 @@ function createCrossings(): Crossings {
   };
 }
 
-/** Whom to tell of a project or key: the team that spent most in it in the last four weeks (of what is new: today). The day itself does
- *  not move it, so that what a leak spends does not send its message elsewhere. */
+/** Whom to tell of a project or key: the team that spent most in it in the last four weeks (of what is new: today). The
+ *  day itself does not move it, so that what a leak spends does not send its message elsewhere. */
 async function readTeams(
   { usage }: Books,
   { calendar }: GaugeSettings,

@@ -1,5 +1,5 @@
-// Gauges of prices: the list's own and its age, models without one, and where somebody else's price differs: the bill's, or the cost that a provider
-// states in its answers.
+// Gauges of prices: the list's own and its age, models without one, and where somebody else's price differs: the
+// bill's, or the cost that a provider states in its answers.
 import { priceListAtMs } from "../../ledger/prices/price-list.ts";
 import { readUnpriced } from "../../ledger/usage/answers.ts";
 import { differenceOf, readStated } from "../../ledger/usage/stated.ts";

@@ -1,5 +1,5 @@
-// What one refresh reads of the books: each thing once, however many gauges are of it, and only when one asks. What one topic alone needs it reads
-// itself.
+// What one refresh reads of the books: each thing once, however many gauges are of it, and only when one asks. What one
+// topic alone needs it reads itself.
 import { readBillingMark } from "../../ledger/billing/bills.ts";
 import { readComparisons } from "../../ledger/billing/closed-days.ts";
 import type { Comparison } from "../../ledger/billing/closed-days.ts";

@@ -1,5 +1,5 @@
-// Sums of spend as gauges have them: windows, the parts that spend is told by, and sums by scope. Pure; the gauges of now (spend.ts) and the past as
-// OpenMetrics (history.ts) add up the same way.
+// Sums of spend as gauges have them: windows, the parts that spend is told by, and sums by scope. Pure; the gauges of
+// now (spend.ts) and the past as OpenMetrics (history.ts) add up the same way.
 import { FORECAST_SCOPES } from "../../ledger/billing/forecasts.ts";
 import type { NanoUsd } from "../../ledger/money.ts";
 import { addSums, NO_SPEND } from "../../ledger/usage/spend-sums.ts";
@@ -8,7 +8,8 @@ import type { SpendRow, SpendSums } from "../../ledger/usage/spend-sums.ts";
 import { addDays } from "../../ledger/windows.ts";
 import type { Calendar } from "../../ledger/windows.ts";
 
-/** Keys, teams, models and the like with series of their own: the largest of a window; the rest is `other`. Reports have the full list. */
+/** Keys, teams, models and the like with series of their own: the largest of a window; the rest is `other`. Reports
+ *  have the full list. */
 export const MOST_KEYS = 500;
 
 /** `last_day`: the last whole day, which history is made of: its figure stands all day long. */

@@ -1,5 +1,5 @@
-// Gauges of spend: what finance reads. Each window is read from the books once, at the finest grain, and added up by scope, so that every panel is a
-// sum of the same rows and no two can disagree.
+// Gauges of spend: what finance reads. Each window is read from the books once, at the finest grain, and added up by
+// scope, so that every panel is a sum of the same rows and no two can disagree.
 import { toUsdNumber } from "../../ledger/money.ts";
 import { readOutcomes } from "../../ledger/usage/outcomes.ts";
 import type { SpendRow } from "../../ledger/usage/spend-sums.ts";

@@ -1,7 +1,7 @@
-// Anthropic: cost and usage by key, workspace, model, tier and token class, and the keys. The official SDK with an admin key.
-// Sources: GET /v1/organizations/analytics/cost and .../usage (cents as decimal strings; `data_refreshed_at` says how far they are whole), GET
-// /v1/organizations/api_keys. Where the analytics are not open to an organisation, the older reports: no key in the money, and no method of
-// the SDK, which still sends them.
+// Anthropic: cost and usage by key, workspace, model, tier and token class, and the keys. The official SDK with an
+// admin key. Sources: GET /v1/organizations/analytics/cost and .../usage (cents as decimal strings; `data_refreshed_at`
+// says how far they are whole), GET /v1/organizations/api_keys. Where the analytics are not open to an organisation,
+// the older reports: no key in the money, and no method of the SDK, which still sends them.
 import Anthropic, { APIError } from "@anthropic-ai/sdk";
 import type { BilledLine, BilledUsage, BillOfDay, ProviderKey } from "../../ledger/billing/bills.ts";
 import { parseRounded } from "../../ledger/money.ts";

@@ -1,6 +1,7 @@
-// Files: FOCUS 1.x as CSV or Parquet, and the cost downloads of OpenAI and Anthropic. A file is read whole and checked before anything of it is
-// booked. What a FOCUS file of ours says in x_ columns (the key, the model, the token class) is taken as it stands.
-// Source of the columns: the FOCUS 1.2 and 1.4 specifications; the providers' downloads as their pages name them (unconfirmed).
+// Files: FOCUS 1.x as CSV or Parquet, and the cost downloads of OpenAI and Anthropic. A file is read whole and checked
+// before anything of it is booked. What a FOCUS file of ours says in x_ columns (the key, the model, the token class)
+// is taken as it stands. Source of the columns: the FOCUS 1.2 and 1.4 specifications; the providers' downloads as their
+// pages name them (unconfirmed).
 import { parquetReadObjects } from "hyparquet";
 import { compressors } from "hyparquet-compressors";
 import { CsvError } from "csv-parse";
@@ -19,7 +20,8 @@ import { readLineItem } from "./line-items.ts";
 /** A row as text; undefined: null or empty. */
 type Row = { readonly [column: string]: string | undefined };
 
-/** Reads a file into bills, a day of a provider each. Throws an ImportError that says which line, what was seen and what to do. */
+/** Reads a file into bills, a day of a provider each. Throws an ImportError that says which line, what was seen and
+ *  what to do. */
 export async function readBillFile(name: string, bytes: Buffer): Promise<BillOfDay[]> {
   const isParquet = bytes.subarray(0, 4).toString("latin1") === "PAR1";
   const rows = isParquet ? await readParquet(name, bytes) : readCsv(name, bytes);

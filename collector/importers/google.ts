@@ -1,7 +1,8 @@
-// Google: what is billed stands only in the BigQuery export of Cloud Billing, by project and SKU, credits and tax apart. The
-// @google-cloud/billing clients say what they do know: whether billing is on, for which account, and the list prices of SKUs. Requests a
-// key made come from Cloud Monitoring, the keys from the API Keys service; both only for the projects that are named.
-// Sources: bigquery v2 jobs.query and getQueryResults; cloudbilling v1; monitoring v3 timeSeries.list; apikeys v2 keys.list.
+// Google: what is billed stands only in the BigQuery export of Cloud Billing, by project and SKU, credits and tax
+// apart. The @google-cloud/billing clients say what they do know: whether billing is on, for which account, and the
+// list prices of SKUs. Requests a key made come from Cloud Monitoring, the keys from the API Keys service; both only
+// for the projects that are named. Sources: bigquery v2 jobs.query and getQueryResults; cloudbilling v1; monitoring v3
+// timeSeries.list; apikeys v2 keys.list.
 import type { BilledLine, BilledUsage, BillOfDay, ProviderKey } from "../../ledger/billing/bills.ts";
 import { PROVIDERS } from "../../ledger/providers.ts";
 import { parseRounded } from "../../ledger/money.ts";

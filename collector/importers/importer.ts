@@ -7,10 +7,11 @@ export type Importer = {
   readonly name: string;
   /** Whose bills it reads, as they are booked; keys and usage are those of the first. */
   readonly providers: readonly string[];
-  /** The bills of the UTC days `[sinceDay, untilDay)`: each day of each provider, also one without lines. Rejects with an ImportError when the
-   *  source cannot be read in full; then nothing is replaced. */
+  /** The bills of the UTC days `[sinceDay, untilDay)`: each day of each provider, also one without lines. Rejects with
+   *  an ImportError when the source cannot be read in full; then nothing is replaced. */
   fetchBills(sinceDay: string, untilDay: string, onProgress: (done: string) => void): Promise<BillOfDay[]>;
-  /** Quantities by hour, without money, of `[sinceMs, untilMs)`; sooner known than bills. Undefined: the source reports none. */
+  /** Quantities by hour, without money, of `[sinceMs, untilMs)`; sooner known than bills. Undefined: the source reports
+   *  none. */
   readonly fetchUsage?: ((sinceMs: number, untilMs: number) => Promise<FetchedUsage>) | undefined;
   /** The keys that the provider has. Undefined: the source names none. */
   readonly fetchKeys?: (() => Promise<ProviderKey[]>) | undefined;

@@ -35,8 +35,8 @@ const TOOLS: readonly (readonly [RegExp, Unit])[] = [
 ];
 const TIERS = /\b(batch|flex|priority)\b/;
 
-/** Reads "<model>, <kind>", as OpenAI's costs write it, or a product's name. A product that is no model and no tool stands as a model of
- *  its name: nobody meters it, and the comparison then says so. */
+/** Reads "<model>, <kind>", as OpenAI's costs write it, or a product's name. A product that is no model and no tool
+ *  stands as a model of its name: nobody meters it, and the comparison then says so. */
 export function readLineItem(text: string): LineItem {
   const comma = text.indexOf(",");
   const tool = TOOLS.find(([pattern]) => pattern.test(plain(text)));

@@ -1,6 +1,6 @@
-// OpenAI: costs by key, project and line item; usage by key, model and tier; the projects' keys. The official SDK with an admin key.
-// Sources: GET /v1/organization/costs (UTC days, USD as numbers, revised for days), /v1/organization/usage/* (by the hour, minutes late),
-// /v1/organization/projects and their api_keys.
+// OpenAI: costs by key, project and line item; usage by key, model and tier; the projects' keys. The official SDK with
+// an admin key. Sources: GET /v1/organization/costs (UTC days, USD as numbers, revised for days),
+// /v1/organization/usage/* (by the hour, minutes late), /v1/organization/projects and their api_keys.
 import OpenAI, { APIError } from "openai";
 import type { BilledLine, BilledUsage, BillOfDay, ProviderKey } from "../../ledger/billing/bills.ts";
 import { parseRounded } from "../../ledger/money.ts";
@@ -21,7 +21,8 @@ type Bucket = { readonly start_time: number; readonly results: readonly { readon
 const PROVIDER = "openai";
 const MOST_PAGES = 2_000;
 const TIMEOUT_MS = 30_000;
-/** Costs say of no day that it is whole. A day is taken for whole this long after its end, and read again after that. */
+/** Costs say of no day that it is whole. A day is taken for whole this long after its end, and read again after
+ *  that. */
 const COSTS_BEHIND_MS = DAY_MS;
 /** Usage is minutes behind; nobody promises how many. */
 const USAGE_BEHIND_MS = 10 * 60_000;
@@ -228,7 +229,8 @@ function place(row: Row, hourMs: number): Omit<BilledUsage, "unit" | "quantity">
   };
 }
 
-/** Disjoint classes of a completions row: input tokens include cached and written ones, and each modality has fields of its own. */
+/** Disjoint classes of a completions row: input tokens include cached and written ones, and each modality has fields of
+ *  its own. */
 function tokensOf(row: Row): [Unit, number][] {
   const count = (field: string): number => readQuantity(row[field], "OpenAI usage (completions)");
   const has = (field: string): boolean => row[field] !== undefined && row[field] !== null;

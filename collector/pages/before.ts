@@ -21,8 +21,8 @@ export async function firstDay({ books, calendar }: PageContext): Promise<string
   return beganMs === undefined ? undefined : calendar.day(beganMs);
 }
 
-/** What bills say of spans that begin before the meter did, with what was metered in them: to be held beside each other, for neither is whole alone. None
- *  where nothing was billed in them. */
+/** What bills say of spans that begin before the meter did, with what was metered in them: to be held beside each
+ *  other, for neither is whole alone. None where nothing was billed in them. */
 export async function beforeSections(
   { books, calendar, ...context }: PageContext,
   spans: readonly SpanOfDays[],

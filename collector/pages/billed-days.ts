@@ -1,4 +1,5 @@
-// Days of providers, as metered and as billed: what the bill pages and the overview are made of. Days are UTC days, as on bills.
+// Days of providers, as metered and as billed: what the bill pages and the overview are made of. Days are UTC days, as
+// on bills.
 import { readBillDays, readImports } from "../../ledger/billing/bills.ts";
 import { readClosed, readCorrections, readVarianceSums } from "../../ledger/billing/closed-days.ts";
 import type { ClosedDay } from "../../ledger/billing/closed-days.ts";
@@ -21,7 +22,8 @@ export type BilledDay = {
   readonly closed: ClosedDay | undefined;
   /** Before the meter began: compared with nothing. */
   readonly isBefore: boolean;
-  /** Why the two differ, the largest first; they add up to the difference once the day has been compared. None without a bill. */
+  /** Why the two differ, the largest first; they add up to the difference once the day has been compared. None without
+   *  a bill. */
   readonly causes: readonly { readonly cause: string; readonly amountNanoUsd: NanoUsd }[];
 };
 
@@ -58,7 +60,8 @@ export async function readDays(
           billed === undefined
             ? []
             : (variances.get(name) ?? [])
-                // What was estimated has been corrected by the time a day is signed: it is metered money then, and no difference.
+                // What was estimated has been corrected by the time a day is signed: it is metered money then, and no
+                // difference.
                 .filter(
                   ({ cause, amountNanoUsd }) => amountNanoUsd !== 0n && !(closed && cause === "estimate corrected"),
                 )

@@ -1,5 +1,5 @@
-// What changed: some days beside others before them, by team, key, model, provider and feature, and why. The reasons are worked out once, for each
-// key and model, and added up: at every level they come to the same difference.
+// What changed: some days beside others before them, by team, key, model, provider and feature, and why. The reasons
+// are worked out once, for each key and model, and added up: at every level they come to the same difference.
 import { readKeyNames } from "../../ledger/usage/key-use.ts";
 import { readSpend, readSpendByTag } from "../../ledger/usage/spend.ts";
 import type { Breakdown, SpendRow } from "../../ledger/usage/spend-sums.ts";
@@ -286,7 +286,8 @@ function daysBetween(since: string, until: string): number {
   return Math.round((Date.parse(until) - Date.parse(since)) / DAY_MS);
 }
 
-/** The spans that were asked for; `problem`: why others are shown. Days that were written down count whatever else is chosen. */
+/** The spans that were asked for; `problem`: why others are shown. Days that were written down count whatever else is
+ *  chosen. */
 function chooseSpans(
   context: PageContext,
   query: Query,

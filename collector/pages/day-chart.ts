@@ -12,7 +12,8 @@ import { sum } from "./page.ts";
 import type { Chart } from "./page.ts";
 import { sumUp } from "./sums.ts";
 
-/** Days drawn by one dimension: metered, and before the meter as they were billed. Undefined where there is nothing to draw. */
+/** Days drawn by one dimension: metered, and before the meter as they were billed. Undefined where there is nothing to
+ *  draw. */
 export async function daysChart(
   context: PageContext,
   by: "provider" | "model",

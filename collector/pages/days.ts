@@ -27,7 +27,8 @@ export type ChosenDays = {
   readonly notes: readonly string[];
 };
 
-/** A choice of the last days, or of any: what was written down counts, whatever else is chosen. `tomorrow`: the day after the last of these. */
+/** A choice of the last days, or of any: what was written down counts, whatever else is chosen. `tomorrow`: the day
+ *  after the last of these. */
 export function chooseDays(query: Query, spans: readonly string[], usual: string, tomorrow: string): ChosenDays {
   const asked = spans.find((one) => one === query["days"]) ?? usual;
   const { since = "", until: last = "" } = query;

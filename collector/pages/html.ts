@@ -1,4 +1,5 @@
-// A page as HTML: no script, one style sheet, every figure with its words. Reads in a browser, on paper, by keyboard and by ear.
+// A page as HTML: no script, one style sheet, every figure with its words. Reads in a browser, on paper, by keyboard
+// and by ear.
 import { html } from "ghtml";
 import { formatUsd, formatUsdCents } from "../../ledger/money.ts";
 import type { NanoUsd } from "../../ledger/money.ts";

@@ -40,7 +40,8 @@ export async function keys(context: PageContext, query: Query): Promise<Page> {
 /** A key, as far as the register knows it. */
 type Listed = Pick<Key, "id" | "name"> & Partial<Pick<Key, "team" | "project" | "env" | "owner" | "hint" | "state">>;
 
-/** Keys that were used this month, or exist, the dearest first; of what lies `within`, of those that were used there only. */
+/** Keys that were used this month, or exist, the dearest first; of what lies `within`, of those that were used there
+ *  only. */
 export async function keysTable(
   context: PageContext,
   within: Within,

@@ -14,7 +14,8 @@ import { byValue, knownCost, sumUp } from "./sums.ts";
 export type Lately = {
   readonly [span in "month" | "today" | "week" | "weekBefore"]: ReadonlyMap<string, SpendRow>;
 } & {
-  /** How much more the last seven days cost than the seven before, of these or of all; undefined: the meter did not run in all of them. */
+  /** How much more the last seven days cost than the seven before, of these or of all; undefined: the meter did not run
+   *  in all of them. */
   readonly more: (names?: readonly string[]) => Cell;
 };
 

@@ -1,5 +1,5 @@
-// Models beside each other: what each costs per request and per token, how well it caches, how it ends, how fast it answers; and what the
-// same traffic would have cost on another one.
+// Models beside each other: what each costs per request and per token, how well it caches, how it ends, how fast it
+// answers; and what the same traffic would have cost on another one.
 import { readOutcomes, readSpeeds } from "../../ledger/usage/outcomes.ts";
 import { cost } from "../../ledger/cost.ts";
 import { scale } from "../../ledger/money.ts";

@@ -73,7 +73,8 @@ export function outlookFigures({ frozen, landing }: Outlook): Figure[] {
   ];
 }
 
-/** The month so far, where it lands and what was forecast, drawn; undefined where there is nothing to draw it against. */
+/** The month so far, where it lands and what was forecast, drawn; undefined where there is nothing to draw it
+ *  against. */
 export async function monthChart(
   context: PageContext,
   of: ForecastScope,

@@ -1,4 +1,5 @@
-// Overview: what this month costs and how sure that is, who spends it, whether the bills agree, and whom the caps refuse.
+// Overview: what this month costs and how sure that is, who spends it, whether the bills agree, and whom the caps
+// refuse.
 import { readBudgets } from "../../ledger/usage/changes.ts";
 import { readScores, recordOf } from "../../ledger/billing/forecasts.ts";
 import { readRefused } from "../../ledger/usage/refused.ts";

@@ -1,9 +1,10 @@
-// A report page as a value: what stands on it, before anybody draws it. HTML, JSON and CSV are made of the same value, so that a download holds
-// exactly what is shown. Money stays in nano-USD until it is written.
+// A report page as a value: what stands on it, before anybody draws it. HTML, JSON and CSV are made of the same value,
+// so that a download holds exactly what is shown. Money stays in nano-USD until it is written.
 import type { NanoUsd } from "../../ledger/money.ts";
 
-/** `metered`: our own reading of answers, at list or negotiated prices. `billed`: the provider's word. `closed`: billed, and signed.
- *  `forecast`: frozen when its window began. `landing`: spent so far and what is to come, as it looks now. `hypothetical`: never spent. `none`: no money. */
+/** `metered`: our own reading of answers, at list or negotiated prices. `billed`: the provider's word. `closed`:
+ *  billed, and signed. `forecast`: frozen when its window began. `landing`: spent so far and what is to come, as it
+ *  looks now. `hypothetical`: never spent. `none`: no money. */
 export type MoneyKind = "metered" | "billed" | "closed" | "forecast" | "landing" | "hypothetical" | "none";
 
 /** Where a name leads: a page and what of it. */

@@ -99,7 +99,8 @@ export async function refused(context: PageContext, query: Query): Promise<Page>
   };
 }
 
-/** A budget that was used up refused it: more money lets it through. What is frozen, unpriced or unbounded takes another remedy. */
+/** A budget that was used up refused it: more money lets it through. What is frozen, unpriced or unbounded takes
+ *  another remedy. */
 function isRefusedByBudget({ observed, reason }: RefusedRow): boolean {
   return !observed && reason === "budget_exceeded";
 }

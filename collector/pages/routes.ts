@@ -1,4 +1,5 @@
-// The report pages over HTTP: who may read, which page, in which form. Every figure is read from the books as of the request.
+// The report pages over HTTP: who may read, which page, in which form. Every figure is read from the books as of the
+// request.
 import { readFileSync } from "node:fs";
 import { Readable } from "node:stream";
 import cookie from "@fastify/cookie";
@@ -71,8 +72,8 @@ export type PageSettings = {
 /** Pages that keep what they fold, in billing.db: one at a time with all else that is written there. */
 const WRITING: ReadonlySet<string> = new Set(["chargeback"]);
 
-/** Adds the pages; returns a maker of one-time links, each the address of a page that opens a session. `writeInTurn`: the turn of whoever writes
- *  billing.db. */
+/** Adds the pages; returns a maker of one-time links, each the address of a page that opens a session. `writeInTurn`:
+ *  the turn of whoever writes billing.db. */
 export async function addPages(
   app: FastifyInstance,
   context: () => PageContext,
@@ -82,7 +83,8 @@ export async function addPages(
 ): Promise<() => string> {
   const sessions = createSessions(readToken, Date.now, pagesUrl.startsWith("https:"));
   const makeLink = (): string => `${pagesUrl}/login?link=${sessions.makeLink()}`;
-  // Pages are built one after the other: a page reads a lot, and somebody who asks for all of them at once must not hold up the gauges.
+  // Pages are built one after the other: a page reads a lot, and somebody who asks for all of them at once must not
+  // hold up the gauges.
   const inTurn = createTurn();
 
   await app.register(async (routes) => {
@@ -138,7 +140,8 @@ export async function addPages(
     await routes.register(async (inside) => {
       inside.addHook("onRequest", async (request, reply) => {
         if (await sessions.mayRead(request)) return;
-        // A strict cookie is not sent when a link on another site led here. The same address, asked for by this page, brings it.
+        // A strict cookie is not sent when a link on another site led here. The same address, asked for by this page,
+        // brings it.
         const isLed = request.method === "GET" && request.headers["sec-fetch-site"] === "cross-site";
         await (isLed ? onward(reply, `/${request.url.replace(/^[/\\]+/, "")}`) : signIn(reply, 401));
       });

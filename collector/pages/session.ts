@@ -1,5 +1,6 @@
-// Who may read the pages: holders of the read token, by header or by signing in with it, and whoever opens a one-time link first. A session is a signed
-// cookie that ends by itself; it can read and nothing else. The admin token is not taken here.
+// Who may read the pages: holders of the read token, by header or by signing in with it, and whoever opens a one-time
+// link first. A session is a signed cookie that ends by itself; it can read and nothing else. The admin token is not
+// taken here.
 import { createHash, createHmac, randomBytes, timingSafeEqual } from "node:crypto";
 import { DAY_MS, HOUR_MS } from "../../ledger/windows.ts";
 import type { FastifyReply, FastifyRequest } from "fastify";

@@ -39,7 +39,8 @@ export function byCost(costs: ReadonlyMap<string, SpendSums>): (a: string, b: st
 /** What sums cost, as a cell: not known where nothing in them has a known cost. */
 export const spent = (sums: SpendSums | undefined): Cell => usd(knownCost(sums ?? NO_SPEND));
 
-/** What sums cost; undefined where nothing is known to have been spent and something is not known: that is not nothing. */
+/** What sums cost; undefined where nothing is known to have been spent and something is not known: that is not
+ *  nothing. */
 export function knownCost({ costNanoUsd, unpriced, unknown }: SpendSums): NanoUsd | undefined {
   return costNanoUsd === 0n && unpriced + unknown > 0 ? undefined : costNanoUsd;
 }

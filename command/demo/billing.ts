@@ -1,4 +1,5 @@
-// The demo provider's bill, as OpenAI reports it: costs by UTC day, usage by the hour, one project, one key. Out of the provider's own journal.
+// The demo provider's bill, as OpenAI reports it: costs by UTC day, usage by the hour, one project, one key. Out of the
+// provider's own journal.
 import { nano } from "./journal.ts";
 import type { BilledKey, JournalEntry, PriceOf } from "./journal.ts";
 

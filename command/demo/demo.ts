@@ -1,6 +1,7 @@
-// keymeter demo: the whole product in two minutes, without a key or an account. A provider of its own bills; three months of five teams are written
-// through the ledger's own functions; then their keys work, one of them leaks, the alert comes, the cap closes, the bill disagrees for a reason, and
-// the books agree with the provider's journal to the nano-dollar. It says what happens as it happens, and where to look.
+// keymeter demo: the whole product in two minutes, without a key or an account. A provider of its own bills; three
+// months of five teams are written through the ledger's own functions; then their keys work, one of them leaks, the
+// alert comes, the cap closes, the bill disagrees for a reason, and the books agree with the provider's journal to the
+// nano-dollar. It says what happens as it happens, and where to look.
 import { existsSync, mkdirSync, rmSync, writeFileSync } from "node:fs";
 import { createServer } from "node:net";
 import type { AddressInfo } from "node:net";
@@ -251,8 +252,9 @@ function freshFolder(dataDir: string): { release(): void } {
   return lockForWriting(join(dataDir, "keymeter"));
 }
 
-/** Caps the leaked key just above what its team needs to end its day more than 20 % over the frozen forecast, at any hour
- *  of the day, and gives some teams a budget. Changes go through the running proxy, as an operator's would. Returns what the cap leaves. */
+/** Caps the leaked key just above what its team needs to end its day more than 20 % over the frozen forecast, at any
+ *  hour of the day, and gives some teams a budget. Changes go through the running proxy, as an operator's would.
+ *  Returns what the cap leaves. */
 async function capLeak(config: SharedConfig, dataDir: string, key: DemoKey): Promise<NanoUsd> {
   const forecast = await waitForForecast(dataDir, key.team);
   const now = Date.now();

@@ -1,4 +1,5 @@
-// What the demo's provider writes down of each request, and what it bills for it: its own figures, which the ledger is held against.
+// What the demo's provider writes down of each request, and what it bills for it: its own figures, which the ledger is
+// held against.
 
 /** USD per million tokens of input, cached input, written cache, output; as these providers publish them. */
 export type Price = readonly [input: number, cached: number, written: number, output: number];

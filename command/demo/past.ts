@@ -1,6 +1,7 @@
-// The demo's past: five teams, their keys, and three months of what they used, booked through the ledger's own functions in the rhythm of real
-// traces. One story: search moved its chat to a smaller model, support launched a product, ads has its season, a price went down, and somebody
-// still has a key in a notebook that never passed Keymeter. Each past request stands in the demo provider's journal too.
+// The demo's past: five teams, their keys, and three months of what they used, booked through the ledger's own
+// functions in the rhythm of real traces. One story: search moved its chat to a smaller model, support launched a
+// product, ads has its season, a price went down, and somebody still has a key in a notebook that never passed
+// Keymeter. Each past request stands in the demo provider's journal too.
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import { cost } from "../../ledger/cost.ts";
@@ -71,7 +72,8 @@ const FLASH: Work = {
   path: "/v1beta/models/gemini-2.5-flash:generateContent",
 };
 
-/** A key of the story. `trace`: whose rhythm it has; `usd`: of a usual day; `course`: how much of that, so many days ago. */
+/** A key of the story. `trace`: whose rhythm it has; `usd`: of a usual day; `course`: how much of that, so many days
+ *  ago. */
 type Part = {
   readonly name: string;
   readonly team: string;
@@ -166,7 +168,8 @@ function row(from: string, input: string, output: string): PriceRow {
   };
 }
 
-/** Keys and three months of use, then today's hours so far, through the same reserve and settle as live traffic. `onDay`: how far it is. */
+/** Keys and three months of use, then today's hours so far, through the same reserve and settle as live traffic.
+ *  `onDay`: how far it is. */
 export async function writePast(
   config: SharedConfig,
   dataDir: string,

@@ -1,5 +1,5 @@
-// A provider for the demo: speaks the three dialects on loopback, makes up answers, and keeps its own journal with its own
-// prices. The demo compares the ledger with this journal, so nothing here may come from the ledger.
+// A provider for the demo: speaks the three dialects on loopback, makes up answers, and keeps its own journal with its
+// own prices. The demo compares the ledger with this journal, so nothing here may come from the ledger.
 import { createServer } from "node:http";
 import type { IncomingMessage, Server, ServerResponse } from "node:http";
 import type { AddressInfo } from "node:net";

@@ -1,4 +1,5 @@
-// The demo's last word: what was asked, spent and refused, what stands in Slack, and whether the books are the provider's.
+// The demo's last word: what was asked, spent and refused, what stands in Slack, and whether the books are the
+// provider's.
 import { resolve } from "node:path";
 import { readComparisons } from "../../ledger/billing/closed-days.ts";
 import type { Comparison } from "../../ledger/billing/closed-days.ts";

@@ -1,4 +1,5 @@
-// Enough of Slack's Web API to hold what the alerts program says, and a page that shows it as Slack would, pictures too.
+// Enough of Slack's Web API to hold what the alerts program says, and a page that shows it as Slack would, pictures
+// too.
 import { createServer } from "node:http";
 import type { IncomingMessage, Server, ServerResponse } from "node:http";
 import type { AddressInfo } from "node:net";

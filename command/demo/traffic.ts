@@ -1,4 +1,5 @@
-// The demo's live traffic: every key asks through the proxy in its own dialect, by turns JSON and stream; one key leaks.
+// The demo's live traffic: every key asks through the proxy in its own dialect, by turns JSON and stream; one key
+// leaks.
 import { setTimeout as sleep } from "node:timers/promises";
 import type { DemoKey, Work } from "./past.ts";
 

@@ -1,5 +1,5 @@
-// Spend before the meter began, as bills say it: billed, not metered. Forecasts, pages and comparisons start from it; no leak, variance, alert or cap
-// looks at it. billing.db; the collector is its only writer.
+// Spend before the meter began, as bills say it: billed, not metered. Forecasts, pages and comparisons start from it;
+// no leak, variance, alert or cap looks at it. billing.db; the collector is its only writer.
 import { and, asc, eq, gte, lt, sql } from "../drizzle.ts";
 import type { SQL } from "../drizzle.ts";
 import type { NanoUsd } from "../money.ts";
@@ -53,7 +53,8 @@ export async function readBilledHours(
     .all();
 }
 
-/** Sums of the local days `[sinceDay, untilDay)`, by day and one dimension. An hour belongs to the day in which it begins. */
+/** Sums of the local days `[sinceDay, untilDay)`, by day and one dimension. An hour belongs to the day in which it
+ *  begins. */
 export async function readBilledSpend(
   books: BillingBooks,
   calendar: Calendar,

@@ -1,5 +1,6 @@
-// Bills: what providers say they charge, one provider's day replaced as a whole; and what came of comparing it. billing.db; the
-// collector is its only writer. Any bill can be read any number of times, in any order: the books are the same.
+// Bills: what providers say they charge, one provider's day replaced as a whole; and what came of comparing it.
+// billing.db; the collector is its only writer. Any bill can be read any number of times, in any order: the books are
+// the same.
 import { createHash } from "node:crypto";
 import { and, asc, eq, getTableColumns, gte, lt } from "../drizzle.ts";
 import type { NanoUsd } from "../money.ts";
@@ -64,9 +65,10 @@ export type BillOfDay = {
   readonly lines: readonly BilledLine[];
 };
 
-/** Books bills in one transaction: all of them or none. Of two bills of a day the fuller one stays: one with lines before one without, the
- *  provider's API before a file, then the one whose source knew more, then always the same one. A closed day keeps its figure; what a later
- *  bill adds to it is a correction. Returns the days that changed, and those where another bill stayed. */
+/** Books bills in one transaction: all of them or none. Of two bills of a day the fuller one stays: one with lines
+ *  before one without, the provider's API before a file, then the one whose source knew more, then always the same one.
+ *  A closed day keeps its figure; what a later bill adds to it is a correction. Returns the days that changed, and
+ *  those where another bill stayed. */
 export async function replaceBills(
   books: BillingBooks,
   bills: readonly BillOfDay[],

@@ -1,5 +1,5 @@
-// Comparisons of bill and meter, and days that are closed: a figure that is signed off stays. What the bill, or the meter, says
-// differently later is a correction, a row of its own. billing.db.
+// Comparisons of bill and meter, and days that are closed: a figure that is signed off stays. What the bill, or the
+// meter, says differently later is a correction, a row of its own. billing.db.
 import { and, asc, eq, gte, lt, sql } from "../drizzle.ts";
 import type { NanoUsd } from "../money.ts";
 import type { BillingBooks } from "../books.ts";
@@ -33,8 +33,8 @@ export type Variance = {
   readonly detail: string;
 };
 
-/** Metered beside billed, as far down as the bill goes: what it does not tell apart is undefined. The variances add up to billed
- *  minus metered. */
+/** Metered beside billed, as far down as the bill goes: what it does not tell apart is undefined. The variances add up
+ *  to billed minus metered. */
 export type Comparison = {
   readonly provider: string;
   readonly day: string;
@@ -143,8 +143,8 @@ export async function readComparisons(
     }));
 }
 
-/** What bills say of a provider's key that no meter saw, in whole days; undefined: nothing. A leak that usage by the hour found is of the last hours: this
- *  is all that has been billed of it. */
+/** What bills say of a provider's key that no meter saw, in whole days; undefined: nothing. A leak that usage by the
+ *  hour found is of the last hours: this is all that has been billed of it. */
 export type Unmetered = { readonly amountNanoUsd: NanoUsd; readonly firstDay: string; readonly lastDay: string };
 
 export async function readUnmetered(
@@ -214,8 +214,8 @@ export async function readCorrections(books: BillingBooks, sinceDay: string, unt
     .all();
 }
 
-/** Signs a day off, if its bill and the comparison are still the ones that the figure was made of, and metered money, adjustments included,
- *  and what only the bill knows add up to what is billed. Returns why not, else undefined. */
+/** Signs a day off, if its bill and the comparison are still the ones that the figure was made of, and metered money,
+ *  adjustments included, and what only the bill knows add up to what is billed. Returns why not, else undefined. */
 export async function closeDay(books: BillingBooks, closed: ClosedDay): Promise<string | undefined> {
   const { provider, day } = closed;
   return await books.transaction(async (own) => {
@@ -241,8 +241,8 @@ export async function closeDay(books: BillingBooks, closed: ClosedDay): Promise<
   });
 }
 
-/** Writes down what a closed day's bill or meter says differently now, also when only its lines do; nothing when the day is open or says the
- *  same. */
+/** Writes down what a closed day's bill or meter says differently now, also when only its lines do; nothing when the
+ *  day is open or says the same. */
 export async function recordCorrection(
   books: BillingBooks,
   now: {

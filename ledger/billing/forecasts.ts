@@ -1,5 +1,6 @@
-// Forecasts: made once for a window, at its start or at the first chance after it, and never touched again; and what came of
-// them. What somebody planned since (plans.ts) is laid over them when they are read. billing.db; the collector is its only writer.
+// Forecasts: made once for a window, at its start or at the first chance after it, and never touched again; and what
+// came of them. What somebody planned since (plans.ts) is laid over them when they are read. billing.db; the collector
+// is its only writer.
 import { and, eq, gt, gte, lt, lte, sql } from "../drizzle.ts";
 import type { NanoUsd } from "../money.ts";
 import type { BillingBooks } from "../books.ts";

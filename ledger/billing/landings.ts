@@ -1,5 +1,6 @@
-// Where running windows land, seen from now: what is spent so far and what is to come. Made anew every hour; what was frozen at the window's
-// start (forecasts.ts) is another figure, for alerts and for the track record. billing.db; the collector is its only writer.
+// Where running windows land, seen from now: what is spent so far and what is to come. Made anew every hour; what was
+// frozen at the window's start (forecasts.ts) is another figure, for alerts and for the track record. billing.db; the
+// collector is its only writer.
 import { and, eq, gt, lte } from "../drizzle.ts";
 import type { ForecastFilter, FrozenForecast } from "./forecasts.ts";
 import type { NanoUsd } from "../money.ts";
@@ -56,7 +57,8 @@ export async function readRests(
   return withPlans({ usage, billing }, rows, atMs);
 }
 
-/** Where a window lands: what is spent, and of what is to come the part that lies after now. Never below what is spent. */
+/** Where a window lands: what is spent, and of what is to come the part that lies after now. Never below what is
+ *  spent. */
 export function landingOf(rest: Rest, spentNanoUsd: NanoUsd, nowMs: number): Landing {
   const left = leftOf(rest, nowMs);
   const share = (quantile: NanoUsd): NanoUsd => (rest.p50NanoUsd > 0n ? (quantile * left) / rest.p50NanoUsd : quantile);

@@ -1,6 +1,6 @@
-// What was metered on a UTC day, by key, credential, model, tier, token class and price: the meter's side of reconciliation and of
-// exports. Folded from the day's events in pages, kept in billing.db with the mark of the sums it was folded from, and folded again
-// when these have moved. A closed day's fold stays as it was signed.
+// What was metered on a UTC day, by key, credential, model, tier, token class and price: the meter's side of
+// reconciliation and of exports. Folded from the day's events in pages, kept in billing.db with the mark of the sums it
+// was folded from, and folded again when these have moved. A closed day's fold stays as it was signed.
 import { and, asc, eq, gte, lt, sql } from "../drizzle.ts";
 import type { Adjustment } from "../usage/adjustments.ts";
 import { findClosed, recordCorrection } from "./closed-days.ts";
@@ -257,7 +257,8 @@ export async function readMarks(
   return marks.toSorted((a, b) => (a.day < b.day ? -1 : a.day > b.day ? 1 : a.provider < b.provider ? -1 : 1));
 }
 
-/** The last audit record that moved spend of a day from one owner to another, by day: sums by provider do not show it. */
+/** The last audit record that moved spend of a day from one owner to another, by day: sums by provider do not show
+ *  it. */
 function readMoved(usage: UsageBooks, sinceDay: string, untilDay: string): Map<string, bigint> {
   const start = (day: string): AttemptId => firstAttemptId(Date.parse(`${day}T00:00:00Z`));
   const ids = start(addDays("2026-01-01", 1)) - start("2026-01-01");
@@ -297,7 +298,8 @@ export async function refreshMetered(
   return days.length;
 }
 
-/** What was metered of a provider on a UTC day: the fold that is kept, where it is up to date or closed, else a fresh one. */
+/** What was metered of a provider on a UTC day: the fold that is kept, where it is up to date or closed, else a fresh
+ *  one. */
 export async function readMetered(
   { usage, billing }: { readonly usage: UsageBooks; readonly billing: BillingBooks | undefined },
   sinceDay: string,

@@ -1,7 +1,8 @@
-// Planned events: spend that somebody expects to differ, so that a launch is no alarm. A plan multiplies what its scope is expected to
-// spend from one instant to another; whatever shares spend with that scope (its organisation, its keys) moves in proportion to what
-// it shared in the last four weeks. Frozen forecasts stay as they are: plans are laid over them when they are read, so that one
-// made during the day counts at once, and one that is removed counts no more. billing.db; the collector is its only writer.
+// Planned events: spend that somebody expects to differ, so that a launch is no alarm. A plan multiplies what its scope
+// is expected to spend from one instant to another; whatever shares spend with that scope (its organisation, its keys)
+// moves in proportion to what it shared in the last four weeks. Frozen forecasts stay as they are: plans are laid over
+// them when they are read, so that one made during the day counts at once, and one that is removed counts no more.
+// billing.db; the collector is its only writer.
 import { ChangeRefused } from "../usage/change-refused.ts";
 import { and, desc, eq, gt, isNull, lt } from "../drizzle.ts";
 import { readForecasts } from "./forecasts.ts";

@@ -1,5 +1,5 @@
-// The tables of billing.db as drizzle sees them, for reading. The SQL in migrations/ is what makes them (STRICT, triggers, generated
-// columns: more than drizzle can say); a test holds the two together, column by column.
+// The tables of billing.db as drizzle sees them, for reading. The SQL in migrations/ is what makes them (STRICT,
+// triggers, generated columns: more than drizzle can say); a test holds the two together, column by column.
 import { real, sqliteTable, text } from "../drizzle.ts";
 import { count, nanoUsd } from "../columns.ts";
 

@@ -1,5 +1,5 @@
-// Notices: what sources said of each alert group, what waits for Slack, and what was said there, so that an outage loses nothing and a
-// restart repeats nothing. notices.db; the alerts program is its only writer.
+// Notices: what sources said of each alert group, what waits for Slack, and what was said there, so that an outage
+// loses nothing and a restart repeats nothing. notices.db; the alerts program is its only writer.
 import { randomUUID } from "node:crypto";
 import { and, asc, desc, eq, gt, gte, lt, or, sql } from "../drizzle.ts";
 import type { NanoUsd } from "../money.ts";
@@ -14,8 +14,8 @@ export type Outgoing = typeof outbox.$inferSelect;
 export type Notice = typeof notices.$inferSelect;
 export type Mute = typeof mutes.$inferSelect;
 
-/** Keeps what a source delivered, and that its group has to be said. A newer word of the same source takes the place of the older
- *  one, and what waits is said once: only the latest state is worth saying. */
+/** Keeps what a source delivered, and that its group has to be said. A newer word of the same source takes the place of
+ *  the older one, and what waits is said once: only the latest state is worth saying. */
 export async function keepDelivery(
   books: NoticesBooks,
   groupKey: string,
@@ -120,7 +120,8 @@ export async function findLastNotice(books: NoticesBooks, groupKey: string): Pro
 /** Messages of one key that are read at most. */
 const MOST_ABOUT = 50;
 
-/** Messages since an instant that name any of these words as a whole, the newest first: "ci" is not named by "social". */
+/** Messages since an instant that name any of these words as a whole, the newest first: "ci" is not named by
+ *  "social". */
 export async function readNoticesAbout(
   books: NoticesBooks,
   words: readonly string[],
@@ -152,8 +153,9 @@ export type Said = Pick<Notice, "channel" | "ts" | "state" | "text" | "severity"
   readonly figureNanoUsd: NanoUsd | undefined;
 };
 
-/** Books that a row was said: the message is noted, what follows it in its thread is queued and the row leaves the outbox, all or
- *  nothing. `notice`: the message that was updated; undefined for a new one. `composedAtMs`: as of when it speaks. */
+/** Books that a row was said: the message is noted, what follows it in its thread is queued and the row leaves the
+ *  outbox, all or nothing. `notice`: the message that was updated; undefined for a new one. `composedAtMs`: as of when
+ *  it speaks. */
 export async function noteSaid(
   books: NoticesBooks,
   row: Outgoing,
@@ -206,8 +208,8 @@ export async function noteFound(
   });
 }
 
-/** Lets go of a row that needs no message, or whose message stands already. `overAtMs`: its group was over by then, and what was said of
- *  it before goes too; what came since has not been said yet. */
+/** Lets go of a row that needs no message, or whose message stands already. `overAtMs`: its group was over by then, and
+ *  what was said of it before goes too; what came since has not been said yet. */
 export async function dropOutgoing(books: NoticesBooks, { id, groupKey }: Outgoing, overAtMs?: number): Promise<void> {
   const ofGroup = eq(deliveries.groupKey, groupKey);
   await books.transaction(async (own) => {

@@ -123,8 +123,8 @@ export type Discount = {
   readonly percent: string;
 };
 
-/** Builds the book. `userRows` (keymeter.yaml) win over our rows, ours over the list's: the library's, or a newer one. Throws a RangeError that
- *  names the row when a price is no decimal or out of range. */
+/** Builds the book. `userRows` (keymeter.yaml) win over our rows, ours over the list's: the library's, or a newer one.
+ *  Throws a RangeError that names the row when a price is no decimal or out of range. */
 export function createPriceBook(
   userRows: readonly PriceRow[] = [],
   discounts: readonly Discount[] = [],
@@ -178,7 +178,8 @@ export function ceilingPrice(usd: {
   return { ...dated.price, confidence: "inferred" };
 }
 
-/** The prices of one model, newest first. `name` is the model's, or that of a variant of it, which only our rows know. */
+/** The prices of one model, newest first. `name` is the model's, or that of a variant of it, which only our rows
+ *  know. */
 function datedPrices(
   rows: readonly { row: PriceRow; dated: DatedPrice }[],
   newer: PriceList | undefined,
@@ -277,7 +278,8 @@ function libraryUnits(prices: ModelPrice): { [unit in Unit]?: UnitPrice } {
   return units;
 }
 
-/** Sound at the price of text is a guess, and so is a picture that is made; one that is read is how most lists mean it. */
+/** Sound at the price of text is a guess, and so is a picture that is made; one that is read is how most lists mean
+ *  it. */
 const GUESSED_WHEN_ABSENT = [
   "input_audio",
   "cache_read_audio",

@@ -1,5 +1,6 @@
-// The price list that a data folder may hold: newer than the one that comes with @pydantic/genai-prices, in the same form. It is
-// checked before it is written and before it is used; one that is odd is refused whole, and the prices that were known go on.
+// The price list that a data folder may hold: newer than the one that comes with @pydantic/genai-prices, in the same
+// form. It is checked before it is written and before it is used; one that is odd is refused whole, and the prices that
+// were known go on.
 import { createHash } from "node:crypto";
 import { readFileSync, renameSync, statSync, writeFileSync } from "node:fs";
 import { findProvider } from "@pydantic/genai-prices";
@@ -101,7 +102,8 @@ function priceListPath(dataDir: string): string {
   return `${dataDir}/price-list.json`;
 }
 
-/** The day on which the list inside @pydantic/genai-prices was published: a test holds it to the version in package.json. */
+/** The day on which the list inside @pydantic/genai-prices was published: a test holds it to the version in
+ *  package.json. */
 export const BUILT_IN_LIST = { version: "0.1.8", day: "2026-09-23" };
 
 /** When the list that counts was fetched, or published if none was. */
@@ -117,8 +119,8 @@ export function writePriceList(dataDir: string, text: string): void {
   renameSync(`${path}.new`, path);
 }
 
-/** The book of a data folder, with the list that lies there. `refresh` looks whether there is another one: call it now and then.
- *  `onTrouble` gets a sentence when a list is refused. */
+/** The book of a data folder, with the list that lies there. `refresh` looks whether there is another one: call it now
+ *  and then. `onTrouble` gets a sentence when a list is refused. */
 export function openPriceBook(
   dataDir: string,
   rows: readonly PriceRow[],
@@ -149,7 +151,8 @@ export function openPriceBook(
   return { find: (list, model, atMs, tiers) => book.find(list, model, atMs, tiers), refresh };
 }
 
-/** Refuses a list in which a model that is known answers to another entry, or has a price or a context that moved too far. */
+/** Refuses a list in which a model that is known answers to another entry, or has a price or a context that moved too
+ *  far. */
 function checkMoves(newer: PriceList, ids: readonly string[]): void {
   const [before, after] = [createPriceBook(), createPriceBook([], [], newer)];
   const now = Date.now();

@@ -6,9 +6,9 @@ import type { EventRecord } from "../usage/events.ts";
 import { readAttemptId } from "../ids.ts";
 import type { PriceBook } from "./price-book.ts";
 
-/** Undefined: nothing changes, or it cannot be told. `now`: what earlier adjustments made of it. `listOf` says which price list it is, of
- *  an event that does not. Events of several models are left alone, for their usage is one sum; so are those that stand at the amount reserved, or at
- *  the provider's own word. */
+/** Undefined: nothing changes, or it cannot be told. `now`: what earlier adjustments made of it. `listOf` says which
+ *  price list it is, of an event that does not. Events of several models are left alone, for their usage is one sum; so
+ *  are those that stand at the amount reserved, or at the provider's own word. */
 export function repriced(
   event: EventRecord,
   now: Adjusted | undefined,

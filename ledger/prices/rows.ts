@@ -2,8 +2,8 @@
 // each with its source. Prices are decimal USD per million tokens.
 import type { FeeUnit, TokenClass } from "../usage.ts";
 
-/** A price of ours or of the user's: decimal USD per million tokens, and USD each for fees. `from` is a UTC day, absent means
- *  always. `model` may name a variant: "dall-e-3/hd/1024x1024". */
+/** A price of ours or of the user's: decimal USD per million tokens, and USD each for fees. `from` is a UTC day, absent
+ *  means always. `model` may name a variant: "dall-e-3/hd/1024x1024". */
 export type PriceRow = {
   readonly list: string;
   readonly model: string;
@@ -57,7 +57,8 @@ export type MultipleRow = {
   readonly source: string;
 };
 
-/** A fee of many models. `isMost`: a free allowance that no answer shows may take some of it away, so it is inferred. */
+/** A fee of many models. `isMost`: a free allowance that no answer shows may take some of it away, so it is
+ *  inferred. */
 export type FeeRow = {
   readonly list: string;
   readonly model: RegExp;
@@ -71,7 +72,8 @@ const OPENAI_TIERS = "https://developers.openai.com/api/docs/pricing";
 const ANTHROPIC_PRICING = "https://platform.claude.com/docs/en/about-claude/pricing";
 const GEMINI_PRICING = "https://ai.google.dev/gemini-api/docs/pricing";
 
-/** Where the provider's own page could not be read: LiteLLM's price map 1.109.1, which agrees with genai-prices 0.2.3. */
+/** Where the provider's own page could not be read: LiteLLM's price map 1.109.1, which agrees with genai-prices
+ *  0.2.3. */
 const LITELLM = "https://github.com/BerriAI/litellm/blob/main/model_prices_and_context_window.json";
 const FAST_MODE = "https://code.claude.com/docs/en/fast-mode";
 
@@ -448,7 +450,8 @@ export const FEE_ROWS: readonly FeeRow[] = [
     usdEach: "0.0000005",
     source: GEMINI_PRICING,
   },
-  // What a container of 1 GB costs in its first 20 minutes. No answer says its size, its minutes, or which request opened it.
+  // What a container of 1 GB costs in its first 20 minutes. No answer says its size, its minutes, or which request
+  // opened it.
   { list: "openai", model: /./, unit: "container", usdEach: "0.03", isMost: true, source: OPENAI_TIERS },
 ];
 

@@ -1,5 +1,5 @@
-// Adjustments: corrections of metered money. An event is never edited; what a correction adds counts in the sums and windows of
-// its event, and the same correction twice is one.
+// Adjustments: corrections of metered money. An event is never edited; what a correction adds counts in the sums and
+// windows of its event, and the same correction twice is one.
 import { createHash } from "node:crypto";
 import { ChangeRefused } from "./change-refused.ts";
 import { and, drizzle, eq, gt, sql } from "../drizzle.ts";
@@ -27,9 +27,9 @@ export type Adjustment = {
   readonly detail: string;
 };
 
-/** Books corrections and their effect on the sums, inside the writer's transaction, under the number of the audit record that will
- *  hold their digest. Those that are there already change nothing; returns the others. Throws ChangeRefused for an attempt without
- *  an event. */
+/** Books corrections and their effect on the sums, inside the writer's transaction, under the number of the audit
+ *  record that will hold their digest. Those that are there already change nothing; returns the others. Throws
+ *  ChangeRefused for an attempt without an event. */
 export function addAdjustments(
   database: Sqlite,
   rollups: Rollups,
@@ -70,7 +70,8 @@ export function digestAdjustments(list: readonly Adjustment[]): string {
   return createHash("sha256").update(lines.toSorted().join("\n")).digest("hex");
 }
 
-/** Each audit record whose corrections are not those it was written for. Rows from before there were digests can only be counted. */
+/** Each audit record whose corrections are not those it was written for. Rows from before there were digests can only
+ *  be counted. */
 export async function readAdjustmentDifferences(books: UsageBooks): Promise<string[]> {
   const database = sqliteOf(books);
   const tables = drizzle(database);

@@ -1,5 +1,6 @@
-// How operations become durable: those of one turn of the event loop go to the writer's thread together and are committed together; the next
-// batch leaves when the last one is in. No timer waits for company: a batch grows only while the disk is busy.
+// How operations become durable: those of one turn of the event loop go to the writer's thread together and are
+// committed together; the next batch leaves when the last one is in. No timer waits for company: a batch grows only
+// while the disk is busy.
 import { Worker } from "node:worker_threads";
 import { setTimeout as sleep } from "node:timers/promises";
 import type { Budget } from "../budgets.ts";
@@ -68,8 +69,8 @@ export type Appender = {
 const MOST_ANSWER_MS = 5_000;
 const SECOND = 1_000;
 
-/** Takes the book's lock, starts the thread and waits until the books are open and recovered. Rejects with a LedgerError whose message is for
- *  whoever runs Keymeter. */
+/** Takes the book's lock, starts the thread and waits until the books are open and recovered. Rejects with a
+ *  LedgerError whose message is for whoever runs Keymeter. */
 export async function openAppender(settings: ThreadSettings): Promise<Appender> {
   const lock = lockForWriting(settings.path);
   const thread = new Worker(new URL("./writer-thread.ts", import.meta.url), {

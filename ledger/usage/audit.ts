@@ -17,7 +17,8 @@ export type AuditEntry = {
 
 const GENESIS = "0".repeat(64);
 
-/** The newest record's number and hash. Whoever notes it elsewhere can tell later that nothing before it was written anew. */
+/** The newest record's number and hash. Whoever notes it elsewhere can tell later that nothing before it was written
+ *  anew. */
 export type AuditHead = { readonly seq: number; readonly hash: string };
 
 export function readAuditHead(database: Sqlite): AuditHead {
@@ -36,8 +37,8 @@ export function appendAudit(database: Sqlite, entry: AuditEntry): number {
   return seq;
 }
 
-/** The first record that was changed, taken out or moved, or undefined when the chain is whole and, where one is given, still leads
- *  through the head that was noted; and the head of what was looked at. */
+/** The first record that was changed, taken out or moved, or undefined when the chain is whole and, where one is given,
+ *  still leads through the head that was noted; and the head of what was looked at. */
 export async function checkAudit(
   books: UsageBooks,
   noted?: AuditHead,

@@ -1,6 +1,6 @@
-// Booking: what is decided and written in one transaction of usage.db. Takes operations, answers each after the commit, and keeps
-// the sums in memory equal to the books: a failed commit throws them away. Knows no threads and no clock but the one it is given.
-// How each kind of operation is booked stands in bookings/.
+// Booking: what is decided and written in one transaction of usage.db. Takes operations, answers each after the commit,
+// and keeps the sums in memory equal to the books: a failed commit throws them away. Knows no threads and no clock but
+// the one it is given. How each kind of operation is booked stands in bookings/.
 import { bookExtend } from "./bookings/extend.ts";
 import { openLedger, readAgain } from "./bookings/ledger.ts";
 import type { Books, Ledger } from "./bookings/ledger.ts";
@@ -39,8 +39,8 @@ export type Booking = {
   readonly lastAttemptId: AttemptId;
   /** Ids that lie ahead of a clock that was accepted. */
   readonly ahead: readonly AttemptId[];
-  /** Books operations in one transaction. It fails as a whole only when the storage fails; an operation that cannot be booked
-   *  fails alone. */
+  /** Books operations in one transaction. It fails as a whole only when the storage fails; an operation that cannot be
+   *  booked fails alone. */
   book(operations: readonly Task[]): Answer[];
 };
 

@@ -1,4 +1,5 @@
-// What budgets have spent: sums over the rollups and, where an hour counts, the events, by what a scope covers. Reads only.
+// What budgets have spent: sums over the rollups and, where an hour counts, the events, by what a scope covers. Reads
+// only.
 import { covers } from "../budgets.ts";
 import type { Budget, Scope, Subject } from "../budgets.ts";
 import { and, drizzle, eq, gte, lt, sql } from "../drizzle.ts";
@@ -13,8 +14,8 @@ import { sqliteOf } from "../sqlite-books.ts";
 import type { UsageBooks } from "../books.ts";
 import type { Window } from "../windows.ts";
 
-/** Whether what a tag names counts in budgets of that name, as the program that writes the books was told. Otherwise only what the key itself
- *  belongs to does: nobody spends another's budget by naming it. */
+/** Whether what a tag names counts in budgets of that name, as the program that writes the books was told. Otherwise
+ *  only what the key itself belongs to does: nobody spends another's budget by naming it. */
 export function doTagsCount(database: Sqlite): boolean {
   // Books of before this was asked counted them.
   return database.prepare("SELECT value FROM meta WHERE name = 'tags_in_budgets'").pluck().get() !== "0";
@@ -25,7 +26,8 @@ export type OwnNames = <T extends Pick<Subject, "keyId" | (typeof NAMED)[number]
 
 const NAMED = ["team", "project", "env"] as const;
 
-/** Reads which names are keys' own: what each belongs to, or once did. `more`: what one of them is about to belong to. */
+/** Reads which names are keys' own: what each belongs to, or once did. `more`: what one of them is about to belong
+ *  to. */
 export function readOwnNames(
   database: Sqlite,
   tagsCount = doTagsCount(database),
@@ -59,7 +61,8 @@ export async function readKeyOwners(
   return { team: of("team"), project: of("project"), env: of("env") };
 }
 
-/** The settled sum of a budget in a window, folded from the books: whole days from the day rollup, hours from events. */
+/** The settled sum of a budget in a window, folded from the books: whole days from the day rollup, hours from
+ *  events. */
 export async function readSettled(books: UsageBooks, budget: Budget, window: Window): Promise<NanoUsd> {
   return settledIn(sqliteOf(books), budget, window);
 }
@@ -114,7 +117,8 @@ export function settledIn(
   return BigInt(row?.cost ?? 0);
 }
 
-/** The settled sums of many budgets, each in its own window, by id: budgets that look at owners and providers share a walk of their window's days. */
+/** The settled sums of many budgets, each in its own window, by id: budgets that look at owners and providers share a
+ *  walk of their window's days. */
 export async function readAllSettled(
   books: UsageBooks,
   budgets: readonly Budget[],

@@ -1,5 +1,6 @@
-// Changes to the register: keys, budgets, raises, limits, freezes; and corrections. Each is one function over the writer's connection, called inside its
-// transaction together with the audit record. The admin API and the command end here, both.
+// Changes to the register: keys, budgets, raises, limits, freezes; and corrections. Each is one function over the
+// writer's connection, called inside its transaction together with the audit record. The admin API and the command end
+// here, both.
 import { and, drizzle, eq, isNull } from "../drizzle.ts";
 import { createHash } from "node:crypto";
 import { addAdjustments, digestAdjustments } from "./adjustments.ts";
@@ -374,8 +375,9 @@ function subjectOf(change: Single): string {
   }
 }
 
-/** The change as JSON; of a key's digest only a digest: an audit is read by many, and must show all the same that nobody put in a
- *  secret of his own. Throws ChangeRefused for text that is none: SQLite would keep it as another one. */
+/** The change as JSON; of a key's digest only a digest: an audit is read by many, and must show all the same that
+ *  nobody put in a secret of his own. Throws ChangeRefused for text that is none: SQLite would keep it as another
+ *  one. */
 function detailOf(change: Change): string {
   const said =
     "digest" in change ? { ...change, digest: createHash("sha256").update(change.digest).digest("hex") } : change;

@@ -1,5 +1,6 @@
-// The time that the books go by. Ids are instants, so a wall clock that jumps would date what follows wrong, for good: a jump is told by the
-// time since the machine was started, which a sleep does not stop. While it is in doubt time goes on as before, and nothing is admitted.
+// The time that the books go by. Ids are instants, so a wall clock that jumps would date what follows wrong, for good:
+// a jump is told by the time since the machine was started, which a sleep does not stop. While it is in doubt time goes
+// on as before, and nothing is admitted.
 
 export type Clock = {
   /** Milliseconds since 1970, as they are believed. */
@@ -21,7 +22,8 @@ const BELIEVED_AFTER_MS = 60_000;
 /** How old a provider's word may be. */
 const HEARD_LATELY_MS = 300_000;
 
-/** `wall` is the machine's clock, `sinceBoot` the milliseconds since it was started. `newestMs`: the newest event in the books. */
+/** `wall` is the machine's clock, `sinceBoot` the milliseconds since it was started. `newestMs`: the newest event in
+ *  the books. */
 export function createClock(wall: () => number, sinceBoot: () => number, newestMs: number): Clock {
   /** The wall clock when the machine was started, as it is believed. */
   let bootMs = wall() - sinceBoot();

@@ -1,11 +1,12 @@
-// Which provider credential paid: a client's own provider key, or the one that a Keymeter key was swapped for at the time. Reads only.
+// Which provider credential paid: a client's own provider key, or the one that a Keymeter key was swapped for at the
+// time. Reads only.
 import { asc, eq } from "../drizzle.ts";
 import type { UsageBooks } from "../books.ts";
 import { tablesOf } from "../sqlite-books.ts";
 import { credentials, keys } from "./schema.ts";
 
-/** Says which provider credential paid for a key's request: its own, of a provider key; of a virtual key the one that it was swapped
- *  for at that time, as far back as that was written down. */
+/** Says which provider credential paid for a key's request: its own, of a provider key; of a virtual key the one that
+ *  it was swapped for at that time, as far back as that was written down. */
 export function readCredentials(usage: UsageBooks): (keyId: string, provider: string, atMs: number) => string {
   const tables = tablesOf(usage);
   const own = new Set(
@@ -34,7 +35,8 @@ export type MeteredCredential = {
   readonly name: string;
 };
 
-/** Every provider credential that the meter has seen: provider keys of clients, and what virtual keys are swapped for. */
+/** Every provider credential that the meter has seen: provider keys of clients, and what virtual keys are swapped
+ *  for. */
 export async function readMeteredCredentials(usage: UsageBooks): Promise<MeteredCredential[]> {
   const tables = tablesOf(usage);
   const found = new Map<string, MeteredCredential>();

@@ -1,5 +1,6 @@
-// The columns of a usage event: what each is called in SQL, what of an event it holds, whether the seal of a day covers it, and what of
-// the printed record it makes. Table, insert, row, record and seal are made from here: a new column is one entry, and a migration.
+// The columns of a usage event: what each is called in SQL, what of an event it holds, whether the seal of a day covers
+// it, and what of the printed record it makes. Table, insert, row, record and seal are made from here: a new column is
+// one entry, and a migration.
 import { count, nanoUsd } from "../columns.ts";
 import type { CostLine } from "../cost.ts";
 import { getTableColumns, sqliteTable, text } from "../drizzle.ts";
@@ -19,14 +20,16 @@ const UNIT_OF = {
 const UNIT_FIELDS = Object.keys(UNIT_OF) as (keyof typeof UNIT_OF)[];
 const OWN_UNITS = new Set<string>(Object.values(UNIT_OF));
 
-/** A value as it travels to the writer's thread and into the insert; money as digits, which SQLite takes for the integer it is. */
+/** A value as it travels to the writer's thread and into the insert; money as digits, which SQLite takes for the
+ *  integer it is. */
 type Plain = string | number | null;
 type ValueOf<B extends SQLiteColumnBuilderBase> = B["_"]["notNull"] extends true
   ? B["_"]["data"]
   : B["_"]["data"] | null;
 type UnitCounts = { readonly [field in keyof typeof UNIT_OF]: number | null };
 
-/** `shows`: what of the record is made of it, of the whole row where it takes more. Everything is sealed but what may be emptied later. */
+/** `shows`: what of the record is made of it, of the whole row where it takes more. Everything is sealed but what may
+ *  be emptied later. */
 function column<B extends SQLiteColumnBuilderBase, R extends object>(
   is: B,
   of: (event: UsageEvent) => Plain,
@@ -200,7 +203,8 @@ export const KNOWN_COLUMNS: ReadonlySet<string> = new Set(NAMES);
 
 export const INSERT_EVENT = `INSERT INTO events (${NAMES.join(", ")}) VALUES (${NAMES.map(() => "?").join(", ")})`;
 
-/** The values of `INSERT_EVENT`, in order. Plain JSON values, so that a row can travel to the writer's thread as text. */
+/** The values of `INSERT_EVENT`, in order. Plain JSON values, so that a row can travel to the writer's thread as
+ *  text. */
 export type EventRow = readonly Plain[];
 
 /** Where each field stands in a row. */

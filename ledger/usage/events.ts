@@ -1,4 +1,5 @@
-// Usage events in the books: the row that is booked, the part of it that sums are made of, and how readers get records of them back.
+// Usage events in the books: the row that is booked, the part of it that sums are made of, and how readers get records
+// of them back.
 import { and, asc, desc, drizzle, eq, getTableColumns, gte, lt } from "../drizzle.ts";
 import type { Subject } from "../budgets.ts";
 import { attemptAtMs, firstAttemptId } from "../ids.ts";
@@ -172,7 +173,8 @@ export async function readEvents(books: UsageBooks, filter: EventFilter): Promis
   return newest.toReversed().map(recordOf);
 }
 
-/** Walks every event from `sinceMs` on once, oldest first, in pages: for readers that must not hold a read open for minutes. */
+/** Walks every event from `sinceMs` on once, oldest first, in pages: for readers that must not hold a read open for
+ *  minutes. */
 export async function* walkEvents(
   books: UsageBooks,
   { sinceMs = 0, pageSize = 2_000 }: { readonly sinceMs?: number; readonly pageSize?: number } = {},

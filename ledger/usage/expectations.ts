@@ -1,5 +1,5 @@
-// What a request will probably cost, for budgets of mode `expected`: input by bytes, output by the 95th percentile of that
-// key and model once enough is known. In memory; a restart learns anew from the last events.
+// What a request will probably cost, for budgets of mode `expected`: input by bytes, output by the 95th percentile of
+// that key and model once enough is known. In memory; a restart learns anew from the last events.
 import { desc, notInArray } from "../drizzle.ts";
 import { SUMMED_ENDPOINTS } from "./usage-event.ts";
 import type { UsageBooks } from "../books.ts";

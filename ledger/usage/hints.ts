@@ -1,5 +1,5 @@
-// Hints that a metered key is in other hands: a new address, use after long silence, an unusual hour. Weak signs each; they stand beside a leak,
-// and are no alarm of their own.
+// Hints that a metered key is in other hands: a new address, use after long silence, an unusual hour. Weak signs each;
+// they stand beside a leak, and are no alarm of their own.
 import { sqliteOf } from "../sqlite-books.ts";
 import type { UsageBooks } from "../books.ts";
 

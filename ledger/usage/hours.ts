@@ -1,4 +1,5 @@
-// Spend by the UTC hour, and what forecasts and corrections read of it: by one dimension, by what a scope covers. Reads only.
+// Spend by the UTC hour, and what forecasts and corrections read of it: by one dimension, by what a scope covers. Reads
+// only.
 import { and, asc, eq, gte, lt, sql } from "../drizzle.ts";
 import type { SQL } from "../drizzle.ts";
 import type { Subject } from "../budgets.ts";
@@ -17,8 +18,8 @@ export type ForecastScope = { readonly scope: (typeof FORECAST_SCOPES)[number]; 
 /** Spend of one scope in one UTC hour, by the hour's start: the forecast's input. */
 export type HourlySpend = { readonly hourMs: number; readonly id: string; readonly costNanoUsd: NanoUsd };
 
-/** Hours `[sinceMs, untilMs)` in which anything was spent, by the values of one dimension; of what lies `within` another scope
- *  only. An hour without a row is zero only if the meter ran. */
+/** Hours `[sinceMs, untilMs)` in which anything was spent, by the values of one dimension; of what lies `within`
+ *  another scope only. An hour without a row is zero only if the meter ran. */
 export async function readHourlySpend(
   books: UsageBooks,
   sinceMs: number,
@@ -78,7 +79,8 @@ export async function readSpendOfHours(
 /** Spend with all that a budget's scope looks at. */
 export type SubjectSpend = Subject & { readonly costNanoUsd: NanoUsd };
 
-/** Spend since an instant, by subject: of whole UTC hours, or to the millisecond from the events themselves (minutes, not days). */
+/** Spend since an instant, by subject: of whole UTC hours, or to the millisecond from the events themselves (minutes,
+ *  not days). */
 export async function readSubjectSpend(
   books: UsageBooks,
   sinceMs: number,

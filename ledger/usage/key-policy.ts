@@ -1,10 +1,11 @@
-// What a key may do, beside how much: which models, providers and endpoints, from where, and what happens to a model without a
-// price. Absent means no limit. Data only; the proxy holds requests against it.
+// What a key may do, beside how much: which models, providers and endpoints, from where, and what happens to a model
+// without a price. Absent means no limit. Data only; the proxy holds requests against it.
 import { isIP } from "node:net";
 import { z } from "zod";
 
-/** A model without a price. `refuse`: always. `allow`: also under a hard budget, in which it then counts nothing. Prices: it is held
- *  and booked at these, in USD per million tokens, as inferred. Absent: refused under a hard budget only. */
+/** A model without a price. `refuse`: always. `allow`: also under a hard budget, in which it then counts nothing.
+ *  Prices: it is held and booked at these, in USD per million tokens, as inferred. Absent: refused under a hard budget
+ *  only. */
 type UnpricedPolicy =
   | "refuse"
   | "allow"

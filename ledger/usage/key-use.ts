@@ -1,11 +1,12 @@
-// Keys as their use shows them: what they are called, when each was used last, in which hours; and the names that clients use most. Reads only.
+// Keys as their use shows them: what they are called, when each was used last, in which hours; and the names that
+// clients use most. Reads only.
 import { and, asc, desc, eq, gt, gte, ne, sql } from "../drizzle.ts";
 import { keys, rollupHour } from "./schema.ts";
 import type { UsageBooks } from "../books.ts";
 import { sqliteOf, tablesOf } from "../sqlite-books.ts";
 
-/** The start of the last UTC hour, before an instant if one is given, in which each key asked for something that was booked: a look or two at an index
- *  for each key, however many hours are kept. */
+/** The start of the last UTC hour, before an instant if one is given, in which each key asked for something that was
+ *  booked: a look or two at an index for each key, however many hours are kept. */
 export async function readLastUsed(
   books: UsageBooks,
   beforeMs = Number.MAX_SAFE_INTEGER,

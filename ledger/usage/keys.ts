@@ -1,5 +1,5 @@
-// Keys: who may spend. A virtual key is a secret that we issue; a fingerprint stands for a provider key seen in passing.
-// Secrets are kept as HMAC-SHA256 with a pepper; the secret itself is shown once and stored nowhere.
+// Keys: who may spend. A virtual key is a secret that we issue; a fingerprint stands for a provider key seen in
+// passing. Secrets are kept as HMAC-SHA256 with a pepper; the secret itself is shown once and stored nowhere.
 import { hash, randomBytes } from "node:crypto";
 import { crc32 } from "node:zlib";
 import { drizzle } from "../drizzle.ts";
@@ -86,8 +86,8 @@ export function reissueSecret(env: string): string {
   return virtualSecret(randomBase62(ID_LENGTH), env);
 }
 
-/** `km_<env>_<id>_<secret><checksum>`: 43 random base62 characters, and a CRC32 that tells a mistyped key from an unknown one
- *  without asking the books. */
+/** `km_<env>_<id>_<secret><checksum>`: 43 random base62 characters, and a CRC32 that tells a mistyped key from an
+ *  unknown one without asking the books. */
 function virtualSecret(id: string, env: string): string {
   const kind = env
     .toLowerCase()
@@ -131,8 +131,8 @@ export function fingerprintId(digest: string): string {
     .slice(-12)}`;
 }
 
-/** Whether books are there whose keys only one pepper opens. Books that cannot be read say nothing here: whoever opens them for writing says
- *  why. */
+/** Whether books are there whose keys only one pepper opens. Books that cannot be read say nothing here: whoever opens
+ *  them for writing says why. */
 export function needPepper(path: string): boolean {
   try {
     const books = openForReading(path);

@@ -1,4 +1,5 @@
-// Limits: what is not money. Requests and tokens a minute, requests at once, the size of a body, by key, by team or for all.
+// Limits: what is not money. Requests and tokens a minute, requests at once, the size of a body, by key, by team or for
+// all.
 import { drizzle } from "../drizzle.ts";
 import { sqliteOf } from "../sqlite-books.ts";
 import type { UsageBooks } from "../books.ts";

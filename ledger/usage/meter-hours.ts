@@ -1,4 +1,5 @@
-// When the meter ran. An hour in which it ran and nothing was spent is zero; one in which it did not is missing. Reads only.
+// When the meter ran. An hour in which it ran and nothing was spent is zero; one in which it did not is missing. Reads
+// only.
 import { and, gte, lt } from "../drizzle.ts";
 import { meterHours } from "./schema.ts";
 import type { UsageBooks } from "../books.ts";
@@ -25,7 +26,8 @@ export async function findMeterBegan(books: UsageBooks): Promise<number | undefi
   return first === null ? undefined : Number(first);
 }
 
-/** The UTC day on which the meter began: today, if it never ran. Days before it are billed and not metered: they are compared with nothing. */
+/** The UTC day on which the meter began: today, if it never ran. Days before it are billed and not metered: they are
+ *  compared with nothing. */
 export async function firstMeteredDay(books: UsageBooks, nowMs: number): Promise<string> {
   return new Date((await findMeterBegan(books)) ?? nowMs).toISOString().slice(0, 10);
 }

@@ -1,5 +1,5 @@
-// What was metered by the hour, as leaks are looked for: tokens and requests by credential, of answers that lie over the end of an hour, and of work that
-// goes on. Reads only.
+// What was metered by the hour, as leaks are looked for: tokens and requests by credential, of answers that lie over
+// the end of an hour, and of work that goes on. Reads only.
 import { and, eq, gte, lt, sql } from "../drizzle.ts";
 import type { AnySQLiteColumn, SQL } from "../drizzle.ts";
 import { SUMMED_ENDPOINTS } from "./usage-event.ts";
@@ -10,7 +10,8 @@ import { rollupHour } from "./schema.ts";
 import { HOUR_MS } from "../billing/metered.ts";
 import { readCredentials } from "./credentials.ts";
 
-/** Whether a batch at a provider was begun since an instant, or is under way. A file that a key made for one is none. */
+/** Whether a batch at a provider was begun since an instant, or is under way. A file that a key made for one is
+ *  none. */
 export async function hasBatchesSince(usage: UsageBooks, provider: string, sinceMs: number): Promise<boolean> {
   const isBatch = `endpoint IN (${SUMMED_ENDPOINTS.map((endpoint) => `'${endpoint}'`).join(", ")})`;
   return (
@@ -68,7 +69,8 @@ export async function readHourTokens(
         cache_write: Number(row.cacheWrite),
         output: Number(row.output),
       };
-      // An hour in which the credential was swapped counts for the old one and the new one: which of them paid is not in the sums.
+      // An hour in which the credential was swapped counts for the old one and the new one: which of them paid is not
+      // in the sums.
       const paid = [row.hourMs, row.hourMs + HOUR_MS - 1].map((atMs) => credentialOf(row.keyId, provider, atMs));
       return [...new Set(paid)].map((credential) => ({
         hourMs: row.hourMs,
@@ -81,7 +83,8 @@ export async function readHourTokens(
     });
 }
 
-/** Work at a provider that began since an instant, by the hour of its beginning: its tokens, once its result passed; undefined before. */
+/** Work at a provider that began since an instant, by the hour of its beginning: its tokens, once its result passed;
+ *  undefined before. */
 export async function readWorkTokens(
   usage: UsageBooks,
   provider: string,
@@ -107,8 +110,8 @@ export async function readWorkTokens(
   });
 }
 
-/** Tokens and requests, by credential, of answers that had begun before an hour of `[sinceMs, untilMs)` and ended in it: a provider may count
- *  them in either. `hourMs` is the hour in which they ended. */
+/** Tokens and requests, by credential, of answers that had begun before an hour of `[sinceMs, untilMs)` and ended in
+ *  it: a provider may count them in either. `hourMs` is the hour in which they ended. */
 export async function readStraddling(
   usage: UsageBooks,
   provider: string,
@@ -134,7 +137,8 @@ export async function readStraddling(
   }));
 }
 
-/** Tokens of answers that were under way at an instant, by credential and served model: a provider may count them before it or after it. */
+/** Tokens of answers that were under way at an instant, by credential and served model: a provider may count them
+ *  before it or after it. */
 export type UnderWay = {
   readonly credential: string;
   readonly model: string;

@@ -15,8 +15,8 @@ const HOUR_MS = 3_600_000;
 /** An event with what is booked for it by now: its cost and all corrections. Undefined: not known. */
 export type BookedEvent = EventRecord & { readonly bookedNanoUsd: NanoUsd | undefined };
 
-/** The newest attempts of a key, before one of them if that is given, newest first. Only hours in which the key was used are looked at: as many as
- *  `limit` at most, each with everybody's events of that hour. */
+/** The newest attempts of a key, before one of them if that is given, newest first. Only hours in which the key was
+ *  used are looked at: as many as `limit` at most, each with everybody's events of that hour. */
 export async function readLastEvents(
   books: UsageBooks,
   keyId: string,

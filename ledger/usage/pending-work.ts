@@ -1,6 +1,6 @@
-// Work that goes on at the provider after its answer: a batch, a background response. It is a reservation that stays open,
-// under the provider's id of the work, until its result passes; then it becomes one event, whoever asked for the result and
-// however often.
+// Work that goes on at the provider after its answer: a batch, a background response. It is a reservation that stays
+// open, under the provider's id of the work, until its result passes; then it becomes one event, whoever asked for the
+// result and however often.
 import { asc, drizzle, isNotNull } from "../drizzle.ts";
 import type { AttemptId } from "../ids.ts";
 import type { NanoUsd } from "../money.ts";

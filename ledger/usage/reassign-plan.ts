@@ -1,4 +1,5 @@
-// What a correction of whose spend it is would do, before it is done: how much moves, and what each budget that sees it has spent. Reads only.
+// What a correction of whose spend it is would do, before it is done: how much moves, and what each budget that sees it
+// has spent. Reads only.
 import { QUARTER_MS } from "../windows.ts";
 import { covers } from "../budgets.ts";
 import type { Budget } from "../budgets.ts";
@@ -14,8 +15,8 @@ import type { Reassignment, Span } from "./reassign.ts";
 import { booked } from "./schema.ts";
 import type { Calendar } from "../windows.ts";
 
-/** What a correction would move, what stays because it names an owner of its own, and what each budget that sees it has spent in its running window,
- *  before and after. */
+/** What a correction would move, what stays because it names an owner of its own, and what each budget that sees it has
+ *  spent in its running window, before and after. */
 export type ReassignmentPlan = {
   readonly requests: number;
   readonly costNanoUsd: NanoUsd;
@@ -97,7 +98,8 @@ export async function planReassignment(
   };
 }
 
-/** As far back as anything that is shown reaches; a budget over all time does not make it read all time for what does not move. */
+/** As far back as anything that is shown reaches; a budget over all time does not make it read all time for what does
+ *  not move. */
 function oldestMs(sinceMs: number, windows: Iterable<{ readonly startMs: number }>): number {
   let oldest = sinceMs;
   for (const { startMs } of windows) if (startMs > 0 && startMs < oldest) oldest = startMs;

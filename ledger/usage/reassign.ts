@@ -1,5 +1,6 @@
-// Whose spend is, corrected afterwards: a provider key that was used for weeks before anybody said whose it is. Its events name their new owner from then
-// on, what they named before is kept (seals and `verify` go by it), and the sums move with them, in one transaction with the audit record.
+// Whose spend is, corrected afterwards: a provider key that was used for weeks before anybody said whose it is. Its
+// events name their new owner from then on, what they named before is kept (seals and `verify` go by it), and the sums
+// move with them, in one transaction with the audit record.
 import { ChangeRefused } from "./change-refused.ts";
 import { and, asc, drizzle, eq, gte, inArray, lt, or, sql } from "../drizzle.ts";
 import { bookedOf } from "./events.ts";
@@ -16,8 +17,8 @@ export const PARTS = ["team", "project", "env"] as const;
 export type Owner = { readonly [part in (typeof PARTS)[number]]?: string | undefined };
 type Owned = { readonly [part in (typeof PARTS)[number]]: string };
 
-/** Of the attempts `[first, end)` of a key, those that name what the key has belonged to, or nothing, name what it belongs to now. What a request named
- *  by a tag of its own stays. */
+/** Of the attempts `[first, end)` of a key, those that name what the key has belonged to, or nothing, name what it
+ *  belongs to now. What a request named by a tag of its own stays. */
 export type Reassignment = {
   readonly keyId: string;
   readonly first: AttemptId;
@@ -48,8 +49,9 @@ export function ownerAfter<T extends Owned>(event: T, { from, to }: Pick<Reassig
   return { ...event, ...(Object.fromEntries(moved) as Partial<Owned>) };
 }
 
-/** Moves events and their sums, inside the writer's transaction, under the number of the audit record to come. Returns how many. Throws ChangeRefused
- *  where the key belongs to somebody else by now, or where it is more than one transaction may hold. */
+/** Moves events and their sums, inside the writer's transaction, under the number of the audit record to come. Returns
+ *  how many. Throws ChangeRefused where the key belongs to somebody else by now, or where it is more than one
+ *  transaction may hold. */
 export function applyReassignment(database: Sqlite, rollups: Rollups, one: Reassignment, auditSeq: number): number {
   const books = drizzle(database);
   const { keyId, first, end, from, to, current } = one;
@@ -121,8 +123,9 @@ function dropEmpty(database: Sqlite, keyId: string, sinceMs: number, untilMs: nu
     .run(keyId, day(sinceMs - DAY_MS), day(untilMs + DAY_MS));
 }
 
-/** The steps in which a key's spend since an instant moves, oldest first: of each the writer reads and moves so much that no request waits long. The last
- *  one has no end, and belongs in one change with what the key belongs to from now on. */
+/** The steps in which a key's spend since an instant moves, oldest first: of each the writer reads and moves so much
+ *  that no request waits long. The last one has no end, and belongs in one change with what the key belongs to from now
+ *  on. */
 export async function* stepsOf(
   books: UsageBooks,
   { spans, ...rest }: Omit<Reassignment, "first" | "end"> & { readonly spans: readonly Span[] },
@@ -159,7 +162,8 @@ function* stepsWithin(
   let [own, all] = [0, 0];
   for (const { hourMs, requests, everybodys } of hours) {
     const [start, end] = [firstAttemptId(Number(hourMs)), firstAttemptId(Number(hourMs) + HOUR_MS)];
-    // What lies between hours of its own is read too, and is not worth counting: a step begins anew with the hour that would be too much.
+    // What lies between hours of its own is read too, and is not worth counting: a step begins anew with the hour that
+    // would be too much.
     if (start > first && own > 0 && (own + Number(requests) > MOST_EVENTS || all + Number(everybodys) > MOST_READ)) {
       yield { ...rest, first, end: start };
       [first, own, all] = [start, 0, 0];
@@ -177,7 +181,8 @@ function* stepsWithin(
   yield { ...rest, first, end: untilMs === undefined ? NO_END : firstAttemptId(untilMs) };
 }
 
-/** A correction without an end, as booking needs it: an attempt that had begun by then is booked under its new owner. */
+/** A correction without an end, as booking needs it: an attempt that had begun by then is booked under its new
+ *  owner. */
 export type OpenMove = Pick<Reassignment, "first" | "from" | "to"> & { readonly until: AttemptId };
 
 /** By key, in the order in which they were made. */
@@ -210,8 +215,8 @@ export function movedOwner<T extends Owned & { readonly attemptId: AttemptId; re
 /** What the audit has of it. */
 type Said = Reassignment & { readonly events: number };
 
-/** Events that name another owner than the audit's corrections make of what they named first, and corrections that moved another number of events. One
- *  walk over both, in the order of attempts. */
+/** Events that name another owner than the audit's corrections make of what they named first, and corrections that
+ *  moved another number of events. One walk over both, in the order of attempts. */
 export async function readReassignDifferences(books: UsageBooks): Promise<string[]> {
   const database = sqliteOf(books);
   const records = drizzle(database)

@@ -1,4 +1,5 @@
-// What a hard cap would have refused of past traffic: events are put, in their order, to the decision that requests are put to.
+// What a hard cap would have refused of past traffic: events are put, in their order, to the decision that requests are
+// put to.
 import { readAdjusted } from "./adjustments.ts";
 import type { Budget } from "../budgets.ts";
 import { covers } from "../budgets.ts";
@@ -38,7 +39,8 @@ const NOTHING: Replayed = {
   firstRefusedAtMs: undefined,
 };
 
-/** Each request is asked for at what it cost in the end, adjustments included; what was refused adds nothing to the window. */
+/** Each request is asked for at what it cost in the end, adjustments included; what was refused adds nothing to the
+ *  window. */
 export async function replayCap(
   books: UsageBooks,
   budget: Budget,

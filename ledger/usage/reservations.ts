@@ -15,16 +15,19 @@ export type ReservationRequest = {
   readonly subject: Subject;
   readonly boundNanoUsd: NanoUsd | undefined;
   readonly expectedNanoUsd: NanoUsd | undefined;
-  /** The most that it can come to while nobody holds it up, proven or reckoned. Undefined: the bound, else what is expected. */
+  /** The most that it can come to while nobody holds it up, proven or reckoned. Undefined: the bound, else what is
+   *  expected. */
   readonly mostNanoUsd?: NanoUsd | undefined;
 };
 
-/** What answers under way may come to beyond the amount of a budget of mode `expected`, whatever was learned of earlier ones: the amount
- *  once more, or, of a small budget, the most that so many such answers can cost; but never more than so many times the amount. */
+/** What answers under way may come to beyond the amount of a budget of mode `expected`, whatever was learned of earlier
+ *  ones: the amount once more, or, of a small budget, the most that so many such answers can cost; but never more than
+ *  so many times the amount. */
 const ANSWERS_BEYOND = 40n;
 const TIMES_BEYOND = 7n;
 
-/** How far settled money and the most that all answers under way can come to may reach, when one of them asks that can cost so much. */
+/** How far settled money and the most that all answers under way can come to may reach, when one of them asks that can
+ *  cost so much. */
 function ceilingOf(amountNanoUsd: NanoUsd, mostNanoUsd: NanoUsd): NanoUsd {
   const answers = ANSWERS_BEYOND * mostNanoUsd;
   const atMost = TIMES_BEYOND * amountNanoUsd;
@@ -35,8 +38,8 @@ function ceilingOf(amountNanoUsd: NanoUsd, mostNanoUsd: NanoUsd): NanoUsd {
 /** `observe` lets through what `enforce` refuses, and says what it would have refused. */
 export type CapMode = "enforce" | "observe";
 
-/** What has to be asked while a stream goes on past what is held for it. `enforced`: a hard budget of mode `expected` covers it.
- *  `counted`: only such as are tried out do. */
+/** What has to be asked while a stream goes on past what is held for it. `enforced`: a hard budget of mode `expected`
+ *  covers it. `counted`: only such as are tried out do. */
 export type Growth = "none" | "counted" | "enforced";
 
 export type Decision =
@@ -64,7 +67,8 @@ export type Extension =
 export type LoadSettled = (budget: Budget, window: Window) => NanoUsd;
 
 export type ReservationBook = {
-  /** Replaces the set of budgets; sums of new ones are read from the books, those of others stay, held money of open attempts is carried. */
+  /** Replaces the set of budgets; sums of new ones are read from the books, those of others stay, held money of open
+   *  attempts is carried. */
   setBudgets(budgets: readonly Budget[]): void;
   /** Replaces the set of freezes: they bind the next admission. */
   setFreezes(freezes: readonly Freeze[]): void;
@@ -77,8 +81,8 @@ export type ReservationBook = {
   servedName(provider: string, model: string): string | undefined;
   /** Holds money for an attempt that was admitted before, without asking again: for rebuilding the sums. */
   carry(request: ReservationRequest): void;
-  /** Holds more for an open attempt, in every budget of mode `expected` or in none: as much as is wanted, or what is left, but not
-   *  less than the least. Undefined for an attempt that is not open. */
+  /** Holds more for an open attempt, in every budget of mode `expected` or in none: as much as is wanted, or what is
+   *  left, but not less than the least. Undefined for an attempt that is not open. */
   extend(attemptId: AttemptId, least: NanoUsd, wanted: NanoUsd, atMs: number): Extension | undefined;
   /** Takes the hold away and books the cost, in the window of the reservation. `subject` has both model names. */
   settle(attemptId: AttemptId, cost: NanoUsd, subject: Subject): void;

@@ -1,5 +1,5 @@
-// Rollups: sums by hour (UTC, for bills) and by day (configured zone, for people), kept in the transaction of each event.
-// A batch is added up in memory first, so that a turn with many events of one key costs two statements.
+// Rollups: sums by hour (UTC, for bills) and by day (configured zone, for people), kept in the transaction of each
+// event. A batch is added up in memory first, so that a turn with many events of one key costs two statements.
 import type { Booked } from "./events.ts";
 import { attemptAtMs, firstAttemptId } from "../ids.ts";
 import type { NanoUsd } from "../money.ts";

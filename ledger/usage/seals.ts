@@ -1,5 +1,6 @@
-// Seals: a UTC day that is over gets a digest of its events, written into the audit chain. After that only work that went on at a
-// provider can bring it an event, each with an audit record of its own; `verify` finds every one that was changed, taken out or put in.
+// Seals: a UTC day that is over gets a digest of its events, written into the audit chain. After that only work that
+// went on at a provider can bring it an event, each with an audit record of its own; `verify` finds every one that was
+// changed, taken out or put in.
 import { createHash } from "node:crypto";
 import { appendAudit } from "./audit.ts";
 import { ChangeRefused } from "./change-refused.ts";
@@ -31,7 +32,8 @@ const IDS_PER_DAY = firstAttemptId(attemptAtMs(0) + DAY_MS);
 const IDS_PER_HOUR = IDS_PER_DAY / HOURS;
 /** Rows that are read at once: the writer serves requests in between. */
 const SLICE = 100;
-/** What seals that name no columns cover. Never changed: a column that came later is named by the seals that cover it. */
+/** What seals that name no columns cover. Never changed: a column that came later is named by the seals that cover
+ *  it. */
 const COLUMNS_OF_FIRST_SEALS =
   `attempt_id key_id provider endpoint requested_model served_model tier team project env tags
   input cache_read cache_write_5m cache_write_1h output other_usage reasoning usage_state cost_nano_usd cost_lines price_version
@@ -39,17 +41,17 @@ const COLUMNS_OF_FIRST_SEALS =
   usage_reason`.split(/\s+/);
 const SEALED_EVENTS = "events LEFT JOIN reassigned ON reassigned.attempt_id = events.attempt_id";
 
-/** Columns as SQL. Of a name of the owner what the event named first: whose spend is may be corrected afterwards, with an audit record of
- *  its own (reassign.ts). */
+/** Columns as SQL. Of a name of the owner what the event named first: whose spend is may be corrected afterwards, with
+ *  an audit record of its own (reassign.ts). */
 function select(columns: readonly string[]): string {
   const of = (name: string): string =>
     (PARTS as readonly string[]).includes(name) ? `COALESCE(reassigned.${name}, events.${name})` : `events.${name}`;
   return columns.map(of).join(", ");
 }
 
-/** The first attempt id of the oldest day that can be sealed: a later one has begun, by the clock and in the books, in it and before it nothing
- *  is open but work that goes on at a provider, and days are sealed in their order. Undefined when there is none. What lies ahead of the
- *  clock says nothing of a day: it may be of a clock that was wrong. */
+/** The first attempt id of the oldest day that can be sealed: a later one has begun, by the clock and in the books, in
+ *  it and before it nothing is open but work that goes on at a provider, and days are sealed in their order. Undefined
+ *  when there is none. What lies ahead of the clock says nothing of a day: it may be of a clock that was wrong. */
 export function nextDayToSeal(database: Sqlite, nowMs: number): AttemptId | undefined {
   const oldest = database
     .prepare("SELECT MIN(attempt_id) FROM events WHERE attempt_id >= ?")
@@ -73,7 +75,8 @@ export function nextDayToSeal(database: Sqlite, nowMs: number): AttemptId | unde
   return isOver && !isOpen ? first : undefined;
 }
 
-/** Digests a day's events in slices, between which it yields: its caller may do other things. `late` ones are left out. */
+/** Digests a day's events in slices, between which it yields: its caller may do other things. `late` ones are left
+ *  out. */
 export function* digestDay(
   database: Sqlite,
   first: AttemptId,
@@ -167,8 +170,8 @@ function digestEvent(database: Sqlite, attemptId: AttemptId, columns: readonly s
         .digest("hex");
 }
 
-/** Each sealed day whose events are not those that were sealed, with the hour, and each event that came to a day before. `onDay` hears
- *  how far it is. */
+/** Each sealed day whose events are not those that were sealed, with the hour, and each event that came to a day
+ *  before. `onDay` hears how far it is. */
 export async function readSealDifferences(
   books: UsageBooks,
   onDay: (day: string) => void = () => {},

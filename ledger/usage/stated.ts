@@ -1,4 +1,5 @@
-// Costs that providers state in their answers, beside what our prices come to: where the two part, a price or a fee has changed.
+// Costs that providers state in their answers, beside what our prices come to: where the two part, a price or a fee has
+// changed.
 import { and, desc, gte, isNotNull } from "../drizzle.ts";
 import type { LineUnit } from "../usage.ts";
 import { firstAttemptId } from "../ids.ts";

@@ -1,5 +1,6 @@
-// Things that keys made at providers: files, caches, conversations, batches. At the provider all keys of one credential are one account;
-// here each name has the key that made it, the first one for ever. Whether anything of it goes on is no matter of this table.
+// Things that keys made at providers: files, caches, conversations, batches. At the provider all keys of one credential
+// are one account; here each name has the key that made it, the first one for ever. Whether anything of it goes on is
+// no matter of this table.
 import type { UsageBooks } from "../books.ts";
 import { and, eq, inArray } from "../drizzle.ts";
 import { sqliteOf, tablesOf } from "../sqlite-books.ts";

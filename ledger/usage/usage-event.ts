@@ -1,15 +1,16 @@
-// A usage event: what one attempt used, cost and came to, as the proxy hands it to the writer. One immutable row of the books.
+// A usage event: what one attempt used, cost and came to, as the proxy hands it to the writer. One immutable row of the
+// books.
 import type { CostLine } from "../cost.ts";
 import type { AttemptId } from "../ids.ts";
 import type { NanoUsd } from "../money.ts";
 import type { PriceConfidence } from "../prices/price-book.ts";
 import type { Usage, UsageReason, UsageState } from "../usage.ts";
 
-/** How an attempt ended.
- *  complete: the provider's terminal event or whole body passed. client_left: the client went first.
- *  upstream_rejected: the provider answered an error status; it bills nothing. upstream_failed: cut, error or silence
- *  after bytes were sent. upstream_unreachable: no byte was sent. shutdown: cut by our own stop, or because the books could not be written. cut: ended by
- *  whoever runs Keymeter. capped: cut because a budget had no more. crash: this process died in between; the next start booked it. */
+/** How an attempt ended. complete: the provider's terminal event or whole body passed. client_left: the client went
+ *  first. upstream_rejected: the provider answered an error status; it bills nothing. upstream_failed: cut, error or
+ *  silence after bytes were sent. upstream_unreachable: no byte was sent. shutdown: cut by our own stop, or because the
+ *  books could not be written. cut: ended by whoever runs Keymeter. capped: cut because a budget had no more. crash:
+ *  this process died in between; the next start booked it. */
 export type Outcome =
   | "complete"
   | "client_left"
@@ -57,7 +58,8 @@ export type UsageEvent = {
   readonly responseId: string | undefined;
   /** The provider's usage object, as it was sent. */
   readonly rawUsage: string | undefined;
-  /** What the provider itself says that this cost. Where it is believed it is the cost booked, and our lines stand beside it. */
+  /** What the provider itself says that this cost. Where it is believed it is the cost booked, and our lines stand
+   *  beside it. */
   readonly statedCostNanoUsd?: NanoUsd | undefined;
 };
 

@@ -1,5 +1,5 @@
-// The proof that sums are nothing but their events and adjustments, and that keys, budgets and limits are what the audit says was done
-// to them: both are made again, and every row that disagrees is named.
+// The proof that sums are nothing but their events and adjustments, and that keys, budgets and limits are what the
+// audit says was done to them: both are made again, and every row that disagrees is named.
 import { createHash } from "node:crypto";
 import { applyChange } from "./changes.ts";
 import type { Change } from "./changes.ts";
@@ -22,8 +22,8 @@ const ALL_CACHE_WRITES = `COALESCE(cache_write_5m, 0) + COALESCE(cache_write_1h,
 const DIMENSIONS = "key_id, provider, model, requested_model, team, project, env";
 const SUMS = "requests, cost_nano_usd, input, cache_read, cache_write, output, estimated, unknown, unpriced, inferred";
 
-/** Rows of the hour and of the day sums that are not the sum of their events and adjustments, in any of what they add up, or stand for
- *  none. Empty, always. */
+/** Rows of the hour and of the day sums that are not the sum of their events and adjustments, in any of what they add
+ *  up, or stand for none. Empty, always. */
 export async function readFoldDifferences(books: UsageBooks): Promise<string[]> {
   const database = sqliteOf(books);
   const zone = database.prepare("SELECT value FROM meta WHERE name = 'zone'").pluck().get() as string | undefined;
@@ -73,8 +73,9 @@ const REGISTER = { keys: "id", budgets: "id", raises: "id", freezes: "id", limit
 /** Audit records that change nothing in the register. */
 const ELSEWHERE = new Set(["adjust", "reassign", "closeWork", "acceptClock", "seal", "late"]);
 
-/** Rows of the register that are not what the audit's changes, played through again, make of them; and secrets that no change brought.
- *  Provider keys that were seen in passing come without a change: they begin active, under the name that they have, as nobody's. */
+/** Rows of the register that are not what the audit's changes, played through again, make of them; and secrets that no
+ *  change brought. Provider keys that were seen in passing come without a change: they begin active, under the name
+ *  that they have, as nobody's. */
 export async function readRegisterDifferences(books: UsageBooks): Promise<string[]> {
   const database = sqliteOf(books);
   const scratch = openScratch("usage");

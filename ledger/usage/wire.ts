@@ -1,5 +1,6 @@
-// How operations travel between the proxy's thread and the writer's. Cloning an object graph costs ten times the work that
-// is asked for, so the two hot operations and their usual answers go as one text a batch; everything rare goes as it is.
+// How operations travel between the proxy's thread and the writer's. Cloning an object graph costs ten times the work
+// that is asked for, so the two hot operations and their usual answers go as one text a batch; everything rare goes as
+// it is.
 import type { BudgetState, Freeze, Subject } from "../budgets.ts";
 import type { Author, Change } from "./changes.ts";
 import type { EventRow } from "./event-columns.ts";
@@ -11,7 +12,8 @@ import type { Seal } from "./seals.ts";
 /** What makes a fingerprint a key: the provider accepted the secret. */
 export type ProvenKey = { readonly digest: string; readonly name: string; readonly hint: string };
 
-/** What the proxy noticed beside its requests: which provider credential virtual keys are swapped for, and from where keys are used. */
+/** What the proxy noticed beside its requests: which provider credential virtual keys are swapped for, and from where
+ *  keys are used. */
 export type Seen = {
   readonly credentials?: readonly {
     readonly provider: string;

@@ -1,5 +1,5 @@
-// The writer's thread: the only code that changes usage.db. It takes a batch of operations, has it booked in one transaction, and
-// answers after the commit.
+// The writer's thread: the only code that changes usage.db. It takes a batch of operations, has it booked in one
+// transaction, and answers after the commit.
 import { closeSync, fsync, openSync, statSync } from "node:fs";
 import { parentPort, workerData } from "node:worker_threads";
 import { createBooking } from "./booking.ts";
@@ -79,8 +79,8 @@ function checkMarks(database: Sqlite, marks: readonly Mark[]): void {
   }
 }
 
-/** Seals days in their order, a slice at a time with a pause between: requests are booked meanwhile. What is returned begins, unless it
- *  goes on already. */
+/** Seals days in their order, a slice at a time with a pause between: requests are booked meanwhile. What is returned
+ *  begins, unless it goes on already. */
 function createSealer(database: Sqlite, booking: Booking): () => void {
   let digest: ReturnType<typeof digestDay> | undefined;
   let isBusy = false;
@@ -126,8 +126,8 @@ function fsyncWal(path: string): void {
   process.on("exit", () => closeSync(file));
 }
 
-/** A file or a log that is deleted or replaced under us would swallow everything we write, and a lock that is deleted would let a
- *  second writer in: stop at once. What only we still have is written beside the place where it was. */
+/** A file or a log that is deleted or replaced under us would swallow everything we write, and a lock that is deleted
+ *  would let a second writer in: stop at once. What only we still have is written beside the place where it was. */
 function watchFiles(database: Sqlite, path: string): void {
   const opened = [path, `${path}.lock`, `${path}-wal`].map((file) => [file, statSync(file).ino] as const);
   const timer = setInterval(() => {

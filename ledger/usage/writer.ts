@@ -1,4 +1,5 @@
-// The one writer of usage.db, as the proxy sees it: reserve, settle, count, change. Each resolves when it is durable (appender.ts).
+// The one writer of usage.db, as the proxy sees it: reserve, settle, count, change. Each resolves when it is durable
+// (appender.ts).
 import { setTimeout as sleep } from "node:timers/promises";
 import type { Budget, BudgetState, Freeze, Subject } from "../budgets.ts";
 import { attemptAtMs, createAttemptIds } from "../ids.ts";
@@ -25,19 +26,21 @@ export type Writer = {
   /** Budgets that count less since this start, for what tags name counts no longer. */
   readonly losing: readonly Budget[];
   nextAttemptId(): AttemptId;
-  /** Decides and, when admitted, holds the money durably. Rejects with LedgerUnavailable when it cannot be committed. */
+  /** Decides and, when admitted, holds the money durably. Rejects with LedgerUnavailable when it cannot be
+   *  committed. */
   reserve(request: ReservationRequest, endpoint: string, tags: string | undefined): Promise<Decision>;
-  /** Holds more for a stream that goes on: as much as is wanted or what is left, but not less than the least. Rejects with
-   *  LedgerUnavailable when it cannot be committed. */
+  /** Holds more for a stream that goes on: as much as is wanted or what is left, but not less than the least. Rejects
+   *  with LedgerUnavailable when it cannot be committed. */
   extend(attemptId: AttemptId, leastNanoUsd: NanoUsd, wantedNanoUsd: NanoUsd): Promise<Extension>;
-  /** Books the event and lets go of its reservation. Resolves after the commit, and only then; while the storage fails it
-   *  is tried again, for ever. */
+  /** Books the event and lets go of its reservation. Resolves after the commit, and only then; while the storage fails
+   *  it is tried again, for ever. */
   settle(event: UsageEvent, proven?: ProvenKey): Promise<void>;
-  /** Leaves the reservation open for work that goes on at the provider, under the provider's id of it. Resolves after the
-   *  commit: false when another attempt stands for this work already, so that this one must be settled. While the storage
-   *  fails it is tried again; rejects with LedgerUnavailable when the writer has stopped. */
+  /** Leaves the reservation open for work that goes on at the provider, under the provider's id of it. Resolves after
+   *  the commit: false when another attempt stands for this work already, so that this one must be settled. While the
+   *  storage fails it is tried again; rejects with LedgerUnavailable when the writer has stopped. */
   suspend(attemptId: AttemptId, workId: string, tiers: readonly string[], proven?: ProvenKey): Promise<boolean>;
-  /** Remembers which key made things at the provider. While the storage fails it is tried again; rejects when the writer has stopped. */
+  /** Remembers which key made things at the provider. While the storage fails it is tried again; rejects when the
+   *  writer has stopped. */
   own(attemptId: AttemptId, provider: string, keyId: string, names: readonly string[]): Promise<void>;
   /** Counts a request that was refused for another reason than money. */
   countRefused(keyId: string, model: string, reason: string): void;
@@ -47,8 +50,8 @@ export type Writer = {
   freezes(): Promise<readonly Freeze[]>;
   /** Makes a change to keys or budgets, with its audit record. Rejects with ChangeRefused. */
   change(change: Change, actor: string): Promise<void>;
-  /** Notes that a meter ran in `[sinceMs, untilMs)`: hours without spend there are zero, not missing. For history that is
-   *  written in; the running proxy notes its own hours. */
+  /** Notes that a meter ran in `[sinceMs, untilMs)`: hours without spend there are zero, not missing. For history that
+   *  is written in; the running proxy notes its own hours. */
   noteMeterRan(sinceMs: number, untilMs: number): Promise<void>;
   /** Writes down what was noticed beside requests. Rejects when it cannot be committed. */
   noteSeen(seen: Seen): Promise<void>;
@@ -180,8 +183,8 @@ function createSettling(appender: Appender): Pick<Writer, "settle" | "waiting"> 
   };
 }
 
-/** Tries an operation again while the storage fails. Rejects with LedgerUnavailable when nothing will be committed any more, or when it is not
- *  the storage that fails. */
+/** Tries an operation again while the storage fails. Rejects with LedgerUnavailable when nothing will be committed any
+ *  more, or when it is not the storage that fails. */
 async function untilDurable(appender: Appender, operation: Operation): Promise<Exclude<Answer, { type: "failure" }>> {
   for (;;) {
     const answer = await appender.append(operation);

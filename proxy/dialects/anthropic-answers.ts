@@ -1,6 +1,5 @@
-// Answers of Anthropic: messages, whole and streamed, and the results of batches. In streams, message_delta is cumulative: it overwrites, it
-// is never added.
-// Source: platform.claude.com API reference.
+// Answers of Anthropic: messages, whole and streamed, and the results of batches. In streams, message_delta is
+// cumulative: it overwrites, it is never added. Source: platform.claude.com API reference.
 import { readCount } from "../../ledger/usage.ts";
 import { KNOWN, passesOf, readIterations, readTiers, readUsage } from "./anthropic-usage.ts";
 import { objectAt, parseObject, rawOf, textAt } from "./json.ts";
@@ -48,7 +47,8 @@ export function createReader(): UsageReader {
           return "last";
         }
         case "message_stop":
-          // Streams that resume a paused container sample nothing and send no message_delta: message_start is the last word.
+          // Streams that resume a paused container sample nothing and send no message_delta: message_start is the last
+          // word.
           ended = final = true;
           return "last";
         case "error":
@@ -87,8 +87,8 @@ export function createReader(): UsageReader {
   };
 }
 
-/** A batch: what its creation answers, and later its results, a line each. Each result says what it used; those that erred,
- *  expired or were cancelled used nothing. */
+/** A batch: what its creation answers, and later its results, a line each. Each result says what it used; those that
+ *  erred, expired or were cancelled used nothing. */
 const UNBILLED = new Set(["errored", "canceled", "expired"]);
 
 export function createBatchReader(): UsageReader {

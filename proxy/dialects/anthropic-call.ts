@@ -43,8 +43,8 @@ export function describeAnthropic(
   };
 }
 
-/** A batch is its requests together, at half the price. What of it is written to a cache twice, and which of several models takes what, is
- *  not in sight: only a batch of one request has a bound. */
+/** A batch is its requests together, at half the price. What of it is written to a cache twice, and which of several
+ *  models takes what, is not in sight: only a batch of one request has a bound. */
 function describeBatch(body: JsonObject, headers: IncomingHttpHeaders, knownBy: KnownBy): Call {
   const items = objectsIn(body["requests"]);
   const requests = items.map((item) => objectAt(item, "params") ?? {});
@@ -111,8 +111,8 @@ function writesCache(body: JsonObject): boolean {
   return findDeep(body, (name, value) => name === "cache_control" && value !== null);
 }
 
-/** What Anthropic puts before tools, and before those of its own kind: its pricing page lists the tokens; a schema for the answer has a
- *  preamble too. */
+/** What Anthropic puts before tools, and before those of its own kind: its pricing page lists the tokens; a schema for
+ *  the answer has a preamble too. */
 function hiddenTokens(body: JsonObject): number {
   const tools = listOf(body["tools"]);
   const own = tools.reduce<number>((sum, tool) => {

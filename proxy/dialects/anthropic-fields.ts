@@ -19,7 +19,8 @@ const CLIENT_TOOLS = /^(custom$|(bash|text_editor|computer|memory)_)/;
 /** Blocks that bring files, models or tools of their own. */
 const COSTLY_BLOCKS = /^(container_upload|fallback|mcp_\w+)$/;
 
-/** Betas that change no price and open no second way to use tokens that the body does not show. Any other may: no bound is claimed with it. */
+/** Betas that change no price and open no second way to use tokens that the body does not show. Any other may: no bound
+ *  is claimed with it. */
 const NEUTRAL_BETA = new RegExp(
   `^(${[
     "prompt-caching",

@@ -43,7 +43,8 @@ export const KNOWN: KnownFields = {
   iterations: PASS,
 };
 
-/** The passes that the top level sums up, where they are listed and add up to it, so that each is priced by its own context. */
+/** The passes that the top level sums up, where they are listed and add up to it, so that each is priced by its own
+ *  context. */
 export function passesOf(whole: Usage, iterations: unknown): Reading["extra"] {
   const listed = objectsIn(iterations).filter((pass) => textAt(pass, "type") === "message");
   const usages = listed.flatMap((pass) => readUsage(pass) ?? []);
@@ -57,8 +58,8 @@ export function passesOf(whole: Usage, iterations: unknown): Reading["extra"] {
   return first ? [{ ...first, usage: addUsage(first.usage, compactUsage({ web_search: searches })) }, ...others] : [];
 }
 
-/** Passes that the top level leaves out: compaction at the served model, advisors at their own. The top level is the sum
- *  of the `message` passes, or the fallback's figures. */
+/** Passes that the top level leaves out: compaction at the served model, advisors at their own. The top level is the
+ *  sum of the `message` passes, or the fallback's figures. */
 export function readIterations(value: unknown): { model: string | undefined; usage: Usage }[] {
   return objectsIn(value).flatMap((pass) => {
     const type = textAt(pass, "type");

@@ -1,6 +1,6 @@
-// The Anthropic wire format: its routes, how it says no, and where the rest of it is: what a request asks for (anthropic-call.ts), how answers
-// end (anthropic-answers.ts), counts (anthropic-usage.ts).
-// Source: platform.claude.com API reference.
+// The Anthropic wire format: its routes, how it says no, and where the rest of it is: what a request asks for
+// (anthropic-call.ts), how answers end (anthropic-answers.ts), counts (anthropic-usage.ts). Source: platform.claude.com
+// API reference.
 import { createBatchReader, createReader } from "./anthropic-answers.ts";
 import { describeAnthropic } from "./anthropic-call.ts";
 import { referencesOf } from "./anthropic-fields.ts";

@@ -15,7 +15,8 @@ export type Call = {
   readonly maxOutputTokens: number | undefined;
   /** How many answers are asked for. */
   readonly answers: number;
-  /** Why the input is bounded by the model's context only, not by the body's bytes (a picture, a stored conversation). */
+  /** Why the input is bounded by the model's context only, not by the body's bytes (a picture, a stored
+   *  conversation). */
   readonly openInput: Why | undefined;
   /** The answer that it goes on from, which is its input too. */
   readonly continues?: string | undefined;
@@ -23,7 +24,8 @@ export type Call = {
   readonly continuedTokens?: number;
   /** Why no bound exists at all (tools that run at the provider, work that goes on after the answer). */
   readonly unbounded: Why | undefined;
-  /** A name in it that nobody knows (a field, a beta): no bound is proven with it, but what it may add is not reckoned with. */
+  /** A name in it that nobody knows (a field, a beta): no bound is proven with it, but what it may add is not reckoned
+   *  with. */
   readonly unknown?: Why | undefined;
   /** The cache that it changes. `isModelOpen`: only who knows the cache knows its model. */
   readonly cache?: {
@@ -48,9 +50,11 @@ export type Call = {
   readonly isText?: boolean;
   /** Whether its input may be written to a cache for money; undefined: the provider may do so by itself. */
   readonly writesCache?: boolean | undefined;
-  /** Tokens that the provider adds to the input, beyond the bytes of the body: preambles of tools, pictures in a form. */
+  /** Tokens that the provider adds to the input, beyond the bytes of the body: preambles of tools, pictures in a
+   *  form. */
   readonly hiddenTokens?: number;
-  /** Models beside `model` that the body names. One of `instead` may answer in its place; those `beside` it do a part of the work. */
+  /** Models beside `model` that the body names. One of `instead` may answer in its place; those `beside` it do a part
+   *  of the work. */
   readonly otherModels?: { readonly instead: readonly string[]; readonly beside: readonly string[] };
   /** A turn of speech, of which only the usual length is known. */
   readonly isSpeech?: boolean;

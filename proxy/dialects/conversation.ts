@@ -1,5 +1,6 @@
-// A conversation is what a WebSocket carries: messages of the client, of which some start work that costs money, and messages
-// of the provider, of which some say what it used. A turn is one such piece of work. Reads messages and changes none of them.
+// A conversation is what a WebSocket carries: messages of the client, of which some start work that costs money, and
+// messages of the provider, of which some say what it used. A turn is one such piece of work. Reads messages and
+// changes none of them.
 import type { Call } from "./call.ts";
 import type { JsonObject } from "./json.ts";
 import type { Reading } from "./reading.ts";
@@ -17,7 +18,8 @@ export type Need =
 /** What a message of the provider says about turns. */
 export type Said =
   | { readonly kind: "began"; readonly turnId: string; readonly lane: string }
-  /** `reading` says what the turn used. `apart`: it is nothing that was asked for, but was used beside it (a transcription). */
+  /** `reading` says what the turn used. `apart`: it is nothing that was asked for, but was used beside it (a
+   *  transcription). */
   | { readonly kind: "ended"; readonly turnId: string; readonly reading: Reading; readonly apart?: boolean }
   /** What was asked for on the lane does not start. */
   | { readonly kind: "declined"; readonly lane: string }
@@ -25,7 +27,8 @@ export type Said =
   | { readonly kind: "merged" };
 
 export type Conversation = {
-  /** What a turn is, where the handshake says so already: what does not fit is then refused before anything is connected. */
+  /** What a turn is, where the handshake says so already: what does not fit is then refused before anything is
+   *  connected. */
   readonly opening: Call | undefined;
   /** Models that a message names beside that of the session: for its sound, or in place of it. */
   models?(message: JsonObject): readonly string[];

@@ -1,5 +1,5 @@
-// A dialect is a wire format: its routes, what a request can use at most, where an answer says what was used, and how it
-// says no. It knows no provider, no money and no socket. To add one: a file here and a line in index.ts.
+// A dialect is a wire format: its routes, what a request can use at most, where an answer says what was used, and how
+// it says no. It knows no provider, no money and no socket. To add one: a file here and a line in index.ts.
 import type { IncomingHttpHeaders } from "node:http";
 import type { Conversation } from "./conversation.ts";
 import type { KnownBy } from "./fields.ts";
@@ -11,7 +11,8 @@ import type { Route, RouteMatch } from "./routes.ts";
 
 export type DialectName = "openai" | "anthropic" | "google";
 
-/** Numbers and switches that decide what a request costs: what one parser rounds, trims or takes for none, another refuses. */
+/** Numbers and switches that decide what a request costs: what one parser rounds, trims or takes for none, another
+ *  refuses. */
 export type Limits = {
   /** True or false. */
   readonly switches: readonly string[];
@@ -51,8 +52,8 @@ export type Dialect = {
   workId(match: RouteMatch): string;
   /** The documented changes of a body, or undefined for none. `hides`: an event must then be hidden from the client. */
   rewrite(call: Call, body: Buffer, parsed: JsonObject): { readonly body: Buffer; readonly hides: boolean } | undefined;
-  /** The documented change of an answer that names places at the provider which an SDK follows with the client's key: they are
-   *  put at `base`. */
+  /** The documented change of an answer that names places at the provider which an SDK follows with the client's key:
+   *  they are put at `base`. */
   placeUrls?(text: string, base: string): string;
   reader(call: Call, hides: boolean): UsageReader;
   /** Of a `socket` route: how its messages are read; undefined when this one cannot be metered. */

@@ -1,5 +1,6 @@
-// Which fields of a body are known: to cost nothing beyond the bytes that they are, or to be bounded elsewhere. Any other may open a cost
-// that no bound sees, so that none is claimed with it. Whoever runs Keymeter can allow more by name (proxy.allowed_fields).
+// Which fields of a body are known: to cost nothing beyond the bytes that they are, or to be bounded elsewhere. Any
+// other may open a cost that no bound sees, so that none is claimed with it. Whoever runs Keymeter can allow more by
+// name (proxy.allowed_fields).
 import type { JsonObject } from "./json.ts";
 import { allowable } from "./why.ts";
 import type { Why } from "./why.ts";

@@ -8,7 +8,8 @@ import type { JsonObject } from "./json.ts";
 import type { Reading, UsageReader } from "./reading.ts";
 import { groundingOf, readUsage, searchQueries } from "./google-usage.ts";
 
-/** A batch: an operation that is done or goes on. Its answers stand inside, or in a file that the operation names, one a line. */
+/** A batch: an operation that is done or goes on. Its answers stand inside, or in a file that the operation names, one
+ *  a line. */
 export function createBatchReader(call: Call): UsageReader {
   const passes = createPasses();
   let stated: JsonObject | undefined;

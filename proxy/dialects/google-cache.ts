@@ -33,8 +33,9 @@ export function describeCache(body: JsonObject, id: string | undefined): Call {
   };
 }
 
-/** What was put in is input; the storage is booked at once, until the expiry, as an estimate: a cache that is deleted sooner costs
- *  less. A later expiry is booked beyond the one that is booked already; when that is not known, from the change on. */
+/** What was put in is input; the storage is booked at once, until the expiry, as an estimate: a cache that is deleted
+ *  sooner costs less. A later expiry is booked beyond the one that is booked already; when that is not known, from the
+ *  change on. */
 export function createCacheReader({ cache }: Call): UsageReader {
   let answer: JsonObject | undefined;
   return {

@@ -1,6 +1,5 @@
-// Answers of generateContent, whole and streamed (server-sent events or one JSON array), and of embeddings. Usage in a stream is cumulative:
-// the last one counts.
-// Source: ai.google.dev API reference.
+// Answers of generateContent, whole and streamed (server-sent events or one JSON array), and of embeddings. Usage in a
+// stream is cumulative: the last one counts. Source: ai.google.dev API reference.
 import { readCount } from "../../ledger/usage.ts";
 import type { Call } from "./call.ts";
 import { readingOf, searchQueries } from "./google-usage.ts";

@@ -1,5 +1,5 @@
-// Google's Interactions: one endpoint for models and agents, in JSON, in events, or in the background. The counts are total_*;
-// input includes cached tokens and leaves out what tools put into the prompt, output leaves out thoughts.
+// Google's Interactions: one endpoint for models and agents, in JSON, in events, or in the background. The counts are
+// total_*; input includes cached tokens and leaves out what tools put into the prompt, output leaves out thoughts.
 // Source: ai.google.dev, Interactions API reference.
 import { readCount } from "../../ledger/usage.ts";
 import type { Usage } from "../../ledger/usage.ts";
@@ -123,7 +123,8 @@ export function createInteractionReader(call: Call): UsageReader {
 
 const STATES = /"event_type"\s*:\s*"(?:interaction\.|error)/;
 
-/** Undefined when the input's count is missing: then it says nothing. What a total counts beyond its parts was written. */
+/** Undefined when the input's count is missing: then it says nothing. What a total counts beyond its parts was
+ *  written. */
 function readUsage(stated: JsonObject, model: string, steps: number): Usage | undefined {
   if (readCount(stated["total_input_tokens"]) === undefined) return undefined;
   const count = (name: string): number => readCount(stated[name]) ?? 0;

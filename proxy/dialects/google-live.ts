@@ -1,6 +1,7 @@
-// Gemini Live: a WebSocket whose first message names the model. A turn is what the model says until it says that its turn is
-// complete. Usage comes on messages of the turn or right behind it; within a turn the last one counts.
-// Source: ai.google.dev, Live API reference. That counts start anew with each turn is not said there; recorded sessions show it.
+// Gemini Live: a WebSocket whose first message names the model. A turn is what the model says until it says that its
+// turn is complete. Usage comes on messages of the turn or right behind it; within a turn the last one counts. Source:
+// ai.google.dev, Live API reference. That counts start anew with each turn is not said there; recorded sessions show
+// it.
 import type { Usage } from "../../ledger/usage.ts";
 import { NO_READING } from "./reading.ts";
 import { objectAt, parseObject, textAt } from "./json.ts";

@@ -116,8 +116,8 @@ function createEmbeddingReader(): UsageReader {
   };
 }
 
-/** A film that was begun. Its end says nothing of seconds, so it is booked at its start, by what was asked for, as an estimate: one
- *  that fails later is not billed. */
+/** A film that was begun. Its end says nothing of seconds, so it is booked at its start, by what was asked for, as an
+ *  estimate: one that fails later is not billed. */
 export function createFilmReader(call: Call): UsageReader {
   let answer: JsonObject | undefined;
   return {

@@ -1,5 +1,5 @@
-// The counts of Gemini's answers: the prompt's includes cached tokens and excludes tool-use prompts; candidates exclude thoughts.
-// Source: ai.google.dev API reference, UsageMetadata.
+// The counts of Gemini's answers: the prompt's includes cached tokens and excludes tool-use prompts; candidates exclude
+// thoughts. Source: ai.google.dev API reference, UsageMetadata.
 import { readCount } from "../../ledger/usage.ts";
 import type { Usage } from "../../ledger/usage.ts";
 import { compactUsage, hasOddCounts, unknownNumbers } from "./stated.ts";
@@ -50,8 +50,9 @@ function trafficTier(type: string | undefined): string | undefined {
   }
 }
 
-/** Protobuf JSON leaves zeros out, so an absent count is 0; but no prompt is empty. Undefined when the prompt's count is missing or what
- *  matters most is no count: then it says nothing. What a total counts beyond its parts was written. */
+/** Protobuf JSON leaves zeros out, so an absent count is 0; but no prompt is empty. Undefined when the prompt's count
+ *  is missing or what matters most is no count: then it says nothing. What a total counts beyond its parts was
+ *  written. */
 export function readUsage(stated: JsonObject, grounding: Usage): Usage | undefined {
   const main = [stated["promptTokenCount"], stated["candidatesTokenCount"], stated["responseTokenCount"]];
   if (main.some((value) => value !== undefined && readCount(value) === undefined)) return undefined;

@@ -1,6 +1,6 @@
-// The Gemini wire format: its routes, how it says no, and where the rest of it is: what a request asks for (google-call.ts), how answers end
-// (google-generate.ts and the files named after what they read), counts (google-usage.ts).
-// Source: ai.google.dev API reference.
+// The Gemini wire format: its routes, how it says no, and where the rest of it is: what a request asks for
+// (google-call.ts), how answers end (google-generate.ts and the files named after what they read), counts
+// (google-usage.ts). Source: ai.google.dev API reference.
 import type { Call } from "./call.ts";
 import type { Dialect } from "./dialect.ts";
 import { createBatchReader } from "./google-batch.ts";

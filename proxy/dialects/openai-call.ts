@@ -161,8 +161,8 @@ function hiddenTokens(body: JsonObject): number {
 
 const PREAMBLE_TOKENS = 128;
 
-/** Pictures, sound and files cost tokens by rules of their own, wherever their bytes are; references stand for what lies at
- *  the provider. */
+/** Pictures, sound and files cost tokens by rules of their own, wherever their bytes are; references stand for what
+ *  lies at the provider. */
 const REMOTE_PARTS = new Set(["image_url", "input_audio", "file_id", "file_url", "file_data", "audio"]);
 
 function isRemotePart(name: string, value: unknown): boolean {

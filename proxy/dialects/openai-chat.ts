@@ -41,7 +41,8 @@ export function createChatReader(call: Call, hides: boolean): UsageReader {
       }
       said = saidBy(said, event);
       const choices = event["choices"];
-      // Vendors that put usage into every chunk: only the one with the last word is whole, and of several answers that of the last.
+      // Vendors that put usage into every chunk: only the one with the last word is whole, and of several answers that
+      // of the last.
       for (const choice of objectsIn(choices))
         if (textAt(choice, "finish_reason") !== undefined) endedChoices.add(choice["index"] ?? 0);
       isLastUsage ||= hasUsage && (!Array.isArray(choices) || choices.length === 0 || haveEnded());

@@ -1,5 +1,6 @@
-// OpenAI's format: which fields are known, which tools are the client's, which models and things a body names. Compatible vendors' own
-// sampling fields are among them. Source: platform.openai.com API reference and the references of the vendors named below.
+// OpenAI's format: which fields are known, which tools are the client's, which models and things a body names.
+// Compatible vendors' own sampling fields are among them. Source: platform.openai.com API reference and the references
+// of the vendors named below.
 import { unknownField } from "./fields.ts";
 import type { KnownBy } from "./fields.ts";
 import { deepAt, findAll, listOf, memberOf, objectAt, objectsIn, rawOf, textAt } from "./json.ts";
@@ -10,8 +11,8 @@ import type { Why } from "./why.ts";
 
 const words = (text: string): readonly string[] => text.trim().split(/\s+/);
 
-/** How an answer is chosen and written: of vLLM, Ollama, Together, Fireworks, Groq, Mistral, DeepSeek, xAI, OpenRouter and others. None of
- *  them opens a cost anywhere. */
+/** How an answer is chosen and written: of vLLM, Ollama, Together, Fireworks, Groq, Mistral, DeepSeek, xAI, OpenRouter
+ *  and others. None of them opens a cost anywhere. */
 const SAMPLING = words(`
   temperature top_p top_k top_a min_p typical_p seed random_seed stop stop_token_ids frequency_penalty presence_penalty
   repetition_penalty length_penalty mirostat_target mirostat_lr logit_bias logprobs top_logprobs prompt_logprobs min_tokens ignore_eos

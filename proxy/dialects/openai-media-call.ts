@@ -1,5 +1,5 @@
-// What a request for pictures, sound or film asks for: some are billed by the token, some by the picture, the second or the character.
-// Source: platform.openai.com API reference.
+// What a request for pictures, sound or film asks for: some are billed by the token, some by the picture, the second or
+// the character. Source: platform.openai.com API reference.
 import { readCount } from "../../ledger/usage.ts";
 import { PLAIN_CALL } from "./call.ts";
 import type { Call } from "./call.ts";
@@ -16,7 +16,8 @@ const FILMS = "/videos";
 /** What OpenAI takes when a request leaves it open. */
 export const DEFAULT_PICTURE = { model: "dall-e-2", quality: "standard", size: "1024x1024" };
 const DEFAULT_FILM = { model: "sora-2", seconds: 4, size: "720x1280" };
-/** Tokens of the largest picture in the highest quality, and of each unfinished one before it. Only this family's are published. */
+/** Tokens of the largest picture in the highest quality, and of each unfinished one before it. Only this family's are
+ *  published. */
 const MOST_PICTURE_TOKENS = 6_240;
 const PARTIAL_PICTURE_TOKENS = 100;
 /** The most tokens that one picture is seen as, in high fidelity. */
@@ -44,7 +45,8 @@ const DESCRIBERS: { readonly [endpoint: string]: (route: Route, body: JsonObject
 };
 
 function describePictures({ endpoint, path }: Route, body: JsonObject, knownBy: KnownBy): Call {
-  // Variations are one model's; elsewhere a model that nobody names is the provider's choice, and has no price before it answers.
+  // Variations are one model's; elsewhere a model that nobody names is the provider's choice, and has no price before
+  // it answers.
   const model = textAt(body, "model") ?? (path === VARIATIONS ? DEFAULT_PICTURE.model : "");
   const count = Math.max(numberAt(body, "n") ?? 1, 1);
   const isFee = model.startsWith("dall-e");

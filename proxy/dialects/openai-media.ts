@@ -77,7 +77,8 @@ function createReader(
       stated = objectAt(answer, "usage");
       usage = read(answer);
       extra = drawnUse(answer);
-      // OpenAI names none here; others do. Of its models only the older ones state no usage, and of these one needs no name.
+      // OpenAI names none here; others do. Of its models only the older ones state no usage, and of these one needs no
+      // name.
       isDefault = call.openInput?.kind === "unnamed_model" && !stated && usage !== undefined;
       servedModel = textAt(answer, "model") ?? (isDefault ? DEFAULT_PICTURE.model : undefined);
     },
@@ -167,7 +168,8 @@ function drawnUse(answer: JsonObject): Reading["extra"] {
   return [{ model: textAt(stated, "model"), usage: compactUsage({ input, output }) }];
 }
 
-/** Tokens where they are stated, else the pictures of a model that is paid by these: those in the answer, or as many as were asked for. */
+/** Tokens where they are stated, else the pictures of a model that is paid by these: those in the answer, or as many as
+ *  were asked for. */
 function readPictures(call: Call, answer: JsonObject): Usage | undefined {
   const stated = objectAt(answer, "usage");
   if (!stated) {

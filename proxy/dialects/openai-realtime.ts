@@ -1,5 +1,5 @@
-// OpenAI over WebSockets: Realtime (speech, a turn is a response; each transcription of what was heard is another) and Responses
-// (each response.create is the body of a POST). The counts of Realtime include cached tokens, by modality.
+// OpenAI over WebSockets: Realtime (speech, a turn is a response; each transcription of what was heard is another) and
+// Responses (each response.create is the body of a POST). The counts of Realtime include cached tokens, by modality.
 // Source: platform.openai.com, Realtime and Responses WebSocket references.
 import { readCount } from "../../ledger/usage.ts";
 import type { Usage } from "../../ledger/usage.ts";
@@ -112,8 +112,8 @@ const MOST_IDS = 10_000;
 /** Errors that say that a response.create came to nothing. */
 const DECLINES = new Set(["conversation_already_has_active_response"]);
 
-/** Responses over a WebSocket, on one lane for each `stream_id`. `describe` reads the body of a response.create, `createReader`
- *  the events of its answer. */
+/** Responses over a WebSocket, on one lane for each `stream_id`. `describe` reads the body of a response.create,
+ *  `createReader` the events of its answer. */
 export function converseResponses(
   describe: (body: JsonObject) => Call,
   createReader: (call: Call) => UsageReader,
@@ -205,7 +205,8 @@ function speechCall(model: string): Call {
   };
 }
 
-/** Audio comes in thousands of messages: only those that tell something are parsed. Inside a text its quotes are escaped. */
+/** Audio comes in thousands of messages: only those that tell something are parsed. Inside a text its quotes are
+ *  escaped. */
 const TELLING =
   /"(?:session\.(?:created|updated)|response\.(?:created|done)|conversation\.item\.input_audio_transcription\.completed|error)"/;
 const BYTES_PER_TOKEN = 4;

@@ -28,7 +28,8 @@ type ClientForm = {
 
 const CLIENTS: readonly ClientForm[] = [
   {
-    // Codex tries each status again but this one, on HTTP and on its WebSocket, and shows none of the message: only what this header says.
+    // Codex tries each status again but this one, on HTTP and on its WebSocket, and shows none of the message: only
+    // what this header says.
     agent: /^codex_/,
     kinds: new Set(["money", "unpriced", "forbidden"]),
     form: ({ message, resetsAtMs }) => ({

@@ -3,7 +3,8 @@ import type { Usage } from "../../ledger/usage.ts";
 import { textAt } from "./json.ts";
 import type { JsonObject } from "./json.ts";
 
-/** Whether the work goes on: it does unless it says that it is done. A state that nobody knows, with its usage, is its last word. */
+/** Whether the work goes on: it does unless it says that it is done. A state that nobody knows, with its usage, is its
+ *  last word. */
 export function goesOnIn(answer: JsonObject, usage: Usage | undefined): boolean {
   const status = textAt(answer, "status")?.toLowerCase();
   if (status === undefined || DONE.has(status)) return false;

@@ -1,6 +1,7 @@
-// What OpenAI and the vendors that speak its format say was used: counts taken apart into disjoint classes, fees, second models
-// and stated costs. Prompt counts include cached tokens and cache writes, completion counts include reasoning: both are taken
-// apart here, and nowhere else. The odd fields of compatible vendors are named where they are read.
+// What OpenAI and the vendors that speak its format say was used: counts taken apart into disjoint classes, fees,
+// second models and stated costs. Prompt counts include cached tokens and cache writes, completion counts include
+// reasoning: both are taken apart here, and nowhere else. The odd fields of compatible vendors are named where they are
+// read.
 import { parseUsd } from "../../ledger/money.ts";
 import { readCount } from "../../ledger/usage.ts";
 import type { Usage } from "../../ledger/usage.ts";
@@ -101,8 +102,8 @@ export function readUsage(
   };
 }
 
-/** What was written in all. xAI's chat counts reasoning beside the completion, and Google, in OpenAI's format, hides it: the total
- *  tells. */
+/** What was written in all. xAI's chat counts reasoning beside the completion, and Google, in OpenAI's format, hides
+ *  it: the total tells. */
 function outputOf(
   prompt: number,
   completion: number,
@@ -121,8 +122,8 @@ export function searchTier(stated: JsonObject): string | undefined {
   return size === "medium" || size === "high" ? `variant:${size}` : undefined;
 }
 
-/** Billable searches: stated, or counted from the answer's items (an upper bound), or one for each answer of a model that
- *  always searches. The older tool has a price of its own. */
+/** Billable searches: stated, or counted from the answer's items (an upper bound), or one for each answer of a model
+ *  that always searches. The older tool has a price of its own. */
 function searches(answer: JsonObject, stated: JsonObject): Usage {
   const model = textAt(answer, "model") ?? "";
   const count =
@@ -165,8 +166,8 @@ function countItems(answer: JsonObject, type: string, test: (item: JsonObject) =
   return outputItems(answer, type).filter(test).length;
 }
 
-/** Pictures made by a tool are a second model's use, on top of the answer's own: its tokens where they are stated, else the pictures by the
- *  piece, by the quality and size that each says it has. */
+/** Pictures made by a tool are a second model's use, on top of the answer's own: its tokens where they are stated, else
+ *  the pictures by the piece, by the quality and size that each says it has. */
 function imageToolUse(answer: JsonObject): { readonly extra: Reading["extra"]; readonly isEstimate: boolean } {
   const stated = objectAt(objectAt(answer, "tool_usage"), "image_gen");
   const [input, output] = [readCount(stated?.["input_tokens"]), readCount(stated?.["output_tokens"])];
@@ -230,8 +231,8 @@ function readAmount(value: unknown): bigint | undefined {
 const MOST_STATED_USD = 1_000_000;
 const NANO_DIGITS = 9;
 
-/** What OpenAI and the vendors that speak its format put into usage: counts that are read above, parts and sums of them, and
- *  times and prices for information. */
+/** What OpenAI and the vendors that speak its format put into usage: counts that are read above, parts and sums of
+ *  them, and times and prices for information. */
 const PROMPT_DETAILS: KnownFields = {
   cached_tokens: true,
   cache_write_tokens: true,

@@ -1,6 +1,6 @@
-// The OpenAI wire format: its routes, and where the rest of it is: what a request asks for (openai-call.ts), how answers end
-// (openai-chat.ts, openai-responses.ts, openai-batch.ts), pictures, sound and film (openai-media.ts), counts (openai-usage.ts).
-// Source: platform.openai.com API reference.
+// The OpenAI wire format: its routes, and where the rest of it is: what a request asks for (openai-call.ts), how
+// answers end (openai-chat.ts, openai-responses.ts, openai-batch.ts), pictures, sound and film (openai-media.ts),
+// counts (openai-usage.ts). Source: platform.openai.com API reference.
 import type { Call } from "./call.ts";
 import type { Dialect } from "./dialect.ts";
 import { objectAt, textAt } from "./json.ts";

@@ -3,7 +3,8 @@ import { addUsage, contextTokens } from "../../ledger/usage.ts";
 import type { Usage } from "../../ledger/usage.ts";
 import type { Reading } from "./reading.ts";
 
-/** A long context begins above this at no provider: answers below it can be summed up, each larger one is priced by itself. */
+/** A long context begins above this at no provider: answers below it can be summed up, each larger one is priced by
+ *  itself. */
 const SHORT_CONTEXT = 100_000;
 
 /** Sums up the answers of a batch, by model, so that each is priced by its own context. */

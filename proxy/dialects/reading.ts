@@ -2,16 +2,18 @@
 import type { Usage } from "../../ledger/usage.ts";
 import type { JsonObject } from "./json.ts";
 
-/** What an answer said about its use, until now. `pending` outweighs all else: its work is another attempt's to end. `final` says something
- *  of `usage` only where that is there; without it an answer that `ended` or `failed` is estimated from what went by. An estimate that is
- *  contradictory too is an estimate. What is absent was not said. */
+/** What an answer said about its use, until now. `pending` outweighs all else: its work is another attempt's to end.
+ *  `final` says something of `usage` only where that is there; without it an answer that `ended` or `failed` is
+ *  estimated from what went by. An estimate that is contradictory too is an estimate. What is absent was not said. */
 export type Reading = {
   readonly usage: Usage | undefined;
   /** Of usage that sums up many answers: the input of the largest, by which long context is priced. */
   readonly context?: number | undefined;
-  /** Nobody said how long each of them was: the price is inferred where one of them may have been longer than a step. */
+  /** Nobody said how long each of them was: the price is inferred where one of them may have been longer than a
+   *  step. */
   readonly isContextGuess?: boolean;
-  /** How many passes of the model, each with the whole context, `usage` sums up: a tool that runs at the provider begins another one. */
+  /** How many passes of the model, each with the whole context, `usage` sums up: a tool that runs at the provider
+   *  begins another one. */
   readonly passes?: number;
   /** Usage on top of `usage`, billed at another model's price where `model` is given. */
   readonly extra: readonly {
@@ -42,7 +44,8 @@ export type Reading = {
   readonly failed: boolean;
   /** What the provider says that it cost, in nano-USD. */
   readonly statedCostNanoUsd?: bigint | undefined;
-  /** Numbers in the usage object that no reader knows, by path: counted and shown, so that a new fee is not lost in silence. */
+  /** Numbers in the usage object that no reader knows, by path: counted and shown, so that a new fee is not lost in
+   *  silence. */
   readonly unknownFields: readonly string[];
   /** Names of things at the provider that the answer made, or leads to: the key that asked may reach them. */
   readonly makes?: readonly string[];
@@ -82,7 +85,8 @@ export type UsageReader = {
   text?(text: string): void;
   /** `data` is the event's payload, read as latin1: enough to look for names and to parse numbers from. */
   event(data: string): EventVerdict;
-  /** How many bytes of the model's own words an event carries: what is left to go by when no usage comes. Absent: none can be told. */
+  /** How many bytes of the model's own words an event carries: what is left to go by when no usage comes. Absent: none
+   *  can be told. */
   words?(data: string): number;
   /** Whether an event has more of the answer in it, though no words: sound, or what nobody counts. */
   goesOn?(data: string): boolean;

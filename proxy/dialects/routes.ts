@@ -1,15 +1,15 @@
 // The paths of a dialect, and which of them a request takes.
 
-/** A path that reaches the provider. `path` is without version, each `{name}` one segment or a part of it.
- *  `free`: forwarded without booking, for it costs nothing. `metered`: has a bound and a usage reader. `result`: brings the
+/** A path that reaches the provider. `path` is without version, each `{name}` one segment or a part of it. `free`:
+ *  forwarded without booking, for it costs nothing. `metered`: has a bound and a usage reader. `result`: brings the
  *  result of work that was begun earlier, `{id}` in the path. `socket`: a WebSocket whose turns are metered. */
 export type Route = {
   readonly method: "GET" | "POST" | "PATCH" | "DELETE";
   readonly path: string;
   readonly endpoint: string;
   readonly kind: "metered" | "free" | "result" | "socket";
-  /** Whose things a path reaches. `work`: what `{id}` names, for a Keymeter key only if it made that. `account`: what all keys of
-   *  the provider's account made, so it is not for Keymeter keys. */
+  /** Whose things a path reaches. `work`: what `{id}` names, for a Keymeter key only if it made that. `account`: what
+   *  all keys of the provider's account made, so it is not for Keymeter keys. */
   readonly scope?: "work" | "account";
   /** Free by this price list alone: elsewhere nobody knows. */
   readonly freeAt?: string;
@@ -17,7 +17,8 @@ export type Route = {
   readonly makes?: boolean;
   /** Its answer names places at the provider that an SDK follows. */
   readonly namesPlaces?: boolean;
-  /** The body may be a form (multipart/form-data) too: its text fields are then the members of the object that is read. */
+  /** The body may be a form (multipart/form-data) too: its text fields are then the members of the object that is
+   *  read. */
   readonly takesForm?: boolean;
 };
 

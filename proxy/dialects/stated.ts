@@ -1,4 +1,5 @@
-// Usage as a provider states it: what is left of it without zeros, which of its numbers nobody knows, and whether they are counts at all.
+// Usage as a provider states it: what is left of it without zeros, which of its numbers nobody knows, and whether they
+// are counts at all.
 import { readCount } from "../../ledger/usage.ts";
 import type { Usage } from "../../ledger/usage.ts";
 

@@ -1,4 +1,5 @@
-// Why the input or the cost of a request is bounded by nothing of its own. What is decided by it goes by its kind; the rest is said only.
+// Why the input or the cost of a request is bounded by nothing of its own. What is decided by it goes by its kind; the
+// rest is said only.
 
 export type Why =
   /** Text and model lie at the provider, in a file or a prompt. */

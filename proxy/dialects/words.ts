@@ -1,6 +1,7 @@
 // The words that go by in an answer: counted where they stand in the text of an event, which is not parsed for it.
 
-/** Counts the bytes of texts that stand under the first of the names that has any: an event carries words of one kind. */
+/** Counts the bytes of texts that stand under the first of the names that has any: an event carries words of one
+ *  kind. */
 export function countWords(data: string, names: readonly string[]): number {
   let bytes = 0;
   for (const name of names) {

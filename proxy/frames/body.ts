@@ -1,4 +1,5 @@
-// JSON, whole or as an array of objects; anything else is unreadable and says so. A small one is held and sent in one write.
+// JSON, whole or as an array of objects; anything else is unreadable and says so. A small one is held and sent in one
+// write.
 import { joined } from "../bodies.ts";
 import { parseObject, rawOf } from "../dialects/json.ts";
 import type { Reading } from "../dialects/reading.ts";

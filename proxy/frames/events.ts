@@ -1,4 +1,5 @@
-// Server-sent events: each passes as it comes, but for the one that is to be hidden; behind the end that was said all waits for the books.
+// Server-sent events: each passes as it comes, but for the one that is to be hidden; behind the end that was said all
+// waits for the books.
 import { LONGEST_LINE, BYTES_PER_TOKEN } from "./frame.ts";
 import type { Frame, Framing, Meter, Seen } from "./frame.ts";
 import type { Reading } from "../dialects/reading.ts";
@@ -18,7 +19,8 @@ export const EVENTS: Frame = {
 function createEventMeter({ dialect, call, hides }: Framing): Meter {
   const reader = createEventReader({ dialect, call, hides });
   const held: Buffer[] = [];
-  /** The line that has begun; and, when hiding, the finished lines of its event. latin1, so offsets are byte offsets. */
+  /** The line that has begun; and, when hiding, the finished lines of its event. latin1, so offsets are byte
+   *  offsets. */
   let carry: string[] = [];
   let carried = 0;
   let isPartial = false;

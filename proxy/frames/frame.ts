@@ -1,4 +1,5 @@
-// A frame is how an answer is cut into what a dialect reads: events, lines, one body. To add one: a file here and a row in meter.ts.
+// A frame is how an answer is cut into what a dialect reads: events, lines, one body. To add one: a file here and a row
+// in meter.ts.
 import type { Call } from "../dialects/call.ts";
 import type { Dialect } from "../dialects/dialect.ts";
 import type { Reading } from "../dialects/reading.ts";
@@ -7,7 +8,8 @@ import type { Readers } from "../readers.ts";
 /** What came by that no usage was stated for: an estimate of the tokens in it. */
 export type Seen = {
   readonly tokens: number;
-  /** Some of it could not be read (a line beyond all limits, a damaged or unknown encoding): the estimate says nothing. */
+  /** Some of it could not be read (a line beyond all limits, a damaged or unknown encoding): the estimate says
+   *  nothing. */
   readonly isPartial: boolean;
 };
 

@@ -1,5 +1,5 @@
-// An answer that came packed though plain was asked for: it passes as it is, and is unpacked beside that for reading. Unpacking lags, so the
-// newest chunk waits until the next one comes, and a small whole body until all of it is read.
+// An answer that came packed though plain was asked for: it passes as it is, and is unpacked beside that for reading.
+// Unpacking lags, so the newest chunk waits until the next one comes, and a small whole body until all of it is read.
 import type { Transform } from "node:stream";
 import { createBrotliDecompress, createGunzip, createInflate, createZstdDecompress, constants } from "node:zlib";
 import { MOST_HELD_BYTES } from "./body.ts";

@@ -1,5 +1,5 @@
-// A stream was asked for, and the type of the answer does not say that it is one: its first byte tells. Events never start with a brace or
-// bracket.
+// A stream was asked for, and the type of the answer does not say that it is one: its first byte tells. Events never
+// start with a brace or bracket.
 import { BODY } from "./body.ts";
 import { EVENTS } from "./events.ts";
 import type { Frame, Framing, Meter } from "./frame.ts";

@@ -1,11 +1,12 @@
-// Azure OpenAI: OpenAI's wire format, under deployments whose names are the user's own. The deployment in the path decides which
-// model answers, whatever the body says; the answer names the model. Source: learn.microsoft.com, Azure OpenAI REST reference.
+// Azure OpenAI: OpenAI's wire format, under deployments whose names are the user's own. The deployment in the path
+// decides which model answers, whatever the body says; the answer names the model. Source: learn.microsoft.com, Azure
+// OpenAI REST reference.
 import { DIALECTS } from "../dialects/index.ts";
 import { basePath, common } from "./provider.ts";
 import type { Provider, ProviderSettings } from "./provider.ts";
 
-/** Takes what the SDKs send: `/openai/deployments/{name}/...`, `/openai/responses` and others with `api-version`, and the newer
- *  `/openai/v1/...`. */
+/** Takes what the SDKs send: `/openai/deployments/{name}/...`, `/openai/responses` and others with `api-version`, and
+ *  the newer `/openai/v1/...`. */
 export function azure(name: string, priceList: string, settings: ProviderSettings): Provider {
   const base = basePath(settings.url);
   const dialect = DIALECTS.openai;

@@ -1,4 +1,5 @@
-// Google's Gemini API, in its own format and in OpenAI's. The aliases are what users of other gateways have in their settings.
+// Google's Gemini API, in its own format and in OpenAI's. The aliases are what users of other gateways have in their
+// settings.
 import { DIALECTS } from "../dialects/index.ts";
 import { basePath, versioned } from "./provider.ts";
 import type { Place, Provider, ProviderSettings } from "./provider.ts";

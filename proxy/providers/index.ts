@@ -19,7 +19,8 @@ export type Providers = {
 /** A provider from its settings. */
 type ProviderRow = (own: ProxyConfig["own"]) => Provider;
 
-/** Those that need no setting, the plainest first: of a path without prefix the last is asked first whether it is its. */
+/** Those that need no setting, the plainest first: of a path without prefix the last is asked first whether it is
+ *  its. */
 export const OWN_PROVIDERS: readonly ProviderRow[] = [
   (own) => openai(own.openai),
   (own) => anthropic(own.anthropic),

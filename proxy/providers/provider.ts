@@ -1,5 +1,5 @@
-// A provider is who bills: where it is, what of ours opens it, whose price list it goes by, and which dialect its routes
-// speak. To add one: a file here and a row in index.ts.
+// A provider is who bills: where it is, what of ours opens it, whose price list it goes by, and which dialect its
+// routes speak. To add one: a file here and a row in index.ts.
 import type { IncomingHttpHeaders } from "node:http";
 import type { Dialect } from "../dialects/dialect.ts";
 

@@ -1,6 +1,6 @@
-// Vertex AI: Gemini, Claude and open models under a project and a location, each in its own wire format; the path names the model.
-// A client's own token is passed on; what Keymeter keys are swapped for is a service account's.
-// Source: cloud.google.com, Vertex AI REST reference.
+// Vertex AI: Gemini, Claude and open models under a project and a location, each in its own wire format; the path names
+// the model. A client's own token is passed on; what Keymeter keys are swapped for is a service account's. Source:
+// cloud.google.com, Vertex AI REST reference.
 import { DIALECTS } from "../dialects/index.ts";
 import { basePath, common } from "./provider.ts";
 import type { Place, Provider, ProviderSettings } from "./provider.ts";
@@ -13,8 +13,8 @@ const REGIONAL_HOST = /^[a-z0-9-]+-aiplatform\.|\.rep\./;
 /** Models whose price here is another one than on the Gemini API. */
 const DEARER = /\/models\/gemini-2\.0-flash/;
 
-/** Takes `/{version}/projects/{p}/locations/{l}/publishers/{google|anthropic}/models/{model}:{verb}`, the same without project
- *  (express mode), `.../endpoints/openapi/{OpenAI's path}` and `/ws/{service}`. */
+/** Takes `/{version}/projects/{p}/locations/{l}/publishers/{google|anthropic}/models/{model}:{verb}`, the same without
+ *  project (express mode), `.../endpoints/openapi/{OpenAI's path}` and `/ws/{service}`. */
 export function vertex(name: string, priceList: string, settings: ProviderSettings, prefix = name): Provider {
   const base = basePath(settings.url);
   return {

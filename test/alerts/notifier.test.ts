@@ -1,4 +1,5 @@
-// From Alertmanager's delivery to Slack: one message a group, updated, resolved; an outage loses nothing and doubles nothing.
+// From Alertmanager's delivery to Slack: one message a group, updated, resolved; an outage loses nothing and doubles
+// nothing.
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
 import { createAlertsApp } from "../../alerts/app.ts";
 import type { Figures } from "../../alerts/figures.ts";

@@ -1,4 +1,5 @@
-// What somebody reads who is woken at three: how bad, since when, how much, the button that helps and no other, and what is left when it is over.
+// What somebody reads who is woken at three: how bad, since when, how much, the button that helps and no other, and
+// what is left when it is over.
 import { describe, expect, it } from "vitest";
 import type { Figures } from "../../alerts/figures.ts";
 import { buildMessage } from "../../alerts/message.ts";

@@ -1,4 +1,5 @@
-// The rules evaluated here: the same verdicts as promtool's on the same series, the same groups as Alertmanager's, and when they speak.
+// The rules evaluated here: the same verdicts as promtool's on the same series, the same groups as Alertmanager's, and
+// when they speak.
 import { globSync, readFileSync } from "node:fs";
 import { createServer } from "node:http";
 import type { AddressInfo } from "node:net";

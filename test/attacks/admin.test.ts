@@ -1,5 +1,5 @@
-// The admin token where it stands in the environment alone: every command that changes something works, and no file of it is made. And wrong
-// tokens: a crowd of them holds up nobody.
+// The admin token where it stands in the environment alone: every command that changes something works, and no file of
+// it is made. And wrong tokens: a crowd of them holds up nobody.
 import { existsSync, writeFileSync } from "node:fs";
 import { createServer } from "node:http";
 import type { AddressInfo } from "node:net";
@@ -75,7 +75,8 @@ function audited(): string[] {
 describe("fault 20: with the admin token in the environment alone", () => {
   const idIn = (text: string, prefix: string): string => new RegExp(`${prefix}\\w+`).exec(text)?.[0] ?? "none";
 
-  // First: other processes see this one's locks only until it opens the same files again, as the commands below do in this process.
+  // First: other processes see this one's locks only until it opens the same files again, as the commands below do in
+  // this process.
   it("the command itself, as a program, says its word; with a wrong token, or with none, it says why, without a stack", async () => {
     const beside = (environment: { [name: string]: string }): Parameters<typeof runKeymeter>[0] => ({
       dataDir: bench.running.dataDir,

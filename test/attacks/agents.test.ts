@@ -1,4 +1,5 @@
-// Coding agents under a strict budget: every field, tool, block, header and beta that they are known to send passes, and is held.
+// Coding agents under a strict budget: every field, tool, block, header and beta that they are known to send passes,
+// and is held.
 import { readdirSync, readFileSync } from "node:fs";
 import { expect, it } from "vitest";
 import { withBench } from "./bench.ts";

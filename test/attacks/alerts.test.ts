@@ -1,5 +1,5 @@
-// Forged deliveries to the alerts program: they end nothing, silence nothing, and say nothing in somebody else's name; what can never be said
-// stays out of the outbox, and texts of others are texts.
+// Forged deliveries to the alerts program: they end nothing, silence nothing, and say nothing in somebody else's name;
+// what can never be said stays out of the outbox, and texts of others are texts.
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
 import { createAlertsApp } from "../../alerts/app.ts";
 import type { Figures } from "../../alerts/figures.ts";

@@ -1,5 +1,6 @@
-// A provider on loopback that bills: every request is charged by published rules, with prices typed in by hand. It knows nothing of
-// Keymeter. What it did is owed, whoever has left. Rules that no page states are the most that a lenient reader would charge.
+// A provider on loopback that bills: every request is charged by published rules, with prices typed in by hand. It
+// knows nothing of Keymeter. What it did is owed, whoever has left. Rules that no page states are the most that a
+// lenient reader would charge.
 import type { ServerResponse } from "node:http";
 import { startFakeProvider } from "../fake/provider.ts";
 import type { FakeProvider, Script } from "../fake/provider.ts";
@@ -597,7 +598,8 @@ function at(value: unknown, ...names: readonly string[]): unknown {
   return names.reduce<unknown>((found, name) => (found as Json | undefined)?.[name], value);
 }
 
-/** A body as a careless server reads it: of two boundaries the last, of names that stand twice the last, of files their sizes. */
+/** A body as a careless server reads it: of two boundaries the last, of names that stand twice the last, of files their
+ *  sizes. */
 function readLeniently({ headers, body }: Arrived): Json {
   const type = headers["content-type"] ?? "";
   const boundary = [...type.matchAll(/boundary\*?\d*\*?=(?:utf-8'')?"?([^";]+)"?/gi)].at(-1)?.[1];

@@ -1,4 +1,5 @@
-// Caps under attack: what is refused never reaches the provider, what passes is held at what a provider bills by its own rules.
+// Caps under attack: what is refused never reaches the provider, what passes is held at what a provider bills by its
+// own rules.
 import { beforeEach, describe, expect, it } from "vitest";
 import { IS_CI } from "../seed.ts";
 import { form, leaveAfter, usdOf, withBench } from "./bench.ts";
@@ -402,7 +403,8 @@ describe("fault 4: an allow list of models, and fields that name others", () => 
 });
 
 describe("fault 5: strict bounds", () => {
-  /** One nano-USD less than its bill is too little for it; whatever was given, what cannot be bounded is refused by name. */
+  /** One nano-USD less than its bill is too little for it; whatever was given, what cannot be bounded is refused by
+   *  name. */
   async function isRefused(path: string, body: object | FormData, names: RegExp, headers: Headers = {}): Promise<void> {
     for (const usd of ["0.000001", "1000"]) {
       const held = await bench.keyUnder(usd, "strict");

@@ -1,5 +1,5 @@
-// The disk and the clock against the books: a disk that hangs, a log that is deleted, a wall clock that jumps, files that others may read,
-// secrets that are empty or belong elsewhere.
+// The disk and the clock against the books: a disk that hangs, a log that is deleted, a wall clock that jumps, files
+// that others may read, secrets that are empty or belong elsewhere.
 import {
   chmodSync,
   existsSync,

@@ -1,6 +1,6 @@
-// Random requests, answers, cuts and frames, by a seed that stays and by one that changes. Whatever comes: the process lives and answers no
-// 500, clients get what the provider sent, how an answer is cut changes nothing of what is read, each attempt ends in the books once, and
-// no cap is passed.
+// Random requests, answers, cuts and frames, by a seed that stays and by one that changes. Whatever comes: the process
+// lives and answers no 500, clients get what the provider sent, how an answer is cut changes nothing of what is read,
+// each attempt ends in the books once, and no cap is passed.
 import { request as httpRequest } from "node:http";
 import type { IncomingHttpHeaders, ServerResponse } from "node:http";
 import { join } from "node:path";

@@ -1,5 +1,5 @@
-// Clients and providers that mean harm: bodies that nobody asked for, bodies that take long to read, answers without an end. Others are
-// served meanwhile, and the proxy's memory stays bounded.
+// Clients and providers that mean harm: bodies that nobody asked for, bodies that take long to read, answers without an
+// end. Others are served meanwhile, and the proxy's memory stays bounded.
 import { connect } from "node:net";
 import type { AddressInfo, Socket } from "node:net";
 import { createServer, request as httpRequest } from "node:http";
@@ -218,7 +218,8 @@ describe("one request, or one answer,", () => {
   const MOST_TURN_MS = 20;
   /** What a provider sends beyond all measure. */
   const POURED = (IS_CI ? 416 : 144) * MEGABYTE;
-  /** What a stream may hold, however long it is: a line, or an event, of 16 MB as text, as it is joined, and on its way to the client. */
+  /** What a stream may hold, however long it is: a line, or an event, of 16 MB as text, as it is joined, and on its way
+   *  to the client. */
   const MOST_HELD = 80 * MEGABYTE;
   /** And with it what Node has not let go of. */
   const MOST_RESIDENT = 450 * MEGABYTE;

@@ -1,5 +1,5 @@
-// Secrets that went where they have no business: credentials of ours in answers, keys of ours at providers, keys in tags, what one key may
-// learn of another, and texts that spreadsheets run and terminals obey.
+// Secrets that went where they have no business: credentials of ours in answers, keys of ours at providers, keys in
+// tags, what one key may learn of another, and texts that spreadsheets run and terminals obey.
 import { connect } from "node:net";
 import { join } from "node:path";
 import { parse } from "csv-parse/sync";

@@ -1,6 +1,6 @@
-// Loaded before a proxy in a process of its own: measures, between two messages of its parent, how much CPU time of the main thread the
-// longest turn of the event loop took; or how much memory the process had at most, and how much of it was in use. Threads of the proxy
-// load it too, and measure nothing.
+// Loaded before a proxy in a process of its own: measures, between two messages of its parent, how much CPU time of the
+// main thread the longest turn of the event loop took; or how much memory the process had at most, and how much of it
+// was in use. Threads of the proxy load it too, and measure nothing.
 import { setFlagsFromString } from "node:v8";
 import { runInNewContext } from "node:vm";
 import { isMainThread } from "node:worker_threads";

@@ -1,5 +1,6 @@
-// What clients and providers make up: usage that is stated early or in odd ways, names without number, guesses without end, turns that
-// say nothing of what they used. Clients get what the provider sent, each attempt ends in the books, and rows and series stay bounded.
+// What clients and providers make up: usage that is stated early or in odd ways, names without number, guesses without
+// end, turns that say nothing of what they used. Clients get what the provider sent, each attempt ends in the books,
+// and rows and series stay bounded.
 import { beforeAll, describe, expect, it } from "vitest";
 import { WebSocket } from "ws";
 import { createCollectorMetrics } from "../../collector/gauges/index.ts";

@@ -1,4 +1,5 @@
-// Money under attack: what a provider bills by its own rules is what is booked, or less than what is booked where it says nothing.
+// Money under attack: what a provider bills by its own rules is what is booked, or less than what is booked where it
+// says nothing.
 import { WebSocket } from "ws";
 import { beforeEach, describe, expect, it } from "vitest";
 import type { EventRecord } from "../../ledger/usage/events.ts";

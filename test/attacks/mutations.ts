@@ -1,4 +1,5 @@
-// Changes at random places, for fuzzing: JSON values, the text of answers, frames, cuts and encodings. All of it by a generator with a seed.
+// Changes at random places, for fuzzing: JSON values, the text of answers, frames, cuts and encodings. All of it by a
+// generator with a seed.
 import { brotliCompressSync, gzipSync, zstdCompressSync } from "node:zlib";
 
 export type Next = () => number;
@@ -41,8 +42,8 @@ function slots(value: unknown, fixed: ReadonlySet<string>): Slot[] {
   );
 }
 
-/** Changes one place of a JSON value: what stands there goes, is replaced, is put into something else, or another number. What is `fixed`
- *  stays. */
+/** Changes one place of a JSON value: what stands there goes, is replaced, is put into something else, or another
+ *  number. What is `fixed` stays. */
 export function mutate(value: object, next: Next, fixed: ReadonlySet<string> = new Set()): void {
   const all = slots(value, fixed);
   if (all.length === 0) return;

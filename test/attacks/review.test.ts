@@ -1,4 +1,5 @@
-// Faults that a review named and no attack: what the collector goes by, credentials that do not come, rules that cannot be evaluated.
+// Faults that a review named and no attack: what the collector goes by, credentials that do not come, rules that cannot
+// be evaluated.
 import { expect, it } from "vitest";
 import { createEvaluator } from "../../alerts/evaluator.ts";
 import { parseExpression } from "../../alerts/expression.ts";

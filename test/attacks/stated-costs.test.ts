@@ -1,4 +1,5 @@
-// Costs that providers state, held against our own prices: the sums, the gauge that an alert goes by, and what the command says of it.
+// Costs that providers state, held against our own prices: the sums, the gauge that an alert goes by, and what the
+// command says of it.
 import { join } from "node:path";
 import { afterEach, describe, expect, it, vi } from "vitest";
 import { createCollectorMetrics } from "../../collector/gauges/index.ts";
@@ -29,7 +30,8 @@ type Answer = {
   readonly agoMs?: number;
 };
 
-/** Books with these answers, as settling writes them: where a stated cost is believed a line stands for the difference. */
+/** Books with these answers, as settling writes them: where a stated cost is believed a line stands for the
+ *  difference. */
 async function booksWith(answers: readonly Answer[]): Promise<{ readonly folder: string; readonly usage: UsageBooks }> {
   const folder = temporaryFolder();
   const nowMs = Date.now();

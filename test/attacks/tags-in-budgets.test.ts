@@ -1,4 +1,5 @@
-// Whose money a request spends: the key says it. A tag names a team for reports, and in budgets only where the settings say so.
+// Whose money a request spends: the key says it. A tag names a team for reports, and in budgets only where the settings
+// say so.
 import Database from "better-sqlite3";
 import { describe, expect, it, vi } from "vitest";
 import { readAllSettled, readSettled } from "../../ledger/usage/budget-spend.ts";

@@ -1,5 +1,6 @@
-// Agents and libraries that people use, unchanged, each with a prompt or a few calls: what the providers counted is what is booked, and
-// at a cap nobody waits, tries again or learns less than why. What is not installed is skipped, loudly; clients.ts says how to install it.
+// Agents and libraries that people use, unchanged, each with a prompt or a few calls: what the providers counted is
+// what is booked, and at a cap nobody waits, tries again or learns less than why. What is not installed is skipped,
+// loudly; clients.ts says how to install it.
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { CLIENTS, NAMES_THE_BUDGET } from "./clients.ts";
 import { cap, meter, onOneLine, secondsOf } from "./measure.ts";

@@ -1,9 +1,11 @@
-// Every client that is run: how it is installed, how it is pointed at Keymeter, what it is asked, and what is known of it at a cap.
+// Every client that is run: how it is installed, how it is pointed at Keymeter, what it is asked, and what is known of
+// it at a cap.
 //   cd test/clients && npm ci && (cd promptfoo && npm ci)                                       the programs of npm
 //   python3 -m venv venv/libraries && venv/libraries/bin/pip install -r requirements.txt        Python 3.12; the same with
 //   python3 -m venv venv/aider && venv/aider/bin/pip install -r requirements-aider.txt          aider and gptme, whose dependencies
 //   python3 -m venv venv/gptme && venv/gptme/bin/pip install -r requirements-gptme.txt          are no others' dependencies
-// Left out: open-webui (its dependencies take several gigabytes); n8n, Dify, LibreChat (servers with a database of their own).
+// Left out: open-webui (its dependencies take several gigabytes); n8n, Dify, LibreChat (servers with a database of
+// their own).
 import { existsSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
 import { dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";

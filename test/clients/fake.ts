@@ -1,6 +1,6 @@
-// The three providers in one place on loopback, for clients that nobody here wrote: chat completions, Responses (over HTTP and a
-// WebSocket), embeddings, messages, generateContent, with the answers that their documents describe. No two answers count the same,
-// and the journal has what each one counted: whoever meters has to come to these figures.
+// The three providers in one place on loopback, for clients that nobody here wrote: chat completions, Responses (over
+// HTTP and a WebSocket), embeddings, messages, generateContent, with the answers that their documents describe. No two
+// answers count the same, and the journal has what each one counted: whoever meters has to come to these figures.
 import { createServer } from "node:http";
 import type { IncomingMessage, ServerResponse } from "node:http";
 import type { AddressInfo } from "node:net";
@@ -18,7 +18,8 @@ export type Counts = {
   readonly reasoning: number;
 };
 
-/** `call`: an answer with usage. `free`: a list of models, a count of tokens. `socket`: a WebSocket was opened. `unknown`: no such path. */
+/** `call`: an answer with usage. `free`: a list of models, a count of tokens. `socket`: a WebSocket was opened.
+ *  `unknown`: no such path. */
 export type Entry = {
   readonly kind: "call" | "free" | "socket" | "unknown";
   readonly what: string;

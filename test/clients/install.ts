@@ -1,4 +1,5 @@
-// Installs the real clients: programs of npm, and Python's in folders of their own. Several gigabytes; `npm run proof` calls it.
+// Installs the real clients: programs of npm, and Python's in folders of their own. Several gigabytes; `npm run proof`
+// calls it.
 import { spawnSync } from "node:child_process";
 import { existsSync } from "node:fs";
 import { fileURLToPath } from "node:url";

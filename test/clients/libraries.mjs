@@ -1,4 +1,5 @@
-// node libraries.mjs PART: the calls of one library of npm. Each answer is a line, and so is each error, as its users see it.
+// node libraries.mjs PART: the calls of one library of npm. Each answer is a line, and so is each error, as its users
+// see it.
 const url = process.env.KEYMETER_URL ?? "";
 const apiKey = process.env.OPENAI_API_KEY ?? "";
 const [, , part = ""] = process.argv;

@@ -1,4 +1,5 @@
-// Runs a client in an empty home until it ends or its time is over. Ends its process group, and what left the group by its pid.
+// Runs a client in an empty home until it ends or its time is over. Ends its process group, and what left the group by
+// its pid.
 import { spawn } from "node:child_process";
 import { mkdirSync, readdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
@@ -72,7 +73,8 @@ function endGroup(pid: number | undefined): void {
   }
 }
 
-/** Daemons that a client started leave its group. Its home is nobody else's: who has it in the environment is one of them. */
+/** Daemons that a client started leave its group. Its home is nobody else's: who has it in the environment is one of
+ *  them. */
 function endLeftBehind(home: string): void {
   if (process.platform !== "linux") return;
   for (const name of readdirSync("/proc").filter((entry) => /^\d+$/.test(entry))) {

@@ -1,4 +1,5 @@
-// What a client is put on: the fake providers, a proxy as a program of its own in front of them, and a team whose hard budget is spent.
+// What a client is put on: the fake providers, a proxy as a program of its own in front of them, and a team whose hard
+// budget is spent.
 import { rmSync } from "node:fs";
 import { setTimeout as sleep } from "node:timers/promises";
 import { freePorts } from "../free-ports.ts";

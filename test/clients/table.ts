@@ -1,5 +1,5 @@
-// node test/clients/table.ts [NAME ...]: runs every client that is here, or those whose names hold one of these words, and prints
-// what came of it as a table in Markdown. --verbose prints what each of them said.
+// node test/clients/table.ts [NAME ...]: runs every client that is here, or those whose names hold one of these words,
+// and prints what came of it as a table in Markdown. --verbose prints what each of them said.
 import { CLIENTS } from "./clients.ts";
 import type { Client } from "./clients.ts";
 import { cap, meter, whatIsSaid } from "./measure.ts";

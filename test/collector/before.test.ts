@@ -1,5 +1,5 @@
-// The days before the meter: read in as they were billed, shown and forecast from, and nothing else. The figures come from the made-up bills below, added
-// up here.
+// The days before the meter: read in as they were billed, shown and forecast from, and nothing else. The figures come
+// from the made-up bills below, added up here.
 import { join } from "node:path";
 import { beforeEach, describe, expect, it } from "vitest";
 import { readHistory, readHistoryOf, readKnownHours, refreshBilledHours } from "../../collector/before.ts";
@@ -90,7 +90,8 @@ function line(more: Partial<BilledLine> = {}): BilledLine {
   };
 }
 
-/** A source that bills the same every day: 30.000000001 USD of one model, 7 of another, a fee of 3, and a credit; used from nine to eighteen. */
+/** A source that bills the same every day: 30.000000001 USD of one model, 7 of another, a fee of 3, and a credit; used
+ *  from nine to eighteen. */
 function source(asked: string[] = [], more: Partial<Importer> = {}): Importer {
   return {
     name: "the source",
@@ -306,7 +307,8 @@ describe("a forecast", () => {
     await refreshRests(books(), "UTC", now);
     const all = await landing({ scope: "org" });
     expect(all?.method).not.toBe("learning");
-    // Seventeen days and the rest of the first are to come, at 40 a day; the 13 days before the meter, 520 USD, are in no expectation.
+    // Seventeen days and the rest of the first are to come, at 40 a day; the 13 days before the meter, 520 USD, are in
+    // no expectation.
     const rest = 17 * 40;
     expect(Number(all?.p50NanoUsd) / 1e9).toBeGreaterThan(rest);
     expect(Number(all?.p50NanoUsd) / 1e9).toBeLessThan(1.2 * rest);
@@ -377,7 +379,8 @@ describe("pages", () => {
     const context = contextAt(BEGAN_MS + HOUR_MS);
     const page = await overview(context);
     const before = sectionOf(page.sections, "Billed before the meter, by provider");
-    // September, whole; and October up to the hour before the meter: thirteen days, and five of the nine hours of the first.
+    // September, whole; and October up to the hour before the meter: thirteen days, and five of the nine hours of the
+    // first.
     expect(money(before, -1, 1)).toBe(30n * DAILY);
     const october = money(before, -1, 4) ?? 0n;
     expect(october).toBeGreaterThan(13n * DAILY);

@@ -1,4 +1,5 @@
-// Days that close, sources that fail and come back, leaks that are none: the jobs on real files, with what goes wrong between two steps.
+// Days that close, sources that fail and come back, leaks that are none: the jobs on real files, with what goes wrong
+// between two steps.
 import { join } from "node:path";
 import { beforeEach, describe, expect, it } from "vitest";
 import { closeBilledDay, whyOpen } from "../../collector/compare.ts";

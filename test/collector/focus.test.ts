@@ -1,4 +1,5 @@
-// FOCUS and chargeback out of real books: rules, round trips, a Parquet reader that is not ours, sums to the nano-dollar.
+// FOCUS and chargeback out of real books: rules, round trips, a Parquet reader that is not ours, sums to the
+// nano-dollar.
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import { tableFromIPC } from "apache-arrow";

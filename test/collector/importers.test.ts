@@ -1,5 +1,5 @@
-// Importers against fake billing APIs on loopback, which the official SDKs have to parse: pages, limits, what is hidden, what is late, what is
-// wrong; and files.
+// Importers against fake billing APIs on loopback, which the official SDKs have to parse: pages, limits, what is
+// hidden, what is late, what is wrong; and files.
 import { generateKeyPairSync } from "node:crypto";
 import { writeFileSync } from "node:fs";
 import { join } from "node:path";

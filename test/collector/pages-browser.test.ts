@@ -1,4 +1,5 @@
-// The report pages as readers have them, in a headless Chromium: every page and download, by keyboard, on paper, and the four questions of a newcomer.
+// The report pages as readers have them, in a headless Chromium: every page and download, by keyboard, on paper, and
+// the four questions of a newcomer.
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import Database from "better-sqlite3";

@@ -1,4 +1,5 @@
-// The report pages: what stands on them against the books themselves, and who may read them. In a browser: pages-browser.test.ts.
+// The report pages: what stands on them against the books themselves, and who may read them. In a browser:
+// pages-browser.test.ts.
 import { join } from "node:path";
 import Database from "better-sqlite3";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";

@@ -1,4 +1,5 @@
-// A simulated quarter with a known truth: the real jobs on real files, fake billing APIs on loopback, the clock in hand.
+// A simulated quarter with a known truth: the real jobs on real files, fake billing APIs on loopback, the clock in
+// hand.
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { anthropicImporter } from "../../collector/importers/anthropic.ts";

@@ -1,5 +1,6 @@
-// A quarter with a known truth: what clients sent through the proxy in the rhythm of a real trace, what providers charged for it and for what
-// went round it, and why the two differ. The truth says of every difference which cause it has.
+// A quarter with a known truth: what clients sent through the proxy in the rhythm of a real trace, what providers
+// charged for it and for what went round it, and why the two differ. The truth says of every difference which cause it
+// has.
 import { readFileSync } from "node:fs";
 import type { VarianceCause } from "../../ledger/billing/closed-days.ts";
 import { cost } from "../../ledger/cost.ts";
@@ -180,8 +181,8 @@ export function makeQuarter(truth: Truth, startDay: string, days: number, seed: 
         differ(provider, billedDay, "token class", amount - line.costNanoUsd);
       }
       if (meteredDay !== billedDay) {
-        // What lies on the wrong day is what was metered on it. Of an answer that nobody saw that is a hold, thus an estimate; and what an
-        // estimate missed was never metered on any day: it is corrected where it is billed.
+        // What lies on the wrong day is what was metered on it. Of an answer that nobody saw that is a hold, thus an
+        // estimate; and what an estimate missed was never metered on any day: it is corrected where it is billed.
         const cause = crashed ? "estimate corrected" : "day boundary";
         const known = crashed ? line.costNanoUsd : (estimateOf.get(line.unit) ?? 0n);
         differ(provider, meteredDay, cause, -known);
@@ -216,7 +217,8 @@ export function makeQuarter(truth: Truth, startDay: string, days: number, seed: 
       const usual = (counts[i + 1] ?? 0) / [18_000, 3_500, 2_500][i]!;
       const many = Math.max(0, Math.min(6, Math.round(usual * 2 + next() - 0.5)));
       const times = Array.from({ length: many }, () => Math.floor(next() * (HOUR_MS - 10_000)));
-      // Every third night an answer begins right before midnight: some hundred times as often as such a rhythm would have it.
+      // Every third night an answer begins right before midnight: some hundred times as often as such a rhythm would
+      // have it.
       if (hour % 24 === 23 && next() < 0.33) times.push(HOUR_MS - 1_000);
       for (const [index, offset] of times.toSorted((a, b) => a - b).entries())
         serve(client, startMs + hour * HOUR_MS + offset, index);

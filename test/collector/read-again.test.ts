@@ -18,7 +18,8 @@ const FIRST = "2026-10-01";
 const KILLS = IS_CI ? 60 : 3;
 const ORDERS = IS_CI ? 100 : 8;
 
-/** Exports of overlapping ranges: a later one has revised its days, and the same range may have been exported twice with other figures. */
+/** Exports of overlapping ranges: a later one has revised its days, and the same range may have been exported twice
+ *  with other figures. */
 function makeExports(folder: string, rowsPerDay: number): string[] {
   const next = random(SEED);
   return Array.from({ length: 6 }, (_, i) => {
@@ -111,7 +112,8 @@ describe(`exports (seed ${SEED})`, () => {
   );
 });
 
-/** Runs an import in a process of its own; kills it so long after it was ready. Whether it was killed before its end. */
+/** Runs an import in a process of its own; kills it so long after it was ready. Whether it was killed before its
+ *  end. */
 async function importAll(folder: string, files: readonly string[], killAfterMs: number | undefined): Promise<boolean> {
   const program = fileURLToPath(new URL("./read-again.ts", import.meta.url));
   const child = spawn(process.execPath, [program, folder, ...files], { stdio: ["ignore", "pipe", "inherit"] });

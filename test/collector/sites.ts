@@ -1,4 +1,5 @@
-// Report pages over made-up books: an organisation, an empty ledger, one key, many keys. And what their tests read of them.
+// Report pages over made-up books: an organisation, an empty ledger, one key, many keys. And what their tests read of
+// them.
 import { mkdirSync } from "node:fs";
 import { join } from "node:path";
 import Database from "better-sqlite3";

@@ -1,5 +1,6 @@
-// `npm run demo`, as a newcomer runs it: the leak, the alert (by the real Prometheus where it is installed, else by Keymeter's own rules), the message
-// as Slack shows it, the cap, the bill that disagrees and why, and books that agree with the provider's to the nano-dollar.
+// `npm run demo`, as a newcomer runs it: the leak, the alert (by the real Prometheus where it is installed, else by
+// Keymeter's own rules), the message as Slack shows it, the cap, the bill that disagrees and why, and books that agree
+// with the provider's to the nano-dollar.
 import { spawn } from "node:child_process";
 import type { ChildProcess } from "node:child_process";
 import { createServer } from "node:net";

@@ -1,5 +1,6 @@
-// A leak, end to end: a key that runs away beside a week of usual traffic, and a provider key that is used past the proxy. With the real
-// Prometheus and Alertmanager, and with neither: one message within two minutes, that grows with it and ends with it.
+// A leak, end to end: a key that runs away beside a week of usual traffic, and a provider key that is used past the
+// proxy. With the real Prometheus and Alertmanager, and with neither: one message within two minutes, that grows with
+// it and ends with it.
 import { spawn } from "node:child_process";
 import type { ChildProcess } from "node:child_process";
 import { join } from "node:path";

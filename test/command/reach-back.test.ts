@@ -1,4 +1,5 @@
-// `keymeter keys set KEY --team T --since DAY`, through a running proxy: what it shows before, what it does, that signed days stay, and that a cap holds by it.
+// `keymeter keys set KEY --team T --since DAY`, through a running proxy: what it shows before, what it does, that
+// signed days stay, and that a cap holds by it.
 import { join } from "node:path";
 import Database from "better-sqlite3";
 import { afterAll, beforeAll, expect, it } from "vitest";

@@ -1,5 +1,5 @@
-// A setting is declared once, and everything that is said of it is made from there: the example file, the manual's page, --help, the check of misspelt
-// variables, and which program sees which variable.
+// A setting is declared once, and everything that is said of it is made from there: the example file, the manual's
+// page, --help, the check of misspelt variables, and which program sees which variable.
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";

@@ -1,5 +1,5 @@
-// The whole stack as a user starts it: `keymeter up` in a folder of its own, with the real Prometheus and Alertmanager where
-// they are installed, a provider and a Slack on loopback.
+// The whole stack as a user starts it: `keymeter up` in a folder of its own, with the real Prometheus and Alertmanager
+// where they are installed, a provider and a Slack on loopback.
 import { spawn } from "node:child_process";
 import type { ChildProcess } from "node:child_process";
 import { readFileSync } from "node:fs";

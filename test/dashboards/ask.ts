@@ -1,4 +1,5 @@
-// Asks Prometheus what a panel asks, as Grafana would: with the dashboard's variables filled in, over the panel's own range.
+// Asks Prometheus what a panel asks, as Grafana would: with the dashboard's variables filled in, over the panel's own
+// range.
 
 export type Sample = {
   readonly metric: { readonly [label: string]: string };

@@ -1,5 +1,5 @@
-// A real Prometheus that holds an organisation's past: history by `keymeter export openmetrics`, the last minutes by the programs' own registries, all of it
-// made into blocks by promtool.
+// A real Prometheus that holds an organisation's past: history by `keymeter export openmetrics`, the last minutes by
+// the programs' own registries, all of it made into blocks by promtool.
 import { execFile, spawn } from "node:child_process";
 import type { ChildProcess } from "node:child_process";
 import { createWriteStream, mkdirSync, writeFileSync } from "node:fs";
@@ -132,7 +132,8 @@ function until(ms: number, text: string): string {
     .join("");
 }
 
-/** Pages of collector and proxy over the last minutes, as OpenMetrics; of the proxy's counters a day of them, and what stood all along for `days`. */
+/** Pages of collector and proxy over the last minutes, as OpenMetrics; of the proxy's counters a day of them, and what
+ *  stood all along for `days`. */
 async function sampleLive(
   folder: string,
   books: Awaited<ReturnType<typeof openOrganisation>>,

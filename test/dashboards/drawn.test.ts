@@ -1,5 +1,6 @@
-// Dashboards as readers see them, as far as that goes without Grafana: drawn by Grafana's own components over a real Prometheus, and their JSON held against
-// Grafana's published types. Both stand in test/grafana, a folder with packages of its own.
+// Dashboards as readers see them, as far as that goes without Grafana: drawn by Grafana's own components over a real
+// Prometheus, and their JSON held against Grafana's published types. Both stand in test/grafana, a folder with packages
+// of its own.
 import { execFile } from "node:child_process";
 import { existsSync, mkdirSync, readFileSync, writeFileSync } from "node:fs";
 import { createRequire } from "node:module";
@@ -49,7 +50,8 @@ describe.skipIf(!HAS_GRAFANA)("Grafana's published types", () => {
         // A panel's own options are optional in JSON: Grafana fills in what is not there.
         "type Deep<T> = T extends readonly unknown[] ? T : T extends object ? { [K in keyof T]?: Deep<T[K]> } : T;",
         "type Fields = { Timeseries: TimeseriesField; Table: TableField; Stat: object; Bargauge: object };",
-        // What Prometheus' own annotations have beside: fields of the data source, which the dashboard's types leave open to it.
+        // What Prometheus' own annotations have beside: fields of the data source, which the dashboard's types leave
+        // open to it.
         "type Asked = { expr: string; step: string; titleFormat: string; textFormat: string; useValueForTime: boolean };",
         'type Whole = Omit<Plain<Dashboard>, "annotations"> & { annotations: { list: (NonNullable<NonNullable<Plain<Dashboard>["annotations"]>["list"]>[number] & Asked)[] } };',
         `export const dashboard: Whole = ${JSON.stringify(dashboard, undefined, 1)};`,

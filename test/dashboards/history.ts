@@ -1,4 +1,5 @@
-// What the dashboards are shown over in tests: a replayed organisation, its history in a real Prometheus, and all of their panels.
+// What the dashboards are shown over in tests: a replayed organisation, its history in a real Prometheus, and all of
+// their panels.
 import { join } from "node:path";
 import Database from "better-sqlite3";
 import { DASHBOARDS } from "../../dashboards/all.ts";
@@ -54,7 +55,8 @@ export type History = {
   stop(): Promise<void>;
 };
 
-/** `isPicture`: an organisation that is pleasant to look at, with a longer past; else one with names that break what is not careful. */
+/** `isPicture`: an organisation that is pleasant to look at, with a longer past; else one with names that break what is
+ *  not careful. */
 export async function startHistory(keys: number, isPicture = false): Promise<History> {
   process.stdout.write(`seed ${SEED}\n`);
   const folder = temporaryFolder();

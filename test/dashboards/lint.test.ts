@@ -1,4 +1,5 @@
-// Dashboards held to the rules of Grafana's own linter, and to ours: every panel says what it answers, in what unit, and of what kind its money is.
+// Dashboards held to the rules of Grafana's own linter, and to ours: every panel says what it answers, in what unit,
+// and of what kind its money is.
 import { describe, expect, it } from "vitest";
 import { DASHBOARDS } from "../../dashboards/all.ts";
 

@@ -1,5 +1,5 @@
-// Every expression of every panel, against a real Prometheus that holds an organisation's past, and beside it what the ledger's own rows give by SQL that
-// knows nothing of gauges: money to the cent.
+// Every expression of every panel, against a real Prometheus that holds an organisation's past, and beside it what the
+// ledger's own rows give by SQL that knows nothing of gauges: money to the cent.
 import { join } from "node:path";
 import Database from "better-sqlite3";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
@@ -148,7 +148,8 @@ const budgets: readonly (readonly [name: string, usd: number, spent: () => numbe
   // By the key's name, though its budget has its id.
   ["key key-0 | day | hard", 0.05, () => total(sums("cost", [], TODAY, TOMORROW, `${EXPRESSIONS["name"]} = 'key-0'`))],
 ];
-/** Whole days that history holds, and the one before it, which its first day tells of: each bar's day with its value. */
+/** Whole days that history holds, and the one before it, which its first day tells of: each bar's day with its
+ *  value. */
 const ofDays = (what: "cost" | "requests" | "tokens", label: string, where = "1"): Figures =>
   sums(what, ["day", label], addDays(TODAY, -HISTORY_DAYS - 1), TODAY, where);
 const live = (value: (one: (typeof LIVE)[number]) => number, label: "model" | "outcome"): Figures => {
@@ -157,8 +158,8 @@ const live = (value: (one: (typeof LIVE)[number]) => number, label: "model" | "o
   return found;
 };
 
-/** What each query of each panel with money in it should say: the labels, and figures by their values. `days`: by the bar's day too. `some`:
- *  others may be there. */
+/** What each query of each panel with money in it should say: the labels, and figures by their values. `days`: by the
+ *  bar's day too. `some`: others may be there. */
 type Expected = {
   readonly labels: readonly string[];
   readonly figures: () => Figures;
@@ -539,7 +540,8 @@ describe.skipIf(!hasPrometheus)("every panel over a real Prometheus with back-fi
   });
 });
 
-/** Shares and ratios of figures that are held against the ledger elsewhere, or lines that the collector draws (test/collector/alert-metrics.test.ts). */
+/** Shares and ratios of figures that are held against the ledger elsewhere, or lines that the collector draws
+ *  (test/collector/alert-metrics.test.ts). */
 const EXEMPT = new Set([
   "reconciliation / Is the last day's difference worth an alert?",
   "reconciliation / Which prices differ from the bill?",

@@ -1,5 +1,5 @@
-// Slack's Web API and Socket Mode on loopback: keeps the messages of its channels, threads, files and metadata, counts calls, has Slack's
-// limits, and fails as told. Its journal is what a test counts by.
+// Slack's Web API and Socket Mode on loopback: keeps the messages of its channels, threads, files and metadata, counts
+// calls, has Slack's limits, and fails as told. Its journal is what a test counts by.
 import { createServer } from "node:http";
 import type { AddressInfo } from "node:net";
 import { WebSocketServer } from "ws";

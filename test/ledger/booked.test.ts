@@ -1,5 +1,5 @@
-// The view that readers sum up: what it comes to is what the writer adds up as it books, corrections included, and what verify derives by
-// itself; and an event is read back as it was booked.
+// The view that readers sum up: what it comes to is what the writer adds up as it books, corrections included, and what
+// verify derives by itself; and an event is read back as it was booked.
 import { expect, it } from "vitest";
 import { firstAttemptId, formatAttemptId, formatRequestId } from "../../ledger/ids.ts";
 import { openScratch } from "../../ledger/sqlite.ts";

@@ -1,5 +1,5 @@
-// Whose spend is, corrected afterwards: sums, seals and the audit agree before and after, against sums that are added up here; and what somebody changes behind
-// the product's back is found.
+// Whose spend is, corrected afterwards: sums, seals and the audit agree before and after, against sums that are added
+// up here; and what somebody changes behind the product's back is found.
 import { join } from "node:path";
 import Database from "better-sqlite3";
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
@@ -89,7 +89,8 @@ async function teams(): Promise<Map<string, bigint>> {
   return new Map(rows.map(({ group, costNanoUsd }) => [group.team ?? "", costNanoUsd]));
 }
 
-/** What each team should have: booked as it was, but the key's own spend since an instant under `to`, where it named nothing or `from`. */
+/** What each team should have: booked as it was, but the key's own spend since an instant under `to`, where it named
+ *  nothing or `from`. */
 function expected(sinceMs: number, from: string, to: string): Map<string, bigint> {
   const sums = new Map<string, bigint>();
   for (const { atMs, keyId, team, cost } of booked) {

@@ -1,4 +1,5 @@
-// The replay of a cap against the cap itself: what the books say it would have refused is what a writer with that cap refuses.
+// The replay of a cap against the cap itself: what the books say it would have refused is what a writer with that cap
+// refuses.
 import { join } from "node:path";
 import * as fc from "fast-check";
 import { expect, it } from "vitest";

@@ -1,6 +1,6 @@
-// The writer's own booking against a model of what budgets promise: reserve, extend, settle, release, suspend, correct, crash, failed
-// commits, clock steps, changes of caps, window rollovers, in random order. And whether that would find anything: each of a list of
-// mistakes is put into a copy of the ledger, and has to be found.
+// The writer's own booking against a model of what budgets promise: reserve, extend, settle, release, suspend, correct,
+// crash, failed commits, clock steps, changes of caps, window rollovers, in random order. And whether that would find
+// anything: each of a list of mistakes is put into a copy of the ledger, and has to be found.
 import { spawn } from "node:child_process";
 import { cpSync, mkdirSync, readFileSync, symlinkSync, writeFileSync } from "node:fs";
 import { join } from "node:path";

@@ -1,4 +1,5 @@
-// What budgets have spent is in memory, by budget and window: a change reads from the books what it touches, and nothing else.
+// What budgets have spent is in memory, by budget and window: a change reads from the books what it touches, and
+// nothing else.
 import { beforeAll, describe, expect, it } from "vitest";
 import { firstAttemptId } from "../../ledger/ids.ts";
 import { openScratch } from "../../ledger/sqlite.ts";

@@ -1,4 +1,5 @@
-// Things that keys made at providers, and work that goes on there: two nouns. A name has one key and one charge, for ever.
+// Things that keys made at providers, and work that goes on there: two nouns. A name has one key and one charge, for
+// ever.
 import { expect, it } from "vitest";
 import { hasBatchesSince, readWorkTokens } from "../../ledger/usage/metered-hours.ts";
 import { firstAttemptId } from "../../ledger/ids.ts";

@@ -1,5 +1,5 @@
-// Backup, restore and move as docs/operating.md says, with its own commands: books that are written meanwhile, keys that go on, and what a start says
-// without the pepper.
+// Backup, restore and move as docs/operating.md says, with its own commands: books that are written meanwhile, keys
+// that go on, and what a start says without the pepper.
 import { spawn, spawnSync } from "node:child_process";
 import { existsSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from "node:fs";
 import { join } from "node:path";

@@ -1,5 +1,6 @@
-// docs/operating.md against the program: verbs and options, settings, files and the shells, nginx and systemd that read its blocks. What it says
-// of backup, restore and move is run in backup.test.ts, of disks and addresses in stack.test.ts and network.test.ts.
+// docs/operating.md against the program: verbs and options, settings, files and the shells, nginx and systemd that read
+// its blocks. What it says of backup, restore and move is run in backup.test.ts, of disks and addresses in
+// stack.test.ts and network.test.ts.
 import { spawnSync } from "node:child_process";
 import { existsSync, mkdirSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";

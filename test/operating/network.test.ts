@@ -1,5 +1,5 @@
-// What others on the network get where metrics, pages and webhook listen for them: in a folder of the release before, which goes on as it was for
-// one release, and with KEYMETER_INNER_HOST. What they get without it is in stack.test.ts.
+// What others on the network get where metrics, pages and webhook listen for them: in a folder of the release before,
+// which goes on as it was for one release, and with KEYMETER_INNER_HOST. What they get without it is in stack.test.ts.
 import { spawn } from "node:child_process";
 import type { ChildProcess } from "node:child_process";
 import { existsSync, readFileSync, rmSync, writeFileSync } from "node:fs";

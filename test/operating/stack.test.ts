@@ -1,6 +1,7 @@
-// A whole Keymeter with KEYMETER_HOST=0.0.0.0 and on a small disk: which ports others reach and what they may do without a token, that a verb of a
-// checkout whose lock file is newer installs nothing, that a full disk ends nothing, and a program that cannot be started neither. (What others get
-// where everything listens is in network.test.ts. A disk that fails call by call is in test/proxy/ledger-trouble.test.ts, one that hangs in
+// A whole Keymeter with KEYMETER_HOST=0.0.0.0 and on a small disk: which ports others reach and what they may do
+// without a token, that a verb of a checkout whose lock file is newer installs nothing, that a full disk ends nothing,
+// and a program that cannot be started neither. (What others get where everything listens is in network.test.ts. A disk
+// that fails call by call is in test/proxy/ledger-trouble.test.ts, one that hangs in
 // test/attacks/disk-and-clock.test.ts.)
 import { spawn, spawnSync } from "node:child_process";
 import type { ChildProcess } from "node:child_process";
@@ -248,8 +249,8 @@ describe("a full disk of 40 MB", () => {
   it("refuses what it cannot book, ends nothing, and goes on when there is room", async ({ skip }) => {
     if (!isSmall)
       skip(noteSkipped("no tmpfs can be mounted (not root, or not Linux): a full disk under the whole stack"));
-    // The write-ahead log has room of its own, for a thousand requests and more. What is not used of it is given back to the disk: so it is at once
-    // as on file systems that write nothing over (btrfs, ZFS).
+    // The write-ahead log has room of its own, for a thousand requests and more. What is not used of it is given back
+    // to the disk: so it is at once as on file systems that write nothing over (btrfs, ZFS).
     const log = join(dataDir, "usage.db-wal");
     expect(asRoot(`fallocate --punch-hole --offset ${USED_BYTES} --length ${statSync(log).size} ${log}`)).toBe(0);
     const ballast = join(folder, "ballast");

@@ -1,5 +1,6 @@
-// Answers that no reader expects: broken events, half a JSON, counts that are none or do not fit together, lines without end. The client
-// gets what the provider sent, the row says that it is an estimate and why, a metric counts it, memory stays bounded.
+// Answers that no reader expects: broken events, half a JSON, counts that are none or do not fit together, lines
+// without end. The client gets what the provider sent, the row says that it is an estimate and why, a metric counts it,
+// memory stays bounded.
 import { connect } from "node:net";
 import { describe, expect, it } from "vitest";
 import type { EventRecord } from "../../ledger/usage/events.ts";

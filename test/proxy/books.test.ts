@@ -1,4 +1,5 @@
-// What the books keep of a request beside its money, and how people ask for it: tags, stated costs, discounts, unknown numbers.
+// What the books keep of a request beside its money, and how people ask for it: tags, stated costs, discounts, unknown
+// numbers.
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
 import { openUsage } from "../../ledger/open.ts";
 import { readSpend, readSpendByTag } from "../../ledger/usage/spend.ts";

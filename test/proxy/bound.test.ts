@@ -1,4 +1,5 @@
-// How tight a strict bound is: beside the most that a provider can bill for a request, by prices of the golden table, worked out here.
+// How tight a strict bound is: beside the most that a provider can bill for a request, by prices of the golden table,
+// worked out here.
 import { readFileSync } from "node:fs";
 import { expect, it } from "vitest";
 import { parseUsd } from "../../ledger/money.ts";
@@ -47,7 +48,8 @@ const ROWS = readFileSync(new URL("../fixtures/golden.jsonl", import.meta.url), 
     const body = filled(row);
     // Each byte is a token at most; USD per million tokens is 1,000 nano-USD each.
     const most = TEXT_BYTES * Number(input) * 1_000 + MOST_OUTPUT * Number(output) * 1_000;
-    // A tier that is asked for and not given, or a longer context, has another price than this request can be billed at.
+    // A tier that is asked for and not given, or a longer context, has another price than this request can be billed
+    // at.
     const isOther = Number(tokens) > TEXT_BYTES || "service_tier" in row.request;
     return input === undefined || body === undefined || isOther ? [] : [{ ...row, body, most }];
   });

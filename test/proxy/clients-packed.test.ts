@@ -1,5 +1,5 @@
-// Bodies as clients write them: packed, without a content-type, with tags as JSON, for models whose names hold more than letters. What is
-// read is what is forwarded.
+// Bodies as clients write them: packed, without a content-type, with tags as JSON, for models whose names hold more
+// than letters. What is read is what is forwarded.
 import { brotliCompressSync, constants, deflateSync, gzipSync, zstdCompressSync } from "node:zlib";
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from "vitest";
 import { WebSocket } from "ws";

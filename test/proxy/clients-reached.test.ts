@@ -1,5 +1,5 @@
-// What clients reach, and from where: Azure without a deployment, upstreams that ask for no key, pages in a browser, the address itself, paths
-// that nobody meters, and answers that go on from others.
+// What clients reach, and from where: Azure without a deployment, upstreams that ask for no key, pages in a browser,
+// the address itself, paths that nobody meters, and answers that go on from others.
 import OpenAI, { AzureOpenAI } from "openai";
 import { beforeEach, describe, expect, it } from "vitest";
 import { chatAnswer, json } from "../fake/provider.ts";

@@ -1,5 +1,5 @@
-// What a client is told when it is refused: for money, with all that a person needs to go on, and each client in the form that it takes as
-// the last word.
+// What a client is told when it is refused: for money, with all that a person needs to go on, and each client in the
+// form that it takes as the last word.
 import { GoogleGenAI } from "@google/genai";
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from "vitest";
 import { WebSocket } from "ws";
@@ -101,7 +101,8 @@ describe("a refusal for money", () => {
   });
 
   it("says what is left of how much, and what the request may cost", async () => {
-    // After the first answer 0.0015 USD are left, of which the second may use 0.0024 and its input: what it may cost is never said too low.
+    // After the first answer 0.0015 USD are left, of which the second may use 0.0024 and its input: what it may cost is
+    // never said too low.
     const { secret } = await capped({ amountNanoUsd: 1_500_000n + ANSWER_NANO_USD });
     expect((await tell(CHAT, secret, chat(50))).status).toBe(200);
     const { message, headers } = await tell(CHAT, secret, chat(4_000));

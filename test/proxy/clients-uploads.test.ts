@@ -1,5 +1,5 @@
-// What clients bring up, and what providers keep for them: large files that nobody holds on the way, Gemini's own way of uploading, uploads in
-// parts, and chats that are stored. Each key reaches its own.
+// What clients bring up, and what providers keep for them: large files that nobody holds on the way, Gemini's own way
+// of uploading, uploads in parts, and chats that are stored. Each key reaches its own.
 import { createHash } from "node:crypto";
 import type { Hash } from "node:crypto";
 import { once } from "node:events";

@@ -1,5 +1,6 @@
-// One exchange of every endpoint that is read, in the shape of the providers' own: what is asked, and what comes back, whole or in events,
-// and of sessions what either side says. Tests change them at random places. Counts in them are small and odd, so that sums show.
+// One exchange of every endpoint that is read, in the shape of the providers' own: what is asked, and what comes back,
+// whole or in events, and of sessions what either side says. Tests change them at random places. Counts in them are
+// small and odd, so that sums show.
 import type { DialectName } from "../../proxy/dialects/dialect.ts";
 
 export type Exchange = {

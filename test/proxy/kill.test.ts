@@ -118,8 +118,8 @@ async function setBudgets(dataDir: string): Promise<void> {
   await writer.close();
 }
 
-/** After a restart: memory is the books, nothing is held, budgets stand where all events put them; and what the last round sent is
- *  there, once each. Returns how many events there are. */
+/** After a restart: memory is the books, nothing is held, budgets stand where all events put them; and what the last
+ *  round sent is there, once each. Returns how many events there are. */
 async function checkBooks(
   child: ChildProcess,
   dataDir: string,

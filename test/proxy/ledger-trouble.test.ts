@@ -65,7 +65,8 @@ it("while every write to the disk fails: 503, nothing sent; when it works again 
   const dataDir = temporaryFolder();
   const { child, url } = await forkProxy(provider.url, dataDir);
   const exited = new Promise((resolve) => child.once("exit", resolve));
-  // Writes beyond the first bytes of a file fail with EFBIG, which SQLite reports as an I/O error: as a broken disk would.
+  // Writes beyond the first bytes of a file fail with EFBIG, which SQLite reports as an I/O error: as a broken disk
+  // would.
   const limitFiles = (bytes: string): void =>
     void execFileSync("prlimit", ["--pid", String(child.pid), `--fsize=${bytes}:unlimited`]);
   expect((await ask(url)).status).toBe(200);

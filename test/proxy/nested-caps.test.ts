@@ -8,7 +8,8 @@ import { withProxy } from "../with-proxy.ts";
 const KEYS = 50;
 const TEAMS = 5;
 const REQUESTS = IS_CI ? 2_000 : 400;
-/** Of all that are asked for: half fit the organisation, more than half a team's share, all the keys of some teams only in part. */
+/** Of all that are asked for: half fit the organisation, more than half a team's share, all the keys of some teams only
+ *  in part. */
 const ORG = REQUESTS / 2;
 const TEAM = REQUESTS / 8;
 const KEY = Math.floor(REQUESTS / KEYS / 2);
@@ -108,7 +109,8 @@ describe(`${REQUESTS} requests of ${KEYS} keys at once, against caps of key, tea
     const keys = await makeKeys("expected");
     console.log(`seed ${SEED}`);
     const next = random(SEED);
-    // Whole answers, of which nobody says how long they may be: most are shorter than the 4,096 tokens that are held, some far longer.
+    // Whole answers, of which nobody says how long they may be: most are shorter than the 4,096 tokens that are held,
+    // some far longer.
     const outputs = Array.from({ length: REQUESTS }, () =>
       Math.floor(next() < 0.8 ? next() * 3_000 : 4_096 + next() * 12_000),
     );

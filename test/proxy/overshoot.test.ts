@@ -1,4 +1,5 @@
-// What each mode of a hard budget does to real traffic: how far a cap is passed, and whom it refused that would have fitted.
+// What each mode of a hard budget does to real traffic: how far a cap is passed, and whom it refused that would have
+// fitted.
 import { describe, expect, it } from "vitest";
 import { IS_CI } from "../seed.ts";
 import { hasTraffic, readTraffic, runCap } from "../simulation/traffic.ts";

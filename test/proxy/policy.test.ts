@@ -1,4 +1,5 @@
-// What a key may do beside spending: models, providers, endpoints, addresses; limits of requests and tokens; freezes; budgets on trial.
+// What a key may do beside spending: models, providers, endpoints, addresses; limits of requests and tokens; freezes;
+// budgets on trial.
 import OpenAI from "openai";
 import { beforeEach, describe, expect, it } from "vitest";
 import { createLimiter } from "../../proxy/limits.ts";

@@ -1,5 +1,5 @@
-// Promises that no other file tests by name: what is held before a byte goes, what binds at once, who may change things, and that no
-// secret is ever written anywhere.
+// Promises that no other file tests by name: what is held before a byte goes, what binds at once, who may change
+// things, and that no secret is ever written anywhere.
 import { readdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import { describe, expect, it } from "vitest";

@@ -1,4 +1,5 @@
-// Providers that serve other people's models under paths of their own: Azure OpenAI, Vertex AI, and vendors with odd settings.
+// Providers that serve other people's models under paths of their own: Azure OpenAI, Vertex AI, and vendors with odd
+// settings.
 import { createVerify, generateKeyPairSync } from "node:crypto";
 import { readdirSync, readFileSync, writeFileSync } from "node:fs";
 import type { IncomingHttpHeaders, IncomingMessage } from "node:http";

@@ -1,6 +1,6 @@
-// Whatever JSON comes, a reader reads it: no request makes one throw but a refusal, no answer makes one throw at all, and what they say of
-// quantities can always be booked. Fed with JSON of chance alone, and with real exchanges of every endpoint in which chance changed some
-// places.
+// Whatever JSON comes, a reader reads it: no request makes one throw but a refusal, no answer makes one throw at all,
+// and what they say of quantities can always be booked. Fed with JSON of chance alone, and with real exchanges of every
+// endpoint in which chance changed some places.
 import { isDeepStrictEqual } from "node:util";
 import * as fc from "fast-check";
 import { describe, expect, it } from "vitest";
@@ -56,7 +56,8 @@ const LEAVES: readonly unknown[] = [
   '\u{1F600}\u0000"\\',
 ];
 
-/** Objects and lists where none is expected: with members that may not be touched, and one that can become neither a text nor a number. */
+/** Objects and lists where none is expected: with members that may not be touched, and one that can become neither a
+ *  text nor a number. */
 const HOLDERS = [
   '{"constructor":{"arguments":{"caller":7}}}',
   "{}",

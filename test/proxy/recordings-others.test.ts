@@ -1,5 +1,6 @@
-// Recorded traffic of every other endpoint and vendor: pictures, sound, batches, Azure, Vertex and those that speak OpenAI's format,
-// each under the upstream that a user would configure for it. What has no route here is counted, so that a new gap shows.
+// Recorded traffic of every other endpoint and vendor: pictures, sound, batches, Azure, Vertex and those that speak
+// OpenAI's format, each under the upstream that a user would configure for it. What has no route here is counted, so
+// that a new gap shows.
 import { costOf } from "../oracle/recorded-cost.mjs";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import type { EventRecord } from "../../ledger/usage/events.ts";
@@ -33,8 +34,8 @@ import { cut, IS_CI, random, SEED } from "../seed.ts";
 import { writeSettings } from "../start-proxy.ts";
 import { withProxy } from "../with-proxy.ts";
 
-/** Formats and endpoints that Keymeter has no route for: records of each that ended well. All of them are answered 404 to a Keymeter
- *  key; a client's own key passes, counted as unmetered. */
+/** Formats and endpoints that Keymeter has no route for: records of each that ended well. All of them are answered 404
+ *  to a Keymeter key; a client's own key passes, counted as unmetered. */
 const WITHOUT_ROUTE: { readonly [file: string]: number } = {
   "anthropic-complete": 3,
   "anthropic-complete-stream": 1,

@@ -1,4 +1,5 @@
-// Recorded traffic of the real providers, replayed through the proxy: the usage is the expected one, and every byte passes.
+// Recorded traffic of the real providers, replayed through the proxy: the usage is the expected one, and every byte
+// passes.
 import { request as httpRequest } from "node:http";
 import { describe, expect, it } from "vitest";
 import { DIALECTS } from "../../proxy/dialects/index.ts";
@@ -69,7 +70,8 @@ function target(recording: Recording): { path: string; query: string } {
 function requestBody(recording: Recording, expected: Expected | undefined): Buffer {
   const recorded = recording.request_body;
   if (recorded !== null && typeof recorded === "object") {
-    // Where the recorded answer holds a usage event the client did ask for it, whatever the recording kept of the request.
+    // Where the recorded answer holds a usage event the client did ask for it, whatever the recording kept of the
+    // request.
     const asked =
       recording.file.includes("-stream") && recording.file.startsWith("openai-c") && expected?.usage
         ? { stream_options: { include_usage: true } }

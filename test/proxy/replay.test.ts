@@ -1,5 +1,5 @@
-// An oracle outside our code: many mixed requests against a provider that bills for itself. The ledger's sum is its bill, to the
-// nano-dollar, and every stored cost recomputes from its lines.
+// An oracle outside our code: many mixed requests against a provider that bills for itself. The ledger's sum is its
+// bill, to the nano-dollar, and every stored cost recomputes from its lines.
 import { Agent, request as httpRequest } from "node:http";
 import { expect, it } from "vitest";
 import { createDemoProvider } from "../../command/demo/provider.ts";

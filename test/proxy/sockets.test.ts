@@ -1,5 +1,5 @@
-// WebSockets: OpenAI Realtime and Responses, Gemini Live. Each turn is held, metered and booked; the official SDKs speak them
-// through the proxy, Realtime over TLS, for its client insists on it.
+// WebSockets: OpenAI Realtime and Responses, Gemini Live. Each turn is held, metered and booked; the official SDKs
+// speak them through the proxy, Realtime over TLS, for its client insists on it.
 import { writeFileSync } from "node:fs";
 import { connect as connectTcp, createServer as createTcpServer } from "node:net";
 import { join } from "node:path";

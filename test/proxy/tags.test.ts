@@ -1,4 +1,5 @@
-// Tags: from our headers, from those of other gateways, and from the bodies; bounded, stored with the event, never sent on.
+// Tags: from our headers, from those of other gateways, and from the bodies; bounded, stored with the event, never sent
+// on.
 import { expect, it } from "vitest";
 import { json } from "../fake/provider.ts";
 import { withProxy } from "../with-proxy.ts";

@@ -1,5 +1,5 @@
-// What went wrong for users of other gateways, each test named after it: streams that cost nothing, errors that are charged, polls that
-// are charged again, fees and thoughts that are left out.
+// What went wrong for users of other gateways, each test named after it: streams that cost nothing, errors that are
+// charged, polls that are charged again, fees and thoughts that are left out.
 import { request as httpRequest } from "node:http";
 import { setTimeout as sleep } from "node:timers/promises";
 import OpenAI from "openai";

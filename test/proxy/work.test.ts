@@ -1,5 +1,5 @@
-// Work that goes on at the provider after its answer: one charge each, whoever polls and however often, and nothing lost when
-// the proxy starts again in between.
+// Work that goes on at the provider after its answer: one charge each, whoever polls and however often, and nothing
+// lost when the proxy starts again in between.
 import Anthropic from "@anthropic-ai/sdk";
 import OpenAI, { toFile } from "openai";
 import { describe, expect, it } from "vitest";

@@ -1,5 +1,5 @@
-// Mistakes that were made elsewhere, or are easily made here: each is put into a copy of the ledger, and the simulation has to find it.
-// `is` stands once in the file; a test says so when the code has moved on.
+// Mistakes that were made elsewhere, or are easily made here: each is put into a copy of the ledger, and the simulation
+// has to find it. `is` stands once in the file; a test says so when the code has moved on.
 export type Bug = { readonly what: string; readonly file: string; readonly is: string; readonly becomes: string };
 
 export const BUGS: readonly Bug[] = [

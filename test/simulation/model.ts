@@ -1,5 +1,5 @@
-// What budgets promise, written down a second time and as simply as can be: lists, and sums over them. Shares no code with the
-// product. Money is bigint; a window is a text that two instants share or do not.
+// What budgets promise, written down a second time and as simply as can be: lists, and sums over them. Shares no code
+// with the product. Money is bigint; a window is a text that two instants share or do not.
 export type Subject = {
   readonly keyId: string;
   readonly team: string;
@@ -32,7 +32,8 @@ export type ModelAttempt = {
   readonly id: number;
   readonly atMs: number;
   readonly subject: Subject;
-  /** The name that it answers under, where that is known when it is asked for; for a settled one, the name it answered under. */
+  /** The name that it answers under, where that is known when it is asked for; for a settled one, the name it answered
+   *  under. */
   served: string | undefined;
   readonly bound: bigint | undefined;
   expected: bigint | undefined;
@@ -136,7 +137,8 @@ export class Model {
     return most > expected ? most : expected;
   }
 
-  /** How far a budget of mode expected may be passed: by itself, or by forty answers, but by no more than seven times itself. */
+  /** How far a budget of mode expected may be passed: by itself, or by forty answers, but by no more than seven times
+   *  itself. */
   ceiling(amount: bigint, one: bigint): bigint {
     const many = 40n * one < 7n * amount ? 40n * one : 7n * amount;
     return amount + (many > amount ? many : amount);

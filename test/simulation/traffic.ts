@@ -1,5 +1,6 @@
-// Real traffic against a cap, in virtual time: the product's own bound, expectation, booking and extension decide; the trace says when
-// each request comes and how long its answer is. What a cap lets through, what it refuses, and what of that would have fitted.
+// Real traffic against a cap, in virtual time: the product's own bound, expectation, booking and extension decide; the
+// trace says when each request comes and how long its answer is. What a cap lets through, what it refuses, and what of
+// that would have fitted.
 import { existsSync, readFileSync } from "node:fs";
 import { fileURLToPath } from "node:url";
 import { gunzipSync } from "node:zlib";
@@ -48,7 +49,8 @@ export type CapRun = {
   readonly amountNanoUsd: bigint;
   readonly spentNanoUsd: bigint;
   readonly overshootNanoUsd: bigint;
-  /** The most that the stated bound allows: what the answers in flight at the last admission cost beyond what was held for them. */
+  /** The most that the stated bound allows: what the answers in flight at the last admission cost beyond what was held
+   *  for them. */
   readonly allowedNanoUsd: bigint;
   readonly refused: number;
   /** Of those: would have been let through by who knows beforehand what each request costs. */

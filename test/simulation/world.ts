@@ -1,5 +1,5 @@
-// One world: the product's own booking on books in memory, and the model beside it. A seed decides what happens, in which order and what
-// goes wrong; after each step both have to say the same.
+// One world: the product's own booking on books in memory, and the model beside it. A seed decides what happens, in
+// which order and what goes wrong; after each step both have to say the same.
 import Database from "better-sqlite3";
 import { readAdjustmentDifferences } from "../../ledger/usage/adjustments.ts";
 import { checkAudit } from "../../ledger/usage/audit.ts";
@@ -67,7 +67,8 @@ export class World {
     this.#start();
   }
 
-  /** Lets something happen: a batch of operations, a change of the clock, a failure, a crash. Returns how many steps that were. */
+  /** Lets something happen: a batch of operations, a change of the clock, a failure, a crash. Returns how many steps
+   *  that were. */
   step(): number {
     this.#tick();
     const dice = this.#next();
@@ -171,7 +172,8 @@ export class World {
     const answers = decodeAnswers(encodeAnswers(this.#booking.book(wired(planned.map(({ operation }) => operation)))));
     const hasFailed = isFailing && this.#failsAfter === 0;
     this.#failsAfter = 0;
-    // What fails has memory read from the books again: what was asked for under the alias is then held under both names.
+    // What fails has memory read from the books again: what was asked for under the alias is then held under both
+    // names.
     const hasFailure = answers.some(({ type }) => type === "failure");
     planned.forEach(({ operation, heard, mayFail }, i) => {
       if (hasFailure && (i === 0 || answers[i - 1]?.type === "failure")) this.#readAgain();
@@ -570,7 +572,8 @@ function settleOf({ id, subject }: ModelAttempt, cost: bigint): Operation {
   return { type: "settle", row, proven: undefined };
 }
 
-/** Books of which a write, or the commit, fails when it is told to. Each text is prepared once: that is most of the time. */
+/** Books of which a write, or the commit, fails when it is told to. Each text is prepared once: that is most of the
+ *  time. */
 function failing(database: Sqlite, fails: () => boolean): Sqlite {
   const prepare = database.prepare.bind(database);
   const canFail = /^(COMMIT|INSERT INTO (reservations|events|rollup_hour)|DELETE FROM reservations)/;

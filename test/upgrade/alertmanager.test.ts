@@ -1,5 +1,5 @@
-// Alertmanager and Prometheus with the files of the release before: their deliveries, which bring no token, are said for one release
-// longer, marked; and they end, silence and prove nothing.
+// Alertmanager and Prometheus with the files of the release before: their deliveries, which bring no token, are said
+// for one release longer, marked; and they end, silence and prove nothing.
 import { spawn, spawnSync } from "node:child_process";
 import { copyFileSync, mkdirSync, mkdtempSync, readFileSync, symlinkSync, writeFileSync } from "node:fs";
 import type { AddressInfo } from "node:net";

@@ -1,5 +1,5 @@
-// Data folders of the release before, and of every schema before it, under the programs of today: keys are let in, what was open is
-// settled, requests are booked, and all of it adds up.
+// Data folders of the release before, and of every schema before it, under the programs of today: keys are let in, what
+// was open is settled, requests are booked, and all of it adds up.
 import { rmSync } from "node:fs";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
@@ -72,7 +72,8 @@ const start = (folder: string, more: { readonly [name: string]: string } = {}): 
     ...more,
   });
 
-/** These run under the whole proxy: the release before, every first and last of its kind, and what several releases made together. */
+/** These run under the whole proxy: the release before, every first and last of its kind, and what several releases
+ *  made together. */
 const SOME = ["cdb2ce1", "7ee2d97", "9c23130-7ee2d97"];
 const MORE = ["9c23130", "b7c5bd6", "b0006e4", "cdb2ce1-7ee2d97", "2d6f350-487d312"];
 const WHOLE = new Set([...SOME, ...(IS_CI ? MORE : [])].map((rev) => `usage-${rev}`));

@@ -18,7 +18,8 @@ export const ZONE = "Europe/Berlin";
 
 const SCHEMAS = fileURLToPath(new URL("schemas/", import.meta.url));
 
-/** Names of dumps: the set, and the commit whose code wrote it; with two, what the second one's migrations made of it. */
+/** Names of dumps: the set, and the commit whose code wrote it; with two, what the second one's migrations made of
+ *  it. */
 export function dumpsOf(set: BookName): string[] {
   return globSync(`${set}-*.sql`, { cwd: SCHEMAS })
     .map((file) => basename(file, ".sql"))
@@ -64,7 +65,8 @@ export function digestOf(path: string): string {
   return createHash("sha256").update(readFileSync(path)).digest("hex");
 }
 
-/** Every table, column, index and trigger, by name; in a form that does not tell how it was written, or in which order columns came. */
+/** Every table, column, index and trigger, by name; in a form that does not tell how it was written, or in which order
+ *  columns came. */
 export function schemaOf(database: Sqlite): { readonly [name: string]: readonly string[] } {
   const rows = database
     .prepare("SELECT type, name, tbl_name AS host, sql FROM sqlite_master WHERE sql IS NOT NULL ORDER BY type, name")
@@ -91,7 +93,8 @@ export function contentOf(database: Sqlite): { readonly [table: string]: unknown
 /** Sums by what is summed. */
 type Money = { readonly [what: string]: bigint };
 
-/** What must not change: money and tokens, in events and their sums; budgets; how many rows there are of what is never deleted. */
+/** What must not change: money and tokens, in events and their sums; budgets; how many rows there are of what is never
+ *  deleted. */
 export function moneyOf(database: Sqlite): Money {
   const columns = (table: string): string[] =>
     (database.pragma(`table_info("${table}")`) as { name: string }[]).map(({ name }) => name);

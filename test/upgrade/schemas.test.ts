@@ -1,5 +1,5 @@
-// Ledger files of the release before, and of every schema before it: they open, with the schema of new ones and the same money; what
-// cannot be opened is refused with a sentence, and untouched.
+// Ledger files of the release before, and of every schema before it: they open, with the schema of new ones and the
+// same money; what cannot be opened is refused with a sentence, and untouched.
 import { globSync, readdirSync } from "node:fs";
 import { dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
@@ -153,7 +153,8 @@ type Derived = { readonly [table: string]: unknown };
 
 const rowsOf = (database: Sqlite, sql: string): unknown[] => database.prepare(sql).raw().all();
 
-/** Tables that came later, or were made again: work that was begun, hours that were metered, names that answers came under. */
+/** Tables that came later, or were made again: work that was begun, hours that were metered, names that answers came
+ *  under. */
 function derivedFrom(database: Sqlite): Derived {
   return {
     work: rowsOf(database, "SELECT name, key_id FROM things ORDER BY 1"),

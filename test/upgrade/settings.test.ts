@@ -1,5 +1,5 @@
-// What was written down for the release before still means the same: settings in the file and in the environment, npm scripts, verbs,
-// metrics, recording rules, alerts and dashboards.
+// What was written down for the release before still means the same: settings in the file and in the environment, npm
+// scripts, verbs, metrics, recording rules, alerts and dashboards.
 import { generateKeyPairSync } from "node:crypto";
 import { readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";

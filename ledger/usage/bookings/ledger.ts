@@ -1,5 +1,5 @@
-// What the bookings share: the writer's connection, and what it keeps in memory beside the books. All of that can be read from the books
-// again, and is when a commit failed.
+// What the bookings share: the writer's connection, and what it keeps in memory beside the books. All of that can be
+// read from the books again, and is when a commit failed.
 import type { Budget } from "../../budgets.ts";
 import { readOwnNames, settledIn } from "../budget-spend.ts";
 import type { OwnNames } from "../budget-spend.ts";

@@ -1,4 +1,5 @@
-// What is noticed beside requests: hours in which the meter ran, what virtual keys are swapped for, from where keys are used.
+// What is noticed beside requests: hours in which the meter ran, what virtual keys are swapped for, from where keys are
+// used.
 import { DONE } from "./ledger.ts";
 import type { Books, Ledger } from "./ledger.ts";
 

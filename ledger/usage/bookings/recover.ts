@@ -1,4 +1,5 @@
-// Recover: open reservations of a process that died become events, marked as its crash. Those of work that goes on at the provider stay open.
+// Recover: open reservations of a process that died become events, marked as its crash. Those of work that goes on at
+// the provider stay open.
 import { drizzle, isNull } from "../../drizzle.ts";
 import { reservations } from "../schema.ts";
 import type { Ledger } from "./ledger.ts";

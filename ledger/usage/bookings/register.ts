@@ -1,5 +1,5 @@
-// Changes of the register, and corrections: made in the books with their audit record, and then in memory. Only what a change touches is
-// read again; corrections move the sums in memory as they move those of the books.
+// Changes of the register, and corrections: made in the books with their audit record, and then in memory. Only what a
+// change touches is read again; corrections move the sums in memory as they move those of the books.
 import type { Budget } from "../../budgets.ts";
 import { readOwners, readOwnNames } from "../budget-spend.ts";
 import type { KeyOwner } from "../budget-spend.ts";

@@ -23,7 +23,8 @@ export function createSettleAsHeld(ledger: Ledger, settle: Settle): SettleAsHeld
   };
 }
 
-/** Nothing was heard of it: the name it would have answered under is the last one, so that budgets on that name count it too. */
+/** Nothing was heard of it: the name it would have answered under is the last one, so that budgets on that name count
+ *  it too. */
 function heldEvent(
   row: Reservation,
   servedModel: string | undefined,

@@ -1,4 +1,5 @@
-// Settle: an attempt has ended. Its event is written, its hold let go, and what it cost is in all sums, in memory and in the books.
+// Settle: an attempt has ended. Its event is written, its hold let go, and what it cost is in all sums, in memory and
+// in the books.
 import { INSERT_EVENT } from "../event-columns.ts";
 import type { EventRow } from "../event-columns.ts";
 import { endedAtMs, readBooked, withOwner } from "../events.ts";

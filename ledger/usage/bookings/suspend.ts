@@ -1,4 +1,5 @@
-// Suspend: the work of an attempt goes on at its provider. Its reservation stays open under the provider's id of the work.
+// Suspend: the work of an attempt goes on at its provider. Its reservation stays open under the provider's id of the
+// work.
 import { INSERT_THING } from "../things.ts";
 import { createHolderReader } from "./holder.ts";
 import type { Books, Ledger } from "./ledger.ts";

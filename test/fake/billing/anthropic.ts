@@ -1,5 +1,5 @@
-// Anthropic's usage and cost analytics, the older reports and the key list, as their reference documents them: rows in pages, cents as decimal
-// strings, a watermark. The older reports name no key in the money.
+// Anthropic's usage and cost analytics, the older reports and the key list, as their reference documents them: rows in
+// pages, cents as decimal strings, a watermark. The older reports name no key in the money.
 import { grouped, known as knownCharges, pageOf, startFake } from "./truth.ts";
 import type { Charge, FakeServer, Truth } from "./truth.ts";
 

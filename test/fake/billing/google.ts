@@ -1,5 +1,5 @@
-// BigQuery over a billing export, Cloud Billing, Cloud Monitoring and the API Keys service, as their references document them: a query that may
-// not be done at once, values as strings, credits in rows of their own column.
+// BigQuery over a billing export, Cloud Billing, Cloud Monitoring and the API Keys service, as their references
+// document them: a query that may not be done at once, values as strings, credits in rows of their own column.
 import { grouped, known, pageOf, startFake } from "./truth.ts";
 import type { Charge, FakeServer, Truth } from "./truth.ts";
 

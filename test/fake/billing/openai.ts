@@ -1,5 +1,5 @@
-// OpenAI's organization costs, usage, projects and keys, as their reference documents them: buckets in pages, brackets in queries, dimensions that
-// were not asked for null, keys of owners who left hidden unless asked for.
+// OpenAI's organization costs, usage, projects and keys, as their reference documents them: buckets in pages, brackets
+// in queries, dimensions that were not asked for null, keys of owners who left hidden unless asked for.
 import { grouped, known, pageOf, startFake } from "./truth.ts";
 import type { Charge, FakeServer, Truth } from "./truth.ts";
 

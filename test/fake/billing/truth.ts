@@ -1,5 +1,5 @@
-// What was truly used and charged, for fake billing APIs to report as providers do: late, in pages, corrected. And the server that they stand on,
-// with a journal of its own.
+// What was truly used and charged, for fake billing APIs to report as providers do: late, in pages, corrected. And the
+// server that they stand on, with a journal of its own.
 import { createServer } from "node:http";
 import type { IncomingMessage, ServerResponse } from "node:http";
 import type { AddressInfo } from "node:net";
