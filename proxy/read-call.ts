@@ -6,6 +6,7 @@ import type { Call } from "./dialects/call.ts";
 import type { RouteMatch } from "./dialects/routes.ts";
 import { checkReferences } from "./scope.ts";
 import { Refused } from "./refusals.ts";
+import { headersToRead } from "./read-request.ts";
 import { readTags } from "./tags.ts";
 import type { Tags } from "./tags.ts";
 
@@ -35,11 +36,7 @@ export async function readCall(
   const sent = (request.body as Buffer | undefined) ?? Buffer.alloc(0);
   const plain = await context.bodies.unpack(request.raw, sent);
   const isPacked = plain !== sent;
-  const { "content-type": contentType, "anthropic-beta": beta } = request.headers;
-  const headers = {
-    ...(contentType === undefined ? {} : { "content-type": contentType }),
-    ...(beta === undefined ? {} : { "anthropic-beta": String(beta) }),
-  };
+  const headers = headersToRead(dialect, request.headers);
   const knownBy = { vendor: priceList, allowed: context.config.allowedFields };
   const toRead = { dialect: dialect.name, match, headers, asksUsage: provider.asksUsage, knownBy };
   const bodyBytes = plain.length;

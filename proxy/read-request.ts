@@ -1,8 +1,9 @@
 // What a request asks for, read once from its bytes: JSON or a form that every parser reads alike, its call, what it refers to, and the
 // documented changes. Pure: small bodies are read where they come, large ones in a thread of their own (reading-thread.ts).
+import type { IncomingHttpHeaders } from "node:http";
 import { checkLimits, checkModel } from "./gate.ts";
 import { DIALECTS } from "./dialects/index.ts";
-import type { DialectName } from "./dialects/dialect.ts";
+import type { Dialect, DialectName } from "./dialects/dialect.ts";
 import type { KnownBy } from "./dialects/fields.ts";
 import { Refused } from "./refusals.ts";
 import { isForm, readForm } from "./form.ts";
@@ -14,7 +15,8 @@ import type { RouteMatch } from "./dialects/routes.ts";
 export type ToRead = {
   readonly dialect: DialectName;
   readonly match: RouteMatch;
-  readonly headers: { readonly "content-type"?: string; readonly "anthropic-beta"?: string };
+  /** Those that decide how it is read (`headersToRead`). */
+  readonly headers: { readonly [name: string]: string };
   /** Whether a stream may be asked for its usage. */
   readonly asksUsage: boolean;
   /** Which fields are known. */
@@ -31,6 +33,12 @@ export type RequestRead = {
 
 /** As many things a request may name; more are a search, not a use. */
 const MOST_REFERENCES = 1_000;
+
+/** The headers that the reading of a request goes by. */
+export function headersToRead({ describingHeaders = [] }: Dialect, headers: IncomingHttpHeaders): ToRead["headers"] {
+  const named = ["content-type", ...describingHeaders].map((name) => [name, headers[name]] as const);
+  return Object.fromEntries(named.flatMap(([name, value]) => (value === undefined ? [] : [[name, String(value)]])));
+}
 
 /** Throws Refused for a body that is odd. */
 export async function readRequest(

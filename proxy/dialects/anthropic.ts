@@ -72,6 +72,7 @@ export const anthropic: Dialect = {
   refuses: () => undefined,
   workId: ({ parameters }) => parameters["id"] ?? "",
 
+  describingHeaders: ["anthropic-beta"],
   describe: describeAnthropic,
 
   references: referencesOf,

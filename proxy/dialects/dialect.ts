@@ -43,6 +43,8 @@ export type Dialect = {
   /** Why a query or a header of a metered request cannot be accepted (it would hide the usage), or undefined. */
   refuses(query: URLSearchParams, match: RouteMatch): string | undefined;
   describe(match: RouteMatch, body: JsonObject, headers: IncomingHttpHeaders, knownBy: KnownBy): Call;
+  /** Headers of a request that `describe` reads. */
+  readonly describingHeaders?: readonly string[];
   /** Names of things at the provider that a body refers to: files, caches, conversations, answers, skills. */
   references(body: JsonObject): string[];
   /** Of a `result` route: by which id its work is known. */
