@@ -1,7 +1,7 @@
 // One piece of the collector's work on large books, in a process of its own: how long it took, and the most memory it
 // had. FOLDER JOB LASTDAY.
 import { join } from "node:path";
-import { closeSettledDays } from "../collector/jobs.ts";
+import { closeQuietDays } from "../collector/jobs.ts";
 import { compareDays } from "../collector/compare.ts";
 import { NOTHING_STATED } from "../collector/match.ts";
 import { exportFocus, reportChargeback } from "../collector/reports.ts";
@@ -29,7 +29,7 @@ switch (job) {
     await compareDays(books, addDays(lastDay, -365), lastDay, NOTHING_STATED, nowMs);
     break;
   case "close 120 days":
-    await closeSettledDays(books, { afterDays: 0, quietMs: 0 }, NOTHING_STATED, async () => undefined, nowMs);
+    await closeQuietDays(books, { afterDays: 0, quietMs: 0 }, NOTHING_STATED, async () => undefined, nowMs);
     break;
   case "chargeback of a month":
     await reportChargeback(books, month, ["team", "feature", "key"], nothing);

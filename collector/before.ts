@@ -14,7 +14,7 @@ import { findMeterBegan, firstMeteredDay, readMeterHours } from "../ledger/usage
 import type { ForecastScope, HourlySpend } from "../ledger/usage/hours.ts";
 import { addDays, DAY_MS, HOUR_MS, utcDay } from "../ledger/windows.ts";
 import { reasonOf } from "../service/finding.ts";
-import type { Books } from "./compare.ts";
+import type { CollectorBooks } from "./compare.ts";
 import type { Importer } from "./importers/importer.ts";
 
 const HOURS_A_DAY = 24;
@@ -29,7 +29,7 @@ const COVERED_DAYS = 28;
  *  are read anyway. A source that cannot say is asked again the next time. Returns what failed, a sentence each, and
  *  the earliest day that was read. */
 export async function readHistory(
-  { billing }: Books,
+  { billing }: CollectorBooks,
   importers: readonly Importer[],
   untilDay: string,
   nowMs: number,
@@ -72,7 +72,7 @@ export async function readHistory(
 
 /** Spreads the bills of the days before the meter over their hours. At any time, with the same result. */
 export async function refreshBilledHours(
-  books: Books,
+  books: CollectorBooks,
   prices: PriceBook,
   providers: Providers,
   nowMs: number,
@@ -150,7 +150,7 @@ function worthOf(
  *  compared yet), `unknown` says what stands for it: all of it, for people who look where the month lands; nothing, for
  *  what is frozen and alerts go by. */
 export async function readHistoryOf(
-  books: Books,
+  books: CollectorBooks,
   sinceMs: number,
   untilMs: number,
   scope: ForecastScope["scope"],
@@ -175,7 +175,7 @@ export async function readHistoryOf(
 
 /** The hours whose spend is known without a row being there: the meter ran, or the day was billed. */
 export async function readKnownHours(
-  { usage, billing }: Books,
+  { usage, billing }: CollectorBooks,
   sinceMs: number,
   untilMs: number,
 ): Promise<Set<number>> {
@@ -197,7 +197,7 @@ export async function readKnownHours(
  *  its traffic through it must not be expected to spend the whole. None for a provider: no such day has been compared
  *  yet. */
 async function readCovered(
-  books: Books,
+  books: CollectorBooks,
   nowMs: number,
 ): Promise<Map<string, { readonly metered: NanoUsd; readonly billed: NanoUsd }>> {
   const firstDay = addDays(await firstMeteredDay(books.usage, nowMs), 1);

@@ -5,7 +5,7 @@ import type { UsageBooks } from "../ledger/books.ts";
 import { openToWrite, openUsage } from "../ledger/open.ts";
 import { noBooks } from "../service/admin.ts";
 import type { Log } from "../service/log.ts";
-import type { Books } from "./compare.ts";
+import type { CollectorBooks } from "./compare.ts";
 
 const WAIT_FOR_BOOKS_MS = 30_000;
 
@@ -14,7 +14,7 @@ export async function openBooks(
   { dataDir }: { readonly dataDir: string },
   log: Log,
   waitMs = WAIT_FOR_BOOKS_MS,
-): Promise<{ readonly books: Books; readonly close: () => Promise<void> }> {
+): Promise<{ readonly books: CollectorBooks; readonly close: () => Promise<void> }> {
   const early = waitMs === 0 ? await openUsage(dataDir) : undefined;
   if (waitMs === 0 && !early) throw noBooks(`${dataDir}/usage.db`);
   const billing = await openToWrite(dataDir, "billing");

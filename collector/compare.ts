@@ -28,7 +28,7 @@ import type { KeyMatches, Stated } from "./match.ts";
 import { reconcile, tierOf } from "./reconcile.ts";
 import type { Context, Day, Metered } from "./reconcile.ts";
 
-export type Books = { readonly usage: UsageBooks; readonly billing: BillingBooks };
+export type CollectorBooks = { readonly usage: UsageBooks; readonly billing: BillingBooks };
 
 const DAYS_AROUND = 3;
 const DAYS_AT_ONCE = 7;
@@ -42,7 +42,7 @@ export type Asked = { readonly provider: string; readonly questions: readonly st
 /** Compares every day of `[sinceDay, untilDay)` that has a bill and was metered, some days at a time; closed ones stay.
  *  Returns what somebody has to say to tell keys or models apart. */
 export async function compareDays(
-  books: Books,
+  books: CollectorBooks,
   sinceDay: string,
   untilDay: string,
   stated: Stated,
@@ -62,7 +62,7 @@ export async function compareDays(
 }
 
 async function compareSome(
-  books: Books,
+  books: CollectorBooks,
   sinceDay: string,
   untilDay: string,
   stated: Stated,
@@ -222,7 +222,7 @@ const MOST_TRIES = 4;
 /** Closes one day: what the bill says of estimates is sent to the books as adjustments, then the figure is signed.
  *  Stopped anywhere and begun again, it comes to the same. Returns why it cannot be signed; undefined: it is. */
 export async function closeBilledDay(
-  books: Books,
+  books: CollectorBooks,
   { provider, day }: Pick<BillDay, "provider" | "day">,
   by: string,
   stated: Stated,
@@ -260,7 +260,12 @@ export async function closeBilledDay(
 /** What the day's estimates have to be corrected by, less what bills have corrected already: spread over the answers
  *  whose usage nobody stated, by what each was estimated at. What an earlier bill corrected and this one does not is
  *  taken back. */
-async function adjustmentsOf(books: Books, provider: string, day: string, stated: Stated): Promise<Adjustment[]> {
+async function adjustmentsOf(
+  books: CollectorBooks,
+  provider: string,
+  day: string,
+  stated: Stated,
+): Promise<Adjustment[]> {
   const comparisons = await readComparisons(books.billing, day, addDays(day, 1), provider);
   const own = (await readMeteredCredentials(books.usage)).filter((one) => one.provider === provider);
   const keyOf = keyNames(own, matchKeys(own, await readProviderKeys(books.billing, provider), stated));

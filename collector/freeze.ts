@@ -20,7 +20,7 @@ import { findMeterBegan, readMeterHours } from "../ledger/usage/meter-hours.ts";
 import type { ForecastScope, HourlySpend } from "../ledger/usage/hours.ts";
 import { toUsdNumber } from "../ledger/money.ts";
 import type { NanoUsd } from "../ledger/money.ts";
-import type { Books } from "./compare.ts";
+import type { CollectorBooks } from "./compare.ts";
 import { replaceRests } from "../ledger/billing/landings.ts";
 import type { Rest } from "../ledger/billing/landings.ts";
 import { readHistoryOf, readKnownHours } from "./before.ts";
@@ -38,7 +38,7 @@ const KEPT_HOURS_MS = 14 * DAY_MS;
 
 /** Freezes what is due, scores what is over, and works out what is to come. Can run at any time, any number of
  *  times. */
-export async function refreshForecasts(books: Books, timezone: string, nowMs: number): Promise<void> {
+export async function refreshForecasts(books: CollectorBooks, timezone: string, nowMs: number): Promise<void> {
   await freezeDueForecasts(books, timezone, nowMs);
   await scoreForecasts(books, nowMs);
   await refreshRests(books, timezone, nowMs);
@@ -47,7 +47,11 @@ export async function refreshForecasts(books: Books, timezone: string, nowMs: nu
 /** Freezes the forecasts of the running hour, day, week and month, of whatever spent anything in the last four weeks,
  *  where none stands yet: at the window's start, or at the first chance after it from what was known by then. Returns
  *  how many were made. */
-export async function freezeDueForecasts({ usage, billing }: Books, timezone: string, nowMs: number): Promise<number> {
+export async function freezeDueForecasts(
+  { usage, billing }: CollectorBooks,
+  timezone: string,
+  nowMs: number,
+): Promise<number> {
   const calendar = createCalendar(timezone);
   const untilMs = hourStart(nowMs);
   const sinceMs = hourStart(calendar.window("month", nowMs).startMs) - HISTORY_MS;
@@ -78,7 +82,7 @@ export async function freezeDueForecasts({ usage, billing }: Books, timezone: st
 
 /** What is to come in the running day, week and month of everybody who spent anything in the last four weeks, as of the
  *  start of this hour. */
-export async function refreshRests({ usage, billing }: Books, timezone: string, nowMs: number): Promise<void> {
+export async function refreshRests({ usage, billing }: CollectorBooks, timezone: string, nowMs: number): Promise<void> {
   const calendar = createCalendar(timezone);
   const untilMs = hourStart(nowMs);
   const sinceMs = untilMs - HISTORY_MS;
@@ -121,7 +125,11 @@ export async function refreshRests({ usage, billing }: Books, timezone: string, 
 const RESTING_WINDOWS = ["day", "week", "month"] as const satisfies readonly ForecastWindow[];
 
 /** Whether somebody spends today who has no forecast yet: a key that is minutes old. */
-export async function hasNewcomers({ usage, billing }: Books, timezone: string, nowMs: number): Promise<boolean> {
+export async function hasNewcomers(
+  { usage, billing }: CollectorBooks,
+  timezone: string,
+  nowMs: number,
+): Promise<boolean> {
   const day = createCalendar(timezone).window("day", nowMs);
   const existing = Map.groupBy(
     (await readForecasts(billing, nowMs)).filter(({ windowId }) => windowId === day.id),
@@ -137,7 +145,7 @@ export async function hasNewcomers({ usage, billing }: Books, timezone: string, 
 }
 
 /** Holds the forecasts of windows that are over against what was spent in them. Returns how many were scored. */
-export async function scoreForecasts(books: Books, nowMs: number): Promise<number> {
+export async function scoreForecasts(books: CollectorBooks, nowMs: number): Promise<number> {
   const { usage, billing } = books;
   await dropHourForecasts(billing, nowMs - KEPT_HOURS_MS);
   // An hour's rollup may still grow while answers that began in it are under way.
@@ -174,7 +182,7 @@ export async function scoreForecasts(books: Books, nowMs: number): Promise<numbe
 
 /** What was spent by the hour, without what was planned: metered, and before the meter as it was billed. */
 async function readHours(
-  books: Books,
+  books: CollectorBooks,
   plans: readonly PlannedEvent[],
   scope: ForecastScope["scope"],
   sinceMs: number,

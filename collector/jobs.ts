@@ -27,7 +27,7 @@ import type { Log } from "../service/log.ts";
 import { readHistory, refreshBilledHours } from "./before.ts";
 import { closeBilledDay, compareDays, whyOpen } from "./compare.ts";
 import type { Providers } from "../ledger/providers.ts";
-import type { Books, ClosingRules } from "./compare.ts";
+import type { CollectorBooks, ClosingRules } from "./compare.ts";
 import type { CollectorConfig } from "./config.ts";
 import { ImportError } from "./importers/importer.ts";
 import type { Importer } from "./importers/importer.ts";
@@ -50,7 +50,7 @@ export type ReconcileSettings = StatedSettings &
 
 /** Reads the bills, and once what was before the meter; compares, closes what has settled. */
 export async function reconcileBills(
-  books: Books,
+  books: CollectorBooks,
   importers: readonly Importer[],
   settings: ReconcileSettings,
   prices: PriceBook,
@@ -67,7 +67,7 @@ export async function reconcileBills(
   for (const question of await compareLately(books, history.firstDay, stated, now))
     log.warn({ question }, "a bill cannot be told apart");
   const rules = { afterDays: settings.closeAfterDays, quietMs: settings.closeQuietHours * HOUR_MS };
-  const closing = await closeSettledDays(books, rules, stated, adjust, now);
+  const closing = await closeQuietDays(books, rules, stated, adjust, now);
   if (closing.closed > 0) log.info({ days: closing.closed }, "days were closed");
   return [...failures, ...history.failures, ...closing.failures];
 }
@@ -82,7 +82,7 @@ export type Report = {
 /** Reads keys, bills and usage of the last days, today included, and of what was missed before. Each whole, or nothing
  *  of it. */
 export async function readBills(
-  books: Books,
+  books: CollectorBooks,
   importers: readonly Importer[],
   days: number,
   nowMs: number,
@@ -134,7 +134,12 @@ export async function readBills(
 
 /** From which day on a source is read: the last days, and whatever was missed since it was last read, or has not closed
  *  yet. */
-async function firstDayFor(books: Books, importer: Importer, usualDay: string, nowMs: number): Promise<string> {
+async function firstDayFor(
+  books: CollectorBooks,
+  importer: Importer,
+  usualDay: string,
+  nowMs: number,
+): Promise<string> {
   const { billing } = books;
   const today = utcDay(nowMs);
   const meteredDay = await firstMeteredDay(books.usage, nowMs);
@@ -152,7 +157,12 @@ async function firstDayFor(books: Books, importer: Importer, usualDay: string, n
 }
 
 /** Reads quantities of the hours since `sinceMs`, as far as the source reports any. What fails is noted, and thrown. */
-async function readUsage(billing: Books["billing"], importer: Importer, sinceMs: number, nowMs: number): Promise<void> {
+async function readUsage(
+  billing: CollectorBooks["billing"],
+  importer: Importer,
+  sinceMs: number,
+  nowMs: number,
+): Promise<void> {
   if (!importer.fetchUsage) return;
   const fromMs = Math.floor(sinceMs / HOUR_MS) * HOUR_MS;
   const untilMs = Math.ceil(nowMs / HOUR_MS) * HOUR_MS;
@@ -172,7 +182,7 @@ async function readUsage(billing: Books["billing"], importer: Importer, sinceMs:
 /** Reads usage of the last hours, and holds it against what was metered: the same day, and where the provider counts by
  *  the minute, within minutes. */
 export async function watchUsage(
-  books: Books,
+  books: CollectorBooks,
   importers: readonly Importer[],
   stated: Stated,
   prices: PriceBook,
@@ -197,7 +207,7 @@ export async function watchUsage(
 
 /** Holds a provider's usage of the last hours against the meter, and books what went round it. */
 async function lookForLeaks(
-  { usage, billing }: Books,
+  { usage, billing }: CollectorBooks,
   provider: string,
   stated: Stated,
   prices: PriceBook,
@@ -277,7 +287,12 @@ function worth(
 
 /** Compares the days since `sinceDay`, and books what the bills themselves say went round the proxy, where no usage by
  *  the hour says more. Returns what somebody has to say. */
-export async function compareLately(books: Books, sinceDay: string, stated: Stated, nowMs: number): Promise<string[]> {
+export async function compareLately(
+  books: CollectorBooks,
+  sinceDay: string,
+  stated: Stated,
+  nowMs: number,
+): Promise<string[]> {
   const untilDay = addDays(utcDay(nowMs), 1);
   const asked = await compareDays(books, sinceDay, untilDay, stated, nowMs);
   const byHour = new Set(
@@ -330,8 +345,8 @@ function leaksOfBills(comparisons: readonly Comparison[]): BilledLeak[] {
 
 /** Closes every day whose bill is whole, old enough and has stood still. Returns how many, and why adjustments could
  *  not be sent. */
-export async function closeSettledDays(
-  books: Books,
+export async function closeQuietDays(
+  books: CollectorBooks,
   rules: ClosingRules,
   stated: Stated,
   adjust: (list: Adjustment[]) => Promise<void>,

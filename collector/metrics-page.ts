@@ -2,7 +2,7 @@
 // see half of it. Before the gauges are read, once an hour, forecasts are brought up to date.
 import { HOUR_MS } from "../ledger/windows.ts";
 import type { Log } from "../service/log.ts";
-import type { Books } from "./compare.ts";
+import type { CollectorBooks } from "./compare.ts";
 import { hasNewcomers, refreshForecasts } from "./freeze.ts";
 import type { CollectorMetrics } from "./gauges/index.ts";
 
@@ -20,7 +20,12 @@ const STALE_MS = 4 * REFRESH_MS;
 /** How often somebody new is looked for, who has no forecast yet. */
 const NEWCOMERS_MS = 5 * 60_000;
 
-export function createMetricsPage(books: Books, timezone: string, metrics: CollectorMetrics, log: Log): MetricsPage {
+export function createMetricsPage(
+  books: CollectorBooks,
+  timezone: string,
+  metrics: CollectorMetrics,
+  log: Log,
+): MetricsPage {
   let page = "";
   let refreshedMs = 0;
   let isRefreshing = false;

@@ -19,7 +19,7 @@ import { requireToken } from "../service/admin-routes.ts";
 import type { Secret } from "../service/secret.ts";
 import { refreshBilledHours } from "./before.ts";
 import { closeBilledDay, compareDays, whyOpen } from "./compare.ts";
-import type { Books } from "./compare.ts";
+import type { CollectorBooks } from "./compare.ts";
 import { readBillFile } from "./importers/file.ts";
 import { ImportError } from "./importers/importer.ts";
 import type { Stated } from "./match.ts";
@@ -42,7 +42,7 @@ export type Task =
   | { readonly type: "import"; readonly name: string; readonly bytes: Buffer; readonly isForced: boolean };
 
 export type TaskContext = {
-  readonly books: Books;
+  readonly books: CollectorBooks;
   readonly prices: PriceBook;
   readonly stated: Stated;
   /** Sends corrections to whoever owns the books of usage. */

@@ -20,7 +20,7 @@ import { toEvent } from "./event.ts";
 import { createExtension } from "./extend.ts";
 import type { Extension } from "./extend.ts";
 import type { Target } from "./target.ts";
-import type { Entry } from "./limits.ts";
+import type { PlaceInLimits } from "./limits.ts";
 import type { Meter, Seen } from "./meter.ts";
 import { checkPolicy } from "./policy.ts";
 import { Refused } from "./refusals.ts";
@@ -87,7 +87,12 @@ function nothing(): void {}
 const NEVER_SENT = withoutAnswer("unreachable", false, "the ledger did not answer in time");
 const BROKEN = withoutAnswer("failed", true, "an error of ours");
 
-function createAttempt(context: ProxyContext, admission: Admission, place: Entry | undefined, isHeld = true): Attempt {
+function createAttempt(
+  context: ProxyContext,
+  admission: Admission,
+  place: PlaceInLimits | undefined,
+  isHeld = true,
+): Attempt {
   const { attemptId, asked, held } = admission;
   const requestId = formatRequestId(attemptId);
   const extension = isHeld ? createExtension(context.writer, context.prices, admission) : undefined;

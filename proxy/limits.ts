@@ -10,10 +10,10 @@ export type Limiter = {
   set(limits: readonly Limits[]): void;
   /** Takes a place and the tokens in every limit that covers the key, or in none: then throws Refused, with the time to
    *  wait. */
-  enter(principal: Principal, tokens: number, bodyBytes: number, nowMs: number): Entry;
+  enter(principal: Principal, tokens: number, bodyBytes: number, nowMs: number): PlaceInLimits;
 };
 
-export type Entry = {
+export type PlaceInLimits = {
   /** The largest body that may come; of one whose length is not stated beforehand it is for the reader to count. */
   readonly mostBodyBytes: number | undefined;
   /** What is left of the tightest limits, as providers say it: `x-ratelimit-...`. */
@@ -25,7 +25,7 @@ export type Entry = {
 
 /** One more than a minute has: the oldest second counts until all of it is a minute old. */
 const SECONDS = 61;
-const NOTHING: Entry = { headers: [], mostBodyBytes: undefined, leave: () => {} };
+const NOTHING: PlaceInLimits = { headers: [], mostBodyBytes: undefined, leave: () => {} };
 
 export function createLimiter(): Limiter {
   const counted = new Map<string, { limits: Limits; requests: Minute; tokens: Minute; open: number }>();

@@ -11,7 +11,7 @@ import {
 import type { Key, KeySecret } from "../ledger/usage/keys.ts";
 import { readLimits } from "../ledger/usage/limits.ts";
 import type { UsageBooks } from "../ledger/books.ts";
-import type { Seen } from "../ledger/usage/wire.ts";
+import type { Noticed } from "../ledger/usage/wire.ts";
 import { Secret } from "../service/secret.ts";
 import type { Limiter } from "./limits.ts";
 import type { Asker, Principal } from "./principal.ts";
@@ -25,7 +25,7 @@ export type Register = {
   identify(secret: string, provider: string, address: string, nowMs: number): Principal;
   /** The credentials that virtual keys are swapped for, as the fingerprints that bills are matched with. What changes
    *  every hour has none. */
-  credentialsOf(providers: readonly Provider[], nowMs: number): NonNullable<Seen["credentials"]>;
+  credentialsOf(providers: readonly Provider[], nowMs: number): NonNullable<Noticed["credentials"]>;
   /** Whether somebody who knows this secret holds the key: a sign-in only if its provider accepted this very one. */
   isProven(principal: Principal): boolean;
   /** A provider accepted a sign-in. */
@@ -108,7 +108,7 @@ export function createRegister(books: UsageBooks, pepper: string, adminToken: Se
     },
 
     credentialsOf(providers, nowMs) {
-      const found: NonNullable<Seen["credentials"]>[number][] = [];
+      const found: NonNullable<Noticed["credentials"]>[number][] = [];
       for (const { name: provider, credential } of providers) {
         if (!(credential instanceof Secret)) continue;
         const secret = credential.reveal();

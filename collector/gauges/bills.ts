@@ -7,7 +7,7 @@ import { toUsdNumber } from "../../ledger/money.ts";
 import type { NanoUsd } from "../../ledger/money.ts";
 import { firstMeteredDay } from "../../ledger/usage/meter-hours.ts";
 import { addDays } from "../../ledger/windows.ts";
-import type { Books } from "../compare.ts";
+import type { CollectorBooks } from "../compare.ts";
 import { thresholdsOf } from "../thresholds.ts";
 import type { GaugeSettings, MakeGauge, Refresh } from "./gauge.ts";
 import type { Reading } from "./reading.ts";
@@ -16,7 +16,7 @@ const BILLED_DAYS = 62;
 /** Differences that are no fault of the meter, or go away by themselves. */
 const NO_FAULT = new Set(["credit or tax", "late", "day boundary", "before the meter"]);
 
-export function billGauges(make: MakeGauge, books: Books, settings: GaugeSettings): Refresh {
+export function billGauges(make: MakeGauge, books: CollectorBooks, settings: GaugeSettings): Refresh {
   const parts = [
     dayGauges(make, books, settings),
     sourceGauges(make, books, settings),
@@ -31,7 +31,7 @@ export function billGauges(make: MakeGauge, books: Books, settings: GaugeSetting
   };
 }
 
-function dayGauges(make: MakeGauge, { usage, billing }: Books, { sources }: GaugeSettings): Refresh {
+function dayGauges(make: MakeGauge, { usage, billing }: CollectorBooks, { sources }: GaugeSettings): Refresh {
   const day = ["provider", "day"] as const;
   const billed = make("keymeter_billed_usd", "What the provider bills for a UTC day.", day);
   const metered = make("keymeter_metered_usd", "What was metered on a UTC day that was compared with a bill.", day);
@@ -77,7 +77,7 @@ function nameOf({ provider, day }: { readonly provider: string; readonly day: st
 }
 
 async function sumCauses(
-  billing: Books["billing"],
+  billing: CollectorBooks["billing"],
   since: string,
   until: string,
   closed: ReadonlySet<string>,
@@ -93,7 +93,7 @@ async function sumCauses(
   return [...causes.values()];
 }
 
-function sourceGauges(make: MakeGauge, { billing }: Books, { sources }: GaugeSettings): Refresh {
+function sourceGauges(make: MakeGauge, { billing }: CollectorBooks, { sources }: GaugeSettings): Refresh {
   const success = make("keymeter_import_last_success_timestamp_seconds", "When a provider's bill was last read.", [
     "provider",
   ]);
@@ -110,7 +110,7 @@ function sourceGauges(make: MakeGauge, { billing }: Books, { sources }: GaugeSet
   };
 }
 
-function differenceGauges(make: MakeGauge, _books: Books, settings: GaugeSettings): Refresh {
+function differenceGauges(make: MakeGauge, _books: CollectorBooks, settings: GaugeSettings): Refresh {
   const gap = make(
     "keymeter_variance_day_usd",
     "Billed minus metered of the last day that was compared, without sign, credits, tax and what is still to come.",

@@ -7,7 +7,7 @@ import { toUsdNumber } from "../../ledger/money.ts";
 import { readSubjectSpend } from "../../ledger/usage/hours.ts";
 import { readRefused } from "../../ledger/usage/refused.ts";
 import { HOUR_MS } from "../../ledger/windows.ts";
-import type { Books } from "../compare.ts";
+import type { CollectorBooks } from "../compare.ts";
 import { forecastRest, readBurns } from "../outlook.ts";
 import type { Ahead } from "../outlook.ts";
 import { thresholdsOf } from "../thresholds.ts";
@@ -25,7 +25,7 @@ const PAST_CAP_MS = 5 * MINUTE_MS;
 /** Budgets over longer windows burn and land; an hour or a day is over before anybody reads. */
 const LONG = new Set(["week", "month", "quarter"]);
 
-export function budgetGauges(make: MakeGauge, books: Books, settings: GaugeSettings): Refresh {
+export function budgetGauges(make: MakeGauge, books: CollectorBooks, settings: GaugeSettings): Refresh {
   const amount = make("keymeter_budget_usd", "Amount of a budget, with what it is raised by now.", BUDGET);
   const spent = make("keymeter_budget_spent_usd", "Spend inside a budget's running window.", BUDGET);
   const threshold = make(
@@ -88,7 +88,7 @@ function labelsOf(budget: Budget, { capMode }: GaugeSettings): BudgetLabels {
 
 async function setPastCap(
   pastCap: Gauge<keyof BudgetLabels>,
-  { usage }: Books,
+  { usage }: CollectorBooks,
   settings: GaugeSettings,
   reading: Reading,
 ): Promise<void> {
@@ -105,7 +105,7 @@ async function setPastCap(
   }
 }
 
-function burnGauges(make: MakeGauge, { usage }: Books, settings: GaugeSettings): Refresh {
+function burnGauges(make: MakeGauge, { usage }: CollectorBooks, settings: GaugeSettings): Refresh {
   const burn = make("keymeter_budget_burn_ratio", "Speed of spending over a span; 1 spends the budget exactly.", [
     ...BUDGET,
     "span",
@@ -146,7 +146,7 @@ function burnGauges(make: MakeGauge, { usage }: Books, settings: GaugeSettings):
   };
 }
 
-function landingGauges(make: MakeGauge, { usage }: Books, settings: GaugeSettings): Refresh {
+function landingGauges(make: MakeGauge, { usage }: CollectorBooks, settings: GaugeSettings): Refresh {
   const landing = make("keymeter_budget_landing_usd", "Where a budget's window will end.", [...BUDGET, "quantile"]);
   // What a budget will land at changes by the hour, and costs a forecast each.
   const ahead = new Map<string, { readonly hourMs: number; readonly rest: Ahead | undefined }>();

@@ -5,7 +5,7 @@ import { landingOf, readRests } from "../../ledger/billing/landings.ts";
 import { toUsdNumber } from "../../ledger/money.ts";
 import type { NanoUsd } from "../../ledger/money.ts";
 import { DAY_MS } from "../../ledger/windows.ts";
-import type { Books } from "../compare.ts";
+import type { CollectorBooks } from "../compare.ts";
 import { thresholdsOf } from "../thresholds.ts";
 import type { GaugeSettings, MakeGauge, Refresh } from "./gauge.ts";
 
@@ -21,7 +21,7 @@ const SCORED_MS = 28 * DAY_MS;
 /** Fewer windows than this say nothing about forecasts. */
 const LEAST_SCORES = 7;
 
-export function forecastGauges(make: MakeGauge, books: Books, settings: GaugeSettings): Refresh {
+export function forecastGauges(make: MakeGauge, books: CollectorBooks, settings: GaugeSettings): Refresh {
   const frozen = make(...FORECAST);
   const landing = make("keymeter_landing_usd", "Where the running window lands as it looks now: spent, and to come.", [
     ...SCOPE,
@@ -65,7 +65,7 @@ export function quantilesOf({
   ];
 }
 
-function recordGauges(make: MakeGauge, { billing }: Books, settings: GaugeSettings): Refresh {
+function recordGauges(make: MakeGauge, { billing }: CollectorBooks, settings: GaugeSettings): Refresh {
   const of = ["scope", "window"] as const;
   const error = make("keymeter_forecast_error_ratio", "Forecast error over spend, of the last four weeks (WAPE).", of);
   const errorLimit = make("keymeter_forecast_error_limit_ratio", "A forecast that is worse is of no use.", of);

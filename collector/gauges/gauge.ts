@@ -4,11 +4,11 @@ import type { Gauge } from "prom-client";
 import type { PriceBook } from "../../ledger/prices/price-book.ts";
 import type { Providers } from "../../ledger/providers.ts";
 import type { Calendar } from "../../ledger/windows.ts";
-import type { Books } from "../compare.ts";
+import type { CollectorBooks } from "../compare.ts";
 import type { ThresholdSettings } from "../thresholds.ts";
 import type { Reading } from "./reading.ts";
 
-export type Topic = (make: MakeGauge, books: Books, settings: GaugeSettings) => Refresh;
+export type Topic = (make: MakeGauge, books: CollectorBooks, settings: GaugeSettings) => Refresh;
 
 /** A name, what it says, and its labels: once for the gauge of now and for its past. */
 export type Family<L extends string = string> = readonly [name: string, help: string, labels: readonly L[]];

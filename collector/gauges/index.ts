@@ -4,7 +4,7 @@
 import { Gauge, Registry } from "prom-client";
 import type { PriceBook } from "../../ledger/prices/price-book.ts";
 import { createCalendar } from "../../ledger/windows.ts";
-import type { Books } from "../compare.ts";
+import type { CollectorBooks } from "../compare.ts";
 import type { CollectorConfig } from "../config.ts";
 import { billGauges } from "./bills.ts";
 import { budgetGauges } from "./budgets.ts";
@@ -43,7 +43,7 @@ type CollectorMetricsSettings = Pick<
 
 /** `sources`: whose bills are read here; of others there may be old notes. */
 export function createCollectorMetrics(
-  books: Books,
+  books: CollectorBooks,
   settings: CollectorMetricsSettings,
   sources: readonly string[] = [],
 ): CollectorMetrics {

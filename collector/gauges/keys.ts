@@ -5,7 +5,7 @@ import { readSecretAges } from "../../ledger/usage/keys.ts";
 import { readSpendOfHours } from "../../ledger/usage/hours.ts";
 import { readLastUsed } from "../../ledger/usage/key-use.ts";
 import { DAY_MS, HOUR_MS } from "../../ledger/windows.ts";
-import type { Books } from "../compare.ts";
+import type { CollectorBooks } from "../compare.ts";
 import { thresholdsOf } from "../thresholds.ts";
 import type { GaugeSettings, MakeGauge, Refresh } from "./gauge.ts";
 import { MOST_KEYS } from "./spend-sums.ts";
@@ -13,7 +13,7 @@ import { MOST_KEYS } from "./spend-sums.ts";
 /** A key that was used in this time is in use. */
 const IN_USE_MS = 30 * DAY_MS;
 
-export function keyGauges(make: MakeGauge, { usage }: Books, settings: GaugeSettings): Refresh {
+export function keyGauges(make: MakeGauge, { usage }: CollectorBooks, settings: GaugeSettings): Refresh {
   const key = ["scope", "id", "team"] as const;
   const info = make("keymeter_key_info", "Who a key belongs to; always 1.", [
     "id",

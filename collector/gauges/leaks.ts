@@ -3,14 +3,14 @@
 import { isOpen, readLeaks } from "../../ledger/billing/leaks.ts";
 import { toUsdNumber } from "../../ledger/money.ts";
 import { HOUR_MS } from "../../ledger/windows.ts";
-import type { Books } from "../compare.ts";
+import type { CollectorBooks } from "../compare.ts";
 import type { MakeGauge, Refresh } from "./gauge.ts";
 
 /** A leak that brought nothing for so long has stopped; the list still has it. */
 const LEAK_MS = 30 * HOUR_MS;
 const MOST_LEAKS = 50;
 
-export function leakGauges(make: MakeGauge, { billing }: Books): Refresh {
+export function leakGauges(make: MakeGauge, { billing }: CollectorBooks): Refresh {
   const leak = ["provider", "billed_key", "kind"] as const;
   const quantity = make("keymeter_leak_quantity", "Use of a provider key that did not come through the proxy.", [
     ...leak,

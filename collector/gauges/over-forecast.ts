@@ -7,7 +7,7 @@ import type { NanoUsd } from "../../ledger/money.ts";
 import { readSpendOfHours } from "../../ledger/usage/hours.ts";
 import { readSpend } from "../../ledger/usage/spend.ts";
 import { addDays, HOUR_MS } from "../../ledger/windows.ts";
-import type { Books } from "../compare.ts";
+import type { CollectorBooks } from "../compare.ts";
 import { linesOf } from "../lines.ts";
 import { thresholdsOf } from "../thresholds.ts";
 import type { GaugeSettings, MakeGauge, Refresh } from "./gauge.ts";
@@ -18,7 +18,7 @@ const SCOPES: ReadonlySet<string> = new Set(["org", "team", "project", "key"]);
 const STAYS_ABOVE = 0.8;
 const TEAM_DAYS = 28;
 
-export function overForecastGauges(make: MakeGauge, books: Books, settings: GaugeSettings): Refresh {
+export function overForecastGauges(make: MakeGauge, books: CollectorBooks, settings: GaugeSettings): Refresh {
   const scope = ["scope", "id", "team", "window"] as const;
   const key = ["scope", "id", "team"] as const;
   const over = make(
@@ -106,7 +106,7 @@ function createCrossings(): Crossings {
 /** Whom to tell of a project or key: the team that spent most in it in the last four weeks (of what is new: today). The
  *  day itself does not move it, so that what a leak spends does not send its message elsewhere. */
 async function readTeams(
-  { usage }: Books,
+  { usage }: CollectorBooks,
   { calendar }: GaugeSettings,
   reading: Reading,
 ): Promise<Map<string, string>> {

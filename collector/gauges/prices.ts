@@ -4,7 +4,7 @@ import { priceListAtMs } from "../../ledger/prices/price-list.ts";
 import { readUnpriced } from "../../ledger/usage/answers.ts";
 import { differenceOf, readStated } from "../../ledger/usage/stated.ts";
 import { DAY_MS } from "../../ledger/windows.ts";
-import type { Books } from "../compare.ts";
+import type { CollectorBooks } from "../compare.ts";
 import { observedPrices } from "../observed-prices.ts";
 import type { GaugeSettings, MakeGauge, Refresh } from "./gauge.ts";
 
@@ -17,7 +17,7 @@ const LEAST_RATIO = 0.002;
 const STATED_MS = 5 * MINUTE_MS;
 const MOST_STATED = 200;
 
-export function priceGauges(make: MakeGauge, books: Books, settings: GaugeSettings): Refresh {
+export function priceGauges(make: MakeGauge, books: CollectorBooks, settings: GaugeSettings): Refresh {
   const parts = [
     listGauges(make, books, settings),
     unpricedGauges(make, books),
@@ -29,7 +29,7 @@ export function priceGauges(make: MakeGauge, books: Books, settings: GaugeSettin
   };
 }
 
-function listGauges(make: MakeGauge, _books: Books, { prices, providers, dataDir }: GaugeSettings): Refresh {
+function listGauges(make: MakeGauge, _books: CollectorBooks, { prices, providers, dataDir }: GaugeSettings): Refresh {
   const price = make(
     "keymeter_price_usd_per_million_tokens",
     "List price of models that were used this month, by token class; of short contexts, without tiers.",
@@ -50,7 +50,7 @@ function listGauges(make: MakeGauge, _books: Books, { prices, providers, dataDir
   };
 }
 
-function unpricedGauges(make: MakeGauge, { usage }: Books): Refresh {
+function unpricedGauges(make: MakeGauge, { usage }: CollectorBooks): Refresh {
   const unpriced = make("keymeter_unpriced_requests", "Attempts of the last 15 minutes that have no price.", [
     "provider",
     "model",
@@ -80,7 +80,7 @@ function billedPriceGauges(make: MakeGauge): Refresh {
 }
 
 /** Stated costs are read from a day of single events: once in five minutes is enough. */
-function statedCostGauges(make: MakeGauge, { usage }: Books): Refresh {
+function statedCostGauges(make: MakeGauge, { usage }: CollectorBooks): Refresh {
   const stated = make(
     "keymeter_stated_cost_difference_ratio",
     "How far the costs that a provider stated in its answers of the last day lie from our prices, as a share of ours.",

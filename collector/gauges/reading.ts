@@ -16,7 +16,7 @@ import type { ForecastScope } from "../../ledger/usage/hours.ts";
 import type { SpendRow } from "../../ledger/usage/spend-sums.ts";
 import { addDays, utcDay } from "../../ledger/windows.ts";
 import type { Calendar } from "../../ledger/windows.ts";
-import type { Books } from "../compare.ts";
+import type { CollectorBooks } from "../compare.ts";
 import { costByScope, daysOf, PARTS } from "./spend-sums.ts";
 import type { SpendWindow } from "./spend-sums.ts";
 
@@ -42,7 +42,7 @@ export type Reading = {
   billsMark(): Promise<string>;
 };
 
-export function startReading({ usage, billing }: Books, calendar: Calendar, nowMs: number): Reading {
+export function startReading({ usage, billing }: CollectorBooks, calendar: Calendar, nowMs: number): Reading {
   const today = utcDay(nowMs);
   const spend = onceEach((window: SpendWindow) => readSpend(usage, PARTS, ...daysOf(window, calendar, nowMs)));
   const costs = onceEach((window: SpendWindow) =>

@@ -4,7 +4,7 @@ import { toUsdNumber } from "../../ledger/money.ts";
 import { readOutcomes } from "../../ledger/usage/outcomes.ts";
 import type { SpendRow } from "../../ledger/usage/spend-sums.ts";
 import { HOUR_MS } from "../../ledger/windows.ts";
-import type { Books } from "../compare.ts";
+import type { CollectorBooks } from "../compare.ts";
 import { thresholdsOf } from "../thresholds.ts";
 import type { GaugeSettings, MakeGauge, Refresh } from "./gauge.ts";
 import { daysOf, hasTokens, PARTS, SPEND_WINDOWS, sumByScope, tokensOf } from "./spend-sums.ts";
@@ -26,7 +26,7 @@ export const TOKENS = [
 /** Where spend is told by all of its parts together. */
 const BREAKDOWN_WINDOWS: ReadonlySet<SpendWindow> = new Set(["day", "month"]);
 
-export function spendGauges(make: MakeGauge, books: Books, settings: GaugeSettings): Refresh {
+export function spendGauges(make: MakeGauge, books: CollectorBooks, settings: GaugeSettings): Refresh {
   const spend = make(...SPEND);
   const requests = make(...REQUESTS);
   const tokens = make(...TOKENS);
@@ -86,7 +86,7 @@ function breakdownGauges(make: MakeGauge): Breakdown {
 }
 
 /** Outcomes stand with single events: a day of them is walked once an hour. */
-function outcomeGauges(make: MakeGauge, { usage }: Books, { calendar }: GaugeSettings): Refresh {
+function outcomeGauges(make: MakeGauge, { usage }: CollectorBooks, { calendar }: GaugeSettings): Refresh {
   const ended = ["provider", "model", "outcome"] as const;
   const usd = make(
     "keymeter_last_day_outcome_usd",

@@ -1,12 +1,12 @@
 // What builds a page: the books as of one instant, and what was asked.
 import type { PriceBook } from "../../ledger/prices/price-book.ts";
 import type { Calendar } from "../../ledger/windows.ts";
-import type { Books } from "../compare.ts";
+import type { CollectorBooks } from "../compare.ts";
 import type { Stated } from "../match.ts";
 import type { Page } from "./page.ts";
 
 export type PageContext = {
-  readonly books: Books;
+  readonly books: CollectorBooks;
   readonly calendar: Calendar;
   readonly prices: PriceBook;
   readonly stated: Stated;

@@ -3,7 +3,7 @@
 // the one it is given. How each kind of operation is booked stands in bookings/.
 import { bookExtend } from "./bookings/extend.ts";
 import { openLedger, readAgain } from "./bookings/ledger.ts";
-import type { Books, Ledger } from "./bookings/ledger.ts";
+import type { Booker, Ledger } from "./bookings/ledger.ts";
 import { answerNewest, readNewest } from "./bookings/newest.ts";
 import { bookMeterRan, bookSeen } from "./bookings/noticed.ts";
 import { bookOwn } from "./bookings/own.ts";
@@ -85,7 +85,7 @@ export function createBooking(
   };
 }
 
-type AllBooks = { readonly [type in Task["type"]]: Books<type> };
+type AllBooks = { readonly [type in Task["type"]]: Booker<type> };
 
 function createBooks(ledger: Ledger, settle: Settle, settleAsHeld: SettleAsHeld): AllBooks {
   const refusals = createRefusals(ledger);

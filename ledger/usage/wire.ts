@@ -14,7 +14,7 @@ export type ProvenKey = { readonly digest: string; readonly name: string; readon
 
 /** What the proxy noticed beside its requests: which provider credential virtual keys are swapped for, and from where
  *  keys are used. */
-export type Seen = {
+export type Noticed = {
   readonly credentials?: readonly {
     readonly provider: string;
     readonly credential: string;
@@ -69,7 +69,7 @@ export type Operation =
   | { readonly type: "change"; readonly change: Change; readonly author: Author }
   | { readonly type: "seal"; readonly seal: Seal; readonly atMs: number }
   | { readonly type: "meterRan"; readonly sinceMs: number; readonly untilMs: number }
-  | { readonly type: "seen"; readonly seen: Seen }
+  | { readonly type: "seen"; readonly seen: Noticed }
   | { readonly type: "verify"; readonly atMs: number };
 
 export type Answer =

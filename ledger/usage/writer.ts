@@ -13,7 +13,7 @@ import { createClock } from "./clock.ts";
 import { eventRow } from "./event-columns.ts";
 import type { UsageEvent } from "./usage-event.ts";
 import type { Decision, Extension, ReservationRequest } from "./reservations.ts";
-import type { Answer, Operation, ProvenKey, Seen } from "./wire.ts";
+import type { Answer, Operation, ProvenKey, Noticed } from "./wire.ts";
 
 /** The ledger cannot commit now: nothing new may be sent to a provider. */
 export class LedgerUnavailable extends Error {
@@ -54,7 +54,7 @@ export type Writer = {
    *  is written in; the running proxy notes its own hours. */
   noteMeterRan(sinceMs: number, untilMs: number): Promise<void>;
   /** Writes down what was noticed beside requests. Rejects when it cannot be committed. */
-  noteSeen(seen: Seen): Promise<void>;
+  noteSeen(seen: Noticed): Promise<void>;
   /** Sums in memory against the fold over the books. */
   verify(): Promise<{ readonly differences: string[]; readonly reservedNanoUsd: bigint }>;
   /** Undefined while all is well, else why nothing can be committed. */

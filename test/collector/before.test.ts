@@ -6,7 +6,7 @@ import { readHistory, readHistoryOf, readKnownHours, refreshBilledHours } from "
 import { freezeDueForecasts, refreshRests } from "../../collector/freeze.ts";
 import { ImportError } from "../../collector/importers/importer.ts";
 import type { Importer } from "../../collector/importers/importer.ts";
-import { closeSettledDays, compareLately, readBills, watchUsage } from "../../collector/jobs.ts";
+import { closeQuietDays, compareLately, readBills, watchUsage } from "../../collector/jobs.ts";
 import { BUILT_IN } from "../../ledger/providers.ts";
 import { NOTHING_STATED } from "../../collector/match.ts";
 import { createCollectorMetrics } from "../../collector/gauges/index.ts";
@@ -224,7 +224,7 @@ describe("before the meter", () => {
       (await readLeaks(billing)).filter(({ firstHourMs }) => firstHourMs < Date.parse(FIRST_DAY) + DAY_MS),
     ).toEqual([]);
     const rules = { afterDays: 1, quietMs: 0 };
-    await closeSettledDays(books(), rules, NOTHING_STATED, async () => undefined, now);
+    await closeQuietDays(books(), rules, NOTHING_STATED, async () => undefined, now);
     const metrics = createCollectorMetrics(books(), METRICS_SETTINGS, ["openai"]);
     await metrics.refresh(now);
     const text = await metrics.registry.metrics();
@@ -253,7 +253,7 @@ describe("before the meter", () => {
       await writer.change({ type: "adjust", adjustments }, "test");
     };
     await compareLately(books(), FIRST_DAY, NOTHING_STATED, now);
-    await closeSettledDays(books(), { afterDays: 1, quietMs: 0 }, NOTHING_STATED, adjust, now);
+    await closeQuietDays(books(), { afterDays: 1, quietMs: 0 }, NOTHING_STATED, adjust, now);
     expect(sent.filter((amount) => amount > 0n)).toEqual([]);
     expect((await readClosed(billing, FIRST_DAY, addDays(FIRST_DAY, 1))).length).toBe(1);
     const month = await reportChargeback(books(), FIRST_DAY.slice(0, 7), ["team"], () => undefined);

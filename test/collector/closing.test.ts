@@ -6,7 +6,7 @@ import { closeBilledDay, whyOpen } from "../../collector/compare.ts";
 import { readBillFile } from "../../collector/importers/file.ts";
 import { ImportError } from "../../collector/importers/importer.ts";
 import type { Importer } from "../../collector/importers/importer.ts";
-import { closeSettledDays, compareLately, readBills, watchUsage } from "../../collector/jobs.ts";
+import { closeQuietDays, compareLately, readBills, watchUsage } from "../../collector/jobs.ts";
 import { NOTHING_STATED } from "../../collector/match.ts";
 import { createCollectorMetrics } from "../../collector/gauges/index.ts";
 import { exportFocus } from "../../collector/reports.ts";
@@ -104,7 +104,7 @@ function line(more: Partial<BilledLine> = {}): BilledLine {
 function bill(lines: readonly BilledLine[], asOfMs = T0 + 3 * DAY_MS, day = DAY): BillOfDay {
   return { provider: "openai", day, source: "api", asOfMs, lines };
 }
-const adjust = async (adjustments: Parameters<Parameters<typeof closeSettledDays>[3]>[0]): Promise<void> =>
+const adjust = async (adjustments: Parameters<Parameters<typeof closeQuietDays>[3]>[0]): Promise<void> =>
   writer.change({ type: "adjust", adjustments }, "test");
 const close = (send: typeof adjust = adjust): ReturnType<typeof closeBilledDay> =>
   closeBilledDay(books(), { provider: "openai", day: DAY }, "test", NOTHING_STATED, send, LATER);
@@ -225,7 +225,7 @@ describe("closing", () => {
     const [again] = await readBillDays(billing, DAY, NEXT);
     if (!again) throw new Error("no bill");
     expect(whyOpen(again, rules, DAY, LATER)).toBeUndefined();
-    expect((await closeSettledDays(books(), rules, NOTHING_STATED, adjust, LATER)).closed).toBe(1);
+    expect((await closeQuietDays(books(), rules, NOTHING_STATED, adjust, LATER)).closed).toBe(1);
   });
 });
 

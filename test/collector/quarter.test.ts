@@ -6,7 +6,7 @@ import { anthropicImporter } from "../../collector/importers/anthropic.ts";
 import { googleImporter } from "../../collector/importers/google.ts";
 import type { Importer } from "../../collector/importers/importer.ts";
 import { openaiImporter } from "../../collector/importers/openai.ts";
-import { closeSettledDays, compareLately, readBills, watchUsage } from "../../collector/jobs.ts";
+import { closeQuietDays, compareLately, readBills, watchUsage } from "../../collector/jobs.ts";
 import { NOTHING_STATED } from "../../collector/match.ts";
 import { readClosed, readComparisons, readCorrections } from "../../ledger/billing/closed-days.ts";
 import { readLeaks } from "../../ledger/billing/leaks.ts";
@@ -115,7 +115,7 @@ describe(`a quarter of ${DAYS} days (seed ${SEED})`, () => {
       billing = await openToWrite(folder, "billing", "process");
       const books = { usage, billing };
       const prices = createPriceBook();
-      const adjust = async (adjustments: Parameters<Parameters<typeof closeSettledDays>[3]>[0]): Promise<void> =>
+      const adjust = async (adjustments: Parameters<Parameters<typeof closeQuietDays>[3]>[0]): Promise<void> =>
         writer.change({ type: "adjust", adjustments }, "collector");
 
       let done = 0;
@@ -147,9 +147,8 @@ describe(`a quarter of ${DAYS} days (seed ${SEED})`, () => {
         const read = await readBills(books, importers, 4, truth.nowMs, log);
         failures.push(...read.failures, ...(await compareLately(books, read.firstDay, NOTHING_STATED, truth.nowMs)));
         failures.push(
-          ...(
-            await closeSettledDays(books, { afterDays: 3, quietMs: 20 * HOUR_MS }, NOTHING_STATED, adjust, truth.nowMs)
-          ).failures,
+          ...(await closeQuietDays(books, { afterDays: 3, quietMs: 20 * HOUR_MS }, NOTHING_STATED, adjust, truth.nowMs))
+            .failures,
         );
       }
     },

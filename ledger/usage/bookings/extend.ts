@@ -1,9 +1,9 @@
 // Extend: a stream has cost what was held for it, and goes on. More is held, or why not is said and counted.
 import { createHolderReader } from "./holder.ts";
-import type { Books, Ledger } from "./ledger.ts";
+import type { Booker, Ledger } from "./ledger.ts";
 import type { Refusals } from "./refusals.ts";
 
-export function bookExtend(ledger: Ledger, refusals: Refusals): Books<"extend"> {
+export function bookExtend(ledger: Ledger, refusals: Refusals): Booker<"extend"> {
   const holderOf = createHolderReader(ledger);
   const raise = ledger.database.prepare("UPDATE reservations SET expected_nano_usd = ? WHERE attempt_id = ?");
   return ({ attemptId, leastNanoUsd, wantedNanoUsd, atMs }) => {

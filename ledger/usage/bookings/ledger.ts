@@ -38,7 +38,7 @@ export type Ledger = {
 };
 
 /** How operations of one kind are booked, inside the transaction. */
-export type Books<T extends Task["type"]> = (operation: Extract<Task, { type: T }>) => Answer;
+export type Booker<T extends Task["type"]> = (operation: Extract<Task, { type: T }>) => Answer;
 
 export const DONE: Answer = { type: "done" };
 

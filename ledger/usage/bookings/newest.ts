@@ -3,7 +3,7 @@ import { firstAttemptId } from "../../ids.ts";
 import type { AttemptId } from "../../ids.ts";
 import type { Sqlite } from "../../sqlite.ts";
 import { readSealedEnd } from "../seals.ts";
-import type { Books, Ledger } from "./ledger.ts";
+import type { Booker, Ledger } from "./ledger.ts";
 
 /** The newest id at the time when somebody accepted the clock. */
 const CLOCK_ACCEPTED = "clock_accepted";
@@ -44,6 +44,6 @@ export function acceptClock(database: Sqlite): void {
   database.prepare("INSERT OR REPLACE INTO meta (name, value) VALUES (?, ?)").run(CLOCK_ACCEPTED, newest);
 }
 
-export function answerNewest({ database }: Ledger): Books<"newest"> {
+export function answerNewest({ database }: Ledger): Booker<"newest"> {
   return ({ atMs }) => ({ type: "newest", ...readNewest(database, atMs) });
 }

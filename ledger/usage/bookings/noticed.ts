@@ -1,11 +1,11 @@
 // What is noticed beside requests: hours in which the meter ran, what virtual keys are swapped for, from where keys are
 // used.
 import { DONE } from "./ledger.ts";
-import type { Books, Ledger } from "./ledger.ts";
+import type { Booker, Ledger } from "./ledger.ts";
 
 const HOUR_MS = 3_600_000;
 
-export function bookMeterRan({ database }: Ledger): Books<"meterRan"> {
+export function bookMeterRan({ database }: Ledger): Booker<"meterRan"> {
   const insertHour = database.prepare("INSERT OR IGNORE INTO meter_hours (hour_ms) VALUES (?)");
   return ({ sinceMs, untilMs }) => {
     const firstMs = Math.floor(sinceMs / HOUR_MS) * HOUR_MS;
@@ -14,7 +14,7 @@ export function bookMeterRan({ database }: Ledger): Books<"meterRan"> {
   };
 }
 
-export function bookSeen({ database }: Ledger): Books<"seen"> {
+export function bookSeen({ database }: Ledger): Booker<"seen"> {
   const lastCredential = database
     .prepare("SELECT credential FROM credentials WHERE provider = ? ORDER BY since_ms DESC LIMIT 1")
     .pluck();

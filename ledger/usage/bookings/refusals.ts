@@ -1,7 +1,7 @@
 // Refusals are counts, never a row each.
 import { UNPROVEN_KEY_ID } from "../keys.ts";
 import { DONE } from "./ledger.ts";
-import type { Books, Ledger } from "./ledger.ts";
+import type { Booker, Ledger } from "./ledger.ts";
 
 const HOUR_MS = 3_600_000;
 const MINUTE_MS = 60_000;
@@ -29,7 +29,7 @@ export function createRefusals({ database }: Ledger): Refusals {
 }
 
 /** A request that was refused for another reason than money. */
-export function bookRefused(refusals: Refusals): Books<"refused"> {
+export function bookRefused(refusals: Refusals): Booker<"refused"> {
   return ({ atMs, keyId, model, reason }) => {
     refusals.count(atMs, keyId, model, reason);
     return DONE;

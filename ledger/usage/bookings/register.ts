@@ -12,11 +12,11 @@ import { readOpenMoves } from "../reassign.ts";
 import type { Rollups } from "../rollups.ts";
 import { reservations } from "../schema.ts";
 import { DONE } from "./ledger.ts";
-import type { Books, Ledger } from "./ledger.ts";
+import type { Booker, Ledger } from "./ledger.ts";
 import { acceptClock } from "./newest.ts";
 import type { SettleAsHeld } from "./settle-as-held.ts";
 
-export function bookChange(ledger: Ledger, settleAsHeld: SettleAsHeld): Books<"change"> {
+export function bookChange(ledger: Ledger, settleAsHeld: SettleAsHeld): Booker<"change"> {
   const { database, rollups } = ledger;
   const correcting = alsoInMemory(ledger);
 

@@ -1,9 +1,9 @@
 // Reserve: an attempt asks for its money. It is held in memory and in a row, or the refusal is counted.
 import { attemptAtMs } from "../../ids.ts";
-import type { Books, Ledger } from "./ledger.ts";
+import type { Booker, Ledger } from "./ledger.ts";
 import type { Refusals } from "./refusals.ts";
 
-export function bookReserve(ledger: Ledger, refusals: Refusals): Books<"reserve"> {
+export function bookReserve(ledger: Ledger, refusals: Refusals): Booker<"reserve"> {
   const insert = ledger.database.prepare(
     "INSERT INTO reservations (attempt_id, key_id, provider, endpoint, requested_model, team, project, env, tags, bound_nano_usd, expected_nano_usd, most_nano_usd) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
   );

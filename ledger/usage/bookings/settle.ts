@@ -6,7 +6,7 @@ import { endedAtMs, readBooked, withOwner } from "../events.ts";
 import { movedOwner } from "../reassign.ts";
 import { recordLate } from "../seals.ts";
 import { DONE } from "./ledger.ts";
-import type { Books, Ledger } from "./ledger.ts";
+import type { Booker, Ledger } from "./ledger.ts";
 import { createProver } from "./prove.ts";
 
 export type Settle = (row: EventRow) => void;
@@ -33,7 +33,7 @@ export function createSettle(ledger: Ledger): Settle {
   };
 }
 
-export function bookSettle(ledger: Ledger, settle: Settle): Books<"settle"> {
+export function bookSettle(ledger: Ledger, settle: Settle): Booker<"settle"> {
   const { prove } = createProver(ledger);
   return ({ row, proven }) => {
     if (proven) prove(readBooked(row), proven);

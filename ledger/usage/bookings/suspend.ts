@@ -2,10 +2,10 @@
 // work.
 import { INSERT_THING } from "../things.ts";
 import { createHolderReader } from "./holder.ts";
-import type { Books, Ledger } from "./ledger.ts";
+import type { Booker, Ledger } from "./ledger.ts";
 import { createProver } from "./prove.ts";
 
-export function bookSuspend(ledger: Ledger): Books<"suspend"> {
+export function bookSuspend(ledger: Ledger): Booker<"suspend"> {
   const holderOf = createHolderReader(ledger);
   const insertThing = ledger.database.prepare(INSERT_THING);
   const suspend = ledger.database.prepare("UPDATE reservations SET work_id = ?, tiers = ? WHERE attempt_id = ?");

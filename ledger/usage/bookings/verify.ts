@@ -1,8 +1,8 @@
 // The proof that memory is what the books say. Finds nothing, always.
 import { settledIn } from "../budget-spend.ts";
-import type { Books, Ledger } from "./ledger.ts";
+import type { Booker, Ledger } from "./ledger.ts";
 
-export function answerVerify(ledger: Ledger): Books<"verify"> {
+export function answerVerify(ledger: Ledger): Booker<"verify"> {
   return ({ atMs }) => ({
     type: "verified",
     differences: differences(ledger, atMs),
