@@ -22,6 +22,10 @@ const BELIEVED_AFTER_MS = 60_000;
 /** How old a provider's word may be. */
 const HEARD_LATELY_MS = 300_000;
 
+/** What was found holds while the wall clock has moved by less: to ask the machine how long it runs costs a request as
+ *  much as its price and its row together. */
+const LOOKED_LATELY_MS = 100;
+
 /** `wall` is the machine's clock, `sinceBoot` the milliseconds since it was started. `newestMs`: the newest event in
  *  the books. */
 export function createClock(wall: () => number, sinceBoot: () => number, newestMs: number): Clock {
@@ -33,10 +37,18 @@ export function createClock(wall: () => number, sinceBoot: () => number, newestM
 
   const believed = (): number => bootMs + sinceBoot();
   const step = (): number => wall() - believed();
-  const isJump = (): boolean => Math.abs(step()) > MOST_STEP_MS;
+  let lookedAtMs = Number.NaN;
+  let found = false;
+  const isJump = (): boolean => {
+    const wallMs = wall();
+    if (Math.abs(wallMs - lookedAtMs) < LOOKED_LATELY_MS) return found;
+    lookedAtMs = wallMs;
+    return (found = Math.abs(wallMs - believed()) > MOST_STEP_MS);
+  };
   const settle = (): void => {
     bootMs = wall() - sinceBoot();
     jumpedAt = agreedAt = undefined;
+    lookedAtMs = Number.NaN;
   };
 
   return {
@@ -56,6 +68,7 @@ export function createClock(wall: () => number, sinceBoot: () => number, newestM
       settle();
     },
     look() {
+      lookedAtMs = Number.NaN;
       if (!isJump()) return settle();
       jumpedAt ??= sinceBoot();
       const hasStayed = sinceBoot() - jumpedAt >= BELIEVED_AFTER_MS;
