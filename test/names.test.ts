@@ -232,6 +232,14 @@ describe("compose.yaml", () => {
   });
 });
 
+describe("SQL", () => {
+  it("stands in ledger/ only, but for what an importer asks a provider's own warehouse", () => {
+    const rooms = "{proxy,collector,alerts,command,service,charts,dashboards}/**/*.ts";
+    const found = glob(rooms).filter((file) => /\b(SELECT|INSERT INTO|DELETE FROM|UPDATE \w+ SET)\b/.test(read(file)));
+    expect(found).toEqual(["collector/importers/google.ts"]);
+  });
+});
+
 describe("package-lock.json", () => {
   type Package = { readonly optionalDependencies?: { readonly [name: string]: string }; readonly resolved?: string };
   const packages = (JSON.parse(read("package-lock.json")) as { packages: { [path: string]: Package } }).packages;
