@@ -1,10 +1,12 @@
 // The other programs' books, to read: each is opened when it is there, which may be later than we are.
+import type { UsageBooks } from "../ledger/books.ts";
 import { openBilling, openUsage } from "../ledger/open.ts";
 import type { FigureBooks } from "./figures.ts";
 
 export type OtherBooks = {
   /** Those that are there by now. */
   readonly now: () => Promise<FigureBooks>;
+  readonly usage: () => Promise<UsageBooks | undefined>;
   close(): Promise<void>;
 };
 
@@ -12,6 +14,7 @@ export function openOtherBooks(dataDir: string): OtherBooks {
   const usage = createLate(() => openUsage(dataDir));
   const billing = createLate(() => openBilling(dataDir));
   return {
+    usage: usage.get,
     now: async () => ({ usage: await usage.get(), billing: await billing.get() }),
     async close() {
       await usage.close();
@@ -23,7 +26,7 @@ export function openOtherBooks(dataDir: string): OtherBooks {
 /** What may not be there yet: looked for again each time it is asked for, until it is. */
 function createLate<T extends { close(): Promise<void> }>(
   open: () => Promise<T | undefined>,
-): { get(): Promise<T | undefined>; close(): Promise<void> } {
+): { readonly get: () => Promise<T | undefined>; close(): Promise<void> } {
   let found: T | undefined;
   let opening: Promise<T | undefined> | undefined;
   const look = async (): Promise<T | undefined> => {

@@ -124,7 +124,7 @@ function startButtons(parts: Parts, appToken: NonNullable<AlertsConfig["slackApp
   return listenToButtons(appToken, config.slackUrl, {
     mayChange: config.slackUsers,
     timezone: config.timezone,
-    usage: async () => (await books.now()).usage,
+    usage: books.usage,
     async change(made, actor) {
       await askProxy(config, "POST", "/admin/changes", toJson(made), config.adminToken.reveal(), actor);
     },

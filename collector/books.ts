@@ -15,11 +15,11 @@ export async function openBooks(
   log: Log,
   waitMs = WAIT_FOR_BOOKS_MS,
 ): Promise<{ readonly books: CollectorBooks; readonly close: () => Promise<void> }> {
-  const early = waitMs === 0 ? await openUsage(dataDir) : undefined;
-  if (waitMs === 0 && !early) throw noBooks(`${dataDir}/usage.db`);
+  if (waitMs === 0 && !(await hasUsage(dataDir))) throw noBooks(`${dataDir}/usage.db`);
+  // First of all whether a collector has them: it may be of another release, and can do all the same what is asked.
   const billing = await openToWrite(dataDir, "billing");
   try {
-    const usage = early ?? (await waitForUsage(dataDir, log));
+    const usage = await waitForUsage(dataDir, waitMs, log);
     return {
       books: { usage, billing },
       async close() {
@@ -33,17 +33,29 @@ export async function openBooks(
   }
 }
 
+/** Books that cannot be read are there. */
+async function hasUsage(dataDir: string): Promise<boolean> {
+  try {
+    const books = await openUsage(dataDir);
+    await books?.close();
+    return books !== undefined;
+  } catch {
+    return true;
+  }
+}
+
 /** The proxy makes usage.db; started together, the collector waits for it. */
-async function waitForUsage(dataDir: string, log: Log): Promise<UsageBooks> {
-  const deadline = Date.now() + WAIT_FOR_BOOKS_MS;
-  while (Date.now() < deadline) {
+async function waitForUsage(dataDir: string, waitMs: number, log: Log): Promise<UsageBooks> {
+  const deadline = Date.now() + waitMs;
+  for (;;) {
     const books = await openUsage(dataDir);
     if (books) return books;
+    if (Date.now() >= deadline)
+      throw new Error(
+        `${dataDir}/usage.db is not there: the proxy makes it. Start the proxy first, or set KEYMETER_DATA_DIR to its data folder.`,
+        { cause: "missing" },
+      );
     log.debug({ dataDir }, "waiting for the proxy to make its books");
     await sleep(200);
   }
-  throw new Error(
-    `${dataDir}/usage.db is not there: the proxy makes it. Start the proxy first, or set KEYMETER_DATA_DIR to its data folder.`,
-    { cause: "missing" },
-  );
 }

@@ -8,6 +8,7 @@ import { checkAlertmanagers, checkSlack } from "../alerts/check.ts";
 import { loadProxyConfig } from "../proxy/config.ts";
 import { checkCredentials } from "../proxy/main.ts";
 import { readImports } from "../ledger/billing/bills.ts";
+import type { ImportNote } from "../ledger/billing/bills.ts";
 import { findDamage } from "../ledger/backup.ts";
 import { openBilling, openNotices, openUsage } from "../ledger/open.ts";
 import { priceListAtMs } from "../ledger/prices/price-list.ts";
@@ -171,10 +172,9 @@ async function books(dataDir: string): Promise<Finding[]> {
 }
 
 async function bills(dataDir: string): Promise<Finding[]> {
-  const billing = await openBilling(dataDir).catch(() => undefined);
-  if (!billing) return [];
-  const imports = await readImports(billing);
-  await billing.close();
+  const imports = await importNotes(dataDir);
+  // What is wrong with the book itself is said already.
+  if (!imports) return [];
   if (imports.length === 0)
     return [{ what: "bills", state: "off", said: "none is read; OPENAI_ADMIN_KEY and the like switch it on" }];
   return imports.map(({ provider, lastSuccessMs, lastError }) => {
@@ -188,6 +188,19 @@ async function bills(dataDir: string): Promise<Finding[]> {
       mend: "renew the admin key; `keymeter collector --once reconcile` tries it now",
     };
   });
+}
+
+async function importNotes(dataDir: string): Promise<ImportNote[] | undefined> {
+  try {
+    const billing = await openBilling(dataDir);
+    try {
+      return billing && (await readImports(billing));
+    } finally {
+      await billing?.close();
+    }
+  } catch {
+    return undefined;
+  }
 }
 
 function prices(dataDir: string): Finding[] {

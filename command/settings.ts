@@ -25,11 +25,15 @@ const OF_THE_MACHINE = new Set(
   `PATH HOME PWD USER LOGNAME SHELL TERM HOSTNAME TZ TMPDIR TMP TEMP LANG LANGUAGE LC_ALL LC_CTYPE LC_TIME LD_LIBRARY_PATH LD_PRELOAD MALLOC_ARENA_MAX
   UV_THREADPOOL_SIZE NODE_ENV NODE_OPTIONS NODE_DEBUG NODE_PATH NODE_NO_WARNINGS NODE_EXTRA_CA_CERTS NODE_USE_SYSTEM_CA NODE_USE_ENV_PROXY
   NODE_TLS_REJECT_UNAUTHORIZED NODE_COMPILE_CACHE NODE_V8_COVERAGE SSL_CERT_FILE SSL_CERT_DIR OPENSSL_CONF HTTP_PROXY HTTPS_PROXY NO_PROXY ALL_PROXY
+  GRPC_DEFAULT_SSL_ROOTS_FILE_PATH GRPC_PROXY NO_GRPC_PROXY NIX_LD NIX_LD_LIBRARY_PATH
   NO_COLOR FORCE_COLOR NOTIFY_SOCKET INVOCATION_ID JOURNAL_STREAM
   SYSTEMROOT SYSTEMDRIVE WINDIR COMSPEC PATHEXT USERPROFILE USERNAME APPDATA LOCALAPPDATA PROGRAMDATA COMPUTERNAME OS`.split(
     /\s+/,
   ),
 );
+
+/** What a Google sign-in by another cloud's identity goes by; the collector reads bills with one. */
+const OF_A_SIGN_IN = new Set(["GOOGLE_EXTERNAL_ACCOUNT_ALLOW_EXECUTABLES", "AWS_REGION", "AWS_DEFAULT_REGION"]);
 
 /** What of an environment a program gets: its own settings, and what any has of the machine. A variable that is
  *  nobody's setting may be a provider's key that keymeter.yaml names, or what makes one: those are the proxy's. */
@@ -39,6 +43,7 @@ export function environmentOf(program: Program, environment: Environment): NodeJ
     Object.entries(environment).filter(([name]) => {
       if (name === FILE_VARIABLE || own?.has(name)) return true;
       if (ALL_VARIABLES.has(name)) return false;
+      if (program === "collector" && OF_A_SIGN_IN.has(name)) return true;
       return program === "proxy" || OF_THE_MACHINE.has(name.toUpperCase());
     }),
   );

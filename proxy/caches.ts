@@ -22,7 +22,10 @@ export function createCaches(): Caches {
     remember(provider, kept) {
       const [oldest] = caches.keys();
       if (caches.size >= MOST_REMEMBERED && oldest !== undefined) caches.delete(oldest);
-      caches.set(nameOf(provider, kept.name), kept);
+      const key = nameOf(provider, kept.name);
+      // Of two changes at once the later end counts, whichever is booked last.
+      const untilMs = Math.max(kept.untilMs, caches.get(key)?.untilMs ?? 0);
+      caches.set(key, { ...kept, untilMs });
     },
     known(provider, call) {
       const kept = call.cache && caches.get(nameOf(provider, call.cache.name));

@@ -77,7 +77,7 @@ export class OpenExchange implements Exchange, Listener, Hearer {
     this.#chooseMeter = chooseMeter;
     this.#options = options;
     this.#over = over;
-    this.#mask = secret === undefined ? undefined : createMask(secret);
+    this.#mask = createMask(secret);
     this.ending = new Promise((resolve) => (this.#resolve = resolve));
     this.upstream = new Upstream(this, mayRedirect);
     this.#answer = new Answer(response, { requestId, headers, mask: this.#mask }, this);

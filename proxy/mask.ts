@@ -12,8 +12,11 @@ export type Mask = {
 
 const STAR = 0x2a;
 
-/** Puts stars in the place of a secret, as many as it has characters. */
-export function createMask(secret: string): Mask {
+/** Puts stars in the place of a secret, as many as it has characters. Undefined: there is none, as of an upstream that
+ *  asks for no key. */
+export function createMask(secret: string | undefined): Mask | undefined {
+  // An empty one would be found everywhere, for ever.
+  if (secret === undefined || secret === "") return undefined;
   const wanted = Buffer.from(secret);
   let waiting: Buffer = Buffer.alloc(0);
   const cover = (bytes: Buffer): Buffer => {

@@ -36,6 +36,7 @@ export function overForecastGauges(make: MakeGauge, books: CollectorBooks, setti
   const crossings = createCrossings();
 
   return async (reading) => {
+    crossings.begin();
     for (const one of [over, overLine, floor, hour, hourLine]) one.reset();
     const { nowMs } = reading;
     const known = (await reading.expectations()).filter((one) => one.method !== "learning");
@@ -80,6 +81,8 @@ function nameOf({ scope, id, windowId }: FrozenForecast, level: string): string 
 }
 
 type Crossings = {
+  /** Begins a refresh anew, whatever came of the last one. */
+  begin(): void;
   lineAt(name: string, figure: number, line: number): number;
   /** Lines that were not asked for since: their window is over. */
   forgetOthers(): void;
@@ -90,6 +93,7 @@ function createCrossings(): Crossings {
   let crossed = new Set<string>();
   let stillCrossed = new Set<string>();
   return {
+    begin: () => stillCrossed.clear(),
     lineAt(name, figure, line) {
       const lower = line * STAYS_ABOVE;
       if (figure <= (crossed.has(name) ? lower : line)) return line;

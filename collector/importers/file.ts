@@ -9,6 +9,7 @@ import { parse } from "csv-parse/sync";
 import { BILLED_KINDS } from "../../ledger/billing/bills.ts";
 import type { BilledKind, BilledLine, BillOfDay } from "../../ledger/billing/bills.ts";
 import { PROVIDERS } from "../../ledger/providers.ts";
+import type { ProviderFacts } from "../../ledger/providers.ts";
 import { parseRounded } from "../../ledger/money.ts";
 import { UNITS } from "../../ledger/usage.ts";
 import type { Unit } from "../../ledger/usage.ts";
@@ -147,7 +148,8 @@ const ANTHROPIC_UNITS: { readonly [type: string]: Unit } = {
 const COUNTED = new Set(["Tokens", "Token", "Requests", "Units", "Seconds", "Token-Hours"]);
 
 /** Clouds before makers: what a cloud sells of a maker is on the cloud's bill. */
-const BY_SERVICE = PROVIDERS.toReversed().toSorted((a, b) => Number(a.billedAs.isIssuer) - Number(b.billedAs.isIssuer));
+const isMaker = ({ billedAs }: ProviderFacts): boolean => billedAs.isIssuer;
+const BY_SERVICE = [...PROVIDERS.filter((one) => !isMaker(one)).toReversed(), ...PROVIDERS.filter(isMaker)];
 /** What others resell under these names is billed elsewhere. */
 const RESOLD = /azure|microsoft|amazon|aws|bedrock|oracle/i;
 

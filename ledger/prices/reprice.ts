@@ -4,11 +4,11 @@ import { cost } from "../cost.ts";
 import { SUMMED_ENDPOINTS } from "../usage/usage-event.ts";
 import type { EventRecord } from "../usage/events.ts";
 import { readAttemptId } from "../ids.ts";
-import type { PriceBook } from "./price-book.ts";
+import type { Price, PriceBook } from "./price-book.ts";
 
-/** Undefined: nothing changes, or it cannot be told. `now`: what earlier adjustments made of it. `listOf` says which
- *  price list it is, of an event that does not. Events of several models are left alone, for their usage is one sum; so
- *  are those that stand at the amount reserved, or at the provider's own word. */
+/** Undefined: nothing changes, or it cannot be told. `now`: what earlier adjustments made of it. `listOf` says by which
+ *  price list it would go today. Events of several models are left alone, for their usage is one sum; so are those that
+ *  stand at the amount reserved, or at the provider's own word. */
 export function repriced(
   event: EventRecord,
   now: Adjusted | undefined,
@@ -17,8 +17,10 @@ export function repriced(
 ): Adjustment | undefined {
   const model = event.servedModel ?? event.requestedModel;
   const tiers = event.tier === null ? [] : event.tier.split(",");
-  const list = event.priceList ?? listOf(event.provider, model);
-  const price = list === undefined ? undefined : book.find(list, model, Date.parse(event.at), tiers);
+  const priceIn = (list: string | null | undefined): Price | undefined =>
+    list === null || list === undefined ? undefined : book.find(list, model, Date.parse(event.at), tiers);
+  // The list that it went by; where that has no price for it, the one that it would go by today.
+  const price = priceIn(event.priceList) ?? priceIn(listOf(event.provider, model));
   const used = Object.keys(event.usage).length > 0;
   if (!price || !used || isOfManyModels(event.costLines) || isBounded(event) || isStated(event)) return undefined;
   // How long each answer of a batch was is no longer known: only prices that do not ask for it can be applied.

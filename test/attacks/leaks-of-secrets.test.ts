@@ -10,6 +10,7 @@ import { toCsv } from "../../collector/pages/downloads.ts";
 import { formatTable, printable } from "../../command/table.ts";
 import { openForReading } from "../../ledger/sqlite.ts";
 import { createMask } from "../../proxy/mask.ts";
+import type { Mask } from "../../proxy/mask.ts";
 import { readTags } from "../../proxy/tags.ts";
 import { chatAnswer, json } from "../fake/provider.ts";
 import { startFakeSocketProvider } from "../fake/socket-provider.ts";
@@ -182,11 +183,17 @@ describe("fault 14: what a provider repeats of our credential", () => {
   });
 });
 
+function maskOf(secret: string): Mask {
+  const mask = createMask(secret);
+  if (!mask) throw new Error("no mask");
+  return mask;
+}
+
 describe("a mask", () => {
   const SECRET = "sk-proj-sk-proj-0123456789abcdef";
   const STARS = "*".repeat(SECRET.length);
   const masked = (pieces: readonly Buffer[]): string => {
-    const mask = createMask(SECRET);
+    const mask = maskOf(SECRET);
     return Buffer.concat([...pieces.flatMap((piece) => mask.push(piece) ?? []), mask.end()]).toString("latin1");
   };
 
@@ -214,8 +221,12 @@ describe("a mask", () => {
     expect(given.toString()).toBe(`x${SECRET}x`);
   });
 
+  it("is none where there is no secret", () => {
+    expect([createMask(""), createMask(undefined)]).toEqual([undefined, undefined]);
+  });
+
   it("lets go of all but what could begin the secret", () => {
-    const mask = createMask(SECRET);
+    const mask = maskOf(SECRET);
     expect(mask.push(Buffer.alloc(1_000, 0x61))?.length).toBe(1_000 - SECRET.length + 1);
     expect(mask.end().length).toBe(SECRET.length - 1);
     expect(mask.end().length).toBe(0);

@@ -1,7 +1,11 @@
 // keymeter doctor against what stands on loopback: what works, what is broken, and how it is to be mended.
+import { closeSync, openSync, rmSync, writeSync } from "node:fs";
 import { createServer } from "node:http";
+import { join } from "node:path";
 import type { AddressInfo } from "node:net";
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
+import { openToWrite } from "../../ledger/open.ts";
+import { openForReading } from "../../ledger/sqlite.ts";
 import { freePorts } from "../free-ports.ts";
 import type { FakeSlack } from "../fake/slack.ts";
 import { startFakeSlack } from "../fake/slack.ts";
@@ -78,6 +82,21 @@ describe("keymeter doctor", () => {
     const found = of((await doctor()).findings, "OpenAI");
     expect(found?.said).toContain(said);
     expect(found?.mend).toContain(mend);
+  });
+
+  it("says that the bills' book is damaged where it is, and all the rest", async () => {
+    const path = join(proxy.dataDir, "billing.db");
+    await (await openToWrite(proxy.dataDir, "billing", "process")).close();
+    const raw = openForReading(path);
+    const page = Number(raw?.prepare("SELECT rootpage FROM sqlite_master WHERE name = 'imports'").pluck().get());
+    const size = Number(raw?.pragma("page_size", { simple: true }));
+    raw?.close();
+    const file = openSync(path, "r+");
+    writeSync(file, Buffer.alloc(size, 0xff), 0, size, (page - 1) * size);
+    closeSync(file);
+    const { code, findings } = await doctor();
+    expect([code, of(findings, "billing.db")?.state, of(findings, "usage.db")?.state]).toEqual([1, "fail", "ok"]);
+    rmSync(path);
   });
 
   it("sees a clock that is off", async () => {

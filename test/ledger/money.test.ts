@@ -212,6 +212,9 @@ describe("repricing", () => {
     expect(again({ priceList: "anthropic" }, () => "openai")).toBe(300_000n * 6_000n);
     expect(again({ priceList: null }, () => "anthropic")).toBe(300_000n * 6_000n);
     expect(again({ priceList: null }, () => undefined)).toBeUndefined();
+    // An upstream whose settings named no list, or a wrong one, and do now.
+    expect(again({ priceList: "fast" }, () => "anthropic")).toBe(300_000n * 6_000n);
+    expect(again({ priceList: "fast" }, () => "slow")).toBeUndefined();
   });
 
   it("leaves alone what it cannot tell: the sum of a batch under a long-context price, and a bounded estimate", () => {

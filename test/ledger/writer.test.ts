@@ -114,6 +114,16 @@ describe("the writer", () => {
     expect((await writer.verify()).differences).toEqual([]);
   });
 
+  it("proves the sums also in the batch in which one of them moves", async () => {
+    const writer = await writerOn(temporaryFolder());
+    await writer.change({ type: "setBudget", budget: BUDGET }, "test");
+    await spend(writer, 1n);
+    const attemptId = writer.nextAttemptId();
+    await writer.reserve({ attemptId, subject: SUBJECT, boundNanoUsd: 5n, expectedNanoUsd: 5n }, "c", undefined);
+    const [, { differences }] = await Promise.all([writer.settle(event(attemptId, 5n)), writer.verify()]);
+    expect(differences).toEqual([]);
+  });
+
   it("isolates an operation that cannot be booked from the batch it came with", async () => {
     const writer = await writerOn(temporaryFolder());
     const bad = event(writer.nextAttemptId(), 1n, { usageState: "nonsense" as "reported" });

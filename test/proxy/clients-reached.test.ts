@@ -157,6 +157,16 @@ describe("an upstream that asks for no key", () => {
     });
   });
 
+  it("hands its errors on, also to a Keymeter key, and everybody else is answered meanwhile", async () => {
+    const { secret } = await bench.running.createKey({});
+    bench.provider.script = json({ error: { message: "model not found", type: "invalid_request_error" } }, 404);
+    for (const key of [secret, "EMPTY", ""]) {
+      const answer = await ask("local", key);
+      expect([answer.status, await answer.text()], key).toEqual([404, expect.stringContaining("model not found")]);
+      expect((await bench.running.events()).at(-1), key).toMatchObject({ httpStatus: 404, costNanoUsd: "0" });
+    }
+  });
+
   it("gets its own credential for a Keymeter key where there is one", async () => {
     expect((await ask("lax", bench.secret)).status).toBe(200);
     expect(bench.provider.journal.at(-1)?.headers.authorization).toBe("Bearer lax-provider-credential");

@@ -11,7 +11,9 @@ export function answerVerify(ledger: Ledger): Booker<"verify"> {
 }
 
 /** Settled money, budget by budget in all its windows that are in memory, and the attempts that hold some. */
-function differences({ book, database }: Ledger, atMs: number): string[] {
+function differences({ book, database, rollups }: Ledger, atMs: number): string[] {
+  // What this very batch has settled is in memory already.
+  rollups.flush();
   // Those of now are in memory afterwards.
   book.states(atMs);
   const found = book.sums().flatMap(({ budget, window, settledNanoUsd }) => {
