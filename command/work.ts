@@ -1,4 +1,4 @@
-// keymeter work list|close
+// keymeter work list|settle
 import { parseArgs } from "node:util";
 import { attemptAtMs } from "../ledger/ids.ts";
 import type { AttemptId } from "../ledger/ids.ts";
@@ -12,14 +12,20 @@ import { formatTable } from "./table.ts";
 import { noSuchVerb, UsageError } from "./usage-error.ts";
 
 export const USAGE = `keymeter work list [--json]     batches, background responses and films whose result has not passed yet
-keymeter work close WORK        books one at the amount that is held for it, as estimated, and lets the budgets go on
-  What nobody fetches is closed so by itself after 31 days.`;
+keymeter work settle WORK       books one at the amount that is held for it, as estimated, and lets the budgets go on
+  What nobody fetches is settled so by itself after 31 days.`;
 
 export async function run(args: string[]): Promise<void> {
   const [verb, ...rest] = args;
   if (verb === "list") return list(rest);
-  if (verb === "close") return close(rest);
-  throw noSuchVerb("work", verb, ["list", "close"], USAGE);
+  if (verb === "settle") return settle(rest);
+  if (verb === "close") {
+    process.stderr.write(
+      "`keymeter work close` is `keymeter work settle` now; the old name works for one release more\n",
+    );
+    return settle(rest);
+  }
+  throw noSuchVerb("work", verb, ["list", "settle"], USAGE);
 }
 
 /** What is held stands in the budgets as reserved, until the result passes. */
@@ -48,11 +54,11 @@ async function list(args: string[]): Promise<void> {
   );
 }
 
-async function close(args: string[]): Promise<void> {
+async function settle(args: string[]): Promise<void> {
   const { positionals } = parseArgs({ args, allowPositionals: true });
   const [workId, ...more] = positionals;
   if (workId === undefined || more.length > 0)
     throw new UsageError("name one piece of work; `keymeter work list` shows them");
   await makeChange(loadCommandConfig(), { type: "closeWork", workId });
-  process.stdout.write(`${workId} is closed, at the amount that was held for it\n`);
+  process.stdout.write(`${workId} is settled at the amount that was held for it\n`);
 }

@@ -38,7 +38,7 @@ import { createSightings } from "./sightings.ts";
 import { createSockets } from "./sockets.ts";
 import { createThings } from "./things.ts";
 import { createUnmetered } from "./unmetered.ts";
-import { closeOldWork, createWork } from "./work.ts";
+import { settleOldWork, createWork } from "./work.ts";
 
 export type Proxy = {
   readonly app: FastifyInstance;
@@ -53,7 +53,7 @@ const SECOND = 1000;
 const SWEEP_MS = 50;
 const REFRESH_PRICES_MS = 60 * SECOND;
 const SIGHTINGS_MS = 60 * SECOND;
-const CLOSE_WORK_MS = 3600 * SECOND;
+const SETTLE_WORK_MS = 3600 * SECOND;
 const MOST_COMMIT_MS = 5 * SECOND;
 const ASK_TIME_MS = 10 * SECOND;
 
@@ -195,9 +195,9 @@ function startTimers(
   { sightings, work, writer, providers, log }: ProxyContext,
   refreshPrices: () => void,
 ): NodeJS.Timeout[] {
-  const closeWork = (): void =>
-    void closeOldWork(work, writer, log).catch((error: unknown) =>
-      log.error({ err: error }, "old work could not be closed"),
+  const settleWork = (): void =>
+    void settleOldWork(work, writer, log).catch((error: unknown) =>
+      log.error({ err: error }, "old work could not be settled"),
     );
   // A clock in doubt is held against those of providers: their Date is in every answer, also to who has no key.
   const askClocks = (): void => {
@@ -206,7 +206,7 @@ function startTimers(
   return [
     setInterval(refreshPrices, REFRESH_PRICES_MS).unref(),
     setInterval(() => void sightings.flush(), SIGHTINGS_MS).unref(),
-    setInterval(closeWork, CLOSE_WORK_MS).unref(),
+    setInterval(settleWork, SETTLE_WORK_MS).unref(),
     setInterval(askClocks, ASK_TIME_MS).unref(),
   ];
 }

@@ -114,13 +114,13 @@ export async function createWork(books: UsageBooks, writer: Writer): Promise<Wor
 }
 
 /** Work that is older than any provider keeps its results will never say what it used. */
-export async function closeOldWork(work: Work, writer: Writer, log: Log): Promise<void> {
+export async function settleOldWork(work: Work, writer: Writer, log: Log): Promise<void> {
   const oldest = Date.now() - MOST_WORK_MS;
   for (const { workId, attemptId } of work.list().filter((one) => attemptAtMs(one.attemptId) < oldest)) {
     const requestId = formatRequestId(attemptId);
     await writer.change({ type: "closeWork", workId }, "proxy").then(
       () => log.warn({ requestId, workId }, "work that nobody fetched was booked at what was held for it"),
-      (error: unknown) => log.error({ requestId, workId, err: error }, "old work could not be closed"),
+      (error: unknown) => log.error({ requestId, workId, err: error }, "old work could not be settled"),
     );
   }
   await work.reload();

@@ -4,6 +4,7 @@ import Anthropic from "@anthropic-ai/sdk";
 import OpenAI, { toFile } from "openai";
 import { describe, expect, it } from "vitest";
 import type { Script } from "../fake/provider.ts";
+import { runKeymeter } from "../run-keymeter.ts";
 import { withProxy } from "../with-proxy.ts";
 
 const POLLS = 100;
@@ -176,6 +177,21 @@ describe("a background response", () => {
     ).toEqual([[held.toString(), "estimated", "not_fetched"]]);
     expect(bench.running.proxy.context.work.list()).toEqual([]);
     expect(await bench.running.proxy.writer.verify()).toEqual({ differences: [], reservedNanoUsd: 0n });
+  });
+
+  it("is settled by the command, also under the verb's old name, which says so", async () => {
+    for (const verb of ["settle", "close"]) {
+      bench.provider.script = answer({ ...response("queued", null), id: `resp_${verb}` });
+      await openai().responses.create({ model: "gpt-4o-mini", input: "hi", background: true, max_output_tokens: 300 });
+      const said = await runKeymeter(bench.running, "work", verb, `resp_${verb}`);
+      expect(said).toMatchObject({ code: 0 });
+      expect(said.text).toContain(`resp_${verb} is settled at the amount that was held for it`);
+      expect(said.text.includes("is `keymeter work settle` now")).toBe(verb === "close");
+    }
+    expect((await bench.running.events()).map(({ usageReason }) => usageReason)).toEqual([
+      "not_fetched",
+      "not_fetched",
+    ]);
   });
 
   it("that was deleted is settled at the most that it can cost; that it is gone is not believed at its first word", async () => {
