@@ -123,8 +123,9 @@ function createAttempt(
       event = toEvent(own, ending, undefined, undefined, context.prices, Date.now());
     }
     await book(context, event, asked, reading);
-    const { makes = [] } = reading ?? {};
-    await context.patience.wait(context.things.own(asked.provider.name, asked.asker.keyId, makes));
+    const makes = reading?.makes ?? [];
+    if (makes.length > 0)
+      await context.patience.wait(context.things.own(asked.provider.name, asked.asker.keyId, makes));
     return { costNanoUsd: event.costNanoUsd };
   };
 

@@ -26,7 +26,8 @@ export function findCredential(request: IncomingMessage, query: URLSearchParams)
     const text = Array.isArray(value) ? value.join(",") : value;
     add(name, name === "authorization" && text !== undefined ? bearerOf(text) : text);
   }
-  for (const name of CREDENTIAL_PARAMETERS) for (const value of query.getAll(name)) add("query", value);
+  if (query.size > 0)
+    for (const name of CREDENTIAL_PARAMETERS) for (const value of query.getAll(name)) add("query", value);
   for (const protocol of readProtocols(request)) add("authorization", keyIn(protocol));
   const [first] = found;
   if (first && found.some((other) => other.text !== first.text))
@@ -64,7 +65,8 @@ const NO_CREDENTIAL: Credential = { text: "", carrier: "authorization" };
 
 /** The subprotocols that a WebSocket's client offers. */
 export function readProtocols(request: IncomingMessage): string[] {
-  const offered = request.headers["sec-websocket-protocol"] ?? "";
+  const offered = request.headers["sec-websocket-protocol"];
+  if (offered === undefined) return [];
   return offered.split(",").flatMap((protocol) => (protocol.trim() === "" ? [] : [protocol.trim()]));
 }
 

@@ -88,8 +88,8 @@ export function resolveTarget(
   const provider = prefixed ?? providers.byBarePath({ path, first, query, headers: request.headers });
   if (!provider) return undefined;
   const segments = prefixed ? others : [first, ...others];
-  for (const name of CREDENTIAL_PARAMETERS) query.delete(name);
-  const text = query.toString();
+  if (query.size > 0) for (const name of CREDENTIAL_PARAMETERS) query.delete(name);
+  const text = query.size > 0 ? query.toString() : "";
   const place = provider.locate(segments);
   const match = place && matchRoute(place.dialect.routes, request.method ?? "", place.rest);
   return {

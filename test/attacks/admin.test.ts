@@ -138,7 +138,7 @@ describe("fault 20: with the admin token in the environment alone", () => {
     expect(audited()[0]).toBe("acceptClock");
   });
 
-  it("work that nobody fetches is closed", async () => {
+  it("work that nobody fetches is settled", async () => {
     const { secret } = await bench.running.createKey();
     const made = await fetch(`${bench.running.url}/openai/v1/batches`, {
       method: "POST",
@@ -148,7 +148,7 @@ describe("fault 20: with the admin token in the environment alone", () => {
     expect(made.status).toBe(200);
     await expect.poll(() => bench.running.proxy.context.work.list().length).toBe(1);
     const { workId } = bench.running.proxy.context.work.list()[0] ?? { workId: "" };
-    expect(await keymeter(work, ["close", workId])).toContain("is closed");
+    expect(await keymeter(work, ["settle", workId])).toContain("is settled");
     expect([audited()[0], bench.running.proxy.context.work.list()]).toEqual(["closeWork", []]);
   });
 
