@@ -5,6 +5,7 @@ import { flushCompileCache } from "node:module";
 import type { Change } from "../ledger/usage/changes.ts";
 import type { KeyPolicy } from "../ledger/usage/key-policy.ts";
 import { createDigest, issueVirtualKey } from "../ledger/usage/keys.ts";
+import { readSpend } from "../ledger/usage/spend.ts";
 import { createProxy } from "../proxy/app.ts";
 import { loadProxyConfig } from "../proxy/config.ts";
 import { createLog } from "../service/log.ts";
@@ -66,4 +67,11 @@ await proxy.app.listen({ host: "127.0.0.1", port: 0 });
 // The next one starts as the product does from its second start on.
 flushCompileCache();
 process.send?.({ port: (proxy.app.server.address() as { port: number }).port, secret });
+/** How many attempts stand in the books. */
+process.on("message", (message) => {
+  if (message !== "count") return;
+  void readSpend(proxy.context.books, [], "2000-01-01", "3000-01-01").then(([all]) =>
+    process.send?.({ count: all?.requests ?? 0 }),
+  );
+});
 process.on("SIGTERM", () => void proxy.stop().then(() => process.exit(0)));

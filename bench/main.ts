@@ -5,6 +5,7 @@
 import { fork, spawn, spawnSync } from "node:child_process";
 import type { ChildProcess } from "node:child_process";
 import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { once } from "node:events";
 import { createServer } from "node:net";
 import { availableParallelism, cpus, tmpdir, totalmem } from "node:os";
 import { join, resolve } from "node:path";
@@ -18,6 +19,10 @@ const HERE = fileURLToPath(new URL(".", import.meta.url));
 const SECONDS = isQuick ? 2 : 5;
 const ROUNDS = isQuick ? 3 : 5;
 const GUARD_ROUNDS = 9;
+/** Each target is warmed so long before it is measured: a cold one measures the compiler. */
+const WARM_SECONDS = isQuick ? 3 : 10;
+const SLOW_UPSTREAM_MS = 50;
+const REST_MS = 300;
 const folder = mkdtempSync(join(tmpdir(), "keymeter-bench-"));
 const hasTaskset = has("taskset");
 const children: ChildProcess[] = [];
@@ -28,7 +33,10 @@ type Target = {
   readonly key: string;
   readonly headers: readonly string[];
   readonly pid: number | undefined;
+  /** The full product, whose books are held against what its upstream answered. */
+  readonly booked?: { readonly books: ChildProcess; readonly upstream: ChildProcess };
 };
+type Upstream = { readonly port: number; readonly child: ChildProcess };
 type Missing = { readonly name: string; readonly reason: string };
 
 /** nginx takes its worker with it only when it is asked to end. */
@@ -59,7 +67,8 @@ type Result = {
   jsonRequestsPerSecond: { [connections: string]: Row };
   streamsPerSecond: { [connections: string]: Row };
   ratios: { [name: string]: number | null };
-  addedP50Ms: Row;
+  /** By the rate, and how long the upstream takes. */
+  addedP50Ms: { [at: string]: Row };
   chunkDelayP50Ms: Row;
   rssMb: { [streams: string]: number | null };
 };
@@ -79,8 +88,8 @@ async function measure(): Promise<Result> {
   ];
   const nginx = await startNginx(upstream.port, missing);
   if (nginx) targets.push(nginx);
-  const unmetered = await startProxy("unmetered.ts", upstreamUrl, "unmetered");
-  const full = await startProxy("full.ts", upstreamUrl, "full");
+  const unmetered = await startProxy("unmetered.ts", upstream, "unmetered");
+  const full = await startProxy("full.ts", upstream, "full");
   targets.push(unmetered, full);
   const portkey = isQuick ? undefined : await startPortkey(upstreamUrl, missing);
   if (portkey) targets.push(portkey);
@@ -90,15 +99,7 @@ async function measure(): Promise<Result> {
   if (wrk) {
     for (const connections of isQuick ? [64] : [1, 16, 64])
       json[connections] = await rates(targets, connections, false);
-    if (!isQuick) {
-      // Portkey answers part of the streams with an error on this Node: no comparison.
-      for (const connections of [1, 16, 64])
-        streams[connections] = await rates(
-          targets.filter(({ name }) => name !== "portkey"),
-          connections,
-          true,
-        );
-    }
+    if (!isQuick) for (const connections of [1, 16, 64]) streams[connections] = await rates(targets, connections, true);
   }
   const at64 = json["64"] ?? {};
   const ratio = (a: number | null | undefined, b: number | null | undefined): number | null =>
@@ -112,9 +113,21 @@ async function measure(): Promise<Result> {
   for (const [connections, row] of Object.entries(streams))
     ratios[`streamsFullToUnmetered${connections}`] = ratio(row["full"], row["unmetered"]);
 
-  const addedP50Ms = await latencies(
-    targets.filter(({ name }) => ["direct", "nginx", "unmetered", "full"].includes(name)),
-  );
+  const addedP50Ms: Result["addedP50Ms"] = {};
+  const timed = targets.filter(({ name }) => ["direct", "nginx", "unmetered", "full"].includes(name));
+  for (const perSecond of isQuick ? [500] : [100, 500])
+    addedP50Ms[`${perSecond}/s`] = await latencies(timed, perSecond);
+  if (!isQuick) {
+    const slow = await start("upstream.ts", { DELAY_MS: String(SLOW_UPSTREAM_MS) }, "0");
+    const url = `http://127.0.0.1:${slow.port}/v1/chat/completions`;
+    const slowOnes: Target[] = [
+      { name: "direct", url, key: "k", headers: [], pid: undefined },
+      await startProxy("unmetered.ts", slow, "unmetered"),
+      await startProxy("full.ts", slow, "full"),
+    ];
+    for (const perSecond of [100, 500])
+      addedP50Ms[`${perSecond}/s, an upstream of ${SLOW_UPSTREAM_MS} ms`] = await latencies(slowOnes, perSecond);
+  }
   const chunkDelayP50Ms = isQuick ? {} : await chunkDelays();
   const rssMb: Result["rssMb"] = {};
   if (!isQuick) for (const count of [1_000, 5_000]) rssMb[count] = await rssWithStreams(count);
@@ -135,14 +148,14 @@ async function measure(): Promise<Result> {
 async function measureGuards(): Promise<object> {
   if (!has("wrk")) throw new Error("wrk is not installed (Debian: apt-get install wrk)");
   const upstream = await start("upstream.ts", {}, "0");
-  const url = `http://127.0.0.1:${upstream.port}`;
   const at = process.argv.indexOf("--against");
   const other = at < 0 ? undefined : process.argv[at + 1];
-  const before = other === undefined ? undefined : await startProxy(resolve(other, "bench/full.ts"), url, "before");
+  const before =
+    other === undefined ? undefined : await startProxy(resolve(other, "bench/full.ts"), upstream, "before");
   const targets = [
     ...(before ? [before] : []),
-    await startProxy("full.ts", url, "plain"),
-    await startProxy("full.ts", url, "guarded", { GUARDED: "1" }),
+    await startProxy("full.ts", upstream, "plain"),
+    await startProxy("full.ts", upstream, "guarded", { GUARDED: "1" }),
   ];
   const row = await rates(targets, 64, false, GUARD_ROUNDS);
   const ratios = Object.fromEntries(
@@ -154,11 +167,49 @@ async function measureGuards(): Promise<object> {
 /** Median requests per second of alternated rounds. */
 async function rates(targets: readonly Target[], connections: number, stream: boolean, rounds = ROUNDS): Promise<Row> {
   const seen = new Map<string, number[]>(targets.map(({ name }) => [name, []]));
-  for (const target of targets) await wrk(target, connections, stream, isQuick ? 1 : 3);
+  for (const target of targets) await wrk(target, connections, stream, WARM_SECONDS);
   for (let round = 0; round < rounds; round++) {
-    for (const target of targets) seen.get(target.name)?.push(await wrk(target, connections, stream, SECONDS));
+    for (const target of targets)
+      seen
+        .get(target.name)
+        ?.push(await withBooks(target, connections, () => wrk(target, connections, stream, SECONDS)));
   }
   return Object.fromEntries([...seen].map(([name, values]) => [name, Math.round(median(values))]));
+}
+
+/** Measures, and holds what was booked meanwhile against what the upstream answered. Beyond its answers only those stand
+ *  in the books whose client was gone before they were sent: one a connection, when the load is broken off. */
+async function withBooks(target: Target, connections: number, measureOnce: () => Promise<number>): Promise<number> {
+  const { booked } = target;
+  if (!booked) return measureOnce();
+  const before = await countsAtRest(booked);
+  const measured = await measureOnce();
+  const after = await countsAtRest(booked);
+  const made = after.made - before.made;
+  const answered = after.answered - before.answered;
+  if (made >= answered && made <= answered + connections) return measured;
+  throw new Error(`${target.name}: ${answered} requests were answered, and ${made} attempts are in the books`);
+}
+
+type Counts = { readonly made: number; readonly answered: number };
+
+/** What a load that was broken off has left is sent and booked for a while. */
+async function countsAtRest({ books, upstream }: NonNullable<Target["booked"]>): Promise<Counts> {
+  const count = async (): Promise<Counts> => ({ made: await countOf(books), answered: await countOf(upstream) });
+  let last = await count();
+  for (;;) {
+    await sleep(REST_MS);
+    const now = await count();
+    if (now.made === last.made && now.answered === last.answered) return now;
+    last = now;
+  }
+}
+
+async function countOf(child: ChildProcess): Promise<number> {
+  const told = once(child, "message");
+  child.send("count");
+  const [{ count }] = (await told) as [{ count: number }];
+  return count;
 }
 
 async function wrk(target: Target, connections: number, stream: boolean, seconds: number): Promise<number> {
@@ -166,7 +217,7 @@ async function wrk(target: Target, connections: number, stream: boolean, seconds
   const body = JSON.stringify({
     model: "gpt-4o-mini",
     max_tokens: 200,
-    messages: [{ role: "user", content: "x".repeat(1_800) }],
+    messages: [{ role: "user", content: "some words of a question ".repeat(72) }],
     ...(stream ? { stream: true, stream_options: { include_usage: true } } : {}),
   });
   const headers = [
@@ -186,8 +237,8 @@ async function wrk(target: Target, connections: number, stream: boolean, seconds
   return Number(/Requests\/sec: +([\d.]+)/.exec(text)?.[1] ?? "0");
 }
 
-/** p50 at 500 requests per second, less the direct one's: medians of alternated rounds. */
-async function latencies(targets: readonly Target[]): Promise<Row> {
+/** p50 at a fixed rate, less the direct one's: medians of alternated rounds. */
+async function latencies(targets: readonly Target[], perSecond: number): Promise<Row> {
   const client = fork(join(HERE, "client.ts"));
   children.push(client);
   const seen = new Map<string, number[]>(targets.map(({ name }) => [name, []]));
@@ -197,7 +248,7 @@ async function latencies(targets: readonly Target[]): Promise<Row> {
         kind: "rate",
         url: target.url,
         key: target.key,
-        perSecond: 500,
+        perSecond,
         seconds: isQuick ? 1 : 4,
       })) as { p50: number };
       if (round > 0) seen.get(target.name)?.push(figures.p50);
@@ -214,8 +265,8 @@ async function chunkDelays(): Promise<Row> {
   const url = `http://127.0.0.1:${upstream.port}`;
   const targets: Target[] = [
     { name: "direct", url: `${url}/v1/chat/completions`, key: "k", headers: [], pid: undefined },
-    await startProxy("unmetered.ts", url, "unmetered"),
-    await startProxy("full.ts", url, "full"),
+    await startProxy("unmetered.ts", upstream, "unmetered"),
+    await startProxy("full.ts", upstream, "full"),
   ];
   const seen = new Map<string, number[]>(targets.map(({ name }) => [name, []]));
   const client = fork(join(HERE, "client.ts"));
@@ -235,7 +286,7 @@ async function chunkDelays(): Promise<Row> {
 
 async function rssWithStreams(count: number): Promise<number | null> {
   const upstream = await start("upstream.ts", { PACE_MS: "1000" }, "0");
-  const full = await startProxy("full.ts", `http://127.0.0.1:${upstream.port}`, `full-${count}`);
+  const full = await startProxy("full.ts", upstream, `full-${count}`);
   const client = fork(join(HERE, "client.ts"));
   children.push(client);
   const { open } = (await askClient(client, {
@@ -254,7 +305,7 @@ async function rssWithStreams(count: number): Promise<number | null> {
 
 async function startProxy(
   script: string,
-  upstreamUrl: string,
+  upstream: Upstream,
   name: string,
   environment: { readonly [name: string]: string } = {},
 ): Promise<Target> {
@@ -263,7 +314,7 @@ async function startProxy(
     {
       KEYMETER_DATA_DIR: join(folder, `${name}-${Math.random().toString(36).slice(2)}`),
       KEYMETER_PORT: "0",
-      KEYMETER_OPENAI_URL: upstreamUrl,
+      KEYMETER_OPENAI_URL: `http://127.0.0.1:${upstream.port}`,
       KEYMETER_DURABILITY: "power",
       OPENAI_API_KEY: "sk-bench",
       ...environment,
@@ -275,7 +326,9 @@ async function startProxy(
     url: `http://127.0.0.1:${started.port}/openai/v1/chat/completions`,
     key: started.secret ?? "sk-bench-client-key",
     headers: [],
-    pid: started.pid,
+    pid: started.child.pid,
+    // Another version may not count.
+    ...(script === "full.ts" ? { booked: { books: started.child, upstream: upstream.child } } : {}),
   };
 }
 
@@ -283,7 +336,7 @@ async function start(
   script: string,
   environment: NodeJS.ProcessEnv,
   core: string,
-): Promise<{ port: number; secret?: string; pid: number | undefined }> {
+): Promise<{ port: number; secret?: string; child: ChildProcess }> {
   const child = fork(resolve(HERE, script), {
     env: {
       PATH: process.env["PATH"],
@@ -302,7 +355,7 @@ async function start(
   });
   // Threads that were started meanwhile follow.
   if (hasTaskset && child.pid !== undefined) spawnSync("taskset", ["-a", "-cp", core, String(child.pid)]);
-  return { ...ready, pid: child.pid };
+  return { ...ready, child };
 }
 
 async function startNginx(upstreamPort: number, missing: Missing[]): Promise<Target | undefined> {
@@ -362,8 +415,12 @@ function output([command, args]: [string, string[]]): Promise<string> {
 }
 
 function askClient(client: ChildProcess, job: object): Promise<object> {
-  return new Promise((resolve) => {
-    client.once("message", (figures) => resolve(figures as object));
+  return new Promise((resolve, reject) => {
+    client.once("message", (figures) =>
+      "error" in (figures as object)
+        ? reject(new Error((figures as { error: string }).error))
+        : resolve(figures as object),
+    );
     client.send(job);
   });
 }
@@ -416,7 +473,7 @@ function print(result: Result): string {
   return `${result.machine}
 ${rows("Requests per second, 2 KB JSON", result.jsonRequestsPerSecond)}${rows("Streams per second, SSE of 100 chunks", result.streamsPerSecond)}
 Ratios: ${JSON.stringify(result.ratios)}
-Added p50 at 500 requests per second, ms: ${JSON.stringify(result.addedP50Ms)}
+Added p50 at a fixed rate, ms: ${JSON.stringify(result.addedP50Ms)}
 Added p50 of a paced chunk, ms: ${JSON.stringify(result.chunkDelayP50Ms)}
 RSS with open streams, MB: ${JSON.stringify(result.rssMb)}
 Missing: ${result.missing.map(({ name, reason }) => `${name}: ${reason}`).join("; ") || "nothing"}
