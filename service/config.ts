@@ -8,6 +8,7 @@ import { providersOf, upstreamRows } from "./upstreams.ts";
 
 const port = z.coerce.number("a port number").int("a whole number").min(0, "0 to 65535").max(65_535, "0 to 65535");
 const ONE_LINE = /^[\x21-\x7e]+$/;
+const PLAIN_LINE = /^[\x21-\x7e]([\x20-\x7e]*[\x21-\x7e])?$/;
 /** A secret that travels in headers. */
 export const tokenText = z.string().regex(ONE_LINE, "a secret on one line, without spaces");
 /** Where people reach something. */
@@ -162,7 +163,8 @@ export type SharedConfig = Values<typeof SHARED_SETTINGS>;
 export const ADMIN_TOKEN = secret({
   place: "proxy.admin_token",
   env: "KEYMETER_ADMIN_TOKEN",
-  schema: secretText.regex(ONE_LINE, "a secret on one line, without spaces"),
+  // Words with spaces between them are tokens too, in use since before.
+  schema: secretText.regex(PLAIN_LINE, "a secret on one line, of plain characters, with no space at its ends"),
   says: "opens the admin API; made on the first start",
 });
 

@@ -23,7 +23,7 @@ import { commandEnvironment, loadCommandConfig } from "../config.ts";
 import { DAYS, storyPrices, writePast } from "./past.ts";
 import type { DemoKey } from "./past.ts";
 import { createDemoProvider, DEMO_CREDENTIAL } from "./provider.ts";
-import { report } from "./report.ts";
+import { headlineOf, report } from "./report.ts";
 import { startSlack } from "./slack.ts";
 import { runTraffic } from "./traffic.ts";
 import { createProgress } from "../progress.ts";
@@ -183,10 +183,6 @@ const TICK_MS = 15_000;
 /** "0:42" */
 function clock(ms: number): string {
   return `${Math.floor(ms / 60_000)}:${String(Math.floor(ms / 1000) % 60).padStart(2, "0")}`;
-}
-
-function headlineOf(text: string): string {
-  return (text.split(". ")[0] ?? text).replaceAll("&lt;", "<").replaceAll("&gt;", ">").replaceAll("&amp;", "&");
 }
 
 function keyNamed(keys: readonly DemoKey[], wanted: string): DemoKey {

@@ -74,7 +74,7 @@ ${formatTable(
   rows.map((row, i) => [row.group.team ?? "", String(row.requests), costs[i] ?? ""]),
 )}
 
-${alert ? `Slack has ${messages.length} messages:\n${messages.map(({ text: words }) => `  - ${headline(words)}`).join("\n")}` : "The forecast alert did not reach Slack in time; the logs of alerts and collector in the data folder say why."}
+${alert ? `Slack has ${messages.length} messages:\n${messages.map(({ text: words }) => `  - ${headlineOf(words)}`).join("\n")}` : "The forecast alert did not reach Slack in time; the logs of alerts and collector in the data folder say why."}
 
 ${bills}
 
@@ -91,6 +91,7 @@ The books stay in ${resolve(dataDir)}:
   };
 }
 
-function headline(words: string): string {
+/** The first sentence of a message, as people read it. */
+export function headlineOf(words: string): string {
   return (words.split(". ")[0] ?? words).replaceAll("&lt;", "<").replaceAll("&gt;", ">").replaceAll("&amp;", "&");
 }

@@ -16,6 +16,7 @@ import { DASHBOARDS } from "../../dashboards/all.ts";
 import { openToWrite, openUsage } from "../../ledger/open.ts";
 import { openForWriting } from "../../ledger/sqlite.ts";
 import { loadProxyConfig, PROXY_SETTINGS } from "../../proxy/config.ts";
+import { askProxy } from "../../service/admin.ts";
 import { Secret } from "../../service/secret.ts";
 import { readSettings, settingsIn } from "../../service/settings.ts";
 import type { Environment } from "../../service/settings.ts";
@@ -92,6 +93,17 @@ describe("keymeter.yaml of the release before", () => {
       }
     },
   );
+
+  it("may have an admin token of several words: the proxy took it, and its requests bring it", async () => {
+    const running = await startProxy("http://127.0.0.1:1", { KEYMETER_ADMIN_TOKEN: "three words long" });
+    const asked = { adminToken: new Secret("three words long"), dataDir: running.dataDir };
+    const config = { ...loadCommandConfig({ KEYMETER_DATA_DIR: running.dataDir }), ...asked };
+    const opsPort = Number(new URL(running.opsUrl).port);
+    await expect(askProxy({ ...config, opsPort }, "GET", "/admin/unmetered")).resolves.toBeDefined();
+    const wrong = { ...config, opsPort, adminToken: new Secret("three other words") };
+    await expect(askProxy(wrong, "GET", "/admin/unmetered")).rejects.toThrow();
+    expect(() => loadProxyConfig({ KEYMETER_ADMIN_TOKEN: "a line\nand another" })).toThrow("on one line");
+  });
 
   it("loads in each program without a problem", () => {
     const environment = { KEYMETER_CONFIG: file, ...UPSTREAM_KEYS };
