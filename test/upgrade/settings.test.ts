@@ -101,7 +101,7 @@ describe("keymeter.yaml of the release before", () => {
     const opsPort = Number(new URL(running.opsUrl).port);
     await expect(askProxy({ ...config, opsPort }, "GET", "/admin/unmetered")).resolves.toBeDefined();
     const wrong = { ...config, opsPort, adminToken: new Secret("three other words") };
-    await expect(askProxy(wrong, "GET", "/admin/unmetered")).rejects.toThrow();
+    await expect(askProxy(wrong, "GET", "/admin/unmetered")).rejects.toThrow("token");
     expect(() => loadProxyConfig({ KEYMETER_ADMIN_TOKEN: "a line\nand another" })).toThrow("on one line");
   });
 
