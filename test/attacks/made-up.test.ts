@@ -283,7 +283,8 @@ describe("the admin token", () => {
     expect(await tell("a typing mistake")).toBe(401);
     // One after the other, four a second, would take minutes: then this test takes too long.
     stop.abort();
-    expect(new Set(await Promise.all(crowd))).toEqual(new Set([0, 401]));
+    // On a slow machine all of them may have been answered by now: none is let in, and none hears anything else.
+    expect((await Promise.all(crowd)).filter((status) => status !== 0 && status !== 401)).toEqual([]);
     expect(await tell(running.adminToken)).toBe(200);
     await running.stop();
   });
