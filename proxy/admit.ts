@@ -46,6 +46,8 @@ export type Held = Costs & {
   readonly reservedNanoUsd: NanoUsd | undefined;
   /** What is left of the tightest hard budget after this reservation. */
   readonly leftNanoUsd: NanoUsd | undefined;
+  /** In which batch of the books it was committed; undefined where it stood there before. */
+  readonly batch?: number | undefined;
 };
 
 /** What a request can cost. */
@@ -121,7 +123,7 @@ export async function admit(admitting: Admitting, given: Asking): Promise<Admiss
         ),
     });
   }
-  const { isStrict, growth, leftNanoUsd } = decision;
+  const { isStrict, growth, leftNanoUsd, batch } = decision;
   return {
     attemptId,
     asked: {
@@ -139,6 +141,7 @@ export async function admit(admitting: Admitting, given: Asking): Promise<Admiss
       growth,
       reservedNanoUsd: isStrict ? boundNanoUsd : expectedNanoUsd,
       leftNanoUsd,
+      batch,
     },
   };
 }

@@ -5,26 +5,32 @@ import { clientHeaders, withoutVary } from "./headers.ts";
 import type { Head } from "./headers.ts";
 import type { Mask } from "./mask.ts";
 
-/** What the client does: it takes (`open`), or has more than it takes (`full`), or went (`left`). `released`: its last
- *  bytes are written, and nothing more comes. Each from `sinceMs` on. */
-type AnswerState = "open" | "full" | "left" | "released";
+/** What the client does: it takes (`open`), or has more than it takes (`full`), or went (`left`). `early`: it may get
+ *  nothing yet, for what is held for it may still be lost. `released`: its last bytes are written, and nothing more comes.
+ *  Each from `sinceMs` on. */
+type AnswerState = "open" | "early" | "full" | "left" | "released";
 
 export type AnswerOptions = {
   readonly requestId: string;
   /** Of ours, beside the provider's. */
   readonly headers: readonly string[];
   readonly mask: Mask | undefined;
+  /** Asked before the first byte. Undefined: it may go out. Else resolves when it may; false: it may not. */
+  readonly mayBegin?: (() => Promise<boolean> | undefined) | undefined;
 };
 
 /** Who hears what the client does. */
 export type Hearer = {
   /** It takes more. */
   drained(): void;
+  /** Nothing may go to it. */
+  withheld(): void;
   /** Its connection, or the answer, is over. */
   closed(): void;
 };
 
 const MOST_JOINED_BYTES = 1024 * 1024;
+const NOTHING: Buffer[] = [];
 
 export class Answer {
   state: AnswerState;
@@ -32,13 +38,17 @@ export class Answer {
 
   readonly #response: ServerResponse;
   readonly #options: AnswerOptions;
+  readonly #hearer: Hearer;
   #head: Head | undefined;
+  /** What has come while nothing may go out. */
+  #early: Buffer[] = NOTHING;
   /** Only errors are looked through: a search in each byte of each answer would cost every request. */
   #bodyMask: Mask | undefined;
 
   constructor(response: ServerResponse, options: AnswerOptions, hearer: Hearer) {
     this.#response = response;
     this.#options = options;
+    this.#hearer = hearer;
     // It may have left while it was being admitted: then close has been and gone.
     this.state = response.destroyed ? "left" : "open";
     response.on("close", () => {
@@ -57,6 +67,11 @@ export class Answer {
     return this.#response.headersSent;
   }
 
+  /** Nothing more can go out now. */
+  get isFull(): boolean {
+    return this.state === "full" || this.state === "early";
+  }
+
   /** Nobody is there any longer. */
   get isGone(): boolean {
     return this.#response.destroyed;
@@ -70,12 +85,7 @@ export class Answer {
   begin(head: Head): void {
     this.#head = head;
     if (head.status >= 400) this.#bodyMask = this.#options.mask;
-    if (!isEventStream(head)) return;
-    this.#writeHead([]);
-    // Send the head with the first event if that comes now, alone if not.
-    setImmediate(() => {
-      if (!this.#response.writableEnded && !this.#response.destroyed) this.#response.flushHeaders();
-    });
+    if (isEventStream(head) && this.#mayBegin()) this.#beginEvents();
   }
 
   /** False: the client has more than it takes, until it drains. */
@@ -83,10 +93,46 @@ export class Answer {
     if (this.#response.destroyed) return true;
     const out = this.#bodyMask ? this.#bodyMask.push(chunk) : chunk;
     if (out === undefined) return true;
+    if (this.state === "early" || (!this.#response.headersSent && !this.#mayBegin())) {
+      this.#early.push(out);
+      return false;
+    }
     if (!this.#response.headersSent) this.#writeHead([]);
     if (this.#response.write(out)) return true;
     this.#turn("full");
     return false;
+  }
+
+  #beginEvents(): void {
+    this.#writeHead([]);
+    // Send the head with the first event if that comes now, alone if not.
+    setImmediate(() => {
+      if (!this.#response.writableEnded && !this.#response.destroyed) this.#response.flushHeaders();
+    });
+  }
+
+  #mayBegin(): boolean {
+    const may = this.#options.mayBegin?.();
+    if (!may) return true;
+    this.#early = [];
+    this.#turn("early");
+    void may.then((itMay) => this.#began(itMay));
+    return false;
+  }
+
+  #began(itMay: boolean): void {
+    if (this.state !== "early") return;
+    if (!itMay) return this.#hearer.withheld();
+    this.#turn("open");
+    this.#sendEarly();
+    this.#hearer.drained();
+  }
+
+  #sendEarly(): void {
+    if (this.#head && isEventStream(this.#head)) this.#beginEvents();
+    else if (this.#early.length > 0) this.#writeHead([]);
+    for (const piece of this.#early) this.#response.write(piece);
+    this.#early = NOTHING;
   }
 
   /** The rest of an answer that is whole; `headers` are added when none were sent yet. */
@@ -118,6 +164,7 @@ export class Answer {
 
   /** An answer of ours where none of the provider's came. */
   refuse(status: number, headers: readonly string[], body: string): void {
+    if (this.state === "early") this.#turn("open");
     if (this.#release()) this.#response.writeHead(status, [...headers]).end(body);
   }
 
@@ -133,8 +180,11 @@ export class Answer {
 
   /** From here on nothing more comes. False: nobody is there who could get it. */
   #release(): boolean {
+    const isGone = this.#response.destroyed || this.#response.writableEnded;
+    // It ended before the word came that it may begin: it stands in the books whole.
+    if (this.state === "early" && !isGone) this.#sendEarly();
     this.#turn("released");
-    return !this.#response.destroyed && !this.#response.writableEnded;
+    return !isGone;
   }
 
   #unmasked(held: readonly Buffer[]): readonly Buffer[] {

@@ -37,6 +37,9 @@ export type Attempt = {
   readonly headers: readonly string[];
   /** What is held may have to grow while it flows. */
   readonly extension: Extension | undefined;
+  /** What is held for it survives a power cut, or does not have to: a byte of its answer may go out. Undefined: it does.
+   *  Else resolves when it does; false: the disk does not answer, or fails. Never rejects. */
+  kept(): Promise<boolean> | undefined;
   /** Books it, or leaves it open for work that goes on; the first call counts, later ones say the same. Resolves after
    *  the commit, or after five seconds while the books cannot be written. Never rejects. */
   end(ending: Ending, answer: Answered | undefined): Promise<Ended>;
@@ -129,7 +132,7 @@ function createAttempt(
     return { costNanoUsd: event.costNanoUsd };
   };
 
-  const { leftNanoUsd } = held;
+  const { leftNanoUsd, batch } = held;
   return {
     asked,
     requestId,
@@ -138,6 +141,10 @@ function createAttempt(
       ...(place?.headers ?? []),
       ...(leftNanoUsd === undefined ? [] : ["x-keymeter-budget-remaining-usd", formatUsdExact(leftNanoUsd)]),
     ],
+    kept() {
+      const durable = isHeld && batch !== undefined ? context.writer.whenDurable(batch) : undefined;
+      return durable && context.patience.wait(durable);
+    },
     end: (ending, answer) => (ended ??= finish(ending, answer)),
     async abandon() {
       await (ended ??= finish(BROKEN, undefined));
@@ -146,8 +153,8 @@ function createAttempt(
   };
 }
 
-/** Into the books; the client gets its end after five seconds even if they cannot be written yet: then the reservation,
- *  which is durable, stays open, and the event is tried on. */
+/** Into the books; it is over after five seconds even if they cannot be written yet: then the reservation stays open, and
+ *  the event is tried on. */
 async function book(
   context: ProxyContext,
   event: UsageEvent,

@@ -59,9 +59,9 @@ export const PROXY_SETTINGS = {
   durability: {
     place: "proxy.durability",
     env: "KEYMETER_DURABILITY",
-    schema: z.enum(["power", "process"]),
+    schema: z.enum(["power", "power_before_send", "process"]),
     fallback: "power",
-    says: "process: 100 ms may be lost in a power cut, never in a crash",
+    says: "what a power cut may take: attempts of whose answer nobody got a byte; nothing; the last 100 ms",
   },
   /** Admit clients' own provider keys. */
   passThrough: {

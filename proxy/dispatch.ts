@@ -45,6 +45,7 @@ export function dispatch(
       requestId: attempt.requestId,
       subject: subjectOf(attempt.asked),
       extension: attempt.extension,
+      mayBegin: attempt.kept,
       headers: attempt.headers,
       secret: isOurs ? credential.text : undefined,
     },

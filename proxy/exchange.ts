@@ -36,6 +36,8 @@ export type ExchangeOptions = {
   readonly headers: readonly string[];
   /** What is held for it, which may have to grow while it flows. */
   readonly extension?: Extension | undefined;
+  /** Asked before the first byte of the answer goes to the client (`Attempt.kept`). */
+  readonly mayBegin?: (() => Promise<boolean> | undefined) | undefined;
   /** Who asks for what; undefined: a path that costs nothing. */
   readonly subject?: Subject;
   /** A credential of ours: the client must not see it, whatever the provider repeats. */
@@ -49,6 +51,9 @@ export type ExchangeOptions = {
 /** How long the counts of a stream are waited for when its client has left. A whole answer is read as long as any may
  *  take. */
 const MOST_UNHEARD_MS = 5_000;
+
+/** Why an answer of the provider's does not go out. */
+export const NOT_KEPT = "the ledger cannot be written now, and no byte goes out before what is held for it is safe";
 
 /** A class, for one stands on each request and its chunks must not make closures. */
 export class OpenExchange implements Exchange, Listener, Hearer {
@@ -72,7 +77,7 @@ export class OpenExchange implements Exchange, Listener, Hearer {
     options: ExchangeOptions,
     over: (exchange: OpenExchange) => void,
   ) {
-    const { requestId, headers, secret, mayRedirect = false } = options;
+    const { requestId, headers, secret, mayBegin, mayRedirect = false } = options;
     this.subject = options.subject;
     this.#chooseMeter = chooseMeter;
     this.#options = options;
@@ -80,7 +85,7 @@ export class OpenExchange implements Exchange, Listener, Hearer {
     this.#mask = createMask(secret);
     this.ending = new Promise((resolve) => (this.#resolve = resolve));
     this.upstream = new Upstream(this, mayRedirect);
-    this.#answer = new Answer(response, { requestId, headers, mask: this.#mask }, this);
+    this.#answer = new Answer(response, { requestId, headers, mask: this.#mask, mayBegin }, this);
     if (this.#answer.isGone) this.closed();
   }
 
@@ -112,7 +117,7 @@ export class OpenExchange implements Exchange, Listener, Hearer {
     void asked.then(
       (noMore) => {
         if (noMore) this.abort(noMore.how, noMore.why);
-        else if (this.#answer.state === "full") this.upstream.pause("client");
+        else if (this.#answer.isFull) this.upstream.pause("client");
         else this.upstream.resume("books");
       },
       (error: unknown) => this.abort("failed", error instanceof Error ? error.message : String(error)),
@@ -121,6 +126,10 @@ export class OpenExchange implements Exchange, Listener, Hearer {
 
   drained(): void {
     this.upstream.resume("client");
+  }
+
+  withheld(): void {
+    this.abort("stopped", NOT_KEPT);
   }
 
   closed(): void {

@@ -6,6 +6,7 @@ import { arrive, enter } from "./arrival.ts";
 import { openAttempt } from "./attempt.ts";
 import type { ProxyContext } from "./context.ts";
 import { dispatch } from "./dispatch.ts";
+import { NOT_KEPT } from "./exchange.ts";
 import { answerMe } from "./me.ts";
 import { meteredRoute, pass } from "./pass.ts";
 import { readCall } from "./read-call.ts";
@@ -37,7 +38,9 @@ export async function handle(context: ProxyContext, request: FastifyRequest, rep
 
       // 7 Into the books, and only then the last bytes. Work that goes on at the provider stays open there.
       const { costNanoUsd } = await attempt.end(ending, exchange.meter);
-      release(context, exchange, ending, target, costNanoUsd, attempt.requestId, reply);
+      const isWithheld = !exchange.answered && attempt.kept() !== undefined;
+      const said = isWithheld ? { ...ending, how: "stopped" as const, error: NOT_KEPT } : ending;
+      release(context, exchange, said, target, costNanoUsd, attempt.requestId, reply);
     } finally {
       // Whatever was thrown in between: an attempt ends in the books.
       await attempt.abandon();

@@ -56,5 +56,6 @@ function describe({ how, error }: Ending): string {
 
 function statusOf({ how, timedOut }: Ending, refusalStatus: number): readonly [Refusal["kind"], number] {
   if (how === "capped") return ["money", refusalStatus];
+  if (how === "stopped") return ["unavailable", 503];
   return timedOut ? ["timeout", 504] : ["upstream", 502];
 }

@@ -5,6 +5,7 @@ import type { IncomingMessage } from "node:http";
 import type { Subject } from "../ledger/budgets.ts";
 import { subjectOf } from "./admit.ts";
 import { identify } from "./arrival.ts";
+import { NOT_KEPT } from "./exchange.ts";
 import { NOTHING_MORE, openAttempt, said } from "./attempt.ts";
 import type { Attempt } from "./attempt.ts";
 import type { ProxyContext } from "./context.ts";
@@ -99,6 +100,11 @@ export function createTurns(
       tags: readTags(request.headers, call.bodyTags),
       bodyBytes: bytes,
     });
+    // Its events go to the client as they come: the disk is waited for before it is sent.
+    if ((await attempt.kept()) === false) {
+      void attempt.end(ENDED, UNUSED);
+      throw new Refused("ledger_unavailable", NOT_KEPT);
+    }
     latest = attempt;
     if (!isOver) return attempt;
     // The session ended meanwhile.

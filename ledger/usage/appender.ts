@@ -1,20 +1,28 @@
 // How operations become durable: those of one turn of the event loop go to the writer's thread together and are
 // committed together; the next batch leaves when the last one is in. No timer waits for company: a batch grows only
-// while the disk is busy.
+// while the thread is busy. What has to survive a power cut is answered when its commit is on the disk (log-sync.ts).
 import { Worker } from "node:worker_threads";
 import { setTimeout as sleep } from "node:timers/promises";
 import type { Budget } from "../budgets.ts";
 import { LedgerError } from "../books.ts";
 import type { AttemptId } from "../ids.ts";
 import { lockForWriting } from "../sqlite.ts";
-import type { Durability } from "../sqlite.ts";
+import { createLogSync } from "./log-sync.ts";
+import type { LogSync } from "./log-sync.ts";
 import type { CapMode } from "./reservations.ts";
 import { decodeAnswers, encodeBatch } from "./wire.ts";
 import type { Answer, AnswersMessage, BatchMessage, Operation } from "./wire.ts";
 
+/** What a power cut may take; the end of the process takes nothing that was committed.
+ *  - `power`: reservations of attempts of whose answer no byte went to the client. Everything else is answered when it is
+ *    on the disk.
+ *  - `power_before_send`: nothing: a reservation too is answered when it is on the disk.
+ *  - `process`: the last 100 ms. Nothing waits for the disk. */
+export type UsageDurability = "power" | "power_before_send" | "process";
+
 export type ThreadSettings = {
   readonly path: string;
-  readonly durability: Durability;
+  readonly durability: UsageDurability;
   readonly zone: string;
   readonly capMode: CapMode;
   /** Whether what a tag names counts in budgets of that name. Absent: as it did. */
@@ -33,10 +41,11 @@ export type Mark = {
   /** What to do about it, in a sentence. */
   readonly restore: string;
 };
-export type ToThread = BatchMessage | { readonly type: "close" };
+export type ToThread = BatchMessage | { readonly type: "rewriteLog" } | { readonly type: "close" };
 export type ToMain =
   | ({ readonly type: "ready" } & Found)
   | AnswersMessage
+  | { readonly type: "logRewritten" }
   | { readonly type: "failed"; readonly message: string; readonly expected: boolean }
   | { readonly type: "closed" };
 
@@ -51,13 +60,20 @@ type Found = {
   readonly losing: readonly Budget[];
 };
 
+/** What an operation came to, and the batch that it was committed in. */
+export type Appended = { readonly answer: Answer; readonly batch: number };
+
 export type Appender = {
   readonly found: Found;
-  /** Resolves after the commit, or with a failure that says why there is none. Never rejects. */
-  append(operation: Operation): Promise<Answer>;
+  /** Resolves when it survives what it has to (`UsageDurability`), or with a failure that says why it was not
+   *  committed. Never rejects. */
+  append(operation: Operation): Promise<Appended>;
+  /** Undefined: the batch survives a power cut, or does not have to. Else resolves when it does. Never rejects. */
+  whenDurable(batch: number): Promise<void> | undefined;
   /** Why nothing will ever be committed again; undefined while it goes on. */
   ended(): string | undefined;
-  /** Why nothing is being committed now: a disk that hangs answers nothing, and fails nothing. */
+  /** Why nothing becomes durable now: a disk that hangs answers nothing, and fails nothing; one that fails to keep the
+   *  log is asked again and again. */
   hangs(): string | undefined;
   /** What the storage said of the last batch, where it failed. */
   failed(): string | undefined;
@@ -65,9 +81,29 @@ export type Appender = {
   close(): Promise<void>;
 };
 
-/** A commit that takes longer is a disk that hangs. */
+/** A commit, or its way to the disk, that takes longer is a disk that hangs. */
 const MOST_ANSWER_MS = 5_000;
 const SECOND = 1_000;
+
+/** What is answered after its commit: what is only asked, what is noticed by the way, and reservations, whose clients
+ *  wait for the disk before their first byte. */
+const AFTER_COMMIT: ReadonlySet<Operation["type"]> = new Set([
+  "reserve",
+  "refused",
+  "states",
+  "freezes",
+  "newest",
+  "verify",
+  "meterRan",
+  "seen",
+]);
+
+/** How long a commit that nobody waits for may stay off the disk. */
+const LAG_MS: { readonly [durability in UsageDurability]: number } = {
+  power: 2,
+  power_before_send: 2,
+  process: 100,
+};
 
 /** Takes the book's lock, starts the thread and waits until the books are open and recovered. Rejects with a
  *  LedgerError whose message is for whoever runs Keymeter. */
@@ -78,7 +114,10 @@ export async function openAppender(settings: ThreadSettings): Promise<Appender> 
     name: "ledger-writer",
   });
   try {
-    return createAppender(thread, await whenReady(thread), () => lock.release());
+    const found = await whenReady(thread);
+    const { path, durability } = settings;
+    const sync = createLogSync({ path, lagMs: LAG_MS[durability], rewrite: () => rewriteLog(thread) });
+    return createAppender(thread, sync, durability, found, () => lock.release());
   } catch (error) {
     await thread.terminate();
     lock.release();
@@ -97,14 +136,45 @@ function whenReady(thread: Worker): Promise<Found> {
   });
 }
 
-function createAppender(thread: Worker, found: Found, letGo: () => void): Appender {
+/** Resolves when it is done, or failed: the fdatasync after it says which. */
+async function rewriteLog(thread: Worker): Promise<void> {
+  const done = new Promise<void>((resolve) => {
+    const look = (message: ToMain): void => {
+      if (message.type !== "logRewritten") return;
+      thread.off("message", look);
+      resolve();
+    };
+    thread.on("message", look);
+    thread.once("exit", () => resolve());
+  });
+  thread.postMessage({ type: "rewriteLog" } satisfies ToThread);
+  await done;
+}
+
+/** An operation that waits for its answer. */
+type Waiter = { readonly type: Operation["type"]; readonly resolve: (appended: Appended) => void };
+
+function createAppender(
+  thread: Worker,
+  sync: LogSync,
+  durability: UsageDurability,
+  found: Found,
+  letGo: () => void,
+): Appender {
   let queue: Operation[] = [];
-  let waiters: ((answer: Answer) => void)[] = [];
-  let inFlight: ((answer: Answer) => void)[] = [];
+  let waiters: Waiter[] = [];
+  let inFlight: Waiter[] = [];
+  let batch = 0;
   let isScheduled = false;
   let sentAt: number | undefined;
   let ended: string | undefined;
   let failed: string | undefined;
+
+  const whenDurable = (one: number): Promise<void> | undefined =>
+    durability === "process" ? undefined : sync.whenDurable(one);
+
+  const waitsForDisk = (type: Operation["type"]): boolean =>
+    !AFTER_COMMIT.has(type) || (type === "reserve" && durability === "power_before_send");
 
   const send = (): void => {
     isScheduled = false;
@@ -113,6 +183,7 @@ function createAppender(thread: Worker, found: Found, letGo: () => void): Append
     const operations = queue;
     queue = [];
     waiters = [];
+    batch += 1;
     sentAt = performance.now();
     thread.postMessage(encodeBatch(operations));
   };
@@ -127,21 +198,37 @@ function createAppender(thread: Worker, found: Found, letGo: () => void): Append
     ended ??= why;
     const all = [...inFlight, ...waiters];
     [queue, waiters, inFlight] = [[], [], []];
-    for (const resolve of all) resolve({ type: "failure", message: why, kind: "storage" });
+    for (const { resolve } of all) resolve({ answer: { type: "failure", message: why, kind: "storage" }, batch });
   };
 
-  thread.on("message", (message: ToMain) => {
-    if (message.type === "failed") return stop(message.message);
-    if (message.type !== "answers") return;
-    const answers = decodeAnswers(message);
-    const resolvers = inFlight;
+  /** The batch in flight is committed, or failed as a whole. */
+  const answered = (answers: readonly Answer[]): void => {
+    const asked = inFlight;
+    const appended = answers.map((answer) => ({ answer, batch }));
     inFlight = [];
     sentAt = undefined;
     const failure = answers.find((answer) => answer.type === "failure" && answer.kind === "storage");
     failed = failure?.type === "failure" ? failure.message : undefined;
-    answers.forEach((answer, i) => resolvers[i]?.(answer));
+    sync.committed(batch);
+    const waits = appended.map(({ answer }, i) => {
+      const type = asked[i]?.type;
+      return answer.type !== "failure" && type !== undefined && waitsForDisk(type);
+    });
+    const resolve = (whichWait: boolean): void =>
+      appended.forEach((one, i) => waits[i] === whichWait && asked[i]?.resolve(one));
+    resolve(false);
+    if (waits.includes(true)) {
+      const onDisk = whenDurable(batch);
+      if (onDisk) void onDisk.then(() => resolve(true));
+      else resolve(true);
+    }
     // What these answers set in motion within this turn of the loop belongs to the next batch.
     schedule();
+  };
+
+  thread.on("message", (message: ToMain) => {
+    if (message.type === "failed") stop(message.message);
+    else if (message.type === "answers") answered(decodeAnswers(message));
   });
   thread.on("error", (error) =>
     stop(`the ledger's writer stopped: ${error instanceof Error ? error.message : String(error)}`),
@@ -152,21 +239,25 @@ function createAppender(thread: Worker, found: Found, letGo: () => void): Append
     found,
     append: (operation) =>
       new Promise((resolve) => {
-        if (ended !== undefined) return resolve({ type: "failure", message: ended, kind: "storage" });
+        if (ended !== undefined)
+          return resolve({ answer: { type: "failure", message: ended, kind: "storage" }, batch });
         queue.push(operation);
-        waiters.push(resolve);
+        waiters.push({ type: operation.type, resolve });
         schedule();
       }),
+    whenDurable,
     ended: () => ended,
     hangs() {
-      const ms = sentAt === undefined ? 0 : performance.now() - sentAt;
-      return ms > MOST_ANSWER_MS ? `the disk has not answered for ${Math.round(ms / SECOND)} s` : undefined;
+      const since = Math.min(sentAt ?? Infinity, sync.since() ?? Infinity);
+      const ms = performance.now() - since;
+      return ms > MOST_ANSWER_MS ? `the disk has not answered for ${Math.round(ms / SECOND)} s` : sync.failed();
     },
     failed: () => failed,
     async close() {
       const exited = new Promise((resolve) => thread.once("exit", resolve));
       const isBusy = (): boolean => ended === undefined && (inFlight.length > 0 || queue.length > 0);
       while (isBusy()) await sleep(5);
+      await sync.close();
       thread.postMessage({ type: "close" } satisfies ToThread);
       await exited;
       letGo();

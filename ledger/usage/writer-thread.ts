@@ -1,6 +1,6 @@
 // The writer's thread: the only code that changes usage.db. It takes a batch of operations, has it booked in one
-// transaction, and answers after the commit.
-import { closeSync, fsync, openSync, statSync } from "node:fs";
+// transaction, and answers after the commit: it is in the log then, on its way to the disk (log-sync.ts).
+import { closeSync, openSync, readSync, statSync, writeSync } from "node:fs";
 import { parentPort, workerData } from "node:worker_threads";
 import { createBooking } from "./booking.ts";
 import type { Booking } from "./booking.ts";
@@ -11,10 +11,10 @@ import { digestDay, nextDayToSeal } from "./seals.ts";
 import { decodeBatch, encodeAnswers } from "./wire.ts";
 import type { Mark, ThreadSettings, ToMain, ToThread } from "./appender.ts";
 
-const FSYNC_EVERY_MS = 100;
 const LOOK_EVERY_MS = 1_000;
 const LOOK_AT_CLOCK_EVERY_MS = 60_000;
 const PAUSE_MS = 1;
+const REWRITE_BYTES = 1024 * 1024;
 
 const port = parentPort;
 if (!port) throw new Error("ledger/usage/writer-thread.ts runs as a worker thread only");
@@ -30,8 +30,8 @@ try {
   });
 }
 
-function run({ path, durability, zone, capMode, tagsInBudgets = true, marks = [] }: ThreadSettings): void {
-  const database = openForWriting(path, "usage", durability);
+function run({ path, zone, capMode, tagsInBudgets = true, marks = [] }: ThreadSettings): void {
+  const database = openForWriting(path, "usage", "process");
   checkMarks(database, marks);
   const booking = createBooking(database, zone, capMode, Date.now(), tagsInBudgets);
 
@@ -44,7 +44,6 @@ function run({ path, durability, zone, capMode, tagsInBudgets = true, marks = []
   lookAtClock();
   setInterval(lookAtClock, LOOK_AT_CLOCK_EVERY_MS).unref();
 
-  if (durability === "process") fsyncWal(path);
   watchFiles(database, path);
 
   port?.on("message", (message: ToThread) => {
@@ -54,7 +53,9 @@ function run({ path, durability, zone, capMode, tagsInBudgets = true, marks = []
       post({ type: "closed" });
       process.exit(0);
     }
-    post(encodeAnswers(booking.book(decodeBatch(message))));
+    if (message.type === "batch") return post(encodeAnswers(booking.book(decodeBatch(message))));
+    rewriteLog(path);
+    post({ type: "logRewritten" });
   });
   const { lastAttemptId, ahead, recovered, losing } = booking;
   post({ type: "ready", lastAttemptId, ahead, recovered, losing });
@@ -114,16 +115,19 @@ function createSealer(database: Sqlite, booking: Booking): () => void {
   };
 }
 
-/** Durability `process`: NORMAL commits, and this bounds what a power cut may take. */
-function fsyncWal(path: string): void {
-  let running = false;
-  const file = openSync(`${path}-wal`, "r");
-  setInterval(() => {
-    if (running) return;
-    running = true;
-    fsync(file, () => (running = false));
-  }, FSYNC_EVERY_MS).unref();
-  process.on("exit", () => closeSync(file));
+/** Writes the same bytes again, as the machine still has them: then they are on their way to the disk once more. */
+function rewriteLog(path: string): void {
+  let file: number | undefined;
+  try {
+    file = openSync(`${path}-wal`, "r+");
+    const piece = Buffer.alloc(REWRITE_BYTES);
+    for (let at = 0, size; (size = readSync(file, piece, 0, piece.length, at)) > 0; at += size)
+      writeSync(file, piece, 0, size, at);
+  } catch {
+    // A disk that takes nothing: it is asked again.
+  } finally {
+    if (file !== undefined) closeSync(file);
+  }
 }
 
 /** A file or a log that is deleted or replaced under us would swallow everything we write, and a lock that is deleted

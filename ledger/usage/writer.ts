@@ -1,12 +1,12 @@
-// The one writer of usage.db, as the proxy sees it: reserve, settle, count, change. Each resolves when it is durable
-// (appender.ts).
+// The one writer of usage.db, as the proxy sees it: reserve, settle, count, change. Each resolves when it is as durable
+// as it has to be (appender.ts).
 import { setTimeout as sleep } from "node:timers/promises";
 import type { Budget, BudgetState, Freeze, Subject } from "../budgets.ts";
 import { attemptAtMs, createAttemptIds } from "../ids.ts";
 import type { AttemptId } from "../ids.ts";
 import type { NanoUsd } from "../money.ts";
 import { openAppender } from "./appender.ts";
-import type { Appender, ThreadSettings } from "./appender.ts";
+import type { Appended, Appender, ThreadSettings } from "./appender.ts";
 import { ChangeRefused } from "./change-refused.ts";
 import type { Change } from "./changes.ts";
 import { createClock } from "./clock.ts";
@@ -20,15 +20,21 @@ export class LedgerUnavailable extends Error {
   override readonly name = "LedgerUnavailable";
 }
 
+/** A decision, and the batch that it was committed in. */
+export type Reserved = Decision & { readonly batch: number };
+
 export type Writer = {
   /** How many attempts the start found open and booked as crashed. */
   readonly recovered: number;
   /** Budgets that count less since this start, for what tags name counts no longer. */
   readonly losing: readonly Budget[];
   nextAttemptId(): AttemptId;
-  /** Decides and, when admitted, holds the money durably. Rejects with LedgerUnavailable when it cannot be
-   *  committed. */
-  reserve(request: ReservationRequest, endpoint: string, tags: string | undefined): Promise<Decision>;
+  /** Decides and, when admitted, holds the money: the reservation survives the end of the process. Rejects with
+   *  LedgerUnavailable when it cannot be committed. */
+  reserve(request: ReservationRequest, endpoint: string, tags: string | undefined): Promise<Reserved>;
+  /** Undefined: what was committed in this batch survives a power cut, or does not have to. Else resolves when it does.
+   *  Never rejects. */
+  whenDurable(batch: number): Promise<void> | undefined;
   /** Holds more for a stream that goes on: as much as is wanted or what is left, but not less than the least. Rejects
    *  with LedgerUnavailable when it cannot be committed. */
   extend(attemptId: AttemptId, leastNanoUsd: NanoUsd, wantedNanoUsd: NanoUsd): Promise<Extension>;
@@ -91,9 +97,10 @@ export async function openWriter({ now: wall = Date.now, sinceBoot, ...settings 
   const ask = async <T extends Answer["type"]>(
     operation: Operation,
     type: T,
-  ): Promise<Extract<Answer, { type: T }>> => {
-    const answer = await appender.append(operation);
-    if (answer.type === type) return answer as Extract<Answer, { type: T }>;
+  ): Promise<Appended & { readonly answer: Extract<Answer, { type: T }> }> => {
+    const appended = await appender.append(operation);
+    const { answer } = appended;
+    if (answer.type === type) return appended as Appended & { readonly answer: Extract<Answer, { type: T }> };
     // What no book can hold is the change's fault, not the storage's.
     const isItsFault = answer.type === "failure" && operation.type === "change" && answer.kind === "constraint";
     if (answer.type === "failure" && (answer.kind === "refused" || isItsFault)) throw new ChangeRefused(answer.message);
@@ -109,11 +116,13 @@ export async function openWriter({ now: wall = Date.now, sinceBoot, ...settings 
         throw new LedgerUnavailable("too many settlements wait for the storage");
       const why = appender.hangs() ?? clock?.trouble();
       if (why !== undefined) throw new LedgerUnavailable(why);
-      return (await ask({ type: "reserve", request, endpoint, tags }, "decision")).decision;
+      const { answer, batch } = await ask({ type: "reserve", request, endpoint, tags }, "decision");
+      return { ...answer.decision, batch };
     },
+    whenDurable: appender.whenDurable,
     async extend(attemptId, leastNanoUsd, wantedNanoUsd) {
       const asked = { type: "extend", attemptId, leastNanoUsd, wantedNanoUsd, atMs: now() } as const;
-      return (await ask(asked, "extended")).extension;
+      return (await ask(asked, "extended")).answer.extension;
     },
     settle: settling.settle,
     async suspend(attemptId, workId, tiers, proven) {
@@ -127,13 +136,13 @@ export async function openWriter({ now: wall = Date.now, sinceBoot, ...settings 
     countRefused(keyId, model, reason) {
       void appender.append({ type: "refused", atMs: now(), keyId, model, reason });
     },
-    states: async (subject) => (await ask({ type: "states", atMs: now(), subject }, "states")).states,
-    freezes: async () => (await ask({ type: "freezes" }, "freezes")).freezes,
+    states: async (subject) => (await ask({ type: "states", atMs: now(), subject }, "states")).answer.states,
+    freezes: async () => (await ask({ type: "freezes" }, "freezes")).answer.freezes,
     async change(change, actor) {
       await ask({ type: "change", change, author: { actor, atMs: now() } }, "done");
       if (change.type !== "acceptClock") return;
       clock?.accept();
-      const newest = await ask({ type: "newest", atMs: now() }, "newest");
+      const { answer: newest } = await ask({ type: "newest", atMs: now() }, "newest");
       nextId = createAttemptIds(newest.lastAttemptId, now, newest.ahead);
     },
     async noteMeterRan(sinceMs, untilMs) {
@@ -143,7 +152,7 @@ export async function openWriter({ now: wall = Date.now, sinceBoot, ...settings 
       await ask({ type: "seen", seen }, "done");
     },
     async verify() {
-      const { differences, reservedNanoUsd } = await ask({ type: "verify", atMs: now() }, "verified");
+      const { differences, reservedNanoUsd } = (await ask({ type: "verify", atMs: now() }, "verified")).answer;
       return { differences, reservedNanoUsd };
     },
     trouble: () => appender.ended() ?? appender.hangs() ?? appender.failed() ?? clock?.trouble(),
@@ -167,7 +176,7 @@ function createSettling(appender: Appender): Pick<Writer, "settle" | "waiting"> 
       waiting += 1;
       try {
         for (;;) {
-          const answer = await appender.append({ type: "settle", row, proven });
+          const { answer } = await appender.append({ type: "settle", row, proven });
           if (answer.type !== "failure") return;
           // A broken invariant (a second event for one attempt) must not be tried for ever, nor be hidden.
           if (answer.kind === "constraint")
@@ -187,7 +196,7 @@ function createSettling(appender: Appender): Pick<Writer, "settle" | "waiting"> 
  *  more, or when it is not the storage that fails. */
 async function untilDurable(appender: Appender, operation: Operation): Promise<Exclude<Answer, { type: "failure" }>> {
   for (;;) {
-    const answer = await appender.append(operation);
+    const { answer } = await appender.append(operation);
     if (answer.type !== "failure") return answer;
     if (answer.kind !== "storage" || appender.ended() !== undefined) throw new LedgerUnavailable(answer.message);
     await sleep(RETRY_MS);
