@@ -90,6 +90,7 @@ const SECOND = 1_000;
 const AFTER_COMMIT: ReadonlySet<Operation["type"]> = new Set([
   "reserve",
   "refused",
+  "load",
   "states",
   "freezes",
   "newest",

@@ -85,6 +85,9 @@ export function createBooking(
   };
 }
 
+/** Sums that are read from the books in one transaction: a few milliseconds. */
+const LOADED_AT_ONCE = 2;
+
 type AllBooks = { readonly [type in Task["type"]]: Booker<type> };
 
 function createBooks(ledger: Ledger, settle: Settle, settleAsHeld: SettleAsHeld): AllBooks {
@@ -96,6 +99,7 @@ function createBooks(ledger: Ledger, settle: Settle, settleAsHeld: SettleAsHeld)
     suspend: bookSuspend(ledger),
     own: bookOwn(ledger),
     refused: bookRefused(refusals),
+    load: ({ atMs }) => ({ type: "loaded", isWhole: ledger.book.load(atMs, LOADED_AT_ONCE) }),
     states: ({ atMs, subject }) => ({
       type: "states",
       states: ledger.book.states(atMs, subject && ledger.ownNames(subject)),

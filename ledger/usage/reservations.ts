@@ -90,6 +90,9 @@ export type ReservationBook = {
   correct(atMs: number, subject: Subject, amount: NanoUsd): void;
   /** Reads the settled sums of budgets again: what counts in them is another than it was. */
   readAgain(isMeant: (budget: Budget) => boolean): void;
+  /** Reads sums of budgets in their windows of an instant that are not in memory yet, at most so many. Whether none is
+   *  missing now. */
+  load(atMs: number, most: number): boolean;
   /** Sums of the budgets that cover a subject, or of all, in the window of an instant. */
   states(atMs: number, subject?: Subject): BudgetState[];
   /** Every settled sum in memory. */
@@ -203,6 +206,12 @@ export function createReservationBook(calendar: Calendar, mode: CapMode, loadSet
         const sums = windows.known(budget, atMs);
         if (sums) sums.settled += amount;
       }
+    },
+
+    load(atMs, most) {
+      const missing = covering.all().filter((budget) => !windows.known(budget, atMs));
+      for (const budget of missing.slice(0, most)) windows.at(budget, atMs);
+      return missing.length <= most;
     },
 
     readAgain: (isMeant) => windows.readAgain(covering.all().filter(isMeant)),

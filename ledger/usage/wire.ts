@@ -63,6 +63,7 @@ export type Operation =
       readonly model: string;
       readonly reason: string;
     }
+  | { readonly type: "load"; readonly atMs: number }
   | { readonly type: "states"; readonly atMs: number; readonly subject: Subject | undefined }
   | { readonly type: "freezes" }
   | { readonly type: "newest"; readonly atMs: number }
@@ -70,7 +71,7 @@ export type Operation =
   | { readonly type: "seal"; readonly seal: Seal; readonly atMs: number }
   | { readonly type: "meterRan"; readonly sinceMs: number; readonly untilMs: number }
   | { readonly type: "seen"; readonly seen: Noticed }
-  | { readonly type: "verify"; readonly atMs: number };
+  | { readonly type: "verify"; readonly after: string };
 
 export type Answer =
   | { readonly type: "done" }
@@ -78,10 +79,18 @@ export type Answer =
   | { readonly type: "suspended"; readonly isFirst: boolean }
   | { readonly type: "decision"; readonly decision: Decision }
   | { readonly type: "extended"; readonly extension: Extension }
+  /** `isWhole`: nothing of what was asked for is missing in memory. */
+  | { readonly type: "loaded"; readonly isWhole: boolean }
   | { readonly type: "states"; readonly states: BudgetState[] }
   | { readonly type: "freezes"; readonly freezes: readonly Freeze[] }
   | { readonly type: "newest"; readonly lastAttemptId: AttemptId; readonly ahead: readonly AttemptId[] }
-  | { readonly type: "verified"; readonly differences: string[]; readonly reservedNanoUsd: bigint }
+  /** `next`: where the next slice goes on; undefined when this was the last. */
+  | {
+      readonly type: "verified";
+      readonly differences: string[];
+      readonly reservedNanoUsd: bigint;
+      readonly next: string | undefined;
+    }
   | { readonly type: "failure"; readonly message: string; readonly kind: "storage" | "constraint" | "refused" };
 
 /** A reservation as a row: the columns of `reservations`, money as digits. */

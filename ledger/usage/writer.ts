@@ -107,6 +107,11 @@ export async function openWriter({ now: wall = Date.now, sinceBoot, ...settings 
     throw new LedgerUnavailable(answer.type === "failure" ? answer.message : `unexpected answer ${answer.type}`);
   };
 
+  /** Sums that nobody has asked for yet come into memory a few at a time: requests are booked in between. */
+  const load = async (): Promise<void> => {
+    while (!(await ask({ type: "load", atMs: now() }, "loaded")).answer.isWhole);
+  };
+
   return {
     recovered,
     losing,
@@ -136,7 +141,10 @@ export async function openWriter({ now: wall = Date.now, sinceBoot, ...settings 
     countRefused(keyId, model, reason) {
       void appender.append({ type: "refused", atMs: now(), keyId, model, reason });
     },
-    states: async (subject) => (await ask({ type: "states", atMs: now(), subject }, "states")).answer.states,
+    async states(subject) {
+      if (!subject) await load();
+      return (await ask({ type: "states", atMs: now(), subject }, "states")).answer.states;
+    },
     freezes: async () => (await ask({ type: "freezes" }, "freezes")).answer.freezes,
     async change(change, actor) {
       await ask({ type: "change", change, author: { actor, atMs: now() } }, "done");
@@ -152,8 +160,14 @@ export async function openWriter({ now: wall = Date.now, sinceBoot, ...settings 
       await ask({ type: "seen", seen }, "done");
     },
     async verify() {
-      const { differences, reservedNanoUsd } = (await ask({ type: "verify", atMs: now() }, "verified")).answer;
-      return { differences, reservedNanoUsd };
+      await load();
+      const differences: string[] = [];
+      for (let after = ""; ;) {
+        const { answer } = await ask({ type: "verify", after }, "verified");
+        differences.push(...answer.differences);
+        if (answer.next === undefined) return { differences, reservedNanoUsd: answer.reservedNanoUsd };
+        after = answer.next;
+      }
     },
     trouble: () => appender.ended() ?? appender.hangs() ?? appender.failed() ?? clock?.trouble(),
     heardDate: (dateMs) => clock?.heard(dateMs),

@@ -23,6 +23,7 @@ const NEEDED = [
   "simulation/run.ts",
   "simulation/world.ts",
   "simulation/model.ts",
+  "simulation/verify-memory.ts",
 ];
 
 /** Steps in a process of their own: they leave no time to anything else. */

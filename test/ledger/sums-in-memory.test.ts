@@ -13,6 +13,7 @@ import { stepsOf } from "../../ledger/usage/reassign.ts";
 import type { Reassignment } from "../../ledger/usage/reassign.ts";
 import type { Answer, Task } from "../../ledger/usage/wire.ts";
 import { event, SUBJECT } from "../usage-event.ts";
+import { verifyMemory } from "../simulation/verify-memory.ts";
 
 const NOW_MS = Date.parse("2026-11-29T10:30:00Z");
 const BUDGETS = 500;
@@ -74,7 +75,7 @@ describe.each([
     what();
     booking.book([{ type: "states", atMs: NOW_MS, subject: undefined }]);
     const found = reads;
-    expect(booking.book([{ type: "verify", atMs: NOW_MS }])).toMatchObject([{ differences: [] }]);
+    expect(verifyMemory((operation) => booking.book([operation])[0])).toMatchObject({ differences: [] });
     return found;
   };
 

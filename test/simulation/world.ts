@@ -19,6 +19,7 @@ import { random } from "../seed.ts";
 import { event } from "../usage-event.ts";
 import { Model } from "./model.ts";
 import type { ModelAttempt, ModelBudget, Subject } from "./model.ts";
+import { verifyMemory } from "./verify-memory.ts";
 
 const ZONES = ["UTC", "Asia/Tokyo", "Asia/Kathmandu", "America/Los_Angeles"];
 const WINDOWS = ["hour", "day", "week", "month", "quarter", "total"] as const;
@@ -93,11 +94,7 @@ export class World {
     const before = this.#states();
     this.#start();
     same(this.#states(), before, "a restart changed the sums");
-    same(
-      this.#ask({ type: "verify", atMs: this.#now }),
-      { type: "verified", differences: [], reservedNanoUsd: 0n },
-      "at rest",
-    );
+    same(this.#verified(), { differences: [], reservedNanoUsd: 0n }, "at rest");
     same(await readFoldDifferences(booksOn(this.#database)), [], "sums fold");
     same(await readRegisterDifferences(booksOn(this.#database)), [], "register");
     same(await readSealDifferences(booksOn(this.#database)), [], "seals");
@@ -511,9 +508,12 @@ export class World {
   /** Each budget's sums, in memory, are the model's; memory is the books. */
   #check(): number {
     same(this.#states(), this.#wantedStates(), "sums");
-    const verified = this.#ask({ type: "verify", atMs: this.#now });
-    same(verified, { type: "verified", differences: [], reservedNanoUsd: this.#model.reserved() }, "verify");
+    same(this.#verified(), { differences: [], reservedNanoUsd: this.#model.reserved() }, "verify");
     return 1;
+  }
+
+  #verified(): unknown {
+    return verifyMemory((operation) => this.#ask(operation));
   }
 
   #states(): unknown {
