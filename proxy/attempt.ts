@@ -39,7 +39,7 @@ export type Attempt = {
   readonly extension: Extension | undefined;
   /** What is held for it survives a power cut, or does not have to: a byte of its answer may go out. Undefined: it does.
    *  Else resolves when it does; false: the disk does not answer, or fails. Never rejects. */
-  kept(): Promise<boolean> | undefined;
+  readonly kept: () => Promise<boolean> | undefined;
   /** Books it, or leaves it open for work that goes on; the first call counts, later ones say the same. Resolves after
    *  the commit, or after five seconds while the books cannot be written. Never rejects. */
   end(ending: Ending, answer: Answered | undefined): Promise<Ended>;

@@ -69,7 +69,7 @@ export type Appender = {
    *  committed. Never rejects. */
   append(operation: Operation): Promise<Appended>;
   /** Undefined: the batch survives a power cut, or does not have to. Else resolves when it does. Never rejects. */
-  whenDurable(batch: number): Promise<void> | undefined;
+  readonly whenDurable: (batch: number) => Promise<void> | undefined;
   /** Why nothing will ever be committed again; undefined while it goes on. */
   ended(): string | undefined;
   /** Why nothing becomes durable now: a disk that hangs answers nothing, and fails nothing; one that fails to keep the

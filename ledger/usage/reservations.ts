@@ -115,13 +115,6 @@ export function createReservationBook(calendar: Calendar, mode: CapMode, loadSet
   const open = new Map<AttemptId, Open>();
   const names = createServedNames();
 
-  /** An alias is held against the budgets of the name it was last answered under, too. */
-  const withServedName = (request: ReservationRequest): ReservationRequest => {
-    const { subject } = request;
-    const servedModel = names.servedName(subject.provider, subject.model);
-    return servedModel === undefined ? request : { ...request, subject: { ...subject, servedModel } };
-  };
-
   const hold = (request: ReservationRequest): Hold[] =>
     covering.of(request.subject).map((budget) => {
       const sums = windows.at(budget, attemptAtMs(request.attemptId));
@@ -158,7 +151,7 @@ export function createReservationBook(calendar: Calendar, mode: CapMode, loadSet
       let left: NanoUsd | undefined;
       let isStrict = false;
       let growth = "none" as Growth;
-      const asked = withServedName(request);
+      const asked = withServedName(names, request);
       const frozen = freezes.find(({ scope }) => covers(scope, asked.subject));
       if (frozen) return { admitted: false, frozen };
       for (const budget of covering.of(asked.subject)) {
@@ -180,7 +173,7 @@ export function createReservationBook(calendar: Calendar, mode: CapMode, loadSet
     ...names,
 
     carry(request) {
-      const asked = withServedName(request);
+      const asked = withServedName(names, request);
       open.set(request.attemptId, { request: asked, holds: hold(asked) });
     },
 
@@ -233,6 +226,13 @@ export function createReservationBook(calendar: Calendar, mode: CapMode, loadSet
       return { amount: sum, attempts: open.size };
     },
   };
+}
+
+/** An alias is held against the budgets of the name it was last answered under, too. */
+function withServedName(names: ReturnType<typeof createServedNames>, request: ReservationRequest): ReservationRequest {
+  const { subject } = request;
+  const servedModel = names.servedName(subject.provider, subject.model);
+  return servedModel === undefined ? request : { ...request, subject: { ...subject, servedModel } };
 }
 
 function amountFor(budget: Budget, request: ReservationRequest): NanoUsd | undefined {

@@ -34,7 +34,7 @@ export type Writer = {
   reserve(request: ReservationRequest, endpoint: string, tags: string | undefined): Promise<Reserved>;
   /** Undefined: what was committed in this batch survives a power cut, or does not have to. Else resolves when it does.
    *  Never rejects. */
-  whenDurable(batch: number): Promise<void> | undefined;
+  readonly whenDurable: (batch: number) => Promise<void> | undefined;
   /** Holds more for a stream that goes on: as much as is wanted or what is left, but not less than the least. Rejects
    *  with LedgerUnavailable when it cannot be committed. */
   extend(attemptId: AttemptId, leastNanoUsd: NanoUsd, wantedNanoUsd: NanoUsd): Promise<Extension>;
