@@ -18,7 +18,7 @@ import type { Answer, AnswersMessage, BatchMessage, Operation } from "./wire.ts"
  *    on the disk.
  *  - `power_before_send`: nothing: a reservation too is answered when it is on the disk.
  *  - `process`: the last 100 ms. Nothing waits for the disk. */
-export type UsageDurability = "power" | "power_before_send" | "process";
+type UsageDurability = "power" | "power_before_send" | "process";
 
 export type ThreadSettings = {
   readonly path: string;
@@ -205,23 +205,26 @@ function createAppender(
   /** The batch in flight is committed, or failed as a whole. */
   const answered = (answers: readonly Answer[]): void => {
     const asked = inFlight;
-    const appended = answers.map((answer) => ({ answer, batch }));
+    const committedIn = batch;
     inFlight = [];
     sentAt = undefined;
-    const failure = answers.find((answer) => answer.type === "failure" && answer.kind === "storage");
-    failed = failure?.type === "failure" ? failure.message : undefined;
-    sync.committed(batch);
-    const waits = appended.map(({ answer }, i) => {
+    failed = undefined;
+    sync.committed(committedIn);
+    const forDisk: number[] = [];
+    const resolve = (i: number): void => {
+      const answer = answers[i];
+      if (answer) asked[i]?.resolve({ answer, batch: committedIn });
+    };
+    for (const [i, answer] of answers.entries()) {
+      if (answer.type === "failure" && answer.kind === "storage") failed = answer.message;
       const type = asked[i]?.type;
-      return answer.type !== "failure" && type !== undefined && waitsForDisk(type);
-    });
-    const resolve = (whichWait: boolean): void =>
-      appended.forEach((one, i) => waits[i] === whichWait && asked[i]?.resolve(one));
-    resolve(false);
-    if (waits.includes(true)) {
-      const onDisk = whenDurable(batch);
-      if (onDisk) void onDisk.then(() => resolve(true));
-      else resolve(true);
+      if (answer.type !== "failure" && type !== undefined && waitsForDisk(type)) forDisk.push(i);
+      else resolve(i);
+    }
+    if (forDisk.length > 0) {
+      const onDisk = whenDurable(committedIn);
+      if (onDisk) void onDisk.then(() => forDisk.forEach(resolve));
+      else forDisk.forEach(resolve);
     }
     // What these answers set in motion within this turn of the loop belongs to the next batch.
     schedule();

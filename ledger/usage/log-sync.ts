@@ -87,7 +87,8 @@ export function createLogSync({ path, lagMs, rewrite }: LogSyncSettings): LogSyn
     since: () => since,
     failed: () => failed,
     async close() {
-      while (since !== undefined || (waiting.length > 0 && failed === undefined)) await sleep(1);
+      const isBusy = (): boolean => since !== undefined || (waiting.length > 0 && failed === undefined);
+      while (isBusy()) await sleep(1);
       isClosed = true;
       clearTimeout(soon);
       closeSync(file);

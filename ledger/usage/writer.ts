@@ -21,7 +21,7 @@ export class LedgerUnavailable extends Error {
 }
 
 /** A decision, and the batch that it was committed in. */
-export type Reserved = Decision & { readonly batch: number };
+type Reserved = Decision & { readonly batch: number };
 
 export type Writer = {
   /** How many attempts the start found open and booked as crashed. */
