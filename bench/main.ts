@@ -1,21 +1,19 @@
-// npm run bench [-- --quick --json]: the full product against nginx, against the same code unmetered and against
-// Portkey, in alternated runs. Quotes ratios of one run; single times mean little on a shared machine. A tool that is
+// npm run bench [-- --quick --json]: the full product against the same code unmetered, nginx, envoy and Portkey, in
+// alternated runs. Quotes ratios of one run; single times mean little on a shared machine. A tool that is
 // not installed gives null and the reason. `-- --guards [--against CHECKOUT]` measures instead what policy, limits and
 // nested budgets cost, against the same product without them, and against that of another checkout.
-import { fork, spawn, spawnSync } from "node:child_process";
 import type { ChildProcess } from "node:child_process";
-import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { once } from "node:events";
-import { createServer } from "node:net";
-import { availableParallelism, cpus, tmpdir, totalmem } from "node:os";
+import { readFileSync, writeFileSync } from "node:fs";
+import { availableParallelism, cpus, totalmem } from "node:os";
 import { join, resolve } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
-import { fileURLToPath } from "node:url";
-import { PROGRAM_ENVIRONMENT, PROGRAM_FLAGS } from "../command/stack.ts";
+import { cleanUp, folder, has, hasTaskset, LOAD_CORE, output, pinned, start, startClient } from "./processes.ts";
+import { startEnvoy, startNginx, startPortkey, startProxy } from "./targets.ts";
+import type { Missing, Target } from "./targets.ts";
 
 const isQuick = process.argv.includes("--quick");
 const isJson = process.argv.includes("--json");
-const HERE = fileURLToPath(new URL(".", import.meta.url));
 const SECONDS = isQuick ? 2 : 5;
 const ROUNDS = isQuick ? 3 : 5;
 const GUARD_ROUNDS = 9;
@@ -23,32 +21,7 @@ const GUARD_ROUNDS = 9;
 const WARM_SECONDS = isQuick ? 3 : 10;
 const SLOW_UPSTREAM_MS = 50;
 const REST_MS = 300;
-const folder = mkdtempSync(join(tmpdir(), "keymeter-bench-"));
-const hasTaskset = has("taskset");
-const children: ChildProcess[] = [];
 
-type Target = {
-  readonly name: string;
-  readonly url: string;
-  readonly key: string;
-  readonly headers: readonly string[];
-  readonly pid: number | undefined;
-  /** The full product, whose books are held against what its upstream answered. */
-  readonly booked?: { readonly books: ChildProcess; readonly upstream: ChildProcess };
-};
-type Upstream = { readonly port: number; readonly child: ChildProcess };
-type Missing = { readonly name: string; readonly reason: string };
-
-/** nginx takes its worker with it only when it is asked to end. */
-function cleanUp(): void {
-  for (const child of children) child.kill(child.spawnargs.includes("nginx") ? "SIGTERM" : "SIGKILL");
-  rmSync(folder, { recursive: true, force: true, maxRetries: 5 });
-}
-for (const signal of ["SIGINT", "SIGTERM"] as const)
-  process.on(signal, () => {
-    cleanUp();
-    process.exit(1);
-  });
 try {
   if (process.argv.includes("--guards"))
     process.stdout.write(`${JSON.stringify(await measureGuards(), undefined, 2)}\n`);
@@ -81,13 +54,15 @@ async function measure(): Promise<Result> {
       name: "wrk",
       reason: "not installed (Debian: apt-get install wrk); requests per second are not measured",
     });
-  const upstream = await start("upstream.ts", {}, "0");
+  const upstream = await start("upstream.ts", {}, LOAD_CORE);
   const upstreamUrl = `http://127.0.0.1:${upstream.port}`;
   const targets: Target[] = [
     { name: "direct", url: `${upstreamUrl}/v1/chat/completions`, key: "k", headers: [], pid: undefined },
   ];
   const nginx = await startNginx(upstream.port, missing);
   if (nginx) targets.push(nginx);
+  const envoy = isQuick ? undefined : await startEnvoy(upstream.port, missing);
+  if (envoy) targets.push(envoy);
   const unmetered = await startProxy("unmetered.ts", upstream, "unmetered");
   const full = await startProxy("full.ts", upstream, "full");
   targets.push(unmetered, full);
@@ -114,11 +89,11 @@ async function measure(): Promise<Result> {
     ratios[`streamsFullToUnmetered${connections}`] = ratio(row["full"], row["unmetered"]);
 
   const addedP50Ms: Result["addedP50Ms"] = {};
-  const timed = targets.filter(({ name }) => ["direct", "nginx", "unmetered", "full"].includes(name));
+  const timed = targets.filter(({ name }) => name !== "portkey");
   for (const perSecond of isQuick ? [500] : [100, 500])
     addedP50Ms[`${perSecond}/s`] = await latencies(timed, perSecond);
   if (!isQuick) {
-    const slow = await start("upstream.ts", { DELAY_MS: String(SLOW_UPSTREAM_MS) }, "0");
+    const slow = await start("upstream.ts", { DELAY_MS: String(SLOW_UPSTREAM_MS) }, LOAD_CORE);
     const url = `http://127.0.0.1:${slow.port}/v1/chat/completions`;
     const slowOnes: Target[] = [
       { name: "direct", url, key: "k", headers: [], pid: undefined },
@@ -147,7 +122,7 @@ async function measure(): Promise<Result> {
  *  budget. */
 async function measureGuards(): Promise<object> {
   if (!has("wrk")) throw new Error("wrk is not installed (Debian: apt-get install wrk)");
-  const upstream = await start("upstream.ts", {}, "0");
+  const upstream = await start("upstream.ts", {}, LOAD_CORE);
   const at = process.argv.indexOf("--against");
   const other = at < 0 ? undefined : process.argv[at + 1];
   const before =
@@ -229,18 +204,19 @@ async function wrk(target: Target, connections: number, stream: boolean, seconds
     script,
     `wrk.method = "POST"\nwrk.body = [==[${body}]==]\n${headers.map(([name, value]) => `wrk.headers["${name}"] = "${value}"`).join("\n")}\n`,
   );
-  const text = await output(pinned("0", "wrk", ["-t1", `-c${connections}`, `-d${seconds}s`, "-s", script, target.url]));
+  const text = await output(
+    pinned(LOAD_CORE, "wrk", ["-t1", `-c${connections}`, `-d${seconds}s`, "-s", script, target.url]),
+  );
   const errors =
     /Non-2xx or 3xx responses: (\d+)/.exec(text)?.[1] ??
     /Socket errors: .*(?:read|write|timeout) [1-9]/.exec(text)?.[0];
   if (errors !== undefined) throw new Error(`${target.name}: errors under load: ${text}`);
-  return Number(/Requests\/sec: +([\d.]+)/.exec(text)?.[1] ?? "0");
+  return Number(/Requests\/sec: +([\d.]+)/.exec(text)?.[1] ?? LOAD_CORE);
 }
 
 /** p50 at a fixed rate, less the direct one's: medians of alternated rounds. */
 async function latencies(targets: readonly Target[], perSecond: number): Promise<Row> {
-  const client = fork(join(HERE, "client.ts"));
-  children.push(client);
+  const client = startClient();
   const seen = new Map<string, number[]>(targets.map(({ name }) => [name, []]));
   for (let round = 0; round < (isQuick ? 2 : ROUNDS) + 1; round++) {
     for (const target of targets) {
@@ -261,7 +237,7 @@ async function latencies(targets: readonly Target[], perSecond: number): Promise
 
 /** Delay of a paced chunk from the upstream's clock to the client's, less the direct one's. */
 async function chunkDelays(): Promise<Row> {
-  const upstream = await start("upstream.ts", { PACE_MS: "20" }, "0");
+  const upstream = await start("upstream.ts", { PACE_MS: "20" }, LOAD_CORE);
   const url = `http://127.0.0.1:${upstream.port}`;
   const targets: Target[] = [
     { name: "direct", url: `${url}/v1/chat/completions`, key: "k", headers: [], pid: undefined },
@@ -269,8 +245,7 @@ async function chunkDelays(): Promise<Row> {
     await startProxy("full.ts", upstream, "full"),
   ];
   const seen = new Map<string, number[]>(targets.map(({ name }) => [name, []]));
-  const client = fork(join(HERE, "client.ts"));
-  children.push(client);
+  const client = startClient();
   for (let round = 0; round < 4; round++) {
     for (const target of targets) {
       const figures = (await askClient(client, { kind: "chunks", url: target.url, key: target.key, streams: 50 })) as {
@@ -285,10 +260,9 @@ async function chunkDelays(): Promise<Row> {
 }
 
 async function rssWithStreams(count: number): Promise<number | null> {
-  const upstream = await start("upstream.ts", { PACE_MS: "1000" }, "0");
+  const upstream = await start("upstream.ts", { PACE_MS: "1000" }, LOAD_CORE);
   const full = await startProxy("full.ts", upstream, `full-${count}`);
-  const client = fork(join(HERE, "client.ts"));
-  children.push(client);
+  const client = startClient();
   const { open } = (await askClient(client, {
     kind: "open",
     url: full.url,
@@ -303,117 +277,6 @@ async function rssWithStreams(count: number): Promise<number | null> {
   return rss;
 }
 
-async function startProxy(
-  script: string,
-  upstream: Upstream,
-  name: string,
-  environment: { readonly [name: string]: string } = {},
-): Promise<Target> {
-  const started = await start(
-    script,
-    {
-      KEYMETER_DATA_DIR: join(folder, `${name}-${Math.random().toString(36).slice(2)}`),
-      KEYMETER_PORT: "0",
-      KEYMETER_OPENAI_URL: `http://127.0.0.1:${upstream.port}`,
-      KEYMETER_DURABILITY: "power",
-      OPENAI_API_KEY: "sk-bench",
-      ...environment,
-    },
-    "1",
-  );
-  return {
-    name: name.split("-")[0] ?? name,
-    url: `http://127.0.0.1:${started.port}/openai/v1/chat/completions`,
-    key: started.secret ?? "sk-bench-client-key",
-    headers: [],
-    pid: started.child.pid,
-    // Another version may not count.
-    ...(script === "full.ts" ? { booked: { books: started.child, upstream: upstream.child } } : {}),
-  };
-}
-
-async function start(
-  script: string,
-  environment: NodeJS.ProcessEnv,
-  core: string,
-): Promise<{ port: number; secret?: string; child: ChildProcess }> {
-  const child = fork(resolve(HERE, script), {
-    env: {
-      PATH: process.env["PATH"],
-      NODE_COMPILE_CACHE: join(folder, "compiled"),
-      ...PROGRAM_ENVIRONMENT,
-      ...environment,
-    },
-    execArgv: PROGRAM_FLAGS,
-    stdio: ["ignore", "inherit", "inherit", "ipc"],
-  });
-  children.push(child);
-  if (hasTaskset && child.pid !== undefined) spawnSync("taskset", ["-a", "-cp", core, String(child.pid)]);
-  const ready = await new Promise<{ port: number; secret?: string }>((resolve, reject) => {
-    child.once("message", (message) => resolve(message as { port: number; secret?: string }));
-    child.once("exit", (code) => reject(new Error(`${script} ended with ${code}`)));
-  });
-  // Threads that were started meanwhile follow.
-  if (hasTaskset && child.pid !== undefined) spawnSync("taskset", ["-a", "-cp", core, String(child.pid)]);
-  return { ...ready, child };
-}
-
-async function startNginx(upstreamPort: number, missing: Missing[]): Promise<Target | undefined> {
-  if (!has("nginx")) {
-    missing.push({ name: "nginx", reason: "not installed (Debian: apt-get install nginx-light)" });
-    return undefined;
-  }
-  const port = await freePort();
-  const file = join(folder, "nginx.conf");
-  writeFileSync(
-    file,
-    `worker_processes 1; daemon off; pid ${folder}/nginx.pid; error_log ${folder}/nginx.log;
-events { worker_connections 16384; }
-http { access_log off; client_body_temp_path ${folder}/body; proxy_temp_path ${folder}/proxy; fastcgi_temp_path ${folder}/f; uwsgi_temp_path ${folder}/u; scgi_temp_path ${folder}/s;
-  upstream up { server 127.0.0.1:${upstreamPort}; keepalive 256; }
-  server { listen 127.0.0.1:${port}; keepalive_requests 10000000; client_body_buffer_size 64k;
-    location / { proxy_pass http://up; proxy_http_version 1.1; proxy_set_header Connection ""; proxy_buffering off; } } }`,
-  );
-  const child = spawn(...pinned("1", "nginx", ["-c", file, "-p", folder]), { stdio: "ignore" });
-  children.push(child);
-  await sleep(500);
-  return { name: "nginx", url: `http://127.0.0.1:${port}/v1/chat/completions`, key: "k", headers: [], pid: child.pid };
-}
-
-async function startPortkey(upstreamUrl: string, missing: Missing[]): Promise<Target | undefined> {
-  const server = join(HERE, "peers/node_modules/@portkey-ai/gateway/build/start-server.js");
-  if (!existsSync(server)) {
-    missing.push({ name: "portkey", reason: "not installed (npm install --prefix bench/peers)" });
-    return undefined;
-  }
-  const port = await freePort();
-  const child = spawn(...pinned("1", process.execPath, [server, `--port=${port}`, "--headless"]), { stdio: "ignore" });
-  children.push(child);
-  await sleep(3_000);
-  return {
-    name: "portkey",
-    url: `http://127.0.0.1:${port}/v1/chat/completions`,
-    key: "sk-bench",
-    headers: ["x-portkey-provider: openai", `x-portkey-custom-host: ${upstreamUrl}/v1`],
-    pid: child.pid,
-  };
-}
-
-function pinned(core: string, command: string, args: string[]): [string, string[]] {
-  return hasTaskset ? ["taskset", ["-c", core, command, ...args]] : [command, args];
-}
-
-function output([command, args]: [string, string[]]): Promise<string> {
-  return new Promise((resolve, reject) => {
-    const child = spawn(command, args, { stdio: ["ignore", "pipe", "pipe"] });
-    let text = "";
-    child.stdout.on("data", (chunk: Buffer) => (text += chunk.toString()));
-    child.stderr.on("data", (chunk: Buffer) => (text += chunk.toString()));
-    child.on("error", reject);
-    child.on("exit", () => resolve(text));
-  });
-}
-
 function askClient(client: ChildProcess, job: object): Promise<object> {
   return new Promise((resolve, reject) => {
     client.once("message", (figures) =>
@@ -423,19 +286,6 @@ function askClient(client: ChildProcess, job: object): Promise<object> {
     );
     client.send(job);
   });
-}
-
-function freePort(): Promise<number> {
-  return new Promise((resolve) => {
-    const probe = createServer().listen(0, "127.0.0.1", () => {
-      const { port } = probe.address() as { port: number };
-      probe.close(() => resolve(port));
-    });
-  });
-}
-
-function has(command: string): boolean {
-  return spawnSync("which", [command]).status === 0;
 }
 
 function residentMb(pid: number | undefined): number | null {
