@@ -14,8 +14,8 @@ import { decodeAnswers, encodeBatch } from "./wire.ts";
 import type { Answer, AnswersMessage, BatchMessage, Operation } from "./wire.ts";
 
 /** What a power cut may take; the end of the process takes nothing that was committed.
- *  - `power`: reservations of attempts of whose answer no byte went to the client. Everything else is answered when it is
- *    on the disk.
+ *  - `power`: reservations of attempts that were sent in the last 100 ms and of whose answer no byte went to the client.
+ *    Everything else is answered when it is on the disk.
  *  - `power_before_send`: nothing: a reservation too is answered when it is on the disk.
  *  - `process`: the last 100 ms. Nothing waits for the disk. */
 type UsageDurability = "power" | "power_before_send" | "process";
@@ -99,6 +99,10 @@ const AFTER_COMMIT: ReadonlySet<Operation["type"]> = new Set([
   "seen",
 ]);
 
+/** A disk that has not answered for so long is waited for before anything more is sent: a power cut may take no more
+ *  than what was sent in this time, and while a disk hangs nothing is paid for whose answer cannot go out. */
+const MOST_AHEAD_MS = 100;
+
 /** How long a commit that nobody waits for may stay off the disk. */
 const LAG_MS: { readonly [durability in UsageDurability]: number } = {
   power: 2,
@@ -175,7 +179,9 @@ function createAppender(
     durability === "process" ? undefined : sync.whenDurable(one);
 
   const waitsForDisk = (type: Operation["type"]): boolean =>
-    !AFTER_COMMIT.has(type) || (type === "reserve" && durability === "power_before_send");
+    !AFTER_COMMIT.has(type) || (type === "reserve" && (durability === "power_before_send" || isFarAhead()));
+
+  const isFarAhead = (): boolean => performance.now() - (sync.since() ?? Infinity) > MOST_AHEAD_MS;
 
   const send = (): void => {
     isScheduled = false;

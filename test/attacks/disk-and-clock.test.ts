@@ -191,15 +191,20 @@ describe("review 4.1: a disk that hangs", () => {
       const exited = new Promise((resolve) => child.once("exit", resolve));
       expect((await ask(url)).status).toBe(200);
       let first: Promise<Response> | undefined;
+      let second: Promise<Response> | undefined;
       await whileFailing(child.pid ?? 0, calls, "EIO:delay_enter=60000000", async () => {
+        // It is sent before anybody can know, and its client gets no byte; from a tenth of a second on nothing is sent.
         first = ask(url);
+        await new Promise((resolve) => setTimeout(resolve, 300));
+        second = ask(url);
         await new Promise((resolve) => setTimeout(resolve, 6_000));
         const startedMs = Date.now();
         expect((await ask(url)).status).toBe(503);
         expect(Date.now() - startedMs).toBeLessThan(2_000);
-        expect(provider.journal.length).toBe(1);
+        expect(provider.journal.length).toBe(2);
       });
-      await first;
+      expect(await (await first)?.text()).toContain("no byte goes out before");
+      expect(await (await second)?.text()).toContain("nothing is sent");
       await expect.poll(async () => (await ask(url)).status, { timeout: 70_000 }).toBe(200);
       child.kill("SIGTERM");
       await exited;
