@@ -64,19 +64,15 @@ export function said(reading: Reading, seen: Seen | undefined): Answered {
 export async function openAttempt(context: ProxyContext, asking: Asking): Promise<Attempt> {
   const { principal, provider, bodyBytes } = asking;
   const call = context.caches.known(provider.name, context.lengths.measured(provider.name, asking.call));
-  const { instead = [], beside = [] } = call.otherModels ?? {};
-  const others = [...new Set([...instead, ...beside])];
+  const others = otherModels(call);
   checkPolicy(principal.key, { provider: provider.name, endpoint: call.endpoint, model: call.model, others });
   const place = context.limiter.enter(principal, expectedTokens(call, bodyBytes), bodyBytes, Date.now());
   try {
     const admitting = admit(context, { ...asking, call });
-    const isDecided = await context.patience.wait(admitting.then(nothing, nothing));
-    if (isDecided) return createAttempt(context, await admitting, place);
+    const admission = await context.patience.within(admitting);
+    if (admission) return createAttempt(context, admission, place);
     // A disk that hangs: nothing was sent, and what is held for it at last is let go.
-    void admitting.then(
-      (admission) => createAttempt(context, admission, undefined).end(NEVER_SENT, undefined),
-      nothing,
-    );
+    void admitting.then((late) => createAttempt(context, late, undefined).end(NEVER_SENT, undefined), nothing);
     throw new Refused("ledger_unavailable", "the ledger does not answer now, so nothing is sent; try again shortly");
   } catch (error) {
     // Nothing was sent: its tokens were not used.
@@ -251,6 +247,13 @@ export async function endWork(
 ): Promise<Ended> {
   return createAttempt(context, admissionOf(work, place), undefined).end(ending, said(reading, seen));
 }
+
+/** Each once. */
+function otherModels({ otherModels: named }: Call): readonly string[] {
+  return named ? [...new Set([...named.instead, ...named.beside])] : NO_MODELS;
+}
+
+const NO_MODELS: readonly string[] = [];
 
 /** What a request probably uses, for limits of tokens. */
 function expectedTokens(call: Call, bodyBytes: number): number {

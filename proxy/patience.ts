@@ -3,6 +3,8 @@
 export type Patience = {
   /** Resolves true when the promise has come to its end, whichever, or false when that takes too long. */
   wait(promise: Promise<unknown>): Promise<boolean>;
+  /** Ends as the promise does, or with undefined when that takes too long. */
+  within<T>(promise: Promise<T>): Promise<T | undefined>;
   close(): void;
 };
 
@@ -10,7 +12,7 @@ const LOOK_EVERY_MS = 250;
 
 /** Waits of at most `mostMs`. */
 export function createPatience(mostMs: number): Patience {
-  type Waiting = { readonly untilMs: number; readonly resolve: (inTime: boolean) => void };
+  type Waiting = { readonly untilMs: number; readonly giveUp: () => void };
   const waiting = new Set<Waiting>();
   const timer = setInterval(() => {
     const now = performance.now();
@@ -18,20 +20,38 @@ export function createPatience(mostMs: number): Patience {
     for (const one of waiting) {
       if (one.untilMs > now) break;
       waiting.delete(one);
-      one.resolve(false);
+      one.giveUp();
     }
   }, LOOK_EVERY_MS);
   timer.unref();
+  const begin = (giveUp: () => void): Waiting => {
+    const one = { untilMs: performance.now() + mostMs, giveUp };
+    waiting.add(one);
+    return one;
+  };
   return {
     wait: (promise) =>
       new Promise((resolve) => {
-        const one: Waiting = { untilMs: performance.now() + mostMs, resolve };
-        waiting.add(one);
+        const one = begin(() => resolve(false));
         const end = (): void => {
           waiting.delete(one);
           resolve(true);
         };
         promise.then(end, end);
+      }),
+    within: (promise) =>
+      new Promise((resolve, reject) => {
+        const one = begin(() => resolve(undefined));
+        promise.then(
+          (value) => {
+            waiting.delete(one);
+            resolve(value);
+          },
+          (error: unknown) => {
+            waiting.delete(one);
+            reject(error as Error);
+          },
+        );
       }),
     close: () => clearInterval(timer),
   };
