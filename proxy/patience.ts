@@ -49,7 +49,7 @@ export function createPatience(mostMs: number): Patience {
           },
           (error: unknown) => {
             waiting.delete(one);
-            reject(error as Error);
+            reject(error);
           },
         );
       }),
