@@ -1,11 +1,11 @@
 // kill -9 under load, at named and at random points, then a restart: what the provider saw and what the books say.
 import type { ChildProcess } from "node:child_process";
 import { join } from "node:path";
-import { setTimeout as sleep } from "node:timers/promises";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { openWriter } from "../../ledger/usage/writer.ts";
 import { startFakeProvider } from "../fake/provider.ts";
 import type { FakeProvider } from "../fake/provider.ts";
+import { answerSlowly, slowChat, slowChatNanoUsd, slowChatUsage } from "../fake/slow-chat.ts";
 import { askStanding, forkProxy, KILL_POINTS } from "../kill-proxy.ts";
 import { IS_CI, random, SEED } from "../seed.ts";
 import { readAllEvents, temporaryFolder } from "../start-proxy.ts";
@@ -16,34 +16,6 @@ const ROUNDS_AT_RANDOM = IS_CI ? 360 : 4;
 const ROUNDS_AT_POINTS = IS_CI ? 24 : 1;
 /** As often the same books are killed. */
 const ROUNDS_PER_BOOKS = 40;
-
-/** Answers a chat completion of n tokens, JSON or stream, in steps with pauses. */
-const answerSlowly: FakeProvider["script"] = async (arrived, response) => {
-  const body = JSON.parse(arrived.body.toString("utf8")) as { user: string; stream?: boolean };
-  const n = Number(body.user);
-  const usage = { prompt_tokens: 100 + n, completion_tokens: 10 + n, total_tokens: 110 + 2 * n };
-  if (!body.stream) {
-    await sleep(3);
-    response.writeHead(200, { "content-type": "application/json" }).end(
-      JSON.stringify({
-        id: `c${n}`,
-        model: "gpt-4o-mini",
-        choices: [{ index: 0, message: { role: "assistant", content: "x".repeat(200) }, finish_reason: "stop" }],
-        usage,
-      }),
-    );
-    return;
-  }
-  response.writeHead(200, { "content-type": "text/event-stream" });
-  const chunk = (choices: unknown[], more: object): string =>
-    `data: ${JSON.stringify({ id: `c${n}`, model: "gpt-4o-mini", choices, ...more })}\n\n`;
-  for (let i = 0; i < 5; i++) {
-    response.write(chunk([{ index: 0, delta: { content: `word${i} ` }, finish_reason: null }], { usage: null }));
-    await sleep(1);
-  }
-  response.write(chunk([], { usage }));
-  response.end("data: [DONE]\n\n");
-};
 
 type Saw = { readonly n: number; readonly end: boolean };
 type How = { readonly point: string; readonly nth: number } | { readonly afterMs: number };
@@ -150,8 +122,8 @@ async function checkBooks(
     if (!end) continue;
     const [event] = byN.get(n) ?? [];
     expect(event?.usageState, `${label}: attempt ${n} ended for the client`).toBe("reported");
-    expect(event?.usage, `${label}: attempt ${n}`).toEqual({ input: 100 + n, output: 10 + n });
-    expect(event?.costNanoUsd, `${label}: attempt ${n}`).toBe(String((100 + n) * 150 + (10 + n) * 600));
+    expect(event?.usage, `${label}: attempt ${n}`).toEqual(slowChatUsage(n));
+    expect(event?.costNanoUsd, `${label}: attempt ${n}`).toBe(String(slowChatNanoUsd(n)));
   }
   const without = events.filter((event) => !arrived.includes(Number(event.tags["user"])));
   expect(
@@ -188,13 +160,7 @@ async function goOn(
           const answer = await fetch(`${url}/openai/v1/chat/completions`, {
             method: "POST",
             headers: { "content-type": "application/json", authorization: "Bearer sk-test-kill-client-key" },
-            body: JSON.stringify({
-              model: "gpt-4o-mini",
-              user: String(mine),
-              max_tokens: 500,
-              messages: [{ role: "user", content: "hi" }],
-              ...(stream ? { stream: true, stream_options: { include_usage: true } } : {}),
-            }),
+            body: slowChat(mine, stream),
           });
           const text = await answer.text();
           saw.push({ n: mine, end: stream ? text.includes("[DONE]") : text.endsWith("}") });

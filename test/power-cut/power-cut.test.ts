@@ -1,0 +1,205 @@
+// What was told to a client survives a power cut: the real proxy under load, its disk as it may be after a cut at any
+// instant, and the books that a start makes of it, against what clients were told and what the provider received.
+import { join } from "node:path";
+import { beforeAll, describe, expect, it } from "vitest";
+import { formatUsdExact } from "../../ledger/money.ts";
+import { openForWriting } from "../../ledger/sqlite.ts";
+import type { Sqlite } from "../../ledger/sqlite.ts";
+import { checkAudit } from "../../ledger/usage/audit.ts";
+import { createBooking } from "../../ledger/usage/booking.ts";
+import { readEvents } from "../../ledger/usage/events.ts";
+import type { EventRecord } from "../../ledger/usage/events.ts";
+import { readFoldDifferences, readRegisterDifferences } from "../../ledger/usage/verify.ts";
+import { booksOn } from "../books.ts";
+import { slowChatNanoUsd } from "../fake/slow-chat.ts";
+import { runKeymeter } from "../run-keymeter.ts";
+import { IS_CI, random, SEED } from "../seed.ts";
+import { readAllEvents, temporaryFolder } from "../start-proxy.ts";
+import { byChance, diskAt, EVERYTHING, layOut, NOTHING, readRecording } from "./power-cut.ts";
+import type { Choose, Recording } from "./power-cut.ts";
+import { load, setBudget, startNotingProvider, startProgram } from "./program.ts";
+import type { Attempt } from "./program.ts";
+import { canRecord, createRecorder } from "./recorder.ts";
+
+const CLIENTS = 8;
+const LOAD_MS = IS_CI ? 8_000 : 600;
+const CUTS = IS_CI ? 100 : 12;
+/** After one in so many the program itself is started. */
+const STARTS_EACH = 14;
+const BUDGET = "strict";
+
+/** Which of the attempts that the provider had received a cut may take: today none. One of whose answer a byte was
+ *  seen is never lost, whatever is said here. */
+function mayBeLost(_attempt: Attempt, _cutNs: bigint): boolean {
+  return false;
+}
+
+type Cut = { readonly name: string; readonly ns: bigint; readonly choose: Choose };
+
+describe.skipIf(!canRecord)("a power cut", () => {
+  const attempts = new Map<number, Attempt>();
+  let recording: Recording;
+  let budgetSetNs: bigint;
+  let cuts: readonly Cut[];
+
+  beforeAll(async () => {
+    const { folder, record, environment } = createRecorder();
+    const provider = await startNotingProvider(attempts);
+    const program = await startProgram(provider.url, folder, environment);
+    await setBudget(program, folder, BUDGET);
+    budgetSetNs = process.hrtime.bigint();
+    await load(program.url, attempts, CLIENTS, LOAD_MS);
+    await program.stop();
+    await provider.close();
+    recording = readRecording(record, folder);
+    cuts = chooseCuts(recording, [...attempts.values()]);
+  });
+
+  it("what was told to a client survives it", async () => {
+    let lost = 0;
+    for (const { name, ns, choose } of cuts) {
+      const dataDir = temporaryFolder();
+      layOut(diskAt(recording, ns, choose), dataDir);
+      const { events, budgets, wrong } = await startOn(dataDir);
+      if (ns > budgetSetNs && !budgets.includes(BUDGET)) wrong.push("the budget that was set is gone");
+      expect([...wrong, ...compare(events, attempts, ns)], name).toEqual([]);
+      const gone = lostOf(events, attempts, ns);
+      expect(
+        gone.filter((attempt) => !mayBeLost(attempt, ns)),
+        `${name}: attempts that the provider had received`,
+      ).toEqual([]);
+      lost += gone.length;
+    }
+    console.log(`seed ${SEED}: ${attempts.size} attempts, ${cuts.length} cuts, ${lost} attempts lost`);
+  });
+
+  it("the program starts after it, and its verify finds nothing", async () => {
+    const provider = await startNotingProvider(attempts);
+    for (const { name, ns, choose } of cuts.filter((_cut, i) => i % STARTS_EACH === 1)) {
+      const dataDir = temporaryFolder();
+      layOut(diskAt(recording, ns, choose), dataDir);
+      const program = await startProgram(provider.url, dataDir);
+      const { text, code } = await runKeymeter({ dataDir, opsUrl: program.opsUrl }, "verify");
+      expect(code, `${name}\n${text}`).toBe(0);
+      expect(compare(await readAllEvents(dataDir), attempts, ns), name).toEqual([]);
+      await program.stop();
+    }
+    await provider.close();
+  });
+});
+
+/** The extremes, when a client had just been told something; then one in each part of the run, in turn between two
+ *  syncs and when a client had just been told something. */
+function chooseCuts({ entries }: Recording, attempts: readonly Attempt[]): Cut[] {
+  const next = random(SEED);
+  const firstNs = entries[0]?.beganNs ?? 0n;
+  const synced = entries.filter(({ type }) => type === "sync").map(({ endedNs }) => endedNs);
+  const told = attempts
+    .flatMap(({ firstByteNs, endedNs }) => [firstByteNs ?? 0n, endedNs ?? 0n])
+    .toSorted((a, b) => Number(a - b));
+  /** One of the nth of so many parts. */
+  const oneOf = (instants: readonly bigint[], n: number, parts: number): number =>
+    Math.floor(((n + next()) / parts) * instants.length);
+  const whenTold = (n: number, parts: number): bigint => (told[oneOf(told, n, parts)] ?? 0n) + 1n;
+  const betweenSyncs = (n: number, parts: number): bigint => {
+    const one = oneOf(synced, n, parts);
+    const [fromNs, untilNs] = [synced[one - 1] ?? firstNs, synced[one] ?? firstNs];
+    return fromNs + BigInt(Math.floor(next() * Number(untilNs - fromNs)));
+  };
+  const cutAt = (what: string, ns: bigint, choose: Choose): Cut => {
+    const ms = Number(ns - firstNs) / 1e6;
+    return { name: `seed ${SEED}, ${what}, ${ms.toFixed(3)} ms after the first change`, ns, choose };
+  };
+  return [
+    cutAt("all is there", whenTold(0, 1), EVERYTHING),
+    cutAt("only what was synced is there", whenTold(0, 1), NOTHING),
+    ...Array.from({ length: CUTS }, (_, n) =>
+      cutAt(`cut ${n}`, (n % 2 === 0 ? betweenSyncs : whenTold)(n, CUTS), byChance(next)),
+    ),
+  ];
+}
+
+type Started = {
+  readonly events: readonly EventRecord[];
+  readonly budgets: readonly string[];
+  /** What is wrong with the books as such. */
+  readonly wrong: string[];
+};
+
+/** Starts on the books as the writer's thread does: what is open becomes an event of the crash. */
+async function startOn(dataDir: string): Promise<Started> {
+  const database = openForWriting(join(dataDir, "usage.db"), "usage", "power");
+  try {
+    const held = readHeld(database);
+    const booking = createBooking(database, "UTC", "enforce", Date.now());
+    const [memory] = booking.book([{ type: "verify", atMs: Date.now() }]);
+    const books = booksOn<"usage">(database);
+    const events = await readEvents(books, { limit: 1_000_000 });
+    const { broken } = await checkAudit(books);
+    return {
+      events,
+      budgets: database.prepare("SELECT id FROM budgets").pluck().all() as string[],
+      wrong: [
+        ...(memory?.type === "verified" ? memory.differences : ["the books could not be verified"]),
+        ...(memory?.type === "verified" && memory.reservedNanoUsd !== 0n ? ["something is still held"] : []),
+        ...(await readFoldDifferences(books)),
+        ...(await readRegisterDifferences(books)),
+        ...(broken ? [`audit record ${broken.seq}: ${broken.why}`] : []),
+        ...compareWithHeld(events, held),
+      ],
+    };
+  } finally {
+    database.close();
+  }
+}
+
+/** What the strict budget holds for each attempt that is open. */
+function readHeld(database: Sqlite): ReadonlyMap<string, bigint> {
+  const rows = database.prepare("SELECT 'att_' || attempt_id, bound_nano_usd FROM reservations").raw().all();
+  return new Map(rows as [string, bigint][]);
+}
+
+/** Each attempt that was open is an event of the crash, at what was held, and no other one is. */
+function compareWithHeld(events: readonly EventRecord[], held: ReadonlyMap<string, bigint>): string[] {
+  const crashed = new Map(events.filter(isCrash).map(({ attemptId, costNanoUsd }) => [attemptId, costNanoUsd]));
+  return [...new Set([...held.keys(), ...crashed.keys()])]
+    .filter((id) => crashed.get(id) !== held.get(id)?.toString())
+    .map((id) => `${id} is booked at ${crashed.get(id)}, held was ${held.get(id)}`);
+}
+
+/** What in the books is not as clients were told, or was told and is not there. */
+function compare(events: readonly EventRecord[], attempts: ReadonlyMap<number, Attempt>, cutNs: bigint): string[] {
+  const byNumber = groupByNumber(events);
+  const strange = [...byNumber].flatMap(([n, own]) => {
+    const attempt = attempts.get(n);
+    if (!attempt || attempt.sentNs >= cutNs) return [`attempt ${n} was not sent`];
+    return own.length > 1 ? [`attempt ${n} is in the books ${own.length} times`] : [];
+  });
+  const missing = [...attempts.values()].flatMap((attempt) => {
+    const { n, requestId, firstByteNs = cutNs, endedNs = cutNs, costUsd } = attempt;
+    if (firstByteNs >= cutNs) return [];
+    const [event] = byNumber.get(n) ?? [];
+    if (!event || event.requestId !== requestId)
+      return [`attempt ${n} was answered as ${requestId}, and is not in the books`];
+    if (endedNs >= cutNs) return [];
+    const booked = `${event.outcome} at ${event.costNanoUsd}`;
+    const told = `complete at ${slowChatNanoUsd(n)}`;
+    const isTold = costUsd === undefined || costUsd === formatUsdExact(BigInt(event.costNanoUsd ?? 0));
+    return booked === told && isTold ? [] : [`attempt ${n} is ${booked}; its client was told ${told}, $${costUsd}`];
+  });
+  return [...strange, ...missing];
+}
+
+/** Attempts that the provider had received, and of which the books know nothing. */
+function lostOf(events: readonly EventRecord[], attempts: ReadonlyMap<number, Attempt>, cutNs: bigint): Attempt[] {
+  const byNumber = groupByNumber(events);
+  return [...attempts.values()].filter(({ n, receivedNs = cutNs }) => receivedNs < cutNs && !byNumber.has(n));
+}
+
+function groupByNumber(events: readonly EventRecord[]): ReadonlyMap<number, readonly EventRecord[]> {
+  return Map.groupBy(events, ({ tags }) => Number(tags["user"]));
+}
+
+function isCrash({ outcome }: EventRecord): boolean {
+  return outcome === "crash";
+}
