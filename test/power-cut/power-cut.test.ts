@@ -17,7 +17,7 @@ import { IS_CI, random, SEED } from "../seed.ts";
 import { readAllEvents, temporaryFolder } from "../start-proxy.ts";
 import { byChance, diskAt, EVERYTHING, layOut, NOTHING, readRecording } from "./power-cut.ts";
 import type { Choose, Recording } from "./power-cut.ts";
-import { load, setBudget, startNotingProvider, startProgram } from "./program.ts";
+import { load, setBudget, startNotingProvider, whileRunning } from "./program.ts";
 import type { Attempt } from "./program.ts";
 import { canRecord, createRecorder } from "./recorder.ts";
 
@@ -45,11 +45,11 @@ describe.skipIf(!canRecord)("a power cut", () => {
   beforeAll(async () => {
     const { folder, record, environment } = createRecorder();
     const provider = await startNotingProvider(attempts);
-    const program = await startProgram(provider.url, folder, environment);
-    await setBudget(program, folder, BUDGET);
-    budgetSetNs = process.hrtime.bigint();
-    await load(program.url, attempts, CLIENTS, LOAD_MS);
-    await program.stop();
+    await whileRunning(provider.url, folder, environment, async (program) => {
+      await setBudget(program, folder, BUDGET);
+      budgetSetNs = process.hrtime.bigint();
+      await load(program.url, attempts, CLIENTS, LOAD_MS);
+    });
     await provider.close();
     recording = readRecording(record, folder);
     cuts = chooseCuts(recording, [...attempts.values()]);
@@ -74,17 +74,16 @@ describe.skipIf(!canRecord)("a power cut", () => {
   });
 
   it("the program starts after it, and its verify finds nothing", async () => {
-    const provider = await startNotingProvider(attempts);
     for (const { name, ns, choose } of cuts.filter((_cut, i) => i % STARTS_EACH === 1)) {
       const dataDir = temporaryFolder();
       layOut(diskAt(recording, ns, choose), dataDir);
-      const program = await startProgram(provider.url, dataDir);
-      const { text, code } = await runKeymeter({ dataDir, opsUrl: program.opsUrl }, "verify");
-      expect(code, `${name}\n${text}`).toBe(0);
-      expect(compare(await readAllEvents(dataDir), attempts, ns), name).toEqual([]);
-      await program.stop();
+      // Nothing is asked of it: there is nobody behind it.
+      await whileRunning("http://127.0.0.1:9", dataDir, {}, async ({ opsUrl }) => {
+        const { text, code } = await runKeymeter({ dataDir, opsUrl }, "verify");
+        expect(code, `${name}\n${text}`).toBe(0);
+        expect(compare(await readAllEvents(dataDir), attempts, ns), name).toEqual([]);
+      });
     }
-    await provider.close();
   });
 });
 

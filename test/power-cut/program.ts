@@ -10,14 +10,15 @@ import { answerSlowly, slowChat } from "../fake/slow-chat.ts";
 
 const KEYMETER = fileURLToPath(new URL("../../keymeter.ts", import.meta.url));
 
-export type Program = { readonly url: string; readonly opsUrl: string; stop(): Promise<void> };
+type Program = { readonly url: string; readonly opsUrl: string };
 
-/** Resolves when it listens; rejects when it ends instead. */
-export async function startProgram(
+/** Runs it while `during` lasts. Rejects when it ends at its start. */
+export async function whileRunning<T>(
   upstream: string,
   dataDir: string,
-  environment: { readonly [name: string]: string } = {},
-): Promise<Program> {
+  environment: { readonly [name: string]: string },
+  during: (program: Program) => Promise<T>,
+): Promise<T> {
   const child = fork(KEYMETER, ["proxy"], {
     env: {
       ...process.env,
@@ -34,15 +35,13 @@ export async function startProgram(
     child.once("message", (message) => resolve(message as { port: number; opsPort: number }));
     void exited.then((code) => reject(new Error(`the proxy ended at its start with ${code}`)));
   });
-  const { port, opsPort } = await ready;
-  return {
-    url: `http://127.0.0.1:${port}`,
-    opsUrl: `http://127.0.0.1:${opsPort}`,
-    async stop() {
-      child.kill("SIGTERM");
-      await exited;
-    },
-  };
+  try {
+    const { port, opsPort } = await ready;
+    return await during({ url: `http://127.0.0.1:${port}`, opsUrl: `http://127.0.0.1:${opsPort}` });
+  } finally {
+    child.kill("SIGTERM");
+    await exited;
+  }
 }
 
 /** Sets a strict budget over everything, which nothing here reaches. Resolves when the program has said that it is
