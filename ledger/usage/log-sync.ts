@@ -41,8 +41,7 @@ export function createLogSync({ path, lagMs, rewrite }: LogSyncSettings): LogSyn
   let failed: string | undefined;
   let isClosed = false;
   let soon: NodeJS.Timeout | undefined;
-  /** In the order of their batches. */
-  const waiting: { readonly batch: number; readonly resolve: () => void }[] = [];
+  let waiting: { readonly batch: number; readonly resolve: () => void }[] = [];
 
   const start = (): void => {
     if (since !== undefined || wanted <= durable || isClosed) return;
@@ -53,8 +52,9 @@ export function createLogSync({ path, lagMs, rewrite }: LogSyncSettings): LogSyn
       if (error) return void again(error);
       failed = undefined;
       durable = covers;
-      const first = waiting.findIndex(({ batch }) => batch > durable);
-      for (const { resolve } of waiting.splice(0, first < 0 ? waiting.length : first)) resolve();
+      const asked = waiting;
+      waiting = asked.filter(({ batch }) => batch > durable);
+      for (const { batch, resolve } of asked) if (batch <= durable) resolve();
       start();
     });
   };

@@ -1,6 +1,7 @@
 // What was told to a client survives a power cut: the real proxy under load, its disk as it may be after a cut at any
 // instant, and the books that a start makes of it, against what clients were told and what the provider received.
 import { join } from "node:path";
+import { setTimeout as sleep } from "node:timers/promises";
 import { beforeAll, describe, expect, it } from "vitest";
 import { formatUsdExact } from "../../ledger/money.ts";
 import { openForWriting } from "../../ledger/sqlite.ts";
@@ -11,14 +12,15 @@ import { readEvents } from "../../ledger/usage/events.ts";
 import type { EventRecord } from "../../ledger/usage/events.ts";
 import { readFoldDifferences, readRegisterDifferences } from "../../ledger/usage/verify.ts";
 import { booksOn } from "../books.ts";
-import { slowChatNanoUsd } from "../fake/slow-chat.ts";
+import { startFakeProvider } from "../fake/provider.ts";
+import { answerSlowly, slowChatNanoUsd } from "../fake/slow-chat.ts";
 import { runKeymeter } from "../run-keymeter.ts";
 import { IS_CI, random, SEED } from "../seed.ts";
 import { verifyMemory } from "../simulation/verify-memory.ts";
 import { readAllEvents, temporaryFolder } from "../start-proxy.ts";
 import { byChance, diskAt, EVERYTHING, layOut, NOTHING, readRecording } from "./power-cut.ts";
 import type { Choose, Recording } from "./power-cut.ts";
-import { load, setBudget, startNotingProvider, whileRunning } from "./program.ts";
+import { askSlowly, load, setBudget, startNotingProvider, whileRunning } from "./program.ts";
 import type { Attempt } from "./program.ts";
 import { canRecord, createRecorder } from "./recorder.ts";
 
@@ -28,6 +30,8 @@ const CUTS = IS_CI ? 100 : 12;
 /** After one in so many the program itself is started. */
 const STARTS_EACH = 14;
 const BUDGET = "strict";
+/** As on a cloud's disk: more is committed while one fsync runs. */
+const SYNC_MS = 3;
 
 /** Which of the attempts that the provider had received a cut may take: those that were sent in the last tenth of a
  *  second. One of whose answer a byte was seen is never lost, whatever is said here. */
@@ -47,7 +51,7 @@ describe.skipIf(!canRecord)("a power cut", () => {
   let cuts: readonly Cut[];
 
   beforeAll(async () => {
-    const { folder, record, environment } = createRecorder();
+    const { folder, record, environment } = createRecorder(SYNC_MS);
     const provider = await startNotingProvider(attempts);
     await whileRunning(provider.url, folder, environment, async (program) => {
       await setBudget(program, folder, BUDGET);
@@ -90,6 +94,53 @@ describe.skipIf(!canRecord)("a power cut", () => {
     }
   });
 });
+
+describe.skipIf(!canRecord)("the log", () => {
+  it("goes to the disk unasked, and once more what a failed fsync should have kept", async () => {
+    const { folder, record, environment, whileSyncs } = createRecorder();
+    let letGo = (): void => {};
+    const held = new Promise<void>((resolve) => (letGo = resolve));
+    const provider = await startFakeProvider(async (arrived, response, request) => {
+      const { user } = JSON.parse(arrived.body.toString("utf8")) as { user: string };
+      if (user === HELD) await held;
+      await answerSlowly(arrived, response, request);
+    });
+    const outcomesAt = async (ns: bigint): Promise<object> => {
+      const dataDir = temporaryFolder();
+      layOut(diskAt(readRecording(record, folder), ns, NOTHING), dataDir);
+      const { events, wrong } = await startOn(dataDir);
+      expect(wrong).toEqual([]);
+      return Object.fromEntries(events.map(({ tags, outcome }) => [tags["user"], outcome]));
+    };
+    await whileRunning(provider.url, folder, environment, async (program) => {
+      await setBudget(program, folder, BUDGET);
+      const statusOf = async (n: number): Promise<number> => {
+        const answer = await askSlowly(program.url, n, false);
+        await answer.text();
+        return answer.status;
+      };
+      expect(await statusOf(1)).toBe(200);
+      const pending = statusOf(Number(HELD));
+      await expect.poll(() => provider.journal.length).toBe(2);
+      await sleep(UNASKED_MS);
+      const unaskedNs = process.hrtime.bigint();
+      expect(await whileSyncs("fail", () => statusOf(2))).toBe(503);
+      await expect.poll(() => statusOf(3)).toBe(200);
+      letGo();
+      expect(await pending).toBe(200);
+      const endedNs = process.hrtime.bigint();
+      expect(await outcomesAt(unaskedNs)).toEqual({ 1: "complete", [HELD]: "crash" });
+      const complete = { 1: "complete", 2: "complete", 3: "complete", [HELD]: "complete" };
+      expect(await outcomesAt(endedNs)).toEqual(complete);
+    });
+    await provider.close();
+  });
+});
+
+/** Its provider takes a long time. */
+const HELD = "9";
+/** A tenth of a second, and some time for the machine. */
+const UNASKED_MS = 200;
 
 /** The extremes, when a client had just been told something; then one in each part of the run, in turn between two
  *  syncs and when a client had just been told something. */

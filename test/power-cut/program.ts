@@ -80,17 +80,22 @@ export function startNotingProvider(attempts: ReadonlyMap<number, Attempt>): Pro
   });
 }
 
+/** Request n (slow-chat.ts). */
+export function askSlowly(url: string, n: number, stream: boolean): Promise<Response> {
+  return fetch(`${url}/openai/v1/chat/completions`, {
+    method: "POST",
+    headers: { "content-type": "application/json", authorization: "Bearer sk-test-power-client-key" },
+    body: slowChat(n, stream),
+  });
+}
+
 /** So many clients at once ask, JSON and streams in turn, for so long; each request is answered in full. */
 export async function load(url: string, attempts: Map<number, Attempt>, clients: number, ms: number): Promise<void> {
   const untilMs = Date.now() + ms;
   const ask = async (n: number): Promise<void> => {
     const attempt: Attempt = { n, sentNs: process.hrtime.bigint() };
     attempts.set(n, attempt);
-    const answer = await fetch(`${url}/openai/v1/chat/completions`, {
-      method: "POST",
-      headers: { "content-type": "application/json", authorization: "Bearer sk-test-power-client-key" },
-      body: slowChat(n, n % 2 === 0),
-    });
+    const answer = await askSlowly(url, n, n % 2 === 0);
     attempt.firstByteNs = process.hrtime.bigint();
     const text = await answer.text();
     attempt.endedNs = process.hrtime.bigint();

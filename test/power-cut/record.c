@@ -4,6 +4,7 @@
 //   KEYMETER_RECORD_TO         the record
 //   KEYMETER_SYNC_FAILS_WHILE  a file: while it exists, fsync and fdatasync fail with EIO and reach no disk
 //   KEYMETER_SYNC_WAITS_WHILE  a file: while it exists, they wait
+//   KEYMETER_SYNC_TAKES_US     how long each takes beyond what the disk does, as a slower one would
 // One lock stands around each change and its record, so the record has the order of the disk's cache. A sync waits
 // outside of it, and stands there twice: what was changed before it began, and when it returned. The kernel says which
 // file a descriptor means: no dup, rename or close can be missed. Not seen are changes by mmap (SQLite makes those to
@@ -36,6 +37,7 @@ struct head {
 enum { AT_POSITION = -1 };
 
 static const char *under, *fails_while, *waits_while;
+static useconds_t takes_us;
 static size_t under_bytes;
 static int record = -1;
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
@@ -45,6 +47,8 @@ __attribute__((constructor)) static void start(void) {
   under = getenv("KEYMETER_RECORD_UNDER");
   fails_while = getenv("KEYMETER_SYNC_FAILS_WHILE");
   waits_while = getenv("KEYMETER_SYNC_WAITS_WHILE");
+  const char *takes = getenv("KEYMETER_SYNC_TAKES_US");
+  takes_us = takes ? (useconds_t)strtoul(takes, NULL, 10) : 0;
   if (!to || !under) return;
   under_bytes = strlen(under);
   record = open(to, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0600);
@@ -169,6 +173,7 @@ static int sync_file(long call, int file) {
   uint64_t began_ns = now_ns();
   note(SYNC_BEGAN, path, began_ns, 0, NULL, 0);
   pthread_mutex_unlock(&lock);
+  if (takes_us > 0) usleep(takes_us);
   while (is_there(waits_while)) usleep(1000);
   int error = is_there(fails_while) ? EIO : syscall(call, file) < 0 ? errno : 0;
   pthread_mutex_lock(&lock);

@@ -24,8 +24,9 @@ const library = build();
 export const canRecord = library !== undefined;
 if (!canRecord) noteSkipped("no C compiler, or no glibc on Linux: tests of power cuts are skipped");
 
-/** Of one program that is about to be started, in a folder of its own. */
-export function createRecorder(): Recorder {
+/** Of one program that is about to be started, in a folder of its own. `syncMs`: what each of its fsyncs takes beyond
+ *  what the disk does. */
+export function createRecorder(syncMs = 0): Recorder {
   if (library === undefined) throw new Error("nothing can be recorded here: ask canRecord first");
   const place = realpathSync(temporaryFolder());
   const [folder, record] = [join(place, "data"), join(place, "record")];
@@ -40,6 +41,7 @@ export function createRecorder(): Recorder {
       KEYMETER_RECORD_TO: record,
       KEYMETER_SYNC_FAILS_WHILE: controls.fail,
       KEYMETER_SYNC_WAITS_WHILE: controls.wait,
+      KEYMETER_SYNC_TAKES_US: String(syncMs * 1_000),
     },
     async whileSyncs(fare, during) {
       writeFileSync(controls[fare], "");
