@@ -17,13 +17,12 @@ export type Choose = (parts: number) => (part: number) => boolean;
 export const EVERYTHING: Choose = () => () => true;
 export const NOTHING: Choose = () => () => false;
 
-/** Of each change all, nothing or any of its parts; `next` gives numbers in [0, 1). */
+/** A disk with more or less luck: of each change all, nothing or any of its parts. `next` gives numbers in [0, 1). */
 export function byChance(next: () => number): Choose {
+  const luck = next();
   return () => {
-    const fate = next();
-    if (fate < 1 / 3) return () => true;
-    if (fate < 2 / 3) return () => false;
-    return () => next() < 0.5;
+    if (next() < luck) return () => true;
+    return next() < 0.5 ? () => false : () => next() < 0.5;
   };
 }
 

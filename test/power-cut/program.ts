@@ -61,6 +61,7 @@ export async function setBudget({ opsUrl }: Program, dataDir: string, id: string
  *  the sending before it. */
 export type Attempt = {
   readonly n: number;
+  readonly stream: boolean;
   readonly sentNs: bigint;
   receivedNs?: bigint;
   firstByteNs?: bigint;
@@ -89,13 +90,18 @@ export function askSlowly(url: string, n: number, stream: boolean): Promise<Resp
   });
 }
 
-/** So many clients at once ask, JSON and streams in turn, for so long; each request is answered in full. */
-export async function load(url: string, attempts: Map<number, Attempt>, clients: number, ms: number): Promise<void> {
-  const untilMs = Date.now() + ms;
+/** So many clients at once send so many requests, JSON and streams in turn; each is answered in full. */
+export async function load(
+  url: string,
+  attempts: Map<number, Attempt>,
+  clients: number,
+  requests: number,
+): Promise<void> {
   const ask = async (n: number): Promise<void> => {
-    const attempt: Attempt = { n, sentNs: process.hrtime.bigint() };
+    const stream = n % 2 === 0;
+    const attempt: Attempt = { n, stream, sentNs: process.hrtime.bigint() };
     attempts.set(n, attempt);
-    const answer = await askSlowly(url, n, n % 2 === 0);
+    const answer = await askSlowly(url, n, stream);
     attempt.firstByteNs = process.hrtime.bigint();
     const text = await answer.text();
     attempt.endedNs = process.hrtime.bigint();
@@ -106,7 +112,7 @@ export async function load(url: string, attempts: Map<number, Attempt>, clients:
   };
   await Promise.all(
     Array.from({ length: clients }, async () => {
-      while (Date.now() < untilMs) await ask(attempts.size + 1);
+      while (attempts.size < requests) await ask(attempts.size + 1);
     }),
   );
 }

@@ -55,7 +55,7 @@ describe.skipIf(!canRecord)("after a power cut", () => {
     console.log(`seed ${SEED}`);
     const next = random(SEED);
     const seen = new Set<string>();
-    for (let i = 0; i < 500; i++) {
+    for (let i = 0; i < 2_000; i++) {
       const text = diskAfter("large", byChance(next)).get("first")?.toString() ?? "";
       expect(text.slice(0, 7), `seed ${SEED}`).toBe("one,two");
       const sectors = [0, 1, 2, 3].map((n) => text.slice(Math.max(7, n * 512), (n + 1) * 512));
