@@ -159,7 +159,8 @@ class TwoStates {
 const KINDS = ["none", "create", "write", "size", "unlink", "rename", "link", "syncBegan", "syncReturned"] as const;
 const HEAD_BYTES = 40;
 
-/** What stands in a record of what was done in the folder; of a record that breaks off, all that is whole. */
+/** What stands in a record of what was done in a folder that was empty when it began; of a record that breaks off, all
+ *  that is whole. */
 export function readRecording(file: string, folder: string): Recording {
   const text = readFileSync(file);
   const names = new Map<string, FileId>();

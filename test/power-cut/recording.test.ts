@@ -46,7 +46,7 @@ describe.skipIf(!canRecord)("after a power cut", () => {
     ["renamed for good", { second: "one" }, { second: "one" }],
     ["unlinked", {}, { second: "one" }],
     ["pool", { pool: "pool" }, { pool: "pool" }],
-  ])("when it has %s, all there is may be there, and what was synced is", (step, most, least) => {
+  ])("at the step %s all there is may be there, and what was synced is", (step, most, least) => {
     expect(textsAfter(step, EVERYTHING)).toEqual(most);
     expect(textsAfter(step, NOTHING)).toEqual(least);
   });
