@@ -2,6 +2,7 @@
 // storage is booked, so that no hour of it is booked twice. What is not known any more is booked from the change on.
 import type { Call } from "./dialects/call.ts";
 import type { Reading } from "./dialects/reading.ts";
+import { createNewest } from "./newest.ts";
 
 type Kept = NonNullable<Reading["keeps"]>;
 
@@ -14,14 +15,12 @@ export type Caches = {
 const MOST_REMEMBERED = 10_000;
 
 export function createCaches(): Caches {
-  const caches = new Map<string, Kept>();
+  const caches = createNewest<Kept>(MOST_REMEMBERED);
   // Vertex answers with a longer name than stands in its paths.
   const nameOf = (provider: string, name: string): string =>
     `${provider}\n${name.replace(/^.*\/(?=cachedContents\/)/, "")}`;
   return {
     remember(provider, kept) {
-      const [oldest] = caches.keys();
-      if (caches.size >= MOST_REMEMBERED && oldest !== undefined) caches.delete(oldest);
       const key = nameOf(provider, kept.name);
       // Of two changes at once the later end counts, whichever is booked last.
       const untilMs = Math.max(kept.untilMs, caches.get(key)?.untilMs ?? 0);

@@ -3,6 +3,7 @@
 import { contextTokens } from "../ledger/usage.ts";
 import type { Usage } from "../ledger/usage.ts";
 import type { Call } from "./dialects/call.ts";
+import { createNewest } from "./newest.ts";
 
 export type Lengths = {
   remember(provider: string, responseId: string, usage: Usage): void;
@@ -13,12 +14,10 @@ export type Lengths = {
 const MOST_REMEMBERED = 100_000;
 
 export function createLengths(): Lengths {
-  const tokens = new Map<string, number>();
+  const tokens = createNewest<number>(MOST_REMEMBERED);
   const nameOf = (provider: string, responseId: string): string => `${provider}\n${responseId}`;
   return {
     remember(provider, responseId, usage) {
-      const [oldest] = tokens.keys();
-      if (tokens.size >= MOST_REMEMBERED && oldest !== undefined) tokens.delete(oldest);
       tokens.set(nameOf(provider, responseId), contextTokens(usage) + (usage.output ?? 0));
     },
     measured(provider, call) {

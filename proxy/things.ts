@@ -5,6 +5,7 @@ import { readThingOwners, readThings } from "../ledger/usage/things.ts";
 import type { UsageBooks } from "../ledger/books.ts";
 import type { Writer } from "../ledger/usage/writer.ts";
 import type { Log } from "../service/log.ts";
+import { createNewest } from "./newest.ts";
 
 export type Things = {
   /** Remembers what a key made, so that the key may reach it, and writes it down. Resolves when it is durable. Never
@@ -22,7 +23,7 @@ export type Things = {
 const MOST_REMEMBERED = 500_000;
 
 export async function createThings(books: UsageBooks, writer: Writer, log: Log): Promise<Things> {
-  const owners = new Map<string, string>();
+  const owners = createNewest<string>(MOST_REMEMBERED);
   const nameOf = (provider: string, name: string): string => `${provider}\n${name}`;
   /** Whether the books hold more than memory does. */
   let isPart = false;
@@ -32,12 +33,7 @@ export async function createThings(books: UsageBooks, writer: Writer, log: Log):
       const key = nameOf(provider, name);
       // The first that made it stays its owner, as in the books.
       if (owners.has(key)) continue;
-      if (owners.size >= MOST_REMEMBERED) {
-        isPart = true;
-        const [oldest] = owners.keys();
-        if (oldest !== undefined) owners.delete(oldest);
-      }
-      owners.set(key, keyId);
+      if (owners.set(key, keyId)) isPart = true;
     }
   };
   const ownersOf: Things["ownersOf"] = async (provider, names) => {

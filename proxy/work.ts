@@ -12,6 +12,7 @@ import { PLAIN_CALL } from "./dialects/call.ts";
 import type { Call } from "./dialects/call.ts";
 import type { Reading } from "./dialects/reading.ts";
 import type { Ending } from "./ending.ts";
+import { createNewest } from "./newest.ts";
 import type { Target } from "./target.ts";
 import type { Seen } from "./meter.ts";
 
@@ -50,9 +51,9 @@ export async function createWork(books: UsageBooks, writer: Writer): Promise<Wor
   const read = async (): Promise<Map<string, PendingWork>> =>
     new Map((await readPendingWork(books)).map((work) => [name(work.provider, work.workId), work]));
   let pending = await read();
-  const early = new Map<string, Result>();
-  const places = new Map<string, string>();
-  const saidGone = new Map<string, number>();
+  const early = createNewest<Result>(MOST_EARLY);
+  const places = createNewest<string>(MOST_PLACES);
+  const saidGone = createNewest<number>(MOST_EARLY);
   return {
     async suspend({ attemptId, asked, held }, workId) {
       const { asker, provider, call, team, project, env, tags } = asked;
@@ -76,22 +77,14 @@ export async function createWork(books: UsageBooks, writer: Writer): Promise<Wor
         });
       return isFirst;
     },
-    alias(provider, place, workId) {
-      const [oldest] = places.keys();
-      if (places.size >= MOST_PLACES && oldest !== undefined) places.delete(oldest);
-      places.set(name(provider, place), workId);
-    },
+    alias: (provider, place, workId) => void places.set(name(provider, place), workId),
     resolve: (provider, place) => places.get(name(provider, place)) ?? place,
     take(provider, workId) {
       const found = pending.get(name(provider, workId));
       pending.delete(name(provider, workId));
       return found;
     },
-    keepEarly(provider, workId, result) {
-      const [oldest] = early.keys();
-      if (early.size >= MOST_EARLY && oldest !== undefined) early.delete(oldest);
-      early.set(name(provider, workId), result);
-    },
+    keepEarly: (provider, workId, result) => void early.set(name(provider, workId), result),
     takeEarly(provider, workId) {
       const found = early.get(name(provider, workId));
       early.delete(name(provider, workId));
@@ -101,8 +94,6 @@ export async function createWork(books: UsageBooks, writer: Writer): Promise<Wor
       const key = name(provider, workId);
       const firstMs = saidGone.get(key);
       if (firstMs !== undefined) return nowMs - firstMs >= GONE_MS;
-      const [oldest] = saidGone.keys();
-      if (saidGone.size >= MOST_EARLY && oldest !== undefined) saidGone.delete(oldest);
       if (pending.has(key)) saidGone.set(key, nowMs);
       return false;
     },
