@@ -37,8 +37,12 @@ const MOST_REFERENCES = 1_000;
 
 /** The headers that the reading of a request goes by. */
 export function headersToRead({ describingHeaders = [] }: Dialect, headers: IncomingHttpHeaders): ToRead["headers"] {
-  const named = ["content-type", ...describingHeaders].map((name) => [name, headers[name]] as const);
-  return Object.fromEntries(named.flatMap(([name, value]) => (value === undefined ? [] : [[name, String(value)]])));
+  const read: { [name: string]: string } = {};
+  for (const name of ["content-type", ...describingHeaders]) {
+    const value = headers[name];
+    if (value !== undefined) read[name] = String(value);
+  }
+  return read;
 }
 
 /** Throws Refused for a body that is odd. */

@@ -139,7 +139,7 @@ export function unknownBeta(header: string | string[] | undefined, by: KnownBy):
 }
 
 /** Models beside the one that is asked for: those it falls back to, and advisors. */
-export function otherModels(body: JsonObject): { instead: string[]; beside: string[] } {
+export function otherModels(body: JsonObject): { instead: readonly string[]; beside: readonly string[] } {
   const inline = objectsIn(body["messages"]).flatMap((message) =>
     objectsIn(message["content"]).flatMap((block) => objectAt(objectAt(block, "tool"), "definition") ?? []),
   );

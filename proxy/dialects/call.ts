@@ -43,7 +43,7 @@ export type Call = {
   /** How many separate inputs it holds, each with a context of its own. Absent: one. */
   readonly inputs?: number;
   /** Why what is made cannot be told from what goes by: the most that it can cost is then what is expected. */
-  readonly hidden?: string;
+  readonly hidden?: string | undefined;
   /** Whether a model may think in it unseen; false only where that is known to be off. */
   readonly mayThink?: boolean;
   /** Text goes in and text comes out. Absent: sound, pictures or film may be among it. */
@@ -61,7 +61,7 @@ export type Call = {
   /** The longest context that one pass of the request can have, where that is less than the model's. */
   readonly longestContext?: number;
   /** Fees that the request fixes: pictures, seconds of film, characters to be spoken. */
-  readonly fees?: Usage;
+  readonly fees?: Usage | undefined;
   /** The answer is the result of work: whole however large, and maybe one JSON object a line. */
   readonly isResult?: boolean;
   /** Tags that the body carries (`user`, `metadata.user_id`). */

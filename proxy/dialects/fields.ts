@@ -19,10 +19,11 @@ export function unknownField(
   { allowed }: KnownBy,
   holder = "",
 ): Why | undefined {
-  const name = Object.keys(body ?? {}).find(
+  if (!body) return undefined;
+  const name = Object.keys(body).find(
     (field) =>
       !known.has(field) &&
-      body?.[field] !== undefined &&
+      body[field] !== undefined &&
       body[field] !== null &&
       !allowed.includes(field) &&
       !allowed.includes(`${holder}${field}`),

@@ -14,11 +14,17 @@ export function objectAt(value: unknown, name: string): JsonObject | undefined {
   return typeof member === "object" && member !== null && !Array.isArray(member) ? (member as JsonObject) : undefined;
 }
 
+/** An empty list, one for all: most of what is looked for stands in no body. */
+export const NONE: readonly never[] = Object.freeze([]);
+
 /** The objects of a list; empty when it is none. */
-export function objectsIn(value: unknown): JsonObject[] {
-  return Array.isArray(value)
-    ? value.filter((item): item is JsonObject => typeof item === "object" && item !== null && !Array.isArray(item))
-    : [];
+export function objectsIn(value: unknown): readonly JsonObject[] {
+  if (!Array.isArray(value)) return NONE;
+  return value.every(isObject) ? value : value.filter(isObject);
+}
+
+function isObject(item: unknown): item is JsonObject {
+  return typeof item === "object" && item !== null && !Array.isArray(item);
 }
 
 /** A member of what may be no object at all. */
@@ -34,14 +40,15 @@ export function textAt(value: unknown, name: string): string | undefined {
 
 /** The members of an object that are texts: tags that a body carries. */
 export function textsOf(value: JsonObject | undefined): { [name: string]: string } {
+  if (!value) return {};
   return Object.fromEntries(
-    Object.entries(value ?? {}).filter((entry): entry is [string, string] => typeof entry[1] === "string"),
+    Object.entries(value).filter((entry): entry is [string, string] => typeof entry[1] === "string"),
   );
 }
 
 /** The items of a list, whatever they are; empty when it is none. */
 export function listOf(value: unknown): readonly unknown[] {
-  return Array.isArray(value) ? (value as unknown[]) : [];
+  return Array.isArray(value) ? (value as unknown[]) : NONE;
 }
 
 /** A value in a sentence. */
@@ -79,23 +86,22 @@ export function findDeep(
   if (depth > 64) return false;
   if (name !== "" && test(name, value)) return true;
   if (Array.isArray(value)) return value.some((item) => findDeep(item, test, name, depth + 1));
-  if (typeof value === "object" && value !== null)
-    return Object.entries(value).some(([key, member]) => findDeep(member, test, key, depth + 1));
+  if (typeof value !== "object" || value === null) return false;
+  for (const key of Object.keys(value)) if (findDeep((value as JsonObject)[key], test, key, depth + 1)) return true;
   return false;
 }
 
 /** Every value under one of the names, wherever it stands in a body. */
-export function findAll(value: unknown, names: ReadonlySet<string>, depth = 0): unknown[] {
-  if (depth > 64 || typeof value !== "object" || value === null) return [];
+export function findAll(value: unknown, names: ReadonlySet<string>, found: unknown[] = [], depth = 0): unknown[] {
+  if (depth > 64 || typeof value !== "object" || value === null) return found;
   if (Array.isArray(value)) {
-    const found: unknown[] = [];
-    for (const item of value) if (typeof item === "object") found.push(...findAll(item, names, depth + 1));
+    for (const item of value) findAll(item, names, found, depth + 1);
     return found;
   }
-  const found: unknown[] = [];
-  for (const [name, member] of Object.entries(value)) {
+  for (const name of Object.keys(value)) {
+    const member = (value as JsonObject)[name];
     if (names.has(name) && member !== null && member !== undefined) found.push(member);
-    if (typeof member === "object") found.push(...findAll(member, names, depth + 1));
+    findAll(member, names, found, depth + 1);
   }
   return found;
 }

@@ -29,7 +29,6 @@ export function describeOpenAi(
   const tier = textAt(body, "service_tier");
   const model = deployment ?? textAt(body, "model") ?? "";
   const most = maxOutput(route.endpoint, body, knownBy);
-  const search = alwaysSearched(model);
   return {
     endpoint: route.endpoint,
     model,
@@ -47,17 +46,14 @@ export function describeOpenAi(
     unknown: unknownName(route.endpoint, body, knownBy),
     goesOn: route.endpoint === "responses" && isBackground(body),
     inputs: inputs(route.endpoint, body),
-    continues:
-      openInput({ ...body, previous_response_id: undefined }) === undefined
-        ? textAt(body, "previous_response_id")
-        : undefined,
-    ...(search ? { fees: search } : {}),
+    continues: continues(body),
+    fees: alwaysSearched(model),
     otherModels: otherModels(body),
-    ...(makesSound(body) ? { hidden: "sound" } : {}),
+    hidden: makesSound(body) ? "sound" : undefined,
     mayThink: mayThink(model, body),
     isText: !makesPictures(model, body),
     hiddenTokens: hiddenTokens(body),
-    ...(route.endpoint === "chat_completions" && body["store"] === true ? { isStored: true } : {}),
+    isStored: route.endpoint === "chat_completions" && body["store"] === true,
     bodyTags: bodyTags(body),
   };
 }
@@ -109,6 +105,14 @@ function openInput(body: JsonObject): Why | undefined {
   // Which of them counts is the provider's to say.
   return findDeep([body["messages"], body["input"], body["instructions"]], isRemotePart)
     ? media("a picture or file")
+    : undefined;
+}
+
+/** The answer that it goes on from, where all else of its input is in the body. */
+function continues(body: JsonObject): string | undefined {
+  const before = textAt(body, "previous_response_id");
+  return before !== undefined && openInput({ ...body, previous_response_id: undefined }) === undefined
+    ? before
     : undefined;
 }
 

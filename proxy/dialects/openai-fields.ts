@@ -3,8 +3,9 @@
 // of the vendors named below.
 import { unknownField } from "./fields.ts";
 import type { KnownBy } from "./fields.ts";
-import { deepAt, findAll, listOf, memberOf, objectAt, objectsIn, rawOf, textAt } from "./json.ts";
+import { deepAt, findAll, listOf, memberOf, NONE, objectAt, objectsIn, rawOf, textAt } from "./json.ts";
 import { idOf, modelsIn } from "./named.ts";
+import type { Call } from "./call.ts";
 import type { JsonObject } from "./json.ts";
 import { allowable, unproven } from "./why.ts";
 import type { Why } from "./why.ts";
@@ -69,11 +70,11 @@ const KNOWN: { readonly [endpoint: string]: ReadonlySet<string> } = {
 };
 
 /** What is known inside of fields that hold more than bytes. */
-const INSIDE: { readonly [field: string]: ReadonlySet<string> } = {
-  reasoning: new Set(words("effort summary generate_summary context enabled exclude max_tokens")),
-  stream_options: new Set(words("include_usage include_obfuscation chunk_include_usage continuous_usage_stats")),
-  usage: new Set(["include"]),
-};
+const INSIDE: ReadonlyMap<string, ReadonlySet<string>> = new Map([
+  ["reasoning", new Set(words("effort summary generate_summary context enabled exclude max_tokens"))],
+  ["stream_options", new Set(words("include_usage include_obfuscation chunk_include_usage continuous_usage_stats"))],
+  ["usage", new Set(["include"])],
+]);
 
 /** Tools that the client runs: they cost what the body shows. */
 const CLIENT_TOOLS = new Set([
@@ -123,10 +124,13 @@ export function unknownCost(endpoint: string, model: string, body: JsonObject, b
 export function unknownName(endpoint: string, body: JsonObject, by: KnownBy): Why | undefined {
   const known = KNOWN[endpoint];
   if (!known) return undefined;
-  const inside = Object.entries(INSIDE)
-    .map(([field, names]) => unknownField(objectAt(body, field), names, by, `${field}.`))
-    .find((reason) => reason !== undefined);
-  return unknownField(body, known, by) ?? inside;
+  const reason = unknownField(body, known, by);
+  if (reason !== undefined) return reason;
+  for (const [field, names] of INSIDE) {
+    const inside = unknownField(objectAt(body, field), names, by, `${field}.`);
+    if (inside !== undefined) return inside;
+  }
+  return undefined;
 }
 
 function unknownPicture(body: JsonObject): Why | undefined {
@@ -192,8 +196,13 @@ export function predictedBytes(body: JsonObject): number {
   return prediction ? Buffer.byteLength(rawOf(prediction) ?? "") : 0;
 }
 
+/** Members under which other models stand, at any depth. */
+const NAMING_MODELS = words("tools input providerOptions plugins compound_custom models fallbacks safety_model svg");
+const NO_OTHERS = Object.freeze({ instead: NONE, beside: NONE });
+
 /** Models beside the one that is asked for. */
-export function otherModels(body: JsonObject): { instead: string[]; beside: string[] } {
+export function otherModels(body: JsonObject): NonNullable<Call["otherModels"]> {
+  if (NAMING_MODELS.every((name) => body[name] === undefined)) return NO_OTHERS;
   const tools = [
     ...objectsIn(body["tools"]),
     ...objectsIn(body["input"]).flatMap(({ tools: inner }) => objectsIn(inner)),
@@ -234,14 +243,16 @@ const REFERENCES = new Set(
 
 /** Names of files, answers, conversations, containers, skills and films in a body. */
 export function referencesOf(body: JsonObject): string[] {
-  const named = findAll(body, REFERENCES).flatMap((value) =>
-    Array.isArray(value) ? value.flatMap(idOf) : idOf(value),
-  );
-  const items = [...objectsIn(body["input"]), ...objectsIn(body["messages"])].flatMap((item) => [
-    ...(textAt(item, "type") === "item_reference" ? idOf(item["id"]) : []),
-    ...idOf(objectAt(item, "audio")),
-  ]);
+  const named: string[] = [];
+  const add = (value: unknown): void => void named.push(...idOf(value));
+  for (const value of findAll(body, REFERENCES)) for (const one of Array.isArray(value) ? value : [value]) add(one);
+  for (const items of [body["input"], body["messages"]])
+    for (const item of objectsIn(items)) {
+      if (textAt(item, "type") === "item_reference") add(item["id"]);
+      add(objectAt(item, "audio"));
+    }
   // A form writes a member of a member in its name.
-  const inForm = idOf(body["video[id]"]);
-  return [...named, ...items, ...inForm, ...idOf(objectAt(body, "prompt"))];
+  add(body["video[id]"]);
+  add(objectAt(body, "prompt"));
+  return named;
 }
