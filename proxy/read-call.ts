@@ -4,6 +4,7 @@ import type { Arrived } from "./arrival.ts";
 import type { ProxyContext } from "./context.ts";
 import type { Call } from "./dialects/call.ts";
 import type { RouteMatch } from "./dialects/routes.ts";
+import { isPacked } from "./packed.ts";
 import { checkReferences } from "./scope.ts";
 import { Refused } from "./refusals.ts";
 import { headersToRead } from "./read-request.ts";
@@ -35,20 +36,19 @@ export async function readCall(
   if (refused !== undefined)
     throw new Refused("bad_target", `${refused} is not accepted on a metered path: it can hide what was used`);
   const sent = (request.body as Buffer | undefined) ?? Buffer.alloc(0);
-  const plain = await context.bodies.unpack(request.raw, sent);
-  const isPacked = plain !== sent;
+  const plain = isPacked(request.headers["content-encoding"]) ? await context.bodies.unpack(request.raw, sent) : sent;
   const headers = headersToRead(dialect, request.headers);
   const knownBy = { vendor: priceList, allowed: context.config.allowedFields };
   const toRead = { dialect: dialect.name, match, headers, asksUsage: provider.asksUsage, knownBy };
   const bodyBytes = plain.length;
-  const { call, references, rewritten, body } = await context.readers.request(toRead, plain);
-  await checkReferences(context, provider.name, principal, references);
+  const { call, references, rewritten, body = plain } = await context.readers.request(toRead, plain);
+  if (references.length > 0) await checkReferences(context, provider.name, principal, references);
   return {
     call: tiers.length > 0 ? { ...call, placeTiers: tiers } : call,
     tags: readTags(request.headers, call.bodyTags),
     // As it came, unless it had to be changed.
-    body: rewritten?.body ?? (isPacked ? sent : body),
-    isUnpacked: isPacked && rewritten !== undefined,
+    body: rewritten?.body ?? (plain === sent ? body : sent),
+    isUnpacked: plain !== sent && rewritten !== undefined,
     hides: rewritten?.hides ?? false,
     bodyBytes,
   };

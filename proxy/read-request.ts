@@ -57,14 +57,18 @@ export async function readRequest(
   const call = dialect.describe(match, parsed, headers, knownBy);
   checkModel(call);
   checkSizes(call);
-  const references = new Set(dialect.references(parsed));
-  if (references.size > MOST_REFERENCES)
+  const references = once(dialect.references(parsed));
+  if (references.length > MOST_REFERENCES)
     throw new Refused("bad_body", `the body refers to more than ${MOST_REFERENCES} files, caches or conversations`);
   return {
     call,
-    references: [...references],
+    references,
     rewritten: asksUsage ? dialect.rewrite(call, body, parsed) : undefined,
   };
+}
+
+function once(names: readonly string[]): readonly string[] {
+  return names.length > 1 ? [...new Set(names)] : names;
 }
 
 /** What becomes a part of each row, or is looked up for each: its size is bounded before it costs anything. */

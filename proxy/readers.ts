@@ -25,8 +25,8 @@ export type FromReader = { readonly id: number; readonly bytes: ArrayBuffer } & 
 );
 
 export type Readers = {
-  /** What a request asks for, and its body, which is another buffer than before. Rejects with Refused. */
-  request(toRead: ToRead, body: Buffer): Promise<RequestRead & { readonly body: Buffer }>;
+  /** What a request asks for; and its body, where it is another buffer than before. Rejects with Refused. */
+  request(toRead: ToRead, body: Buffer): Promise<RequestRead & { readonly body?: Buffer }>;
   /** What a large answer that is needed whole says. Rejects when it cannot be read. */
   answer(dialect: DialectName, call: Call, body: Buffer): Promise<Reading>;
   close(): Promise<void>;
@@ -68,23 +68,24 @@ export function createReaders(): Readers {
     });
   };
 
+  const readElsewhere: Readers["request"] = async (toRead, body) => {
+    const read = await ask({ kind: "request", toRead } as Omit<ToReader, "id" | "bytes">, body);
+    if (read.kind === "failed" && read.reason !== undefined) throw new Refused(read.reason, read.message);
+    if (read.kind !== "request")
+      throw new Error(
+        read.kind === "failed" ? read.message : "a reading thread answered a request with something else",
+      );
+    const { call, references, changed, hides } = read;
+    return {
+      call,
+      references,
+      body: Buffer.from(read.bytes),
+      rewritten: changed && { body: Buffer.from(changed), hides },
+    };
+  };
+
   return {
-    async request(toRead, body) {
-      if (body.length <= SMALL_BYTES) return { ...(await readRequest(toRead, body)), body };
-      const read = await ask({ kind: "request", toRead } as Omit<ToReader, "id" | "bytes">, body);
-      if (read.kind === "failed" && read.reason !== undefined) throw new Refused(read.reason, read.message);
-      if (read.kind !== "request")
-        throw new Error(
-          read.kind === "failed" ? read.message : "a reading thread answered a request with something else",
-        );
-      const { call, references, changed, hides } = read;
-      return {
-        call,
-        references,
-        body: Buffer.from(read.bytes),
-        rewritten: changed && { body: Buffer.from(changed), hides },
-      };
-    },
+    request: (toRead, body) => (body.length <= SMALL_BYTES ? readRequest(toRead, body) : readElsewhere(toRead, body)),
     async answer(dialect, call, body) {
       const read = await ask({ kind: "answer", dialect, call } as Omit<ToReader, "id" | "bytes">, body);
       if (read.kind !== "answer")

@@ -42,7 +42,8 @@ export function readTags(headers: IncomingHttpHeaders, bodyTags: Tags): Tags {
     count += 1;
   };
 
-  for (const [name, value] of Object.entries(headers)) {
+  for (const name of Object.keys(headers)) {
+    const value = headers[name];
     if (typeof value !== "string" || !isTagHeader(name)) continue;
     // Other gateways take JSON there.
     if (name === "x-keymeter-tags" && /^[{[]/.test(value.trimStart())) {

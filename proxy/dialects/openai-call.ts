@@ -2,7 +2,7 @@
 import { PLAIN_CALL } from "./call.ts";
 import type { Call } from "./call.ts";
 import type { KnownBy } from "./fields.ts";
-import { findDeep, objectAt, objectsIn, readLimit, textAt, textsOf } from "./json.ts";
+import { findDeep, listOf, objectAt, objectsIn, readLimit, textAt, textsOf } from "./json.ts";
 import type { JsonObject } from "./json.ts";
 import { otherModels, predictedBytes, unknownCost, unknownName } from "./openai-fields.ts";
 import { describeMedia } from "./openai-media-call.ts";
@@ -155,12 +155,9 @@ function makesPictures(model: string, { modalities }: JsonObject): boolean {
 
 /** What tools, schemas and messages are framed with beyond their own bytes: a few tokens each. */
 function hiddenTokens(body: JsonObject): number {
-  const listed = [body["tools"], body["functions"], body["messages"]].map((list) =>
-    Array.isArray(list) ? list.length : 0,
-  );
-  const [tools = 0, functions = 0, messages = 0] = listed;
-  const isFramed = tools + functions > 0 || body["response_format"] !== undefined || body["text"] !== undefined;
-  return (isFramed ? PREAMBLE_TOKENS : 0) + 8 * (tools + functions) + 4 * messages;
+  const tools = listOf(body["tools"]).length + listOf(body["functions"]).length;
+  const isFramed = tools > 0 || body["response_format"] !== undefined || body["text"] !== undefined;
+  return (isFramed ? PREAMBLE_TOKENS : 0) + 8 * tools + 4 * listOf(body["messages"]).length;
 }
 
 const PREAMBLE_TOKENS = 128;

@@ -127,7 +127,8 @@ export function unknownName(endpoint: string, body: JsonObject, by: KnownBy): Wh
   const reason = unknownField(body, known, by);
   if (reason !== undefined) return reason;
   for (const [field, names] of INSIDE) {
-    const inside = unknownField(objectAt(body, field), names, by, `${field}.`);
+    const holder = objectAt(body, field);
+    const inside = holder && unknownField(holder, names, by, `${field}.`);
     if (inside !== undefined) return inside;
   }
   return undefined;

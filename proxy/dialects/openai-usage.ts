@@ -7,7 +7,7 @@ import { readCount } from "../../ledger/usage.ts";
 import type { Usage } from "../../ledger/usage.ts";
 import { IMAGE_TOOL_MODEL } from "./openai-fields.ts";
 import { ANY, compactUsage, hasOddCounts, unknownNumbers } from "./stated.ts";
-import { objectAt, objectsIn, rawOf, textAt } from "./json.ts";
+import { NONE, objectAt, objectsIn, rawOf, textAt } from "./json.ts";
 import type { JsonObject } from "./json.ts";
 import type { KnownFields } from "./stated.ts";
 import type { Reading } from "./reading.ts";
@@ -150,6 +150,7 @@ export function alwaysSearched(model: string): Usage | undefined {
 
 /** Containers that the code interpreter or a shell worked in. */
 function containers(answer: JsonObject): number {
+  if (objectsIn(answer["output"]).length === 0) return 0;
   const inInterpreter = outputItems(answer, "code_interpreter_call").map((item) => textAt(item, "container_id") ?? "");
   const inShell = outputItems(answer, "shell_call").flatMap(
     (item) => textAt(objectAt(item, "environment"), "container_id") ?? [],
@@ -157,9 +158,9 @@ function containers(answer: JsonObject): number {
   return new Set([...inInterpreter, ...inShell]).size;
 }
 
-function outputItems(answer: JsonObject, type: string): JsonObject[] {
+function outputItems(answer: JsonObject, type: string): readonly JsonObject[] {
   const output = objectsIn(answer["output"]);
-  return output.filter((item) => textAt(item, "type") === type);
+  return output.length === 0 ? NONE : output.filter((item) => textAt(item, "type") === type);
 }
 
 function countItems(answer: JsonObject, type: string, test: (item: JsonObject) => boolean = () => true): number {
@@ -179,6 +180,7 @@ function imageToolUse(answer: JsonObject): { readonly extra: Reading["extra"]; r
     return { extra: Object.keys(usage).length > 0 ? [{ model, usage }] : [], isEstimate: false };
   }
   const drawn = outputItems(answer, "image_generation_call").filter((item) => textAt(item, "status") !== "failed");
+  if (drawn.length === 0) return NOTHING_DRAWN;
   const variants = drawn.map((item) => {
     const [quality, size] = [textAt(item, "quality"), textAt(item, "size")];
     // What does not say what it is may be the dearest.
@@ -189,8 +191,10 @@ function imageToolUse(answer: JsonObject): { readonly extra: Reading["extra"]; r
     tiers: [variant],
     usage: { image: variants.filter((one) => one === variant).length },
   }));
-  return { extra, isEstimate: extra.length > 0 };
+  return { extra, isEstimate: true };
 }
+
+const NOTHING_DRAWN = Object.freeze({ extra: NONE, isEstimate: false });
 
 const PIECES = /^(low|medium|high)$/;
 const PIECE_SIZES = /^(1024x1024|1024x1536|1536x1024)$/;

@@ -7,7 +7,7 @@ import { createFieldScanner } from "../json-scan.ts";
 import type { FieldScanner } from "../json-scan.ts";
 import { BYTES_PER_TOKEN } from "./frame.ts";
 import type { Frame, Framing, Meter } from "./frame.ts";
-import { BROKEN, total } from "./total.ts";
+import { BROKEN, Total } from "./total.ts";
 
 /** A JSON answer up to this size is held and sent in one write; a larger one streams, its last chunk waits. */
 export const MOST_HELD_BYTES = 1024 * 1024;
@@ -21,7 +21,7 @@ const PARSE_WHOLE_BYTES = 32 * 1024;
 export const BODY: Frame = { fits: (_contentType, call) => !call.stream, create: createBodyMeter };
 
 function createBodyMeter({ dialect, call, readers }: Framing): Meter {
-  const reader = total(dialect.reader(call, false));
+  const reader = new Total(dialect.reader(call, false));
   const mostHeld = call.isResult || reader.needsWholeBody ? MOST_HELD_RESULT_BYTES : MOST_HELD_BYTES;
   let held: Buffer[] = [];
   let size = 0;

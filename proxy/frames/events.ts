@@ -3,7 +3,7 @@
 import { LONGEST_LINE, BYTES_PER_TOKEN } from "./frame.ts";
 import type { Frame, Framing, Meter, Seen } from "./frame.ts";
 import type { Reading } from "../dialects/reading.ts";
-import { total } from "./total.ts";
+import { Total } from "./total.ts";
 
 /** What may wait for the books behind an end that was said; a provider that goes on beyond it is not listened to. */
 const MOST_WAITING_BYTES = 1024 * 1024;
@@ -119,7 +119,7 @@ function createEventReader({ dialect, call, hides }: Omit<Framing, "readers">): 
   isFinishing(): boolean;
   seen(): Seen;
 } {
-  const reader = total(dialect.reader(call, hides));
+  const reader = new Total(dialect.reader(call, hides));
   let isHolding = false;
   let data: string | undefined;
   let isPartial = false;

@@ -1,7 +1,7 @@
 // One JSON object a line: results of work. Everything flows; only the newest chunk waits for the books.
 import { LONGEST_LINE } from "./frame.ts";
 import type { Frame, Framing, Meter } from "./frame.ts";
-import { total } from "./total.ts";
+import { Total } from "./total.ts";
 
 export const LINES: Frame = {
   fits: (contentType, call) => call.isResult === true && !/^application\/json\b/i.test(contentType),
@@ -9,7 +9,7 @@ export const LINES: Frame = {
 };
 
 function createLineMeter({ dialect, call }: Framing): Meter {
-  const reader = total(dialect.reader(call, false));
+  const reader = new Total(dialect.reader(call, false));
   let carry: string[] = [];
   let carried = 0;
   let isPartial = false;

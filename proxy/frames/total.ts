@@ -1,31 +1,60 @@
 // A reader that never throws, whatever an answer holds: what it cannot read makes the usage unreadable, and passes.
 import { NO_READING } from "../dialects/reading.ts";
+import type { JsonObject } from "../dialects/json.ts";
 import type { Reading, UsageReader } from "../dialects/reading.ts";
 
-export function total(reader: UsageReader): Required<UsageReader> & { readonly isBroken: boolean } {
-  let isBroken = false;
-  const attempt = <T>(read: () => T, otherwise: T): T => {
-    if (isBroken) return otherwise;
+/** A class, for one stands on each answer. */
+export class Total implements Required<UsageReader> {
+  readonly needsWholeBody: boolean;
+  readonly #reader: UsageReader;
+  #isBroken = false;
+
+  constructor(reader: UsageReader) {
+    this.#reader = reader;
+    this.needsWholeBody = reader.needsWholeBody;
+  }
+
+  get isBroken(): boolean {
+    return this.#isBroken;
+  }
+
+  body(body: JsonObject): void {
+    this.#attempt(() => this.#reader.body(body), undefined);
+  }
+
+  event(data: string): ReturnType<UsageReader["event"]> {
+    return this.#attempt(() => this.#reader.event(data), "pass");
+  }
+
+  text(text: string): void {
+    this.#attempt(() => this.#reader.text?.(text), undefined);
+  }
+
+  goesOn(data: string): boolean {
+    return this.#attempt(() => this.#reader.goesOn?.(data) ?? false, false);
+  }
+
+  words(data: string): number {
+    return this.#attempt(() => this.#reader.words?.(data) ?? 0, 0);
+  }
+
+  isFinishing(): boolean {
+    return this.#attempt(() => this.#reader.isFinishing?.() ?? false, false);
+  }
+
+  reading(): Reading {
+    return this.#attempt(() => this.#reader.reading(), BROKEN);
+  }
+
+  #attempt<T>(read: () => T, otherwise: T): T {
+    if (this.#isBroken) return otherwise;
     try {
       return read();
     } catch {
-      isBroken = true;
+      this.#isBroken = true;
       return otherwise;
     }
-  };
-  return {
-    get isBroken() {
-      return isBroken;
-    },
-    needsWholeBody: reader.needsWholeBody,
-    body: (body) => attempt(() => reader.body(body), undefined),
-    event: (data) => attempt(() => reader.event(data), "pass"),
-    text: (text) => attempt(() => reader.text?.(text), undefined),
-    goesOn: (data) => attempt(() => reader.goesOn?.(data) ?? false, false),
-    words: (data) => attempt(() => reader.words?.(data) ?? 0, 0),
-    isFinishing: () => attempt(() => reader.isFinishing?.() ?? false, false),
-    reading: () => attempt(() => reader.reading(), BROKEN),
-  };
+  }
 }
 
 /** What is said of an answer that could not be read. */
