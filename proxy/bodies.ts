@@ -74,31 +74,33 @@ export function createBodies(mostBodyBytes: number, mostBytes: number): Bodies {
       return plain;
     },
     async take(request, address) {
-      if (Number(request.headers["content-length"] ?? 0) > mostBodyBytes) throw tooLarge(mostBodyBytes);
       const stated = Number(request.headers["content-length"] ?? 0);
-      // Into one piece as it comes: to join 60 MB at its end would hold everybody up. What nobody has written yet is no
-      // memory yet.
-      let body = Buffer.allocUnsafeSlow(Number.isSafeInteger(stated) && stated > 0 ? stated : FIRST_BYTES);
-      let size = 0;
+      if (stated > mostBodyBytes) throw tooLarge(mostBodyBytes);
       const one = { address, bytes: 0 };
       taken.set(request, one);
+      // Most bodies come in one piece. More of them go into one as they come: to join 60 MB at its end would hold
+      // everybody up. What nobody has written yet is no memory yet.
+      let body: Buffer = NOTHING;
+      let size = 0;
       const tooSlow = setTimeout(() => request.destroy(), MOST_TAKING_MS).unref();
       try {
-        // Whoever is refused has to hear it: the socket stays.
-        for await (const chunk of request.iterator({ destroyOnReturn: false }) as AsyncIterable<Buffer>) {
-          if (size + chunk.length > mostBodyBytes) throw tooLarge(mostBodyBytes);
-          if (size + chunk.length > body.length) {
-            const larger = Buffer.allocUnsafeSlow(Math.max(body.length * 2, size + chunk.length));
-            await copyInSlices(body.subarray(0, size), larger);
-            body = larger;
-          }
-          chunk.copy(body, size);
-          size += chunk.length;
+        await readPieces(request, (piece) => {
+          const before = size;
+          size += piece.length;
+          if (size > mostBodyBytes) throw tooLarge(mostBodyBytes);
           one.bytes = size;
-          count(address, chunk.length);
+          count(address, piece.length);
           checkRoom(address, size <= SMALL_BYTES);
-        }
-        if (!request.complete) throw new Refused("bad_body", "the body broke off before its end");
+          if (before === 0) body = piece;
+          else if (size <= body.length) piece.copy(body, before);
+          else {
+            const smaller = body.subarray(0, before);
+            body = Buffer.allocUnsafeSlow(Math.max(stated || FIRST_BYTES, body.length * 2, size));
+            piece.copy(body, before);
+            return copyInSlices(smaller, body);
+          }
+          return undefined;
+        });
       } catch (error) {
         // Its bytes are gone, whenever its socket closes.
         count(address, -one.bytes);
@@ -110,6 +112,35 @@ export function createBodies(mostBodyBytes: number, mostBytes: number): Bodies {
       return size === body.length ? body : body.subarray(0, size);
     },
   };
+}
+
+const NOTHING = Buffer.alloc(0);
+
+/** Gives each piece of a body to `take` as it comes, and stops while that is not done. By events: an iterator costs more
+ *  than all of the reading. Rejects with what `take` throws, and when the body breaks off; the rest is then not taken,
+ *  and the socket stays, for whoever is refused has to hear it. */
+function readPieces(request: IncomingMessage, take: (piece: Buffer) => Promise<void> | undefined): Promise<void> {
+  return new Promise((resolve, reject) => {
+    const end = (error?: unknown): void => {
+      request.off("data", onPiece).off("end", onEnd).off("error", end).off("close", broken);
+      if (error === undefined) resolve();
+      else reject(error);
+    };
+    const onPiece = (piece: Buffer): void => {
+      try {
+        const taking = take(piece);
+        if (!taking) return;
+        request.pause();
+        taking.then(() => request.resume(), end);
+      } catch (error) {
+        end(error);
+      }
+    };
+    const broken = (): void => end(new Refused("bad_body", "the body broke off before its end"));
+    const onEnd = (): void => (request.complete ? end() : broken());
+    request.on("data", onPiece).once("end", onEnd).once("error", end).once("close", broken);
+    if (request.destroyed) broken();
+  });
 }
 
 /** Pieces as one, in memory of its own, without holding anybody up. */
