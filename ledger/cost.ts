@@ -38,7 +38,7 @@ export function cost(usage: Usage, price: Price, context = contextTokens(usage))
     }
     const pico = atContext(unitPrice, context);
     const multiplier = product(multipliersOf(unit, unitPrice, price));
-    const costNanoUsd = multiply(quantity, pico, multiplier ? [multiplier] : []);
+    const costNanoUsd = multiplier ? multiply(quantity, pico, [multiplier]) : multiply(quantity, pico);
     lines.push({ unit, quantity, price: pico, multiplier, costNanoUsd });
     sum += costNanoUsd;
   }
@@ -72,17 +72,22 @@ export function boundCost(
 ): NanoUsd {
   // What excepts a class makes the rest cheaper; the bound does not believe it.
   const ratios = price.multipliers.flatMap(({ ratio, except }) => (except ? [] : [ratio]));
-  const dearest = (classes: readonly TokenClass[]): PicoUsdPerUnit =>
-    classes.reduce((most, unit) => {
-      const listed = price.units[unit];
-      const here = listed ? dearestUpTo(listed, inputTokens) : 0n;
-      return here > most ? here : most;
-    }, 0n);
-  return multiply(inputTokens, dearest(inputClasses), ratios) + multiply(outputTokens, dearest(outputClasses), ratios);
+  return (
+    multiply(inputTokens, dearest(price, inputClasses, inputTokens), ratios) +
+    multiply(outputTokens, dearest(price, outputClasses, inputTokens), ratios)
+  );
 }
 
-function dearestUpTo({ base, steps }: UnitPrice, context: number): PicoUsdPerUnit {
-  return steps.reduce((most, { above, price }) => (above < context && price > most ? price : most), base);
+/** The dearest price of one of these classes that a context of so many tokens reaches. */
+function dearest({ units }: Price, classes: readonly TokenClass[], context: number): PicoUsdPerUnit {
+  let most = 0n;
+  for (const unit of classes) {
+    const listed = units[unit];
+    if (!listed) continue;
+    if (listed.base > most) most = listed.base;
+    for (const { above, price } of listed.steps) if (above < context && price > most) most = price;
+  }
+  return most;
 }
 
 /** What a unit's price is multiplied by: tiers, discounts, and what the price is per. */
@@ -91,12 +96,16 @@ export function multipliersOf(
   { per }: UnitPrice,
   { multipliers, feeMultipliers }: Price,
 ): readonly Ratio[] {
+  if (!isFee(unit) && multipliers.length === 0) return NO_RATIOS;
   if (!isFee(unit))
     return multipliers.flatMap(({ ratio, except }) => (except?.includes(unit as TokenClass) ? [] : [ratio]));
   return per ? [...feeMultipliers, ...per] : feeMultipliers;
 }
 
+const NO_RATIOS: readonly Ratio[] = [];
+
 function product(ratios: readonly Ratio[]): Ratio | undefined {
+  if (ratios.length === 0) return undefined;
   const [first, ...others] = ratios;
   return (
     first &&

@@ -46,6 +46,8 @@ export function parseRatio(text: string): Ratio {
 /** quantity x price x multipliers, exact until one rounding, half up, to nano-USD. */
 export function multiply(quantity: number, price: PicoUsdPerUnit, multipliers: readonly Ratio[] = []): NanoUsd {
   let numerator = BigInt(quantity) * price;
+  // The same half up, for what most lines are.
+  if (multipliers.length === 0 && numerator >= 0n) return (numerator + 500n) / 1000n;
   let denominator = 1000n;
   for (const ratio of multipliers) {
     numerator *= ratio.numerator;

@@ -101,7 +101,9 @@ export function addUsage(a: Usage, b: Usage): Usage {
 
 /** All input tokens, cached or not: the context size that providers' long-context prices go by. */
 export function contextTokens(usage: Usage): number {
-  return INPUT_CLASSES.reduce((sum, unit) => sum + (usage[unit] ?? 0), 0);
+  let sum = 0;
+  for (const unit of INPUT_CLASSES) sum += usage[unit] ?? 0;
+  return sum;
 }
 
 /** No request uses more than this of anything; what says so is not believed. */

@@ -98,16 +98,17 @@ export async function admit(admitting: Admitting, given: Asking): Promise<Admiss
   const named = nameIt(names, asking);
   const subject = subjectOf({ ...named, asker: principal, provider, call });
 
-  const decision = await writer
-    .reserve({ attemptId, subject, boundNanoUsd, expectedNanoUsd, mostNanoUsd }, call.endpoint, named.tags)
-    .catch((error: unknown) => {
-      if (error instanceof LedgerUnavailable)
-        throw new Refused(
-          "ledger_unavailable",
-          "the ledger cannot be written now, so nothing is sent that could not be booked; try again shortly",
-        );
-      throw error;
-    });
+  const asks = { attemptId, subject, boundNanoUsd, expectedNanoUsd, mostNanoUsd };
+  let decision: Awaited<ReturnType<Writer["reserve"]>>;
+  try {
+    decision = await writer.reserve(asks, call.endpoint, named.tags);
+  } catch (error) {
+    if (!(error instanceof LedgerUnavailable)) throw error;
+    throw new Refused(
+      "ledger_unavailable",
+      "the ledger cannot be written now, so nothing is sent that could not be booked; try again shortly",
+    );
+  }
   if (!decision.admitted) {
     if ("frozen" in decision) throw refuseFrozen(decision.frozen);
     const { refusal } = decision;
@@ -177,12 +178,12 @@ function createReckoning(
   const { unpriced } = principal.key?.policy ?? {};
   const ceiling = ceilingOf(principal);
   const listedOf = (model: string, tiers = call.tiers): Price | undefined => {
-    const found = prices.find(priceList, provider.modelOf(model), Date.now(), [...tiers, ...(call.placeTiers ?? [])]);
+    const all = call.placeTiers ? [...tiers, ...call.placeTiers] : tiers;
+    const found = prices.find(priceList, provider.modelOf(model), Date.now(), all);
     // A model that sells no tokens, asked for nothing that it sells, would be held at nothing.
     return found && (sellsTokens(found) || Object.keys(call.fees ?? {}).length > 0) ? found : undefined;
   };
-  // Any of them may answer: the dearest is held.
-  const models = new Set([call.model, ...(call.otherModels?.instead ?? [])]);
+  const others = (call.otherModels?.instead ?? []).filter((model) => model !== call.model);
   const learned = expectations.outputTokens(principal.keyId, call.model);
   const costsAt = (model: string, asked: Call, bodyBytes: number): Costs => {
     const listed = listedOf(model);
@@ -200,7 +201,12 @@ function createReckoning(
       : listed;
     return costsOf(asked, bodyBytes, listed ?? ceiling, sure ?? listed ?? ceiling, unpriced === "allow", learned);
   };
-  return (asked, bodyBytes) => [...models].map((model) => costsAt(model, asked, bodyBytes)).reduce(dearer);
+  // Any of them may answer: the dearest is held.
+  return (asked, bodyBytes) =>
+    others.reduce(
+      (costs, model) => dearer(costs, costsAt(model, asked, bodyBytes)),
+      costsAt(call.model, asked, bodyBytes),
+    );
 }
 
 /** `"max_completion_tokens":1000000,` and as much again. */

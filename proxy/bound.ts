@@ -2,7 +2,7 @@
 import { boundCost, cost } from "../ledger/cost.ts";
 import type { NanoUsd } from "../ledger/money.ts";
 import type { Price } from "../ledger/prices/price-book.ts";
-import { INPUT_CLASSES, OUTPUT_CLASSES } from "../ledger/usage.ts";
+import { INPUT_CLASSES, NO_USAGE, OUTPUT_CLASSES } from "../ledger/usage.ts";
 import type { TokenClass, Usage } from "../ledger/usage.ts";
 import type { Call } from "./dialects/call.ts";
 
@@ -22,7 +22,10 @@ const MOST_NANO_USD = 1_000_000_000_000_000n;
 const LEAST_CACHED = 1_024;
 
 const TEXT: readonly TokenClass[] = ["input", "input_tool", "cache_read"];
-const CACHE_WRITES = INPUT_CLASSES.filter((unit) => unit.startsWith("cache_write"));
+const WRITTEN_TEXT: readonly TokenClass[] = [
+  ...TEXT,
+  ...INPUT_CLASSES.filter((unit) => unit.startsWith("cache_write")),
+];
 const WORDS: readonly TokenClass[] = ["output"];
 
 /** The tokens of a body, as they are reckoned before anybody has counted them. */
@@ -105,7 +108,7 @@ export function hidesThought({ stream, mayThink }: Call): boolean {
 }
 
 /** What a request is charged beside tokens; a price list may have a fee for each. */
-function feesOf({ fees = {}, isResult }: Call, price: Price): Usage {
+function feesOf({ fees = NO_USAGE, isResult }: Call, price: Price): Usage {
   return price.units.request && isResult !== true ? { ...fees, request: 1 } : fees;
 }
 
@@ -115,11 +118,12 @@ function longestAnswer({ maxOutputTokens }: Call, { units, maxOutputTokens: most
 
 /** So many tokens in and, of all answers, out. */
 function dearest(call: Call, input: number, output: number, price: Price): NanoUsd | undefined {
-  const fees = cost(feesOf(call, price), price).costNanoUsd;
+  const charged = feesOf(call, price);
+  const fees = charged === NO_USAGE ? 0n : cost(charged, price).costNanoUsd;
   if (fees === undefined) return undefined;
   const isText = call.openInput === undefined && call.unbounded === undefined && call.isText === true;
   const writesCache = call.writesCache === true || (call.writesCache === undefined && input >= LEAST_CACHED);
-  const classes = isText ? (writesCache ? [...TEXT, ...CACHE_WRITES] : TEXT) : INPUT_CLASSES;
+  const classes = isText ? (writesCache ? WRITTEN_TEXT : TEXT) : INPUT_CLASSES;
   const most = boundCost(input, output, price, classes, isText && !call.hidden ? WORDS : OUTPUT_CLASSES) + fees;
   return most > MOST_NANO_USD ? undefined : most;
 }

@@ -31,7 +31,10 @@ export async function createNames(books: UsageBooks, nowMs: number): Promise<Nam
       return name === "" || !names || names.has(name) || names.size < MOST_NAMES ? name : OTHER;
     },
     take(names) {
-      for (const [kind, name] of Object.entries(names)) if (name !== "") known.get(kind as NameKind)?.add(name);
+      for (const kind of KINDS) {
+        const name = names[kind];
+        if (name !== undefined && name !== "") known.get(kind)?.add(name);
+      }
     },
   };
 }

@@ -36,28 +36,31 @@ export function priceUsage(
   const extra = reading?.extra ?? [];
   const used = price.units.request && !admission.asked.call.isResult ? { ...usage, request: 1 } : usage;
   const context = reading?.context ?? contextOf(used, reading, admission, price);
-  const parts = [
-    { price, usage: used, context },
-    ...extra.map((pass) => ({ ...pass, price: pass.model === undefined ? price : find(pass.model, pass.tiers) })),
-  ].map((part) => ({ price: part.price, cost: part.price && cost(part.usage, part.price, part.context) }));
-  const isUnpriced = parts.some((part) => part.cost === undefined || part.cost.unpricedUnits.length > 0);
+  let isUnpriced = false;
+  let isInferred = served === undefined;
+  let lines: readonly CostLine[] = [];
+  const add = (part: Usage, at: Price | undefined, ofContext: number | undefined): void => {
+    const owed = at && cost(part, at, ofContext);
+    if (!owed || owed.unpricedUnits.length > 0) isUnpriced = true;
+    if (!owed) return;
+    if (at.confidence === "inferred" || owed.lines.some(({ unit }) => at.guessedUnits.has(unit))) isInferred = true;
+    lines = lines.length === 0 ? owed.lines : [...lines, ...owed.lines];
+  };
+  add(used, price, context);
+  for (const pass of extra)
+    add(pass.usage, pass.model === undefined ? price : find(pass.model, pass.tiers), pass.context);
   const isLong =
     (reading?.isContextGuess === true || (reading?.passes ?? 1) > 1) &&
     Object.values(price.units).some(({ steps }) =>
       steps.some(({ above }) => longestPass(used, admission, price) > above),
     );
-  const isInferred = parts.some(
-    (part) =>
-      part.price?.confidence === "inferred" || part.cost?.lines.some(({ unit }) => part.price?.guessedUnits.has(unit)),
-  );
-  const lines = parts.flatMap((part) => part.cost?.lines ?? []);
   return {
     usage: extra.reduce((sum, pass) => addUsage(sum, pass.usage), used),
     // With a part that has no price the rest is still a sum that is owed: a lower bound, marked as unpriced.
     costNanoUsd: lines.reduce((sum, line) => sum + line.costNanoUsd, 0n),
     lines,
     price,
-    confidence: isUnpriced ? "unpriced" : served === undefined || isInferred || isLong ? "inferred" : "exact",
+    confidence: isUnpriced ? "unpriced" : isInferred || isLong ? "inferred" : "exact",
   };
 }
 

@@ -322,6 +322,7 @@ function multiple({ base, steps, ...rest }: UnitPrice, times: bigint): UnitPrice
 }
 
 function withTiers(price: Price, list: string, model: string, tiers: readonly string[]): Price {
+  if (tiers.length === 0) return price;
   const special = tiers.filter((tier) => !PLAIN_TIERS.has(tier) && !tier.startsWith(VARIANT));
   if (special.length === 0) return price;
   const rows = special.map((tier) =>
@@ -338,15 +339,7 @@ function withTiers(price: Price, list: string, model: string, tiers: readonly st
 
 /** The price at an hour in which the list is dearer. */
 function atHour(price: Price, list: string, model: string, atMs: number): Price {
-  const at = new Date(atMs);
-  const row = PEAK_ROWS.find(
-    (one) =>
-      one.list === list &&
-      one.model.test(model) &&
-      at.getUTCDay() % 6 !== 0 &&
-      one.hours.some(([first, end]) => first <= at.getUTCHours() && at.getUTCHours() < end) &&
-      Date.parse(`${one.from}T00:00:00Z`) <= atMs,
-  );
+  const row = PEAK_ROWS.find((one) => one.list === list && one.model.test(model) && isPeak(one, atMs));
   if (!row) return price;
   return {
     ...price,
@@ -354,6 +347,15 @@ function atHour(price: Price, list: string, model: string, atMs: number): Price 
     multipliers: [...price.multipliers, { ratio: parseRatio(row.multiplier) }],
     version: `${price.version}+peak`,
   };
+}
+
+function isPeak({ hours, from }: (typeof PEAK_ROWS)[number], atMs: number): boolean {
+  const at = new Date(atMs);
+  return (
+    at.getUTCDay() % 6 !== 0 &&
+    hours.some(([first, end]) => first <= at.getUTCHours() && at.getUTCHours() < end) &&
+    Date.parse(`${from}T00:00:00Z`) <= atMs
+  );
 }
 
 type Reduction = {
