@@ -6,10 +6,9 @@ import { checkHeaders } from "./gate.ts";
 import { checkCredential, findCredential } from "./credential.ts";
 import { checkMethod, readTarget, resolveTarget } from "./target.ts";
 import type { Credential } from "./credential.ts";
-import { checkScope } from "./scope.ts";
+import { checkScope, scopeOf } from "./scope.ts";
 import type { Target } from "./target.ts";
 import { checkAddress, checkProvider, clientAddress } from "./policy.ts";
-import type { CredentialSource } from "./providers/provider.ts";
 import { nowhere, Refused } from "./refusals.ts";
 import type { Principal } from "./principal.ts";
 
@@ -53,7 +52,8 @@ export async function enter(
   { target, principal, credential }: Arrived,
 ): Promise<Credential> {
   const own = await credentialFor(context, target, principal, credential);
-  await checkScope(context, target, principal);
+  const scope = scopeOf(target);
+  if (scope !== undefined) await checkScope(context, target, scope, principal);
   return own;
 }
 
@@ -108,7 +108,9 @@ export async function credentialFor(
         "no_provider_credential",
         `no credential for ${target.provider.name} is set; whoever runs Keymeter sets it in the proxy's environment`,
       );
-    return { text: await revealed(ours, target.provider.name), carrier: credential.carrier };
+    const made = ours.reveal();
+    const text = typeof made === "string" ? made : await revealed(made, target.provider.name);
+    return { text, carrier: credential.carrier };
   }
   if (!context.config.passThrough)
     throw new Refused("pass_through_off", "provider keys are not accepted here; ask for a Keymeter key (km_...)");
@@ -136,9 +138,7 @@ export function hasBody({ headers }: IncomingMessage): boolean {
 const MOST_REVEAL_MS = 10_000;
 
 /** A credential that is fetched may not come, or not soon: the client hears it as a refusal, and may try again. */
-async function revealed(source: CredentialSource, provider: string): Promise<string> {
-  const made = source.reveal();
-  if (typeof made === "string") return made;
+async function revealed(made: Promise<string>, provider: string): Promise<string> {
   const late = new AbortController();
   try {
     const text = await Promise.race([made, wait(MOST_REVEAL_MS, undefined, { signal: late.signal, ref: false })]);

@@ -63,10 +63,12 @@ export function checkCredential(found: Credential | undefined, provider: Provide
 
 const NO_CREDENTIAL: Credential = { text: "", carrier: "authorization" };
 
+const NO_PROTOCOLS: readonly string[] = [];
+
 /** The subprotocols that a WebSocket's client offers. */
-export function readProtocols(request: IncomingMessage): string[] {
+export function readProtocols(request: IncomingMessage): readonly string[] {
   const offered = request.headers["sec-websocket-protocol"];
-  if (offered === undefined) return [];
+  if (offered === undefined) return NO_PROTOCOLS;
   return offered.split(",").flatMap((protocol) => (protocol.trim() === "" ? [] : [protocol.trim()]));
 }
 

@@ -22,13 +22,13 @@ const MOST_LIMIT = 100_000_000;
 
 /** Refuses a header that must stand once and stands twice. */
 export function checkHeaders(request: IncomingMessage): void {
-  const seen = new Set<string>();
+  const seen: string[] = [];
   const raw = request.rawHeaders;
   for (let i = 0; i < raw.length; i += 2) {
     const name = (raw[i] ?? "").toLowerCase();
     if (!SINGLE.has(name)) continue;
-    if (seen.has(name)) throw new Refused("bad_headers", `the header ${name} stands twice; send it once`);
-    seen.add(name);
+    if (seen.includes(name)) throw new Refused("bad_headers", `the header ${name} stands twice; send it once`);
+    seen.push(name);
   }
   const transfer = request.headers["transfer-encoding"]?.toLowerCase();
   if (transfer !== undefined && (transfer !== "chunked" || request.httpVersion !== "1.1"))

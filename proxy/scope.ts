@@ -3,22 +3,30 @@
 import type { ProxyContext } from "./context.ts";
 import type { Principal } from "./principal.ts";
 import { Refused } from "./refusals.ts";
+import type { RouteMatch } from "./dialects/routes.ts";
 import type { Target } from "./target.ts";
+
+/** A path to what was made before, by its id or all of it. */
+type Scope = { readonly match: RouteMatch; readonly reaches: "work" | "account" };
+
+/** Undefined for a path that reaches nothing made before. */
+export function scopeOf({ match }: Target): Scope | undefined {
+  const reaches = match?.route.kind === "result" ? "work" : match?.route.scope;
+  return match && reaches && { match, reaches };
+}
 
 /** A Keymeter key reaches what it began itself; at the provider all of them are one account. */
 export async function checkScope(
   { things }: Pick<ProxyContext, "things">,
-  { provider, dialect, match }: Target,
+  { provider, dialect }: Target,
+  { match, reaches }: Scope,
   principal: Principal,
 ): Promise<void> {
-  if (!match) return;
-  const scope = match.route.kind === "result" ? "work" : match.route.scope;
-  if (scope === undefined) return;
-  const workId = scope === "work" ? dialect.workId(match) : "";
+  const workId = reaches === "work" ? dialect.workId(match) : "";
   if (workId.includes("%"))
     throw new Refused("bad_target", "an id is written without escapes on a path that brings results");
   if (principal.kind !== "virtual") return;
-  if (scope === "account")
+  if (reaches === "account")
     throw new Refused(
       "not_metered",
       "this path shows or changes what other keys of the same provider account made, so it is not open to Keymeter keys",

@@ -38,7 +38,7 @@ const QUERY = /^[A-Za-z0-9._~:@!$&'()*+,=%/?[\]-]*$/;
 /** Splits a raw target into checked path and query. Refuses absolute forms, climbing, double slashes and every spelling
  *  that two parsers could read differently. */
 export function readTarget(raw: string): { readonly path: string; readonly query: URLSearchParams } {
-  if (checkedPaths.has(raw)) return { path: raw, query: new URLSearchParams() };
+  if (checkedPaths.has(raw)) return { path: raw, query: NO_QUERY };
   const mark = raw.indexOf("?");
   const path = mark < 0 ? raw : raw.slice(0, mark);
   const query = mark < 0 ? "" : raw.slice(mark + 1);
@@ -64,20 +64,49 @@ export function readTarget(raw: string): { readonly path: string; readonly query
   return { path, query: new URLSearchParams(query) };
 }
 
+/** One for all requests without any: nothing is ever put into a query. */
+const NO_QUERY = new URLSearchParams();
 /** Paths that were found canonical: clients send the same few. */
 const checkedPaths = new Set<string>();
 const MOST_CHECKED_PATHS = 1_000;
 
 /** Refuses a query that would make another method of the request (Google's `$httpMethod`). */
 export function checkMethod(query: URLSearchParams): void {
+  if (query.size === 0) return;
   for (const name of query.keys())
     if (/^\$?httpmethod$/i.test(name))
       throw new Refused("bad_target", `the query parameter "${name}" is not accepted: send the method itself`);
 }
 
+/** Where paths led that name their provider and nothing else: clients send the same few. */
+const resolved = new WeakMap<
+  Providers,
+  Map<string, { readonly method: string | undefined; readonly target: Target }>
+>();
+
 /** Finds the provider and the route of a path. A host alone is a base URL too: then path and headers tell whose it
  *  is. */
 export function resolveTarget(
+  providers: Providers,
+  request: IncomingMessage,
+  path: string,
+  query: URLSearchParams,
+): Target | undefined {
+  if (query.size > 0) return findTarget(providers, request, path, query);
+  const { method } = request;
+  let known = resolved.get(providers);
+  if (!known) resolved.set(providers, (known = new Map()));
+  const before = known.get(path);
+  if (before && before.method === method) return before.target;
+  const target = findTarget(providers, request, path, query);
+  if (target?.explicit) {
+    if (known.size >= MOST_CHECKED_PATHS) known.clear();
+    known.set(path, { method, target });
+  }
+  return target;
+}
+
+function findTarget(
   providers: Providers,
   request: IncomingMessage,
   path: string,
