@@ -138,7 +138,7 @@ function readPieces(request: IncomingMessage, take: (piece: Buffer) => Promise<v
     };
     const broken = (): void => end(new Refused("bad_body", "the body broke off before its end"));
     const onEnd = (): void => (request.complete ? end() : broken());
-    request.on("data", onPiece).once("end", onEnd).once("error", end).once("close", broken);
+    request.on("data", onPiece).on("end", onEnd).on("error", end).on("close", broken);
     if (request.destroyed) broken();
   });
 }

@@ -58,10 +58,10 @@ export function createPublicListener(context: ProxyContext, sockets: Sockets): F
   });
   app.removeAllContentTypeParsers();
   app.decorateRequest("arrival", undefined);
-  app.addContentTypeParser("*", async (request: FastifyRequest) => {
+  app.addContentTypeParser("*", (request: FastifyRequest, _payload, done) => {
     const target = request.arrival?.target;
     // What passes unread is passed on as it comes, however large.
-    if (target && !meteredRoute(target)) return undefined;
+    if (target && !meteredRoute(target)) return done(null, undefined);
     return context.bodies.take(request.raw, addressOf(context, request.raw));
   });
   app.addHook("onRequest", async (request, reply) => {

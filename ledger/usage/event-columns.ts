@@ -236,8 +236,8 @@ export function otherWrites(otherUsage: string | null): number {
 }
 
 function otherUsageText(usage: Usage): string | null {
-  const other = Object.entries(usage).filter(([unit]) => !OWN_UNITS.has(unit));
-  return other.length === 0 ? null : JSON.stringify(Object.fromEntries(other));
+  if (Object.keys(usage).every((unit) => OWN_UNITS.has(unit))) return null;
+  return JSON.stringify(Object.fromEntries(Object.entries(usage).filter(([unit]) => !OWN_UNITS.has(unit))));
 }
 
 function readUsage(other: string | null, row: UnitCounts): Usage {

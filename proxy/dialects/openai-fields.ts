@@ -70,11 +70,11 @@ const KNOWN: { readonly [endpoint: string]: ReadonlySet<string> } = {
 };
 
 /** What is known inside of fields that hold more than bytes. */
-const INSIDE: ReadonlyMap<string, ReadonlySet<string>> = new Map([
+const INSIDE: readonly (readonly [field: string, known: ReadonlySet<string>])[] = [
   ["reasoning", new Set(words("effort summary generate_summary context enabled exclude max_tokens"))],
   ["stream_options", new Set(words("include_usage include_obfuscation chunk_include_usage continuous_usage_stats"))],
   ["usage", new Set(["include"])],
-]);
+];
 
 /** Tools that the client runs: they cost what the body shows. */
 const CLIENT_TOOLS = new Set([
