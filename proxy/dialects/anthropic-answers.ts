@@ -7,7 +7,7 @@ import { createPasses } from "./passes.ts";
 import { NO_READING } from "./reading.ts";
 import type { Reading, UsageReader } from "./reading.ts";
 import { hasOddCounts, unknownNumbers } from "./stated.ts";
-import { countWords } from "./words.ts";
+import { countWords, marksOf } from "./words.ts";
 
 export function createReader(): UsageReader {
   let stated: Record<string, unknown> = {};
@@ -59,7 +59,7 @@ export function createReader(): UsageReader {
       }
     },
 
-    words: (data) => countWords(data, ["text", "thinking", "partial_json"]),
+    words: (data) => countWords(data, WORDS),
 
     reading(): Reading {
       const known = Object.keys(stated).length > 0;
@@ -141,3 +141,5 @@ export function createBatchReader(): UsageReader {
     },
   };
 }
+
+const WORDS = marksOf("text", "thinking", "partial_json");

@@ -7,7 +7,7 @@ import { objectAt, objectsIn, parseObject, textAt } from "./json.ts";
 import type { JsonObject } from "./json.ts";
 import { NO_READING } from "./reading.ts";
 import type { Reading, UsageReader } from "./reading.ts";
-import { countWords } from "./words.ts";
+import { countWords, marksOf } from "./words.ts";
 
 /** Endpoints that answer no words. */
 export const EMBEDDINGS = new Set(["embed_content", "batch_embed_contents"]);
@@ -54,7 +54,7 @@ export function createReader(call: Call): UsageReader {
 
     goesOn: (data) => CANDIDATE.test(data),
 
-    words: (data) => countWords(data, ["text"]),
+    words: (data) => countWords(data, WORDS),
 
     reading(): Reading {
       return {
@@ -80,3 +80,5 @@ function isCounted(stated: JsonObject | undefined): boolean {
     (count) => readCount(count) !== undefined,
   );
 }
+
+const WORDS = marksOf("text");

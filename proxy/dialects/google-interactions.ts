@@ -4,7 +4,7 @@
 import { readCount } from "../../ledger/usage.ts";
 import type { Usage } from "../../ledger/usage.ts";
 import { compactUsage, hasOddCounts, unknownNumbers } from "./stated.ts";
-import { countWords } from "./words.ts";
+import { countWords, marksOf } from "./words.ts";
 import { findDeep, objectAt, objectsIn, parseObject, rawOf, readLimit, textAt } from "./json.ts";
 import { NO_READING } from "./reading.ts";
 import { PLAIN_CALL } from "./call.ts";
@@ -86,7 +86,7 @@ export function createInteractionReader(call: Call): UsageReader {
       ended ||= type === "interaction.completed";
       return ended || failed ? "last" : "pass";
     },
-    words: (data) => countWords(data, ["text"]),
+    words: (data) => countWords(data, WORDS),
     reading(): Reading {
       const stated = objectAt(last, "usage");
       const status = textAt(last, "status");
@@ -203,3 +203,5 @@ const KNOWN: KnownFields = {
   tool_use_tokens_by_modality: BY_MODALITY,
   grounding_tool_count: { count: true },
 };
+
+const WORDS = marksOf("text");

@@ -4,7 +4,7 @@ import { objectAt, objectsIn, parseObject, textAt } from "./json.ts";
 import { saidBy } from "./openai-usage.ts";
 import { NO_READING } from "./reading.ts";
 import type { Reading, UsageReader } from "./reading.ts";
-import { countWords } from "./words.ts";
+import { countWords, marksOf } from "./words.ts";
 
 export function createChatReader(call: Call, hides: boolean): UsageReader {
   let said: Reading = NO_READING;
@@ -67,14 +67,15 @@ export function createChatReader(call: Call, hides: boolean): UsageReader {
 /** A choice with something in it. */
 const CHOICE = /"choices"\s*:\s*\[\s*\{/;
 const FINISHED = /"finish_reason"\s*:\s*"/;
-const WORDS = ["content", "reasoning_content", "reasoning", "refusal", "arguments", "input", "text"];
+const WORDS = marksOf("content", "reasoning_content", "reasoning", "refusal", "arguments", "input", "text");
 
 /** Whether `name` is followed by an object (OpenAI writes "usage":null into every other chunk). */
 function hasObject(data: string, name: string): boolean {
   for (let at = data.indexOf(name); at >= 0; at = data.indexOf(name, at + name.length)) {
-    const next = /\s*:\s*(.)/y;
-    next.lastIndex = at + name.length;
-    if (next.exec(data)?.[1] === "{") return true;
+    OBJECT.lastIndex = at + name.length;
+    if (OBJECT.test(data)) return true;
   }
   return false;
 }
+
+const OBJECT = /\s*:\s*\{/y;

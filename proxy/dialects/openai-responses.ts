@@ -6,7 +6,7 @@ import { saidBy } from "./openai-usage.ts";
 import { NO_READING } from "./reading.ts";
 import type { Reading, UsageReader } from "./reading.ts";
 import { goesOnIn } from "./openai-states.ts";
-import { countWords } from "./words.ts";
+import { countWords, marksOf } from "./words.ts";
 
 export function createResponsesReader(call: Call): UsageReader {
   let said: Reading = NO_READING;
@@ -61,7 +61,7 @@ export function createResponsesReader(call: Call): UsageReader {
   };
 }
 
-const WORDS = ["delta"];
+const WORDS = marksOf("delta");
 const EARLY_TYPE = /^\s*\{\s*"type"\s*:\s*"(response\.(?:created|completed|incomplete|failed)|error)"/;
 /** Of an event whose first member is another one. */
 const LATE_TYPE = /"type"\s*:\s*"(response\.(?:completed|incomplete|failed))"/;

@@ -1,12 +1,18 @@
 // The words that go by in an answer: counted where they stand in the text of an event, which is not parsed for it.
 
+/** Names as they stand in the text of an event. */
+type Marks = readonly `"${string}"`[];
+
+export function marksOf(...names: readonly string[]): Marks {
+  return names.map((name) => `"${name}"` as const);
+}
+
 /** Counts the bytes of texts that stand under the first of the names that has any: an event carries words of one
  *  kind. */
-export function countWords(data: string, names: readonly string[]): number {
+export function countWords(data: string, marks: Marks): number {
   let bytes = 0;
-  for (const name of names) {
+  for (const mark of marks) {
     if (bytes > 0) break;
-    const mark = `"${name}"`;
     for (let at = data.indexOf(mark); at >= 0; at = data.indexOf(mark, at + mark.length)) {
       // The value: a text behind a colon.
       let start = at + mark.length;

@@ -38,7 +38,7 @@ function createEventMeter({ dialect, call, hides }: Framing): Meter {
       carried += piece.length;
       return "";
     }
-    const text = carry.join("") + piece;
+    const text = carry.length === 0 ? piece : carry.join("") + piece;
     const hasCarriage = text.includes("\r");
     let passed = "";
     let from = 0;
@@ -66,7 +66,8 @@ function createEventMeter({ dialect, call, hides }: Framing): Meter {
       passed += event + rest;
       rest = event = "";
     }
-    carry = rest === "" ? [] : [rest];
+    carry.length = 0;
+    if (rest !== "") carry.push(rest);
     carried = rest.length;
     return passed;
   };

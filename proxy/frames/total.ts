@@ -19,37 +19,38 @@ export class Total implements Required<UsageReader> {
   }
 
   body(body: JsonObject): void {
-    this.#attempt(() => this.#reader.body(body), undefined);
+    this.#attempt((reader) => reader.body(body), undefined);
   }
 
   event(data: string): ReturnType<UsageReader["event"]> {
-    return this.#attempt(() => this.#reader.event(data), "pass");
+    return this.#attempt((reader, data) => reader.event(data), "pass", data);
   }
 
   text(text: string): void {
-    this.#attempt(() => this.#reader.text?.(text), undefined);
+    this.#attempt((reader) => reader.text?.(text), undefined);
   }
 
   goesOn(data: string): boolean {
-    return this.#attempt(() => this.#reader.goesOn?.(data) ?? false, false);
+    return this.#attempt((reader, data) => reader.goesOn?.(data) ?? false, false, data);
   }
 
   words(data: string): number {
-    return this.#attempt(() => this.#reader.words?.(data) ?? 0, 0);
+    return this.#attempt((reader, data) => reader.words?.(data) ?? 0, 0, data);
   }
 
   isFinishing(): boolean {
-    return this.#attempt(() => this.#reader.isFinishing?.() ?? false, false);
+    return this.#attempt((reader) => reader.isFinishing?.() ?? false, false);
   }
 
   reading(): Reading {
-    return this.#attempt(() => this.#reader.reading(), BROKEN);
+    return this.#attempt((reader) => reader.reading(), BROKEN);
   }
 
-  #attempt<T>(read: () => T, otherwise: T): T {
+  /** `data` is handed on, for a closure of its own would stand on each event. */
+  #attempt<T>(read: (reader: UsageReader, data: string) => T, otherwise: T, data = ""): T {
     if (this.#isBroken) return otherwise;
     try {
-      return read();
+      return read(this.#reader, data);
     } catch {
       this.#isBroken = true;
       return otherwise;
