@@ -86,12 +86,14 @@ export function createRegister(books: UsageBooks, pepper: string, adminToken: Se
         );
       // Quotes come from .env files, a prefix from an SDK that wants one.
       const bare = secret.replace(/^["'`]+|["'`]+$/g, "").replace(/^sk-(?=.)/, "");
-      if ([secret, bare].some((text) => text.length === adminLength && digestFor(text) === adminDigest))
+      const isAdmin = (text: string): boolean => text.length === adminLength && digestFor(text) === adminDigest;
+      if (isAdmin(secret) || isAdmin(bare))
         throw new Refused(
           "unknown_key",
           "this is Keymeter's admin token, which is no API key; send a Keymeter key or your provider key",
         );
-      if (isVirtual && !isWellFormedVirtualKey(secret)) throw unknownKey();
+      // What was looked up before had the right form, or is nobody's.
+      if (isVirtual && !digests.has(secret) && !isWellFormedVirtualKey(secret)) throw unknownKey();
       const identity = SHORT_LIVED.test(secret) ? `oauth ${address}` : secret;
       const digest = digestFor(isVirtual ? secret : `${provider} ${identity}`);
       const signIn = identity === secret ? undefined : digestFor(`${provider} ${secret}`);
