@@ -33,22 +33,18 @@ const USAGE = `keymeter VERB ...
 
 Settings: keymeter.yaml (see keymeter.example.yaml) and KEYMETER_... in the environment.`;
 
-type Verb = { readonly run: (args: string[]) => Promise<void>; readonly USAGE?: string };
+type Verb = {
+  readonly run: (args: string[]) => Promise<void>;
+  readonly USAGE?: string;
+  /** What --help says beyond that. */
+  readonly help?: () => Promise<string>;
+};
 
 const VERBS: { readonly [verb: string]: () => Promise<Verb> } = {
   up: () => import("./command/up.ts"),
-  proxy: async () => {
-    const { proxy, PROXY_USAGE } = await import("./command/programs.ts");
-    return { run: proxy, USAGE: PROXY_USAGE };
-  },
-  collector: async () => {
-    const { collector, COLLECTOR_USAGE } = await import("./command/programs.ts");
-    return { run: collector, USAGE: COLLECTOR_USAGE };
-  },
-  alerts: async () => {
-    const { alerts, ALERTS_USAGE } = await import("./command/programs.ts");
-    return { run: alerts, USAGE: ALERTS_USAGE };
-  },
+  proxy: () => import("./command/proxy.ts"),
+  collector: () => import("./command/collector.ts"),
+  alerts: () => import("./command/alerts.ts"),
   keys: () => import("./command/keys.ts"),
   budgets: () => import("./command/budgets.ts"),
   apply: () => import("./command/apply.ts"),
@@ -90,11 +86,10 @@ if (["--version", "-V", "version"].includes(name)) {
 } else {
   let usage: string | undefined;
   try {
-    const { run, USAGE: ofVerb } = await verb();
+    const { run, USAGE: ofVerb, help } = await verb();
     usage = ofVerb;
     if (args.includes("--help") || args.includes("-h"))
-      process.stdout.write(`${usage ?? USAGE}
-`);
+      process.stdout.write(`${usage ?? USAGE}\n${help ? `\n${await help()}\n` : ""}`);
     else await run(args);
   } catch (error) {
     const isUsage =

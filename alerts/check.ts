@@ -2,7 +2,6 @@
 // for a shell beside it may hold others.
 import type { Finding } from "../service/finding.ts";
 import type { AlertsConfig } from "./config.ts";
-import { createSlack } from "./slack.ts";
 
 const TIMEOUT_MS = 8_000;
 
@@ -55,6 +54,7 @@ export async function checkSlack(
       { what: "Slack", state: isSaid ? "fail" : "off", said: `${missing} is not set: alerts wait in the outbox`, mend },
     ];
   }
+  const { createSlack } = await import("./slack.ts");
   const slack = createSlack(slackToken, slackUrl);
   const findings: Finding[] = [];
   try {

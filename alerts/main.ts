@@ -37,7 +37,7 @@ import type { Notifier } from "./notifier.ts";
 import { createOwnRules } from "./own-rules.ts";
 import type { OwnRules } from "./own-rules.ts";
 import { readRules } from "./rules.ts";
-import { createSlack } from "./slack.ts";
+import type { createSlack, Slack } from "./slack.ts";
 import { lookAtNotices } from "./watch.ts";
 import type { AlertGroup } from "./webhook.ts";
 
@@ -65,7 +65,7 @@ export async function startAlerts(): Promise<{ stop(): Promise<void>; log: Log }
   const grouping = readGrouping();
   const alertmanager = createAlertmanagerApi(config.alertmanagerUrls, grouping.groupBy);
   const { slackToken, slackChannel, slackAppToken } = config;
-  const slack = slackToken && slackChannel !== undefined ? createSlack(slackToken, config.slackUrl) : undefined;
+  const slack = slackToken && slackChannel !== undefined ? await openSlack(slackToken, config.slackUrl) : undefined;
   const hasButtons = slack !== undefined && slackAppToken !== undefined;
   const composer = createComposer(books, config, hasButtons ? { mayChange: config.slackUsers.length > 0 } : undefined);
   const notifier = startNotifier({
@@ -117,6 +117,11 @@ export async function startAlerts(): Promise<{ stop(): Promise<void>; log: Log }
       await notices.close();
     },
   };
+}
+
+/** Slack's client is loaded only where there is a Slack. */
+async function openSlack(...settings: Parameters<typeof createSlack>): Promise<Slack> {
+  return (await import("./slack.ts")).createSlack(...settings);
 }
 
 function startButtons(parts: Parts, appToken: NonNullable<AlertsConfig["slackAppToken"]>): { stop(): Promise<void> } {

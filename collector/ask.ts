@@ -35,7 +35,7 @@ export async function runCollectorJob(
     const failure = await fetchPriceList(config.dataDir, config.priceListUrl);
     return failure === undefined ? [] : [failure];
   }
-  const importers = createImporters(config);
+  const importers = await createImporters(config);
   if (job !== "forecast" && importers.length === 0) return [NO_READER];
   const { books, close } = await openBooks(config, log, 0);
   try {

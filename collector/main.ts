@@ -35,7 +35,7 @@ export async function startCollector(): Promise<{ stop(): Promise<void>; log: Lo
   const log = createLog("collector", config.logLevel);
   const open = noteOpenNetwork(config);
   if (open !== undefined) log.warn(open);
-  const importers = createImporters(config);
+  const importers = await createImporters(config);
   const { books, close } = await openBooks(config, log);
   const providers = importers.flatMap((importer) => importer.providers);
   const prices = openPriceBook(config.dataDir, [], [], (message) => log.error(message));

@@ -4,7 +4,7 @@ import { createWriteStream, writeFileSync } from "node:fs";
 import { once } from "node:events";
 import type { Writable } from "node:stream";
 import { stringify } from "csv-stringify/sync";
-import { fileWriter, ParquetWriter } from "hyparquet-writer";
+import type { ParquetWriter } from "hyparquet-writer";
 import { readBillDays, readProviderKeys } from "../ledger/billing/bills.ts";
 import { readClosed, readComparisons, readCorrections, readVarianceSums } from "../ledger/billing/closed-days.ts";
 import type { ClosedDay, Correction } from "../ledger/billing/closed-days.ts";
@@ -55,7 +55,8 @@ export async function exportFocus(
   onDay: (day: string) => void,
 ): Promise<FocusSummary> {
   const columns = columnsOf(options.version);
-  const sink = options.format === "csv" ? csvSink(columns, options.file) : parquetSink(columns, options.file ?? "");
+  const sink =
+    options.format === "csv" ? csvSink(columns, options.file) : await parquetSink(columns, options.file ?? "");
   let [rows, billedNanoUsd, closedDays, openDays] = [0, 0n, 0, 0];
   for await (const day of focusDays(books, options, stated, onDay)) {
     for (const row of day.rows) billedNanoUsd += row["BilledCost"] as bigint;
@@ -200,7 +201,8 @@ function decimal(value: bigint, digits: number): string {
 
 type Schema = ConstructorParameters<typeof ParquetWriter>[0]["schema"];
 
-function parquetSink(columns: readonly Column[], file: string): Sink {
+async function parquetSink(columns: readonly Column[], file: string): Promise<Sink> {
+  const { fileWriter, ParquetWriter } = await import("hyparquet-writer");
   const schema: Schema = [
     { name: "root", num_children: columns.length },
     ...columns.map(({ name, type }): Schema[number] => {

@@ -18,3 +18,8 @@ export function loadCommandConfig(environment: Environment = process.env): Comma
 export function commandEnvironment(): Environment {
   return process.env;
 }
+
+/** Under `keymeter up` a terminal's Ctrl-C reaches the programs too; the supervisor then sends SIGTERM in order. */
+export function isSupervised(environment: Environment = process.env): boolean {
+  return environment["KEYMETER_SUPERVISED"] === "1";
+}

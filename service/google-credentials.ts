@@ -3,8 +3,7 @@
 // Google for one an hour.
 import { createPrivateKey } from "node:crypto";
 import { readFileSync } from "node:fs";
-import { GoogleAuth, JWT } from "google-auth-library";
-import type { JWTInput } from "google-auth-library";
+import type { AuthClient, GoogleAuth, JWTInput } from "google-auth-library";
 
 const SCOPES = ["https://www.googleapis.com/auth/cloud-platform"];
 
@@ -15,22 +14,32 @@ export type GoogleCredentials = { reveal(): Promise<string> };
 export function googleCredentials(file: string): GoogleCredentials {
   const credentials = JSON.parse(readFileSync(file, "utf8")) as JWTInput;
   if (typeof credentials.type !== "string") throw new Error('it names no "type" of credential');
-  const source =
-    credentials.type === "service_account" ? signer(credentials) : new GoogleAuth({ credentials, scopes: SCOPES });
+  const signer = credentials.type === "service_account" ? signerOf(credentials) : undefined;
+  let source: ReturnType<typeof openSource> | undefined;
   return {
     async reveal() {
-      const headers = await source.getRequestHeaders();
+      source ??= openSource(credentials, signer);
+      const headers = await (await source).getRequestHeaders();
       return (headers.get("authorization") ?? "").replace(/^Bearer /, "");
     },
   };
 }
 
-function signer({ client_email: email, private_key: key }: JWTInput): JWT {
+type Signer = { readonly email: string; readonly key: string };
+
+function signerOf({ client_email: email, private_key: key }: JWTInput): Signer {
   if (typeof email !== "string" || typeof key !== "string")
     throw new Error('a service account has a "client_email" and a "private_key"');
   // Fails now, with its reason, instead of at the first request.
   createPrivateKey(key);
-  const jwt = new JWT({ email, key, scopes: SCOPES });
+  return { email, key };
+}
+
+/** Google's library is loaded with the first token that is asked for: most installations never ask. */
+async function openSource(credentials: JWTInput, signer: Signer | undefined): Promise<AuthClient | GoogleAuth> {
+  const { GoogleAuth, JWT } = await import("google-auth-library");
+  if (!signer) return new GoogleAuth({ credentials, scopes: SCOPES });
+  const jwt = new JWT({ ...signer, scopes: SCOPES });
   jwt.useJWTAccessWithScope = true;
   return jwt;
 }

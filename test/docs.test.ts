@@ -12,12 +12,11 @@ const manuals = readdirSync(join(ROOT, "docs"))
   .map((name) => `docs/${name}`);
 const PAGES = ["README.md", ...manuals];
 
-const verbs = [...read("keymeter.ts").matchAll(/^ {2}(\w+): (?:async )?\(\) =>/gm)].map(([, verb = ""]) => verb);
+const verbs = [...read("keymeter.ts").matchAll(/^ {2}(\w+): \(\) =>/gm)].map(([, verb = ""]) => verb);
 
-/** What the verb itself says of its words and options; of the three programs by themselves, all that stands in their
- *  one file. */
+/** What the verb itself says of its words and options. */
 async function usageOf(verb: string): Promise<string> {
-  const file = ["proxy", "collector", "alerts"].includes(verb) ? "programs" : verb === "demo" ? "demo/demo" : verb;
+  const file = verb === "demo" ? "demo/demo" : verb;
   const module = (await import(pathToFileURL(join(ROOT, `command/${file}.ts`)).href)) as { [name: string]: unknown };
   return Object.entries(module)
     .flatMap(([name, value]) => (name.endsWith("USAGE") ? [String(value)] : []))

@@ -2,8 +2,6 @@
 // before anything of it is booked. What a FOCUS file of ours says in x_ columns (the key, the model, the token class)
 // is taken as it stands. Source of the columns: the FOCUS 1.2 and 1.4 specifications; the providers' downloads as their
 // pages name them (unconfirmed).
-import { parquetReadObjects } from "hyparquet";
-import { compressors } from "hyparquet-compressors";
 import { CsvError } from "csv-parse";
 import { parse } from "csv-parse/sync";
 import { BILLED_KINDS } from "../../ledger/billing/bills.ts";
@@ -284,6 +282,10 @@ function readCsv(name: string, bytes: Buffer): Row[] {
 }
 
 async function readParquet(name: string, bytes: Buffer): Promise<Row[]> {
+  const [{ parquetReadObjects }, { compressors }] = await Promise.all([
+    import("hyparquet"),
+    import("hyparquet-compressors"),
+  ]);
   try {
     const file = bytes.buffer.slice(bytes.byteOffset, bytes.byteOffset + bytes.byteLength) as ArrayBuffer;
     const rows = await parquetReadObjects({ file, compressors });

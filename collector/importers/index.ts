@@ -1,18 +1,20 @@
-// All importers whose source is configured.
+// All importers whose source is configured. The others are not loaded: the SDKs are large.
 import type { CollectorConfig } from "../config.ts";
-import { anthropicImporter } from "./anthropic.ts";
-import { googleImporter } from "./google.ts";
 import type { Importer } from "./importer.ts";
-import { openaiImporter } from "./openai.ts";
 
-export function createImporters(config: CollectorConfig): Importer[] {
-  return [
-    ...(config.openaiAdminKey
-      ? [openaiImporter({ adminKey: config.openaiAdminKey, baseUrl: config.openaiBillingUrl })]
-      : []),
-    ...(config.anthropicAdminKey
-      ? [anthropicImporter({ adminKey: config.anthropicAdminKey, baseUrl: config.anthropicBillingUrl })]
-      : []),
-    ...(config.google ? [googleImporter(config.google)] : []),
-  ];
+export async function createImporters(config: CollectorConfig): Promise<Importer[]> {
+  const importers: Importer[] = [];
+  if (config.openaiAdminKey) {
+    const { openaiImporter } = await import("./openai.ts");
+    importers.push(openaiImporter({ adminKey: config.openaiAdminKey, baseUrl: config.openaiBillingUrl }));
+  }
+  if (config.anthropicAdminKey) {
+    const { anthropicImporter } = await import("./anthropic.ts");
+    importers.push(anthropicImporter({ adminKey: config.anthropicAdminKey, baseUrl: config.anthropicBillingUrl }));
+  }
+  if (config.google) {
+    const { googleImporter } = await import("./google.ts");
+    importers.push(googleImporter(config.google));
+  }
+  return importers;
 }
