@@ -10,6 +10,7 @@ import { settingsBefore } from "../service/command-words.ts";
 import { innerHostOf } from "../service/network.ts";
 import { exportsOf } from "../service/base-urls.ts";
 import type { Environment } from "../service/settings.ts";
+import { tidyUp } from "../service/tidy.ts";
 import { checkAllSettings, strayVariables } from "./check-settings.ts";
 import { commandEnvironment, loadCommandConfig } from "./config.ts";
 import { startStack } from "./stack.ts";
@@ -47,6 +48,7 @@ export async function run(): Promise<void> {
   });
   if (!stack) return;
   process.stdout.write(greeting(proxyConfig, commandEnvironment(), stack));
+  tidyUp();
 
   const why = await Promise.race([stopped.then(() => undefined), stack.broken]);
   process.stderr.write(

@@ -72,6 +72,8 @@ export async function createProxy(config: ProxyConfig, log: Log): Promise<Proxy>
   const books = await openUsage(config.dataDir);
   if (!books) throw new Error(`${path} is gone right after it was opened`);
   const prices = openPriceBook(config.dataDir, config.prices, config.discounts, (message) => log.error(message));
+  // The list is loaded now, not by the first request.
+  prices.find("openai", "", Date.now());
   let draining = false;
   let openSessions = (): number => 0;
   const context = await createContext(config, log, writer, books, prices, {

@@ -1,5 +1,4 @@
 // The one place where a client is told no: the refusal is counted, put into the client's own dialect, and answered.
-import { STATUS_CODES } from "node:http";
 import type { IncomingMessage, ServerResponse } from "node:http";
 import type { Duplex } from "node:stream";
 import { createAnswerId } from "../ledger/ids.ts";
@@ -8,6 +7,9 @@ import type { Dialect } from "./dialects/dialect.ts";
 import type { Refusal } from "./dialects/refusal.ts";
 import { guessDialect } from "./target.ts";
 import { Refused } from "./refusals.ts";
+
+// Not imported: an import of node:http also loads the WebSocket and fetch of Node, which take 13 MB.
+const { STATUS_CODES } = process.getBuiltinModule("node:http");
 
 type Refusing = Pick<ProxyContext, "config" | "log" | "metrics" | "writer">;
 type Rendered = { readonly status: number; readonly headers: readonly string[]; readonly body: string };

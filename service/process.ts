@@ -2,6 +2,7 @@
 import { LedgerError } from "../ledger/books.ts";
 import type { Log } from "./log.ts";
 import { SettingsError } from "./settings.ts";
+import { tidyUp } from "./tidy.ts";
 
 const SAME_SIGNAL_MS = 500;
 
@@ -19,6 +20,7 @@ export async function runProgram(
     process.stderr.write(`${sentence(error)}\n`, () => process.exit(1));
     return;
   }
+  tidyUp();
   let stoppingSinceMs: number | undefined;
   const stop = (signal: string): void => {
     // A terminal and a launcher may both pass on the same key press; a second one is impatience.

@@ -1,12 +1,11 @@
 // The price book: price list + served model + time -> unit prices, with a version and how sure we are of the match.
 // The base is the data of @pydantic/genai-prices, which also matches by prefix; a match that is not exact is `inferred`
 // and stays visible as such. Our own rows go first. All prices are pico-USD per unit.
-import { createRequire } from "node:module";
-import { findProvider } from "@pydantic/genai-prices";
 import type { MatchLogic, ModelInfo, ModelPrice, TieredPrices } from "@pydantic/genai-prices";
 import { createGlob } from "../glob.ts";
 import { parseRatio, parseUsdEach, parseUsdPerMillion, parseUsdPerThousand } from "../money.ts";
 import type { PicoUsdPerUnit, Ratio } from "../money.ts";
+import { builtInModels, LIBRARY_VERSION } from "./built-in.ts";
 import { FEE_ROWS, LIMIT_ROWS, MULTIPLE_ROWS, OWN_PRICE_ROWS, PEAK_ROWS, TIER_ROWS } from "./rows.ts";
 import type { PriceRow } from "./rows.ts";
 import type { LineUnit, TokenClass, Unit } from "../usage.ts";
@@ -58,8 +57,6 @@ const PLAIN_TIERS = new Set(["default", "standard", "auto", "on_demand", "not_av
 /** A tier that picks a price of its own in our rows: "variant:hd/1024x1024". */
 const VARIANT = "variant:";
 const MOST_CACHED_MODELS = 5_000;
-
-const LIBRARY_VERSION = `genai-prices@${readLibraryVersion()}`;
 
 /** A price of the list, which holds floats, to whole pico-USD: six decimals per million, nine per thousand. Lists that
  *  hold thirds (0.083333333333) lose less than a pico-USD per unit here. */
@@ -234,7 +231,7 @@ function datedFromRow(row: PriceRow): { row: PriceRow; dated: DatedPrice } {
 }
 
 function listedPrices(newer: PriceList | undefined, list: string, model: string): DatedPrice[] {
-  const models = newer?.models(list) ?? findProvider({ providerId: list })?.models ?? [];
+  const models = newer?.models(list) ?? builtInModels(list);
   const listVersion = newer?.models(list) ? newer.version : LIBRARY_VERSION;
   const name = model.toLowerCase();
   const info =
@@ -411,11 +408,4 @@ function isDatedName(info: ModelInfo, name: string): boolean {
   const id = info.id.replace(/-(latest|0)$/, "");
   const rest = name.startsWith(id) ? name.slice(id.length) : undefined;
   return rest !== undefined && /^(|-latest|-\d{3}|[-@]\d{4}-?\d{2}-?\d{2}|-preview-\d{2}-\d{2,4})$/.test(rest);
-}
-
-function readLibraryVersion(): string {
-  const require = createRequire(import.meta.url);
-  const entry = require.resolve("@pydantic/genai-prices");
-  const manifest: { version: string } = require(`${entry.slice(0, entry.indexOf("dist"))}package.json`);
-  return manifest.version;
 }

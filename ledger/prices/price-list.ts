@@ -3,9 +3,9 @@
 // were known go on.
 import { createHash } from "node:crypto";
 import { readFileSync, renameSync, statSync, writeFileSync } from "node:fs";
-import { findProvider } from "@pydantic/genai-prices";
 import type { ModelInfo } from "@pydantic/genai-prices";
 import { z } from "zod";
+import { builtInModels } from "./built-in.ts";
 import { createPriceBook } from "./price-book.ts";
 import type { Discount, PriceBook, PriceList } from "./price-book.ts";
 import type { PriceRow } from "./rows.ts";
@@ -90,7 +90,7 @@ export function parsePriceList(text: string): PriceList {
   const version = `genai-prices@${createHash("sha256").update(text).digest("hex").slice(0, 12)}`;
   const list: PriceList = { version, models: (id) => lists.get(id) };
   for (const needed of PRICE_LISTS) {
-    const [known, found] = [findProvider({ providerId: needed })?.models.length ?? 0, lists.get(needed)?.length ?? 0];
+    const [known, found] = [builtInModels(needed).length, lists.get(needed)?.length ?? 0];
     if (found * 2 < known) throw new PriceListError(`it has ${found} models of ${needed}, and ${known} are known`);
   }
   checkMoves(list, [...lists.keys()]);
@@ -158,7 +158,7 @@ function checkMoves(newer: PriceList, ids: readonly string[]): void {
   const now = Date.now();
   for (const id of ids) {
     const fresh = new Set(newer.models(id)?.map((model) => model.id));
-    for (const { id: model } of findProvider({ providerId: id })?.models ?? []) {
+    for (const { id: model } of builtInModels(id)) {
       const [was, is] = [before.find(id, model, now), after.find(id, model, now)];
       if (!was || !is || was.version.startsWith("own:")) continue;
       const entry = /:[^/]+\/(.+?)(?:@\d{4}-.*)?$/.exec(is.version)?.[1];
