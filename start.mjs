@@ -8,6 +8,7 @@ import {
   closeSync,
   existsSync,
   lstatSync,
+  mkdirSync,
   openSync,
   readdirSync,
   readFileSync,
@@ -64,6 +65,7 @@ if (command === "--install-only") process.exit(0);
 process.env.NODE_COMPILE_CACHE ??= join(root, "node_modules", ".cache", "keymeter");
 
 const node = findNode();
+if (["up", "demo"].includes(command)) compile();
 if (node === process.execPath) {
   nodeModule.enableCompileCache(process.env.NODE_COMPILE_CACHE);
   process.argv = [process.argv[0], join(root, "keymeter.ts"), ...(command === undefined ? [] : [command, ...rest])];
@@ -146,6 +148,21 @@ function lives(pid) {
   } catch (error) {
     return error?.code === "EPERM";
   }
+}
+
+/** Before the first start: each program loads its code and ends, which fills the folder. A program that strips types
+ *  itself keeps what does it in memory. */
+function compile() {
+  try {
+    mkdirSync(process.env.NODE_COMPILE_CACHE, { recursive: true });
+    closeSync(openSync(join(process.env.NODE_COMPILE_CACHE, "compiled"), "wx"));
+  } catch {
+    // It was done, or cannot be kept.
+    return;
+  }
+  process.stderr.write("keymeter: compiling, for the starts from now on\n");
+  for (const program of ["up", "proxy", "collector", "alerts"])
+    spawnSync(node, [join(root, "keymeter.ts"), program, "--help"], { stdio: "ignore" });
 }
 
 function findNode() {
