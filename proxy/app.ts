@@ -8,6 +8,7 @@ import type { Subject } from "../ledger/budgets.ts";
 import type { UsageBooks } from "../ledger/books.ts";
 import { openUsage } from "../ledger/open.ts";
 import type { PriceBook } from "../ledger/prices/price-book.ts";
+import { builtInModels } from "../ledger/prices/built-in.ts";
 import { openPriceBook } from "../ledger/prices/price-list.ts";
 import { createExpectations, learnExpectations } from "../ledger/usage/expectations.ts";
 import { createDigest } from "../ledger/usage/keys.ts";
@@ -73,7 +74,7 @@ export async function createProxy(config: ProxyConfig, log: Log): Promise<Proxy>
   if (!books) throw new Error(`${path} is gone right after it was opened`);
   const prices = openPriceBook(config.dataDir, config.prices, config.discounts, (message) => log.error(message));
   // The list is loaded now, not by the first request.
-  prices.find("openai", "", Date.now());
+  builtInModels("");
   let draining = false;
   let openSessions = (): number => 0;
   const context = await createContext(config, log, writer, books, prices, {

@@ -45,7 +45,7 @@ export type ToThread = BatchMessage | { readonly type: "rewriteLog" } | { readon
 export type ToMain =
   | ({ readonly type: "ready" } & Found)
   | AnswersMessage
-  | { readonly type: "logRewritten" }
+  | { readonly type: "logRewritten"; readonly isWhole: boolean }
   | { readonly type: "failed"; readonly message: string; readonly expected: boolean }
   | { readonly type: "closed" };
 
@@ -141,19 +141,18 @@ function whenReady(thread: Worker): Promise<Found> {
   });
 }
 
-/** Resolves when it is done, or failed: the fdatasync after it says which. */
-async function rewriteLog(thread: Worker): Promise<void> {
-  const done = new Promise<void>((resolve) => {
+/** Whether all of it was; a thread that has ended writes nothing. */
+function rewriteLog(thread: Worker): Promise<boolean> {
+  return new Promise((resolve) => {
     const look = (message: ToMain): void => {
       if (message.type !== "logRewritten") return;
       thread.off("message", look);
-      resolve();
+      resolve(message.isWhole);
     };
     thread.on("message", look);
-    thread.once("exit", () => resolve());
+    thread.once("exit", () => resolve(false));
+    thread.postMessage({ type: "rewriteLog" } satisfies ToThread);
   });
-  thread.postMessage({ type: "rewriteLog" } satisfies ToThread);
-  await done;
 }
 
 /** An operation that waits for its answer. */

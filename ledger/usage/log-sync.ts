@@ -23,9 +23,9 @@ export type LogSyncSettings = {
   /** How long a commit that nobody asks for stays off the disk. Each fdatasync takes all commits before it, so an
    *  answer that comes at once needs one, not two. */
   readonly lagMs: number;
-  /** Writes the log's bytes again. The kernel takes a page whose write failed for written, and would never write it
-   *  again. */
-  readonly rewrite: () => Promise<void>;
+  /** Writes the log's bytes again: the kernel takes a page whose write failed for written, and would never write it
+   *  again. Whether all of them were. Never rejects. */
+  readonly rewrite: () => Promise<boolean>;
 };
 
 const RETRY_MS = 250;
@@ -39,17 +39,19 @@ export function createLogSync({ path, lagMs, rewrite }: LogSyncSettings): LogSyn
   let durable = 0;
   let since: number | undefined;
   let failed: string | undefined;
+  /** An fdatasync failed, and what it should have kept is not written again yet: one that succeeds now says nothing. */
+  let isMending = false;
   let isClosed = false;
   let soon: NodeJS.Timeout | undefined;
   let waiting: { readonly batch: number; readonly resolve: () => void }[] = [];
 
   const start = (): void => {
-    if (since !== undefined || wanted <= durable || isClosed) return;
+    if (since !== undefined || isMending || wanted <= durable || isClosed) return;
     const covers = committed;
     since = performance.now();
     fdatasync(file, (error) => {
       since = undefined;
-      if (error) return void again(error);
+      if (error) return void mend(error);
       failed = undefined;
       durable = covers;
       const asked = waiting;
@@ -59,10 +61,15 @@ export function createLogSync({ path, lagMs, rewrite }: LogSyncSettings): LogSyn
     });
   };
 
-  const again = async (error: Error): Promise<void> => {
+  const mend = async (error: Error): Promise<void> => {
     failed = `the disk failed to keep the ledger's log (${error.message})`;
-    await sleep(RETRY_MS, undefined, { ref: false });
-    if (!isClosed) await rewrite();
+    isMending = true;
+    let isWhole = false;
+    while (!isWhole) {
+      await sleep(RETRY_MS, undefined, { ref: false });
+      isWhole = isClosed || (await rewrite());
+    }
+    isMending = false;
     start();
   };
 

@@ -54,8 +54,7 @@ function run({ path, zone, capMode, tagsInBudgets = true, marks = [] }: ThreadSe
       process.exit(0);
     }
     if (message.type === "batch") return post(encodeAnswers(booking.book(decodeBatch(message))));
-    rewriteLog(path);
-    post({ type: "logRewritten" });
+    post({ type: "logRewritten", isWhole: rewriteLog(path) });
   });
   const { lastAttemptId, ahead, recovered, losing } = booking;
   post({ type: "ready", lastAttemptId, ahead, recovered, losing });
@@ -115,16 +114,19 @@ function createSealer(database: Sqlite, booking: Booking): () => void {
   };
 }
 
-/** Writes the same bytes again, as the machine still has them: then they are on their way to the disk once more. */
-function rewriteLog(path: string): void {
+/** Writes the same bytes again, as the machine still has them: then they are on their way to the disk once more. Whether
+ *  all of them are. */
+function rewriteLog(path: string): boolean {
   let file: number | undefined;
   try {
     file = openSync(`${path}-wal`, "r+");
     const piece = Buffer.alloc(REWRITE_BYTES);
     for (let at = 0, size; (size = readSync(file, piece, 0, piece.length, at)) > 0; at += size)
-      writeSync(file, piece, 0, size, at);
+      if (writeSync(file, piece, 0, size, at) < size) return false;
+    return true;
   } catch {
-    // A disk that takes nothing: it is asked again.
+    // A disk that takes nothing is asked again.
+    return false;
   } finally {
     if (file !== undefined) closeSync(file);
   }

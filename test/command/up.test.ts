@@ -127,7 +127,7 @@ describe("keymeter up", () => {
       "KEYMETER_TIMEZONE",
       "Europe/Berlin",
       "KEYMETER_DURABILITY",
-      '"power"|"process"',
+      '"power"|"power_before_send"|"process"',
       "KEYMETER_PORT",
       "0 to 65535",
       "KEYMETER_RECONCILE_CRON",

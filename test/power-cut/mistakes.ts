@@ -18,14 +18,20 @@ export const MISTAKES: readonly Mistake[] = [
   {
     what: "a failed fdatasync counts as one that did not fail",
     file: "ledger/usage/log-sync.ts",
-    is: "if (error) return void again(error);",
+    is: "if (error) return void mend(error);",
     becomes: "",
   },
   {
     what: "after a failed fdatasync the log is not written again",
     file: "ledger/usage/log-sync.ts",
-    is: "if (!isClosed) await rewrite();",
-    becomes: "",
+    is: "isWhole = isClosed || (await rewrite());",
+    becomes: "isWhole = true;",
+  },
+  {
+    what: "an fdatasync runs before the log is written again",
+    file: "ledger/usage/log-sync.ts",
+    is: "since !== undefined || isMending ||",
+    becomes: "since !== undefined ||",
   },
   {
     what: "the database goes to the disk, not its log",

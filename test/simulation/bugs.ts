@@ -355,7 +355,7 @@ export const BUGS: readonly Bug[] = [
   {
     what: "a budget on a model is passed under its alias",
     file: "usage/reservations.ts",
-    is: "const asked = withServedName(request);\n      const frozen",
+    is: "const asked = withServedName(names, request);\n      const frozen",
     becomes: "const asked = request;\n      const frozen",
   },
   {
