@@ -105,8 +105,8 @@ const MOST_AHEAD_MS = 100;
 
 /** How long a commit that nobody waits for may stay off the disk. */
 const LAG_MS: { readonly [durability in UsageDurability]: number } = {
-  power: 2,
-  power_before_send: 2,
+  power: 10,
+  power_before_send: 10,
   process: 100,
 };
 

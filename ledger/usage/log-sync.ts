@@ -78,13 +78,21 @@ export function createLogSync({ path, lagMs, rewrite }: LogSyncSettings): LogSyn
     start();
   };
 
+  /** What is committed now is wanted when the time is over, and what has come since a time later: what has just been
+   *  committed may be taken along by the answer that is on its way. */
+  const wantSoon = (): void => {
+    const batch = committed;
+    soon = setTimeout(() => {
+      soon = undefined;
+      want(batch);
+      if (committed > batch) wantSoon();
+    }, lagMs).unref();
+  };
+
   return {
     committed(batch) {
       committed = batch;
-      soon ??= setTimeout(() => {
-        soon = undefined;
-        want(committed);
-      }, lagMs).unref();
+      if (soon === undefined) wantSoon();
     },
     whenDurable(batch) {
       if (batch <= durable) return undefined;

@@ -42,8 +42,8 @@ export const MISTAKES: readonly Mistake[] = [
   {
     what: "what nobody asks for never goes to the disk",
     file: "ledger/usage/log-sync.ts",
-    is: "want(committed);",
-    becomes: "",
+    is: "      want(batch);\n      if (committed",
+    becomes: "      if (committed",
   },
   {
     what: "a batch counts as on the disk with the one before it",
