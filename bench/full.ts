@@ -9,6 +9,7 @@ import { readSpend } from "../ledger/usage/spend.ts";
 import { createProxy } from "../proxy/app.ts";
 import { loadProxyConfig } from "../proxy/config.ts";
 import { createLog } from "../service/log.ts";
+import { tidyUp } from "../service/tidy.ts";
 
 const config = loadProxyConfig();
 const proxy = await createProxy(config, createLog("bench", "error"));
@@ -66,6 +67,8 @@ await proxy.context.register.reload();
 await proxy.app.listen({ host: "127.0.0.1", port: 0 });
 // The next one starts as the product does from its second start on.
 flushCompileCache();
+// As the product does when it is ready.
+tidyUp();
 process.send?.({ port: (proxy.app.server.address() as { port: number }).port, secret });
 /** How many attempts stand in the books. */
 process.on("message", (message) => {

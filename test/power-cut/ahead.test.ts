@@ -4,7 +4,7 @@ import { describe, expect, it } from "vitest";
 import { startFakeProvider } from "../fake/provider.ts";
 import { answerSlowly } from "../fake/slow-chat.ts";
 import { readAllEvents } from "../start-proxy.ts";
-import { askSlowly, whileRunning } from "./program.ts";
+import { askSlowly, setBudget, whileRunning } from "./program.ts";
 import { canRecord, createRecorder } from "./recorder.ts";
 
 /** Longer than anything here takes that does not wait for the disk, and than the tenth of a second. */
@@ -25,29 +25,33 @@ function ask(url: string, n: number, stream: boolean): { readonly got: Got; read
   return { got, over: read() };
 }
 
-describe.skipIf(!canRecord).each(["power", "power_before_send", "process"])("with durability %s", (durability) => {
-  it("what is sent and what is answered waits for the disk as it says", async () => {
+describe.skipIf(!canRecord)("what is sent and what is answered waits for the disk as it says", () => {
+  it.concurrent.each(["power", "power_before_send", "process"])("with durability %s", async (durability) => {
+    const waitsForNothing = durability === "process";
     const { folder, environment, whileSyncs } = createRecorder();
     const provider = await startFakeProvider(answerSlowly);
-    await whileRunning(provider.url, folder, { ...environment, KEYMETER_DURABILITY: durability }, async ({ url }) => {
+    await whileRunning(provider.url, folder, { ...environment, KEYMETER_DURABILITY: durability }, async (program) => {
+      const { url } = program;
       const whole = ask(url, 1, true);
       await whole.over;
       await sleep(A_WHILE_MS);
-      const [stream, body, next] = await whileSyncs("wait", async () => {
-        const first = [ask(url, 1, true), ask(url, 2, false)] as const;
+      const asked = await whileSyncs("wait", async () => {
+        const first = [ask(url, 1, true), ask(url, 2, false)];
         await sleep(A_WHILE_MS);
-        const third = ask(url, 3, false);
+        const all = [...first, ask(url, 3, false)];
+        let isSet = false;
+        const change = setBudget(program, folder, "waits").then(() => (isSet = true));
         await sleep(A_WHILE_MS);
         expect(provider.journal.length).toBe({ power: 3, power_before_send: 1, process: 4 }[durability]);
-        for (const { got } of [...first, third])
-          expect([got.text.length > 0, got.isOver]).toEqual(durability === "process" ? [true, true] : [false, false]);
-        return [...first, third] as const;
+        for (const { got } of all) expect([got.text.length > 0, got.isOver]).toEqual(Array(2).fill(waitsForNothing));
+        expect(isSet).toBe(waitsForNothing);
+        return { all, change };
       });
-      await Promise.all([stream.over, body.over, next.over]);
+      await Promise.all([...asked.all.map(({ over }) => over), asked.change]);
       expect(provider.journal.length).toBe(4);
       // What had to wait lost nothing, and kept its order.
-      expect(stream.got).toEqual(whole.got);
-      expect([body.got.status, next.got.status]).toEqual([200, 200]);
+      expect(asked.all[0]?.got).toEqual(whole.got);
+      expect(asked.all.map(({ got }) => got.status)).toEqual([200, 200, 200]);
     });
     const events = await readAllEvents(folder);
     expect(events.map(({ outcome }) => outcome)).toEqual(Array(4).fill("complete"));

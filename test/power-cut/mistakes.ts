@@ -82,9 +82,9 @@ export const MISTAKES: readonly Mistake[] = [
     becomes: "",
   },
   {
-    what: "what came early goes out behind what came later",
+    what: "what came early is dropped",
     file: "proxy/answer.ts",
-    is: 'if (this.state === "early" || (!this.#response.headersSent && !this.#mayBegin())) {',
-    becomes: "if (!this.#response.headersSent && !this.#mayBegin()) {",
+    is: "for (const piece of this.#early) this.#response.write(piece);",
+    becomes: "",
   },
 ];
