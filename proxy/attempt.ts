@@ -5,8 +5,7 @@ import type { UsageEvent } from "../ledger/usage/usage-event.ts";
 import { formatRequestId } from "../ledger/ids.ts";
 import { formatUsdExact } from "../ledger/money.ts";
 import type { NanoUsd } from "../ledger/money.ts";
-import { isFee } from "../ledger/usage.ts";
-import type { Unit } from "../ledger/usage.ts";
+import { isFee, UNITS } from "../ledger/usage.ts";
 import type { PendingWork } from "../ledger/usage/pending-work.ts";
 import { admit } from "./admit.ts";
 import type { Admission, Asked, Asking } from "./admit.ts";
@@ -183,7 +182,7 @@ function onBooked(context: ProxyContext, event: UsageEvent, reading: Reading | u
   const { keyId, provider, requestedModel, servedModel, usage, usageState } = event;
   context.metrics.countEvent(event);
   if (usageState === "reported" && event.responseId !== undefined)
-    context.lengths.remember(provider, event.responseId, usage);
+    context.lengths.remember(provider, event.endpoint, event.responseId, usage);
   if (reading?.keeps) context.caches.remember(provider, reading.keeps);
   if (usageState === "reported" && usage.output !== undefined)
     context.expectations.observe(keyId, requestedModel, usage.output);
@@ -264,8 +263,11 @@ function expectedTokens(call: Call, bodyBytes: number): number {
 
 /** Undefined: nobody said; then what was expected stands. */
 function usedTokens(reading: Reading | undefined): number | undefined {
-  if (!reading?.usage) return undefined;
-  return Object.entries(reading.usage).reduce((sum, [unit, count]) => sum + (isFee(unit as Unit) ? 0 : count), 0);
+  const usage = reading?.usage;
+  if (!usage) return undefined;
+  let tokens = 0;
+  for (const unit of UNITS) if (!isFee(unit)) tokens += usage[unit] ?? 0;
+  return tokens;
 }
 
 const BYTES_PER_TOKEN = 4;
