@@ -102,7 +102,36 @@ export type ReservationBook = {
 };
 
 /** `most`: what all that is reserved can come to. */
-type Sums = { settled: NanoUsd; reserved: NanoUsd; most: NanoUsd; readonly window: Window };
+class Sums {
+  reserved = 0n;
+  most = 0n;
+  readonly window: Window;
+  readonly #load: () => NanoUsd;
+  #settled: NanoUsd | undefined;
+
+  constructor(window: Window, load: () => NanoUsd) {
+    this.window = window;
+    this.#load = load;
+  }
+
+  get isRead(): boolean {
+    return this.#settled !== undefined;
+  }
+
+  /** Read from the books when it is first asked for. */
+  get settled(): NanoUsd {
+    return (this.#settled ??= this.#load());
+  }
+
+  /** What is not read yet has it when it is. */
+  add(amount: NanoUsd): void {
+    if (this.#settled !== undefined) this.#settled += amount;
+  }
+
+  forget(): void {
+    this.#settled = undefined;
+  }
+}
 type Hold = { readonly budget: Budget; readonly sums: Sums; readonly amount: NanoUsd; readonly most: NanoUsd };
 type Open = { readonly request: ReservationRequest; readonly holds: readonly Hold[] };
 
@@ -191,21 +220,17 @@ export function createReservationBook(calendar: Calendar, mode: CapMode, loadSet
     settle(attemptId, cost, subject) {
       letGo(open.get(attemptId)?.holds ?? []);
       open.delete(attemptId);
-      for (const budget of covering.of(subject)) windows.at(budget, attemptAtMs(attemptId)).settled += cost;
+      for (const budget of covering.of(subject)) windows.at(budget, attemptAtMs(attemptId)).add(cost);
     },
 
     correct(atMs, subject, amount) {
       for (const budget of covering.of(subject)) {
         const sums = windows.known(budget, atMs);
-        if (sums) sums.settled += amount;
+        sums?.add(amount);
       }
     },
 
-    load(atMs, most) {
-      const missing = covering.all().filter((budget) => !windows.known(budget, atMs));
-      for (const budget of missing.slice(0, most)) windows.at(budget, atMs);
-      return missing.length <= most;
-    },
+    load: (atMs, most) => windows.read(covering.all(), atMs, most),
 
     readAgain: (isMeant) => windows.readAgain(covering.all().filter(isMeant)),
 
@@ -333,10 +358,12 @@ function createCovering(): Covering {
 }
 
 type Windows = {
-  /** The sums in the window of an instant, read from the books when they are first asked for. */
+  /** The sums in the window of an instant. */
   at(budget: Budget, atMs: number): Sums;
   /** The same, as far as they are in memory. */
   known(budget: Budget, atMs: number): Sums | undefined;
+  /** Reads sums that are not in memory, at most so many. Whether none is missing now. */
+  read(budgets: readonly Budget[], atMs: number, most: number): boolean;
   /** Forgets other budgets; of these stays what is settled, and what is held begins at nothing. */
   keep(budgets: readonly Budget[]): void;
   readAgain(budgets: readonly Budget[]): void;
@@ -356,9 +383,14 @@ function createWindows(calendar: Calendar, loadSettled: LoadSettled): Windows {
       if (!sums) {
         for (const [id, old] of ofBudget)
           if (old.reserved === 0n && old.window.endMs < window.startMs) ofBudget.delete(id);
-        ofBudget.set(window.id, (sums = { settled: loadSettled(budget, window), reserved: 0n, most: 0n, window }));
+        ofBudget.set(window.id, (sums = new Sums(window, () => loadSettled(budget, window))));
       }
       return sums;
+    },
+    read(budgets, atMs, most) {
+      const missing = budgets.map((budget) => this.at(budget, atMs)).filter(({ isRead }) => !isRead);
+      for (const sums of missing.slice(0, most)) void sums.settled;
+      return missing.length <= most;
     },
     known: (budget, atMs) => byBudget.get(budget.id)?.get(calendar.window(budget.window, atMs).id),
     keep(budgets) {
@@ -369,11 +401,13 @@ function createWindows(calendar: Calendar, loadSettled: LoadSettled): Windows {
       }
     },
     readAgain(budgets) {
-      for (const budget of budgets) for (const sums of of(budget)) sums.settled = loadSettled(budget, sums.window);
+      for (const budget of budgets) for (const sums of of(budget)) sums.forget();
     },
     all: (budgets) =>
       budgets.flatMap((budget) =>
-        of(budget).map(({ window, settled }) => ({ budget, window, settledNanoUsd: settled })),
+        of(budget)
+          .filter(({ isRead }) => isRead)
+          .map(({ window, settled }) => ({ budget, window, settledNanoUsd: settled })),
       ),
   };
 }

@@ -135,8 +135,8 @@ export const BUGS: readonly Bug[] = [
   {
     what: "a settlement counts in the window of another instant",
     file: "usage/reservations.ts",
-    is: "windows.at(budget, attemptAtMs(attemptId)).settled += cost;",
-    becomes: "windows.at(budget, attemptAtMs(attemptId) + 3_600_000).settled += cost;",
+    is: "windows.at(budget, attemptAtMs(attemptId)).add(cost);",
+    becomes: "windows.at(budget, attemptAtMs(attemptId) + 3_600_000).add(cost);",
   },
   {
     what: "the reservation's row stays after its event",
@@ -240,7 +240,7 @@ export const BUGS: readonly Bug[] = [
     what: "a change of budgets forgets what the others have spent",
     file: "usage/reservations.ts",
     is: "[sums.reserved, sums.most] = [0n, 0n];",
-    becomes: "[sums.reserved, sums.most, sums.settled] = [0n, 0n, 0n];",
+    becomes: "{ [sums.reserved, sums.most] = [0n, 0n]; sums.add(-sums.settled); }",
   },
   {
     what: "a raise binds after the next restart",
