@@ -61,7 +61,7 @@ export const PROXY_SETTINGS = {
     env: "KEYMETER_DURABILITY",
     schema: z.enum(["power", "power_before_send", "process"]),
     fallback: "power",
-    says: "what a power cut may take: attempts of whose answer nobody got a byte; nothing; the last 100 ms",
+    says: "a power cut may take, with power: attempts of whose answer nobody got a byte; power_before_send: nothing; process: 100 ms",
   },
   /** Admit clients' own provider keys. */
   passThrough: {

@@ -14,8 +14,8 @@ import { decodeAnswers, encodeBatch } from "./wire.ts";
 import type { Answer, AnswersMessage, BatchMessage, Operation } from "./wire.ts";
 
 /** What a power cut may take; the end of the process takes nothing that was committed.
- *  - `power`: reservations of attempts that were sent in the last 100 ms and of whose answer no byte went to the client.
- *    Everything else is answered when it is on the disk.
+ *  - `power`: reservations of attempts of whose answer no byte went to the client: as many as are sent in 100 ms at most,
+ *    the last ones before the disk stopped to answer. Everything else is answered when it is on the disk.
  *  - `power_before_send`: nothing: a reservation too is answered when it is on the disk.
  *  - `process`: the last 100 ms. Nothing waits for the disk. */
 type UsageDurability = "power" | "power_before_send" | "process";
@@ -99,9 +99,10 @@ const AFTER_COMMIT: ReadonlySet<Operation["type"]> = new Set([
   "seen",
 ]);
 
-/** A disk that has not answered for so long is waited for before anything more is sent: a power cut may take no more
- *  than what was sent in this time, and while a disk hangs nothing is paid for whose answer cannot go out. */
-const MOST_AHEAD_MS = 100;
+/** A disk that has not answered for so long is waited for before anything more is sent: while it hangs nothing is paid
+ *  for whose answer cannot go out. A power cut may take what was sent in two such times, of the fdatasync that runs and of
+ *  the one before it, and in twice the lag: a tenth of a second's requests. */
+const MOST_AHEAD_MS = 40;
 
 /** How long a commit that nobody waits for may stay off the disk. */
 const LAG_MS: { readonly [durability in UsageDurability]: number } = {
@@ -144,13 +145,17 @@ function whenReady(thread: Worker): Promise<Found> {
 /** Whether all of it was; a thread that has ended writes nothing. */
 function rewriteLog(thread: Worker): Promise<boolean> {
   return new Promise((resolve) => {
-    const look = (message: ToMain): void => {
-      if (message.type !== "logRewritten") return;
+    const end = (isWhole: boolean): void => {
       thread.off("message", look);
-      resolve(message.isWhole);
+      thread.off("exit", gone);
+      resolve(isWhole);
     };
+    const look = (message: ToMain): void => {
+      if (message.type === "logRewritten") end(message.isWhole);
+    };
+    const gone = (): void => end(false);
     thread.on("message", look);
-    thread.once("exit", () => resolve(false));
+    thread.on("exit", gone);
     thread.postMessage({ type: "rewriteLog" } satisfies ToThread);
   });
 }

@@ -6,16 +6,16 @@ import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { describe, expect, it } from "vitest";
 import { IS_CI } from "../seed.ts";
+import type { Bug } from "../simulation/bugs.ts";
 import { temporaryFolder } from "../start-proxy.ts";
 import { MISTAKES } from "./mistakes.ts";
-import type { Mistake } from "./mistakes.ts";
 import { canRecord } from "./recorder.ts";
 
 const ROOT = fileURLToPath(new URL("../../", import.meta.url));
 const PROGRAM = ["alerts", "charts", "collector", "command", "dashboards", "ledger", "proxy", "service"];
 const FINDERS = ["ahead.test.ts", "power-cut.test.ts"];
 
-function copyWith({ file, is, becomes }: Mistake): string {
+function copyWith({ file, is, becomes }: Bug): string {
   const folder = temporaryFolder();
   for (const name of PROGRAM) cpSync(join(ROOT, name), join(folder, name), { recursive: true });
   for (const name of ["keymeter.ts", "package.json", "start.mjs", "vitest.config.ts"])
@@ -34,7 +34,7 @@ function copyWith({ file, is, becomes }: Mistake): string {
   return folder;
 }
 
-async function find(mistake: Mistake): Promise<{ readonly code: number | null; readonly said: string }> {
+async function find(mistake: Bug): Promise<{ readonly code: number | null; readonly said: string }> {
   const cwd = copyWith(mistake);
   const files = FINDERS.map((name) => join("test/power-cut", name));
   // The small counts, which everybody runs, have to find it.

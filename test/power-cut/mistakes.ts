@@ -1,8 +1,8 @@
 // Mistakes in the order of things between a commit, the disk, the provider and the client: each is put into a copy of
 // the product, and the tests beside this file have to find it. `is` stands once in the file.
-export type Mistake = { readonly what: string; readonly file: string; readonly is: string; readonly becomes: string };
+import type { Bug } from "../simulation/bugs.ts";
 
-export const MISTAKES: readonly Mistake[] = [
+export const MISTAKES: readonly Bug[] = [
   {
     what: "an fdatasync counts for commits that came while it ran",
     file: "ledger/usage/log-sync.ts",
