@@ -1,8 +1,7 @@
 // A whole Keymeter with KEYMETER_HOST=0.0.0.0 and on a small disk: which ports others reach and what they may do
 // without a token, that a verb of a checkout whose lock file is newer installs nothing, that a full disk ends nothing,
 // and a program that cannot be started neither. (What others get where everything listens is in network.test.ts. A disk
-// that fails call by call is in test/proxy/ledger-trouble.test.ts, one that hangs in
-// test/attacks/disk-and-clock.test.ts.)
+// that fails call by call is in test/proxy/ledger-trouble.test.ts, one that hangs in test/attacks/disk.test.ts.)
 import { spawn, spawnSync } from "node:child_process";
 import type { ChildProcess } from "node:child_process";
 import {
