@@ -9,13 +9,14 @@ import {
   mkdirSync,
   openSync,
   readFileSync,
+  renameSync,
   statSync,
   unlinkSync,
   writeSync,
 } from "node:fs";
 import { join } from "node:path";
 import { inspect } from "node:util";
-import { needPepper } from "../ledger/usage/keys.ts";
+import { needPepper } from "../ledger/usage/pepper.ts";
 
 const SHORTEST = 16;
 const PLACEHOLDERS = new Set(["changeme", "change-me", "secret", "password", "xxxxxxxxxxxxxxxx"]);
@@ -90,7 +91,11 @@ export function ownSecret(dataDir: string, name: OwnSecret, given: Secret | unde
 export function keepSecret(dataDir: string, name: string, secret: Secret): void {
   const path = join(dataDir, name);
   if (isFilled(path) && readFileSync(path, "utf8").trim() === secret.reveal()) return;
-  writeDurably(path, `${secret.reveal()}\n`);
+  // Whoever reads it meanwhile, or after a power cut, finds the old one or the new one, whole.
+  const mine = `${path}.${process.pid}`;
+  writeDurably(mine, `${secret.reveal()}\n`);
+  renameSync(mine, path);
+  syncFolder(dataDir);
 }
 
 export type OwnSecret = keyof typeof RESTORE;

@@ -5,7 +5,6 @@ import { crc32 } from "node:zlib";
 import { drizzle } from "../drizzle.ts";
 import { readPolicy } from "./key-policy.ts";
 import type { KeyPolicy } from "./key-policy.ts";
-import { openForReading } from "../sqlite.ts";
 import { sqliteOf } from "../sqlite-books.ts";
 import type { UsageBooks } from "../books.ts";
 import { keys, keySecrets } from "./schema.ts";
@@ -129,29 +128,6 @@ export function fingerprintId(digest: string): string {
     .toString(36)
     .padStart(13, "0")
     .slice(-12)}`;
-}
-
-/** Whether books are there whose keys only one pepper opens. Books that cannot be read say nothing here: whoever opens
- *  them for writing says why. */
-export function needPepper(path: string): boolean {
-  try {
-    const books = openForReading(path);
-    if (!books) return false;
-    try {
-      return (
-        books
-          .prepare(
-            `SELECT 1 FROM meta WHERE name = 'pepper'
-            UNION SELECT 1 FROM key_secrets JOIN keys ON keys.id = key_id WHERE kind = 'virtual' LIMIT 1`,
-          )
-          .get() !== undefined
-      );
-    } finally {
-      books.close();
-    }
-  } catch {
-    return false;
-  }
 }
 
 /** When the newest secret of each key was made. */

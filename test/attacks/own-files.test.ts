@@ -3,6 +3,7 @@
 import {
   chmodSync,
   existsSync,
+  linkSync,
   mkdirSync,
   readdirSync,
   readFileSync,
@@ -21,7 +22,7 @@ import { createProxy } from "../../proxy/app.ts";
 import { loadProxyConfig } from "../../proxy/config.ts";
 import { openLogFile } from "../../service/log-file.ts";
 import { createLog } from "../../service/log.ts";
-import { ownSecret } from "../../service/secret.ts";
+import { keepSecret, ownSecret, Secret } from "../../service/secret.ts";
 import { chatAnswer, json, startFakeProvider } from "../fake/provider.ts";
 import type { FakeProvider } from "../fake/provider.ts";
 import { readAllEvents, startProxy, temporaryFolder } from "../start-proxy.ts";
@@ -147,6 +148,21 @@ describe("fault 25: files that are for one user alone", () => {
     await close(first);
     await expect(writerOn(folder, { marks: mark(true) })).rejects.toThrow("its pepper is gone");
     await close(await writerOn(folder, { marks: mark(false) }));
+  });
+
+  it("a secret that is given anew takes the place of the old one, which is whole until then", () => {
+    const dataDir = temporaryFolder();
+    const path = join(dataDir, "metrics-token");
+    keepSecret(dataDir, "metrics-token", new Secret("a-token-of-yesterday"));
+    // Whoever opened the old one before has all of it.
+    linkSync(path, join(dataDir, "opened before"));
+    keepSecret(dataDir, "metrics-token", new Secret("a-token-of-today"));
+    const textOf = (name: string): string => readFileSync(join(dataDir, name), "utf8");
+    expect([textOf("metrics-token"), textOf("opened before")]).toEqual([
+      "a-token-of-today\n",
+      "a-token-of-yesterday\n",
+    ]);
+    expect([modeOf(path), readdirSync(dataDir).toSorted()]).toEqual(["600", ["metrics-token", "opened before"]]);
   });
 
   it("two starts at once have one secret", () => {

@@ -109,8 +109,9 @@ describe.skipIf(!hasRecordings)("recorded traffic", () => {
         recording.elided_chars === undefined &&
         recording.response_body_encoding === "utf8",
     );
-    const recordings = all.filter(() => next() < SHARE);
-    expect(recordings.length).toBeGreaterThan(0);
+    expect(all.length).toBeGreaterThan(0);
+    // The first one always: an unlucky seed picks none.
+    const recordings = all.filter((_recording, i) => next() < SHARE || i === 0);
     for (const recording of recordings) {
       const expected = expectations.get(recording.id);
       const answer = Buffer.from(recording.response_body);
