@@ -264,6 +264,8 @@ function refuseBesideRescued(path: string): void {
 /** A file that is there but is no SQLite file is somebody else's, or damaged: not ours to write into. */
 function refuseForeignFile(path: string): void {
   if (!existsSync(path) || statSync(path).size === 0) return;
+  // Whoever made it was cut off in its first write: SQLite takes that back, and says so if it is somebody else's.
+  if (existsSync(`${path}-journal`)) return;
   const head = Buffer.alloc(16);
   const file = openSync(path, "r");
   try {

@@ -43,6 +43,12 @@ function mayBeLost({ receivedNs = 0n }: Attempt, cutNs: bigint): boolean {
 /** With some time for the disk, and for a machine that does other things. */
 const MOST_AHEAD_NS = 200_000_000n;
 
+/** Of the recording: what makes new books, and some of what is done to them then. */
+const FIRST_WRITES = IS_CI ? 60 : 8;
+/** Writes that were torn: all sectors but the first one came to the disk, or only that. */
+const ALL_BUT_FIRST: Choose = () => (part) => part > 0;
+const ONLY_FIRST: Choose = () => (part) => part === 0;
+
 type Cut = { readonly name: string; readonly ns: bigint; readonly choose: Choose };
 
 describe.skipIf(!canRecord)("a power cut", () => {
@@ -80,6 +86,17 @@ describe.skipIf(!canRecord)("a power cut", () => {
       lost += gone.length;
     }
     console.log(`seed ${SEED}: ${attempts.size} attempts, ${cuts.length} cuts, ${lost} attempts lost`);
+  });
+
+  it("new books that it cuts in their first moments open all the same, as far as they came", async () => {
+    const writes = recording.entries.filter(({ type }) => type === "write").slice(0, FIRST_WRITES);
+    for (const [n, { endedNs }] of writes.entries())
+      for (const choose of [ALL_BUT_FIRST, ONLY_FIRST]) {
+        const dataDir = temporaryFolder();
+        layOut(diskAt(recording, endedNs, choose), dataDir);
+        const { events, wrong } = await startOn(dataDir);
+        expect([...wrong, ...events], `after write ${n}, ${choose.name}`).toEqual([]);
+      }
   });
 
   it("the program starts after it, and its verify finds nothing", async () => {
