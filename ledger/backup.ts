@@ -4,7 +4,7 @@ import { join } from "node:path";
 import { LedgerError } from "./books.ts";
 import type { BookName, Books } from "./books.ts";
 import { openForReading } from "./sqlite.ts";
-import { sqliteOf } from "./sqlite-books.ts";
+import { damageOf } from "./engine.ts";
 
 /** Copies a book of a data folder into another folder and looks whether the copy is whole. False: there is none yet.
  *  Rejects with a LedgerError when the copy cannot be relied on. */
@@ -24,7 +24,6 @@ export async function copyBook(dataDir: string, name: BookName, folder: string):
 }
 
 /** What is wrong with a book that is open, in the storage's words; undefined: it is whole. */
-export async function findDamage(books: Books<BookName>): Promise<string | undefined> {
-  const said = String(sqliteOf(books).pragma("quick_check(1)", { simple: true }));
-  return said === "ok" ? undefined : said;
+export function findDamage(books: Books<BookName>): Promise<string | undefined> {
+  return damageOf(books);
 }

@@ -5,12 +5,14 @@ import { createRequire } from "node:module";
 const require = createRequire(import.meta.url);
 const core = require("drizzle-orm") as typeof import("drizzle-orm");
 const driver = require("drizzle-orm/better-sqlite3") as typeof import("drizzle-orm/better-sqlite3");
+const remote = require("drizzle-orm/sqlite-proxy") as typeof import("drizzle-orm/sqlite-proxy");
 const tables = require("drizzle-orm/sqlite-core") as typeof import("drizzle-orm/sqlite-core");
 
 export const {
   and,
   asc,
   getTableColumns,
+  getTableName,
   desc,
   eq,
   gt,
@@ -26,6 +28,8 @@ export const {
   sql,
 } = core;
 export const { drizzle } = driver;
+/** drizzle over a function that runs a text: what both engines share. */
+export const drizzleOver = remote.drizzle;
 export const { customType, real, sqliteTable, sqliteView, text } = tables;
 export type { SQL } from "drizzle-orm";
-export type { AnySQLiteColumn, SQLiteColumnBuilderBase } from "drizzle-orm/sqlite-core";
+export type { AnySQLiteColumn, SQLiteColumnBuilderBase, SQLiteTable } from "drizzle-orm/sqlite-core";

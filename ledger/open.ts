@@ -9,28 +9,29 @@ import { sqliteBooks } from "./sqlite-books.ts";
 export { hasApplied, lockForWriting };
 export type { Durability };
 
-/** Opens a book of a data folder for reading. Undefined while nothing has written it yet. Rejects with a
- *  LedgerError. */
-export function openUsage(dataDir: string): Promise<UsageBooks | undefined> {
-  return openToRead(dataDir, "usage");
+/** Opens a book for reading. `place`: a data folder, or the URL of a Postgres database. Undefined while nothing has
+ *  written it yet. Rejects with a LedgerError. */
+export function openUsage(place: string): Promise<UsageBooks | undefined> {
+  return openToRead(place, "usage");
 }
 
-export function openBilling(dataDir: string): Promise<BillingBooks | undefined> {
-  return openToRead(dataDir, "billing");
+export function openBilling(place: string): Promise<BillingBooks | undefined> {
+  return openToRead(place, "billing");
 }
 
-export function openNotices(dataDir: string): Promise<NoticesBooks | undefined> {
-  return openToRead(dataDir, "notices");
+export function openNotices(place: string): Promise<NoticesBooks | undefined> {
+  return openToRead(place, "notices");
 }
 
 /** Opens a book for its one writer, and makes it when it is missing. Rejects with LedgerInUse when another process has
  *  it. */
 export async function openToWrite<Name extends Exclude<BookName, "usage">>(
-  dataDir: string,
+  place: string,
   name: Name,
   durability: Durability = "power",
 ): Promise<Books<Name>> {
-  const path = pathOf(dataDir, name);
+  if (isPostgresUrl(place)) return openPostgres(place, name, false);
+  const path = pathOf(place, name);
   const lock = lockForWriting(path);
   try {
     const writing = openForWriting(path, name, durability);
@@ -43,9 +44,21 @@ export async function openToWrite<Name extends Exclude<BookName, "usage">>(
   }
 }
 
-async function openToRead<Name extends BookName>(dataDir: string, name: Name): Promise<Books<Name> | undefined> {
-  const reading = openForReading(pathOf(dataDir, name));
+async function openToRead<Name extends BookName>(place: string, name: Name): Promise<Books<Name> | undefined> {
+  if (isPostgresUrl(place)) return openPostgres(place, name, true);
+  const reading = openForReading(pathOf(place, name));
   return reading && sqliteBooks<Name>(reading);
+}
+
+/** What Postgres takes is loaded where the books are there. */
+async function openPostgres<Name extends BookName>(url: string, name: Name, isReadOnly: boolean): Promise<Books<Name>> {
+  const [{ openPool }, { postgresBooks }] = await Promise.all([import("./postgres.ts"), import("./postgres-books.ts")]);
+  const { pool, release } = await openPool(url);
+  return postgresBooks(pool, name, { isReadOnly, closed: release });
+}
+
+function isPostgresUrl(place: string): boolean {
+  return /^postgres(?:ql)?:\/\//.test(place);
 }
 
 function pathOf(dataDir: string, name: BookName): string {

@@ -2,25 +2,14 @@
 // waits for something is never seen half made, and never takes a read of somebody else into it.
 import { LedgerError } from "./books.ts";
 import type { BookName, Books } from "./books.ts";
-import { drizzle } from "./drizzle.ts";
-import type { Sqlite } from "./sqlite.ts";
+import { bind, unbind } from "./engine.ts";
+import type { Engine, Run } from "./engine.ts";
+import type { Sqlite, Statement } from "./sqlite.ts";
 
-type Tables = ReturnType<typeof drizzle>;
-type Connection = { readonly sqlite: Sqlite; readonly tables: Tables };
+const connections = new WeakMap<Books<BookName>, Sqlite>();
 
-const connections = new WeakMap<Books<BookName>, Connection>();
-
-/** The connection behind a handle. For this folder only. */
+/** The connection behind a handle: for what only SQLite has. */
 export function sqliteOf(books: Books<BookName>): Sqlite {
-  return connectionOf(books).sqlite;
-}
-
-/** The same, as drizzle sees it. */
-export function tablesOf(books: Books<BookName>): Tables {
-  return connectionOf(books).tables;
-}
-
-function connectionOf(books: Books<BookName>): Connection {
   const found = connections.get(books);
   if (!found) throw new Error("these books were not opened here, or their change is over");
   return found;
@@ -68,6 +57,7 @@ async function makeChange<Name extends BookName, T>(
     throw error;
   } finally {
     connections.delete(own);
+    unbind(own);
   }
 }
 
@@ -76,6 +66,55 @@ function handle<Name extends BookName>(
   methods: Pick<Books<Name>, "transaction" | "close">,
 ): Books<Name> {
   const made = methods as Books<Name>;
-  connections.set(made, { sqlite, tables: drizzle(sqlite) });
-  return made;
+  connections.set(made, sqlite);
+  return bind(made, engineOf(sqlite));
+}
+
+/** Statements are kept: the same texts come again and again. */
+const MOST_KEPT = 200;
+
+function engineOf(sqlite: Sqlite): Engine {
+  const kept = new Map<string, Statement>();
+  const prepare = (text: string): Statement => {
+    let statement = kept.get(text);
+    if (!statement) {
+      statement = sqlite.prepare(text);
+      if (statement.reader) statement.raw();
+      if (kept.size >= MOST_KEPT) kept.clear();
+      kept.set(text, statement);
+    }
+    return statement;
+  };
+  const run: Run = async (text, values) => {
+    const statement = prepare(text);
+    if (statement.reader) return statement.all(...values) as unknown[][];
+    statement.run(...values);
+    return [];
+  };
+  let last: Promise<unknown> = Promise.resolve();
+  return {
+    run,
+    // One after the other: the connection has one transaction. What others read meanwhile sees the same state.
+    snapshot(read) {
+      const made = last.then(async () => {
+        if (sqlite.inTransaction) return read(run);
+        sqlite.exec("BEGIN");
+        try {
+          return await read(run);
+        } finally {
+          sqlite.exec("COMMIT");
+        }
+      });
+      last = made.catch(() => undefined);
+      return made;
+    },
+    async mark() {
+      const own = String(sqlite.prepare("SELECT total_changes()").pluck().get());
+      return `${String(sqlite.pragma("data_version", { simple: true }))} ${own}`;
+    },
+    async damage() {
+      const said = String(sqlite.pragma("quick_check(1)", { simple: true }));
+      return said === "ok" ? undefined : said;
+    },
+  };
 }

@@ -23,6 +23,7 @@ import { mendSchema } from "./mend-schema.ts";
 export type Durability = "power" | "process";
 
 export type Sqlite = Database.Database;
+export type Statement = Database.Statement;
 
 /** SQLite before 3.51.3 can corrupt a WAL file when two connections write and checkpoint at once. */
 const OLDEST_SQLITE = [3, 51, 3];

@@ -4,7 +4,7 @@ import { and, asc, eq, gte, lt, sql } from "../drizzle.ts";
 import type { SQL } from "../drizzle.ts";
 import type { NanoUsd } from "../money.ts";
 import type { BillingBooks } from "../books.ts";
-import { sqliteOf, tablesOf } from "../sqlite-books.ts";
+import { insertRows, tablesOf } from "../engine.ts";
 import { billedHours } from "./schema.ts";
 import type { HourlySpend } from "../usage/hours.ts";
 import type { Calendar } from "../windows.ts";
@@ -23,11 +23,8 @@ export async function replaceBilledHours(
 ): Promise<void> {
   await books.transaction(async (own) => {
     const tables = tablesOf(own);
-    tables.delete(billedHours).where(eq(billedHours.provider, provider)).run();
-    const insert = sqliteOf(own).prepare(
-      "INSERT INTO billed_hours (provider, hour_ms, billed_key, model, cost_nano_usd) VALUES (?, ?, ?, ?, ?)",
-    );
-    for (const one of hours) insert.run(one.provider, one.hourMs, one.billedKey, one.model, one.costNanoUsd);
+    await tables.delete(billedHours).where(eq(billedHours.provider, provider)).run();
+    await insertRows(own, billedHours, hours);
   });
 }
 
@@ -38,7 +35,7 @@ export async function readBilledHours(
   untilMs: number,
   by: "org" | BilledDimension,
 ): Promise<(HourlySpend & { readonly provider: string })[]> {
-  const id: SQL<string> = by === "org" ? sql`'all'` : sql`${billedHours[by]}`;
+  const id: SQL<string> = by === "org" ? sql`CAST('all' AS TEXT)` : sql`${billedHours[by]}`;
   return tablesOf(books)
     .select({
       hourMs: billedHours.hourMs,

@@ -5,7 +5,7 @@ import { createHash } from "node:crypto";
 import { and, asc, eq, getTableColumns, gte, lt } from "../drizzle.ts";
 import type { NanoUsd } from "../money.ts";
 import type { BillingBooks } from "../books.ts";
-import { sqliteOf, tablesOf } from "../sqlite-books.ts";
+import { insertRows, markOf, tablesOf } from "../engine.ts";
 import { billDays, billedLines, billedUsage, imports, providerKeys, usageReads } from "./schema.ts";
 import { recordCorrection } from "./closed-days.ts";
 import type { Unit } from "../usage.ts";
@@ -101,17 +101,17 @@ async function replaceBill(
 ): Promise<"changed" | "kept" | "same"> {
   const tables = tablesOf(books);
   const place = and(eq(billDays.provider, provider), eq(billDays.day, day));
-  const known = tables.select().from(billDays).where(place).get();
+  const known = await tables.select().from(billDays).where(place).get();
   const digest = digestOf(lines);
   const isSame = known?.digest === digest;
   if (known && !isSame && !isForced && isFuller(known, { lines: lines.length, source, asOfMs, digest })) {
     // An API that names no lines any more was read all the same.
-    if (source === "api") tables.update(billDays).set({ readAtMs: nowMs }).where(place).run();
+    if (source === "api") await tables.update(billDays).set({ readAtMs: nowMs }).where(place).run();
     return "kept";
   }
   if (isSame) {
     const better = isFuller({ ...known, source, asOfMs }, known) ? { asOfMs, source } : {};
-    tables
+    await tables
       .update(billDays)
       .set({ readAtMs: nowMs, ...better })
       .where(place)
@@ -120,7 +120,7 @@ async function replaceBill(
   }
   // A day without a bill is no bill of nothing; it becomes one only where there was something before.
   if (!known && lines.length === 0) {
-    tables
+    await tables
       .insert(billDays)
       .values({
         provider,
@@ -138,37 +138,19 @@ async function replaceBill(
   }
   const amountNanoUsd = lines.reduce((sum, line) => sum + line.amountNanoUsd, 0n);
   const row = { source, asOfMs, digest, lines: lines.length, amountNanoUsd, readAtMs: nowMs, changedAtMs: nowMs };
-  tables
+  await tables
     .insert(billDays)
     .values({ provider, day, ...row })
     .onConflictDoUpdate({ target: [billDays.provider, billDays.day], set: row })
     .run();
-  tables
+  await tables
     .delete(billedLines)
     .where(and(eq(billedLines.provider, provider), eq(billedLines.day, day)))
     .run();
-  const insert = sqliteOf(books).prepare(
-    `INSERT INTO billed_lines (provider, day, line, kind, billed_key, project, model, tier, unit, line_item, amount_nano_usd,
-      list_nano_usd, quantity, resolution_nano_usd, raw) VALUES (${Array(15).fill("?").join(", ")})`,
-  );
-  sorted(lines).forEach((one, line) =>
-    insert.run(
-      provider,
-      day,
-      line,
-      one.kind,
-      one.billedKey ?? null,
-      one.project ?? null,
-      one.model ?? null,
-      one.tier ?? null,
-      one.unit ?? null,
-      one.lineItem ?? null,
-      one.amountNanoUsd,
-      one.listNanoUsd ?? null,
-      one.quantity ?? null,
-      one.resolutionNanoUsd,
-      one.raw,
-    ),
+  await insertRows(
+    books,
+    billedLines,
+    sorted(lines).map((one, line) => ({ provider, day, line, ...one })),
   );
   await recordCorrection(books, { provider, day, billedNanoUsd: amountNanoUsd, billDigest: digest, nowMs });
   return "changed";
@@ -212,25 +194,14 @@ export async function replaceUsage(
 ): Promise<void> {
   await books.transaction(async (own) => {
     const tables = tablesOf(own);
-    tables
+    await tables
       .delete(billedUsage)
       .where(and(eq(billedUsage.provider, provider), gte(billedUsage.hourMs, sinceMs), lt(billedUsage.hourMs, untilMs)))
       .run();
-    const insert = sqliteOf(own).prepare(
-      "INSERT INTO billed_usage (provider, hour_ms, line, billed_key, project, model, tier, unit, quantity) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
-    );
-    usage.forEach((one, line) =>
-      insert.run(
-        provider,
-        one.hourMs,
-        line,
-        one.billedKey ?? null,
-        one.project ?? null,
-        one.model ?? null,
-        one.tier ?? null,
-        one.unit,
-        one.quantity,
-      ),
+    await insertRows(
+      own,
+      billedUsage,
+      usage.map((one, line) => ({ provider, line, ...one })),
     );
   });
 }
@@ -246,14 +217,14 @@ export async function replaceProviderKeys(
     const tables = tablesOf(own);
     for (const key of list) {
       const row = { name: key.name, project: key.project ?? null, hint: key.hint, state: key.state, seenAtMs: nowMs };
-      tables
+      await tables
         .insert(providerKeys)
         .values({ provider, billedKey: key.billedKey, ...row })
         .onConflictDoUpdate({ target: [providerKeys.provider, providerKeys.billedKey], set: row })
         .run();
     }
     // A key that is not listed any more was deleted: its bills still have to be told apart.
-    tables
+    await tables
       .update(providerKeys)
       .set({ state: "deleted" })
       .where(and(eq(providerKeys.provider, provider), lt(providerKeys.seenAtMs, nowMs)))
@@ -262,12 +233,13 @@ export async function replaceProviderKeys(
 }
 
 export async function readProviderKeys(books: BillingBooks, provider: string): Promise<ProviderKey[]> {
-  return tablesOf(books)
+  const rows = await tablesOf(books)
     .select()
     .from(providerKeys)
     .where(eq(providerKeys.provider, provider))
-    .all()
-    .map(({ project, ...row }) => ({ ...row, project: project ?? undefined }));
+    .orderBy(providerKeys.billedKey)
+    .all();
+  return rows.map(({ project, ...row }) => ({ ...row, project: project ?? undefined }));
 }
 
 /** A line as it is compared: without the provider's own row. */
@@ -281,23 +253,23 @@ export async function readBilledLines(
   untilDay: string,
 ): Promise<BilledLineOfDay[]> {
   const { raw: _raw, ...columns } = getTableColumns(billedLines);
-  return tablesOf(books)
+  const rows = await tablesOf(books)
     .select(columns)
     .from(billedLines)
     .where(and(eq(billedLines.provider, provider), gte(billedLines.day, sinceDay), lt(billedLines.day, untilDay)))
     .orderBy(asc(billedLines.day), asc(billedLines.line))
-    .all()
-    .map(({ line: _line, ...row }) => ({
-      ...row,
-      billedKey: row.billedKey ?? undefined,
-      project: row.project ?? undefined,
-      model: row.model ?? undefined,
-      tier: row.tier ?? undefined,
-      unit: (row.unit ?? undefined) as Unit | undefined,
-      lineItem: row.lineItem ?? undefined,
-      listNanoUsd: row.listNanoUsd ?? undefined,
-      quantity: row.quantity ?? undefined,
-    }));
+    .all();
+  return rows.map(({ line: _line, ...row }) => ({
+    ...row,
+    billedKey: row.billedKey ?? undefined,
+    project: row.project ?? undefined,
+    model: row.model ?? undefined,
+    tier: row.tier ?? undefined,
+    unit: (row.unit ?? undefined) as Unit | undefined,
+    lineItem: row.lineItem ?? undefined,
+    listNanoUsd: row.listNanoUsd ?? undefined,
+    quantity: row.quantity ?? undefined,
+  }));
 }
 
 /** Usage that a provider reports for the hours `[sinceMs, untilMs)`. */
@@ -307,19 +279,20 @@ export async function readBilledUsage(
   sinceMs: number,
   untilMs: number,
 ): Promise<BilledUsage[]> {
-  return tablesOf(books)
+  const rows = await tablesOf(books)
     .select()
     .from(billedUsage)
     .where(and(eq(billedUsage.provider, provider), gte(billedUsage.hourMs, sinceMs), lt(billedUsage.hourMs, untilMs)))
-    .all()
-    .map(({ provider: _provider, line: _line, ...row }) => ({
-      ...row,
-      billedKey: row.billedKey ?? undefined,
-      project: row.project ?? undefined,
-      model: row.model ?? undefined,
-      tier: row.tier ?? undefined,
-      unit: row.unit as BilledUsage["unit"],
-    }));
+    .orderBy(billedUsage.hourMs, billedUsage.line)
+    .all();
+  return rows.map(({ provider: _provider, line: _line, ...row }) => ({
+    ...row,
+    billedKey: row.billedKey ?? undefined,
+    project: row.project ?? undefined,
+    model: row.model ?? undefined,
+    tier: row.tier ?? undefined,
+    unit: row.unit as BilledUsage["unit"],
+  }));
 }
 
 export type BillDay = typeof billDays.$inferSelect;
@@ -365,7 +338,7 @@ export async function noteImport(
   const success = error === undefined ? { lastSuccessMs: atMs, note: note ?? null } : {};
   const row = { lastAttemptMs: atMs, lastError: error ?? null, ...success };
   await books.transaction(async (own) => {
-    tablesOf(own)
+    await tablesOf(own)
       .insert(imports)
       .values({ provider, ...row })
       .onConflictDoUpdate({ target: imports.provider, set: row })
@@ -387,7 +360,7 @@ export async function noteUsage(
       ? { readAtMs: atMs, error: outcome.error }
       : { readAtMs: atMs, asOfMs: outcome.asOfMs, error: null };
   await books.transaction(async (own) => {
-    tablesOf(own)
+    await tablesOf(own)
       .insert(usageReads)
       .values({ provider, ...row })
       .onConflictDoUpdate({ target: usageReads.provider, set: row })
@@ -405,7 +378,5 @@ export async function readImports(books: BillingBooks): Promise<ImportNote[]> {
 
 /** Changes whenever something is written into these books: what was read of them before stands no longer. */
 export async function readBillingMark(books: BillingBooks): Promise<string> {
-  const database = sqliteOf(books);
-  const own = String(database.prepare("SELECT total_changes()").pluck().get());
-  return `${String(database.pragma("data_version", { simple: true }))} ${own}`;
+  return markOf(books);
 }

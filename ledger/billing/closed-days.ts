@@ -3,7 +3,7 @@
 import { and, asc, eq, gte, lt, sql } from "../drizzle.ts";
 import type { NanoUsd } from "../money.ts";
 import type { BillingBooks } from "../books.ts";
-import { sqliteOf, tablesOf } from "../sqlite-books.ts";
+import { insertRows, rowsOf, tablesOf, valueOf } from "../engine.ts";
 import { closedDays, comparisons, corrections, variances } from "./schema.ts";
 
 /** Why metered and billed differ. A closed list; `unknown` is an honest member. */
@@ -65,33 +65,24 @@ export async function replaceComparisons(
     const tables = tablesOf(own);
     if (await findClosed(own, provider, day)) return;
     for (const table of [variances, comparisons])
-      tables
+      await tables
         .delete(table)
         .where(and(eq(table.provider, provider), eq(table.day, day)))
         .run();
-    list.forEach(({ variances: pieces, ...one }, line) => {
-      tables
-        .insert(comparisons)
-        .values({
-          ...one,
-          line,
-          kind: one.kind ?? null,
-          key: one.key ?? null,
-          model: one.model ?? null,
-          tier: one.tier ?? null,
-          unit: one.unit ?? null,
-          meteredQuantity: one.meteredQuantity ?? null,
-          billedQuantity: one.billedQuantity ?? null,
-        })
-        .run();
-      for (const { cause, amountNanoUsd, quantity, detail } of pieces)
-        tables
-          .insert(variances)
-          .values({ provider, day, line, cause, amountNanoUsd, quantity: quantity ?? null, detail })
-          .run();
-    });
+    await insertRows(
+      own,
+      comparisons,
+      list.map((one, line) => ({ ...one, line })),
+    );
+    await insertRows(
+      own,
+      variances,
+      list.flatMap(({ variances: pieces }, line) => pieces.map((piece) => ({ provider, day, line, ...piece }))),
+    );
   });
 }
+
+const ORDER = [variances.day, variances.provider, variances.line, variances.cause] as const;
 
 /** Comparisons of `[sinceDay, untilDay)` with their variances, day by day. */
 export async function readComparisons(
@@ -107,7 +98,12 @@ export async function readComparisons(
     lt(variances.day, untilDay),
     provider === undefined ? undefined : eq(variances.provider, provider),
   );
-  for (const row of tables.select().from(variances).where(ofVariances).all()) {
+  for (const row of await tables
+    .select()
+    .from(variances)
+    .where(ofVariances)
+    .orderBy(...ORDER)
+    .all()) {
     const name = `${row.provider} ${row.day} ${row.line}`;
     const list = pieces.get(name) ?? [];
     list.push({
@@ -118,7 +114,7 @@ export async function readComparisons(
     });
     pieces.set(name, list);
   }
-  return tables
+  const rows = await tables
     .select()
     .from(comparisons)
     .where(
@@ -129,18 +125,18 @@ export async function readComparisons(
       ),
     )
     .orderBy(asc(comparisons.day), asc(comparisons.provider), asc(comparisons.line))
-    .all()
-    .map(({ line, ...row }) => ({
-      ...row,
-      kind: row.kind ?? undefined,
-      key: row.key ?? undefined,
-      model: row.model ?? undefined,
-      tier: row.tier ?? undefined,
-      unit: row.unit ?? undefined,
-      meteredQuantity: row.meteredQuantity ?? undefined,
-      billedQuantity: row.billedQuantity ?? undefined,
-      variances: pieces.get(`${row.provider} ${row.day} ${line}`) ?? [],
-    }));
+    .all();
+  return rows.map(({ line, ...row }) => ({
+    ...row,
+    kind: row.kind ?? undefined,
+    key: row.key ?? undefined,
+    model: row.model ?? undefined,
+    tier: row.tier ?? undefined,
+    unit: row.unit ?? undefined,
+    meteredQuantity: row.meteredQuantity ?? undefined,
+    billedQuantity: row.billedQuantity ?? undefined,
+    variances: pieces.get(`${row.provider} ${row.day} ${line}`) ?? [],
+  }));
 }
 
 /** What bills say of a provider's key that no meter saw, in whole days; undefined: nothing. A leak that usage by the
@@ -152,14 +148,16 @@ export async function readUnmetered(
   provider: string,
   billedKey: string,
 ): Promise<Unmetered | undefined> {
-  const row = sqliteOf(books)
-    .prepare(
-      `SELECT SUM(variances.amount_nano_usd) AS amountNanoUsd, MIN(day) AS firstDay, MAX(day) AS lastDay
-       FROM variances JOIN comparisons USING (provider, day, line)
-       WHERE provider = ? AND comparisons.key = ? AND variances.cause = 'unmetered key' AND variances.amount_nano_usd > 0`,
-    )
-    .get(provider, billedKey) as { amountNanoUsd: bigint | null; firstDay: string; lastDay: string };
-  return row.amountNanoUsd === null ? undefined : { ...row, amountNanoUsd: row.amountNanoUsd };
+  const [row] = await rowsOf<[sum: bigint | null, firstDay: string, lastDay: string]>(
+    books,
+    `SELECT SUM(variances.amount_nano_usd), MIN(day), MAX(day)
+    FROM variances JOIN comparisons USING (provider, day, line)
+    WHERE provider = ? AND comparisons.key = ? AND variances.cause = 'unmetered key' AND variances.amount_nano_usd > 0`,
+    provider,
+    billedKey,
+  );
+  const [amountNanoUsd = null, firstDay = "", lastDay = ""] = row ?? [];
+  return amountNanoUsd === null ? undefined : { amountNanoUsd, firstDay, lastDay };
 }
 
 /** Variances of `[sinceDay, untilDay)` summed by provider, day and cause. */
@@ -185,6 +183,7 @@ export async function readVarianceSums(
     .from(variances)
     .where(and(gte(variances.day, sinceDay), lt(variances.day, untilDay)))
     .groupBy(variances.provider, variances.day, variances.cause)
+    .orderBy(variances.provider, variances.day, variances.cause)
     .all();
 }
 
@@ -221,22 +220,17 @@ export async function closeDay(books: BillingBooks, closed: ClosedDay): Promise<
   return await books.transaction(async (own) => {
     const tables = tablesOf(own);
     if (await findClosed(own, provider, day)) return "it is closed already";
-    const place = [provider, day];
-    const one = (query: string): unknown =>
-      sqliteOf(own)
-        .prepare(query)
-        .pluck()
-        .get(...place);
-    if (one("SELECT digest FROM bill_days WHERE provider = ? AND day = ?") !== closed.billDigest)
+    const one = <Value>(query: string): Promise<Value | undefined> => valueOf<Value>(own, query, provider, day);
+    if ((await one("SELECT digest FROM bill_days WHERE provider = ? AND day = ?")) !== closed.billDigest)
       return "its bill changed meanwhile";
-    const sum = (query: string): bigint => (one(query) as bigint | null) ?? 0n;
-    const metered = sum("SELECT SUM(cost_nano_usd) FROM metered_lines WHERE provider = ? AND day = ?");
-    const onlyBilled = sum(
+    const sum = async (query: string): Promise<bigint> => (await one<bigint | null>(query)) ?? 0n;
+    const metered = await sum("SELECT SUM(cost_nano_usd) FROM metered_lines WHERE provider = ? AND day = ?");
+    const onlyBilled = await sum(
       "SELECT SUM(amount_nano_usd) FROM variances WHERE provider = ? AND day = ? AND cause <> 'estimate corrected'",
     );
     if (metered !== closed.meteredNanoUsd || metered + onlyBilled !== closed.billedNanoUsd)
       return "something was metered meanwhile, or its estimates are not corrected yet";
-    tables.insert(closedDays).values(closed).run();
+    await tables.insert(closedDays).values(closed).run();
     return undefined;
   });
 }
@@ -258,7 +252,7 @@ export async function recordCorrection(
   const closed = await findClosed(books, provider, day);
   if (!closed) return;
   const tables = tablesOf(books);
-  const before = tables
+  const before = await tables
     .select()
     .from(corrections)
     .where(and(eq(corrections.provider, provider), eq(corrections.day, day)))
@@ -273,7 +267,7 @@ export async function recordCorrection(
   const digest = before.at(-1)?.billDigest ?? closed.billDigest;
   const isAnother = now.billDigest !== undefined && now.billDigest !== digest;
   if (more.billedNanoUsd === 0n && more.meteredNanoUsd === 0n && !isAnother) return;
-  tables
+  await tables
     .insert(corrections)
     .values({
       provider,

@@ -4,7 +4,7 @@
 import { and, eq, gt, gte, lt, lte, sql } from "../drizzle.ts";
 import type { NanoUsd } from "../money.ts";
 import type { BillingBooks } from "../books.ts";
-import { tablesOf } from "../sqlite-books.ts";
+import { tablesOf } from "../engine.ts";
 import { FORECAST_SCOPES, FORECAST_WINDOWS, forecasts, forecastScores } from "./schema.ts";
 import type { ForecastScope } from "../usage/hours.ts";
 
@@ -58,11 +58,11 @@ export async function freezeForecasts(books: BillingBooks, made: readonly Frozen
         eq(forecasts.scopeId, id),
         eq(forecasts.windowId, rest.windowId),
       );
-      tables
+      await tables
         .delete(forecasts)
         .where(and(same, eq(forecasts.method, "learning")))
         .run();
-      tables
+      await tables
         .insert(forecasts)
         .values({ ...rest, scopeId: id, hours: JSON.stringify(hours.map(String)) })
         .onConflictDoNothing()
@@ -80,7 +80,7 @@ export async function readForecasts(
   atMs: number,
   { scope, id, window }: ForecastFilter = {},
 ): Promise<FrozenForecast[]> {
-  return tablesOf(books)
+  const rows = await tablesOf(books)
     .select()
     .from(forecasts)
     .where(
@@ -92,13 +92,14 @@ export async function readForecasts(
         window === undefined ? undefined : eq(forecasts.window, window),
       ),
     )
-    .all()
-    .map(toForecast);
+    .orderBy(forecasts.scope, forecasts.scopeId, forecasts.window, forecasts.windowId)
+    .all();
+  return rows.map(toForecast);
 }
 
 /** Forecasts whose window ended in `[sinceMs, untilMs)` and that have no score yet. */
 export async function readUnscored(books: BillingBooks, sinceMs: number, untilMs: number): Promise<FrozenForecast[]> {
-  return tablesOf(books)
+  const rows = await tablesOf(books)
     .select()
     .from(forecasts)
     .where(
@@ -109,15 +110,16 @@ export async function readUnscored(books: BillingBooks, sinceMs: number, untilMs
           AND scored.scope_id = ${forecasts.scopeId} AND scored.window_id = ${forecasts.windowId})`,
       ),
     )
-    .all()
-    .map(toForecast);
+    .orderBy(forecasts.scope, forecasts.scopeId, forecasts.window, forecasts.windowId)
+    .all();
+  return rows.map(toForecast);
 }
 
 export async function noteScores(books: BillingBooks, scores: readonly ForecastScore[]): Promise<void> {
   await books.transaction(async (own) => {
     const tables = tablesOf(own);
     for (const { id, ...rest } of scores)
-      tables
+      await tables
         .insert(forecastScores)
         .values({ ...rest, scopeId: id })
         .onConflictDoNothing()
@@ -127,19 +129,20 @@ export async function noteScores(books: BillingBooks, scores: readonly ForecastS
 
 /** Scores of the windows that ended since an instant. */
 export async function readScores(books: BillingBooks, sinceMs: number): Promise<ForecastScore[]> {
-  return tablesOf(books)
+  const rows = await tablesOf(books)
     .select()
     .from(forecastScores)
     .where(gte(forecastScores.endMs, sinceMs))
-    .all()
-    .map(({ scopeId, ...row }) => ({ ...row, id: scopeId }));
+    .orderBy(forecastScores.scope, forecastScores.scopeId, forecastScores.endMs, forecastScores.windowId)
+    .all();
+  return rows.map(({ scopeId, ...row }) => ({ ...row, id: scopeId }));
 }
 
 /** Lets go of what nobody asks for any more: forecasts of single hours. */
 export async function dropHourForecasts(books: BillingBooks, beforeMs: number): Promise<void> {
   await books.transaction(async (own) => {
     for (const table of [forecasts, forecastScores])
-      tablesOf(own)
+      await tablesOf(own)
         .delete(table)
         .where(and(eq(table.window, "hour"), lt(table.endMs, beforeMs)))
         .run();

@@ -5,7 +5,7 @@ import { and, eq, gt, lte } from "../drizzle.ts";
 import type { ForecastFilter, FrozenForecast } from "./forecasts.ts";
 import type { NanoUsd } from "../money.ts";
 import type { BillingBooks, UsageBooks } from "../books.ts";
-import { tablesOf } from "../sqlite-books.ts";
+import { tablesOf } from "../engine.ts";
 import { withPlans } from "./plans.ts";
 import { landings } from "./schema.ts";
 
@@ -21,9 +21,9 @@ export type Landing = { readonly p10NanoUsd: NanoUsd; readonly p50NanoUsd: NanoU
 export async function replaceRests(books: BillingBooks, made: readonly Rest[]): Promise<void> {
   await books.transaction(async (own) => {
     const tables = tablesOf(own);
-    tables.delete(landings).run();
+    await tables.delete(landings).run();
     for (const { id, hours, ...rest } of made)
-      tables
+      await tables
         .insert(landings)
         .values({ ...rest, scopeId: id, hours: JSON.stringify(hours.map(String)) })
         .run();
@@ -36,24 +36,25 @@ export async function readRests(
   atMs: number,
   { scope, id, window }: ForecastFilter = {},
 ): Promise<Rest[]> {
-  const rows = tablesOf(billing)
-    .select()
-    .from(landings)
-    .where(
-      and(
-        lte(landings.startMs, atMs),
-        gt(landings.endMs, atMs),
-        scope === undefined ? undefined : eq(landings.scope, scope),
-        id === undefined ? undefined : eq(landings.scopeId, id),
-        window === undefined ? undefined : eq(landings.window, window),
-      ),
-    )
-    .all()
-    .map(({ scopeId, hours, ...row }) => ({
-      ...row,
-      id: scopeId,
-      hours: (JSON.parse(hours) as string[]).map(BigInt),
-    }));
+  const rows = (
+    await tablesOf(billing)
+      .select()
+      .from(landings)
+      .where(
+        and(
+          lte(landings.startMs, atMs),
+          gt(landings.endMs, atMs),
+          scope === undefined ? undefined : eq(landings.scope, scope),
+          id === undefined ? undefined : eq(landings.scopeId, id),
+          window === undefined ? undefined : eq(landings.window, window),
+        ),
+      )
+      .all()
+  ).map(({ scopeId, hours, ...row }) => ({
+    ...row,
+    id: scopeId,
+    hours: (JSON.parse(hours) as string[]).map(BigInt),
+  }));
   return withPlans({ usage, billing }, rows, atMs);
 }
 

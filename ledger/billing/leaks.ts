@@ -3,7 +3,7 @@ import { and, desc, eq, isNotNull } from "../drizzle.ts";
 import { ChangeRefused } from "../usage/change-refused.ts";
 import type { NanoUsd } from "../money.ts";
 import type { BillingBooks } from "../books.ts";
-import { tablesOf } from "../sqlite-books.ts";
+import { tablesOf } from "../engine.ts";
 import { leaks } from "./schema.ts";
 
 export type Leak = {
@@ -31,11 +31,11 @@ export async function noteLeak(
   found: Omit<Leak, "foundAtMs" | "seenAtMs" | "dismissedUntilMs" | "dismissedWhy">,
   nowMs: number,
 ): Promise<void> {
-  await books.transaction(async (own) => putLeak(own, found, nowMs));
+  await books.transaction((own) => putLeak(own, found, nowMs));
 }
 
-function putLeak(books: BillingBooks, found: Parameters<typeof noteLeak>[1], nowMs: number): void {
-  const known = find(books, found.provider, found.billedKey);
+async function putLeak(books: BillingBooks, found: Parameters<typeof noteLeak>[1], nowMs: number): Promise<void> {
+  const known = await find(books, found.provider, found.billedKey);
   // A leak after one that was dismissed is a new one.
   const isNew = !known || (known.dismissedUntilMs ?? 0) >= known.seenAtMs;
   // Found again in a window that does not reach back to what was found before: both count.
@@ -55,7 +55,7 @@ function putLeak(books: BillingBooks, found: Parameters<typeof noteLeak>[1], now
     firstHourMs: isNew ? found.firstHourMs : Math.min(known.firstHourMs, found.firstHourMs),
     foundAtMs: isNew ? nowMs : known.foundAtMs,
   };
-  tablesOf(books)
+  await tablesOf(books)
     .insert(leaks)
     .values({ provider: found.provider, billedKey: found.billedKey, ...row })
     .onConflictDoUpdate({ target: [leaks.provider, leaks.billedKey], set: row })
@@ -69,10 +69,11 @@ function worthOf(known: NanoUsd | null, found: NanoUsd | undefined, isFurther: b
 
 /** Up to when use of a provider's keys was dismissed, by the provider's id of the key. */
 export async function readDismissals(books: BillingBooks, provider: string): Promise<Map<string, number>> {
-  const rows = tablesOf(books)
+  const rows = await tablesOf(books)
     .select({ billedKey: leaks.billedKey, untilMs: leaks.dismissedUntilMs })
     .from(leaks)
     .where(and(eq(leaks.provider, provider), isNotNull(leaks.dismissedUntilMs)))
+    .orderBy(leaks.billedKey)
     .all();
   return new Map(rows.map(({ billedKey, untilMs }) => [billedKey, untilMs ?? 0]));
 }
@@ -85,31 +86,28 @@ export async function dismissLeak(
   why: string,
   nowMs: number,
 ): Promise<void> {
-  const done = await books.transaction(async (own) =>
+  const dismissed = await books.transaction((own) =>
     tablesOf(own)
       .update(leaks)
       .set({ dismissedUntilMs: nowMs, dismissedWhy: why })
       .where(and(eq(leaks.provider, provider), eq(leaks.billedKey, billedKey)))
-      .run(),
+      .returning({ billedKey: leaks.billedKey })
+      .all(),
   );
-  if (done.changes === 0)
+  if (dismissed.length === 0)
     throw new ChangeRefused(`there is no leak of ${billedKey} at ${provider}; \`keymeter leaks\` lists them`);
 }
 
 /** All leaks, the latest first. */
 export async function readLeaks(books: BillingBooks): Promise<Leak[]> {
-  return tablesOf(books)
-    .select()
-    .from(leaks)
-    .orderBy(desc(leaks.lastHourMs))
-    .all()
-    .map((row) => ({
-      ...row,
-      costNanoUsd: row.costNanoUsd ?? undefined,
-      models: JSON.parse(row.models) as string[],
-      dismissedUntilMs: row.dismissedUntilMs ?? undefined,
-      dismissedWhy: row.dismissedWhy ?? undefined,
-    }));
+  const rows = await tablesOf(books).select().from(leaks).orderBy(desc(leaks.lastHourMs)).all();
+  return rows.map((row) => ({
+    ...row,
+    costNanoUsd: row.costNanoUsd ?? undefined,
+    models: JSON.parse(row.models) as string[],
+    dismissedUntilMs: row.dismissedUntilMs ?? undefined,
+    dismissedWhy: row.dismissedWhy ?? undefined,
+  }));
 }
 
 /** Whether a leak still stands: not dismissed since. */
@@ -117,7 +115,11 @@ export function isOpen(leak: Leak): boolean {
   return leak.seenAtMs > (leak.dismissedUntilMs ?? 0);
 }
 
-function find(books: BillingBooks, provider: string, billedKey: string): typeof leaks.$inferSelect | undefined {
+function find(
+  books: BillingBooks,
+  provider: string,
+  billedKey: string,
+): Promise<typeof leaks.$inferSelect | undefined> {
   return tablesOf(books)
     .select()
     .from(leaks)

@@ -9,7 +9,7 @@ import type { AttemptId } from "../ids.ts";
 import { allocate } from "../money.ts";
 import type { NanoUsd, PicoUsdPerUnit } from "../money.ts";
 import type { BillingBooks, UsageBooks } from "../books.ts";
-import { sqliteOf, tablesOf } from "../sqlite-books.ts";
+import { insertRows, rowsOf, tablesOf } from "../engine.ts";
 import { meteredDays, meteredLines } from "./schema.ts";
 import { adjustments, rollupHour } from "../usage/schema.ts";
 import type { LineUnit, Unit, UsageState } from "../usage.ts";
@@ -54,19 +54,15 @@ const PAGE = 5_000;
 async function foldDay(usage: UsageBooks, day: string): Promise<Map<string, MeteredLine[]>> {
   const startMs = Date.parse(`${day}T00:00:00Z`);
   const end = firstAttemptId(startMs + DAY_MS);
-  const credentialOf = readCredentials(usage);
-  const corrected = readCorrected(usage, firstAttemptId(startMs), end);
-  const select = sqliteOf(usage)
-    .prepare(
-      `SELECT attempt_id, key_id, provider, model, tier, team, project, env,
-        json_extract(tags, '$.feature'), input, cache_read, cache_write_5m, cache_write_1h, output, other_usage, usage_state,
-        cost_nano_usd, cost_lines, price_version FROM booked WHERE attempt_id >= ? AND attempt_id < ? ORDER BY attempt_id LIMIT ${PAGE}`,
-    )
-    .raw();
+  const credentialOf = await readCredentials(usage);
+  const corrected = await readCorrected(usage, firstAttemptId(startMs), end);
+  const select = `SELECT attempt_id, key_id, provider, model, tier, team, project, env,
+    json_extract(tags, '$.feature'), input, cache_read, cache_write_5m, cache_write_1h, output, other_usage, usage_state,
+    cost_nano_usd, cost_lines, price_version FROM booked WHERE attempt_id >= ? AND attempt_id < ? ORDER BY attempt_id LIMIT ${PAGE}`;
   const folds = new Map<string, Map<string, Sums>>();
   let after = firstAttemptId(startMs);
   for (;;) {
-    const rows = select.all(after, end) as EventColumns[];
+    const rows = await rowsOf<EventColumns>(usage, select, after, end);
     for (const row of rows) {
       const [attemptId, , provider] = row;
       let fold = folds.get(provider);
@@ -188,12 +184,12 @@ function addEvent(
   }
 }
 
-function readCorrected(
+async function readCorrected(
   usage: UsageBooks,
   first: AttemptId,
   end: AttemptId,
-): Map<AttemptId, { source: Adjustment["source"]; amount: NanoUsd }[]> {
-  const rows = tablesOf(usage)
+): Promise<Map<AttemptId, { source: Adjustment["source"]; amount: NanoUsd }[]>> {
+  const rows = await tablesOf(usage)
     .select({
       attemptId: adjustments.attemptId,
       source: sql<Adjustment["source"]>`${adjustments.source}`,
@@ -202,6 +198,7 @@ function readCorrected(
     .from(adjustments)
     .where(and(gte(adjustments.attemptId, first), lt(adjustments.attemptId, end)))
     .groupBy(adjustments.attemptId, adjustments.source)
+    .orderBy(adjustments.attemptId, adjustments.source)
     .all();
   const found = new Map<AttemptId, { source: Adjustment["source"]; amount: NanoUsd }[]>();
   for (const { attemptId, ...one } of rows) found.set(attemptId, [...(found.get(attemptId) ?? []), one]);
@@ -221,10 +218,10 @@ export async function readMarks(
 > {
   const number = sql<bigint>`${rollupHour.hourMs} / ${sql.raw(String(DAY_MS))}`;
   const marks = [];
-  const moved = readMoved(usage, sinceDay, untilDay);
+  const moved = await readMoved(usage, sinceDay, untilDay);
   for (let day = sinceDay; day < untilDay; day = addDays(day, MARKED_DAYS)) {
     const next = addDays(day, MARKED_DAYS);
-    const rows = tablesOf(usage)
+    const rows = await tablesOf(usage)
       .select({
         provider: rollupHour.provider,
         number,
@@ -241,6 +238,7 @@ export async function readMarks(
         ),
       )
       .groupBy(rollupHour.provider, number)
+      .orderBy(rollupHour.provider, number)
       .all();
     for (const { provider, number: dayNumber, requests, cost, tokens, unpriced } of rows) {
       const ofDay = new Date(Number(dayNumber) * DAY_MS).toISOString().slice(0, 10);
@@ -259,16 +257,17 @@ export async function readMarks(
 
 /** The last audit record that moved spend of a day from one owner to another, by day: sums by provider do not show
  *  it. */
-function readMoved(usage: UsageBooks, sinceDay: string, untilDay: string): Map<string, bigint> {
+async function readMoved(usage: UsageBooks, sinceDay: string, untilDay: string): Promise<Map<string, bigint>> {
   const start = (day: string): AttemptId => firstAttemptId(Date.parse(`${day}T00:00:00Z`));
   const ids = start(addDays("2026-01-01", 1)) - start("2026-01-01");
-  const rows = sqliteOf(usage)
-    .prepare(
-      `SELECT attempt_id / ${ids} AS number, MAX(last_seq) AS last FROM reassigned WHERE attempt_id >= ? AND attempt_id < ? GROUP BY 1`,
-    )
-    .all(start(sinceDay), start(untilDay)) as { number: bigint; last: bigint }[];
+  const rows = await rowsOf<[number: bigint, last: bigint]>(
+    usage,
+    `SELECT attempt_id / ${ids}, MAX(last_seq) FROM reassigned WHERE attempt_id >= ? AND attempt_id < ? GROUP BY 1`,
+    start(sinceDay),
+    start(untilDay),
+  );
   return new Map(
-    rows.map(({ number, last }) => [new Date(attemptAtMs(Number(number) * ids)).toISOString().slice(0, 10), last]),
+    rows.map(([number, last]) => [new Date(attemptAtMs(Number(number) * ids)).toISOString().slice(0, 10), last]),
   );
 }
 
@@ -280,7 +279,7 @@ export async function refreshMetered(
   nowMs: number,
   onDay: (day: string) => void = () => undefined,
 ): Promise<number> {
-  const known = readKnownMarks(billing, sinceDay, untilDay);
+  const known = await readKnownMarks(billing, sinceDay, untilDay);
   const marks = await readMarks(usage, sinceDay, untilDay);
   for (const { provider, day, costNanoUsd } of marks)
     await billing.transaction((own) => recordCorrection(own, { provider, day, nowMs, meteredNanoUsd: costNanoUsd }));
@@ -306,7 +305,7 @@ export async function readMetered(
   untilDay: string,
   onDay: (day: string, provider: string, lines: MeteredLine[]) => void,
 ): Promise<void> {
-  const known = billing ? readKnownMarks(billing, sinceDay, untilDay) : new Map<string, string>();
+  const known = billing ? await readKnownMarks(billing, sinceDay, untilDay) : new Map<string, string>();
   const marks = await readMarks(usage, sinceDay, untilDay);
   for (let day = sinceDay; day < untilDay; day = addDays(day, 1)) {
     let fresh: Map<string, MeteredLine[]> | undefined;
@@ -315,13 +314,13 @@ export async function readMetered(
         billing !== undefined &&
         (known.get(`${provider} ${day}`) === mark || (await findClosed(billing, provider, day)) !== undefined);
       if (!isKept) fresh ??= await foldDay(usage, day);
-      onDay(day, provider, isKept ? readFold(billing, provider, day) : (fresh?.get(provider) ?? []));
+      onDay(day, provider, isKept ? await readFold(billing, provider, day) : (fresh?.get(provider) ?? []));
     }
   }
 }
 
-function readKnownMarks(billing: BillingBooks, sinceDay: string, untilDay: string): Map<string, string> {
-  const rows = tablesOf(billing)
+async function readKnownMarks(billing: BillingBooks, sinceDay: string, untilDay: string): Promise<Map<string, string>> {
+  const rows = await tablesOf(billing)
     .select()
     .from(meteredDays)
     .where(and(gte(meteredDays.day, sinceDay), lt(meteredDays.day, untilDay)))
@@ -338,37 +337,17 @@ async function storeFold(
   nowMs: number,
 ): Promise<void> {
   await billing.transaction(async (own) => {
-    const insert = sqliteOf(own).prepare(
-      `INSERT INTO metered_lines (provider, day, line, key_id, credential, team, project, env, feature, model, tier, unit, state, correction,
-        price_pico_usd, multiplier, price_version, quantity, cost_nano_usd, events) VALUES (${Array(20).fill("?").join(", ")})`,
-    );
     const tables = tablesOf(own);
-    sqliteOf(own).prepare("DELETE FROM metered_lines WHERE provider = ? AND day = ?").run(provider, day);
-    lines.forEach((one, line) =>
-      insert.run(
-        provider,
-        day,
-        line,
-        one.keyId,
-        one.credential,
-        one.team,
-        one.project,
-        one.env,
-        one.feature,
-        one.model,
-        one.tier,
-        one.unit,
-        one.state,
-        one.correction,
-        one.pricePicoUsd ?? null,
-        one.multiplier ?? null,
-        one.priceVersion ?? null,
-        one.quantity,
-        one.costNanoUsd,
-        one.events,
-      ),
+    await tables
+      .delete(meteredLines)
+      .where(and(eq(meteredLines.provider, provider), eq(meteredLines.day, day)))
+      .run();
+    await insertRows(
+      own,
+      meteredLines,
+      lines.map((one, line) => ({ provider, day, line, ...one })),
     );
-    tables
+    await tables
       .insert(meteredDays)
       .values({ provider, day, mark, foldedAtMs: nowMs })
       .onConflictDoUpdate({ target: [meteredDays.provider, meteredDays.day], set: { mark, foldedAtMs: nowMs } })
@@ -376,18 +355,18 @@ async function storeFold(
   });
 }
 
-function readFold(billing: BillingBooks, provider: string, day: string): MeteredLine[] {
-  return tablesOf(billing)
+async function readFold(billing: BillingBooks, provider: string, day: string): Promise<MeteredLine[]> {
+  const rows = await tablesOf(billing)
     .select()
     .from(meteredLines)
     .where(and(eq(meteredLines.provider, provider), eq(meteredLines.day, day)))
     .orderBy(asc(meteredLines.line))
-    .all()
-    .map(({ provider: _provider, day: _day, line: _line, ...row }) => ({
-      ...row,
-      unit: row.unit as MeteredLine["unit"],
-      pricePicoUsd: row.pricePicoUsd ?? undefined,
-      multiplier: row.multiplier ?? undefined,
-      priceVersion: row.priceVersion ?? undefined,
-    }));
+    .all();
+  return rows.map(({ provider: _provider, day: _day, line: _line, ...row }) => ({
+    ...row,
+    unit: row.unit as MeteredLine["unit"],
+    pricePicoUsd: row.pricePicoUsd ?? undefined,
+    multiplier: row.multiplier ?? undefined,
+    priceVersion: row.priceVersion ?? undefined,
+  }));
 }

@@ -9,7 +9,7 @@ import { readForecasts } from "./forecasts.ts";
 import type { ForecastFilter, FrozenForecast } from "./forecasts.ts";
 import type { NanoUsd } from "../money.ts";
 import type { BillingBooks, UsageBooks } from "../books.ts";
-import { tablesOf } from "../sqlite-books.ts";
+import { tablesOf } from "../engine.ts";
 import { plannedEvents } from "./schema.ts";
 import { readHourlySpend, readSpendOfHours } from "../usage/hours.ts";
 import type { ForecastScope, HourlySpend } from "../usage/hours.ts";
@@ -32,20 +32,21 @@ const SHARED_MS = 28 * 24 * HOUR_MS;
 
 export async function addPlan(books: BillingBooks, plan: PlannedEvent): Promise<void> {
   await books.transaction(async (own) => {
-    tablesOf(own).insert(plannedEvents).values(plan).run();
+    await tablesOf(own).insert(plannedEvents).values(plan).run();
   });
 }
 
 /** Takes a plan back; it stays in the books. Throws ChangeRefused when there is none of that id. */
 export async function removePlan(books: BillingBooks, id: string, nowMs: number): Promise<void> {
-  const done = await books.transaction(async (own) =>
+  const removed = await books.transaction((own) =>
     tablesOf(own)
       .update(plannedEvents)
       .set({ removedAtMs: nowMs })
       .where(and(eq(plannedEvents.id, id), isNull(plannedEvents.removedAtMs)))
-      .run(),
+      .returning({ id: plannedEvents.id })
+      .all(),
   );
-  if (done.changes === 0)
+  if (removed.length === 0)
     throw new ChangeRefused(`there is no planned event ${id}; \`keymeter forecast plans\` lists them`);
 }
 

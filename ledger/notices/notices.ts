@@ -4,7 +4,7 @@ import { randomUUID } from "node:crypto";
 import { and, asc, desc, eq, gt, gte, lt, or, sql } from "../drizzle.ts";
 import type { NanoUsd } from "../money.ts";
 import type { NoticesBooks } from "../books.ts";
-import { tablesOf } from "../sqlite-books.ts";
+import { tablesOf } from "../engine.ts";
 import { deliveries, mutes, notices, outbox } from "./schema.ts";
 
 /** The latest word of one source about a group, as it was delivered. */
@@ -26,12 +26,12 @@ export async function keepDelivery(
   const word = { payload, receivedAtMs: atMs };
   await books.transaction(async (own) => {
     const tables = tablesOf(own);
-    tables
+    await tables
       .insert(deliveries)
       .values({ groupKey, source, ...word })
       .onConflictDoUpdate({ target: [deliveries.groupKey, deliveries.source], set: word })
       .run();
-    enqueue(own, { kind: "group", groupKey, payload: "{}" }, atMs);
+    await enqueue(own, { kind: "group", groupKey, payload: "{}" }, atMs);
   });
 }
 
@@ -47,20 +47,20 @@ export async function readDeliveries(books: NoticesBooks, groupKey: string): Pro
 
 /** Has a group said again: its figures have moved, or somebody acknowledged it. One that waits already waits once. */
 export async function sayAgain(books: NoticesBooks, groupKey: string, atMs: number): Promise<void> {
-  await books.transaction(async (own) => enqueue(own, { kind: "group", groupKey, payload: "{}" }, atMs));
+  await books.transaction((own) => enqueue(own, { kind: "group", groupKey, payload: "{}" }, atMs));
 }
 
 /** Has something said in the thread of a group's message. */
 export async function keepReply(books: NoticesBooks, groupKey: string, payload: string, atMs: number): Promise<void> {
-  await books.transaction(async (own) => enqueue(own, { kind: "reply", groupKey, payload }, atMs));
+  await books.transaction((own) => enqueue(own, { kind: "reply", groupKey, payload }, atMs));
 }
 
 /** Has a message sent that is not about a group. `nonce` says which: the same one is sent once. */
 export async function keepDigest(books: NoticesBooks, nonce: string, atMs: number): Promise<boolean> {
   return books.transaction(async (own) => {
     const tables = tablesOf(own);
-    if (tables.select().from(notices).where(eq(notices.groupKey, nonce)).get()) return false;
-    tables
+    if (await tables.select().from(notices).where(eq(notices.groupKey, nonce)).get()) return false;
+    await tables
       .insert(outbox)
       .values({ kind: "digest", groupKey: nonce, nonce, payload: "{}", receivedAtMs: atMs })
       .onConflictDoNothing()
@@ -77,7 +77,7 @@ export async function readOutbox(books: NoticesBooks): Promise<Outgoing[]> {
 /** Notes that a row is being sent: from now on it may be in Slack. Committed before the first byte goes out. */
 export async function noteSending(books: NoticesBooks, id: number, atMs: number): Promise<void> {
   await books.transaction(async (own) => {
-    tablesOf(own).update(outbox).set({ sendingSinceMs: atMs }).where(eq(outbox.id, id)).run();
+    await tablesOf(own).update(outbox).set({ sendingSinceMs: atMs }).where(eq(outbox.id, id)).run();
   });
 }
 
@@ -90,7 +90,7 @@ export async function noteFailure(
   isKnown: boolean,
 ): Promise<void> {
   await books.transaction(async (own) => {
-    tablesOf(own)
+    await tablesOf(own)
       .update(outbox)
       .set({ attempts: attempts + 1, lastError: error, nextAtMs, ...(isKnown ? { sendingSinceMs: null } : {}) })
       .where(eq(outbox.id, id))
@@ -131,12 +131,13 @@ export async function readNoticesAbout(
   const patterns = words.map(
     (word) => new RegExp(`(?<![\\p{L}\\p{N}_-])${escapePattern(word)}(?![\\p{L}\\p{N}_-])`, "u"),
   );
-  return tablesOf(books)
+  const rows = await tablesOf(books)
     .select()
     .from(notices)
     .where(and(gte(notices.postedAtMs, sinceMs), or(...named)))
     .orderBy(desc(notices.postedAtMs))
-    .all()
+    .all();
+  return rows
     .filter((one) => patterns.some((pattern) => pattern.test(one.text) || pattern.test(one.body)))
     .slice(0, MOST_ABOUT);
 }
@@ -146,7 +147,7 @@ function escapePattern(word: string): string {
 }
 
 export async function readOpenNotices(books: NoticesBooks): Promise<Notice[]> {
-  return tablesOf(books).select().from(notices).where(eq(notices.state, "firing")).all();
+  return tablesOf(books).select().from(notices).where(eq(notices.state, "firing")).orderBy(notices.id).all();
 }
 
 export type Said = Pick<Notice, "channel" | "ts" | "state" | "text" | "severity" | "body"> & {
@@ -168,25 +169,25 @@ export async function noteSaid(
   const values = { ...said, figureNanoUsd: figureNanoUsd ?? null, updatedAtMs: atMs };
   await books.transaction(async (own) => {
     const tables = tablesOf(own);
-    if (notice) tables.update(notices).set(values).where(eq(notices.id, notice.id)).run();
+    if (notice) await tables.update(notices).set(values).where(eq(notices.id, notice.id)).run();
     else
-      tables
+      await tables
         .insert(notices)
         .values({ groupKey: row.groupKey, ...values, postedAtMs: atMs })
         .run();
-    for (const one of follow) enqueue(own, { ...one, groupKey: row.groupKey }, atMs);
+    for (const one of follow) await enqueue(own, { ...one, groupKey: row.groupKey }, atMs);
     if (said.state === "resolved") {
-      tables
+      await tables
         .delete(deliveries)
         .where(and(eq(deliveries.groupKey, row.groupKey), lt(deliveries.receivedAtMs, composedAtMs)))
         .run();
-      tables.delete(mutes).where(eq(mutes.groupKey, row.groupKey)).run();
+      await tables.delete(mutes).where(eq(mutes.groupKey, row.groupKey)).run();
     }
-    tables.delete(outbox).where(eq(outbox.id, row.id)).run();
+    await tables.delete(outbox).where(eq(outbox.id, row.id)).run();
     // What came while this was on its way has not been said.
     const newer = and(eq(deliveries.groupKey, row.groupKey), gte(deliveries.receivedAtMs, composedAtMs));
-    if (row.kind === "group" && tables.select().from(deliveries).where(newer).get())
-      enqueue(own, { kind: "group", groupKey: row.groupKey, payload: "{}" }, atMs);
+    if (row.kind === "group" && (await tables.select().from(deliveries).where(newer).get()))
+      await enqueue(own, { kind: "group", groupKey: row.groupKey, payload: "{}" }, atMs);
   });
 }
 
@@ -201,9 +202,9 @@ export async function noteFound(
   const found = { groupKey, ...where, state: "firing", text: "", postedAtMs: atMs, updatedAtMs: atMs } as const;
   return books.transaction(async (own) => {
     const tables = tablesOf(own);
-    const notice = tables.insert(notices).values(found).returning().get();
-    enqueue(own, { kind: "picture", groupKey, payload: picture }, atMs);
-    tables.update(outbox).set({ sendingSinceMs: null }).where(eq(outbox.id, id)).run();
+    const notice = await tables.insert(notices).values(found).returning().get();
+    await enqueue(own, { kind: "picture", groupKey, payload: picture }, atMs);
+    await tables.update(outbox).set({ sendingSinceMs: null }).where(eq(outbox.id, id)).run();
     return notice;
   });
 }
@@ -214,14 +215,14 @@ export async function dropOutgoing(books: NoticesBooks, { id, groupKey }: Outgoi
   const ofGroup = eq(deliveries.groupKey, groupKey);
   await books.transaction(async (own) => {
     const tables = tablesOf(own);
-    tables.delete(outbox).where(eq(outbox.id, id)).run();
+    await tables.delete(outbox).where(eq(outbox.id, id)).run();
     if (overAtMs === undefined) return;
-    tables
+    await tables
       .delete(deliveries)
       .where(and(ofGroup, lt(deliveries.receivedAtMs, overAtMs)))
       .run();
-    if (tables.select().from(deliveries).where(ofGroup).get())
-      enqueue(own, { kind: "group", groupKey, payload: "{}" }, overAtMs);
+    if (await tables.select().from(deliveries).where(ofGroup).get())
+      await enqueue(own, { kind: "group", groupKey, payload: "{}" }, overAtMs);
   });
 }
 
@@ -229,17 +230,22 @@ export async function dropOutgoing(books: NoticesBooks, { id, groupKey }: Outgoi
 export async function dropWord(books: NoticesBooks, groupKey: string, source: string, atMs: number): Promise<void> {
   await books.transaction(async (own) => {
     const tables = tablesOf(own);
-    tables
+    await tables
       .delete(deliveries)
       .where(and(eq(deliveries.groupKey, groupKey), eq(deliveries.source, source)))
       .run();
-    enqueue(own, { kind: "group", groupKey, payload: "{}" }, atMs);
+    await enqueue(own, { kind: "group", groupKey, payload: "{}" }, atMs);
   });
 }
 
 /** All that a source says now. */
 export async function readWords(books: NoticesBooks, source: string): Promise<Delivery[]> {
-  return tablesOf(books).select().from(deliveries).where(eq(deliveries.source, source)).all();
+  return tablesOf(books)
+    .select()
+    .from(deliveries)
+    .where(eq(deliveries.source, source))
+    .orderBy(deliveries.groupKey)
+    .all();
 }
 
 /** Takes back what a source said of every group: it speaks no more. */
@@ -249,7 +255,7 @@ export async function dropSource(books: NoticesBooks, source: string, atMs: numb
 
 export async function keepMute(books: NoticesBooks, mute: Mute): Promise<void> {
   await books.transaction(async (own) => {
-    tablesOf(own).insert(mutes).values(mute).onConflictDoUpdate({ target: mutes.groupKey, set: mute }).run();
+    await tablesOf(own).insert(mutes).values(mute).onConflictDoUpdate({ target: mutes.groupKey, set: mute }).run();
   });
 }
 
@@ -263,13 +269,17 @@ export async function findMute(books: NoticesBooks, groupKey: string, atMs: numb
 }
 
 /** A group that waits keeps its place, its nonce, and what is known of its sending; it is tried at once. */
-function enqueue(books: NoticesBooks, row: Pick<Outgoing, "kind" | "groupKey" | "payload">, atMs: number): void {
+async function enqueue(
+  books: NoticesBooks,
+  row: Pick<Outgoing, "kind" | "groupKey" | "payload">,
+  atMs: number,
+): Promise<void> {
   const tables = tablesOf(books);
   if (row.kind === "group") {
     const waiting = and(eq(outbox.groupKey, row.groupKey), eq(outbox.kind, "group"));
-    if (tables.select().from(outbox).where(waiting).get()) return;
+    if (await tables.select().from(outbox).where(waiting).get()) return;
   }
-  tables
+  await tables
     .insert(outbox)
     .values({ ...row, nonce: randomUUID(), receivedAtMs: atMs })
     .run();

@@ -2,12 +2,12 @@
 // windows of its event, and the same correction twice is one.
 import { createHash } from "node:crypto";
 import { ChangeRefused } from "./change-refused.ts";
-import { and, drizzle, eq, gt, sql } from "../drizzle.ts";
+import { asc, drizzle, eq, gt, sql } from "../drizzle.ts";
 import { bookedOf } from "./events.ts";
 import type { AttemptId } from "../ids.ts";
 import type { NanoUsd } from "../money.ts";
 import type { Sqlite } from "../sqlite.ts";
-import { sqliteOf } from "../sqlite-books.ts";
+import { snapshotOf, tablesOf } from "../engine.ts";
 import type { UsageBooks } from "../books.ts";
 import type { PriceConfidence } from "../prices/price-book.ts";
 import type { Rollups } from "./rollups.ts";
@@ -73,12 +73,10 @@ export function digestAdjustments(list: readonly Adjustment[]): string {
 /** Each audit record whose corrections are not those it was written for. Rows from before there were digests can only
  *  be counted. */
 export async function readAdjustmentDifferences(books: UsageBooks): Promise<string[]> {
-  const database = sqliteOf(books);
-  const tables = drizzle(database);
-  const { rows: all, records } = database.transaction(() => ({
-    rows: tables.select().from(adjustments).all(),
-    records: tables.select().from(audit).where(eq(audit.action, "adjust")).all(),
-  }))();
+  const { rows: all, records } = await snapshotOf(books, async (own) => ({
+    rows: await tablesOf(own).select().from(adjustments).orderBy(adjustments.source, adjustments.sourceId).all(),
+    records: await tablesOf(own).select().from(audit).where(eq(audit.action, "adjust")).orderBy(asc(audit.seq)).all(),
+  }));
   const bySeq = new Map<number, Adjustment[]>();
   let unnumbered = 0;
   for (const { auditSeq, madeAtMs: _, source, ...row } of all) {
@@ -115,8 +113,7 @@ export type Adjusted = {
 
 /** Events that have adjustments, as they stand now, of attempts after `afterAttemptId`. */
 export async function readAdjusted(books: UsageBooks, afterAttemptId: AttemptId): Promise<Map<AttemptId, Adjusted>> {
-  const database = sqliteOf(books);
-  const rows = drizzle(database)
+  const rows = await tablesOf(books)
     .select({
       attemptId: adjustments.attemptId,
       cost: events.costNanoUsd,
@@ -128,8 +125,9 @@ export async function readAdjusted(books: UsageBooks, afterAttemptId: AttemptId)
     })
     .from(adjustments)
     .innerJoin(events, eq(events.attemptId, adjustments.attemptId))
-    .where(and(gt(adjustments.attemptId, afterAttemptId)))
-    .groupBy(adjustments.attemptId)
+    .where(gt(adjustments.attemptId, afterAttemptId))
+    .groupBy(adjustments.attemptId, events.costNanoUsd, events.priceConfidence)
+    .orderBy(adjustments.attemptId, events.costNanoUsd, events.priceConfidence)
     .all();
   return new Map(
     rows.map((row) => [

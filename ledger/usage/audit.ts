@@ -3,7 +3,7 @@
 import { createHash } from "node:crypto";
 import { asc, desc, drizzle } from "../drizzle.ts";
 import type { Sqlite } from "../sqlite.ts";
-import { sqliteOf } from "../sqlite-books.ts";
+import { tablesOf } from "../engine.ts";
 import type { UsageBooks } from "../books.ts";
 import { audit } from "./schema.ts";
 
@@ -43,9 +43,8 @@ export async function checkAudit(
   books: UsageBooks,
   noted?: AuditHead,
 ): Promise<{ readonly broken: { readonly seq: number; readonly why: string } | undefined; readonly head: AuditHead }> {
-  const database = sqliteOf(books);
   let head: AuditHead = { seq: 0, hash: GENESIS };
-  for (const row of drizzle(database).select().from(audit).orderBy(asc(audit.seq)).all()) {
+  for (const row of await tablesOf(books).select().from(audit).orderBy(asc(audit.seq)).all()) {
     const broken = (seq: number, why: string) => ({ broken: { seq, why }, head });
     if (row.seq !== head.seq + 1) return broken(head.seq + 1, "record is missing");
     if (row.previous !== head.hash || row.hash !== chain(row.seq, row, head.hash))

@@ -3,6 +3,7 @@
 import { covers } from "../budgets.ts";
 import type { Budget, Scope, Subject } from "../budgets.ts";
 import { and, drizzle, eq, gte, lt, sql } from "../drizzle.ts";
+import { matches } from "../sql.ts";
 import type { AnySQLiteColumn, SQL } from "../drizzle.ts";
 import { firstAttemptId } from "../ids.ts";
 import type { NanoUsd } from "../money.ts";
@@ -10,15 +11,26 @@ import { booked, rollupDay, rollupHour } from "./schema.ts";
 import { HOUR_COLUMNS } from "./hours.ts";
 import { readSpend } from "./spend.ts";
 import type { Sqlite } from "../sqlite.ts";
-import { sqliteOf } from "../sqlite-books.ts";
+import { rowsOf, tablesOf, valueOf } from "../engine.ts";
 import type { UsageBooks } from "../books.ts";
 import type { Window } from "../windows.ts";
 
 /** Whether what a tag names counts in budgets of that name, as the program that writes the books was told. Otherwise
  *  only what the key itself belongs to does: nobody spends another's budget by naming it. */
 export function doTagsCount(database: Sqlite): boolean {
-  // Books of before this was asked counted them.
-  return database.prepare("SELECT value FROM meta WHERE name = 'tags_in_budgets'").pluck().get() !== "0";
+  return isCounting(database.prepare(TAGS_IN_BUDGETS).pluck().get());
+}
+
+const TAGS_IN_BUDGETS = "SELECT value FROM meta WHERE name = 'tags_in_budgets'";
+
+/** Books of before this was asked counted them. */
+function isCounting(value: unknown): boolean {
+  return value !== "0";
+}
+
+/** The same, for readers. */
+export async function readTagsCount(books: UsageBooks): Promise<boolean> {
+  return isCounting(await valueOf(books, TAGS_IN_BUDGETS));
 }
 
 /** The names that count in budgets, of a subject whose names may come from tags. */
@@ -26,15 +38,14 @@ export type OwnNames = <T extends Pick<Subject, "keyId" | (typeof NAMED)[number]
 
 const NAMED = ["team", "project", "env"] as const;
 
-/** Reads which names are keys' own: what each belongs to, or once did. `more`: what one of them is about to belong
- *  to. */
-export function readOwnNames(
-  database: Sqlite,
-  tagsCount = doTagsCount(database),
+/** Which names are keys' own, of what each belongs to or once did. `owners` undefined: tags count, and all are. `more`:
+ *  what one of them is about to belong to. */
+export function ownNamesOf(
+  owners: readonly KeyOwner[] | undefined,
   more?: { readonly keyId: string; readonly names: { readonly [part in (typeof NAMED)[number]]?: string | undefined } },
 ): OwnNames {
-  if (tagsCount) return (subject) => subject;
-  const own = new Set(readOwners(database).map((row) => row.join("\n")));
+  if (owners === undefined) return (subject) => subject;
+  const own = new Set(owners.map((row) => row.join("\n")));
   for (const part of NAMED) if (more?.names[part]) own.add(`${more.keyId}\n${part}\n${more.names[part]}`);
   return (subject) => {
     const notOwn = NAMED.filter((part) => !own.has(`${subject.keyId}\n${part}\n${subject[part]}`));
@@ -46,8 +57,15 @@ export function readOwnNames(
 /** A name that is a key's own. */
 export type KeyOwner = readonly [keyId: string, part: (typeof NAMED)[number], value: string];
 
-export function readOwners(database: Sqlite): KeyOwner[] {
-  return database.prepare("SELECT key_id, part, value FROM key_owners").raw().all() as unknown as KeyOwner[];
+const OWNERS = "SELECT key_id, part, value FROM key_owners ORDER BY key_id, part, value";
+
+export function ownersIn(database: Sqlite): KeyOwner[] {
+  return database.prepare(OWNERS).raw().all() as unknown as KeyOwner[];
+}
+
+/** The same, for readers. */
+export function readOwners(books: UsageBooks): Promise<KeyOwner[]> {
+  return rowsOf<KeyOwner>(books, OWNERS);
 }
 
 /** What a key belongs to, or once did. */
@@ -55,16 +73,24 @@ export async function readKeyOwners(
   books: UsageBooks,
   keyId: string,
 ): Promise<{ readonly [part in (typeof NAMED)[number]]: string[] }> {
-  const database = sqliteOf(books);
-  const names = database.prepare("SELECT value FROM key_owners WHERE key_id = ? AND part = ? ORDER BY value").pluck();
-  const of = (part: (typeof NAMED)[number]): string[] => names.all(keyId, part) as string[];
+  const rows = await rowsOf<[part: string, value: string]>(
+    books,
+    "SELECT part, value FROM key_owners WHERE key_id = ? ORDER BY value",
+    keyId,
+  );
+  const of = (wanted: string): string[] => rows.flatMap(([part, value]) => (part === wanted ? [value] : []));
   return { team: of("team"), project: of("project"), env: of("env") };
 }
 
 /** The settled sum of a budget in a window, folded from the books: whole days from the day rollup, hours from
  *  events. */
 export async function readSettled(books: UsageBooks, budget: Budget, window: Window): Promise<NanoUsd> {
-  return settledIn(sqliteOf(books), budget, window);
+  return readSum(books, settledQuery(budget, window, await readTagsCount(books)));
+}
+
+async function readSum(books: UsageBooks, query: SQL): Promise<NanoUsd> {
+  const [row] = await tablesOf(books).values<[bigint | null]>(query);
+  return row?.[0] ?? 0n;
 }
 
 /** The same, for the writer. */
@@ -74,47 +100,21 @@ export function settledIn(
   window: Window,
   tagsCount = doTagsCount(database),
 ): NanoUsd {
-  const { scope } = budget;
-  if (budget.window === "hour") {
-    const row = drizzle(database)
-      .select({ cost: sql<bigint | null>`SUM(${booked.bookedNanoUsd})` })
-      .from(booked)
-      .where(
-        and(
-          gte(booked.attemptId, firstAttemptId(window.startMs)),
-          lt(booked.attemptId, firstAttemptId(window.endMs)),
-          ...parts(scope, tagsCount, {
-            team: booked.team,
-            project: booked.project,
-            env: booked.env,
-            keyId: booked.keyId,
-            provider: booked.provider,
-          }),
-          fitsModel(scope, booked.model, booked.requestedModel),
-        ),
-      )
-      .get();
-    return BigInt(row?.cost ?? 0);
-  }
-  const row = drizzle(database)
-    .select({ cost: sql<bigint | null>`SUM(${rollupDay.costNanoUsd})` })
-    .from(rollupDay)
-    .where(
-      and(
-        gte(rollupDay.day, window.firstDay),
-        lt(rollupDay.day, window.endDay),
-        ...parts(scope, tagsCount, {
-          team: rollupDay.team,
-          project: rollupDay.project,
-          env: rollupDay.env,
-          keyId: rollupDay.keyId,
-          provider: rollupDay.provider,
-        }),
-        fitsModel(scope, rollupDay.model, rollupDay.requestedModel),
-      ),
-    )
-    .get();
-  return BigInt(row?.cost ?? 0);
+  const [row] = drizzle(database).values<[bigint | null]>(settledQuery(budget, window, tagsCount));
+  return row?.[0] ?? 0n;
+}
+
+function settledQuery({ scope, window: unit }: Budget, window: Window, tagsCount: boolean): SQL {
+  const { team, project, env, keyId, provider, model, requestedModel } = unit === "hour" ? booked : rollupDay;
+  const conditions = [
+    ...(unit === "hour"
+      ? [gte(booked.attemptId, firstAttemptId(window.startMs)), lt(booked.attemptId, firstAttemptId(window.endMs))]
+      : [gte(rollupDay.day, window.firstDay), lt(rollupDay.day, window.endDay)]),
+    ...parts(scope, tagsCount, { team, project, env, keyId, provider }),
+    fitsModel(scope, model, requestedModel),
+  ];
+  const [cost, from] = unit === "hour" ? [booked.bookedNanoUsd, booked] : [rollupDay.costNanoUsd, rollupDay];
+  return sql`SELECT SUM(${cost}) FROM ${from} WHERE ${and(...conditions)}`;
 }
 
 /** The settled sums of many budgets, each in its own window, by id: budgets that look at owners and providers share a
@@ -124,14 +124,14 @@ export async function readAllSettled(
   budgets: readonly Budget[],
   windowOf: (budget: Budget) => Window,
 ): Promise<Map<string, NanoUsd>> {
-  const database = sqliteOf(books);
   const found = new Map<string, NanoUsd>();
-  const ownNames = readOwnNames(database);
+  const tagsCount = await readTagsCount(books);
+  const ownNames = ownNamesOf(tagsCount ? undefined : await readOwners(books));
   const shared = new Map<string, { readonly window: Window; readonly budgets: Budget[] }>();
   for (const budget of budgets) {
     const window = windowOf(budget);
     if (budget.window === "hour" || budget.scope.model !== undefined) {
-      found.set(budget.id, settledIn(database, budget, window));
+      found.set(budget.id, await readSum(books, settledQuery(budget, window, tagsCount)));
       continue;
     }
     const name = `${window.firstDay} ${window.endDay}`;
@@ -160,19 +160,19 @@ export async function readHoursInScope(
   sinceMs: number,
   untilMs: number,
 ): Promise<Map<number, NanoUsd>> {
-  const database = sqliteOf(books);
-  const rows = drizzle(database)
+  const rows = await tablesOf(books)
     .select({ hourMs: rollupHour.hourMs, cost: sql<bigint>`SUM(${rollupHour.costNanoUsd})` })
     .from(rollupHour)
     .where(
       and(
         gte(rollupHour.hourMs, sinceMs),
         lt(rollupHour.hourMs, untilMs),
-        ...parts(scope, doTagsCount(database), { ...HOUR_COLUMNS, keyId: HOUR_COLUMNS.key }),
+        ...parts(scope, await readTagsCount(books), { ...HOUR_COLUMNS, keyId: HOUR_COLUMNS.key }),
         fitsModel(scope, rollupHour.model, rollupHour.requestedModel),
       ),
     )
     .groupBy(rollupHour.hourMs)
+    .orderBy(rollupHour.hourMs)
     .all();
   return new Map(rows.map(({ hourMs, cost }) => [hourMs, cost]));
 }
@@ -180,8 +180,7 @@ export async function readHoursInScope(
 /** As `covers` reads it: only `*` stands for anything. */
 function fitsModel({ model }: Scope, served: AnySQLiteColumn, requested: AnySQLiteColumn): SQL | undefined {
   if (model === undefined) return undefined;
-  const pattern = model.replace(/[[?]/g, "[$&]");
-  return sql`(${served} GLOB ${pattern} OR ${requested} GLOB ${pattern})`;
+  return sql`(${matches(served, model)} OR ${matches(requested, model)})`;
 }
 
 function parts(

@@ -14,7 +14,7 @@ import type { KeyPolicy } from "./key-policy.ts";
 import type { Limits } from "./limits.ts";
 import type { UsageBooks } from "../books.ts";
 import type { Sqlite } from "../sqlite.ts";
-import { sqliteOf } from "../sqlite-books.ts";
+import { tablesOf } from "../engine.ts";
 import { applyReassignment } from "./reassign.ts";
 import type { Reassignment } from "./reassign.ts";
 import type { Rollups } from "./rollups.ts";
@@ -257,14 +257,31 @@ function noteOwners(database: Sqlite, keyId: string, names: Partial<Pick<Key, "t
 
 /** Budgets in force. */
 export async function readBudgets(books: UsageBooks): Promise<Budget[]> {
-  return budgetsIn(sqliteOf(books));
+  const tables = tablesOf(books);
+  return toBudgets(
+    await tables
+      .select()
+      .from(budgets)
+      .where(isNull(budgets.removedAtMs))
+      .orderBy(budgets.createdAtMs, budgets.id)
+      .all(),
+    await tables.select().from(raises).where(isNull(raises.endedAtMs)).orderBy(raises.createdAtMs, raises.id).all(),
+  );
 }
 
 /** The same, for the writer. */
 export function budgetsIn(database: Sqlite): Budget[] {
-  const books = drizzle(database);
-  const rows = books.select().from(budgets).where(isNull(budgets.removedAtMs)).all();
-  const raised = books.select().from(raises).where(isNull(raises.endedAtMs)).all();
+  const tables = drizzle(database);
+  return toBudgets(
+    tables.select().from(budgets).where(isNull(budgets.removedAtMs)).orderBy(budgets.createdAtMs, budgets.id).all(),
+    tables.select().from(raises).where(isNull(raises.endedAtMs)).orderBy(raises.createdAtMs, raises.id).all(),
+  );
+}
+
+function toBudgets(
+  rows: readonly (typeof budgets.$inferSelect)[],
+  raised: readonly (typeof raises.$inferSelect)[],
+): Budget[] {
   return rows.map(({ id, window, amountNanoUsd, kind, mode, observe, thresholds, createdAtMs, ...scope }) => ({
     id,
     window,
@@ -281,12 +298,17 @@ export function budgetsIn(database: Sqlite): Budget[] {
 
 /** Freezes in force. */
 export async function readFreezes(books: UsageBooks): Promise<Freeze[]> {
-  return freezesIn(sqliteOf(books));
+  const rows = tablesOf(books).select().from(freezes).where(isNull(freezes.liftedAtMs));
+  return toFreezes(await rows.orderBy(freezes.createdAtMs, freezes.id).all());
 }
 
 /** The same, for the writer. */
 export function freezesIn(database: Sqlite): Freeze[] {
-  const rows = drizzle(database).select().from(freezes).where(isNull(freezes.liftedAtMs)).all();
+  const rows = drizzle(database).select().from(freezes).where(isNull(freezes.liftedAtMs));
+  return toFreezes(rows.orderBy(freezes.createdAtMs, freezes.id).all());
+}
+
+function toFreezes(rows: readonly (typeof freezes.$inferSelect)[]): Freeze[] {
   return rows.map(({ id, reason, createdAtMs, ...scope }) => ({ id, reason, createdAtMs, scope: readScope(scope) }));
 }
 

@@ -2,23 +2,22 @@
 // time. Reads only.
 import { asc, eq } from "../drizzle.ts";
 import type { UsageBooks } from "../books.ts";
-import { tablesOf } from "../sqlite-books.ts";
+import { tablesOf } from "../engine.ts";
 import { credentials, keys } from "./schema.ts";
 
 /** Says which provider credential paid for a key's request: its own, of a provider key; of a virtual key the one that
  *  it was swapped for at that time, as far back as that was written down. */
-export function readCredentials(usage: UsageBooks): (keyId: string, provider: string, atMs: number) => string {
+export async function readCredentials(
+  usage: UsageBooks,
+): Promise<(keyId: string, provider: string, atMs: number) => string> {
   const tables = tablesOf(usage);
   const own = new Set(
-    tables
-      .select({ id: keys.id })
-      .from(keys)
-      .where(eq(keys.kind, "fingerprint"))
-      .all()
-      .map(({ id }) => id),
+    (await tables.select({ id: keys.id }).from(keys).where(eq(keys.kind, "fingerprint")).orderBy(keys.id).all()).map(
+      ({ id }) => id,
+    ),
   );
   const byProvider = new Map<string, { sinceMs: number; credential: string }[]>();
-  for (const row of tables.select().from(credentials).orderBy(asc(credentials.sinceMs)).all())
+  for (const row of await tables.select().from(credentials).orderBy(asc(credentials.sinceMs)).all())
     byProvider.set(row.provider, [...(byProvider.get(row.provider) ?? []), row]);
   return (keyId, provider, atMs) => {
     if (own.has(keyId)) return keyId;
@@ -40,9 +39,13 @@ export type MeteredCredential = {
 export async function readMeteredCredentials(usage: UsageBooks): Promise<MeteredCredential[]> {
   const tables = tablesOf(usage);
   const found = new Map<string, MeteredCredential>();
-  for (const { provider, credential, hint } of tables.select().from(credentials).all())
+  for (const { provider, credential, hint } of await tables
+    .select()
+    .from(credentials)
+    .orderBy(credentials.provider, credentials.sinceMs)
+    .all())
     found.set(credential, { provider, credential, hint, name: `${provider} credential of this Keymeter …${hint}` });
-  for (const key of tables.select().from(keys).where(eq(keys.kind, "fingerprint")).all())
+  for (const key of await tables.select().from(keys).where(eq(keys.kind, "fingerprint")).orderBy(keys.id).all())
     if (key.provider !== null)
       found.set(key.id, { provider: key.provider, credential: key.id, hint: key.hint, name: key.name });
   return [...found.values()];

@@ -1,6 +1,6 @@
 // Usage events in the books: the row that is booked, the part of it that sums are made of, and how readers get records
 // of them back.
-import { and, asc, desc, drizzle, eq, getTableColumns, gte, lt } from "../drizzle.ts";
+import { and, asc, desc, eq, getTableColumns, gte, lt } from "../drizzle.ts";
 import type { Subject } from "../budgets.ts";
 import { attemptAtMs, firstAttemptId } from "../ids.ts";
 import type { AttemptId } from "../ids.ts";
@@ -10,7 +10,7 @@ import type { EventRow, ShownLine, StoredEvent } from "./event-columns.ts";
 import type { Usage, UsageReason, UsageState } from "../usage.ts";
 import { booked } from "./schema.ts";
 import { BOOKED_COLUMNS, lies } from "./within.ts";
-import { sqliteOf } from "../sqlite-books.ts";
+import { tablesOf } from "../engine.ts";
 import type { UsageBooks } from "../books.ts";
 import type { Within } from "./within.ts";
 
@@ -153,8 +153,7 @@ export type EventFilter = {
 
 /** Reads events in a bounded read. */
 export async function readEvents(books: UsageBooks, filter: EventFilter): Promise<EventRecord[]> {
-  const database = sqliteOf(books);
-  const newest = drizzle(database)
+  const newest = await tablesOf(books)
     .select(getTableColumns(events))
     .from(events)
     .innerJoin(booked, eq(booked.attemptId, events.attemptId))
@@ -179,10 +178,9 @@ export async function* walkEvents(
   books: UsageBooks,
   { sinceMs = 0, pageSize = 2_000 }: { readonly sinceMs?: number; readonly pageSize?: number } = {},
 ): AsyncGenerator<EventRecord> {
-  const database = sqliteOf(books);
   let after = firstAttemptId(sinceMs) - 1;
   for (;;) {
-    const page = drizzle(database)
+    const page = await tablesOf(books)
       .select()
       .from(events)
       .where(gte(events.attemptId, after + 1))

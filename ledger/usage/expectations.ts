@@ -3,7 +3,7 @@
 import { desc, notInArray } from "../drizzle.ts";
 import { SUMMED_ENDPOINTS } from "./usage-event.ts";
 import type { UsageBooks } from "../books.ts";
-import { tablesOf } from "../sqlite-books.ts";
+import { tablesOf } from "../engine.ts";
 import { events } from "./schema.ts";
 
 const ENOUGH = 50;
@@ -46,7 +46,7 @@ export function createExpectations(): Expectations {
 
 /** Learns from the last events of the books. */
 export async function learnExpectations(books: UsageBooks, expectations: Expectations): Promise<void> {
-  const last = tablesOf(books)
+  const last = await tablesOf(books)
     .select({ keyId: events.keyId, model: events.requestedModel, output: events.output, state: events.usageState })
     .from(events)
     .where(notInArray(events.endpoint, SUMMED_ENDPOINTS))

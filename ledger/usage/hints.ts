@@ -1,6 +1,6 @@
 // Hints that a metered key is in other hands: a new address, use after long silence, an unusual hour. Weak signs each;
 // they stand beside a leak, and are no alarm of their own.
-import { sqliteOf } from "../sqlite-books.ts";
+import { rowsOf, valueOf } from "../engine.ts";
 import type { UsageBooks } from "../books.ts";
 
 export type Hint = { readonly keyId: string; readonly what: string };
@@ -15,37 +15,37 @@ const LEAST_HOURS = 50;
 
 /** What is odd about the use of keys in the last two days. */
 export async function readHints(books: UsageBooks, nowMs: number): Promise<Hint[]> {
-  const usage = sqliteOf(books);
   const hints: Hint[] = [];
   const sinceMs = nowMs - LATELY_MS;
-  const addresses = usage
-    .prepare(
-      `SELECT key_id, address, first_seen_ms FROM key_addresses a WHERE first_seen_ms >= ?
-        AND EXISTS (SELECT 1 FROM key_addresses b WHERE b.key_id = a.key_id AND b.first_seen_ms < ?) ORDER BY key_id, first_seen_ms`,
-    )
-    .raw()
-    .all(sinceMs, sinceMs) as [string, string, bigint][];
+  const addresses = await rowsOf<[keyId: string, address: string, firstMs: bigint]>(
+    books,
+    `SELECT key_id, address, first_seen_ms FROM key_addresses a WHERE first_seen_ms >= ?
+      AND EXISTS (SELECT 1 FROM key_addresses b WHERE b.key_id = a.key_id AND b.first_seen_ms < ?) ORDER BY key_id, first_seen_ms, address`,
+    sinceMs,
+    sinceMs,
+  );
   for (const [keyId, address, firstMs] of addresses)
     hints.push({ keyId, what: `used from a new address, ${address}, since ${minute(Number(firstMs))}` });
 
-  const hours = usage
-    .prepare(
-      "SELECT key_id, hour_ms FROM rollup_hour WHERE hour_ms >= ? AND requests > 0 GROUP BY key_id, hour_ms ORDER BY key_id, hour_ms",
-    )
-    .raw()
-    .all(nowMs - USUAL_MS - LATELY_MS) as [string, bigint][];
+  const hours = await rowsOf<[keyId: string, hourMs: bigint]>(
+    books,
+    "SELECT key_id, hour_ms FROM rollup_hour WHERE hour_ms >= ? AND requests > 0 GROUP BY key_id, hour_ms ORDER BY key_id, hour_ms",
+    nowMs - USUAL_MS - LATELY_MS,
+  );
   const byKey = new Map<string, number[]>();
   for (const [keyId, hour] of hours) byKey.set(keyId, [...(byKey.get(keyId) ?? []), Number(hour)]);
-  const lastBefore = usage
-    .prepare("SELECT MAX(hour_ms) FROM rollup_hour WHERE key_id = ? AND hour_ms < ? AND requests > 0")
-    .pluck();
   for (const [keyId, used] of byKey) {
     const lately = used.filter((hour) => hour >= sinceMs);
     const before = used.filter((hour) => hour < sinceMs);
     const [first] = lately;
     if (first === undefined) continue;
-    const last = lastBefore.get(keyId, first) as bigint | null;
-    if (last !== null && first - Number(last) >= SILENCE_MS)
+    const last = await valueOf<bigint | null>(
+      books,
+      "SELECT MAX(hour_ms) FROM rollup_hour WHERE key_id = ? AND hour_ms < ? AND requests > 0",
+      keyId,
+      first,
+    );
+    if (typeof last === "bigint" && first - Number(last) >= SILENCE_MS)
       hints.push({
         keyId,
         what: `used again on ${minute(first)} after ${Math.round((first - Number(last)) / DAY_MS)} days of silence`,

@@ -7,7 +7,7 @@ import { firstAttemptId } from "../ids.ts";
 import type { NanoUsd } from "../money.ts";
 import { booked, rollupHour } from "./schema.ts";
 import type { UsageBooks } from "../books.ts";
-import { tablesOf } from "../sqlite-books.ts";
+import { tablesOf } from "../engine.ts";
 import type { FORECAST_SCOPES } from "../billing/schema.ts";
 import { hourTotals, toSpendRow } from "./spend-sums.ts";
 import type { SpendRow } from "./spend-sums.ts";
@@ -27,15 +27,15 @@ export async function readHourlySpend(
   by: ForecastScope["scope"],
   within?: ForecastScope,
 ): Promise<HourlySpend[]> {
-  const id = by === "org" ? sql<string>`'all'` : HOUR_COLUMNS[by];
-  return tablesOf(books)
+  const id = by === "org" ? sql<string>`CAST('all' AS TEXT)` : HOUR_COLUMNS[by];
+  const rows = await tablesOf(books)
     .select({ hourMs: rollupHour.hourMs, id: sql<string>`${id}`, cost: sql<bigint>`SUM(${rollupHour.costNanoUsd})` })
     .from(rollupHour)
     .where(and(gte(rollupHour.hourMs, sinceMs), lt(rollupHour.hourMs, untilMs), isWithin(within)))
     .groupBy(rollupHour.hourMs, id)
     .orderBy(asc(rollupHour.hourMs))
-    .all()
-    .map(({ cost, ...row }) => ({ ...row, costNanoUsd: cost }));
+    .all();
+  return rows.map(({ cost, ...row }) => ({ ...row, costNanoUsd: cost }));
 }
 
 /** Spend of each UTC hour of `[sinceMs, untilMs)` by all of its parts, hour by hour. */
@@ -45,7 +45,7 @@ export async function readSpendByHour(
   untilMs: number,
 ): Promise<(SpendRow & { readonly hourMs: number })[]> {
   const parts = Object.keys(HOUR_COLUMNS) as (keyof typeof HOUR_COLUMNS)[];
-  const rows = tablesOf(books)
+  const rows = await tablesOf(books)
     .select({ hourMs: rollupHour.hourMs, ...HOUR_COLUMNS, ...hourTotals })
     .from(rollupHour)
     .where(and(gte(rollupHour.hourMs, sinceMs), lt(rollupHour.hourMs, untilMs)))
@@ -66,12 +66,13 @@ export async function readSpendOfHours(
   by: ForecastScope["scope"],
   within?: ForecastScope,
 ): Promise<Map<string, NanoUsd>> {
-  const id = by === "org" ? sql<string>`'all'` : HOUR_COLUMNS[by];
-  const rows = tablesOf(books)
+  const id = by === "org" ? sql<string>`CAST('all' AS TEXT)` : HOUR_COLUMNS[by];
+  const rows = await tablesOf(books)
     .select({ id: sql<string>`${id}`, cost: sql<bigint>`SUM(${rollupHour.costNanoUsd})` })
     .from(rollupHour)
     .where(and(gte(rollupHour.hourMs, sinceMs), lt(rollupHour.hourMs, untilMs), isWithin(within)))
     .groupBy(id)
+    .orderBy(id)
     .all();
   return new Map(rows.map((row) => [row.id, row.cost]));
 }
@@ -110,6 +111,15 @@ export async function readSubjectSpend(
         rollupHour.requestedModel,
         rollupHour.model,
       )
+      .orderBy(
+        rollupHour.team,
+        rollupHour.project,
+        rollupHour.env,
+        rollupHour.keyId,
+        rollupHour.provider,
+        rollupHour.requestedModel,
+        rollupHour.model,
+      )
       .all();
   return tables
     .select({
@@ -125,6 +135,15 @@ export async function readSubjectSpend(
     .from(booked)
     .where(gte(booked.attemptId, firstAttemptId(sinceMs)))
     .groupBy(
+      booked.team,
+      booked.project,
+      booked.env,
+      booked.keyId,
+      booked.provider,
+      booked.requestedModel,
+      booked.model,
+    )
+    .orderBy(
       booked.team,
       booked.project,
       booked.env,

@@ -3,7 +3,7 @@
 import { and, asc, desc, eq, gt, gte, ne, sql } from "../drizzle.ts";
 import { keys, rollupHour } from "./schema.ts";
 import type { UsageBooks } from "../books.ts";
-import { sqliteOf, tablesOf } from "../sqlite-books.ts";
+import { rowsOf, tablesOf } from "../engine.ts";
 
 /** The start of the last UTC hour, before an instant if one is given, in which each key asked for something that was
  *  booked: a look or two at an index for each key, however many hours are kept. */
@@ -11,17 +11,16 @@ export async function readLastUsed(
   books: UsageBooks,
   beforeMs = Number.MAX_SAFE_INTEGER,
 ): Promise<Map<string, number>> {
-  const rows = sqliteOf(books)
-    .prepare(
-      `WITH RECURSIVE ids(id) AS (
+  const rows = await rowsOf<[keyId: string, hourMs: bigint | null]>(
+    books,
+    `WITH RECURSIVE ids(id) AS (
          SELECT MIN(key_id) FROM rollup_hour
          UNION ALL
          SELECT (SELECT MIN(key_id) FROM rollup_hour WHERE key_id > ids.id) FROM ids WHERE ids.id IS NOT NULL)
        SELECT id, (SELECT hour_ms FROM rollup_hour WHERE key_id = ids.id AND requests > 0 AND hour_ms < ?
                    ORDER BY hour_ms DESC LIMIT 1) FROM ids WHERE id IS NOT NULL`,
-    )
-    .raw()
-    .all(beforeMs) as [string, bigint | number | null][];
+    beforeMs,
+  );
   return new Map(rows.flatMap(([id, hourMs]) => (hourMs === null ? [] : [[id, Number(hourMs)] as const])));
 }
 
@@ -33,26 +32,27 @@ export async function readMostUsed(
   most: number,
 ): Promise<string[]> {
   const column = rollupHour[kind];
-  return tablesOf(books)
+  const rows = await tablesOf(books)
     .select({ name: sql<string>`${column}` })
     .from(rollupHour)
     .where(and(gte(rollupHour.hourMs, sinceMs), ne(column, "")))
     .groupBy(column)
     .orderBy(desc(sql`SUM(${rollupHour.requests})`), asc(column))
     .limit(most)
-    .all()
-    .map(({ name }) => name);
+    .all();
+  return rows.map(({ name }) => name);
 }
 
 /** When a key was last used, as `readLastUsed` says it of all. */
 export async function findLastUsed(books: UsageBooks, keyId: string): Promise<number | undefined> {
-  return tablesOf(books)
+  const last = await tablesOf(books)
     .select({ hourMs: rollupHour.hourMs })
     .from(rollupHour)
     .where(and(eq(rollupHour.keyId, keyId), gt(rollupHour.requests, 0)))
     .orderBy(desc(rollupHour.hourMs))
     .limit(1)
-    .get()?.hourMs;
+    .get();
+  return last?.hourMs;
 }
 
 /** The UTC hours since an instant in which a key was used, by provider. */
@@ -65,16 +65,16 @@ export async function readKeyHours(
     .selectDistinct({ provider: rollupHour.provider, hourMs: rollupHour.hourMs })
     .from(rollupHour)
     .where(and(eq(rollupHour.keyId, keyId), gte(rollupHour.hourMs, sinceMs)))
+    .orderBy(rollupHour.hourMs, rollupHour.provider)
     .all();
 }
 
 /** Names of keys by id. */
 export async function readKeyNames(books: UsageBooks): Promise<Map<string, string>> {
   return new Map(
-    tablesOf(books)
-      .select({ id: keys.id, name: keys.name })
-      .from(keys)
-      .all()
-      .map((row) => [row.id, row.name]),
+    (await tablesOf(books).select({ id: keys.id, name: keys.name }).from(keys).orderBy(keys.id).all()).map((row) => [
+      row.id,
+      row.name,
+    ]),
   );
 }

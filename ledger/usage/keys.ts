@@ -2,10 +2,9 @@
 // passing. Secrets are kept as HMAC-SHA256 with a pepper; the secret itself is shown once and stored nowhere.
 import { hash, randomBytes } from "node:crypto";
 import { crc32 } from "node:zlib";
-import { drizzle } from "../drizzle.ts";
 import { readPolicy } from "./key-policy.ts";
 import type { KeyPolicy } from "./key-policy.ts";
-import { sqliteOf } from "../sqlite-books.ts";
+import { tablesOf } from "../engine.ts";
 import type { UsageBooks } from "../books.ts";
 import { keys, keySecrets } from "./schema.ts";
 
@@ -132,33 +131,29 @@ export function fingerprintId(digest: string): string {
 
 /** When the newest secret of each key was made. */
 export async function readSecretAges(books: UsageBooks): Promise<Map<string, number>> {
-  const database = sqliteOf(books);
   const ages = new Map<string, number>();
-  for (const { keyId, createdAtMs } of drizzle(database).select().from(keySecrets).all())
+  for (const { keyId, createdAtMs } of await tablesOf(books).select().from(keySecrets).orderBy(keySecrets.digest).all())
     ages.set(keyId, Math.max(ages.get(keyId) ?? 0, createdAtMs));
   return ages;
 }
 
 /** All keys and secrets. */
 export async function readKeys(books: UsageBooks): Promise<{ keys: Key[]; secrets: KeySecret[] }> {
-  const database = sqliteOf(books);
-  const reader = drizzle(database);
+  const tables = tablesOf(books);
   return {
-    keys: reader
-      .select()
-      .from(keys)
-      .all()
-      .map(({ provider, expiresAtMs, policy, ...row }) => ({
+    keys: (await tables.select().from(keys).orderBy(keys.id).all()).map(
+      ({ provider, expiresAtMs, policy, ...row }) => ({
         ...row,
         provider: provider ?? undefined,
         expiresAtMs: expiresAtMs ?? undefined,
         policy: readPolicy(policy),
-      })),
-    secrets: reader
-      .select()
-      .from(keySecrets)
-      .all()
-      .map((row) => ({ digest: row.digest, keyId: row.keyId, validUntilMs: row.validUntilMs ?? undefined })),
+      }),
+    ),
+    secrets: (await tables.select().from(keySecrets).orderBy(keySecrets.digest).all()).map((row) => ({
+      digest: row.digest,
+      keyId: row.keyId,
+      validUntilMs: row.validUntilMs ?? undefined,
+    })),
   };
 }
 

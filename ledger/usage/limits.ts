@@ -1,7 +1,6 @@
 // Limits: what is not money. Requests and tokens a minute, requests at once, the size of a body, by key, by team or for
 // all.
-import { drizzle } from "../drizzle.ts";
-import { sqliteOf } from "../sqlite-books.ts";
+import { tablesOf } from "../engine.ts";
 import type { UsageBooks } from "../books.ts";
 import { limits } from "./schema.ts";
 
@@ -18,16 +17,12 @@ export type Limits = {
 
 /** All of them. */
 export async function readLimits(books: UsageBooks): Promise<Limits[]> {
-  const database = sqliteOf(books);
-  return drizzle(database)
-    .select()
-    .from(limits)
-    .all()
-    .map((row) => ({
-      scope: row.scope,
-      requestsPerMinute: row.requestsPerMinute ?? undefined,
-      tokensPerMinute: row.tokensPerMinute ?? undefined,
-      concurrent: row.concurrent ?? undefined,
-      bodyBytes: row.bodyBytes ?? undefined,
-    }));
+  const rows = await tablesOf(books).select().from(limits).orderBy(limits.scope).all();
+  return rows.map((row) => ({
+    scope: row.scope,
+    requestsPerMinute: row.requestsPerMinute ?? undefined,
+    tokensPerMinute: row.tokensPerMinute ?? undefined,
+    concurrent: row.concurrent ?? undefined,
+    bodyBytes: row.bodyBytes ?? undefined,
+  }));
 }

@@ -3,11 +3,11 @@
 import { and, gte, lt } from "../drizzle.ts";
 import { meterHours } from "./schema.ts";
 import type { UsageBooks } from "../books.ts";
-import { sqliteOf, tablesOf } from "../sqlite-books.ts";
+import { tablesOf, valueOf } from "../engine.ts";
 
 /** The hours of `[sinceMs, untilMs)` in which the meter ran, by the start of each UTC hour. */
 export async function readMeterHours(books: UsageBooks, sinceMs: number, untilMs: number): Promise<Set<number>> {
-  const rows = tablesOf(books)
+  const rows = await tablesOf(books)
     .select()
     .from(meterHours)
     .where(and(gte(meterHours.hourMs, sinceMs), lt(meterHours.hourMs, untilMs)))
@@ -17,13 +17,11 @@ export async function readMeterHours(books: UsageBooks, sinceMs: number, untilMs
 
 /** The start of the first UTC hour in which the meter ran, in part at least; undefined: it never did. */
 export async function findMeterBegan(books: UsageBooks): Promise<number | undefined> {
-  const first = sqliteOf(books)
-    .prepare(
-      "SELECT MIN(hour_ms) FROM (SELECT MIN(hour_ms) AS hour_ms FROM meter_hours UNION ALL SELECT MIN(hour_ms) FROM rollup_hour)",
-    )
-    .pluck()
-    .get() as number | bigint | null;
-  return first === null ? undefined : Number(first);
+  const first = await valueOf<bigint | null>(
+    books,
+    "SELECT MIN(hour_ms) FROM (SELECT MIN(hour_ms) AS hour_ms FROM meter_hours UNION ALL SELECT MIN(hour_ms) FROM rollup_hour) AS firsts",
+  );
+  return typeof first === "bigint" ? Number(first) : undefined;
 }
 
 /** The UTC day on which the meter began: today, if it never ran. Days before it are billed and not metered: they are

@@ -5,7 +5,7 @@ import type { AnySQLiteColumn, SQL } from "../drizzle.ts";
 import { SUMMED_ENDPOINTS } from "./usage-event.ts";
 import { attemptAtMs, firstAttemptId } from "../ids.ts";
 import type { UsageBooks } from "../books.ts";
-import { sqliteOf, tablesOf } from "../sqlite-books.ts";
+import { rowsOf, tablesOf, valueOf } from "../engine.ts";
 import { rollupHour } from "./schema.ts";
 import { HOUR_MS } from "../billing/metered.ts";
 import { readCredentials } from "./credentials.ts";
@@ -14,16 +14,19 @@ import { readCredentials } from "./credentials.ts";
  *  none. */
 export async function hasBatchesSince(usage: UsageBooks, provider: string, sinceMs: number): Promise<boolean> {
   const isBatch = `endpoint IN (${SUMMED_ENDPOINTS.map((endpoint) => `'${endpoint}'`).join(", ")})`;
-  return (
-    sqliteOf(usage)
-      .prepare(
-        `SELECT 1 FROM things JOIN events USING (attempt_id) WHERE things.provider = ? AND things.attempt_id >= ? AND ${isBatch} LIMIT 1`,
-      )
-      .get(provider, firstAttemptId(sinceMs)) !== undefined ||
-    sqliteOf(usage)
-      .prepare(`SELECT 1 FROM reservations WHERE provider = ? AND work_id IS NOT NULL AND ${isBatch} LIMIT 1`)
-      .get(provider) !== undefined
+  const begun = await valueOf(
+    usage,
+    `SELECT 1 FROM things JOIN events USING (attempt_id) WHERE things.provider = ? AND things.attempt_id >= ? AND ${isBatch} LIMIT 1`,
+    provider,
+    firstAttemptId(sinceMs),
   );
+  if (begun !== undefined) return true;
+  const underWay = await valueOf(
+    usage,
+    `SELECT 1 FROM reservations WHERE provider = ? AND work_id IS NOT NULL AND ${isBatch} LIMIT 1`,
+    provider,
+  );
+  return underWay !== undefined;
 }
 
 /** Tokens of a UTC hour by credential and served model. */
@@ -44,9 +47,9 @@ export async function readHourTokens(
   sinceMs: number,
   untilMs: number,
 ): Promise<HourTokens[]> {
-  const credentialOf = readCredentials(usage);
+  const credentialOf = await readCredentials(usage);
   const sum = (column: AnySQLiteColumn): SQL<bigint> => sql<bigint>`SUM(${column})`;
-  return tablesOf(usage)
+  const rows = await tablesOf(usage)
     .select({
       hourMs: rollupHour.hourMs,
       keyId: rollupHour.keyId,
@@ -61,26 +64,27 @@ export async function readHourTokens(
     .from(rollupHour)
     .where(and(eq(rollupHour.provider, provider), gte(rollupHour.hourMs, sinceMs), lt(rollupHour.hourMs, untilMs)))
     .groupBy(rollupHour.hourMs, rollupHour.keyId, rollupHour.model)
-    .all()
-    .flatMap((row) => {
-      const cells = {
-        input: Number(row.input),
-        cache_read: Number(row.cacheRead),
-        cache_write: Number(row.cacheWrite),
-        output: Number(row.output),
-      };
-      // An hour in which the credential was swapped counts for the old one and the new one: which of them paid is not
-      // in the sums.
-      const paid = [row.hourMs, row.hourMs + HOUR_MS - 1].map((atMs) => credentialOf(row.keyId, provider, atMs));
-      return [...new Set(paid)].map((credential) => ({
-        hourMs: row.hourMs,
-        credential,
-        model: row.model,
-        requests: Number(row.requests),
-        unsure: Number(row.unsure),
-        tokens: cells.input + cells.cache_read + cells.cache_write + cells.output,
-      }));
-    });
+    .orderBy(rollupHour.hourMs, rollupHour.keyId, rollupHour.model)
+    .all();
+  return rows.flatMap((row) => {
+    const cells = {
+      input: Number(row.input),
+      cache_read: Number(row.cacheRead),
+      cache_write: Number(row.cacheWrite),
+      output: Number(row.output),
+    };
+    // An hour in which the credential was swapped counts for the old one and the new one: which of them paid is not
+    // in the sums.
+    const paid = [row.hourMs, row.hourMs + HOUR_MS - 1].map((atMs) => credentialOf(row.keyId, provider, atMs));
+    return [...new Set(paid)].map((credential) => ({
+      hourMs: row.hourMs,
+      credential,
+      model: row.model,
+      requests: Number(row.requests),
+      unsure: Number(row.unsure),
+      tokens: cells.input + cells.cache_read + cells.cache_write + cells.output,
+    }));
+  });
 }
 
 /** Work at a provider that began since an instant, by the hour of its beginning: its tokens, once its result passed;
@@ -90,16 +94,19 @@ export async function readWorkTokens(
   provider: string,
   sinceMs: number,
 ): Promise<{ readonly hourMs: number; readonly credential: string; readonly tokens: number | undefined }[]> {
-  const credentialOf = readCredentials(usage);
-  const rows = sqliteOf(usage)
-    .prepare(
-      `SELECT attempt_id, key_id, NULL FROM reservations WHERE work_id IS NOT NULL AND provider = @provider AND attempt_id >= @first
-      UNION ALL
-      SELECT attempt_id, key_id, input + cache_read + cache_write + output FROM booked
-      WHERE attempt_id IN (SELECT attempt_id FROM things WHERE provider = @provider AND attempt_id >= @first)`,
-    )
-    .raw()
-    .all({ provider, first: firstAttemptId(sinceMs) }) as [bigint, string, bigint | null][];
+  const credentialOf = await readCredentials(usage);
+  const first = firstAttemptId(sinceMs);
+  const rows = await rowsOf<[attemptId: bigint, keyId: string, tokens: bigint | null]>(
+    usage,
+    `SELECT attempt_id, key_id, CAST(NULL AS BIGINT) FROM reservations WHERE work_id IS NOT NULL AND provider = ? AND attempt_id >= ?
+    UNION ALL
+    SELECT attempt_id, key_id, input + cache_read + cache_write + output FROM booked
+    WHERE attempt_id IN (SELECT attempt_id FROM things WHERE provider = ? AND attempt_id >= ?)`,
+    provider,
+    first,
+    provider,
+    first,
+  );
   return rows.map(([attemptId, keyId, tokens]) => {
     const atMs = attemptAtMs(Number(attemptId));
     return {
@@ -120,15 +127,16 @@ export async function readStraddling(
 ): Promise<
   { readonly hourMs: number; readonly credential: string; readonly tokens: number; readonly requests: number }[]
 > {
-  const credentialOf = readCredentials(usage);
-  const rows = sqliteOf(usage)
-    .prepare(
-      `SELECT key_id, at_ms / ${HOUR_MS} + 1, SUM(input + cache_read + cache_write + output), COUNT(*)
+  const credentialOf = await readCredentials(usage);
+  const rows = await rowsOf<[keyId: string, hour: bigint, tokens: bigint, requests: bigint]>(
+    usage,
+    `SELECT key_id, at_ms / ${HOUR_MS} + 1, SUM(input + cache_read + cache_write + output), COUNT(*)
       FROM booked WHERE attempt_id >= ? AND attempt_id < ? AND provider = ? AND (at_ms + COALESCE(duration_ms, 0)) / ${HOUR_MS} > at_ms / ${HOUR_MS}
-      GROUP BY 1, 2`,
-    )
-    .raw()
-    .all(firstAttemptId(sinceMs - HOUR_MS), firstAttemptId(untilMs), provider) as [string, bigint, bigint, bigint][];
+    GROUP BY 1, 2`,
+    firstAttemptId(sinceMs - HOUR_MS),
+    firstAttemptId(untilMs),
+    provider,
+  );
   return rows.map(([keyId, hour, tokens, requests]) => ({
     hourMs: Number(hour) * HOUR_MS,
     credential: credentialOf(keyId, provider, Number(hour) * HOUR_MS - 1),
@@ -152,22 +160,18 @@ export type UnderWay = {
 };
 
 export async function readUnderWay(usage: UsageBooks, provider: string, atMs: number): Promise<UnderWay[]> {
-  const credentialOf = readCredentials(usage);
-  const rows = sqliteOf(usage)
-    .prepare(
-      `SELECT key_id, model, COALESCE(tier, ''), SUM(input), SUM(cache_read), SUM(cache_write), SUM(output) FROM booked
+  const credentialOf = await readCredentials(usage);
+  const rows = await rowsOf<
+    [keyId: string, model: string, tier: string, input: bigint, cacheRead: bigint, cacheWrite: bigint, output: bigint]
+  >(
+    usage,
+    `SELECT key_id, model, COALESCE(tier, ''), SUM(input), SUM(cache_read), SUM(cache_write), SUM(output) FROM booked
       WHERE attempt_id >= ? AND attempt_id < ? AND provider = ? AND at_ms + COALESCE(duration_ms, 0) >= ? GROUP BY 1, 2, 3`,
-    )
-    .raw()
-    .all(firstAttemptId(atMs - HOUR_MS), firstAttemptId(atMs), provider, atMs) as [
-    string,
-    string,
-    string,
-    bigint,
-    bigint,
-    bigint,
-    bigint,
-  ][];
+    firstAttemptId(atMs - HOUR_MS),
+    firstAttemptId(atMs),
+    provider,
+    atMs,
+  );
   return rows.map(([keyId, model, tier, input, cacheRead, cacheWrite, output]) => ({
     credential: credentialOf(keyId, provider, atMs - 1),
     model,

@@ -8,7 +8,7 @@ import type { AttemptId } from "../ids.ts";
 import type { NanoUsd } from "../money.ts";
 import { adjustments, booked, rollupHour } from "./schema.ts";
 import type { UsageBooks } from "../books.ts";
-import { tablesOf } from "../sqlite-books.ts";
+import { tablesOf } from "../engine.ts";
 
 const HOUR_MS = 3_600_000;
 
@@ -24,7 +24,7 @@ export async function readLastEvents(
   before?: AttemptId,
 ): Promise<BookedEvent[]> {
   const found: EventRecord[] = [];
-  const hours = tablesOf(books)
+  const hours = await tablesOf(books)
     .selectDistinct({ hourMs: rollupHour.hourMs })
     .from(rollupHour)
     .where(
@@ -39,7 +39,7 @@ export async function readLastEvents(
     found.push(...(await readEvents(books, { ...span, keyId, before, limit: limit - found.length })).toReversed());
     if (found.length >= limit) break;
   }
-  const corrected = readCorrections(
+  const corrected = await readCorrections(
     books,
     found.map(({ attemptId }) => readAttemptId(attemptId)),
   );
@@ -50,12 +50,13 @@ export async function readLastEvents(
   });
 }
 
-function readCorrections(books: UsageBooks, attempts: readonly AttemptId[]): Map<AttemptId, NanoUsd> {
-  const rows = tablesOf(books)
+async function readCorrections(books: UsageBooks, attempts: readonly AttemptId[]): Promise<Map<AttemptId, NanoUsd>> {
+  const rows = await tablesOf(books)
     .select({ attemptId: adjustments.attemptId, amount: sql<bigint>`SUM(${adjustments.amountNanoUsd})` })
     .from(adjustments)
     .where(inArray(adjustments.attemptId, [...attempts]))
     .groupBy(adjustments.attemptId)
+    .orderBy(adjustments.attemptId)
     .all();
   return new Map(rows.map(({ attemptId, amount }) => [attemptId, amount]));
 }
@@ -71,7 +72,7 @@ export type OutcomeRow = {
 
 /** Attempts of `[sinceMs, untilMs)` by served model and outcome, corrections included. */
 export async function readOutcomes(books: UsageBooks, sinceMs: number, untilMs: number): Promise<OutcomeRow[]> {
-  return tablesOf(books)
+  const rows = await tablesOf(books)
     .select({
       provider: booked.provider,
       model: booked.model,
@@ -82,8 +83,9 @@ export async function readOutcomes(books: UsageBooks, sinceMs: number, untilMs: 
     .from(booked)
     .where(inSpan(sinceMs, untilMs))
     .groupBy(booked.provider, booked.model, booked.outcome)
-    .all()
-    .map((row) => ({ ...row, requests: Number(row.requests) }));
+    .orderBy(booked.provider, booked.model, booked.outcome)
+    .all();
+  return rows.map((row) => ({ ...row, requests: Number(row.requests) }));
 }
 
 /** How fast models answer, in milliseconds to the first byte. */
@@ -91,7 +93,7 @@ export type Speed = { readonly provider: string; readonly model: string; readonl
 
 /** Of the newest `most` complete attempts of `[sinceMs, untilMs)`. */
 export async function readSpeeds(books: UsageBooks, sinceMs: number, untilMs: number, most: number): Promise<Speed[]> {
-  const rows = tablesOf(books)
+  const rows = await tablesOf(books)
     .select({
       provider: booked.provider,
       model: booked.model,

@@ -1,10 +1,10 @@
 // Work that goes on at the provider after its answer: a batch, a background response. It is a reservation that stays
 // open, under the provider's id of the work, until its result passes; then it becomes one event, whoever asked for the
 // result and however often.
-import { asc, drizzle, isNotNull } from "../drizzle.ts";
+import { asc, isNotNull } from "../drizzle.ts";
 import type { AttemptId } from "../ids.ts";
 import type { NanoUsd } from "../money.ts";
-import { sqliteOf } from "../sqlite-books.ts";
+import { tablesOf } from "../engine.ts";
 import type { UsageBooks } from "../books.ts";
 import { reservations } from "./schema.ts";
 
@@ -29,8 +29,7 @@ export type PendingWork = {
 
 /** All of it, oldest first. */
 export async function readPendingWork(books: UsageBooks): Promise<PendingWork[]> {
-  const database = sqliteOf(books);
-  const rows = drizzle(database)
+  const rows = await tablesOf(books)
     .select()
     .from(reservations)
     .where(isNotNull(reservations.workId))

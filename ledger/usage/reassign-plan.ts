@@ -3,12 +3,12 @@
 import { QUARTER_MS } from "../windows.ts";
 import { covers } from "../budgets.ts";
 import type { Budget } from "../budgets.ts";
-import { doTagsCount, readOwnNames, settledIn } from "./budget-spend.ts";
-import { budgetsIn } from "./changes.ts";
-import { and, drizzle, eq, gte, sql } from "../drizzle.ts";
+import { ownNamesOf, readOwners, readSettled, readTagsCount } from "./budget-spend.ts";
+import { readBudgets } from "./changes.ts";
+import { and, eq, gte, sql } from "../drizzle.ts";
 import { firstAttemptId } from "../ids.ts";
 import type { NanoUsd } from "../money.ts";
-import { sqliteOf } from "../sqlite-books.ts";
+import { tablesOf } from "../engine.ts";
 import type { UsageBooks } from "../books.ts";
 import { ownerAfter, PARTS } from "./reassign.ts";
 import type { Reassignment, Span } from "./reassign.ts";
@@ -36,12 +36,11 @@ export async function planReassignment(
   calendar: Calendar,
   nowMs: number,
 ): Promise<ReassignmentPlan> {
-  const database = sqliteOf(books);
   const quarter = sql<bigint>`${booked.atMs} / ${sql.raw(String(QUARTER_MS))}`;
   const owner = { team: booked.team, project: booked.project, env: booked.env };
-  const budgets = budgetsIn(database);
+  const budgets = await readBudgets(books);
   const windows = new Map(budgets.map((budget) => [budget.id, calendar.window(budget.window, nowMs)]));
-  const rows = drizzle(database)
+  const grouped = await tablesOf(books)
     .select({
       quarter,
       provider: booked.provider,
@@ -59,17 +58,35 @@ export async function planReassignment(
       ),
     )
     .groupBy(quarter, booked.provider, booked.requestedModel, booked.model, ...Object.values(owner))
-    .all()
-    .map(({ quarter: number, ...row }) => ({ ...row, keyId, atMs: Number(number) * QUARTER_MS }));
+    .orderBy(quarter, booked.provider, booked.requestedModel, booked.model, ...Object.values(owner))
+    .all();
+  const rows = grouped.map(({ quarter: number, ...row }) => ({ ...row, keyId, atMs: Number(number) * QUARTER_MS }));
   const pieces = rows.map((before) => {
     const isAsked = spans.some(({ sinceMs, untilMs = Infinity }) => before.atMs >= sinceMs && before.atMs < untilMs);
     const after = isAsked ? ownerAfter(before, { from, to }) : before;
     return { before, after, isAsked, isMoved: PARTS.some((part) => before[part] !== after[part]) };
   });
-  const tagsCount = doTagsCount(database);
-  const ownBefore = readOwnNames(database, tagsCount);
-  const ownAfter = readOwnNames(database, tagsCount, { keyId, names: to });
+  const owners = (await readTagsCount(books)) ? undefined : await readOwners(books);
+  const ownBefore = ownNamesOf(owners);
+  const ownAfter = ownNamesOf(owners, { keyId, names: to });
   const moved = pieces.filter(({ isMoved }) => isMoved);
+  const seen: { budget: Budget; beforeNanoUsd: NanoUsd; afterNanoUsd: NanoUsd }[] = [];
+  for (const budget of budgets) {
+    const window = windows.get(budget.id) ?? calendar.window(budget.window, nowMs);
+    let delta = 0n;
+    let isSeen = false;
+    // Also of what stays where it is: a name that was only a tag's may become the key's own.
+    for (const { before, after } of pieces) {
+      const was = covers(budget.scope, ownBefore(before));
+      const is = covers(budget.scope, ownAfter(after));
+      if (was === is) continue;
+      isSeen = true;
+      if (before.atMs >= window.startMs && before.atMs < window.endMs) delta += is ? before.cost : -before.cost;
+    }
+    if (!isSeen) continue;
+    const beforeNanoUsd = await readSettled(books, budget, window);
+    seen.push({ budget, beforeNanoUsd, afterNanoUsd: beforeNanoUsd + delta });
+  }
   return {
     requests: moved.reduce((sum, { before }) => sum + Number(before.requests), 0),
     costNanoUsd: moved.reduce((sum, { before }) => sum + before.cost, 0n),
@@ -79,22 +96,7 @@ export async function planReassignment(
           isAsked && !isMoved && PARTS.some((part) => to[part] !== undefined && to[part] !== before[part]),
       )
       .reduce((sum, { before }) => sum + Number(before.requests), 0),
-    budgets: budgets.flatMap((budget) => {
-      const window = windows.get(budget.id) ?? calendar.window(budget.window, nowMs);
-      let delta = 0n;
-      let isSeen = false;
-      // Also of what stays where it is: a name that was only a tag's may become the key's own.
-      for (const { before, after } of pieces) {
-        const was = covers(budget.scope, ownBefore(before));
-        const is = covers(budget.scope, ownAfter(after));
-        if (was === is) continue;
-        isSeen = true;
-        if (before.atMs >= window.startMs && before.atMs < window.endMs) delta += is ? before.cost : -before.cost;
-      }
-      if (!isSeen) return [];
-      const beforeNanoUsd = settledIn(database, budget, window, tagsCount);
-      return [{ budget, beforeNanoUsd, afterNanoUsd: beforeNanoUsd + delta }];
-    }),
+    budgets: seen,
   };
 }
 

@@ -7,7 +7,7 @@ import { bookedOf } from "./events.ts";
 import { attemptAtMs, firstAttemptId, formatAttemptId } from "../ids.ts";
 import type { AttemptId } from "../ids.ts";
 import type { Sqlite } from "../sqlite.ts";
-import { sqliteOf } from "../sqlite-books.ts";
+import { rowsOf, tablesOf, valueOf } from "../engine.ts";
 import type { UsageBooks } from "../books.ts";
 import type { Rollups } from "./rollups.ts";
 import { audit, events, keys } from "./schema.ts";
@@ -130,37 +130,32 @@ export async function* stepsOf(
   books: UsageBooks,
   { spans, ...rest }: Omit<Reassignment, "first" | "end"> & { readonly spans: readonly Span[] },
 ): AsyncGenerator<Reassignment> {
-  for (const { sinceMs, untilMs } of spans) yield* stepsWithin(sqliteOf(books), sinceMs, untilMs, rest);
+  for (const { sinceMs, untilMs } of spans) yield* stepsWithin(books, sinceMs, untilMs, rest);
 }
 
 /** Instants `[sinceMs, untilMs)`; without an end up to what is booked last. */
 export type Span = { readonly sinceMs: number; readonly untilMs?: number | undefined };
 
-function* stepsWithin(
-  database: Sqlite,
+async function* stepsWithin(
+  books: UsageBooks,
   sinceMs: number,
   untilMs: number | undefined,
   rest: Omit<Reassignment, "first" | "end">,
-): Generator<Reassignment> {
-  const hours = database
-    .prepare(
-      `SELECT hour_ms AS hourMs, SUM(requests) AS requests,
-         (SELECT SUM(requests) FROM rollup_hour AS all_keys WHERE all_keys.hour_ms = rollup_hour.hour_ms) AS everybodys
-       FROM rollup_hour WHERE key_id = ? AND hour_ms >= ? AND hour_ms < ? GROUP BY hour_ms ORDER BY hour_ms`,
-    )
-    .all(rest.keyId, sinceMs - (sinceMs % HOUR_MS), untilMs ?? NO_END) as {
-    hourMs: bigint;
-    requests: bigint;
-    everybodys: bigint;
-  }[];
-  const after = database
-    .prepare(
-      `SELECT attempt_id FROM events WHERE attempt_id >= ? AND attempt_id < ? AND key_id = ? ORDER BY attempt_id LIMIT 1 OFFSET ${MOST_EVENTS}`,
-    )
-    .pluck();
+): AsyncGenerator<Reassignment> {
+  const hours = await rowsOf<[hourMs: bigint, requests: bigint, everybodys: bigint]>(
+    books,
+    `SELECT hour_ms, SUM(requests),
+      (SELECT SUM(requests) FROM rollup_hour AS all_keys WHERE all_keys.hour_ms = rollup_hour.hour_ms)
+    FROM rollup_hour WHERE key_id = ? AND hour_ms >= ? AND hour_ms < ? GROUP BY hour_ms ORDER BY hour_ms`,
+    rest.keyId,
+    sinceMs - (sinceMs % HOUR_MS),
+    untilMs ?? NO_END,
+  );
+  const after = `SELECT attempt_id FROM events WHERE attempt_id >= ? AND attempt_id < ? AND key_id = ?
+    ORDER BY attempt_id LIMIT 1 OFFSET ${MOST_EVENTS}`;
   let first = firstAttemptId(sinceMs);
   let [own, all] = [0, 0];
-  for (const { hourMs, requests, everybodys } of hours) {
+  for (const [hourMs, requests, everybodys] of hours) {
     const [start, end] = [firstAttemptId(Number(hourMs)), firstAttemptId(Number(hourMs) + HOUR_MS)];
     // What lies between hours of its own is read too, and is not worth counting: a step begins anew with the hour that
     // would be too much.
@@ -172,7 +167,7 @@ function* stepsWithin(
     [own, all] = [own + Number(requests), all + Number(everybodys)];
     // An hour that is too much by itself goes piece by piece.
     for (;;) {
-      const next = after.get(first, end, rest.keyId) as bigint | number | undefined;
+      const next = await valueOf<bigint>(books, after, first, end, rest.keyId);
       if (next === undefined) break;
       yield { ...rest, first, end: Number(next) };
       first = Number(next);
@@ -218,8 +213,7 @@ type Said = Reassignment & { readonly events: number };
 /** Events that name another owner than the audit's corrections make of what they named first, and corrections that
  *  moved another number of events. One walk over both, in the order of attempts. */
 export async function readReassignDifferences(books: UsageBooks): Promise<string[]> {
-  const database = sqliteOf(books);
-  const records = drizzle(database)
+  const records = await tablesOf(books)
     .select()
     .from(audit)
     .where(eq(audit.action, "reassign"))
@@ -227,19 +221,12 @@ export async function readReassignDifferences(books: UsageBooks): Promise<string
     .all();
   const corrections = records.map(({ seq, detail }) => ({ seq, said: JSON.parse(detail) as Said, moved: 0 }));
   const byFirst = corrections.toSorted((a, b) => a.said.first - b.said.first || a.seq - b.seq);
-  const rows = database
-    .prepare(
-      `SELECT reassigned.attempt_id AS attemptId, key_id AS keyId, reassigned.team, reassigned.project, reassigned.env, first_seq AS firstSeq,
-         events.team AS isTeam, events.project AS isProject, events.env AS isEnv
-       FROM reassigned JOIN events USING (attempt_id) ORDER BY reassigned.attempt_id`,
-    )
-    .iterate() as IterableIterator<MovedRow>;
   const found: string[] = [];
   let begun = 0;
   /** Those whose attempts the walk is in. */
   let open: typeof corrections = [];
-  for (const row of rows) {
-    const attemptId = Number(row.attemptId);
+  for await (const row of walkMoved(books)) {
+    const { attemptId } = row;
     const before = begun;
     while ((byFirst[begun]?.said.first ?? Infinity) <= attemptId) begun += 1;
     if (begun > before || open.some(({ said }) => said.end <= attemptId))
@@ -248,7 +235,7 @@ export async function readReassignDifferences(books: UsageBooks): Promise<string
         .toSorted((a, b) => a.seq - b.seq);
     let owner = { team: row.team, project: row.project, env: row.env };
     for (const correction of open) {
-      if (correction.seq < Number(row.firstSeq) || correction.said.keyId !== row.keyId) continue;
+      if (correction.seq < row.firstSeq || correction.said.keyId !== row.keyId) continue;
       const after = ownerAfter(owner, correction.said);
       if (PARTS.some((part) => after[part] !== owner[part])) correction.moved += 1;
       owner = after;
@@ -264,10 +251,41 @@ export async function readReassignDifferences(books: UsageBooks): Promise<string
   return found;
 }
 
+/** Events that were moved, in the order of their attempts, in pages. */
+async function* walkMoved(books: UsageBooks): AsyncGenerator<MovedRow> {
+  for (let after = -1; ;) {
+    const rows = await rowsOf<
+      [
+        attemptId: bigint,
+        keyId: string,
+        team: string,
+        project: string,
+        env: string,
+        firstSeq: bigint,
+        isTeam: string,
+        isProject: string,
+        isEnv: string,
+      ]
+    >(
+      books,
+      `SELECT reassigned.attempt_id, key_id, reassigned.team, reassigned.project, reassigned.env, first_seq,
+        events.team, events.project, events.env
+      FROM reassigned JOIN events ON events.attempt_id = reassigned.attempt_id
+      WHERE reassigned.attempt_id > ? ORDER BY reassigned.attempt_id LIMIT ${MOST_EVENTS}`,
+      after,
+    );
+    for (const [attemptId, keyId, team, project, env, firstSeq, isTeam, isProject, isEnv] of rows) {
+      after = Number(attemptId);
+      yield { attemptId: after, keyId, team, project, env, firstSeq: Number(firstSeq), isTeam, isProject, isEnv };
+    }
+    if (rows.length < MOST_EVENTS) return;
+  }
+}
+
 type MovedRow = Owned & {
-  readonly attemptId: bigint | number;
+  readonly attemptId: AttemptId;
   readonly keyId: string;
-  readonly firstSeq: bigint | number;
+  readonly firstSeq: number;
   readonly isTeam: string;
   readonly isProject: string;
   readonly isEnv: string;

@@ -2,7 +2,7 @@
 import { and, gte, lt, sql } from "../drizzle.ts";
 import { refused } from "./schema.ts";
 import type { UsageBooks } from "../books.ts";
-import { tablesOf } from "../sqlite-books.ts";
+import { tablesOf } from "../engine.ts";
 
 /** Refused requests in `[sinceMs, untilMs)` by key and reason. `observed`: they were let through (cap mode observe). */
 export type RefusedRow = {
@@ -16,7 +16,7 @@ export type RefusedRow = {
 };
 
 export async function readRefused(books: UsageBooks, sinceMs: number, untilMs: number): Promise<RefusedRow[]> {
-  return tablesOf(books)
+  const rows = await tablesOf(books)
     .select({
       keyId: refused.keyId,
       reason: refused.reason,
@@ -28,11 +28,12 @@ export async function readRefused(books: UsageBooks, sinceMs: number, untilMs: n
     .from(refused)
     .where(and(gte(refused.minuteMs, sinceMs), lt(refused.minuteMs, untilMs)))
     .groupBy(refused.keyId, refused.reason, refused.budgetId, refused.observed)
-    .all()
-    .map((row) => ({
-      ...row,
-      observed: row.observed === 1,
-      count: Number(row.count),
-      lastMinuteMs: Number(row.lastMinuteMs),
-    }));
+    .orderBy(refused.keyId, refused.reason, refused.budgetId, refused.observed)
+    .all();
+  return rows.map((row) => ({
+    ...row,
+    observed: row.observed === 1,
+    count: Number(row.count),
+    lastMinuteMs: Number(row.lastMinuteMs),
+  }));
 }

@@ -10,7 +10,7 @@ import { attemptAtMs, firstAttemptId, formatAttemptId } from "../ids.ts";
 import type { AttemptId } from "../ids.ts";
 import { PARTS } from "./reassign.ts";
 import type { Sqlite } from "../sqlite.ts";
-import { sqliteOf } from "../sqlite-books.ts";
+import { rowsOf, snapshotOf, tablesOf, valueOf } from "../engine.ts";
 import type { UsageBooks } from "../books.ts";
 import { audit, sealedDays } from "./schema.ts";
 
@@ -75,25 +75,23 @@ export function nextDayToSeal(database: Sqlite, nowMs: number): AttemptId | unde
   return isOver && !isOpen ? first : undefined;
 }
 
-/** Digests a day's events in slices, between which it yields: its caller may do other things. `late` ones are left
- *  out. */
+/** A question whose rows are given to whoever asked it. */
+export type Asked = { readonly text: string; readonly values: readonly unknown[] };
+
+/** Digests a day's events in slices: yields the question of each, and is given its rows. Between two slices its caller
+ *  may do other things. `late` ones are left out. */
 export function* digestDay(
-  database: Sqlite,
   first: AttemptId,
   late: { has(attemptId: AttemptId): boolean } = NONE,
   columns: readonly string[] = SEALED_COLUMNS,
-): Generator<undefined, Seal> {
-  const slice = database
-    .prepare(
-      `SELECT events.attempt_id, ${select(columns)} FROM ${SEALED_EVENTS}
-       WHERE events.attempt_id >= ? AND events.attempt_id < ? ORDER BY events.attempt_id LIMIT ${SLICE}`,
-    )
-    .raw();
+): Generator<Asked, Seal, readonly unknown[][]> {
+  const text = `SELECT events.attempt_id, ${select(columns)} FROM ${SEALED_EVENTS}
+    WHERE events.attempt_id >= ? AND events.attempt_id < ? ORDER BY events.attempt_id LIMIT ${SLICE}`;
   const hours = Array.from({ length: HOURS }, () => createHash("sha256"));
   let events = 0;
   let next = first;
   for (;;) {
-    const rows = slice.all(next, first + IDS_PER_DAY) as unknown[][];
+    const rows = yield { text, values: [next, first + IDS_PER_DAY] };
     for (const [id, ...row] of rows) {
       const attemptId = Number(id);
       next = attemptId + 1;
@@ -102,7 +100,6 @@ export function* digestDay(
       events += 1;
     }
     if (rows.length < SLICE) break;
-    yield;
   }
   return { firstAttemptId: first, events, hours: hours.map((hour) => hour.digest("hex")), columns };
 }
@@ -139,13 +136,19 @@ export function applySeal(database: Sqlite, seal: Seal, atMs: number): void {
 
 /** The first attempt id after all that is sealed; 0 where nothing is. */
 export function readSealedEnd(database: Sqlite): AttemptId {
-  const last = database.prepare("SELECT MAX(first_attempt_id) FROM sealed_days").pluck().get() as bigint | null;
-  return last === null ? 0 : Number(last) + IDS_PER_DAY;
+  return endOf(database.prepare(LAST_SEALED).pluck().get() as bigint | null);
+}
+
+const LAST_SEALED = "SELECT MAX(first_attempt_id) FROM sealed_days";
+
+function endOf(lastSealed: bigint | null | undefined): AttemptId {
+  return typeof lastSealed === "bigint" ? Number(lastSealed) + IDS_PER_DAY : 0;
 }
 
 /** Writes into the audit what an event says that came to a sealed day, for work that went on. */
 export function recordLate(database: Sqlite, attemptId: AttemptId, atMs: number): void {
-  const digest = digestEvent(database, attemptId, SEALED_COLUMNS) ?? "";
+  const row = database.prepare(eventText(SEALED_COLUMNS)).raw().get(attemptId) as unknown[] | undefined;
+  const digest = row === undefined ? "" : digestOf(row);
   const detail: Late = { attemptId, digest, columns: SEALED_COLUMNS };
   appendAudit(database, {
     atMs,
@@ -158,16 +161,12 @@ export function recordLate(database: Sqlite, attemptId: AttemptId, atMs: number)
 
 type Late = Pick<Seal, "columns"> & { readonly attemptId: AttemptId; readonly digest: string };
 
-function digestEvent(database: Sqlite, attemptId: AttemptId, columns: readonly string[]): string | undefined {
-  const row = database
-    .prepare(`SELECT ${select(columns)} FROM ${SEALED_EVENTS} WHERE events.attempt_id = ?`)
-    .raw()
-    .get(attemptId);
-  return row === undefined
-    ? undefined
-    : createHash("sha256")
-        .update(textOf(row as unknown[]))
-        .digest("hex");
+function eventText(columns: readonly string[]): string {
+  return `SELECT ${select(columns)} FROM ${SEALED_EVENTS} WHERE events.attempt_id = ?`;
+}
+
+function digestOf(row: readonly unknown[]): string {
+  return createHash("sha256").update(textOf(row)).digest("hex");
 }
 
 /** Each sealed day whose events are not those that were sealed, with the hour, and each event that came to a day
@@ -176,22 +175,21 @@ export async function readSealDifferences(
   books: UsageBooks,
   onDay: (day: string) => void = () => {},
 ): Promise<string[]> {
-  const database = sqliteOf(books);
-  const recordsOf = (action: string) =>
-    drizzle(database).select().from(audit).where(eq(audit.action, action)).orderBy(asc(audit.seq)).all();
-  const { records, lateRecords, sealed, strays } = database.transaction(() => ({
-    records: recordsOf("seal"),
-    lateRecords: recordsOf("late"),
-    sealed: new Set(database.prepare("SELECT first_attempt_id FROM sealed_days").pluck().all().map(Number)),
-    strays: database
-      .prepare(
+  const { records, lateRecords, sealed, strays } = await snapshotOf(books, async (own) => {
+    const recordsOf = (action: string) =>
+      tablesOf(own).select().from(audit).where(eq(audit.action, action)).orderBy(asc(audit.seq)).all();
+    const ids = async (text: string): Promise<number[]> =>
+      (await rowsOf<[bigint]>(own, text)).map(([attemptId]) => Number(attemptId));
+    return {
+      records: await recordsOf("seal"),
+      lateRecords: await recordsOf("late"),
+      sealed: new Set(await ids("SELECT first_attempt_id FROM sealed_days ORDER BY 1")),
+      strays: await ids(
         `SELECT attempt_id FROM events WHERE attempt_id < (SELECT MAX(first_attempt_id) FROM sealed_days)
-         AND attempt_id - attempt_id % ${IDS_PER_DAY} NOT IN (SELECT first_attempt_id FROM sealed_days)`,
-      )
-      .pluck()
-      .all()
-      .map(Number),
-  }))();
+        AND attempt_id - attempt_id % ${IDS_PER_DAY} NOT IN (SELECT first_attempt_id FROM sealed_days) ORDER BY 1`,
+      ),
+    };
+  });
   const late = new Map(
     lateRecords.map(({ detail }) => {
       const one = JSON.parse(detail) as Late;
@@ -201,15 +199,17 @@ export async function readSealDifferences(
   const found = strays
     .filter((attemptId) => !late.has(attemptId))
     .map((attemptId) => `${dayOf({ firstAttemptId: attemptId })}: it was sealed without events, and has some`);
-  for (const { attemptId, digest, columns } of late.values())
-    if (digestEvent(database, attemptId, coveredBy(columns)) !== digest)
+  for (const { attemptId, digest, columns } of late.values()) {
+    const [row] = await rowsOf(books, eventText(coveredBy(columns)), attemptId);
+    if (row === undefined || digestOf(row) !== digest)
       found.push(`${formatAttemptId(attemptId)}: it came late to its day, and is not as it was booked`);
+  }
   for (const { seq, detail } of records) {
     const seal = JSON.parse(detail) as Seal;
     const day = dayOf(seal);
     if (!sealed.delete(seal.firstAttemptId)) found.push(`${day}: audit record ${seq} seals it, sealed_days does not`);
     onDay(day);
-    const now = await finish(digestDay(database, seal.firstAttemptId, late, coveredBy(seal.columns)));
+    const now = await finish(books, digestDay(seal.firstAttemptId, late, coveredBy(seal.columns)));
     if (now.events !== seal.events) found.push(`${day}: ${seal.events} events were sealed, ${now.events} are there`);
     seal.hours.forEach((hour, i) => {
       if (hour !== now.hours[i])
@@ -230,15 +230,16 @@ function coveredBy(columns: readonly string[] = COLUMNS_OF_FIRST_SEALS): readonl
 
 /** The last sealed day. */
 export async function readSealedUntil(books: UsageBooks): Promise<string | undefined> {
-  const database = sqliteOf(books);
-  const end = readSealedEnd(database);
+  const end = endOf(await valueOf<bigint | null>(books, LAST_SEALED));
   return end === 0 ? undefined : dayOf({ firstAttemptId: end - IDS_PER_DAY });
 }
 
-async function finish(digest: Generator<undefined, Seal>): Promise<Seal> {
-  for (;;) {
-    const step = digest.next();
-    if (step.done) return step.value;
+async function finish(books: UsageBooks, digest: ReturnType<typeof digestDay>): Promise<Seal> {
+  let step = digest.next([]);
+  while (!step.done) {
+    const { text, values } = step.value;
+    step = digest.next(await rowsOf(books, text, ...values));
     await new Promise((resolve) => setImmediate(resolve));
   }
+  return step.value;
 }

@@ -5,7 +5,7 @@ import type { AnySQLiteColumn } from "../drizzle.ts";
 import { firstAttemptId } from "../ids.ts";
 import { booked, rollupDay } from "./schema.ts";
 import type { UsageBooks } from "../books.ts";
-import { tablesOf } from "../sqlite-books.ts";
+import { tablesOf } from "../engine.ts";
 import type { Calendar } from "../windows.ts";
 import { BOOKED_COLUMNS, lies } from "./within.ts";
 import type { Within } from "./within.ts";
@@ -31,12 +31,13 @@ export async function readSpend(
   within: Within = {},
 ): Promise<SpendRow[]> {
   const columns = Object.fromEntries(by.map((dimension) => [dimension, COLUMNS[dimension]]));
-  const rows = tablesOf(books)
+  const rows = (await tablesOf(books)
     .select({ ...columns, ...totals })
     .from(rollupDay)
     .where(and(gte(rollupDay.day, sinceDay), lt(rollupDay.day, untilDay), ...lies(within, COLUMNS)))
     .groupBy(...by.map((dimension) => COLUMNS[dimension]))
-    .all() as (Record<string, string> & { [sum in keyof typeof totals]: bigint | null })[];
+    .orderBy(...by.map((dimension) => COLUMNS[dimension]))
+    .all()) as (Record<string, string> & { [sum in keyof typeof totals]: bigint | null })[];
   return rows
     .filter((row) => row.requests !== null && Number(row.requests) > 0)
     .map((row) => toSpendRow(Object.fromEntries(by.map((dimension) => [dimension, row[dimension] ?? ""])), row))
@@ -57,7 +58,7 @@ export async function readSpendByTag(
     if (part === "day") return sql`${booked.atMs} / ${sql.raw(String(QUARTER_MS))}`;
     return isTag(part) ? sql`COALESCE(json_extract(${booked.tags}, ${tagPath(part)}), '')` : BOOKED_COLUMNS[part];
   });
-  const rows = tablesOf(books)
+  const rows = (await tablesOf(books)
     .select({
       ...Object.fromEntries(expressions.map((expression, i) => [`part${i}`, sql`${expression}`])),
       ...eventTotals,
@@ -71,7 +72,8 @@ export async function readSpendByTag(
       ),
     )
     .groupBy(...expressions.map((_expression, i) => sql.raw(String(i + 1))))
-    .all() as (Record<string, string | bigint> & Sums)[];
+    .orderBy(...expressions.map((_expression, i) => sql.raw(String(i + 1))))
+    .all()) as (Record<string, string | bigint> & Sums)[];
   const groups = new Map<string, SpendRow>();
   for (const row of rows) {
     if (Number(row.requests ?? 0) === 0) continue;

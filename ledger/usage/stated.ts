@@ -5,7 +5,7 @@ import type { LineUnit } from "../usage.ts";
 import { firstAttemptId } from "../ids.ts";
 import type { NanoUsd } from "../money.ts";
 import type { UsageBooks } from "../books.ts";
-import { tablesOf } from "../sqlite-books.ts";
+import { tablesOf } from "../engine.ts";
 import { events } from "./schema.ts";
 
 /** Answers of a model whose cost the provider stated and our prices give too. */
@@ -24,7 +24,7 @@ const MOST_READ = 20_000;
 
 /** Sums since an instant, of the newest answers only where there are more than can be read at once. */
 export async function readStated(usage: UsageBooks, sinceMs: number): Promise<StatedSums[]> {
-  const rows = tablesOf(usage)
+  const rows = await tablesOf(usage)
     .select({
       provider: events.provider,
       requestedModel: events.requestedModel,

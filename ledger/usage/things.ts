@@ -3,7 +3,7 @@
 // no matter of this table.
 import type { UsageBooks } from "../books.ts";
 import { and, eq, inArray } from "../drizzle.ts";
-import { sqliteOf, tablesOf } from "../sqlite-books.ts";
+import { rowsOf, tablesOf } from "../engine.ts";
 import { things } from "./schema.ts";
 
 /** Changes nothing where the name is known. */
@@ -17,12 +17,13 @@ export async function* readThings(
   books: UsageBooks,
   most: number,
 ): AsyncGenerator<{ readonly provider: string; readonly name: string; readonly keyId: string }> {
-  const rows = sqliteOf(books)
-    .prepare(
-      "SELECT provider, name, key_id AS keyId FROM (SELECT * FROM things ORDER BY attempt_id DESC LIMIT ?) ORDER BY attempt_id",
-    )
-    .iterate(most);
-  for (const row of rows) yield row as { provider: string; name: string; keyId: string };
+  const rows = await rowsOf<[provider: string, name: string, keyId: string]>(
+    books,
+    `SELECT provider, name, key_id FROM (SELECT * FROM things ORDER BY attempt_id DESC LIMIT ?) AS newest
+    ORDER BY attempt_id, provider, name`,
+    most,
+  );
+  for (const [provider, name, keyId] of rows) yield { provider, name, keyId };
 }
 
 /** The keys that made things at a provider, by name; those that nobody made through this ledger are not among them. */
@@ -35,7 +36,7 @@ export async function readThingOwners(
   for (let i = 0; i < names.length; i += MOST_ASKED) {
     // Others get a turn in between.
     if (i > 0) await new Promise((resolve) => setImmediate(resolve));
-    const rows = tablesOf(books)
+    const rows = await tablesOf(books)
       .select({ name: things.name, keyId: things.keyId })
       .from(things)
       .where(and(eq(things.provider, provider), inArray(things.name, names.slice(i, i + MOST_ASKED))))

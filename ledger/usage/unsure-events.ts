@@ -3,7 +3,7 @@ import { attemptAtMs, firstAttemptId } from "../ids.ts";
 import type { AttemptId } from "../ids.ts";
 import type { NanoUsd } from "../money.ts";
 import type { UsageBooks } from "../books.ts";
-import { sqliteOf } from "../sqlite-books.ts";
+import { rowsOf } from "../engine.ts";
 import { DAY_MS } from "../billing/metered.ts";
 import { readCredentials } from "./credentials.ts";
 
@@ -22,24 +22,27 @@ export type UnsureEvent = {
 
 export async function readUnsureEvents(usage: UsageBooks, provider: string, day: string): Promise<UnsureEvent[]> {
   const startMs = Date.parse(`${day}T00:00:00Z`);
-  const credentialOf = readCredentials(usage);
-  const rows = sqliteOf(usage)
-    .prepare(
-      `SELECT attempt_id, key_id, model, COALESCE(cost_nano_usd, 0), price_confidence,
+  const credentialOf = await readCredentials(usage);
+  const rows = await rowsOf<
+    [
+      attemptId: bigint,
+      keyId: string,
+      model: string,
+      costNanoUsd: bigint,
+      confidence: string | null,
+      adjustments: bigint,
+      fromBillsNanoUsd: bigint,
+    ]
+  >(
+    usage,
+    `SELECT attempt_id, key_id, model, COALESCE(cost_nano_usd, 0), price_confidence,
         (SELECT COUNT(*) FROM adjustments a WHERE a.attempt_id = booked.attempt_id),
         (SELECT COALESCE(SUM(amount_nano_usd), 0) FROM adjustments a WHERE a.attempt_id = booked.attempt_id AND source = 'bill')
       FROM booked WHERE attempt_id >= ? AND attempt_id < ? AND provider = ? AND usage_state <> 'reported' ORDER BY attempt_id`,
-    )
-    .raw()
-    .all(firstAttemptId(startMs), firstAttemptId(startMs + DAY_MS), provider) as [
-    bigint,
-    string,
-    string,
-    bigint,
-    string | null,
-    bigint,
-    bigint,
-  ][];
+    firstAttemptId(startMs),
+    firstAttemptId(startMs + DAY_MS),
+    provider,
+  );
   return rows.map(([attemptId, keyId, model, costNanoUsd, confidence, count, fromBillsNanoUsd]) => ({
     attemptId: Number(attemptId),
     keyId,

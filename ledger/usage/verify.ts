@@ -3,73 +3,163 @@
 import { createHash } from "node:crypto";
 import { applyChange } from "./changes.ts";
 import type { Change } from "./changes.ts";
-import { asc, drizzle } from "../drizzle.ts";
+import { asc, drizzle, getTableColumns, getTableName, sql } from "../drizzle.ts";
+import type { AnySQLiteColumn, SQLiteTable } from "../drizzle.ts";
+import { rowsOf, snapshotOf, tablesOf, valueOf } from "../engine.ts";
+import { attemptAtMs, firstAttemptId } from "../ids.ts";
+import type { AttemptId } from "../ids.ts";
 import type { NanoUsd } from "../money.ts";
 import { openScratch } from "../sqlite.ts";
-import type { Sqlite } from "../sqlite.ts";
-import { sqliteOf } from "../sqlite-books.ts";
 import type { UsageBooks } from "../books.ts";
 import { createRollups } from "./rollups.ts";
-import { audit } from "./schema.ts";
-import { createCalendar } from "../windows.ts";
+import { audit, budgets, freezes, keys, keySecrets, limits, raises } from "./schema.ts";
+import { addDays, createCalendar } from "../windows.ts";
 
 const MOST_NAMED = 100;
+const HOUR_MS = 3_600_000;
+const DAY_MS = 24 * HOUR_MS;
 
 /** All cache writes of an event. Said here once more: a proof does not go by the view that it would prove. */
 const ALL_CACHE_WRITES = `COALESCE(cache_write_5m, 0) + COALESCE(cache_write_1h, 0)
-  + COALESCE(json_extract(other_usage, '$.cache_write_30m'), 0) + COALESCE(json_extract(other_usage, '$.cache_write_12h'), 0)`;
+  + COALESCE(CAST(json_extract(other_usage, '$.cache_write_30m') AS BIGINT), 0)
+  + COALESCE(CAST(json_extract(other_usage, '$.cache_write_12h') AS BIGINT), 0)`;
 
-const DIMENSIONS = "key_id, provider, model, requested_model, team, project, env";
-const SUMS = "requests, cost_nano_usd, input, cache_read, cache_write, output, estimated, unknown, unpriced, inferred";
+const DIMENSIONS = ["key_id", "provider", "model", "requested_model", "team", "project", "env"];
+const SUMS = [
+  "requests",
+  "cost_nano_usd",
+  "input",
+  "cache_read",
+  "cache_write",
+  "output",
+  "estimated",
+  "unknown",
+  "unpriced",
+  "inferred",
+];
+
+/** A rollup, and the pieces of time in which it is compared. */
+type Fold = {
+  readonly table: string;
+  /** Its column that says when. */
+  readonly time: string;
+  /** When an event was, as that column has it; of one that is the same in the whole piece nothing. */
+  readonly timeOf: string;
+  /** The piece that holds an instant: events of `[sinceMs, untilMs)`, rows of `[first, end)`. */
+  readonly pieceOf: (atMs: number) => {
+    readonly sinceMs: number;
+    readonly untilMs: number;
+    readonly first: number | string;
+    readonly end: number | string;
+  };
+};
 
 /** Rows of the hour and of the day sums that are not the sum of their events and adjustments, in any of what they add
- *  up, or stand for none. Empty, always. */
+ *  up, or stand for none. Empty, always. Piece by piece, each as of one instant. */
 export async function readFoldDifferences(books: UsageBooks): Promise<string[]> {
-  const database = sqliteOf(books);
-  const zone = database.prepare("SELECT value FROM meta WHERE name = 'zone'").pluck().get() as string | undefined;
+  const zone = await valueOf<string>(books, "SELECT value FROM meta WHERE name = 'zone'");
   const calendar = createCalendar(zone ?? "UTC");
-  database.function("local_day", { deterministic: true }, (atMs: unknown) => calendar.day(Number(atMs)));
   return [
-    ...compareFold(database, "rollup_hour", "hour_ms", "at_ms - at_ms % 3600000"),
-    ...compareFold(database, "rollup_day", "day", "local_day(at_ms)"),
+    ...(await compareFold(books, {
+      table: "rollup_hour",
+      time: "hour_ms",
+      timeOf: `at_ms - at_ms % ${HOUR_MS}`,
+      pieceOf(atMs) {
+        const sinceMs = atMs - (atMs % DAY_MS);
+        const untilMs = sinceMs + DAY_MS;
+        return { sinceMs, untilMs, first: sinceMs, end: untilMs };
+      },
+    })),
+    ...(await compareFold(books, {
+      table: "rollup_day",
+      time: "day",
+      timeOf: "CAST(NULL AS TEXT)",
+      pieceOf(atMs) {
+        const first = calendar.day(atMs);
+        const end = addDays(first, 1);
+        return { sinceMs: calendar.dayStart(first), untilMs: calendar.dayStart(end), first, end };
+      },
+    })),
   ];
 }
 
-function compareFold(database: Sqlite, table: string, time: string, timeOf: string): string[] {
-  const sums = SUMS.split(", ");
-  const rows = database
-    .prepare(
-      `WITH corrected AS (
-         SELECT attempt_id, SUM(amount_nano_usd) AS amount, SUM(unpriced) AS unpriced, SUM(inferred) AS inferred FROM adjustments GROUP BY 1),
-       folded AS (
-         SELECT ${timeOf} AS ${time}, key_id, provider, COALESCE(served_model, requested_model) AS model, requested_model, team, project, env,
-           COUNT(*) AS requests, SUM(COALESCE(cost_nano_usd, 0) + COALESCE(amount, 0)) AS cost_nano_usd,
-           SUM(COALESCE(input, 0)) AS input, SUM(COALESCE(cache_read, 0)) AS cache_read, SUM(${ALL_CACHE_WRITES}) AS cache_write,
-           SUM(COALESCE(output, 0)) AS output, SUM(usage_state = 'estimated') AS estimated, SUM(usage_state = 'unknown') AS unknown,
-           SUM(COALESCE(price_confidence = 'unpriced', 0) + COALESCE(corrected.unpriced, 0)) AS unpriced,
-           SUM(COALESCE(price_confidence = 'inferred', 0) + COALESCE(corrected.inferred, 0)) AS inferred
-         FROM events LEFT JOIN corrected USING (attempt_id)
-         GROUP BY 1, 2, 3, 4, 5, 6, 7, 8)
-       SELECT ${time} AS time, key_id AS key, model, ${sums.map((sum) => `folded.${sum} AS folded_${sum}, stored.${sum} AS stored_${sum}`).join(", ")}
-       FROM folded FULL OUTER JOIN ${table} AS stored USING (${time}, ${DIMENSIONS})
-       WHERE ${sums.map((sum) => `folded.${sum} IS NOT stored.${sum}`).join(" OR ")}
-       LIMIT ${MOST_NAMED}`,
-    )
-    .all() as Row[];
-  return rows.map((row) => {
-    const when =
-      typeof row["time"] === "bigint"
-        ? `hour ${new Date(Number(row["time"])).toISOString()}`
-        : `day ${String(row["time"])}`;
-    const odd = sums
-      .filter((sum) => row[`folded_${sum}`] !== row[`stored_${sum}`])
-      .map((sum) => `${sum} of events ${String(row[`folded_${sum}`])}, stored ${String(row[`stored_${sum}`])}`);
-    return `${when}, key ${String(row["key"])}, model ${String(row["model"])}: ${odd.join("; ")}`;
+type FoldRow = readonly [time: bigint | string | null, ...rest: (bigint | string | null)[]];
+
+async function compareFold(books: UsageBooks, { table, time, timeOf, pieceOf }: Fold): Promise<string[]> {
+  const folded = `SELECT ${timeOf}, key_id, provider, COALESCE(served_model, requested_model), requested_model, team, project, env,
+      COUNT(*), SUM(COALESCE(cost_nano_usd, 0) + COALESCE(amount, 0)), SUM(COALESCE(input, 0)), SUM(COALESCE(cache_read, 0)),
+      SUM(${ALL_CACHE_WRITES}), SUM(COALESCE(output, 0)),
+      SUM(CASE WHEN usage_state = 'estimated' THEN 1 ELSE 0 END), SUM(CASE WHEN usage_state = 'unknown' THEN 1 ELSE 0 END),
+      SUM(CASE WHEN price_confidence = 'unpriced' THEN 1 ELSE 0 END + COALESCE(corrected.unpriced, 0)),
+      SUM(CASE WHEN price_confidence = 'inferred' THEN 1 ELSE 0 END + COALESCE(corrected.inferred, 0))
+    FROM events LEFT JOIN (
+      SELECT attempt_id, SUM(amount_nano_usd) AS amount, SUM(unpriced) AS unpriced, SUM(inferred) AS inferred
+      FROM adjustments WHERE attempt_id >= ? AND attempt_id < ? GROUP BY attempt_id) AS corrected
+      ON corrected.attempt_id = events.attempt_id
+    WHERE events.attempt_id >= ? AND events.attempt_id < ? GROUP BY 1, 2, 3, 4, 5, 6, 7, 8`;
+  const stored = `SELECT ${[time, ...DIMENSIONS, ...SUMS].join(", ")} FROM ${table} WHERE ${time} >= ? AND ${time} < ?`;
+  const found: string[] = [];
+  const pieces: { readonly first: number | string; readonly end: number | string }[] = [];
+  for (let from: AttemptId = 0; found.length < MOST_NAMED;) {
+    const next = await valueOf<bigint | null>(books, "SELECT MIN(attempt_id) FROM events WHERE attempt_id >= ?", from);
+    if (typeof next !== "bigint") break;
+    const piece = pieceOf(attemptAtMs(Number(next)));
+    const [first, end] = [firstAttemptId(piece.sinceMs), firstAttemptId(piece.untilMs)];
+    const [wanted, actual] = await snapshotOf(books, async (own) => [
+      await rowsOf<FoldRow>(own, folded, first, end, first, end),
+      await rowsOf<FoldRow>(own, stored, piece.first, piece.end),
+    ]);
+    found.push(
+      ...compareSums(
+        wanted.map(([when, ...rest]): FoldRow => [when ?? String(piece.first), ...rest]),
+        actual,
+      ),
+    );
+    pieces.push(piece);
+    from = end;
+  }
+  // Sums of a time without events stand for none.
+  for (const [when] of await rowsOf<[bigint | string]>(books, `SELECT DISTINCT ${time} FROM ${table} ORDER BY 1`)) {
+    if (found.length >= MOST_NAMED) break;
+    if (pieces.some(({ first, end }) => when >= first && when < end)) continue;
+    const alone = `SELECT ${[time, ...DIMENSIONS, ...SUMS].join(", ")} FROM ${table} WHERE ${time} = ?`;
+    found.push(...compareSums([], await rowsOf<FoldRow>(books, alone, when)));
+  }
+  return found.slice(0, MOST_NAMED);
+}
+
+/** What a row is told apart by: its time and its dimensions; the sums stand behind. */
+const NAMED = 1 + DIMENSIONS.length;
+
+function compareSums(wanted: readonly FoldRow[], actual: readonly FoldRow[]): string[] {
+  const nameOf = (row: FoldRow): string => row.slice(0, NAMED).map(String).join("\n");
+  const there = new Map(actual.map((row) => [nameOf(row), row]));
+  const pairs = wanted.map((row) => ({ row, other: there.get(nameOf(row)), isFolded: true }));
+  const known = new Set(wanted.map(nameOf));
+  const alone = actual
+    .filter((row) => !known.has(nameOf(row)))
+    .map((row) => ({ row, other: undefined, isFolded: false }));
+  return [...pairs, ...alone].flatMap(({ row, other, isFolded }) => {
+    const odd = SUMS.flatMap((sum, i) => {
+      const [mine, others = null] = [row[NAMED + i], other?.[NAMED + i]];
+      const [folded, stored] = isFolded ? [mine, others] : [others, mine];
+      return folded === stored ? [] : [`${sum} of events ${String(folded)}, stored ${String(stored)}`];
+    });
+    if (odd.length === 0) return [];
+    const [when, key, , model] = row;
+    const time = typeof when === "bigint" ? `hour ${new Date(Number(when)).toISOString()}` : `day ${when}`;
+    return [`${time}, key ${String(key)}, model ${String(model)}: ${odd.join("; ")}`];
   });
 }
 
 /** What is changed by changes alone, and by what its rows are told apart. */
-const REGISTER = { keys: "id", budgets: "id", raises: "id", freezes: "id", limits: "scope" } as const;
+const REGISTER = [
+  [keys, keys.id],
+  [budgets, budgets.id],
+  [raises, raises.id],
+  [freezes, freezes.id],
+  [limits, limits.scope],
+] as const;
 /** Audit records that change nothing in the register. */
 const ELSEWHERE = new Set(["adjust", "reassign", "closeWork", "acceptClock", "seal", "late"]);
 
@@ -77,23 +167,37 @@ const ELSEWHERE = new Set(["adjust", "reassign", "closeWork", "acceptClock", "se
  *  change brought. Provider keys that were seen in passing come without a change: they begin active, under the name
  *  that they have, as nobody's. */
 export async function readRegisterDifferences(books: UsageBooks): Promise<string[]> {
-  const database = sqliteOf(books);
   const scratch = openScratch("usage");
   try {
-    const { there, records, secrets, fingerprints } = database.transaction(() => ({
-      there: new Map(Object.keys(REGISTER).map((table) => [table, readRows(database, table)])),
-      records: drizzle(database).select().from(audit).orderBy(asc(audit.seq)).all(),
-      secrets: database.prepare(ISSUED).all() as Row[],
-      fingerprints: database
-        .prepare("SELECT id, kind, provider, name, hint, created_at_ms FROM keys WHERE kind = 'fingerprint'")
-        .all() as Row[],
-    }))();
-    for (const row of fingerprints)
-      scratch
-        .prepare(
-          "INSERT INTO keys (id, kind, provider, name, hint, created_at_ms, state) VALUES (?, ?, ?, ?, ?, ?, 'active')",
-        )
-        .run(...Object.values(row));
+    const { there, records, secrets } = await snapshotOf(books, async (own) => {
+      const tables = tablesOf(own);
+      const rows: Row[][] = [];
+      for (const [table, name] of REGISTER) rows.push(await tables.select().from(table).orderBy(name).all());
+      return {
+        there: rows,
+        records: await tables.select().from(audit).orderBy(asc(audit.seq)).all(),
+        secrets: await tables.select().from(keySecrets).where(ISSUED).orderBy(keySecrets.digest).all(),
+      };
+    });
+    const again = drizzle(scratch);
+    for (const { id, kind, provider, name, hint, createdAtMs } of there[0] as (typeof keys.$inferSelect)[])
+      if (kind === "fingerprint")
+        again
+          .insert(keys)
+          .values({
+            id,
+            kind,
+            provider,
+            name,
+            hint,
+            createdAtMs,
+            state: "active",
+            team: "",
+            project: "",
+            env: "",
+            owner: "",
+          })
+          .run();
     const rollups = createRollups(scratch, createCalendar("UTC"));
     const found: string[] = [];
     /** Keys whose secrets were given before secrets were in the audit. */
@@ -104,19 +208,20 @@ export async function readRegisterDifferences(books: UsageBooks): Promise<string
       const brings = change.type === "createKey" || change.type === "rotateKey";
       if (brings && change.digest === undefined) old.add(change.type === "createKey" ? change.key.id : change.keyId);
       try {
-        const again = brings ? { ...change, digest: change.digest ?? `record ${seq}` } : change;
-        applyChange(scratch, rollups, again, { actor, atMs });
+        const whole = brings ? { ...change, digest: change.digest ?? `record ${seq}` } : change;
+        applyChange(scratch, rollups, whole, { actor, atMs });
       } catch (error) {
         const why = error instanceof Error ? error.message : String(error);
         found.push(`audit record ${seq} (${action}) cannot be played through: ${why}`);
       }
     }
-    for (const [table, name] of Object.entries(REGISTER))
-      found.push(...compareRows(table, name, there.get(table) ?? [], readRows(scratch, table)));
-    const isNew = ({ keyId }: Row): boolean => !old.has(keyId);
-    const made = scratch.prepare(ISSUED).all() as Row[];
+    REGISTER.forEach(([table, name], i) =>
+      found.push(...compareRows(table, name, there[i] ?? [], again.select().from(table).all())),
+    );
+    const isNew = ({ keyId }: Issued): boolean => !old.has(keyId);
+    const made = again.select().from(keySecrets).where(ISSUED).orderBy(keySecrets.digest).all();
     for (const id of old) {
-      const count = (rows: readonly Row[]): number => rows.filter(({ keyId }) => keyId === id).length;
+      const count = (rows: readonly Issued[]): number => rows.filter(({ keyId }) => keyId === id).length;
       if (count(secrets) !== count(made))
         found.push(
           `key_secrets: key ${String(id)} has ${count(secrets)} secrets, by the audit it was given ${count(made)}`,
@@ -129,47 +234,51 @@ export async function readRegisterDifferences(books: UsageBooks): Promise<string
 }
 
 /** Secrets that Keymeter gave out. */
-const ISSUED =
-  "SELECT digest, key_id AS keyId, valid_until_ms AS validUntilMs FROM key_secrets JOIN keys ON keys.id = key_id WHERE kind = 'virtual'";
+const ISSUED = sql`EXISTS (SELECT 1 FROM ${keys} WHERE ${keys.id} = ${keySecrets.keyId} AND ${keys.kind} = 'virtual')`;
 
-function readRows(from: Sqlite, table: string): Row[] {
-  return from.prepare(`SELECT * FROM ${table}`).all() as Row[];
-}
+type Issued = Pick<typeof keySecrets.$inferSelect, "digest" | "keyId" | "validUntilMs">;
+type Row = { readonly [field: string]: unknown };
 
-type Row = { readonly [column: string]: unknown };
-
-function compareRows(table: string, name: string, actual: readonly Row[], wanted: readonly Row[]): string[] {
-  const there = new Map(actual.map((row) => [row[name], row]));
-  const known = new Set(wanted.map((row) => row[name]));
+function compareRows(
+  table: SQLiteTable,
+  name: AnySQLiteColumn,
+  actual: readonly Row[],
+  wanted: readonly Row[],
+): string[] {
+  const columns = getTableColumns(table);
+  const title = getTableName(table);
+  const [field = ""] = Object.entries(columns).find(([, column]) => column === name) ?? [];
+  const there = new Map(actual.map((row) => [row[field], row]));
+  const known = new Set(wanted.map((row) => row[field]));
   const found = [...there.keys()]
     .filter((id) => !known.has(id))
-    .map((id) => `${table}: no audit record made ${String(id)}`);
+    .map((id) => `${title}: no audit record made ${String(id)}`);
   for (const row of wanted) {
-    const id = String(row[name]);
-    const one = there.get(row[name]);
-    if (!one) found.push(`${table}: ${id} is gone, and no audit record says so`);
+    const id = String(row[field]);
+    const one = there.get(row[field]);
+    if (!one) found.push(`${title}: ${id} is gone, and no audit record says so`);
     else
-      for (const [column, value] of Object.entries(row))
-        if (one[column] !== value)
-          found.push(`${table}: ${id} has ${column} ${String(one[column])}, by the audit it is ${String(value)}`);
+      for (const [part, value] of Object.entries(row))
+        if (one[part] !== value)
+          found.push(
+            `${title}: ${id} has ${columns[part]?.name ?? part} ${String(one[part])}, by the audit it is ${String(value)}`,
+          );
   }
   return found;
 }
 
 /** The audit holds of each secret's digest a digest. */
-function compareSecrets(actual: readonly Row[], made: readonly Row[]): string[] {
-  const wanted = new Map(
-    made.map((row) => [`${String(row["keyId"])} ${String(row["digest"])}`, row["validUntilMs"] as bigint | null]),
-  );
+function compareSecrets(actual: readonly Issued[], made: readonly Issued[]): string[] {
+  const wanted = new Map(made.map(({ keyId, digest, validUntilMs }) => [`${keyId} ${digest}`, validUntilMs]));
   const found = actual.flatMap(({ digest, keyId, validUntilMs }) => {
-    const name = `${String(keyId)} ${createHash("sha256").update(String(digest)).digest("hex")}`;
+    const name = `${keyId} ${createHash("sha256").update(digest).digest("hex")}`;
     const until = wanted.get(name);
-    if (until === undefined) return [`key_secrets: no audit record gave key ${String(keyId)} one of its secrets`];
+    if (until === undefined) return [`key_secrets: no audit record gave key ${keyId} one of its secrets`];
     wanted.delete(name);
     return until === validUntilMs
       ? []
       : [
-          `key_secrets: a secret of key ${String(keyId)} is good until ${String(validUntilMs)}, by the audit until ${String(until)}`,
+          `key_secrets: a secret of key ${keyId} is good until ${String(validUntilMs)}, by the audit until ${String(until)}`,
         ];
   });
   return [...found, ...[...wanted.keys()].map((one) => `key_secrets: a secret of key ${one.split(" ")[0]} is gone`)];

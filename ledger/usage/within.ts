@@ -1,6 +1,7 @@
 // A part of what was metered: of one team, key, model ... Read models are narrowed to it.
 import { sql } from "../drizzle.ts";
 import type { AnySQLiteColumn, SQL } from "../drizzle.ts";
+import { matches } from "../sql.ts";
 import { booked } from "./schema.ts";
 
 /** Values by dimension; a value may hold stars (`gpt-5*`). */
@@ -24,7 +25,6 @@ export const BOOKED_COLUMNS: Columns = {
 export function lies(within: Within, columns: Columns): SQL[] {
   return Object.entries(within).map(([dimension, value]) => {
     const column = columns[dimension as keyof Within];
-    // These mean something in GLOB, and nothing here.
-    return value.includes("*") ? sql`${column} GLOB ${value.replace(/[[?]/g, "[$&]")}` : sql`${column} = ${value}`;
+    return value.includes("*") ? matches(column, value) : sql`${column} = ${value}`;
   });
 }

@@ -8,6 +8,7 @@ import { LedgerError } from "../books.ts";
 import { openForWriting } from "../sqlite.ts";
 import type { Sqlite } from "../sqlite.ts";
 import { digestDay, nextDayToSeal } from "./seals.ts";
+import type { Asked } from "./seals.ts";
 import { decodeBatch, encodeAnswers } from "./wire.ts";
 import type { Mark, ThreadSettings, ToMain, ToThread } from "./appender.ts";
 
@@ -83,16 +84,27 @@ function checkMarks(database: Sqlite, marks: readonly Mark[]): void {
  *  begins, unless it goes on already. */
 function createSealer(database: Sqlite, booking: Booking): () => void {
   let digest: ReturnType<typeof digestDay> | undefined;
+  let asked: Asked | undefined;
   let isBusy = false;
   /** Whether there is more to do. */
   const step = (): boolean => {
     if (!digest) {
       const first = nextDayToSeal(database, Date.now());
       if (first === undefined) return false;
-      digest = digestDay(database, first);
+      digest = digestDay(first);
+      asked = undefined;
     }
-    const { done, value } = digest.next();
-    if (!done) return true;
+    const rows = asked
+      ? database
+          .prepare(asked.text)
+          .raw()
+          .all(...asked.values)
+      : [];
+    const { done, value } = digest.next(rows as unknown[][]);
+    if (!done) {
+      asked = value;
+      return true;
+    }
     digest = undefined;
     const [answer] = booking.book([{ type: "seal", seal: value, atMs: Date.now() }]);
     return answer?.type !== "failure";

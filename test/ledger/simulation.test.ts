@@ -19,6 +19,7 @@ const BUG_STEPS = 30_000;
 const NEEDED = [
   "books.ts",
   "seed.ts",
+  "seal-of.ts",
   "usage-event.ts",
   "simulation/run.ts",
   "simulation/world.ts",

@@ -15,7 +15,8 @@ import { openUsage } from "../../ledger/open.ts";
 import { openForReading, openForWriting } from "../../ledger/sqlite.ts";
 import type { Sqlite } from "../../ledger/sqlite.ts";
 import { sqliteOf } from "../../ledger/sqlite-books.ts";
-import { applySeal, digestDay, nextDayToSeal, readSealDifferences } from "../../ledger/usage/seals.ts";
+import { applySeal, nextDayToSeal, readSealDifferences } from "../../ledger/usage/seals.ts";
+import { sealOf } from "../seal-of.ts";
 import { readFoldDifferences, readRegisterDifferences } from "../../ledger/usage/verify.ts";
 import { openWriter } from "../../ledger/usage/writer.ts";
 import type { Writer } from "../../ledger/usage/writer.ts";
@@ -422,10 +423,7 @@ it("each seal is held against the columns that it names, and one that names none
   /** Seals the next day as a program did that knew these columns. */
   const seal = (columns: readonly string[], isNamed: boolean): void => {
     const first = nextDayToSeal(database, now) ?? 0;
-    const digest = digestDay(database, first, undefined, columns);
-    let step = digest.next();
-    while (!step.done) step = digest.next();
-    const { columns: named, ...nameless } = step.value;
+    const { columns: named, ...nameless } = sealOf(database, first, columns);
     database.transaction(() => applySeal(database, isNamed ? { ...nameless, columns: named } : nameless, now))();
   };
   seal(FIRST_LIST, false);

@@ -281,8 +281,8 @@ export const BUGS: readonly Bug[] = [
   {
     what: "a raise that was ended goes on",
     file: "usage/changes.ts",
-    is: "books.select().from(raises).where(isNull(raises.endedAtMs)).all();",
-    becomes: "books.select().from(raises).all();",
+    is: "    tables.select().from(raises).where(isNull(raises.endedAtMs)).orderBy",
+    becomes: "    tables.select().from(raises).orderBy",
   },
   {
     what: "a correction twice counts twice",

@@ -10,7 +10,8 @@ import { eventRow } from "../../ledger/usage/event-columns.ts";
 import { attemptAtMs, createAttemptIds } from "../../ledger/ids.ts";
 import { openScratch } from "../../ledger/sqlite.ts";
 import type { Sqlite } from "../../ledger/sqlite.ts";
-import { digestDay, nextDayToSeal, readSealDifferences } from "../../ledger/usage/seals.ts";
+import { nextDayToSeal, readSealDifferences } from "../../ledger/usage/seals.ts";
+import { sealOf } from "../seal-of.ts";
 import { readFoldDifferences, readRegisterDifferences } from "../../ledger/usage/verify.ts";
 import { decodeAnswers, decodeBatch, encodeAnswers, encodeBatch } from "../../ledger/usage/wire.ts";
 import type { Answer, Operation } from "../../ledger/usage/wire.ts";
@@ -379,11 +380,8 @@ export class World {
   #seal(busy: Set<number>): Planned {
     const first = nextDayToSeal(this.#database, this.#now);
     if (first === undefined) return this.#reserve(busy);
-    const digest = digestDay(this.#database, first);
-    let step = digest.next();
-    while (!step.done) step = digest.next();
     return {
-      operation: { type: "seal", seal: step.value, atMs: this.#now },
+      operation: { type: "seal", seal: sealOf(this.#database, first), atMs: this.#now },
       // Another one in this batch may have been first.
       mayFail: true,
       heard: () => {},

@@ -1,7 +1,7 @@
 // What the bookings share: the writer's connection, and what it keeps in memory beside the books. All of that can be
 // read from the books again, and is when a commit failed.
 import type { Budget } from "../../budgets.ts";
-import { readOwnNames, settledIn } from "../budget-spend.ts";
+import { ownersIn, ownNamesOf, settledIn } from "../budget-spend.ts";
 import type { OwnNames } from "../budget-spend.ts";
 import { budgetsIn, freezesIn } from "../changes.ts";
 import { drizzle } from "../../drizzle.ts";
@@ -58,7 +58,7 @@ type Memory = Pick<Ledger, "book" | "budgets" | "ownNames" | "moves" | "sealedEn
 
 function readMemory(base: Omit<Ledger, keyof Memory>): Memory {
   const { database, tagsCount } = base;
-  const ownNames = readOwnNames(database, tagsCount);
+  const ownNames = ownNamesOf(tagsCount ? undefined : ownersIn(database));
   const budgets = budgetsIn(database);
   return {
     ownNames,

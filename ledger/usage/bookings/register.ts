@@ -1,7 +1,7 @@
 // Changes of the register, and corrections: made in the books with their audit record, and then in memory. Only what a
 // change touches is read again; corrections move the sums in memory as they move those of the books.
 import type { Budget } from "../../budgets.ts";
-import { readOwners, readOwnNames } from "../budget-spend.ts";
+import { ownersIn, ownNamesOf } from "../budget-spend.ts";
 import type { KeyOwner } from "../budget-spend.ts";
 import { ChangeRefused } from "../change-refused.ts";
 import { applyChange, budgetsIn, freezesIn } from "../changes.ts";
@@ -30,7 +30,7 @@ export function bookChange(ledger: Ledger, settleAsHeld: SettleAsHeld): Booker<"
     const all = flat(change);
     for (const one of all) if (one.type === "closeWork") closeWork(one.workId);
     const touched = new Set(all.flatMap(touches));
-    const before = touched.has("owners") && !ledger.tagsCount ? readOwners(database) : [];
+    const before = touched.has("owners") && !ledger.tagsCount ? ownersIn(database) : [];
     rollups.flush();
     applyChange(database, correcting, change, author);
     if (change.type === "acceptClock") acceptClock(database);
@@ -86,9 +86,9 @@ function renew(ledger: Ledger, touched: ReadonlySet<Part>, before: readonly KeyO
     book.setBudgets(ledger.budgets);
   }
   if (touched.has("owners") && !tagsCount) {
-    ledger.ownNames = readOwnNames(database, tagsCount);
+    ledger.ownNames = ownNamesOf(tagsCount ? undefined : ownersIn(database));
     const known = new Set(before.map((one) => one.join("\n")));
-    const gained = readOwners(database).filter((one) => !known.has(one.join("\n")));
+    const gained = ownersIn(database).filter((one) => !known.has(one.join("\n")));
     // What was only a tag's name is the key's own now: it has always counted, then.
     if (gained.length > 0) book.readAgain((budget) => gained.some((one) => mayName(budget, one)));
   }

@@ -1,0 +1,184 @@
+// A proxy as a node of books in Postgres: its number and epoch, and its batches, one after the other. Until it is known
+// what became of a batch, that one is sent again and no other: the same number is never booked twice.
+import { setTimeout as sleep } from "node:timers/promises";
+import { LedgerError } from "../books.ts";
+import type { AttemptId } from "../ids.ts";
+import { runOn } from "../postgres.ts";
+import type { Pool } from "../postgres.ts";
+
+/** Rows by column name, as Postgres takes them; money and ids as digits or numbers. */
+type Rows = readonly { readonly [column: string]: string | number | null }[];
+
+/** What a batch writes. Nothing of it is decided there: decisions were made in memory. */
+export type Work = {
+  /** Open attempts of this node. */
+  readonly reservations?: Rows;
+  /** More that they hold: `attempt_id` and `expected_nano_usd`. */
+  readonly extended?: Rows;
+  /** Work that goes on at a provider: `attempt_id`, `provider`, `work_id`, `tiers`, `key_id`. */
+  readonly suspended?: Rows;
+  readonly events?: Rows;
+  /** Attempts that others may have settled: of work, or of a node that was given up. */
+  readonly requires?: readonly AttemptId[];
+  readonly hours?: Rows;
+  readonly days?: Rows;
+  readonly things?: Rows;
+  readonly refused?: Rows;
+  readonly servedNames?: Rows;
+  readonly addresses?: Rows;
+  readonly credentials?: Rows;
+  readonly meterHours?: readonly number[];
+  /** The largest attempt id that was made. */
+  readonly lastId?: AttemptId;
+};
+
+type Booked =
+  /** `firsts`: attempts whose work nobody else stands for. `atMs`: the time of the server. */
+  | { readonly firsts: readonly AttemptId[]; readonly atMs: number }
+  /** Nothing was booked: others have settled these. The batch's number is free again. */
+  | { readonly gone: readonly AttemptId[] };
+
+/** Another holds the node's number, or it was given up: nothing more may be sent. */
+export class NodeFenced extends Error {
+  override readonly name = "NodeFenced";
+}
+
+/** The database has lost what it had acknowledged: an older copy of it answers. */
+export class DatabaseWentBack extends LedgerError {
+  override readonly name = "DatabaseWentBack";
+}
+
+export type NodeSettings = {
+  /** Whose it is, for people: host and process. */
+  readonly name: string;
+  /** What all nodes have to agree on, by the setting's name. */
+  readonly agreed: { readonly [setting: string]: string };
+  /** A number that it has to have; undefined: a free one. */
+  readonly wanted?: number | undefined;
+  /** What it was before it was given up. */
+  readonly before?: { readonly node: number; readonly epoch: number } | undefined;
+};
+
+export type Node = {
+  readonly node: number;
+  readonly epoch: number;
+  /** Its ids begin after this one. */
+  readonly lastId: AttemptId;
+  /** How far the clock here is ahead of the server's, in milliseconds. */
+  readonly aheadMs: number;
+  /** Books a batch. Resolves when it is committed; while the server is away it waits. Rejects with NodeFenced, with
+   *  DatabaseWentBack, or with Postgres's error for what it cannot hold: then its number is free again. */
+  book(work: Work): Promise<Booked>;
+  /** Gives another node up, if it is over. */
+  fence(other: number): Promise<boolean>;
+  /** Ends the lease, after the batch that is on its way. False: something is open, and stays its. */
+  release(): Promise<boolean>;
+};
+
+const AGAIN_MS = 100;
+const LARGEST_SKEW_MS = 2_000;
+/** Nothing was written, and nothing is wrong with the batch. */
+const AGAIN = new Set(["40P01", "40001", "55P03"]);
+
+/** Leases a node. Rejects with a LedgerError that names the setting in which it differs, who has its number, or how far
+ *  its clock is off. */
+export async function leaseNode(pool: Pool, settings: NodeSettings, now: () => number = Date.now): Promise<Node> {
+  const { name, agreed, wanted = null, before } = settings;
+  const sentAtMs = now();
+  const [row] = await runOn(pool, "SELECT lease_node_v1(?, ?, ?, ?, ?)", [
+    name,
+    JSON.stringify(agreed),
+    wanted,
+    before?.node ?? null,
+    before?.epoch ?? null,
+  ]);
+  const heardAtMs = now();
+  const leased = row?.[0] as Leased;
+  if ("differs" in leased)
+    throw new LedgerError(
+      `the books in Postgres are kept with another ${leased.differs} (${leased.theirs}) than this proxy has. All proxies of one ledger have to have the same.`,
+    );
+  if ("taken" in leased)
+    throw new LedgerError(`node ${leased.taken} is taken by ${leased.name}. Give this proxy another number, or none.`);
+  if ("full" in leased)
+    throw new LedgerError("all 255 nodes of these books are in use, or something is open in them. End a proxy first.");
+  // The server's instant lies between those two.
+  const aheadMs = leased.atMs < sentAtMs ? sentAtMs - leased.atMs : Math.min(0, heardAtMs - leased.atMs);
+  const made = nodeOf(pool, leased, aheadMs);
+  if (Math.abs(aheadMs) <= LARGEST_SKEW_MS) return made;
+  await made.release();
+  throw new LedgerError(
+    `this machine's clock is ${Math.abs(aheadMs)} ms ${aheadMs > 0 ? "ahead of" : "behind"} Postgres's; at most ${LARGEST_SKEW_MS} are allowed. Set the clock (NTP), and start again.`,
+  );
+}
+
+type Leased =
+  | { readonly node: number; readonly epoch: number; readonly lastId: number; readonly atMs: number }
+  | { readonly differs: string; readonly theirs: string }
+  | { readonly taken: number; readonly name: string }
+  | { readonly full: true };
+
+function nodeOf(
+  pool: Pool,
+  { node, epoch, lastId }: { readonly node: number; readonly epoch: number; readonly lastId: number },
+  aheadMs: number,
+): Node {
+  let number = 0;
+  let last: Promise<unknown> = Promise.resolve();
+
+  const send = async (work: string): Promise<Booked> => {
+    for (;;) {
+      try {
+        const [row] = await runOn(pool, "SELECT book_v1(?, ?, ?, ?)", [node, epoch, number + 1, work]);
+        number += 1;
+        return row?.[0] as Booked;
+      } catch (error) {
+        const code = codeOf(error);
+        if (code === "KM001") throw new NodeFenced(`node ${node} was given up, or leased anew`, { cause: error });
+        if (code === "KM002")
+          throw new DatabaseWentBack(
+            `the database has lost what it had acknowledged (${messageOf(error)}): an older copy of it answers. Bring the newer one back, or start this proxy anew to go on from here.`,
+          );
+        if (code === "KM003") return { gone: JSON.parse((error as { detail?: string }).detail ?? "[]") as number[] };
+        // An error that Postgres answered has written nothing, and is the batch's; any other leaves open what became of it.
+        if (isAnswered(code) && !AGAIN.has(code)) throw error;
+        await sleep(AGAIN_MS);
+      }
+    }
+  };
+
+  return {
+    node,
+    epoch,
+    lastId,
+    aheadMs,
+    book(work) {
+      const text = JSON.stringify(work);
+      const booked = last.then(() => send(text));
+      last = booked.catch(() => undefined);
+      return booked;
+    },
+    async fence(other) {
+      const [row] = await runOn(pool, "SELECT fence_node_v1(?, ?, ?)", [node, epoch, other]);
+      return row?.[0] === true;
+    },
+    async release() {
+      await last;
+      const [row] = await runOn(pool, "SELECT release_node_v1(?, ?)", [node, epoch]);
+      return row?.[0] === true;
+    },
+  };
+}
+
+/** Whether the server said so: five characters, and not that it is going away. */
+function isAnswered(code: string): boolean {
+  return /^[0-9A-Z]{5}$/.test(code) && !code.startsWith("08") && !code.startsWith("57") && !code.startsWith("53");
+}
+
+function codeOf(error: unknown): string {
+  return error instanceof Error && "code" in error ? String(error.code) : "";
+}
+
+function messageOf(error: unknown): string {
+  return error instanceof Error ? error.message : String(error);
+}

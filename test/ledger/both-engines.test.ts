@@ -1,0 +1,637 @@
+// Every reader of the books, asked of the same books in SQLite and in a real Postgres: both give the same, to the last
+// byte. Only rows whose order a reader does not promise are put in order first.
+import { readdirSync, readFileSync } from "node:fs";
+import { join } from "node:path";
+import Fastify from "fastify";
+import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import { NOTHING_STATED } from "../../collector/match.ts";
+import { addPages } from "../../collector/pages/routes.ts";
+import { exportFocus, writeHistory } from "../../collector/reports.ts";
+import { createTurn } from "../../collector/turn.ts";
+import { createPriceBook } from "../../ledger/prices/price-book.ts";
+import { createLog } from "../../service/log.ts";
+import { Secret } from "../../service/secret.ts";
+import { readExpectations, readPlans, withoutPlans, addPlan } from "../../ledger/billing/plans.ts";
+import * as bills from "../../ledger/billing/bills.ts";
+import * as billedHours from "../../ledger/billing/billed-hours.ts";
+import * as closedDays from "../../ledger/billing/closed-days.ts";
+import * as forecasts from "../../ledger/billing/forecasts.ts";
+import { readRests } from "../../ledger/billing/landings.ts";
+import * as leaks from "../../ledger/billing/leaks.ts";
+import { readMarks, readMetered } from "../../ledger/billing/metered.ts";
+import type { BillingBooks, NoticesBooks, UsageBooks } from "../../ledger/books.ts";
+import { copyToPostgres } from "../../ledger/move.ts";
+import * as notices from "../../ledger/notices/notices.ts";
+import { openNotices, openToWrite, openUsage } from "../../ledger/open.ts";
+import { migratePostgres } from "../../ledger/postgres.ts";
+import { readAdjusted, readAdjustmentDifferences } from "../../ledger/usage/adjustments.ts";
+import { readAnswers, readUnpriced } from "../../ledger/usage/answers.ts";
+import { checkAudit } from "../../ledger/usage/audit.ts";
+import * as budgetSpend from "../../ledger/usage/budget-spend.ts";
+import { readBudgets, readFreezes } from "../../ledger/usage/changes.ts";
+import { readCredentials, readMeteredCredentials } from "../../ledger/usage/credentials.ts";
+import { readEvents, walkEvents } from "../../ledger/usage/events.ts";
+import { createExpectations, learnExpectations } from "../../ledger/usage/expectations.ts";
+import { readHints } from "../../ledger/usage/hints.ts";
+import * as hours from "../../ledger/usage/hours.ts";
+import * as keyUse from "../../ledger/usage/key-use.ts";
+import { readKeys, readSecretAges } from "../../ledger/usage/keys.ts";
+import { readLimits } from "../../ledger/usage/limits.ts";
+import * as meterHours from "../../ledger/usage/meter-hours.ts";
+import * as meteredHours from "../../ledger/usage/metered-hours.ts";
+import { readLastEvents, readOutcomes, readSpeeds } from "../../ledger/usage/outcomes.ts";
+import { readPendingWork } from "../../ledger/usage/pending-work.ts";
+import { planReassignment } from "../../ledger/usage/reassign-plan.ts";
+import { readReassignDifferences, stepsOf } from "../../ledger/usage/reassign.ts";
+import { readRefused } from "../../ledger/usage/refused.ts";
+import { readSealDifferences, readSealedUntil } from "../../ledger/usage/seals.ts";
+import { readSpend, readSpendByTag } from "../../ledger/usage/spend.ts";
+import { readStated } from "../../ledger/usage/stated.ts";
+import { readThingOwners, readThings } from "../../ledger/usage/things.ts";
+import { readUnsureEvents } from "../../ledger/usage/unsure-events.ts";
+import { readFoldDifferences, readRegisterDifferences } from "../../ledger/usage/verify.ts";
+import { openWriter } from "../../ledger/usage/writer.ts";
+import { createCalendar } from "../../ledger/windows.ts";
+import { writeOrganisation } from "../organisation.ts";
+import { hasPostgres, startPostgres } from "../postgres.ts";
+import type { PostgresServer } from "../postgres.ts";
+import { IS_CI, SEED } from "../seed.ts";
+import { temporaryFolder } from "../start-proxy.ts";
+import { event } from "../usage-event.ts";
+
+type All = { readonly usage: UsageBooks; readonly billing: BillingBooks; readonly notices: NoticesBooks };
+
+const HOUR_MS = 3_600_000;
+const DAY_MS = 24 * HOUR_MS;
+const NOW_MS = Date.parse("2026-11-24T10:20:00Z");
+const DAYS = IS_CI ? 40 : 10;
+const SINCE_MS = NOW_MS - (DAYS + 1) * DAY_MS;
+const [FIRST, END] = [SINCE_MS, NOW_MS + DAY_MS].map((ms) => new Date(ms).toISOString().slice(0, 10)) as [
+  string,
+  string,
+];
+const ZONE = createCalendar("Asia/Kathmandu");
+const PROVIDERS = ["openai", "anthropic", "gcp.gemini"];
+
+/** Each by the name under which the ledger exports it. */
+const READERS: { readonly [name: string]: (all: All, keyId: string) => Promise<unknown> } = {
+  readCredentials: async ({ usage }, keyId) => {
+    const find = await readCredentials(usage);
+    return PROVIDERS.map((provider) => [find(keyId, provider, NOW_MS), find("fp_1", provider, SINCE_MS)]);
+  },
+  readMeteredCredentials: ({ usage }) => readMeteredCredentials(usage),
+  readThings: async ({ usage }) => [await listOf(readThings(usage, 3)), await listOf(readThings(usage, 100))],
+  readThingOwners: ({ usage }) => readThingOwners(usage, "openai", ["file_1", "file_2", "none"]),
+  readLimits: ({ usage }) => readLimits(usage),
+  hasBatchesSince: ({ usage }) => each((provider) => meteredHours.hasBatchesSince(usage, provider, SINCE_MS)),
+  readHourTokens: ({ usage }) => each((one) => meteredHours.readHourTokens(usage, one, SINCE_MS, NOW_MS)),
+  readWorkTokens: ({ usage }) => each((one) => meteredHours.readWorkTokens(usage, one, SINCE_MS)),
+  readStraddling: ({ usage }) => each((one) => meteredHours.readStraddling(usage, one, SINCE_MS, NOW_MS)),
+  readUnderWay: ({ usage }) => each((one) => meteredHours.readUnderWay(usage, one, NOW_MS - 5 * DAY_MS)),
+  readMeterHours: ({ usage }) => meterHours.readMeterHours(usage, SINCE_MS, NOW_MS),
+  findMeterBegan: ({ usage }) => meterHours.findMeterBegan(usage),
+  firstMeteredDay: ({ usage }) => meterHours.firstMeteredDay(usage, NOW_MS),
+  learnExpectations: async ({ usage }, keyId) => {
+    const learned = createExpectations();
+    await learnExpectations(usage, learned);
+    return ["gpt-5.2", "gpt-4o-mini", "m"].map((model) => learned.outputTokens(keyId, model));
+  },
+  readRefused: ({ usage }) => readRefused(usage, 0, END_OF_TIME),
+  readAdjustmentDifferences: ({ usage }) => readAdjustmentDifferences(usage),
+  readAdjusted: ({ usage }) => readAdjusted(usage, 0),
+  readAnswers: ({ usage }) => readAnswers(usage, SINCE_MS),
+  readUnpriced: ({ usage }) => readUnpriced(usage, SINCE_MS),
+  readSealDifferences: ({ usage }) => readSealDifferences(usage),
+  readSealedUntil: ({ usage }) => readSealedUntil(usage),
+  readUnsureEvents: ({ usage }) => each((provider) => readUnsureEvents(usage, provider, dayBefore(4))),
+  readSecretAges: ({ usage }) => readSecretAges(usage),
+  readKeys: ({ usage }) => readKeys(usage),
+  readLastUsed: async ({ usage }) => [
+    await keyUse.readLastUsed(usage),
+    await keyUse.readLastUsed(usage, NOW_MS - DAY_MS),
+  ],
+  readMostUsed: ({ usage }) => keyUse.readMostUsed(usage, "requestedModel", SINCE_MS, 3),
+  findLastUsed: ({ usage }, keyId) => keyUse.findLastUsed(usage, keyId),
+  readKeyHours: ({ usage }, keyId) => keyUse.readKeyHours(usage, keyId, SINCE_MS),
+  readKeyNames: ({ usage }) => keyUse.readKeyNames(usage),
+  checkAudit: ({ usage }) => checkAudit(usage),
+  readHourlySpend: async ({ usage }, keyId) => [
+    await hours.readHourlySpend(usage, SINCE_MS, NOW_MS, "org"),
+    await hours.readHourlySpend(usage, SINCE_MS, NOW_MS, "model", { scope: "key", id: keyId }),
+  ],
+  readSpendByHour: ({ usage }) => hours.readSpendByHour(usage, SINCE_MS, NOW_MS),
+  readSpendOfHours: async ({ usage }) => [
+    await hours.readSpendOfHours(usage, SINCE_MS, NOW_MS, "org"),
+    await hours.readSpendOfHours(usage, SINCE_MS, NOW_MS, "team", { scope: "model", id: "gpt-5.2" }),
+  ],
+  readSubjectSpend: async ({ usage }) => [
+    await hours.readSubjectSpend(usage, SINCE_MS, "hours"),
+    await hours.readSubjectSpend(usage, NOW_MS - 2 * DAY_MS, "events"),
+  ],
+  readEvents: async ({ usage }, keyId) => [
+    await readEvents(usage, { limit: 50 }),
+    await readEvents(usage, { keyId, sinceMs: SINCE_MS, untilMs: NOW_MS, limit: 20, within: { model: "gpt*" } }),
+  ],
+  walkEvents: ({ usage }) => listOf(walkEvents(usage, { pageSize: 100 })),
+  readTagsCount: ({ usage }) => budgetSpend.readTagsCount(usage),
+  readOwners: ({ usage }) => budgetSpend.readOwners(usage),
+  readKeyOwners: ({ usage }, keyId) => budgetSpend.readKeyOwners(usage, keyId),
+  readSettled: async ({ usage }) => {
+    const found = [];
+    for (const budget of await readBudgets(usage))
+      found.push([
+        budget.id,
+        await budgetSpend.readSettled(usage, budget, ZONE.window(budget.window, NOW_MS - DAY_MS)),
+      ]);
+    return found;
+  },
+  readAllSettled: async ({ usage }) =>
+    budgetSpend.readAllSettled(usage, await readBudgets(usage), ({ window }) => ZONE.window(window, NOW_MS - DAY_MS)),
+  readHoursInScope: async ({ usage }) => [
+    await budgetSpend.readHoursInScope(usage, { team: "search" }, SINCE_MS, NOW_MS),
+    await budgetSpend.readHoursInScope(usage, { model: "g[p]t?5*" }, SINCE_MS, NOW_MS),
+    await budgetSpend.readHoursInScope(usage, { model: "*5*" }, SINCE_MS, NOW_MS),
+  ],
+  readHints: ({ usage }) => readHints(usage, NOW_MS),
+  readFoldDifferences: ({ usage }) => readFoldDifferences(usage),
+  readRegisterDifferences: ({ usage }) => readRegisterDifferences(usage),
+  readPendingWork: ({ usage }) => readPendingWork(usage),
+  planReassignment: ({ usage }, keyId) =>
+    planReassignment(
+      usage,
+      { keyId, from: { team: ["search"] }, to: { team: "moved", project: "new" } },
+      [{ sinceMs: SINCE_MS }],
+      ZONE,
+      NOW_MS,
+    ),
+  stepsOf: ({ usage }, keyId) =>
+    listOf(stepsOf(usage, { keyId, from: {}, to: { team: "x" }, current: {}, spans: [{ sinceMs: SINCE_MS }] })),
+  readReassignDifferences: ({ usage }) => readReassignDifferences(usage),
+  readLastEvents: ({ usage }, keyId) => readLastEvents(usage, keyId, 30),
+  readOutcomes: ({ usage }) => readOutcomes(usage, SINCE_MS, NOW_MS),
+  readSpeeds: ({ usage }) => readSpeeds(usage, SINCE_MS, NOW_MS, 500),
+  readBudgets: ({ usage }) => readBudgets(usage),
+  readFreezes: ({ usage }) => readFreezes(usage),
+  readStated: ({ usage }) => readStated(usage, SINCE_MS),
+  readSpend: async ({ usage }) => [
+    await readSpend(usage, ["day", "team", "model"], FIRST, END),
+    await readSpend(usage, ["key"], FIRST, END, { provider: "openai", model: "gpt*" }),
+    await readSpend(usage, [], FIRST, END),
+  ],
+  readSpendByTag: ({ usage }) => readSpendByTag(usage, ["day", "tag:feature", "team"], ZONE, FIRST, END),
+  readProviderKeys: ({ billing }) => each((provider) => bills.readProviderKeys(billing, provider)),
+  readBilledLines: ({ billing }) => each((provider) => bills.readBilledLines(billing, provider, FIRST, END)),
+  readBilledUsage: ({ billing }) => each((provider) => bills.readBilledUsage(billing, provider, SINCE_MS, NOW_MS)),
+  readBillDays: ({ billing }) => bills.readBillDays(billing, FIRST, END),
+  readUsageReads: ({ billing }) => bills.readUsageReads(billing),
+  readImports: ({ billing }) => bills.readImports(billing),
+  readBilledHours: async ({ billing }) => [
+    await billedHours.readBilledHours(billing, SINCE_MS, NOW_MS, "org"),
+    await billedHours.readBilledHours(billing, SINCE_MS, NOW_MS, "model"),
+  ],
+  readBilledSpend: ({ billing }) => billedHours.readBilledSpend(billing, ZONE, "provider", FIRST, END),
+  readDismissals: ({ billing }) => leaks.readDismissals(billing, "openai"),
+  readLeaks: ({ billing }) => leaks.readLeaks(billing),
+  readMarks: ({ usage }) => readMarks(usage, FIRST, END),
+  readMetered: async ({ usage, billing }) => {
+    const kept: unknown[] = [];
+    await readMetered({ usage, billing }, FIRST, END, (...one) => kept.push(one));
+    // Folded anew, from the events themselves.
+    await readMetered({ usage, billing: undefined }, FIRST, END, (...one) => kept.push(one));
+    return kept;
+  },
+  readRests: (all) => readRests(all, NOW_MS),
+  readForecasts: ({ billing }) => forecasts.readForecasts(billing, NOW_MS),
+  readUnscored: ({ billing }) => forecasts.readUnscored(billing, 0, END_OF_TIME),
+  readScores: ({ billing }) => forecasts.readScores(billing, SINCE_MS),
+  readComparisons: ({ billing }) => closedDays.readComparisons(billing, FIRST, END),
+  readUnmetered: ({ billing }) => each((provider) => closedDays.readUnmetered(billing, provider, "key_demo")),
+  readVarianceSums: ({ billing }) => closedDays.readVarianceSums(billing, FIRST, END),
+  findClosed: ({ billing }) => each((provider) => closedDays.findClosed(billing, provider, dayBefore(9))),
+  readClosed: ({ billing }) => closedDays.readClosed(billing, FIRST, END),
+  readCorrections: ({ billing }) => closedDays.readCorrections(billing, FIRST, END),
+  readPlans: ({ billing }) => readPlans(billing, 0, END_OF_TIME),
+  readExpectations: (all) => readExpectations(all, NOW_MS),
+  withPlans: (all) => readExpectations(all, NOW_MS, { scope: "team" }),
+  withoutPlans: async ({ usage, billing }) =>
+    withoutPlans(
+      usage,
+      await readPlans(billing, 0, END_OF_TIME),
+      "team",
+      await hours.readHourlySpend(usage, SINCE_MS, NOW_MS, "team"),
+    ),
+  readDeliveries: (all) => notices.readDeliveries(all.notices, "group-1"),
+  readOutbox: (all) => notices.readOutbox(all.notices),
+  findOpenNotice: (all) => notices.findOpenNotice(all.notices, "group-1"),
+  findLastNotice: (all) => notices.findLastNotice(all.notices, "group-1"),
+  readNoticesAbout: (all) => notices.readNoticesAbout(all.notices, ["key-1", "100%"], 0),
+  readOpenNotices: (all) => notices.readOpenNotices(all.notices),
+  readWords: (all) => notices.readWords(all.notices, "keymeter"),
+  findMute: (all) => notices.findMute(all.notices, "group-1", NOW_MS),
+};
+const END_OF_TIME = 4_000_000_000_000;
+/** What these promise no order of. Of all others the order is part of what is compared. */
+const UNORDERED = new Set(["readKeys", "readLimits", "readMeteredCredentials"]);
+
+async function listOf<T>(all: AsyncIterable<T>): Promise<T[]> {
+  const found: T[] = [];
+  for await (const one of all) found.push(one);
+  return found;
+}
+
+async function each<T>(read: (provider: string) => Promise<T>): Promise<T[]> {
+  const found = [];
+  for (const provider of PROVIDERS) found.push(await read(provider));
+  return found;
+}
+
+function dayBefore(days: number): string {
+  return new Date(NOW_MS - days * DAY_MS).toISOString().slice(0, 10);
+}
+
+/** What an organisation's quiet weeks do not have: one of everything else that books can hold. */
+async function writeOddities(folder: string): Promise<string> {
+  let clock = NOW_MS - 3 * DAY_MS;
+  const open = () =>
+    openWriter({
+      path: join(folder, "usage.db"),
+      durability: "process",
+      zone: "Asia/Kathmandu",
+      capMode: "enforce",
+      now: () => clock,
+    });
+  const writer = await open();
+  const key = (id: string, name: string) => ({
+    type: "createKey" as const,
+    digest: id.padEnd(64, "0"),
+    key: {
+      id,
+      kind: "virtual" as const,
+      provider: undefined,
+      name,
+      team: "search",
+      project: "",
+      env: "",
+      owner: "",
+      state: "active" as const,
+      hint: "odd1",
+      createdAtMs: clock,
+      expiresAtMs: clock + 90 * DAY_MS,
+      purpose: "what is odd",
+      policy: { models: ["gpt-*"] },
+    },
+  });
+  await writer.change(key("key_odd", "odd — ключ 🔑"), "somebody@example.test");
+  const scopes = [{ team: "search" }, { keyId: "key_odd", model: "g*t_5%" }, { provider: "openai", env: "prod" }];
+  for (const [i, window] of (["hour", "week", "total"] as const).entries())
+    await writer.change(
+      {
+        type: "setBudget",
+        budget: {
+          id: `bud_odd_${i}`,
+          scope: scopes[i] ?? {},
+          window,
+          amountNanoUsd: 9_007_199_254_740_993n,
+          kind: "hard",
+          mode: i === 1 ? "expected" : "strict",
+          createdAtMs: clock,
+          thresholds: [50, 90],
+        },
+      },
+      "test",
+    );
+  await writer.change(
+    {
+      type: "raiseBudget",
+      raise: {
+        id: "raise_1",
+        budgetId: "bud_odd_1",
+        amountNanoUsd: 5n,
+        reason: "it's a launch",
+        createdAtMs: clock,
+        untilMs: NOW_MS + DAY_MS,
+      },
+    },
+    "test",
+  );
+  await writer.change(
+    {
+      type: "freeze",
+      freeze: { id: "fr_1", scope: { team: "nobody" }, reason: 'quiet; "please"', createdAtMs: clock },
+    },
+    "test",
+  );
+  await writer.change(
+    {
+      type: "setLimits",
+      limits: { scope: "team:search", requestsPerMinute: 60, tokensPerMinute: undefined, concurrent: 2, bodyBytes: 9 },
+    },
+    "test",
+  );
+  writer.countRefused("key_odd", "gpt-5.2", "limit");
+  writer.countRefused("", "", "unknown_key");
+  await writer.noteSeen({
+    credentials: PROVIDERS.map((provider, i) => ({ provider, credential: `fp_${i}`, hint: `hin${i}`, atMs: SINCE_MS })),
+    addresses: [
+      { keyId: "key_odd", address: "192.0.2.1", atMs: SINCE_MS },
+      { keyId: "key_odd", address: "2001:db8::7", atMs: NOW_MS - HOUR_MS },
+    ],
+  });
+  const tags = [
+    undefined,
+    '{"feature":"search"}',
+    '{"feature":"a \\"quoted\\" — one","n":"007"}',
+    '{"other":"x"}',
+    '{"feature":""}',
+  ];
+  const settled: number[] = [];
+  for (let i = 0; i < 40; i++) {
+    clock += 37 * 60_000;
+    const attemptId = writer.nextAttemptId();
+    settled.push(attemptId);
+    const isUnsure = i % 4 === 0;
+    await writer.settle(
+      event(attemptId, i % 7 === 0 ? undefined : BigInt(i) * 1_234_567n, {
+        keyId: "key_odd",
+        team: i % 3 === 0 ? "" : "search",
+        project: i % 5 === 0 ? "Zürich" : "alpha_1%",
+        requestedModel: ["gpt-5.2", "latest", "g%t_5x"][i % 3] ?? "",
+        servedModel: i % 3 === 1 ? "gpt-5-2026" : undefined,
+        tier: i % 6 === 0 ? "batch,flex" : undefined,
+        endpoint: i % 8 === 0 ? "batches" : "chat_completions",
+        tags: tags[i % tags.length],
+        usage: { input: i, cache_write_30m: 3, cache_write_12h: 4, cache_write_5m: 1, output: i * 2 },
+        usageState: isUnsure ? "estimated" : i % 9 === 1 ? "unknown" : "reported",
+        priceConfidence: i % 7 === 0 ? "unpriced" : i % 5 === 0 ? "inferred" : "exact",
+        priceVersion: "odd",
+        costLines: i % 7 === 0 ? [] : [{ unit: "input", quantity: i, price: 5n, costNanoUsd: BigInt(i) }],
+        statedCostNanoUsd: i % 6 === 1 ? BigInt(i) * 1_300_000n : undefined,
+        outcome: (["complete", "client_left", "upstream_failed", "upstream_rejected"] as const)[i % 4] ?? "complete",
+        httpStatus: [200, 500, undefined, 401][i % 4],
+        durationMs: i % 10 === 0 ? 50 * 60_000 : 900,
+        firstByteMs: i % 3 === 0 ? undefined : 100 + i,
+        reasoning: i % 2 === 0 ? i : undefined,
+      }),
+    );
+  }
+  await writer.change(
+    {
+      type: "adjust",
+      adjustments: settled.slice(0, 6).map((attemptId, i) => ({
+        source: i % 2 === 0 ? "reprice" : "bill",
+        sourceId: `odd-${i}`,
+        attemptId,
+        amountNanoUsd: BigInt(i) * 1_000n - 2_000n,
+        unpriced: i === 0 ? -1 : 0,
+        inferred: 0,
+        detail: "odd",
+      })),
+    },
+    "test",
+  );
+  await writer.change(
+    {
+      type: "reassign",
+      keyId: "key_odd",
+      first: 0,
+      end: settled[20] ?? 0,
+      from: {},
+      to: { team: "later" },
+      current: {},
+    },
+    "test",
+  );
+  const work = writer.nextAttemptId();
+  const subject = { keyId: "key_odd", team: "search", project: "", env: "", provider: "openai", model: "gpt-5.2" };
+  await writer.reserve({ attemptId: work, subject, boundNanoUsd: 77n, expectedNanoUsd: 70n }, "batches", '{"a":"b"}');
+  await writer.suspend(work, "batch_1", ["batch"]);
+  await writer.own(settled[1] ?? 0, "openai", "key_odd", ["file_1", "file_2"]);
+  await writer.own(settled[2] ?? 0, "anthropic", "key_odd", ["file_1"]);
+  await writer.close();
+  // A start seals the days that are over.
+  clock = NOW_MS;
+  await (await open()).close();
+  const billing = await openToWrite(folder, "billing", "process");
+  await addPlan(billing, {
+    id: "plan_1",
+    scope: "team",
+    scopeId: "search",
+    fromMs: NOW_MS - 5 * HOUR_MS,
+    toMs: NOW_MS + 5 * HOUR_MS,
+    factor: 1.75,
+    why: "a launch",
+    madeBy: "somebody@example.test",
+    madeAtMs: NOW_MS - DAY_MS,
+  });
+  await bills.replaceUsage(billing, "openai", SINCE_MS, NOW_MS, [
+    { hourMs: SINCE_MS, unit: "requests", quantity: 12, billedKey: "key_demo", model: "gpt-5.2" },
+    { hourMs: SINCE_MS, unit: "input", quantity: 3 },
+  ]);
+  await bills.replaceProviderKeys(
+    billing,
+    "openai",
+    [{ billedKey: "key_demo", name: "demo", hint: "sk-…demo", state: "active" }],
+    NOW_MS,
+  );
+  await bills.noteImport(billing, "openai", NOW_MS, { error: "no answer" });
+  await bills.noteUsage(billing, "openai", NOW_MS, { asOfMs: NOW_MS - HOUR_MS });
+  await billedHours.replaceBilledHours(billing, "openai", [
+    { provider: "openai", hourMs: SINCE_MS, billedKey: "", model: "gpt-5.2", costNanoUsd: 1_000_000_000_000_007n },
+    { provider: "openai", hourMs: SINCE_MS + HOUR_MS, billedKey: "key_demo", model: "", costNanoUsd: -5n },
+  ]);
+  // A closed day's bill says more now.
+  const [closed] = await closedDays.readClosed(billing, FIRST, END);
+  if (!closed) throw new Error("no day is closed");
+  const { provider, day } = closed;
+  const fee = { kind: "fee", amountNanoUsd: 7n, resolutionNanoUsd: 1n, raw: "{}" } as const;
+  await bills.replaceBills(billing, [{ provider, day, source: "test", asOfMs: NOW_MS + 1, lines: [fee] }], NOW_MS, {
+    isForced: true,
+  });
+  await leaks.dismissLeak(billing, "openai", "key_nobody_knows", "ours", NOW_MS - 2 * HOUR_MS);
+  await billing.close();
+  await writeNotices(folder);
+  return "key_odd";
+}
+
+async function writeNotices(place: string): Promise<void> {
+  const books = await openToWrite(place, "notices", "process");
+  await notices.keepDelivery(books, "group-1", "keymeter", '{"a":1}', SINCE_MS);
+  await notices.keepDelivery(books, "group-1", "http://127.0.0.1:9093", '{"b":2}', NOW_MS);
+  await notices.keepReply(books, "group-1", '{"text":"reply"}', NOW_MS);
+  await notices.keepDigest(books, "digest-1", NOW_MS);
+  const [row] = await notices.readOutbox(books);
+  if (!row) throw new Error("nothing waits");
+  const said = {
+    channel: "C1",
+    ts: "1.2",
+    state: "firing",
+    text: "key-1 spends 100%",
+    severity: "critical",
+    body: "of key-1",
+    figureNanoUsd: 5n,
+  } as const;
+  await notices.noteSending(books, row.id, NOW_MS);
+  await notices.noteSaid(books, row, undefined, said, [{ kind: "picture", payload: "{}" }], NOW_MS, NOW_MS);
+  await notices.keepMute(books, {
+    groupKey: "group-1",
+    untilMs: NOW_MS + 1,
+    mutedBy: "U1",
+    mutedAtMs: NOW_MS,
+    silence: null,
+  });
+  await books.close();
+}
+
+async function openAll(place: string): Promise<All> {
+  const [usage, billing, said] = [
+    await openUsage(place),
+    await openToWrite(place, "billing", "process"),
+    await openNotices(place),
+  ];
+  if (!usage || !billing || !said) throw new Error(`no books in ${place}`);
+  return { usage, billing, notices: said };
+}
+
+async function closeAll(all: All | undefined): Promise<void> {
+  for (const books of Object.values(all ?? {})) await books.close();
+}
+
+it("every reader that the ledger exports is among them", () => {
+  const root = new URL("../../ledger/", import.meta.url);
+  const exported = readdirSync(root, { recursive: true, encoding: "utf8" })
+    .filter((file) => file.endsWith(".ts"))
+    .flatMap((file) => [
+      ...readFileSync(new URL(file, root), "utf8").matchAll(
+        /^export (?:async )?function\*? (\w+)(?:<[^>]*>)?\(\s*(?:\w+|\{[^}]*\}): (?:UsageBooks|BillingBooks|NoticesBooks|\{[^}]*Books[^}]*\})/gm,
+      ),
+    ])
+    .map(([, name = ""]) => name)
+    // What writes is asked in its own tests.
+    .filter((name) => /^(?:read|find|walk|has|first|check|plan|steps|learn|with)/.test(name));
+  expect(exported.length).toBeGreaterThan(70);
+  expect(
+    exported.filter((name) => !(name in READERS) && name !== "readBillingMark" && name !== "refreshMetered"),
+  ).toEqual([]);
+});
+
+describe.skipIf(!hasPostgres)("the same books in SQLite and in Postgres", () => {
+  let server: PostgresServer;
+  let keyId: string;
+  let folder: string;
+  let sqlite: All | undefined;
+  let postgres: All | undefined;
+  let migrated: readonly (readonly string[])[];
+  let copied: ReadonlyMap<string, number>;
+
+  beforeAll(async () => {
+    console.log(`seed ${SEED}`);
+    folder = temporaryFolder();
+    const [organisation, started] = await Promise.all([
+      writeOrganisation({ folder, days: DAYS, keys: 6, seed: SEED, nowMs: NOW_MS }),
+      startPostgres(),
+    ]);
+    server = started;
+    await writeOddities(folder);
+    keyId = organisation.keyIds[0] ?? "";
+    const url = await server.database("books");
+    migrated = [await migratePostgres(url), await migratePostgres(url)];
+    copied = await copyToPostgres(folder, url);
+    sqlite = await openAll(folder);
+    postgres = await openAll(url);
+  }, 120_000);
+  afterAll(async () => {
+    await closeAll(sqlite);
+    await closeAll(postgres);
+    await server?.stop();
+  });
+
+  it("were made and copied: the schema once, and rows of every table", () => {
+    expect(migrated).toEqual([["0001-ledger.sql", "0002-nodes.sql"], []]);
+    expect([...copied].filter(([, count]) => count === 0).map(([table]) => table)).toEqual([]);
+  });
+
+  it("pages and files are the same, byte for byte", async () => {
+    if (!sqlite || !postgres) throw new Error("no books");
+    const [one, other] = [await pagesOf(sqlite, folder, "key_odd"), await pagesOf(postgres, folder, "key_odd")];
+    expect([...one.keys()].filter((name) => / [345]/.test(name))).toEqual([]);
+    expect([...other.keys()]).toEqual([...one.keys()]);
+    for (const [name, bytes] of one) {
+      expect(bytes.length, name).toBeGreaterThan(500);
+      expect(other.get(name)?.toString("latin1"), name).toBe(bytes.toString("latin1"));
+    }
+  });
+
+  it.each(Object.keys(READERS))("%s", async (name) => {
+    const read = READERS[name];
+    if (!read || !sqlite || !postgres) throw new Error("no books");
+    for (const id of [keyId, "key_odd"]) {
+      const [one, other] = [await read(sqlite, id), await read(postgres, id)];
+      expect(isEmpty(one), `${name} finds something`).toBe(NOTHING.has(name));
+      const order = UNORDERED.has(name) ? inOrder : (value: unknown) => value;
+      expect(order(other)).toEqual(order(one));
+    }
+  });
+});
+
+/** Every page and file of the collector's, over some books. */
+async function pagesOf({ usage, billing }: All, dataDir: string, keyId: string): Promise<Map<string, Buffer>> {
+  const app = Fastify();
+  const token = new Secret("a-token-of-this-test");
+  await addPages(
+    app,
+    () => ({
+      books: { usage, billing },
+      calendar: ZONE,
+      prices: createPriceBook(),
+      stated: NOTHING_STATED,
+      dataDir,
+      capMode: "enforce",
+      sources: PROVIDERS,
+      nowMs: NOW_MS,
+    }),
+    { readToken: token, adminToken: token, pagesUrl: "" },
+    createLog("test", "silent"),
+    createTurn(),
+  );
+  const made = new Map<string, Buffer>();
+  const paths = ["overview", "changes", "teams", "keys", "bills", "models", "refused", "chargeback", `key.ID`].flatMap(
+    (page) => ["", ".json"].map((form) => (page === "key.ID" ? `key${form}?id=${keyId}` : `${page}${form}`)),
+  );
+  for (const path of [...paths, `bill?provider=openai&day=${dayBefore(9)}`, `focus.csv?since=${FIRST}&until=${END}`]) {
+    const answer = await app.inject({ url: `/${path}`, headers: { authorization: `Bearer ${token.reveal()}` } });
+    made.set(`${path} ${answer.statusCode}`, answer.rawPayload);
+  }
+  await app.close();
+  const focus = { sinceDay: FIRST, untilDay: END, version: "1.4", format: "parquet" } as const;
+  const file = join(temporaryFolder(), "focus.parquet");
+  await exportFocus({ usage, billing }, { ...focus, file }, NOTHING_STATED, () => undefined);
+  made.set("focus.parquet", readFileSync(file));
+  const history: string[] = [];
+  for await (const piece of writeHistory({ usage, billing }, ZONE.zone, FIRST, END, () => undefined))
+    history.push(piece);
+  made.set("openmetrics", Buffer.from(history.join("")));
+  return made;
+}
+
+/** What finds nothing in books that are whole. */
+const NOTHING = new Set<string>([
+  "readAdjustmentDifferences",
+  "readSealDifferences",
+  "readFoldDifferences",
+  "readRegisterDifferences",
+  "readReassignDifferences",
+]);
+
+function isEmpty(value: unknown): boolean {
+  if (value instanceof Map || value instanceof Set) return value.size === 0;
+  return value === undefined || (Array.isArray(value) && value.length === 0);
+}
+
+/** Lists, at whatever depth, by what they hold. */
+function inOrder(value: unknown): unknown {
+  const text = (one: unknown): string =>
+    JSON.stringify(one, (_name, inner: unknown) => (typeof inner === "bigint" ? `${inner}n` : inner));
+  if (Array.isArray(value)) return value.map(inOrder).toSorted((a, b) => (text(a) < text(b) ? -1 : 1));
+  if (value === null || typeof value !== "object" || value instanceof Map || value instanceof Set) return value;
+  return Object.fromEntries(Object.entries(value).map(([name, inner]) => [name, inOrder(inner)]));
+}
