@@ -15,7 +15,7 @@ import { IS_CI, random, SEED } from "../seed.ts";
 
 const AGREED = { timezone: "UTC", cap_mode: "enforce" };
 const FIRST = firstAttemptId(Date.parse("2026-11-24T10:00:00Z"));
-const ROUNDS = IS_CI ? 200 : 20;
+const ROUNDS = IS_CI ? 200 : 8;
 
 const ATTEMPT = {
   key_id: "key_1",

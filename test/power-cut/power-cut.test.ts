@@ -27,7 +27,7 @@ import { canRecord, createRecorder } from "./recorder.ts";
 const CLIENTS = 8;
 /** In CI so many that the log is checkpointed more than once. */
 const REQUESTS = IS_CI ? 4_000 : 200;
-const CUTS = IS_CI ? 100 : 12;
+const CUTS = IS_CI ? 100 : 8;
 /** After one in so many the program itself is started. */
 const STARTS_EACH = 14;
 const BUDGET = "strict";
