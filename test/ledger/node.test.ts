@@ -130,7 +130,7 @@ describe.skipIf(!hasPostgres)("nodes", () => {
     const one = await leaseNode(through, { name: "one", agreed: AGREED });
     wire.breaks = true;
     const wanted = [];
-    for (let i = 0; i < ROUNDS; i++) {
+    for (let i = 0; i < ROUNDS || wire.broken < ROUNDS; i++) {
       const id = FIRST + i * 256;
       wanted.push(id);
       await one.book({
@@ -142,9 +142,8 @@ describe.skipIf(!hasPostgres)("nodes", () => {
       });
     }
     wire.breaks = false;
-    expect(wire.broken).toBeGreaterThan(ROUNDS / 4);
     expect([await events(), await held()]).toEqual([wanted, []]);
-    expect(await rowsOf(url, "SELECT count FROM refused", [])).toEqual([[String(ROUNDS)]]);
+    expect(await rowsOf(url, "SELECT count FROM refused", [])).toEqual([[String(wanted.length)]]);
     await through.end();
     await wire.close();
   });
