@@ -56,6 +56,18 @@ export const TABLES: { readonly [book in BookName]: readonly string[] } = {
   ],
   notices: ["deliveries", "outbox", "notices", "mutes"],
 };
+/** What new rows go on from. */
+const AFTER: { readonly [book in BookName]: readonly string[] } = {
+  usage: [
+    `INSERT INTO meta (name, value) SELECT 'moved_end', CAST(MAX(attempt_id) AS TEXT)
+     FROM (SELECT attempt_id FROM events UNION ALL SELECT attempt_id FROM reservations) AS moved HAVING MAX(attempt_id) IS NOT NULL`,
+  ],
+  billing: [],
+  notices: [
+    `SELECT setval('notices.numbers', MAX(id)) FROM (SELECT id FROM notices UNION ALL SELECT id FROM outbox) AS moved
+     HAVING MAX(id) IS NOT NULL`,
+  ],
+};
 const ROLLUPS = new Set(["rollup_hour", "rollup_day"]);
 /** The node whose part the sums of before become. */
 const FIRST_NODE = 0;
@@ -76,6 +88,7 @@ export async function copyToPostgres(dataDir: string, url: string): Promise<Read
           await client.query("BEGIN");
           from.exec("BEGIN");
           for (const table of TABLES[book]) counts.set(table, await copyTable(from, client, table));
+          for (const text of AFTER[book]) await client.query(text);
           await client.query("COMMIT");
         } catch (error) {
           await client.query("ROLLBACK");

@@ -77,8 +77,10 @@ async function within<T>(pool: Pool, begin: string, act: (client: Client) => Pro
   try {
     await client.query(begin);
     const made = await act(client);
-    await client.query("COMMIT");
+    const { command } = await client.query("COMMIT");
     isDoubtful = false;
+    // After a statement that failed Postgres makes a rollback of it, without an error.
+    if (command !== "COMMIT") throw new Error("a statement of this change failed: nothing of it was made");
     return made;
   } catch (error) {
     await client.query("ROLLBACK").then(

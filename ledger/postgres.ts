@@ -75,9 +75,20 @@ export async function migratePostgres(url: string): Promise<readonly string[]> {
   }
 }
 
-/** Runs a text whose values stand as `?`. Rows are lists of columns; integers and sums are bigint. */
-export async function runOn(client: Pool | Client, text: string, values: readonly unknown[]): Promise<unknown[][]> {
-  const { rows } = await client.query<unknown[]>({ text: numbered(text), values: [...values], rowMode: "array" });
+/** Runs a text whose values stand as `?`. Rows are lists of columns; integers and sums are bigint. `answerMs`: after that
+ *  long without an answer the connection is given up, and what became of the statement is open. */
+export async function runOn(
+  client: Pool | Client,
+  text: string,
+  values: readonly unknown[],
+  answerMs?: number,
+): Promise<unknown[][]> {
+  const { rows } = await client.query<unknown[]>({
+    text: numbered(text),
+    values: [...values],
+    rowMode: "array",
+    ...(answerMs === undefined ? {} : { query_timeout: answerMs }),
+  });
   return rows;
 }
 
@@ -111,6 +122,7 @@ export function poolOf(url: string): Pool {
     connectionString: url,
     max: MOST_CONNECTIONS,
     connectionTimeoutMillis: CONNECT_MS,
+    keepAlive: true,
     types: { getTypeParser },
   });
   // A connection that breaks while nobody asks anything of it is replaced; whoever asks hears it as an error of the query.

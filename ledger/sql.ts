@@ -1,4 +1,4 @@
-// What the two engines say differently, in one text that both run.
+// What readers say in SQL that takes a word of explanation, in one text that both engines run.
 import { sql } from "./drizzle.ts";
 import type { AnySQLiteColumn, SQL } from "./drizzle.ts";
 

@@ -259,13 +259,8 @@ function noteOwners(database: Sqlite, keyId: string, names: Partial<Pick<Key, "t
 export async function readBudgets(books: UsageBooks): Promise<Budget[]> {
   const tables = tablesOf(books);
   return toBudgets(
-    await tables
-      .select()
-      .from(budgets)
-      .where(isNull(budgets.removedAtMs))
-      .orderBy(budgets.createdAtMs, budgets.id)
-      .all(),
-    await tables.select().from(raises).where(isNull(raises.endedAtMs)).orderBy(raises.createdAtMs, raises.id).all(),
+    await tables.select().from(budgets).where(isNull(budgets.removedAtMs)).orderBy(budgets.id).all(),
+    await tables.select().from(raises).where(isNull(raises.endedAtMs)).orderBy(raises.id).all(),
   );
 }
 
@@ -273,8 +268,8 @@ export async function readBudgets(books: UsageBooks): Promise<Budget[]> {
 export function budgetsIn(database: Sqlite): Budget[] {
   const tables = drizzle(database);
   return toBudgets(
-    tables.select().from(budgets).where(isNull(budgets.removedAtMs)).orderBy(budgets.createdAtMs, budgets.id).all(),
-    tables.select().from(raises).where(isNull(raises.endedAtMs)).orderBy(raises.createdAtMs, raises.id).all(),
+    tables.select().from(budgets).where(isNull(budgets.removedAtMs)).orderBy(budgets.id).all(),
+    tables.select().from(raises).where(isNull(raises.endedAtMs)).orderBy(raises.id).all(),
   );
 }
 
@@ -299,13 +294,13 @@ function toBudgets(
 /** Freezes in force. */
 export async function readFreezes(books: UsageBooks): Promise<Freeze[]> {
   const rows = tablesOf(books).select().from(freezes).where(isNull(freezes.liftedAtMs));
-  return toFreezes(await rows.orderBy(freezes.createdAtMs, freezes.id).all());
+  return toFreezes(await rows.orderBy(freezes.id).all());
 }
 
 /** The same, for the writer. */
 export function freezesIn(database: Sqlite): Freeze[] {
   const rows = drizzle(database).select().from(freezes).where(isNull(freezes.liftedAtMs));
-  return toFreezes(rows.orderBy(freezes.createdAtMs, freezes.id).all());
+  return toFreezes(rows.orderBy(freezes.id).all());
 }
 
 function toFreezes(rows: readonly (typeof freezes.$inferSelect)[]): Freeze[] {

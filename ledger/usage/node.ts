@@ -1,6 +1,7 @@
 // A proxy as a node of books in Postgres: its number and epoch, and its batches, one after the other. Until it is known
 // what became of a batch, that one is sent again and no other: the same number is never booked twice.
 import { setTimeout as sleep } from "node:timers/promises";
+import { DatabaseError } from "pg";
 import { LedgerError } from "../books.ts";
 import type { AttemptId } from "../ids.ts";
 import { runOn } from "../postgres.ts";
@@ -64,6 +65,9 @@ export type Node = {
   readonly epoch: number;
   /** Its ids begin after this one. */
   readonly lastId: AttemptId;
+  /** Of the lease before, where it was taken again: the last batch that was booked, and whose work nobody else stood for.
+   *  It says what became of one whose answer got lost. */
+  readonly lastBefore: { readonly batch: number; readonly firsts: readonly AttemptId[] } | undefined;
   /** How far the clock here is ahead of the server's, in milliseconds. */
   readonly aheadMs: number;
   /** Books a batch. Resolves when it is committed; while the server is away it waits. Rejects with NodeFenced, with
@@ -76,15 +80,17 @@ export type Node = {
 };
 
 const AGAIN_MS = 100;
+/** A call that has no answer by then is asked again: a server that is gone sends none. */
+const ANSWER_MS = 15_000;
 const LARGEST_SKEW_MS = 2_000;
-/** Nothing was written, and nothing is wrong with the batch. */
-const AGAIN = new Set(["40P01", "40001", "55P03"]);
+/** What Postgres says of the rows themselves: no cardinality, no value, no constraint allows them. Of all else the batch is
+ *  not to blame, and it is asked again. */
+const OF_THE_ROWS = new Set(["21", "22", "23"]);
 
 /** Leases a node. Rejects with a LedgerError that names the setting in which it differs, who has its number, or how far
  *  its clock is off. */
 export async function leaseNode(pool: Pool, settings: NodeSettings, now: () => number = Date.now): Promise<Node> {
   const { name, agreed, wanted = null, before } = settings;
-  const sentAtMs = now();
   const [row] = await runOn(pool, "SELECT lease_node_v1(?, ?, ?, ?, ?)", [
     name,
     JSON.stringify(agreed),
@@ -92,8 +98,8 @@ export async function leaseNode(pool: Pool, settings: NodeSettings, now: () => n
     before?.node ?? null,
     before?.epoch ?? null,
   ]);
-  const heardAtMs = now();
   const leased = row?.[0] as Leased;
+  if ("wentBack" in leased) throw wentBack(`it does not know epoch ${before?.epoch} of node ${before?.node}`);
   if ("differs" in leased)
     throw new LedgerError(
       `the books in Postgres are kept with another ${leased.differs} (${leased.theirs}) than this proxy has. All proxies of one ledger have to have the same.`,
@@ -102,8 +108,7 @@ export async function leaseNode(pool: Pool, settings: NodeSettings, now: () => n
     throw new LedgerError(`node ${leased.taken} is taken by ${leased.name}. Give this proxy another number, or none.`);
   if ("full" in leased)
     throw new LedgerError("all 255 nodes of these books are in use, or something is open in them. End a proxy first.");
-  // The server's instant lies between those two.
-  const aheadMs = leased.atMs < sentAtMs ? sentAtMs - leased.atMs : Math.min(0, heardAtMs - leased.atMs);
+  const aheadMs = await readSkew(pool, now);
   const made = nodeOf(pool, leased, aheadMs);
   if (Math.abs(aheadMs) <= LARGEST_SKEW_MS) return made;
   await made.release();
@@ -112,36 +117,45 @@ export async function leaseNode(pool: Pool, settings: NodeSettings, now: () => n
   );
 }
 
+/** How far the clock here is ahead of the server's, as far as the way there and back can tell. */
+async function readSkew(pool: Pool, now: () => number): Promise<number> {
+  const sentAtMs = now();
+  const [row] = await runOn(pool, "SELECT now_ms()", []);
+  const heardAtMs = now();
+  const atMs = Number(row?.[0]);
+  // Its instant lies between those two.
+  return atMs < sentAtMs ? sentAtMs - atMs : Math.min(0, heardAtMs - atMs);
+}
+
 type Leased =
-  | { readonly node: number; readonly epoch: number; readonly lastId: number; readonly atMs: number }
+  | {
+      readonly node: number;
+      readonly epoch: number;
+      readonly lastId: number;
+      readonly doubt: { readonly batch: number; readonly firsts: readonly AttemptId[] } | null;
+    }
+  | { readonly wentBack: true }
   | { readonly differs: string; readonly theirs: string }
   | { readonly taken: number; readonly name: string }
   | { readonly full: true };
 
-function nodeOf(
-  pool: Pool,
-  { node, epoch, lastId }: { readonly node: number; readonly epoch: number; readonly lastId: number },
-  aheadMs: number,
-): Node {
+function nodeOf(pool: Pool, { node, epoch, lastId, doubt }: Extract<Leased, { node: number }>, aheadMs: number): Node {
   let number = 0;
   let last: Promise<unknown> = Promise.resolve();
 
   const send = async (work: string): Promise<Booked> => {
     for (;;) {
       try {
-        const [row] = await runOn(pool, "SELECT book_v1(?, ?, ?, ?)", [node, epoch, number + 1, work]);
+        const [row] = await runOn(pool, "SELECT book_v1(?, ?, ?, ?)", [node, epoch, number + 1, work], ANSWER_MS);
         number += 1;
         return row?.[0] as Booked;
       } catch (error) {
         const code = codeOf(error);
         if (code === "KM001") throw new NodeFenced(`node ${node} was given up, or leased anew`, { cause: error });
-        if (code === "KM002")
-          throw new DatabaseWentBack(
-            `the database has lost what it had acknowledged (${messageOf(error)}): an older copy of it answers. Bring the newer one back, or start this proxy anew to go on from here.`,
-          );
+        if (code === "KM002") throw wentBack(messageOf(error));
         if (code === "KM003") return { gone: JSON.parse((error as { detail?: string }).detail ?? "[]") as number[] };
-        // An error that Postgres answered has written nothing, and is the batch's; any other leaves open what became of it.
-        if (isAnswered(code) && !AGAIN.has(code)) throw error;
+        // What Postgres says of the rows has written nothing; any other error leaves open what became of them.
+        if (OF_THE_ROWS.has(code.slice(0, 2))) throw error;
         await sleep(AGAIN_MS);
       }
     }
@@ -151,6 +165,7 @@ function nodeOf(
     node,
     epoch,
     lastId,
+    lastBefore: doubt ?? undefined,
     aheadMs,
     book(work) {
       const text = JSON.stringify(work);
@@ -170,13 +185,15 @@ function nodeOf(
   };
 }
 
-/** Whether the server said so: five characters, and not that it is going away. */
-function isAnswered(code: string): boolean {
-  return /^[0-9A-Z]{5}$/.test(code) && !code.startsWith("08") && !code.startsWith("57") && !code.startsWith("53");
+/** What Postgres said, as its code of five characters; "": something else failed. */
+function codeOf(error: unknown): string {
+  return error instanceof DatabaseError ? (error.code ?? "") : "";
 }
 
-function codeOf(error: unknown): string {
-  return error instanceof Error && "code" in error ? String(error.code) : "";
+function wentBack(why: string): DatabaseWentBack {
+  return new DatabaseWentBack(
+    `the database has lost what it had acknowledged (${why}): an older copy of it answers. Bring the newer one back, or start this proxy anew to go on from here.`,
+  );
 }
 
 function messageOf(error: unknown): string {

@@ -7,7 +7,7 @@ import { bookedOf } from "./events.ts";
 import { attemptAtMs, firstAttemptId, formatAttemptId } from "../ids.ts";
 import type { AttemptId } from "../ids.ts";
 import type { Sqlite } from "../sqlite.ts";
-import { rowsOf, tablesOf, valueOf } from "../engine.ts";
+import { rowsOf, snapshotOf, tablesOf, valueOf } from "../engine.ts";
 import type { UsageBooks } from "../books.ts";
 import type { Rollups } from "./rollups.ts";
 import { audit, events, keys } from "./schema.ts";
@@ -212,7 +212,12 @@ type Said = Reassignment & { readonly events: number };
 
 /** Events that name another owner than the audit's corrections make of what they named first, and corrections that
  *  moved another number of events. One walk over both, in the order of attempts. */
-export async function readReassignDifferences(books: UsageBooks): Promise<string[]> {
+export function readReassignDifferences(books: UsageBooks): Promise<string[]> {
+  // As of one instant: a correction that is made meanwhile moves events before its record is read.
+  return snapshotOf(books, compareMoved);
+}
+
+async function compareMoved(books: UsageBooks): Promise<string[]> {
   const records = await tablesOf(books)
     .select()
     .from(audit)

@@ -98,6 +98,8 @@ async function compareFold(books: UsageBooks, { table, time, timeOf, pieceOf }: 
       ON corrected.attempt_id = events.attempt_id
     WHERE events.attempt_id >= ? AND events.attempt_id < ? GROUP BY 1, 2, 3, 4, 5, 6, 7, 8`;
   const stored = `SELECT ${[time, ...DIMENSIONS, ...SUMS].join(", ")} FROM ${table} WHERE ${time} >= ? AND ${time} < ?`;
+  // Before the walk: what comes meanwhile has events that the walk may not have seen.
+  const times = await rowsOf<[bigint | string]>(books, `SELECT DISTINCT ${time} FROM ${table} ORDER BY 1`);
   const found: string[] = [];
   const pieces: { readonly first: number | string; readonly end: number | string }[] = [];
   for (let from: AttemptId = 0; found.length < MOST_NAMED;) {
@@ -119,7 +121,7 @@ async function compareFold(books: UsageBooks, { table, time, timeOf, pieceOf }: 
     from = end;
   }
   // Sums of a time without events stand for none.
-  for (const [when] of await rowsOf<[bigint | string]>(books, `SELECT DISTINCT ${time} FROM ${table} ORDER BY 1`)) {
+  for (const [when] of times) {
     if (found.length >= MOST_NAMED) break;
     if (pieces.some(({ first, end }) => when >= first && when < end)) continue;
     const alone = `SELECT ${[time, ...DIMENSIONS, ...SUMS].join(", ")} FROM ${table} WHERE ${time} = ?`;

@@ -518,6 +518,7 @@ describe.skipIf(!hasPostgres)("the same books in SQLite and in Postgres", () => 
   let server: PostgresServer;
   let keyId: string;
   let folder: string;
+  let url: string;
   let sqlite: All | undefined;
   let postgres: All | undefined;
   let migrated: readonly (readonly string[])[];
@@ -533,7 +534,7 @@ describe.skipIf(!hasPostgres)("the same books in SQLite and in Postgres", () => 
     server = started;
     await writeOddities(folder);
     keyId = organisation.keyIds[0] ?? "";
-    const url = await server.database("books");
+    url = await server.database("books");
     migrated = [await migratePostgres(url), await migratePostgres(url)];
     copied = await copyToPostgres(folder, url);
     sqlite = await openAll(folder);
@@ -570,6 +571,16 @@ describe.skipIf(!hasPostgres)("the same books in SQLite and in Postgres", () => 
       const order = UNORDERED.has(name) ? inOrder : (value: unknown) => value;
       expect(order(other)).toEqual(order(one));
     }
+  });
+
+  it("what is written after the move goes on from what was moved", async () => {
+    const books = await openToWrite(url, "notices");
+    const before = await notices.readOutbox(books);
+    await notices.keepReply(books, "group-9", "{}", NOW_MS);
+    const after = await notices.readOutbox(books);
+    expect(after.length).toBe(before.length + 1);
+    expect(after.at(-1)?.id).toBeGreaterThan(before.at(-1)?.id ?? 0);
+    await books.close();
   });
 });
 

@@ -76,7 +76,7 @@ describe.skipIf(!hasPostgres)("nodes", () => {
   it("have a number each, begin after what was moved in, and agree or are refused, by name", async () => {
     await ask(url, `INSERT INTO meta VALUES ('moved_end', '${FIRST}')`);
     const [one, other] = [await lease("one"), await lease("other", { wanted: 7 })];
-    expect([one.node, one.epoch, one.lastId, other.node]).toEqual([1, 1, FIRST, 7]);
+    expect([one.node, one.lastId, one.lastBefore, other.node]).toEqual([1, FIRST, undefined, 7]);
     await expect(lease("third", { wanted: 7 })).rejects.toThrow("node 7 is taken by other");
     await expect(lease("third", { agreed: { ...AGREED, timezone: "Asia/Tokyo" } })).rejects.toThrow(
       "kept with another timezone (UTC) than this proxy has",
@@ -101,15 +101,25 @@ describe.skipIf(!hasPostgres)("nodes", () => {
     const call = async (number: number, work: Work): Promise<unknown> =>
       (await rowsOf(url, "SELECT book_v1($1, $2, $3, $4)", [node, epoch, number, JSON.stringify(work)]))[0]?.[0];
     const first = await call(1, { reservations: [open(FIRST)], events: [over(FIRST)], lastId: FIRST });
-    expect(await call(1, { events: [over(FIRST + 1)] })).toEqual(first);
+    expect(await call(1, { reservations: [open(FIRST)], events: [over(FIRST)], lastId: FIRST })).toMatchObject({
+      firsts: (first as { firsts: unknown }).firsts,
+    });
+    // The same number for something else is nobody's that this database knows.
+    await expect(call(1, { events: [over(FIRST + 1)] })).rejects.toThrow("the last one here is another 1");
     expect([await events(), await held()]).toEqual([[FIRST], []]);
-    await expect(call(3, {})).rejects.toThrow("the last one here is 1");
-    await expect(call(0, {})).rejects.toThrow("the last one here is 1");
+    await expect(call(3, {})).rejects.toThrow("the last one here is another 1");
+    await expect(call(0, {})).rejects.toThrow("the last one here is another 1");
     // An older copy of the database answers: what was acknowledged is not there.
     const other = await lease("other");
     await other.book({});
     await ask(url, `UPDATE nodes SET last_batch = 0 WHERE node = ${other.node}`);
     await expect(other.book({})).rejects.toThrow(DatabaseWentBack);
+    const third = await lease("third");
+    await ask(url, `UPDATE nodes SET epoch = epoch - 1 WHERE node = ${third.node}`);
+    await expect(third.book({})).rejects.toThrow(DatabaseWentBack);
+    await expect(lease("third", { before: third })).rejects.toThrow(DatabaseWentBack);
+    await ask(url, `DELETE FROM nodes WHERE node = ${third.node}`);
+    await expect(third.book({})).rejects.toThrow(DatabaseWentBack);
   });
 
   it("keep the number of a batch that cannot be held, and book the next one", async () => {
@@ -218,7 +228,9 @@ describe.skipIf(!hasPostgres)("nodes", () => {
       const settle = (by: Node, id: number, outcome: string) =>
         by.book({ requires: [id], events: [over(id, { outcome })] });
       const woken = await lease("paused", { before: paused });
-      expect([woken.node, woken.epoch]).toEqual([paused.node, paused.epoch + 2]);
+      expect([woken.node, woken.epoch > paused.epoch]).toEqual([paused.node, true]);
+      // It hears what became of its last batch: its answer may have got lost.
+      expect(woken.lastBefore).toEqual({ batch: 1, firsts: [] });
       // Before it woke another one has booked some as crashed; some race with it.
       const order = ids.flatMap((id) => [
         () => settle(woken, id, "complete"),
@@ -247,6 +259,33 @@ describe.skipIf(!hasPostgres)("nodes", () => {
     });
     expect(await back.book({ requires: [FIRST + 1], events: [over(FIRST + 1)] })).toMatchObject({ firsts: [] });
     expect([await events(), await held()]).toEqual([[FIRST, FIRST + 1], []]);
+  });
+
+  it("one that wakes while its orphan is booked does not keep it open", async () => {
+    const [one, lost] = [await lease("one"), await lease("lost")];
+    await lost.book({ reservations: [open(FIRST)] });
+    await age(one.node, "0 seconds", "16 seconds");
+    await age(lost.node, "16 seconds");
+    await one.fence(lost.node);
+    const client = await pool.connect();
+    await client.query("BEGIN");
+    const work = JSON.stringify({ requires: [FIRST], events: [over(FIRST, { outcome: "crash" })] });
+    await client.query("SELECT book_v1($1, $2, 1, $3)", [one.node, one.epoch, work]);
+    const back = await lease("lost", { before: lost });
+    const settled = back.book({ requires: [FIRST], events: [over(FIRST)] });
+    await sleep(50);
+    await client.query("COMMIT");
+    client.release();
+    expect(await settled).toEqual({ gone: [FIRST] });
+    expect([await events(), await held(), await back.release()]).toEqual([[FIRST], [], true]);
+  });
+
+  it("one that is refused decides nothing for the others", async () => {
+    await lease("one");
+    await expect(lease("wrong", { agreed: { prices: "old", timezone: "Asia/Tokyo" } })).rejects.toThrow(
+      "another timezone",
+    );
+    expect((await lease("right", { agreed: { ...AGREED, prices: "new" } })).node).toBe(2);
   });
 
   it("work has one that stands for it, and any node settles it, once", async () => {

@@ -115,7 +115,6 @@ CREATE TABLE usage.rollup_hour_of_node (
   estimated bigint NOT NULL, unknown bigint NOT NULL, unpriced bigint NOT NULL, inferred bigint NOT NULL,
   PRIMARY KEY (hour_ms, key_id, provider, model, requested_model, team, project, env, node)
 );
--- Each node keeps sums of its own: two never wait for each other.
 CREATE TABLE usage.rollup_day_of_node (
   node bigint NOT NULL,
   day usage.words NOT NULL,
@@ -480,7 +479,7 @@ CREATE TABLE billing.forecasts (
   p10_nano_usd bigint NOT NULL, p50_nano_usd bigint NOT NULL, p90_nano_usd bigint NOT NULL,
   -- The largest hour of the seven days before it was made.
   largest_hour_nano_usd bigint NOT NULL,
-  -- The hours of the "window", their shares of p50, as a JSON array of nano-USD.
+  -- The hours of the window, their shares of p50, as a JSON array of nano-USD.
   hours usage.words NOT NULL,
   PRIMARY KEY (scope, scope_id, window_id)
 );
