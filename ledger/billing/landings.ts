@@ -36,21 +36,21 @@ export async function readRests(
   atMs: number,
   { scope, id, window }: ForecastFilter = {},
 ): Promise<Rest[]> {
-  const rows = (
-    await tablesOf(billing)
-      .select()
-      .from(landings)
-      .where(
-        and(
-          lte(landings.startMs, atMs),
-          gt(landings.endMs, atMs),
-          scope === undefined ? undefined : eq(landings.scope, scope),
-          id === undefined ? undefined : eq(landings.scopeId, id),
-          window === undefined ? undefined : eq(landings.window, window),
-        ),
-      )
-      .all()
-  ).map(({ scopeId, hours, ...row }) => ({
+  const found = await tablesOf(billing)
+    .select()
+    .from(landings)
+    .where(
+      and(
+        lte(landings.startMs, atMs),
+        gt(landings.endMs, atMs),
+        scope === undefined ? undefined : eq(landings.scope, scope),
+        id === undefined ? undefined : eq(landings.scopeId, id),
+        window === undefined ? undefined : eq(landings.window, window),
+      ),
+    )
+    .orderBy(landings.scope, landings.scopeId, landings.window)
+    .all();
+  const rows = found.map(({ scopeId, hours, ...row }) => ({
     ...row,
     id: scopeId,
     hours: (JSON.parse(hours) as string[]).map(BigInt),

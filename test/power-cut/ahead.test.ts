@@ -2,7 +2,7 @@
 import { setTimeout as sleep } from "node:timers/promises";
 import { describe, expect, it } from "vitest";
 import { startFakeProvider } from "../fake/provider.ts";
-import { answerSlowly } from "../fake/slow-chat.ts";
+import { answerSlowly, slowChat } from "../fake/slow-chat.ts";
 import { readAllEvents } from "../start-proxy.ts";
 import { askSlowly, setBudget, whileRunning } from "./program.ts";
 import { canRecord, createRecorder } from "./recorder.ts";
@@ -25,16 +25,27 @@ function ask(url: string, n: number, stream: boolean): { readonly got: Got; read
   return { got, over: read() };
 }
 
+/** What such a provider says to whoever asks it directly. */
+async function wordsOf(body: string): Promise<string> {
+  const provider = await startFakeProvider(answerSlowly);
+  const answer = await fetch(`${provider.url}/v1/chat/completions`, { method: "POST", body });
+  const words = await answer.text();
+  await provider.close();
+  return words;
+}
+
 describe.skipIf(!canRecord)("what is sent and what is answered waits for the disk as it says", () => {
   it.concurrent.each(["power", "power_before_send", "process"])("with durability %s", async (durability) => {
     const waitsForNothing = durability === "process";
     const { folder, environment, whileSyncs } = createRecorder();
     const provider = await startFakeProvider(answerSlowly);
+    const words = await wordsOf(slowChat(1, true));
     await whileRunning(provider.url, folder, { ...environment, KEYMETER_DURABILITY: durability }, async (program) => {
       const { url } = program;
       const startedMs = performance.now();
       const whole = ask(url, 1, true);
       await whole.over;
+      expect(whole.got.text).toBe(words);
       // Longer than anything here takes that does not wait for the disk, however slow the machine is now.
       const aWhileMs = Math.max(LEAST_WHILE_MS, 2 * (performance.now() - startedMs));
       await sleep(LEAST_WHILE_MS);
