@@ -101,7 +101,7 @@ export async function readWorkTokens(
     `SELECT attempt_id, key_id, CAST(NULL AS BIGINT) FROM reservations WHERE work_id IS NOT NULL AND provider = ? AND attempt_id >= ?
     UNION ALL
     SELECT attempt_id, key_id, input + cache_read + cache_write + output FROM booked
-    WHERE attempt_id IN (SELECT attempt_id FROM things WHERE provider = ? AND attempt_id >= ?)`,
+    WHERE attempt_id IN (SELECT attempt_id FROM things WHERE provider = ? AND attempt_id >= ?) ORDER BY 1`,
     provider,
     first,
     provider,
@@ -132,7 +132,7 @@ export async function readStraddling(
     usage,
     `SELECT key_id, at_ms / ${HOUR_MS} + 1, SUM(input + cache_read + cache_write + output), COUNT(*)
       FROM booked WHERE attempt_id >= ? AND attempt_id < ? AND provider = ? AND (at_ms + COALESCE(duration_ms, 0)) / ${HOUR_MS} > at_ms / ${HOUR_MS}
-    GROUP BY 1, 2`,
+    GROUP BY 1, 2 ORDER BY 1, 2`,
     firstAttemptId(sinceMs - HOUR_MS),
     firstAttemptId(untilMs),
     provider,
@@ -166,7 +166,7 @@ export async function readUnderWay(usage: UsageBooks, provider: string, atMs: nu
   >(
     usage,
     `SELECT key_id, model, COALESCE(tier, ''), SUM(input), SUM(cache_read), SUM(cache_write), SUM(output) FROM booked
-      WHERE attempt_id >= ? AND attempt_id < ? AND provider = ? AND at_ms + COALESCE(duration_ms, 0) >= ? GROUP BY 1, 2, 3`,
+      WHERE attempt_id >= ? AND attempt_id < ? AND provider = ? AND at_ms + COALESCE(duration_ms, 0) >= ? GROUP BY 1, 2, 3 ORDER BY 1, 2, 3`,
     firstAttemptId(atMs - HOUR_MS),
     firstAttemptId(atMs),
     provider,
