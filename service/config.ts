@@ -58,7 +58,13 @@ export const SHARED_SETTINGS = {
   dataDir: {
     place: "data_dir",
     env: "KEYMETER_DATA_DIR",
-    schema: z.string().min(1),
+    schema: z
+      .string()
+      .min(1)
+      .refine(
+        (path) => !/^\w+:\/\//.test(path),
+        "has to be a folder such as ./data; books in a database are not offered yet",
+      ),
     fallback: "./data",
     says: "the ledgers and the secrets made on the first start",
   },

@@ -608,7 +608,12 @@ async function pagesOf({ usage, billing }: All, dataDir: string, keyId: string):
   const paths = ["overview", "changes", "teams", "keys", "bills", "models", "refused", "chargeback", `key.ID`].flatMap(
     (page) => ["", ".json"].map((form) => (page === "key.ID" ? `key${form}?id=${keyId}` : `${page}${form}`)),
   );
-  for (const path of [...paths, `bill?provider=openai&day=${dayBefore(9)}`, `focus.csv?since=${FIRST}&until=${END}`]) {
+  for (const path of [
+    ...paths,
+    "team?id=search",
+    `bill?provider=openai&day=${dayBefore(9)}`,
+    `focus.csv?since=${FIRST}&until=${END}`,
+  ]) {
     const answer = await app.inject({ url: `/${path}`, headers: { authorization: `Bearer ${token.reveal()}` } });
     made.set(`${path} ${answer.statusCode}`, answer.rawPayload);
   }

@@ -4,6 +4,7 @@ import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { LedgerError } from "../../ledger/books.ts";
 import type { BookName } from "../../ledger/books.ts";
 import { copyToPostgres, TABLES } from "../../ledger/move.ts";
+import { loadProxyConfig } from "../../proxy/config.ts";
 import { openToWrite, openUsage } from "../../ledger/open.ts";
 import { migratePostgres, numbered, shownUrl } from "../../ledger/postgres.ts";
 import { openScratch } from "../../ledger/sqlite.ts";
@@ -21,6 +22,13 @@ describe("values in a text", () => {
   ])("%s", (text, expected) => {
     expect(numbered(text)).toBe(expected);
   });
+});
+
+it("no setting leads there yet: a data folder that is a URL is refused, with what it has to be", () => {
+  for (const place of ["postgres://me:secret@db.example.test/books", "https://example.test/data"])
+    expect(() => loadProxyConfig({ KEYMETER_DATA_DIR: place })).toThrow(
+      /KEYMETER_DATA_DIR.*has to be a folder such as \.\/data/,
+    );
 });
 
 it("a URL is shown without its password", () => {
@@ -247,7 +255,7 @@ describe.skipIf(!hasPostgres)("books in Postgres", () => {
   };
 
   it("one sentence for each database that is not what it has to be", async () => {
-    expect(await refused(await server.database("empty"))).toContain("Run `keymeter ledger migrate` once");
+    expect(await refused(await server.database("empty"))).toContain("Its schema has to be brought up to date first");
     expect(await refused(url.replace(/\/books$/, "/nowhere"))).toContain("there is no such database");
     expect(await refused(url.replace("keymeter@", "nobody:secret@"))).toMatch(
       /nobody:\*\*\*@.*role "nobody" does not exist/,
