@@ -243,6 +243,7 @@ function placesIn(values: unknown, section: string, prefix = ""): string[] {
 }
 
 function show(value: unknown): string {
-  const text = typeof value === "string" ? `"${value}"` : JSON.stringify(value);
+  // Whoever has a URL where none belongs may have one with a password.
+  const text = (typeof value === "string" ? `"${value}"` : JSON.stringify(value)).replace(/:\/\/[^@/"]*@/g, "://***@");
   return text.length > 60 ? `${text.slice(0, 60)}…` : text;
 }

@@ -1,5 +1,5 @@
 // Every reader of the books, asked of the same books in SQLite and in a real Postgres: both give the same, to the last
-// byte. Only rows whose order a reader does not promise are put in order first.
+// byte and in the same order.
 import { readdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import Fastify from "fastify";
@@ -11,7 +11,7 @@ import { createTurn } from "../../collector/turn.ts";
 import { createPriceBook } from "../../ledger/prices/price-book.ts";
 import { createLog } from "../../service/log.ts";
 import { Secret } from "../../service/secret.ts";
-import { readExpectations, readPlans, withoutPlans, addPlan } from "../../ledger/billing/plans.ts";
+import { readExpectations, readPlans, withoutPlans } from "../../ledger/billing/plans.ts";
 import * as bills from "../../ledger/billing/bills.ts";
 import * as billedHours from "../../ledger/billing/billed-hours.ts";
 import * as closedDays from "../../ledger/billing/closed-days.ts";
@@ -50,14 +50,13 @@ import { readStated } from "../../ledger/usage/stated.ts";
 import { readThingOwners, readThings } from "../../ledger/usage/things.ts";
 import { readUnsureEvents } from "../../ledger/usage/unsure-events.ts";
 import { readFoldDifferences, readRegisterDifferences } from "../../ledger/usage/verify.ts";
-import { openWriter } from "../../ledger/usage/writer.ts";
 import { createCalendar } from "../../ledger/windows.ts";
+import { writeOddities } from "../oddities.ts";
 import { writeOrganisation } from "../organisation.ts";
 import { hasPostgres, startPostgres } from "../postgres.ts";
 import type { PostgresServer } from "../postgres.ts";
 import { IS_CI, SEED } from "../seed.ts";
 import { temporaryFolder } from "../start-proxy.ts";
-import { event } from "../usage-event.ts";
 
 type All = { readonly usage: UsageBooks; readonly billing: BillingBooks; readonly notices: NoticesBooks };
 
@@ -230,8 +229,6 @@ const READERS: { readonly [name: string]: (all: All, keyId: string) => Promise<u
   findMute: (all) => notices.findMute(all.notices, "group-1", NOW_MS),
 };
 const END_OF_TIME = 4_000_000_000_000;
-/** What these promise no order of. Of all others the order is part of what is compared. */
-const UNORDERED = new Set(["readKeys", "readLimits", "readMeteredCredentials"]);
 
 async function listOf<T>(all: AsyncIterable<T>): Promise<T[]> {
   const found: T[] = [];
@@ -247,239 +244,6 @@ async function each<T>(read: (provider: string) => Promise<T>): Promise<T[]> {
 
 function dayBefore(days: number): string {
   return new Date(NOW_MS - days * DAY_MS).toISOString().slice(0, 10);
-}
-
-/** What an organisation's quiet weeks do not have: one of everything else that books can hold. */
-async function writeOddities(folder: string): Promise<string> {
-  let clock = NOW_MS - 3 * DAY_MS;
-  const open = () =>
-    openWriter({
-      path: join(folder, "usage.db"),
-      durability: "process",
-      zone: "Asia/Kathmandu",
-      capMode: "enforce",
-      now: () => clock,
-    });
-  const writer = await open();
-  const key = (id: string, name: string) => ({
-    type: "createKey" as const,
-    digest: id.padEnd(64, "0"),
-    key: {
-      id,
-      kind: "virtual" as const,
-      provider: undefined,
-      name,
-      team: "search",
-      project: "",
-      env: "",
-      owner: "",
-      state: "active" as const,
-      hint: "odd1",
-      createdAtMs: clock,
-      expiresAtMs: clock + 90 * DAY_MS,
-      purpose: "what is odd",
-      policy: { models: ["gpt-*"] },
-    },
-  });
-  await writer.change(key("key_odd", "odd — ключ 🔑"), "somebody@example.test");
-  const scopes = [{ team: "search" }, { keyId: "key_odd", model: "g*t_5%" }, { provider: "openai", env: "prod" }];
-  for (const [i, window] of (["hour", "week", "total"] as const).entries())
-    await writer.change(
-      {
-        type: "setBudget",
-        budget: {
-          id: `bud_odd_${i}`,
-          scope: scopes[i] ?? {},
-          window,
-          amountNanoUsd: 9_007_199_254_740_993n,
-          kind: "hard",
-          mode: i === 1 ? "expected" : "strict",
-          createdAtMs: clock,
-          thresholds: [50, 90],
-        },
-      },
-      "test",
-    );
-  await writer.change(
-    {
-      type: "raiseBudget",
-      raise: {
-        id: "raise_1",
-        budgetId: "bud_odd_1",
-        amountNanoUsd: 5n,
-        reason: "it's a launch",
-        createdAtMs: clock,
-        untilMs: NOW_MS + DAY_MS,
-      },
-    },
-    "test",
-  );
-  await writer.change(
-    {
-      type: "freeze",
-      freeze: { id: "fr_1", scope: { team: "nobody" }, reason: 'quiet; "please"', createdAtMs: clock },
-    },
-    "test",
-  );
-  await writer.change(
-    {
-      type: "setLimits",
-      limits: { scope: "team:search", requestsPerMinute: 60, tokensPerMinute: undefined, concurrent: 2, bodyBytes: 9 },
-    },
-    "test",
-  );
-  writer.countRefused("key_odd", "gpt-5.2", "limit");
-  writer.countRefused("", "", "unknown_key");
-  await writer.noteSeen({
-    credentials: PROVIDERS.map((provider, i) => ({ provider, credential: `fp_${i}`, hint: `hin${i}`, atMs: SINCE_MS })),
-    addresses: [
-      { keyId: "key_odd", address: "192.0.2.1", atMs: SINCE_MS },
-      { keyId: "key_odd", address: "2001:db8::7", atMs: NOW_MS - HOUR_MS },
-    ],
-  });
-  const tags = [
-    undefined,
-    '{"feature":"search"}',
-    '{"feature":"a \\"quoted\\" — one","n":"007"}',
-    '{"other":"x"}',
-    '{"feature":""}',
-  ];
-  const settled: number[] = [];
-  for (let i = 0; i < 40; i++) {
-    clock += 37 * 60_000;
-    const attemptId = writer.nextAttemptId();
-    settled.push(attemptId);
-    const isUnsure = i % 4 === 0;
-    await writer.settle(
-      event(attemptId, i % 7 === 0 ? undefined : BigInt(i) * 1_234_567n, {
-        keyId: "key_odd",
-        team: i % 3 === 0 ? "" : "search",
-        project: i % 5 === 0 ? "Zürich" : "alpha_1%",
-        requestedModel: ["gpt-5.2", "latest", "g%t_5x"][i % 3] ?? "",
-        servedModel: i % 3 === 1 ? "gpt-5-2026" : undefined,
-        tier: i % 6 === 0 ? "batch,flex" : undefined,
-        endpoint: i % 8 === 0 ? "batches" : "chat_completions",
-        tags: tags[i % tags.length],
-        usage: { input: i, cache_write_30m: 3, cache_write_12h: 4, cache_write_5m: 1, output: i * 2 },
-        usageState: isUnsure ? "estimated" : i % 9 === 1 ? "unknown" : "reported",
-        priceConfidence: i % 7 === 0 ? "unpriced" : i % 5 === 0 ? "inferred" : "exact",
-        priceVersion: "odd",
-        costLines: i % 7 === 0 ? [] : [{ unit: "input", quantity: i, price: 5n, costNanoUsd: BigInt(i) }],
-        statedCostNanoUsd: i % 6 === 1 ? BigInt(i) * 1_300_000n : undefined,
-        outcome: (["complete", "client_left", "upstream_failed", "upstream_rejected"] as const)[i % 4] ?? "complete",
-        httpStatus: [200, 500, undefined, 401][i % 4],
-        durationMs: i % 10 === 0 ? 50 * 60_000 : 900,
-        firstByteMs: i % 3 === 0 ? undefined : 100 + i,
-        reasoning: i % 2 === 0 ? i : undefined,
-      }),
-    );
-  }
-  await writer.change(
-    {
-      type: "adjust",
-      adjustments: settled.slice(0, 6).map((attemptId, i) => ({
-        source: i % 2 === 0 ? "reprice" : "bill",
-        sourceId: `odd-${i}`,
-        attemptId,
-        amountNanoUsd: BigInt(i) * 1_000n - 2_000n,
-        unpriced: i === 0 ? -1 : 0,
-        inferred: 0,
-        detail: "odd",
-      })),
-    },
-    "test",
-  );
-  await writer.change(
-    {
-      type: "reassign",
-      keyId: "key_odd",
-      first: 0,
-      end: settled[20] ?? 0,
-      from: {},
-      to: { team: "later" },
-      current: {},
-    },
-    "test",
-  );
-  const work = writer.nextAttemptId();
-  const subject = { keyId: "key_odd", team: "search", project: "", env: "", provider: "openai", model: "gpt-5.2" };
-  await writer.reserve({ attemptId: work, subject, boundNanoUsd: 77n, expectedNanoUsd: 70n }, "batches", '{"a":"b"}');
-  await writer.suspend(work, "batch_1", ["batch"]);
-  await writer.own(settled[1] ?? 0, "openai", "key_odd", ["file_1", "file_2"]);
-  await writer.own(settled[2] ?? 0, "anthropic", "key_odd", ["file_1"]);
-  await writer.close();
-  // A start seals the days that are over.
-  clock = NOW_MS;
-  await (await open()).close();
-  const billing = await openToWrite(folder, "billing", "process");
-  await addPlan(billing, {
-    id: "plan_1",
-    scope: "team",
-    scopeId: "search",
-    fromMs: NOW_MS - 5 * HOUR_MS,
-    toMs: NOW_MS + 5 * HOUR_MS,
-    factor: 1.75,
-    why: "a launch",
-    madeBy: "somebody@example.test",
-    madeAtMs: NOW_MS - DAY_MS,
-  });
-  await bills.replaceUsage(billing, "openai", SINCE_MS, NOW_MS, [
-    { hourMs: SINCE_MS, unit: "requests", quantity: 12, billedKey: "key_demo", model: "gpt-5.2" },
-    { hourMs: SINCE_MS, unit: "input", quantity: 3 },
-  ]);
-  await bills.replaceProviderKeys(
-    billing,
-    "openai",
-    [{ billedKey: "key_demo", name: "demo", hint: "sk-…demo", state: "active" }],
-    NOW_MS,
-  );
-  await bills.noteImport(billing, "openai", NOW_MS, { error: "no answer" });
-  await bills.noteUsage(billing, "openai", NOW_MS, { asOfMs: NOW_MS - HOUR_MS });
-  await billedHours.replaceBilledHours(billing, "openai", [
-    { provider: "openai", hourMs: SINCE_MS, billedKey: "", model: "gpt-5.2", costNanoUsd: 1_000_000_000_000_007n },
-    { provider: "openai", hourMs: SINCE_MS + HOUR_MS, billedKey: "key_demo", model: "", costNanoUsd: -5n },
-  ]);
-  // A closed day's bill says more now.
-  const [closed] = await closedDays.readClosed(billing, FIRST, END);
-  if (!closed) throw new Error("no day is closed");
-  const { provider, day } = closed;
-  const fee = { kind: "fee", amountNanoUsd: 7n, resolutionNanoUsd: 1n, raw: "{}" } as const;
-  await bills.replaceBills(billing, [{ provider, day, source: "test", asOfMs: NOW_MS + 1, lines: [fee] }], NOW_MS, {
-    isForced: true,
-  });
-  await leaks.dismissLeak(billing, "openai", "key_nobody_knows", "ours", NOW_MS - 2 * HOUR_MS);
-  await billing.close();
-  await writeNotices(folder);
-  return "key_odd";
-}
-
-async function writeNotices(place: string): Promise<void> {
-  const books = await openToWrite(place, "notices", "process");
-  await notices.keepDelivery(books, "group-1", "keymeter", '{"a":1}', SINCE_MS);
-  await notices.keepDelivery(books, "group-1", "http://127.0.0.1:9093", '{"b":2}', NOW_MS);
-  await notices.keepReply(books, "group-1", '{"text":"reply"}', NOW_MS);
-  await notices.keepDigest(books, "digest-1", NOW_MS);
-  const [row] = await notices.readOutbox(books);
-  if (!row) throw new Error("nothing waits");
-  const said = {
-    channel: "C1",
-    ts: "1.2",
-    state: "firing",
-    text: "key-1 spends 100%",
-    severity: "critical",
-    body: "of key-1",
-    figureNanoUsd: 5n,
-  } as const;
-  await notices.noteSending(books, row.id, NOW_MS);
-  await notices.noteSaid(books, row, undefined, said, [{ kind: "picture", payload: "{}" }], NOW_MS, NOW_MS);
-  await notices.keepMute(books, {
-    groupKey: "group-1",
-    untilMs: NOW_MS + 1,
-    mutedBy: "U1",
-    mutedAtMs: NOW_MS,
-    silence: null,
-  });
-  await books.close();
 }
 
 async function openAll(place: string): Promise<All> {
@@ -532,7 +296,7 @@ describe.skipIf(!hasPostgres)("the same books in SQLite and in Postgres", () => 
       startPostgres(),
     ]);
     server = started;
-    await writeOddities(folder);
+    await writeOddities(folder, SINCE_MS, NOW_MS);
     keyId = organisation.keyIds[0] ?? "";
     url = await server.database("books");
     migrated = [await migratePostgres(url), await migratePostgres(url)];
@@ -568,8 +332,7 @@ describe.skipIf(!hasPostgres)("the same books in SQLite and in Postgres", () => 
     for (const id of [keyId, "key_odd"]) {
       const [one, other] = [await read(sqlite, id), await read(postgres, id)];
       expect(isEmpty(one), `${name} finds something`).toBe(NOTHING.has(name));
-      const order = UNORDERED.has(name) ? inOrder : (value: unknown) => value;
-      expect(order(other)).toEqual(order(one));
+      expect(other).toEqual(one);
     }
   });
 
@@ -641,13 +404,4 @@ const NOTHING = new Set<string>([
 function isEmpty(value: unknown): boolean {
   if (value instanceof Map || value instanceof Set) return value.size === 0;
   return value === undefined || (Array.isArray(value) && value.length === 0);
-}
-
-/** Lists, at whatever depth, by what they hold. */
-function inOrder(value: unknown): unknown {
-  const text = (one: unknown): string =>
-    JSON.stringify(one, (_name, inner: unknown) => (typeof inner === "bigint" ? `${inner}n` : inner));
-  if (Array.isArray(value)) return value.map(inOrder).toSorted((a, b) => (text(a) < text(b) ? -1 : 1));
-  if (value === null || typeof value !== "object" || value instanceof Map || value instanceof Set) return value;
-  return Object.fromEntries(Object.entries(value).map(([name, inner]) => [name, inOrder(inner)]));
 }

@@ -27,7 +27,7 @@ describe("values in a text", () => {
 it("no setting leads there yet: a data folder that is a URL is refused, with what it has to be", () => {
   for (const place of ["postgres://me:secret@db.example.test/books", "https://example.test/data"])
     expect(() => loadProxyConfig({ KEYMETER_DATA_DIR: place })).toThrow(
-      /KEYMETER_DATA_DIR.*has to be a folder such as \.\/data/,
+      /^(?![^]*secret)[^]*KEYMETER_DATA_DIR.*has to be a folder such as \.\/data/,
     );
 });
 
