@@ -48,7 +48,8 @@ export const HOUR_MS = 3_600_000;
 
 export const DAY_MS = 24 * HOUR_MS;
 
-const PAGE = 5_000;
+/** Events that are folded before others get a turn. */
+const PAGE = 1_000;
 
 /** Folds every event of a UTC day, by provider. Reads usage.db in pages, never for long at a time. */
 async function foldDay(usage: UsageBooks, day: string): Promise<Map<string, MeteredLine[]>> {

@@ -119,6 +119,8 @@ async function compareFold(books: UsageBooks, { table, time, timeOf, pieceOf }: 
     );
     pieces.push(piece);
     from = end;
+    // Others get a turn between two pieces.
+    await new Promise((resolve) => setImmediate(resolve));
   }
   // Sums of a time without events stand for none.
   for (const [when] of times) {
