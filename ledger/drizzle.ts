@@ -30,6 +30,6 @@ export const {
 export const { drizzle } = driver;
 /** drizzle over a function that runs a text: what both engines share. */
 export const drizzleOver = remote.drizzle;
-export const { customType, real, sqliteTable, sqliteView, text } = tables;
+export const { customType, real, SQLiteAsyncDialect, sqliteTable, sqliteView, text } = tables;
 export type { SQL } from "drizzle-orm";
 export type { AnySQLiteColumn, SQLiteColumnBuilderBase, SQLiteTable } from "drizzle-orm/sqlite-core";

@@ -87,6 +87,11 @@ function isPlain(value: unknown): boolean {
   return ["string", "number", "bigint"].includes(typeof value);
 }
 
+/** What runs single statements on a book. */
+export function runOf(books: Books<BookName>): Run {
+  return boundTo(books).engine.run;
+}
+
 /** Changes whenever something is written into the book: what was read of it before stands no longer. */
 export function markOf(books: Books<BookName>): Promise<string> {
   return boundTo(books).engine.mark();
@@ -121,7 +126,7 @@ function boundTo(books: Books<BookName>): { readonly engine: Engine; readonly ta
 
 function overRun(run: Run) {
   const tables = drizzleOver(async (text, values, method) => {
-    const rows = await run(text.replace(CONFLICT, withoutTable), values as unknown[]);
+    const rows = await run(portable(text), values as unknown[]);
     // Of `get` drizzle takes the row itself; none is undefined, though its type has no word for it.
     return { rows: method === "get" ? (rows[0] as unknown[]) : rows };
   });
@@ -136,12 +141,13 @@ function overRun(run: Run) {
   return tables;
 }
 
-/** drizzle writes "table"."column" there, which only SQLite reads. */
-const CONFLICT = / on conflict \([^)]*\)/;
-
-function withoutTable(target: string): string {
-  return target.replace(/"\w+"\.(?=")/g, "");
+/** A text of drizzle's as both engines read it: where rows are in conflict it writes "table"."column", which only SQLite
+ *  does. */
+export function portable(text: string): string {
+  return text.replace(CONFLICT, (target) => target.replace(/"\w+"\.(?=")/g, ""));
 }
+
+const CONFLICT = / on conflict \([^)]*\)/;
 
 type Session = {
   prepareQuery: (...asked: unknown[]) => {

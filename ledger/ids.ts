@@ -8,14 +8,24 @@ const PER_MS = 4_096;
 
 export type AttemptId = number;
 
+/** Of several nodes each makes the ids whose low bits are its own: 16 a millisecond, and then ids that are a little ahead. */
+const NODES = 256;
+
 /** Makes ids that never repeat nor go back. `last` is the largest id in the books, or the largest that does not lie
- *  ahead of a clock that was accepted; `taken` are those that do. */
-export function createAttemptIds(last: AttemptId, now: () => number, taken: Iterable<AttemptId> = []): () => AttemptId {
+ *  ahead of a clock that was accepted; `taken` are those that do. `node`: which of several makes them. */
+export function createAttemptIds(
+  last: AttemptId,
+  now: () => number,
+  taken: Iterable<AttemptId> = [],
+  node: () => number | undefined = () => undefined,
+): () => AttemptId {
   let previous = last;
   const ahead = new Set(taken);
   return () => {
     previous = Math.max(previous + 1, firstAttemptId(now()));
-    while (ahead.has(previous)) previous += 1;
+    const own = node();
+    if (own !== undefined) previous += (own - (previous % NODES) + NODES) % NODES;
+    while (ahead.has(previous)) previous += own === undefined ? 1 : NODES;
     return previous;
   };
 }

@@ -71,7 +71,7 @@ async function markOf(client: Pool | Client, name: BookName): Promise<string> {
 }
 
 /** Runs something in a transaction on a connection of its own. One that is in doubt is not used again. */
-async function within<T>(pool: Pool, begin: string, act: (client: Client) => Promise<T>): Promise<T> {
+export async function within<T>(pool: Pool, begin: string, act: (client: Client) => Promise<T>): Promise<T> {
   const client = await pool.connect();
   let isDoubtful = true;
   try {

@@ -1,10 +1,11 @@
 // The books on SQLite: which connections stand behind a handle. Reads have one of their own, so that a change that
 // waits for something is never seen half made, and never takes a read of somebody else into it.
+import { answerOf } from "./asking.ts";
 import { LedgerError } from "./books.ts";
 import type { BookName, Books } from "./books.ts";
 import { bind, unbind } from "./engine.ts";
 import type { Engine, Run } from "./engine.ts";
-import type { Sqlite, Statement } from "./sqlite.ts";
+import type { Sqlite } from "./sqlite.ts";
 
 const connections = new WeakMap<Books<BookName>, Sqlite>();
 
@@ -70,27 +71,8 @@ function handle<Name extends BookName>(
   return bind(made, engineOf(sqlite));
 }
 
-/** Statements are kept: the same texts come again and again. */
-const MOST_KEPT = 200;
-
 function engineOf(sqlite: Sqlite): Engine {
-  const kept = new Map<string, Statement>();
-  const prepare = (text: string): Statement => {
-    let statement = kept.get(text);
-    if (!statement) {
-      statement = sqlite.prepare(text);
-      if (statement.reader) statement.raw();
-      if (kept.size >= MOST_KEPT) kept.clear();
-      kept.set(text, statement);
-    }
-    return statement;
-  };
-  const run: Run = async (text, values) => {
-    const statement = prepare(text);
-    if (statement.reader) return statement.all(...values) as unknown[][];
-    statement.run(...values);
-    return [];
-  };
+  const run: Run = async (text, values) => answerOf(sqlite, { text, values });
   let last: Promise<unknown> = Promise.resolve();
   return {
     run,

@@ -2,11 +2,12 @@
 // windows of its event, and the same correction twice is one.
 import { createHash } from "node:crypto";
 import { ChangeRefused } from "./change-refused.ts";
-import { asc, drizzle, eq, gt, sql } from "../drizzle.ts";
+import { askRows, ONE, tell, write } from "../asking.ts";
+import type { Asking } from "../asking.ts";
+import { asc, eq, gt, sql } from "../drizzle.ts";
 import { bookedOf } from "./events.ts";
 import type { AttemptId } from "../ids.ts";
 import type { NanoUsd } from "../money.ts";
-import type { Sqlite } from "../sqlite.ts";
 import { snapshotOf, tablesOf } from "../engine.ts";
 import type { UsageBooks } from "../books.ts";
 import type { PriceConfidence } from "../prices/price-book.ts";
@@ -27,27 +28,22 @@ export type Adjustment = {
   readonly detail: string;
 };
 
-/** Books corrections and their effect on the sums, inside the writer's transaction, under the number of the audit
+/** Books corrections and their effect on the sums, in the transaction of the change, under the number of the audit
  *  record that will hold their digest. Those that are there already change nothing; returns the others. Throws
  *  ChangeRefused for an attempt without an event. */
-export function addAdjustments(
-  database: Sqlite,
+export function* addAdjustments(
   rollups: Rollups,
   list: readonly Adjustment[],
   atMs: number,
   auditSeq: number,
-): Adjustment[] {
-  const books = drizzle(database);
+): Asking<Adjustment[]> {
   const added: Adjustment[] = [];
   for (const adjustment of list) {
-    const event = books.select().from(events).where(eq(events.attemptId, adjustment.attemptId)).get();
+    const [event] = yield* askRows(events, eq(events.attemptId, adjustment.attemptId));
     if (!event) throw new ChangeRefused(`there is no event of attempt ${adjustment.attemptId} that could be adjusted`);
-    const inserted = books
-      .insert(adjustments)
-      .values({ ...adjustment, madeAtMs: atMs, auditSeq })
-      .onConflictDoNothing()
-      .run();
-    if (inserted.changes === 0) continue;
+    const row = { ...adjustment, madeAtMs: atMs, auditSeq };
+    const inserted = yield* tell(write.insert(adjustments).values(row).onConflictDoNothing().returning(ONE));
+    if (inserted === 0) continue;
     rollups.adjust(bookedOf(event), adjustment);
     added.push(adjustment);
   }

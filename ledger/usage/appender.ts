@@ -65,6 +65,10 @@ export type Appended = { readonly answer: Answer; readonly batch: number };
 
 export type Appender = {
   readonly found: Found;
+  /** Which of several nodes this is; undefined: there are no others. */
+  node(): number | undefined;
+  /** Calls back when another has changed keys, budgets or limits. */
+  onChanged(listener: () => void): void;
   /** Resolves when it survives what it has to (`UsageDurability`), or with a failure that says why it was not
    *  committed. Never rejects. */
   append(operation: Operation): Promise<Appended>;
@@ -251,6 +255,8 @@ function createAppender(
 
   return {
     found,
+    node: () => undefined,
+    onChanged: () => {},
     append: (operation) =>
       new Promise((resolve) => {
         if (ended !== undefined)

@@ -1,8 +1,9 @@
 // The audit: who changed what, each record bound to the one before it by a hash, written in the transaction of the
 // change. A change that cannot be recorded does not happen.
 import { createHash } from "node:crypto";
-import { asc, desc, drizzle } from "../drizzle.ts";
-import type { Sqlite } from "../sqlite.ts";
+import { ask, tell, write } from "../asking.ts";
+import type { Asking } from "../asking.ts";
+import { asc } from "../drizzle.ts";
 import { tablesOf } from "../engine.ts";
 import type { UsageBooks } from "../books.ts";
 import { audit } from "./schema.ts";
@@ -21,19 +22,16 @@ const GENESIS = "0".repeat(64);
  *  anew. */
 export type AuditHead = { readonly seq: number; readonly hash: string };
 
-export function readAuditHead(database: Sqlite): AuditHead {
-  const last = drizzle(database).select().from(audit).orderBy(desc(audit.seq)).limit(1).get();
-  return { seq: last?.seq ?? 0, hash: last?.hash ?? GENESIS };
+export function* readAuditHead(): Asking<AuditHead> {
+  const [last] = yield* ask<[seq: bigint, hash: string]>("SELECT seq, hash FROM audit ORDER BY seq DESC LIMIT 1");
+  return last ? { seq: Number(last[0]), hash: last[1] } : { seq: 0, hash: GENESIS };
 }
 
-/** Appends a record and returns its number. Call it inside the transaction of the change. */
-export function appendAudit(database: Sqlite, entry: AuditEntry): number {
-  const head = readAuditHead(database);
+/** Appends a record and returns its number. Belongs in the transaction of the change. */
+export function* appendAudit(entry: AuditEntry): Asking<number> {
+  const head = yield* readAuditHead();
   const seq = head.seq + 1;
-  drizzle(database)
-    .insert(audit)
-    .values({ seq, ...entry, previous: head.hash, hash: chain(seq, entry, head.hash) })
-    .run();
+  yield* tell(write.insert(audit).values({ seq, ...entry, previous: head.hash, hash: chain(seq, entry, head.hash) }));
   return seq;
 }
 

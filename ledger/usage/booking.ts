@@ -1,29 +1,20 @@
 // Booking: what is decided and written in one transaction of usage.db. Takes operations, answers each after the commit,
 // and keeps the sums in memory equal to the books: a failed commit throws them away. Knows no threads and no clock but
 // the one it is given. How each kind of operation is booked stands in bookings/.
-import { bookExtend } from "./bookings/extend.ts";
+import { bookersOf } from "./bookings/index.ts";
 import { openLedger, readAgain } from "./bookings/ledger.ts";
-import type { Booker, Ledger } from "./bookings/ledger.ts";
+import type { Booker, SqliteLedger } from "./bookings/ledger.ts";
 import { answerNewest, readNewest } from "./bookings/newest.ts";
-import { bookMeterRan, bookSeen } from "./bookings/noticed.ts";
-import { bookOwn } from "./bookings/own.ts";
-import { createProver } from "./bookings/prove.ts";
+import { noteKey } from "./bookings/prove.ts";
 import { recover } from "./bookings/recover.ts";
-import { bookRefused, createRefusals } from "./bookings/refusals.ts";
 import { bookChange } from "./bookings/register.ts";
-import { bookReserve } from "./bookings/reserve.ts";
 import { bookSeal } from "./bookings/seal.ts";
-import { createSettleAsHeld } from "./bookings/settle-as-held.ts";
-import type { SettleAsHeld } from "./bookings/settle-as-held.ts";
-import { bookSettle, createSettle } from "./bookings/settle.ts";
-import type { Settle } from "./bookings/settle.ts";
-import { bookSuspend } from "./bookings/suspend.ts";
 import { rememberTagsCount } from "./bookings/tags-count.ts";
 import { answerVerify } from "./bookings/verify.ts";
 import { ChangeRefused } from "./change-refused.ts";
 import type { Budget } from "../budgets.ts";
 import type { AttemptId } from "../ids.ts";
-import { UNPROVEN_KEY_ID } from "./keys.ts";
+import { UNPROVEN_KEY } from "./keys.ts";
 import { isSqliteError } from "../sqlite.ts";
 import type { Sqlite } from "../sqlite.ts";
 import type { CapMode } from "./reservations.ts";
@@ -55,13 +46,11 @@ export function createBooking(
   const calendar = createCalendar(zone);
   const losing = rememberTagsCount(database, tagsCount, calendar, nowMs);
   const ledger = openLedger(database, calendar, capMode, tagsCount);
-  const settle = createSettle(ledger);
-  const settleAsHeld = createSettleAsHeld(ledger, settle);
-  const recovered = recover(ledger, settleAsHeld);
+  const recovered = recover(ledger);
   readAgain(ledger);
   const { lastAttemptId, ahead } = readNewest(database, nowMs);
-  createProver(ledger).note(UNPROVEN_KEY_ID, null, "keys no provider has accepted yet", "", nowMs);
-  const transact = createTransact(ledger, createBooks(ledger, settle, settleAsHeld));
+  noteKey(ledger, { ...UNPROVEN_KEY, atMs: nowMs });
+  const transact = createTransact(ledger, createBooks(ledger));
 
   return {
     recovered,
@@ -90,15 +79,9 @@ const LOADED_AT_ONCE = 2;
 
 type AllBooks = { readonly [type in Task["type"]]: Booker<type> };
 
-function createBooks(ledger: Ledger, settle: Settle, settleAsHeld: SettleAsHeld): AllBooks {
-  const refusals = createRefusals(ledger);
+function createBooks(ledger: SqliteLedger): AllBooks {
   return {
-    reserve: bookReserve(ledger, refusals),
-    extend: bookExtend(ledger, refusals),
-    settle: bookSettle(ledger, settle),
-    suspend: bookSuspend(ledger),
-    own: bookOwn(ledger),
-    refused: bookRefused(refusals),
+    ...bookersOf(ledger),
     load: ({ atMs }) => ({ type: "loaded", isWhole: ledger.book.load(atMs, LOADED_AT_ONCE) }),
     states: ({ atMs, subject }) => ({
       type: "states",
@@ -106,17 +89,15 @@ function createBooks(ledger: Ledger, settle: Settle, settleAsHeld: SettleAsHeld)
     }),
     freezes: () => ({ type: "freezes", freezes: ledger.book.freezes() }),
     newest: answerNewest(ledger),
-    change: bookChange(ledger, settleAsHeld),
+    change: bookChange(ledger),
     seal: bookSeal(ledger),
-    meterRan: bookMeterRan(ledger),
-    seen: bookSeen(ledger),
     verify: answerVerify(ledger),
   };
 }
 
 /** One transaction. Throws when it could not be committed; memory is then out of date, and read from the books again
  *  before the next one: a book that cannot be read admits nothing. */
-function createTransact(ledger: Ledger, books: AllBooks): (operations: readonly Task[]) => Answer[] {
+function createTransact(ledger: SqliteLedger, books: AllBooks): (operations: readonly Task[]) => Answer[] {
   const { database, rollups } = ledger;
   const begin = database.prepare("BEGIN IMMEDIATE");
   const commit = database.prepare("COMMIT");

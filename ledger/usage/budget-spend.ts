@@ -2,7 +2,9 @@
 // only.
 import { covers } from "../budgets.ts";
 import type { Budget, Scope, Subject } from "../budgets.ts";
-import { and, drizzle, eq, gte, lt, sql } from "../drizzle.ts";
+import { answerIn, ask, askSql, askValue } from "../asking.ts";
+import type { Asking } from "../asking.ts";
+import { and, eq, gte, lt, sql } from "../drizzle.ts";
 import { matches } from "../sql.ts";
 import type { AnySQLiteColumn, SQL } from "../drizzle.ts";
 import { firstAttemptId } from "../ids.ts";
@@ -10,27 +12,15 @@ import type { NanoUsd } from "../money.ts";
 import { booked, rollupDay, rollupHour } from "./schema.ts";
 import { HOUR_COLUMNS } from "./hours.ts";
 import { readSpend } from "./spend.ts";
-import type { Sqlite } from "../sqlite.ts";
-import { rowsOf, tablesOf, valueOf } from "../engine.ts";
+import { rowsOf, tablesOf } from "../engine.ts";
 import type { UsageBooks } from "../books.ts";
 import type { Window } from "../windows.ts";
 
 /** Whether what a tag names counts in budgets of that name, as the program that writes the books was told. Otherwise
  *  only what the key itself belongs to does: nobody spends another's budget by naming it. */
-export function doTagsCount(database: Sqlite): boolean {
-  return isCounting(database.prepare(TAGS_IN_BUDGETS).pluck().get());
-}
-
-const TAGS_IN_BUDGETS = "SELECT value FROM meta WHERE name = 'tags_in_budgets'";
-
-/** Books of before this was asked counted them. */
-function isCounting(value: unknown): boolean {
-  return value !== "0";
-}
-
-/** The same, for readers. */
-export async function readTagsCount(books: UsageBooks): Promise<boolean> {
-  return isCounting(await valueOf(books, TAGS_IN_BUDGETS));
+export function* askTagsCount(): Asking<boolean> {
+  // Books of before this was asked counted them.
+  return (yield* askValue("SELECT value FROM meta WHERE name = 'tags_in_budgets'")) !== "0";
 }
 
 /** The names that count in budgets, of a subject whose names may come from tags. */
@@ -57,15 +47,13 @@ export function ownNamesOf(
 /** A name that is a key's own. */
 export type KeyOwner = readonly [keyId: string, part: (typeof NAMED)[number], value: string];
 
-const OWNERS = "SELECT key_id, part, value FROM key_owners ORDER BY key_id, part, value";
-
-export function ownersIn(database: Sqlite): KeyOwner[] {
-  return database.prepare(OWNERS).raw().all() as unknown as KeyOwner[];
+export function* askOwners(): Asking<readonly KeyOwner[]> {
+  return yield* ask<KeyOwner>("SELECT key_id, part, value FROM key_owners ORDER BY key_id, part, value");
 }
 
-/** The same, for readers. */
-export function readOwners(books: UsageBooks): Promise<KeyOwner[]> {
-  return rowsOf<KeyOwner>(books, OWNERS);
+/** A name is the key's own from now on. */
+export function* noteOwner(...owner: KeyOwner): Asking<void> {
+  yield* ask("INSERT INTO key_owners (key_id, part, value) VALUES (?, ?, ?) ON CONFLICT DO NOTHING", ...owner);
 }
 
 /** What a key belongs to, or once did. */
@@ -84,23 +72,12 @@ export async function readKeyOwners(
 
 /** The settled sum of a budget in a window, folded from the books: whole days from the day rollup, hours from
  *  events. */
-export async function readSettled(books: UsageBooks, budget: Budget, window: Window): Promise<NanoUsd> {
-  return readSum(books, settledQuery(budget, window, await readTagsCount(books)));
+export function readSettled(books: UsageBooks, budget: Budget, window: Window): Promise<NanoUsd> {
+  return answerIn(books, askSettled(budget, window));
 }
 
-async function readSum(books: UsageBooks, query: SQL): Promise<NanoUsd> {
-  const [row] = await tablesOf(books).values<[bigint | null]>(query);
-  return row?.[0] ?? 0n;
-}
-
-/** The same, for the writer. */
-export function settledIn(
-  database: Sqlite,
-  budget: Budget,
-  window: Window,
-  tagsCount = doTagsCount(database),
-): NanoUsd {
-  const [row] = drizzle(database).values<[bigint | null]>(settledQuery(budget, window, tagsCount));
+export function* askSettled(budget: Budget, window: Window, tagsCount?: boolean): Asking<NanoUsd> {
+  const [row] = yield* askSql<[bigint | null]>(settledQuery(budget, window, tagsCount ?? (yield* askTagsCount())));
   return row?.[0] ?? 0n;
 }
 
@@ -125,13 +102,13 @@ export async function readAllSettled(
   windowOf: (budget: Budget) => Window,
 ): Promise<Map<string, NanoUsd>> {
   const found = new Map<string, NanoUsd>();
-  const tagsCount = await readTagsCount(books);
-  const ownNames = ownNamesOf(tagsCount ? undefined : await readOwners(books));
+  const tagsCount = await answerIn(books, askTagsCount());
+  const ownNames = ownNamesOf(tagsCount ? undefined : await answerIn(books, askOwners()));
   const shared = new Map<string, { readonly window: Window; readonly budgets: Budget[] }>();
   for (const budget of budgets) {
     const window = windowOf(budget);
     if (budget.window === "hour" || budget.scope.model !== undefined) {
-      found.set(budget.id, await readSum(books, settledQuery(budget, window, tagsCount)));
+      found.set(budget.id, await answerIn(books, askSettled(budget, window, tagsCount)));
       continue;
     }
     const name = `${window.firstDay} ${window.endDay}`;
@@ -167,7 +144,7 @@ export async function readHoursInScope(
       and(
         gte(rollupHour.hourMs, sinceMs),
         lt(rollupHour.hourMs, untilMs),
-        ...parts(scope, await readTagsCount(books), { ...HOUR_COLUMNS, keyId: HOUR_COLUMNS.key }),
+        ...parts(scope, await answerIn(books, askTagsCount()), { ...HOUR_COLUMNS, keyId: HOUR_COLUMNS.key }),
         fitsModel(scope, rollupHour.model, rollupHour.requestedModel),
       ),
     )

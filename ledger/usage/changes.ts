@@ -1,7 +1,9 @@
-// Changes to the register: keys, budgets, raises, limits, freezes; and corrections. Each is one function over the
-// writer's connection, called inside its transaction together with the audit record. The admin API and the command end
-// here, both.
-import { and, drizzle, eq, isNull } from "../drizzle.ts";
+// Changes to the register: keys, budgets, raises, limits, freezes; and corrections. Each is one function of the
+// books' questions, answered inside one transaction together with the audit record. The admin API and the command end here,
+// both.
+import { answerIn, askRows, ONE, tell, write } from "../asking.ts";
+import type { Asking } from "../asking.ts";
+import { and, eq, isNull } from "../drizzle.ts";
 import { createHash } from "node:crypto";
 import { addAdjustments, digestAdjustments } from "./adjustments.ts";
 import type { Adjustment } from "./adjustments.ts";
@@ -13,8 +15,7 @@ import type { Key, KeyState } from "./keys.ts";
 import type { KeyPolicy } from "./key-policy.ts";
 import type { Limits } from "./limits.ts";
 import type { UsageBooks } from "../books.ts";
-import type { Sqlite } from "../sqlite.ts";
-import { tablesOf } from "../engine.ts";
+import { noteOwner } from "./budget-spend.ts";
 import { applyReassignment } from "./reassign.ts";
 import type { Reassignment } from "./reassign.ts";
 import type { Rollups } from "./rollups.ts";
@@ -58,159 +59,136 @@ export type Change =
 export type Author = { readonly actor: string; readonly atMs: number };
 
 /** Makes a change and its audit record. Throws ChangeRefused when it makes no sense in the books as they are. */
-export function applyChange(database: Sqlite, rollups: Rollups, change: Change, author: Author): void {
+export function* applyChange(rollups: Rollups, change: Change, author: Author): Asking<void> {
   if (change.type === "together") {
-    for (const one of change.changes) applyChange(database, rollups, one, author);
+    for (const one of change.changes) yield* applyChange(rollups, one, author);
     return;
   }
   const said = detailOf(change);
-  const detail = make(database, rollups, change, author) ?? said;
-  appendAudit(database, { ...author, action: change.type, subject: subjectOf(change), detail });
+  const detail = (yield* make(rollups, change, author)) ?? said;
+  yield* appendAudit({ ...author, action: change.type, subject: subjectOf(change), detail });
 }
 
 type Single = Exclude<Change, { type: "together" }>;
 
 /** Returns what the audit says of it, where that is not the change itself. */
-function make(database: Sqlite, rollups: Rollups, change: Single, author: Author): string | undefined {
+function* make(rollups: Rollups, change: Single, author: Author): Asking<string | undefined> {
   switch (change.type) {
     case "createKey":
-      return createKey(database, change, author);
+      return yield* createKey(change, author);
     case "setKeyState":
-      return setKeyState(database, change);
+      return yield* setKeyState(change);
     case "rotateKey":
-      return rotateKey(database, change, author);
+      return yield* rotateKey(change, author);
     case "describeKey":
-      return describeKey(database, change);
+      return yield* describeKey(change);
     case "setPolicy":
-      return setPolicy(database, change);
+      return yield* setPolicy(change);
     case "setBudget":
-      return insertBudget(database, change.budget);
+      return yield* insertBudget(change.budget);
     case "removeBudget":
-      return removeBudget(database, change, author);
+      return yield* removeBudget(change, author);
     case "raiseBudget":
-      return raiseBudget(database, change, author);
+      return yield* raiseBudget(change, author);
     case "endRaise":
-      return endRaise(database, change, author);
+      return yield* endRaise(change, author);
     case "setLimits":
-      return setLimits(database, change);
+      return yield* setLimits(change);
     case "removeLimits":
-      return removeLimits(database, change);
+      return yield* removeLimits(change);
     case "freeze":
-      return freeze(database, change);
+      return yield* freeze(change);
     case "lift":
-      return lift(database, change, author);
+      return yield* lift(change, author);
     // What these do is done beside the record.
     case "closeWork":
     case "acceptClock":
       return undefined;
     case "adjust": {
-      const seq = readAuditHead(database).seq + 1;
-      return adjustmentsText(addAdjustments(database, rollups, change.adjustments, author.atMs, seq));
+      const seq = (yield* readAuditHead()).seq + 1;
+      return adjustmentsText(yield* addAdjustments(rollups, change.adjustments, author.atMs, seq));
     }
     case "reassign": {
-      const seq = readAuditHead(database).seq + 1;
-      return JSON.stringify({ ...change, events: applyReassignment(database, rollups, change, seq) });
+      const seq = (yield* readAuditHead()).seq + 1;
+      return JSON.stringify({ ...change, events: yield* applyReassignment(rollups, change, seq) });
     }
   }
 }
 
 type Of<T extends Change["type"]> = Extract<Change, { type: T }>;
 
-function createKey(database: Sqlite, change: Of<"createKey">, { atMs }: Author): undefined {
-  const books = drizzle(database);
-  const namesakes = books.select().from(keys).where(eq(keys.name, change.key.name)).all();
+function* createKey(change: Of<"createKey">, { atMs }: Author): Asking<undefined> {
+  const namesakes = yield* askRows(keys, eq(keys.name, change.key.name));
   if (namesakes.some((key) => key.kind === "virtual" && key.state !== "revoked")) {
     throw new ChangeRefused(
       `a key named "${change.key.name}" exists already; choose another name, or rotate or revoke that one`,
     );
   }
   const { provider = null, expiresAtMs = null, policy, ...key } = change.key;
-  books
-    .insert(keys)
-    .values({ ...key, provider, expiresAtMs, policy: policyText(policy) })
-    .run();
-  books
-    .insert(keySecrets)
-    .values({ digest: change.digest, keyId: key.id, createdAtMs: atMs, validUntilMs: null })
-    .run();
-  noteOwners(database, change.key.id, change.key);
-  if (change.budget) insertBudget(database, change.budget);
+  yield* tell(write.insert(keys).values({ ...key, provider, expiresAtMs, policy: policyText(policy) }));
+  yield* addSecret(change.key.id, change.digest, atMs);
+  yield* noteOwners(change.key.id, change.key);
+  if (change.budget) yield* insertBudget(change.budget);
 }
 
-function setKeyState(database: Sqlite, { keyId, state }: Of<"setKeyState">): undefined {
-  const books = drizzle(database);
-  const key = books.select().from(keys).where(eq(keys.id, keyId)).get();
+function* addSecret(keyId: string, digest: string, createdAtMs: number): Asking<void> {
+  yield* tell(write.insert(keySecrets).values({ digest, keyId, createdAtMs, validUntilMs: null }));
+}
+
+function* setKeyState({ keyId, state }: Of<"setKeyState">): Asking<undefined> {
+  const [key] = yield* askRows(keys, eq(keys.id, keyId));
   if (!key) throw new ChangeRefused(`there is no key ${keyId}; \`keymeter keys list\` shows them`);
   if (key.state === "revoked" && state !== "revoked")
     throw new ChangeRefused(`key ${key.id} is revoked, which is for ever; create a new one`);
-  books.update(keys).set({ state }).where(eq(keys.id, key.id)).run();
+  yield* tell(write.update(keys).set({ state }).where(eq(keys.id, key.id)));
 }
 
-function rotateKey(database: Sqlite, change: Of<"rotateKey">, { atMs }: Author): undefined {
-  const books = drizzle(database);
-  const key = books.select().from(keys).where(eq(keys.id, change.keyId)).get();
+function* rotateKey(change: Of<"rotateKey">, { atMs }: Author): Asking<undefined> {
+  const [key] = yield* askRows(keys, eq(keys.id, change.keyId));
   if (!key || key.kind !== "virtual")
     throw new ChangeRefused(`there is no virtual key ${change.keyId}; only keys that we issued can be rotated`);
   if (key.state === "revoked") throw new ChangeRefused(`key ${key.id} is revoked; create a new one`);
-  books
-    .update(keySecrets)
-    .set({ validUntilMs: change.graceUntilMs })
-    .where(and(eq(keySecrets.keyId, key.id), isNull(keySecrets.validUntilMs)))
-    .run();
-  books
-    .insert(keySecrets)
-    .values({ digest: change.digest, keyId: key.id, createdAtMs: atMs, validUntilMs: null })
-    .run();
-  books.update(keys).set({ hint: change.hint }).where(eq(keys.id, key.id)).run();
+  const isItsNewest = and(eq(keySecrets.keyId, key.id), isNull(keySecrets.validUntilMs));
+  yield* tell(write.update(keySecrets).set({ validUntilMs: change.graceUntilMs }).where(isItsNewest));
+  yield* addSecret(key.id, change.digest, atMs);
+  yield* tell(write.update(keys).set({ hint: change.hint }).where(eq(keys.id, key.id)));
 }
 
-function describeKey(database: Sqlite, { keyId, fields }: Of<"describeKey">): undefined {
-  if (drizzle(database).update(keys).set(fields).where(eq(keys.id, keyId)).run().changes === 0)
-    throw new ChangeRefused(`there is no key ${keyId}`);
-  noteOwners(database, keyId, fields);
+function* describeKey({ keyId, fields }: Of<"describeKey">): Asking<undefined> {
+  const described = yield* tell(write.update(keys).set(fields).where(eq(keys.id, keyId)).returning(ONE));
+  if (described === 0) throw new ChangeRefused(`there is no key ${keyId}`);
+  yield* noteOwners(keyId, fields);
 }
 
-function setPolicy(database: Sqlite, { keyId, policy }: Of<"setPolicy">): undefined {
-  const set = drizzle(database)
+function* setPolicy({ keyId, policy }: Of<"setPolicy">): Asking<undefined> {
+  const set = write
     .update(keys)
     .set({ policy: policyText(policy) })
-    .where(eq(keys.id, keyId))
-    .run();
-  if (set.changes === 0) throw new ChangeRefused(`there is no key ${keyId}`);
+    .where(eq(keys.id, keyId));
+  if ((yield* tell(set.returning(ONE))) === 0) throw new ChangeRefused(`there is no key ${keyId}`);
 }
 
-function removeBudget(database: Sqlite, { budgetId }: Of<"removeBudget">, { atMs }: Author): undefined {
-  const removed = drizzle(database)
-    .update(budgets)
-    .set({ removedAtMs: atMs })
-    .where(and(eq(budgets.id, budgetId), isNull(budgets.removedAtMs)))
-    .run();
-  if (removed.changes === 0)
-    throw new ChangeRefused(`there is no budget ${budgetId}; \`keymeter budgets list\` shows them`);
+function* removeBudget({ budgetId }: Of<"removeBudget">, { atMs }: Author): Asking<undefined> {
+  const isInForce = and(eq(budgets.id, budgetId), isNull(budgets.removedAtMs));
+  const removed = yield* tell(write.update(budgets).set({ removedAtMs: atMs }).where(isInForce).returning(ONE));
+  if (removed === 0) throw new ChangeRefused(`there is no budget ${budgetId}; \`keymeter budgets list\` shows them`);
 }
 
-function raiseBudget(database: Sqlite, { raise }: Of<"raiseBudget">, { atMs }: Author): undefined {
-  if (!budgetsIn(database).some(({ id }) => id === raise.budgetId))
+function* raiseBudget({ raise }: Of<"raiseBudget">, { atMs }: Author): Asking<undefined> {
+  if (!(yield* askBudgets()).some(({ id }) => id === raise.budgetId))
     throw new ChangeRefused(`there is no budget ${raise.budgetId}; \`keymeter budgets list\` shows them`);
   if (raise.untilMs <= atMs || raise.untilMs <= raise.createdAtMs)
     throw new ChangeRefused("the raise would end before it begins");
-  drizzle(database)
-    .insert(raises)
-    .values({ ...raise, endedAtMs: null })
-    .run();
+  yield* tell(write.insert(raises).values({ ...raise, endedAtMs: null }));
 }
 
-function endRaise(database: Sqlite, { raiseId }: Of<"endRaise">, { atMs }: Author): undefined {
-  const ended = drizzle(database)
-    .update(raises)
-    .set({ endedAtMs: atMs })
-    .where(and(eq(raises.id, raiseId), isNull(raises.endedAtMs)))
-    .run();
-  if (ended.changes === 0)
-    throw new ChangeRefused(`there is no raise ${raiseId}; \`keymeter budgets list\` shows them`);
+function* endRaise({ raiseId }: Of<"endRaise">, { atMs }: Author): Asking<undefined> {
+  const isInForce = and(eq(raises.id, raiseId), isNull(raises.endedAtMs));
+  const ended = yield* tell(write.update(raises).set({ endedAtMs: atMs }).where(isInForce).returning(ONE));
+  if (ended === 0) throw new ChangeRefused(`there is no raise ${raiseId}; \`keymeter budgets list\` shows them`);
 }
 
-function setLimits(database: Sqlite, change: Of<"setLimits">): undefined {
+function* setLimits(change: Of<"setLimits">): Asking<undefined> {
   const {
     scope,
     requestsPerMinute = null,
@@ -219,58 +197,43 @@ function setLimits(database: Sqlite, change: Of<"setLimits">): undefined {
     bodyBytes = null,
   } = change.limits;
   const values = { requestsPerMinute, tokensPerMinute, concurrent, bodyBytes };
-  drizzle(database)
-    .insert(limits)
-    .values({ scope, ...values })
-    .onConflictDoUpdate({ target: limits.scope, set: values })
-    .run();
+  const insert = write.insert(limits).values({ scope, ...values });
+  yield* tell(insert.onConflictDoUpdate({ target: limits.scope, set: values }));
 }
 
-function removeLimits(database: Sqlite, { scope }: Of<"removeLimits">): undefined {
-  if (drizzle(database).delete(limits).where(eq(limits.scope, scope)).run().changes === 0)
+function* removeLimits({ scope }: Of<"removeLimits">): Asking<undefined> {
+  if ((yield* tell(write.delete(limits).where(eq(limits.scope, scope)).returning(ONE))) === 0)
     throw new ChangeRefused(`there are no limits for ${scope}; \`keymeter limits list\` shows them`);
 }
 
-function freeze(database: Sqlite, change: Of<"freeze">): undefined {
+function* freeze(change: Of<"freeze">): Asking<undefined> {
   const { scope, ...rest } = change.freeze;
-  drizzle(database)
-    .insert(freezes)
-    .values({ ...rest, ...scopeColumns(scope), liftedAtMs: null })
-    .run();
+  yield* tell(write.insert(freezes).values({ ...rest, ...scopeColumns(scope), liftedAtMs: null }));
 }
 
-function lift(database: Sqlite, { freezeId }: Of<"lift">, { atMs }: Author): undefined {
-  const lifted = drizzle(database)
-    .update(freezes)
-    .set({ liftedAtMs: atMs })
-    .where(and(eq(freezes.id, freezeId), isNull(freezes.liftedAtMs)))
-    .run();
-  if (lifted.changes === 0)
+function* lift({ freezeId }: Of<"lift">, { atMs }: Author): Asking<undefined> {
+  const isInForce = and(eq(freezes.id, freezeId), isNull(freezes.liftedAtMs));
+  const lifted = yield* tell(write.update(freezes).set({ liftedAtMs: atMs }).where(isInForce).returning(ONE));
+  if (lifted === 0)
     throw new ChangeRefused(`nothing is frozen under ${freezeId}; \`keymeter budgets list\` shows what is`);
 }
 
 /** Names that are the key's own from now on. */
-function noteOwners(database: Sqlite, keyId: string, names: Partial<Pick<Key, "team" | "project" | "env">>): void {
-  const insert = database.prepare("INSERT OR IGNORE INTO key_owners (key_id, part, value) VALUES (?, ?, ?)");
-  for (const part of ["team", "project", "env"] as const) if (names[part]) insert.run(keyId, part, names[part]);
+function* noteOwners(keyId: string, names: Partial<Pick<Key, "team" | "project" | "env">>): Asking<void> {
+  for (const part of ["team", "project", "env"] as const) {
+    const value = names[part];
+    if (value) yield* noteOwner(keyId, part, value);
+  }
 }
 
 /** Budgets in force. */
-export async function readBudgets(books: UsageBooks): Promise<Budget[]> {
-  const tables = tablesOf(books);
-  return toBudgets(
-    await tables.select().from(budgets).where(isNull(budgets.removedAtMs)).orderBy(budgets.id).all(),
-    await tables.select().from(raises).where(isNull(raises.endedAtMs)).orderBy(raises.id).all(),
-  );
+export function readBudgets(books: UsageBooks): Promise<Budget[]> {
+  return answerIn(books, askBudgets());
 }
 
-/** The same, for the writer. */
-export function budgetsIn(database: Sqlite): Budget[] {
-  const tables = drizzle(database);
-  return toBudgets(
-    tables.select().from(budgets).where(isNull(budgets.removedAtMs)).orderBy(budgets.id).all(),
-    tables.select().from(raises).where(isNull(raises.endedAtMs)).orderBy(raises.id).all(),
-  );
+export function* askBudgets(): Asking<Budget[]> {
+  const rows = yield* askRows(budgets, isNull(budgets.removedAtMs), budgets.id);
+  return toBudgets(rows, yield* askRows(raises, isNull(raises.endedAtMs), raises.id));
 }
 
 function toBudgets(
@@ -292,18 +255,12 @@ function toBudgets(
 }
 
 /** Freezes in force. */
-export async function readFreezes(books: UsageBooks): Promise<Freeze[]> {
-  const rows = tablesOf(books).select().from(freezes).where(isNull(freezes.liftedAtMs));
-  return toFreezes(await rows.orderBy(freezes.id).all());
+export function readFreezes(books: UsageBooks): Promise<Freeze[]> {
+  return answerIn(books, askFreezes());
 }
 
-/** The same, for the writer. */
-export function freezesIn(database: Sqlite): Freeze[] {
-  const rows = drizzle(database).select().from(freezes).where(isNull(freezes.liftedAtMs));
-  return toFreezes(rows.orderBy(freezes.id).all());
-}
-
-function toFreezes(rows: readonly (typeof freezes.$inferSelect)[]): Freeze[] {
+export function* askFreezes(): Asking<Freeze[]> {
+  const rows = yield* askRows(freezes, isNull(freezes.liftedAtMs), freezes.id);
   return rows.map(({ id, reason, createdAtMs, ...scope }) => ({ id, reason, createdAtMs, scope: readScope(scope) }));
 }
 
@@ -336,24 +293,20 @@ function policyText(policy: KeyPolicy): string | null {
 }
 
 /** A budget for the same scope and window takes the place of the one in force; what that is raised by stays. */
-function insertBudget(database: Sqlite, budget: Budget): undefined {
-  const books = drizzle(database);
+function* insertBudget(budget: Budget): Asking<undefined> {
   const { scope, observe = false, thresholds, raises: _, ...rest } = budget;
-  books
-    .insert(budgets)
-    .values({
-      ...rest,
-      ...scopeColumns(scope),
-      observe: observe ? 1 : 0,
-      thresholds: thresholds ? [...new Set(thresholds)].toSorted((a, b) => a - b).join(",") : null,
-      removedAtMs: null,
-    })
-    .run();
-  for (const old of budgetsIn(database)) {
-    if (old.id !== budget.id && isSamePlace(old, budget)) {
-      books.update(budgets).set({ removedAtMs: budget.createdAtMs }).where(eq(budgets.id, old.id)).run();
-      books.update(raises).set({ budgetId: budget.id }).where(eq(raises.budgetId, old.id)).run();
-    }
+  const row = {
+    ...rest,
+    ...scopeColumns(scope),
+    observe: observe ? 1 : 0,
+    thresholds: thresholds ? [...new Set(thresholds)].toSorted((a, b) => a - b).join(",") : null,
+    removedAtMs: null,
+  };
+  yield* tell(write.insert(budgets).values(row));
+  for (const old of yield* askBudgets()) {
+    if (old.id === budget.id || !isSamePlace(old, budget)) continue;
+    yield* tell(write.update(budgets).set({ removedAtMs: budget.createdAtMs }).where(eq(budgets.id, old.id)));
+    yield* tell(write.update(raises).set({ budgetId: budget.id }).where(eq(raises.budgetId, old.id)));
   }
 }
 

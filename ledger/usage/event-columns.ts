@@ -207,6 +207,9 @@ export const INSERT_EVENT = `INSERT INTO events (${NAMES.join(", ")}) VALUES (${
  *  text. */
 export type EventRow = readonly Plain[];
 
+/** Its columns, in that order. */
+export const EVENT_NAMES: readonly string[] = NAMES;
+
 /** Where each field stands in a row. */
 export const AT = Object.fromEntries(FIELDS.map((field, i) => [field, i])) as { readonly [field in Field]: number };
 

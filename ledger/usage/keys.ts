@@ -36,6 +36,12 @@ export type KeySecret = { readonly digest: string; readonly keyId: string; reado
 
 /** Attempts with a provider key that no provider has accepted yet: one key for all, so that guesses make no rows. */
 export const UNPROVEN_KEY_ID = "unproven";
+export const UNPROVEN_KEY = {
+  keyId: UNPROVEN_KEY_ID,
+  provider: null,
+  name: "keys no provider has accepted yet",
+  hint: "",
+};
 
 const BASE62 = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
 const BLOCK_BYTES = 64;

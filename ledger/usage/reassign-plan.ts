@@ -1,9 +1,10 @@
 // What a correction of whose spend it is would do, before it is done: how much moves, and what each budget that sees it
 // has spent. Reads only.
+import { answerIn } from "../asking.ts";
 import { QUARTER_MS } from "../windows.ts";
 import { covers } from "../budgets.ts";
 import type { Budget } from "../budgets.ts";
-import { ownNamesOf, readOwners, readSettled, readTagsCount } from "./budget-spend.ts";
+import { ownNamesOf, askOwners, readSettled, askTagsCount } from "./budget-spend.ts";
 import { readBudgets } from "./changes.ts";
 import { and, eq, gte, sql } from "../drizzle.ts";
 import { firstAttemptId } from "../ids.ts";
@@ -66,7 +67,7 @@ export async function planReassignment(
     const after = isAsked ? ownerAfter(before, { from, to }) : before;
     return { before, after, isAsked, isMoved: PARTS.some((part) => before[part] !== after[part]) };
   });
-  const owners = (await readTagsCount(books)) ? undefined : await readOwners(books);
+  const owners = (await answerIn(books, askTagsCount())) ? undefined : await answerIn(books, askOwners());
   const ownBefore = ownNamesOf(owners);
   const ownAfter = ownNamesOf(owners, { keyId, names: to });
   const moved = pieces.filter(({ isMoved }) => isMoved);

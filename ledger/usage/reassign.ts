@@ -2,11 +2,13 @@
 // events name their new owner from then on, what they named before is kept (seals and `verify` go by it), and the sums
 // move with them, in one transaction with the audit record.
 import { ChangeRefused } from "./change-refused.ts";
-import { and, asc, drizzle, eq, gte, inArray, lt, or, sql } from "../drizzle.ts";
+import { ask, askRows } from "../asking.ts";
+import type { Asking } from "../asking.ts";
+import { noteOwner } from "./budget-spend.ts";
+import { and, asc, eq, gte, inArray, lt, or, sql } from "../drizzle.ts";
 import { bookedOf } from "./events.ts";
 import { attemptAtMs, firstAttemptId, formatAttemptId } from "../ids.ts";
 import type { AttemptId } from "../ids.ts";
-import type { Sqlite } from "../sqlite.ts";
 import { rowsOf, snapshotOf, tablesOf, valueOf } from "../engine.ts";
 import type { UsageBooks } from "../books.ts";
 import type { Rollups } from "./rollups.ts";
@@ -49,13 +51,12 @@ export function ownerAfter<T extends Owned>(event: T, { from, to }: Pick<Reassig
   return { ...event, ...(Object.fromEntries(moved) as Partial<Owned>) };
 }
 
-/** Moves events and their sums, inside the writer's transaction, under the number of the audit record to come. Returns
+/** Moves events and their sums, in the transaction of the change, under the number of the audit record to come. Returns
  *  how many. Throws ChangeRefused where the key belongs to somebody else by now, or where it is more than one
  *  transaction may hold. */
-export function applyReassignment(database: Sqlite, rollups: Rollups, one: Reassignment, auditSeq: number): number {
-  const books = drizzle(database);
+export function* applyReassignment(rollups: Rollups, one: Reassignment, auditSeq: number): Asking<number> {
   const { keyId, first, end, from, to, current } = one;
-  const key = books.select().from(keys).where(eq(keys.id, keyId)).get();
+  const [key] = yield* askRows(keys, eq(keys.id, keyId));
   if (!key) throw new ChangeRefused(`there is no key ${keyId}`);
   const changed = PARTS.find((part) => current[part] !== undefined && current[part] !== key[part]);
   if (changed !== undefined)
@@ -70,57 +71,60 @@ export function applyReassignment(database: Sqlite, rollups: Rollups, one: Reass
         : [and(sql`${events[part]} <> ${next}`, inArray(events[part], ["", ...(from[part] ?? [])]))];
     }),
   );
-  const rows = books
-    .select()
-    .from(events)
-    .where(and(gte(events.attemptId, first), lt(events.attemptId, end), eq(events.keyId, keyId), isMoved))
-    .orderBy(asc(events.attemptId))
-    .limit(2 * MOST_EVENTS + 1)
-    .all();
+  const isMeant = and(gte(events.attemptId, first), lt(events.attemptId, end), eq(events.keyId, keyId), isMoved);
+  const rows = yield* askRows(events, isMeant, sql`${events.attemptId} LIMIT ${2 * MOST_EVENTS + 1}`);
   if (rows.length > 2 * MOST_EVENTS)
     throw new ChangeRefused(
       `more than ${2 * MOST_EVENTS} events would move at once; \`keymeter keys set KEY --since\` does it in steps`,
     );
-  const keep = database.prepare(
-    `INSERT INTO reassigned (attempt_id, team, project, env, first_seq, last_seq) VALUES (?, ?, ?, ?, ?, ?)
-     ON CONFLICT DO UPDATE SET last_seq = excluded.last_seq`,
-  );
-  const name = database.prepare("UPDATE events SET team = ?, project = ?, env = ? WHERE attempt_id = ?");
-  const corrections = database.prepare(
-    "SELECT SUM(amount_nano_usd) AS amountNanoUsd, SUM(unpriced) AS unpriced, SUM(inferred) AS inferred FROM adjustments WHERE attempt_id = ?",
-  );
   for (const row of rows) {
     const after = ownerAfter(row, one);
-    keep.run(row.attemptId, row.team, row.project, row.env, auditSeq, auditSeq);
-    name.run(after.team, after.project, after.env, row.attemptId);
-    const said = corrections.get(row.attemptId) as {
-      [sum in "amountNanoUsd" | "unpriced" | "inferred"]: bigint | null;
-    };
+    yield* ask(
+      `INSERT INTO reassigned (attempt_id, team, project, env, first_seq, last_seq) VALUES (?, ?, ?, ?, ?, ?)
+       ON CONFLICT (attempt_id) DO UPDATE SET last_seq = excluded.last_seq`,
+      row.attemptId,
+      row.team,
+      row.project,
+      row.env,
+      auditSeq,
+      auditSeq,
+    );
+    const names = [after.team, after.project, after.env];
+    yield* ask("UPDATE events SET team = ?, project = ?, env = ? WHERE attempt_id = ?", ...names, row.attemptId);
+    const [said] = yield* ask<[amount: bigint | null, unpriced: bigint | null, inferred: bigint | null]>(
+      "SELECT SUM(amount_nano_usd), SUM(unpriced), SUM(inferred) FROM adjustments WHERE attempt_id = ?",
+      row.attemptId,
+    );
+    const [amountNanoUsd, unpriced, inferred] = said ?? [null, null, null];
     rollups.move(bookedOf(row), bookedOf(after), {
-      amountNanoUsd: said.amountNanoUsd ?? 0n,
-      unpriced: Number(said.unpriced ?? 0),
-      inferred: Number(said.inferred ?? 0),
+      amountNanoUsd: amountNanoUsd ?? 0n,
+      unpriced: Number(unpriced ?? 0),
+      inferred: Number(inferred ?? 0),
     });
   }
-  const [oldest, newest] = [rows[0], rows.at(-1)];
-  if (!oldest || !newest) return 0;
   // Also where the key itself is described only afterwards: what was moved can be moved on.
-  const own = database.prepare("INSERT OR IGNORE INTO key_owners (key_id, part, value) VALUES (?, ?, ?)");
-  for (const part of PARTS) if (to[part]) own.run(keyId, part, to[part]);
-  rollups.flush();
-  dropEmpty(database, keyId, attemptAtMs(oldest.attemptId), attemptAtMs(newest.attemptId));
+  if (rows.length > 0)
+    for (const part of PARTS) {
+      const value = to[part];
+      if (value) yield* noteOwner(keyId, part, value);
+    }
   return rows.length;
 }
 
-/** Sums from which everything was moved away stand for nothing any more. */
-function dropEmpty(database: Sqlite, keyId: string, sinceMs: number, untilMs: number): void {
+/** Sums from which everything was moved away stand for nothing any more. Belongs after they were written. */
+export function* dropEmpty({ keyId, first, end }: Reassignment): Asking<void> {
   const day = (ms: number): string => new Date(ms).toISOString().slice(0, 10);
-  database
-    .prepare("DELETE FROM rollup_hour WHERE key_id = ? AND hour_ms BETWEEN ? AND ? AND requests = 0")
-    .run(keyId, sinceMs - DAY_MS, untilMs);
-  database
-    .prepare("DELETE FROM rollup_day WHERE key_id = ? AND day BETWEEN ? AND ? AND requests = 0")
-    .run(keyId, day(sinceMs - DAY_MS), day(untilMs + DAY_MS));
+  const [sinceMs, untilMs] = [attemptAtMs(first), attemptAtMs(end)];
+  for (const [table, time, since, until] of [
+    ["rollup_hour", "hour_ms", sinceMs - DAY_MS, untilMs],
+    ["rollup_day", "day", day(sinceMs - DAY_MS), day(untilMs + DAY_MS)],
+  ] as const)
+    yield* ask(
+      `DELETE FROM ${table} WHERE key_id = ? AND ${time} BETWEEN ? AND ? AND requests = 0`,
+      keyId,
+      since,
+      until,
+    );
 }
 
 /** The steps in which a key's spend since an instant moves, oldest first: of each the writer reads and moves so much
@@ -181,14 +185,9 @@ async function* stepsWithin(
 export type OpenMove = Pick<Reassignment, "first" | "from" | "to"> & { readonly until: AttemptId };
 
 /** By key, in the order in which they were made. */
-export function readOpenMoves(database: Sqlite): Map<string, OpenMove[]> {
+export function* askOpenMoves(): Asking<Map<string, OpenMove[]>> {
   const found = new Map<string, OpenMove[]>();
-  for (const { detail, atMs } of drizzle(database)
-    .select()
-    .from(audit)
-    .where(eq(audit.action, "reassign"))
-    .orderBy(asc(audit.seq))
-    .all()) {
+  for (const { detail, atMs } of yield* askRows(audit, eq(audit.action, "reassign"), audit.seq)) {
     const { keyId, first, end, from, to } = JSON.parse(detail) as Said;
     if (end !== NO_END) continue;
     found.set(keyId, [...(found.get(keyId) ?? []), { first, from, to, until: firstAttemptId(atMs + SLACK_MS) }]);

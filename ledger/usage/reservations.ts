@@ -1,6 +1,7 @@
 // Reservations: money held before dispatch. The settled and reserved sums of every budget window, in memory, and the
 // one decision that needs them: does this request fit every hard budget? Knows no storage: the writer loads it from the
-// books, asks it inside each transaction, and throws it away when a commit fails.
+// books, asks it inside each transaction, and throws it away when a commit fails. One of several nodes decides by its own
+// part of each window: what it was granted, and what was last heard of the others.
 import { amountAt, covers } from "../budgets.ts";
 import type { Budget, BudgetRefusal, BudgetState, Freeze, Subject } from "../budgets.ts";
 import { attemptAtMs } from "../ids.ts";
@@ -51,8 +52,16 @@ export type Decision =
       readonly growth: Growth;
       readonly wouldRefuse: BudgetRefusal | undefined;
     }
-  | { readonly admitted: false; readonly refusal: BudgetRefusal }
+  | {
+      readonly admitted: false;
+      readonly refusal: BudgetRefusal;
+      /** What this node would have to be granted first; absent: it would not help. */
+      readonly short?: readonly Short[];
+    }
   | { readonly admitted: false; readonly frozen: Freeze };
+
+/** A window of which this node may hold too little: as much has to be free in its part. */
+export type Short = { readonly part: Part; readonly needNanoUsd: NanoUsd };
 
 /** What an open attempt holds after it asked for more, or why it gets no more. */
 export type Extension =
@@ -61,10 +70,42 @@ export type Extension =
       /** What a budget that is tried out would have refused. */
       readonly wouldRefuse: BudgetRefusal | undefined;
     }
-  | { readonly refusal: BudgetRefusal };
+  | { readonly refusal: BudgetRefusal; readonly short?: readonly Short[] };
+
+/** What one of several nodes knows of a window beside its own part. */
+export type Share = {
+  /** What may be settled and held here. */
+  grantedNanoUsd: NanoUsd;
+  /** It rests on more money, which ends then: from that instant on nothing new is held of it. */
+  untilMs: number;
+  /** What all others have, as last heard. */
+  others: { readonly settled: NanoUsd; readonly held: NanoUsd; readonly most: NanoUsd };
+};
+
+/** A budget's window as a book has it. `reserved`: what is held; `most`: what all that is held can come to. */
+export type Part = {
+  readonly budget: Budget;
+  readonly window: Window;
+  readonly settled: NanoUsd;
+  readonly reserved: NanoUsd;
+  readonly most: NanoUsd;
+  /** Undefined: there are no others. */
+  readonly share: Share | undefined;
+};
+
+/** What an attempt holds of one budget. */
+export type Held = { readonly part: Part; readonly amount: NanoUsd; readonly most: NanoUsd };
 
 /** Reads a budget's settled sum in a window from the books. */
 export type LoadSettled = (budget: Budget, window: Window) => NanoUsd;
+
+/** Whose an open attempt is. */
+export type Holder = {
+  readonly attemptId: AttemptId;
+  readonly keyId: string;
+  readonly provider: string;
+  readonly model: string;
+};
 
 export type ReservationBook = {
   /** Replaces the set of budgets; sums of new ones are read from the books, those of others stay, held money of open
@@ -79,11 +120,29 @@ export type ReservationBook = {
   learnServedName(provider: string, model: string, servedModel: string): boolean;
   /** The name under which a model answered last, where that is another. */
   servedName(provider: string, model: string): string | undefined;
-  /** Holds money for an attempt that was admitted before, without asking again: for rebuilding the sums. */
-  carry(request: ReservationRequest): void;
+  /** Holds money for an attempt that was admitted before, without asking again: for rebuilding the sums. `held`: what the
+   *  books say that it holds, by budget; else it is worked out. */
+  carry(
+    request: ReservationRequest,
+    held?: readonly (readonly [budgetId: string, amount: NanoUsd, most: NanoUsd])[],
+  ): void;
+  /** What an open attempt holds. */
+  heldBy(attemptId: AttemptId): readonly Held[];
+  /** Lets go of what an attempt holds, with nothing settled: it is another's by now. */
+  handOver(attemptId: AttemptId): void;
+  /** Budgets that cover a subject. */
+  covering(subject: Subject): readonly Budget[];
+  /** The window's part in memory. */
+  part(budget: Budget, atMs: number): Part;
+  /** All parts in memory. */
+  parts(): readonly Part[];
+  /** Of one of several nodes: parts that were changed since the set was last cleared. */
+  readonly touched: Set<Part>;
   /** Holds more for an open attempt, in every budget of mode `expected` or in none: as much as is wanted, or what is
    *  left, but not less than the least. Undefined for an attempt that is not open. */
   extend(attemptId: AttemptId, least: NanoUsd, wanted: NanoUsd, atMs: number): Extension | undefined;
+  /** Whose an open attempt is. */
+  holder(attemptId: AttemptId): Holder | undefined;
   /** Takes the hold away and books the cost, in the window of the reservation. `subject` has both model names. */
   settle(attemptId: AttemptId, cost: NanoUsd, subject: Subject): void;
   /** A correction of what was settled at an instant. Windows that are not in memory have it when they are read. */
@@ -95,22 +154,23 @@ export type ReservationBook = {
   load(atMs: number, most: number): boolean;
   /** Sums of the budgets that cover a subject, or of all, in the window of an instant. */
   states(atMs: number, subject?: Subject): BudgetState[];
-  /** Every settled sum in memory. */
-  sums(): { readonly budget: Budget; readonly window: Window; readonly settledNanoUsd: NanoUsd }[];
   /** All money held now, and by how many attempts. Zero at rest. */
   reserved(): { readonly amount: NanoUsd; readonly attempts: number };
 };
 
-/** `most`: what all that is reserved can come to. */
-class Sums {
+class Sums implements Part {
   reserved = 0n;
   most = 0n;
+  budget: Budget;
   readonly window: Window;
+  readonly share: Share | undefined;
   readonly #load: () => NanoUsd;
   #settled: NanoUsd | undefined;
 
-  constructor(window: Window, load: () => NanoUsd) {
+  constructor(budget: Budget, window: Window, load: () => NanoUsd, share: Share | undefined) {
+    this.budget = budget;
     this.window = window;
+    this.share = share;
     this.#load = load;
   }
 
@@ -132,34 +192,42 @@ class Sums {
     this.#settled = undefined;
   }
 }
-type Hold = { readonly budget: Budget; readonly sums: Sums; readonly amount: NanoUsd; readonly most: NanoUsd };
+type Hold = { readonly part: Sums; readonly amount: NanoUsd; readonly most: NanoUsd };
 type Open = { readonly request: ReservationRequest; readonly holds: readonly Hold[] };
+
+/** With what others have. */
+function settledOf({ settled, share }: Part): NanoUsd {
+  return share ? settled + share.others.settled : settled;
+}
+
+function reservedOf({ reserved, share }: Part): NanoUsd {
+  return share ? reserved + share.others.held : reserved;
+}
+
+function mostIn({ most, share }: Part): NanoUsd {
+  return share ? most + share.others.most : most;
+}
+
+/** What a node may still hold of its part. */
+export function surplusOf({ settled, reserved, share }: Part, atMs: number): NanoUsd {
+  if (!share || atMs >= share.untilMs) return 0n;
+  return share.grantedNanoUsd - settled - reserved;
+}
 
 const MOST_SUBJECTS = 20_000;
 
-export function createReservationBook(calendar: Calendar, mode: CapMode, loadSettled: LoadSettled): ReservationBook {
+/** `shareOf`: of one of several nodes, what it knows of a window. */
+export function createReservationBook(
+  calendar: Calendar,
+  mode: CapMode,
+  loadSettled: LoadSettled,
+  shareOf?: (budget: Budget, window: Window) => Share,
+): ReservationBook {
   let freezes: readonly Freeze[] = [];
   const covering = createCovering();
-  const windows = createWindows(calendar, loadSettled);
-  const open = new Map<AttemptId, Open>();
+  const windows = createWindows(calendar, loadSettled, shareOf);
   const names = createServedNames();
-
-  const hold = (request: ReservationRequest): Hold[] =>
-    covering.of(request.subject).map((budget) => {
-      const sums = windows.at(budget, attemptAtMs(request.attemptId));
-      const amount = amountFor(budget, request) ?? 0n;
-      const most = mostOf(request);
-      sums.reserved += amount;
-      sums.most += most;
-      return { budget, sums, amount, most };
-    });
-
-  const letGo = (holds: readonly Hold[]): void => {
-    for (const { sums, amount, most } of holds) {
-      sums.reserved -= amount;
-      sums.most -= most;
-    }
-  };
+  const { open, hold, holdOf, letGo, handOver, touched, touch } = createHolds(covering, windows);
 
   return {
     setBudgets(next) {
@@ -175,35 +243,25 @@ export function createReservationBook(calendar: Calendar, mode: CapMode, loadSet
     freezes: () => freezes,
 
     reserve(request) {
-      const atMs = attemptAtMs(request.attemptId);
-      let wouldRefuse: BudgetRefusal | undefined;
-      let left: NanoUsd | undefined;
-      let isStrict = false;
-      let growth = "none" as Growth;
       const asked = withServedName(names, request);
       const frozen = freezes.find(({ scope }) => covers(scope, asked.subject));
       if (frozen) return { admitted: false, frozen };
-      for (const budget of covering.of(asked.subject)) {
-        if (budget.kind !== "hard") continue;
-        isStrict ||= budget.mode === "strict";
-        const enforces = mode === "enforce" && !budget.observe;
-        if (budget.mode === "expected") growth = enforces || growth === "enforced" ? "enforced" : "counted";
-        const sums = windows.at(budget, atMs);
-        const refusal = refusalOf(budget, sums, request);
-        if (refusal && enforces) return { admitted: false, refusal };
-        wouldRefuse ??= refusal;
-        const leftHere = amountAt(budget, atMs) - sums.settled - sums.reserved - (amountFor(budget, request) ?? 0n);
-        if (left === undefined || leftHere < left) left = leftHere;
-      }
-      open.set(request.attemptId, { request: asked, holds: hold(asked) });
-      return { admitted: true, leftNanoUsd: left, isStrict, growth, wouldRefuse };
+      const parts = covering.of(asked.subject).map((budget) => windows.at(budget, attemptAtMs(request.attemptId)));
+      const decision = decide(parts, request, mode);
+      if (decision.admitted) open.set(request.attemptId, { request: asked, holds: hold(asked) });
+      return decision;
     },
 
     ...names,
 
-    carry(request) {
+    carry(request, held) {
       const asked = withServedName(names, request);
-      open.set(request.attemptId, { request: asked, holds: hold(asked) });
+      const atMs = attemptAtMs(request.attemptId);
+      const known = held?.flatMap(([id, ...amounts]) => {
+        const budget = covering.all().find((one) => one.id === id);
+        return budget ? [holdOf(budget, atMs, ...amounts)] : [];
+      });
+      open.set(request.attemptId, { request: asked, holds: known ?? hold(asked) });
     },
 
     extend(attemptId, least, wanted, atMs) {
@@ -217,10 +275,24 @@ export function createReservationBook(calendar: Calendar, mode: CapMode, loadSet
       return grant;
     },
 
+    holder(attemptId) {
+      const one = open.get(attemptId);
+      if (!one) return undefined;
+      const { keyId, provider, model } = one.request.subject;
+      return { attemptId, keyId, provider, model };
+    },
+
+    heldBy: (attemptId) => open.get(attemptId)?.holds ?? [],
+
+    handOver,
+
     settle(attemptId, cost, subject) {
-      letGo(open.get(attemptId)?.holds ?? []);
-      open.delete(attemptId);
-      for (const budget of covering.of(subject)) windows.at(budget, attemptAtMs(attemptId)).add(cost);
+      handOver(attemptId);
+      for (const budget of covering.of(subject)) {
+        const part = windows.at(budget, attemptAtMs(attemptId));
+        part.add(cost);
+        touch(part);
+      }
     },
 
     correct(atMs, subject, amount) {
@@ -230,20 +302,19 @@ export function createReservationBook(calendar: Calendar, mode: CapMode, loadSet
       }
     },
 
+    covering: (subject) => covering.of(subject),
+    part: (budget, atMs) => windows.at(budget, atMs),
+    parts: () => windows.all(covering.all()),
+    touched,
+
     load: (atMs, most) => windows.read(covering.all(), atMs, most),
 
     readAgain: (isMeant) => windows.readAgain(covering.all().filter(isMeant)),
 
     states(atMs, subject) {
       const wanted = subject ? covering.of(subject) : covering.all();
-      return wanted.map((budget) => {
-        const { settled, reserved, window } = windows.at(budget, atMs);
-        const amountNanoUsd = amountAt(budget, atMs);
-        return { budget, window, amountNanoUsd, settledNanoUsd: settled, reservedNanoUsd: reserved };
-      });
+      return wanted.map((budget) => stateOf(windows.at(budget, atMs), atMs));
     },
-
-    sums: () => windows.all(covering.all()),
 
     reserved() {
       let sum = 0n;
@@ -253,6 +324,98 @@ export function createReservationBook(calendar: Calendar, mode: CapMode, loadSet
   };
 }
 
+/** Open attempts, and what each holds. `touch`: of one of several nodes, a part that was changed. */
+function createHolds(
+  covering: Covering,
+  windows: Windows,
+): {
+  readonly open: Map<AttemptId, Open>;
+  readonly touched: Set<Part>;
+  readonly touch: (part: Part) => void;
+  readonly holdOf: (budget: Budget, atMs: number, amount: NanoUsd, most: NanoUsd) => Hold;
+  readonly hold: (request: ReservationRequest) => Hold[];
+  readonly letGo: (holds: readonly Hold[]) => void;
+  readonly handOver: (attemptId: AttemptId) => void;
+} {
+  const open = new Map<AttemptId, Open>();
+  const touched = new Set<Part>();
+  const touch = (part: Part): void => {
+    if (part.share) touched.add(part);
+  };
+
+  const holdOf = (budget: Budget, atMs: number, amount: NanoUsd, most: NanoUsd): Hold => {
+    const part = windows.at(budget, atMs);
+    touch(part);
+    part.reserved += amount;
+    part.most += most;
+    return { part, amount, most };
+  };
+
+  const hold = (request: ReservationRequest): Hold[] =>
+    covering
+      .of(request.subject)
+      .map((budget) =>
+        holdOf(budget, attemptAtMs(request.attemptId), amountFor(budget, request) ?? 0n, mostOf(request)),
+      );
+
+  const letGo = (holds: readonly Hold[]): void => {
+    for (const { part, amount, most } of holds) {
+      touch(part);
+      part.reserved -= amount;
+      part.most -= most;
+    }
+  };
+
+  const handOver = (attemptId: AttemptId): void => {
+    letGo(open.get(attemptId)?.holds ?? []);
+    open.delete(attemptId);
+  };
+
+  return { open, touched, touch, holdOf, hold, letGo, handOver };
+}
+
+function stateOf(part: Part, atMs: number): BudgetState {
+  return {
+    budget: part.budget,
+    window: part.window,
+    amountNanoUsd: amountAt(part.budget, atMs),
+    settledNanoUsd: settledOf(part),
+    reservedNanoUsd: reservedOf(part),
+  };
+}
+
+/** Whether a request fits every hard budget that covers it. Nothing is held here. */
+function decide(parts: readonly Sums[], request: ReservationRequest, mode: CapMode): Decision {
+  const atMs = attemptAtMs(request.attemptId);
+  let wouldRefuse: BudgetRefusal | undefined;
+  let left: NanoUsd | undefined;
+  let isStrict = false;
+  let growth = "none" as Growth;
+  let refusedFor: BudgetRefusal | undefined;
+  const short: Short[] = [];
+  for (const sums of parts) {
+    const { budget } = sums;
+    if (budget.kind !== "hard") continue;
+    isStrict ||= budget.mode === "strict";
+    const enforces = isEnforced(budget, mode);
+    if (budget.mode === "expected") growth = enforces || growth === "enforced" ? "enforced" : "counted";
+    const refusal = refusalOf(sums, request, enforces);
+    const asked = amountFor(budget, request) ?? 0n;
+    if (refusal && enforces) {
+      // Another node may have what this one lacks.
+      if (!sums.share || refusal.reason !== "budget_exceeded") return { admitted: false, refusal };
+      refusedFor ??= refusal;
+      short.push({ part: sums, needNanoUsd: asked });
+      continue;
+    }
+    wouldRefuse ??= refusal;
+    const leftHere = amountAt(budget, atMs) - settledOf(sums) - reservedOf(sums) - asked;
+    if (left === undefined || leftHere < left) left = leftHere;
+  }
+  if (refusedFor) return { admitted: false, refusal: refusedFor, short };
+  return { admitted: true, leftNanoUsd: left, isStrict, growth, wouldRefuse };
+}
+
 /** An alias is held against the budgets of the name it was last answered under, too. */
 function withServedName(names: ReturnType<typeof createServedNames>, request: ReservationRequest): ReservationRequest {
   const { subject } = request;
@@ -260,29 +423,32 @@ function withServedName(names: ReturnType<typeof createServedNames>, request: Re
   return servedModel === undefined ? request : { ...request, subject: { ...subject, servedModel } };
 }
 
-function amountFor(budget: Budget, request: ReservationRequest): NanoUsd | undefined {
+export function amountFor(
+  budget: Budget,
+  request: Pick<ReservationRequest, "boundNanoUsd" | "expectedNanoUsd">,
+): NanoUsd | undefined {
   return budget.mode === "strict" ? request.boundNanoUsd : request.expectedNanoUsd;
 }
 
-function refusalOf(budget: Budget, sums: Sums, request: ReservationRequest): BudgetRefusal | undefined {
+export function isEnforced(budget: Budget, mode: CapMode): boolean {
+  return mode === "enforce" && !budget.observe;
+}
+
+function refusalOf(sums: Sums, request: ReservationRequest, enforces: boolean): BudgetRefusal | undefined {
+  const { budget } = sums;
   const asked = amountFor(budget, request);
-  const amountNanoUsd = amountAt(budget, attemptAtMs(request.attemptId));
-  const state = {
-    budget,
-    window: sums.window,
-    amountNanoUsd,
-    settledNanoUsd: sums.settled,
-    reservedNanoUsd: sums.reserved,
-    askedNanoUsd: asked,
-    attemptId: request.attemptId,
-  };
+  const atMs = attemptAtMs(request.attemptId);
+  const state = { ...stateOf(sums, atMs), askedNanoUsd: asked, attemptId: request.attemptId };
+  const { amountNanoUsd, settledNanoUsd, reservedNanoUsd } = state;
   if (request.expectedNanoUsd === undefined) return { ...state, reason: "unpriced" };
   if (asked === undefined) return { ...state, reason: "unbounded" };
-  if (sums.settled + sums.reserved + asked > amountNanoUsd) return { ...state, reason: "budget_exceeded" };
+  const fits =
+    sums.share && enforces ? asked <= surplusOf(sums, atMs) : settledNanoUsd + reservedNanoUsd + asked <= amountNanoUsd;
+  if (!fits) return { ...state, reason: "budget_exceeded" };
   const most = mostOf(request);
-  const mostNanoUsd = sums.settled + sums.most + most;
+  const mostNanoUsd = settledNanoUsd + mostIn(sums) + most;
   // One alone always may: refusing it would refuse it for ever.
-  return budget.mode === "expected" && sums.most > 0n && mostNanoUsd > ceilingOf(amountNanoUsd, most)
+  return budget.mode === "expected" && mostIn(sums) > 0n && mostNanoUsd > ceilingOf(amountNanoUsd, most)
     ? { ...state, reason: "in_flight", mostNanoUsd }
     : undefined;
 }
@@ -298,30 +464,41 @@ function grantOf(
 ): Extension {
   let held = wanted;
   let wouldRefuse: BudgetRefusal | undefined;
-  for (const { budget, sums, amount } of holds) {
+  let refusedFor: BudgetRefusal | undefined;
+  const short: Short[] = [];
+  for (const { part: sums, amount } of holds) {
+    const { budget } = sums;
     if (budget.kind !== "hard" || budget.mode === "strict") continue;
-    const amountNanoUsd = amountAt(budget, atMs);
-    const left = amountNanoUsd - sums.settled - (sums.reserved - amount);
+    const enforces = isEnforced(budget, mode);
+    const state = stateOf(sums, atMs);
+    const left =
+      sums.share && enforces
+        ? amount + surplusOf(sums, atMs)
+        : state.amountNanoUsd - state.settledNanoUsd - (state.reservedNanoUsd - amount);
     if (left < least) {
       const refusal: BudgetRefusal = {
-        budget,
-        window: sums.window,
-        amountNanoUsd,
-        settledNanoUsd: sums.settled,
-        reservedNanoUsd: sums.reserved,
+        ...state,
         askedNanoUsd: least - amount,
         attemptId,
         reason: "budget_exceeded",
       };
-      if (mode === "enforce" && !budget.observe) return { refusal };
-      wouldRefuse ??= refusal;
+      if (enforces && !sums.share) return { refusal };
+      if (enforces) {
+        refusedFor ??= refusal;
+        short.push({ part: sums, needNanoUsd: least - amount });
+      } else wouldRefuse ??= refusal;
     } else if (left < held) held = left;
   }
+  if (refusedFor) return { refusal: refusedFor, short };
   return { heldNanoUsd: held, wouldRefuse };
 }
 
 /** Never less than what is held for it. */
-function mostOf({ boundNanoUsd, expectedNanoUsd, mostNanoUsd }: ReservationRequest): NanoUsd {
+export function mostOf({
+  boundNanoUsd,
+  expectedNanoUsd,
+  mostNanoUsd,
+}: Pick<ReservationRequest, "boundNanoUsd" | "expectedNanoUsd" | "mostNanoUsd">): NanoUsd {
   const held = expectedNanoUsd ?? 0n;
   const most = mostNanoUsd ?? boundNanoUsd ?? held;
   return most > held ? most : held;
@@ -367,11 +544,16 @@ type Windows = {
   /** Forgets other budgets; of these stays what is settled, and what is held begins at nothing. */
   keep(budgets: readonly Budget[]): void;
   readAgain(budgets: readonly Budget[]): void;
-  all(budgets: readonly Budget[]): ReturnType<ReservationBook["sums"]>;
+  /** Those that were read. */
+  all(budgets: readonly Budget[]): readonly Part[];
 };
 
 /** Sums by budget and window. A budget's scope and window never change: another one has another id. */
-function createWindows(calendar: Calendar, loadSettled: LoadSettled): Windows {
+function createWindows(
+  calendar: Calendar,
+  loadSettled: LoadSettled,
+  shareOf?: (budget: Budget, window: Window) => Share,
+): Windows {
   const byBudget = new Map<string, Map<string, Sums>>();
   const of = ({ id }: Budget): Sums[] => [...(byBudget.get(id)?.values() ?? [])];
   return {
@@ -382,9 +564,12 @@ function createWindows(calendar: Calendar, loadSettled: LoadSettled): Windows {
       let sums = ofBudget.get(window.id);
       if (!sums) {
         for (const [id, old] of ofBudget)
-          if (old.reserved === 0n && old.window.endMs < window.startMs) ofBudget.delete(id);
-        ofBudget.set(window.id, (sums = new Sums(window, () => loadSettled(budget, window))));
+          if (!old.share && old.reserved === 0n && old.window.endMs < window.startMs) ofBudget.delete(id);
+        sums = new Sums(budget, window, () => loadSettled(budget, window), shareOf?.(budget, window));
+        ofBudget.set(window.id, sums);
       }
+      // It may have been raised since.
+      sums.budget = budget;
       return sums;
     },
     read(budgets, atMs, most) {
@@ -403,12 +588,7 @@ function createWindows(calendar: Calendar, loadSettled: LoadSettled): Windows {
     readAgain(budgets) {
       for (const budget of budgets) for (const sums of of(budget)) sums.forget();
     },
-    all: (budgets) =>
-      budgets.flatMap((budget) =>
-        of(budget)
-          .filter(({ isRead }) => isRead)
-          .map(({ window, settled }) => ({ budget, window, settledNanoUsd: settled })),
-      ),
+    all: (budgets) => budgets.flatMap((budget) => of(budget).filter(({ isRead }) => isRead)),
   };
 }
 

@@ -7,8 +7,8 @@ import type { Sqlite } from "../sqlite.ts";
 import type { Calendar } from "../windows.ts";
 
 const HOUR_MS = 3_600_000;
-const DIMENSIONS = "key_id, provider, model, requested_model, team, project, env";
-const SUMS = [
+export const ROLLUP_COLUMNS = "key_id, provider, model, requested_model, team, project, env";
+export const SUMS = [
   "requests",
   "cost_nano_usd",
   "input",
@@ -31,18 +31,25 @@ export type Rollups = {
   flush(): void;
   /** Forgets what was added: the transaction failed. */
   clear(): void;
-  /** The day rollup belongs to one zone; with another one it is made anew from the hours' events. */
-  rebuildDaysIfZoneChanged(): void;
 };
 
 /** What a correction adds to the sums of its event. */
 type Correction = { readonly amountNanoUsd: NanoUsd; readonly unpriced: number; readonly inferred: number };
 
-type Row = { hourMs: number; day: string; dimensions: string[]; cost: bigint; counts: number[] };
+/** What is added to the sums of an hour and of its day: by ROLLUP_COLUMNS; the counts in the order of SUMS, without the
+ *  cost. */
+export type RollupRow = {
+  readonly hourMs: number;
+  readonly day: string;
+  readonly dimensions: readonly string[];
+  readonly cost: NanoUsd;
+  readonly counts: readonly number[];
+};
 
-export function createRollups(database: Sqlite, calendar: Calendar): Rollups {
-  const upsertHour = database.prepare(upsert("rollup_hour", "hour_ms"));
-  const upsertDay = database.prepare(upsert("rollup_day", "day"));
+type Row = RollupRow & { cost: NanoUsd; readonly counts: number[] };
+
+/** `write` gets what was added up. */
+export function createRollups(calendar: Calendar, write: (rows: Iterable<RollupRow>) => void): Rollups {
   let pending = new Map<string, Row>();
 
   /** The sums of an event's hour, day and owner. */
@@ -91,47 +98,43 @@ export function createRollups(database: Sqlite, calendar: Calendar): Rollups {
       }
     },
     flush() {
-      for (const { hourMs, day, dimensions, cost, counts } of pending.values()) {
-        const [requests, ...rest] = counts;
-        upsertHour.run(hourMs, ...dimensions, requests, cost, ...rest);
-        upsertDay.run(day, ...dimensions, requests, cost, ...rest);
-      }
+      if (pending.size > 0) write(pending.values());
       pending = new Map();
     },
     clear() {
       pending = new Map();
     },
-    rebuildDaysIfZoneChanged() {
-      const known = database.prepare("SELECT value FROM meta WHERE name = 'zone'").pluck().get();
-      if (known === calendar.zone) return;
-      database
-        .transaction(() => {
-          database.exec("DELETE FROM rollup_day");
-          const hours = database.prepare(`SELECT DISTINCT hour_ms FROM rollup_hour`).pluck().all();
-          // An hour of UTC can lie across midnight of a zone with a half-hour offset: go by events, quarter by quarter.
-          const add = database.prepare(
-            `INSERT INTO rollup_day (day, ${DIMENSIONS}, ${SUMS.join(", ")})
-            SELECT ?, ${DIMENSIONS}, COUNT(*), SUM(booked_nano_usd), SUM(input), SUM(cache_read), SUM(cache_write), SUM(output),
-              SUM(estimated), SUM(unknown), SUM(unpriced), SUM(inferred)
-            FROM booked WHERE attempt_id >= ? AND attempt_id < ? GROUP BY 2, 3, 4, 5, 6, 7, 8
-            ON CONFLICT DO UPDATE SET ${SUMS.map((sum) => `${sum} = ${sum} + excluded.${sum}`).join(", ")}`,
-          );
-          for (const hour of hours) {
-            for (let quarter = 0; quarter < 4; quarter++) {
-              const start = Number(hour) + (quarter * HOUR_MS) / 4;
-              // By id, which is the primary key: the instant is computed from it, and has no index.
-              add.run(calendar.day(start), firstAttemptId(start), firstAttemptId(start + HOUR_MS / 4));
-            }
-          }
-          database
-            .prepare(
-              "INSERT INTO meta (name, value) VALUES ('zone', ?) ON CONFLICT DO UPDATE SET value = excluded.value",
-            )
-            .run(calendar.zone);
-        })
-        .immediate();
-    },
   };
+}
+
+/** The day rollup belongs to one zone; with another one it is made anew from the hours' events. */
+export function rebuildDaysIfZoneChanged(database: Sqlite, calendar: Calendar): void {
+  const known = database.prepare("SELECT value FROM meta WHERE name = 'zone'").pluck().get();
+  if (known === calendar.zone) return;
+  database
+    .transaction(() => {
+      database.exec("DELETE FROM rollup_day");
+      const hours = database.prepare(`SELECT DISTINCT hour_ms FROM rollup_hour`).pluck().all();
+      // An hour of UTC can lie across midnight of a zone with a half-hour offset: go by events, quarter by quarter.
+      const add = database.prepare(
+        `INSERT INTO rollup_day (day, ${ROLLUP_COLUMNS}, ${SUMS.join(", ")})
+        SELECT ?, ${ROLLUP_COLUMNS}, COUNT(*), SUM(booked_nano_usd), SUM(input), SUM(cache_read), SUM(cache_write), SUM(output),
+          SUM(estimated), SUM(unknown), SUM(unpriced), SUM(inferred)
+        FROM booked WHERE attempt_id >= ? AND attempt_id < ? GROUP BY 2, 3, 4, 5, 6, 7, 8
+        ON CONFLICT DO UPDATE SET ${SUMS.map((sum) => `${sum} = ${sum} + excluded.${sum}`).join(", ")}`,
+      );
+      for (const hour of hours) {
+        for (let quarter = 0; quarter < 4; quarter++) {
+          const start = Number(hour) + (quarter * HOUR_MS) / 4;
+          // By id, which is the primary key: the instant is computed from it, and has no index.
+          add.run(calendar.day(start), firstAttemptId(start), firstAttemptId(start + HOUR_MS / 4));
+        }
+      }
+      database
+        .prepare("INSERT INTO meta (name, value) VALUES ('zone', ?) ON CONFLICT DO UPDATE SET value = excluded.value")
+        .run(calendar.zone);
+    })
+    .immediate();
 }
 
 function addCounts(row: Row, more: readonly number[]): void {
@@ -151,11 +154,4 @@ function countsOf({ input, cacheRead, cacheWrite, output, usageState, priceConfi
     priceConfidence === "unpriced" ? 1 : 0,
     priceConfidence === "inferred" ? 1 : 0,
   ];
-}
-
-function upsert(table: string, time: string): string {
-  return `INSERT INTO ${table} (${time}, ${DIMENSIONS}, ${SUMS.join(", ")}) VALUES (${Array(8 + SUMS.length)
-    .fill("?")
-    .join(", ")})
-    ON CONFLICT DO UPDATE SET ${SUMS.map((sum) => `${sum} = ${sum} + excluded.${sum}`).join(", ")}`;
 }

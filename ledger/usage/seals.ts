@@ -4,12 +4,13 @@
 import { createHash } from "node:crypto";
 import { appendAudit } from "./audit.ts";
 import { ChangeRefused } from "./change-refused.ts";
-import { asc, drizzle, eq } from "../drizzle.ts";
+import { ask, askValue, tell, write } from "../asking.ts";
+import type { Asking } from "../asking.ts";
+import { asc, eq } from "../drizzle.ts";
 import { KNOWN_COLUMNS, SEALED_COLUMNS } from "./event-columns.ts";
 import { attemptAtMs, firstAttemptId, formatAttemptId } from "../ids.ts";
 import type { AttemptId } from "../ids.ts";
 import { PARTS } from "./reassign.ts";
-import type { Sqlite } from "../sqlite.ts";
 import { rowsOf, snapshotOf, tablesOf, valueOf } from "../engine.ts";
 import type { UsageBooks } from "../books.ts";
 import { audit, sealedDays } from "./schema.ts";
@@ -52,31 +53,21 @@ function select(columns: readonly string[]): string {
 /** The first attempt id of the oldest day that can be sealed: a later one has begun, by the clock and in the books, in
  *  it and before it nothing is open but work that goes on at a provider, and days are sealed in their order. Undefined
  *  when there is none. What lies ahead of the clock says nothing of a day: it may be of a clock that was wrong. */
-export function nextDayToSeal(database: Sqlite, nowMs: number): AttemptId | undefined {
-  const oldest = database
-    .prepare("SELECT MIN(attempt_id) FROM events WHERE attempt_id >= ?")
-    .pluck()
-    .get(readSealedEnd(database));
-  if (oldest === null) return undefined;
+export function* askDayToSeal(nowMs: number): Asking<AttemptId | undefined> {
+  const sealedEnd = yield* askSealedEnd();
+  const oldest = yield* askValue<bigint | null>("SELECT MIN(attempt_id) FROM events WHERE attempt_id >= ?", sealedEnd);
+  if (typeof oldest !== "bigint") return undefined;
   const first = Number(oldest) - (Number(oldest) % IDS_PER_DAY);
   const end = first + IDS_PER_DAY;
   const here = firstAttemptId(nowMs + SLACK_MS);
-  const isOver = database
-    .prepare(
-      `SELECT EXISTS (SELECT 1 FROM events WHERE attempt_id >= @end AND attempt_id < @here)
-        OR EXISTS (SELECT 1 FROM reservations WHERE attempt_id >= @end AND attempt_id < @here)`,
-    )
-    .pluck()
-    .get({ end, here });
-  const isOpen = database
-    .prepare("SELECT EXISTS (SELECT 1 FROM reservations WHERE attempt_id < ? AND work_id IS NULL)")
-    .pluck()
-    .get(end);
-  return isOver && !isOpen ? first : undefined;
+  for (const table of ["events", "reservations"]) {
+    const later = `SELECT 1 FROM ${table} WHERE attempt_id >= ? AND attempt_id < ? LIMIT 1`;
+    if ((yield* ask(later, end, here)).length === 0) continue;
+    const open = "SELECT 1 FROM reservations WHERE attempt_id < ? AND work_id IS NULL LIMIT 1";
+    return (yield* ask(open, end)).length === 0 ? first : undefined;
+  }
+  return undefined;
 }
-
-/** A question whose rows are given to whoever asked it. */
-export type Asked = { readonly text: string; readonly values: readonly unknown[] };
 
 /** Digests a day's events in slices: yields the question of each, and is given its rows. Between two slices its caller
  *  may do other things. `late` ones are left out. */
@@ -84,7 +75,7 @@ export function* digestDay(
   first: AttemptId,
   late: { has(attemptId: AttemptId): boolean } = NONE,
   columns: readonly string[] = SEALED_COLUMNS,
-): Generator<Asked, Seal, readonly unknown[][]> {
+): Asking<Seal> {
   const text = `SELECT events.attempt_id, ${select(columns)} FROM ${SEALED_EVENTS}
     WHERE events.attempt_id >= ? AND events.attempt_id < ? ORDER BY events.attempt_id LIMIT ${SLICE}`;
   const hours = Array.from({ length: HOURS }, () => createHash("sha256"));
@@ -116,27 +107,28 @@ function dayOf({ firstAttemptId: first }: Pick<Seal, "firstAttemptId">): string 
 }
 
 /** Seals a day. Throws when that may not be done any more, or not yet. */
-export function applySeal(database: Sqlite, seal: Seal, atMs: number): void {
+export function* applySeal(seal: Seal, atMs: number): Asking<void> {
   // While the day was read, work may have brought it an event.
-  const now = database
-    .prepare("SELECT COUNT(*) FROM events WHERE attempt_id >= ? AND attempt_id < ?")
-    .pluck()
-    .get(seal.firstAttemptId, seal.firstAttemptId + IDS_PER_DAY);
-  if (nextDayToSeal(database, atMs) !== seal.firstAttemptId || Number(now) !== seal.events)
+  const now = yield* askValue<bigint>(
+    "SELECT COUNT(*) FROM events WHERE attempt_id >= ? AND attempt_id < ?",
+    seal.firstAttemptId,
+    seal.firstAttemptId + IDS_PER_DAY,
+  );
+  if ((yield* askDayToSeal(atMs)) !== seal.firstAttemptId || Number(now) !== seal.events)
     throw new ChangeRefused(`${dayOf(seal)} cannot be sealed now`);
-  const auditSeq = appendAudit(database, {
+  const auditSeq = yield* appendAudit({
     atMs,
     actor: "keymeter",
     action: "seal",
     subject: dayOf(seal),
     detail: JSON.stringify(seal),
   });
-  drizzle(database).insert(sealedDays).values({ firstAttemptId: seal.firstAttemptId, auditSeq }).run();
+  yield* tell(write.insert(sealedDays).values({ firstAttemptId: seal.firstAttemptId, auditSeq }));
 }
 
 /** The first attempt id after all that is sealed; 0 where nothing is. */
-export function readSealedEnd(database: Sqlite): AttemptId {
-  return endOf(database.prepare(LAST_SEALED).pluck().get() as bigint | null);
+export function* askSealedEnd(): Asking<AttemptId> {
+  return endOf(yield* askValue<bigint | null>(LAST_SEALED));
 }
 
 const LAST_SEALED = "SELECT MAX(first_attempt_id) FROM sealed_days";
@@ -146,11 +138,11 @@ function endOf(lastSealed: bigint | null | undefined): AttemptId {
 }
 
 /** Writes into the audit what an event says that came to a sealed day, for work that went on. */
-export function recordLate(database: Sqlite, attemptId: AttemptId, atMs: number): void {
-  const row = database.prepare(eventText(SEALED_COLUMNS)).raw().get(attemptId) as unknown[] | undefined;
+export function* recordLate(attemptId: AttemptId, atMs: number): Asking<void> {
+  const [row] = yield* ask(eventText(SEALED_COLUMNS), attemptId);
   const digest = row === undefined ? "" : digestOf(row);
   const detail: Late = { attemptId, digest, columns: SEALED_COLUMNS };
-  appendAudit(database, {
+  yield* appendAudit({
     atMs,
     actor: "keymeter",
     action: "late",

@@ -6,9 +6,6 @@ import { and, eq, inArray } from "../drizzle.ts";
 import { rowsOf, tablesOf } from "../engine.ts";
 import { things } from "./schema.ts";
 
-/** Changes nothing where the name is known. */
-export const INSERT_THING = "INSERT OR IGNORE INTO things (provider, name, key_id, attempt_id) VALUES (?, ?, ?, ?)";
-
 /** Names that are asked for in one query. */
 const MOST_ASKED = 500;
 

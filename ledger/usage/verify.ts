@@ -1,5 +1,6 @@
 // The proof that sums are nothing but their events and adjustments, and that keys, budgets and limits are what the
 // audit says was done to them: both are made again, and every row that disagrees is named.
+import { answerFrom } from "../asking.ts";
 import { createHash } from "node:crypto";
 import { applyChange } from "./changes.ts";
 import type { Change } from "./changes.ts";
@@ -202,7 +203,8 @@ export async function readRegisterDifferences(books: UsageBooks): Promise<string
             owner: "",
           })
           .run();
-    const rollups = createRollups(scratch, createCalendar("UTC"));
+    // Nothing here adds to sums.
+    const rollups = createRollups(createCalendar("UTC"), () => {});
     const found: string[] = [];
     /** Keys whose secrets were given before secrets were in the audit. */
     const old = new Set<unknown>();
@@ -213,7 +215,7 @@ export async function readRegisterDifferences(books: UsageBooks): Promise<string
       if (brings && change.digest === undefined) old.add(change.type === "createKey" ? change.key.id : change.keyId);
       try {
         const whole = brings ? { ...change, digest: change.digest ?? `record ${seq}` } : change;
-        applyChange(scratch, rollups, whole, { actor, atMs });
+        answerFrom(scratch, applyChange(rollups, whole, { actor, atMs }));
       } catch (error) {
         const why = error instanceof Error ? error.message : String(error);
         found.push(`audit record ${seq} (${action}) cannot be played through: ${why}`);

@@ -2,13 +2,14 @@
 // transaction, and answers after the commit: it is in the log then, on its way to the disk (log-sync.ts).
 import { closeSync, openSync, readSync, statSync, writeSync } from "node:fs";
 import { parentPort, workerData } from "node:worker_threads";
+import { answerFrom, answerOf } from "../asking.ts";
+import type { Asked } from "../asking.ts";
 import { createBooking } from "./booking.ts";
 import type { Booking } from "./booking.ts";
 import { LedgerError } from "../books.ts";
 import { openForWriting } from "../sqlite.ts";
 import type { Sqlite } from "../sqlite.ts";
-import { digestDay, nextDayToSeal } from "./seals.ts";
-import type { Asked } from "./seals.ts";
+import { askDayToSeal, digestDay } from "./seals.ts";
 import { decodeBatch, encodeAnswers } from "./wire.ts";
 import type { Mark, ThreadSettings, ToMain, ToThread } from "./appender.ts";
 
@@ -89,18 +90,12 @@ function createSealer(database: Sqlite, booking: Booking): () => void {
   /** Whether there is more to do. */
   const step = (): boolean => {
     if (!digest) {
-      const first = nextDayToSeal(database, Date.now());
+      const first = answerFrom(database, askDayToSeal(Date.now()));
       if (first === undefined) return false;
       digest = digestDay(first);
       asked = undefined;
     }
-    const rows = asked
-      ? database
-          .prepare(asked.text)
-          .raw()
-          .all(...asked.values)
-      : [];
-    const { done, value } = digest.next(rows as unknown[][]);
+    const { done, value } = digest.next(asked ? answerOf(database, asked) : []);
     if (!done) {
       asked = value;
       return true;

@@ -8,6 +8,7 @@ import type { NanoUsd } from "../money.ts";
 import { openAppender } from "./appender.ts";
 import type { Appended, Appender, ThreadSettings } from "./appender.ts";
 import { ChangeRefused } from "./change-refused.ts";
+import type { NodeAppenderSettings } from "./nodes/appender.ts";
 import type { Change } from "./changes.ts";
 import { createClock } from "./clock.ts";
 import { eventRow } from "./event-columns.ts";
@@ -70,10 +71,13 @@ export type Writer = {
   isClockInDoubt(): boolean;
   /** Settlements that wait for the storage. */
   waiting(): number;
+  /** Calls back when another node has changed keys, budgets or limits. */
+  onChanged(listener: () => void): void;
   close(): Promise<void>;
 };
 
-export type WriterOptions = ThreadSettings & {
+/** A file's writer, or a node of books in Postgres. */
+export type WriterOptions = (ThreadSettings | NodeAppenderSettings) & {
   readonly now?: () => number;
   /** Milliseconds since the machine was started: then a wall clock that jumps stops admission. */
   readonly sinceBoot?: () => number;
@@ -85,12 +89,14 @@ const MOST_WAITING_SETTLEMENTS = 10_000;
 
 /** Opens the books, recovered. Rejects with a LedgerError whose message is for whoever runs Keymeter. */
 export async function openWriter({ now: wall = Date.now, sinceBoot, ...settings }: WriterOptions): Promise<Writer> {
-  const appender = await openAppender(settings);
+  const appender = await ("url" in settings
+    ? (await import("./nodes/appender.ts")).openNodeAppender({ ...settings, now: wall })
+    : openAppender(settings));
   const { lastAttemptId, ahead, recovered, losing } = appender.found;
   const newestMs = Math.max(attemptAtMs(lastAttemptId), 0);
   const clock = sinceBoot && createClock(wall, sinceBoot, newestMs);
   const now = clock ? () => clock.now() : wall;
-  let nextId = createAttemptIds(lastAttemptId, now, ahead);
+  let nextId = createAttemptIds(lastAttemptId, now, ahead, () => appender.node());
   const looking = clock && setInterval(() => clock.look(), LOOK_AT_CLOCK_MS).unref();
   const settling = createSettling(appender);
 
@@ -150,6 +156,8 @@ export async function openWriter({ now: wall = Date.now, sinceBoot, ...settings 
       await ask({ type: "change", change, author: { actor, atMs: now() } }, "done");
       if (change.type !== "acceptClock") return;
       clock?.accept();
+      // Of several nodes each goes by Postgres's clock, too.
+      if (appender.node() !== undefined) return;
       const { answer: newest } = await ask({ type: "newest", atMs: now() }, "newest");
       nextId = createAttemptIds(newest.lastAttemptId, now, newest.ahead);
     },
@@ -173,6 +181,7 @@ export async function openWriter({ now: wall = Date.now, sinceBoot, ...settings 
     heardDate: (dateMs) => clock?.heard(dateMs),
     isClockInDoubt: () => clock?.trouble() !== undefined,
     waiting: settling.waiting,
+    onChanged: (listener) => appender.onChanged(listener),
     async close() {
       clearInterval(looking);
       await appender.close();

@@ -1,5 +1,6 @@
 // Every reader of the books, asked of the same books in SQLite and in a real Postgres: both give the same, to the last
 // byte and in the same order.
+import { answerIn } from "../../ledger/asking.ts";
 import { readdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import Fastify from "fastify";
@@ -132,8 +133,8 @@ const READERS: { readonly [name: string]: (all: All, keyId: string) => Promise<u
     await readEvents(usage, { keyId, sinceMs: SINCE_MS, untilMs: NOW_MS, limit: 20, within: { model: "gpt*" } }),
   ],
   walkEvents: ({ usage }) => listOf(walkEvents(usage, { pageSize: 100 })),
-  readTagsCount: ({ usage }) => budgetSpend.readTagsCount(usage),
-  readOwners: ({ usage }) => budgetSpend.readOwners(usage),
+  askTagsCount: ({ usage }) => answerIn(usage, budgetSpend.askTagsCount()),
+  askOwners: ({ usage }) => answerIn(usage, budgetSpend.askOwners()),
   readKeyOwners: ({ usage }, keyId) => budgetSpend.readKeyOwners(usage, keyId),
   readSettled: async ({ usage }) => {
     const found = [];
@@ -311,7 +312,7 @@ describe.skipIf(!hasPostgres)("the same books in SQLite and in Postgres", () => 
   });
 
   it("were made and copied: the schema once, and rows of every table", () => {
-    expect(migrated).toEqual([["0001-ledger.sql", "0002-nodes.sql"], []]);
+    expect(migrated).toEqual([["0001-ledger.sql", "0002-nodes.sql", "0003-escrow.sql"], []]);
     expect([...copied].filter(([, count]) => count === 0).map(([table]) => table)).toEqual([]);
   });
 

@@ -7,8 +7,9 @@ import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from
 import { firstAttemptId } from "../../ledger/ids.ts";
 import { migratePostgres, poolOf } from "../../ledger/postgres.ts";
 import type { Pool } from "../../ledger/postgres.ts";
-import { DatabaseWentBack, leaseNode, NodeFenced } from "../../ledger/usage/node.ts";
-import type { Node, NodeSettings, Work } from "../../ledger/usage/node.ts";
+import { DatabaseWentBack, leaseNode, NodeFenced } from "../../ledger/usage/nodes/node.ts";
+import type { Node, NodeSettings } from "../../ledger/usage/nodes/node.ts";
+import type { Booked, Gone, Stale, Work } from "../../ledger/usage/nodes/work.ts";
 import { ask, hasPostgres, rowsOf, startPostgres } from "../postgres.ts";
 import type { PostgresServer } from "../postgres.ts";
 import { IS_CI, random, SEED } from "../seed.ts";
@@ -60,8 +61,11 @@ describe.skipIf(!hasPostgres)("nodes", () => {
   });
   afterEach(() => pool.end());
 
-  const lease = (name: string, more: Partial<NodeSettings> = {}): Promise<Node> =>
-    leaseNode(pool, { name, agreed: AGREED, ...more });
+  type Leased = Omit<Node, "book"> & { book(work: Work): Promise<Booked | Gone | Stale> };
+  const lease = async (name: string, more: Partial<NodeSettings> = {}): Promise<Leased> => {
+    const node = await leaseNode(pool, { name, agreed: AGREED, ...more });
+    return { ...node, book: (work) => node.book(work, 1) };
+  };
   const events = async (): Promise<number[]> =>
     (await rowsOf(url, "SELECT attempt_id FROM events ORDER BY 1", [])).map(([id]) => Number(id));
   const held = async (): Promise<number[]> =>
@@ -99,7 +103,7 @@ describe.skipIf(!hasPostgres)("nodes", () => {
   it("book a batch once, and answer its number as before; a number that was never given is none", async () => {
     const { node, epoch } = await lease("one");
     const call = async (number: number, work: Work): Promise<unknown> =>
-      (await rowsOf(url, "SELECT book_v1($1, $2, $3, $4)", [node, epoch, number, JSON.stringify(work)]))[0]?.[0];
+      (await rowsOf(url, "SELECT book_v1($1, $2, $3, 1, $4)", [node, epoch, number, JSON.stringify(work)]))[0]?.[0];
     const first = await call(1, { reservations: [open(FIRST)], events: [over(FIRST)], lastId: FIRST });
     expect(await call(1, { reservations: [open(FIRST)], events: [over(FIRST)], lastId: FIRST })).toMatchObject({
       firsts: (first as { firsts: unknown }).firsts,
@@ -137,7 +141,8 @@ describe.skipIf(!hasPostgres)("nodes", () => {
     const next = random(SEED);
     const wire = await breakingWire(Number(new URL(url).port), next);
     const through = poolOf(url.replace(/:\d+\//, `:${wire.port}/`));
-    const one = await leaseNode(through, { name: "one", agreed: AGREED });
+    const node = await leaseNode(through, { name: "one", agreed: AGREED });
+    const one = { ...node, book: (work: Work) => node.book(work, 1) };
     wire.breaks = true;
     const wanted = [];
     for (let i = 0; i < ROUNDS || wire.broken < ROUNDS; i++) {
@@ -208,7 +213,7 @@ describe.skipIf(!hasPostgres)("nodes", () => {
     await age(other.node, "16 seconds");
     const client = await pool.connect();
     await client.query("BEGIN");
-    await client.query("SELECT book_v1($1, $2, 1, '{}')", [other.node, other.epoch]);
+    await client.query("SELECT book_v1($1, $2, 1, 1, '{}')", [other.node, other.epoch]);
     const fenced = one.fence(other.node);
     await sleep(50);
     await client.query("COMMIT");
@@ -225,7 +230,7 @@ describe.skipIf(!hasPostgres)("nodes", () => {
       await age(one.node, "0 seconds", "16 seconds");
       await age(paused.node, "16 seconds");
       expect(await one.fence(paused.node)).toBe(true);
-      const settle = (by: Node, id: number, outcome: string) =>
+      const settle = (by: Leased, id: number, outcome: string) =>
         by.book({ requires: [id], events: [over(id, { outcome })] });
       const woken = await lease("paused", { before: paused });
       expect([woken.node, woken.epoch > paused.epoch]).toEqual([paused.node, true]);
@@ -270,7 +275,7 @@ describe.skipIf(!hasPostgres)("nodes", () => {
     const client = await pool.connect();
     await client.query("BEGIN");
     const work = JSON.stringify({ requires: [FIRST], events: [over(FIRST, { outcome: "crash" })] });
-    await client.query("SELECT book_v1($1, $2, 1, $3)", [one.node, one.epoch, work]);
+    await client.query("SELECT book_v1($1, $2, 1, 1, $3)", [one.node, one.epoch, work]);
     const back = await lease("lost", { before: lost });
     const settled = back.book({ requires: [FIRST], events: [over(FIRST)] });
     await sleep(50);

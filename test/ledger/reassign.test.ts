@@ -1,5 +1,6 @@
 // Whose spend is, corrected afterwards: sums, seals and the audit agree before and after, against sums that are added
 // up here; and what somebody changes behind the product's back is found.
+import { answerFrom } from "../../ledger/asking.ts";
 import { join } from "node:path";
 import Database from "better-sqlite3";
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
@@ -13,7 +14,7 @@ import { openToWrite, openUsage } from "../../ledger/open.ts";
 import { sqliteOf } from "../../ledger/sqlite-books.ts";
 import { readReassignDifferences, stepsOf } from "../../ledger/usage/reassign.ts";
 import { planReassignment } from "../../ledger/usage/reassign-plan.ts";
-import { nextDayToSeal, readSealDifferences } from "../../ledger/usage/seals.ts";
+import { askDayToSeal, readSealDifferences } from "../../ledger/usage/seals.ts";
 import { readSpend } from "../../ledger/usage/spend.ts";
 import { readFoldDifferences, readRegisterDifferences } from "../../ledger/usage/verify.ts";
 import { createCalendar } from "../../ledger/windows.ts";
@@ -70,7 +71,7 @@ async function sealed(): Promise<void> {
   await writer.close();
   writer = await openWriter({ path, durability: "process", zone: ZONE, capMode: "enforce", now: () => clock });
   await expect
-    .poll(() => nextDayToSeal(sqliteOf(books), Date.now()), { timeout: 20_000, interval: 20 })
+    .poll(() => answerFrom(sqliteOf(books), askDayToSeal(Date.now())), { timeout: 20_000, interval: 20 })
     .toBeUndefined();
 }
 

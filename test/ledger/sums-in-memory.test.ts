@@ -25,10 +25,16 @@ let reads = 0;
 function countingBooks(): ReturnType<typeof openScratch> {
   const books = openScratch("usage");
   const prepare = books.prepare.bind(books);
-  books.prepare = (sql: string) => {
-    if (READS_SUM.test(sql)) reads += 1;
-    return prepare(sql);
-  };
+  books.prepare = ((sql: string) => {
+    const statement = prepare(sql);
+    if (!READS_SUM.test(sql)) return statement;
+    const all = statement.all.bind(statement);
+    statement.all = (...values: unknown[]) => {
+      reads += 1;
+      return all(...values);
+    };
+    return statement;
+  }) as typeof books.prepare;
   return books;
 }
 

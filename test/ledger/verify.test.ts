@@ -1,4 +1,5 @@
 // What verify finds: events of sealed days, adjustments, audit and register, each changed behind the product's back.
+import { answerFrom } from "../../ledger/asking.ts";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { randomUUID } from "node:crypto";
@@ -15,7 +16,7 @@ import { openUsage } from "../../ledger/open.ts";
 import { openForReading, openForWriting } from "../../ledger/sqlite.ts";
 import type { Sqlite } from "../../ledger/sqlite.ts";
 import { sqliteOf } from "../../ledger/sqlite-books.ts";
-import { applySeal, nextDayToSeal, readSealDifferences } from "../../ledger/usage/seals.ts";
+import { applySeal, askDayToSeal, readSealDifferences } from "../../ledger/usage/seals.ts";
 import { sealOf } from "../seal-of.ts";
 import { readFoldDifferences, readRegisterDifferences } from "../../ledger/usage/verify.ts";
 import { openWriter } from "../../ledger/usage/writer.ts";
@@ -309,7 +310,7 @@ describe("verify", () => {
 
   it("finds a chain that was written anew, by the head that was noted", async () => {
     const books = (await openUsage(folder)) as UsageBooks;
-    const head = readAuditHead(sqliteOf(books));
+    const head = answerFrom(sqliteOf(books), readAuditHead());
     expect((await checkAudit(books, head)).broken).toBeUndefined();
     expect((await checkAudit(books, { ...head, hash: "0".repeat(64) })).broken).toMatchObject({ seq: head.seq });
     expect((await checkAudit(books, { ...head, seq: head.seq + 3 })).broken).toMatchObject({
@@ -422,9 +423,11 @@ it("each seal is held against the columns that it names, and one that names none
   const database = openForWriting(join(folder, "usage.db"), "usage", "process");
   /** Seals the next day as a program did that knew these columns. */
   const seal = (columns: readonly string[], isNamed: boolean): void => {
-    const first = nextDayToSeal(database, now) ?? 0;
+    const first = answerFrom(database, askDayToSeal(now)) ?? 0;
     const { columns: named, ...nameless } = sealOf(database, first, columns);
-    database.transaction(() => applySeal(database, isNamed ? { ...nameless, columns: named } : nameless, now))();
+    database.transaction(() =>
+      answerFrom(database, applySeal(isNamed ? { ...nameless, columns: named } : nameless, now)),
+    )();
   };
   seal(FIRST_LIST, false);
   seal(
@@ -459,7 +462,7 @@ it("a day in which something is in flight is sealed when that has ended, not bef
   await spend(writer, 1n);
   const nextDay = (): number | undefined => {
     const books = openForReading(join(folder, "usage.db")) as Sqlite;
-    const next = nextDayToSeal(books, now);
+    const next = answerFrom(books, askDayToSeal(now));
     books.close();
     return next;
   };

@@ -7,32 +7,32 @@ export const BUGS: readonly Bug[] = [
   {
     what: "what fits exactly is refused",
     file: "usage/reservations.ts",
-    is: "sums.settled + sums.reserved + asked > amountNanoUsd",
-    becomes: "sums.settled + sums.reserved + asked >= amountNanoUsd",
+    is: "settledNanoUsd + reservedNanoUsd + asked <= amountNanoUsd",
+    becomes: "settledNanoUsd + reservedNanoUsd + asked < amountNanoUsd",
   },
   {
     what: "checked against what is spent, not what is reserved",
     file: "usage/reservations.ts",
-    is: "sums.settled + sums.reserved + asked > amountNanoUsd",
-    becomes: "sums.settled + asked > amountNanoUsd",
+    is: "settledNanoUsd + reservedNanoUsd + asked <= amountNanoUsd",
+    becomes: "settledNanoUsd + asked <= amountNanoUsd",
   },
   {
     what: "checked against what is reserved, not what is spent",
     file: "usage/reservations.ts",
-    is: "sums.settled + sums.reserved + asked > amountNanoUsd",
-    becomes: "sums.reserved + asked > amountNanoUsd",
+    is: "settledNanoUsd + reservedNanoUsd + asked <= amountNanoUsd",
+    becomes: "reservedNanoUsd + asked <= amountNanoUsd",
   },
   {
     what: "one request more passes before a budget is closed",
     file: "usage/reservations.ts",
-    is: "sums.settled + sums.reserved + asked > amountNanoUsd",
-    becomes: "sums.settled + sums.reserved > amountNanoUsd",
+    is: "settledNanoUsd + reservedNanoUsd + asked <= amountNanoUsd",
+    becomes: "settledNanoUsd + reservedNanoUsd <= amountNanoUsd",
   },
   {
     what: "of several budgets only the first holds the money",
     file: "usage/reservations.ts",
-    is: "covering.of(request.subject).map((budget) => {",
-    becomes: "covering.of(request.subject).slice(0, 1).map((budget) => {",
+    is: "      .of(request.subject)\n",
+    becomes: "      .of(request.subject).slice(0, 1)\n",
   },
   {
     what: "a strict budget holds what is expected",
@@ -43,7 +43,7 @@ export const BUGS: readonly Bug[] = [
   {
     what: "a soft budget refuses",
     file: "usage/reservations.ts",
-    is: 'if (budget.kind !== "hard") continue;\n        isStrict',
+    is: 'if (budget.kind !== "hard") continue;\n    isStrict',
     becomes: "isStrict",
   },
   {
@@ -61,14 +61,14 @@ export const BUGS: readonly Bug[] = [
   {
     what: "a budget on trial refuses",
     file: "usage/reservations.ts",
-    is: 'const enforces = mode === "enforce" && !budget.observe;',
-    becomes: 'const enforces = mode === "enforce";',
+    is: 'return mode === "enforce" && !budget.observe;',
+    becomes: 'return mode === "enforce";',
   },
   {
     what: "cap mode observe refuses",
     file: "usage/reservations.ts",
-    is: 'const enforces = mode === "enforce" && !budget.observe;',
-    becomes: "const enforces = !budget.observe;",
+    is: 'return mode === "enforce" && !budget.observe;',
+    becomes: "return !budget.observe;",
   },
   {
     what: "a freeze binds nobody",
@@ -104,8 +104,8 @@ export const BUGS: readonly Bug[] = [
   {
     what: "an extension counts its own hold twice",
     file: "usage/reservations.ts",
-    is: "amountNanoUsd - sums.settled - (sums.reserved - amount)",
-    becomes: "amountNanoUsd - sums.settled - sums.reserved",
+    is: "state.settledNanoUsd - (state.reservedNanoUsd - amount)",
+    becomes: "state.settledNanoUsd - state.reservedNanoUsd",
   },
   {
     what: "an extension gives all that is wanted, not what is left",
@@ -122,7 +122,7 @@ export const BUGS: readonly Bug[] = [
   {
     what: "an extension is in memory only",
     file: "usage/bookings/extend.ts",
-    is: 'if ("heldNanoUsd" in extension) raise.run(extension.heldNanoUsd, attemptId);',
+    is: 'if ("heldNanoUsd" in extension) ledger.entries.extend(attemptId, extension.heldNanoUsd);',
     becomes: "",
   },
   // Settling
@@ -135,26 +135,26 @@ export const BUGS: readonly Bug[] = [
   {
     what: "a settlement counts in the window of another instant",
     file: "usage/reservations.ts",
-    is: "windows.at(budget, attemptAtMs(attemptId)).add(cost);",
-    becomes: "windows.at(budget, attemptAtMs(attemptId) + 3_600_000).add(cost);",
+    is: "windows.at(budget, attemptAtMs(attemptId));\n        part.add(cost);",
+    becomes: "windows.at(budget, attemptAtMs(attemptId) + 3_600_000);\n        part.add(cost);",
   },
   {
     what: "the reservation's row stays after its event",
-    file: "usage/bookings/settle.ts",
-    is: "deleteReservation.run(booked.attemptId);",
+    file: "usage/bookings/sqlite-entries.ts",
+    is: "letGo.run(attemptId);",
     becomes: "",
   },
   {
     what: "sums by hour forget the event",
     file: "usage/bookings/settle.ts",
-    is: "    rollups.add(booked);\n",
+    is: "  ledger.rollups.add(booked);\n",
     becomes: "",
   },
   {
     what: "a refused request leaves a reservation",
     file: "usage/bookings/reserve.ts",
-    is: "if (decision.admitted) {\n      const { boundNanoUsd",
-    becomes: "{\n      const { boundNanoUsd",
+    is: "if (decision.admitted) ledger.entries.hold(request, endpoint, tags);",
+    becomes: "ledger.entries.hold(request, endpoint, tags);",
   },
   // Failures and restarts
   {
@@ -196,25 +196,25 @@ export const BUGS: readonly Bug[] = [
   {
     what: "a restart ends work that goes on",
     file: "usage/bookings/recover.ts",
-    is: ".where(isNull(reservations.workId)).all();",
-    becomes: ".all();",
+    is: "askRows(reservations, isNull(reservations.workId))",
+    becomes: "askRows(reservations, undefined)",
   },
   {
     what: "a restart refills what open work holds",
     file: "usage/bookings/ledger.ts",
-    is: "for (const row of drizzle(database).select().from(reservations).all()) {",
+    is: "for (const row of answerFrom(database, askRows(reservations, undefined))) {",
     becomes: "for (const row of [] as (typeof reservations.$inferSelect)[]) {",
   },
   {
     what: "work that goes on is not marked as such",
-    file: "usage/bookings/suspend.ts",
+    file: "usage/bookings/sqlite-entries.ts",
     is: 'if (isFirst) suspend.run(workId, tiers.join(","), attemptId);',
     becomes: "",
   },
   {
     what: "closing work books nothing",
     file: "usage/bookings/register.ts",
-    is: 'settleAsHeld(row, "upstream_failed");',
+    is: 'settleAsHeld(ledger, row, "upstream_failed");',
     becomes: "",
   },
   // Changes of budgets
@@ -251,7 +251,7 @@ export const BUGS: readonly Bug[] = [
   {
     what: "a freeze binds after the next restart",
     file: "usage/bookings/register.ts",
-    is: 'if (touched.has("freezes")) book.setFreezes(freezesIn(database));',
+    is: 'if (touched.has("freezes")) book.setFreezes(answerFrom(database, askFreezes()));',
     becomes: "",
   },
   {
@@ -263,31 +263,32 @@ export const BUGS: readonly Bug[] = [
   {
     what: "a budget that is set anew begins at nothing",
     file: "usage/bookings/ledger.ts",
-    is: "settledIn(database, budget, window, tagsCount)",
-    becomes: "(budgets.some(({ id }) => id === budget.id) ? settledIn(database, budget, window) : 0n)",
+    is: "return answerFrom(database, askSettled(budget, window, tagsCount));",
+    becomes:
+      "return budgets.some(({ id }) => id === budget.id) ? answerFrom(database, askSettled(budget, window)) : 0n;",
   },
   {
     what: "a budget that is set anew stands beside the old one",
     file: "usage/changes.ts",
-    is: "books.update(budgets).set({ removedAtMs: budget.createdAtMs }).where(eq(budgets.id, old.id)).run();",
+    is: "yield* tell(write.update(budgets).set({ removedAtMs: budget.createdAtMs }).where(eq(budgets.id, old.id)));",
     becomes: "",
   },
   {
     what: "a raise is lost when its budget is set anew",
     file: "usage/changes.ts",
-    is: "books.update(raises).set({ budgetId: budget.id }).where(eq(raises.budgetId, old.id)).run();",
+    is: "yield* tell(write.update(raises).set({ budgetId: budget.id }).where(eq(raises.budgetId, old.id)));",
     becomes: "",
   },
   {
     what: "a raise that was ended goes on",
     file: "usage/changes.ts",
-    is: "    tables.select().from(raises).where(isNull(raises.endedAtMs)).orderBy",
-    becomes: "    tables.select().from(raises).orderBy",
+    is: "askRows(raises, isNull(raises.endedAtMs), raises.id)",
+    becomes: "askRows(raises, undefined, raises.id)",
   },
   {
     what: "a correction twice counts twice",
     file: "usage/adjustments.ts",
-    is: "    if (inserted.changes === 0) continue;\n",
+    is: "    if (inserted === 0) continue;\n",
     becomes: "",
   },
   {
@@ -299,13 +300,13 @@ export const BUGS: readonly Bug[] = [
   {
     what: "a day is sealed while work of it is open",
     file: "usage/seals.ts",
-    is: "return isOver && !isOpen ? first : undefined;",
-    becomes: "return isOver ? first : undefined;",
+    is: "return (yield* ask(open, end)).length === 0 ? first : undefined;",
+    becomes: "return first;",
   },
   {
     what: "what work brings to a sealed day is not in the audit",
-    file: "usage/bookings/settle.ts",
-    is: "if (booked.attemptId < ledger.sealedEnd) recordLate(database, booked.attemptId, endedAtMs(row));",
+    file: "usage/bookings/sqlite-entries.ts",
+    is: "if (isLate) answerFrom(database, recordLate(attemptId, endedAtMs(row)));",
     becomes: "",
   },
   // Time
@@ -374,7 +375,7 @@ export const BUGS: readonly Bug[] = [
   {
     what: "one answer alone may never cost more than the ceiling",
     file: "usage/reservations.ts",
-    is: "sums.most > 0n && mostNanoUsd >",
+    is: "mostIn(sums) > 0n && mostNanoUsd >",
     becomes: "mostNanoUsd >",
   },
   {
@@ -386,7 +387,7 @@ export const BUGS: readonly Bug[] = [
   {
     what: "what an answer could come to stays counted when it has ended",
     file: "usage/reservations.ts",
-    is: "      sums.most -= most;\n",
+    is: "      part.most -= most;\n",
     becomes: "",
   },
   {

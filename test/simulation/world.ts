@@ -1,6 +1,7 @@
 // One world: the product's own booking on books in memory, and the model beside it. A seed decides what happens, in
 // which order and what goes wrong; after each step both have to say the same.
 import Database from "better-sqlite3";
+import { answerFrom } from "../../ledger/asking.ts";
 import { readAdjustmentDifferences } from "../../ledger/usage/adjustments.ts";
 import { checkAudit } from "../../ledger/usage/audit.ts";
 import { createBooking } from "../../ledger/usage/booking.ts";
@@ -10,7 +11,7 @@ import { eventRow } from "../../ledger/usage/event-columns.ts";
 import { attemptAtMs, createAttemptIds } from "../../ledger/ids.ts";
 import { openScratch } from "../../ledger/sqlite.ts";
 import type { Sqlite } from "../../ledger/sqlite.ts";
-import { nextDayToSeal, readSealDifferences } from "../../ledger/usage/seals.ts";
+import { askDayToSeal, readSealDifferences } from "../../ledger/usage/seals.ts";
 import { sealOf } from "../seal-of.ts";
 import { readFoldDifferences, readRegisterDifferences } from "../../ledger/usage/verify.ts";
 import { decodeAnswers, decodeBatch, encodeAnswers, encodeBatch } from "../../ledger/usage/wire.ts";
@@ -378,7 +379,7 @@ export class World {
   }
 
   #seal(busy: Set<number>): Planned {
-    const first = nextDayToSeal(this.#database, this.#now);
+    const first = answerFrom(this.#database, askDayToSeal(this.#now));
     if (first === undefined) return this.#reserve(busy);
     return {
       operation: { type: "seal", seal: sealOf(this.#database, first), atMs: this.#now },

@@ -1,29 +1,31 @@
-// What the bookings share: the writer's connection, and what it keeps in memory beside the books. All of that can be
-// read from the books again, and is when a commit failed.
+// What the bookings share: where they write, and what is kept in memory beside the books. All of that can be read from
+// the books again, and is when a commit failed.
+import { answerFrom, ask, askRows } from "../../asking.ts";
 import type { Budget } from "../../budgets.ts";
-import { ownersIn, ownNamesOf, settledIn } from "../budget-spend.ts";
+import { askOwners, askSettled, ownNamesOf } from "../budget-spend.ts";
 import type { OwnNames } from "../budget-spend.ts";
-import { budgetsIn, freezesIn } from "../changes.ts";
-import { drizzle } from "../../drizzle.ts";
+import { askBudgets, askFreezes } from "../changes.ts";
 import type { AttemptId } from "../../ids.ts";
 import type { Sqlite } from "../../sqlite.ts";
-import { readOpenMoves } from "../reassign.ts";
+import { askOpenMoves } from "../reassign.ts";
 import type { OpenMove } from "../reassign.ts";
 import { createReservationBook } from "../reservations.ts";
-import type { CapMode, ReservationBook } from "../reservations.ts";
-import { createRollups } from "../rollups.ts";
+import type { CapMode, ReservationBook, Short } from "../reservations.ts";
+import { createRollups, rebuildDaysIfZoneChanged } from "../rollups.ts";
 import type { Rollups } from "../rollups.ts";
 import { reservations, servedNames } from "../schema.ts";
-import { readSealedEnd } from "../seals.ts";
+import { askSealedEnd } from "../seals.ts";
 import type { Calendar } from "../../windows.ts";
 import type { Answer, Task } from "../wire.ts";
+import type { Entries } from "./entries.ts";
+import { createSqliteEntries } from "./sqlite-entries.ts";
 
 export type Ledger = {
-  readonly database: Sqlite;
   readonly calendar: Calendar;
   readonly capMode: CapMode;
   /** Whether what a tag names counts in budgets of that name. */
   readonly tagsCount: boolean;
+  readonly entries: Entries;
   readonly rollups: Rollups;
   /** What budgets have spent, and what open attempts hold of them. */
   book: ReservationBook;
@@ -35,56 +37,75 @@ export type Ledger = {
   moves: ReadonlyMap<string, readonly OpenMove[]>;
   /** Below this, only work that went on at a provider brings an event, and the audit says so. */
   sealedEnd: AttemptId;
+  /** Keys that have a row. */
+  keyIds: Set<string>;
+  /** On a node: what it lacks for the operation that is booked now may be asked of the others first. */
+  mayWait?: boolean;
 };
+
+/** An attempt needs more than the node was granted: nothing of the operation is booked, until more is. */
+export class FallsShort extends Error {
+  override readonly name = "FallsShort";
+  readonly short: readonly Short[];
+  constructor(short: readonly Short[]) {
+    super("more has to be granted first");
+    this.short = short;
+  }
+}
+
+/** The one on SQLite, with its writer's connection. */
+export type SqliteLedger = Ledger & { readonly database: Sqlite };
 
 /** How operations of one kind are booked, inside the transaction. */
 export type Booker<T extends Task["type"]> = (operation: Extract<Task, { type: T }>) => Answer;
 
 export const DONE: Answer = { type: "done" };
 
-export function openLedger(database: Sqlite, calendar: Calendar, capMode: CapMode, tagsCount: boolean): Ledger {
-  const rollups = createRollups(database, calendar);
-  rollups.rebuildDaysIfZoneChanged();
-  const base = { database, calendar, capMode, tagsCount, rollups };
+export function openLedger(database: Sqlite, calendar: Calendar, capMode: CapMode, tagsCount: boolean): SqliteLedger {
+  rebuildDaysIfZoneChanged(database, calendar);
+  const entries = createSqliteEntries(database);
+  const rollups = createRollups(calendar, (rows) => entries.sums(rows));
+  const base = { database, calendar, capMode, tagsCount, entries, rollups };
   return { ...base, ...readMemory(base) };
 }
 
 /** Throws away what is in memory: it may say what was never committed. */
-export function readAgain(ledger: Ledger): void {
+export function readAgain(ledger: SqliteLedger): void {
   Object.assign(ledger, readMemory(ledger));
 }
 
-type Memory = Pick<Ledger, "book" | "budgets" | "ownNames" | "moves" | "sealedEnd">;
+type Memory = Pick<Ledger, "book" | "budgets" | "ownNames" | "moves" | "sealedEnd" | "keyIds">;
 
-function readMemory(base: Omit<Ledger, keyof Memory>): Memory {
+function readMemory(base: Omit<SqliteLedger, keyof Memory>): Memory {
   const { database, tagsCount } = base;
-  const ownNames = ownNamesOf(tagsCount ? undefined : ownersIn(database));
-  const budgets = budgetsIn(database);
+  const ownNames = ownNamesOf(tagsCount ? undefined : answerFrom(database, askOwners()));
+  const budgets = answerFrom(database, askBudgets());
   return {
     ownNames,
     budgets,
     book: readBook(base, budgets, ownNames),
-    moves: readOpenMoves(database),
-    sealedEnd: readSealedEnd(database),
+    moves: answerFrom(database, askOpenMoves()),
+    sealedEnd: answerFrom(database, askSealedEnd()),
+    keyIds: new Set(answerFrom(database, ask<[string]>("SELECT id FROM keys")).map(([id]) => id)),
   };
 }
 
 /** The sums as the books have them, with what open attempts hold. */
 function readBook(
-  { database, calendar, capMode, tagsCount, rollups }: Omit<Ledger, keyof Memory>,
+  { database, calendar, capMode, tagsCount, rollups }: Omit<SqliteLedger, keyof Memory>,
   budgets: readonly Budget[],
   ownNames: OwnNames,
 ): ReservationBook {
   const book = createReservationBook(calendar, capMode, (budget, window) => {
     // What this transaction has added up so far belongs to what is read.
     rollups.flush();
-    return settledIn(database, budget, window, tagsCount);
+    return answerFrom(database, askSettled(budget, window, tagsCount));
   });
   book.setBudgets(budgets);
-  book.setFreezes(freezesIn(database));
-  for (const { provider, requestedModel, servedModel } of drizzle(database).select().from(servedNames).all())
+  book.setFreezes(answerFrom(database, askFreezes()));
+  for (const { provider, requestedModel, servedModel } of answerFrom(database, askRows(servedNames, undefined)))
     book.learnServedName(provider, requestedModel, servedModel);
-  for (const row of drizzle(database).select().from(reservations).all()) {
+  for (const row of answerFrom(database, askRows(reservations, undefined))) {
     book.carry({
       attemptId: row.attemptId,
       subject: ownNames({ ...row, model: row.requestedModel }),

@@ -2,8 +2,9 @@
 import { firstAttemptId } from "../../ids.ts";
 import type { AttemptId } from "../../ids.ts";
 import type { Sqlite } from "../../sqlite.ts";
-import { readSealedEnd } from "../seals.ts";
-import type { Booker, Ledger } from "./ledger.ts";
+import { answerFrom } from "../../asking.ts";
+import { askSealedEnd } from "../seals.ts";
+import type { Booker, SqliteLedger } from "./ledger.ts";
 
 /** The newest id at the time when somebody accepted the clock. */
 const CLOCK_ACCEPTED = "clock_accepted";
@@ -28,7 +29,7 @@ export function readNewest(database: Sqlite, nowMs: number): Newest {
   const accepted = number(`SELECT value FROM meta WHERE name = '${CLOCK_ACCEPTED}'`);
   const here = firstAttemptId(nowMs);
   if (newest < here || newest > accepted) return { lastAttemptId: newest, ahead: [] };
-  const lastAttemptId = Math.max(below(here), readSealedEnd(database) - 1);
+  const lastAttemptId = Math.max(below(here), answerFrom(database, askSealedEnd()) - 1);
   const ahead = database
     .prepare(
       "SELECT attempt_id FROM events WHERE attempt_id > ? UNION SELECT attempt_id FROM reservations WHERE attempt_id > ?",
@@ -44,6 +45,6 @@ export function acceptClock(database: Sqlite): void {
   database.prepare("INSERT OR REPLACE INTO meta (name, value) VALUES (?, ?)").run(CLOCK_ACCEPTED, newest);
 }
 
-export function answerNewest({ database }: Ledger): Booker<"newest"> {
+export function answerNewest({ database }: SqliteLedger): Booker<"newest"> {
   return ({ atMs }) => ({ type: "newest", ...readNewest(database, atMs) });
 }

@@ -12,18 +12,14 @@ export type Refusals = {
   count(atMs: number, keyId: string, model: string, reason: string, budgetId?: string, isTried?: boolean): void;
 };
 
-export function createRefusals({ database }: Ledger): Refusals {
-  const findKey = database.prepare("SELECT 1 FROM keys WHERE id = ?");
-  const add = database.prepare(
-    "INSERT INTO refused (minute_ms, key_id, model, reason, budget_id, observed, count) VALUES (?, ?, ?, ?, ?, ?, 1) ON CONFLICT DO UPDATE SET count = count + 1",
-  );
-  const isKnownKey = (keyId: string): boolean => keyId === "" || findKey.get(keyId) !== undefined;
+export function createRefusals(ledger: Ledger): Refusals {
   const names = createNames();
   return {
     count(atMs, keyId, model, reason, budgetId = "", isTried = false) {
       const minuteMs = atMs - (atMs % MINUTE_MS);
-      const [who, what] = names.of(isKnownKey(keyId) ? keyId : UNPROVEN_KEY_ID, model, minuteMs);
-      add.run(minuteMs, who, what, reason, budgetId, isTried ? 1 : 0);
+      const isKnown = keyId === "" || ledger.keyIds.has(keyId);
+      const [who, what] = names.of(isKnown ? keyId : UNPROVEN_KEY_ID, model, minuteMs);
+      ledger.entries.refusal({ minuteMs, keyId: who, model: what, reason, budgetId, isTried });
     },
   };
 }

@@ -1,55 +1,60 @@
 // Changes of the register, and corrections: made in the books with their audit record, and then in memory. Only what a
 // change touches is read again; corrections move the sums in memory as they move those of the books.
+import { answerFrom, askRows } from "../../asking.ts";
+import type { Asking } from "../../asking.ts";
 import type { Budget } from "../../budgets.ts";
-import { ownersIn, ownNamesOf } from "../budget-spend.ts";
+import { askOwners, ownNamesOf } from "../budget-spend.ts";
 import type { KeyOwner } from "../budget-spend.ts";
 import { ChangeRefused } from "../change-refused.ts";
-import { applyChange, budgetsIn, freezesIn } from "../changes.ts";
+import { applyChange, askBudgets, askFreezes } from "../changes.ts";
 import type { Change } from "../changes.ts";
-import { drizzle, eq } from "../../drizzle.ts";
+import { eq } from "../../drizzle.ts";
 import { attemptAtMs } from "../../ids.ts";
-import { readOpenMoves } from "../reassign.ts";
+import { askOpenMoves, dropEmpty } from "../reassign.ts";
 import type { Rollups } from "../rollups.ts";
 import { reservations } from "../schema.ts";
 import { DONE } from "./ledger.ts";
-import type { Booker, Ledger } from "./ledger.ts";
+import type { Booker, Ledger, SqliteLedger } from "./ledger.ts";
 import { acceptClock } from "./newest.ts";
-import type { SettleAsHeld } from "./settle-as-held.ts";
+import { settleAsHeld } from "./settle-as-held.ts";
 
-export function bookChange(ledger: Ledger, settleAsHeld: SettleAsHeld): Booker<"change"> {
+export function bookChange(ledger: SqliteLedger): Booker<"change"> {
   const { database, rollups } = ledger;
+  const answer = <T>(asking: Asking<T>): T => answerFrom(database, asking);
   const correcting = alsoInMemory(ledger);
 
   const closeWork = (workId: string): void => {
-    const row = drizzle(database).select().from(reservations).where(eq(reservations.workId, workId)).get();
+    const [row] = answer(askRows(reservations, eq(reservations.workId, workId)));
     if (!row) throw new ChangeRefused(`no work ${workId} is pending; \`keymeter work list\` shows what is`);
-    settleAsHeld(row, "upstream_failed");
+    settleAsHeld(ledger, row, "upstream_failed");
   };
 
   return ({ change, author }) => {
     const all = flat(change);
     for (const one of all) if (one.type === "closeWork") closeWork(one.workId);
     const touched = new Set(all.flatMap(touches));
-    const before = touched.has("owners") && !ledger.tagsCount ? ownersIn(database) : [];
+    const before = touched.has("owners") && !ledger.tagsCount ? answer(askOwners()) : [];
     rollups.flush();
-    applyChange(database, correcting, change, author);
+    answer(applyChange(correcting, change, author));
     if (change.type === "acceptClock") acceptClock(database);
     rollups.flush();
+    for (const one of all) if (one.type === "reassign") answer(dropEmpty(one));
+    for (const one of all) if (one.type === "createKey") ledger.keyIds.add(one.key.id);
     renew(ledger, touched, before);
     return DONE;
   };
 }
 
-type Single = Exclude<Change, { type: "together" }>;
+export type Single = Exclude<Change, { type: "together" }>;
 
-function flat(change: Change): Single[] {
+export function flat(change: Change): Single[] {
   return change.type === "together" ? change.changes.flatMap(flat) : [change];
 }
 
 /** Parts of what is in memory. */
-type Part = "budgets" | "freezes" | "owners" | "moves";
+export type Part = "budgets" | "freezes" | "owners" | "moves";
 
-function touches(change: Single): readonly Part[] {
+export function touches(change: Single): readonly Part[] {
   switch (change.type) {
     case "setBudget":
     case "removeBudget":
@@ -77,24 +82,25 @@ function touches(change: Single): readonly Part[] {
   }
 }
 
-function renew(ledger: Ledger, touched: ReadonlySet<Part>, before: readonly KeyOwner[]): void {
+function renew(ledger: SqliteLedger, touched: ReadonlySet<Part>, before: readonly KeyOwner[]): void {
   const { database, book, tagsCount } = ledger;
-  if (touched.has("moves")) ledger.moves = readOpenMoves(database);
-  if (touched.has("freezes")) book.setFreezes(freezesIn(database));
+  if (touched.has("moves")) ledger.moves = answerFrom(database, askOpenMoves());
+  if (touched.has("freezes")) book.setFreezes(answerFrom(database, askFreezes()));
   if (touched.has("budgets")) {
-    ledger.budgets = budgetsIn(database);
+    ledger.budgets = answerFrom(database, askBudgets());
     book.setBudgets(ledger.budgets);
   }
   if (touched.has("owners") && !tagsCount) {
-    ledger.ownNames = ownNamesOf(tagsCount ? undefined : ownersIn(database));
+    const owners = answerFrom(database, askOwners());
+    ledger.ownNames = ownNamesOf(owners);
     const known = new Set(before.map((one) => one.join("\n")));
-    const gained = ownersIn(database).filter((one) => !known.has(one.join("\n")));
+    const gained = owners.filter((one) => !known.has(one.join("\n")));
     // What was only a tag's name is the key's own now: it has always counted, then.
     if (gained.length > 0) book.readAgain((budget) => gained.some((one) => mayName(budget, one)));
   }
 }
 
-function mayName({ scope }: Budget, [keyId, part, value]: KeyOwner): boolean {
+export function mayName({ scope }: Budget, [keyId, part, value]: KeyOwner): boolean {
   return scope[part] === value && (scope.keyId ?? keyId) === keyId;
 }
 

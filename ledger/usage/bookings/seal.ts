@@ -1,12 +1,13 @@
 // Seal: a day that is over gets its digest.
-import { applySeal, readSealedEnd } from "../seals.ts";
+import { answerFrom } from "../../asking.ts";
+import { applySeal, askSealedEnd } from "../seals.ts";
 import { DONE } from "./ledger.ts";
-import type { Booker, Ledger } from "./ledger.ts";
+import type { Booker, SqliteLedger } from "./ledger.ts";
 
-export function bookSeal(ledger: Ledger): Booker<"seal"> {
+export function bookSeal(ledger: SqliteLedger): Booker<"seal"> {
   return ({ seal, atMs }) => {
-    applySeal(ledger.database, seal, atMs);
-    ledger.sealedEnd = readSealedEnd(ledger.database);
+    answerFrom(ledger.database, applySeal(seal, atMs));
+    ledger.sealedEnd = answerFrom(ledger.database, askSealedEnd());
     return DONE;
   };
 }

@@ -5,22 +5,19 @@ import { attemptAtMs } from "../../ids.ts";
 import type { reservations } from "../schema.ts";
 import type { Outcome, UsageEvent } from "../usage-event.ts";
 import type { Ledger } from "./ledger.ts";
-import { createProver } from "./prove.ts";
-import type { Settle } from "./settle.ts";
+import { noteKey } from "./prove.ts";
+import { settle } from "./settle.ts";
 
-type Reservation = typeof reservations.$inferSelect;
-export type SettleAsHeld = (row: Reservation, outcome: Outcome) => void;
+export type Reservation = typeof reservations.$inferSelect;
 
-export function createSettleAsHeld(ledger: Ledger, settle: Settle): SettleAsHeld {
-  const { note } = createProver(ledger);
-  return (row, outcome) => {
-    const servedModel = ledger.book.servedName(row.provider, row.requestedModel);
-    const subject = ledger.ownNames({ ...row, model: row.requestedModel, servedModel });
-    const isStrict = ledger.budgets.some(({ mode, scope }) => mode === "strict" && covers(scope, subject));
-    const cost = (isStrict ? row.boundNanoUsd : null) ?? row.expectedNanoUsd ?? undefined;
-    note(row.keyId, row.provider, row.keyId, "", attemptAtMs(row.attemptId));
-    settle(eventRow(heldEvent(row, servedModel, cost, outcome)));
-  };
+export function settleAsHeld(ledger: Ledger, row: Reservation, outcome: Outcome): void {
+  const servedModel = ledger.book.servedName(row.provider, row.requestedModel);
+  const subject = ledger.ownNames({ ...row, model: row.requestedModel, servedModel });
+  const isStrict = ledger.budgets.some(({ mode, scope }) => mode === "strict" && covers(scope, subject));
+  const cost = (isStrict ? row.boundNanoUsd : null) ?? row.expectedNanoUsd ?? undefined;
+  const { keyId, provider, attemptId } = row;
+  noteKey(ledger, { keyId, provider, name: keyId, hint: "", atMs: attemptAtMs(attemptId) });
+  settle(ledger, eventRow(heldEvent(row, servedModel, cost, outcome)));
 }
 
 /** Nothing was heard of it: the name it would have answered under is the last one, so that budgets on that name count

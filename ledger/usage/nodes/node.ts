@@ -2,42 +2,11 @@
 // what became of a batch, that one is sent again and no other: the same number is never booked twice.
 import { setTimeout as sleep } from "node:timers/promises";
 import { DatabaseError } from "pg";
-import { LedgerError } from "../books.ts";
-import type { AttemptId } from "../ids.ts";
-import { runOn } from "../postgres.ts";
-import type { Pool } from "../postgres.ts";
-
-/** Rows by column name, as Postgres takes them; money and ids as digits or numbers. */
-type Rows = readonly { readonly [column: string]: string | number | null }[];
-
-/** What a batch writes. Nothing of it is decided there: decisions were made in memory. */
-export type Work = {
-  /** Open attempts of this node. */
-  readonly reservations?: Rows;
-  /** More that they hold: `attempt_id` and `expected_nano_usd`. */
-  readonly extended?: Rows;
-  /** Work that goes on at a provider: `attempt_id`, `provider`, `work_id`, `tiers`, `key_id`. */
-  readonly suspended?: Rows;
-  readonly events?: Rows;
-  /** Attempts that others may have settled: of work, or of a node that was given up. */
-  readonly requires?: readonly AttemptId[];
-  readonly hours?: Rows;
-  readonly days?: Rows;
-  readonly things?: Rows;
-  readonly refused?: Rows;
-  readonly servedNames?: Rows;
-  readonly addresses?: Rows;
-  readonly credentials?: Rows;
-  readonly meterHours?: readonly number[];
-  /** The largest attempt id that was made. */
-  readonly lastId?: AttemptId;
-};
-
-type Booked =
-  /** `firsts`: attempts whose work nobody else stands for. `atMs`: the time of the server. */
-  | { readonly firsts: readonly AttemptId[]; readonly atMs: number }
-  /** Nothing was booked: others have settled these. The batch's number is free again. */
-  | { readonly gone: readonly AttemptId[] };
+import { LedgerError } from "../../books.ts";
+import type { AttemptId } from "../../ids.ts";
+import { runOn } from "../../postgres.ts";
+import type { Client, Pool } from "../../postgres.ts";
+import type { Booked, Gone, Stale, Work } from "./work.ts";
 
 /** Another holds the node's number, or it was given up: nothing more may be sent. */
 export class NodeFenced extends Error {
@@ -70,9 +39,15 @@ export type Node = {
   readonly lastBefore: { readonly batch: number; readonly firsts: readonly AttemptId[] } | undefined;
   /** How far the clock here is ahead of the server's, in milliseconds. */
   readonly aheadMs: number;
-  /** Books a batch. Resolves when it is committed; while the server is away it waits. Rejects with NodeFenced, with
-   *  DatabaseWentBack, or with Postgres's error for what it cannot hold: then its number is free again. */
-  book(work: Work): Promise<Booked>;
+  /** Books a batch that was decided by a version of the register. Resolves when it is committed; while the server is away
+   *  it waits. Rejects with NodeFenced, with DatabaseWentBack, or with Postgres's error for what it cannot hold: then, as
+   *  when nothing was booked, its number is free again. */
+  book(work: Work, version: number): Promise<Booked | Gone | Stale>;
+  /** The same inside a change, on its connection. What it resolves to is called when the change is committed: only then
+   *  the batch counts. */
+  bookWithin(client: Client, work: Work, version: number): Promise<() => void>;
+  /** How many batches are booked. */
+  batches(): number;
   /** Gives another node up, if it is over. */
   fence(other: number): Promise<boolean>;
   /** Ends the lease, after the batch that is on its way. False: something is open, and stays its. */
@@ -86,6 +61,11 @@ const LARGEST_SKEW_MS = 2_000;
 /** What Postgres says of the rows themselves: no cardinality, no value, no constraint allows them. Of all else the batch is
  *  not to blame, and it is asked again. */
 const OF_THE_ROWS = new Set(["21", "22", "23"]);
+
+/** Whether it is the batch's own fault. */
+export function isOfTheRows(error: unknown): boolean {
+  return OF_THE_ROWS.has(codeOf(error).slice(0, 2));
+}
 
 /** Leases a node. Rejects with a LedgerError that names the setting in which it differs, who has its number, or how far
  *  its clock is off. */
@@ -143,19 +123,25 @@ function nodeOf(pool: Pool, { node, epoch, lastId, doubt }: Extract<Leased, { no
   let number = 0;
   let last: Promise<unknown> = Promise.resolve();
 
-  const send = async (work: string): Promise<Booked> => {
+  const call = async (on: Pool | Client, work: string, version: number): Promise<Booked> => {
+    const [row] = await runOn(on, "SELECT book_v1(?, ?, ?, ?, ?)", [node, epoch, number + 1, version, work], ANSWER_MS);
+    return row?.[0] as Booked;
+  };
+
+  const send = async (work: string, version: number): Promise<Booked | Gone | Stale> => {
     for (;;) {
       try {
-        const [row] = await runOn(pool, "SELECT book_v1(?, ?, ?, ?)", [node, epoch, number + 1, work], ANSWER_MS);
+        const booked = await call(pool, work, version);
         number += 1;
-        return row?.[0] as Booked;
+        return booked;
       } catch (error) {
         const code = codeOf(error);
-        if (code === "KM001") throw new NodeFenced(`node ${node} was given up, or leased anew`, { cause: error });
+        if (code === "KM001") throw fenced(node, error);
         if (code === "KM002") throw wentBack(messageOf(error));
         if (code === "KM003") return { gone: JSON.parse((error as { detail?: string }).detail ?? "[]") as number[] };
+        if (code === "KM004" || code === "KM005") return { stale: true };
         // What Postgres says of the rows has written nothing; any other error leaves open what became of them.
-        if (OF_THE_ROWS.has(code.slice(0, 2))) throw error;
+        if (isOfTheRows(error)) throw error;
         await sleep(AGAIN_MS);
       }
     }
@@ -167,12 +153,22 @@ function nodeOf(pool: Pool, { node, epoch, lastId, doubt }: Extract<Leased, { no
     lastId,
     lastBefore: doubt ?? undefined,
     aheadMs,
-    book(work) {
-      const text = JSON.stringify(work);
-      const booked = last.then(() => send(text));
+    book(work, version) {
+      const text = textOf(work);
+      const booked = last.then(() => send(text, version));
       last = booked.catch(() => undefined);
       return booked;
     },
+    async bookWithin(client, work, version) {
+      await last;
+      try {
+        await call(client, textOf(work), version);
+      } catch (error) {
+        throw codeOf(error) === "KM001" ? fenced(node, error) : error;
+      }
+      return () => void (number += 1);
+    },
+    batches: () => number,
     async fence(other) {
       const [row] = await runOn(pool, "SELECT fence_node_v1(?, ?, ?)", [node, epoch, other]);
       return row?.[0] === true;
@@ -185,9 +181,22 @@ function nodeOf(pool: Pool, { node, epoch, lastId, doubt }: Extract<Leased, { no
   };
 }
 
+/** What no text of Postgres holds, U+0000 and half characters, stands in it as U+FFFD. */
+function textOf(work: Work): string {
+  const text = JSON.stringify(work);
+  if (!/\\u(?:0000|d[89a-f])/.test(text)) return text;
+  return JSON.stringify(work, (_name, value: unknown) =>
+    typeof value === "string" ? value.toWellFormed().replaceAll("\0", "\uFFFD") : value,
+  );
+}
+
 /** What Postgres said, as its code of five characters; "": something else failed. */
 function codeOf(error: unknown): string {
   return error instanceof DatabaseError ? (error.code ?? "") : "";
+}
+
+function fenced(node: number, cause: unknown): NodeFenced {
+  return new NodeFenced(`node ${node} was given up, or leased anew`, { cause });
 }
 
 function wentBack(why: string): DatabaseWentBack {

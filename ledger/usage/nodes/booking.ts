@@ -1,0 +1,259 @@
+// Booking on a node: operations are decided in memory, as on SQLite, and sent as one batch. What needs more than the node
+// was granted waits for a grant; when nothing comes, it is refused with the whole fleet's numbers. Memory that turns out to
+// be old is read again, and the same operations are decided anew. Knows no timer and no connection.
+import { attemptAtMs, firstAttemptId } from "../../ids.ts";
+import type { AttemptId } from "../../ids.ts";
+import { bookersOf } from "../bookings/index.ts";
+import { DONE, FallsShort } from "../bookings/ledger.ts";
+import { settleAsHeld } from "../bookings/settle-as-held.ts";
+import { AT } from "../event-columns.ts";
+import type { Short } from "../reservations.ts";
+import type { Outcome } from "../usage-event.ts";
+import type { Answer, Task } from "../wire.ts";
+import { openNodeLedger } from "./ledger.ts";
+import type { NodeLedger, NodeSettings } from "./ledger.ts";
+import { windowsAround } from "./memory.ts";
+import type { NodeMemory, StoredReservation } from "./memory.ts";
+import { isOfTheRows, NodeFenced } from "./node.ts";
+import type { Booked, Gone, Stale, Work } from "./work.ts";
+
+/** The database, as a node sees it. */
+export type NodeStore = {
+  book(work: Work, version: number): Promise<Booked | Gone | Stale>;
+  /** Memory as of one instant. */
+  read(nowMs: number): Promise<NodeMemory>;
+  /** Attempts that are not open here. */
+  elsewhere(
+    attemptIds: readonly AttemptId[],
+  ): Promise<{ readonly open: readonly StoredReservation[]; readonly over: ReadonlySet<AttemptId> }>;
+  /** The node was given up: takes it again, and says what became of its last batch, if that was still booked. */
+  again(): Promise<{ readonly firsts: readonly AttemptId[] } | undefined>;
+};
+
+/** An attempt of a node that was given up, and did not come back. */
+export type Orphan = { readonly type: "orphan"; readonly row: StoredReservation; readonly outcome: Outcome };
+export type NodeTask = Exclude<Task, { type: "change" | "seal" | "load" | "states" | "freezes" | "newest" | "verify" }>;
+
+/** An operation, since when it waits, and whether it is decided now, whatever others could give back. */
+export type Asked = { readonly task: NodeTask | Orphan; readonly sinceMs: number; isFinal: boolean };
+
+export type NodeBooking = {
+  /** Books what can be. What is not among the answers waits: it belongs into the next turn. Rejects with NodeFenced,
+   *  DatabaseWentBack or LedgerError when nothing more can be booked. */
+  turn(
+    all: readonly Asked[],
+    look: boolean,
+  ): Promise<{ readonly answers: ReadonlyMap<Asked, Answer>; readonly booked: Booked | undefined }>;
+  /** What is in memory; undefined: it is read with the next turn. */
+  ledger(): NodeLedger | undefined;
+  /** The same, read where it is not there. Not while a turn goes on. */
+  open(): Promise<NodeLedger>;
+  /** Memory may be old. */
+  forget(): void;
+};
+
+/** As long others are waited for, who are to give back what they do not need. */
+const RECALL_MS = 500;
+/** No attempt is dated so far back. */
+const ID_LAG_MS = 5_000;
+
+export function createNodeBooking(
+  store: NodeStore,
+  settings: NodeSettings,
+  now: () => number,
+  onRead: (memory: NodeMemory) => void = () => {},
+): NodeBooking {
+  let ledger: NodeLedger | undefined;
+
+  const open = async (): Promise<NodeLedger> => {
+    if (ledger) return ledger;
+    const memory = await store.read(now());
+    onRead(memory);
+    return (ledger = openNodeLedger(memory, settings));
+  };
+
+  /** Learns whose attempts are that end here and are not open here. Those that are over need no event. */
+  const findForeign = async (known: NodeLedger, all: readonly Asked[]): Promise<ReadonlySet<AttemptId>> => {
+    const ids = all.flatMap(({ task }) => idEndedBy(task)).filter((id) => !known.book.holder(id));
+    if (ids.length === 0) return new Set();
+    const { open: found, over } = await store.elsewhere(ids);
+    known.foreign.clear();
+    for (const one of found) known.foreign.set(one.attemptId, one);
+    return over;
+  };
+
+  const turn: NodeBooking["turn"] = async (all, look) => {
+    for (;;) {
+      const known = await open();
+      const over = await findForeign(known, all);
+      const made = decide(known, all, over, now());
+      const looked = look ? windowsAround(settings.calendar, now()) : [];
+      const work: Work = {
+        ...made.work,
+        ...(look ? { look: looked } : {}),
+        lastId: lastIdOf(all, now()),
+      };
+      try {
+        const booked = await store.book(work, known.memory.version);
+        if ("gone" in booked || "stale" in booked) {
+          ledger = undefined;
+          continue;
+        }
+        known.escrow.committed(booked, new Set(looked), now());
+        finish(known, made, booked);
+        if (booked.names !== known.memory.names) ledger = undefined;
+        return { answers: made.answers, booked };
+      } catch (error) {
+        ledger = undefined;
+        if (error instanceof NodeFenced) {
+          const doubt = await store.again();
+          if (!doubt) continue;
+          // It was booked all the same; what it asked for went back when the node was given up.
+          correctFirsts(made, doubt.firsts);
+          return { answers: made.answers, booked: undefined };
+        }
+        if (!isOfTheRows(error)) throw error;
+        const answers = all.length > 1 ? await each(all) : new Map(all.map((one) => [one, failure(error)]));
+        return { answers, booked: undefined };
+      }
+    }
+  };
+
+  /** One of them cannot be booked: it fails alone. */
+  const each = async (all: readonly Asked[]): Promise<Map<Asked, Answer>> => {
+    const answers = new Map<Asked, Answer>();
+    for (const one of all) for (const answered of (await turn([one], false)).answers) answers.set(...answered);
+    return answers;
+  };
+
+  return {
+    turn,
+    ledger: () => ledger,
+    open,
+    forget() {
+      ledger = undefined;
+    },
+  };
+}
+
+type Made = {
+  readonly answers: Map<Asked, Answer>;
+  readonly work: Work;
+  /** What waits, and for which of its parts. */
+  readonly waiting: readonly { readonly asked: Asked; readonly short: readonly Short[] }[];
+  readonly suspended: readonly { readonly asked: Asked; readonly attemptId: AttemptId }[];
+};
+
+/** Decides everything in memory. Nothing is sent yet. */
+function decide(ledger: NodeLedger, all: readonly Asked[], over: ReadonlySet<AttemptId>, nowMs: number): Made {
+  ledger.clear();
+  ledger.rollups.clear();
+  const bookers = bookersOf(ledger);
+  const answers = new Map<Asked, Answer>();
+  const waiting: { asked: Asked; short: readonly Short[]; atMs: number }[] = [];
+  const suspended: { asked: Asked; attemptId: AttemptId }[] = [];
+  for (const asked of all) {
+    const { task } = asked;
+    ledger.mayWait = !asked.isFinal && nowMs - asked.sinceMs < RECALL_MS;
+    try {
+      const answer = apply(ledger, bookers, task, over);
+      answers.set(asked, answer);
+      if (task.type === "suspend") suspended.push({ asked, attemptId: task.attemptId });
+      if (task.type === "reserve" && answer.type === "decision" && answer.decision.admitted)
+        for (const { part, amount } of ledger.book.heldBy(task.request.attemptId))
+          ledger.escrow.spent(part, amount, nowMs);
+    } catch (error) {
+      if (!(error instanceof FallsShort)) answers.set(asked, failure(error));
+      else
+        waiting.push({
+          asked,
+          short: error.short,
+          atMs: task.type === "reserve" ? attemptAtMs(task.request.attemptId) : nowMs,
+        });
+    }
+  }
+  ledger.rollups.flush();
+  const needs = waiting.flatMap(({ short, atMs }) => short.map((one) => ({ ...one, atMs })));
+  const { escrow, asks } = ledger.escrow.work(nowMs, needs);
+  const work: Work = {
+    ...ledger.entries.gathered(),
+    ...ledger.others(),
+    ...(escrow.length > 0 ? { escrow } : {}),
+    ...(asks.length > 0 ? { asks } : {}),
+  };
+  return { answers, work, waiting, suspended };
+}
+
+function apply(
+  ledger: NodeLedger,
+  bookers: ReturnType<typeof bookersOf>,
+  task: NodeTask | Orphan,
+  over: ReadonlySet<AttemptId>,
+): Answer {
+  const [ended] = idEndedBy(task);
+  // Another node has booked it: once is enough.
+  if (ended !== undefined && over.has(ended)) return DONE;
+  if (task.type === "orphan") {
+    // Whose it was has settled it, or holds it again.
+    if (ledger.foreign.has(task.row.attemptId)) settleAsHeld(ledger, asRow(task.row), task.outcome);
+    return DONE;
+  }
+  if (task.type === "reserve" && task.request.attemptId < ledger.sealedEnd)
+    throw new Error(`attempt ${task.request.attemptId} is dated into a day that is sealed`);
+  return (bookers[task.type] as (one: NodeTask) => Answer)(task);
+}
+
+function idEndedBy(task: NodeTask | Orphan): AttemptId[] {
+  if (task.type === "settle") return [Number(task.row[AT.attemptId])];
+  return task.type === "orphan" ? [task.row.attemptId] : [];
+}
+
+export function asRow(one: StoredReservation): Parameters<typeof settleAsHeld>[1] {
+  return {
+    ...one,
+    tags: one.tags ?? null,
+    boundNanoUsd: one.boundNanoUsd ?? null,
+    expectedNanoUsd: one.expectedNanoUsd ?? null,
+    mostNanoUsd: one.mostNanoUsd ?? null,
+    workId: one.workId ?? null,
+    tiers: null,
+  };
+}
+
+/** What only the answer says: whose work stands for itself, and what waits in vain. */
+function finish(ledger: NodeLedger, made: Made, { firsts, grants }: Booked): void {
+  correctFirsts(made, firsts);
+  for (const attemptId of firsts) {
+    const holds = ledger.book.heldBy(attemptId);
+    ledger.book.handOver(attemptId);
+    ledger.escrow.handedOver(holds);
+  }
+  const vain = new Map(
+    grants.filter(({ fits }) => !fits).map(({ budgetId, windowId }) => [`${budgetId}\n${windowId}`, true]),
+  );
+  if (vain.size === 0) return;
+  // Only the first that waits for a part was looked at; what needs no less does not fit either.
+  const first = new Map<string, bigint>();
+  for (const { asked, short } of made.waiting)
+    for (const { part, needNanoUsd } of short) {
+      const name = `${part.budget.id}\n${part.window.id}`;
+      if (!first.has(name)) first.set(name, needNanoUsd);
+      if (vain.has(name) && needNanoUsd >= (first.get(name) ?? 0n)) asked.isFinal = true;
+    }
+}
+
+function correctFirsts({ answers, suspended }: Made, firsts: readonly AttemptId[]): void {
+  for (const { asked, attemptId } of suspended)
+    if (answers.get(asked)?.type === "suspended")
+      answers.set(asked, { type: "suspended", isFirst: firsts.includes(attemptId) });
+}
+
+/** Below it no attempt is reserved any more. */
+function lastIdOf(all: readonly Asked[], nowMs: number): AttemptId {
+  const reserved = all.flatMap(({ task }) => (task.type === "reserve" ? [task.request.attemptId] : []));
+  return Math.max(firstAttemptId(nowMs - ID_LAG_MS), ...reserved);
+}
+
+function failure(error: unknown): Answer {
+  return { type: "failure", message: error instanceof Error ? error.message : String(error), kind: "constraint" };
+}

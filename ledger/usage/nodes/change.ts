@@ -1,0 +1,232 @@
+// A change of the register, for all nodes: made on any of them, in one transaction that waits for all batches and lets none
+// begin. Whatever a node decided by the register before is refused from then on, and decided anew.
+import { randomUUID } from "node:crypto";
+import { answerWith, ask, askValue } from "../../asking.ts";
+import type { Asking } from "../../asking.ts";
+import { covers } from "../../budgets.ts";
+import type { Budget } from "../../budgets.ts";
+import { LedgerError } from "../../books.ts";
+import { attemptAtMs } from "../../ids.ts";
+import type { NanoUsd } from "../../money.ts";
+import { runOn } from "../../postgres.ts";
+import type { Client, Pool } from "../../postgres.ts";
+import { within } from "../../postgres-books.ts";
+import type { Calendar, Window } from "../../windows.ts";
+import { flat, mayName, touches } from "../bookings/register.ts";
+import { settleAsHeld } from "../bookings/settle-as-held.ts";
+import { askOwners, askSettled, ownNamesOf } from "../budget-spend.ts";
+import { ChangeRefused } from "../change-refused.ts";
+import { applyChange, askBudgets } from "../changes.ts";
+import type { Author, Change } from "../changes.ts";
+import { amountFor, mostOf } from "../reservations.ts";
+import type { Rollups } from "../rollups.ts";
+import { asRow } from "./booking.ts";
+import { NOBODY, openNodeLedger } from "./ledger.ts";
+import type { NodeLedger, NodeSettings } from "./ledger.ts";
+import { askMemory, askReservations } from "./memory.ts";
+import type { StoredReservation } from "./memory.ts";
+import type { Node } from "./node.ts";
+
+/** A change waits for batches under way; a server that does not answer is given up after so long. */
+const ANSWER_MS = 30_000;
+/** Ids of other clocks may lie in the window before or after. */
+const AROUND_MS = 120_000;
+
+/** Makes a change with its audit record, or, without one, opens the windows of budgets that no node has kept yet. Rejects
+ *  with ChangeRefused, or with a LedgerError when it is not known whether it was made. */
+export async function changeRegister(
+  pool: Pool,
+  node: Node,
+  settings: NodeSettings,
+  nowMs: number,
+  made?: { readonly change: Change; readonly author: Author },
+): Promise<void> {
+  const nonce = randomUUID();
+  let committed = (): void => {};
+  try {
+    await within(pool, "BEGIN", async (client) => {
+      const run = (text: string, values: readonly unknown[]) => runOn(client, text, values, ANSWER_MS);
+      await run("SELECT pg_advisory_xact_lock(hashtext('keymeter register'))", []);
+      const memory = await answerWith(run, askMemory(node.node, settings.calendar, nowMs));
+      const ledger = openNodeLedger(memory, settings);
+      if (made) committed = await makeChange(client, node, ledger, made);
+      await answerWith(run, openWindows(ledger, nowMs, await answerWith(run, touchedBudgets(ledger, made?.change))));
+      await run("UPDATE register SET version = version + 1", []);
+      await run("INSERT INTO changes_made (nonce) VALUES (?)", [nonce]);
+    });
+  } catch (error) {
+    if (error instanceof ChangeRefused || !(await wasMade(pool, nonce, error))) throw error;
+  }
+  committed();
+}
+
+/** The answer to a COMMIT may get lost: the books know. */
+async function wasMade(pool: Pool, nonce: string, error: unknown): Promise<boolean> {
+  try {
+    return (await runOn(pool, "SELECT 1 FROM changes_made WHERE nonce = ?", [nonce], ANSWER_MS)).length > 0;
+  } catch {
+    const why = error instanceof Error ? error.message : String(error);
+    throw new LedgerError(`Postgres went away while a change was made (${why}); look whether it was, and say it again`);
+  }
+}
+
+/** The change itself, and what it moves in the sums, as a batch of the node. */
+async function makeChange(
+  client: Client,
+  node: Node,
+  ledger: NodeLedger,
+  { change, author }: { readonly change: Change; readonly author: Author },
+): Promise<() => void> {
+  const run = (text: string, values: readonly unknown[]) => runOn(client, text, values, ANSWER_MS);
+  for (const one of flat(change)) {
+    if (one.type !== "closeWork") continue;
+    const [row] = await answerWith(run, askReservations("work_id = ?", one.workId));
+    if (!row) throw new ChangeRefused(`no work ${one.workId} is pending; \`keymeter work list\` shows what is`);
+    ledger.foreign.set(row.attemptId, row);
+    settleAsHeld(ledger, asRow(row), "upstream_failed");
+  }
+  await answerWith(run, applyChange(correcting(ledger), change, author));
+  ledger.rollups.flush();
+  const work = { ...ledger.entries.gathered(), ...ledger.others() };
+  if (Object.keys(work).length === 0) return () => {};
+  return node.bookWithin(client, work, ledger.memory.version);
+}
+
+/** The rollups, by which corrections reach what is settled in windows too: as nobody's. */
+function correcting(ledger: NodeLedger): Rollups {
+  const { rollups, book, calendar } = ledger;
+  const correct = (event: Parameters<Rollups["adjust"]>[0], amount: NanoUsd): void => {
+    for (const budget of book.covering(ledger.ownNames(event)))
+      ledger.correct(budget, calendar.window(budget.window, attemptAtMs(event.attemptId)), NOBODY, amount);
+  };
+  return {
+    ...rollups,
+    adjust(event, correction) {
+      rollups.adjust(event, correction);
+      correct(event, correction.amountNanoUsd);
+    },
+    move(before, after, corrections) {
+      rollups.move(before, after, corrections);
+      const amount = before.costNanoUsd + corrections.amountNanoUsd;
+      correct(before, -amount);
+      correct(after, amount);
+    },
+  };
+}
+
+/** Budgets whose windows have to be made anew: those that are not kept yet, and those in which more counts since a name
+ *  became a key's own. What was granted of others goes back where amounts may be other ones. */
+function* touchedBudgets(ledger: NodeLedger, change: Change | undefined): Asking<Budget[]> {
+  const parts = new Set(change ? flat(change).flatMap(touches) : []);
+  const budgets = yield* askBudgets();
+  if (parts.has("budgets"))
+    yield* ask(
+      `UPDATE escrow SET granted_nano_usd = settled_nano_usd + held_nano_usd, wanted_until = NULL
+      WHERE granted_nano_usd > settled_nano_usd + held_nano_usd OR wanted_until IS NOT NULL`,
+    );
+  const before = new Set(ledger.memory.owners.map((owner) => owner.join("\n")));
+  const gained =
+    parts.has("owners") && !ledger.tagsCount
+      ? (yield* askOwners()).filter((owner) => !before.has(owner.join("\n")))
+      : [];
+  return budgets.filter(
+    (budget) => !ledger.memory.openedMs.has(budget.id) || gained.some((owner) => mayName(budget, owner)),
+  );
+}
+
+/** Writes what is settled and held in the windows of budgets, as the books have it. Nothing of them is granted beyond
+ *  that. */
+function* openWindows(ledger: NodeLedger, nowMs: number, budgets: readonly Budget[]): Asking<void> {
+  if (budgets.length === 0) return;
+  const { calendar, tagsCount } = ledger;
+  const ownNames = ownNamesOf(tagsCount ? undefined : yield* askOwners());
+  const open = yield* askReservations("TRUE");
+  const held = new Map<number, [string, string, string, string][]>();
+  for (const budget of budgets) {
+    yield* ask(
+      "INSERT INTO budgets_opened (budget_id, since_ms) VALUES (?, ?) ON CONFLICT DO NOTHING",
+      budget.id,
+      nowMs,
+    );
+    const instants = [nowMs - AROUND_MS, nowMs, nowMs + AROUND_MS];
+    const windows = new Map(instants.map((atMs) => windowOf(calendar, budget, atMs)));
+    const parts = new Map<string, { held: NanoUsd; most: NanoUsd }>();
+    for (const row of open) {
+      const servedModel = ledger.book.servedName(row.provider, row.requestedModel);
+      if (!covers(budget.scope, ownNames({ ...row, model: row.requestedModel, servedModel }))) continue;
+      const [id, window] = windowOf(calendar, budget, attemptAtMs(row.attemptId));
+      windows.set(id, window);
+      const request = { ...row, subject: { ...row, model: row.requestedModel } };
+      const [amount, most] = [amountFor(budget, request) ?? 0n, mostOf(request)];
+      const name = `${id}\n${row.node ?? NOBODY}`;
+      const part = parts.get(name) ?? { held: 0n, most: 0n };
+      parts.set(name, { held: part.held + amount, most: part.most + most });
+      held.set(row.attemptId, [...(held.get(row.attemptId) ?? []), [budget.id, id, `${amount}`, `${most}`]]);
+    }
+    for (const [id, window] of windows) yield* writeWindow(budget, id, window, parts, tagsCount);
+  }
+  yield* rewriteHolds(open, new Set(budgets.map(({ id }) => id)), held);
+}
+
+function windowOf(calendar: Calendar, budget: Budget, atMs: number): readonly [string, Window] {
+  const window = calendar.window(budget.window, atMs);
+  return [window.id, window];
+}
+
+function* writeWindow(
+  budget: Budget,
+  windowId: string,
+  window: Window,
+  parts: ReadonlyMap<string, { readonly held: NanoUsd; readonly most: NanoUsd }>,
+  tagsCount: boolean,
+): Asking<void> {
+  const settled = yield* askSettled(budget, window, tagsCount);
+  const ofNodes = yield* askValue<bigint | null>(
+    "SELECT SUM(settled_nano_usd) FROM escrow WHERE budget_id = ? AND window_id = ? AND node <> ?",
+    budget.id,
+    windowId,
+    NOBODY,
+  );
+  const rows = yield* ask<[node: bigint, settled: bigint]>(
+    "SELECT node, settled_nano_usd FROM escrow WHERE budget_id = ? AND window_id = ?",
+    budget.id,
+    windowId,
+  );
+  const own = new Map(rows.map(([node, sum]) => [Number(node), sum]));
+  own.set(NOBODY, settled - (ofNodes ?? 0n));
+  for (const name of parts.keys()) {
+    const [id, node] = name.split("\n");
+    if (id === windowId && !own.has(Number(node))) own.set(Number(node), 0n);
+  }
+  for (const [node, sum] of own) {
+    const { held, most } = parts.get(`${windowId}\n${node}`) ?? { held: 0n, most: 0n };
+    yield* ask(
+      `INSERT INTO escrow (budget_id, window_id, node, settled_nano_usd, held_nano_usd, most_nano_usd, granted_nano_usd)
+      VALUES (?, ?, ?, ?, ?, ?, ?) ON CONFLICT (budget_id, window_id, node) DO UPDATE SET settled_nano_usd = excluded.settled_nano_usd,
+      held_nano_usd = excluded.held_nano_usd, most_nano_usd = excluded.most_nano_usd, granted_nano_usd = excluded.granted_nano_usd,
+      wanted_until = NULL`,
+      budget.id,
+      windowId,
+      node,
+      sum,
+      held,
+      most,
+      sum + held,
+    );
+  }
+}
+
+/** What open attempts hold of these budgets. */
+function* rewriteHolds(
+  open: readonly StoredReservation[],
+  budgetIds: ReadonlySet<string>,
+  held: ReadonlyMap<number, readonly (readonly [string, string, string, string])[]>,
+): Asking<void> {
+  for (const { attemptId, holds } of open) {
+    const others = holds
+      .filter(([budgetId]) => !budgetIds.has(budgetId))
+      .map(([budgetId, windowId, amount, most]) => [budgetId, windowId, `${amount}`, `${most}`]);
+    const text = JSON.stringify([...others, ...(held.get(attemptId) ?? [])]);
+    yield* ask("UPDATE reservations SET holds = ? WHERE attempt_id = ? AND holds <> ?", text, attemptId, text);
+  }
+}

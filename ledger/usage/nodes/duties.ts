@@ -1,0 +1,37 @@
+// What a node does beside requests.
+import { answerWith } from "../../asking.ts";
+import { runOn } from "../../postgres.ts";
+import type { Pool } from "../../postgres.ts";
+import type { NodeTask, Orphan } from "./booking.ts";
+import { askReservations } from "./memory.ts";
+import type { Node } from "./node.ts";
+
+const LOOK_FOR_ORPHANS_MS = 10_000;
+const NOTE_HOUR_MS = 60_000;
+
+/** Notes the hours in which the meter runs, and what nodes left that did not come back. */
+export function startDuties(
+  pool: Pool,
+  { orphanSeconds, now }: { readonly orphanSeconds: number; readonly now: () => number },
+  put: (task: NodeTask | Orphan) => Promise<unknown>,
+  node: () => Node,
+): NodeJS.Timeout[] {
+  const noteHour = (): void => void put({ type: "meterRan", sinceMs: now(), untilMs: now() + 1 });
+  const bookOrphans = async (): Promise<void> => {
+    const orphans = await answerWith(
+      (text, values) => runOn(pool, text, values),
+      askReservations(
+        `node <> ? AND node IN (SELECT node FROM nodes WHERE state = 'fenced'
+          AND clock_timestamp() - seen_at > make_interval(secs => ?)) AND work_id IS NULL`,
+        node().node,
+        orphanSeconds,
+      ),
+    );
+    for (const row of orphans) void put({ type: "orphan", row, outcome: "crash" });
+  };
+  noteHour();
+  return [
+    setInterval(noteHour, NOTE_HOUR_MS).unref(),
+    setInterval(() => void bookOrphans().catch(() => undefined), LOOK_FOR_ORPHANS_MS).unref(),
+  ];
+}

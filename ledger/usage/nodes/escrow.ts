@@ -1,0 +1,259 @@
+// A node's parts of windows: what it was granted, what of that goes back, and what it asks for. Money that it does not
+// need goes back after a second, or when another node waits for it; what a budget lacks that is not enforced is nobody's
+// to grant.
+import type { Budget } from "../../budgets.ts";
+import type { NanoUsd } from "../../money.ts";
+import type { Window } from "../../windows.ts";
+import { isEnforced, surplusOf } from "../reservations.ts";
+import type { CapMode, Held, Part, Share, Short } from "../reservations.ts";
+import type { NodeMemory } from "./memory.ts";
+import type { Ask, Booked, Row } from "./work.ts";
+
+export type NodeEscrow = {
+  /** What is known of a window that comes into memory. */
+  shareOf(budget: Budget, window: Window): Share;
+  /** What the node has settled in it, by the books. */
+  settledIn(budget: Budget, window: Window): NanoUsd;
+  /** What was carried over is as the books have it. `spare`: parts that were granted more than they need. Throws where
+   *  memory is not what the books have. */
+  begin(spare: readonly Part[], carried: readonly Part[]): void;
+  /** An attempt was admitted, and holds so much: as much may be needed in the next second. */
+  spent(part: Part, amount: NanoUsd, nowMs: number): void;
+  /** What is to be written of the parts that were changed, and of those from which something goes back; and asks for those
+   *  that have too little. */
+  work(
+    nowMs: number,
+    waiting: readonly (Short & { readonly atMs: number })[],
+  ): { readonly escrow: readonly Row[]; readonly asks: readonly Ask[] };
+  /** It is written, and answered. `looked`: the windows that were asked about. */
+  committed(booked: Booked, looked: ReadonlySet<string>, nowMs: number): void;
+  /** These holds are nobody's by now: the books have moved them. */
+  handedOver(holds: readonly Held[]): void;
+  /** Whether money lies here that others may wait for. */
+  hasSurplus(): boolean;
+};
+
+type Figures = { settled: NanoUsd; held: NanoUsd; most: NanoUsd; granted: NanoUsd };
+
+/** A part between batches. */
+class Kept {
+  /** As the books have it. */
+  readonly written: Figures;
+  usedMs = 0;
+  /** When an ask gave nothing. */
+  emptyMs = 0;
+  #second = 0;
+  #now = 0n;
+  #before = 0n;
+
+  constructor(written: Figures) {
+    this.written = written;
+  }
+
+  handOver(amount: NanoUsd, most: NanoUsd): void {
+    this.written.held -= amount;
+    this.written.most -= most;
+    this.written.granted -= amount;
+  }
+
+  spend(amount: NanoUsd, nowMs: number): void {
+    this.rate(nowMs);
+    this.#now += amount;
+    this.usedMs = nowMs;
+  }
+
+  /** What was held in this second, or in the one before. */
+  rate(nowMs: number): NanoUsd {
+    const second = Math.floor(nowMs / SECOND);
+    if (second > this.#second) {
+      this.#before = second === this.#second + 1 ? this.#now : 0n;
+      this.#now = 0n;
+      this.#second = second;
+    }
+    return this.#now > this.#before ? this.#now : this.#before;
+  }
+}
+
+/** What was not used for so long goes back. */
+const UNUSED_MS = 1_000;
+/** After an ask that gave nothing no more is asked for ahead for so long. */
+const EMPTY_MS = 250;
+const SECOND = 1_000;
+const NO_SUMS = { settled: 0n, held: 0n, most: 0n };
+
+/** `isKept`: whether the books keep a window of a budget. */
+export function createNodeEscrow(
+  memory: NodeMemory,
+  mode: CapMode,
+  touched: () => Set<Part>,
+  isKept: (budget: Budget, window: Window) => boolean,
+): NodeEscrow {
+  const stored = new Map(memory.parts.map((part) => [`${part.budgetId}\n${part.windowId}`, part]));
+  const shares = new Map<string, { readonly windowId: string; readonly share: Share; part?: Part }>();
+  const kept = new Map<Part, Kept>();
+  /** Parts that were granted more than they need. */
+  const loose = new Set<Part>();
+  const wanted = new Set<string>();
+
+  const keptOf = (part: Part): Kept => {
+    let one = kept.get(part);
+    if (!one) {
+      const { settled, held, most, granted } = stored.get(nameOf(part)) ?? { ...NO_SUMS, granted: 0n };
+      kept.set(part, (one = new Kept({ settled, held, most, granted })));
+      const known = shares.get(nameOf(part));
+      if (known) known.part = part;
+    }
+    return one;
+  };
+  const isGranted = ({ budget }: Part): boolean => budget.kind === "hard" && isEnforced(budget, mode);
+
+  /** What the part took beyond what it was given is granted; what it does not need goes back. */
+  const balance = (part: Part, nowMs: number): void => {
+    const { share } = part;
+    if (!share) return;
+    const spare = spareOf(part);
+    const isOver = nowMs >= share.untilMs;
+    const goesBack = !isGranted(part) || isOver || wanted.has(nameOf(part)) || nowMs - keptOf(part).usedMs > UNUSED_MS;
+    if (spare < 0n || goesBack) share.grantedNanoUsd -= spare;
+    if (isOver) share.untilMs = Infinity;
+  };
+
+  /** More is asked for before it runs out. */
+  const isLow = (part: Part, nowMs: number): boolean => {
+    if (!isGranted(part) || nowMs - keptOf(part).emptyMs < EMPTY_MS) return false;
+    const rate = keptOf(part).rate(nowMs);
+    return rate > 0n && surplusOf(part, nowMs) < rate / 4n;
+  };
+
+  return {
+    shareOf(budget, window) {
+      const { settled = 0n, held = 0n, others = NO_SUMS } = stored.get(nameOf({ budget, window })) ?? {};
+      // What it was granted beyond that may have been another budget's amount, or raised: it goes back.
+      const share = { grantedNanoUsd: settled + held, untilMs: Infinity, others };
+      shares.set(nameOf({ budget, window }), { windowId: window.id, share });
+      return share;
+    },
+
+    settledIn: (budget, window) => stored.get(nameOf({ budget, window }))?.settled ?? 0n,
+
+    begin(spare, carried) {
+      for (const part of carried) {
+        const { held, most } = keptOf(part).written;
+        if (isKept(part.budget, part.window) && (part.reserved !== held || part.most !== most))
+          throw new Error(`${nameOf(part).replace("\n", ", ")}: open attempts hold ${part.reserved}, its part ${held}`);
+      }
+      touched().clear();
+      for (const part of [...spare, ...carried]) {
+        if (keptOf(part).written.granted > part.settled + part.reserved) loose.add(part);
+      }
+    },
+
+    spent: (part, amount, nowMs) => keptOf(part).spend(amount, nowMs),
+
+    work(nowMs, waiting) {
+      const needs = needsOf(waiting);
+      const escrow: Row[] = [];
+      const asks = [...needs].map(([part, { atMs, first, all }]) =>
+        askFor(part, atMs, first, all, keptOf(part).rate(nowMs)),
+      );
+      for (const part of new Set([...touched(), ...loose])) {
+        const { written } = keptOf(part);
+        balance(part, nowMs);
+        const row = isKept(part.budget, part.window) ? changeOf(part, written) : undefined;
+        if (row) escrow.push(row);
+        if (!needs.has(part) && isLow(part, nowMs)) asks.push(askFor(part, nowMs, 0n, 0n, keptOf(part).rate(nowMs)));
+      }
+      return { escrow, asks };
+    },
+
+    committed({ grants, saw }, looked, nowMs) {
+      const changed = new Set([...touched(), ...loose]);
+      for (const part of changed) Object.assign(keptOf(part).written, figuresOf(part));
+      touched().clear();
+      for (const { budgetId, windowId, given, untilMs, ...sums } of grants) {
+        const { share, part } = shares.get(`${budgetId}\n${windowId}`) ?? {};
+        if (!share || !part) continue;
+        const one = keptOf(part);
+        one.usedMs = nowMs;
+        if (given === "0") one.emptyMs = nowMs;
+        share.grantedNanoUsd += BigInt(given);
+        one.written.granted += BigInt(given);
+        if (untilMs !== null) share.untilMs = Math.min(share.untilMs, untilMs);
+        share.others = sumsOf(sums.settled, sums.held, sums.most);
+        changed.add(part);
+      }
+      for (const part of changed) void (spareOf(part) > 0n ? loose.add(part) : loose.delete(part));
+      if (!saw) return;
+      wanted.clear();
+      for (const [budgetId, windowId] of saw.wanted) wanted.add(`${budgetId}\n${windowId}`);
+      const others = new Map(saw.others.map(([budgetId, windowId, ...sums]) => [`${budgetId}\n${windowId}`, sums]));
+      for (const [name, { share, windowId }] of shares)
+        if (looked.has(windowId)) share.others = sumsOf(...(others.get(name) ?? ["0", "0", "0"]));
+    },
+
+    handedOver(holds) {
+      for (const { part, amount, most } of holds) {
+        keptOf(part).handOver(amount, most);
+        if (part.share) part.share.grantedNanoUsd -= amount;
+      }
+    },
+
+    hasSurplus: () => loose.size > 0,
+  };
+}
+
+/** What each part has to have free: for the first that waits, and for all. */
+function needsOf(
+  waiting: readonly (Short & { readonly atMs: number })[],
+): Map<Part, { readonly atMs: number; readonly first: NanoUsd; readonly all: NanoUsd }> {
+  const needs = new Map<Part, { readonly atMs: number; readonly first: NanoUsd; readonly all: NanoUsd }>();
+  for (const { part, needNanoUsd, atMs } of waiting) {
+    const known = needs.get(part) ?? { atMs, first: needNanoUsd, all: 0n };
+    needs.set(part, { ...known, all: known.all + needNanoUsd });
+  }
+  return needs;
+}
+
+function askFor(part: Part, atMs: number, first: NanoUsd, all: NanoUsd, rate: NanoUsd): Ask {
+  return {
+    budget_id: part.budget.id,
+    window_id: part.window.id,
+    at_ms: atMs,
+    first_needs: first.toString(),
+    all_need: all.toString(),
+    rate: rate.toString(),
+  };
+}
+
+/** What it was granted beyond its needs. */
+function spareOf({ settled, reserved, share }: Part): NanoUsd {
+  return (share?.grantedNanoUsd ?? 0n) - settled - reserved;
+}
+
+function nameOf({ budget, window }: { readonly budget: Budget; readonly window: Window }): string {
+  return `${budget.id}\n${window.id}`;
+}
+
+function sumsOf(settled: string, held: string, most: string): Share["others"] {
+  return { settled: BigInt(settled), held: BigInt(held), most: BigInt(most) };
+}
+
+function figuresOf({ settled, reserved, most, share }: Part): Figures {
+  return { settled, held: reserved, most, granted: share?.grantedNanoUsd ?? 0n };
+}
+
+/** What is added to the row of a part. */
+function changeOf(part: Part, written: Figures): Row | undefined {
+  const { settled, held, most, granted } = figuresOf(part);
+  const isSame =
+    settled === written.settled && held === written.held && most === written.most && granted === written.granted;
+  if (isSame) return undefined;
+  return {
+    budget_id: part.budget.id,
+    window_id: part.window.id,
+    settled_nano_usd: (settled - written.settled).toString(),
+    held_nano_usd: (held - written.held).toString(),
+    most_nano_usd: (most - written.most).toString(),
+    granted_nano_usd: (granted - written.granted).toString(),
+  };
+}

@@ -1,0 +1,96 @@
+// What a batch of a node asks of the database, and what it answers (migrations/postgres/: book_v1).
+import type { AttemptId } from "../../ids.ts";
+
+/** A row by column name, as Postgres takes it: money and ids as digits or numbers. */
+export type Row = { readonly [column: string]: string | number | null };
+type Rows = readonly Row[];
+
+/** What a batch writes. Nothing of it is decided there: decisions were made in memory, by the register's `version`. */
+export type Work = {
+  /** Open attempts of this node. */
+  readonly reservations?: Rows;
+  /** More that they hold: `attempt_id`, `expected_nano_usd` and `holds`. */
+  readonly extended?: Rows;
+  /** Work that goes on at a provider: `attempt_id`, `provider`, `work_id`, `tiers`, `key_id`. */
+  readonly suspended?: Rows;
+  readonly events?: Rows;
+  /** Attempts that others may have settled: of work, or of a node that was given up. */
+  readonly requires?: readonly AttemptId[];
+  readonly hours?: Rows;
+  readonly days?: Rows;
+  readonly keys?: Rows;
+  readonly secrets?: Rows;
+  readonly things?: Rows;
+  readonly refused?: Rows;
+  readonly servedNames?: Rows;
+  readonly addresses?: Rows;
+  readonly credentials?: Rows;
+  readonly meterHours?: readonly number[];
+  /** What is added to the node's own parts of windows. */
+  readonly escrow?: Rows;
+  /** The same for parts that are nobody's, or of a node that was given up. */
+  readonly shared?: Rows;
+  readonly asks?: readonly Ask[];
+  /** Windows of which it wants to hear what others have in them. */
+  readonly look?: readonly string[];
+  /** No attempt below this one will be reserved any more. */
+  readonly lastId?: AttemptId;
+};
+
+/** More money for the node's part of a window. */
+export type Ask = {
+  readonly budget_id: string;
+  readonly window_id: string;
+  readonly at_ms: number;
+  /** What has to be free in the part, for the first attempt that waits, and for all of them; nano-USD as digits. */
+  readonly first_needs: string;
+  readonly all_need: string;
+  /** What it needs in a second. */
+  readonly rate: string;
+};
+
+/** What an ask came to. Amounts are digits. */
+type Grant = {
+  readonly budgetId: string;
+  readonly windowId: string;
+  readonly given: string;
+  /** The end of more money that it rests on. */
+  readonly untilMs: number | null;
+  /** What all others have. */
+  readonly settled: string;
+  readonly held: string;
+  readonly most: string;
+  /** Whether the first that waits fits, once others give back what they do not need. */
+  readonly fits: boolean;
+};
+
+type Saw = {
+  /** [budget, window] that others wait for. */
+  readonly wanted: readonly (readonly [budgetId: string, windowId: string])[];
+  /** Nodes that have not committed for 15 s. */
+  readonly silent: readonly number[];
+  /** What all others have. */
+  readonly others: readonly (readonly [
+    budgetId: string,
+    windowId: string,
+    settled: string,
+    held: string,
+    most: string,
+  ])[];
+};
+
+export type Booked = {
+  /** Attempts whose work nobody else stands for. */
+  readonly firsts: readonly AttemptId[];
+  readonly grants: readonly Grant[];
+  readonly saw: Saw | null;
+  /** The time of the server. */
+  readonly atMs: number;
+  /** How often names under which models answer have changed. */
+  readonly names: number;
+};
+
+/** Nothing was booked: others have settled these. */
+export type Gone = { readonly gone: readonly AttemptId[] };
+/** Nothing was booked: the register is another, or a new attempt's day is sealed. */
+export type Stale = { readonly stale: true };
