@@ -28,6 +28,7 @@ const USAGE = `keymeter VERB ...
   prices                     what a model costs, and where the price comes from
   doctor                     what is set up, what works, and how to mend what does not; \`doctor slack\` sends a test message
   backup                     books and secrets into a folder, while everything runs
+  ledger                     books in Postgres: migrate makes them, or brings them up to date
   verify                     do sums fold, do costs recompute, are audit, sealed days and register whole
   demo                       all of it with a demo provider, on a data folder of its own
 
@@ -63,6 +64,7 @@ const VERBS: { readonly [verb: string]: () => Promise<Verb> } = {
   prices: () => import("./command/prices.ts"),
   doctor: () => import("./command/doctor.ts"),
   backup: () => import("./command/backup.ts"),
+  ledger: () => import("./command/ledger.ts"),
   verify: () => import("./command/verify.ts"),
   demo: () => import("./command/demo/demo.ts"),
 };

@@ -10,9 +10,9 @@ export type OtherBooks = {
   close(): Promise<void>;
 };
 
-export function openOtherBooks(dataDir: string): OtherBooks {
-  const usage = createLate(() => openUsage(dataDir));
-  const billing = createLate(() => openBilling(dataDir));
+export function openOtherBooks(place: string): OtherBooks {
+  const usage = createLate(() => openUsage(place));
+  const billing = createLate(() => openBilling(place));
   return {
     usage: usage.get,
     now: async () => ({ usage: await usage.get(), billing: await billing.get() }),

@@ -13,6 +13,7 @@ import {
 import type { NoticesBooks } from "../ledger/books.ts";
 import { openToWrite } from "../ledger/open.ts";
 import { createCalendar } from "../ledger/windows.ts";
+import { placeOf } from "../service/config.ts";
 import { askProxy } from "../service/admin.ts";
 import { toJson } from "../service/json.ts";
 import { innerHostOf, noteOpenNetwork } from "../service/network.ts";
@@ -60,8 +61,8 @@ export async function startAlerts(): Promise<{ stop(): Promise<void>; log: Log }
   const open = noteOpenNetwork(config);
   if (open !== undefined) log.warn(open);
   const guard = metricsGuard(config, (message) => log.warn(message));
-  const notices = await openToWrite(config.dataDir, "notices");
-  const books = openOtherBooks(config.dataDir);
+  const notices = await openToWrite(placeOf(config), "notices");
+  const books = openOtherBooks(placeOf(config));
   const grouping = readGrouping();
   const alertmanager = createAlertmanagerApi(config.alertmanagerUrls, grouping.groupBy);
   const { slackToken, slackChannel, slackAppToken } = config;

@@ -4,6 +4,8 @@ import { setTimeout as sleep } from "node:timers/promises";
 import type { UsageBooks } from "../ledger/books.ts";
 import { openToWrite, openUsage } from "../ledger/open.ts";
 import { noBooks } from "../service/admin.ts";
+import { placeOf } from "../service/config.ts";
+import type { BooksConfig } from "../service/config.ts";
 import type { Log } from "../service/log.ts";
 import type { CollectorBooks } from "./compare.ts";
 
@@ -11,15 +13,16 @@ const WAIT_FOR_BOOKS_MS = 30_000;
 
 /** `waitMs` 0: whoever asks does not wait for a proxy that never ran. */
 export async function openBooks(
-  { dataDir }: { readonly dataDir: string },
+  config: BooksConfig,
   log: Log,
   waitMs = WAIT_FOR_BOOKS_MS,
 ): Promise<{ readonly books: CollectorBooks; readonly close: () => Promise<void> }> {
-  if (waitMs === 0 && !(await hasUsage(dataDir))) throw noBooks(`${dataDir}/usage.db`);
+  const place = placeOf(config);
+  if (waitMs === 0 && !(await hasUsage(place))) throw noBooks(`${config.dataDir}/usage.db`);
   // First of all whether a collector has them: it may be of another release, and can do all the same what is asked.
-  const billing = await openToWrite(dataDir, "billing");
+  const billing = await openToWrite(place, "billing");
   try {
-    const usage = await waitForUsage(dataDir, waitMs, log);
+    const usage = await waitForUsage(config, waitMs, log);
     return {
       books: { usage, billing },
       async close() {
@@ -34,9 +37,9 @@ export async function openBooks(
 }
 
 /** Books that cannot be read are there. */
-async function hasUsage(dataDir: string): Promise<boolean> {
+async function hasUsage(place: string): Promise<boolean> {
   try {
-    const books = await openUsage(dataDir);
+    const books = await openUsage(place);
     await books?.close();
     return books !== undefined;
   } catch {
@@ -45,17 +48,17 @@ async function hasUsage(dataDir: string): Promise<boolean> {
 }
 
 /** The proxy makes usage.db; started together, the collector waits for it. */
-async function waitForUsage(dataDir: string, waitMs: number, log: Log): Promise<UsageBooks> {
+async function waitForUsage(config: BooksConfig, waitMs: number, log: Log): Promise<UsageBooks> {
   const deadline = Date.now() + waitMs;
   for (;;) {
-    const books = await openUsage(dataDir);
+    const books = await openUsage(placeOf(config));
     if (books) return books;
     if (Date.now() >= deadline)
       throw new Error(
-        `${dataDir}/usage.db is not there: the proxy makes it. Start the proxy first, or set KEYMETER_DATA_DIR to its data folder.`,
+        `${config.dataDir}/usage.db is not there: the proxy makes it. Start the proxy first, or set KEYMETER_DATA_DIR to its data folder.`,
         { cause: "missing" },
       );
-    log.debug({ dataDir }, "waiting for the proxy to make its books");
+    log.debug({ dataDir: config.dataDir }, "waiting for the proxy to make its books");
     await sleep(200);
   }
 }

@@ -24,6 +24,7 @@ import { addPages } from "./pages/routes.ts";
 import { fetchPriceList } from "./price-list.ts";
 import { addTaskRoutes } from "./tasks.ts";
 import { createTurn } from "./turn.ts";
+import { placeOf } from "../service/config.ts";
 
 /** Once a day, before anybody works. */
 const PRICES_CRON = "41 4 * * *";
@@ -97,6 +98,7 @@ export async function startCollector(): Promise<{ stop(): Promise<void>; log: Lo
       prices,
       stated: statedOf(config),
       dataDir: config.dataDir,
+      place: placeOf(config),
       capMode: config.capMode,
       sources: providers,
       nowMs: Date.now(),

@@ -4,12 +4,13 @@ import type { Change } from "../ledger/usage/changes.ts";
 import type { UsageBooks } from "../ledger/books.ts";
 import { openUsage } from "../ledger/open.ts";
 import { askProxy, makeChange as changeBooks, noBooks, ProgramGone } from "../service/admin.ts";
-import type { SharedConfig } from "../service/config.ts";
+import { placeOf } from "../service/config.ts";
+import type { BooksConfig } from "../service/config.ts";
 
 /** Opens usage.db for reading, or says that there is none yet. */
-export async function requireUsage({ dataDir }: Pick<SharedConfig, "dataDir">): Promise<UsageBooks> {
-  const books = await openUsage(dataDir);
-  if (!books) throw noBooks(`${dataDir}/usage.db`);
+export async function requireUsage(config: BooksConfig): Promise<UsageBooks> {
+  const books = await openUsage(placeOf(config));
+  if (!books) throw noBooks(`${config.dataDir}/usage.db`);
   return books;
 }
 

@@ -24,6 +24,7 @@ import { commandEnvironment, loadCommandConfig } from "./config.ts";
 import type { CommandConfig } from "./config.ts";
 import { formatTable } from "./table.ts";
 import { noSuchVerb } from "./usage-error.ts";
+import { placeOf } from "../service/config.ts";
 
 export const USAGE = `keymeter doctor [--spend] [--json]     checks keys, clock, disk, books, prices, bills, Prometheus, Alertmanager, Slack, Grafana
   --spend asks each provider for one token too: what a missing credit or a spent quota looks like shows only then
@@ -61,7 +62,7 @@ async function everything(config: CommandConfig, isPaid: boolean): Promise<Findi
   const checks: Promise<Finding[]>[] = [
     providers(config, isPaid),
     Promise.resolve(disk(config.dataDir)),
-    books(config.dataDir),
+    books(placeOf(config)),
     pepper(config),
     Promise.resolve(network(config)),
     Promise.resolve(prices(config.dataDir)),
@@ -143,7 +144,7 @@ function disk(dataDir: string): Finding[] {
   }
 }
 
-async function books(dataDir: string): Promise<Finding[]> {
+async function books(place: string): Promise<Finding[]> {
   const findings: Finding[] = [];
   for (const [name, maker, open] of [
     ["usage", "the proxy", openUsage],
@@ -152,7 +153,7 @@ async function books(dataDir: string): Promise<Finding[]> {
   ] as const) {
     const what = `${name}.db`;
     try {
-      const book = await open(dataDir);
+      const book = await open(place);
       if (!book) {
         findings.push({ what, state: "off", said: `not there yet: ${maker} makes it on its first start` });
         continue;
@@ -168,11 +169,11 @@ async function books(dataDir: string): Promise<Finding[]> {
       findings.push({ what, state: "fail", said: reasonOf(error), mend: "look at its owner and its mode" });
     }
   }
-  return [...findings, ...(await bills(dataDir))];
+  return [...findings, ...(await bills(place))];
 }
 
-async function bills(dataDir: string): Promise<Finding[]> {
-  const imports = await importNotes(dataDir);
+async function bills(place: string): Promise<Finding[]> {
+  const imports = await importNotes(place);
   // What is wrong with the book itself is said already.
   if (!imports) return [];
   if (imports.length === 0)
@@ -190,9 +191,9 @@ async function bills(dataDir: string): Promise<Finding[]> {
   });
 }
 
-async function importNotes(dataDir: string): Promise<ImportNote[] | undefined> {
+async function importNotes(place: string): Promise<ImportNote[] | undefined> {
   try {
-    const billing = await openBilling(dataDir);
+    const billing = await openBilling(place);
     try {
       return billing && (await readImports(billing));
     } finally {

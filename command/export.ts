@@ -21,6 +21,7 @@ import { parseDay } from "./days.ts";
 import { createProgress } from "./progress.ts";
 import { formatTable } from "./table.ts";
 import { noSuchVerb, UsageError } from "./usage-error.ts";
+import { placeOf } from "../service/config.ts";
 
 export const USAGE = `keymeter export focus [--month 2026-11 | --since --until] [--version 1.2|1.4] [--format csv|parquet] [--out FILE]
 keymeter export chargeback --month 2026-11 [--by team,project,env,feature,key] [--csv | --json]
@@ -47,7 +48,7 @@ async function openmetrics(args: string[]): Promise<void> {
   const untilDay = values.until === undefined ? calendar.day(Date.now()) : parseDay(values.until, calendar);
   if (sinceDay >= untilDay) throw new UsageError(`--since ${sinceDay} is not before --until ${untilDay}`);
   const usage = await requireUsage(config);
-  const billing = await openBilling(config.dataDir);
+  const billing = await openBilling(placeOf(config));
   const progress = createProgress();
   try {
     const text = writeHistory({ usage, billing }, config.timezone, sinceDay, untilDay, (day) => progress.show(day));
@@ -90,7 +91,7 @@ async function focus(args: string[]): Promise<void> {
   if (sinceDay >= untilDay) throw new UsageError(`--since ${sinceDay} is not before --until ${untilDay}`);
   const config = loadCollectorConfig();
   const usage = await requireUsage(config);
-  const billing = await openBilling(config.dataDir);
+  const billing = await openBilling(placeOf(config));
   const progress = createProgress();
   try {
     const stated = { keys: config.billingKeys, models: config.billingModels, providers: config.providers };
@@ -128,7 +129,7 @@ async function charge(args: string[]): Promise<void> {
   });
   const config = loadCollectorConfig();
   const usage = await requireUsage(config);
-  const billing = await openBilling(config.dataDir);
+  const billing = await openBilling(placeOf(config));
   const progress = createProgress();
   const { charges, closedDays, openDays } = await reportChargeback({ usage, billing }, values.month, by, (day) =>
     progress.show(`chargeback: ${day}`),

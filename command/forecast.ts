@@ -21,6 +21,7 @@ import { parseInstant } from "./days.ts";
 import { findKey } from "./find-key.ts";
 import { formatTable } from "./table.ts";
 import { UsageError } from "./usage-error.ts";
+import { placeOf } from "../service/config.ts";
 
 export const USAGE = `keymeter forecast [--by ${FORECAST_SCOPES.join("|")}] [--window ${FORECAST_WINDOWS.join("|")}] [--json]
   where the running window lands: spent so far and what is to come, with an 80 % band; and what was forecast when it began, which alerts go by
@@ -236,7 +237,7 @@ async function open(): Promise<{
   const usage = await requireUsage(config);
   return {
     usage,
-    billing: await openBilling(config.dataDir),
+    billing: await openBilling(placeOf(config)),
     calendar: createCalendar(config.timezone),
   };
 }

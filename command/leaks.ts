@@ -16,6 +16,7 @@ import { requireUsage } from "./books.ts";
 import { loadCommandConfig } from "./config.ts";
 import { bookedProvider } from "./providers.ts";
 import { UsageError } from "./usage-error.ts";
+import { placeOf } from "../service/config.ts";
 
 export const USAGE = `keymeter leaks [--all] [--json]     keys that are used past the proxy, and what to do
 keymeter leaks dismiss BILLED_KEY --why "our batch server" [--provider openai]     what was used up to now is no leak`;
@@ -28,7 +29,7 @@ export async function run(args: string[]): Promise<void> {
   });
   const config = loadCommandConfig();
   const usage = await requireUsage(config);
-  const billing = await openBilling(config.dataDir);
+  const billing = await openBilling(placeOf(config));
   const all = billing ? await readLeaks(billing) : [];
   const leaks = values.all ? all : all.filter(isOpen);
   const keys = new Map<string, ProviderKey>();
@@ -68,7 +69,7 @@ async function dismiss(args: string[]): Promise<void> {
   const [billedKey] = positionals;
   if (billedKey === undefined || values.why === undefined) throw new UsageError(USAGE);
   const config = loadCommandConfig();
-  const billing = await openBilling(config.dataDir);
+  const billing = await openBilling(placeOf(config));
   const of = (billing ? await readLeaks(billing) : []).filter((leak) => leak.billedKey === billedKey);
   await billing?.close();
   const provider = values.provider === undefined ? of[0]?.provider : bookedProvider(values.provider);

@@ -21,6 +21,7 @@ import { parseDay } from "./days.ts";
 import { createProgress } from "./progress.ts";
 import { formatTable } from "./table.ts";
 import { UsageError } from "./usage-error.ts";
+import { placeOf } from "../service/config.ts";
 
 /** `describe`: what the key belongs to from now on, made in one change with the last step. Rejects with ChangeRefused
  *  where somebody else changes the key or signs one of the days meanwhile. */
@@ -130,12 +131,12 @@ function spansBetween(sinceMs: number, signed: readonly string[]): Span[] {
 
 /** The signed UTC days since a day of which the key has a part: at the provider whose bill was signed. */
 async function signedDays(
-  { dataDir }: CommandConfig,
+  config: CommandConfig,
   usage: UsageBooks,
   keyId: string,
   sinceDay: string,
 ): Promise<string[]> {
-  const billing = await openBilling(dataDir);
+  const billing = await openBilling(placeOf(config));
   if (!billing) return [];
   try {
     const today = utcDay(Date.now());

@@ -17,6 +17,7 @@ import { parseDay } from "./days.ts";
 import { bookedProvider } from "./providers.ts";
 import { formatTable } from "./table.ts";
 import { UsageError } from "./usage-error.ts";
+import { placeOf } from "../service/config.ts";
 
 export const USAGE =
   "keymeter reconcile [--day 2026-11-20 | --since 7d] [--provider openai] [--all] [--json]     metered against billed, and why they differ";
@@ -41,7 +42,7 @@ export async function run(args: string[]): Promise<void> {
   if (since > today) throw new UsageError(`${since} lies in the future: nothing of it has been metered or billed`);
   const until = values.day === undefined ? addDays(today, 1) : addDays(values.day, 1);
 
-  const billing = await openBilling(config.dataDir);
+  const billing = await openBilling(placeOf(config));
   const imports = billing ? await readImports(billing) : [];
   const provider = values.provider === undefined ? undefined : bookedProvider(values.provider);
   const days = billing ? await readBillDays(billing, since, until, provider) : [];

@@ -142,7 +142,7 @@ async function checkSchema(pool: Pool, url: string): Promise<void> {
     const missing = migrationFiles().filter((file) => !applied.has(file));
     if (missing.length > 0)
       throw new LedgerError(
-        `${shownUrl(url)} has no books of this version (${missing.join(", ")} is missing). Its schema has to be brought up to date first, by the role that owns it.`,
+        `${shownUrl(url)} has no books of this version (${missing.join(", ")} is missing). Run \`keymeter ledger migrate\` first, as the role that owns the books.`,
       );
     const path = String((await runOn(client, "SELECT array_to_string(current_schemas(false), ' ')", []))[0]?.[0]);
     if (!path.startsWith("usage billing notices"))

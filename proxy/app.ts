@@ -1,5 +1,6 @@
 // The proxy, put together and taken apart: books, context, both listeners as fastify instances, without sockets. Tests
 // build it as it is.
+import { hash } from "node:crypto";
 import { uptime } from "node:os";
 import { setTimeout as sleep } from "node:timers/promises";
 import type { FastifyInstance } from "fastify";
@@ -15,6 +16,8 @@ import { createDigest } from "../ledger/usage/keys.ts";
 import { openWriter } from "../ledger/usage/writer.ts";
 import type { Mark } from "../ledger/usage/appender.ts";
 import type { Writer } from "../ledger/usage/writer.ts";
+import { agreedOn, nodeName } from "../service/admin.ts";
+import { placeOf } from "../service/config.ts";
 import { createListener, metricsGuard } from "../service/listener.ts";
 import type { Log } from "../service/log.ts";
 import { RESTORE } from "../service/secret.ts";
@@ -60,18 +63,9 @@ const ASK_TIME_MS = 10 * SECOND;
 
 /** Opens the books and builds both listeners. Rejects with a LedgerError when the books cannot be opened. */
 export async function createProxy(config: ProxyConfig, log: Log): Promise<Proxy> {
-  const path = `${config.dataDir}/usage.db`;
-  const writer = await openWriter({
-    path,
-    durability: config.durability,
-    zone: config.timezone,
-    capMode: config.capMode,
-    tagsInBudgets: config.tagsInBudgets,
-    sinceBoot: () => uptime() * SECOND,
-    marks: [markOf("pepper", config.pepper, true), markOf("admin-token", config.adminToken, false)],
-  });
-  const books = await openUsage(config.dataDir);
-  if (!books) throw new Error(`${path} is gone right after it was opened`);
+  const writer = await openWriter(writerOptions(config));
+  const books = await openUsage(placeOf(config));
+  if (!books) throw new Error(`${config.dataDir}/usage.db is gone right after it was opened`);
   const prices = openPriceBook(config.dataDir, config.prices, config.discounts, (message) => log.error(message));
   // The list is loaded now, not by the first request.
   builtInModels("");
@@ -84,6 +78,11 @@ export async function createProxy(config: ProxyConfig, log: Log): Promise<Proxy>
   const { forwarder, register, work, unmetered, sightings, providers } = context;
   await writer.noteSeen({ credentials: register.credentialsOf(providers.all, Date.now()) });
   warnOfStart(writer, log);
+  writer.onChanged(() => {
+    Promise.all([register.reload(), work.reload()]).catch((error: unknown) =>
+      log.error({ err: error }, "what another proxy changed could not be read"),
+    );
+  });
   const timers = startTimers(context, () => prices.refresh());
 
   const sockets = createSockets(context);
@@ -126,6 +125,33 @@ export async function createProxy(config: ProxyConfig, log: Log): Promise<Proxy>
       await sightings.flush();
       await books.close();
       await writer.close();
+    },
+  };
+}
+
+function writerOptions(config: ProxyConfig): Parameters<typeof openWriter>[0] {
+  const { durability, timezone: zone, capMode, tagsInBudgets, ledgerUrl, orphanSeconds } = config;
+  const shared = { zone, capMode, tagsInBudgets, sinceBoot: () => uptime() * SECOND };
+  const pepper = markOf("pepper", config.pepper, true);
+  if (!ledgerUrl)
+    return {
+      ...shared,
+      path: `${config.dataDir}/usage.db`,
+      durability,
+      marks: [pepper, markOf("admin-token", config.adminToken, false)],
+    };
+  const digestOf = (value: unknown): string => hash("sha256", JSON.stringify(value)).slice(0, 12);
+  return {
+    ...shared,
+    url: ledgerUrl.reveal(),
+    name: nodeName("proxy"),
+    orphanSeconds,
+    agreed: {
+      ...agreedOn(config),
+      "proxy.cap_mode": capMode,
+      "proxy.pepper": pepper.digest.slice(0, 12),
+      "proxy.prices": digestOf([config.prices, config.discounts]),
+      "proxy.upstreams": digestOf(createProviders(config).all.map(({ name, priceList }) => [name, priceList])),
     },
   };
 }

@@ -46,6 +46,17 @@ export function arrive(context: Arriving, request: IncomingMessage): Arrival {
   return { query, credential, target, principal };
 }
 
+/** Answers by what another proxy may have written a moment ago: for an unknown key the books are asked once more. */
+export async function askingAgain<T>(context: Pick<ProxyContext, "register" | "writer">, answer: () => T): Promise<T> {
+  try {
+    return answer();
+  } catch (error) {
+    const isUnknown = error instanceof Refused && error.reason === "unknown_key";
+    if (!isUnknown || !context.writer.isOneOfMany || !(await context.register.lookAgain(Date.now()))) throw error;
+    return answer();
+  }
+}
+
 /** Checks that what the path names is the key's, and says which credential goes to the provider. */
 export async function enter(
   context: Arriving & Pick<ProxyContext, "things">,

@@ -215,7 +215,7 @@ async function suspend(
       if (asker.proven) context.register.remember(asker, provider.name, Date.now());
       // A stream names its work at once: the result may have passed before this.
       const early = context.work.takeEarly(provider.name, responseId);
-      const work = early && context.work.take(provider.name, responseId);
+      const work = early && (await context.work.take(provider.name, responseId));
       const place = { provider, priceList, tiers: call.placeTiers ?? [] };
       if (early && work) await endWork(context, place, work, early);
       return "open" as const;

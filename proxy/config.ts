@@ -63,6 +63,14 @@ export const PROXY_SETTINGS = {
     fallback: "power",
     says: "a power cut may take, with power: attempts of whose answer nobody got a byte; power_before_send: nothing; process: 100 ms",
   },
+  /** Of several proxies. */
+  orphanSeconds: {
+    place: "proxy.orphan_seconds",
+    env: "KEYMETER_ORPHAN_SECONDS",
+    schema: z.coerce.number().int().min(20).max(86_400),
+    fallback: 600,
+    says: "with books in Postgres: how long what a lost proxy left open waits for it, before it is booked as its crash",
+  },
   /** Admit clients' own provider keys. */
   passThrough: {
     place: "proxy.pass_through",

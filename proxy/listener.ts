@@ -4,7 +4,7 @@ import type { IncomingMessage, ServerResponse } from "node:http";
 import type { Socket } from "node:net";
 import Fastify from "fastify";
 import type { ConnectionError, FastifyError, FastifyInstance, FastifyRequest } from "fastify";
-import { addressOf, arrive } from "./arrival.ts";
+import { addressOf, arrive, askingAgain } from "./arrival.ts";
 import type { Arrival } from "./arrival.ts";
 import type { ProxyConfig } from "./config.ts";
 import type { ProxyContext } from "./context.ts";
@@ -69,7 +69,7 @@ export function createPublicListener(context: ProxyContext, sockets: Sockets): F
       return void reply.hijack();
     reply.raw.once("close", () => context.bodies.letGo(request.raw));
     // Before the body: whoever is unknown, or asks for what cannot be served, must not upload it first.
-    request.arrival = arrive(context, request.raw);
+    request.arrival = await askingAgain(context, () => arrive(context, request.raw));
     const hasBody =
       request.headers["content-length"] !== undefined || request.headers["transfer-encoding"] !== undefined;
     if (request.method === "GET" && hasBody && request.headers["content-length"] !== "0")
@@ -84,14 +84,16 @@ export function createPublicListener(context: ProxyContext, sockets: Sockets): F
 
   // Node would answer 100-continue before anybody asked who it is.
   app.server.on("checkContinue", (request: IncomingMessage, response: ServerResponse) => {
-    try {
-      arrive(context, request);
-      response.writeContinue();
-      app.server.emit("request", request, response);
-    } catch (error) {
-      const refused = error instanceof Refused ? error : new Refused("bad_headers", "unreadable request");
-      answerRefused(context, request, response, refused);
-    }
+    askingAgain(context, () => arrive(context, request)).then(
+      () => {
+        response.writeContinue();
+        app.server.emit("request", request, response);
+      },
+      (error: unknown) => {
+        const refused = error instanceof Refused ? error : new Refused("bad_headers", "unreadable request");
+        answerRefused(context, request, response, refused);
+      },
+    );
   });
   app.server.on("upgrade", (request: IncomingMessage, socket: Socket, head: Buffer) => {
     sockets.upgrade(request, socket, head);

@@ -146,7 +146,7 @@ async function passResult(passing: Passing, match: RouteMatch, query: URLSearchP
     : isGone
       ? { ending: { ...ending, status: undefined }, reading: NO_READING, seen: undefined }
       : undefined;
-  const work = result && context.work.take(provider.name, workId);
+  const work = result && (await context.work.take(provider.name, workId));
   if (isWhole && result && !work) context.work.keepEarly(provider.name, workId, result);
   const ended = work && (await endWork(context, target, work, result));
   const owner = await context.things.ownerOf(provider.name, workId);
@@ -164,7 +164,10 @@ async function endDeleted({ context, request, target }: Passing, ending: Ending)
   const { match, provider } = target;
   const isDone = ending.status !== undefined && ending.status < 300;
   if (request.method !== "DELETE" || match?.route.scope !== "work" || !isDone) return;
-  const work = context.work.take(provider.name, context.work.resolve(provider.name, target.dialect.workId(match)));
+  const work = await context.work.take(
+    provider.name,
+    context.work.resolve(provider.name, target.dialect.workId(match)),
+  );
   if (!work) return;
   await endWork(context, target, work, {
     ending: { ...ending, status: undefined },

@@ -21,6 +21,8 @@ import { Refused } from "./refusals.ts";
 export type Register = {
   /** Reads the books again. */
   reload(): Promise<void>;
+  /** Reads them again for a key that is unknown here, but not much more often than now and then. Whether it did. */
+  lookAgain(nowMs: number): Promise<boolean>;
   /** Whose secret it is at that provider. Throws Refused for an unknown, expired, paused or revoked key. */
   identify(secret: string, provider: string, address: string, nowMs: number): Principal;
   /** The credentials that virtual keys are swapped for, as the fingerprints that bills are matched with. What changes
@@ -40,6 +42,8 @@ const SHORT_LIVED = /^(eyJ[\w-]+\.[\w-]+\.|ya29\.|sk-ant-oat)/;
 
 const HOLDS_VIRTUAL_KEY = /km_[a-z0-9]+_[A-Za-z0-9]+_[A-Za-z0-9]{20,}/;
 const MOST_DIGESTS = 10_000;
+/** Unknown keys make no more work than this. */
+const LOOK_AGAIN_MS = 100;
 
 export function createRegister(books: UsageBooks, pepper: string, adminToken: Secret, limiter: Limiter): Register {
   const digestOf = createDigest(pepper);
@@ -61,6 +65,14 @@ export function createRegister(books: UsageBooks, pepper: string, adminToken: Se
   /** Sign-ins that providers accepted since the start. */
   const signIns = new Set<string>();
 
+  let lookedAtMs = 0;
+  const reload = async (): Promise<void> => {
+    const [read, limits] = [await readKeys(books), await readLimits(books)];
+    keys = new Map(read.keys.map((key) => [key.id, key]));
+    secrets = new Map(read.secrets.map((secret) => [secret.digest, secret]));
+    limiter.set(limits);
+  };
+
   return {
     isProven: ({ kind, signIn }) => kind === "virtual" || signIn === undefined || signIns.has(signIn),
     acceptSignIn({ signIn }) {
@@ -69,11 +81,13 @@ export function createRegister(books: UsageBooks, pepper: string, adminToken: Se
       signIns.add(signIn);
     },
 
-    async reload() {
-      const [read, limits] = [await readKeys(books), await readLimits(books)];
-      keys = new Map(read.keys.map((key) => [key.id, key]));
-      secrets = new Map(read.secrets.map((secret) => [secret.digest, secret]));
-      limiter.set(limits);
+    reload,
+
+    async lookAgain(nowMs) {
+      if (nowMs - lookedAtMs < LOOK_AGAIN_MS) return false;
+      lookedAtMs = nowMs;
+      await reload();
+      return true;
     },
 
     identify(secret, provider, address, nowMs) {

@@ -26,7 +26,7 @@ export async function createThings(books: UsageBooks, writer: Writer, log: Log):
   const owners = createNewest<string>(MOST_REMEMBERED);
   const nameOf = (provider: string, name: string): string => `${provider}\n${name}`;
   /** Whether the books hold more than memory does. */
-  let isPart = false;
+  let isPart = writer.isOneOfMany;
 
   const remember: Things["remember"] = (provider, keyId, names) => {
     for (const name of names) {

@@ -2,7 +2,7 @@
 // result passes, it is taken out, once, and booked. What nobody fetches stays pending, and visible, until no provider
 // can have it any longer.
 import { attemptAtMs, formatRequestId } from "../ledger/ids.ts";
-import { readPendingWork } from "../ledger/usage/pending-work.ts";
+import { findPendingWork, readPendingWork } from "../ledger/usage/pending-work.ts";
 import type { PendingWork } from "../ledger/usage/pending-work.ts";
 import type { UsageBooks } from "../ledger/books.ts";
 import type { Writer } from "../ledger/usage/writer.ts";
@@ -21,7 +21,7 @@ export type Work = {
   suspend(admission: Admission, workId: string): Promise<boolean>;
   /** Takes work out, for the one event it gets; undefined when it is not pending here: booked before, or made
    *  elsewhere. */
-  take(provider: string, workId: string): PendingWork | undefined;
+  take(provider: string, workId: string): Promise<PendingWork | undefined>;
   /** Remembers under which other name the result of work is asked for; `resolve` finds the work's own. */
   alias(provider: string, place: string, workId: string): void;
   resolve(provider: string, place: string): string;
@@ -79,10 +79,11 @@ export async function createWork(books: UsageBooks, writer: Writer): Promise<Wor
     },
     alias: (provider, place, workId) => void places.set(name(provider, place), workId),
     resolve: (provider, place) => places.get(name(provider, place)) ?? place,
-    take(provider, workId) {
+    async take(provider, workId) {
       const found = pending.get(name(provider, workId));
       pending.delete(name(provider, workId));
-      return found;
+      // Another proxy may have begun it.
+      return found ?? (writer.isOneOfMany ? findPendingWork(books, provider, workId) : undefined);
     },
     keepEarly: (provider, workId, result) => void early.set(name(provider, workId), result),
     takeEarly(provider, workId) {

@@ -1,6 +1,7 @@
 // The way to change the books, for programs and commands that do not own them: through the proxy that has them, or,
 // when none runs, by taking their lock and calling the same function.
 import { existsSync, readFileSync } from "node:fs";
+import { hostname } from "node:os";
 import { join, resolve } from "node:path";
 import { ChangeRefused } from "../ledger/usage/change-refused.ts";
 import type { Change } from "../ledger/usage/changes.ts";
@@ -16,6 +17,7 @@ type Programs = SharedConfig & { readonly adminToken?: Secret | undefined };
 
 /** Makes a change, whoever owns the books now. Throws ChangeRefused or LedgerError. */
 export async function makeChange(config: Programs, change: Change, actor: string): Promise<void> {
+  if (config.ledgerUrl) return changeInPostgres(config, config.ledgerUrl, change, actor);
   const path = join(config.dataDir, "usage.db");
   if (!existsSync(path)) throw noBooks(path);
   try {
@@ -35,6 +37,41 @@ export async function makeChange(config: Programs, change: Change, actor: string
     if (!(error instanceof LedgerInUse)) throw error;
   }
   await askProxy(config, "POST", "/admin/changes", toJson(change));
+}
+
+/** Any node's change binds all of them: this one is a node for as long. */
+async function changeInPostgres(
+  { timezone, tagsInBudgets }: Programs,
+  url: Secret,
+  change: Change,
+  actor: string,
+): Promise<void> {
+  const writer = await openWriter({
+    url: url.reveal(),
+    name: nodeName("command"),
+    zone: timezone,
+    capMode: "enforce",
+    tagsInBudgets,
+    agreed: agreedOn({ timezone, tagsInBudgets }),
+    orphanSeconds: Infinity,
+  });
+  try {
+    await writer.change(change, actor);
+  } finally {
+    await writer.close();
+  }
+}
+
+/** Whose a node is, for people. */
+export function nodeName(what: string): string {
+  return `${what} on ${hostname()}, process ${process.pid}`;
+}
+
+/** What all programs that write have to have the same, by the setting's name. */
+export function agreedOn({ timezone, tagsInBudgets }: Pick<SharedConfig, "timezone" | "tagsInBudgets">): {
+  readonly [setting: string]: string;
+} {
+  return { timezone, tags_in_budgets: tagsInBudgets ? "on" : "off" };
 }
 
 /** A program that is asked for a report or an import may take long. */

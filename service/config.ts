@@ -63,11 +63,20 @@ export const SHARED_SETTINGS = {
       .min(1)
       .refine(
         (path) => !/^\w+:\/\//.test(path),
-        "has to be a folder such as ./data; books in a database are not offered yet",
+        "has to be a folder such as ./data; for books in Postgres set KEYMETER_LEDGER_URL",
       ),
     fallback: "./data",
     says: "the ledgers and the secrets made on the first start",
   },
+  /** Undefined: SQLite, in the data folder. */
+  ledgerUrl: secret({
+    place: "ledger.url",
+    env: "KEYMETER_LEDGER_URL",
+    schema: z
+      .string()
+      .regex(/^postgres(?:ql)?:\/\/[^/]+\/.+$/, "a URL such as postgres://user:password@host:5432/keymeter"),
+    says: "books in Postgres, for more than one proxy: postgres://user:password@host:5432/keymeter; absent: SQLite in data_dir",
+  }),
   timezone: {
     place: "timezone",
     env: "KEYMETER_TIMEZONE",
@@ -164,6 +173,14 @@ export const SHARED_SETTINGS = {
 } as const satisfies SettingTree;
 
 export type SharedConfig = Values<typeof SHARED_SETTINGS>;
+
+/** Where the books are. */
+export type BooksConfig = Pick<SharedConfig, "dataDir" | "ledgerUrl">;
+
+/** The data folder, or the URL of a database: what `ledger/open.ts` opens. */
+export function placeOf({ dataDir, ledgerUrl }: BooksConfig): string {
+  return ledgerUrl?.reveal() ?? dataDir;
+}
 
 /** Opens the admin API; the programs and the command bring it. */
 export const ADMIN_TOKEN = secret({

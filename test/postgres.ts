@@ -3,7 +3,7 @@ import { spawn, spawnSync } from "node:child_process";
 import type { ChildProcess } from "node:child_process";
 import { chownSync, existsSync, mkdtempSync, readdirSync, rmSync } from "node:fs";
 import { createServer } from "node:net";
-import type { AddressInfo } from "node:net";
+import type { AddressInfo, Socket } from "node:net";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { Client } from "pg";
@@ -64,6 +64,9 @@ export async function startPostgres(): Promise<PostgresServer> {
       ["-D", data, "-p", String(port), "-k", folder, "-h", "127.0.0.1", "-c", "max_connections=60"],
       { ...user, cwd: folder, stdio: ["ignore", "ignore", "pipe"] },
     );
+    // Nobody's end waits for it.
+    started.unref();
+    (started.stderr as unknown as Socket).unref();
     let said = "";
     started.stderr.on("data", (chunk: Buffer) => (said += chunk.toString()));
     const until = Date.now() + START_MS;

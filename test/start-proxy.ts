@@ -13,6 +13,30 @@ import { createProxy } from "../proxy/app.ts";
 import type { Proxy } from "../proxy/app.ts";
 import { loadProxyConfig } from "../proxy/config.ts";
 import { createLog } from "../service/log.ts";
+import { migratePostgres } from "../ledger/postgres.ts";
+import { startPostgres } from "./postgres.ts";
+import type { PostgresServer } from "./postgres.ts";
+
+/** Where the books of a data folder are, where tests run with books in Postgres (TEST_BOOKS=postgres). */
+const databases = new Map<string, Promise<string>>();
+let server: Promise<PostgresServer> | undefined;
+
+async function databaseOf(): Promise<string> {
+  server ??= startPostgres().then((started) => {
+    process.once("exit", () => void started.kill());
+    return started;
+  });
+  const url = await (await server).database(`books_${databases.size}`);
+  await migratePostgres(url);
+  return url;
+}
+
+async function placeOf(dataDir: string): Promise<string> {
+  if (process.env["TEST_BOOKS"] !== "postgres") return dataDir;
+  let url = databases.get(dataDir);
+  if (!url) databases.set(dataDir, (url = databaseOf()));
+  return url;
+}
 
 export type RunningProxy = {
   readonly url: string;
@@ -46,8 +70,10 @@ export async function startProxy(
   environment: { [name: string]: string } = {},
 ): Promise<RunningProxy> {
   const dataDir = environment["KEYMETER_DATA_DIR"] ?? temporaryFolder();
+  const place = environment["KEYMETER_LEDGER_URL"] ?? (await placeOf(dataDir));
   const config = loadProxyConfig({
     KEYMETER_DATA_DIR: dataDir,
+    ...(place === dataDir ? {} : { KEYMETER_LEDGER_URL: place }),
     KEYMETER_OPENAI_URL: upstream,
     KEYMETER_ANTHROPIC_URL: upstream,
     KEYMETER_GOOGLE_URL: upstream,
@@ -68,7 +94,7 @@ export async function startProxy(
     dataDir,
     adminToken: config.adminToken.reveal(),
     proxy,
-    events: () => readAllEvents(dataDir),
+    events: () => readAllEvents(place),
     async createKey(fields = {}) {
       const named = { name: `key-${(made += 1)}`, team: "search", env: "test", ...fields };
       const { key, secret } = issueVirtualKey(named, Date.now());
@@ -107,8 +133,8 @@ export async function startProxy(
   };
 }
 
-export async function readAllEvents(dataDir: string): Promise<EventRecord[]> {
-  const books = await openUsage(dataDir);
+export async function readAllEvents(place: string): Promise<EventRecord[]> {
+  const books = await openUsage(place);
   if (!books) return [];
   try {
     return await readEvents(books, { limit: 10_000_000 });

@@ -10,7 +10,8 @@ export type PageContext = {
   readonly calendar: Calendar;
   readonly prices: PriceBook;
   readonly stated: Stated;
-  readonly dataDir: string;
+  /** Where the books of other programs are. */
+  readonly place: string;
   readonly capMode: "enforce" | "observe";
   /** Providers whose bills are read here. */
   readonly sources: readonly string[];

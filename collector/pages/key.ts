@@ -204,11 +204,11 @@ function tokens(usage: Usage): Cell[] {
 }
 
 /** Messages that named the key: alerts, and what came of them. */
-async function noticesSection({ dataDir, nowMs }: PageContext, id: string, name: string | undefined): Promise<Section> {
+async function noticesSection({ place, nowMs }: PageContext, id: string, name: string | undefined): Promise<Section> {
   let notices: Notice[] = [];
   let trouble = "";
   try {
-    const books = await openNotices(dataDir);
+    const books = await openNotices(place);
     try {
       if (books)
         notices = await readNoticesAbout(books, [id, ...(name === undefined ? [] : [name])], nowMs - 28 * DAY_MS);

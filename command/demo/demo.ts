@@ -78,6 +78,8 @@ async function show(stop: AbortSignal, closers: (() => Promise<unknown> | void)[
   const providerUrl = `http://127.0.0.1:${await provider.listen()}`;
   const environment = {
     ...(await withFreePorts(commandEnvironment())),
+    // Its books are its folder's, whatever else is set.
+    KEYMETER_LEDGER_URL: undefined,
     KEYMETER_DATA_DIR: dataDir,
     KEYMETER_CONFIG: writeSettings(dataDir),
     KEYMETER_SCRAPE_SECONDS: "2",

@@ -1,7 +1,8 @@
 // Work that goes on at the provider after its answer: a batch, a background response. It is a reservation that stays
 // open, under the provider's id of the work, until its result passes; then it becomes one event, whoever asked for the
 // result and however often.
-import { asc, isNotNull } from "../drizzle.ts";
+import { and, asc, eq, isNotNull } from "../drizzle.ts";
+import type { SQL } from "../drizzle.ts";
 import type { AttemptId } from "../ids.ts";
 import type { NanoUsd } from "../money.ts";
 import { tablesOf } from "../engine.ts";
@@ -28,11 +29,25 @@ export type PendingWork = {
 };
 
 /** All of it, oldest first. */
-export async function readPendingWork(books: UsageBooks): Promise<PendingWork[]> {
+export function readPendingWork(books: UsageBooks): Promise<PendingWork[]> {
+  return readWork(books, isNotNull(reservations.workId));
+}
+
+/** Work of a provider, by the provider's id of it. */
+export async function findPendingWork(
+  books: UsageBooks,
+  provider: string,
+  workId: string,
+): Promise<PendingWork | undefined> {
+  const [found] = await readWork(books, and(eq(reservations.provider, provider), eq(reservations.workId, workId)));
+  return found;
+}
+
+async function readWork(books: UsageBooks, where: SQL | undefined): Promise<PendingWork[]> {
   const rows = await tablesOf(books)
     .select()
     .from(reservations)
-    .where(isNotNull(reservations.workId))
+    .where(where)
     .orderBy(asc(reservations.attemptId))
     .all();
   return rows.map(({ workId, tags, tiers, boundNanoUsd, expectedNanoUsd, mostNanoUsd, ...row }) => ({

@@ -183,9 +183,10 @@ class Sums implements Part {
     return (this.#settled ??= this.#load());
   }
 
-  /** What is not read yet has it when it is. */
+  /** What is not read yet has it when it is; of one of several nodes all is read beforehand. */
   add(amount: NanoUsd): void {
-    if (this.#settled !== undefined) this.#settled += amount;
+    if (this.share) this.#settled = this.settled + amount;
+    else if (this.#settled !== undefined) this.#settled += amount;
   }
 
   forget(): void {

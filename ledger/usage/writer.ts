@@ -71,6 +71,8 @@ export type Writer = {
   isClockInDoubt(): boolean;
   /** Settlements that wait for the storage. */
   waiting(): number;
+  /** Whether others write into the same books: what is not known here may be known there. */
+  readonly isOneOfMany: boolean;
   /** Calls back when another node has changed keys, budgets or limits. */
   onChanged(listener: () => void): void;
   close(): Promise<void>;
@@ -181,6 +183,7 @@ export async function openWriter({ now: wall = Date.now, sinceBoot, ...settings 
     heardDate: (dateMs) => clock?.heard(dateMs),
     isClockInDoubt: () => clock?.trouble() !== undefined,
     waiting: settling.waiting,
+    isOneOfMany: appender.node() !== undefined,
     onChanged: (listener) => appender.onChanged(listener),
     async close() {
       clearInterval(looking);

@@ -358,7 +358,7 @@ describe("pages", () => {
     calendar: createCalendar("UTC"),
     prices,
     stated: NOTHING_STATED,
-    dataDir: "/nowhere",
+    place: "/nowhere",
     capMode: "enforce",
     sources: ["openai"],
     nowMs,

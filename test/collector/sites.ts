@@ -49,7 +49,7 @@ async function openSite(folder: string): Promise<Site> {
       calendar: createCalendar("UTC"),
       prices: createPriceBook(),
       stated: NOTHING_STATED,
-      dataDir: folder,
+      place: folder,
       capMode: "enforce",
       sources: ["anthropic", "gcp.gemini", "openai"],
       nowMs: NOW_MS,

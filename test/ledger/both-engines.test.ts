@@ -349,7 +349,7 @@ describe.skipIf(!hasPostgres)("the same books in SQLite and in Postgres", () => 
 });
 
 /** Every page and file of the collector's, over some books. */
-async function pagesOf({ usage, billing }: All, dataDir: string, keyId: string): Promise<Map<string, Buffer>> {
+async function pagesOf({ usage, billing }: All, place: string, keyId: string): Promise<Map<string, Buffer>> {
   const app = Fastify();
   const token = new Secret("a-token-of-this-test");
   await addPages(
@@ -359,7 +359,7 @@ async function pagesOf({ usage, billing }: All, dataDir: string, keyId: string):
       calendar: ZONE,
       prices: createPriceBook(),
       stated: NOTHING_STATED,
-      dataDir,
+      place,
       capMode: "enforce",
       sources: PROVIDERS,
       nowMs: NOW_MS,

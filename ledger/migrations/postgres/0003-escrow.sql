@@ -125,7 +125,7 @@ DECLARE
   grants json := '[]';
   saw json;
   sealed_end bigint;
-  digest text := md5(work::text);
+  its_digest text := md5(work::text);
 BEGIN
   PERFORM pg_advisory_xact_lock_shared(hashtext('keymeter register'));
   -- Before anything else is written, so that a node that was given up writes nothing.
@@ -140,7 +140,7 @@ BEGIN
     RAISE EXCEPTION 'node % had epoch %, and has not here', its_node, its_epoch USING ERRCODE = 'KM002';
   END IF;
   SELECT * INTO known FROM usage.register;
-  IF batch = held.last_batch AND digest = held.work_digest THEN
+  IF batch = held.last_batch AND its_digest = held.work_digest THEN
     RETURN held.answer::jsonb || jsonb_build_object('atMs', usage.now_ms(), 'names', known.names);
   END IF;
   IF batch <> held.last_batch + 1 THEN
@@ -292,7 +292,7 @@ BEGIN
   END IF;
 
   -- However long it waited for others: it is seen now.
-  UPDATE usage.nodes SET seen_at = clock_timestamp(), last_batch = batch, work_digest = digest,
+  UPDATE usage.nodes SET seen_at = clock_timestamp(), last_batch = batch, work_digest = its_digest,
     answer = json_build_object('firsts', firsts, 'grants', COALESCE(grants, '[]')),
     last_id = GREATEST(last_id, (work ->> 'lastId')::bigint) WHERE node = its_node;
   RETURN json_build_object('firsts', firsts, 'grants', COALESCE(grants, '[]'), 'saw', saw, 'atMs', usage.now_ms(), 'names', known.names);

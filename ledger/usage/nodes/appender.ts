@@ -29,7 +29,7 @@ export type NodeAppenderSettings = {
   readonly zone: string;
   readonly capMode: CapMode;
   readonly tagsInBudgets: boolean;
-  /** What all nodes have to agree on, beside those: digests by the setting's name. */
+  /** What all nodes have to agree on, by the setting's name; of what is long or secret a digest. */
   readonly agreed: { readonly [setting: string]: string };
   /** How long what a node left open waits for it, before it is booked as its crash. */
   readonly orphanSeconds: number;
@@ -47,14 +47,8 @@ export async function openNodeAppender(settings: NodeAppenderSettings): Promise<
   const { url, name, zone, capMode, tagsInBudgets } = settings;
   const { pool, release } = await openPool(url);
   try {
-    const agreed = {
-      ...settings.agreed,
-      timezone: zone,
-      "proxy.cap_mode": capMode,
-      tags_in_budgets: tagsInBudgets ? "on" : "off",
-    };
     const now = settings.now ?? Date.now;
-    const node = await leaseNode(pool, { name, agreed }, now);
+    const node = await leaseNode(pool, { name, agreed: settings.agreed }, now);
     const own: NodeSettings = { calendar: createCalendar(zone), capMode, tagsCount: tagsInBudgets };
     await runOn(
       pool,
@@ -69,7 +63,7 @@ export async function openNodeAppender(settings: NodeAppenderSettings): Promise<
     const unopened =
       "SELECT 1 FROM budgets WHERE removed_at_ms IS NULL AND id NOT IN (SELECT budget_id FROM budgets_opened) LIMIT 1";
     if ((await runOn(pool, unopened, [])).length > 0) await changeRegister(pool, node, own, now());
-    return createNodeAppender(pool, node, { ...settings, agreed, now }, own, release);
+    return createNodeAppender(pool, node, { ...settings, now }, own, release);
   } catch (error) {
     await release();
     throw error;
@@ -164,8 +158,8 @@ function createNodeAppender(
     append,
     whenDurable: () => undefined,
     ended: batches.ended,
-    failed: batches.failed,
-    hangs: () => troubleOf(skewMs, performance.now() - (batches.since() ?? Infinity)),
+    failed: () => node.failed() ?? batches.failed(),
+    hangs: () => troubleOf(skewMs, performance.now() - (batches.since() ?? Infinity), node.failed()),
     onChanged: (listener) => void listeners.add(listener),
     async close() {
       for (const duty of duties) clearInterval(duty);
@@ -177,10 +171,11 @@ function createNodeAppender(
 }
 
 /** Why nothing may be admitted now. */
-function troubleOf(skewMs: number, waitedMs: number): string | undefined {
+function troubleOf(skewMs: number, waitedMs: number, said: string | undefined): string | undefined {
   if (Math.abs(skewMs) > LARGEST_SKEW_MS)
     return `this machine's clock is ${Math.abs(Math.round(skewMs))} ms ${skewMs > 0 ? "ahead of" : "behind"} Postgres's; at most ${LARGEST_SKEW_MS} are allowed. Set the clock (NTP)`;
-  return waitedMs > HANGS_MS ? `Postgres has not answered for ${Math.round(waitedMs / SECOND)} s` : undefined;
+  if (waitedMs <= HANGS_MS) return undefined;
+  return `Postgres has booked nothing for ${Math.round(waitedMs / SECOND)} s${said === undefined ? "" : ` (${said})`}`;
 }
 
 function failureOf(error: unknown): Answer {

@@ -9,7 +9,7 @@ import type { Node } from "./node.ts";
 const LOOK_FOR_ORPHANS_MS = 10_000;
 const NOTE_HOUR_MS = 60_000;
 
-/** Notes the hours in which the meter runs, and what nodes left that did not come back. */
+/** `orphanSeconds` Infinity: a command, which has none. Notes the hours in which the meter runs, and what nodes left that did not come back. */
 export function startDuties(
   pool: Pool,
   { orphanSeconds, now }: { readonly orphanSeconds: number; readonly now: () => number },
@@ -29,6 +29,7 @@ export function startDuties(
     );
     for (const row of orphans) void put({ type: "orphan", row, outcome: "crash" });
   };
+  if (orphanSeconds === Infinity) return [];
   noteHour();
   return [
     setInterval(noteHour, NOTE_HOUR_MS).unref(),

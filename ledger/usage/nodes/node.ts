@@ -48,6 +48,8 @@ export type Node = {
   bookWithin(client: Client, work: Work, version: number): Promise<() => void>;
   /** How many batches are booked. */
   batches(): number;
+  /** What was said last of the batch that is under way, while it is asked again. */
+  failed(): string | undefined;
   /** Gives another node up, if it is over. */
   fence(other: number): Promise<boolean>;
   /** Ends the lease, after the batch that is on its way. False: something is open, and stays its. */
@@ -121,6 +123,7 @@ type Leased =
 
 function nodeOf(pool: Pool, { node, epoch, lastId, doubt }: Extract<Leased, { node: number }>, aheadMs: number): Node {
   let number = 0;
+  let failed: string | undefined;
   let last: Promise<unknown> = Promise.resolve();
 
   const call = async (on: Pool | Client, work: string, version: number): Promise<Booked> => {
@@ -133,6 +136,7 @@ function nodeOf(pool: Pool, { node, epoch, lastId, doubt }: Extract<Leased, { no
       try {
         const booked = await call(pool, work, version);
         number += 1;
+        failed = undefined;
         return booked;
       } catch (error) {
         const code = codeOf(error);
@@ -140,6 +144,7 @@ function nodeOf(pool: Pool, { node, epoch, lastId, doubt }: Extract<Leased, { no
         if (code === "KM002") throw wentBack(messageOf(error));
         if (code === "KM003") return { gone: JSON.parse((error as { detail?: string }).detail ?? "[]") as number[] };
         if (code === "KM004" || code === "KM005") return { stale: true };
+        failed = messageOf(error);
         // What Postgres says of the rows has written nothing; any other error leaves open what became of them.
         if (isOfTheRows(error)) throw error;
         await sleep(AGAIN_MS);
@@ -169,6 +174,7 @@ function nodeOf(pool: Pool, { node, epoch, lastId, doubt }: Extract<Leased, { no
       return () => void (number += 1);
     },
     batches: () => number,
+    failed: () => failed,
     async fence(other) {
       const [row] = await runOn(pool, "SELECT fence_node_v1(?, ?, ?)", [node, epoch, other]);
       return row?.[0] === true;
