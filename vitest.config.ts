@@ -20,12 +20,27 @@ class WaitingFirst extends BaseSequencer {
   }
 }
 
+const shared = {
+  globalSetup: "test/temporary.ts",
+  testTimeout: isCi ? 900_000 : 120_000,
+  hookTimeout: 60_000,
+};
+/** What proxies promise holds with books in Postgres too. Without: what is about SQLite's files, about clients, and about
+ *  reading what comes, which knows no books. */
+const onPostgres = {
+  name: "books in Postgres",
+  include: ["test/proxy/**/*.test.ts"],
+  exclude: ["ledger-trouble", "kill", "promises", "clients-*", "recordings*", "readers*", "media", "headers*"].map(
+    (name) => `test/proxy/${name}.test.ts`,
+  ),
+  env: { TEST_BOOKS: "postgres" },
+};
+const all = { name: "all", include: ["test/**/*.test.ts"] };
+const projects = isCi || process.env["TEST_BOOKS"] === "postgres" ? [all, onPostgres] : [all];
+
 export default defineConfig({
   test: {
-    globalSetup: "test/temporary.ts",
-    include: ["test/**/*.test.ts"],
-    testTimeout: isCi ? 900_000 : 120_000,
-    hookTimeout: 60_000,
+    projects: projects.map((test) => ({ test: { ...shared, ...test } })),
     sequence: { sequencer: WaitingFirst },
     // On two cores, full counts: more at once only makes timing tests lie. With small counts three files wait for real
     // alerts most of the time, so there is room for a fourth.

@@ -6,7 +6,10 @@ import type { RunningProxy } from "./start-proxy.ts";
 
 const START = fileURLToPath(new URL("../start.mjs", import.meta.url));
 
-type Beside = Pick<RunningProxy, "dataDir" | "opsUrl"> & { readonly environment?: { readonly [name: string]: string } };
+type Beside = Pick<RunningProxy, "dataDir" | "opsUrl"> & {
+  readonly place?: string;
+  readonly environment?: { readonly [name: string]: string };
+};
 
 /** Runs one verb to its end; `text` is what it printed, errors included. */
 export async function runKeymeter(
@@ -33,11 +36,12 @@ export function startKeymeter(beside: Beside, ...args: string[]): { stop(): Prom
   };
 }
 
-function start({ dataDir, opsUrl, environment = {} }: Beside, args: readonly string[]): ChildProcess {
+function start({ dataDir, place = dataDir, opsUrl, environment = {} }: Beside, args: readonly string[]): ChildProcess {
   return spawn(process.execPath, [START, ...args], {
     env: {
       PATH: process.env["PATH"] ?? "",
       KEYMETER_DATA_DIR: dataDir,
+      ...(place === dataDir ? {} : { KEYMETER_LEDGER_URL: place }),
       KEYMETER_OPS_PORT: new URL(opsUrl).port,
       ...environment,
     },

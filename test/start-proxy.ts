@@ -42,6 +42,8 @@ export type RunningProxy = {
   readonly url: string;
   readonly opsUrl: string;
   readonly dataDir: string;
+  /** Where its books are: the data folder, or a database. */
+  readonly place: string;
   readonly adminToken: string;
   readonly proxy: Proxy;
   /** Every event in the books, oldest first. */
@@ -92,6 +94,7 @@ export async function startProxy(
     url: `http://127.0.0.1:${portOf(proxy.app)}`,
     opsUrl: `http://127.0.0.1:${portOf(proxy.ops)}`,
     dataDir,
+    place,
     adminToken: config.adminToken.reveal(),
     proxy,
     events: () => readAllEvents(place),

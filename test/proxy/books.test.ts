@@ -45,7 +45,7 @@ describe("tags", () => {
     await ask(used(200), { "x-keymeter-feature": "chat", "x-keymeter-team": "ads" });
     await ask(used(400), { "helicone-property-feature": "search" });
     await ask(used(800));
-    const books = await openUsage(running.dataDir);
+    const books = await openUsage(running.place);
     if (!books) throw new Error("no books");
     const calendar = createCalendar(zone);
     const today = calendar.day(Date.now());

@@ -174,7 +174,7 @@ describe("in expected mode a stream that costs more than was held for it", () =>
       `${chunk({ choices: [], usage: { prompt_tokens: 1, completion_tokens: 9, total_tokens: 10 } })}data: [DONE]\n\n`,
     );
     expect(await answerOf(secret)).toContain("[DONE]");
-    const books = await openUsage(bench.running.dataDir);
+    const books = await openUsage(bench.running.place);
     if (!books) throw new Error("no books");
     const refused = await readRefused(books, 0, Date.now() + 60_000);
     await books.close();

@@ -288,7 +288,7 @@ describe("a hard budget that is observed", () => {
     expect([await statusOf(secret), await statusOf(secret)]).toEqual([200, 200]);
     const { readRefused } = await import("../../ledger/usage/refused.ts");
     const { openUsage } = await import("../../ledger/open.ts");
-    const books = await openUsage(bench.running.dataDir);
+    const books = await openUsage(bench.running.place);
     if (!books) throw new Error("no books");
     const refused = await readRefused(books, Date.now() - 3_600_000, Date.now() + 60_000);
     await books.close();

@@ -198,7 +198,7 @@ describe.skipIf(!hasRecordings)("recorded traffic of other endpoints and vendors
   const compared = { equal: 0, listed: 0, unpriced: 0, unsure: 0 };
 
   beforeAll(async () => {
-    const opened = await openUsage(bench.running.dataDir);
+    const opened = await openUsage(bench.running.place);
     if (!opened) throw new Error("no books");
     books = opened;
   });

@@ -34,7 +34,7 @@ it(`${REQUESTS} mixed requests: the ledger's sum is the provider's own`, async (
   expect(await running.proxy.writer.verify()).toEqual({ differences: [], reservedNanoUsd: 0n });
   await running.stop();
 
-  const books = await openUsage(running.dataDir);
+  const books = await openUsage(running.place);
   if (!books) throw new Error("no books");
   const [all] = await readSpend(books, [], "0000-01-01", "9999-12-31");
   expect([all?.requests, all?.costNanoUsd]).toEqual([REQUESTS, provider.totalNanoUsd()]);

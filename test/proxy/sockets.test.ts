@@ -11,7 +11,8 @@ import { ResponsesWS } from "openai/resources/beta/responses/ws";
 import { generate } from "selfsigned";
 import { describe, expect, it } from "vitest";
 import { WebSocket } from "ws";
-import { openForReading } from "../../ledger/sqlite.ts";
+import { valueOf } from "../../ledger/engine.ts";
+import { openUsage } from "../../ledger/open.ts";
 import { startFakeSocketProvider } from "../fake/socket-provider.ts";
 import type { FakeSocketProvider } from "../fake/socket-provider.ts";
 import { temporaryFolder } from "../start-proxy.ts";
@@ -88,7 +89,7 @@ async function booked(
   count: number,
 ): Promise<{ cost: string | null; state: string; outcome: string; usage: object }[]> {
   await expect.poll(async () => (await bench.running.events()).length, { timeout: 10_000 }).toBe(count);
-  expect(heldAttempts(), "attempts that still hold money").toBe(0);
+  expect(await heldAttempts(), "attempts that still hold money").toBe(0);
   return (await bench.running.events()).map((event) => ({
     cost: event.costNanoUsd,
     state: event.usageState,
@@ -98,12 +99,12 @@ async function booked(
 }
 
 /** Reservations that are open in the books, with a budget or without. */
-function heldAttempts(): number {
-  const books = openForReading(join(bench.running.dataDir, "usage.db"));
+async function heldAttempts(): Promise<number> {
+  const books = await openUsage(bench.running.place);
   if (!books) throw new Error("no books");
-  const count = Number(books.prepare("SELECT count(*) FROM reservations").pluck().get());
-  books.close();
-  return count;
+  const count = await valueOf(books, "SELECT COUNT(*) FROM reservations");
+  await books.close();
+  return Number(count);
 }
 
 async function rejection(promise: Promise<unknown>): Promise<{ status: number; message: string }> {
@@ -231,7 +232,7 @@ describe("OpenAI Realtime", () => {
   it("a session in which nothing was asked costs nothing and holds nothing", async () => {
     bench.provider.script = speaks;
     const client = await connect("/openai/v1/realtime?model=gpt-realtime");
-    expect(heldAttempts()).toBe(1);
+    expect(await heldAttempts()).toBe(1);
     client.socket.close();
     expect(await booked(1)).toEqual([{ cost: "0", state: "reported", outcome: "complete", usage: {} }]);
   });
