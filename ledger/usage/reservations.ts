@@ -61,7 +61,7 @@ export type Decision =
   | { readonly admitted: false; readonly frozen: Freeze };
 
 /** A window of which this node may hold too little: as much has to be free in its part. */
-export type Short = { readonly part: Part; readonly needNanoUsd: NanoUsd };
+export type Short = { readonly part: Part; readonly needNanoUsd: NanoUsd; readonly refusal: BudgetRefusal };
 
 /** What an open attempt holds after it asked for more, or why it gets no more. */
 export type Extension =
@@ -164,10 +164,13 @@ class Sums implements Part {
   budget: Budget;
   readonly window: Window;
   readonly share: Share | undefined;
+  /** Over when its budget was made: nothing of it counts. */
+  readonly isLeftOut: boolean;
   readonly #load: () => NanoUsd;
   #settled: NanoUsd | undefined;
 
-  constructor(budget: Budget, window: Window, load: () => NanoUsd, share: Share | undefined) {
+  constructor(budget: Budget, window: Window, load: () => NanoUsd, share: Share | undefined, isLeftOut: boolean) {
+    this.isLeftOut = isLeftOut;
     this.budget = budget;
     this.window = window;
     this.share = share;
@@ -217,18 +220,19 @@ export function surplusOf({ settled, reserved, share }: Part, atMs: number): Nan
 
 const MOST_SUBJECTS = 20_000;
 
-/** `shareOf`: of one of several nodes, what it knows of a window. */
+/** `shareOf`: of one of several nodes, what it knows of a window; undefined: one that was over when its budget was made,
+ *  in which nothing is held or looked at. */
 export function createReservationBook(
   calendar: Calendar,
   mode: CapMode,
   loadSettled: LoadSettled,
-  shareOf?: (budget: Budget, window: Window) => Share,
+  shareOf?: (budget: Budget, window: Window) => Share | undefined,
 ): ReservationBook {
   let freezes: readonly Freeze[] = [];
   const covering = createCovering();
   const windows = createWindows(calendar, loadSettled, shareOf);
   const names = createServedNames();
-  const { open, hold, holdOf, letGo, handOver, touched, touch } = createHolds(covering, windows);
+  const { open, hold, holdIn, holdOf, letGo, handOver, touched, touch } = createHolds(covering, windows);
 
   return {
     setBudgets(next) {
@@ -247,7 +251,10 @@ export function createReservationBook(
       const asked = withServedName(names, request);
       const frozen = freezes.find(({ scope }) => covers(scope, asked.subject));
       if (frozen) return { admitted: false, frozen };
-      const parts = covering.of(asked.subject).map((budget) => windows.at(budget, attemptAtMs(request.attemptId)));
+      const parts = covering
+        .of(asked.subject)
+        .map((budget) => windows.at(budget, attemptAtMs(request.attemptId)))
+        .filter(({ isLeftOut }) => !isLeftOut);
       const decision = decide(parts, request, mode);
       if (decision.admitted) open.set(request.attemptId, { request: asked, holds: hold(asked) });
       return decision;
@@ -272,7 +279,9 @@ export function createReservationBook(
       if ("refusal" in grant) return grant;
       const request = { ...one.request, expectedNanoUsd: grant.heldNanoUsd };
       letGo(one.holds);
-      open.set(attemptId, { request, holds: hold(request) });
+      // In the budgets in which it was looked at: under a name that was learned since it may be in others too.
+      const budgets = one.holds.map(({ part }) => part.budget);
+      open.set(attemptId, { request, holds: holdIn(budgets, request) });
       return grant;
     },
 
@@ -334,6 +343,7 @@ function createHolds(
   readonly touched: Set<Part>;
   readonly touch: (part: Part) => void;
   readonly holdOf: (budget: Budget, atMs: number, amount: NanoUsd, most: NanoUsd) => Hold;
+  readonly holdIn: (budgets: readonly Budget[], request: ReservationRequest) => Hold[];
   readonly hold: (request: ReservationRequest) => Hold[];
   readonly letGo: (holds: readonly Hold[]) => void;
   readonly handOver: (attemptId: AttemptId) => void;
@@ -352,12 +362,14 @@ function createHolds(
     return { part, amount, most };
   };
 
-  const hold = (request: ReservationRequest): Hold[] =>
-    covering
-      .of(request.subject)
-      .map((budget) =>
-        holdOf(budget, attemptAtMs(request.attemptId), amountFor(budget, request) ?? 0n, mostOf(request)),
-      );
+  const holdIn = (budgets: readonly Budget[], request: ReservationRequest): Hold[] => {
+    const atMs = attemptAtMs(request.attemptId);
+    return budgets
+      .filter((budget) => !windows.at(budget, atMs).isLeftOut)
+      .map((budget) => holdOf(budget, atMs, amountFor(budget, request) ?? 0n, mostOf(request)));
+  };
+
+  const hold = (request: ReservationRequest): Hold[] => holdIn(covering.of(request.subject), request);
 
   const letGo = (holds: readonly Hold[]): void => {
     for (const { part, amount, most } of holds) {
@@ -372,7 +384,7 @@ function createHolds(
     open.delete(attemptId);
   };
 
-  return { open, touched, touch, holdOf, hold, letGo, handOver };
+  return { open, touched, touch, holdOf, holdIn, hold, letGo, handOver };
 }
 
 function stateOf(part: Part, atMs: number): BudgetState {
@@ -392,7 +404,6 @@ function decide(parts: readonly Sums[], request: ReservationRequest, mode: CapMo
   let left: NanoUsd | undefined;
   let isStrict = false;
   let growth = "none" as Growth;
-  let refusedFor: BudgetRefusal | undefined;
   const short: Short[] = [];
   for (const sums of parts) {
     const { budget } = sums;
@@ -405,15 +416,15 @@ function decide(parts: readonly Sums[], request: ReservationRequest, mode: CapMo
     if (refusal && enforces) {
       // Another node may have what this one lacks.
       if (!sums.share || refusal.reason !== "budget_exceeded") return { admitted: false, refusal };
-      refusedFor ??= refusal;
-      short.push({ part: sums, needNanoUsd: asked });
+      short.push({ part: sums, needNanoUsd: asked, refusal });
       continue;
     }
     wouldRefuse ??= refusal;
     const leftHere = amountAt(budget, atMs) - settledOf(sums) - reservedOf(sums) - asked;
     if (left === undefined || leftHere < left) left = leftHere;
   }
-  if (refusedFor) return { admitted: false, refusal: refusedFor, short };
+  const [first] = short;
+  if (first) return { admitted: false, refusal: first.refusal, short };
   return { admitted: true, leftNanoUsd: left, isStrict, growth, wouldRefuse };
 }
 
@@ -465,7 +476,6 @@ function grantOf(
 ): Extension {
   let held = wanted;
   let wouldRefuse: BudgetRefusal | undefined;
-  let refusedFor: BudgetRefusal | undefined;
   const short: Short[] = [];
   for (const { part: sums, amount } of holds) {
     const { budget } = sums;
@@ -484,13 +494,12 @@ function grantOf(
         reason: "budget_exceeded",
       };
       if (enforces && !sums.share) return { refusal };
-      if (enforces) {
-        refusedFor ??= refusal;
-        short.push({ part: sums, needNanoUsd: least - amount });
-      } else wouldRefuse ??= refusal;
+      if (enforces) short.push({ part: sums, needNanoUsd: least - amount, refusal });
+      else wouldRefuse ??= refusal;
     } else if (left < held) held = left;
   }
-  if (refusedFor) return { refusal: refusedFor, short };
+  const [first] = short;
+  if (first) return { refusal: first.refusal, short };
   return { heldNanoUsd: held, wouldRefuse };
 }
 
@@ -553,7 +562,7 @@ type Windows = {
 function createWindows(
   calendar: Calendar,
   loadSettled: LoadSettled,
-  shareOf?: (budget: Budget, window: Window) => Share,
+  shareOf?: (budget: Budget, window: Window) => Share | undefined,
 ): Windows {
   const byBudget = new Map<string, Map<string, Sums>>();
   const of = ({ id }: Budget): Sums[] => [...(byBudget.get(id)?.values() ?? [])];
@@ -566,7 +575,9 @@ function createWindows(
       if (!sums) {
         for (const [id, old] of ofBudget)
           if (!old.share && old.reserved === 0n && old.window.endMs < window.startMs) ofBudget.delete(id);
-        sums = new Sums(budget, window, () => loadSettled(budget, window), shareOf?.(budget, window));
+        const share = shareOf?.(budget, window);
+        const isLeftOut = shareOf !== undefined && share === undefined;
+        sums = new Sums(budget, window, () => loadSettled(budget, window), share, isLeftOut);
         ofBudget.set(window.id, sums);
       }
       // It may have been raised since.

@@ -31,8 +31,8 @@ export const BUGS: readonly Bug[] = [
   {
     what: "of several budgets only the first holds the money",
     file: "usage/reservations.ts",
-    is: "      .of(request.subject)\n",
-    becomes: "      .of(request.subject).slice(0, 1)\n",
+    is: "holdIn(covering.of(request.subject), request);",
+    becomes: "holdIn(covering.of(request.subject).slice(0, 1), request);",
   },
   {
     what: "a strict budget holds what is expected",
@@ -116,13 +116,13 @@ export const BUGS: readonly Bug[] = [
   {
     what: "an extension is not held",
     file: "usage/reservations.ts",
-    is: "open.set(attemptId, { request, holds: hold(request) });\n      return grant;",
-    becomes: "open.set(attemptId, { request, holds: hold(one.request) });\n      return grant;",
+    is: "open.set(attemptId, { request, holds: holdIn(budgets, request) });",
+    becomes: "open.set(attemptId, { request, holds: holdIn(budgets, one.request) });",
   },
   {
     what: "an extension is in memory only",
     file: "usage/bookings/extend.ts",
-    is: 'if ("heldNanoUsd" in extension) ledger.entries.extend(attemptId, extension.heldNanoUsd);',
+    is: "ledger.entries.extend(attemptId, heldNanoUsd);",
     becomes: "",
   },
   // Settling
@@ -153,8 +153,8 @@ export const BUGS: readonly Bug[] = [
   {
     what: "a refused request leaves a reservation",
     file: "usage/bookings/reserve.ts",
-    is: "if (decision.admitted) ledger.entries.hold(request, endpoint, tags);",
-    becomes: "ledger.entries.hold(request, endpoint, tags);",
+    is: "    refusals.count(atMs, keyId, model, refusal.reason, refusal.budget.id);\n    return",
+    becomes: "    ledger.entries.hold(request, endpoint, tags);\n    return",
   },
   // Failures and restarts
   {

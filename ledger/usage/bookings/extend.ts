@@ -1,5 +1,5 @@
 // Extend: a stream has cost what was held for it, and goes on. More is held, or why not is said and counted.
-import { FallsShort } from "./ledger.ts";
+import { refusalFor } from "./ledger.ts";
 import type { Booker, Ledger } from "./ledger.ts";
 import type { Refusals } from "./refusals.ts";
 
@@ -8,11 +8,15 @@ export function bookExtend(ledger: Ledger, refusals: Refusals): Booker<"extend">
     const holder = ledger.book.holder(attemptId);
     const extension = ledger.book.extend(attemptId, leastNanoUsd, wantedNanoUsd, atMs);
     if (!extension || !holder) throw new Error(`attempt ${attemptId} holds no reservation that could be extended`);
-    if ("refusal" in extension && extension.short && ledger.mayWait) throw new FallsShort(extension.short);
-    const refusal = "refusal" in extension ? extension.refusal : extension.wouldRefuse;
-    const isTried = !("refusal" in extension);
-    if (refusal) refusals.count(atMs, holder.keyId, holder.model, "capped", refusal.budget.id, isTried);
-    if ("heldNanoUsd" in extension) ledger.entries.extend(attemptId, extension.heldNanoUsd);
-    return { type: "extended", extension: "refusal" in extension ? { refusal: extension.refusal } : extension };
+    const { keyId, model } = holder;
+    if ("refusal" in extension) {
+      const refusal = refusalFor(ledger, extension.short) ?? extension.refusal;
+      refusals.count(atMs, keyId, model, "capped", refusal.budget.id);
+      return { type: "extended", extension: { refusal } };
+    }
+    const { wouldRefuse, heldNanoUsd } = extension;
+    if (wouldRefuse) refusals.count(atMs, keyId, model, "capped", wouldRefuse.budget.id, true);
+    ledger.entries.extend(attemptId, heldNanoUsd);
+    return { type: "extended", extension };
   };
 }

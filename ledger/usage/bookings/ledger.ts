@@ -1,7 +1,7 @@
 // What the bookings share: where they write, and what is kept in memory beside the books. All of that can be read from
 // the books again, and is when a commit failed.
 import { answerFrom, ask, askRows } from "../../asking.ts";
-import type { Budget } from "../../budgets.ts";
+import type { Budget, BudgetRefusal } from "../../budgets.ts";
 import { askOwners, askSettled, ownNamesOf } from "../budget-spend.ts";
 import type { OwnNames } from "../budget-spend.ts";
 import { askBudgets, askFreezes } from "../changes.ts";
@@ -39,9 +39,17 @@ export type Ledger = {
   sealedEnd: AttemptId;
   /** Keys that have a row. */
   keyIds: Set<string>;
-  /** On a node: what it lacks for the operation that is booked now may be asked of the others first. */
-  mayWait?: boolean;
+  /** On a node: for which of what it lacks the operation that is booked now is refused; undefined: it waits. */
+  givesUp?: (short: readonly Short[]) => Short | undefined;
 };
+
+/** Whether a node refuses for what it lacks, and for which: throws FallsShort while others may still give some back. */
+export function refusalFor(ledger: Ledger, short: readonly Short[] | undefined): BudgetRefusal | undefined {
+  if (!short || !ledger.givesUp) return undefined;
+  const vain = ledger.givesUp(short);
+  if (!vain) throw new FallsShort(short);
+  return vain.refusal;
+}
 
 /** An attempt needs more than the node was granted: nothing of the operation is booked, until more is. */
 export class FallsShort extends Error {

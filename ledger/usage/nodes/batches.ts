@@ -124,7 +124,7 @@ export function startBatches(
     new Promise((resolve) => {
       if (ended !== undefined)
         return resolve({ answer: { type: "failure", message: ended, kind: "storage" }, batch: number });
-      queue.push({ task, sinceMs: now(), isFinal: false, resolve });
+      queue.push({ task, waits: new Map(), resolve });
       wake();
     });
 

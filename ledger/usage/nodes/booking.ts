@@ -7,7 +7,8 @@ import { bookersOf } from "../bookings/index.ts";
 import { DONE, FallsShort } from "../bookings/ledger.ts";
 import { settleAsHeld } from "../bookings/settle-as-held.ts";
 import { AT } from "../event-columns.ts";
-import type { Short } from "../reservations.ts";
+import type { Part, Short } from "../reservations.ts";
+import { partName } from "./escrow.ts";
 import type { Outcome } from "../usage-event.ts";
 import type { Answer, Task } from "../wire.ts";
 import { openNodeLedger } from "./ledger.ts";
@@ -34,8 +35,12 @@ export type NodeStore = {
 export type Orphan = { readonly type: "orphan"; readonly row: StoredReservation; readonly outcome: Outcome };
 export type NodeTask = Exclude<Task, { type: "change" | "seal" | "load" | "states" | "freezes" | "newest" | "verify" }>;
 
-/** An operation, since when it waits, and whether it is decided now, whatever others could give back. */
-export type Asked = { readonly task: NodeTask | Orphan; readonly sinceMs: number; isFinal: boolean };
+/** An operation, and what it waits for: since when others know that a part lacks something, and whether it would not fit
+ *  whatever they gave back. By the part's name. */
+export type Asked = {
+  readonly task: NodeTask | Orphan;
+  readonly waits: Map<string, { readonly sinceMs: number; isVain: boolean }>;
+};
 
 export type NodeBooking = {
   /** Books what can be. What is not among the answers waits: it belongs into the next turn. Rejects with NodeFenced,
@@ -73,13 +78,13 @@ export function createNodeBooking(
   };
 
   /** Learns whose attempts are that end here and are not open here. Those that are over need no event. */
-  const findForeign = async (known: NodeLedger, all: readonly Asked[]): Promise<ReadonlySet<AttemptId>> => {
+  const findForeign = async (known: NodeLedger, all: readonly Asked[]): Promise<Set<AttemptId>> => {
     const ids = all.flatMap(({ task }) => idEndedBy(task)).filter((id) => !known.book.holder(id));
     if (ids.length === 0) return new Set();
     const { open: found, over } = await store.elsewhere(ids);
     known.foreign.clear();
     for (const one of found) known.foreign.set(one.attemptId, one);
-    return over;
+    return new Set(over);
   };
 
   const turn: NodeBooking["turn"] = async (all, look) => {
@@ -100,7 +105,7 @@ export function createNodeBooking(
           continue;
         }
         known.escrow.committed(booked, new Set(looked), now());
-        finish(known, made, booked);
+        finish(known, made, booked, now());
         if (booked.names !== known.memory.names) ledger = undefined;
         return { answers: made.answers, booked };
       } catch (error) {
@@ -144,8 +149,8 @@ type Made = {
   readonly suspended: readonly { readonly asked: Asked; readonly attemptId: AttemptId }[];
 };
 
-/** Decides everything in memory. Nothing is sent yet. */
-function decide(ledger: NodeLedger, all: readonly Asked[], over: ReadonlySet<AttemptId>, nowMs: number): Made {
+/** Decides everything in memory. Nothing is sent yet. `over`: attempts that have ended. */
+function decide(ledger: NodeLedger, all: readonly Asked[], over: Set<AttemptId>, nowMs: number): Made {
   ledger.clear();
   ledger.rollups.clear();
   const bookers = bookersOf(ledger);
@@ -154,22 +159,22 @@ function decide(ledger: NodeLedger, all: readonly Asked[], over: ReadonlySet<Att
   const suspended: { asked: Asked; attemptId: AttemptId }[] = [];
   for (const asked of all) {
     const { task } = asked;
-    ledger.mayWait = !asked.isFinal && nowMs - asked.sinceMs < RECALL_MS;
+    ledger.givesUp = (short) => short.find(({ part }) => isOver(asked, part, nowMs));
     try {
       const answer = apply(ledger, bookers, task, over);
+      for (const id of idEndedBy(task)) over.add(id);
       answers.set(asked, answer);
       if (task.type === "suspend") suspended.push({ asked, attemptId: task.attemptId });
       if (task.type === "reserve" && answer.type === "decision" && answer.decision.admitted)
         for (const { part, amount } of ledger.book.heldBy(task.request.attemptId))
           ledger.escrow.spent(part, amount, nowMs);
     } catch (error) {
-      if (!(error instanceof FallsShort)) answers.set(asked, failure(error));
-      else
-        waiting.push({
-          asked,
-          short: error.short,
-          atMs: task.type === "reserve" ? attemptAtMs(task.request.attemptId) : nowMs,
-        });
+      if (!(error instanceof FallsShort)) {
+        answers.set(asked, failure(error));
+        continue;
+      }
+      const atMs = task.type === "reserve" ? attemptAtMs(task.request.attemptId) : nowMs;
+      waiting.push({ asked, short: error.short, atMs });
     }
   }
   ledger.rollups.flush();
@@ -221,25 +226,30 @@ export function asRow(one: StoredReservation): Parameters<typeof settleAsHeld>[1
 }
 
 /** What only the answer says: whose work stands for itself, and what waits in vain. */
-function finish(ledger: NodeLedger, made: Made, { firsts, grants }: Booked): void {
+function finish(ledger: NodeLedger, made: Made, { firsts, grants }: Booked, nowMs: number): void {
+  const vain = new Set(grants.filter(({ fits }) => !fits).map(({ budgetId, windowId }) => `${budgetId}\n${windowId}`));
+  // Only the first that waits for a part was looked at; what needs no less does not fit either.
+  const first = new Map<string, bigint>();
+  for (const { asked, short } of made.waiting)
+    for (const { part, needNanoUsd } of short) {
+      const name = partName(part);
+      if (!first.has(name)) first.set(name, needNanoUsd);
+      const wait = asked.waits.get(name) ?? { sinceMs: nowMs, isVain: false };
+      wait.isVain = vain.has(name) && needNanoUsd >= (first.get(name) ?? 0n);
+      asked.waits.set(name, wait);
+    }
   correctFirsts(made, firsts);
   for (const attemptId of firsts) {
     const holds = ledger.book.heldBy(attemptId);
     ledger.book.handOver(attemptId);
     ledger.escrow.handedOver(holds);
   }
-  const vain = new Map(
-    grants.filter(({ fits }) => !fits).map(({ budgetId, windowId }) => [`${budgetId}\n${windowId}`, true]),
-  );
-  if (vain.size === 0) return;
-  // Only the first that waits for a part was looked at; what needs no less does not fit either.
-  const first = new Map<string, bigint>();
-  for (const { asked, short } of made.waiting)
-    for (const { part, needNanoUsd } of short) {
-      const name = `${part.budget.id}\n${part.window.id}`;
-      if (!first.has(name)) first.set(name, needNanoUsd);
-      if (vain.has(name) && needNanoUsd >= (first.get(name) ?? 0n)) asked.isFinal = true;
-    }
+}
+
+/** Whether nothing more is waited for. */
+function isOver({ waits }: Asked, part: Part, nowMs: number): boolean {
+  const wait = waits.get(partName(part));
+  return wait !== undefined && (wait.isVain || nowMs - wait.sinceMs >= RECALL_MS);
 }
 
 function correctFirsts({ answers, suspended }: Made, firsts: readonly AttemptId[]): void {

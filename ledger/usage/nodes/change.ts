@@ -148,13 +148,18 @@ function* openWindows(ledger: NodeLedger, nowMs: number, budgets: readonly Budge
       budget.id,
       nowMs,
     );
+    const sinceMs = ledger.memory.openedMs.get(budget.id) ?? nowMs;
+    const isKept = ({ endMs }: Window): boolean => endMs > sinceMs;
     const instants = [nowMs - AROUND_MS, nowMs, nowMs + AROUND_MS];
-    const windows = new Map(instants.map((atMs) => windowOf(calendar, budget, atMs)));
+    const windows = new Map(
+      instants.map((atMs) => windowOf(calendar, budget, atMs)).filter(([, window]) => isKept(window)),
+    );
     const parts = new Map<string, { held: NanoUsd; most: NanoUsd }>();
     for (const row of open) {
       const servedModel = ledger.book.servedName(row.provider, row.requestedModel);
       if (!covers(budget.scope, ownNames({ ...row, model: row.requestedModel, servedModel }))) continue;
       const [id, window] = windowOf(calendar, budget, attemptAtMs(row.attemptId));
+      if (!isKept(window)) continue;
       windows.set(id, window);
       const request = { ...row, subject: { ...row, model: row.requestedModel } };
       const [amount, most] = [amountFor(budget, request) ?? 0n, mostOf(request)];

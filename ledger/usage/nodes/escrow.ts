@@ -10,8 +10,8 @@ import type { NodeMemory } from "./memory.ts";
 import type { Ask, Booked, Row } from "./work.ts";
 
 export type NodeEscrow = {
-  /** What is known of a window that comes into memory. */
-  shareOf(budget: Budget, window: Window): Share;
+  /** What is known of a window that comes into memory; undefined: it is not kept. */
+  shareOf(budget: Budget, window: Window): Share | undefined;
   /** What the node has settled in it, by the books. */
   settledIn(budget: Budget, window: Window): NanoUsd;
   /** What was carried over is as the books have it. `spare`: parts that were granted more than they need. Throws where
@@ -98,9 +98,9 @@ export function createNodeEscrow(
   const keptOf = (part: Part): Kept => {
     let one = kept.get(part);
     if (!one) {
-      const { settled, held, most, granted } = stored.get(nameOf(part)) ?? { ...NO_SUMS, granted: 0n };
+      const { settled, held, most, granted } = stored.get(partName(part)) ?? { ...NO_SUMS, granted: 0n };
       kept.set(part, (one = new Kept({ settled, held, most, granted })));
-      const known = shares.get(nameOf(part));
+      const known = shares.get(partName(part));
       if (known) known.part = part;
     }
     return one;
@@ -113,7 +113,8 @@ export function createNodeEscrow(
     if (!share) return;
     const spare = spareOf(part);
     const isOver = nowMs >= share.untilMs;
-    const goesBack = !isGranted(part) || isOver || wanted.has(nameOf(part)) || nowMs - keptOf(part).usedMs > UNUSED_MS;
+    const goesBack =
+      !isGranted(part) || isOver || wanted.has(partName(part)) || nowMs - keptOf(part).usedMs > UNUSED_MS;
     if (spare < 0n || goesBack) share.grantedNanoUsd -= spare;
     if (isOver) share.untilMs = Infinity;
   };
@@ -127,20 +128,23 @@ export function createNodeEscrow(
 
   return {
     shareOf(budget, window) {
-      const { settled = 0n, held = 0n, others = NO_SUMS } = stored.get(nameOf({ budget, window })) ?? {};
+      if (!isKept(budget, window)) return undefined;
+      const { settled = 0n, held = 0n, others = NO_SUMS } = stored.get(partName({ budget, window })) ?? {};
       // What it was granted beyond that may have been another budget's amount, or raised: it goes back.
       const share = { grantedNanoUsd: settled + held, untilMs: Infinity, others };
-      shares.set(nameOf({ budget, window }), { windowId: window.id, share });
+      shares.set(partName({ budget, window }), { windowId: window.id, share });
       return share;
     },
 
-    settledIn: (budget, window) => stored.get(nameOf({ budget, window }))?.settled ?? 0n,
+    settledIn: (budget, window) => stored.get(partName({ budget, window }))?.settled ?? 0n,
 
     begin(spare, carried) {
       for (const part of carried) {
         const { held, most } = keptOf(part).written;
-        if (isKept(part.budget, part.window) && (part.reserved !== held || part.most !== most))
-          throw new Error(`${nameOf(part).replace("\n", ", ")}: open attempts hold ${part.reserved}, its part ${held}`);
+        if (part.share && (part.reserved !== held || part.most !== most))
+          throw new Error(
+            `${partName(part).replace("\n", ", ")}: open attempts hold ${part.reserved}, its part ${held}`,
+          );
       }
       touched().clear();
       for (const part of [...spare, ...carried]) {
@@ -159,7 +163,7 @@ export function createNodeEscrow(
       for (const part of new Set([...touched(), ...loose])) {
         const { written } = keptOf(part);
         balance(part, nowMs);
-        const row = isKept(part.budget, part.window) ? changeOf(part, written) : undefined;
+        const row = changeOf(part, written);
         if (row) escrow.push(row);
         if (!needs.has(part) && isLow(part, nowMs)) asks.push(askFor(part, nowMs, 0n, 0n, keptOf(part).rate(nowMs)));
       }
@@ -230,7 +234,7 @@ function spareOf({ settled, reserved, share }: Part): NanoUsd {
   return (share?.grantedNanoUsd ?? 0n) - settled - reserved;
 }
 
-function nameOf({ budget, window }: { readonly budget: Budget; readonly window: Window }): string {
+export function partName({ budget, window }: { readonly budget: Budget; readonly window: Window }): string {
   return `${budget.id}\n${window.id}`;
 }
 
