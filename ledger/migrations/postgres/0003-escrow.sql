@@ -94,13 +94,16 @@ BEGIN
     COALESCE(SUM(settled_nano_usd + held_nano_usd), 0) AS used,
     COALESCE(SUM(settled_nano_usd) FILTER (WHERE node <> its_node), 0) AS settled,
     COALESCE(SUM(held_nano_usd) FILTER (WHERE node <> its_node), 0) AS held,
-    COALESCE(SUM(most_nano_usd) FILTER (WHERE node <> its_node), 0) AS most
+    COALESCE(SUM(most_nano_usd) FILTER (WHERE node <> its_node), 0) AS most,
+    COALESCE(bool_or(wanted_until > clock_timestamp()) FILTER (WHERE node <> its_node), false) AS is_wanted
   INTO sums FROM usage.escrow WHERE budget_id = budget AND window_id = its_window;
   free := amount - sums.granted;
   fits := amount - sums.used >= first_needs;
   IF sums.own + free >= first_needs THEN
     SELECT COUNT(*) INTO live FROM usage.nodes WHERE state = 'live';
-    given := GREATEST(0, LEAST(free, GREATEST(all_need - sums.own, LEAST(rate, free / (2 * GREATEST(live, 1))))));
+    -- While others wait nothing is given ahead.
+    given := GREATEST(0, LEAST(free, GREATEST(all_need - sums.own,
+      CASE WHEN sums.is_wanted THEN 0 ELSE LEAST(rate, free / (2 * GREATEST(live, 1))) END)));
   END IF;
   INSERT INTO usage.escrow AS kept VALUES (budget, its_window, its_node, 0, 0, 0, given,
     CASE WHEN fits AND sums.own + given < first_needs THEN clock_timestamp() + interval '600 milliseconds' END)

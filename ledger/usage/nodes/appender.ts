@@ -86,7 +86,7 @@ function createNodeAppender(
   const store: NodeStore = {
     book: (work, itsVersion) => node.book(work, itsVersion),
     read: (nowMs) => snapshotOf(reading, (books) => answerIn(books, askMemory(node.node, own.calendar, nowMs))),
-    elsewhere: (ids) => answerIn(reading, askElsewhere(ids)),
+    elsewhere: (ids) => answerIn(reading, askElsewhere(node.node, ids)),
     async again() {
       const before = node;
       node = await leaseNode(pool, { name: settings.name, agreed: settings.agreed, before }, now);

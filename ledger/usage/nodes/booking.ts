@@ -14,7 +14,7 @@ import type { Answer, Task } from "../wire.ts";
 import { openNodeLedger } from "./ledger.ts";
 import type { NodeLedger, NodeSettings } from "./ledger.ts";
 import { windowsAround } from "./memory.ts";
-import type { NodeMemory, StoredReservation } from "./memory.ts";
+import type { Elsewhere, NodeMemory, StoredReservation } from "./memory.ts";
 import { isOfTheRows, NodeFenced } from "./node.ts";
 import type { Booked, Gone, Stale, Work } from "./work.ts";
 
@@ -23,10 +23,7 @@ export type NodeStore = {
   book(work: Work, version: number): Promise<Booked | Gone | Stale>;
   /** Memory as of one instant. */
   read(nowMs: number): Promise<NodeMemory>;
-  /** Attempts that are not open here. */
-  elsewhere(
-    attemptIds: readonly AttemptId[],
-  ): Promise<{ readonly open: readonly StoredReservation[]; readonly over: ReadonlySet<AttemptId> }>;
+  elsewhere(attemptIds: readonly AttemptId[]): Promise<Elsewhere>;
   /** The node was given up: takes it again, and says what became of its last batch, if that was still booked. */
   again(): Promise<{ readonly firsts: readonly AttemptId[] } | undefined>;
 };
@@ -77,14 +74,15 @@ export function createNodeBooking(
     return (ledger = openNodeLedger(memory, settings));
   };
 
-  /** Learns whose attempts are that end here and are not open here. Those that are over need no event. */
+  /** Learns whose attempts are that end here and are not open here. Returns those that need no event of this node. */
   const findForeign = async (known: NodeLedger, all: readonly Asked[]): Promise<Set<AttemptId>> => {
     const ids = all.flatMap(({ task }) => idEndedBy(task)).filter((id) => !known.book.holder(id));
     if (ids.length === 0) return new Set();
-    const { open: found, over } = await store.elsewhere(ids);
+    const { open: found, others, over } = await store.elsewhere(ids);
     known.foreign.clear();
     for (const one of found) known.foreign.set(one.attemptId, one);
-    return new Set(over);
+    // What another holds, again or still, it will settle.
+    return new Set([...over, ...others]);
   };
 
   const turn: NodeBooking["turn"] = async (all, look) => {

@@ -19,6 +19,8 @@ export type NodeEscrow = {
   begin(spare: readonly Part[], carried: readonly Part[]): void;
   /** An attempt was admitted, and holds so much: as much may be needed in the next second. */
   spent(part: Part, amount: NanoUsd, nowMs: number): void;
+  /** What was booked elsewhere cost more than was held for it: as far as there is some to spare, it comes from here. */
+  pay(part: Part, amount: NanoUsd): void;
   /** What is to be written of the parts that were changed, and of those from which something goes back; and asks for those
    *  that have too little. */
   work(
@@ -121,7 +123,7 @@ export function createNodeEscrow(
 
   /** More is asked for before it runs out. */
   const isLow = (part: Part, nowMs: number): boolean => {
-    if (!isGranted(part) || nowMs - keptOf(part).emptyMs < EMPTY_MS) return false;
+    if (!isGranted(part) || wanted.has(partName(part)) || nowMs - keptOf(part).emptyMs < EMPTY_MS) return false;
     const rate = keptOf(part).rate(nowMs);
     return rate > 0n && surplusOf(part, nowMs) < rate / 4n;
   };
@@ -150,6 +152,11 @@ export function createNodeEscrow(
       for (const part of [...spare, ...carried]) {
         if (keptOf(part).written.granted > part.settled + part.reserved) loose.add(part);
       }
+    },
+
+    pay(part, amount) {
+      const spare = spareOf(part);
+      if (part.share && spare > 0n) part.share.grantedNanoUsd -= spare < amount ? spare : amount;
     },
 
     spent: (part, amount, nowMs) => keptOf(part).spend(amount, nowMs),

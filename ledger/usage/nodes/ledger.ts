@@ -75,8 +75,12 @@ export function openNodeLedger(memory: NodeMemory, { calendar, capMode, tagsCoun
     const owner = one.node ?? NOBODY;
     for (const [budgetId, windowId, amount, most] of one.holds)
       shared.push(rowOf(budgetId, windowId, owner, 0n, -amount, -most, -amount));
-    for (const budget of book.covering(subject))
-      correct(budget, calendar.window(budget.window, attemptAtMs(one.attemptId)), owner, cost);
+    const atMs = attemptAtMs(one.attemptId);
+    for (const budget of book.covering(subject)) {
+      correct(budget, calendar.window(budget.window, atMs), owner, cost);
+      const held = one.holds.find(([budgetId]) => budgetId === budget.id)?.[2] ?? 0n;
+      if (cost > held) escrow.pay(book.part(budget, atMs), cost - held);
+    }
     requires.push(one.attemptId);
     foreign.delete(one.attemptId);
   };

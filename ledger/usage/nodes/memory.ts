@@ -183,14 +183,25 @@ function* askParts(node: number, windowIds: readonly string[]): Asking<StoredPar
   }));
 }
 
-/** Whose attempts are that are not open here: a reservation of nobody, or of a node; or an event, which is over. */
-export function* askElsewhere(
-  attemptIds: readonly AttemptId[],
-): Asking<{ readonly open: StoredReservation[]; readonly over: ReadonlySet<AttemptId> }> {
+/** Attempts that are not open here: those that this node may settle, for they are nobody's or of a node that was given up,
+ *  those that are another's, and those that are over. */
+export type Elsewhere = {
+  readonly open: readonly StoredReservation[];
+  readonly others: ReadonlySet<AttemptId>;
+  readonly over: ReadonlySet<AttemptId>;
+};
+
+export function* askElsewhere(node: number, attemptIds: readonly AttemptId[]): Asking<Elsewhere> {
   const list = attemptIds.map(() => "?").join(", ");
   const over = yield* ask<[bigint]>(`SELECT attempt_id FROM events WHERE attempt_id IN (${list})`, ...attemptIds);
+  const others = yield* ask<[bigint]>(
+    `SELECT attempt_id FROM reservations WHERE attempt_id IN (${list}) AND NOT may_settle(node, ?)`,
+    ...attemptIds,
+    node,
+  );
   return {
-    open: yield* askReservations(`attempt_id IN (${list})`, ...attemptIds),
+    open: yield* askReservations(`attempt_id IN (${list}) AND may_settle(node, ?)`, ...attemptIds, node),
+    others: new Set(others.map(([id]) => Number(id))),
     over: new Set(over.map(([id]) => Number(id))),
   };
 }

@@ -4,7 +4,7 @@
 import { amountAt, covers } from "../../../ledger/budgets.ts";
 import type { Budget, Freeze, Subject } from "../../../ledger/budgets.ts";
 import { attemptAtMs } from "../../../ledger/ids.ts";
-import type { NodeMemory, StoredReservation } from "../../../ledger/usage/nodes/memory.ts";
+import type { Elsewhere, NodeMemory, StoredReservation } from "../../../ledger/usage/nodes/memory.ts";
 import { readHolds } from "../../../ledger/usage/nodes/entries.ts";
 import { windowsAround } from "../../../ledger/usage/nodes/memory.ts";
 import type { Ask, Booked, Row, Work } from "../../../ledger/usage/nodes/work.ts";
@@ -57,6 +57,10 @@ export class FleetDatabase {
   names = 1;
   /** How often an attempt was reserved: never twice. */
   readonly reservedOnce = new Set<number>();
+  /** Whether clocks agree, and costs stay below their bounds: then a cap is never passed, but by what is counted here. */
+  isExact = false;
+  readonly #excess = new Map<string, bigint>();
+  readonly #ended = new Set<string>();
   /** By node and part: what would really have fitted when it asked. */
   readonly asked = new Map<string, { readonly room: bigint; readonly atMs: number }[]>();
   readonly #now: () => number;
@@ -126,16 +130,16 @@ export class FleetDatabase {
     if (version !== this.version) throw new Refusal("KM004", "stale");
     const gone = (work.requires ?? []).filter((id) => {
       const there = this.reservations.get(id);
-      return (
-        !there || !(there.node === undefined || there.node === node || this.nodes.get(there.node)?.state === "fenced")
-      );
+      return !there || !this.#maySettle(node, there);
     });
     if (gone.length > 0) throw new Refusal("KM003", "gone", gone);
     touch();
+    this.#noteEnds();
 
     for (const row of work.reservations ?? []) this.#reserve(node, row);
     for (const row of work.extended ?? []) this.#extend(node, row);
     this.#checkRaises(node, work);
+    this.#noteDebts(work);
     for (const row of work.escrow ?? []) this.#move(row, node);
     const grants = (work.asks ?? [])
       .toSorted((a, b) => (`${a.budget_id}\n${a.window_id}` < `${b.budget_id}\n${b.window_id}` ? -1 : 1))
@@ -157,6 +161,7 @@ export class FleetDatabase {
       );
     if ((work.servedNames ?? []).length > 0) this.names += 1;
     Object.assign(mine, { lastBatch: number, digest, answer: { firsts, grants } });
+    this.#checkCaps(work);
     this.check();
     const saw = work.look ? this.#look(node, work.look) : null;
     return { firsts, grants, saw, atMs: now, names: this.names };
@@ -203,9 +208,11 @@ export class FleetDatabase {
     };
   }
 
-  elsewhere(ids: readonly number[]): { open: StoredReservation[]; over: Set<number> } {
+  elsewhere(node: number, ids: readonly number[]): Elsewhere {
+    const there = ids.flatMap((id) => this.reservations.get(id) ?? []);
     return {
-      open: ids.flatMap((id) => this.reservations.get(id) ?? []),
+      open: there.filter((one) => this.#maySettle(node, one)),
+      others: new Set(there.filter((one) => !this.#maySettle(node, one)).map(({ attemptId }) => attemptId)),
       over: new Set(ids.filter((id) => this.events.has(id))),
     };
   }
@@ -217,6 +224,68 @@ export class FleetDatabase {
     this.version += 1;
     for (const part of this.parts.values()) part.granted = part.settled + part.held;
     for (const budget of budgets) if (!this.opened.has(budget.id)) this.#open(budget);
+    for (const budget of budgets) this.#noteExcess(budget);
+  }
+
+  /** What a batch takes beyond what was given: costs were above their holds. */
+  #noteDebts(work: Work): void {
+    const taken = new Map<string, bigint>();
+    for (const row of [...(work.escrow ?? []), ...(work.shared ?? [])]) {
+      const name = `${String(row["budget_id"])}\n${String(row["window_id"])}`;
+      taken.set(name, (taken.get(name) ?? 0n) + BigInt(String(row["granted_nano_usd"])));
+    }
+    for (const [name, amount] of taken)
+      if (amount > 0n) this.#excess.set(name, (this.#excess.get(name) ?? 0n) + amount);
+  }
+
+  /** What is used of a window beyond what the budget has by now, for it has less than before. */
+  #noteExcess(budget: Budget): void {
+    const now = this.#now();
+    for (const [name, used] of this.#usedOf(budget)) {
+      const beyond = used - amountAt(budget, now);
+      if (beyond > (this.#excess.get(name) ?? 0n)) this.#excess.set(name, beyond);
+    }
+  }
+
+  /** More money that has ended by now. */
+  #noteEnds(): void {
+    for (const budget of this.budgets)
+      for (const { id, untilMs } of budget.raises ?? [])
+        if (untilMs <= this.#now() && !this.#ended.has(id)) {
+          this.#ended.add(id);
+          this.#noteExcess(budget);
+        }
+  }
+
+  /** Settled and held, by part's name without the node. */
+  #usedOf({ id }: Budget): Map<string, bigint> {
+    const used = new Map<string, bigint>();
+    for (const [name, part] of this.parts) {
+      const [budgetId, windowId = ""] = name.split("\n");
+      if (budgetId !== id) continue;
+      const window = `${id}\n${windowId}`;
+      used.set(window, (used.get(window) ?? 0n) + part.settled + part.held);
+    }
+    return used;
+  }
+
+  /** After a batch with new attempts: no window is used beyond what its budget has. */
+  #checkCaps(work: Work): void {
+    if (!this.isExact) return;
+    for (const row of work.reservations ?? [])
+      for (const [budgetId, windowId] of readHolds(String(row["holds"]))) {
+        const budget = this.budgets.find(({ id }) => id === budgetId);
+        if (!budget || budget.kind !== "hard" || budget.observe) continue;
+        const name = `${budgetId}\n${windowId}`;
+        // It may have waited until there was more.
+        const atMs = attemptAtMs(Number(row["attempt_id"]));
+        const begins = (budget.raises ?? []).map(({ createdAtMs }) => createdAtMs).filter((ms) => ms > atMs);
+        const amounts = [atMs, ...begins].map((ms) => amountAt(budget, ms));
+        const amount = amounts.reduce((one, other) => (one > other ? one : other));
+        const most = amount + (this.#excess.get(name) ?? 0n);
+        const used = this.#usedOf(budget).get(name) ?? 0n;
+        if (used > most) throw new Violation(`${used} of ${name.replace("\n", ", ")} are used, it may come to ${most}`);
+      }
   }
 
   /** Orphans of nodes that have been silent for so long. */
@@ -238,11 +307,13 @@ export class FleetDatabase {
         settled.set(window.id, (settled.get(window.id) ?? 0n) + cost);
       }
       const held = new Map<string, bigint>();
+      const can = new Map<string, bigint>();
       for (const one of this.reservations.values())
-        for (const [budgetId, windowId, amount] of one.holds)
+        for (const [budgetId, windowId, amount, most] of one.holds)
           if (budgetId === budget.id) {
             const name = `${windowId}\n${one.node ?? NOBODY}`;
             held.set(name, (held.get(name) ?? 0n) + amount);
+            can.set(name, (can.get(name) ?? 0n) + most);
           }
       const ofParts = new Map<string, bigint>();
       for (const [name, part] of this.parts) {
@@ -250,6 +321,7 @@ export class FleetDatabase {
         if (budgetId !== budget.id) continue;
         ofParts.set(windowId, (ofParts.get(windowId) ?? 0n) + part.settled);
         same(part.held, held.get(`${windowId}\n${node}`) ?? 0n, `${name}: held`);
+        same(part.most, can.get(`${windowId}\n${node}`) ?? 0n, `${name}: the most that it can come to`);
         held.delete(`${windowId}\n${node}`);
       }
       for (const [name, amount] of held) same(0n, amount, `${budget.id} ${name}: held without a part`);
@@ -258,6 +330,10 @@ export class FleetDatabase {
       for (const [windowId, sum] of settled)
         if (!ofParts.has(windowId)) same(0n, sum, `${budget.id} ${windowId}: settled without a part`);
     }
+  }
+
+  #maySettle(node: number, { node: owner }: StoredReservation): boolean {
+    return owner === undefined || owner === node || this.nodes.get(owner)?.state === "fenced";
   }
 
   #part(budgetId: string, windowId: string, node: number): Part {
@@ -347,7 +423,8 @@ export class FleetDatabase {
     const kept = this.reservations.get(id);
     if (kept?.node !== node) return;
     const expectedNanoUsd = BigInt(String(row["expected_nano_usd"]));
-    this.reservations.set(id, { ...kept, expectedNanoUsd, holds: readHolds(String(row["holds"])) });
+    const holds = row["holds"] === undefined ? kept.holds : readHolds(String(row["holds"]));
+    this.reservations.set(id, { ...kept, expectedNanoUsd, holds });
   }
 
   #grant(node: number, ask: Ask): Booked["grants"] {
@@ -359,6 +436,7 @@ export class FleetDatabase {
     const own = this.#part(ask.budget_id, ask.window_id, node);
     const others = { settled: 0n, held: 0n, most: 0n };
     let granted = 0n;
+    let isWanted = false;
     for (const [name, part] of this.parts) {
       if (!name.startsWith(`${ask.budget_id}\n${ask.window_id}\n`)) continue;
       granted += part.granted;
@@ -366,6 +444,7 @@ export class FleetDatabase {
       others.settled += part.settled;
       others.held += part.held;
       others.most += part.most;
+      isWanted ||= part.wantedUntil > this.#now();
     }
     const free = amount - granted;
     const spare = own.granted - own.settled - own.held;
@@ -374,7 +453,7 @@ export class FleetDatabase {
     let given = 0n;
     if (spare + free >= first) {
       const live = BigInt([...this.nodes.values()].filter(({ state }) => state === "live").length || 1);
-      const share = free / (2n * live) < rate ? free / (2n * live) : rate;
+      const share = isWanted ? 0n : free / (2n * live) < rate ? free / (2n * live) : rate;
       const wanted = all - spare > share ? all - spare : share;
       given = wanted < free ? wanted : free;
       if (given < 0n) given = 0n;
@@ -382,6 +461,10 @@ export class FleetDatabase {
     own.granted += given;
     if (given > 0n && granted + given > amount)
       throw new Violation(`${granted + given} of ${budget.id} are granted, it has ${amount}`);
+    // An attempt of before the end of a raise, that is decided after it.
+    const beyond = granted + given - amountAt(budget, this.#now());
+    const window = `${ask.budget_id}\n${ask.window_id}`;
+    if (given > 0n && beyond > (this.#excess.get(window) ?? 0n)) this.#excess.set(window, beyond);
     own.wantedUntil = fits && spare + given < first ? this.#now() + WANTED_MS : 0;
     const name = `${node}\n${ask.budget_id}\n${ask.window_id}`;
     this.asked.set(name, [...(this.asked.get(name) ?? []), { room: amount - used, atMs: this.#now() }]);

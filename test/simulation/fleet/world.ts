@@ -9,6 +9,7 @@ import type { Asked, NodeBooking, NodeStore, NodeTask, Orphan } from "../../../l
 import { DatabaseWentBack, NodeFenced } from "../../../ledger/usage/nodes/node.ts";
 import type { Decision } from "../../../ledger/usage/reservations.ts";
 import type { Answer } from "../../../ledger/usage/wire.ts";
+import { windowsAround } from "../../../ledger/usage/nodes/memory.ts";
 import { createCalendar } from "../../../ledger/windows.ts";
 import { random } from "../../seed.ts";
 import { event } from "../../usage-event.ts";
@@ -52,7 +53,7 @@ type Attempt = {
   held: bigint;
   owner: Process;
   state: "open" | "ending" | "work" | "over" | "lost";
-  work?: string;
+  cost?: bigint;
 };
 
 export class FleetWorld {
@@ -66,18 +67,24 @@ export class FleetWorld {
   #trouble: unknown;
   /** Nothing goes wrong any more. */
   #isCalm = false;
+  /** Clocks agree, and costs stay below their bounds. */
   readonly #isExact: boolean;
+  /** Nothing goes wrong, and everybody is heard of every few milliseconds. */
+  readonly #isPrompt: boolean;
 
   constructor(seed: number) {
     this.#next = random(seed);
     this.#isExact = this.#next() < 0.5;
+    this.#isPrompt = this.#next() < 0.3;
     this.database = new FleetDatabase(() => this.#now, CALENDAR);
+    this.database.isExact = this.#isExact;
     this.database.change(this.#firstBudgets(), []);
     const count = 1 + this.#whole(3);
     this.#processes = Array.from({ length: count }, () => this.#start());
   }
 
   async step(): Promise<void> {
+    if (this.#isPrompt) return this.#stepPromptly();
     const dice = this.#next();
     if (dice < 0.3) this.#open();
     else if (dice < 0.5) this.#turn();
@@ -94,6 +101,19 @@ export class FleetWorld {
     else if (dice < 0.817) this.#bookOrphans();
     else this.#tick();
     await this.#settled();
+  }
+
+  async #stepPromptly(): Promise<void> {
+    const dice = this.#next();
+    if (dice < 0.5) this.#reserve();
+    else if (dice < 0.8) this.#settle();
+    else if (dice < 0.87) this.#extend();
+    else if (dice < 0.9) this.#suspend();
+    else if (dice < 0.93) this.#settleWork();
+    else if (dice < 0.94) this.#change();
+    this.#now += 10 + this.#whole(30);
+    for (const process of this.#processes) this.#send(process, this.#now - process.lookedAt >= 100);
+    await this.#letThrough();
   }
 
   /** Everything ends; then all that must hold at rest is looked at. */
@@ -125,6 +145,10 @@ export class FleetWorld {
     for (const attempt of this.#attempts.values())
       if (!this.database.events.has(attempt.id))
         throw new Violation(`attempt ${attempt.id} (${attempt.state}) has no event`);
+    // Who was given up may come back when others have booked what it left.
+    for (const { id, owner, cost } of this.#attempts.values())
+      if (cost !== undefined && owner.numbers.length === 1)
+        same(this.database.events.get(id)?.cost, cost, `what ${id} cost`);
     same(this.database.events.size >= this.#attempts.size, true, "an event for each attempt");
     same(this.database.reservations.size, 0, "reservations at rest");
     const inForce = new Set(this.database.budgets.map(({ id }) => id));
@@ -135,8 +159,13 @@ export class FleetWorld {
       const known = one.booking.ledger();
       for (const part of known?.book.parts() ?? []) {
         const row = this.database.parts.get(`${part.budget.id}\n${part.window.id}\n${one.lease.node}`);
-        const isKept = part.window.endMs > (this.database.opened.get(part.budget.id) ?? 0);
-        if (!isKept || known?.memory.version !== this.database.version) continue;
+        // Of windows that are long over a node knows what it has added.
+        if (
+          !windowsAround(CALENDAR, this.#now).includes(part.window.id) ||
+          !part.share ||
+          known?.memory.version !== this.database.version
+        )
+          continue;
         same(part.settled, row?.settled ?? 0n, `${part.budget.id} ${part.window.id}: settled in memory`);
         same(part.reserved, row?.held ?? 0n, `${part.budget.id} ${part.window.id}: held in memory`);
       }
@@ -208,7 +237,7 @@ export class FleetWorld {
           await gate();
           try {
             const booked = this.database.book(lease.node, lease.epoch, lease.batches + 1, version, work);
-            if (!this.#isCalm && this.#next() < 0.05) continue;
+            if (!this.#isCalm && !this.#isPrompt && this.#next() < 0.05) continue;
             await gate();
             lease.batches += 1;
             process.heardAt = this.#now;
@@ -230,7 +259,7 @@ export class FleetWorld {
       },
       elsewhere: async (ids) => {
         await gate();
-        const found = this.database.elsewhere(ids);
+        const found = this.database.elsewhere(lease.node, ids);
         await gate();
         return found;
       },
@@ -310,7 +339,8 @@ export class FleetWorld {
       .flatMap((node) => this.database.asked.get(`${node}\n${budget.id}\n${window.id}`) ?? [])
       .filter(({ atMs }) => atMs >= sinceMs);
     if (asks.length === 0) throw new Violation(`refused for ${budget.id} without asking anybody`);
-    if (asks.every(({ room }) => room >= askedNanoUsd) && this.#now - sinceMs < RECALL_MS)
+    const isLate = (this.#isCalm || !this.#isPrompt) && this.#now - sinceMs >= RECALL_MS;
+    if (asks.every(({ room }) => room >= askedNanoUsd) && !isLate)
       throw new Violation(`refused what fits into ${budget.id}, without waiting`);
   }
 
@@ -341,6 +371,7 @@ export class FleetWorld {
       if (answer.type !== "done")
         throw new Violation(`settling ${attempt.id}${wasWork ? " (work)" : ""}: ${JSON.stringify(answer)}`);
       attempt.state = "over";
+      attempt.cost = cost;
     });
     // Two proxies fetch the same result.
     if (wasWork && this.#next() < 0.3)
@@ -468,15 +499,22 @@ export class FleetWorld {
       if (!waits) return;
       for (const process of this.#processes) this.#send(process, false);
       await this.#settled();
-      while (this.#gates.some(({ process }) => !process.isDead)) {
-        this.#open();
-        await this.#settled();
-      }
+      await this.#letThrough();
       this.#now += 30;
     }
     throw new Violation(
       `what waits is never answered: ${this.#processes.map(({ queue, isBusy }) => `${queue.length}${isBusy ? " busy" : ""}`).join(", ")}`,
     );
+  }
+
+  /** All calls that wait go on, until none does. */
+  async #letThrough(): Promise<void> {
+    await this.#settled();
+    for (let i = 0; this.#gates.some(({ process }) => !process.isDead); i++) {
+      if (i > 2_000) throw new Violation("a node asks again and again");
+      this.#open();
+      await this.#settled();
+    }
   }
 
   async #settled(): Promise<void> {
