@@ -55,13 +55,13 @@ export type Decision =
   | {
       readonly admitted: false;
       readonly refusal: BudgetRefusal;
-      /** What this node would have to be granted first; absent: it would not help. */
-      readonly short?: readonly Short[];
+      /** This node has too little of some of these; absent: more would not help. */
+      readonly needs?: readonly Need[];
     }
   | { readonly admitted: false; readonly frozen: Freeze };
 
-/** A window of which this node may hold too little: as much has to be free in its part. */
-export type Short = { readonly part: Part; readonly needNanoUsd: NanoUsd; readonly refusal: BudgetRefusal };
+/** What an attempt needs of a window in which nothing is held without a grant. `refusal`: this node has too little. */
+export type Need = { readonly part: Part; readonly needNanoUsd: NanoUsd; readonly refusal: BudgetRefusal | undefined };
 
 /** What an open attempt holds after it asked for more, or why it gets no more. */
 export type Extension =
@@ -70,13 +70,13 @@ export type Extension =
       /** What a budget that is tried out would have refused. */
       readonly wouldRefuse: BudgetRefusal | undefined;
     }
-  | { readonly refusal: BudgetRefusal; readonly short?: readonly Short[] };
+  | { readonly refusal: BudgetRefusal; readonly needs?: readonly Need[] };
 
 /** What one of several nodes knows of a window beside its own part. */
 export type Share = {
   /** What may be settled and held here. */
   grantedNanoUsd: NanoUsd;
-  /** It rests on more money, which ends then: from that instant on nothing new is held of it. */
+  /** From that instant on nothing new is held of it, until more is granted: it rests on more money, which ends then. */
   untilMs: number;
   /** What all others have, as last heard. */
   others: { readonly settled: NanoUsd; readonly held: NanoUsd; readonly most: NanoUsd };
@@ -404,7 +404,7 @@ function decide(parts: readonly Sums[], request: ReservationRequest, mode: CapMo
   let left: NanoUsd | undefined;
   let isStrict = false;
   let growth = "none" as Growth;
-  const short: Short[] = [];
+  const needs: Need[] = [];
   for (const sums of parts) {
     const { budget } = sums;
     if (budget.kind !== "hard") continue;
@@ -413,18 +413,16 @@ function decide(parts: readonly Sums[], request: ReservationRequest, mode: CapMo
     if (budget.mode === "expected") growth = enforces || growth === "enforced" ? "enforced" : "counted";
     const refusal = refusalOf(sums, request, enforces);
     const asked = amountFor(budget, request) ?? 0n;
-    if (refusal && enforces) {
-      // Another node may have what this one lacks.
-      if (!sums.share || refusal.reason !== "budget_exceeded") return { admitted: false, refusal };
-      short.push({ part: sums, needNanoUsd: asked, refusal });
-      continue;
-    }
-    wouldRefuse ??= refusal;
+    // Another node may have what this one lacks.
+    if (refusal && enforces && (!sums.share || refusal.reason !== "budget_exceeded"))
+      return { admitted: false, refusal };
+    if (enforces && sums.share) needs.push({ part: sums, needNanoUsd: asked, refusal });
+    else wouldRefuse ??= refusal;
     const leftHere = amountAt(budget, atMs) - settledOf(sums) - reservedOf(sums) - asked;
     if (left === undefined || leftHere < left) left = leftHere;
   }
-  const [first] = short;
-  if (first) return { admitted: false, refusal: first.refusal, short };
+  const refusal = needs.find((need) => need.refusal)?.refusal;
+  if (refusal) return { admitted: false, refusal, needs };
   return { admitted: true, leftNanoUsd: left, isStrict, growth, wouldRefuse };
 }
 
@@ -476,7 +474,7 @@ function grantOf(
 ): Extension {
   let held = wanted;
   let wouldRefuse: BudgetRefusal | undefined;
-  const short: Short[] = [];
+  const needs: Need[] = [];
   for (const { part: sums, amount } of holds) {
     const { budget } = sums;
     if (budget.kind !== "hard" || budget.mode === "strict") continue;
@@ -486,20 +484,15 @@ function grantOf(
       sums.share && enforces
         ? amount + surplusOf(sums, atMs)
         : state.amountNanoUsd - state.settledNanoUsd - (state.reservedNanoUsd - amount);
-    if (left < least) {
-      const refusal: BudgetRefusal = {
-        ...state,
-        askedNanoUsd: least - amount,
-        attemptId,
-        reason: "budget_exceeded",
-      };
-      if (enforces && !sums.share) return { refusal };
-      if (enforces) short.push({ part: sums, needNanoUsd: least - amount, refusal });
-      else wouldRefuse ??= refusal;
-    } else if (left < held) held = left;
+    const refusal: BudgetRefusal | undefined =
+      left < least ? { ...state, askedNanoUsd: least - amount, attemptId, reason: "budget_exceeded" } : undefined;
+    if (enforces && sums.share) needs.push({ part: sums, needNanoUsd: least - amount, refusal });
+    else if (refusal && enforces) return { refusal };
+    else wouldRefuse ??= refusal;
+    if (left >= least && left < held) held = left;
   }
-  const [first] = short;
-  if (first) return { refusal: first.refusal, short };
+  const refusal = needs.find((need) => need.refusal)?.refusal;
+  if (refusal) return { refusal, needs };
   return { heldNanoUsd: held, wouldRefuse };
 }
 

@@ -65,59 +65,94 @@ CREATE FUNCTION usage.free_surplus(its_node bigint) RETURNS void LANGUAGE sql AS
   WHERE node = its_node AND (granted_nano_usd > settled_nano_usd + held_nano_usd OR wanted_until IS NOT NULL)
 $$;
 
--- One ask: gives of what is free what is needed, and beyond that a second's need or a share of what is left, so that the
--- next request need not ask. `first_needs` and `all_need` are what has to be free in the node's own part: for the first that waits,
--- and for all. Returns what was given, until when it may be used, and what all others have.
-CREATE FUNCTION usage.grant_v1(its_node bigint, budget text, its_window text, at_ms bigint, first_needs bigint, all_need bigint, rate bigint)
-RETURNS json LANGUAGE plpgsql AS $$
+-- Asks of a node for more of windows. Those that wait are looked at in their order: each is given all that it needs, or
+-- nothing, so that none holds a part of what another one needs while it waits itself. Beyond that a second's need is given
+-- ahead, or a share of what is left, but not while others wait. Returns of each ask what was given, until when it may be used
+-- and what all others have; and of each that waits in which ask it does not fit, whatever others gave back.
+CREATE FUNCTION usage.grant_v1(its_node bigint, asks json, waiters json) RETURNS json LANGUAGE plpgsql AS $$
 DECLARE
+  ask record;
+  waiter json;
+  sums record;
   amount bigint;
   until bigint;
-  sums record;
-  free bigint;
-  given bigint := 0;
   live bigint;
-  fits boolean;
+  lacks int;
+  cannot int;
+  is_met boolean;
+  -- By ask: what is free, what is free or the node's own, what is not used by anybody, what was given to those that wait.
+  free bigint[] := '{}';
+  there bigint[] := '{}';
+  unused bigint[] := '{}';
+  own bigint[] := '{}';
+  met bigint[] := '{}';
+  given bigint;
+  wanting int[] := '{}';
+  is_wanted boolean[] := '{}';
+  answers json[] := '{}';
+  vain json[] := '{}';
 BEGIN
-  -- One after the other; and what is summed up then is read in a later statement, when the last one's grant is there.
-  PERFORM 1 FROM usage.budgets WHERE id = budget FOR NO KEY UPDATE;
-  SELECT amount_nano_usd + COALESCE((SELECT SUM(amount_nano_usd) FROM usage.raises
-      WHERE budget_id = budgets.id AND ended_at_ms IS NULL AND created_at_ms <= at_ms AND at_ms < until_ms), 0),
-    (SELECT MIN(until_ms) FROM usage.raises
-      WHERE budget_id = budgets.id AND ended_at_ms IS NULL AND created_at_ms <= at_ms AND at_ms < until_ms)
-  INTO amount, until FROM usage.budgets WHERE id = budget AND removed_at_ms IS NULL;
-  IF amount IS NULL THEN
-    RETURN NULL;
-  END IF;
-  SELECT COALESCE(SUM(granted_nano_usd), 0) AS granted,
-    COALESCE(SUM(granted_nano_usd - settled_nano_usd - held_nano_usd) FILTER (WHERE node = its_node), 0) AS own,
-    COALESCE(SUM(settled_nano_usd + held_nano_usd), 0) AS used,
-    COALESCE(SUM(settled_nano_usd) FILTER (WHERE node <> its_node), 0) AS settled,
-    COALESCE(SUM(held_nano_usd) FILTER (WHERE node <> its_node), 0) AS held,
-    COALESCE(SUM(most_nano_usd) FILTER (WHERE node <> its_node), 0) AS most,
-    COALESCE(bool_or(wanted_until > clock_timestamp()) FILTER (WHERE node <> its_node), false) AS is_wanted
-  INTO sums FROM usage.escrow WHERE budget_id = budget AND window_id = its_window;
-  free := amount - sums.granted;
-  fits := amount - sums.used >= first_needs;
-  IF sums.own + free >= first_needs THEN
-    SELECT COUNT(*) INTO live FROM usage.nodes WHERE state = 'live';
-    -- While others wait nothing is given ahead.
-    given := GREATEST(0, LEAST(free, GREATEST(all_need - sums.own,
-      CASE WHEN sums.is_wanted THEN 0 ELSE LEAST(rate, free / (2 * GREATEST(live, 1))) END)));
-  END IF;
-  INSERT INTO usage.escrow AS kept VALUES (budget, its_window, its_node, 0, 0, 0, given,
-    CASE WHEN fits AND sums.own + given < first_needs THEN clock_timestamp() + interval '600 milliseconds' END)
-  ON CONFLICT (budget_id, window_id, node) DO UPDATE SET granted_nano_usd = kept.granted_nano_usd + excluded.granted_nano_usd,
-    wanted_until = excluded.wanted_until;
-  RETURN json_build_object('budgetId', budget, 'windowId', its_window, 'given', given::text, 'untilMs', until,
-    'settled', sums.settled::text, 'held', sums.held::text, 'most', sums.most::text, 'fits', fits);
+  -- One node after the other; what is summed up then is read in later statements, when the last one's grants are there.
+  PERFORM 1 FROM usage.budgets WHERE id IN (SELECT budget_id FROM json_to_recordset(asks) AS one (budget_id text))
+  ORDER BY id FOR NO KEY UPDATE;
+  SELECT COUNT(*) INTO live FROM usage.nodes WHERE state = 'live';
+  FOR ask IN SELECT * FROM json_to_recordset(asks) AS one (budget_id text, window_id text, at_ms bigint, rate bigint) LOOP
+    SELECT amount_nano_usd + COALESCE((SELECT SUM(amount_nano_usd) FROM usage.raises
+        WHERE budget_id = budgets.id AND ended_at_ms IS NULL AND created_at_ms <= ask.at_ms AND ask.at_ms < until_ms), 0),
+      (SELECT MIN(until_ms) FROM usage.raises
+        WHERE budget_id = budgets.id AND ended_at_ms IS NULL AND created_at_ms <= ask.at_ms AND ask.at_ms < until_ms)
+    INTO amount, until FROM usage.budgets WHERE id = ask.budget_id AND removed_at_ms IS NULL;
+    SELECT COALESCE(SUM(granted_nano_usd), 0)::bigint AS granted,
+      COALESCE(SUM(granted_nano_usd - settled_nano_usd - held_nano_usd) FILTER (WHERE node = its_node), 0)::bigint AS own,
+      COALESCE(SUM(settled_nano_usd + held_nano_usd), 0)::bigint AS used,
+      COALESCE(SUM(settled_nano_usd) FILTER (WHERE node <> its_node), 0) AS settled,
+      COALESCE(SUM(held_nano_usd) FILTER (WHERE node <> its_node), 0) AS held,
+      COALESCE(SUM(most_nano_usd) FILTER (WHERE node <> its_node), 0) AS most,
+      COALESCE(bool_or(wanted_until > clock_timestamp()) FILTER (WHERE node <> its_node), false) AS is_wanted
+    INTO sums FROM usage.escrow WHERE budget_id = ask.budget_id AND window_id = ask.window_id;
+    free := free || (COALESCE(amount, 0) - sums.granted);
+    there := there || (GREATEST(COALESCE(amount, 0) - sums.granted, 0) + sums.own);
+    unused := unused || (COALESCE(amount, 0) - sums.used);
+    own := own || sums.own;
+    met := met || 0::bigint;
+    is_wanted := is_wanted || sums.is_wanted;
+    answers := answers || CASE WHEN amount IS NOT NULL THEN json_build_object('budgetId', ask.budget_id, 'windowId', ask.window_id,
+      'untilMs', until, 'settled', sums.settled::text, 'held', sums.held::text, 'most', sums.most::text) END;
+  END LOOP;
+  FOR waiter IN SELECT * FROM json_array_elements(waiters) LOOP
+    SELECT MIN(at) FILTER (WHERE need > there[at + 1] - met[at + 1]), MIN(at) FILTER (WHERE need > unused[at + 1])
+    INTO lacks, cannot
+    FROM (SELECT (one ->> 0)::int AS at, (one ->> 1)::bigint AS need FROM json_array_elements(waiter) AS one) AS needs;
+    IF lacks IS NULL THEN
+      FOR ask IN SELECT (one ->> 0)::int + 1 AS at, (one ->> 1)::bigint AS need FROM json_array_elements(waiter) AS one LOOP
+        met[ask.at] := met[ask.at] + ask.need;
+      END LOOP;
+    ELSIF cannot IS NULL THEN
+      -- It fits when others give back what they do not need.
+      wanting := wanting || ARRAY(SELECT (one ->> 0)::int FROM json_array_elements(waiter) AS one
+        WHERE (one ->> 1)::bigint > there[(one ->> 0)::int + 1] - met[(one ->> 0)::int + 1]);
+    END IF;
+    vain := vain || to_json(cannot);
+  END LOOP;
+  FOR ask IN SELECT ROW_NUMBER() OVER ()::int AS at, * FROM
+    json_to_recordset(asks) AS one (budget_id text, window_id text, at_ms bigint, rate bigint) LOOP
+    CONTINUE WHEN answers[ask.at] IS NULL;
+    given := GREATEST(0, LEAST(free[ask.at], GREATEST(met[ask.at] - own[ask.at], 0)
+      + CASE WHEN is_wanted[ask.at] OR ask.at - 1 = ANY(wanting) THEN 0 ELSE LEAST(ask.rate, free[ask.at] / (2 * GREATEST(live, 1))) END));
+    INSERT INTO usage.escrow AS kept VALUES (ask.budget_id, ask.window_id, its_node, 0, 0, 0, given,
+      CASE WHEN ask.at - 1 = ANY(wanting) THEN clock_timestamp() + interval '600 milliseconds' END)
+    ON CONFLICT (budget_id, window_id, node) DO UPDATE SET granted_nano_usd = kept.granted_nano_usd + excluded.granted_nano_usd,
+      wanted_until = excluded.wanted_until;
+    answers[ask.at] := (answers[ask.at]::jsonb || jsonb_build_object('given', given::text))::json;
+  END LOOP;
+  RETURN json_build_object('grants', array_to_json(answers), 'vain', array_to_json(vain));
 END $$;
 
 DROP FUNCTION usage.book_v1(bigint, bigint, bigint, json);
 
 -- A batch: all of it or nothing, once. The same number again is answered what it was answered. What `requires` names has
 -- to be open still: where another node was first, nothing is written, and the answer names what is gone. Locks are taken in
--- one order: the register, the node, budgets by id, what is nobody's by its key.
+-- one order: the register, the node, what is nobody's by its key, budgets by id.
 CREATE FUNCTION usage.book_v1(its_node bigint, its_epoch bigint, batch bigint, its_version bigint, work json)
 RETURNS json LANGUAGE plpgsql SET lock_timeout = '5s' AS $$
 DECLARE
@@ -125,7 +160,7 @@ DECLARE
   known usage.register;
   missing json;
   firsts bigint[] := '{}';
-  grants json := '[]';
+  given json := '{"grants": [], "vain": []}';
   saw json;
   sealed_end bigint;
   its_digest text := md5(work::text);
@@ -197,15 +232,26 @@ BEGIN
     WHERE NOT EXISTS (SELECT 1 FROM usage.escrow AS kept
       WHERE kept.budget_id = more.budget_id AND kept.window_id = more.window_id AND kept.node = its_node);
   END IF;
-  IF work -> 'asks' IS NOT NULL THEN
-    SELECT json_agg(given) INTO grants FROM (
-      SELECT usage.grant_v1(its_node, budget_id, window_id, at_ms, first_needs, all_need, rate) AS given FROM (
-        SELECT * FROM json_to_recordset(work -> 'asks') AS ask
-          (budget_id text, window_id text, at_ms bigint, first_needs bigint, all_need bigint, rate bigint)
-        ORDER BY budget_id COLLATE "C", window_id COLLATE "C" OFFSET 0) AS ordered) AS all_given WHERE given IS NOT NULL;
-  END IF;
   IF work -> 'shared' IS NOT NULL THEN
     PERFORM usage.move_shared(work -> 'shared');
+  END IF;
+  IF work -> 'suspended' IS NOT NULL THEN
+    -- One charge for one id of the provider, for ever: who brought the name first stands for the work.
+    WITH asked AS (
+      SELECT attempt_id, provider, work_id, tiers, key_id FROM json_populate_recordset(NULL::usage.reservations, work -> 'suspended')),
+    named AS (
+      INSERT INTO usage.things (provider, name, key_id, attempt_id) SELECT provider, work_id, key_id, attempt_id FROM asked
+      WHERE EXISTS (SELECT 1 FROM usage.reservations AS mine WHERE mine.attempt_id = asked.attempt_id AND mine.node = its_node)
+      ORDER BY provider, work_id ON CONFLICT DO NOTHING RETURNING attempt_id)
+    SELECT COALESCE(array_agg(attempt_id ORDER BY attempt_id), '{}') INTO firsts FROM named;
+    UPDATE usage.reservations AS kept SET work_id = asked.work_id, tiers = asked.tiers, node = NULL
+    FROM json_populate_recordset(NULL::usage.reservations, work -> 'suspended') AS asked
+    WHERE kept.attempt_id = asked.attempt_id AND asked.attempt_id = ANY(firsts);
+    PERFORM usage.hand_over(its_node, firsts);
+  END IF;
+  -- What is taken without asking, and what goes back, is there when more is given.
+  IF work -> 'asks' IS NOT NULL THEN
+    given := usage.grant_v1(its_node, work -> 'asks', work -> 'waiters');
   END IF;
 
   IF work -> 'keys' IS NOT NULL THEN
@@ -223,21 +269,6 @@ BEGIN
     SELECT provider, name, key_id, attempt_id FROM json_populate_recordset(NULL::usage.things, work -> 'things')
     ORDER BY provider, name ON CONFLICT DO NOTHING;
   END IF;
-  IF work -> 'suspended' IS NOT NULL THEN
-    -- One charge for one id of the provider, for ever: who brought the name first stands for the work.
-    WITH asked AS (
-      SELECT attempt_id, provider, work_id, tiers, key_id FROM json_populate_recordset(NULL::usage.reservations, work -> 'suspended')),
-    named AS (
-      INSERT INTO usage.things (provider, name, key_id, attempt_id) SELECT provider, work_id, key_id, attempt_id FROM asked
-      WHERE EXISTS (SELECT 1 FROM usage.reservations AS mine WHERE mine.attempt_id = asked.attempt_id AND mine.node = its_node)
-      ORDER BY provider, work_id ON CONFLICT DO NOTHING RETURNING attempt_id)
-    SELECT COALESCE(array_agg(attempt_id ORDER BY attempt_id), '{}') INTO firsts FROM named;
-    UPDATE usage.reservations AS kept SET work_id = asked.work_id, tiers = asked.tiers, node = NULL
-    FROM json_populate_recordset(NULL::usage.reservations, work -> 'suspended') AS asked
-    WHERE kept.attempt_id = asked.attempt_id AND asked.attempt_id = ANY(firsts);
-    PERFORM usage.hand_over(its_node, firsts);
-  END IF;
-
   IF work -> 'events' IS NOT NULL THEN
     INSERT INTO usage.late SELECT attempt_id FROM json_populate_recordset(NULL::usage.events, work -> 'events')
     WHERE attempt_id < sealed_end ORDER BY 1 ON CONFLICT DO NOTHING;
@@ -296,9 +327,9 @@ BEGIN
 
   -- However long it waited for others: it is seen now.
   UPDATE usage.nodes SET seen_at = clock_timestamp(), last_batch = batch, work_digest = its_digest,
-    answer = json_build_object('firsts', firsts, 'grants', COALESCE(grants, '[]')),
+    answer = json_build_object('firsts', firsts, 'grants', given -> 'grants', 'vain', given -> 'vain'),
     last_id = GREATEST(last_id, (work ->> 'lastId')::bigint) WHERE node = its_node;
-  RETURN json_build_object('firsts', firsts, 'grants', COALESCE(grants, '[]'), 'saw', saw, 'atMs', usage.now_ms(), 'names', known.names);
+  RETURN json_build_object('firsts', firsts, 'grants', given -> 'grants', 'vain', given -> 'vain', 'saw', saw, 'atMs', usage.now_ms(), 'names', known.names);
 END $$;
 
 -- What a node hears now and then: which windows others wait for, who is silent, and what all others have in the windows

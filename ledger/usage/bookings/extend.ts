@@ -10,7 +10,7 @@ export function bookExtend(ledger: Ledger, refusals: Refusals): Booker<"extend">
     if (!extension || !holder) throw new Error(`attempt ${attemptId} holds no reservation that could be extended`);
     const { keyId, model } = holder;
     if ("refusal" in extension) {
-      const refusal = refusalFor(ledger, extension.short) ?? extension.refusal;
+      const refusal = refusalFor(ledger, extension.needs) ?? extension.refusal;
       refusals.count(atMs, keyId, model, "capped", refusal.budget.id);
       return { type: "extended", extension: { refusal } };
     }

@@ -10,7 +10,7 @@ import type { Sqlite } from "../../sqlite.ts";
 import { askOpenMoves } from "../reassign.ts";
 import type { OpenMove } from "../reassign.ts";
 import { createReservationBook } from "../reservations.ts";
-import type { CapMode, ReservationBook, Short } from "../reservations.ts";
+import type { CapMode, Need, ReservationBook } from "../reservations.ts";
 import { createRollups, rebuildDaysIfZoneChanged } from "../rollups.ts";
 import type { Rollups } from "../rollups.ts";
 import { reservations, servedNames } from "../schema.ts";
@@ -40,24 +40,24 @@ export type Ledger = {
   /** Keys that have a row. */
   keyIds: Set<string>;
   /** On a node: for which of what it lacks the operation that is booked now is refused; undefined: it waits. */
-  givesUp?: (short: readonly Short[]) => Short | undefined;
+  givesUp?: (needs: readonly Need[]) => Need | undefined;
 };
 
 /** Whether a node refuses for what it lacks, and for which: throws FallsShort while others may still give some back. */
-export function refusalFor(ledger: Ledger, short: readonly Short[] | undefined): BudgetRefusal | undefined {
-  if (!short || !ledger.givesUp) return undefined;
-  const vain = ledger.givesUp(short);
-  if (!vain) throw new FallsShort(short);
+export function refusalFor(ledger: Ledger, needs: readonly Need[] | undefined): BudgetRefusal | undefined {
+  if (!needs || !ledger.givesUp) return undefined;
+  const vain = ledger.givesUp(needs);
+  if (!vain) throw new FallsShort(needs);
   return vain.refusal;
 }
 
 /** An attempt needs more than the node was granted: nothing of the operation is booked, until more is. */
 export class FallsShort extends Error {
   override readonly name = "FallsShort";
-  readonly short: readonly Short[];
-  constructor(short: readonly Short[]) {
+  readonly needs: readonly Need[];
+  constructor(needs: readonly Need[]) {
     super("more has to be granted first");
-    this.short = short;
+    this.needs = needs;
   }
 }
 

@@ -20,7 +20,7 @@ export function bookReserve(ledger: Ledger, refusals: Refusals): Booker<"reserve
       ledger.entries.hold(request, endpoint, tags);
       return { type: "decision", decision };
     }
-    const refusal = refusalFor(ledger, decision.short) ?? decision.refusal;
+    const refusal = refusalFor(ledger, decision.needs) ?? decision.refusal;
     refusals.count(atMs, keyId, model, refusal.reason, refusal.budget.id);
     return { type: "decision", decision: { admitted: false, refusal } };
   };

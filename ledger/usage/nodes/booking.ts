@@ -7,8 +7,9 @@ import { bookersOf } from "../bookings/index.ts";
 import { DONE, FallsShort } from "../bookings/ledger.ts";
 import { settleAsHeld } from "../bookings/settle-as-held.ts";
 import { AT } from "../event-columns.ts";
-import type { Part, Short } from "../reservations.ts";
+import type { Part } from "../reservations.ts";
 import { partName } from "./escrow.ts";
+import type { Waiting } from "./escrow.ts";
 import type { Outcome } from "../usage-event.ts";
 import type { Answer, Task } from "../wire.ts";
 import { openNodeLedger } from "./ledger.ts";
@@ -56,6 +57,8 @@ export type NodeBooking = {
 
 /** As long others are waited for, who are to give back what they do not need. */
 const RECALL_MS = 500;
+/** So many are asked for at once; what lies behind them needs no less, or waits. */
+const MOST_WAITERS = 64;
 /** No attempt is dated so far back. */
 const ID_LAG_MS = 5_000;
 
@@ -143,7 +146,7 @@ type Made = {
   readonly answers: Map<Asked, Answer>;
   readonly work: Work;
   /** What waits, and for which of its parts. */
-  readonly waiting: readonly { readonly asked: Asked; readonly short: readonly Short[] }[];
+  readonly waiting: readonly (Waiting & { readonly asked: Asked })[];
   readonly suspended: readonly { readonly asked: Asked; readonly attemptId: AttemptId }[];
 };
 
@@ -153,11 +156,11 @@ function decide(ledger: NodeLedger, all: readonly Asked[], over: Set<AttemptId>,
   ledger.rollups.clear();
   const bookers = bookersOf(ledger);
   const answers = new Map<Asked, Answer>();
-  const waiting: { asked: Asked; short: readonly Short[]; atMs: number }[] = [];
+  const waiting: (Waiting & { readonly asked: Asked })[] = [];
   const suspended: { asked: Asked; attemptId: AttemptId }[] = [];
   for (const asked of all) {
     const { task } = asked;
-    ledger.givesUp = (short) => short.find(({ part }) => isOver(asked, part, nowMs));
+    ledger.givesUp = (needs) => needs.find(({ part, refusal }) => refusal && isOver(asked, part, nowMs));
     try {
       const answer = apply(ledger, bookers, task, over);
       for (const id of idEndedBy(task)) over.add(id);
@@ -172,17 +175,16 @@ function decide(ledger: NodeLedger, all: readonly Asked[], over: Set<AttemptId>,
         continue;
       }
       const atMs = task.type === "reserve" ? attemptAtMs(task.request.attemptId) : nowMs;
-      waiting.push({ asked, short: error.short, atMs });
+      waiting.push({ asked, needs: error.needs, atMs });
     }
   }
   ledger.rollups.flush();
-  const needs = waiting.flatMap(({ short, atMs }) => short.map((one) => ({ ...one, atMs })));
-  const { escrow, asks } = ledger.escrow.work(nowMs, needs);
+  const { escrow, asks, waiters } = ledger.escrow.work(nowMs, waiting.slice(0, MOST_WAITERS));
   const work: Work = {
     ...ledger.entries.gathered(),
     ...ledger.others(),
     ...(escrow.length > 0 ? { escrow } : {}),
-    ...(asks.length > 0 ? { asks } : {}),
+    ...(asks.length > 0 ? { asks, waiters } : {}),
   };
   return { answers, work, waiting, suspended };
 }
@@ -224,18 +226,26 @@ export function asRow(one: StoredReservation): Parameters<typeof settleAsHeld>[1
 }
 
 /** What only the answer says: whose work stands for itself, and what waits in vain. */
-function finish(ledger: NodeLedger, made: Made, { firsts, grants }: Booked, nowMs: number): void {
-  const vain = new Set(grants.filter(({ fits }) => !fits).map(({ budgetId, windowId }) => `${budgetId}\n${windowId}`));
-  // Only the first that waits for a part was looked at; what needs no less does not fit either.
-  const first = new Map<string, bigint>();
-  for (const { asked, short } of made.waiting)
-    for (const { part, needNanoUsd } of short) {
+function finish(ledger: NodeLedger, made: Made, { firsts, grants, vain }: Booked, nowMs: number): void {
+  // Who needs no less than somebody who does not fit does not fit either.
+  const least = new Map<string, bigint>();
+  made.waiting.forEach(({ needs }, i) => {
+    const grant = grants[vain[i] ?? -1];
+    for (const { part, needNanoUsd } of needs) {
       const name = partName(part);
-      if (!first.has(name)) first.set(name, needNanoUsd);
-      const wait = asked.waits.get(name) ?? { sinceMs: nowMs, isVain: false };
-      wait.isVain = vain.has(name) && needNanoUsd >= (first.get(name) ?? 0n);
-      asked.waits.set(name, wait);
+      if (grant && name === `${grant.budgetId}\n${grant.windowId}` && needNanoUsd < (least.get(name) ?? Infinity))
+        least.set(name, needNanoUsd);
     }
+  });
+  made.waiting.forEach(({ asked, needs }, i) => {
+    for (const { part, needNanoUsd } of needs) {
+      const name = partName(part);
+      const isVain = needNanoUsd >= (least.get(name) ?? Infinity);
+      // Who was not asked for yet begins to wait when he is.
+      if (i < MOST_WAITERS || isVain)
+        asked.waits.set(name, { sinceMs: asked.waits.get(name)?.sinceMs ?? nowMs, isVain });
+    }
+  });
   correctFirsts(made, firsts);
   for (const attemptId of firsts) {
     const holds = ledger.book.heldBy(attemptId);

@@ -5,9 +5,9 @@ import type { Budget } from "../../budgets.ts";
 import type { NanoUsd } from "../../money.ts";
 import type { Window } from "../../windows.ts";
 import { isEnforced, surplusOf } from "../reservations.ts";
-import type { CapMode, Held, Part, Share, Short } from "../reservations.ts";
+import type { CapMode, Held, Need, Part, Share } from "../reservations.ts";
 import type { NodeMemory } from "./memory.ts";
-import type { Ask, Booked, Row } from "./work.ts";
+import type { Ask, Booked, Row, Work } from "./work.ts";
 
 export type NodeEscrow = {
   /** What is known of a window that comes into memory; undefined: it is not kept. */
@@ -25,8 +25,8 @@ export type NodeEscrow = {
    *  that have too little. */
   work(
     nowMs: number,
-    waiting: readonly (Short & { readonly atMs: number })[],
-  ): { readonly escrow: readonly Row[]; readonly asks: readonly Ask[] };
+    waiting: readonly Waiting[],
+  ): { readonly escrow: readonly Row[]; readonly asks: readonly Ask[]; readonly waiters: NonNullable<Work["waiters"]> };
   /** It is written, and answered. `looked`: the windows that were asked about. */
   committed(booked: Booked, looked: ReadonlySet<string>, nowMs: number): void;
   /** These holds are nobody's by now: the books have moved them. */
@@ -34,6 +34,9 @@ export type NodeEscrow = {
   /** Whether money lies here that others may wait for. */
   hasSurplus(): boolean;
 };
+
+/** What an attempt needs that waits, and its instant. */
+export type Waiting = { readonly needs: readonly Need[]; readonly atMs: number };
 
 type Figures = { settled: NanoUsd; held: NanoUsd; most: NanoUsd; granted: NanoUsd };
 
@@ -91,7 +94,7 @@ export function createNodeEscrow(
   isKept: (budget: Budget, window: Window) => boolean,
 ): NodeEscrow {
   const stored = new Map(memory.parts.map((part) => [`${part.budgetId}\n${part.windowId}`, part]));
-  const shares = new Map<string, { readonly windowId: string; readonly share: Share; part?: Part }>();
+  const shares: Shares = new Map();
   const kept = new Map<Part, Kept>();
   /** Parts that were granted more than they need. */
   const loose = new Set<Part>();
@@ -118,7 +121,8 @@ export function createNodeEscrow(
     const goesBack =
       !isGranted(part) || isOver || wanted.has(partName(part)) || nowMs - keptOf(part).usedMs > UNUSED_MS;
     if (spare < 0n || goesBack) share.grantedNanoUsd -= spare;
-    if (isOver) share.untilMs = Infinity;
+    // More is granted than there is: what becomes free is not the node's to use.
+    if (spare < 0n) share.untilMs = 0;
   };
 
   /** More is asked for before it runs out. */
@@ -132,8 +136,9 @@ export function createNodeEscrow(
     shareOf(budget, window) {
       if (!isKept(budget, window)) return undefined;
       const { settled = 0n, held = 0n, others = NO_SUMS } = stored.get(partName({ budget, window })) ?? {};
-      // What it was granted beyond that may have been another budget's amount, or raised: it goes back.
-      const share = { grantedNanoUsd: settled + held, untilMs: Infinity, others };
+      // What it was granted beyond that may have been another budget's amount, or raised: it goes back, and so does what
+      // becomes free, until more is granted.
+      const share = { grantedNanoUsd: settled + held, untilMs: 0, others };
       shares.set(partName({ budget, window }), { windowId: window.id, share });
       return share;
     },
@@ -141,13 +146,7 @@ export function createNodeEscrow(
     settledIn: (budget, window) => stored.get(partName({ budget, window }))?.settled ?? 0n,
 
     begin(spare, carried) {
-      for (const part of carried) {
-        const { held, most } = keptOf(part).written;
-        if (part.share && (part.reserved !== held || part.most !== most))
-          throw new Error(
-            `${partName(part).replace("\n", ", ")}: open attempts hold ${part.reserved}, its part ${held}`,
-          );
-      }
+      for (const part of carried) checkCarried(part, keptOf(part).written);
       touched().clear();
       for (const part of [...spare, ...carried]) {
         if (keptOf(part).written.granted > part.settled + part.reserved) loose.add(part);
@@ -162,26 +161,33 @@ export function createNodeEscrow(
     spent: (part, amount, nowMs) => keptOf(part).spend(amount, nowMs),
 
     work(nowMs, waiting) {
-      const needs = needsOf(waiting);
       const escrow: Row[] = [];
-      const asks = [...needs].map(([part, { atMs, first, all }]) =>
-        askFor(part, atMs, first, all, keptOf(part).rate(nowMs)),
-      );
+      const asked = new Map<Part, number>();
+      for (const { needs, atMs } of waiting) for (const { part } of needs) if (!asked.has(part)) asked.set(part, atMs);
       for (const part of new Set([...touched(), ...loose])) {
         const { written } = keptOf(part);
         balance(part, nowMs);
         const row = changeOf(part, written);
         if (row) escrow.push(row);
-        if (!needs.has(part) && isLow(part, nowMs)) asks.push(askFor(part, nowMs, 0n, 0n, keptOf(part).rate(nowMs)));
+        if (!asked.has(part) && isLow(part, nowMs)) asked.set(part, nowMs);
       }
-      return { escrow, asks };
+      const order = new Map([...asked.keys()].map((part, i) => [part, i]));
+      return {
+        escrow,
+        asks: [...asked].map(([part, atMs]) => askFor(part, atMs, keptOf(part).rate(nowMs))),
+        waiters: waiting.map(({ needs }) =>
+          needs.map(({ part, needNanoUsd }) => [order.get(part) ?? 0, needNanoUsd.toString()] as const),
+        ),
+      };
     },
 
     committed({ grants, saw }, looked, nowMs) {
       const changed = new Set([...touched(), ...loose]);
       for (const part of changed) Object.assign(keptOf(part).written, figuresOf(part));
       touched().clear();
-      for (const { budgetId, windowId, given, untilMs, ...sums } of grants) {
+      for (const grant of grants) {
+        if (!grant) continue;
+        const { budgetId, windowId, given, untilMs, ...sums } = grant;
         const { share, part } = shares.get(`${budgetId}\n${windowId}`) ?? {};
         if (!share || !part) continue;
         const one = keptOf(part);
@@ -189,7 +195,8 @@ export function createNodeEscrow(
         if (given === "0") one.emptyMs = nowMs;
         share.grantedNanoUsd += BigInt(given);
         one.written.granted += BigInt(given);
-        if (untilMs !== null) share.untilMs = Math.min(share.untilMs, untilMs);
+        // All that is granted by now is there: what was left over of before has gone back with the batch.
+        if (given !== "0") share.untilMs = untilMs ?? Infinity;
         share.others = sumsOf(sums.settled, sums.held, sums.most);
         changed.add(part);
       }
@@ -197,9 +204,7 @@ export function createNodeEscrow(
       if (!saw) return;
       wanted.clear();
       for (const [budgetId, windowId] of saw.wanted) wanted.add(`${budgetId}\n${windowId}`);
-      const others = new Map(saw.others.map(([budgetId, windowId, ...sums]) => [`${budgetId}\n${windowId}`, sums]));
-      for (const [name, { share, windowId }] of shares)
-        if (looked.has(windowId)) share.others = sumsOf(...(others.get(name) ?? ["0", "0", "0"]));
+      hearOthers(shares, saw, looked);
     },
 
     handedOver(holds) {
@@ -213,27 +218,22 @@ export function createNodeEscrow(
   };
 }
 
-/** What each part has to have free: for the first that waits, and for all. */
-function needsOf(
-  waiting: readonly (Short & { readonly atMs: number })[],
-): Map<Part, { readonly atMs: number; readonly first: NanoUsd; readonly all: NanoUsd }> {
-  const needs = new Map<Part, { readonly atMs: number; readonly first: NanoUsd; readonly all: NanoUsd }>();
-  for (const { part, needNanoUsd, atMs } of waiting) {
-    const known = needs.get(part) ?? { atMs, first: needNanoUsd, all: 0n };
-    needs.set(part, { ...known, all: known.all + needNanoUsd });
-  }
-  return needs;
+function checkCarried(part: Part, { held, most }: Figures): void {
+  if (part.share && (part.reserved !== held || part.most !== most))
+    throw new Error(`${partName(part).replace("\n", ", ")}: open attempts hold ${part.reserved}, its part ${held}`);
 }
 
-function askFor(part: Part, atMs: number, first: NanoUsd, all: NanoUsd, rate: NanoUsd): Ask {
-  return {
-    budget_id: part.budget.id,
-    window_id: part.window.id,
-    at_ms: atMs,
-    first_needs: first.toString(),
-    all_need: all.toString(),
-    rate: rate.toString(),
-  };
+function askFor({ budget, window }: Part, atMs: number, rate: NanoUsd): Ask {
+  return { budget_id: budget.id, window_id: window.id, at_ms: atMs, rate: rate.toString() };
+}
+
+type Shares = Map<string, { readonly windowId: string; readonly share: Share; part?: Part }>;
+
+/** What others have in the windows that were asked about: none where nothing was said. */
+function hearOthers(shares: Shares, { others }: NonNullable<Booked["saw"]>, looked: ReadonlySet<string>): void {
+  const heard = new Map(others.map(([budgetId, windowId, ...sums]) => [`${budgetId}\n${windowId}`, sums]));
+  for (const [name, { share, windowId }] of shares)
+    if (looked.has(windowId)) share.others = sumsOf(...(heard.get(name) ?? ["0", "0", "0"]));
 }
 
 /** What it was granted beyond its needs. */

@@ -31,6 +31,8 @@ export type Work = {
   /** The same for parts that are nobody's, or of a node that was given up. */
   readonly shared?: Rows;
   readonly asks?: readonly Ask[];
+  /** What those that wait need, each of which of the asks: all of it is given, or nothing. */
+  readonly waiters?: readonly (readonly (readonly [ask: number, need: string])[])[];
   /** Windows of which it wants to hear what others have in them. */
   readonly look?: readonly string[];
   /** No attempt below this one will be reserved any more. */
@@ -42,10 +44,7 @@ export type Ask = {
   readonly budget_id: string;
   readonly window_id: string;
   readonly at_ms: number;
-  /** What has to be free in the part, for the first attempt that waits, and for all of them; nano-USD as digits. */
-  readonly first_needs: string;
-  readonly all_need: string;
-  /** What it needs in a second. */
+  /** What it needs in a second, in nano-USD as digits: so much is given ahead, if there is. */
   readonly rate: string;
 };
 
@@ -60,8 +59,6 @@ type Grant = {
   readonly settled: string;
   readonly held: string;
   readonly most: string;
-  /** Whether the first that waits fits, once others give back what they do not need. */
-  readonly fits: boolean;
 };
 
 type Saw = {
@@ -82,7 +79,10 @@ type Saw = {
 export type Booked = {
   /** Attempts whose work nobody else stands for. */
   readonly firsts: readonly AttemptId[];
-  readonly grants: readonly Grant[];
+  /** In the order of the asks; null: there is no such budget any more. */
+  readonly grants: readonly (Grant | null)[];
+  /** Of each that waits: the ask in which it does not fit, whatever others gave back; null: it does. */
+  readonly vain: readonly (number | null)[];
   readonly saw: Saw | null;
   /** The time of the server. */
   readonly atMs: number;

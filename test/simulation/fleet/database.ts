@@ -33,7 +33,7 @@ type NodeRow = {
   since: number;
   lastBatch: number;
   digest: string;
-  answer: { firsts: number[]; grants: Booked["grants"] };
+  answer: { firsts: number[]; grants: Booked["grants"]; vain: Booked["vain"] };
 };
 type EventRow = { readonly id: number; readonly subject: Subject; readonly cost: bigint };
 type Kept = StoredReservation & { readonly tiers?: string };
@@ -61,6 +61,8 @@ export class FleetDatabase {
   isExact = false;
   readonly #excess = new Map<string, bigint>();
   readonly #ended = new Set<string>();
+  /** Windows of which more is granted than there is, since a change, or since a raise ended. */
+  readonly #over = new Map<string, number>();
   /** By node and part: what would really have fitted when it asked. */
   readonly asked = new Map<string, { readonly room: bigint; readonly atMs: number }[]>();
   readonly #now: () => number;
@@ -96,7 +98,7 @@ export class FleetDatabase {
       since: now,
       lastBatch: 0,
       digest: "",
-      answer: { firsts: [], grants: [] },
+      answer: { firsts: [], grants: [], vain: [] },
     });
     this.#freeSurplus(node);
     return { node, epoch, lastBefore };
@@ -141,9 +143,6 @@ export class FleetDatabase {
     this.#checkRaises(node, work);
     this.#noteDebts(work);
     for (const row of work.escrow ?? []) this.#move(row, node);
-    const grants = (work.asks ?? [])
-      .toSorted((a, b) => (`${a.budget_id}\n${a.window_id}` < `${b.budget_id}\n${b.window_id}` ? -1 : 1))
-      .flatMap((ask) => this.#grant(node, ask));
     for (const row of work.shared ?? []) {
       this.#move(row, Number(row["node"]));
       const [settled, held, granted] = ["settled_nano_usd", "held_nano_usd", "granted_nano_usd"].map((name) =>
@@ -153,6 +152,7 @@ export class FleetDatabase {
     }
     const firsts: number[] = [];
     for (const row of work.suspended ?? []) if (this.#suspend(node, row)) firsts.push(Number(row["attempt_id"]));
+    const { grants, vain } = this.#grant(node, work.asks ?? [], work.waiters ?? []);
     for (const row of work.events ?? []) this.#settle(node, row, work.requires ?? []);
     for (const row of work.servedNames ?? [])
       this.servedNames.set(
@@ -160,11 +160,13 @@ export class FleetDatabase {
         String(row["served_model"]),
       );
     if ((work.servedNames ?? []).length > 0) this.names += 1;
-    Object.assign(mine, { lastBatch: number, digest, answer: { firsts, grants } });
+    Object.assign(mine, { lastBatch: number, digest, answer: { firsts, grants, vain } });
     this.#checkCaps(work);
+    for (const budget of this.budgets)
+      for (const [name, sum] of this.#grantedOf(budget)) if (sum <= amountAt(budget, now)) this.#over.delete(name);
     this.check();
     const saw = work.look ? this.#look(node, work.look) : null;
-    return { firsts, grants, saw, atMs: now, names: this.names };
+    return { firsts, grants, vain, saw, atMs: now, names: this.names };
   }
 
   read(node: number, nowMs: number): NodeMemory {
@@ -241,6 +243,8 @@ export class FleetDatabase {
   /** What is used of a window beyond what the budget has by now, for it has less than before. */
   #noteExcess(budget: Budget): void {
     const now = this.#now();
+    for (const [name, granted] of this.#grantedOf(budget))
+      if (granted > amountAt(budget, now)) this.#over.set(name, now);
     for (const [name, used] of this.#usedOf(budget)) {
       const beyond = used - amountAt(budget, now);
       if (beyond > (this.#excess.get(name) ?? 0n)) this.#excess.set(name, beyond);
@@ -257,16 +261,24 @@ export class FleetDatabase {
         }
   }
 
-  /** Settled and held, by part's name without the node. */
-  #usedOf({ id }: Budget): Map<string, bigint> {
-    const used = new Map<string, bigint>();
+  /** By part's name without the node. */
+  #usedOf(budget: Budget): Map<string, bigint> {
+    return this.#sumOf(budget, ({ settled, held }) => settled + held);
+  }
+
+  #grantedOf(budget: Budget): Map<string, bigint> {
+    return this.#sumOf(budget, ({ granted }) => granted);
+  }
+
+  #sumOf({ id }: Budget, of: (part: Part) => bigint): Map<string, bigint> {
+    const sums = new Map<string, bigint>();
     for (const [name, part] of this.parts) {
       const [budgetId, windowId = ""] = name.split("\n");
       if (budgetId !== id) continue;
       const window = `${id}\n${windowId}`;
-      used.set(window, (used.get(window) ?? 0n) + part.settled + part.held);
+      sums.set(window, (sums.get(window) ?? 0n) + of(part));
     }
-    return used;
+    return sums;
   }
 
   /** After a batch with new attempts: no window is used beyond what its budget has. */
@@ -283,6 +295,9 @@ export class FleetDatabase {
         const amounts = [atMs, ...begins].map((ms) => amountAt(budget, ms));
         const amount = amounts.reduce((one, other) => (one > other ? one : other));
         const most = amount + (this.#excess.get(name) ?? 0n);
+        const overSince = this.#over.get(name);
+        if (overSince !== undefined && atMs >= overSince)
+          throw new Violation(`more of ${name.replace("\n", ", ")} is held, though less is left than was granted`);
         const used = this.#usedOf(budget).get(name) ?? 0n;
         if (used > most) throw new Violation(`${used} of ${name.replace("\n", ", ")} are used, it may come to ${most}`);
       }
@@ -427,49 +442,61 @@ export class FleetDatabase {
     this.reservations.set(id, { ...kept, expectedNanoUsd, holds });
   }
 
-  #grant(node: number, ask: Ask): Booked["grants"] {
-    const budget = this.budgets.find(({ id }) => id === ask.budget_id);
-    if (!budget) return [];
-    const [first, all, rate] = [BigInt(ask.first_needs), BigInt(ask.all_need), BigInt(ask.rate)];
-    const amount = amountAt(budget, ask.at_ms);
-    const ends = (budget.raises ?? []).filter((one) => one.createdAtMs <= ask.at_ms && ask.at_ms < one.untilMs);
-    const own = this.#part(ask.budget_id, ask.window_id, node);
-    const others = { settled: 0n, held: 0n, most: 0n };
-    let granted = 0n;
-    let isWanted = false;
-    for (const [name, part] of this.parts) {
-      if (!name.startsWith(`${ask.budget_id}\n${ask.window_id}\n`)) continue;
-      granted += part.granted;
-      if (part === own) continue;
-      others.settled += part.settled;
-      others.held += part.held;
-      others.most += part.most;
-      isWanted ||= part.wantedUntil > this.#now();
-    }
-    const free = amount - granted;
-    const spare = own.granted - own.settled - own.held;
-    const used = others.settled + others.held + own.settled + own.held;
-    const fits = amount - used >= first;
-    let given = 0n;
-    if (spare + free >= first) {
-      const live = BigInt([...this.nodes.values()].filter(({ state }) => state === "live").length || 1);
-      const share = isWanted ? 0n : free / (2n * live) < rate ? free / (2n * live) : rate;
-      const wanted = all - spare > share ? all - spare : share;
-      given = wanted < free ? wanted : free;
-      if (given < 0n) given = 0n;
-    }
-    own.granted += given;
-    if (given > 0n && granted + given > amount)
-      throw new Violation(`${granted + given} of ${budget.id} are granted, it has ${amount}`);
-    // An attempt of before the end of a raise, that is decided after it.
-    const beyond = granted + given - amountAt(budget, this.#now());
-    const window = `${ask.budget_id}\n${ask.window_id}`;
-    if (given > 0n && beyond > (this.#excess.get(window) ?? 0n)) this.#excess.set(window, beyond);
-    own.wantedUntil = fits && spare + given < first ? this.#now() + WANTED_MS : 0;
-    const name = `${node}\n${ask.budget_id}\n${ask.window_id}`;
-    this.asked.set(name, [...(this.asked.get(name) ?? []), { room: amount - used, atMs: this.#now() }]);
-    return [
-      {
+  #grant(node: number, asks: readonly Ask[], waiters: NonNullable<Work["waiters"]>): Pick<Booked, "grants" | "vain"> {
+    const now = this.#now();
+    const all = asks.map((ask) => {
+      const budget = this.budgets.find(({ id }) => id === ask.budget_id);
+      const own = this.#part(ask.budget_id, ask.window_id, node);
+      const others = { settled: 0n, held: 0n, most: 0n };
+      let granted = 0n;
+      let isWanted = false;
+      for (const [name, part] of this.parts) {
+        if (!name.startsWith(`${ask.budget_id}\n${ask.window_id}\n`)) continue;
+        granted += part.granted;
+        if (part === own) continue;
+        others.settled += part.settled;
+        others.held += part.held;
+        others.most += part.most;
+        isWanted ||= part.wantedUntil > now;
+      }
+      const amount = budget ? amountAt(budget, ask.at_ms) : 0n;
+      const spare = own.granted - own.settled - own.held;
+      const free = amount - granted;
+      const unused = amount - others.settled - others.held - own.settled - own.held;
+      const name = `${node}\n${ask.budget_id}\n${ask.window_id}`;
+      this.asked.set(name, [...(this.asked.get(name) ?? []), { room: unused, atMs: now }]);
+      return { ask, budget, own, others, granted, amount, spare, free, unused, isWanted, met: 0n, isLacking: false };
+    });
+    const vain = waiters.map((waiter) => {
+      const needs = waiter.map(([at, need]) => ({ at, one: all[at], need: BigInt(need) }));
+      const there = (one: (typeof all)[number] | undefined): bigint =>
+        one ? (one.free > 0n ? one.free : 0n) + one.spare - one.met : 0n;
+      const cannot = needs.find(({ one, need }) => need > (one?.unused ?? 0n))?.at ?? null;
+      if (needs.every(({ one, need }) => need <= there(one)))
+        for (const { one, need } of needs)
+          if (one) one.met += need;
+          else if (cannot === null)
+            for (const { one, need } of needs) if (one && need > there(one)) one.isLacking = true;
+      return cannot;
+    });
+    const live = BigInt([...this.nodes.values()].filter(({ state }) => state === "live").length || 1);
+    const grants = all.map(({ ask, budget, own, others, granted, amount, spare, free, isWanted, met, isLacking }) => {
+      if (!budget) return null;
+      const rate = BigInt(ask.rate);
+      const share = free / (2n * live) < rate ? free / (2n * live) : rate;
+      const wanted = (met > spare ? met - spare : 0n) + (isWanted || isLacking ? 0n : share);
+      const most = wanted < free ? wanted : free;
+      const given = most > 0n ? most : 0n;
+      own.granted += given;
+      own.wantedUntil = isLacking ? now + WANTED_MS : 0;
+      if (given > 0n && granted + given > amount)
+        throw new Violation(`${granted + given} of ${budget.id} are granted, it has ${amount}`);
+      // An attempt of before the end of a raise, that is decided after it.
+      const beyond = granted + given - amountAt(budget, now);
+      const window = `${ask.budget_id}\n${ask.window_id}`;
+      if (given > 0n && beyond > (this.#excess.get(window) ?? 0n)) this.#excess.set(window, beyond);
+      const ends = (budget.raises ?? []).filter((one) => one.createdAtMs <= ask.at_ms && ask.at_ms < one.untilMs);
+      return {
         budgetId: ask.budget_id,
         windowId: ask.window_id,
         given: given.toString(),
@@ -477,9 +504,9 @@ export class FleetDatabase {
         settled: others.settled.toString(),
         held: others.held.toString(),
         most: others.most.toString(),
-        fits,
-      },
-    ];
+      };
+    });
+    return { grants, vain };
   }
 
   #suspend(node: number, row: Row): boolean {
