@@ -112,18 +112,8 @@ export function createNodeEscrow(
   };
   const isGranted = ({ budget }: Part): boolean => budget.kind === "hard" && isEnforced(budget, mode);
 
-  /** What the part took beyond what it was given is granted; what it does not need goes back. */
-  const balance = (part: Part, nowMs: number): void => {
-    const { share } = part;
-    if (!share) return;
-    const spare = spareOf(part);
-    const isOver = nowMs >= share.untilMs;
-    const goesBack =
-      !isGranted(part) || isOver || wanted.has(partName(part)) || nowMs - keptOf(part).usedMs > UNUSED_MS;
-    if (spare < 0n || goesBack) share.grantedNanoUsd -= spare;
-    // More is granted than there is: what becomes free is not the node's to use.
-    if (spare < 0n) share.untilMs = 0;
-  };
+  const balance = (part: Part, nowMs: number): void =>
+    balancePart(part, nowMs, !isGranted(part) || wanted.has(partName(part)) || nowMs - keptOf(part).usedMs > UNUSED_MS);
 
   /** More is asked for before it runs out. */
   const isLow = (part: Part, nowMs: number): boolean => {
@@ -216,6 +206,16 @@ export function createNodeEscrow(
 
     hasSurplus: () => loose.size > 0,
   };
+}
+
+/** What the part took beyond what it was given is granted; what it does not need goes back. */
+function balancePart(part: Part, nowMs: number, goesBack: boolean): void {
+  const { share } = part;
+  if (!share) return;
+  const spare = spareOf(part);
+  if (spare < 0n || goesBack || nowMs >= share.untilMs) share.grantedNanoUsd -= spare;
+  // More is granted than there is: what becomes free is not the node's to use.
+  if (spare < 0n) share.untilMs = 0;
 }
 
 function checkCarried(part: Part, { held, most }: Figures): void {

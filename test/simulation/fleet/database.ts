@@ -472,11 +472,12 @@ export class FleetDatabase {
       const there = (one: (typeof all)[number] | undefined): bigint =>
         one ? (one.free > 0n ? one.free : 0n) + one.spare - one.met : 0n;
       const cannot = needs.find(({ one, need }) => need > (one?.unused ?? 0n))?.at ?? null;
-      if (needs.every(({ one, need }) => need <= there(one)))
-        for (const { one, need } of needs)
-          if (one) one.met += need;
-          else if (cannot === null)
-            for (const { one, need } of needs) if (one && need > there(one)) one.isLacking = true;
+      const isMet = needs.every(({ one, need }) => need <= there(one));
+      for (const { one, need } of needs) {
+        if (!one) continue;
+        if (isMet) one.met += need;
+        else if (cannot === null && need > there(one)) one.isLacking = true;
+      }
       return cannot;
     });
     const live = BigInt([...this.nodes.values()].filter(({ state }) => state === "live").length || 1);
