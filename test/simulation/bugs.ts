@@ -98,8 +98,8 @@ export const BUGS: readonly Bug[] = [
   {
     what: "a stream gets more without being asked what is left",
     file: "usage/reservations.ts",
-    is: "if (left < least) {",
-    becomes: "if (left < -1_000_000n) {",
+    is: "left < least ? { ...state",
+    becomes: "left < -1_000_000n ? { ...state",
   },
   {
     what: "an extension counts its own hold twice",
@@ -110,8 +110,8 @@ export const BUGS: readonly Bug[] = [
   {
     what: "an extension gives all that is wanted, not what is left",
     file: "usage/reservations.ts",
-    is: "} else if (left < held) held = left;",
-    becomes: "}",
+    is: "if (left >= least && left < held) held = left;",
+    becomes: "",
   },
   {
     what: "an extension is not held",

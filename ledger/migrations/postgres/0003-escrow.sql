@@ -120,9 +120,10 @@ BEGIN
       'untilMs', until, 'settled', sums.settled::text, 'held', sums.held::text, 'most', sums.most::text) END;
   END LOOP;
   FOR waiter IN SELECT * FROM json_array_elements(waiters) LOOP
-    SELECT MIN(at) FILTER (WHERE need > there[at + 1] - met[at + 1]), MIN(at) FILTER (WHERE need > unused[at + 1])
-    INTO lacks, cannot
-    FROM (SELECT (one ->> 0)::int AS at, (one ->> 1)::bigint AS need FROM json_array_elements(waiter) AS one) AS needs;
+    -- What the node was granted is its own, also where others have taken more than there was.
+    SELECT MIN(at), MIN(at) FILTER (WHERE need > unused[at + 1]) INTO lacks, cannot
+    FROM (SELECT (one ->> 0)::int AS at, (one ->> 1)::bigint AS need FROM json_array_elements(waiter) AS one) AS needs
+    WHERE need > there[at + 1] - met[at + 1];
     IF lacks IS NULL THEN
       FOR ask IN SELECT (one ->> 0)::int + 1 AS at, (one ->> 1)::bigint AS need FROM json_array_elements(waiter) AS one LOOP
         met[ask.at] := met[ask.at] + ask.need;
@@ -212,9 +213,12 @@ BEGIN
     PERFORM 1 FROM usage.reservations WHERE attempt_id IN (SELECT value::bigint FROM json_array_elements_text(work -> 'requires'))
     ORDER BY attempt_id FOR UPDATE;
     SELECT json_agg(wanted.id ORDER BY wanted.id) INTO missing
-    FROM (SELECT value::bigint AS id FROM json_array_elements_text(work -> 'requires')) AS wanted
+    FROM (SELECT value::bigint AS id, (work -> 'owners' ->> (ordinality - 1)::int)::bigint AS owner
+      FROM json_array_elements_text(work -> 'requires') WITH ORDINALITY) AS wanted
+    -- Still whose it was when the batch was decided: what it holds is in its owner's part.
     WHERE NOT EXISTS (SELECT 1 FROM usage.reservations AS there
-      WHERE there.attempt_id = wanted.id AND usage.may_settle(there.node, its_node));
+      WHERE there.attempt_id = wanted.id AND usage.may_settle(there.node, its_node)
+        AND COALESCE(there.node, 0) = COALESCE(wanted.owner, there.node, 0));
     IF missing IS NOT NULL THEN
       RAISE EXCEPTION 'gone' USING ERRCODE = 'KM003', DETAIL = missing::text;
     END IF;
@@ -445,9 +449,11 @@ BEGIN
     chosen := wanted;
   END IF;
   IF chosen IS NULL THEN
-    -- A number in which something is open waits for whoever left it, or for its end.
+    -- A number in which something is open waits for whoever left it, or for its end. Who was given up and is only late makes ids
+    -- of its number until it hears of that: for an hour nobody else has it.
     SELECT MIN(n) INTO chosen FROM generate_series(1, 255) AS n
-    WHERE NOT EXISTS (SELECT 1 FROM usage.nodes WHERE node = n AND state = 'live')
+    WHERE NOT EXISTS (SELECT 1 FROM usage.nodes WHERE node = n
+        AND (state = 'live' OR (state = 'fenced' AND clock_timestamp() - seen_at < interval '1 hour')))
       AND NOT EXISTS (SELECT 1 FROM usage.reservations WHERE node = n);
     IF chosen IS NULL THEN
       RETURN json_build_object('full', true);

@@ -163,7 +163,6 @@ function decide(ledger: NodeLedger, all: readonly Asked[], over: Set<AttemptId>,
     ledger.givesUp = (needs) => needs.find(({ part, refusal }) => refusal && isOver(asked, part, nowMs));
     try {
       const answer = apply(ledger, bookers, task, over);
-      for (const id of idEndedBy(task)) over.add(id);
       answers.set(asked, answer);
       if (task.type === "suspend") suspended.push({ asked, attemptId: task.attemptId });
       if (task.type === "reserve" && answer.type === "decision" && answer.decision.admitted)
@@ -193,14 +192,16 @@ function apply(
   ledger: NodeLedger,
   bookers: ReturnType<typeof bookersOf>,
   task: NodeTask | Orphan,
-  over: ReadonlySet<AttemptId>,
+  over: Set<AttemptId>,
 ): Answer {
   const [ended] = idEndedBy(task);
-  // Another node has booked it: once is enough.
-  if (ended !== undefined && over.has(ended)) return DONE;
+  if (ended !== undefined) {
+    // Another node has booked it, or this very batch does: once is enough. Whose an orphan was may hold it again.
+    if (over.has(ended) || (task.type === "orphan" && !ledger.foreign.has(ended))) return DONE;
+    over.add(ended);
+  }
   if (task.type === "orphan") {
-    // Whose it was has settled it, or holds it again.
-    if (ledger.foreign.has(task.row.attemptId)) settleAsHeld(ledger, asRow(task.row), task.outcome);
+    settleAsHeld(ledger, asRow(task.row), task.outcome);
     return DONE;
   }
   if (task.type === "reserve" && task.request.attemptId < ledger.sealedEnd)

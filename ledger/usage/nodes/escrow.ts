@@ -117,7 +117,7 @@ export function createNodeEscrow(
 
   /** More is asked for before it runs out. */
   const isLow = (part: Part, nowMs: number): boolean => {
-    if (!isGranted(part) || wanted.has(partName(part)) || nowMs - keptOf(part).emptyMs < EMPTY_MS) return false;
+    if (!isGranted(part) || nowMs - keptOf(part).emptyMs < EMPTY_MS) return false;
     const rate = keptOf(part).rate(nowMs);
     return rate > 0n && surplusOf(part, nowMs) < rate / 4n;
   };

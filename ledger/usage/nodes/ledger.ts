@@ -29,7 +29,7 @@ export type NodeLedger = Ledger & {
   /** Money of what was booked, in parts that are not this node's. */
   readonly correct: (budget: Budget, window: Window, node: number, settled: NanoUsd) => void;
   /** Of what was gathered: parts that are not this node's, and what has to be open still. */
-  others(): Pick<Work, "shared" | "requires">;
+  others(): Pick<Work, "shared" | "requires" | "owners">;
   /** Begins the next batch. */
   clear(): void;
 };
@@ -67,6 +67,7 @@ export function openNodeLedger(memory: NodeMemory, { calendar, capMode, tagsCoun
   const foreign = new Map<AttemptId, StoredReservation>();
   let shared: Row[] = [];
   let requires: AttemptId[] = [];
+  let owners: number[] = [];
   const correct: NodeLedger["correct"] = (budget, window, node, settled) => {
     if (isKept(budget, window)) shared.push(rowOf(budget.id, window.id, node, settled, 0n, 0n, settled));
   };
@@ -82,6 +83,7 @@ export function openNodeLedger(memory: NodeMemory, { calendar, capMode, tagsCoun
       if (cost > held) escrow.pay(book.part(budget, atMs), cost - held);
     }
     requires.push(one.attemptId);
+    owners.push(owner);
     foreign.delete(one.attemptId);
   };
   const entries = createNodeEntries((attemptId) => book.heldBy(attemptId));
@@ -110,11 +112,11 @@ export function openNodeLedger(memory: NodeMemory, { calendar, capMode, tagsCoun
     correct,
     others: () => ({
       ...(shared.length > 0 ? { shared } : {}),
-      ...(requires.length > 0 ? { requires } : {}),
+      ...(requires.length > 0 ? { requires, owners } : {}),
     }),
     clear() {
       entries.clear();
-      [shared, requires] = [[], []];
+      [shared, requires, owners] = [[], [], []];
     },
   };
 }

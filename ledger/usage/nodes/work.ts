@@ -16,6 +16,8 @@ export type Work = {
   readonly events?: Rows;
   /** Attempts that others may have settled: of work, or of a node that was given up. */
   readonly requires?: readonly AttemptId[];
+  /** Whose each of these was when it was decided; 0: nobody's. */
+  readonly owners?: readonly number[];
   readonly hours?: Rows;
   readonly days?: Rows;
   readonly keys?: Rows;

@@ -41,6 +41,7 @@ type Kept = StoredReservation & { readonly tiers?: string };
 const NOBODY = 0;
 const FENCE_MS = 15_000;
 const GAP_MS = 2_000;
+const REUSED_MS = 3_600_000;
 const WANTED_MS = 600;
 
 export class FleetDatabase {
@@ -86,8 +87,7 @@ export class FleetDatabase {
       lastBefore = { batch: own.lastBatch, firsts: own.answer.firsts };
     }
     for (let n = 1; node === undefined; n++)
-      if (this.nodes.get(n)?.state !== "live" && ![...this.reservations.values()].some((one) => one.node === n))
-        node = n;
+      if (this.#isFree(n) && ![...this.reservations.values()].some((one) => one.node === n)) node = n;
     const epoch = Math.max((this.nodes.get(node)?.epoch ?? 0) + 1, this.#now());
     const now = this.#now();
     this.nodes.set(node, {
@@ -102,6 +102,18 @@ export class FleetDatabase {
     });
     this.#freeSurplus(node);
     return { node, epoch, lastBefore };
+  }
+
+  #isFree(node: number): boolean {
+    const { state, seenAt = 0 } = this.nodes.get(node) ?? {};
+    return state !== "live" && !(state === "fenced" && this.#now() - seenAt < REUSED_MS);
+  }
+
+  /** As if one had committed without a gap for so long, and the other not at all. */
+  age(one: number, other: number, ms: number): void {
+    const [mine, theirs] = [this.nodes.get(one), this.nodes.get(other)];
+    if (mine) Object.assign(mine, { seenAt: this.#now(), since: mine.since - ms });
+    if (theirs) theirs.seenAt -= ms;
   }
 
   fence(by: number, epoch: number, other: number): void {
@@ -130,8 +142,9 @@ export class FleetDatabase {
     }
     if (number !== mine.lastBatch + 1) throw new Refusal("KM002", `batch ${number} after ${mine.lastBatch}`);
     if (version !== this.version) throw new Refusal("KM004", "stale");
-    const gone = (work.requires ?? []).filter((id) => {
+    const gone = (work.requires ?? []).filter((id, i) => {
       const there = this.reservations.get(id);
+      if (there && (there.node ?? NOBODY) !== work.owners?.[i]) return true;
       return !there || !this.#maySettle(node, there);
     });
     if (gone.length > 0) throw new Refusal("KM003", "gone", gone);
@@ -471,7 +484,7 @@ export class FleetDatabase {
       const needs = waiter.map(([at, need]) => ({ at, one: all[at], need: BigInt(need) }));
       const there = (one: (typeof all)[number] | undefined): bigint =>
         one ? (one.free > 0n ? one.free : 0n) + one.spare - one.met : 0n;
-      const cannot = needs.find(({ one, need }) => need > (one?.unused ?? 0n))?.at ?? null;
+      const cannot = needs.find(({ one, need }) => need > there(one) && need > (one?.unused ?? 0n))?.at ?? null;
       const isMet = needs.every(({ one, need }) => need <= there(one));
       for (const { one, need } of needs) {
         if (!one) continue;

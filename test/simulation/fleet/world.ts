@@ -2,7 +2,7 @@
 // which answer gets lost or comes late, who is cut off, who dies, and what is changed meanwhile. The provider's journal is
 // the truth: what went out is booked, once, and what a cap allows.
 import type { Budget, Freeze } from "../../../ledger/budgets.ts";
-import { attemptAtMs, createAttemptIds } from "../../../ledger/ids.ts";
+import { createAttemptIds } from "../../../ledger/ids.ts";
 import { eventRow } from "../../../ledger/usage/event-columns.ts";
 import { createNodeBooking } from "../../../ledger/usage/nodes/booking.ts";
 import type { Asked, NodeBooking, NodeStore, NodeTask, Orphan } from "../../../ledger/usage/nodes/booking.ts";
@@ -97,8 +97,8 @@ export class FleetWorld {
     else if (dice < 0.8) this.#change();
     else if (dice < 0.81) this.#cutOff();
     else if (dice < 0.813) this.#die();
-    else if (dice < 0.815) this.#fence();
-    else if (dice < 0.817) this.#bookOrphans();
+    else if (dice < 0.82) this.#giveUp();
+    else if (dice < 0.824) this.#bookOrphans();
     else this.#tick();
     await this.#settled();
   }
@@ -399,6 +399,8 @@ export class FleetWorld {
     const workId = `work_${this.#whole(4) === 0 ? "shared" : (this.#made += 1)}`;
     const task = { type: "suspend", attemptId: attempt.id, workId, tiers: [], proven: undefined } as const;
     this.#put(attempt.owner, task, (answer) => {
+      // Whoever gave its node up has booked it.
+      if (answer.type !== "suspended" && attempt.owner.numbers.length > 1) return void (attempt.state = "open");
       if (answer.type !== "suspended") throw new Violation(`suspending ${attempt.id}: ${JSON.stringify(answer)}`);
       same(
         answer.isFirst,
@@ -481,6 +483,15 @@ export class FleetWorld {
       for (const other of this.database.nodes.keys()) this.database.fence(lease.node, lease.epoch, other);
   }
 
+  /** Somebody is taken for dead who is only late; or long after that. */
+  #giveUp(): void {
+    const [one, other] = [this.#some(this.#processes), this.#some(this.#processes)];
+    if (one === other) return;
+    this.database.age(one.lease.node, other.lease.node, this.#next() < 0.3 ? ORPHAN_MS + 1_000 : 20_000);
+    this.database.fence(one.lease.node, one.lease.epoch, other.lease.node);
+    if (this.#next() < 0.5) this.#bookOrphans();
+  }
+
   #bookOrphans(): void {
     for (const row of this.database.orphans(ORPHAN_MS)) {
       // All of them see it.
@@ -529,11 +540,4 @@ export class FleetWorld {
   #some<T>(list: readonly T[]): T {
     return list[this.#whole(list.length)] as T;
   }
-
-  /** For whoever looks at a world that went wrong. */
-  get nowMs(): number {
-    return this.#now;
-  }
 }
-
-export { attemptAtMs };
