@@ -12,12 +12,6 @@ export const FLEET_BUGS: readonly Bug[] = [
     becomes: "continue;",
   },
   {
-    what: "work that stands for itself is not heard of when the node was given up",
-    file: `${NODES}/booking.ts`,
-    is: "correctFirsts(made, doubt.firsts);",
-    becomes: "",
-  },
-  {
     what: "what another node has booked is booked again",
     file: `${NODES}/booking.ts`,
     is: "if (over.has(ended) || (task",
@@ -28,12 +22,6 @@ export const FLEET_BUGS: readonly Bug[] = [
     file: `${NODES}/booking.ts`,
     is: "over.add(ended);",
     becomes: "",
-  },
-  {
-    what: "what another node holds is asked for, for ever",
-    file: `${NODES}/booking.ts`,
-    is: "return new Set([...over, ...others]);",
-    becomes: "return new Set(over);",
   },
   {
     what: "attempts that are not open here are not looked for",
@@ -201,12 +189,6 @@ export const FLEET_BUGS: readonly Bug[] = [
     file: `${NODES}/ledger.ts`,
     is: "requires.push(one.attemptId);\n    owners.push(owner);",
     becomes: "",
-  },
-  {
-    what: "more is paid for work than there is to spare",
-    file: `${NODES}/escrow.ts`,
-    is: "share.grantedNanoUsd -= spare < amount ? spare : amount;",
-    becomes: "share.grantedNanoUsd -= amount + 1n;",
   },
   {
     what: "what an attempt holds is worked out anew when memory is read",

@@ -237,7 +237,7 @@ export class FleetWorld {
           await gate();
           try {
             const booked = this.database.book(lease.node, lease.epoch, lease.batches + 1, version, work);
-            if (!this.#isCalm && !this.#isPrompt && this.#next() < 0.05) continue;
+            if (!this.#isCalm && !this.#isPrompt && this.#next() < 0.1) continue;
             await gate();
             lease.batches += 1;
             process.heardAt = this.#now;
@@ -396,7 +396,7 @@ export class FleetWorld {
     if (open.length === 0) return;
     const attempt = this.#some(open);
     attempt.state = "ending";
-    const workId = `work_${this.#whole(4) === 0 ? "shared" : (this.#made += 1)}`;
+    const workId = `work_${this.#whole(2) === 0 ? "shared" : (this.#made += 1)}`;
     const task = { type: "suspend", attemptId: attempt.id, workId, tiers: [], proven: undefined } as const;
     this.#put(attempt.owner, task, (answer) => {
       // Whoever gave its node up has booked it.
@@ -485,7 +485,11 @@ export class FleetWorld {
 
   /** Somebody is taken for dead who is only late; or long after that. */
   #giveUp(): void {
-    const [one, other] = [this.#some(this.#processes), this.#some(this.#processes)];
+    const waiting = this.#processes.filter(({ isBusy }) => isBusy);
+    const [one, other] = [
+      this.#some(this.#processes),
+      this.#some(waiting.length > 0 && this.#next() < 0.5 ? waiting : this.#processes),
+    ];
     if (one === other) return;
     this.database.age(one.lease.node, other.lease.node, this.#next() < 0.3 ? ORPHAN_MS + 1_000 : 20_000);
     this.database.fence(one.lease.node, one.lease.epoch, other.lease.node);
