@@ -61,7 +61,9 @@ export async function startAlerts(): Promise<{ stop(): Promise<void>; log: Log }
   const open = noteOpenNetwork(config);
   if (open !== undefined) log.warn(open);
   const guard = metricsGuard(config, (message) => log.warn(message));
-  const notices = await openToWrite(placeOf(config), "notices");
+  const notices = await openToWrite(placeOf(config), "notices", undefined, (who) => {
+    log.info({ leader: who }, "standing by: another alerts program leads");
+  });
   const books = openOtherBooks(placeOf(config));
   const grouping = readGrouping();
   const alertmanager = createAlertmanagerApi(config.alertmanagerUrls, grouping.groupBy);

@@ -20,7 +20,8 @@ export async function openBooks(
   const place = placeOf(config);
   if (waitMs === 0 && !(await hasUsage(place))) throw noBooks(`${config.dataDir}/usage.db`);
   // First of all whether a collector has them: it may be of another release, and can do all the same what is asked.
-  const billing = await openToWrite(place, "billing");
+  const standBy = (who: string): void => log.info({ leader: who }, "standing by: another collector leads");
+  const billing = await openToWrite(place, "billing", undefined, waitMs > 0 ? standBy : undefined);
   try {
     const usage = await waitForUsage(config, waitMs, log);
     return {

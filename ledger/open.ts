@@ -1,5 +1,6 @@
 // How programs come to the books: each opens what it reads, and the one that it writes. Errors are sentences for
 // whoever runs Keymeter.
+import { hostname } from "node:os";
 import { join } from "node:path";
 import type { BillingBooks, BookName, Books, NoticesBooks, UsageBooks } from "./books.ts";
 import { hasApplied, lockForWriting, openForReading, openForWriting } from "./sqlite.ts";
@@ -24,13 +25,14 @@ export function openNotices(place: string): Promise<NoticesBooks | undefined> {
 }
 
 /** Opens a book for its one writer, and makes it when it is missing. Rejects with LedgerInUse when another process has
- *  it. */
+ *  it; in a database it waits until that has it no more, where `onWait` is given, which hears who it is. */
 export async function openToWrite<Name extends Exclude<BookName, "usage">>(
   place: string,
   name: Name,
   durability: Durability = "power",
+  onWait?: (who: string) => void,
 ): Promise<Books<Name>> {
-  if (isPostgresUrl(place)) return openPostgres(place, name, false);
+  if (isPostgresUrl(place)) return openPostgres(place, name, { onWait });
   const path = pathOf(place, name);
   const lock = lockForWriting(path);
   try {
@@ -45,16 +47,36 @@ export async function openToWrite<Name extends Exclude<BookName, "usage">>(
 }
 
 async function openToRead<Name extends BookName>(place: string, name: Name): Promise<Books<Name> | undefined> {
-  if (isPostgresUrl(place)) return openPostgres(place, name, true);
+  if (isPostgresUrl(place)) return openPostgres(place, name);
   const reading = openForReading(pathOf(place, name));
   return reading && sqliteBooks<Name>(reading);
 }
 
 /** What Postgres takes is loaded where the books are there. */
-async function openPostgres<Name extends BookName>(url: string, name: Name, isReadOnly: boolean): Promise<Books<Name>> {
-  const [{ openPool }, { postgresBooks }] = await Promise.all([import("./postgres.ts"), import("./postgres-books.ts")]);
+async function openPostgres<Name extends BookName>(
+  url: string,
+  name: Name,
+  writing?: { readonly onWait: ((who: string) => void) | undefined },
+): Promise<Books<Name>> {
+  const [{ openPool }, { postgresBooks }, { lead }] = await Promise.all([
+    import("./postgres.ts"),
+    import("./postgres-books.ts"),
+    import("./leader.ts"),
+  ]);
   const { pool, release } = await openPool(url);
-  return postgresBooks(pool, name, { isReadOnly, closed: release });
+  if (!writing) return postgresBooks(pool, name, { isReadOnly: true, closed: release });
+  try {
+    const leader = await lead(
+      pool,
+      name,
+      `the writer of ${name} on ${hostname()}, process ${process.pid}`,
+      writing.onWait,
+    );
+    return postgresBooks(pool, name, { isReadOnly: false, leader, closed: release });
+  } catch (error) {
+    await release();
+    throw error;
+  }
 }
 
 function isPostgresUrl(place: string): boolean {

@@ -4,25 +4,35 @@ import { LedgerError } from "./books.ts";
 import type { BookName, Books } from "./books.ts";
 import { bind, unbind } from "./engine.ts";
 import type { Engine } from "./engine.ts";
+import type { Leader } from "./leader.ts";
 import { runOn } from "./postgres.ts";
 import type { Client, Pool } from "./postgres.ts";
 
-/** Makes a handle. `isReadOnly`: changes are refused. `closed` is called when it is. */
+/** Makes a handle. `isReadOnly`: changes are refused. `leader`: who may make them. `closed` is called when it is. */
 export function postgresBooks<Name extends BookName>(
   pool: Pool,
   name: Name,
-  { isReadOnly, closed }: { readonly isReadOnly: boolean; readonly closed: () => Promise<void> },
+  {
+    isReadOnly,
+    leader,
+    closed,
+  }: { readonly isReadOnly: boolean; readonly leader?: Leader; readonly closed: () => Promise<void> },
 ): Books<Name> {
   let last: Promise<unknown> = Promise.resolve();
   const books = {
     transaction(change) {
       if (isReadOnly) return Promise.reject(new LedgerError(`the ${name} book is open for reading only`));
-      const made = last.then(() => within(pool, "BEGIN", (client) => makeChange(client, name, change)));
+      const make = async (client: Client): Promise<Awaited<ReturnType<typeof change>>> => {
+        await leader?.check(client);
+        return makeChange(client, name, change) as Promise<Awaited<ReturnType<typeof change>>>;
+      };
+      const made = last.then(() => within(pool, "BEGIN", make));
       last = made.catch(() => undefined);
       return made;
     },
     async close() {
       await last;
+      await leader?.release();
       await closed();
     },
   } as Books<Name>;

@@ -226,6 +226,16 @@ export async function readSealedUntil(books: UsageBooks): Promise<string | undef
   return end === 0 ? undefined : dayOf({ firstAttemptId: end - IDS_PER_DAY });
 }
 
+/** The digest of a day, read from books piece by piece: others get a turn in between. */
+export function digestBy(books: UsageBooks, first: AttemptId): Promise<Seal> {
+  return finish(books, digestDay(first));
+}
+
+/** The first attempt id after the day that begins with this one. */
+export function endOfDay(first: AttemptId): AttemptId {
+  return first + IDS_PER_DAY;
+}
+
 async function finish(books: UsageBooks, digest: ReturnType<typeof digestDay>): Promise<Seal> {
   let step = digest.next([]);
   while (!step.done) {

@@ -503,3 +503,22 @@ BEGIN
   PERFORM usage.free_surplus(its_node);
   RETURN true;
 END $$;
+
+-- One of several programs of a kind does its work; the others stand by. Who has not been heard of for 15 s, by this server's
+-- clock, is followed by another, under a higher epoch.
+CREATE TABLE usage.leaders (
+  role usage.words PRIMARY KEY,
+  holder usage.words NOT NULL,
+  -- Of whom, for people.
+  name usage.words NOT NULL,
+  epoch bigint NOT NULL,
+  seen_at timestamptz NOT NULL
+);
+-- Leads, goes on leading, or says who does. Returns the epoch of the holder; null: another one leads.
+CREATE FUNCTION usage.lead_v1(its_role text, its_holder text, its_name text) RETURNS bigint LANGUAGE sql AS $$
+  INSERT INTO usage.leaders AS kept VALUES (its_role, its_holder, its_name, usage.now_ms(), clock_timestamp())
+  ON CONFLICT (role) DO UPDATE SET seen_at = clock_timestamp(), holder = excluded.holder, name = excluded.name,
+    epoch = CASE WHEN kept.holder = excluded.holder THEN kept.epoch ELSE GREATEST(kept.epoch + 1, excluded.epoch) END
+  WHERE kept.holder = excluded.holder OR clock_timestamp() - kept.seen_at > interval '15 seconds'
+  RETURNING epoch
+$$;

@@ -105,7 +105,7 @@ function createNodeAppender(
     for (const silent of saw?.silent ?? []) void node.fence(silent).catch(() => undefined);
   });
   const { put, alone } = batches;
-  const duties = startDuties(pool, settings, put, () => node);
+  const duties = startDuties(pool, settings, reading, put, () => node);
 
   const makeChange = async (operation: Extract<Operation, { type: "change" }>): Promise<Answer> => {
     for (;;) {

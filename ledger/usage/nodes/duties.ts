@@ -1,18 +1,24 @@
 // What a node does beside requests.
+import { randomUUID } from "node:crypto";
 import { answerWith } from "../../asking.ts";
+import type { UsageBooks } from "../../books.ts";
 import { runOn } from "../../postgres.ts";
 import type { Pool } from "../../postgres.ts";
 import type { NodeTask, Orphan } from "./booking.ts";
 import { askReservations } from "./memory.ts";
 import type { Node } from "./node.ts";
+import { sealDay } from "./seal.ts";
 
 const LOOK_FOR_ORPHANS_MS = 10_000;
 const NOTE_HOUR_MS = 60_000;
+/** What is sealed at once, when there is more to do. */
+const MOST_SEALS = 40;
 
 /** `orphanSeconds` Infinity: a command, which has none. Notes the hours in which the meter runs, and what nodes left that did not come back. */
 export function startDuties(
   pool: Pool,
-  { orphanSeconds, now }: { readonly orphanSeconds: number; readonly now: () => number },
+  { name, orphanSeconds, now }: { readonly name: string; readonly orphanSeconds: number; readonly now: () => number },
+  books: UsageBooks,
   put: (task: NodeTask | Orphan) => Promise<unknown>,
   node: () => Node,
 ): NodeJS.Timeout[] {
@@ -30,9 +36,20 @@ export function startDuties(
     for (const row of orphans) void put({ type: "orphan", row, outcome: "crash" });
   };
   if (orphanSeconds === Infinity) return [];
-  noteHour();
+  const holder = randomUUID();
+  const sealDays = async (): Promise<void> => {
+    const [leads] = await runOn(pool, "SELECT lead_v1('sealer', ?, ?)", [holder, name]);
+    if (leads?.[0] === null) return;
+    for (let i = 0; i < MOST_SEALS && (await sealDay(pool, books, now())); i++);
+  };
+  const lookAtClock = (): void => {
+    noteHour();
+    // Days that cannot be sealed now are sealed later: `verify` says until when they are.
+    void sealDays().catch(() => undefined);
+  };
+  lookAtClock();
   return [
-    setInterval(noteHour, NOTE_HOUR_MS).unref(),
+    setInterval(lookAtClock, NOTE_HOUR_MS).unref(),
     setInterval(() => void bookOrphans().catch(() => undefined), LOOK_FOR_ORPHANS_MS).unref(),
   ];
 }
