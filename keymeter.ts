@@ -28,7 +28,7 @@ const USAGE = `keymeter VERB ...
   prices                     what a model costs, and where the price comes from
   doctor                     what is set up, what works, and how to mend what does not; \`doctor slack\` sends a test message
   backup                     books and secrets into a folder, while everything runs
-  ledger                     books in Postgres: migrate makes them, or brings them up to date
+  ledger                     books in Postgres: migrate makes them or brings them up to date; move copies books there and back
   verify                     do sums fold, do costs recompute, are audit, sealed days and register whole
   demo                       all of it with a demo provider, on a data folder of its own
 

@@ -19,9 +19,10 @@ import { readAllEvents, temporaryFolder } from "../start-proxy.ts";
 
 const PARALLEL = IS_CI ? 2_000 : 300;
 const ROUNDS = IS_CI ? 200 : 4;
-/** A lost node is given up after 15 s, and what it left open is booked after 20. */
+/** A lost node is given up after 15 s, and what it left open is booked after 20; where one comes back, later. */
 const ORPHAN_SECONDS = 20;
 const STOPPED_MS = IS_CI ? 40_000 : 2_000;
+const BACK_SECONDS = 60;
 const LOAD_MS = IS_CI ? 300 : 200;
 
 type Running = { readonly child: ChildProcess; readonly url: string };
@@ -51,10 +52,13 @@ describe.skipIf(!hasPostgres)("three proxies", () => {
     provider.script = answerSlowly;
   });
 
-  const start = (kill?: { readonly point: string; readonly nth: number }): Promise<Running> =>
+  const start = (
+    kill?: { readonly point: string; readonly nth: number },
+    orphanSeconds = ORPHAN_SECONDS,
+  ): Promise<Running> =>
     forkProxy(provider.url, folder, kill, {
       KEYMETER_LEDGER_URL: url,
-      KEYMETER_ORPHAN_SECONDS: String(ORPHAN_SECONDS),
+      KEYMETER_ORPHAN_SECONDS: String(orphanSeconds),
       KEYMETER_DRAIN_SECONDS: "5",
     });
   const stop = async ({ child }: Running): Promise<void> => {
@@ -160,6 +164,8 @@ describe.skipIf(!hasPostgres)("three proxies", () => {
       return saw;
     });
     await expect.poll(() => refused, { timeout: 60_000 }).toBe(PARALLEL - 7);
+    await expect.poll(() => provider.journal.length - before).toBe(7);
+    await sleep(300);
     expect(provider.journal.length - before).toBe(7);
     letGo();
     const saw = await Promise.all(answers);
@@ -174,7 +180,8 @@ describe.skipIf(!hasPostgres)("three proxies", () => {
     "lose nothing when one is killed, one stands still, and Postgres is started again",
     { timeout: 300_000 },
     async () => {
-      const [one, killed, stopped] = await Promise.all([start(), start(), start()]);
+      const back = (): Promise<Running> => start(undefined, BACK_SECONDS);
+      const [one, killed, stopped] = await Promise.all([back(), back(), back()]);
       await setBudget("all", "strict", 10n ** 15n);
       const before = provider.journal.length;
       const saw: Saw[] = [];

@@ -41,7 +41,7 @@ import { readLimits } from "../../ledger/usage/limits.ts";
 import * as meterHours from "../../ledger/usage/meter-hours.ts";
 import * as meteredHours from "../../ledger/usage/metered-hours.ts";
 import { readLastEvents, readOutcomes, readSpeeds } from "../../ledger/usage/outcomes.ts";
-import { readPendingWork } from "../../ledger/usage/pending-work.ts";
+import { findPendingWork, readPendingWork } from "../../ledger/usage/pending-work.ts";
 import { planReassignment } from "../../ledger/usage/reassign-plan.ts";
 import { readReassignDifferences, stepsOf } from "../../ledger/usage/reassign.ts";
 import { readRefused } from "../../ledger/usage/refused.ts";
@@ -156,6 +156,10 @@ const READERS: { readonly [name: string]: (all: All, keyId: string) => Promise<u
   readFoldDifferences: ({ usage }) => readFoldDifferences(usage),
   readRegisterDifferences: ({ usage }) => readRegisterDifferences(usage),
   readPendingWork: ({ usage }) => readPendingWork(usage),
+  findPendingWork: async ({ usage }) => {
+    const [work] = await readPendingWork(usage);
+    return work && findPendingWork(usage, work.provider, work.workId);
+  },
   planReassignment: ({ usage }, keyId) =>
     planReassignment(
       usage,

@@ -255,7 +255,7 @@ describe.skipIf(!hasPostgres)("books in Postgres", () => {
   };
 
   it("one sentence for each database that is not what it has to be", async () => {
-    expect(await refused(await server.database("empty"))).toContain("Its schema has to be brought up to date first");
+    expect(await refused(await server.database("empty"))).toContain("Run `keymeter ledger migrate` first");
     expect(await refused(url.replace(/\/books$/, "/nowhere"))).toContain("there is no such database");
     expect(await refused(url.replace("keymeter@", "nobody:secret@"))).toMatch(
       /nobody:\*\*\*@.*role "nobody" does not exist/,
