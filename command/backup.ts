@@ -23,7 +23,11 @@ export async function run(args: string[]): Promise<void> {
   const { positionals } = parseArgs({ args, allowPositionals: true, options: {} });
   const [folder, ...more] = positionals;
   if (folder === undefined || more.length > 0) throw new UsageError(USAGE);
-  const { dataDir } = loadCommandConfig();
+  const { dataDir, ledgerUrl } = loadCommandConfig();
+  if (ledgerUrl)
+    throw new LedgerError(
+      "the books are in Postgres: back them up with pg_dump (docs/fleet.md), and keep the pepper beside them",
+    );
   if (!existsSync(join(dataDir, "usage.db")))
     throw new LedgerError(`${resolve(dataDir)} has no books; name the data folder with KEYMETER_DATA_DIR`);
   if (existsSync(folder) && (!statSync(folder).isDirectory() || readdirSync(folder).length > 0))

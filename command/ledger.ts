@@ -3,9 +3,9 @@ import { join } from "node:path";
 import { parseArgs } from "node:util";
 import { LedgerError } from "../ledger/books.ts";
 import type { BookName, UsageBooks } from "../ledger/books.ts";
-import { compareMoved, copyToFolder, copyToPostgres } from "../ledger/move.ts";
+import { compareMoved, copyToFolder, copyToPostgres, runningOn } from "../ledger/move.ts";
 import { lockForWriting, openUsage } from "../ledger/open.ts";
-import { migratePostgres, poolOf, runOn, shownUrl } from "../ledger/postgres.ts";
+import { migratePostgres, shownUrl } from "../ledger/postgres.ts";
 import { openWriter } from "../ledger/usage/writer.ts";
 import type { SharedConfig } from "../service/config.ts";
 import { loadCommandConfig } from "./config.ts";
@@ -75,23 +75,10 @@ async function moveToPostgres(
 }
 
 async function moveToFolder(config: SharedConfig, to: string): Promise<ReadonlyMap<string, number>> {
-  const url = urlOf(config);
-  const pool = poolOf(url);
-  try {
-    const running = await runOn(
-      pool,
-      `SELECT name FROM usage.nodes WHERE state = 'live' AND clock_timestamp() - seen_at < interval '15 seconds'
-      UNION SELECT name FROM usage.leaders WHERE clock_timestamp() - seen_at < interval '15 seconds' ORDER BY 1`,
-      [],
-    );
-    if (running.length > 0)
-      throw new LedgerError(
-        `the database is in use: ${running.map(([name]) => String(name)).join("; ")}. Stop all of them first.`,
-      );
-  } finally {
-    await pool.end();
-  }
-  return copyToFolder(url, to);
+  const running = await runningOn(urlOf(config));
+  if (running.length > 0)
+    throw new LedgerError(`the database is in use: ${running.join("; ")}. Stop all of them first.`);
+  return copyToFolder(urlOf(config), to);
 }
 
 async function withBooks<T>(place: string, read: (books: UsageBooks) => Promise<T>): Promise<T> {

@@ -177,6 +177,22 @@ export async function copyToFolder(url: string, dataDir: string): Promise<Readon
   }
 }
 
+/** Programs that were heard of on a database in the last 15 seconds. */
+export async function runningOn(url: string): Promise<string[]> {
+  const { pool, release } = await openPool(url);
+  try {
+    const rows = await runOn(
+      pool,
+      `SELECT name FROM usage.nodes WHERE state = 'live' AND clock_timestamp() - seen_at < interval '15 seconds'
+      UNION SELECT name FROM usage.leaders WHERE clock_timestamp() - seen_at < interval '15 seconds' ORDER BY 1`,
+      [],
+    );
+    return rows.map(([name]) => String(name));
+  } finally {
+    await release();
+  }
+}
+
 async function copyBack(from: Client, to: Sqlite, table: string): Promise<number> {
   const columns = columnsOf(to, table);
   // What a new file begins with is the old one's.

@@ -130,6 +130,7 @@ describe("compose.yaml", () => {
     command?: string[];
     environment?: { [name: string]: string };
     read_only?: boolean;
+    profiles?: string[];
   };
   const compose = parse(read("compose.yaml"), { merge: true }) as {
     services: { [name: string]: Service };
@@ -160,8 +161,19 @@ describe("compose.yaml", () => {
       "alerts",
       "collector",
       "grafana",
+      "migrate",
+      "postgres",
       "prometheus",
       "proxy",
+      "proxy-2",
+      "proxy-3",
+    ]);
+    // Who wants one proxy starts neither a second one nor a Postgres.
+    expect(services.filter(([, { profiles }]) => profiles?.join() === "fleet").map(([name]) => name)).toEqual([
+      "proxy-2",
+      "proxy-3",
+      "migrate",
+      "postgres",
     ]);
   });
 
@@ -187,6 +199,10 @@ describe("compose.yaml", () => {
     );
     expect(ports).toEqual({
       proxy: ["4000", "4001"],
+      "proxy-2": [],
+      "proxy-3": [],
+      migrate: [],
+      postgres: [],
       collector: ["4002"],
       alerts: ["4003"],
       prometheus: ["9090"],
@@ -221,7 +237,7 @@ describe("compose.yaml", () => {
     const known = glob("{service,proxy,collector,alerts}/config.ts").map(read).join("\n");
     const named = services
       .flatMap(([, service]) => Object.keys(service.environment ?? {}))
-      .filter((name) => !name.startsWith("GF_"));
+      .filter((name) => !/^(?:GF|POSTGRES)_/.test(name));
     expect(named.length).toBeGreaterThan(0);
     expect(named.filter((name) => !known.includes(`"${name}"`))).toEqual([]);
   });
