@@ -123,6 +123,7 @@ export async function rowsOf(url: string, text: string, values: readonly unknown
 
 async function end(server: ChildProcess, signal: "SIGINT" | "SIGQUIT"): Promise<void> {
   if (server.exitCode !== null) return;
+  server.ref();
   const ended = new Promise((resolve) => server.once("exit", resolve));
   server.kill(signal);
   await ended;

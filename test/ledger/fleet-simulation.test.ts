@@ -5,10 +5,14 @@
 import { describe, expect, it } from "vitest";
 import { IS_CI, random, SEED } from "../seed.ts";
 import { FLEET_BUGS } from "../simulation/fleet/bugs.ts";
+import { SQL_BUGS } from "../simulation/fleet/sql-bugs.ts";
+import { hasPostgres } from "../postgres.ts";
 import { copyWith, expectInCode, FOUND, simulate } from "../simulation/seeded.ts";
 
 const SCRIPT = "simulation/fleet/run.ts";
 const STEPS = IS_CI ? 1_000_000 : 6_000;
+const ON_POSTGRES = "simulation/fleet/run-on-postgres.ts";
+const POSTGRES_STEPS = IS_CI ? 10_000 : 250;
 const BUG_SEED = 1;
 const BUG_STEPS = 200_000;
 const NEEDED = ["seed.ts", "usage-event.ts", SCRIPT, "simulation/fleet/world.ts", "simulation/fleet/database.ts"];
@@ -41,5 +45,26 @@ describe("a mistake in the ledger is found:", () => {
   it("the list is long enough, and each stands once in the code", () => {
     expect(FLEET_BUGS.length).toBeGreaterThanOrEqual(30);
     expectInCode(FLEET_BUGS);
+  });
+});
+
+describe.skipIf(!hasPostgres)("the same batches on a real Postgres", () => {
+  it(`are answered the same over ${POSTGRES_STEPS} steps, and leave the same rows`, { timeout: 600_000 }, async () => {
+    console.log(`seed ${SEED}`);
+    expect(await simulate(ON_POSTGRES, SEED, POSTGRES_STEPS), `seed ${SEED}`).toEqual({ code: 0, said: "" });
+  });
+
+  const next = random(SEED + 1);
+  const chosen = IS_CI ? SQL_BUGS : SQL_BUGS.filter(() => next() < 1 / SQL_BUGS.length);
+  it.each(chosen)("a mistake in the schema is found: $what", { timeout: 180_000 }, async ({ what }) => {
+    expect(await simulate(ON_POSTGRES, BUG_SEED, 3_000, undefined, what)).toEqual({
+      code: 1,
+      said: expect.stringMatching(FOUND) as string,
+    });
+  });
+
+  it("each mistake stands once in the schema", () => {
+    expect(SQL_BUGS.length).toBeGreaterThanOrEqual(10);
+    expectInCode(SQL_BUGS);
   });
 });

@@ -16,8 +16,9 @@ export async function simulate(
   seed: number,
   steps: number,
   root = ROOT,
+  ...more: readonly string[]
 ): Promise<{ code: number | null; said: string }> {
-  const child = spawn(process.execPath, [join(root, "test", script), String(seed), String(steps)]);
+  const child = spawn(process.execPath, [join(root, "test", script), String(seed), String(steps), ...more]);
   let said = "";
   child.stdout.on("data", (chunk: Buffer) => (said += chunk.toString()));
   child.stderr.on("data", (chunk: Buffer) => (said += chunk.toString()));

@@ -50,7 +50,7 @@ export async function changeRegister(
       const memory = await answerWith(run, askMemory(node.node, settings.calendar, nowMs));
       const ledger = openNodeLedger(memory, settings);
       if (made) committed = await makeChange(client, node, ledger, made);
-      await answerWith(run, openWindows(ledger, nowMs, await answerWith(run, touchedBudgets(ledger, made?.change))));
+      await answerWith(run, changeWindows(ledger, made?.change, nowMs));
       await run("UPDATE register SET version = version + 1", []);
       await run("INSERT INTO changes_made (nonce) VALUES (?)", [nonce]);
     });
@@ -112,6 +112,11 @@ function correcting(ledger: NodeLedger): Rollups {
       correct(after, amount);
     },
   };
+}
+
+/** What a change that was made does to the parts of windows. */
+export function* changeWindows(ledger: NodeLedger, change: Change | undefined, nowMs: number): Asking<void> {
+  yield* openWindows(ledger, nowMs, yield* touchedBudgets(ledger, change));
 }
 
 /** Budgets whose windows have to be made anew: those that are not kept yet, and those in which more counts since a name

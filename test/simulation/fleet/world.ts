@@ -8,12 +8,14 @@ import { createNodeBooking } from "../../../ledger/usage/nodes/booking.ts";
 import type { Asked, NodeBooking, NodeStore, NodeTask, Orphan } from "../../../ledger/usage/nodes/booking.ts";
 import { DatabaseWentBack, NodeFenced } from "../../../ledger/usage/nodes/node.ts";
 import type { Decision } from "../../../ledger/usage/reservations.ts";
+import type { Booked } from "../../../ledger/usage/nodes/work.ts";
 import type { Answer } from "../../../ledger/usage/wire.ts";
 import { windowsAround } from "../../../ledger/usage/nodes/memory.ts";
 import { createCalendar } from "../../../ledger/windows.ts";
 import { random } from "../../seed.ts";
 import { event } from "../../usage-event.ts";
 import { FleetDatabase, Refusal, same, Violation } from "./database.ts";
+import type { Mirror } from "./mirror.ts";
 
 const START_MS = Date.parse("2026-11-24T09:58:00Z");
 const TEAMS = ["search", "ads"];
@@ -65,6 +67,9 @@ export class FleetWorld {
   #now = START_MS;
   #made = 0;
   #trouble: unknown;
+  /** A real Postgres that has to answer the same. */
+  #mirror: Mirror | undefined;
+  #mirroring: Promise<unknown> = Promise.resolve();
   /** Nothing goes wrong any more. */
   #isCalm = false;
   /** Clocks agree, and costs stay below their bounds. */
@@ -81,6 +86,12 @@ export class FleetWorld {
     this.database.change(this.#firstBudgets(), []);
     const count = 1 + this.#whole(3);
     this.#processes = Array.from({ length: count }, () => this.#start());
+  }
+
+  /** From now on each batch is booked there too. */
+  async mirrorTo(start: (calendar: typeof CALENDAR, now: () => number) => Promise<Mirror>): Promise<void> {
+    this.#mirror = await start(CALENDAR, () => this.#now);
+    await this.#mirror.follow();
   }
 
   async step(): Promise<void> {
@@ -141,6 +152,7 @@ export class FleetWorld {
       await this.#drain();
     }
     this.database.check();
+    await this.#mirror?.compare();
     for (const one of this.#processes) same(one.queue.length, 0, "what waits for its answer at the end");
     for (const attempt of this.#attempts.values())
       if (!this.database.events.has(attempt.id))
@@ -235,8 +247,9 @@ export class FleetWorld {
       book: async (work, version) => {
         for (;;) {
           await gate();
+          const batch = { node: lease.node, epoch: lease.epoch, number: lease.batches + 1, version, work };
           try {
-            const booked = this.database.book(lease.node, lease.epoch, lease.batches + 1, version, work);
+            const booked = this.#book(batch);
             if (!this.#isCalm && !this.#isPrompt && this.#next() < 0.1) continue;
             await gate();
             lease.batches += 1;
@@ -272,6 +285,22 @@ export class FleetWorld {
         return isBooked ? { firsts: lastBefore.firsts } : undefined;
       },
     };
+  }
+
+  #book(batch: Parameters<Mirror["book"]>[0]): Booked {
+    const { node, epoch, number, version, work } = batch;
+    const mirror = this.#mirror;
+    const tell = (answer: Booked | Refusal): void => {
+      if (mirror) this.#mirroring = this.#mirroring.then(() => mirror.book(batch, answer));
+    };
+    try {
+      const booked = this.database.book(node, epoch, number, version, work);
+      tell(booked);
+      return booked;
+    } catch (error) {
+      if (error instanceof Refusal) tell(error);
+      throw error;
+    }
   }
 
   /** A call that waits goes on. */
@@ -534,6 +563,10 @@ export class FleetWorld {
 
   async #settled(): Promise<void> {
     await new Promise((resolve) => setImmediate(resolve));
+    if (this.#mirror) {
+      await this.#mirroring;
+      await this.#mirror.follow();
+    }
     if (this.#trouble !== undefined) throw this.#trouble;
   }
 
