@@ -15,8 +15,14 @@ describe.skipIf(!hasTraffic).each(IS_CI ? (["azure-conv", "azure-code"] as const
       const strict = await runCap(traffic, { mode: "strict", stream: true, share });
       expect(strict.spentNanoUsd).toBeGreaterThan(0n);
       expect(strict.overshootNanoUsd).toBe(0n);
+      // Spread over three proxies it refuses whom one refuses, within one in a hundred.
+      const spread = await runCap(traffic, { mode: "strict", stream: true, share, nodes: 3 });
+      expect(spread.overshootNanoUsd).toBe(0n);
+      expect(Math.abs(spread.refused - strict.refused)).toBeLessThanOrEqual(strict.refused / 100);
       for (const stream of [true, false]) {
         const expected = await runCap(traffic, { mode: "expected", stream, share });
+        const spreadToo = await runCap(traffic, { mode: "expected", stream, share, nodes: 3 });
+        expect(Math.abs(spreadToo.refused - expected.refused)).toBeLessThanOrEqual(Math.max(3, expected.refused / 100));
         expect(expected.overshootNanoUsd).toBeLessThanOrEqual(expected.allowedNanoUsd);
         // That is the price of strict: it turns away what would have fitted.
         expect(expected.fitted).toBeLessThan(strict.fitted);

@@ -23,6 +23,7 @@ import { createExtension } from "../../proxy/extend.ts";
 import type { Extension } from "../../proxy/extend.ts";
 import type { Meter } from "../../proxy/meter.ts";
 import { event, SUBJECT } from "../usage-event.ts";
+import { bookOnNodes } from "./fleet/spread.ts";
 import { noteSkipped } from "../skipped.ts";
 
 export type Traffic = readonly { readonly atMs: number; readonly inputTokens: number; readonly outputTokens: number }[];
@@ -65,6 +66,8 @@ type Options = {
   readonly maxOutputTokens?: number;
   /** The cap, as a share of what all of the traffic costs. */
   readonly share: number;
+  /** Over how many nodes the requests are spread; 0: SQLite's booking. */
+  readonly nodes?: number;
 };
 
 const MODEL = "gpt-4o-mini";
@@ -86,6 +89,17 @@ type Flight = {
   ended?: { readonly cost: bigint; readonly atMs: number };
 };
 
+type Book = (operation: Operation) => Promise<Answer>;
+
+function bookOnSqlite(nowMs: number): Book {
+  const booking = createBooking(openScratch("usage"), "UTC", "enforce", nowMs);
+  return async (operation) => {
+    const [answer] = decodeAnswers(encodeAnswers(booking.book(decodeBatch(encodeBatch([operation])))));
+    if (!answer || answer.type === "failure") throw new Error(`${operation.type}: ${answer?.message ?? "no answer"}`);
+    return answer;
+  };
+}
+
 /** Runs the traffic against one cap for all of it. */
 export async function runCap(traffic: Traffic, options: Options): Promise<CapRun> {
   const known = await run(traffic, { ...options, mode: "known" });
@@ -96,7 +110,7 @@ export async function runCap(traffic: Traffic, options: Options): Promise<CapRun
 
 type Run = Omit<CapRun, "refused" | "fitted"> & { readonly refusedOnes: ReadonlySet<Traffic[number]> };
 
-async function run(traffic: Traffic, { mode, stream, maxOutputTokens, share }: Options): Promise<Run> {
+async function run(traffic: Traffic, { mode, stream, maxOutputTokens, share, nodes = 0 }: Options): Promise<Run> {
   const prices = createPriceBook();
   const price = prices.find("openai", MODEL, Date.now(), []);
   if (!price) throw new Error(`no price of ${MODEL}`);
@@ -105,12 +119,7 @@ async function run(traffic: Traffic, { mode, stream, maxOutputTokens, share }: O
   const amountNanoUsd = (whole * BigInt(Math.round(share * 1_000))) / 1_000n;
 
   let nowMs = traffic[0]?.atMs ?? 0;
-  const booking = createBooking(openScratch("usage"), "UTC", "enforce", nowMs);
-  const book = (operation: Operation): Answer => {
-    const [answer] = decodeAnswers(encodeAnswers(booking.book(decodeBatch(encodeBatch([operation])))));
-    if (!answer || answer.type === "failure") throw new Error(`${operation.type}: ${answer?.message ?? "no answer"}`);
-    return answer;
-  };
+  const book = nodes > 0 ? bookOnNodes(nodes, () => nowMs) : bookOnSqlite(nowMs);
   const nextId = createAttemptIds(0, () => nowMs);
   const budget = {
     id: "cap",
@@ -121,12 +130,12 @@ async function run(traffic: Traffic, { mode, stream, maxOutputTokens, share }: O
     amountNanoUsd,
     createdAtMs: 0,
   } as const;
-  book({ type: "change", change: { type: "setBudget", budget }, author: { actor: "test", atMs: nowMs } });
+  await book({ type: "change", change: { type: "setBudget", budget }, author: { actor: "test", atMs: nowMs } });
   const expectations = createExpectations();
   // Of the writer an extension needs no more.
   const writer = {
     extend: async (attemptId: number, leastNanoUsd: bigint, wantedNanoUsd: bigint) => {
-      const answer = book({ type: "extend", attemptId, leastNanoUsd, wantedNanoUsd, atMs: nowMs });
+      const answer = await book({ type: "extend", attemptId, leastNanoUsd, wantedNanoUsd, atMs: nowMs });
       if (answer.type !== "extended") throw new Error(answer.type);
       return answer.extension;
     },
@@ -146,7 +155,7 @@ async function run(traffic: Traffic, { mode, stream, maxOutputTokens, share }: O
   const refusedOnes = new Set<Traffic[number]>();
   let [spent, cut, lastAdmittedMs] = [0n, 0, 0];
 
-  const end = (flight: Flight, outputTokens: number): void => {
+  const end = async (flight: Flight, outputTokens: number): Promise<void> => {
     const costNanoUsd = costOf(flight.request.inputTokens, outputTokens);
     flights.splice(flights.indexOf(flight), 1);
     flight.ended = { cost: costNanoUsd, atMs: nowMs };
@@ -154,7 +163,7 @@ async function run(traffic: Traffic, { mode, stream, maxOutputTokens, share }: O
     spent += costNanoUsd;
     expectations.observe(SUBJECT.keyId, MODEL, outputTokens);
     const row = eventRow(event(flight.attemptId, costNanoUsd, { requestedModel: MODEL }));
-    book({ type: "settle", row, proven: undefined });
+    await book({ type: "settle", row, proven: undefined });
   };
 
   const advance = async (untilMs: number): Promise<void> => {
@@ -166,7 +175,7 @@ async function run(traffic: Traffic, { mode, stream, maxOutputTokens, share }: O
       if (!next || next.nextMs > untilMs) return;
       nowMs = next.nextMs;
       if (nowMs >= next.endMs) {
-        end(next, next.request.outputTokens);
+        await end(next, next.request.outputTokens);
         continue;
       }
       const tokens = Math.floor(((nowMs - next.startMs - FIRST_TOKEN_MS) * TOKENS_PER_SECOND) / 1_000);
@@ -178,7 +187,7 @@ async function run(traffic: Traffic, { mode, stream, maxOutputTokens, share }: O
       if (why === undefined) next.nextMs = Math.min(nowMs + TICK_MS, next.endMs);
       else {
         cut += 1;
-        end(next, tokens);
+        await end(next, tokens);
       }
     }
   };
@@ -198,7 +207,7 @@ async function run(traffic: Traffic, { mode, stream, maxOutputTokens, share }: O
     const ofWhole = (): bigint | undefined => boundNanoUsd ?? most(call, bodyBytes, price);
     const mostNanoUsd = mode === "known" ? expectedNanoUsd : stream ? ofStream() : ofWhole();
     const asked = { attemptId, subject: { ...SUBJECT, model: MODEL }, boundNanoUsd, expectedNanoUsd, mostNanoUsd };
-    const answer = book({ type: "reserve", request: asked, endpoint: "c", tags: undefined });
+    const answer = await book({ type: "reserve", request: asked, endpoint: "c", tags: undefined });
     if (answer.type !== "decision" || "frozen" in answer.decision) throw new Error("no decision");
     if (!answer.decision.admitted) {
       refusedOnes.add(request);

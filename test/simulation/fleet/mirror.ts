@@ -143,7 +143,7 @@ function mirrorOn(pool: Pool, database: FleetDatabase, calendar: Calendar, now: 
       } catch (error) {
         booked = (error as { code?: string }).code ?? String(error);
       }
-      const wanted = answer instanceof Error ? (answer as Refusal).code : shown(answer);
+      const wanted = answer instanceof Error ? answer.code : shown(answer);
       same(
         typeof booked === "string" ? booked : shown(booked),
         wanted,
