@@ -7,8 +7,9 @@ import { runOn } from "./postgres.ts";
 import type { Client, Pool } from "./postgres.ts";
 
 export type Leader = {
-  /** Inside the transaction of a change: rejects with a LedgerError when another one leads by now. */
-  check(client: Client): Promise<void>;
+  /** Inside the transaction of a change, when it begins and before it is committed: rejects with a LedgerError when another
+   *  one leads by now. `isEnd`: until the commit none can follow. */
+  check(client: Client, isEnd: boolean): Promise<void>;
   /** Lets another one lead at once. */
   release(): Promise<void>;
 };
@@ -31,10 +32,15 @@ export async function lead(pool: Pool, role: string, name: string, onWait?: (who
     await sleep(ASK_AGAIN_MS);
   }
   // What fails now is asked again; a change finds out what became of it.
-  const renewing = setInterval(() => void take().catch(() => undefined), RENEW_MS).unref();
+  const renew = async (): Promise<void> => {
+    // Who was followed does not lead again by chance: a change finds that out.
+    if ((await take()) !== epoch) clearInterval(renewing);
+  };
+  const renewing = setInterval(() => void renew().catch(() => undefined), RENEW_MS).unref();
   return {
-    async check(client) {
-      const rows = await runOn(client, "SELECT 1 FROM leaders WHERE role = ? AND holder = ? AND epoch = ? FOR SHARE", [
+    async check(client, isEnd) {
+      const lock = isEnd ? " FOR SHARE" : "";
+      const rows = await runOn(client, `SELECT 1 FROM leaders WHERE role = ? AND holder = ? AND epoch = ?${lock}`, [
         role,
         holder,
         epoch,

@@ -143,7 +143,11 @@ export async function copyToFolder(url: string, dataDir: string): Promise<Readon
       const client = await pool.connect();
       try {
         await client.query("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY");
-        const [open] = await runOn(client, "SELECT COUNT(*) FROM usage.reservations WHERE work_id IS NULL", []);
+        const [open] = await runOn(
+          client,
+          "SELECT (SELECT COUNT(*) FROM usage.reservations WHERE work_id IS NULL) + (SELECT COUNT(*) FROM usage.late)",
+          [],
+        );
         if (open?.[0] !== 0n)
           throw new LedgerError(
             `${String(open?.[0])} attempts are open in the database: start one proxy on it, and stop it when they are booked`,

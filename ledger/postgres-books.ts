@@ -1,5 +1,6 @@
 // The books in Postgres: a handle over a pool. Each read takes any connection; a change has one of its own from its BEGIN
 // to its COMMIT.
+import { setTimeout as sleep } from "node:timers/promises";
 import { LedgerError } from "./books.ts";
 import type { BookName, Books } from "./books.ts";
 import { bind, unbind } from "./engine.ts";
@@ -7,6 +8,8 @@ import type { Engine } from "./engine.ts";
 import type { Leader } from "./leader.ts";
 import { runOn } from "./postgres.ts";
 import type { Client, Pool } from "./postgres.ts";
+
+const ROLLBACK_MS = 2_000;
 
 /** Makes a handle. `isReadOnly`: changes are refused. `leader`: who may make them. `closed` is called when it is. */
 export function postgresBooks<Name extends BookName>(
@@ -23,8 +26,10 @@ export function postgresBooks<Name extends BookName>(
     transaction(change) {
       if (isReadOnly) return Promise.reject(new LedgerError(`the ${name} book is open for reading only`));
       const make = async (client: Client): Promise<Awaited<ReturnType<typeof change>>> => {
-        await leader?.check(client);
-        return makeChange(client, name, change) as Promise<Awaited<ReturnType<typeof change>>>;
+        await leader?.check(client, false);
+        const made = await makeChange(client, name, change);
+        await leader?.check(client, true);
+        return made;
       };
       const made = last.then(() => within(pool, "BEGIN", make));
       last = made.catch(() => undefined);
@@ -93,10 +98,12 @@ export async function within<T>(pool: Pool, begin: string, act: (client: Client)
     if (command !== "COMMIT") throw new Error("a statement of this change failed: nothing of it was made");
     return made;
   } catch (error) {
-    await client.query("ROLLBACK").then(
+    // Behind a statement that is not answered nothing is.
+    const rolledBack = client.query("ROLLBACK").then(
       () => (isDoubtful = false),
       () => undefined,
     );
+    await Promise.race([rolledBack, sleep(ROLLBACK_MS)]);
     throw error;
   } finally {
     client.release(isDoubtful);

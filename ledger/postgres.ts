@@ -13,6 +13,7 @@ export type Client = PoolClient;
 const FOLDER = new URL("./migrations/postgres/", import.meta.url);
 const MOST_CONNECTIONS = 10;
 const CONNECT_MS = 10_000;
+const MOST_QUERY_MS = 120_000;
 /** Postgres's numbers for bigint, smallint, integer and numeric, which is what sums are. */
 const INTEGERS = new Set<number>([20, 21, 23, 1700]);
 
@@ -123,6 +124,8 @@ export function poolOf(url: string): Pool {
     max: MOST_CONNECTIONS,
     connectionTimeoutMillis: CONNECT_MS,
     keepAlive: true,
+    // A server that is gone sends no answer: then the connection is given up.
+    query_timeout: MOST_QUERY_MS,
     types: { getTypeParser },
   });
   // A connection that breaks while nobody asks anything of it is replaced; whoever asks hears it as an error of the query.

@@ -78,11 +78,6 @@ export async function createProxy(config: ProxyConfig, log: Log): Promise<Proxy>
   const { forwarder, register, work, unmetered, sightings, providers } = context;
   await writer.noteSeen({ credentials: register.credentialsOf(providers.all, Date.now()) });
   warnOfStart(writer, log);
-  writer.onChanged(() => {
-    Promise.all([register.reload(), work.reload()]).catch((error: unknown) =>
-      log.error({ err: error }, "what another proxy changed could not be read"),
-    );
-  });
   const timers = startTimers(context, () => prices.refresh());
 
   const sockets = createSockets(context);
@@ -122,7 +117,7 @@ export async function createProxy(config: ProxyConfig, log: Log): Promise<Proxy>
       await forwarder.close();
       context.patience.close();
       await context.readers.close();
-      await sightings.flush();
+      await Promise.race([sightings.flush(), sleep(5 * SECOND)]);
       await books.close();
       await writer.close();
     },
@@ -167,6 +162,7 @@ async function createContext(
 ): Promise<ProxyContext> {
   const limiter = createLimiter();
   const register = createRegister(books, config.pepper.reveal(), config.adminToken, limiter);
+  follow(writer, () => register.reload(), log);
   await register.reload();
   const forwarder = createForwarder({
     connectMs: config.connectSeconds * SECOND,
@@ -177,6 +173,7 @@ async function createContext(
   const expectations = createExpectations();
   await learnExpectations(books, expectations);
   const work = await createWork(books, writer);
+  follow(writer, () => work.reload(), log);
   return {
     config,
     providers: createProviders(config),
@@ -206,6 +203,16 @@ async function createContext(
     isDraining,
     isTrusted: createBlocks(config.trustedProxies),
   };
+}
+
+/** Reads again what another proxy has changed, until it is read. */
+function follow(writer: Writer, reload: () => Promise<void>, log: Log): void {
+  const again = (): void =>
+    void reload().catch((error: unknown) => {
+      log.error({ err: error }, "what another proxy changed could not be read; it is tried again");
+      setTimeout(again, SECOND).unref();
+    });
+  writer.onChanged(again);
 }
 
 /** What has to be said of books that were just opened. */

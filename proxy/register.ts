@@ -66,10 +66,17 @@ export function createRegister(books: UsageBooks, pepper: string, adminToken: Se
   const signIns = new Set<string>();
 
   let lookedAtMs = 0;
-  const reload = async (): Promise<void> => {
-    const [read, limits] = [await readKeys(books), await readLimits(books)];
-    keys = new Map(read.keys.map((key) => [key.id, key]));
-    secrets = new Map(read.secrets.map((secret) => [secret.digest, secret]));
+  let last: Promise<void> = Promise.resolve();
+  // One after the other: an older read never takes the place of a newer one.
+  const reload = (): Promise<void> => {
+    const done = last.then(read);
+    last = done.catch(() => undefined);
+    return done;
+  };
+  const read = async (): Promise<void> => {
+    const [found, limits] = [await readKeys(books), await readLimits(books)];
+    keys = new Map(found.keys.map((key) => [key.id, key]));
+    secrets = new Map(found.secrets.map((secret) => [secret.digest, secret]));
     limiter.set(limits);
   };
 

@@ -117,7 +117,7 @@ describe.skipIf(!hasPostgres)("three proxies", () => {
   const check = (events: readonly EventRecord[], arrived: readonly number[], saw: readonly Saw[]): void => {
     const byN = Map.groupBy(events, ({ tags }) => Number(tags["user"]));
     expect(new Set(arrived).size, "an attempt was sent twice").toBe(arrived.length);
-    for (const [n, all] of byN) expect(all.length, `events of attempt ${n}`).toBe(1);
+    for (const [n, all] of byN) expect(all.length, `events of attempt ${n}: ${JSON.stringify(all)}`).toBe(1);
     for (const n of arrived) expect(byN.has(n), `attempt ${n} went out`).toBe(true);
     for (const { n, isWhole } of saw)
       if (isWhole)

@@ -32,9 +32,13 @@ CREATE TABLE usage.escrow (
   CHECK (granted_nano_usd >= settled_nano_usd + held_nano_usd)
 );
 CREATE INDEX escrow_window ON usage.escrow (window_id);
+CREATE INDEX escrow_spare ON usage.escrow (node) WHERE granted_nano_usd > settled_nano_usd + held_nano_usd;
 CREATE INDEX escrow_wanted ON usage.escrow (wanted_until) WHERE wanted_until IS NOT NULL;
 -- From when on a budget's windows are kept there; those that were over by then are not.
 CREATE TABLE usage.budgets_opened (budget_id usage.words PRIMARY KEY, since_ms bigint NOT NULL);
+
+-- Of a node that its own holder took again: what became of its last batch, for as long as the answer to that may have got lost.
+ALTER TABLE usage.nodes ADD COLUMN doubt json;
 
 -- What a reservation holds: [budget, window, amount, most], each.
 ALTER TABLE usage.reservations ADD COLUMN holds usage.words NOT NULL DEFAULT '[]';
@@ -61,8 +65,8 @@ CREATE OR REPLACE VIEW usage.rollup_day AS
 
 -- What a node may hold beyond its own needs goes back: it is given up, or ends.
 CREATE FUNCTION usage.free_surplus(its_node bigint) RETURNS void LANGUAGE sql AS $$
-  UPDATE usage.escrow SET granted_nano_usd = settled_nano_usd + held_nano_usd, wanted_until = NULL
-  WHERE node = its_node AND (granted_nano_usd > settled_nano_usd + held_nano_usd OR wanted_until IS NOT NULL)
+  UPDATE usage.escrow SET granted_nano_usd = settled_nano_usd + held_nano_usd
+  WHERE node = its_node AND granted_nano_usd > settled_nano_usd + held_nano_usd
 $$;
 
 -- Asks of a node for more of windows. Those that wait are looked at in their order: each is given all that it needs, or
@@ -439,6 +443,10 @@ BEGIN
     IF held.epoch = my_epoch OR (held.state = 'fenced' AND held.epoch_before = my_epoch) THEN
       chosen := my_node;
       doubt := json_build_object('batch', held.last_batch, 'firsts', held.answer -> 'firsts');
+    ELSIF held.state = 'live' AND held.epoch_before = my_epoch AND held.last_batch = 0 THEN
+      -- It was taken again, and the answer got lost.
+      chosen := my_node;
+      doubt := held.doubt;
     END IF;
   END IF;
   IF chosen IS NULL AND wanted IS NOT NULL THEN
@@ -460,10 +468,12 @@ BEGIN
     END IF;
   END IF;
   INSERT INTO usage.agreed SELECT key, value FROM json_each_text(agreed) ORDER BY key ON CONFLICT DO NOTHING;
-  INSERT INTO usage.nodes AS known (node, epoch, name, state, seen_at, since, last_id, last_batch, work_digest, answer)
+  INSERT INTO usage.nodes AS known (node, epoch, name, state, seen_at, since, last_id, last_batch, work_digest, answer, epoch_before, doubt)
   VALUES (chosen, usage.now_ms(), its_name, 'live', clock_timestamp(), clock_timestamp(),
-    COALESCE((SELECT value::bigint FROM usage.meta WHERE name = 'moved_end'), 0), 0, '', '{"firsts": []}')
-  ON CONFLICT (node) DO UPDATE SET epoch = GREATEST(known.epoch + 1, excluded.epoch), epoch_before = NULL, name = excluded.name,
+    COALESCE((SELECT value::bigint FROM usage.meta WHERE name = 'moved_end'), 0), 0, '', '{"firsts": []}',
+    CASE WHEN chosen = my_node THEN my_epoch END, doubt)
+  ON CONFLICT (node) DO UPDATE SET epoch = GREATEST(known.epoch + 1, excluded.epoch), epoch_before = excluded.epoch_before,
+    doubt = excluded.doubt, name = excluded.name,
     state = 'live', seen_at = excluded.seen_at, since = excluded.since, last_id = GREATEST(known.last_id, excluded.last_id),
     last_batch = 0, work_digest = '', answer = excluded.answer
   RETURNING * INTO held;

@@ -17,7 +17,7 @@ import type { NodeStore } from "./booking.ts";
 import { changeRegister } from "./change.ts";
 import { startDuties } from "./duties.ts";
 import type { NodeSettings } from "./ledger.ts";
-import { askElsewhere, askMemory } from "./memory.ts";
+import { askElsewhere, askMemory, askServedNames } from "./memory.ts";
 import { isOfTheRows, leaseNode, NodeFenced } from "./node.ts";
 import type { Node } from "./node.ts";
 import { proveParts, statesOf } from "./states.ts";
@@ -86,6 +86,7 @@ function createNodeAppender(
   const store: NodeStore = {
     book: (work, itsVersion) => node.book(work, itsVersion),
     read: (nowMs) => snapshotOf(reading, (books) => answerIn(books, askMemory(node.node, own.calendar, nowMs))),
+    servedNames: () => answerIn(reading, askServedNames()),
     elsewhere: (ids) => answerIn(reading, askElsewhere(node.node, ids)),
     async again() {
       const before = node;

@@ -28,6 +28,8 @@ export type Batches = {
 
 /** Operations that are one batch at most. */
 const MOST_TASKS = 256;
+/** While the server is away refusals that are only counted are kept up to here. */
+const MOST_QUEUED = 10_000;
 /** How often a node is heard of that has nothing to do; and one that holds money which others may wait for. */
 const LOOK_MS = 500;
 const LOOK_WITH_SURPLUS_MS = 100;
@@ -47,7 +49,7 @@ export function startBatches(
   now: () => number,
   heard: (booked: Booked, sentMs: number) => void,
 ): Batches {
-  let queue: Waiter[] = [];
+  const queue = createQueue();
   let number = 0;
   let since: number | undefined;
   let ended: string | undefined;
@@ -60,9 +62,7 @@ export function startBatches(
 
   const stop = (why: string): void => {
     ended ??= why;
-    const all = queue;
-    queue = [];
-    for (const { resolve } of all)
+    for (const { resolve } of queue.empty())
       resolve({ answer: { type: "failure", message: why, kind: "storage" }, batch: number });
   };
 
@@ -71,47 +71,48 @@ export function startBatches(
 
   /** One batch. Returns whether all that is there waits for others. */
   const turn = async (): Promise<boolean> => {
-    const all = queue.slice(0, MOST_TASKS);
-    queue = queue.slice(MOST_TASKS);
+    const taken = queue.take();
+    const all = [...taken.waiting, ...taken.fresh];
     const look = isLookDue();
-    since = performance.now();
-    if (look) lookedAt = since;
-    if (since - readAt > READ_AGAIN_MS) {
-      readAt = since;
+    // Until one is answered again it counts from the first that was not.
+    since ??= performance.now();
+    const nowAt = performance.now();
+    if (look) lookedAt = nowAt;
+    if (nowAt - readAt > READ_AGAIN_MS) {
+      readAt = nowAt;
       booking.forget();
     }
     const sentMs = now();
     try {
       const { answers, booked } = await booking.turn(all, look);
       number += 1;
-      failed = undefined;
-      const waiting: Waiter[] = [];
+      [since, failed] = [undefined, undefined];
+      queue.wait(all.filter((one) => !answers.has(one)));
       for (const one of all) {
         const answer = answers.get(one);
         if (answer) one.resolve({ answer, batch: number });
-        else waiting.push(one);
       }
-      queue = [...waiting, ...queue];
       if (booked) heard(booked, sentMs);
-      return waiting.length > 0 && waiting.length === queue.length;
+      return queue.onlyWaits();
     } catch (error) {
-      queue = [...all, ...queue];
+      queue.putBack(taken);
       failed = error instanceof Error ? error.message : String(error);
       if (error instanceof LedgerError || isClosing) stop(failed);
       else await sleep(ASK_AGAIN_MS);
       return false;
-    } finally {
-      since = undefined;
     }
   };
 
-  const isOver = (): boolean => ended !== undefined || (isClosing && queue.length === 0 && between.length === 0);
+  const isOver = (): boolean => ended !== undefined || (isClosing && queue.isEmpty() && between.length === 0);
 
   const run = async (): Promise<void> => {
     while (!isOver()) {
       const step = between.shift();
-      if (step) await step();
-      else if (queue.length === 0 && !isLookDue()) await pause(TICK_MS);
+      if (step) {
+        since ??= performance.now();
+        await step();
+        since = undefined;
+      } else if (queue.isEmpty() && !isLookDue()) await pause(TICK_MS);
       else if (await turn()) await pause(ASK_AGAIN_MS);
       // What these answers set in motion within this turn of the event loop belongs to the next batch.
       else await new Promise((resolve) => setImmediate(resolve));
@@ -124,6 +125,8 @@ export function startBatches(
     new Promise((resolve) => {
       if (ended !== undefined)
         return resolve({ answer: { type: "failure", message: ended, kind: "storage" }, batch: number });
+      if (task.type === "refused" && queue.size() > MOST_QUEUED)
+        return resolve({ answer: { type: "failure", message: "too much waits", kind: "storage" }, batch: number });
       queue.push({ task, waits: new Map(), resolve });
       wake();
     });
@@ -154,6 +157,37 @@ export function startBatches(
       await Promise.race([running, sleep(CLOSE_MS, undefined, { ref: false })]);
       stop("the ledger was closed");
     },
+  };
+}
+
+type Taken = { readonly waiting: readonly Waiter[]; readonly fresh: readonly Waiter[] };
+
+/** What was decided and lacks something, and what was not decided yet: what waits takes no place of what may go. */
+function createQueue(): {
+  readonly push: (one: Waiter) => void;
+  readonly take: () => Taken;
+  /** These lack something. They come after those that waited before. */
+  readonly wait: (all: readonly Waiter[]) => void;
+  readonly putBack: (taken: Taken) => void;
+  readonly empty: () => Waiter[];
+  readonly isEmpty: () => boolean;
+  readonly onlyWaits: () => boolean;
+  readonly size: () => number;
+} {
+  const waiting: Waiter[] = [];
+  const fresh: Waiter[] = [];
+  return {
+    push: (one) => void fresh.push(one),
+    take: () => ({ waiting: waiting.splice(0, MOST_TASKS), fresh: fresh.splice(0, MOST_TASKS) }),
+    wait: (all) => void waiting.push(...all),
+    putBack(taken) {
+      waiting.unshift(...taken.waiting);
+      fresh.unshift(...taken.fresh);
+    },
+    empty: () => [...waiting.splice(0), ...fresh.splice(0)],
+    isEmpty: () => waiting.length === 0 && fresh.length === 0,
+    onlyWaits: () => waiting.length > 0 && fresh.length === 0,
+    size: () => waiting.length + fresh.length,
   };
 }
 

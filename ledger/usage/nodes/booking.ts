@@ -24,6 +24,8 @@ export type NodeStore = {
   book(work: Work, version: number): Promise<Booked | Gone | Stale>;
   /** Memory as of one instant. */
   read(nowMs: number): Promise<NodeMemory>;
+  /** Names under which models answer. */
+  servedNames(): Promise<NodeMemory["servedNames"]>;
   elsewhere(attemptIds: readonly AttemptId[]): Promise<Elsewhere>;
   /** The node was given up: takes it again, and says what became of its last batch, if that was still booked. */
   again(): Promise<{ readonly firsts: readonly AttemptId[] } | undefined>;
@@ -57,7 +59,7 @@ export type NodeBooking = {
 
 /** As long others are waited for, who are to give back what they do not need. */
 const RECALL_MS = 500;
-/** So many are asked for at once; what lies behind them needs no less, or waits. */
+/** So many are asked for at once; what lies behind them waits as long. */
 const MOST_WAITERS = 64;
 /** No attempt is dated so far back. */
 const ID_LAG_MS = 5_000;
@@ -69,23 +71,27 @@ export function createNodeBooking(
   onRead: (memory: NodeMemory) => void = () => {},
 ): NodeBooking {
   let ledger: NodeLedger | undefined;
+  /** How often names under which models answer had changed when they were read. */
+  let names = 0;
 
   const open = async (): Promise<NodeLedger> => {
     if (ledger) return ledger;
     const memory = await store.read(now());
     onRead(memory);
+    names = memory.names;
     return (ledger = openNodeLedger(memory, settings));
   };
 
   /** Learns whose attempts are that end here and are not open here. Returns those that need no event of this node. */
   const findForeign = async (known: NodeLedger, all: readonly Asked[]): Promise<Set<AttemptId>> => {
     const ids = all.flatMap(({ task }) => idEndedBy(task)).filter((id) => !known.book.holder(id));
+    known.held = new Set();
     if (ids.length === 0) return new Set();
     const { open: found, others, over } = await store.elsewhere(ids);
     known.foreign.clear();
     for (const one of found) known.foreign.set(one.attemptId, one);
-    // What another holds, again or still, it will settle.
-    return new Set([...over, ...others]);
+    known.held = others;
+    return new Set(over);
   };
 
   const turn: NodeBooking["turn"] = async (all, look) => {
@@ -97,7 +103,7 @@ export function createNodeBooking(
       const work: Work = {
         ...made.work,
         ...(look ? { look: looked } : {}),
-        lastId: lastIdOf(all, now()),
+        lastId: lastIdOf(all, made.answers, now()),
       };
       try {
         const booked = await store.book(work, known.memory.version);
@@ -107,7 +113,11 @@ export function createNodeBooking(
         }
         known.escrow.committed(booked, new Set(looked), now());
         finish(known, made, booked, now());
-        if (booked.names !== known.memory.names) ledger = undefined;
+        if (booked.names !== names) {
+          for (const { provider, requestedModel, servedModel } of await store.servedNames())
+            known.book.learnServedName(provider, requestedModel, servedModel);
+          names = booked.names;
+        }
         return { answers: made.answers, booked };
       } catch (error) {
         ledger = undefined;
@@ -160,6 +170,8 @@ function decide(ledger: NodeLedger, all: readonly Asked[], over: Set<AttemptId>,
   const suspended: { asked: Asked; attemptId: AttemptId }[] = [];
   for (const asked of all) {
     const { task } = asked;
+    // Another node has its reservation for the moment: it may be this process's own number of before. It waits.
+    if (task.type === "settle" && idEndedBy(task).some((id) => ledger.held.has(id))) continue;
     ledger.givesUp = (needs) => needs.find(({ part, refusal }) => refusal && isOver(asked, part, nowMs));
     try {
       const answer = apply(ledger, bookers, task, over);
@@ -238,13 +250,11 @@ function finish(ledger: NodeLedger, made: Made, { firsts, grants, vain }: Booked
         least.set(name, needNanoUsd);
     }
   });
-  made.waiting.forEach(({ asked, needs }, i) => {
+  made.waiting.forEach(({ asked, needs }) => {
     for (const { part, needNanoUsd } of needs) {
       const name = partName(part);
       const isVain = needNanoUsd >= (least.get(name) ?? Infinity);
-      // Who was not asked for yet begins to wait when he is.
-      if (i < MOST_WAITERS || isVain)
-        asked.waits.set(name, { sinceMs: asked.waits.get(name)?.sinceMs ?? nowMs, isVain });
+      asked.waits.set(name, { sinceMs: asked.waits.get(name)?.sinceMs ?? nowMs, isVain });
     }
   });
   correctFirsts(made, firsts);
@@ -267,10 +277,14 @@ function correctFirsts({ answers, suspended }: Made, firsts: readonly AttemptId[
       answers.set(asked, { type: "suspended", isFirst: firsts.includes(attemptId) });
 }
 
-/** Below it no attempt is reserved any more. */
-function lastIdOf(all: readonly Asked[], nowMs: number): AttemptId {
-  const reserved = all.flatMap(({ task }) => (task.type === "reserve" ? [task.request.attemptId] : []));
-  return Math.max(firstAttemptId(nowMs - ID_LAG_MS), ...reserved);
+/** Below it no attempt is reserved any more: what waits is not among them. */
+function lastIdOf(all: readonly Asked[], answers: ReadonlyMap<Asked, Answer>, nowMs: number): AttemptId {
+  const idsOf = (isAnswered: boolean): AttemptId[] =>
+    all.flatMap((asked) =>
+      asked.task.type === "reserve" && answers.has(asked) === isAnswered ? [asked.task.request.attemptId] : [],
+    );
+  const newest = Math.max(firstAttemptId(nowMs - ID_LAG_MS), ...idsOf(true));
+  return Math.max(0, Math.min(newest, ...idsOf(false).map((id) => id - 1)));
 }
 
 function failure(error: unknown): Answer {

@@ -1,6 +1,7 @@
 // A change of the register, for all nodes: made on any of them, in one transaction that waits for all batches and lets none
 // begin. Whatever a node decided by the register before is refused from then on, and decided anew.
 import { randomUUID } from "node:crypto";
+import { setTimeout as sleep } from "node:timers/promises";
 import { answerWith, ask, askValue } from "../../asking.ts";
 import type { Asking } from "../../asking.ts";
 import { covers } from "../../budgets.ts";
@@ -29,6 +30,9 @@ import type { Node } from "./node.ts";
 
 /** A change waits for batches under way; a server that does not answer is given up after so long. */
 const ANSWER_MS = 30_000;
+/** As long it is asked what became of a change whose answer got lost. */
+const DOUBT_MS = 300_000;
+const ASK_AGAIN_MS = 500;
 /** Ids of other clocks may lie in the window before or after. */
 const AROUND_MS = 120_000;
 
@@ -62,11 +66,21 @@ export async function changeRegister(
 
 /** The answer to a COMMIT may get lost: the books know. */
 async function wasMade(pool: Pool, nonce: string, error: unknown): Promise<boolean> {
-  try {
-    return (await runOn(pool, "SELECT 1 FROM changes_made WHERE nonce = ?", [nonce], ANSWER_MS)).length > 0;
-  } catch {
-    const why = error instanceof Error ? error.message : String(error);
-    throw new LedgerError(`Postgres went away while a change was made (${why}); look whether it was, and say it again`);
+  for (const until = Date.now() + DOUBT_MS; ;) {
+    try {
+      return await within(pool, "BEGIN", async (client) => {
+        // It waits for the transaction that is in doubt, and looks in the next statement.
+        await runOn(client, "SELECT pg_advisory_xact_lock_shared(hashtext('keymeter register'))", [], ANSWER_MS);
+        return (await runOn(client, "SELECT 1 FROM changes_made WHERE nonce = ?", [nonce], ANSWER_MS)).length > 0;
+      });
+    } catch {
+      const why = error instanceof Error ? error.message : String(error);
+      if (Date.now() > until)
+        throw new LedgerError(
+          `Postgres went away while a change was made (${why}); look whether it was, and say it again`,
+        );
+      await sleep(ASK_AGAIN_MS);
+    }
   }
 }
 
@@ -126,8 +140,8 @@ function* touchedBudgets(ledger: NodeLedger, change: Change | undefined): Asking
   const budgets = yield* askBudgets();
   if (parts.has("budgets"))
     yield* ask(
-      `UPDATE escrow SET granted_nano_usd = settled_nano_usd + held_nano_usd, wanted_until = NULL
-      WHERE granted_nano_usd > settled_nano_usd + held_nano_usd OR wanted_until IS NOT NULL`,
+      `UPDATE escrow SET granted_nano_usd = settled_nano_usd + held_nano_usd
+      WHERE granted_nano_usd > settled_nano_usd + held_nano_usd`,
     );
   const before = new Set(ledger.memory.owners.map((owner) => owner.join("\n")));
   const gained =
@@ -237,6 +251,8 @@ function* rewriteHolds(
       .filter(([budgetId]) => !budgetIds.has(budgetId))
       .map(([budgetId, windowId, amount, most]) => [budgetId, windowId, `${amount}`, `${most}`]);
     const text = JSON.stringify([...others, ...(held.get(attemptId) ?? [])]);
-    yield* ask("UPDATE reservations SET holds = ? WHERE attempt_id = ? AND holds <> ?", text, attemptId, text);
+    const before = holds.map(([budgetId, windowId, amount, most]) => [budgetId, windowId, `${amount}`, `${most}`]);
+    if (text === JSON.stringify(before)) continue;
+    yield* ask("UPDATE reservations SET holds = ? WHERE attempt_id = ?", text, attemptId);
   }
 }

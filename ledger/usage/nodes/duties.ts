@@ -7,7 +7,7 @@ import type { Pool } from "../../postgres.ts";
 import type { NodeTask, Orphan } from "./booking.ts";
 import { askReservations } from "./memory.ts";
 import type { Node } from "./node.ts";
-import { sealDay } from "./seal.ts";
+import { dropOld, sealDay } from "./seal.ts";
 
 const LOOK_FOR_ORPHANS_MS = 10_000;
 const NOTE_HOUR_MS = 60_000;
@@ -41,6 +41,7 @@ export function startDuties(
     const [leads] = await runOn(pool, "SELECT lead_v1('sealer', ?, ?)", [holder, name]);
     if (leads?.[0] === null) return;
     for (let i = 0; i < MOST_SEALS && (await sealDay(pool, books, now())); i++);
+    await dropOld(pool, now());
   };
   const lookAtClock = (): void => {
     noteHour();

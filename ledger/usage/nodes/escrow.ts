@@ -1,6 +1,7 @@
 // A node's parts of windows: what it was granted, what of that goes back, and what it asks for. Money that it does not
 // need goes back after a second, or when another node waits for it; what a budget lacks that is not enforced is nobody's
 // to grant.
+import { LedgerError } from "../../books.ts";
 import type { Budget } from "../../budgets.ts";
 import type { NanoUsd } from "../../money.ts";
 import type { Window } from "../../windows.ts";
@@ -220,7 +221,9 @@ function balancePart(part: Part, nowMs: number, goesBack: boolean): void {
 
 function checkCarried(part: Part, { held, most }: Figures): void {
   if (part.share && (part.reserved !== held || part.most !== most))
-    throw new Error(`${partName(part).replace("\n", ", ")}: open attempts hold ${part.reserved}, its part ${held}`);
+    throw new LedgerError(
+      `${partName(part).replace("\n", ", ")}: open attempts hold ${part.reserved}, its part ${held}`,
+    );
 }
 
 function askFor({ budget, window }: Part, atMs: number, rate: NanoUsd): Ask {

@@ -26,6 +26,8 @@ export type NodeLedger = Ledger & {
   readonly entries: NodeEntries;
   /** Open attempts that are not this node's: they are settled as what they are. */
   readonly foreign: Map<AttemptId, StoredReservation>;
+  /** Attempts that end here and are another node's at the moment. */
+  held: ReadonlySet<AttemptId>;
   /** Money of what was booked, in parts that are not this node's. */
   readonly correct: (budget: Budget, window: Window, node: number, settled: NanoUsd) => void;
   /** Of what was gathered: parts that are not this node's, and what has to be open still. */
@@ -61,7 +63,7 @@ export function openNodeLedger(memory: NodeMemory, { calendar, capMode, tagsCoun
   }
   escrow.begin(
     partsOf(memory, (budget, atMs) => book.part(budget, atMs), calendar),
-    book.parts(),
+    [...book.touched],
   );
 
   const foreign = new Map<AttemptId, StoredReservation>();
@@ -109,6 +111,7 @@ export function openNodeLedger(memory: NodeMemory, { calendar, capMode, tagsCoun
     sealedEnd: memory.sealedEnd,
     keyIds: new Set(memory.keyIds),
     foreign,
+    held: new Set(),
     correct,
     others: () => ({
       ...(shared.length > 0 ? { shared } : {}),

@@ -88,13 +88,17 @@ export function* askMemory(node: number, calendar: Calendar, nowMs: number): Ask
     freezes: yield* askFreezes(),
     owners: yield* askOwners(),
     moves: yield* askOpenMoves(),
-    servedNames: yield* askRows(servedNames, undefined),
+    servedNames: yield* askServedNames(),
     sealedEnd: yield* askSealedEnd(),
     keyIds: (yield* ask<[string]>("SELECT id FROM keys")).map(([id]) => id),
     openedMs: new Map(opened.map(([id, sinceMs]) => [id, Number(sinceMs)])),
     open,
     parts: yield* askParts(node, [...windows]),
   };
+}
+
+export function* askServedNames(): Asking<NodeMemory["servedNames"]> {
+  return yield* askRows(servedNames, undefined);
 }
 
 /** Open attempts, oldest first. */

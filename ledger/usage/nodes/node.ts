@@ -60,9 +60,9 @@ const AGAIN_MS = 100;
 /** A call that has no answer by then is asked again: a server that is gone sends none. */
 const ANSWER_MS = 15_000;
 const LARGEST_SKEW_MS = 2_000;
-/** What Postgres says of the rows themselves: no cardinality, no value, no constraint allows them. Of all else the batch is
- *  not to blame, and it is asked again. */
-const OF_THE_ROWS = new Set(["21", "22", "23"]);
+/** What Postgres says of the rows themselves: no cardinality, no value, no constraint, no limit of its own allows them. Of
+ *  all else the batch is not to blame, and it is asked again. */
+const OF_THE_ROWS = new Set(["21", "22", "23", "54"]);
 
 /** Whether it is the batch's own fault. */
 export function isOfTheRows(error: unknown): boolean {
@@ -92,7 +92,8 @@ export async function leaseNode(pool: Pool, settings: NodeSettings, now: () => n
     throw new LedgerError("all 255 nodes of these books are in use, or something is open in them. End a proxy first.");
   const aheadMs = await readSkew(pool, now);
   const made = nodeOf(pool, leased, aheadMs);
-  if (Math.abs(aheadMs) <= LARGEST_SKEW_MS) return made;
+  // Who comes back has attempts of its own to settle; it admits nothing while its clock is off.
+  if (before || Math.abs(aheadMs) <= LARGEST_SKEW_MS) return made;
   await made.release();
   throw new LedgerError(
     `this machine's clock is ${Math.abs(aheadMs)} ms ${aheadMs > 0 ? "ahead of" : "behind"} Postgres's; at most ${LARGEST_SKEW_MS} are allowed. Set the clock (NTP), and start again.`,
@@ -124,6 +125,7 @@ type Leased =
 function nodeOf(pool: Pool, { node, epoch, lastId, doubt }: Extract<Leased, { node: number }>, aheadMs: number): Node {
   let number = 0;
   let failed: string | undefined;
+  let isGivenUp = false;
   let last: Promise<unknown> = Promise.resolve();
 
   const call = async (on: Pool | Client, work: string, version: number): Promise<Booked> => {
@@ -145,6 +147,7 @@ function nodeOf(pool: Pool, { node, epoch, lastId, doubt }: Extract<Leased, { no
         if (code === "KM003") return { gone: JSON.parse((error as { detail?: string }).detail ?? "[]") as number[] };
         if (code === "KM004" || code === "KM005") return { stale: true };
         failed = messageOf(error);
+        if (isGivenUp) throw error;
         // What Postgres says of the rows has written nothing; any other error leaves open what became of them.
         if (isOfTheRows(error)) throw error;
         await sleep(AGAIN_MS);
@@ -180,7 +183,10 @@ function nodeOf(pool: Pool, { node, epoch, lastId, doubt }: Extract<Leased, { no
       return row?.[0] === true;
     },
     async release() {
+      // What is not booked by now is asked once more at most: the process ends.
+      isGivenUp = true;
       await last;
+      if (failed !== undefined) return false;
       const [row] = await runOn(pool, "SELECT release_node_v1(?, ?)", [node, epoch]);
       return row?.[0] === true;
     },

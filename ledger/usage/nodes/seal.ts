@@ -3,6 +3,7 @@
 import { answerIn, answerWith, ask } from "../../asking.ts";
 import type { UsageBooks } from "../../books.ts";
 import { attemptAtMs } from "../../ids.ts";
+import { DAY_MS } from "../../windows.ts";
 import { runOn } from "../../postgres.ts";
 import type { Pool } from "../../postgres.ts";
 import { within } from "../../postgres-books.ts";
@@ -22,6 +23,30 @@ export async function sealDay(pool: Pool, books: UsageBooks, nowMs: number): Pro
   await inRegister(pool, async (run) => answerWith(run, applySeal(seal, nowMs)));
   return true;
 }
+
+/** Parts of windows that are long over, and what was noted of changes that were answered long ago. */
+export async function dropOld(pool: Pool, nowMs: number): Promise<void> {
+  for (const [kind, days] of KEPT_DAYS) {
+    // A window's id has its first day or hour in it.
+    const before = new Date(nowMs - days * DAY_MS)
+      .toISOString()
+      .slice(0, kind === "quarter" ? 4 : kind === "month" ? 7 : 10);
+    await runOn(pool, "DELETE FROM escrow WHERE window_id >= ? AND window_id < ? AND held_nano_usd = 0", [
+      `${kind}:`,
+      `${kind}:${before}`,
+    ]);
+  }
+  await runOn(pool, "DELETE FROM changes_made WHERE at < clock_timestamp() - interval '1 day'", []);
+}
+
+/** Work may go on for a month after its window. */
+const KEPT_DAYS = [
+  ["hour", 40],
+  ["day", 40],
+  ["week", 50],
+  ["month", 80],
+  ["quarter", 500],
+] as const;
 
 /** Events that came to days that were sealed, for work that went on. */
 async function recordAllLate(pool: Pool): Promise<void> {

@@ -22,6 +22,7 @@ export function bookOnNodes(count: number, now: () => number): (operation: Opera
       book: async (...[work, version]: Parameters<Parameters<typeof createNodeBooking>[0]["book"]>) =>
         database.book(node, epoch, (batches += 1), version, work),
       read: async (nowMs: number) => database.read(node, nowMs),
+      servedNames: async () => database.read(node, now()).servedNames,
       elsewhere: async (ids: readonly AttemptId[]) => database.elsewhere(node, ids),
       again: () => Promise.reject(new Error("nobody is given up here")),
     };

@@ -270,6 +270,10 @@ export class FleetWorld {
         await gate();
         return memory;
       },
+      servedNames: async () => {
+        await gate();
+        return this.database.read(lease.node, this.#now).servedNames;
+      },
       elsewhere: async (ids) => {
         await gate();
         const found = this.database.elsewhere(lease.node, ids);
@@ -483,7 +487,8 @@ export class FleetWorld {
         amountNanoUsd: BigInt(1 + this.#whole(300)),
         reason: "r",
       };
-      const untilMs = this.#now + 1_000 + this.#whole(60_000);
+      // While it is used, or long after.
+      const untilMs = this.#now + 300 + this.#whole(this.#next() < 0.5 ? 1_000 : 60_000);
       budgets[at] = { ...old, raises: [...(old.raises ?? []), { ...raise, createdAtMs: this.#now, untilMs }] };
     } else if (dice < 0.9)
       freezes.push({ id: `freeze_${(this.#made += 1)}`, scope: { team: this.#some(TEAMS) }, reason: "r", createdAtMs });
