@@ -30,6 +30,7 @@ import { createForwarder } from "./forward.ts";
 import { createCaches } from "./caches.ts";
 import { createLengths } from "./lengths.ts";
 import { createLimiter } from "./limits.ts";
+import type { Limiter } from "./limits.ts";
 import { createPublicListener } from "./listener.ts";
 import { createMetrics } from "./metrics.ts";
 import { createNames } from "./names.ts";
@@ -59,6 +60,8 @@ const REFRESH_PRICES_MS = 60 * SECOND;
 const SIGHTINGS_MS = 60 * SECOND;
 const SETTLE_WORK_MS = 3600 * SECOND;
 const MOST_COMMIT_MS = 5 * SECOND;
+/** So late at most another proxy hears what passed here, and how long Postgres takes. */
+const TELL_PASSED_MS = 100;
 const ASK_TIME_MS = 10 * SECOND;
 
 /** Opens the books and builds both listeners. Rejects with a LedgerError when the books cannot be opened. */
@@ -79,6 +82,7 @@ export async function createProxy(config: ProxyConfig, log: Log): Promise<Proxy>
   await writer.noteSeen({ credentials: register.credentialsOf(providers.all, Date.now()) });
   warnOfStart(writer, log);
   const timers = startTimers(context, () => prices.refresh());
+  if (writer.isOneOfMany) timers.push(shareLimits(context.limiter, writer));
 
   const sockets = createSockets(context);
   openSessions = () => sockets.open();
@@ -213,6 +217,22 @@ function follow(writer: Writer, reload: () => Promise<void>, log: Log): void {
       setTimeout(again, SECOND).unref();
     });
   writer.onChanged(again);
+}
+
+/** Limits hold for all proxies together: each says what passed, and hears of the others. While Postgres is away each goes
+ *  by what it heard last. */
+function shareLimits(limiter: Limiter, writer: Writer): NodeJS.Timeout {
+  let isUnderWay = false;
+  return setInterval(() => {
+    const nowMs = Date.now();
+    if (isUnderWay || !limiter.hasSome()) return;
+    isUnderWay = true;
+    writer
+      .tellPassed(limiter.passed(nowMs))
+      .then((others) => limiter.hear(others, Date.now()))
+      .catch(() => undefined)
+      .finally(() => (isUnderWay = false));
+  }, TELL_PASSED_MS).unref();
 }
 
 /** What has to be said of books that were just opened. */

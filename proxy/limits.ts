@@ -1,7 +1,8 @@
 // Limits that are not money: requests and tokens in any 60 seconds, requests at once, bytes of a body; by key, by team
 // and for all. Kept in memory, second by second: never more than the limit passes in any 60 seconds, and a restart
-// begins anew.
-import type { Limits } from "../ledger/usage/limits.ts";
+// begins anew. Of several proxies each hears what passed at the others: beyond the limit may pass what they let through
+// before that is heard.
+import type { Limits, Passed } from "../ledger/usage/limits.ts";
 import { Refused } from "./refusals.ts";
 import type { Principal } from "./principal.ts";
 
@@ -11,6 +12,12 @@ export type Limiter = {
   /** Takes a place and the tokens in every limit that covers the key, or in none: then throws Refused, with the time to
    *  wait. */
   enter(principal: Principal, tokens: number, bodyBytes: number, nowMs: number): PlaceInLimits;
+  /** Whether there are limits. */
+  hasSome(): boolean;
+  /** What passed here, where something did in the last minute or is under way. */
+  passed(nowMs: number): Passed[];
+  /** What passed at all other proxies, in place of what was heard before. */
+  hear(others: readonly Passed[], nowMs: number): void;
 };
 
 export type PlaceInLimits = {
@@ -28,7 +35,10 @@ const SECONDS = 61;
 const NOTHING: PlaceInLimits = { headers: [], mostBodyBytes: undefined, leave: () => {} };
 
 export function createLimiter(): Limiter {
-  const counted = new Map<string, { limits: Limits; requests: Minute; tokens: Minute; open: number }>();
+  const counted = new Map<
+    string,
+    { limits: Limits; requests: Minute; tokens: Minute; open: number; openElsewhere: number }
+  >();
 
   return {
     set(limits) {
@@ -37,7 +47,14 @@ export function createLimiter(): Limiter {
       for (const one of limits) {
         const known = counted.get(one.scope);
         if (known) known.limits = one;
-        else counted.set(one.scope, { limits: one, requests: new Minute(), tokens: new Minute(), open: 0 });
+        else
+          counted.set(one.scope, {
+            limits: one,
+            requests: new Minute(),
+            tokens: new Minute(),
+            open: 0,
+            openElsewhere: 0,
+          });
       }
     },
 
@@ -45,11 +62,11 @@ export function createLimiter(): Limiter {
       if (counted.size === 0) return NOTHING;
       const covering = [`key:${keyId}`, `team:${team}`, "org"].flatMap((scope) => counted.get(scope) ?? []);
       if (covering.length === 0) return NOTHING;
-      for (const { limits, requests, tokens: used, open } of covering) {
+      for (const { limits, requests, tokens: used, open, openElsewhere } of covering) {
         const { scope, requestsPerMinute, tokensPerMinute, concurrent, bodyBytes: mostBytes } = limits;
         if (mostBytes !== undefined && bodyBytes > mostBytes)
           throw new Refused("body_too_large", `the body has ${bodyBytes} bytes, and ${scope} may send ${mostBytes}`);
-        if (concurrent !== undefined && open >= concurrent)
+        if (concurrent !== undefined && open + openElsewhere >= concurrent)
           throw limited(limits, `${concurrent} requests at once`, 1, headersOf(covering, nowMs));
         if (requestsPerMinute !== undefined && requests.sum(nowMs) >= requestsPerMinute)
           throw limited(
@@ -88,19 +105,44 @@ export function createLimiter(): Limiter {
         },
       };
     },
+
+    hasSome: () => counted.size > 0,
+
+    passed: (nowMs) =>
+      [...counted].flatMap(([scope, { requests, tokens, open }]) => {
+        const seconds = requests.seconds(nowMs, tokens);
+        return seconds.length > 0 || open > 0 ? [{ scope, seconds, open }] : [];
+      }),
+
+    hear(others, nowMs) {
+      const byScope = new Map(others.map((one) => [one.scope, one]));
+      for (const [scope, one] of counted) {
+        const { seconds = [], open = 0 } = byScope.get(scope) ?? {};
+        one.requests.hear(
+          seconds.map(([second, requests]) => [second, requests]),
+          nowMs,
+        );
+        one.tokens.hear(
+          seconds.map(([second, , tokens]) => [second, tokens]),
+          nowMs,
+        );
+        one.openElsewhere = open;
+      }
+    },
   };
 }
 
-/** The seconds of a minute, counted in one slot each. */
+/** The seconds of a minute, counted in one slot each: what passed here, and what passed elsewhere. Whole numbers, so that
+ *  their sums can be kept beside them and stay what they are. */
 class Minute {
-  /** Whole numbers, so that their sum can be kept beside them and stays what it is. */
-  readonly #counts = new Float64Array(SECONDS);
+  readonly #here = new Float64Array(SECONDS);
+  #elsewhere = new Float64Array(SECONDS);
   #sum = 0;
   #second = 0;
 
   add(nowMs: number, count: number): void {
     this.#turn(nowMs);
-    this.#counts[this.#second % SECONDS]! += count;
+    this.#here[this.#second % SECONDS]! += count;
     this.#sum += count;
   }
 
@@ -114,12 +156,41 @@ class Minute {
     let sum = this.sum(nowMs);
     if (sum <= most) return 1;
     // What was counted in this second stays until the last one of its minute.
-    if ((this.#counts[this.#second % SECONDS] ?? 0) > most) return SECONDS;
+    if (this.#at(this.#second) > most) return SECONDS;
     for (let age = SECONDS - 1; age >= 0; age--) {
       if (sum <= most) return Math.max(1, SECONDS - 1 - age);
-      sum -= this.#counts[(this.#second - age + SECONDS) % SECONDS] ?? 0;
+      sum -= this.#at(this.#second - age + SECONDS);
     }
     return SECONDS;
+  }
+
+  /** What passed here, where something did in it or in another one, oldest first. */
+  seconds(nowMs: number, other: Minute): [second: number, count: number, ofOther: number][] {
+    this.#turn(nowMs);
+    other.#turn(nowMs);
+    const found: [number, number, number][] = [];
+    for (let second = this.#second - SECONDS + 1; second <= this.#second; second++) {
+      const slot = (second + SECONDS) % SECONDS;
+      const [count = 0, ofOther = 0] = [this.#here[slot], other.#here[slot]];
+      if (count !== 0 || ofOther !== 0) found.push([second, count, ofOther]);
+    }
+    return found;
+  }
+
+  /** What passed elsewhere. A clock there may be ahead: what it calls a later second is of this one. */
+  hear(counts: readonly (readonly [second: number, count: number])[], nowMs: number): void {
+    this.#turn(nowMs);
+    for (const count of this.#elsewhere) this.#sum -= count;
+    this.#elsewhere = new Float64Array(SECONDS);
+    for (const [second, count] of counts) {
+      if (second <= this.#second - SECONDS) continue;
+      this.#elsewhere[Math.min(second, this.#second) % SECONDS]! += count;
+      this.#sum += count;
+    }
+  }
+
+  #at(second: number): number {
+    return (this.#here[second % SECONDS] ?? 0) + (this.#elsewhere[second % SECONDS] ?? 0);
   }
 
   /** Empties the slots of the seconds that have passed. A clock that goes back turns nothing. */
@@ -128,8 +199,9 @@ class Minute {
     if (second <= this.#second) return;
     for (let passed = Math.min(second - this.#second, SECONDS); passed > 0; passed--) {
       const slot = (second - passed + 1) % SECONDS;
-      this.#sum -= this.#counts[slot] ?? 0;
-      this.#counts[slot] = 0;
+      this.#sum -= this.#at(slot);
+      this.#here[slot] = 0;
+      this.#elsewhere[slot] = 0;
     }
     this.#second = second;
   }

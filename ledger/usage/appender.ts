@@ -9,6 +9,7 @@ import type { AttemptId } from "../ids.ts";
 import { lockForWriting } from "../sqlite.ts";
 import { createLogSync } from "./log-sync.ts";
 import type { LogSync } from "./log-sync.ts";
+import type { Passed } from "./limits.ts";
 import type { CapMode } from "./reservations.ts";
 import { decodeAnswers, encodeBatch } from "./wire.ts";
 import type { Answer, AnswersMessage, BatchMessage, Operation } from "./wire.ts";
@@ -67,6 +68,8 @@ export type Appender = {
   readonly found: Found;
   /** Which of several nodes this is; undefined: there are no others. */
   node(): number | undefined;
+  /** Of several nodes: says what passed here, and resolves to what passed at all others. */
+  readonly tellPassed?: (passed: readonly Passed[]) => Promise<readonly Passed[]>;
   /** Calls back when another has changed keys, budgets or limits. */
   onChanged(listener: () => void): void;
   /** Resolves when it survives what it has to (`UsageDurability`), or with a failure that says why it was not

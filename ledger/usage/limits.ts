@@ -15,6 +15,14 @@ export type Limits = {
   readonly bodyBytes: number | undefined;
 };
 
+/** What passed in the scope of a limit, by the second of the clock; and how many requests are under way. */
+export type Passed = {
+  readonly scope: LimitScope;
+  /** Of the last minute; what came in less tokens than was expected takes some back. */
+  readonly seconds: readonly (readonly [second: number, requests: number, tokens: number])[];
+  readonly open: number;
+};
+
 /** All of them. */
 export async function readLimits(books: UsageBooks): Promise<Limits[]> {
   const rows = await tablesOf(books).select().from(limits).orderBy(limits.scope).all();

@@ -12,6 +12,7 @@ import type { NodeAppenderSettings } from "./nodes/appender.ts";
 import type { Change } from "./changes.ts";
 import { createClock } from "./clock.ts";
 import { eventRow } from "./event-columns.ts";
+import type { Passed } from "./limits.ts";
 import type { UsageEvent } from "./usage-event.ts";
 import type { Decision, Extension, ReservationRequest } from "./reservations.ts";
 import type { Answer, Operation, ProvenKey, Noticed } from "./wire.ts";
@@ -73,6 +74,9 @@ export type Writer = {
   waiting(): number;
   /** Whether others write into the same books: what is not known here may be known there. */
   readonly isOneOfMany: boolean;
+  /** Says what passed here in the scopes of limits, and resolves to what passed at all others: nothing where there are
+   *  none. Rejects while the storage is away. */
+  tellPassed(passed: readonly Passed[]): Promise<readonly Passed[]>;
   /** Calls back when another node has changed keys, budgets or limits. */
   onChanged(listener: () => void): void;
   close(): Promise<void>;
@@ -184,6 +188,7 @@ export async function openWriter({ now: wall = Date.now, sinceBoot, ...settings 
     isClockInDoubt: () => clock?.trouble() !== undefined,
     waiting: settling.waiting,
     isOneOfMany: appender.node() !== undefined,
+    tellPassed: async (passed) => (await appender.tellPassed?.(passed)) ?? [],
     onChanged: (listener) => appender.onChanged(listener),
     async close() {
       clearInterval(looking);

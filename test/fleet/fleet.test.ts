@@ -176,6 +176,32 @@ describe.skipIf(!hasPostgres)("three proxies", () => {
     await Promise.all(proxies.map(stop));
   });
 
+  it("let requests through up to a limit, and beyond it what one had not heard yet of the others", async () => {
+    const proxies = await Promise.all([start(), start(), start()]);
+    const writer = await command();
+    const limits = { scope: "org", requestsPerMinute: 30, tokensPerMinute: undefined, bodyBytes: undefined };
+    await writer.change({ type: "setLimits", limits: { ...limits, concurrent: undefined } }, "test");
+    await sleep(1_000);
+    const saw: number[] = [];
+    const send = async (round: number): Promise<void> => {
+      const { status } = await ask(proxies[round % 3] as Running);
+      saw.push(status ?? 0);
+    };
+    for (let round = 0; round < 60; round++) {
+      void send(round);
+      await sleep(50);
+    }
+    await expect.poll(() => saw.length).toBe(60);
+    const passed = saw.filter((status) => status === 200).length;
+    console.log(`a limit of 30 a minute let ${passed} through, at 20 a second over three proxies`);
+    expect(saw.filter((status) => status === 429).length).toBe(60 - passed);
+    expect(passed).toBeGreaterThanOrEqual(30);
+    // A second's traffic at most: what was under way, and on a machine that is busy.
+    expect(passed).toBeLessThanOrEqual(30 + 20);
+    await writer.close();
+    await Promise.all(proxies.map(stop));
+  });
+
   it(
     "lose nothing when one is killed, one stands still, and Postgres is started again",
     { timeout: 300_000 },

@@ -130,6 +130,41 @@ describe.skipIf(!hasPostgres)("of several nodes", () => {
     for (const writer of writers) expect((await writer.verify()).differences).toEqual([]);
   });
 
+  it("each hears what passed at all others, whom it adds up; of one that is not heard of nothing is under way", async () => {
+    const [one, other] = writers;
+    const third = await open("third");
+    writers.push(third);
+    expect(await one?.tellPassed([{ scope: "org", seconds: [[100, 2, 50]], open: 1 }])).toEqual([]);
+    expect(
+      await other?.tellPassed([
+        {
+          scope: "org",
+          seconds: [
+            [100, 1, -5],
+            [101, 4, 0],
+          ],
+          open: 2,
+        },
+        { scope: "team:ads", seconds: [], open: 1 },
+      ]),
+    ).toEqual([{ scope: "org", seconds: [[100, 2, 50]], open: 1 }]);
+    expect(await third.tellPassed([])).toEqual([
+      {
+        scope: "org",
+        seconds: [
+          [100, 3, 45],
+          [101, 4, 0],
+        ],
+        open: 3,
+      },
+      { scope: "team:ads", seconds: [], open: 1 },
+    ]);
+    await ask(url, "UPDATE usage.passed SET at = at - interval '4 seconds'");
+    expect((await third.tellPassed([])).map(({ open: underWay }) => underWay)).toEqual([0, 0]);
+    await ask(url, "UPDATE usage.passed SET at = at - interval '70 seconds'");
+    expect(await third.tellPassed([])).toEqual([]);
+  });
+
   it("one writes the bills: another stands by, and follows it when it is not heard of; then the first writes nothing", async () => {
     const first = await openToWrite(url, "billing");
     await expect(openToWrite(url, "billing")).rejects.toThrow(/the writer of billing on .* leads/);

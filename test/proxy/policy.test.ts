@@ -221,6 +221,67 @@ describe("limits", () => {
       expect(passed.length).toBeLessThanOrEqual(30);
     }
   });
+
+  it("hold for several proxies by what each has heard of the others, whose clocks are not quite its own", () => {
+    console.log(`seed ${SEED}`);
+    const next = random(SEED);
+    const of = { scope: "org", tokensPerMinute: undefined, concurrent: 5, bodyBytes: undefined };
+    const nodes = [0, -1_200, 700].map((aheadMs) => {
+      const limiter = createLimiter();
+      limiter.set([{ ...of, requestsPerMinute: 30 }]);
+      return {
+        limiter,
+        aheadMs,
+        own: [] as number[],
+        heard: [] as number[],
+        open: [] as { leave(): void }[],
+        heardOpen: 0,
+      };
+    });
+    const principal = { keyId: "k", team: "" } as Principal;
+    const told = nodes.map(
+      (): { said: ReturnType<(typeof nodes)[0]["limiter"]["passed"]>; own: number[]; open: number } => ({
+        said: [],
+        own: [],
+        open: 0,
+      }),
+    );
+    let now = 1_700_000_000_000;
+    let refused = 0;
+    for (let step = 0; step < 20_000; step++) {
+      now += Math.floor(next() * (next() < 0.01 ? 30_000 : 300));
+      const at = Math.floor(next() * nodes.length);
+      const one = nodes[at]!;
+      const clock = now + one.aheadMs;
+      if (next() < 0.4) {
+        told[at] = { said: one.limiter.passed(clock), own: [...one.own], open: one.open.length };
+        const others = told.filter((_, other) => other !== at);
+        const seconds = others.flatMap(({ said }) => said.flatMap((passed) => passed.seconds));
+        const open = others.reduce((sum, other) => sum + other.open, 0);
+        one.limiter.hear([{ scope: "org", seconds, open }], clock);
+        one.heard = others.flatMap(({ own }) => own);
+        one.heardOpen = open;
+        continue;
+      }
+      if (next() < 0.5) one.open.shift()?.leave();
+      // Clocks are up to 1.9 s apart: what was there a second ago may be one of those that are over here.
+      const known = [...one.own, ...one.heard].filter((atMs) => atMs > now - 58_000).length;
+      try {
+        const place = one.limiter.enter(principal, 0, 0, clock);
+        one.open.push({ leave: () => place.leave(0, clock) });
+        one.own.push(now);
+        expect(known, `seed ${SEED}, step ${step}`).toBeLessThan(30);
+        expect(one.open.length + one.heardOpen).toBeLessThanOrEqual(5);
+      } catch (error) {
+        if (!(error instanceof Error && error.message.includes("try again"))) throw error;
+        refused += 1;
+        const older = [...one.own, ...one.heard].filter((atMs) => atMs > now - 64_000).length;
+        expect(older >= 30 || one.open.length + one.heardOpen >= 5, `seed ${SEED}, step ${step}`).toBe(true);
+      }
+      one.own = one.own.filter((atMs) => atMs > now - 70_000);
+    }
+    expect(refused).toBeGreaterThan(100);
+  });
 });
 
 describe("a freeze", () => {

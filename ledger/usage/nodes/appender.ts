@@ -9,6 +9,7 @@ import { createCalendar } from "../../windows.ts";
 import type { Appended, Appender } from "../appender.ts";
 import { ChangeRefused } from "../change-refused.ts";
 import { UNPROVEN_KEY } from "../keys.ts";
+import type { Passed } from "../limits.ts";
 import type { CapMode } from "../reservations.ts";
 import type { Answer, Operation } from "../wire.ts";
 import { startBatches } from "./batches.ts";
@@ -39,6 +40,8 @@ export type NodeAppenderSettings = {
 /** A batch that has no answer for so long: the server is away. */
 const HANGS_MS = 5_000;
 const LARGEST_SKEW_MS = 2_000;
+/** What is heard later than that of others' limits is of no use. */
+const PASSED_MS = 1_000;
 const SECOND = 1_000;
 
 /** Leases a node, and opens what no node has kept yet. Rejects with a LedgerError whose message is for whoever runs
@@ -161,6 +164,15 @@ function createNodeAppender(
     ended: batches.ended,
     failed: () => node.failed() ?? batches.failed(),
     hangs: () => troubleOf(skewMs, performance.now() - (batches.since() ?? Infinity), node.failed()),
+    async tellPassed(passed) {
+      const [row] = await runOn(
+        pool,
+        "SELECT tell_passed_v1(?, ?, ?)",
+        [node.node, node.epoch, JSON.stringify(passed)],
+        PASSED_MS,
+      );
+      return row?.[0] as Passed[];
+    },
     onChanged: (listener) => void listeners.add(listener),
     async close() {
       for (const duty of duties) clearInterval(duty);
