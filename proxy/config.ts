@@ -63,6 +63,13 @@ export const PROXY_SETTINGS = {
     fallback: "power",
     says: "a power cut may take, with power: attempts of whose answer nobody got a byte; power_before_send: nothing; process: 100 ms",
   },
+  processes: {
+    place: "proxy.processes",
+    env: "KEYMETER_PROCESSES",
+    schema: z.coerce.number().int().min(1).max(64),
+    fallback: 1,
+    says: "processes on this port, one for each core that it is to use; more than one needs books in Postgres (KEYMETER_LEDGER_URL)",
+  },
   /** Of several proxies. */
   orphanSeconds: {
     place: "proxy.orphan_seconds",
@@ -297,6 +304,10 @@ export type ProxyConfig = Readonly<ReturnType<typeof finish>>;
 /** What depends on other settings, and the secrets that an installation makes for itself. */
 function finish(values: Values<typeof PROXY_SETTINGS>, reading: Reading) {
   const { dataDir, host, passThrough, own, upstreams } = values;
+  if (values.processes > 1 && !values.ledgerUrl)
+    reading.problems.push(
+      `proxy.processes (KEYMETER_PROCESSES) is ${values.processes}, and books in SQLite have one writer: set KEYMETER_LEDGER_URL (docs/fleet.md), or leave it at 1`,
+    );
   try {
     createPriceBook(values.prices, values.discounts);
   } catch (error) {

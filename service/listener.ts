@@ -8,7 +8,7 @@ import { isLoopback, isOpen } from "./network.ts";
 import { keepSecret, ownSecret } from "./secret.ts";
 import type { Secret } from "./secret.ts";
 
-export type Readiness = () => string | undefined;
+export type Readiness = () => string | undefined | Promise<string | undefined>;
 
 /** Who may read the metrics from elsewhere. */
 export type MetricsGuard = {
@@ -39,7 +39,7 @@ export function createListener(
   const app = Fastify({ logger: false, bodyLimit: 1024 * 1024, requestTimeout: 30_000, forceCloseConnections: true });
   app.get("/healthz", async () => "ok\n");
   app.get("/readyz", async (_request, reply) => {
-    const why = notReady();
+    const why = await notReady();
     return why === undefined ? "ready\n" : reply.code(503).send(`${why}\n`);
   });
   const isRight = guard && createTokenCheck(guard.token);
@@ -62,11 +62,22 @@ export function createListener(
   return app;
 }
 
-/** Listens, or throws an Error whose message names the port, the setting and the way out. */
-export async function listen(app: FastifyInstance, host: string, port: number, setting: string): Promise<number> {
+/** Listens, or throws an Error whose message names the port, the setting and the way out. `isShared`: with other processes
+ *  of the same program. */
+export async function listen(
+  app: FastifyInstance,
+  host: string,
+  port: number,
+  setting: string,
+  isShared = false,
+): Promise<number> {
   try {
-    await app.listen({ host, port });
+    await app.listen({ host, port, ...(isShared ? { reusePort: true } : {}) });
   } catch (error) {
+    if (error instanceof Error && "code" in error && error.code === "ENOTSUP")
+      throw new Error("this system does not share a port among processes. Set KEYMETER_PROCESSES to 1.", {
+        cause: error,
+      });
     if (error instanceof Error && "code" in error && error.code === "EADDRINUSE")
       throw new Error(`port ${port} on ${host} is taken. Stop what uses it, or set ${setting} to another port.`, {
         cause: error,
