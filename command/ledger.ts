@@ -11,8 +11,9 @@ import type { SharedConfig } from "../service/config.ts";
 import { loadCommandConfig } from "./config.ts";
 import { UsageError } from "./usage-error.ts";
 
-export const USAGE = `keymeter ledger migrate               makes the books in the Postgres database of KEYMETER_LEDGER_URL, or brings them up to date
-  For the role that owns them; programs may run meanwhile.
+export const USAGE = `keymeter ledger migrate [--programs ROLE]  makes the books in the Postgres database of KEYMETER_LEDGER_URL, or brings them up to date
+  As the role that owns them; programs may run meanwhile. ROLE: another one, as which the programs connect: it reads and writes rows, alters no
+  table, and changes no event, no correction and no record of the audit.
 keymeter ledger move --to postgres://...   copies the books of the data folder into a database that was migrated
 keymeter ledger move --to FOLDER           copies the books of KEYMETER_LEDGER_URL into a folder that has none
   All programs have to be stopped. What was copied is compared: sums by day and key, and the audit's head. The old books stay where they are.
@@ -23,7 +24,10 @@ const BOOKS = ["usage", "billing", "notices"] as const satisfies readonly BookNa
 export async function run(args: string[]): Promise<void> {
   const [verb, ...more] = args;
   const config = loadCommandConfig();
-  if (verb === "migrate" && more.length === 0) return migrate(config);
+  if (verb === "migrate") {
+    const { values } = parseArgs({ args: more, options: { programs: { type: "string" } } });
+    return migrate(config, values.programs);
+  }
   if (verb !== "move") throw new UsageError(USAGE);
   const { to } = parseArgs({ args: more, options: { to: { type: "string" } } }).values;
   if (to === undefined) throw new UsageError(USAGE);
@@ -42,9 +46,9 @@ export async function run(args: string[]): Promise<void> {
   );
 }
 
-async function migrate(config: SharedConfig): Promise<void> {
+async function migrate(config: SharedConfig, programs: string | undefined): Promise<void> {
   const url = urlOf(config);
-  const made = await migratePostgres(url);
+  const made = await migratePostgres(url, programs);
   process.stdout.write(
     made.length === 0 ? `${shownUrl(url)} is up to date\n` : `${shownUrl(url)}: ${made.join(", ")}\n`,
   );

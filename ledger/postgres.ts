@@ -41,9 +41,9 @@ export async function openPool(url: string): Promise<{ readonly pool: Pool; read
   }
 }
 
-/** Makes the schema, or brings it up to date, in one transaction. For a role that owns it. Returns the migrations that
- *  were applied. */
-export async function migratePostgres(url: string): Promise<readonly string[]> {
+/** Makes the schema, or brings it up to date, in one transaction. For a role that owns it. `programs`: another role, of
+ *  the programs, that is to use it. Returns the migrations that were applied. */
+export async function migratePostgres(url: string, programs?: string): Promise<readonly string[]> {
   const pool = poolOf(url);
   try {
     return await explain(url, async () => {
@@ -59,9 +59,13 @@ export async function migratePostgres(url: string): Promise<readonly string[]> {
           await client.query(readFileSync(new URL(file, FOLDER), "utf8"));
           await client.query("INSERT INTO usage.migrations (name, digest) VALUES ($1, $2)", [file, digestOf(file)]);
         }
+        await client.query("UPDATE usage.migrations SET is_additive = true WHERE name = ANY($1)", [
+          files.filter(isAdditive),
+        ]);
         await client.query(
           `DO $$ BEGIN EXECUTE format('ALTER ROLE CURRENT_USER IN DATABASE %I SET search_path = usage, billing, notices, public', current_database()); END $$`,
         );
+        if (programs !== undefined) await grantTo(client, programs);
         await client.query("COMMIT");
         return files;
       } catch (error) {
@@ -74,6 +78,23 @@ export async function migratePostgres(url: string): Promise<readonly string[]> {
   } finally {
     await pool.end();
   }
+}
+
+/** What the programs may do: read and write rows, and nothing to what is booked once and for all. */
+async function grantTo(client: Client, role: string): Promise<void> {
+  const name = client.escapeIdentifier(role);
+  await client.query(`
+    GRANT USAGE ON SCHEMA usage, billing, notices TO ${name};
+    GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA usage, billing, notices TO ${name};
+    GRANT USAGE ON ALL SEQUENCES IN SCHEMA usage, billing, notices TO ${name};
+    GRANT EXECUTE ON ALL FUNCTIONS IN SCHEMA usage, billing, notices TO ${name};
+    REVOKE INSERT, UPDATE, DELETE ON usage.migrations FROM ${name};
+    REVOKE UPDATE, DELETE ON usage.events, usage.audit, usage.sealed_days, usage.adjustments FROM ${name};
+    -- Who it belongs to may be corrected; the audit says so.
+    GRANT UPDATE (team, project, env) ON usage.events TO ${name}`);
+  await client.query(
+    `DO $$ BEGIN EXECUTE format('ALTER DATABASE %I SET search_path = usage, billing, notices, public', current_database()); END $$`,
+  );
 }
 
 /** Runs a text whose values stand as `?`. Rows are lists of columns; integers and sums are bigint. `answerMs`: after that
@@ -164,11 +185,22 @@ async function checkSchema(pool: Pool, url: string): Promise<void> {
   }
 }
 
-/** Migrations that the database has, with their digests. */
-async function appliedTo(client: Client): Promise<Map<string, string>> {
+/** By name of the migration. `isAdditive`: programs of the release before go on with it. */
+type Applied = ReadonlyMap<string, { readonly digest: string; readonly isAdditive: boolean }>;
+
+/** Migrations that the database has. */
+async function appliedTo(client: Client): Promise<Applied> {
   const [there] = await runOn(client, "SELECT to_regclass('usage.migrations') IS NOT NULL", []);
   if (there?.[0] === true)
-    return new Map((await runOn(client, "SELECT name, digest FROM usage.migrations", [])) as [string, string][]);
+    return new Map(
+      (
+        (await runOn(
+          client,
+          "SELECT name, digest, COALESCE((to_jsonb(migrations) ->> 'is_additive')::boolean, false) FROM usage.migrations",
+          [],
+        )) as [string, string, boolean][]
+      ).map(([name, digest, additive]) => [name, { digest, isAdditive: additive }]),
+    );
   const [other] = await runOn(
     client,
     "SELECT nspname FROM pg_namespace WHERE nspname IN ('usage', 'billing', 'notices') LIMIT 1",
@@ -181,14 +213,14 @@ async function appliedTo(client: Client): Promise<Map<string, string>> {
   return new Map();
 }
 
-function refuseOther(url: string, applied: ReadonlyMap<string, string>): void {
+function refuseOther(url: string, applied: Applied): void {
   const files = migrationFiles();
-  const newer = [...applied.keys()].find((name) => !files.includes(name));
+  const newer = [...applied].find(([name, { isAdditive: isUsable }]) => !files.includes(name) && !isUsable)?.[0];
   if (newer !== undefined)
     throw new LedgerError(
       `${shownUrl(url)} was written by a newer Keymeter (it has ${newer}). Start that version, or restore a backup made before the upgrade.`,
     );
-  const edited = files.find((file) => (applied.get(file) ?? digestOf(file)) !== digestOf(file));
+  const edited = files.find((file) => (applied.get(file)?.digest ?? digestOf(file)) !== digestOf(file));
   if (edited !== undefined)
     throw new LedgerError(
       `${shownUrl(url)}: ledger/migrations/postgres/${edited} is not what was applied to it. Bring it back from the release that is installed.`,
@@ -201,10 +233,33 @@ function migrationFiles(): string[] {
     .toSorted();
 }
 
+/** Its first line says so. */
+function isAdditive(file: string): boolean {
+  return readFileSync(new URL(file, FOLDER), "utf8").startsWith("-- additive\n");
+}
+
 function digestOf(file: string): string {
   return createHash("sha256")
     .update(readFileSync(new URL(file, FOLDER)))
     .digest("hex");
+}
+
+/** Settings of the server under which what was committed may be gone after a power cut. */
+const LOSING: { readonly [setting: string]: readonly string[] } = {
+  fsync: ["off"],
+  full_page_writes: ["off"],
+  synchronous_commit: ["off"],
+};
+
+/** Rejects with a LedgerError when the server may lose what it has committed. */
+export async function checkDurability(pool: Pool, url: string): Promise<void> {
+  for (const [setting, losing] of Object.entries(LOSING)) {
+    const [row] = await runOn(pool, "SELECT current_setting(?)", [setting]);
+    if (losing.includes(String(row?.[0])))
+      throw new LedgerError(
+        `${shownUrl(url)} has ${setting} ${String(row?.[0])}: a power cut there takes what was booked. Set it on, or say that it may: proxy.durability (KEYMETER_DURABILITY) process.`,
+      );
+  }
 }
 
 const ADVICE: { readonly [code: string]: string } = {

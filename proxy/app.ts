@@ -144,6 +144,7 @@ function writerOptions(config: ProxyConfig): Parameters<typeof openWriter>[0] {
     ...shared,
     url: ledgerUrl.reveal(),
     name: nodeName("proxy"),
+    survivesPower: durability !== "process",
     orphanSeconds,
     agreed: {
       ...agreedOn(config),

@@ -23,6 +23,8 @@ const ROUNDS = IS_CI ? 200 : 4;
 const ORPHAN_SECONDS = 20;
 const STOPPED_MS = IS_CI ? 40_000 : 2_000;
 const BACK_SECONDS = 60;
+/** Postgres is away for so long at last, and nothing is admitted meanwhile. */
+const OUTAGE_MS = IS_CI ? 60_000 : 0;
 const LOAD_MS = IS_CI ? 300 : 200;
 
 type Running = { readonly child: ChildProcess; readonly url: string };
@@ -227,6 +229,16 @@ describe.skipIf(!hasPostgres)("three proxies", () => {
       await sleep(STOPPED_MS / 2);
       stopped.child.kill("SIGCONT");
       await sleep(1_000);
+      if (OUTAGE_MS > 0) {
+        await server.kill();
+        await sleep(OUTAGE_MS / 2);
+        const soFar = provider.journal.length;
+        expect(saw.at(-1)?.status).toBe(503);
+        await sleep(OUTAGE_MS / 2);
+        expect(provider.journal.length).toBe(soFar);
+        await server.start();
+        await sleep(1_000);
+      }
       over.abort();
       await Promise.all(load);
       // What the killed one left is booked when it was given up for so long; its money stays held until then.

@@ -2,7 +2,7 @@
 // survives a power cut there.
 import { answerIn } from "../../asking.ts";
 import { snapshotOf } from "../../engine.ts";
-import { openPool, runOn } from "../../postgres.ts";
+import { checkDurability, explain, openPool, runOn } from "../../postgres.ts";
 import type { Pool } from "../../postgres.ts";
 import { postgresBooks } from "../../postgres-books.ts";
 import { createCalendar } from "../../windows.ts";
@@ -32,6 +32,8 @@ export type NodeAppenderSettings = {
   readonly tagsInBudgets: boolean;
   /** What all nodes have to agree on, by the setting's name; of what is long or secret a digest. */
   readonly agreed: { readonly [setting: string]: string };
+  /** Whether what is committed has to survive a power cut of the server. Absent: it is not asked. */
+  readonly survivesPower?: boolean;
   /** How long what a node left open waits for it, before it is booked as its crash. */
   readonly orphanSeconds: number;
   readonly now?: (() => number) | undefined;
@@ -47,30 +49,35 @@ const SECOND = 1_000;
 /** Leases a node, and opens what no node has kept yet. Rejects with a LedgerError whose message is for whoever runs
  *  Keymeter. */
 export async function openNodeAppender(settings: NodeAppenderSettings): Promise<Appender> {
-  const { url, name, zone, capMode, tagsInBudgets } = settings;
+  const { url } = settings;
   const { pool, release } = await openPool(url);
   try {
-    const now = settings.now ?? Date.now;
-    const node = await leaseNode(pool, { name, agreed: settings.agreed }, now);
-    const own: NodeSettings = { calendar: createCalendar(zone), capMode, tagsCount: tagsInBudgets };
-    await runOn(
-      pool,
-      "INSERT INTO keys (id, kind, provider, name, state, hint, created_at_ms) VALUES (?, 'fingerprint', ?, ?, 'active', ?, ?) ON CONFLICT DO NOTHING",
-      [UNPROVEN_KEY.keyId, UNPROVEN_KEY.provider, UNPROVEN_KEY.name, UNPROVEN_KEY.hint, now()],
-    );
-    await runOn(
-      pool,
-      "INSERT INTO meta (name, value) VALUES ('tags_in_budgets', ?), ('zone', ?) ON CONFLICT (name) DO UPDATE SET value = excluded.value",
-      [tagsInBudgets ? "1" : "0", zone],
-    );
-    const unopened =
-      "SELECT 1 FROM budgets WHERE removed_at_ms IS NULL AND id NOT IN (SELECT budget_id FROM budgets_opened) LIMIT 1";
-    if ((await runOn(pool, unopened, [])).length > 0) await changeRegister(pool, node, own, now());
-    return createNodeAppender(pool, node, { ...settings, now }, own, release);
+    return await explain(url, () => openNode(pool, settings, release));
   } catch (error) {
     await release();
     throw error;
   }
+}
+
+async function openNode(pool: Pool, settings: NodeAppenderSettings, release: () => Promise<void>): Promise<Appender> {
+  const { url, name, zone, capMode, tagsInBudgets, now = Date.now } = settings;
+  if (settings.survivesPower) await checkDurability(pool, url);
+  const node = await leaseNode(pool, { name, agreed: settings.agreed }, now);
+  const own: NodeSettings = { calendar: createCalendar(zone), capMode, tagsCount: tagsInBudgets };
+  await runOn(
+    pool,
+    "INSERT INTO keys (id, kind, provider, name, state, hint, created_at_ms) VALUES (?, 'fingerprint', ?, ?, 'active', ?, ?) ON CONFLICT DO NOTHING",
+    [UNPROVEN_KEY.keyId, UNPROVEN_KEY.provider, UNPROVEN_KEY.name, UNPROVEN_KEY.hint, now()],
+  );
+  await runOn(
+    pool,
+    "INSERT INTO meta (name, value) VALUES ('tags_in_budgets', ?), ('zone', ?) ON CONFLICT (name) DO UPDATE SET value = excluded.value",
+    [tagsInBudgets ? "1" : "0", zone],
+  );
+  const unopened =
+    "SELECT 1 FROM budgets WHERE removed_at_ms IS NULL AND id NOT IN (SELECT budget_id FROM budgets_opened) LIMIT 1";
+  if ((await runOn(pool, unopened, [])).length > 0) await changeRegister(pool, node, own, now());
+  return createNodeAppender(pool, node, { ...settings, now }, own, release);
 }
 
 function createNodeAppender(
