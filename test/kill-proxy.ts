@@ -43,8 +43,10 @@ export async function forkProxy(
   dataDir: string,
   kill?: { readonly point: string; readonly nth: number },
   environment: { readonly [name: string]: string } = {},
+  /** This file in another copy of the project. */
+  program = fileURLToPath(import.meta.url),
 ): Promise<{ readonly child: ChildProcess; readonly url: string }> {
-  const child = fork(fileURLToPath(import.meta.url), {
+  const child = fork(program, {
     env: {
       ...process.env,
       KEYMETER_DATA_DIR: dataDir,
