@@ -32,7 +32,7 @@ export async function runCollectorJob(
   const config = loadCollectorConfig();
   const log = createLog("collector", config.logLevel);
   if (job === "prices") {
-    const failure = await fetchPriceList(config.dataDir, config.priceListUrl);
+    const failure = await fetchPriceList(config, config.priceListUrl);
     return failure === undefined ? [] : [failure];
   }
   const importers = await createImporters(config);

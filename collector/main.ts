@@ -61,7 +61,7 @@ export async function startCollector(): Promise<{ stop(): Promise<void>; log: Lo
   const runWatch = (): Promise<void> =>
     runJob("watch", () => watchUsage(books, importers, statedOf(config), prices, Date.now(), log));
   const refreshPrices = async (): Promise<void> => {
-    const failure = await fetchPriceList(config.dataDir, config.priceListUrl);
+    const failure = await fetchPriceList(config, config.priceListUrl);
     if (failure === undefined) log.info("the price list is new; the proxy takes it within a minute");
     else log.error({ failure }, "the price list could not be refreshed");
   };

@@ -11,6 +11,7 @@ import { openUsage } from "../ledger/open.ts";
 import type { PriceBook } from "../ledger/prices/price-book.ts";
 import { builtInModels } from "../ledger/prices/built-in.ts";
 import { openPriceBook } from "../ledger/prices/price-list.ts";
+import { takePriceList } from "../ledger/prices/shared-list.ts";
 import { createExpectations, learnExpectations } from "../ledger/usage/expectations.ts";
 import { createDigest } from "../ledger/usage/keys.ts";
 import { openWriter } from "../ledger/usage/writer.ts";
@@ -69,6 +70,7 @@ export async function createProxy(config: ProxyConfig, log: Log): Promise<Proxy>
   const writer = await openWriter(writerOptions(config));
   const books = await openUsage(placeOf(config));
   if (!books) throw new Error(`${config.dataDir}/usage.db is gone right after it was opened`);
+  await takeSharedPrices(config, log);
   const prices = openPriceBook(config.dataDir, config.prices, config.discounts, (message) => log.error(message));
   // The list is loaded now, not by the first request.
   builtInModels("");
@@ -81,7 +83,7 @@ export async function createProxy(config: ProxyConfig, log: Log): Promise<Proxy>
   const { forwarder, register, work, unmetered, sightings, providers } = context;
   await writer.noteSeen({ credentials: register.credentialsOf(providers.all, Date.now()) });
   warnOfStart(writer, log);
-  const timers = startTimers(context, () => prices.refresh());
+  const timers = startTimers(context, () => void takeSharedPrices(config, log).then(() => prices.refresh()));
   if (writer.isOneOfMany) timers.push(shareLimits(context.limiter, writer));
 
   const sockets = createSockets(context);
@@ -245,6 +247,14 @@ function warnOfStart({ recovered, losing }: Writer, log: Log): void {
       { budget: id, scope: describeScope(scope) },
       "this budget counts less than before: what a tag names counts no longer where the key belongs to nobody; tags_in_budgets: on makes it count again",
     );
+}
+
+/** With books in Postgres: the price list that another machine has fetched. */
+async function takeSharedPrices({ dataDir, ledgerUrl }: ProxyConfig, log: Log): Promise<void> {
+  if (!ledgerUrl) return;
+  await takePriceList(ledgerUrl.reveal(), dataDir).catch((error: unknown) =>
+    log.error({ err: error }, "the price list of the books could not be taken; the one of before goes on"),
+  );
 }
 
 /** What is done again and again while the proxy runs. */

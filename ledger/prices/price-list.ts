@@ -2,7 +2,7 @@
 // form. It is checked before it is written and before it is used; one that is odd is refused whole, and the prices that
 // were known go on.
 import { createHash } from "node:crypto";
-import { readFileSync, renameSync, statSync, writeFileSync } from "node:fs";
+import { readFileSync, renameSync, statSync, utimesSync, writeFileSync } from "node:fs";
 import type { ModelInfo } from "@pydantic/genai-prices";
 import { z } from "zod";
 import { builtInModels } from "./built-in.ts";
@@ -112,11 +112,21 @@ export function priceListAtMs(dataDir: string): number {
   return fetchedMs ?? Date.parse(`${BUILT_IN_LIST.day}T00:00:00Z`);
 }
 
-/** Writes a list that was checked, at once or not at all. */
-export function writePriceList(dataDir: string, text: string): void {
+/** Writes a list that was checked, at once or not at all. `atMs`: when it was fetched. */
+export function writePriceList(dataDir: string, text: string, atMs: number): void {
   const path = priceListPath(dataDir);
-  writeFileSync(`${path}.new`, text, { mode: 0o644 });
-  renameSync(`${path}.new`, path);
+  // Of several processes on one folder each writes its own.
+  const fresh = `${path}.${process.pid}.new`;
+  writeFileSync(fresh, text, { mode: 0o644 });
+  utimesSync(fresh, atMs / 1000, atMs / 1000);
+  renameSync(fresh, path);
+}
+
+/** The list that lies there as it was written, and when it was fetched. */
+export function readPriceList(dataDir: string): { readonly text: string; readonly atMs: number } | undefined {
+  const path = priceListPath(dataDir);
+  const atMs = statSync(path, { throwIfNoEntry: false })?.mtimeMs;
+  return atMs === undefined ? undefined : { text: readFileSync(path, "utf8"), atMs };
 }
 
 /** The book of a data folder, with the list that lies there. `refresh` looks whether there is another one: call it now

@@ -1,10 +1,14 @@
 // A newer price list: fetched when told to, checked, used by the proxy without a restart, refused whole when it is odd.
-import { existsSync, readFileSync, writeFileSync } from "node:fs";
+import { existsSync, readFileSync, statSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { findProvider } from "@pydantic/genai-prices";
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
 import { fetchPriceList } from "../../collector/price-list.ts";
 import { openPriceBook, parsePriceList } from "../../ledger/prices/price-list.ts";
+import { sharePriceList, takePriceList } from "../../ledger/prices/shared-list.ts";
+import { migratePostgres } from "../../ledger/postgres.ts";
+import { Secret } from "../../service/secret.ts";
+import { hasPostgres, startPostgres } from "../postgres.ts";
 import { json, startFakeProvider } from "../fake/provider.ts";
 import type { FakeProvider } from "../fake/provider.ts";
 import { temporaryFolder } from "../start-proxy.ts";
@@ -25,6 +29,10 @@ function listWith(change: (models: Model[]) => Model[]): { id: string; models: M
     return { id, models: id === "openai" ? change(models) : models };
   });
 }
+const at = (dataDir: string, ledgerUrl?: string) => ({
+  dataDir,
+  ledgerUrl: ledgerUrl === undefined ? undefined : new Secret(ledgerUrl),
+});
 const NEWCOMER = { id: "gpt-77", match: { equals: "gpt-77" }, prices: { input_mtok: 3, output_mtok: 12 } };
 const NOW = Date.parse("2026-11-23T00:00:00Z");
 
@@ -35,7 +43,7 @@ describe("a price list", () => {
     expect(book.find("openai", "gpt-77", NOW)).toBeUndefined();
     const before = book.find("openai", "gpt-4o-mini", NOW);
     web.script = json(listWith((models) => [...models, NEWCOMER]));
-    expect(await fetchPriceList(folder, web.url)).toBeUndefined();
+    expect(await fetchPriceList(at(folder), web.url)).toBeUndefined();
     expect(book.find("openai", "gpt-77", NOW)).toBeUndefined();
     book.refresh();
     expect(book.find("openai", "gpt-77", NOW)?.units.output?.base).toBe(12_000_000n);
@@ -46,7 +54,7 @@ describe("a price list", () => {
 
   it("loses to our own rows and to those of the settings", async () => {
     web.script = json(listWith((models) => [...models, NEWCOMER]));
-    await fetchPriceList(folder, web.url);
+    await fetchPriceList(at(folder), web.url);
     const row = { list: "openai", model: "gpt-77", usdPerMillion: { input: "9" }, source: "settings" };
     expect(openPriceBook(folder, [row], [], () => {}).find("openai", "gpt-77", NOW)?.units.input?.base).toBe(
       9_000_000n,
@@ -100,7 +108,7 @@ describe("a price list", () => {
     "that %s is refused whole, with the reason, and nothing changes",
     async (_name, [list, why]) => {
       web.script = typeof list === "string" ? json(list) : json(list);
-      const failure = await fetchPriceList(folder, web.url);
+      const failure = await fetchPriceList(at(folder), web.url);
       expect(failure).toMatch(/is refused/);
       expect(failure).toMatch(why);
       expect(existsSync(join(folder, "price-list.json"))).toBe(false);
@@ -109,17 +117,44 @@ describe("a price list", () => {
 
   it("that cannot be fetched leaves the old one", async () => {
     web.script = json(listWith((models) => [...models, NEWCOMER]));
-    await fetchPriceList(folder, web.url);
+    await fetchPriceList(at(folder), web.url);
     const written = readFileSync(join(folder, "price-list.json"), "utf8");
     web.script = json({}, 500);
-    expect(await fetchPriceList(folder, web.url)).toContain("answered 500");
-    expect(await fetchPriceList(folder, "http://127.0.0.1:9/none")).toContain("could not be fetched");
+    expect(await fetchPriceList(at(folder), web.url)).toContain("answered 500");
+    expect(await fetchPriceList(at(folder), "http://127.0.0.1:9/none")).toContain("could not be fetched");
     expect(readFileSync(join(folder, "price-list.json"), "utf8")).toBe(written);
     expect(
       parsePriceList(written)
         .models("openai")
         ?.some(({ id }) => id === "gpt-77"),
     ).toBe(true);
+  });
+
+  it.skipIf(!hasPostgres)("that is fetched on one machine is taken on all others; an odd one on none", async () => {
+    const server = await startPostgres();
+    const url = await server.database("prices");
+    await migratePostgres(url);
+    const other = temporaryFolder();
+    const book = openPriceBook(other, [], [], () => {});
+    await takePriceList(url, other);
+    expect(existsSync(join(other, "price-list.json"))).toBe(false);
+    web.script = json(listWith((models) => [...models, NEWCOMER]));
+    expect(await fetchPriceList(at(folder, url), web.url)).toBeUndefined();
+    await takePriceList(url, other);
+    book.refresh();
+    expect(book.find("openai", "gpt-77", NOW)?.units.output?.base).toBe(12_000_000n);
+    expect(book.find("openai", "gpt-77", NOW)?.version).toBe(
+      openPriceBook(folder, [], [], () => {}).find("openai", "gpt-77", NOW)?.version,
+    );
+    // What it has itself is newer, or the same: nothing is written.
+    const before = statSync(join(other, "price-list.json")).mtimeMs;
+    await takePriceList(url, other);
+    expect(statSync(join(other, "price-list.json")).mtimeMs).toBe(before);
+    await sharePriceList(url, "<html>", Date.now() + 60_000);
+    await expect(takePriceList(url, other)).rejects.toThrow(/no JSON/);
+    expect(book.find("openai", "gpt-77", NOW)).toBeDefined();
+    await server.stop();
+    expect(await fetchPriceList(at(folder, url), web.url)).toMatch(/other proxies do not get it: .*cannot be reached/);
   });
 
   it("that was damaged by hand is said, and the built-in one counts", () => {

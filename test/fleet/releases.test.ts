@@ -77,9 +77,9 @@ describe.skipIf(!hasPostgres)("two releases side by side", () => {
     /** Those that a load balancer sends to. */
     let serving = [first, second];
     const saw: { readonly n: number; readonly status: number | string }[] = [];
-    let isOver = false;
+    const over = new AbortController();
     const load = Array.from({ length: 8 }, async (_, i) => {
-      for (let round = i; !isOver; round++) {
+      for (let round = i; !over.signal.aborted; round++) {
         const n = saw.length * 8 + i + 1;
         const { url: base } = serving[round % serving.length] ?? first;
         const status = await fetch(`${base}/openai/v1/chat/completions`, {
@@ -110,7 +110,7 @@ describe.skipIf(!hasPostgres)("two releases side by side", () => {
     await sleep(100);
     await Promise.all([stop(second), stop(again)]);
     await sleep(PHASE_MS);
-    isOver = true;
+    over.abort();
     await Promise.all(load);
     expect(saw.filter(({ status }) => status !== 200)).toEqual([]);
     expect(saw.length).toBeGreaterThan(50);

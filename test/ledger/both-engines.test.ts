@@ -317,7 +317,7 @@ describe.skipIf(!hasPostgres)("the same books in SQLite and in Postgres", () => 
 
   it("were made and copied: the schema once, and rows of every table", () => {
     expect(migrated).toEqual([
-      ["0001-ledger.sql", "0002-nodes.sql", "0003-escrow.sql", "0004-limits-and-releases.sql"],
+      ["0001-ledger.sql", "0002-nodes.sql", "0003-escrow.sql", "0004-limits-and-releases.sql", "0005-price-list.sql"],
       [],
     ]);
     expect([...copied].filter(([, count]) => count === 0).map(([table]) => table)).toEqual([]);
