@@ -10,6 +10,13 @@ type Job =
       readonly perSecond: number;
       readonly seconds: number;
     }
+  | {
+      readonly kind: "closed";
+      readonly urls: readonly string[];
+      readonly key: string;
+      readonly connections: number;
+      readonly requests: number;
+    }
   | { readonly kind: "chunks"; readonly url: string; readonly key: string; readonly streams: number }
   | {
       readonly kind: "open";
@@ -47,6 +54,24 @@ async function run(job: Job): Promise<object> {
       }
       await Promise.all(pending);
       return { p50: quantile(latencies, 0.5), p99: quantile(latencies, 0.99) };
+    }
+    case "closed": {
+      // Each connection asks again when it has its answer, of one address after the other.
+      const latencies: number[] = [];
+      const started = performance.now();
+      let asked = 0;
+      await Promise.all(
+        Array.from({ length: job.connections }, async () => {
+          while (asked < job.requests) {
+            const url = job.urls[(asked += 1) % job.urls.length] ?? "";
+            const sentAt = performance.now();
+            await ask(url, job.key, false, () => {});
+            latencies.push(performance.now() - sentAt);
+          }
+        }),
+      );
+      const perSecond = (latencies.length * 1_000) / (performance.now() - started);
+      return { perSecond, p50: quantile(latencies, 0.5) };
     }
     case "chunks": {
       const delays: number[] = [];

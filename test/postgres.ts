@@ -32,6 +32,8 @@ const ORDER = /\/(?:1[5-9]|[2-9]\d)\/bin$/.test(programs ?? "") ? ["--locale-pro
 
 export type PostgresServer = {
   readonly port: number;
+  /** Of the process that all others of the server come from. */
+  pid(): number;
   /** Of its certificate, where it speaks TLS. */
   readonly certificate: string;
   /** Makes an empty database and returns its URL, as the server's owner. */
@@ -106,6 +108,7 @@ export async function startPostgres({
   let server = await start(data, port);
   return {
     port,
+    pid: () => server.pid ?? 0,
     certificate,
     async database(name) {
       await ask(urlOf("postgres"), `CREATE DATABASE ${name}`);

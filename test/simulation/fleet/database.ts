@@ -485,7 +485,9 @@ export class FleetDatabase {
       return { ask, budget, own, others, granted, amount, spare, free, unused, isWanted, met: 0n, isLacking: false };
     });
     const vain = waiters.map((waiter) => {
-      const needs = waiter.map(([at, need]) => ({ at, one: all[at], need: BigInt(need) }));
+      const needs = waiter
+        .map(([at, need]) => ({ at, one: all[at], need: BigInt(need) }))
+        .toSorted((one, other) => one.at - other.at);
       const there = (one: (typeof all)[number] | undefined): bigint =>
         one ? (one.free > 0n ? one.free : 0n) + one.spare - one.met : 0n;
       const cannot = needs.find(({ one, need }) => need > there(one) && need > (one?.unused ?? 0n))?.at ?? null;
