@@ -84,6 +84,38 @@ describe.skipIf(!hasPostgres)("of several nodes", () => {
     );
   });
 
+  it("a batch may be of several hours of a day, and, where days begin at half past, of two days in an hour", async () => {
+    const kolkata = await server.database(`half_past_${made}`);
+    await migratePostgres(kolkata);
+    const writer = await openWriter({
+      url: kolkata,
+      name: "half past",
+      zone: "Asia/Kolkata",
+      capMode: "enforce",
+      tagsInBudgets: false,
+      agreed: {},
+      orphanSeconds: Infinity,
+    });
+    const at = (time: string, n: number): number => firstAttemptId(Date.parse(`2026-11-24T${time}Z`)) + n;
+    const ids = [at("17:50:00", 1), at("18:10:00", 1), at("18:40:00", 1), at("18:40:00", 2), at("19:20:00", 1)];
+    // Held back by one that is on its way, they go together.
+    const first = writer.settle(event(at("17:00:00", 1), 1n));
+    await Promise.all([first, ...ids.map((id, i) => writer.settle(event(id, 10n ** BigInt(i + 1))))]);
+    const rows = await rowsOf(
+      kolkata,
+      "SELECT day, SUM(requests), SUM(cost_nano_usd) FROM usage.rollup_day GROUP BY 1 ORDER BY 1",
+      [],
+    );
+    expect(rows).toEqual([
+      ["2026-11-24", "3", "111"],
+      ["2026-11-25", "3", "111000"],
+    ]);
+    const [batches] = await rowsOf(kolkata, "SELECT last_batch::int FROM usage.nodes", []);
+    // Each by itself would be one batch each.
+    expect(batches?.[0]).toBeLessThan(5);
+    await writer.close();
+  });
+
   it("none seals while one may still make ids of the day", async () => {
     const [one] = writers as [Writer];
     await one.settle(event(firstAttemptId(Date.now() - DAY_MS), 5n));

@@ -1,6 +1,8 @@
-// Entries of a batch for Postgres: gathered as rows, and sent together (work.ts).
+// Entries of a batch for Postgres: gathered as rows, and sent together (work.ts). What is added to a row of the books is one
+// row here: one statement touches none twice.
 import { AT, EVENT_NAMES } from "../event-columns.ts";
 import { ROLLUP_COLUMNS, SUMS } from "../rollups.ts";
+import type { RollupRow } from "../rollups.ts";
 import type { Entries } from "../bookings/entries.ts";
 import type { AttemptId } from "../../ids.ts";
 import type { Held } from "../reservations.ts";
@@ -20,15 +22,15 @@ export function createNodeEntries(heldBy: (attemptId: AttemptId) => readonly Hel
     extended: new Map<AttemptId, Row>(),
     suspended: [] as Row[],
     events: [] as Row[],
-    hours: [] as Row[],
-    days: [] as Row[],
+    hours: new Map<string, Row>(),
+    days: new Map<string, Row>(),
     keys: new Map<string, Row>(),
     secrets: new Map<string, Row>(),
     things: [] as Row[],
     refused: new Map<string, Row & { count: number }>(),
     servedNames: new Map<string, Row>(),
     addresses: new Map<string, Row>(),
-    credentials: [] as Row[],
+    credentials: new Map<string, Row>(),
     meterHours: new Set<number>(),
   });
   let now = lists();
@@ -76,15 +78,10 @@ export function createNodeEntries(heldBy: (attemptId: AttemptId) => readonly Hel
       return true;
     },
     sums(rows) {
-      for (const { hourMs, day, dimensions, cost, counts } of rows) {
-        const [requests = 0, ...rest] = counts;
-        const sums = [requests, cost.toString(), ...rest];
-        const row = Object.fromEntries([
-          ...ROLLUP_NAMES.map((name, i) => [name, dimensions[i] ?? ""] as const),
-          ...SUMS.map((name, i) => [name, sums[i] ?? 0] as const),
-        ]);
-        now.hours.push({ hour_ms: hourMs, ...row });
-        now.days.push({ day, ...row });
+      // Several hours are of one day; and where days begin at half past, an hour is of two.
+      for (const row of rows) {
+        addSums(now.hours, { hour_ms: row.hourMs }, row);
+        addSums(now.days, { day: row.day }, row);
       }
     },
     servedName(provider, model, servedModel) {
@@ -105,7 +102,7 @@ export function createNodeEntries(heldBy: (attemptId: AttemptId) => readonly Hel
       void now.things.push({ provider, name, key_id: keyId, attempt_id: attemptId }),
     meterHour: (hourMs) => void now.meterHours.add(hourMs),
     credential: (provider, sinceMs, credential, hint) =>
-      void now.credentials.push({ provider, since_ms: sinceMs, credential, hint }),
+      void now.credentials.set(`${provider}\n${sinceMs}`, { provider, since_ms: sinceMs, credential, hint }),
     address(keyId, address, atMs) {
       const name = `${keyId}\n${address}`;
       const first = now.addresses.get(name)?.["first_seen_ms"] ?? atMs;
@@ -125,6 +122,24 @@ export function createNodeEntries(heldBy: (attemptId: AttemptId) => readonly Hel
 }
 
 const ROLLUP_NAMES = ROLLUP_COLUMNS.split(", ");
+
+/** Adds to what was added to the same sums. */
+function addSums(to: Map<string, Row>, when: Row, { dimensions, cost, counts }: RollupRow): void {
+  const name = JSON.stringify([when, dimensions]);
+  const known = to.get(name);
+  const [requests = 0, ...rest] = counts;
+  const sums = [requests, cost, ...rest];
+  to.set(name, {
+    ...when,
+    ...Object.fromEntries(ROLLUP_NAMES.map((column, i) => [column, dimensions[i] ?? ""])),
+    ...Object.fromEntries(
+      SUMS.map((column, i) => {
+        const [sum = 0, before] = [sums[i], known?.[column] ?? 0];
+        return [column, typeof sum === "bigint" ? (sum + BigInt(before)).toString() : sum + Number(before)];
+      }),
+    ),
+  });
+}
 
 /** [budget, window, amount, most], each. */
 function holdsText(holds: readonly Held[]): string {

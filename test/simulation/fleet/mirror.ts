@@ -191,7 +191,7 @@ function mirrorOn(pool: Pool, database: FleetDatabase, calendar: Calendar, now: 
 function shown({ firsts, grants, vain }: Booked): string {
   if (!grants) throw new Violation("Postgres answered with no grants");
   return JSON.stringify([
-    firsts,
+    firsts.toSorted((one, other) => one - other),
     grants.map(
       (grant) =>
         grant && [grant.budgetId, grant.windowId, grant.given, grant.untilMs, grant.settled, grant.held, grant.most],

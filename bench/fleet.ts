@@ -1,0 +1,152 @@
+// npm run bench:fleet: what books in Postgres cost. CPU an attempt, the server's backends included, of one proxy and of
+// two on the same books, beside one with books in SQLite and the same code unmetered; requests a second and p50 beside. All
+// in alternated rounds of one run; ratios are what counts.
+import { readdirSync, readFileSync } from "node:fs";
+import { join } from "node:path";
+import { setTimeout as sleep } from "node:timers/promises";
+import { migratePostgres } from "../ledger/postgres.ts";
+import { hasPostgres, startPostgres } from "../test/postgres.ts";
+import { cleanUp, folder, LOAD_CORE, start, startClient } from "./processes.ts";
+import { startProxy } from "./targets.ts";
+import type { Target } from "./targets.ts";
+
+const ROUNDS = 5;
+const REQUESTS = 4_000;
+const WARM_REQUESTS = 6_000;
+const CONNECTIONS = 64;
+const REST_MS = 500;
+const TICK_MS = 10;
+
+/** What is measured together: proxies, and the processes that work for them. */
+type Group = {
+  readonly name: string;
+  readonly targets: readonly Target[];
+  readonly others: () => readonly number[];
+};
+type Figures = { readonly cpuUs: number; readonly perSecond: number; readonly p50Ms: number };
+
+try {
+  if (!hasPostgres) throw new Error("Postgres is not installed (Debian: apt-get install postgresql)");
+  const server = await startPostgres();
+  try {
+    process.stdout.write(`${JSON.stringify(await measure(server), undefined, 2)}\n`);
+  } finally {
+    await server.stop();
+  }
+} finally {
+  cleanUp();
+}
+
+async function measure(server: Awaited<ReturnType<typeof startPostgres>>): Promise<object> {
+  const upstream = await start("upstream.ts", {}, LOAD_CORE);
+  const onPostgres = async (name: string, count: number): Promise<Group> => {
+    const url = await server.database(name);
+    await migratePostgres(url);
+    const targets: Target[] = [];
+    for (let i = 0; i < count; i++)
+      targets.push(
+        await startProxy("full.ts", upstream, `${name}-${i}`, {
+          KEYMETER_LEDGER_URL: url,
+          KEYMETER_DATA_DIR: join(folder, `fleet-${name}`),
+          ...(targets[0] ? { SECRET: targets[0].key } : {}),
+        }),
+      );
+    return { name, targets, others: () => familyOf(server.pid()) };
+  };
+  const groups: Group[] = [
+    { name: "unmetered", targets: [await startProxy("unmetered.ts", upstream, "unmetered")], others: () => [] },
+    { name: "sqlite", targets: [await startProxy("full.ts", upstream, "sqlite")], others: () => [] },
+    await onPostgres("one", 1),
+    await onPostgres("two", 2),
+  ];
+  const found = new Map<string, Figures[]>(groups.map(({ name }) => [name, []]));
+  for (const group of groups) await load(group, WARM_REQUESTS);
+  for (let round = 0; round < ROUNDS; round++)
+    for (const group of round % 2 === 0 ? groups : groups.toReversed()) {
+      await sleep(REST_MS);
+      // What it let shrink while it was idle is warm again.
+      await load(group, REQUESTS / 4);
+      found.get(group.name)?.push(await load(group, REQUESTS));
+    }
+  const median = (name: string, of: (figures: Figures) => number): number =>
+    (found.get(name) ?? []).map(of).toSorted((a, b) => a - b)[Math.floor(ROUNDS / 2)] ?? Number.NaN;
+  const rows = Object.fromEntries(
+    groups.map(({ name }) => [
+      name,
+      {
+        cpuUs: Math.round(median(name, ({ cpuUs }) => cpuUs)),
+        perSecond: Math.round(median(name, ({ perSecond }) => perSecond)),
+        p50Ms: Number(median(name, ({ p50Ms }) => p50Ms).toFixed(2)),
+      },
+    ]),
+  );
+  /** Of each round by itself: the machine is not the same in all of them. */
+  const ratio = (one: string, other: string): number => {
+    const all = (found.get(one) ?? []).map(
+      ({ cpuUs }, round) => cpuUs / (found.get(other)?.[round]?.cpuUs ?? Number.NaN),
+    );
+    return Number((all.toSorted((a, b) => a - b)[Math.floor(all.length / 2)] ?? Number.NaN).toFixed(3));
+  };
+  return {
+    connections: CONNECTIONS,
+    rows,
+    cpu: {
+      sqliteToUnmetered: ratio("sqlite", "unmetered"),
+      oneToUnmetered: ratio("one", "unmetered"),
+      twoToOne: ratio("two", "one"),
+    },
+  };
+}
+
+async function load({ targets, others }: Group, requests: number): Promise<Figures> {
+  const client = startClient();
+  const pids = targets.flatMap(({ pid }) => pid ?? []);
+  const before = cpuOf([...pids, ...others()]);
+  const done = new Promise<{ perSecond: number; p50: number; error?: string }>((resolve) =>
+    client.once("message", (message) => resolve(message as { perSecond: number; p50: number })),
+  );
+  client.send({
+    kind: "closed",
+    urls: targets.map(({ url }) => url),
+    key: targets[0]?.key,
+    connections: CONNECTIONS,
+    requests,
+  });
+  const { perSecond, p50, error } = await done;
+  const cpuMs = cpuOf([...pids, ...others()]) - before;
+  client.kill("SIGKILL");
+  if (error !== undefined) throw new Error(error);
+  return { cpuUs: (cpuMs * 1_000) / requests, perSecond, p50Ms: p50 };
+}
+
+/** Of these processes, and of those of their children that have ended. */
+function cpuOf(pids: readonly number[]): number {
+  return pids.reduce((sum, pid) => sum + ticksOf(pid), 0) * TICK_MS;
+}
+
+function ticksOf(pid: number): number {
+  try {
+    const fields = readFileSync(`/proc/${pid}/stat`, "utf8")
+      .replace(/^.*\) /, "")
+      .split(" ");
+    return [11, 12, 13, 14].reduce((sum, at) => sum + Number(fields[at]), 0);
+  } catch {
+    return 0;
+  }
+}
+
+function familyOf(parent: number): number[] {
+  const pids = readdirSync("/proc").filter((name) => /^\d+$/.test(name));
+  const children = pids.filter((pid) => {
+    try {
+      return (
+        readFileSync(`/proc/${pid}/stat`, "utf8")
+          .replace(/^.*\) /, "")
+          .split(" ")[1] === String(parent)
+      );
+    } catch {
+      return false;
+    }
+  });
+  return [parent, ...children.map(Number)];
+}
