@@ -5,7 +5,7 @@ import { readdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { migratePostgres } from "../ledger/postgres.ts";
-import { hasPostgres, startPostgres } from "../test/postgres.ts";
+import { hasPostgres, rowsOf, startPostgres } from "../test/postgres.ts";
 import { cleanUp, folder, LOAD_CORE, start, startClient } from "./processes.ts";
 import { startProxy } from "./targets.ts";
 import type { Target } from "./targets.ts";
@@ -22,8 +22,20 @@ type Group = {
   readonly name: string;
   readonly targets: readonly Target[];
   readonly others: () => readonly number[];
+  /** Of the books: how many batches were booked, and how long the log of changes is. */
+  readonly booked: () => Promise<{ readonly batches: number; readonly walBytes: number }>;
 };
-type Figures = { readonly cpuUs: number; readonly perSecond: number; readonly p50Ms: number };
+const NONE = { others: () => [], booked: async () => ({ batches: 0, walBytes: 0 }) };
+type Figures = {
+  readonly cpuUs: number;
+  /** Of that the server's. */
+  readonly serverUs: number;
+  readonly attemptsABatch: number;
+  /** What the server's log of changes grows by. */
+  readonly walBytes: number;
+  readonly perSecond: number;
+  readonly p50Ms: number;
+};
 
 try {
   if (!hasPostgres) throw new Error("Postgres is not installed (Debian: apt-get install postgresql)");
@@ -51,11 +63,16 @@ async function measure(server: Awaited<ReturnType<typeof startPostgres>>): Promi
           ...(targets[0] ? { SECRET: targets[0].key } : {}),
         }),
       );
-    return { name, targets, others: () => familyOf(server.pid()) };
+    const text = "SELECT SUM(last_batch)::int, (pg_current_wal_lsn() - '0/0')::bigint FROM usage.nodes";
+    const booked = async () => {
+      const [[batches, walBytes] = []] = await rowsOf(url, text, []);
+      return { batches: Number(batches), walBytes: Number(walBytes) };
+    };
+    return { name, targets, others: () => familyOf(server.pid()), booked };
   };
   const groups: Group[] = [
-    { name: "unmetered", targets: [await startProxy("unmetered.ts", upstream, "unmetered")], others: () => [] },
-    { name: "sqlite", targets: [await startProxy("full.ts", upstream, "sqlite")], others: () => [] },
+    { name: "unmetered", targets: [await startProxy("unmetered.ts", upstream, "unmetered")], ...NONE },
+    { name: "sqlite", targets: [await startProxy("full.ts", upstream, "sqlite")], ...NONE },
     await onPostgres("one", 1),
     await onPostgres("two", 2),
   ];
@@ -65,7 +82,7 @@ async function measure(server: Awaited<ReturnType<typeof startPostgres>>): Promi
     for (const group of round % 2 === 0 ? groups : groups.toReversed()) {
       await sleep(REST_MS);
       // What it let shrink while it was idle is warm again.
-      await load(group, REQUESTS / 4);
+      await load(group, REQUESTS);
       found.get(group.name)?.push(await load(group, REQUESTS));
     }
   const median = (name: string, of: (figures: Figures) => number): number =>
@@ -75,6 +92,9 @@ async function measure(server: Awaited<ReturnType<typeof startPostgres>>): Promi
       name,
       {
         cpuUs: Math.round(median(name, ({ cpuUs }) => cpuUs)),
+        serverUs: Math.round(median(name, ({ serverUs }) => serverUs)),
+        attemptsABatch: Number(median(name, ({ attemptsABatch }) => attemptsABatch).toFixed(1)),
+        walBytes: Math.round(median(name, ({ walBytes }) => walBytes)),
         perSecond: Math.round(median(name, ({ perSecond }) => perSecond)),
         p50Ms: Number(median(name, ({ p50Ms }) => p50Ms).toFixed(2)),
       },
@@ -98,10 +118,10 @@ async function measure(server: Awaited<ReturnType<typeof startPostgres>>): Promi
   };
 }
 
-async function load({ targets, others }: Group, requests: number): Promise<Figures> {
+async function load({ targets, others, booked }: Group, requests: number): Promise<Figures> {
   const client = startClient();
   const pids = targets.flatMap(({ pid }) => pid ?? []);
-  const before = cpuOf([...pids, ...others()]);
+  const before = [cpuOf(pids), cpuOf(others()), await booked()] as const;
   const done = new Promise<{ perSecond: number; p50: number; error?: string }>((resolve) =>
     client.once("message", (message) => resolve(message as { perSecond: number; p50: number })),
   );
@@ -113,10 +133,18 @@ async function load({ targets, others }: Group, requests: number): Promise<Figur
     requests,
   });
   const { perSecond, p50, error } = await done;
-  const cpuMs = cpuOf([...pids, ...others()]) - before;
+  const [proxyMs, serverMs] = [cpuOf(pids) - before[0], cpuOf(others()) - before[1]];
+  const { batches, walBytes } = await booked();
   client.kill("SIGKILL");
   if (error !== undefined) throw new Error(error);
-  return { cpuUs: (cpuMs * 1_000) / requests, perSecond, p50Ms: p50 };
+  return {
+    cpuUs: ((proxyMs + serverMs) * 1_000) / requests,
+    serverUs: (serverMs * 1_000) / requests,
+    attemptsABatch: requests / (batches - before[2].batches),
+    walBytes: (walBytes - before[2].walBytes) / requests,
+    perSecond,
+    p50Ms: p50,
+  };
 }
 
 /** Of these processes, and of those of their children that have ended. */

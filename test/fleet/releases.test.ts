@@ -20,8 +20,8 @@ const PHASE_MS = 700;
 const NEXT = `-- additive
 ALTER TABLE usage.events ADD COLUMN next_field bigint;
 ALTER TABLE usage.reservations ADD COLUMN next_field bigint NOT NULL DEFAULT 7;
-CREATE FUNCTION usage.book_v2(its_node bigint, its_epoch bigint, batch bigint, its_version bigint, work json) RETURNS json
-LANGUAGE sql AS 'SELECT usage.book_v1(its_node, its_epoch, batch, its_version, work)';
+CREATE FUNCTION usage.book_v2(its_node bigint, its_epoch bigint, batch bigint, its_version bigint, its_work text) RETURNS json
+LANGUAGE sql AS 'SELECT usage.book_v1(its_node, its_epoch, batch, its_version, its_work)';
 `;
 
 /** A copy of the project as the next release may be. */

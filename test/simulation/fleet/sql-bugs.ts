@@ -69,8 +69,8 @@ export const SQL_BUGS: readonly Bug[] = [
   {
     what: "what is nobody's is added up before it is there",
     file: FILE,
-    is: "FROM json_populate_recordset(NULL::usage.escrow, rows) GROUP BY 1, 2, 3) AS more",
+    is: "FROM jsonb_populate_recordset(NULL::usage.escrow, rows) GROUP BY 1, 2, 3) AS more",
     becomes:
-      "FROM json_populate_recordset(NULL::usage.escrow, rows) WHERE settled_nano_usd = 0 GROUP BY 1, 2, 3) AS more",
+      "FROM jsonb_populate_recordset(NULL::usage.escrow, rows) WHERE settled_nano_usd = 0 GROUP BY 1, 2, 3) AS more",
   },
 ];
