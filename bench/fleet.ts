@@ -1,12 +1,11 @@
 // npm run bench:fleet: what books in Postgres cost. CPU an attempt, the server's backends included, of one proxy and of
 // two on the same books, beside one with books in SQLite and the same code unmetered; requests a second and p50 beside. All
 // in alternated rounds of one run; ratios are what counts.
-import { readdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { migratePostgres } from "../ledger/postgres.ts";
 import { hasPostgres, rowsOf, startPostgres } from "../test/postgres.ts";
-import { cleanUp, folder, LOAD_CORE, start, startClient } from "./processes.ts";
+import { cleanUp, cpuOf, familyOf, folder, LOAD_CORE, start, startClient } from "./processes.ts";
 import { startProxy } from "./targets.ts";
 import type { Target } from "./targets.ts";
 
@@ -15,7 +14,6 @@ const REQUESTS = 4_000;
 const WARM_REQUESTS = 6_000;
 const CONNECTIONS = 64;
 const REST_MS = 500;
-const TICK_MS = 10;
 
 /** What is measured together: proxies, and the processes that work for them. */
 type Group = {
@@ -145,36 +143,4 @@ async function load({ targets, others, booked }: Group, requests: number): Promi
     perSecond,
     p50Ms: p50,
   };
-}
-
-/** Of these processes, and of those of their children that have ended. */
-function cpuOf(pids: readonly number[]): number {
-  return pids.reduce((sum, pid) => sum + ticksOf(pid), 0) * TICK_MS;
-}
-
-function ticksOf(pid: number): number {
-  try {
-    const fields = readFileSync(`/proc/${pid}/stat`, "utf8")
-      .replace(/^.*\) /, "")
-      .split(" ");
-    return [11, 12, 13, 14].reduce((sum, at) => sum + Number(fields[at]), 0);
-  } catch {
-    return 0;
-  }
-}
-
-function familyOf(parent: number): number[] {
-  const pids = readdirSync("/proc").filter((name) => /^\d+$/.test(name));
-  const children = pids.filter((pid) => {
-    try {
-      return (
-        readFileSync(`/proc/${pid}/stat`, "utf8")
-          .replace(/^.*\) /, "")
-          .split(" ")[1] === String(parent)
-      );
-    } catch {
-      return false;
-    }
-  });
-  return [parent, ...children.map(Number)];
 }

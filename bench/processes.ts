@@ -1,7 +1,7 @@
 // What the benchmark starts and ends: processes, each on its core, in a folder that goes with them.
 import { fork, spawn, spawnSync } from "node:child_process";
 import type { ChildProcess } from "node:child_process";
-import { mkdtempSync, rmSync } from "node:fs";
+import { mkdtempSync, readdirSync, readFileSync, rmSync } from "node:fs";
 import { createServer } from "node:net";
 import { tmpdir } from "node:os";
 import { join, resolve } from "node:path";
@@ -14,6 +14,8 @@ export const hasTaskset = has("taskset");
 /** Load and upstream share the first core, what is measured has the second. */
 export const LOAD_CORE = "0";
 export const TARGET_CORE = "1";
+/** How long a tick of /proc is. */
+const TICK_MS = 10;
 const children: ChildProcess[] = [];
 
 /** nginx takes its worker with it only when it is asked to end. */
@@ -95,4 +97,37 @@ export function freePort(): Promise<number> {
 
 export function has(command: string): boolean {
   return spawnSync("which", [command]).status === 0;
+}
+
+/** CPU in ms of these processes, and of those of their children that have ended. */
+export function cpuOf(pids: readonly number[]): number {
+  return pids.reduce((sum, pid) => sum + ticksOf(pid), 0) * TICK_MS;
+}
+
+function ticksOf(pid: number): number {
+  try {
+    const fields = readFileSync(`/proc/${pid}/stat`, "utf8")
+      .replace(/^.*\) /, "")
+      .split(" ");
+    return [11, 12, 13, 14].reduce((sum, at) => sum + Number(fields[at]), 0);
+  } catch {
+    return 0;
+  }
+}
+
+/** A process and its children. */
+export function familyOf(parent: number): number[] {
+  const pids = readdirSync("/proc").filter((name) => /^\d+$/.test(name));
+  const children = pids.filter((pid) => {
+    try {
+      return (
+        readFileSync(`/proc/${pid}/stat`, "utf8")
+          .replace(/^.*\) /, "")
+          .split(" ")[1] === String(parent)
+      );
+    } catch {
+      return false;
+    }
+  });
+  return [parent, ...children.map(Number)];
 }

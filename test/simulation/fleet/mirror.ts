@@ -90,9 +90,10 @@ function mirrorOn(pool: Pool, database: FleetDatabase, calendar: Calendar, now: 
         VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING`,
         [id, team, model, window, amountNanoUsd, kind, mode, observe ? 1 : 0, createdAtMs],
       );
+      // What a budget is raised by goes on to the one that takes its place.
       for (const raise of raises)
         await run(
-          "INSERT INTO raises (id, budget_id, amount_nano_usd, reason, created_at_ms, until_ms) VALUES (?, ?, ?, 'r', ?, ?) ON CONFLICT DO NOTHING",
+          "INSERT INTO raises (id, budget_id, amount_nano_usd, reason, created_at_ms, until_ms) VALUES (?, ?, ?, 'r', ?, ?) ON CONFLICT (id) DO UPDATE SET budget_id = excluded.budget_id",
           [raise.id, id, raise.amountNanoUsd, raise.createdAtMs, raise.untilMs],
         );
     }

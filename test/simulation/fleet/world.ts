@@ -478,8 +478,6 @@ export class FleetWorld {
         id: `budget_${(this.#made += 1)}`,
         amountNanoUsd: BigInt(this.#whole(1_500)),
         createdAtMs,
-        // A raise is of one budget; who replaces it has none.
-        raises: [],
       };
     else if (dice < 0.6) budgets.splice(at, 1);
     else if (dice < 0.8) {
