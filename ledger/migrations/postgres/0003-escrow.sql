@@ -201,11 +201,7 @@ BEGIN
     IF EXISTS (SELECT 1 FROM jsonb_populate_recordset(NULL::usage.reservations, work -> 'reservations') WHERE attempt_id < sealed_end) THEN
       RAISE EXCEPTION 'an attempt is dated into a day that is sealed' USING ERRCODE = 'KM005';
     END IF;
-    INSERT INTO usage.reservations (attempt_id, key_id, provider, endpoint, requested_model, team, project, env, tags, bound_nano_usd,
-      expected_nano_usd, most_nano_usd, work_id, tiers, node, holds)
-    SELECT attempt_id, key_id, provider, endpoint, requested_model, team, project, env, tags, bound_nano_usd, expected_nano_usd,
-      most_nano_usd, work_id, tiers, its_node, COALESCE(holds, '[]')
-    FROM jsonb_populate_recordset(NULL::usage.reservations, work -> 'reservations');
+    PERFORM usage.hold(its_node, work -> 'reservations');
   END IF;
   IF work -> 'extended' IS NOT NULL THEN
     UPDATE usage.reservations AS kept SET expected_nano_usd = more.expected_nano_usd, holds = COALESCE(more.holds, kept.holds)
@@ -282,15 +278,7 @@ BEGIN
   IF work -> 'events' IS NOT NULL THEN
     INSERT INTO usage.late SELECT attempt_id FROM jsonb_populate_recordset(NULL::usage.events, work -> 'events')
     WHERE attempt_id < sealed_end ORDER BY 1 ON CONFLICT DO NOTHING;
-    INSERT INTO usage.events (attempt_id, key_id, provider, endpoint, requested_model, served_model, tier, team, project, env, tags, input,
-      cache_read, cache_write_5m, cache_write_1h, output, other_usage, reasoning, usage_state, cost_nano_usd, cost_lines, price_version,
-      price_confidence, outcome, http_status, duration_ms, first_byte_ms, provider_request_id, response_id, raw_usage,
-      stated_cost_nano_usd, usage_reason, price_list)
-    SELECT attempt_id, key_id, provider, endpoint, requested_model, served_model, tier, team, project, env, tags, input,
-      cache_read, cache_write_5m, cache_write_1h, output, other_usage, reasoning, usage_state, cost_nano_usd, cost_lines, price_version,
-      price_confidence, outcome, http_status, duration_ms, first_byte_ms, provider_request_id, response_id, raw_usage,
-      stated_cost_nano_usd, usage_reason, price_list
-    FROM jsonb_populate_recordset(NULL::usage.events, work -> 'events');
+    PERFORM usage.write_events(work -> 'events');
     -- What was required is locked, and was looked at: whose it is by now is no matter.
     DELETE FROM usage.reservations AS there USING jsonb_populate_recordset(NULL::usage.events, work -> 'events') AS settled
     WHERE there.attempt_id = settled.attempt_id AND (there.node = its_node
@@ -394,7 +382,29 @@ BEGIN
   PERFORM usage.move_shared(parts);
 END $$;
 
--- In the language that keeps its plans: it is called with each batch.
+-- Rows of what a batch brings. In the language that keeps its plans: they are called with each batch.
+CREATE FUNCTION usage.hold(its_node bigint, rows jsonb) RETURNS void LANGUAGE plpgsql AS $$
+BEGIN
+  INSERT INTO usage.reservations (attempt_id, key_id, provider, endpoint, requested_model, team, project, env, tags, bound_nano_usd,
+    expected_nano_usd, most_nano_usd, work_id, tiers, node, holds)
+  SELECT attempt_id, key_id, provider, endpoint, requested_model, team, project, env, tags, bound_nano_usd, expected_nano_usd,
+    most_nano_usd, work_id, tiers, its_node, COALESCE(holds, '[]')
+  FROM jsonb_populate_recordset(NULL::usage.reservations, rows);
+END $$;
+
+CREATE FUNCTION usage.write_events(rows jsonb) RETURNS void LANGUAGE plpgsql AS $$
+BEGIN
+  INSERT INTO usage.events (attempt_id, key_id, provider, endpoint, requested_model, served_model, tier, team, project, env, tags, input,
+    cache_read, cache_write_5m, cache_write_1h, output, other_usage, reasoning, usage_state, cost_nano_usd, cost_lines, price_version,
+    price_confidence, outcome, http_status, duration_ms, first_byte_ms, provider_request_id, response_id, raw_usage,
+    stated_cost_nano_usd, usage_reason, price_list)
+  SELECT attempt_id, key_id, provider, endpoint, requested_model, served_model, tier, team, project, env, tags, input,
+    cache_read, cache_write_5m, cache_write_1h, output, other_usage, reasoning, usage_state, cost_nano_usd, cost_lines, price_version,
+    price_confidence, outcome, http_status, duration_ms, first_byte_ms, provider_request_id, response_id, raw_usage,
+    stated_cost_nano_usd, usage_reason, price_list
+  FROM jsonb_populate_recordset(NULL::usage.events, rows);
+END $$;
+
 CREATE FUNCTION usage.add_sums(its_node bigint, work jsonb) RETURNS void LANGUAGE plpgsql AS $$
 BEGIN
   INSERT INTO usage.rollup_hour_of_node AS kept (hour_ms, key_id, provider, model, requested_model, team, project, env, requests,
