@@ -2,12 +2,14 @@
 // server here, by its size: CPU and log. With these figures nodes of the product's own booking are played in a simulated
 // time, with the database of the fleet's simulation between them: how many batches there are, how many of them ask for
 // money (those that ask for the same budget go one after the other), and how long an attempt waits.
+import type { Budget } from "../ledger/budgets.ts";
 import { createAttemptIds } from "../ledger/ids.ts";
 import { migratePostgres } from "../ledger/postgres.ts";
 import { eventRow } from "../ledger/usage/event-columns.ts";
 import { createNodeBooking } from "../ledger/usage/nodes/booking.ts";
 import type { Asked, NodeTask } from "../ledger/usage/nodes/booking.ts";
 import type { Booked, Work } from "../ledger/usage/nodes/work.ts";
+import type { Answer } from "../ledger/usage/wire.ts";
 import { openWriter } from "../ledger/usage/writer.ts";
 import { createCalendar } from "../ledger/windows.ts";
 import { hasPostgres, rowsOf, startPostgres } from "../test/postgres.ts";
@@ -22,6 +24,14 @@ const CONCURRENCIES = [1, 4, 16, 64, 256];
 const ATTEMPTS = 6_000;
 const TEAMS = 10;
 const COST = 1_000_000n;
+const OF_TEAM = { ...SUBJECT, team: "team-0" };
+const ENOUGH = 10n ** 17n;
+const SECOND = 1_000;
+/** As long it is looked at. */
+const SECONDS = 2;
+/** One way between a proxy and the server, and how long a commit takes to the disk. */
+const WIRE_MS = 0.25;
+const FLUSH_MS = 1;
 /** As many as a node puts into one batch. */
 const MOST_TASKS = 256;
 
@@ -63,22 +73,7 @@ async function measureBatches(): Promise<{ readonly rows: readonly object[]; rea
       agreed: {},
       orphanSeconds: Infinity,
     });
-    for (const scope of [{}, { team: "search" }])
-      await writer.change(
-        {
-          type: "setBudget",
-          budget: {
-            id: scope.team ?? "org",
-            scope,
-            window: "month",
-            kind: "hard",
-            mode: "strict",
-            amountNanoUsd: 10n ** 16n,
-            createdAtMs: 0,
-          },
-        },
-        "bench",
-      );
+    for (const budget of budgetsOf(ENOUGH).slice(0, 2)) await writer.change({ type: "setBudget", budget }, "bench");
     const read = async (): Promise<readonly [cpuMs: number, batches: number, bytes: number]> => {
       const text = "SELECT SUM(last_batch)::int, (pg_current_wal_lsn() - '0/0')::bigint FROM usage.nodes";
       const [[batches, bytes] = []] = await rowsOf(url, text, []);
@@ -93,7 +88,7 @@ async function measureBatches(): Promise<{ readonly rows: readonly object[]; rea
         while ((left -= 1) >= 0) {
           const attemptId = writer.nextAttemptId();
           const amounts = { boundNanoUsd: COST, expectedNanoUsd: COST, mostNanoUsd: COST };
-          await writer.reserve({ attemptId, subject: SUBJECT, ...amounts }, "chat_completions", undefined);
+          await writer.reserve({ attemptId, subject: OF_TEAM, ...amounts }, "chat_completions", undefined);
           await writer.settle(bookedEvent(attemptId));
         }
       };
@@ -133,6 +128,7 @@ function leastSquares(points: readonly (readonly [x: number, y: number])[]): [a:
 
 function bookedEvent(attemptId: number): ReturnType<typeof event> {
   return event(attemptId, COST, {
+    team: OF_TEAM.team,
     requestedModel: "gpt-4o-mini",
     servedModel: "gpt-4o-mini-2024-07-18",
     responseId: `chatcmpl-${attemptId}`,
@@ -140,37 +136,85 @@ function bookedEvent(attemptId: number): ReturnType<typeof event> {
   });
 }
 
-/** Some seconds of a fleet, in simulated time. `capSeconds`: when the organisation's cap is reached. */
-async function play({ nodes, perSecond, cores, capSeconds }: (typeof WORLDS)[number]): Promise<object> {
-  const SECONDS = 3;
-  const WIRE_MS = 0.25;
-  const FLUSH_MS = 1;
-  const next = random(1);
-  let now = START_MS;
-  const database = new FleetDatabase(() => now, CALENDAR);
-  database.isTrusted = true;
-  const base = { window: "month", kind: "hard", mode: "strict", createdAtMs: START_MS } as const;
-  const org = capSeconds === Infinity ? 10n ** 18n : BigInt(Math.round(capSeconds * perSecond)) * COST;
-  database.change(
-    [
-      { ...base, id: "org", scope: {}, amountNanoUsd: org },
-      ...Array.from({ length: TEAMS }, (_, i) => ({
-        ...base,
-        id: `team-${i}`,
-        scope: { team: `team-${i}` },
-        amountNanoUsd: 10n ** 18n,
-      })),
-    ],
-    [],
-  );
-  const events = createEvents();
-  const at = (ms: number, what: () => void): void => events.add(now + ms, what);
+/** Simulated time: what is to happen goes in its order. */
+type Time = { now: number; readonly events: ReturnType<typeof createEvents> };
 
-  // The server: some cores, and of a budget's grants one after the other, until they are on the disk.
-  const freeAt = Array.from({ length: cores }, () => START_MS);
+/** What went on since it was emptied. */
+type Seen = {
+  batches: number;
+  attempts: number;
+  asking: number;
+  bytes: number;
+  busyMs: number;
+  lockMs: number;
+  waits: number[];
+  refused: number;
+};
+const NOTHING_SEEN = { batches: 0, attempts: 0, asking: 0, bytes: 0, busyMs: 0, lockMs: 0, refused: 0 };
+
+/** Some seconds of a fleet. `capSeconds`: when the organisation's cap is reached. */
+async function play({ nodes, perSecond, cores, capSeconds }: (typeof WORLDS)[number]): Promise<object> {
+  const time: Time = { now: START_MS, events: createEvents() };
+  const seen: Seen = { ...NOTHING_SEEN, waits: [] };
+  const database = new FleetDatabase(() => time.now, CALENDAR);
+  database.isTrusted = true;
+  database.change(budgetsOf(capSeconds === Infinity ? ENOUGH : BigInt(Math.round(capSeconds * perSecond)) * COST), []);
+  const server = createServer(time, seen, cores);
+  const next = random(1);
+  for (let i = 0; i < nodes; i++) startNode(time, seen, database, server, next, (1_000 * nodes) / perSecond);
+  // The first second is its beginning.
+  await runUntil(time, START_MS + SECOND);
+  Object.assign(seen, { ...NOTHING_SEEN, waits: [] });
+  await runUntil(time, START_MS + (1 + SECONDS) * SECOND);
+  const sorted = seen.waits.toSorted((one, other) => one - other);
+  const quantile = (share: number): number => round(sorted[Math.floor(sorted.length * share)] ?? Number.NaN);
+  return {
+    nodes,
+    perSecond,
+    cores,
+    batchesASecond: Math.round(seen.batches / SECONDS),
+    attemptsABatch: round(seen.attempts / seen.batches),
+    askingBatchesASecond: Math.round(seen.asking / SECONDS),
+    coresBusy: round(seen.busyMs / SECONDS / SECOND),
+    workMegabytesASecond: round(seen.bytes / SECONDS / 1e6),
+    logMegabytesASecond: round((seen.batches * cost.fixedBytes + seen.attempts * cost.attemptBytes) / SECONDS / 1e6),
+    waitForABudgetMs: round(seen.lockMs / (seen.asking || 1)),
+    p50Ms: quantile(0.5),
+    p99Ms: quantile(0.99),
+    answered: seen.waits.length,
+    refused: seen.refused,
+  };
+}
+
+async function runUntil(time: Time, endMs: number): Promise<void> {
+  for (;;) {
+    const due = time.events.next();
+    if (!due) return;
+    time.now = due.atMs;
+    due.what();
+    // Promises that it resolved go on before the next one.
+    for (let i = 0; i < 12; i++) await Promise.resolve();
+    if (time.now >= endMs) return;
+  }
+}
+
+function budgetsOf(amountOfAll: bigint): Budget[] {
+  const base = { window: "month", kind: "hard", mode: "strict", createdAtMs: START_MS } as const;
+  const teams = Array.from({ length: TEAMS }, (_, i) => `team-${i}`);
+  return [
+    { ...base, id: "org", scope: {}, amountNanoUsd: amountOfAll },
+    ...teams.map((team) => ({ ...base, id: team, scope: { team }, amountNanoUsd: ENOUGH })),
+  ];
+}
+
+type Server = (work: Work, book: () => Booked, done: (booked: Booked) => void) => void;
+
+/** Some cores; and of a budget's grants one after the other, until they are on the disk. */
+function createServer(time: Time, seen: Seen, cores: number): Server {
+  const { events } = time;
+  const freeAt = Array.from({ length: cores }, () => time.now);
   const lockedUntil = new Map<string, number>();
-  const seen = { batches: 0, attempts: 0, asking: 0, asks: 0, bytes: 0, busyMs: 0, lockMs: 0 };
-  const serve = (work: Work, book: () => Booked, done: (booked: Booked) => void): void => {
+  return (work, book, done) => {
     const attempts = ((work.reservations?.length ?? 0) + (work.events?.length ?? 0)) / 2;
     const takes = cost.fixedMs + cost.attemptMs * attempts;
     seen.batches += 1;
@@ -179,9 +223,8 @@ async function play({ nodes, perSecond, cores, capSeconds }: (typeof WORLDS)[num
     seen.busyMs += takes;
     const asked = new Set((work.asks ?? []).map(({ budget_id: id }) => id));
     if (asked.size > 0) seen.asking += 1;
-    seen.asks += asked.size;
     const core = freeAt.indexOf(Math.min(...freeAt));
-    const begins = Math.max(now, freeAt[core] ?? now);
+    const begins = Math.max(time.now, freeAt[core] ?? 0);
     const granted = Math.max(begins, ...[...asked].map((id) => lockedUntil.get(id) ?? 0));
     seen.lockMs += granted - begins;
     // Who waits for a lock needs no core.
@@ -193,108 +236,79 @@ async function play({ nodes, perSecond, cores, capSeconds }: (typeof WORLDS)[num
       events.add(ends + WIRE_MS, () => done(booked));
     });
   };
+}
 
-  const waits: number[] = [];
-  let [admitted, refused] = [0, 0];
-  for (let i = 0; i < nodes; i++) {
-    const { node, epoch } = database.lease();
-    let number = 0;
-    const booking = createNodeBooking(
-      {
-        book: (work, version) =>
-          new Promise((resolve) =>
-            at(WIRE_MS, () => serve(work, () => database.book(node, epoch, (number += 1), version, work), resolve)),
-          ),
-        read: async (nowMs) => database.read(node, nowMs),
-        servedNames: async () => [],
-        elsewhere: async (ids) => database.elsewhere(node, ids),
-        again: () => Promise.reject(new Error("nobody is given up here")),
-      },
-      { calendar: CALENDAR, capMode: "enforce", tagsCount: true },
-      () => now,
-    );
-    const nextId = createAttemptIds(
-      0,
-      () => now,
-      [],
-      () => node,
-    );
-    let fresh: (Asked & { readonly sinceMs: number })[] = [];
-    let waiting: typeof fresh = [];
-    let [isBusy, lookedAt] = [false, 0];
+/** A proxy with the product's booking: attempts come at random, `everyMs` on average, and end within a second. */
+function startNode(
+  time: Time,
+  seen: Seen,
+  database: FleetDatabase,
+  server: Server,
+  next: () => number,
+  everyMs: number,
+): void {
+  const { node, epoch } = database.lease();
+  let number = 0;
+  const at = (ms: number, what: () => void): void => time.events.add(time.now + ms, what);
+  const booking = createNodeBooking(
+    {
+      book: (work, version) =>
+        new Promise((resolve) =>
+          at(WIRE_MS, () => server(work, () => database.book(node, epoch, (number += 1), version, work), resolve)),
+        ),
+      read: async (nowMs) => database.read(node, nowMs),
+      servedNames: async () => [],
+      elsewhere: async (ids) => database.elsewhere(node, ids),
+      again: () => Promise.reject(new Error("nobody is given up here")),
+    },
+    { calendar: CALENDAR, capMode: "enforce", tagsCount: true },
+    () => time.now,
+  );
+  const nextId = createAttemptIds(
+    0,
+    () => time.now,
+    [],
+    () => node,
+  );
+  const fresh: (Asked & { readonly sinceMs: number })[] = [];
+  const waiting: typeof fresh = [];
+  let [isBusy, lookedAt] = [false, 0];
 
-    const turn = async (): Promise<void> => {
-      const look = now - lookedAt >= 100;
-      const onlyWaits = fresh.length === 0 && waiting.length > 0;
-      if (isBusy || (fresh.length === 0 && waiting.length === 0 && !look)) return;
-      isBusy = true;
-      if (look) lookedAt = now;
-      const all = [...waiting.splice(0, MOST_TASKS), ...fresh.splice(0, MOST_TASKS)];
-      const { answers } = await booking.turn(all, look);
-      waiting.push(...all.filter((one) => !answers.has(one)));
-      for (const one of all) {
-        const answer = answers.get(one);
-        if (one.task.type !== "reserve" || answer?.type !== "decision") continue;
-        waits.push(now - one.sinceMs);
-        if (!answer.decision.admitted) refused += 1;
-        else {
-          admitted += 1;
-          const id = one.task.request.attemptId;
-          at(200 + next() * 800, () => put({ type: "settle", row: eventRow(bookedEvent(id)), proven: null }));
-        }
-      }
-      at(onlyWaits ? 20 : 0, () => {
-        isBusy = false;
-        void turn();
-      });
-    };
-    const put = (task: NodeTask): void => {
-      fresh.push({ task, waits: new Map(), sinceMs: now });
-      void turn();
-    };
-    const arrive = (): void => {
-      const attemptId = nextId();
-      const subject = { ...SUBJECT, team: `team-${Math.floor(next() * TEAMS)}` };
-      const request = { attemptId, subject, boundNanoUsd: COST, expectedNanoUsd: COST, mostNanoUsd: COST };
-      put({ type: "reserve", request, endpoint: "chat_completions", tags: null });
-      at((-Math.log(1 - next()) * 1_000 * nodes) / perSecond, arrive);
-    };
-    at(next() * 50, arrive);
-  }
-  // The first second is its beginning.
-  for (let isMeasured = false; now < START_MS + SECONDS * 1_000;) {
-    const due = events.next();
-    if (!due) break;
-    now = due.atMs;
-    if (!isMeasured && now > START_MS + 1_000) {
-      isMeasured = true;
-      Object.assign(seen, { batches: 0, attempts: 0, asking: 0, asks: 0, bytes: 0, busyMs: 0, lockMs: 0 });
-      waits.length = 0;
-      [admitted, refused] = [0, 0];
-    }
-    due.what();
-    // Promises that it resolved go on before the next one.
-    for (let i = 0; i < 12; i++) await Promise.resolve();
-  }
-  const over = SECONDS - 1;
-  const sorted = waits.toSorted((one, other) => one - other);
-  const quantile = (share: number): number => round(sorted[Math.floor(sorted.length * share)] ?? Number.NaN);
-  return {
-    nodes,
-    perSecond,
-    cores,
-    batchesASecond: Math.round(seen.batches / over),
-    attemptsABatch: round(seen.attempts / seen.batches),
-    askingBatchesASecond: Math.round(seen.asking / over),
-    coresBusy: round(seen.busyMs / over / 1_000),
-    workMegabytesASecond: round(seen.bytes / over / 1e6),
-    logMegabytesASecond: round((seen.batches * cost.fixedBytes + seen.attempts * cost.attemptBytes) / over / 1e6),
-    waitForABudgetMs: round(seen.lockMs / (seen.asking || 1)),
-    p50Ms: quantile(0.5),
-    p99Ms: quantile(0.99),
-    admitted,
-    refused,
+  const heard = ({ task, sinceMs }: (typeof fresh)[number], answer: Answer | undefined): void => {
+    if (task.type !== "reserve" || answer?.type !== "decision") return;
+    seen.waits.push(time.now - sinceMs);
+    const { attemptId } = task.request;
+    if (answer.decision.admitted)
+      at(200 + next() * 800, () => put({ type: "settle", row: eventRow(bookedEvent(attemptId)), proven: null }));
+    else seen.refused += 1;
   };
+  const turn = async (): Promise<void> => {
+    const look = time.now - lookedAt >= 100;
+    const onlyWaits = fresh.length === 0 && waiting.length > 0;
+    if (isBusy || (fresh.length === 0 && waiting.length === 0 && !look)) return;
+    isBusy = true;
+    if (look) lookedAt = time.now;
+    const all = [...waiting.splice(0, MOST_TASKS), ...fresh.splice(0, MOST_TASKS)];
+    const { answers } = await booking.turn(all, look);
+    waiting.push(...all.filter((one) => !answers.has(one)));
+    for (const one of all) heard(one, answers.get(one));
+    at(onlyWaits ? 20 : 0, () => {
+      isBusy = false;
+      void turn();
+    });
+  };
+  const put = (task: NodeTask): void => {
+    fresh.push({ task, waits: new Map(), sinceMs: time.now });
+    void turn();
+  };
+  const arrive = (): void => {
+    const attemptId = nextId();
+    const subject = { ...OF_TEAM, team: `team-${Math.floor(next() * TEAMS)}` };
+    const request = { attemptId, subject, boundNanoUsd: COST, expectedNanoUsd: COST, mostNanoUsd: COST };
+    put({ type: "reserve", request, endpoint: "chat_completions", tags: null });
+    at(-Math.log(1 - next()) * everyMs, arrive);
+  };
+  at(next() * 50, arrive);
 }
 
 function round(value: number): number {
