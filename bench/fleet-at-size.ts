@@ -24,6 +24,7 @@ const CONCURRENCIES = [1, 4, 16, 64, 256];
 const ATTEMPTS = 6_000;
 const TEAMS = 10;
 const COST = 1_000_000n;
+const NOTHING_SEEN = { batches: 0, attempts: 0, asking: 0, bytes: 0, busyMs: 0, lockMs: 0, refused: 0 };
 const OF_TEAM = { ...SUBJECT, team: "team-0" };
 const ENOUGH = 10n ** 17n;
 const SECOND = 1_000;
@@ -32,6 +33,8 @@ const SECONDS = 2;
 /** One way between a proxy and the server, and how long a commit takes to the disk. */
 const WIRE_MS = 0.25;
 const FLUSH_MS = 1;
+/** What granting takes. */
+const GRANT_MS = 0.3;
 /** As many as a node puts into one batch. */
 const MOST_TASKS = 256;
 
@@ -150,7 +153,6 @@ type Seen = {
   waits: number[];
   refused: number;
 };
-const NOTHING_SEEN = { batches: 0, attempts: 0, asking: 0, bytes: 0, busyMs: 0, lockMs: 0, refused: 0 };
 
 /** Some seconds of a fleet. `capSeconds`: when the organisation's cap is reached. */
 async function play({ nodes, perSecond, cores, capSeconds }: (typeof WORLDS)[number]): Promise<object> {
@@ -158,8 +160,9 @@ async function play({ nodes, perSecond, cores, capSeconds }: (typeof WORLDS)[num
   const seen: Seen = { ...NOTHING_SEEN, waits: [] };
   const database = new FleetDatabase(() => time.now, CALENDAR);
   database.isTrusted = true;
-  database.change(budgetsOf(capSeconds === Infinity ? ENOUGH : BigInt(Math.round(capSeconds * perSecond)) * COST), []);
-  const server = createServer(time, seen, cores);
+  const amount = capSeconds === Infinity ? ENOUGH : BigInt(Math.round(capSeconds * perSecond)) * COST;
+  database.change(budgetsOf(amount), []);
+  const server = createServer(time, seen, cores, () => usedOf(database, "org") > amount - COST);
   const next = random(1);
   for (let i = 0; i < nodes; i++) startNode(time, seen, database, server, next, (1_000 * nodes) / perSecond);
   // The first second is its beginning.
@@ -198,6 +201,12 @@ async function runUntil(time: Time, endMs: number): Promise<void> {
   }
 }
 
+function usedOf(database: FleetDatabase, budgetId: string): bigint {
+  let sum = 0n;
+  for (const [name, { settled, held }] of database.parts) if (name.startsWith(`${budgetId}\n`)) sum += settled + held;
+  return sum;
+}
+
 function budgetsOf(amountOfAll: bigint): Budget[] {
   const base = { window: "month", kind: "hard", mode: "strict", createdAtMs: START_MS } as const;
   const teams = Array.from({ length: TEAMS }, (_, i) => `team-${i}`);
@@ -210,7 +219,7 @@ function budgetsOf(amountOfAll: bigint): Budget[] {
 type Server = (work: Work, book: () => Booked, done: (booked: Booked) => void) => void;
 
 /** Some cores; and of a budget's grants one after the other, until they are on the disk. */
-function createServer(time: Time, seen: Seen, cores: number): Server {
+function createServer(time: Time, seen: Seen, cores: number, isUsedUp: () => boolean): Server {
   const { events } = time;
   const freeAt = Array.from({ length: cores }, () => time.now);
   const lockedUntil = new Map<string, number>();
@@ -225,13 +234,16 @@ function createServer(time: Time, seen: Seen, cores: number): Server {
     if (asked.size > 0) seen.asking += 1;
     const core = freeAt.indexOf(Math.min(...freeAt));
     const begins = Math.max(time.now, freeAt[core] ?? 0);
-    const granted = Math.max(begins, ...[...asked].map((id) => lockedUntil.get(id) ?? 0));
-    seen.lockMs += granted - begins;
-    // Who waits for a lock needs no core.
     freeAt[core] = begins + takes;
-    const ends = granted + takes + FLUSH_MS;
-    for (const id of asked) lockedUntil.set(id, ends);
-    events.add(granted + takes, () => {
+    // Grants come last, so that budgets are locked for little more than the flush. Who waits for a lock needs no core.
+    // Who asks in vain locks nothing.
+    const isVain = asked.size > 0 && isUsedUp();
+    const locks = isVain ? [] : [...asked];
+    const granted = Math.max(begins + takes, ...locks.map((id) => lockedUntil.get(id) ?? 0));
+    seen.lockMs += granted - begins - takes;
+    const ends = granted + (asked.size > 0 ? GRANT_MS : 0) + FLUSH_MS;
+    for (const id of locks) lockedUntil.set(id, ends);
+    events.add(granted, () => {
       const booked = book();
       events.add(ends + WIRE_MS, () => done(booked));
     });

@@ -69,6 +69,29 @@ CREATE FUNCTION usage.free_surplus(its_node bigint) RETURNS void LANGUAGE sql AS
   WHERE node = its_node AND granted_nano_usd > settled_nano_usd + held_nano_usd
 $$;
 
+-- Whether there is nothing to give: nothing is free of what is asked for, and none that waits would fit whatever others gave
+-- back. Read without a lock: whoever is refused by it would have been refused at that moment.
+CREATE FUNCTION usage.asks_in_vain(its_node bigint, asks jsonb, waiters jsonb) RETURNS boolean LANGUAGE plpgsql AS $$
+BEGIN
+  RETURN (
+    WITH asked AS (
+      SELECT ROW_NUMBER() OVER () - 1 AS at, budget_id, window_id, at_ms
+      FROM jsonb_to_recordset(asks) AS one (budget_id text, window_id text, at_ms bigint)),
+    summed AS (
+      SELECT asked.at, COALESCE(amount, 0) - granted AS free, COALESCE(amount, 0) - used AS unused, own
+      FROM asked,
+        LATERAL (SELECT COALESCE(SUM(granted_nano_usd), 0) AS granted, COALESCE(SUM(settled_nano_usd + held_nano_usd), 0) AS used,
+            COALESCE(SUM(granted_nano_usd - settled_nano_usd - held_nano_usd) FILTER (WHERE node = its_node), 0) AS own
+          FROM usage.escrow WHERE budget_id = asked.budget_id AND window_id = asked.window_id) AS sums
+        LEFT JOIN LATERAL (SELECT amount_nano_usd + COALESCE((SELECT SUM(raises.amount_nano_usd) FROM usage.raises
+            WHERE budget_id = budgets.id AND ended_at_ms IS NULL AND created_at_ms <= asked.at_ms AND asked.at_ms < until_ms), 0) AS amount
+          FROM usage.budgets WHERE id = asked.budget_id AND removed_at_ms IS NULL) AS budget ON true)
+    SELECT NOT EXISTS (SELECT 1 FROM summed WHERE free > 0) AND NOT EXISTS (
+      SELECT 1 FROM jsonb_array_elements(waiters) AS waiter WHERE NOT EXISTS (
+        SELECT 1 FROM jsonb_array_elements(waiter) AS one JOIN summed ON summed.at = (one ->> 0)::int
+        WHERE (one ->> 1)::bigint > GREATEST(free, 0) + own AND (one ->> 1)::bigint > unused)));
+END $$;
+
 -- Asks of a node for more of windows. Those that wait are looked at in their order: each is given all that it needs, or
 -- nothing, so that none holds a part of what another one needs while it waits itself. Beyond that a second's need is given
 -- ahead, or a share of what is left, but not while others wait. Returns of each ask what was given, until when it may be used
@@ -93,12 +116,17 @@ DECLARE
   given bigint;
   wanting int[] := '{}';
   is_wanted boolean[] := '{}';
+  is_vain boolean := usage.asks_in_vain(its_node, asks, waiters);
   answers json[] := '{}';
   vain json[] := '{}';
 BEGIN
-  -- One node after the other; what is summed up then is read in later statements, when the last one's grants are there.
-  PERFORM 1 FROM usage.budgets WHERE id IN (SELECT budget_id FROM jsonb_to_recordset(asks) AS one (budget_id text))
-  ORDER BY id FOR NO KEY UPDATE;
+  -- Who asks in vain locks nobody out: where nothing is free, and none that waits would fit whatever others gave back, there is
+  -- nothing to give.
+  IF NOT is_vain THEN
+    -- One node after the other; what is summed up then is read in later statements, when the last one's grants are there.
+    PERFORM 1 FROM usage.budgets WHERE id IN (SELECT budget_id FROM jsonb_to_recordset(asks) AS one (budget_id text))
+    ORDER BY id FOR NO KEY UPDATE;
+  END IF;
   SELECT COUNT(*) INTO live FROM usage.nodes WHERE state = 'live';
   FOR ask IN SELECT * FROM jsonb_to_recordset(asks) AS one (budget_id text, window_id text, at_ms bigint, rate bigint) LOOP
     SELECT amount_nano_usd + COALESCE((SELECT SUM(amount_nano_usd) FROM usage.raises
@@ -142,7 +170,8 @@ BEGIN
   FOR ask IN SELECT ROW_NUMBER() OVER ()::int AS at, * FROM
     jsonb_to_recordset(asks) AS one (budget_id text, window_id text, at_ms bigint, rate bigint) LOOP
     CONTINUE WHEN answers[ask.at] IS NULL;
-    given := GREATEST(0, LEAST(free[ask.at], GREATEST(met[ask.at] - own[ask.at], 0)
+    -- Without the lock nothing is given, whatever has become free since.
+    given := CASE WHEN is_vain THEN 0 ELSE 1 END * GREATEST(0, LEAST(free[ask.at], GREATEST(met[ask.at] - own[ask.at], 0)
       + CASE WHEN is_wanted[ask.at] OR ask.at - 1 = ANY(wanting) THEN 0 ELSE LEAST(ask.rate, free[ask.at] / (2 * GREATEST(live, 1))) END));
     INSERT INTO usage.escrow AS kept VALUES (ask.budget_id, ask.window_id, its_node, 0, 0, 0, given,
       CASE WHEN ask.at - 1 = ANY(wanting) THEN clock_timestamp() + interval '600 milliseconds' END)
@@ -255,11 +284,6 @@ BEGIN
     WHERE kept.attempt_id = asked.attempt_id AND asked.attempt_id = ANY(firsts);
     PERFORM usage.hand_over(its_node, firsts);
   END IF;
-  -- What is taken without asking, and what goes back, is there when more is given.
-  IF work -> 'asks' IS NOT NULL THEN
-    given := usage.grant_v1(its_node, work -> 'asks', work -> 'waiters');
-  END IF;
-
   IF work -> 'keys' IS NOT NULL THEN
     INSERT INTO usage.keys (id, kind, provider, name, state, hint, created_at_ms)
     SELECT id, 'fingerprint', provider, name, 'active', hint, created_at_ms
@@ -314,6 +338,11 @@ BEGIN
     WHERE credential IS DISTINCT FROM (SELECT credential FROM usage.credentials AS last WHERE last.provider = seen.provider
       ORDER BY since_ms DESC LIMIT 1)
     ORDER BY 1, 2 ON CONFLICT (provider, since_ms) DO UPDATE SET credential = excluded.credential, hint = excluded.hint;
+  END IF;
+  -- What is taken without asking, and what goes back, is there when more is given. Late, for budgets stay locked until the
+  -- commit, and other nodes wait for them.
+  IF work -> 'asks' IS NOT NULL THEN
+    given := usage.grant_v1(its_node, work -> 'asks', work -> 'waiters');
   END IF;
   IF work -> 'look' IS NOT NULL THEN
     saw := usage.look_v1(its_node, work -> 'look');

@@ -68,6 +68,12 @@ class Kept {
     this.usedMs = nowMs;
   }
 
+  /** More is asked for before it runs out: whether less is left than such a part of what is given ahead. */
+  isBelow(part: Part, nowMs: number, share: bigint): boolean {
+    const ahead = AHEAD * this.rate(nowMs);
+    return ahead > 0n && nowMs - this.emptyMs >= EMPTY_MS && surplusOf(part, nowMs) < ahead / share;
+  }
+
   /** What was held in this second, or in the one before. */
   rate(nowMs: number): NanoUsd {
     const second = Math.floor(nowMs / SECOND);
@@ -85,6 +91,11 @@ const UNUSED_MS = 1_000;
 /** After an ask that gave nothing no more is asked for ahead for so long. */
 const EMPTY_MS = 250;
 const SECOND = 1_000;
+/** So many seconds' needs are asked for ahead. */
+const AHEAD = 4n;
+/** Of what is asked for ahead: below the first part more is asked for, below the second where it is asked anyway. */
+const LOW = 4n;
+const NEAR = 2n;
 const NO_SUMS = { settled: 0n, held: 0n, most: 0n };
 
 /** `isKept`: whether the books keep a window of a budget. */
@@ -115,13 +126,6 @@ export function createNodeEscrow(
 
   const balance = (part: Part, nowMs: number): void =>
     balancePart(part, nowMs, !isGranted(part) || wanted.has(partName(part)) || nowMs - keptOf(part).usedMs > UNUSED_MS);
-
-  /** More is asked for before it runs out. */
-  const isLow = (part: Part, nowMs: number): boolean => {
-    if (!isGranted(part) || nowMs - keptOf(part).emptyMs < EMPTY_MS) return false;
-    const rate = keptOf(part).rate(nowMs);
-    return rate > 0n && surplusOf(part, nowMs) < rate / 4n;
-  };
 
   return {
     shareOf(budget, window) {
@@ -155,17 +159,23 @@ export function createNodeEscrow(
       const escrow: Row[] = [];
       const asked = new Map<Part, number>();
       for (const { needs, atMs } of waiting) for (const { part } of needs) if (!asked.has(part)) asked.set(part, atMs);
+      const near: Part[] = [];
       for (const part of new Set([...touched(), ...loose])) {
         const { written } = keptOf(part);
         balance(part, nowMs);
         const row = changeOf(part, written);
         if (row) escrow.push(row);
-        if (!asked.has(part) && isLow(part, nowMs)) asked.set(part, nowMs);
+        if (asked.has(part)) continue;
+        if (!isGranted(part)) continue;
+        if (keptOf(part).isBelow(part, nowMs, LOW)) asked.set(part, nowMs);
+        else if (keptOf(part).isBelow(part, nowMs, NEAR)) near.push(part);
       }
+      // Who asks for one asks for those that will be low soon: each ask waits for the asks of others.
+      if (asked.size > 0) for (const part of near) asked.set(part, nowMs);
       const order = new Map([...asked.keys()].map((part, i) => [part, i]));
       return {
         escrow,
-        asks: [...asked].map(([part, atMs]) => askFor(part, atMs, keptOf(part).rate(nowMs))),
+        asks: [...asked].map(([part, atMs]) => askFor(part, atMs, AHEAD * keptOf(part).rate(nowMs))),
         waiters: waiting.map(({ needs }) =>
           needs.map(({ part, needNanoUsd }) => [order.get(part) ?? 0, needNanoUsd.toString()] as const),
         ),

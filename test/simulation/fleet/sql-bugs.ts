@@ -73,4 +73,10 @@ export const SQL_BUGS: readonly Bug[] = [
     becomes:
       "FROM jsonb_populate_recordset(NULL::usage.escrow, rows) WHERE settled_nano_usd = 0 GROUP BY 1, 2, 3) AS more",
   },
+  {
+    what: "who waits for nothing asks in vain",
+    file: FILE,
+    is: "SELECT NOT EXISTS (SELECT 1 FROM summed WHERE free > 0) AND NOT EXISTS (",
+    becomes: "SELECT NOT EXISTS (",
+  },
 ];
