@@ -20,6 +20,8 @@ const IS_PROOF = process.env["KEYMETER_PROOF"] === "1";
 const EVENTS = IS_PROOF ? 1_000_000 : 20_000;
 const START = fileURLToPath(new URL("../../start.mjs", import.meta.url));
 const LAST_DAY = utcDay(Date.now());
+/** As much of an output is looked at. */
+const LONGEST_START = 200_000;
 const SINCE = addDays(LAST_DAY, -DAYS);
 
 /** What is taken out of books: a verb and its options. */
@@ -30,7 +32,7 @@ const OUTPUTS: readonly (readonly string[])[] = [
   ["events", "--since", SINCE, "--csv"],
   ["export", "focus", "--since", SINCE],
   ["export", "chargeback", "--month", SINCE.slice(0, 7), "--by", "team,key", "--csv"],
-  ["export", "openmetrics", "--since", addDays(LAST_DAY, -40)],
+  ["export", "openmetrics", "--since", addDays(LAST_DAY, -7)],
   ["reconcile", "--json"],
   ["keys", "list", "--json"],
 ];
@@ -51,7 +53,7 @@ async function digestOf(folder: string, url: string | undefined, args: readonly 
   child.stdout.on("data", (chunk: Buffer) => {
     hash.update(chunk);
     bytes += chunk.length;
-    if (start.length < 2_000) start += chunk.toString().slice(0, 2_000);
+    if (start.length < LONGEST_START) start += chunk.toString();
   });
   child.stderr.on("data", (chunk: Buffer) => (said += chunk.toString()));
   const code = await new Promise<number | null>((resolve) => child.once("close", resolve));
@@ -97,7 +99,7 @@ describe.skipIf(!hasPostgres || (!IS_CI && !IS_PROOF))(`${EVENTS} events that mo
         costsThatDoNotRecompute: [],
         brokenAudit: null,
         brokenSeals: [],
-        sealedUntil: addDays(LAST_DAY, -1),
+        sealedUntil: addDays(LAST_DAY, -2),
       });
       for (const [what, { bytes, said }] of before) expect(bytes, `${what}: ${said}`).toBeGreaterThan(50);
 
@@ -110,8 +112,9 @@ describe.skipIf(!hasPostgres || (!IS_CI && !IS_PROOF))(`${EVENTS} events that mo
       expect(await digestOf(folder, url, ["ledger", "move", "--to", back])).toMatchObject({ code: 0 });
       const again = await outputsOf(back);
       for (const [what, one] of before) {
-        expect(there.get(what), `${what}, in Postgres`).toEqual(one);
-        expect(again.get(what), `${what}, back`).toEqual(one);
+        const { digest, bytes, code } = one;
+        expect(there.get(what), `${what}, in Postgres`).toMatchObject({ digest, bytes, code });
+        expect(again.get(what), `${what}, back`).toMatchObject({ digest, bytes, code });
       }
     } finally {
       await server.stop();
