@@ -46,7 +46,7 @@ export async function readBilledHours(
     .from(billedHours)
     .where(and(gte(billedHours.hourMs, sinceMs), lt(billedHours.hourMs, untilMs)))
     .groupBy(billedHours.hourMs, billedHours.provider, id)
-    .orderBy(asc(billedHours.hourMs))
+    .orderBy(asc(billedHours.hourMs), billedHours.provider, id)
     .all();
 }
 

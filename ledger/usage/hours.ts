@@ -33,7 +33,7 @@ export async function readHourlySpend(
     .from(rollupHour)
     .where(and(gte(rollupHour.hourMs, sinceMs), lt(rollupHour.hourMs, untilMs), isWithin(within)))
     .groupBy(rollupHour.hourMs, id)
-    .orderBy(asc(rollupHour.hourMs))
+    .orderBy(asc(rollupHour.hourMs), id)
     .all();
   return rows.map(({ cost, ...row }) => ({ ...row, costNanoUsd: cost }));
 }
@@ -50,7 +50,7 @@ export async function readSpendByHour(
     .from(rollupHour)
     .where(and(gte(rollupHour.hourMs, sinceMs), lt(rollupHour.hourMs, untilMs)))
     .groupBy(rollupHour.hourMs, ...Object.values(HOUR_COLUMNS))
-    .orderBy(asc(rollupHour.hourMs))
+    .orderBy(asc(rollupHour.hourMs), ...Object.values(HOUR_COLUMNS))
     .all();
   return rows.map(({ hourMs, ...row }) => ({
     hourMs,
