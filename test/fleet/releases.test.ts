@@ -28,7 +28,7 @@ LANGUAGE sql AS 'SELECT usage.book_v1(its_node, its_epoch, batch, its_version, i
 function writeNextRelease(migration: string): string {
   const copy = temporaryFolder();
   mkdirSync(join(copy, "test"));
-  for (const name of ["proxy", "ledger", "service", "data", "package.json", "test/kill-proxy.ts"])
+  for (const name of ["proxy", "ledger", "service", "package.json", "test/kill-proxy.ts"])
     cpSync(join(ROOT, name), join(copy, name), { recursive: true });
   symlinkSync(join(ROOT, "node_modules"), join(copy, "node_modules"));
   writeFileSync(join(copy, "ledger/migrations/postgres/0999-next.sql"), migration);
