@@ -4,6 +4,7 @@ import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { migratePostgres } from "../../ledger/postgres.ts";
 import { openWriter } from "../../ledger/usage/writer.ts";
+import { isChosen } from "../seed.ts";
 import { startFakeProvider } from "../fake/provider.ts";
 import type { FakeProvider } from "../fake/provider.ts";
 import { answerSlowly, slowChat, slowChatNanoUsd } from "../fake/slow-chat.ts";
@@ -39,7 +40,7 @@ async function askAll(
   return saw;
 }
 
-describe.skipIf(!hasPostgres)("the server of the books", () => {
+describe.skipIf(!hasPostgres || !isChosen(1 / 3))("the server of the books", () => {
   let server: PostgresServer;
   let provider: FakeProvider;
   let made = 0;
