@@ -11,6 +11,7 @@ const USAGE = `keymeter VERB ...
   up                         proxy, collector and alerts under one supervisor (npm start)
   proxy | collector | alerts one program by itself
   keys                       create, list, show, set, pause, resume, rotate, revoke
+  users                      who spends: list; forget takes a name away
   budgets                    set, list, remove, raise for a while; freeze and lift a scope; replay a cap on the past
   apply                      budgets and limits as a file says, after showing the difference
   limits                     requests and tokens a minute, requests at once: set, list, remove
@@ -47,6 +48,7 @@ const VERBS: { readonly [verb: string]: () => Promise<Verb> } = {
   collector: () => import("./command/collector.ts"),
   alerts: () => import("./command/alerts.ts"),
   keys: () => import("./command/keys.ts"),
+  users: () => import("./command/users.ts"),
   budgets: () => import("./command/budgets.ts"),
   apply: () => import("./command/apply.ts"),
   limits: () => import("./command/limits.ts"),

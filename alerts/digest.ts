@@ -6,7 +6,7 @@ import { formatUsd } from "../ledger/money.ts";
 import type { NanoUsd } from "../ledger/money.ts";
 import { landingOf, readRests } from "../ledger/billing/landings.ts";
 import { readExpectations, readPlans } from "../ledger/billing/plans.ts";
-import { readKeyNames } from "../ledger/usage/key-use.ts";
+import { readNames } from "../ledger/usage/key-use.ts";
 import { readSpend } from "../ledger/usage/spend.ts";
 import type { Dimension } from "../ledger/usage/spend-sums.ts";
 import { addDays, createCalendar, DAY_MS } from "../ledger/windows.ts";
@@ -32,7 +32,7 @@ export async function buildDigest(
   const sumOf = async (since: string, until: string): Promise<NanoUsd> =>
     (await readSpend(usage, [], since, until))[0]?.costNanoUsd ?? 0n;
   const [week, before] = [await sumOf(sinceDay, today), await sumOf(beforeDay, sinceDay)];
-  const names = await readKeyNames(usage);
+  const names = await readNames(usage);
   const moved = async (by: Dimension): Promise<string[]> => {
     const old = new Map(
       (await readSpend(usage, [by], beforeDay, sinceDay)).map((row) => [row.group[by] ?? "", row.costNanoUsd]),

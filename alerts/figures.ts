@@ -1,4 +1,5 @@
 // The figures of a message as of now, from the ledger: Alertmanager carries labels, no values. Reads only.
+import { readPeople } from "../ledger/usage/people.ts";
 import { courseOf, courseStart } from "../charts/course.ts";
 import type { SpendSeries } from "../charts/spend.ts";
 import { expectedSoFar } from "../ledger/billing/forecasts.ts";
@@ -18,7 +19,7 @@ import { leakFacts, leakSteps, leakWords } from "../ledger/billing/leak-steps.ts
 import { readLeaks } from "../ledger/billing/leaks.ts";
 import { readHoursInScope, readSettled } from "../ledger/usage/budget-spend.ts";
 import { readHourlySpend } from "../ledger/usage/hours.ts";
-import { readKeyNames } from "../ledger/usage/key-use.ts";
+import { readNames } from "../ledger/usage/key-use.ts";
 import { readRefused } from "../ledger/usage/refused.ts";
 import { readSpend } from "../ledger/usage/spend.ts";
 import type { ForecastScope } from "../ledger/usage/hours.ts";
@@ -104,7 +105,8 @@ export async function readFigures(
     labels["budget"] === undefined ? undefined : (await readBudgets(usage)).find((one) => one.id === labels["budget"]);
   const { firstDay, endDay } = calendar.window(window, nowMs);
   const keys = new Map((await readKeys(usage)).keys.map((key) => [key.id, key]));
-  const rows = await readSpend(usage, ["key", "team", "project", "env", "provider", "model"], firstDay, endDay);
+  const people = await readPeople(usage);
+  const rows = await readSpend(usage, ["key", "team", "project", "env", "user", "provider", "model"], firstDay, endDay);
   const covered = rows.filter(({ group }) => (budget ? isCovered(budget, group) : isOf(scope, id, group)));
   const expected = billing
     ? (await readExpectations({ usage, billing }, nowMs)).filter(
@@ -121,7 +123,7 @@ export async function readFigures(
         id: keyId,
         name: key?.name ?? keyId,
         team: key?.team ?? "",
-        owner: key?.owner ?? "",
+        owner: people.get(key?.user ?? "") ?? "",
         costNanoUsd,
         overNanoUsd: own && costNanoUsd - expectedSoFar(own, nowMs),
         isPaused: key?.state === "paused",
@@ -134,7 +136,7 @@ export async function readFigures(
   return {
     asOfMs: nowMs,
     subject: budget
-      ? describeScope(budget.scope, (keyId) => keys.get(keyId)?.name)
+      ? describeScope(budget.scope, (one) => keys.get(one)?.name ?? people.get(one))
       : nameOf(scope, id, keys.get(id)?.name),
     window,
     spentNanoUsd,
@@ -172,8 +174,8 @@ function scopeOfForecast(scope: ForecastScope["scope"], id: string): Scope {
 }
 
 /** Whose a key is, as a row of spend says it. */
-function ownerOf({ id, team, project, env }: Key): SpendRow["group"] {
-  return { key: id, team, project, env };
+function ownerOf({ id, team, project, env, user }: Key): SpendRow["group"] {
+  return { key: id, team, project, env, user };
 }
 
 async function landingNow(
@@ -204,7 +206,7 @@ export async function readCourse(
   const about = await aboutOf(usage, labels);
   if (!about) return undefined;
   const { scope, id, window } = about;
-  const nameOfKey = (await readKeyNames(usage)).get(id);
+  const nameOfKey = (await readNames(usage)).get(id);
   const [made] = await readExpectations({ usage, billing }, nowMs, { scope, id, window });
   if (!made || made.method === "learning" || made.p50NanoUsd <= 0n) return undefined;
   const [rest] = await readRests({ usage, billing }, nowMs, { scope, id, window });
@@ -267,8 +269,8 @@ function isOf(scope: ForecastScope["scope"], id: string, group: SpendRow["group"
 }
 
 function isCovered(budget: Budget, group: SpendRow["group"]): boolean {
-  const { key: keyId = "", team = "", project = "", env = "", provider = "", model = "" } = group;
-  return covers(budget.scope, { keyId, team, project, env, provider, model });
+  const { key: keyId = "", team = "", project = "", env = "", user = "", provider = "", model = "" } = group;
+  return covers(budget.scope, { keyId, team, project, env, user, provider, model });
 }
 
 async function budgetNow(

@@ -4,7 +4,7 @@ import Fastify from "fastify";
 import { loadProxyConfig } from "../proxy/config.ts";
 import { createForwarder } from "../proxy/forward.ts";
 import { outgoingHeaders } from "../proxy/headers.ts";
-import { checkCredential, findCredential } from "../proxy/credential.ts";
+import { checkCredential, findCredentials } from "../proxy/credential.ts";
 import { readTarget, resolveTarget } from "../proxy/target.ts";
 import type { Meter } from "../proxy/meter.ts";
 import { createProviders } from "../proxy/providers/index.ts";
@@ -35,7 +35,7 @@ function createHolder(stream: boolean): Meter {
 app.all("/*", async (request, reply) => {
   reply.hijack();
   const { path, query } = readTarget(request.raw.url ?? "");
-  const found = findCredential(request.raw, query);
+  const { holder: found } = findCredentials(request.raw, query);
   const target = resolveTarget(providers, request.raw, path, query);
   const credential = checkCredential(found, target?.provider);
   if (!target) throw new Error("no target");

@@ -13,7 +13,7 @@ import { readMeteredCredentials } from "../ledger/usage/credentials.ts";
 import type { MeteredLine } from "../ledger/billing/metered.ts";
 import type { NanoUsd } from "../ledger/money.ts";
 import type { BillingBooks, UsageBooks } from "../ledger/books.ts";
-import { readKeyNames } from "../ledger/usage/key-use.ts";
+import { readNames } from "../ledger/usage/key-use.ts";
 import { firstMeteredDay } from "../ledger/usage/meter-hours.ts";
 import { addDays } from "../ledger/windows.ts";
 import { csvText } from "../service/csv.ts";
@@ -103,7 +103,7 @@ async function* focusDays(
   stated: Stated,
   onDay: (day: string) => void,
 ): AsyncGenerator<{ readonly rows: FocusRow[]; readonly isClosed: boolean }> {
-  const names = await readKeyNames(usage);
+  const names = await readNames(usage);
   const billedKeyOf = await readBilledKeys({ usage, billing }, stated);
   for (let day = sinceDay; day < untilDay; day = addDays(day, 1)) {
     const next = addDays(day, 1);
@@ -280,7 +280,7 @@ export async function reportChargeback(
 ): Promise<ChargebackReport> {
   const sinceDay = `${month}-01`;
   const untilDay = `${addDays(sinceDay, 31).slice(0, 7)}-01`;
-  const names = await readKeyNames(usage);
+  const names = await readNames(usage);
   const costs = new Map<string, { owner: string[]; provider: string; meteredNanoUsd: NanoUsd }>();
   const differences = new Map<string, NanoUsd>();
   const [closed, open] = [new Set<string>(), new Set<string>()];

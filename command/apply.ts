@@ -16,6 +16,7 @@ import { makeChange, requireUsage } from "./books.ts";
 import { newBudget, parseAmount, parseThresholds, scopeOf } from "./budget-options.ts";
 import { loadCommandConfig } from "./config.ts";
 import { allKeys } from "./find-key.ts";
+import { allUsers } from "./find-user.ts";
 import { describeLimitScope, limitScopeOf } from "./limits.ts";
 import { toJson } from "../service/json.ts";
 import { UsageError } from "./usage-error.ts";
@@ -43,6 +44,7 @@ const file = z.strictObject({
         team: name.optional(),
         project: name.optional(),
         env: name.optional(),
+        user: name.optional(),
         key: name.optional(),
         provider: name.optional(),
         model: name.optional(),
@@ -59,6 +61,7 @@ const file = z.strictObject({
       z.strictObject({
         key: name.optional(),
         team: name.optional(),
+        user: name.optional(),
         rpm: whole.optional(),
         tpm: whole.optional(),
         concurrent: whole.optional(),
@@ -87,7 +90,7 @@ export async function run(args: string[]): Promise<void> {
   const books = await requireUsage(config);
   const [budgets, limits] = [await readBudgets(books), await readLimits(books)];
   await books.close();
-  const names = new Map((await allKeys()).map((key) => [key.id, key.name]));
+  const names = new Map([...(await allUsers()), ...(await allKeys()).map((key) => [key.id, key.name] as const)]);
   const describe = (budget: Budget): string => describeBudget(budget, names);
   const differences = [
     ...(wanted.budgets ? compareBudgets(describe, budgets, await budgetsOf(wanted.budgets, values.file)) : []),
@@ -176,8 +179,8 @@ async function budgetsOf(entries: NonNullable<Wanted["budgets"]>, path: string):
 
 async function limitsOf(entries: NonNullable<Wanted["limits"]>, path: string): Promise<Limits[]> {
   const found: Limits[] = [];
-  for (const [i, { key, team, rpm, tpm, concurrent, body_mb }] of entries.entries()) {
-    const scope = await inEntry(path, `limits[${i}]`, () => limitScopeOf({ key, team }));
+  for (const [i, { key, team, user, rpm, tpm, concurrent, body_mb }] of entries.entries()) {
+    const scope = await inEntry(path, `limits[${i}]`, () => limitScopeOf({ key, team, user }));
     if (found.some((other) => other.scope === scope))
       throw new UsageError(`${path}, limits[${i}]: ${scope} has limits above already; leave one`);
     if (rpm === undefined && tpm === undefined && concurrent === undefined && body_mb === undefined)

@@ -6,15 +6,25 @@ import type { NanoUsd } from "../ledger/money.ts";
 import { WINDOWS } from "../ledger/windows.ts";
 import type { WindowKind } from "../ledger/windows.ts";
 import { findKey } from "./find-key.ts";
+import { findUser } from "./find-user.ts";
 import { knownProvider } from "./providers.ts";
 import { UsageError } from "./usage-error.ts";
 
 const text = { type: "string" } as const;
-export const SCOPE_OPTIONS = { team: text, project: text, env: text, key: text, provider: text, model: text };
+export const SCOPE_OPTIONS = {
+  team: text,
+  project: text,
+  env: text,
+  user: text,
+  key: text,
+  provider: text,
+  model: text,
+};
 
 /** Throws UsageError for a key or a provider that does not exist. */
 export async function scopeOf({
   key,
+  user,
   provider,
   ...parts
 }: { readonly [part in keyof typeof SCOPE_OPTIONS]?: string | undefined } & {
@@ -26,6 +36,7 @@ export async function scopeOf({
       team,
       project,
       env,
+      user: user === undefined ? undefined : await findUser(user),
       keyId: key === undefined ? undefined : (await findKey(key)).id,
       provider: provider === undefined ? undefined : knownProvider(provider),
       model,

@@ -6,11 +6,11 @@ import type { Budget } from "../ledger/budgets.ts";
 import { readBudgets, readFreezes } from "../ledger/usage/changes.ts";
 import { formatUsd, formatUsdColumn, formatUsdDown, formatUsdSet } from "../ledger/money.ts";
 import { readSettled } from "../ledger/usage/budget-spend.ts";
+import { readNames } from "../ledger/usage/key-use.ts";
 import { createCalendar, WINDOWS } from "../ledger/windows.ts";
 import { newBudget, parseAmount, parseThresholds, SCOPE_OPTIONS, scopeOf } from "./budget-options.ts";
 import { cutLive, makeChange, requireUsage } from "./books.ts";
 import { loadCommandConfig } from "./config.ts";
-import { allKeys } from "./find-key.ts";
 import { raise, RAISES_USAGE, unraise } from "./raises.ts";
 import { replay, REPLAY_USAGE } from "./replay.ts";
 import { toJson } from "../service/json.ts";
@@ -18,7 +18,7 @@ import { formatTable, printable } from "./table.ts";
 import { warningsOf } from "./warnings.ts";
 import { noSuchVerb, UsageError } from "./usage-error.ts";
 
-export const USAGE = `keymeter budgets set --amount 500/month [--team T] [--project P] [--env E] [--key KEY] [--provider P] [--model M] [--hard] [--strict] [--observe] [--thresholds 50,80,100]
+export const USAGE = `keymeter budgets set --amount 500/month [--team T] [--project P] [--env E] [--user U] [--key KEY] [--provider P] [--model M] [--hard] [--strict] [--observe] [--thresholds 50,80,100]
 ${RAISES_USAGE}
 keymeter budgets freeze [SCOPE] --why WORDS [--cut]    admits nothing more in a scope, from the next request on; --cut ends what goes on
 keymeter budgets lift ID
@@ -86,7 +86,7 @@ async function set(args: string[]): Promise<void> {
   process.stdout.write(
     values.json
       ? `${toJson(budget)}\n`
-      : `${budget.id}: ${budget.kind} budget of ${formatUsdSet(budget.amountNanoUsd)} a ${budget.window} for ${describeScope(scope, await keyNames())} (${modeOf(budget)})\n`,
+      : `${budget.id}: ${budget.kind} budget of ${formatUsdSet(budget.amountNanoUsd)} a ${budget.window} for ${describeScope(scope, await namesOfAll())} (${modeOf(budget)})\n`,
   );
   for (const sentence of await warningsOf([budget])) process.stderr.write(`${sentence}\n`);
 }
@@ -103,7 +103,7 @@ async function freeze(args: string[]): Promise<void> {
   await makeChange(config, { type: "freeze", freeze: { id, scope, reason: values.why, createdAtMs: Date.now() } });
   const cut = values.cut ? await cutLive(config, scope) : undefined;
   process.stdout.write(
-    `${id}: ${describeScope(scope, await keyNames())} is frozen${cut === undefined ? "" : `, ${cut} live requests ended`}; \`keymeter budgets lift ${id}\` lifts it\n`,
+    `${id}: ${describeScope(scope, await namesOfAll())} is frozen${cut === undefined ? "" : `, ${cut} live requests ended`}; \`keymeter budgets lift ${id}\` lifts it\n`,
   );
 }
 
@@ -134,7 +134,7 @@ async function list(args: string[]): Promise<void> {
   }
   const frozen = await readFreezes(books);
   await books.close();
-  const nameOf = await keyNames();
+  const nameOf = await namesOfAll();
   if (values.json) return void process.stdout.write(`${toJson(rows)}\n`);
   for (const { id, scope, reason } of frozen)
     process.stdout.write(`FROZEN ${id}: ${describeScope(scope, nameOf)} (${printable(reason)})\n`);
@@ -166,9 +166,12 @@ function modeOf({ kind, mode, observe }: Pick<Budget, "kind" | "mode" | "observe
   return observe ? `${mode}, observed` : mode;
 }
 
-async function keyNames(): Promise<(keyId: string) => string | undefined> {
-  const names = new Map((await allKeys()).map((key) => [key.id, key.name]));
-  return (keyId) => names.get(keyId);
+/** Names of keys and users, by id. */
+async function namesOfAll(): Promise<(id: string) => string | undefined> {
+  const books = await requireUsage(loadCommandConfig());
+  const names = await readNames(books);
+  await books.close();
+  return (id) => names.get(id);
 }
 
 /** What budgets are raised by now, a line each. */

@@ -3,7 +3,7 @@ import { parseArgs } from "node:util";
 import { readEvents } from "../ledger/usage/events.ts";
 import type { EventRecord } from "../ledger/usage/events.ts";
 import { formatUsd, formatUsdExact } from "../ledger/money.ts";
-import { readKeyNames } from "../ledger/usage/key-use.ts";
+import { readNames } from "../ledger/usage/key-use.ts";
 import { createCalendar } from "../ledger/windows.ts";
 import { requireUsage } from "./books.ts";
 import { loadCommandConfig } from "./config.ts";
@@ -44,7 +44,7 @@ export async function run(args: string[]): Promise<void> {
     within,
     limit,
   });
-  const names = await readKeyNames(books);
+  const names = await readNames(books);
   await books.close();
   if (values.json) {
     for (const event of events) process.stdout.write(`${JSON.stringify(event)}\n`);

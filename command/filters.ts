@@ -1,15 +1,25 @@
 // What spend and events are narrowed to: a team, a key, a model ... as people name them.
 import type { Within } from "../ledger/usage/within.ts";
 import { findKey } from "./find-key.ts";
+import { findUser } from "./find-user.ts";
 import { bookedProvider } from "./providers.ts";
 
 const text = { type: "string" } as const;
-export const FILTER_OPTIONS = { team: text, project: text, env: text, key: text, provider: text, model: text };
-export const FILTER_USAGE = `--team T --project P --env E --key KEY --provider P --model 'gpt-5*'`;
+export const FILTER_OPTIONS = {
+  team: text,
+  project: text,
+  env: text,
+  user: text,
+  key: text,
+  provider: text,
+  model: text,
+};
+export const FILTER_USAGE = `--team T --project P --env E --user U --key KEY --provider P --model 'gpt-5*'`;
 
 /** Reads the filter options. Throws UsageError for a key that does not exist. */
 export async function withinOf({
   key,
+  user,
   provider,
   ...parts
 }: {
@@ -21,6 +31,7 @@ export async function withinOf({
     project,
     env,
     model,
+    user: user === undefined ? undefined : await findUser(user),
     key: key === undefined ? undefined : (await findKey(key)).id,
     provider: provider === undefined ? undefined : bookedProvider(provider),
   };
@@ -30,7 +41,7 @@ export async function withinOf({
 /** " of team search, model gpt-5*" for what is narrowed, or nothing. */
 export function describeWithin(within: Within, names: ReadonlyMap<string, string> = new Map()): string {
   const parts = Object.entries(within).map(
-    ([part, value]) => `${part} ${part === "key" ? (names.get(value) ?? value) : value}`,
+    ([part, value]) => `${part} ${part === "key" || part === "user" ? (names.get(value) ?? value) : value}`,
   );
   return parts.length === 0 ? "" : ` of ${parts.join(", ")}`;
 }

@@ -10,7 +10,7 @@ import { openBilling } from "../ledger/open.ts";
 import type { BillingBooks, UsageBooks } from "../ledger/books.ts";
 import { readExpectations, readPlans } from "../ledger/billing/plans.ts";
 import { readSpendOfHours } from "../ledger/usage/hours.ts";
-import { readKeyNames } from "../ledger/usage/key-use.ts";
+import { readNames } from "../ledger/usage/key-use.ts";
 import { readSpend } from "../ledger/usage/spend.ts";
 import type { ForecastScope } from "../ledger/usage/hours.ts";
 import { createCalendar, DAY_MS, HOUR_MS } from "../ledger/windows.ts";
@@ -59,7 +59,7 @@ async function show(args: string[]): Promise<void> {
   const made = billing ? await readExpectations({ usage, billing }, nowMs) : [];
   const rests = billing ? await readRests({ usage, billing }, nowMs, { window }) : [];
   const spent = await spentBy(usage, by, window, calendar, nowMs);
-  const names = await readKeyNames(usage);
+  const names = await readNames(usage);
   await usage.close();
   await billing?.close();
   const frozen = new Map(made.filter((one) => one.window === window).map((one) => [`${one.scope} ${one.id}`, one]));
@@ -169,7 +169,7 @@ async function scores(args: string[]): Promise<void> {
   const { values } = parseArgs({ args, options: { json: { type: "boolean", default: false } } });
   const { usage, billing } = await open();
   const found = billing ? await readScores(billing, Date.now() - SCORES_MS) : [];
-  const names = await readKeyNames(usage);
+  const names = await readNames(usage);
   await usage.close();
   await billing?.close();
   const groups = [...Map.groupBy(found, (one) => `${one.scope}\n${one.id}\n${one.window}`).values()].flatMap(

@@ -15,16 +15,18 @@ import type { CommandConfig } from "./config.ts";
 import { DAY_MS, HOUR_MS, isDay, utcDay } from "../ledger/windows.ts";
 import { didYouMean } from "./closest.ts";
 import { allKeys, findKey } from "./find-key.ts";
+import { allUsers, userFor } from "./find-user.ts";
+import type { Change } from "../ledger/usage/changes.ts";
 import { reachBack } from "./reach-back.ts";
 import { POLICY_OPTIONS, POLICY_USAGE, withOptions } from "./policy-options.ts";
 import { toJson } from "../service/json.ts";
 import { formatTable } from "./table.ts";
 import { noSuchVerb, UsageError } from "./usage-error.ts";
 
-export const USAGE = `keymeter keys create --name NAME [--team T] [--project P] [--env E] [--owner O] [--expires 90d|2027-01-31]
+export const USAGE = `keymeter keys create --name NAME [--team T] [--project P] [--env E] [--user U] [--expires 90d|2027-01-31]
                      [--purpose WORDS] [--budget 50/month [--hard] [--strict]] [--json]   and what it may do:
 ${POLICY_USAGE}
-keymeter keys set KEY [--name N] [--team T] [--project P] [--env E] [--owner O] [--purpose WORDS]   and what it may do, as above
+keymeter keys set KEY [--name N] [--team T] [--project P] [--env E] [--user U] [--purpose WORDS]   and what it may do, as above
                      [--since 2026-11-01 [--yes]]   what it spent since then is the team's (project's, env's) too; shows first what that does
 keymeter keys list [--json]
 keymeter keys show KEY
@@ -63,6 +65,8 @@ async function create(args: string[]): Promise<void> {
       team: { type: "string", default: "" },
       project: { type: "string", default: "" },
       env: { type: "string", default: "" },
+      user: { type: "string", default: "" },
+      // One release longer.
       owner: { type: "string", default: "" },
       purpose: { type: "string", default: "" },
       ...POLICY_OPTIONS,
@@ -78,16 +82,18 @@ async function create(args: string[]): Promise<void> {
     throw new UsageError("--hard and --strict say how a --budget holds; give one, such as --budget 50/month");
   const config = loadCommandConfig();
   await (await requireUsage(config)).close();
-  const { name: asked, team: ofTeam, project: ofProject, env: ofEnv, owner: ofOwner } = values;
-  requireNames({ name: asked, team: ofTeam, project: ofProject, env: ofEnv, owner: ofOwner });
+  const { name: asked, team: ofTeam, project: ofProject, env: ofEnv } = values;
+  const userName = values.user || values.owner;
+  requireNames({ name: asked, team: ofTeam, project: ofProject, env: ofEnv, user: userName });
   for (const words of unknownNames({ team: ofTeam, project: ofProject, env: ofEnv }, await allKeys()))
     process.stderr.write(`${words}\n`);
   const pepper = readPepper(config);
   const now = Date.now();
-  const { name, team, project, env, owner, purpose } = values;
+  const { name, team, project, env, purpose } = values;
+  const { id: user, made } = await userFor(userName);
   const policy = withOptions({}, values);
   const expiresAtMs = values.expires === undefined ? undefined : parseExpiry(values.expires, now);
-  const { key, secret } = issueVirtualKey({ name, team, project, env, owner, purpose, policy, expiresAtMs }, now);
+  const { key, secret } = issueVirtualKey({ name, team, project, env, user, purpose, policy, expiresAtMs }, now);
   const budget: Budget | undefined =
     values.budget === undefined
       ? undefined
@@ -97,12 +103,8 @@ async function create(args: string[]): Promise<void> {
           hard: values.hard || values.strict,
           strict: values.strict,
         });
-  await makeChange(config, {
-    type: "createKey",
-    key,
-    digest: createDigest(pepper.reveal())(secret),
-    ...(budget ? { budget } : {}),
-  });
+  const digest = createDigest(pepper.reveal())(secret);
+  await makeChange(config, afterwards(made, { type: "createKey", key, digest, ...(budget ? { budget } : {}) }));
   if (values.json) return void process.stdout.write(`${toJson({ id: key.id, key: secret, name, budget })}\n`);
   process.stdout.write(`${secret}\n`);
   process.stderr.write(
@@ -112,19 +114,19 @@ async function create(args: string[]): Promise<void> {
 
 async function list(args: string[]): Promise<void> {
   const { values } = parseArgs({ args, options: { json: { type: "boolean", default: false } } });
-  const keys = await allKeys();
+  const [keys, users] = [await allKeys(), await allUsers()];
   const now = Date.now();
-  if (values.json) return void process.stdout.write(`${toJson(keys)}\n`);
+  if (values.json) return void process.stdout.write(`${toJson(keys.map((key) => withNames(key, users)))}\n`);
   process.stdout.write(
     `${formatTable(
-      ["id", "name", "kind", "team", "env", "owner", "state", "ends in", "age", "last used", "expires"],
+      ["id", "name", "kind", "team", "env", "user", "state", "ends in", "age", "last used", "expires"],
       keys.map((key) => [
         key.id,
         key.name,
         key.kind,
         key.team,
         key.env,
-        key.owner,
+        users.get(key.user) ?? key.user,
         key.state,
         key.hint,
         `${Math.floor((now - key.createdAtMs) / DAY_MS)} d`,
@@ -140,7 +142,22 @@ async function show(args: string[]): Promise<void> {
   const books = await requireUsage(loadCommandConfig());
   const budgets = (await readBudgets(books)).filter(({ scope }) => scope.keyId === key.id);
   await books.close();
-  process.stdout.write(`${JSON.stringify(JSON.parse(toJson({ ...key, budgets })), null, 2)}\n`);
+  const named = withNames(key, await allUsers());
+  process.stdout.write(`${JSON.stringify(JSON.parse(toJson({ ...named, budgets })), null, 2)}\n`);
+}
+
+/** With the name of its user; as `owner` too, one release longer. */
+function withNames<T extends Pick<Key, "user">>(
+  key: T,
+  users: ReadonlyMap<string, string>,
+): T & { readonly userName: string; readonly owner: string } {
+  const userName = users.get(key.user) ?? "";
+  return { ...key, userName, owner: userName };
+}
+
+/** In one transaction with what it rests on. */
+function afterwards(made: readonly Change[], change: Change): Change {
+  return made.length === 0 ? change : { type: "together", changes: [...made, change] };
 }
 
 const LONGEST_NAME = 200;
@@ -182,6 +199,8 @@ async function set(args: string[]): Promise<void> {
       team: text,
       project: text,
       env: text,
+      user: text,
+      // One release longer.
       owner: text,
       purpose: text,
       ...POLICY_OPTIONS,
@@ -190,21 +209,23 @@ async function set(args: string[]): Promise<void> {
     },
   });
   const key = await findKey(onlyOne(positionals));
-  const { name, team, project, env, owner, purpose } = values;
+  const { name, team, project, env, purpose } = values;
+  const userName = values.user ?? values.owner;
   const keys = await allKeys();
   const namesake = keys.find((one) => one.name === name && one.id !== key.id && one.state !== "revoked");
   if (namesake) throw new UsageError(`a key named "${name}" exists already (${namesake.id}); choose another name`);
-  requireNames({ name, team, project, env, owner });
+  requireNames({ name, team, project, env, user: userName });
   for (const words of unknownNames({ team, project, env }, keys)) process.stderr.write(`${words}\n`);
+  const { id: user, made } = userName === undefined ? { id: undefined, made: [] } : await userFor(userName);
   const fields = Object.fromEntries(
-    Object.entries({ name, team, project, env, owner, purpose }).filter(([, value]) => value !== undefined),
+    Object.entries({ name, team, project, env, user, purpose }).filter(([, value]) => value !== undefined),
   );
   const policy = withOptions(key.policy, values);
   const config = loadCommandConfig();
   const to = Object.fromEntries(Object.entries({ team, project, env }).filter(([, value]) => value !== undefined));
   if (values.since !== undefined && Object.keys(to).length === 0)
     throw new UsageError("--since says from when a --team, --project or --env counts: name one of them");
-  const describe = { type: "describeKey", keyId: key.id, fields } as const;
+  const describe = afterwards(made, { type: "describeKey", keyId: key.id, fields });
   if (values.since !== undefined) {
     await reachBack(config, key, to, values.since, describe, values.yes);
     if (!values.yes) return;

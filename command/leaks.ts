@@ -10,7 +10,7 @@ import { leakFacts, leakSteps, leakWords } from "../ledger/billing/leak-steps.ts
 import { isOpen, readLeaks } from "../ledger/billing/leaks.ts";
 import type { Leak } from "../ledger/billing/leaks.ts";
 import { openBilling } from "../ledger/open.ts";
-import { readKeyNames } from "../ledger/usage/key-use.ts";
+import { readNames } from "../ledger/usage/key-use.ts";
 import { toJson } from "../service/json.ts";
 import { requireUsage } from "./books.ts";
 import { loadCommandConfig } from "./config.ts";
@@ -42,7 +42,7 @@ export async function run(args: string[]): Promise<void> {
     if (sum) billed.set(leak, sum);
   }
   const hints = await readHints(usage, Date.now());
-  const names = await readKeyNames(usage);
+  const names = await readNames(usage);
   await usage.close();
   await billing?.close();
   if (leaks.some(isOpen)) process.exitCode = 1;

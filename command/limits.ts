@@ -1,18 +1,19 @@
 // keymeter limits set|list|remove
 import { parseArgs } from "node:util";
 import { readLimits } from "../ledger/usage/limits.ts";
-import { readKeyNames } from "../ledger/usage/key-use.ts";
+import { readNames } from "../ledger/usage/key-use.ts";
 import { makeChange, requireUsage } from "./books.ts";
 import { loadCommandConfig } from "./config.ts";
-import { allKeys, findKey } from "./find-key.ts";
+import { findUser } from "./find-user.ts";
+import { findKey } from "./find-key.ts";
 import { toJson } from "../service/json.ts";
 import { formatTable } from "./table.ts";
 import { noSuchVerb, UsageError } from "./usage-error.ts";
 
-export const USAGE = `keymeter limits set [--key KEY | --team T] [--rpm 60] [--tpm 100000] [--concurrent 5] [--body-mb 10]
+export const USAGE = `keymeter limits set [--key KEY | --team T | --user U] [--rpm 60] [--tpm 100000] [--concurrent 5] [--body-mb 10]
 keymeter limits list [--json]
-keymeter limits remove [--key KEY | --team T]
-  Requests and tokens in any 60 seconds, requests at once, the size of a body. Without --key and --team they hold for everybody together.
+keymeter limits remove [--key KEY | --team T | --user U]
+  Requests and tokens in any 60 seconds, requests at once, the size of a body. Without a scope they hold for everybody together.
   set replaces all limits of that scope. What is passed gets 429 with retry-after.`;
 
 export async function run(args: string[]): Promise<void> {
@@ -27,7 +28,7 @@ async function set(args: string[]): Promise<void> {
   const text = { type: "string" } as const;
   const { values } = parseArgs({
     args,
-    options: { key: text, team: text, rpm: text, tpm: text, concurrent: text, "body-mb": text },
+    options: { key: text, team: text, user: text, rpm: text, tpm: text, concurrent: text, "body-mb": text },
   });
   const limits = {
     scope: await limitScopeOf(values),
@@ -46,7 +47,7 @@ async function list(args: string[]): Promise<void> {
   const { values } = parseArgs({ args, options: { json: { type: "boolean", default: false } } });
   const books = await requireUsage(loadCommandConfig());
   const all = await readLimits(books);
-  const names = await readKeyNames(books);
+  const names = await readNames(books);
   await books.close();
   if (values.json) return void process.stdout.write(`${toJson(all)}\n`);
   const rows = all.map((one) => [
@@ -60,33 +61,41 @@ async function list(args: string[]): Promise<void> {
 
 /** "key ci (key_x)" for "key:key_x": keys are called by their names. */
 export function describeLimitScope(scope: string, names: ReadonlyMap<string, string>): string {
+  const userId = /^user:(.+)$/.exec(scope)?.[1];
+  if (userId !== undefined) return `user ${names.get(userId) ?? userId}`;
   const keyId = /^key:(.+)$/.exec(scope)?.[1];
   const name = keyId === undefined ? undefined : names.get(keyId);
   return name === undefined ? scope : `key ${name} (${keyId})`;
 }
 
 async function wordsOf(scope: string): Promise<string> {
-  return describeLimitScope(scope, new Map((await allKeys()).map(({ id, name }) => [id, name])));
+  const books = await requireUsage(loadCommandConfig());
+  const names = await readNames(books);
+  await books.close();
+  return describeLimitScope(scope, names);
 }
 
 async function remove(args: string[]): Promise<void> {
   const text = { type: "string" } as const;
-  const { values } = parseArgs({ args, options: { key: text, team: text } });
+  const { values } = parseArgs({ args, options: { key: text, team: text, user: text } });
   const scope = await limitScopeOf(values);
   await makeChange(loadCommandConfig(), { type: "removeLimits", scope });
   process.stdout.write(`${await wordsOf(scope)}: limits removed\n`);
 }
 
-/** Throws UsageError for a key that does not exist, or for both. */
+/** Throws UsageError for a key or a user that does not exist, or for several. */
 export async function limitScopeOf({
   key,
   team,
+  user,
 }: {
   key?: string | undefined;
   team?: string | undefined;
+  user?: string | undefined;
 }): Promise<string> {
-  if (key !== undefined && team !== undefined)
-    throw new UsageError("limits are for a --key or for a --team, not for both");
+  if ([key, team, user].filter((one) => one !== undefined).length > 1)
+    throw new UsageError("limits are for a --key, for a --team or for a --user, not for several");
+  if (user !== undefined) return `user:${await findUser(user)}`;
   if (key !== undefined) return `key:${(await findKey(key)).id}`;
   return team === undefined ? "org" : `team:${team}`;
 }

@@ -12,10 +12,12 @@ export const POLICY_OPTIONS = {
   from: text,
   tag: { type: "string", multiple: true },
   unpriced: text,
+  users: text,
 } as const;
 
 export const POLICY_USAGE = `  --models 'gpt-4o*,o3'  --providers openai,anthropic  --endpoints chat_completions,embeddings  --from 10.0.0.0/8
-  --tag feature=search   --unpriced refuse|allow|IN/OUT (held and booked at these USD per million tokens)   "any" takes one away`;
+  --tag feature=search   --unpriced refuse|allow|IN/OUT (held and booked at these USD per million tokens)   "any" takes one away
+  --users x-openwebui-user-email|body   where its requests name people, whom budgets then count`;
 
 type Given = { readonly [name in keyof typeof POLICY_OPTIONS]?: string | string[] | undefined };
 
@@ -41,6 +43,7 @@ export function withOptions(policy: KeyPolicy, given: Given): KeyPolicy {
     const [inputUsdPerMillion, outputUsdPerMillion] = value.split("/");
     return outputUsdPerMillion === undefined ? value : { inputUsdPerMillion, outputUsdPerMillion };
   });
+  put("users", "users", (value) => value.toLowerCase());
   const parsed = keyPolicy.safeParse(next);
   if (parsed.success) return parsed.data;
   const [issue] = parsed.error.issues;

@@ -42,7 +42,8 @@ export async function reachBack(
   try {
     const signed = await signedDays(config, usage, key.id, sinceDay);
     const spans = spansBetween(calendar.dayStart(sinceDay), signed);
-    const from = await readKeyOwners(usage, key.id);
+    const { team, project, env } = await readKeyOwners(usage, key.id);
+    const from = { team, project, env };
     const plan = await planReassignment(usage, { keyId: key.id, from, to }, spans, calendar, nowMs);
     const at = new Date(spans[0]?.sinceMs ?? nowMs).toISOString().slice(0, 16).replace("T", " ");
     print(plan, key, to, at, signed, nowMs);
@@ -59,7 +60,8 @@ export async function reachBack(
       const isLast = step.end === NO_END;
       progress.show(`${key.name}: ${isLast ? "the last step" : `up to attempt ${step.end}`}`);
       // The last one with what holds from now on: nothing is booked between the two.
-      await makeChange(config, isLast ? { type: "together", changes: [change, describe] } : change);
+      const described = describe.type === "together" ? describe.changes : [describe];
+      await makeChange(config, isLast ? { type: "together", changes: [change, ...described] } : change);
     }
     progress.end();
     process.stdout.write(`\n${key.id} (${key.name}): set, from ${at} UTC on\n`);

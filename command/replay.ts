@@ -4,7 +4,7 @@ import { describeScope } from "../ledger/budgets.ts";
 import { formatUsd, formatUsdColumn } from "../ledger/money.ts";
 import { replayCap } from "../ledger/usage/replay.ts";
 import type { Replayed } from "../ledger/usage/replay.ts";
-import { readKeyNames } from "../ledger/usage/key-use.ts";
+import { readNames } from "../ledger/usage/key-use.ts";
 import { createCalendar } from "../ledger/windows.ts";
 import { requireUsage } from "./books.ts";
 import { newBudget, parseAmount, SCOPE_OPTIONS, scopeOf } from "./budget-options.ts";
@@ -36,7 +36,7 @@ export async function replay(args: string[]): Promise<void> {
   const since = calendar.dayStart(parseDay(values.since, calendar));
   const books = await requireUsage(config);
   const { sinceMs, all, windows, keys } = await replayCap(books, budget, calendar, since);
-  const names = await readKeyNames(books);
+  const names = await readNames(books);
   await books.close();
 
   if (values.json)
@@ -53,7 +53,7 @@ export async function replay(args: string[]): Promise<void> {
     );
   const from = budget.window === "total" ? "all that was metered" : `what was metered since ${instant(sinceMs)}`;
   process.stdout.write(
-    `A hard cap of ${formatUsd(budget.amountNanoUsd)} a ${budget.window} for ${describeScope(scope)}, on ${from}:\n` +
+    `A hard cap of ${formatUsd(budget.amountNanoUsd)} a ${budget.window} for ${describeScope(scope, (id) => (id === scope.user ? names.get(id) : undefined))}, on ${from}:\n` +
       `${all.requests} requests of ${formatUsd(all.costNanoUsd)}; refused would have been ${all.refused} of ${formatUsd(all.refusedNanoUsd)}` +
       `${all.unpriced > 0 ? `, ${all.unpriced} of them because they have no price` : ""}.\n`,
   );

@@ -1,7 +1,7 @@
 // keymeter spend [--by team,key,model] [--team T ...] [--since --until] [--csv | --json]
 import { parseArgs } from "node:util";
 import { formatUsd, formatUsdColumn, formatUsdExact } from "../ledger/money.ts";
-import { readKeyNames } from "../ledger/usage/key-use.ts";
+import { readNames } from "../ledger/usage/key-use.ts";
 import { DIMENSIONS } from "../ledger/usage/spend-sums.ts";
 import { isTag, readSpend, readSpendByTag } from "../ledger/usage/spend.ts";
 import type { Breakdown, SpendRow } from "../ledger/usage/spend-sums.ts";
@@ -32,7 +32,7 @@ const SUMS = {
   unknown: "unknown",
   unpriced: "unpriced",
   inferred: "inferred",
-} as const satisfies { readonly [sum in Exclude<keyof SpendRow, "group" | "costNanoUsd">]: string };
+} as const satisfies { readonly [sum in Exclude<keyof SpendRow, "group" | "costNanoUsd" | "seatNanoUsd">]: string };
 const SUM_NAMES = Object.keys(SUMS) as (keyof typeof SUMS)[];
 
 export async function run(args: string[]): Promise<void> {
@@ -67,13 +67,14 @@ export async function run(args: string[]): Promise<void> {
       : await readSpendByTag(books, by, calendar, since, until, within);
   // Days in their order, whatever they cost.
   if (by[0] === "day") rows.sort((a, b) => (a.group.day ?? "").localeCompare(b.group.day ?? ""));
-  const names = await readKeyNames(books);
+  const names = await readNames(books);
   await books.close();
 
   if (values.json) {
     const records = rows.map(({ group, ...row }) => ({
       ...group,
       ...(group.key === undefined ? {} : { keyName: names.get(group.key) ?? null }),
+      ...(group.user === undefined ? {} : { userName: names.get(group.user) ?? null }),
       ...row,
     }));
     return void process.stdout.write(
@@ -81,13 +82,13 @@ export async function run(args: string[]): Promise<void> {
     );
   }
   if (values.csv) {
-    const parts = by.flatMap((part) => (part === "key" ? ["key", "key_name"] : [part]));
+    const parts = by.flatMap((part) => (isNamed(part) ? [part, `${part.replace("tag:", "")}_name`] : [part]));
     return void process.stdout.write(
       toCsv(
         [...parts, ...SUM_NAMES.map((sum) => SUMS[sum].replace(" ", "_")), "cost_usd"],
         rows.map(({ group, ...row }) => [
           ...by.flatMap((part) =>
-            part === "key" ? [group.key ?? "", names.get(group.key ?? "") ?? ""] : [group[part] ?? ""],
+            isNamed(part) ? [group[part] ?? "", names.get(group[part] ?? "") ?? ""] : [group[part] ?? ""],
           ),
           ...SUM_NAMES.map((sum) => row[sum]),
           // What is not known is not nothing.
@@ -110,16 +111,26 @@ export async function run(args: string[]): Promise<void> {
   process.stdout.write(
     `\n${formatUsd(total(rows))} metered${describeWithin(within, names)} from ${since} until before ${until} (${config.timezone})\n`,
   );
+  const seats = rows.reduce((sum, row) => sum + row.seatNanoUsd, 0n);
+  if (seats > 0n)
+    process.stdout.write(
+      `Beside that subscriptions paid for what would have cost ${formatUsd(seats)}; \`--by payer,user\` shows whose.\n`,
+    );
   if (rows.some((row) => row.unpriced > 0))
     process.stdout.write(
       "Some requests are unpriced: their money is missing above. `keymeter prices show MODEL` says why.\n",
     );
 }
 
+/** What has an id, and a name for people. */
+function isNamed(part: Breakdown): boolean {
+  return part === "key" || part === "user" || part === "tag:user";
+}
+
 function nameOf(part: Breakdown, { group }: SpendRow, names: ReadonlyMap<string, string>): string {
   const value = group[part] ?? "";
   if (value === "") return "(none)";
-  return part === "key" ? (names.get(value) ?? value) : value;
+  return isNamed(part) ? (names.get(value) ?? value) : value;
 }
 
 /** What has no price is not 0: a row without any price says so, a row with some is marked as a lower bound. */

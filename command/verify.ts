@@ -12,6 +12,7 @@ import type { UsageBooks } from "../ledger/books.ts";
 import { readReassignDifferences } from "../ledger/usage/reassign.ts";
 import { readSealDifferences, readSealedUntil } from "../ledger/usage/seals.ts";
 import type { Unit } from "../ledger/usage.ts";
+import { SEAT } from "../ledger/usage/usage-event.ts";
 import { readFoldDifferences, readRegisterDifferences } from "../ledger/usage/verify.ts";
 import { requireUsage } from "./books.ts";
 import { loadCommandConfig } from "./config.ts";
@@ -87,8 +88,13 @@ async function recompute(books: UsageBooks): Promise<{ readonly events: number; 
   for await (const event of walkEvents(books)) {
     events += 1;
     const sum = event.costLines.reduce((total, line) => total + BigInt(line.costNanoUsd), 0n);
-    if (event.costLines.length > 0 && sum.toString() !== event.costNanoUsd)
-      costs.push(`${event.attemptId}: lines sum to ${sum}, stored ${event.costNanoUsd}`);
+    // Of a subscription nothing is billed: its lines are what it would have cost.
+    const isSeat = event.payer === SEAT;
+    const stored = isSeat ? event.seatNanoUsd : event.costNanoUsd;
+    if (event.costLines.length > 0 && sum.toString() !== stored)
+      costs.push(`${event.attemptId}: lines sum to ${sum}, stored ${stored}`);
+    if (isSeat && event.costNanoUsd !== "0")
+      costs.push(`${event.attemptId}: a subscription pays it, and ${event.costNanoUsd} is stored`);
     for (const line of event.costLines) {
       const again = multiply(
         line.quantity,
@@ -101,8 +107,8 @@ async function recompute(books: UsageBooks): Promise<{ readonly events: number; 
     // What has no price has no line.
     // Whatever a stated cost is beyond our lines, the whole is what the provider said.
     const isStated = event.costLines.some(({ unit }) => unit === "stated");
-    if (isStated && event.costNanoUsd !== event.statedCostNanoUsd)
-      costs.push(`${event.attemptId}: stated ${event.statedCostNanoUsd}, stored ${event.costNanoUsd}`);
+    if (isStated && stored !== event.statedCostNanoUsd)
+      costs.push(`${event.attemptId}: stated ${event.statedCostNanoUsd}, stored ${stored}`);
     for (const [unit, quantity] of event.priceConfidence === "unpriced" ? [] : sumByUnit(event.costLines))
       if (event.usage[unit] !== quantity)
         costs.push(`${event.attemptId}: ${quantity} ${unit} were priced, ${event.usage[unit] ?? 0} were used`);

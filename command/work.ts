@@ -3,7 +3,7 @@ import { parseArgs } from "node:util";
 import { attemptAtMs } from "../ledger/ids.ts";
 import type { AttemptId } from "../ledger/ids.ts";
 import { formatUsd } from "../ledger/money.ts";
-import { readKeyNames } from "../ledger/usage/key-use.ts";
+import { readNames } from "../ledger/usage/key-use.ts";
 import { readPendingWork } from "../ledger/usage/pending-work.ts";
 import { makeChange, requireUsage } from "./books.ts";
 import { loadCommandConfig } from "./config.ts";
@@ -33,7 +33,7 @@ async function list(args: string[]): Promise<void> {
   const { values } = parseArgs({ args, options: { json: { type: "boolean", default: false } } });
   const books = await requireUsage(loadCommandConfig());
   const work = await readPendingWork(books);
-  const names = await readKeyNames(books);
+  const names = await readNames(books);
   await books.close();
   const at = (attemptId: AttemptId): string => new Date(attemptAtMs(attemptId)).toISOString();
   if (values.json) {

@@ -264,11 +264,11 @@ export const finance = dashboard({
             },
             id: { title: "Id", link: { title: "Report page", url: "${pages}/key?id=${__value.raw:percentencode}" } },
             team: { title: "Team" },
-            owner: { title: "Owner" },
+            user: { title: "User" },
           },
           queries: [
             {
-              expr: `sum by (name, team, owner, id) (label_replace(topk(20, sum by (key) (keymeter_breakdown_usd{window="month", ${CHOSEN}})), "id", "$1", "key", "(.*)") * on (id) group_left (name, team, owner) keymeter_key_info)`,
+              expr: `sum by (name, team, user, id) (label_replace(topk(20, sum by (key) (keymeter_breakdown_usd{window="month", ${CHOSEN}})), "id", "$1", "key", "(.*)") * on (id) group_left (name, team, user) keymeter_key_info)`,
               legend: "This month",
             },
           ],

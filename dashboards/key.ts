@@ -34,11 +34,11 @@ export const key = dashboard({
             },
             project: { title: "Project" },
             env: { title: "Environment" },
-            owner: { title: "Owner" },
+            user: { title: "User" },
           },
           hidden: ["Value"],
           sortBy: "Key",
-          queries: [{ expr: 'sum by (name, team, project, env, owner, id) (keymeter_key_info{id="$key"})' }],
+          queries: [{ expr: 'sum by (name, team, project, env, user, id) (keymeter_key_info{id="$key"})' }],
         }),
         stat({
           title: "This hour",

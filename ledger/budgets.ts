@@ -10,6 +10,8 @@ export type Scope = {
   readonly team?: string | undefined;
   readonly project?: string | undefined;
   readonly env?: string | undefined;
+  /** A person, by id (usage/people.ts). */
+  readonly user?: string | undefined;
   readonly keyId?: string | undefined;
   readonly provider?: string | undefined;
   readonly model?: string | undefined;
@@ -18,6 +20,7 @@ export const SCOPE_PARTS = [
   "team",
   "project",
   "env",
+  "user",
   "keyId",
   "provider",
   "model",
@@ -70,6 +73,8 @@ export type Subject = {
   readonly team: string;
   readonly project: string;
   readonly env: string;
+  /** By id; empty: nobody is named. */
+  readonly user: string;
   readonly keyId: string;
   readonly provider: string;
   readonly model: string;
@@ -143,12 +148,13 @@ export function isAbout(
   return named.length === 1 && named[0]?.[0] === (part === "key" ? "keyId" : part) && named[0][1] === id;
 }
 
-/** "team search, model gpt-4o*", or "the organisation". A key is called by its name, with its id, where `nameOf` knows
- *  it. */
-export function describeScope(scope: Scope, nameOf: (keyId: string) => string | undefined = () => undefined): string {
+/** "team search, model gpt-4o*", or "the organisation". A key is called by its name, with its id, and a user by his name,
+ *  where `nameOf` knows it by its id. */
+export function describeScope(scope: Scope, nameOf: (id: string) => string | undefined = () => undefined): string {
   const parts = SCOPE_PARTS.flatMap((part) => {
     const value = scope[part];
     if (value === undefined) return [];
+    if (part === "user") return [`user ${nameOf(value) ?? value}`];
     if (part !== "keyId") return [`${part} ${value}`];
     const name = nameOf(value);
     return [name === undefined || name === "" ? `key ${value}` : `key ${name} (${value})`];

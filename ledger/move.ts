@@ -17,6 +17,7 @@ import type { AuditHead } from "./usage/audit.ts";
 export const TABLES: { readonly [book in BookName]: readonly string[] } = {
   usage: [
     "meta",
+    "people",
     "keys",
     "key_secrets",
     "key_owners",

@@ -227,7 +227,7 @@ function requireSqliteVersion(database: Sqlite): void {
 
 /** Gives the write-ahead log its working size at once: an fsync of a file that grows costs two to three times one of a
  *  file that is written over. The rows are rolled back; only the space stays. */
-function growLog(database: Sqlite): void {
+export function growLog(database: Sqlite): void {
   database.pragma("cache_size = 100");
   database.exec(
     `BEGIN IMMEDIATE; INSERT INTO meta (name, value) VALUES ('', hex(zeroblob(${(LOG_PAGES * PAGE_BYTES) / 2}))); ROLLBACK`,

@@ -5,6 +5,7 @@ import { z } from "zod";
 import { covers } from "../ledger/budgets.ts";
 import type { Subject } from "../ledger/budgets.ts";
 import type { Change } from "../ledger/usage/changes.ts";
+import { cleanName } from "../ledger/usage/people.ts";
 import { keyPolicy } from "../ledger/usage/key-policy.ts";
 import { ChangeRefused } from "../ledger/usage/change-refused.ts";
 import { LedgerUnavailable } from "../ledger/usage/writer.ts";
@@ -13,6 +14,7 @@ import { requireToken } from "../service/admin-routes.ts";
 import { toJson } from "../service/json.ts";
 import { checkCredentials } from "./check.ts";
 import type { ProxyConfig } from "./config.ts";
+import type { People } from "./people.ts";
 import type { Register } from "./register.ts";
 import type { Unmetered } from "./unmetered.ts";
 import type { Work } from "./work.ts";
@@ -33,10 +35,12 @@ const text = z
   .regex(/^\P{Cc}*$/u, "holds a control character, such as a tab or a line's end");
 /** An instant that a Date can hold. */
 const instant = z.number().int().min(0).max(8_640_000_000_000_000);
+const userId = z.string().regex(/^user_[a-z0-9]{1,40}$/, "the id of a user");
 const scope = z.strictObject({
   team: text.optional(),
   project: text.optional(),
   env: text.optional(),
+  user: text.optional(),
   keyId: text.optional(),
   provider: text.optional(),
   model: text.optional(),
@@ -63,7 +67,9 @@ const key = z.strictObject({
   team: text,
   project: text,
   env: text,
-  owner: text,
+  user: userId.or(z.literal("")).optional(),
+  /** Of scripts of the release before: the name of a user. */
+  owner: text.optional(),
   state: z.literal("active"),
   hint: text,
   createdAtMs: instant,
@@ -78,7 +84,7 @@ const most = z
   .optional()
   .transform((value) => value);
 const limits = z.strictObject({
-  scope: z.string().regex(/^(org|key:\S{1,64}|team:.{1,200})$/, "org, key:ID or team:NAME"),
+  scope: z.string().regex(/^(org|key:\S{1,64}|user:\S{1,64}|team:.{1,200})$/, "org, key:ID, user:ID or team:NAME"),
   requestsPerMinute: most,
   tokensPerMinute: most,
   concurrent: most,
@@ -123,10 +129,13 @@ const single = [
       team: text.optional(),
       project: text.optional(),
       env: text.optional(),
+      user: userId.or(z.literal("")).optional(),
       owner: text.optional(),
       purpose: text.optional(),
     }),
   }),
+  z.strictObject({ type: z.literal("nameUser"), userId, name: text.min(1) }),
+  z.strictObject({ type: z.literal("forgetUser"), userId }),
   z.strictObject({ type: z.literal("setBudget"), budget }),
   z.strictObject({ type: z.literal("removeBudget"), budgetId: text }),
   z.strictObject({ type: z.literal("raiseBudget"), raise }),
@@ -162,6 +171,7 @@ export function addAdminRoutes(
   {
     writer,
     register,
+    people,
     work,
     unmetered,
     cut,
@@ -169,6 +179,7 @@ export function addAdminRoutes(
   }: {
     writer: Writer;
     register: Register;
+    people: People;
     work: Work;
     unmetered: Unmetered;
     /** Ends what goes on now for the subjects that the test takes. */
@@ -185,8 +196,12 @@ export function addAdminRoutes(
         .code(400)
         .send({ error: parsed.error.issues.map((issue) => `${issue.path.join(".")}: ${issue.message}`).join("; ") });
     try {
-      await writer.change(parsed.data as Change, actorOf(request.headers["x-keymeter-actor"]));
+      await writer.change(
+        await withUsers(parsed.data, (name) => writer.personOf(name)),
+        actorOf(request.headers["x-keymeter-actor"]),
+      );
       await register.reload();
+      await people.reload();
       await work.reload();
       return { ok: true };
     } catch (error) {
@@ -218,6 +233,32 @@ export function addAdminRoutes(
     const { differences, reservedNanoUsd } = await writer.verify();
     return { differences, reservedNanoUsd: reservedNanoUsd.toString() };
   });
+}
+
+type Given = z.infer<typeof change>;
+type Owned = { readonly user?: string | undefined; readonly owner?: string | undefined };
+
+/** The change with ids of users, where it names an owner as scripts of the release before do. */
+async function withUsers(given: Given, personOf: (name: string) => Promise<string>): Promise<Change> {
+  const named = async <T extends Owned>({ owner, ...rest }: T): Promise<Omit<T, "owner">> =>
+    owner === undefined || rest.user !== undefined
+      ? rest
+      : { ...rest, user: cleanName(owner) === "" ? "" : await personOf(owner) };
+  switch (given.type) {
+    case "createKey": {
+      const { user = "", ...key } = await named(given.key);
+      return { ...given, key: { ...key, user } } as Change;
+    }
+    case "describeKey":
+      return { ...given, fields: await named(given.fields) } as Change;
+    case "together":
+      return {
+        type: "together",
+        changes: await Promise.all(given.changes.map((one) => withUsers(one, personOf))),
+      };
+    default:
+      return given as Change;
+  }
 }
 
 /** Who asked, for the audit: the holder of the admin token, and for whom, where a program says so. */

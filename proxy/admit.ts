@@ -7,12 +7,15 @@ import type { NanoUsd } from "../ledger/money.ts";
 import { ceilingPrice } from "../ledger/prices/price-book.ts";
 import type { Price, PriceBook } from "../ledger/prices/price-book.ts";
 import type { Growth } from "../ledger/usage/reservations.ts";
+import { cleanName } from "../ledger/usage/people.ts";
+import { SEAT } from "../ledger/usage/usage-event.ts";
 import { LedgerUnavailable } from "../ledger/usage/writer.ts";
 import type { Writer } from "../ledger/usage/writer.ts";
 import { bound, expectation, expectedOutput, hidesThought, inputTokensOf, most } from "./bound.ts";
 import type { ProxyConfig } from "./config.ts";
 import type { Call } from "./dialects/call.ts";
 import type { Names } from "./names.ts";
+import type { People } from "./people.ts";
 import type { Provider } from "./providers/provider.ts";
 import { Refused, refuseFrozen } from "./refusals.ts";
 import { refuseForMoney } from "./money-refusals.ts";
@@ -28,6 +31,10 @@ export type Asked = {
   readonly team: string;
   readonly project: string;
   readonly env: string;
+  /** By id. */
+  readonly user: string;
+  /** Who pays: empty, SEAT, or a credential of the client's own. */
+  readonly payer: string;
   /** Compact JSON, or undefined without tags. */
   readonly tags: string | undefined;
   /** Under which name the model is booked while no provider has accepted it. */
@@ -69,6 +76,7 @@ export type Admitting = {
   readonly prices: PriceBook;
   readonly expectations: Expectations;
   readonly names: Names;
+  readonly people: People;
   readonly config: Pick<ProxyConfig, "refusalStatus">;
 };
 
@@ -85,7 +93,7 @@ export type Asking = {
 /** Reserves in one transaction, in every budget or in none. Throws Refused, with the numbers, when it does not fit or
  *  cannot be committed; then no byte has gone upstream. */
 export async function admit(admitting: Admitting, given: Asking): Promise<Admission> {
-  const { writer, names, config } = admitting;
+  const { writer, names, people, config } = admitting;
   const { principal, provider, bodyBytes } = given;
   // Another name for a model says nothing of what it does.
   const isItself = provider.modelOf(given.call.model) === given.call.model;
@@ -95,25 +103,28 @@ export async function admit(admitting: Admitting, given: Asking): Promise<Admiss
   const reckon = createReckoning(admitting, asking);
   const costs = reckon(call, bodyBytes);
   const { price, boundNanoUsd, expectedNanoUsd, mostNanoUsd } = costs;
-  const named = nameIt(names, asking);
+  const payer = principal.payer ?? "";
+  const isSeat = payer === SEAT;
+  const named = { ...nameIt(names, asking), user: principal.user, payer };
   const subject = subjectOf({ ...named, asker: principal, provider, call });
 
-  const asks = { attemptId, subject, boundNanoUsd, expectedNanoUsd, mostNanoUsd };
+  // A subscription is billed by the month: no budget of money holds it, and it uses none up.
+  const asks = isSeat
+    ? { attemptId, subject, ...NOTHING, payer, seatNanoUsd: expectedNanoUsd }
+    : { attemptId, subject, boundNanoUsd, expectedNanoUsd, mostNanoUsd, payer };
   let decision: Awaited<ReturnType<Writer["reserve"]>>;
   try {
     decision = await writer.reserve(asks, call.endpoint, named.tags);
   } catch (error) {
     if (!(error instanceof LedgerUnavailable)) throw error;
-    throw new Refused(
-      "ledger_unavailable",
-      "the ledger cannot be written now, so nothing is sent that could not be booked; try again shortly",
-    );
+    throw unavailable();
   }
   if (!decision.admitted) {
     if ("frozen" in decision) throw refuseFrozen(decision.frozen);
     const { refusal } = decision;
     throw refuseForMoney(refusal, config.refusalStatus, {
       principal,
+      userName: people.nameOf(named.user),
       model: call.model,
       open: call.unknown ?? call.unbounded ?? call.openInput,
       fittingTokens:
@@ -138,19 +149,21 @@ export async function admit(admitting: Admitting, given: Asking): Promise<Admiss
     held: {
       ...costs,
       ceiling: ceilingOf(principal),
-      isStrict,
-      growth,
-      reservedNanoUsd: isStrict ? boundNanoUsd : expectedNanoUsd,
-      leftNanoUsd,
+      isStrict: isStrict && !isSeat,
+      growth: isSeat ? "none" : growth,
+      reservedNanoUsd: isStrict && !isSeat ? boundNanoUsd : expectedNanoUsd,
+      leftNanoUsd: isSeat ? undefined : leftNanoUsd,
       batch,
     },
   };
 }
 
+const NOTHING = { boundNanoUsd: 0n, expectedNanoUsd: 0n, mostNanoUsd: 0n };
+
 /** What scopes are held against. */
-export function subjectOf(asked: Omit<Asked, "priceList" | "tags" | "shortModel">): Subject {
-  const { asker, team, project, env, provider, call } = asked;
-  return { keyId: asker.keyId, team, project, env, provider: provider.name, model: call.model };
+export function subjectOf(asked: Omit<Asked, "priceList" | "tags" | "shortModel" | "payer">): Subject {
+  const { asker, team, project, env, user, provider, call } = asked;
+  return { keyId: asker.keyId, team, project, env, user, provider: provider.name, model: call.model };
 }
 
 function ceilingOf({ key }: Principal): Price | undefined {
@@ -165,8 +178,30 @@ function nameIt(names: Names, { principal, tags }: Asking): Pick<Asked, "team" |
   const env = principal.env || names.of("env", tags["env"] ?? "");
   // A key that nobody has accepted yet uses no names up.
   if (principal.proven === undefined) names.take({ team, project, env });
-  const all = { ...tags, ...principal.key?.policy.tags };
+  const { user: _, ...all } = { ...tags, ...principal.key?.policy.tags };
   return { team, project, env, tags: Object.keys(all).length === 0 ? undefined : JSON.stringify(all) };
+}
+
+/** Who is behind it: whose the key is, or whom the request names. What no provider has accepted brings no new names. */
+export async function userOf(people: People, { principal, tags }: Pick<Asking, "principal" | "tags">): Promise<string> {
+  const { key } = principal;
+  if (principal.user !== "") return principal.user;
+  const name = cleanName(key?.policy.tags?.["user"] ?? tags["user"] ?? "");
+  if (name === "") return "";
+  if (principal.proven !== undefined) return people.known(name) ?? "";
+  try {
+    return await people.idOf(name);
+  } catch (error) {
+    if (!(error instanceof LedgerUnavailable)) throw error;
+    throw unavailable();
+  }
+}
+
+function unavailable(): Refused {
+  return new Refused(
+    "ledger_unavailable",
+    "the ledger cannot be written now, so nothing is sent that could not be booked; try again shortly",
+  );
 }
 
 /** What the request costs, in this or a shorter form: at the dearest of the models any of which may answer. Throws

@@ -8,6 +8,7 @@ import { describeScope } from "../ledger/budgets.ts";
 import type { Subject } from "../ledger/budgets.ts";
 import type { UsageBooks } from "../ledger/books.ts";
 import { openUsage } from "../ledger/open.ts";
+import { readPeople } from "../ledger/usage/people.ts";
 import type { PriceBook } from "../ledger/prices/price-book.ts";
 import { builtInModels } from "../ledger/prices/built-in.ts";
 import { openPriceBook } from "../ledger/prices/price-list.ts";
@@ -35,6 +36,7 @@ import type { Limiter } from "./limits.ts";
 import { createPublicListener } from "./listener.ts";
 import { createMetrics } from "./metrics.ts";
 import { createNames } from "./names.ts";
+import { createPeople } from "./people.ts";
 import { createPatience } from "./patience.ts";
 import { createBlocks } from "./policy.ts";
 import { createProviders } from "./providers/index.ts";
@@ -80,7 +82,7 @@ export async function createProxy(config: ProxyConfig, log: Log): Promise<Proxy>
     isDraining: () => draining,
     openSessions: () => openSessions(),
   });
-  const { forwarder, register, work, unmetered, sightings, providers } = context;
+  const { forwarder, register, people, work, unmetered, sightings, providers } = context;
   await writer.noteSeen({ credentials: register.credentialsOf(providers.all, Date.now()) });
   warnOfStart(writer, log);
   const timers = startTimers(context, () => void takeSharedPrices(config, log).then(() => prices.refresh()));
@@ -95,7 +97,7 @@ export async function createProxy(config: ProxyConfig, log: Log): Promise<Proxy>
     metricsGuard(config, (message) => log.warn(message)),
   );
   const cut = (test: (subject: Subject) => boolean): number => forwarder.cut(test) + sockets.cut(test);
-  addAdminRoutes(ops, { writer, register, work, unmetered, cut, config });
+  addAdminRoutes(ops, { writer, register, people, work, unmetered, cut, config });
 
   return {
     app,
@@ -169,8 +171,13 @@ async function createContext(
 ): Promise<ProxyContext> {
   const limiter = createLimiter();
   const register = createRegister(books, config.pepper.reveal(), config.adminToken, limiter);
-  follow(writer, () => register.reload(), log);
-  await register.reload();
+  const people = createPeople(() => readPeople(books), writer);
+  const reload = async (): Promise<void> => {
+    await register.reload();
+    await people.reload();
+  };
+  follow(writer, reload, log);
+  await reload();
   const forwarder = createForwarder({
     connectMs: config.connectSeconds * SECOND,
     headersMs: config.headersSeconds * SECOND,
@@ -186,6 +193,7 @@ async function createContext(
     providers: createProviders(config),
     register,
     names: await createNames(books, Date.now()),
+    people,
     lengths: createLengths(),
     caches: createCaches(),
     readers: createReaders(),

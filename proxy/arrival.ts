@@ -3,7 +3,7 @@ import type { IncomingMessage } from "node:http";
 import { setTimeout as wait } from "node:timers/promises";
 import type { ProxyContext } from "./context.ts";
 import { checkHeaders } from "./gate.ts";
-import { checkCredential, findCredential } from "./credential.ts";
+import { checkCredential, findCredentials } from "./credential.ts";
 import { checkMethod, readTarget, resolveTarget } from "./target.ts";
 import type { Credential } from "./credential.ts";
 import { checkScope, scopeOf } from "./scope.ts";
@@ -11,6 +11,7 @@ import type { Target } from "./target.ts";
 import { checkAddress, checkProvider, clientAddress } from "./policy.ts";
 import { nowhere, Refused } from "./refusals.ts";
 import type { Principal } from "./principal.ts";
+import { SEAT } from "../ledger/usage/usage-event.ts";
 
 /** What has to be known to tell whose a credential is, and where a request goes. */
 type Identifying = Pick<ProxyContext, "register" | "sightings" | "isTrusted">;
@@ -20,6 +21,8 @@ type Arriving = Identifying & Pick<ProxyContext, "config" | "providers" | "isDra
 export type Arrived = {
   readonly query: URLSearchParams;
   readonly credential: Credential;
+  /** The client's own for the provider, beside its Keymeter key. */
+  readonly own: Credential | undefined;
   readonly target: Target;
   readonly principal: Principal;
 };
@@ -31,7 +34,7 @@ const OWN_PATH = "/keymeter/me";
 
 /** The first steps of a request, before its body is taken in: a stranger uploads nothing. */
 export function arrive(context: Arriving, request: IncomingMessage): Arrival {
-  const { path, query, credential, target } = readArrival(context, request);
+  const { path, query, credential, own, target } = readArrival(context, request);
   if (!target) {
     // Nothing that is asked here has a body.
     if (hasBody(request)) throw stranger(context, request, path, credential);
@@ -43,7 +46,13 @@ export function arrive(context: Arriving, request: IncomingMessage): Arrival {
     throw new Refused("pass_through_off", "provider keys are not accepted here; ask for a Keymeter key (km_...)");
   checkProvider(principal.key, target.provider.name);
   checkMethod(query);
-  return { query, credential, target, principal };
+  return {
+    query,
+    credential,
+    own,
+    target,
+    principal: paidBy(context, principal, target, own ?? credential, own !== undefined),
+  };
 }
 
 /** Answers by what another proxy may have written a moment ago: for an unknown key the books are asked once more. */
@@ -60,9 +69,9 @@ export async function askingAgain<T>(context: Pick<ProxyContext, "register" | "w
 /** Checks that what the path names is the key's, and says which credential goes to the provider. */
 export async function enter(
   context: Arriving & Pick<ProxyContext, "things">,
-  { target, principal, credential }: Arrived,
-): Promise<Credential> {
-  const own = await credentialFor(context, target, principal, credential);
+  { target, principal, credential, own: theirs }: Arrived,
+): Promise<Sent> {
+  const own = await credentialFor(context, target, principal, credential, theirs);
   const scope = scopeOf(target);
   if (scope !== undefined) await checkScope(context, target, scope, principal);
   return own;
@@ -73,13 +82,14 @@ export async function enter(
 export function readArrival(
   context: Pick<ProxyContext, "isDraining" | "providers">,
   request: IncomingMessage,
-): Pick<Arrived, "query" | "credential"> & { readonly path: string; readonly target: Target | undefined } {
+): Pick<Arrived, "query" | "credential" | "own"> & { readonly path: string; readonly target: Target | undefined } {
   if (context.isDraining()) throw new Refused("draining", "this Keymeter is shutting down; send the request again");
   const { path, query } = readTarget(request.url ?? "");
   checkHeaders(request);
-  const found = findCredential(request, query);
+  const found = findCredentials(request, query);
   const target = resolveTarget(context.providers, request, path, query);
-  return { path, query, credential: checkCredential(found, target?.provider), target };
+  const credential = checkCredential(found.holder, target?.provider);
+  return { path, query, credential, own: found.own && checkCredential(found.own, target?.provider), target };
 }
 
 /** The client's address. */
@@ -103,6 +113,21 @@ export function identify(
   return principal;
 }
 
+/** What goes to the provider, and whether it is Keymeter's. */
+export type Sent = Credential & { readonly isOurs: boolean };
+
+/** With who pays: a subscription, or a credential of the client's own beside its key. */
+export function paidBy(
+  { register }: Pick<ProxyContext, "register">,
+  principal: Principal,
+  { provider }: Target,
+  sent: Credential,
+  isBeside: boolean,
+): Principal {
+  if (provider.isSeat === true || provider.dialect.isSeat?.(sent.text) === true) return { ...principal, payer: SEAT };
+  return isBeside ? { ...principal, payer: register.fingerprintOf(sent.text, provider.name) } : principal;
+}
+
 /** What goes to the provider: a virtual key is swapped for the provider's credential; a client's own key is the
  *  credential. */
 export async function credentialFor(
@@ -110,10 +135,12 @@ export async function credentialFor(
   target: Target,
   principal: Principal,
   credential: Credential,
-): Promise<Credential> {
+  own: Credential | undefined,
+): Promise<Sent> {
+  if (own) return { ...own, isOurs: false };
   if (principal.kind === "virtual") {
     const ours = target.provider.credential;
-    if (!ours && !target.provider.needsKey) return { text: "", carrier: credential.carrier };
+    if (!ours && !target.provider.needsKey) return { text: "", carrier: credential.carrier, isOurs: true };
     if (!ours)
       throw new Refused(
         "no_provider_credential",
@@ -121,11 +148,11 @@ export async function credentialFor(
       );
     const made = ours.reveal();
     const text = typeof made === "string" ? made : await revealed(made, target.provider.name);
-    return { text, carrier: credential.carrier };
+    return { text, carrier: credential.carrier, isOurs: true };
   }
   if (!context.config.passThrough)
     throw new Refused("pass_through_off", "provider keys are not accepted here; ask for a Keymeter key (km_...)");
-  return credential;
+  return { ...credential, isOurs: false };
 }
 
 /** A path of ours, or of nobody, with a body: who is unknown hears that first. */

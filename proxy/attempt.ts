@@ -7,7 +7,7 @@ import { formatUsdExact } from "../ledger/money.ts";
 import type { NanoUsd } from "../ledger/money.ts";
 import { isFee, UNITS } from "../ledger/usage.ts";
 import type { PendingWork } from "../ledger/usage/pending-work.ts";
-import { admit } from "./admit.ts";
+import { admit, userOf } from "./admit.ts";
 import type { Admission, Asked, Asking } from "./admit.ts";
 import type { ProxyContext } from "./context.ts";
 import { NO_READING } from "./dialects/reading.ts";
@@ -61,13 +61,14 @@ export function said(reading: Reading, seen: Seen | undefined): Answered {
 
 /** Asks whether the key may, takes a place in the limits and holds the money, or none of it. Throws Refused. */
 export async function openAttempt(context: ProxyContext, asking: Asking): Promise<Attempt> {
-  const { principal, provider, bodyBytes } = asking;
+  const { provider, bodyBytes } = asking;
+  const principal = { ...asking.principal, user: await userOf(context.people, asking) };
   const call = context.caches.known(provider.name, context.lengths.measured(provider.name, asking.call));
   const others = otherModels(call);
   checkPolicy(principal.key, { provider: provider.name, endpoint: call.endpoint, model: call.model, others });
   const place = context.limiter.enter(principal, expectedTokens(call, bodyBytes), bodyBytes, Date.now());
   try {
-    const admitting = admit(context, { ...asking, call });
+    const admitting = admit(context, { ...asking, principal, call });
     const admission = await context.patience.within(admitting);
     if (admission) return createAttempt(context, admission, place);
     // A disk that hangs: nothing was sent, and what is held for it at last is let go.

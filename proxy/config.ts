@@ -354,7 +354,7 @@ function readUpstreams(
   { environment, problems }: Reading,
 ): readonly NamedUpstream[] {
   return Object.entries(rows).map(([name, row]) => {
-    const { kind, url, version, api_key_env: variable, ask_usage: asksUsage, deployments } = row;
+    const { kind, url, version, api_key_env: variable, ask_usage: asksUsage, subscription: isSeat, deployments } = row;
     const key = variable === undefined ? undefined : environment[variable];
     if (variable !== undefined && !key)
       problems.push(`proxy.upstreams.${name}.api_key_env: ${variable} is not set in the environment`);
@@ -366,7 +366,7 @@ function readUpstreams(
       name,
       priceList: listOfUpstream(upstreamOf(name, row)),
       hasOwnKey: variable !== undefined,
-      settings: { url: new URL(url), version, credential, asksUsage, needsKey, deployments },
+      settings: { url: new URL(url), version, credential, asksUsage, needsKey, isSeat, deployments },
     };
   });
 }

@@ -9,6 +9,7 @@ import type { Bodies } from "./bodies.ts";
 import type { ProxyConfig } from "./config.ts";
 import type { Forwarder } from "./forward.ts";
 import type { Limiter } from "./limits.ts";
+import type { People } from "./people.ts";
 import type { Patience } from "./patience.ts";
 import type { Metrics } from "./metrics.ts";
 import type { Caches } from "./caches.ts";
@@ -29,6 +30,7 @@ export type ProxyContext = {
   readonly bodies: Bodies;
   readonly limiter: Limiter;
   readonly names: Names;
+  readonly people: People;
   readonly lengths: Lengths;
   readonly caches: Caches;
   readonly sightings: Sightings;

@@ -4,19 +4,53 @@ import { DIALECTS } from "./dialects/index.ts";
 import { CREDENTIAL_HEADERS } from "./providers/provider.ts";
 import type { CredentialHeader, Provider } from "./providers/provider.ts";
 import { Refused } from "./refusals.ts";
+import { looksLikeVirtualKey } from "../ledger/usage/keys.ts";
 
 /** Where a credential stood: it goes back to the same place. */
 type Carrier = CredentialHeader | "query";
 export type Credential = { readonly text: string; readonly carrier: Carrier };
+
+/** What a request brings: by `holder` it is known who asks. `own`: a credential of the client's for the provider, beside a
+ *  Keymeter key in a header of its own; it goes there unchanged. */
+export type Credentials = { readonly holder: Credential | undefined; readonly own: Credential | undefined };
+
+/** Where a Keymeter key may stand beside a credential for the provider: our header, and those of other gateways, so that a
+ *  move is a change of base URL. */
+const BESIDE_HEADERS = ["x-keymeter-key", "x-litellm-api-key", "x-portkey-api-key", "cf-aig-authorization"] as const;
 
 /** Where a credential stands in a query. */
 export const CREDENTIAL_PARAMETERS: ReadonlySet<string> = new Set(["key", "access_token", "api_key"]);
 const CREDENTIAL = /^[\x21-\x7e]{8,4096}$/;
 const PRINTABLE = /^[\x20-\x7e]{1,4096}$/;
 
+/** The credentials of a request. A Keymeter key in a header of its own says who asks, whatever stands elsewhere. */
+export function findCredentials(request: IncomingMessage, query: URLSearchParams): Credentials {
+  const beside = findBeside(request);
+  const usual = findCredential(request, query);
+  if (beside === undefined || usual?.text === beside) return { holder: usual, own: undefined };
+  if (usual && looksLikeVirtualKey(usual.text))
+    throw new Refused("bad_headers", "two different Keymeter keys stand in one request; send one");
+  return { holder: { text: beside, carrier: usual?.carrier ?? "authorization" }, own: usual };
+}
+
+/** What another gateway's header has is a Keymeter key or nothing to us: it may be that gateway's. */
+function findBeside({ headers }: IncomingMessage): string | undefined {
+  const found = BESIDE_HEADERS.flatMap((name) => {
+    const value = headers[name];
+    const text = typeof value === "string" ? value.replace(/^Bearer +/i, "").trim() : "";
+    return text !== "" && (name === "x-keymeter-key" || looksLikeVirtualKey(text)) ? [text] : [];
+  });
+  const [first] = found;
+  if (found.some((other) => other !== first))
+    throw new Refused("bad_headers", "two different Keymeter keys stand in one request; send one");
+  if (first !== undefined && !looksLikeVirtualKey(first))
+    throw new Refused("unknown_key", "the header x-keymeter-key holds no Keymeter key (km_...)");
+  return first;
+}
+
 /** The one credential of a request, wherever an SDK put it; undefined: there is none. The same one twice is one; two
  *  different ones are refused. */
-export function findCredential(request: IncomingMessage, query: URLSearchParams): Credential | undefined {
+function findCredential(request: IncomingMessage, query: URLSearchParams): Credential | undefined {
   const found: Credential[] = [];
   const add = (carrier: Carrier, text: string | undefined): void => {
     if (text !== undefined && text !== "") found.push({ carrier, text: text.trim() });

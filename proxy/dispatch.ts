@@ -4,18 +4,16 @@ import { subjectOf } from "./admit.ts";
 import type { Attempt } from "./attempt.ts";
 import type { ProxyContext } from "./context.ts";
 import type { Exchange } from "./exchange.ts";
-import type { Credential } from "./credential.ts";
+import type { Sent } from "./arrival.ts";
 import type { Target } from "./target.ts";
 import { outgoingHeaders } from "./headers.ts";
 import { createMeter } from "./meter.ts";
-import type { Principal } from "./principal.ts";
 import type { ReadCall } from "./read-call.ts";
 
 /** What is sent, for whom, and by which credential. */
 type Sending = {
   readonly target: Target;
-  readonly principal: Principal;
-  readonly credential: Credential;
+  readonly credential: Sent;
   readonly read: ReadCall;
   readonly attempt: Attempt;
 };
@@ -23,13 +21,13 @@ type Sending = {
 export function dispatch(
   { forwarder, readers }: Pick<ProxyContext, "forwarder" | "readers">,
   reply: FastifyReply,
-  { target, principal, credential, read, attempt }: Sending,
+  { target, credential, read, attempt }: Sending,
 ): Exchange {
   const { provider, dialect, credentialHeader, upstreamPath, query } = target;
   const { body, hides, isUnpacked } = read;
   const { call } = attempt.asked;
   const request = reply.request;
-  const isOurs = principal.kind === "virtual";
+  const { isOurs } = credential;
   return forwarder.exchange(
     {
       provider,

@@ -1,5 +1,6 @@
 // Usage events: the row that an attempt leaves in the books. What was used, by the provider's word or else by an honest
 // estimate, what that cost, and how it ended. Pure. Usage that is not known is never booked as zero.
+import { SEAT } from "../ledger/usage/usage-event.ts";
 import type { Outcome, UsageEvent } from "../ledger/usage/usage-event.ts";
 import { attemptAtMs } from "../ledger/ids.ts";
 import { UNPROVEN_KEY_ID } from "../ledger/usage/keys.ts";
@@ -44,7 +45,7 @@ export function toEvent(
   // What no provider has accepted makes no names of its own.
   const isStranger = asker.proven !== undefined && !isAccepted;
   const names = isStranger ? NOBODY : asked;
-  return {
+  const event: UsageEvent = {
     attemptId,
     // A provider key is a key once its provider accepted it; until then its attempts share one.
     keyId: isStranger ? UNPROVEN_KEY_ID : asker.keyId,
@@ -56,6 +57,8 @@ export function toEvent(
     team: names.team,
     project: names.project,
     env: names.env,
+    user: names.user,
+    payer: isStranger ? "" : asked.payer,
     tags: names.tags,
     usage: priced.usage ?? used.usage,
     reasoning: isBilled ? reading?.reasoning : undefined,
@@ -76,6 +79,12 @@ export function toEvent(
     rawUsage: reading?.raw,
     statedCostNanoUsd: isBilled ? reading?.statedCostNanoUsd : undefined,
   };
+  return event.payer === SEAT ? paidByTheMonth(event) : event;
+}
+
+/** What a subscription pays is worth something, and billed to nobody. */
+function paidByTheMonth(event: UsageEvent): UsageEvent {
+  return { ...event, costNanoUsd: 0n, seatNanoUsd: event.costNanoUsd };
 }
 
 /** Of what was not stated: the amount reserved, but not less than the words that went by and what the provider had
@@ -127,7 +136,7 @@ function isShort({ confidence, costNanoUsd }: Priced, { leftNanoUsd, reservedNan
   );
 }
 
-const NOBODY = { team: "", project: "", env: "", tags: undefined };
+const NOBODY = { team: "", project: "", env: "", user: "", tags: undefined };
 
 type Used = {
   readonly usage: Usage;

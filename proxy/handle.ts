@@ -33,7 +33,7 @@ export async function handle(context: ProxyContext, request: FastifyRequest, rep
     const attempt = await openAttempt(context, { principal, provider, priceList, call, tags, bodyBytes });
     try {
       // 5-6 Forward, and read what passes.
-      const exchange = dispatch(context, reply, { target, principal, credential, read, attempt });
+      const exchange = dispatch(context, reply, { target, credential, read, attempt });
       const ending = await exchange.ending;
 
       // 7 Into the books, and only then the last bytes. Work that goes on at the provider stays open there.

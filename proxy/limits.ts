@@ -58,9 +58,11 @@ export function createLimiter(): Limiter {
       }
     },
 
-    enter({ keyId, team }, tokens, bodyBytes, nowMs) {
+    enter({ keyId, team, user }, tokens, bodyBytes, nowMs) {
       if (counted.size === 0) return NOTHING;
-      const covering = [`key:${keyId}`, `team:${team}`, "org"].flatMap((scope) => counted.get(scope) ?? []);
+      const covering = [`key:${keyId}`, `user:${user}`, `team:${team}`, "org"].flatMap(
+        (scope) => counted.get(scope) ?? [],
+      );
       if (covering.length === 0) return NOTHING;
       for (const { limits, requests, tokens: used, open, openElsewhere } of covering) {
         const { scope, requestsPerMinute, tokensPerMinute, concurrent, bodyBytes: mostBytes } = limits;

@@ -12,7 +12,10 @@ import { Refused } from "./refusals.ts";
 
 /** Answers with the numbers a refusal would use in the same second. A provider key says whose it is by ?provider=. */
 export async function answerMe(
-  context: Pick<ProxyContext, "providers" | "register" | "sightings" | "isTrusted" | "writer" | "books" | "config">,
+  context: Pick<
+    ProxyContext,
+    "providers" | "register" | "people" | "sightings" | "isTrusted" | "writer" | "books" | "config"
+  >,
   request: FastifyRequest,
   reply: FastifyReply,
   credential: Credential,
@@ -35,7 +38,8 @@ export async function answerMe(
       (scope.keyId ?? key.id) === key.id &&
       (scope.team ?? key.team) === key.team &&
       (scope.project ?? key.project) === key.project &&
-      (scope.env ?? key.env) === key.env,
+      (scope.env ?? key.env) === key.env &&
+      (scope.user ?? key.user) === key.user,
   );
   const told: Told = {
     key: {
@@ -44,12 +48,14 @@ export async function answerMe(
       team: key.team,
       project: key.project,
       env: key.env,
-      owner: key.owner,
+      user: context.people.nameOf(key.user) ?? "",
+      // One release longer.
+      owner: context.people.nameOf(key.user) ?? "",
       state: key.state,
       expiresAt: key.expiresAtMs === undefined ? null : new Date(key.expiresAtMs).toISOString(),
     },
     spent: await spentBy(context, key.id, Date.now()),
-    budgets: states.map((state) => toldOf(state, (id) => (id === key.id ? key.name : undefined))),
+    budgets: states.map((state) => toldOf(state, (id) => (id === key.id ? key.name : context.people.nameOf(id)))),
   };
   const isText = /^text\/plain\b/.test(request.headers.accept ?? "");
   const body = isText ? asText(told) : JSON.stringify(told);

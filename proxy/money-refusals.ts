@@ -10,6 +10,8 @@ import type { Asker, Principal } from "./principal.ts";
 /** What a budget refused: whose request, for which model, and what is known of why. */
 export type Refusing = {
   readonly principal: Principal;
+  /** Who is behind it. */
+  readonly userName?: string | undefined;
   readonly model: string;
   /** What has no bound. */
   readonly open?: Why | undefined;
@@ -54,11 +56,11 @@ export function refuseForMoney(refused: BudgetRefusal, status: number, refusing:
 function describeRefusal(refused: BudgetRefusal, refusing: Refusing): string {
   const { askedNanoUsd, reason, mostNanoUsd } = refused;
   const { model, fittingTokens } = refusing;
-  const by = `This request is of ${describeKey(refusing.principal)}`;
+  const by = `This request is of ${describeKey(refusing)}`;
   switch (reason) {
     case "budget_exceeded":
       return sentences(
-        `the request does not fit ${describeBudget(refused, refusing.principal)}`,
+        `the request does not fit ${describeBudget(refused, refusing)}`,
         `${by} and may cost ${askedNanoUsd === undefined ? "an amount that is not known" : formatUsdUp(askedNanoUsd)}`,
         fittingTokens === undefined
           ? ""
@@ -70,20 +72,20 @@ function describeRefusal(refused: BudgetRefusal, refusing: Refusing): string {
       );
     case "in_flight":
       return sentences(
-        `the request would fit ${describeBudget(refused, refusing.principal)}, but with it all answers under way could come to ${mostNanoUsd === undefined ? "far more than the amount" : formatUsd(mostNanoUsd)}`,
+        `the request would fit ${describeBudget(refused, refusing)}, but with it all answers under way could come to ${mostNanoUsd === undefined ? "far more than the amount" : formatUsd(mostNanoUsd)}`,
         by,
         "Send fewer at once, ask for shorter ones (max tokens), or fetch the results of work that goes on (keymeter work list)",
         endOf(refused),
       );
     case "unpriced":
       return sentences(
-        `${model === "" ? "the request names no model" : `the model "${model.slice(0, 80)}" has no price here`}, so ${describeBudget(refused, refusing.principal)} cannot hold what it costs`,
+        `${model === "" ? "the request names no model" : `the model "${model.slice(0, 80)}" has no price here`}, so ${describeBudget(refused, refusing)} cannot hold what it costs`,
         by,
         `The budget is not used up. Take a model that has a price; or whoever runs Keymeter gives this one its price (proxy.prices), or lets the key use it without (keymeter keys set ${refusing.principal.keyId} --unpriced 3/15: USD per million tokens in and out)`,
       );
     case "unbounded":
       return sentences(
-        `${describeBudget(refused, refusing.principal)} is strict, and the most this request can cost cannot be proven${refusing.open === undefined ? "" : `: ${sayWhy(refusing.open)}`}`,
+        `${describeBudget(refused, refusing)} is strict, and the most this request can cost cannot be proven${refusing.open === undefined ? "" : `: ${sayWhy(refusing.open)}`}`,
         by,
         wayOut(refusing.open),
       );
@@ -93,7 +95,7 @@ function describeRefusal(refused: BudgetRefusal, refusing: Refusing): string {
 /** Why an answer is ended that goes on to cost more than a budget has. */
 export function describeEnd(refused: BudgetRefusal, principal: Asker): string {
   return sentences(
-    `${describeBudget(refused, principal)} has no more for what this answer goes on to cost`,
+    `${describeBudget(refused, { principal })} has no more for what this answer goes on to cost`,
     endOf(refused),
   );
 }
@@ -101,18 +103,22 @@ export function describeEnd(refused: BudgetRefusal, principal: Asker): string {
 /** "the month budget of team search (budget_x), $1.20 left of $50.00, $0.30 of it held for requests under way". */
 function describeBudget(
   { budget, amountNanoUsd, settledNanoUsd, reservedNanoUsd }: BudgetRefusal,
-  principal: Asker,
+  { principal, userName }: { readonly principal: Asker; readonly userName?: string | undefined },
 ): string {
   const left = amountNanoUsd - settledNanoUsd - reservedNanoUsd;
   const held = reservedNanoUsd > 0n ? `, ${formatUsd(reservedNanoUsd)} held for requests under way` : "";
-  const scope = describeScope(budget.scope, (id) => (id === principal.keyId ? principal.key?.name : undefined));
+  const scope = describeScope(budget.scope, (id) => (id === principal.keyId ? principal.key?.name : userName));
   return `the ${budget.window === "total" ? "whole" : budget.window} budget of ${scope} (${formatUsdDown(left > 0n ? left : 0n)} left of ${formatUsdSet(amountNanoUsd)}${held}; id ${budget.id})`;
 }
 
-/** "key ci (key_x, team search, owner anna)". */
-function describeKey({ key, keyId, team, proven }: Principal): string {
+/** "key ci (key_x, team search, user anna)". */
+function describeKey({ principal: { key, keyId, team, proven }, userName }: Refusing): string {
   const name = key?.name ?? proven?.name ?? "";
-  const facts = [keyId, ...(team === "" ? [] : [`team ${team}`]), ...(key?.owner ? [`owner ${key.owner}`] : [])];
+  const facts = [
+    keyId,
+    ...(team === "" ? [] : [`team ${team}`]),
+    ...(userName === undefined ? [] : [`user ${userName}`]),
+  ];
   return name === "" ? `key ${facts.join(", ")}` : `key ${name} (${facts.join(", ")})`;
 }
 

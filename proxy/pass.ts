@@ -10,7 +10,7 @@ import type { ProxyContext } from "./context.ts";
 import { endWork } from "./attempt.ts";
 import { NO_READING } from "./dialects/reading.ts";
 import type { RouteMatch } from "./dialects/routes.ts";
-import type { Credential } from "./credential.ts";
+import type { Sent } from "./arrival.ts";
 import type { Target } from "./target.ts";
 import { outgoingHeaders } from "./headers.ts";
 import type { ChooseMeter, Exchange } from "./exchange.ts";
@@ -31,7 +31,7 @@ type Passing = {
   readonly target: Target;
   readonly principal: Principal;
   /** What goes to the provider. */
-  readonly credential: Credential;
+  readonly credential: Sent;
   /** What its answer says of limits. */
   readonly headers: readonly string[];
   /** The largest body that the limits let through. */
@@ -191,7 +191,7 @@ function forward(
       method: request.method,
       path: target.upstreamPath + target.query,
       headers: [
-        ...outgoingHeaders(request.raw, target.credentialHeader, credential, principal.kind === "virtual", {
+        ...outgoingHeaders(request.raw, target.credentialHeader, credential, credential.isOurs, {
           whole: isResult,
         }),
         ...statedLength(request),
@@ -205,7 +205,7 @@ function forward(
       stream: true,
       requestId,
       headers,
-      secret: principal.kind === "virtual" ? credential.text : undefined,
+      secret: credential.isOurs ? credential.text : undefined,
       placeUrl: base === undefined ? undefined : (value) => dialect.placeUrls?.(value, base) ?? value,
       mayRedirect: principal.kind !== "virtual" && !isResult,
     },

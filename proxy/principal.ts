@@ -12,6 +12,8 @@ export type Asker = {
   readonly proven?: ProvenKey | undefined;
   /** Of a sign-in, which changes every hour: the digest of this very one. */
   readonly signIn?: string | undefined;
+  /** Who pays, where it is not whom the key stands for. */
+  readonly payer?: string | undefined;
 };
 
 export type Principal = Asker & {
@@ -20,5 +22,7 @@ export type Principal = Asker & {
   readonly team: string;
   readonly project: string;
   readonly env: string;
+  /** Whose the key is; or, once that is known, whom the request names. */
+  readonly user: string;
   readonly proven: ProvenKey | undefined;
 };

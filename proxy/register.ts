@@ -11,7 +11,7 @@ import {
 import type { Key, KeySecret } from "../ledger/usage/keys.ts";
 import { readLimits } from "../ledger/usage/limits.ts";
 import type { UsageBooks } from "../ledger/books.ts";
-import type { Noticed } from "../ledger/usage/wire.ts";
+import type { Noticed, ProvenKey } from "../ledger/usage/wire.ts";
 import { Secret } from "../service/secret.ts";
 import type { Limiter } from "./limits.ts";
 import type { Asker, Principal } from "./principal.ts";
@@ -25,6 +25,8 @@ export type Register = {
   lookAgain(nowMs: number): Promise<boolean>;
   /** Whose secret it is at that provider. Throws Refused for an unknown, expired, paused or revoked key. */
   identify(secret: string, provider: string, address: string, nowMs: number): Principal;
+  /** The id of a provider key, as a fingerprint. */
+  fingerprintOf(secret: string, provider: string): string;
   /** The credentials that virtual keys are swapped for, as the fingerprints that bills are matched with. What changes
    *  every hour has none. */
   credentialsOf(providers: readonly Provider[], nowMs: number): NonNullable<Noticed["credentials"]>;
@@ -130,6 +132,8 @@ export function createRegister(books: UsageBooks, pepper: string, adminToken: Se
       return { ...NOBODY, keyId: fingerprintId(digest), proven, signIn };
     },
 
+    fingerprintOf: (secret, provider) => fingerprintId(digestFor(`${provider} ${secret}`)),
+
     credentialsOf(providers, nowMs) {
       const found: NonNullable<Noticed["credentials"]>[number][] = [];
       for (const { name: provider, credential } of providers) {
@@ -143,22 +147,7 @@ export function createRegister(books: UsageBooks, pepper: string, adminToken: Se
 
     remember({ proven, keyId }, provider, nowMs) {
       if (!proven || keys.has(keyId)) return;
-      keys.set(keyId, {
-        id: keyId,
-        kind: "fingerprint",
-        provider,
-        name: proven.name,
-        team: "",
-        project: "",
-        env: "",
-        owner: "",
-        state: "active",
-        hint: proven.hint,
-        createdAtMs: nowMs,
-        expiresAtMs: undefined,
-        purpose: "",
-        policy: {},
-      });
+      keys.set(keyId, fingerprintKey(keyId, proven, provider, nowMs));
       secrets.set(proven.digest, { digest: proven.digest, keyId, validUntilMs: undefined });
     },
 
@@ -166,11 +155,31 @@ export function createRegister(books: UsageBooks, pepper: string, adminToken: Se
   };
 }
 
-const NOBODY = { kind: "fingerprint", key: undefined, team: "", project: "", env: "" } as const;
+/** A provider key that was accepted, before the books are read again. */
+function fingerprintKey(keyId: string, { name, hint }: ProvenKey, provider: string, nowMs: number): Key {
+  return {
+    id: keyId,
+    kind: "fingerprint",
+    provider,
+    name,
+    team: "",
+    project: "",
+    env: "",
+    user: "",
+    state: "active",
+    hint,
+    createdAtMs: nowMs,
+    expiresAtMs: undefined,
+    purpose: "",
+    policy: {},
+  };
+}
+
+const NOBODY = { kind: "fingerprint", key: undefined, team: "", project: "", env: "", user: "" } as const;
 
 function principalOf(key: Key, signIn: string | undefined): Principal {
-  const { kind, id, team, project, env } = key;
-  return { kind, keyId: id, key, team, project, env, proven: undefined, signIn };
+  const { kind, id, team, project, env, user } = key;
+  return { kind, keyId: id, key, team, project, env, user, proven: undefined, signIn };
 }
 
 function checkState(key: Key, nowMs: number): void {

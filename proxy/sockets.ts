@@ -106,7 +106,7 @@ async function begin(
     identify(context, request, arrival.credential, target.provider.name),
   );
   checkProvider(principal.key, target.provider.name);
-  const credential = await credentialFor(context, target, principal, arrival.credential);
+  const credential = await credentialFor(context, target, principal, arrival.credential, arrival.own);
   const conversation =
     isHandshake(request) && target.match?.route.kind === "socket"
       ? target.dialect.converse?.(target.match, arrival.query, {
@@ -120,11 +120,11 @@ async function begin(
       "this WebSocket cannot be metered; use HTTP, to which clients fall back at once, or a session that names its model",
     );
 
-  const turns = createTurns(context, request, arrival.credential, target);
+  const turns = createTurns(context, request, arrival, target);
   if (conversation.opening) await turns.reserve({ call: conversation.opening, mayStart: true }, 0);
   try {
-    const headers = outgoingHeaders(request, target.credentialHeader, credential, principal.kind === "virtual");
-    const mask = principal.kind === "virtual" ? createMask(credential.text) : undefined;
+    const headers = outgoingHeaders(request, target.credentialHeader, credential, credential.isOurs);
+    const mask = credential.isOurs ? createMask(credential.text) : undefined;
     const upstream = await connect(context, target, headers, readProtocols(request), socket);
     if (upstream.kind !== "open") {
       const { kind, status } = upstream;

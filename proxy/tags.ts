@@ -24,8 +24,9 @@ export function isTagHeader(name: string): boolean {
   );
 }
 
-/** All tags of a request; the first word on a name counts, ours before foreign ones, headers before the body. */
-export function readTags(headers: IncomingHttpHeaders, bodyTags: Tags): Tags {
+/** All tags of a request; the first word on a name counts, ours before foreign ones, headers before the body. `users`: who
+ *  is behind it is what stands in this header, or in the `body`, and nowhere else. */
+export function readTags(headers: IncomingHttpHeaders, bodyTags: Tags, users?: string): Tags {
   const tags: { [name: string]: string } = {};
   let count = 0;
   const add = (rawName: string, value: string): void => {
@@ -56,7 +57,10 @@ export function readTags(headers: IncomingHttpHeaders, bodyTags: Tags): Tags {
     else if (name === "x-portkey-metadata" || name === "cf-aig-metadata") addJson(value, add);
   }
   for (const [name, value] of Object.entries(bodyTags)) add(name, value);
-  return tags;
+  if (users === undefined) return tags;
+  const { user: _, ...others } = tags;
+  const named = users === "body" ? bodyTags["user"] : headers[users];
+  return typeof named === "string" && named !== "" && !SECRET_TEXT.test(named) ? { ...others, user: named } : others;
 }
 
 /** "a=b" is a tag a with value b; a bare "a" is a tag a that is true. */

@@ -4,7 +4,8 @@
 import type { IncomingMessage } from "node:http";
 import type { Subject } from "../ledger/budgets.ts";
 import { subjectOf } from "./admit.ts";
-import { identify } from "./arrival.ts";
+import { identify, paidBy } from "./arrival.ts";
+import type { Arrived } from "./arrival.ts";
 import { NOT_KEPT } from "./exchange.ts";
 import { NOTHING_MORE, openAttempt, said } from "./attempt.ts";
 import type { Attempt } from "./attempt.ts";
@@ -15,7 +16,6 @@ import type { Call } from "./dialects/call.ts";
 import type { Reading } from "./dialects/reading.ts";
 import type { Ending } from "./ending.ts";
 import { checkModel } from "./gate.ts";
-import type { Credential } from "./credential.ts";
 import type { Target } from "./target.ts";
 import type { Seen } from "./meter.ts";
 import { Refused } from "./refusals.ts";
@@ -70,9 +70,10 @@ const UNUSED = said(NOTHING_MORE, NOTHING_SEEN);
 export function createTurns(
   context: ProxyContext,
   request: IncomingMessage,
-  credential: Credential,
-  { provider, priceList, tiers }: Target,
+  { credential, own }: Pick<Arrived, "credential" | "own">,
+  target: Target,
 ): Turns {
+  const { provider, priceList, tiers } = target;
   // A reservation waits, or stands ready, until a turn begins by it; when the turn has ended, its id is all that is
   // left.
   /** For what the provider may start by itself. */
@@ -87,17 +88,25 @@ export function createTurns(
   let isOver = false;
 
   /** A session lives for an hour; a key that was paused meanwhile starts nothing more. */
-  const whoAsks = (): Principal => identify(context, request, credential, provider.name);
+  const whoAsks = (): Principal =>
+    paidBy(
+      context,
+      identify(context, request, credential, provider.name),
+      target,
+      own ?? credential,
+      own !== undefined,
+    );
 
   const open = async (call: Call, bytes: number): Promise<Attempt> => {
     checkModel(call);
+    const principal = whoAsks();
     const attempt = await openAttempt(context, {
-      principal: whoAsks(),
+      principal,
       provider,
       priceList,
       // Nothing holds a turn up when its money is out.
       call: { ...call, isTurn: true, ...(tiers.length > 0 ? { placeTiers: tiers } : {}) },
-      tags: readTags(request.headers, call.bodyTags),
+      tags: readTags(request.headers, call.bodyTags, principal.key?.policy.users),
       bodyBytes: bytes,
     });
     // Its events go to the client as they come: the disk is waited for before it is sent.

@@ -1,6 +1,7 @@
 // Work that goes on at the provider after its answer. From its creation it is known here and in the books; when its
 // result passes, it is taken out, once, and booked. What nobody fetches stays pending, and visible, until no provider
 // can have it any longer.
+import { SEAT } from "../ledger/usage/usage-event.ts";
 import { attemptAtMs, formatRequestId } from "../ledger/ids.ts";
 import { findPendingWork, readPendingWork } from "../ledger/usage/pending-work.ts";
 import type { PendingWork } from "../ledger/usage/pending-work.ts";
@@ -56,7 +57,7 @@ export async function createWork(books: UsageBooks, writer: Writer): Promise<Wor
   const saidGone = createNewest<number>(MOST_EARLY);
   return {
     async suspend({ attemptId, asked, held }, workId) {
-      const { asker, provider, call, team, project, env, tags } = asked;
+      const { asker, provider, call, team, project, env, user, tags } = asked;
       const isFirst = await writer.suspend(attemptId, workId, call.tiers, asker.proven);
       if (isFirst)
         pending.set(name(provider.name, workId), {
@@ -69,6 +70,9 @@ export async function createWork(books: UsageBooks, writer: Writer): Promise<Wor
           team,
           project,
           env,
+          user,
+          payer: asked.payer,
+          seatNanoUsd: asked.payer === SEAT ? held.expectedNanoUsd : undefined,
           tags,
           tiers: call.tiers,
           boundNanoUsd: held.boundNanoUsd,
@@ -124,8 +128,12 @@ export function admissionOf(
   work: PendingWork,
   { provider, priceList, tiers: placeTiers }: Pick<Target, "provider" | "priceList" | "tiers">,
 ): Admission {
-  const { attemptId, keyId, endpoint, requestedModel, team, project, env, tags, tiers } = work;
-  const { boundNanoUsd, expectedNanoUsd, mostNanoUsd } = work;
+  const { attemptId, keyId, endpoint, requestedModel, team, project, env, user, tags, tiers } = work;
+  // What nothing was held for, because a subscription pays it, is worth something all the same.
+  const isSeat = work.payer === SEAT;
+  const boundNanoUsd = isSeat ? undefined : work.boundNanoUsd;
+  const expectedNanoUsd = isSeat ? work.seatNanoUsd : work.expectedNanoUsd;
+  const mostNanoUsd = isSeat ? undefined : work.mostNanoUsd;
   return {
     attemptId,
     asked: {
@@ -136,6 +144,8 @@ export function admissionOf(
       team,
       project,
       env,
+      user,
+      payer: work.payer,
       tags,
       shortModel: requestedModel,
     },

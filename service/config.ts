@@ -24,6 +24,7 @@ export const UPSTREAMS = {
   example: [
     "groq: { url: https://api.groq.com/openai, api_key_env: GROQ_API_KEY, price_list: groq }",
     "zai: { url: https://api.z.ai/api/paas/v4, version: none, api_key_env: ZAI_API_KEY } # no /v1 is added",
+    "chatgpt: { url: https://chatgpt.com/backend-api/codex, version: none, price_list: openai, subscription: true } # Codex with a ChatGPT login: paid by the month",
     "ollama: { url: http://127.0.0.1:11434, needs_key: false } # takes any key, or none; so does every upstream on this machine without api_key_env",
     "old-vllm: { url: http://127.0.0.1:8000, ask_usage: false } # refuses stream_options",
     "azure: { kind: azure, url: https://me.openai.azure.com, api_key_env: AZURE_KEY, deployments: { chat: gpt-4o } }",

@@ -17,6 +17,8 @@ const row = z
     price_list: z.string().optional(),
     ask_usage: z.boolean().default(true),
     needs_key: z.boolean().optional(),
+    /** Whoever signs in there pays by the month. */
+    subscription: z.boolean().optional(),
     deployments: z.record(z.string().min(1), z.string().min(1)).default({}),
   })
   .refine(({ url, version }) => version === "none" || !/\/v\d+\w*\/?$/.test(url), {

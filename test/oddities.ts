@@ -35,7 +35,7 @@ export async function writeOddities(folder: string, sinceMs: number, nowMs: numb
       team: "search",
       project: "",
       env: "",
-      owner: "",
+      user: "",
       state: "active" as const,
       hint: "odd1",
       createdAtMs: clock,
@@ -170,7 +170,15 @@ export async function writeOddities(folder: string, sinceMs: number, nowMs: numb
     "test",
   );
   const work = writer.nextAttemptId();
-  const subject = { keyId: "key_odd", team: "search", project: "", env: "", provider: "openai", model: "gpt-5.2" };
+  const subject = {
+    keyId: "key_odd",
+    team: "search",
+    project: "",
+    env: "",
+    user: "",
+    provider: "openai",
+    model: "gpt-5.2",
+  };
   await writer.reserve({ attemptId: work, subject, boundNanoUsd: 77n, expectedNanoUsd: 70n }, "batches", '{"a":"b"}');
   await writer.suspend(work, "batch_1", ["batch"]);
   await writer.own(settled[1] ?? 0, "openai", "key_odd", ["file_1", "file_2"]);

@@ -82,7 +82,7 @@ export async function writeOrganisation(
         team,
         project: `project-${i % 4}`,
         env: i % 3 === 0 ? "staging" : "prod",
-        owner: `owner-${i % 7}`,
+        user: await writer.personOf(`owner-${i % 7}`),
       },
       clock,
     );
@@ -135,6 +135,7 @@ export async function writeOrganisation(
         team: key.team,
         project: key.project,
         env: key.env,
+        user: key.user,
         provider: key.provider,
         model: key.model,
       };

@@ -48,7 +48,7 @@ export type RunningProxy = {
   readonly proxy: Proxy;
   /** Every event in the books, oldest first. */
   events(): Promise<EventRecord[]>;
-  createKey(fields?: Partial<KeyFields>): Promise<{ id: string; secret: string }>;
+  createKey(fields?: Partial<KeyFields> & { readonly userName?: string }): Promise<{ id: string; secret: string }>;
   /** Makes a change through the admin API; returns the status. */
   change(change: Change): Promise<number>;
   setBudget(budget: Partial<Budget> & { amountNanoUsd: bigint }): Promise<Budget>;
@@ -98,14 +98,16 @@ export async function startProxy(
     adminToken: config.adminToken.reveal(),
     proxy,
     events: () => readAllEvents(place),
-    async createKey(fields = {}) {
-      const named = { name: `key-${(made += 1)}`, team: "search", env: "test", ...fields };
+    async createKey({ userName, ...fields } = {}) {
+      const user = userName === undefined ? "" : await proxy.writer.personOf(userName);
+      const named = { name: `key-${(made += 1)}`, team: "search", env: "test", user, ...fields };
       const { key, secret } = issueVirtualKey(named, Date.now());
       await proxy.writer.change(
         { type: "createKey", digest: createDigest(config.pepper.reveal())(secret), key },
         "test",
       );
       await proxy.context.register.reload();
+      await proxy.context.people.reload();
       return { id: key.id, secret };
     },
     async change(change) {

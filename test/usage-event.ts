@@ -1,7 +1,15 @@
 // Usage events for tests of the books.
 import type { UsageEvent } from "../ledger/usage/usage-event.ts";
 
-export const SUBJECT = { keyId: "key_1", team: "search", project: "", env: "", provider: "openai", model: "m" };
+export const SUBJECT = {
+  keyId: "key_1",
+  team: "search",
+  project: "",
+  env: "",
+  user: "",
+  provider: "openai",
+  model: "m",
+};
 
 /** A complete request of SUBJECT. */
 export function event(attemptId: number, costNanoUsd: bigint | undefined, more: Partial<UsageEvent> = {}): UsageEvent {
@@ -16,6 +24,7 @@ export function event(attemptId: number, costNanoUsd: bigint | undefined, more: 
     team: SUBJECT.team,
     project: "",
     env: "",
+    user: "",
     tags: undefined,
     usage: { input: 1 },
     reasoning: undefined,

@@ -15,12 +15,14 @@ const IN_USE_MS = 30 * DAY_MS;
 
 export function keyGauges(make: MakeGauge, { usage }: CollectorBooks, settings: GaugeSettings): Refresh {
   const key = ["scope", "id", "team"] as const;
-  const info = make("keymeter_key_info", "Who a key belongs to; always 1.", [
+  const info = make("keymeter_key_info", "Who a key belongs to, the user by id; always 1.", [
     "id",
     "name",
     "team",
     "project",
     "env",
+    "user",
+    // One release longer.
     "owner",
   ]);
   const woken = make("keymeter_key_woken_usd", "Spend of the last day by a key that was silent for long before.", key);
@@ -34,8 +36,8 @@ export function keyGauges(make: MakeGauge, { usage }: CollectorBooks, settings: 
     for (const one of [info, woken, wokenLine, secretDue]) one.reset();
     const { nowMs } = reading;
     const keys = await reading.keys();
-    for (const { id, name, team, project, env, owner } of keys.slice(0, MOST_KEYS))
-      info.set({ id, name, team, project, env, owner }, 1);
+    for (const { id, name, team, project, env, user } of keys.slice(0, MOST_KEYS))
+      info.set({ id, name, team, project, env, user, owner: user }, 1);
 
     const secrets = await readSecretAges(usage);
     const dayAgo = Math.floor((nowMs - DAY_MS) / HOUR_MS) * HOUR_MS;

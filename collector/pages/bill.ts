@@ -1,7 +1,7 @@
 // One provider's day: every place where meter and bill were compared, and why they differ.
 import { readComparisons, readCorrections } from "../../ledger/billing/closed-days.ts";
 import type { Comparison, Correction } from "../../ledger/billing/closed-days.ts";
-import { readKeyNames } from "../../ledger/usage/key-use.ts";
+import { readNames } from "../../ledger/usage/key-use.ts";
 import { addDays, isDay, utcDay } from "../../ledger/windows.ts";
 import { hasBill, readDays, stateOf } from "./billed-days.ts";
 import type { PageContext, Query } from "./builder.ts";
@@ -64,7 +64,7 @@ export async function bill(context: PageContext, { provider = "", day = "" }: Qu
                 : "They do not differ.",
         },
       },
-      linesSection(comparisons, await readKeyNames(usage), money),
+      linesSection(comparisons, await readNames(usage), money),
       correctionsSection(corrections, closed !== undefined),
     ],
   };

@@ -4,7 +4,7 @@ import type { Budget, Scope } from "../../ledger/budgets.ts";
 import { readAllSettled } from "../../ledger/usage/budget-spend.ts";
 import { readBudgets } from "../../ledger/usage/changes.ts";
 import type { Key } from "../../ledger/usage/keys.ts";
-import { readKeyNames } from "../../ledger/usage/key-use.ts";
+import { readNames } from "../../ledger/usage/key-use.ts";
 import type { Window } from "../../ledger/windows.ts";
 import { kindOf } from "../gauges/budgets.ts";
 import type { PageContext } from "./builder.ts";
@@ -18,7 +18,7 @@ export async function budgetSection(
   question: string,
 ): Promise<Section> {
   const windowOf = ({ window }: Budget): Window => calendar.window(window, nowMs);
-  const names = await readKeyNames(books.usage);
+  const names = await readNames(books.usage);
   const settled = await readAllSettled(books.usage, budgets, windowOf);
   const shown = budgets
     .map((budget) => {
@@ -70,15 +70,16 @@ const MOST_BUDGETS = 50;
 /** Budgets that hold for a key, on whichever model. */
 export async function budgetsOf(
   { books }: PageContext,
-  key: Pick<Key, "id" | "team" | "project" | "env">,
+  key: Pick<Key, "id" | "team" | "project" | "env" | "user">,
 ): Promise<Budget[]> {
   return (await readBudgets(books.usage)).filter(({ scope: { provider: _provider, model: _model, ...owner } }) =>
     covers(owner, { ...key, keyId: key.id, provider: "", model: "" }),
   );
 }
 
-/** What a budget covers, in words, with the key's name. */
+/** What a budget covers, in words, with the names of key and user. */
 export function scopeWords(scope: Scope, names: ReadonlyMap<string, string>): string {
   const { keyId } = scope;
-  return describeScope(keyId === undefined ? scope : { ...scope, keyId: names.get(keyId) ?? keyId });
+  const named = keyId === undefined ? scope : { ...scope, keyId: names.get(keyId) ?? keyId };
+  return describeScope(named, (id) => (id === scope.user ? names.get(id) : undefined));
 }

@@ -1,6 +1,6 @@
 // What changed: some days beside others before them, by team, key, model, provider and feature, and why. The reasons
 // are worked out once, for each key and model, and added up: at every level they come to the same difference.
-import { readKeyNames } from "../../ledger/usage/key-use.ts";
+import { readNames } from "../../ledger/usage/key-use.ts";
 import { readSpend, readSpendByTag } from "../../ledger/usage/spend.ts";
 import type { Breakdown, SpendRow } from "../../ledger/usage/spend-sums.ts";
 import { addDays, DAY_MS, isDay } from "../../ledger/windows.ts";
@@ -32,7 +32,7 @@ export async function changes(context: PageContext, query: Query): Promise<Page>
     }),
   );
   const { since, until, before, end } = spans;
-  const names = await readKeyNames(context.books.usage);
+  const names = await readNames(context.books.usage);
   const pieces = await readPieces(context, spans, within);
   const began = await firstDay(context);
   // What was spent while the meter did not run is not known, and not nothing.

@@ -1,4 +1,5 @@
 // One key: whose it is, what it costs, its last requests, its caps, and what was said of it.
+import { readPeople } from "../../ledger/usage/people.ts";
 import { readLastEvents } from "../../ledger/usage/outcomes.ts";
 import { readKeys, UNPROVEN_KEY_ID } from "../../ledger/usage/keys.ts";
 import { isAttemptId, readAttemptId } from "../../ledger/ids.ts";
@@ -57,7 +58,7 @@ export async function key(context: PageContext, query: Query): Promise<Page | un
           { title: "Team", value: found ? teamCell(found.team) : undefined, money: "none" },
           word("Project", found?.project ?? ""),
           word("Environment", found?.env ?? ""),
-          word("Owner", found?.owner ?? ""),
+          word("User", (await readPeople(books.usage)).get(found?.user ?? "") ?? ""),
           word("Purpose", found?.purpose ?? ""),
           word("State", id === UNPROVEN_KEY_ID ? "keys that no provider has accepted yet" : (found?.state ?? "")),
           word("Kind", found ? KINDS[found.kind] : ""),
@@ -94,7 +95,7 @@ export async function key(context: PageContext, query: Query): Promise<Page | un
       ),
       await budgetSection(
         context,
-        await budgetsOf(context, found ?? { id, team: "", project: "", env: "" }),
+        await budgetsOf(context, found ?? { id, team: "", project: "", env: "", user: "" }),
         "Which caps and budgets hold for this key?",
       ),
       refusedSection(refused),

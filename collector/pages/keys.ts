@@ -1,4 +1,5 @@
 // All keys, by what they cost this month.
+import { readPeople } from "../../ledger/usage/people.ts";
 import { readKeys, UNPROVEN_KEY_ID } from "../../ledger/usage/keys.ts";
 import type { Key } from "../../ledger/usage/keys.ts";
 import { readLastUsed } from "../../ledger/usage/key-use.ts";
@@ -15,15 +16,16 @@ import type { Cell, Page, Table } from "./page.ts";
 export async function keys(context: PageContext, query: Query): Promise<Page> {
   const wanted = (query["q"] ?? "").trim().toLowerCase();
   const { month } = spansOf(context);
+  const people = await readPeople(context.books.usage);
   const table = await keysTable(context, {}, (key) =>
-    [key.name, key.id, key.team, key.project, key.env, key.owner, key.hint].some((part = "") =>
+    [key.name, key.id, key.team, key.project, key.env, people.get(key.user ?? ""), key.hint].some((part = "") =>
       part.toLowerCase().includes(wanted),
     ),
   );
   return {
     title: "Keys",
     days: "local",
-    controls: [{ name: "q", label: "Name, team, project, owner or last characters", value: query["q"] ?? "" }],
+    controls: [{ name: "q", label: "Name, team, project, user or last characters", value: query["q"] ?? "" }],
     focus: { since: month.firstDay, until: month.endDay },
     sections: [
       {
@@ -38,7 +40,7 @@ export async function keys(context: PageContext, query: Query): Promise<Page> {
 }
 
 /** A key, as far as the register knows it. */
-type Listed = Pick<Key, "id" | "name"> & Partial<Pick<Key, "team" | "project" | "env" | "owner" | "hint" | "state">>;
+type Listed = Pick<Key, "id" | "name"> & Partial<Pick<Key, "team" | "project" | "env" | "user" | "hint" | "state">>;
 
 /** Keys that were used this month, or exist, the dearest first; of what lies `within`, of those that were used there
  *  only. */
@@ -50,6 +52,7 @@ export async function keysTable(
   const { usage } = context.books;
   const { month, today, week, weekBefore, more } = await readLately(context, "key", within);
   const used = await readLastUsed(usage);
+  const people = await readPeople(usage);
   // What no provider has accepted is a row of its own, and of no interest while there is nothing in it.
   const registered = (await readKeys(usage)).keys.filter(({ id }) => id !== UNPROVEN_KEY_ID || used.has(id));
   const ids = new Set(registered.map(({ id }) => id));
@@ -65,7 +68,7 @@ export async function keysTable(
     columns: [
       { field: "key", title: "Key", is: "text" },
       { field: "team", title: "Team", is: "text" },
-      { field: "owner", title: "Owner", is: "text" },
+      { field: "user", title: "User", is: "text" },
       { field: "today", title: "Today", is: "usd" },
       { field: "month", title: "This month", is: "usd" },
       { field: "requests", title: "Requests", is: "count" },
@@ -77,7 +80,7 @@ export async function keysTable(
     rows: listed.map((key): Cell[] => [
       text(key.name, keyLink(key.id)),
       key.team === undefined ? undefined : teamCell(key.team),
-      key.owner === undefined ? undefined : text(key.owner),
+      key.user === undefined ? undefined : text(people.get(key.user) ?? key.user),
       spent(today.get(key.id)),
       spent(month.get(key.id)),
       count(month.get(key.id)?.requests ?? 0),

@@ -1,4 +1,5 @@
 // Whom the caps refused, and what it would take to let them through.
+import { readPeople } from "../../ledger/usage/people.ts";
 import { amountAt } from "../../ledger/budgets.ts";
 import type { Budget } from "../../ledger/budgets.ts";
 import { readSettled } from "../../ledger/usage/budget-spend.ts";
@@ -37,13 +38,14 @@ export async function refused(context: PageContext, query: Query): Promise<Page>
     return known && priced > 0 ? scale(known.costNanoUsd, BigInt(row.count), BigInt(priced)) : undefined;
   };
   const keys = new Map((await readKeys(books.usage)).keys.map((key) => [key.id, key]));
+  const people = await readPeople(books.usage);
   const names = new Map([...keys].map(([id, { name }]) => [id, name]));
   const table = (list: readonly RefusedRow[], name: string, empty: string): Section["table"] & object => ({
     name,
     columns: [
       { field: "key", title: "Key", is: "text" },
       { field: "team", title: "Team", is: "text" },
-      { field: "owner", title: "Owner", is: "text" },
+      { field: "user", title: "User", is: "text" },
       { field: "reason", title: "Why", is: "text" },
       { field: "budget", title: "Budget", is: "text" },
       { field: "requests", title: "Requests", is: "count" },
@@ -55,7 +57,7 @@ export async function refused(context: PageContext, query: Query): Promise<Page>
       return [
         text(key?.name ?? row.keyId, keyLink(row.keyId)),
         teamCell(key?.team ?? ""),
-        text(key?.owner ?? ""),
+        text(people.get(key?.user ?? "") ?? ""),
         text(row.reason.replaceAll("_", " ")),
         text(row.budgetId),
         count(row.count),

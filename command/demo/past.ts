@@ -39,6 +39,7 @@ export type DemoKey = {
   readonly secret: string;
   readonly name: string;
   readonly team: string;
+  readonly user: string;
   readonly work: Work;
 };
 
@@ -201,9 +202,10 @@ export async function writePast(
   const keys: DemoKey[] = [];
   for (const { name, team, work } of STORY) {
     const project = name.slice(team.length + 1);
-    const { key, secret } = issueVirtualKey({ name, team, project, env: "prod", owner: `${team}-lead` }, clock);
+    const user = await writer.personOf(`${team}-lead`);
+    const { key, secret } = issueVirtualKey({ name, team, project, env: "prod", user }, clock);
     await writer.change({ type: "createKey", digest: createDigest(pepper)(secret), key }, "demo");
-    keys.push({ id: key.id, secret, name, team, work: work(0) });
+    keys.push({ id: key.id, secret, name, team, user, work: work(0) });
   }
   while (clock < thisHour) {
     const daysAgo = (today - clock) / DAY_MS;
@@ -251,6 +253,7 @@ async function bookPast(
     team: key.team,
     project: key.name.slice(key.team.length + 1),
     env: "prod",
+    user: key.user,
     provider: work.provider,
     model: work.model,
   };
@@ -270,6 +273,7 @@ async function bookPast(
     team: subject.team,
     project: subject.project,
     env: subject.env,
+    user: subject.user,
     tags: undefined,
     usage,
     reasoning: undefined,

@@ -1,6 +1,7 @@
 // What was metered on a UTC day, by key, credential, model, tier, token class and price: the meter's side of
 // reconciliation and of exports. Folded from the day's events in pages, kept in billing.db with the mark of the sums it
 // was folded from, and folded again when these have moved. A closed day's fold stays as it was signed.
+import { SEAT } from "../usage/usage-event.ts";
 import { and, asc, eq, gte, lt, sql } from "../drizzle.ts";
 import type { Adjustment } from "../usage/adjustments.ts";
 import { findClosed, recordCorrection } from "./closed-days.ts";
@@ -57,15 +58,16 @@ async function foldDay(usage: UsageBooks, day: string): Promise<Map<string, Mete
   const end = firstAttemptId(startMs + DAY_MS);
   const credentialOf = await readCredentials(usage);
   const corrected = await readCorrected(usage, firstAttemptId(startMs), end);
-  const select = `SELECT attempt_id, key_id, provider, model, tier, team, project, env,
+  const select = `SELECT attempt_id, key_id, payer, provider, model, tier, team, project, env,
     json_extract(tags, '$.feature'), input, cache_read, cache_write_5m, cache_write_1h, output, other_usage, usage_state,
-    cost_nano_usd, cost_lines, price_version FROM booked WHERE attempt_id >= ? AND attempt_id < ? ORDER BY attempt_id LIMIT ${PAGE}`;
+    cost_nano_usd, cost_lines, price_version FROM booked WHERE attempt_id >= ? AND attempt_id < ?
+    AND payer <> '${SEAT}' ORDER BY attempt_id LIMIT ${PAGE}`;
   const folds = new Map<string, Map<string, Sums>>();
   let after = firstAttemptId(startMs);
   for (;;) {
     const rows = await rowsOf<EventColumns>(usage, select, after, end);
     for (const row of rows) {
-      const [attemptId, , provider] = row;
+      const [attemptId, , , provider] = row;
       let fold = folds.get(provider);
       if (!fold) folds.set(provider, (fold = new Map()));
       addEvent(fold, row, credentialOf, corrected.get(Number(attemptId)) ?? []);
@@ -83,6 +85,7 @@ type Sums = { -readonly [field in keyof MeteredLine]: MeteredLine[field] };
 type EventColumns = readonly [
   attemptId: bigint,
   keyId: string,
+  payer: string,
   provider: string,
   model: string,
   tier: string | null,
@@ -105,13 +108,13 @@ type EventColumns = readonly [
 function addEvent(
   fold: Map<string, Sums>,
   row: EventColumns,
-  credentialOf: (keyId: string, provider: string, atMs: number) => string,
+  credentialOf: Awaited<ReturnType<typeof readCredentials>>,
   corrections: readonly { readonly source: Adjustment["source"]; readonly amount: NanoUsd }[],
 ): void {
-  const [attemptId, keyId, provider, model, tier, team, project, env, feature, ...measured] = row;
+  const [attemptId, keyId, payer, provider, model, tier, team, project, env, feature, ...measured] = row;
   const [input, cacheRead, cacheWrite5m, cacheWrite1h, output, ...said] = measured;
   const [otherUsage, state, cost, costLines, priceVersion] = said;
-  const credential = credentialOf(keyId, provider, attemptAtMs(Number(attemptId)));
+  const credential = credentialOf(keyId, provider, attemptAtMs(Number(attemptId)), payer);
   const owner = [keyId, credential, team, project, env, feature ?? "", model, tier ?? "", state, priceVersion ?? ""];
   const base = owner.join("\n");
   const add = (

@@ -1,7 +1,7 @@
 // What an event would cost by the price book of today, as an adjustment of what it stands at. Pure.
 import type { Adjusted, Adjustment } from "../usage/adjustments.ts";
 import { cost } from "../cost.ts";
-import { SUMMED_ENDPOINTS } from "../usage/usage-event.ts";
+import { SEAT, SUMMED_ENDPOINTS } from "../usage/usage-event.ts";
 import type { EventRecord } from "../usage/events.ts";
 import { readAttemptId } from "../ids.ts";
 import type { Price, PriceBook } from "./price-book.ts";
@@ -23,6 +23,8 @@ export function repriced(
   const price = priceIn(event.priceList) ?? priceIn(listOf(event.provider, model));
   const used = Object.keys(event.usage).length > 0;
   if (!price || !used || isOfManyModels(event.costLines) || isBounded(event) || isStated(event)) return undefined;
+  // A subscription is billed by the month.
+  if (event.payer === SEAT) return undefined;
   // How long each answer of a batch was is no longer known: only prices that do not ask for it can be applied.
   const asksContext = Object.values(price.units).some(({ steps }) => steps.length > 0);
   if (asksContext && SUMMED_ENDPOINTS.includes(event.endpoint)) return undefined;

@@ -101,6 +101,7 @@ const AFTER_COMMIT: ReadonlySet<Operation["type"]> = new Set([
   "states",
   "freezes",
   "newest",
+  "person",
   "verify",
   "meterRan",
   "seen",

@@ -1,6 +1,7 @@
 // Booking: what is decided and written in one transaction of usage.db. Takes operations, answers each after the commit,
 // and keeps the sums in memory equal to the books: a failed commit throws them away. Knows no threads and no clock but
 // the one it is given. How each kind of operation is booked stands in bookings/.
+import { answerFrom } from "../asking.ts";
 import { bookersOf } from "./bookings/index.ts";
 import { openLedger, readAgain } from "./bookings/ledger.ts";
 import type { Booker, SqliteLedger } from "./bookings/ledger.ts";
@@ -15,6 +16,7 @@ import { ChangeRefused } from "./change-refused.ts";
 import type { Budget } from "../budgets.ts";
 import type { AttemptId } from "../ids.ts";
 import { UNPROVEN_KEY } from "./keys.ts";
+import { askPerson } from "./people.ts";
 import { isSqliteError } from "../sqlite.ts";
 import type { Sqlite } from "../sqlite.ts";
 import type { CapMode } from "./reservations.ts";
@@ -89,6 +91,10 @@ function createBooks(ledger: SqliteLedger): AllBooks {
     }),
     freezes: () => ({ type: "freezes", freezes: ledger.book.freezes() }),
     newest: answerNewest(ledger),
+    person: ({ name, newId, atMs }) => ({
+      type: "person",
+      id: answerFrom(ledger.database, askPerson(name, newId, atMs)),
+    }),
     change: bookChange(ledger),
     seal: bookSeal(ledger),
     verify: answerVerify(ledger),

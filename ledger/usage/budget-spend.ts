@@ -26,7 +26,9 @@ export function* askTagsCount(): Asking<boolean> {
 /** The names that count in budgets, of a subject whose names may come from tags. */
 export type OwnNames = <T extends Pick<Subject, "keyId" | (typeof NAMED)[number]>>(subject: T) => T;
 
-const NAMED = ["team", "project", "env"] as const;
+export const NAMED = ["team", "project", "env", "user"] as const;
+/** Of a key whose requests may name anybody. */
+export const ANYBODY = "*";
 
 /** Which names are keys' own, of what each belongs to or once did. `owners` undefined: tags count, and all are. `more`:
  *  what one of them is about to belong to. */
@@ -38,7 +40,11 @@ export function ownNamesOf(
   const own = new Set(owners.map((row) => row.join("\n")));
   for (const part of NAMED) if (more?.names[part]) own.add(`${more.keyId}\n${part}\n${more.names[part]}`);
   return (subject) => {
-    const notOwn = NAMED.filter((part) => !own.has(`${subject.keyId}\n${part}\n${subject[part]}`));
+    const notOwn = NAMED.filter(
+      (part) =>
+        !own.has(`${subject.keyId}\n${part}\n${subject[part]}`) &&
+        !(part === "user" && own.has(`${subject.keyId}\nuser\n${ANYBODY}`)),
+    );
     if (notOwn.length === 0) return subject;
     return { ...subject, ...(Object.fromEntries(notOwn.map((part) => [part, ""])) as Partial<typeof subject>) };
   };
@@ -67,7 +73,7 @@ export async function readKeyOwners(
     keyId,
   );
   const of = (wanted: string): string[] => rows.flatMap(([part, value]) => (part === wanted ? [value] : []));
-  return { team: of("team"), project: of("project"), env: of("env") };
+  return { team: of("team"), project: of("project"), env: of("env"), user: of("user") };
 }
 
 /** The settled sum of a budget in a window, folded from the books: whole days from the day rollup, hours from
@@ -82,12 +88,12 @@ export function* askSettled(budget: Budget, window: Window, tagsCount?: boolean)
 }
 
 function settledQuery({ scope, window: unit }: Budget, window: Window, tagsCount: boolean): SQL {
-  const { team, project, env, keyId, provider, model, requestedModel } = unit === "hour" ? booked : rollupDay;
+  const { team, project, env, user, keyId, provider, model, requestedModel } = unit === "hour" ? booked : rollupDay;
   const conditions = [
     ...(unit === "hour"
       ? [gte(booked.attemptId, firstAttemptId(window.startMs)), lt(booked.attemptId, firstAttemptId(window.endMs))]
       : [gte(rollupDay.day, window.firstDay), lt(rollupDay.day, window.endDay)]),
-    ...parts(scope, tagsCount, { team, project, env, keyId, provider }),
+    ...parts(scope, tagsCount, { team, project, env, user, keyId, provider }),
     fitsModel(scope, model, requestedModel),
   ];
   const [cost, from] = unit === "hour" ? [booked.bookedNanoUsd, booked] : [rollupDay.costNanoUsd, rollupDay];
@@ -117,12 +123,17 @@ export async function readAllSettled(
     shared.set(name, group);
   }
   for (const { window, budgets: own } of shared.values()) {
-    const rows = await readSpend(books, ["key", "team", "project", "env", "provider"], window.firstDay, window.endDay);
+    const rows = await readSpend(
+      books,
+      ["key", "team", "project", "env", "user", "provider"],
+      window.firstDay,
+      window.endDay,
+    );
     for (const { id, scope } of own) {
       let settled = 0n;
       for (const { group, costNanoUsd } of rows) {
-        const { key: keyId = "", team = "", project = "", env = "", provider = "" } = group;
-        if (covers(scope, ownNames({ keyId, team, project, env, provider, model: "" }))) settled += costNanoUsd;
+        const { key: keyId = "", team = "", project = "", env = "", user = "", provider = "" } = group;
+        if (covers(scope, ownNames({ keyId, team, project, env, user, provider, model: "" }))) settled += costNanoUsd;
       }
       found.set(id, settled);
     }
@@ -163,15 +174,15 @@ function fitsModel({ model }: Scope, served: AnySQLiteColumn, requested: AnySQLi
 function parts(
   scope: Scope,
   tagsCount: boolean,
-  columns: { readonly [part in "team" | "project" | "env" | "keyId" | "provider"]: AnySQLiteColumn },
+  columns: { readonly [part in "team" | "project" | "env" | "user" | "keyId" | "provider"]: AnySQLiteColumn },
 ): (SQL | undefined)[] {
-  const named = (["team", "project", "env", "keyId", "provider"] as const).map((part) =>
+  const named = (["team", "project", "env", "user", "keyId", "provider"] as const).map((part) =>
     scope[part] === undefined ? undefined : eq(columns[part], scope[part]),
   );
   const owned = NAMED.map((part) =>
     scope[part] === undefined || tagsCount
       ? undefined
-      : sql`${columns.keyId} IN (SELECT key_id FROM key_owners WHERE part = ${part} AND value = ${scope[part]})`,
+      : sql`${columns.keyId} IN (SELECT key_id FROM key_owners WHERE part = ${part} AND value IN (${scope[part]}, ${part === "user" ? ANYBODY : scope[part]}))`,
   );
   return [...named, ...owned];
 }

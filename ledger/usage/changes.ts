@@ -15,7 +15,9 @@ import type { Key, KeyState } from "./keys.ts";
 import type { KeyPolicy } from "./key-policy.ts";
 import type { Limits } from "./limits.ts";
 import type { UsageBooks } from "../books.ts";
-import { noteOwner } from "./budget-spend.ts";
+import { ANYBODY, NAMED, noteOwner } from "./budget-spend.ts";
+import type { KeyOwner } from "./budget-spend.ts";
+import { addPerson, emptyPerson } from "./people.ts";
 import { applyReassignment } from "./reassign.ts";
 import type { Reassignment } from "./reassign.ts";
 import type { Rollups } from "./rollups.ts";
@@ -35,8 +37,11 @@ export type Change =
   | {
       readonly type: "describeKey";
       readonly keyId: string;
-      readonly fields: Partial<Pick<Key, "name" | "team" | "project" | "env" | "owner" | "purpose">>;
+      readonly fields: Partial<Pick<Key, "name" | "team" | "project" | "env" | "user" | "purpose">>;
     }
+  /** A person gets a name. The audit says neither here nor later what it is. */
+  | { readonly type: "nameUser"; readonly userId: string; readonly name: string }
+  | { readonly type: "forgetUser"; readonly userId: string }
   | { readonly type: "setBudget"; readonly budget: Budget }
   | { readonly type: "removeBudget"; readonly budgetId: string }
   | { readonly type: "raiseBudget"; readonly raise: Raise }
@@ -82,6 +87,10 @@ function* make(rollups: Rollups, change: Single, author: Author): Asking<string 
       return yield* rotateKey(change, author);
     case "describeKey":
       return yield* describeKey(change);
+    case "nameUser":
+      return yield* nameUser(change, author);
+    case "forgetUser":
+      return yield* forgetUser(change);
     case "setPolicy":
       return yield* setPolicy(change);
     case "setBudget":
@@ -125,9 +134,10 @@ function* createKey(change: Of<"createKey">, { atMs }: Author): Asking<undefined
     );
   }
   const { provider = null, expiresAtMs = null, policy, ...key } = change.key;
-  yield* tell(write.insert(keys).values({ ...key, provider, expiresAtMs, policy: policyText(policy) }));
+  yield* tell(write.insert(keys).values({ ...key, owner: "", provider, expiresAtMs, policy: policyText(policy) }));
   yield* addSecret(change.key.id, change.digest, atMs);
   yield* noteOwners(change.key.id, change.key);
+  yield* noteNaming(change.key.id, change.key.policy);
   if (change.budget) yield* insertBudget(change.budget);
 }
 
@@ -160,12 +170,22 @@ function* describeKey({ keyId, fields }: Of<"describeKey">): Asking<undefined> {
   yield* noteOwners(keyId, fields);
 }
 
+function* nameUser({ userId, name }: Of<"nameUser">, { atMs }: Author): Asking<string> {
+  yield* addPerson(userId, name, atMs);
+  return JSON.stringify({ type: "nameUser", userId });
+}
+
+function* forgetUser({ userId }: Of<"forgetUser">): Asking<undefined> {
+  yield* emptyPerson(userId);
+}
+
 function* setPolicy({ keyId, policy }: Of<"setPolicy">): Asking<undefined> {
   const set = write
     .update(keys)
     .set({ policy: policyText(policy) })
     .where(eq(keys.id, keyId));
   if ((yield* tell(set.returning(ONE))) === 0) throw new ChangeRefused(`there is no key ${keyId}`);
+  yield* noteNaming(keyId, policy);
 }
 
 function* removeBudget({ budgetId }: Of<"removeBudget">, { atMs }: Author): Asking<undefined> {
@@ -219,8 +239,8 @@ function* lift({ freezeId }: Of<"lift">, { atMs }: Author): Asking<undefined> {
 }
 
 /** Names that are the key's own from now on. */
-function* noteOwners(keyId: string, names: Partial<Pick<Key, "team" | "project" | "env">>): Asking<void> {
-  for (const part of ["team", "project", "env"] as const) {
+function* noteOwners(keyId: string, names: Partial<Pick<Key, KeyOwner[1]>>): Asking<void> {
+  for (const part of NAMED) {
     const value = names[part];
     if (value) yield* noteOwner(keyId, part, value);
   }
@@ -279,13 +299,18 @@ function raisesOf(budgetId: string, all: readonly (typeof raises.$inferSelect)[]
   };
 }
 
+/** Whom its requests name counts in budgets from now on. */
+function* noteNaming(keyId: string, { users }: KeyPolicy): Asking<void> {
+  if (users !== undefined) yield* noteOwner(keyId, "user", ANYBODY);
+}
+
 function readScope(row: { readonly [part in (typeof SCOPE_PARTS)[number]]: string | null }): Scope {
   return Object.fromEntries(SCOPE_PARTS.flatMap((part) => (row[part] === null ? [] : [[part, row[part]]])));
 }
 
 function scopeColumns(scope: Scope): { [part in (typeof SCOPE_PARTS)[number]]: string | null } {
-  const { team = null, project = null, env = null, keyId = null, provider = null, model = null } = scope;
-  return { team, project, env, keyId, provider, model };
+  const { team = null, project = null, env = null, user = null, keyId = null, provider = null, model = null } = scope;
+  return { team, project, env, user, keyId, provider, model };
 }
 
 function policyText(policy: KeyPolicy): string | null {
@@ -330,6 +355,9 @@ function subjectOf(change: Single): string {
       return change.freeze.id;
     case "lift":
       return change.freezeId;
+    case "nameUser":
+    case "forgetUser":
+      return change.userId;
     case "setKeyState":
     case "rotateKey":
     case "describeKey":

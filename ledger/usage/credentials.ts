@@ -6,10 +6,10 @@ import { tablesOf } from "../engine.ts";
 import { credentials, keys } from "./schema.ts";
 
 /** Says which provider credential paid for a key's request: its own, of a provider key; of a virtual key the one that
- *  it was swapped for at that time, as far back as that was written down. */
+ *  it was swapped for at that time, as far back as that was written down. `payer`: who the event says pays, where it does. */
 export async function readCredentials(
   usage: UsageBooks,
-): Promise<(keyId: string, provider: string, atMs: number) => string> {
+): Promise<(keyId: string, provider: string, atMs: number, payer?: string) => string> {
   const tables = tablesOf(usage);
   const own = new Set(
     (await tables.select({ id: keys.id }).from(keys).where(eq(keys.kind, "fingerprint")).orderBy(keys.id).all()).map(
@@ -19,7 +19,8 @@ export async function readCredentials(
   const byProvider = new Map<string, { sinceMs: number; credential: string }[]>();
   for (const row of await tables.select().from(credentials).orderBy(asc(credentials.sinceMs)).all())
     byProvider.set(row.provider, [...(byProvider.get(row.provider) ?? []), row]);
-  return (keyId, provider, atMs) => {
+  return (keyId, provider, atMs, payer = "") => {
+    if (payer !== "") return payer;
     if (own.has(keyId)) return keyId;
     const known = byProvider.get(provider) ?? [];
     return (known.findLast(({ sinceMs }) => sinceMs <= atMs) ?? known[0])?.credential ?? "";

@@ -82,6 +82,16 @@ const EVENT_COLUMNS = {
     (event) => event.env,
     (env) => ({ env }),
   ),
+  user: column(
+    text("person").notNull().default(""),
+    (event) => event.user,
+    (user) => ({ user }),
+  ),
+  payer: column(
+    text("payer").notNull().default(""),
+    (event) => event.payer ?? "",
+    (payer) => ({ payer }),
+  ),
   requestedModel: column(
     text("requested_model").notNull(),
     (event) => event.requestedModel,
@@ -131,6 +141,11 @@ const EVENT_COLUMNS = {
     nanoUsd("stated_cost_nano_usd"),
     (event) => event.statedCostNanoUsd?.toString() ?? null,
     (cost) => ({ statedCostNanoUsd: cost?.toString() ?? null }),
+  ),
+  seatNanoUsd: column(
+    nanoUsd("seat_nano_usd"),
+    (event) => event.seatNanoUsd?.toString() ?? null,
+    (seat) => ({ seatNanoUsd: seat?.toString() ?? null }),
   ),
   costLines: column(
     text("cost_lines"),

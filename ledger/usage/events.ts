@@ -19,12 +19,18 @@ export function endedAtMs(row: EventRow): number {
   return attemptAtMs(Number(row[AT.attemptId])) + Number(row[AT.durationMs] ?? 0);
 }
 
+function readNanoUsd(value: EventRow[number] | undefined): NanoUsd | null {
+  return value === null || value === undefined ? null : BigInt(value);
+}
+
 /** What sums are made of: the part of a row that budgets and rollups add up. */
 export type Booked = Subject & {
   /** The model that answered, or the requested one where the answer names none. */
   readonly servedModel: string;
   readonly attemptId: AttemptId;
   readonly costNanoUsd: NanoUsd;
+  readonly payer: string;
+  readonly seatNanoUsd: NanoUsd;
   readonly input: number;
   readonly cacheRead: number;
   readonly cacheWrite: number;
@@ -35,7 +41,6 @@ export type Booked = Subject & {
 
 /** Reads that part; an unknown cost adds nothing to any sum. */
 export function readBooked(row: EventRow): Booked {
-  const cost = row[AT.costNanoUsd];
   return bookedOf({
     attemptId: row[AT.attemptId] as number,
     keyId: row[AT.keyId] as string,
@@ -45,7 +50,10 @@ export function readBooked(row: EventRow): Booked {
     team: row[AT.team] as string,
     project: row[AT.project] as string,
     env: row[AT.env] as string,
-    costNanoUsd: cost === null || cost === undefined ? null : BigInt(cost),
+    user: row[AT.user] as string,
+    payer: row[AT.payer] as string,
+    seatNanoUsd: readNanoUsd(row[AT.seatNanoUsd]),
+    costNanoUsd: readNanoUsd(row[AT.costNanoUsd]),
     input: row[AT.input] as number | null,
     cacheRead: row[AT.cacheRead] as number | null,
     cacheWrite5m: row[AT.cacheWrite5m] as number | null,
@@ -67,6 +75,9 @@ type Summed = Pick<
   | "team"
   | "project"
   | "env"
+  | "user"
+  | "payer"
+  | "seatNanoUsd"
   | "costNanoUsd"
   | "input"
   | "cacheRead"
@@ -89,7 +100,10 @@ export function bookedOf(row: Summed): Booked {
     team: row.team,
     project: row.project,
     env: row.env,
+    user: row.user,
     costNanoUsd: row.costNanoUsd ?? 0n,
+    payer: row.payer,
+    seatNanoUsd: row.seatNanoUsd ?? 0n,
     input: row.input ?? 0,
     cacheRead: row.cacheRead ?? 0,
     cacheWrite: (row.cacheWrite5m ?? 0) + (row.cacheWrite1h ?? 0) + otherWrites(row.otherUsage),
@@ -119,6 +133,9 @@ export type EventRecord = {
   readonly team: string;
   readonly project: string;
   readonly env: string;
+  /** A person, by id. */
+  readonly user: string;
+  readonly payer: string;
   readonly requestedModel: string;
   readonly servedModel: string | null;
   readonly tier: string | null;
@@ -127,6 +144,8 @@ export type EventRecord = {
   readonly usageState: UsageState;
   readonly usageReason: UsageReason | null;
   readonly costNanoUsd: string | null;
+  /** Of a subscription: what it would have cost. */
+  readonly seatNanoUsd: string | null;
   /** The provider's own figure, where it states one. */
   readonly statedCostNanoUsd: string | null;
   readonly costLines: readonly ShownLine[];

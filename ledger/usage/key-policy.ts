@@ -23,6 +23,9 @@ export type KeyPolicy = {
   /** Tags that every request of the key carries, whatever the request says. */
   readonly tags?: { readonly [name: string]: string } | undefined;
   readonly unpriced?: UnpricedPolicy | undefined;
+  /** Where its requests name a person, whom budgets then count: a header, or `body` (OpenAI's `user`, Anthropic's
+   *  `metadata.user_id`). Absent: whom they name is told in reports only. */
+  readonly users?: string | undefined;
 };
 
 const names = z.array(z.string().min(1).max(200)).min(1).max(200);
@@ -46,6 +49,10 @@ export const keyPolicy = z.strictObject({
     .optional(),
   unpriced: z
     .union([z.enum(["refuse", "allow"]), z.strictObject({ inputUsdPerMillion: decimal, outputUsdPerMillion: decimal })])
+    .optional(),
+  users: z
+    .string()
+    .regex(/^[a-z0-9][a-z0-9-]{0,63}$/, "the name of a header, in small letters, or body")
     .optional(),
 }) satisfies z.ZodType<KeyPolicy>;
 

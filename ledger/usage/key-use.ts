@@ -1,6 +1,7 @@
 // Keys as their use shows them: what they are called, when each was used last, in which hours; and the names that
 // clients use most. Reads only.
 import { and, asc, desc, eq, gt, gte, ne, sql } from "../drizzle.ts";
+import { readPeople } from "./people.ts";
 import { keys, rollupHour } from "./schema.ts";
 import type { UsageBooks } from "../books.ts";
 import { rowsOf, tablesOf } from "../engine.ts";
@@ -69,12 +70,8 @@ export async function readKeyHours(
     .all();
 }
 
-/** Names of keys by id. */
-export async function readKeyNames(books: UsageBooks): Promise<Map<string, string>> {
-  return new Map(
-    (await tablesOf(books).select({ id: keys.id, name: keys.name }).from(keys).orderBy(keys.id).all()).map((row) => [
-      row.id,
-      row.name,
-    ]),
-  );
+/** Names of keys and of users, by id. */
+export async function readNames(books: UsageBooks): Promise<Map<string, string>> {
+  const ofKeys = await tablesOf(books).select({ id: keys.id, name: keys.name }).from(keys).orderBy(keys.id).all();
+  return new Map([...ofKeys.map((row) => [row.id, row.name] as const), ...(await readPeople(books))]);
 }

@@ -4,6 +4,7 @@ import { hash, randomBytes } from "node:crypto";
 import { crc32 } from "node:zlib";
 import { readPolicy } from "./key-policy.ts";
 import type { KeyPolicy } from "./key-policy.ts";
+import { getTableColumns } from "../drizzle.ts";
 import { tablesOf } from "../engine.ts";
 import type { UsageBooks } from "../books.ts";
 import { keys, keySecrets } from "./schema.ts";
@@ -20,7 +21,8 @@ export type Key = {
   readonly team: string;
   readonly project: string;
   readonly env: string;
-  readonly owner: string;
+  /** Whose it is, by id; empty: nobody's. */
+  readonly user: string;
   readonly state: KeyState;
   /** The last four characters of the secret, to recognise it by. */
   readonly hint: string;
@@ -55,7 +57,8 @@ export type KeyFields = {
   readonly team?: string;
   readonly project?: string;
   readonly env?: string;
-  readonly owner?: string;
+  /** By id. */
+  readonly user?: string;
   readonly expiresAtMs?: number | undefined;
   readonly purpose?: string;
   readonly policy?: KeyPolicy;
@@ -63,7 +66,7 @@ export type KeyFields = {
 
 /** Issues a virtual key: the record for the books, and the secret, which is shown once. */
 export function issueVirtualKey(fields: KeyFields, nowMs: number): { readonly key: Key; readonly secret: string } {
-  const { name, team = "", project = "", env = "", owner = "", purpose = "", policy = {}, expiresAtMs } = fields;
+  const { name, team = "", project = "", env = "", user = "", purpose = "", policy = {}, expiresAtMs } = fields;
   const id = randomBase62(ID_LENGTH);
   const secret = virtualSecret(id, env);
   const key: Key = {
@@ -74,7 +77,7 @@ export function issueVirtualKey(fields: KeyFields, nowMs: number): { readonly ke
     team,
     project,
     env,
-    owner,
+    user,
     state: "active",
     hint: secret.slice(-4),
     createdAtMs: nowMs,
@@ -143,11 +146,13 @@ export async function readSecretAges(books: UsageBooks): Promise<Map<string, num
   return ages;
 }
 
+const { owner: _ofBefore, ...keyColumns } = getTableColumns(keys);
+
 /** All keys and secrets. */
 export async function readKeys(books: UsageBooks): Promise<{ keys: Key[]; secrets: KeySecret[] }> {
   const tables = tablesOf(books);
   return {
-    keys: (await tables.select().from(keys).orderBy(keys.id).all()).map(
+    keys: (await tables.select(keyColumns).from(keys).orderBy(keys.id).all()).map(
       ({ provider, expiresAtMs, policy, ...row }) => ({
         ...row,
         provider: provider ?? undefined,

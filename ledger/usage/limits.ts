@@ -4,7 +4,7 @@ import { tablesOf } from "../engine.ts";
 import type { UsageBooks } from "../books.ts";
 import { limits } from "./schema.ts";
 
-/** `key:key_...`, `team:search` or `org`. */
+/** `key:key_...`, `team:search`, `user:user_...` or `org`. */
 type LimitScope = string;
 
 export type Limits = {

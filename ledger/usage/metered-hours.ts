@@ -1,8 +1,8 @@
 // What was metered by the hour, as leaks are looked for: tokens and requests by credential, of answers that lie over
 // the end of an hour, and of work that goes on. Reads only.
-import { and, eq, gte, lt, sql } from "../drizzle.ts";
+import { and, eq, gte, lt, ne, sql } from "../drizzle.ts";
 import type { AnySQLiteColumn, SQL } from "../drizzle.ts";
-import { SUMMED_ENDPOINTS } from "./usage-event.ts";
+import { SEAT, SUMMED_ENDPOINTS } from "./usage-event.ts";
 import { attemptAtMs, firstAttemptId } from "../ids.ts";
 import type { UsageBooks } from "../books.ts";
 import { rowsOf, tablesOf, valueOf } from "../engine.ts";
@@ -53,6 +53,7 @@ export async function readHourTokens(
     .select({
       hourMs: rollupHour.hourMs,
       keyId: rollupHour.keyId,
+      payer: rollupHour.payer,
       model: rollupHour.model,
       requests: sum(rollupHour.requests),
       unsure: sql<bigint>`SUM(${rollupHour.estimated} + ${rollupHour.unknown})`,
@@ -62,9 +63,16 @@ export async function readHourTokens(
       output: sum(rollupHour.output),
     })
     .from(rollupHour)
-    .where(and(eq(rollupHour.provider, provider), gte(rollupHour.hourMs, sinceMs), lt(rollupHour.hourMs, untilMs)))
-    .groupBy(rollupHour.hourMs, rollupHour.keyId, rollupHour.model)
-    .orderBy(rollupHour.hourMs, rollupHour.keyId, rollupHour.model)
+    .where(
+      and(
+        eq(rollupHour.provider, provider),
+        gte(rollupHour.hourMs, sinceMs),
+        lt(rollupHour.hourMs, untilMs),
+        ne(rollupHour.payer, SEAT),
+      ),
+    )
+    .groupBy(rollupHour.hourMs, rollupHour.keyId, rollupHour.payer, rollupHour.model)
+    .orderBy(rollupHour.hourMs, rollupHour.keyId, rollupHour.payer, rollupHour.model)
     .all();
   return rows.flatMap((row) => {
     const cells = {
@@ -75,7 +83,9 @@ export async function readHourTokens(
     };
     // An hour in which the credential was swapped counts for the old one and the new one: which of them paid is not
     // in the sums.
-    const paid = [row.hourMs, row.hourMs + HOUR_MS - 1].map((atMs) => credentialOf(row.keyId, provider, atMs));
+    const paid = [row.hourMs, row.hourMs + HOUR_MS - 1].map((atMs) =>
+      credentialOf(row.keyId, provider, atMs, row.payer),
+    );
     return [...new Set(paid)].map((credential) => ({
       hourMs: row.hourMs,
       credential,
@@ -96,22 +106,23 @@ export async function readWorkTokens(
 ): Promise<{ readonly hourMs: number; readonly credential: string; readonly tokens: number | undefined }[]> {
   const credentialOf = await readCredentials(usage);
   const first = firstAttemptId(sinceMs);
-  const rows = await rowsOf<[attemptId: bigint, keyId: string, tokens: bigint | null]>(
+  const rows = await rowsOf<[attemptId: bigint, keyId: string, payer: string, tokens: bigint | null]>(
     usage,
-    `SELECT attempt_id, key_id, CAST(NULL AS BIGINT) FROM reservations WHERE work_id IS NOT NULL AND provider = ? AND attempt_id >= ?
+    `SELECT attempt_id, key_id, payer, CAST(NULL AS BIGINT) FROM reservations
+    WHERE work_id IS NOT NULL AND provider = ? AND attempt_id >= ? AND payer <> '${SEAT}'
     UNION ALL
-    SELECT attempt_id, key_id, input + cache_read + cache_write + output FROM booked
-    WHERE attempt_id IN (SELECT attempt_id FROM things WHERE provider = ? AND attempt_id >= ?) ORDER BY 1`,
+    SELECT attempt_id, key_id, payer, input + cache_read + cache_write + output FROM booked
+    WHERE attempt_id IN (SELECT attempt_id FROM things WHERE provider = ? AND attempt_id >= ?) AND payer <> '${SEAT}' ORDER BY 1`,
     provider,
     first,
     provider,
     first,
   );
-  return rows.map(([attemptId, keyId, tokens]) => {
+  return rows.map(([attemptId, keyId, payer, tokens]) => {
     const atMs = attemptAtMs(Number(attemptId));
     return {
       hourMs: atMs - (atMs % HOUR_MS),
-      credential: credentialOf(keyId, provider, atMs),
+      credential: credentialOf(keyId, provider, atMs, payer),
       tokens: tokens === null ? undefined : Number(tokens),
     };
   });
@@ -128,18 +139,19 @@ export async function readStraddling(
   { readonly hourMs: number; readonly credential: string; readonly tokens: number; readonly requests: number }[]
 > {
   const credentialOf = await readCredentials(usage);
-  const rows = await rowsOf<[keyId: string, hour: bigint, tokens: bigint, requests: bigint]>(
+  const rows = await rowsOf<[keyId: string, payer: string, hour: bigint, tokens: bigint, requests: bigint]>(
     usage,
-    `SELECT key_id, at_ms / ${HOUR_MS} + 1, SUM(input + cache_read + cache_write + output), COUNT(*)
+    `SELECT key_id, payer, at_ms / ${HOUR_MS} + 1, SUM(input + cache_read + cache_write + output), COUNT(*)
       FROM booked WHERE attempt_id >= ? AND attempt_id < ? AND provider = ? AND (at_ms + COALESCE(duration_ms, 0)) / ${HOUR_MS} > at_ms / ${HOUR_MS}
-    GROUP BY 1, 2 ORDER BY 1, 2`,
+      AND payer <> '${SEAT}'
+    GROUP BY 1, 2, 3 ORDER BY 1, 2, 3`,
     firstAttemptId(sinceMs - HOUR_MS),
     firstAttemptId(untilMs),
     provider,
   );
-  return rows.map(([keyId, hour, tokens, requests]) => ({
+  return rows.map(([keyId, payer, hour, tokens, requests]) => ({
     hourMs: Number(hour) * HOUR_MS,
-    credential: credentialOf(keyId, provider, Number(hour) * HOUR_MS - 1),
+    credential: credentialOf(keyId, provider, Number(hour) * HOUR_MS - 1, payer),
     tokens: Number(tokens),
     requests: Number(requests),
   }));
@@ -162,18 +174,28 @@ export type UnderWay = {
 export async function readUnderWay(usage: UsageBooks, provider: string, atMs: number): Promise<UnderWay[]> {
   const credentialOf = await readCredentials(usage);
   const rows = await rowsOf<
-    [keyId: string, model: string, tier: string, input: bigint, cacheRead: bigint, cacheWrite: bigint, output: bigint]
+    [
+      keyId: string,
+      payer: string,
+      model: string,
+      tier: string,
+      input: bigint,
+      cacheRead: bigint,
+      cacheWrite: bigint,
+      output: bigint,
+    ]
   >(
     usage,
-    `SELECT key_id, model, COALESCE(tier, ''), SUM(input), SUM(cache_read), SUM(cache_write), SUM(output) FROM booked
-      WHERE attempt_id >= ? AND attempt_id < ? AND provider = ? AND at_ms + COALESCE(duration_ms, 0) >= ? GROUP BY 1, 2, 3 ORDER BY 1, 2, 3`,
+    `SELECT key_id, payer, model, COALESCE(tier, ''), SUM(input), SUM(cache_read), SUM(cache_write), SUM(output) FROM booked
+      WHERE attempt_id >= ? AND attempt_id < ? AND provider = ? AND at_ms + COALESCE(duration_ms, 0) >= ? AND payer <> '${SEAT}'
+      GROUP BY 1, 2, 3, 4 ORDER BY 1, 2, 3, 4`,
     firstAttemptId(atMs - HOUR_MS),
     firstAttemptId(atMs),
     provider,
     atMs,
   );
-  return rows.map(([keyId, model, tier, input, cacheRead, cacheWrite, output]) => ({
-    credential: credentialOf(keyId, provider, atMs - 1),
+  return rows.map(([keyId, payer, model, tier, input, cacheRead, cacheWrite, output]) => ({
+    credential: credentialOf(keyId, provider, atMs - 1, payer),
     model,
     tier,
     cells: {

@@ -20,6 +20,9 @@ export type PendingWork = {
   readonly team: string;
   readonly project: string;
   readonly env: string;
+  readonly user: string;
+  readonly payer: string;
+  readonly seatNanoUsd: NanoUsd | undefined;
   /** Compact JSON object of tags, or undefined. */
   readonly tags: string | undefined;
   readonly tiers: readonly string[];
@@ -50,9 +53,10 @@ async function readWork(books: UsageBooks, where: SQL | undefined): Promise<Pend
     .where(where)
     .orderBy(asc(reservations.attemptId))
     .all();
-  return rows.map(({ workId, tags, tiers, boundNanoUsd, expectedNanoUsd, mostNanoUsd, ...row }) => ({
+  return rows.map(({ workId, seatNanoUsd, tags, tiers, boundNanoUsd, expectedNanoUsd, mostNanoUsd, ...row }) => ({
     ...row,
     workId: workId ?? "",
+    seatNanoUsd: seatNanoUsd ?? undefined,
     tags: tags ?? undefined,
     tiers: tiers === null || tiers === "" ? [] : tiers.split(","),
     boundNanoUsd: boundNanoUsd ?? undefined,

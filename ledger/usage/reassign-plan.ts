@@ -38,7 +38,7 @@ export async function planReassignment(
   nowMs: number,
 ): Promise<ReassignmentPlan> {
   const quarter = sql<bigint>`${booked.atMs} / ${sql.raw(String(QUARTER_MS))}`;
-  const owner = { team: booked.team, project: booked.project, env: booked.env };
+  const owner = { team: booked.team, project: booked.project, env: booked.env, user: booked.user };
   const budgets = await readBudgets(books);
   const windows = new Map(budgets.map((budget) => [budget.id, calendar.window(budget.window, nowMs)]));
   const grouped = await tablesOf(books)

@@ -55,12 +55,13 @@ export async function replayCap(
   const windows = new Map<string, Replayed>();
   const keys = new Map<string, Replayed>();
   for await (const event of walkEvents(books, { sinceMs: startMs })) {
-    const { keyId, team, project, env, provider, requestedModel, servedModel } = event;
+    const { keyId, team, project, env, user, provider, requestedModel, servedModel } = event;
     const subject = {
       keyId,
       team,
       project,
       env,
+      user,
       provider,
       model: requestedModel,
       servedModel: servedModel ?? undefined,

@@ -19,6 +19,9 @@ export type ReservationRequest = {
   /** The most that it can come to while nobody holds it up, proven or reckoned. Undefined: the bound, else what is
    *  expected. */
   readonly mostNanoUsd?: NanoUsd | undefined;
+  /** Who pays, where it is not whom the key stands for; of a subscription what it probably would cost. */
+  readonly payer?: string | undefined;
+  readonly seatNanoUsd?: NanoUsd | undefined;
 };
 
 /** What answers under way may come to beyond the amount of a budget of mode `expected`, whatever was learned of earlier
@@ -524,8 +527,8 @@ function createCovering(): Covering {
     },
     all: () => budgets,
     of(subject) {
-      const { keyId, provider, model, servedModel, team, project, env } = subject;
-      const name = JSON.stringify([keyId, provider, model, servedModel, team, project, env]);
+      const { keyId, provider, model, servedModel, team, project, env, user } = subject;
+      const name = JSON.stringify([keyId, provider, model, servedModel, team, project, env, user]);
       let found = known.get(name);
       if (!found) {
         found = budgets.filter((budget) => covers(budget.scope, subject));

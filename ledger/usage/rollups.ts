@@ -7,7 +7,7 @@ import type { Sqlite } from "../sqlite.ts";
 import type { Calendar } from "../windows.ts";
 
 const HOUR_MS = 3_600_000;
-export const ROLLUP_COLUMNS = "key_id, provider, model, requested_model, team, project, env";
+export const ROLLUP_COLUMNS = "key_id, provider, model, requested_model, team, project, env, person, payer";
 export const SUMS = [
   "requests",
   "cost_nano_usd",
@@ -19,6 +19,7 @@ export const SUMS = [
   "unknown",
   "unpriced",
   "inferred",
+  "seat_nano_usd",
 ];
 
 export type Rollups = {
@@ -43,10 +44,12 @@ export type RollupRow = {
   readonly day: string;
   readonly dimensions: readonly string[];
   readonly cost: NanoUsd;
+  /** What subscriptions would have cost. */
+  readonly seat: NanoUsd;
   readonly counts: readonly number[];
 };
 
-type Row = RollupRow & { cost: NanoUsd; readonly counts: number[] };
+type Row = RollupRow & { cost: NanoUsd; seat: NanoUsd; readonly counts: number[] };
 
 /** `write` gets what was added up. */
 export function createRollups(calendar: Calendar, write: (rows: Iterable<RollupRow>) => void): Rollups {
@@ -65,10 +68,13 @@ export function createRollups(calendar: Calendar, write: (rows: Iterable<RollupR
       event.team,
       event.project,
       event.env,
+      event.user,
+      event.payer,
     ];
     const name = `${hourMs}\n${day}\n${dimensions.join("\n")}`;
     let row = pending.get(name);
-    if (!row) pending.set(name, (row = { hourMs, day, dimensions, cost: 0n, counts: [0, 0, 0, 0, 0, 0, 0, 0, 0] }));
+    if (!row)
+      pending.set(name, (row = { hourMs, day, dimensions, cost: 0n, seat: 0n, counts: [0, 0, 0, 0, 0, 0, 0, 0, 0] }));
     return row;
   };
 
@@ -76,6 +82,7 @@ export function createRollups(calendar: Calendar, write: (rows: Iterable<RollupR
     add(event) {
       const row = rowOf(event);
       row.cost += event.costNanoUsd;
+      row.seat += event.seatNanoUsd;
       addCounts(row, countsOf(event));
     },
     adjust(event, { amountNanoUsd, unpriced, inferred }) {
@@ -90,6 +97,7 @@ export function createRollups(calendar: Calendar, write: (rows: Iterable<RollupR
       ] as const) {
         const row = rowOf(event);
         row.cost += BigInt(sign) * (event.costNanoUsd + amountNanoUsd);
+        row.seat += BigInt(sign) * event.seatNanoUsd;
         addCounts(
           row,
           countsOf(event).map((sum) => sign * sum),
@@ -119,8 +127,8 @@ export function rebuildDaysIfZoneChanged(database: Sqlite, calendar: Calendar): 
       const add = database.prepare(
         `INSERT INTO rollup_day (day, ${ROLLUP_COLUMNS}, ${SUMS.join(", ")})
         SELECT ?, ${ROLLUP_COLUMNS}, COUNT(*), SUM(booked_nano_usd), SUM(input), SUM(cache_read), SUM(cache_write), SUM(output),
-          SUM(estimated), SUM(unknown), SUM(unpriced), SUM(inferred)
-        FROM booked WHERE attempt_id >= ? AND attempt_id < ? GROUP BY 2, 3, 4, 5, 6, 7, 8
+          SUM(estimated), SUM(unknown), SUM(unpriced), SUM(inferred), SUM(COALESCE(seat_nano_usd, 0))
+        FROM booked WHERE attempt_id >= ? AND attempt_id < ? GROUP BY 2, 3, 4, 5, 6, 7, 8, 9, 10
         ON CONFLICT DO UPDATE SET ${SUMS.map((sum) => `${sum} = ${sum} + excluded.${sum}`).join(", ")}`,
       );
       for (const hour of hours) {

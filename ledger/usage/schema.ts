@@ -11,13 +11,25 @@ export const keys = sqliteTable("keys", {
   team: text().notNull(),
   project: text().notNull(),
   env: text().notNull(),
-  owner: text().notNull(),
+  user: text("person").notNull().default(""),
+  /** Of before users: empty since. */
+  owner: text().notNull().default(""),
   state: text({ enum: ["active", "paused", "revoked"] }).notNull(),
   hint: text().notNull(),
   createdAtMs: count("created_at_ms").notNull(),
   expiresAtMs: count("expires_at_ms"),
   purpose: text().notNull().default(""),
   policy: text(),
+});
+
+/** Who is behind requests. What names a person stands nowhere else. */
+export const people = sqliteTable("people", {
+  id: text().primaryKey(),
+  /** Null: emptied. */
+  name: text(),
+  /** As it is compared. */
+  folded: text(),
+  createdAtMs: count("created_at_ms").notNull(),
 });
 
 export const keySecrets = sqliteTable("key_secrets", {
@@ -32,6 +44,7 @@ const scope = () => ({
   team: text(),
   project: text(),
   env: text(),
+  user: text("person"),
   keyId: text("key_id"),
   provider: text(),
   model: text(),
@@ -85,6 +98,9 @@ export const reservations = sqliteTable("reservations", {
   team: text().notNull(),
   project: text().notNull(),
   env: text().notNull(),
+  user: text("person").notNull().default(""),
+  payer: text().notNull().default(""),
+  seatNanoUsd: nanoUsd("seat_nano_usd"),
   tags: text(),
   boundNanoUsd: nanoUsd("bound_nano_usd"),
   expectedNanoUsd: nanoUsd("expected_nano_usd"),
@@ -116,6 +132,8 @@ export const booked = sqliteView("booked", {
   team: text().notNull(),
   project: text().notNull(),
   env: text().notNull(),
+  user: text("person").notNull(),
+  payer: text().notNull(),
   tags: text(),
   input: count().notNull(),
   cacheRead: count("cache_read").notNull(),
@@ -141,6 +159,7 @@ export const booked = sqliteView("booked", {
   httpStatus: count("http_status"),
   durationMs: count("duration_ms"),
   firstByteMs: count("first_byte_ms"),
+  seatNanoUsd: nanoUsd("seat_nano_usd"),
 }).existing();
 
 const sums = {
@@ -151,6 +170,8 @@ const sums = {
   team: text().notNull(),
   project: text().notNull(),
   env: text().notNull(),
+  user: text("person").notNull(),
+  payer: text().notNull(),
   requests: count().notNull(),
   costNanoUsd: nanoUsd("cost_nano_usd").notNull(),
   input: count().notNull(),
@@ -161,6 +182,7 @@ const sums = {
   unknown: count().notNull(),
   unpriced: count().notNull(),
   inferred: count().notNull(),
+  seatNanoUsd: nanoUsd("seat_nano_usd").notNull(),
 };
 export const adjustments = sqliteTable("adjustments", {
   source: text().notNull(),

@@ -5,7 +5,7 @@ import type { NanoUsd } from "../money.ts";
 import { booked, rollupDay, rollupHour } from "./schema.ts";
 
 /** What spend can be broken down by. */
-export const DIMENSIONS = ["day", "key", "team", "project", "env", "provider", "model"] as const;
+export const DIMENSIONS = ["day", "key", "team", "project", "env", "user", "payer", "provider", "model"] as const;
 
 export type Dimension = (typeof DIMENSIONS)[number];
 
@@ -24,6 +24,8 @@ export type SpendSums = {
   readonly unknown: number;
   readonly unpriced: number;
   readonly inferred: number;
+  /** What subscriptions would have cost: in no other sum. */
+  readonly seatNanoUsd: NanoUsd;
 };
 
 /** The sum of one group, by the values of the dimensions asked for, in their order. */
@@ -44,6 +46,7 @@ export function toSpendRow(group: SpendRow["group"], sums: Sums): SpendRow {
     unknown: Number(sums.unknown),
     unpriced: Number(sums.unpriced),
     inferred: Number(sums.inferred),
+    seatNanoUsd: BigInt(sums.seatNanoUsd ?? 0),
   };
 }
 
@@ -59,6 +62,7 @@ export const NO_SPEND: SpendSums = {
   unknown: 0,
   unpriced: 0,
   inferred: 0,
+  seatNanoUsd: 0n,
 };
 
 /** Two sums in one. */
@@ -74,6 +78,7 @@ export function addSums(a: SpendSums, b: SpendSums): SpendSums {
     unknown: a.unknown + b.unknown,
     unpriced: a.unpriced + b.unpriced,
     inferred: a.inferred + b.inferred,
+    seatNanoUsd: a.seatNanoUsd + b.seatNanoUsd,
   };
 }
 
@@ -96,6 +101,7 @@ const totalsOf = (
   unknown: total(rollup.unknown),
   unpriced: total(rollup.unpriced),
   inferred: total(rollup.inferred),
+  seatNanoUsd: total(rollup.seatNanoUsd),
 });
 
 export const totals = totalsOf(rollupDay);
@@ -114,4 +120,5 @@ export const eventTotals: { readonly [sum in keyof typeof totals]: SQL<bigint | 
   unknown: total(booked.unknown),
   unpriced: total(booked.unpriced),
   inferred: total(booked.inferred),
+  seatNanoUsd: total(booked.seatNanoUsd),
 };

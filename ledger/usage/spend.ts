@@ -18,6 +18,8 @@ const COLUMNS: { readonly [dimension in Dimension]: AnySQLiteColumn } = {
   team: rollupDay.team,
   project: rollupDay.project,
   env: rollupDay.env,
+  user: rollupDay.user,
+  payer: rollupDay.payer,
   provider: rollupDay.provider,
   model: rollupDay.model,
 };
@@ -56,6 +58,9 @@ export async function readSpendByTag(
   // Days belong to the zone, which SQL does not know; a quarter of an hour lies in one day of any zone.
   const expressions = by.map((part) => {
     if (part === "day") return sql`${booked.atMs} / ${sql.raw(String(QUARTER_MS))}`;
+    // Whom requests name stood among their tags, before users.
+    if (part === "tag:user")
+      return sql`COALESCE(NULLIF(${booked.user}, ''), json_extract(${booked.tags}, '$."user"'), '')`;
     return isTag(part) ? sql`COALESCE(json_extract(${booked.tags}, ${tagPath(part)}), '')` : BOOKED_COLUMNS[part];
   });
   const rows = (await tablesOf(books)

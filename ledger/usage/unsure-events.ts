@@ -6,6 +6,7 @@ import type { UsageBooks } from "../books.ts";
 import { rowsOf } from "../engine.ts";
 import { DAY_MS } from "../billing/metered.ts";
 import { readCredentials } from "./credentials.ts";
+import { SEAT } from "./usage-event.ts";
 
 /** Answers of a UTC day whose usage is not the provider's word, as they stand now: what a bill can correct. */
 export type UnsureEvent = {
@@ -27,6 +28,7 @@ export async function readUnsureEvents(usage: UsageBooks, provider: string, day:
     [
       attemptId: bigint,
       keyId: string,
+      payer: string,
       model: string,
       costNanoUsd: bigint,
       confidence: string | null,
@@ -35,18 +37,18 @@ export async function readUnsureEvents(usage: UsageBooks, provider: string, day:
     ]
   >(
     usage,
-    `SELECT attempt_id, key_id, model, COALESCE(cost_nano_usd, 0), price_confidence,
+    `SELECT attempt_id, key_id, payer, model, COALESCE(cost_nano_usd, 0), price_confidence,
         (SELECT COUNT(*) FROM adjustments a WHERE a.attempt_id = booked.attempt_id),
         (SELECT COALESCE(SUM(amount_nano_usd), 0) FROM adjustments a WHERE a.attempt_id = booked.attempt_id AND source = 'bill')
-      FROM booked WHERE attempt_id >= ? AND attempt_id < ? AND provider = ? AND usage_state <> 'reported' ORDER BY attempt_id`,
+      FROM booked WHERE attempt_id >= ? AND attempt_id < ? AND provider = ? AND usage_state <> 'reported' AND payer <> '${SEAT}' ORDER BY attempt_id`,
     firstAttemptId(startMs),
     firstAttemptId(startMs + DAY_MS),
     provider,
   );
-  return rows.map(([attemptId, keyId, model, costNanoUsd, confidence, count, fromBillsNanoUsd]) => ({
+  return rows.map(([attemptId, keyId, payer, model, costNanoUsd, confidence, count, fromBillsNanoUsd]) => ({
     attemptId: Number(attemptId),
     keyId,
-    credential: credentialOf(keyId, provider, attemptAtMs(Number(attemptId))),
+    credential: credentialOf(keyId, provider, attemptAtMs(Number(attemptId)), payer),
     model,
     costNanoUsd,
     adjustments: Number(count),

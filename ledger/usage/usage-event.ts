@@ -34,6 +34,12 @@ export type UsageEvent = {
   readonly team: string;
   readonly project: string;
   readonly env: string;
+  /** A person, by id; empty: nobody is named. */
+  readonly user: string;
+  /** Who pays. Empty: whom the key stands for. SEAT: a subscription. Else a client's own credential beside its key. */
+  readonly payer?: string | undefined;
+  /** Of a subscription: what it would have cost at the prices of the API. Undefined there: not known. */
+  readonly seatNanoUsd?: NanoUsd | undefined;
   /** Compact JSON object of tags, or undefined. */
   readonly tags: string | undefined;
   readonly usage: Usage;
@@ -62,6 +68,9 @@ export type UsageEvent = {
    *  beside it. */
   readonly statedCostNanoUsd?: NanoUsd | undefined;
 };
+
+/** Paid by the month, whatever is used. */
+export const SEAT = "seat";
 
 /** Endpoints whose events sum up many answers. */
 export const SUMMED_ENDPOINTS = ["batches", "message_batches"];

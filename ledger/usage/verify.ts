@@ -1,6 +1,6 @@
 // The proof that sums are nothing but their events and adjustments, and that keys, budgets and limits are what the
 // audit says was done to them: both are made again, and every row that disagrees is named.
-import { answerFrom } from "../asking.ts";
+import { answerFrom, answerIn } from "../asking.ts";
 import { createHash } from "node:crypto";
 import { applyChange } from "./changes.ts";
 import type { Change } from "./changes.ts";
@@ -12,6 +12,8 @@ import type { AttemptId } from "../ids.ts";
 import type { NanoUsd } from "../money.ts";
 import { openScratch } from "../sqlite.ts";
 import type { UsageBooks } from "../books.ts";
+import type { Key } from "./keys.ts";
+import { askPeople, foldName } from "./people.ts";
 import { createRollups } from "./rollups.ts";
 import { audit, budgets, freezes, keys, keySecrets, limits, raises } from "./schema.ts";
 import { addDays, createCalendar } from "../windows.ts";
@@ -25,7 +27,7 @@ const ALL_CACHE_WRITES = `COALESCE(cache_write_5m, 0) + COALESCE(cache_write_1h,
   + COALESCE(CAST(json_extract(other_usage, '$.cache_write_30m') AS BIGINT), 0)
   + COALESCE(CAST(json_extract(other_usage, '$.cache_write_12h') AS BIGINT), 0)`;
 
-const DIMENSIONS = ["key_id", "provider", "model", "requested_model", "team", "project", "env"];
+const DIMENSIONS = ["key_id", "provider", "model", "requested_model", "team", "project", "env", "person", "payer"];
 const SUMS = [
   "requests",
   "cost_nano_usd",
@@ -37,6 +39,7 @@ const SUMS = [
   "unknown",
   "unpriced",
   "inferred",
+  "seat_nano_usd",
 ];
 
 /** A rollup, and the pieces of time in which it is compared. */
@@ -87,17 +90,18 @@ export async function readFoldDifferences(books: UsageBooks): Promise<string[]> 
 type FoldRow = readonly [time: bigint | string | null, ...rest: (bigint | string | null)[]];
 
 async function compareFold(books: UsageBooks, { table, time, timeOf, pieceOf }: Fold): Promise<string[]> {
-  const folded = `SELECT ${timeOf}, key_id, provider, COALESCE(served_model, requested_model), requested_model, team, project, env,
+  const folded = `SELECT ${timeOf}, key_id, provider, COALESCE(served_model, requested_model), requested_model, team, project, env, person, payer,
       COUNT(*), SUM(COALESCE(cost_nano_usd, 0) + COALESCE(amount, 0)), SUM(COALESCE(input, 0)), SUM(COALESCE(cache_read, 0)),
       SUM(${ALL_CACHE_WRITES}), SUM(COALESCE(output, 0)),
       SUM(CASE WHEN usage_state = 'estimated' THEN 1 ELSE 0 END), SUM(CASE WHEN usage_state = 'unknown' THEN 1 ELSE 0 END),
       SUM(CASE WHEN price_confidence = 'unpriced' THEN 1 ELSE 0 END + COALESCE(corrected.unpriced, 0)),
-      SUM(CASE WHEN price_confidence = 'inferred' THEN 1 ELSE 0 END + COALESCE(corrected.inferred, 0))
+      SUM(CASE WHEN price_confidence = 'inferred' THEN 1 ELSE 0 END + COALESCE(corrected.inferred, 0)),
+      SUM(COALESCE(seat_nano_usd, 0))
     FROM events LEFT JOIN (
       SELECT attempt_id, SUM(amount_nano_usd) AS amount, SUM(unpriced) AS unpriced, SUM(inferred) AS inferred
       FROM adjustments WHERE attempt_id >= ? AND attempt_id < ? GROUP BY attempt_id) AS corrected
       ON corrected.attempt_id = events.attempt_id
-    WHERE events.attempt_id >= ? AND events.attempt_id < ? GROUP BY 1, 2, 3, 4, 5, 6, 7, 8`;
+    WHERE events.attempt_id >= ? AND events.attempt_id < ? GROUP BY 1, 2, 3, 4, 5, 6, 7, 8, 9, 10`;
   const stored = `SELECT ${[time, ...DIMENSIONS, ...SUMS].join(", ")} FROM ${table} WHERE ${time} >= ? AND ${time} < ?`;
   // Before the walk: what comes meanwhile has events that the walk may not have seen.
   const times = await rowsOf<[bigint | string]>(books, `SELECT DISTINCT ${time} FROM ${table} ORDER BY 1`);
@@ -166,7 +170,7 @@ const REGISTER = [
   [limits, limits.scope],
 ] as const;
 /** Audit records that change nothing in the register. */
-const ELSEWHERE = new Set(["adjust", "reassign", "closeWork", "acceptClock", "seal", "late"]);
+const ELSEWHERE = new Set(["adjust", "reassign", "closeWork", "acceptClock", "seal", "late", "nameUser", "forgetUser"]);
 
 /** Rows of the register that are not what the audit's changes, played through again, make of them; and secrets that no
  *  change brought. Provider keys that were seen in passing come without a change: they begin active, under the name
@@ -174,13 +178,14 @@ const ELSEWHERE = new Set(["adjust", "reassign", "closeWork", "acceptClock", "se
 export async function readRegisterDifferences(books: UsageBooks): Promise<string[]> {
   const scratch = openScratch("usage");
   try {
-    const { there, records, secrets } = await snapshotOf(books, async (own) => {
+    const { there, records, names, secrets } = await snapshotOf(books, async (own) => {
       const tables = tablesOf(own);
       const rows: Row[][] = [];
       for (const [table, name] of REGISTER) rows.push(await tables.select().from(table).orderBy(name).all());
       return {
         there: rows,
         records: await tables.select().from(audit).orderBy(asc(audit.seq)).all(),
+        names: await answerIn(own, askPeople()),
         secrets: await tables.select().from(keySecrets).where(ISSUED).orderBy(keySecrets.digest).all(),
       };
     });
@@ -200,7 +205,6 @@ export async function readRegisterDifferences(books: UsageBooks): Promise<string
             team: "",
             project: "",
             env: "",
-            owner: "",
           })
           .run();
     // Nothing here adds to sums.
@@ -208,9 +212,14 @@ export async function readRegisterDifferences(books: UsageBooks): Promise<string
     const found: string[] = [];
     /** Keys whose secrets were given before secrets were in the audit. */
     const old = new Set<unknown>();
+    const ids = new Map([...names].map(([id, name]) => [foldName(name), id]));
+    const users = new Map((there[0] as (typeof keys.$inferSelect)[]).map(({ id, user }) => [id, user]));
+    // Records of before users name an owner. One whose name was taken away since is whoever the key has.
+    const ofOwner = (keyId: string, owner: string): string =>
+      owner === "" ? "" : (ids.get(foldName(owner)) ?? users.get(keyId) ?? "");
     for (const { seq, action, actor, atMs, detail } of records) {
       if (ELSEWHERE.has(action)) continue;
-      const change = readChange(detail);
+      const change = readChange(detail, ofOwner);
       const brings = change.type === "createKey" || change.type === "rotateKey";
       if (brings && change.digest === undefined) old.add(change.type === "createKey" ? change.key.id : change.keyId);
       try {
@@ -290,16 +299,28 @@ function compareSecrets(actual: readonly Issued[], made: readonly Issued[]): str
   return [...found, ...[...wanted.keys()].map((one) => `key_secrets: a secret of key ${one.split(" ")[0]} is gone`)];
 }
 
-/** A change as the audit has it: amounts are digits there, and in old records keys have no purpose and no policy. */
-function readChange(detail: string): Change {
+/** A change as the audit has it: amounts are digits there, and in old records keys have no purpose and no policy, and an
+ *  owner in place of a user. */
+function readChange(detail: string, ofOwner: (keyId: string, owner: string) => string): Change {
   const change = JSON.parse(detail) as Change;
   switch (change.type) {
-    case "createKey":
+    case "createKey": {
+      const { owner = "", ...key } = change.key as Key & { readonly owner?: string };
       return {
         ...change,
-        key: { ...change.key, purpose: change.key.purpose ?? "", policy: change.key.policy ?? {} },
+        key: {
+          ...key,
+          user: key.user ?? ofOwner(key.id, owner),
+          purpose: key.purpose ?? "",
+          policy: key.policy ?? {},
+        },
         ...(change.budget ? { budget: readAmount(change.budget) } : {}),
       };
+    }
+    case "describeKey": {
+      const { owner, ...fields } = change.fields as typeof change.fields & { readonly owner?: string };
+      return { ...change, fields: owner === undefined ? fields : { ...fields, user: ofOwner(change.keyId, owner) } };
+    }
     case "setBudget":
       return { ...change, budget: readAmount(change.budget) };
     case "raiseBudget":

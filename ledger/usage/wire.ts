@@ -67,6 +67,8 @@ export type Operation =
   | { readonly type: "states"; readonly atMs: number; readonly subject: Subject | undefined }
   | { readonly type: "freezes" }
   | { readonly type: "newest"; readonly atMs: number }
+  /** Who is behind a name: `newId`, where nobody was known by it. */
+  | { readonly type: "person"; readonly name: string; readonly newId: string; readonly atMs: number }
   | { readonly type: "change"; readonly change: Change; readonly author: Author }
   | { readonly type: "seal"; readonly seal: Seal; readonly atMs: number }
   | { readonly type: "meterRan"; readonly sinceMs: number; readonly untilMs: number }
@@ -83,6 +85,7 @@ export type Answer =
   | { readonly type: "loaded"; readonly isWhole: boolean }
   | { readonly type: "states"; readonly states: BudgetState[] }
   | { readonly type: "freezes"; readonly freezes: readonly Freeze[] }
+  | { readonly type: "person"; readonly id: string }
   | { readonly type: "newest"; readonly lastAttemptId: AttemptId; readonly ahead: readonly AttemptId[] }
   /** `next`: where the next slice goes on; undefined when this was the last. */
   | {
@@ -103,6 +106,9 @@ type ReserveRow = readonly [
   team: string,
   project: string,
   env: string,
+  user: string,
+  payer: string,
+  seat: string | null,
   tags: string | null,
   bound: string | null,
   expected: string | null,
@@ -183,8 +189,8 @@ export function decodeAnswers({ text, rare }: AnswersMessage): Answer[] {
 }
 
 function reserveRow({ request, endpoint, tags }: Extract<Operation, { type: "reserve" }>): ReserveRow {
-  const { attemptId, subject, boundNanoUsd, expectedNanoUsd, mostNanoUsd } = request;
-  const { keyId, provider, model, team, project, env } = subject;
+  const { attemptId, subject, boundNanoUsd, expectedNanoUsd, mostNanoUsd, payer = "", seatNanoUsd } = request;
+  const { keyId, provider, model, team, project, env, user } = subject;
   return [
     attemptId,
     keyId,
@@ -194,6 +200,9 @@ function reserveRow({ request, endpoint, tags }: Extract<Operation, { type: "res
     team,
     project,
     env,
+    user,
+    payer,
+    seatNanoUsd?.toString() ?? null,
     tags ?? null,
     boundNanoUsd?.toString() ?? null,
     expectedNanoUsd?.toString() ?? null,
@@ -210,12 +219,15 @@ function reserveTask([
   team,
   project,
   env,
+  user,
+  payer,
+  seat,
   tags,
   bound,
   expected,
   most,
 ]: ReserveRow): Task {
-  const subject = { keyId, provider, model, team, project, env };
+  const subject = { keyId, provider, model, team, project, env, user };
   return {
     type: "reserve",
     endpoint,
@@ -226,6 +238,8 @@ function reserveTask([
       boundNanoUsd: bound === null ? undefined : BigInt(bound),
       expectedNanoUsd: expected === null ? undefined : BigInt(expected),
       mostNanoUsd: most === null ? undefined : BigInt(most),
+      ...(payer === "" ? {} : { payer }),
+      ...(seat === null ? {} : { seatNanoUsd: BigInt(seat) }),
     },
   };
 }

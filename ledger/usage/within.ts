@@ -6,7 +6,7 @@ import { booked } from "./schema.ts";
 
 /** Values by dimension; a value may hold stars (`gpt-5*`). */
 export type Within = {
-  readonly [dimension in "key" | "team" | "project" | "env" | "provider" | "model"]?: string;
+  readonly [dimension in "key" | "team" | "project" | "env" | "user" | "payer" | "provider" | "model"]?: string;
 };
 
 type Columns = { readonly [dimension in keyof Within]-?: AnySQLiteColumn };
@@ -17,6 +17,8 @@ export const BOOKED_COLUMNS: Columns = {
   team: booked.team,
   project: booked.project,
   env: booked.env,
+  user: booked.user,
+  payer: booked.payer,
   provider: booked.provider,
   model: booked.model,
 };

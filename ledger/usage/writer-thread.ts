@@ -4,10 +4,12 @@ import { closeSync, openSync, readSync, statSync, writeSync } from "node:fs";
 import { parentPort, workerData } from "node:worker_threads";
 import { answerFrom, answerOf } from "../asking.ts";
 import type { Asked } from "../asking.ts";
+import { flat } from "./bookings/register.ts";
+import type { Single } from "./bookings/register.ts";
 import { createBooking } from "./booking.ts";
 import type { Booking } from "./booking.ts";
 import { LedgerError } from "../books.ts";
-import { openForWriting } from "../sqlite.ts";
+import { growLog, openForWriting } from "../sqlite.ts";
 import type { Sqlite } from "../sqlite.ts";
 import { askDayToSeal, digestDay } from "./seals.ts";
 import { decodeBatch, encodeAnswers } from "./wire.ts";
@@ -16,6 +18,7 @@ import type { Mark, ThreadSettings, ToMain, ToThread } from "./appender.ts";
 const LOOK_EVERY_MS = 1_000;
 const LOOK_AT_CLOCK_EVERY_MS = 60_000;
 const PAUSE_MS = 1;
+const WIPE_AGAIN_MS = 1_000;
 const REWRITE_BYTES = 1024 * 1024;
 
 const port = parentPort;
@@ -55,7 +58,11 @@ function run({ path, zone, capMode, tagsInBudgets = true, marks = [] }: ThreadSe
       post({ type: "closed" });
       process.exit(0);
     }
-    if (message.type === "batch") return post(encodeAnswers(booking.book(decodeBatch(message))));
+    if (message.type === "batch") {
+      post(encodeAnswers(booking.book(decodeBatch(message))));
+      if (message.rare.some((one) => one.type === "change" && flat(one.change).some(takesName))) wipeLog(database);
+      return;
+    }
     post({ type: "logRewritten", isWhole: rewriteLog(path) });
   });
   const { lastAttemptId, ahead, recovered, losing } = booking;
@@ -119,6 +126,24 @@ function createSealer(database: Sqlite, booking: Booking): () => void {
     isBusy = true;
     setTimeout(goOn, PAUSE_MS);
   };
+}
+
+function takesName({ type }: Single): boolean {
+  return type === "forgetUser";
+}
+
+/** What was taken out of the books goes out of their log too, as soon as nobody reads it. */
+function wipeLog(database: Sqlite): void {
+  database.pragma("busy_timeout = 0");
+  try {
+    const [state] = database.pragma("wal_checkpoint(TRUNCATE)") as { busy: bigint }[];
+    if (Number(state?.busy) === 0) return growLog(database);
+  } catch {
+    // Somebody reads it.
+  } finally {
+    database.pragma("busy_timeout = 2000");
+  }
+  setTimeout(() => wipeLog(database), WIPE_AGAIN_MS).unref();
 }
 
 /** Writes the same bytes again, as the machine still has them: then they are on their way to the disk once more. Whether

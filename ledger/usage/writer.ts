@@ -13,6 +13,7 @@ import type { Change } from "./changes.ts";
 import { createClock } from "./clock.ts";
 import { eventRow } from "./event-columns.ts";
 import type { Passed } from "./limits.ts";
+import { newPersonId } from "./people.ts";
 import type { UsageEvent } from "./usage-event.ts";
 import type { Decision, Extension, ReservationRequest } from "./reservations.ts";
 import type { Answer, Operation, ProvenKey, Noticed } from "./wire.ts";
@@ -52,6 +53,8 @@ export type Writer = {
   own(attemptId: AttemptId, provider: string, keyId: string, names: readonly string[]): Promise<void>;
   /** Counts a request that was refused for another reason than money. */
   countRefused(keyId: string, model: string, reason: string): void;
+  /** The id of who has this name; a new one where nobody has. */
+  personOf(name: string): Promise<string>;
   /** Budgets that cover a subject (or all), with their sums now. */
   states(subject?: Subject): Promise<BudgetState[]>;
   /** What is frozen now. */
@@ -152,6 +155,9 @@ export async function openWriter({ now: wall = Date.now, sinceBoot, ...settings 
     },
     countRefused(keyId, model, reason) {
       void appender.append({ type: "refused", atMs: now(), keyId, model, reason });
+    },
+    async personOf(name) {
+      return (await ask({ type: "person", name, newId: newPersonId(), atMs: now() }, "person")).answer.id;
     },
     async states(subject) {
       if (!subject) await load();

@@ -19,7 +19,7 @@ export function describeAnthropic(
   knownBy: KnownBy,
 ): Call {
   if (route.endpoint === "message_batches") return describeBatch(body, headers, knownBy);
-  const user = textAt(objectAt(body, "metadata"), "user_id");
+  const user = personIn(textAt(objectAt(body, "metadata"), "user_id"));
   return {
     endpoint: route.endpoint,
     model: parameters["model"] ?? textAt(body, "model") ?? "",
@@ -41,6 +41,20 @@ export function describeAnthropic(
     hiddenTokens: hiddenTokens(body),
     bodyTags: user === undefined ? {} : { user },
   };
+}
+
+/** Who is meant by a `user_id`. Claude Code writes account, device and session into it: a session is nobody. */
+function personIn(userId: string | undefined): string | undefined {
+  if (userId === undefined) return undefined;
+  const [, device, account] = /^user_([0-9a-f]+)_account_([^_]*)_session_/.exec(userId) ?? [];
+  if (device !== undefined) return account || device;
+  if (!userId.startsWith("{")) return userId;
+  try {
+    const said = JSON.parse(userId) as JsonObject;
+    return textAt(said, "account_uuid") || textAt(said, "device_id") || undefined;
+  } catch {
+    return userId;
+  }
 }
 
 /** A batch is its requests together, at half the price. What of it is written to a cache twice, and which of several

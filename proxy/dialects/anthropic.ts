@@ -64,6 +64,8 @@ export const anthropic: Dialect = {
   routes: ROUTES,
   likelyPath: /^\/v1\/messages/,
   limits: { switches: ["stream"], counts: ["max_tokens", "max_tokens_to_sample"], textCounts: [] },
+  // What `claude login` gives: Pro, Max, Team and Enterprise seats.
+  isSeat: (credential) => credential.startsWith("sk-ant-oat"),
   credentialHeader: "x-api-key",
   bodyFields: ["usage", "model", "id", "type", "error"],
 

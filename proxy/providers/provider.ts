@@ -26,6 +26,8 @@ export type Provider = {
   readonly origin: string;
   /** The id of its price list in the price book. */
   readonly priceList: string;
+  /** Whether whoever signs in there pays by the month, whatever is used. */
+  readonly isSeat?: boolean;
   /** What virtual keys are swapped for; undefined when none is configured. */
   readonly credential: CredentialSource | undefined;
 };
@@ -71,13 +73,14 @@ export type ProviderSettings = {
   readonly credential: CredentialSource | undefined;
   readonly asksUsage?: boolean | undefined;
   readonly needsKey?: boolean | undefined;
+  readonly isSeat?: boolean | undefined;
   /** Deployments by name, and the model of each. */
   readonly deployments?: { readonly [name: string]: string } | undefined;
 };
 
 type Frame = Pick<
   Provider,
-  "origin" | "locate" | "credentialHeader" | "asksUsage" | "needsKey" | "modelOf" | "credential"
+  "origin" | "locate" | "credentialHeader" | "asksUsage" | "needsKey" | "isSeat" | "modelOf" | "credential"
 >;
 
 /** A provider with a version in its paths, which clients may leave out or write twice; the last one named counts. */
@@ -103,9 +106,10 @@ export function common({
   credential,
   asksUsage = true,
   needsKey = true,
+  isSeat = false,
   deployments = {},
-}: ProviderSettings): Pick<Frame, "origin" | "credential" | "asksUsage" | "needsKey" | "modelOf"> {
-  return { origin: url.origin, credential, asksUsage, needsKey, modelOf: (name) => deployments[name] ?? name };
+}: ProviderSettings): Pick<Frame, "origin" | "credential" | "asksUsage" | "needsKey" | "isSeat" | "modelOf"> {
+  return { origin: url.origin, credential, asksUsage, needsKey, isSeat, modelOf: (name) => deployments[name] ?? name };
 }
 
 /** What stands before everything else in the provider's paths: "" or "/api". */

@@ -103,13 +103,14 @@ describe("fault 20: with the admin token in the environment alone", () => {
     expect(await keymeter(keys, ["resume", "ci"])).toContain("resumed");
     expect(await keymeter(keys, ["rotate", "ci", "--json"])).toContain("km_");
     expect(await keymeter(keys, ["revoke", "ci", "--cut"])).toContain("revoked");
-    expect(audited().slice(0, 7)).toEqual([
+    expect(audited().slice(0, 8)).toEqual([
       "setKeyState",
       "rotateKey",
       "setKeyState",
       "setKeyState",
       "setPolicy",
       "describeKey",
+      "nameUser",
       "createKey",
     ]);
   });

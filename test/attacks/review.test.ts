@@ -76,7 +76,9 @@ it.each([
     const target = { provider: { name: "gcp.vertex_ai", credential: { reveal } } } as unknown as Asked[1];
     const principal = { kind: "virtual" } as Asked[2];
     const credential = { text: "km_x", carrier: "authorization" } as Asked[3];
-    const refused = await credentialFor({} as Asked[0], target, principal, credential).catch((error: unknown) => error);
+    const refused = await credentialFor({} as Asked[0], target, principal, credential, undefined).catch(
+      (error: unknown) => error,
+    );
     expect(refused).toMatchObject({ reason: "busy", refusal: { status: 503 } });
     expect(String(refused)).toContain("gcp.vertex_ai");
     expect(String(refused)).not.toContain("sk-secret");

@@ -328,7 +328,7 @@ describe("a leak", () => {
     await keys(["key_1", "sk-...aaa1"]);
     clock = T0 + 2 * HOUR_MS;
     const attemptId = writer.nextAttemptId();
-    const subject = { keyId: "key_1", team: "search", project: "", env: "", provider: "openai", model: "m" };
+    const subject = { keyId: "key_1", team: "search", project: "", env: "", user: "", provider: "openai", model: "m" };
     await writer.reserve({ attemptId, subject, boundNanoUsd: 5n, expectedNanoUsd: 5n }, "responses", undefined);
     await writer.suspend(attemptId, "resp_1", []);
     clock = T0 + 3 * HOUR_MS;

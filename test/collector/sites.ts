@@ -110,6 +110,7 @@ async function manyKeys(folder: string, count: number): Promise<void> {
           team: key.team,
           project: "",
           env: "",
+          user: "",
           provider: "openai",
           model: "gpt-4o-mini",
         };

@@ -90,13 +90,13 @@ const OWNERS = "ines noah mei tomas aisha lena ravi".split(" ");
 
 function giveNames(folder: string, keyIds: readonly string[]): void {
   const books = new Database(join(folder, "usage.db"));
-  const rename = books.prepare("UPDATE keys SET name = ?, owner = ?, project = ? WHERE id = ?");
+  const rename = books.prepare("UPDATE keys SET name = ?, person = ?, project = ? WHERE id = ?");
   for (const [i, id] of keyIds.entries()) {
     const work = WORK[i % WORK.length] ?? "";
     const copy = Math.floor(i / WORK.length);
     rename.run(
       copy === 0 ? work : `${work}-${copy + 1}`,
-      `${OWNERS[(i * 3) % OWNERS.length]}@example.com`,
+      `user_${OWNERS[(i * 3) % OWNERS.length]}`,
       `project-${i % 4}`,
       id,
     );

@@ -42,7 +42,7 @@ const panelsOf = (panels: readonly Panel[]): Panel[] => panels.filter(({ type })
 const UIDS = new Set(all.map(({ uid }) => uid));
 /** Labels that our gauges have: what `by` and variables may name. */
 const LABELS = new Set(
-  "scope id window quantile kind team project env provider model key class outcome name owner day cause billed_key unit budget alertname severity reason le".split(
+  "scope id window quantile kind team project env provider model key class outcome name user day cause billed_key unit budget alertname severity reason le".split(
     " ",
   ),
 );

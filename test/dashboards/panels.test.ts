@@ -76,7 +76,7 @@ const EXPRESSIONS: { readonly [label: string]: string } = {
   id: "key_id",
   outcome: "REPLACE(outcome, '_', ' ')",
   name: "(SELECT name FROM keys WHERE keys.id = key_id)",
-  owner: "(SELECT owner FROM keys WHERE keys.id = key_id)",
+  user: "(SELECT person FROM keys WHERE keys.id = key_id)",
   day: "strftime('%Y-%m-%d', attempt_id / 4096 / 1000 + 1577836800, 'unixepoch')",
 };
 
@@ -230,8 +230,8 @@ const EXPECTED: { readonly [panel: string]: readonly Expected[] } = {
   ],
   "finance / Which keys cost most?": [
     {
-      labels: ["name", "owner", "id"],
-      figures: () => largest(sums("cost", ["name", "owner", "id"], MONTH, NEXT_MONTH), 20),
+      labels: ["name", "user", "id"],
+      figures: () => largest(sums("cost", ["name", "user", "id"], MONTH, NEXT_MONTH), 20),
     },
   ],
   "reconciliation / Billed": [{ ...ORG, figures: () => one(total(billed("billed_lines", "provider"))) }],

@@ -1,5 +1,5 @@
 // A provider's script that takes its time: a chat completion, JSON or stream, in steps with pauses. The number that the
-// request says as its user decides what it costs.
+// request says in its metadata decides what it costs.
 import { setTimeout as sleep } from "node:timers/promises";
 import type { Script } from "./provider.ts";
 
@@ -9,11 +9,16 @@ const MODEL = "gpt-4o-mini";
 export function slowChat(n: number, stream: boolean): string {
   return JSON.stringify({
     model: MODEL,
-    user: String(n),
+    metadata: { n: String(n) },
     max_tokens: 500,
     messages: [{ role: "user", content: "hi" }],
     ...(stream ? { stream: true, stream_options: { include_usage: true } } : {}),
   });
+}
+
+/** Which one it is. */
+export function numberOf(body: Buffer): number {
+  return Number((JSON.parse(body.toString("utf8")) as { metadata: { n: string } }).metadata.n);
 }
 
 /** What request n uses, and what that costs. */
@@ -27,8 +32,8 @@ export function slowChatNanoUsd(n: number): number {
 }
 
 export const answerSlowly: Script = async (arrived, response) => {
-  const body = JSON.parse(arrived.body.toString("utf8")) as { user: string; stream?: boolean };
-  const n = Number(body.user);
+  const body = JSON.parse(arrived.body.toString("utf8")) as { stream?: boolean };
+  const n = numberOf(arrived.body);
   const { input, output } = slowChatUsage(n);
   const usage = { prompt_tokens: input, completion_tokens: output, total_tokens: input + output };
   if (!body.stream) {

@@ -11,7 +11,7 @@ import type { Writer } from "../../ledger/usage/writer.ts";
 import { startFakeProvider } from "../fake/provider.ts";
 import type { FakeProvider } from "../fake/provider.ts";
 import { UNPROVEN_KEY_ID } from "../../ledger/usage/keys.ts";
-import { answerSlowly, slowChat, slowChatNanoUsd, slowChatUsage } from "../fake/slow-chat.ts";
+import { answerSlowly, numberOf, slowChat, slowChatNanoUsd, slowChatUsage } from "../fake/slow-chat.ts";
 import { askStanding, forkProxy, KILL_POINTS } from "../kill-proxy.ts";
 import { hasPostgres, rowsOf, startPostgres } from "../postgres.ts";
 import type { PostgresServer } from "../postgres.ts";
@@ -110,15 +110,12 @@ describe.skipIf(!hasPostgres)("three proxies", () => {
       return { n, status: undefined, isWhole: false, asked: null };
     }
   };
-  const arrivedSince = (before: number): number[] =>
-    provider.journal
-      .slice(before)
-      .map(({ body }) => Number((JSON.parse(body.toString("utf8")) as { user: string }).user));
+  const arrivedSince = (before: number): number[] => provider.journal.slice(before).map(({ body }) => numberOf(body));
   const held = async (): Promise<number> =>
     Number((await rowsOf(url, "SELECT COUNT(*) FROM usage.reservations", []))[0]?.[0]);
   /** One event for each attempt that went out; exact where its client saw the end of it. */
   const check = (events: readonly EventRecord[], arrived: readonly number[], saw: readonly Saw[]): void => {
-    const byN = Map.groupBy(events, ({ tags }) => Number(tags["user"]));
+    const byN = Map.groupBy(events, ({ tags }) => Number(tags["n"]));
     // With a provider key that this proxy has not seen accepted yet, what was never sent is booked without names.
     for (const { keyId, outcome } of byN.get(Number.NaN) ?? [])
       expect([keyId, outcome]).toEqual([UNPROVEN_KEY_ID, "upstream_unreachable"]);
@@ -251,7 +248,7 @@ describe.skipIf(!hasPostgres)("three proxies", () => {
       const arrived = arrivedSince(before);
       const open = new Set(
         (await rowsOf(url, "SELECT tags FROM usage.reservations", [])).map(([tags]) =>
-          Number((JSON.parse(String(tags)) as { user: string }).user),
+          Number((JSON.parse(String(tags)) as { n: string }).n),
         ),
       );
       const events = await readAllEvents(url);
@@ -291,7 +288,7 @@ describe.skipIf(!hasPostgres)("three proxies", () => {
     if (IS_CI) await expect.poll(held, { timeout: 120_000, interval: 500 }).toBe(0);
     const open = new Set(
       (await rowsOf(url, "SELECT tags FROM usage.reservations", [])).map(([tags]) =>
-        Number((JSON.parse(String(tags)) as { user: string }).user),
+        Number((JSON.parse(String(tags)) as { n: string }).n),
       ),
     );
     const events = await readAllEvents(url);

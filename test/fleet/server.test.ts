@@ -225,7 +225,7 @@ describe.skipIf(!hasPostgres || !isChosen(1 / 3))("the server of the books", () 
     const after = await load(next, 300);
     expect([...before, ...lost, ...after].filter(({ status }) => status !== 200)).toEqual([]);
     const events = await readAllEvents(url);
-    const ns = events.map(({ tags }) => Number(tags["user"])).toSorted((a, b) => a - b);
+    const ns = events.map(({ tags }) => Number(tags["n"])).toSorted((a, b) => a - b);
     expect(ns).toEqual([...before, ...after].map(({ n }) => n).toSorted((a, b) => a - b));
     expect((await next.proxy.writer.verify()).differences).toEqual([]);
     await next.stop();

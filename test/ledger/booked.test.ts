@@ -111,6 +111,7 @@ it("an event is read back as it was booked, in every column, and its row by the 
     tier: "batch,flex",
     project: "p",
     env: "prod",
+    user: "user_1",
     tags: '{"feature":"a"}',
     usage: {
       input: 3,
@@ -139,6 +140,8 @@ it("an event is read back as it was booked, in every column, and its row by the 
     responseId: "resp_1",
     rawUsage: "{}",
     statedCostNanoUsd: 99n,
+    payer: "seat",
+    seatNanoUsd: 98n,
   });
   const row = eventRow(one);
   expect(row).not.toContain(null);
@@ -167,6 +170,8 @@ it("an event is read back as it was booked, in every column, and its row by the 
         team: "search",
         project: "p",
         env: "prod",
+        user: "user_1",
+        payer: "seat",
         requestedModel: "m",
         servedModel: "gpt-5-2026",
         tier: "batch,flex",
@@ -184,6 +189,7 @@ it("an event is read back as it was booked, in every column, and its row by the 
         usageReason: "cut",
         costNanoUsd: "12345678901234567",
         statedCostNanoUsd: "99",
+        seatNanoUsd: "98",
         costLines: [
           { unit: "input", quantity: 3, pricePicoUsd: "10", costNanoUsd: "30", multiplier: "1/2" },
           { unit: "output", quantity: 4, pricePicoUsd: "11", costNanoUsd: "44", multiplier: null },

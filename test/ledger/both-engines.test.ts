@@ -32,6 +32,7 @@ import * as budgetSpend from "../../ledger/usage/budget-spend.ts";
 import { readBudgets, readFreezes } from "../../ledger/usage/changes.ts";
 import { readCredentials, readMeteredCredentials } from "../../ledger/usage/credentials.ts";
 import { readEvents, walkEvents } from "../../ledger/usage/events.ts";
+import { readPeople } from "../../ledger/usage/people.ts";
 import { createExpectations, learnExpectations } from "../../ledger/usage/expectations.ts";
 import { readHints } from "../../ledger/usage/hints.ts";
 import * as hours from "../../ledger/usage/hours.ts";
@@ -113,7 +114,8 @@ const READERS: { readonly [name: string]: (all: All, keyId: string) => Promise<u
   readMostUsed: ({ usage }) => keyUse.readMostUsed(usage, "requestedModel", SINCE_MS, 3),
   findLastUsed: ({ usage }, keyId) => keyUse.findLastUsed(usage, keyId),
   readKeyHours: ({ usage }, keyId) => keyUse.readKeyHours(usage, keyId, SINCE_MS),
-  readKeyNames: ({ usage }) => keyUse.readKeyNames(usage),
+  readNames: ({ usage }) => keyUse.readNames(usage),
+  readPeople: ({ usage }) => readPeople(usage),
   checkAudit: ({ usage }) => checkAudit(usage),
   readHourlySpend: async ({ usage }, keyId) => [
     await hours.readHourlySpend(usage, SINCE_MS, NOW_MS, "org"),
@@ -317,7 +319,14 @@ describe.skipIf(!hasPostgres)("the same books in SQLite and in Postgres", () => 
 
   it("were made and copied: the schema once, and rows of every table", () => {
     expect(migrated).toEqual([
-      ["0001-ledger.sql", "0002-nodes.sql", "0003-escrow.sql", "0004-limits-and-releases.sql", "0005-price-list.sql"],
+      [
+        "0001-ledger.sql",
+        "0002-nodes.sql",
+        "0003-escrow.sql",
+        "0004-limits-and-releases.sql",
+        "0005-price-list.sql",
+        "0006-people.sql",
+      ],
       [],
     ]);
     expect([...copied].filter(([, count]) => count === 0).map(([table]) => table)).toEqual([]);

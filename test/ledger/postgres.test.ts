@@ -296,7 +296,14 @@ describe.skipIf(!hasPostgres)("books in Postgres", () => {
     const made = await Promise.all([migratePostgres(both), migratePostgres(both)]);
     expect(made.toSorted((a, b) => a.length - b.length)).toEqual([
       [],
-      ["0001-ledger.sql", "0002-nodes.sql", "0003-escrow.sql", "0004-limits-and-releases.sql", "0005-price-list.sql"],
+      [
+        "0001-ledger.sql",
+        "0002-nodes.sql",
+        "0003-escrow.sql",
+        "0004-limits-and-releases.sql",
+        "0005-price-list.sql",
+        "0006-people.sql",
+      ],
     ]);
   });
 });

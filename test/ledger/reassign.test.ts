@@ -229,7 +229,7 @@ describe(`spend that is another's (seed ${SEED})`, () => {
     await book(T0 + HOUR_MS, "ads", 90n);
     const ask = async (team: string): Promise<boolean> => {
       const attemptId = writer.nextAttemptId();
-      const subject = { keyId: KEY, team, project: "", env: "", provider: "openai", model: "m" };
+      const subject = { keyId: KEY, team, project: "", env: "", user: "", provider: "openai", model: "m" };
       const decision = await writer.reserve(
         { attemptId, subject, boundNanoUsd: 50n, expectedNanoUsd: 50n },
         "c",
@@ -259,7 +259,7 @@ describe(`spend that is another's (seed ${SEED})`, () => {
   it("takes what was under way along, whenever it is booked, and nothing of later", async () => {
     const begin = async (team: string): Promise<number> => {
       const attemptId = writer.nextAttemptId();
-      const subject = { keyId: KEY, team, project: "", env: "", provider: "openai", model: "m" };
+      const subject = { keyId: KEY, team, project: "", env: "", user: "", provider: "openai", model: "m" };
       await writer.reserve({ attemptId, subject, boundNanoUsd: 9n, expectedNanoUsd: 9n }, "c", undefined);
       return attemptId;
     };

@@ -155,7 +155,9 @@ async function makeBooks(folder: string): Promise<void> {
   await writer.change({ type: "adjust", adjustments: [adjustment(0), adjustment(1)] }, "test");
   // The second of these is known: it is one.
   await writer.change({ type: "adjust", adjustments: [adjustment(2), adjustment(1)] }, "test");
-  await writer.change({ type: "describeKey", keyId: SUBJECT.keyId, fields: { owner: "sam" } }, "test").catch(() => {});
+  await writer
+    .change({ type: "describeKey", keyId: SUBJECT.keyId, fields: { user: "user_sam" } }, "test")
+    .catch(() => {});
   await close(writer);
   // The thread seals when it starts.
   const again = await writerOn(folder, () => now);
@@ -201,7 +203,7 @@ describe("verify", () => {
     ["UPDATE budgets SET removed_at_ms = 5 WHERE id = 'b2'", "budgets: b2 has removed_at_ms 5"],
     ["DELETE FROM budgets WHERE id = 'b2'", "budgets: b2 is gone"],
     [
-      "INSERT INTO budgets SELECT 'b4', team, project, env, key_id, provider, model, 'day', 5, kind, mode, 0, NULL, 0, NULL FROM budgets WHERE id = 'b2'",
+      "INSERT INTO budgets SELECT 'b4', team, project, env, key_id, provider, model, 'day', 5, kind, mode, 0, NULL, 0, NULL, NULL FROM budgets WHERE id = 'b2'",
       "budgets: no audit record made b4",
     ],
     ["UPDATE raises SET until_ms = until_ms + 1", "raises: r1 has until_ms"],
@@ -297,7 +299,7 @@ describe("verify", () => {
     ],
     ["UPDATE rollup_hour SET unpriced = 1", "unpriced of events 0, stored 1"],
     [
-      "INSERT INTO rollup_day SELECT '2025-01-01', key_id, provider, model, requested_model, team, project, env, 1, 5, 0, 0, 0, 0, 0, 0, 0, 0 FROM rollup_day LIMIT 1",
+      "INSERT INTO rollup_day SELECT '2025-01-01', key_id, provider, model, requested_model, team, project, env, 1, 5, 0, 0, 0, 0, 0, 0, 0, 0, '', '', 0 FROM rollup_day LIMIT 1",
       "day 2025-01-01, key key_1",
     ],
   ])("names each sum that is not its events: %s", async (sql, place) => {
@@ -324,7 +326,7 @@ describe("verify", () => {
     const database = new Database(join(harmed, "usage.db"));
     expect(() =>
       database.exec(
-        "INSERT INTO events SELECT * FROM (SELECT attempt_id + 1, key_id, provider, endpoint, requested_model, served_model, tier, team, project, env, tags, input, cache_read, cache_write_5m, cache_write_1h, output, other_usage, reasoning, usage_state, cost_nano_usd, cost_lines, price_version, price_confidence, outcome, http_status, duration_ms, first_byte_ms, provider_request_id, response_id, raw_usage, stated_cost_nano_usd, usage_reason, price_list FROM events LIMIT 1)",
+        "INSERT INTO events SELECT * FROM (SELECT attempt_id + 1, key_id, provider, endpoint, requested_model, served_model, tier, team, project, env, tags, input, cache_read, cache_write_5m, cache_write_1h, output, other_usage, reasoning, usage_state, cost_nano_usd, cost_lines, price_version, price_confidence, outcome, http_status, duration_ms, first_byte_ms, provider_request_id, response_id, raw_usage, stated_cost_nano_usd, usage_reason, price_list, person, payer, seat_nano_usd FROM events LIMIT 1)",
       ),
     ).toThrow("is sealed");
     expect(() => database.exec("DELETE FROM sealed_days")).toThrow("for ever");
@@ -354,7 +356,7 @@ it("what was done to a provider key that was seen in passing is no false alarm",
   await writer.reserve({ attemptId, subject, boundNanoUsd: 1n, expectedNanoUsd: 1n }, "c", undefined);
   const proven = { digest: "1".repeat(64), name: "sk-...seen", hint: "seen" };
   await writer.settle(event(attemptId, 1n, { keyId: "key_seen" }), proven);
-  const described = { name: "old script", team: "data", owner: "ann" };
+  const described = { name: "old script", team: "data", user: "user_ann" };
   await writer.change({ type: "describeKey", keyId: "key_seen", fields: described }, "test");
   await writer.change({ type: "setPolicy", keyId: "key_seen", policy: { models: ["o3"] } }, "test");
   await writer.change({ type: "setKeyState", keyId: "key_seen", state: "paused" }, "test");

@@ -13,7 +13,7 @@ import type { EventRecord } from "../../ledger/usage/events.ts";
 import { readFoldDifferences, readRegisterDifferences } from "../../ledger/usage/verify.ts";
 import { booksOn } from "../books.ts";
 import { startFakeProvider } from "../fake/provider.ts";
-import { answerSlowly, slowChatNanoUsd } from "../fake/slow-chat.ts";
+import { answerSlowly, numberOf, slowChatNanoUsd } from "../fake/slow-chat.ts";
 import { runKeymeter } from "../run-keymeter.ts";
 import { IS_CI, random, SEED } from "../seed.ts";
 import { verifyMemory } from "../simulation/verify-memory.ts";
@@ -119,8 +119,7 @@ describe.skipIf(!canRecord)("the log", () => {
     let letGo = (): void => {};
     const held = new Promise<void>((resolve) => (letGo = resolve));
     const provider = await startFakeProvider(async (arrived, response, request) => {
-      const { user } = JSON.parse(arrived.body.toString("utf8")) as { user: string };
-      if (user === HELD) await held;
+      if (numberOf(arrived.body) === HELD) await held;
       await answerSlowly(arrived, response, request);
     });
     const outcomesAt = async (ns: bigint): Promise<object> => {
@@ -128,7 +127,7 @@ describe.skipIf(!canRecord)("the log", () => {
       layOut(diskAt(readRecording(record, folder), ns, NOTHING), dataDir);
       const { events, wrong } = await startOn(dataDir);
       expect(wrong).toEqual([]);
-      return Object.fromEntries(events.map(({ tags, outcome }) => [tags["user"], outcome]));
+      return Object.fromEntries(events.map(({ tags, outcome }) => [tags["n"], outcome]));
     };
     await whileRunning(provider.url, folder, environment, async (program) => {
       await setBudget(program, folder, BUDGET);
@@ -138,7 +137,7 @@ describe.skipIf(!canRecord)("the log", () => {
         return answer.status;
       };
       expect(await statusOf(1)).toBe(200);
-      const pending = statusOf(Number(HELD));
+      const pending = statusOf(HELD);
       await expect.poll(() => provider.journal.length).toBe(2);
       await sleep(UNASKED_MS);
       const unaskedNs = process.hrtime.bigint();
@@ -157,7 +156,7 @@ describe.skipIf(!canRecord)("the log", () => {
 });
 
 /** Its provider takes a long time. */
-const HELD = "9";
+const HELD = 9;
 /** A tenth of a second, and some time for the machine. */
 const UNASKED_MS = 200;
 
@@ -264,7 +263,7 @@ function lostOf(events: readonly EventRecord[], attempts: ReadonlyMap<number, At
 }
 
 function groupByNumber(events: readonly EventRecord[]): ReadonlyMap<number, readonly EventRecord[]> {
-  return Map.groupBy(events, ({ tags }) => Number(tags["user"]));
+  return Map.groupBy(events, ({ tags }) => Number(tags["n"]));
 }
 
 function isCrash({ outcome }: EventRecord): boolean {

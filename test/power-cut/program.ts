@@ -6,7 +6,7 @@ import { fileURLToPath } from "node:url";
 import { freePorts } from "../free-ports.ts";
 import { startFakeProvider } from "../fake/provider.ts";
 import type { FakeProvider } from "../fake/provider.ts";
-import { answerSlowly, slowChat } from "../fake/slow-chat.ts";
+import { answerSlowly, numberOf, slowChat } from "../fake/slow-chat.ts";
 
 const KEYMETER = fileURLToPath(new URL("../../keymeter.ts", import.meta.url));
 
@@ -74,8 +74,7 @@ export type Attempt = {
 /** A provider that notes what it received in the attempts of that number. */
 export function startNotingProvider(attempts: ReadonlyMap<number, Attempt>): Promise<FakeProvider> {
   return startFakeProvider((arrived, response, request) => {
-    const { user } = JSON.parse(arrived.body.toString("utf8")) as { user: string };
-    const attempt = attempts.get(Number(user));
+    const attempt = attempts.get(numberOf(arrived.body));
     if (attempt) attempt.receivedNs = process.hrtime.bigint();
     return answerSlowly(arrived, response, request);
   });

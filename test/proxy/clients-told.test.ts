@@ -86,10 +86,10 @@ async function capped(
 }
 
 describe("a refusal for money", () => {
-  it("names the key with its id, its team and its owner", async () => {
-    const { id, secret } = await capped({ amountNanoUsd: 1n }, { name: "ci", team: "search", owner: "anna" });
+  it("names the key with its id, its team and its user", async () => {
+    const { id, secret } = await capped({ amountNanoUsd: 1n }, { name: "ci", team: "search", userName: "anna" });
     const { message } = await tell(CHAT, secret, chat(50));
-    expect(message).toContain(`This request is of key ci (${id}, team search, owner anna)`);
+    expect(message).toContain(`This request is of key ci (${id}, team search, user anna)`);
   });
 
   it("names the budget with its window, whose it is, and its id", async () => {
@@ -180,7 +180,7 @@ describe("a refusal for money", () => {
   });
 
   it("says the same to every dialect", async () => {
-    const { secret } = await capped({ amountNanoUsd: 1n }, { name: "all-dialects", owner: "olga" });
+    const { secret } = await capped({ amountNanoUsd: 1n }, { name: "all-dialects", userName: "olga" });
     const asked: readonly (readonly [path: string, body: object])[] = [
       [CHAT, chat(50)],
       ["/openai/v1/responses", { model: "gpt-4o-mini", max_output_tokens: 50, input: "hi" }],
@@ -191,7 +191,7 @@ describe("a refusal for money", () => {
       const { status, message } = await tell(path, secret, body);
       expect(status, path).toBe(402);
       expect(message, path).toMatch(
-        /^Keymeter: the request does not fit the month budget of key all-dialects .* owner olga\) and may cost \$\S+\. Not even .* UTC\. Whoever runs Keymeter can raise the budget\.$/,
+        /^Keymeter: the request does not fit the month budget of key all-dialects .* user olga\) and may cost \$\S+\. Not even .* UTC\. Whoever runs Keymeter can raise the budget\.$/,
       );
     }
     expect(bench.provider.journal.length).toBe(before);
@@ -255,13 +255,13 @@ describe("Codex", () => {
   });
 
   it("is told in ASCII alone, whatever the team is called", async () => {
-    const { secret } = await capped({ amountNanoUsd: 1n }, { name: "ключ", team: "поиск", owner: "Zoë" });
+    const { secret } = await capped({ amountNanoUsd: 1n }, { name: "ключ", team: "поиск", userName: "Zoë" });
     const { status, headers, message } = await tell(RESPONSES, secret, asked, { userAgent: CODEX });
     expect(status).toBe(429);
-    expect(message).toContain("team поиск, owner Zoë");
+    expect(message).toContain("team поиск, user Zoë");
     const promo = headers.get("x-codex-promo-message") ?? "";
     expect(promo).toMatch(/^[\x20-\x7e]{100,}$/);
-    expect(promo).toContain("team ?????, owner Zo?");
+    expect(promo).toContain("team ?????, user Zo?");
   });
 
   it("is told of a paused key in that form, and every other client as 403", async () => {

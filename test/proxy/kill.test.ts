@@ -5,7 +5,7 @@ import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { openWriter } from "../../ledger/usage/writer.ts";
 import { startFakeProvider } from "../fake/provider.ts";
 import type { FakeProvider } from "../fake/provider.ts";
-import { answerSlowly, slowChat, slowChatNanoUsd, slowChatUsage } from "../fake/slow-chat.ts";
+import { answerSlowly, numberOf, slowChat, slowChatNanoUsd, slowChatUsage } from "../fake/slow-chat.ts";
 import { askStanding, forkProxy, KILL_POINTS } from "../kill-proxy.ts";
 import { IS_CI, random, SEED } from "../seed.ts";
 import { readAllEvents, temporaryFolder } from "../start-proxy.ts";
@@ -66,9 +66,7 @@ async function killAgainAndAgain(provider: FakeProvider, rounds: number, howOf: 
       const saw = await load(url, child, "afterMs" in how ? how.afterMs : undefined);
       await exited;
       expect(child.signalCode, label).toBe("SIGKILL");
-      const arrived = provider.journal
-        .slice(before)
-        .map((one) => Number((JSON.parse(one.body.toString("utf8")) as { user: string }).user));
+      const arrived = provider.journal.slice(before).map((one) => numberOf(one.body));
       last = { arrived, saw, events };
     }
   }
@@ -112,7 +110,7 @@ async function checkBooks(
   expect(events.filter(({ outcome }) => outcome === "crash").length, label).toBe(recovered);
   const byN = new Map<number, typeof events>();
   for (const event of events) {
-    const n = Number(event.tags["user"]);
+    const n = Number(event.tags["n"]);
     byN.set(n, [...(byN.get(n) ?? []), event]);
   }
   const { arrived, saw } = last;
@@ -125,7 +123,7 @@ async function checkBooks(
     expect(event?.usage, `${label}: attempt ${n}`).toEqual(slowChatUsage(n));
     expect(event?.costNanoUsd, `${label}: attempt ${n}`).toBe(String(slowChatNanoUsd(n)));
   }
-  const without = events.filter((event) => !arrived.includes(Number(event.tags["user"])));
+  const without = events.filter((event) => !arrived.includes(Number(event.tags["n"])));
   expect(
     without.every((event) => event.outcome === "crash"),
     `${label}: an event without an attempt that is no crash`,

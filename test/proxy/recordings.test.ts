@@ -193,10 +193,20 @@ describe.skipIf(!hasRecordings)("a recorded answer, packed or cut short,", () =>
     expectations: createExpectations(),
     config: { refusalStatus: 402 as const },
     names: { of: (_kind: string, name: string) => name, take: () => {} },
+    people: { reload: async () => {}, known: () => undefined, idOf: async () => "", nameOf: () => undefined },
   };
   const admitted = (provider: Provider, call: Call, bodyBytes: number): Promise<Admission> =>
     admit(admitting, {
-      principal: { kind: "virtual", keyId: "k", key: undefined, team: "", project: "", env: "", proven: undefined },
+      principal: {
+        kind: "virtual",
+        keyId: "k",
+        key: undefined,
+        team: "",
+        project: "",
+        env: "",
+        user: "",
+        proven: undefined,
+      },
       provider,
       priceList: provider.priceList,
       call,

@@ -26,11 +26,8 @@ it.each([
   ],
   [{ "x-keymeter-tags": "a=1, b=two ,c" }, { a: "1", b: "two", c: "true" }],
   [{ "x-litellm-tags": "batch,env=prod" }, { batch: "true", env: "prod" }],
-  [
-    { "helicone-property-session": "s1", "helicone-user-id": "u1" },
-    { session: "s1", user: "u1" },
-  ],
-  [{ "x-portkey-metadata": '{"_user":"u2","tries":3,"deep":{"x":1}}' }, { user: "u2", tries: "3" }],
+  [{ "helicone-property-session": "s1", "helicone-user-id": "u1" }, { session: "s1" }],
+  [{ "x-portkey-metadata": '{"_user":"u2","tries":3,"deep":{"x":1}}' }, { tries: "3" }],
   [{ "cf-aig-metadata": '{"beta":true}' }, { beta: "true" }],
   [{ "x-portkey-metadata": "no json" }, {}],
 ])("the headers %j are the tags %j, and go no further", async (headers, tags) => {
@@ -38,13 +35,12 @@ it.each([
   for (const name of Object.keys(headers)) expect(bench.provider.journal.at(-1)?.headers[name]).toBeUndefined();
 });
 
-it("the bodies' own fields are tags too: user, metadata, labels", async () => {
+it("the bodies' own fields are tags too: metadata, labels; a user is none", async () => {
   expect(await tagsOf({}, { user: "u3", metadata: { feature: "chat", depth: 7 } })).toEqual({
-    user: "u3",
     feature: "chat",
   });
-  expect(await tagsOf({}, { safety_identifier: "u4" })).toEqual({ user: "u4" });
-  expect(await tagsOf({}, { metadata: { user_id: "u5" } }, "/anthropic/v1/messages")).toEqual({ user: "u5" });
+  expect(await tagsOf({}, { safety_identifier: "u4" })).toEqual({});
+  expect(await tagsOf({}, { metadata: { user_id: "u5" } }, "/anthropic/v1/messages")).toEqual({});
   const gemini = "/google/v1beta/models/gemini-2.5-flash:generateContent";
   expect(await tagsOf({}, { contents: [], labels: { feature: "ocr" } }, gemini)).toEqual({ feature: "ocr" });
 });

@@ -5,6 +5,7 @@ export type Subject = {
   readonly team: string;
   readonly project: string;
   readonly env: string;
+  readonly user: string;
   readonly provider: string;
   readonly model: string;
 };
@@ -108,7 +109,7 @@ export class Model {
   }
 
   covers(scope: Scope, { subject, served }: Pick<ModelAttempt, "subject" | "served">): boolean {
-    for (const part of ["keyId", "team", "project", "env", "provider"] as const)
+    for (const part of ["keyId", "team", "project", "env", "user", "provider"] as const)
       if (scope[part] !== undefined && scope[part] !== subject[part]) return false;
     const wanted = scope.model;
     if (wanted === undefined) return true;

@@ -209,6 +209,7 @@ export class World {
       team: this.#pick(["search", "ads", ""]),
       project: this.#pick(["", "p"]),
       env: this.#pick(["prod", "dev"]),
+      user: this.#pick(["", "user_1", "user_2"]),
       provider: this.#pick(["openai", "anthropic"]),
       model: this.#pick(["gpt-5", "gpt-5-mini", "claude", this.#pick(ALIASES)]),
     };
@@ -491,7 +492,8 @@ export class World {
     const dice = this.#next();
     if (dice < 0.15) return {};
     if (dice < 0.35) return { keyId: this.#pick(["k1", "k2", "k3"]) };
-    if (dice < 0.55) return { team: this.#pick(["search", "ads"]) };
+    if (dice < 0.45) return { team: this.#pick(["search", "ads"]) };
+    if (dice < 0.55) return { user: this.#pick(["user_1", "user_2"]) };
     if (dice < 0.65) return { env: this.#pick(["prod", "dev"]), team: this.#pick(["search", "ads"]) };
     if (dice < 0.75)
       return { model: this.#pick(["gpt-5", "gpt-5*", "claude*", "latest-1", ALIASED, ALIASED, ALIASED, ALIASED]) };
@@ -556,11 +558,12 @@ function wired(operations: readonly Operation[]): ReturnType<typeof decodeBatch>
 }
 
 function settleOf({ id, subject }: ModelAttempt, cost: bigint): Operation {
-  const { keyId, team, project, env, provider, model } = subject;
+  const { keyId, team, project, env, user, provider, model } = subject;
   const row = eventRow(
     event(id, cost, {
       keyId,
       team,
+      user,
       project,
       env,
       provider,

@@ -11,6 +11,7 @@ import type { UsageBooks } from "../../ledger/books.ts";
 import { sqliteOf } from "../../ledger/sqlite-books.ts";
 import { readSealDifferences } from "../../ledger/usage/seals.ts";
 import { readFoldDifferences, readRegisterDifferences } from "../../ledger/usage/verify.ts";
+import { readPeople } from "../../ledger/usage/people.ts";
 import { readPendingWork } from "../../ledger/usage/pending-work.ts";
 import { openWriter } from "../../ledger/usage/writer.ts";
 import type { Writer } from "../../ledger/usage/writer.ts";
@@ -116,18 +117,20 @@ async function startWriter(folder: string): Promise<Program> {
       withBooks(path, async (books: UsageBooks) => (await readPendingWork(books)).map(({ workId }) => workId)),
     async spend() {
       const { keys, secrets } = await withBooks(path, readKeys);
+      const people = await withBooks(path, readPeople);
       const digest = createDigest(PEPPER);
       const ofKey = (secret: string): readonly KeySecret[] => secrets.filter((one) => one.digest === digest(secret));
       expect(ofKey(SECRET)).toEqual([{ digest: digest(SECRET), keyId: "key_1", validUntilMs: undefined }]);
       expect(ofKey(ROTATED_SECRET)[0]?.validUntilMs).toBe(Date.parse("2025-05-20T11:30:00Z"));
       const key = keys.find(({ id }) => id === "key_1");
-      expect(key).toMatchObject({ name: "search-prod", owner: "bob@example.com", state: "active" });
-      const { team = "", project = "", env = "" } = key ?? {};
+      expect(key).toMatchObject({ name: "search-prod", state: "active" });
+      expect(people.get(key?.user ?? "")).toBe("bob@example.com");
+      const { team = "", project = "", env = "", user = "" } = key ?? {};
       const attemptId = writer.nextAttemptId();
-      const subject = { keyId: "key_1", team, project, env, provider: "openai", model: "gpt-4o-mini" };
+      const subject = { keyId: "key_1", team, project, env, user, provider: "openai", model: "gpt-4o-mini" };
       const request = { attemptId, subject, boundNanoUsd: 90_000n, expectedNanoUsd: 90_000n };
       expect(await writer.reserve(request, "chat_completions", undefined)).toMatchObject({ admitted: true });
-      await writer.settle(event(attemptId, 70_000n, { team, project, env, requestedModel: "gpt-4o-mini" }));
+      await writer.settle(event(attemptId, 70_000n, { team, project, env, user, requestedModel: "gpt-4o-mini" }));
     },
     stop: () => writer.close(),
   };

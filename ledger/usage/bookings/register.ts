@@ -3,12 +3,13 @@
 import { answerFrom, askRows } from "../../asking.ts";
 import type { Asking } from "../../asking.ts";
 import type { Budget } from "../../budgets.ts";
-import { askOwners, ownNamesOf } from "../budget-spend.ts";
+import { ANYBODY, askOwners, ownNamesOf } from "../budget-spend.ts";
 import type { KeyOwner } from "../budget-spend.ts";
 import { ChangeRefused } from "../change-refused.ts";
 import { applyChange, askBudgets, askFreezes } from "../changes.ts";
 import type { Change } from "../changes.ts";
 import { eq } from "../../drizzle.ts";
+import type { Sqlite } from "../../sqlite.ts";
 import { attemptAtMs } from "../../ids.ts";
 import { askOpenMoves, dropEmpty } from "../reassign.ts";
 import type { Rollups } from "../rollups.ts";
@@ -37,12 +38,23 @@ export function bookChange(ledger: SqliteLedger): Booker<"change"> {
     rollups.flush();
     answer(applyChange(correcting, change, author));
     if (change.type === "acceptClock") acceptClock(database);
+    if (all.some(({ type }) => type === "forgetUser")) wipePeople(database);
     rollups.flush();
     for (const one of all) if (one.type === "reassign") answer(dropEmpty(one));
     for (const one of all) if (one.type === "createKey") ledger.keyIds.add(one.key.id);
     renew(ledger, touched, before);
     return DONE;
   };
+}
+
+/** Writes the table of people anew: what was taken out of it is on none of its pages any more. */
+function wipePeople(database: Sqlite): void {
+  const rows = database.prepare("SELECT id, name, folded, created_at_ms FROM people").raw().all() as unknown[][];
+  database.pragma("secure_delete = ON");
+  database.exec("DELETE FROM people");
+  const insert = database.prepare("INSERT INTO people (id, name, folded, created_at_ms) VALUES (?, ?, ?, ?)");
+  for (const row of rows) insert.run(...row);
+  database.pragma("secure_delete = OFF");
 }
 
 export type Single = Exclude<Change, { type: "together" }>;
@@ -64,6 +76,7 @@ export function touches(change: Single): readonly Part[] {
     case "createKey":
       return change.budget ? ["budgets", "owners"] : ["owners"];
     case "describeKey":
+    case "setPolicy":
       return ["owners"];
     case "freeze":
     case "lift":
@@ -72,7 +85,8 @@ export function touches(change: Single): readonly Part[] {
       return ["owners", "moves"];
     case "setKeyState":
     case "rotateKey":
-    case "setPolicy":
+    case "nameUser":
+    case "forgetUser":
     case "setLimits":
     case "removeLimits":
     case "closeWork":
@@ -101,7 +115,8 @@ function renew(ledger: SqliteLedger, touched: ReadonlySet<Part>, before: readonl
 }
 
 export function mayName({ scope }: Budget, [keyId, part, value]: KeyOwner): boolean {
-  return scope[part] === value && (scope.keyId ?? keyId) === keyId;
+  const isNamed = part === "user" && value === ANYBODY ? scope.user !== undefined : scope[part] === value;
+  return isNamed && (scope.keyId ?? keyId) === keyId;
 }
 
 /** The rollups, by which corrections reach the sums in memory too. */

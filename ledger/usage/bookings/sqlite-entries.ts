@@ -9,7 +9,7 @@ import type { Entries } from "./entries.ts";
 
 export function createSqliteEntries(database: Sqlite): Entries {
   const hold = database.prepare(
-    "INSERT INTO reservations (attempt_id, key_id, provider, endpoint, requested_model, team, project, env, tags, bound_nano_usd, expected_nano_usd, most_nano_usd) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+    "INSERT INTO reservations (attempt_id, key_id, provider, endpoint, requested_model, team, project, env, person, payer, seat_nano_usd, tags, bound_nano_usd, expected_nano_usd, most_nano_usd) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
   );
   const extend = database.prepare("UPDATE reservations SET expected_nano_usd = ? WHERE attempt_id = ?");
   const insertEvent = database.prepare(INSERT_EVENT);
@@ -44,9 +44,11 @@ export function createSqliteEntries(database: Sqlite): Entries {
     ON CONFLICT DO UPDATE SET last_seen_ms = MAX(last_seen_ms, excluded.last_seen_ms)`,
   );
   return {
-    hold({ attemptId, subject, boundNanoUsd = null, expectedNanoUsd = null, mostNanoUsd = null }, endpoint, tags) {
-      const { keyId, provider, model, team, project, env } = subject;
-      const who = [attemptId, keyId, provider, endpoint, model, team, project, env, tags];
+    hold(request, endpoint, tags) {
+      const { attemptId, subject, boundNanoUsd = null, expectedNanoUsd = null, mostNanoUsd = null } = request;
+      const { payer = "", seatNanoUsd = null } = request;
+      const { keyId, provider, model, team, project, env, user } = subject;
+      const who = [attemptId, keyId, provider, endpoint, model, team, project, env, user, payer, seatNanoUsd, tags];
       hold.run(...who, boundNanoUsd, expectedNanoUsd, mostNanoUsd);
     },
     extend: (attemptId, expectedNanoUsd) => void extend.run(expectedNanoUsd, attemptId),
@@ -61,10 +63,10 @@ export function createSqliteEntries(database: Sqlite): Entries {
       return isFirst;
     },
     sums(rows) {
-      for (const { hourMs, day, dimensions, cost, counts } of rows) {
+      for (const { hourMs, day, dimensions, cost, seat, counts } of rows) {
         const [requests, ...rest] = counts;
-        addToHour.run(hourMs, ...dimensions, requests, cost, ...rest);
-        addToDay.run(day, ...dimensions, requests, cost, ...rest);
+        addToHour.run(hourMs, ...dimensions, requests, cost, ...rest, seat);
+        addToDay.run(day, ...dimensions, requests, cost, ...rest, seat);
       }
     },
     servedName: (...name) => void rememberName.run(...name),
@@ -82,7 +84,7 @@ export function createSqliteEntries(database: Sqlite): Entries {
 }
 
 function upsert(table: string, time: string): string {
-  return `INSERT INTO ${table} (${time}, ${ROLLUP_COLUMNS}, ${SUMS.join(", ")}) VALUES (${Array(8 + SUMS.length)
+  return `INSERT INTO ${table} (${time}, ${ROLLUP_COLUMNS}, ${SUMS.join(", ")}) VALUES (${Array(10 + SUMS.length)
     .fill("?")
     .join(", ")})
     ON CONFLICT DO UPDATE SET ${SUMS.map((sum) => `${sum} = ${sum} + excluded.${sum}`).join(", ")}`;

@@ -1,6 +1,6 @@
 // A node's way to the books in Postgres: an appender as the writer knows it (../appender.ts). What is committed there
 // survives a power cut there.
-import { answerIn } from "../../asking.ts";
+import { answerIn, answerWith } from "../../asking.ts";
 import { snapshotOf } from "../../engine.ts";
 import { checkDurability, explain, openPool, runOn } from "../../postgres.ts";
 import type { Pool } from "../../postgres.ts";
@@ -10,6 +10,7 @@ import type { Appended, Appender } from "../appender.ts";
 import { ChangeRefused } from "../change-refused.ts";
 import { UNPROVEN_KEY } from "../keys.ts";
 import type { Passed } from "../limits.ts";
+import { askPerson } from "../people.ts";
 import type { CapMode } from "../reservations.ts";
 import type { Answer, Operation } from "../wire.ts";
 import { startBatches } from "./batches.ts";
@@ -148,6 +149,14 @@ function createNodeAppender(
         return answered(async () => statesOf(reading, await batches.ledger(), operation.atMs, operation.subject));
       case "freezes":
         return answered(async () => ({ type: "freezes", freezes: (await batches.ledger()).book.freezes() }));
+      case "person":
+        return answered(async () => ({
+          type: "person",
+          id: await answerWith(
+            (text, values) => runOn(pool, text, values),
+            askPerson(operation.name, operation.newId, operation.atMs),
+          ),
+        }));
       case "newest":
         return answered(async () => ({ type: "newest", lastAttemptId: node.lastId, ahead: [] }));
       case "verify":

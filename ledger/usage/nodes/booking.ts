@@ -33,7 +33,10 @@ export type NodeStore = {
 
 /** An attempt of a node that was given up, and did not come back. */
 export type Orphan = { readonly type: "orphan"; readonly row: StoredReservation; readonly outcome: Outcome };
-export type NodeTask = Exclude<Task, { type: "change" | "seal" | "load" | "states" | "freezes" | "newest" | "verify" }>;
+export type NodeTask = Exclude<
+  Task,
+  { type: "change" | "seal" | "load" | "states" | "freezes" | "newest" | "person" | "verify" }
+>;
 
 /** An operation, and what it waits for: since when others know that a part lacks something, and whether it would not fit
  *  whatever they gave back. By the part's name. */
@@ -229,6 +232,7 @@ function idEndedBy(task: NodeTask | Orphan): AttemptId[] {
 export function asRow(one: StoredReservation): Parameters<typeof settleAsHeld>[1] {
   return {
     ...one,
+    seatNanoUsd: one.seatNanoUsd ?? null,
     tags: one.tags ?? null,
     boundNanoUsd: one.boundNanoUsd ?? null,
     expectedNanoUsd: one.expectedNanoUsd ?? null,

@@ -36,8 +36,8 @@ export function createNodeEntries(heldBy: (attemptId: AttemptId) => readonly Hel
   let now = lists();
 
   return {
-    hold({ attemptId, subject, boundNanoUsd, expectedNanoUsd, mostNanoUsd }, endpoint, tags) {
-      const { keyId, provider, model, team, project, env } = subject;
+    hold({ attemptId, subject, boundNanoUsd, expectedNanoUsd, mostNanoUsd, payer = "", seatNanoUsd }, endpoint, tags) {
+      const { keyId, provider, model, team, project, env, user } = subject;
       now.reservations.set(attemptId, {
         attempt_id: attemptId,
         key_id: keyId,
@@ -47,6 +47,9 @@ export function createNodeEntries(heldBy: (attemptId: AttemptId) => readonly Hel
         team,
         project,
         env,
+        person: user,
+        payer,
+        seat_nano_usd: seatNanoUsd?.toString() ?? null,
         tags,
         bound_nano_usd: boundNanoUsd?.toString() ?? null,
         expected_nano_usd: expectedNanoUsd?.toString() ?? null,
@@ -124,11 +127,11 @@ export function createNodeEntries(heldBy: (attemptId: AttemptId) => readonly Hel
 const ROLLUP_NAMES = ROLLUP_COLUMNS.split(", ");
 
 /** Adds to what was added to the same sums. */
-function addSums(to: Map<string, Row>, when: Row, { dimensions, cost, counts }: RollupRow): void {
+function addSums(to: Map<string, Row>, when: Row, { dimensions, cost, seat, counts }: RollupRow): void {
   const name = JSON.stringify([when, dimensions]);
   const known = to.get(name);
   const [requests = 0, ...rest] = counts;
-  const sums = [requests, cost, ...rest];
+  const sums = [requests, cost, ...rest, seat];
   to.set(name, {
     ...when,
     ...Object.fromEntries(ROLLUP_NAMES.map((column, i) => [column, dimensions[i] ?? ""])),

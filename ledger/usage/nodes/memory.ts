@@ -46,6 +46,9 @@ export type StoredReservation = {
   readonly team: string;
   readonly project: string;
   readonly env: string;
+  readonly user: string;
+  readonly payer: string;
+  readonly seatNanoUsd: NanoUsd | undefined;
   readonly tags: string | undefined;
   readonly boundNanoUsd: NanoUsd | undefined;
   readonly expectedNanoUsd: NanoUsd | undefined;
@@ -114,6 +117,9 @@ export function* askReservations(where: string, ...values: readonly unknown[]): 
       team: string,
       project: string,
       env: string,
+      user: string,
+      payer: string,
+      seat: bigint | null,
       tags: string | null,
       bound: bigint | null,
       expected: bigint | null,
@@ -122,7 +128,7 @@ export function* askReservations(where: string, ...values: readonly unknown[]): 
       holds: string,
     ]
   >(
-    `SELECT attempt_id, node, key_id, provider, endpoint, requested_model, team, project, env, tags, bound_nano_usd,
+    `SELECT attempt_id, node, key_id, provider, endpoint, requested_model, team, project, env, person, payer, seat_nano_usd, tags, bound_nano_usd,
       expected_nano_usd, most_nano_usd, work_id, holds FROM reservations WHERE ${where} ORDER BY attempt_id`,
     ...values,
   );
@@ -137,6 +143,9 @@ export function* askReservations(where: string, ...values: readonly unknown[]): 
       team,
       project,
       env,
+      user,
+      payer,
+      seat,
       tags,
       bound,
       expected,
@@ -153,6 +162,9 @@ export function* askReservations(where: string, ...values: readonly unknown[]): 
       team,
       project,
       env,
+      user,
+      payer,
+      seatNanoUsd: seat ?? undefined,
       tags: tags ?? undefined,
       boundNanoUsd: bound ?? undefined,
       expectedNanoUsd: expected ?? undefined,

@@ -352,7 +352,7 @@ export class FleetWorld {
     const bound = BigInt(1 + this.#whole(60));
     const expected = bound > 1n ? bound / 2n : bound;
     const attemptId = process.nextId();
-    const subject = { keyId: "key_1", team, project: "", env: "", provider: "openai", model };
+    const subject = { keyId: "key_1", team, project: "", env: "", user: "", provider: "openai", model };
     const request = { attemptId, subject, boundNanoUsd: bound, expectedNanoUsd: expected, mostNanoUsd: bound };
     const sinceMs = this.#now;
     this.#put(process, { type: "reserve", request, endpoint: "chat", tags: null }, (answer) => {

@@ -1,0 +1,232 @@
+// A Keymeter key beside the client's own credential: the key says who asks, the credential goes to the provider as it came.
+// What a subscription pays is booked at its value, and billed to nobody; what a client's own API key pays is money.
+import { afterEach, beforeEach, describe, expect, it } from "vitest";
+import { firstAttemptId } from "../../ledger/ids.ts";
+import { openUsage } from "../../ledger/open.ts";
+import { readHourTokens } from "../../ledger/usage/metered-hours.ts";
+import { readSpend } from "../../ledger/usage/spend.ts";
+import { readFoldDifferences } from "../../ledger/usage/verify.ts";
+import { SEAT } from "../../ledger/usage/usage-event.ts";
+import type { UsageBooks } from "../../ledger/books.ts";
+import { json, startFakeProvider } from "../fake/provider.ts";
+import type { FakeProvider } from "../fake/provider.ts";
+import { runKeymeter } from "../run-keymeter.ts";
+import { startProxy, writeSettings } from "../start-proxy.ts";
+import type { RunningProxy } from "../start-proxy.ts";
+
+const LOGIN = "sk-ant-oat01-a-login-of-somebody-0123456789";
+const OWN_KEY = "sk-ant-api03-a-key-of-somebody-0123456789";
+/** A million tokens in, at the provider's published price of $1. */
+const USD = 1_000_000_000n;
+const MESSAGE = {
+  id: "msg_1",
+  type: "message",
+  role: "assistant",
+  model: "claude-haiku-4-5",
+  content: [],
+  stop_reason: "end_turn",
+  usage: { input_tokens: 1_000_000, output_tokens: 0 },
+};
+
+let provider: FakeProvider;
+let running: RunningProxy;
+beforeEach(async () => {
+  provider = await startFakeProvider(json(MESSAGE));
+  running = await startProxy(provider.url);
+});
+afterEach(async () => {
+  await running.stop();
+  await provider.close();
+});
+
+async function ask(headers: { [name: string]: string }, more: object = {}): Promise<number> {
+  const answer = await fetch(`${running.url}/anthropic/v1/messages?beta=true`, {
+    method: "POST",
+    headers: { "content-type": "application/json", "anthropic-version": "2023-06-01", ...headers },
+    body: JSON.stringify({
+      model: "claude-haiku-4-5",
+      max_tokens: 5,
+      messages: [{ role: "user", content: "hi" }],
+      ...more,
+    }),
+  });
+  await answer.text();
+  return answer.status;
+}
+
+async function withBooks<T>(read: (books: UsageBooks) => Promise<T>): Promise<T> {
+  const books = await openUsage(running.place);
+  if (!books) throw new Error("no books");
+  try {
+    return await read(books);
+  } finally {
+    await books.close();
+  }
+}
+
+describe("a Keymeter key beside the client's own credential", () => {
+  it.each([
+    ["x-keymeter-key", ""],
+    ["x-litellm-api-key", "Bearer "],
+    ["x-litellm-api-key", ""],
+    ["x-portkey-api-key", ""],
+    ["cf-aig-authorization", "Bearer "],
+  ])("in %s (%j before it) says who asks; the credential passes on, the header does not", async (name, before) => {
+    const { id, secret } = await running.createKey({ userName: "anna" });
+    const beta = "oauth-2025-04-20,claude-code-20250219";
+    expect(await ask({ authorization: `Bearer ${LOGIN}`, [name]: `${before}${secret}`, "anthropic-beta": beta })).toBe(
+      200,
+    );
+    const [sent] = provider.journal;
+    expect(sent?.headers).toMatchObject({ authorization: `Bearer ${LOGIN}`, "anthropic-beta": beta });
+    expect(JSON.stringify(sent?.rawHeaders)).not.toContain("km_");
+    expect(sent?.headers["x-api-key"]).toBeUndefined();
+    const [event] = await running.events();
+    expect(event).toMatchObject({ keyId: id, payer: SEAT, costNanoUsd: "0", seatNanoUsd: String(USD) });
+  });
+
+  it("alone is swapped for Keymeter's credential, as anywhere else", async () => {
+    const { secret } = await running.createKey();
+    expect(await ask({ "x-keymeter-key": secret })).toBe(200);
+    expect(provider.journal[0]?.headers["x-api-key"]).toBe("sk-ant-api03-provider-credential");
+    expect((await running.events())[0]).toMatchObject({ payer: "", costNanoUsd: String(USD), seatNanoUsd: null });
+  });
+
+  it("with a key of the client's own for the API is money, which that key pays", async () => {
+    const { id, secret } = await running.createKey();
+    await running.setBudget({ scope: { keyId: id }, amountNanoUsd: USD });
+    expect(await ask({ "x-api-key": OWN_KEY, "x-keymeter-key": secret })).toBe(200);
+    expect(provider.journal[0]?.headers["x-api-key"]).toBe(OWN_KEY);
+    const [event] = await running.events();
+    expect(event).toMatchObject({ keyId: id, costNanoUsd: String(USD), seatNanoUsd: null });
+    expect(event?.payer).toMatch(/^fp_/);
+    expect(await ask({ "x-api-key": OWN_KEY, "x-keymeter-key": secret })).toBe(402);
+    // It is matched with the bill of that key, not of Keymeter's.
+    const hours = await withBooks((books) => readHourTokens(books, "anthropic", 0, Date.now() + 1));
+    expect(hours.map(({ credential }) => credential)).toEqual([event?.payer]);
+  });
+
+  it("is refused where it is unclear whose, or none", async () => {
+    const [one, other] = [await running.createKey(), await running.createKey()];
+    expect(await ask({ "x-keymeter-key": one.secret, "x-litellm-api-key": other.secret })).toBe(400);
+    expect(await ask({ "x-keymeter-key": one.secret, "x-api-key": other.secret })).toBe(400);
+    expect(await ask({ "x-keymeter-key": "sk-something-else-0123", "x-api-key": OWN_KEY })).toBe(401);
+    expect(await ask({ "x-keymeter-key": `${one.secret}x`, "x-api-key": OWN_KEY })).toBe(401);
+    expect(provider.journal).toEqual([]);
+    // What stands there of another gateway is no concern of ours.
+    expect(await ask({ "x-portkey-api-key": "pk-of-portkey-0123456789", "x-api-key": one.secret })).toBe(200);
+  });
+
+  it("is paused and capped like any other; its client's 401 and 429 are that client's alone", async () => {
+    const [one, other] = [await running.createKey(), await running.createKey()];
+    provider.script = json({ type: "error", error: { type: "authentication_error", message: "expired" } }, 401);
+    expect(await ask({ authorization: `Bearer ${LOGIN}`, "x-keymeter-key": one.secret })).toBe(401);
+    provider.script = json({ type: "error", error: { type: "rate_limit_error", message: "5 hours" } }, 429);
+    expect(await ask({ authorization: `Bearer ${LOGIN}`, "x-keymeter-key": one.secret })).toBe(429);
+    provider.script = json(MESSAGE);
+    expect(await ask({ authorization: `Bearer ${LOGIN}2`, "x-keymeter-key": other.secret })).toBe(200);
+    expect(await running.change({ type: "setKeyState", keyId: one.id, state: "paused" })).toBe(200);
+    expect(await ask({ authorization: `Bearer ${LOGIN}`, "x-keymeter-key": one.secret })).toBe(403);
+    expect((await running.events()).map(({ costNanoUsd }) => costNanoUsd)).toEqual(["0", "0", "0"]);
+  });
+});
+
+describe("what a subscription pays", () => {
+  it("is in no cap, uses none up, and is summed up by itself", async () => {
+    const { id, secret } = await running.createKey({ userName: "anna" });
+    await running.setBudget({ scope: { keyId: id }, amountNanoUsd: USD, mode: "strict" });
+    const login = { authorization: `Bearer ${LOGIN}`, "x-keymeter-key": secret };
+    for (let i = 0; i < 3; i++) expect(await ask(login)).toBe(200);
+    expect(await ask({ "x-api-key": secret })).toBe(200);
+    expect(await ask({ "x-api-key": secret })).toBe(402);
+    expect(await ask(login)).toBe(200);
+    const [sums] = await withBooks((books) => readSpend(books, [], "2020-01-01", "2100-01-01"));
+    expect(sums).toMatchObject({ requests: 5, costNanoUsd: USD, seatNanoUsd: 4n * USD });
+    const byPayer = await withBooks((books) => readSpend(books, ["payer"], "2020-01-01", "2100-01-01"));
+    expect(byPayer.map(({ group, costNanoUsd, seatNanoUsd }) => [group.payer, costNanoUsd, seatNanoUsd])).toEqual([
+      ["", USD, 0n],
+      [SEAT, 0n, 4n * USD],
+    ]);
+    expect((await running.proxy.writer.verify()).differences).toEqual([]);
+    expect(await withBooks(readFoldDifferences)).toEqual([]);
+    expect(await runKeymeter(running, "verify")).toMatchObject({ code: 0 });
+    const spend = await runKeymeter(running, "spend", "--by", "user");
+    expect(spend.text).toContain("$1.00");
+    expect(spend.text).toContain("subscriptions");
+    // Nobody looks for it in a bill.
+    const hours = await withBooks((books) => readHourTokens(books, "anthropic", 0, Date.now() + 1));
+    expect(hours.map(({ tokens }) => tokens)).toEqual([1_000_000]);
+  });
+
+  it("is known without a Keymeter key too", async () => {
+    expect(await ask({ authorization: `Bearer ${LOGIN}` })).toBe(200);
+    expect((await running.events())[0]).toMatchObject({ payer: SEAT, costNanoUsd: "0", seatNanoUsd: String(USD) });
+  });
+
+  it("is what an upstream says of itself in the settings (Codex with a ChatGPT login)", async () => {
+    await running.stop();
+    const settings = writeSettings(
+      `proxy: { upstreams: { chatgpt: { url: "${provider.url}", version: none, price_list: openai, subscription: true } } }`,
+    );
+    running = await startProxy(provider.url, { KEYMETER_CONFIG: settings });
+    const { secret } = await running.createKey();
+    provider.script = json({
+      id: "resp_1",
+      object: "response",
+      status: "completed",
+      model: "gpt-5.2",
+      output: [],
+      usage: { input_tokens: 1_000_000, output_tokens: 0, total_tokens: 1_000_000 },
+    });
+    const answer = await fetch(`${running.url}/chatgpt/responses`, {
+      method: "POST",
+      headers: {
+        "content-type": "application/json",
+        authorization: "Bearer eyJhbGciOiJub25lIn0.eyJzdWIiOiJhIn0.c2ln",
+        "chatgpt-account-id": "acc_1",
+        "x-keymeter-key": secret,
+      },
+      body: JSON.stringify({ model: "gpt-5.2", input: "hi" }),
+    });
+    expect(answer.status).toBe(200);
+    expect(provider.journal[0]).toMatchObject({
+      url: "/responses",
+      headers: { authorization: "Bearer eyJhbGciOiJub25lIn0.eyJzdWIiOiJhIn0.c2ln", "chatgpt-account-id": "acc_1" },
+    });
+    expect((await running.events())[0]).toMatchObject({ payer: SEAT, costNanoUsd: "0" });
+  });
+
+  it("that nobody heard the end of is booked at what it probably was worth, as a crash", async () => {
+    const { writer } = running.proxy;
+    const attemptId = writer.nextAttemptId();
+    await writer.reserve(
+      {
+        attemptId,
+        subject: {
+          keyId: "key_1",
+          team: "",
+          project: "",
+          env: "",
+          user: "",
+          provider: "anthropic",
+          model: "claude-haiku-4-5",
+        },
+        boundNanoUsd: 0n,
+        expectedNanoUsd: 0n,
+        mostNanoUsd: 0n,
+        payer: SEAT,
+        seatNanoUsd: 7n,
+      },
+      "messages",
+      undefined,
+    );
+    if (running.place !== running.dataDir) return;
+    const dataDir = running.dataDir;
+    await running.stop();
+    running = await startProxy(provider.url, { KEYMETER_DATA_DIR: dataDir });
+    expect(attemptId).toBeGreaterThan(firstAttemptId(0));
+    expect(await running.events()).toMatchObject([
+      { payer: SEAT, costNanoUsd: "0", seatNanoUsd: "7", outcome: "crash", usageState: "estimated" },
+    ]);
+  });
+});
