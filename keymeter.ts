@@ -12,6 +12,10 @@ const USAGE = `keymeter VERB ...
   proxy | collector | alerts one program by itself
   keys                       create, list, show, set, pause, resume, rotate, revoke
   users                      who spends: list; forget takes a name away
+  connect | disconnect       a coding agent's settings, pointed here and taken back: claude, codex, gemini, opencode
+  run                        a coding agent, with repository, branch and ticket in its requests
+  status                     what a key has spent and has left, in one line
+  report                     pr: what the work on a branch cost, as a comment
   budgets                    set, list, remove, raise for a while; freeze and lift a scope; replay a cap on the past
   apply                      budgets and limits as a file says, after showing the difference
   limits                     requests and tokens a minute, requests at once: set, list, remove
@@ -36,7 +40,7 @@ const USAGE = `keymeter VERB ...
 Settings: keymeter.yaml (see keymeter.example.yaml) and KEYMETER_... in the environment.`;
 
 type Verb = {
-  readonly run: (args: string[]) => Promise<void>;
+  readonly run: (args: string[]) => Promise<void> | void;
   readonly USAGE?: string;
   /** What --help says beyond that. */
   readonly help?: () => Promise<string>;
@@ -49,6 +53,11 @@ const VERBS: { readonly [verb: string]: () => Promise<Verb> } = {
   alerts: () => import("./command/alerts.ts"),
   keys: () => import("./command/keys.ts"),
   users: () => import("./command/users.ts"),
+  connect: () => import("./command/connect.ts"),
+  disconnect: () => import("./command/disconnect.ts"),
+  run: () => import("./command/run.ts"),
+  status: () => import("./command/status.ts"),
+  report: () => import("./command/report.ts"),
   budgets: () => import("./command/budgets.ts"),
   apply: () => import("./command/apply.ts"),
   limits: () => import("./command/limits.ts"),

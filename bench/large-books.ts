@@ -58,9 +58,9 @@ function writeDay(usage: Sqlite, day: string, perDay: number): void {
       inp * 1750 + out * 14000, '[["input",' || inp || ',"1750000","' || (inp * 1750) || '"],["output",' || out || ',"14000000","' || (out * 14000) || '"]]',
       'bench', 'exact', 'complete', 200, 1500 FROM e;
     INSERT INTO rollup_hour SELECT at_ms - at_ms % 3600000, key_id, provider, served_model, requested_model, team, project, env, COUNT(*), SUM(cost_nano_usd),
-      SUM(input), 0, 0, SUM(output), SUM(usage_state = 'estimated'), 0, 0, 0 FROM events WHERE attempt_id >= ${first} AND attempt_id < ${first} + ${DAY_MS * 4_096} GROUP BY 1, 2, 3, 4, 5, 6, 7, 8;
+      SUM(input), 0, 0, SUM(output), SUM(usage_state = 'estimated'), 0, 0, 0, '', '', 0 FROM events WHERE attempt_id >= ${first} AND attempt_id < ${first} + ${DAY_MS * 4_096} GROUP BY 1, 2, 3, 4, 5, 6, 7, 8;
     INSERT INTO rollup_day SELECT '${day}', key_id, provider, model, requested_model, team, project, env, SUM(requests), SUM(cost_nano_usd), SUM(input), 0, 0,
-      SUM(output), SUM(estimated), 0, 0, 0 FROM rollup_hour WHERE hour_ms >= ${Date.parse(`${day}T00:00:00Z`)} GROUP BY 2, 3, 4, 5, 6, 7, 8;
+      SUM(output), SUM(estimated), 0, 0, 0, '', '', 0 FROM rollup_hour WHERE hour_ms >= ${Date.parse(`${day}T00:00:00Z`)} GROUP BY 2, 3, 4, 5, 6, 7, 8;
     COMMIT`);
 }
 

@@ -37,6 +37,8 @@ export function withOptions(policy: KeyPolicy, given: Given): KeyPolicy {
   put("addresses", "from", list);
   put("tags", "tag", (pair) => {
     const [name = "", ...value] = pair.split("=");
+    if (name === "user")
+      throw new UsageError("a key of one person is made with --user, not with a tag: names stand in one place");
     return { [name]: value.join("=") };
   });
   put("unpriced", "unpriced", (value) => {

@@ -16,10 +16,12 @@ import { describeWithin, FILTER_OPTIONS, FILTER_USAGE, withinOf } from "./filter
 import { formatTable } from "./table.ts";
 import { UsageError } from "./usage-error.ts";
 
-export const USAGE = `keymeter spend [--by ${DIMENSIONS.join(",")},tag:NAME] [--since today|yesterday|month|30d|2026-11-01] [--until 2026-12-01]
+export const USAGE = `keymeter spend [--by ${DIMENSIONS.join(",")},client,session,agent,repo,branch,ticket,tag:NAME] [--since today|yesterday|month|30d|2026-11-01] [--until 2026-12-01]
                [${FILTER_USAGE}] [--csv | --json]
   Local days of the configured zone; --until is not included. Without --since: this month.
   tag:feature is the value that requests carried as x-keymeter-feature, or as a tag of another gateway; "(none)" carried none.`;
+/** Tags of coding agents, which need no `tag:` before them. */
+const WORK_TAGS: readonly string[] = ["client", "session", "agent", "repo", "branch", "ticket"];
 const TAG = /^tag:[a-z0-9][a-z0-9_.-]{0,63}$/;
 /** The sums of a row, under their headings. */
 const SUMS = {
@@ -47,7 +49,10 @@ export async function run(args: string[]): Promise<void> {
       json: { type: "boolean", default: false },
     },
   });
-  const by = values.by.split(",").filter((part) => part !== "") as Breakdown[];
+  const by = values.by
+    .split(",")
+    .filter((part) => part !== "")
+    .map((part) => (WORK_TAGS.includes(part) ? `tag:${part}` : part)) as Breakdown[];
   const unknown = by.find((part) => !(DIMENSIONS as readonly string[]).includes(part) && !TAG.test(part));
   if (unknown !== undefined)
     throw new UsageError(

@@ -40,7 +40,7 @@ const scope = z.strictObject({
   team: text.optional(),
   project: text.optional(),
   env: text.optional(),
-  user: text.optional(),
+  user: userId.optional(),
   keyId: text.optional(),
   provider: text.optional(),
   model: text.optional(),
@@ -84,7 +84,9 @@ const most = z
   .optional()
   .transform((value) => value);
 const limits = z.strictObject({
-  scope: z.string().regex(/^(org|key:\S{1,64}|user:\S{1,64}|team:.{1,200})$/, "org, key:ID, user:ID or team:NAME"),
+  scope: z
+    .string()
+    .regex(/^(org|key:\S{1,64}|user:user_[a-z0-9]{1,40}|team:.{1,200})$/, "org, key:ID, user:ID or team:NAME"),
   requestsPerMinute: most,
   tokensPerMinute: most,
   concurrent: most,

@@ -17,6 +17,7 @@ import type { Call } from "./dialects/call.ts";
 import type { Names } from "./names.ts";
 import type { People } from "./people.ts";
 import type { Provider } from "./providers/provider.ts";
+import type { Register } from "./register.ts";
 import { Refused, refuseFrozen } from "./refusals.ts";
 import { refuseForMoney } from "./money-refusals.ts";
 import type { Asker, Principal } from "./principal.ts";
@@ -182,19 +183,27 @@ function nameIt(names: Names, { principal, tags }: Asking): Pick<Asked, "team" |
   return { team, project, env, tags: Object.keys(all).length === 0 ? undefined : JSON.stringify(all) };
 }
 
-/** Who is behind it: whose the key is, or whom the request names. What no provider has accepted brings no new names. */
-export async function userOf(people: People, { principal, tags }: Pick<Asking, "principal" | "tags">): Promise<string> {
-  const { key } = principal;
+/** Who is behind it: whose the key is, or whom the request names. What no provider has accepted brings no new names, a key
+ *  that nobody said may name people only so many, and one that may do so no longer none at all. */
+export function userOf(
+  { people, register }: { readonly people: People; readonly register: Pick<Register, "mayHaveNamed"> },
+  { principal, tags }: Pick<Asking, "principal" | "tags">,
+): string | Promise<string> {
+  const { key, keyId } = principal;
   if (principal.user !== "") return principal.user;
-  const name = cleanName(key?.policy.tags?.["user"] ?? tags["user"] ?? "");
-  if (name === "") return "";
-  if (principal.proven !== undefined) return people.known(name) ?? "";
-  try {
-    return await people.idOf(name);
-  } catch (error) {
-    if (!(error instanceof LedgerUnavailable)) throw error;
-    throw unavailable();
-  }
+  const fixed = key?.policy.tags?.["user"];
+  const name = cleanName(fixed ?? tags["user"] ?? "");
+  const mayName = fixed !== undefined || key?.policy.users !== undefined;
+  if (name === "" || (!mayName && register.mayHaveNamed(keyId))) return "";
+  return people.known(name) ?? (principal.proven === undefined ? people.idOf(name, mayName ? undefined : keyId) : "");
+}
+
+/** Whether whom a request names is more than its own word. */
+export function isVouched(
+  { config }: { readonly config: Pick<ProxyConfig, "tagsInBudgets"> },
+  { key }: Principal,
+): boolean {
+  return config.tagsInBudgets || key?.policy.users !== undefined || key?.policy.tags?.["user"] !== undefined;
 }
 
 function unavailable(): Refused {

@@ -51,7 +51,7 @@ export function arrive(context: Arriving, request: IncomingMessage): Arrival {
     credential,
     own,
     target,
-    principal: paidBy(context, principal, target, own ?? credential, own !== undefined),
+    principal: paidBy(context, request, principal, target, { credential, own }),
   };
 }
 
@@ -116,17 +116,34 @@ export function identify(
 /** What goes to the provider, and whether it is Keymeter's. */
 export type Sent = Credential & { readonly isOurs: boolean };
 
-/** With who pays: a subscription, or a credential of the client's own beside its key. */
+/** With who pays: a subscription, or a credential of the client's own beside its key. That one is nobody's to use whom the
+ *  register knows as paused, revoked or bound to another address, nor where it is a key with an owner or a policy here: its
+ *  caps would not hold. Throws Refused. */
 export function paidBy(
-  { register }: Pick<ProxyContext, "register">,
+  context: Identifying,
+  request: IncomingMessage,
   principal: Principal,
   { provider }: Target,
-  sent: Credential,
-  isBeside: boolean,
+  { credential, own }: Pick<Arrived, "credential" | "own">,
 ): Principal {
-  if (provider.isSeat === true || provider.dialect.isSeat?.(sent.text) === true) return { ...principal, payer: SEAT };
-  return isBeside ? { ...principal, payer: register.fingerprintOf(sent.text, provider.name) } : principal;
+  const sent = own ?? credential;
+  const isSeat = provider.isSeat === true || provider.dialect.isSeat?.(sent.text) === true;
+  if (!own) return isSeat ? { ...principal, payer: SEAT } : principal;
+  const address = addressOf(context, request);
+  const payer = context.register.identify(own.text, provider.name, address, Date.now());
+  if (payer.kind === "virtual")
+    throw new Refused("bad_headers", "two different Keymeter keys stand in one request; send one");
+  checkAddress(payer.key, address);
+  const { team, project, env, user, policy } = payer.key ?? NOBODYS;
+  if ([team, project, env, user].some((part) => part !== "") || Object.keys(policy).length > 0)
+    throw new Refused(
+      "not_allowed",
+      `this provider key is a key of its own here (${payer.keyId}), with an owner or a policy; send it alone, without a Keymeter key`,
+    );
+  return { ...principal, payer: isSeat ? SEAT : payer.keyId };
 }
+
+const NOBODYS = { team: "", project: "", env: "", user: "", policy: {} };
 
 /** What goes to the provider: a virtual key is swapped for the provider's credential; a client's own key is the
  *  credential. */

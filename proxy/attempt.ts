@@ -2,12 +2,13 @@
 // of earlier work are its three callers. Once the money is held it always ends in the books: what cannot be read is
 // booked at what is held.
 import type { UsageEvent } from "../ledger/usage/usage-event.ts";
+import { LedgerUnavailable } from "../ledger/usage/writer.ts";
 import { formatRequestId } from "../ledger/ids.ts";
 import { formatUsdExact } from "../ledger/money.ts";
 import type { NanoUsd } from "../ledger/money.ts";
 import { isFee, UNITS } from "../ledger/usage.ts";
 import type { PendingWork } from "../ledger/usage/pending-work.ts";
-import { admit, userOf } from "./admit.ts";
+import { admit, isVouched, userOf } from "./admit.ts";
 import type { Admission, Asked, Asking } from "./admit.ts";
 import type { ProxyContext } from "./context.ts";
 import { NO_READING } from "./dialects/reading.ts";
@@ -62,24 +63,43 @@ export function said(reading: Reading, seen: Seen | undefined): Answered {
 /** Asks whether the key may, takes a place in the limits and holds the money, or none of it. Throws Refused. */
 export async function openAttempt(context: ProxyContext, asking: Asking): Promise<Attempt> {
   const { provider, bodyBytes } = asking;
-  const principal = { ...asking.principal, user: await userOf(context.people, asking) };
   const call = context.caches.known(provider.name, context.lengths.measured(provider.name, asking.call));
   const others = otherModels(call);
-  checkPolicy(principal.key, { provider: provider.name, endpoint: call.endpoint, model: call.model, others });
-  const place = context.limiter.enter(principal, expectedTokens(call, bodyBytes), bodyBytes, Date.now());
+  checkPolicy(asking.principal.key, { provider: provider.name, endpoint: call.endpoint, model: call.model, others });
+  const user = userOf(context, asking);
+  const principal = { ...asking.principal, user: typeof user === "string" ? user : await namedBy(context, user) };
+  const place = context.limiter.enter(
+    isVouched(context, asking.principal) ? principal : asking.principal,
+    expectedTokens(call, bodyBytes),
+    bodyBytes,
+    Date.now(),
+  );
   try {
     const admitting = admit(context, { ...asking, principal, call });
     const admission = await context.patience.within(admitting);
     if (admission) return createAttempt(context, admission, place);
     // A disk that hangs: nothing was sent, and what is held for it at last is let go.
     void admitting.then((late) => createAttempt(context, late, undefined).end(NEVER_SENT, undefined), nothing);
-    throw new Refused("ledger_unavailable", "the ledger does not answer now, so nothing is sent; try again shortly");
+    throw new Refused("ledger_unavailable", LATE);
   } catch (error) {
     // Nothing was sent: its tokens were not used.
     place.leave(0, Date.now());
     throw error;
   }
 }
+
+/** A new name waits for the books as everything does, and no longer. */
+async function namedBy({ patience }: Pick<ProxyContext, "patience">, asked: Promise<string>): Promise<string> {
+  asked.catch(nothing);
+  const user = await patience.within(asked).catch((error: unknown) => {
+    if (!(error instanceof LedgerUnavailable)) throw error;
+    return undefined;
+  });
+  if (user === undefined) throw new Refused("ledger_unavailable", LATE);
+  return user;
+}
+
+const LATE = "the ledger does not answer now, so nothing is sent; try again shortly";
 
 function nothing(): void {}
 

@@ -33,7 +33,10 @@ export function dispatch(
       provider,
       method: request.method,
       path: upstreamPath + query,
-      headers: outgoingHeaders(request.raw, credentialHeader, credential, isOurs, { isUnpacked }),
+      headers: outgoingHeaders(request.raw, credentialHeader, credential, isOurs, {
+        isUnpacked,
+        naming: attempt.asked.asker.key?.policy.users,
+      }),
       body,
     },
     reply.raw,

@@ -58,7 +58,8 @@ export function toEvent(
     project: names.project,
     env: names.env,
     user: names.user,
-    payer: isStranger ? "" : asked.payer,
+    // What a provider refused makes no row of its own.
+    payer: asked.payer === SEAT || !(isStranger || isError) ? asked.payer : "",
     tags: names.tags,
     usage: priced.usage ?? used.usage,
     reasoning: isBilled ? reading?.reasoning : undefined,

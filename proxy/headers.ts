@@ -51,13 +51,17 @@ const PARTIAL_HEADERS = new Set(["range", "if-range", "if-none-match", "if-modif
 
 /** The upstream headers of a request, built anew. `header` takes a credential of ours; `ours`: the credential is not
  *  the client's. `whole`: the answer has to come whole, for it is read. `isUnpacked`: the body goes on plain, however
- *  it came. */
+ *  it came. `naming`: the header that says who is behind it. */
 export function outgoingHeaders(
   request: IncomingMessage,
   header: CredentialHeader,
   credential: Credential,
   ours: boolean,
-  { whole = true, isUnpacked = false }: { readonly whole?: boolean; readonly isUnpacked?: boolean } = {},
+  {
+    whole = true,
+    isUnpacked = false,
+    naming,
+  }: { readonly whole?: boolean; readonly isUnpacked?: boolean; readonly naming?: string | undefined } = {},
 ): string[] {
   const headers: string[] = [];
   const named = request.headers.connection
@@ -71,6 +75,7 @@ export function outgoingHeaders(
       continue;
     if (ours && BILLING_HEADERS.has(name)) continue;
     if (whole && PARTIAL_HEADERS.has(name)) continue;
+    if (name === naming) continue;
     if (isUnpacked && name === "content-encoding") continue;
     if (named?.includes(name)) continue;
     headers.push(name, raw[i + 1] as string);

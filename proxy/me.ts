@@ -3,7 +3,10 @@ import type { FastifyReply, FastifyRequest } from "fastify";
 import { describeScope } from "../ledger/budgets.ts";
 import type { BudgetState } from "../ledger/budgets.ts";
 import { formatUsd, formatUsdDown, formatUsdExact, parseUsd } from "../ledger/money.ts";
+import { NO_SPEND } from "../ledger/usage/spend-sums.ts";
+import type { SpendSums } from "../ledger/usage/spend-sums.ts";
 import { readSpend } from "../ledger/usage/spend.ts";
+import type { Within } from "../ledger/usage/within.ts";
 import { createCalendar } from "../ledger/windows.ts";
 import { identify } from "./arrival.ts";
 import type { Credential } from "./credential.ts";
@@ -54,7 +57,9 @@ export async function answerMe(
       state: key.state,
       expiresAt: key.expiresAtMs === undefined ? null : new Date(key.expiresAtMs).toISOString(),
     },
-    spent: await spentBy(context, key.id, Date.now()),
+    spent: await spentBy(context, { key: key.id }, Date.now()),
+    // Of whoever the key is: over all of his keys.
+    ...(key.user === "" ? {} : { userSpent: await spentBy(context, { user: key.user }, Date.now()) }),
     budgets: states.map((state) => toldOf(state, (id) => (id === key.id ? key.name : context.people.nameOf(id)))),
   };
   const isText = /^text\/plain\b/.test(request.headers.accept ?? "");
@@ -71,25 +76,41 @@ export async function answerMe(
     .end(body);
 }
 
+type Spent = {
+  readonly todayUsd: string;
+  readonly monthUsd: string;
+  /** What subscriptions paid for would have cost. */
+  readonly seatTodayUsd?: string;
+  readonly seatMonthUsd?: string;
+};
+
 type Told = {
   readonly key: { readonly [field: string]: string | null };
-  readonly spent: { readonly todayUsd: string; readonly monthUsd: string };
+  readonly spent: Spent;
+  readonly userSpent?: Spent;
   readonly budgets: readonly ReturnType<typeof toldOf>[];
 };
 
-/** What the key itself has spent, budgets or none. */
+/** What the key itself, or its user, has spent, budgets or none. */
 async function spentBy(
   { books, config }: Pick<ProxyContext, "books" | "config">,
-  keyId: string,
+  within: Within,
   nowMs: number,
-): Promise<Told["spent"]> {
+): Promise<Spent> {
   const calendar = createCalendar(config.timezone);
-  const sumOf = async (window: "day" | "month"): Promise<string> => {
+  const sumOf = async (window: "day" | "month"): Promise<SpendSums> => {
     const { firstDay, endDay } = calendar.window(window, nowMs);
-    const [all] = await readSpend(books, [], firstDay, endDay, { key: keyId });
-    return formatUsdExact(all?.costNanoUsd ?? 0n);
+    const [all] = await readSpend(books, [], firstDay, endDay, within);
+    return all ?? NO_SPEND;
   };
-  return { todayUsd: await sumOf("day"), monthUsd: await sumOf("month") };
+  const [today, month] = [await sumOf("day"), await sumOf("month")];
+  return {
+    todayUsd: formatUsdExact(today.costNanoUsd),
+    monthUsd: formatUsdExact(month.costNanoUsd),
+    ...(month.seatNanoUsd > 0n || today.seatNanoUsd > 0n
+      ? { seatTodayUsd: formatUsdExact(today.seatNanoUsd), seatMonthUsd: formatUsdExact(month.seatNanoUsd) }
+      : {}),
+  };
 }
 
 /** A budget that holds for the key. What everybody together spends is not for each key's holder to see: of the
@@ -120,9 +141,18 @@ function toldOf(
   };
 }
 
+function money(usd: string | undefined): string {
+  return formatUsd(parseUsd(usd ?? "0"));
+}
+
+function spentWords({ todayUsd, monthUsd, seatTodayUsd, seatMonthUsd }: Spent): string {
+  const seats =
+    seatMonthUsd === undefined ? "" : `; subscriptions, worth ${money(seatTodayUsd)} and ${money(seatMonthUsd)}`;
+  return `${money(todayUsd)} today, ${money(monthUsd)} this month${seats}`;
+}
+
 /** The same for a person at a terminal (`Accept: text/plain`). */
-function asText({ key, spent, budgets }: Told): string {
-  const money = (usd: string | undefined): string => formatUsd(parseUsd(usd ?? "0"));
+function asText({ key, spent, userSpent, budgets }: Told): string {
   const lines = budgets.map((one) => {
     const ends = one.windowEnd === null ? "without end" : `until ${one.windowEnd.slice(0, 16).replace("T", " ")} UTC`;
     const kind = one.kind === "hard" ? "hard" : "tells only";
@@ -131,7 +161,7 @@ function asText({ key, spent, budgets }: Told): string {
       : `  ${one.scope}, ${one.window} (${kind}): ${formatUsdDown(parseUsd(one.leftUsd ?? "0"))} left of ${money(one.amountUsd)}, ${ends}`;
   });
   return `key ${key["name"]} (${key["id"]})${key["team"] ? `, team ${key["team"]}` : ""}
-spent ${money(spent.todayUsd)} today, ${money(spent.monthUsd)} this month
-${lines.length === 0 ? "no budget holds for it" : `budgets\n${lines.join("\n")}`}
+spent ${spentWords(spent)}
+${userSpent ? `${key["user"] || "its user"} with all keys: ${spentWords(userSpent)}\n` : ""}${lines.length === 0 ? "no budget holds for it" : `budgets\n${lines.join("\n")}`}
 `;
 }

@@ -193,6 +193,7 @@ function forward(
       headers: [
         ...outgoingHeaders(request.raw, target.credentialHeader, credential, credential.isOurs, {
           whole: isResult,
+          naming: principal.key?.policy.users,
         }),
         ...statedLength(request),
       ],

@@ -8,13 +8,16 @@ export type People = {
   reload(): Promise<void>;
   /** Who has this name, as far as is known here. */
   known(name: string): string | undefined;
-  /** The same; a new person where nobody has it. Rejects with LedgerUnavailable. */
-  idOf(name: string): Promise<string>;
+  /** The same; a new person where nobody has it. `by`: a key that may bring only so many; empty: it brought enough.
+   *  Rejects with LedgerUnavailable. */
+  idOf(name: string, by?: string): Promise<string>;
   /** The name of an id; undefined: nobody's, or it was taken away. */
   nameOf(id: string): string | undefined;
 };
 
 const READ_AGAIN_MS = 10_000;
+/** By one key that nobody said may name people, since the start. */
+const MOST_BROUGHT = 1_000;
 
 /** `read`: names by id, as the books have them. */
 export function createPeople(
@@ -24,6 +27,7 @@ export function createPeople(
   let names: ReadonlyMap<string, string> = new Map();
   let ids = new Map<string, string>();
   const asked = new Map<string, Promise<string>>();
+  const broughtBy = new Map<string, number>();
   let readAtMs = 0;
   const reload = async (): Promise<void> => {
     readAtMs = performance.now();
@@ -33,7 +37,7 @@ export function createPeople(
   return {
     reload,
     known: (name) => ids.get(foldName(name)),
-    async idOf(name) {
+    async idOf(name, by) {
       const folded = foldName(name);
       const known = ids.get(folded);
       if (known !== undefined) return known;
@@ -41,6 +45,11 @@ export function createPeople(
       if (ids.size >= MOST_NAMED) {
         if (performance.now() - readAtMs > READ_AGAIN_MS) await reload();
         return ids.get(folded) ?? OTHERS;
+      }
+      if (by !== undefined) {
+        const brought = broughtBy.get(by) ?? 0;
+        if (brought >= MOST_BROUGHT) return "";
+        broughtBy.set(by, brought + 1);
       }
       const asking = asked.get(folded) ?? writer.personOf(name).finally(() => asked.delete(folded));
       asked.set(folded, asking);

@@ -9,6 +9,8 @@ import {
   UNPROVEN_KEY_ID,
 } from "../ledger/usage/keys.ts";
 import type { Key, KeySecret } from "../ledger/usage/keys.ts";
+import { answerIn } from "../ledger/asking.ts";
+import { ANYBODY, askOwners } from "../ledger/usage/budget-spend.ts";
 import { readLimits } from "../ledger/usage/limits.ts";
 import type { UsageBooks } from "../ledger/books.ts";
 import type { Noticed, ProvenKey } from "../ledger/usage/wire.ts";
@@ -25,8 +27,8 @@ export type Register = {
   lookAgain(nowMs: number): Promise<boolean>;
   /** Whose secret it is at that provider. Throws Refused for an unknown, expired, paused or revoked key. */
   identify(secret: string, provider: string, address: string, nowMs: number): Principal;
-  /** The id of a provider key, as a fingerprint. */
-  fingerprintOf(secret: string, provider: string): string;
+  /** Whether its requests may have named anybody, once: what they name now counts for nobody unless they still may. */
+  mayHaveNamed(keyId: string): boolean;
   /** The credentials that virtual keys are swapped for, as the fingerprints that bills are matched with. What changes
    *  every hour has none. */
   credentialsOf(providers: readonly Provider[], nowMs: number): NonNullable<Noticed["credentials"]>;
@@ -51,6 +53,7 @@ export function createRegister(books: UsageBooks, pepper: string, adminToken: Se
   const digestOf = createDigest(pepper);
   let keys = new Map<string, Key>();
   let secrets = new Map<string, KeySecret>();
+  let naming = new Set<string>();
   // The whole secret is the name in this cache; a part of it would let another key pass for this one.
   const digests = new Map<string, string>();
   const digestFor = (text: string): string => {
@@ -80,6 +83,8 @@ export function createRegister(books: UsageBooks, pepper: string, adminToken: Se
     keys = new Map(found.keys.map((key) => [key.id, key]));
     secrets = new Map(found.secrets.map((secret) => [secret.digest, secret]));
     limiter.set(limits);
+    const owners = await answerIn(books, askOwners());
+    naming = new Set(owners.flatMap(([keyId, part, value]) => (part === "user" && value === ANYBODY ? [keyId] : [])));
   };
 
   return {
@@ -132,7 +137,7 @@ export function createRegister(books: UsageBooks, pepper: string, adminToken: Se
       return { ...NOBODY, keyId: fingerprintId(digest), proven, signIn };
     },
 
-    fingerprintOf: (secret, provider) => fingerprintId(digestFor(`${provider} ${secret}`)),
+    mayHaveNamed: (keyId) => naming.has(keyId),
 
     credentialsOf(providers, nowMs) {
       const found: NonNullable<Noticed["credentials"]>[number][] = [];

@@ -123,7 +123,9 @@ async function begin(
   const turns = createTurns(context, request, arrival, target);
   if (conversation.opening) await turns.reserve({ call: conversation.opening, mayStart: true }, 0);
   try {
-    const headers = outgoingHeaders(request, target.credentialHeader, credential, credential.isOurs);
+    const headers = outgoingHeaders(request, target.credentialHeader, credential, credential.isOurs, {
+      naming: principal.key?.policy.users,
+    });
     const mask = credential.isOurs ? createMask(credential.text) : undefined;
     const upstream = await connect(context, target, headers, readProtocols(request), socket);
     if (upstream.kind !== "open") {

@@ -2,6 +2,7 @@
 // already, so that a move is a change of base URL. Bounded in number and length; all of these headers are stripped
 // upstream.
 import type { IncomingHttpHeaders } from "node:http";
+import { readClient } from "./clients.ts";
 import { Refused } from "./refusals.ts";
 
 export type Tags = { readonly [name: string]: string };
@@ -24,7 +25,8 @@ export function isTagHeader(name: string): boolean {
   );
 }
 
-/** All tags of a request; the first word on a name counts, ours before foreign ones, headers before the body. `users`: who
+/** All tags of a request; the first word on a name counts, ours before foreign ones, headers before the body, and what a
+ *  program says of itself last. `users`: who
  *  is behind it is what stands in this header, or in the `body`, and nowhere else. */
 export function readTags(headers: IncomingHttpHeaders, bodyTags: Tags, users?: string): Tags {
   const tags: { [name: string]: string } = {};
@@ -57,6 +59,7 @@ export function readTags(headers: IncomingHttpHeaders, bodyTags: Tags, users?: s
     else if (name === "x-portkey-metadata" || name === "cf-aig-metadata") addJson(value, add);
   }
   for (const [name, value] of Object.entries(bodyTags)) add(name, value);
+  for (const [name, value] of Object.entries(readClient(headers))) add(name, value);
   if (users === undefined) return tags;
   const { user: _, ...others } = tags;
   const named = users === "body" ? bodyTags["user"] : headers[users];

@@ -89,13 +89,7 @@ export function createTurns(
 
   /** A session lives for an hour; a key that was paused meanwhile starts nothing more. */
   const whoAsks = (): Principal =>
-    paidBy(
-      context,
-      identify(context, request, credential, provider.name),
-      target,
-      own ?? credential,
-      own !== undefined,
-    );
+    paidBy(context, request, identify(context, request, credential, provider.name), target, { credential, own });
 
   const open = async (call: Call, bytes: number): Promise<Attempt> => {
     checkModel(call);

@@ -36,7 +36,8 @@ export function* askPerson(name: string, newId: string, nowMs: number): Asking<s
   const folded = foldName(name);
   const known = yield* askValue<string>("SELECT id FROM people WHERE folded = ?", folded);
   if (known !== undefined) return known;
-  if (Number((yield* askValue<bigint>("SELECT COUNT(*) FROM people")) ?? 0) >= MOST_NAMED) return OTHERS;
+  if (Number((yield* askValue<bigint>("SELECT COUNT(*) FROM people WHERE name IS NOT NULL")) ?? 0) >= MOST_NAMED)
+    return OTHERS;
   yield* insertPerson(newId, name, nowMs);
   return (yield* askValue<string>("SELECT id FROM people WHERE folded = ?", folded)) ?? OTHERS;
 }

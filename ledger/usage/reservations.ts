@@ -8,6 +8,7 @@ import { attemptAtMs } from "../ids.ts";
 import type { AttemptId } from "../ids.ts";
 import type { NanoUsd } from "../money.ts";
 import type { Calendar, Window } from "../windows.ts";
+import { SEAT } from "./usage-event.ts";
 
 /** What an attempt asks to hold. `boundNanoUsd` undefined: no upper bound can be proven. `expectedNanoUsd` undefined:
  *  the model has no price. */
@@ -254,8 +255,8 @@ export function createReservationBook(
       const asked = withServedName(names, request);
       const frozen = freezes.find(({ scope }) => covers(scope, asked.subject));
       if (frozen) return { admitted: false, frozen };
-      const parts = covering
-        .of(asked.subject)
+      // What a subscription pays is in no budget of money.
+      const parts = (asked.payer === SEAT ? [] : covering.of(asked.subject))
         .map((budget) => windows.at(budget, attemptAtMs(request.attemptId)))
         .filter(({ isLeftOut }) => !isLeftOut);
       const decision = decide(parts, request, mode);
@@ -372,7 +373,8 @@ function createHolds(
       .map((budget) => holdOf(budget, atMs, amountFor(budget, request) ?? 0n, mostOf(request)));
   };
 
-  const hold = (request: ReservationRequest): Hold[] => holdIn(covering.of(request.subject), request);
+  const hold = (request: ReservationRequest): Hold[] =>
+    request.payer === SEAT ? [] : holdIn(covering.of(request.subject), request);
 
   const letGo = (holds: readonly Hold[]): void => {
     for (const { part, amount, most } of holds) {

@@ -215,8 +215,11 @@ export async function readRegisterDifferences(books: UsageBooks): Promise<string
     const ids = new Map([...names].map(([id, name]) => [foldName(name), id]));
     const users = new Map((there[0] as (typeof keys.$inferSelect)[]).map(({ id, user }) => [id, user]));
     // Records of before users name an owner. One whose name was taken away since is whoever the key has.
-    const ofOwner = (keyId: string, owner: string): string =>
-      owner === "" ? "" : (ids.get(foldName(owner)) ?? users.get(keyId) ?? "");
+    const ofOwner = (keyId: string, owner: string): string => {
+      const user = users.get(keyId) ?? "";
+      if (owner === "" || !names.has(user)) return owner === "" ? "" : user;
+      return ids.get(foldName(owner)) ?? user;
+    };
     for (const { seq, action, actor, atMs, detail } of records) {
       if (ELSEWHERE.has(action)) continue;
       const change = readChange(detail, ofOwner);

@@ -6,7 +6,8 @@
 //   python3 -m venv venv/gptme && venv/gptme/bin/pip install -r requirements-gptme.txt          are no others' dependencies
 // Left out: open-webui (its dependencies take several gigabytes); n8n, Dify, LibreChat (servers with a database of
 // their own).
-import { existsSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
+import { execFileSync } from "node:child_process";
+import { existsSync, mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
 import type { Speech } from "./fake.ts";
@@ -47,6 +48,7 @@ export const NAMES_THE_BUDGET = /Keymeter: .{0,80}team capped/;
 const PROMPT = "say hello";
 const here = (...parts: string[]): string => join(dirname(fileURLToPath(import.meta.url)), ...parts);
 const MODULES = here("node_modules");
+const KEYMETER = here("..", "..", "start.mjs");
 
 // Where things are installed.
 
@@ -96,6 +98,12 @@ const threeVariables = ({ url, key }: Place): { [name: string]: string } => ({
   GOOGLE_GEMINI_BASE_URL: `${url}/google`,
   GEMINI_API_KEY: key,
 });
+
+/** Points a client here by the command that people use, in a home of its own. */
+function connect(client: string, { url, key, home }: Place): void {
+  const env = { PATH: process.env["PATH"] ?? "", HOME: home };
+  execFileSync(process.execPath, [KEYMETER, "connect", client, "--key", key, "--url", url], { env });
+}
 
 // Agents.
 
@@ -456,8 +464,34 @@ function py(part: string, dialect: Client["dialect"], calls: number, packageName
   };
 }
 
+/** The same, pointed by `keymeter connect` alone: what it sets itself for that is left out. */
+function byConnect(client: Client, as: string, ...files: readonly (readonly string[])[]): Client {
+  return {
+    ...client,
+    name: `${client.name}, by keymeter connect`,
+    pointed: `keymeter connect ${as}`,
+    commands(place) {
+      const commands = client.commands(place);
+      for (const file of files) rmSync(join(place.home, ...file), { force: true });
+      connect(as, place);
+      const isPointing = (name: string): boolean => /_BASE_URL$|_API_KEY$|^KEYMETER_KEY$/.test(name);
+      return commands.map((command) => ({
+        ...command,
+        env: Object.fromEntries(Object.entries(command.env ?? {}).filter(([name]) => !isPointing(name))),
+      }));
+    },
+  };
+}
+
 export const CLIENTS: readonly Client[] = [
   claudeCode,
+  byConnect(claudeCode, "claude"),
+  byConnect(
+    codex("Codex", "", () => ""),
+    "codex",
+  ),
+  byConnect(gemini("gemini-cli", "-m", "gemini-2.5-flash"), "gemini"),
+  byConnect(opencode("anthropic", "", "claude-haiku-4-5"), "opencode", [".config", "opencode", "opencode.json"]),
   ...codexes,
   gemini("gemini-cli, -m", "-m", "gemini-2.5-flash"),
   gemini("gemini-cli, its own model, JSON", "-o", "json"),

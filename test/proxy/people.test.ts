@@ -91,6 +91,7 @@ describe("who is behind a request", () => {
     // No header of ours, and no name, reaches the provider.
     const [sent] = provider.journal;
     expect(Object.keys(sent?.headers ?? {}).filter((one) => one.startsWith("x-keymeter-"))).toEqual([]);
+    for (const value of Object.values(headers)) expect(JSON.stringify(sent?.rawHeaders)).not.toContain(value);
     // A name stands in no event.
     const [event] = await running.events();
     expect(event?.user).toMatch(name === "" ? /^$/ : /^user_[0-9a-f]{16}$/);
@@ -158,7 +159,26 @@ describe("a budget of a person", () => {
   });
 });
 
+describe("a key that may name people no longer", () => {
+  it("names nobody: it was believed before, and is not now", async () => {
+    const { id, secret } = await running.createKey({ policy: { users: "x-user" } });
+    await ask(secret, { "x-user": "bob" });
+    await running.change({ type: "setPolicy", keyId: id, policy: {} });
+    await ask(secret, { "x-keymeter-user": "bob" });
+    expect(await booked()).toEqual(["bob", ""]);
+  });
+});
+
 describe("a limit of a person", () => {
+  it("counts nobody's mere word", async () => {
+    const own = await running.createKey({ userName: "anna" });
+    const other = await running.createKey();
+    expect(await runKeymeter(running, "limits", "set", "--user", "anna", "--rpm", "1")).toMatchObject({ code: 0 });
+    for (let i = 0; i < 3; i++) expect(await ask(other.secret, { "x-keymeter-user": "anna" })).toBe(200);
+    expect(await ask(own.secret)).toBe(200);
+    expect(await ask(own.secret)).toBe(429);
+  });
+
   it("holds over all of his keys, and for whom requests name", async () => {
     const own = await running.createKey({ userName: "anna" });
     const app = await running.createKey({ policy: { users: "x-user" } });

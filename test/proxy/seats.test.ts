@@ -113,6 +113,10 @@ describe("a Keymeter key beside the client's own credential", () => {
     expect(await ask({ "x-keymeter-key": "sk-something-else-0123", "x-api-key": OWN_KEY })).toBe(401);
     expect(await ask({ "x-keymeter-key": `${one.secret}x`, "x-api-key": OWN_KEY })).toBe(401);
     expect(provider.journal).toEqual([]);
+    // Nor does a secret of ours go to a provider, whatever stands around it.
+    expect(await ask({ "x-keymeter-key": one.secret, "x-api-key": `sk-${other.secret}` })).toBe(401);
+    expect(await ask({ "x-keymeter-key": one.secret, "x-api-key": `"${other.secret}"` })).toBe(401);
+    expect(await ask({ "x-keymeter-key": one.secret, "x-api-key": running.adminToken })).toBe(401);
     // What stands there of another gateway is no concern of ours.
     expect(await ask({ "x-portkey-api-key": "pk-of-portkey-0123456789", "x-api-key": one.secret })).toBe(200);
   });
@@ -131,7 +135,39 @@ describe("a Keymeter key beside the client's own credential", () => {
   });
 });
 
+describe("a provider key that is a key of its own here", () => {
+  it("is paused, and bound to its owner, beside a Keymeter key too", async () => {
+    const { secret } = await running.createKey();
+    const beside = { "x-api-key": OWN_KEY, "x-keymeter-key": secret };
+    expect(await ask({ "x-api-key": OWN_KEY })).toBe(200);
+    const keyId = String((await running.events())[0]?.keyId);
+    expect(await ask(beside)).toBe(200);
+    expect((await running.events())[1]?.payer).toBe(keyId);
+    await running.change({ type: "describeKey", keyId, fields: { team: "ads" } });
+    expect(await ask(beside)).toBe(403);
+    await running.change({ type: "describeKey", keyId, fields: { team: "" } });
+    await running.change({ type: "setKeyState", keyId, state: "paused" });
+    expect(await ask(beside)).toBe(403);
+  });
+
+  it("that its provider refuses makes no payer of its own", async () => {
+    const { secret } = await running.createKey();
+    provider.script = json({ type: "error", error: { type: "authentication_error", message: "no" } }, 401);
+    for (let i = 0; i < 3; i++) await ask({ "x-api-key": `${OWN_KEY}${i}`, "x-keymeter-key": secret });
+    expect((await running.events()).map(({ payer }) => payer)).toEqual(["", "", ""]);
+  });
+});
+
 describe("what a subscription pays", () => {
+  it("is refused by no cap, also where one was passed", async () => {
+    const { id, secret } = await running.createKey();
+    await running.setBudget({ scope: { keyId: id }, amountNanoUsd: USD / 2n });
+    expect(await ask({ "x-api-key": secret })).toBe(200);
+    expect(await ask({ "x-api-key": secret })).toBe(402);
+    expect(await ask({ authorization: `Bearer ${LOGIN}`, "x-keymeter-key": secret })).toBe(200);
+    expect((await running.proxy.writer.verify()).differences).toEqual([]);
+  });
+
   it("is in no cap, uses none up, and is summed up by itself", async () => {
     const { id, secret } = await running.createKey({ userName: "anna" });
     await running.setBudget({ scope: { keyId: id }, amountNanoUsd: USD, mode: "strict" });
@@ -153,6 +189,13 @@ describe("what a subscription pays", () => {
     const spend = await runKeymeter(running, "spend", "--by", "user");
     expect(spend.text).toContain("$1.00");
     expect(spend.text).toContain("subscriptions");
+    // Whose key it is sees both, apart.
+    const me = await fetch(`${running.url}/keymeter/me`, {
+      headers: { authorization: `Bearer ${secret}`, accept: "text/plain" },
+    });
+    expect(await me.text()).toContain(
+      "spent $1.00 today, $1.00 this month; subscriptions, worth $4.00 and $4.00\nanna with all keys: $1.00 today",
+    );
     // Nobody looks for it in a bill.
     const hours = await withBooks((books) => readHourTokens(books, "anthropic", 0, Date.now() + 1));
     expect(hours.map(({ tokens }) => tokens)).toEqual([1_000_000]);

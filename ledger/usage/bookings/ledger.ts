@@ -120,6 +120,7 @@ function readBook(
       boundNanoUsd: row.boundNanoUsd ?? undefined,
       expectedNanoUsd: row.expectedNanoUsd ?? undefined,
       mostNanoUsd: row.mostNanoUsd ?? undefined,
+      payer: row.payer,
     });
   }
   return book;

@@ -20,6 +20,7 @@ import { ChangeRefused } from "../change-refused.ts";
 import { applyChange, askBudgets } from "../changes.ts";
 import type { Author, Change } from "../changes.ts";
 import { amountFor, mostOf } from "../reservations.ts";
+import { SEAT } from "../usage-event.ts";
 import type { Rollups } from "../rollups.ts";
 import { asRow } from "./booking.ts";
 import { NOBODY, openNodeLedger } from "./ledger.ts";
@@ -175,6 +176,7 @@ function* openWindows(ledger: NodeLedger, nowMs: number, budgets: readonly Budge
     );
     const parts = new Map<string, { held: NanoUsd; most: NanoUsd }>();
     for (const row of open) {
+      if (row.payer === SEAT) continue;
       const servedModel = ledger.book.servedName(row.provider, row.requestedModel);
       if (!covers(budget.scope, ownNames({ ...row, model: row.requestedModel, servedModel }))) continue;
       const [id, window] = windowOf(calendar, budget, attemptAtMs(row.attemptId));

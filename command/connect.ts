@@ -1,0 +1,199 @@
+// keymeter connect|disconnect CLIENT: a coding agent's own settings, pointed here and taken back byte for byte.
+import {
+  chmodSync,
+  copyFileSync,
+  existsSync,
+  mkdirSync,
+  readFileSync,
+  realpathSync,
+  renameSync,
+  rmSync,
+  statSync,
+  writeFileSync,
+} from "node:fs";
+import { homedir } from "node:os";
+import { dirname, join } from "node:path";
+import { parseArgs } from "node:util";
+import { didYouMean } from "./closest.ts";
+import { UsageError } from "./usage-error.ts";
+
+export const USAGE = `keymeter connect claude|codex|gemini|opencode --key km_... [--url http://127.0.0.1:4000] [--login]
+  Writes base URL and key into the client's own settings (in HOME), and says what it changed. --login: the client keeps its own sign-in
+  (claude only), and the key goes beside it. While Keymeter is down the client's requests fail: it does not go round it.
+keymeter disconnect claude|codex|gemini|opencode     the settings as they were before, byte for byte`;
+
+/** Where a client has its settings, and what they become. */
+type Client = {
+  readonly file: readonly string[];
+  /** Throws UsageError where something of its own is in the way. */
+  readonly connected: (before: string | undefined, place: Place) => string;
+  readonly takesLogin?: boolean;
+};
+type Place = { readonly url: string; readonly key: string; readonly isLogin: boolean };
+
+const CLIENTS: { readonly [name: string]: Client } = {
+  claude: {
+    file: [".claude", "settings.json"],
+    takesLogin: true,
+    connected(before, { url, key, isLogin }) {
+      const settings = readObject(before, "~/.claude/settings.json");
+      const env = objectIn(settings, "env");
+      // With a variable of its own set, Claude Code does not use its login.
+      const headers = [env["ANTHROPIC_CUSTOM_HEADERS"], `x-keymeter-key: ${key}`].filter(
+        (one) => typeof one === "string",
+      );
+      const own = isLogin
+        ? {
+            ANTHROPIC_CUSTOM_HEADERS: headers.join("\n"),
+            ANTHROPIC_AUTH_TOKEN: undefined,
+            ANTHROPIC_API_KEY: undefined,
+          }
+        : { ANTHROPIC_AUTH_TOKEN: key, ANTHROPIC_API_KEY: undefined };
+      return printed({ ...settings, env: { ...env, ANTHROPIC_BASE_URL: `${url}/anthropic`, ...own } });
+    },
+  },
+  codex: {
+    file: [".codex", "config.toml"],
+    connected(before = "", { url, key }) {
+      const taken = /^\s*(model_provider\s*=|\[model_providers\.keymeter\])/m.exec(before)?.[1];
+      if (taken !== undefined)
+        throw new UsageError(`~/.codex/config.toml says "${taken.trim()}" already; take that out first`);
+      // What stands before the first table belongs to none.
+      return `model_provider = "keymeter"\n${before}${before === "" || before.endsWith("\n") ? "" : "\n"}
+[model_providers.keymeter]
+name = "Keymeter"
+base_url = ${JSON.stringify(`${url}/openai/v1`)}
+wire_api = "responses"
+http_headers = { "authorization" = ${JSON.stringify(`Bearer ${key}`)} }
+env_http_headers = { "x-keymeter-repo" = "KEYMETER_REPO", "x-keymeter-branch" = "KEYMETER_BRANCH", "x-keymeter-ticket" = "KEYMETER_TICKET" }
+`;
+    },
+  },
+  gemini: {
+    file: [".gemini", ".env"],
+    connected(before = "", { url, key }) {
+      const names = ["GOOGLE_GEMINI_BASE_URL", "GEMINI_API_KEY"];
+      const taken = names.find((name) => new RegExp(`^\\s*(export\\s+)?${name}\\s*=`, "m").test(before));
+      if (taken !== undefined) throw new UsageError(`~/.gemini/.env sets ${taken} already; take that out first`);
+      return `${before}${before === "" || before.endsWith("\n") ? "" : "\n"}GOOGLE_GEMINI_BASE_URL=${url}/google\nGEMINI_API_KEY=${key}\n`;
+    },
+  },
+  opencode: {
+    file: [".config", "opencode", "opencode.json"],
+    connected(before, { url, key }) {
+      const settings = readObject(before, "~/.config/opencode/opencode.json");
+      const provider = objectIn(settings, "provider");
+      const pointed = Object.entries({
+        anthropic: "/anthropic/v1",
+        openai: "/openai/v1",
+        google: "/google/v1beta",
+      }).map(([name, path]) => {
+        const own = objectIn(provider, name);
+        return [name, { ...own, options: { ...objectIn(own, "options"), baseURL: url + path, apiKey: key } }];
+      });
+      return printed({ ...settings, provider: { ...provider, ...(Object.fromEntries(pointed) as object) } });
+    },
+  },
+};
+
+export function run(args: string[]): void {
+  const { values, positionals } = parseArgs({
+    args,
+    allowPositionals: true,
+    options: {
+      key: { type: "string" },
+      url: { type: "string", default: "http://127.0.0.1:4000" },
+      login: { type: "boolean", default: false },
+    },
+  });
+  const [name, client] = clientOf(positionals);
+  if (!values.key?.startsWith("km_"))
+    throw new UsageError(`which key? \`keymeter keys create --name NAME\` makes one (km_...)\n${USAGE}`);
+  if (values.login && client.takesLogin !== true)
+    throw new UsageError(`--login is for claude; docs/people.md says how a key goes beside other sign-ins`);
+  if (!URL.canParse(values.url)) throw new UsageError(`--url ${values.url} is no URL`);
+  const file = placeOf(client);
+  const [saved, made] = copiesOf(file);
+  if (existsSync(made))
+    throw new UsageError(`${name} is connected already; \`keymeter disconnect ${name}\` takes it back first`);
+  const before = existsSync(file) ? readFileSync(file, "utf8") : undefined;
+  const url = values.url.replace(/\/+$/, "");
+  const after = client.connected(before, { url, key: values.key, isLogin: values.login });
+  mkdirSync(dirname(file), { recursive: true });
+  // Of another time.
+  rmSync(saved, { force: true });
+  if (before !== undefined) copyFileSync(file, saved);
+  writeFileSync(made, after, { mode: PRIVATE });
+  // A key stands in it.
+  if (before !== undefined) chmodSync(file, PRIVATE);
+  writeFileSync(file, after, { mode: PRIVATE });
+  process.stdout.write(
+    `${file}: ${before === undefined ? "made" : "changed"}; ${name} asks ${url} from its next start on${values.login ? ", with its own sign-in" : ""}.\n` +
+      `While Keymeter is down its requests fail. \`keymeter disconnect ${name}\` takes this back.\n`,
+  );
+}
+
+export function disconnect(args: string[]): void {
+  const { positionals } = parseArgs({ args, allowPositionals: true, options: {} });
+  const [name, client] = clientOf(positionals);
+  const file = placeOf(client);
+  const [saved, made] = copiesOf(file);
+  if (!existsSync(made)) throw new UsageError(`${name} was not connected by \`keymeter connect\` here`);
+  const now = existsSync(file) ? readFileSync(file) : undefined;
+  if (now === undefined || !now.equals(readFileSync(made)))
+    throw new UsageError(
+      `${file} was changed since it was connected, so it is left alone: take Keymeter out of it by hand${existsSync(saved) ? `; ${saved} is what it was before` : ""}, and remove ${made}`,
+    );
+  if (existsSync(saved)) {
+    const { mode } = statSync(saved);
+    renameSync(saved, file);
+    chmodSync(file, mode);
+  } else rmSync(file);
+  rmSync(made);
+  process.stdout.write(`${file}: ${existsSync(file) ? "as it was before" : "removed, as it was not there before"}.\n`);
+}
+
+function clientOf(positionals: readonly string[]): [string, Client] {
+  const [name = "", ...more] = positionals;
+  const client = CLIENTS[name];
+  if (!client || more.length > 0)
+    throw new UsageError(
+      `which client? ${Object.keys(CLIENTS).join(", ")}${didYouMean(name, Object.keys(CLIENTS))}. docs/clients.md has the settings of others`,
+    );
+  return [name, client];
+}
+
+const PRIVATE = 0o600;
+
+/** Where it really is: a link of somebody's dotfiles stays one. */
+function placeOf({ file }: Client): string {
+  const path = join(homedir(), ...file);
+  return existsSync(path) ? realpathSync(path) : path;
+}
+
+/** What it was before, and what we wrote. */
+function copiesOf(file: string): [saved: string, made: string] {
+  return [`${file}.before-keymeter`, `${file}.by-keymeter`];
+}
+
+type JsonObject = { readonly [name: string]: unknown };
+
+function readObject(text: string | undefined, file: string): JsonObject {
+  if (text === undefined || text.trim() === "") return {};
+  try {
+    const parsed: unknown = JSON.parse(text);
+    if (typeof parsed === "object" && parsed !== null && !Array.isArray(parsed)) return parsed as JsonObject;
+  } catch {
+    // Said below.
+  }
+  throw new UsageError(`${file} is no JSON object (comments are none): mend it, or write the settings by hand`);
+}
+
+function objectIn(from: JsonObject, name: string): JsonObject {
+  const value = from[name];
+  return typeof value === "object" && value !== null ? (value as JsonObject) : {};
+}
+
+function printed(settings: object): string {
+  return `${JSON.stringify(settings, null, 2)}\n`;
+}

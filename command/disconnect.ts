@@ -1,0 +1,2 @@
+// keymeter disconnect CLIENT
+export { disconnect as run, USAGE } from "./connect.ts";
