@@ -232,7 +232,8 @@ describe("a name that was taken away", () => {
       expect(await readFoldDifferences(books)).toEqual([]);
       expect(await readRegisterDifferences(books)).toEqual([]);
     });
-    // The name is another one's, if it comes again.
+    // The name is another one's, if it comes again: other proxies hear of it within a second.
+    await expect.poll(() => running.proxy.context.people.known(name), { timeout: 5_000 }).toBeUndefined();
     await ask(app.secret, { "x-keymeter-user": name });
     const again = (await running.events())[2]?.user;
     expect(again).not.toBe(user);
