@@ -221,7 +221,7 @@ export async function writePast(
       }),
     );
     // What never passed Keymeter is in the provider's journal alone.
-    if (daysAgo <= NOTEBOOK_FROM && daysAgo > 0 && hour % 3 === 0)
+    if (daysAgo <= NOTEBOOK_FROM && hour % 3 === 0)
       provider.recordPast(new Date(clock), GPT.path, GPT.model, 90_000, 8_000, "key_notebook");
     clock += HOUR_MS;
   }
