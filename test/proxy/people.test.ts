@@ -170,10 +170,15 @@ describe("a key that may name people no longer", () => {
 });
 
 describe("a limit of a person", () => {
+  /** A fleet's proxies hear within a second what a command changed. */
+  const limitIsHeard = (): Promise<void> =>
+    expect.poll(() => running.proxy.context.limiter.hasSome(), { timeout: 5_000 }).toBe(true);
+
   it("counts nobody's mere word", async () => {
     const own = await running.createKey({ userName: "anna" });
     const other = await running.createKey();
     expect(await runKeymeter(running, "limits", "set", "--user", "anna", "--rpm", "1")).toMatchObject({ code: 0 });
+    await limitIsHeard();
     for (let i = 0; i < 3; i++) expect(await ask(other.secret, { "x-keymeter-user": "anna" })).toBe(200);
     expect(await ask(own.secret)).toBe(200);
     expect(await ask(own.secret)).toBe(429);
@@ -183,6 +188,7 @@ describe("a limit of a person", () => {
     const own = await running.createKey({ userName: "anna" });
     const app = await running.createKey({ policy: { users: "x-user" } });
     expect(await runKeymeter(running, "limits", "set", "--user", "anna", "--rpm", "2")).toMatchObject({ code: 0 });
+    await limitIsHeard();
     expect((await runKeymeter(running, "limits", "list")).text).toContain("user anna");
     expect(await ask(own.secret)).toBe(200);
     expect(await ask(app.secret, { "x-user": "Anna" })).toBe(200);
