@@ -104,8 +104,8 @@ export async function admit(admitting: Admitting, given: Asking): Promise<Admiss
   const reckon = createReckoning(admitting, asking);
   const costs = reckon(call, bodyBytes);
   const { price, boundNanoUsd, expectedNanoUsd, mostNanoUsd } = costs;
-  const payer = principal.payer ?? "";
-  const isSeat = payer === SEAT;
+  const isSeat = principal.isSeat === true;
+  const payer = isSeat ? SEAT : (principal.payer ?? "");
   const named = { ...nameIt(names, asking), user: principal.user, payer };
   const subject = subjectOf({ ...named, asker: principal, provider, call });
 

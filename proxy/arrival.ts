@@ -11,7 +11,6 @@ import type { Target } from "./target.ts";
 import { checkAddress, checkProvider, clientAddress } from "./policy.ts";
 import { nowhere, Refused } from "./refusals.ts";
 import type { Principal } from "./principal.ts";
-import { SEAT } from "../ledger/usage/usage-event.ts";
 
 /** What has to be known to tell whose a credential is, and where a request goes. */
 type Identifying = Pick<ProxyContext, "register" | "sightings" | "isTrusted">;
@@ -116,9 +115,9 @@ export function identify(
 /** What goes to the provider, and whether it is Keymeter's. */
 export type Sent = Credential & { readonly isOurs: boolean };
 
-/** With who pays: a subscription, or a credential of the client's own beside its key. That one is nobody's to use whom the
- *  register knows as paused, revoked or bound to another address, nor where it is a key with an owner or a policy here: its
- *  caps would not hold. Throws Refused. */
+/** With who pays: a subscription, where the settings say so or the provider has answered a sign-in as one; or a credential
+ *  of the client's own beside its key. That one is nobody's to use whom the register knows as paused, revoked or bound to
+ *  another address, nor where it is a key with an owner or a policy here: its caps would not hold. Throws Refused. */
 export function paidBy(
   context: Identifying,
   request: IncomingMessage,
@@ -126,9 +125,13 @@ export function paidBy(
   { provider }: Target,
   { credential, own }: Pick<Arrived, "credential" | "own">,
 ): Principal {
-  const sent = own ?? credential;
-  const isSeat = provider.isSeat === true || provider.dialect.isSeat?.(sent.text) === true;
-  if (!own) return isSeat ? { ...principal, payer: SEAT } : principal;
+  // Held as money until the provider said what it is: what is billed by use begins alike.
+  const seatOf = ({ text }: Credential, { signIn }: Principal): Pick<Principal, "isSeat" | "seatSignIn"> => {
+    if (provider.isSeat === true) return { isSeat: true };
+    if (signIn === undefined || provider.dialect.seat?.mayPay(text) !== true) return {};
+    return { isSeat: context.register.isSeat(signIn), seatSignIn: signIn };
+  };
+  if (!own) return { ...principal, ...seatOf(credential, principal) };
   const address = addressOf(context, request);
   const payer = context.register.identify(own.text, provider.name, address, Date.now());
   if (payer.kind === "virtual")
@@ -140,7 +143,7 @@ export function paidBy(
       "not_allowed",
       `this provider key is a key of its own here (${payer.keyId}), with an owner or a policy; send it alone, without a Keymeter key`,
     );
-  return { ...principal, payer: isSeat ? SEAT : payer.keyId };
+  return { ...principal, payer: payer.keyId, ...seatOf(own, payer) };
 }
 
 const NOBODYS = { team: "", project: "", env: "", user: "", policy: {} };

@@ -1,6 +1,7 @@
 // One attempt, from the question whether it may be to its row in the books. Requests, turns of a WebSocket and results
 // of earlier work are its three callers. Once the money is held it always ends in the books: what cannot be read is
 // booked at what is held.
+import { SEAT } from "../ledger/usage/usage-event.ts";
 import type { UsageEvent } from "../ledger/usage/usage-event.ts";
 import { LedgerUnavailable } from "../ledger/usage/writer.ts";
 import { formatRequestId } from "../ledger/ids.ts";
@@ -180,12 +181,15 @@ async function book(
   const accepted = event.keyId === asker.keyId ? asker.proven : undefined;
   const requestId = formatRequestId(event.attemptId);
   const { team, project, env } = event;
+  const isAccepted = event.httpStatus !== undefined && event.httpStatus < 300;
   if (event.keyId === asker.keyId) context.names.take({ team, project, env });
-  if (event.httpStatus !== undefined && event.httpStatus < 300) context.names.take({ model: event.requestedModel });
+  if (isAccepted) context.names.take({ model: event.requestedModel });
+  // Before the client hears the end: its next request is taken for what this one was.
+  if (isAccepted && asker.seatSignIn !== undefined) context.register.noteSeat(asker.seatSignIn, event.payer === SEAT);
   const committed = context.writer.settle(event, accepted).then(
     () => {
       if (accepted) context.register.remember(asker, provider.name, Date.now());
-      if (event.httpStatus !== undefined && event.httpStatus < 300) context.register.acceptSignIn(asker);
+      if (isAccepted) context.register.acceptSignIn(asker);
       onBooked(context, event, reading);
     },
     // Not booked is a broken invariant or a broken ledger: said loudly; the reservation stays open and is booked at

@@ -12,6 +12,8 @@ export type Ending = {
   readonly status: number | undefined;
   readonly firstByteMs: number | undefined;
   readonly providerRequestId: string | undefined;
+  /** Names and values of the answer's headers, as the client sees them. */
+  readonly headers?: readonly string[] | undefined;
   /** A few words for the log and the client, without secrets. */
   readonly error: string | undefined;
 };

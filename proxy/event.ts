@@ -58,8 +58,7 @@ export function toEvent(
     project: names.project,
     env: names.env,
     user: names.user,
-    // What a provider refused makes no row of its own.
-    payer: asked.payer === SEAT || !(isStranger || isError) ? asked.payer : "",
+    payer: payerOf(asked, ending, isAccepted, isStranger || isError),
     tags: names.tags,
     usage: priced.usage ?? used.usage,
     reasoning: isBilled ? reading?.reasoning : undefined,
@@ -81,6 +80,14 @@ export function toEvent(
     statedCostNanoUsd: isBilled ? reading?.statedCostNanoUsd : undefined,
   };
   return event.payer === SEAT ? paidByTheMonth(event) : event;
+}
+
+/** Who pays: of a sign-in that may be a subscription's by the provider's word, whatever was held. What a provider refused
+ *  makes no row of its own. */
+function payerOf({ asker, provider, payer }: Asked, ending: Ending, isAccepted: boolean, isNobodys: boolean): string {
+  if (asker.seatSignIn !== undefined && isAccepted)
+    return provider.dialect.seat?.hasPaid(ending.headers ?? []) === true ? SEAT : (asker.payer ?? "");
+  return payer === SEAT || !isNobodys ? payer : "";
 }
 
 /** What a subscription pays is worth something, and billed to nobody. */

@@ -7,6 +7,7 @@ import type { Hearer } from "./answer.ts";
 import type { Ending } from "./ending.ts";
 import type { Extension, NoMore } from "./extend.ts";
 import { readHead } from "./headers.ts";
+import type { Head } from "./headers.ts";
 import { createMask } from "./mask.ts";
 import type { Mask } from "./mask.ts";
 import type { Meter } from "./meter.ts";
@@ -67,7 +68,7 @@ export class OpenExchange implements Exchange, Listener, Hearer {
   readonly #options: ExchangeOptions;
   readonly #mask: Mask | undefined;
   readonly #over: (exchange: OpenExchange) => void;
-  #providerRequestId: string | undefined;
+  #head: Head | undefined;
   #resolve!: (ending: Ending) => void;
 
   /** `over` is told when neither side can do anything more. */
@@ -95,7 +96,7 @@ export class OpenExchange implements Exchange, Listener, Hearer {
 
   begins(status: number, rawHeaders: readonly (Buffer | string)[]): void {
     const head = readHead(status, rawHeaders, this.#mask, this.#options.placeUrl);
-    this.#providerRequestId = head.requestId;
+    this.#head = head;
     this.meter = this.#chooseMeter(status, head.contentType, head.contentEncoding);
     this.#answer.begin(head);
   }
@@ -152,7 +153,8 @@ export class OpenExchange implements Exchange, Listener, Hearer {
       sent,
       status,
       firstByteMs,
-      providerRequestId: this.#providerRequestId,
+      providerRequestId: this.#head?.requestId,
+      headers: this.#head?.headers,
       error,
     };
     const flushed = this.meter?.flush?.();

@@ -12,8 +12,12 @@ export type Asker = {
   readonly proven?: ProvenKey | undefined;
   /** Of a sign-in, which changes every hour: the digest of this very one. */
   readonly signIn?: string | undefined;
-  /** Who pays, where it is not whom the key stands for. */
+  /** A credential of the client's own that pays what is money, by id. */
   readonly payer?: string | undefined;
+  /** Whether a subscription pays, as far as it is known. */
+  readonly isSeat?: boolean | undefined;
+  /** Of a sign-in that may be a subscription's: its digest. What is answered says whether it is. */
+  readonly seatSignIn?: string | undefined;
 };
 
 export type Principal = Asker & {

@@ -36,6 +36,10 @@ export type Register = {
   isProven(principal: Principal): boolean;
   /** A provider accepted a sign-in. */
   acceptSignIn(asker: Asker): void;
+  /** Whether the provider's last answer to this sign-in said that a subscription pays. */
+  isSeat(signIn: string): boolean;
+  /** It said so, or said nothing of it. */
+  noteSeat(signIn: string, isSeat: boolean): void;
   /** A fingerprint that was accepted: from now on it is known. */
   remember(asker: Asker, provider: string, nowMs: number): void;
   list(): Key[];
@@ -69,6 +73,8 @@ export function createRegister(books: UsageBooks, pepper: string, adminToken: Se
   const adminLength = adminToken.reveal().length;
   /** Sign-ins that providers accepted since the start. */
   const signIns = new Set<string>();
+  /** Those of them that a subscription pays for. */
+  const seats = new Set<string>();
 
   let lookedAtMs = 0;
   let last: Promise<void> = Promise.resolve();
@@ -93,6 +99,12 @@ export function createRegister(books: UsageBooks, pepper: string, adminToken: Se
       if (signIn === undefined) return;
       if (signIns.size >= MOST_DIGESTS) signIns.clear();
       signIns.add(signIn);
+    },
+    isSeat: (signIn) => seats.has(signIn),
+    noteSeat(signIn, isSeat) {
+      if (!isSeat) return void seats.delete(signIn);
+      if (seats.size >= MOST_DIGESTS) seats.clear();
+      seats.add(signIn);
     },
 
     reload,

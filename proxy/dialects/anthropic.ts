@@ -64,8 +64,12 @@ export const anthropic: Dialect = {
   routes: ROUTES,
   likelyPath: /^\/v1\/messages/,
   limits: { switches: ["stream"], counts: ["max_tokens", "max_tokens_to_sample"], textCounts: [] },
-  // What `claude login` gives: Pro, Max, Team and Enterprise seats.
-  isSeat: (credential) => credential.startsWith("sk-ant-oat"),
+  seat: {
+    // `claude login` gives it, for Pro, Max, Team and Enterprise seats; but so does a workload's federation, and that is
+    // billed by use.
+    mayPay: (credential) => credential.startsWith("sk-ant-oat"),
+    hasPaid,
+  },
   credentialHeader: "x-api-key",
   bodyFields: ["usage", "model", "id", "type", "error"],
 
@@ -96,6 +100,19 @@ export const anthropic: Dialect = {
     return `event: error\ndata: ${JSON.stringify({ type: "error", error: { type, message }, request_id: requestId })}\n\n`;
   },
 };
+
+const SEAT_LIMITS = "anthropic-ratelimit-unified-";
+
+/** The limits of a subscription are said as one; an API's by kind. What is used beyond them is billed by use. */
+function hasPaid(headers: readonly string[]): boolean {
+  const said = (name: string): string | undefined => {
+    const at = headers.findIndex((one, i) => i % 2 === 0 && one === `${SEAT_LIMITS}${name}`);
+    return at < 0 ? undefined : headers[at + 1]?.toLowerCase();
+  };
+  return (
+    said("status") !== undefined && said("overage-in-use") !== "true" && said("representative-claim") !== "overage"
+  );
+}
 
 /** Where the results of a batch lie: the SDK goes there with the key that it has. */
 const RESULTS_URL = /("results_url"\s*:\s*")https?:\/\/[^"/]+(\/v1\/messages\/batches\/)/g;

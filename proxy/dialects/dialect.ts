@@ -33,8 +33,12 @@ export type Dialect = {
   readonly limits: Limits;
   /** The subprotocol of a WebSocket that is a key: a browser cannot set headers on one. */
   readonly keyProtocol?: RegExp;
-  /** Whether a credential of a client is a sign-in that pays by the month. */
-  isSeat?(credential: string): boolean;
+  /** Sign-ins of clients that may pay by the month, and what an answer says of that: its form says it of none. */
+  readonly seat?: {
+    mayPay(credential: string): boolean;
+    /** Of an answer that was accepted, by the names and values of its headers. */
+    hasPaid(headers: readonly string[]): boolean;
+  };
   /** The header that carries a credential of ours to the provider. */
   readonly credentialHeader: "authorization" | "x-api-key" | "x-goog-api-key";
   /** Top-level fields of a JSON answer that `body` reads when it is too large to be parsed whole. */

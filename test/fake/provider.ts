@@ -57,10 +57,10 @@ export async function startFakeProvider(script: Script): Promise<FakeProvider> {
 }
 
 /** A JSON answer. */
-export function json(body: unknown, status = 200): Script {
+export function json(body: unknown, status = 200, headers: { readonly [name: string]: string } = {}): Script {
   return (_arrived, response) => {
     response
-      .writeHead(status, { "content-type": "application/json" })
+      .writeHead(status, { "content-type": "application/json", ...headers })
       .end(typeof body === "string" ? body : JSON.stringify(body));
   };
 }

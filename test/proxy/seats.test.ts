@@ -9,7 +9,7 @@ import { readFoldDifferences } from "../../ledger/usage/verify.ts";
 import { SEAT } from "../../ledger/usage/usage-event.ts";
 import type { UsageBooks } from "../../ledger/books.ts";
 import { json, startFakeProvider } from "../fake/provider.ts";
-import type { FakeProvider } from "../fake/provider.ts";
+import type { FakeProvider, Script } from "../fake/provider.ts";
 import { runKeymeter } from "../run-keymeter.ts";
 import { startProxy, writeSettings } from "../start-proxy.ts";
 import type { RunningProxy } from "../start-proxy.ts";
@@ -28,10 +28,16 @@ const MESSAGE = {
   usage: { input_tokens: 1_000_000, output_tokens: 0 },
 };
 
+/** What the provider says to a login of a subscription. */
+const SUBSCRIBED = { "anthropic-ratelimit-unified-status": "allowed" };
+/** It knows a login by its name here; what else comes is billed by use. */
+const answering: Script = (arrived, response, request) =>
+  json(MESSAGE, 200, arrived.headers.authorization?.includes(LOGIN) ? SUBSCRIBED : {})(arrived, response, request);
+
 let provider: FakeProvider;
 let running: RunningProxy;
 beforeEach(async () => {
-  provider = await startFakeProvider(json(MESSAGE));
+  provider = await startFakeProvider(answering);
   running = await startProxy(provider.url);
 });
 afterEach(async () => {
@@ -127,7 +133,7 @@ describe("a Keymeter key beside the client's own credential", () => {
     expect(await ask({ authorization: `Bearer ${LOGIN}`, "x-keymeter-key": one.secret })).toBe(401);
     provider.script = json({ type: "error", error: { type: "rate_limit_error", message: "5 hours" } }, 429);
     expect(await ask({ authorization: `Bearer ${LOGIN}`, "x-keymeter-key": one.secret })).toBe(429);
-    provider.script = json(MESSAGE);
+    provider.script = answering;
     expect(await ask({ authorization: `Bearer ${LOGIN}2`, "x-keymeter-key": other.secret })).toBe(200);
     expect(await running.change({ type: "setKeyState", keyId: one.id, state: "paused" })).toBe(200);
     expect(await ask({ authorization: `Bearer ${LOGIN}`, "x-keymeter-key": one.secret })).toBe(403);
@@ -162,6 +168,7 @@ describe("what a subscription pays", () => {
   it("is refused by no cap, also where one was passed", async () => {
     const { id, secret } = await running.createKey();
     await running.setBudget({ scope: { keyId: id }, amountNanoUsd: USD / 2n });
+    expect(await ask({ authorization: `Bearer ${LOGIN}`, "x-keymeter-key": secret })).toBe(200);
     expect(await ask({ "x-api-key": secret })).toBe(200);
     expect(await ask({ "x-api-key": secret })).toBe(402);
     expect(await ask({ authorization: `Bearer ${LOGIN}`, "x-keymeter-key": secret })).toBe(200);
@@ -199,6 +206,41 @@ describe("what a subscription pays", () => {
     // Nobody looks for it in a bill.
     const hours = await withBooks((books) => readHourTokens(books, "anthropic", 0, Date.now() + 1));
     expect(hours.map(({ tokens }) => tokens)).toEqual([1_000_000]);
+  });
+
+  it("is a sign-in's by the provider's word alone: a workload's federation begins alike, and is money", async () => {
+    const { id, secret } = await running.createKey();
+    await running.setBudget({ scope: { keyId: id }, amountNanoUsd: 2n * USD, mode: "strict" });
+    const workload = { authorization: "Bearer sk-ant-oat01-of-a-workload-0123456789", "x-keymeter-key": secret };
+    expect(await ask(workload)).toBe(200);
+    expect(await ask(workload)).toBe(200);
+    // Nobody has said yet what this one is.
+    const login = { authorization: `Bearer ${LOGIN}`, "x-keymeter-key": secret };
+    expect(await ask(workload)).toBe(402);
+    expect(await ask(login)).toBe(402);
+    expect(provider.journal).toHaveLength(2);
+    for (const { payer, costNanoUsd, seatNanoUsd } of await running.events())
+      expect([payer, costNanoUsd, seatNanoUsd]).toEqual([expect.stringMatching(/^fp_/), String(USD), null]);
+  });
+
+  it.each([
+    ["says so", { ...SUBSCRIBED, "anthropic-ratelimit-unified-overage-in-use": "true" }],
+    ["names it", { ...SUBSCRIBED, "anthropic-ratelimit-unified-representative-claim": "overage" }],
+    ["says nothing of a subscription any more", {}],
+  ])("is money beyond its limits: the answer %s, and what comes after is held", async (_how, headers) => {
+    const { id, secret } = await running.createKey();
+    await running.setBudget({ scope: { keyId: id }, amountNanoUsd: 2n * USD, mode: "strict" });
+    const login = { authorization: `Bearer ${LOGIN}`, "x-keymeter-key": secret };
+    expect(await ask(login)).toBe(200);
+    provider.script = json(MESSAGE, 200, headers);
+    // One was on its way before anybody knew.
+    expect(await ask(login)).toBe(200);
+    expect(await ask(login)).toBe(200);
+    expect(await ask(login)).toBe(402);
+    expect((await running.events()).map(({ costNanoUsd }) => costNanoUsd)).toEqual(["0", String(USD), String(USD)]);
+    expect((await running.proxy.writer.verify()).differences).toEqual([]);
+    expect(await withBooks(readFoldDifferences)).toEqual([]);
+    expect(await runKeymeter(running, "verify")).toMatchObject({ code: 0 });
   });
 
   it("is known without a Keymeter key too", async () => {
