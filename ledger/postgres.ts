@@ -42,7 +42,7 @@ export async function openPool(url: string): Promise<{ readonly pool: Pool; read
 }
 
 /** Makes the schema, or brings it up to date, in one transaction. For a role that owns it. `programs`: another role, of
- *  the programs, that is to use it. Returns the migrations that were applied. */
+ *  the programs, that is to use it; those that did before go on. Returns the migrations that were applied. */
 export async function migratePostgres(url: string, programs?: string): Promise<readonly string[]> {
   const pool = poolOf(url);
   try {
@@ -55,6 +55,8 @@ export async function migratePostgres(url: string, programs?: string): Promise<r
         const applied = await appliedTo(client);
         refuseOther(url, applied);
         const files = migrationFiles().filter((file) => !applied.has(file));
+        const roles = new Set(applied.size > 0 ? await programsOf(client) : []);
+        if (programs !== undefined) roles.add(programs);
         for (const file of files) {
           await client.query(readFileSync(new URL(file, FOLDER), "utf8"));
           await client.query("INSERT INTO usage.migrations (name, digest) VALUES ($1, $2)", [file, digestOf(file)]);
@@ -65,7 +67,7 @@ export async function migratePostgres(url: string, programs?: string): Promise<r
         await client.query(
           `DO $$ BEGIN EXECUTE format('ALTER ROLE CURRENT_USER IN DATABASE %I SET search_path = usage, billing, notices, public', current_database()); END $$`,
         );
-        if (programs !== undefined) await grantTo(client, programs);
+        for (const role of roles) await grantTo(client, role);
         await client.query("COMMIT");
         return files;
       } catch (error) {
@@ -78,6 +80,17 @@ export async function migratePostgres(url: string, programs?: string): Promise<r
   } finally {
     await pool.end();
   }
+}
+
+/** Roles that programs use it as: they may write events, and do not own the books. */
+async function programsOf(client: Client): Promise<string[]> {
+  const rows = await runOn(
+    client,
+    `SELECT rolname FROM pg_class, aclexplode(relacl) JOIN pg_roles ON pg_roles.oid = grantee
+    WHERE pg_class.oid = 'usage.events'::regclass AND privilege_type = 'INSERT' AND grantee <> relowner`,
+    [],
+  );
+  return rows.map(([name]) => String(name));
 }
 
 /** What the programs may do: read and write rows, and nothing to what is booked once and for all. */

@@ -134,11 +134,11 @@ describe.skipIf(!hasPostgres || !isChosen(1 / 3))("the server of the books", () 
       "UPDATE usage.audit SET actor = 'x'",
       "DELETE FROM usage.sealed_days",
       "ALTER TABLE usage.events ADD COLUMN x bigint",
-      "DROP TABLE billing.bills",
+      "DROP TABLE billing.bill_days",
       "CREATE TABLE usage.x (y bigint)",
       "UPDATE usage.migrations SET digest = 'x'",
     ])
-      await expect(ask(own, text), text).rejects.toThrow(/permission denied|must be owner|does not exist/);
+      await expect(ask(own, text), text).rejects.toThrow(/permission denied|must be owner/);
     const collected = await runKeymeter(
       { dataDir: proxy.dataDir, place: own, opsUrl: "http://127.0.0.1:1" },
       "spend",

@@ -300,9 +300,10 @@ describe.skipIf(!hasPostgres)("books in Postgres", () => {
         "0001-ledger.sql",
         "0002-nodes.sql",
         "0003-escrow.sql",
-        "0004-limits-and-releases.sql",
-        "0005-price-list.sql",
-        "0006-people.sql",
+        "0004-limits.sql",
+        "0005-batches.sql",
+        "0006-price-list.sql",
+        "0007-people.sql",
       ],
     ]);
   });

@@ -2,7 +2,7 @@
 // tell each.
 import type { Bug } from "../bugs.ts";
 
-const FILE = "migrations/postgres/0003-escrow.sql";
+const FILE = "migrations/postgres/0005-batches.sql";
 
 export const SQL_BUGS: readonly Bug[] = [
   {

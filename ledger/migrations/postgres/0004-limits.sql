@@ -1,8 +1,3 @@
--- additive
--- Its first line says that programs of the release before go on with it: then they may run, and start, beside those of the
--- next one.
-ALTER TABLE usage.migrations ADD COLUMN is_additive boolean NOT NULL DEFAULT false;
-
 -- Limits that are not money: each node says what passed there, second by second, and hears what passed elsewhere. Nothing of
 -- it is a promise of the books: a crash of the server empties it.
 CREATE UNLOGGED TABLE usage.passed (
