@@ -143,7 +143,8 @@ export function paidBy(
       "not_allowed",
       `this provider key is a key of its own here (${payer.keyId}), with an owner or a policy; send it alone, without a Keymeter key`,
     );
-  return { ...principal, payer: payer.keyId, ...seatOf(own, payer) };
+  // Where no key is needed none pays, whatever is said.
+  return { ...principal, ...(provider.needsKey ? { payer } : {}), ...seatOf(own, payer) };
 }
 
 const NOBODYS = { team: "", project: "", env: "", user: "", policy: {} };

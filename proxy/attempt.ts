@@ -178,17 +178,20 @@ async function book(
   { asker, provider }: Asked,
   reading: Reading | undefined,
 ): Promise<void> {
-  const accepted = event.keyId === asker.keyId ? asker.proven : undefined;
   const requestId = formatRequestId(event.attemptId);
   const { team, project, env } = event;
   const isAccepted = event.httpStatus !== undefined && event.httpStatus < 300;
+  const payer = event.payer !== undefined && event.payer === asker.payer?.keyId ? asker.payer : undefined;
+  // The credential that the provider took.
+  const own = event.keyId === asker.keyId ? asker : undefined;
+  const { proven, keyId } = (payer && isAccepted ? payer : own) ?? {};
   if (event.keyId === asker.keyId) context.names.take({ team, project, env });
   if (isAccepted) context.names.take({ model: event.requestedModel });
   // Before the client hears the end: its next request is taken for what this one was.
   if (isAccepted && asker.seatSignIn !== undefined) context.register.noteSeat(asker.seatSignIn, event.payer === SEAT);
-  const committed = context.writer.settle(event, accepted).then(
+  const committed = context.writer.settle(event, proven).then(
     () => {
-      if (accepted) context.register.remember(asker, provider.name, Date.now());
+      if (proven && keyId !== undefined) context.register.remember({ keyId, proven }, provider.name, Date.now());
       if (isAccepted) context.register.acceptSignIn(asker);
       onBooked(context, event, reading);
     },
@@ -237,7 +240,8 @@ async function suspend(
     async (isFirst) => {
       if (!isFirst) return "known" as const;
       context.things.remember(provider.name, asker.keyId, [responseId]);
-      if (asker.proven) context.register.remember(asker, provider.name, Date.now());
+      const credential = asker.payer ?? asker;
+      if (credential.proven) context.register.remember(credential, provider.name, Date.now());
       // A stream names its work at once: the result may have passed before this.
       const early = context.work.takeEarly(provider.name, responseId);
       const work = early && (await context.work.take(provider.name, responseId));

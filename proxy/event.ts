@@ -58,7 +58,7 @@ export function toEvent(
     project: names.project,
     env: names.env,
     user: names.user,
-    payer: payerOf(asked, ending, isAccepted, isStranger || isError),
+    payer: payerOf(asked, ending, isAccepted, isStranger || isError || !ending.sent),
     tags: names.tags,
     usage: priced.usage ?? used.usage,
     reasoning: isBilled ? reading?.reasoning : undefined,
@@ -86,7 +86,7 @@ export function toEvent(
  *  makes no row of its own. */
 function payerOf({ asker, provider, payer }: Asked, ending: Ending, isAccepted: boolean, isNobodys: boolean): string {
   if (asker.seatSignIn !== undefined && isAccepted)
-    return provider.dialect.seat?.hasPaid(ending.headers ?? []) === true ? SEAT : (asker.payer ?? "");
+    return provider.dialect.seat?.hasPaid(ending.headers ?? []) === true ? SEAT : (asker.payer?.keyId ?? "");
   return payer === SEAT || !isNobodys ? payer : "";
 }
 

@@ -12,8 +12,8 @@ export type Asker = {
   readonly proven?: ProvenKey | undefined;
   /** Of a sign-in, which changes every hour: the digest of this very one. */
   readonly signIn?: string | undefined;
-  /** A credential of the client's own that pays what is money, by id. */
-  readonly payer?: string | undefined;
+  /** A credential of the client's own that pays what is money. */
+  readonly payer?: { readonly keyId: string; readonly proven?: ProvenKey | undefined } | undefined;
   /** Whether a subscription pays, as far as it is known. */
   readonly isSeat?: boolean | undefined;
   /** Of a sign-in that may be a subscription's: its digest. What is answered says whether it is. */

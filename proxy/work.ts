@@ -58,7 +58,7 @@ export async function createWork(books: UsageBooks, writer: Writer): Promise<Wor
   return {
     async suspend({ attemptId, asked, held }, workId) {
       const { asker, provider, call, team, project, env, user, tags } = asked;
-      const isFirst = await writer.suspend(attemptId, workId, call.tiers, asker.proven);
+      const isFirst = await writer.suspend(attemptId, workId, call.tiers, (asker.payer ?? asker).proven);
       if (isFirst)
         pending.set(name(provider.name, workId), {
           attemptId,

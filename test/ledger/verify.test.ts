@@ -10,13 +10,13 @@ import { readAdjustmentDifferences } from "../../ledger/usage/adjustments.ts";
 import { checkAudit, readAuditHead } from "../../ledger/usage/audit.ts";
 import { attemptAtMs } from "../../ledger/ids.ts";
 import { SEALED_COLUMNS } from "../../ledger/usage/event-columns.ts";
-import { createDigest, issueVirtualKey } from "../../ledger/usage/keys.ts";
+import { createDigest, fingerprintId, issueVirtualKey } from "../../ledger/usage/keys.ts";
 import type { UsageBooks } from "../../ledger/books.ts";
 import { openUsage } from "../../ledger/open.ts";
 import { openForReading, openForWriting } from "../../ledger/sqlite.ts";
 import type { Sqlite } from "../../ledger/sqlite.ts";
 import { sqliteOf } from "../../ledger/sqlite-books.ts";
-import { applySeal, askDayToSeal, readSealDifferences } from "../../ledger/usage/seals.ts";
+import { applySeal, askDayToSeal, askSealedEnd, readSealDifferences } from "../../ledger/usage/seals.ts";
 import { sealOf } from "../seal-of.ts";
 import { readFoldDifferences, readRegisterDifferences } from "../../ledger/usage/verify.ts";
 import { openWriter } from "../../ledger/usage/writer.ts";
@@ -349,24 +349,26 @@ it("what people write into tags and names is no false alarm, and what is no text
 });
 
 it("what was done to a provider key that was seen in passing is no false alarm", async () => {
+  const digest = "1".repeat(64);
+  const keyId = fingerprintId(digest);
   const folder = temporaryFolder();
   const writer = await writerOn(folder);
   const attemptId = writer.nextAttemptId();
-  const subject = { ...SUBJECT, keyId: "key_seen" };
+  const subject = { ...SUBJECT, keyId };
   await writer.reserve({ attemptId, subject, boundNanoUsd: 1n, expectedNanoUsd: 1n }, "c", undefined);
-  const proven = { digest: "1".repeat(64), name: "sk-...seen", hint: "seen" };
-  await writer.settle(event(attemptId, 1n, { keyId: "key_seen" }), proven);
+  const proven = { digest, name: "sk-...seen", hint: "seen" };
+  await writer.settle(event(attemptId, 1n, { keyId }), proven);
   const described = { name: "old script", team: "data", user: "user_ann" };
-  await writer.change({ type: "describeKey", keyId: "key_seen", fields: described }, "test");
-  await writer.change({ type: "setPolicy", keyId: "key_seen", policy: { models: ["o3"] } }, "test");
-  await writer.change({ type: "setKeyState", keyId: "key_seen", state: "paused" }, "test");
-  await writer.change({ type: "setKeyState", keyId: "key_seen", state: "revoked" }, "test");
-  const active = { type: "setKeyState", keyId: "key_seen", state: "active" } as const;
+  await writer.change({ type: "describeKey", keyId, fields: described }, "test");
+  await writer.change({ type: "setPolicy", keyId, policy: { models: ["o3"] } }, "test");
+  await writer.change({ type: "setKeyState", keyId, state: "paused" }, "test");
+  await writer.change({ type: "setKeyState", keyId, state: "revoked" }, "test");
+  const active = { type: "setKeyState", keyId, state: "active" } as const;
   await expect(writer.change(active, "test")).rejects.toThrow("for ever");
   await close(writer);
   expect(await findAll(folder)).toEqual([]);
-  tamper(folder, "UPDATE keys SET team = 'mine' WHERE id = 'key_seen'");
-  expect(await findAll(folder)).toEqual(["keys: key_seen has team mine, by the audit it is data"]);
+  tamper(folder, `UPDATE keys SET team = 'mine' WHERE id = '${keyId}'`);
+  expect(await findAll(folder)).toEqual([`keys: ${keyId} has team mine, by the audit it is data`]);
 });
 
 it("work that goes on holds up no seal; what it brings to a sealed day has an audit record of its own", async () => {
@@ -462,15 +464,17 @@ it("a day in which something is in flight is sealed when that has ended, not bef
   await writer.reserve({ attemptId, subject: SUBJECT, boundNanoUsd: 5n, expectedNanoUsd: 5n }, "c", undefined);
   now += DAY;
   await spend(writer, 1n);
-  const nextDay = (): number | undefined => {
+  // The writer seals what can be, by itself: it may have been faster.
+  const canBeOrIs = (): boolean => {
     const books = openForReading(join(folder, "usage.db")) as Sqlite;
     const next = answerFrom(books, askDayToSeal(now));
+    const sealedEnd = answerFrom(books, askSealedEnd());
     books.close();
-    return next;
+    return next !== undefined || sealedEnd > 0;
   };
-  expect(nextDay()).toBeUndefined();
+  expect(canBeOrIs()).toBe(false);
   await writer.settle(event(attemptId, 5n));
-  expect(nextDay()).toBeDefined();
+  expect(canBeOrIs()).toBe(true);
   await close(writer);
 });
 

@@ -4,10 +4,12 @@ import { afterEach, beforeEach, describe, expect, it } from "vitest";
 import { firstAttemptId } from "../../ledger/ids.ts";
 import { openUsage } from "../../ledger/open.ts";
 import { readHourTokens } from "../../ledger/usage/metered-hours.ts";
+import { readMeteredCredentials } from "../../ledger/usage/credentials.ts";
 import { readSpend } from "../../ledger/usage/spend.ts";
 import { readFoldDifferences } from "../../ledger/usage/verify.ts";
 import { SEAT } from "../../ledger/usage/usage-event.ts";
 import type { UsageBooks } from "../../ledger/books.ts";
+import { matchKeys } from "../../collector/match.ts";
 import { json, startFakeProvider } from "../fake/provider.ts";
 import type { FakeProvider, Script } from "../fake/provider.ts";
 import { runKeymeter } from "../run-keymeter.ts";
@@ -110,6 +112,14 @@ describe("a Keymeter key beside the client's own credential", () => {
     // It is matched with the bill of that key, not of Keymeter's.
     const hours = await withBooks((books) => readHourTokens(books, "anthropic", 0, Date.now() + 1));
     expect(hours.map(({ credential }) => credential)).toEqual([event?.payer]);
+    const billed = {
+      state: "active",
+      billedKey: "apikey_1",
+      name: "of somebody",
+      hint: `sk-ant-api03-...${OWN_KEY.slice(-4)}`,
+    };
+    const { byCredential } = matchKeys(await withBooks(readMeteredCredentials), [billed]);
+    expect(byCredential.get(String(event?.payer))).toBe("apikey_1");
   });
 
   it("is refused where it is unclear whose, or none", async () => {
