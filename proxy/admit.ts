@@ -186,7 +186,7 @@ function nameIt(names: Names, { principal, tags }: Asking): Pick<Asked, "team" |
 /** Who is behind it: whose the key is, or whom the request names. What no provider has accepted brings no new names, a key
  *  that nobody said may name people only so many, and one that may do so no longer none at all. */
 export function userOf(
-  { people, register }: { readonly people: People; readonly register: Pick<Register, "mayHaveNamed"> },
+  { people, register }: { readonly people: People; readonly register: Pick<Register, "wasOf"> },
   { principal, tags }: Pick<Asking, "principal" | "tags">,
 ): string | Promise<string> {
   const { key, keyId } = principal;
@@ -194,8 +194,10 @@ export function userOf(
   const fixed = key?.policy.tags?.["user"];
   const name = cleanName(fixed ?? tags["user"] ?? "");
   const mayName = fixed !== undefined || key?.policy.users !== undefined;
-  if (name === "" || (!mayName && register.mayHaveNamed(keyId))) return "";
-  return people.known(name) ?? (principal.proven === undefined ? people.idOf(name, mayName ? undefined : keyId) : "");
+  if (name === "") return "";
+  const known = people.known(name);
+  if (!mayName && register.wasOf(keyId, known ?? "")) return "";
+  return known ?? (principal.proven === undefined ? people.idOf(name, mayName ? undefined : keyId) : "");
 }
 
 /** Whether whom a request names is more than its own word. */
@@ -203,7 +205,7 @@ export function isVouched(
   { config }: { readonly config: Pick<ProxyConfig, "tagsInBudgets"> },
   { key }: Principal,
 ): boolean {
-  return config.tagsInBudgets || key?.policy.users !== undefined || key?.policy.tags?.["user"] !== undefined;
+  return config.tagsInBudgets || key?.policy.users !== undefined;
 }
 
 function unavailable(): Refused {

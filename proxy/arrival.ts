@@ -143,6 +143,11 @@ export function paidBy(
       "not_allowed",
       `this provider key is a key of its own here (${payer.keyId}), with an owner or a policy; send it alone, without a Keymeter key`,
     );
+  if (context.register.isRuled(payer.keyId))
+    throw new Refused(
+      "not_allowed",
+      `this provider key has a budget, a freeze or a limit of its own here (${payer.keyId}), which holds for it alone; send it without a Keymeter key`,
+    );
   // Where no key is needed none pays, whatever is said.
   return { ...principal, ...(provider.needsKey ? { payer } : {}), ...seatOf(own, payer) };
 }

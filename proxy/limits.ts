@@ -1,5 +1,5 @@
-// Limits that are not money: requests and tokens in any 60 seconds, requests at once, bytes of a body; by key, by team
-// and for all. Kept in memory, second by second: never more than the limit passes in any 60 seconds, and a restart
+// Limits that are not money: requests and tokens in any 60 seconds, requests at once, bytes of a body; by key, by
+// user, by team and for all. Kept in memory, second by second: never more than the limit passes in any 60 seconds, and a restart
 // begins anew. Of several proxies each hears what passed at the others: beyond the limit may pass what they let through
 // before that is heard.
 import type { Limits, Passed } from "../ledger/usage/limits.ts";

@@ -45,7 +45,7 @@ export async function readCall(
   if (references.length > 0) await checkReferences(context, provider.name, principal, references);
   return {
     call: tiers.length > 0 ? { ...call, placeTiers: tiers } : call,
-    tags: readTags(request.headers, call.bodyTags, principal.key?.policy.users),
+    tags: readTags(request.headers, call, principal.key?.policy.users),
     // As it came, unless it had to be changed.
     body: rewritten?.body ?? (plain === sent ? body : sent),
     isUnpacked: plain !== sent && rewritten !== undefined,

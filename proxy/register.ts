@@ -11,6 +11,7 @@ import {
 import type { Key, KeySecret } from "../ledger/usage/keys.ts";
 import { answerIn } from "../ledger/asking.ts";
 import { ANYBODY, askOwners } from "../ledger/usage/budget-spend.ts";
+import { askBudgets, askFreezes } from "../ledger/usage/changes.ts";
 import { readLimits } from "../ledger/usage/limits.ts";
 import type { UsageBooks } from "../ledger/books.ts";
 import type { Noticed, ProvenKey } from "../ledger/usage/wire.ts";
@@ -27,8 +28,11 @@ export type Register = {
   lookAgain(nowMs: number): Promise<boolean>;
   /** Whose secret it is at that provider. Throws Refused for an unknown, expired, paused or revoked key. */
   identify(secret: string, provider: string, address: string, nowMs: number): Principal;
-  /** Whether its requests may have named anybody, once: what they name now counts for nobody unless they still may. */
-  mayHaveNamed(keyId: string): boolean;
+  /** Whether the key was this person's, or its requests could name anybody, once: what they name now would count against
+   *  him, and counts for nobody unless they still may. */
+  wasOf(keyId: string, user: string): boolean;
+  /** Whether a budget, a freeze or a limit names the key. */
+  isRuled(keyId: string): boolean;
   /** The credentials that virtual keys are swapped for, as the fingerprints that bills are matched with. What changes
    *  every hour has none. */
   credentialsOf(providers: readonly Provider[], nowMs: number): NonNullable<Noticed["credentials"]>;
@@ -57,7 +61,8 @@ export function createRegister(books: UsageBooks, pepper: string, adminToken: Se
   const digestOf = createDigest(pepper);
   let keys = new Map<string, Key>();
   let secrets = new Map<string, KeySecret>();
-  let naming = new Set<string>();
+  let owners = new Set<string>();
+  let ruled = new Set<string>();
   // The whole secret is the name in this cache; a part of it would let another key pass for this one.
   const digests = new Map<string, string>();
   const digestFor = (text: string): string => {
@@ -89,8 +94,16 @@ export function createRegister(books: UsageBooks, pepper: string, adminToken: Se
     keys = new Map(found.keys.map((key) => [key.id, key]));
     secrets = new Map(found.secrets.map((secret) => [secret.digest, secret]));
     limiter.set(limits);
-    const owners = await answerIn(books, askOwners());
-    naming = new Set(owners.flatMap(([keyId, part, value]) => (part === "user" && value === ANYBODY ? [keyId] : [])));
+    owners = new Set(
+      (await answerIn(books, askOwners())).flatMap(([keyId, part, value]) =>
+        part === "user" ? [ownerName(keyId, value)] : [],
+      ),
+    );
+    const rules = [...(await answerIn(books, askBudgets())), ...(await answerIn(books, askFreezes()))];
+    ruled = new Set([
+      ...rules.flatMap((rule) => rule.scope.keyId ?? []),
+      ...limits.flatMap((limit) => (limit.scope.startsWith("key:") ? [limit.scope.slice("key:".length)] : [])),
+    ]);
   };
 
   return {
@@ -149,7 +162,8 @@ export function createRegister(books: UsageBooks, pepper: string, adminToken: Se
       return { ...NOBODY, keyId: fingerprintId(digest), proven, signIn };
     },
 
-    mayHaveNamed: (keyId) => naming.has(keyId),
+    wasOf: (keyId, user) => owners.has(ownerName(keyId, user)) || owners.has(ownerName(keyId, ANYBODY)),
+    isRuled: (keyId) => ruled.has(keyId),
 
     credentialsOf(providers, nowMs) {
       const found: NonNullable<Noticed["credentials"]>[number][] = [];
@@ -190,6 +204,10 @@ function fingerprintKey(keyId: string, { name, hint }: ProvenKey, provider: stri
     purpose: "",
     policy: {},
   };
+}
+
+function ownerName(keyId: string, user: string): string {
+  return `${keyId}\n${user}`;
 }
 
 const NOBODY = { kind: "fingerprint", key: undefined, team: "", project: "", env: "", user: "" } as const;

@@ -3,6 +3,7 @@
 // upstream.
 import type { IncomingHttpHeaders } from "node:http";
 import { readClient } from "./clients.ts";
+import type { Call } from "./dialects/call.ts";
 import { Refused } from "./refusals.ts";
 
 export type Tags = { readonly [name: string]: string };
@@ -26,9 +27,13 @@ export function isTagHeader(name: string): boolean {
 }
 
 /** All tags of a request; the first word on a name counts, ours before foreign ones, headers before the body, and what a
- *  program says of itself last. `users`: who
- *  is behind it is what stands in this header, or in the `body`, and nowhere else. */
-export function readTags(headers: IncomingHttpHeaders, bodyTags: Tags, users?: string): Tags {
+ *  program says of itself last. `users`: who is behind it is what stands in this header, or whom the `body` names in its own
+ *  field, and nowhere else. */
+export function readTags(
+  headers: IncomingHttpHeaders,
+  { bodyTags, person }: Pick<Call, "bodyTags" | "person">,
+  users?: string,
+): Tags {
   const tags: { [name: string]: string } = {};
   let count = 0;
   const add = (rawName: string, value: string): void => {
@@ -58,11 +63,12 @@ export function readTags(headers: IncomingHttpHeaders, bodyTags: Tags, users?: s
     else if (name === "helicone-user-id") add("user", value);
     else if (name === "x-portkey-metadata" || name === "cf-aig-metadata") addJson(value, add);
   }
+  if (person !== undefined) add("user", person);
   for (const [name, value] of Object.entries(bodyTags)) add(name, value);
   for (const [name, value] of Object.entries(readClient(headers))) add(name, value);
   if (users === undefined) return tags;
   const { user: _, ...others } = tags;
-  const named = users === "body" ? bodyTags["user"] : headers[users];
+  const named = users === "body" ? person : headers[users];
   return typeof named === "string" && named !== "" && !SECRET_TEXT.test(named) ? { ...others, user: named } : others;
 }
 

@@ -100,7 +100,7 @@ export function createTurns(
       priceList,
       // Nothing holds a turn up when its money is out.
       call: { ...call, isTurn: true, ...(tiers.length > 0 ? { placeTiers: tiers } : {}) },
-      tags: readTags(request.headers, call.bodyTags, principal.key?.policy.users),
+      tags: readTags(request.headers, call, principal.key?.policy.users),
       bodyBytes: bytes,
     });
     // Its events go to the client as they come: the disk is waited for before it is sent.

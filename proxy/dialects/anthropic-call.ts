@@ -19,7 +19,6 @@ export function describeAnthropic(
   knownBy: KnownBy,
 ): Call {
   if (route.endpoint === "message_batches") return describeBatch(body, headers, knownBy);
-  const user = personIn(textAt(objectAt(body, "metadata"), "user_id"));
   return {
     endpoint: route.endpoint,
     model: parameters["model"] ?? textAt(body, "model") ?? "",
@@ -39,12 +38,14 @@ export function describeAnthropic(
     isText: true,
     writesCache: writesCache(body),
     hiddenTokens: hiddenTokens(body),
-    bodyTags: user === undefined ? {} : { user },
+    person: personIn(body),
+    bodyTags: {},
   };
 }
 
 /** Who is meant by a `user_id`. Claude Code writes account, device and session into it: a session is nobody. */
-function personIn(userId: string | undefined): string | undefined {
+function personIn(body: JsonObject): string | undefined {
+  const userId = textAt(objectAt(body, "metadata"), "user_id");
   if (userId === undefined) return undefined;
   const [, device, account] = /^user_([0-9a-f]+)_account_([^_]*)_session_/.exec(userId) ?? [];
   if (device !== undefined) return account || device;
@@ -64,6 +65,7 @@ function describeBatch(body: JsonObject, headers: IncomingHttpHeaders, knownBy: 
   const requests = items.map((item) => objectAt(item, "params") ?? {});
   const models = [...new Set(requests.map((request) => textAt(request, "model") ?? ""))];
   const others = requests.map(otherModels);
+  const people = [...new Set(requests.map(personIn))];
   const limits = requests.map((request) => readLimit(request["max_tokens"]));
   return {
     ...PLAIN_CALL,
@@ -84,6 +86,7 @@ function describeBatch(body: JsonObject, headers: IncomingHttpHeaders, knownBy: 
       requests.map((request) => unknownName(request, knownBy)).find((reason) => reason !== undefined) ??
       unknownBeta(headers["anthropic-beta"], knownBy),
     inputs: Math.max(requests.length, 1),
+    person: people.length === 1 ? people[0] : undefined,
     otherModels: {
       instead: [...new Set([...models.slice(1), ...others.flatMap(({ instead }) => instead)])],
       beside: [...new Set(others.flatMap(({ beside }) => beside))],

@@ -64,7 +64,9 @@ export type Call = {
   readonly fees?: Usage | undefined;
   /** The answer is the result of work: whole however large, and maybe one JSON object a line. */
   readonly isResult?: boolean;
-  /** Tags that the body carries (`user`, `metadata.user_id`). */
+  /** Whom the body names, in the format's own field for it. */
+  readonly person?: string | undefined;
+  /** Tags that the body carries. */
   readonly bodyTags: { readonly [name: string]: string };
 };
 

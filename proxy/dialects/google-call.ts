@@ -51,6 +51,7 @@ export function describeGoogle(
     // Only explicit caches are written for money, by a path of their own.
     writesCache: false,
     hiddenTokens: Array.isArray(body["tools"]) ? TOOL_TOKENS : 0,
+    person: textAt(objectAt(body, "labels"), "user"),
     bodyTags: textsOf(objectAt(body, "labels")),
   };
 }

@@ -5,7 +5,7 @@ import { readCount } from "../../ledger/usage.ts";
 import type { Usage } from "../../ledger/usage.ts";
 import { compactUsage, hasOddCounts, unknownNumbers } from "./stated.ts";
 import { countWords, marksOf } from "./words.ts";
-import { findDeep, objectAt, objectsIn, parseObject, rawOf, readLimit, textAt } from "./json.ts";
+import { findDeep, objectAt, objectsIn, parseObject, rawOf, readLimit, textAt, textsOf } from "./json.ts";
 import { NO_READING } from "./reading.ts";
 import { PLAIN_CALL } from "./call.ts";
 import { idOf } from "./named.ts";
@@ -34,6 +34,8 @@ export function describeInteraction(body: JsonObject): Call {
   return {
     ...PLAIN_CALL,
     endpoint: "interactions",
+    person: textAt(objectAt(body, "labels"), "user"),
+    bodyTags: textsOf(objectAt(body, "labels")),
     model: textAt(body, "model") ?? agent ?? "",
     stream: body["stream"] === true,
     tiers: tier === undefined ? [] : [tier],

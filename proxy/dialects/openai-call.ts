@@ -54,7 +54,8 @@ export function describeOpenAi(
     isText: !makesPictures(model, body),
     hiddenTokens: hiddenTokens(body),
     isStored: route.endpoint === "chat_completions" && body["store"] === true,
-    bodyTags: bodyTags(body),
+    person: textAt(body, "user") ?? textAt(body, "safety_identifier"),
+    bodyTags: textsOf(objectAt(body, "metadata")),
   };
 }
 
@@ -188,11 +189,6 @@ function liesElsewhere(item: JsonObject): boolean {
 function makesSound(body: JsonObject): boolean {
   const modalities = body["modalities"];
   return objectAt(body, "audio") !== undefined || (Array.isArray(modalities) && modalities.includes("audio"));
-}
-
-function bodyTags(body: JsonObject): { [name: string]: string } {
-  const user = textAt(body, "user") ?? textAt(body, "safety_identifier");
-  return { ...(user === undefined ? {} : { user }), ...textsOf(objectAt(body, "metadata")) };
 }
 
 function askedSearchTier(body: JsonObject, { vendor }: KnownBy): string[] {

@@ -33,8 +33,7 @@ const NO_TEXT: Omit<Call, "endpoint" | "model"> = { ...PLAIN_CALL, maxOutputToke
 /** The call of one of these endpoints, or undefined for every other. Fields of a form come as text. */
 export function describeMedia(route: Route, body: JsonObject, knownBy: KnownBy): Call | undefined {
   const call = DESCRIBERS[route.endpoint]?.(route, body, knownBy);
-  const user = textAt(body, "user");
-  return call && user !== undefined ? { ...call, bodyTags: { user } } : call;
+  return call && { ...call, person: textAt(body, "user") };
 }
 
 const DESCRIBERS: { readonly [endpoint: string]: (route: Route, body: JsonObject, knownBy: KnownBy) => Call } = {

@@ -460,7 +460,7 @@ describe("a header that holds a key", () => {
       "x-portkey-metadata": JSON.stringify({ d: value, e: `${value} `, f: "kept" }),
       "cf-aig-metadata": JSON.stringify({ g: value }),
     };
-    expect(readTags(headers, { user: value, h: value })).toEqual({ b: "kept", f: "kept" });
+    expect(readTags(headers, { person: value, bodyTags: { user: value, h: value } })).toEqual({ b: "kept", f: "kept" });
   });
 
   it.each([
@@ -478,18 +478,18 @@ describe("a header that holds a key", () => {
     "x-litellm-api-key",
     "cf-aig-authorization",
   ])("(%s) is none by its name alone", (name) => {
-    expect(readTags({ [name]: "word-that-looks-like-nothing" }, {})).toEqual({});
+    expect(readTags({ [name]: "word-that-looks-like-nothing" }, { bodyTags: {} })).toEqual({});
   });
 
   it("(named in a list or in JSON) is none either; what only sounds like one stays", () => {
     expect(
       readTags(
         { "x-keymeter-tags": "api-key=abc,team=core", "x-portkey-metadata": '{"_token":"abc","apiKey":"x"}' },
-        { password: "abc", feature: "search" },
+        { bodyTags: { password: "abc", feature: "search" } },
       ),
     ).toEqual({ team: "core", feature: "search" });
     const names = { monkey: "yes", keyboard: "qwerty", tokenizer: "bpe", risk: "risk-assessment-of-a-pipeline" };
-    expect(readTags({}, names)).toEqual(names);
+    expect(readTags({}, { bodyTags: names })).toEqual(names);
   });
 
   it("goes neither into the books nor to the provider", async () => {

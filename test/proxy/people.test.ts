@@ -83,6 +83,14 @@ describe("who is behind a request", () => {
     ],
     ["and no other", { users: "x-openwebui-user-email" }, { "x-keymeter-user": "eve" }, { user: "eve" }, ""],
     ["the body, where the key says so", { users: "body" }, { "x-keymeter-user": "eve" }, { user: "bob" }, "bob"],
+    [
+      "its own field alone: what else it holds may be another one's word",
+      { users: "body" },
+      {},
+      { user: "bob", metadata: { user: "eve" } },
+      "bob",
+    ],
+    ["nothing, where only another field says so", { users: "body" }, {}, { metadata: { user: "eve" } }, ""],
     ["a tag that is fixed for the key", { tags: { user: "robot" } }, { "x-keymeter-user": "eve" }, {}, "robot"],
   ])("is whom the request names, by %s", async (_by, policy, headers, more, name) => {
     const { secret } = await running.createKey({ policy });
@@ -166,6 +174,19 @@ describe("a key that may name people no longer", () => {
     await running.change({ type: "setPolicy", keyId: id, policy: {} });
     await ask(secret, { "x-keymeter-user": "bob" });
     expect(await booked()).toEqual(["bob", ""]);
+  });
+});
+
+describe("a key that was somebody's", () => {
+  it("uses up nothing of his by naming him, now that it is nobody's", async () => {
+    const { id, secret } = await running.createKey({ userName: "anna" });
+    const own = await running.createKey({ userName: "anna" });
+    await running.change({ type: "describeKey", keyId: id, fields: { user: "" } });
+    const anna = await running.proxy.writer.personOf("anna");
+    await running.setBudget({ scope: { user: anna }, amountNanoUsd: 150_000_000n });
+    for (let i = 0; i < 2; i++) expect(await ask(secret, { "x-keymeter-user": "anna" })).toBe(200);
+    expect(await booked()).toEqual(["", ""]);
+    expect(await ask(own.secret)).toBe(200);
   });
 });
 

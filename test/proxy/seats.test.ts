@@ -166,6 +166,40 @@ describe("a provider key that is a key of its own here", () => {
     expect(await ask(beside)).toBe(403);
   });
 
+  it.each([
+    [
+      "a budget",
+      (keyId: string) => runKeymeter(running, "budgets", "set", "--key", keyId, "--amount", "9/month", "--hard"),
+    ],
+    [
+      "a freeze",
+      (keyId: string) =>
+        running.change({
+          type: "freeze",
+          freeze: { id: "frz_1", scope: { keyId }, reason: "leak", createdAtMs: Date.now() },
+        }),
+    ],
+    [
+      "a limit",
+      (keyId: string) =>
+        running.change({
+          type: "setLimits",
+          limits: {
+            scope: `key:${keyId}`,
+            requestsPerMinute: 9,
+            tokensPerMinute: undefined,
+            concurrent: undefined,
+            bodyBytes: undefined,
+          },
+        }),
+    ],
+  ])("with %s of its own is sent alone: beside another key that would not hold", async (_what, rule) => {
+    const { secret } = await running.createKey();
+    expect(await ask({ "x-api-key": OWN_KEY })).toBe(200);
+    await rule(String((await running.events())[0]?.keyId));
+    await expect.poll(() => ask({ "x-api-key": OWN_KEY, "x-keymeter-key": secret }), { timeout: 5_000 }).toBe(403);
+  });
+
   it("that its provider refuses makes no payer of its own", async () => {
     const { secret } = await running.createKey();
     provider.script = json({ type: "error", error: { type: "authentication_error", message: "no" } }, 401);
