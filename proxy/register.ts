@@ -13,6 +13,7 @@ import { answerIn } from "../ledger/asking.ts";
 import { ANYBODY, askOwners } from "../ledger/usage/budget-spend.ts";
 import { askBudgets, askFreezes } from "../ledger/usage/changes.ts";
 import { readLimits } from "../ledger/usage/limits.ts";
+import type { Limits } from "../ledger/usage/limits.ts";
 import type { UsageBooks } from "../ledger/books.ts";
 import type { Noticed, ProvenKey } from "../ledger/usage/wire.ts";
 import { Secret } from "../service/secret.ts";
@@ -94,16 +95,8 @@ export function createRegister(books: UsageBooks, pepper: string, adminToken: Se
     keys = new Map(found.keys.map((key) => [key.id, key]));
     secrets = new Map(found.secrets.map((secret) => [secret.digest, secret]));
     limiter.set(limits);
-    owners = new Set(
-      (await answerIn(books, askOwners())).flatMap(([keyId, part, value]) =>
-        part === "user" ? [ownerName(keyId, value)] : [],
-      ),
-    );
-    const rules = [...(await answerIn(books, askBudgets())), ...(await answerIn(books, askFreezes()))];
-    ruled = new Set([
-      ...rules.flatMap((rule) => rule.scope.keyId ?? []),
-      ...limits.flatMap((limit) => (limit.scope.startsWith("key:") ? [limit.scope.slice("key:".length)] : [])),
-    ]);
+    owners = await readOwners(books);
+    ruled = await readRuled(books, limits);
   };
 
   return {
@@ -205,6 +198,22 @@ function fingerprintKey(keyId: string, { name, hint }: ProvenKey, provider: stri
     policy: {},
   };
 }
+
+async function readOwners(books: UsageBooks): Promise<Set<string>> {
+  const rows = await answerIn(books, askOwners());
+  return new Set(rows.flatMap(([keyId, part, value]) => (part === "user" ? [ownerName(keyId, value)] : [])));
+}
+
+/** Keys that a budget, a freeze or a limit names. */
+async function readRuled(books: UsageBooks, limits: readonly Limits[]): Promise<Set<string>> {
+  const rules = [...(await answerIn(books, askBudgets())), ...(await answerIn(books, askFreezes()))];
+  return new Set([
+    ...rules.flatMap(({ scope }) => scope.keyId ?? []),
+    ...limits.flatMap(({ scope }) => (scope.startsWith(KEY_SCOPE) ? [scope.slice(KEY_SCOPE.length)] : [])),
+  ]);
+}
+
+const KEY_SCOPE = "key:";
 
 function ownerName(keyId: string, user: string): string {
   return `${keyId}\n${user}`;
