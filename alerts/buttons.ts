@@ -2,6 +2,7 @@
 // and raising a budget are for the people whom the settings name, and go into the audit with their name.
 import { randomBytes } from "node:crypto";
 import { createRequire } from "node:module";
+import { findBudget } from "../ledger/budgets.ts";
 import { readBudgets } from "../ledger/usage/changes.ts";
 import { ChangeRefused } from "../ledger/usage/change-refused.ts";
 import type { Change } from "../ledger/usage/changes.ts";
@@ -65,7 +66,7 @@ async function press(parts: ButtonParts, { action, value, userId, userName }: Pr
     }
     if (action === "keymeter_raise") {
       const books = await usage();
-      const budget = books && (await readBudgets(books)).find((one) => one.id === id);
+      const budget = books && findBudget(await readBudgets(books), id);
       if (!budget) throw new ChangeRefused(`there is no budget ${id} any more`);
       const nowMs = now();
       const { endMs } = createCalendar(parts.timezone).window(budget.window, nowMs);

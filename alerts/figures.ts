@@ -8,7 +8,7 @@ import type { NanoUsd } from "../ledger/money.ts";
 import type { BillingBooks, UsageBooks } from "../ledger/books.ts";
 import { readExpectations } from "../ledger/billing/plans.ts";
 import { readBudgets } from "../ledger/usage/changes.ts";
-import { amountAt, covers, describeScope, isAbout } from "../ledger/budgets.ts";
+import { amountAt, covers, describeBudgetScope, findBudget, isAbout } from "../ledger/budgets.ts";
 import type { Budget, Scope } from "../ledger/budgets.ts";
 import { landingOf, readRests } from "../ledger/billing/landings.ts";
 import type { Landing } from "../ledger/billing/landings.ts";
@@ -17,7 +17,8 @@ import { readKeys } from "../ledger/usage/keys.ts";
 import type { Key } from "../ledger/usage/keys.ts";
 import { leakFacts, leakSteps, leakWords } from "../ledger/billing/leak-steps.ts";
 import { readLeaks } from "../ledger/billing/leaks.ts";
-import { readHoursInScope, readSettled } from "../ledger/usage/budget-spend.ts";
+import { readHoursInScope, readOwnNames, readSettled } from "../ledger/usage/budget-spend.ts";
+import type { OwnNames } from "../ledger/usage/budget-spend.ts";
 import { readHourlySpend } from "../ledger/usage/hours.ts";
 import { readNames } from "../ledger/usage/key-use.ts";
 import { readRefused } from "../ledger/usage/refused.ts";
@@ -101,13 +102,13 @@ export async function readFigures(
   const window = labels["window"] === "month" ? "month" : "day";
   const { scope, id } = scopeOf(labels);
   if (!usage) return { asOfMs: nowMs, subject: nameOf(scope, id, undefined), window, ...NOTHING_KNOWN };
-  const budget =
-    labels["budget"] === undefined ? undefined : (await readBudgets(usage)).find((one) => one.id === labels["budget"]);
+  const budget = labels["budget"] === undefined ? undefined : findBudget(await readBudgets(usage), labels["budget"]);
   const { firstDay, endDay } = calendar.window(window, nowMs);
   const keys = new Map((await readKeys(usage)).keys.map((key) => [key.id, key]));
   const people = await readPeople(usage);
   const rows = await readSpend(usage, ["key", "team", "project", "env", "user", "provider", "model"], firstDay, endDay);
-  const covered = rows.filter(({ group }) => (budget ? isCovered(budget, group) : isOf(scope, id, group)));
+  const ownNames = await readOwnNames(usage);
+  const covered = rows.filter(({ group }) => (budget ? isCovered(budget, group, ownNames) : isOf(scope, id, group)));
   const expected = billing
     ? (await readExpectations({ usage, billing }, nowMs)).filter(
         (one) => one.window === window && one.method !== "learning",
@@ -136,7 +137,7 @@ export async function readFigures(
   return {
     asOfMs: nowMs,
     subject: budget
-      ? describeScope(budget.scope, (one) => keys.get(one)?.name ?? people.get(one))
+      ? describeBudgetScope(budget, (one) => keys.get(one)?.name ?? people.get(one))
       : nameOf(scope, id, keys.get(id)?.name),
     window,
     spentNanoUsd,
@@ -153,7 +154,9 @@ export async function readFigures(
     hourNanoUsd: await lastHour(usage, budget?.scope ?? scopeOfForecast(scope, id), nowMs),
     paused: [...keys.values()]
       .filter(
-        (key) => key.state === "paused" && (budget ? isCovered(budget, ownerOf(key)) : isOf(scope, id, ownerOf(key))),
+        (key) =>
+          key.state === "paused" &&
+          (budget ? isCovered(budget, ownerOf(key), ownNames) : isOf(scope, id, ownerOf(key))),
       )
       .map(({ id: keyId, name }) => ({ id: keyId, name })),
     leak: billing && (await leakOf(billing, labels)),
@@ -234,7 +237,7 @@ async function aboutOf(
 ): Promise<(ForecastScope & { readonly window: "day" | "month" }) | undefined> {
   if (labels["budget"] === undefined)
     return { ...scopeOf(labels), window: labels["window"] === "month" ? "month" : "day" };
-  const budget = (await readBudgets(usage)).find(({ id }) => id === labels["budget"]);
+  const budget = findBudget(await readBudgets(usage), labels["budget"]);
   if (!budget || (budget.window !== "day" && budget.window !== "month")) return undefined;
   const [part, ...more] = Object.entries(budget.scope).filter(([, value]) => value !== undefined);
   if (more.length > 0) return undefined;
@@ -268,9 +271,9 @@ function isOf(scope: ForecastScope["scope"], id: string, group: SpendRow["group"
   return scope === "org" || group[scope] === id;
 }
 
-function isCovered(budget: Budget, group: SpendRow["group"]): boolean {
+function isCovered(budget: Budget, group: SpendRow["group"], ownNames: OwnNames): boolean {
   const { key: keyId = "", team = "", project = "", env = "", user = "", provider = "", model = "" } = group;
-  return covers(budget.scope, { keyId, team, project, env, user, provider, model });
+  return covers(budget.scope, ownNames({ keyId, team, project, env, user, provider, model }));
 }
 
 async function budgetNow(

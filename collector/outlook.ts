@@ -6,7 +6,7 @@ import type { Budget } from "../ledger/budgets.ts";
 import { toUsdNumber } from "../ledger/money.ts";
 import type { NanoUsd } from "../ledger/money.ts";
 import type { UsageBooks } from "../ledger/books.ts";
-import { readHoursInScope } from "../ledger/usage/budget-spend.ts";
+import { readHoursInScope, readOwnNames } from "../ledger/usage/budget-spend.ts";
 import { readSubjectSpend } from "../ledger/usage/hours.ts";
 import { readMeterHours } from "../ledger/usage/meter-hours.ts";
 import { DAY_MS, HOUR_MS } from "../ledger/windows.ts";
@@ -42,9 +42,10 @@ export async function readBurns(
 ): Promise<Map<string, Burn[]>> {
   const burns = new Map<string, Burn[]>(budgets.map(({ budget }) => [budget.id, []]));
   if (budgets.length === 0) return burns;
+  const ownNames = await readOwnNames(usage);
   for (const [span, { ms, from }] of Object.entries(BURN_SPANS) as [BurnSpan, (typeof BURN_SPANS)[BurnSpan]][]) {
     const sinceMs = from === "hours" ? Math.floor((nowMs - ms) / HOUR_MS + 1) * HOUR_MS : nowMs - ms;
-    const spend = await readSubjectSpend(usage, sinceMs, from);
+    const spend = (await readSubjectSpend(usage, sinceMs, from)).map(ownNames);
     for (const { budget, amountNanoUsd, lengthMs } of budgets) {
       let spent = 0n;
       for (const one of spend) if (covers(budget.scope, one)) spent += one.costNanoUsd;

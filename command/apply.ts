@@ -5,7 +5,7 @@ import { createInterface } from "node:readline/promises";
 import { parseArgs } from "node:util";
 import { parse } from "yaml";
 import { z } from "zod";
-import { describeScope, isSamePlace, USUAL_THRESHOLDS } from "../ledger/budgets.ts";
+import { describeBudgetScope, isSamePlace, USUAL_THRESHOLDS } from "../ledger/budgets.ts";
 import type { Budget } from "../ledger/budgets.ts";
 import { readBudgets } from "../ledger/usage/changes.ts";
 import type { Change } from "../ledger/usage/changes.ts";
@@ -13,7 +13,7 @@ import { readLimits } from "../ledger/usage/limits.ts";
 import type { Limits } from "../ledger/usage/limits.ts";
 import { formatUsdSet } from "../ledger/money.ts";
 import { makeChange, requireUsage } from "./books.ts";
-import { newBudget, parseAmount, parseThresholds, scopeOf } from "./budget-options.ts";
+import { newBudget, parseAmount, parseEach, parseThresholds, scopeOf } from "./budget-options.ts";
 import { loadCommandConfig } from "./config.ts";
 import { allKeys } from "./find-key.ts";
 import { allUsers } from "./find-user.ts";
@@ -30,6 +30,8 @@ export const USAGE = `keymeter apply -f budgets.yaml [--dry-run] [--yes] [--json
       - amount: 5000/month                 # no scope: the organisation
       - { team: search, amount: 500/month, hard: true, thresholds: [50, 80, 100] }
       - { key: ci, provider: openai, model: gpt-4o*, amount: 20/day, strict: true }
+      - { team: search, each: user, amount: 100/month, hard: true }   # of each: user, key, tag:customer
+      - { tag: customer=acme, amount: 200/month }
       - { env: dev, amount: 50/week, hard: true, observe: true }
     limits:
       - { team: search, rpm: 600, tpm: 200000, concurrent: 20, body_mb: 10 }`;
@@ -48,6 +50,8 @@ const file = z.strictObject({
         key: name.optional(),
         provider: name.optional(),
         model: name.optional(),
+        tag: name.optional(),
+        each: name.optional(),
         amount: z.union([z.string(), z.number().transform(String)]),
         hard: yes,
         strict: yes,
@@ -156,10 +160,11 @@ async function inEntry<T>(path: string, place: string, read: () => Promise<T>): 
 
 async function budgetsOf(entries: NonNullable<Wanted["budgets"]>, path: string): Promise<Budget[]> {
   const found: Budget[] = [];
-  for (const [i, { amount, hard, strict, observe, thresholds, ...scope }] of entries.entries()) {
+  for (const [i, { amount, each, hard, strict, observe, thresholds, ...scope }] of entries.entries()) {
     const budget = await inEntry(path, `budgets[${i}]`, async () =>
       newBudget({
         scope: await scopeOf(scope),
+        each: each === undefined ? undefined : parseEach(each),
         ...parseAmount(amount),
         hard: hard || strict || observe,
         strict,
@@ -170,7 +175,7 @@ async function budgetsOf(entries: NonNullable<Wanted["budgets"]>, path: string):
     const twin = found.findIndex((other) => isSamePlace(other, budget));
     if (twin >= 0)
       throw new UsageError(
-        `${path}, budgets[${i}]: budgets[${twin}] is for ${describeScope(budget.scope)} and a ${budget.window} too; leave one`,
+        `${path}, budgets[${i}]: budgets[${twin}] is for ${describeBudgetScope(budget)} and a ${budget.window} too; leave one`,
       );
     found.push(budget);
   }
@@ -255,7 +260,7 @@ function isSame(one: Budget, other: Budget): boolean {
 }
 
 function describeBudget(budget: Budget, names: ReadonlyMap<string, string>): string {
-  return `budget for ${describeScope(budget.scope, (id) => names.get(id))}: ${termsOf(budget)}`;
+  return `budget for ${describeBudgetScope(budget, (id) => names.get(id))}: ${termsOf(budget)}`;
 }
 
 function termsOf({ amountNanoUsd, window, kind, mode, observe, thresholds }: Budget): string {

@@ -1,6 +1,6 @@
 // What the commands say of a budget: its scope, its amount.
 import { randomBytes } from "node:crypto";
-import type { Budget, Scope } from "../ledger/budgets.ts";
+import type { Budget, Each, Scope } from "../ledger/budgets.ts";
 import { parseUsd } from "../ledger/money.ts";
 import type { NanoUsd } from "../ledger/money.ts";
 import { WINDOWS } from "../ledger/windows.ts";
@@ -19,6 +19,7 @@ export const SCOPE_OPTIONS = {
   key: text,
   provider: text,
   model: text,
+  tag: text,
 };
 
 /** Throws UsageError for a key or a provider that does not exist. */
@@ -30,7 +31,7 @@ export async function scopeOf({
 }: { readonly [part in keyof typeof SCOPE_OPTIONS]?: string | undefined } & {
   [other: string]: unknown;
 }): Promise<Scope> {
-  const { team, project, env, model } = parts;
+  const { team, project, env, model, tag } = parts;
   return Object.fromEntries(
     Object.entries({
       team,
@@ -40,6 +41,7 @@ export async function scopeOf({
       keyId: key === undefined ? undefined : (await findKey(key)).id,
       provider: provider === undefined ? undefined : knownProvider(provider),
       model,
+      tag: tag === undefined ? undefined : parseTag(tag),
     }).filter(([, value]) => value !== undefined),
   );
 }
@@ -52,6 +54,20 @@ export function parseAmount(text: string): { amountNanoUsd: NanoUsd; window: Win
       `"${text}" is no budget: write an amount in USD and a window, such as 50/month (${WINDOWS.join(", ")})`,
     );
   return { amountNanoUsd: parseUsdOption("an amount", amount), window: window as WindowKind };
+}
+
+/** "customer=acme". */
+function parseTag(text: string): string {
+  if (!/^[a-z0-9][a-z0-9_.-]{0,63}=[^\p{Cc}]{1,256}$/u.test(text))
+    throw new UsageError(`"${text}" is no tag: write its name, in small letters, and its value, such as customer=acme`);
+  return text;
+}
+
+/** "user", "key" or "tag:customer". */
+export function parseEach(text: string): Each {
+  if (text === "user" || text === "key") return text;
+  if (/^tag:[a-z0-9][a-z0-9_.-]{0,63}$/.test(text)) return text as Each;
+  throw new UsageError(`--each "${text}" is nobody: write user, key, or a tag's name such as tag:customer`);
 }
 
 /** An amount of USD that is not negative. */
@@ -94,8 +110,10 @@ export function newBudget({
   strict,
   observe = false,
   thresholds,
+  each,
 }: {
   scope: Scope;
+  each?: Each | undefined;
   amountNanoUsd: NanoUsd;
   window: WindowKind;
   hard: boolean;
@@ -106,6 +124,7 @@ export function newBudget({
   return {
     id: `bud_${randomBytes(5).toString("hex")}`,
     scope,
+    ...(each === undefined ? {} : { each }),
     amountNanoUsd,
     window,
     kind: hard ? "hard" : "soft",

@@ -1,16 +1,17 @@
 // keymeter budgets set|raise|unraise|freeze|lift|replay|list|remove
 import { randomBytes } from "node:crypto";
 import { parseArgs } from "node:util";
-import { amountAt, describeScope, USUAL_THRESHOLDS } from "../ledger/budgets.ts";
+import { amountAt, describeBudgetScope, describeScope, USUAL_THRESHOLDS } from "../ledger/budgets.ts";
 import type { Budget } from "../ledger/budgets.ts";
-import { readBudgets, readFreezes } from "../ledger/usage/changes.ts";
+import { readFreezes } from "../ledger/usage/changes.ts";
 import { formatUsd, formatUsdColumn, formatUsdDown, formatUsdSet } from "../ledger/money.ts";
-import { readSettled } from "../ledger/usage/budget-spend.ts";
-import { readNames } from "../ledger/usage/key-use.ts";
+import { readCaps } from "../ledger/usage/caps.ts";
+import type { Cap, RuleUse } from "../ledger/usage/caps.ts";
 import { createCalendar, WINDOWS } from "../ledger/windows.ts";
-import { newBudget, parseAmount, parseThresholds, SCOPE_OPTIONS, scopeOf } from "./budget-options.ts";
+import { newBudget, parseAmount, parseEach, parseThresholds, SCOPE_OPTIONS, scopeOf } from "./budget-options.ts";
 import { cutLive, makeChange, requireUsage } from "./books.ts";
 import { loadCommandConfig } from "./config.ts";
+import { namesOfAll } from "./names-of-all.ts";
 import { raise, RAISES_USAGE, unraise } from "./raises.ts";
 import { replay, REPLAY_USAGE } from "./replay.ts";
 import { toJson } from "../service/json.ts";
@@ -18,14 +19,16 @@ import { formatTable, printable } from "./table.ts";
 import { warningsOf } from "./warnings.ts";
 import { noSuchVerb, UsageError } from "./usage-error.ts";
 
-export const USAGE = `keymeter budgets set --amount 500/month [--team T] [--project P] [--env E] [--user U] [--key KEY] [--provider P] [--model M] [--hard] [--strict] [--observe] [--thresholds 50,80,100]
+export const USAGE = `keymeter budgets set --amount 500/month [--team T] [--project P] [--env E] [--user U] [--key KEY] [--provider P] [--model M] [--tag customer=acme] [--each user|key|tag:NAME] [--hard] [--strict] [--observe] [--thresholds 50,80,100]
 ${RAISES_USAGE}
 keymeter budgets freeze [SCOPE] --why WORDS [--cut]    admits nothing more in a scope, from the next request on; --cut ends what goes on
 keymeter budgets lift ID
 ${REPLAY_USAGE}
-keymeter budgets list [--json]
+keymeter budgets list [--members ID] [--json]
 keymeter budgets remove ID
   Windows: ${WINDOWS.join(", ")}. No scope at all is the whole organisation. A budget for the same scope and window replaces the old one.
+  --each: the amount is that of each user, key, or value of a tag in the scope: one rule, a cap for each from its first request on. A budget set for
+  one of them (the same scope and window, and --user, --key or --tag) takes the place of that one's cap.
   --hard refuses what does not fit, by what a request probably costs; --strict by the most it can cost (never overshoots).
   --thresholds: the shares, in percent, at which somebody is told (${USUAL_THRESHOLDS.join(", ")} when not said).
   --observe lets through what a hard budget would refuse, and counts it: to try a cap before it bites.`;
@@ -69,6 +72,7 @@ async function set(args: string[]): Promise<void> {
       hard: { type: "boolean", default: false },
       strict: { type: "boolean", default: false },
       thresholds: { type: "string" },
+      each: { type: "string" },
       json: { type: "boolean", default: false },
     },
   });
@@ -76,6 +80,7 @@ async function set(args: string[]): Promise<void> {
   const scope = await scopeOf(values);
   const budget = newBudget({
     scope,
+    each: values.each === undefined ? undefined : parseEach(values.each),
     ...parseAmount(values.amount),
     hard: values.hard || values.strict || values.observe,
     strict: values.strict,
@@ -86,7 +91,7 @@ async function set(args: string[]): Promise<void> {
   process.stdout.write(
     values.json
       ? `${toJson(budget)}\n`
-      : `${budget.id}: ${budget.kind} budget of ${formatUsdSet(budget.amountNanoUsd)} a ${budget.window} for ${describeScope(scope, await namesOfAll())} (${modeOf(budget)})\n`,
+      : `${budget.id}: ${budget.kind} budget of ${formatUsdSet(budget.amountNanoUsd)} a ${budget.window} for ${describeBudgetScope(budget, await namesOfAll())} (${modeOf(budget)})\n`,
   );
   for (const sentence of await warningsOf([budget])) process.stderr.write(`${sentence}\n`);
 }
@@ -115,30 +120,41 @@ async function lift(args: string[]): Promise<void> {
 }
 
 async function list(args: string[]): Promise<void> {
-  const { values } = parseArgs({ args, options: { json: { type: "boolean", default: false } } });
+  const { values } = parseArgs({
+    args,
+    options: { members: { type: "string" }, json: { type: "boolean", default: false } },
+  });
   const config = loadCommandConfig();
   const books = await requireUsage(config);
   const calendar = createCalendar(config.timezone);
   const now = Date.now();
-  const rows = [];
-  for (const budget of await readBudgets(books)) {
-    const window = calendar.window(budget.window, now);
-    rows.push({
-      ...budget,
-      thresholds: budget.thresholds ?? USUAL_THRESHOLDS,
-      amountNowNanoUsd: amountAt(budget, now),
-      spentNanoUsd: await readSettled(books, budget, window),
-      windowStart: new Date(window.startMs).toISOString(),
-      windowEnd: budget.window === "total" ? null : new Date(window.endMs).toISOString(),
-    });
-  }
+  const { budgets, rules } = await readCaps(books, calendar, now);
   const frozen = await readFreezes(books);
   await books.close();
   const nameOf = await namesOfAll();
+  const rule = values.members === undefined ? undefined : rules.find((one) => one.rule.id === values.members);
+  if (values.members !== undefined && !rule)
+    throw new UsageError(`${values.members} is no budget of each; \`keymeter budgets list\` shows them`);
+
+  const rowOf = ({ budget, settledNanoUsd: spentNanoUsd }: Cap) => {
+    const window = calendar.window(budget.window, now);
+    return {
+      ...budget,
+      thresholds: budget.thresholds ?? USUAL_THRESHOLDS,
+      amountNowNanoUsd: amountAt(budget, now),
+      spentNanoUsd,
+      windowStart: new Date(window.startMs).toISOString(),
+      windowEnd: budget.window === "total" ? null : new Date(window.endMs).toISOString(),
+    };
+  };
+  const rows = rule
+    ? rule.members.map(rowOf)
+    : [...budgets.map(rowOf), ...rules.map((one) => ({ ...rowOf(mostUsed(one)), members: one.members.length }))];
   if (values.json) return void process.stdout.write(`${toJson(rows)}\n`);
   for (const { id, scope, reason } of frozen)
     process.stdout.write(`FROZEN ${id}: ${describeScope(scope, nameOf)} (${printable(reason)})\n`);
-  for (const line of raiseLines(rows, now)) process.stdout.write(line);
+  for (const line of raiseLines([...budgets.map(({ budget }) => budget), ...rules.map((one) => one.rule)], now))
+    process.stdout.write(line);
   const spent = formatUsdColumn(rows.map((row) => row.spentNanoUsd));
   const left = rows.map((row) => formatUsdDown(row.amountNowNanoUsd - row.spentNanoUsd));
   process.stdout.write(
@@ -146,7 +162,9 @@ async function list(args: string[]): Promise<void> {
       ["id", "scope", "window", "kind", "how", "amount", "spent", "left", "until", "told at %"],
       rows.map((row, i) => [
         row.id,
-        describeScope(row.scope, nameOf),
+        "members" in row
+          ? `${describeBudgetScope(row, nameOf)} (${row.members}; the one with the most)`
+          : describeBudgetScope(row, nameOf),
         row.window,
         row.kind,
         modeOf(row),
@@ -158,20 +176,19 @@ async function list(args: string[]): Promise<void> {
       ]),
     )}\n`,
   );
+  if (!rule && rules.length > 0)
+    process.stdout.write("`keymeter budgets list --members ID` shows what each of a budget of each has spent\n");
+}
+
+/** A rule with what its member has spent that is nearest the end of its cap. */
+function mostUsed({ rule, members: [first] }: RuleUse): Cap {
+  return { budget: rule, settledNanoUsd: first?.settledNanoUsd ?? 0n };
 }
 
 /** How it holds, in a word: what a soft one reserves is nobody's concern. */
 function modeOf({ kind, mode, observe }: Pick<Budget, "kind" | "mode" | "observe">): string {
   if (kind === "soft") return "tells only";
   return observe ? `${mode}, observed` : mode;
-}
-
-/** Names of keys and users, by id. */
-async function namesOfAll(): Promise<(id: string) => string | undefined> {
-  const books = await requireUsage(loadCommandConfig());
-  const names = await readNames(books);
-  await books.close();
-  return (id) => names.get(id);
 }
 
 /** What budgets are raised by now, a line each. */

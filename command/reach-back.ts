@@ -1,6 +1,6 @@
 // keymeter keys set KEY --team T --since DAY: what a key has spent already is its team's too. Shows first what moves
 // and what that does to each budget; stops at days that are signed.
-import { amountAt, describeScope } from "../ledger/budgets.ts";
+import { amountAt, describeBudgetScope } from "../ledger/budgets.ts";
 import { readKeyOwners } from "../ledger/usage/budget-spend.ts";
 import { ChangeRefused } from "../ledger/usage/change-refused.ts";
 import type { Change } from "../ledger/usage/changes.ts";
@@ -96,7 +96,7 @@ function print(
           ["budget", "for", "window", "amount", "spent before", "spent after", "left after"],
           budgets.map(({ budget, beforeNanoUsd, afterNanoUsd }) => [
             budget.id,
-            describeScope(budget.scope, (id) => (id === key.id ? key.name : undefined)),
+            describeBudgetScope(budget, (id) => (id === key.id ? key.name : undefined)),
             budget.window,
             `${formatUsdSet(amountAt(budget, nowMs))}${budget.kind === "hard" ? " hard" : ""}`,
             formatUsd(beforeNanoUsd),

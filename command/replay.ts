@@ -1,20 +1,20 @@
 // keymeter budgets replay: what a hard cap would have refused on what was metered.
 import { parseArgs } from "node:util";
-import { describeScope } from "../ledger/budgets.ts";
+import { describeBudgetScope } from "../ledger/budgets.ts";
 import { formatUsd, formatUsdColumn } from "../ledger/money.ts";
 import { replayCap } from "../ledger/usage/replay.ts";
 import type { Replayed } from "../ledger/usage/replay.ts";
 import { readNames } from "../ledger/usage/key-use.ts";
 import { createCalendar } from "../ledger/windows.ts";
 import { requireUsage } from "./books.ts";
-import { newBudget, parseAmount, SCOPE_OPTIONS, scopeOf } from "./budget-options.ts";
+import { newBudget, parseAmount, parseEach, SCOPE_OPTIONS, scopeOf } from "./budget-options.ts";
 import { loadCommandConfig } from "./config.ts";
 import { parseDay } from "./days.ts";
 import { toJson } from "../service/json.ts";
 import { formatTable } from "./table.ts";
 import { UsageError } from "./usage-error.ts";
 
-export const REPLAY_USAGE = `keymeter budgets replay --amount 500/month [SCOPE] [--since 2026-10-01|30d|month] [--json]
+export const REPLAY_USAGE = `keymeter budgets replay --amount 500/month [SCOPE] [--each user|key|tag:NAME] [--since 2026-10-01|30d|month] [--json]
   What such a hard cap would have refused of what was metered: when, and whose. Nothing is set and nothing is refused.`;
 
 export async function replay(args: string[]): Promise<void> {
@@ -24,13 +24,20 @@ export async function replay(args: string[]): Promise<void> {
     options: {
       ...SCOPE_OPTIONS,
       amount: text,
+      each: text,
       since: { ...text, default: "month" },
       json: { type: "boolean", default: false },
     },
   });
   if (!values.amount) throw new UsageError(`which --amount?\n${REPLAY_USAGE}`);
   const scope = await scopeOf(values);
-  const budget = newBudget({ scope, ...parseAmount(values.amount), hard: true, strict: false });
+  const budget = newBudget({
+    scope,
+    each: values.each === undefined ? undefined : parseEach(values.each),
+    ...parseAmount(values.amount),
+    hard: true,
+    strict: false,
+  });
   const config = loadCommandConfig();
   const calendar = createCalendar(config.timezone);
   const since = calendar.dayStart(parseDay(values.since, calendar));
@@ -53,7 +60,7 @@ export async function replay(args: string[]): Promise<void> {
     );
   const from = budget.window === "total" ? "all that was metered" : `what was metered since ${instant(sinceMs)}`;
   process.stdout.write(
-    `A hard cap of ${formatUsd(budget.amountNanoUsd)} a ${budget.window} for ${describeScope(scope, (id) => (id === scope.user ? names.get(id) : undefined))}, on ${from}:\n` +
+    `A hard cap of ${formatUsd(budget.amountNanoUsd)} a ${budget.window} for ${describeBudgetScope(budget, (id) => (id === scope.user ? names.get(id) : undefined))}, on ${from}:\n` +
       `${all.requests} requests of ${formatUsd(all.costNanoUsd)}; refused would have been ${all.refused} of ${formatUsd(all.refusedNanoUsd)}` +
       `${all.unpriced > 0 ? `, ${all.unpriced} of them because they have no price` : ""}.\n`,
   );

@@ -15,6 +15,8 @@ export type Scope = {
   readonly keyId?: string | undefined;
   readonly provider?: string | undefined;
   readonly model?: string | undefined;
+  /** What requests are tagged with: `customer=acme`. */
+  readonly tag?: string | undefined;
 };
 export const SCOPE_PARTS = [
   "team",
@@ -24,6 +26,7 @@ export const SCOPE_PARTS = [
   "keyId",
   "provider",
   "model",
+  "tag",
 ] as const satisfies readonly (keyof Scope)[];
 
 /** `strict` reserves the most a request can cost, so it cannot overshoot; `expected` reserves what it probably
@@ -31,9 +34,16 @@ export const SCOPE_PARTS = [
 type BudgetMode = "strict" | "expected";
 type BudgetKind = "soft" | "hard";
 
+/** Of whom each has a cap of its own: a person, a key, a value of a tag. */
+export type Each = "user" | "key" | `tag:${string}`;
+
 export type Budget = {
   readonly id: string;
   readonly scope: Scope;
+  /** A rule: not its scope has the amount, but each member of it (`memberOf`). */
+  readonly each?: Each;
+  /** Of a member's cap, which is made of its rule: the rule's id. */
+  readonly ruleId?: string;
   readonly window: WindowKind;
   readonly amountNanoUsd: NanoUsd;
   readonly kind: BudgetKind;
@@ -52,6 +62,7 @@ export const USUAL_THRESHOLDS: readonly number[] = [80, 100];
 /** More money for a budget from `createdAtMs` until `untilMs`, in whichever window it then is. */
 export type Raise = {
   readonly id: string;
+  /** Of one member: `memberId`. */
   readonly budgetId: string;
   readonly amountNanoUsd: NanoUsd;
   readonly reason: string;
@@ -79,6 +90,8 @@ export type Subject = {
   readonly provider: string;
   readonly model: string;
   readonly servedModel?: string | undefined;
+  /** What the request was tagged with, as JSON. */
+  readonly tags?: string | null | undefined;
 };
 
 /** A budget with its sums in one window; `amountNanoUsd` with what it is raised by now. */
@@ -114,11 +127,119 @@ export function covers(scope: Scope, subject: Subject): boolean {
   return SCOPE_PARTS.every((part) => {
     const wanted = scope[part];
     if (wanted === undefined) return true;
+    if (part === "tag") return isTagged(subject, wanted);
     if (part !== "model") return subject[part] === wanted;
     const fits = createGlob(wanted);
     return fits(subject.model) || (subject.servedModel !== undefined && fits(subject.servedModel));
   });
 }
+
+/** Members that a rule may have at once; who comes after them is under one cap with all others. */
+export const MOST_MEMBERS = 20_000;
+/** Whoever is under that cap. */
+export const OTHER_MEMBERS = "*";
+
+/** Whom of a rule's members a subject is; undefined: none, for it names nobody. */
+export function memberOf(each: Each, subject: Pick<Subject, "user" | "keyId" | "tags">): string | undefined {
+  const member =
+    each === "user" ? subject.user : each === "key" ? subject.keyId : tagOf(subject.tags, each.slice("tag:".length));
+  return member === "" ? undefined : member;
+}
+
+/** The cap of one member. */
+export function memberBudget({ each, raises, ...rule }: Budget, member: string): Budget {
+  const id = memberId(rule.id, member);
+  const own = raises?.filter(({ budgetId }) => budgetId === rule.id || budgetId === id) ?? [];
+  const scope =
+    member === OTHER_MEMBERS || each === undefined
+      ? rule.scope
+      : each === "user"
+        ? { ...rule.scope, user: member }
+        : each === "key"
+          ? { ...rule.scope, keyId: member }
+          : { ...rule.scope, tag: `${each.slice("tag:".length)}=${member}` };
+  return { ...rule, id, ruleId: rule.id, scope, ...(own.length === 0 ? {} : { raises: own }) };
+}
+
+/** The id of a member's cap: it stands in headers and in paths. */
+export function memberId(ruleId: string, member: string): string {
+  return `${ruleId}/${encodeURIComponent(member)}`;
+}
+
+/** The rule's id, of a member's cap, and whose it is; of any other budget its own. */
+export function ruleOf(budgetId: string): { readonly id: string; readonly member?: string } {
+  const [id = "", path] = budgetId.split("/");
+  if (path === undefined) return { id };
+  try {
+    return { id, member: decodeURIComponent(path) };
+  } catch {
+    return { id, member: path };
+  }
+}
+
+/** A budget by its id, or the cap of a rule's member. */
+export function findBudget(budgets: readonly Budget[], budgetId: string): Budget | undefined {
+  const { id, member } = ruleOf(budgetId);
+  const found = budgets.find((budget) => budget.id === id);
+  return found?.each === undefined || member === undefined
+    ? member === undefined
+      ? found
+      : undefined
+    : memberBudget(found, member);
+}
+
+/** The places that budgets of their own have: no member's cap holds there. */
+export function placesOf(budgets: readonly Budget[]): ReadonlySet<string> {
+  return new Set(budgets.filter(({ each }) => each === undefined).map(placeOf));
+}
+
+/** Whether a budget of its own stands in the place of a member's cap. */
+export function isOverridden(member: Budget, places: ReadonlySet<string>): boolean {
+  return ruleOf(member.id).member !== OTHER_MEMBERS && places.has(placeOf(member));
+}
+
+/** The budgets that hold for a subject: those that cover it, and of rules the cap of the member that it is. */
+export function holdFor<S extends Pick<Subject, "user" | "keyId" | "tags">>(
+  budgets: readonly Budget[],
+  subject: S,
+  places: ReadonlySet<string>,
+  isIn: (scope: Scope, subject: S) => boolean,
+): Budget[] {
+  return budgets.flatMap((budget) => {
+    if (!isIn(budget.scope, subject)) return [];
+    if (budget.each === undefined) return [budget];
+    const member = memberOf(budget.each, subject);
+    if (member === undefined) return [];
+    const own = memberBudget(budget, member);
+    return isOverridden(own, places) ? [] : [own];
+  });
+}
+
+function isTagged({ tags }: Subject, wanted: string): boolean {
+  const [name, value] = splitTag(wanted);
+  return tagOf(tags, name) === value;
+}
+
+/** `customer=acme`: the name of a tag, and its value. */
+export function splitTag(tag: string): readonly [name: string, value: string] {
+  const mark = tag.indexOf("=");
+  return [tag.slice(0, mark), tag.slice(mark + 1)];
+}
+
+/** The value of a tag; empty: it has none. */
+export function tagOf(tags: string | null | undefined, name: string): string {
+  if (!tags) return "";
+  const value: unknown = (JSON.parse(tags) as { readonly [name: string]: unknown })[name];
+  return typeof value === "string" ? value : "";
+}
+
+/** Whether a scope fits who asks, whatever is asked for. */
+export function coversCaller({ provider: _provider, model: _model, ...scope }: Scope, caller: Caller): boolean {
+  return covers(scope, { ...caller, provider: "", model: "" });
+}
+
+/** Who may ask. */
+export type Caller = Omit<Subject, "provider" | "model" | "servedModel">;
 
 /** Whether it could cover what a key uses of a provider, of whichever model, project and environment. */
 export function mayCover(
@@ -132,24 +253,43 @@ export function mayCover(
   );
 }
 
-/** Whether one takes the place of the other: a scope has one budget a window. */
-export function isSamePlace(one: Pick<Budget, "scope" | "window">, other: Pick<Budget, "scope" | "window">): boolean {
-  return one.window === other.window && SCOPE_PARTS.every((part) => one.scope[part] === other.scope[part]);
+/** Whether one takes the place of the other: a scope has one budget a window, and one rule for each member of a kind. */
+export function isSamePlace(one: Place, other: Place): boolean {
+  return placeOf(one) === placeOf(other);
+}
+
+type Place = Pick<Budget, "scope" | "window" | "each">;
+
+function placeOf({ scope, window, each }: Place): string {
+  return JSON.stringify([window, each ?? null, ...SCOPE_PARTS.map((part) => scope[part] ?? null)]);
 }
 
 /** Whether a budget is about exactly one team, key, model ..., or "org": about everything. */
 export function isAbout(
-  { scope }: Pick<Budget, "scope">,
+  { scope, each }: Pick<Budget, "scope" | "each">,
   part: "org" | "key" | Exclude<keyof Scope, "keyId">,
   id: string,
 ): boolean {
+  if (each !== undefined) return false;
   const named = Object.entries(scope).filter(([, value]) => value !== undefined);
   if (part === "org") return named.length === 0;
   return named.length === 1 && named[0]?.[0] === (part === "key" ? "keyId" : part) && named[0][1] === id;
 }
 
-/** "team search, model gpt-4o*", or "the organisation". A key is called by its name, with its id, and a user by his name,
- *  where `nameOf` knows it by its id. */
+/** "each user of team search", of a rule; else the scope in words. */
+export function describeBudgetScope(
+  { id, scope, each }: Pick<Budget, "id" | "scope" | "each">,
+  nameOf?: (id: string) => string | undefined,
+): string {
+  const within = describeScope(scope, nameOf);
+  if (ruleOf(id).member === OTHER_MEMBERS) return `all others of ${within}`;
+  if (each === undefined) return within;
+  const who = each.startsWith("tag:") ? each.slice("tag:".length) : each;
+  return within === "the organisation" ? `each ${who}` : `each ${who} of ${within}`;
+}
+
+/** A scope in words: "team search, model gpt-4o*", or "the organisation". A key is called by its name, with its id, and a
+ *  user by his name, where `nameOf` knows it by its id. */
 export function describeScope(scope: Scope, nameOf: (id: string) => string | undefined = () => undefined): string {
   const parts = SCOPE_PARTS.flatMap((part) => {
     const value = scope[part];

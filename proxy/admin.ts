@@ -44,10 +44,17 @@ const scope = z.strictObject({
   keyId: text.optional(),
   provider: text.optional(),
   model: text.optional(),
+  tag: z
+    .string()
+    .regex(/^[a-z0-9][a-z0-9_.-]{0,63}=\P{Cc}{1,256}$/u, "a tag such as customer=acme")
+    .optional(),
 });
 const budget = z.strictObject({
   id: text,
   scope,
+  each: z
+    .union([z.enum(["user", "key"]), z.templateLiteral(["tag:", z.string().regex(/^[a-z0-9][a-z0-9_.-]{0,63}$/)])])
+    .optional(),
   window: z.enum(["hour", "day", "week", "month", "quarter", "total"]),
   amountNanoUsd: nanoUsd,
   kind: z.enum(["soft", "hard"]),
@@ -94,7 +101,7 @@ const limits = z.strictObject({
 });
 const raise = z.strictObject({
   id: text,
-  budgetId: text,
+  budgetId: z.string().max(1_000),
   amountNanoUsd: nanoUsd.refine((amount) => amount > 0n, "more than nothing"),
   reason: text.min(1),
   createdAtMs: instant,

@@ -4,7 +4,7 @@ import { hash } from "node:crypto";
 import { uptime } from "node:os";
 import { setTimeout as sleep } from "node:timers/promises";
 import type { FastifyInstance } from "fastify";
-import { describeScope } from "../ledger/budgets.ts";
+import { describeBudgetScope } from "../ledger/budgets.ts";
 import type { Subject } from "../ledger/budgets.ts";
 import type { UsageBooks } from "../ledger/books.ts";
 import { openUsage } from "../ledger/open.ts";
@@ -250,9 +250,9 @@ function shareLimits(limiter: Limiter, writer: Writer): NodeJS.Timeout {
 function warnOfStart({ recovered, losing }: Writer, log: Log): void {
   if (recovered > 0)
     log.warn({ attempts: recovered }, "attempts of a process that died were booked as crashed, at the amount reserved");
-  for (const { id, scope } of losing)
+  for (const budget of losing)
     log.warn(
-      { budget: id, scope: describeScope(scope) },
+      { budget: budget.id, scope: describeBudgetScope(budget) },
       "this budget counts less than before: what a tag names counts no longer where the key belongs to nobody; tags_in_budgets: on makes it count again",
     );
 }

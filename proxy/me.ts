@@ -1,6 +1,6 @@
 // GET /keymeter/me: what a key's holder may know of it: spend, reservations, budgets, when they reset.
 import type { FastifyReply, FastifyRequest } from "fastify";
-import { describeScope } from "../ledger/budgets.ts";
+import { describeBudgetScope } from "../ledger/budgets.ts";
 import type { BudgetState } from "../ledger/budgets.ts";
 import { formatUsd, formatUsdDown, formatUsdExact, parseUsd } from "../ledger/money.ts";
 import { NO_SPEND } from "../ledger/usage/spend-sums.ts";
@@ -36,14 +36,8 @@ export async function answerMe(
       "no provider has accepted this sign-in through this Keymeter since it started; send a request with it first",
     );
   const { key } = principal;
-  const states = (await context.writer.states()).filter(
-    ({ budget: { scope } }) =>
-      (scope.keyId ?? key.id) === key.id &&
-      (scope.team ?? key.team) === key.team &&
-      (scope.project ?? key.project) === key.project &&
-      (scope.env ?? key.env) === key.env &&
-      (scope.user ?? key.user) === key.user,
-  );
+  const tags = JSON.stringify(key.policy.tags ?? {});
+  const states = await context.writer.states({ ...key, keyId: key.id, tags });
   const told: Told = {
     key: {
       id: key.id,
@@ -123,7 +117,7 @@ function toldOf(
   const left = amountNanoUsd - settledNanoUsd - reservedNanoUsd;
   return {
     id: budget.id,
-    scope: describeScope(budget.scope, nameOf),
+    scope: describeBudgetScope(budget, nameOf),
     kind: budget.kind,
     mode: budget.mode,
     observe: budget.observe === true,

@@ -1,6 +1,6 @@
 // What a budget says when it says no: which one, what is left of it, what would fit, when it ends, whom to ask.
 import type { BudgetRefusal } from "../ledger/budgets.ts";
-import { describeScope } from "../ledger/budgets.ts";
+import { describeBudgetScope } from "../ledger/budgets.ts";
 import { formatUsd, formatUsdDown, formatUsdExact, formatUsdSet, formatUsdUp } from "../ledger/money.ts";
 import { sayWhy } from "./dialects/why.ts";
 import type { Why } from "./dialects/why.ts";
@@ -107,7 +107,7 @@ function describeBudget(
 ): string {
   const left = amountNanoUsd - settledNanoUsd - reservedNanoUsd;
   const held = reservedNanoUsd > 0n ? `, ${formatUsd(reservedNanoUsd)} held for requests under way` : "";
-  const scope = describeScope(budget.scope, (id) => (id === principal.keyId ? principal.key?.name : userName));
+  const scope = describeBudgetScope(budget, (id) => (id === principal.keyId ? principal.key?.name : userName));
   return `the ${budget.window === "total" ? "whole" : budget.window} budget of ${scope} (${formatUsdDown(left > 0n ? left : 0n)} left of ${formatUsdSet(amountNanoUsd)}${held}; id ${budget.id})`;
 }
 

@@ -1,9 +1,11 @@
 // Gauges of budgets: the amount, what is spent of it and refused by it; and of those over a week or longer how fast
 // they burn, beside the speeds that are too high, and where they land.
 import type { Gauge } from "prom-client";
-import { amountAt, covers, describeScope, USUAL_THRESHOLDS } from "../../ledger/budgets.ts";
+import { amountAt, covers, describeBudgetScope, USUAL_THRESHOLDS } from "../../ledger/budgets.ts";
 import type { Budget } from "../../ledger/budgets.ts";
 import { toUsdNumber } from "../../ledger/money.ts";
+import { readOwnNames } from "../../ledger/usage/budget-spend.ts";
+import { shareOf } from "../../ledger/usage/caps.ts";
 import { readSubjectSpend } from "../../ledger/usage/hours.ts";
 import { readRefused } from "../../ledger/usage/refused.ts";
 import { HOUR_MS } from "../../ledger/windows.ts";
@@ -43,10 +45,15 @@ export function budgetGauges(make: MakeGauge, books: CollectorBooks, settings: G
     "Spend of the last five minutes inside a hard budget that had been passed by a twentieth before.",
     BUDGET,
   );
+  const members = make(
+    "keymeter_budget_members",
+    "Members of a budget of each that have spent in its window, by how much of their cap: any, and 80 and 100 percent or more.",
+    [...BUDGET, "used"],
+  );
   const setBurns = burnGauges(make, books, settings);
   const setLandings = landingGauges(make, books, settings);
   return async (reading) => {
-    for (const one of [amount, spent, threshold, refused, pastCap]) one.reset();
+    for (const one of [amount, spent, threshold, refused, pastCap, members]) one.reset();
     const { nowMs } = reading;
     const refusals = await readRefused(books.usage, nowMs - REFUSED_MS, nowMs + MINUTE_MS);
     for (const budget of await reading.budgets()) {
@@ -65,6 +72,12 @@ export function budgetGauges(make: MakeGauge, books: CollectorBooks, settings: G
         own.reduce((sum, { count }) => sum + count, 0),
       );
     }
+    for (const { rule, members: all } of await reading.rules())
+      for (const used of [0, ...USUAL_THRESHOLDS])
+        members.set(
+          { ...labelsOf(rule, settings), used: used === 0 ? "any" : String(used) },
+          all.filter((cap) => used === 0 || shareOf(cap, nowMs) * 100 >= used).length,
+        );
     await setPastCap(pastCap, books, settings, reading);
     await setLandings(reading);
     await setBurns(reading);
@@ -79,7 +92,7 @@ export function kindOf(budget: Budget, capMode: GaugeSettings["capMode"]): strin
 function labelsOf(budget: Budget, { capMode }: GaugeSettings): BudgetLabels {
   return {
     budget: budget.id,
-    scope: describeScope(budget.scope),
+    scope: describeBudgetScope(budget),
     team: budget.scope.team ?? "",
     window: budget.window,
     kind: kindOf(budget, capMode),
@@ -98,7 +111,7 @@ async function setPastCap(
     return kindOf(budget, settings.capMode) === "hard" && (settled.get(budget.id) ?? 0n) > most;
   });
   if (passed.length === 0) return;
-  const lately = await readSubjectSpend(usage, reading.nowMs - PAST_CAP_MS, "events");
+  const lately = (await readSubjectSpend(usage, reading.nowMs - PAST_CAP_MS, "events")).map(await readOwnNames(usage));
   for (const budget of passed) {
     const own = lately.filter((one) => covers(budget.scope, one));
     pastCap.set(labelsOf(budget, settings), toUsdNumber(own.reduce((sum, one) => sum + one.costNanoUsd, 0n)));
@@ -118,7 +131,10 @@ function burnGauges(make: MakeGauge, { usage }: CollectorBooks, settings: GaugeS
   let readMs = 0;
   return async (reading) => {
     const { nowMs } = reading;
-    const budgets = (await reading.budgets()).filter(({ window }) => LONG.has(window));
+    // What requests are tagged with stands in no sum of hours.
+    const budgets = (await reading.budgets()).filter(
+      ({ window, scope }) => LONG.has(window) && scope.tag === undefined,
+    );
     limit.reset();
     for (const budget of budgets) {
       const own = thresholdsOf(settings, budget.scope.team ?? "");

@@ -7,8 +7,8 @@ import type { FrozenForecast } from "../../ledger/billing/forecasts.ts";
 import { readExpectations } from "../../ledger/billing/plans.ts";
 import type { Budget } from "../../ledger/budgets.ts";
 import type { NanoUsd } from "../../ledger/money.ts";
-import { readAllSettled } from "../../ledger/usage/budget-spend.ts";
-import { readBudgets } from "../../ledger/usage/changes.ts";
+import { readCaps, watchedOf } from "../../ledger/usage/caps.ts";
+import type { RuleUse } from "../../ledger/usage/caps.ts";
 import { readKeys } from "../../ledger/usage/keys.ts";
 import type { Key } from "../../ledger/usage/keys.ts";
 import { readSpend } from "../../ledger/usage/spend.ts";
@@ -31,7 +31,9 @@ export type Reading = {
   spend(window: SpendWindow): Promise<readonly SpendRow[]>;
   /** What a window cost, by the ids of a scope. */
   costs(window: SpendWindow, scope: ForecastScope["scope"]): Promise<ReadonlyMap<string, NanoUsd>>;
+  /** Budgets, and the caps of rules' members that are near their end. */
   budgets(): Promise<readonly Budget[]>;
+  rules(): Promise<readonly RuleUse[]>;
   /** What each budget has spent in its running window, by id. */
   settled(): Promise<ReadonlyMap<string, NanoUsd>>;
   keys(): Promise<readonly Key[]>;
@@ -48,14 +50,18 @@ export function startReading({ usage, billing }: CollectorBooks, calendar: Calen
   const costs = onceEach((window: SpendWindow) =>
     onceEach(async (scope: ForecastScope["scope"]) => costByScope(await spend(window), scope)),
   );
-  const budgets = once(async () => readBudgets(usage));
+  const caps = once(async () => readCaps(usage, calendar, nowMs));
+  const watched = once(async () => watchedOf(await caps(), nowMs));
   return {
     nowMs,
     today,
     spend,
     costs: (window, scope) => costs(window)(scope),
-    budgets,
-    settled: once(async () => readAllSettled(usage, await budgets(), ({ window }) => calendar.window(window, nowMs))),
+    budgets: once(async () => (await watched()).map(({ budget }) => budget)),
+    rules: async () => (await caps()).rules,
+    settled: once(
+      async () => new Map((await watched()).map(({ budget, settledNanoUsd }) => [budget.id, settledNanoUsd])),
+    ),
     keys: once(async () => (await readKeys(usage)).keys),
     expectations: once(async () => readExpectations({ usage, billing }, nowMs)),
     comparisons: once(async () => readComparisons(billing, addDays(today, -COMPARED_DAYS), addDays(today, 1))),

@@ -1,7 +1,7 @@
 // Budgets on a page: those that hold for what it shows, and what is left of each.
-import { amountAt, covers, describeScope } from "../../ledger/budgets.ts";
+import { amountAt, coversCaller, describeBudgetScope, describeScope } from "../../ledger/budgets.ts";
 import type { Budget, Scope } from "../../ledger/budgets.ts";
-import { readAllSettled } from "../../ledger/usage/budget-spend.ts";
+import { readCaps, shareOf, watchedOf } from "../../ledger/usage/caps.ts";
 import { readBudgets } from "../../ledger/usage/changes.ts";
 import type { Key } from "../../ledger/usage/keys.ts";
 import { readNames } from "../../ledger/usage/key-use.ts";
@@ -19,12 +19,22 @@ export async function budgetSection(
 ): Promise<Section> {
   const windowOf = ({ window }: Budget): Window => calendar.window(window, nowMs);
   const names = await readNames(books.usage);
-  const settled = await readAllSettled(books.usage, budgets, windowOf);
-  const shown = budgets
-    .map((budget) => {
-      const [amount, cost] = [amountAt(budget, nowMs), settled.get(budget.id) ?? 0n];
-      return { budget, amount, cost, used: amount === 0n ? Number(cost > 0n) : Number(cost) / Number(amount) };
-    })
+  const ids = new Set(budgets.map(({ id }) => id));
+  const caps = await readCaps(books.usage, calendar, nowMs, ({ id }) => ids.has(id));
+  // A rule is a line with what its member has spent that is nearest the end; members near theirs stand by themselves.
+  const rules = caps.rules.map(({ rule, members }) => ({
+    budget: rule,
+    settledNanoUsd: members[0]?.settledNanoUsd ?? 0n,
+    of: members.length,
+  }));
+  const shown = [...watchedOf(caps, nowMs).map((cap) => ({ ...cap, of: undefined })), ...rules]
+    .map(({ budget, settledNanoUsd, of }) => ({
+      budget,
+      of,
+      amount: amountAt(budget, nowMs),
+      cost: settledNanoUsd,
+      used: shareOf({ budget, settledNanoUsd }, nowMs),
+    }))
     .toSorted((a, b) => b.used - a.used);
   return {
     title: "Budgets",
@@ -45,8 +55,8 @@ export async function budgetSection(
       ],
       rows: shown
         .slice(0, MOST_BUDGETS)
-        .map(({ budget, amount, cost }): Cell[] => [
-          text(scopeWords(budget.scope, names)),
+        .map(({ budget, of, amount, cost }): Cell[] => [
+          text(`${budgetWords(budget, names)}${of === undefined ? "" : ` (${of}; the one with the most)`}`),
           text(budget.window),
           text(kindOf(budget, capMode)),
           usd(amount),
@@ -67,19 +77,28 @@ export async function budgetSection(
 /** Budgets that stand in a table, those nearest their end. */
 const MOST_BUDGETS = 50;
 
-/** Budgets that hold for a key, on whichever model. */
+/** Budgets that hold for a key, on whichever model, with the rules of which it, or its user, is a member. */
 export async function budgetsOf(
   { books }: PageContext,
-  key: Pick<Key, "id" | "team" | "project" | "env" | "user">,
+  key: Pick<Key, "id" | "team" | "project" | "env" | "user" | "policy">,
 ): Promise<Budget[]> {
-  return (await readBudgets(books.usage)).filter(({ scope: { provider: _provider, model: _model, ...owner } }) =>
-    covers(owner, { ...key, keyId: key.id, provider: "", model: "" }),
+  const tags = JSON.stringify(key.policy.tags ?? {});
+  return (await readBudgets(books.usage)).filter(({ scope }) => coversCaller(scope, { ...key, keyId: key.id, tags }));
+}
+
+/** What a scope covers, in words, with the names of key and user. */
+export function scopeWords(scope: Scope, names: ReadonlyMap<string, string>): string {
+  return describeScope(withKeyName(scope, names), (id) => (id === scope.user ? names.get(id) : undefined));
+}
+
+function budgetWords(budget: Budget, names: ReadonlyMap<string, string>): string {
+  const { scope } = budget;
+  return describeBudgetScope({ ...budget, scope: withKeyName(scope, names) }, (id) =>
+    id === scope.user ? names.get(id) : undefined,
   );
 }
 
-/** What a budget covers, in words, with the names of key and user. */
-export function scopeWords(scope: Scope, names: ReadonlyMap<string, string>): string {
+function withKeyName(scope: Scope, names: ReadonlyMap<string, string>): Scope {
   const { keyId } = scope;
-  const named = keyId === undefined ? scope : { ...scope, keyId: names.get(keyId) ?? keyId };
-  return describeScope(named, (id) => (id === scope.user ? names.get(id) : undefined));
+  return keyId === undefined ? scope : { ...scope, keyId: names.get(keyId) ?? keyId };
 }

@@ -95,7 +95,7 @@ export async function key(context: PageContext, query: Query): Promise<Page | un
       ),
       await budgetSection(
         context,
-        await budgetsOf(context, found ?? { id, team: "", project: "", env: "", user: "" }),
+        await budgetsOf(context, found ?? { id, team: "", project: "", env: "", user: "", policy: {} }),
         "Which caps and budgets hold for this key?",
       ),
       refusedSection(refused),

@@ -1,6 +1,6 @@
 // Whom the caps refused, and what it would take to let them through.
 import { readPeople } from "../../ledger/usage/people.ts";
-import { amountAt } from "../../ledger/budgets.ts";
+import { amountAt, findBudget } from "../../ledger/budgets.ts";
 import type { Budget } from "../../ledger/budgets.ts";
 import { readSettled } from "../../ledger/usage/budget-spend.ts";
 import { readBudgets } from "../../ledger/usage/changes.ts";
@@ -114,10 +114,10 @@ async function whatItTakes(
   names: ReadonlyMap<string, string>,
   worth: (row: RefusedRow) => NanoUsd | undefined,
 ): Promise<Section> {
-  const budgets = new Map((await readBudgets(books.usage)).map((budget) => [budget.id, budget]));
+  const budgets = await readBudgets(books.usage);
   const lines: Cell[][] = [];
   for (const [id, lately] of Map.groupBy(rows, ({ budgetId }) => budgetId)) {
-    const budget = budgets.get(id);
+    const budget = findBudget(budgets, id);
     if (!budget) {
       const requests = lately.reduce((all, row) => all + row.count, 0);
       lines.push([text(id), text("removed"), undefined, undefined, count(requests), undefined, undefined, text("")]);

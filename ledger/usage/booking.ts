@@ -85,9 +85,9 @@ function createBooks(ledger: SqliteLedger): AllBooks {
   return {
     ...bookersOf(ledger),
     load: ({ atMs }) => ({ type: "loaded", isWhole: ledger.book.load(atMs, LOADED_AT_ONCE) }),
-    states: ({ atMs, subject }) => ({
+    states: ({ atMs, caller }) => ({
       type: "states",
-      states: ledger.book.states(atMs, subject && ledger.ownNames(subject)),
+      states: ledger.book.states(atMs, caller && ledger.ownNames(caller)),
     }),
     freezes: () => ({ type: "freezes", freezes: ledger.book.freezes() }),
     newest: answerNewest(ledger),

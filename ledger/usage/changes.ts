@@ -8,15 +8,14 @@ import { createHash } from "node:crypto";
 import { addAdjustments, digestAdjustments } from "./adjustments.ts";
 import type { Adjustment } from "./adjustments.ts";
 import { appendAudit, readAuditHead } from "./audit.ts";
-import { isSamePlace, SCOPE_PARTS } from "../budgets.ts";
+import { findBudget, isSamePlace, SCOPE_PARTS } from "../budgets.ts";
 import { ChangeRefused } from "./change-refused.ts";
-import type { Budget, Freeze, Raise, Scope } from "../budgets.ts";
+import type { Budget, Each, Freeze, Raise, Scope } from "../budgets.ts";
 import type { Key, KeyState } from "./keys.ts";
 import type { KeyPolicy } from "./key-policy.ts";
 import type { Limits } from "./limits.ts";
 import type { UsageBooks } from "../books.ts";
 import { ANYBODY, NAMED, noteOwner } from "./budget-spend.ts";
-import type { KeyOwner } from "./budget-spend.ts";
 import { addPerson, emptyPerson } from "./people.ts";
 import { applyReassignment } from "./reassign.ts";
 import type { Reassignment } from "./reassign.ts";
@@ -195,11 +194,12 @@ function* removeBudget({ budgetId }: Of<"removeBudget">, { atMs }: Author): Aski
 }
 
 function* raiseBudget({ raise }: Of<"raiseBudget">, { atMs }: Author): Asking<undefined> {
-  if (!(yield* askBudgets()).some(({ id }) => id === raise.budgetId))
+  if (!findBudget(yield* askBudgets(), raise.budgetId))
     throw new ChangeRefused(`there is no budget ${raise.budgetId}; \`keymeter budgets list\` shows them`);
   if (raise.untilMs <= atMs || raise.untilMs <= raise.createdAtMs)
     throw new ChangeRefused("the raise would end before it begins");
-  yield* tell(write.insert(raises).values({ ...raise, endedAtMs: null }));
+  const [budgetId = "", member = ""] = raise.budgetId.split("/");
+  yield* tell(write.insert(raises).values({ ...raise, budgetId, member, endedAtMs: null }));
 }
 
 function* endRaise({ raiseId }: Of<"endRaise">, { atMs }: Author): Asking<undefined> {
@@ -239,7 +239,7 @@ function* lift({ freezeId }: Of<"lift">, { atMs }: Author): Asking<undefined> {
 }
 
 /** Names that are the key's own from now on. */
-function* noteOwners(keyId: string, names: Partial<Pick<Key, KeyOwner[1]>>): Asking<void> {
+function* noteOwners(keyId: string, names: Partial<Pick<Key, (typeof NAMED)[number]>>): Asking<void> {
   for (const part of NAMED) {
     const value = names[part];
     if (value) yield* noteOwner(keyId, part, value);
@@ -260,8 +260,9 @@ function toBudgets(
   rows: readonly (typeof budgets.$inferSelect)[],
   raised: readonly (typeof raises.$inferSelect)[],
 ): Budget[] {
-  return rows.map(({ id, window, amountNanoUsd, kind, mode, observe, thresholds, createdAtMs, ...scope }) => ({
+  return rows.map(({ id, window, amountNanoUsd, kind, mode, observe, thresholds, each, createdAtMs, ...scope }) => ({
     id,
+    ...(each === null ? {} : { each: each as Each }),
     window,
     amountNanoUsd,
     kind,
@@ -288,9 +289,9 @@ function raisesOf(budgetId: string, all: readonly (typeof raises.$inferSelect)[]
   const own = all.filter((raise) => raise.budgetId === budgetId);
   if (own.length === 0) return {};
   return {
-    raises: own.map(({ id, amountNanoUsd, reason, createdAtMs, untilMs }) => ({
+    raises: own.map(({ id, member, amountNanoUsd, reason, createdAtMs, untilMs }) => ({
       id,
-      budgetId,
+      budgetId: member === "" ? budgetId : `${budgetId}/${member}`,
       amountNanoUsd,
       reason,
       createdAtMs,
@@ -299,9 +300,10 @@ function raisesOf(budgetId: string, all: readonly (typeof raises.$inferSelect)[]
   };
 }
 
-/** Whom its requests name counts in budgets from now on. */
-function* noteNaming(keyId: string, { users }: KeyPolicy): Asking<void> {
+/** Whom its requests name counts in budgets from now on, and so do the tags that all of them carry. */
+function* noteNaming(keyId: string, { users, tags }: KeyPolicy): Asking<void> {
   if (users !== undefined) yield* noteOwner(keyId, "user", ANYBODY);
+  for (const [name, value] of Object.entries(tags ?? {})) yield* noteOwner(keyId, "tag", `${name}=${value}`);
 }
 
 function readScope(row: { readonly [part in (typeof SCOPE_PARTS)[number]]: string | null }): Scope {
@@ -310,7 +312,8 @@ function readScope(row: { readonly [part in (typeof SCOPE_PARTS)[number]]: strin
 
 function scopeColumns(scope: Scope): { [part in (typeof SCOPE_PARTS)[number]]: string | null } {
   const { team = null, project = null, env = null, user = null, keyId = null, provider = null, model = null } = scope;
-  return { team, project, env, user, keyId, provider, model };
+  const { tag = null } = scope;
+  return { team, project, env, user, keyId, provider, model, tag };
 }
 
 function policyText(policy: KeyPolicy): string | null {
@@ -319,8 +322,13 @@ function policyText(policy: KeyPolicy): string | null {
 
 /** A budget for the same scope and window takes the place of the one in force; what that is raised by stays. */
 function* insertBudget(budget: Budget): Asking<undefined> {
-  const { scope, observe = false, thresholds, raises: _, ...rest } = budget;
+  const { scope, observe = false, thresholds, each = null, raises: _, ruleId, ...rest } = budget;
+  if (ruleId !== undefined) throw new ChangeRefused(`${budget.id} is one member's cap: change its rule ${ruleId}`);
+  if (rest.id.includes("/")) throw new ChangeRefused(`the id ${rest.id} holds a slash`);
+  const own = each === "key" ? scope.keyId : each === "user" ? scope.user : each === null ? undefined : scope.tag;
+  if (own !== undefined) throw new ChangeRefused(`each ${each} of one ${each}: leave one of the two out`);
   const row = {
+    each,
     ...rest,
     ...scopeColumns(scope),
     observe: observe ? 1 : 0,

@@ -51,6 +51,7 @@ export function readBooked(row: EventRow): Booked {
     project: row[AT.project] as string,
     env: row[AT.env] as string,
     user: row[AT.user] as string,
+    tags: row[AT.tags] as string | null,
     payer: row[AT.payer] as string,
     seatNanoUsd: readNanoUsd(row[AT.seatNanoUsd]),
     costNanoUsd: readNanoUsd(row[AT.costNanoUsd]),
@@ -76,6 +77,7 @@ type Summed = Pick<
   | "project"
   | "env"
   | "user"
+  | "tags"
   | "payer"
   | "seatNanoUsd"
   | "costNanoUsd"
@@ -101,6 +103,7 @@ export function bookedOf(row: Summed): Booked {
     project: row.project,
     env: row.env,
     user: row.user,
+    tags: row.tags,
     costNanoUsd: row.costNanoUsd ?? 0n,
     payer: row.payer,
     seatNanoUsd: row.seatNanoUsd ?? 0n,

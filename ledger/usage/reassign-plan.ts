@@ -2,7 +2,7 @@
 // has spent. Reads only.
 import { answerIn } from "../asking.ts";
 import { QUARTER_MS } from "../windows.ts";
-import { covers } from "../budgets.ts";
+import { covers, holdFor, placesOf } from "../budgets.ts";
 import type { Budget } from "../budgets.ts";
 import { ownNamesOf, askOwners, readSettled, askTagsCount } from "./budget-spend.ts";
 import { readBudgets } from "./changes.ts";
@@ -48,6 +48,7 @@ export async function planReassignment(
       model: booked.requestedModel,
       servedModel: booked.model,
       ...owner,
+      tags: booked.tags,
       requests: sql<bigint>`COUNT(*)`,
       cost: sql<bigint>`SUM(${booked.bookedNanoUsd})`,
     })
@@ -58,8 +59,8 @@ export async function planReassignment(
         eq(booked.keyId, keyId),
       ),
     )
-    .groupBy(quarter, booked.provider, booked.requestedModel, booked.model, ...Object.values(owner))
-    .orderBy(quarter, booked.provider, booked.requestedModel, booked.model, ...Object.values(owner))
+    .groupBy(quarter, booked.provider, booked.requestedModel, booked.model, booked.tags, ...Object.values(owner))
+    .orderBy(quarter, booked.provider, booked.requestedModel, booked.model, booked.tags, ...Object.values(owner))
     .all();
   const rows = grouped.map(({ quarter: number, ...row }) => ({ ...row, keyId, atMs: Number(number) * QUARTER_MS }));
   const pieces = rows.map((before) => {
@@ -71,21 +72,24 @@ export async function planReassignment(
   const ownBefore = ownNamesOf(owners);
   const ownAfter = ownNamesOf(owners, { keyId, names: to });
   const moved = pieces.filter(({ isMoved }) => isMoved);
+  const places = placesOf(budgets);
+  const deltas = new Map<string, { readonly budget: Budget; delta: NanoUsd }>();
+  // Also of what stays where it is: a name that was only a tag's may become the key's own.
+  for (const { before, after } of pieces) {
+    const was = holdFor(budgets, ownBefore(before), places, covers);
+    const is = holdFor(budgets, ownAfter(after), places, covers);
+    const add = (budget: Budget, cost: NanoUsd): void => {
+      const one = deltas.get(budget.id) ?? { budget, delta: 0n };
+      deltas.set(budget.id, one);
+      const { startMs, endMs } = calendar.window(budget.window, nowMs);
+      if (before.atMs >= startMs && before.atMs < endMs) one.delta += cost;
+    };
+    for (const budget of was) if (!is.some(({ id }) => id === budget.id)) add(budget, -before.cost);
+    for (const budget of is) if (!was.some(({ id }) => id === budget.id)) add(budget, before.cost);
+  }
   const seen: { budget: Budget; beforeNanoUsd: NanoUsd; afterNanoUsd: NanoUsd }[] = [];
-  for (const budget of budgets) {
-    const window = windows.get(budget.id) ?? calendar.window(budget.window, nowMs);
-    let delta = 0n;
-    let isSeen = false;
-    // Also of what stays where it is: a name that was only a tag's may become the key's own.
-    for (const { before, after } of pieces) {
-      const was = covers(budget.scope, ownBefore(before));
-      const is = covers(budget.scope, ownAfter(after));
-      if (was === is) continue;
-      isSeen = true;
-      if (before.atMs >= window.startMs && before.atMs < window.endMs) delta += is ? before.cost : -before.cost;
-    }
-    if (!isSeen) continue;
-    const beforeNanoUsd = await readSettled(books, budget, window);
+  for (const { budget, delta } of deltas.values()) {
+    const beforeNanoUsd = await readSettled(books, budget, calendar.window(budget.window, nowMs));
     seen.push({ budget, beforeNanoUsd, afterNanoUsd: beforeNanoUsd + delta });
   }
   return {

@@ -2,7 +2,7 @@
 // put to.
 import { readAdjusted } from "./adjustments.ts";
 import type { Budget } from "../budgets.ts";
-import { covers } from "../budgets.ts";
+import { readOwnNames } from "./budget-spend.ts";
 import { walkEvents } from "./events.ts";
 import { firstAttemptId, readAttemptId } from "../ids.ts";
 import type { NanoUsd } from "../money.ts";
@@ -48,15 +48,16 @@ export async function replayCap(
   sinceMs: number,
 ): Promise<CapReplay> {
   const startMs = budget.window === "total" ? 0 : calendar.window(budget.window, sinceMs).startMs;
-  const book = createReservationBook(calendar, "enforce", () => 0n);
+  const book = createReservationBook(calendar, "enforce", { of: () => 0n, members: () => new Map() });
   book.setBudgets([budget]);
+  const ownNames = await readOwnNames(books);
   const adjusted = await readAdjusted(books, firstAttemptId(startMs) - 1);
   let all = NOTHING;
   const windows = new Map<string, Replayed>();
   const keys = new Map<string, Replayed>();
   for await (const event of walkEvents(books, { sinceMs: startMs })) {
     const { keyId, team, project, env, user, provider, requestedModel, servedModel } = event;
-    const subject = {
+    const subject = ownNames({
       keyId,
       team,
       project,
@@ -65,8 +66,9 @@ export async function replayCap(
       provider,
       model: requestedModel,
       servedModel: servedModel ?? undefined,
-    };
-    if (!covers(budget.scope, subject)) continue;
+      tags: JSON.stringify(event.tags),
+    });
+    if (book.covering(subject).length === 0) continue;
     const attemptId = readAttemptId(event.attemptId);
     const stated = event.costNanoUsd === null ? undefined : BigInt(event.costNanoUsd);
     const cost = adjusted.get(attemptId)?.costNanoUsd ?? stated;

@@ -2,8 +2,22 @@
 // one decision that needs them: does this request fit every hard budget? Knows no storage: the writer loads it from the
 // books, asks it inside each transaction, and throws it away when a commit fails. One of several nodes decides by its own
 // part of each window: what it was granted, and what was last heard of the others.
-import { amountAt, covers } from "../budgets.ts";
-import type { Budget, BudgetRefusal, BudgetState, Freeze, Subject } from "../budgets.ts";
+import {
+  amountAt,
+  covers,
+  coversCaller,
+  findBudget,
+  holdFor,
+  isOverridden,
+  memberBudget,
+  MOST_MEMBERS,
+  OTHER_MEMBERS,
+  placesOf,
+  ruleOf,
+  splitTag,
+  tagOf,
+} from "../budgets.ts";
+import type { Budget, BudgetRefusal, BudgetState, Caller, Freeze, Subject } from "../budgets.ts";
 import { attemptAtMs } from "../ids.ts";
 import type { AttemptId } from "../ids.ts";
 import type { NanoUsd } from "../money.ts";
@@ -100,8 +114,11 @@ export type Part = {
 /** What an attempt holds of one budget. */
 export type Held = { readonly part: Part; readonly amount: NanoUsd; readonly most: NanoUsd };
 
-/** Reads a budget's settled sum in a window from the books. */
-export type LoadSettled = (budget: Budget, window: Window) => NanoUsd;
+/** Reads from the books what is settled in a window: of a budget, and of each member of a rule. */
+export type LoadSettled = {
+  readonly of: (budget: Budget, window: Window) => NanoUsd;
+  readonly members: (rule: Budget, window: Window) => ReadonlyMap<string, NanoUsd>;
+};
 
 /** Whose an open attempt is. */
 export type Holder = {
@@ -134,8 +151,10 @@ export type ReservationBook = {
   heldBy(attemptId: AttemptId): readonly Held[];
   /** Lets go of what an attempt holds, with nothing settled: it is another's by now. */
   handOver(attemptId: AttemptId): void;
-  /** Budgets that cover a subject. */
+  /** Budgets that hold for a subject, members' caps among them. */
   covering(subject: Subject): readonly Budget[];
+  /** Those that hold for whoever asks, whatever is asked for; of nobody all, without rules. */
+  holding(caller: Caller | undefined): readonly Budget[];
   /** The window's part in memory. */
   part(budget: Budget, atMs: number): Part;
   /** All parts in memory. */
@@ -156,8 +175,9 @@ export type ReservationBook = {
   /** Reads sums of budgets in their windows of an instant that are not in memory yet, at most so many. Whether none is
    *  missing now. */
   load(atMs: number, most: number): boolean;
-  /** Sums of the budgets that cover a subject, or of all, in the window of an instant. */
-  states(atMs: number, subject?: Subject): BudgetState[];
+  /** Sums of the budgets that hold for whoever asks, whatever is asked for, in the window of an instant; or of all, without
+   *  rules. */
+  states(atMs: number, caller?: Caller): BudgetState[];
   /** All money held now, and by how many attempts. Zero at rest. */
   reserved(): { readonly amount: NanoUsd; readonly attempts: number };
 };
@@ -194,6 +214,11 @@ class Sums implements Part {
   add(amount: NanoUsd): void {
     if (this.share) this.#settled = this.settled + amount;
     else if (this.#settled !== undefined) this.#settled += amount;
+  }
+
+  /** Read with others. */
+  begin(settled: NanoUsd): void {
+    this.#settled = settled;
   }
 
   forget(): void {
@@ -270,7 +295,7 @@ export function createReservationBook(
       const asked = withServedName(names, request);
       const atMs = attemptAtMs(request.attemptId);
       const known = held?.flatMap(([id, ...amounts]) => {
-        const budget = covering.all().find((one) => one.id === id);
+        const budget = findBudget(covering.all(), id);
         return budget ? [holdOf(budget, atMs, ...amounts)] : [];
       });
       open.set(request.attemptId, { request: asked, holds: known ?? hold(asked) });
@@ -311,23 +336,22 @@ export function createReservationBook(
 
     correct(atMs, subject, amount) {
       for (const budget of covering.of(subject)) {
-        const sums = windows.known(budget, atMs);
-        sums?.add(amount);
+        windows.known(budget, atMs)?.add(amount);
       }
     },
 
     covering: (subject) => covering.of(subject),
+    holding: (caller) => covering.holding(caller),
     part: (budget, atMs) => windows.at(budget, atMs),
-    parts: () => windows.all(covering.all()),
+    parts: () => windows.all(),
     touched,
 
     load: (atMs, most) => windows.read(covering.all(), atMs, most),
 
     readAgain: (isMeant) => windows.readAgain(covering.all().filter(isMeant)),
 
-    states(atMs, subject) {
-      const wanted = subject ? covering.of(subject) : covering.all();
-      return wanted.map((budget) => stateOf(windows.at(budget, atMs), atMs));
+    states(atMs, caller) {
+      return covering.holding(caller).map((budget) => stateOf(windows.at(budget, atMs), atMs));
     },
 
     reserved() {
@@ -516,30 +540,63 @@ type Covering = {
   set(budgets: readonly Budget[]): void;
   all(): readonly Budget[];
   of(subject: Subject): readonly Budget[];
+  /** Of whatever the caller may ask for; of nobody: all that are no rules. */
+  holding(caller: Caller | undefined): readonly Budget[];
 };
 
 /** The budgets, and which of them cover whom: found once for each subject. */
 function createCovering(): Covering {
   let budgets: readonly Budget[] = [];
+  let places: ReadonlySet<string> = new Set();
+  /** Tags that budgets look at. */
+  let tagNames: readonly string[] = [];
   const known = new Map<string, readonly Budget[]>();
+  /** Members that were seen, by rule: each has a cap of its own, as long as there are not too many. */
+  const seen = new Map<string, Set<string>>();
+  const seat = (budget: Budget): Budget => {
+    if (budget.ruleId === undefined) return budget;
+    const { id, member = "" } = ruleOf(budget.id);
+    const members = seen.get(id) ?? new Set();
+    seen.set(id, members);
+    if (members.has(member)) return budget;
+    const rule = budgets.find((one) => one.id === id);
+    if (rule && members.size >= MOST_MEMBERS) return memberBudget(rule, OTHER_MEMBERS);
+    members.add(member);
+    return budget;
+  };
   return {
     set(next) {
       budgets = next;
+      places = placesOf(next);
+      tagNames = [...new Set(next.flatMap(tagNamesOf))];
       known.clear();
+      for (const id of seen.keys()) if (!next.some((budget) => budget.id === id)) seen.delete(id);
     },
     all: () => budgets,
+    holding: (caller) =>
+      caller
+        ? holdFor(budgets, caller, places, coversCaller).map(seat)
+        : budgets.filter(({ each }) => each === undefined),
     of(subject) {
-      const { keyId, provider, model, servedModel, team, project, env, user } = subject;
-      const name = JSON.stringify([keyId, provider, model, servedModel, team, project, env, user]);
+      const { keyId, provider, model, servedModel, team, project, env, user, tags } = subject;
+      const tagged = tagNames.map((name) => tagOf(tags, name));
+      const name = JSON.stringify([keyId, provider, model, servedModel, team, project, env, user, ...tagged]);
       let found = known.get(name);
       if (!found) {
-        found = budgets.filter((budget) => covers(budget.scope, subject));
+        found = holdFor(budgets, subject, places, covers).map(seat);
         if (known.size >= MOST_SUBJECTS) known.clear();
         known.set(name, found);
       }
       return found;
     },
   };
+}
+
+function tagNamesOf({ scope, each }: Budget): string[] {
+  return [
+    ...(scope.tag === undefined ? [] : [splitTag(scope.tag)[0]]),
+    ...(each?.startsWith("tag:") ? [each.slice("tag:".length)] : []),
+  ];
 }
 
 type Windows = {
@@ -553,53 +610,135 @@ type Windows = {
   keep(budgets: readonly Budget[]): void;
   readAgain(budgets: readonly Budget[]): void;
   /** Those that were read. */
-  all(budgets: readonly Budget[]): readonly Part[];
+  all(): readonly Part[];
 };
 
-/** Sums by budget and window. A budget's scope and window never change: another one has another id. */
+/** Sums by budget and window; those of a rule's members by the rule. A budget's scope and window never change: another one
+ *  has another id. */
 function createWindows(
   calendar: Calendar,
-  loadSettled: LoadSettled,
+  load: LoadSettled,
   shareOf?: (budget: Budget, window: Window) => Share | undefined,
 ): Windows {
   const byBudget = new Map<string, Map<string, Sums>>();
-  const of = ({ id }: Budget): Sums[] => [...(byBudget.get(id)?.values() ?? [])];
+  const rules = new Map<string, Rule>();
+  let places: ReadonlySet<string> = new Set();
+  const sumsOf = (budget: Budget, window: Window): Sums => {
+    let ofBudget = byBudget.get(budget.id);
+    if (!ofBudget) byBudget.set(budget.id, (ofBudget = new Map()));
+    let sums = ofBudget.get(window.id);
+    if (!sums) {
+      for (const [id, old] of ofBudget) {
+        if (!isDone(old, window)) continue;
+        ofBudget.delete(id);
+        rules.get(budget.ruleId ?? "")?.windows.delete(id);
+      }
+      const share = shareOf?.(budget, window);
+      const isLeftOut = shareOf !== undefined && share === undefined;
+      sums = new Sums(budget, window, () => load.of(budget, window), share, isLeftOut);
+      ofBudget.set(window.id, sums);
+    }
+    // It may have been raised since.
+    sums.budget = budget;
+    return sums;
+  };
+
+  /** All members of a rule are read at once: whom the books do not name has spent nothing. One of several nodes knows each
+   *  by its own part. */
+  const readMembers = (rule: Rule, window: Window): void => {
+    if (shareOf || rule.windows.has(window.id)) return;
+    forgetOver(rule, window, byBudget);
+    rule.windows.set(window.id, window);
+    for (const [member, amount] of load.members(rule.budget, window)) {
+      const budget = memberBudget(rule.budget, member);
+      if (isOverridden(budget, places)) continue;
+      rule.members.add(budget.id);
+      sumsOf(budget, window).begin(amount);
+    }
+    for (const id of rule.members) {
+      const sums = byBudget.get(id)?.get(window.id);
+      if (sums && !sums.isRead) sums.begin(0n);
+    }
+  };
   return {
     at(budget, atMs) {
       const window = calendar.window(budget.window, atMs);
-      let ofBudget = byBudget.get(budget.id);
-      if (!ofBudget) byBudget.set(budget.id, (ofBudget = new Map()));
-      let sums = ofBudget.get(window.id);
-      if (!sums) {
-        for (const [id, old] of ofBudget)
-          if (!old.share && old.reserved === 0n && old.window.endMs < window.startMs) ofBudget.delete(id);
-        const share = shareOf?.(budget, window);
-        const isLeftOut = shareOf !== undefined && share === undefined;
-        sums = new Sums(budget, window, () => loadSettled(budget, window), share, isLeftOut);
-        ofBudget.set(window.id, sums);
-      }
-      // It may have been raised since.
-      sums.budget = budget;
+      const rule = budget.ruleId === undefined ? undefined : rules.get(budget.ruleId);
+      if (!rule) return sumsOf(budget, window);
+      readMembers(rule, window);
+      rule.members.add(budget.id);
+      const sums = sumsOf(budget, window);
+      if (!shareOf && !sums.isRead) sums.begin(0n);
       return sums;
     },
     read(budgets, atMs, most) {
-      const missing = budgets.map((budget) => this.at(budget, atMs)).filter(({ isRead }) => !isRead);
-      for (const sums of missing.slice(0, most)) void sums.settled;
-      return missing.length <= most;
+      let left = most;
+      for (const budget of budgets) {
+        const window = calendar.window(budget.window, atMs);
+        const rule = rules.get(budget.id);
+        if (rule ? shareOf !== undefined || rule.windows.has(window.id) : sumsOf(budget, window).isRead) continue;
+        if (left-- === 0) return false;
+        if (rule) readMembers(rule, window);
+        else void sumsOf(budget, window).settled;
+      }
+      return true;
     },
-    known: (budget, atMs) => byBudget.get(budget.id)?.get(calendar.window(budget.window, atMs).id),
+    known(budget, atMs) {
+      const window = calendar.window(budget.window, atMs);
+      const isRead = budget.ruleId !== undefined && rules.get(budget.ruleId)?.windows.has(window.id) === true;
+      return isRead ? this.at(budget, atMs) : byBudget.get(budget.id)?.get(window.id);
+    },
     keep(budgets) {
+      places = placesOf(budgets);
       const ids = new Set(budgets.map(({ id }) => id));
       for (const [id, ofBudget] of byBudget) {
-        if (!ids.has(id)) byBudget.delete(id);
+        if (!ids.has(ruleOf(id).id)) byBudget.delete(id);
         for (const sums of ofBudget.values()) [sums.reserved, sums.most] = [0n, 0n];
+      }
+      for (const id of rules.keys()) if (!ids.has(id)) rules.delete(id);
+      for (const budget of budgets) {
+        if (budget.each === undefined) continue;
+        // Another budget may stand, or have stood, in the place of a member's cap: all of them are read again.
+        for (const id of rules.get(budget.id)?.members ?? []) byBudget.delete(id);
+        rules.set(budget.id, { budget, windows: new Map(), members: new Set() });
       }
     },
     readAgain(budgets) {
-      for (const budget of budgets) for (const sums of of(budget)) sums.forget();
+      for (const { id } of budgets) {
+        const rule = rules.get(id);
+        const read = [...(rule?.windows.values() ?? [])];
+        if (rule) forgetMembers(rule, byBudget);
+        for (const window of read) if (rule) readMembers(rule, window);
+        for (const sums of byBudget.get(id)?.values() ?? []) sums.forget();
+      }
     },
-    all: (budgets) => budgets.flatMap((budget) => of(budget).filter(({ isRead }) => isRead)),
+    all: () => [...byBudget.values()].flatMap((ofBudget) => [...ofBudget.values()].filter(({ isRead }) => isRead)),
   };
+}
+
+/** A rule, its windows that were read, and the ids of its members' caps that were seen. */
+type Rule = { readonly budget: Budget; readonly windows: Map<string, Window>; readonly members: Set<string> };
+
+/** Nothing of it is asked for any more once a later window has begun. */
+function isDone({ share, reserved, window }: Sums, later: Window): boolean {
+  return !share && reserved === 0n && window.endMs < later.startMs;
+}
+
+/** Members that have nothing in windows of now are not kept. */
+function forgetOver({ windows, members }: Rule, now: Window, byBudget: Map<string, Map<string, Sums>>): void {
+  for (const [id, { endMs }] of windows) if (endMs < now.startMs) windows.delete(id);
+  for (const member of members) {
+    const ofMember = byBudget.get(member);
+    for (const [id, sums] of ofMember ?? []) if (isDone(sums, now)) ofMember?.delete(id);
+    if (ofMember && ofMember.size > 0) continue;
+    byBudget.delete(member);
+    members.delete(member);
+  }
+}
+
+function forgetMembers({ windows, members }: Rule, byBudget: ReadonlyMap<string, ReadonlyMap<string, Sums>>): void {
+  windows.clear();
+  for (const id of members) for (const sums of byBudget.get(id)?.values() ?? []) if (!sums.share) sums.forget();
 }
 
 /** Under which name a model that is asked for was served last. */

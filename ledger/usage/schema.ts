@@ -48,6 +48,7 @@ const scope = () => ({
   keyId: text("key_id"),
   provider: text(),
   model: text(),
+  tag: text(),
 });
 
 export const budgets = sqliteTable("budgets", {
@@ -61,6 +62,8 @@ export const budgets = sqliteTable("budgets", {
   removedAtMs: count("removed_at_ms"),
   observe: count().notNull().default(0),
   thresholds: text(),
+  /** Of whom each has the amount: `user`, `key`, `tag:NAME`. Null: the scope has it. */
+  each: text("each_of"),
 });
 
 export const raises = sqliteTable("raises", {
@@ -71,6 +74,8 @@ export const raises = sqliteTable("raises", {
   createdAtMs: count("created_at_ms").notNull(),
   untilMs: count("until_ms").notNull(),
   endedAtMs: count("ended_at_ms"),
+  /** Of a rule: the one member whom it is for, as it stands in the id of the cap; empty: all of them. */
+  member: text().notNull().default(""),
 });
 
 export const limits = sqliteTable("limits", {

@@ -98,6 +98,6 @@ export function isTag(part: string): part is `tag:${string}` {
 }
 
 /** The place of a tag in the event's JSON. */
-function tagPath(part: `tag:${string}`): string {
+export function tagPath(part: `tag:${string}`): string {
   return `$."${part.slice("tag:".length)}"`;
 }

@@ -1,7 +1,7 @@
 // How operations travel between the proxy's thread and the writer's. Cloning an object graph costs ten times the work
 // that is asked for, so the two hot operations and their usual answers go as one text a batch; everything rare goes as
 // it is.
-import type { BudgetState, Freeze, Subject } from "../budgets.ts";
+import type { BudgetState, Caller, Freeze } from "../budgets.ts";
 import type { Author, Change } from "./changes.ts";
 import type { EventRow } from "./event-columns.ts";
 import type { AttemptId } from "../ids.ts";
@@ -64,7 +64,7 @@ export type Operation =
       readonly reason: string;
     }
   | { readonly type: "load"; readonly atMs: number }
-  | { readonly type: "states"; readonly atMs: number; readonly subject: Subject | undefined }
+  | { readonly type: "states"; readonly atMs: number; readonly caller: Caller | undefined }
   | { readonly type: "freezes" }
   | { readonly type: "newest"; readonly atMs: number }
   /** Who is behind a name: `newId`, where nobody was known by it. */

@@ -1,7 +1,7 @@
 // The one writer of usage.db, as the proxy sees it: reserve, settle, count, change. Each resolves when it is as durable
 // as it has to be (appender.ts).
 import { setTimeout as sleep } from "node:timers/promises";
-import type { Budget, BudgetState, Freeze, Subject } from "../budgets.ts";
+import type { Budget, BudgetState, Caller, Freeze } from "../budgets.ts";
 import { attemptAtMs, createAttemptIds } from "../ids.ts";
 import type { AttemptId } from "../ids.ts";
 import type { NanoUsd } from "../money.ts";
@@ -56,7 +56,7 @@ export type Writer = {
   /** The id of who has this name; a new one where nobody has. */
   personOf(name: string): Promise<string>;
   /** Budgets that cover a subject (or all), with their sums now. */
-  states(subject?: Subject): Promise<BudgetState[]>;
+  states(caller?: Caller): Promise<BudgetState[]>;
   /** What is frozen now. */
   freezes(): Promise<readonly Freeze[]>;
   /** Makes a change to keys or budgets, with its audit record. Rejects with ChangeRefused. */
@@ -159,9 +159,9 @@ export async function openWriter({ now: wall = Date.now, sinceBoot, ...settings 
     async personOf(name) {
       return (await ask({ type: "person", name, newId: newPersonId(), atMs: now() }, "person")).answer.id;
     },
-    async states(subject) {
-      if (!subject) await load();
-      return (await ask({ type: "states", atMs: now(), subject }, "states")).answer.states;
+    async states(caller) {
+      if (!caller) await load();
+      return (await ask({ type: "states", atMs: now(), caller }, "states")).answer.states;
     },
     freezes: async () => (await ask({ type: "freezes" }, "freezes")).answer.freezes,
     async change(change, actor) {

@@ -28,7 +28,9 @@ import { migratePostgres } from "../../ledger/postgres.ts";
 import { readAdjusted, readAdjustmentDifferences } from "../../ledger/usage/adjustments.ts";
 import { readAnswers, readUnpriced } from "../../ledger/usage/answers.ts";
 import { checkAudit } from "../../ledger/usage/audit.ts";
+import type { Budget } from "../../ledger/budgets.ts";
 import * as budgetSpend from "../../ledger/usage/budget-spend.ts";
+import { readCaps } from "../../ledger/usage/caps.ts";
 import { readBudgets, readFreezes } from "../../ledger/usage/changes.ts";
 import { readCredentials, readMeteredCredentials } from "../../ledger/usage/credentials.ts";
 import { readEvents, walkEvents } from "../../ledger/usage/events.ts";
@@ -73,6 +75,22 @@ const [FIRST, END] = [SINCE_MS, NOW_MS + DAY_MS].map((ms) => new Date(ms).toISOS
 ];
 const ZONE = createCalendar("Asia/Kathmandu");
 const PROVIDERS = ["openai", "anthropic", "gcp.gemini"];
+
+/** Caps of each, which no books have to hold to be read. */
+const RULES: readonly Budget[] = (["user", "key", "tag:feature"] as const).flatMap((each) =>
+  (["total", "month", "hour"] as const).flatMap((window) =>
+    [{}, { team: "search", model: "gpt*" }].map((scope) => ({
+      id: `${each} ${window}`,
+      each,
+      window,
+      scope,
+      amountNanoUsd: 1n,
+      kind: "hard",
+      mode: "strict",
+      createdAtMs: 0,
+    })),
+  ),
+);
 
 /** Each by the name under which the ledger exports it. */
 const READERS: { readonly [name: string]: (all: All, keyId: string) => Promise<unknown> } = {
@@ -149,10 +167,24 @@ const READERS: { readonly [name: string]: (all: All, keyId: string) => Promise<u
   },
   readAllSettled: async ({ usage }) =>
     budgetSpend.readAllSettled(usage, await readBudgets(usage), ({ window }) => ZONE.window(window, NOW_MS - DAY_MS)),
+  readOwnNames: async ({ usage }, keyId) =>
+    (await budgetSpend.readOwnNames(usage))({
+      ...{ keyId, team: "search", project: "p", env: "prod", user: "user_1" },
+      tags: '{"feature":"rag"}',
+    }),
+  readMembers: async ({ usage }) => {
+    const found = [];
+    for (const rule of RULES)
+      found.push(await budgetSpend.readMembers(usage, rule, [], ZONE.window(rule.window, NOW_MS - DAY_MS)));
+    expect(found.filter((members) => members.length === 0).length).toBeLessThan(RULES.length / 2);
+    return found;
+  },
+  readCaps: ({ usage }) => readCaps(usage, ZONE, NOW_MS - DAY_MS),
   readHoursInScope: async ({ usage }) => [
     await budgetSpend.readHoursInScope(usage, { team: "search" }, SINCE_MS, NOW_MS),
     await budgetSpend.readHoursInScope(usage, { model: "g[p]t?5*" }, SINCE_MS, NOW_MS),
     await budgetSpend.readHoursInScope(usage, { model: "*5*" }, SINCE_MS, NOW_MS),
+    await budgetSpend.readHoursInScope(usage, { tag: "feature=feature-1" }, SINCE_MS, NOW_MS),
   ],
   readHints: ({ usage }) => readHints(usage, NOW_MS),
   readFoldDifferences: ({ usage }) => readFoldDifferences(usage),
@@ -327,6 +359,7 @@ describe.skipIf(!hasPostgres)("the same books in SQLite and in Postgres", () => 
         "0005-batches.sql",
         "0006-price-list.sql",
         "0007-people.sql",
+        "0008-each.sql",
       ],
       [],
     ]);

@@ -304,6 +304,7 @@ describe.skipIf(!hasPostgres)("books in Postgres", () => {
         "0005-batches.sql",
         "0006-price-list.sql",
         "0007-people.sql",
+        "0008-each.sql",
       ],
     ]);
   });

@@ -79,7 +79,7 @@ describe.each([
   const readsOf = (what: () => unknown): number => {
     reads = 0;
     what();
-    booking.book([{ type: "states", atMs: NOW_MS, subject: undefined }]);
+    booking.book([{ type: "states", atMs: NOW_MS, caller: undefined }]);
     const found = reads;
     expect(verifyMemory((operation) => booking.book([operation])[0])).toMatchObject({ differences: [] });
     return found;
@@ -140,7 +140,7 @@ describe.each([
     } as const;
     expect(readsOf(() => change({ type: "adjust", adjustments: [one, one] }))).toBe(0);
     const [answer] = booking.book([
-      { type: "states", atMs: NOW_MS, subject: { ...SUBJECT, keyId: "key 6", team: "team 6" } },
+      { type: "states", atMs: NOW_MS, caller: { ...SUBJECT, keyId: "key 6", team: "team 6" } },
     ]);
     expect(answer).toMatchObject({ states: [{ settledNanoUsd: 50n, reservedNanoUsd: 3n }] });
   });
@@ -157,7 +157,7 @@ describe.each([
     const steps: ({ readonly type: "reassign" } & Reassignment)[] = [];
     for await (const step of stepsOf(booksOn<"usage">(books), rest)) steps.push({ type: "reassign", ...step } as const);
     expect(readsOf(() => change({ type: "together", changes: steps }))).toBe(tagsCount ? 0 : 1);
-    const settled = booking.book([{ type: "states", atMs: NOW_MS, subject: undefined }])[0];
+    const settled = booking.book([{ type: "states", atMs: NOW_MS, caller: undefined }])[0];
     const of = (id: string) =>
       settled?.type === "states" && settled.states.find((one) => one.budget.id === id)?.settledNanoUsd;
     expect([of("b1"), of("b2")]).toEqual([25n, 0n]);
@@ -170,7 +170,7 @@ describe.each([
   });
 
   it("what was refused throws all of them away", () => {
-    const [answer] = booking.book([{ type: "states", atMs: NOW_MS, subject: undefined }]);
+    const [answer] = booking.book([{ type: "states", atMs: NOW_MS, caller: undefined }]);
     const all = answer?.type === "states" ? answer.states.length : 0;
     expect(all).toBeGreaterThan(BUDGETS - 2);
     expect(readsOf(() => change({ type: "removeBudget", budgetId: "no such" }))).toBe(all);
@@ -191,7 +191,7 @@ describe.each([
     while (answer?.type === "loaded" && !answer.isWhole);
     expect(answer).toEqual({ type: "loaded", isWhole: true });
     // Nothing is left to read for whoever asks for all.
-    ask({ type: "states", atMs: NOW_MS, subject: undefined });
+    ask({ type: "states", atMs: NOW_MS, caller: undefined });
     expect(inOne.at(-1)).toBe(0);
     expect(verifyMemory(ask).differences).toEqual([]);
     expect(Math.max(...inOne)).toBe(2);

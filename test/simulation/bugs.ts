@@ -94,6 +94,32 @@ export const BUGS: readonly Bug[] = [
     is: "raise.createdAtMs <= atMs && atMs < raise.untilMs",
     becomes: "raise.createdAtMs <= atMs",
   },
+  // Caps of each
+  {
+    what: "what is raised for one member is raised for all",
+    file: "budgets.ts",
+    is: "const own = raises?.filter(({ budgetId }) => budgetId === rule.id || budgetId === id) ?? [];",
+    becomes: "const own = raises ?? [];",
+  },
+  {
+    what: "a member's cap holds beside the budget that takes its place",
+    file: "budgets.ts",
+    is: "return isOverridden(own, places) ? [] : [own];",
+    becomes: "return [own];",
+  },
+  {
+    what: "what was settled while another budget stood in a cap's place is forgotten",
+    file: "usage/reservations.ts",
+    is: "rules.set(budget.id, { budget, windows: new Map(), members: new Set() });",
+    becomes:
+      "rules.set(budget.id, { budget, windows: rules.get(budget.id)?.windows ?? new Map(), members: new Set() });",
+  },
+  {
+    what: "members that the books know begin at nothing",
+    file: "usage/reservations.ts",
+    is: "sumsOf(budget, window).begin(amount);",
+    becomes: "void [budget, amount];",
+  },
   // Extending
   {
     what: "a stream gets more without being asked what is left",

@@ -8,9 +8,13 @@ export type Subject = {
   readonly user: string;
   readonly provider: string;
   readonly model: string;
+  /** What it is tagged with; empty: nothing. */
+  readonly customer: string;
 };
 
-type Scope = { readonly [part in keyof Subject]?: string | undefined };
+export type Scope = { readonly [part in keyof Subject]?: string | undefined };
+/** Parts of which each has a cap of its own. */
+export type Each = "user" | "keyId" | "customer";
 type Window = "hour" | "day" | "week" | "month" | "quarter" | "total";
 
 export type ModelBudget = {
@@ -21,8 +25,12 @@ export type ModelBudget = {
   readonly hard: boolean;
   readonly strict: boolean;
   readonly observed: boolean;
+  readonly each?: Each | undefined;
+  /** Of a budget of each: whose cap it is. */
+  readonly member?: string;
   readonly raises: {
     readonly id: string;
+    readonly member?: string | undefined;
     readonly amount: bigint;
     readonly fromMs: number;
     readonly untilMs: number;
@@ -109,7 +117,7 @@ export class Model {
   }
 
   covers(scope: Scope, { subject, served }: Pick<ModelAttempt, "subject" | "served">): boolean {
-    for (const part of ["keyId", "team", "project", "env", "user", "provider"] as const)
+    for (const part of ["keyId", "team", "project", "env", "user", "provider", "customer"] as const)
       if (scope[part] !== undefined && scope[part] !== subject[part]) return false;
     const wanted = scope.model;
     if (wanted === undefined) return true;
@@ -119,7 +127,32 @@ export class Model {
   }
 
   covering(attempt: Pick<ModelAttempt, "subject" | "served">): ModelBudget[] {
-    return [...this.budgets.values()].filter(({ scope }) => this.covers(scope, attempt));
+    return [...this.budgets.values()]
+      .filter(({ scope }) => this.covers(scope, attempt))
+      .flatMap((budget) => this.#capOf(budget, attempt.subject));
+  }
+
+  /** Those that hold for whoever asks, whatever is asked for. */
+  holding(subject: Subject): ModelBudget[] {
+    return [...this.budgets.values()]
+      .filter(({ scope: { provider: _provider, model: _model, ...scope } }) =>
+        this.covers(scope, { subject, served: undefined }),
+      )
+      .flatMap((budget) => this.#capOf(budget, subject));
+  }
+
+  /** The budget itself; of one of each the cap of whom it is about, if it is not another budget's place. */
+  #capOf(budget: ModelBudget, subject: Subject): ModelBudget[] {
+    const { each } = budget;
+    if (each === undefined) return [budget];
+    const member = subject[each];
+    const own = { ...budget.scope, [each]: member };
+    const isTaken = [...this.budgets.values()].some(
+      (other) => other.each === undefined && placeOf(other) === placeOf({ ...budget, each: undefined, scope: own }),
+    );
+    if (member === "" || isTaken) return [];
+    const raises = budget.raises.filter((raise) => raise.member === undefined || raise.member === member);
+    return [{ ...budget, id: `${budget.id}/${encodeURIComponent(member)}`, member, raises }];
   }
 
   amountAt(budget: ModelBudget, atMs: number): bigint {
@@ -150,6 +183,7 @@ export class Model {
     let [settled, reserved, most] = [0n, 0n, 0n];
     for (const attempt of this.attempts.values()) {
       if (!this.covers(budget.scope, attempt)) continue;
+      if (budget.each !== undefined && attempt.subject[budget.each] !== budget.member) continue;
       if (this.windowOf(budget.window, attempt.atMs) !== window) continue;
       if (attempt.state === "settled") settled += attempt.cost;
       else {
@@ -240,4 +274,9 @@ export class Model {
       if (attempt.state !== "settled") for (const budget of this.covering(attempt)) sum += this.held(budget, attempt);
     return sum;
   }
+}
+
+/** A scope has one budget a window. */
+export function placeOf({ window, each, scope }: ModelBudget): string {
+  return JSON.stringify([window, each, Object.entries(scope).toSorted()]);
 }

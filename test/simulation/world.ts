@@ -19,8 +19,9 @@ import type { Answer, Operation } from "../../ledger/usage/wire.ts";
 import { booksOn } from "../books.ts";
 import { random } from "../seed.ts";
 import { event } from "../usage-event.ts";
-import { Model } from "./model.ts";
-import type { ModelAttempt, ModelBudget, Subject } from "./model.ts";
+import type { Budget } from "../../ledger/budgets.ts";
+import { Model, placeOf } from "./model.ts";
+import type { ModelAttempt, ModelBudget, Scope, Subject } from "./model.ts";
 import { verifyMemory } from "./verify-memory.ts";
 
 const ZONES = ["UTC", "Asia/Tokyo", "Asia/Kathmandu", "America/Los_Angeles"];
@@ -203,8 +204,8 @@ export class World {
     return answer;
   }
 
-  #reserve(busy: Set<number>): Planned {
-    const subject: Subject = {
+  #subject(): Subject {
+    return {
       keyId: this.#pick(["k1", "k2", "k3"]),
       team: this.#pick(["search", "ads", ""]),
       project: this.#pick(["", "p"]),
@@ -212,7 +213,12 @@ export class World {
       user: this.#pick(["", "user_1", "user_2"]),
       provider: this.#pick(["openai", "anthropic"]),
       model: this.#pick(["gpt-5", "gpt-5-mini", "claude", this.#pick(ALIASES)]),
+      customer: this.#pick(["", ...MEMBERS.customer]),
     };
+  }
+
+  #reserve(busy: Set<number>): Planned {
+    const subject = this.#subject();
     const bound = this.#next() < 0.9 ? BigInt(this.#whole(400)) : undefined;
     const share = this.#next() < 0.95 ? BigInt(this.#whole(300)) : undefined;
     const expected = share !== undefined && bound !== undefined && share > bound ? bound : share;
@@ -233,7 +239,7 @@ export class World {
     };
     const request = { attemptId: id, subject, boundNanoUsd: bound, expectedNanoUsd: expected, mostNanoUsd: most };
     return {
-      operation: { type: "reserve", request, endpoint: "c", tags: undefined },
+      operation: { type: "reserve", request, endpoint: "c", tags: tagsOf(subject) },
       heard: (answer) => {
         if (answer.type !== "decision") throw new Disagreement(`answered ${answer.type}`);
         const { decision } = answer;
@@ -247,7 +253,7 @@ export class World {
         if (!decision.admitted) {
           const { budget, reason, settledNanoUsd, reservedNanoUsd, amountNanoUsd, askedNanoUsd } = decision.refusal;
           same(reason, verdict.refusals.get(budget.id), `refused by ${budget.id}, left ${verdict.left}`);
-          const own = this.#model.budgets.get(budget.id);
+          const own = this.#model.covering(attempt).find(({ id: its }) => its === budget.id);
           if (!own) throw new Disagreement(`refused by ${budget.id}, which is no budget`);
           const { settled, reserved } = this.#model.sums(own, attempt.atMs);
           const wanted = [settled, reserved, this.#model.amountAt(own, attempt.atMs), own.strict ? bound : expected];
@@ -398,9 +404,11 @@ export class World {
     if (dice < 0.6)
       return this.#changed({ type: "removeBudget", budgetId: id }, () => this.#model.budgets.delete(id), true);
     if (dice < 0.72) {
+      const each = this.#model.budgets.get(id)?.each;
+      const member = each === undefined || this.#next() < 0.3 ? undefined : this.#pick(MEMBERS[each]);
       const raise = {
         id: `raise ${(this.#made += 1)}`,
-        budgetId: id,
+        budgetId: member === undefined ? id : `${id}/${encodeURIComponent(member)}`,
         amountNanoUsd: BigInt(1 + this.#whole(500)),
         reason: "because",
         createdAtMs: this.#now,
@@ -411,6 +419,7 @@ export class World {
         () =>
           this.#model.budgets.get(id)?.raises.push({
             id: raise.id,
+            member,
             amount: raise.amountNanoUsd,
             fromMs: raise.createdAtMs,
             untilMs: raise.untilMs,
@@ -441,7 +450,9 @@ export class World {
         reason: "because",
         createdAtMs: this.#now,
       };
-      return this.#changed({ type: "freeze", freeze }, () => this.#model.freezes.set(freeze.id, freeze.scope));
+      return this.#changed({ type: "freeze", freeze: { ...freeze, scope: scopeOf(freeze.scope) } }, () =>
+        this.#model.freezes.set(freeze.id, freeze.scope),
+      );
     }
     const [frozen] = this.#model.freezes.keys();
     if (frozen === undefined) return this.#setBudget();
@@ -452,14 +463,22 @@ export class World {
     const hard = this.#next() < 0.85;
     const old =
       this.#next() < 0.3 ? [...this.#model.budgets.values()][this.#whole(this.#model.budgets.size)] : undefined;
+    // Now and then in the place of a member's cap.
+    const rule = [...this.#model.budgets.values()].find((one) => one.each !== undefined);
+    const isMember = rule?.each !== undefined && this.#next() < 0.2;
+    const scope = isMember ? { ...rule.scope, [rule.each]: this.#pick(MEMBERS[rule.each]) } : this.#scope();
+    const each =
+      !isMember && this.#next() < 0.3 ? this.#pick(EACH.filter((part) => scope[part] === undefined)) : undefined;
     const budget: ModelBudget = {
       id: `budget ${(this.#made += 1)}`,
-      scope: old?.scope ?? this.#scope(),
-      window: old?.window ?? (this.#next() < 0.2 ? "hour" : this.#pick(WINDOWS)),
+      scope: old?.scope ?? scope,
+      window:
+        old?.window ?? (isMember ? rule.window : undefined) ?? (this.#next() < 0.2 ? "hour" : this.#pick(WINDOWS)),
       amount: BigInt(this.#whole(3_000)),
       hard,
       strict: hard && this.#next() < 0.5,
       observed: hard && this.#next() < 0.15,
+      each: old ? old.each : each,
       raises: [],
     };
     return this.#changed(
@@ -467,7 +486,8 @@ export class World {
         type: "setBudget",
         budget: {
           id: budget.id,
-          scope: budget.scope,
+          scope: scopeOf(budget.scope),
+          ...(budget.each === undefined ? {} : { each: EACH_NAMES[budget.each] }),
           window: budget.window,
           amountNanoUsd: budget.amount,
           kind: hard ? "hard" : "soft",
@@ -477,9 +497,8 @@ export class World {
         },
       },
       () => {
-        const place = (one: ModelBudget): string => JSON.stringify([one.window, Object.entries(one.scope).toSorted()]);
         for (const [id, old] of this.#model.budgets) {
-          if (place(old) !== place(budget)) continue;
+          if (placeOf(old) !== placeOf(budget)) continue;
           this.#model.budgets.delete(id);
           budget.raises.push(...old.raises);
         }
@@ -494,6 +513,7 @@ export class World {
     if (dice < 0.35) return { keyId: this.#pick(["k1", "k2", "k3"]) };
     if (dice < 0.45) return { team: this.#pick(["search", "ads"]) };
     if (dice < 0.55) return { user: this.#pick(["user_1", "user_2"]) };
+    if (dice < 0.6) return { customer: this.#pick(MEMBERS.customer) };
     if (dice < 0.65) return { env: this.#pick(["prod", "dev"]), team: this.#pick(["search", "ads"]) };
     if (dice < 0.75)
       return { model: this.#pick(["gpt-5", "gpt-5*", "claude*", "latest-1", ALIASED, ALIASED, ALIASED, ALIASED]) };
@@ -508,6 +528,8 @@ export class World {
 
   /** Each budget's sums, in memory, are the model's; memory is the books. */
   #check(): number {
+    const caller = this.#subject();
+    same(this.#states(caller), this.#wantedStates(caller), "sums of whoever asks");
     same(this.#states(), this.#wantedStates(), "sums");
     same(this.#verified(), { differences: [], reservedNanoUsd: this.#model.reserved() }, "verify");
     return 1;
@@ -517,8 +539,9 @@ export class World {
     return verifyMemory((operation) => this.#ask(operation));
   }
 
-  #states(): unknown {
-    const answer = this.#ask({ type: "states", atMs: this.#now, subject: undefined });
+  #states(subject?: Subject): unknown {
+    const caller = subject && { ...subject, tags: tagsOf(subject) };
+    const answer = this.#ask({ type: "states", atMs: this.#now, caller });
     if (answer.type !== "states") throw new Disagreement(`answered ${answer.type}`);
     return answer.states
       .map(({ budget, amountNanoUsd, settledNanoUsd, reservedNanoUsd }) => [
@@ -530,8 +553,11 @@ export class World {
       .toSorted(byName);
   }
 
-  #wantedStates(): unknown {
-    return [...this.#model.budgets.values()]
+  #wantedStates(subject?: Subject): unknown {
+    const budgets = subject
+      ? this.#model.holding(subject)
+      : [...this.#model.budgets.values()].filter(({ each }) => each === undefined);
+    return budgets
       .map((budget) => {
         const { settled, reserved } = this.#model.sums(budget, this.#now);
         return [budget.id, this.#model.amountAt(budget, this.#now), settled, reserved];
@@ -557,6 +583,19 @@ function wired(operations: readonly Operation[]): ReturnType<typeof decodeBatch>
   return decodeBatch(encodeBatch(operations));
 }
 
+/** As the product has it. */
+function tagsOf({ customer }: Subject): string | undefined {
+  return customer === "" ? undefined : JSON.stringify({ customer });
+}
+
+function scopeOf({ customer, ...scope }: Scope): Budget["scope"] {
+  return { ...scope, ...(customer === undefined ? {} : { tag: `customer=${customer}` }) };
+}
+
+const EACH = ["user", "keyId", "customer"] as const;
+const EACH_NAMES = { user: "user", keyId: "key", customer: "tag:customer" } as const;
+const MEMBERS = { user: ["user_1", "user_2"], keyId: ["k1", "k2", "k3"], customer: ["acme", "a/b %"] } as const;
+
 function settleOf({ id, subject }: ModelAttempt, cost: bigint): Operation {
   const { keyId, team, project, env, user, provider, model } = subject;
   const row = eventRow(
@@ -568,6 +607,7 @@ function settleOf({ id, subject }: ModelAttempt, cost: bigint): Operation {
       env,
       provider,
       requestedModel: model,
+      tags: tagsOf(subject),
       servedModel: ALIASES.includes(model) ? ALIASED : undefined,
     }),
   );

@@ -51,7 +51,12 @@ describe.skipIf(!hasPostgres)("books in Postgres of the release before", () => {
     await ask(url, "CREATE ROLE reader LOGIN");
     await ask(url, "GRANT USAGE ON SCHEMA usage TO reader; GRANT SELECT ON usage.events TO reader");
 
-    expect(await migratePostgres(url)).toEqual(["0005-batches.sql", "0006-price-list.sql", "0007-people.sql"]);
+    expect(await migratePostgres(url)).toEqual([
+      "0005-batches.sql",
+      "0006-price-list.sql",
+      "0007-people.sql",
+      "0008-each.sql",
+    ]);
     expect(await rowsOf(url, "SELECT name FROM usage.people", [])).toEqual([["Ann"]]);
     expect(await rowsOf(url, "SELECT COUNT(DISTINCT person) FROM usage.keys WHERE person <> ''", [])).toEqual([["1"]]);
 

@@ -1,8 +1,9 @@
 // What the bookings share: where they write, and what is kept in memory beside the books. All of that can be read from
 // the books again, and is when a commit failed.
 import { answerFrom, ask, askRows } from "../../asking.ts";
+import { OTHER_MEMBERS, ruleOf } from "../../budgets.ts";
 import type { Budget, BudgetRefusal } from "../../budgets.ts";
-import { askOwners, askSettled, ownNamesOf } from "../budget-spend.ts";
+import { askMembers, askOwners, askSettled, ownNamesOf } from "../budget-spend.ts";
 import type { OwnNames } from "../budget-spend.ts";
 import { askBudgets, askFreezes } from "../changes.ts";
 import type { AttemptId } from "../../ids.ts";
@@ -15,7 +16,8 @@ import { createRollups, rebuildDaysIfZoneChanged } from "../rollups.ts";
 import type { Rollups } from "../rollups.ts";
 import { reservations, servedNames } from "../schema.ts";
 import { askSealedEnd } from "../seals.ts";
-import type { Calendar } from "../../windows.ts";
+import type { NanoUsd } from "../../money.ts";
+import type { Calendar, Window } from "../../windows.ts";
 import type { Answer, Task } from "../wire.ts";
 import type { Entries } from "./entries.ts";
 import { createSqliteEntries } from "./sqlite-entries.ts";
@@ -104,10 +106,22 @@ function readBook(
   budgets: readonly Budget[],
   ownNames: OwnNames,
 ): ReservationBook {
-  const book = createReservationBook(calendar, capMode, (budget, window) => {
+  const members = (rule: Budget, window: Window): ReadonlyMap<string, NanoUsd> => {
     // What this transaction has added up so far belongs to what is read.
     rollups.flush();
-    return answerFrom(database, askSettled(budget, window, tagsCount));
+    return answerFrom(database, askMembers(rule, window, tagsCount));
+  };
+  const book = createReservationBook(calendar, capMode, {
+    members,
+    of(budget, window) {
+      const { id, member } = ruleOf(budget.id);
+      if (member === OTHER_MEMBERS) {
+        const rule = answerFrom(database, askBudgets()).find((one) => one.id === id);
+        return (rule && members(rule, window).get(OTHER_MEMBERS)) ?? 0n;
+      }
+      rollups.flush();
+      return answerFrom(database, askSettled(budget, window, tagsCount));
+    },
   });
   book.setBudgets(budgets);
   book.setFreezes(answerFrom(database, askFreezes()));

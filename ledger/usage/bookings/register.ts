@@ -2,6 +2,7 @@
 // change touches is read again; corrections move the sums in memory as they move those of the books.
 import { answerFrom, askRows } from "../../asking.ts";
 import type { Asking } from "../../asking.ts";
+import { splitTag } from "../../budgets.ts";
 import type { Budget } from "../../budgets.ts";
 import { ANYBODY, askOwners, ownNamesOf } from "../budget-spend.ts";
 import type { KeyOwner } from "../budget-spend.ts";
@@ -114,8 +115,10 @@ function renew(ledger: SqliteLedger, touched: ReadonlySet<Part>, before: readonl
   }
 }
 
-export function mayName({ scope }: Budget, [keyId, part, value]: KeyOwner): boolean {
-  const isNamed = part === "user" && value === ANYBODY ? scope.user !== undefined : scope[part] === value;
+/** Whether more may count in a budget since a name is a key's own. */
+export function mayName({ scope, each }: Budget, [keyId, part, value]: KeyOwner): boolean {
+  const isOfEach = part === "tag" ? each === `tag:${splitTag(value)[0]}` : each === part;
+  const isNamed = isOfEach || (part === "user" && value === ANYBODY ? scope.user !== undefined : scope[part] === value);
   return isNamed && (scope.keyId ?? keyId) === keyId;
 }
 

@@ -9,7 +9,7 @@ export function bookReserve(ledger: Ledger, refusals: Refusals): Booker<"reserve
     const { attemptId, subject } = request;
     const { keyId, model } = subject;
     const atMs = attemptAtMs(attemptId);
-    const decision = ledger.book.reserve({ ...request, subject: ledger.ownNames(subject) });
+    const decision = ledger.book.reserve({ ...request, subject: ledger.ownNames({ ...subject, tags }) });
     if ("frozen" in decision) {
       refusals.count(atMs, keyId, model, "frozen", decision.frozen.id);
       return { type: "decision", decision };

@@ -1,5 +1,4 @@
 // An attempt of which nobody can say more is booked at what is held for it: never as nothing.
-import { covers } from "../../budgets.ts";
 import { eventRow } from "../event-columns.ts";
 import { attemptAtMs } from "../../ids.ts";
 import type { reservations } from "../schema.ts";
@@ -13,7 +12,7 @@ export type Reservation = typeof reservations.$inferSelect;
 export function settleAsHeld(ledger: Ledger, row: Reservation, outcome: Outcome): void {
   const servedModel = ledger.book.servedName(row.provider, row.requestedModel);
   const subject = ledger.ownNames({ ...row, model: row.requestedModel, servedModel });
-  const isStrict = ledger.budgets.some(({ mode, scope }) => mode === "strict" && covers(scope, subject));
+  const isStrict = ledger.book.covering(subject).some(({ mode }) => mode === "strict");
   const cost = (isStrict ? row.boundNanoUsd : null) ?? row.expectedNanoUsd ?? undefined;
   const { keyId, provider, attemptId } = row;
   noteKey(ledger, { keyId, provider, name: keyId, hint: "", atMs: attemptAtMs(attemptId) });

@@ -1,7 +1,7 @@
 // Whether what tags name counts in budgets, written down for all who read.
 import type { Budget } from "../../budgets.ts";
 import { answerFrom } from "../../asking.ts";
-import { askSettled, askTagsCount } from "../budget-spend.ts";
+import { askMembers, askSettled, askTagsCount } from "../budget-spend.ts";
 import { askBudgets } from "../changes.ts";
 import type { Sqlite } from "../../sqlite.ts";
 import type { Calendar } from "../../windows.ts";
@@ -13,7 +13,10 @@ export function rememberTagsCount(database: Sqlite, tagsCount: boolean, calendar
       ? []
       : answerFrom(database, askBudgets()).filter((budget) => {
           const window = calendar.window(budget.window, nowMs);
-          const settled = (counts: boolean): bigint => answerFrom(database, askSettled(budget, window, counts));
+          const settled = (counts: boolean): bigint =>
+            budget.each === undefined
+              ? answerFrom(database, askSettled(budget, window, counts))
+              : [...answerFrom(database, askMembers(budget, window, counts)).values()].reduce((a, b) => a + b, 0n);
           return settled(true) !== settled(false);
         });
   database

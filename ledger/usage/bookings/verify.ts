@@ -1,6 +1,7 @@
 // The proof that memory is what the books say. Finds nothing, always. In slices, for each sum is read anew: requests are
 // booked between two of them.
 import { answerFrom } from "../../asking.ts";
+import { OTHER_MEMBERS, ruleOf } from "../../budgets.ts";
 import { askSettled } from "../budget-spend.ts";
 import type { Booker, SqliteLedger } from "./ledger.ts";
 
@@ -15,6 +16,8 @@ export function answerVerify(ledger: SqliteLedger): Booker<"verify"> {
     rollups.flush();
     const rest = book
       .parts()
+      // What many share is the rest of a rule.
+      .filter(({ budget }) => ruleOf(budget.id).member !== OTHER_MEMBERS)
       .map((part) => ({ part, name: `${part.budget.id}\n${part.window.id}` }))
       .filter(({ name }) => name > after)
       .toSorted((one, other) => (one.name < other.name ? -1 : 1));

@@ -146,7 +146,7 @@ function createNodeAppender(
       case "load":
         return answered(async () => ({ type: "loaded", isWhole: true }));
       case "states":
-        return answered(async () => statesOf(reading, await batches.ledger(), operation.atMs, operation.subject));
+        return answered(async () => statesOf(reading, await batches.ledger(), operation.atMs, operation.caller));
       case "freezes":
         return answered(async () => ({ type: "freezes", freezes: (await batches.ledger()).book.freezes() }));
       case "person":

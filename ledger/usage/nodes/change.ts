@@ -2,9 +2,9 @@
 // begin. Whatever a node decided by the register before is refused from then on, and decided anew.
 import { randomUUID } from "node:crypto";
 import { setTimeout as sleep } from "node:timers/promises";
-import { answerWith, ask, askValue } from "../../asking.ts";
+import { answerWith, ask } from "../../asking.ts";
 import type { Asking } from "../../asking.ts";
-import { covers } from "../../budgets.ts";
+import { covers, holdFor, isOverridden, memberBudget, placesOf, ruleOf } from "../../budgets.ts";
 import type { Budget } from "../../budgets.ts";
 import { LedgerError } from "../../books.ts";
 import { attemptAtMs } from "../../ids.ts";
@@ -12,10 +12,10 @@ import type { NanoUsd } from "../../money.ts";
 import { runOn } from "../../postgres.ts";
 import type { Client, Pool } from "../../postgres.ts";
 import { within } from "../../postgres-books.ts";
-import type { Calendar, Window } from "../../windows.ts";
+import type { Window } from "../../windows.ts";
 import { flat, mayName, touches } from "../bookings/register.ts";
 import { settleAsHeld } from "../bookings/settle-as-held.ts";
-import { askOwners, askSettled, ownNamesOf } from "../budget-spend.ts";
+import { askMembers, askOwners, askSettled, ownNamesOf } from "../budget-spend.ts";
 import { ChangeRefused } from "../change-refused.ts";
 import { applyChange, askBudgets } from "../changes.ts";
 import type { Author, Change } from "../changes.ts";
@@ -23,7 +23,7 @@ import { amountFor, mostOf } from "../reservations.ts";
 import { SEAT } from "../usage-event.ts";
 import type { Rollups } from "../rollups.ts";
 import { asRow } from "./booking.ts";
-import { NOBODY, openNodeLedger } from "./ledger.ts";
+import { NOBODY, openNodeLedger, rowOf } from "./ledger.ts";
 import type { NodeLedger, NodeSettings } from "./ledger.ts";
 import { askMemory, askReservations } from "./memory.ts";
 import type { StoredReservation } from "./memory.ts";
@@ -134,8 +134,9 @@ export function* changeWindows(ledger: NodeLedger, change: Change | undefined, n
   yield* openWindows(ledger, nowMs, yield* touchedBudgets(ledger, change));
 }
 
-/** Budgets whose windows have to be made anew: those that are not kept yet, and those in which more counts since a name
- *  became a key's own. What was granted of others goes back where amounts may be other ones. */
+/** Budgets whose windows have to be made anew: those that are not kept yet, those in which more counts since a name
+ *  became a key's own, and rules of whose members one has, or had, a budget in the place of its cap. What was granted of
+ *  others goes back where amounts may be other ones. */
 function* touchedBudgets(ledger: NodeLedger, change: Change | undefined): Asking<Budget[]> {
   const parts = new Set(change ? flat(change).flatMap(touches) : []);
   const budgets = yield* askBudgets();
@@ -149,97 +150,119 @@ function* touchedBudgets(ledger: NodeLedger, change: Change | undefined): Asking
     parts.has("owners") && !ledger.tagsCount
       ? (yield* askOwners()).filter((owner) => !before.has(owner.join("\n")))
       : [];
+  const [placesBefore, places] = [placesOf(ledger.memory.budgets), placesOf(budgets)];
+  const isElsewhere = places.size !== placesBefore.size || [...places].some((place) => !placesBefore.has(place));
   return budgets.filter(
-    (budget) => !ledger.memory.openedMs.has(budget.id) || gained.some((owner) => mayName(budget, owner)),
+    (budget) =>
+      !ledger.memory.openedMs.has(budget.id) ||
+      gained.some((owner) => mayName(budget, owner)) ||
+      (budget.each !== undefined && isElsewhere),
   );
 }
+
+/** What attempts hold of a window, by node. */
+type Holding = { held: NanoUsd; most: NanoUsd };
 
 /** Writes what is settled and held in the windows of budgets, as the books have it. Nothing of them is granted beyond
  *  that. */
-function* openWindows(ledger: NodeLedger, nowMs: number, budgets: readonly Budget[]): Asking<void> {
-  if (budgets.length === 0) return;
+function* openWindows(ledger: NodeLedger, nowMs: number, opened: readonly Budget[]): Asking<void> {
+  if (opened.length === 0) return;
   const { calendar, tagsCount } = ledger;
   const ownNames = ownNamesOf(tagsCount ? undefined : yield* askOwners());
+  const budgets = yield* askBudgets();
+  const places = placesOf(budgets);
   const open = yield* askReservations("TRUE");
-  const held = new Map<number, [string, string, string, string][]>();
-  for (const budget of budgets) {
-    yield* ask(
-      "INSERT INTO budgets_opened (budget_id, since_ms) VALUES (?, ?) ON CONFLICT DO NOTHING",
-      budget.id,
-      nowMs,
-    );
-    const sinceMs = ledger.memory.openedMs.get(budget.id) ?? nowMs;
-    const isKept = ({ endMs }: Window): boolean => endMs > sinceMs;
-    const instants = [nowMs - AROUND_MS, nowMs, nowMs + AROUND_MS];
-    const windows = new Map(
-      instants.map((atMs) => windowOf(calendar, budget, atMs)).filter(([, window]) => isKept(window)),
-    );
-    const parts = new Map<string, { held: NanoUsd; most: NanoUsd }>();
-    for (const row of open) {
-      if (row.payer === SEAT) continue;
-      const servedModel = ledger.book.servedName(row.provider, row.requestedModel);
-      if (!covers(budget.scope, ownNames({ ...row, model: row.requestedModel, servedModel }))) continue;
-      const [id, window] = windowOf(calendar, budget, attemptAtMs(row.attemptId));
-      if (!isKept(window)) continue;
-      windows.set(id, window);
+  const holds = new Map<number, [string, string, string, string][]>();
+  const windows = new Map<string, Map<string, Window>>();
+  const parts = new Map<string, Holding>();
+  const isKept = (ruleId: string, { endMs }: Window): boolean => endMs > (ledger.memory.openedMs.get(ruleId) ?? nowMs);
+  for (const { id, window: kind } of opened) {
+    yield* ask("INSERT INTO budgets_opened (budget_id, since_ms) VALUES (?, ?) ON CONFLICT DO NOTHING", id, nowMs);
+    const instants = [nowMs - AROUND_MS, nowMs, nowMs + AROUND_MS].map((atMs) => calendar.window(kind, atMs));
+    windows.set(id, new Map(instants.filter((window) => isKept(id, window)).map((window) => [window.id, window])));
+  }
+  for (const row of open) {
+    if (row.payer === SEAT) continue;
+    const servedModel = ledger.book.servedName(row.provider, row.requestedModel);
+    const subject = ownNames({ ...row, model: row.requestedModel, servedModel });
+    for (const budget of holdFor(opened, subject, places, covers)) {
+      const ruleId = budget.ruleId ?? budget.id;
+      const window = calendar.window(budget.window, attemptAtMs(row.attemptId));
+      if (!isKept(ruleId, window)) continue;
+      windows.get(ruleId)?.set(window.id, window);
       const request = { ...row, subject: { ...row, model: row.requestedModel } };
       const [amount, most] = [amountFor(budget, request) ?? 0n, mostOf(request)];
-      const name = `${id}\n${row.node ?? NOBODY}`;
+      const name = `${budget.id}\n${window.id}\n${row.node ?? NOBODY}`;
       const part = parts.get(name) ?? { held: 0n, most: 0n };
       parts.set(name, { held: part.held + amount, most: part.most + most });
-      held.set(row.attemptId, [...(held.get(row.attemptId) ?? []), [budget.id, id, `${amount}`, `${most}`]]);
+      holds.set(row.attemptId, [...(holds.get(row.attemptId) ?? []), [budget.id, window.id, `${amount}`, `${most}`]]);
     }
-    for (const [id, window] of windows) yield* writeWindow(budget, id, window, parts, tagsCount);
   }
-  yield* rewriteHolds(open, new Set(budgets.map(({ id }) => id)), held);
+  for (const budget of opened)
+    for (const window of windows.get(budget.id)?.values() ?? [])
+      yield* writeWindow(budget, window, yield* settledOf(budget, window, places, tagsCount), parts);
+  yield* rewriteHolds(open, new Set(opened.map(({ id }) => id)), holds);
 }
 
-function windowOf(calendar: Calendar, budget: Budget, atMs: number): readonly [string, Window] {
-  const window = calendar.window(budget.window, atMs);
-  return [window.id, window];
-}
-
-function* writeWindow(
+/** What the books have settled in a window: of a budget, or of each member of a rule. */
+function* settledOf(
   budget: Budget,
-  windowId: string,
   window: Window,
-  parts: ReadonlyMap<string, { readonly held: NanoUsd; readonly most: NanoUsd }>,
+  places: ReadonlySet<string>,
   tagsCount: boolean,
+): Asking<ReadonlyMap<string, NanoUsd>> {
+  if (budget.each === undefined) return new Map([[budget.id, yield* askSettled(budget, window, tagsCount)]]);
+  const members = [...(yield* askMembers(budget, window, tagsCount))];
+  return new Map(
+    members
+      .map(([member, settled]) => [memberBudget(budget, member), settled] as const)
+      .filter(([cap]) => !isOverridden(cap, places))
+      .map(([cap, settled]) => [cap.id, settled]),
+  );
+}
+
+/** Each node's part of it is what that node has settled and what it holds; the rest is nobody's. */
+function* writeWindow(
+  { id: ruleId }: Budget,
+  { id: windowId }: Window,
+  settled: ReadonlyMap<string, NanoUsd>,
+  parts: ReadonlyMap<string, Holding>,
 ): Asking<void> {
-  const settled = yield* askSettled(budget, window, tagsCount);
-  const ofNodes = yield* askValue<bigint | null>(
-    "SELECT SUM(settled_nano_usd) FROM escrow WHERE budget_id = ? AND window_id = ? AND node <> ?",
-    budget.id,
-    windowId,
-    NOBODY,
-  );
-  const rows = yield* ask<[node: bigint, settled: bigint]>(
-    "SELECT node, settled_nano_usd FROM escrow WHERE budget_id = ? AND window_id = ?",
-    budget.id,
+  const rows = yield* ask<[budgetId: string, node: bigint, settled: bigint]>(
+    "SELECT budget_id, node, settled_nano_usd FROM escrow WHERE split_part(budget_id, '/', 1) = ? AND window_id = ?",
+    ruleId,
     windowId,
   );
-  const own = new Map(rows.map(([node, sum]) => [Number(node), sum]));
-  own.set(NOBODY, settled - (ofNodes ?? 0n));
+  const own = new Map<string, Map<number, NanoUsd>>([...settled.keys()].map((id) => [id, new Map()]));
+  const nodesOf = (budgetId: string): Map<number, NanoUsd> => {
+    const nodes = own.get(budgetId) ?? new Map<number, NanoUsd>();
+    own.set(budgetId, nodes);
+    return nodes;
+  };
+  for (const [budgetId, node, sum] of rows) nodesOf(budgetId).set(Number(node), sum);
   for (const name of parts.keys()) {
-    const [id, node] = name.split("\n");
-    if (id === windowId && !own.has(Number(node))) own.set(Number(node), 0n);
+    const [budgetId = "", id, node] = name.split("\n");
+    if (id !== windowId || ruleOf(budgetId).id !== ruleId) continue;
+    const nodes = nodesOf(budgetId);
+    if (!nodes.has(Number(node))) nodes.set(Number(node), 0n);
   }
-  for (const [node, sum] of own) {
-    const { held, most } = parts.get(`${windowId}\n${node}`) ?? { held: 0n, most: 0n };
-    yield* ask(
-      `INSERT INTO escrow (budget_id, window_id, node, settled_nano_usd, held_nano_usd, most_nano_usd, granted_nano_usd)
-      VALUES (?, ?, ?, ?, ?, ?, ?) ON CONFLICT (budget_id, window_id, node) DO UPDATE SET settled_nano_usd = excluded.settled_nano_usd,
-      held_nano_usd = excluded.held_nano_usd, most_nano_usd = excluded.most_nano_usd, granted_nano_usd = excluded.granted_nano_usd,
-      wanted_until = NULL`,
-      budget.id,
-      windowId,
-      node,
-      sum,
-      held,
-      most,
-      sum + held,
-    );
-  }
+  const written = [...own].flatMap(([budgetId, nodes]) => {
+    const ofNodes = [...nodes].reduce((sum, [node, amount]) => (node === NOBODY ? sum : sum + amount), 0n);
+    nodes.set(NOBODY, (settled.get(budgetId) ?? 0n) - ofNodes);
+    return [...nodes].map(([node, amount]) => {
+      const { held, most } = parts.get(`${budgetId}\n${windowId}\n${node}`) ?? { held: 0n, most: 0n };
+      return rowOf(budgetId, windowId, node, amount, held, most, amount + held);
+    });
+  });
+  yield* ask(
+    `INSERT INTO escrow (budget_id, window_id, node, settled_nano_usd, held_nano_usd, most_nano_usd, granted_nano_usd)
+    SELECT budget_id, window_id, node, settled_nano_usd, held_nano_usd, most_nano_usd, granted_nano_usd
+    FROM jsonb_populate_recordset(NULL::usage.escrow, ?::jsonb)
+    ON CONFLICT (budget_id, window_id, node) DO UPDATE SET settled_nano_usd = excluded.settled_nano_usd,
+    held_nano_usd = excluded.held_nano_usd, most_nano_usd = excluded.most_nano_usd, granted_nano_usd = excluded.granted_nano_usd,
+    wanted_until = NULL`,
+    JSON.stringify(written),
+  );
 }
 
 /** What open attempts hold of these budgets. */
@@ -250,7 +273,7 @@ function* rewriteHolds(
 ): Asking<void> {
   for (const { attemptId, holds } of open) {
     const others = holds
-      .filter(([budgetId]) => !budgetIds.has(budgetId))
+      .filter(([budgetId]) => !budgetIds.has(ruleOf(budgetId).id))
       .map(([budgetId, windowId, amount, most]) => [budgetId, windowId, `${amount}`, `${most}`]);
     const text = JSON.stringify([...others, ...(held.get(attemptId) ?? [])]);
     const before = holds.map(([budgetId, windowId, amount, most]) => [budgetId, windowId, `${amount}`, `${most}`]);

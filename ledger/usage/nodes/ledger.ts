@@ -3,6 +3,7 @@
 // they were.
 import { attemptAtMs } from "../../ids.ts";
 import type { AttemptId } from "../../ids.ts";
+import { findBudget } from "../../budgets.ts";
 import type { Budget, Subject } from "../../budgets.ts";
 import type { NanoUsd } from "../../money.ts";
 import type { Calendar, Window } from "../../windows.ts";
@@ -40,12 +41,14 @@ export type NodeLedger = Ledger & {
 export const NOBODY = 0;
 
 export function openNodeLedger(memory: NodeMemory, { calendar, capMode, tagsCount }: NodeSettings): NodeLedger {
-  const isKept = (budget: Budget, window: Window): boolean => window.endMs > (memory.openedMs.get(budget.id) ?? 0);
+  const isKept = (budget: Budget, window: Window): boolean =>
+    window.endMs > (memory.openedMs.get(budget.ruleId ?? budget.id) ?? 0);
   const escrow: NodeEscrow = createNodeEscrow(memory, capMode, () => book.touched, isKept);
   const book = createReservationBook(
     calendar,
     capMode,
-    (budget, window) => escrow.settledIn(budget, window),
+    // Each member of a rule by its own part.
+    { of: (budget, window) => escrow.settledIn(budget, window), members: () => new Map() },
     (budget, window) => escrow.shareOf(budget, window),
   );
   const ownNames = ownNamesOf(tagsCount ? undefined : memory.owners);
@@ -133,7 +136,7 @@ function partsOf(
   return parts
     .filter(({ granted, settled, held }) => granted > settled + held)
     .flatMap(({ budgetId, windowId }) => {
-      const budget = budgets.find(({ id }) => id === budgetId);
+      const budget = findBudget(budgets, budgetId);
       const atMs = budget && instantIn(windowId, calendar, budget.window);
       return atMs === undefined ? [] : [partOf(budget as Budget, atMs)];
     });
@@ -149,7 +152,8 @@ function instantIn(windowId: string, calendar: Calendar, kind: Budget["window"])
   return calendar.dayStart(`${year}-${String(3 * Number(quarter) - 2).padStart(2, "0")}-01`);
 }
 
-function rowOf(
+/** A part as the books have it, or what is added to it. */
+export function rowOf(
   budgetId: string,
   windowId: string,
   node: number,

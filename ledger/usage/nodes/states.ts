@@ -2,11 +2,11 @@
 // nodes are the fold over the books.
 import { answerIn, ask, askValue } from "../../asking.ts";
 import type { UsageBooks } from "../../books.ts";
-import { amountAt } from "../../budgets.ts";
-import type { BudgetState, Subject } from "../../budgets.ts";
+import { amountAt, isOverridden, memberBudget, OTHER_MEMBERS, placesOf } from "../../budgets.ts";
+import type { BudgetState, Caller } from "../../budgets.ts";
 import { snapshotOf } from "../../engine.ts";
 import type { NanoUsd } from "../../money.ts";
-import { askSettled } from "../budget-spend.ts";
+import { askMembers, askSettled } from "../budget-spend.ts";
 import type { Answer } from "../wire.ts";
 import type { NodeLedger } from "./ledger.ts";
 import { windowsAround } from "./memory.ts";
@@ -14,11 +14,11 @@ import { windowsAround } from "./memory.ts";
 /** Sums of budgets over all nodes, in their windows of an instant. */
 export async function statesOf(
   books: UsageBooks,
-  { memory, book, ownNames, calendar }: NodeLedger,
+  { book, ownNames, calendar }: NodeLedger,
   atMs: number,
-  subject: Subject | undefined,
+  caller: Caller | undefined,
 ): Promise<Answer> {
-  const budgets = subject ? book.covering(ownNames(subject)) : memory.budgets;
+  const budgets = book.holding(caller && ownNames(caller));
   const windows = budgets.map((budget) => calendar.window(budget.window, atMs));
   const sums = await readSums(books, [...new Set(windows.map(({ id }) => id))]);
   const states = budgets.map((budget, i): BudgetState => {
@@ -58,12 +58,22 @@ export async function proveParts(books: UsageBooks, ledger: NodeLedger, node: nu
   await snapshotOf(books, async (own) => {
     const windowIds = windowsAround(calendar, nowMs);
     const sums = await readSums(own, windowIds);
+    const compare = (budgetId: string, windowId: string, settled: NanoUsd): void => {
+      const kept = sums.get(`${budgetId}\n${windowId}`)?.settled ?? 0n;
+      if (settled !== kept)
+        differences.push(`budget ${budgetId}, ${windowId}: by its parts ${kept}, in the books ${settled} nano-USD`);
+    };
+    const places = placesOf(memory.budgets);
     for (const budget of memory.budgets) {
       const window = calendar.window(budget.window, nowMs);
-      const settled = await answerIn(own, askSettled(budget, window, tagsCount));
-      const kept = sums.get(`${budget.id}\n${window.id}`)?.settled ?? 0n;
-      if (settled !== kept)
-        differences.push(`budget ${budget.id}, ${window.id}: by its parts ${kept}, in the books ${settled} nano-USD`);
+      if (budget.each === undefined) {
+        compare(budget.id, window.id, await answerIn(own, askSettled(budget, window, tagsCount)));
+        continue;
+      }
+      for (const [member, settled] of await answerIn(own, askMembers(budget, window, tagsCount))) {
+        const cap = memberBudget(budget, member);
+        if (!isOverridden(cap, places) && member !== OTHER_MEMBERS) compare(cap.id, window.id, settled);
+      }
     }
     // Of windows that are long over a node knows what it has added.
     for (const part of book.parts().filter(({ window, share }) => share && windowIds.includes(window.id))) {
