@@ -9,7 +9,7 @@ import { copyWith, expectInCode, FOUND, simulate } from "../simulation/seeded.ts
 const SCRIPT = "simulation/run.ts";
 const STEPS = IS_CI ? 1_000_000 : 3_000;
 /** Mistakes are looked for with one seed, so that each is found by the same steps every time. */
-const BUG_SEED = 1;
+const BUG_SEED = 100;
 const BUG_STEPS = 30_000;
 const NEEDED = [
   "books.ts",
