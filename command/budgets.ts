@@ -136,20 +136,21 @@ async function list(args: string[]): Promise<void> {
   if (values.members !== undefined && !rule)
     throw new UsageError(`${values.members} is no budget of each; \`keymeter budgets list\` shows them`);
 
-  const rowOf = ({ budget, settledNanoUsd: spentNanoUsd }: Cap) => {
+  const rowOf = ({ budget, settledNanoUsd: spentNanoUsd }: Cap, members?: number) => {
     const window = calendar.window(budget.window, now);
     return {
       ...budget,
       thresholds: budget.thresholds ?? USUAL_THRESHOLDS,
       amountNowNanoUsd: amountAt(budget, now),
       spentNanoUsd,
+      members,
       windowStart: new Date(window.startMs).toISOString(),
       windowEnd: budget.window === "total" ? null : new Date(window.endMs).toISOString(),
     };
   };
   const rows = rule
-    ? rule.members.map(rowOf)
-    : [...budgets.map(rowOf), ...rules.map((one) => ({ ...rowOf(mostUsed(one)), members: one.members.length }))];
+    ? rule.members.map((cap) => rowOf(cap))
+    : [...budgets.map((cap) => rowOf(cap)), ...rules.map((one) => rowOf(mostUsed(one), one.members.length))];
   if (values.json) return void process.stdout.write(`${toJson(rows)}\n`);
   for (const { id, scope, reason } of frozen)
     process.stdout.write(`FROZEN ${id}: ${describeScope(scope, nameOf)} (${printable(reason)})\n`);
@@ -162,9 +163,7 @@ async function list(args: string[]): Promise<void> {
       ["id", "scope", "window", "kind", "how", "amount", "spent", "left", "until", "told at %"],
       rows.map((row, i) => [
         row.id,
-        "members" in row
-          ? `${describeBudgetScope(row, nameOf)} (${row.members}; the one with the most)`
-          : describeBudgetScope(row, nameOf),
+        `${describeBudgetScope(row, nameOf)}${row.members === undefined ? "" : ` (${row.members}; the one with the most)`}`,
         row.window,
         row.kind,
         modeOf(row),

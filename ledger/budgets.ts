@@ -140,7 +140,7 @@ export const MOST_MEMBERS = 20_000;
 export const OTHER_MEMBERS = "*";
 
 /** Whom of a rule's members a subject is; undefined: none, for it names nobody. */
-export function memberOf(each: Each, subject: Pick<Subject, "user" | "keyId" | "tags">): string | undefined {
+function memberOf(each: Each, subject: Pick<Subject, "user" | "keyId" | "tags">): string | undefined {
   const member =
     each === "user" ? subject.user : each === "key" ? subject.keyId : tagOf(subject.tags, each.slice("tag:".length));
   return member === "" ? undefined : member;
@@ -162,7 +162,7 @@ export function memberBudget({ each, raises, ...rule }: Budget, member: string):
 }
 
 /** The id of a member's cap: it stands in headers and in paths. */
-export function memberId(ruleId: string, member: string): string {
+function memberId(ruleId: string, member: string): string {
   return `${ruleId}/${encodeURIComponent(member)}`;
 }
 

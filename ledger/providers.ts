@@ -128,7 +128,13 @@ export const PRICE_LISTS: readonly string[] = [...new Set(PROVIDERS.map((one) =>
 
 /** Kinds of upstreams that settings can name, and whose price list models go by there unless settings say it;
  *  undefined: the upstream's own name is one. */
-const USUAL_LISTS = { openai: undefined, azure: "openai", vertex: "google" } as const;
+const USUAL_LISTS = {
+  openai: undefined,
+  anthropic: "anthropic",
+  azure: "openai",
+  vertex: "google",
+  bedrock: "aws",
+} as const;
 export type UpstreamKind = keyof typeof USUAL_LISTS;
 /** The kind of what settings say nothing of: it speaks OpenAI's format. */
 export const COMPATIBLE = "openai" satisfies UpstreamKind;

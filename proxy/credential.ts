@@ -72,6 +72,11 @@ function findCredential(request: IncomingMessage, query: URLSearchParams): Crede
 function bearerOf(authorization: string): string {
   const bearer = /^Bearer\b *(.*)$/i.exec(authorization)?.[1];
   if (bearer !== undefined) return bearer;
+  if (/^AWS4-/i.test(authorization))
+    throw new Refused(
+      "no_credential",
+      "the request is signed for AWS, and a signature holds for one host: it cannot be passed on. Send a Keymeter key, or a Bedrock API key, as a bearer (AWS_BEARER_TOKEN_BEDROCK)",
+    );
   throw new Refused("no_credential", "the Authorization header is not of the form: Bearer <key>");
 }
 

@@ -15,11 +15,13 @@ import type { Target } from "./target.ts";
 import { outgoingHeaders } from "./headers.ts";
 import type { ChooseMeter, Exchange } from "./exchange.ts";
 import { createMeter } from "./meter.ts";
+import type { Meter } from "./meter.ts";
 import type { Ending } from "./ending.ts";
 import { Refused, refuseFrozen } from "./refusals.ts";
+import { isHeldToModels, mayUseModel, notAllowed } from "./policy.ts";
 import type { Principal } from "./principal.ts";
 import { release } from "./release.ts";
-import { createNameReader, createPlacer, UNREAD } from "./unread.ts";
+import { createModelFilter, createNameReader, createPlacer, UNREAD } from "./unread.ts";
 import { workCall } from "./work.ts";
 import type { Result } from "./work.ts";
 
@@ -100,10 +102,14 @@ async function passUnmetered(passing: Passing): Promise<void> {
 async function passUnread(passing: Passing): Promise<void> {
   const { context, request, reply, target, principal } = passing;
   const base = target.match?.route.namesPlaces ? ownBase(request, target) : undefined;
+  const lists = modelFilterOf(passing);
   const made = target.match?.route.makes && principal.kind === "virtual" ? createNameReader(target.dialect) : undefined;
   const { exchange, requestId, isTooLarge } = forward(
     passing,
-    () => made ?? (base === undefined ? UNREAD : createPlacer(target.dialect, base)),
+    (status) =>
+      made ??
+      (lists && status === 200 ? lists : undefined) ??
+      (base === undefined ? UNREAD : createPlacer(target.dialect, base)),
     base,
   );
   const ending = await exchange.ending;
@@ -117,6 +123,21 @@ async function passUnread(passing: Passing): Promise<void> {
   if (name !== undefined)
     await context.patience.wait(context.things.own(target.provider.name, principal.keyId, [name]));
   release(context, exchange, ending, target, undefined, requestId, reply);
+}
+
+/** A list of models has those that the key may use; one model that it may not use is refused. */
+function modelFilterOf({ context, target, principal: { key } }: Passing): Meter | undefined {
+  const { match, provider, priceList } = target;
+  if (!key || !isHeldToModels(key)) return undefined;
+  const mayUse = (model: string): boolean =>
+    mayUseModel(
+      key,
+      model,
+      (named) => context.prices.find(priceList, provider.modelOf(named), Date.now()) !== undefined,
+    );
+  const model = match?.route.endpoint === "model" ? match.parameters["model"] : undefined;
+  if (model !== undefined && !mayUse(model)) throw notAllowed(key, `the model ${model}`, key.policy.models ?? []);
+  return match?.route.endpoint === "models" ? createModelFilter(mayUse) : undefined;
 }
 
 /** The result of work that was begun earlier. The first that passes whole is what the attempt used, whoever asked for

@@ -39,13 +39,24 @@ export function checkPolicy(key: Key | undefined, { provider, endpoint, model, o
       );
 }
 
+/** Whether a key is held to some models only. */
+export function isHeldToModels(key: Key | undefined): boolean {
+  return key?.policy.models !== undefined || key?.policy.unpriced === "refuse";
+}
+
+/** Whether a key may ask for a model. `isPriced`: whether the model has a price. */
+export function mayUseModel({ policy }: Key, model: string, isPriced: (model: string) => boolean): boolean {
+  const { models } = compile(policy);
+  return (!models || models.some((matches) => matches(model))) && (policy.unpriced !== "refuse" || isPriced(model));
+}
+
 /** The part of it that holds for free paths and results too. */
 export function checkProvider(key: Key | undefined, provider: string): void {
   const providers = key?.policy.providers;
   if (key && providers && !providers.includes(provider)) throw notAllowed(key, `the provider ${provider}`, providers);
 }
 
-function notAllowed({ name, id }: Key, what: string, allowed: readonly string[]): Refused {
+export function notAllowed({ name, id }: Key, what: string, allowed: readonly string[]): Refused {
   const may = allowed.slice(0, 10).join(", ") || "none";
   return new Refused(
     "not_allowed",

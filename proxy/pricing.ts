@@ -113,7 +113,8 @@ function findPrice(
     prices.find(priceList, model, attemptAtMs(attemptId), more.length > 0 ? [...tiers, ...more] : tiers);
   // A deployment's name stands for its model where it was asked for; what answered names itself.
   const requested = provider.modelOf(call.model);
-  const served = find(nameOf(reading) ?? requested);
+  const name = nameOf(reading);
+  const served = find(name === undefined ? requested : (provider.pricedAs?.(requested, name) ?? name));
   return { find, served, price: served ?? find(requested) ?? ceiling };
 }
 

@@ -117,9 +117,9 @@ function findTarget(
   const provider = prefixed ?? providers.byBarePath({ path, first, query, headers: request.headers });
   if (!provider) return undefined;
   const segments = prefixed ? others : [first, ...others];
-  if (query.size > 0) for (const name of CREDENTIAL_PARAMETERS) query.delete(name);
-  const text = query.size > 0 ? query.toString() : "";
   const place = provider.locate(segments);
+  if (query.size > 0) for (const name of [...CREDENTIAL_PARAMETERS, ...(place?.foreignQuery ?? [])]) query.delete(name);
+  const text = query.size > 0 ? query.toString() : "";
   const match = place && matchRoute(place.dialect.routes, request.method ?? "", place.rest);
   return {
     provider,

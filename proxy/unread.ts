@@ -50,5 +50,36 @@ export function createNameReader(dialect: Dialect): Meter & { name(): string | u
   };
 }
 
+/** Holds a list of models, and leaves out of it what `mayUse` does not take. A list that cannot be read passes whole. */
+export function createModelFilter(mayUse: (model: string) => boolean): Meter {
+  const held: Buffer[] = [];
+  let size = 0;
+  return {
+    ...UNREAD,
+    push(chunk) {
+      size += chunk.length;
+      return size > MOST_PLACED_BYTES ? Buffer.concat([...held.splice(0), chunk]) : void held.push(chunk);
+    },
+    takeHeld() {
+      const whole = Buffer.concat(held);
+      const list = parseObject(whole.toString("utf8"));
+      // `data` of OpenAI and Anthropic, `models` of Google and of some servers of one's own.
+      const member = ["data", "models"].find((name) => Array.isArray(list?.[name]));
+      if (!list || member === undefined) return [whole];
+      const models = (list[member] as readonly unknown[]).filter((model) => mayUse(modelIn(model)));
+      return [Buffer.from(JSON.stringify({ ...list, [member]: models }))];
+    },
+  };
+}
+
+function modelIn(listed: unknown): string {
+  const { id, name } = (typeof listed === "object" && listed !== null ? listed : {}) as {
+    id?: unknown;
+    name?: unknown;
+  };
+  const text = typeof id === "string" ? id : typeof name === "string" ? name : "";
+  return text.replace(/^models\//, "");
+}
+
 const MOST_NAMING_BYTES = 1024 * 1024;
 const MOST_PLACED_BYTES = 16 * 1024 * 1024;

@@ -28,6 +28,7 @@ export const UPSTREAMS = {
     "ollama: { url: http://127.0.0.1:11434, needs_key: false } # takes any key, or none; so does every upstream on this machine without api_key_env",
     "old-vllm: { url: http://127.0.0.1:8000, ask_usage: false } # refuses stream_options",
     "azure: { kind: azure, url: https://me.openai.azure.com, api_key_env: AZURE_KEY, deployments: { chat: gpt-4o } }",
+    "bedrock: { kind: bedrock, url: https://bedrock-runtime.us-east-1.amazonaws.com, api_key_env: BEDROCK_KEY }",
     "vertex-eu: { kind: vertex, url: https://europe-west1-aiplatform.googleapis.com }",
   ],
 } as const;

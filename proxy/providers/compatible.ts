@@ -8,3 +8,8 @@ import type { Provider, ProviderSettings } from "./provider.ts";
 export function compatible(name: string, priceList: string, settings: ProviderSettings): Provider {
   return { name, prefixes: [name], priceList, ...versioned(DIALECTS.openai, settings) };
 }
+
+/** One that speaks Anthropic's: Claude on another platform, a gateway. */
+export function compatibleToAnthropic(name: string, priceList: string, settings: ProviderSettings): Provider {
+  return { name, prefixes: [name], priceList, ...versioned(DIALECTS.anthropic, settings) };
+}

@@ -2,7 +2,8 @@
 import type { ProxyConfig } from "../config.ts";
 import { anthropic } from "./anthropic.ts";
 import { azure } from "./azure.ts";
-import { compatible } from "./compatible.ts";
+import { bedrock } from "./bedrock.ts";
+import { compatible, compatibleToAnthropic } from "./compatible.ts";
 import { google } from "./google.ts";
 import { openai } from "./openai.ts";
 import type { Bare, Provider } from "./provider.ts";
@@ -29,7 +30,7 @@ export const OWN_PROVIDERS: readonly ProviderRow[] = [
 ];
 
 /** Kinds of upstreams that settings can name. */
-const KINDS = { openai: compatible, azure, vertex };
+const KINDS = { openai: compatible, anthropic: compatibleToAnthropic, azure, vertex, bedrock };
 
 export function createProviders(
   config: Pick<ProxyConfig, "own" | "upstreams">,

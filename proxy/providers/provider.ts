@@ -22,6 +22,8 @@ export type Provider = {
   readonly asksUsage: boolean;
   /** The model that a name of the client's stands for (a deployment), as far as settings say. */
   modelOf(name: string): string;
+  /** By which of both names what answered is priced, where the name that it gives itself says less. */
+  pricedAs?(requested: string, served: string): string;
   /** Scheme, host and port: from settings only, never from a request. */
   readonly origin: string;
   /** The id of its price list in the price book. */
@@ -57,6 +59,8 @@ export type Place = {
   readonly priceList?: string | undefined;
   /** What the place does to prices (a region that is dearer). */
   readonly tiers?: readonly string[] | undefined;
+  /** What a client's query has for another provider, whose paths these look like. */
+  readonly foreignQuery?: readonly string[] | undefined;
   /** The header that takes a credential of ours here, where it is not the provider's usual one. */
   readonly credentialHeader?: CredentialHeader | undefined;
 };

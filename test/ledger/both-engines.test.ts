@@ -169,7 +169,11 @@ const READERS: { readonly [name: string]: (all: All, keyId: string) => Promise<u
     budgetSpend.readAllSettled(usage, await readBudgets(usage), ({ window }) => ZONE.window(window, NOW_MS - DAY_MS)),
   readOwnNames: async ({ usage }, keyId) =>
     (await budgetSpend.readOwnNames(usage))({
-      ...{ keyId, team: "search", project: "p", env: "prod", user: "user_1" },
+      keyId,
+      team: "search",
+      project: "p",
+      env: "prod",
+      user: "user_1",
       tags: '{"feature":"rag"}',
     }),
   readMembers: async ({ usage }) => {
