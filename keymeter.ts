@@ -15,6 +15,8 @@ const USAGE = `keymeter VERB ...
   connect | disconnect       a coding agent's settings, pointed here and taken back: claude, codex, gemini, opencode
   run                        a coding agent, with repository, branch and ticket in its requests
   status                     what a key has spent and has left, in one line
+  ask                        for more money, by the holder of a key
+  asks                       what was asked for: list, approve, refuse
   report                     pr: what the work on a branch cost, as a comment
   budgets                    set, list, remove, raise for a while; freeze and lift a scope; replay a cap on the past
   apply                      budgets and limits as a file says, after showing the difference
@@ -57,6 +59,8 @@ const VERBS: { readonly [verb: string]: () => Promise<Verb> } = {
   disconnect: () => import("./command/disconnect.ts"),
   run: () => import("./command/run.ts"),
   status: () => import("./command/status.ts"),
+  ask: () => import("./command/ask.ts"),
+  asks: () => import("./command/asks.ts"),
   report: () => import("./command/report.ts"),
   budgets: () => import("./command/budgets.ts"),
   apply: () => import("./command/apply.ts"),

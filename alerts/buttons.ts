@@ -3,6 +3,8 @@
 import { randomBytes } from "node:crypto";
 import { createRequire } from "node:module";
 import { findBudget } from "../ledger/budgets.ts";
+import type { Budget } from "../ledger/budgets.ts";
+import { approvalOf, readAskedRaises } from "../ledger/usage/asked-raises.ts";
 import { readBudgets } from "../ledger/usage/changes.ts";
 import { ChangeRefused } from "../ledger/usage/change-refused.ts";
 import type { Change } from "../ledger/usage/changes.ts";
@@ -43,6 +45,9 @@ const RAISE = 5n;
 /** Does what was pressed, and says in the thread what was done, or why not. */
 async function press(parts: ButtonParts, { action, value, userId, userName }: Press): Promise<void> {
   const { mayChange, usage, change, acknowledge, reply, refresh, command, now = Date.now } = parts;
+  /** A raise lasts until the window ends; where it has no end, for a week. */
+  const endOf = ({ window }: Budget, nowMs: number): number =>
+    window === "total" ? nowMs + 7 * DAY_MS : createCalendar(parts.timezone).window(window, nowMs).endMs;
   const actor = `slack:${userName === "" ? userId : userName}`;
   if (action === "keymeter_acknowledge") return acknowledge(value, userName === "" ? userId : userName);
   const [id = "", ...rest] = value.split(" ");
@@ -64,19 +69,39 @@ async function press(parts: ButtonParts, { action, value, userId, userName }: Pr
           : `<@${userId}> resumed ${id}: its requests are let through again.`,
       );
     }
+    if (action === "keymeter_approve" || action === "keymeter_refuse") {
+      const books = await usage();
+      const asked = books && (await readAskedRaises(books, 0)).find((one) => one.id === id);
+      const budget = books && asked && findBudget(await readBudgets(books), asked.budgetId);
+      if (!asked || !budget) throw new ChangeRefused(`nobody asked ${id}, or its budget was removed since`);
+      if (action === "keymeter_refuse") {
+        await change({ type: "answerAsk", askId: id, answer: "refused" }, actor);
+        await refresh(groupKey);
+        return await reply(groupKey, `<@${userId}> refused ${id}: nothing was raised.`);
+      }
+      const nowMs = now();
+      const { amountNanoUsd } = asked;
+      const untilMs = endOf(budget, nowMs);
+      const approval = approvalOf(asked, { amountNanoUsd, untilMs }, nowMs);
+      await change(approval.change, actor);
+      await refresh(groupKey);
+      return await reply(
+        groupKey,
+        `<@${userId}> approved ${id}: ${budget.id} has ${formatUsd(amountNanoUsd)} more until ${new Date(untilMs).toISOString().slice(0, 16)}Z (${approval.raiseId}).`,
+      );
+    }
     if (action === "keymeter_raise") {
       const books = await usage();
       const budget = books && findBudget(await readBudgets(books), id);
       if (!budget) throw new ChangeRefused(`there is no budget ${id} any more`);
       const nowMs = now();
-      const { endMs } = createCalendar(parts.timezone).window(budget.window, nowMs);
       const raise = {
         id: `rai_${randomBytes(5).toString("hex")}`,
         budgetId: id,
         amountNanoUsd: budget.amountNanoUsd / RAISE,
         reason: `pressed in Slack by ${actor.slice("slack:".length)}`,
         createdAtMs: nowMs,
-        untilMs: budget.window === "total" ? nowMs + 7 * DAY_MS : endMs,
+        untilMs: endOf(budget, nowMs),
       };
       await change({ type: "raiseBudget", raise }, actor);
       await refresh(groupKey);

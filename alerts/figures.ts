@@ -17,6 +17,7 @@ import { readKeys } from "../ledger/usage/keys.ts";
 import type { Key } from "../ledger/usage/keys.ts";
 import { leakFacts, leakSteps, leakWords } from "../ledger/billing/leak-steps.ts";
 import { readLeaks } from "../ledger/billing/leaks.ts";
+import { readAskedRaises } from "../ledger/usage/asked-raises.ts";
 import { readHoursInScope, readOwnNames, readSettled } from "../ledger/usage/budget-spend.ts";
 import type { OwnNames } from "../ledger/usage/budget-spend.ts";
 import { readHourlySpend } from "../ledger/usage/hours.ts";
@@ -76,6 +77,10 @@ export type Figures = {
   readonly hourNanoUsd: NanoUsd | undefined;
   /** Keys of the subject that are paused now. */
   readonly paused: readonly { readonly id: string; readonly name: string }[];
+  /** More money that somebody asks for. */
+  readonly asked:
+    | { readonly id: string; readonly keyName: string; readonly amountNanoUsd: NanoUsd; readonly why: string }
+    | undefined;
   /** Of an alert about a leak: what was found, and what to do. */
   readonly leak: { readonly facts: string; readonly steps: readonly string[] } | undefined;
 };
@@ -159,6 +164,7 @@ export async function readFigures(
           (budget ? isCovered(budget, ownerOf(key), ownNames) : isOf(scope, id, ownerOf(key))),
       )
       .map(({ id: keyId, name }) => ({ id: keyId, name })),
+    asked: await askedOf(usage, labels["ask"], keys),
     leak: billing && (await leakOf(billing, labels)),
   };
 }
@@ -254,6 +260,7 @@ const NOTHING_KNOWN = {
   topModel: undefined,
   hourNanoUsd: undefined,
   paused: [],
+  asked: undefined,
   leak: undefined,
 } as const;
 
@@ -294,6 +301,17 @@ async function budgetNow(
     kind: budget.kind,
     refused: refused.filter((row) => row.budgetId === budget.id).reduce((sum, row) => sum + row.count, 0),
   };
+}
+
+async function askedOf(
+  usage: UsageBooks,
+  id: string | undefined,
+  keys: ReadonlyMap<string, Key>,
+): Promise<Figures["asked"]> {
+  const found = id === undefined ? undefined : (await readAskedRaises(usage, 0)).find((one) => one.id === id);
+  if (!found) return undefined;
+  const { keyId, amountNanoUsd, why } = found;
+  return { id: found.id, keyName: keys.get(keyId)?.name ?? keyId, amountNanoUsd, why };
 }
 
 function weightOf({ overNanoUsd, costNanoUsd }: Mover): NanoUsd {

@@ -235,7 +235,7 @@ function linksLine(
 function buttonsOf(
   { groupKey }: AlertGroup,
   name: string,
-  { movers, budget, paused }: Figures,
+  { movers, budget, paused, asked }: Figures,
   mayChange: boolean,
   resolved: boolean,
 ): KnownBlock | undefined {
@@ -286,6 +286,16 @@ function buttonsOf(
         `${budget.id} ${groupKey}`,
         `Budget ${budget.id} gets ${formatUsd(budget.amountNanoUsd / 5n)} more until its window ends.`,
       ),
+    );
+  if (mayChange && !resolved && helps.includes("answer") && asked)
+    elements.push(
+      button(
+        "keymeter_approve",
+        `Approve ${formatUsd(asked.amountNanoUsd)}`,
+        `${asked.id} ${groupKey}`,
+        `${escape(asked.keyName)} gets ${formatUsd(asked.amountNanoUsd)} more until the budget's window ends.`,
+      ),
+      button("keymeter_refuse", "Refuse", `${asked.id} ${groupKey}`, "Nothing is raised."),
     );
   return elements.length === 0 ? undefined : ({ type: "actions", elements } as KnownBlock);
 }

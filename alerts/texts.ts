@@ -10,7 +10,7 @@ type Text = {
   readonly headline: (figures: Figures, labels: Labels) => string;
   readonly action: (figures: Figures) => string;
   /** What a press can do about it. Absent: nothing that a button does helps. */
-  readonly helps?: readonly ("pause" | "raise")[];
+  readonly helps?: readonly ("pause" | "raise" | "answer")[];
   /** The labels that say what it is about, where that is bills, keys or Keymeter itself. Absent: figures of spend
    *  belong to it. */
   readonly about?: readonly string[];
@@ -89,6 +89,15 @@ export const TEXTS: { readonly [alert: string]: Text } = {
     headline: used,
     action: () =>
       "Compare with the date; raise the budget for a while with `keymeter budgets raise`, or tell the team what happens when it is used up.",
+  },
+  KeymeterRaiseAsked: {
+    helps: ["answer"],
+    headline: ({ asked, subject }) =>
+      asked
+        ? `${asked.keyName} asks for ${formatUsd(asked.amountNanoUsd)} more for ${subject}: ${asked.why}`
+        : `Somebody asks for more for ${subject}`,
+    action: ({ asked }) =>
+      `\`keymeter asks list\` shows what is spent and what was refused; \`keymeter asks approve ${asked?.id ?? "ASK"}\` raises the budget until its window ends, \`keymeter asks refuse\` answers no.`,
   },
   KeymeterBudgetExhausted: {
     helps: ["raise"],

@@ -24,6 +24,7 @@ export const TABLES: { readonly [book in BookName]: readonly string[] } = {
     "key_addresses",
     "budgets",
     "raises",
+    "asked_raises",
     "limits",
     "freezes",
     "credentials",

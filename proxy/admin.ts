@@ -149,6 +149,7 @@ const single = [
   z.strictObject({ type: z.literal("removeBudget"), budgetId: text }),
   z.strictObject({ type: z.literal("raiseBudget"), raise }),
   z.strictObject({ type: z.literal("endRaise"), raiseId: text }),
+  z.strictObject({ type: z.literal("answerAsk"), askId: text, answer: z.enum(["approved", "refused"]) }),
   z.strictObject({ type: z.literal("closeWork"), workId: text }),
   z.strictObject({ type: z.literal("acceptClock") }),
   z.strictObject({

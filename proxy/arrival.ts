@@ -10,6 +10,8 @@ import { checkScope, scopeOf } from "./scope.ts";
 import type { Target } from "./target.ts";
 import { checkAddress, checkProvider, clientAddress } from "./policy.ts";
 import { nowhere, Refused } from "./refusals.ts";
+import { ASK_PATH } from "./me.ts";
+import type { Key } from "../ledger/usage/keys.ts";
 import type { Principal } from "./principal.ts";
 
 /** What has to be known to tell whose a credential is, and where a request goes. */
@@ -26,19 +28,19 @@ export type Arrived = {
   readonly principal: Principal;
 };
 
-/** Without a target it is our own path: what a key's holder may know of it. */
-export type Arrival = Arrived | { readonly credential: Credential; readonly target: undefined };
+/** Without a target it is a path of our own, for a key's holder. */
+export type Arrival = Arrived | { readonly target: undefined; readonly path: string; readonly key: Key };
 
-const OWN_PATH = "/keymeter/me";
+const OWN_PATHS: readonly string[] = ["/keymeter/me", ASK_PATH];
 
 /** The first steps of a request, before its body is taken in: a stranger uploads nothing. */
 export function arrive(context: Arriving, request: IncomingMessage): Arrival {
   const { path, query, credential, own, target } = readArrival(context, request);
   if (!target) {
-    // Nothing that is asked here has a body.
-    if (hasBody(request)) throw stranger(context, request, path, credential);
-    if (path !== OWN_PATH) throw nowhere(path);
-    return { credential, target };
+    if (!OWN_PATHS.includes(path)) throw nowhere(path);
+    const key = holderOf(context, request, credential);
+    if (hasBody(request) && path !== ASK_PATH) throw nowhere(path);
+    return { target, path, key };
   }
   const principal = identify(context, request, credential, target.provider.name);
   if (principal.kind !== "virtual" && !context.config.passThrough)
@@ -181,16 +183,20 @@ export async function credentialFor(
   return { ...credential, isOurs: false };
 }
 
-/** A path of ours, or of nobody, with a body: who is unknown hears that first. */
-function stranger(context: Arriving, request: IncomingMessage, path: string, credential: Credential): unknown {
-  if (path !== OWN_PATH) return nowhere(path);
-  const [first] = context.providers.all;
-  try {
-    if (first) identify(context, request, credential, first.name);
-  } catch (error) {
-    return error;
-  }
-  return nowhere(path);
+/** Whose a credential is, at whichever provider. The same rules as for every request hold: whose key it is, and from where it
+ *  may be used. Throws Refused. */
+function holderOf(context: Arriving, request: IncomingMessage, credential: Credential): Key {
+  const candidates = context.providers.all.map((provider) => identify(context, request, credential, provider.name));
+  const known = candidates.filter(({ key }) => key !== undefined);
+  const principal = known.find((one) => context.register.isProven(one)) ?? known[0];
+  if (!principal?.key) throw new Refused("unknown_key", "this key has not been used through this Keymeter yet");
+  // A sign-in is known by its address; who holds one was accepted by its provider, and anybody can invent one.
+  if (!context.register.isProven(principal))
+    throw new Refused(
+      "unknown_key",
+      "no provider has accepted this sign-in through this Keymeter since it started; send a request with it first",
+    );
+  return principal.key;
 }
 
 /** Whether a request comes with a body. */

@@ -7,7 +7,8 @@ import { openAttempt } from "./attempt.ts";
 import type { ProxyContext } from "./context.ts";
 import { dispatch } from "./dispatch.ts";
 import { NOT_KEPT } from "./exchange.ts";
-import { answerMe } from "./me.ts";
+import { answerAsk } from "./ask.ts";
+import { answerMe, ASK_PATH } from "./me.ts";
 import { meteredRoute, pass } from "./pass.ts";
 import { readCall } from "./read-call.ts";
 import { answerRefused } from "./refuse.ts";
@@ -18,7 +19,8 @@ export async function handle(context: ProxyContext, request: FastifyRequest, rep
   try {
     // 1 Who asks, for which place: known since before the body was taken in (app.ts).
     const arrival = (request.arrival ??= arrive(context, request.raw));
-    if (!arrival.target) return await answerMe(context, request, reply, arrival.credential);
+    if (!arrival.target)
+      return await (arrival.path === ASK_PATH ? answerAsk : answerMe)(context, request, reply, arrival.key);
     const { target, principal, query } = arrival;
     const credential = await enter(context, arrival);
     const match = meteredRoute(target);

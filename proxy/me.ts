@@ -5,39 +5,31 @@ import type { BudgetState } from "../ledger/budgets.ts";
 import { formatUsd, formatUsdDown, formatUsdExact, parseUsd } from "../ledger/money.ts";
 import { NO_SPEND } from "../ledger/usage/spend-sums.ts";
 import type { SpendSums } from "../ledger/usage/spend-sums.ts";
+import { readAskedRaises } from "../ledger/usage/asked-raises.ts";
+import type { Key } from "../ledger/usage/keys.ts";
+import { readSessions } from "../ledger/usage/sessions.ts";
 import { readSpend } from "../ledger/usage/spend.ts";
 import type { Within } from "../ledger/usage/within.ts";
 import { createCalendar } from "../ledger/windows.ts";
-import { identify } from "./arrival.ts";
-import type { Credential } from "./credential.ts";
 import type { ProxyContext } from "./context.ts";
 import { Refused } from "./refusals.ts";
 
+/** What holds for a key's holder now, whatever is asked for. */
+export function statesFor({ writer }: Pick<ProxyContext, "writer">, key: Key): Promise<BudgetState[]> {
+  return writer.states({ ...key, keyId: key.id, tags: JSON.stringify(key.policy.tags ?? {}) });
+}
+
 /** Answers with the numbers a refusal would use in the same second. A provider key says whose it is by ?provider=. */
 export async function answerMe(
-  context: Pick<
-    ProxyContext,
-    "providers" | "register" | "people" | "sightings" | "isTrusted" | "writer" | "books" | "config"
-  >,
+  context: Pick<ProxyContext, "people" | "writer" | "books" | "config">,
   request: FastifyRequest,
   reply: FastifyReply,
-  credential: Credential,
+  key: Key,
 ): Promise<void> {
   if (request.method !== "GET") throw new Refused("not_metered", "/keymeter/me is read with GET");
-  // The same rules as for every request: whose key it is, and from where it may be used.
-  const candidates = context.providers.all.map((provider) => identify(context, request.raw, credential, provider.name));
-  const known = candidates.filter(({ key }) => key !== undefined);
-  const principal = known.find((one) => context.register.isProven(one)) ?? known[0];
-  if (!principal?.key) throw new Refused("unknown_key", "this key has not been used through this Keymeter yet");
-  // A sign-in is known by its address; who holds one was accepted by its provider, and anybody can invent one.
-  if (!context.register.isProven(principal))
-    throw new Refused(
-      "unknown_key",
-      "no provider has accepted this sign-in through this Keymeter since it started; send a request with it first",
-    );
-  const { key } = principal;
-  const tags = JSON.stringify(key.policy.tags ?? {});
-  const states = await context.writer.states({ ...key, keyId: key.id, tags });
+  const nowMs = Date.now();
+  const states = await statesFor(context, key);
+  const asked = (await readAskedRaises(context.books, nowMs - ASKED_MS)).filter(({ keyId }) => keyId === key.id);
   const told: Told = {
     key: {
       id: key.id,
@@ -51,10 +43,20 @@ export async function answerMe(
       state: key.state,
       expiresAt: key.expiresAtMs === undefined ? null : new Date(key.expiresAtMs).toISOString(),
     },
-    spent: await spentBy(context, { key: key.id }, Date.now()),
+    spent: await spentBy(context, { key: key.id }, nowMs),
     // Of whoever the key is: over all of his keys.
-    ...(key.user === "" ? {} : { userSpent: await spentBy(context, { user: key.user }, Date.now()) }),
+    ...(key.user === "" ? {} : { userSpent: await spentBy(context, { user: key.user }, nowMs) }),
     budgets: states.map((state) => toldOf(state, (id) => (id === key.id ? key.name : context.people.nameOf(id)))),
+    asked: asked.map(({ id, budgetId, amountNanoUsd, why, createdAtMs, answer }) => ({
+      id,
+      budgetId,
+      amountUsd: formatUsdExact(amountNanoUsd),
+      why,
+      at: new Date(createdAtMs).toISOString(),
+      answer: answer ?? null,
+    })),
+    sessions: await sessionsOf(context, key, nowMs),
+    ask: ASK_PATH,
   };
   const isText = /^text\/plain\b/.test(request.headers.accept ?? "");
   const body = isText ? asText(told) : JSON.stringify(told);
@@ -78,12 +80,57 @@ type Spent = {
   readonly seatMonthUsd?: string;
 };
 
-type Told = {
+/** What a key's holder is told. */
+export type Told = {
   readonly key: { readonly [field: string]: string | null };
   readonly spent: Spent;
   readonly userSpent?: Spent;
   readonly budgets: readonly ReturnType<typeof toldOf>[];
+  /** Of this month: what was asked for, and what became of it. */
+  readonly asked: readonly {
+    readonly id: string;
+    readonly budgetId: string;
+    readonly amountUsd: string;
+    readonly why: string;
+    readonly at: string;
+    readonly answer: string | null;
+  }[];
+  /** The last ones of a coding agent, the newest first. */
+  readonly sessions: readonly Session[];
+  /** Where more is asked for. */
+  readonly ask: string;
 };
+
+export type Session = {
+  readonly session: string;
+  readonly client: string;
+  readonly requests: number;
+  readonly costUsd: string;
+  readonly lastAt: string;
+};
+
+const DAY_MS = 86_400_000;
+const ASKED_MS = 31 * DAY_MS;
+const SESSIONS_MS = 7 * DAY_MS;
+const MOST_SESSIONS = 10;
+export const ASK_PATH = "/keymeter/ask";
+
+/** Sessions of the key, or of its user with all of his keys. */
+async function sessionsOf(
+  { books }: Pick<ProxyContext, "books">,
+  key: Key,
+  nowMs: number,
+): Promise<readonly Session[]> {
+  const within: Within = key.user === "" ? { key: key.id } : { user: key.user };
+  const rows = await readSessions(books, nowMs - SESSIONS_MS, MOST_SESSIONS, within);
+  return rows.map(({ session, client, requests, costNanoUsd, lastMs }) => ({
+    session,
+    client,
+    requests,
+    costUsd: formatUsdExact(costNanoUsd),
+    lastAt: new Date(lastMs).toISOString(),
+  }));
+}
 
 /** What the key itself, or its user, has spent, budgets or none. */
 async function spentBy(
@@ -135,6 +182,15 @@ function toldOf(
   };
 }
 
+/** "asked for $20.00 more (approved): a launch". */
+function askedWords({ amountUsd, why, answer }: Told["asked"][number]): string {
+  return `asked for ${money(amountUsd)} more (${answer ?? "not answered yet"}): ${why}`;
+}
+
+function sessionWords({ session, client, requests, costUsd, lastAt }: Session): string {
+  return `  ${lastAt.slice(0, 16).replace("T", " ")} ${client || "?"} ${session.slice(0, 36)}: ${requests} requests, ${money(costUsd)}`;
+}
+
 function money(usd: string | undefined): string {
   return formatUsd(parseUsd(usd ?? "0"));
 }
@@ -146,7 +202,7 @@ function spentWords({ todayUsd, monthUsd, seatTodayUsd, seatMonthUsd }: Spent): 
 }
 
 /** The same for a person at a terminal (`Accept: text/plain`). */
-function asText({ key, spent, userSpent, budgets }: Told): string {
+function asText({ key, spent, userSpent, budgets, asked, sessions }: Told): string {
   const lines = budgets.map((one) => {
     const ends = one.windowEnd === null ? "without end" : `until ${one.windowEnd.slice(0, 16).replace("T", " ")} UTC`;
     const kind = one.kind === "hard" ? "hard" : "tells only";
@@ -157,5 +213,5 @@ function asText({ key, spent, userSpent, budgets }: Told): string {
   return `key ${key["name"]} (${key["id"]})${key["team"] ? `, team ${key["team"]}` : ""}
 spent ${spentWords(spent)}
 ${userSpent ? `${key["user"] || "its user"} with all keys: ${spentWords(userSpent)}\n` : ""}${lines.length === 0 ? "no budget holds for it" : `budgets\n${lines.join("\n")}`}
-`;
+${asked.map((one) => `${askedWords(one)}\n`).join("")}${sessions.length === 0 ? "" : `sessions\n${sessions.map(sessionWords).join("\n")}\n`}`;
 }

@@ -69,6 +69,9 @@ function describeRefusal(refused: BudgetRefusal, refusing: Refusing): string {
             : "Not even an answer of one token would fit",
         endOf(refused),
         "Whoever runs Keymeter can raise the budget",
+        refusing.principal.kind === "virtual"
+          ? 'Ask for more: keymeter ask --amount USD --why "...", or POST /keymeter/ask'
+          : "",
       );
     case "in_flight":
       return sentences(

@@ -68,6 +68,7 @@ const ONLY_SHOWN = [
   "keymeter_billed_usd",
   "keymeter_breakdown_requests",
   "keymeter_breakdown_usd",
+  "keymeter_budget_members",
   "keymeter_day_closed_timestamp_seconds",
   "keymeter_forecast_bias_ratio",
   "keymeter_forecast_learning",

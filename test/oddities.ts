@@ -65,6 +65,20 @@ export async function writeOddities(folder: string, sinceMs: number, nowMs: numb
     );
   await writer.change(
     {
+      type: "askRaise",
+      asked: {
+        id: "ask_1",
+        keyId: "key_odd",
+        budgetId: "bud_odd_1",
+        amountNanoUsd: 9_007_199_254_740_993n,
+        why: 'it\'s "urgent"',
+        createdAtMs: clock,
+      },
+    },
+    "test",
+  );
+  await writer.change(
+    {
       type: "raiseBudget",
       raise: {
         id: "raise_1",

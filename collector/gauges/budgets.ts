@@ -1,9 +1,11 @@
 // Gauges of budgets: the amount, what is spent of it and refused by it; and of those over a week or longer how fast
 // they burn, beside the speeds that are too high, and where they land.
 import type { Gauge } from "prom-client";
-import { amountAt, covers, describeBudgetScope, USUAL_THRESHOLDS } from "../../ledger/budgets.ts";
+import { amountAt, covers, describeBudgetScope, findBudget, USUAL_THRESHOLDS } from "../../ledger/budgets.ts";
 import type { Budget } from "../../ledger/budgets.ts";
 import { toUsdNumber } from "../../ledger/money.ts";
+import { readAskedRaises } from "../../ledger/usage/asked-raises.ts";
+import { readBudgets } from "../../ledger/usage/changes.ts";
 import { readOwnNames } from "../../ledger/usage/budget-spend.ts";
 import { shareOf } from "../../ledger/usage/caps.ts";
 import { readSubjectSpend } from "../../ledger/usage/hours.ts";
@@ -50,10 +52,15 @@ export function budgetGauges(make: MakeGauge, books: CollectorBooks, settings: G
     "Members of a budget of each that have spent in its window, by how much of their cap: any, and 80 and 100 percent or more.",
     [...BUDGET, "used"],
   );
+  const asked = make(
+    "keymeter_asked_raise_usd",
+    "More money that the holder of a key asks for, and nobody has answered.",
+    ["ask", "budget", "team"],
+  );
   const setBurns = burnGauges(make, books, settings);
   const setLandings = landingGauges(make, books, settings);
   return async (reading) => {
-    for (const one of [amount, spent, threshold, refused, pastCap, members]) one.reset();
+    for (const one of [amount, spent, threshold, refused, pastCap, members, asked]) one.reset();
     const { nowMs } = reading;
     const refusals = await readRefused(books.usage, nowMs - REFUSED_MS, nowMs + MINUTE_MS);
     for (const budget of await reading.budgets()) {
@@ -78,6 +85,11 @@ export function budgetGauges(make: MakeGauge, books: CollectorBooks, settings: G
           { ...labelsOf(rule, settings), used: used === 0 ? "any" : String(used) },
           all.filter((cap) => used === 0 || shareOf(cap, nowMs) * 100 >= used).length,
         );
+    const all = await readBudgets(books.usage);
+    for (const { id, budgetId, amountNanoUsd } of await readAskedRaises(books.usage, nowMs)) {
+      const team = findBudget(all, budgetId)?.scope.team ?? "";
+      asked.set({ ask: id, budget: budgetId, team }, toUsdNumber(amountNanoUsd));
+    }
     await setPastCap(pastCap, books, settings, reading);
     await setLandings(reading);
     await setBurns(reading);

@@ -2,6 +2,8 @@
 import { amountAt, coversCaller, describeBudgetScope, describeScope } from "../../ledger/budgets.ts";
 import type { Budget, Scope } from "../../ledger/budgets.ts";
 import { readCaps, shareOf, watchedOf } from "../../ledger/usage/caps.ts";
+import type { Cap } from "../../ledger/usage/caps.ts";
+import type { NanoUsd } from "../../ledger/money.ts";
 import { readBudgets } from "../../ledger/usage/changes.ts";
 import type { Key } from "../../ledger/usage/keys.ts";
 import { readNames } from "../../ledger/usage/key-use.ts";
@@ -13,11 +15,11 @@ import type { Cell, Section } from "./page.ts";
 
 /** Budgets as a table: of those that hold for what is shown, the ones that are nearest their end. */
 export async function budgetSection(
-  { books, calendar, nowMs, capMode }: PageContext,
+  context: PageContext,
   budgets: readonly Budget[],
   question: string,
 ): Promise<Section> {
-  const windowOf = ({ window }: Budget): Window => calendar.window(window, nowMs);
+  const { books, calendar, nowMs } = context;
   const names = await readNames(books.usage);
   const ids = new Set(budgets.map(({ id }) => id));
   const caps = await readCaps(books.usage, calendar, nowMs, ({ id }) => ids.has(id));
@@ -36,6 +38,38 @@ export async function budgetSection(
       used: shareOf({ budget, settledNanoUsd }, nowMs),
     }))
     .toSorted((a, b) => b.used - a.used);
+  return sectionOf(context, shown, names, question);
+}
+
+/** These caps, as a table. */
+export async function capsSection(context: PageContext, caps: readonly Cap[], question: string): Promise<Section> {
+  const { books, nowMs } = context;
+  const shown = caps.map((cap) => ({
+    budget: cap.budget,
+    of: undefined,
+    amount: amountAt(cap.budget, nowMs),
+    cost: cap.settledNanoUsd,
+    used: shareOf(cap, nowMs),
+  }));
+  return sectionOf(context, shown, await readNames(books.usage), question);
+}
+
+/** A line of the table. `of`: of a rule, how many members have spent. */
+type Shown = {
+  readonly budget: Budget;
+  readonly of: number | undefined;
+  readonly amount: NanoUsd;
+  readonly cost: NanoUsd;
+  readonly used: number;
+};
+
+function sectionOf(
+  { calendar, nowMs, capMode }: PageContext,
+  shown: readonly Shown[],
+  names: ReadonlyMap<string, string>,
+  question: string,
+): Section {
+  const windowOf = ({ window }: Budget): Window => calendar.window(window, nowMs);
   return {
     title: "Budgets",
     question,

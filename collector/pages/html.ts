@@ -19,6 +19,8 @@ const PAGES = [
   ["changes", "What changed"],
   ["teams", "Teams"],
   ["keys", "Keys"],
+  ["users", "Users"],
+  ["repositories", "Repositories"],
   ["bills", "Bills"],
   ["models", "Models"],
   ["refused", "Refused"],

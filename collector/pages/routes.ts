@@ -30,6 +30,8 @@ import type { Page } from "./page.ts";
 import { refused } from "./refused.ts";
 import { createSessions } from "./session.ts";
 import { team, teams } from "./team.ts";
+import { user, users } from "./users.ts";
+import { repositories, repository, session } from "./work.ts";
 
 const PAGES: ReadonlyMap<string, BuildPage> = new Map(
   Object.entries({
@@ -39,6 +41,11 @@ const PAGES: ReadonlyMap<string, BuildPage> = new Map(
     team,
     keys,
     key,
+    users,
+    user,
+    session,
+    repositories,
+    repository,
     bills,
     bill,
     models,

@@ -7,6 +7,8 @@ import { and, eq, isNull } from "../drizzle.ts";
 import { createHash } from "node:crypto";
 import { addAdjustments, digestAdjustments } from "./adjustments.ts";
 import type { Adjustment } from "./adjustments.ts";
+import { answerAsked, insertAsked } from "./asked-raises.ts";
+import type { AskedRaise } from "./asked-raises.ts";
 import { appendAudit, readAuditHead } from "./audit.ts";
 import { findBudget, isSamePlace, SCOPE_PARTS } from "../budgets.ts";
 import { ChangeRefused } from "./change-refused.ts";
@@ -45,6 +47,9 @@ export type Change =
   | { readonly type: "removeBudget"; readonly budgetId: string }
   | { readonly type: "raiseBudget"; readonly raise: Raise }
   | { readonly type: "endRaise"; readonly raiseId: string }
+  | { readonly type: "askRaise"; readonly asked: AskedRaise }
+  /** An approval stands together with its raise. */
+  | { readonly type: "answerAsk"; readonly askId: string; readonly answer: "approved" | "refused" }
   | { readonly type: "setPolicy"; readonly keyId: string; readonly policy: KeyPolicy }
   | { readonly type: "setLimits"; readonly limits: Limits }
   | { readonly type: "removeLimits"; readonly scope: string }
@@ -100,6 +105,11 @@ function* make(rollups: Rollups, change: Single, author: Author): Asking<string 
       return yield* raiseBudget(change, author);
     case "endRaise":
       return yield* endRaise(change, author);
+    case "askRaise":
+      return yield* askRaise(change);
+    case "answerAsk":
+      yield* answerAsked(change.askId, change.answer, author.actor, author.atMs);
+      return undefined;
     case "setLimits":
       return yield* setLimits(change);
     case "removeLimits":
@@ -206,6 +216,11 @@ function* endRaise({ raiseId }: Of<"endRaise">, { atMs }: Author): Asking<undefi
   const isInForce = and(eq(raises.id, raiseId), isNull(raises.endedAtMs));
   const ended = yield* tell(write.update(raises).set({ endedAtMs: atMs }).where(isInForce).returning(ONE));
   if (ended === 0) throw new ChangeRefused(`there is no raise ${raiseId}; \`keymeter budgets list\` shows them`);
+}
+
+function* askRaise({ asked }: Of<"askRaise">): Asking<undefined> {
+  if (!findBudget(yield* askBudgets(), asked.budgetId)) throw new ChangeRefused(`there is no budget ${asked.budgetId}`);
+  yield* insertAsked(asked);
 }
 
 function* setLimits(change: Of<"setLimits">): Asking<undefined> {
@@ -355,6 +370,10 @@ function subjectOf(change: Single): string {
       return change.raise.budgetId;
     case "endRaise":
       return change.raiseId;
+    case "askRaise":
+      return change.asked.id;
+    case "answerAsk":
+      return change.askId;
     case "setLimits":
       return change.limits.scope;
     case "removeLimits":

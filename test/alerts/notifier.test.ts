@@ -46,6 +46,7 @@ const FIGURES: Figures = {
   topModel: { name: "claude-opus-4-6", costNanoUsd: 8_500_000_000n },
   hourNanoUsd: 3_200_000_000n,
   paused: [],
+  asked: undefined,
   leak: undefined,
 };
 const STANDING: Standing = {

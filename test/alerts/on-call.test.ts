@@ -36,6 +36,7 @@ const FIGURES: Figures = {
   topModel: { name: "claude-opus-4-6", costNanoUsd: 28_000_000_000n },
   hourNanoUsd: 9_500_000_000n,
   paused: [],
+  asked: undefined,
   leak: undefined,
 };
 const STANDING: Standing = {

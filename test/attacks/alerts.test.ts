@@ -38,6 +38,7 @@ const FIGURES: Figures = {
   topModel: undefined,
   hourNanoUsd: undefined,
   paused: [],
+  asked: undefined,
   leak: undefined,
 };
 const LINKS = {

@@ -155,6 +155,36 @@ describe("the gauges", () => {
     await close();
   });
 
+  it("are about members of a rule that are near their cap, count the others, and leave a mere word out", async () => {
+    const rule = { id: "rule", each: "user", scope: { team: "search" }, window: "month", kind: "hard" } as const;
+    await writer.change(
+      { type: "setBudget", budget: { ...rule, mode: "expected", amountNanoUsd: 10_000_000_000n, createdAtMs: now } },
+      "test",
+    );
+    now = NOON - HOUR_MS;
+    const member = (usd: number, user: string): Promise<void> => spend(usd, { keyId: "key_a", user, team: "search" });
+    await member(1, "user_1");
+    await member(9, "user_2");
+    await member(10.5, "user_3");
+    const asked = { id: "ask_1", keyId: "key_a", budgetId: "rule/user_3", why: "because", createdAtMs: now };
+    await writer.change({ type: "askRaise", asked: { ...asked, amountNanoUsd: 20_000_000_000n } }, "test");
+    now = NOON;
+    const { of, close } = await read();
+    const ofRule = '{budget="rule",scope="each user of team search",team="search",window="month",kind="hard"';
+    for (const [used, count] of [
+      ["any", 3],
+      ["80", 2],
+      ["100", 1],
+    ] as const)
+      expect(of(`keymeter_budget_members${ofRule},used="${used}"}`)).toBe(count);
+    expect(of('keymeter_budget_spent_usd{budget="rule/user_2"')).toBe(9);
+    expect(of('keymeter_budget_spent_usd{budget="rule/user_3"')).toBe(10.5);
+    expect(of('keymeter_budget_spent_usd{budget="rule/user_1"')).toBeUndefined();
+    expect(of('keymeter_budget_spent_usd{budget="rule",')).toBeUndefined();
+    expect(of('keymeter_asked_raise_usd{ask="ask_1",budget="rule/user_3",team="search"}')).toBe(20);
+    await close();
+  });
+
   it("say how fast a budget burns, where it lands, and that a cap is passed only where spend goes on", async () => {
     const budget = {
       scope: { team: "search" },

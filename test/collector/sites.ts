@@ -38,7 +38,8 @@ export type Site = {
   readonly inTurn: InTurn;
   close(): Promise<void>;
 };
-async function openSite(folder: string): Promise<Site> {
+/** Pages over the books of a folder, as of an instant. */
+export async function openSite(folder: string, nowMs = NOW_MS): Promise<Site> {
   const books = await openOrganisation(folder);
   const app = Fastify({ forceCloseConnections: true });
   const inTurn = createTurn();
@@ -52,7 +53,7 @@ async function openSite(folder: string): Promise<Site> {
       place: folder,
       capMode: "enforce",
       sources: ["anthropic", "gcp.gemini", "openai"],
-      nowMs: NOW_MS,
+      nowMs,
     }),
     { readToken: new Secret(READ), adminToken: new Secret(ADMIN), pagesUrl: "" },
     createLog("test", "silent"),

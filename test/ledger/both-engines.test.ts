@@ -30,6 +30,8 @@ import { readAnswers, readUnpriced } from "../../ledger/usage/answers.ts";
 import { checkAudit } from "../../ledger/usage/audit.ts";
 import type { Budget } from "../../ledger/budgets.ts";
 import * as budgetSpend from "../../ledger/usage/budget-spend.ts";
+import { readAskedRaises } from "../../ledger/usage/asked-raises.ts";
+import { readSessions } from "../../ledger/usage/sessions.ts";
 import { readCaps } from "../../ledger/usage/caps.ts";
 import { readBudgets, readFreezes } from "../../ledger/usage/changes.ts";
 import { readCredentials, readMeteredCredentials } from "../../ledger/usage/credentials.ts";
@@ -133,6 +135,11 @@ const READERS: { readonly [name: string]: (all: All, keyId: string) => Promise<u
   findLastUsed: ({ usage }, keyId) => keyUse.findLastUsed(usage, keyId),
   readKeyHours: ({ usage }, keyId) => keyUse.readKeyHours(usage, keyId, SINCE_MS),
   readNames: ({ usage }) => keyUse.readNames(usage),
+  readAskedRaises: async ({ usage }) => [await readAskedRaises(usage, 0), await readAskedRaises(usage, NOW_MS)],
+  readSessions: async ({ usage }, keyId) => [
+    await readSessions(usage, 0, 5),
+    await readSessions(usage, SINCE_MS, 100, { key: keyId }),
+  ],
   readPeople: ({ usage }) => readPeople(usage),
   checkAudit: ({ usage }) => checkAudit(usage),
   readHourlySpend: async ({ usage }, keyId) => [
@@ -364,6 +371,7 @@ describe.skipIf(!hasPostgres)("the same books in SQLite and in Postgres", () => 
         "0006-price-list.sql",
         "0007-people.sql",
         "0008-each.sql",
+        "0009-asked.sql",
       ],
       [],
     ]);

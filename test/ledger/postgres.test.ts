@@ -305,6 +305,7 @@ describe.skipIf(!hasPostgres)("books in Postgres", () => {
         "0006-price-list.sql",
         "0007-people.sql",
         "0008-each.sql",
+        "0009-asked.sql",
       ],
     ]);
   });

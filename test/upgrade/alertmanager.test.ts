@@ -53,6 +53,7 @@ const FIGURES: Figures = {
   topModel: undefined,
   hourNanoUsd: undefined,
   paused: [],
+  asked: undefined,
   leak: undefined,
 };
 const LABELS = { scope: "team", window: "day", severity: "warning", topic: "forecast" };

@@ -56,6 +56,7 @@ describe.skipIf(!hasPostgres)("books in Postgres of the release before", () => {
       "0006-price-list.sql",
       "0007-people.sql",
       "0008-each.sql",
+      "0009-asked.sql",
     ]);
     expect(await rowsOf(url, "SELECT name FROM usage.people", [])).toEqual([["Ann"]]);
     expect(await rowsOf(url, "SELECT COUNT(DISTINCT person) FROM usage.keys WHERE person <> ''", [])).toEqual([["1"]]);

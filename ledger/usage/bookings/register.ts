@@ -93,6 +93,8 @@ export function touches(change: Single): readonly Part[] {
     case "closeWork":
     case "acceptClock":
     case "adjust":
+    case "askRaise":
+    case "answerAsk":
       return [];
   }
 }
