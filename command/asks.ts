@@ -2,7 +2,8 @@
 import { parseArgs } from "node:util";
 import { amountAt, describeBudgetScope, findBudget } from "../ledger/budgets.ts";
 import { formatUsd, formatUsdColumn, formatUsdSet } from "../ledger/money.ts";
-import { approvalOf, readAskedRaises } from "../ledger/usage/asked-raises.ts";
+import { approvalOf } from "../ledger/usage/approval.ts";
+import { readAskedRaises } from "../ledger/usage/asked-raises.ts";
 import type { AnsweredRaise } from "../ledger/usage/asked-raises.ts";
 import { readSettled } from "../ledger/usage/budget-spend.ts";
 import { readBudgets } from "../ledger/usage/changes.ts";

@@ -81,7 +81,7 @@ type Spent = {
 };
 
 /** What a key's holder is told. */
-export type Told = {
+type Told = {
   readonly key: { readonly [field: string]: string | null };
   readonly spent: Spent;
   readonly userSpent?: Spent;
@@ -101,7 +101,7 @@ export type Told = {
   readonly ask: string;
 };
 
-export type Session = {
+type Session = {
   readonly session: string;
   readonly client: string;
   readonly requests: number;

@@ -123,7 +123,7 @@ export async function writeOddities(folder: string, sinceMs: number, nowMs: numb
     undefined,
     '{"feature":"search"}',
     '{"feature":"a \\"quoted\\" — one","n":"007"}',
-    '{"other":"x"}',
+    '{"other":"x","session":"s 1","agent":"a","client":"claude-code"}',
     '{"feature":""}',
   ];
   const settled: number[] = [];

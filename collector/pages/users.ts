@@ -137,7 +137,7 @@ export async function user(context: PageContext, { id = "" }: Query): Promise<Pa
 }
 
 /** The last sessions of coding agents within a part of what was metered. */
-export async function sessionsSection({ books, nowMs }: PageContext, within: Within): Promise<Section> {
+async function sessionsSection({ books, nowMs }: PageContext, within: Within): Promise<Section> {
   const rows = await readSessions(books.usage, nowMs - SESSION_DAYS * DAY_MS, MOST_SESSIONS, within);
   return {
     title: "Sessions",

@@ -1,12 +1,10 @@
 // More money that the holder of a key asks for: a row until somebody answers, and then with the answer. What is approved is a
 // raise like any other.
-import { randomBytes } from "node:crypto";
 import { answerIn, ask, askValue } from "../asking.ts";
 import type { Asking } from "../asking.ts";
 import type { UsageBooks } from "../books.ts";
 import type { NanoUsd } from "../money.ts";
 import { ChangeRefused } from "./change-refused.ts";
-import type { Change } from "./changes.ts";
 
 export type AskedRaise = {
   readonly id: string;
@@ -23,35 +21,6 @@ export type AnsweredRaise = AskedRaise & {
   readonly answeredAtMs: number | undefined;
   readonly answeredBy: string | undefined;
 };
-
-/** The change that approves it: the answer and its raise, or neither. */
-export function approvalOf(
-  asked: Pick<AskedRaise, "id" | "budgetId" | "why">,
-  { amountNanoUsd, untilMs }: { readonly amountNanoUsd: NanoUsd; readonly untilMs: number },
-  nowMs: number,
-): { readonly change: Change; readonly raiseId: string } {
-  const raiseId = `rai_${randomBytes(5).toString("hex")}`;
-  const raise = {
-    id: raiseId,
-    budgetId: asked.budgetId,
-    amountNanoUsd,
-    reason: `${asked.id}: ${asked.why}`.slice(0, LONGEST_REASON),
-    createdAtMs: nowMs,
-    untilMs,
-  };
-  return {
-    raiseId,
-    change: {
-      type: "together",
-      changes: [
-        { type: "answerAsk", askId: asked.id, answer: "approved" },
-        { type: "raiseBudget", raise },
-      ],
-    },
-  };
-}
-
-const LONGEST_REASON = 200;
 
 /** Of one key, that nobody has answered. */
 const MOST_OPEN = 3;
@@ -102,7 +71,7 @@ export async function readAskedRaises(books: UsageBooks, sinceMs: number): Promi
     id,
     keyId,
     budgetId,
-    amountNanoUsd: BigInt(amountNanoUsd),
+    amountNanoUsd,
     why,
     createdAtMs: Number(createdAtMs),
     answer: answer ?? undefined,

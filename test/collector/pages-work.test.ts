@@ -98,7 +98,7 @@ beforeAll(async () => {
         messages: [{ role: "user", content: JSON.stringify([input, cached, output]) }],
       }),
     });
-    expect(answer.status).toBe(200);
+    if (answer.status !== 200) throw new Error(`answered ${answer.status}: ${await answer.text()}`);
     await answer.text();
     const nanoUsd = BigInt(input) * PRICE.input + BigInt(cached) * PRICE.cached + BigInt(output) * PRICE.output;
     done.push({ user, repo, branch, ticket, session, nanoUsd });

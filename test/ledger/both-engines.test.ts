@@ -31,7 +31,7 @@ import { checkAudit } from "../../ledger/usage/audit.ts";
 import type { Budget } from "../../ledger/budgets.ts";
 import * as budgetSpend from "../../ledger/usage/budget-spend.ts";
 import { readAskedRaises } from "../../ledger/usage/asked-raises.ts";
-import { readSessions } from "../../ledger/usage/sessions.ts";
+import { readSessionParts, readSessions } from "../../ledger/usage/sessions.ts";
 import { readCaps } from "../../ledger/usage/caps.ts";
 import { readBudgets, readFreezes } from "../../ledger/usage/changes.ts";
 import { readCredentials, readMeteredCredentials } from "../../ledger/usage/credentials.ts";
@@ -140,6 +140,11 @@ const READERS: { readonly [name: string]: (all: All, keyId: string) => Promise<u
     await readSessions(usage, 0, 5),
     await readSessions(usage, SINCE_MS, 100, { key: keyId }),
   ],
+  readSessionParts: async ({ usage }) => {
+    const parts = await readSessionParts(usage, "s 1", 0);
+    expect(parts.length).toBeGreaterThan(1);
+    return parts;
+  },
   readPeople: ({ usage }) => readPeople(usage),
   checkAudit: ({ usage }) => checkAudit(usage),
   readHourlySpend: async ({ usage }, keyId) => [
