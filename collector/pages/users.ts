@@ -160,7 +160,7 @@ async function sessionsSection({ books, nowMs }: PageContext, within: Within): P
         text(row.client),
         count(row.requests),
         fine(row.costNanoUsd),
-        row.seatNanoUsd === 0n ? undefined : fine(row.seatNanoUsd),
+        fine(row.seatNanoUsd),
         cached({ ...row, cacheWrite: 0 }),
       ]),
       empty: "None: clients that name their sessions are Claude Code, Codex and opencode.",
@@ -169,8 +169,9 @@ async function sessionsSection({ books, nowMs }: PageContext, within: Within): P
   };
 }
 
+/** What subscriptions paid for, at the prices of the API. */
 export function seats(sums: Pick<SpendSums, "seatNanoUsd"> | undefined): Cell {
-  return sums === undefined || sums.seatNanoUsd === 0n ? undefined : usd(sums.seatNanoUsd);
+  return usd(sums?.seatNanoUsd ?? 0n);
 }
 
 /** Of all input. */

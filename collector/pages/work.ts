@@ -156,7 +156,7 @@ export async function repository(context: PageContext, { id = "" }: Query): Prom
           rows: rows
             .slice(0, MOST_ROWS)
             .map((row): Cell[] => [
-              text(row.group["tag:branch"] ?? ""),
+              text(row.group["tag:branch"] || "(no branch)"),
               text(row.group["tag:ticket"] ?? ""),
               row.group.user ? userCell(row.group.user, people.get(row.group.user)) : undefined,
               fine(row.costNanoUsd),

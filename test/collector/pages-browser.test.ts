@@ -38,6 +38,8 @@ const PATHS = (site: Site): string[] => [
   `team?id=${encodeURIComponent(site === full ? MARKUP_TEAM : "team-0")}`,
   "keys",
   `key?id=${site.keyId}`,
+  "users",
+  "repositories",
   "bills",
   "models",
   "refused",

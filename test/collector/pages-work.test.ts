@@ -1,11 +1,13 @@
 // A day of ten developers on five repositories, through a real proxy: what branches, tickets, people and sessions cost adds up
 // to what the provider's own counts come to, on pages, in the command and in a comment for a pull request. Two of them work by
 // subscription: their value stands apart, and in no sum of money.
+import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { readPeople } from "../../ledger/usage/people.ts";
 import { openUsage } from "../../ledger/open.ts";
 import { readSpendByTag } from "../../ledger/usage/spend.ts";
 import { addDays, createCalendar } from "../../ledger/windows.ts";
+import { findBarriers, HAS_BROWSER, openBrowser } from "../browser.ts";
 import { startFakeProvider } from "../fake/provider.ts";
 import type { FakeProvider } from "../fake/provider.ts";
 import { runKeymeter } from "../run-keymeter.ts";
@@ -15,6 +17,7 @@ import type { RunningProxy } from "../start-proxy.ts";
 import { get, nano, openSite, rowsOf } from "./sites.ts";
 import type { Site } from "./sites.ts";
 
+const SCREENSHOTS = process.env["KEYMETER_SCREENSHOTS"];
 const REQUESTS = IS_CI ? 2_000 : 200;
 const SEATS: ReadonlySet<string> = new Set(["dev-8", "dev-9"]);
 /** claude-haiku-4-5: 1 USD per million in, 0.10 from the cache, 5 out; in nano-USD per token. */
@@ -168,7 +171,7 @@ describe.skipIf(process.env["TEST_BOOKS"] === "postgres")("a day of ten develope
     for (const row of users) {
       const own = done.filter(({ user }) => user === row["user"]);
       expect(nano(row["month_usd"]), row["user"]).toBe(paid(own));
-      expect(nano(row["seats_usd"] || "0"), row["user"]).toBe(seat(own));
+      expect(nano(row["seats_usd"]), row["user"]).toBe(seat(own));
       expect(row["id"]).toBe(ids.get(row["user"] ?? ""));
     }
     for (const user of ["dev-0", "dev-9"]) {
@@ -205,5 +208,48 @@ describe.skipIf(process.env["TEST_BOOKS"] === "postgres")("a day of ten develope
     await running.setBudget({ id: "all", amountNanoUsd: 10n ** 12n });
     const [state] = await running.proxy.writer.states();
     expect(state?.settledNanoUsd).toBe(paid(done));
+  });
+});
+
+describe.skipIf(!HAS_BROWSER)("in a browser", () => {
+  it("is read by everybody, on a desk and on a phone", async () => {
+    const browser = await openBrowser();
+    const books = await openUsage(running.place);
+    const ids = new Map([...(books ? await readPeople(books) : [])].map(([id, name]) => [name, id]));
+    await books?.close();
+    const looks = [
+      { colorScheme: "light", viewport: { width: 1440, height: 900 } },
+      { colorScheme: "dark", viewport: { width: 390, height: 844 } },
+    ] as const;
+    for (const look of looks) {
+      const page = await (await browser.newContext(look)).newPage();
+      await page.goto(`${site.url}${site.makeLink()}`);
+      await page.goto(`${site.url}/users`);
+      await page.getByRole("link", { name: "dev-9" }).click();
+      await page
+        .getByRole("link", { name: /^dev-9-session-/ })
+        .first()
+        .click();
+      expect(await page.getByRole("heading", { level: 1 }).textContent()).toContain("dev-9-session-");
+      for (const path of [
+        "users",
+        `user?id=${ids.get("dev-9")}`,
+        "session?id=dev-0-session-1",
+        "repositories",
+        "repository?id=acme%2Frepo-1",
+      ]) {
+        expect((await page.goto(`${site.url}/${path}`))?.status(), path).toBe(200);
+        expect(await findBarriers(page), path).toEqual([]);
+        const tooWide = await page.evaluate("document.documentElement.scrollWidth > window.innerWidth + 1");
+        expect(tooWide, `${path} at ${look.viewport.width}`).toBe(false);
+        if (SCREENSHOTS)
+          await page.screenshot({
+            path: join(SCREENSHOTS, `${path.split("?")[0]}-${look.colorScheme}.png`),
+            fullPage: true,
+          });
+      }
+      await page.context().close();
+    }
+    await browser.close();
   });
 });
