@@ -241,7 +241,7 @@ describe.skipIf(!hasRecordings)("recorded traffic of other endpoints and vendors
     // DeepSeek's prices double from Monday to Friday, from 1 to 4 and from 6 to 10 h UTC; the list has the plain ones.
     const [day, hour] = [new Date(event.at).getUTCDay(), new Date(event.at).getUTCHours()];
     const isPeak = day >= 1 && day <= 5 && ((hour >= 1 && hour < 4) || (hour >= 6 && hour < 10));
-    const times = event.provider === "deepseek" && isPeak ? 2n : 1n;
+    const times = event.priceList === "deepseek" && isPeak ? 2n : 1n;
     const off = event.costNanoUsd === null ? undefined : BigInt(event.costNanoUsd) - times * BigInt(nanoUsd);
     // Each line may round otherwise.
     const isSame = off !== undefined && (off < 0n ? -off : off) <= BigInt(lines.length + 1);
