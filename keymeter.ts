@@ -12,7 +12,7 @@ const USAGE = `keymeter VERB ...
   proxy | collector | alerts one program by itself
   keys                       create, list, show, set, pause, resume, rotate, revoke
   users                      who spends: list; forget takes a name away
-  connect | disconnect       a coding agent's settings, pointed here and taken back: claude, codex, gemini, opencode
+  connect | disconnect       a coding agent's settings, pointed here and taken back: claude, codex, gemini, opencode, aider, continue, cursor
   run                        a coding agent, with repository, branch and ticket in its requests
   status                     what a key has spent and has left, in one line
   ask                        for more money, by the holder of a key

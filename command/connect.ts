@@ -14,13 +14,15 @@ import {
 import { homedir } from "node:os";
 import { dirname, join } from "node:path";
 import { parseArgs } from "node:util";
+import { isMap, isSeq, parseDocument } from "yaml";
+import type { Document } from "yaml";
 import { didYouMean } from "./closest.ts";
 import { UsageError } from "./usage-error.ts";
 
-export const USAGE = `keymeter connect claude|codex|gemini|opencode --key km_... [--url http://127.0.0.1:4000] [--login]
+export const USAGE = `keymeter connect claude|codex|gemini|opencode|aider|continue|cursor --key km_... [--url http://127.0.0.1:4000] [--login]
   Writes base URL and key into the client's own settings (in HOME), and says what it changed. --login: the client keeps its own sign-in
-  (claude only), and the key goes beside it. While Keymeter is down the client's requests fail: it does not go round it.
-keymeter disconnect claude|codex|gemini|opencode     the settings as they were before, byte for byte`;
+  (claude only), and the key goes beside it. Of cursor, whose settings no file holds, it says what to enter. While Keymeter is down the client's requests fail: it does not go round it.
+keymeter disconnect claude|codex|gemini|opencode|aider|continue     the settings as they were before, byte for byte`;
 
 /** Where a client has its settings, and what they become. */
 type Client = {
@@ -94,6 +96,55 @@ env_http_headers = { "x-keymeter-repo" = "KEYMETER_REPO", "x-keymeter-branch" = 
       return printed({ ...settings, provider: { ...provider, ...(Object.fromEntries(pointed) as object) } });
     },
   },
+  aider: {
+    file: [".aider.conf.yml"],
+    connected(before, { url, key }) {
+      const settings = readYaml(before, "~/.aider.conf.yml");
+      const own = settings.get("set-env");
+      const set = isSeq(own) ? (own.toJSON() as unknown[]).map(String) : typeof own === "string" ? [own] : [];
+      const others = set.filter((one) => !one.startsWith("ANTHROPIC_BASE_URL="));
+      settings.set("openai-api-base", `${url}/openai/v1`);
+      settings.set("openai-api-key", key);
+      settings.set("anthropic-api-key", key);
+      settings.set("set-env", [...others, `ANTHROPIC_BASE_URL=${url}/anthropic`]);
+      return settings.toString();
+    },
+  },
+  continue: {
+    file: [".continue", "config.yaml"],
+    connected(before, { url, key }) {
+      const settings = readYaml(before, "~/.continue/config.yaml");
+      const models = settings.get("models");
+      const found = isSeq(models) ? models.items.filter(isMap) : [];
+      const known = found.filter((model) => BASES[String(model.get("provider"))] !== undefined);
+      if (known.length === 0)
+        throw new UsageError(
+          `~/.continue/config.yaml has no model of ${Object.keys(BASES).join(", ")}; add one (models: name, provider, model), then connect it`,
+        );
+      for (const model of known) {
+        model.set("apiBase", url + (BASES[String(model.get("provider"))] ?? ""));
+        model.set("apiKey", key);
+      }
+      return settings.toString();
+    },
+  },
+};
+
+/** Where Continue's providers lie behind Keymeter. */
+const BASES: { readonly [provider: string]: string } = {
+  openai: "/openai/v1/",
+  anthropic: "/anthropic/v1/",
+  gemini: "/google/v1beta/",
+};
+
+/** Clients whose settings no file holds: what a person enters. */
+const BY_HAND: { readonly [name: string]: (place: Pick<Place, "url" | "key">) => string } = {
+  cursor: ({ url, key }) => `Cursor keeps this in settings of its own, which no file holds. Cursor Settings > Models:
+  OpenAI API Key: ${key}
+  Override OpenAI Base URL: ${url}/openai/v1
+Its servers send the requests, so this address has to be reached from outside, with TLS (proxy.tls). Where the second field is missing, the fields of
+Azure take the base URL ${url} and any deployment. While Keymeter is down these models fail in Cursor. Switch both off to take it back.
+`,
 };
 
 export function run(args: string[]): void {
@@ -106,8 +157,11 @@ export function run(args: string[]): void {
       login: { type: "boolean", default: false },
     },
   });
-  const [name, client] = clientOf(positionals);
-  if (!values.key?.startsWith("km_"))
+  const byHand = BY_HAND[positionals[0] ?? ""];
+  if (byHand && values.key?.startsWith("km_"))
+    return void process.stdout.write(byHand({ url: values.url.replace(/\/+$/, ""), key: values.key }));
+  const [name, client] = byHand ? (["", undefined] as const) : clientOf(positionals);
+  if (!values.key?.startsWith("km_") || !client)
     throw new UsageError(`which key? \`keymeter keys create --name NAME\` makes one (km_...)\n${USAGE}`);
   if (values.login && client.takesLogin !== true)
     throw new UsageError(`--login is for claude; docs/people.md says how a key goes beside other sign-ins`);
@@ -153,12 +207,20 @@ export function disconnect(args: string[]): void {
   process.stdout.write(`${file}: ${existsSync(file) ? "as it was before" : "removed, as it was not there before"}.\n`);
 }
 
+/** With its comments. */
+function readYaml(text: string | undefined, file: string): Document {
+  const document = parseDocument(text === undefined || text.trim() === "" ? "{}\n" : text);
+  if (document.errors.length > 0 || !isMap(document.contents))
+    throw new UsageError(`${file} is no YAML map: mend it, or write the settings by hand`);
+  return document;
+}
+
 function clientOf(positionals: readonly string[]): [string, Client] {
   const [name = "", ...more] = positionals;
   const client = CLIENTS[name];
   if (!client || more.length > 0)
     throw new UsageError(
-      `which client? ${Object.keys(CLIENTS).join(", ")}${didYouMean(name, Object.keys(CLIENTS))}. docs/clients.md has the settings of others`,
+      `which client? ${[...Object.keys(CLIENTS), ...Object.keys(BY_HAND)].join(", ")}${didYouMean(name, Object.keys(CLIENTS))}. docs/clients.md has the settings of others`,
     );
   return [name, client];
 }

@@ -5,6 +5,7 @@ import { existsSync, lstatSync, mkdirSync, readFileSync, statSync, symlinkSync, 
 import { dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import { parse } from "yaml";
 import { openUsage } from "../../ledger/open.ts";
 import { readSpend } from "../../ledger/usage/spend.ts";
 import { json, startFakeProvider } from "../fake/provider.ts";
@@ -19,6 +20,11 @@ const FILES = {
   claude: [".claude/settings.json", '{\n\t"model": "opus",\n\t"env": { "A": "1" }\n}'],
   codex: [".codex/config.toml", 'model = "gpt-5.2"\n\n[tui]\ntheme = "dark"'],
   gemini: [".gemini/.env", "A=1"],
+  aider: [".aider.conf.yml", "# mine\ndark-mode: true # at night\nset-env:\n  - OTHER=1\n"],
+  continue: [
+    ".continue/config.yaml",
+    "name: mine # kept\nversion: 0.0.1\nschema: v1\nmodels:\n  - name: Claude\n    provider: anthropic\n    model: claude-haiku-4-5\n  - name: Local\n    provider: ollama\n    model: llama\n",
+  ],
   opencode: [".config/opencode/opencode.json", '{"provider":{"openai":{"options":{"timeout":5}}}}'],
 } as const;
 const NAMES = Object.keys(FILES) as (keyof typeof FILES)[];
@@ -76,6 +82,43 @@ describe("keymeter connect", () => {
     expect(readFileSync(file, "utf8")).toBe(text);
     expect(statSync(file).mode & 0o777).toBe(0o644);
     expect(await keymeter({ HOME: home }, "disconnect", name)).toMatchObject({ code: 2 });
+  });
+
+  it("of aider and Continue is what each reads, and leaves models of others alone", async () => {
+    const home = temporaryFolder();
+    mkdirSync(join(home, ".continue"));
+    writeFileSync(join(home, ".continue/config.yaml"), FILES.continue[1]);
+    for (const name of ["aider", "continue"] as const)
+      expect(await keymeter({ HOME: home }, "connect", name, "--key", KEY)).toMatchObject({ code: 0 });
+    expect(parse(readFileSync(join(home, ".aider.conf.yml"), "utf8"))).toEqual({
+      "openai-api-base": "http://127.0.0.1:4000/openai/v1",
+      "openai-api-key": KEY,
+      "anthropic-api-key": KEY,
+      "set-env": ["ANTHROPIC_BASE_URL=http://127.0.0.1:4000/anthropic"],
+    });
+    const { models } = parse(readFileSync(join(home, ".continue/config.yaml"), "utf8")) as { models: object[] };
+    expect(models).toEqual([
+      {
+        name: "Claude",
+        provider: "anthropic",
+        model: "claude-haiku-4-5",
+        apiBase: "http://127.0.0.1:4000/anthropic/v1/",
+        apiKey: KEY,
+      },
+      { name: "Local", provider: "ollama", model: "llama" },
+    ]);
+    const empty = await keymeter({ HOME: temporaryFolder() }, "connect", "continue", "--key", KEY);
+    expect([empty.code, empty.text]).toEqual([2, expect.stringContaining("add one")]);
+    const cursor = await keymeter(
+      { HOME: home },
+      "connect",
+      "cursor",
+      "--key",
+      KEY,
+      "--url",
+      "https://km.example.test",
+    );
+    expect([cursor.code, cursor.text]).toEqual([0, expect.stringContaining("https://km.example.test/openai/v1")]);
   });
 
   it("makes a file that is not there, and takes it away again; one that was changed since is left alone", async () => {
@@ -246,7 +289,7 @@ describe("keymeter status", () => {
     expect((await keymeter(beside, "status")).text).toContain("$1.00 today");
     expect(await keymeter({ ...here, KEYMETER_URL: "http://127.0.0.1:9" }, "status")).toEqual({
       code: 0,
-      text: "Keymeter: it does not answer\n",
+      text: "Keymeter: http://127.0.0.1:9 does not answer\n",
     });
     expect(await keymeter({}, "status")).toMatchObject({ code: 2 });
   });
