@@ -14,8 +14,7 @@ import {
 import { homedir } from "node:os";
 import { dirname, join } from "node:path";
 import { parseArgs } from "node:util";
-import { isMap, isSeq, parseDocument } from "yaml";
-import type { Document } from "yaml";
+import { Document, isMap, isSeq, parseDocument } from "yaml";
 import { didYouMean } from "./closest.ts";
 import { UsageError } from "./usage-error.ts";
 
@@ -209,7 +208,8 @@ export function disconnect(args: string[]): void {
 
 /** With its comments. */
 function readYaml(text: string | undefined, file: string): Document {
-  const document = parseDocument(text === undefined || text.trim() === "" ? "{}\n" : text);
+  if (text === undefined || text.trim() === "") return new Document({});
+  const document = parseDocument(text);
   if (document.errors.length > 0 || !isMap(document.contents))
     throw new UsageError(`${file} is no YAML map: mend it, or write the settings by hand`);
   return document;

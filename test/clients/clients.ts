@@ -474,7 +474,7 @@ function byConnect(client: Client, as: string, ...files: readonly (readonly stri
       const commands = client.commands(place);
       for (const file of files) rmSync(join(place.home, ...file), { force: true });
       connect(as, place);
-      const isPointing = (name: string): boolean => /_BASE_URL$|_API_KEY$|^KEYMETER_KEY$/.test(name);
+      const isPointing = (name: string): boolean => /_BASE_URL$|_API_BASE$|_API_KEY$|^KEYMETER_KEY$/.test(name);
       return commands.map((command) => ({
         ...command,
         env: Object.fromEntries(Object.entries(command.env ?? {}).filter(([name]) => !isPointing(name))),
@@ -506,6 +506,8 @@ export const CLIENTS: readonly Client[] = [
   promptfoo,
   aider("openai", "openai/gpt-4o-mini"),
   aider("anthropic", "anthropic/claude-haiku-4-5"),
+  byConnect(aider("openai", "openai/gpt-4o-mini"), "aider"),
+  byConnect(aider("anthropic", "anthropic/claude-haiku-4-5"), "aider"),
   miniSweAgent,
   gptme,
   llm,
