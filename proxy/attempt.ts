@@ -25,6 +25,7 @@ import type { PlaceInLimits } from "./limits.ts";
 import type { Meter, Seen } from "./meter.ts";
 import { checkPolicy } from "./policy.ts";
 import { Refused } from "./refusals.ts";
+import { thingOf } from "./scope.ts";
 import { admissionOf } from "./work.ts";
 import type { Result } from "./work.ts";
 
@@ -145,7 +146,13 @@ function createAttempt(
     await book(context, event, asked, reading);
     const makes = reading?.makes ?? [];
     if (makes.length > 0)
-      await context.patience.wait(context.things.own(asked.provider.name, asked.asker.keyId, makes));
+      await context.patience.wait(
+        context.things.own(
+          asked.provider.name,
+          asked.asker.keyId,
+          makes.map((name) => thingOf(asked.asker, name)),
+        ),
+      );
     return { costNanoUsd: event.costNanoUsd };
   };
 

@@ -21,6 +21,7 @@ import { Refused, refuseFrozen } from "./refusals.ts";
 import { isHeldToModels, mayUseModel, notAllowed } from "./policy.ts";
 import type { Principal } from "./principal.ts";
 import { release } from "./release.ts";
+import { makerOf, thingOf } from "./scope.ts";
 import { createModelFilter, createNameReader, createPlacer, UNREAD } from "./unread.ts";
 import { workCall } from "./work.ts";
 import type { Result } from "./work.ts";
@@ -121,7 +122,7 @@ async function passUnread(passing: Passing): Promise<void> {
   await endDeleted(passing, ending);
   const name = ending.status === 200 || ending.status === 201 ? made?.name() : undefined;
   if (name !== undefined)
-    await context.patience.wait(context.things.own(target.provider.name, principal.keyId, [name]));
+    await context.patience.wait(context.things.own(target.provider.name, principal.keyId, [thingOf(principal, name)]));
   release(context, exchange, ending, target, undefined, requestId, reply);
 }
 
@@ -161,7 +162,7 @@ async function passResult(passing: Passing, match: RouteMatch, query: URLSearchP
   // Providers say so of work that has just begun, or whose result is not ready: it has to be said again much later.
   const isGone =
     GONE.has(ending.status ?? 0) &&
-    (await context.things.ownerOf(provider.name, asked)) === principal.keyId &&
+    (await makerOf(context.things, principal, provider.name, asked)) === principal.keyId &&
     context.work.isGone(provider.name, workId, Date.now());
   const result: Result | undefined = isWhole
     ? { ending, reading, seen: exchange.meter?.seen() }
@@ -171,9 +172,15 @@ async function passResult(passing: Passing, match: RouteMatch, query: URLSearchP
   const work = result && (await context.work.take(provider.name, workId));
   if (isWhole && result && !work) context.work.keepEarly(provider.name, workId, result);
   const ended = work && (await endWork(context, target, work, result));
-  const owner = await context.things.ownerOf(provider.name, workId);
+  const owner = await makerOf(context.things, principal, provider.name, workId);
   if (ending.status === 200 && owner !== undefined) {
-    await context.patience.wait(context.things.own(provider.name, owner, reading?.makes ?? []));
+    await context.patience.wait(
+      context.things.own(
+        provider.name,
+        owner,
+        (reading?.makes ?? []).map((name) => thingOf(principal, name)),
+      ),
+    );
     if (reading?.resultPlace !== undefined) context.work.alias(provider.name, reading.resultPlace, workId);
   }
   release(context, exchange, ending, target, ended?.costNanoUsd, requestId, reply);

@@ -122,6 +122,33 @@ describe("a Keymeter key beside the client's own credential", () => {
     expect(byCredential.get(String(event?.payer))).toBe("apikey_1");
   });
 
+  it("makes things in an account of its own: by their names it reaches nothing of the company's", async () => {
+    const [one, other] = [await running.createKey(), await running.createKey()];
+    const own = "AIzaOfSomebodyElse0123456789";
+    // A file's name is its maker's choice at Gemini.
+    provider.script = json({ file: { name: "files/board-minutes", uri: "https://x/files/board-minutes" } });
+    const make = async (headers: { [name: string]: string }): Promise<number> => {
+      const answer = await fetch(`${running.url}/google/upload/v1beta/files`, { method: "POST", headers, body: "x" });
+      await answer.text();
+      return answer.status;
+    };
+    const read = async (headers: { [name: string]: string }): Promise<number> => {
+      const answer = await fetch(`${running.url}/google/v1beta/files/board-minutes`, { headers });
+      await answer.text();
+      return answer.status;
+    };
+    expect(await make({ "x-keymeter-key": one.secret, "x-goog-api-key": own })).toBe(200);
+    provider.script = json({ name: "files/board-minutes" });
+    expect(await read({ "x-keymeter-key": one.secret, "x-goog-api-key": own })).toBe(200);
+    // The same name in the company's account is not that key's.
+    expect(await read({ "x-goog-api-key": one.secret })).toBe(404);
+    expect(await read({ "x-goog-api-key": other.secret })).toBe(404);
+    provider.script = json({ file: { name: "files/board-minutes", uri: "https://x/files/board-minutes" } });
+    expect(await make({ "x-goog-api-key": other.secret })).toBe(200);
+    expect(await read({ "x-goog-api-key": other.secret })).toBe(200);
+    expect(await read({ "x-goog-api-key": one.secret })).toBe(404);
+  });
+
   it("is refused where it is unclear whose, or none", async () => {
     const [one, other] = [await running.createKey(), await running.createKey()];
     expect(await ask({ "x-keymeter-key": one.secret, "x-litellm-api-key": other.secret })).toBe(400);
