@@ -90,7 +90,7 @@ export async function run(args: string[]): Promise<void> {
     const parts = by.flatMap((part) => (isNamed(part) ? [part, `${part.replace("tag:", "")}_name`] : [part]));
     return void process.stdout.write(
       toCsv(
-        [...parts, ...SUM_NAMES.map((sum) => SUMS[sum].replace(" ", "_")), "cost_usd"],
+        [...parts, ...SUM_NAMES.map((sum) => SUMS[sum].replace(" ", "_")), "cost_usd", "seat_usd"],
         rows.map(({ group, ...row }) => [
           ...by.flatMap((part) =>
             isNamed(part) ? [group[part] ?? "", names.get(group[part] ?? "") ?? ""] : [group[part] ?? ""],
@@ -98,6 +98,7 @@ export async function run(args: string[]): Promise<void> {
           ...SUM_NAMES.map((sum) => row[sum]),
           // What is not known is not nothing.
           row.costNanoUsd === 0n && row.unpriced + row.unknown > 0 ? "" : formatUsdExact(row.costNanoUsd),
+          formatUsdExact(row.seatNanoUsd),
         ]),
       ),
     );

@@ -121,7 +121,7 @@ export async function admit(admitting: Admitting, given: Asking): Promise<Admiss
     throw unavailable();
   }
   if (!decision.admitted) {
-    if ("frozen" in decision) throw refuseFrozen(decision.frozen);
+    if ("frozen" in decision) throw refuseFrozen(decision.frozen, people.nameOf);
     const { refusal } = decision;
     throw refuseForMoney(refusal, config.refusalStatus, {
       principal,

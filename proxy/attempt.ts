@@ -219,7 +219,8 @@ function onBooked(context: ProxyContext, event: UsageEvent, reading: Reading | u
   if (usageState === "reported" && event.responseId !== undefined)
     context.lengths.remember(provider, event.endpoint, event.responseId, usage);
   if (reading?.keeps) context.caches.remember(provider, reading.keeps);
-  if (usageState === "reported" && usage.output !== undefined)
+  // What a subscription pays is asked for otherwise than what money pays.
+  if (usageState === "reported" && usage.output !== undefined && event.payer !== SEAT)
     context.expectations.observe(keyId, requestedModel, usage.output);
   for (const field of context.metrics.countUnknownFields(provider, reading?.unknownFields ?? []))
     context.log.warn(

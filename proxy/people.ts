@@ -1,6 +1,6 @@
 // People as the request path sees them: a name that a request gives, as the id under which books know who that is. In
 // memory, read from the books at start and after each change; a new name is asked of the books once.
-import { foldName, MOST_NAMED, OTHERS } from "../ledger/usage/people.ts";
+import { cleanName, foldName, MOST_NAMED, OTHERS } from "../ledger/usage/people.ts";
 import type { Writer } from "../ledger/usage/writer.ts";
 
 export type People = {
@@ -26,12 +26,15 @@ export function createPeople(
 ): People {
   let names: ReadonlyMap<string, string> = new Map();
   let ids = new Map<string, string>();
+  /** Named by requests since they were read. */
+  const fresh = new Map<string, string>();
   const asked = new Map<string, Promise<string>>();
   const broughtBy = new Map<string, number>();
   let readAtMs = 0;
   const reload = async (): Promise<void> => {
     readAtMs = performance.now();
     names = await read();
+    fresh.clear();
     ids = new Map([...names].map(([id, name]) => [foldName(name), id]));
   };
   return {
@@ -54,9 +57,11 @@ export function createPeople(
       const asking = asked.get(folded) ?? writer.personOf(name).finally(() => asked.delete(folded));
       asked.set(folded, asking);
       const id = await asking;
-      if (id !== OTHERS) ids.set(folded, id);
+      if (id === OTHERS) return id;
+      ids.set(folded, id);
+      fresh.set(id, cleanName(name));
       return id;
     },
-    nameOf: (id) => names.get(id),
+    nameOf: (id) => names.get(id) ?? fresh.get(id),
   };
 }

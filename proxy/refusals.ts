@@ -98,10 +98,10 @@ export function nowhere(path: string): Refused {
 }
 
 /** The refusal in a scope that somebody froze. */
-export function refuseFrozen({ scope, reason, id }: Freeze): Refused {
+export function refuseFrozen({ scope, reason, id }: Freeze, nameOf?: (id: string) => string | undefined): Refused {
   return new Refused(
     "frozen",
-    `${describeScope(scope)} is frozen (${id}): ${reason}. Whoever runs Keymeter can lift that`,
+    `${describeScope(scope, nameOf)} is frozen (${id}): ${reason}. Whoever runs Keymeter can lift that`,
     {
       headers: ["x-should-retry", "false"],
     },

@@ -7,7 +7,7 @@ import type { Duplex } from "node:stream";
 import { WebSocketServer } from "ws";
 import type { WebSocket } from "ws";
 import type { Subject } from "../ledger/budgets.ts";
-import { askingAgain, credentialFor, identify, readArrival } from "./arrival.ts";
+import { askingAgain, credentialFor, identify, paidBy, readArrival } from "./arrival.ts";
 import { connect } from "./connect.ts";
 import type { ProxyContext } from "./context.ts";
 import type { JsonObject } from "./dialects/json.ts";
@@ -102,8 +102,9 @@ async function begin(
   const arrival = readArrival(context, request);
   const { target } = arrival;
   if (!target) throw nowhere(arrival.path);
+  // Who pays is looked at here too: a key of the client's own that is paused or revoked goes nowhere.
   const principal = await askingAgain(context, () =>
-    identify(context, request, arrival.credential, target.provider.name),
+    paidBy(context, request, identify(context, request, arrival.credential, target.provider.name), target, arrival),
   );
   checkProvider(principal.key, target.provider.name);
   const credential = await credentialFor(context, target, principal, arrival.credential, arrival.own);

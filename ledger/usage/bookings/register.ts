@@ -37,9 +37,12 @@ export function bookChange(ledger: SqliteLedger): Booker<"change"> {
     const touched = new Set(all.flatMap(touches));
     const before = touched.has("owners") && !ledger.tagsCount ? answer(askOwners()) : [];
     rollups.flush();
+    const forgets = all.some(({ type }) => type === "forgetUser");
+    // What is taken out is on no page from the first write on.
+    if (forgets) database.pragma("secure_delete = ON");
     answer(applyChange(correcting, change, author));
     if (change.type === "acceptClock") acceptClock(database);
-    if (all.some(({ type }) => type === "forgetUser")) wipePeople(database);
+    if (forgets) wipePeople(database);
     rollups.flush();
     for (const one of all) if (one.type === "reassign") answer(dropEmpty(one));
     for (const one of all) if (one.type === "createKey") ledger.keyIds.add(one.key.id);
@@ -51,7 +54,6 @@ export function bookChange(ledger: SqliteLedger): Booker<"change"> {
 /** Writes the table of people anew: what was taken out of it is on none of its pages any more. */
 function wipePeople(database: Sqlite): void {
   const rows = database.prepare("SELECT id, name, folded, created_at_ms FROM people").raw().all() as unknown[][];
-  database.pragma("secure_delete = ON");
   database.exec("DELETE FROM people");
   const insert = database.prepare("INSERT INTO people (id, name, folded, created_at_ms) VALUES (?, ?, ?, ?)");
   for (const row of rows) insert.run(...row);
