@@ -100,7 +100,7 @@ env_http_headers = { "x-keymeter-repo" = "KEYMETER_REPO", "x-keymeter-branch" = 
     connected(before, { url, key }) {
       const settings = readYaml(before, "~/.aider.conf.yml");
       const own = settings.get("set-env");
-      const set = isSeq(own) ? (own.toJSON() as unknown[]).map(String) : typeof own === "string" ? [own] : [];
+      const set = isSeq(own) ? own.items.map(String) : typeof own === "string" ? [own] : [];
       const others = set.filter((one) => !one.startsWith("ANTHROPIC_BASE_URL="));
       settings.set("openai-api-base", `${url}/openai/v1`);
       settings.set("openai-api-key", key);

@@ -121,7 +121,7 @@ export async function admit(admitting: Admitting, given: Asking): Promise<Admiss
     throw unavailable();
   }
   if (!decision.admitted) {
-    if ("frozen" in decision) throw refuseFrozen(decision.frozen, people.nameOf);
+    if ("frozen" in decision) throw refuseFrozen(decision.frozen, (id) => people.nameOf(id));
     const { refusal } = decision;
     throw refuseForMoney(refusal, config.refusalStatus, {
       principal,

@@ -93,7 +93,7 @@ async function passUnmetered(passing: Passing): Promise<void> {
   const frozen = (await context.writer.freezes()).find(({ scope }) =>
     mayCover(scope, { ...principal, provider: target.provider.name }),
   );
-  if (frozen) throw refuseFrozen(frozen, context.people.nameOf);
+  if (frozen) throw refuseFrozen(frozen, (id) => context.people.nameOf(id));
   context.metrics.countUnmetered(target.provider.name);
   context.unmetered.note(principal, target.provider.name, request.method, target.upstreamPath, Date.now());
   await passUnread(passing);
