@@ -1,6 +1,7 @@
 // The other programs' books, to read: each is opened when it is there, which may be later than we are.
 import type { UsageBooks } from "../ledger/books.ts";
 import { openBilling, openUsage } from "../ledger/open.ts";
+import { createLate } from "../service/late.ts";
 import type { FigureBooks } from "./figures.ts";
 
 export type OtherBooks = {
@@ -19,27 +20,6 @@ export function openOtherBooks(place: string): OtherBooks {
     async close() {
       await usage.close();
       await billing.close();
-    },
-  };
-}
-
-/** What may not be there yet: looked for again each time it is asked for, until it is. */
-function createLate<T extends { close(): Promise<void> }>(
-  open: () => Promise<T | undefined>,
-): { readonly get: () => Promise<T | undefined>; close(): Promise<void> } {
-  let found: T | undefined;
-  let opening: Promise<T | undefined> | undefined;
-  const look = async (): Promise<T | undefined> => {
-    try {
-      return (found = await open());
-    } finally {
-      opening = undefined;
-    }
-  };
-  return {
-    get: async () => found ?? (opening ??= look()),
-    async close() {
-      await found?.close();
     },
   };
 }

@@ -7,7 +7,7 @@ import type { FastifyInstance } from "fastify";
 import { describeBudgetScope } from "../ledger/budgets.ts";
 import type { Subject } from "../ledger/budgets.ts";
 import type { UsageBooks } from "../ledger/books.ts";
-import { openUsage } from "../ledger/open.ts";
+import { openBilling, openUsage } from "../ledger/open.ts";
 import { readPeople } from "../ledger/usage/people.ts";
 import type { PriceBook } from "../ledger/prices/price-book.ts";
 import { builtInModels } from "../ledger/prices/built-in.ts";
@@ -21,6 +21,7 @@ import type { Writer } from "../ledger/usage/writer.ts";
 import { agreedOn, nodeName } from "../service/admin.ts";
 import { placeOf } from "../service/config.ts";
 import { createListener, metricsGuard } from "../service/listener.ts";
+import { createLate } from "../service/late.ts";
 import type { Log } from "../service/log.ts";
 import { RESTORE } from "../service/secret.ts";
 import type { Secret } from "../service/secret.ts";
@@ -127,6 +128,7 @@ export async function createProxy(config: ProxyConfig, log: Log): Promise<Proxy>
       await context.readers.close();
       await Promise.race([sightings.flush(), sleep(5 * SECOND)]);
       await books.close();
+      await context.billing.close();
       await writer.close();
     },
   };
@@ -213,6 +215,7 @@ async function createContext(
     ),
     unmetered: createUnmetered(),
     books,
+    billing: createLate(() => openBilling(placeOf(config))),
     patience: createPatience(MOST_COMMIT_MS),
     log,
     isDraining,

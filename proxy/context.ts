@@ -1,5 +1,7 @@
 // What a request needs of the program: made once, in app.ts, and handed down.
 import type { Expectations } from "../ledger/usage/expectations.ts";
+import type { BillingBooks } from "../ledger/books.ts";
+import type { Late } from "../service/late.ts";
 import type { PriceBook } from "../ledger/prices/price-book.ts";
 import type { Unmetered } from "./unmetered.ts";
 import type { UsageBooks } from "../ledger/books.ts";
@@ -38,6 +40,8 @@ export type ProxyContext = {
   readonly work: Work;
   readonly things: Things;
   readonly prices: PriceBook;
+  /** The collector's books, once it has made some: where windows land. */
+  readonly billing: Late<BillingBooks>;
   readonly expectations: Expectations;
   readonly forwarder: Forwarder;
   /** The books, for reading. */

@@ -5,6 +5,7 @@ import type { BudgetState } from "../ledger/budgets.ts";
 import { formatUsd, formatUsdDown, formatUsdExact, parseUsd } from "../ledger/money.ts";
 import { NO_SPEND } from "../ledger/usage/spend-sums.ts";
 import type { SpendSums } from "../ledger/usage/spend-sums.ts";
+import { landingOf, readRests } from "../ledger/billing/landings.ts";
 import { readAskedRaises } from "../ledger/usage/asked-raises.ts";
 import type { Key } from "../ledger/usage/keys.ts";
 import { readSessions } from "../ledger/usage/sessions.ts";
@@ -21,7 +22,7 @@ export function statesFor({ writer }: Pick<ProxyContext, "writer">, key: Key): P
 
 /** Answers with the numbers a refusal would use in the same second. A provider key says whose it is by ?provider=. */
 export async function answerMe(
-  context: Pick<ProxyContext, "people" | "writer" | "books" | "config">,
+  context: Pick<ProxyContext, "people" | "writer" | "books" | "billing" | "config">,
   request: FastifyRequest,
   reply: FastifyReply,
   key: Key,
@@ -30,6 +31,7 @@ export async function answerMe(
   const nowMs = Date.now();
   const states = await statesFor(context, key);
   const asked = (await readAskedRaises(context.books, nowMs - ASKED_MS)).filter(({ keyId }) => keyId === key.id);
+  const spent = await spentBy(context, { key: key.id }, nowMs);
   const told: Told = {
     key: {
       id: key.id,
@@ -43,7 +45,8 @@ export async function answerMe(
       state: key.state,
       expiresAt: key.expiresAtMs === undefined ? null : new Date(key.expiresAtMs).toISOString(),
     },
-    spent: await spentBy(context, { key: key.id }, nowMs),
+    spent,
+    ...(await landingOfKey(context, key, parseUsd(spent.monthUsd), nowMs)),
     // Of whoever the key is: over all of his keys.
     ...(key.user === "" ? {} : { userSpent: await spentBy(context, { user: key.user }, nowMs) }),
     budgets: states.map((state) => toldOf(state, (id) => (id === key.id ? key.name : context.people.nameOf(id)))),
@@ -84,6 +87,8 @@ type Spent = {
 type Told = {
   readonly key: { readonly [field: string]: string | null };
   readonly spent: Spent;
+  /** Where the key's month lands, once there is enough to go by. */
+  readonly landsAtUsd?: { readonly low: string; readonly middle: string; readonly high: string };
   readonly userSpent?: Spent;
   readonly budgets: readonly ReturnType<typeof toldOf>[];
   /** Of this month: what was asked for, and what became of it. */
@@ -114,6 +119,27 @@ const ASKED_MS = 31 * DAY_MS;
 const SESSIONS_MS = 7 * DAY_MS;
 const MOST_SESSIONS = 10;
 export const ASK_PATH = "/keymeter/ask";
+
+/** What the collector reckons; nothing where it has made no books, or they cannot be read now. */
+async function landingOfKey(
+  { books: usage, billing: late }: Pick<ProxyContext, "books" | "billing">,
+  { id }: Key,
+  spentNanoUsd: bigint,
+  nowMs: number,
+): Promise<Pick<Told, "landsAtUsd">> {
+  const billing = await late.get().catch(() => undefined);
+  if (!billing) return {};
+  const [rest] = await readRests({ usage, billing }, nowMs, { scope: "key", id, window: "month" });
+  if (!rest || rest.method === "learning") return {};
+  const { p10NanoUsd, p50NanoUsd, p90NanoUsd } = landingOf(rest, spentNanoUsd, nowMs);
+  return {
+    landsAtUsd: {
+      low: formatUsdExact(p10NanoUsd),
+      middle: formatUsdExact(p50NanoUsd),
+      high: formatUsdExact(p90NanoUsd),
+    },
+  };
+}
 
 /** Sessions of the key, or of its user with all of his keys. */
 async function sessionsOf(
@@ -202,7 +228,7 @@ function spentWords({ todayUsd, monthUsd, seatTodayUsd, seatMonthUsd }: Spent): 
 }
 
 /** The same for a person at a terminal (`Accept: text/plain`). */
-function asText({ key, spent, userSpent, budgets, asked, sessions }: Told): string {
+function asText({ key, spent, landsAtUsd, userSpent, budgets, asked, sessions }: Told): string {
   const lines = budgets.map((one) => {
     const ends = one.windowEnd === null ? "without end" : `until ${one.windowEnd.slice(0, 16).replace("T", " ")} UTC`;
     const kind = one.kind === "hard" ? "hard" : "tells only";
@@ -212,6 +238,6 @@ function asText({ key, spent, userSpent, budgets, asked, sessions }: Told): stri
   });
   return `key ${key["name"]} (${key["id"]})${key["team"] ? `, team ${key["team"]}` : ""}
 spent ${spentWords(spent)}
-${userSpent ? `${key["user"] || "its user"} with all keys: ${spentWords(userSpent)}\n` : ""}${lines.length === 0 ? "no budget holds for it" : `budgets\n${lines.join("\n")}`}
+${landsAtUsd ? `this month lands at about ${money(landsAtUsd.middle)} (${money(landsAtUsd.low)} to ${money(landsAtUsd.high)})\n` : ""}${userSpent ? `${key["user"] || "its user"} with all keys: ${spentWords(userSpent)}\n` : ""}${lines.length === 0 ? "no budget holds for it" : `budgets\n${lines.join("\n")}`}
 ${asked.map((one) => `${askedWords(one)}\n`).join("")}${sessions.length === 0 ? "" : `sessions\n${sessions.map(sessionWords).join("\n")}\n`}`;
 }

@@ -2,7 +2,10 @@
 // is told of it.
 import { afterEach, beforeEach, describe, expect, it, vi } from "vitest";
 import { listenToButtons } from "../../alerts/buttons.ts";
-import { openUsage } from "../../ledger/open.ts";
+import { replaceRests } from "../../ledger/billing/landings.ts";
+import type { Rest } from "../../ledger/billing/landings.ts";
+import { openToWrite, openUsage } from "../../ledger/open.ts";
+import { createCalendar, HOUR_MS } from "../../ledger/windows.ts";
 import { createLog } from "../../service/log.ts";
 import { Secret } from "../../service/secret.ts";
 import { json, startFakeProvider } from "../fake/provider.ts";
@@ -186,6 +189,38 @@ describe("asking for more", () => {
     const read = await fetch(`${running.url}/keymeter/ask`, { headers: { authorization: `Bearer ${secret}` } });
     expect(read.status).toBe(404);
     await read.text();
+  });
+});
+
+describe("where the month lands", () => {
+  it("is told once the collector has reckoned it", async () => {
+    const { id, secret } = await running.createKey();
+    await send(secret);
+    const told = async (): Promise<unknown> => ((await me(secret)) as { landsAtUsd?: unknown }).landsAtUsd;
+    expect(await told()).toBeUndefined();
+    const billing = await openToWrite(running.place, "billing", "process");
+    const { startMs: monthMs, endMs } = createCalendar("UTC").window("month", Date.now());
+    // A dollar in each hour that is left, but for the one that runs.
+    const startMs = Math.floor(Date.now() / HOUR_MS) * HOUR_MS;
+    const hours = (endMs - startMs) / HOUR_MS - 1;
+    const rest: Rest = {
+      ...({ scope: "key", id, window: "month", method: "profile", startMs, endMs } as const),
+      windowId: `month:${new Date(monthMs).toISOString().slice(0, 7)}`,
+      madeAtMs: startMs,
+      historyHours: 100,
+      largestHourNanoUsd: 0n,
+      p10NanoUsd: BigInt(hours) * 500_000_000n,
+      p50NanoUsd: BigInt(hours) * 1_000_000_000n,
+      p90NanoUsd: BigInt(hours) * 2_000_000_000n,
+      hours: [0n, ...Array.from({ length: hours }, () => 1_000_000_000n)],
+    };
+    await replaceRests(billing, [rest]);
+    await billing.close();
+    await expect.poll(told).toEqual({
+      low: (hours / 2 + 0.015).toFixed(9),
+      middle: (hours + 0.015).toFixed(9),
+      high: (2 * hours + 0.015).toFixed(9),
+    });
   });
 });
 
