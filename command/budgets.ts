@@ -1,11 +1,19 @@
 // keymeter budgets set|raise|unraise|freeze|lift|replay|list|remove
 import { randomBytes } from "node:crypto";
 import { parseArgs } from "node:util";
-import { amountAt, describeBudgetScope, describeScope, USUAL_THRESHOLDS } from "../ledger/budgets.ts";
+import {
+  amountAt,
+  describeBudgetScope,
+  describeScope,
+  OTHER_MEMBERS,
+  ruleOf,
+  rulesBehind,
+  USUAL_THRESHOLDS,
+} from "../ledger/budgets.ts";
 import type { Budget } from "../ledger/budgets.ts";
-import { readFreezes } from "../ledger/usage/changes.ts";
+import { readBudgets, readFreezes } from "../ledger/usage/changes.ts";
 import { formatUsd, formatUsdColumn, formatUsdDown, formatUsdSet } from "../ledger/money.ts";
-import { readCaps } from "../ledger/usage/caps.ts";
+import { lineOf, readCaps } from "../ledger/usage/caps.ts";
 import type { Cap, RuleUse } from "../ledger/usage/caps.ts";
 import { createCalendar, WINDOWS } from "../ledger/windows.ts";
 import { newBudget, parseAmount, parseEach, parseThresholds, SCOPE_OPTIONS, scopeOf } from "./budget-options.ts";
@@ -87,12 +95,17 @@ async function set(args: string[]): Promise<void> {
     observe: values.observe,
     thresholds: values.thresholds === undefined ? undefined : parseThresholds(values.thresholds),
   });
-  await makeChange(loadCommandConfig(), { type: "setBudget", budget });
+  const config = loadCommandConfig();
+  await makeChange(config, { type: "setBudget", budget });
+  const books = await requireUsage(config);
+  const behind = rulesBehind(budget, await readBudgets(books));
+  await books.close();
   process.stdout.write(
     values.json
       ? `${toJson(budget)}\n`
       : `${budget.id}: ${budget.kind} budget of ${formatUsdSet(budget.amountNanoUsd)} a ${budget.window} for ${describeBudgetScope(budget, await namesOfAll())} (${modeOf(budget)})\n`,
   );
+  for (const { id } of behind) process.stderr.write(`It takes the place of this member's cap of ${id}.\n`);
   for (const sentence of await warningsOf([budget])) process.stderr.write(`${sentence}\n`);
 }
 
@@ -150,12 +163,27 @@ async function list(args: string[]): Promise<void> {
   };
   const rows = rule
     ? rule.members.map((cap) => rowOf(cap))
-    : [...budgets.map((cap) => rowOf(cap)), ...rules.map((one) => rowOf(mostUsed(one), one.members.length))];
+    : [
+        ...budgets.map((cap) => rowOf(cap)),
+        ...rules.map((one) => {
+          const { cap, of, first } = lineOf(one);
+          const { id, each, scope, raises } = one.rule;
+          return {
+            ...rowOf(cap, of),
+            id,
+            each,
+            scope,
+            raises,
+            words: ruleWords(one, nameOf),
+            mostUsed: first?.id ?? null,
+          };
+        }),
+      ];
   if (values.json) return void process.stdout.write(`${toJson(rows)}\n`);
   for (const { id, scope, reason } of frozen)
     process.stdout.write(`FROZEN ${id}: ${describeScope(scope, nameOf)} (${printable(reason)})\n`);
-  for (const line of raiseLines([...budgets.map(({ budget }) => budget), ...rules.map((one) => one.rule)], now))
-    process.stdout.write(line);
+  const raised = rule ? [rule.rule] : [...budgets.map(({ budget }) => budget), ...rules.map((one) => one.rule)];
+  for (const line of raiseLines(raised, nameOf, now)) process.stdout.write(line);
   const spent = formatUsdColumn(rows.map((row) => row.spentNanoUsd));
   const left = rows.map((row) => formatUsdDown(row.amountNowNanoUsd - row.spentNanoUsd));
   process.stdout.write(
@@ -163,7 +191,7 @@ async function list(args: string[]): Promise<void> {
       ["id", "scope", "window", "kind", "how", "amount", "spent", "left", "until", "told at %"],
       rows.map((row, i) => [
         row.id,
-        `${describeBudgetScope(row, nameOf)}${row.members === undefined ? "" : ` (${row.members}; the one with the most)`}`,
+        "words" in row ? row.words : describeBudgetScope(row, nameOf),
         row.window,
         row.kind,
         modeOf(row),
@@ -179,9 +207,20 @@ async function list(args: string[]): Promise<void> {
     process.stdout.write("`keymeter budgets list --members ID` shows what each of a budget of each has spent\n");
 }
 
-/** A rule with what its member has spent that is nearest the end of its cap. */
-function mostUsed({ rule, members: [first] }: RuleUse): Cap {
-  return { budget: rule, settledNanoUsd: first?.settledNanoUsd ?? 0n };
+/** "each user of team search: user anna has used most, of 6". */
+function ruleWords(use: RuleUse, nameOf: (id: string) => string | undefined): string {
+  const { of, first } = lineOf(use);
+  const words = describeBudgetScope(use.rule, nameOf);
+  return of === 0 || !first
+    ? `${words}: nobody yet`
+    : `${words}: ${memberWords(first, nameOf)} has used most, of ${of}`;
+}
+
+/** A member by what tells it from the others. */
+function memberWords({ id, scope, ruleId }: Budget, nameOf: (id: string) => string | undefined): string {
+  const { member = "" } = ruleOf(id);
+  if (member === OTHER_MEMBERS || ruleId === undefined) return "one of the others";
+  return nameOf(member) ?? (scope.tag?.endsWith(`=${member}`) ? scope.tag : member);
 }
 
 /** How it holds, in a word: what a soft one reserves is nobody's concern. */
@@ -191,15 +230,21 @@ function modeOf({ kind, mode, observe }: Pick<Budget, "kind" | "mode" | "observe
 }
 
 /** What budgets are raised by now, a line each. */
-function raiseLines(budgets: readonly Budget[], nowMs: number): string[] {
-  return budgets.flatMap(({ id, raises = [] }) =>
+function raiseLines(budgets: readonly Budget[], nameOf: (id: string) => string | undefined, nowMs: number): string[] {
+  return budgets.flatMap(({ id, each, raises = [] }) =>
     raises
       .filter(({ untilMs }) => untilMs > nowMs)
       .map(
         (raise) =>
-          `RAISED ${raise.id}: ${id} by ${formatUsd(raise.amountNanoUsd)} until ${new Date(raise.untilMs).toISOString().slice(0, 16)}Z (${printable(raise.reason)})\n`,
+          `RAISED ${raise.id}: ${id}${each === undefined ? "" : `, ${raisedFor(raise.budgetId, nameOf)},`} by ${formatUsd(raise.amountNanoUsd)} until ${new Date(raise.untilMs).toISOString().slice(0, 16)}Z (${printable(raise.reason)})\n`,
       ),
   );
+}
+
+/** Of a rule: whom a raise is for. */
+function raisedFor(budgetId: string, nameOf: (id: string) => string | undefined): string {
+  const { member } = ruleOf(budgetId);
+  return member === undefined ? "every member" : (nameOf(member) ?? member);
 }
 
 async function remove(args: string[]): Promise<void> {

@@ -16,6 +16,7 @@ import { dirname, join } from "node:path";
 import { parseArgs } from "node:util";
 import { Document, isMap, isSeq, parseDocument } from "yaml";
 import { didYouMean } from "./closest.ts";
+import { localUrl } from "./holder.ts";
 import { UsageError } from "./usage-error.ts";
 
 export const USAGE = `keymeter connect claude|codex|gemini|opencode|aider|continue|cursor --key km_... [--url http://127.0.0.1:4000] [--login]
@@ -152,7 +153,7 @@ export function run(args: string[]): void {
     allowPositionals: true,
     options: {
       key: { type: "string" },
-      url: { type: "string", default: "http://127.0.0.1:4000" },
+      url: { type: "string", default: localUrl() },
       login: { type: "boolean", default: false },
     },
   });
@@ -188,6 +189,8 @@ export function run(args: string[]): void {
 
 export function disconnect(args: string[]): void {
   const { positionals } = parseArgs({ args, allowPositionals: true, options: {} });
+  if (BY_HAND[positionals[0] ?? ""])
+    throw new UsageError(`${positionals[0]} was not connected by a file: take what you entered there out again`);
   const [name, client] = clientOf(positionals);
   const file = placeOf(client);
   const [saved, made] = copiesOf(file);

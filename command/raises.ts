@@ -68,6 +68,10 @@ async function budgetFor(id: string, member: string | undefined): Promise<Budget
   if (member === undefined) return found;
   if (found.each === undefined) throw new UsageError(`budget ${id} is no budget of each: leave --member out`);
   const who =
-    found.each === "user" ? await findUser(member) : found.each === "key" ? (await findKey(member)).id : member;
+    found.each === "user"
+      ? await findUser(member)
+      : found.each === "key"
+        ? (await findKey(member)).id
+        : member.replace(`${found.each.slice("tag:".length)}=`, "");
   return memberBudget(found, who);
 }

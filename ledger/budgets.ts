@@ -161,6 +161,31 @@ export function memberBudget({ each, raises, ...rule }: Budget, member: string):
   return { ...rule, id, ruleId: rule.id, scope, ...(own.length === 0 ? {} : { raises: own }) };
 }
 
+/** What each member of a rule has that nobody has raised by himself. */
+export function usualCap(rule: Budget): Budget {
+  const { raises: _, ...rest } = rule;
+  const all = rule.raises?.filter(({ budgetId }) => budgetId === rule.id) ?? [];
+  return { ...rest, ...(all.length === 0 ? {} : { raises: all }) };
+}
+
+/** The rules of whose members one has its cap where a budget is: the budget takes its place. */
+export function rulesBehind(budget: Budget, budgets: readonly Budget[]): Budget[] {
+  const { user, keyId, tag } = budget.scope;
+  return budgets.filter((rule) => {
+    const { each } = rule;
+    if (each === undefined || budget.each !== undefined) return false;
+    const member =
+      each === "user"
+        ? user
+        : each === "key"
+          ? keyId
+          : tag?.startsWith(`${each.slice("tag:".length)}=`)
+            ? splitTag(tag)[1]
+            : undefined;
+    return member !== undefined && isSamePlace(memberBudget(rule, member), budget);
+  });
+}
+
 /** The id of a member's cap: it stands in headers and in paths. */
 function memberId(ruleId: string, member: string): string {
   return `${ruleId}/${encodeURIComponent(member)}`;

@@ -19,7 +19,7 @@ const MOST_USD = 1_000_000;
 
 const asking = z.strictObject({
   amount: z
-    .union([z.string(), z.number().transform(String)])
+    .union([z.string(), z.number().transform(String)], { error: "an amount of USD is missing, such as 20" })
     .refine((text) => /^\d{1,7}(\.\d{1,2})?$/.test(text) && Number(text) > 0 && Number(text) <= MOST_USD, {
       error: "an amount of USD, such as 20 or 12.50",
     }),
@@ -32,54 +32,77 @@ const asking = z.strictObject({
   budget: z.string().max(1_000).optional(),
 });
 
-/** Answers with what was asked: `id`, `budgetId`, `scope`, `amountUsd`. */
+/** Answers with what was asked: `id`, `budgetId`, `scope`, `window`, `amountUsd`; 400 or 409 with words where it cannot be. */
 export async function answerAsk(
-  context: Pick<ProxyContext, "writer" | "people" | "log">,
+  context: Pick<ProxyContext, "writer" | "people">,
   request: FastifyRequest,
   reply: FastifyReply,
   key: Key,
 ): Promise<void> {
   if (request.method !== "POST") throw new Refused("not_metered", "/keymeter/ask is asked with POST");
-  const given = readBody(request.body);
-  const parsed = asking.safeParse(given);
-  if (!parsed.success)
-    throw new Refused(
-      "bad_body",
-      `{"amount": 20, "why": "...", "budget": "optional"}: ${parsed.error.issues.map((issue) => `${issue.path.join(".")}: ${issue.message}`).join("; ")}`,
-    );
-  const { amount, why, budget: budgetId } = parsed.data;
-  const state = chosen(await statesFor(context, key), budgetId);
-  const id = `ask_${randomBytes(5).toString("hex")}`;
-  const asked = {
-    id,
-    keyId: key.id,
-    budgetId: state.budget.id,
-    amountNanoUsd: parseUsd(amount),
-    why,
-    createdAtMs: Date.now(),
-  };
-  try {
-    await context.writer.change({ type: "askRaise", asked }, `key:${key.id}`);
-  } catch (error) {
-    if (error instanceof ChangeRefused) throw new Refused("rate_limited", error.message, { status: 409 });
-    if (error instanceof LedgerUnavailable)
-      throw new Refused("ledger_unavailable", "the ledger cannot be written now; ask again shortly");
-    throw error;
-  }
-  const scope = describeBudgetScope(state.budget, (one) => (one === key.id ? key.name : context.people.nameOf(one)));
-  const told = { id, budgetId: state.budget.id, scope, window: state.budget.window, amountUsd: amount, why };
-  const body = JSON.stringify(told);
+  const { status, body } = await ask(context, key, readBody(request.body));
+  const text = JSON.stringify(body);
   reply.raw
-    .writeHead(201, [
+    .writeHead(status, [
       "content-type",
       "application/json",
       "cache-control",
       "no-store",
       "content-length",
-      String(Buffer.byteLength(body)),
+      String(Buffer.byteLength(text)),
     ])
-    .end(body);
+    .end(text);
 }
+
+type Answer = { readonly status: number; readonly body: object };
+
+/** What is wrong with it is no refusal of a request to a provider: it is counted nowhere. */
+const declined = (status: number, message: string): Answer => ({ status, body: { error: { message } } });
+
+async function ask(
+  { writer, people }: Pick<ProxyContext, "writer" | "people">,
+  key: Key,
+  given: unknown,
+): Promise<Answer> {
+  if (given === undefined) return declined(400, `the body is no JSON of at most ${MOST_BYTES} bytes; ${FORM}`);
+  const parsed = asking.safeParse(given);
+  if (!parsed.success)
+    return declined(
+      400,
+      `${parsed.error.issues.map(({ path, message }) => `${path.join(".") || "the body"}: ${message}`).join("; ")}. ${FORM}`,
+    );
+  const { amount, why, budget: budgetId } = parsed.data;
+  const state = chosen(await statesFor({ writer }, key), budgetId);
+  if (!state)
+    return declined(
+      400,
+      budgetId === undefined
+        ? "no hard budget holds for this key: there is nothing to raise"
+        : `budget: ${budgetId.slice(0, 100)} does not hold for this key; /keymeter/me shows those that do`,
+    );
+  const { id: ofBudget, window } = state.budget;
+  const id = `ask_${randomBytes(5).toString("hex")}`;
+  const asked = {
+    id,
+    keyId: key.id,
+    budgetId: ofBudget,
+    amountNanoUsd: parseUsd(amount),
+    why,
+    createdAtMs: Date.now(),
+  };
+  try {
+    await writer.change({ type: "askRaise", asked }, `key:${key.id}`);
+  } catch (error) {
+    if (error instanceof ChangeRefused) return declined(409, error.message);
+    if (error instanceof LedgerUnavailable)
+      throw new Refused("ledger_unavailable", "the ledger cannot be written now; ask again shortly");
+    throw error;
+  }
+  const scope = describeBudgetScope(state.budget, (one) => (one === key.id ? key.name : people.nameOf(one)));
+  return { status: 201, body: { id, budgetId: ofBudget, scope, window, amountUsd: amount, why } };
+}
+
+const FORM = 'Such as {"amount": 20, "why": "the release"}, and "budget" with an id where it is about another one';
 
 function readBody(body: unknown): unknown {
   if (!Buffer.isBuffer(body) || body.length > MOST_BYTES) return undefined;
@@ -91,16 +114,9 @@ function readBody(body: unknown): unknown {
 }
 
 /** The one that is named; else the hard budget that is nearest its end. */
-function chosen(states: readonly BudgetState[], budgetId: string | undefined): BudgetState {
+function chosen(states: readonly BudgetState[], budgetId: string | undefined): BudgetState | undefined {
+  if (budgetId !== undefined) return states.find(({ budget }) => budget.id === budgetId || budget.ruleId === budgetId);
   const left = ({ amountNanoUsd, settledNanoUsd, reservedNanoUsd }: BudgetState): bigint =>
     amountNanoUsd - settledNanoUsd - reservedNanoUsd;
-  const named = budgetId === undefined ? undefined : states.find(({ budget }) => budget.id === budgetId);
-  if (budgetId !== undefined && !named)
-    throw new Refused("bad_body", `budget: ${budgetId.slice(0, 100)} does not hold for this key`);
-  const [nearest] = states
-    .filter(({ budget }) => budget.kind === "hard")
-    .toSorted((a, b) => (left(a) < left(b) ? -1 : 1));
-  const found = named ?? nearest;
-  if (!found) throw new Refused("bad_body", "no hard budget holds for this key: there is nothing to raise");
-  return found;
+  return states.filter(({ budget }) => budget.kind === "hard").toSorted((a, b) => (left(a) < left(b) ? -1 : 1))[0];
 }

@@ -32,6 +32,7 @@ export async function answerMe(
   const states = await statesFor(context, key);
   const asked = (await readAskedRaises(context.books, nowMs - ASKED_MS)).filter(({ keyId }) => keyId === key.id);
   const spent = await spentBy(context, { key: key.id }, nowMs);
+  const nameOf = (id: string): string | undefined => (id === key.id ? key.name : context.people.nameOf(id));
   const told: Told = {
     key: {
       id: key.id,
@@ -49,15 +50,24 @@ export async function answerMe(
     ...(await landingOfKey(context, key, parseUsd(spent.monthUsd), nowMs)),
     // Of whoever the key is: over all of his keys.
     ...(key.user === "" ? {} : { userSpent: await spentBy(context, { user: key.user }, nowMs) }),
-    budgets: states.map((state) => toldOf(state, (id) => (id === key.id ? key.name : context.people.nameOf(id)))),
-    asked: asked.map(({ id, budgetId, amountNanoUsd, why, createdAtMs, answer }) => ({
-      id,
-      budgetId,
-      amountUsd: formatUsdExact(amountNanoUsd),
-      why,
-      at: new Date(createdAtMs).toISOString(),
-      answer: answer ?? null,
-    })),
+    budgets: states.map((state) => toldOf(state, nameOf)),
+    asked: asked.map(({ id, budgetId, amountNanoUsd, why, createdAtMs, answer }) => {
+      const budget = states.find((state) => state.budget.id === budgetId)?.budget;
+      const raise = budget?.raises?.find(({ reason }) => reason.startsWith(`${id}: `));
+      return {
+        id,
+        budgetId,
+        scope: budget ? describeBudgetScope(budget, nameOf) : "a budget that was removed",
+        amountUsd: formatUsdExact(amountNanoUsd),
+        why,
+        at: new Date(createdAtMs).toISOString(),
+        answer: answer ?? null,
+        // While it lasts: it may be less than was asked for.
+        ...(raise
+          ? { raisedUsd: formatUsdExact(raise.amountNanoUsd), raisedUntil: new Date(raise.untilMs).toISOString() }
+          : {}),
+      };
+    }),
     sessions: await sessionsOf(context, key, nowMs),
     ask: ASK_PATH,
   };
@@ -95,7 +105,10 @@ type Told = {
   readonly asked: readonly {
     readonly id: string;
     readonly budgetId: string;
+    readonly scope: string;
     readonly amountUsd: string;
+    readonly raisedUsd?: string;
+    readonly raisedUntil?: string;
     readonly why: string;
     readonly at: string;
     readonly answer: string | null;
@@ -208,13 +221,14 @@ function toldOf(
   };
 }
 
-/** "asked for $20.00 more (approved): a launch". */
-function askedWords({ amountUsd, why, answer }: Told["asked"][number]): string {
-  return `asked for ${money(amountUsd)} more (${answer ?? "not answered yet"}): ${why}`;
+/** "asked for $20.00 more in team search (approved, $10.00 until 2026-12-01): a launch". */
+function askedWords({ amountUsd, scope, why, answer, raisedUsd, raisedUntil }: Told["asked"][number]): string {
+  const raised = raisedUsd === undefined ? "" : `, ${money(raisedUsd)} until ${raisedUntil?.slice(0, 10)}`;
+  return `asked for ${money(amountUsd)} more in ${scope} (${answer ?? "not answered yet"}${raised}): ${why}`;
 }
 
 function sessionWords({ session, client, requests, costUsd, lastAt }: Session): string {
-  return `  ${lastAt.slice(0, 16).replace("T", " ")} ${client || "?"} ${session.slice(0, 36)}: ${requests} requests, ${money(costUsd)}`;
+  return `  ${lastAt.slice(0, 16).replace("T", " ")} ${client === "" ? "" : `${client} `}${session.slice(0, 36)}: ${requests} requests, ${money(costUsd)}`;
 }
 
 function money(usd: string | undefined): string {

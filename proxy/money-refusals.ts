@@ -69,7 +69,8 @@ function describeRefusal(refused: BudgetRefusal, refusing: Refusing): string {
             : "Not even an answer of one token would fit",
         endOf(refused),
         "Whoever runs Keymeter can raise the budget",
-        refusing.principal.kind === "virtual"
+        // Whoever is named by a shared key cannot ask by it.
+        refusing.principal.kind === "virtual" && refusing.principal.key?.policy.users === undefined
           ? 'Ask for more: keymeter ask --amount USD --why "...", or POST /keymeter/ask'
           : "",
       );

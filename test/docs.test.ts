@@ -101,6 +101,7 @@ describe.each(PAGES)("%s", (page) => {
       "compose.yaml",
       ...["service", "proxy", "collector", "alerts", "command"].map((folder) => `${folder}/config.ts`),
       "service/settings.ts",
+      "command/holder.ts",
     ].map(read);
     const names = new Set(known.join("\n").match(/\bKEYMETER_[A-Z_]+\b/g));
     const named = new Set(read(page).match(/\bKEYMETER_[A-Z_]+\b/g));

@@ -83,7 +83,7 @@ export function budgetGauges(make: MakeGauge, books: CollectorBooks, settings: G
       for (const used of [0, ...USUAL_THRESHOLDS])
         members.set(
           { ...labelsOf(rule, settings), used: used === 0 ? "any" : String(used) },
-          all.filter((cap) => used === 0 || shareOf(cap, nowMs) * 100 >= used).length,
+          all.filter((cap) => (used === 0 ? cap.settledNanoUsd > 0n : shareOf(cap, nowMs) * 100 >= used)).length,
         );
     const all = await readBudgets(books.usage);
     for (const { id, budgetId, amountNanoUsd } of await readAskedRaises(books.usage, nowMs)) {

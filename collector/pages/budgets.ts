@@ -1,7 +1,7 @@
 // Budgets on a page: those that hold for what it shows, and what is left of each.
-import { amountAt, coversCaller, describeBudgetScope, describeScope } from "../../ledger/budgets.ts";
+import { amountAt, coversCaller, describeBudgetScope, describeScope, holdFor, placesOf } from "../../ledger/budgets.ts";
 import type { Budget, Scope } from "../../ledger/budgets.ts";
-import { readCaps, shareOf, watchedOf } from "../../ledger/usage/caps.ts";
+import { lineOf, readCaps, shareOf, watchedOf } from "../../ledger/usage/caps.ts";
 import type { Cap } from "../../ledger/usage/caps.ts";
 import type { NanoUsd } from "../../ledger/money.ts";
 import { readBudgets } from "../../ledger/usage/changes.ts";
@@ -24,18 +24,17 @@ export async function budgetSection(
   const ids = new Set(budgets.map(({ id }) => id));
   const caps = await readCaps(books.usage, calendar, nowMs, ({ id }) => ids.has(id));
   // A rule is a line with what its member has spent that is nearest the end; members near theirs stand by themselves.
-  const rules = caps.rules.map(({ rule, members }) => ({
-    budget: rule,
-    settledNanoUsd: members[0]?.settledNanoUsd ?? 0n,
-    of: members.length,
-  }));
-  const shown = [...watchedOf(caps, nowMs).map((cap) => ({ ...cap, of: undefined })), ...rules]
-    .map(({ budget, settledNanoUsd, of }) => ({
+  const rules = caps.rules.map((use) => {
+    const { cap, of } = lineOf(use);
+    return { cap, of, budget: use.rule };
+  });
+  const shown = [...watchedOf(caps, nowMs).map((cap) => ({ cap, of: undefined, budget: cap.budget })), ...rules]
+    .map(({ cap, of, budget }) => ({
       budget,
       of,
-      amount: amountAt(budget, nowMs),
-      cost: settledNanoUsd,
-      used: shareOf({ budget, settledNanoUsd }, nowMs),
+      amount: amountAt(cap.budget, nowMs),
+      cost: cap.settledNanoUsd,
+      used: shareOf(cap, nowMs),
     }))
     .toSorted((a, b) => b.used - a.used);
   return sectionOf(context, shown, names, question);
@@ -90,7 +89,9 @@ function sectionOf(
       rows: shown
         .slice(0, MOST_BUDGETS)
         .map(({ budget, of, amount, cost }): Cell[] => [
-          text(`${budgetWords(budget, names)}${of === undefined ? "" : ` (${of}; the one with the most)`}`),
+          text(
+            `${budgetWords(budget, names)}${of === undefined ? "" : of === 0 ? " (nobody yet)" : ` (the one that has used most, of ${of})`}`,
+          ),
           text(budget.window),
           text(kindOf(budget, capMode)),
           usd(amount),
@@ -111,13 +112,20 @@ function sectionOf(
 /** Budgets that stand in a table, those nearest their end. */
 const MOST_BUDGETS = 50;
 
-/** Budgets that hold for a key, on whichever model, with the rules of which it, or its user, is a member. */
-export async function budgetsOf(
-  { books }: PageContext,
+/** The caps that hold for a key, on whichever model: of rules that of the member that it, or its user, is. */
+export async function capsOf(
+  { books, calendar, nowMs }: PageContext,
   key: Pick<Key, "id" | "team" | "project" | "env" | "user" | "policy">,
-): Promise<Budget[]> {
-  const tags = JSON.stringify(key.policy.tags ?? {});
-  return (await readBudgets(books.usage)).filter(({ scope }) => coversCaller(scope, { ...key, keyId: key.id, tags }));
+): Promise<Cap[]> {
+  const caller = { ...key, keyId: key.id, tags: JSON.stringify(key.policy.tags ?? {}) };
+  const budgets = await readBudgets(books.usage);
+  const own = holdFor(budgets, caller, placesOf(budgets), coversCaller);
+  const ids = new Set(own.map(({ id, ruleId }) => ruleId ?? id));
+  const { budgets: plain, rules } = await readCaps(books.usage, calendar, nowMs, ({ id }) => ids.has(id));
+  const settled = new Map(
+    [...plain, ...rules.flatMap(({ members }) => members)].map((cap) => [cap.budget.id, cap.settledNanoUsd]),
+  );
+  return own.map((budget) => ({ budget, settledNanoUsd: settled.get(budget.id) ?? 0n }));
 }
 
 /** What a scope covers, in words, with the names of key and user. */

@@ -11,7 +11,7 @@ import { readRefused } from "../../ledger/usage/refused.ts";
 import { readSpend } from "../../ledger/usage/spend.ts";
 import type { Usage } from "../../ledger/usage.ts";
 import { addDays, DAY_MS } from "../../ledger/windows.ts";
-import { budgetSection, budgetsOf } from "./budgets.ts";
+import { capsOf, capsSection } from "./budgets.ts";
 import type { PageContext, Query } from "./builder.ts";
 import { daysChart } from "./day-chart.ts";
 import { spansOf } from "./days.ts";
@@ -93,9 +93,9 @@ export async function key(context: PageContext, query: Query): Promise<Page | un
         await readSpend(books.usage, ["provider", "model"], month.firstDay, month.endDay, within),
         "On which models was it spent this month?",
       ),
-      await budgetSection(
+      await capsSection(
         context,
-        await budgetsOf(context, found ?? { id, team: "", project: "", env: "", user: "", policy: {} }),
+        await capsOf(context, found ?? { id, team: "", project: "", env: "", user: "", policy: {} }),
         "Which caps and budgets hold for this key?",
       ),
       refusedSection(refused),

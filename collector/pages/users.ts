@@ -163,7 +163,7 @@ async function sessionsSection({ books, nowMs }: PageContext, within: Within): P
         fine(row.seatNanoUsd),
         cached({ ...row, cacheWrite: 0 }),
       ]),
-      empty: "None: clients that name their sessions are Claude Code, Codex and opencode.",
+      empty: "None: Claude Code, Codex and opencode name their sessions; others do by x-keymeter-session.",
     },
     ...(rows.length === MOST_SESSIONS ? { notes: [`The last ${MOST_SESSIONS}; earlier ones are not shown.`] } : {}),
   };

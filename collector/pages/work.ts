@@ -167,7 +167,7 @@ export async function repository(context: PageContext, { id = "" }: Query): Prom
           total: [
             text("All"),
             text(""),
-            undefined,
+            text(""),
             fine(sumUp(rows).costNanoUsd),
             seats(sumUp(rows)),
             count(sumUp(rows).requests),

@@ -57,6 +57,16 @@ export function* answerAsked(id: string, answer: "approved" | "refused", by: str
   );
 }
 
+/** What was asked of a budget is asked of the one that takes its place. */
+export function* moveAsked(from: string, to: string): Asking<void> {
+  yield* ask(
+    `UPDATE asked_raises SET budget_id = ? || substr(budget_id, ${from.length + 1}) WHERE budget_id = ? OR substr(budget_id, 1, ${from.length + 1}) = ?`,
+    to,
+    from,
+    `${from}/`,
+  );
+}
+
 /** What was asked since an instant, and what nobody has answered, whenever it was; the newest first. */
 export async function readAskedRaises(books: UsageBooks, sinceMs: number): Promise<AnsweredRaise[]> {
   const rows = await answerIn(

@@ -1,5 +1,5 @@
 // The caps of now, with what each has spent: budgets, and of rules the members that are near the end of theirs. Reads only.
-import { amountAt, OTHER_MEMBERS, ruleOf, USUAL_THRESHOLDS } from "../budgets.ts";
+import { amountAt, OTHER_MEMBERS, ruleOf, usualCap, USUAL_THRESHOLDS } from "../budgets.ts";
 import type { Budget } from "../budgets.ts";
 import type { UsageBooks } from "../books.ts";
 import type { NanoUsd } from "../money.ts";
@@ -38,6 +38,21 @@ export async function readCaps(
       .filter(({ each }) => each === undefined)
       .map((budget) => ({ budget, settledNanoUsd: settled.get(budget.id) ?? 0n })),
     rules,
+  };
+}
+
+/** A rule as one line: with the amount and the spend of its member that is nearest the end of its cap, and how many have
+ *  spent. */
+export function lineOf({ rule, members }: RuleUse): {
+  readonly cap: Cap;
+  readonly of: number;
+  readonly first: Budget | undefined;
+} {
+  const [first] = members;
+  return {
+    cap: { budget: first?.budget ?? usualCap(rule), settledNanoUsd: first?.settledNanoUsd ?? 0n },
+    of: members.filter(({ settledNanoUsd }) => settledNanoUsd > 0n).length,
+    first: first?.budget,
   };
 }
 

@@ -1,16 +1,16 @@
 // Changes to the register: keys, budgets, raises, limits, freezes; and corrections. Each is one function of the
 // books' questions, answered inside one transaction together with the audit record. The admin API and the command end here,
 // both.
-import { answerIn, askRows, ONE, tell, write } from "../asking.ts";
+import { answerIn, askRows, askValue, ONE, tell, write } from "../asking.ts";
 import type { Asking } from "../asking.ts";
 import { and, eq, isNull } from "../drizzle.ts";
 import { createHash } from "node:crypto";
 import { addAdjustments, digestAdjustments } from "./adjustments.ts";
 import type { Adjustment } from "./adjustments.ts";
-import { answerAsked, insertAsked } from "./asked-raises.ts";
+import { answerAsked, insertAsked, moveAsked } from "./asked-raises.ts";
 import type { AskedRaise } from "./asked-raises.ts";
 import { appendAudit, readAuditHead } from "./audit.ts";
-import { findBudget, isSamePlace, SCOPE_PARTS } from "../budgets.ts";
+import { findBudget, isSamePlace, ruleOf, SCOPE_PARTS } from "../budgets.ts";
 import { ChangeRefused } from "./change-refused.ts";
 import type { Budget, Each, Freeze, Raise, Scope } from "../budgets.ts";
 import type { Key, KeyState } from "./keys.ts";
@@ -204,12 +204,27 @@ function* removeBudget({ budgetId }: Of<"removeBudget">, { atMs }: Author): Aski
 }
 
 function* raiseBudget({ raise }: Of<"raiseBudget">, { atMs }: Author): Asking<undefined> {
-  if (!findBudget(yield* askBudgets(), raise.budgetId))
-    throw new ChangeRefused(`there is no budget ${raise.budgetId}; \`keymeter budgets list\` shows them`);
+  const all = yield* askBudgets();
+  const found = findBudget(all, raise.budgetId);
+  if (!found) throw new ChangeRefused(`there is no budget ${raise.budgetId}; \`keymeter budgets list\` shows them`);
+  const instead = all.find((budget) => found.ruleId !== undefined && isSamePlace(budget, found));
+  if (instead)
+    throw new ChangeRefused(`a budget of its own (${instead.id}) stands in the place of that cap: raise that one`);
+  yield* checkMember(raise.budgetId, all);
   if (raise.untilMs <= atMs || raise.untilMs <= raise.createdAtMs)
     throw new ChangeRefused("the raise would end before it begins");
   const [budgetId = "", member = ""] = raise.budgetId.split("/");
   yield* tell(write.insert(raises).values({ ...raise, budgetId, member, endedAtMs: null }));
+}
+
+/** A raise for whom nobody knows raises nothing. */
+function* checkMember(budgetId: string, all: readonly Budget[]): Asking<void> {
+  const { id, member } = ruleOf(budgetId);
+  const each = all.find((budget) => budget.id === id)?.each;
+  if (member === undefined || (each !== "user" && each !== "key")) return;
+  const table = each === "user" ? "people" : "keys";
+  if ((yield* askValue(`SELECT 1 FROM ${table} WHERE id = ?`, member)) === undefined)
+    throw new ChangeRefused(`there is no ${each} ${member}`);
 }
 
 function* endRaise({ raiseId }: Of<"endRaise">, { atMs }: Author): Asking<undefined> {
@@ -355,6 +370,7 @@ function* insertBudget(budget: Budget): Asking<undefined> {
     if (old.id === budget.id || !isSamePlace(old, budget)) continue;
     yield* tell(write.update(budgets).set({ removedAtMs: budget.createdAtMs }).where(eq(budgets.id, old.id)));
     yield* tell(write.update(raises).set({ budgetId: budget.id }).where(eq(raises.budgetId, old.id)));
+    yield* moveAsked(old.id, budget.id);
   }
 }
 

@@ -96,7 +96,14 @@ function fill({ key: own, spent, userSpent, landsAtUsd, budgets, asked, sessions
   table(
     "asked",
     ["Asked on", "For", "Why", "Answer"],
-    asked.map((one) => [time(one.at), money(one.amountUsd), one.why, one.answer ?? "not answered yet"]),
+    asked.map((one) => [
+      time(one.at),
+      `${money(one.amountUsd)}, ${one.scope}`,
+      one.why,
+      one.raisedUsd === undefined
+        ? (one.answer ?? "not answered yet")
+        : `${one.answer}: ${money(one.raisedUsd)} until ${time(one.raisedUntil)}`,
+    ]),
     "Nothing was asked for this month.",
   );
   table(

@@ -289,7 +289,7 @@ describe("keymeter status", () => {
     expect((await keymeter(beside, "status")).text).toContain("$1.00 today");
     expect(await keymeter({ ...here, KEYMETER_URL: "http://127.0.0.1:9" }, "status")).toEqual({
       code: 0,
-      text: "Keymeter: http://127.0.0.1:9 does not answer\n",
+      text: "Keymeter: http://127.0.0.1:9 does not answer; KEYMETER_URL says where else Keymeter is\n",
     });
     expect(await keymeter({}, "status")).toMatchObject({ code: 2 });
   });

@@ -203,7 +203,7 @@ describe("verify", () => {
     ["UPDATE budgets SET removed_at_ms = 5 WHERE id = 'b2'", "budgets: b2 has removed_at_ms 5"],
     ["DELETE FROM budgets WHERE id = 'b2'", "budgets: b2 is gone"],
     [
-      "INSERT INTO budgets SELECT 'b4', team, project, env, key_id, provider, model, 'day', 5, kind, mode, 0, NULL, 0, NULL, NULL FROM budgets WHERE id = 'b2'",
+      "INSERT INTO budgets SELECT 'b4', team, project, env, key_id, provider, model, 'day', 5, kind, mode, 0, NULL, 0, NULL, NULL, NULL, NULL FROM budgets WHERE id = 'b2'",
       "budgets: no audit record made b4",
     ],
     ["UPDATE raises SET until_ms = until_ms + 1", "raises: r1 has until_ms"],

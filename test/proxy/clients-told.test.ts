@@ -172,10 +172,12 @@ describe("a refusal for money", () => {
 
   it("says whom to ask: whoever runs Keymeter, or who the settings say that is", async () => {
     const { secret } = await capped({ amountNanoUsd: 1n });
-    expect((await tell(CHAT, secret, chat(50))).message).toMatch(/ Whoever runs Keymeter can raise the budget\.$/);
+    expect((await tell(CHAT, secret, chat(50))).message).toMatch(
+      / Whoever runs Keymeter can raise the budget\. Ask for more: keymeter ask /,
+    );
     const other = await capped({ amountNanoUsd: 1n }, {}, withContact);
     const { message } = await tell(CHAT, other.secret, chat(50), { from: withContact });
-    expect(message.endsWith(` ${CONTACT} can raise the budget.`)).toBe(true);
+    expect(message).toContain(` ${CONTACT} can raise the budget.`);
     expect(message).not.toMatch(/whoever runs/i);
   });
 
@@ -191,7 +193,7 @@ describe("a refusal for money", () => {
       const { status, message } = await tell(path, secret, body);
       expect(status, path).toBe(402);
       expect(message, path).toMatch(
-        /^Keymeter: the request does not fit the month budget of key all-dialects .* user olga\) and may cost \$\S+\. Not even .* UTC\. Whoever runs Keymeter can raise the budget\.$/,
+        /^Keymeter: the request does not fit the month budget of key all-dialects .* user olga\) and may cost \$\S+\. Not even .* UTC\. Whoever runs Keymeter can raise the budget\. Ask for more: keymeter ask .*$/,
       );
     }
     expect(bench.provider.journal.length).toBe(before);
