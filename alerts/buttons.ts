@@ -73,13 +73,14 @@ async function press(parts: ButtonParts, { action, value, userId, userName }: Pr
     if (action === "keymeter_approve" || action === "keymeter_refuse") {
       const books = await usage();
       const asked = books && (await readAskedRaises(books, 0)).find((one) => one.id === id);
-      const budget = books && asked && findBudget(await readBudgets(books), asked.budgetId);
-      if (!asked || !budget) throw new ChangeRefused(`nobody asked ${id}, or its budget was removed since`);
+      if (!books || !asked) throw new ChangeRefused(`nobody asked ${id}`);
       if (action === "keymeter_refuse") {
         await change({ type: "answerAsk", askId: id, answer: "refused" }, actor);
         await refresh(groupKey);
         return await reply(groupKey, `<@${userId}> refused ${id}: nothing was raised.`);
       }
+      const budget = findBudget(await readBudgets(books), asked.budgetId);
+      if (!budget) throw new ChangeRefused(`budget ${asked.budgetId} was removed since; refuse it`);
       const nowMs = now();
       const { amountNanoUsd } = asked;
       const untilMs = endOf(budget, nowMs);

@@ -44,6 +44,8 @@ export type Budget = {
   readonly each?: Each;
   /** Of a member's cap, which is made of its rule: the rule's id. */
   readonly ruleId?: string;
+  /** Of the cap of all others: of whom the rule is. */
+  readonly othersOf?: Each;
   readonly window: WindowKind;
   readonly amountNanoUsd: NanoUsd;
   readonly kind: BudgetKind;
@@ -136,8 +138,8 @@ export function covers(scope: Scope, subject: Subject): boolean {
 
 /** Members that a rule may have at once; who comes after them is under one cap with all others. */
 export const MOST_MEMBERS = 20_000;
-/** Whoever is under that cap. */
-export const OTHER_MEMBERS = "*";
+/** Whoever is under that cap: nobody has such a name. */
+export const OTHER_MEMBERS = "\0";
 
 /** Whom of a rule's members a subject is; undefined: none, for it names nobody. */
 function memberOf(each: Each, subject: Pick<Subject, "user" | "keyId" | "tags">): string | undefined {
@@ -158,7 +160,8 @@ export function memberBudget({ each, raises, ...rule }: Budget, member: string):
         : each === "key"
           ? { ...rule.scope, keyId: member }
           : { ...rule.scope, tag: `${each.slice("tag:".length)}=${member}` };
-  return { ...rule, id, ruleId: rule.id, scope, ...(own.length === 0 ? {} : { raises: own }) };
+  const others = member === OTHER_MEMBERS && each !== undefined ? { othersOf: each } : {};
+  return { ...rule, id, ruleId: rule.id, ...others, scope, ...(own.length === 0 ? {} : { raises: own }) };
 }
 
 /** What each member of a rule has that nobody has raised by himself. */
@@ -188,13 +191,15 @@ export function rulesBehind(budget: Budget, budgets: readonly Budget[]): Budget[
 
 /** The id of a member's cap: it stands in headers and in paths. */
 function memberId(ruleId: string, member: string): string {
-  return `${ruleId}/${encodeURIComponent(member)}`;
+  if (member === OTHER_MEMBERS) return `${ruleId}/*`;
+  return `${ruleId}/${encodeURIComponent(member.toWellFormed()).replaceAll("*", "%2A")}`;
 }
 
 /** The rule's id, of a member's cap, and whose it is; of any other budget its own. */
 export function ruleOf(budgetId: string): { readonly id: string; readonly member?: string } {
   const [id = "", path] = budgetId.split("/");
   if (path === undefined) return { id };
+  if (path === "*") return { id, member: OTHER_MEMBERS };
   try {
     return { id, member: decodeURIComponent(path) };
   } catch {
@@ -206,11 +211,8 @@ export function ruleOf(budgetId: string): { readonly id: string; readonly member
 export function findBudget(budgets: readonly Budget[], budgetId: string): Budget | undefined {
   const { id, member } = ruleOf(budgetId);
   const found = budgets.find((budget) => budget.id === id);
-  return found?.each === undefined || member === undefined
-    ? member === undefined
-      ? found
-      : undefined
-    : memberBudget(found, member);
+  if (member === undefined) return found;
+  return found?.each === undefined || member === "" ? undefined : memberBudget(found, member);
 }
 
 /** The places that budgets of their own have: no member's cap holds there. */

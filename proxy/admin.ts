@@ -101,7 +101,7 @@ const limits = z.strictObject({
 });
 const raise = z.strictObject({
   id: text,
-  budgetId: z.string().max(1_000),
+  budgetId: z.string().max(3_000),
   amountNanoUsd: nanoUsd.refine((amount) => amount > 0n, "more than nothing"),
   reason: text.min(1),
   createdAtMs: instant,

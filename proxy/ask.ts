@@ -6,6 +6,7 @@ import { z } from "zod";
 import { describeBudgetScope } from "../ledger/budgets.ts";
 import type { BudgetState } from "../ledger/budgets.ts";
 import { parseUsd } from "../ledger/money.ts";
+import { ASKED_ENOUGH, MOST_OPEN, readAskedRaises } from "../ledger/usage/asked-raises.ts";
 import { ChangeRefused } from "../ledger/usage/change-refused.ts";
 import { LedgerUnavailable } from "../ledger/usage/writer.ts";
 import { statesFor } from "./me.ts";
@@ -29,12 +30,12 @@ const asking = z.strictObject({
     .min(3, "a few words")
     .max(300, "300 characters at most")
     .regex(/^\P{Cc}*$/u, "one line"),
-  budget: z.string().max(1_000).optional(),
+  budget: z.string().max(3_000).optional(),
 });
 
 /** Answers with what was asked: `id`, `budgetId`, `scope`, `window`, `amountUsd`; 400 or 409 with words where it cannot be. */
 export async function answerAsk(
-  context: Pick<ProxyContext, "writer" | "people">,
+  context: Pick<ProxyContext, "writer" | "people" | "books">,
   request: FastifyRequest,
   reply: FastifyReply,
   key: Key,
@@ -60,7 +61,7 @@ type Answer = { readonly status: number; readonly body: object };
 const declined = (status: number, message: string): Answer => ({ status, body: { error: { message } } });
 
 async function ask(
-  { writer, people }: Pick<ProxyContext, "writer" | "people">,
+  { writer, people, books }: Pick<ProxyContext, "writer" | "people" | "books">,
   key: Key,
   given: unknown,
 ): Promise<Answer> {
@@ -72,6 +73,10 @@ async function ask(
       `${parsed.error.issues.map(({ path, message }) => `${path.join(".") || "the body"}: ${message}`).join("; ")}. ${FORM}`,
     );
   const { amount, why, budget: budgetId } = parsed.data;
+  // Looked at before the register is locked for it: whoever asks again and again holds nobody up.
+  const nowMs = Date.now();
+  const open = (await readAskedRaises(books, nowMs, key.id)).filter(({ answer }) => answer === undefined);
+  if (open.length >= MOST_OPEN) return declined(409, ASKED_ENOUGH);
   const state = chosen(await statesFor({ writer }, key), budgetId);
   if (!state)
     return declined(
@@ -88,7 +93,7 @@ async function ask(
     budgetId: ofBudget,
     amountNanoUsd: parseUsd(amount),
     why,
-    createdAtMs: Date.now(),
+    createdAtMs: nowMs,
   };
   try {
     await writer.change({ type: "askRaise", asked }, `key:${key.id}`);

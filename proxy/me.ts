@@ -7,6 +7,7 @@ import { NO_SPEND } from "../ledger/usage/spend-sums.ts";
 import type { SpendSums } from "../ledger/usage/spend-sums.ts";
 import { landingOf, readRests } from "../ledger/billing/landings.ts";
 import { readAskedRaises } from "../ledger/usage/asked-raises.ts";
+import type { UsageBooks } from "../ledger/books.ts";
 import type { Key } from "../ledger/usage/keys.ts";
 import { readSessions } from "../ledger/usage/sessions.ts";
 import { readSpend } from "../ledger/usage/spend.ts";
@@ -30,7 +31,7 @@ export async function answerMe(
   if (request.method !== "GET") throw new Refused("not_metered", "/keymeter/me is read with GET");
   const nowMs = Date.now();
   const states = await statesFor(context, key);
-  const asked = (await readAskedRaises(context.books, nowMs - ASKED_MS)).filter(({ keyId }) => keyId === key.id);
+  const asked = await readAskedRaises(context.books, nowMs - ASKED_MS, key.id);
   const spent = await spentBy(context, { key: key.id }, nowMs);
   const nameOf = (id: string): string | undefined => (id === key.id ? key.name : context.people.nameOf(id));
   const told: Told = {
@@ -161,15 +162,27 @@ async function sessionsOf(
   nowMs: number,
 ): Promise<readonly Session[]> {
   const within: Within = key.user === "" ? { key: key.id } : { user: key.user };
+  const name = JSON.stringify(within);
+  const known = lastSessions.get(books)?.get(name);
+  if (known && nowMs - known.atMs < SESSIONS_KEPT_MS) return known.sessions;
   const rows = await readSessions(books, nowMs - SESSIONS_MS, MOST_SESSIONS, within);
-  return rows.map(({ session, client, requests, costNanoUsd, lastMs }) => ({
+  const sessions = rows.map(({ session, client, requests, costNanoUsd, lastMs }) => ({
     session,
     client,
     requests,
     costUsd: formatUsdExact(costNanoUsd),
     lastAt: new Date(lastMs).toISOString(),
   }));
+  const kept = lastSessions.get(books) ?? new Map<string, { atMs: number; sessions: readonly Session[] }>();
+  if (kept.size >= MOST_KEPT) kept.clear();
+  lastSessions.set(books, kept.set(name, { atMs: nowMs, sessions }));
+  return sessions;
 }
+
+/** They are read from the events of a week, and a status line asks every few seconds. */
+const lastSessions = new WeakMap<UsageBooks, Map<string, { atMs: number; sessions: readonly Session[] }>>();
+const SESSIONS_KEPT_MS = 15_000;
+const MOST_KEPT = 1_000;
 
 /** What the key itself, or its user, has spent, budgets or none. */
 async function spentBy(

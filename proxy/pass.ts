@@ -4,6 +4,7 @@ import { Transform } from "node:stream";
 import type { Readable } from "node:stream";
 import type { FastifyReply, FastifyRequest } from "fastify";
 import { describeBudgetScope, mayCover } from "../ledger/budgets.ts";
+import { readBudgets } from "../ledger/usage/changes.ts";
 import { createAnswerId } from "../ledger/ids.ts";
 import { hasBody } from "./arrival.ts";
 import type { ProxyContext } from "./context.ts";
@@ -81,14 +82,13 @@ async function passUnmetered(passing: Passing): Promise<void> {
   if (principal.kind === "virtual")
     throw refuse("a Keymeter key reaches only what is metered or free; send it to the provider with a key of its own");
   if (!target.explicit) throw refuse("the path names no provider; put /openai, /anthropic or /google in front of it");
-  // Those of rules for whom the request is of.
-  const states = [...(await context.writer.states()), ...(await context.writer.states(principal))];
-  const cap = states.find(
-    ({ budget }) => budget.kind === "hard" && mayCover(budget.scope, { ...principal, provider: target.provider.name }),
+  // Of a rule it may be a member's, whoever that is.
+  const cap = (await readBudgets(context.books)).find(
+    ({ kind, scope }) => kind === "hard" && mayCover(scope, { ...principal, provider: target.provider.name }),
   );
   if (cap)
     throw refuse(
-      `this key is under a hard budget (${describeBudgetScope(cap.budget)}, ${cap.budget.window}, ${cap.budget.id}), which must hold`,
+      `this key is under a hard budget (${describeBudgetScope(cap)}, ${cap.window}, ${cap.id}), which must hold`,
     );
   const frozen = (await context.writer.freezes()).find(({ scope }) =>
     mayCover(scope, { ...principal, provider: target.provider.name }),

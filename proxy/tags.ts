@@ -43,7 +43,9 @@ export function readTags(
       .slice(0, LONGEST_READ)
       .trim()
       .replace(/\p{Cc}/gu, " ")
-      .slice(0, LONGEST_VALUE);
+      .slice(0, LONGEST_VALUE)
+      // Half a character is none: databases take no such text.
+      .toWellFormed();
     if (holdsSecret(name, text)) return;
     if (!NAME.test(name) || text === "" || Object.hasOwn(tags, name)) return;
     tags[name] = text;

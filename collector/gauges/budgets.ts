@@ -6,7 +6,7 @@ import type { Budget } from "../../ledger/budgets.ts";
 import { toUsdNumber } from "../../ledger/money.ts";
 import { readAskedRaises } from "../../ledger/usage/asked-raises.ts";
 import { readBudgets } from "../../ledger/usage/changes.ts";
-import { readOwnNames } from "../../ledger/usage/budget-spend.ts";
+import { readHoursInScope, readOwnNames } from "../../ledger/usage/budget-spend.ts";
 import { shareOf } from "../../ledger/usage/caps.ts";
 import { readSubjectSpend } from "../../ledger/usage/hours.ts";
 import { readRefused } from "../../ledger/usage/refused.ts";
@@ -125,8 +125,16 @@ async function setPastCap(
   if (passed.length === 0) return;
   const lately = (await readSubjectSpend(usage, reading.nowMs - PAST_CAP_MS, "events")).map(await readOwnNames(usage));
   for (const budget of passed) {
-    const own = lately.filter((one) => covers(budget.scope, one));
-    pastCap.set(labelsOf(budget, settings), toUsdNumber(own.reduce((sum, one) => sum + one.costNanoUsd, 0n)));
+    // What requests are tagged with stands with single events alone.
+    const costs =
+      budget.scope.tag === undefined
+        ? lately.filter((one) => covers(budget.scope, one)).map((one) => one.costNanoUsd)
+        : [
+            ...(
+              await readHoursInScope(usage, budget.scope, reading.nowMs - PAST_CAP_MS, reading.nowMs + MINUTE_MS)
+            ).values(),
+          ];
+    pastCap.set(labelsOf(budget, settings), toUsdNumber(costs.reduce((sum, cost) => sum + cost, 0n)));
   }
 }
 

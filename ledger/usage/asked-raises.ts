@@ -23,12 +23,13 @@ export type AnsweredRaise = AskedRaise & {
 };
 
 /** Of one key, that nobody has answered. */
-const MOST_OPEN = 3;
+export const MOST_OPEN = 3;
+
+export const ASKED_ENOUGH = `${MOST_OPEN} times this key has asked already, and nobody has answered yet`;
 
 export function* insertAsked({ id, keyId, budgetId, amountNanoUsd, why, createdAtMs }: AskedRaise): Asking<void> {
   const open = yield* askValue<bigint>("SELECT COUNT(*) FROM asked_raises WHERE key_id = ? AND answer IS NULL", keyId);
-  if (Number(open ?? 0) >= MOST_OPEN)
-    throw new ChangeRefused(`${MOST_OPEN} times this key has asked already, and nobody has answered yet`);
+  if (Number(open ?? 0) >= MOST_OPEN) throw new ChangeRefused(ASKED_ENOUGH);
   yield* ask(
     `INSERT INTO asked_raises (id, key_id, budget_id, amount_nano_usd, why, created_at_ms) VALUES (?, ?, ?, ?, ?, ?)`,
     id,
@@ -67,14 +68,15 @@ export function* moveAsked(from: string, to: string): Asking<void> {
   );
 }
 
-/** What was asked since an instant, and what nobody has answered, whenever it was; the newest first. */
-export async function readAskedRaises(books: UsageBooks, sinceMs: number): Promise<AnsweredRaise[]> {
+/** What was asked since an instant, and what nobody has answered, whenever it was; the newest first. `keyId`: by that key. */
+export async function readAskedRaises(books: UsageBooks, sinceMs: number, keyId?: string): Promise<AnsweredRaise[]> {
   const rows = await answerIn(
     books,
     ask<[string, string, string, bigint, string, bigint, "approved" | "refused" | null, bigint | null, string | null]>(
       `SELECT id, key_id, budget_id, amount_nano_usd, why, created_at_ms, answer, answered_at_ms, answered_by FROM asked_raises
-      WHERE answer IS NULL OR created_at_ms >= ? ORDER BY created_at_ms DESC, id`,
+      WHERE (answer IS NULL OR created_at_ms >= ?)${keyId === undefined ? "" : " AND key_id = ?"} ORDER BY created_at_ms DESC, id`,
       sinceMs,
+      ...(keyId === undefined ? [] : [keyId]),
     ),
   );
   return rows.map(([id, keyId, budgetId, amountNanoUsd, why, createdAtMs, answer, answeredAtMs, answeredBy]) => ({

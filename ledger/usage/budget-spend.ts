@@ -110,8 +110,10 @@ export function readSettled(books: UsageBooks, budget: Budget, window: Window): 
 
 export function* askSettled(budget: Budget, window: Window, tagsCount?: boolean): Asking<NanoUsd> {
   const doCount = tagsCount ?? (yield* askTagsCount());
-  if (budget.each !== undefined || ruleOf(budget.id).member === OTHER_MEMBERS)
-    throw new TypeError(`${budget.id} has no sum of its own: read its members`);
+  const { ruleId, othersOf: each } = budget;
+  if (ruleId !== undefined && each !== undefined)
+    return (yield* askMembers({ ...budget, id: ruleId, each }, window, doCount)).get(OTHER_MEMBERS) ?? 0n;
+  if (budget.each !== undefined) throw new TypeError(`${budget.id} has no sum of its own: read its members`);
   const [row] = yield* askSql<[bigint | null]>(settledQuery(budget, window, doCount));
   return row?.[0] ?? 0n;
 }

@@ -213,7 +213,8 @@ function* raiseBudget({ raise }: Of<"raiseBudget">, { atMs }: Author): Asking<un
   yield* checkMember(raise.budgetId, all);
   if (raise.untilMs <= atMs || raise.untilMs <= raise.createdAtMs)
     throw new ChangeRefused("the raise would end before it begins");
-  const [budgetId = "", member = ""] = raise.budgetId.split("/");
+  // As it is made here, however it was written.
+  const [budgetId = "", member = ""] = found.id.split("/");
   yield* tell(write.insert(raises).values({ ...raise, budgetId, member, endedAtMs: null }));
 }
 
@@ -355,6 +356,8 @@ function* insertBudget(budget: Budget): Asking<undefined> {
   const { scope, observe = false, thresholds, each = null, raises: _, ruleId, ...rest } = budget;
   if (ruleId !== undefined) throw new ChangeRefused(`${budget.id} is one member's cap: change its rule ${ruleId}`);
   if (rest.id.includes("/")) throw new ChangeRefused(`the id ${rest.id} holds a slash`);
+  if (each === "tag:user" || scope.tag?.startsWith("user="))
+    throw new ChangeRefused("whom requests name is a user, and no tag: write --each user, or --user");
   const own = each === "key" ? scope.keyId : each === "user" ? scope.user : each === null ? undefined : scope.tag;
   if (own !== undefined) throw new ChangeRefused(`each ${each} of one ${each}: leave one of the two out`);
   const row = {

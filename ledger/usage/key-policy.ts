@@ -44,7 +44,11 @@ export const keyPolicy = z.strictObject({
   tags: z
     .record(
       z.string().regex(/^[a-z0-9][a-z0-9_.-]{0,63}$/, "a tag's name, in small letters"),
-      z.string().min(1).max(256),
+      z
+        .string()
+        .min(1)
+        .max(256)
+        .refine((value) => value.isWellFormed(), "a text without half characters"),
     )
     .optional(),
   unpriced: z

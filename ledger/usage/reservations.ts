@@ -14,6 +14,7 @@ import {
   OTHER_MEMBERS,
   placesOf,
   ruleOf,
+  rulesBehind,
   splitTag,
   tagOf,
 } from "../budgets.ts";
@@ -259,7 +260,7 @@ export function createReservationBook(
 ): ReservationBook {
   let freezes: readonly Freeze[] = [];
   const covering = createCovering();
-  const windows = createWindows(calendar, loadSettled, shareOf);
+  const windows = createWindows(calendar, loadSettled, covering.seats, shareOf);
   const names = createServedNames();
   const { open, hold, holdIn, holdOf, letGo, handOver, touched, touch } = createHolds(covering, windows);
 
@@ -536,7 +537,36 @@ export function mostOf({
   return most > held ? most : held;
 }
 
+/** Members that have a cap of their own, by rule: as long as there are not too many. */
+type Seats = {
+  /** Whether it has one, or gets one. */
+  take(ruleId: string, capId: string): boolean;
+  leave(ruleId: string, capId: string): void;
+  keep(ruleIds: ReadonlySet<string>): void;
+};
+
+/** `onFree`: a rule that was full has room again. */
+function createSeats(onFree: () => void): Seats {
+  const taken = new Map<string, Set<string>>();
+  return {
+    take(ruleId, capId) {
+      const own = taken.get(ruleId) ?? new Set();
+      taken.set(ruleId, own);
+      return own.has(capId) || (own.size < MOST_MEMBERS && own.add(capId).size > 0);
+    },
+    leave(ruleId, capId) {
+      const own = taken.get(ruleId);
+      const isFull = own !== undefined && own.size >= MOST_MEMBERS;
+      if (own?.delete(capId) && isFull) onFree();
+    },
+    keep(ruleIds) {
+      for (const id of taken.keys()) if (!ruleIds.has(id)) taken.delete(id);
+    },
+  };
+}
+
 type Covering = {
+  readonly seats: Seats;
   set(budgets: readonly Budget[]): void;
   all(): readonly Budget[];
   of(subject: Subject): readonly Budget[];
@@ -551,26 +581,21 @@ function createCovering(): Covering {
   /** Tags that budgets look at. */
   let tagNames: readonly string[] = [];
   const known = new Map<string, readonly Budget[]>();
-  /** Members that were seen, by rule: each has a cap of its own, as long as there are not too many. */
-  const seen = new Map<string, Set<string>>();
+  const seats = createSeats(() => known.clear());
   const seat = (budget: Budget): Budget => {
-    if (budget.ruleId === undefined) return budget;
-    const { id, member = "" } = ruleOf(budget.id);
-    const members = seen.get(id) ?? new Set();
-    seen.set(id, members);
-    if (members.has(member)) return budget;
-    const rule = budgets.find((one) => one.id === id);
-    if (rule && members.size >= MOST_MEMBERS) return memberBudget(rule, OTHER_MEMBERS);
-    members.add(member);
-    return budget;
+    const { ruleId } = budget;
+    if (ruleId === undefined || seats.take(ruleId, budget.id)) return budget;
+    const rule = budgets.find(({ id }) => id === ruleId);
+    return rule ? memberBudget(rule, OTHER_MEMBERS) : budget;
   };
   return {
+    seats,
     set(next) {
       budgets = next;
       places = placesOf(next);
       tagNames = [...new Set(next.flatMap(tagNamesOf))];
       known.clear();
-      for (const id of seen.keys()) if (!next.some((budget) => budget.id === id)) seen.delete(id);
+      seats.keep(new Set(next.map(({ id }) => id)));
     },
     all: () => budgets,
     holding: (caller) =>
@@ -618,10 +643,12 @@ type Windows = {
 function createWindows(
   calendar: Calendar,
   load: LoadSettled,
+  seats: Seats,
   shareOf?: (budget: Budget, window: Window) => Share | undefined,
 ): Windows {
   const byBudget = new Map<string, Map<string, Sums>>();
   const rules = new Map<string, Rule>();
+  let all: readonly Budget[] = [];
   let places: ReadonlySet<string> = new Set();
   const sumsOf = (budget: Budget, window: Window): Sums => {
     let ofBudget = byBudget.get(budget.id);
@@ -647,12 +674,14 @@ function createWindows(
    *  by its own part. */
   const readMembers = (rule: Rule, window: Window): void => {
     if (shareOf || rule.windows.has(window.id)) return;
-    forgetOver(rule, window, byBudget);
+    forgetOver(rule, window, byBudget, seats);
     rule.windows.set(window.id, window);
     for (const [member, amount] of load.members(rule.budget, window)) {
       const budget = memberBudget(rule.budget, member);
       if (isOverridden(budget, places)) continue;
       rule.members.add(budget.id);
+      // Who has spent has a cap of its own before anybody who has not.
+      seats.take(rule.budget.id, budget.id);
       sumsOf(budget, window).begin(amount);
     }
     for (const id of rule.members) {
@@ -689,6 +718,8 @@ function createWindows(
       return isRead ? this.at(budget, atMs) : byBudget.get(budget.id)?.get(window.id);
     },
     keep(budgets) {
+      const before = all;
+      all = budgets;
       places = placesOf(budgets);
       const ids = new Set(budgets.map(({ id }) => id));
       for (const [id, ofBudget] of byBudget) {
@@ -698,9 +729,12 @@ function createWindows(
       for (const id of rules.keys()) if (!ids.has(id)) rules.delete(id);
       for (const budget of budgets) {
         if (budget.each === undefined) continue;
-        // Another budget may stand, or have stood, in the place of a member's cap: all of them are read again.
-        for (const id of rules.get(budget.id)?.members ?? []) byBudget.delete(id);
-        rules.set(budget.id, { budget, windows: new Map(), members: new Set() });
+        const known = rules.get(budget.id);
+        const isMoved = isPlaceMoved(budget, before, budgets);
+        // Another budget stands, or has stood, in the place of a member's cap: all of them are read again.
+        if (isMoved) for (const id of known?.members ?? []) byBudget.delete(id);
+        const { windows: read, members } = (isMoved ? undefined : known) ?? { windows: new Map(), members: new Set() };
+        rules.set(budget.id, { budget, windows: read, members });
       }
     },
     readAgain(budgets) {
@@ -716,6 +750,16 @@ function createWindows(
   };
 }
 
+/** Whether budgets that came or went stand in the place of a member's cap. */
+export function isPlaceMoved(rule: Budget, before: readonly Budget[], after: readonly Budget[]): boolean {
+  const [gone, come] = [placesOf(before), placesOf(after)];
+  return [...before, ...after].some((budget) => {
+    if (budget.each !== undefined) return false;
+    const [place = ""] = placesOf([budget]);
+    return gone.has(place) !== come.has(place) && rulesBehind(budget, [rule]).length > 0;
+  });
+}
+
 /** A rule, its windows that were read, and the ids of its members' caps that were seen. */
 type Rule = { readonly budget: Budget; readonly windows: Map<string, Window>; readonly members: Set<string> };
 
@@ -725,7 +769,12 @@ function isDone({ share, reserved, window }: Sums, later: Window): boolean {
 }
 
 /** Members that have nothing in windows of now are not kept. */
-function forgetOver({ windows, members }: Rule, now: Window, byBudget: Map<string, Map<string, Sums>>): void {
+function forgetOver(
+  { budget, windows, members }: Rule,
+  now: Window,
+  byBudget: Map<string, Map<string, Sums>>,
+  seats: Seats,
+): void {
   for (const [id, { endMs }] of windows) if (endMs < now.startMs) windows.delete(id);
   for (const member of members) {
     const ofMember = byBudget.get(member);
@@ -733,6 +782,7 @@ function forgetOver({ windows, members }: Rule, now: Window, byBudget: Map<strin
     if (ofMember && ofMember.size > 0) continue;
     byBudget.delete(member);
     members.delete(member);
+    seats.leave(budget.id, member);
   }
 }
 

@@ -377,6 +377,7 @@ describe.skipIf(!hasPostgres)("the same books in SQLite and in Postgres", () => 
         "0007-people.sql",
         "0008-each.sql",
         "0009-asked.sql",
+        "0010-texts.sql",
       ],
       [],
     ]);

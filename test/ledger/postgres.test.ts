@@ -306,6 +306,7 @@ describe.skipIf(!hasPostgres)("books in Postgres", () => {
         "0007-people.sql",
         "0008-each.sql",
         "0009-asked.sql",
+        "0010-texts.sql",
       ],
     ]);
   });

@@ -161,9 +161,15 @@ describe("asking for more", () => {
     expect((await me(other.secret)).asked).toEqual([]);
     const foreign = (await me(secret)).asked.length;
     expect(foreign).toBe(3);
-    const budget = JSON.parse((await askFor(other.secret, { amount: 1, why: "mine" })).text) as { budgetId: string };
-    const taken = await askFor(secret, { amount: 1, why: "not mine", budget: budget.budgetId });
+    const own = (JSON.parse((await askFor(other.secret, { amount: 1, why: "mine" })).text) as { budgetId: string })
+      .budgetId;
+    expect(own).toMatch(/^rule\/user_/);
+    const annas = (await me(secret)).asked[0] as { budgetId?: string };
+    expect(annas.budgetId).not.toBe(own);
+    const taken = await askFor(other.secret, { amount: 1, why: "not mine", budget: annas.budgetId });
     expect([taken.status, taken.text]).toEqual([400, expect.stringContaining("does not hold for this key")]);
+    // The rule's own id means what it holds for whoever asks.
+    expect((await askFor(other.secret, { amount: 1, why: "mine", budget: "rule" })).text).toContain(own);
   });
 
   it.each([

@@ -54,10 +54,10 @@ function rule(more: Partial<Budget>): Promise<Budget> {
   return running.setBudget({ amountNanoUsd: COST, ...more });
 }
 
-async function restart(): Promise<void> {
+async function restart(environment: { [name: string]: string } = {}): Promise<void> {
   const { dataDir } = running;
   await running.stop();
-  running = await startProxy(provider.url, { KEYMETER_DATA_DIR: dataDir });
+  running = await startProxy(provider.url, { KEYMETER_DATA_DIR: dataDir, ...environment });
 }
 
 async function holdsInBooks(): Promise<void> {
@@ -116,6 +116,8 @@ describe("a cap of each user", () => {
     const own = await run("budgets", "set", "--user", "bob", "--amount", "0.045/month", "--hard", "--json");
     await expect.poll(() => ask(bob.secret), { timeout: 5_000, interval: 100 }).toBe(200);
     expect([await ask(bob.secret), await ask(bob.secret)]).toEqual([200, 402]);
+    const vain = await runKeymeter(running, "budgets", "raise", "rule", "--member", "bob", ...more);
+    expect([vain.code === 0, vain.text]).toEqual([false, expect.stringContaining("raise that one")]);
     await holdsInBooks();
     // What he spent under his own counts in the rule's cap again.
     await run("budgets", "remove", (JSON.parse(own.split("\n")[0] ?? "") as { id: string }).id);
@@ -226,11 +228,64 @@ describe("a cap on a tag's value, and of each", () => {
   });
 });
 
+describe("odd values of a tag", () => {
+  it("are values like any other: a star, a slash, half a character, very long ones", async () => {
+    await running.stop();
+    running = await startProxy(provider.url, { KEYMETER_TAGS_IN_BUDGETS: "on" });
+    const { secret } = await running.createKey();
+    // Half a character is in the books before the rule is there.
+    const half = { "x-keymeter-tags": JSON.stringify({ customer: "a\ud83d", note: "\udc00" }) };
+    expect(await ask(secret, half)).toBe(200);
+    await rule({ id: "rule", each: "tag:customer" });
+    await running.setBudget({ id: "plain", scope: { project: "none" }, amountNanoUsd: 1n });
+    for (const value of ["*", "a/b%20c", "%", "..", "界".repeat(80)]) {
+      const ascii = JSON.stringify({ customer: value }).replace(
+        /[^\x20-\x7e]/g,
+        (one) => `\\u${one.charCodeAt(0).toString(16).padStart(4, "0")}`,
+      );
+      const tagged = { "x-keymeter-tags": ascii };
+      expect(await ask(secret, tagged), value).toBe(200);
+      expect(await ask(secret, tagged), value).toBe(402);
+    }
+    expect(await ask(secret, half)).toBe(402);
+    // A budget of its own takes the star's place, too.
+    await running.setBudget({ id: "star", scope: { tag: "customer=*" }, amountNanoUsd: 2n * COST });
+    const star = { "x-keymeter-tags": JSON.stringify({ customer: "*" }) };
+    expect([await ask(secret, star), await ask(secret, star)]).toEqual([200, 402]);
+    await holdsInBooks();
+    await restart({ KEYMETER_TAGS_IN_BUDGETS: "on" });
+    expect(await ask(secret, star)).toBe(402);
+    await holdsInBooks();
+    const me = await fetch(`${running.url}/keymeter/me`, { headers: { authorization: `Bearer ${secret}` } });
+    expect([me.status, await me.text()]).toEqual([200, expect.stringContaining("spent")]);
+  });
+});
+
+describe("a path that nobody meters", () => {
+  it.each(["key", "user", "tag:customer"] as const)("passes nothing under a hard cap of each %s", async (each) => {
+    const own = "sk-test-of-a-client-itself-0123456789";
+    expect(await ask(own)).toBe(200);
+    const post = async (): Promise<number> => {
+      const answer = await fetch(`${running.url}/openai/v1/unknown/thing`, {
+        method: "POST",
+        headers: { authorization: `Bearer ${own}`, "content-type": "application/json" },
+        body: "{}",
+      });
+      await answer.text();
+      return answer.status;
+    };
+    expect(await post()).toBe(200);
+    await rule({ each });
+    expect(await post()).toBe(404);
+  });
+});
+
 describe("what makes no sense", () => {
   it.each([
     [["--each", "team"], "write user, key, or a tag's name"],
     [["--each", "user", "--user", "anna"], "leave one of the two out"],
     [["--tag", "acme"], "is no tag"],
+    [["--each", "tag:user"], "write --each user"],
   ])("is said: %j", async (args, why) => {
     await running.createKey({ userName: "anna" });
     const { code, text } = await runKeymeter(running, "budgets", "set", "--amount", "5/month", ...args);

@@ -110,9 +110,8 @@ export const BUGS: readonly Bug[] = [
   {
     what: "what was settled while another budget stood in a cap's place is forgotten",
     file: "usage/reservations.ts",
-    is: "rules.set(budget.id, { budget, windows: new Map(), members: new Set() });",
-    becomes:
-      "rules.set(budget.id, { budget, windows: rules.get(budget.id)?.windows ?? new Map(), members: new Set() });",
+    is: "const isMoved = isPlaceMoved(budget, before, budgets);",
+    becomes: "const isMoved = known === undefined;",
   },
   {
     what: "members that the books know begin at nothing",

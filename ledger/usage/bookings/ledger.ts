@@ -1,7 +1,6 @@
 // What the bookings share: where they write, and what is kept in memory beside the books. All of that can be read from
 // the books again, and is when a commit failed.
 import { answerFrom, ask, askRows } from "../../asking.ts";
-import { OTHER_MEMBERS, ruleOf } from "../../budgets.ts";
 import type { Budget, BudgetRefusal } from "../../budgets.ts";
 import { askMembers, askOwners, askSettled, ownNamesOf } from "../budget-spend.ts";
 import type { OwnNames } from "../budget-spend.ts";
@@ -114,11 +113,6 @@ function readBook(
   const book = createReservationBook(calendar, capMode, {
     members,
     of(budget, window) {
-      const { id, member } = ruleOf(budget.id);
-      if (member === OTHER_MEMBERS) {
-        const rule = answerFrom(database, askBudgets()).find((one) => one.id === id);
-        return (rule && members(rule, window).get(OTHER_MEMBERS)) ?? 0n;
-      }
       rollups.flush();
       return answerFrom(database, askSettled(budget, window, tagsCount));
     },

@@ -46,7 +46,8 @@ export function bookChange(ledger: SqliteLedger): Booker<"change"> {
     rollups.flush();
     for (const one of all) if (one.type === "reassign") answer(dropEmpty(one));
     for (const one of all) if (one.type === "createKey") ledger.keyIds.add(one.key.id);
-    renew(ledger, touched, before);
+    const made = new Set(all.flatMap((one) => (one.type === "createKey" ? [one.key.id] : [])));
+    renew(ledger, touched, before, made);
     return DONE;
   };
 }
@@ -101,7 +102,13 @@ export function touches(change: Single): readonly Part[] {
   }
 }
 
-function renew(ledger: SqliteLedger, touched: ReadonlySet<Part>, before: readonly KeyOwner[]): void {
+/** `made`: keys that have spent nothing yet. */
+function renew(
+  ledger: SqliteLedger,
+  touched: ReadonlySet<Part>,
+  before: readonly KeyOwner[],
+  made: ReadonlySet<string>,
+): void {
   const { database, book, tagsCount } = ledger;
   if (touched.has("moves")) ledger.moves = answerFrom(database, askOpenMoves());
   if (touched.has("freezes")) book.setFreezes(answerFrom(database, askFreezes()));
@@ -113,7 +120,7 @@ function renew(ledger: SqliteLedger, touched: ReadonlySet<Part>, before: readonl
     const owners = answerFrom(database, askOwners());
     ledger.ownNames = ownNamesOf(owners);
     const known = new Set(before.map((one) => one.join("\n")));
-    const gained = owners.filter((one) => !known.has(one.join("\n")));
+    const gained = owners.filter((one) => !known.has(one.join("\n")) && !made.has(one[0]));
     // What was only a tag's name is the key's own now: it has always counted, then.
     if (gained.length > 0) book.readAgain((budget) => gained.some((one) => mayName(budget, one)));
   }

@@ -19,7 +19,7 @@ import { askMembers, askOwners, askSettled, ownNamesOf } from "../budget-spend.t
 import { ChangeRefused } from "../change-refused.ts";
 import { applyChange, askBudgets } from "../changes.ts";
 import type { Author, Change } from "../changes.ts";
-import { amountFor, mostOf } from "../reservations.ts";
+import { amountFor, isPlaceMoved, mostOf } from "../reservations.ts";
 import { SEAT } from "../usage-event.ts";
 import type { Rollups } from "../rollups.ts";
 import { asRow } from "./booking.ts";
@@ -148,15 +148,16 @@ function* touchedBudgets(ledger: NodeLedger, change: Change | undefined): Asking
   const before = new Set(ledger.memory.owners.map((owner) => owner.join("\n")));
   const gained =
     parts.has("owners") && !ledger.tagsCount
-      ? (yield* askOwners()).filter((owner) => !before.has(owner.join("\n")))
+      ? (yield* askOwners()).filter(
+          // A key that was just made has spent nothing.
+          (owner) => !before.has(owner.join("\n")) && ledger.memory.keyIds.includes(owner[0]),
+        )
       : [];
-  const [placesBefore, places] = [placesOf(ledger.memory.budgets), placesOf(budgets)];
-  const isElsewhere = places.size !== placesBefore.size || [...places].some((place) => !placesBefore.has(place));
   return budgets.filter(
     (budget) =>
       !ledger.memory.openedMs.has(budget.id) ||
       gained.some((owner) => mayName(budget, owner)) ||
-      (budget.each !== undefined && isElsewhere),
+      (budget.each !== undefined && isPlaceMoved(budget, ledger.memory.budgets, budgets)),
   );
 }
 
