@@ -30,11 +30,16 @@ export function spendGauges(make: MakeGauge, books: CollectorBooks, settings: Ga
   const spend = make(...SPEND);
   const requests = make(...REQUESTS);
   const tokens = make(...TOKENS);
+  const seats = make(
+    "keymeter_seat_value_usd",
+    "What requests that subscriptions paid for would have cost, in the running window: in no other gauge.",
+    SCOPE,
+  );
   const setBreakdown = breakdownGauges(make);
   const setOutcomes = outcomeGauges(make, books, settings);
   const setUnallocated = unallocatedGauges(make, settings);
   return async (reading) => {
-    for (const one of [spend, requests, tokens]) one.reset();
+    for (const one of [spend, requests, tokens, seats]) one.reset();
     await setOutcomes(reading);
     setBreakdown.reset();
     for (const window of SPEND_WINDOWS) {
@@ -45,6 +50,7 @@ export function spendGauges(make: MakeGauge, books: CollectorBooks, settings: Ga
           const labels = { scope, id, window };
           spend.set(labels, toUsdNumber(sum.costNanoUsd));
           requests.set(labels, sum.requests);
+          if (sum.seatNanoUsd > 0n) seats.set(labels, toUsdNumber(sum.seatNanoUsd));
           if (hasTokens(scope, window))
             for (const [unit, quantity] of tokensOf(sum)) tokens.set({ ...labels, class: unit }, quantity);
         }

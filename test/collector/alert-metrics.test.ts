@@ -185,6 +185,19 @@ describe("the gauges", () => {
     await close();
   });
 
+  it("have what subscriptions paid for apart, in no sum of money", async () => {
+    now = NOON - HOUR_MS;
+    await spend(2, { keyId: "key_a", team: "search" });
+    await spend(0, { keyId: "key_a", team: "search", payer: "seat", seatNanoUsd: 7_000_000_000n });
+    now = NOON;
+    const { of, close } = await read();
+    for (const scope of ['scope="org",id="all"', 'scope="team",id="search"']) {
+      expect(of(`keymeter_spend_usd{${scope},window="month"}`)).toBe(2);
+      expect(of(`keymeter_seat_value_usd{${scope},window="month"}`)).toBe(7);
+    }
+    await close();
+  });
+
   it("say how fast a budget burns, where it lands, and that a cap is passed only where spend goes on", async () => {
     const budget = {
       scope: { team: "search" },
