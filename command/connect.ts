@@ -41,17 +41,17 @@ const CLIENTS: { readonly [name: string]: Client } = {
       const settings = readObject(before, "~/.claude/settings.json");
       const env = objectIn(settings, "env");
       // With a variable of its own set, Claude Code does not use its login.
-      const headers = [env["ANTHROPIC_CUSTOM_HEADERS"], `x-keymeter-key: ${key}`].filter(
-        (one) => typeof one === "string",
-      );
-      const own = isLogin
+      const own = env["ANTHROPIC_CUSTOM_HEADERS"];
+      const others = typeof own === "string" ? own.split("\n").filter((line) => !/^x-keymeter-key:/i.test(line)) : [];
+      const headers = [...others, `x-keymeter-key: ${key}`];
+      const pointing = isLogin
         ? {
             ANTHROPIC_CUSTOM_HEADERS: headers.join("\n"),
             ANTHROPIC_AUTH_TOKEN: undefined,
             ANTHROPIC_API_KEY: undefined,
           }
         : { ANTHROPIC_AUTH_TOKEN: key, ANTHROPIC_API_KEY: undefined };
-      return printed({ ...settings, env: { ...env, ANTHROPIC_BASE_URL: `${url}/anthropic`, ...own } });
+      return printed({ ...settings, env: { ...env, ANTHROPIC_BASE_URL: `${url}/anthropic`, ...pointing } });
     },
   },
   codex: {
