@@ -4,7 +4,7 @@
 import { allocate } from "../ledger/money.ts";
 import type { NanoUsd } from "../ledger/money.ts";
 
-export const OWNERS = ["team", "project", "env", "feature", "key"] as const;
+export const OWNERS = ["team", "project", "env", "feature", "user", "key"] as const;
 export type Owner = (typeof OWNERS)[number];
 
 export type OwnedCost = {

@@ -303,7 +303,13 @@ export async function reportChargeback(
   await readMetered({ usage, billing }, sinceDay, untilDay, (day, provider, lines) => {
     if (!closed.has(`${provider} ${day}`)) open.add(`${provider} ${day}`);
     for (const line of lines) {
-      const owner = by.map((one) => (one === "key" ? (names.get(line.keyId) ?? line.keyId) : line[one]));
+      const owner = by.map((one) =>
+        one === "key"
+          ? (names.get(line.keyId) ?? line.keyId)
+          : one === "user"
+            ? (names.get(line.user) ?? line.user)
+            : line[one],
+      );
       const name = JSON.stringify([provider, owner]);
       const cost = costs.get(name) ?? { owner, provider, meteredNanoUsd: 0n };
       cost.meteredNanoUsd += line.costNanoUsd;

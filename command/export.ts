@@ -24,7 +24,7 @@ import { noSuchVerb, UsageError } from "./usage-error.ts";
 import { placeOf } from "../service/config.ts";
 
 export const USAGE = `keymeter export focus [--month 2026-11 | --since --until] [--version 1.2|1.4] [--format csv|parquet] [--out FILE]
-keymeter export chargeback --month 2026-11 [--by team,project,env,feature,key] [--csv | --json]
+keymeter export chargeback --month 2026-11 [--by team,project,env,feature,user,key] [--csv | --json]
 keymeter export openmetrics --since 2026-01-01 [--until DAY] [--out FILE]    what the gauges would have said, for dashboards of a new Prometheus`;
 
 export async function run(args: string[]): Promise<void> {

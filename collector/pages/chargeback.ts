@@ -14,6 +14,8 @@ const BREAKDOWNS: readonly (readonly Owner[])[] = [
   ["team", "project"],
   ["team", "feature"],
   ["team", "project", "env"],
+  ["team", "user"],
+  ["user"],
   ["team", "key"],
   [...OWNERS],
 ];

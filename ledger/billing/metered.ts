@@ -43,6 +43,8 @@ export type MeteredLine = {
   readonly quantity: number;
   readonly costNanoUsd: NanoUsd;
   readonly events: number;
+  /** By id; "": nobody was named. */
+  readonly user: string;
 };
 
 export const HOUR_MS = 3_600_000;
@@ -59,7 +61,7 @@ async function foldDay(usage: UsageBooks, day: string): Promise<Map<string, Mete
   const credentialOf = await readCredentials(usage);
   const corrected = await readCorrected(usage, firstAttemptId(startMs), end);
   const select = `SELECT attempt_id, key_id, payer, provider, model, tier, team, project, env,
-    json_extract(tags, '$.feature'), input, cache_read, cache_write_5m, cache_write_1h, output, other_usage, usage_state,
+    json_extract(tags, '$.feature'), person, input, cache_read, cache_write_5m, cache_write_1h, output, other_usage, usage_state,
     cost_nano_usd, cost_lines, price_version FROM booked WHERE attempt_id >= ? AND attempt_id < ?
     AND payer <> '${SEAT}' ORDER BY attempt_id LIMIT ${PAGE}`;
   const folds = new Map<string, Map<string, Sums>>();
@@ -93,6 +95,7 @@ type EventColumns = readonly [
   project: string,
   env: string,
   feature: string | null,
+  user: string,
   input: bigint | null,
   cacheRead: bigint | null,
   cacheWrite5m: bigint | null,
@@ -111,12 +114,12 @@ function addEvent(
   credentialOf: Awaited<ReturnType<typeof readCredentials>>,
   corrections: readonly { readonly source: Adjustment["source"]; readonly amount: NanoUsd }[],
 ): void {
-  const [attemptId, keyId, payer, provider, model, tier, team, project, env, feature, ...measured] = row;
+  const [attemptId, keyId, payer, provider, model, tier, team, project, env, feature, user, ...measured] = row;
   const [input, cacheRead, cacheWrite5m, cacheWrite1h, output, ...said] = measured;
   const [otherUsage, state, cost, costLines, priceVersion] = said;
   const credential = credentialOf(keyId, provider, attemptAtMs(Number(attemptId)), payer);
-  const owner = [keyId, credential, team, project, env, feature ?? "", model, tier ?? "", state, priceVersion ?? ""];
-  const base = owner.join("\n");
+  const owner = [keyId, credential, team, project, env, user, feature ?? "", model, tier ?? "", state];
+  const base = [...owner, priceVersion ?? ""].join("\n");
   const add = (
     unit: Unit | "",
     quantity: number,
@@ -152,6 +155,7 @@ function addEvent(
       quantity,
       costNanoUsd,
       events,
+      user,
     });
   };
 
@@ -250,7 +254,8 @@ export async function readMarks(
       marks.push({
         provider,
         day: ofDay,
-        mark: `${requests} ${cost} ${tokens} ${unpriced}${last === undefined ? "" : ` ${last}`}`,
+        // Folds of before users have another mark, and are made anew.
+        mark: `by user ${requests} ${cost} ${tokens} ${unpriced}${last === undefined ? "" : ` ${last}`}`,
         costNanoUsd: cost,
       });
     }

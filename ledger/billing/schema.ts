@@ -98,6 +98,7 @@ export const meteredLines = sqliteTable("metered_lines", {
   quantity: count().notNull(),
   costNanoUsd: nanoUsd("cost_nano_usd").notNull(),
   events: count().notNull(),
+  user: text("person").notNull().default(""),
 });
 
 export const comparisons = sqliteTable("comparisons", {

@@ -203,6 +203,15 @@ describe.skipIf(process.env["TEST_BOOKS"] === "postgres")("a day of ten develope
     }
   });
 
+  it("is charged by user, without what subscriptions paid", async () => {
+    const month = new Date().toISOString().slice(0, 7);
+    const rows = rowsOf(await get(site, `chargeback.csv?table=charges&month=${month}&by=user`));
+    const charged = new Map(rows.map((row) => [row["user"], nano(row["total_usd"])]));
+    for (const user of ["dev-0", "dev-1", "dev-7"])
+      expect(charged.get(user), user).toBe(paid(done.filter((one) => one.user === user)));
+    for (const user of SEATS) expect(charged.get(user) ?? 0n, user).toBe(0n);
+  });
+
   it("is in no cap of money as far as subscriptions paid, and memory is the books", async () => {
     expect((await running.proxy.writer.verify()).differences).toEqual([]);
     await running.setBudget({ id: "all", amountNanoUsd: 10n ** 12n });

@@ -378,6 +378,7 @@ describe.skipIf(!hasPostgres)("the same books in SQLite and in Postgres", () => 
         "0008-each.sql",
         "0009-asked.sql",
         "0010-texts.sql",
+        "0011-charged-users.sql",
       ],
       [],
     ]);

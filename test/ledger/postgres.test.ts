@@ -103,7 +103,7 @@ describe.skipIf(!hasPostgres)("books in Postgres", () => {
     billing: `INSERT INTO closed_days VALUES ('p', '2026-11-01', 1, 1, 'd', 1, 'me');
       INSERT INTO corrections VALUES ('p', '2026-11-01', 0, 1, 1, 1, 'd');
       INSERT INTO variances VALUES ('p', '2026-11-01', 0, 'price', 1, NULL, '');
-      INSERT INTO metered_lines VALUES ('p', '2026-11-01', 0, 'k', '', '', '', '', '', 'm', '', '', 'reported', '', 1, NULL, NULL, 1, 1, 1);
+      INSERT INTO metered_lines VALUES ('p', '2026-11-01', 0, 'k', '', '', '', '', '', 'm', '', '', 'reported', '', 1, NULL, NULL, 1, 1, 1, '');
       INSERT INTO forecasts VALUES ('org', 'all', 'day:1', 'day', 1, 2, 1, 'm', 1, 1, 1, 1, 1, '[]');`,
     notices: `INSERT INTO notices (group_key, channel, ts, state, text, posted_at_ms, updated_at_ms) VALUES ('g', 'c', '1', 'firing', '', 1, 1);
       INSERT INTO outbox (kind, group_key, nonce, payload, received_at_ms) VALUES ('group', 'g', 'n', '{}', 1);`,
@@ -307,6 +307,7 @@ describe.skipIf(!hasPostgres)("books in Postgres", () => {
         "0008-each.sql",
         "0009-asked.sql",
         "0010-texts.sql",
+        "0011-charged-users.sql",
       ],
     ]);
   });

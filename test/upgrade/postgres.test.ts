@@ -58,6 +58,7 @@ describe.skipIf(!hasPostgres)("books in Postgres of the release before", () => {
       "0008-each.sql",
       "0009-asked.sql",
       "0010-texts.sql",
+      "0011-charged-users.sql",
     ]);
     expect(await rowsOf(url, "SELECT name FROM usage.people", [])).toEqual([["Ann"]]);
     expect(await rowsOf(url, "SELECT COUNT(DISTINCT person) FROM usage.keys WHERE person <> ''", [])).toEqual([["1"]]);
