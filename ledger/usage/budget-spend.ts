@@ -118,13 +118,18 @@ export function* askSettled(budget: Budget, window: Window, tagsCount?: boolean)
   return row?.[0] ?? 0n;
 }
 
-/** The settled sum of each member of a rule in a window, those with the most first; of those beyond MOST_MEMBERS in one. */
-export function* askMembers(rule: Budget, window: Window, tagsCount?: boolean): Asking<Map<string, NanoUsd>> {
+/** The settled sum of each member of a rule in a window, those with the most first; of those beyond `most` in one. */
+export function* askMembers(
+  rule: Budget,
+  window: Window,
+  tagsCount?: boolean,
+  most = MOST_MEMBERS,
+): Asking<Map<string, NanoUsd>> {
   const doCount = tagsCount ?? (yield* askTagsCount());
   const rows = yield* askSql<[member: string, settled: bigint | null]>(membersQuery(rule, window, doCount));
   const members = new Map<string, NanoUsd>();
   for (const [member, settled] of rows) {
-    const id = members.size < MOST_MEMBERS ? member : OTHER_MEMBERS;
+    const id = members.size < most ? member : OTHER_MEMBERS;
     members.set(id, (members.get(id) ?? 0n) + (settled ?? 0n));
   }
   return members;

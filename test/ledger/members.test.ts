@@ -1,11 +1,14 @@
 // Members of a rule beyond the most that it may have: they are under one cap, and those of another day have room again.
+import { join } from "node:path";
 import { expect, it } from "vitest";
 import { MOST_MEMBERS } from "../../ledger/budgets.ts";
 import type { Budget } from "../../ledger/budgets.ts";
 import { firstAttemptId } from "../../ledger/ids.ts";
 import { createReservationBook } from "../../ledger/usage/reservations.ts";
+import { openWriter } from "../../ledger/usage/writer.ts";
 import { createCalendar, DAY_MS } from "../../ledger/windows.ts";
-import { SUBJECT } from "../usage-event.ts";
+import { temporaryFolder } from "../start-proxy.ts";
+import { event, SUBJECT } from "../usage-event.ts";
 
 const RULE: Budget = {
   id: "rule",
@@ -43,4 +46,21 @@ it("share one cap, in memory that is bounded, until others have left", () => {
   expect(ask("late_2", later)).toBeUndefined();
   expect(ask("late_2", later)).toBe("rule/late_2");
   expect(book.parts().length).toBe(3);
+});
+
+it("beyond the most are what the books say, whoever spends the most", async () => {
+  const writer = await openWriter({
+    path: join(temporaryFolder(), "usage.db"),
+    durability: "process",
+    zone: "UTC",
+    capMode: "enforce",
+  });
+  await writer.change({ type: "setBudget", budget: { ...RULE, createdAtMs: Date.now() } }, "test");
+  const settle = (user: string, cost: bigint): Promise<void> =>
+    writer.settle(event(writer.nextAttemptId(), cost, { user }));
+  await Promise.all(Array.from({ length: MOST_MEMBERS }, (_, i) => settle(`user_${i}`, 1n)));
+  await Promise.all(Array.from({ length: 10 }, (_, i) => settle(`late_${i}`, 5n)));
+  const { differences } = await writer.verify();
+  await writer.close();
+  expect(differences).toEqual([]);
 });

@@ -35,7 +35,8 @@ export function answerVerify(ledger: SqliteLedger): Booker<"verify"> {
 function differencesOf({ database, budgets }: SqliteLedger, parts: readonly Part[]): string[] {
   const [first] = parts;
   const rule = budgets.find(({ id }) => id === first?.budget.ruleId);
-  const members = first && rule ? answerFrom(database, askMembers(rule, first.window)) : undefined;
+  // All of them: who has a cap of his own was decided by who came first, not by who has spent the most.
+  const members = first && rule ? answerFrom(database, askMembers(rule, first.window, undefined, Infinity)) : undefined;
   return parts.flatMap(({ budget, window, settled }) => {
     const { member = "" } = ruleOf(budget.id);
     // What many share is the rest of a rule.

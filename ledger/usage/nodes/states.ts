@@ -2,7 +2,7 @@
 // nodes are the fold over the books.
 import { answerIn, ask, askValue } from "../../asking.ts";
 import type { UsageBooks } from "../../books.ts";
-import { amountAt, isOverridden, memberBudget, OTHER_MEMBERS, placesOf } from "../../budgets.ts";
+import { amountAt, isOverridden, memberBudget, MOST_MEMBERS, placesOf } from "../../budgets.ts";
 import type { BudgetState, Caller } from "../../budgets.ts";
 import { snapshotOf } from "../../engine.ts";
 import type { NanoUsd } from "../../money.ts";
@@ -70,10 +70,22 @@ export async function proveParts(books: UsageBooks, ledger: NodeLedger, node: nu
         compare(budget.id, window.id, await answerIn(own, askSettled(budget, window, tagsCount)));
         continue;
       }
-      for (const [member, settled] of await answerIn(own, askMembers(budget, window, tagsCount))) {
-        const cap = memberBudget(budget, member);
-        if (!isOverridden(cap, places) && member !== OTHER_MEMBERS) compare(cap.id, window.id, settled);
+      const members = [...(await answerIn(own, askMembers(budget, window, tagsCount, Infinity)))]
+        .map(([member, settled]) => ({ cap: memberBudget(budget, member), settled }))
+        .filter(({ cap }) => !isOverridden(cap, places));
+      if (members.length <= MOST_MEMBERS) {
+        for (const { cap, settled } of members) compare(cap.id, window.id, settled);
+        continue;
       }
+      // Beyond the most each node has first members of its own: only together are they what the books say.
+      const all = members.reduce((sum, { settled }) => sum + settled, 0n);
+      const kept = [...sums].reduce(
+        (sum, [name, { settled }]) =>
+          name.startsWith(`${budget.id}/`) && name.endsWith(`\n${window.id}`) ? sum + settled : sum,
+        0n,
+      );
+      if (all !== kept)
+        differences.push(`all of ${budget.id}, ${window.id}: by their parts ${kept}, in the books ${all} nano-USD`);
     }
     // Of windows that are long over a node knows what it has added.
     for (const part of book.parts().filter(({ window, share }) => share && windowIds.includes(window.id))) {
