@@ -676,13 +676,22 @@ function createWindows(
     if (shareOf || rule.windows.has(window.id)) return;
     forgetOver(rule, window, byBudget, seats);
     rule.windows.set(window.id, window);
+    const others = memberBudget(rule.budget, OTHER_MEMBERS);
+    let ofOthers = 0n;
     for (const [member, amount] of load.members(rule.budget, window)) {
-      const budget = memberBudget(rule.budget, member);
-      if (isOverridden(budget, places)) continue;
-      rule.members.add(budget.id);
-      // Who has spent has a cap of its own before anybody who has not.
-      seats.take(rule.budget.id, budget.id);
-      sumsOf(budget, window).begin(amount);
+      const own = memberBudget(rule.budget, member);
+      if (isOverridden(own, places)) continue;
+      // Who has a cap of his own keeps it; of the others those who have spent the most come first.
+      if (!seats.take(rule.budget.id, own.id)) {
+        ofOthers += amount;
+        continue;
+      }
+      rule.members.add(own.id);
+      sumsOf(own, window).begin(amount);
+    }
+    if (ofOthers > 0n) {
+      rule.members.add(others.id);
+      sumsOf(others, window).begin(ofOthers);
     }
     for (const id of rule.members) {
       const sums = byBudget.get(id)?.get(window.id);

@@ -48,19 +48,37 @@ it("share one cap, in memory that is bounded, until others have left", () => {
   expect(book.parts().length).toBe(3);
 });
 
-it("beyond the most are what the books say, whoever spends the most", async () => {
+it("beyond the most keep the cap that they have when the books are read again, whoever spends the most", async () => {
   const writer = await openWriter({
     path: join(temporaryFolder(), "usage.db"),
     durability: "process",
     zone: "UTC",
     capMode: "enforce",
   });
-  await writer.change({ type: "setBudget", budget: { ...RULE, createdAtMs: Date.now() } }, "test");
+  const createdAtMs = Date.now();
+  await writer.change({ type: "setBudget", budget: { ...RULE, createdAtMs } }, "test");
   const settle = (user: string, cost: bigint): Promise<void> =>
     writer.settle(event(writer.nextAttemptId(), cost, { user }));
   await Promise.all(Array.from({ length: MOST_MEMBERS }, (_, i) => settle(`user_${i}`, 1n)));
-  await Promise.all(Array.from({ length: 10 }, (_, i) => settle(`late_${i}`, 5n)));
-  const { differences } = await writer.verify();
+  await Promise.all(["late_1", "late_2"].map((user) => settle(user, 4n)));
+  /** Asks for the whole of a cap, and is refused by one in which something is spent. */
+  const refusedBy = async (user: string): Promise<[string, bigint] | undefined> => {
+    const attemptId = writer.nextAttemptId();
+    const request = { attemptId, subject: { ...SUBJECT, user }, boundNanoUsd: 10n, expectedNanoUsd: 10n };
+    const decision = await writer.reserve(request, "chat_completions", undefined);
+    return "refusal" in decision ? [decision.refusal.budget.id, decision.refusal.settledNanoUsd] : undefined;
+  };
+  const last = `user_${MOST_MEMBERS - 1}`;
+  const check = async (): Promise<void> => {
+    expect((await writer.verify()).differences).toEqual([]);
+    expect(await refusedBy(last)).toEqual([`rule/${last}`, 1n]);
+    expect(await refusedBy("late_1")).toEqual(["rule/*", 8n]);
+  };
+  await check();
+  // In the place of one member's cap: all members are read again.
+  const { each: _, ...amount } = RULE;
+  const own = { ...amount, id: "own", scope: { user: "user_7" }, createdAtMs };
+  await writer.change({ type: "setBudget", budget: own }, "test");
+  await check();
   await writer.close();
-  expect(differences).toEqual([]);
 });

@@ -116,8 +116,8 @@ export const BUGS: readonly Bug[] = [
   {
     what: "members that the books know begin at nothing",
     file: "usage/reservations.ts",
-    is: "sumsOf(budget, window).begin(amount);",
-    becomes: "void [budget, amount];",
+    is: "sumsOf(own, window).begin(amount);",
+    becomes: "void [own, amount];",
   },
   // Extending
   {

@@ -108,7 +108,7 @@ function readBook(
   const members = (rule: Budget, window: Window): ReadonlyMap<string, NanoUsd> => {
     // What this transaction has added up so far belongs to what is read.
     rollups.flush();
-    return answerFrom(database, askMembers(rule, window, tagsCount));
+    return answerFrom(database, askMembers(rule, window, tagsCount, Infinity));
   };
   const book = createReservationBook(calendar, capMode, {
     members,
