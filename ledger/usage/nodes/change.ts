@@ -4,7 +4,16 @@ import { randomUUID } from "node:crypto";
 import { setTimeout as sleep } from "node:timers/promises";
 import { answerWith, ask } from "../../asking.ts";
 import type { Asking } from "../../asking.ts";
-import { covers, holdFor, isOverridden, memberBudget, placesOf, ruleOf } from "../../budgets.ts";
+import {
+  covers,
+  holdFor,
+  isOverridden,
+  memberBudget,
+  MOST_MEMBERS,
+  OTHER_MEMBERS,
+  placesOf,
+  ruleOf,
+} from "../../budgets.ts";
 import type { Budget } from "../../budgets.ts";
 import { LedgerError } from "../../books.ts";
 import { attemptAtMs } from "../../ids.ts";
@@ -201,39 +210,48 @@ function* openWindows(ledger: NodeLedger, nowMs: number, opened: readonly Budget
   }
   for (const budget of opened)
     for (const window of windows.get(budget.id)?.values() ?? [])
-      yield* writeWindow(budget, window, yield* settledOf(budget, window, places, tagsCount), parts);
+      yield* writeWindow(ledger, budget, window, places, parts);
   yield* rewriteHolds(open, new Set(opened.map(({ id }) => id)), holds);
 }
 
-/** What the books have settled in a window: of a budget, or of each member of a rule. */
+/** What the books have settled in a window: of a budget, or of each member of a rule. `kept`: members' caps that nodes have
+ *  parts of; of the others those who have spent the most have caps of their own, as long as there are not too many. */
 function* settledOf(
   budget: Budget,
   window: Window,
   places: ReadonlySet<string>,
   tagsCount: boolean,
+  kept: ReadonlySet<string>,
 ): Asking<ReadonlyMap<string, NanoUsd>> {
   if (budget.each === undefined) return new Map([[budget.id, yield* askSettled(budget, window, tagsCount)]]);
-  const members = [...(yield* askMembers(budget, window, tagsCount))];
-  return new Map(
-    members
-      .map(([member, settled]) => [memberBudget(budget, member), settled] as const)
-      .filter(([cap]) => !isOverridden(cap, places))
-      .map(([cap, settled]) => [cap.id, settled]),
-  );
+  const others = memberBudget(budget, OTHER_MEMBERS);
+  const settled = new Map<string, NanoUsd>();
+  let free = MOST_MEMBERS - kept.size;
+  for (const [member, amount] of yield* askMembers(budget, window, tagsCount, Infinity)) {
+    const own = memberBudget(budget, member);
+    if (isOverridden(own, places)) continue;
+    const { id } = kept.has(own.id) || free-- > 0 ? own : others;
+    settled.set(id, (settled.get(id) ?? 0n) + amount);
+  }
+  return settled;
 }
 
 /** Each node's part of it is what that node has settled and what it holds; the rest is nobody's. */
 function* writeWindow(
-  { id: ruleId }: Budget,
-  { id: windowId }: Window,
-  settled: ReadonlyMap<string, NanoUsd>,
+  { tagsCount }: NodeLedger,
+  budget: Budget,
+  window: Window,
+  places: ReadonlySet<string>,
   parts: ReadonlyMap<string, Holding>,
 ): Asking<void> {
+  const [ruleId, windowId] = [budget.id, window.id];
   const rows = yield* ask<[budgetId: string, node: bigint, settled: bigint]>(
     "SELECT budget_id, node, settled_nano_usd FROM escrow WHERE split_part(budget_id, '/', 1) = ? AND window_id = ?",
     ruleId,
     windowId,
   );
+  const kept = new Set(rows.map(([budgetId]) => budgetId));
+  const settled = yield* settledOf(budget, window, places, tagsCount, kept);
   const own = new Map<string, Map<number, NanoUsd>>([...settled.keys()].map((id) => [id, new Map()]));
   const nodesOf = (budgetId: string): Map<number, NanoUsd> => {
     const nodes = own.get(budgetId) ?? new Map<number, NanoUsd>();
