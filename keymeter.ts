@@ -20,7 +20,8 @@ const USAGE = `keymeter VERB ...
   report                     pr: what the work on a branch cost, as a comment
   budgets                    set, list, remove, raise for a while; freeze and lift a scope; replay a cap on the past
   apply                      budgets and limits as a file says, after showing the difference
-  limits                     requests and tokens a minute, requests at once: set, list, remove
+  limits                     requests and tokens a minute, requests at once, tokens of subscriptions: set, list, remove
+  seats                      what subscriptions cost a month, and what they paid for
   spend                      metered spend by team, key, model, day
   events                     single usage events
   clock                      accept: says that the machine's clock is right, when a jump stopped admission
@@ -65,6 +66,7 @@ const VERBS: { readonly [verb: string]: () => Promise<Verb> } = {
   budgets: () => import("./command/budgets.ts"),
   apply: () => import("./command/apply.ts"),
   limits: () => import("./command/limits.ts"),
+  seats: () => import("./command/seats.ts"),
   spend: () => import("./command/spend.ts"),
   events: () => import("./command/events.ts"),
   clock: () => import("./command/clock.ts"),

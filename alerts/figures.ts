@@ -13,7 +13,7 @@ import type { Budget, Scope } from "../ledger/budgets.ts";
 import { landingOf, readRests } from "../ledger/billing/landings.ts";
 import type { Landing } from "../ledger/billing/landings.ts";
 import { readUnmetered } from "../ledger/billing/closed-days.ts";
-import { readKeys } from "../ledger/usage/keys.ts";
+import { readKeys } from "../ledger/usage/read-keys.ts";
 import type { Key } from "../ledger/usage/keys.ts";
 import { leakFacts, leakSteps, leakWords } from "../ledger/billing/leak-steps.ts";
 import { readLeaks } from "../ledger/billing/leaks.ts";
@@ -266,7 +266,7 @@ const NOTHING_KNOWN = {
 
 function scopeOf(labels: Labels): ForecastScope {
   const { scope = "org", id = "all" } = labels;
-  const known = (["team", "project", "env", "key", "provider", "model"] as const).find((one) => one === scope);
+  const known = (["team", "project", "env", "user", "key", "provider", "model"] as const).find((one) => one === scope);
   return known === undefined ? { scope: "org", id: "all" } : { scope: known, id };
 }
 

@@ -70,6 +70,8 @@ const file = z.strictObject({
         tpm: whole.optional(),
         concurrent: whole.optional(),
         body_mb: z.number().int().positive().max(1024).optional(),
+        seat_5h: z.number().int().positive().optional(),
+        seat_week: z.number().int().positive().optional(),
       }),
     )
     .nullish(),
@@ -184,13 +186,13 @@ async function budgetsOf(entries: NonNullable<Wanted["budgets"]>, path: string):
 
 async function limitsOf(entries: NonNullable<Wanted["limits"]>, path: string): Promise<Limits[]> {
   const found: Limits[] = [];
-  for (const [i, { key, team, user, rpm, tpm, concurrent, body_mb }] of entries.entries()) {
+  for (const [i, { key, team, user, rpm, tpm, concurrent, body_mb, seat_5h, seat_week }] of entries.entries()) {
     const scope = await inEntry(path, `limits[${i}]`, () => limitScopeOf({ key, team, user }));
     if (found.some((other) => other.scope === scope))
       throw new UsageError(`${path}, limits[${i}]: ${scope} has limits above already; leave one`);
-    if (rpm === undefined && tpm === undefined && concurrent === undefined && body_mb === undefined)
+    if ([rpm, tpm, concurrent, body_mb, seat_5h, seat_week].every((one) => one === undefined))
       throw new UsageError(
-        `${path}, limits[${i}]: ${scope} has no limit; say rpm, tpm, concurrent or body_mb, or leave it out`,
+        `${path}, limits[${i}]: ${scope} has no limit; say rpm, tpm, concurrent, body_mb, seat_5h or seat_week, or leave it out`,
       );
     found.push({
       scope,
@@ -198,6 +200,8 @@ async function limitsOf(entries: NonNullable<Wanted["limits"]>, path: string): P
       tokensPerMinute: tpm,
       concurrent,
       bodyBytes: body_mb === undefined ? undefined : body_mb * 1024 * 1024,
+      seatTokensPer5Hours: seat_5h,
+      seatTokensPerWeek: seat_week,
     });
   }
   return found;
@@ -273,7 +277,7 @@ function termsOf({ amountNanoUsd, window, kind, mode, observe, thresholds }: Bud
 }
 
 function describeLimits(
-  { scope, requestsPerMinute, tokensPerMinute, concurrent, bodyBytes }: Limits,
+  { scope, requestsPerMinute, tokensPerMinute, concurrent, bodyBytes, ...seats }: Limits,
   names: ReadonlyMap<string, string>,
 ): string {
   const parts = [
@@ -281,6 +285,8 @@ function describeLimits(
     tokensPerMinute === undefined ? [] : [`${tokensPerMinute} tokens a minute`],
     concurrent === undefined ? [] : [`${concurrent} at once`],
     bodyBytes === undefined ? [] : [`bodies of ${bodyBytes} bytes`],
+    seats.seatTokensPer5Hours === undefined ? [] : [`${seats.seatTokensPer5Hours} tokens by subscriptions in 5 hours`],
+    seats.seatTokensPerWeek === undefined ? [] : [`${seats.seatTokensPerWeek} tokens by subscriptions in a week`],
   ].flat();
   return `limits of ${describeLimitScope(scope, names)}: ${parts.join(", ") || "none"}`;
 }

@@ -24,3 +24,9 @@ export function parseInstant(text: string, calendar: Calendar): number | undefin
   const atMs = Date.parse(text);
   return isInstant && !Number.isNaN(atMs) ? atMs : undefined;
 }
+
+/** "2026-11". */
+export function parseMonth(text: string): string {
+  if (!/^\d{4}-(0[1-9]|1[0-2])$/.test(text)) throw new UsageError(`"${text}" is no month: write 2026-11`);
+  return text;
+}

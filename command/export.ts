@@ -17,7 +17,7 @@ import { addDays, createCalendar, utcDay } from "../ledger/windows.ts";
 import { giveWay } from "../service/priority.ts";
 import { toJson } from "../service/json.ts";
 import { requireUsage } from "./books.ts";
-import { parseDay } from "./days.ts";
+import { parseDay, parseMonth } from "./days.ts";
 import { createProgress } from "./progress.ts";
 import { formatTable } from "./table.ts";
 import { noSuchVerb, UsageError } from "./usage-error.ts";
@@ -85,7 +85,7 @@ async function focus(args: string[]): Promise<void> {
   if (values.month !== undefined && (values.since ?? values.until) !== undefined)
     throw new UsageError("say --month, or --since and --until, not both");
   const calendar = createCalendar("UTC");
-  const month = values.month === undefined ? undefined : parseMonth(values.month);
+  const month = values.month === undefined ? undefined : daysOfMonth(values.month);
   const sinceDay = month?.sinceDay ?? parseDay(values.since ?? "month", calendar);
   const untilDay = month?.untilDay ?? (values.until === undefined ? tomorrow() : parseDay(values.until, calendar));
   if (sinceDay >= untilDay) throw new UsageError(`--since ${sinceDay} is not before --until ${untilDay}`);
@@ -121,7 +121,7 @@ async function charge(args: string[]): Promise<void> {
     },
   });
   if (values.month === undefined) throw new UsageError(`chargeback needs a --month such as 2026-11\n${USAGE}`);
-  parseMonth(values.month);
+  daysOfMonth(values.month);
   const by = values.by.split(",").map((part) => {
     const owner = CHARGEBACK_OWNERS.find((one) => one === part.trim());
     if (!owner) throw new UsageError(`--by ${part}: there is ${CHARGEBACK_OWNERS.join(", ")}`);
@@ -173,9 +173,9 @@ provider billed beyond what was metered (fees, tax, credits, other prices, use r
   );
 }
 
-function parseMonth(text: string): { sinceDay: string; untilDay: string } {
-  if (!/^\d{4}-(0[1-9]|1[0-2])$/.test(text)) throw new UsageError(`"${text}" is no month: write 2026-11`);
-  const sinceDay = `${text}-01`;
+/** The days of a month that has begun. */
+function daysOfMonth(text: string): { sinceDay: string; untilDay: string } {
+  const sinceDay = `${parseMonth(text)}-01`;
   if (sinceDay > tomorrow()) throw new UsageError(`${text} lies in the future`);
   return { sinceDay, untilDay: `${addDays(sinceDay, 31).slice(0, 7)}-01` };
 }

@@ -1,5 +1,6 @@
 // Keys as people name them: by id or by name.
-import { readKeys, UNPROVEN_KEY_ID } from "../ledger/usage/keys.ts";
+import { UNPROVEN_KEY_ID } from "../ledger/usage/keys.ts";
+import { readKeys } from "../ledger/usage/read-keys.ts";
 import type { Key } from "../ledger/usage/keys.ts";
 import { readLastUsed } from "../ledger/usage/key-use.ts";
 import { requireUsage } from "./books.ts";

@@ -19,6 +19,7 @@ import { requireUsage } from "./books.ts";
 import { loadCommandConfig } from "./config.ts";
 import { parseInstant } from "./days.ts";
 import { findKey } from "./find-key.ts";
+import { findUser } from "./find-user.ts";
 import { formatTable } from "./table.ts";
 import { UsageError } from "./usage-error.ts";
 import { placeOf } from "../service/config.ts";
@@ -26,7 +27,7 @@ import { placeOf } from "../service/config.ts";
 export const USAGE = `keymeter forecast [--by ${FORECAST_SCOPES.join("|")}] [--window ${FORECAST_WINDOWS.join("|")}] [--json]
   where the running window lands: spent so far and what is to come, with an 80 % band; and what was forecast when it began, which alerts go by
 keymeter forecast plan --team search --from 2026-12-01 --to 2026-12-03T18:00Z --factor 2 --why "launch"
-  so much more (or less: 0.5) is expected of a team, --project, --env, --key, --provider, --model or --org: a launch is no alarm
+  so much more (or less: 0.5) is expected of a team, --project, --env, --user, --key, --provider, --model or --org: a launch is no alarm
 keymeter forecast plans [--json]          what is planned, and was in the last 90 days
 keymeter forecast unplan PLAN             take one back
 keymeter forecast scores [--json]         how good forecasts were in the last four weeks`;
@@ -84,6 +85,7 @@ async function show(args: string[]): Promise<void> {
       scope,
       id,
       ...(by === "key" && scope === "key" ? { keyName: names.get(id) ?? null } : {}),
+      ...(by === "user" && scope === "user" ? { userName: names.get(id) ?? null } : {}),
       spentNanoUsd,
       landing: landing ?? null,
       expectedSoFarNanoUsd: one === undefined ? null : expectedSoFar(one, nowMs),
@@ -95,7 +97,7 @@ async function show(args: string[]): Promise<void> {
       "There is no forecast yet: the collector makes one within five minutes of the first spend (it runs with `keymeter up`; where none runs, `keymeter collector --once forecast` makes one).\n",
     );
   const cells = rows.map(({ scope, id, spentNanoUsd, landing, frozen: one }) => [
-    scope === "org" ? "the organisation" : by === "key" ? (names.get(id) ?? id) : id,
+    scope === "org" ? "the organisation" : isNamed(by) ? (names.get(id) ?? id) : id,
     formatUsd(spentNanoUsd),
     ...(landing ? [landing.p50NanoUsd, landing.p10NanoUsd, landing.p90NanoUsd].map(formatUsd) : ["learning", "", ""]),
     ...(one && one.method !== "learning"
@@ -114,10 +116,10 @@ async function show(args: string[]): Promise<void> {
 
 async function plan(args: string[]): Promise<void> {
   const text = { type: "string" } as const;
-  const scopes = { org: { type: "boolean" }, team: text, project: text, env: text, key: text, provider: text } as const;
+  const scopes = { org: { type: "boolean" }, team: text, project: text, env: text, user: text, key: text } as const;
   const { values } = parseArgs({
     args,
-    options: { ...scopes, model: text, from: text, to: text, factor: text, why: text },
+    options: { ...scopes, provider: text, model: text, from: text, to: text, factor: text, why: text },
   });
   const named = FORECAST_SCOPES.filter((scope) => values[scope] !== undefined);
   const [scope] = named;
@@ -130,7 +132,13 @@ async function plan(args: string[]): Promise<void> {
     throw new UsageError("--why: who reads it later wants to know");
   const { usage, billing, calendar } = await open();
   const scopeId =
-    scope === "org" ? "all" : scope === "key" ? (await findKey(String(values.key))).id : String(values[scope]);
+    scope === "org"
+      ? "all"
+      : scope === "key"
+        ? (await findKey(String(values.key))).id
+        : scope === "user"
+          ? await findUser(String(values.user))
+          : String(values[scope]);
   await usage.close();
   await billing?.close();
   const [fromMs, toMs] = [instant("--from", values.from, calendar), instant("--to", values.to, calendar)];
@@ -189,7 +197,7 @@ async function scores(args: string[]): Promise<void> {
     );
   const percent = (share: number): string => `${(share * 100).toFixed(0)} %`;
   const cells = rows.map(({ scope, id, window, windows, error, bias, coverage }) => [
-    scope === "org" ? "the organisation" : `${scope} ${scope === "key" ? (names.get(id) ?? id) : id}`,
+    scope === "org" ? "the organisation" : `${scope} ${isNamed(scope) ? (names.get(id) ?? id) : id}`,
     window,
     String(windows),
     percent(error),
@@ -199,6 +207,11 @@ async function scores(args: string[]): Promise<void> {
   process.stdout.write(
     `${formatTable(["forecast of", "window", "windows", "error", "bias", "in the 80 % band"], cells)}\n`,
   );
+}
+
+/** Keys and users are called by their names. */
+function isNamed(scope: ForecastScope["scope"]): boolean {
+  return scope === "key" || scope === "user";
 }
 
 async function tell(task: Parameters<typeof askCollector>[0]): Promise<void> {

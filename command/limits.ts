@@ -11,10 +11,25 @@ import { formatTable } from "./table.ts";
 import { noSuchVerb, UsageError } from "./usage-error.ts";
 
 export const USAGE = `keymeter limits set [--key KEY | --team T | --user U] [--rpm 60] [--tpm 100000] [--concurrent 5] [--body-mb 10]
+                    [--seat-5h 2000000] [--seat-week 10000000]
 keymeter limits list [--json]
 keymeter limits remove [--key KEY | --team T | --user U]
   Requests and tokens in any 60 seconds, requests at once, the size of a body. Without a scope they hold for everybody together.
-  set replaces all limits of that scope. What is passed gets 429 with retry-after.`;
+  set replaces all limits of that scope. What is passed gets 429 with retry-after.
+  --seat-5h, --seat-week: tokens that subscriptions may pay for in five hours, which begin with the first request after the last
+  ended, and in a week. What is passed gets what a cap of money gets.`;
+
+const SEAT_OPTIONS = { "seat-5h": { type: "string" }, "seat-week": { type: "string" } } as const;
+const MOST_SEAT_TOKENS = 1_000_000_000_000;
+const HEADINGS = [
+  "scope",
+  "requests a minute",
+  "tokens a minute",
+  "at once",
+  "bytes of a body",
+  "by subscriptions in 5 hours",
+  "in a week",
+];
 
 export async function run(args: string[]): Promise<void> {
   const [verb, ...rest] = args;
@@ -28,7 +43,16 @@ async function set(args: string[]): Promise<void> {
   const text = { type: "string" } as const;
   const { values } = parseArgs({
     args,
-    options: { key: text, team: text, user: text, rpm: text, tpm: text, concurrent: text, "body-mb": text },
+    options: {
+      key: text,
+      team: text,
+      user: text,
+      rpm: text,
+      tpm: text,
+      concurrent: text,
+      "body-mb": text,
+      ...SEAT_OPTIONS,
+    },
   });
   const limits = {
     scope: await limitScopeOf(values),
@@ -36,6 +60,8 @@ async function set(args: string[]): Promise<void> {
     tokensPerMinute: whole("--tpm", values.tpm),
     concurrent: whole("--concurrent", values.concurrent),
     bodyBytes: values["body-mb"] === undefined ? undefined : whole("--body-mb", values["body-mb"], 1024)! * 1024 * 1024,
+    seatTokensPer5Hours: whole("--seat-5h", values["seat-5h"], MOST_SEAT_TOKENS),
+    seatTokensPerWeek: whole("--seat-week", values["seat-week"], MOST_SEAT_TOKENS),
   };
   if (Object.values(limits).filter((value) => value !== undefined).length === 1)
     throw new UsageError(`say at least one limit\n${USAGE}`);
@@ -52,11 +78,16 @@ async function list(args: string[]): Promise<void> {
   if (values.json) return void process.stdout.write(`${toJson(all)}\n`);
   const rows = all.map((one) => [
     describeLimitScope(one.scope, names),
-    ...[one.requestsPerMinute, one.tokensPerMinute, one.concurrent, one.bodyBytes].map((value) => String(value ?? "")),
+    ...[
+      one.requestsPerMinute,
+      one.tokensPerMinute,
+      one.concurrent,
+      one.bodyBytes,
+      one.seatTokensPer5Hours,
+      one.seatTokensPerWeek,
+    ].map((value) => String(value ?? "")),
   ]);
-  process.stdout.write(
-    `${formatTable(["scope", "requests a minute", "tokens a minute", "at once", "bytes of a body"], rows)}\n`,
-  );
+  process.stdout.write(`${formatTable(HEADINGS, rows)}\n`);
 }
 
 /** "key ci (key_x)" for "key:key_x": keys are called by their names. */
@@ -94,7 +125,7 @@ export async function limitScopeOf({
   user?: string | undefined;
 }): Promise<string> {
   if ([key, team, user].filter((one) => one !== undefined).length > 1)
-    throw new UsageError("limits are for a --key, for a --team or for a --user, not for several");
+    throw new UsageError("say a --key, a --team or a --user, not several of them");
   if (user !== undefined) return `user:${await findUser(user)}`;
   if (key !== undefined) return `key:${(await findKey(key)).id}`;
   return team === undefined ? "org" : `team:${team}`;

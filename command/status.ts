@@ -12,6 +12,7 @@ const ANSWER_MS = 2_000;
 type Told = {
   readonly spent: { readonly todayUsd: string; readonly monthUsd: string };
   readonly budgets: readonly { readonly kind: string; readonly window: string; readonly leftUsd?: string }[];
+  readonly seatCaps?: readonly { readonly window: string; readonly tokens: number; readonly left: number }[];
 };
 
 export async function run(args: string[]): Promise<void> {
@@ -25,12 +26,20 @@ export async function run(args: string[]): Promise<void> {
   process.stdout.write(`${line}\n`);
 }
 
-/** "$1.20 today, $14.30 this month, $35.70 left (month)": of the hard budget that is nearest its end. */
-function lineOf({ spent, budgets }: Told): string {
+/** "$1.20 today, $14.30 this month, $35.70 left (month)": of the hard budget that is nearest its end; and of subscriptions
+ *  "40 % of tokens left (5 hours)". */
+function lineOf({ spent, budgets, seatCaps = [] }: Told): string {
   const left = budgets
     .filter(({ kind, leftUsd }) => kind === "hard" && leftUsd !== undefined)
     .map(({ window, leftUsd = "0" }) => ({ window, amount: parseUsd(leftUsd) }))
     .toSorted((a, b) => (a.amount < b.amount ? -1 : 1))[0];
   const money = `${formatUsd(parseUsd(spent.todayUsd))} today, ${formatUsd(parseUsd(spent.monthUsd))} this month`;
-  return left === undefined ? money : `${money}, ${formatUsdDown(left.amount)} left (${left.window})`;
+  const seat = seatCaps
+    .map(({ window, tokens, left }) => ({ window, share: left / tokens }))
+    .toSorted((a, b) => a.share - b.share)[0];
+  return [
+    money,
+    ...(left === undefined ? [] : [`${formatUsdDown(left.amount)} left (${left.window})`]),
+    ...(seat === undefined ? [] : [`${Math.floor(seat.share * 100)} % of tokens left (${seat.window})`]),
+  ].join(", ");
 }

@@ -26,6 +26,7 @@ export const TABLES: { readonly [book in BookName]: readonly string[] } = {
     "raises",
     "asked_raises",
     "limits",
+    "seat_prices",
     "freezes",
     "credentials",
     "served_names",

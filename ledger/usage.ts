@@ -106,6 +106,13 @@ export function contextTokens(usage: Usage): number {
   return sum;
 }
 
+/** All tokens of whichever class; fees are none. */
+export function countTokens(usage: Usage): number {
+  let sum = 0;
+  for (const unit of TOKEN_CLASSES) sum += usage[unit] ?? 0;
+  return sum;
+}
+
 /** No request uses more than this of anything; what says so is not believed. */
 const MOST_OF_ANYTHING = 1_000_000_000;
 

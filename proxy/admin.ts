@@ -98,6 +98,13 @@ const limits = z.strictObject({
   tokensPerMinute: most,
   concurrent: most,
   bodyBytes: most,
+  seatTokensPer5Hours: most,
+  seatTokensPerWeek: most,
+});
+const seat = z.strictObject({
+  scope: z.string().regex(/^(key:\S{1,64}|user:user_[a-z0-9]{1,40})$/, "key:ID or user:ID"),
+  month: z.string().regex(/^\d{4}-(0[1-9]|1[0-2])$/, "such as 2026-11"),
+  priceNanoUsd: nanoUsd,
 });
 const raise = z.strictObject({
   id: text,
@@ -164,6 +171,7 @@ const single = [
   z.strictObject({ type: z.literal("setPolicy"), keyId: text, policy: keyPolicy }),
   z.strictObject({ type: z.literal("setLimits"), limits }),
   z.strictObject({ type: z.literal("removeLimits"), scope: text }),
+  z.strictObject({ type: z.literal("setSeatPrice"), seat }),
   z.strictObject({ type: z.literal("freeze"), freeze }),
   z.strictObject({ type: z.literal("lift"), freezeId: text }),
   z.strictObject({ type: z.literal("adjust"), adjustments: z.array(adjustment).max(MOST_ADJUSTMENTS) }),

@@ -8,6 +8,7 @@ import { describeBudgetScope } from "../ledger/budgets.ts";
 import type { Subject } from "../ledger/budgets.ts";
 import type { UsageBooks } from "../ledger/books.ts";
 import { openBilling, openUsage } from "../ledger/open.ts";
+import { createCalendar } from "../ledger/windows.ts";
 import { readPeople } from "../ledger/usage/people.ts";
 import type { PriceBook } from "../ledger/prices/price-book.ts";
 import { builtInModels } from "../ledger/prices/built-in.ts";
@@ -33,7 +34,6 @@ import { createForwarder } from "./forward.ts";
 import { createCaches } from "./caches.ts";
 import { createLengths } from "./lengths.ts";
 import { createLimiter } from "./limits.ts";
-import type { Limiter } from "./limits.ts";
 import { createPublicListener } from "./listener.ts";
 import { createMetrics } from "./metrics.ts";
 import { createNames } from "./names.ts";
@@ -43,6 +43,7 @@ import { createBlocks } from "./policy.ts";
 import { createProviders } from "./providers/index.ts";
 import { createReaders } from "./readers.ts";
 import { createRegister } from "./register.ts";
+import { createSeatCaps } from "./seat-caps.ts";
 import { createSightings } from "./sightings.ts";
 import { createSockets } from "./sockets.ts";
 import { createThings } from "./things.ts";
@@ -87,7 +88,7 @@ export async function createProxy(config: ProxyConfig, log: Log): Promise<Proxy>
   await writer.noteSeen({ credentials: register.credentialsOf(providers.all, Date.now()) });
   warnOfStart(writer, log);
   const timers = startTimers(context, () => void takeSharedPrices(config, log).then(() => prices.refresh()));
-  if (writer.isOneOfMany) timers.push(shareLimits(context.limiter, writer));
+  if (writer.isOneOfMany) timers.push(shareLimits(context, writer));
 
   const sockets = createSockets(context);
   openSessions = () => sockets.open();
@@ -172,8 +173,17 @@ async function createContext(
   { isDraining, openSessions }: Pick<ProxyContext, "isDraining"> & { readonly openSessions: () => number },
 ): Promise<ProxyContext> {
   const limiter = createLimiter();
-  const register = createRegister(books, config.pepper.reveal(), config.adminToken, limiter);
   const people = createPeople(() => readPeople(books), writer);
+  const seatCaps = createSeatCaps(
+    books,
+    createCalendar(config.timezone),
+    (id) => people.nameOf(id) ?? register.list().find((key) => key.id === id)?.name,
+    config.refusalStatus,
+  );
+  const register = createRegister(books, config.pepper.reveal(), config.adminToken, async (limits) => {
+    limiter.set(limits);
+    await seatCaps.set(limits);
+  });
   const reload = async (): Promise<void> => {
     await register.reload();
     await people.reload();
@@ -201,6 +211,7 @@ async function createContext(
     readers: createReaders(),
     bodies: createBodies(config.mostBodyBytes, config.mostBodiesBytes),
     limiter,
+    seatCaps,
     sightings: createSightings(writer, log),
     writer,
     prices,
@@ -235,15 +246,18 @@ function follow(writer: Writer, reload: () => Promise<void>, log: Log): void {
 
 /** Limits hold for all proxies together: each says what passed, and hears of the others. While Postgres is away each goes
  *  by what it heard last. */
-function shareLimits(limiter: Limiter, writer: Writer): NodeJS.Timeout {
+function shareLimits({ limiter, seatCaps }: ProxyContext, writer: Writer): NodeJS.Timeout {
   let isUnderWay = false;
   return setInterval(() => {
     const nowMs = Date.now();
-    if (isUnderWay || !limiter.hasSome()) return;
+    if (isUnderWay || !(limiter.hasSome() || seatCaps.hasSome())) return;
     isUnderWay = true;
     writer
-      .tellPassed(limiter.passed(nowMs))
-      .then((others) => limiter.hear(others, Date.now()))
+      .tellPassed([...limiter.passed(nowMs), ...seatCaps.passed(nowMs)])
+      .then((others) => {
+        limiter.hear(others, Date.now());
+        seatCaps.hear(others);
+      })
       .catch(() => undefined)
       .finally(() => (isUnderWay = false));
   }, TELL_PASSED_MS).unref();

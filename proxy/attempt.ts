@@ -7,7 +7,7 @@ import { LedgerUnavailable } from "../ledger/usage/writer.ts";
 import { formatRequestId } from "../ledger/ids.ts";
 import { formatUsdExact } from "../ledger/money.ts";
 import type { NanoUsd } from "../ledger/money.ts";
-import { isFee, UNITS } from "../ledger/usage.ts";
+import { countTokens } from "../ledger/usage.ts";
 import type { PendingWork } from "../ledger/usage/pending-work.ts";
 import { admit, isVouched, userOf } from "./admit.ts";
 import type { Admission, Asked, Asking } from "./admit.ts";
@@ -24,6 +24,7 @@ import type { Target } from "./target.ts";
 import type { PlaceInLimits } from "./limits.ts";
 import type { Meter, Seen } from "./meter.ts";
 import { checkPolicy } from "./policy.ts";
+import type { Principal } from "./principal.ts";
 import { Refused } from "./refusals.ts";
 import { thingOf } from "./scope.ts";
 import { admissionOf } from "./work.ts";
@@ -70,11 +71,11 @@ export async function openAttempt(context: ProxyContext, asking: Asking): Promis
   checkPolicy(asking.principal.key, { provider: provider.name, endpoint: call.endpoint, model: call.model, others });
   const user = userOf(context, asking);
   const principal = { ...asking.principal, user: typeof user === "string" ? user : await namedBy(context, user) };
-  const place = context.limiter.enter(
+  const place = takePlace(
+    context,
     isVouched(context, asking.principal) ? principal : asking.principal,
-    expectedTokens(call, bodyBytes),
+    call,
     bodyBytes,
-    Date.now(),
   );
   try {
     const admitting = admit(context, { ...asking, principal, call });
@@ -86,6 +87,26 @@ export async function openAttempt(context: ProxyContext, asking: Asking): Promis
   } catch (error) {
     // Nothing was sent: its tokens were not used.
     place.leave(0, Date.now());
+    place.settled?.();
+    throw error;
+  }
+}
+
+/** In every limit that covers who asks, and, where a subscription pays, in every cap of its tokens. Throws Refused. */
+function takePlace(
+  { limiter, seatCaps }: Pick<ProxyContext, "limiter" | "seatCaps">,
+  who: Principal,
+  call: Call,
+  bodyBytes: number,
+): PlaceInLimits {
+  const nowMs = Date.now();
+  const tokens = expectedTokens(call, bodyBytes);
+  const place = limiter.enter(who, tokens, bodyBytes, nowMs);
+  if (who.isSeat !== true || !seatCaps.hasSome()) return place;
+  try {
+    return { ...place, settled: seatCaps.enter(who, tokens, nowMs).leave };
+  } catch (error) {
+    place.leave(0, nowMs);
     throw error;
   }
 }
@@ -169,9 +190,9 @@ function createAttempt(
       const durable = isHeld && batch !== undefined ? context.writer.whenDurable(batch) : undefined;
       return durable && context.patience.wait(durable);
     },
-    end: (ending, answer) => (ended ??= finish(ending, answer)),
+    end: (ending, answer) => (ended ??= finish(ending, answer).finally(place?.settled)),
     async abandon() {
-      await (ended ??= finish(BROKEN, undefined));
+      await (ended ??= finish(BROKEN, undefined).finally(place?.settled));
     },
     unheld: () => createAttempt(context, admission, undefined, false),
   };
@@ -216,6 +237,7 @@ async function book(
 function onBooked(context: ProxyContext, event: UsageEvent, reading: Reading | undefined): void {
   const { keyId, provider, requestedModel, servedModel, usage, usageState } = event;
   context.metrics.countEvent(event);
+  context.seatCaps.book(event, Date.now());
   if (usageState === "reported" && event.responseId !== undefined)
     context.lengths.remember(provider, event.endpoint, event.responseId, usage);
   if (reading?.keeps) context.caches.remember(provider, reading.keeps);
@@ -300,11 +322,7 @@ function expectedTokens(call: Call, bodyBytes: number): number {
 
 /** Undefined: nobody said; then what was expected stands. */
 function usedTokens(reading: Reading | undefined): number | undefined {
-  const usage = reading?.usage;
-  if (!usage) return undefined;
-  let tokens = 0;
-  for (const unit of UNITS) if (!isFee(unit)) tokens += usage[unit] ?? 0;
-  return tokens;
+  return reading?.usage && countTokens(reading.usage);
 }
 
 const BYTES_PER_TOKEN = 4;

@@ -11,6 +11,7 @@ import type { Bodies } from "./bodies.ts";
 import type { ProxyConfig } from "./config.ts";
 import type { Forwarder } from "./forward.ts";
 import type { Limiter } from "./limits.ts";
+import type { SeatCaps } from "./seat-caps.ts";
 import type { People } from "./people.ts";
 import type { Patience } from "./patience.ts";
 import type { Metrics } from "./metrics.ts";
@@ -31,6 +32,7 @@ export type ProxyContext = {
   readonly readers: Readers;
   readonly bodies: Bodies;
   readonly limiter: Limiter;
+  readonly seatCaps: SeatCaps;
   readonly names: Names;
   readonly people: People;
   readonly lengths: Lengths;

@@ -28,6 +28,8 @@ export type PlaceInLimits = {
   /** Gives the place back, and puts what was used in the place of what was expected. Undefined: nothing better is
    *  known. */
   leave(tokens: number | undefined, nowMs: number): void;
+  /** What was used stands in the books, or nothing was. */
+  readonly settled?: () => void;
 };
 
 /** One more than a minute has: the oldest second counts until all of it is a minute old. */

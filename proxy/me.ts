@@ -9,12 +9,14 @@ import { landingOf, readRests } from "../ledger/billing/landings.ts";
 import { readAskedRaises } from "../ledger/usage/asked-raises.ts";
 import type { UsageBooks } from "../ledger/books.ts";
 import type { Key } from "../ledger/usage/keys.ts";
+import type { ForecastScope } from "../ledger/usage/hours.ts";
 import { readSessions } from "../ledger/usage/sessions.ts";
 import { readSpend } from "../ledger/usage/spend.ts";
 import type { Within } from "../ledger/usage/within.ts";
 import { createCalendar } from "../ledger/windows.ts";
 import type { ProxyContext } from "./context.ts";
 import { Refused } from "./refusals.ts";
+import type { SeatCapState } from "./seat-caps.ts";
 
 /** What holds for a key's holder now, whatever is asked for. */
 export function statesFor({ writer }: Pick<ProxyContext, "writer">, key: Key): Promise<BudgetState[]> {
@@ -23,7 +25,7 @@ export function statesFor({ writer }: Pick<ProxyContext, "writer">, key: Key): P
 
 /** Answers with the numbers a refusal would use in the same second. A provider key says whose it is by ?provider=. */
 export async function answerMe(
-  context: Pick<ProxyContext, "people" | "writer" | "books" | "billing" | "config">,
+  context: Pick<ProxyContext, "people" | "writer" | "books" | "billing" | "config" | "seatCaps">,
   request: FastifyRequest,
   reply: FastifyReply,
   key: Key,
@@ -33,6 +35,7 @@ export async function answerMe(
   const states = await statesFor(context, key);
   const asked = await readAskedRaises(context.books, nowMs - ASKED_MS, key.id);
   const spent = await spentBy(context, { key: key.id }, nowMs);
+  const userSpent = key.user === "" ? undefined : await spentBy(context, { user: key.user }, nowMs);
   const nameOf = (id: string): string | undefined => (id === key.id ? key.name : context.people.nameOf(id));
   const told: Told = {
     key: {
@@ -48,10 +51,22 @@ export async function answerMe(
       expiresAt: key.expiresAtMs === undefined ? null : new Date(key.expiresAtMs).toISOString(),
     },
     spent,
-    ...(await landingOfKey(context, key, parseUsd(spent.monthUsd), nowMs)),
+    ...nonEmpty("landsAtUsd", await landing(context, { scope: "key", id: key.id }, spent, nowMs)),
     // Of whoever the key is: over all of his keys.
-    ...(key.user === "" ? {} : { userSpent: await spentBy(context, { user: key.user }, nowMs) }),
+    ...nonEmpty("userSpent", userSpent),
+    ...nonEmpty(
+      "userLandsAtUsd",
+      userSpent && (await landing(context, { scope: "user", id: key.user }, userSpent, nowMs)),
+    ),
     budgets: states.map((state) => toldOf(state, nameOf)),
+    seatCaps: context.seatCaps
+      .states({ keyId: key.id, team: key.team, user: key.user }, nowMs)
+      .map(({ endsAtMs, used, ...cap }) => ({
+        ...cap,
+        used,
+        left: Math.max(0, cap.tokens - used),
+        endsAt: endsAtMs === undefined ? null : new Date(endsAtMs).toISOString(),
+      })),
     asked: asked.map(({ id, budgetId, amountNanoUsd, why, createdAtMs, answer }) => {
       const budget = states.find((state) => state.budget.id === budgetId)?.budget;
       const raise = budget?.raises?.find(({ reason }) => reason.startsWith(`${id}: `));
@@ -99,9 +114,15 @@ type Told = {
   readonly key: { readonly [field: string]: string | null };
   readonly spent: Spent;
   /** Where the key's month lands, once there is enough to go by. */
-  readonly landsAtUsd?: { readonly low: string; readonly middle: string; readonly high: string };
+  readonly landsAtUsd?: LandsAt;
   readonly userSpent?: Spent;
+  readonly userLandsAtUsd?: LandsAt;
   readonly budgets: readonly ReturnType<typeof toldOf>[];
+  /** Caps of tokens that subscriptions pay for. `endsAt` null: no five hours have begun. */
+  readonly seatCaps: readonly (Omit<SeatCapState, "endsAtMs"> & {
+    readonly left: number;
+    readonly endsAt: string | null;
+  })[];
   /** Of this month: what was asked for, and what became of it. */
   readonly asked: readonly {
     readonly id: string;
@@ -120,6 +141,8 @@ type Told = {
   readonly ask: string;
 };
 
+type LandsAt = { readonly low: string; readonly middle: string; readonly high: string };
+
 type Session = {
   readonly session: string;
   readonly client: string;
@@ -135,24 +158,26 @@ const MOST_SESSIONS = 10;
 export const ASK_PATH = "/keymeter/ask";
 
 /** What the collector reckons; nothing where it has made no books, or they cannot be read now. */
-async function landingOfKey(
+async function landing(
   { books: usage, billing: late }: Pick<ProxyContext, "books" | "billing">,
-  { id }: Key,
-  spentNanoUsd: bigint,
+  of: ForecastScope,
+  { monthUsd }: Spent,
   nowMs: number,
-): Promise<Pick<Told, "landsAtUsd">> {
+): Promise<LandsAt | undefined> {
   const billing = await late.get().catch(() => undefined);
-  if (!billing) return {};
-  const [rest] = await readRests({ usage, billing }, nowMs, { scope: "key", id, window: "month" });
-  if (!rest || rest.method === "learning") return {};
-  const { p10NanoUsd, p50NanoUsd, p90NanoUsd } = landingOf(rest, spentNanoUsd, nowMs);
+  if (!billing) return undefined;
+  const [rest] = await readRests({ usage, billing }, nowMs, { ...of, window: "month" });
+  if (!rest || rest.method === "learning") return undefined;
+  const { p10NanoUsd, p50NanoUsd, p90NanoUsd } = landingOf(rest, parseUsd(monthUsd), nowMs);
   return {
-    landsAtUsd: {
-      low: formatUsdExact(p10NanoUsd),
-      middle: formatUsdExact(p50NanoUsd),
-      high: formatUsdExact(p90NanoUsd),
-    },
+    low: formatUsdExact(p10NanoUsd),
+    middle: formatUsdExact(p50NanoUsd),
+    high: formatUsdExact(p90NanoUsd),
   };
+}
+
+function nonEmpty<Name extends string, T>(name: Name, value: T | undefined): { readonly [name in Name]?: T } {
+  return (value === undefined ? {} : { [name]: value }) as { readonly [name in Name]?: T };
 }
 
 /** Sessions of the key, or of its user with all of his keys. */
@@ -240,6 +265,12 @@ function askedWords({ amountUsd, scope, why, answer, raisedUsd, raisedUntil }: T
   return `asked for ${money(amountUsd)} more in ${scope} (${answer ?? "not answered yet"}${raised}): ${why}`;
 }
 
+/** "user anna, 5 hours: 120000 left of 2000000, until 2026-11-30 14:03 UTC". */
+function seatCapWords({ scope, window, left, tokens, endsAt }: Told["seatCaps"][number]): string {
+  const ends = endsAt === null ? "none have begun" : `until ${endsAt.slice(0, 16).replace("T", " ")} UTC`;
+  return `  ${scope}, ${window}: ${left} left of ${tokens}, ${ends}`;
+}
+
 function sessionWords({ session, client, requests, costUsd, lastAt }: Session): string {
   return `  ${lastAt.slice(0, 16).replace("T", " ")} ${client === "" ? "" : `${client} `}${session.slice(0, 36)}: ${requests} requests, ${money(costUsd)}`;
 }
@@ -254,8 +285,22 @@ function spentWords({ todayUsd, monthUsd, seatTodayUsd, seatMonthUsd }: Spent): 
   return `${money(todayUsd)} today, ${money(monthUsd)} this month${seats}`;
 }
 
+function landsWords({ low, middle, high }: LandsAt): string {
+  return `about ${money(middle)} (${money(low)} to ${money(high)})`;
+}
+
 /** The same for a person at a terminal (`Accept: text/plain`). */
-function asText({ key, spent, landsAtUsd, userSpent, budgets, asked, sessions }: Told): string {
+function asText({
+  key,
+  spent,
+  landsAtUsd,
+  userSpent,
+  userLandsAtUsd,
+  budgets,
+  seatCaps,
+  asked,
+  sessions,
+}: Told): string {
   const lines = budgets.map((one) => {
     const ends = one.windowEnd === null ? "without end" : `until ${one.windowEnd.slice(0, 16).replace("T", " ")} UTC`;
     const kind = one.kind === "hard" ? "hard" : "tells only";
@@ -265,6 +310,6 @@ function asText({ key, spent, landsAtUsd, userSpent, budgets, asked, sessions }:
   });
   return `key ${key["name"]} (${key["id"]})${key["team"] ? `, team ${key["team"]}` : ""}
 spent ${spentWords(spent)}
-${landsAtUsd ? `this month lands at about ${money(landsAtUsd.middle)} (${money(landsAtUsd.low)} to ${money(landsAtUsd.high)})\n` : ""}${userSpent ? `${key["user"] || "its user"} with all keys: ${spentWords(userSpent)}\n` : ""}${lines.length === 0 ? "no budget holds for it" : `budgets\n${lines.join("\n")}`}
-${asked.map((one) => `${askedWords(one)}\n`).join("")}${sessions.length === 0 ? "" : `sessions\n${sessions.map(sessionWords).join("\n")}\n`}`;
+${landsAtUsd ? `this month lands at ${landsWords(landsAtUsd)}\n` : ""}${userSpent ? `${key["user"] || "its user"} with all keys: ${spentWords(userSpent)}${userLandsAtUsd ? `; this month lands at ${landsWords(userLandsAtUsd)}` : ""}\n` : ""}${lines.length === 0 ? "no budget holds for it" : `budgets\n${lines.join("\n")}`}
+${seatCaps.length === 0 ? "" : `tokens by subscriptions\n${seatCaps.map(seatCapWords).join("\n")}\n`}${asked.map((one) => `${askedWords(one)}\n`).join("")}${sessions.length === 0 ? "" : `sessions\n${sessions.map(sessionWords).join("\n")}\n`}`;
 }

@@ -26,6 +26,7 @@ export type RefusalReason =
   | "not_allowed"
   | "frozen"
   | "rate_limited"
+  | "seat_tokens"
   | "busy"
   | "draining"
   | "websocket";
@@ -84,6 +85,7 @@ const REASONS: { readonly [reason in RefusalReason]: { readonly kind: Refusal["k
   not_allowed: { kind: "forbidden", status: 403 },
   frozen: { kind: "forbidden", status: 403 },
   rate_limited: { kind: "rate", status: 429 },
+  seat_tokens: { kind: "money", status: 402 },
   busy: { kind: "unavailable", status: 503 },
   draining: { kind: "unavailable", status: 503 },
   websocket: { kind: "upgrade", status: 426 },

@@ -5,9 +5,9 @@ import {
   fingerprintId,
   isWellFormedVirtualKey,
   looksLikeVirtualKey,
-  readKeys,
   UNPROVEN_KEY_ID,
 } from "../ledger/usage/keys.ts";
+import { readKeys } from "../ledger/usage/read-keys.ts";
 import type { Key, KeySecret } from "../ledger/usage/keys.ts";
 import { answerIn } from "../ledger/asking.ts";
 import { ANYBODY, askOwners } from "../ledger/usage/budget-spend.ts";
@@ -17,7 +17,6 @@ import type { Limits } from "../ledger/usage/limits.ts";
 import type { UsageBooks } from "../ledger/books.ts";
 import type { Noticed, ProvenKey } from "../ledger/usage/wire.ts";
 import { Secret } from "../service/secret.ts";
-import type { Limiter } from "./limits.ts";
 import type { Asker, Principal } from "./principal.ts";
 import type { Provider } from "./providers/provider.ts";
 import { Refused } from "./refusals.ts";
@@ -58,23 +57,18 @@ const MOST_DIGESTS = 10_000;
 /** Unknown keys make no more work than this. */
 const LOOK_AGAIN_MS = 100;
 
-export function createRegister(books: UsageBooks, pepper: string, adminToken: Secret, limiter: Limiter): Register {
-  const digestOf = createDigest(pepper);
+/** `setLimits` takes the limits that the books have. */
+export function createRegister(
+  books: UsageBooks,
+  pepper: string,
+  adminToken: Secret,
+  setLimits: (limits: readonly Limits[]) => Promise<void>,
+): Register {
+  const digestFor = createDigests(pepper);
   let keys = new Map<string, Key>();
   let secrets = new Map<string, KeySecret>();
   let owners = new Set<string>();
   let ruled = new Set<string>();
-  // The whole secret is the name in this cache; a part of it would let another key pass for this one.
-  const digests = new Map<string, string>();
-  const digestFor = (text: string): string => {
-    let digest = digests.get(text);
-    if (digest === undefined) {
-      if (digests.size >= MOST_DIGESTS) digests.clear();
-      digests.set(text, (digest = digestOf(text)));
-    }
-    return digest;
-  };
-
   const adminDigest = digestFor(adminToken.reveal());
   const adminLength = adminToken.reveal().length;
   /** Sign-ins that providers accepted since the start. */
@@ -94,7 +88,7 @@ export function createRegister(books: UsageBooks, pepper: string, adminToken: Se
     const [found, limits] = [await readKeys(books), await readLimits(books)];
     keys = new Map(found.keys.map((key) => [key.id, key]));
     secrets = new Map(found.secrets.map((secret) => [secret.digest, secret]));
-    limiter.set(limits);
+    await setLimits(limits);
     owners = await readOwners(books);
     ruled = await readRuled(books, limits);
   };
@@ -139,7 +133,7 @@ export function createRegister(books: UsageBooks, pepper: string, adminToken: Se
           "this is Keymeter's admin token, which is no API key; send a Keymeter key or your provider key",
         );
       // What was looked up before had the right form, or is nobody's.
-      if (isVirtual && !digests.has(secret) && !isWellFormedVirtualKey(secret)) throw unknownKey();
+      if (isVirtual && !digestFor.knows(secret) && !isWellFormedVirtualKey(secret)) throw unknownKey();
       const identity = SHORT_LIVED.test(secret) ? `oauth ${address}` : secret;
       const digest = digestFor(isVirtual ? secret : `${provider} ${identity}`);
       const signIn = identity === secret ? undefined : digestFor(`${provider} ${secret}`);
@@ -177,6 +171,24 @@ export function createRegister(books: UsageBooks, pepper: string, adminToken: Se
 
     list: () => [...keys.values()].filter((key) => key.id !== UNPROVEN_KEY_ID),
   };
+}
+
+/** Digests, remembered. */
+type Digests = { (text: string): string; readonly knows: (text: string) => boolean };
+
+function createDigests(pepper: string): Digests {
+  const digestOf = createDigest(pepper);
+  // The whole secret is the name in this cache; a part of it would let another key pass for this one.
+  const digests = new Map<string, string>();
+  const digestFor = (text: string): string => {
+    let digest = digests.get(text);
+    if (digest === undefined) {
+      if (digests.size >= MOST_DIGESTS) digests.clear();
+      digests.set(text, (digest = digestOf(text)));
+    }
+    return digest;
+  };
+  return Object.assign(digestFor, { knows: (text: string) => digests.has(text) });
 }
 
 /** A provider key that was accepted, before the books are read again. */

@@ -82,6 +82,7 @@ const ONLY_SHOWN = [
   "keymeter_metered_usd",
   "keymeter_pages_info",
   "keymeter_price_usd_per_million_tokens",
+  "keymeter_seat_price_usd",
   "keymeter_seat_value_usd",
   "keymeter_spend_requests",
   "keymeter_spend_tokens",

@@ -1,4 +1,6 @@
 // Randomness that can be had again: every random test prints its seed, and takes it back from KEYMETER_SEED.
+import { noteSkipped } from "./skipped.ts";
+
 const given = process.env["KEYMETER_SEED"];
 
 /** The seed of this run. */
@@ -33,9 +35,11 @@ export function cut(bytes: Buffer, next: () => number, most = 12): Buffer[] {
   return pieces;
 }
 
-/** Whether a costly file runs now: always where the full counts are asked for, else in such a share of runs, by the seed. */
-export function isChosen(share: number): boolean {
+/** Whether costly tests run now: always where the full counts are asked for, else in such a share of runs, by the seed.
+ *  `what` names them where they are skipped. */
+export function isChosen(share: number, what: string): boolean {
   const isIt = IS_CI || random(SEED)() < share;
-  if (!isIt) console.log(`skipped with seed ${SEED}: this file runs with CI=true, and in a part of the other runs`);
+  if (!isIt)
+    noteSkipped(`${what}, with seed ${SEED}: runs with CI=true, and in ${Math.round(share * 100)} % of the other runs`);
   return isIt;
 }

@@ -8,6 +8,7 @@ import { DAY_MS } from "../../ledger/windows.ts";
 import type { CollectorBooks } from "../compare.ts";
 import { thresholdsOf } from "../thresholds.ts";
 import type { GaugeSettings, MakeGauge, Refresh } from "./gauge.ts";
+import { hasSeries } from "./spend-sums.ts";
 
 const SCOPE = ["scope", "id", "window"] as const;
 export const FORECAST = [
@@ -33,6 +34,7 @@ export function forecastGauges(make: MakeGauge, books: CollectorBooks, settings:
   return async (reading) => {
     for (const one of [frozen, landing, soFar, learning]) one.reset();
     for (const one of await reading.expectations()) {
+      if (!hasSeries(one.scope)) continue;
       const labels = { scope: one.scope, id: one.id, window: one.window };
       learning.set(labels, one.method === "learning" ? 1 : 0);
       if (one.method === "learning") continue;
@@ -41,7 +43,7 @@ export function forecastGauges(make: MakeGauge, books: CollectorBooks, settings:
     }
     for (const window of ["day", "month"] as const)
       for (const rest of await readRests(books, reading.nowMs, { window })) {
-        if (rest.method === "learning") continue;
+        if (rest.method === "learning" || !hasSeries(rest.scope)) continue;
         const spent = (await reading.costs(window, rest.scope)).get(rest.id) ?? 0n;
         for (const [quantile, amount] of quantilesOf(landingOf(rest, spent, reading.nowMs)))
           landing.set({ scope: rest.scope, id: rest.id, window, quantile }, toUsdNumber(amount));
@@ -75,7 +77,7 @@ function recordGauges(make: MakeGauge, { billing }: CollectorBooks, settings: Ga
   const { forecast_error: errorMost, forecast_coverage: coverageLeast } = thresholdsOf(settings, "");
   return async ({ nowMs }) => {
     for (const one of [error, errorLimit, bias, coverage, coverageLimit]) one.reset();
-    const scores = await readScores(billing, nowMs - SCORED_MS);
+    const scores = (await readScores(billing, nowMs - SCORED_MS)).filter(({ scope }) => hasSeries(scope));
     for (const group of Map.groupBy(scores, (one) => `${one.scope} ${one.window}`).values()) {
       const [first] = group;
       const found = recordOf(group);

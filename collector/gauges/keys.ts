@@ -1,7 +1,7 @@
 // Gauges of keys: whose each is, which woke up after a long silence and spends again, and when the secret of one in use
 // should be replaced.
 import { toUsdNumber } from "../../ledger/money.ts";
-import { readSecretAges } from "../../ledger/usage/keys.ts";
+import { readSecretAges } from "../../ledger/usage/read-keys.ts";
 import { readSpendOfHours } from "../../ledger/usage/hours.ts";
 import { readLastUsed } from "../../ledger/usage/key-use.ts";
 import { DAY_MS, HOUR_MS } from "../../ledger/windows.ts";

@@ -9,7 +9,7 @@ import type { Budget } from "../../ledger/budgets.ts";
 import type { NanoUsd } from "../../ledger/money.ts";
 import { readCaps, watchedOf } from "../../ledger/usage/caps.ts";
 import type { RuleUse } from "../../ledger/usage/caps.ts";
-import { readKeys } from "../../ledger/usage/keys.ts";
+import { readKeys } from "../../ledger/usage/read-keys.ts";
 import type { Key } from "../../ledger/usage/keys.ts";
 import { readSpend } from "../../ledger/usage/spend.ts";
 import type { ForecastScope } from "../../ledger/usage/hours.ts";

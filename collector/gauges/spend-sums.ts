@@ -21,6 +21,11 @@ export const PARTS = ["key", "team", "project", "env", "provider", "model"] as c
 
 type ScopeName = ForecastScope["scope"];
 
+/** Whether a scope has series: persons are in reports, and in no metric but that of a cap. */
+export function hasSeries(scope: ScopeName): scope is Exclude<ScopeName, "user"> {
+  return scope !== "user";
+}
+
 /** Local days `[firstDay, endDay)` of a window. */
 export function daysOf(window: SpendWindow, calendar: Calendar, nowMs: number): [firstDay: string, endDay: string] {
   if (window === "last_day") {
@@ -44,7 +49,7 @@ export function tokensOf({ input, cacheRead, cacheWrite, output }: SpendSums): [
 /** Rows of one window, by scope and id: of each the largest, and `other`. */
 export function sumByScope(rows: readonly SpendRow[]): Map<ScopeName, Map<string, SpendSums>> {
   const sums = new Map<ScopeName, Map<string, SpendSums>>();
-  for (const scope of FORECAST_SCOPES) {
+  for (const scope of FORECAST_SCOPES.filter(hasSeries)) {
     const byId = new Map<string, SpendSums>();
     for (const { group, ...row } of rows) {
       const id = scope === "org" ? "all" : (group[scope] ?? "");

@@ -2,6 +2,7 @@
 // scope, so that every panel is a sum of the same rows and no two can disagree.
 import { toUsdNumber } from "../../ledger/money.ts";
 import { readOutcomes } from "../../ledger/usage/outcomes.ts";
+import { readSeatPrices } from "../../ledger/usage/seat-prices.ts";
 import type { SpendRow } from "../../ledger/usage/spend-sums.ts";
 import { HOUR_MS } from "../../ledger/windows.ts";
 import type { CollectorBooks } from "../compare.ts";
@@ -35,11 +36,20 @@ export function spendGauges(make: MakeGauge, books: CollectorBooks, settings: Ga
     "What requests that subscriptions paid for would have cost, in the running window: in no other gauge.",
     SCOPE,
   );
+  const seatPrices = make("keymeter_seat_price_usd", "What subscriptions cost this month, as it was entered.", [
+    "scope",
+    "id",
+  ]);
   const setBreakdown = breakdownGauges(make);
   const setOutcomes = outcomeGauges(make, books, settings);
   const setUnallocated = unallocatedGauges(make, settings);
   return async (reading) => {
-    for (const one of [spend, requests, tokens, seats]) one.reset();
+    for (const one of [spend, requests, tokens, seats, seatPrices]) one.reset();
+    const month = settings.calendar.day(reading.nowMs).slice(0, 7);
+    for (const [scope, price] of await readSeatPrices(books.usage, month)) {
+      const [kind = "", id = ""] = scope.split(":");
+      seatPrices.set({ scope: kind, id }, toUsdNumber(price));
+    }
     await setOutcomes(reading);
     setBreakdown.reset();
     for (const window of SPEND_WINDOWS) {

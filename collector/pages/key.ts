@@ -1,7 +1,8 @@
 // One key: whose it is, what it costs, its last requests, its caps, and what was said of it.
 import { readPeople } from "../../ledger/usage/people.ts";
 import { readLastEvents } from "../../ledger/usage/outcomes.ts";
-import { readKeys, UNPROVEN_KEY_ID } from "../../ledger/usage/keys.ts";
+import { UNPROVEN_KEY_ID } from "../../ledger/usage/keys.ts";
+import { readKeys } from "../../ledger/usage/read-keys.ts";
 import { isAttemptId, readAttemptId } from "../../ledger/ids.ts";
 import { readNoticesAbout } from "../../ledger/notices/notices.ts";
 import type { Notice } from "../../ledger/notices/notices.ts";

@@ -1,6 +1,7 @@
 // All keys, by what they cost this month.
 import { readPeople } from "../../ledger/usage/people.ts";
-import { readKeys, UNPROVEN_KEY_ID } from "../../ledger/usage/keys.ts";
+import { UNPROVEN_KEY_ID } from "../../ledger/usage/keys.ts";
+import { readKeys } from "../../ledger/usage/read-keys.ts";
 import type { Key } from "../../ledger/usage/keys.ts";
 import { readLastUsed } from "../../ledger/usage/key-use.ts";
 import type { SpendSums } from "../../ledger/usage/spend-sums.ts";

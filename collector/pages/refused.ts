@@ -4,7 +4,7 @@ import { amountAt, findBudget } from "../../ledger/budgets.ts";
 import type { Budget } from "../../ledger/budgets.ts";
 import { readSettled } from "../../ledger/usage/budget-spend.ts";
 import { readBudgets } from "../../ledger/usage/changes.ts";
-import { readKeys } from "../../ledger/usage/keys.ts";
+import { readKeys } from "../../ledger/usage/read-keys.ts";
 import { formatUsdExact, scale } from "../../ledger/money.ts";
 import type { NanoUsd } from "../../ledger/money.ts";
 import { readRefused } from "../../ledger/usage/refused.ts";

@@ -1,6 +1,7 @@
 // One team: what it costs, which keys and models, which budgets hold for it. And the list of all.
 import { readBudgets } from "../../ledger/usage/changes.ts";
-import { readKeys, UNPROVEN_KEY_ID } from "../../ledger/usage/keys.ts";
+import { UNPROVEN_KEY_ID } from "../../ledger/usage/keys.ts";
+import { readKeys } from "../../ledger/usage/read-keys.ts";
 import { readSpend } from "../../ledger/usage/spend.ts";
 import { addDays } from "../../ledger/windows.ts";
 import { budgetSection } from "./budgets.ts";

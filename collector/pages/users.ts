@@ -1,8 +1,10 @@
 // Who spends: the list of users; and one, with keys, models, sessions and the caps that hold. Names stand beside ids here, and
 // nowhere in the books' events.
 import { isOverridden, memberBudget, placesOf } from "../../ledger/budgets.ts";
+import type { NanoUsd } from "../../ledger/money.ts";
 import { readCaps } from "../../ledger/usage/caps.ts";
 import { readPeople } from "../../ledger/usage/people.ts";
+import { readSeatPrices } from "../../ledger/usage/seat-prices.ts";
 import { readSessions } from "../../ledger/usage/sessions.ts";
 import { readSpend } from "../../ledger/usage/spend.ts";
 import type { SpendSums } from "../../ledger/usage/spend-sums.ts";
@@ -15,6 +17,7 @@ import { keysTable } from "./keys.ts";
 import { readLately } from "./lately.ts";
 import { sessionLink, userCell } from "./links.ts";
 import { modelsSection } from "./model-table.ts";
+import { outlookFigures, readOutlook } from "./outlook.ts";
 import { byCost, leftOut, readTotal, spent, sumUp } from "./sums.ts";
 import { count, fine, share, text, time, usd } from "./page.ts";
 import type { Cell, Page, Section } from "./page.ts";
@@ -25,8 +28,10 @@ const SESSION_DAYS = 7;
 const MOST_SESSIONS = 50;
 
 export async function users(context: PageContext): Promise<Page> {
+  const { calendar, nowMs } = context;
   const { month, today } = await readLately(context, "user");
   const people = await readPeople(context.books.usage);
+  const seatsOf = await readSeatPrices(context.books.usage, calendar.day(nowMs).slice(0, 7));
   const ids = [...new Set([...month.keys(), ...people.keys()])].filter((id) => id !== "").toSorted(byCost(month));
   return {
     title: "Users",
@@ -43,6 +48,7 @@ export async function users(context: PageContext): Promise<Page> {
             { field: "today", title: "Today", is: "usd" },
             { field: "month", title: "This month", is: "usd" },
             { field: "seats", title: "By subscriptions, worth", is: "usd" },
+            { field: "seat_price", title: "Subscription, a month", is: "usd" },
             { field: "requests", title: "Requests this month", is: "count" },
             { field: "cached", title: "Input from caches", is: "share" },
             { field: "id", title: "Id", is: "text", isFolded: true },
@@ -52,6 +58,7 @@ export async function users(context: PageContext): Promise<Page> {
             spent(today.get(id)),
             spent(month.get(id)),
             seats(month.get(id)),
+            seatPrice(seatsOf.get(`user:${id}`)),
             count(month.get(id)?.requests ?? 0),
             cached(month.get(id)),
             text(id),
@@ -74,6 +81,7 @@ export async function user(context: PageContext, { id = "" }: Query): Promise<Pa
   const name = (await readPeople(books.usage)).get(id);
   const within = { user: id };
   const spentThisMonth = await readTotal(context, month.firstDay, month.endDay, within);
+  const price = (await readSeatPrices(books.usage, calendar.day(nowMs).slice(0, 7))).get(`user:${id}`);
   const isKnown =
     id !== "" &&
     (name !== undefined ||
@@ -109,11 +117,18 @@ export async function user(context: PageContext, { id = "" }: Query): Promise<Pa
             note: "Whole days up to yesterday.",
           },
           { title: "This month so far", value: spent(spentThisMonth), money: "metered" },
+          ...outlookFigures(await readOutlook(context, { scope: "user", id })),
           {
             title: "By subscriptions, worth",
             value: seats(spentThisMonth),
             money: "hypothetical",
             note: "What seats paid for, at the API's prices: in no other figure.",
+          },
+          {
+            title: "Subscription, a month",
+            value: seatPrice(price),
+            money: "hypothetical",
+            note: seatWords(price, spentThisMonth.seatNanoUsd),
           },
           { title: "Input from caches", value: cached(spentThisMonth), money: "none" },
         ],
@@ -172,6 +187,16 @@ async function sessionsSection({ books, nowMs }: PageContext, within: Within): P
 /** What subscriptions paid for, at the prices of the API. */
 export function seats(sums: Pick<SpendSums, "seatNanoUsd"> | undefined): Cell {
   return usd(sums?.seatNanoUsd ?? 0n);
+}
+
+/** What a subscription costs a month; nothing where nobody has entered it. */
+function seatPrice(price: NanoUsd | undefined): Cell {
+  return price === undefined ? undefined : usd(price);
+}
+
+function seatWords(price: NanoUsd | undefined, value: NanoUsd): string {
+  if (price === undefined) return "Not entered: `keymeter seats price --user NAME 200`.";
+  return `As entered. What it paid for is worth ${(Number((value * 100n) / price) / 100).toFixed(2)} times as much.`;
 }
 
 /** Of all input. */

@@ -163,7 +163,7 @@ export const leaks = sqliteTable("leaks", {
 });
 
 /** What a forecast is about, from the whole to the part, and for how long. */
-export const FORECAST_SCOPES = ["org", "team", "project", "env", "key", "provider", "model"] as const;
+export const FORECAST_SCOPES = ["org", "team", "project", "env", "user", "key", "provider", "model"] as const;
 export const FORECAST_WINDOWS = ["hour", "day", "week", "month"] as const;
 
 export const forecasts = sqliteTable("forecasts", {

@@ -22,6 +22,8 @@ import { addPerson, emptyPerson } from "./people.ts";
 import { applyReassignment } from "./reassign.ts";
 import type { Reassignment } from "./reassign.ts";
 import type { Rollups } from "./rollups.ts";
+import { setSeatPrice } from "./seat-prices.ts";
+import type { SeatPrice } from "./seat-prices.ts";
 import { budgets, freezes, keys, keySecrets, limits, raises } from "./schema.ts";
 
 /** A change as plain data, so that it can be sent to the writer thread. */
@@ -53,6 +55,7 @@ export type Change =
   | { readonly type: "setPolicy"; readonly keyId: string; readonly policy: KeyPolicy }
   | { readonly type: "setLimits"; readonly limits: Limits }
   | { readonly type: "removeLimits"; readonly scope: string }
+  | { readonly type: "setSeatPrice"; readonly seat: SeatPrice }
   | { readonly type: "freeze"; readonly freeze: Freeze }
   | { readonly type: "lift"; readonly freezeId: string }
   /** Books what is held for work that nobody fetches; booking.ts does that, beside the record that is made here. */
@@ -114,6 +117,9 @@ function* make(rollups: Rollups, change: Single, author: Author): Asking<string 
       return yield* setLimits(change);
     case "removeLimits":
       return yield* removeLimits(change);
+    case "setSeatPrice":
+      yield* setSeatPrice(change.seat);
+      return undefined;
     case "freeze":
       return yield* freeze(change);
     case "lift":
@@ -246,8 +252,17 @@ function* setLimits(change: Of<"setLimits">): Asking<undefined> {
     tokensPerMinute = null,
     concurrent = null,
     bodyBytes = null,
+    seatTokensPer5Hours = null,
+    seatTokensPerWeek = null,
   } = change.limits;
-  const values = { requestsPerMinute, tokensPerMinute, concurrent, bodyBytes };
+  const values = {
+    requestsPerMinute,
+    tokensPerMinute,
+    concurrent,
+    bodyBytes,
+    seatTokensPer5Hours,
+    seatTokensPerWeek,
+  };
   const insert = write.insert(limits).values({ scope, ...values });
   yield* tell(insert.onConflictDoUpdate({ target: limits.scope, set: values }));
 }
@@ -397,6 +412,8 @@ function subjectOf(change: Single): string {
       return change.limits.scope;
     case "removeLimits":
       return change.scope;
+    case "setSeatPrice":
+      return change.seat.scope;
     case "freeze":
       return change.freeze.id;
     case "lift":

@@ -2,12 +2,7 @@
 // passing. Secrets are kept as HMAC-SHA256 with a pepper; the secret itself is shown once and stored nowhere.
 import { hash, randomBytes } from "node:crypto";
 import { crc32 } from "node:zlib";
-import { readPolicy } from "./key-policy.ts";
 import type { KeyPolicy } from "./key-policy.ts";
-import { getTableColumns } from "../drizzle.ts";
-import { tablesOf } from "../engine.ts";
-import type { UsageBooks } from "../books.ts";
-import { keys, keySecrets } from "./schema.ts";
 
 type KeyKind = "virtual" | "fingerprint";
 export type KeyState = "active" | "paused" | "revoked";
@@ -136,36 +131,6 @@ export function fingerprintId(digest: string): string {
     .toString(36)
     .padStart(13, "0")
     .slice(-12)}`;
-}
-
-/** When the newest secret of each key was made. */
-export async function readSecretAges(books: UsageBooks): Promise<Map<string, number>> {
-  const ages = new Map<string, number>();
-  for (const { keyId, createdAtMs } of await tablesOf(books).select().from(keySecrets).orderBy(keySecrets.digest).all())
-    ages.set(keyId, Math.max(ages.get(keyId) ?? 0, createdAtMs));
-  return ages;
-}
-
-const { owner: _ofBefore, ...keyColumns } = getTableColumns(keys);
-
-/** All keys and secrets. */
-export async function readKeys(books: UsageBooks): Promise<{ keys: Key[]; secrets: KeySecret[] }> {
-  const tables = tablesOf(books);
-  return {
-    keys: (await tables.select(keyColumns).from(keys).orderBy(keys.id).all()).map(
-      ({ provider, expiresAtMs, policy, ...row }) => ({
-        ...row,
-        provider: provider ?? undefined,
-        expiresAtMs: expiresAtMs ?? undefined,
-        policy: readPolicy(policy),
-      }),
-    ),
-    secrets: (await tables.select().from(keySecrets).orderBy(keySecrets.digest).all()).map((row) => ({
-      digest: row.digest,
-      keyId: row.keyId,
-      validUntilMs: row.validUntilMs ?? undefined,
-    })),
-  };
 }
 
 function checksum(text: string): string {

@@ -1,5 +1,5 @@
-// Limits: what is not money. Requests and tokens a minute, requests at once, the size of a body, by key, by team or for
-// all.
+// Limits: what is not money. Requests and tokens a minute, requests at once, the size of a body, tokens of subscriptions,
+// by key, by user, by team or for all.
 import { tablesOf } from "../engine.ts";
 import type { UsageBooks } from "../books.ts";
 import { limits } from "./schema.ts";
@@ -13,6 +13,9 @@ export type Limits = {
   readonly tokensPerMinute: number | undefined;
   readonly concurrent: number | undefined;
   readonly bodyBytes: number | undefined;
+  /** Of what subscriptions pay for: in five hours, which begin with the first request after the last ended; in a week. */
+  readonly seatTokensPer5Hours?: number | undefined;
+  readonly seatTokensPerWeek?: number | undefined;
 };
 
 /** What passed in the scope of a limit, by the second of the clock; and how many requests are under way. */
@@ -32,5 +35,7 @@ export async function readLimits(books: UsageBooks): Promise<Limits[]> {
     tokensPerMinute: row.tokensPerMinute ?? undefined,
     concurrent: row.concurrent ?? undefined,
     bodyBytes: row.bodyBytes ?? undefined,
+    seatTokensPer5Hours: row.seatTokensPer5Hours ?? undefined,
+    seatTokensPerWeek: row.seatTokensPerWeek ?? undefined,
   }));
 }

@@ -84,6 +84,8 @@ export const limits = sqliteTable("limits", {
   tokensPerMinute: count("tokens_per_minute"),
   concurrent: count(),
   bodyBytes: count("body_bytes"),
+  seatTokensPer5Hours: count("seat_tokens_per_5_hours"),
+  seatTokensPerWeek: count("seat_tokens_per_week"),
 });
 
 export const freezes = sqliteTable("freezes", {

@@ -59,7 +59,7 @@ async function ask() {
   }
 }
 
-function fill({ key: own, spent, userSpent, landsAtUsd, budgets, asked, sessions }) {
+function fill({ key: own, spent, userSpent, userLandsAtUsd, landsAtUsd, budgets, seatCaps, asked, sessions }) {
   at("whose").textContent =
     `Key ${own.name}${own.team ? `, team ${own.team}` : ""}${own.user ? `, user ${own.user}` : ""}`;
   const figures = [
@@ -68,6 +68,7 @@ function fill({ key: own, spent, userSpent, landsAtUsd, budgets, asked, sessions
     ...(landsAtUsd ? [["This month lands at about", money(landsAtUsd.middle)]] : []),
     ...(spent.seatMonthUsd ? [["By subscriptions, worth", money(spent.seatMonthUsd)]] : []),
     ...(userSpent ? [["This month, all keys of the user", money(userSpent.monthUsd)]] : []),
+    ...(userLandsAtUsd ? [["It lands at about", money(userLandsAtUsd.middle)]] : []),
   ];
   at("spent").replaceChildren(
     ...figures.map(([title, value]) => {
@@ -88,6 +89,19 @@ function fill({ key: own, spent, userSpent, landsAtUsd, budgets, asked, sessions
       one.windowEnd === null ? "never" : time(one.windowEnd),
     ]),
     "No budget holds for this key.",
+  );
+  at("seats-section").hidden = seatCaps.length === 0;
+  table(
+    "seats",
+    ["For", "Window", "Left", "Of", "Ends"],
+    seatCaps.map((one) => [
+      one.scope,
+      one.window,
+      one.left.toLocaleString("en-US"),
+      one.tokens.toLocaleString("en-US"),
+      one.endsAt === null ? "has not begun" : time(one.endsAt),
+    ]),
+    "",
   );
   at("budget").replaceChildren(
     new Option("the one nearest its end", ""),

@@ -9,7 +9,7 @@ import type { Browser, Page } from "playwright-core";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { findBarriers, HAS_BROWSER, openBrowser } from "../browser.ts";
 import { MARKUP_TEAM, RIGHT_TO_LEFT_TEAM } from "../organisation.ts";
-import { IS_CI, SEED } from "../seed.ts";
+import { IS_CI, isChosen, SEED } from "../seed.ts";
 import { MANY, NOW_MS, openSites, spentBy } from "./sites.ts";
 import type { Site, Sites } from "./sites.ts";
 
@@ -49,7 +49,7 @@ const PATHS = (site: Site): string[] => [
     : []),
 ];
 
-describe.skipIf(!HAS_BROWSER)("in a browser", () => {
+describe.skipIf(!HAS_BROWSER || !isChosen(1 / 3, "report pages in a browser"))("in a browser", () => {
   let browser: Browser;
   beforeAll(async () => {
     browser = await openBrowser();

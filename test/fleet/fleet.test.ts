@@ -15,7 +15,7 @@ import { answerSlowly, numberOf, slowChat, slowChatNanoUsd, slowChatUsage } from
 import { askStanding, forkProxy, KILL_POINTS } from "../kill-proxy.ts";
 import { hasPostgres, rowsOf, startPostgres } from "../postgres.ts";
 import type { PostgresServer } from "../postgres.ts";
-import { IS_CI, random, SEED } from "../seed.ts";
+import { IS_CI, isChosen, random, SEED } from "../seed.ts";
 import { readAllEvents, temporaryFolder } from "../start-proxy.ts";
 
 const PARALLEL = IS_CI ? 2_000 : 300;
@@ -32,7 +32,7 @@ type Running = { readonly child: ChildProcess; readonly url: string };
 /** What a client saw of its request. */
 type Saw = { readonly n: number; readonly status: number | undefined; readonly isWhole: boolean };
 
-describe.skipIf(!hasPostgres)("three proxies", () => {
+describe.skipIf(!hasPostgres || !isChosen(1 / 3, "three proxies"))("three proxies", () => {
   let server: PostgresServer;
   let provider: FakeProvider;
   let url: string;

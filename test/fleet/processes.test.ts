@@ -34,7 +34,7 @@ it("several processes with books in SQLite: one sentence, and nothing is started
 });
 
 // Where the system has no list of a process's children there is nothing to kill.
-describe.skipIf(!hasPostgres || !existsSync("/proc/self/task") || !isChosen(1 / 3))(
+describe.skipIf(!hasPostgres || !existsSync("/proc/self/task") || !isChosen(1 / 3, "several processes of a proxy"))(
   "three processes of a proxy",
   () => {
     let server: PostgresServer;

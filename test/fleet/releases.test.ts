@@ -49,7 +49,7 @@ function migrateWith(copy: string, url: string): void {
   expect(status, stderr).toBe(0);
 }
 
-describe.skipIf(!hasPostgres || !isChosen(1 / 3))("two releases side by side", () => {
+describe.skipIf(!hasPostgres || !isChosen(1 / 3, "two releases side by side"))("two releases side by side", () => {
   let server: PostgresServer;
   let provider: FakeProvider;
   beforeAll(async () => {

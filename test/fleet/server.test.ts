@@ -40,7 +40,7 @@ async function askAll(
   return saw;
 }
 
-describe.skipIf(!hasPostgres || !isChosen(1 / 3))("the server of the books", () => {
+describe.skipIf(!hasPostgres || !isChosen(1 / 3, "the server of the books"))("the server of the books", () => {
   let server: PostgresServer;
   let provider: FakeProvider;
   let made = 0;

@@ -41,7 +41,7 @@ import { createExpectations, learnExpectations } from "../../ledger/usage/expect
 import { readHints } from "../../ledger/usage/hints.ts";
 import * as hours from "../../ledger/usage/hours.ts";
 import * as keyUse from "../../ledger/usage/key-use.ts";
-import { readKeys, readSecretAges } from "../../ledger/usage/keys.ts";
+import { readKeys, readSecretAges } from "../../ledger/usage/read-keys.ts";
 import { readLimits } from "../../ledger/usage/limits.ts";
 import * as meterHours from "../../ledger/usage/meter-hours.ts";
 import * as meteredHours from "../../ledger/usage/metered-hours.ts";

@@ -93,6 +93,7 @@ export function touches(change: Single): readonly Part[] {
     case "forgetUser":
     case "setLimits":
     case "removeLimits":
+    case "setSeatPrice":
     case "closeWork":
     case "acceptClock":
     case "adjust":
