@@ -104,7 +104,7 @@ function takePlace(
   const place = limiter.enter(who, tokens, bodyBytes, nowMs);
   if (who.isSeat !== true || !seatCaps.hasSome()) return place;
   try {
-    return { ...place, settled: seatCaps.enter(who, tokens, nowMs).leave };
+    return { ...place, settled: seatCaps.enter(who, tokens, nowMs) };
   } catch (error) {
     place.leave(0, nowMs);
     throw error;

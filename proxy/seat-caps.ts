@@ -18,8 +18,9 @@ import { Refused } from "./refusals.ts";
 export type SeatCaps = {
   /** Takes the caps among limits; of scopes that had none, what was used is read from the books. */
   set(limits: readonly Limits[]): Promise<void>;
-  /** Takes so many tokens in every cap that covers who asks, or in none: then throws Refused. */
-  enter(who: Who, tokens: number, nowMs: number): SeatPlace;
+  /** Takes so many tokens in every cap that covers who asks, or in none: then throws Refused. What it returns gives them
+   *  back: what is booked counts by itself. */
+  enter(who: Who, tokens: number, nowMs: number): () => void;
   /** What was booked as a subscription's counts from now on. */
   book(event: UsageEvent, nowMs: number): void;
   /** Caps that cover somebody, as they stand. */
@@ -35,11 +36,6 @@ export type SeatCaps = {
 /** Who asks, with the user that counts. */
 export type Who = { readonly keyId: string; readonly team: string; readonly user: string };
 
-export type SeatPlace = {
-  /** Gives back what was taken: what is booked counts by itself. */
-  leave(): void;
-};
-
 export type SeatCapState = {
   /** "user anna", or as it stands in limits where nobody knows the name. */
   readonly scope: string;
@@ -53,7 +49,7 @@ export type SeatCapState = {
 export const FIVE_HOURS_MS = 5 * HOUR_MS;
 /** As far back five hours are followed from one to the next when a cap is new. */
 const FOLLOWED_MS = DAY_MS;
-const NO_PLACE: SeatPlace = { leave: () => {} };
+const NOTHING_TAKEN = (): void => {};
 /** Among what proxies tell each other of limits. */
 const TOLD = "seats ";
 const MINUTE_SECONDS = 61;
@@ -213,7 +209,7 @@ export function createSeatCaps(
     },
 
     enter(who, tokens, nowMs) {
-      if (counted.size === 0) return NO_PLACE;
+      if (counted.size === 0) return NOTHING_TAKEN;
       const caps = covering(ownOf(who));
       for (const [scope, used] of caps)
         for (const state of used.states(wordsOf(scope), nowMs)) {
@@ -224,12 +220,10 @@ export function createSeatCaps(
         }
       for (const [, used] of caps) used.held += tokens;
       let isOpen = true;
-      return {
-        leave() {
-          if (!isOpen) return;
-          isOpen = false;
-          for (const [, used] of caps) used.held -= tokens;
-        },
+      return () => {
+        if (!isOpen) return;
+        isOpen = false;
+        for (const [, used] of caps) used.held -= tokens;
       };
     },
 

@@ -8,11 +8,19 @@ import { dismissLeak } from "../ledger/billing/leaks.ts";
 import { addPlan } from "../ledger/billing/plans.ts";
 import * as notices from "../ledger/notices/notices.ts";
 import { openToWrite } from "../ledger/open.ts";
+import { SEAT } from "../ledger/usage/usage-event.ts";
 import { openWriter } from "../ledger/usage/writer.ts";
 import { DAY_MS, HOUR_MS, utcDay } from "../ledger/windows.ts";
 import { event } from "./usage-event.ts";
 
 /** Writes them into books that end at `nowMs` and began at `sinceMs`. Returns the id of the odd key. */
+const NO_LIMITS = {
+  requestsPerMinute: undefined,
+  tokensPerMinute: undefined,
+  concurrent: undefined,
+  bodyBytes: undefined,
+};
+
 export async function writeOddities(folder: string, sinceMs: number, nowMs: number): Promise<string> {
   let clock = nowMs - 3 * DAY_MS;
   const open = () =>
@@ -105,6 +113,15 @@ export async function writeOddities(folder: string, sinceMs: number, nowMs: numb
     },
     "test",
   );
+  await writer.change(
+    { type: "setLimits", limits: { scope: "key:key_odd", ...NO_LIMITS, seatTokensPer5Hours: 5, seatTokensPerWeek: 7 } },
+    "test",
+  );
+  for (const [month, priceNanoUsd] of [
+    ["2026-01", 20_000_000_000n],
+    ["2026-06", 200_000_000_000n],
+  ] as const)
+    await writer.change({ type: "setSeatPrice", seat: { scope: "key:key_odd", month, priceNanoUsd } }, "test");
   writer.countRefused("key_odd", "gpt-5.2", "limit");
   writer.countRefused("", "", "unknown_key");
   await writer.noteSeen({
@@ -153,6 +170,7 @@ export async function writeOddities(folder: string, sinceMs: number, nowMs: numb
         durationMs: i % 10 === 0 ? 50 * 60_000 : 900,
         firstByteMs: i % 3 === 0 ? undefined : 100 + i,
         reasoning: i % 2 === 0 ? i : undefined,
+        ...(i % 13 === 5 ? { payer: SEAT, costNanoUsd: 0n, seatNanoUsd: BigInt(i) * 1_000_000n } : {}),
       }),
     );
   }

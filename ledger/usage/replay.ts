@@ -8,6 +8,7 @@ import { firstAttemptId, readAttemptId } from "../ids.ts";
 import type { NanoUsd } from "../money.ts";
 import type { UsageBooks } from "../books.ts";
 import { createReservationBook } from "./reservations.ts";
+import { SEAT } from "./usage-event.ts";
 import type { Calendar } from "../windows.ts";
 
 /** Requests that a cap covers, and those of them that it would have refused. */
@@ -56,6 +57,8 @@ export async function replayCap(
   const windows = new Map<string, Replayed>();
   const keys = new Map<string, Replayed>();
   for await (const event of walkEvents(books, { sinceMs: startMs })) {
+    // What a subscription pays is in no budget of money.
+    if (event.payer === SEAT) continue;
     const { keyId, team, project, env, user, provider, requestedModel, servedModel } = event;
     const subject = ownNames({
       keyId,

@@ -88,6 +88,13 @@ export const limits = sqliteTable("limits", {
   seatTokensPerWeek: count("seat_tokens_per_week"),
 });
 
+/** A seat's price by month, from a month on. */
+export const seatPrices = sqliteTable("seat_prices", {
+  scope: text().notNull(),
+  month: text().notNull(),
+  priceNanoUsd: nanoUsd("price_nano_usd").notNull(),
+});
+
 export const freezes = sqliteTable("freezes", {
   id: text().primaryKey(),
   ...scope(),

@@ -1,10 +1,13 @@
 // What seats cost a month, as somebody entered it: of a user or of a key, from a month on. Beside it stands what a seat paid
 // for, at the prices of the API.
-import { answerIn, ask } from "../asking.ts";
+import { tell, write } from "../asking.ts";
 import type { Asking } from "../asking.ts";
 import type { UsageBooks } from "../books.ts";
+import { lte } from "../drizzle.ts";
+import { tablesOf } from "../engine.ts";
 import type { NanoUsd } from "../money.ts";
 import type { Calendar } from "../windows.ts";
+import { seatPrices } from "./schema.ts";
 import { readSpend } from "./spend.ts";
 import type { SpendRow } from "./spend-sums.ts";
 
@@ -28,25 +31,22 @@ export type SeatValue = {
 };
 
 export function* setSeatPrice({ scope, month, priceNanoUsd }: SeatPrice): Asking<void> {
-  yield* ask(
-    `INSERT INTO seat_prices (scope, month, price_nano_usd) VALUES (?, ?, ?)
-      ON CONFLICT (scope, month) DO UPDATE SET price_nano_usd = excluded.price_nano_usd`,
-    scope,
-    month,
-    priceNanoUsd,
-  );
+  const insert = write.insert(seatPrices).values({ scope, month, priceNanoUsd });
+  yield* tell(insert.onConflictDoUpdate({ target: [seatPrices.scope, seatPrices.month], set: { priceNanoUsd } }));
 }
 
 /** Prices that hold in a month, by scope. */
 export async function readSeatPrices(books: UsageBooks, month: string): Promise<Map<string, NanoUsd>> {
-  const rows = await answerIn(
-    books,
-    ask<[scope: string, price: NanoUsd]>(
-      "SELECT scope, price_nano_usd FROM seat_prices WHERE month <= ? ORDER BY scope, month",
-      month,
-    ),
-  );
-  return new Map([...new Map(rows)].filter(([, price]) => price > 0n));
+  const { scope, month: from, priceNanoUsd } = seatPrices;
+  const rows = await tablesOf(books)
+    .select({ scope, priceNanoUsd })
+    .from(seatPrices)
+    .where(lte(from, month))
+    .orderBy(scope, from)
+    .all();
+  // The last one of each stands.
+  const standing = new Map(rows.map((row) => [row.scope, row.priceNanoUsd]));
+  return new Map([...standing].filter(([, price]) => price > 0n));
 }
 
 /** Seats of a local month: those with a price, and users whose subscriptions paid for something; dearest value first. A

@@ -15,7 +15,7 @@ import type { UsageBooks } from "../books.ts";
 import type { Key } from "./keys.ts";
 import { askPeople, foldName } from "./people.ts";
 import { createRollups } from "./rollups.ts";
-import { audit, budgets, freezes, keys, keySecrets, limits, raises } from "./schema.ts";
+import { audit, budgets, freezes, keys, keySecrets, limits, raises, seatPrices } from "./schema.ts";
 import { addDays, createCalendar } from "../windows.ts";
 
 const MOST_NAMED = 100;
@@ -163,11 +163,12 @@ function compareSums(wanted: readonly FoldRow[], actual: readonly FoldRow[]): st
 
 /** What is changed by changes alone, and by what its rows are told apart. */
 const REGISTER = [
-  [keys, keys.id],
-  [budgets, budgets.id],
-  [raises, raises.id],
-  [freezes, freezes.id],
-  [limits, limits.scope],
+  [keys, [keys.id]],
+  [budgets, [budgets.id]],
+  [raises, [raises.id]],
+  [freezes, [freezes.id]],
+  [limits, [limits.scope]],
+  [seatPrices, [seatPrices.scope, seatPrices.month]],
 ] as const;
 /** Audit records that change nothing in the register. */
 const ELSEWHERE = new Set(["adjust", "reassign", "closeWork", "acceptClock", "seal", "late", "nameUser", "forgetUser"]);
@@ -181,7 +182,14 @@ export async function readRegisterDifferences(books: UsageBooks): Promise<string
     const { there, records, names, secrets } = await snapshotOf(books, async (own) => {
       const tables = tablesOf(own);
       const rows: Row[][] = [];
-      for (const [table, name] of REGISTER) rows.push(await tables.select().from(table).orderBy(name).all());
+      for (const [table, names] of REGISTER)
+        rows.push(
+          await tables
+            .select()
+            .from(table)
+            .orderBy(...names)
+            .all(),
+        );
       return {
         there: rows,
         records: await tables.select().from(audit).orderBy(asc(audit.seq)).all(),
@@ -233,8 +241,8 @@ export async function readRegisterDifferences(books: UsageBooks): Promise<string
         found.push(`audit record ${seq} (${action}) cannot be played through: ${why}`);
       }
     }
-    REGISTER.forEach(([table, name], i) =>
-      found.push(...compareRows(table, name, there[i] ?? [], again.select().from(table).all())),
+    REGISTER.forEach(([table, names], i) =>
+      found.push(...compareRows(table, names, there[i] ?? [], again.select().from(table).all())),
     );
     const isNew = ({ keyId }: Issued): boolean => !old.has(keyId);
     const made = again.select().from(keySecrets).where(ISSUED).orderBy(keySecrets.digest).all();
@@ -259,21 +267,20 @@ type Row = { readonly [field: string]: unknown };
 
 function compareRows(
   table: SQLiteTable,
-  name: AnySQLiteColumn,
+  names: readonly AnySQLiteColumn[],
   actual: readonly Row[],
   wanted: readonly Row[],
 ): string[] {
   const columns = getTableColumns(table);
   const title = getTableName(table);
-  const [field = ""] = Object.entries(columns).find(([, column]) => column === name) ?? [];
-  const there = new Map(actual.map((row) => [row[field], row]));
-  const known = new Set(wanted.map((row) => row[field]));
-  const found = [...there.keys()]
-    .filter((id) => !known.has(id))
-    .map((id) => `${title}: no audit record made ${String(id)}`);
+  const fields = Object.entries(columns).flatMap(([field, column]) => (names.includes(column) ? [field] : []));
+  const idOf = (row: Row): string => fields.map((field) => String(row[field])).join(" ");
+  const there = new Map(actual.map((row) => [idOf(row), row]));
+  const known = new Set(wanted.map(idOf));
+  const found = [...there.keys()].filter((id) => !known.has(id)).map((id) => `${title}: no audit record made ${id}`);
   for (const row of wanted) {
-    const id = String(row[field]);
-    const one = there.get(row[field]);
+    const id = idOf(row);
+    const one = there.get(id);
     if (!one) found.push(`${title}: ${id} is gone, and no audit record says so`);
     else
       for (const [part, value] of Object.entries(row))
@@ -328,6 +335,8 @@ function readChange(detail: string, ofOwner: (keyId: string, owner: string) => s
       return { ...change, budget: readAmount(change.budget) };
     case "raiseBudget":
       return { ...change, raise: readAmount(change.raise) };
+    case "setSeatPrice":
+      return { ...change, seat: { ...change.seat, priceNanoUsd: BigInt(String(change.seat.priceNanoUsd)) } };
     default:
       return change;
   }

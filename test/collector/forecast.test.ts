@@ -3,13 +3,14 @@ import { join } from "node:path";
 import * as fc from "fast-check";
 import { beforeEach, describe, expect, it } from "vitest";
 import { forecast } from "../../collector/forecast.ts";
-import { freezeDueForecasts, scoreForecasts } from "../../collector/freeze.ts";
+import { freezeDueForecasts, refreshRests, scoreForecasts } from "../../collector/freeze.ts";
 import { createCollectorMetrics } from "../../collector/gauges/index.ts";
 import { expectedSoFar, readForecasts, readScores, recordOf } from "../../ledger/billing/forecasts.ts";
 import type { FrozenForecast } from "../../ledger/billing/forecasts.ts";
 import type { BillingBooks, UsageBooks } from "../../ledger/books.ts";
 import { openToWrite, openUsage } from "../../ledger/open.ts";
 import { openForWriting } from "../../ledger/sqlite.ts";
+import { readRests } from "../../ledger/billing/landings.ts";
 import { addPlan, readExpectations, removePlan } from "../../ledger/billing/plans.ts";
 import { openWriter } from "../../ledger/usage/writer.ts";
 import { temporaryFolder } from "../start-proxy.ts";
@@ -105,6 +106,7 @@ describe("frozen forecasts", () => {
           event(writer.nextAttemptId(), cost, {
             keyId: team === "search" ? "key_a" : `key_${team}`,
             team,
+            user: `user_${team}`,
             requestedModel: "gpt-5.2",
             servedModel: "gpt-5.2",
             priceConfidence: "exact",
@@ -127,7 +129,14 @@ describe("frozen forecasts", () => {
     const before = await readForecasts(both.billing, midnight + 9 * HOUR_MS);
     const named = before.map(({ scope, id, window }) => `${scope} ${id} ${window}`);
     for (const window of ["hour", "day", "week", "month"])
-      for (const scope of ["org all", "team search", "key key_a", "provider openai", "model gpt-5.2"])
+      for (const scope of [
+        "org all",
+        "team search",
+        "user user_search",
+        "key key_a",
+        "provider openai",
+        "model gpt-5.2",
+      ])
         expect(named).toContain(`${scope} ${window}`);
     const [day] = before.filter(({ scope, window }) => scope === "org" && window === "day");
     expect(Number(day?.p50NanoUsd) / 1e9).toBeCloseTo(1.14, 1);
@@ -138,6 +147,15 @@ describe("frozen forecasts", () => {
     await freezeDueForecasts(both, "UTC", midnight + 20 * HOUR_MS);
     const notHours = (all: typeof before): typeof before => all.filter(({ window }) => window !== "hour");
     expect(notHours(await readForecasts(both.billing, midnight + 20 * HOUR_MS))).toEqual(notHours(before));
+    // Where a person's month lands is in reports, and no series of a metric.
+    await refreshRests(both, "UTC", midnight + 20 * HOUR_MS);
+    const rests = await readRests(both, midnight + 20 * HOUR_MS, { scope: "user", id: "user_search", window: "month" });
+    expect(rests).toMatchObject([{ method: "blend" }]);
+    const { registry, refresh } = createCollectorMetrics(both, METRICS_SETTINGS);
+    await refresh(midnight + 20 * HOUR_MS);
+    const series = await registry.metrics();
+    expect(series).toMatch(/keymeter_landing_usd\{scope="team",id="search",window="month",quantile="0.5"\}/);
+    expect(series).not.toContain("user_search");
     const raw = openForWriting(join(folder, "billing.db"), "billing", "power");
     expect(() => raw.exec("UPDATE forecasts SET p50_nano_usd = 0")).toThrow("frozen");
     raw.close();

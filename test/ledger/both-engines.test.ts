@@ -43,6 +43,8 @@ import * as hours from "../../ledger/usage/hours.ts";
 import * as keyUse from "../../ledger/usage/key-use.ts";
 import { readKeys, readSecretAges } from "../../ledger/usage/read-keys.ts";
 import { readLimits } from "../../ledger/usage/limits.ts";
+import { readSeatPrices, readSeats } from "../../ledger/usage/seat-prices.ts";
+import { readSeatTokens } from "../../ledger/usage/seat-tokens.ts";
 import * as meterHours from "../../ledger/usage/meter-hours.ts";
 import * as meteredHours from "../../ledger/usage/metered-hours.ts";
 import { readLastEvents, readOutcomes, readSpeeds } from "../../ledger/usage/outcomes.ts";
@@ -104,6 +106,13 @@ const READERS: { readonly [name: string]: (all: All, keyId: string) => Promise<u
   readThings: async ({ usage }) => [await listOf(readThings(usage, 3)), await listOf(readThings(usage, 100))],
   readThingOwners: ({ usage }) => readThingOwners(usage, "openai", ["file_1", "file_2", "none"]),
   readLimits: ({ usage }) => readLimits(usage),
+  readSeatTokens: ({ usage }) => readSeatTokens(usage, SINCE_MS),
+  readSeatPrices: async ({ usage }) => [
+    await readSeatPrices(usage, "2025-12"),
+    await readSeatPrices(usage, "2026-05"),
+    await readSeatPrices(usage, "2026-11"),
+  ],
+  readSeats: ({ usage }) => readSeats(usage, ZONE, new Date(NOW_MS).toISOString().slice(0, 7)),
   hasBatchesSince: ({ usage }) => each((provider) => meteredHours.hasBatchesSince(usage, provider, SINCE_MS)),
   readHourTokens: ({ usage }) => each((one) => meteredHours.readHourTokens(usage, one, SINCE_MS, NOW_MS)),
   readWorkTokens: ({ usage }) => each((one) => meteredHours.readWorkTokens(usage, one, SINCE_MS)),
@@ -379,6 +388,8 @@ describe.skipIf(!hasPostgres)("the same books in SQLite and in Postgres", () => 
         "0009-asked.sql",
         "0010-texts.sql",
         "0011-charged-users.sql",
+        "0012-seats.sql",
+        "0013-forecasts.sql",
       ],
       [],
     ]);

@@ -138,6 +138,8 @@ async function makeBooks(folder: string): Promise<void> {
     },
     "test",
   );
+  for (const month of ["2026-01", "2026-06"])
+    await writer.change({ type: "setSeatPrice", seat: { scope: "key:k", month, priceNanoUsd: 20n } }, "test");
   await writer.change(
     { type: "freeze", freeze: { id: "f1", scope: { model: "o*" }, reason: "dear", createdAtMs: now } },
     "test",
@@ -208,6 +210,11 @@ describe("verify", () => {
     ],
     ["UPDATE raises SET until_ms = until_ms + 1", "raises: r1 has until_ms"],
     ["UPDATE limits SET requests_per_minute = 60", "limits: team:search has requests_per_minute 60"],
+    [
+      "UPDATE seat_prices SET price_nano_usd = 9 WHERE month = '2026-06'",
+      "seat_prices: key:k 2026-06 has price_nano_usd 9, by the audit it is 20",
+    ],
+    ["DELETE FROM seat_prices WHERE month = '2026-01'", "seat_prices: key:k 2026-01 is gone"],
     ["UPDATE freezes SET lifted_at_ms = 1", "freezes: f1 has lifted_at_ms 1"],
     ["UPDATE keys SET policy = NULL WHERE kind = 'virtual'", "has policy null"],
     ["UPDATE keys SET state = 'revoked' WHERE kind = 'virtual'", "has state revoked, by the audit it is active"],

@@ -59,6 +59,8 @@ describe.skipIf(!hasPostgres)("books in Postgres of the release before", () => {
       "0009-asked.sql",
       "0010-texts.sql",
       "0011-charged-users.sql",
+      "0012-seats.sql",
+      "0013-forecasts.sql",
     ]);
     expect(await rowsOf(url, "SELECT name FROM usage.people", [])).toEqual([["Ann"]]);
     expect(await rowsOf(url, "SELECT COUNT(DISTINCT person) FROM usage.keys WHERE person <> ''", [])).toEqual([["1"]]);
