@@ -1,6 +1,4 @@
 // Randomness that can be had again: every random test prints its seed, and takes it back from KEYMETER_SEED.
-import { noteSkipped } from "./skipped.ts";
-
 const given = process.env["KEYMETER_SEED"];
 
 /** The seed of this run. */
@@ -33,13 +31,4 @@ export function cut(bytes: Buffer, next: () => number, most = 12): Buffer[] {
     from = Math.max(from, place);
   }
   return pieces;
-}
-
-/** Whether costly tests run now: always where the full counts are asked for, else in such a share of runs, by the seed.
- *  `what` names them where they are skipped. */
-export function isChosen(share: number, what: string): boolean {
-  const isIt = IS_CI || random(SEED)() < share;
-  if (!isIt)
-    noteSkipped(`${what}, with seed ${SEED}: runs with CI=true, and in ${Math.round(share * 100)} % of the other runs`);
-  return isIt;
 }

@@ -9,7 +9,8 @@ import type { Browser, Page } from "playwright-core";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { findBarriers, HAS_BROWSER, openBrowser } from "../browser.ts";
 import { MARKUP_TEAM, RIGHT_TO_LEFT_TEAM } from "../organisation.ts";
-import { IS_CI, isChosen, SEED } from "../seed.ts";
+import { IS_CI, SEED } from "../seed.ts";
+import { isChosen } from "../skipped.ts";
 import { MANY, NOW_MS, openSites, spentBy } from "./sites.ts";
 import type { Site, Sites } from "./sites.ts";
 

@@ -18,7 +18,7 @@ import { freePorts } from "../free-ports.ts";
 import { runKeymeter, startKeymeter } from "../run-keymeter.ts";
 import { startProxy } from "../start-proxy.ts";
 import type { RunningProxy } from "../start-proxy.ts";
-import { isChosen } from "../seed.ts";
+import { isChosen } from "../skipped.ts";
 
 const HOUR_MS = 3_600_000;
 const DAY_MS = 24 * HOUR_MS;

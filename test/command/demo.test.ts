@@ -9,7 +9,7 @@ import { fileURLToPath } from "node:url";
 import { expect, it } from "vitest";
 import { freePorts } from "../free-ports.ts";
 import { temporaryFolder } from "../start-proxy.ts";
-import { isChosen } from "../seed.ts";
+import { isChosen } from "../skipped.ts";
 
 const START = fileURLToPath(new URL("../../start.mjs", import.meta.url));
 

@@ -8,7 +8,8 @@ import { chatAnswer, json, startFakeProvider } from "../fake/provider.ts";
 import type { FakeProvider } from "../fake/provider.ts";
 import { hasPostgres, startPostgres } from "../postgres.ts";
 import type { PostgresServer } from "../postgres.ts";
-import { IS_CI, isChosen } from "../seed.ts";
+import { IS_CI } from "../seed.ts";
+import { isChosen } from "../skipped.ts";
 
 const MEMBERS = IS_CI ? 500 : 20;
 const PARALLEL = IS_CI ? 2_000 : 120;

@@ -15,7 +15,8 @@ import { answerSlowly, numberOf, slowChat, slowChatNanoUsd, slowChatUsage } from
 import { askStanding, forkProxy, KILL_POINTS } from "../kill-proxy.ts";
 import { hasPostgres, rowsOf, startPostgres } from "../postgres.ts";
 import type { PostgresServer } from "../postgres.ts";
-import { IS_CI, isChosen, random, SEED } from "../seed.ts";
+import { IS_CI, random, SEED } from "../seed.ts";
+import { isChosen } from "../skipped.ts";
 import { readAllEvents, temporaryFolder } from "../start-proxy.ts";
 
 const PARALLEL = IS_CI ? 2_000 : 300;

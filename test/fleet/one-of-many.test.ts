@@ -16,7 +16,7 @@ import { issueVirtualKey } from "../../ledger/usage/keys.ts";
 import { ask, hasPostgres, rowsOf, startPostgres } from "../postgres.ts";
 import type { PostgresServer } from "../postgres.ts";
 import { event, SUBJECT } from "../usage-event.ts";
-import { isChosen } from "../seed.ts";
+import { isChosen } from "../skipped.ts";
 
 const DAY_MS = 86_400_000;
 

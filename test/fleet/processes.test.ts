@@ -6,7 +6,7 @@ import { fileURLToPath } from "node:url";
 import { Agent, request } from "undici";
 import { afterAll, beforeAll, describe, expect, it, vi } from "vitest";
 import { migratePostgres } from "../../ledger/postgres.ts";
-import { isChosen } from "../seed.ts";
+import { isChosen } from "../skipped.ts";
 import { startFakeProvider } from "../fake/provider.ts";
 import type { FakeProvider } from "../fake/provider.ts";
 import { answerSlowly, slowChat } from "../fake/slow-chat.ts";

@@ -7,7 +7,7 @@ import { setTimeout as sleep } from "node:timers/promises";
 import { fileURLToPath } from "node:url";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { migratePostgres, openPool } from "../../ledger/postgres.ts";
-import { isChosen } from "../seed.ts";
+import { isChosen } from "../skipped.ts";
 import { startFakeProvider } from "../fake/provider.ts";
 import type { FakeProvider } from "../fake/provider.ts";
 import { answerSlowly, slowChat, slowChatNanoUsd } from "../fake/slow-chat.ts";

@@ -4,7 +4,7 @@ import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { migratePostgres } from "../../ledger/postgres.ts";
 import { openWriter } from "../../ledger/usage/writer.ts";
-import { isChosen } from "../seed.ts";
+import { isChosen } from "../skipped.ts";
 import { startFakeProvider } from "../fake/provider.ts";
 import type { FakeProvider } from "../fake/provider.ts";
 import { answerSlowly, slowChat, slowChatNanoUsd } from "../fake/slow-chat.ts";

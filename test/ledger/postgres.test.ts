@@ -128,7 +128,11 @@ describe.skipIf(!hasPostgres)("books in Postgres", () => {
       "INSERT INTO sealed_days VALUES (5, 1)",
       `INSERT INTO events (attempt_id, key_id, provider, endpoint, requested_model, team, project, env, usage_state, outcome)
         VALUES (4097, 'k', 'p', 'e', 'm', '', '', '', 'reported', 'complete')`,
-      "INSERT INTO limits VALUES ('org', 0, NULL, NULL, NULL)",
+      "INSERT INTO limits VALUES ('org', 0, NULL, NULL, NULL, NULL, NULL)",
+      "INSERT INTO limits VALUES ('org', NULL, NULL, NULL, NULL, 0, NULL)",
+      "INSERT INTO limits VALUES ('org', NULL, NULL, NULL, NULL, NULL, 0)",
+      "INSERT INTO seat_prices VALUES ('user:user_1', '2026', 5)",
+      "INSERT INTO seat_prices VALUES ('user:user_1', '2026-11', -1)",
       "INSERT INTO key_owners VALUES ('k', 'team', '')",
     ],
     billing: [
@@ -308,6 +312,8 @@ describe.skipIf(!hasPostgres)("books in Postgres", () => {
         "0009-asked.sql",
         "0010-texts.sql",
         "0011-charged-users.sql",
+        "0012-seats.sql",
+        "0013-forecasts.sql",
       ],
     ]);
   });
