@@ -4,6 +4,7 @@ import { didYouMean } from "./command/closest.ts";
 import { ChangeRefused } from "./ledger/usage/change-refused.ts";
 import { UsageError } from "./command/usage-error.ts";
 import { LedgerError } from "./ledger/books.ts";
+import { SecretUnavailable } from "./service/secrets/index.ts";
 import { SettingsError } from "./service/settings.ts";
 
 const USAGE = `keymeter VERB ...
@@ -86,6 +87,9 @@ const VERBS: { readonly [verb: string]: () => Promise<Verb> } = {
   demo: () => import("./command/demo/demo.ts"),
 };
 
+/** Verbs that read no books, and programs, which open their own secrets. */
+const WITHOUT_SECRETS = new Set(["proxy", "collector", "alerts", "connect", "disconnect", "run", "status", "ask"]);
+
 // Who reads has seen enough (`| head`).
 process.stdout.on("error", (error: NodeJS.ErrnoException) => {
   if (error.code === "EPIPE") process.exit(0);
@@ -109,13 +113,20 @@ if (["--version", "-V", "version"].includes(name)) {
     usage = ofVerb;
     if (args.includes("--help") || args.includes("-h"))
       process.stdout.write(`${usage ?? USAGE}\n${help ? `\n${await help()}\n` : ""}`);
-    else await run(args);
+    else {
+      if (!WITHOUT_SECRETS.has(name)) await (await import("./command/config.ts")).openCommandSecrets();
+      await run(args);
+    }
   } catch (error) {
     const isUsage =
       error instanceof UsageError ||
       (error instanceof TypeError && "code" in error && String(error.code).startsWith("ERR_PARSE_ARGS"));
     const isExpected =
-      isUsage || error instanceof SettingsError || error instanceof LedgerError || error instanceof ChangeRefused;
+      isUsage ||
+      error instanceof SettingsError ||
+      error instanceof LedgerError ||
+      error instanceof ChangeRefused ||
+      error instanceof SecretUnavailable;
     process.stderr.write(
       `${isExpected ? (noSuchOption(error, usage) ?? (error as Error).message) : error instanceof Error ? (error.stack ?? error.message) : String(error)}\n`,
     );

@@ -7,6 +7,7 @@ import { createListener } from "../service/listener.ts";
 import type { MetricsGuard } from "../service/listener.ts";
 import { bearerOf, createTokenCheck } from "../service/admin-routes.ts";
 import type { Finding } from "../service/finding.ts";
+import { addSecretGauges } from "../service/secrets/gauges.ts";
 import type { Secret } from "../service/secret.ts";
 import type { Notifier } from "./notifier.ts";
 import { runbookPage } from "./runbook-page.ts";
@@ -26,10 +27,13 @@ export function createAlertsApp(
   /** Looks at Slack and Alertmanager; true: sends a test message too. */
   check: (isSaid: boolean) => Promise<Finding[]> = async () => [],
   guard?: MetricsGuard,
+  /** Whose secrets are shown. */
+  settings: object = {},
 ): FastifyInstance {
   const isSigned = createTokenCheck(webhookToken, 0);
   const registry = new Registry();
   const registers = [registry];
+  addSecretGauges(registry, settings);
   const received = new Counter({
     name: "keymeter_deliveries_received_total",
     help: "Webhook deliveries taken from Alertmanager.",

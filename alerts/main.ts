@@ -20,6 +20,7 @@ import { innerHostOf, noteOpenNetwork } from "../service/network.ts";
 import { listen, metricsGuard } from "../service/listener.ts";
 import { createLog } from "../service/log.ts";
 import type { Log } from "../service/log.ts";
+import { HeldSecret, openSecrets, SecretUnavailable } from "../service/secrets/index.ts";
 import { keepSecret } from "../service/secret.ts";
 import { createAlertmanagerApi, readGrouping } from "./alertmanager.ts";
 import type { AlertmanagerApi } from "./alertmanager.ts";
@@ -60,6 +61,12 @@ export async function startAlerts(): Promise<{ stop(): Promise<void>; log: Log }
   const log = createLog("alerts", config.logLevel);
   const open = noteOpenNetwork(config);
   if (open !== undefined) log.warn(open);
+  const secrets = await openSecrets(config, log, [
+    config.ledgerUrl,
+    config.adminToken,
+    config.webhookToken,
+    config.metricsToken,
+  ]);
   const guard = metricsGuard(config, (message) => log.warn(message));
   const notices = await openToWrite(placeOf(config), "notices", undefined, (who) => {
     log.info({ leader: who }, "standing by: another alerts program leads");
@@ -99,6 +106,7 @@ export async function startAlerts(): Promise<{ stop(): Promise<void>; log: Log }
     config.webhookToken,
     async (isSaid) => [...(isSaid ? [] : await checkAlertmanagers(config)), ...(await checkSlack(config, isSaid))],
     guard,
+    config,
   );
   const port = await listen(app, innerHostOf(config), config.alertsPort, "KEYMETER_ALERTS_PORT");
   const parts: Parts = { config, log, notices, books, alertmanager, composer, notifier };
@@ -111,6 +119,7 @@ export async function startAlerts(): Promise<{ stop(): Promise<void>; log: Log }
   return {
     log,
     async stop() {
+      secrets.stop();
       for (const timer of timers) clearInterval(timer);
       await digest.destroy();
       await buttons?.stop();
@@ -127,9 +136,30 @@ async function openSlack(...settings: Parameters<typeof createSlack>): Promise<S
   return (await import("./slack.ts")).createSlack(...settings);
 }
 
+/** Listens by the token as it is; with another one anew. */
 function startButtons(parts: Parts, appToken: NonNullable<AlertsConfig["slackAppToken"]>): { stop(): Promise<void> } {
+  const { config } = parts;
+  const listen = (): { stop(): Promise<void> } | undefined => {
+    try {
+      return listenToButtons(appToken, config.slackUrl, buttonParts(parts));
+    } catch (error) {
+      // It is listened when the token was read.
+      if (error instanceof SecretUnavailable) return undefined;
+      throw error;
+    }
+  };
+  let listening = listen();
+  if (appToken instanceof HeldSecret)
+    appToken.onChange(() => {
+      void listening?.stop();
+      listening = listen();
+    });
+  return { stop: async () => listening?.stop() };
+}
+
+function buttonParts(parts: Parts): Parameters<typeof listenToButtons>[2] {
   const { config, log, notices, books, notifier } = parts;
-  return listenToButtons(appToken, config.slackUrl, {
+  return {
     mayChange: config.slackUsers,
     timezone: config.timezone,
     usage: books.usage,
@@ -147,7 +177,7 @@ function startButtons(parts: Parts, appToken: NonNullable<AlertsConfig["slackApp
       notifier.wake();
     },
     log,
-  });
+  };
 }
 
 /** Somebody has taken a group on: it is quiet for everybody until the day ends, here and in Alertmanager. */

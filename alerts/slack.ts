@@ -1,5 +1,6 @@
 // Slack: post a message, update one, reply in its thread, put a picture there, find what was sent. The outcome says
 // whether trying again is of use, and whether Slack may have taken it all the same; the caller guesses nothing.
+import { clientOf } from "../service/secrets/client.ts";
 import { WebClient } from "@slack/web-api";
 import type { Secret } from "../service/secret.ts";
 import type { Message } from "./message.ts";
@@ -63,12 +64,16 @@ const GONE = new Set(["message_not_found", "cant_update_message", "edit_window_c
 
 export function createSlack(token: Secret, slackUrl: string): Slack {
   // The outbox tries again, durably; the SDK's own retries would only hide it.
-  const client = new WebClient(token.reveal(), {
-    slackApiUrl: slackUrl,
-    rejectRateLimitedCalls: true,
-    retryConfig: { retries: 0 },
-    timeout: TIMEOUT_MS,
-  });
+  const client = clientOf(
+    token,
+    (text) =>
+      new WebClient(text, {
+        slackApiUrl: slackUrl,
+        rejectRateLimitedCalls: true,
+        retryConfig: { retries: 0 },
+        timeout: TIMEOUT_MS,
+      }),
+  );
   const metadata = (nonce: string): { event_type: string; event_payload: { nonce: string } } => ({
     event_type: EVENT,
     event_payload: { nonce },
@@ -90,17 +95,17 @@ export function createSlack(token: Secret, slackUrl: string): Slack {
   return {
     post: (channel, { text, blocks }, nonce) =>
       call(channel, () =>
-        client.chat.postMessage({ channel, text, blocks, unfurl_links: false, metadata: metadata(nonce) }),
+        client().chat.postMessage({ channel, text, blocks, unfurl_links: false, metadata: metadata(nonce) }),
       ),
-    update: (channel, ts, { text, blocks }) => call(channel, () => client.chat.update({ channel, ts, text, blocks })),
+    update: (channel, ts, { text, blocks }) => call(channel, () => client().chat.update({ channel, ts, text, blocks })),
     reply: (channel, ts, text, nonce, isLoud) =>
       call(channel, () => {
         const reply = { channel, text, thread_ts: ts, unfurl_links: false, metadata: metadata(nonce) };
-        return client.chat.postMessage(isLoud ? { ...reply, reply_broadcast: true } : reply);
+        return client().chat.postMessage(isLoud ? { ...reply, reply_broadcast: true } : reply);
       }),
     picture: (channel, ts, { png, title, alt }, nonce) =>
       call(channel, async () => {
-        await client.filesUploadV2({
+        await client().filesUploadV2({
           channel_id: channel,
           thread_ts: ts,
           file: Buffer.from(png),
@@ -120,8 +125,8 @@ export function createSlack(token: Secret, slackUrl: string): Slack {
       try {
         const { messages = [] } =
           threadTs === undefined
-            ? await client.conversations.history(range)
-            : await client.conversations.replies({ ...range, ts: threadTs });
+            ? await client().conversations.history(range)
+            : await client().conversations.replies({ ...range, ts: threadTs });
         return messages.find((message) => {
           const { metadata: data, files } = message as {
             metadata?: { event_payload?: { nonce?: string } };
@@ -139,7 +144,7 @@ export function createSlack(token: Secret, slackUrl: string): Slack {
     },
     async check() {
       try {
-        const answer = await client.auth.test();
+        const answer = await client().auth.test();
         return {
           team: answer.team ?? "",
           bot: answer.user ?? "",

@@ -221,6 +221,12 @@ export const TEXTS: { readonly [alert: string]: Text } = {
     action: () =>
       "Look at the provider's console: revoked, or no credit? Put a working key into the proxy's environment and restart it.",
   },
+  KeymeterSecretStale: {
+    about: ["secret"],
+    headline: (_figures, labels) => `${of(labels, "secret", "A secret")} cannot be read from its store`,
+    action: () =>
+      "`keymeter doctor` says why: the store is away or sealed, or does not let us. The last good value goes on; one that was never read answers 503.",
+  },
   KeymeterProviderErrors: {
     about: ["provider"],
     headline: (_figures, labels) => `${of(labels, "provider", "A provider")} fails more than a quarter of the requests`,

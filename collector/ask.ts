@@ -8,6 +8,7 @@ import { toJson } from "../service/json.ts";
 import { createLog } from "../service/log.ts";
 import { openBooks } from "./books.ts";
 import { loadCollectorConfig } from "./config.ts";
+import { openSecrets } from "../service/secrets/index.ts";
 import type { CollectorConfig } from "./config.ts";
 import { refreshForecasts } from "./freeze.ts";
 import { createImporters } from "./importers/index.ts";
@@ -31,6 +32,7 @@ export async function runCollectorJob(
 ): Promise<string[]> {
   const config = loadCollectorConfig();
   const log = createLog("collector", config.logLevel);
+  (await openSecrets(config, log)).stop();
   if (job === "prices") {
     const failure = await fetchPriceList(config, config.priceListUrl);
     return failure === undefined ? [] : [failure];

@@ -24,6 +24,8 @@ import { addPages } from "./pages/routes.ts";
 import { fetchPriceList } from "./price-list.ts";
 import { addTaskRoutes } from "./tasks.ts";
 import { createTurn } from "./turn.ts";
+import { addSecretGauges } from "../service/secrets/gauges.ts";
+import { openSecrets } from "../service/secrets/index.ts";
 import { placeOf } from "../service/config.ts";
 
 /** Once a day, before anybody works. */
@@ -36,12 +38,19 @@ export async function startCollector(): Promise<{ stop(): Promise<void>; log: Lo
   const log = createLog("collector", config.logLevel);
   const open = noteOpenNetwork(config);
   if (open !== undefined) log.warn(open);
+  const secrets = await openSecrets(config, log, [
+    config.ledgerUrl,
+    config.adminToken,
+    config.readToken,
+    config.metricsToken,
+  ]);
   const importers = await createImporters(config);
   const { books, close } = await openBooks(config, log);
   const providers = importers.flatMap((importer) => importer.providers);
   const prices = openPriceBook(config.dataDir, [], [], (message) => log.error(message));
   const pagesUrl = (config.pagesUrl ?? addressOf(innerHostOf(config), config.collectorPort)).replace(/\/+$/, "");
   const metrics = createCollectorMetrics(books, { ...config, prices, pagesUrl }, providers);
+  addSecretGauges(metrics.registry, config);
   const page = createMetricsPage(books, config.timezone, metrics, log);
   const adjust = sendToProxy(config);
   // Bills are read, compared and closed by one at a time, whoever asks.
@@ -113,6 +122,7 @@ export async function startCollector(): Promise<{ stop(): Promise<void>; log: Lo
   return {
     log,
     async stop() {
+      secrets.stop();
       clearInterval(timer);
       for (const task of tasks) await task.destroy();
       await app.close();

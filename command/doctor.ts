@@ -20,10 +20,11 @@ import type { Finding, FindingState } from "../service/finding.ts";
 import { toJson } from "../service/json.ts";
 import { innerHostOf, openNetworkWords } from "../service/network.ts";
 import { RESTORE } from "../service/secret.ts";
-import { commandEnvironment, loadCommandConfig } from "./config.ts";
+import { commandEnvironment, QUIET, loadCommandConfig } from "./config.ts";
 import type { CommandConfig } from "./config.ts";
 import { formatTable } from "./table.ts";
 import { noSuchVerb } from "./usage-error.ts";
+import { openSecrets } from "../service/secrets/index.ts";
 import { placeOf } from "../service/config.ts";
 
 export const USAGE = `keymeter doctor [--spend] [--json]     checks keys, clock, disk, books, prices, bills, Prometheus, Alertmanager, Slack, Grafana
@@ -84,7 +85,9 @@ async function providers(config: CommandConfig, isPaid: boolean): Promise<Findin
     if (!(error instanceof ProgramGone)) return [{ what: "providers", state: "fail", said: reasonOf(error) }];
   }
   try {
-    const found = await checkCredentials(loadProxyConfig(commandEnvironment()), isPaid);
+    const held = loadProxyConfig(commandEnvironment());
+    (await openSecrets(held, QUIET)).stop();
+    const found = await checkCredentials(held, isPaid);
     return found.map((one) => ({ ...one, said: `${one.said} (asked of this shell: no proxy runs)` }));
   } catch (error) {
     return [{ what: "settings", state: "fail", said: reasonOf(error), mend: "mend keymeter.yaml or the environment" }];
@@ -99,6 +102,7 @@ async function alerting(config: CommandConfig, isSaid = false): Promise<Finding[
     return await heldBy(() => askProgram(config, running, "GET", `/check${isSaid ? "?say=1" : ""}`, undefined, token));
   } catch {
     const alerts = loadAlertsConfig(commandEnvironment());
+    (await openSecrets(alerts, QUIET)).stop();
     return [...(isSaid ? [] : await checkAlertmanagers(alerts)), ...(await checkSlack(alerts, isSaid))];
   }
 }

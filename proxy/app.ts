@@ -24,6 +24,8 @@ import { placeOf } from "../service/config.ts";
 import { createListener, metricsGuard } from "../service/listener.ts";
 import { createLate } from "../service/late.ts";
 import type { Log } from "../service/log.ts";
+import { addSecretGauges } from "../service/secrets/gauges.ts";
+import { openSecrets, secretsOf } from "../service/secrets/index.ts";
 import { RESTORE } from "../service/secret.ts";
 import type { Secret } from "../service/secret.ts";
 import { addAdminRoutes } from "./admin.ts";
@@ -71,6 +73,12 @@ const ASK_TIME_MS = 10 * SECOND;
 
 /** Opens the books and builds both listeners. Rejects with a LedgerError when the books cannot be opened. */
 export async function createProxy(config: ProxyConfig, log: Log): Promise<Proxy> {
+  const secrets = await openSecrets(config, log, [
+    config.pepper,
+    config.adminToken,
+    config.ledgerUrl,
+    config.metricsToken,
+  ]);
   const writer = await openWriter(writerOptions(config));
   const books = await openUsage(placeOf(config));
   if (!books) throw new Error(`${config.dataDir}/usage.db is gone right after it was opened`);
@@ -84,8 +92,12 @@ export async function createProxy(config: ProxyConfig, log: Log): Promise<Proxy>
     isDraining: () => draining,
     openSessions: () => openSessions(),
   });
+  addSecretGauges(context.metrics.registry, config);
   const { forwarder, register, people, work, unmetered, sightings, providers } = context;
-  await writer.noteSeen({ credentials: register.credentialsOf(providers.all, Date.now()) });
+  const noteCredentials = (): Promise<void> =>
+    writer.noteSeen({ credentials: register.credentialsOf(providers.all, Date.now()) });
+  await noteCredentials();
+  for (const secret of secretsOf(config)) secret.onChange(() => void noteCredentials().catch(() => undefined));
   warnOfStart(writer, log);
   const timers = startTimers(context, () => void takeSharedPrices(config, log).then(() => prices.refresh()));
   if (writer.isOneOfMany) timers.push(shareLimits(context, writer));
@@ -109,6 +121,7 @@ export async function createProxy(config: ProxyConfig, log: Log): Promise<Proxy>
     async stop() {
       draining = true;
       for (const timer of timers) clearInterval(timer);
+      secrets.stop();
       sockets.drain();
       const closed = app.close();
       // A server waits for keep-alive and silent sockets for ever: they are swept until the open requests are done.

@@ -1,9 +1,9 @@
 // Who sends what where: the first steps of every request and of every WebSocket, before anything is read or held.
 import type { IncomingMessage } from "node:http";
-import { setTimeout as wait } from "node:timers/promises";
 import type { ProxyContext } from "./context.ts";
 import { checkHeaders } from "./gate.ts";
 import { checkCredential, findCredentials } from "./credential.ts";
+import { reveal } from "./credential-source.ts";
 import { checkMethod, readTarget, resolveTarget } from "./target.ts";
 import type { Credential } from "./credential.ts";
 import { checkScope, scopeOf } from "./scope.ts";
@@ -174,8 +174,7 @@ export async function credentialFor(
         "no_provider_credential",
         `no credential for ${target.provider.name} is set; whoever runs Keymeter sets it in the proxy's environment`,
       );
-    const made = ours.reveal();
-    const text = typeof made === "string" ? made : await revealed(made, target.provider.name);
+    const text = await reveal(ours, target.provider.name);
     return { text, carrier: credential.carrier, isOurs: true };
   }
   if (!context.config.passThrough)
@@ -203,24 +202,4 @@ function holderOf(context: Arriving, request: IncomingMessage, credential: Crede
 export function hasBody({ headers }: IncomingMessage): boolean {
   const length = headers["content-length"];
   return headers["transfer-encoding"] !== undefined || (length !== undefined && length !== "0");
-}
-
-const MOST_REVEAL_MS = 10_000;
-
-/** A credential that is fetched may not come, or not soon: the client hears it as a refusal, and may try again. */
-async function revealed(made: Promise<string>, provider: string): Promise<string> {
-  const late = new AbortController();
-  try {
-    const text = await Promise.race([made, wait(MOST_REVEAL_MS, undefined, { signal: late.signal, ref: false })]);
-    if (text !== undefined && text !== "") return text;
-  } catch {
-    // What its source says may hold the credential itself.
-  } finally {
-    late.abort();
-    made.catch(() => undefined);
-  }
-  throw new Refused(
-    "busy",
-    `the credential for ${provider} cannot be had at the moment; whoever runs Keymeter looks at its source`,
-  );
 }

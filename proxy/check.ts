@@ -1,6 +1,8 @@
 // Do the provider credentials that this proxy holds work? Asked of the proxy itself, for a shell beside it may hold
 // others.
 import { reasonOf } from "../service/finding.ts";
+import { HeldSecret, SecretUnavailable } from "../service/secrets/index.ts";
+import type { SecretState } from "../service/secrets/index.ts";
 import type { Finding } from "../service/finding.ts";
 import type { ProviderFacts } from "../ledger/providers.ts";
 import type { ProxyConfig } from "./config.ts";
@@ -29,7 +31,15 @@ async function checkProvider(
   if (variable === undefined || !probe) return [];
   const { list, headers, token } = probe;
   const { url: origin, credential } = settings;
-  const key = await credential?.reveal();
+  let key: string | undefined;
+  try {
+    key = await credential?.reveal();
+  } catch (error) {
+    if (!(error instanceof SecretUnavailable)) throw error;
+    return [
+      { what: name, state: "fail", said: error.message, mend: "look at that store, and at who may read it there" },
+    ];
+  }
   if (key === undefined) {
     const said = `${variable} is not set: clients bring their own keys, or do not use it`;
     return [{ what: name, state: "off", said }];
@@ -43,11 +53,15 @@ async function checkProvider(
   try {
     const sentMs = Date.now();
     const listed = await call(list);
-    const findings = [verdict(name, variable, listed.status, await listed.text(), origin.origin)];
+    const verdictOf = (status: number, text: string): Finding => {
+      const found = verdict(name, variable, status, text, origin.origin);
+      return credential instanceof HeldSecret ? fromStore(found, credential.state) : found;
+    };
+    const findings = [verdictOf(listed.status, await listed.text())];
     findings.push(...clock(name, listed.headers.get("date"), (sentMs + Date.now()) / 2));
     if (isPaid && findings[0]?.state === "ok") {
       const answered = await call(token.path, token.body);
-      findings[0] = verdict(name, variable, answered.status, await answered.text(), origin.origin);
+      findings[0] = verdictOf(answered.status, await answered.text());
     }
     return findings;
   } catch (error) {
@@ -111,6 +125,19 @@ function verdict(what: string, variable: string, status: number, text: string, o
         mend: "look at the provider's status page",
       };
   }
+}
+
+/** With where the key came from: a wrong one is mended there. */
+function fromStore(found: Finding, { place, reference, version, readAtMs = 0, failure }: SecretState): Finding {
+  const age = Math.round((Date.now() - readAtMs) / 1000);
+  const of = `${reference}${version === undefined ? "" : `, version ${version}`}, read ${age} s ago`;
+  const stale = failure ? `; not read since: ${failure.message}` : "";
+  const said = `${found.said} (${of}${stale})`;
+  if (found.state === "ok" && failure)
+    return { ...found, state: "warn", said, mend: `look at the store of ${place}: the last good key goes on` };
+  return found.mend?.startsWith("put a working one into ")
+    ? { ...found, said, mend: `put a working one where ${place} says: ${reference}; it is taken within a minute` }
+    : { ...found, said };
 }
 
 function clock(name: string, date: string | null, nowMs: number): Finding[] {

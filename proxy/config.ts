@@ -12,7 +12,7 @@ import { FEE_UNITS, TOKEN_CLASSES } from "../ledger/usage.ts";
 import { ADMIN_TOKEN, CAP_MODE, ownSecretOf, PEPPER, SHARED_SETTINGS, UPSTREAMS } from "../service/config.ts";
 import { googleCredentials } from "../service/google-credentials.ts";
 import { Secret } from "../service/secret.ts";
-import { group, listOf, readConfig, secret } from "../service/settings.ts";
+import { group, listOf, readConfig, secret, secretOf, secretText } from "../service/settings.ts";
 import type { Environment, Reading, SettingTree, Values } from "../service/settings.ts";
 import { upstreamOf } from "../service/upstreams.ts";
 import type { UpstreamRows } from "../service/upstreams.ts";
@@ -349,26 +349,34 @@ type NamedUpstream = {
   readonly settings: ProviderSettings;
 };
 
-function readUpstreams(
-  { rows }: { readonly rows: UpstreamRows },
-  { environment, problems }: Reading,
-): readonly NamedUpstream[] {
+function readUpstreams({ rows }: { readonly rows: UpstreamRows }, reading: Reading): readonly NamedUpstream[] {
   return Object.entries(rows).map(([name, row]) => {
-    const { kind, url, version, api_key_env: variable, ask_usage: asksUsage, subscription: isSeat, deployments } = row;
-    const key = variable === undefined ? undefined : environment[variable];
-    if (variable !== undefined && !key)
-      problems.push(`proxy.upstreams.${name}.api_key_env: ${variable} is not set in the environment`);
+    const { kind, url, version, ask_usage: asksUsage, subscription: isSeat, deployments } = row;
+    const credential = upstreamKey(name, row, reading);
     // A server on this machine that nobody gave a key for asks for none.
-    const needsKey = row.needs_key ?? !(variable === undefined && kind === COMPATIBLE && isLoopback(new URL(url)));
-    const credential = key === undefined ? undefined : new Secret(key);
+    const isNamed = row.api_key_env !== undefined || row.api_key !== undefined;
+    const needsKey = row.needs_key ?? !(!isNamed && kind === COMPATIBLE && isLoopback(new URL(url)));
     return {
       kind,
       name,
       priceList: listOfUpstream(upstreamOf(name, row)),
-      hasOwnKey: variable !== undefined,
+      hasOwnKey: isNamed,
       settings: { url: new URL(url), version, credential, asksUsage, needsKey, isSeat, deployments },
     };
   });
+}
+
+/** From its variable, or as it stands in the file; either may be a reference. */
+function upstreamKey(name: string, row: UpstreamRows[string], reading: Reading): Secret | undefined {
+  const { api_key_env: variable, api_key: given } = row;
+  const place = `proxy.upstreams.${name}.${variable === undefined ? "api_key" : "api_key_env"}`;
+  if (variable !== undefined && given !== undefined) {
+    reading.problems.push(`proxy.upstreams.${name}: say api_key_env or api_key, not both`);
+    return undefined;
+  }
+  const text = variable === undefined ? given : reading.environment[variable];
+  if (variable !== undefined && !text) reading.problems.push(`${place}: ${variable} is not set in the environment`);
+  return text ? secretOf({ place, schema: secretText }, text, reading) : undefined;
 }
 
 const LOOPBACK = new Set(["127.0.0.1", "::1", "localhost"]);

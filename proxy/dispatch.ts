@@ -5,6 +5,7 @@ import type { Attempt } from "./attempt.ts";
 import type { ProxyContext } from "./context.ts";
 import type { Exchange } from "./exchange.ts";
 import type { Sent } from "./arrival.ts";
+import { noteStatus } from "./credential-source.ts";
 import type { Target } from "./target.ts";
 import { outgoingHeaders } from "./headers.ts";
 import { createMeter } from "./meter.ts";
@@ -28,7 +29,7 @@ export function dispatch(
   const { call } = attempt.asked;
   const request = reply.request;
   const { isOurs } = credential;
-  return forwarder.exchange(
+  const exchange = forwarder.exchange(
     {
       provider,
       method: request.method,
@@ -51,4 +52,6 @@ export function dispatch(
       secret: isOurs ? credential.text : undefined,
     },
   );
+  if (isOurs) void exchange.ending.then(({ status }) => noteStatus(provider, status));
+  return exchange;
 }

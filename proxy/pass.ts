@@ -7,6 +7,7 @@ import { describeBudgetScope, mayCover } from "../ledger/budgets.ts";
 import { readBudgets } from "../ledger/usage/changes.ts";
 import { createAnswerId } from "../ledger/ids.ts";
 import { hasBody } from "./arrival.ts";
+import { noteStatus } from "./credential-source.ts";
 import type { ProxyContext } from "./context.ts";
 import { endWork } from "./attempt.ts";
 import { NO_READING } from "./dialects/reading.ts";
@@ -240,6 +241,7 @@ function forward(
       mayRedirect: principal.kind !== "virtual" && !isResult,
     },
   );
+  if (credential.isOurs) void exchange.ending.then(({ status }) => noteStatus(target.provider, status));
   return { exchange, requestId, isTooLarge: sending.isTooLarge };
 }
 

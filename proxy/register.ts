@@ -17,6 +17,7 @@ import type { Limits } from "../ledger/usage/limits.ts";
 import type { UsageBooks } from "../ledger/books.ts";
 import type { Noticed, ProvenKey } from "../ledger/usage/wire.ts";
 import { Secret } from "../service/secret.ts";
+import { SecretUnavailable } from "../service/secrets/index.ts";
 import type { Asker, Principal } from "./principal.ts";
 import type { Provider } from "./providers/provider.ts";
 import { Refused } from "./refusals.ts";
@@ -156,7 +157,8 @@ export function createRegister(
       const found: NonNullable<Noticed["credentials"]>[number][] = [];
       for (const { name: provider, credential } of providers) {
         if (!(credential instanceof Secret)) continue;
-        const secret = credential.reveal();
+        const secret = revealed(credential);
+        if (secret === undefined) continue;
         const id = fingerprintId(digestFor(`${provider} ${secret}`));
         found.push({ provider, credential: id, hint: secret.slice(-4), atMs: nowMs });
       }
@@ -189,6 +191,16 @@ function createDigests(pepper: string): Digests {
     return digest;
   };
   return Object.assign(digestFor, { knows: (text: string) => digests.has(text) });
+}
+
+/** Undefined: a store has it, and it was not read yet. */
+function revealed(secret: Secret): string | undefined {
+  try {
+    return secret.reveal();
+  } catch (error) {
+    if (error instanceof SecretUnavailable) return undefined;
+    throw error;
+  }
 }
 
 /** A provider key that was accepted, before the books are read again. */

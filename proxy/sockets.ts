@@ -9,6 +9,7 @@ import type { WebSocket } from "ws";
 import type { Subject } from "../ledger/budgets.ts";
 import { askingAgain, credentialFor, identify, paidBy, readArrival } from "./arrival.ts";
 import { connect } from "./connect.ts";
+import { noteStatus } from "./credential-source.ts";
 import type { ProxyContext } from "./context.ts";
 import type { JsonObject } from "./dialects/json.ts";
 import { checkLimits } from "./gate.ts";
@@ -131,6 +132,7 @@ async function begin(
     const upstream = await connect(context, target, headers, readProtocols(request), socket);
     if (upstream.kind !== "open") {
       const { kind, status } = upstream;
+      if (credential.isOurs) noteStatus(target.provider, status);
       await turns.bookRest({ how: kind, status, sent: status !== undefined });
       return answerSocket(socket, status ?? 502, upstream.headers, mask?.whole(upstream.body) ?? upstream.body);
     }

@@ -1,5 +1,7 @@
 // Settings that more than one program reads.
 import { z } from "zod";
+import { HeldSecret } from "./secrets/index.ts";
+import type { VaultLogin } from "./secrets/vault.ts";
 import { ownSecret, Secret } from "./secret.ts";
 import type { OwnSecret } from "./secret.ts";
 import { group, secret, secretText } from "./settings.ts";
@@ -32,6 +34,80 @@ export const UPSTREAMS = {
     "vertex-eu: { kind: vertex, url: https://europe-west1-aiplatform.googleapis.com }",
   ],
 } as const;
+
+const seconds = z.coerce.number("a number of seconds").int("whole seconds").min(1).max(86_400);
+
+const STORES = {
+  refreshSeconds: {
+    place: "secrets.refresh",
+    env: "KEYMETER_SECRETS_REFRESH",
+    schema: seconds,
+    fallback: undefined,
+    says: "seconds after which a secret is asked for again; absent: 60, of files 10",
+  },
+  maxStaleSeconds: {
+    place: "secrets.max_stale",
+    env: "KEYMETER_SECRETS_MAX_STALE",
+    schema: seconds,
+    fallback: undefined,
+    says: "seconds after which a secret that cannot be asked for again is used no longer; absent: the last good one goes on",
+  },
+  vaultAddress: {
+    place: "secrets.vault.address",
+    env: "VAULT_ADDR",
+    schema: webUrl,
+    fallback: undefined,
+    says: "Vault or OpenBao, for vault:MOUNT/PATH#FIELD (key-value store, version 2)",
+    example: "https://vault.example.com:8200",
+  },
+  vaultNamespace: {
+    place: "secrets.vault.namespace",
+    env: "VAULT_NAMESPACE",
+    schema: z.string().min(1),
+    fallback: undefined,
+    says: "the namespace there",
+  },
+  vaultToken: secret({
+    place: "secrets.vault.token",
+    env: "VAULT_TOKEN",
+    schema: tokenText,
+    says: "a token for it, such as file:/run/secrets/vault-token; or one of the sign-ins below",
+  }),
+  vaultRoleId: {
+    place: "secrets.vault.role_id",
+    env: "VAULT_ROLE_ID",
+    schema: z.string().min(1),
+    fallback: undefined,
+    says: "AppRole: the role",
+  },
+  vaultSecretId: secret({
+    place: "secrets.vault.secret_id",
+    env: "VAULT_SECRET_ID",
+    schema: tokenText,
+    says: "AppRole: its secret",
+  }),
+  vaultRole: {
+    place: "secrets.vault.role",
+    env: "KEYMETER_VAULT_ROLE",
+    schema: z.string().min(1),
+    fallback: undefined,
+    says: "sign-in by a JWT: the role",
+  },
+  vaultJwtFile: {
+    place: "secrets.vault.jwt_file",
+    env: "KEYMETER_VAULT_JWT_FILE",
+    schema: z.string().min(1),
+    fallback: undefined,
+    says: "where the JWT is; absent: Kubernetes' own token",
+  },
+  vaultMount: {
+    place: "secrets.vault.mount",
+    env: "KEYMETER_VAULT_MOUNT",
+    schema: z.string().regex(/^[\w-]+(\/[\w-]+)*$/, "a path such as approle"),
+    fallback: undefined,
+    says: "where the sign-in is mounted; absent: approle; kubernetes, or jwt with a jwt_file",
+  },
+} as const satisfies SettingTree;
 
 export const SHARED_SETTINGS = {
   host: {
@@ -172,6 +248,8 @@ export const SHARED_SETTINGS = {
     says: "of the Alertmanager that `keymeter up` runs",
   },
   providers: group({ upstreams: UPSTREAMS }, providersOf),
+  /** Where secrets are that references name; read by the room of secrets alone. */
+  stores: group(STORES, configureStores, "where secrets are that settings name by a reference"),
 } as const satisfies SettingTree;
 
 export type SharedConfig = Values<typeof SHARED_SETTINGS>;
@@ -225,6 +303,8 @@ export function ownSecretOf(
   given: Secret | undefined,
   { problems }: Pick<Reading, "problems">,
 ): Secret {
+  // What it is shows when its store is asked.
+  if (given instanceof HeldSecret) return given;
   // Nothing is made in a folder that may be the wrong one.
   if (given === undefined && problems.length > 0) return new Secret("");
   try {
@@ -244,4 +324,40 @@ function isZone(zone: string): boolean {
   } catch {
     return false;
   }
+}
+
+const KUBERNETES_TOKEN = "/var/run/secrets/kubernetes.io/serviceaccount/token";
+
+/** Tells the room of secrets where its stores are. What is lacking matters to who names one. */
+function configureStores(values: Values<typeof STORES>, { room }: Reading): undefined {
+  const { refreshSeconds, maxStaleSeconds } = values;
+  room.configure({ vault: vaultOf(values), refreshing: { refreshSeconds, maxStaleSeconds } });
+}
+
+function vaultOf({ vaultAddress: address, vaultNamespace: namespace, ...values }: Values<typeof STORES>) {
+  if (address === undefined) return "secrets.vault.address (VAULT_ADDR)";
+  const login = vaultLogin(values);
+  return typeof login === "string" ? login : { address, namespace, login };
+}
+
+/** The one way to sign in that settings name; as a text, what they lack. */
+function vaultLogin({
+  vaultToken: token,
+  vaultRoleId: roleId,
+  vaultSecretId: secretId,
+  vaultRole: role,
+  vaultJwtFile: file,
+  vaultMount: mount,
+}: Omit<Values<typeof STORES>, "vaultAddress" | "vaultNamespace">): VaultLogin | string {
+  for (const opener of [token, secretId])
+    if (opener instanceof HeldSecret && opener.reference.scheme === "vault")
+      return `another ${opener.place} than ${opener.reference.text}: it cannot open the store that it is in`;
+  if (role !== undefined)
+    return file === undefined
+      ? { by: "kubernetes", mount: mount ?? "kubernetes", role, file: KUBERNETES_TOKEN }
+      : { by: "jwt", mount: mount ?? "jwt", role, file };
+  if (roleId !== undefined && secretId)
+    return { by: "approle", mount: mount ?? "approle", roleId, secretId: () => secretId.reveal() };
+  if (token) return { by: "token", token: () => token.reveal() };
+  return "a sign-in: secrets.vault.token (VAULT_TOKEN), role_id and secret_id (VAULT_ROLE_ID, VAULT_SECRET_ID), or role";
 }

@@ -5,6 +5,9 @@
 import { existsSync, readFileSync } from "node:fs";
 import { parse } from "yaml";
 import { z } from "zod";
+import { createSecretRoom, keepRoom } from "./secrets/index.ts";
+import type { SecretRoom } from "./secrets/index.ts";
+import { MalformedReference, readReference } from "./secrets/reference.ts";
 import { Secret } from "./secret.ts";
 
 /** The environment as it was handed in: only the config files read process.env. */
@@ -39,7 +42,12 @@ export type Group<M extends SettingTree = SettingTree, R = unknown> = {
 export type SettingTree = { readonly [name: string]: Setting | Group | SettingTree };
 
 /** A reading under way: what combines values may look at the environment, and says what is wrong. */
-export type Reading = { readonly environment: Environment; readonly problems: string[] };
+export type Reading = {
+  readonly environment: Environment;
+  readonly problems: string[];
+  /** Where secrets are that references name. */
+  readonly room: SecretRoom;
+};
 
 /** What comes of reading them. */
 export type Values<T> = { readonly [name in keyof T]: ValueOf<T[name]> };
@@ -135,12 +143,14 @@ export function readConfig<T extends SettingTree, C extends object>(
   environment: Environment,
   finish: (values: Values<T>, reading: Reading) => C,
 ): Readonly<C> {
-  const reading = { environment, problems: [] };
+  const reading: Reading = { environment, problems: [], room: createSecretRoom(environment) };
   const settings = settingsIn(tree);
   const read = readSettings(settings, section, environment, reading.problems);
   const values = new Map(Object.entries(settings).map(([path, setting]) => [setting, read[path]]));
   const config = finish(combined(tree, values, reading), reading);
+  reading.problems.push(...reading.room.problems());
   if (reading.problems.length > 0) throw new SettingsError(reading.problems);
+  keepRoom(config, reading.room);
   return Object.freeze(config);
 }
 
@@ -149,9 +159,25 @@ function combined<T extends SettingTree>(tree: T, values: ReadonlyMap<Setting, u
     if (isGroup(node)) return node.combine(combined(node.members, values, reading) as never, reading);
     if (!isSetting(node)) return combined(node, values, reading);
     const value = values.get(node);
-    return node.isSecret && value !== undefined ? new Secret(value as string) : value;
+    return node.isSecret && typeof value === "string" ? secretOf(node, value, reading) : value;
   };
   return Object.fromEntries(Object.entries(tree).map(([name, node]) => [name, valueOf(node)])) as Values<T>;
+}
+
+/** The secret itself, or where it is. What is wrong with a reference goes into the problems. */
+export function secretOf(
+  { place, schema }: Pick<Setting, "place" | "schema">,
+  text: string,
+  { room, problems }: Reading,
+): Secret {
+  const problem = referenceProblem(text, undefined);
+  if (problem !== undefined) problems.push(`${place}: ${problem}`);
+  const reference = problem === undefined ? readReference(text) : undefined;
+  if (!reference) return new Secret(text);
+  return room.hold(place, reference, (found) => {
+    const parsed = schema.safeParse(found);
+    return parsed.success ? undefined : `what it holds is not allowed: ${parsed.error.issues[0]?.message ?? ""}`;
+  });
 }
 
 function isSetting(node: SettingTree[string]): node is Setting {
@@ -193,6 +219,15 @@ function readOne(
   const fromEnv = env === undefined ? undefined : environment[env];
   const given = fromEnv !== undefined && fromEnv !== "" ? fromEnv : (valueAt(values, place.split(".")) ?? undefined);
   if (given === undefined) return fallback;
+  if (isSecret && typeof given === "string") {
+    const inFile = valueAt(values, place.split("."));
+    const problem = referenceProblem(given, given === fromEnv && typeof inFile === "string" ? inFile : undefined);
+    if (problem !== undefined) {
+      problems.push(`${given === fromEnv ? env : `${file}: ${place}`}: ${problem}`);
+      return fallback;
+    }
+    if (readReference(given)) return given;
+  }
   const parsed = schema.safeParse(given);
   if (parsed.success) return parsed.data;
   const where = given === fromEnv ? env : `${file}: ${place}`;
@@ -202,6 +237,20 @@ function readOne(
     problems.push(`${[where, ...path].join(".")}: ${wrong} is not allowed: ${issue.message}`);
   }
   return fallback;
+}
+
+/** What is wrong with a text as a reference; undefined: nothing, or it is none. `other`: what stands in the file, beside a
+ *  variable. */
+function referenceProblem(text: string, other: string | undefined): string | undefined {
+  try {
+    const isReference = [text, other ?? ""].map(readReference).some((one) => one !== undefined);
+    if (isReference && other !== undefined && other !== text)
+      return "the variable and the file name two secrets, of which one is a reference; leave one of the two";
+    return undefined;
+  } catch (error) {
+    if (error instanceof MalformedReference) return error.message;
+    throw error;
+  }
 }
 
 function readFile(environment: Environment, problems: string[]): { file: string; values: unknown } {

@@ -14,6 +14,8 @@ const row = z
     url: z.url({ protocol: /^https?$/, error: "an http or https URL, such as https://api.example.com" }),
     version: z.enum(["none"]).optional(),
     api_key_env: z.string().optional(),
+    /** The key, or better: where it is. */
+    api_key: z.string().min(1).optional(),
     price_list: z.string().optional(),
     ask_usage: z.boolean().default(true),
     needs_key: z.boolean().optional(),

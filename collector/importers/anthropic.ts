@@ -2,6 +2,7 @@
 // admin key. Sources: GET /v1/organizations/analytics/cost and .../usage (cents as decimal strings; `data_refreshed_at`
 // says how far they are whole), GET /v1/organizations/api_keys. Where the analytics are not open to an organisation,
 // the older reports: no key in the money, and no method of the SDK, which still sends them.
+import { clientOf } from "../../service/secrets/client.ts";
 import Anthropic, { APIError } from "@anthropic-ai/sdk";
 import type { BilledLine, BilledUsage, BillOfDay, ProviderKey } from "../../ledger/billing/bills.ts";
 import { parseRounded } from "../../ledger/money.ts";
@@ -42,8 +43,16 @@ const TIERS: { readonly [tier: string]: string } = {
 };
 
 export function anthropicImporter({ adminKey, baseUrl, now = Date.now }: Settings): Importer {
-  const client = new Anthropic({ apiKey: adminKey.reveal(), baseURL: baseUrl, timeout: TIMEOUT_MS, maxRetries: 2 });
-  const source: Source = { client, now };
+  const clientNow = clientOf(
+    adminKey,
+    (apiKey) => new Anthropic({ apiKey, baseURL: baseUrl, timeout: TIMEOUT_MS, maxRetries: 2 }),
+  );
+  const source: Source = {
+    get client() {
+      return clientNow();
+    },
+    now,
+  };
   return {
     name: "Anthropic costs",
     providers: [PROVIDER],

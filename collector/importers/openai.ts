@@ -1,6 +1,7 @@
 // OpenAI: costs by key, project and line item; usage by key, model and tier; the projects' keys. The official SDK with
 // an admin key. Sources: GET /v1/organization/costs (UTC days, USD as numbers, revised for days),
 // /v1/organization/usage/* (by the hour, minutes late), /v1/organization/projects and their api_keys.
+import { clientOf } from "../../service/secrets/client.ts";
 import OpenAI, { APIError } from "openai";
 import type { BilledLine, BilledUsage, BillOfDay, ProviderKey } from "../../ledger/billing/bills.ts";
 import { parseRounded } from "../../ledger/money.ts";
@@ -30,14 +31,12 @@ const USAGE_BEHIND_MS = 10 * 60_000;
 const FLOAT_DIGITS = 9;
 
 export function openaiImporter({ adminKey, baseUrl, now = Date.now }: Settings): Importer {
-  const client = new OpenAI({
-    apiKey: adminKey.reveal(),
-    adminAPIKey: adminKey.reveal(),
-    baseURL: baseUrl,
-    timeout: TIMEOUT_MS,
-    maxRetries: 2,
-  });
-  const { usage, projects } = client.admin.organization;
+  const client = clientOf(
+    adminKey,
+    (apiKey) => new OpenAI({ apiKey, adminAPIKey: apiKey, baseURL: baseUrl, timeout: TIMEOUT_MS, maxRetries: 2 }),
+  );
+  const usage = (): OpenAI["admin"]["organization"]["usage"] => client().admin.organization.usage;
+  const projects = (): OpenAI["admin"]["organization"]["projects"] => client().admin.organization.projects;
 
   return {
     name: "OpenAI costs",
@@ -55,7 +54,7 @@ export function openaiImporter({ adminKey, baseUrl, now = Date.now }: Settings):
       const where = `OpenAI costs of ${sinceDay} to ${untilDay}`;
       await walk(
         where,
-        (page) => usage.costs({ ...asked, group_by: [...asked.group_by], ...page }),
+        (page) => usage().costs({ ...asked, group_by: [...asked.group_by], ...page }),
         (bucket) => {
           const day = utcDay(bucket.start_time * 1000);
           const lines = byDay.get(day);
@@ -90,7 +89,7 @@ export function openaiImporter({ adminKey, baseUrl, now = Date.now }: Settings):
       const group = { group_by: [...keyed] };
       await read(
         "completions",
-        (page) => usage.completions({ ...range, group_by: [...keyed, "batch", "service_tier"], ...page }),
+        (page) => usage().completions({ ...range, group_by: [...keyed, "batch", "service_tier"], ...page }),
         (row, hourMs) => tokensOf(row).map(([unit, quantity]) => ({ ...place(row, hourMs), unit, quantity })),
       );
       const one =
@@ -101,23 +100,23 @@ export function openaiImporter({ adminKey, baseUrl, now = Date.now }: Settings):
         };
       await read(
         "embeddings",
-        (page) => usage.embeddings({ ...range, ...group, ...page }),
+        (page) => usage().embeddings({ ...range, ...group, ...page }),
         one("input", "input_tokens"),
       );
       await read(
         "speech",
-        (page) => usage.audioSpeeches({ ...range, ...group, ...page }),
+        (page) => usage().audioSpeeches({ ...range, ...group, ...page }),
         one("character", "characters"),
       );
       await read(
         "transcriptions",
-        (page) => usage.audioTranscriptions({ ...range, ...group, ...page }),
+        (page) => usage().audioTranscriptions({ ...range, ...group, ...page }),
         one("audio_second", "seconds"),
       );
-      await read("pictures", (page) => usage.images({ ...range, ...group, ...page }), one("image", "images"));
+      await read("pictures", (page) => usage().images({ ...range, ...group, ...page }), one("image", "images"));
       await read(
         "web searches",
-        (page) => usage.webSearchCalls({ ...range, ...group, ...page }),
+        (page) => usage().webSearchCalls({ ...range, ...group, ...page }),
         one("web_search", "num_requests"),
       );
       return { provider: PROVIDER, asOfMs: Math.min(untilMs, now() - USAGE_BEHIND_MS), usage: found };
@@ -126,9 +125,9 @@ export function openaiImporter({ adminKey, baseUrl, now = Date.now }: Settings):
     async fetchKeys() {
       const keys: ProviderKey[] = [];
       try {
-        for await (const project of projects.list({ limit: 100, include_archived: true }))
+        for await (const project of projects().list({ limit: 100, include_archived: true }))
           // Without `any` the provider hides keys whose owners left the project.
-          for await (const key of projects.apiKeys.list(project.id, { limit: 100, owner_project_access: "any" }))
+          for await (const key of projects().apiKeys.list(project.id, { limit: 100, owner_project_access: "any" }))
             keys.push({
               billedKey: key.id,
               name: key.name,

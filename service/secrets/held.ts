@@ -1,0 +1,182 @@
+// A secret that a store holds: read before it is needed, kept in memory and nowhere else, refreshed beside all work. When
+// the store is away the last good value goes on.
+import { setTimeout as sleep } from "node:timers/promises";
+import { Secret } from "../secret.ts";
+import type { Reference } from "./reference.ts";
+import { StoreError } from "./store.ts";
+import type { Found, Store, Why } from "./store.ts";
+
+/** A secret that was never read, or not for so long that it may not be used any more. */
+export class SecretUnavailable extends Error {
+  override readonly name = "SecretUnavailable";
+}
+
+/** How it stands with a secret. */
+export type SecretState = {
+  /** Where it stands in the settings. */
+  readonly place: string;
+  readonly reference: string;
+  /** When the store last said what it is; undefined: never. */
+  readonly readAtMs: number | undefined;
+  readonly version: string | undefined;
+  /** Why the last reading failed; undefined: it did not. */
+  readonly failure: { readonly why: Why; readonly message: string; readonly sinceMs: number } | undefined;
+  readonly failures: number;
+};
+
+export type Refreshing = {
+  /** Seconds between two readings. */
+  readonly refreshSeconds?: number | undefined;
+  /** A value that is older is not used; undefined: it is used however old it is. */
+  readonly maxStaleSeconds?: number | undefined;
+};
+
+const SECOND = 1000;
+const USUAL_REFRESH = 60;
+const READING_MS = 5 * SECOND;
+/** Whoever needs it now asks the store no oftener. */
+const SOONEST_MS = 5 * SECOND;
+/** Ten programs that started together do not ask together. */
+const SPREAD = 0.1;
+
+export class HeldSecret extends Secret {
+  readonly place: string;
+  readonly reference: Reference;
+  readonly #store: Store;
+  readonly #refreshing: Refreshing;
+  /** What is wrong with a text; undefined: nothing. */
+  readonly #fault: (text: string) => string | undefined;
+  #current: (Found & { readonly readAtMs: number }) | undefined;
+  #failure: SecretState["failure"];
+  #failures = 0;
+  #askedAtMs = 0;
+  #reading: Promise<void> | undefined;
+  #timer: NodeJS.Timeout | undefined;
+  #isStopped = false;
+  readonly #listeners: (() => void)[] = [];
+  readonly #watchers: ((state: SecretState) => void)[] = [];
+
+  constructor(
+    place: string,
+    reference: Reference,
+    store: Store,
+    fault: (text: string) => string | undefined,
+    refreshing: Refreshing = {},
+  ) {
+    super("");
+    this.place = place;
+    this.reference = reference;
+    this.#store = store;
+    this.#fault = fault;
+    this.#refreshing = refreshing;
+  }
+
+  /** The last good value. Throws SecretUnavailable where there is none, or where it is too old. */
+  override reveal(): string {
+    const { maxStaleSeconds = Infinity } = this.#refreshing;
+    if (!this.#current) throw new SecretUnavailable(this.#describe("was not read yet"));
+    if (Date.now() - this.#current.readAtMs > maxStaleSeconds * SECOND)
+      throw new SecretUnavailable(this.#describe(`was not read for more than ${maxStaleSeconds} s`));
+    return this.#current.text;
+  }
+
+  get state(): SecretState {
+    return {
+      place: this.place,
+      reference: this.reference.text,
+      readAtMs: this.#current?.readAtMs,
+      version: this.#current?.version,
+      failure: this.#failure,
+      failures: this.#failures,
+    };
+  }
+
+  /** Begins with what another one of the same reference has. */
+  beginAs(twin: HeldSecret): void {
+    this.#current ??= twin.#current;
+  }
+
+  /** Called when another value takes its place. */
+  onChange(listener: () => void): void {
+    this.#listeners.push(listener);
+  }
+
+  /** Called when it cannot be read any more, and when it can be read again. */
+  onTrouble(watcher: (state: SecretState) => void): void {
+    this.#watchers.push(watcher);
+  }
+
+  /** Asks the store now; one reading at a time. Never rejects: `state` says how it went. */
+  refresh(): Promise<void> {
+    return (this.#reading ??= this.#read().finally(() => (this.#reading = undefined)));
+  }
+
+  /** Somebody was refused with it: it may be another one by now. */
+  async refreshSoon(): Promise<void> {
+    if (Date.now() - this.#askedAtMs >= SOONEST_MS) await this.refresh();
+  }
+
+  /** Refreshes it from now on, beside all work. */
+  start(): void {
+    if (this.#timer || this.#isStopped) return;
+    this.#timer = setTimeout(() => {
+      this.#timer = undefined;
+      void this.refresh().then(() => this.start());
+    }, this.#pauseMs()).unref();
+  }
+
+  stop(): void {
+    this.#isStopped = true;
+    clearTimeout(this.#timer);
+  }
+
+  /** Reads it until it is there, at most so long. Whether it is. */
+  async load(atMostMs: number): Promise<boolean> {
+    const deadline = Date.now() + atMostMs;
+    for (let pauseMs = 100; ; pauseMs = Math.min(2 * pauseMs, SECOND)) {
+      await this.refresh();
+      if (this.#current) return true;
+      if (Date.now() + pauseMs > deadline) return false;
+      await sleep(pauseMs);
+    }
+  }
+
+  async #read(): Promise<void> {
+    this.#askedAtMs = Date.now();
+    try {
+      const found = await this.#store.read(this.reference, AbortSignal.timeout(READING_MS));
+      const fault = found.text === "" ? "it is empty" : this.#fault(found.text);
+      if (fault !== undefined) throw new StoreError("unusable", fault);
+      const isAnother = this.#current?.text !== found.text;
+      this.#current = { ...found, readAtMs: Date.now() };
+      const wasFailing = this.#failure !== undefined;
+      this.#failure = undefined;
+      if (wasFailing) this.#tell();
+      if (isAnother) for (const listener of this.#listeners) listener();
+    } catch (error) {
+      const { why, message } =
+        error instanceof StoreError ? error : { why: "away" as const, message: "the reading failed" };
+      this.#failures += 1;
+      const isNew = this.#failure?.message !== message;
+      this.#failure = { why, message, sinceMs: this.#failure?.sinceMs ?? Date.now() };
+      if (isNew) this.#tell();
+    }
+  }
+
+  #tell(): void {
+    for (const watcher of this.#watchers) watcher(this.state);
+  }
+
+  /** Never read, it is asked for every second at first, and then ever more seldom. */
+  #pauseMs(): number {
+    const { refreshSeconds = this.#store.usualRefresh ?? USUAL_REFRESH } = this.#refreshing;
+    const usualMs = refreshSeconds * SECOND;
+    const pauseMs = this.#current ? usualMs : Math.min(usualMs, SECOND * 2 ** Math.min(this.#failures, 10));
+    return pauseMs * (1 - SPREAD + 2 * SPREAD * Math.random());
+  }
+
+  #describe(what: string): string {
+    const why = this.#failure ? `: ${this.#failure.message}` : "";
+    return `the secret of ${this.place} (${this.reference.text}) ${what}${why}`;
+  }
+}

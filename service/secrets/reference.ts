@@ -1,0 +1,76 @@
+// References: where a secret is, in the place of the secret itself. A reference is no secret; it may stand in settings, in
+// logs and in messages.
+import { isAbsolute } from "node:path";
+
+/** The stores, by the word that a reference begins with. */
+export const SCHEMES = ["env", "file", "vault"] as const;
+export type Scheme = (typeof SCHEMES)[number];
+
+/** Where a secret is. */
+export type Reference = {
+  /** As it was written. */
+  readonly text: string;
+  readonly scheme: Scheme;
+  /** What the store knows it by: a variable, a file, `MOUNT/PATH`. */
+  readonly path: string;
+  /** Of what holds several, such as JSON: which. */
+  readonly field?: string;
+};
+
+/** A reference that cannot be one: the message says what is wrong and how it is written. */
+export class MalformedReference extends Error {
+  override readonly name = "MalformedReference";
+}
+
+const FORMS: { readonly [scheme in Scheme]: { readonly form: string; readonly isRight: (of: Parts) => boolean } } = {
+  env: {
+    form: "env:NAME",
+    isRight: ({ path, field }) => /^[A-Za-z_]\w*$/.test(path) && field === undefined,
+  },
+  file: {
+    form: "file:/run/secrets/NAME, or file:/path/of.json#field",
+    isRight: ({ path, field }) => isAbsolute(path) && field !== "",
+  },
+  vault: {
+    form: "vault:MOUNT/PATH#FIELD",
+    isRight: ({ path, field = "" }) => /^[\w.~-]+(\/[\w.~ -]+)+$/.test(path) && !hasDots(path) && field !== "",
+  },
+};
+
+type Parts = { readonly path: string; readonly field: string | undefined };
+
+/** Words that references of other programs begin with, and what a URL of a store looks like. */
+const FOREIGN =
+  /^(?:aws|awssm|aws-sm|ssm|aws-ssm|secretsmanager|arn|op|1password|gcp|gcp-sm|gsm|azure|azure-kv|akv|bao|openbao|hashivault|k8s|kubernetes|secret|doppler|infisical|sops|keyring):/i;
+/** A word, a colon and a path: no key and no token looks like that. */
+const LIKE_A_REFERENCE = /^[a-z][a-z0-9-]{1,15}:[^\s:]*[/#]/;
+/** Secrets that are URLs themselves. */
+const URLS = /^(?:postgres|postgresql|https?):\/\//;
+
+/** The reference that a text is; undefined: it is the secret itself. Throws MalformedReference for what is neither. */
+export function readReference(text: string): Reference | undefined {
+  const mark = text.indexOf(":");
+  const word = text.slice(0, Math.max(0, mark));
+  const scheme = SCHEMES.find((one) => one === word);
+  if (scheme === undefined) {
+    if (URLS.test(text) || !(FOREIGN.test(text) || LIKE_A_REFERENCE.test(text))) return undefined;
+    throw new MalformedReference(
+      `"${word}:" is no store; write ${SCHEMES.map((one) => `${one}:`).join(", ")} (a secret that looks like this belongs into a file: file:/path)`,
+    );
+  }
+  const hash = text.indexOf("#", mark);
+  const path = text.slice(mark + 1, hash < 0 ? undefined : hash);
+  const field = hash < 0 ? undefined : text.slice(hash + 1);
+  const { form, isRight } = FORMS[scheme];
+  if (!isRight({ path, field })) throw new MalformedReference(`"${shown(text)}" is no such reference; write ${form}`);
+  return { text, scheme, path, ...(field === undefined ? {} : { field }) };
+}
+
+function hasDots(path: string): boolean {
+  return path.split("/").some((part) => /^\.+$/.test(part));
+}
+
+/** Whoever wrote a secret behind a scheme does not want it repeated. */
+function shown(text: string): string {
+  return text.length > 80 ? `${text.slice(0, 40)}…` : text;
+}

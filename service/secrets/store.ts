@@ -1,0 +1,49 @@
+// What a store of secrets is, and what it may say instead of a secret.
+
+import type { Reference } from "./reference.ts";
+
+export type Found = {
+  readonly text: string;
+  /** What the store calls this one; undefined: it tells none apart. */
+  readonly version?: string | undefined;
+};
+
+export type Store = {
+  /** What a reference names now. Rejects with a StoreError. */
+  read(reference: Reference, signal: AbortSignal): Promise<Found>;
+  /** So often it is asked again, where nothing else is said, in seconds. */
+  readonly usualRefresh?: number | undefined;
+};
+
+/** `away`: the store cannot be reached, is sealed, or answers nonsense. `refused`: it does not let us. `missing`: it has no
+ *  such secret. `unusable`: what it has is no secret of this kind. Messages hold no secret. */
+export type Why = "away" | "refused" | "missing" | "unusable";
+
+export class StoreError extends Error {
+  override readonly name = "StoreError";
+  readonly why: Why;
+
+  constructor(why: Why, message: string) {
+    super(message);
+    this.why = why;
+  }
+}
+
+/** A field of a JSON text; without one the text itself, as it is. Throws StoreError. */
+export function fieldOf(text: string, { field }: Reference): string {
+  if (field === undefined) return text;
+  let value: unknown;
+  try {
+    value = (JSON.parse(text) as { readonly [name: string]: unknown } | null)?.[field];
+  } catch {
+    throw new StoreError("unusable", `it is no JSON, so it has no field "${field}"`);
+  }
+  return textOf(value, field);
+}
+
+/** A value as text. Throws StoreError where there is none. */
+export function textOf(value: unknown, field: string): string {
+  if (value === undefined || value === null) throw new StoreError("missing", `it has no field "${field}"`);
+  // A service account's key, say, is an object.
+  return typeof value === "string" ? value : JSON.stringify(value);
+}

@@ -1,0 +1,183 @@
+// Vault and OpenBao, version 2 of their key-value store, over five calls of their HTTP API. Sign-in by token, AppRole, or a
+// token of Kubernetes or another issuer; renewed at two thirds of its life, made anew when it is refused.
+import { readFile } from "node:fs/promises";
+import type { Reference } from "./reference.ts";
+import { StoreError, textOf } from "./store.ts";
+import type { Found, Store } from "./store.ts";
+
+/** How to sign in. */
+export type VaultLogin =
+  | { readonly by: "token"; readonly token: () => string }
+  | { readonly by: "approle"; readonly mount: string; readonly roleId: string; readonly secretId: () => string }
+  /** With a JWT that somebody keeps fresh in a file. */
+  | { readonly by: "kubernetes" | "jwt"; readonly mount: string; readonly role: string; readonly file: string };
+
+export type VaultSettings = {
+  /** Scheme, host and port. */
+  readonly address: string;
+  readonly namespace?: string | undefined;
+  readonly login: VaultLogin;
+};
+
+type Session = { readonly token: string; readonly renewAtMs: number; readonly isRenewable: boolean };
+
+/** What Vault answers, as far as it is looked at. */
+type Answer = {
+  readonly errors?: readonly unknown[];
+  readonly data?: {
+    readonly data?: { readonly [field: string]: unknown } | null;
+    readonly metadata?: { readonly version?: unknown; readonly deletion_time?: unknown; readonly destroyed?: unknown };
+  };
+  readonly auth?: { readonly client_token?: unknown; readonly lease_duration?: unknown; readonly renewable?: unknown };
+};
+
+const MOST_ANSWER_BYTES = 4 * 1024 * 1024;
+
+export function createVault({ address, namespace, login }: VaultSettings): Store {
+  let session: Session | undefined;
+
+  const call = async (
+    method: "GET" | "POST",
+    path: string,
+    signal: AbortSignal,
+    { token, body }: { readonly token?: string | undefined; readonly body?: object | undefined },
+  ): Promise<{ readonly status: number; readonly answer: Answer }> => {
+    const response = await fetch(new URL(`/v1/${path}`, address), {
+      method,
+      headers: {
+        "x-vault-request": "true",
+        ...(token === undefined ? {} : { "x-vault-token": token }),
+        ...(namespace === undefined ? {} : { "x-vault-namespace": namespace }),
+        ...(body === undefined ? {} : { "content-type": "application/json" }),
+      },
+      ...(body === undefined ? {} : { body: JSON.stringify(body) }),
+      // A token goes to no other host.
+      redirect: "manual",
+      signal,
+    }).catch((error: unknown) => {
+      throw new StoreError("away", `${address} cannot be reached (${reasonOf(error)})`);
+    });
+    const { status } = response;
+    const text = await readAll(response, address);
+    if (status >= 300 && status < 400)
+      throw new StoreError("away", `${address} sends on to another host: name the active one, or a load balancer`);
+    if (status === 429 || status >= 500)
+      throw new StoreError("away", `${address} answered ${status}${status === 503 ? " (sealed, or standing by)" : ""}`);
+    try {
+      return { status, answer: JSON.parse(text) as Answer };
+    } catch {
+      throw new StoreError("away", `what ${address} answered (${status}) is no JSON`);
+    }
+  };
+
+  const signIn = async (signal: AbortSignal): Promise<Session> => {
+    if (login.by === "token") return { token: login.token(), renewAtMs: Infinity, isRenewable: false };
+    const body =
+      login.by === "approle"
+        ? { role_id: login.roleId, secret_id: login.secretId() }
+        : { role: login.role, jwt: await readToken(login.file) };
+    const { status, answer } = await call("POST", `auth/${login.mount}/login`, signal, { body });
+    if (status !== 200)
+      throw new StoreError(
+        "refused",
+        `sign-in by ${login.by} at auth/${login.mount} was refused (${status}): look at its role and at what it signs in with`,
+      );
+    return sessionOf(answer, address);
+  };
+
+  /** A session, renewed or made where it has to be. */
+  const sessionNow = async (signal: AbortSignal): Promise<Session> => {
+    if (session && Date.now() < session.renewAtMs) return session;
+    const renewed = session?.isRenewable ? await renew(session, signal) : undefined;
+    return (session = renewed ?? (await signIn(signal)));
+  };
+
+  /** Undefined: near the end of what a role allows, and beyond it, a token is not renewed any more; what it is told then
+   *  differs, 500 among it. */
+  const renew = async ({ token }: Session, signal: AbortSignal): Promise<Session | undefined> => {
+    try {
+      const { status, answer } = await call("POST", "auth/token/renew-self", signal, { token, body: {} });
+      return status === 200 ? { ...sessionOf(answer, address), token } : undefined;
+    } catch (error) {
+      if (error instanceof StoreError) return undefined;
+      throw error;
+    }
+  };
+
+  return {
+    async read(reference, signal) {
+      const [mount = "", ...rest] = reference.path.split("/");
+      const path = `${mount}/data/${rest.map(encodeURIComponent).join("/")}`;
+      const ask = async () => call("GET", path, signal, { token: (await sessionNow(signal)).token });
+      let { status, answer } = await ask();
+      // A token that ended is refused as one without rights is.
+      if (status === 403 && login.by !== "token") {
+        session = undefined;
+        ({ status, answer } = await ask());
+      }
+      return foundIn(reference, status, answer);
+    },
+  };
+}
+
+function foundIn(reference: Reference, status: number, { data, errors }: Answer): Found {
+  if (status === 403)
+    throw new StoreError(
+      "refused",
+      `${reference.path} may not be read: the token ended, or its policy lacks "read" there`,
+    );
+  if (status === 404)
+    throw new StoreError(
+      "missing",
+      data?.metadata ? `the newest version of ${reference.path} was deleted` : `there is nothing at ${reference.path}`,
+    );
+  if (status !== 200)
+    throw new StoreError(
+      "away",
+      `it answered ${status}${errors?.length ? `: ${String(errors[0]).slice(0, 120)}` : ""}`,
+    );
+  if (!data?.data) throw new StoreError("unusable", `${reference.path} is in no key-value store of version 2`);
+  const { version } = data.metadata ?? {};
+  return {
+    text: textOf(data.data[reference.field ?? ""], reference.field ?? ""),
+    version: typeof version === "number" ? String(version) : undefined,
+  };
+}
+
+function sessionOf({ auth }: Answer, address: string): Session {
+  const { client_token: token, lease_duration: lease, renewable } = auth ?? {};
+  if (typeof token !== "string" || token === "") throw new StoreError("away", `${address} gave no token at sign-in`);
+  const seconds = typeof lease === "number" && lease > 0 ? lease : Infinity;
+  return { token, renewAtMs: Date.now() + (seconds * 1000 * 2) / 3, isRenewable: renewable === true };
+}
+
+async function readToken(file: string): Promise<string> {
+  const text = await readFile(file, "utf8").catch(() => {
+    throw new StoreError("refused", `the token that signs in, ${file}, cannot be read`);
+  });
+  return text.trim();
+}
+
+/** Never more than a secret can have. */
+async function readAll(response: Response, address: string): Promise<string> {
+  const chunks: Uint8Array[] = [];
+  let bytes = 0;
+  try {
+    for await (const chunk of response.body ?? []) {
+      bytes += chunk.length;
+      if (bytes > MOST_ANSWER_BYTES)
+        throw new StoreError("away", `${address} answers with more than a secret can have`);
+      chunks.push(chunk);
+    }
+  } catch (error) {
+    throw error instanceof StoreError ? error : new StoreError("away", `${address} broke off (${reasonOf(error)})`);
+  }
+  return Buffer.concat(chunks).toString("utf8");
+}
+
+function reasonOf(error: unknown): string {
+  if (!(error instanceof Error)) return String(error);
+  if (error.name === "TimeoutError" || error.name === "AbortError") return "it did not answer in time";
+  const { cause } = error;
+  return cause instanceof Error ? ("code" in cause ? String(cause.code) : cause.message) : error.message;
+}
