@@ -34,7 +34,7 @@ export type SeatCaps = {
 };
 
 /** Who asks, with the user that counts. */
-export type Who = { readonly keyId: string; readonly team: string; readonly user: string };
+type Who = { readonly keyId: string; readonly team: string; readonly user: string };
 
 export type SeatCapState = {
   /** "user anna", or as it stands in limits where nobody knows the name. */

@@ -14,7 +14,7 @@ export { HeldSecret, SecretUnavailable } from "./held.ts";
 export type { SecretState } from "./held.ts";
 
 /** What settings say of stores; as a text, what they lack to say it. */
-export type StoreSettings = { readonly vault: VaultSettings | string; readonly refreshing?: Refreshing };
+type StoreSettings = { readonly vault: VaultSettings | string; readonly refreshing?: Refreshing };
 
 /** The secrets of one reading of settings, and the stores behind them. */
 export type SecretRoom = {

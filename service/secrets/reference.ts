@@ -3,7 +3,7 @@
 import { isAbsolute } from "node:path";
 
 /** The stores, by the word that a reference begins with. */
-export const SCHEMES = ["env", "file", "vault"] as const;
+const SCHEMES = ["env", "file", "vault"] as const;
 export type Scheme = (typeof SCHEMES)[number];
 
 /** Where a secret is. */
