@@ -46,7 +46,7 @@ export type SeatCapState = {
   readonly endsAtMs: number | undefined;
 };
 
-export const FIVE_HOURS_MS = 5 * HOUR_MS;
+const FIVE_HOURS_MS = 5 * HOUR_MS;
 /** As far back five hours are followed from one to the next when a cap is new. */
 const FOLLOWED_MS = DAY_MS;
 const NOTHING_TAKEN = (): void => {};

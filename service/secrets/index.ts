@@ -140,7 +140,7 @@ export async function openSecrets(
 }
 
 /** "proxy.openai.api_key (vault:secret/openai#api_key): http://... cannot be reached (ECONNREFUSED)". */
-export function wordsOf({ place, reference, failure, readAtMs }: SecretState): string {
+function wordsOf({ place, reference, failure, readAtMs }: SecretState): string {
   const said = failure?.message ?? (readAtMs === undefined ? "it was not read yet" : "it was read");
   return `${place} (${reference}): ${said}`;
 }
