@@ -10,7 +10,7 @@ import { FILE_VARIABLE, readSettings, SettingsError } from "../service/settings.
 import type { Environment } from "../service/settings.ts";
 import type { UpstreamRows } from "../service/upstreams.ts";
 import { didYouMean } from "./closest.ts";
-import { ALL_VARIABLES } from "./settings.ts";
+import { ALL_VARIABLES, namedBy, PROGRAMS } from "./settings.ts";
 
 /** Ours, and no settings: where the file is, who started us, what tests use. */
 const NO_SETTINGS = [FILE_VARIABLE, "KEYMETER_SUPERVISED", "KEYMETER_SEED", "KEYMETER_TEST_REPORT"];
@@ -49,7 +49,12 @@ export function checkAllSettings(environment: Environment): ProxyConfig {
 export function strayVariables(environment: Environment): string[] {
   const { rows } = readSettings({ rows: UPSTREAMS }, "", environment, []);
   const ofUpstreams = Object.values(rows as UpstreamRows).map(({ api_key_env: variable }) => variable);
-  const known = new Set([...NO_SETTINGS, ...ALL_VARIABLES, ...ofUpstreams]);
+  const known = new Set([
+    ...NO_SETTINGS,
+    ...ALL_VARIABLES,
+    ...ofUpstreams,
+    ...PROGRAMS.flatMap((program) => [...namedBy(program, environment)]),
+  ]);
   return Object.keys(environment)
     .filter((name) => name.startsWith("KEYMETER_") && !known.has(name) && !SERVICE_LINK.test(name))
     .map((name) => {

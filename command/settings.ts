@@ -2,8 +2,10 @@
 import { ALERTS_SETTINGS } from "../alerts/config.ts";
 import { COLLECTOR_SETTINGS } from "../collector/config.ts";
 import { PROXY_SETTINGS } from "../proxy/config.ts";
-import { FILE_VARIABLE, settingsIn } from "../service/settings.ts";
+import { UPSTREAMS } from "../service/config.ts";
+import { FILE_VARIABLE, readSettings, settingsIn } from "../service/settings.ts";
 import type { Environment, SettingTree } from "../service/settings.ts";
+import type { UpstreamRows } from "../service/upstreams.ts";
 
 export const PROGRAMS = ["proxy", "collector", "alerts"] as const;
 export type Program = (typeof PROGRAMS)[number];
@@ -39,12 +41,34 @@ const OF_A_SIGN_IN = new Set(["GOOGLE_EXTERNAL_ACCOUNT_ALLOW_EXECUTABLES", "AWS_
  *  nobody's setting may be a provider's key that keymeter.yaml names, or what makes one: those are the proxy's. */
 export function environmentOf(program: Program, environment: Environment): NodeJS.ProcessEnv {
   const own = VARIABLES.get(program);
+  const named = namedBy(program, environment);
+  const others = PROGRAMS.filter((one) => one !== program).map((one) => namedBy(one, environment));
   return Object.fromEntries(
     Object.entries(environment).filter(([name]) => {
-      if (name === FILE_VARIABLE || own?.has(name)) return true;
-      if (ALL_VARIABLES.has(name)) return false;
+      if (name === FILE_VARIABLE || own?.has(name) || named.has(name)) return true;
+      if (ALL_VARIABLES.has(name) || others.some((ones) => ones.has(name))) return false;
       if (program === "collector" && OF_A_SIGN_IN.has(name)) return true;
       return program === "proxy" || OF_THE_MACHINE.has(name.toUpperCase());
+    }),
+  );
+}
+
+/** Variables in which a program's secrets are, by references of its settings (`env:NAME`). */
+export function namedBy(program: Program, environment: Environment): ReadonlySet<string> {
+  const secrets = Object.entries(settingsIn(DECLARED[program])).filter(([, { isSecret }]) => isSecret);
+  // What is wrong with them the program says itself.
+  const { rows, ...values } = readSettings(
+    { ...Object.fromEntries(secrets), rows: UPSTREAMS },
+    program,
+    environment,
+    [],
+  );
+  const ofUpstreams = program === "proxy" ? Object.values(rows as UpstreamRows).map(({ api_key: key }) => key) : [];
+  return new Set(
+    [...Object.values(values), ...ofUpstreams].flatMap((value) => {
+      if (typeof value !== "string") return [];
+      const name = /^env:(\w+)$/.exec(value)?.[1];
+      return name === undefined ? [] : [name];
     }),
   );
 }

@@ -144,8 +144,9 @@ export class HeldSecret extends Secret {
   async #read(): Promise<void> {
     this.#askedAtMs = Date.now();
     try {
-      const found = await this.#store.read(this.reference, AbortSignal.timeout(READING_MS));
-      const fault = found.text === "" ? "it is empty" : this.#fault(found.text);
+      const read = await this.#store.read(this.reference, AbortSignal.timeout(READING_MS));
+      const found = { ...read, text: read.text.replace(/\r?\n$/, "") };
+      const fault = faultOf(found.text) ?? this.#fault(found.text);
       if (fault !== undefined) throw new StoreError("unusable", fault);
       const isAnother = this.#current?.text !== found.text;
       this.#current = { ...found, readAtMs: Date.now() };
@@ -179,4 +180,10 @@ export class HeldSecret extends Secret {
     const why = this.#failure ? `: ${this.#failure.message}` : "";
     return `the secret of ${this.place} (${this.reference.text}) ${what}${why}`;
   }
+}
+
+/** Whoever pastes a secret into a store pastes the end of its line along, or nothing at all. */
+function faultOf(text: string): string | undefined {
+  if (text.trim() === "") return "it is empty";
+  return /[\r\n]/.test(text) && !/^\s*\{/.test(text) ? "it has more than one line" : undefined;
 }

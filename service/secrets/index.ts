@@ -99,8 +99,6 @@ export function secretStates(config: object): SecretState[] {
 
 /** How long a start waits for what it cannot do without. */
 const NEEDED_MS = 30_000;
-/** How long it waits for the others, which come later where they do not come now. */
-const FIRST_MS = 5_000;
 
 /** Reads them all, and keeps them fresh from then on. Rejects with an Error that names what is missing where one of `needed`
  *  cannot be read; what else is missing is asked for again and again. */
@@ -120,7 +118,7 @@ export async function openSecrets(
     });
   const isNeeded = (secret: HeldSecret): boolean => needed.includes(secret);
   const load = async (some: readonly HeldSecret[]): Promise<void> => {
-    await Promise.all(some.map((secret) => secret.load(isNeeded(secret) ? NEEDED_MS : FIRST_MS)));
+    await Promise.all(some.map((secret) => (isNeeded(secret) ? secret.load(NEEDED_MS) : secret.refresh())));
   };
   // A token in a file opens the store of the others.
   await load(all.filter(({ reference }) => LOCAL.has(reference.scheme)));

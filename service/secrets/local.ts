@@ -32,8 +32,7 @@ export function createFileStore(): Store {
         const { size, mtimeMs, ino } = stat;
         if (!stat.isFile()) throw new StoreError("unusable", `${reference.path} is no file`);
         if (size > MOST_BYTES) throw new StoreError("unusable", `${reference.path} has more than ${MOST_BYTES} bytes`);
-        const text = (await file.readFile("utf8")).replace(/\r?\n$/, "");
-        return { text: fieldOf(text, reference), version: `${ino}-${mtimeMs}` };
+        return { text: fieldOf(await file.readFile("utf8"), reference), version: `${ino}-${mtimeMs}` };
       } catch (error) {
         throw error instanceof StoreError ? error : failed(error, reference.path);
       } finally {

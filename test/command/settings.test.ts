@@ -148,6 +148,26 @@ describe("a variable", () => {
     expect(PROGRAMS.filter((program) => name in environmentOf(program, { [name]: "1" }))).toEqual(readers);
   });
 
+  it("in which a secret is, by a reference, is given to whom the secret is for", () => {
+    const file = fileWith({
+      collector: { openai_admin_key: "env:KEYMETER_BILL_READER" },
+      proxy: { admin_token: "env:ADMIN" },
+    });
+    const environment = {
+      KEYMETER_CONFIG: file,
+      KEYMETER_BILL_READER: "sk-admin",
+      ADMIN: "an admin token of some length",
+      SLACK_BOT_TOKEN: "env:OF_SLACK",
+      OF_SLACK: "xoxb-1",
+    };
+    const readers = (name: string): string[] =>
+      PROGRAMS.filter((program) => name in environmentOf(program, environment));
+    expect(readers("KEYMETER_BILL_READER")).toEqual(["collector"]);
+    expect(readers("ADMIN")).toEqual(["proxy", "collector", "alerts"]);
+    expect(readers("OF_SLACK")).toEqual(["alerts"]);
+    expect(strayVariables(environment)).toEqual([]);
+  });
+
   it("that is misspelt is said; one that keymeter.yaml names is not", () => {
     const upstream = { url: "https://groq.test", api_key_env: "KEYMETER_GROQ_KEY" };
     const environment = {

@@ -143,7 +143,9 @@ describe("a secret of this machine", () => {
     await expect(env.read(referenceTo("env:B"), now())).rejects.toMatchObject({ why: "missing" });
     const path = join(folder, "one");
     writeFileSync(path, "of a file\r\n");
-    expect(await createFileStore().read(referenceTo(`file:${path}`), now())).toMatchObject({ text: "of a file" });
+    const ofFile = hold(createFileStore(), `file:${path}`);
+    await ofFile.refresh();
+    expect(ofFile.reveal()).toBe("of a file");
     writeFileSync(path, '{"openai":"of a field","number":7,"nested":{"type":"service_account"}}');
     const read = async (field: string): Promise<string> =>
       (await createFileStore().read(referenceTo(`file:${path}#${field}`), now())).text;
@@ -197,7 +199,8 @@ describe("a held secret", () => {
     for (const fault of [
       async () => Promise.reject(new StoreError("away", "no way there")),
       async () => Promise.reject(new Error("a stack with the secret good in it")),
-      async () => ({ text: "" }),
+      async () => ({ text: " \n" }),
+      async () => ({ text: "good\nand more" }),
       async () => ({ text: "bad" }),
     ]) {
       answer = fault;
@@ -205,12 +208,18 @@ describe("a held secret", () => {
       await held.refresh();
       expect(held.reveal()).toBe("good");
     }
-    expect(told).toEqual(["no way there", "the reading failed", "it is empty", "this is bad"]);
+    expect(told).toEqual([
+      "no way there",
+      "the reading failed",
+      "it is empty",
+      "it has more than one line",
+      "this is bad",
+    ]);
     answer = async () => ({ text: "better", version: "2" });
     await held.refresh();
     expect(held.reveal()).toBe("better");
     expect(told.at(-1)).toBeUndefined();
-    expect([told.length, changes, held.state.failures, held.state.version]).toEqual([5, 2, 8, "2"]);
+    expect([told.length, changes, held.state.failures, held.state.version]).toEqual([6, 2, 10, "2"]);
     expect(`${String(held)} ${JSON.stringify(held)} ${JSON.stringify(held.state)}`).not.toContain("better");
   });
 
