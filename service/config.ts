@@ -1,5 +1,6 @@
 // Settings that more than one program reads.
 import { z } from "zod";
+import { googleCredentials, machineCredentials } from "./google-credentials.ts";
 import { HeldSecret } from "./secrets/index.ts";
 import type { VaultLogin } from "./secrets/vault.ts";
 import { ownSecret, Secret } from "./secret.ts";
@@ -106,6 +107,34 @@ const STORES = {
     schema: z.string().regex(/^[\w-]+(\/[\w-]+)*$/, "a path such as approle"),
     fallback: undefined,
     says: "where the sign-in is mounted; absent: approle; kubernetes, or jwt with a jwt_file",
+  },
+  connectAddress: {
+    place: "secrets.onepassword.address",
+    env: "OP_CONNECT_HOST",
+    schema: webUrl,
+    fallback: undefined,
+    says: "1Password's Connect server, for op://VAULT/ITEM/FIELD",
+    example: "http://connect.example.com:8080",
+  },
+  connectToken: secret({
+    place: "secrets.onepassword.token",
+    env: "OP_CONNECT_TOKEN",
+    schema: tokenText,
+    says: "a token for it, such as file:/run/secrets/connect-token",
+  }),
+  googleAddress: {
+    place: "secrets.google.url",
+    env: "KEYMETER_SECRETS_GOOGLE_URL",
+    schema: webUrl,
+    fallback: "https://secretmanager.googleapis.com",
+    says: "where Google's Secret Manager is, for gcp-sm:projects/PROJECT/secrets/NAME",
+  },
+  googleCredentials: {
+    place: "secrets.google.credentials",
+    env: "KEYMETER_SECRETS_GOOGLE_CREDENTIALS",
+    schema: z.string().min(1),
+    fallback: undefined,
+    says: "a service account's key file; absent: what this machine is to Google",
   },
 } as const satisfies SettingTree;
 
@@ -330,8 +359,44 @@ const KUBERNETES_TOKEN = "/var/run/secrets/kubernetes.io/serviceaccount/token";
 
 /** Tells the room of secrets where its stores are. What is lacking matters to who names one. */
 function configureStores(values: Values<typeof STORES>, { room }: Reading): undefined {
-  const { refreshSeconds, maxStaleSeconds } = values;
-  room.configure({ vault: vaultOf(values), refreshing: { refreshSeconds, maxStaleSeconds } });
+  const {
+    refreshSeconds,
+    maxStaleSeconds,
+    connectAddress,
+    connectToken,
+    googleAddress,
+    googleCredentials: file,
+  } = values;
+  room.configure(
+    {
+      vault: vaultOf(values),
+      op: onePasswordOf(connectAddress, connectToken),
+      "gcp-sm": googleOf(googleAddress, file),
+    },
+    { refreshSeconds, maxStaleSeconds },
+  );
+}
+
+function onePasswordOf(address: string | undefined, token: Secret | undefined) {
+  if (address === undefined) return "secrets.onepassword.address (OP_CONNECT_HOST)";
+  if (!token) return "secrets.onepassword.token (OP_CONNECT_TOKEN)";
+  return cannotOpen(token, "op") ?? { address, token: () => token.reveal() };
+}
+
+function googleOf(address: string, file: string | undefined) {
+  try {
+    const credentials = file === undefined ? machineCredentials() : googleCredentials(file);
+    return { address, token: () => credentials.reveal() };
+  } catch (error) {
+    return `another secrets.google.credentials than ${file}: ${error instanceof Error ? error.message : String(error)}`;
+  }
+}
+
+/** What is in a store cannot open it. */
+function cannotOpen(opener: Secret | undefined, scheme: string): string | undefined {
+  return opener instanceof HeldSecret && opener.reference.scheme === scheme
+    ? `another ${opener.place} than ${opener.reference.text}: it cannot open the store that it is in`
+    : undefined;
 }
 
 function vaultOf({ vaultAddress: address, vaultNamespace: namespace, ...values }: Values<typeof STORES>) {
@@ -349,9 +414,8 @@ function vaultLogin({
   vaultJwtFile: file,
   vaultMount: mount,
 }: Omit<Values<typeof STORES>, "vaultAddress" | "vaultNamespace">): VaultLogin | string {
-  for (const opener of [token, secretId])
-    if (opener instanceof HeldSecret && opener.reference.scheme === "vault")
-      return `another ${opener.place} than ${opener.reference.text}: it cannot open the store that it is in`;
+  const unfit = cannotOpen(token, "vault") ?? cannotOpen(secretId, "vault");
+  if (unfit !== undefined) return unfit;
   if (role !== undefined)
     return file === undefined
       ? { by: "kubernetes", mount: mount ?? "kubernetes", role, file: KUBERNETES_TOKEN }

@@ -43,3 +43,14 @@ async function openSource(credentials: JWTInput, signer: Signer | undefined): Pr
   jwt.useJWTAccessWithScope = true;
   return jwt;
 }
+
+/** What this machine is to Google: a workload's identity, or what its tools were signed in with. */
+export function machineCredentials(): GoogleCredentials {
+  let source: Promise<GoogleAuth> | undefined;
+  return {
+    async reveal() {
+      source ??= import("google-auth-library").then(({ GoogleAuth }) => new GoogleAuth({ scopes: SCOPES }));
+      return (await (await source).getAccessToken()) ?? "";
+    },
+  };
+}

@@ -156,7 +156,12 @@ export class HeldSecret extends Secret {
       if (isAnother) for (const listener of this.#listeners) listener();
     } catch (error) {
       const { why, message } =
-        error instanceof StoreError ? error : { why: "away" as const, message: "the reading failed" };
+        error instanceof StoreError
+          ? error
+          : {
+              why: "away" as const,
+              message: error instanceof SecretUnavailable ? error.message : "the reading failed",
+            };
       this.#failures += 1;
       const isNew = this.#failure?.message !== message;
       this.#failure = { why, message, sinceMs: this.#failure?.sinceMs ?? Date.now() };

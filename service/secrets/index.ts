@@ -7,6 +7,10 @@ import type { Log } from "../log.ts";
 import type { Reference, Scheme } from "./reference.ts";
 import { StoreError } from "./store.ts";
 import type { Store } from "./store.ts";
+import { createGoogleStore } from "./google.ts";
+import type { GoogleStoreSettings } from "./google.ts";
+import { createOnePassword } from "./onepassword.ts";
+import type { OnePasswordSettings } from "./onepassword.ts";
 import { createVault } from "./vault.ts";
 import type { VaultSettings } from "./vault.ts";
 
@@ -14,7 +18,11 @@ export { HeldSecret, SecretUnavailable } from "./held.ts";
 export type { SecretState } from "./held.ts";
 
 /** What settings say of stores; as a text, what they lack to say it. */
-type StoreSettings = { readonly vault: VaultSettings | string; readonly refreshing?: Refreshing };
+type StoreSettings = {
+  readonly vault: VaultSettings | string;
+  readonly op: OnePasswordSettings | string;
+  readonly "gcp-sm": GoogleStoreSettings | string;
+};
 
 /** The secrets of one reading of settings, and the stores behind them. */
 export type SecretRoom = {
@@ -22,7 +30,7 @@ export type SecretRoom = {
   /** `fault` says what is wrong with a text. */
   hold(place: string, reference: Reference, fault: (text: string) => string | undefined): HeldSecret;
   /** Where the stores are. What is held may be made before that. */
-  configure(settings: StoreSettings): void;
+  configure(settings: StoreSettings, refreshing: Refreshing): void;
   /** References to stores that nobody has set up: a problem each. */
   problems(): string[];
 };
@@ -57,9 +65,18 @@ export function createSecretRoom(environment: { readonly [name: string]: string 
       secrets.push(held);
       return held;
     },
-    configure({ vault, refreshing: given }) {
-      if (typeof vault === "string") lacking.set("vault", vault);
-      else stores.set("vault", createVault(vault));
+    configure(settings, given) {
+      const set = <S extends keyof StoreSettings>(
+        scheme: S,
+        create: (of: Exclude<StoreSettings[S], string>) => Store,
+      ): void => {
+        const of = settings[scheme];
+        if (typeof of === "string") lacking.set(scheme, of);
+        else stores.set(scheme, create(of as Exclude<StoreSettings[S], string>));
+      };
+      set("vault", createVault);
+      set("op", createOnePassword);
+      set("gcp-sm", createGoogleStore);
       Object.assign(refreshing, given);
     },
     problems: () =>

@@ -3,7 +3,7 @@
 import { isAbsolute } from "node:path";
 
 /** The stores, by the word that a reference begins with. */
-const SCHEMES = ["env", "file", "vault"] as const;
+const SCHEMES = ["env", "file", "vault", "op", "gcp-sm"] as const;
 export type Scheme = (typeof SCHEMES)[number];
 
 /** Where a secret is. */
@@ -35,13 +35,25 @@ const FORMS: { readonly [scheme in Scheme]: { readonly form: string; readonly is
     form: "vault:MOUNT/PATH#FIELD",
     isRight: ({ path, field = "" }) => /^[\w.~-]+(\/[\w.~ -]+)+$/.test(path) && !hasDots(path) && field !== "",
   },
+  op: {
+    form: "op://VAULT/ITEM/FIELD, or op://VAULT/ITEM/SECTION/FIELD",
+    isRight: ({ path, field }) =>
+      field === undefined && new RegExp(`^/(/${OP_PART}){3,4}$`).test(path) && !hasDots(path),
+  },
+  "gcp-sm": {
+    form: "gcp-sm:projects/PROJECT/secrets/NAME, with /versions/3 and #field where they are wanted",
+    isRight: ({ path, field }) => /^projects\/[\w.:-]+\/secrets\/[\w-]+(\/versions\/\w+)?$/.test(path) && field !== "",
+  },
 };
+
+/** What names in 1Password may hold, without what ends them in a path or in a filter. */
+const OP_PART = String.raw`[^/"\\#?]+`;
 
 type Parts = { readonly path: string; readonly field: string | undefined };
 
 /** Words that references of other programs begin with, and what a URL of a store looks like. */
 const FOREIGN =
-  /^(?:aws|awssm|aws-sm|ssm|aws-ssm|secretsmanager|arn|op|1password|gcp|gcp-sm|gsm|azure|azure-kv|akv|bao|openbao|hashivault|k8s|kubernetes|secret|doppler|infisical|sops|keyring):/i;
+  /^(?:aws|awssm|aws-sm|ssm|aws-ssm|secretsmanager|arn|1password|gcp|gsm|azure|azure-kv|akv|bao|openbao|hashivault|k8s|kubernetes|secret|doppler|infisical|sops|keyring):/i;
 /** A word, a colon and a path: no key and no token looks like that. */
 const LIKE_A_REFERENCE = /^[a-z][a-z0-9-]{1,15}:[^\s:]*[/#]/;
 /** Secrets that are URLs themselves. */

@@ -1,6 +1,7 @@
 // Vault and OpenBao, version 2 of their key-value store, over five calls of their HTTP API. Sign-in by token, AppRole, or a
 // token of Kubernetes or another issuer; renewed at two thirds of its life, made anew when it is refused.
 import { readFile } from "node:fs/promises";
+import { askStore } from "./ask.ts";
 import type { Reference } from "./reference.ts";
 import { StoreError, textOf } from "./store.ts";
 import type { Found, Store } from "./store.ts";
@@ -31,8 +32,6 @@ type Answer = {
   readonly auth?: { readonly client_token?: unknown; readonly lease_duration?: unknown; readonly renewable?: unknown };
 };
 
-const MOST_ANSWER_BYTES = 4 * 1024 * 1024;
-
 export function createVault({ address, namespace, login }: VaultSettings): Store {
   let session: Session | undefined;
 
@@ -42,32 +41,16 @@ export function createVault({ address, namespace, login }: VaultSettings): Store
     signal: AbortSignal,
     { token, body }: { readonly token?: string | undefined; readonly body?: object | undefined },
   ): Promise<{ readonly status: number; readonly answer: Answer }> => {
-    const response = await fetch(new URL(`/v1/${path}`, address), {
+    const answered = await askStore(new URL(`/v1/${path}`, address), signal, {
       method,
       headers: {
         "x-vault-request": "true",
         ...(token === undefined ? {} : { "x-vault-token": token }),
         ...(namespace === undefined ? {} : { "x-vault-namespace": namespace }),
-        ...(body === undefined ? {} : { "content-type": "application/json" }),
       },
-      ...(body === undefined ? {} : { body: JSON.stringify(body) }),
-      // A token goes to no other host.
-      redirect: "manual",
-      signal,
-    }).catch((error: unknown) => {
-      throw new StoreError("away", `${address} cannot be reached (${reasonOf(error)})`);
+      ...(body === undefined ? {} : { body }),
     });
-    const { status } = response;
-    const text = await readAll(response, address);
-    if (status >= 300 && status < 400)
-      throw new StoreError("away", `${address} sends on to another host: name the active one, or a load balancer`);
-    if (status === 429 || status >= 500)
-      throw new StoreError("away", `${address} answered ${status}${status === 503 ? " (sealed, or standing by)" : ""}`);
-    try {
-      return { status, answer: JSON.parse(text) as Answer };
-    } catch {
-      throw new StoreError("away", `what ${address} answered (${status}) is no JSON`);
-    }
+    return { status: answered.status, answer: answered.body ?? {} };
   };
 
   const signIn = async (signal: AbortSignal): Promise<Session> => {
@@ -156,28 +139,4 @@ async function readToken(file: string): Promise<string> {
     throw new StoreError("refused", `the token that signs in, ${file}, cannot be read`);
   });
   return text.trim();
-}
-
-/** Never more than a secret can have. */
-async function readAll(response: Response, address: string): Promise<string> {
-  const chunks: Uint8Array[] = [];
-  let bytes = 0;
-  try {
-    for await (const chunk of response.body ?? []) {
-      bytes += chunk.length;
-      if (bytes > MOST_ANSWER_BYTES)
-        throw new StoreError("away", `${address} answers with more than a secret can have`);
-      chunks.push(chunk);
-    }
-  } catch (error) {
-    throw error instanceof StoreError ? error : new StoreError("away", `${address} broke off (${reasonOf(error)})`);
-  }
-  return Buffer.concat(chunks).toString("utf8");
-}
-
-function reasonOf(error: unknown): string {
-  if (!(error instanceof Error)) return String(error);
-  if (error.name === "TimeoutError" || error.name === "AbortError") return "it did not answer in time";
-  const { cause } = error;
-  return cause instanceof Error ? ("code" in cause ? String(cause.code) : cause.message) : error.message;
 }
