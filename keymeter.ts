@@ -1,6 +1,6 @@
 // The command: finds the verb, and nothing else. Each verb is a file in command/.
 import { readFileSync } from "node:fs";
-import { didYouMean } from "./command/closest.ts";
+import { didYouMean } from "./service/closest.ts";
 import { ChangeRefused } from "./ledger/usage/change-refused.ts";
 import { UsageError } from "./command/usage-error.ts";
 import { LedgerError } from "./ledger/books.ts";

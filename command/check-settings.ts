@@ -9,7 +9,7 @@ import type { SharedConfig } from "../service/config.ts";
 import { FILE_VARIABLE, readSettings, SettingsError } from "../service/settings.ts";
 import type { Environment } from "../service/settings.ts";
 import type { UpstreamRows } from "../service/upstreams.ts";
-import { didYouMean } from "./closest.ts";
+import { didYouMean } from "../service/closest.ts";
 import { ALL_VARIABLES, namedBy, PROGRAMS } from "./settings.ts";
 
 /** Ours, and no settings: where the file is, who started us, what tests use. */

@@ -15,7 +15,7 @@ import { homedir } from "node:os";
 import { dirname, join } from "node:path";
 import { parseArgs } from "node:util";
 import { Document, isMap, isSeq, parseDocument } from "yaml";
-import { didYouMean } from "./closest.ts";
+import { didYouMean } from "../service/closest.ts";
 import { localUrl } from "./holder.ts";
 import { UsageError } from "./usage-error.ts";
 

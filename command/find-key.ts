@@ -4,7 +4,7 @@ import { readKeys } from "../ledger/usage/read-keys.ts";
 import type { Key } from "../ledger/usage/keys.ts";
 import { readLastUsed } from "../ledger/usage/key-use.ts";
 import { requireUsage } from "./books.ts";
-import { didYouMean } from "./closest.ts";
+import { didYouMean } from "../service/closest.ts";
 import { loadCommandConfig } from "./config.ts";
 import { UsageError } from "./usage-error.ts";
 

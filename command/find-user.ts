@@ -2,7 +2,7 @@
 import type { Change } from "../ledger/usage/changes.ts";
 import { cleanName, foldName, newPersonId, readPeople } from "../ledger/usage/people.ts";
 import { requireUsage } from "./books.ts";
-import { didYouMean } from "./closest.ts";
+import { didYouMean } from "../service/closest.ts";
 import { loadCommandConfig } from "./config.ts";
 import { UsageError } from "./usage-error.ts";
 

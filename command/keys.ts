@@ -13,7 +13,7 @@ import { newBudget, parseAmount } from "./budget-options.ts";
 import { loadCommandConfig } from "./config.ts";
 import type { CommandConfig } from "./config.ts";
 import { DAY_MS, HOUR_MS, isDay, utcDay } from "../ledger/windows.ts";
-import { didYouMean } from "./closest.ts";
+import { didYouMean } from "../service/closest.ts";
 import { allKeys, findKey } from "./find-key.ts";
 import { allUsers, userFor } from "./find-user.ts";
 import type { Change } from "../ledger/usage/changes.ts";

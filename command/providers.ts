@@ -1,6 +1,6 @@
 // Providers as people name them on the command line: by name, by what they are called too, or as keymeter.yaml names an
 // upstream.
-import { didYouMean } from "./closest.ts";
+import { didYouMean } from "../service/closest.ts";
 import { loadCommandConfig } from "./config.ts";
 import { UsageError } from "./usage-error.ts";
 

@@ -37,6 +37,9 @@ const OF_THE_MACHINE = new Set(
 /** What a Google sign-in by another cloud's identity goes by; the collector reads bills with one. */
 const OF_A_SIGN_IN = new Set(["GOOGLE_EXTERNAL_ACCOUNT_ALLOW_EXECUTABLES", "AWS_REGION", "AWS_DEFAULT_REGION"]);
 
+/** What a machine is to Google, where a program's secrets are there. */
+const OF_GOOGLE = new Set(["GCE_METADATA_HOST", "GCE_METADATA_IP", "CLOUDSDK_CONFIG", "GOOGLE_CLOUD_PROJECT"]);
+
 /** What of an environment a program gets: its own settings, and what any has of the machine. A variable that is
  *  nobody's setting may be a provider's key that keymeter.yaml names, or what makes one: those are the proxy's. */
 export function environmentOf(program: Program, environment: Environment): NodeJS.ProcessEnv {
@@ -48,13 +51,28 @@ export function environmentOf(program: Program, environment: Environment): NodeJ
       if (name === FILE_VARIABLE || own?.has(name) || named.has(name)) return true;
       if (ALL_VARIABLES.has(name) || others.some((ones) => ones.has(name))) return false;
       if (program === "collector" && OF_A_SIGN_IN.has(name)) return true;
+      if (OF_GOOGLE.has(name) && usesStore("gcp-sm", program, environment)) return true;
       return program === "proxy" || OF_THE_MACHINE.has(name.toUpperCase());
     }),
   );
 }
 
-/** Variables in which a program's secrets are, by references of its settings (`env:NAME`). */
+/** Variables in which a program's secrets are, by references of its settings (`env:NAME`) or by their names. */
 export function namedBy(program: Program, environment: Environment): ReadonlySet<string> {
+  const { texts, variables } = secretTexts(program, environment);
+  const referenced = texts.flatMap((text) => /^env:(\w+)$/.exec(text)?.[1] ?? []);
+  return new Set([...variables, ...referenced]);
+}
+
+function usesStore(scheme: string, program: Program, environment: Environment): boolean {
+  return secretTexts(program, environment).texts.some((text) => text.startsWith(`${scheme}:`));
+}
+
+/** What stands where a program's secrets stand, and the variables that name keys of upstreams. */
+function secretTexts(
+  program: Program,
+  environment: Environment,
+): { readonly texts: readonly string[]; readonly variables: readonly string[] } {
   const secrets = Object.entries(settingsIn(DECLARED[program])).filter(([, { isSecret }]) => isSecret);
   // What is wrong with them the program says itself.
   const { rows, ...values } = readSettings(
@@ -63,14 +81,14 @@ export function namedBy(program: Program, environment: Environment): ReadonlySet
     environment,
     [],
   );
-  const ofUpstreams = program === "proxy" ? Object.values(rows as UpstreamRows).map(({ api_key: key }) => key) : [];
-  return new Set(
-    [...Object.values(values), ...ofUpstreams].flatMap((value) => {
-      if (typeof value !== "string") return [];
-      const name = /^env:(\w+)$/.exec(value)?.[1];
-      return name === undefined ? [] : [name];
-    }),
-  );
+  const upstreams = program === "proxy" ? Object.values(rows as UpstreamRows) : [];
+  const variables = upstreams.flatMap(({ api_key_env: variable }) => variable ?? []);
+  const texts = [
+    ...Object.values(values),
+    ...upstreams.map(({ api_key: key }) => key),
+    ...variables.map((name) => environment[name]),
+  ];
+  return { texts: texts.filter((text) => typeof text === "string"), variables };
 }
 
 function variablesOf(declared: SettingTree): ReadonlySet<string> {

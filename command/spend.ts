@@ -8,7 +8,7 @@ import type { Breakdown, SpendRow } from "../ledger/usage/spend-sums.ts";
 import { addDays, createCalendar } from "../ledger/windows.ts";
 import { toJson } from "../service/json.ts";
 import { requireUsage } from "./books.ts";
-import { didYouMean } from "./closest.ts";
+import { didYouMean } from "../service/closest.ts";
 import { loadCommandConfig } from "./config.ts";
 import { toCsv } from "./csv.ts";
 import { parseDay } from "./days.ts";

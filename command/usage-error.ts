@@ -1,5 +1,5 @@
 // A command line that makes no sense: exit code 2, with what is allowed.
-import { didYouMean } from "./closest.ts";
+import { didYouMean } from "../service/closest.ts";
 
 export class UsageError extends Error {
   override readonly name = "UsageError";

@@ -7,7 +7,7 @@ import { answerIn } from "../ledger/asking.ts";
 import { askTagsCount } from "../ledger/usage/budget-spend.ts";
 import type { Key } from "../ledger/usage/keys.ts";
 import { requireUsage } from "./books.ts";
-import { didYouMean } from "./closest.ts";
+import { didYouMean } from "../service/closest.ts";
 import { loadCommandConfig } from "./config.ts";
 import { allKeys } from "./find-key.ts";
 

@@ -190,7 +190,7 @@ async function createContext(
   const seatCaps = createSeatCaps(
     books,
     createCalendar(config.timezone),
-    (id) => people.nameOf(id) ?? register.list().find((key) => key.id === id)?.name,
+    (id) => people.nameOf(id) ?? register.nameOf(id),
     config.refusalStatus,
   );
   const register = createRegister(books, config.pepper.reveal(), config.adminToken, async (limits) => {
@@ -290,9 +290,11 @@ function warnOfStart({ recovered, losing }: Writer, log: Log): void {
 /** With books in Postgres: the price list that another machine has fetched. */
 async function takeSharedPrices({ dataDir, ledgerUrl }: ProxyConfig, log: Log): Promise<void> {
   if (!ledgerUrl) return;
-  await takePriceList(ledgerUrl.reveal(), dataDir).catch((error: unknown) =>
-    log.error({ err: error }, "the price list of the books could not be taken; the one of before goes on"),
-  );
+  try {
+    await takePriceList(ledgerUrl.reveal(), dataDir);
+  } catch (error) {
+    log.error({ err: error }, "the price list of the books could not be taken; the one of before goes on");
+  }
 }
 
 /** What is done again and again while the proxy runs. */

@@ -24,7 +24,6 @@ import type { Target } from "./target.ts";
 import type { PlaceInLimits } from "./limits.ts";
 import type { Meter, Seen } from "./meter.ts";
 import { checkPolicy } from "./policy.ts";
-import type { Principal } from "./principal.ts";
 import { Refused } from "./refusals.ts";
 import { thingOf } from "./scope.ts";
 import { admissionOf } from "./work.ts";
@@ -65,18 +64,14 @@ export function said(reading: Reading, seen: Seen | undefined): Answered {
 
 /** Asks whether the key may, takes a place in the limits and holds the money, or none of it. Throws Refused. */
 export async function openAttempt(context: ProxyContext, asking: Asking): Promise<Attempt> {
-  const { provider, bodyBytes } = asking;
+  const { provider } = asking;
   const call = context.caches.known(provider.name, context.lengths.measured(provider.name, asking.call));
   const others = otherModels(call);
   checkPolicy(asking.principal.key, { provider: provider.name, endpoint: call.endpoint, model: call.model, others });
   const user = userOf(context, asking);
   const principal = { ...asking.principal, user: typeof user === "string" ? user : await namedBy(context, user) };
-  const place = takePlace(
-    context,
-    isVouched(context, asking.principal) ? principal : asking.principal,
-    call,
-    bodyBytes,
-  );
+  const who = isVouched(context, asking.principal) ? principal : asking.principal;
+  const place = takePlace(context, { ...asking, principal: who, call });
   try {
     const admitting = admit(context, { ...asking, principal, call });
     const admission = await context.patience.within(admitting);
@@ -94,17 +89,17 @@ export async function openAttempt(context: ProxyContext, asking: Asking): Promis
 
 /** In every limit that covers who asks, and, where a subscription pays, in every cap of its tokens. Throws Refused. */
 function takePlace(
-  { limiter, seatCaps }: Pick<ProxyContext, "limiter" | "seatCaps">,
-  who: Principal,
-  call: Call,
-  bodyBytes: number,
+  { limiter, seatCaps, names }: Pick<ProxyContext, "limiter" | "seatCaps" | "names">,
+  { principal: who, call, tags, bodyBytes }: Pick<Asking, "principal" | "call" | "tags" | "bodyBytes">,
 ): PlaceInLimits {
   const nowMs = Date.now();
   const tokens = expectedTokens(call, bodyBytes);
   const place = limiter.enter(who, tokens, bodyBytes, nowMs);
   if (who.isSeat !== true || !seatCaps.hasSome()) return place;
+  // As it will be booked: a tag may name a team where the key has none.
+  const team = who.team || names.of("team", tags["team"] ?? "");
   try {
-    return { ...place, settled: seatCaps.enter(who, tokens, nowMs) };
+    return { ...place, expected: tokens, settled: seatCaps.enter({ ...who, team }, tokens, nowMs) };
   } catch (error) {
     place.leave(0, nowMs);
     throw error;
@@ -164,7 +159,7 @@ function createAttempt(
       reading = undefined;
       event = toEvent(own, ending, undefined, undefined, context.prices, Date.now());
     }
-    await book(context, event, asked, reading);
+    await book(context, event, asked, reading, place?.expected);
     const makes = reading?.makes ?? [];
     if (makes.length > 0)
       await context.patience.wait(
@@ -205,6 +200,7 @@ async function book(
   event: UsageEvent,
   { asker, provider }: Asked,
   reading: Reading | undefined,
+  expectedTokens = 0,
 ): Promise<void> {
   const requestId = formatRequestId(event.attemptId);
   const { team, project, env } = event;
@@ -221,7 +217,7 @@ async function book(
     () => {
       if (proven && keyId !== undefined) context.register.remember({ keyId, proven }, provider.name, Date.now());
       if (isAccepted) context.register.acceptSignIn(asker);
-      onBooked(context, event, reading);
+      onBooked(context, event, reading, expectedTokens);
     },
     // Not booked is a broken invariant or a broken ledger: said loudly; the reservation stays open and is booked at
     // restart.
@@ -234,10 +230,15 @@ async function book(
 
 /** All that follows from a booked event: counters, what is learned from it, and a line in the log for each field of
  *  usage that nobody has seen before. */
-function onBooked(context: ProxyContext, event: UsageEvent, reading: Reading | undefined): void {
+function onBooked(
+  context: ProxyContext,
+  event: UsageEvent,
+  reading: Reading | undefined,
+  expectedTokens: number,
+): void {
   const { keyId, provider, requestedModel, servedModel, usage, usageState } = event;
   context.metrics.countEvent(event);
-  context.seatCaps.book(event, Date.now());
+  context.seatCaps.book(event, expectedTokens, Date.now());
   if (usageState === "reported" && event.responseId !== undefined)
     context.lengths.remember(provider, event.endpoint, event.responseId, usage);
   if (reading?.keeps) context.caches.remember(provider, reading.keeps);

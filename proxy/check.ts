@@ -11,15 +11,31 @@ import type { ProviderSettings } from "./providers/provider.ts";
 const TIMEOUT_MS = 8_000;
 const MOST_SKEW_MS = 30_000;
 
-type Held = Pick<ProxyConfig, "own" | "providers">;
+type Held = Pick<ProxyConfig, "own" | "providers" | "upstreams">;
 
 /** Asks each provider for its list of models; `isPaid`: for one token too, for what a spent quota looks like shows only
  *  then. */
-export async function checkCredentials({ own, providers }: Held, isPaid: boolean): Promise<Finding[]> {
+export async function checkCredentials({ own, providers, upstreams }: Held, isPaid: boolean): Promise<Finding[]> {
   const checks = Object.entries(own).map(async ([name, settings]) =>
     checkProvider(providers.find(name), settings, isPaid),
   );
-  return (await Promise.all(checks)).flat();
+  return [...(await Promise.all(checks)).flat(), ...upstreams.flatMap(({ name, settings }) => stored(name, settings))];
+}
+
+/** Of an upstream whose key is in a store: whether it can be read there. */
+function stored(what: string, { credential }: ProviderSettings): Finding[] {
+  if (!(credential instanceof HeldSecret)) return [];
+  const { failure, readAtMs, place } = credential.state;
+  const read: Finding = { what, state: readAtMs === undefined ? "fail" : "ok", said: "the key was read" };
+  const found = fromStore(read, credential.state);
+  if (readAtMs !== undefined) return [found];
+  return [
+    {
+      ...found,
+      said: `the key cannot be read: ${failure?.message ?? "not yet"}`,
+      mend: `look at the store of ${place}`,
+    },
+  ];
 }
 
 async function checkProvider(

@@ -28,6 +28,8 @@ export type PlaceInLimits = {
   /** Gives the place back, and puts what was used in the place of what was expected. Undefined: nothing better is
    *  known. */
   leave(tokens: number | undefined, nowMs: number): void;
+  /** Tokens that it was taken for, where a subscription pays. */
+  readonly expected?: number;
   /** What was used stands in the books, or nothing was. */
   readonly settled?: () => void;
 };

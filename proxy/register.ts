@@ -48,6 +48,8 @@ export type Register = {
   /** A fingerprint that was accepted: from now on it is known. */
   remember(asker: Asker, provider: string, nowMs: number): void;
   list(): Key[];
+  /** Of a key, by its id. */
+  nameOf(keyId: string): string | undefined;
 };
 
 /** OAuth and JWT tokens change every hour: they are one key per provider and client address. */
@@ -171,6 +173,7 @@ export function createRegister(
       secrets.set(proven.digest, { digest: proven.digest, keyId, validUntilMs: undefined });
     },
 
+    nameOf: (keyId) => keys.get(keyId)?.name,
     list: () => [...keys.values()].filter((key) => key.id !== UNPROVEN_KEY_ID),
   };
 }

@@ -3,6 +3,7 @@
 // at the others. No money: beyond a cap may pass what others let through before that is heard.
 import type { UsageBooks } from "../ledger/books.ts";
 import { attemptAtMs } from "../ledger/ids.ts";
+import type { AttemptId } from "../ledger/ids.ts";
 import { readOwnNames } from "../ledger/usage/budget-spend.ts";
 import type { OwnNames } from "../ledger/usage/budget-spend.ts";
 import type { Limits, Passed } from "../ledger/usage/limits.ts";
@@ -21,8 +22,8 @@ export type SeatCaps = {
   /** Takes so many tokens in every cap that covers who asks, or in none: then throws Refused. What it returns gives them
    *  back: what is booked counts by itself. */
   enter(who: Who, tokens: number, nowMs: number): () => void;
-  /** What was booked as a subscription's counts from now on. */
-  book(event: UsageEvent, nowMs: number): void;
+  /** What was booked as a subscription's counts from now on; where nobody said what it used, as what it was taken for. */
+  book(event: UsageEvent, expected: number, nowMs: number): void;
   /** Caps that cover somebody, as they stand. */
   states(who: Who, nowMs: number): SeatCapState[];
   /** Whether there are caps. */
@@ -50,6 +51,8 @@ const FIVE_HOURS_MS = 5 * HOUR_MS;
 /** As far back five hours are followed from one to the next when a cap is new. */
 const FOLLOWED_MS = DAY_MS;
 const NOTHING_TAKEN = (): void => {};
+/** So late at most it is heard that an attempt was booked. */
+const LATE_WORD_MS = 60_000;
 /** Among what proxies tell each other of limits. */
 const TOLD = "seats ";
 const MINUTE_SECONDS = 61;
@@ -109,9 +112,11 @@ class Used {
   hear(seconds: Passed["seconds"]): void {
     for (const [second, , tokens] of seconds) {
       if (second * 1000 < this.#readMs) continue;
-      const more = tokens - (this.#heard.get(second) ?? 0);
+      // What one of them says no more, it said before: it is a minute old, or that proxy ended.
+      const known = this.#heard.get(second) ?? 0;
+      if (tokens <= known) continue;
       this.#heard.set(second, tokens);
-      this.add(second * 1000, more);
+      this.add(second * 1000, tokens - known);
     }
     forgetBefore(this.#heard, Math.max(0, ...this.#heard.keys()) - 10 * MINUTE_SECONDS);
   }
@@ -159,9 +164,12 @@ export function createSeatCaps(
   let ownNames: OwnNames = (subject) => subject;
   /** Booked while the books are read. */
   let meanwhile: SeatTokens[] | undefined;
+  /** Scopes whose sums were read from the books a moment ago, and what was in them: of an attempt that is there, the word
+   *  that it was booked may come later. */
+  let lately: { readonly scopes: ReadonlySet<string>; readonly attempts: ReadonlySet<AttemptId> } | undefined;
 
-  const covering = ({ keyId, team, user }: Who): (readonly [scope: string, used: Used])[] =>
-    [`key:${keyId}`, `user:${user}`, `team:${team}`, "org"].flatMap((scope) => {
+  const covering = (who: Who): (readonly [scope: string, used: Used])[] =>
+    scopesOf(who).flatMap((scope) => {
       const used = counted.get(scope);
       return used ? [[scope, used] as const] : [];
     });
@@ -194,29 +202,38 @@ export function createSeatCaps(
       if (added.length === 0) return;
       const nowMs = Date.now();
       meanwhile = [];
+      const fresh = new Map(added.map((cap) => [cap.scope, new Used(cap, calendar, nowMs)]));
+      const addTo = (row: SeatTokens): void => {
+        for (const scope of scopesOf(ownOf(row))) fresh.get(scope)?.add(attemptAtMs(row.attemptId), row.tokens);
+      };
+      const read = new Set<AttemptId>();
       try {
         const sinceMs = Math.min(calendar.window("week", nowMs).startMs, nowMs - FOLLOWED_MS);
-        const rows = await readSeatTokens(books, sinceMs);
-        const read = new Set(rows.map(({ attemptId }) => attemptId));
-        for (const cap of added) counted.set(cap.scope, new Used(cap, calendar, nowMs));
-        const isNew = new Set(added.map(({ scope }) => scope));
-        for (const row of [...rows, ...meanwhile.filter(({ attemptId }) => !read.has(attemptId))])
-          for (const [scope, used] of covering(ownOf(row)))
-            if (isNew.has(scope)) used.add(attemptAtMs(row.attemptId), row.tokens);
+        for await (const row of readSeatTokens(books, sinceMs)) {
+          read.add(row.attemptId);
+          addTo(row);
+        }
+        for (const row of meanwhile) if (!read.has(row.attemptId)) addTo(row);
       } finally {
         meanwhile = undefined;
       }
+      for (const [scope, used] of fresh) counted.set(scope, used);
+      const own = { scopes: new Set(fresh.keys()), attempts: read };
+      lately = own;
+      setTimeout(() => {
+        if (lately === own) lately = undefined;
+      }, LATE_WORD_MS).unref();
     },
 
     enter(who, tokens, nowMs) {
       if (counted.size === 0) return NOTHING_TAKEN;
       const caps = covering(ownOf(who));
       for (const [scope, used] of caps)
-        for (const state of used.states(wordsOf(scope), nowMs)) {
+        for (const state of used.states(scope, nowMs)) {
           const before = state.used + used.held;
           // What is larger than the whole cap passes alone: what it will use is a guess.
           if (before === 0 || before + tokens <= state.tokens) continue;
-          throw usedUp(state, used.held, refusalStatus);
+          throw usedUp({ ...state, scope: wordsOf(scope) }, used.held, refusalStatus);
         }
       for (const [, used] of caps) used.held += tokens;
       let isOpen = true;
@@ -227,12 +244,15 @@ export function createSeatCaps(
       };
     },
 
-    book(event, nowMs) {
+    book(event, expected, nowMs) {
       if (event.payer !== SEAT || (counted.size === 0 && !meanwhile)) return;
-      const { attemptId, keyId, team, user } = event;
-      const row = { attemptId, keyId, team, user, tokens: countTokens(event.usage) };
+      const { attemptId, keyId, team, user, usage, seatNanoUsd = 0n } = event;
+      // Booked at what was expected of it, for nobody said what it used.
+      const tokens = countTokens(usage) || (seatNanoUsd > 0n ? expected : 0);
+      const row = { attemptId, keyId, team, user, tokens };
       meanwhile?.push(row);
-      for (const [, used] of covering(ownOf(row))) {
+      for (const [scope, used] of covering(ownOf(row))) {
+        if (lately?.scopes.has(scope) && lately.attempts.has(attemptId)) continue;
         used.add(attemptAtMs(attemptId), row.tokens);
         used.note(nowMs, row.tokens);
       }
@@ -266,6 +286,11 @@ function usedUp({ scope, window, tokens, used, endsAtMs }: SeatCapState, held: n
     `the request does not fit the cap of tokens by subscriptions of ${scope}: ${tokens} in ${window === "week" ? "a week" : window}, ${used} used${under}.${ends} Whoever runs Keymeter can raise it (keymeter limits set)`,
     { status, resetsAtMs: endsAtMs, headers: ["x-should-retry", "false"] },
   );
+}
+
+/** Limits that may cover somebody. */
+function scopesOf({ keyId, team, user }: Who): readonly string[] {
+  return [`key:${keyId}`, `user:${user}`, `team:${team}`, "org"];
 }
 
 function forgetBefore(bySecond: Map<number, number>, second: number): void {

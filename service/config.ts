@@ -3,7 +3,7 @@ import { z } from "zod";
 import { googleCredentials, machineCredentials } from "./google-credentials.ts";
 import { HeldSecret } from "./secrets/index.ts";
 import type { VaultLogin } from "./secrets/vault.ts";
-import { ownSecret, Secret } from "./secret.ts";
+import { ownSecret, Secret, weaknessOf } from "./secret.ts";
 import type { OwnSecret } from "./secret.ts";
 import { group, secret, secretText } from "./settings.ts";
 import type { Reading, SettingTree, Values } from "./settings.ts";
@@ -56,7 +56,7 @@ const STORES = {
   vaultAddress: {
     place: "secrets.vault.address",
     env: "VAULT_ADDR",
-    schema: webUrl,
+    schema: z.string().min(1),
     fallback: undefined,
     says: "Vault or OpenBao, for vault:MOUNT/PATH#FIELD (key-value store, version 2)",
     example: "https://vault.example.com:8200",
@@ -71,7 +71,7 @@ const STORES = {
   vaultToken: secret({
     place: "secrets.vault.token",
     env: "VAULT_TOKEN",
-    schema: tokenText,
+    schema: z.string().min(1),
     says: "a token for it, such as file:/run/secrets/vault-token; or one of the sign-ins below",
   }),
   vaultRoleId: {
@@ -84,7 +84,7 @@ const STORES = {
   vaultSecretId: secret({
     place: "secrets.vault.secret_id",
     env: "VAULT_SECRET_ID",
-    schema: tokenText,
+    schema: z.string().min(1),
     says: "AppRole: its secret",
   }),
   vaultRole: {
@@ -111,7 +111,7 @@ const STORES = {
   connectAddress: {
     place: "secrets.onepassword.address",
     env: "OP_CONNECT_HOST",
-    schema: webUrl,
+    schema: z.string().min(1),
     fallback: undefined,
     says: "1Password's Connect server, for op://VAULT/ITEM/FIELD",
     example: "http://connect.example.com:8080",
@@ -119,7 +119,7 @@ const STORES = {
   connectToken: secret({
     place: "secrets.onepassword.token",
     env: "OP_CONNECT_TOKEN",
-    schema: tokenText,
+    schema: z.string().min(1),
     says: "a token for it, such as file:/run/secrets/connect-token",
   }),
   googleAddress: {
@@ -333,7 +333,10 @@ export function ownSecretOf(
   { problems }: Pick<Reading, "problems">,
 ): Secret {
   // What it is shows when its store is asked.
-  if (given instanceof HeldSecret) return given;
+  if (given instanceof HeldSecret) {
+    given.require((text) => weaknessOf(name, text));
+    return given;
+  }
   // Nothing is made in a folder that may be the wrong one.
   if (given === undefined && problems.length > 0) return new Secret("");
   try {
@@ -379,8 +382,9 @@ function configureStores(values: Values<typeof STORES>, { room }: Reading): unde
 
 function onePasswordOf(address: string | undefined, token: Secret | undefined) {
   if (address === undefined) return "secrets.onepassword.address (OP_CONNECT_HOST)";
+  if (!isWebUrl(address)) return "an http or https URL in secrets.onepassword.address (OP_CONNECT_HOST)";
   if (!token) return "secrets.onepassword.token (OP_CONNECT_TOKEN)";
-  return cannotOpen(token, "op") ?? { address, token: () => token.reveal() };
+  return cannotOpen(token, "op") ?? { address, token: () => token.reveal().trim() };
 }
 
 function googleOf(address: string, file: string | undefined) {
@@ -392,6 +396,11 @@ function googleOf(address: string, file: string | undefined) {
   }
 }
 
+/** Other programs use the same variables, in forms of their own: what is wrong with them matters to who names the store. */
+function isWebUrl(text: string): boolean {
+  return webUrl.safeParse(text).success;
+}
+
 /** What is in a store cannot open it. */
 function cannotOpen(opener: Secret | undefined, scheme: string): string | undefined {
   return opener instanceof HeldSecret && opener.reference.scheme === scheme
@@ -401,6 +410,7 @@ function cannotOpen(opener: Secret | undefined, scheme: string): string | undefi
 
 function vaultOf({ vaultAddress: address, vaultNamespace: namespace, ...values }: Values<typeof STORES>) {
   if (address === undefined) return "secrets.vault.address (VAULT_ADDR)";
+  if (!isWebUrl(address)) return "an http or https URL in secrets.vault.address (VAULT_ADDR)";
   const login = vaultLogin(values);
   return typeof login === "string" ? login : { address, namespace, login };
 }
@@ -421,7 +431,7 @@ function vaultLogin({
       ? { by: "kubernetes", mount: mount ?? "kubernetes", role, file: KUBERNETES_TOKEN }
       : { by: "jwt", mount: mount ?? "jwt", role, file };
   if (roleId !== undefined && secretId)
-    return { by: "approle", mount: mount ?? "approle", roleId, secretId: () => secretId.reveal() };
-  if (token) return { by: "token", token: () => token.reveal() };
+    return { by: "approle", mount: mount ?? "approle", roleId, secretId: () => secretId.reveal().trim() };
+  if (token) return { by: "token", token: () => token.reveal().trim() };
   return "a sign-in: secrets.vault.token (VAULT_TOKEN), role_id and secret_id (VAULT_ROLE_ID, VAULT_SECRET_ID), or role";
 }

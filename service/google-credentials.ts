@@ -12,7 +12,7 @@ export type GoogleCredentials = { reveal(): Promise<string> };
 
 /** Reads the file. Throws, saying what is wrong, when it is no credential. */
 export function googleCredentials(file: string): GoogleCredentials {
-  const credentials = JSON.parse(readFileSync(file, "utf8")) as JWTInput;
+  const credentials = readJson(readFileSync(file, "utf8"));
   if (typeof credentials.type !== "string") throw new Error('it names no "type" of credential');
   const signer = credentials.type === "service_account" ? signerOf(credentials) : undefined;
   let source: ReturnType<typeof openSource> | undefined;
@@ -23,6 +23,15 @@ export function googleCredentials(file: string): GoogleCredentials {
       return (headers.get("authorization") ?? "").replace(/^Bearer /, "");
     },
   };
+}
+
+/** Never with a piece of it: it may be another secret. */
+function readJson(text: string): JWTInput {
+  try {
+    return JSON.parse(text) as JWTInput;
+  } catch {
+    throw new Error("it is no JSON");
+  }
 }
 
 type Signer = { readonly email: string; readonly key: string };

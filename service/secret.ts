@@ -53,11 +53,8 @@ export class Secret {
  *  only its user can read. Throws an Error when a given one is empty, short or a placeholder. */
 export function ownSecret(dataDir: string, name: OwnSecret, given: Secret | undefined): Secret {
   if (given !== undefined) {
-    const text = given.reveal();
-    if (text.length < SHORTEST || PLACEHOLDERS.has(text.toLowerCase()))
-      throw new Error(
-        `the ${name} that was given is too short or a placeholder: use at least ${SHORTEST} random characters, or leave it out and one is made`,
-      );
+    const fault = weaknessOf(name, given.reveal());
+    if (fault !== undefined) throw new Error(fault);
     return given;
   }
   const path = join(dataDir, name);
@@ -85,6 +82,12 @@ export function ownSecret(dataDir: string, name: OwnSecret, given: Secret | unde
       `${path} is too short to be a secret. ${RESTORE[name] ?? "Delete it, and the next start makes a new one."}`,
     );
   return new Secret(text, isNew);
+}
+
+/** Why a text is none of an installation's own secrets; undefined: it may be. */
+export function weaknessOf(name: OwnSecret, text: string): string | undefined {
+  if (text.length >= SHORTEST && !PLACEHOLDERS.has(text.toLowerCase())) return undefined;
+  return `the ${name} that was given is too short or a placeholder: use at least ${SHORTEST} random characters, or leave it out and one is made`;
 }
 
 /** Writes a secret that was given in the settings where another program looks for it. */

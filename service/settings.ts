@@ -221,7 +221,9 @@ function readOne(
   if (given === undefined) return fallback;
   if (isSecret && typeof given === "string") {
     const inFile = valueAt(values, place.split("."));
-    const problem = referenceProblem(given, given === fromEnv && typeof inFile === "string" ? inFile : undefined);
+    // The file may say that it is in the very variable.
+    const other = given === fromEnv && typeof inFile === "string" && inFile !== `env:${env}` ? inFile : undefined;
+    const problem = referenceProblem(given, other);
     if (problem !== undefined) {
       problems.push(`${given === fromEnv ? env : `${file}: ${place}`}: ${problem}`);
       return fallback;
@@ -293,6 +295,14 @@ function placesIn(values: unknown, section: string, prefix = ""): string[] {
 
 function show(value: unknown): string {
   // Whoever has a URL where none belongs may have one with a password.
-  const text = (typeof value === "string" ? `"${value}"` : JSON.stringify(value)).replace(/:\/\/[^@/"]*@/g, "://***@");
+  const text = (typeof value === "string" ? `"${value}"` : JSON.stringify(value, hideSecrets)).replace(
+    /:\/\/[^@/"]*@/g,
+    "://***@",
+  );
   return text.length > 60 ? `${text.slice(0, 60)}…` : text;
+}
+
+/** Of a map in which something else is wrong. */
+function hideSecrets(name: string, value: unknown): unknown {
+  return /key|token|secret|password/i.test(name) && !name.endsWith("_env") ? "***" : value;
 }

@@ -36,20 +36,19 @@ export function spendGauges(make: MakeGauge, books: CollectorBooks, settings: Ga
     "What requests that subscriptions paid for would have cost, in the running window: in no other gauge.",
     SCOPE,
   );
-  const seatPrices = make("keymeter_seat_price_usd", "What subscriptions cost this month, as it was entered.", [
-    "scope",
-    "id",
-  ]);
+  const seatPrices = make(
+    "keymeter_seat_price_usd",
+    "What all subscriptions together cost this month, as it was entered.",
+    [],
+  );
   const setBreakdown = breakdownGauges(make);
   const setOutcomes = outcomeGauges(make, books, settings);
   const setUnallocated = unallocatedGauges(make, settings);
   return async (reading) => {
     for (const one of [spend, requests, tokens, seats, seatPrices]) one.reset();
     const month = settings.calendar.day(reading.nowMs).slice(0, 7);
-    for (const [scope, price] of await readSeatPrices(books.usage, month)) {
-      const [kind = "", id = ""] = scope.split(":");
-      seatPrices.set({ scope: kind, id }, toUsdNumber(price));
-    }
+    const prices = [...(await readSeatPrices(books.usage, month)).values()];
+    seatPrices.set({}, toUsdNumber(prices.reduce((sum, price) => sum + price, 0n)));
     await setOutcomes(reading);
     setBreakdown.reset();
     for (const window of SPEND_WINDOWS) {

@@ -1,4 +1,5 @@
 // Tokens that subscriptions paid for: read models over single events, for caps that are no money.
+import { setImmediate as breathe } from "node:timers/promises";
 import type { UsageBooks } from "../books.ts";
 import { and, eq, gte } from "../drizzle.ts";
 import { tablesOf } from "../engine.ts";
@@ -18,22 +19,32 @@ export type SeatTokens = {
   readonly tokens: number;
 };
 
+/** So many at a time: whoever reads them does other work between. */
+const CHUNK = 2_000;
+
 /** Of all attempts since an instant, oldest first. */
-export async function readSeatTokens(books: UsageBooks, sinceMs: number): Promise<SeatTokens[]> {
+export async function* readSeatTokens(books: UsageBooks, sinceMs: number): AsyncGenerator<SeatTokens> {
   const { attemptId, keyId, team, user, input, cacheRead, cacheWrite, output, otherUsage, payer } = booked;
-  const rows = await tablesOf(books)
-    .select({ attemptId, keyId, team, user, input, cacheRead, cacheWrite, output, otherUsage })
-    .from(booked)
-    .where(and(eq(payer, SEAT), gte(attemptId, firstAttemptId(sinceMs))))
-    .orderBy(attemptId)
-    .all();
-  return rows.map((row) => ({
-    attemptId: row.attemptId,
-    keyId: row.keyId,
-    team: row.team,
-    user: row.user,
-    tokens: row.input + row.cacheRead + row.cacheWrite + row.output + otherTokens(row.otherUsage),
-  }));
+  for (let from = firstAttemptId(sinceMs); ; await breathe()) {
+    const rows = await tablesOf(books)
+      .select({ attemptId, keyId, team, user, input, cacheRead, cacheWrite, output, otherUsage })
+      .from(booked)
+      .where(and(eq(payer, SEAT), gte(attemptId, from)))
+      .orderBy(attemptId)
+      .limit(CHUNK)
+      .all();
+    for (const row of rows)
+      yield {
+        attemptId: row.attemptId,
+        keyId: row.keyId,
+        team: row.team,
+        user: row.user,
+        tokens: row.input + row.cacheRead + row.cacheWrite + row.output + otherTokens(row.otherUsage),
+      };
+    const last = rows.at(-1);
+    if (!last || rows.length < CHUNK) return;
+    from = last.attemptId + 1;
+  }
 }
 
 /** Classes without a column of their own; all that was written to caches is in one already. */

@@ -6,6 +6,11 @@ export type Answered = { readonly status: number; readonly body: unknown };
 
 const MOST_ANSWER_BYTES = 4 * 1024 * 1024;
 
+/** A path of a store's API, behind whatever path its address has. */
+export function inStore(address: string, path: string): URL {
+  return new URL(`${address.replace(/\/+$/, "")}/v1/${path}`);
+}
+
 /** What a store answers, as JSON. Rejects with a StoreError (`away`) where it answers nothing that can be read. */
 export async function askStore(
   url: URL,
@@ -64,5 +69,6 @@ function reasonOf(error: unknown): string {
   if (!(error instanceof Error)) return String(error);
   if (error.name === "TimeoutError" || error.name === "AbortError") return "it did not answer in time";
   const { cause } = error;
-  return cause instanceof Error ? ("code" in cause ? String(cause.code) : cause.message) : error.message;
+  // Without a cause it is about what was to be sent, and may repeat it.
+  return cause instanceof Error ? ("code" in cause ? String(cause.code) : cause.message) : error.name;
 }

@@ -23,6 +23,19 @@ export function addSecretGauges(registry: Registry, config: object): void {
   );
   register(
     new Gauge({
+      name: "keymeter_secret_failing_seconds",
+      help: "Seconds for which a secret could not be read from its store; 0 where the last reading was good.",
+      labelNames: ["secret"],
+      aggregator: "max",
+      registers: [],
+      collect() {
+        for (const { place, failure } of secretStates(config))
+          this.set({ secret: place }, failure ? (Date.now() - failure.sinceMs) / 1000 : 0);
+      },
+    }),
+  );
+  register(
+    new Gauge({
       name: "keymeter_secret_loaded",
       help: "1 where a secret was read since the start.",
       labelNames: ["secret"],

@@ -1,5 +1,5 @@
 // Google Secret Manager, over one call of its REST API, signed in as Google's tools are: a key file, or what the machine is.
-import { askStore } from "./ask.ts";
+import { askStore, inStore } from "./ask.ts";
 import { fieldOf, StoreError } from "./store.ts";
 import type { Store } from "./store.ts";
 
@@ -23,7 +23,7 @@ export function createGoogleStore({ address, token }: GoogleStoreSettings): Stor
       const bearer = await token().catch(() => {
         throw new StoreError("refused", "there is no sign-in to Google: secrets.google.credentials names a key file");
       });
-      const { status, body } = await askStore(new URL(`/v1/${secret}/versions/${version}:access`, address), signal, {
+      const { status, body } = await askStore(inStore(address, `${secret}/versions/${version}:access`), signal, {
         headers: { authorization: `Bearer ${bearer}` },
       });
       if (status === 401 || status === 403)

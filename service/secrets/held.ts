@@ -36,6 +36,7 @@ const USUAL_REFRESH = 60;
 const READING_MS = 5 * SECOND;
 /** Whoever needs it now asks the store no oftener. */
 const SOONEST_MS = 5 * SECOND;
+const LATE = "it did not answer in time";
 /** Ten programs that started together do not ask together. */
 const SPREAD = 0.1;
 
@@ -44,8 +45,11 @@ export class HeldSecret extends Secret {
   readonly reference: Reference;
   readonly #store: Store;
   readonly #refreshing: Refreshing;
-  /** What is wrong with a text; undefined: nothing. */
-  readonly #fault: (text: string) => string | undefined;
+  /** Each says what is wrong with a text; undefined: nothing. */
+  readonly #faults: ((text: string) => string | undefined)[];
+  isFixed = false;
+  /** A reading that did not end in time: the store is not asked again before it does. */
+  #late: Promise<unknown> | undefined;
   #current: (Found & { readonly readAtMs: number }) | undefined;
   #failure: SecretState["failure"];
   #failures = 0;
@@ -67,15 +71,15 @@ export class HeldSecret extends Secret {
     this.place = place;
     this.reference = reference;
     this.#store = store;
-    this.#fault = fault;
+    this.#faults = [faultOf, fault];
     this.#refreshing = refreshing;
   }
 
-  /** The last good value. Throws SecretUnavailable where there is none, or where it is too old. */
+  /** The last good value. Throws SecretUnavailable where there is none, or where it could not be read for too long. */
   override reveal(): string {
     const { maxStaleSeconds = Infinity } = this.#refreshing;
     if (!this.#current) throw new SecretUnavailable(this.#describe("was not read yet"));
-    if (Date.now() - this.#current.readAtMs > maxStaleSeconds * SECOND)
+    if (!this.isFixed && this.#failure && Date.now() - this.#current.readAtMs > maxStaleSeconds * SECOND)
       throw new SecretUnavailable(this.#describe(`was not read for more than ${maxStaleSeconds} s`));
     return this.#current.text;
   }
@@ -89,6 +93,17 @@ export class HeldSecret extends Secret {
       failure: this.#failure,
       failures: this.#failures,
     };
+  }
+
+  /** It is now, and stays, what it was read as: what a program began with holds until it ends. */
+  fix(): void {
+    this.isFixed = true;
+    this.stop();
+  }
+
+  /** Another thing that may be wrong with a text. */
+  require(fault: (text: string) => string | undefined): void {
+    this.#faults.push(fault);
   }
 
   /** Begins with what another one of the same reference has. */
@@ -108,6 +123,7 @@ export class HeldSecret extends Secret {
 
   /** Asks the store now; one reading at a time. Never rejects: `state` says how it went. */
   refresh(): Promise<void> {
+    if (this.isFixed) return Promise.resolve();
     return (this.#reading ??= this.#read().finally(() => (this.#reading = undefined)));
   }
 
@@ -144,10 +160,12 @@ export class HeldSecret extends Secret {
   async #read(): Promise<void> {
     this.#askedAtMs = Date.now();
     try {
-      const read = await this.#store.read(this.reference, AbortSignal.timeout(READING_MS));
+      const read = await this.#inTime();
       const found = { ...read, text: read.text.replace(/\r?\n$/, "") };
-      const fault = faultOf(found.text) ?? this.#fault(found.text);
-      if (fault !== undefined) throw new StoreError("unusable", fault);
+      for (const faultIn of this.#faults) {
+        const fault = faultIn(found.text);
+        if (fault !== undefined) throw new StoreError("unusable", fault);
+      }
       const isAnother = this.#current?.text !== found.text;
       this.#current = { ...found, readAtMs: Date.now() };
       const wasFailing = this.#failure !== undefined;
@@ -166,6 +184,22 @@ export class HeldSecret extends Secret {
       const isNew = this.#failure?.message !== message;
       this.#failure = { why, message, sinceMs: this.#failure?.sinceMs ?? Date.now() };
       if (isNew) this.#tell();
+    }
+  }
+
+  /** What hangs, such as a folder of a machine that is gone, hangs alone. */
+  async #inTime(): Promise<Found> {
+    if (this.#late) throw new StoreError("away", LATE);
+    const reading = this.#store.read(this.reference, AbortSignal.timeout(READING_MS));
+    const over = new AbortController();
+    const late = sleep(READING_MS + SECOND, undefined, { signal: over.signal, ref: false }).catch(() => undefined);
+    try {
+      const read = await Promise.race([reading, late]);
+      if (read) return read;
+      this.#late = reading.catch(() => undefined).finally(() => (this.#late = undefined));
+      throw new StoreError("away", LATE);
+    } finally {
+      over.abort();
     }
   }
 

@@ -109,16 +109,19 @@ export function secretsOf(config: object): readonly HeldSecret[] {
   return (config as { readonly [ROOM]?: SecretRoom })[ROOM]?.secrets ?? [];
 }
 
-/** How it stands with each. */
+/** How it stands with each that may change. */
 export function secretStates(config: object): SecretState[] {
-  return secretsOf(config).map(({ state }) => state);
+  return secretsOf(config)
+    .filter(({ isFixed }) => !isFixed)
+    .map(({ state }) => state);
 }
 
 /** How long a start waits for what it cannot do without. */
 const NEEDED_MS = 30_000;
 
-/** Reads them all, and keeps them fresh from then on. Rejects with an Error that names what is missing where one of `needed`
- *  cannot be read; what else is missing is asked for again and again. */
+/** Reads them all, and keeps them fresh from then on, but for those of `needed`: a program stays what it began as. Rejects with
+ *  an Error that names what is missing where one of these cannot be read; what else is missing is asked for again and
+ *  again. */
 export async function openSecrets(
   config: object,
   log: Pick<Log, "warn" | "info">,
@@ -146,7 +149,9 @@ export async function openSecrets(
       `This cannot start without its secrets:\n${missing.map(({ state }) => `  - ${wordsOf(state)}`).join("\n")}`,
       { cause: "secrets" },
     );
-  for (const secret of all) secret.start();
+  for (const secret of all)
+    if (isNeeded(secret)) secret.fix();
+    else secret.start();
   return {
     stop() {
       for (const secret of all) secret.stop();

@@ -1,5 +1,5 @@
 // Secrets of this machine: variables of the environment, and files, as Docker, Kubernetes and systemd leave them.
-import { open } from "node:fs/promises";
+import { open, stat } from "node:fs/promises";
 import { fieldOf, StoreError } from "./store.ts";
 import type { Store } from "./store.ts";
 
@@ -24,13 +24,16 @@ export function createFileStore(): Store {
   return {
     usualRefresh: FILE_SECONDS,
     async read(reference) {
+      // What is no file may never let itself be opened.
+      const found = await stat(reference.path).catch((error: unknown) => {
+        throw failed(error, reference.path);
+      });
+      if (!found.isFile()) throw new StoreError("unusable", `${reference.path} is no file`);
       const file = await open(reference.path, "r").catch((error: unknown) => {
         throw failed(error, reference.path);
       });
       try {
-        const stat = await file.stat();
-        const { size, mtimeMs, ino } = stat;
-        if (!stat.isFile()) throw new StoreError("unusable", `${reference.path} is no file`);
+        const { size, mtimeMs, ino } = await file.stat();
         if (size > MOST_BYTES) throw new StoreError("unusable", `${reference.path} has more than ${MOST_BYTES} bytes`);
         return { text: fieldOf(await file.readFile("utf8"), reference), version: `${ino}-${mtimeMs}` };
       } catch (error) {

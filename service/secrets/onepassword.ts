@@ -1,5 +1,5 @@
 // 1Password by its Connect server: `op://VAULT/ITEM[/SECTION]/FIELD`, by names or ids, as its own programs write it.
-import { askStore } from "./ask.ts";
+import { askStore, inStore } from "./ask.ts";
 import type { Reference } from "./reference.ts";
 import { StoreError } from "./store.ts";
 import type { Store } from "./store.ts";
@@ -27,7 +27,7 @@ export function createOnePassword({ address, token }: OnePasswordSettings): Stor
   const places = new Map<string, string>();
 
   const call = async (path: string, signal: AbortSignal): Promise<{ status: number; body: unknown }> => {
-    const answered = await askStore(new URL(`/v1/${path}`, address), signal, {
+    const answered = await askStore(inStore(address, path), signal, {
       headers: { authorization: `Bearer ${token()}` },
     });
     if (answered.status === 401 || answered.status === 403)

@@ -1,6 +1,7 @@
 // References: where a secret is, in the place of the secret itself. A reference is no secret; it may stand in settings, in
 // logs and in messages.
 import { isAbsolute } from "node:path";
+import { didYouMean } from "../closest.ts";
 
 /** The stores, by the word that a reference begins with. */
 const SCHEMES = ["env", "file", "vault", "op", "gcp-sm"] as const;
@@ -25,7 +26,8 @@ export class MalformedReference extends Error {
 const FORMS: { readonly [scheme in Scheme]: { readonly form: string; readonly isRight: (of: Parts) => boolean } } = {
   env: {
     form: "env:NAME",
-    isRight: ({ path, field }) => /^[A-Za-z_]\w*$/.test(path) && field === undefined,
+    // In capitals, as variables are: a key that somebody put there is none.
+    isRight: ({ path, field }) => /^[A-Z_][A-Z0-9_]*$/.test(path) && field === undefined,
   },
   file: {
     form: "file:/run/secrets/NAME, or file:/path/of.json#field",
@@ -51,38 +53,32 @@ const OP_PART = String.raw`[^/"\\#?]+`;
 
 type Parts = { readonly path: string; readonly field: string | undefined };
 
-/** Words that references of other programs begin with, and what a URL of a store looks like. */
+/** What references of other programs look like. */
 const FOREIGN =
-  /^(?:aws|awssm|aws-sm|ssm|aws-ssm|secretsmanager|arn|1password|gcp|gsm|azure|azure-kv|akv|bao|openbao|hashivault|k8s|kubernetes|secret|doppler|infisical|sops|keyring):/i;
-/** A word, a colon and a path: no key and no token looks like that. */
-const LIKE_A_REFERENCE = /^[a-z][a-z0-9-]{1,15}:[^\s:]*[/#]/;
-/** Secrets that are URLs themselves. */
-const URLS = /^(?:postgres|postgresql|https?):\/\//;
-
+  /^(?:aws|awssm|aws-sm|ssm|aws-ssm|secretsmanager|arn|1password|gcp|gsm|azure|azure-kv|akv|bao|openbao|hashivault|k8s|kubernetes|doppler|infisical|sops|keyring):\S*[/#:]\S*$/;
+/** A word, and what a path may be: a slip in one of ours. */
+const A_SLIP = /^([A-Za-z-]{2,8}):\S*[/#]\S*$/;
 /** The reference that a text is; undefined: it is the secret itself. Throws MalformedReference for what is neither. */
 export function readReference(text: string): Reference | undefined {
   const mark = text.indexOf(":");
   const word = text.slice(0, Math.max(0, mark));
   const scheme = SCHEMES.find((one) => one === word);
   if (scheme === undefined) {
-    if (URLS.test(text) || !(FOREIGN.test(text) || LIKE_A_REFERENCE.test(text))) return undefined;
+    const meant = didYouMean(A_SLIP.exec(text)?.[1] ?? "", SCHEMES);
+    if (meant === "" && !FOREIGN.test(text)) return undefined;
     throw new MalformedReference(
-      `"${word}:" is no store; write ${SCHEMES.map((one) => `${one}:`).join(", ")} (a secret that looks like this belongs into a file: file:/path)`,
+      `"${word}:" is no store${meant}; write ${SCHEMES.map((one) => `${one}:`).join(", ")} (a secret that looks like this belongs into a file: file:/path)`,
     );
   }
   const hash = text.indexOf("#", mark);
   const path = text.slice(mark + 1, hash < 0 ? undefined : hash);
   const field = hash < 0 ? undefined : text.slice(hash + 1);
   const { form, isRight } = FORMS[scheme];
-  if (!isRight({ path, field })) throw new MalformedReference(`"${shown(text)}" is no such reference; write ${form}`);
+  if (!isRight({ path, field }))
+    throw new MalformedReference(`what stands behind "${scheme}:" is no such reference; write ${form}`);
   return { text, scheme, path, ...(field === undefined ? {} : { field }) };
 }
 
 function hasDots(path: string): boolean {
   return path.split("/").some((part) => /^\.+$/.test(part));
-}
-
-/** Whoever wrote a secret behind a scheme does not want it repeated. */
-function shown(text: string): string {
-  return text.length > 80 ? `${text.slice(0, 40)}…` : text;
 }

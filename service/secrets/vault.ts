@@ -1,7 +1,7 @@
 // Vault and OpenBao, version 2 of their key-value store, over five calls of their HTTP API. Sign-in by token, AppRole, or a
 // token of Kubernetes or another issuer; renewed at two thirds of its life, made anew when it is refused.
 import { readFile } from "node:fs/promises";
-import { askStore } from "./ask.ts";
+import { askStore, inStore } from "./ask.ts";
 import type { Reference } from "./reference.ts";
 import { StoreError, textOf } from "./store.ts";
 import type { Found, Store } from "./store.ts";
@@ -20,7 +20,13 @@ export type VaultSettings = {
   readonly login: VaultLogin;
 };
 
-type Session = { readonly token: string; readonly renewAtMs: number; readonly isRenewable: boolean };
+type Session = {
+  readonly token: string;
+  readonly renewAtMs: number;
+  readonly isRenewable: boolean;
+  /** What it was refused though it was new: to sign in again would not help. */
+  readonly refused: Set<string>;
+};
 
 /** What Vault answers, as far as it is looked at. */
 type Answer = {
@@ -34,6 +40,8 @@ type Answer = {
 
 export function createVault({ address, namespace, login }: VaultSettings): Store {
   let session: Session | undefined;
+  /** The one that is made or renewed now: many secrets sign in once. */
+  let making: Promise<Session> | undefined;
 
   const call = async (
     method: "GET" | "POST",
@@ -41,7 +49,7 @@ export function createVault({ address, namespace, login }: VaultSettings): Store
     signal: AbortSignal,
     { token, body }: { readonly token?: string | undefined; readonly body?: object | undefined },
   ): Promise<{ readonly status: number; readonly answer: Answer }> => {
-    const answered = await askStore(new URL(`/v1/${path}`, address), signal, {
+    const answered = await askStore(inStore(address, path), signal, {
       method,
       headers: {
         "x-vault-request": "true",
@@ -53,8 +61,10 @@ export function createVault({ address, namespace, login }: VaultSettings): Store
     return { status: answered.status, answer: answered.body ?? {} };
   };
 
-  const signIn = async (signal: AbortSignal): Promise<Session> => {
-    if (login.by === "token") return { token: login.token(), renewAtMs: Infinity, isRenewable: false };
+  const signIn = async (
+    login: Exclude<VaultLogin, { readonly by: "token" }>,
+    signal: AbortSignal,
+  ): Promise<Session> => {
     const body =
       login.by === "approle"
         ? { role_id: login.roleId, secret_id: login.secretId() }
@@ -69,18 +79,24 @@ export function createVault({ address, namespace, login }: VaultSettings): Store
   };
 
   /** A session, renewed or made where it has to be. */
-  const sessionNow = async (signal: AbortSignal): Promise<Session> => {
+  const sessionNow = async (
+    login: Exclude<VaultLogin, { readonly by: "token" }>,
+    signal: AbortSignal,
+  ): Promise<Session> => {
     if (session && Date.now() < session.renewAtMs) return session;
-    const renewed = session?.isRenewable ? await renew(session, signal) : undefined;
-    return (session = renewed ?? (await signIn(signal)));
+    const make = async (): Promise<Session> => {
+      const renewed = session?.isRenewable ? await renew(session, signal) : undefined;
+      return (session = renewed ?? (await signIn(login, signal)));
+    };
+    return (making ??= make().finally(() => (making = undefined)));
   };
 
   /** Undefined: near the end of what a role allows, and beyond it, a token is not renewed any more; what it is told then
    *  differs, 500 among it. */
-  const renew = async ({ token }: Session, signal: AbortSignal): Promise<Session | undefined> => {
+  const renew = async ({ token, refused }: Session, signal: AbortSignal): Promise<Session | undefined> => {
     try {
       const { status, answer } = await call("POST", "auth/token/renew-self", signal, { token, body: {} });
-      return status === 200 ? { ...sessionOf(answer, address), token } : undefined;
+      return status === 200 ? { ...sessionOf(answer, address), token, refused } : undefined;
     } catch (error) {
       if (error instanceof StoreError) return undefined;
       throw error;
@@ -91,12 +107,20 @@ export function createVault({ address, namespace, login }: VaultSettings): Store
     async read(reference, signal) {
       const [mount = "", ...rest] = reference.path.split("/");
       const path = `${mount}/data/${rest.map(encodeURIComponent).join("/")}`;
-      const ask = async () => call("GET", path, signal, { token: (await sessionNow(signal)).token });
-      let { status, answer } = await ask();
+      const ask = (token: string) => call("GET", path, signal, { token });
+      // Whoever keeps a token fresh, in a file, may have another one by now.
+      if (login.by === "token") {
+        const { status, answer } = await ask(login.token());
+        return foundIn(reference, status, answer);
+      }
+      const first = await sessionNow(login, signal);
+      let { status, answer } = await ask(first.token);
       // A token that ended is refused as one without rights is.
-      if (status === 403 && login.by !== "token") {
-        session = undefined;
-        ({ status, answer } = await ask());
+      if (status === 403 && !first.refused.has(path)) {
+        if (session === first) session = undefined;
+        const anew = await sessionNow(login, signal);
+        ({ status, answer } = await ask(anew.token));
+        if (status === 403) anew.refused.add(path);
       }
       return foundIn(reference, status, answer);
     },
@@ -131,7 +155,8 @@ function sessionOf({ auth }: Answer, address: string): Session {
   const { client_token: token, lease_duration: lease, renewable } = auth ?? {};
   if (typeof token !== "string" || token === "") throw new StoreError("away", `${address} gave no token at sign-in`);
   const seconds = typeof lease === "number" && lease > 0 ? lease : Infinity;
-  return { token, renewAtMs: Date.now() + (seconds * 1000 * 2) / 3, isRenewable: renewable === true };
+  const renewAtMs = Date.now() + (seconds * 1000 * 2) / 3;
+  return { token, renewAtMs, isRenewable: renewable === true, refused: new Set() };
 }
 
 async function readToken(file: string): Promise<string> {

@@ -166,6 +166,16 @@ describe("a variable", () => {
     expect(readers("ADMIN")).toEqual(["proxy", "collector", "alerts"]);
     expect(readers("OF_SLACK")).toEqual(["alerts"]);
     expect(strayVariables(environment)).toEqual([]);
+    // A variable that is a key of an upstream, too, is the proxy's still.
+    const both = fileWith({
+      collector: { openai_admin_key: "env:SHARED" },
+      proxy: { upstreams: { groq: { url: "https://groq.test", api_key_env: "SHARED" } } },
+    });
+    expect(
+      PROGRAMS.filter((program) => "SHARED" in environmentOf(program, { KEYMETER_CONFIG: both, SHARED: "gsk" })),
+    ).toEqual(["proxy", "collector"]);
+    const google = { KEYMETER_ADMIN_TOKEN: "gcp-sm:projects/p/secrets/s", GCE_METADATA_HOST: "127.0.0.1:1" };
+    expect(PROGRAMS.filter((program) => "GCE_METADATA_HOST" in environmentOf(program, google))).toEqual([...PROGRAMS]);
   });
 
   it("that is misspelt is said; one that keymeter.yaml names is not", () => {

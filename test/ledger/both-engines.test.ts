@@ -106,7 +106,7 @@ const READERS: { readonly [name: string]: (all: All, keyId: string) => Promise<u
   readThings: async ({ usage }) => [await listOf(readThings(usage, 3)), await listOf(readThings(usage, 100))],
   readThingOwners: ({ usage }) => readThingOwners(usage, "openai", ["file_1", "file_2", "none"]),
   readLimits: ({ usage }) => readLimits(usage),
-  readSeatTokens: ({ usage }) => readSeatTokens(usage, SINCE_MS),
+  readSeatTokens: ({ usage }) => listOf(readSeatTokens(usage, SINCE_MS)),
   readSeatPrices: async ({ usage }) => [
     await readSeatPrices(usage, "2025-12"),
     await readSeatPrices(usage, "2026-05"),

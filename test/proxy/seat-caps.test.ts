@@ -166,7 +166,7 @@ describe(`seed ${SEED}: windows of five hours`, () => {
       atMs += Math.floor(next() ** 4 * (next() < 0.05 ? 4 * DAY_MS : 5 * HOUR_MS)) + 1;
       const tokens = 1 + Math.floor(next() * 1_000_000);
       seen.push({ atMs, tokens });
-      caps.book(usageEvent(firstAttemptId(atMs), 0n, { payer: SEAT, usage: { input: tokens } }), atMs);
+      caps.book(usageEvent(firstAttemptId(atMs), 0n, { payer: SEAT, usage: { input: tokens } }), 0, atMs);
       const askedMs = atMs + Math.floor(next() * 6 * HOUR_MS);
       const [five, week] = caps.states({ keyId: "k", team: "", user: "" }, askedMs);
       expect(five).toMatchObject(windowOf(seen, askedMs));
@@ -189,6 +189,46 @@ describe(`seed ${SEED}: windows of five hours`, () => {
     const used = seen.filter(({ atMs }) => atMs >= start).reduce((sum, { tokens }) => sum + tokens, 0);
     return { used, endsAtMs: start + 5 * HOUR_MS };
   }
+});
+
+describe("what other proxies say", () => {
+  it("is added once, and never taken back: each forgets a second at its own time, and some end", async () => {
+    const books = await openUsage(running.place);
+    if (!books) throw new Error("no books");
+    const caps = createSeatCaps(books, createCalendar("UTC"), () => undefined, 402);
+    await caps.set([limitsOf("org", { seatTokensPerWeek: 1 })]);
+    const second = Math.floor(Date.now() / 1000) + 5;
+    const used = (): number | undefined => caps.states({ keyId: "k", team: "", user: "" }, Date.now())[0]?.used;
+    const hear = (...seconds: [number, number, number][]): void =>
+      caps.hear([
+        { scope: "seats org", seconds, open: 0 },
+        { scope: "org", seconds: [[second, 9, 9]], open: 1 },
+      ]);
+    hear([second, 0, 7_000]);
+    hear([second, 0, 12_000]);
+    hear([second, 0, 5_000]);
+    hear();
+    hear([second, 0, 12_000], [second + 1, 0, 100]);
+    expect(used()).toBe(12_100);
+    await books.close();
+  });
+});
+
+describe("a request of which nobody says what it used", () => {
+  it("counts as what it was taken for", async () => {
+    const { secret } = await running.createKey();
+    expect((await ask(secret)).status).toBe(200);
+    const limits = limitsOf("org", { seatTokensPerWeek: 9 * TOKENS });
+    expect(await running.change({ type: "setLimits", limits })).toBe(200);
+    provider.script = (_arrived, response) =>
+      void response
+        .writeHead(200, { "content-type": "application/json", "anthropic-ratelimit-unified-status": "allowed" })
+        .end('{"type":"message"');
+    await ask(secret).catch(() => undefined);
+    const [cap] = (await me(secret)).seatCaps as { used: number }[];
+    expect(cap?.used).toBeGreaterThan(TOKENS);
+    expect(cap?.used).toBeLessThan(TOKENS + 2_000);
+  });
 });
 
 describe("a seat's price", () => {

@@ -12,7 +12,7 @@ import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from
 import { loadProxyConfig } from "../../proxy/config.ts";
 import { loadCommandConfig } from "../../command/config.ts";
 import { SettingsError } from "../../service/settings.ts";
-import { HeldSecret, openSecrets, secretsOf, SecretUnavailable } from "../../service/secrets/index.ts";
+import { HeldSecret, openSecrets, secretsOf, secretStates, SecretUnavailable } from "../../service/secrets/index.ts";
 import { createEnvironmentStore, createFileStore } from "../../service/secrets/local.ts";
 import { MalformedReference, readReference } from "../../service/secrets/reference.ts";
 import type { Reference } from "../../service/secrets/reference.ts";
@@ -54,12 +54,15 @@ describe("a reference", () => {
     "a token of words: with a colon",
     "xoxb-1-2-3",
     "AIzaSy:not-a-scheme",
+    "keymeter:pa55/word",
+    "svc:Zm9vYmFy/+=#",
+    "Secret: the words of somebody",
   ])("%s is none: it is the secret itself", (text) => {
     expect(readReference(text)).toBeUndefined();
   });
 
   it.each([
-    ["valut:secret/openai#key", "is no store"],
+    ["valut:secret/openai#key", "is no store, did you mean vault?"],
     ["vault:secret/openai", "write vault:MOUNT/PATH#FIELD"],
     ["vault:openai#key", "write vault:MOUNT/PATH#FIELD"],
     ["vault:secret/../sys/seal#key", "write vault:MOUNT/PATH#FIELD"],
@@ -67,11 +70,15 @@ describe("a reference", () => {
     ["vault:secret/openai#", "write vault:MOUNT/PATH#FIELD"],
     ["file:secrets/openai", "write file:/run/secrets/NAME"],
     ["env:OPENAI KEY", "write env:NAME"],
+    ["env:gsk_0123456789abcdef", "write env:NAME"],
+    ["Vault:secret/openai#key", "did you mean vault?"],
     ["env:", "write env:NAME"],
     ["arn:aws:secretsmanager:eu-central-1:123456789012:secret:x", "is no store"],
   ])("%s is refused: %s", (text, message) => {
     expect(() => readReference(text)).toThrow(MalformedReference);
     expect(() => readReference(text)).toThrow(message);
+    // Somebody may have put the secret itself there.
+    expect(() => readReference(text)).not.toThrow(text.slice(text.indexOf(":") + 1) || "nothing");
   });
 });
 
@@ -106,7 +113,7 @@ describe("settings with references", () => {
       "OPENAI_API_KEY: the variable and the file name two secrets",
       'proxy.anthropic.api_key: "valut:" is no store',
       "proxy.google.api_key: vault:secret/google#key needs secrets.vault.address (VAULT_ADDR)",
-      'proxy.upstreams.groq.api_key: "vault:groq" is no such reference',
+      'proxy.upstreams.groq.api_key: what stands behind "vault:" is no such reference',
       "proxy.upstreams.both: say api_key_env or api_key, not both",
     ])
       expect(text).toContain(part);
@@ -122,6 +129,39 @@ describe("settings with references", () => {
     expect(() => loadProxyConfig(itself)).toThrow("cannot open the store that it is in");
   });
 
+  it("may say that a secret is in its own variable; other programs' variables matter to nobody who names no store", () => {
+    const file = join(folder, "own.yaml");
+    writeFileSync(file, 'proxy: { openai: { api_key: "env:OPENAI_API_KEY" } }\n');
+    const base = { KEYMETER_DATA_DIR: mkdtempSync(join(tmpdir(), "keymeter-")), OPENAI_API_KEY: "sk-of-a-variable" };
+    expect(loadProxyConfig({ ...base, KEYMETER_CONFIG: file }).own.openai.credential?.reveal()).toBe(
+      "sk-of-a-variable",
+    );
+    const others = {
+      VAULT_ADDR: "unix:///run/vault.sock",
+      VAULT_TOKEN: "with a\nline",
+      OP_CONNECT_HOST: "connect:8080",
+    };
+    expect(secretsOf(loadProxyConfig({ ...base, ...others }))).toEqual([]);
+    const named = { ...base, ...others, OPENAI_API_KEY: "vault:secret/a#b" };
+    expect(() => loadProxyConfig(named)).toThrow("needs an http or https URL in secrets.vault.address (VAULT_ADDR)");
+  });
+
+  it("in which something else is wrong repeat no key", () => {
+    const file = join(folder, "slip.yaml");
+    writeFileSync(file, "proxy: { upstreams: { groq: { urll: x, api_key: gsk_0123456789abcdef } } }\n");
+    const load = (): unknown => loadProxyConfig({ KEYMETER_CONFIG: file, KEYMETER_DATA_DIR: folder });
+    expect(load).toThrow("proxy.upstreams");
+    expect(load).not.toThrow("gsk_0123");
+  });
+
+  it("of which an installation's own are weak are refused as they are without a reference", async () => {
+    writeFileSync(join(folder, "weak"), "secret");
+    const environment = { KEYMETER_DATA_DIR: folder, KEYMETER_PEPPER: `file:${join(folder, "weak")}` };
+    const config = loadProxyConfig(environment);
+    await openSecrets(config, log);
+    expect(() => config.pepper.reveal()).toThrow("the pepper that was given is too short or a placeholder");
+  });
+
   it("of what a start cannot do without are waited for, and named", async () => {
     const file = join(folder, "admin");
     const environment = { KEYMETER_DATA_DIR: folder, KEYMETER_ADMIN_TOKEN: `file:${file}` };
@@ -132,6 +172,11 @@ describe("settings with references", () => {
     writeFileSync(file, "an admin token from a file\n");
     await opened;
     expect(config.adminToken?.reveal()).toBe("an admin token from a file");
+    // What a program began with holds until it ends.
+    writeFileSync(file, "another admin token\n");
+    await (config.adminToken as HeldSecret).refresh();
+    expect(config.adminToken?.reveal()).toBe("an admin token from a file");
+    expect(secretStates(config)).toEqual([]);
     expect(JSON.stringify(config)).not.toContain("from a file");
   });
 });
@@ -245,11 +290,34 @@ describe("a held secret", () => {
     const held = new HeldSecret("place", referenceTo("env:A"), store, () => undefined, { maxStaleSeconds: 0.05 });
     await held.refresh();
     expect(held.reveal()).toBe("good");
-    isAway = true;
     await sleep(80);
+    // Nobody has asked again, and nothing failed.
+    expect(held.reveal()).toBe("good");
+    isAway = true;
     await held.refresh();
     expect(() => held.reveal()).toThrow("was not read for more than 0.05 s: gone");
   });
+
+  it("whose store never answers is late, and the store is not asked again before it does", async () => {
+    let readings = 0;
+    let answer: ((found: Found) => void) | undefined;
+    const held = hold({
+      read: () => {
+        readings += 1;
+        return new Promise((resolve) => (answer = resolve));
+      },
+    });
+    await held.refresh();
+    await held.refresh();
+    expect(held.state.failure).toMatchObject({ why: "away", message: "it did not answer in time" });
+    expect(readings).toBe(1);
+    answer?.({ text: "late" });
+    await sleep(10);
+    const again = held.refresh();
+    answer?.({ text: "good" });
+    await again;
+    expect(held.reveal()).toBe("good");
+  }, 20_000);
 
   it("is refreshed beside all work, sooner while it was never read", async () => {
     let readings = 0;
@@ -344,6 +412,12 @@ describe.skipIf(!hasOpenBao)("a real OpenBao", () => {
     await bao.ask("POST", "old/data/keymeter", { data: "x" });
     const root = storeBy({ by: "token", token: () => ROOT_TOKEN });
     await expect(read(root, "vault:old/keymeter#data")).rejects.toBeInstanceOf(StoreError);
+    // Whoever keeps the token fresh has another one.
+    let current = "no such token";
+    const rotated = storeBy({ by: "token", token: () => current });
+    await expect(read(rotated, "vault:secret/keymeter/none#api_key")).rejects.toMatchObject({ why: "refused" });
+    current = auth.client_token;
+    await expect(read(rotated, "vault:secret/keymeter/none#api_key")).rejects.toMatchObject({ why: "missing" });
     const wrong = storeBy({ by: "token", token: () => "no such token" });
     await expect(read(wrong, "vault:secret/keymeter/openai#api_key")).rejects.toMatchObject({ why: "refused" });
   });
@@ -369,6 +443,8 @@ describe.skipIf(!hasOpenBao)("a real OpenBao", () => {
       roleId: role.role_id,
       secretId: () => ((signIns += 1), secret.secret_id),
     });
+    await Promise.all(Array.from({ length: 8 }, () => read(store, "vault:secret/keymeter/anthropic#api_key")));
+    expect(signIns).toBe(1);
     const until = Date.now() + 7_000;
     while (Date.now() < until) {
       expect((await read(store, "vault:secret/keymeter/anthropic#api_key")).text).toBe("sk-ant-one");
@@ -389,6 +465,10 @@ describe.skipIf(!hasOpenBao)("a real OpenBao", () => {
     await bao.ask("PUT", "sys/leases/revoke-prefix/auth/approle/login");
     expect((await read(store, "vault:secret/keymeter/anthropic#api_key")).text).toBe("sk-ant-one");
     expect(signIns).toBe(before + 1);
+    // What the policy forbids is asked again with the same token.
+    for (let i = 0; i < 3; i++)
+      await expect(read(store, "vault:secret/others/x#y")).rejects.toMatchObject({ why: "refused" });
+    expect(signIns).toBe(before + 2);
     const wrong = storeBy({ by: "approle", mount: "approle", roleId: role.role_id, secretId: () => "wrong" });
     await expect(read(wrong, "vault:secret/keymeter/anthropic#api_key")).rejects.toThrow("sign-in by approle");
   }, 60_000);
