@@ -13,7 +13,7 @@ import { canRecord } from "./recorder.ts";
 
 const ROOT = fileURLToPath(new URL("../../", import.meta.url));
 const PROGRAM = ["alerts", "charts", "collector", "command", "dashboards", "ledger", "proxy", "service"];
-const FINDERS = ["ahead.test.ts", "power-cut.test.ts"];
+const FINDERS = ["log-sync.test.ts", "ahead.test.ts", "power-cut.test.ts"];
 
 function copyWith({ file, is, becomes }: Bug): string {
   const folder = temporaryFolder();
