@@ -1,7 +1,7 @@
 // What a run cannot test here, and why: said at its end, one line each. A test that cannot run counts as skipped, never
 // as passed.
 import { appendFileSync } from "node:fs";
-import { IS_CI, random, SEED } from "./seed.ts";
+import { IS_CI } from "./seed.ts";
 
 /** Notes the reason, and gives it back for `skip(...)` of a test. */
 export function noteSkipped(why: string): string {
@@ -10,11 +10,13 @@ export function noteSkipped(why: string): string {
   return why;
 }
 
-/** Whether costly tests run now: always where the full counts are asked for, else in such a share of runs, by the seed.
- *  `what` names them where they are skipped. */
-export function isChosen(share: number, what: string): boolean {
-  const isIt = IS_CI || random(SEED)() < share;
-  if (!isIt)
-    noteSkipped(`${what}, with seed ${SEED}: runs with CI=true, and in ${Math.round(share * 100)} % of the other runs`);
+/** Costly files take turns, so that a run with small counts has an end: which one's it is. */
+const TURN = Number(process.env["KEYMETER_TURN"] ?? 0);
+
+/** Whether costly tests run now: always where the full counts are asked for, else in one of so many runs, by turns. `what`
+ *  names them where they are skipped. */
+export function isTurnOf(turn: number, of: number, what: string): boolean {
+  const isIt = IS_CI || TURN % of === turn;
+  if (!isIt) noteSkipped(`${what}: runs with CI=true, and in one of ${of} other runs (KEYMETER_TURN=${turn})`);
   return isIt;
 }

@@ -10,7 +10,7 @@ import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { findBarriers, HAS_BROWSER, openBrowser } from "../browser.ts";
 import { MARKUP_TEAM, RIGHT_TO_LEFT_TEAM } from "../organisation.ts";
 import { IS_CI, SEED } from "../seed.ts";
-import { isChosen } from "../skipped.ts";
+import { isTurnOf } from "../skipped.ts";
 import { MANY, NOW_MS, openSites, spentBy } from "./sites.ts";
 import type { Site, Sites } from "./sites.ts";
 
@@ -50,7 +50,7 @@ const PATHS = (site: Site): string[] => [
     : []),
 ];
 
-describe.skipIf(!HAS_BROWSER || !isChosen(1 / 3, "report pages in a browser"))("in a browser", () => {
+describe.skipIf(!HAS_BROWSER || !isTurnOf(1, 4, "report pages in a browser"))("in a browser", () => {
   let browser: Browser;
   beforeAll(async () => {
     browser = await openBrowser();

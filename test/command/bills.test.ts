@@ -18,7 +18,7 @@ import { freePorts } from "../free-ports.ts";
 import { runKeymeter, startKeymeter } from "../run-keymeter.ts";
 import { startProxy } from "../start-proxy.ts";
 import type { RunningProxy } from "../start-proxy.ts";
-import { isChosen } from "../skipped.ts";
+import { isTurnOf } from "../skipped.ts";
 
 const HOUR_MS = 3_600_000;
 const DAY_MS = 24 * HOUR_MS;
@@ -101,7 +101,7 @@ function goRound(atMs: number, billedKey: string, tokens: number): void {
   });
 }
 
-describe.skipIf(!isChosen(1 / 2, "a bill, by the command"))("a bill", () => {
+describe.skipIf(!isTurnOf(1, 4, "a bill, by the command"))("a bill", () => {
   it("is read, compared, exported and imported by the command, and a key that is used elsewhere is named with what to do", async () => {
     await ask();
     const run = (...args: string[]) => runKeymeter({ ...proxy, environment }, ...args);

@@ -9,7 +9,7 @@ import { fileURLToPath } from "node:url";
 import { expect, it } from "vitest";
 import { freePorts } from "../free-ports.ts";
 import { temporaryFolder } from "../start-proxy.ts";
-import { isChosen } from "../skipped.ts";
+import { isTurnOf } from "../skipped.ts";
 
 const START = fileURLToPath(new URL("../../start.mjs", import.meta.url));
 
@@ -28,7 +28,7 @@ function startDemo(ports: { readonly [name: string]: string }): Demo {
   return { child, text: () => text, exit: new Promise((resolve) => child.once("exit", resolve)) };
 }
 
-it.skipIf(!isChosen(1 / 2, "the demo"))(
+it.skipIf(!isTurnOf(0, 4, "the demo"))(
   "the demo shows everything and ends with books that agree",
   async () => {
     const { text, exit } = startDemo(await freePorts());
@@ -59,7 +59,7 @@ it.skipIf(!isChosen(1 / 2, "the demo"))(
   300_000,
 );
 
-it.skipIf(!isChosen(1 / 3, "the demo beside another Keymeter"))(
+it.skipIf(!isTurnOf(0, 4, "the demo beside another Keymeter"))(
   "the demo runs beside a Keymeter that has the usual ports, and Ctrl-C ends it",
   async () => {
     // Taken by somebody else already is as good.

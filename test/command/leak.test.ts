@@ -14,7 +14,7 @@ import { startFakeSlack } from "../fake/slack.ts";
 import type { FakeSlack } from "../fake/slack.ts";
 import { freePorts } from "../free-ports.ts";
 import { IS_CI, SEED } from "../seed.ts";
-import { isChosen } from "../skipped.ts";
+import { isTurnOf } from "../skipped.ts";
 import { temporaryFolder } from "../start-proxy.ts";
 import { hasPrometheus } from "../tools.ts";
 import { event } from "../usage-event.ts";
@@ -72,7 +72,7 @@ const WAYS: readonly (readonly [name: string, prometheus: string, isThere: boole
   ["without them", "off", true],
 ];
 describe
-  .skipIf(!isChosen(1 / 2, "a leak, from its first request to Slack"))
+  .skipIf(!isTurnOf(2, 4, "a leak, from its first request to Slack"))
   .each(IS_CI ? WAYS : WAYS.slice(SEED % 2, (SEED % 2) + 1))("a leak, %s", (_name, prometheus, isThere) => {
   it.skipIf(!isThere)(
     "is one message within two minutes, grows in place, and is over once",

@@ -9,14 +9,14 @@ import type { FakeProvider } from "../fake/provider.ts";
 import { hasPostgres, startPostgres } from "../postgres.ts";
 import type { PostgresServer } from "../postgres.ts";
 import { IS_CI } from "../seed.ts";
-import { isChosen } from "../skipped.ts";
+import { isTurnOf } from "../skipped.ts";
 
 const MEMBERS = IS_CI ? 500 : 20;
 const PARALLEL = IS_CI ? 2_000 : 120;
 const AMOUNT = 130_000n;
 const BINDS_WITHIN_MS = 1_500;
 
-describe.skipIf(!hasPostgres || !isChosen(1 / 3, "a cap of each user over three proxies"))(
+describe.skipIf(!hasPostgres || !isTurnOf(3, 4, "a cap of each user over three proxies"))(
   "a cap of each user over three proxies",
   () => {
     let server: PostgresServer;

@@ -16,7 +16,7 @@ import { askStanding, forkProxy, KILL_POINTS } from "../kill-proxy.ts";
 import { hasPostgres, rowsOf, startPostgres } from "../postgres.ts";
 import type { PostgresServer } from "../postgres.ts";
 import { IS_CI, random, SEED } from "../seed.ts";
-import { isChosen } from "../skipped.ts";
+import { isTurnOf } from "../skipped.ts";
 import { readAllEvents, temporaryFolder } from "../start-proxy.ts";
 
 const PARALLEL = IS_CI ? 2_000 : 300;
@@ -33,7 +33,7 @@ type Running = { readonly child: ChildProcess; readonly url: string };
 /** What a client saw of its request. */
 type Saw = { readonly n: number; readonly status: number | undefined; readonly isWhole: boolean };
 
-describe.skipIf(!hasPostgres || !isChosen(1 / 3, "three proxies"))("three proxies", () => {
+describe.skipIf(!hasPostgres || !isTurnOf(3, 4, "three proxies"))("three proxies", () => {
   let server: PostgresServer;
   let provider: FakeProvider;
   let url: string;

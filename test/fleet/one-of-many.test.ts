@@ -16,11 +16,11 @@ import { issueVirtualKey } from "../../ledger/usage/keys.ts";
 import { ask, hasPostgres, rowsOf, startPostgres } from "../postgres.ts";
 import type { PostgresServer } from "../postgres.ts";
 import { event, SUBJECT } from "../usage-event.ts";
-import { isChosen } from "../skipped.ts";
+import { isTurnOf } from "../skipped.ts";
 
 const DAY_MS = 86_400_000;
 
-describe.skipIf(!hasPostgres || !isChosen(1 / 2, "one of several nodes"))("of several nodes", () => {
+describe.skipIf(!hasPostgres || !isTurnOf(3, 4, "one of several nodes"))("of several nodes", () => {
   let server: PostgresServer;
   let url: string;
   let pool: Pool;

@@ -6,7 +6,7 @@ import { fileURLToPath } from "node:url";
 import { Agent, request } from "undici";
 import { afterAll, beforeAll, describe, expect, it, vi } from "vitest";
 import { migratePostgres } from "../../ledger/postgres.ts";
-import { isChosen } from "../skipped.ts";
+import { isTurnOf } from "../skipped.ts";
 import { startFakeProvider } from "../fake/provider.ts";
 import type { FakeProvider } from "../fake/provider.ts";
 import { answerSlowly, slowChat } from "../fake/slow-chat.ts";
@@ -34,7 +34,7 @@ it("several processes with books in SQLite: one sentence, and nothing is started
 });
 
 // Where the system has no list of a process's children there is nothing to kill.
-describe.skipIf(!hasPostgres || !existsSync("/proc/self/task") || !isChosen(1 / 3, "several processes of a proxy"))(
+describe.skipIf(!hasPostgres || !existsSync("/proc/self/task") || !isTurnOf(3, 4, "several processes of a proxy"))(
   "three processes of a proxy",
   () => {
     let server: PostgresServer;

@@ -7,7 +7,7 @@ import { setTimeout as sleep } from "node:timers/promises";
 import { fileURLToPath } from "node:url";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { migratePostgres, openPool } from "../../ledger/postgres.ts";
-import { isChosen } from "../skipped.ts";
+import { isTurnOf } from "../skipped.ts";
 import { startFakeProvider } from "../fake/provider.ts";
 import type { FakeProvider } from "../fake/provider.ts";
 import { answerSlowly, slowChat, slowChatNanoUsd } from "../fake/slow-chat.ts";
@@ -49,7 +49,7 @@ function migrateWith(copy: string, url: string): void {
   expect(status, stderr).toBe(0);
 }
 
-describe.skipIf(!hasPostgres || !isChosen(1 / 3, "two releases side by side"))("two releases side by side", () => {
+describe.skipIf(!hasPostgres || !isTurnOf(1, 4, "two releases side by side"))("two releases side by side", () => {
   let server: PostgresServer;
   let provider: FakeProvider;
   beforeAll(async () => {

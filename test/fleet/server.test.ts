@@ -4,7 +4,7 @@ import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { migratePostgres } from "../../ledger/postgres.ts";
 import { openWriter } from "../../ledger/usage/writer.ts";
-import { isChosen } from "../skipped.ts";
+import { isTurnOf } from "../skipped.ts";
 import { startFakeProvider } from "../fake/provider.ts";
 import type { FakeProvider } from "../fake/provider.ts";
 import { answerSlowly, slowChat, slowChatNanoUsd } from "../fake/slow-chat.ts";
@@ -40,7 +40,7 @@ async function askAll(
   return saw;
 }
 
-describe.skipIf(!hasPostgres || !isChosen(1 / 3, "the server of the books"))("the server of the books", () => {
+describe.skipIf(!hasPostgres || !isTurnOf(2, 4, "the server of the books"))("the server of the books", () => {
   let server: PostgresServer;
   let provider: FakeProvider;
   let made = 0;

@@ -9,7 +9,7 @@ import { describe, expect, it } from "vitest";
 import { chatAnswer, json, startFakeProvider } from "../fake/provider.ts";
 import { startFakeSlack } from "../fake/slack.ts";
 import { freePorts } from "../free-ports.ts";
-import { isChosen } from "../skipped.ts";
+import { isTurnOf } from "../skipped.ts";
 import { temporaryFolder } from "../start-proxy.ts";
 
 const START = fileURLToPath(new URL("../../start.mjs", import.meta.url));
@@ -58,7 +58,7 @@ function filesIn(folder: string): string[] {
     .map(({ parentPath, name }) => join(parentPath, name));
 }
 
-describe.skipIf(!existsSync("/proc/self/environ") || !isChosen(1 / 3, "every secret by a reference"))(
+describe.skipIf(!existsSync("/proc/self/environ") || !isTurnOf(2, 4, "every secret by a reference"))(
   "with every secret by a reference",
   () => {
     it("no environment, file, log or page of Keymeter's holds one, and all of it works", async () => {
