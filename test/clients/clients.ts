@@ -323,6 +323,33 @@ const promptfoo: Client = {
   },
 };
 
+/** Continue's program for terminals; its editors read the same file. */
+const continueCli: Client = {
+  name: "Continue",
+  dialect: "anthropic",
+  pointed: "apiBase",
+  version: npmVersion("@continuedev/cli"),
+  calls: 1,
+  atCap: { refusals: 1, seconds: 20 },
+  commands: ({ url, key, home }) => {
+    const file = join(home, ".continue", "config.yaml");
+    const model = { name: "Haiku", provider: "anthropic", model: "claude-haiku-4-5", roles: ["chat"] };
+    // YAML reads JSON.
+    write(file, {
+      name: "test",
+      version: "1.0.0",
+      schema: "v1",
+      models: [{ ...model, apiBase: `${url}/anthropic/v1/`, apiKey: key }],
+    });
+    return [
+      {
+        ...script("@continuedev/cli/dist/cn.js", "-p", PROMPT, "--config", file),
+        env: { CONTINUE_TELEMETRY_ENABLED: "0" },
+      },
+    ];
+  },
+};
+
 const LITELLM_RETRIES =
   "LiteLLM turns a status it does not know into a plain APIError, reads no x-should-retry, and the agent tries every APIError again";
 
@@ -508,6 +535,7 @@ export const CLIENTS: readonly Client[] = [
   aider("anthropic", "anthropic/claude-haiku-4-5"),
   byConnect(aider("openai", "openai/gpt-4o-mini"), "aider"),
   byConnect(aider("anthropic", "anthropic/claude-haiku-4-5"), "aider"),
+  byConnect(continueCli, "continue"),
   miniSweAgent,
   gptme,
   llm,
