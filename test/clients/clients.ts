@@ -195,7 +195,8 @@ function opencode(provider: "openai" | "anthropic" | "google", base: string, mod
     version: npmVersion(`opencode-${MACHINE}`),
     // The title of the session is asked for beside the prompt.
     calls: 2,
-    atCap: { refusals: 2, seconds: 30 },
+    // Where the title's refusal comes first, it asks for the title once more before it ends (one run in four).
+    atCap: { refusals: 3, seconds: 30 },
     commands: ({ url, key, home }) => {
       write(join(home, ".config", "opencode", "opencode.json"), {
         autoupdate: false,
