@@ -226,10 +226,13 @@ describe.skipIf(!HAS_BROWSER)("in a browser", () => {
     const books = await openUsage(running.place);
     const ids = new Map([...(books ? await readPeople(books) : [])].map(([id, name]) => [name, id]));
     await books?.close();
-    const looks = [
-      { colorScheme: "light", viewport: { width: 1440, height: 900 } },
-      { colorScheme: "dark", viewport: { width: 390, height: 844 } },
-    ] as const;
+    const sizes = [
+      { width: 1440, height: 900 },
+      { width: 390, height: 844 },
+    ];
+    const looks = (["light", "dark"] as const).flatMap((colorScheme) =>
+      sizes.map((viewport) => ({ colorScheme, viewport })),
+    );
     for (const look of looks) {
       const page = await (await browser.newContext(look)).newPage();
       await page.goto(`${site.url}${site.makeLink()}`);
@@ -253,7 +256,7 @@ describe.skipIf(!HAS_BROWSER)("in a browser", () => {
         expect(tooWide, `${path} at ${look.viewport.width}`).toBe(false);
         if (SCREENSHOTS)
           await page.screenshot({
-            path: join(SCREENSHOTS, `${path.split("?")[0]}-${look.colorScheme}.png`),
+            path: join(SCREENSHOTS, `${path.split("?")[0]}-${look.colorScheme}-${look.viewport.width}.png`),
             fullPage: true,
           });
       }
