@@ -12,7 +12,12 @@ const ANSWER_MS = 2_000;
 type Told = {
   readonly spent: { readonly todayUsd: string; readonly monthUsd: string };
   readonly budgets: readonly { readonly kind: string; readonly window: string; readonly leftUsd?: string }[];
-  readonly seatCaps?: readonly { readonly window: string; readonly tokens: number; readonly left: number }[];
+  readonly seatCaps?: readonly {
+    readonly window: string;
+    readonly tokens?: number;
+    readonly left?: number;
+    readonly usedPercent?: number;
+  }[];
 };
 
 export async function run(args: string[]): Promise<void> {
@@ -35,7 +40,10 @@ function lineOf({ spent, budgets, seatCaps = [] }: Told): string {
     .toSorted((a, b) => (a.amount < b.amount ? -1 : 1))[0];
   const money = `${formatUsd(parseUsd(spent.todayUsd))} today, ${formatUsd(parseUsd(spent.monthUsd))} this month`;
   const seat = seatCaps
-    .map(({ window, tokens, left }) => ({ window, share: left / tokens }))
+    .map(({ window, tokens = 100, usedPercent = 0, left = Math.max(0, 100 - usedPercent) }) => ({
+      window,
+      share: left / tokens,
+    }))
     .toSorted((a, b) => a.share - b.share)[0];
   return [
     money,

@@ -16,6 +16,7 @@ import type { Within } from "../ledger/usage/within.ts";
 import { createCalendar } from "../ledger/windows.ts";
 import type { ProxyContext } from "./context.ts";
 import { Refused } from "./refusals.ts";
+import { EVERYBODY } from "./seat-caps.ts";
 import type { SeatCapState } from "./seat-caps.ts";
 
 /** What holds for a key's holder now, whatever is asked for. */
@@ -61,10 +62,13 @@ export async function answerMe(
     budgets: states.map((state) => toldOf(state, nameOf)),
     seatCaps: context.seatCaps
       .states({ keyId: key.id, team: key.team, user: key.user }, nowMs)
-      .map(({ endsAtMs, used, ...cap }) => ({
-        ...cap,
-        used,
-        left: Math.max(0, cap.tokens - used),
+      .map(({ endsAtMs, scope, window, tokens, used }) => ({
+        scope,
+        window,
+        // What everybody together uses is not for each key's holder to see.
+        ...(scope === EVERYBODY
+          ? { usedPercent: Math.floor((used * 100) / tokens) }
+          : { tokens, used, left: Math.max(0, tokens - used) }),
         endsAt: endsAtMs === undefined ? null : new Date(endsAtMs).toISOString(),
       })),
     asked: asked.map(({ id, budgetId, amountNanoUsd, why, createdAtMs, answer }) => {
@@ -119,10 +123,13 @@ type Told = {
   readonly userLandsAtUsd?: LandsAt;
   readonly budgets: readonly ReturnType<typeof toldOf>[];
   /** Caps of tokens that subscriptions pay for. `endsAt` null: no five hours have begun. */
-  readonly seatCaps: readonly (Omit<SeatCapState, "endsAtMs"> & {
-    readonly left: number;
-    readonly endsAt: string | null;
-  })[];
+  readonly seatCaps: readonly (Pick<SeatCapState, "scope" | "window"> &
+    Partial<Pick<SeatCapState, "tokens" | "used">> & {
+      readonly left?: number;
+      /** Of the cap of everybody together, in place of its tokens. */
+      readonly usedPercent?: number;
+      readonly endsAt: string | null;
+    })[];
   /** Of this month: what was asked for, and what became of it. */
   readonly asked: readonly {
     readonly id: string;
@@ -266,9 +273,9 @@ function askedWords({ amountUsd, scope, why, answer, raisedUsd, raisedUntil }: T
 }
 
 /** "user anna, 5 hours: 120000 left of 2000000, until 2026-11-30 14:03 UTC". */
-function seatCapWords({ scope, window, left, tokens, endsAt }: Told["seatCaps"][number]): string {
+function seatCapWords({ scope, window, left, tokens, usedPercent, endsAt }: Told["seatCaps"][number]): string {
   const ends = endsAt === null ? "none have begun" : `until ${endsAt.slice(0, 16).replace("T", " ")} UTC`;
-  return `  ${scope}, ${window}: ${left} left of ${tokens}, ${ends}`;
+  return `  ${scope}, ${window}: ${tokens === undefined ? `${usedPercent} % used` : `${left} left of ${tokens}`}, ${ends}`;
 }
 
 function sessionWords({ session, client, requests, costUsd, lastAt }: Session): string {

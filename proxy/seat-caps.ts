@@ -47,6 +47,9 @@ export type SeatCapState = {
   readonly endsAtMs: number | undefined;
 };
 
+/** What the cap of all is called. */
+export const EVERYBODY = "everybody together";
+
 const FIVE_HOURS_MS = 5 * HOUR_MS;
 /** As far back five hours are followed from one to the next when a cap is new. */
 const FOLLOWED_MS = DAY_MS;
@@ -179,7 +182,7 @@ export function createSeatCaps(
     return { keyId, team: own.team, user: own.user };
   };
   const wordsOf = (scope: string): string => {
-    if (scope === "org") return "everybody together";
+    if (scope === "org") return EVERYBODY;
     const [kind, id] = splitOnce(scope);
     return `${kind} ${nameOf(id) ?? id}`;
   };

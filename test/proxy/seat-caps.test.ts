@@ -131,6 +131,11 @@ describe("a cap of tokens by subscriptions", () => {
     const limits = limitsOf("org", { seatTokensPerWeek: TOKENS + 100 });
     expect(await running.change({ type: "setLimits", limits })).toBe(200);
     // Each is taken for about 40 tokens: its body and what it may say at most.
+    // What everybody together uses is not for each holder to see.
+    expect((await me(secret)).seatCaps).toMatchObject([
+      { scope: "everybody together", window: "week", usedPercent: 99 },
+    ]);
+    expect(JSON.stringify((await me(secret)).seatCaps)).not.toContain(String(TOKENS));
     const answers = await Promise.all(Array.from({ length: 20 }, () => ask(secret)));
     const passed = answers.filter(({ status }) => status === 200).length;
     expect(passed).toBeGreaterThan(0);
@@ -253,7 +258,8 @@ describe("a request of which nobody says what it used", () => {
         .writeHead(200, { "content-type": "application/json", "anthropic-ratelimit-unified-status": "allowed" })
         .end('{"type":"message"');
     await ask(secret).catch(() => undefined);
-    const [cap] = (await me(secret)).seatCaps as { used: number }[];
+    const { keyId, team, user } = (await running.events()).at(-1) ?? { keyId: "", team: "", user: "" };
+    const [cap] = running.proxy.context.seatCaps.states({ keyId, team, user }, Date.now());
     expect(cap?.used).toBeGreaterThan(TOKENS);
     expect(cap?.used).toBeLessThan(TOKENS + 2_000);
   });
