@@ -4,8 +4,16 @@ const given = process.env["KEYMETER_SEED"];
 /** The seed of this run. */
 export const SEED = given === undefined ? Math.floor(Math.random() * 2 ** 31) : Number(given);
 
-/** Whether the issues' full counts are asked for. */
-export const IS_CI = process.env["CI"] === "true";
+/** Whether everything is asked for that a claim rests on: hours (`npm run proof`). */
+export const IS_PROOF = process.env["KEYMETER_PROOF"] === "1";
+
+/** Whether large counts are asked for. */
+export const IS_CI = process.env["CI"] === "true" || IS_PROOF;
+
+/** How many: `few` where a developer waits, `more` in CI, `all` in the proof. */
+export function countOf(few: number, more: number, all: number): number {
+  return IS_PROOF ? all : IS_CI ? more : few;
+}
 
 /** A small generator (mulberry32): numbers in [0, 1). */
 export function random(seed: number): () => number {

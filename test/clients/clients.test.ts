@@ -6,11 +6,12 @@ import { CLIENTS, NAMES_THE_BUDGET } from "./clients.ts";
 import { cap, meter, onOneLine, secondsOf } from "./measure.ts";
 import { startStand } from "./stand.ts";
 import type { Stand } from "./stand.ts";
+import { IS_PROOF } from "../seed.ts";
 import { noteSkipped } from "../skipped.ts";
 
 const missing = CLIENTS.filter(({ version }) => version() === undefined);
 /** They take minutes and gigabytes: a run of their own. */
-const isAnyHere = missing.length < CLIENTS.length && process.env["KEYMETER_PROOF"] === "1";
+const isAnyHere = missing.length < CLIENTS.length && IS_PROOF;
 if (!isAnyHere) noteSkipped("real clients: `npm run proof` installs and runs them; docs/clients.md has the last run");
 else if (missing.length > 0)
   noteSkipped(`${missing.map(({ name }) => name).join(", ")}: not installed; test/clients/clients.ts says how`);

@@ -15,18 +15,18 @@ import { answerSlowly, numberOf, slowChat, slowChatNanoUsd, slowChatUsage } from
 import { askStanding, forkProxy, KILL_POINTS } from "../kill-proxy.ts";
 import { hasPostgres, rowsOf, startPostgres } from "../postgres.ts";
 import type { PostgresServer } from "../postgres.ts";
-import { IS_CI, random, SEED } from "../seed.ts";
+import { countOf, IS_CI, random, SEED } from "../seed.ts";
 import { isTurnOf } from "../skipped.ts";
 import { readAllEvents, temporaryFolder } from "../start-proxy.ts";
 
 const PARALLEL = IS_CI ? 2_000 : 300;
-const ROUNDS = IS_CI ? 200 : 4;
+const ROUNDS = countOf(4, 60, 200);
 /** A lost node is given up after 15 s, and what it left open is booked after 20; where one comes back, later. */
 const ORPHAN_SECONDS = 20;
-const STOPPED_MS = IS_CI ? 40_000 : 2_000;
+const STOPPED_MS = countOf(2_000, 30_000, 40_000);
 const BACK_SECONDS = 60;
 /** Postgres is away for so long at last, and nothing is admitted meanwhile. */
-const OUTAGE_MS = IS_CI ? 60_000 : 0;
+const OUTAGE_MS = countOf(0, 20_000, 60_000);
 const LOAD_MS = IS_CI ? 300 : 200;
 
 type Running = { readonly child: ChildProcess; readonly url: string };
@@ -40,12 +40,15 @@ describe.skipIf(!hasPostgres || !isTurnOf(3, 4, "three proxies"))("three proxies
   let folder: string;
   let made = 0;
   let asked = 0;
+  const begun: Running[] = [];
   beforeAll(async () => {
     console.log(`seed ${SEED}`);
     server = await startPostgres();
     provider = await startFakeProvider(answerSlowly);
   }, 60_000);
   afterAll(async () => {
+    // What a failed test left would keep the run from its end.
+    for (const { child } of begun) child.kill("SIGKILL");
     await provider?.close();
     await server?.stop();
   });
@@ -56,15 +59,18 @@ describe.skipIf(!hasPostgres || !isTurnOf(3, 4, "three proxies"))("three proxies
     provider.script = answerSlowly;
   });
 
-  const start = (
+  const start = async (
     kill?: { readonly point: string; readonly nth: number },
     orphanSeconds = ORPHAN_SECONDS,
-  ): Promise<Running> =>
-    forkProxy(provider.url, folder, kill, {
+  ): Promise<Running> => {
+    const proxy = await forkProxy(provider.url, folder, kill, {
       KEYMETER_LEDGER_URL: url,
       KEYMETER_ORPHAN_SECONDS: String(orphanSeconds),
       KEYMETER_DRAIN_SECONDS: "5",
     });
+    begun.push(proxy);
+    return proxy;
+  };
   const stop = async ({ child }: Running): Promise<void> => {
     if (child.exitCode !== null || child.signalCode !== null) return;
     const exited = new Promise((resolve) => child.once("exit", resolve));
@@ -215,7 +221,8 @@ describe.skipIf(!hasPostgres || !isTurnOf(3, 4, "three proxies"))("three proxies
       const [one, killed, stopped] = await Promise.all([back(), back(), back()]);
       await setBudget("all", "strict", 10n ** 15n);
       const before = provider.journal.length;
-      const saw: Saw[] = [];
+      // Each has seen the provider take the key: what it sends from now on is booked by name, whatever comes of it.
+      const saw = await Promise.all([one, killed, stopped].map((proxy) => ask(proxy)));
       const over = new AbortController();
       const load = [one, killed, stopped].flatMap((proxy) =>
         Array.from({ length: 6 }, async (_, i) => {

@@ -3,16 +3,16 @@
 // out, once; no cap is passed; who fits is refused only when others did not give back. And whether that would find
 // anything: each of a list of mistakes is put into a copy of the ledger, and has to be found.
 import { describe, expect, it } from "vitest";
-import { IS_CI, random, SEED } from "../seed.ts";
+import { countOf, IS_CI, random, SEED } from "../seed.ts";
 import { FLEET_BUGS } from "../simulation/fleet/bugs.ts";
 import { SQL_BUGS } from "../simulation/fleet/sql-bugs.ts";
 import { hasPostgres } from "../postgres.ts";
 import { copyWith, expectInCode, FOUND, simulate } from "../simulation/seeded.ts";
 
 const SCRIPT = "simulation/fleet/run.ts";
-const STEPS = IS_CI ? 1_000_000 : 6_000;
+const STEPS = countOf(6_000, 400_000, 1_000_000);
 const ON_POSTGRES = "simulation/fleet/run-on-postgres.ts";
-const POSTGRES_STEPS = IS_CI ? 10_000 : 250;
+const POSTGRES_STEPS = countOf(250, 4_000, 10_000);
 const BUG_SEED = 1;
 const BUG_STEPS = 200_000;
 const NEEDED = ["seed.ts", "usage-event.ts", SCRIPT, "simulation/fleet/world.ts", "simulation/fleet/database.ts"];

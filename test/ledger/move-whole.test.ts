@@ -13,10 +13,9 @@ import { openForReading } from "../../ledger/sqlite.ts";
 import { openWriter } from "../../ledger/usage/writer.ts";
 import { addDays, utcDay } from "../../ledger/windows.ts";
 import { hasPostgres, startPostgres } from "../postgres.ts";
-import { IS_CI } from "../seed.ts";
+import { IS_CI, IS_PROOF } from "../seed.ts";
 import { temporaryFolder } from "../start-proxy.ts";
 
-const IS_PROOF = process.env["KEYMETER_PROOF"] === "1";
 const EVENTS = IS_PROOF ? 1_000_000 : 20_000;
 const START = fileURLToPath(new URL("../../start.mjs", import.meta.url));
 const LAST_DAY = utcDay(Date.now());
@@ -85,7 +84,7 @@ async function seal(folder: string): Promise<void> {
   await writer.close();
 }
 
-describe.skipIf(!hasPostgres || (!IS_CI && !IS_PROOF))(`${EVENTS} events that move`, () => {
+describe.skipIf(!hasPostgres || !IS_CI)(`${EVENTS} events that move`, () => {
   it("there and back are the same to who reads them, byte for byte", { timeout: 3_600_000 }, async () => {
     const server = await startPostgres();
     try {

@@ -2,12 +2,12 @@
 // crash, failed commits, clock steps, changes of caps, window rollovers, in random order. And whether that would find
 // anything: each of a list of mistakes is put into a copy of the ledger, and has to be found.
 import { describe, expect, it } from "vitest";
-import { IS_CI, random, SEED } from "../seed.ts";
+import { countOf, IS_CI, random, SEED } from "../seed.ts";
 import { BUGS } from "../simulation/bugs.ts";
 import { copyWith, expectInCode, FOUND, simulate } from "../simulation/seeded.ts";
 
 const SCRIPT = "simulation/run.ts";
-const STEPS = IS_CI ? 1_000_000 : 3_000;
+const STEPS = countOf(3_000, 300_000, 1_000_000);
 /** Mistakes are looked for with one seed, so that each is found by the same steps every time. */
 const BUG_SEED = 100;
 const BUG_STEPS = 30_000;

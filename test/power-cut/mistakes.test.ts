@@ -13,6 +13,7 @@ import { canRecord } from "./recorder.ts";
 
 const ROOT = fileURLToPath(new URL("../../", import.meta.url));
 const PROGRAM = ["alerts", "charts", "collector", "command", "dashboards", "ledger", "proxy", "service"];
+/** The quickest first: the first whose assertion finds it is enough. */
 const FINDERS = ["log-sync.test.ts", "ahead.test.ts", "power-cut.test.ts"];
 
 function copyWith({ file, is, becomes }: Bug): string {
@@ -36,10 +37,16 @@ function copyWith({ file, is, becomes }: Bug): string {
 
 async function find(mistake: Bug): Promise<{ readonly code: number | null; readonly said: string }> {
   const cwd = copyWith(mistake);
-  const files = FINDERS.map((name) => join("test/power-cut", name));
+  let found = { code: 0 as number | null, said: "" };
+  for (const name of FINDERS)
+    if (!found.said.includes("AssertionError")) found = await run(cwd, join("test/power-cut", name));
+  return found;
+}
+
+async function run(cwd: string, file: string): Promise<{ readonly code: number | null; readonly said: string }> {
   // The small counts, which everybody runs, have to find it.
   const env = { ...process.env, CI: "false", KEYMETER_TEST_REPORT: undefined };
-  const child = spawn(process.execPath, [join(ROOT, "node_modules/vitest/vitest.mjs"), "run", ...files], { cwd, env });
+  const child = spawn(process.execPath, [join(ROOT, "node_modules/vitest/vitest.mjs"), "run", file], { cwd, env });
   let said = "";
   child.stdout.on("data", (chunk: Buffer) => (said += chunk.toString()));
   child.stderr.on("data", (chunk: Buffer) => (said += chunk.toString()));

@@ -7,13 +7,13 @@ import { startFakeProvider } from "../fake/provider.ts";
 import type { FakeProvider } from "../fake/provider.ts";
 import { answerSlowly, numberOf, slowChat, slowChatNanoUsd, slowChatUsage } from "../fake/slow-chat.ts";
 import { askStanding, forkProxy, KILL_POINTS } from "../kill-proxy.ts";
-import { IS_CI, random, SEED } from "../seed.ts";
+import { countOf, IS_CI, random, SEED } from "../seed.ts";
 import { readAllEvents, temporaryFolder } from "../start-proxy.ts";
 
 const PARALLEL = 8;
 /** kill -9 so often, at named points and at random. */
-const ROUNDS_AT_RANDOM = IS_CI ? 360 : 4;
-const ROUNDS_AT_POINTS = IS_CI ? 24 : 1;
+const ROUNDS_AT_RANDOM = countOf(4, 120, 360);
+const ROUNDS_AT_POINTS = countOf(1, 10, 24);
 /** As often the same books are killed. */
 const ROUNDS_PER_BOOKS = 40;
 

@@ -1,10 +1,10 @@
 // What each mode of a hard budget does to real traffic: how far a cap is passed, and whom it refused that would have
 // fitted.
 import { describe, expect, it } from "vitest";
-import { IS_CI } from "../seed.ts";
+import { IS_CI, IS_PROOF } from "../seed.ts";
 import { hasTraffic, readTraffic, runCap } from "../simulation/traffic.ts";
 
-const SHARES = IS_CI ? [0.01, 0.03, 0.1, 0.3, 0.9] : [0.01];
+const SHARES = IS_PROOF ? [0.01, 0.03, 0.1, 0.3, 0.9] : IS_CI ? [0.01, 0.3] : [0.01];
 
 describe.skipIf(!hasTraffic).each(IS_CI ? (["azure-conv", "azure-code"] as const) : (["azure-code"] as const))(
   "a cap on the traffic of %s",

@@ -8,10 +8,10 @@ import { openUsage } from "../../ledger/open.ts";
 import { readSpend } from "../../ledger/usage/spend.ts";
 import { walkEvents } from "../../ledger/usage/events.ts";
 import { readFoldDifferences } from "../../ledger/usage/verify.ts";
-import { IS_CI, random, SEED } from "../seed.ts";
+import { countOf, random, SEED } from "../seed.ts";
 import { startProxy } from "../start-proxy.ts";
 
-const REQUESTS = IS_CI ? 100_000 : 2_000;
+const REQUESTS = countOf(2_000, 30_000, 100_000);
 const AT_ONCE = 48;
 
 it(`${REQUESTS} mixed requests: the ledger's sum is the provider's own`, async () => {

@@ -9,12 +9,11 @@ import { MOST_NAMED, OTHERS } from "../../ledger/usage/people.ts";
 import { METRICS_SETTINGS } from "../collector/metrics-settings.ts";
 import { chatAnswer, json, startFakeProvider } from "../fake/provider.ts";
 import type { FakeProvider } from "../fake/provider.ts";
-import { IS_CI } from "../seed.ts";
+import { countOf, IS_PROOF } from "../seed.ts";
 import { startProxy } from "../start-proxy.ts";
 import type { RunningProxy } from "../start-proxy.ts";
 
-const IS_PROOF = process.env["KEYMETER_PROOF"] === "1";
-const NAMES = IS_PROOF ? 100_000 : IS_CI ? 2_000 : 200;
+const NAMES = countOf(200, 2_000, 100_000);
 const AT_ONCE = 32;
 /** Series that a rule may have in one metric: its own, its members nearest to their end, a threshold's lines of each. */
 const MOST_SERIES = 200;
