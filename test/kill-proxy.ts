@@ -68,6 +68,8 @@ export async function forkProxy(
 if (process.env["KILL_CHILD"] === "1") {
   // Where a test makes writes fail by a limit on file sizes, the write is to fail, not the process.
   process.on("SIGXFSZ", () => {});
+  // Where its test is over, so is it: it would hold the terminal of whoever started the run.
+  process.on("disconnect", () => process.exit());
   const point = process.env["KILL_POINT"];
   let left = Number(process.env["KILL_NTH"] ?? "1");
   const at = (name: KillPoint): void => {
