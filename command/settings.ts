@@ -37,8 +37,15 @@ const OF_THE_MACHINE = new Set(
 /** What a Google sign-in by another cloud's identity goes by; the collector reads bills with one. */
 const OF_A_SIGN_IN = new Set(["GOOGLE_EXTERNAL_ACCOUNT_ALLOW_EXECUTABLES", "AWS_REGION", "AWS_DEFAULT_REGION"]);
 
-/** What a machine is to Google, where a program's secrets are there. */
 const OF_GOOGLE = new Set(["GCE_METADATA_HOST", "GCE_METADATA_IP", "CLOUDSDK_CONFIG", "GOOGLE_CLOUD_PROJECT"]);
+
+/** What a machine is to a cloud, where a program's secrets are there. */
+const OF_CLOUDS: readonly (readonly [scheme: string, isOf: (variable: string) => boolean])[] = [
+  ["gcp-sm", (name) => OF_GOOGLE.has(name)],
+  // A key for models is no sign-in.
+  ["aws-sm", (name) => name.startsWith("AWS_") && name !== "AWS_BEARER_TOKEN_BEDROCK"],
+  ["azure-kv", (name) => /^(?:AZURE|IDENTITY|MSI)_/.test(name) && !/KEY/.test(name)],
+];
 
 /** What of an environment a program gets: its own settings, and what any has of the machine. A variable that is
  *  nobody's setting may be a provider's key that keymeter.yaml names, or what makes one: those are the proxy's. */
@@ -51,7 +58,7 @@ export function environmentOf(program: Program, environment: Environment): NodeJ
       if (name === FILE_VARIABLE || own?.has(name) || named.has(name)) return true;
       if (ALL_VARIABLES.has(name) || others.some((ones) => ones.has(name))) return false;
       if (program === "collector" && OF_A_SIGN_IN.has(name)) return true;
-      if (OF_GOOGLE.has(name) && usesStore("gcp-sm", program, environment)) return true;
+      if (OF_CLOUDS.some(([scheme, isOf]) => isOf(name) && usesStore(scheme, program, environment))) return true;
       return program === "proxy" || OF_THE_MACHINE.has(name.toUpperCase());
     }),
   );

@@ -122,6 +122,67 @@ const STORES = {
     schema: z.string().min(1),
     says: "a token for it, such as file:/run/secrets/connect-token",
   }),
+  serviceAccountToken: secret({
+    place: "secrets.onepassword.service_account_token",
+    env: "OP_SERVICE_ACCOUNT_TOKEN",
+    schema: z.string().min(1),
+    says: "a service account's token, in place of a Connect server; needs the package @1password/sdk",
+  }),
+  awsRegion: {
+    place: "secrets.aws.region",
+    env: "AWS_REGION",
+    schema: z.string().min(1),
+    fallback: undefined,
+    says: "AWS's region, for aws-sm:NAME#FIELD; absent: as AWS's tools find it. Needs the package @aws-sdk/client-secrets-manager",
+  },
+  awsAddress: {
+    place: "secrets.aws.url",
+    env: "KEYMETER_SECRETS_AWS_URL",
+    schema: webUrl,
+    fallback: undefined,
+    says: "where AWS Secrets Manager is; absent: the region's own",
+  },
+  awsAccessKeyId: {
+    place: "secrets.aws.access_key_id",
+    env: "KEYMETER_SECRETS_AWS_ACCESS_KEY_ID",
+    schema: z.string().min(1),
+    fallback: undefined,
+    says: "a user's access key; absent: what this machine is to AWS (a role, a profile)",
+  },
+  awsSecretAccessKey: secret({
+    place: "secrets.aws.secret_access_key",
+    env: "KEYMETER_SECRETS_AWS_SECRET_ACCESS_KEY",
+    schema: z.string().min(1),
+    says: "its secret",
+  }),
+  azureTenantId: {
+    place: "secrets.azure.tenant_id",
+    env: "KEYMETER_SECRETS_AZURE_TENANT_ID",
+    schema: z.string().min(1),
+    fallback: undefined,
+    says: "an application's tenant, for azure-kv:https://VAULT.vault.azure.net/NAME; absent: what this machine is to Azure. Needs the package @azure/identity",
+  },
+  azureClientId: {
+    place: "secrets.azure.client_id",
+    env: "KEYMETER_SECRETS_AZURE_CLIENT_ID",
+    schema: z.string().min(1),
+    fallback: undefined,
+    says: "the application",
+  },
+  azureClientSecret: secret({
+    place: "secrets.azure.client_secret",
+    env: "KEYMETER_SECRETS_AZURE_CLIENT_SECRET",
+    schema: z.string().min(1),
+    says: "its secret",
+  }),
+  azureAuthority: {
+    place: "secrets.azure.authority",
+    env: "KEYMETER_SECRETS_AZURE_AUTHORITY",
+    schema: webUrl,
+    fallback: undefined,
+    says: "who signs in, where that is not Azure's public cloud",
+    example: "https://login.microsoftonline.us",
+  },
   googleAddress: {
     place: "secrets.google.url",
     env: "KEYMETER_SECRETS_GOOGLE_URL",
@@ -367,24 +428,56 @@ function configureStores(values: Values<typeof STORES>, { room }: Reading): unde
     maxStaleSeconds,
     connectAddress,
     connectToken,
+    serviceAccountToken,
     googleAddress,
     googleCredentials: file,
   } = values;
   room.configure(
     {
       vault: vaultOf(values),
-      op: onePasswordOf(connectAddress, connectToken),
+      op: serviceAccountToken
+        ? (cannotOpen(serviceAccountToken, "op") ?? { account: () => serviceAccountToken.reveal().trim() })
+        : onePasswordOf(connectAddress, connectToken),
+      "aws-sm": awsOf(values),
       "gcp-sm": googleOf(googleAddress, file),
+      "azure-kv": azureOf(values),
     },
     { refreshSeconds, maxStaleSeconds },
   );
 }
 
 function onePasswordOf(address: string | undefined, token: Secret | undefined) {
-  if (address === undefined) return "secrets.onepassword.address (OP_CONNECT_HOST)";
+  if (address === undefined)
+    return "secrets.onepassword.address (OP_CONNECT_HOST) or service_account_token (OP_SERVICE_ACCOUNT_TOKEN)";
   if (!isWebUrl(address)) return "an http or https URL in secrets.onepassword.address (OP_CONNECT_HOST)";
   if (!token) return "secrets.onepassword.token (OP_CONNECT_TOKEN)";
   return cannotOpen(token, "op") ?? { address, token: () => token.reveal().trim() };
+}
+
+function awsOf({
+  awsRegion: region,
+  awsAddress: address,
+  awsAccessKeyId: id,
+  awsSecretAccessKey: secret,
+}: Values<typeof STORES>) {
+  if (id === undefined && secret === undefined) return { region, address, accessKey: undefined };
+  if (id === undefined) return "secrets.aws.access_key_id beside its secret";
+  if (!secret) return "secrets.aws.secret_access_key beside its id";
+  return cannotOpen(secret, "aws-sm") ?? { region, address, accessKey: { id, secret: () => secret.reveal().trim() } };
+}
+
+function azureOf({
+  azureTenantId: tenantId,
+  azureClientId: clientId,
+  azureClientSecret: secret,
+  azureAuthority: authority,
+}: Values<typeof STORES>) {
+  if (tenantId === undefined && clientId === undefined && !secret) return { application: undefined, authority };
+  if (tenantId === undefined) return "secrets.azure.tenant_id beside client_id and client_secret";
+  if (clientId === undefined) return "secrets.azure.client_id beside tenant_id and client_secret";
+  if (!secret) return "secrets.azure.client_secret beside tenant_id and client_id";
+  const application = { tenantId, clientId, secret: () => secret.reveal().trim() };
+  return cannotOpen(secret, "azure-kv") ?? { application, authority };
 }
 
 function googleOf(address: string, file: string | undefined) {

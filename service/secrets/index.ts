@@ -5,6 +5,10 @@ import type { Refreshing, SecretState } from "./held.ts";
 import { createEnvironmentStore, createFileStore } from "./local.ts";
 import type { Log } from "../log.ts";
 import type { Reference, Scheme } from "./reference.ts";
+import { createAwsStore } from "./aws.ts";
+import type { AwsStoreSettings } from "./aws.ts";
+import { createAzureStore } from "./azure.ts";
+import type { AzureStoreSettings } from "./azure.ts";
 import { StoreError } from "./store.ts";
 import type { Store } from "./store.ts";
 import { createGoogleStore } from "./google.ts";
@@ -21,7 +25,9 @@ export type { SecretState } from "./held.ts";
 type StoreSettings = {
   readonly vault: VaultSettings | string;
   readonly op: OnePasswordSettings | string;
+  readonly "aws-sm": AwsStoreSettings | string;
   readonly "gcp-sm": GoogleStoreSettings | string;
+  readonly "azure-kv": AzureStoreSettings | string;
 };
 
 /** The secrets of one reading of settings, and the stores behind them. */
@@ -76,7 +82,9 @@ export function createSecretRoom(environment: { readonly [name: string]: string 
       };
       set("vault", createVault);
       set("op", createOnePassword);
+      set("aws-sm", createAwsStore);
       set("gcp-sm", createGoogleStore);
+      set("azure-kv", createAzureStore);
       Object.assign(refreshing, given);
     },
     problems: () =>

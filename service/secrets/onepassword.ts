@@ -1,10 +1,15 @@
-// 1Password by its Connect server: `op://VAULT/ITEM[/SECTION]/FIELD`, by names or ids, as its own programs write it.
+// 1Password, by its Connect server or as a service account: `op://VAULT/ITEM[/SECTION]/FIELD`, by names or ids, as its own
+// programs write it.
+import type { Client } from "@1password/sdk";
 import { askStore, inStore } from "./ask.ts";
+import { loadPackage } from "./package.ts";
 import type { Reference } from "./reference.ts";
 import { StoreError } from "./store.ts";
 import type { Store } from "./store.ts";
 
-export type OnePasswordSettings = {
+export type OnePasswordSettings = ConnectSettings | { /** Its token. */ readonly account: () => string };
+
+type ConnectSettings = {
   /** Scheme, host and port of the Connect server. */
   readonly address: string;
   readonly token: () => string;
@@ -22,7 +27,44 @@ type Item = {
   }[];
 };
 
-export function createOnePassword({ address, token }: OnePasswordSettings): Store {
+export function createOnePassword(settings: OnePasswordSettings): Store {
+  return "account" in settings ? createServiceAccount(settings.account) : createConnect(settings);
+}
+
+/** By 1Password's own package, which keeps the service's way of signing in. It tells no versions apart. */
+function createServiceAccount(account: () => string): Store {
+  let made: { readonly token: string; readonly client: Client } | undefined;
+  return {
+    async read({ text }) {
+      const { createClient } = await loadPackage("@1password/sdk", () => import("@1password/sdk"));
+      const token = account();
+      try {
+        if (made?.token !== token) {
+          const client = await createClient({ auth: token, integrationName: "Keymeter", integrationVersion: "1" });
+          made = { token, client };
+        }
+        return { text: await made.client.secrets.resolve(text) };
+      } catch (error) {
+        throw accountFailure(error, text);
+      }
+    },
+    // A service account may ask a thousand times an hour.
+    usualRefresh: 300,
+  };
+}
+
+/** Its messages may repeat what was sent: only what they are about is kept. */
+function accountFailure(error: unknown, text: string): StoreError {
+  const said = error instanceof Error ? `${error.name} ${error.message}` : String(error);
+  if (/rate ?limit/i.test(said)) return new StoreError("away", "1Password allows no more questions for now");
+  if (/not found|no (vault|item|field)|could not be found|doesn't exist/i.test(said))
+    return new StoreError("missing", `there is no ${text} that this service account sees`);
+  if (/token|auth|permission|denied|unauthor/i.test(said))
+    return new StoreError("refused", "1Password refuses this service account");
+  return new StoreError("away", "1Password cannot be asked");
+}
+
+function createConnect({ address, token }: ConnectSettings): Store {
   /** Ids of vaults and items, by the path that names them. */
   const places = new Map<string, string>();
 

@@ -4,7 +4,7 @@ import { isAbsolute } from "node:path";
 import { didYouMean } from "../closest.ts";
 
 /** The stores, by the word that a reference begins with. */
-const SCHEMES = ["env", "file", "vault", "op", "gcp-sm"] as const;
+const SCHEMES = ["env", "file", "vault", "op", "aws-sm", "gcp-sm", "azure-kv"] as const;
 export type Scheme = (typeof SCHEMES)[number];
 
 /** Where a secret is. */
@@ -42,6 +42,16 @@ const FORMS: { readonly [scheme in Scheme]: { readonly form: string; readonly is
     isRight: ({ path, field }) =>
       field === undefined && new RegExp(`^/(/${OP_PART}){3,4}$`).test(path) && !hasDots(path),
   },
+  "aws-sm": {
+    form: "aws-sm:NAME, or its ARN, with #field where it is JSON",
+    isRight: ({ path, field }) =>
+      /^(arn:[\w-]+:secretsmanager:[\w-]+:\d+:secret:)?[\w/+=.@-]{1,512}$/.test(path) && field !== "",
+  },
+  "azure-kv": {
+    form: "azure-kv:https://VAULT.vault.azure.net/NAME, with /VERSION and #field where they are wanted",
+    isRight: ({ path, field }) =>
+      /^https:\/\/[\w-]+(\.[\w-]+)+(:\d+)?\/[\w-]+(\/[0-9a-f]{32})?$/.test(path) && field !== "",
+  },
   "gcp-sm": {
     form: "gcp-sm:projects/PROJECT/secrets/NAME, with /versions/3 and #field where they are wanted",
     isRight: ({ path, field }) => /^projects\/[\w.:-]+\/secrets\/[\w-]+(\/versions\/\w+)?$/.test(path) && field !== "",
@@ -55,7 +65,7 @@ type Parts = { readonly path: string; readonly field: string | undefined };
 
 /** What references of other programs look like. */
 const FOREIGN =
-  /^(?:aws|awssm|aws-sm|ssm|aws-ssm|secretsmanager|arn|1password|gcp|gsm|azure|azure-kv|akv|bao|openbao|hashivault|k8s|kubernetes|doppler|infisical|sops|keyring):\S*[/#:]\S*$/;
+  /^(?:aws|awssm|ssm|aws-ssm|secretsmanager|arn|1password|gcp|gsm|azure|akv|bao|openbao|hashivault|k8s|kubernetes|doppler|infisical|sops|keyring):\S*[/#:]\S*$/;
 /** A word, and what a path may be: a slip in one of ours. */
 const A_SLIP = /^([A-Za-z-]{2,8}):\S*[/#]\S*$/;
 /** The reference that a text is; undefined: it is the secret itself. Throws MalformedReference for what is neither. */

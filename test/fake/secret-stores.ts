@@ -1,7 +1,9 @@
-// Stand-ins of secret stores that no package has as a server: 1Password's Connect and Google's Secret Manager, after their
-// documented answers. Their makers' own clients read them too (secret-stores.test.ts). Each keeps a journal.
+// Stand-ins of secret stores that no package has as a server: 1Password's Connect, Google's Secret Manager, Azure's Key Vault
+// with its sign-in, after their documented answers. Their makers' own clients read them too (secret-stores.test.ts,
+// azure.test.ts). Each keeps a journal.
 import { createServer } from "node:http";
-import type { RequestListener } from "node:http";
+import type { RequestListener, Server } from "node:http";
+import { createServer as createSecureServer } from "node:https";
 import type { AddressInfo } from "node:net";
 
 type Journal = { readonly method: string; readonly url: string; readonly authorization: string }[];
@@ -15,11 +17,14 @@ export type FakeStore = {
   close(): Promise<void>;
 };
 
+type Answered = { status: number; body: object; headers?: { [name: string]: string } };
+
 async function serve(
-  answer: (path: string, query: URLSearchParams) => { status: number; body: object },
+  answer: (path: string, query: URLSearchParams, authorization: string) => Answered,
+  tls?: { readonly key: string; readonly cert: string },
 ): Promise<FakeStore> {
   const journal: Journal = [];
-  const server = createServer((request, response) => {
+  const listener: RequestListener = (request, response) => {
     const url = new URL(request.url ?? "/", "http://127.0.0.1");
     journal.push({
       method: request.method ?? "",
@@ -30,13 +35,18 @@ async function serve(
       fake.instead(request, response);
       return;
     }
-    const { status, body } = answer(decodeURIComponent(url.pathname), url.searchParams);
-    response.writeHead(status, { "content-type": "application/json" }).end(JSON.stringify(body));
-  });
+    const { status, body, headers } = answer(
+      decodeURIComponent(url.pathname),
+      url.searchParams,
+      request.headers.authorization ?? "",
+    );
+    response.writeHead(status, { "content-type": "application/json", ...headers }).end(JSON.stringify(body));
+  };
+  const server: Server = tls ? createSecureServer(tls, listener) : createServer(listener);
   await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
   const { port } = server.address() as AddressInfo;
   const fake: FakeStore = {
-    url: `http://127.0.0.1:${port}`,
+    url: `http${tls ? "s" : ""}://127.0.0.1:${port}`,
     port,
     journal,
     instead: undefined,
@@ -123,5 +133,54 @@ export function startFakeSecretManager(
       status: 200,
       body: { name: `${name}/versions/${number}`, payload: { data, dataCrc32c: checksum(found.data) } },
     };
+  });
+}
+
+export type AzureVersion = { readonly id: string; readonly value: string; isEnabled: boolean };
+
+/** Secrets of a vault by name, each with its versions, and the sign-in of tenant `tenant` to it, both over TLS. */
+export function startFakeKeyVault(
+  secrets: { [name: string]: AzureVersion[] },
+  tls: { readonly key: string; readonly cert: string },
+): Promise<FakeStore> {
+  const failed = (status: number, code: string, inner?: string): Answered => ({
+    status,
+    body: { error: { code, message: `${code} of a test`, ...(inner ? { innererror: { code: inner } } : {}) } },
+  });
+  const TOKEN = "token-of-azure";
+  const fake = serve((path, _query, authorization) => {
+    const base = `https://127.0.0.1:${portOf()}`;
+    if (path.endsWith("/.well-known/openid-configuration"))
+      return {
+        status: 200,
+        body: {
+          issuer: `${base}/tenant/v2.0`,
+          authorization_endpoint: `${base}/tenant/oauth2/v2.0/authorize`,
+          token_endpoint: `${base}/tenant/oauth2/v2.0/token`,
+          jwks_uri: `${base}/tenant/discovery/v2.0/keys`,
+        },
+      };
+    if (path === "/tenant/oauth2/v2.0/token")
+      return { status: 200, body: { token_type: "Bearer", expires_in: 3600, access_token: TOKEN } };
+    const [, name = "", version] = /^\/secrets\/([\w-]+)(?:\/(\w*))?$/.exec(path) ?? [];
+    if (authorization !== `Bearer ${TOKEN}`)
+      return {
+        ...failed(401, "Unauthorized"),
+        headers: {
+          "www-authenticate": `Bearer authorization="${base}/tenant", resource="https://vault.azure.net"`,
+        },
+      };
+    const versions = secrets[name] ?? [];
+    const found = version ? versions.find(({ id }) => id === version) : versions.at(-1);
+    if (!found) return failed(404, "SecretNotFound");
+    if (!found.isEnabled) return failed(403, "Forbidden", "SecretDisabled");
+    const attributes = { enabled: true, created: 1_790_000_000, updated: 1_790_000_000, recoveryLevel: "Recoverable" };
+    return { status: 200, body: { value: found.value, id: `${base}/secrets/${name}/${found.id}`, attributes } };
+  }, tls);
+  let port = 0;
+  const portOf = (): number => port;
+  return fake.then((started) => {
+    ({ port } = started);
+    return started;
   });
 }

@@ -121,6 +121,19 @@ describe("1Password's Connect", () => {
     await expect(read(store, "op://Keymeter/OpenAI/credential")).rejects.toMatchObject({ why: "away" });
   });
 
+  it("may be asked as a service account instead; the real package refuses what is no token, and nothing repeats it", async () => {
+    const account = createOnePassword({ account: () => "ops_no-token-of-any-account" });
+    const refusal = await read(account, "op://Keymeter/OpenAI/credential").catch((error: unknown) => error);
+    expect(refusal).toMatchObject({ name: "StoreError", why: "refused" });
+    expect(String(refusal)).not.toContain("no-token-of");
+    const config = loadProxyConfig({
+      KEYMETER_DATA_DIR: mkdtempSync(join(tmpdir(), "keymeter-")),
+      OP_SERVICE_ACCOUNT_TOKEN: "ops_one",
+      OPENAI_API_KEY: "op://Keymeter/OpenAI/credential",
+    });
+    expect(config.own.openai.credential).toBeDefined();
+  });
+
   it.skipIf(!hasClients)("answers here as its own client reads it", async () => {
     const { OnePasswordConnect } = requireClient("@1password/connect") as {
       OnePasswordConnect: (of: object) => {
