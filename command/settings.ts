@@ -5,7 +5,8 @@ import { PROXY_SETTINGS } from "../proxy/config.ts";
 import { UPSTREAMS } from "../service/config.ts";
 import { FILE_VARIABLE, readSettings, settingsIn } from "../service/settings.ts";
 import type { Environment, SettingTree } from "../service/settings.ts";
-import type { UpstreamRows } from "../service/upstreams.ts";
+import { credentialRows } from "../service/upstreams.ts";
+import type { CredentialRows, UpstreamRows } from "../service/upstreams.ts";
 
 export const PROGRAMS = ["proxy", "collector", "alerts"] as const;
 export type Program = (typeof PROGRAMS)[number];
@@ -82,20 +83,29 @@ function secretTexts(
 ): { readonly texts: readonly string[]; readonly variables: readonly string[] } {
   const secrets = Object.entries(settingsIn(DECLARED[program])).filter(([, { isSecret }]) => isSecret);
   // What is wrong with them the program says itself.
-  const { rows, ...values } = readSettings(
-    { ...Object.fromEntries(secrets), rows: UPSTREAMS },
-    program,
-    environment,
-    [],
-  );
-  const upstreams = program === "proxy" ? Object.values(rows as UpstreamRows) : [];
-  const variables = upstreams.flatMap(({ api_key_env: variable }) => variable ?? []);
+  const values = readSettings(Object.fromEntries(secrets), program, environment, []);
+  const rows = program === "proxy" ? credentialRowsOf(environment) : [];
+  const variables = rows.flatMap(({ api_key_env: variable }) => variable ?? []);
   const texts = [
     ...Object.values(values),
-    ...upstreams.map(({ api_key: key }) => key),
+    ...rows.map(({ api_key: key }) => key),
     ...variables.map((name) => environment[name]),
   ];
   return { texts: texts.filter((text) => typeof text === "string"), variables };
+}
+
+/** Rows of keymeter.yaml that hold a provider's credential: upstreams, and what they and others have more than one of. */
+function credentialRowsOf(environment: Environment): readonly CredentialRows[string][] {
+  const named = Object.entries(settingsIn(DECLARED.proxy)).filter(([, { schema }]) => schema === credentialRows);
+  const { upstreams, ...more } = readSettings(
+    { ...Object.fromEntries(named), upstreams: UPSTREAMS },
+    "proxy",
+    environment,
+    [],
+  );
+  const rows = Object.values(upstreams as UpstreamRows);
+  const groups = [...Object.values(more as { [name: string]: CredentialRows }), ...rows.map((row) => row.credentials)];
+  return [...rows, ...groups.flatMap((group) => Object.values(group))];
 }
 
 function variablesOf(declared: SettingTree): ReadonlySet<string> {

@@ -105,7 +105,7 @@ export async function admit(admitting: Admitting, given: Asking): Promise<Admiss
   const costs = reckon(call, bodyBytes);
   const { price, boundNanoUsd, expectedNanoUsd, mostNanoUsd } = costs;
   const isSeat = principal.isSeat === true;
-  const payer = isSeat ? SEAT : (principal.payer?.keyId ?? "");
+  const payer = isSeat ? SEAT : (principal.payer?.keyId ?? principal.swappedFor ?? "");
   const named = { ...nameIt(names, asking), user: principal.user, payer };
   const subject = subjectOf({ ...named, asker: principal, provider, call });
 

@@ -3,7 +3,7 @@ import type { IncomingMessage } from "node:http";
 import type { ProxyContext } from "./context.ts";
 import { checkHeaders } from "./gate.ts";
 import { checkCredential, findCredentials } from "./credential.ts";
-import { reveal } from "./credential-source.ts";
+import { credentialOf, reveal } from "./credential-source.ts";
 import { checkMethod, readTarget, resolveTarget } from "./target.ts";
 import type { Credential } from "./credential.ts";
 import { checkScope, scopeOf } from "./scope.ts";
@@ -13,6 +13,7 @@ import { nowhere, Refused } from "./refusals.ts";
 import { ASK_PATH } from "./me.ts";
 import type { Key } from "../ledger/usage/keys.ts";
 import type { Principal } from "./principal.ts";
+import type { CredentialSource, Provider } from "./providers/provider.ts";
 
 /** What has to be known to tell whose a credential is, and where a request goes. */
 type Identifying = Pick<ProxyContext, "register" | "sightings" | "isTrusted">;
@@ -114,8 +115,23 @@ export function identify(
   return principal;
 }
 
-/** What goes to the provider, and whether it is Keymeter's. */
-export type Sent = Credential & { readonly isOurs: boolean };
+/** What goes to the provider. */
+export type Sent = Credential & {
+  /** Undefined: it is the client's own. */
+  readonly ours:
+    | {
+        /** Undefined where no credential is needed. */
+        readonly source: CredentialSource | undefined;
+        /** Its fingerprint; undefined: it has none, for it is another one every hour. */
+        readonly id: string | undefined;
+      }
+    | undefined;
+};
+
+/** Who asks, with what pays for it. */
+export function payingWith(principal: Principal, { ours }: Sent): Principal {
+  return ours?.id === undefined ? principal : { ...principal, swappedFor: ours.id };
+}
 
 /** With who pays: a subscription, where the settings say so or the provider has answered a sign-in as one; or a credential
  *  of the client's own beside its key. That one is nobody's to use whom the register knows as paused, revoked or bound to
@@ -159,27 +175,34 @@ const NOBODYS = { team: "", project: "", env: "", user: "", policy: {} };
 /** What goes to the provider: a virtual key is swapped for the provider's credential; a client's own key is the
  *  credential. */
 export async function credentialFor(
-  context: Pick<ProxyContext, "config">,
+  context: Pick<ProxyContext, "config" | "register">,
   target: Target,
   principal: Principal,
   credential: Credential,
   own: Credential | undefined,
 ): Promise<Sent> {
-  if (own) return { ...own, isOurs: false };
+  if (own) return { ...own, ours: undefined };
   if (principal.kind === "virtual") {
-    const ours = target.provider.credential;
-    if (!ours && !target.provider.needsKey) return { text: "", carrier: credential.carrier, isOurs: true };
-    if (!ours)
-      throw new Refused(
-        "no_provider_credential",
-        `no credential for ${target.provider.name} is set; whoever runs Keymeter sets it in the proxy's environment`,
-      );
-    const text = await reveal(ours, target.provider.name);
-    return { text, carrier: credential.carrier, isOurs: true };
+    const { provider } = target;
+    const { carrier } = credential;
+    const source = credentialOf(provider, principal);
+    if (!source && !provider.needsKey) return { text: "", carrier, ours: { source, id: undefined } };
+    if (!source) throw new Refused("no_provider_credential", noCredential(provider, principal));
+    const text = await reveal(source, provider.name);
+    return { text, carrier, ours: { source, id: context.register.credentialId(source, text, provider.name) } };
   }
   if (!context.config.passThrough)
     throw new Refused("pass_through_off", "provider keys are not accepted here; ask for a Keymeter key (km_...)");
-  return { ...credential, isOurs: false };
+  return { ...credential, ours: undefined };
+}
+
+function noCredential({ name, scoped }: Provider, { team, project, env }: Principal): string {
+  if (scoped.length === 0)
+    return `no credential for ${name} is set; whoever runs Keymeter sets it in the proxy's environment`;
+  const owner = Object.entries({ team, project, env })
+    .map(([part, of]) => `${part} ${of === "" ? "(none)" : `"${of}"`}`)
+    .join(", ");
+  return `no credential for ${name} is for keys of ${owner}; whoever runs Keymeter names one under credentials of that provider`;
 }
 
 /** Whose a credential is, at whichever provider. The same rules as for every request hold: whose key it is, and from where it

@@ -6,11 +6,13 @@ import type { SecretState } from "../service/secrets/index.ts";
 import type { Finding } from "../service/finding.ts";
 import type { ProviderFacts } from "../ledger/providers.ts";
 import type { ProxyConfig } from "./config.ts";
-import type { ProviderSettings } from "./providers/provider.ts";
+import { credentialsOf } from "./credential-source.ts";
+import type { CredentialSource, ProviderSettings } from "./providers/provider.ts";
 
 const TIMEOUT_MS = 8_000;
 const MOST_SKEW_MS = 30_000;
 
+type Probe = NonNullable<ProviderFacts["probe"]>;
 type Held = Pick<ProxyConfig, "own" | "providers" | "upstreams">;
 
 /** Asks each provider for its list of models; `isPaid`: for one token too, for what a spent quota looks like shows only
@@ -19,11 +21,19 @@ export async function checkCredentials({ own, providers, upstreams }: Held, isPa
   const checks = Object.entries(own).map(async ([name, settings]) =>
     checkProvider(providers.find(name), settings, isPaid),
   );
-  return [...(await Promise.all(checks)).flat(), ...upstreams.flatMap(({ name, settings }) => stored(name, settings))];
+  const ofUpstreams = upstreams.flatMap(({ name, settings }) =>
+    credentialsOf(settings).flatMap((one) => stored(titleOf(name, one.name), one.source)),
+  );
+  return [...(await Promise.all(checks)).flat(), ...ofUpstreams];
+}
+
+/** Of a credential: the provider's own, or one of several. */
+function titleOf(provider: string, name: string): string {
+  return name === "" ? provider : `${provider}, credential "${name}"`;
 }
 
 /** Of an upstream whose key is in a store: whether it can be read there. */
-function stored(what: string, { credential }: ProviderSettings): Finding[] {
+function stored(what: string, credential: CredentialSource): Finding[] {
   if (!(credential instanceof HeldSecret)) return [];
   const { failure, readAtMs, place } = credential.state;
   const read: Finding = { what, state: readAtMs === undefined ? "fail" : "ok", said: "the key was read" };
@@ -43,22 +53,39 @@ async function checkProvider(
   settings: ProviderSettings,
   isPaid: boolean,
 ): Promise<Finding[]> {
-  const { displayName: name = "", keyVariable: variable, probe } = provider ?? {};
+  const { displayName = "", keyVariable: variable, probe } = provider ?? {};
   if (variable === undefined || !probe) return [];
+  const all = credentialsOf(settings);
+  if (all.length === 0) {
+    const said = `${variable} is not set: clients bring their own keys, or do not use it`;
+    return [{ what: displayName, state: "off", said }];
+  }
+  const checks = all.map(async ({ name, source }) =>
+    checkCredential(
+      { title: titleOf(displayName, name), variable: name === "" ? variable : `its place in keymeter.yaml`, probe },
+      settings.url,
+      source,
+      isPaid,
+    ),
+  );
+  return (await Promise.all(checks)).flat();
+}
+
+async function checkCredential(
+  { title: name, variable, probe }: { readonly title: string; readonly variable: string; readonly probe: Probe },
+  origin: URL,
+  credential: CredentialSource,
+  isPaid: boolean,
+): Promise<Finding[]> {
   const { list, headers, token } = probe;
-  const { url: origin, credential } = settings;
-  let key: string | undefined;
+  let key: string;
   try {
-    key = await credential?.reveal();
+    key = await credential.reveal();
   } catch (error) {
     if (!(error instanceof SecretUnavailable)) throw error;
     return [
       { what: name, state: "fail", said: error.message, mend: "look at that store, and at who may read it there" },
     ];
-  }
-  if (key === undefined) {
-    const said = `${variable} is not set: clients bring their own keys, or do not use it`;
-    return [{ what: name, state: "off", said }];
   }
   const call = async (path: string, body?: object): Promise<Response> =>
     fetch(new URL(path, origin), {

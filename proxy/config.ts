@@ -14,9 +14,9 @@ import { googleCredentials } from "../service/google-credentials.ts";
 import { Secret } from "../service/secret.ts";
 import { group, listOf, readConfig, secret, secretOf, secretText } from "../service/settings.ts";
 import type { Environment, Reading, SettingTree, Values } from "../service/settings.ts";
-import { upstreamOf } from "../service/upstreams.ts";
-import type { UpstreamRows } from "../service/upstreams.ts";
-import type { CredentialSource, ProviderSettings } from "./providers/provider.ts";
+import { credentialRows, upstreamOf } from "../service/upstreams.ts";
+import type { CredentialRows, UpstreamRows } from "../service/upstreams.ts";
+import type { CredentialSource, ProviderSettings, ScopedCredential } from "./providers/provider.ts";
 
 const upstreamUrl = z
   .url({
@@ -53,6 +53,16 @@ const priceRow = z
 
 function isOrigin(text: string): boolean {
   return URL.canParse(text) && new URL(text).origin === text;
+}
+
+function moreCredentials<P extends string>(place: P) {
+  return {
+    place,
+    schema: credentialRows,
+    fallback: {},
+    says: "more credentials, each for the keys of some teams, projects or environments (api_key, or api_key_env)",
+    example: ['staging: { api_key: "vault:secret/keymeter/staging#api_key", env: staging }'],
+  } as const;
 }
 
 export const PROXY_SETTINGS = {
@@ -213,8 +223,9 @@ export const PROXY_SETTINGS = {
           env: "OPENAI_API_KEY",
           says: "what Keymeter keys are swapped for",
         }),
+        credentials: moreCredentials("proxy.openai.credentials"),
       },
-      settingsOf,
+      settingsOf("proxy.openai"),
     ),
     anthropic: group(
       {
@@ -230,8 +241,9 @@ export const PROXY_SETTINGS = {
           env: "ANTHROPIC_API_KEY",
           says: "what Keymeter keys are swapped for",
         }),
+        credentials: moreCredentials("proxy.anthropic.credentials"),
       },
-      settingsOf,
+      settingsOf("proxy.anthropic"),
     ),
     "gcp.gemini": group(
       {
@@ -247,8 +259,9 @@ export const PROXY_SETTINGS = {
           env: "GEMINI_API_KEY",
           says: "what Keymeter keys are swapped for",
         }),
+        credentials: moreCredentials("proxy.google.credentials"),
       },
-      settingsOf,
+      settingsOf("proxy.google"),
     ),
     "gcp.vertex_ai": group(
       {
@@ -331,14 +344,19 @@ function bytesOf({ megabytes }: { readonly megabytes: number }): number {
   return Math.floor(megabytes * 1024 * 1024);
 }
 
-function settingsOf({
-  url,
-  credential,
-}: {
-  readonly url: string;
-  readonly credential: Secret | undefined;
-}): ProviderSettings {
-  return { url: new URL(url), credential };
+function settingsOf(place: string) {
+  return (
+    { url, credential, credentials }: { url: string; credential: Secret | undefined; credentials: CredentialRows },
+    reading: Reading,
+  ): ProviderSettings => ({ url: new URL(url), credential, scoped: scopedOf(place, credentials, reading) });
+}
+
+/** Those for some keys only. */
+function scopedOf(place: string, rows: CredentialRows, reading: Reading): ScopedCredential[] {
+  return Object.entries(rows).flatMap(([name, { team, project, env, ...row }]) => {
+    const source = keyOf(`${place}.credentials.${name}`, row, reading);
+    return source ? [{ name, source, scope: { team, project, env } }] : [];
+  });
 }
 
 type NamedUpstream = {
@@ -352,31 +370,37 @@ type NamedUpstream = {
 function readUpstreams({ rows }: { readonly rows: UpstreamRows }, reading: Reading): readonly NamedUpstream[] {
   return Object.entries(rows).map(([name, row]) => {
     const { kind, url, version, ask_usage: asksUsage, subscription: isSeat, deployments } = row;
-    const credential = upstreamKey(name, row, reading);
-    // A server on this machine that nobody gave a key for asks for none.
+    const place = `proxy.upstreams.${name}`;
     const isNamed = row.api_key_env !== undefined || row.api_key !== undefined;
-    const needsKey = row.needs_key ?? !(!isNamed && kind === COMPATIBLE && isLoopback(new URL(url)));
+    const credential = isNamed ? keyOf(place, row, reading) : undefined;
+    const scoped = scopedOf(place, row.credentials, reading);
+    // A server on this machine that nobody gave a key for asks for none.
+    const needsKey =
+      row.needs_key ?? !(!isNamed && scoped.length === 0 && kind === COMPATIBLE && isLoopback(new URL(url)));
     return {
       kind,
       name,
       priceList: listOfUpstream(upstreamOf(name, row)),
       hasOwnKey: isNamed,
-      settings: { url: new URL(url), version, credential, asksUsage, needsKey, isSeat, deployments },
+      settings: { url: new URL(url), version, credential, scoped, asksUsage, needsKey, isSeat, deployments },
     };
   });
 }
 
 /** From its variable, or as it stands in the file; either may be a reference. */
-function upstreamKey(name: string, row: UpstreamRows[string], reading: Reading): Secret | undefined {
-  const { api_key_env: variable, api_key: given } = row;
-  const place = `proxy.upstreams.${name}.${variable === undefined ? "api_key" : "api_key_env"}`;
-  if (variable !== undefined && given !== undefined) {
-    reading.problems.push(`proxy.upstreams.${name}: say api_key_env or api_key, not both`);
+function keyOf(
+  place: string,
+  { api_key_env: variable, api_key: given }: Pick<UpstreamRows[string], "api_key" | "api_key_env">,
+  reading: Reading,
+): Secret | undefined {
+  if ((variable === undefined) === (given === undefined)) {
+    reading.problems.push(`${place}: say api_key_env or api_key, ${given === undefined ? "one of them" : "not both"}`);
     return undefined;
   }
   const text = variable === undefined ? given : reading.environment[variable];
-  if (variable !== undefined && !text) reading.problems.push(`${place}: ${variable} is not set in the environment`);
-  return text ? secretOf({ place, schema: secretText }, text, reading) : undefined;
+  const name = `${place}.${variable === undefined ? "api_key" : "api_key_env"}`;
+  if (variable !== undefined && !text) reading.problems.push(`${name}: ${variable} is not set in the environment`);
+  return text ? secretOf({ place: name, schema: secretText }, text, reading) : undefined;
 }
 
 const LOOPBACK = new Set(["127.0.0.1", "::1", "localhost"]);

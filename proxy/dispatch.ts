@@ -28,13 +28,13 @@ export function dispatch(
   const { body, hides, isUnpacked } = read;
   const { call } = attempt.asked;
   const request = reply.request;
-  const { isOurs } = credential;
+  const { ours } = credential;
   const exchange = forwarder.exchange(
     {
       provider,
       method: request.method,
       path: upstreamPath + query,
-      headers: outgoingHeaders(request.raw, credentialHeader, credential, isOurs, {
+      headers: outgoingHeaders(request.raw, credentialHeader, credential, ours !== undefined, {
         isUnpacked,
         naming: attempt.asked.asker.key?.policy.users,
       }),
@@ -49,9 +49,10 @@ export function dispatch(
       extension: attempt.extension,
       mayBegin: attempt.kept,
       headers: attempt.headers,
-      secret: isOurs ? credential.text : undefined,
+      secret: ours && credential.text,
     },
   );
-  if (isOurs) void exchange.ending.then(({ status }) => noteStatus(provider, status));
+  const source = ours?.source;
+  if (source) void exchange.ending.then(({ status }) => noteStatus(source, status));
   return exchange;
 }

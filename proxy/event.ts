@@ -86,7 +86,9 @@ export function toEvent(
  *  makes no row of its own. */
 function payerOf({ asker, provider, payer }: Asked, ending: Ending, isAccepted: boolean, isNobodys: boolean): string {
   if (asker.seatSignIn !== undefined && isAccepted)
-    return provider.dialect.seat?.hasPaid(ending.headers ?? []) === true ? SEAT : (asker.payer?.keyId ?? "");
+    return provider.dialect.seat?.hasPaid(ending.headers ?? []) === true
+      ? SEAT
+      : (asker.payer?.keyId ?? asker.swappedFor ?? "");
   return payer === SEAT || !isNobodys ? payer : "";
 }
 

@@ -2,7 +2,7 @@
 //   gate -> open the attempt -> forward and meter -> end the attempt -> release
 // Nothing flows back. Once it is open an attempt always ends in the books, whatever happens in between.
 import type { FastifyReply, FastifyRequest } from "fastify";
-import { arrive, enter } from "./arrival.ts";
+import { arrive, enter, payingWith } from "./arrival.ts";
 import { openAttempt } from "./attempt.ts";
 import type { ProxyContext } from "./context.ts";
 import { dispatch } from "./dispatch.ts";
@@ -21,8 +21,9 @@ export async function handle(context: ProxyContext, request: FastifyRequest, rep
     const arrival = (request.arrival ??= arrive(context, request.raw));
     if (!arrival.target)
       return await (arrival.path === ASK_PATH ? answerAsk : answerMe)(context, request, reply, arrival.key);
-    const { target, principal, query } = arrival;
+    const { target, query } = arrival;
     const credential = await enter(context, arrival);
+    const principal = payingWith(arrival.principal, credential);
     const match = meteredRoute(target);
     if (!match) return await pass({ context, request, reply, target, principal, credential }, query);
 

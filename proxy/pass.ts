@@ -221,7 +221,7 @@ function forward(
       method: request.method,
       path: target.upstreamPath + target.query,
       headers: [
-        ...outgoingHeaders(request.raw, target.credentialHeader, credential, credential.isOurs, {
+        ...outgoingHeaders(request.raw, target.credentialHeader, credential, credential.ours !== undefined, {
           whole: isResult,
           naming: principal.key?.policy.users,
         }),
@@ -236,12 +236,13 @@ function forward(
       stream: true,
       requestId,
       headers,
-      secret: credential.isOurs ? credential.text : undefined,
+      secret: credential.ours && credential.text,
       placeUrl: base === undefined ? undefined : (value) => dialect.placeUrls?.(value, base) ?? value,
       mayRedirect: principal.kind !== "virtual" && !isResult,
     },
   );
-  if (credential.isOurs) void exchange.ending.then(({ status }) => noteStatus(target.provider, status));
+  const source = credential.ours?.source;
+  if (source) void exchange.ending.then(({ status }) => noteStatus(source, status));
   return { exchange, requestId, isTooLarge: sending.isTooLarge };
 }
 

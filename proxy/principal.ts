@@ -14,6 +14,8 @@ export type Asker = {
   readonly signIn?: string | undefined;
   /** A credential of the client's own that pays what is money. */
   readonly payer?: { readonly keyId: string; readonly proven?: ProvenKey | undefined } | undefined;
+  /** Of a virtual key: the credential of ours that it is swapped for, by its fingerprint. */
+  readonly swappedFor?: string | undefined;
   /** Whether a subscription pays, as far as it is known. */
   readonly isSeat?: boolean | undefined;
   /** Of a sign-in that may be a subscription's: its digest. What is answered says whether it is. */

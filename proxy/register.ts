@@ -7,6 +7,7 @@ import {
   looksLikeVirtualKey,
   UNPROVEN_KEY_ID,
 } from "../ledger/usage/keys.ts";
+import { placeOfCredential } from "../ledger/usage/credentials.ts";
 import { readKeys } from "../ledger/usage/read-keys.ts";
 import type { Key, KeySecret } from "../ledger/usage/keys.ts";
 import { answerIn } from "../ledger/asking.ts";
@@ -19,7 +20,8 @@ import type { Noticed, ProvenKey } from "../ledger/usage/wire.ts";
 import { Secret } from "../service/secret.ts";
 import { SecretUnavailable } from "../service/secrets/index.ts";
 import type { Asker, Principal } from "./principal.ts";
-import type { Provider } from "./providers/provider.ts";
+import { credentialsOf } from "./credential-source.ts";
+import type { CredentialSource, Provider } from "./providers/provider.ts";
 import { Refused } from "./refusals.ts";
 
 export type Register = {
@@ -37,6 +39,8 @@ export type Register = {
   /** The credentials that virtual keys are swapped for, as the fingerprints that bills are matched with. What changes
    *  every hour has none. */
   credentialsOf(providers: readonly Provider[], nowMs: number): NonNullable<Noticed["credentials"]>;
+  /** The fingerprint of a credential as it is now; undefined for what changes every hour. */
+  credentialId(source: CredentialSource, text: string, provider: string): string | undefined;
   /** Whether somebody who knows this secret holds the key: a sign-in only if its provider accepted this very one. */
   isProven(principal: Principal): boolean;
   /** A provider accepted a sign-in. */
@@ -68,6 +72,7 @@ export function createRegister(
   setLimits: (limits: readonly Limits[]) => Promise<void>,
 ): Register {
   const digestFor = createDigests(pepper);
+  const fingerprintOf = (provider: string, secret: string): string => fingerprintId(digestFor(`${provider} ${secret}`));
   let keys = new Map<string, Key>();
   let secrets = new Map<string, KeySecret>();
   let owners = new Set<string>();
@@ -157,15 +162,18 @@ export function createRegister(
 
     credentialsOf(providers, nowMs) {
       const found: NonNullable<Noticed["credentials"]>[number][] = [];
-      for (const { name: provider, credential } of providers) {
-        if (!(credential instanceof Secret)) continue;
-        const secret = revealed(credential);
-        if (secret === undefined) continue;
-        const id = fingerprintId(digestFor(`${provider} ${secret}`));
-        found.push({ provider, credential: id, hint: secret.slice(-4), atMs: nowMs });
-      }
+      for (const provider of providers)
+        for (const { name, source } of credentialsOf(provider)) {
+          const secret = source instanceof Secret ? revealed(source) : undefined;
+          if (secret === undefined) continue;
+          const credential = fingerprintOf(provider.name, secret);
+          const place = placeOfCredential(provider.name, name);
+          found.push({ provider: place, credential, hint: secret.slice(-4), atMs: nowMs });
+        }
       return found;
     },
+
+    credentialId: (source, text, provider) => (source instanceof Secret ? fingerprintOf(provider, text) : undefined),
 
     remember({ proven, keyId }, provider, nowMs) {
       if (!proven || keys.has(keyId)) return;

@@ -122,17 +122,17 @@ async function begin(
       "this WebSocket cannot be metered; use HTTP, to which clients fall back at once, or a session that names its model",
     );
 
-  const turns = createTurns(context, request, arrival, target);
+  const turns = createTurns(context, request, arrival, { target, sent: credential });
   if (conversation.opening) await turns.reserve({ call: conversation.opening, mayStart: true }, 0);
   try {
-    const headers = outgoingHeaders(request, target.credentialHeader, credential, credential.isOurs, {
+    const headers = outgoingHeaders(request, target.credentialHeader, credential, credential.ours !== undefined, {
       naming: principal.key?.policy.users,
     });
-    const mask = credential.isOurs ? createMask(credential.text) : undefined;
+    const mask = credential.ours ? createMask(credential.text) : undefined;
     const upstream = await connect(context, target, headers, readProtocols(request), socket);
     if (upstream.kind !== "open") {
       const { kind, status } = upstream;
-      if (credential.isOurs) noteStatus(target.provider, status);
+      if (credential.ours?.source) noteStatus(credential.ours.source, status);
       await turns.bookRest({ how: kind, status, sent: status !== undefined });
       return answerSocket(socket, status ?? 502, upstream.headers, mask?.whole(upstream.body) ?? upstream.body);
     }

@@ -4,8 +4,8 @@
 import type { IncomingMessage } from "node:http";
 import type { Subject } from "../ledger/budgets.ts";
 import { subjectOf } from "./admit.ts";
-import { identify, paidBy } from "./arrival.ts";
-import type { Arrived } from "./arrival.ts";
+import { identify, paidBy, payingWith } from "./arrival.ts";
+import type { Arrived, Sent } from "./arrival.ts";
 import { NOT_KEPT } from "./exchange.ts";
 import { NOTHING_MORE, openAttempt, said } from "./attempt.ts";
 import type { Attempt } from "./attempt.ts";
@@ -71,7 +71,7 @@ export function createTurns(
   context: ProxyContext,
   request: IncomingMessage,
   { credential, own }: Pick<Arrived, "credential" | "own">,
-  target: Target,
+  { target, sent }: { readonly target: Target; readonly sent: Sent },
 ): Turns {
   const { provider, priceList, tiers } = target;
   // A reservation waits, or stands ready, until a turn begins by it; when the turn has ended, its id is all that is
@@ -89,7 +89,10 @@ export function createTurns(
 
   /** A session lives for an hour; a key that was paused meanwhile starts nothing more. */
   const whoAsks = (): Principal =>
-    paidBy(context, request, identify(context, request, credential, provider.name), target, { credential, own });
+    payingWith(
+      paidBy(context, request, identify(context, request, credential, provider.name), target, { credential, own }),
+      sent,
+    );
 
   const open = async (call: Call, bytes: number): Promise<Attempt> => {
     checkModel(call);

@@ -8,6 +8,25 @@ import type { Reading } from "./settings.ts";
 const OWN_PATHS: readonly string[] = ["keymeter"];
 
 const name = z.string().regex(/^[a-z0-9][a-z0-9-]{0,30}$/, "a name of lower-case letters, digits and dashes");
+const oneOrMore = z
+  .union([z.string().min(1), z.array(z.string().min(1)).min(1)])
+  .transform((given): readonly string[] => (typeof given === "string" ? [given] : given));
+const credentialRow = z
+  .strictObject({
+    api_key_env: z.string().optional(),
+    /** The key, or better: where it is. */
+    api_key: z.string().min(1).optional(),
+    /** Whose Keymeter keys are swapped for it. */
+    team: oneOrMore.optional(),
+    project: oneOrMore.optional(),
+    env: oneOrMore.optional(),
+  })
+  .refine(({ team, project, env }) => team ?? project ?? env, "say for whom it is: team, project, env, or several");
+
+/** More credentials of one provider, by name. */
+export const credentialRows = z.record(name, credentialRow);
+export type CredentialRows = z.output<typeof credentialRows>;
+
 const row = z
   .strictObject({
     kind: z.enum(UPSTREAM_KINDS).default(COMPATIBLE),
@@ -16,6 +35,7 @@ const row = z
     api_key_env: z.string().optional(),
     /** The key, or better: where it is. */
     api_key: z.string().min(1).optional(),
+    credentials: credentialRows.default({}),
     price_list: z.string().optional(),
     ask_usage: z.boolean().default(true),
     needs_key: z.boolean().optional(),

@@ -5,6 +5,12 @@ import type { UsageBooks } from "../books.ts";
 import { tablesOf } from "../engine.ts";
 import { credentials, keys } from "./schema.ts";
 
+/** Where a credential of ours has its history: its provider's own, or one of several that has a name. No provider has a
+ *  slash in its name. */
+export function placeOfCredential(provider: string, name: string): string {
+  return name === "" ? provider : `${provider}/${name}`;
+}
+
 /** Says which provider credential paid for a key's request: its own, of a provider key; of a virtual key the one that
  *  it was swapped for at that time, as far back as that was written down. `payer`: who the event says pays, where it does. */
 export async function readCredentials(
@@ -40,12 +46,15 @@ export type MeteredCredential = {
 export async function readMeteredCredentials(usage: UsageBooks): Promise<MeteredCredential[]> {
   const tables = tablesOf(usage);
   const found = new Map<string, MeteredCredential>();
-  for (const { provider, credential, hint } of await tables
+  for (const { provider: place, credential, hint } of await tables
     .select()
     .from(credentials)
     .orderBy(credentials.provider, credentials.sinceMs)
-    .all())
-    found.set(credential, { provider, credential, hint, name: `${provider} credential of this Keymeter …${hint}` });
+    .all()) {
+    const [provider = "", name] = place.split("/");
+    const what = name === undefined ? "credential" : `credential "${name}"`;
+    found.set(credential, { provider, credential, hint, name: `${provider} ${what} of this Keymeter …${hint}` });
+  }
   for (const key of await tables.select().from(keys).where(eq(keys.kind, "fingerprint")).orderBy(keys.id).all())
     if (key.provider !== null)
       found.set(key.id, { provider: key.provider, credential: key.id, hint: key.hint, name: key.name });

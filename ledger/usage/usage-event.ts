@@ -36,7 +36,9 @@ export type UsageEvent = {
   readonly env: string;
   /** A person, by id; empty: nobody is named. */
   readonly user: string;
-  /** Who pays. Empty: whom the key stands for. SEAT: a subscription. Else a client's own credential beside its key. */
+  /** Who pays. SEAT: a subscription. Else a provider credential, by its fingerprint: ours, that the key was swapped for, or
+   *  a client's own beside its key. Empty: the key itself is one, or nothing is billed; until 2026-11-30 ours was not
+   *  named. */
   readonly payer?: string | undefined;
   /** Of a subscription: what it would have cost at the prices of the API. Undefined there: not known. */
   readonly seatNanoUsd?: NanoUsd | undefined;

@@ -30,8 +30,10 @@ export type Provider = {
   readonly priceList: string;
   /** Whether whoever signs in there pays by the month, whatever is used. */
   readonly isSeat?: boolean;
-  /** What virtual keys are swapped for; undefined when none is configured. */
+  /** What virtual keys are swapped for, where nothing of `scoped` is for them; undefined: for nothing. */
   readonly credential: CredentialSource | undefined;
+  /** Credentials for some virtual keys only, in the order of the settings. */
+  readonly scoped: readonly ScopedCredential[];
 };
 
 /** A request whose path names no provider: all that tells whose it is. */
@@ -45,6 +47,16 @@ export type Bare = {
 
 /** A secret, or what makes one: tokens that last an hour. */
 export type CredentialSource = { reveal(): string | Promise<string> };
+
+/** A credential of ours for the virtual keys of some teams, projects or environments. */
+export type ScopedCredential = {
+  /** As the settings name it; no two of a provider's have the same. */
+  readonly name: string;
+  readonly source: CredentialSource;
+  /** For whose keys: all parts that are named have to fit. */
+  readonly scope: { readonly [part in ScopePart]?: readonly string[] | undefined };
+};
+export type ScopePart = "team" | "project" | "env";
 
 /** Where a path leads. */
 export type Place = {
@@ -75,6 +87,7 @@ export type ProviderSettings = {
   /** `none`: the vendor has no version segment, or it stands in the URL. */
   readonly version?: "none" | undefined;
   readonly credential: CredentialSource | undefined;
+  readonly scoped?: readonly ScopedCredential[] | undefined;
   readonly asksUsage?: boolean | undefined;
   readonly needsKey?: boolean | undefined;
   readonly isSeat?: boolean | undefined;
@@ -84,7 +97,7 @@ export type ProviderSettings = {
 
 type Frame = Pick<
   Provider,
-  "origin" | "locate" | "credentialHeader" | "asksUsage" | "needsKey" | "isSeat" | "modelOf" | "credential"
+  "origin" | "locate" | "credentialHeader" | "asksUsage" | "needsKey" | "isSeat" | "modelOf" | "credential" | "scoped"
 >;
 
 /** A provider with a version in its paths, which clients may leave out or write twice; the last one named counts. */
@@ -108,12 +121,14 @@ export function versioned(dialect: Dialect, settings: ProviderSettings): Frame &
 export function common({
   url,
   credential,
+  scoped = [],
   asksUsage = true,
   needsKey = true,
   isSeat = false,
   deployments = {},
-}: ProviderSettings): Pick<Frame, "origin" | "credential" | "asksUsage" | "needsKey" | "isSeat" | "modelOf"> {
-  return { origin: url.origin, credential, asksUsage, needsKey, isSeat, modelOf: (name) => deployments[name] ?? name };
+}: ProviderSettings): Omit<Frame, "locate" | "credentialHeader"> {
+  const modelOf = (name: string): string => deployments[name] ?? name;
+  return { origin: url.origin, credential, scoped, asksUsage, needsKey, isSeat, modelOf };
 }
 
 /** What stands before everything else in the provider's paths: "" or "/api". */

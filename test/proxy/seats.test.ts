@@ -97,7 +97,11 @@ describe("a Keymeter key beside the client's own credential", () => {
     const { secret } = await running.createKey();
     expect(await ask({ "x-keymeter-key": secret })).toBe(200);
     expect(provider.journal[0]?.headers["x-api-key"]).toBe("sk-ant-api03-provider-credential");
-    expect((await running.events())[0]).toMatchObject({ payer: "", costNanoUsd: String(USD), seatNanoUsd: null });
+    expect((await running.events())[0]).toMatchObject({
+      payer: expect.stringMatching(/^fp_/) as string,
+      costNanoUsd: String(USD),
+      seatNanoUsd: null,
+    });
   });
 
   it("with a key of the client's own for the API is money, which that key pays", async () => {
@@ -258,7 +262,7 @@ describe("what a subscription pays", () => {
     expect(sums).toMatchObject({ requests: 5, costNanoUsd: USD, seatNanoUsd: 4n * USD });
     const byPayer = await withBooks((books) => readSpend(books, ["payer"], "2020-01-01", "2100-01-01"));
     expect(byPayer.map(({ group, costNanoUsd, seatNanoUsd }) => [group.payer, costNanoUsd, seatNanoUsd])).toEqual([
-      ["", USD, 0n],
+      [expect.stringMatching(/^fp_/) as string, USD, 0n],
       [SEAT, 0n, 4n * USD],
     ]);
     expect((await running.proxy.writer.verify()).differences).toEqual([]);
