@@ -55,15 +55,12 @@ function isOrigin(text: string): boolean {
   return URL.canParse(text) && new URL(text).origin === text;
 }
 
-function moreCredentials<P extends string>(place: P) {
-  return {
-    place,
-    schema: credentialRows,
-    fallback: {},
-    says: "more credentials, each for the keys of some teams, projects or environments (api_key, or api_key_env)",
-    example: ['staging: { api_key: "vault:secret/keymeter/staging#api_key", env: staging }'],
-  } as const;
-}
+const MORE_CREDENTIALS = {
+  schema: credentialRows,
+  fallback: {},
+  says: "more credentials, each for the keys of some teams, projects or environments (api_key, or api_key_env)",
+  example: ['staging: { api_key: "vault:secret/keymeter/staging#api_key", env: staging }'],
+} as const;
 
 export const PROXY_SETTINGS = {
   durability: {
@@ -223,7 +220,7 @@ export const PROXY_SETTINGS = {
           env: "OPENAI_API_KEY",
           says: "what Keymeter keys are swapped for",
         }),
-        credentials: moreCredentials("proxy.openai.credentials"),
+        credentials: { place: "proxy.openai.credentials", ...MORE_CREDENTIALS },
       },
       settingsOf("proxy.openai"),
     ),
@@ -241,7 +238,7 @@ export const PROXY_SETTINGS = {
           env: "ANTHROPIC_API_KEY",
           says: "what Keymeter keys are swapped for",
         }),
-        credentials: moreCredentials("proxy.anthropic.credentials"),
+        credentials: { place: "proxy.anthropic.credentials", ...MORE_CREDENTIALS },
       },
       settingsOf("proxy.anthropic"),
     ),
@@ -259,7 +256,7 @@ export const PROXY_SETTINGS = {
           env: "GEMINI_API_KEY",
           says: "what Keymeter keys are swapped for",
         }),
-        credentials: moreCredentials("proxy.google.credentials"),
+        credentials: { place: "proxy.google.credentials", ...MORE_CREDENTIALS },
       },
       settingsOf("proxy.google"),
     ),

@@ -174,7 +174,7 @@ describe.skipIf(!hasPostgres || !isTurnOf(3, 4, "three proxies"))("three proxies
       if (saw.status === 402) refused += 1;
       return saw;
     });
-    await expect.poll(() => refused, { timeout: 60_000 }).toBe(PARALLEL - 7);
+    await expect.poll(() => refused, { timeout: 180_000 }).toBe(PARALLEL - 7);
     await expect.poll(() => provider.journal.length - before).toBe(7);
     await sleep(300);
     expect(provider.journal.length - before).toBe(7);
