@@ -77,6 +77,7 @@ const VERBS: { readonly [verb: string]: () => Promise<Verb> } = {
   import: () => import("./command/import.ts"),
   export: () => import("./command/export.ts"),
   leaks: () => import("./command/leaks.ts"),
+  rotate: () => import("./command/rotate.ts"),
   forecast: () => import("./command/forecast.ts"),
   pages: () => import("./command/pages.ts"),
   prices: () => import("./command/prices.ts"),

@@ -17,7 +17,10 @@ import { reconcileBills, watchUsage } from "./jobs.ts";
 import { statedOf } from "./match.ts";
 import { fetchPriceList } from "./price-list.ts";
 import { perform } from "./tasks.ts";
+
 import type { Task } from "./tasks.ts";
+
+export { findRotation, handInKey, planRotation, reportRotations } from "./rotation/ask.ts";
 
 const NO_READER =
   "no billing reader is configured: set OPENAI_ADMIN_KEY, ANTHROPIC_ADMIN_KEY or KEYMETER_GOOGLE_BILLING_CREDENTIALS and KEYMETER_GOOGLE_BILLING_TABLE, or import a file with `keymeter import`";

@@ -14,6 +14,7 @@ import { googleCredentials } from "../service/google-credentials.ts";
 import { group, listOf, readConfig, secret } from "../service/settings.ts";
 import type { Environment, Reading, SettingTree, Values } from "../service/settings.ts";
 import type { GoogleSettings } from "./importers/google.ts";
+import { readRotations, rotationRows } from "./rotation/settings.ts";
 import { THRESHOLD_LINES, thresholdsSchema } from "./thresholds.ts";
 
 const names = z.record(z.string().min(1), z.string().min(1));
@@ -129,6 +130,17 @@ export const COLLECTOR_SETTINGS = {
     says: "which metered model a billed name means, where it cannot be told",
     example: "{ gpt-4o-mini: gpt-4o-mini-2024-07-18 }",
   },
+  /** As written; `rotations` of the config are read from it. */
+  rotation: {
+    place: "collector.rotation",
+    schema: rotationRows,
+    fallback: {},
+    says: "provider keys that Keymeter replaces: where proxies read each, who makes a new one, how often (docs/rotation.md)",
+    example: [
+      'openai: { secret: "vault:secret/keymeter/openai#api_key", admin_key: "vault:secret/keymeter/admin#openai", project: proj_1, service_account: user-1, every: 60d }',
+      'anthropic: { secret: "vault:secret/keymeter/anthropic#api_key", admin_key: "vault:secret/keymeter/admin#anthropic", every: 90d } # the new key is made by hand',
+    ],
+  },
   reconcileCron: {
     place: "collector.reconcile_cron",
     env: "KEYMETER_RECONCILE_CRON",
@@ -212,6 +224,7 @@ function finish(values: Values<typeof COLLECTOR_SETTINGS>, reading: Reading) {
     ...values,
     adminToken: ownSecretOf(values.dataDir, "admin-token", values.adminToken, reading),
     readToken: ownSecretOf(values.dataDir, "read-token", values.readToken, reading),
+    rotations: readRotations(values.rotation, values.providers, reading),
   };
 }
 

@@ -23,11 +23,15 @@ import { createMetricsPage, REFRESH_MS } from "./metrics-page.ts";
 import { addPages } from "./pages/routes.ts";
 import { fetchPriceList } from "./price-list.ts";
 import { addTaskRoutes } from "./tasks.ts";
+import { rotateOn } from "./rotation/run.ts";
+import type { Rotating } from "./rotation/run.ts";
 import { createTurn } from "./turn.ts";
 import { addSecretGauges } from "../service/secrets/gauges.ts";
 import { openSecrets } from "../service/secrets/index.ts";
 import { placeOf } from "../service/config.ts";
 
+/** A rotation waits for minutes at the least. */
+const ROTATE_MS = 5_000;
 /** Once a day, before anybody works. */
 const PRICES_CRON = "41 4 * * *";
 
@@ -75,6 +79,17 @@ export async function startCollector(): Promise<{ stop(): Promise<void>; log: Lo
     else log.error({ failure }, "the price list could not be refreshed");
   };
 
+  const rotate = createTurn();
+  const rotateNow = (): Promise<void> =>
+    rotate(() =>
+      rotateOn({
+        books,
+        rotations: config.rotations,
+        audit: auditRotation(config),
+        log,
+      }),
+    ).catch((error: unknown) => log.error({ err: error }, "rotations could not be looked at; it is tried again"));
+  const rotating = config.rotations.length > 0 ? setInterval(() => void rotateNow(), ROTATE_MS) : undefined;
   await page.refresh();
   const timer = setInterval(() => void page.refresh(), REFRESH_MS);
   const schedule = async (cron: string, work: () => Promise<void>): Promise<ScheduledTask> => {
@@ -124,10 +139,20 @@ export async function startCollector(): Promise<{ stop(): Promise<void>; log: Lo
     async stop() {
       secrets.stop();
       clearInterval(timer);
+      clearInterval(rotating);
+      await rotate(() => Promise.resolve());
       for (const task of tasks) await task.destroy();
       await app.close();
       await close();
     },
+  };
+}
+
+/** A step of a rotation, in the audit that the proxy keeps. */
+function auditRotation(config: CollectorConfig): Rotating["audit"] {
+  return async ({ rotationId, step, state, said }, { place }) => {
+    const change = toJson({ type: "rotateCredential", rotationId, step, place, state, said });
+    await askProxy(config, "POST", "/admin/changes", change, config.adminToken.reveal());
   };
 }
 

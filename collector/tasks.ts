@@ -23,6 +23,8 @@ import type { CollectorBooks } from "./compare.ts";
 import { readBillFile } from "./importers/file.ts";
 import { ImportError } from "./importers/importer.ts";
 import type { Stated } from "./match.ts";
+import { changeRotation } from "./rotation/change.ts";
+import type { RotationTask } from "./rotation/change.ts";
 import type { InTurn } from "./turn.ts";
 
 export type Task =
@@ -38,6 +40,7 @@ export type Task =
       readonly by: string;
     }
   | { readonly type: "unplan"; readonly id: string }
+  | RotationTask
   | { readonly type: "dismiss"; readonly provider: string; readonly billedKey: string; readonly why: string }
   | { readonly type: "import"; readonly name: string; readonly bytes: Buffer; readonly isForced: boolean };
 
@@ -85,6 +88,11 @@ export async function perform({ books, prices, stated, adjust, now }: TaskContex
       }
       return said;
     }
+    case "rotate":
+    case "accept":
+    case "rotateBack":
+    case "rotateDone":
+      return changeRotation(books, task, now());
     case "dismiss":
       await dismissLeak(books.billing, task.provider, task.billedKey, task.why, now());
       return [
@@ -152,6 +160,16 @@ const routed = z.discriminatedUnion("type", [
     by: text,
   }),
   z.strictObject({ type: z.literal("unplan"), id: text }),
+  z.strictObject({ type: z.literal("rotate"), place: text, by: text, why: z.string().max(300), isLeaked: z.boolean() }),
+  z.strictObject({
+    type: z.literal("accept"),
+    place: text,
+    by: text,
+    hint: text,
+    print: z.string().regex(/^[0-9a-f]{16}$/),
+    isLeaked: z.boolean(),
+  }),
+  z.strictObject({ type: z.enum(["rotateBack", "rotateDone"]), place: text, by: text }),
   z.strictObject({ type: z.literal("dismiss"), provider: text, billedKey: text, why: text }),
 ]);
 

@@ -1,6 +1,7 @@
 // The settings of all programs, seen together: whose each variable is, and which of an environment a program gets.
 import { ALERTS_SETTINGS } from "../alerts/config.ts";
 import { COLLECTOR_SETTINGS } from "../collector/config.ts";
+import type { CollectorConfig } from "../collector/config.ts";
 import { PROXY_SETTINGS } from "../proxy/config.ts";
 import { UPSTREAMS } from "../service/config.ts";
 import { FILE_VARIABLE, readSettings, settingsIn } from "../service/settings.ts";
@@ -85,13 +86,24 @@ function secretTexts(
   // What is wrong with them the program says itself.
   const values = readSettings(Object.fromEntries(secrets), program, environment, []);
   const rows = program === "proxy" ? credentialRowsOf(environment) : [];
+  const rotated = program === "collector" ? rotationTexts(environment) : [];
   const variables = rows.flatMap(({ api_key_env: variable }) => variable ?? []);
   const texts = [
     ...Object.values(values),
     ...rows.map(({ api_key: key }) => key),
+    ...rotated,
     ...variables.map((name) => environment[name]),
   ];
   return { texts: texts.filter((text) => typeof text === "string"), variables };
+}
+
+/** Where the keys are that rotations write, and those that make them. */
+function rotationTexts(environment: Environment): readonly (string | undefined)[] {
+  const { rotation } = readSettings({ rotation: COLLECTOR_SETTINGS.rotation }, "collector", environment, []);
+  return Object.values(rotation as CollectorConfig["rotation"]).flatMap(({ secret, admin_key: admin }) => [
+    secret,
+    admin,
+  ]);
 }
 
 /** Rows of keymeter.yaml that hold a provider's credential: upstreams, and what they and others have more than one of. */

@@ -14,3 +14,9 @@ export const count = customType<{ data: number; driverData: bigint | number }>({
   fromDriver: Number,
   toDriver: (value) => value,
 });
+/** INTEGER of 0 or 1 <-> boolean. */
+export const flag = customType<{ data: boolean; driverData: bigint | number }>({
+  dataType: () => "integer",
+  fromDriver: (value) => Number(value) === 1,
+  toDriver: (value) => (value ? 1 : 0),
+});

@@ -61,6 +61,8 @@ export const TABLES: { readonly [book in BookName]: readonly string[] } = {
     "forecast_scores",
     "landings",
     "planned_events",
+    "rotations",
+    "rotation_steps",
   ],
   notices: ["deliveries", "outbox", "notices", "mutes"],
 };

@@ -157,6 +157,14 @@ const single = [
   z.strictObject({ type: z.literal("raiseBudget"), raise }),
   z.strictObject({ type: z.literal("endRaise"), raiseId: text }),
   z.strictObject({ type: z.literal("answerAsk"), askId: text, answer: z.enum(["approved", "refused"]) }),
+  z.strictObject({
+    type: z.literal("rotateCredential"),
+    rotationId: text,
+    step: z.number().int().positive(),
+    place: text,
+    state: text,
+    said: z.string().max(2_000),
+  }),
   z.strictObject({ type: z.literal("closeWork"), workId: text }),
   z.strictObject({ type: z.literal("acceptClock") }),
   z.strictObject({

@@ -1,7 +1,7 @@
 // The tables of billing.db as drizzle sees them, for reading. The SQL in migrations/ is what makes them (STRICT,
 // triggers, generated columns: more than drizzle can say); a test holds the two together, column by column.
 import { real, sqliteTable, text } from "../drizzle.ts";
-import { count, nanoUsd } from "../columns.ts";
+import { count, flag, nanoUsd } from "../columns.ts";
 
 export const billDays = sqliteTable("bill_days", {
   provider: text().notNull(),
@@ -221,6 +221,48 @@ export const plannedEvents = sqliteTable("planned_events", {
   madeBy: text("made_by").notNull(),
   madeAtMs: count("made_at_ms").notNull(),
   removedAtMs: count("removed_at_ms"),
+});
+
+export const ROTATION_STATES = [
+  "planned",
+  "stored",
+  "verified",
+  "switched",
+  "draining",
+  "disabled",
+  "by_hand",
+  "going_back",
+  "revoked",
+  "back",
+  "failed",
+] as const;
+
+export const rotations = sqliteTable("rotations", {
+  id: text().primaryKey(),
+  place: text().notNull(),
+  state: text({ enum: ROTATION_STATES }).notNull(),
+  enteredAtMs: count("entered_at_ms").notNull(),
+  startedAtMs: count("started_at_ms").notNull(),
+  startedBy: text("started_by").notNull(),
+  why: text().notNull(),
+  isLeaked: flag("is_leaked").notNull(),
+  oldCredential: text("old_credential"),
+  oldKeyId: text("old_key_id"),
+  newCredential: text("new_credential"),
+  newKeyId: text("new_key_id"),
+  newHint: text("new_hint"),
+  newPrint: text("new_print"),
+  waitsFor: text("waits_for"),
+  isTrouble: flag("is_trouble").notNull(),
+});
+
+export const rotationSteps = sqliteTable("rotation_steps", {
+  rotationId: text("rotation_id").notNull(),
+  step: count().notNull(),
+  atMs: count("at_ms").notNull(),
+  state: text({ enum: ROTATION_STATES }).notNull(),
+  said: text().notNull(),
+  isAudited: flag("is_audited").notNull(),
 });
 
 export const forecastScores = sqliteTable("forecast_scores", {

@@ -42,6 +42,15 @@ export type Change =
       readonly keyId: string;
       readonly fields: Partial<Pick<Key, "name" | "team" | "project" | "env" | "user" | "purpose">>;
     }
+  /** A step of a rotation at a provider: for the audit alone. */
+  | {
+      readonly type: "rotateCredential";
+      readonly rotationId: string;
+      readonly step: number;
+      readonly place: string;
+      readonly state: string;
+      readonly said: string;
+    }
   /** A person gets a name. The audit says neither here nor later what it is. */
   | { readonly type: "nameUser"; readonly userId: string; readonly name: string }
   | { readonly type: "forgetUser"; readonly userId: string }
@@ -127,6 +136,7 @@ function* make(rollups: Rollups, change: Single, author: Author): Asking<string 
     // What these do is done beside the record.
     case "closeWork":
     case "acceptClock":
+    case "rotateCredential":
       return undefined;
     case "adjust": {
       const seq = (yield* readAuditHead()).seq + 1;
@@ -427,6 +437,8 @@ function subjectOf(change: Single): string {
     case "setPolicy":
     case "reassign":
       return change.keyId;
+    case "rotateCredential":
+      return change.place;
     case "closeWork":
       return change.workId;
     case "acceptClock":

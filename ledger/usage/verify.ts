@@ -171,7 +171,17 @@ const REGISTER = [
   [seatPrices, [seatPrices.scope, seatPrices.month]],
 ] as const;
 /** Audit records that change nothing in the register. */
-const ELSEWHERE = new Set(["adjust", "reassign", "closeWork", "acceptClock", "seal", "late", "nameUser", "forgetUser"]);
+const ELSEWHERE = new Set([
+  "adjust",
+  "reassign",
+  "closeWork",
+  "acceptClock",
+  "rotateCredential",
+  "seal",
+  "late",
+  "nameUser",
+  "forgetUser",
+]);
 
 /** Rows of the register that are not what the audit's changes, played through again, make of them; and secrets that no
  *  change brought. Provider keys that were seen in passing come without a change: they begin active, under the name

@@ -20,7 +20,7 @@ export async function askStore(
     headers,
     body,
   }: {
-    readonly method?: "GET" | "POST";
+    readonly method?: "GET" | "POST" | "PUT" | "PATCH" | "DELETE";
     readonly headers: { readonly [name: string]: string };
     readonly body?: object;
   },

@@ -1,7 +1,7 @@
 // AWS Secrets Manager, by AWS's own client: it signs, and finds out who this machine is (a role of a pod, a task or an
 // instance; a profile; variables).
 import { loadPackage } from "./package.ts";
-import { fieldOf, StoreError } from "./store.ts";
+import { fieldOf, StoreError, withField } from "./store.ts";
 import type { Store } from "./store.ts";
 
 export type AwsStoreSettings = {
@@ -39,7 +39,7 @@ export function createAwsStore({ region, address, accessKey }: AwsStoreSettings)
   return {
     async read(reference, signal) {
       const { path } = reference;
-      const client = await clientIn(/^arn:[\w-]+:secretsmanager:([\w-]+):/.exec(path)?.[1] ?? region);
+      const client = await clientIn(regionOf(path) ?? region);
       const { GetSecretValueCommand } = await load();
       const answer = await client
         .send(new GetSecretValueCommand({ SecretId: path, VersionStage: "AWSCURRENT" }), { abortSignal: signal })
@@ -51,7 +51,82 @@ export function createAwsStore({ region, address, accessKey }: AwsStoreSettings)
       if (whole === undefined) throw new StoreError("unusable", `${path} is neither text nor bytes`);
       return { text: fieldOf(whole, reference), version };
     },
+    // AWS's own labels of versions.
+    staging(reference) {
+      const { path } = reference;
+      const send = async <T>(work: (client: Client, commands: Commands) => Promise<T>): Promise<T> => {
+        const commands = await load();
+        try {
+          return await work(await clientIn(regionOf(path) ?? region), commands);
+        } catch (error) {
+          throw error instanceof StoreError ? error : failureOf(error, path);
+        }
+      };
+      /** By label: the id of its version, and its text. */
+      const versionOf = (label: string, abortSignal: AbortSignal) =>
+        send(async (client, { GetSecretValueCommand }) => {
+          const command = new GetSecretValueCommand({ SecretId: path, VersionStage: label });
+          const { SecretString: text, VersionId: id } = await client.send(command, { abortSignal });
+          return { id, text: text ?? "" };
+        }).catch((error: unknown) => {
+          if (error instanceof StoreError && error.why === "missing") return undefined;
+          throw error;
+        });
+      const label = (stage: string, to: string | undefined, from: string | undefined, abortSignal: AbortSignal) =>
+        send((client, { UpdateSecretVersionStageCommand }) =>
+          client.send(
+            new UpdateSecretVersionStageCommand({
+              SecretId: path,
+              VersionStage: stage,
+              MoveToVersionId: to,
+              RemoveFromVersionId: from,
+            }),
+            { abortSignal },
+          ),
+        );
+      const unlabel = async (stage: string, abortSignal: AbortSignal): Promise<void> => {
+        const at = await versionOf(stage, abortSignal);
+        if (at) await label(stage, undefined, at.id, abortSignal);
+      };
+      return {
+        async stage(value, abortSignal) {
+          const current = await versionOf("AWSCURRENT", abortSignal);
+          const text = withField(current?.text ?? "", reference, value);
+          await send((client, { PutSecretValueCommand }) =>
+            client.send(
+              new PutSecretValueCommand({ SecretId: path, SecretString: text, VersionStages: ["AWSPENDING"] }),
+              { abortSignal },
+            ),
+          );
+        },
+        async staged(abortSignal) {
+          const pending = await versionOf("AWSPENDING", abortSignal);
+          const current = await versionOf("AWSCURRENT", abortSignal);
+          return pending && pending.id !== current?.id ? fieldOf(pending.text, reference) : undefined;
+        },
+        async promote(abortSignal) {
+          const pending = await versionOf("AWSPENDING", abortSignal);
+          const current = await versionOf("AWSCURRENT", abortSignal);
+          // AWS moves the label of the previous version by itself.
+          if (pending && pending.id !== current?.id) await label("AWSCURRENT", pending.id, current?.id, abortSignal);
+          await unlabel("AWSPENDING", abortSignal);
+        },
+        async restore(abortSignal) {
+          const previous = await versionOf("AWSPREVIOUS", abortSignal);
+          const current = await versionOf("AWSCURRENT", abortSignal);
+          if (previous && previous.id !== current?.id) await label("AWSCURRENT", previous.id, current?.id, abortSignal);
+        },
+        clear: (abortSignal) => unlabel("AWSPENDING", abortSignal),
+      };
+    },
   };
+}
+
+type Commands = Awaited<ReturnType<typeof load>>;
+
+/** Of a secret that is named by its ARN. */
+function regionOf(path: string): string | undefined {
+  return /^arn:[\w-]+:secretsmanager:([\w-]+):/.exec(path)?.[1];
 }
 
 function load() {

@@ -4,7 +4,7 @@ import { setTimeout as sleep } from "node:timers/promises";
 import { Secret } from "../secret.ts";
 import type { Reference } from "./reference.ts";
 import { StoreError } from "./store.ts";
-import type { Found, Store, Why } from "./store.ts";
+import type { Found, Staging, Store, Why } from "./store.ts";
 
 /** A secret that was never read, or not for so long that it may not be used any more. */
 export class SecretUnavailable extends Error {
@@ -119,6 +119,13 @@ export class HeldSecret extends Secret {
   /** Called when it cannot be read any more, and when it can be read again. */
   onTrouble(watcher: (state: SecretState) => void): void {
     this.#watchers.push(watcher);
+  }
+
+  /** The places beside it, for the one that follows. Throws a StoreError where its store is not written to. */
+  staging(): Staging {
+    const staging = this.#store.staging?.(this.reference);
+    if (!staging) throw new StoreError("refused", `Keymeter does not write to ${this.reference.scheme}: stores`);
+    return staging;
   }
 
   /** Asks the store now; one reading at a time. Never rejects: `state` says how it went. */

@@ -58,6 +58,11 @@ export function createSecretRoom(environment: { readonly [name: string]: string 
       if (!store) return Promise.reject(new StoreError("away", `it lacks ${lacking.get(scheme) ?? "a store"}`));
       return store.read(reference, signal);
     },
+    staging(reference) {
+      const staging = stores.get(scheme)?.staging?.(reference);
+      if (!staging) throw new StoreError("refused", `Keymeter does not write to ${scheme}: stores`);
+      return staging;
+    },
     get usualRefresh() {
       return stores.get(scheme)?.usualRefresh;
     },

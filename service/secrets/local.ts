@@ -1,7 +1,9 @@
 // Secrets of this machine: variables of the environment, and files, as Docker, Kubernetes and systemd leave them.
-import { open, stat } from "node:fs/promises";
-import { fieldOf, StoreError } from "./store.ts";
-import type { Store } from "./store.ts";
+import { copyFile, open, readFile, rename, rm, stat } from "node:fs/promises";
+import { dirname } from "node:path";
+import type { Reference } from "./reference.ts";
+import { fieldOf, StoreError, withField } from "./store.ts";
+import type { Staging, Store } from "./store.ts";
 
 /** No secret is longer. */
 const MOST_BYTES = 256 * 1024;
@@ -42,13 +44,76 @@ export function createFileStore(): Store {
         await file.close();
       }
     },
+    staging: stagingOf,
   };
 }
 
-function failed(error: unknown, path: string): StoreError {
+/** Files beside it. Each takes the place of another at once, or not at all. */
+function stagingOf(reference: Reference): Staging {
+  const { path } = reference;
+  const [next, previous] = [`${path}.next`, `${path}.previous`];
+  const said = async <T>(work: Promise<T>): Promise<T> => {
+    try {
+      return await work;
+    } catch (error) {
+      throw error instanceof StoreError ? error : failed(error, path, "written");
+    }
+  };
+  const isThere = async (file: string): Promise<boolean> => (await stat(file).catch(() => undefined)) !== undefined;
+  const moved = async (from: string, to: string): Promise<void> => {
+    await rename(from, to);
+    await sync(dirname(path));
+  };
+  return {
+    stage: (text) =>
+      said(
+        (async () => {
+          const { mode } = await stat(path);
+          const made = `${next}.${process.pid}`;
+          const file = await open(made, "w", mode & 0o777);
+          try {
+            await file.writeFile(withField(await readFile(path, "utf8"), reference, text));
+            await file.sync();
+          } finally {
+            await file.close();
+          }
+          await moved(made, next);
+        })(),
+      ),
+    staged: async () =>
+      (await isThere(next)) ? fieldOf(await said(readFile(next, "utf8")), reference).replace(/\r?\n$/, "") : undefined,
+    promote: () =>
+      said(
+        (async () => {
+          if (!(await isThere(next))) return;
+          await copyFile(path, `${previous}.${process.pid}`);
+          await moved(`${previous}.${process.pid}`, previous);
+          await moved(next, path);
+        })(),
+      ),
+    restore: () => said((async () => ((await isThere(previous)) ? moved(previous, path) : undefined))()),
+    clear: () =>
+      said((async () => void (await Promise.all([next, previous].map((file) => rm(file, { force: true })))))()),
+  };
+}
+
+/** What was renamed stays renamed after a power cut. */
+async function sync(folder: string): Promise<void> {
+  const handle = await open(folder, "r");
+  try {
+    await handle.sync();
+  } finally {
+    await handle.close();
+  }
+}
+
+function failed(error: unknown, path: string, what: "read" | "written" = "read"): StoreError {
   const code = error instanceof Error && "code" in error ? String(error.code) : String(error);
   if (code === "ENOENT" || code === "ENOTDIR") return new StoreError("missing", `there is no file ${path}`);
   if (code === "EACCES" || code === "EPERM")
-    return new StoreError("refused", `${path} may not be read by this user: give it the right, or run as another one`);
-  return new StoreError("away", `${path} cannot be read (${code})`);
+    return new StoreError(
+      "refused",
+      `${path} may not be ${what} by this user: give it the right, or run as another one`,
+    );
+  return new StoreError("away", `${path} cannot be ${what} (${code})`);
 }

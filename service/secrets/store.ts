@@ -13,6 +13,24 @@ export type Store = {
   read(reference: Reference, signal: AbortSignal): Promise<Found>;
   /** So often it is asked again, where nothing else is said, in seconds. */
   readonly usualRefresh?: number | undefined;
+  /** Where the one that follows a secret waits; absent: this store is not written to. */
+  staging?(reference: Reference): Staging;
+};
+
+/** Two places beside a secret: for the one that is to follow it, and for the one that it followed. Readers of the secret
+ *  see nothing of them. Each call may be made again, after a crash too, and rejects with a StoreError. */
+export type Staging = {
+  /** The next one is this. */
+  stage(text: string, signal: AbortSignal): Promise<void>;
+  /** The next one; undefined: there is none. */
+  staged(signal: AbortSignal): Promise<string | undefined>;
+  /** The next one is the current one, at once for whoever reads it, and the current one the previous. Without a next one
+   *  nothing changes. */
+  promote(signal: AbortSignal): Promise<void>;
+  /** The previous one is the current one again. Without a previous one nothing changes. */
+  restore(signal: AbortSignal): Promise<void>;
+  /** There is no next one and no previous one. */
+  clear(signal: AbortSignal): Promise<void>;
 };
 
 /** `away`: the store cannot be reached, is sealed, or answers nonsense. `refused`: it does not let us. `missing`: it has no
@@ -39,6 +57,16 @@ export function fieldOf(text: string, { field }: Reference): string {
     throw new StoreError("unusable", `it is no JSON, so it has no field "${field}"`);
   }
   return textOf(value, field);
+}
+
+/** A text with another value of a field; without a field the value is all of it. Throws StoreError. */
+export function withField(text: string, { field }: Reference, value: string): string {
+  if (field === undefined) return value;
+  try {
+    return JSON.stringify({ ...(JSON.parse(text) as object), [field]: value });
+  } catch {
+    throw new StoreError("unusable", `it is no JSON, so it has no field "${field}"`);
+  }
 }
 
 /** A value as text. Throws StoreError where there is none. */

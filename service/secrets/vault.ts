@@ -4,7 +4,7 @@ import { readFile } from "node:fs/promises";
 import { askStore, inStore } from "./ask.ts";
 import type { Reference } from "./reference.ts";
 import { StoreError, textOf } from "./store.ts";
-import type { Found, Store } from "./store.ts";
+import type { Found, Staging, Store } from "./store.ts";
 
 /** How to sign in. */
 export type VaultLogin =
@@ -103,28 +103,97 @@ export function createVault({ address, namespace, login }: VaultSettings): Store
     }
   };
 
+  /** A call with the token of now. */
+  const signed: Signed = async (method, path, signal, body) => {
+    const ask = (token: string) => call(method, path, signal, { token, body });
+    // Whoever keeps a token fresh, in a file, may have another one by now.
+    if (login.by === "token") return ask(login.token());
+    const first = await sessionNow(login, signal);
+    const answered = await ask(first.token);
+    // A token that ended is refused as one without rights is.
+    const name = `${method} ${path}`;
+    if (answered.status !== 403 || first.refused.has(name)) return answered;
+    if (session === first) session = undefined;
+    const anew = await sessionNow(login, signal);
+    const again = await ask(anew.token);
+    if (again.status === 403) anew.refused.add(name);
+    return again;
+  };
+
   return {
     async read(reference, signal) {
-      const [mount = "", ...rest] = reference.path.split("/");
-      const path = `${mount}/data/${rest.map(encodeURIComponent).join("/")}`;
-      const ask = (token: string) => call("GET", path, signal, { token });
-      // Whoever keeps a token fresh, in a file, may have another one by now.
-      if (login.by === "token") {
-        const { status, answer } = await ask(login.token());
-        return foundIn(reference, status, answer);
-      }
-      const first = await sessionNow(login, signal);
-      let { status, answer } = await ask(first.token);
-      // A token that ended is refused as one without rights is.
-      if (status === 403 && !first.refused.has(path)) {
-        if (session === first) session = undefined;
-        const anew = await sessionNow(login, signal);
-        ({ status, answer } = await ask(anew.token));
-        if (status === 403) anew.refused.add(path);
-      }
+      const { status, answer } = await signed("GET", pathOf(reference), signal);
       return foundIn(reference, status, answer);
     },
+    staging: (reference) => stagingIn(reference, signed),
   };
+}
+
+type Signed = (
+  method: "GET" | "POST",
+  path: string,
+  signal: AbortSignal,
+  body?: object,
+) => Promise<{ readonly status: number; readonly answer: Answer }>;
+
+/** Fields of the same secret, so that each step is one version of it. */
+function stagingIn(reference: Reference, signed: Signed): Staging {
+  /** Writes all fields of a secret anew, if nobody else did so meanwhile. `change` returns what they are to be; undefined:
+   *  as they are. */
+  const rewrite = async (
+    signal: AbortSignal,
+    change: (fields: Fields, field: string) => Fields | undefined,
+  ): Promise<void> => {
+    const { field = "" } = reference;
+    for (let left = 3; left > 0; left--) {
+      const { status, answer } = await signed("GET", pathOf(reference), signal);
+      const { version } = foundIn(reference, status, answer);
+      const changed = change(answer.data?.data ?? {}, field);
+      if (!changed) return;
+      const body = { options: { cas: Number(version) }, data: changed };
+      const written = await signed("POST", pathOf(reference), signal, body);
+      if (written.status === 200 || written.status === 204) return;
+      if (written.status === 403)
+        throw new StoreError(
+          "refused",
+          `${reference.path} may not be written: the policy lacks "update" on ${pathOf(reference)}`,
+        );
+      if (written.status !== 400) throw new StoreError("away", `it answered ${written.status} to a new version`);
+    }
+    throw new StoreError("away", `others write ${reference.path} at the same time`);
+  };
+
+  return {
+    stage: (text, signal) => rewrite(signal, (fields, field) => ({ ...fields, [`${field}.next`]: text })),
+    async staged(signal) {
+      const { status, answer } = await signed("GET", pathOf(reference), signal);
+      foundIn(reference, status, answer);
+      const next = answer.data?.data?.[`${reference.field ?? ""}.next`];
+      return typeof next === "string" ? next : undefined;
+    },
+    promote: (signal) =>
+      rewrite(signal, (fields, field) => {
+        const { [`${field}.next`]: next, ...rest } = fields;
+        return next === undefined ? undefined : { ...rest, [field]: next, [`${field}.previous`]: fields[field] };
+      }),
+    restore: (signal) =>
+      rewrite(signal, (fields, field) => {
+        const { [`${field}.previous`]: previous, ...rest } = fields;
+        return previous === undefined ? undefined : { ...rest, [field]: previous };
+      }),
+    clear: (signal) =>
+      rewrite(signal, (fields, field) => {
+        const { [`${field}.next`]: next, [`${field}.previous`]: previous, ...rest } = fields;
+        return next === undefined && previous === undefined ? undefined : rest;
+      }),
+  };
+}
+
+type Fields = { readonly [field: string]: unknown };
+
+function pathOf({ path }: Reference): string {
+  const [mount = "", ...rest] = path.split("/");
+  return `${mount}/data/${rest.map(encodeURIComponent).join("/")}`;
 }
 
 function foundIn(reference: Reference, status: number, { data, errors }: Answer): Found {

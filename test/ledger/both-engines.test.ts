@@ -390,6 +390,7 @@ describe.skipIf(!hasPostgres)("the same books in SQLite and in Postgres", () => 
         "0011-charged-users.sql",
         "0012-seats.sql",
         "0013-forecasts.sql",
+        "0014-rotations.sql",
       ],
       [],
     ]);

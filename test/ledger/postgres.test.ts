@@ -314,6 +314,7 @@ describe.skipIf(!hasPostgres)("books in Postgres", () => {
         "0011-charged-users.sql",
         "0012-seats.sql",
         "0013-forecasts.sql",
+        "0014-rotations.sql",
       ],
     ]);
   });

@@ -61,6 +61,7 @@ describe.skipIf(!hasPostgres)("books in Postgres of the release before", () => {
       "0011-charged-users.sql",
       "0012-seats.sql",
       "0013-forecasts.sql",
+      "0014-rotations.sql",
     ]);
     expect(await rowsOf(url, "SELECT name FROM usage.people", [])).toEqual([["Ann"]]);
     expect(await rowsOf(url, "SELECT COUNT(DISTINCT person) FROM usage.keys WHERE person <> ''", [])).toEqual([["1"]]);

@@ -96,6 +96,7 @@ export function touches(change: Single): readonly Part[] {
     case "setSeatPrice":
     case "closeWork":
     case "acceptClock":
+    case "rotateCredential":
     case "adjust":
     case "askRaise":
     case "answerAsk":

@@ -1,0 +1,127 @@
+// Who makes a provider's keys, and takes them away: over its admin API, with a key that never stands in the proxy. What it
+// cannot do is left out, and falls to somebody's hand.
+
+import type { ProviderFacts } from "../../ledger/providers.ts";
+
+export type MakerSettings = {
+  /** Of now. */
+  readonly adminKey: () => string;
+  /** Where keys are made. */
+  readonly adminUrl: URL;
+  /** Where keys are used. */
+  readonly url: URL;
+  readonly project: string;
+  readonly serviceAccount: string;
+  readonly team: string;
+  /** The free call, where the maker knows of none. */
+  readonly probe: Pick<NonNullable<ProviderFacts["probe"]>, "list" | "headers">;
+};
+
+export type MadeKey = {
+  /** As the provider calls it. */
+  readonly id: string;
+  /** The key itself, said once. */
+  readonly value: string;
+};
+
+/** Each call may be made again; all reject with a MakerError. */
+export type Maker = {
+  /** Absent: no API makes a key. */
+  create?(name: string): Promise<MadeKey>;
+  /** Ids of keys that have exactly this name. */
+  find?(name: string): Promise<string[]>;
+  /** The id of the key that this is; undefined: that cannot be told. */
+  identify?(value: string): Promise<string | undefined>;
+  /** Off, in a way that can be taken back; and on again. */
+  disable?(id: string): Promise<void>;
+  enable?(id: string): Promise<void>;
+  /** Gone for good. One that is gone already is no error. */
+  revoke?(id: string): Promise<void>;
+  /** When the provider last saw it used, wherever that was. */
+  lastUsedMs?(id: string): Promise<number | undefined>;
+  /** A free call with a key: the status that it is answered with. */
+  probe(value: string): Promise<number>;
+};
+
+/** What went wrong at the provider: a sentence without a secret. */
+export class MakerError extends Error {
+  override readonly name = "MakerError";
+}
+
+export type Asked = {
+  readonly method?: "GET" | "POST" | "PUT" | "PATCH" | "DELETE";
+  readonly headers: { readonly [name: string]: string };
+  readonly body?: object;
+  /** Statuses that are an answer too. */
+  readonly also?: readonly number[];
+};
+
+const TIMEOUT_MS = 20_000;
+
+/** Asks an admin API. What it answers to an error may repeat what was sent: it is not kept. */
+export async function askMaker(
+  url: URL,
+  { method = "GET", headers, body, also = [] }: Asked,
+): Promise<{ readonly status: number; readonly body: unknown }> {
+  const what = `${method} ${url.origin}${url.pathname}`;
+  let status: number;
+  let text: string;
+  try {
+    const answer = await fetch(url, {
+      method,
+      headers: { ...headers, ...(body === undefined ? {} : { "content-type": "application/json" }) },
+      ...(body === undefined ? {} : { body: JSON.stringify(body) }),
+      redirect: "error",
+      signal: AbortSignal.timeout(TIMEOUT_MS),
+    });
+    ({ status } = answer);
+    text = await answer.text();
+  } catch (error) {
+    const { cause, name } = error as { readonly cause?: { readonly code?: unknown }; readonly name: string };
+    throw new MakerError(`${what} cannot be reached (${typeof cause?.code === "string" ? cause.code : name})`);
+  }
+  if (status >= 300 && !also.includes(status)) throw new MakerError(`${what} answered ${status}${meaningOf(status)}`);
+  try {
+    return { status, body: text === "" ? {} : (JSON.parse(text) as unknown) };
+  } catch {
+    throw new MakerError(`what ${what} answered (${status}) is no JSON`);
+  }
+}
+
+/** The status of a free call with a key. */
+export async function probeWith(url: URL, headers: { readonly [name: string]: string }): Promise<number> {
+  try {
+    const answer = await fetch(url, { headers, redirect: "manual", signal: AbortSignal.timeout(TIMEOUT_MS) });
+    await answer.body?.cancel();
+    return answer.status;
+  } catch (error) {
+    throw new MakerError(`${url.origin} cannot be reached (${(error as Error).name})`);
+  }
+}
+
+function meaningOf(status: number): string {
+  switch (status) {
+    case 401:
+      return ": the admin key is wrong or was revoked";
+    case 403:
+      return ": the admin key may not do this";
+    case 404:
+      return ": there is no such project, account or key";
+    case 429:
+      return ": too many requests right now";
+    default:
+      return "";
+  }
+}
+
+/** Which of several keys a value is, by what the provider shows of each: its first and last characters. */
+export function identifyBy(
+  value: string,
+  keys: readonly { readonly id: string; readonly shown: string | undefined }[],
+): string | undefined {
+  const found = keys.filter(({ shown }) => {
+    const [, head = "", tail = ""] = /^([^.*…]*)[.*…]+([^.*…]*)$/.exec(shown ?? "") ?? [];
+    return tail !== "" && value.startsWith(head) && value.endsWith(tail);
+  });
+  return found.length === 1 ? found[0]?.id : undefined;
+}

@@ -1,0 +1,335 @@
+// The walk of a rotation, a step at a time. Each step can be taken again: what it does at the provider and in the store is
+// done once, wherever the program was killed, and the books are written last.
+//   planned -> stored -> verified -> switched -> draining -> disabled -> revoked
+// beside it: by_hand (somebody takes the last step), going_back -> back, failed.
+import { createHash } from "node:crypto";
+import { setTimeout as sleep } from "node:timers/promises";
+import type { BillingBooks, UsageBooks } from "../../ledger/books.ts";
+import { readCredentialUse, readHeldCredentials, readRotations } from "../../ledger/billing/rotations.ts";
+import type { Rotation, RotationState } from "../../ledger/billing/rotations.ts";
+import type { HeldSecret } from "../../service/secrets/index.ts";
+import type { RotationSettings } from "./settings.ts";
+
+/** What comes of a step: another state, or a reason to wait. `isTrouble`: somebody should look. */
+export type Outcome =
+  | { readonly to: Partial<Omit<Rotation, "id">> & { readonly state: RotationState }; readonly said: string }
+  | { readonly waitsFor: string; readonly isTrouble: boolean };
+
+export type Walking = {
+  readonly books: { readonly usage: UsageBooks; readonly billing: BillingBooks };
+  readonly settings: RotationSettings;
+  readonly nowMs: number;
+  readonly patience: Patience;
+  readonly signal: AbortSignal;
+};
+
+/** How long is waited, in milliseconds. */
+export type Patience = {
+  /** Between two free calls with a new key. */
+  readonly probePauseMs: number;
+  /** For another proxy that reads a store a little later than the first. */
+  readonly settleMs: number;
+};
+
+const SECOND = 1000;
+const MINUTE = 60 * SECOND;
+/** A provider's own caches may not know a new key for so long. */
+const VERIFY_MS = 5 * MINUTE;
+/** So often in a row a new key has to be taken. */
+const PROBES = 3;
+/** Proxies read a store again within a minute; who does not for so long has trouble. */
+const SWITCH_MS = 5 * MINUTE;
+export const PATIENCE: Patience = { probePauseMs: SECOND, settleMs: 2 * MINUTE };
+
+/** The next step of a rotation. Rejects with a MakerError or StoreError where the provider or the store does not answer as
+ *  it should; then it is tried again. */
+export async function walkOn(rotation: Rotation, walking: Walking): Promise<Outcome> {
+  switch (rotation.state) {
+    case "planned":
+      return make(rotation, walking);
+    case "stored":
+      return verify(rotation, walking);
+    case "verified":
+      return switchOver(rotation, walking);
+    case "switched":
+      return awaitProxies(rotation, walking);
+    case "draining":
+      return drain(rotation, walking);
+    case "disabled":
+      return revoke(rotation, walking);
+    case "going_back":
+      return goBack(rotation, walking);
+    case "by_hand":
+      return wait(rotation.waitsFor ?? "somebody deletes the old key, and says `keymeter rotate done`");
+    case "revoked":
+    case "back":
+    case "failed":
+      return wait("nothing: it is over");
+  }
+}
+
+/** The name that the new key has at the provider. */
+export function nameOfKey({ place, id }: Pick<Rotation, "place" | "id">): string {
+  return `keymeter-${place.replace("/", "-")}-${id}`;
+}
+
+/** By which a key is known again without being kept: a digest of what has far more than its 64 bits. */
+export function printOf(place: string, value: string): string {
+  return createHash("sha256").update(`${place} ${value}`).digest("hex").slice(0, 16);
+}
+
+export function hintOf(value: string): string {
+  return value.slice(-4);
+}
+
+/** A new key, and at once into the store, beside the current one. What a crash left of an earlier try is deleted: nobody
+ *  knows its value any more. */
+async function make(rotation: Rotation, { books, settings, signal }: Walking): Promise<Outcome> {
+  const { maker, secret, place, provider } = settings;
+  if (!maker.create)
+    return wait(
+      `${provider.keyCare?.makeNew ?? "Make a new key at the provider."} Then hand it in: \`keymeter rotate accept ${place} < FILE\``,
+    );
+  const staging = secret.staging();
+  const current = await valueOf(secret);
+  const oldKeyId = await idOfCurrent(rotation, settings, books.billing, current);
+  if (oldKeyId === undefined)
+    return trouble(
+      `which key of ${provider.displayName} the current one is (…${hintOf(current)}) cannot be told: say collector.rotation.${place}.key_id`,
+    );
+  await dropNamed(rotation, settings, undefined);
+  await staging.clear(signal);
+  const [held] = await readHeldCredentials(books.usage, place);
+  const made = await maker.create(nameOfKey(rotation));
+  try {
+    await staging.stage(made.value, signal);
+  } catch (error) {
+    await maker.revoke?.(made.id).catch(() => undefined);
+    throw error;
+  }
+  return {
+    to: {
+      state: "stored",
+      oldKeyId,
+      oldCredential: held?.credential ?? null,
+      newKeyId: made.id,
+      newHint: hintOf(made.value),
+      newPrint: printOf(place, made.value),
+    },
+    said: `${made.id} (…${hintOf(made.value)}) was made, and waits beside ${oldKeyId} in ${secret.reference.text}`,
+  };
+}
+
+/** The id of the key that is current: as the last rotation made it, as settings say, or as the provider shows it. */
+async function idOfCurrent(
+  { place }: Rotation,
+  { maker, keyId }: RotationSettings,
+  billing: BillingBooks,
+  current: string,
+): Promise<string | undefined> {
+  const before = (await readRotations(billing, { place })).find(
+    ({ newPrint, newKeyId }) => newKeyId !== null && newPrint === printOf(place, current),
+  );
+  return before?.newKeyId ?? (await maker.identify?.(current)) ?? keyId;
+}
+
+/** Whether the provider takes the new key: a few times in a row, for its caches may differ. */
+async function verify(rotation: Rotation, walking: Walking): Promise<Outcome> {
+  const { books, settings, nowMs, patience, signal } = walking;
+  const { maker, secret, place, provider } = settings;
+  const value = await secret.staging().staged(signal);
+  if (value === undefined || printOf(place, value) !== rotation.newPrint) {
+    if (rotation.newKeyId !== null) await maker.revoke?.(rotation.newKeyId);
+    return {
+      to: { state: "planned", newKeyId: null, newHint: null, newPrint: null },
+      said: "the new key was not in the store any more: it is deleted, and another one is made",
+    };
+  }
+  for (let taken = 0; taken < PROBES; taken++) {
+    if (taken > 0) await sleep(patience.probePauseMs);
+    const status = await maker.probe(value);
+    if (status < 300) continue;
+    if (status !== 401 && status !== 403)
+      return trouble(`${provider.displayName} answers ${status} to a free call with the new key`);
+    if (nowMs - rotation.enteredAtMs < VERIFY_MS)
+      return wait(`${provider.displayName} does not take the new key yet (${status}): that may last some minutes`);
+    if (rotation.newKeyId !== null && maker.create) await maker.revoke?.(rotation.newKeyId);
+    await secret.staging().clear(signal);
+    return {
+      to: { state: "failed" },
+      said: `${provider.displayName} did not take the new key for ${VERIFY_MS / MINUTE} minutes (${status}); it is out of the store, and the old one goes on`,
+    };
+  }
+  // Of a key that was handed in, the ids are looked up.
+  const newKeyId = rotation.newKeyId ?? (await maker.identify?.(value)) ?? null;
+  const current = await valueOf(secret);
+  const oldKeyId = rotation.oldKeyId ?? (await idOfCurrent(rotation, settings, books.billing, current)) ?? null;
+  return { to: { state: "verified", newKeyId, oldKeyId }, said: `the new key is taken, ${PROBES} times in a row` };
+}
+
+/** The new key is what readers of the store get. */
+async function switchOver(rotation: Rotation, { settings, signal }: Walking): Promise<Outcome> {
+  const { secret, place } = settings;
+  await secret.staging().promote(signal);
+  if (printOf(place, await valueOf(secret)) !== rotation.newPrint)
+    return trouble(`${secret.reference.text} is another one than the new key: somebody else writes there`);
+  return { to: { state: "switched" }, said: `${secret.reference.text} is the new key; the old one is kept beside it` };
+}
+
+/** Until a proxy says that it swaps Keymeter keys for the new one. */
+async function awaitProxies(rotation: Rotation, { books, settings, nowMs }: Walking): Promise<Outcome> {
+  const [held] = await readHeldCredentials(books.usage, settings.place);
+  if (held && held.hint === rotation.newHint && held.credential !== rotation.oldCredential)
+    return {
+      to: { state: "draining", newCredential: held.credential },
+      said: `a proxy uses the new key since ${new Date(held.sinceMs).toISOString()}`,
+    };
+  const isLate = nowMs - rotation.enteredAtMs > SWITCH_MS;
+  return {
+    waitsFor: `no proxy uses the new key of ${settings.place} yet${isLate ? ": does one run, and does it read this very reference?" : "; they read it within a minute"}`,
+    isTrouble: isLate,
+  };
+}
+
+/** Until nothing uses the old key: here by what was booked, and past Keymeter by what the provider says. */
+async function drain(rotation: Rotation, walking: Walking): Promise<Outcome> {
+  const { settings, nowMs, patience } = walking;
+  const { maker, place, provider } = settings;
+  const quietMs = rotation.isLeaked ? 0 : settings.quietMs;
+  const isElse = await findElse(rotation, walking);
+  if (isElse !== undefined) return trouble(isElse);
+  const inUse = await useOfOld(rotation, walking, nowMs - quietMs);
+  if (inUse !== undefined) return wait(inUse);
+  const patienceMs = rotation.isLeaked ? 0 : Math.max(quietMs, patience.settleMs);
+  const leftMs = rotation.enteredAtMs + patienceMs - nowMs;
+  if (leftMs > 0) return wait(`the old key has to be unused for ${inWords(leftMs)} more`);
+  const { oldKeyId } = rotation;
+  if (oldKeyId === null || !maker.revoke)
+    return {
+      to: {
+        state: "by_hand",
+        waitsFor: `${provider.keyCare?.switchOff(oldKeyId ?? "KEY") ?? "Delete the old key at the provider."} Then: \`keymeter rotate done ${place}\``,
+      },
+      said: "the old key is used no more; somebody has to delete it",
+    };
+  if (maker.disable) await maker.disable(oldKeyId);
+  return {
+    to: { state: "disabled" },
+    said: `${oldKeyId} is used no more${maker.disable ? ", and switched off" : "; it cannot be switched off, only deleted"}`,
+  };
+}
+
+/** What is in the place of the new key, of which nothing may be taken away then: somebody wrote into the store, or a proxy
+ *  reads another one. Undefined: nothing. */
+async function findElse(rotation: Rotation, { books, settings }: Walking): Promise<string | undefined> {
+  const { secret, place } = settings;
+  if (printOf(place, await valueOf(secret)) !== rotation.newPrint)
+    return `${secret.reference.text} is another one than the new key: put that back, or end this by \`keymeter rotate back ${place}\``;
+  const [held] = await readHeldCredentials(books.usage, place);
+  return held && held.credential !== rotation.newCredential
+    ? `a proxy uses another key of ${place} than the new one (…${held.hint}): look at its store`
+    : undefined;
+}
+
+/** Undefined: nothing used it since then. */
+async function useOfOld(
+  { oldCredential, oldKeyId }: Rotation,
+  { books, settings: { maker, provider } }: Walking,
+  sinceMs: number,
+): Promise<string | undefined> {
+  if (oldCredential !== null) {
+    const { open, lastMs } = await readCredentialUse(books.usage, oldCredential, sinceMs);
+    if (open > 0) return `${open} requests with the old key are under way here`;
+    if (lastMs !== undefined && lastMs > sinceMs) return `the old key was last used here at ${iso(lastMs)}`;
+  }
+  const lastMs = oldKeyId === null ? undefined : await maker.lastUsedMs?.(oldKeyId);
+  return lastMs !== undefined && lastMs > sinceMs
+    ? `${provider.displayName} saw the old key used at ${iso(lastMs)}, past Keymeter where nothing is metered of it`
+    : undefined;
+}
+
+/** The old key goes for good, if nobody missed it. */
+async function revoke(rotation: Rotation, walking: Walking): Promise<Outcome> {
+  const { settings, nowMs, signal } = walking;
+  const { maker, secret } = settings;
+  const { oldKeyId } = rotation;
+  const isElse = await findElse(rotation, walking);
+  if (isElse !== undefined) return trouble(isElse);
+  const inUse = rotation.isLeaked ? undefined : await useOfOld(rotation, walking, rotation.enteredAtMs);
+  if (inUse !== undefined) {
+    if (oldKeyId !== null) await maker.enable?.(oldKeyId);
+    return { to: { state: "draining" }, said: `${inUse}${maker.enable ? ": it is on again" : ""}` };
+  }
+  // What somebody deleted by hand does not come back.
+  const graceMs = rotation.isLeaked || !maker.revoke ? 0 : settings.graceMs;
+  const leftMs = rotation.enteredAtMs + graceMs - nowMs;
+  if (leftMs > 0) return wait(`the old key is deleted in ${inWords(leftMs)}; until then \`keymeter rotate back\``);
+  if (oldKeyId !== null) await maker.revoke?.(oldKeyId);
+  await dropNamed(rotation, settings, rotation.newKeyId ?? undefined);
+  await secret.staging().clear(signal);
+  return { to: { state: "revoked" }, said: `${oldKeyId ?? "the old key"} is deleted` };
+}
+
+/** The old key is current again, and the new one goes, once nothing uses it. */
+async function goBack(rotation: Rotation, { books, settings, nowMs, patience, signal }: Walking): Promise<Outcome> {
+  const { maker, secret, place } = settings;
+  const { oldKeyId, newKeyId, newPrint, newCredential, oldCredential } = rotation;
+  if (oldKeyId !== null) await maker.enable?.(oldKeyId);
+  if (newPrint !== null && printOf(place, await valueOf(secret)) === newPrint) await secret.staging().restore(signal);
+  if (newPrint !== null && printOf(place, await valueOf(secret)) === newPrint)
+    return trouble(`the key before it is in ${secret.reference.text} no more: put it there by hand`);
+  const [held] = await readHeldCredentials(books.usage, place);
+  const isNew = held !== undefined && held.credential !== oldCredential && held.hint === rotation.newHint;
+  if (isNew || (newCredential !== null && held?.credential !== oldCredential))
+    return {
+      waitsFor: "no proxy uses the old key again yet; they read it within a minute",
+      isTrouble: nowMs - rotation.enteredAtMs > SWITCH_MS,
+    };
+  if (newCredential !== null) {
+    const { open } = await readCredentialUse(books.usage, newCredential, nowMs);
+    if (open > 0) return wait(`${open} requests with the new key are under way here`);
+  }
+  // Some proxy may have read the new one, and says so in a moment.
+  const leftMs = rotation.enteredAtMs + patience.settleMs - nowMs;
+  if (newPrint !== null && leftMs > 0) return wait(`the new key is looked after for ${inWords(leftMs)} more`);
+  if (maker.create) {
+    if (newKeyId !== null) await maker.revoke?.(newKeyId);
+    await dropNamed(rotation, settings, undefined);
+  }
+  await secret.staging().clear(signal);
+  return {
+    to: { state: "back" },
+    said: `the old key is current again${maker.create ? "; the new one is deleted" : "; delete the new one at the provider"}`,
+  };
+}
+
+/** Deletes keys that this rotation made, but for one. */
+async function dropNamed(rotation: Rotation, { maker }: RotationSettings, but: string | undefined): Promise<void> {
+  if (!maker.create) return;
+  for (const id of (await maker.find?.(nameOfKey(rotation))) ?? []) if (id !== but) await maker.revoke?.(id);
+}
+
+/** As the store has it now. Rejects with an Error that says why it cannot be read. */
+async function valueOf(secret: HeldSecret): Promise<string> {
+  await secret.refresh();
+  const { failure } = secret.state;
+  if (failure) throw new Error(`${secret.reference.text} cannot be read: ${failure.message}`);
+  return secret.reveal();
+}
+
+function wait(waitsFor: string): Outcome {
+  return { waitsFor, isTrouble: false };
+}
+
+function trouble(waitsFor: string): Outcome {
+  return { waitsFor, isTrouble: true };
+}
+
+function iso(ms: number): string {
+  return `${new Date(ms).toISOString().slice(0, 16).replace("T", " ")} UTC`;
+}
+
+function inWords(ms: number): string {
+  const minutes = Math.ceil(ms / MINUTE);
+  return minutes < 120 ? `${minutes} min` : `${Math.ceil(minutes / 60)} h`;
+}

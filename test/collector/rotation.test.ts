@@ -1,0 +1,413 @@
+// Provider keys that are replaced while they are used: by each maker, under load, with stores and providers that are away or
+// slow, by hand, and back again. Which key a request came with stands in the provider's own journal.
+import { readFileSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { setTimeout as sleep } from "node:timers/promises";
+import Anthropic from "@anthropic-ai/sdk";
+import OpenAI from "openai";
+import { afterEach, beforeEach, describe, expect, it } from "vitest";
+import { openToWrite, openUsage } from "../../ledger/open.ts";
+import type { BillingBooks, UsageBooks } from "../../ledger/books.ts";
+import { readRotations, readRotationSteps } from "../../ledger/billing/rotations.ts";
+import type { Rotation } from "../../ledger/billing/rotations.ts";
+import { loadCollectorConfig } from "../../collector/config.ts";
+import { changeRotation } from "../../collector/rotation/change.ts";
+import { rotateOn } from "../../collector/rotation/run.ts";
+import { handInKey } from "../../collector/rotation/ask.ts";
+import type { CollectorConfig } from "../../collector/config.ts";
+import { openSecrets } from "../../service/secrets/index.ts";
+import { json } from "../fake/provider.ts";
+import { ADMIN_KEY, startFakeMakers } from "../fake/key-makers.ts";
+import type { FakeKey, FakeMakers } from "../fake/key-makers.ts";
+import { numberOf, slowChat } from "../fake/slow-chat.ts";
+import { countOf } from "../seed.ts";
+import { startProxy, temporaryFolder, writeSettings } from "../start-proxy.ts";
+import type { RunningProxy } from "../start-proxy.ts";
+
+const SILENT = { info: () => undefined, warn: () => undefined, error: () => undefined };
+const LOAD = countOf(4, 12, 12);
+
+type Place = "openai" | "anthropic" | "openrouter" | "xai" | "vendor";
+
+type Bench = {
+  readonly folder: string;
+  readonly makers: FakeMakers;
+  readonly old: FakeKey;
+  readonly running: RunningProxy;
+  readonly billing: BillingBooks;
+  readonly usage: UsageBooks;
+  readonly config: CollectorConfig;
+  readonly audited: string[];
+  readonly secret: string;
+  tick(): Promise<Rotation | undefined>;
+  /** Until it is there. */
+  reach(state: Rotation["state"], timeoutMs?: number): Promise<Rotation>;
+  ask(n: number, stream?: boolean): Promise<number>;
+  stored(): string;
+  close(): Promise<void>;
+};
+
+/** A proxy that reads the key of a place in a file, and the rotation of it. */
+async function start(place: Place, more = "", made?: FakeMakers): Promise<Bench> {
+  const makers = made ?? (await startFakeMakers());
+  const folder = temporaryFolder();
+  const file = join(folder, "key");
+  const old = makers.add("by hand", "sk-old-0123456789abcdef");
+  writeFileSync(file, `${old.value}\n`, { mode: 0o600 });
+  const upstream = { openai: "", anthropic: "", openrouter: "/api", xai: "", vendor: "" }[place];
+  const yaml = writeSettings(`
+proxy:
+  openai: { url: ${makers.url}, api_key: "file:${file}" }
+  anthropic: { url: ${makers.url}, api_key: "file:${file}" }
+  upstreams:
+    openrouter: { url: ${makers.url}${upstream}, api_key: "file:${file}", price_list: openai }
+    xai: { url: ${makers.url}, api_key: "file:${file}", price_list: openai }
+    vendor: { url: ${makers.url}, api_key: "file:${file}", price_list: openai }
+collector:
+  rotation:
+    ${place}: { secret: "file:${file}", url: ${makers.url}, quiet: 1s, grace: 1s${
+      place === "vendor" ? "" : `, maker: ${place}, admin_key: ${ADMIN_KEY}, admin_url: ${makers.url}`
+    }${place === "openai" ? ", project: proj_1, service_account: user-1" : ""}${place === "xai" ? ", team: team-1" : ""}${more} }
+`);
+  const environment = { KEYMETER_CONFIG: yaml, KEYMETER_SECRETS_REFRESH: "1" };
+  const running = await startProxy(makers.url, { ...environment, OPENAI_API_KEY: "", ANTHROPIC_API_KEY: "" });
+  const config = loadCollectorConfig({ ...environment, KEYMETER_DATA_DIR: running.dataDir });
+  await openSecrets(config, SILENT);
+  const billing = await openToWrite(running.place, "billing");
+  const usage = await openUsage(running.place);
+  if (!usage) throw new Error("no books");
+  const { secret } = await running.createKey();
+  const audited: string[] = [];
+  const name = config.rotations[0]?.place ?? "";
+  const tick = async (): Promise<Rotation | undefined> => {
+    await rotateOn({
+      books: { usage, billing },
+      rotations: config.rotations,
+      audit: async ({ said }) => void audited.push(said),
+      log: SILENT,
+      patience: { probePauseMs: 10, settleMs: 500 },
+    });
+    return (await readRotations(billing, { place: name }))[0];
+  };
+  const path = place === "anthropic" ? "anthropic/v1/messages" : `${place}/v1/chat/completions`;
+  return {
+    folder,
+    makers,
+    old,
+    running,
+    billing,
+    usage,
+    config,
+    audited,
+    secret,
+    tick,
+    async reach(state, timeoutMs = 30_000) {
+      const deadline = Date.now() + timeoutMs;
+      for (;;) {
+        const rotation = await tick();
+        if (rotation?.state === state) return rotation;
+        if (Date.now() > deadline) throw new Error(`it is ${rotation?.state}, and waits for: ${rotation?.waitsFor}`);
+        await sleep(50);
+      }
+    },
+    async ask(n, stream = false) {
+      const answer = await fetch(`${running.url}/${path}`, {
+        method: "POST",
+        headers: { "content-type": "application/json", authorization: `Bearer ${secret}` },
+        body: slowChat(n, stream),
+      });
+      const text = await answer.text();
+      return answer.status === 200 && stream && !text.includes("[DONE]") ? 0 : answer.status;
+    },
+    stored: () => readFileSync(file, "utf8").trim(),
+    async close() {
+      await running.stop();
+      await usage.close();
+      await billing.close();
+      await makers.close();
+    },
+  };
+}
+
+describe("a rotation under load", () => {
+  let bench: Bench | undefined;
+  afterEach(async () => {
+    await bench?.close();
+    bench = undefined;
+  });
+
+  it.each(["openai", "openrouter", "xai"] as const)(
+    "of %s: no request fails for it, each is booked by the key that it came with, and the old key goes last",
+    { timeout: 120_000 },
+    async (place) => {
+      const { makers, old, config, billing, usage, running, reach, ask, stored, audited } = (bench =
+        await start(place));
+      const name = config.rotations[0]?.place ?? "";
+      const statuses: number[] = [];
+      const over = new AbortController();
+      let n = 0;
+      const load = Array.from({ length: LOAD }, async (_, i) => {
+        while (!over.signal.aborted) statuses.push(await ask((n += 1), i % 2 === 0));
+      });
+      await sleep(300);
+      await changeRotation(
+        { billing, usage } as never,
+        { type: "rotate", place: name, by: "somebody", why: "a test", isLeaked: false },
+        Date.now(),
+      );
+      // The provider's own caches do not know it at once.
+      makers.delayMs = 1_500;
+      const rotation = await reach("revoked");
+      await sleep(300);
+      over.abort();
+      await Promise.all(load);
+
+      expect(new Set(statuses)).toEqual(new Set([200]));
+      expect(statuses.length).toBeGreaterThan(50);
+      const made = makers.keys.find(({ id }) => id === rotation.newKeyId) as FakeKey;
+      expect(stored()).toBe(made.value);
+      expect(makers.keys.map(({ id, state }) => [id, state])).toEqual([
+        [old.id, "revoked"],
+        [made.id, "active"],
+      ]);
+      expect(Math.max(...old.usedAtMs)).toBeLessThan(old.revokedAtMs ?? 0);
+      // By number: which key each came with, and which one the books say.
+      const sent = new Map(
+        makers.provider.journal
+          .filter(({ method, url }) => method === "POST" && url.includes("chat/completions"))
+          .map(({ body, headers }) => [numberOf(body), headers.authorization?.replace("Bearer ", "")] as const),
+      );
+      const events = await running.events();
+      expect(events.length).toBe(sent.size);
+      for (const { payer, tags } of events) {
+        const value = sent.get(Number(tags["n"]));
+        expect(payer).toBe(value === old.value ? rotation.oldCredential : rotation.newCredential);
+      }
+      const steps = await readRotationSteps(billing, rotation.id);
+      expect(steps.map(({ state }) => state)).toEqual([
+        "planned",
+        "stored",
+        "verified",
+        "switched",
+        "draining",
+        "disabled",
+        "revoked",
+      ]);
+      expect(audited).toEqual(steps.map(({ said }) => said));
+      const rows = JSON.stringify([steps, await readRotations(billing)]);
+      expect(rows).not.toContain(made.value);
+      expect(rows).not.toContain(old.value);
+    },
+  );
+});
+
+describe("a rotation", () => {
+  let bench: Bench | undefined;
+  afterEach(async () => {
+    await bench?.close();
+    bench = undefined;
+  });
+  const begin = async (
+    { billing, usage, config }: Bench,
+    more: { readonly isLeaked?: boolean } = {},
+  ): Promise<string[]> =>
+    changeRotation(
+      { billing, usage } as never,
+      { type: "rotate", place: config.rotations[0]?.place ?? "", by: "somebody", why: "", isLeaked: false, ...more },
+      Date.now(),
+    );
+  const back = ({ billing, usage, config }: Bench): Promise<string[]> =>
+    changeRotation(
+      { billing, usage } as never,
+      { type: "rotateBack", place: config.rotations[0]?.place ?? "", by: "somebody" },
+      Date.now(),
+    );
+
+  it(
+    "goes back while the old key is there: it is current again, and the new one is gone",
+    { timeout: 60_000 },
+    async () => {
+      const own = (bench = await start("openrouter", ", every: 1h"));
+      expect(await own.ask(1)).toBe(200);
+      await begin(own);
+      await own.reach("draining");
+      await expect.poll(() => own.ask(2), { timeout: 5_000 }).toBe(200);
+      const rotation = await own.reach("disabled", 40_000);
+      expect(own.old.state).toBe("disabled");
+      await back(own);
+      await own.reach("back");
+      expect(own.stored()).toBe(own.old.value);
+      expect(own.makers.keys.map(({ id, state }) => [id, state])).toEqual([
+        [own.old.id, "active"],
+        [rotation.newKeyId, "revoked"],
+      ]);
+      await expect.poll(() => own.ask(3), { timeout: 5_000 }).toBe(200);
+      await expect(back(own)).rejects.toThrow("no rotation of openrouter goes on");
+    },
+  );
+
+  it("stops where the provider never takes the new key, and leaves no key behind", async () => {
+    const own = (bench = await start("openai"));
+    own.makers.delayMs = 3_600_000;
+    await begin(own);
+    await own.reach("stored");
+    const waiting = await own.tick();
+    expect(waiting).toMatchObject({ state: "stored", isTrouble: false });
+    expect(waiting?.waitsFor).toContain("does not take the new key yet (401)");
+    // Six minutes later.
+    await rotateOn({
+      books: own,
+      rotations: own.config.rotations,
+      audit: async () => undefined,
+      log: SILENT,
+      now: () => Date.now() + 360_000,
+      patience: { probePauseMs: 1, settleMs: 0 },
+    });
+    expect(await own.tick()).toMatchObject({ state: "failed" });
+    expect(own.stored()).toBe(own.old.value);
+    expect(own.makers.keys.filter(({ state }) => state !== "revoked")).toEqual([own.old]);
+    expect(await own.ask(1)).toBe(200);
+  });
+
+  it("waits while the admin API refuses or limits, and says so; one at a time goes on", async () => {
+    const own = (bench = await start("xai"));
+    own.makers.instead = json({ error: ADMIN_KEY }, 429);
+    await begin(own);
+    const waiting = await own.tick();
+    expect(waiting).toMatchObject({ state: "planned", isTrouble: true });
+    expect(waiting?.waitsFor).toContain("429: too many requests right now");
+    expect(waiting?.waitsFor).not.toContain(ADMIN_KEY);
+    await expect(begin(own)).rejects.toThrow("goes on already");
+    own.makers.instead = undefined;
+    await own.reach("draining");
+    expect(own.makers.keys).toHaveLength(2);
+  });
+
+  it("does not go on where its store is rolled back behind our back: the old key stays", async () => {
+    const own = (bench = await start("openai"));
+    await begin(own);
+    await own.reach("draining");
+    // Rolled back behind our back.
+    writeFileSync(join(own.folder, "key"), own.old.value);
+    await expect
+      .poll(async () => (await own.tick())?.waitsFor, { timeout: 15_000 })
+      .toMatch(/is another one than the new key|a proxy uses another key of openai/);
+    expect(await own.tick()).toMatchObject({ state: "draining", isTrouble: true });
+    await sleep(3_000);
+    expect(await own.tick()).toMatchObject({ state: "draining", isTrouble: true });
+    expect(own.old.state).toBe("active");
+  });
+
+  it("of a leaked key waits for nothing but the requests under way", { timeout: 60_000 }, async () => {
+    const own = (bench = await start("openrouter", ""));
+    await begin(own, { isLeaked: true });
+    const began = Date.now();
+    await own.reach("revoked");
+    expect(own.old.state).toBe("revoked");
+    expect(Date.now() - began).toBeLessThan(20_000);
+  });
+
+  it("begins by itself when its age is reached, and not before", async () => {
+    const own = (bench = await start("openai", ", every: 30d"));
+    expect(await own.tick()).toBeUndefined();
+    const later = Date.now() + 31 * 86_400_000;
+    await rotateOn({
+      books: own,
+      rotations: own.config.rotations,
+      audit: async () => undefined,
+      log: SILENT,
+      now: () => later,
+      patience: { probePauseMs: 1, settleMs: 0 },
+    });
+    expect((await readRotations(own.billing))[0]).toMatchObject({ startedBy: "schedule", place: "openai" });
+  });
+});
+
+describe("a key that somebody makes", () => {
+  let bench: Bench | undefined;
+  afterEach(async () => {
+    await bench?.close();
+    bench = undefined;
+  });
+
+  it(
+    "of Anthropic is handed in, tried and taken; the old one is switched off and archived by API",
+    { timeout: 60_000 },
+    async () => {
+      const own = (bench = await start("anthropic"));
+      const [settings] = own.config.rotations;
+      if (!settings) throw new Error("no rotation");
+      const made = own.makers.add("made in the console", "sk-ant-made-in-the-console-42");
+      await expect(handInKey(settings, own.old.value)).rejects.toThrow("current already");
+      const handed = await handInKey(settings, made.value);
+      expect(own.stored()).toBe(own.old.value);
+      await changeRotation(
+        own as never,
+        { type: "accept", place: "anthropic", by: "somebody", isLeaked: false, ...handed },
+        Date.now(),
+      );
+      const rotation = await own.reach("revoked", 40_000);
+      expect(own.stored()).toBe(made.value);
+      expect(rotation).toMatchObject({ newKeyId: made.id, oldKeyId: own.old.id });
+      expect([own.old.state, made.state]).toEqual(["revoked", "active"]);
+    },
+  );
+
+  it("of a vendor without an API ends by somebody's word", { timeout: 60_000 }, async () => {
+    const own = (bench = await start("vendor"));
+    const [settings] = own.config.rotations;
+    if (!settings) throw new Error("no rotation");
+    const begun = { type: "rotate", place: "vendor", by: "somebody", why: "", isLeaked: false } as const;
+    await changeRotation(own as never, begun, Date.now());
+    expect((await own.tick())?.waitsFor).toContain("keymeter rotate accept vendor");
+    const made = own.makers.add("console");
+    const handed = await handInKey(settings, made.value);
+    await changeRotation(
+      own as never,
+      { type: "accept", place: "vendor", by: "somebody", isLeaked: false, ...handed },
+      Date.now(),
+    );
+    expect((await own.reach("by_hand", 40_000)).waitsFor).toContain("keymeter rotate done vendor");
+    expect(own.stored()).toBe(made.value);
+    await changeRotation(own as never, { type: "rotateDone", place: "vendor", by: "somebody" }, Date.now());
+    await own.reach("revoked");
+  });
+});
+
+describe("the stand-ins of key makers", () => {
+  let makers: FakeMakers;
+  beforeEach(async () => {
+    makers = await startFakeMakers();
+  });
+  afterEach(() => makers.close());
+
+  it("answer OpenAI's own client as its admin API does", async () => {
+    const client = new OpenAI({ apiKey: null as never, adminAPIKey: ADMIN_KEY, baseURL: `${makers.url}/v1` });
+    const first = makers.add("one");
+    makers.add("two");
+    makers.add("three");
+    const keys = client.admin.organization.projects.apiKeys;
+    const names: string[] = [];
+    for await (const { name } of keys.list("proj_1")) names.push(name);
+    expect(names).toEqual(["one", "two", "three"]);
+    expect((await keys.retrieve(first.id, { project_id: "proj_1" })).redacted_value).toMatch(/^sk-made\.\.\./);
+    await keys.delete(first.id, { project_id: "proj_1" });
+    const made = await client.admin.organization.projects.serviceAccounts.apiKeys.create("user-1", {
+      project_id: "proj_1",
+      name: "four",
+    });
+    expect(makers.keys.at(-1)).toMatchObject({ id: made.id, value: made.value, name: "four" });
+    expect(first.state).toBe("revoked");
+  });
+
+  it("answer Anthropic's own client as its admin API does", async () => {
+    const client = new Anthropic({ apiKey: ADMIN_KEY, baseURL: makers.url });
+    const first = makers.add("one");
+    makers.add("two");
+    const names: string[] = [];
+    for await (const { name } of client.organization.apiKeys.list()) names.push(name);
+    expect(names).toEqual(["one", "two"]);
+    await client.organization.apiKeys.update(first.id, { status: "inactive" });
+    expect(first.state).toBe("disabled");
+  });
+});
