@@ -1,133 +1,24 @@
 // Provider keys that are replaced while they are used: by each maker, under load, with stores and providers that are away or
 // slow, by hand, and back again. Which key a request came with stands in the provider's own journal.
-import { readFileSync, writeFileSync } from "node:fs";
+import { writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import Anthropic from "@anthropic-ai/sdk";
 import OpenAI from "openai";
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
-import { openToWrite, openUsage } from "../../ledger/open.ts";
-import type { BillingBooks, UsageBooks } from "../../ledger/books.ts";
 import { readRotations, readRotationSteps } from "../../ledger/billing/rotations.ts";
-import type { Rotation } from "../../ledger/billing/rotations.ts";
-import { loadCollectorConfig } from "../../collector/config.ts";
 import { changeRotation } from "../../collector/rotation/change.ts";
 import { rotateOn } from "../../collector/rotation/run.ts";
 import { handInKey } from "../../collector/rotation/ask.ts";
-import type { CollectorConfig } from "../../collector/config.ts";
-import { openSecrets } from "../../service/secrets/index.ts";
 import { json } from "../fake/provider.ts";
 import { ADMIN_KEY, startFakeMakers } from "../fake/key-makers.ts";
 import type { FakeKey, FakeMakers } from "../fake/key-makers.ts";
-import { numberOf, slowChat } from "../fake/slow-chat.ts";
+import { numberOf } from "../fake/slow-chat.ts";
 import { countOf } from "../seed.ts";
-import { startProxy, temporaryFolder, writeSettings } from "../start-proxy.ts";
-import type { RunningProxy } from "../start-proxy.ts";
+import { SILENT, startRotating } from "./rotating.ts";
+import type { Bench } from "./rotating.ts";
 
-const SILENT = { info: () => undefined, warn: () => undefined, error: () => undefined };
 const LOAD = countOf(4, 12, 12);
-
-type Place = "openai" | "anthropic" | "openrouter" | "xai" | "vendor";
-
-type Bench = {
-  readonly folder: string;
-  readonly makers: FakeMakers;
-  readonly old: FakeKey;
-  readonly running: RunningProxy;
-  readonly billing: BillingBooks;
-  readonly usage: UsageBooks;
-  readonly config: CollectorConfig;
-  readonly audited: string[];
-  readonly secret: string;
-  tick(): Promise<Rotation | undefined>;
-  /** Until it is there. */
-  reach(state: Rotation["state"], timeoutMs?: number): Promise<Rotation>;
-  ask(n: number, stream?: boolean): Promise<number>;
-  stored(): string;
-  close(): Promise<void>;
-};
-
-/** A proxy that reads the key of a place in a file, and the rotation of it. */
-async function start(place: Place, more = "", made?: FakeMakers): Promise<Bench> {
-  const makers = made ?? (await startFakeMakers());
-  const folder = temporaryFolder();
-  const file = join(folder, "key");
-  const old = makers.add("by hand", "sk-old-0123456789abcdef");
-  writeFileSync(file, `${old.value}\n`, { mode: 0o600 });
-  const upstream = { openai: "", anthropic: "", openrouter: "/api", xai: "", vendor: "" }[place];
-  const yaml = writeSettings(`
-proxy:
-  openai: { url: ${makers.url}, api_key: "file:${file}" }
-  anthropic: { url: ${makers.url}, api_key: "file:${file}" }
-  upstreams:
-    openrouter: { url: ${makers.url}${upstream}, api_key: "file:${file}", price_list: openai }
-    xai: { url: ${makers.url}, api_key: "file:${file}", price_list: openai }
-    vendor: { url: ${makers.url}, api_key: "file:${file}", price_list: openai }
-collector:
-  rotation:
-    ${place}: { secret: "file:${file}", url: ${makers.url}, quiet: 1s, grace: 1s${
-      place === "vendor" ? "" : `, maker: ${place}, admin_key: ${ADMIN_KEY}, admin_url: ${makers.url}`
-    }${place === "openai" ? ", project: proj_1, service_account: user-1" : ""}${place === "xai" ? ", team: team-1" : ""}${more} }
-`);
-  const environment = { KEYMETER_CONFIG: yaml, KEYMETER_SECRETS_REFRESH: "1" };
-  const running = await startProxy(makers.url, { ...environment, OPENAI_API_KEY: "", ANTHROPIC_API_KEY: "" });
-  const config = loadCollectorConfig({ ...environment, KEYMETER_DATA_DIR: running.dataDir });
-  await openSecrets(config, SILENT);
-  const billing = await openToWrite(running.place, "billing");
-  const usage = await openUsage(running.place);
-  if (!usage) throw new Error("no books");
-  const { secret } = await running.createKey();
-  const audited: string[] = [];
-  const name = config.rotations[0]?.place ?? "";
-  const tick = async (): Promise<Rotation | undefined> => {
-    await rotateOn({
-      books: { usage, billing },
-      rotations: config.rotations,
-      audit: async ({ said }) => void audited.push(said),
-      log: SILENT,
-      patience: { probePauseMs: 10, settleMs: 500 },
-    });
-    return (await readRotations(billing, { place: name }))[0];
-  };
-  const path = place === "anthropic" ? "anthropic/v1/messages" : `${place}/v1/chat/completions`;
-  return {
-    folder,
-    makers,
-    old,
-    running,
-    billing,
-    usage,
-    config,
-    audited,
-    secret,
-    tick,
-    async reach(state, timeoutMs = 30_000) {
-      const deadline = Date.now() + timeoutMs;
-      for (;;) {
-        const rotation = await tick();
-        if (rotation?.state === state) return rotation;
-        if (Date.now() > deadline) throw new Error(`it is ${rotation?.state}, and waits for: ${rotation?.waitsFor}`);
-        await sleep(50);
-      }
-    },
-    async ask(n, stream = false) {
-      const answer = await fetch(`${running.url}/${path}`, {
-        method: "POST",
-        headers: { "content-type": "application/json", authorization: `Bearer ${secret}` },
-        body: slowChat(n, stream),
-      });
-      const text = await answer.text();
-      return answer.status === 200 && stream && !text.includes("[DONE]") ? 0 : answer.status;
-    },
-    stored: () => readFileSync(file, "utf8").trim(),
-    async close() {
-      await running.stop();
-      await usage.close();
-      await billing.close();
-      await makers.close();
-    },
-  };
-}
 
 describe("a rotation under load", () => {
   let bench: Bench | undefined;
@@ -141,7 +32,7 @@ describe("a rotation under load", () => {
     { timeout: 120_000 },
     async (place) => {
       const { makers, old, config, billing, usage, running, reach, ask, stored, audited } = (bench =
-        await start(place));
+        await startRotating(place));
       const name = config.rotations[0]?.place ?? "";
       const statuses: number[] = [];
       const over = new AbortController();
@@ -227,7 +118,7 @@ describe("a rotation", () => {
     "goes back while the old key is there: it is current again, and the new one is gone",
     { timeout: 60_000 },
     async () => {
-      const own = (bench = await start("openrouter", ", every: 1h"));
+      const own = (bench = await startRotating("openrouter", ", every: 1h"));
       expect(await own.ask(1)).toBe(200);
       await begin(own);
       await own.reach("draining");
@@ -247,7 +138,7 @@ describe("a rotation", () => {
   );
 
   it("stops where the provider never takes the new key, and leaves no key behind", async () => {
-    const own = (bench = await start("openai"));
+    const own = (bench = await startRotating("openai"));
     own.makers.delayMs = 3_600_000;
     await begin(own);
     await own.reach("stored");
@@ -270,7 +161,7 @@ describe("a rotation", () => {
   });
 
   it("waits while the admin API refuses or limits, and says so; one at a time goes on", async () => {
-    const own = (bench = await start("xai"));
+    const own = (bench = await startRotating("xai"));
     own.makers.instead = json({ error: ADMIN_KEY }, 429);
     await begin(own);
     const waiting = await own.tick();
@@ -284,7 +175,7 @@ describe("a rotation", () => {
   });
 
   it("does not go on where its store is rolled back behind our back: the old key stays", async () => {
-    const own = (bench = await start("openai"));
+    const own = (bench = await startRotating("openai"));
     await begin(own);
     await own.reach("draining");
     // Rolled back behind our back.
@@ -299,7 +190,7 @@ describe("a rotation", () => {
   });
 
   it("of a leaked key waits for nothing but the requests under way", { timeout: 60_000 }, async () => {
-    const own = (bench = await start("openrouter", ""));
+    const own = (bench = await startRotating("openrouter", ""));
     await begin(own, { isLeaked: true });
     const began = Date.now();
     await own.reach("revoked");
@@ -308,7 +199,7 @@ describe("a rotation", () => {
   });
 
   it("begins by itself when its age is reached, and not before", async () => {
-    const own = (bench = await start("openai", ", every: 30d"));
+    const own = (bench = await startRotating("openai", ", every: 30d"));
     expect(await own.tick()).toBeUndefined();
     const later = Date.now() + 31 * 86_400_000;
     await rotateOn({
@@ -334,7 +225,7 @@ describe("a key that somebody makes", () => {
     "of Anthropic is handed in, tried and taken; the old one is switched off and archived by API",
     { timeout: 60_000 },
     async () => {
-      const own = (bench = await start("anthropic"));
+      const own = (bench = await startRotating("anthropic"));
       const [settings] = own.config.rotations;
       if (!settings) throw new Error("no rotation");
       const made = own.makers.add("made in the console", "sk-ant-made-in-the-console-42");
@@ -354,7 +245,7 @@ describe("a key that somebody makes", () => {
   );
 
   it("of a vendor without an API ends by somebody's word", { timeout: 60_000 }, async () => {
-    const own = (bench = await start("vendor"));
+    const own = (bench = await startRotating("vendor"));
     const [settings] = own.config.rotations;
     if (!settings) throw new Error("no rotation");
     const begun = { type: "rotate", place: "vendor", by: "somebody", why: "", isLeaked: false } as const;
