@@ -41,6 +41,8 @@ describe.skipIf(!hasPostgres || !isTurnOf(3, 4, "three proxies"))("three proxies
   let made = 0;
   let asked = 0;
   const begun: Running[] = [];
+  /** Of clients whose connection failed. */
+  const failures: string[] = [];
   beforeAll(async () => {
     console.log(`seed ${SEED}`);
     server = await startPostgres();
@@ -113,7 +115,8 @@ describe.skipIf(!hasPostgres || !isTurnOf(3, 4, "three proxies"))("three proxies
       const text = await answer.text();
       const isWhole = answer.status === 200 && (stream ? text.includes("[DONE]") : text.endsWith("}"));
       return { n, status: answer.status, isWhole, asked: answer.headers.get("x-keymeter-budget-asked-usd") };
-    } catch {
+    } catch (error) {
+      failures.push(String((error as Error).cause ?? error));
       return { n, status: undefined, isWhole: false, asked: null };
     }
   };
@@ -174,7 +177,8 @@ describe.skipIf(!hasPostgres || !isTurnOf(3, 4, "three proxies"))("three proxies
       if (saw.status === 402) refused += 1;
       return saw;
     });
-    await expect.poll(() => refused, { timeout: 180_000 }).toBe(PARALLEL - 7);
+    failures.length = 0;
+    await expect.poll(() => [refused + failures.length, failures], { timeout: 180_000 }).toEqual([PARALLEL - 7, []]);
     await expect.poll(() => provider.journal.length - before).toBe(7);
     await sleep(300);
     expect(provider.journal.length - before).toBe(7);
