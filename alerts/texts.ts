@@ -227,6 +227,17 @@ export const TEXTS: { readonly [alert: string]: Text } = {
     action: () =>
       "`keymeter doctor` says why: the store is away or sealed, or does not let us. The last good value goes on; one that was never read answers 503.",
   },
+  KeymeterRotationStuck: {
+    about: ["credential"],
+    headline: (_figures, labels) => `The rotation of ${of(labels, "credential", "a provider key")} needs somebody`,
+    action: () => "`keymeter rotate status` says what it waits for. The old key goes on working meanwhile.",
+  },
+  KeymeterCredentialDue: {
+    about: ["credential"],
+    headline: (_figures, labels) => `${of(labels, "credential", "A provider key")} is to be replaced`,
+    action: () =>
+      "`keymeter rotate status` says how old it is; `keymeter rotate PROVIDER` begins, or says what to do by hand.",
+  },
   KeymeterProviderErrors: {
     about: ["provider"],
     headline: (_figures, labels) => `${of(labels, "provider", "A provider")} fails more than a quarter of the requests`,

@@ -18,6 +18,7 @@ keymeter rotate accept PROVIDER [--credential NAME] [--leaked] < FILE     the ne
 keymeter rotate back PROVIDER [--credential NAME]     the old key again; possible until it is deleted
 keymeter rotate done PROVIDER [--credential NAME]     somebody has deleted the old key
 
+  PROVIDER     such as openai; openai/staging of several credentials
   --leaked     the old key goes at once: nothing waits until it is unused`;
 
 const WORDS = ["status", "accept", "back", "done"] as const;

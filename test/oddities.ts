@@ -6,6 +6,7 @@ import { noteImport, noteUsage, replaceBills, replaceProviderKeys, replaceUsage 
 import { readClosed } from "../ledger/billing/closed-days.ts";
 import { dismissLeak } from "../ledger/billing/leaks.ts";
 import { addPlan } from "../ledger/billing/plans.ts";
+import { beginRotation, moveRotation, noteWaiting } from "../ledger/billing/rotations.ts";
 import * as notices from "../ledger/notices/notices.ts";
 import { openToWrite } from "../ledger/open.ts";
 import { SEAT } from "../ledger/usage/usage-event.ts";
@@ -255,6 +256,17 @@ export async function writeOddities(folder: string, sinceMs: number, nowMs: numb
   await replaceBills(billing, [{ provider, day, source: "test", asOfMs: nowMs + 1, lines: [fee] }], nowMs, {
     isForced: true,
   });
+  const begun = { place: "openai/staging", startedBy: "anna", why: 'it\'s "old"', isLeaked: false };
+  const rotation = await beginRotation(billing, begun, nowMs - HOUR_MS);
+  await moveRotation(
+    billing,
+    rotation,
+    { state: "stored", newHint: "…ö", newKeyId: "key_new", newPrint: "0123456789abcdef", oldCredential: "fp_0" },
+    "made; it's new",
+    nowMs,
+  );
+  await noteWaiting(billing, { ...rotation, state: "stored", waitsFor: "the provider", isTrouble: true });
+  await beginRotation(billing, { ...begun, place: "xai", isLeaked: true }, nowMs);
   await dismissLeak(billing, "openai", "key_nobody_knows", "ours", nowMs - 2 * HOUR_MS);
   await billing.close();
   await writeNotices(folder, sinceMs, nowMs);

@@ -15,6 +15,7 @@ import { leakGauges } from "./leaks.ts";
 import { overForecastGauges } from "./over-forecast.ts";
 import { priceGauges } from "./prices.ts";
 import { providerGauges } from "./providers.ts";
+import { rotationGauges } from "./rotations.ts";
 import { startReading } from "./reading.ts";
 import { spendGauges } from "./spend.ts";
 
@@ -27,6 +28,7 @@ const TOPICS: readonly Topic[] = [
   billGauges,
   leakGauges,
   providerGauges,
+  rotationGauges,
   priceGauges,
 ];
 
@@ -38,7 +40,7 @@ export type CollectorMetrics = {
 
 type CollectorMetricsSettings = Pick<
   CollectorConfig,
-  "timezone" | "dataDir" | "capMode" | "thresholds" | "teamThresholds" | "providers"
+  "timezone" | "dataDir" | "capMode" | "thresholds" | "teamThresholds" | "providers" | "rotations"
 > & { readonly prices: PriceBook; readonly pagesUrl: string };
 
 /** `sources`: whose bills are read here; of others there may be old notes. */

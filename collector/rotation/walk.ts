@@ -69,7 +69,7 @@ export async function walkOn(rotation: Rotation, walking: Walking): Promise<Outc
 }
 
 /** The name that the new key has at the provider. */
-export function nameOfKey({ place, id }: Pick<Rotation, "place" | "id">): string {
+function nameOfKey({ place, id }: Pick<Rotation, "place" | "id">): string {
   return `keymeter-${place.replace("/", "-")}-${id}`;
 }
 

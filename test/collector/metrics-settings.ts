@@ -10,5 +10,6 @@ export const METRICS_SETTINGS = {
   teamThresholds: {},
   prices: createPriceBook(),
   providers: BUILT_IN,
+  rotations: [],
   pagesUrl: "http://127.0.0.1:4002",
 } as const;

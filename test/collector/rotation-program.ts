@@ -42,7 +42,7 @@ const usage = await openUsage(config.dataDir);
 if (!usage) throw new Error("no books");
 if ((await readRotations(billing)).length === 0)
   await changeRotation(
-    { billing, usage } as never,
+    { billing, usage },
     { type: "rotate", place, by: "somebody", why: "", isLeaked: false },
     Date.now(),
   );
@@ -57,7 +57,7 @@ for (;;) {
   const [rotation] = await readRotations(billing);
   if (!rotation || (ENDS as readonly string[]).includes(rotation.state)) break;
   if (rotation.state === backFrom)
-    await changeRotation({ billing, usage } as never, { type: "rotateBack", place, by: "somebody" }, Date.now());
+    await changeRotation({ billing, usage }, { type: "rotateBack", place, by: "somebody" }, Date.now());
   await sleep(50);
 }
 await usage.close();

@@ -42,7 +42,7 @@ describe("a rotation under load", () => {
       });
       await sleep(300);
       await changeRotation(
-        { billing, usage } as never,
+        { billing, usage },
         { type: "rotate", place: name, by: "somebody", why: "a test", isLeaked: false },
         Date.now(),
       );
@@ -103,13 +103,13 @@ describe("a rotation", () => {
     more: { readonly isLeaked?: boolean } = {},
   ): Promise<string[]> =>
     changeRotation(
-      { billing, usage } as never,
+      { billing, usage },
       { type: "rotate", place: config.rotations[0]?.place ?? "", by: "somebody", why: "", isLeaked: false, ...more },
       Date.now(),
     );
   const back = ({ billing, usage, config }: Bench): Promise<string[]> =>
     changeRotation(
-      { billing, usage } as never,
+      { billing, usage },
       { type: "rotateBack", place: config.rotations[0]?.place ?? "", by: "somebody" },
       Date.now(),
     );
@@ -233,7 +233,7 @@ describe("a key that somebody makes", () => {
       const handed = await handInKey(settings, made.value);
       expect(own.stored()).toBe(own.old.value);
       await changeRotation(
-        own as never,
+        own,
         { type: "accept", place: "anthropic", by: "somebody", isLeaked: false, ...handed },
         Date.now(),
       );
@@ -249,18 +249,18 @@ describe("a key that somebody makes", () => {
     const [settings] = own.config.rotations;
     if (!settings) throw new Error("no rotation");
     const begun = { type: "rotate", place: "vendor", by: "somebody", why: "", isLeaked: false } as const;
-    await changeRotation(own as never, begun, Date.now());
+    await changeRotation(own, begun, Date.now());
     expect((await own.tick())?.waitsFor).toContain("keymeter rotate accept vendor");
     const made = own.makers.add("console");
     const handed = await handInKey(settings, made.value);
     await changeRotation(
-      own as never,
+      own,
       { type: "accept", place: "vendor", by: "somebody", isLeaked: false, ...handed },
       Date.now(),
     );
     expect((await own.reach("by_hand", 40_000)).waitsFor).toContain("keymeter rotate done vendor");
     expect(own.stored()).toBe(made.value);
-    await changeRotation(own as never, { type: "rotateDone", place: "vendor", by: "somebody" }, Date.now());
+    await changeRotation(own, { type: "rotateDone", place: "vendor", by: "somebody" }, Date.now());
     await own.reach("revoked");
   });
 });

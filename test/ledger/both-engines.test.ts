@@ -13,6 +13,14 @@ import { createPriceBook } from "../../ledger/prices/price-book.ts";
 import { createLog } from "../../service/log.ts";
 import { Secret } from "../../service/secret.ts";
 import { readExpectations, readPlans, withoutPlans } from "../../ledger/billing/plans.ts";
+import {
+  readCredentialUse,
+  readHeldCredentials,
+  readRotations,
+  readRotationSteps,
+  readUnaudited,
+} from "../../ledger/billing/rotations.ts";
+import { SEAT } from "../../ledger/usage/usage-event.ts";
 import * as bills from "../../ledger/billing/bills.ts";
 import * as billedHours from "../../ledger/billing/billed-hours.ts";
 import * as closedDays from "../../ledger/billing/closed-days.ts";
@@ -273,6 +281,19 @@ const READERS: { readonly [name: string]: (all: All, keyId: string) => Promise<u
   findClosed: ({ billing }) => each((provider) => closedDays.findClosed(billing, provider, dayBefore(9))),
   readClosed: ({ billing }) => closedDays.readClosed(billing, FIRST, END),
   readCorrections: ({ billing }) => closedDays.readCorrections(billing, FIRST, END),
+  readRotations: async ({ billing }) => [
+    await readRotations(billing),
+    await readRotations(billing, { isOpen: true, place: "openai/staging" }),
+  ],
+  readRotationSteps: async ({ billing }) =>
+    Promise.all((await readRotations(billing)).map(({ id }) => readRotationSteps(billing, id))),
+  readUnaudited: ({ billing }) => readUnaudited(billing),
+  readHeldCredentials: async ({ usage }) =>
+    Promise.all(PROVIDERS.map((provider) => readHeldCredentials(usage, provider))),
+  readCredentialUse: async ({ usage }) => [
+    await readCredentialUse(usage, SEAT, SINCE_MS),
+    await readCredentialUse(usage, "fp_nobody", SINCE_MS),
+  ],
   readPlans: ({ billing }) => readPlans(billing, 0, END_OF_TIME),
   readExpectations: (all) => readExpectations(all, NOW_MS),
   withPlans: (all) => readExpectations(all, NOW_MS, { scope: "team" }),
