@@ -137,8 +137,16 @@ export const COLLECTOR_SETTINGS = {
     fallback: {},
     says: "provider keys that Keymeter replaces: where proxies read each, who makes a new one, how often (docs/rotation.md)",
     example: [
-      'openai: { secret: "vault:secret/keymeter/openai#api_key", admin_key: "vault:secret/keymeter/admin#openai", project: proj_1, service_account: user-1, every: 60d }',
-      'anthropic: { secret: "vault:secret/keymeter/anthropic#api_key", admin_key: "vault:secret/keymeter/admin#anthropic", every: 90d } # the new key is made by hand',
+      "openai:",
+      '  secret: "vault:secret/keymeter/openai#api_key"',
+      '  admin_key: "vault:secret/keymeter/admin#openai"',
+      "  project: proj_AbC",
+      "  service_account: user-AbC",
+      "  every: 60d",
+      "anthropic: # the new key is made by hand",
+      '  secret: "vault:secret/keymeter/anthropic#api_key"',
+      '  admin_key: "vault:secret/keymeter/admin#anthropic"',
+      "  every: 90d",
     ],
   },
   reconcileCron: {
