@@ -29,6 +29,8 @@ export type ButtonParts = {
   readonly timezone: string;
   readonly usage: () => Promise<UsageBooks | undefined>;
   readonly change: (change: Change, actor: string) => Promise<void>;
+  /** Does what a program can about a leaked key, and says what it did. */
+  readonly leak: (provider: string, billedKey: string, actor: string) => Promise<readonly string[]>;
   readonly acknowledge: (groupKey: string, by: string) => Promise<void>;
   /** Says something in the thread of a group's message. */
   readonly reply: (groupKey: string, text: string) => Promise<void>;
@@ -69,6 +71,13 @@ async function press(parts: ButtonParts, { action, value, userId, userName }: Pr
           ? `<@${userId}> paused ${id}: its requests are refused. \`${command} keys resume ${id}\` lets it through again.`
           : `<@${userId}> resumed ${id}: its requests are let through again.`,
       );
+    }
+    if (action === "keymeter_leak") {
+      const [provider = "", billedKey = ""] = id.split("/").map(decodeURIComponent);
+      const said = await parts.leak(provider, billedKey, actor);
+      await refresh(groupKey);
+      const note = `\`${command} leak ${provider} ${billedKey} --note\` writes the note for finance.`;
+      return await reply(groupKey, [`<@${userId}> took care of ${billedKey}:`, ...said, note].join("\n"));
     }
     if (action === "keymeter_approve" || action === "keymeter_refuse") {
       const books = await usage();

@@ -82,7 +82,14 @@ export type Figures = {
     | { readonly id: string; readonly keyName: string; readonly amountNanoUsd: NanoUsd; readonly why: string }
     | undefined;
   /** Of an alert about a leak: what was found, and what to do. */
-  readonly leak: { readonly facts: string; readonly steps: readonly string[] } | undefined;
+  readonly leak:
+    | {
+        readonly provider: string;
+        readonly billedKey: string;
+        readonly facts: string;
+        readonly steps: readonly string[];
+      }
+    | undefined;
 };
 
 /** A window for a picture, and what it is about. */
@@ -202,7 +209,12 @@ async function leakOf(billing: BillingBooks, labels: Labels): Promise<Figures["l
   const leak = (await readLeaks(billing)).find((one) => one.provider === provider && one.billedKey === billedKey);
   if (!leak) return undefined;
   const billed = await readUnmetered(billing, leak.provider, leak.billedKey);
-  return { facts: `${capital(leakWords(leak))}: ${leakFacts(leak, billed)}`, steps: leakSteps(leak) };
+  return {
+    provider: leak.provider,
+    billedKey: leak.billedKey,
+    facts: `${capital(leakWords(leak))}: ${leakFacts(leak, billed)}`,
+    steps: leakSteps(leak),
+  };
 }
 
 /** The hours of the window that an alert is about; undefined where nothing can be drawn. */

@@ -14,7 +14,7 @@ import type { NoticesBooks } from "../ledger/books.ts";
 import { openToWrite } from "../ledger/open.ts";
 import { createCalendar } from "../ledger/windows.ts";
 import { placeOf } from "../service/config.ts";
-import { askProxy } from "../service/admin.ts";
+import { askProgram, askProxy } from "../service/admin.ts";
 import { toJson } from "../service/json.ts";
 import { innerHostOf, noteOpenNetwork } from "../service/network.ts";
 import { listen, metricsGuard } from "../service/listener.ts";
@@ -165,6 +165,13 @@ function buttonParts(parts: Parts): Parameters<typeof listenToButtons>[2] {
     usage: books.usage,
     async change(made, actor) {
       await askProxy(config, "POST", "/admin/changes", toJson(made), config.adminToken.reveal(), actor);
+    },
+    async leak(provider, billedKey, by) {
+      const collector = { name: "collector", port: config.collectorPort, setting: "KEYMETER_COLLECTOR_PORT" };
+      const task = toJson({ type: "leak", provider, billedKey, by, without: [] });
+      const token = config.adminToken.reveal();
+      const answer = await askProgram(config, collector, "POST", "/admin/tasks", task, token, by);
+      return (answer as { said: string[] }).said;
     },
     acknowledge: (groupKey, by) => acknowledge(parts, groupKey, by),
     command: config.command,

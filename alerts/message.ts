@@ -124,7 +124,14 @@ function stateLine(labels: Labels, sinceMs: number, lastedWords: string, hourNan
 
 /** The words of a leak name keys as their provider does. */
 function escapedLeak({ leak }: Figures): Figures["leak"] {
-  return leak && { facts: escape(leak.facts), steps: leak.steps.map(escape) };
+  if (!leak) return undefined;
+  const { provider, billedKey, facts, steps } = leak;
+  return {
+    provider: escape(provider),
+    billedKey: escape(billedKey),
+    facts: escape(facts),
+    steps: steps.map(escape),
+  };
 }
 
 /** What is paused now, so that nobody forgets it. */
@@ -235,7 +242,7 @@ function linksLine(
 function buttonsOf(
   { groupKey }: AlertGroup,
   name: string,
-  { movers, budget, paused, asked }: Figures,
+  { movers, budget, paused, asked, leak }: Figures,
   mayChange: boolean,
   resolved: boolean,
 ): KnownBlock | undefined {
@@ -296,6 +303,15 @@ function buttonsOf(
         `${escape(asked.keyName)} gets ${formatUsd(asked.amountNanoUsd)} more until the budget's window ends.`,
       ),
       button("keymeter_refuse", "Refuse", `${asked.id} ${groupKey}`, "Nothing is raised."),
+    );
+  if (mayChange && !resolved && leak)
+    elements.push(
+      button(
+        "keymeter_leak",
+        "Replace it, and take it away",
+        `${encodeURIComponent(leak.provider)}/${encodeURIComponent(leak.billedKey.toWellFormed())} ${groupKey}`,
+        `${escape(leak.billedKey)} of ${escape(leak.provider)}: ${escape("what `keymeter leak` does, now: another key in its place where Keymeter can make one, and this one is taken away at the provider.")}`,
+      ),
     );
   return elements.length === 0 ? undefined : ({ type: "actions", elements } as KnownBlock);
 }

@@ -144,8 +144,8 @@ export const TEXTS: { readonly [alert: string]: Text } = {
     headline: () => "A provider key is used past Keymeter: it may have leaked",
     action: ({ leak }) =>
       leak
-        ? `pausing a key here does not help.\n${leak.steps.map((step, i) => `${i + 1}. ${step}`).join("\n")}`
-        : "`keymeter leaks` has the steps: new key, into the proxy's environment, old one off. If it is yours: `keymeter leaks dismiss KEY --why ...`.",
+        ? `pausing a key here does not help. \`keymeter leak ${leak.provider} ${leak.billedKey}\` does what a program can of this, and says what is left:\n${leak.steps.map((step, i) => `${i + 1}. ${step}`).join("\n")}`
+        : "`keymeter leaks` names it, `keymeter leak PROVIDER KEY` replaces it and takes it away. If it is yours: `keymeter leaks dismiss KEY --why ...`.",
   },
   KeymeterUnmeteredSpend: {
     about: ["provider"],

@@ -10,7 +10,12 @@ import { openBooks } from "./books.ts";
 import { loadCollectorConfig } from "./config.ts";
 import { openSecrets } from "../service/secrets/index.ts";
 import type { CollectorConfig } from "./config.ts";
+import type { CollectorBooks } from "./compare.ts";
 import { refreshForecasts } from "./freeze.ts";
+import { writeLeakNote } from "./leak/note.ts";
+import type { LeakNote } from "./leak/note.ts";
+import { actOnLeak } from "./leak/playbook.ts";
+import type { LeakContext, LeakStep } from "./leak/playbook.ts";
 import { createImporters } from "./importers/index.ts";
 import { ImportError } from "./importers/importer.ts";
 import { reconcileBills, watchUsage } from "./jobs.ts";
@@ -20,6 +25,8 @@ import { perform } from "./tasks.ts";
 
 import type { Task } from "./tasks.ts";
 
+export { LEAK_STEPS } from "./leak/playbook.ts";
+export type { LeakStep } from "./leak/playbook.ts";
 export { findRotation, handInKey, planRotation, reportRotations } from "./rotation/ask.ts";
 
 const NO_READER =
@@ -66,7 +73,7 @@ export async function askCollector(task: Task): Promise<string[]> {
     try {
       const prices = openPriceBook(config.dataDir, [], [], () => undefined);
       return await perform(
-        { books, prices, stated: statedOf(config), adjust: adjustAnyhow(config), now: Date.now },
+        { ...leakContext(config, books), prices, adjust: adjustAnyhow(config), now: Date.now },
         task,
       );
     } finally {
@@ -86,6 +93,27 @@ export async function askCollector(task: Task): Promise<string[]> {
       : (["/admin/tasks", toJson(task)] as const);
   const answer = await askProgram(config, program, "POST", path, body, config.adminToken.reveal());
   return (answer as { said: string[] }).said;
+}
+
+/** What would be done about a leaked key, and what is known of it. Changes nothing. Rejects with ChangeRefused where nothing
+ *  is. */
+export async function describeLeak(
+  books: CollectorBooks,
+  provider: string,
+  billedKey: string,
+  without: readonly LeakStep[],
+): Promise<LeakNote & { readonly plan: readonly string[] }> {
+  const config = loadCollectorConfig();
+  (await openSecrets(config, { warn: () => undefined, info: () => undefined })).stop();
+  const context = leakContext(config, books);
+  const note = await writeLeakNote(context, provider, billedKey, Date.now());
+  const task = { type: "leak", provider, billedKey, by: "", without } as const;
+  return { ...note, plan: await actOnLeak(context, task, Date.now(), true) };
+}
+
+function leakContext(config: CollectorConfig, books: CollectorBooks): LeakContext {
+  const change: LeakContext["change"] = (made, by) => makeChange(config, made, by);
+  return { books, rotations: config.rotations, stated: statedOf(config), change };
 }
 
 /** For a command: corrections go to the proxy that runs, or into the books when none does. */

@@ -19,6 +19,7 @@ import { createCollectorMetrics } from "./gauges/index.ts";
 import { createImporters } from "./importers/index.ts";
 import { reconcileBills, watchUsage } from "./jobs.ts";
 import { statedOf } from "./match.ts";
+import type { LeakContext } from "./leak/playbook.ts";
 import { createMetricsPage, REFRESH_MS } from "./metrics-page.ts";
 import { addPages } from "./pages/routes.ts";
 import { fetchPriceList } from "./price-list.ts";
@@ -110,7 +111,15 @@ export async function startCollector(): Promise<{ stop(): Promise<void>; log: Lo
   );
   await addTaskRoutes(
     app,
-    { books, prices, stated: statedOf(config), adjust, now: Date.now },
+    {
+      books,
+      prices,
+      stated: statedOf(config),
+      rotations: config.rotations,
+      change: changeBy(config),
+      adjust,
+      now: Date.now,
+    },
     config.adminToken,
     inTurn,
   );
@@ -145,6 +154,13 @@ export async function startCollector(): Promise<{ stop(): Promise<void>; log: Lo
       await app.close();
       await close();
     },
+  };
+}
+
+/** A change that somebody made through this program. */
+function changeBy(config: CollectorConfig): LeakContext["change"] {
+  return async (change, by) => {
+    await askProxy(config, "POST", "/admin/changes", toJson(change), config.adminToken.reveal(), by);
   };
 }
 

@@ -19,10 +19,10 @@ import { requireToken } from "../service/admin-routes.ts";
 import type { Secret } from "../service/secret.ts";
 import { refreshBilledHours } from "./before.ts";
 import { closeBilledDay, compareDays, whyOpen } from "./compare.ts";
-import type { CollectorBooks } from "./compare.ts";
 import { readBillFile } from "./importers/file.ts";
 import { ImportError } from "./importers/importer.ts";
-import type { Stated } from "./match.ts";
+import { actOnLeak, LEAK_STEPS } from "./leak/playbook.ts";
+import type { LeakContext, LeakTask } from "./leak/playbook.ts";
 import { changeRotation } from "./rotation/change.ts";
 import type { RotationTask } from "./rotation/change.ts";
 import type { InTurn } from "./turn.ts";
@@ -41,13 +41,12 @@ export type Task =
     }
   | { readonly type: "unplan"; readonly id: string }
   | RotationTask
+  | LeakTask
   | { readonly type: "dismiss"; readonly provider: string; readonly billedKey: string; readonly why: string }
   | { readonly type: "import"; readonly name: string; readonly bytes: Buffer; readonly isForced: boolean };
 
-export type TaskContext = {
-  readonly books: CollectorBooks;
+export type TaskContext = LeakContext & {
   readonly prices: PriceBook;
-  readonly stated: Stated;
   /** Sends corrections to whoever owns the books of usage. */
   readonly adjust: (list: Adjustment[]) => Promise<void>;
   readonly now: () => number;
@@ -60,7 +59,8 @@ const BY_HAND = { afterDays: 0, quietMs: 0 };
 
 /** Does it. Returns what was done, a sentence each. Rejects with ChangeRefused or ImportError for what cannot be
  *  done. */
-export async function perform({ books, prices, stated, adjust, now }: TaskContext, task: Task): Promise<string[]> {
+export async function perform(context: TaskContext, task: Task): Promise<string[]> {
+  const { books, prices, stated, adjust, now } = context;
   switch (task.type) {
     case "close": {
       const today = utcDay(now());
@@ -93,6 +93,8 @@ export async function perform({ books, prices, stated, adjust, now }: TaskContex
     case "rotateBack":
     case "rotateDone":
       return changeRotation(books, task, now());
+    case "leak":
+      return actOnLeak(context, task, now());
     case "dismiss":
       await dismissLeak(books.billing, task.provider, task.billedKey, task.why, now());
       return [
@@ -168,6 +170,13 @@ const routed = z.discriminatedUnion("type", [
     hint: text,
     print: z.string().regex(/^[0-9a-f]{16}$/),
     isLeaked: z.boolean(),
+  }),
+  z.strictObject({
+    type: z.literal("leak"),
+    provider: text,
+    billedKey: text,
+    by: text,
+    without: z.array(z.enum(LEAK_STEPS)),
   }),
   z.strictObject({ type: z.enum(["rotateBack", "rotateDone"]), place: text, by: text }),
   z.strictObject({ type: z.literal("dismiss"), provider: text, billedKey: text, why: text }),

@@ -12,9 +12,9 @@ const AHEAD_MS = 7 * DAY_MS;
 const AFTER_MS = DAY_MS;
 
 export function rotationGauges(make: MakeGauge, { usage, billing }: CollectorBooks, settings: GaugeSettings): Refresh {
-  const reminder = make(
-    "keymeter_credential_reminder_timestamp_seconds",
-    "When somebody should hear of a provider credential's age: a week before it where the new key is made by hand, a day after it elsewhere.",
+  const overdue = make(
+    "keymeter_credential_overdue_seconds",
+    "Since when somebody should hear of a provider credential's age: a week before it where the new key is made by hand, a day after it elsewhere; below 0: not yet.",
     ["credential"],
   );
   const trouble = make(
@@ -22,13 +22,13 @@ export function rotationGauges(make: MakeGauge, { usage, billing }: CollectorBoo
     "1 where a rotation of a provider credential waits for what somebody should look at.",
     ["credential", "state"],
   );
-  return async () => {
-    for (const one of [reminder, trouble]) one.reset();
+  return async ({ nowMs }) => {
+    for (const one of [overdue, trouble]) one.reset();
     for (const rotation of settings.rotations) {
       const dueMs = await readDue(usage, rotation);
       if (dueMs === undefined) continue;
       const whenMs = rotation.maker.create ? dueMs + AFTER_MS : dueMs - AHEAD_MS;
-      reminder.set({ credential: rotation.place }, whenMs / 1000);
+      overdue.set({ credential: rotation.place }, (nowMs - whenMs) / 1000);
     }
     for (const { place, state, isTrouble } of await readRotations(billing, { isOpen: true }))
       trouble.set({ credential: place, state }, isTrouble ? 1 : 0);

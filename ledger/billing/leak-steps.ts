@@ -31,13 +31,13 @@ export function leakFacts(
 }
 
 /** New key, swap, old one off, watch it for a day; or: it is ours. */
-export function leakSteps({ provider, billedKey, kind }: Leak): string[] {
+export function leakSteps({ provider, billedKey, kind }: Pick<Leak, "provider" | "billedKey" | "kind">): string[] {
   const dismissal = `If it is yours (a batch server, a notebook): \`keymeter leaks dismiss ${billedKey} --provider ${provider} --why "..."\`, and better point it at Keymeter.`;
   const watch = "Watch the old key for a day: this list shows whether it is still used.";
   const swap =
     kind === "unknown_key"
       ? "Find who uses it, and give them a Keymeter key instead (`keymeter keys create`)."
-      : "Put the new key into the proxy's environment and restart it; `keymeter keys` of your clients stay as they are.";
+      : "Put the new key where the proxy reads it (its store, or its environment and a restart); Keymeter keys of your clients stay as they are.";
   const care = BUILT_IN.find(provider)?.keyCare;
   return [
     care?.makeNew ?? "Make a new key at the provider.",

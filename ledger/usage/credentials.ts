@@ -1,9 +1,10 @@
 // Which provider credential paid: a client's own provider key, or the one that a Keymeter key was swapped for at the
 // time. Reads only.
-import { asc, eq } from "../drizzle.ts";
+import { and, asc, desc, eq, gte, lt, or, sql } from "../drizzle.ts";
 import type { UsageBooks } from "../books.ts";
 import { tablesOf } from "../engine.ts";
-import { credentials, keys } from "./schema.ts";
+import type { NanoUsd } from "../money.ts";
+import { credentials, keyAddresses, keys, rollupHour } from "./schema.ts";
 
 /** Where a credential of ours has its history: its provider's own, or one of several that has a name. No provider has a
  *  slash in its name. */
@@ -59,4 +60,38 @@ export async function readMeteredCredentials(usage: UsageBooks): Promise<Metered
     if (key.provider !== null)
       found.set(key.id, { provider: key.provider, credential: key.id, hint: key.hint, name: key.name });
   return [...found.values()];
+}
+
+export type Paid = { readonly requests: number; readonly costNanoUsd: NanoUsd };
+
+/** What a credential paid for through Keymeter in whole hours of `[sinceMs, untilMs)`, as far as events name it. */
+export async function readPaid(usage: UsageBooks, credential: string, sinceMs: number, untilMs: number): Promise<Paid> {
+  const [row] = await tablesOf(usage)
+    .select({
+      requests: sql<bigint | null>`SUM(${rollupHour.requests})`,
+      costNanoUsd: sql<bigint | null>`SUM(${rollupHour.costNanoUsd})`,
+    })
+    .from(rollupHour)
+    .where(
+      and(
+        gte(rollupHour.hourMs, sinceMs),
+        lt(rollupHour.hourMs, untilMs),
+        or(eq(rollupHour.payer, credential), and(eq(rollupHour.keyId, credential), eq(rollupHour.payer, ""))),
+      ),
+    )
+    .all();
+  return { requests: Number(row?.requests ?? 0), costNanoUsd: BigInt(row?.costNanoUsd ?? 0) };
+}
+
+export type KeyAddress = { readonly address: string; readonly firstSeenMs: number; readonly lastSeenMs: number };
+
+/** From where a key was used, the latest first. */
+export async function readKeyAddresses(usage: UsageBooks, keyId: string): Promise<KeyAddress[]> {
+  const { address, firstSeenMs, lastSeenMs } = keyAddresses;
+  return tablesOf(usage)
+    .select({ address, firstSeenMs, lastSeenMs })
+    .from(keyAddresses)
+    .where(eq(keyAddresses.keyId, keyId))
+    .orderBy(desc(lastSeenMs), address)
+    .all();
 }

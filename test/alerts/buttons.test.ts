@@ -32,6 +32,7 @@ describe("a press", () => {
       },
       acknowledge: async (groupKey, by) => void acknowledged.push([groupKey, by]),
       refresh: async (groupKey) => void refreshed.push(groupKey),
+      leak: async () => ["it is replaced"],
       command: "keymeter",
       reply: async (groupKey, text) => void replies.push([groupKey, text]),
       log: createLog("test", "silent"),

@@ -155,6 +155,8 @@ describe("a message at three in the morning", () => {
 
   it("of a leak carries what is known of it, and the steps", () => {
     const leak = {
+      provider: "openai",
+      billedKey: "key_1",
       facts: "Nothing was ever metered on this key: 400 tokens, about $12.34",
       steps: ["Make a new key.", "Swap <it>."],
     };
@@ -166,6 +168,8 @@ describe("a message at three in the morning", () => {
     expect(text).toContain("about $12.34");
     expect(text).toContain("1. Make a new key.\\n2. Swap &lt;it&gt;.");
     expect(text).toContain("pausing a key here does not help");
+    expect(text).toContain("npx keymeter leak openai key_1`");
+    expect(text).toContain('"action_id":"keymeter_leak"');
     expect(text).not.toContain("nightly");
   });
 });

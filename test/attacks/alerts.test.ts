@@ -345,7 +345,7 @@ describe("fault 15: texts of others in Slack", () => {
       ],
       topModel: { name: EVIL, costNanoUsd: 1_000_000_000n },
       paused: [{ id: "key_1", name: EVIL }],
-      leak: { facts: EVIL, steps: [] },
+      leak: { provider: EVIL, billedKey: EVIL, facts: EVIL, steps: [EVIL] },
     };
     for (const alertname of Object.keys(TEXTS))
       for (const status of ["firing", "resolved"] as const) {

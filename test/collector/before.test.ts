@@ -193,6 +193,8 @@ describe("history", () => {
       books: books(),
       prices,
       stated: NOTHING_STATED,
+      rotations: [],
+      change: async () => undefined,
       adjust: async () => undefined,
       now: () => BEGAN_MS,
     };

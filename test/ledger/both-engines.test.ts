@@ -42,7 +42,7 @@ import { readAskedRaises } from "../../ledger/usage/asked-raises.ts";
 import { readSessionParts, readSessions } from "../../ledger/usage/sessions.ts";
 import { readCaps } from "../../ledger/usage/caps.ts";
 import { readBudgets, readFreezes } from "../../ledger/usage/changes.ts";
-import { readCredentials, readMeteredCredentials } from "../../ledger/usage/credentials.ts";
+import { readCredentials, readKeyAddresses, readMeteredCredentials, readPaid } from "../../ledger/usage/credentials.ts";
 import { readEvents, walkEvents } from "../../ledger/usage/events.ts";
 import { readPeople } from "../../ledger/usage/people.ts";
 import { createExpectations, learnExpectations } from "../../ledger/usage/expectations.ts";
@@ -290,6 +290,11 @@ const READERS: { readonly [name: string]: (all: All, keyId: string) => Promise<u
   readUnaudited: ({ billing }) => readUnaudited(billing),
   readHeldCredentials: async ({ usage }) =>
     Promise.all(PROVIDERS.map((provider) => readHeldCredentials(usage, provider))),
+  readPaid: async ({ usage }, keyId) => [
+    await readPaid(usage, keyId, SINCE_MS, END_OF_TIME),
+    await readPaid(usage, SEAT, SINCE_MS, END_OF_TIME),
+  ],
+  readKeyAddresses: ({ usage }, keyId) => readKeyAddresses(usage, keyId),
   readCredentialUse: async ({ usage }) => [
     await readCredentialUse(usage, SEAT, SINCE_MS),
     await readCredentialUse(usage, "fp_nobody", SINCE_MS),

@@ -133,6 +133,7 @@ describe("asking for more", () => {
       },
       acknowledge: async () => {},
       refresh: async () => {},
+      leak: async () => ["it is replaced"],
       command: "keymeter",
       reply: async (_group, text) => void replies.push(text),
       log: createLog("test", "silent"),

@@ -1,0 +1,158 @@
+// What is done about a provider key that leaked: ours is replaced, a client's is paused, whatever can be is taken away, never
+// what proxies use; all of it again and again; and the note on it.
+import { afterEach, describe, expect, it } from "vitest";
+import { actOnLeak } from "../../collector/leak/playbook.ts";
+import type { LeakContext, LeakStep } from "../../collector/leak/playbook.ts";
+import { writeLeakNote } from "../../collector/leak/note.ts";
+import { statedOf } from "../../collector/match.ts";
+import { replaceProviderKeys } from "../../ledger/billing/bills.ts";
+import { noteLeak } from "../../ledger/billing/leaks.ts";
+import { readRotations } from "../../ledger/billing/rotations.ts";
+import { HOUR_MS } from "../../ledger/windows.ts";
+import type { FakeKey } from "../fake/key-makers.ts";
+import { slowChat } from "../fake/slow-chat.ts";
+import { runKeymeter } from "../run-keymeter.ts";
+import { startRotating } from "./rotating.ts";
+import type { Bench } from "./rotating.ts";
+
+describe("the playbook of a leak", () => {
+  let bench: Bench | undefined;
+  afterEach(async () => {
+    await bench?.close().catch(() => undefined);
+    bench = undefined;
+  });
+
+  const contextOf = ({ usage, billing, config, running }: Bench): LeakContext => ({
+    books: { usage, billing },
+    rotations: config.rotations,
+    stated: statedOf(config),
+    change: async (change) => {
+      expect(await running.change(change)).toBeLessThan(300);
+    },
+  });
+  /** What the collector reads of the provider's keys. */
+  const read = async ({ billing, makers }: Bench, hintOf = (key: FakeKey) => `sk-...${key.value.slice(-4)}`) => {
+    const keys = makers.keys.map((key) => ({ billedKey: key.id, name: key.name, hint: hintOf(key), state: key.state }));
+    await replaceProviderKeys(billing, "openai", keys, Date.now());
+  };
+  const found = async ({ billing }: Bench, key: FakeKey): Promise<void> => {
+    const hour = Math.floor(Date.now() / HOUR_MS) * HOUR_MS;
+    await noteLeak(
+      billing,
+      {
+        provider: "openai",
+        billedKey: key.id,
+        kind: "beyond_metered",
+        firstHourMs: hour - 3 * HOUR_MS,
+        lastHourMs: hour,
+        quantity: 1_234_567,
+        unit: "tokens",
+        costNanoUsd: 12_340_000_000n,
+        models: ["gpt-4o-mini"],
+      },
+      Date.now(),
+    );
+  };
+  const act = (own: Bench, key: FakeKey, without: readonly LeakStep[] = [], isDry = false): Promise<string[]> =>
+    actOnLeak(
+      contextOf(own),
+      { type: "leak", provider: "openai", billedKey: key.id, by: "anna", without },
+      Date.now(),
+      isDry,
+    );
+
+  it(
+    "replaces what proxies use, and takes it away when its last request has ended; again it says so",
+    { timeout: 60_000 },
+    async () => {
+      const own = (bench = await startRotating("openai"));
+      expect(await own.ask(1)).toBe(200);
+      await read(own);
+      await found(own, own.old);
+      expect(await act(own, own.old, [], true)).toContain(
+        `openai would get another key, and ${own.old.id} would be taken away at once.`,
+      );
+      expect(await readRotations(own.billing)).toEqual([]);
+      const said = await act(own, own.old);
+      expect(said.join("\n")).toMatch(/^rot_\w+: openai gets another key[\s\S]*Left to do: watch it for a day/);
+      expect((await act(own, own.old)).join("\n")).toMatch(/A rotation of openai goes on already/);
+      const rotation = await own.reach("revoked");
+      expect(rotation).toMatchObject({ isLeaked: true, startedBy: "anna", why: "it leaked" });
+      expect(own.old.state).toBe("revoked");
+      await expect.poll(() => own.ask(2), { timeout: 5_000 }).toBe(200);
+      expect((await act(own, own.old)).join("\n")).toMatch(/Keymeter keys are not swapped for it/);
+
+      const { markdown, damageNanoUsd } = await writeLeakNote(contextOf(own), "openai", own.old.id, Date.now());
+      expect(damageNanoUsd).toBe(12_340_000_000n);
+      for (const part of [
+        `# Leaked key: openai ${own.old.id} "by hand" sk-...cdef`,
+        "1234567 tokens, about $12.34",
+        "gpt-4o-mini",
+        "found by Keymeter",
+        `${own.old.id} is deleted`,
+        "which is no damage",
+      ])
+        expect(markdown).toContain(part);
+      expect(markdown).not.toContain(own.old.value);
+      await own.billing.close();
+      const beside = { ...own.running, environment: own.environment };
+      const { code, text } = await runKeymeter(beside, "leak", "openai", own.old.id, "--note");
+      expect([code, text]).toEqual([0, expect.stringContaining("## What it cost") as string]);
+      expect((await runKeymeter(beside, "leak", "openai", "key_of_nobody", "--note")).text).toContain(
+        "openai has no key key_of_nobody that was read",
+      );
+    },
+  );
+
+  it("pauses a client's own key here, and takes it away there", { timeout: 60_000 }, async () => {
+    const own = (bench = await startRotating("openai"));
+    const theirs = own.makers.add("a client's", "sk-clients-own-0123456789wxyz");
+    const ask = async (): Promise<number> => {
+      const answer = await fetch(`${own.running.url}/openai/v1/chat/completions`, {
+        method: "POST",
+        headers: { "content-type": "application/json", authorization: `Bearer ${theirs.value}` },
+        body: slowChat(7, false),
+      });
+      await answer.text();
+      return answer.status;
+    };
+    expect(await ask()).toBe(200);
+    await read(own);
+    await found(own, theirs);
+    const left = await act(own, theirs, ["revoke"]);
+    expect(left.join("\n")).toMatch(/is paused in Keymeter[\s\S]*Taking it away was left out/);
+    expect(theirs.state).toBe("active");
+    expect(await ask()).toBe(403);
+    const said = (await act(own, theirs)).join("\n");
+    expect(said).toMatch(/is paused in Keymeter already/);
+    expect(said).toContain(`${theirs.id} is taken away at the provider.`);
+    expect(said).toContain("Left to do: give whoever holds");
+    expect([theirs.state, own.old.state]).toEqual(["revoked", "active"]);
+    expect((await act(own, theirs)).join("\n")).toContain("is taken away at the provider");
+  });
+
+  it(
+    "takes away a key that nobody here knows, and never what proxies use, though nobody can tell them apart",
+    { timeout: 60_000 },
+    async () => {
+      const own = (bench = await startRotating("openai"));
+      expect(await own.ask(1)).toBe(200);
+      const stranger = own.makers.add("a stranger's", "sk-strangers-0123456789zzzz");
+      // The provider shows nothing by which its keys could be matched.
+      await read(own, () => "");
+      await found(own, stranger);
+      expect((await act(own, stranger)).join("\n")).toContain(`${stranger.id} is taken away at the provider.`);
+      expect(stranger.state).toBe("revoked");
+      await found(own, own.old);
+      expect((await act(own, own.old)).join("\n")).toContain("is not taken away: it is what proxies use at openai");
+      expect(own.old.state).toBe("active");
+      await expect(
+        actOnLeak(
+          contextOf(own),
+          { type: "leak", provider: "openai", billedKey: "unmatched", by: "a", without: [] },
+          0,
+        ),
+      ).rejects.toThrow("which of the provider's keys leaked is not known");
+    },
+  );
+});
