@@ -22,6 +22,7 @@ export const USAGE = `keymeter leak PROVIDER KEY [--yes] [--without pause,replac
   cost, when, and what is left go into a note. KEY is the provider's id of it, as \`keymeter leaks\` says. Can be done again.
 keymeter leak PROVIDER KEY --note [--slack] [--out FILE]     the note alone; nothing is changed
 
+  PROVIDER     such as openai
   --without    steps to leave out, by commas
   --slack      posts the note where alerts are said`;
 
