@@ -80,17 +80,15 @@ export async function startCollector(): Promise<{ stop(): Promise<void>; log: Lo
     else log.error({ failure }, "the price list could not be refreshed");
   };
 
-  const rotate = createTurn();
-  const rotateNow = (): Promise<void> =>
-    rotate(() =>
-      rotateOn({
-        books,
-        rotations: config.rotations,
-        audit: auditRotation(config),
-        log,
-      }),
-    ).catch((error: unknown) => log.error({ err: error }, "rotations could not be looked at; it is tried again"));
-  const rotating = config.rotations.length > 0 ? setInterval(() => void rotateNow(), ROTATE_MS) : undefined;
+  const lookedAt = new Map<string, number>();
+  let rotation: Promise<void> | undefined;
+  const rotateNow = (): void => {
+    rotation ??= rotateOn({ books, rotations: config.rotations, audit: auditRotation(config), log, lookedAt })
+      .catch((error: unknown) => log.error({ err: error }, "rotations could not be looked at; it is tried again"))
+      .finally(() => (rotation = undefined));
+  };
+  // Without any in the settings too: one may go on that was taken out of them.
+  const rotating = setInterval(rotateNow, ROTATE_MS);
   await page.refresh();
   const timer = setInterval(() => void page.refresh(), REFRESH_MS);
   const schedule = async (cron: string, work: () => Promise<void>): Promise<ScheduledTask> => {
@@ -149,7 +147,7 @@ export async function startCollector(): Promise<{ stop(): Promise<void>; log: Lo
       secrets.stop();
       clearInterval(timer);
       clearInterval(rotating);
-      await rotate(() => Promise.resolve());
+      await rotation;
       for (const task of tasks) await task.destroy();
       await app.close();
       await close();

@@ -52,7 +52,9 @@ export async function run(args: string[]): Promise<void> {
   switch (word) {
     case "accept":
       return say(
-        await askCollector({ type: "accept", place, by, isLeaked, ...(await handInKey(settings, await readKey())) }),
+        await handInKey(settings, await readKey(), (key) =>
+          askCollector({ type: "accept", place, by, isLeaked, ...key }),
+        ),
       );
     case "back":
       return say(await askCollector({ type: "rotateBack", place, by }));

@@ -65,6 +65,7 @@ const SECOND = 1000;
 const SWEEP_MS = 50;
 const REFRESH_PRICES_MS = 60 * SECOND;
 const SIGHTINGS_MS = 60 * SECOND;
+const NOTE_CREDENTIALS_MS = 60 * SECOND;
 const SETTLE_WORK_MS = 3600 * SECOND;
 const MOST_COMMIT_MS = 5 * SECOND;
 /** So late at most another proxy hears what passed here, and how long Postgres takes. */
@@ -97,9 +98,12 @@ export async function createProxy(config: ProxyConfig, log: Log): Promise<Proxy>
   const noteCredentials = (): Promise<void> =>
     writer.noteSeen({ credentials: register.credentialsOf(providers.all, Date.now()) });
   await noteCredentials();
-  for (const secret of secretsOf(config)) secret.onChange(() => void noteCredentials().catch(() => undefined));
+  // What the books did not take at that moment is noted a minute later.
+  const noteAgain = (): void => void noteCredentials().catch(() => undefined);
+  for (const secret of secretsOf(config)) secret.onChange(noteAgain);
   warnOfStart(writer, log);
   const timers = startTimers(context, () => void takeSharedPrices(config, log).then(() => prices.refresh()));
+  timers.push(setInterval(noteAgain, NOTE_CREDENTIALS_MS).unref());
   if (writer.isOneOfMany) timers.push(shareLimits(context, writer));
 
   const sockets = createSockets(context);

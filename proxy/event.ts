@@ -89,7 +89,8 @@ function payerOf({ asker, provider, payer }: Asked, ending: Ending, isAccepted: 
     return provider.dialect.seat?.hasPaid(ending.headers ?? []) === true
       ? SEAT
       : (asker.payer?.keyId ?? asker.swappedFor ?? "");
-  return payer === SEAT || !isNobodys ? payer : "";
+  // A credential of ours is no name that anybody could make up; that it is still used, though refused, has to be seen.
+  return payer === SEAT || payer === asker.swappedFor || !isNobodys ? payer : "";
 }
 
 /** What a subscription pays is worth something, and billed to nobody. */

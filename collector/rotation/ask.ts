@@ -25,15 +25,18 @@ export async function findRotation(provider: string, credential: string): Promis
   );
 }
 
-/** Puts a key into the store, beside the current one; nothing reads it there yet. Rejects with an Error that says why it
- *  cannot be taken. */
-export async function handInKey(
+/** Puts a key into the store, beside the current one, once the books expect it there (`accept`); nothing reads it there yet.
+ *  Returns what `accept` returned; rejects with an Error that says why the key cannot be taken. */
+export async function handInKey<T>(
   { place, secret }: RotationSettings,
   value: string,
-): Promise<{ readonly hint: string; readonly print: string }> {
+  accept: (key: { readonly hint: string; readonly print: string }) => Promise<T>,
+): Promise<T> {
   if ((await currentOf(secret)) === value) throw new Error("this is the key that is current already");
-  await secret.staging().stage(value, AbortSignal.timeout(WRITE_MS));
-  return { hint: hintOf(value), print: printOf(place, value) };
+  const staging = secret.staging();
+  const accepted = await accept({ hint: hintOf(value), print: printOf(place, value) });
+  await staging.stage(value, AbortSignal.timeout(WRITE_MS));
+  return accepted;
 }
 
 /** What would be done. Asks the store and the provider what they are asked in earnest, and changes nothing. */
@@ -41,12 +44,16 @@ export async function planRotation(settings: RotationSettings, isLeaked: boolean
   const { place, secret, maker, provider, quietMs, graceMs } = settings;
   const current = await currentOf(secret);
   const id = (await maker.identify?.(current)) ?? settings.keyId;
+  secret.staging();
   const status = await maker.probe(current);
   return [
     `${place}: the current key (…${hintOf(current)}${id === undefined ? "" : `, ${id}`}) is in ${secret.reference.text}; ${provider.displayName} answers ${status} to it.`,
     maker.create
       ? `1. A new key is made at ${provider.displayName}, and kept beside it.`
       : `1. Somebody makes a new key: ${provider.keyCare?.makeNew ?? "at the provider."} Then \`keymeter rotate accept ${place}\`.`,
+    ...(id === undefined && maker.revoke
+      ? [`   Which key of ${provider.displayName} the current one is cannot be told: say key_id first.`]
+      : []),
     "2. It is tried by free calls, three times in a row.",
     `3. ${secret.reference.text} becomes the new one; proxies take it within a minute, without a restart.`,
     isLeaked

@@ -1,6 +1,6 @@
 // What somebody can tell a rotation: to begin, to take a key that was made by hand, to go back, that a hand's step is done.
 // It is written into the books; the collector that runs carries it out.
-import { readHeldCredentials, beginRotation, moveRotation, readRotations } from "../../ledger/billing/rotations.ts";
+import { beginRotation, moveRotation, readRotations } from "../../ledger/billing/rotations.ts";
 import type { Rotation } from "../../ledger/billing/rotations.ts";
 import { ChangeRefused } from "../../ledger/usage/change-refused.ts";
 import type { CollectorBooks } from "../compare.ts";
@@ -28,7 +28,7 @@ const MORE = "`keymeter rotate status` says how it goes.";
 
 /** Returns what was done, a sentence each. Rejects with ChangeRefused. */
 export async function changeRotation(
-  { billing, usage }: CollectorBooks,
+  { billing }: CollectorBooks,
   task: RotationTask,
   nowMs: number,
 ): Promise<string[]> {
@@ -37,34 +37,45 @@ export async function changeRotation(
   switch (task.type) {
     case "rotate": {
       const { why, isLeaked } = task;
+      if (open && isLeaked && !open.isLeaked) {
+        await moveRotation(
+          billing,
+          open,
+          { state: open.state, isLeaked },
+          `${by}: it leaked, nothing is waited for`,
+          nowMs,
+        );
+        return [`${open.id}: the rotation of ${place} that goes on waits for nothing any more. ${MORE}`];
+      }
       const { id } = await beginRotation(billing, { place, startedBy: by, why, isLeaked }, nowMs);
       return [`${id}: a rotation of ${place} has begun; the collector carries it out while it runs. ${MORE}`];
     }
     case "accept": {
       const { hint: newHint, print: newPrint, isLeaked } = task;
       const begun = open ?? (await beginRotation(billing, { place, startedBy: by, why: "", isLeaked }, nowMs));
-      if (begun.state !== "planned")
+      if (begun.state !== "planned" && !(begun.state === "stored" && begun.newKeyId === null))
         throw new ChangeRefused(
           `the rotation of ${place} is ${begun.state}: its new key is known already. \`keymeter rotate back ${place}\` ends it`,
         );
-      const [held] = await readHeldCredentials(usage, place);
       await moveRotation(
         billing,
         begun,
-        { state: "stored", newHint, newPrint, oldCredential: held?.credential ?? null },
-        `${by} handed in a key (…${newHint}); it waits in the store`,
+        { state: "stored", newHint, newPrint, isLeaked: begun.isLeaked || isLeaked },
+        `${by} hands in a key (…${newHint})`,
         nowMs,
       );
-      return [`${begun.id}: the new key of ${place} (…${newHint}) waits in its store, and is tried next. ${MORE}`];
+      return [`${begun.id}: the new key of ${place} (…${newHint}) is tried next. ${MORE}`];
     }
     case "rotateBack": {
+      if (open?.state === "revoking" || open?.state === "returning")
+        throw new ChangeRefused(`the rotation of ${place} is ${open.state}: there is no way back any more`);
       const { id } = await move(open, { state: "going_back" }, `${by} goes back to the old key`);
       return [`${id}: the old key of ${place} will be current again. ${MORE}`];
     }
     case "rotateDone": {
-      if (open && open.state !== "by_hand")
-        throw new ChangeRefused(`the rotation of ${place} is ${open.state}: nothing is to be done by hand`);
-      const { id } = await move(open, { state: "disabled" }, `${by} says that the old key is deleted`);
+      if (open && !["by_hand", "draining", "disabled"].includes(open.state))
+        throw new ChangeRefused(`the rotation of ${place} is ${open.state}: the old key is still needed`);
+      const { id } = await move(open, { state: "revoking" }, `${by} says that the old key is deleted`);
       return [`${id}: the old key of ${place} is taken for deleted. ${MORE}`];
     }
   }

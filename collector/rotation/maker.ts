@@ -26,8 +26,8 @@ export type MadeKey = {
 
 /** Each call may be made again; all reject with a MakerError. */
 export type Maker = {
-  /** Absent: no API makes a key. */
-  create?(name: string): Promise<MadeKey>;
+  /** A key that may do what another one may, by its id. Absent: no API makes a key. */
+  create?(name: string, like: string): Promise<MadeKey>;
   /** Ids of keys that have exactly this name. */
   find?(name: string): Promise<string[]>;
   /** The id of the key that this is; undefined: that cannot be told. */
@@ -86,6 +86,11 @@ export async function askMaker(
   } catch {
     throw new MakerError(`what ${what} answered (${status}) is no JSON`);
   }
+}
+
+/** A path of an API, behind whatever path its address has. */
+export function inApi(url: URL, path: string): URL {
+  return new URL(`${url.href.replace(/\/+$/, "")}${path}`);
 }
 
 /** The status of a free call with a key. */

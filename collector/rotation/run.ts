@@ -11,6 +11,7 @@ import {
   readUnaudited,
 } from "../../ledger/billing/rotations.ts";
 import type { Rotation, RotationStep } from "../../ledger/billing/rotations.ts";
+import { ChangeRefused } from "../../ledger/usage/change-refused.ts";
 import type { Log } from "../../service/log.ts";
 import type { RotationSettings } from "./settings.ts";
 import { PATIENCE, walkOn } from "./walk.ts";
@@ -24,6 +25,8 @@ export type Rotating = {
   readonly log: Pick<Log, "info" | "warn" | "error">;
   readonly now?: (() => number) | undefined;
   readonly patience?: Patience | undefined;
+  /** When each that only waits was looked at last. */
+  readonly lookedAt?: Map<string, number> | undefined;
 };
 
 /** No rotation takes more steps than these at once. */
@@ -37,6 +40,7 @@ export async function rotateOn(rotating: Rotating): Promise<void> {
   for (const settings of rotations) await beginDue(rotating, settings, now());
   for (const open of await readRotations(books.billing, { isOpen: true })) {
     const settings = rotations.find(({ place }) => place === open.place);
+    if (isPaused(open, rotating, now())) continue;
     let rotation = open;
     for (let left = MOST_STEPS; left > 0; left--) {
       const outcome = await stepOf(rotation, settings, rotating);
@@ -44,12 +48,29 @@ export async function rotateOn(rotating: Rotating): Promise<void> {
         await noteWait(rotation, outcome, rotating);
         break;
       }
-      rotation = await moveRotation(books.billing, rotation, outcome.to, outcome.said, now());
+      try {
+        rotation = await moveRotation(books.billing, rotation, outcome.to, outcome.said, now());
+      } catch (error) {
+        // Somebody told it something else meanwhile.
+        if (error instanceof ChangeRefused) break;
+        throw error;
+      }
       const { id, place, state } = rotation;
       log[state === "failed" ? "error" : "info"]({ rotation: id, place, state }, `rotation: ${outcome.said}`);
     }
   }
   await auditSteps(rotating);
+}
+
+/** Those that wait for hours are not looked at every few seconds: that costs calls and reading. */
+const PATIENT: ReadonlySet<string> = new Set(["draining", "disabled", "by_hand"]);
+const LOOK_MS = 60_000;
+
+function isPaused({ id, state, waitsFor, isLeaked }: Rotation, { lookedAt }: Rotating, nowMs: number): boolean {
+  if (!lookedAt || isLeaked || waitsFor === null || !PATIENT.has(state)) return false;
+  if (nowMs - (lookedAt.get(id) ?? 0) < LOOK_MS) return true;
+  lookedAt.set(id, nowMs);
+  return false;
 }
 
 async function stepOf(

@@ -85,7 +85,22 @@ const BEARER = { list: "/v1/models", headers: (key: string) => ({ authorization:
 
 /** Reads them all. What is wrong goes into the problems, and is left out. */
 export function readRotations(rows: RotationRows, providers: Providers, reading: Reading): readonly RotationSettings[] {
-  return Object.entries(rows).flatMap(([name, given]) => readOne(name, given, providers, reading) ?? []);
+  const read = Object.entries(rows).flatMap(([name, given]) => readOne(name, given, providers, reading) ?? []);
+  for (const [i, one] of read.entries()) {
+    const other = read.slice(0, i).find(({ place }) => place === one.place);
+    if (other) reading.problems.push(`collector.rotation: ${one.place} is there twice, by two names of its provider`);
+    const { scheme, path } = one.secret.reference;
+    const shares = read.slice(0, i).find(({ secret: { reference } }) => {
+      const isSame = reference.scheme === scheme && reference.path === path;
+      // Vault's fields are written one by one; elsewhere the whole is written.
+      return isSame && (scheme !== "vault" || reference.field === one.secret.reference.field);
+    });
+    if (shares && !other)
+      reading.problems.push(
+        `collector.rotation: ${shares.place} and ${one.place} are in the same secret (${path}): give each one of its own`,
+      );
+  }
+  return read;
 }
 
 function readOne(
@@ -104,6 +119,9 @@ function readOne(
   const url = given.url ?? usual ?? HAND_URLS[provider?.name ?? ""];
   for (const need of needs)
     if ((need === "url" ? url : given[need]) === undefined) problems.push(`${at}.${need}: maker ${kind} needs it`);
+  for (const part of ["project", "service_account", "team"] as const)
+    if (given[part] !== undefined && !(needs as readonly string[]).includes(part))
+      problems.push(`${at}.${part}: maker ${kind} has no use for it`);
   const secret = secretOf({ place: `${at}.secret`, schema: secretText }, given.secret, reading);
   if (!(secret instanceof HeldSecret))
     problems.push(`${at}.secret: say where proxies read the key (vault:..., aws-sm:..., file:...), not the key itself`);

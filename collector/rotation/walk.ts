@@ -1,11 +1,11 @@
 // The walk of a rotation, a step at a time. Each step can be taken again: what it does at the provider and in the store is
 // done once, wherever the program was killed, and the books are written last.
-//   planned -> stored -> verified -> switched -> draining -> disabled -> revoked
-// beside it: by_hand (somebody takes the last step), going_back -> back, failed.
+//   planned -> stored -> verified -> switched -> draining -> disabled -> revoking -> revoked
+// beside it: by_hand (somebody takes the last step), going_back -> returning -> back, failed.
 import { createHash } from "node:crypto";
 import { setTimeout as sleep } from "node:timers/promises";
 import type { BillingBooks, UsageBooks } from "../../ledger/books.ts";
-import { readCredentialUse, readHeldCredentials, readRotations } from "../../ledger/billing/rotations.ts";
+import { readCredentialUse, readHeldCredentials, readPlacesOf, readRotations } from "../../ledger/billing/rotations.ts";
 import type { Rotation, RotationState } from "../../ledger/billing/rotations.ts";
 import type { HeldSecret } from "../../service/secrets/index.ts";
 import type { RotationSettings } from "./settings.ts";
@@ -39,6 +39,10 @@ const VERIFY_MS = 5 * MINUTE;
 const PROBES = 3;
 /** Proxies read a store again within a minute; who does not for so long has trouble. */
 const SWITCH_MS = 5 * MINUTE;
+/** What somebody has to do is asked for again after so long. */
+/** Something uses the old key for so long that somebody should look for it. */
+const LONG_MS = 24 * 60 * MINUTE;
+const HAND_MS = 3 * 24 * 60 * MINUTE;
 export const PATIENCE: Patience = { probePauseMs: SECOND, settleMs: 2 * MINUTE };
 
 /** The next step of a rotation. Rejects with a MakerError or StoreError where the provider or the store does not answer as
@@ -57,10 +61,18 @@ export async function walkOn(rotation: Rotation, walking: Walking): Promise<Outc
       return drain(rotation, walking);
     case "disabled":
       return revoke(rotation, walking);
+    case "revoking":
+      return takeAway(rotation, walking);
     case "going_back":
       return goBack(rotation, walking);
+    case "returning":
+      return dropNew(rotation, walking);
     case "by_hand":
-      return wait(rotation.waitsFor ?? "somebody deletes the old key, and says `keymeter rotate done`");
+      return byHand(
+        rotation,
+        walking,
+        rotation.waitsFor ?? "somebody deletes the old key, and says `keymeter rotate done`",
+      );
     case "revoked":
     case "back":
     case "failed":
@@ -84,14 +96,24 @@ export function hintOf(value: string): string {
 
 /** A new key, and at once into the store, beside the current one. What a crash left of an earlier try is deleted: nobody
  *  knows its value any more. */
-async function make(rotation: Rotation, { books, settings, signal }: Walking): Promise<Outcome> {
+async function make(rotation: Rotation, walking: Walking): Promise<Outcome> {
+  const { books, settings, signal } = walking;
   const { maker, secret, place, provider } = settings;
   if (!maker.create)
-    return wait(
+    return byHand(
+      rotation,
+      walking,
       `${provider.keyCare?.makeNew ?? "Make a new key at the provider."} Then hand it in: \`keymeter rotate accept ${place} < FILE\``,
     );
   const staging = secret.staging();
   const current = await valueOf(secret);
+  const [held] = await readHeldCredentials(books.usage, place);
+  if (held?.hint !== hintOf(current))
+    return trouble(
+      held
+        ? `no proxy uses the current key of ${place} yet (…${hintOf(current)}): it uses …${held.hint}`
+        : `no proxy ever used a credential at ${place}: does one run, and is a credential named so in its settings?`,
+    );
   const oldKeyId = await idOfCurrent(rotation, settings, books.billing, current);
   if (oldKeyId === undefined)
     return trouble(
@@ -99,8 +121,7 @@ async function make(rotation: Rotation, { books, settings, signal }: Walking): P
     );
   await dropNamed(rotation, settings, undefined);
   await staging.clear(signal);
-  const [held] = await readHeldCredentials(books.usage, place);
-  const made = await maker.create(nameOfKey(rotation));
+  const made = await maker.create(nameOfKey(rotation), oldKeyId);
   try {
     await staging.stage(made.value, signal);
   } catch (error) {
@@ -111,7 +132,7 @@ async function make(rotation: Rotation, { books, settings, signal }: Walking): P
     to: {
       state: "stored",
       oldKeyId,
-      oldCredential: held?.credential ?? null,
+      oldCredential: held.credential,
       newKeyId: made.id,
       newHint: hintOf(made.value),
       newPrint: printOf(place, made.value),
@@ -127,18 +148,27 @@ async function idOfCurrent(
   billing: BillingBooks,
   current: string,
 ): Promise<string | undefined> {
-  const before = (await readRotations(billing, { place })).find(
-    ({ newPrint, newKeyId }) => newKeyId !== null && newPrint === printOf(place, current),
-  );
-  return before?.newKeyId ?? (await maker.identify?.(current)) ?? keyId;
+  const ended = (await readRotations(billing, { place })).filter(({ state }) => state === "revoked");
+  const made = ended.find(({ newPrint, newKeyId }) => newKeyId !== null && newPrint === printOf(place, current));
+  const told = made?.newKeyId ?? (await maker.identify?.(current));
+  // What settings say was of the key before the first rotation.
+  return told ?? (ended.length === 0 ? keyId : undefined);
 }
 
 /** Whether the provider takes the new key: a few times in a row, for its caches may differ. */
 async function verify(rotation: Rotation, walking: Walking): Promise<Outcome> {
   const { books, settings, nowMs, patience, signal } = walking;
   const { maker, secret, place, provider } = settings;
+  const current = await valueOf(secret);
   const value = await secret.staging().staged(signal);
   if (value === undefined || printOf(place, value) !== rotation.newPrint) {
+    if (printOf(place, current) === rotation.newPrint)
+      return { to: { state: "verified" }, said: "the new key is the current one already" };
+    if (rotation.newKeyId === null)
+      return {
+        waitsFor: `the key that was handed in (…${rotation.newHint}) is not in the store: hand it in again`,
+        isTrouble: nowMs - rotation.enteredAtMs > MINUTE,
+      };
     if (rotation.newKeyId !== null) await maker.revoke?.(rotation.newKeyId);
     return {
       to: { state: "planned", newKeyId: null, newHint: null, newPrint: null },
@@ -162,14 +192,23 @@ async function verify(rotation: Rotation, walking: Walking): Promise<Outcome> {
   }
   // Of a key that was handed in, the ids are looked up.
   const newKeyId = rotation.newKeyId ?? (await maker.identify?.(value)) ?? null;
-  const current = await valueOf(secret);
   const oldKeyId = rotation.oldKeyId ?? (await idOfCurrent(rotation, settings, books.billing, current)) ?? null;
-  return { to: { state: "verified", newKeyId, oldKeyId }, said: `the new key is taken, ${PROBES} times in a row` };
+  if (oldKeyId !== null && oldKeyId === newKeyId)
+    return trouble(`the old and the new key are both ${oldKeyId} at ${provider.displayName}: is key_id right?`);
+  const [held] = await readHeldCredentials(books.usage, place);
+  const oldCredential = rotation.oldCredential ?? (held?.hint === hintOf(current) ? held.credential : null);
+  return {
+    to: { state: "verified", newKeyId, oldKeyId, oldCredential },
+    said: `the new key is taken, ${PROBES} times in a row`,
+  };
 }
 
 /** The new key is what readers of the store get. */
 async function switchOver(rotation: Rotation, { settings, signal }: Walking): Promise<Outcome> {
   const { secret, place } = settings;
+  const next = await secret.staging().staged(signal);
+  if (next !== undefined && printOf(place, next) !== rotation.newPrint)
+    return trouble(`beside ${secret.reference.text} waits another key than the one that was tried`);
   await secret.staging().promote(signal);
   if (printOf(place, await valueOf(secret)) !== rotation.newPrint)
     return trouble(`${secret.reference.text} is another one than the new key: somebody else writes there`);
@@ -199,7 +238,7 @@ async function drain(rotation: Rotation, walking: Walking): Promise<Outcome> {
   const isElse = await findElse(rotation, walking);
   if (isElse !== undefined) return trouble(isElse);
   const inUse = await useOfOld(rotation, walking, nowMs - quietMs);
-  if (inUse !== undefined) return wait(inUse);
+  if (inUse !== undefined) return { waitsFor: inUse, isTrouble: nowMs - rotation.enteredAtMs > quietMs + LONG_MS };
   const patienceMs = rotation.isLeaked ? 0 : Math.max(quietMs, patience.settleMs);
   const leftMs = rotation.enteredAtMs + patienceMs - nowMs;
   if (leftMs > 0) return wait(`the old key has to be unused for ${inWords(leftMs)} more`);
@@ -238,6 +277,8 @@ async function useOfOld(
   sinceMs: number,
 ): Promise<string | undefined> {
   if (oldCredential !== null) {
+    const [elsewhere] = await readPlacesOf(books.usage, oldCredential);
+    if (elsewhere !== undefined) return `proxies use the old key at ${elsewhere} too: give that place another one`;
     const { open, lastMs } = await readCredentialUse(books.usage, oldCredential, sinceMs);
     if (open > 0) return `${open} requests with the old key are under way here`;
     if (lastMs !== undefined && lastMs > sinceMs) return `the old key was last used here at ${iso(lastMs)}`;
@@ -250,48 +291,76 @@ async function useOfOld(
 
 /** The old key goes for good, if nobody missed it. */
 async function revoke(rotation: Rotation, walking: Walking): Promise<Outcome> {
-  const { settings, nowMs, signal } = walking;
-  const { maker, secret } = settings;
+  const { settings, nowMs } = walking;
+  const { maker } = settings;
   const { oldKeyId } = rotation;
   const isElse = await findElse(rotation, walking);
-  if (isElse !== undefined) return trouble(isElse);
   const inUse = rotation.isLeaked ? undefined : await useOfOld(rotation, walking, rotation.enteredAtMs);
-  if (inUse !== undefined) {
-    if (oldKeyId !== null) await maker.enable?.(oldKeyId);
-    return { to: { state: "draining" }, said: `${inUse}${maker.enable ? ": it is on again" : ""}` };
+  const why = isElse ?? inUse;
+  if (why !== undefined) {
+    if (oldKeyId !== null && !rotation.isLeaked) await maker.enable?.(oldKeyId);
+    if (rotation.isLeaked) return trouble(why);
+    return { to: { state: "draining" }, said: `${why}${maker.enable ? ": it is on again" : ""}` };
   }
-  // What somebody deleted by hand does not come back.
-  const graceMs = rotation.isLeaked || !maker.revoke ? 0 : settings.graceMs;
+  const graceMs = rotation.isLeaked ? 0 : settings.graceMs;
   const leftMs = rotation.enteredAtMs + graceMs - nowMs;
   if (leftMs > 0) return wait(`the old key is deleted in ${inWords(leftMs)}; until then \`keymeter rotate back\``);
+  return { to: { state: "revoking" }, said: `${oldKeyId ?? "the old key"} is deleted now; there is no way back` };
+}
+
+/** Deletes the old key. That it is done is in the books before: nobody goes back to a key that is gone. */
+async function takeAway(rotation: Rotation, { settings, signal }: Walking): Promise<Outcome> {
+  const { maker, secret } = settings;
+  const { oldKeyId } = rotation;
   if (oldKeyId !== null) await maker.revoke?.(oldKeyId);
   await dropNamed(rotation, settings, rotation.newKeyId ?? undefined);
   await secret.staging().clear(signal);
   return { to: { state: "revoked" }, said: `${oldKeyId ?? "the old key"} is deleted` };
 }
 
-/** The old key is current again, and the new one goes, once nothing uses it. */
-async function goBack(rotation: Rotation, { books, settings, nowMs, patience, signal }: Walking): Promise<Outcome> {
-  const { maker, secret, place } = settings;
-  const { oldKeyId, newKeyId, newPrint, newCredential, oldCredential } = rotation;
+/** The old key is current again, if the provider still takes it. */
+async function goBack(rotation: Rotation, { settings, signal }: Walking): Promise<Outcome> {
+  const { maker, secret, place, provider } = settings;
+  const { oldKeyId, newPrint } = rotation;
+  const staging = secret.staging();
+  const isNew = async (): Promise<boolean> => newPrint !== null && printOf(place, await valueOf(secret)) === newPrint;
   if (oldKeyId !== null) await maker.enable?.(oldKeyId);
-  if (newPrint !== null && printOf(place, await valueOf(secret)) === newPrint) await secret.staging().restore(signal);
-  if (newPrint !== null && printOf(place, await valueOf(secret)) === newPrint)
-    return trouble(`the key before it is in ${secret.reference.text} no more: put it there by hand`);
-  const [held] = await readHeldCredentials(books.usage, place);
-  const isNew = held !== undefined && held.credential !== oldCredential && held.hint === rotation.newHint;
-  if (isNew || (newCredential !== null && held?.credential !== oldCredential))
-    return {
-      waitsFor: "no proxy uses the old key again yet; they read it within a minute",
-      isTrouble: nowMs - rotation.enteredAtMs > SWITCH_MS,
-    };
-  if (newCredential !== null) {
-    const { open } = await readCredentialUse(books.usage, newCredential, nowMs);
-    if (open > 0) return wait(`${open} requests with the new key are under way here`);
+  if (await isNew()) {
+    const previous = await staging.previous(signal);
+    if (previous === undefined)
+      return trouble(`the key before it is not beside ${secret.reference.text} any more: put it there by hand`);
+    const status = await maker.probe(previous);
+    if (status === 401 || status === 403)
+      return {
+        to: { state: "draining" },
+        said: `${provider.displayName} does not take the old key any more (${status}): there is no way back, and the new one goes on`,
+      };
+    if (status >= 300) return trouble(`${provider.displayName} answers ${status} to a free call with the old key`);
+    await staging.restore(signal);
+    if (await isNew()) return trouble(`${secret.reference.text} is still the new key: somebody else writes there`);
   }
-  // Some proxy may have read the new one, and says so in a moment.
-  const leftMs = rotation.enteredAtMs + patience.settleMs - nowMs;
+  return { to: { state: "returning" }, said: "the old key is current again; the new one is looked after" };
+}
+
+/** The new key goes, once nothing uses it. */
+async function dropNew(rotation: Rotation, { books, settings, nowMs, patience, signal }: Walking): Promise<Outcome> {
+  const { maker, secret, place } = settings;
+  const { newKeyId, newHint, newPrint, newCredential, oldCredential, enteredAtMs } = rotation;
+  const [held] = await readHeldCredentials(books.usage, place);
+  const isHeld = held !== undefined && held.hint === newHint && held.credential !== oldCredential;
+  if (isHeld)
+    return {
+      waitsFor: "proxies use the new key yet; they read the old one within a minute",
+      isTrouble: nowMs - enteredAtMs > SWITCH_MS,
+    };
+  // Some proxy may have read it and says so in a moment; another one reads the store a little later.
+  const leftMs = enteredAtMs + patience.settleMs - nowMs;
   if (newPrint !== null && leftMs > 0) return wait(`the new key is looked after for ${inWords(leftMs)} more`);
+  if (newCredential !== null) {
+    const { open, lastMs = 0 } = await readCredentialUse(books.usage, newCredential, nowMs - patience.settleMs);
+    if (open > 0) return wait(`${open} requests with the new key are under way here`);
+    if (lastMs > nowMs - patience.settleMs) return wait(`the new key was last used here at ${iso(lastMs)}`);
+  }
   if (maker.create) {
     if (newKeyId !== null) await maker.revoke?.(newKeyId);
     await dropNamed(rotation, settings, undefined);
@@ -299,7 +368,7 @@ async function goBack(rotation: Rotation, { books, settings, nowMs, patience, si
   await secret.staging().clear(signal);
   return {
     to: { state: "back" },
-    said: `the old key is current again${maker.create ? "; the new one is deleted" : "; delete the new one at the provider"}`,
+    said: `nothing uses the new key${maker.create ? "; it is deleted" : "; delete it at the provider"}`,
   };
 }
 
@@ -315,6 +384,11 @@ async function valueOf(secret: HeldSecret): Promise<string> {
   const { failure } = secret.state;
   if (failure) throw new Error(`${secret.reference.text} cannot be read: ${failure.message}`);
   return secret.reveal();
+}
+
+/** Somebody has to do something; after some days he is asked again. */
+function byHand(rotation: Rotation, { nowMs }: Walking, waitsFor: string): Outcome {
+  return { waitsFor, isTrouble: nowMs - rotation.enteredAtMs > HAND_MS };
 }
 
 function wait(waitsFor: string): Outcome {

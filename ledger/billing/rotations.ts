@@ -2,7 +2,7 @@
 // collector is its only writer. No secret comes here.
 import { randomBytes } from "node:crypto";
 import type { BillingBooks, UsageBooks } from "../books.ts";
-import { and, asc, desc, eq, gte, notInArray, sql } from "../drizzle.ts";
+import { and, asc, desc, eq, gte, isNull, notInArray, sql } from "../drizzle.ts";
 import { tablesOf } from "../engine.ts";
 import { attemptAtMs, firstAttemptId } from "../ids.ts";
 import { credentials, events, reservations } from "../usage/schema.ts";
@@ -11,8 +11,9 @@ import { ROTATION_STATES, rotations, rotationSteps } from "./schema.ts";
 
 /** planned: nothing was made. stored: the new key waits beside the old one in its store. verified: the provider takes it.
  *  switched: readers of the store get it. draining: a proxy uses it; the old one is looked after. disabled: the old one is
- *  used no more, and off where that can be taken back. by_hand: somebody has to take the last step. going_back: the old one
- *  is to be current again. */
+ *  used no more, and off where that can be taken back. by_hand: somebody has to take the last step. revoking: the
+ *  old one is deleted, and there is no way back. going_back: the old one is to be current again. returning: it is, and the new
+ *  one is looked after. */
 export type RotationState = (typeof ROTATION_STATES)[number];
 export const ENDS = ["revoked", "back", "failed"] as const satisfies readonly RotationState[];
 
@@ -175,6 +176,17 @@ export async function readHeldCredentials(
     .all();
 }
 
+/** Where a credential is what a proxy said last that it uses. */
+export async function readPlacesOf(usage: UsageBooks, credential: string): Promise<string[]> {
+  const all = await tablesOf(usage)
+    .select({ place: credentials.provider, credential: credentials.credential })
+    .from(credentials)
+    .orderBy(asc(credentials.provider), asc(credentials.sinceMs))
+    .all();
+  const newest = new Map(all.map((one) => [one.place, one.credential]));
+  return [...newest].flatMap(([place, held]) => (held === credential ? [place] : []));
+}
+
 /** How a credential is used: attempts under way, and when the last one began that was booked since then. */
 export async function readCredentialUse(
   usage: UsageBooks,
@@ -185,7 +197,8 @@ export async function readCredentialUse(
   const [held] = await tables
     .select({ open: sql<bigint>`COUNT(*)` })
     .from(reservations)
-    .where(eq(reservations.payer, credential))
+    // Work that goes on at the provider is fetched with the new key as well: it is the same account.
+    .where(and(eq(reservations.payer, credential), isNull(reservations.workId)))
     .all();
   const [booked] = await tables
     .select({ last: sql<bigint | null>`MAX(${events.attemptId})` })

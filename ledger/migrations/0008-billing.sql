@@ -4,7 +4,7 @@ CREATE TABLE rotations (
   id TEXT PRIMARY KEY,
   -- A provider, or PROVIDER/NAME of one of several credentials.
   place TEXT NOT NULL,
-  state TEXT NOT NULL CHECK (state IN ('planned', 'stored', 'verified', 'switched', 'draining', 'disabled', 'by_hand', 'going_back', 'revoked', 'back', 'failed')),
+  state TEXT NOT NULL CHECK (state IN ('planned', 'stored', 'verified', 'switched', 'draining', 'disabled', 'by_hand', 'revoking', 'going_back', 'returning', 'revoked', 'back', 'failed')),
   entered_at_ms INTEGER NOT NULL,
   started_at_ms INTEGER NOT NULL,
   started_by TEXT NOT NULL,

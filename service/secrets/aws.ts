@@ -88,33 +88,47 @@ export function createAwsStore({ region, address, accessKey }: AwsStoreSettings)
         const at = await versionOf(stage, abortSignal);
         if (at) await label(stage, undefined, at.id, abortSignal);
       };
+      const put = (text: string, stage: string, abortSignal: AbortSignal) =>
+        send((client, { PutSecretValueCommand }) =>
+          client.send(new PutSecretValueCommand({ SecretId: path, SecretString: text, VersionStages: [stage] }), {
+            abortSignal,
+          }),
+        );
+      /** Of what holds several, only the one field is taken along. AWS labels the previous version by itself. */
+      const makeCurrent = async (
+        version: { readonly id: string | undefined; readonly text: string },
+        abortSignal: AbortSignal,
+      ): Promise<void> => {
+        const current = await versionOf("AWSCURRENT", abortSignal);
+        if (version.id === current?.id) return;
+        if (reference.field === undefined)
+          return void (await label("AWSCURRENT", version.id, current?.id, abortSignal));
+        const value = fieldOf(version.text, reference);
+        if (current && fieldOf(current.text, reference) === value) return;
+        await put(withField(current?.text ?? "", reference, value), "AWSCURRENT", abortSignal);
+      };
       return {
         async stage(value, abortSignal) {
           const current = await versionOf("AWSCURRENT", abortSignal);
           const text = withField(current?.text ?? "", reference, value);
-          await send((client, { PutSecretValueCommand }) =>
-            client.send(
-              new PutSecretValueCommand({ SecretId: path, SecretString: text, VersionStages: ["AWSPENDING"] }),
-              { abortSignal },
-            ),
-          );
+          await put(text, "AWSPENDING", abortSignal);
         },
         async staged(abortSignal) {
           const pending = await versionOf("AWSPENDING", abortSignal);
-          const current = await versionOf("AWSCURRENT", abortSignal);
-          return pending && pending.id !== current?.id ? fieldOf(pending.text, reference) : undefined;
+          return pending && fieldOf(pending.text, reference);
+        },
+        async previous(abortSignal) {
+          const previous = await versionOf("AWSPREVIOUS", abortSignal);
+          return previous && fieldOf(previous.text, reference);
         },
         async promote(abortSignal) {
           const pending = await versionOf("AWSPENDING", abortSignal);
-          const current = await versionOf("AWSCURRENT", abortSignal);
-          // AWS moves the label of the previous version by itself.
-          if (pending && pending.id !== current?.id) await label("AWSCURRENT", pending.id, current?.id, abortSignal);
+          if (pending) await makeCurrent(pending, abortSignal);
           await unlabel("AWSPENDING", abortSignal);
         },
         async restore(abortSignal) {
           const previous = await versionOf("AWSPREVIOUS", abortSignal);
-          const current = await versionOf("AWSCURRENT", abortSignal);
-          if (previous && previous.id !== current?.id) await label("AWSCURRENT", previous.id, current?.id, abortSignal);
+          if (previous) await makeCurrent(previous, abortSignal);
         },
         clear: (abortSignal) => unlabel("AWSPENDING", abortSignal),
       };
@@ -147,7 +161,7 @@ function failureOf(error: unknown, path: string): StoreError {
   if (name === "DecryptionFailure" || status === 401 || status === 403 || REFUSALS.has(name))
     return new StoreError(
       "refused",
-      `AWS refuses to give ${path} (${name}): the sign-in needs secretsmanager:GetSecretValue, and kms:Decrypt where a key of its own seals it`,
+      `AWS refuses ${path} (${name}): the sign-in needs secretsmanager:GetSecretValue, for rotations PutSecretValue and UpdateSecretVersionStage too, and kms:Decrypt and GenerateDataKey where a key of its own seals it`,
     );
   const why = status ?? codeOf(error) ?? (/^(?:Timeout|Abort)Error$/.test(name) ? "it did not answer in time" : name);
   return new StoreError("away", `AWS Secrets Manager cannot be asked (${why})`);

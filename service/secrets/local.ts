@@ -1,5 +1,5 @@
 // Secrets of this machine: variables of the environment, and files, as Docker, Kubernetes and systemd leave them.
-import { copyFile, open, readFile, rename, rm, stat } from "node:fs/promises";
+import { open, readFile, realpath, rename, rm, stat } from "node:fs/promises";
 import { dirname } from "node:path";
 import type { Reference } from "./reference.ts";
 import { fieldOf, StoreError, withField } from "./store.ts";
@@ -48,52 +48,80 @@ export function createFileStore(): Store {
   };
 }
 
-/** Files beside it. Each takes the place of another at once, or not at all. */
+/** Files beside it, which hold what the file holds, with another value in its field. Each takes the place of another at
+ *  once, or not at all; owner and mode stay. */
 function stagingOf(reference: Reference): Staging {
-  const { path } = reference;
-  const [next, previous] = [`${path}.next`, `${path}.previous`];
-  const said = async <T>(work: Promise<T>): Promise<T> => {
+  const said = async <T>(work: () => Promise<T>): Promise<T> => {
     try {
-      return await work;
+      return await work();
     } catch (error) {
-      throw error instanceof StoreError ? error : failed(error, path, "written");
+      throw error instanceof StoreError ? error : failed(error, reference.path, "written");
     }
   };
-  const isThere = async (file: string): Promise<boolean> => (await stat(file).catch(() => undefined)) !== undefined;
-  const moved = async (from: string, to: string): Promise<void> => {
-    await rename(from, to);
+  /** Of the file itself, where a link leads to it. */
+  const places = async (): Promise<{ path: string; next: string; previous: string }> => {
+    const path = await realpath(reference.path);
+    return { path, next: `${path}.next`, previous: `${path}.previous` };
+  };
+  const read = async (file: string): Promise<string | undefined> => {
+    const text = await readFile(file, "utf8").catch((error: unknown) => {
+      if ((error as { code?: unknown }).code === "ENOENT") return undefined;
+      throw error;
+    });
+    return text === undefined ? undefined : fieldOf(text, reference).replace(/\r?\n$/, "");
+  };
+  /** The file with another value, in the place of `target`. */
+  const write = async (path: string, value: string, target: string): Promise<void> => {
+    const { mode, uid, gid } = await stat(path);
+    const made = `${target}.tmp`;
+    await rm(made, { force: true });
+    const file = await open(made, "wx", mode & 0o777);
+    try {
+      await file.chmod(mode & 0o777);
+      const own = await file.stat();
+      if (own.uid !== uid || own.gid !== gid) await file.chown(uid, gid);
+      await file.writeFile(withField(await readFile(path, "utf8"), reference, value));
+      await file.sync();
+    } finally {
+      await file.close();
+    }
+    await rename(made, target);
     await sync(dirname(path));
   };
   return {
     stage: (text) =>
-      said(
-        (async () => {
-          const { mode } = await stat(path);
-          const made = `${next}.${process.pid}`;
-          const file = await open(made, "w", mode & 0o777);
-          try {
-            await file.writeFile(withField(await readFile(path, "utf8"), reference, text));
-            await file.sync();
-          } finally {
-            await file.close();
-          }
-          await moved(made, next);
-        })(),
-      ),
-    staged: async () =>
-      (await isThere(next)) ? fieldOf(await said(readFile(next, "utf8")), reference).replace(/\r?\n$/, "") : undefined,
+      said(async () => {
+        const { path, next } = await places();
+        await write(path, text, next);
+      }),
+    staged: () => said(async () => read((await places()).next)),
+    previous: () => said(async () => read((await places()).previous)),
     promote: () =>
-      said(
-        (async () => {
-          if (!(await isThere(next))) return;
-          await copyFile(path, `${previous}.${process.pid}`);
-          await moved(`${previous}.${process.pid}`, previous);
-          await moved(next, path);
-        })(),
-      ),
-    restore: () => said((async () => ((await isThere(previous)) ? moved(previous, path) : undefined))()),
+      said(async () => {
+        const { path, next, previous } = await places();
+        const [value, current] = [await read(next), await read(path)];
+        if (value === undefined || current === undefined) return;
+        // After a crash the next one is current already: what it followed stays what it was.
+        if (value !== current) {
+          await write(path, current, previous);
+          await write(path, value, path);
+        }
+        await rm(next, { force: true });
+        await sync(dirname(path));
+      }),
+    restore: () =>
+      said(async () => {
+        const { path, previous } = await places();
+        const value = await read(previous);
+        if (value !== undefined) await write(path, value, path);
+      }),
     clear: () =>
-      said((async () => void (await Promise.all([next, previous].map((file) => rm(file, { force: true })))))()),
+      said(async () => {
+        const { path, next, previous } = await places();
+        for (const file of [next, previous, path].flatMap((one) => [`${one}.tmp`, ...(one === path ? [] : [one])]))
+          await rm(file, { force: true });
+        await sync(dirname(path));
+      }),
   };
 }
 

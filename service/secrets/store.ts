@@ -24,6 +24,8 @@ export type Staging = {
   stage(text: string, signal: AbortSignal): Promise<void>;
   /** The next one; undefined: there is none. */
   staged(signal: AbortSignal): Promise<string | undefined>;
+  /** The one that it followed; undefined: there is none. */
+  previous(signal: AbortSignal): Promise<string | undefined>;
   /** The next one is the current one, at once for whoever reads it, and the current one the previous. Without a next one
    *  nothing changes. */
   promote(signal: AbortSignal): Promise<void>;

@@ -171,6 +171,12 @@ function stagingIn(reference: Reference, signed: Signed): Staging {
       const next = answer.data?.data?.[`${reference.field ?? ""}.next`];
       return typeof next === "string" ? next : undefined;
     },
+    async previous(signal) {
+      const { status, answer } = await signed("GET", pathOf(reference), signal);
+      foundIn(reference, status, answer);
+      const previous = answer.data?.data?.[`${reference.field ?? ""}.previous`];
+      return typeof previous === "string" ? previous : undefined;
+    },
     promote: (signal) =>
       rewrite(signal, (fields, field) => {
         const { [`${field}.next`]: next, ...rest } = fields;

@@ -7,6 +7,8 @@ import Anthropic from "@anthropic-ai/sdk";
 import OpenAI from "openai";
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
 import { readRotations, readRotationSteps } from "../../ledger/billing/rotations.ts";
+import { loadCollectorConfig } from "../../collector/config.ts";
+import { byHand } from "../../collector/rotation/makers/hand.ts";
 import { changeRotation } from "../../collector/rotation/change.ts";
 import { rotateOn } from "../../collector/rotation/run.ts";
 import { handInKey } from "../../collector/rotation/ask.ts";
@@ -15,6 +17,7 @@ import { ADMIN_KEY, startFakeMakers } from "../fake/key-makers.ts";
 import type { FakeKey, FakeMakers } from "../fake/key-makers.ts";
 import { numberOf } from "../fake/slow-chat.ts";
 import { countOf } from "../seed.ts";
+import { temporaryFolder, writeSettings } from "../start-proxy.ts";
 import { SILENT, startRotating } from "./rotating.ts";
 import type { Bench } from "./rotating.ts";
 
@@ -82,6 +85,7 @@ describe("a rotation under load", () => {
         "switched",
         "draining",
         "disabled",
+        "revoking",
         "revoked",
       ]);
       expect(audited).toEqual(steps.map(({ said }) => said));
@@ -198,6 +202,86 @@ describe("a rotation", () => {
     expect(Date.now() - began).toBeLessThan(20_000);
   });
 
+  it(
+    "does not go back to a key that somebody deleted: the new one goes on, and `done` ends it",
+    { timeout: 60_000 },
+    async () => {
+      const own = (bench = await startRotating("openai"));
+      await own.ask(1);
+      await begin(own);
+      await own.reach("draining");
+      own.old.state = "revoked";
+      await back(own);
+      const rotation = await own.reach("draining");
+      const steps = await readRotationSteps(own.billing, rotation.id);
+      expect(steps.map(({ said }) => said).join("\n")).toContain("there is no way back, and the new one goes on");
+      await changeRotation(own, { type: "rotateDone", place: "openai", by: "somebody" }, Date.now());
+      await expect(back(own)).rejects.toThrow("there is no way back any more");
+      await own.reach("revoked");
+      await expect.poll(() => own.ask(2), { timeout: 5_000 }).toBe(200);
+      expect(own.makers.keys.filter(({ state }) => state === "active").map(({ value }) => value)).toEqual([
+        own.stored(),
+      ]);
+    },
+  );
+
+  it("finds another place that uses the old key while it is off: it is on again", { timeout: 60_000 }, async () => {
+    const own = (bench = await startRotating("openrouter"));
+    expect(await own.ask(1)).toBe(200);
+    await begin(own);
+    const { oldCredential } = await own.reach("disabled", 40_000);
+    expect(own.old.state).toBe("disabled");
+    const place = { provider: "openrouter/other", credential: oldCredential ?? "", hint: "cdef" };
+    await own.running.proxy.writer.noteSeen({ credentials: [{ ...place, atMs: Date.now() }] });
+    const again = await own.reach("draining", 10_000);
+    expect(own.old.state).toBe("active");
+    expect((await readRotationSteps(own.billing, again.id)).at(-1)?.said).toContain("openrouter/other too");
+    expect((await own.tick())?.waitsFor).toContain("give that place another one");
+  });
+
+  it("whose store is rolled back while the old key is off: the old key is on again", { timeout: 60_000 }, async () => {
+    const own = (bench = await startRotating("openrouter"));
+    await own.ask(1);
+    await begin(own);
+    await own.reach("disabled", 40_000);
+    writeFileSync(join(own.folder, "key"), own.old.value);
+    await own.reach("draining", 10_000);
+    expect(own.old.state).toBe("active");
+    await expect.poll(() => own.ask(2), { timeout: 5_000 }).toBe(200);
+    // A third key: back means that the new one goes, whatever is there.
+    const third = own.makers.add("a third");
+    writeFileSync(join(own.folder, "key"), third.value);
+    await back(own);
+    await own.reach("back", 40_000);
+    expect(own.stored()).toBe(third.value);
+    await expect.poll(() => own.ask(3), { timeout: 5_000 }).toBe(200);
+    expect(new Map(own.makers.keys.map(({ name, state }) => [name.slice(0, 8), state]))).toEqual(
+      new Map([
+        ["by hand", "active"],
+        ["keymeter", "revoked"],
+        ["a third", "active"],
+      ]),
+    );
+  });
+
+  it("that goes on is hastened when its key leaked", { timeout: 60_000 }, async () => {
+    const own = (bench = await startRotating("openrouter"));
+    await own.ask(1);
+    await begin(own);
+    await own.reach("draining");
+    expect((await begin(own, { isLeaked: true })).join("")).toContain("waits for nothing any more");
+    expect(await own.reach("revoked", 10_000)).toMatchObject({ isLeaked: true });
+  });
+
+  it("gives the new key the limits of the old one", { timeout: 60_000 }, async () => {
+    const own = (bench = await startRotating("openrouter"));
+    own.old.limits = { limit: 100, limit_reset: "monthly" };
+    await own.ask(1);
+    await begin(own);
+    await own.reach("draining");
+    expect(own.makers.keys.at(-1)?.limits).toMatchObject({ limit: 100, limit_reset: "monthly" });
+  });
+
   it("begins by itself when its age is reached, and not before", async () => {
     const own = (bench = await startRotating("openai", ", every: 30d"));
     expect(await own.tick()).toBeUndefined();
@@ -229,14 +313,18 @@ describe("a key that somebody makes", () => {
       const [settings] = own.config.rotations;
       if (!settings) throw new Error("no rotation");
       const made = own.makers.add("made in the console", "sk-ant-made-in-the-console-42");
-      await expect(handInKey(settings, own.old.value)).rejects.toThrow("current already");
-      const handed = await handInKey(settings, made.value);
+      const accept = (key: { hint: string; print: string }): Promise<string[]> =>
+        changeRotation(
+          own,
+          { type: "accept", place: "anthropic", by: "somebody", isLeaked: false, ...key },
+          Date.now(),
+        );
+      await expect(handInKey(settings, own.old.value, accept)).rejects.toThrow("current already");
+      // The books expect it, and the store does not have it yet.
+      await accept({ hint: "e-42", print: "0123456789abcdef" });
+      expect((await own.tick())?.waitsFor).toContain("hand it in again");
+      await handInKey(settings, made.value, accept);
       expect(own.stored()).toBe(own.old.value);
-      await changeRotation(
-        own,
-        { type: "accept", place: "anthropic", by: "somebody", isLeaked: false, ...handed },
-        Date.now(),
-      );
       const rotation = await own.reach("revoked", 40_000);
       expect(own.stored()).toBe(made.value);
       expect(rotation).toMatchObject({ newKeyId: made.id, oldKeyId: own.old.id });
@@ -252,11 +340,8 @@ describe("a key that somebody makes", () => {
     await changeRotation(own, begun, Date.now());
     expect((await own.tick())?.waitsFor).toContain("keymeter rotate accept vendor");
     const made = own.makers.add("console");
-    const handed = await handInKey(settings, made.value);
-    await changeRotation(
-      own,
-      { type: "accept", place: "vendor", by: "somebody", isLeaked: false, ...handed },
-      Date.now(),
+    await handInKey(settings, made.value, (key) =>
+      changeRotation(own, { type: "accept", place: "vendor", by: "somebody", isLeaked: false, ...key }, Date.now()),
     );
     expect((await own.reach("by_hand", 40_000)).waitsFor).toContain("keymeter rotate done vendor");
     expect(own.stored()).toBe(made.value);
@@ -300,5 +385,68 @@ describe("the stand-ins of key makers", () => {
     expect(names).toEqual(["one", "two"]);
     await client.organization.apiKeys.update(first.id, { status: "inactive" });
     expect(first.state).toBe("disabled");
+  });
+});
+
+describe("settings of rotations", () => {
+  const load = (rows: string): unknown =>
+    loadCollectorConfig({
+      KEYMETER_DATA_DIR: temporaryFolder(),
+      KEYMETER_CONFIG: writeSettings(`proxy:
+  upstreams: { groq: { url: https://api.groq.com/openai, api_key: gsk-one-0123456789, price_list: groq } }
+collector:
+  rotation:
+${rows}`),
+    });
+  const twice = (secret: string): string =>
+    ["a", "b"]
+      .map(
+        (name) => `    openai/${name}: { secret: "${secret}#${name}", maker: openrouter, admin_key: sk-or-0123456789 }`,
+      )
+      .join("\n");
+
+  it.each([
+    [
+      '    openai: { secret: "env:KEY", admin_key: sk-admin-0123456789, project: p, service_account: s }',
+      "not to env:",
+    ],
+    ["    anthropic: { secret: sk-ant-itself-0123456789, admin_key: sk-admin-0123456789 }", "not the key itself"],
+    [
+      '    anthropic: { secret: "file:/x", admin_key: sk-admin-0123456789, team: t }',
+      "maker anthropic has no use for it",
+    ],
+    [
+      '    openai: { secret: "file:/x", admin_key: sk-admin-0123456789 }',
+      "collector.rotation.openai.project: maker openai needs it",
+    ],
+    ['    xai: { secret: "file:/x" }', "there is no provider xai"],
+    ['    groq: { secret: "file:/x" }', "collector.rotation.groq.url: maker hand needs it"],
+    ['    google: { secret: "file:/g" }\n    gcp.gemini: { secret: "file:/h" }', "gcp.gemini is there twice"],
+    [twice("file:/keys"), "openai/a and openai/b are in the same secret (/keys)"],
+    [twice("aws-sm:keys"), "are in the same secret (keys)"],
+    ['    openai: { secret: "file:/x", every: 60 }', "every"],
+  ])("%s: %s", (rows, problem) => {
+    expect(() => load(rows)).toThrow(problem);
+  });
+
+  it("may name fields of one secret in Vault", () => {
+    expect(() => load(`${twice("vault:secret/keys")}`)).toThrow(/needs secrets.vault.address/);
+  });
+
+  it("of a vendor whose API has a path are tried there", async () => {
+    const makers = await startFakeMakers();
+    const key = makers.add("one");
+    const maker = byHand({
+      adminKey: () => "",
+      adminUrl: new URL(makers.url),
+      url: new URL(`${makers.url}/openai`),
+      project: "",
+      serviceAccount: "",
+      team: "",
+      probe: { list: "/v1/models", headers: (value) => ({ authorization: `Bearer ${value}` }) },
+    });
+    expect(await maker.probe(key.value)).toBe(200);
+    expect(makers.provider.journal.at(-1)?.url).toBe("/openai/v1/models");
+    await makers.close();
   });
 });

@@ -16,6 +16,8 @@ export type FakeKey = {
   usableAtMs: number;
   readonly usedAtMs: number[];
   revokedAtMs: number | undefined;
+  /** What it may do, and how much, as its provider writes it. */
+  limits: object;
 };
 
 export type FakeMakers = {
@@ -48,6 +50,7 @@ export async function startFakeMakers(): Promise<FakeMakers> {
         usableAtMs: Date.now() + fake.delayMs,
         usedAtMs: [],
         revokedAtMs: undefined,
+        limits: {},
       };
       keys.push(key);
       return key;
@@ -151,13 +154,17 @@ function administer(
       label: shown(key),
       disabled: key.state !== "active",
       usage: 0,
+      ...key.limits,
     });
     if (method === "POST") {
-      const made = add(body.name ?? "");
+      const { name = "", ...limits } = body;
+      const made = add(name);
+      made.limits = limits;
       return { status: 201, body: { key: made.value, data: show(made) } };
     }
     if (method === "PATCH") return set(body.disabled === true ? "disabled" : "active");
     if (method === "DELETE") return set("revoked");
+    if (!path.endsWith("/keys")) return one ? { status: 200, body: { data: show(one) } } : missing;
     const offset = Number(query.get("offset") ?? 0);
     return { status: 200, body: { data: live.slice(offset, offset + 2).map(show) } };
   }
@@ -174,6 +181,8 @@ function administer(
         apiKeyId: key.id,
         name: key.name,
         redactedApiKey: shown(key),
+        acls: ["api-key:model:grok-4", "api-key:endpoint:chat"],
+        qps: 5,
         disabled: key.state !== "active",
       })),
     },

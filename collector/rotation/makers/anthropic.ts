@@ -1,6 +1,6 @@
 // Anthropic: no API makes a key. It can be switched off and on, and archived, with an admin key. Source: the organization
 // resources of its SDK (@anthropic-ai/sdk 1.12).
-import { askMaker, identifyBy, probeWith } from "../maker.ts";
+import { askMaker, identifyBy, inApi, probeWith } from "../maker.ts";
 import type { Maker, MakerSettings } from "../maker.ts";
 
 type ApiKey = { readonly id?: string; readonly name?: string; readonly partial_key_hint?: string | null };
@@ -25,7 +25,7 @@ export function anthropicMaker({ adminKey, adminUrl, url }: MakerSettings): Make
       method: "POST",
       headers: headers(),
       body: { status },
-      ...(status === "archived" ? { also: [404] } : {}),
+      also: [404],
     });
   };
   return {
@@ -38,6 +38,6 @@ export function anthropicMaker({ adminKey, adminUrl, url }: MakerSettings): Make
     disable: (id) => set(id, "inactive"),
     enable: (id) => set(id, "active"),
     revoke: (id) => set(id, "archived"),
-    probe: (value) => probeWith(new URL("/v1/models", url), { "x-api-key": value, ...VERSION }),
+    probe: (value) => probeWith(inApi(url, "/v1/models"), { "x-api-key": value, ...VERSION }),
   };
 }

@@ -1,6 +1,6 @@
 // OpenAI: keys of a service account, each made and deleted alone. It cannot switch a key off and on again; it says when each
 // was last used. Source: the admin resources of its SDK (openai 7.57).
-import { askMaker, identifyBy, MakerError, probeWith } from "../maker.ts";
+import { MakerError, askMaker, identifyBy, inApi, probeWith } from "../maker.ts";
 import type { MadeKey, Maker, MakerSettings } from "../maker.ts";
 
 type ApiKey = {
@@ -48,10 +48,14 @@ export function openaiMaker({ adminKey, adminUrl, url, project, serviceAccount }
       });
     },
     async lastUsedMs(id) {
-      const { body } = await askMaker(at(`${base}/api_keys/${encodeURIComponent(id)}`), { headers: headers() });
+      // A key that somebody deleted is used no more.
+      const { body } = await askMaker(at(`${base}/api_keys/${encodeURIComponent(id)}`), {
+        headers: headers(),
+        also: [404],
+      });
       const { last_used_at: seconds } = body as ApiKey;
       return typeof seconds === "number" ? seconds * 1000 : undefined;
     },
-    probe: (value) => probeWith(new URL("/v1/models", url), { authorization: `Bearer ${value}` }),
+    probe: (value) => probeWith(inApi(url, "/v1/models"), { authorization: `Bearer ${value}` }),
   };
 }

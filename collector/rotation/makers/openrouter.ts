@@ -1,9 +1,10 @@
 // OpenRouter: keys are made, switched off and on, and deleted with a management key; each is known by its hash. Source: its
 // SDK (@openrouter/sdk 1.3).
-import { askMaker, identifyBy, MakerError, probeWith } from "../maker.ts";
+import { MakerError, askMaker, identifyBy, inApi, probeWith } from "../maker.ts";
 import type { Maker, MakerSettings } from "../maker.ts";
 
 type ApiKey = { readonly hash?: string; readonly name?: string; readonly label?: string };
+type Limits = { readonly [name in "limit" | "limit_reset" | "include_byok_in_limit"]?: unknown };
 const MOST_PAGES = 1_000;
 
 export function openrouterMaker({ adminKey, adminUrl, url }: MakerSettings): Maker {
@@ -21,11 +22,15 @@ export function openrouterMaker({ adminKey, adminUrl, url }: MakerSettings): Mak
   };
   const set = async (hash: string, disabled: boolean): Promise<void> => {
     const place = at(`keys/${encodeURIComponent(hash)}`);
-    await askMaker(place, { method: "PATCH", headers: headers(), body: { disabled } });
+    await askMaker(place, { method: "PATCH", headers: headers(), body: { disabled }, also: [404] });
   };
   return {
-    async create(name) {
-      const { body } = await askMaker(at("keys"), { method: "POST", headers: headers(), body: { name } });
+    async create(name, like) {
+      // The limits of the key that it follows are its own.
+      const { body: old } = await askMaker(at(`keys/${encodeURIComponent(like)}`), { headers: headers() });
+      const { limit, limit_reset: reset, include_byok_in_limit: byok } = (old as { data?: Limits }).data ?? {};
+      const given = { name, limit, limit_reset: reset, include_byok_in_limit: byok };
+      const { body } = await askMaker(at("keys"), { method: "POST", headers: headers(), body: given });
       const { key, data } = body as { key?: unknown; data?: ApiKey };
       if (typeof key !== "string" || typeof data?.hash !== "string")
         throw new MakerError("OpenRouter made a key without its value");
@@ -44,6 +49,6 @@ export function openrouterMaker({ adminKey, adminUrl, url }: MakerSettings): Mak
       const place = at(`keys/${encodeURIComponent(hash)}`);
       await askMaker(place, { method: "DELETE", headers: headers(), also: [404] });
     },
-    probe: (value) => probeWith(new URL("/api/v1/key", url), { authorization: `Bearer ${value}` }),
+    probe: (value) => probeWith(inApi(url, "/api/v1/key"), { authorization: `Bearer ${value}` }),
   };
 }

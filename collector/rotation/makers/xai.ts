@@ -1,9 +1,15 @@
 // xAI: keys of a team are made, switched off and on, and deleted with a management key, at an address of its own. It is the
 // one provider that says when all of it knows a key. Source: its management API's documentation.
-import { askMaker, identifyBy, MakerError, probeWith } from "../maker.ts";
+import { MakerError, askMaker, identifyBy, inApi, probeWith } from "../maker.ts";
 import type { Maker, MakerSettings } from "../maker.ts";
 
-type ApiKey = { readonly apiKeyId?: string; readonly name?: string; readonly redactedApiKey?: string };
+type ApiKey = { readonly apiKeyId?: string; readonly name?: string; readonly redactedApiKey?: string } & Rights;
+type Rights = {
+  readonly acls?: readonly string[];
+  readonly qps?: number;
+  readonly qpm?: number;
+  readonly tpm?: string;
+};
 
 export function xaiMaker({ adminKey, adminUrl, url, team }: MakerSettings): Maker {
   const at = (path: string): URL => new URL(`${adminUrl.href.replace(/\/$/, "")}/auth/${path}`);
@@ -24,11 +30,14 @@ export function xaiMaker({ adminKey, adminUrl, url, team }: MakerSettings): Make
   };
   const set = async (id: string, disabled: boolean): Promise<void> => {
     const body = { apiKey: { disabled }, fieldMask: "disabled" };
-    await askMaker(at(`api-keys/${encodeURIComponent(id)}`), { method: "PUT", headers: headers(), body });
+    await askMaker(at(`api-keys/${encodeURIComponent(id)}`), { method: "PUT", headers: headers(), body, also: [404] });
   };
   return {
-    async create(name) {
-      const body = { name, acls: ["api-key:model:*", "api-key:endpoint:*"] };
+    async create(name, like) {
+      // What the key that it follows may do, and how much.
+      const old = (await list()).find(({ apiKeyId }) => apiKeyId === like);
+      if (!old?.acls) throw new MakerError("xAI does not say what the current key may do: make the new one by hand");
+      const body = { name, acls: old.acls, qps: old.qps, qpm: old.qpm, tpm: old.tpm };
       const made = (await askMaker(at(ofTeam), { method: "POST", headers: headers(), body })).body as {
         apiKey?: unknown;
         apiKeyId?: unknown;
@@ -49,6 +58,6 @@ export function xaiMaker({ adminKey, adminUrl, url, team }: MakerSettings): Make
     async revoke(id) {
       await askMaker(at(`api-keys/${encodeURIComponent(id)}`), { method: "DELETE", headers: headers(), also: [404] });
     },
-    probe: (value) => probeWith(new URL("/v1/models", url), { authorization: `Bearer ${value}` }),
+    probe: (value) => probeWith(inApi(url, "/v1/models"), { authorization: `Bearer ${value}` }),
   };
 }

@@ -5,7 +5,7 @@ CREATE TABLE billing.rotations (
   id usage.words PRIMARY KEY,
   -- A provider, or PROVIDER/NAME of one of several credentials.
   place usage.words NOT NULL,
-  state usage.words NOT NULL CHECK (state IN ('planned', 'stored', 'verified', 'switched', 'draining', 'disabled', 'by_hand', 'going_back', 'revoked', 'back', 'failed')),
+  state usage.words NOT NULL CHECK (state IN ('planned', 'stored', 'verified', 'switched', 'draining', 'disabled', 'by_hand', 'revoking', 'going_back', 'returning', 'revoked', 'back', 'failed')),
   entered_at_ms bigint NOT NULL,
   started_at_ms bigint NOT NULL,
   started_by usage.words NOT NULL,
