@@ -29,15 +29,33 @@ const FORTH = [
 ] as const;
 const BACK = [
   ["enable", 1],
+  ["previous", 1],
   ["restore", 1],
   ["revoke", 1],
   ["clear", 2],
 ] as const;
+/** Of a provider that cannot switch a key off, and says when it was last used. */
+const FORTH_WITHOUT = [
+  ["promote", 1],
+  ["lastUsedMs", 1],
+  ["revoke", 1],
+  ["clear", 2],
+] as const;
+const BACK_WITHOUT = [
+  ["restore", 1],
+  ["revoke", 1],
+] as const;
 
-const points = (calls: readonly (readonly [string, number])[], way: string) =>
-  calls.flatMap(([call, nth]) => (["before", "after"] as const).map((when) => ({ way, when, call, nth })));
+type Way = { readonly place: "openrouter" | "openai"; readonly way: "forth" | "back"; readonly from?: string };
+const points = (calls: readonly (readonly [string, number])[], way: Way) =>
+  calls.flatMap(([call, nth]) => (["before", "after"] as const).map((when) => ({ ...way, when, call, nth })));
 const next = random(SEED);
-const ALL = [...points(FORTH, "forth"), ...points(BACK, "back")];
+const ALL = [
+  ...points(FORTH, { place: "openrouter", way: "forth" }),
+  ...points(BACK, { place: "openrouter", way: "back", from: "disabled" }),
+  ...points(FORTH_WITHOUT, { place: "openai", way: "forth" }),
+  ...points(BACK_WITHOUT, { place: "openai", way: "back", from: "draining" }),
+];
 const CHOSEN = IS_CI ? ALL : ALL.filter(() => next() < 2 / ALL.length);
 
 describe("kill -9 of a rotation", () => {
@@ -48,10 +66,10 @@ describe("kill -9 of a rotation", () => {
   });
 
   it.each(CHOSEN.length > 0 ? CHOSEN : ALL.slice(0, 1))(
-    "$when $call ($nth), $way: the next one goes on",
+    "$place: $when $call ($nth), $way: the next one goes on",
     { timeout: 120_000 },
-    async ({ way, when, call, nth }) => {
-      const { makers, old, environment, ask, stored, billing, running } = (bench = await startRotating("openrouter"));
+    async ({ place, way, from, when, call, nth }) => {
+      const { makers, old, environment, ask, stored, billing, running } = (bench = await startRotating(place));
       await billing.close();
       const statuses: number[] = [];
       const over = new AbortController();
@@ -59,7 +77,7 @@ describe("kill -9 of a rotation", () => {
       const load = (async () => {
         while (!over.signal.aborted) statuses.push(await ask((n += 1), n % 2 === 0));
       })();
-      const goBack = way === "back" ? { GO_BACK_FROM: "disabled" } : {};
+      const goBack = from === undefined ? {} : { GO_BACK_FROM: from };
       const kill = { KILL_CALL: call, KILL_NTH: String(nth), KILL_WHEN: when };
       expect(await run({ ...environment, ...goBack, ...kill })).toBe("SIGKILL");
       expect(await run({ ...environment, ...goBack })).toBe(0);

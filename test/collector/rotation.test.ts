@@ -430,7 +430,7 @@ ${rows}`),
   });
 
   it("may name fields of one secret in Vault", () => {
-    expect(() => load(`${twice("vault:secret/keys")}`)).toThrow(/needs secrets.vault.address/);
+    expect(() => load(twice("vault:secret/keys"))).toThrow(/needs secrets.vault.address/);
   });
 
   it("of a vendor whose API has a path are tried there", async () => {

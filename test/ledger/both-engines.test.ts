@@ -16,6 +16,7 @@ import { readExpectations, readPlans, withoutPlans } from "../../ledger/billing/
 import {
   readCredentialUse,
   readHeldCredentials,
+  readPlacesOf,
   readRotations,
   readRotationSteps,
   readUnaudited,
@@ -294,7 +295,11 @@ const READERS: { readonly [name: string]: (all: All, keyId: string) => Promise<u
     await readPaid(usage, keyId, SINCE_MS, END_OF_TIME),
     await readPaid(usage, SEAT, SINCE_MS, END_OF_TIME),
   ],
-  readKeyAddresses: ({ usage }, keyId) => readKeyAddresses(usage, keyId),
+  readKeyAddresses: async ({ usage }, keyId) => [
+    await readKeyAddresses(usage, keyId),
+    await readKeyAddresses(usage, "key_odd"),
+  ],
+  readPlacesOf: ({ usage }) => readPlacesOf(usage, "fp_1"),
   readCredentialUse: async ({ usage }) => [
     await readCredentialUse(usage, SEAT, SINCE_MS),
     await readCredentialUse(usage, "fp_nobody", SINCE_MS),
