@@ -142,6 +142,16 @@ proxy:
     expect([...byPayer.values()].map((all) => new Set(all.map(({ sent }) => sent)).size)).toEqual([1, 1]);
   });
 
+  it("that a provider refuses are named all the same, at no cost: that they are still used has to be seen", async () => {
+    const { secret } = await running.createKey({ env: "production" });
+    expect((await ask(secret)).status).toBe(200);
+    provider.script = json({ error: { message: "revoked" } }, 401);
+    expect((await ask(secret)).status).toBe(401);
+    const [taken, refused] = await running.events();
+    expect(taken?.payer).toMatch(/^fp_/);
+    expect(refused).toMatchObject({ payer: taken?.payer, outcome: "upstream_rejected", costNanoUsd: "0" });
+  });
+
   it("are each looked at by doctor", async () => {
     provider.script = (arrived, response, request) =>
       json({ data: [] }, arrived.headers.authorization === `Bearer ${SEARCH}` ? 403 : 200)(arrived, response, request);
