@@ -21,7 +21,11 @@ import { reachBack } from "./reach-back.ts";
 import { POLICY_OPTIONS, POLICY_USAGE, withOptions } from "./policy-options.ts";
 import { toJson } from "../service/json.ts";
 import { formatTable } from "./table.ts";
+import { targetProblem, writeSecret } from "../service/secrets/target.ts";
 import { noSuchVerb, UsageError } from "./usage-error.ts";
+
+/** A store may be far away. */
+const WRITE_MS = 30_000;
 
 export const USAGE = `keymeter keys create --name NAME [--team T] [--project P] [--env E] [--user U] [--expires 90d|2027-01-31]
                      [--purpose WORDS] [--budget 50/month [--hard] [--strict]] [--json]   and what it may do:
@@ -31,7 +35,8 @@ keymeter keys set KEY [--name N] [--team T] [--project P] [--env E] [--user U] [
 keymeter keys list [--json]
 keymeter keys show KEY
 keymeter keys pause|resume|revoke KEY [--cut]   --cut ends its live requests too
-keymeter keys rotate KEY [--grace 24h]      KEY is an id (key_...) or a name`;
+keymeter keys rotate KEY [--grace 24h] [--to vault:secret/ci#key,github:OWNER/REPO/NAME]      KEY is an id (key_...) or a name;
+                     --to writes the new secret there, and shows it nowhere`;
 
 const DURATION = /^(\d{1,5})(h|d)$/;
 
@@ -261,8 +266,17 @@ async function rotate(args: string[]): Promise<void> {
   const { values, positionals } = parseArgs({
     args,
     allowPositionals: true,
-    options: { grace: { type: "string", default: "24h" }, json: { type: "boolean", default: false } },
+    options: {
+      grace: { type: "string", default: "24h" },
+      to: { type: "string" },
+      json: { type: "boolean", default: false },
+    },
   });
+  const targets = (values.to ?? "").split(",").filter((one) => one !== "");
+  for (const target of targets) {
+    const problem = targetProblem(target);
+    if (problem !== undefined) throw new UsageError(`--to ${target}: ${problem}`);
+  }
   const key = await findKey(positionals[0]);
   const config = loadCommandConfig();
   const pepper = readPepper(config);
@@ -275,11 +289,33 @@ async function rotate(args: string[]): Promise<void> {
     hint: secret.slice(-4),
     graceUntilMs,
   });
+  if (targets.length > 0) return handOut(config, { id: key.id, name: key.name, secret, graceUntilMs }, targets);
   if (values.json) return void process.stdout.write(`${toJson({ id: key.id, key: secret, graceUntilMs })}\n`);
   process.stdout.write(`${secret}\n`);
   process.stderr.write(
     `Key ${key.id} (${key.name}) has a new secret, shown once. The old one works until ${new Date(graceUntilMs).toISOString()}.\n`,
   );
+}
+
+/** Into each target, and to nobody's eyes. One that fails keeps no other from it. */
+async function handOut(
+  config: CommandConfig,
+  { id, name, secret, graceUntilMs }: { id: string; name: string; secret: string; graceUntilMs: number },
+  targets: readonly string[],
+): Promise<void> {
+  const until = new Date(graceUntilMs).toISOString();
+  for (const target of targets) {
+    try {
+      await writeSecret(config, target, secret, AbortSignal.timeout(WRITE_MS));
+      process.stdout.write(`${target} has the new secret of ${name} (${id}). The old one works until ${until}.\n`);
+    } catch (error) {
+      process.exitCode = 1;
+      const why = error instanceof Error ? error.message : String(error);
+      process.stderr.write(
+        `${target} does not have the new secret: ${why}. The old one works until ${until}: mend that, and rotate again before.\n`,
+      );
+    }
+  }
 }
 
 function onlyOne(args: readonly string[]): string | undefined {

@@ -183,6 +183,19 @@ const STORES = {
     says: "who signs in, where that is not Azure's public cloud",
     example: "https://login.microsoftonline.us",
   },
+  githubToken: secret({
+    place: "secrets.github.token",
+    env: "KEYMETER_SECRETS_GITHUB_TOKEN",
+    schema: z.string().min(1),
+    says: "may write secrets of GitHub Actions, for `keymeter keys rotate --to github:OWNER/REPO/NAME`; needs the package libsodium-wrappers",
+  }),
+  githubAddress: {
+    place: "secrets.github.url",
+    env: "KEYMETER_SECRETS_GITHUB_URL",
+    schema: webUrl,
+    fallback: "https://api.github.com",
+    says: "where GitHub's API is",
+  },
   googleAddress: {
     place: "secrets.google.url",
     env: "KEYMETER_SECRETS_GOOGLE_URL",
@@ -443,6 +456,7 @@ function configureStores(values: Values<typeof STORES>, { room }: Reading): unde
       "azure-kv": azureOf(values),
     },
     { refreshSeconds, maxStaleSeconds },
+    { address: values.githubAddress, token: values.githubToken },
   );
 }
 

@@ -42,6 +42,7 @@ export async function askStore(
     throw new StoreError("away", `${origin} sends on to another host: name the active one, or a load balancer`);
   if (status === 429 || status >= 500)
     throw new StoreError("away", `${origin} answered ${status}${status === 503 ? " (sealed, or standing by)" : ""}`);
+  if (status === 204 || (status === 201 && text === "")) return { status, body: undefined };
   try {
     return { status, body: JSON.parse(text) };
   } catch {

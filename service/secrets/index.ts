@@ -11,6 +11,7 @@ import { createAzureStore } from "./azure.ts";
 import type { AzureStoreSettings } from "./azure.ts";
 import { StoreError } from "./store.ts";
 import type { Store } from "./store.ts";
+import type { GitHubSettings } from "./github.ts";
 import { createGoogleStore } from "./google.ts";
 import type { GoogleStoreSettings } from "./google.ts";
 import { createOnePassword } from "./onepassword.ts";
@@ -36,7 +37,9 @@ export type SecretRoom = {
   /** `fault` says what is wrong with a text. */
   hold(place: string, reference: Reference, fault: (text: string) => string | undefined): HeldSecret;
   /** Where the stores are. What is held may be made before that. */
-  configure(settings: StoreSettings, refreshing: Refreshing): void;
+  configure(settings: StoreSettings, refreshing: Refreshing, github?: GitHubSettings): void;
+  /** Where secrets of GitHub Actions are written. */
+  readonly github: GitHubSettings | undefined;
   /** References to stores that nobody has set up: a problem each. */
   problems(): string[];
 };
@@ -51,6 +54,7 @@ export function createSecretRoom(environment: { readonly [name: string]: string 
     ["file", createFileStore()],
   ]);
   const lacking = new Map<Scheme, string>();
+  let github: GitHubSettings | undefined;
   const refreshing: { -readonly [part in keyof Refreshing]: Refreshing[part] } = {};
   const storeOf = (scheme: Scheme): Store => ({
     read(reference, signal) {
@@ -76,7 +80,11 @@ export function createSecretRoom(environment: { readonly [name: string]: string 
       secrets.push(held);
       return held;
     },
-    configure(settings, given) {
+    get github() {
+      return github;
+    },
+    configure(settings, given, its) {
+      github = its;
       const set = <S extends keyof StoreSettings>(
         scheme: S,
         create: (of: Exclude<StoreSettings[S], string>) => Store,
@@ -120,6 +128,13 @@ export function keepRoom(config: object, room: SecretRoom): void {
 /** The secrets of a config that references name. */
 export function secretsOf(config: object): readonly HeldSecret[] {
   return (config as { readonly [ROOM]?: SecretRoom })[ROOM]?.secrets ?? [];
+}
+
+/** The room in which the secrets of a config are. Throws an Error where nobody made one. */
+export function roomOf(config: object): SecretRoom {
+  const room = (config as { readonly [ROOM]?: SecretRoom })[ROOM];
+  if (!room) throw new Error("these settings have no room of secrets");
+  return room;
 }
 
 /** How it stands with each that may change. */

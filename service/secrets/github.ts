@@ -1,0 +1,97 @@
+// Secrets of GitHub Actions: of a repository, of an environment of it, of an organisation. They can be written and never
+// read; each is sealed for a key that GitHub says.
+import { askStore } from "./ask.ts";
+import { loadPackage } from "./package.ts";
+import { StoreError } from "./store.ts";
+import type { Secret } from "../secret.ts";
+
+export type GitHubSettings = { readonly address: string; readonly token: Secret | undefined };
+
+const NAME = /^[A-Z_][A-Z0-9_]*$/i;
+const PART = /^(?!\.+$)[\w.-]+$/;
+
+/** The API's folder of a target: `OWNER/REPO/NAME`, `OWNER/REPO/ENVIRONMENT/NAME`, or `ORG/NAME`; undefined: it is none. */
+export function githubPlace(path: string): { readonly folder: string; readonly name: string } | undefined {
+  const parts = path.split("/");
+  const name = parts.pop() ?? "";
+  if (!NAME.test(name) || /^github_/i.test(name) || parts.length === 0 || parts.length > 3) return undefined;
+  const [owner = "", repository = "", environment] = parts;
+  if (!PART.test(owner) || (parts.length > 1 && !PART.test(repository)) || environment === "") return undefined;
+  if (parts.length === 1) return { folder: `orgs/${owner}/actions/secrets`, name };
+  const repo = `repos/${owner}/${repository}`;
+  return environment === undefined
+    ? { folder: `${repo}/actions/secrets`, name }
+    : { folder: `${repo}/environments/${encodeURIComponent(environment)}/secrets`, name };
+}
+
+/** Writes a secret. Rejects with a StoreError. */
+export async function writeToGitHub(
+  { address, token }: GitHubSettings,
+  path: string,
+  value: string,
+  signal: AbortSignal,
+): Promise<void> {
+  const place = githubPlace(path);
+  if (!place)
+    throw new StoreError(
+      "unusable",
+      "write github:OWNER/REPO/NAME, github:OWNER/REPO/ENVIRONMENT/NAME or github:ORG/NAME",
+    );
+  if (!token) throw new StoreError("refused", "secrets.github.token (KEYMETER_SECRETS_GITHUB_TOKEN) is not set");
+  const { folder, name } = place;
+  const call = async (method: "GET" | "PUT", of: string, body?: object): Promise<{ status: number; body: unknown }> => {
+    const answered = await askStore(new URL(`${address.replace(/\/+$/, "")}/${folder}/${of}`), signal, {
+      method,
+      headers: {
+        authorization: `Bearer ${token.reveal().trim()}`,
+        accept: "application/vnd.github+json",
+        "x-github-api-version": "2022-11-28",
+        "user-agent": "keymeter",
+      },
+      ...(body === undefined ? {} : { body }),
+    });
+    if (answered.status === 401 || answered.status === 403)
+      throw new StoreError("refused", `GitHub does not let this token write ${path}: it needs write access to secrets`);
+    return answered;
+  };
+  const found = await call("GET", "public-key");
+  const { key, key_id: keyId } = (found.body ?? {}) as { key?: unknown; key_id?: unknown };
+  if (found.status !== 200 || typeof key !== "string" || typeof keyId !== "string")
+    throw new StoreError("missing", `GitHub knows no ${folder}, or does not show it to this token`);
+  const sealed = { encrypted_value: await seal(key, value), key_id: keyId };
+  // Who may use an organisation's secret stays as it is.
+  const scope = folder.startsWith("orgs/") ? await visibilityOf(call, name, path) : {};
+  const { status } = await call("PUT", name, { ...sealed, ...scope });
+  if (status !== 201 && status !== 204) throw new StoreError("away", `GitHub answered ${status} to the new secret`);
+}
+
+async function visibilityOf(
+  call: (method: "GET", of: string) => Promise<{ status: number; body: unknown }>,
+  name: string,
+  path: string,
+): Promise<object> {
+  const { status, body } = await call("GET", name);
+  if (status !== 200)
+    throw new StoreError(
+      "missing",
+      `there is no ${path} yet: make it once at GitHub, and say there which repositories get it`,
+    );
+  const { visibility } = body as { visibility?: unknown };
+  if (visibility !== "selected") return { visibility };
+  const ids: number[] = [];
+  for (let page = 1; ; page++) {
+    const { repositories = [] } = (await call("GET", `${name}/repositories?per_page=100&page=${page}`)).body as {
+      repositories?: { id: number }[];
+    };
+    ids.push(...repositories.map(({ id }) => id));
+    if (repositories.length < 100) return { visibility, selected_repository_ids: ids };
+  }
+}
+
+/** A sealed box of libsodium, as GitHub opens it. */
+async function seal(key: string, value: string): Promise<string> {
+  const { default: sodium } = await loadPackage("libsodium-wrappers", () => import("libsodium-wrappers"));
+  await sodium.ready;
+  const box = sodium.crypto_box_seal(Buffer.from(value, "utf8"), Buffer.from(key, "base64"));
+  return Buffer.from(box).toString("base64");
+}
