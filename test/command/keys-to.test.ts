@@ -4,7 +4,6 @@ import { readFileSync, writeFileSync } from "node:fs";
 import { createServer } from "node:http";
 import type { AddressInfo } from "node:net";
 import { join } from "node:path";
-import sodium from "libsodium-wrappers";
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
 import { targetProblem } from "../../service/secrets/target.ts";
 import { chatAnswer, json, startFakeProvider } from "../fake/provider.ts";
@@ -24,6 +23,7 @@ type FakeGitHub = {
 };
 
 async function startGitHub(): Promise<FakeGitHub> {
+  const { default: sodium } = await import("libsodium-wrappers");
   await sodium.ready;
   const pair = sodium.crypto_box_keypair();
   const secrets = new Map<string, string>();
