@@ -78,6 +78,7 @@ const VERBS: { readonly [verb: string]: () => Promise<Verb> } = {
   export: () => import("./command/export.ts"),
   leaks: () => import("./command/leaks.ts"),
   rotate: () => import("./command/rotate.ts"),
+  keyless: () => import("./command/keyless.ts"),
   leak: () => import("./command/leak.ts"),
   forecast: () => import("./command/forecast.ts"),
   pages: () => import("./command/pages.ts"),

@@ -44,7 +44,7 @@ app.all("/*", async (request, reply) => {
       provider: target.provider,
       method: "POST",
       path: target.upstreamPath,
-      headers: outgoingHeaders(request.raw, target.credentialHeader, credential, false),
+      headers: outgoingHeaders(request.raw, target.credentialHeader, credential, undefined),
       body: request.body as Buffer,
     },
     reply.raw,

@@ -82,14 +82,28 @@ async function checkCredential(
   try {
     key = await credential.reveal();
   } catch (error) {
+    if (credential.identity !== undefined)
+      return [
+        {
+          what: name,
+          state: "fail",
+          said: `no token can be had for what Keymeter signs (${reasonOf(error)})`,
+          mend: "`keymeter keyless PROVIDER` says what has to be registered there; the provider's console shows refused sign-ins",
+        },
+      ];
     if (!(error instanceof SecretUnavailable)) throw error;
     return [
       { what: name, state: "fail", said: error.message, mend: "look at that store, and at who may read it there" },
     ];
   }
+  const { sentAs } = credential;
+  const { "x-api-key": asKey, ...others } = headers(key);
+  const sent = sentAs
+    ? { ...others, authorization: `Bearer ${key}`, "anthropic-beta": sentAs.beta }
+    : { ...others, ...(asKey === undefined ? {} : { "x-api-key": asKey }) };
   const call = async (path: string, body?: object): Promise<Response> =>
     fetch(new URL(path, origin), {
-      headers: { ...headers(key), ...(body ? { "content-type": "application/json" } : {}) },
+      headers: { ...sent, ...(body ? { "content-type": "application/json" } : {}) },
       ...(body ? { method: "POST", body: JSON.stringify(body) } : {}),
       signal: AbortSignal.timeout(TIMEOUT_MS),
     });

@@ -12,6 +12,9 @@ import { FEE_UNITS, TOKEN_CLASSES } from "../ledger/usage.ts";
 import { ADMIN_TOKEN, CAP_MODE, ownSecretOf, PEPPER, SHARED_SETTINGS, UPSTREAMS } from "../service/config.ts";
 import { googleCredentials } from "../service/google-credentials.ts";
 import { Secret } from "../service/secret.ts";
+import { keptSigningKey, signingKeyOf } from "../service/signing-key.ts";
+import { anthropicKeyless, openaiKeyless } from "./keyless.ts";
+import type { AnthropicKeyless, OpenaiKeyless, Signer } from "./keyless.ts";
 import { group, listOf, readConfig, secret, secretOf, secretText } from "../service/settings.ts";
 import type { Environment, Reading, SettingTree, Values } from "../service/settings.ts";
 import { credentialRows, upstreamOf } from "../service/upstreams.ts";
@@ -61,6 +64,27 @@ const MORE_CREDENTIALS = {
   says: "more credentials, each for the keys of some teams, projects or environments (api_key, or api_key_env)",
   example: ['staging: { api_key: "vault:secret/keymeter/staging#api_key", env: staging }'],
 } as const;
+
+const anthropicKeylessRow = z.strictObject({
+  organization: z.string().min(1),
+  rule: z.string().min(1),
+  service_account: z.string().min(1).optional(),
+  workspace: z.string().min(1).optional(),
+});
+const openaiKeylessRow = z.strictObject({
+  identity_provider: z.string().min(1),
+  service_account: z.string().min(1),
+  token_url: z.url({ protocol: /^https?$/ }).default("https://auth.openai.com/oauth/token"),
+});
+
+function isSigningKey(text: string): boolean {
+  try {
+    signingKeyOf(text);
+    return true;
+  } catch {
+    return false;
+  }
+}
 
 export const PROXY_SETTINGS = {
   durability: {
@@ -204,6 +228,28 @@ export const PROXY_SETTINGS = {
     fallback: 3600,
     says: "seconds that all of it may take",
   },
+  signer: {
+    issuer: {
+      place: "proxy.keyless.issuer",
+      env: "KEYMETER_KEYLESS_ISSUER",
+      schema: z.url({ protocol: /^https$/, error: "an https URL of yours, such as https://keymeter.example.com" }),
+      fallback: undefined,
+      says: "who signs, as it is registered at a provider; nothing has to answer there",
+    },
+    subject: {
+      place: "proxy.keyless.subject",
+      env: "KEYMETER_KEYLESS_SUBJECT",
+      schema: z.string().regex(/^[\w:./-]{1,120}$/, "a word of letters, digits and :./-"),
+      fallback: "keymeter",
+      says: "for whom it signs, as it is registered",
+    },
+    key: secret({
+      place: "proxy.keyless.signing_key",
+      env: "KEYMETER_SIGNING_KEY",
+      schema: z.string().refine(isSigningKey, "a private key for ES256, as a JWK (JSON)"),
+      says: "the key it signs with; absent: signing-key.json in the data folder, which `keymeter keyless` makes",
+    }),
+  },
   /** The providers that need no setting, by the name under which each is booked. */
   own: {
     openai: group(
@@ -221,6 +267,13 @@ export const PROXY_SETTINGS = {
           says: "what Keymeter keys are swapped for",
         }),
         credentials: { place: "proxy.openai.credentials", ...MORE_CREDENTIALS },
+        keyless: {
+          place: "proxy.openai.keyless",
+          schema: openaiKeylessRow,
+          fallback: undefined,
+          says: "instead of a key: tokens of minutes, for what Keymeter signs (`keymeter keyless openai` says what to register)",
+          example: "{ identity_provider: idp_AbC, service_account: user-AbC }",
+        },
       },
       settingsOf("proxy.openai"),
     ),
@@ -239,6 +292,13 @@ export const PROXY_SETTINGS = {
           says: "what Keymeter keys are swapped for",
         }),
         credentials: { place: "proxy.anthropic.credentials", ...MORE_CREDENTIALS },
+        keyless: {
+          place: "proxy.anthropic.keyless",
+          schema: anthropicKeylessRow,
+          fallback: undefined,
+          says: "instead of a key: tokens of minutes, for what Keymeter signs (`keymeter keyless anthropic` says what to register)",
+          example: "{ organization: org-AbC, rule: fdrl_AbC, service_account: svac_AbC }",
+        },
       },
       settingsOf("proxy.anthropic"),
     ),
@@ -323,8 +383,16 @@ function finish(values: Values<typeof PROXY_SETTINGS>, reading: Reading) {
   } catch (error) {
     reading.problems.push(`proxy.${error instanceof Error ? error.message : String(error)}`);
   }
+  const signer = (): Signer | undefined => signerOf(values.signer, dataDir, reading);
+  const keyed = {
+    ...own,
+    openai: withKeyless(own.openai, signer),
+    anthropic: withKeyless(own.anthropic, signer),
+    "gcp.gemini": withKeyless(own["gcp.gemini"], signer),
+  };
   return {
     ...values,
+    own: keyed,
     passThrough: passThrough === "auto" ? LOOPBACK.has(host) : passThrough === "on",
     // A Vertex of your own is signed in to like Google's, unless it has a key.
     upstreams: upstreams.map((one) =>
@@ -337,15 +405,52 @@ function finish(values: Values<typeof PROXY_SETTINGS>, reading: Reading) {
   };
 }
 
+/** Who signs. What is missing goes into the problems. */
+function signerOf(
+  { issuer, subject, key: given }: { issuer: string | undefined; subject: string; key: Secret | undefined },
+  dataDir: string,
+  { problems }: Reading,
+): Signer | undefined {
+  const key = given ?? keptSigningKey(dataDir);
+  if (issuer === undefined) problems.push("proxy.keyless.issuer (KEYMETER_KEYLESS_ISSUER): keyless needs it");
+  if (!key)
+    problems.push(
+      "proxy.keyless.signing_key (KEYMETER_SIGNING_KEY): there is none; `keymeter keyless PROVIDER` makes one, and says what to register",
+    );
+  return issuer !== undefined && key ? { issuer, subject, key } : undefined;
+}
+
 function bytesOf({ megabytes }: { readonly megabytes: number }): number {
   return Math.floor(megabytes * 1024 * 1024);
 }
 
 function settingsOf(place: string) {
   return (
-    { url, credential, credentials }: { url: string; credential: Secret | undefined; credentials: CredentialRows },
+    { url, credential, credentials, keyless }: Given,
     reading: Reading,
-  ): ProviderSettings => ({ url: new URL(url), credential, scoped: scopedOf(place, credentials, reading) });
+  ): ProviderSettings & { readonly keyless: Given["keyless"] } => {
+    if (credential && keyless) reading.problems.push(`${place}: say api_key or keyless, not both`);
+    return { url: new URL(url), credential, scoped: scopedOf(place, credentials, reading), keyless };
+  };
+}
+
+type Given = {
+  readonly url: string;
+  readonly credential: Secret | undefined;
+  readonly credentials: CredentialRows;
+  readonly keyless?: AnthropicKeyless | OpenaiKeyless | undefined;
+};
+
+/** With what a provider gives tokens for, where settings say so. */
+function withKeyless(
+  settings: ProviderSettings & { readonly keyless: Given["keyless"] },
+  signer: () => Signer | undefined,
+): ProviderSettings {
+  const { keyless, ...rest } = settings;
+  const by = keyless && signer();
+  if (!keyless || !by) return rest;
+  const credential = "rule" in keyless ? anthropicKeyless(keyless, settings.url, by) : openaiKeyless(keyless, by);
+  return { ...rest, credential };
 }
 
 /** Those for some keys only. */

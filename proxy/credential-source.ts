@@ -1,7 +1,7 @@
 // What virtual keys are swapped for: which of a provider's credentials, and wherever it comes from: a setting, a store of
 // secrets, or a sign-in that lasts an hour.
 import { setTimeout as wait } from "node:timers/promises";
-import { HeldSecret, SecretUnavailable } from "../service/secrets/index.ts";
+import { SecretUnavailable } from "../service/secrets/index.ts";
 import type { Principal } from "./principal.ts";
 import type { CredentialSource, Provider, ScopedCredential, ScopePart } from "./providers/provider.ts";
 import { Refused } from "./refusals.ts";
@@ -50,7 +50,7 @@ export function reveal(source: CredentialSource, provider: string): string | Pro
 
 /** The provider refused a credential of ours: its store may have another one by now. What was refused is not sent again. */
 export function noteStatus(source: CredentialSource, status: number | undefined): void {
-  if (status === 401 && source instanceof HeldSecret) void source.refreshSoon();
+  if (status === 401) void source.refreshSoon?.();
 }
 
 async function arrived(made: Promise<string>, provider: string): Promise<string> {

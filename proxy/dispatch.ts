@@ -34,7 +34,7 @@ export function dispatch(
       provider,
       method: request.method,
       path: upstreamPath + query,
-      headers: outgoingHeaders(request.raw, credentialHeader, credential, ours !== undefined, {
+      headers: outgoingHeaders(request.raw, credentialHeader, credential, ours, {
         isUnpacked,
         naming: attempt.asked.asker.key?.policy.users,
       }),

@@ -2,7 +2,7 @@
 import type { IncomingMessage } from "node:http";
 import type { Credential } from "./credential.ts";
 import type { Mask } from "./mask.ts";
-import type { CredentialHeader } from "./providers/provider.ts";
+import type { CredentialHeader, CredentialSource } from "./providers/provider.ts";
 import { isTagHeader } from "./tags.ts";
 
 const HOP_BY_HOP = new Set([
@@ -56,7 +56,8 @@ export function outgoingHeaders(
   request: IncomingMessage,
   header: CredentialHeader,
   credential: Credential,
-  ours: boolean,
+  /** Undefined: the credential is the client's. */
+  ours: { readonly source: CredentialSource | undefined } | undefined,
   {
     whole = true,
     isUnpacked = false,
@@ -82,10 +83,12 @@ export function outgoingHeaders(
   }
   // Plain bytes are what the meter reads and what the client gets.
   headers.push("accept-encoding", "identity");
+  const sentAs = ours?.source?.sentAs;
+  if (sentAs) addBeta(headers, sentAs.beta);
   const { text } = credential;
   // An upstream that asks for no key gets none.
   if (text === "") return headers;
-  switch (ours ? header : credential.carrier) {
+  switch (ours ? (sentAs?.header ?? header) : credential.carrier) {
     case "authorization":
       headers.push("authorization", `Bearer ${text}`);
       break;
@@ -105,6 +108,13 @@ export function outgoingHeaders(
       break;
   }
   return headers;
+}
+
+/** To those that the client asks for. */
+function addBeta(headers: string[], beta: string): void {
+  const at = headers.findIndex((name, i) => i % 2 === 0 && name === "anthropic-beta");
+  if (at < 0) headers.push("anthropic-beta", beta);
+  else headers[at + 1] = `${headers[at + 1]},${beta}`;
 }
 
 /** The head of a provider's answer. */

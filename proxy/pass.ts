@@ -221,7 +221,7 @@ function forward(
       method: request.method,
       path: target.upstreamPath + target.query,
       headers: [
-        ...outgoingHeaders(request.raw, target.credentialHeader, credential, credential.ours !== undefined, {
+        ...outgoingHeaders(request.raw, target.credentialHeader, credential, credential.ours, {
           whole: isResult,
           naming: principal.key?.policy.users,
         }),

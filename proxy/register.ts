@@ -160,20 +160,12 @@ export function createRegister(
     wasOf: (keyId, user) => owners.has(ownerName(keyId, user)) || owners.has(ownerName(keyId, ANYBODY)),
     isRuled: (keyId) => ruled.has(keyId),
 
-    credentialsOf(providers, nowMs) {
-      const found: NonNullable<Noticed["credentials"]>[number][] = [];
-      for (const provider of providers)
-        for (const { name, source } of credentialsOf(provider)) {
-          const secret = source instanceof Secret ? revealed(source) : undefined;
-          if (secret === undefined) continue;
-          const credential = fingerprintOf(provider.name, secret);
-          const place = placeOfCredential(provider.name, name);
-          found.push({ provider: place, credential, hint: secret.slice(-4), atMs: nowMs });
-        }
-      return found;
-    },
+    credentialsOf: (providers, nowMs) => heldBy(providers, fingerprintOf, nowMs),
 
-    credentialId: (source, text, provider) => (source instanceof Secret ? fingerprintOf(provider, text) : undefined),
+    credentialId(source, text, provider) {
+      const what = source instanceof Secret ? text : source.identity;
+      return what === undefined ? undefined : fingerprintOf(provider, what);
+    },
 
     remember({ proven, keyId }, provider, nowMs) {
       if (!proven || keys.has(keyId)) return;
@@ -184,6 +176,25 @@ export function createRegister(
     nameOf: (keyId) => keys.get(keyId)?.name,
     list: () => [...keys.values()].filter((key) => key.id !== UNPROVEN_KEY_ID),
   };
+}
+
+/** What virtual keys are swapped for at each place. */
+function heldBy(
+  providers: readonly Provider[],
+  fingerprintOf: (provider: string, secret: string) => string,
+  nowMs: number,
+): NonNullable<Noticed["credentials"]> {
+  return providers.flatMap((provider) =>
+    credentialsOf(provider).flatMap(({ name, source }) => {
+      const isKey = source instanceof Secret;
+      const secret = isKey ? revealed(source) : source.identity;
+      if (secret === undefined) return [];
+      const credential = fingerprintOf(provider.name, secret);
+      // A token of minutes is none of the provider's keys.
+      const hint = isKey ? secret.slice(-4) : "";
+      return [{ provider: placeOfCredential(provider.name, name), credential, hint, atMs: nowMs }];
+    }),
+  );
 }
 
 /** Digests, remembered. */

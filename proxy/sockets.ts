@@ -125,7 +125,7 @@ async function begin(
   const turns = createTurns(context, request, arrival, { target, sent: credential });
   if (conversation.opening) await turns.reserve({ call: conversation.opening, mayStart: true }, 0);
   try {
-    const headers = outgoingHeaders(request, target.credentialHeader, credential, credential.ours !== undefined, {
+    const headers = outgoingHeaders(request, target.credentialHeader, credential, credential.ours, {
       naming: principal.key?.policy.users,
     });
     const mask = credential.ours ? createMask(credential.text) : undefined;

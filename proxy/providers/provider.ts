@@ -46,7 +46,15 @@ export type Bare = {
 };
 
 /** A secret, or what makes one: tokens that last an hour. */
-export type CredentialSource = { reveal(): string | Promise<string> };
+export type CredentialSource = {
+  reveal(): string | Promise<string>;
+  /** The provider refused it: there may be another one by now. */
+  refreshSoon?(): unknown;
+  /** Of tokens of minutes: what stays the same in all of them. */
+  readonly identity?: string;
+  /** How it goes out, where that is not as a key of the provider does. */
+  readonly sentAs?: { readonly header: CredentialHeader; readonly beta: string };
+};
 
 /** A credential of ours for the virtual keys of some teams, projects or environments. */
 export type ScopedCredential = {

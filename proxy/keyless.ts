@@ -1,0 +1,100 @@
+// Credentials that nobody keeps: Keymeter signs who it is, and the provider gives a token of minutes for that. By the makers'
+// own code, which keeps a token until shortly before its end and asks for the next one beside all work.
+import type { Secret } from "../service/secret.ts";
+import { signingKeyOf } from "../service/signing-key.ts";
+import type { CredentialSource } from "./providers/provider.ts";
+
+/** Who Keymeter says that it is. */
+export type Signer = {
+  readonly key: Secret;
+  readonly issuer: string;
+  readonly subject: string;
+};
+
+export type AnthropicKeyless = {
+  readonly organization: string;
+  readonly rule: string;
+  readonly service_account?: string | undefined;
+  readonly workspace?: string | undefined;
+};
+export type OpenaiKeyless = {
+  readonly identity_provider: string;
+  readonly service_account: string;
+  readonly token_url: string;
+};
+
+/** What a JWT is for, as it is registered. */
+const AUDIENCES = { anthropic: "https://api.anthropic.com", openai: "https://api.openai.com/v1" } as const;
+
+const JWT_SECONDS = 300;
+const TIMEOUT_MS = 10_000;
+/** Whoever was refused asks for another token no oftener. */
+const SOONEST_MS = 5_000;
+
+const call: typeof fetch = (url, init) => fetch(url, { ...init, signal: AbortSignal.timeout(TIMEOUT_MS) });
+
+/** Anthropic: workload identity federation, by a rule of the organisation. */
+export function anthropicKeyless(
+  { organization, rule, service_account: account, workspace }: AnthropicKeyless,
+  url: URL,
+  signer: Signer,
+): CredentialSource {
+  const open = async (): Promise<Tokens> => {
+    const { oidcFederationProvider } = await import("@anthropic-ai/sdk/lib/credentials/oidc-federation");
+    const { TokenCache } = await import("@anthropic-ai/sdk/lib/credentials/token-cache");
+    const cache = new TokenCache(
+      oidcFederationProvider({
+        identityTokenProvider: () => assertion(signer, AUDIENCES.anthropic),
+        federationRuleId: rule,
+        organizationId: organization,
+        ...(account === undefined ? {} : { serviceAccountId: account }),
+        ...(workspace === undefined ? {} : { workspaceId: workspace }),
+        baseURL: url.href.replace(/\/+$/, ""),
+        fetch: call,
+      }),
+    );
+    return { get: () => cache.getToken(), drop: () => cache.invalidate() };
+  };
+  const identity = `keyless ${organization} ${rule} ${account ?? ""} ${workspace ?? ""}`;
+  return { ...sourceOf(open), identity, sentAs: { header: "authorization", beta: "oauth-2025-04-20" } };
+}
+
+/** OpenAI: workload identity of a project's service account. */
+export function openaiKeyless(
+  { identity_provider: provider, service_account: account, token_url: tokenUrl }: OpenaiKeyless,
+  signer: Signer,
+): CredentialSource {
+  const open = async (): Promise<Tokens> => {
+    const { WorkloadIdentityAuth } = await import("openai/auth/workload-identity-auth");
+    const auth = new WorkloadIdentityAuth(
+      {
+        identityProviderId: provider,
+        serviceAccountId: account,
+        provider: { tokenType: "jwt", getToken: async () => assertion(signer, AUDIENCES.openai) },
+      },
+      (_url, init) => call(tokenUrl, init),
+    );
+    return { get: () => auth.getToken(), drop: () => auth.invalidateToken() };
+  };
+  return { ...sourceOf(open), identity: `keyless ${provider} ${account}` };
+}
+
+type Tokens = { readonly get: () => Promise<string>; readonly drop: () => void };
+
+/** The makers' code is loaded with the first token: most installations never ask. */
+function sourceOf(open: () => Promise<Tokens>): Pick<CredentialSource, "reveal" | "refreshSoon"> {
+  let tokens: Promise<Tokens> | undefined;
+  let droppedAtMs = 0;
+  return {
+    reveal: async () => (await (tokens ??= open())).get(),
+    refreshSoon() {
+      if (Date.now() - droppedAtMs < SOONEST_MS) return;
+      droppedAtMs = Date.now();
+      void tokens?.then(({ drop }) => drop());
+    },
+  };
+}
+
+function assertion({ key, issuer, subject }: Signer, audience: string): string {
+  return signingKeyOf(key.reveal()).sign({ iss: issuer, sub: subject, aud: audience }, JWT_SECONDS);
+}
