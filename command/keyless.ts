@@ -1,10 +1,15 @@
 // keymeter keyless: what has to be registered at a provider, so that it gives tokens for what Keymeter signs.
 import { parseArgs } from "node:util";
 import { PROXY_SETTINGS } from "../proxy/config.ts";
+import type { IssuerCreateParams } from "@anthropic-ai/sdk/resources/organization/federation/issuers";
+import type { RuleCreateParams } from "@anthropic-ai/sdk/resources/organization/federation/rules/rules";
+import type { FederationRuleCreateParams } from "openai/resources/admin/organization/workload-identity-providers/federation-rules";
+import type { WorkloadIdentityProviderCreateParams } from "openai/resources/admin/organization/workload-identity-providers/workload-identity-providers";
 import { SHARED_SETTINGS } from "../service/config.ts";
 import { openSecrets } from "../service/secrets/index.ts";
 import { readConfig } from "../service/settings.ts";
 import { keptSigningKey, makeSigningKey, signingKeyOf } from "../service/signing-key.ts";
+import { AUDIENCES } from "../service/signing-key.ts";
 import type { PublicJwk } from "../service/signing-key.ts";
 import { commandEnvironment, QUIET } from "./config.ts";
 import { UsageError } from "./usage-error.ts";
@@ -38,26 +43,66 @@ export async function run(args: string[]): Promise<void> {
   process.stdout.write(`${TEXTS[provider](issuer, config.subject, jwk).trim()}\n`);
 }
 
+/** What is sent, as the makers' own types have it. */
+const anthropicBodies = (
+  issuer: string,
+  subject: string,
+  jwk: PublicJwk,
+): { readonly issuer: IssuerCreateParams; readonly rule: RuleCreateParams } => ({
+  issuer: {
+    name: "keymeter",
+    issuer_url: issuer,
+    jwks: { type: "inline", keys: [{ ...jwk }] },
+    max_jwt_lifetime_seconds: 600,
+    check_jti: true,
+  },
+  rule: {
+    name: "keymeter",
+    issuer_id: "THE ISSUER'S ID",
+    match: { subject_prefix: subject, audience: AUDIENCES.anthropic },
+    target: { type: "service_account", service_account_id: "THE SERVICE ACCOUNT'S ID" },
+    oauth_scope: "workspace:inference",
+    workspace_id: "THE WORKSPACE'S ID",
+  },
+});
+
+const openaiBodies = (
+  issuer: string,
+  subject: string,
+  jwk: PublicJwk,
+): { readonly provider: WorkloadIdentityProviderCreateParams; readonly rule: FederationRuleCreateParams } => ({
+  provider: {
+    type: "oidc",
+    name: "keymeter",
+    issuer,
+    audience: AUDIENCES.openai,
+    verification: { type: "uploaded_jwks", jwks: { keys: [jwk] } },
+  },
+  rule: {
+    name: "keymeter",
+    project_id: "THE PROJECT'S ID",
+    service_account_id: "THE SERVICE ACCOUNT'S ID",
+    attribute_matchers: { sub: subject },
+    permissions: { type: "service_account_default" },
+  },
+});
+
 const asJson = (value: object): string => JSON.stringify(value, undefined, 2);
 
 const TEXTS: { readonly [provider in Provider]: (issuer: string, subject: string, jwk: PublicJwk) => string } = {
-  anthropic: (issuer, subject, jwk) => `
+  anthropic(issuer, subject, jwk) {
+    const bodies = anthropicBodies(issuer, subject, jwk);
+    return `
 Once, by an administrator of the organisation (Console > Workload identity, or these calls with an OAuth token of the scope org:admin; admin keys are refused):
 
 1. POST https://api.anthropic.com/v1/organizations/service_accounts
 ${asJson({ name: "keymeter" })}
 
 2. POST https://api.anthropic.com/v1/organizations/federation_issuers
-${asJson({ name: "keymeter", issuer_url: issuer, jwks: { type: "inline", keys: [jwk] }, max_jwt_lifetime_seconds: 600, check_jti: true })}
+${asJson(bodies.issuer)}
 
 3. POST https://api.anthropic.com/v1/organizations/federation_rules
-${asJson({
-  issuer_id: "THE ISSUER'S ID",
-  match: { subject_prefix: subject, audience: "https://api.anthropic.com" },
-  target: "THE SERVICE ACCOUNT'S ID",
-  oauth_scope: "workspace:inference",
-  token_lifetime: 3600,
-})}
+${asJson(bodies.rule)}
 
 Then in keymeter.yaml, in place of api_key:
 
@@ -67,26 +112,18 @@ proxy:
     keyless: { organization: "THE ORGANISATION'S ID", rule: "THE RULE'S ID", service_account: "THE SERVICE ACCOUNT'S ID" }
 
 \`keymeter doctor\` says whether it works.
-`,
-  openai: (issuer, subject, jwk) => `
+`;
+  },
+  openai(issuer, subject, jwk) {
+    const bodies = openaiBodies(issuer, subject, jwk);
+    return `
 Once, with an admin key:
 
 1. POST https://api.openai.com/v1/organization/workload_identity_providers
-${asJson({
-  type: "oidc",
-  name: "keymeter",
-  issuer,
-  audience: "https://api.openai.com/v1",
-  verification: { type: "uploaded_jwks", jwks: { keys: [jwk] } },
-})}
+${asJson(bodies.provider)}
 
 2. POST https://api.openai.com/v1/organization/workload_identity_providers/THE PROVIDER'S ID/federation_rules
-${asJson({
-  project_id: "THE PROJECT'S ID",
-  service_account_id: "THE SERVICE ACCOUNT'S ID",
-  attribute_matchers: { sub: subject },
-  permissions: ["api.model.request"],
-})}
+${asJson(bodies.rule)}
 
 Then in keymeter.yaml, in place of api_key:
 
@@ -96,5 +133,6 @@ proxy:
     keyless: { identity_provider: "THE PROVIDER'S ID", service_account: "THE SERVICE ACCOUNT'S ID" }
 
 \`keymeter doctor\` says whether it works.
-`,
+`;
+  },
 };

@@ -1,7 +1,7 @@
 // Credentials that nobody keeps: Keymeter signs who it is, and the provider gives a token of minutes for that. By the makers'
 // own code, which keeps a token until shortly before its end and asks for the next one beside all work.
 import type { Secret } from "../service/secret.ts";
-import { signingKeyOf } from "../service/signing-key.ts";
+import { AUDIENCES, signingKeyOf } from "../service/signing-key.ts";
 import type { CredentialSource } from "./providers/provider.ts";
 
 /** Who Keymeter says that it is. */
@@ -22,9 +22,6 @@ export type OpenaiKeyless = {
   readonly service_account: string;
   readonly token_url: string;
 };
-
-/** What a JWT is for, as it is registered. */
-const AUDIENCES = { anthropic: "https://api.anthropic.com", openai: "https://api.openai.com/v1" } as const;
 
 const JWT_SECONDS = 300;
 const TIMEOUT_MS = 10_000;

@@ -23,6 +23,9 @@ export type SigningKey = {
   sign(claims: { readonly iss: string; readonly sub: string; readonly aud: string }, seconds: number): string;
 };
 
+/** What a JWT is for, as it is registered. */
+export const AUDIENCES = { anthropic: "https://api.anthropic.com", openai: "https://api.openai.com/v1" } as const;
+
 const FILE = "signing-key.json";
 
 /** The one in a data folder; undefined: none was made. */
