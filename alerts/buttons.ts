@@ -12,6 +12,7 @@ import type { Change } from "../ledger/usage/changes.ts";
 import { formatUsd } from "../ledger/money.ts";
 import { createCalendar, DAY_MS } from "../ledger/windows.ts";
 import type { UsageBooks } from "../ledger/books.ts";
+import { escape } from "./message.ts";
 import type { Log } from "../service/log.ts";
 import type { Secret } from "../service/secret.ts";
 
@@ -77,7 +78,10 @@ async function press(parts: ButtonParts, { action, value, userId, userName }: Pr
       const said = await parts.leak(provider, billedKey, actor);
       await refresh(groupKey);
       const note = `\`${command} leak ${provider} ${billedKey} --note\` writes the note for finance.`;
-      return await reply(groupKey, [`<@${userId}> took care of ${billedKey}:`, ...said, note].join("\n"));
+      return await reply(
+        groupKey,
+        [`<@${userId}> took care of ${escape(billedKey)}:`, ...said.map(escape), note].join("\n"),
+      );
     }
     if (action === "keymeter_approve" || action === "keymeter_refuse") {
       const books = await usage();
@@ -123,7 +127,7 @@ async function press(parts: ButtonParts, { action, value, userId, userName }: Pr
     }
   } catch (error) {
     const why = error instanceof Error ? error.message : String(error);
-    return reply(groupKey, `Could not be done: ${why}`);
+    return reply(groupKey, `Could not be done: ${escape(why)}`);
   }
 }
 

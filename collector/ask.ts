@@ -68,6 +68,8 @@ export async function runCollectorJob(
  *  done. */
 export async function askCollector(task: Task): Promise<string[]> {
   const config = loadCollectorConfig();
+  // What is done about a leak asks stores and providers.
+  if (task.type === "leak") (await openSecrets(config, { warn: () => undefined, info: () => undefined })).stop();
   try {
     const { books, close } = await openBooks(config, createLog("collector", "error"), 0);
     try {

@@ -10,7 +10,8 @@ import { openSecrets } from "../service/secrets/index.ts";
 import { readConfig } from "../service/settings.ts";
 import { keptSigningKey, makeSigningKey, signingKeyOf } from "../service/signing-key.ts";
 import { AUDIENCES } from "../service/signing-key.ts";
-import type { PublicJwk } from "../service/signing-key.ts";
+import type { PublicJwk, SigningKey } from "../service/signing-key.ts";
+import type { Secret } from "../service/secret.ts";
 import { commandEnvironment, QUIET } from "./config.ts";
 import { UsageError } from "./usage-error.ts";
 
@@ -39,8 +40,18 @@ export async function run(args: string[]): Promise<void> {
     process.stderr.write(
       `The signing key was made: signing-key.json in ${config.dataDir}. Several proxies need the same one: proxy.keyless.signing_key.\n\n`,
     );
-  const { jwk } = signingKeyOf(key.reveal());
+  const { jwk } = readKey(key, config.dataDir);
   process.stdout.write(`${TEXTS[provider](issuer, config.subject, jwk).trim()}\n`);
+}
+
+function readKey(key: Secret, dataDir: string): SigningKey {
+  try {
+    return signingKeyOf(key.reveal());
+  } catch (error) {
+    throw new UsageError(
+      `the signing key (proxy.keyless.signing_key, or ${dataDir}/signing-key.json): ${error instanceof Error ? error.message : String(error)}`,
+    );
+  }
 }
 
 /** What is sent, as the makers' own types have it. */

@@ -21,7 +21,7 @@ import { reachBack } from "./reach-back.ts";
 import { POLICY_OPTIONS, POLICY_USAGE, withOptions } from "./policy-options.ts";
 import { toJson } from "../service/json.ts";
 import { formatTable } from "./table.ts";
-import { targetProblem, writeSecret } from "../service/secrets/target.ts";
+import { checkTarget, targetProblem, writeSecret } from "../service/secrets/target.ts";
 import { noSuchVerb, UsageError } from "./usage-error.ts";
 
 /** A store may be far away. */
@@ -273,12 +273,19 @@ async function rotate(args: string[]): Promise<void> {
     },
   });
   const targets = (values.to ?? "").split(",").filter((one) => one !== "");
+  if (values.to !== undefined && targets.length === 0)
+    throw new UsageError("--to names no place: write vault:MOUNT/PATH#FIELD, github:OWNER/REPO/NAME, or leave it out");
   for (const target of targets) {
     const problem = targetProblem(target);
     if (problem !== undefined) throw new UsageError(`--to ${target}: ${problem}`);
   }
   const key = await findKey(positionals[0]);
   const config = loadCommandConfig();
+  // Before anything changes.
+  for (const target of targets)
+    await checkTarget(config, target).catch((error: unknown) => {
+      throw new UsageError(`--to ${target}: ${error instanceof Error ? error.message : String(error)}`);
+    });
   const pepper = readPepper(config);
   const secret = reissueSecret(key.env);
   const graceUntilMs = parseExpiry(values.grace, Date.now());

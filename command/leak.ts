@@ -27,6 +27,8 @@ keymeter leak PROVIDER KEY --note [--slack] [--out FILE]     the note alone; not
   --slack      posts the note where alerts are said`;
 
 const WAIT_MS = 5 * 60_000;
+/** A collector that runs has looked at it by then. */
+const CARRIED_OUT_MS = 20_000;
 
 export async function run(args: string[]): Promise<void> {
   const { values, positionals } = parseArgs({
@@ -113,18 +115,28 @@ async function awaitRotation(said: readonly string[]): Promise<void> {
   const config = loadCommandConfig();
   const progress = createProgress();
   const deadline = Date.now() + WAIT_MS;
+  const carriedOutMs = Date.now() + CARRIED_OUT_MS;
   let rotation: Rotation | undefined;
   do {
     const billing = await openBilling(placeOf(config));
     rotation = billing && (await readRotations(billing)).find((one) => one.id === id);
     await billing?.close();
     if (!rotation || (ENDS as readonly string[]).includes(rotation.state) || rotation.state === "by_hand") break;
+    if (rotation.state === "planned" && rotation.waitsFor === null && Date.now() > carriedOutMs) {
+      progress.end();
+      process.stderr.write(
+        "No collector carries it out: start `keymeter up`, or `keymeter collector`. The old key goes on.\n",
+      );
+      process.exitCode = 1;
+      return;
+    }
     // Somebody makes the key.
     if (rotation.state === "planned" && rotation.waitsFor !== null && !rotation.isTrouble) break;
     progress.show(`${rotation.place}: ${rotation.state}${rotation.waitsFor === null ? "" : `, ${rotation.waitsFor}`}`);
     await sleep(1_000);
   } while (Date.now() < deadline);
   progress.end();
+  if (rotation && rotation.state !== "revoked") process.exitCode = 1;
   if (rotation)
     process.stdout.write(
       `${rotation.place}: ${rotation.state}${rotation.waitsFor === null ? "" : `; it waits: ${rotation.waitsFor}`}\n`,

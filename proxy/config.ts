@@ -411,7 +411,10 @@ function signerOf(
   dataDir: string,
   { problems }: Reading,
 ): Signer | undefined {
-  const key = given ?? keptSigningKey(dataDir);
+  const kept = given ? undefined : keptSigningKey(dataDir);
+  if (kept && !isSigningKey(kept.reveal()))
+    problems.push(`${dataDir}/signing-key.json: a private key for ES256, as a JWK (JSON); restore it from a backup`);
+  const key = given ?? kept;
   if (issuer === undefined) problems.push("proxy.keyless.issuer (KEYMETER_KEYLESS_ISSUER): keyless needs it");
   if (!key)
     problems.push(

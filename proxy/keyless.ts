@@ -50,7 +50,7 @@ export function anthropicKeyless(
         fetch: call,
       }),
     );
-    return { get: () => cache.getToken(), drop: () => cache.invalidate() };
+    return { get: () => cache.getToken() };
   };
   const identity = `keyless ${organization} ${rule} ${account ?? ""} ${workspace ?? ""}`;
   return { ...sourceOf(open), identity, sentAs: { header: "authorization", beta: "oauth-2025-04-20" } };
@@ -71,23 +71,36 @@ export function openaiKeyless(
       },
       (_url, init) => call(tokenUrl, init),
     );
-    return { get: () => auth.getToken(), drop: () => auth.invalidateToken() };
+    return { get: () => auth.getToken() };
   };
   return { ...sourceOf(open), identity: `keyless ${provider} ${account}` };
 }
 
-type Tokens = { readonly get: () => Promise<string>; readonly drop: () => void };
+type Tokens = { readonly get: () => Promise<string> };
 
-/** The makers' code is loaded with the first token: most installations never ask. */
+/** The makers' code is loaded with the first token: most installations never ask. A token that was refused goes on until another
+ *  one is there: a provider refuses some requests for their own reasons. */
 function sourceOf(open: () => Promise<Tokens>): Pick<CredentialSource, "reveal" | "refreshSoon"> {
   let tokens: Promise<Tokens> | undefined;
-  let droppedAtMs = 0;
+  let askedAtMs = 0;
   return {
-    reveal: async () => (await (tokens ??= open())).get(),
+    async reveal() {
+      tokens ??= open();
+      try {
+        return await (await tokens).get();
+      } catch (error) {
+        tokens = undefined;
+        throw error;
+      }
+    },
     refreshSoon() {
-      if (Date.now() - droppedAtMs < SOONEST_MS) return;
-      droppedAtMs = Date.now();
-      void tokens?.then(({ drop }) => drop());
+      if (Date.now() - askedAtMs < SOONEST_MS) return;
+      askedAtMs = Date.now();
+      void (async () => {
+        const fresh = await open();
+        await fresh.get();
+        tokens = Promise.resolve(fresh);
+      })().catch(() => undefined);
     },
   };
 }

@@ -65,7 +65,7 @@ function markdownOf(
     ? ` "${shown.name}" ${shown.hint}${shown.project === undefined ? "" : ` in ${shown.project}`}`
     : "";
   const who = key
-    ? `a client's own key, known here as ${key.name} (${key.id})`
+    ? `a client's own key, known here as ${plain(key.name)} (${key.id})`
     : place === undefined
       ? credential === undefined
         ? "a key that never came through Keymeter"
@@ -82,7 +82,9 @@ function markdownOf(
     ...steps.map(({ atMs, said }) => [atMs, said] as const),
   ].toSorted(([a], [b]) => a - b);
   const money = [
-    leak ? `- Past Keymeter: ${leakFacts(leak, billed)}. ${leakWords(leak)}.` : "- No use past Keymeter was found.",
+    leak
+      ? `- Past Keymeter: ${plain(leakFacts(leak, billed))}. ${leakWords(leak)}.`
+      : "- No use past Keymeter was found.",
     billed
       ? `- Billed so far beyond what was metered: ${formatUsd(billed.amountNanoUsd)}; it grows until the bills of these days are closed.`
       : "- No bill has it yet: bills come a day or two later. This note can be made again then.",
@@ -92,22 +94,29 @@ function markdownOf(
         ]
       : []),
   ];
-  const seen = addresses.map(
-    ({ address, firstSeenMs, lastSeenMs }) => `- ${address}, ${iso(firstSeenMs)} to ${iso(lastSeenMs)}`,
-  );
+  const seen = addresses
+    .slice(0, MOST_ADDRESSES)
+    .map(({ address, firstSeenMs, lastSeenMs }) => `- ${address}, ${iso(firstSeenMs)} to ${iso(lastSeenMs)}`);
   return [
-    `# Leaked key: ${provider} ${billedKey}${name}`,
+    `# Leaked key: ${provider} ${plain(billedKey)}${name}`,
     `As of ${iso(nowMs)} UTC. It is ${who}.`,
     "## What it cost",
     money.join("\n"),
+    "## What is not done yet",
+    undone.map((one) => `- ${plain(one)}`).join("\n") || "- Nothing.",
     "## When",
     timeline.map(([atMs, said]) => `- ${iso(atMs)}  ${said}`).join("\n") || "- Nothing is written down yet.",
     ...(seen.length > 0 ? ["## From where it was used through Keymeter", seen.join("\n")] : []),
-    "## What is not done yet",
-    undone.map((one) => `- ${one}`).join("\n") || "- Nothing.",
     "",
   ].join("\n\n");
 }
+
+/** Words that others chose, as words: no Markdown of theirs, no control characters. */
+function plain(text: string): string {
+  return text.replaceAll(/[\p{Cc}\p{Cf}]/gu, " ").replaceAll(/[<>[\]*#|!`]/g, (mark) => `\\${mark}`);
+}
+
+const MOST_ADDRESSES = 20;
 
 function iso(ms: number): string {
   return new Date(ms).toISOString().slice(0, 16).replace("T", " ");

@@ -6,7 +6,8 @@ import type { ProviderKey } from "../../ledger/billing/bills.ts";
 import { leakSteps } from "../../ledger/billing/leak-steps.ts";
 import { readLeaks } from "../../ledger/billing/leaks.ts";
 import type { Leak } from "../../ledger/billing/leaks.ts";
-import { beginRotation, readHeldCredentials, readRotations } from "../../ledger/billing/rotations.ts";
+import { readPlacesOf, readRotations, readUsedPlaces } from "../../ledger/billing/rotations.ts";
+import type { Rotation } from "../../ledger/billing/rotations.ts";
 import { ChangeRefused } from "../../ledger/usage/change-refused.ts";
 import type { Change } from "../../ledger/usage/changes.ts";
 import { readMeteredCredentials } from "../../ledger/usage/credentials.ts";
@@ -15,7 +16,9 @@ import type { Key } from "../../ledger/usage/keys.ts";
 import type { CollectorBooks } from "../compare.ts";
 import { matchKeys } from "../match.ts";
 import type { Stated } from "../match.ts";
+import { changeRotation } from "../rotation/change.ts";
 import type { RotationSettings } from "../rotation/settings.ts";
+import { idOfCurrent } from "../rotation/walk.ts";
 import { UNMATCHED } from "../leaks.ts";
 
 export const LEAK_STEPS = ["pause", "replace", "revoke"] as const;
@@ -79,34 +82,9 @@ export async function findLeaked(
   const credential = metered.find((one) => byCredential.get(one.credential) === billedKey)?.credential;
   const { keys } = await readKeys(usage);
   const key = keys.find(({ id }) => id === credential);
-  const places = await placesOf(books, rotations, provider);
-  const place = places.find((one) => one.credential === credential)?.place;
-  return {
-    provider,
-    billedKey,
-    shown,
-    leak,
-    credential,
-    place,
-    rotation: rotations.find((one) => one.place === place),
-    key,
-  };
-}
-
-/** What proxies use at each place of a provider now. */
-async function placesOf(
-  { usage }: CollectorBooks,
-  rotations: readonly RotationSettings[],
-  provider: string,
-): Promise<{ readonly place: string; readonly credential: string }[]> {
-  const named = rotations.flatMap((one) => (one.provider.name === provider ? [one.place] : []));
-  const found = await Promise.all(
-    [...new Set([provider, ...named])].map(async (place) => ({
-      place,
-      credential: (await readHeldCredentials(usage, place))[0]?.credential ?? "",
-    })),
-  );
-  return found.filter(({ credential }) => credential !== "");
+  const places = credential === undefined ? [] : await readPlacesOf(usage, credential);
+  const rotation = rotations.find((one) => places.includes(one.place));
+  return { provider, billedKey, shown, leak, credential, place: rotation?.place ?? places[0], rotation, key };
 }
 
 /** What would be done, or is done: a sentence each. `isDry`: nothing is changed. Rejects with ChangeRefused. */
@@ -121,9 +99,10 @@ export async function actOnLeak(
   const said = [
     ...(does("pause") ? await pause(context, leaked, by, isDry) : ["Pausing was left out."]),
     ...(does("replace") ? await replace(context, leaked, by, nowMs, isDry) : ["Replacing was left out."]),
-    ...(does("revoke") ? await revoke(context, leaked, isDry) : ["Taking it away was left out."]),
   ];
-  return [...said, ...left(leaked, context).map((one) => `Left to do: ${one}`)];
+  const taken = does("revoke") ? await revoke(context, leaked, isDry) : { said: "Taking it away was left out." };
+  if (taken.said !== undefined) said.push(taken.said);
+  return [...said, ...left(leaked, taken.isGone === true).map((one) => `Left to do: ${one}`)];
 }
 
 /** A client's own key: what it does through Keymeter ends at once. */
@@ -137,49 +116,94 @@ async function pause({ change }: LeakContext, { key }: LeakedKey, by: string, is
 
 /** Ours: another key takes its place, and this one goes as soon as its last request here has ended. */
 async function replace(
-  { books: { billing } }: LeakContext,
+  { books }: LeakContext,
   { place, rotation, billedKey }: LeakedKey,
   by: string,
   nowMs: number,
   isDry: boolean,
 ): Promise<string[]> {
+  const all = await readRotations(books.billing, { isOpen: true });
+  const made = all.find(({ newKeyId }) => newKeyId === billedKey);
+  const going = all.find(({ oldKeyId, place: its }) => oldKeyId === billedKey || its === rotation?.place);
+  if (made)
+    return [
+      `It is the new key of a rotation of ${made.place} that goes on (${made.id}): \`keymeter rotate back ${made.place}\` takes it away.`,
+    ];
+  if (going) return hasten(books, going, by, nowMs, isDry);
   if (place === undefined) return ["Keymeter keys are not swapped for it: nothing has to be replaced here."];
-  if (!rotation) return [];
-  const [open] = await readRotations(billing, { place, isOpen: true });
-  if (open) return [`A rotation of ${place} goes on already (${open.id}, ${open.state}).`];
-  if (isDry) return [`${place} would get another key, and ${billedKey} would be taken away at once.`];
-  const { id } = await beginRotation(billing, { place, startedBy: by, why: "it leaked", isLeaked: true }, nowMs);
-  return [
-    `${id}: ${place} gets another key, and ${billedKey} is taken away as soon as its last request here has ended.`,
-  ];
+  if (!rotation)
+    return [`Keymeter keys are swapped for it at ${place}, and collector.rotation does not say how it is replaced.`];
+  if (isDry) return [`${rotation.place} would get another key, and ${billedKey} would be taken away at once.`];
+  const task = { type: "rotate", place: rotation.place, by, why: "it leaked", isLeaked: true } as const;
+  const [said = ""] = await changeRotation(books, task, nowMs);
+  return [`${said} ${billedKey} is taken away as soon as its last request here has ended.`];
 }
 
-/** Not ours, or not any more: it is taken away at the provider at once. */
-async function revoke(
-  { rotations }: LeakContext,
-  { provider, billedKey, place }: LeakedKey,
+/** A rotation that takes the key away anyhow: it waits for nothing any more. */
+async function hasten(
+  books: CollectorBooks,
+  { id, place, state, isLeaked }: Rotation,
+  by: string,
+  nowMs: number,
   isDry: boolean,
 ): Promise<string[]> {
-  // What proxies use is taken away by its rotation, and by nothing else.
-  if (place !== undefined) return [];
+  if (isLeaked) return [`A rotation of ${place} goes on already, and waits for nothing (${id}, ${state}).`];
+  if (isDry) return [`The rotation of ${place} that goes on (${id}) would wait for nothing any more.`];
+  return changeRotation(books, { type: "rotate", place, by, why: "it leaked", isLeaked: true }, nowMs);
+}
+
+/** Not ours, or not any more: it is taken away at the provider at once. What proxies use is taken away by its rotation, and by
+ *  nothing else: in doubt it stays. */
+async function revoke(
+  { books, rotations, stated }: LeakContext,
+  { provider, billedKey, place }: LeakedKey,
+  isDry: boolean,
+): Promise<{ readonly said?: string; readonly isGone?: boolean }> {
+  if (place !== undefined) return {};
   const settings = rotations.filter((one) => one.provider.name === provider && "revoke" in one.maker);
-  const [first] = settings;
-  if (!first) return [];
-  for (const { secret, maker, place: ours } of settings) {
-    await secret.refresh();
-    const { failure } = secret.state;
-    if (failure || (await maker.identify?.(secret.reveal())) === billedKey)
-      return [
-        `${billedKey} is not taken away: it ${failure ? "may be" : "is"} what proxies use at ${ours}${failure ? `, whose store cannot be read (${failure.message})` : ""}.`,
-      ];
+  if (settings.length === 0) return {};
+  const open = await readRotations(books.billing, { isOpen: true });
+  if (open.some(({ oldKeyId, newKeyId }) => [oldKeyId, newKeyId].includes(billedKey))) return {};
+  const doubt = await findDoubt(books, settings, stated, { provider, billedKey });
+  if (doubt !== undefined) return { said: `${billedKey} is not taken away: ${doubt}.` };
+  if (isDry) return { said: `${billedKey} would be taken away at the provider.`, isGone: true };
+  // An admin key may see one project of several.
+  for (const { maker } of settings)
+    if ((await maker.revoke?.(billedKey)) === true)
+      return { said: `${billedKey} is taken away at the provider.`, isGone: true };
+  return {
+    said: `No admin key under collector.rotation sees ${billedKey}: it is gone already, or in another project.`,
+  };
+}
+
+/** Why a key may be what proxies use at some place of its provider; undefined: it is none of these. */
+async function findDoubt(
+  { usage, billing }: CollectorBooks,
+  settings: readonly RotationSettings[],
+  stated: Stated,
+  { provider, billedKey }: Pick<LeakedKey, "provider" | "billedKey">,
+): Promise<string | undefined> {
+  const metered = (await readMeteredCredentials(usage)).filter((one) => one.provider === provider);
+  const { byCredential } = matchKeys(metered, await readProviderKeys(billing, provider), stated);
+  for (const { place, credential } of await readUsedPlaces(usage)) {
+    if (place !== provider && !place.startsWith(`${provider}/`)) continue;
+    const rotation = settings.find((one) => one.place === place);
+    let id = byCredential.get(credential);
+    if (rotation) {
+      await rotation.secret.refresh();
+      const { failure } = rotation.secret.state;
+      if (failure) return `it may be what proxies use at ${place}, whose store cannot be read (${failure.message})`;
+      id = (await idOfCurrent(rotation, rotation, billing, rotation.secret.reveal())) ?? id;
+    }
+    if (id === billedKey) return `it is what proxies use at ${place}`;
+    if (id === undefined)
+      return `which key proxies use at ${place} cannot be told: say it under collector.billing_keys, as ${credential}: KEY`;
   }
-  if (isDry) return [`${billedKey} would be taken away at the provider.`];
-  await first.maker.revoke?.(billedKey);
-  return [`${billedKey} is taken away at the provider.`];
+  return undefined;
 }
 
 /** What nobody here can do. */
-function left(leaked: LeakedKey, { rotations }: Pick<LeakContext, "rotations">): string[] {
+function left(leaked: LeakedKey, isGone: boolean): string[] {
   const { provider, place, rotation, key, leak, billedKey } = leaked;
   const watch = "watch it for a day: `keymeter leaks` shows whether it is still used.";
   if (place !== undefined && rotation)
@@ -189,12 +213,11 @@ function left(leaked: LeakedKey, { rotations }: Pick<LeakContext, "rotations">):
           `make a new key at the provider, and hand it in: \`keymeter rotate accept ${place} --leaked < FILE\`. Until then the old one goes on.`,
           watch,
         ];
-  const canRevoke = rotations.some((one) => one.provider.name === provider && "revoke" in one.maker);
   const [makeNew = "", swap = "", switchOff = ""] = leakSteps(leak ?? { provider, billedKey, kind: "beyond_metered" });
   return [
     ...(place === undefined ? [] : [makeNew, swap]),
     ...(key ? [`give whoever holds ${key.name} another key, better a Keymeter key (\`keymeter keys create\`).`] : []),
-    ...(place === undefined && canRevoke ? [] : [switchOff]),
+    ...(isGone ? [] : [switchOff]),
     watch,
   ];
 }

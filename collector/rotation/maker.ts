@@ -35,8 +35,8 @@ export type Maker = {
   /** Off, in a way that can be taken back; and on again. */
   disable?(id: string): Promise<void>;
   enable?(id: string): Promise<void>;
-  /** Gone for good. One that is gone already is no error. */
-  revoke?(id: string): Promise<void>;
+  /** Gone for good. Whether it was there: one that is gone already, or that this admin key does not see, is no error. */
+  revoke?(id: string): Promise<boolean>;
   /** When the provider last saw it used, wherever that was. */
   lastUsedMs?(id: string): Promise<number | undefined>;
   /** A free call with a key: the status that it is answered with. */

@@ -42,6 +42,7 @@ const SWITCH_MS = 5 * MINUTE;
 /** What somebody has to do is asked for again after so long. */
 /** Something uses the old key for so long that somebody should look for it. */
 const LONG_MS = 24 * 60 * MINUTE;
+const LEAKED_MS = 5 * MINUTE;
 const HAND_MS = 3 * 24 * 60 * MINUTE;
 export const PATIENCE: Patience = { probePauseMs: SECOND, settleMs: 2 * MINUTE };
 
@@ -142,8 +143,8 @@ async function make(rotation: Rotation, walking: Walking): Promise<Outcome> {
 }
 
 /** The id of the key that is current: as the last rotation made it, as settings say, or as the provider shows it. */
-async function idOfCurrent(
-  { place }: Rotation,
+export async function idOfCurrent(
+  { place }: Pick<Rotation, "place">,
   { maker, keyId }: RotationSettings,
   billing: BillingBooks,
   current: string,
@@ -238,7 +239,10 @@ async function drain(rotation: Rotation, walking: Walking): Promise<Outcome> {
   const isElse = await findElse(rotation, walking);
   if (isElse !== undefined) return trouble(isElse);
   const inUse = await useOfOld(rotation, walking, nowMs - quietMs);
-  if (inUse !== undefined) return { waitsFor: inUse, isTrouble: nowMs - rotation.enteredAtMs > quietMs + LONG_MS };
+  if (inUse !== undefined) {
+    const patienceMs = rotation.isLeaked ? LEAKED_MS : quietMs + LONG_MS;
+    return { waitsFor: inUse.why, isTrouble: inUse.isElsewhere || nowMs - rotation.enteredAtMs > patienceMs };
+  }
   const patienceMs = rotation.isLeaked ? 0 : Math.max(quietMs, patience.settleMs);
   const leftMs = rotation.enteredAtMs + patienceMs - nowMs;
   if (leftMs > 0) return wait(`the old key has to be unused for ${inWords(leftMs)} more`);
@@ -265,7 +269,9 @@ async function findElse(rotation: Rotation, { books, settings }: Walking): Promi
   if (printOf(place, await valueOf(secret)) !== rotation.newPrint)
     return `${secret.reference.text} is another one than the new key: put that back, or end this by \`keymeter rotate back ${place}\``;
   const [held] = await readHeldCredentials(books.usage, place);
-  return held && held.credential !== rotation.newCredential
+  const { newCredential, newHint } = rotation;
+  const isNew = newCredential === null ? held?.hint === newHint : held?.credential === newCredential;
+  return held && !isNew
     ? `a proxy uses another key of ${place} than the new one (…${held.hint}): look at its store`
     : undefined;
 }
@@ -275,17 +281,24 @@ async function useOfOld(
   { oldCredential, oldKeyId }: Rotation,
   { books, settings: { maker, provider } }: Walking,
   sinceMs: number,
-): Promise<string | undefined> {
+): Promise<{ readonly why: string; readonly isElsewhere: boolean } | undefined> {
+  const used = (why: string) => ({ why, isElsewhere: false });
   if (oldCredential !== null) {
     const [elsewhere] = await readPlacesOf(books.usage, oldCredential);
-    if (elsewhere !== undefined) return `proxies use the old key at ${elsewhere} too: give that place another one`;
+    if (elsewhere !== undefined)
+      return {
+        why: `proxies use the old key at ${elsewhere} too: give that place another one; where settings have it no more, \`keymeter rotate done\` ends this`,
+        isElsewhere: true,
+      };
     const { open, lastMs } = await readCredentialUse(books.usage, oldCredential, sinceMs);
-    if (open > 0) return `${open} requests with the old key are under way here`;
-    if (lastMs !== undefined && lastMs > sinceMs) return `the old key was last used here at ${iso(lastMs)}`;
+    if (open > 0) return used(`${open} requests with the old key are under way here`);
+    if (lastMs !== undefined && lastMs > sinceMs) return used(`the old key was last used here at ${iso(lastMs)}`);
   }
   const lastMs = oldKeyId === null ? undefined : await maker.lastUsedMs?.(oldKeyId);
   return lastMs !== undefined && lastMs > sinceMs
-    ? `${provider.displayName} saw the old key used at ${iso(lastMs)}, past Keymeter where nothing is metered of it`
+    ? used(
+        `${provider.displayName} saw the old key used at ${iso(lastMs)}, past Keymeter where nothing is metered of it`,
+      )
     : undefined;
 }
 
@@ -296,7 +309,7 @@ async function revoke(rotation: Rotation, walking: Walking): Promise<Outcome> {
   const { oldKeyId } = rotation;
   const isElse = await findElse(rotation, walking);
   const inUse = rotation.isLeaked ? undefined : await useOfOld(rotation, walking, rotation.enteredAtMs);
-  const why = isElse ?? inUse;
+  const why = isElse ?? inUse?.why;
   if (why !== undefined) {
     if (oldKeyId !== null && !rotation.isLeaked) await maker.enable?.(oldKeyId);
     if (rotation.isLeaked) return trouble(why);
@@ -309,9 +322,12 @@ async function revoke(rotation: Rotation, walking: Walking): Promise<Outcome> {
 }
 
 /** Deletes the old key. That it is done is in the books before: nobody goes back to a key that is gone. */
-async function takeAway(rotation: Rotation, { settings, signal }: Walking): Promise<Outcome> {
+async function takeAway(rotation: Rotation, walking: Walking): Promise<Outcome> {
+  const { settings, signal } = walking;
   const { maker, secret } = settings;
   const { oldKeyId } = rotation;
+  const isElse = await findElse(rotation, walking);
+  if (isElse !== undefined) return trouble(`${isElse}; the old key is not deleted before the new one is back there`);
   if (oldKeyId !== null) await maker.revoke?.(oldKeyId);
   await dropNamed(rotation, settings, rotation.newKeyId ?? undefined);
   await secret.staging().clear(signal);
@@ -332,7 +348,7 @@ async function goBack(rotation: Rotation, { settings, signal }: Walking): Promis
     const status = await maker.probe(previous);
     if (status === 401 || status === 403)
       return {
-        to: { state: "draining" },
+        to: { state: rotation.newCredential === null ? "switched" : "draining" },
         said: `${provider.displayName} does not take the old key any more (${status}): there is no way back, and the new one goes on`,
       };
     if (status >= 300) return trouble(`${provider.displayName} answers ${status} to a free call with the old key`);

@@ -176,15 +176,21 @@ export async function readHeldCredentials(
     .all();
 }
 
-/** Where a credential is what a proxy said last that it uses. */
-export async function readPlacesOf(usage: UsageBooks, credential: string): Promise<string[]> {
+/** What proxies said last that they use, at each place. */
+export async function readUsedPlaces(
+  usage: UsageBooks,
+): Promise<{ readonly place: string; readonly credential: string }[]> {
   const all = await tablesOf(usage)
     .select({ place: credentials.provider, credential: credentials.credential })
     .from(credentials)
     .orderBy(asc(credentials.provider), asc(credentials.sinceMs))
     .all();
-  const newest = new Map(all.map((one) => [one.place, one.credential]));
-  return [...newest].flatMap(([place, held]) => (held === credential ? [place] : []));
+  return [...new Map(all.map((one) => [one.place, one])).values()];
+}
+
+/** The places at which that is a credential. */
+export async function readPlacesOf(usage: UsageBooks, credential: string): Promise<string[]> {
+  return (await readUsedPlaces(usage)).flatMap((one) => (one.credential === credential ? [one.place] : []));
 }
 
 /** How a credential is used: attempts under way, and when the last one began that was booked since then. */

@@ -7,6 +7,7 @@ import type { Secret } from "../secret.ts";
 
 export type GitHubSettings = { readonly address: string; readonly token: Secret | undefined };
 
+export const NO_TOKEN = "secrets.github.token (KEYMETER_SECRETS_GITHUB_TOKEN) is not set";
 const NAME = /^[A-Z_][A-Z0-9_]*$/i;
 const PART = /^(?!\.+$)[\w.-]+$/;
 
@@ -37,7 +38,7 @@ export async function writeToGitHub(
       "unusable",
       "write github:OWNER/REPO/NAME, github:OWNER/REPO/ENVIRONMENT/NAME or github:ORG/NAME",
     );
-  if (!token) throw new StoreError("refused", "secrets.github.token (KEYMETER_SECRETS_GITHUB_TOKEN) is not set");
+  if (!token) throw new StoreError("refused", NO_TOKEN);
   const { folder, name } = place;
   const call = async (method: "GET" | "PUT", of: string, body?: object): Promise<{ status: number; body: unknown }> => {
     const answered = await askStore(new URL(`${address.replace(/\/+$/, "")}/${folder}/${of}`), signal, {
@@ -88,10 +89,16 @@ async function visibilityOf(
   }
 }
 
-/** A sealed box of libsodium, as GitHub opens it. */
-async function seal(key: string, value: string): Promise<string> {
+/** Rejects with a StoreError where its package is not installed. */
+export async function loadSodium() {
   const { default: sodium } = await loadPackage("libsodium-wrappers", () => import("libsodium-wrappers"));
   await sodium.ready;
+  return sodium;
+}
+
+/** A sealed box of libsodium, as GitHub opens it. */
+async function seal(key: string, value: string): Promise<string> {
+  const sodium = await loadSodium();
   const box = sodium.crypto_box_seal(Buffer.from(value, "utf8"), Buffer.from(key, "base64"));
   return Buffer.from(box).toString("base64");
 }

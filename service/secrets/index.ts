@@ -63,7 +63,9 @@ export function createSecretRoom(environment: { readonly [name: string]: string 
       return store.read(reference, signal);
     },
     staging(reference) {
-      const staging = stores.get(scheme)?.staging?.(reference);
+      const store = stores.get(scheme);
+      if (!store) throw new StoreError("away", `it lacks ${lacking.get(scheme) ?? "a store"}`);
+      const staging = store.staging?.(reference);
       if (!staging) throw new StoreError("refused", `Keymeter does not write to ${scheme}: stores`);
       return staging;
     },

@@ -1,6 +1,7 @@
 // Where a secret is written to: a store, by the reference with which its readers read it, or GitHub Actions.
 import { MalformedReference, readReference } from "./reference.ts";
-import { githubPlace, writeToGitHub } from "./github.ts";
+import { githubPlace, loadSodium, NO_TOKEN, writeToGitHub } from "./github.ts";
+import { StoreError } from "./store.ts";
 import { roomOf } from "./index.ts";
 
 const GITHUB = "github:";
@@ -21,6 +22,22 @@ export function targetProblem(target: string): string | undefined {
     if (error instanceof MalformedReference) return error.message;
     throw error;
   }
+}
+
+/** Whether a target can be written to, as far as that shows before. Rejects with an Error that says what is missing. */
+export async function checkTarget(config: object, target: string): Promise<void> {
+  const room = roomOf(config);
+  const reference = target.startsWith(GITHUB) ? undefined : readReference(target);
+  if (!reference) {
+    if (!room.github?.token) throw new StoreError("refused", NO_TOKEN);
+    return void (await loadSodium());
+  }
+  const held = room.hold("the target", reference, () => undefined);
+  held.staging();
+  await held.refresh();
+  const { failure } = held.state;
+  // A file with nothing in it yet takes a secret all the same.
+  if (failure && failure.why !== "unusable") throw new StoreError(failure.why, failure.message);
 }
 
 /** Writes a secret; other fields of the same one stay. `config` says where stores are. Rejects with a StoreError. */

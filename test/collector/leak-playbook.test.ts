@@ -3,11 +3,12 @@
 import { afterEach, describe, expect, it } from "vitest";
 import { actOnLeak } from "../../collector/leak/playbook.ts";
 import type { LeakContext, LeakStep } from "../../collector/leak/playbook.ts";
+import { changeRotation } from "../../collector/rotation/change.ts";
 import { writeLeakNote } from "../../collector/leak/note.ts";
 import { statedOf } from "../../collector/match.ts";
 import { replaceProviderKeys } from "../../ledger/billing/bills.ts";
 import { noteLeak } from "../../ledger/billing/leaks.ts";
-import { readRotations } from "../../ledger/billing/rotations.ts";
+import { readRotations, readUsedPlaces } from "../../ledger/billing/rotations.ts";
 import { HOUR_MS } from "../../ledger/windows.ts";
 import type { FakeKey } from "../fake/key-makers.ts";
 import { slowChat } from "../fake/slow-chat.ts";
@@ -74,8 +75,12 @@ describe("the playbook of a leak", () => {
       );
       expect(await readRotations(own.billing)).toEqual([]);
       const said = await act(own, own.old);
-      expect(said.join("\n")).toMatch(/^rot_\w+: openai gets another key[\s\S]*Left to do: watch it for a day/);
-      expect((await act(own, own.old)).join("\n")).toMatch(/A rotation of openai goes on already/);
+      expect(said.join("\n")).toMatch(
+        /^rot_\w+: a rotation of openai has begun[\s\S]*is taken away as soon as its last request here has ended[\s\S]*Left to do: watch it for a day/,
+      );
+      expect((await act(own, own.old)).join("\n")).toMatch(
+        /A rotation of openai goes on already, and waits for nothing/,
+      );
       const rotation = await own.reach("revoked");
       expect(rotation).toMatchObject({ isLeaked: true, startedBy: "anna", why: "it leaked" });
       expect(own.old.state).toBe("revoked");
@@ -128,7 +133,8 @@ describe("the playbook of a leak", () => {
     expect(said).toContain(`${theirs.id} is taken away at the provider.`);
     expect(said).toContain("Left to do: give whoever holds");
     expect([theirs.state, own.old.state]).toEqual(["revoked", "active"]);
-    expect((await act(own, theirs)).join("\n")).toContain("is taken away at the provider");
+    // Again: it is gone, or nobody here sees it.
+    expect((await act(own, theirs)).join("\n")).toContain("it is gone already, or in another project");
   });
 
   it(
@@ -155,4 +161,41 @@ describe("the playbook of a leak", () => {
       ).rejects.toThrow("which of the provider's keys leaked is not known");
     },
   );
+
+  it("takes away nothing that proxies use at a place of which no rotation knows", { timeout: 60_000 }, async () => {
+    const own = (bench = await startRotating("openai"));
+    expect(await own.ask(1)).toBe(200);
+    const staging = own.makers.add("staging", "sk-staging-0123456789-stag");
+    const { credential } = (await readUsedPlaces(own.usage)).find(({ place }) => place === "openai") ?? {};
+    const { writer } = own.running.proxy;
+    await writer.noteSeen({
+      credentials: [{ provider: "openai/staging", credential: "fp_staging", hint: "stag", atMs: Date.now() }],
+    });
+    expect(credential).toBeDefined();
+    await read(own);
+    await found(own, staging);
+    const said = (await act(own, staging)).join("\n");
+    expect(said).toContain(
+      "Keymeter keys are swapped for it at openai/staging, and collector.rotation does not say how",
+    );
+    expect(said).not.toContain("is taken away at the provider");
+    expect(staging.state).toBe("active");
+    // Which it is cannot be told any more: then nothing is taken away at all.
+    await read(own, ({ value }) => (value.endsWith("stag") ? "" : `sk-...${value.slice(-4)}`));
+    expect((await act(own, staging)).join("\n")).toContain("which key proxies use at openai/staging cannot be told");
+    expect(staging.state).toBe("active");
+  });
+
+  it("hastens a rotation that goes on", { timeout: 60_000 }, async () => {
+    const own = (bench = await startRotating("openai"));
+    expect(await own.ask(1)).toBe(200);
+    await read(own);
+    await found(own, own.old);
+    await changeRotation(own, { type: "rotate", place: "openai", by: "ben", why: "", isLeaked: false }, Date.now());
+    await own.reach("draining");
+    expect((await act(own, own.old)).join("\n")).toContain("waits for nothing any more");
+    await own.reach("revoked", 10_000);
+    const [{ newKeyId } = { newKeyId: null }] = await readRotations(own.billing);
+    expect(newKeyId).not.toBeNull();
+  });
 });

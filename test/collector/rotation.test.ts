@@ -266,6 +266,36 @@ describe.skipIf(!isTurnOf(2, 4, "rotations that are disturbed"))("a rotation", (
     );
   });
 
+  it(
+    "does not delete the old key while the store has it again, though that was decided",
+    { timeout: 60_000 },
+    async () => {
+      const own = (bench = await startRotating("openrouter"));
+      await own.ask(1);
+      await begin(own);
+      const { id } = await own.reach("disabled", 40_000);
+      own.makers.instead = json({ error: "not now" }, 503);
+      await own.reach("revoking", 10_000).catch(() => undefined);
+      writeFileSync(join(own.folder, "key"), own.old.value);
+      own.makers.instead = undefined;
+      for (let i = 0; i < 5; i++) await own.tick();
+      const [rotation] = await readRotations(own.billing);
+      expect(rotation).toMatchObject({ id });
+      expect(own.old.state).not.toBe("revoked");
+    },
+  );
+
+  it("goes back from where no proxy has said yet that it uses the new key", { timeout: 60_000 }, async () => {
+    const own = (bench = await startRotating("openai"));
+    await own.ask(1);
+    await begin(own);
+    await own.reach("switched");
+    own.old.state = "revoked";
+    await back(own);
+    await own.reach("draining", 20_000);
+    await expect.poll(() => own.ask(2), { timeout: 5_000 }).toBe(200);
+  });
+
   it("that goes on is hastened when its key leaked", { timeout: 60_000 }, async () => {
     const own = (bench = await startRotating("openrouter"));
     await own.ask(1);

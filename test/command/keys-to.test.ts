@@ -161,6 +161,11 @@ describe("keymeter keys rotate --to", () => {
         "github:acme/app/CI_KEY",
       );
       expect(refused.text).toContain("GitHub does not let this token write acme/app/CI_KEY");
+      // An empty variable of a script shows nothing to anybody.
+      const empty = await run("ci", "--to", ",");
+      expect([empty.code, empty.text]).toEqual([2, expect.stringContaining("--to names no place") as string]);
+      const unset = await run("ci", "--to", "vault:secret/ci#key");
+      expect([unset.code, unset.text]).toEqual([2, expect.stringContaining("secrets.vault.address") as string]);
       const wrong = await run("ci", "--to", "github:CI_KEY");
       expect([wrong.code, wrong.text]).toEqual([2, expect.stringContaining("write github:OWNER/REPO/NAME") as string]);
     },

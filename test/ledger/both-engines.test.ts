@@ -20,6 +20,7 @@ import {
   readRotations,
   readRotationSteps,
   readUnaudited,
+  readUsedPlaces,
 } from "../../ledger/billing/rotations.ts";
 import { SEAT } from "../../ledger/usage/usage-event.ts";
 import * as bills from "../../ledger/billing/bills.ts";
@@ -299,6 +300,7 @@ const READERS: { readonly [name: string]: (all: All, keyId: string) => Promise<u
     await readKeyAddresses(usage, keyId),
     await readKeyAddresses(usage, "key_odd"),
   ],
+  readUsedPlaces: ({ usage }) => readUsedPlaces(usage),
   readPlacesOf: ({ usage }) => readPlacesOf(usage, "fp_1"),
   readCredentialUse: async ({ usage }) => [
     await readCredentialUse(usage, SEAT, SINCE_MS),

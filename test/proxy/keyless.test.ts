@@ -148,6 +148,20 @@ describe("a proxy without provider keys", () => {
     expect(calls()).toHaveLength((await running.events()).length);
   });
 
+  it("goes on with a token that one request was refused with, while no other can be had", async () => {
+    const { secret } = await running.createKey();
+    expect(await chat(secret)).toBe(200);
+    // A request that is refused for its own reason.
+    const kept = [...tokens];
+    tokens.clear();
+    isRefusing = true;
+    expect(await chat(secret)).toBe(401);
+    await sleep(50);
+    for (const token of kept) tokens.add(token);
+    expect([await chat(secret), await chat(secret)]).toEqual([200, 200]);
+    expect(bodies.length).toBe(2);
+  });
+
   it("sends Anthropic's as a bearer, beside the betas that the client asks for", async () => {
     const { secret } = await running.createKey();
     expect(await message(secret, { "anthropic-beta": "context-1m-2025-08-07" })).toBe(200);

@@ -20,13 +20,14 @@ export function anthropicMaker({ adminKey, adminUrl, url }: MakerSettings): Make
       if (page.has_more !== true || after === "") return found;
     }
   };
-  const set = async (id: string, status: "active" | "inactive" | "archived"): Promise<void> => {
-    await askMaker(at(`api_keys/${encodeURIComponent(id)}`), {
+  const set = async (id: string, status: "active" | "inactive" | "archived"): Promise<boolean> => {
+    const answer = await askMaker(at(`api_keys/${encodeURIComponent(id)}`), {
       method: "POST",
       headers: headers(),
       body: { status },
       also: [404],
     });
+    return answer.status !== 404;
   };
   return {
     find: async (name) => (await list()).flatMap((one) => (one.name === name && one.id !== undefined ? [one.id] : [])),
@@ -35,8 +36,8 @@ export function anthropicMaker({ adminKey, adminUrl, url }: MakerSettings): Make
         value,
         (await list()).map(({ id = "", partial_key_hint: shown }) => ({ id, shown: shown ?? undefined })),
       ),
-    disable: (id) => set(id, "inactive"),
-    enable: (id) => set(id, "active"),
+    disable: async (id) => void (await set(id, "inactive")),
+    enable: async (id) => void (await set(id, "active")),
     revoke: (id) => set(id, "archived"),
     probe: (value) => probeWith(inApi(url, "/v1/models"), { "x-api-key": value, ...VERSION }),
   };

@@ -41,11 +41,12 @@ export function openaiMaker({ adminKey, adminUrl, url, project, serviceAccount }
         (await list()).map(({ id = "", redacted_value: shown }) => ({ id, shown })),
       ),
     async revoke(id) {
-      await askMaker(at(`${base}/api_keys/${encodeURIComponent(id)}`), {
+      const { status } = await askMaker(at(`${base}/api_keys/${encodeURIComponent(id)}`), {
         method: "DELETE",
         headers: headers(),
         also: [404],
       });
+      return status !== 404;
     },
     async lastUsedMs(id) {
       // A key that somebody deleted is used no more.

@@ -47,7 +47,8 @@ export function openrouterMaker({ adminKey, adminUrl, url }: MakerSettings): Mak
     enable: (hash) => set(hash, false),
     async revoke(hash) {
       const place = at(`keys/${encodeURIComponent(hash)}`);
-      await askMaker(place, { method: "DELETE", headers: headers(), also: [404] });
+      const { status } = await askMaker(place, { method: "DELETE", headers: headers(), also: [404] });
+      return status !== 404;
     },
     probe: (value) => probeWith(inApi(url, "/api/v1/key"), { authorization: `Bearer ${value}` }),
   };

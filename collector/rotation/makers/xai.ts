@@ -56,7 +56,9 @@ export function xaiMaker({ adminKey, adminUrl, url, team }: MakerSettings): Make
     disable: (id) => set(id, true),
     enable: (id) => set(id, false),
     async revoke(id) {
-      await askMaker(at(`api-keys/${encodeURIComponent(id)}`), { method: "DELETE", headers: headers(), also: [404] });
+      const place = at(`api-keys/${encodeURIComponent(id)}`);
+      const { status } = await askMaker(place, { method: "DELETE", headers: headers(), also: [404] });
+      return status !== 404;
     },
     probe: (value) => probeWith(inApi(url, "/v1/models"), { authorization: `Bearer ${value}` }),
   };
