@@ -242,7 +242,10 @@ describe.skipIf(!HAS_BROWSER)("in a browser", () => {
         .getByRole("link", { name: /^dev-9-session-/ })
         .first()
         .click();
-      expect(await page.getByRole("heading", { level: 1 }).textContent()).toContain("dev-9-session-");
+      // A click does not wait for the page that it leads to.
+      await expect
+        .poll(() => page.getByRole("heading", { level: 1 }).textContent(), { timeout: 20_000 })
+        .toContain("dev-9-session-");
       for (const path of [
         "users",
         `user?id=${ids.get("dev-9")}`,
