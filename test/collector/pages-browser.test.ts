@@ -137,10 +137,12 @@ describe.skipIf(!HAS_BROWSER || !isTurnOf(1, 4, "report pages in a browser"))("i
       cents.toLocaleString("en-US", { minimumFractionDigits: 2 }),
     );
     await page.getByRole("link", { name: "Rows after" }).click();
-    expect(await page.locator("p.tools").first().textContent()).toContain("Rows 201 to 400");
+    await expect
+      .poll(() => page.locator("p.tools").first().textContent(), { timeout: 20_000 })
+      .toContain("Rows 201 to 400");
     await page.getByRole("textbox").fill("key 0042");
     await page.getByRole("button", { name: "Show" }).click();
-    expect(await page.locator("table.keys tbody tr").count()).toBe(1);
+    await expect.poll(() => page.locator("table.keys tbody tr").count(), { timeout: 20_000 }).toBe(1);
   });
 
   it("can be read by keyboard alone: the first stop leads past the menu, every stop is seen", async () => {
@@ -162,7 +164,9 @@ describe.skipIf(!HAS_BROWSER || !isTurnOf(1, 4, "report pages in a browser"))("i
     await page.goto(`http://localhost:${port}/`).catch(async () => page.goto(`http://127.0.0.1:${port}/`));
     await page.getByRole("link", { name: "keys" }).click();
     await page.waitForURL(`${full.url}/keys`);
-    expect(await page.getByRole("heading", { level: 1 }).textContent()).toContain("Keys");
+    await expect
+      .poll(() => page.getByRole("heading", { level: 1 }).textContent(), { timeout: 20_000 })
+      .toContain("Keys");
     await other.close();
   });
 
@@ -237,7 +241,7 @@ describe.skipIf(!HAS_BROWSER || !isTurnOf(1, 4, "report pages in a browser"))("i
       const dearer = page.locator("table.days tbody tr", { hasText: "fee" }).first();
       clicks += 1;
       await dearer.getByRole("link").click();
-      expect(await page.locator("table.causes").textContent()).toContain("fee");
+      await expect.poll(() => page.locator("table.causes").textContent(), { timeout: 20_000 }).toContain("fee");
       expect(clicks).toBe(2);
     });
 
