@@ -73,7 +73,7 @@ it.each([
   "review 4.15: a credential whose source %s is a refusal that is worth a retry, and says nothing of it",
   async (_how, reveal) => {
     type Asked = Parameters<typeof credentialFor>;
-    const target = { provider: { name: "gcp.vertex_ai", credential: { reveal } } } as unknown as Asked[1];
+    const target = { provider: { name: "gcp.vertex_ai", credential: { reveal }, scoped: [] } } as unknown as Asked[1];
     const principal = { kind: "virtual" } as Asked[2];
     const credential = { text: "km_x", carrier: "authorization" } as Asked[3];
     const refused = await credentialFor({} as Asked[0], target, principal, credential, undefined).catch(

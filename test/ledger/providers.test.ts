@@ -72,7 +72,7 @@ it("no other room has a table of providers", () => {
   const shared = /^(?!proxy\/)/;
   // Rooms that are about one provider, or write its past for the demo; and the settings that name them.
   const own =
-    /^(proxy\/(providers|dialects)\/|proxy\/config\.ts|collector\/importers\/|command\/demo|ledger\/(providers|prices\/rows)\.ts)/;
+    /^(proxy\/(providers|dialects)\/|proxy\/config\.ts|collector\/importers\/|collector\/rotation\/settings\.ts|command\/demo|command\/keyless\.ts|ledger\/(providers|prices\/rows)\.ts)/;
   const quoted = BUILT_IN.names.map((name) => `"${name}"`);
   const booked = PROVIDERS.filter(({ name }) => name.includes(".")).map(({ name }) => `"${name}"`);
   const found = files
