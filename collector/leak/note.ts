@@ -62,7 +62,7 @@ function markdownOf(
   nowMs: number,
 ): string {
   const name = shown
-    ? ` "${shown.name}" ${shown.hint}${shown.project === undefined ? "" : ` in ${shown.project}`}`
+    ? ` "${plain(shown.name)}" ${plain(shown.hint)}${shown.project === undefined ? "" : ` in ${plain(shown.project)}`}`
     : "";
   const who = key
     ? `a client's own key, known here as ${plain(key.name)} (${key.id})`
@@ -113,7 +113,7 @@ function markdownOf(
 
 /** Words that others chose, as words: no Markdown of theirs, no control characters. */
 function plain(text: string): string {
-  return text.replaceAll(/[\p{Cc}\p{Cf}]/gu, " ").replaceAll(/[<>[\]*#|!`]/g, (mark) => `\\${mark}`);
+  return text.replaceAll(/[\p{Cc}\p{Cf}]/gu, " ").replaceAll(/[<>[\]*#|!]/g, (mark) => `\\${mark}`);
 }
 
 const MOST_ADDRESSES = 20;

@@ -13,7 +13,7 @@ export type RotationTask =
       readonly why: string;
       readonly isLeaked: boolean;
     }
-  /** A key that somebody made waits in the store. */
+  /** A key that somebody made is about to be put into the store. */
   | {
       readonly type: "accept";
       readonly place: string;

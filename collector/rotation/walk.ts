@@ -39,10 +39,10 @@ const VERIFY_MS = 5 * MINUTE;
 const PROBES = 3;
 /** Proxies read a store again within a minute; who does not for so long has trouble. */
 const SWITCH_MS = 5 * MINUTE;
-/** What somebody has to do is asked for again after so long. */
-/** Something uses the old key for so long that somebody should look for it. */
+/** Something uses the old key for so long that somebody should look for it; one that leaked, sooner. */
 const LONG_MS = 24 * 60 * MINUTE;
 const LEAKED_MS = 5 * MINUTE;
+/** What somebody has to do is asked for again after so long. */
 const HAND_MS = 3 * 24 * 60 * MINUTE;
 export const PATIENCE: Patience = { probePauseMs: SECOND, settleMs: 2 * MINUTE };
 
@@ -170,7 +170,7 @@ async function verify(rotation: Rotation, walking: Walking): Promise<Outcome> {
         waitsFor: `the key that was handed in (…${rotation.newHint}) is not in the store: hand it in again`,
         isTrouble: nowMs - rotation.enteredAtMs > MINUTE,
       };
-    if (rotation.newKeyId !== null) await maker.revoke?.(rotation.newKeyId);
+    await maker.revoke?.(rotation.newKeyId);
     return {
       to: { state: "planned", newKeyId: null, newHint: null, newPrint: null },
       said: "the new key was not in the store any more: it is deleted, and another one is made",
@@ -343,7 +343,8 @@ async function goBack(rotation: Rotation, { settings, signal }: Walking): Promis
   if (oldKeyId !== null) await maker.enable?.(oldKeyId);
   if (await isNew()) {
     const previous = await staging.previous(signal);
-    if (previous === undefined)
+    // Where others write other fields, the version before may have the new key too.
+    if (previous === undefined || printOf(place, previous) === newPrint)
       return trouble(`the key before it is not beside ${secret.reference.text} any more: put it there by hand`);
     const status = await maker.probe(previous);
     if (status === 401 || status === 403)

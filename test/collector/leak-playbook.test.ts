@@ -109,6 +109,20 @@ describe("the playbook of a leak", () => {
     },
   );
 
+  it("is written down without what others would have it say", { timeout: 60_000 }, async () => {
+    const own = (bench = await startRotating("openai"));
+    const evil = own.makers.add(
+      "x](https://evil.example) <!channel> ![i](a)\n# Not a leak \u001b[2J",
+      "sk-evil-0123456789-evil",
+    );
+    await read(own);
+    await found(own, evil);
+    const { markdown } = await writeLeakNote(contextOf(own), "openai", evil.id, Date.now());
+    expect(markdown).not.toMatch(/[^\\]\]\(|[^\\]<|^# Not/m);
+    expect(markdown).not.toContain("\u001b");
+    expect(markdown.split("\n").filter((line) => line.startsWith("# "))).toHaveLength(1);
+  });
+
   it("pauses a client's own key here, and takes it away there", { timeout: 60_000 }, async () => {
     const own = (bench = await startRotating("openai"));
     const theirs = own.makers.add("a client's", "sk-clients-own-0123456789wxyz");

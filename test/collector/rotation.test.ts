@@ -3,22 +3,17 @@
 import { writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
-import Anthropic from "@anthropic-ai/sdk";
-import OpenAI from "openai";
-import { afterEach, beforeEach, describe, expect, it } from "vitest";
+import { afterEach, describe, expect, it } from "vitest";
 import { readRotations, readRotationSteps } from "../../ledger/billing/rotations.ts";
-import { loadCollectorConfig } from "../../collector/config.ts";
-import { byHand } from "../../collector/rotation/makers/hand.ts";
 import { changeRotation } from "../../collector/rotation/change.ts";
 import { rotateOn } from "../../collector/rotation/run.ts";
 import { handInKey } from "../../collector/rotation/ask.ts";
 import { json } from "../fake/provider.ts";
-import { ADMIN_KEY, startFakeMakers } from "../fake/key-makers.ts";
-import type { FakeKey, FakeMakers } from "../fake/key-makers.ts";
+import { ADMIN_KEY } from "../fake/key-makers.ts";
+import type { FakeKey } from "../fake/key-makers.ts";
 import { numberOf } from "../fake/slow-chat.ts";
 import { countOf, IS_CI, SEED } from "../seed.ts";
 import { isTurnOf } from "../skipped.ts";
-import { temporaryFolder, writeSettings } from "../start-proxy.ts";
 import { SILENT, startRotating } from "./rotating.ts";
 import type { Bench } from "./rotating.ts";
 
@@ -379,106 +374,5 @@ describe("a key that somebody makes", () => {
     expect(own.stored()).toBe(made.value);
     await changeRotation(own, { type: "rotateDone", place: "vendor", by: "somebody" }, Date.now());
     await own.reach("revoked");
-  });
-});
-
-describe("the stand-ins of key makers", () => {
-  let makers: FakeMakers;
-  beforeEach(async () => {
-    makers = await startFakeMakers();
-  });
-  afterEach(() => makers.close());
-
-  it("answer OpenAI's own client as its admin API does", async () => {
-    const client = new OpenAI({ apiKey: null as never, adminAPIKey: ADMIN_KEY, baseURL: `${makers.url}/v1` });
-    const first = makers.add("one");
-    makers.add("two");
-    makers.add("three");
-    const keys = client.admin.organization.projects.apiKeys;
-    const names: string[] = [];
-    for await (const { name } of keys.list("proj_1")) names.push(name);
-    expect(names).toEqual(["one", "two", "three"]);
-    expect((await keys.retrieve(first.id, { project_id: "proj_1" })).redacted_value).toMatch(/^sk-made\.\.\./);
-    await keys.delete(first.id, { project_id: "proj_1" });
-    const made = await client.admin.organization.projects.serviceAccounts.apiKeys.create("user-1", {
-      project_id: "proj_1",
-      name: "four",
-    });
-    expect(makers.keys.at(-1)).toMatchObject({ id: made.id, value: made.value, name: "four" });
-    expect(first.state).toBe("revoked");
-  });
-
-  it("answer Anthropic's own client as its admin API does", async () => {
-    const client = new Anthropic({ apiKey: ADMIN_KEY, baseURL: makers.url });
-    const first = makers.add("one");
-    makers.add("two");
-    const names: string[] = [];
-    for await (const { name } of client.organization.apiKeys.list()) names.push(name);
-    expect(names).toEqual(["one", "two"]);
-    await client.organization.apiKeys.update(first.id, { status: "inactive" });
-    expect(first.state).toBe("disabled");
-  });
-});
-
-describe("settings of rotations", () => {
-  const load = (rows: string): unknown =>
-    loadCollectorConfig({
-      KEYMETER_DATA_DIR: temporaryFolder(),
-      KEYMETER_CONFIG: writeSettings(`proxy:
-  upstreams: { groq: { url: https://api.groq.com/openai, api_key: gsk-one-0123456789, price_list: groq } }
-collector:
-  rotation:
-${rows}`),
-    });
-  const twice = (secret: string): string =>
-    ["a", "b"]
-      .map(
-        (name) => `    openai/${name}: { secret: "${secret}#${name}", maker: openrouter, admin_key: sk-or-0123456789 }`,
-      )
-      .join("\n");
-
-  it.each([
-    [
-      '    openai: { secret: "env:KEY", admin_key: sk-admin-0123456789, project: p, service_account: s }',
-      "not to env:",
-    ],
-    ["    anthropic: { secret: sk-ant-itself-0123456789, admin_key: sk-admin-0123456789 }", "not the key itself"],
-    [
-      '    anthropic: { secret: "file:/x", admin_key: sk-admin-0123456789, team: t }',
-      "maker anthropic has no use for it",
-    ],
-    [
-      '    openai: { secret: "file:/x", admin_key: sk-admin-0123456789 }',
-      "collector.rotation.openai.project: maker openai needs it",
-    ],
-    ['    xai: { secret: "file:/x" }', "there is no provider xai"],
-    ['    groq: { secret: "file:/x" }', "collector.rotation.groq.url: maker hand needs it"],
-    ['    google: { secret: "file:/g" }\n    gcp.gemini: { secret: "file:/h" }', "gcp.gemini is there twice"],
-    [twice("file:/keys"), "openai/a and openai/b are in the same secret (/keys)"],
-    [twice("aws-sm:keys"), "are in the same secret (keys)"],
-    ['    openai: { secret: "file:/x", every: 60 }', "every"],
-  ])("%s: %s", (rows, problem) => {
-    expect(() => load(rows)).toThrow(problem);
-  });
-
-  it("may name fields of one secret in Vault", () => {
-    expect(() => load(twice("vault:secret/keys"))).toThrow(/needs secrets.vault.address/);
-  });
-
-  it("of a vendor whose API has a path are tried there", async () => {
-    const makers = await startFakeMakers();
-    const key = makers.add("one");
-    const maker = byHand({
-      adminKey: () => "",
-      adminUrl: new URL(makers.url),
-      url: new URL(`${makers.url}/openai`),
-      project: "",
-      serviceAccount: "",
-      team: "",
-      probe: { list: "/v1/models", headers: (value) => ({ authorization: `Bearer ${value}` }) },
-    });
-    expect(await maker.probe(key.value)).toBe(200);
-    expect(makers.provider.journal.at(-1)?.url).toBe("/openai/v1/models");
-    await makers.close();
   });
 });
