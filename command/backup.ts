@@ -6,6 +6,7 @@ import { parseArgs } from "node:util";
 import { LedgerError } from "../ledger/books.ts";
 import { copyBook } from "../ledger/backup.ts";
 import { RESTORE } from "../service/secret.ts";
+import { SIGNING_KEY_FILE } from "../service/signing-key.ts";
 import { commandEnvironment, loadCommandConfig } from "./config.ts";
 import { createProgress } from "./progress.ts";
 import { UsageError } from "./usage-error.ts";
@@ -17,7 +18,7 @@ export const USAGE = `keymeter backup FOLDER
 /** The bills first: a day that is signed between two copies is then not signed in the copy, and is signed again. The
  *  other way round its corrections would be missing under the signature. */
 const BOOKS = ["billing", "usage", "notices"] as const;
-const FILES = [...Object.keys(RESTORE), "price-list.json"];
+const FILES = [...Object.keys(RESTORE), SIGNING_KEY_FILE, "price-list.json"];
 
 export async function run(args: string[]): Promise<void> {
   const { positionals } = parseArgs({ args, allowPositionals: true, options: {} });

@@ -26,11 +26,12 @@ export type SigningKey = {
 /** What a JWT is for, as it is registered. */
 export const AUDIENCES = { anthropic: "https://api.anthropic.com", openai: "https://api.openai.com/v1" } as const;
 
-const FILE = "signing-key.json";
+/** In the data folder. */
+export const SIGNING_KEY_FILE = "signing-key.json";
 
 /** The one in a data folder; undefined: none was made. */
 export function keptSigningKey(dataDir: string): Secret | undefined {
-  const path = join(dataDir, FILE);
+  const path = join(dataDir, SIGNING_KEY_FILE);
   return existsSync(path) ? new Secret(readFileSync(path, "utf8").trim()) : undefined;
 }
 
@@ -39,7 +40,7 @@ export function makeSigningKey(dataDir: string): Secret {
   const { privateKey } = generateKeyPairSync("ec", { namedCurve: "P-256" });
   const made = new Secret(JSON.stringify(privateKey.export({ format: "jwk" })));
   mkdirSync(dataDir, { recursive: true, mode: 0o700 });
-  keepSecret(dataDir, FILE, made);
+  keepSecret(dataDir, SIGNING_KEY_FILE, made);
   return made;
 }
 

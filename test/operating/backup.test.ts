@@ -8,6 +8,7 @@ import { fileURLToPath } from "node:url";
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
 import { openForWriting } from "../../ledger/sqlite.ts";
 import { RESTORE } from "../../service/secret.ts";
+import { makeSigningKey, SIGNING_KEY_FILE } from "../../service/signing-key.ts";
 import { freePorts } from "../free-ports.ts";
 import { chatAnswer, json, startFakeProvider } from "../fake/provider.ts";
 import type { FakeProvider } from "../fake/provider.ts";
@@ -20,7 +21,7 @@ import { noteSkipped } from "../skipped.ts";
 const ROOT = fileURLToPath(new URL("../..", import.meta.url));
 const MANUAL = readFileSync(join(ROOT, "docs", "operating.md"), "utf8");
 const BLOCKS = [...MANUAL.matchAll(/^```sh\n([\s\S]*?)^```$/gm)].map(([, text = ""]) => text);
-const SECRETS = Object.keys(RESTORE);
+const SECRETS = [...Object.keys(RESTORE), SIGNING_KEY_FILE];
 
 /** The manual's block that has this in it. */
 function block(part: string): string {
@@ -85,6 +86,7 @@ function withTheOthers(dataDir: string): void {
   for (const set of ["billing", "notices"] as const) openForWriting(join(dataDir, `${set}.db`), set, "process").close();
   for (const name of ["read-token", "webhook-token"])
     writeFileSync(join(dataDir, name), `${"t".repeat(43)}\n`, { mode: 0o600 });
+  makeSigningKey(dataDir);
 }
 
 /** A folder with books, a key, and events that go on coming. */
