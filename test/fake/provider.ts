@@ -75,3 +75,18 @@ export function chatAnswer(prompt = 100, completion = 20, model = "gpt-4o-mini-2
     usage: { prompt_tokens: prompt, completion_tokens: completion, total_tokens: prompt + completion },
   };
 }
+
+/** A small message of Anthropic's with the given usage. */
+export function messageAnswer(
+  usage: { readonly [field: string]: number } = { input_tokens: 10, output_tokens: 1 },
+): object {
+  return {
+    id: "msg_1",
+    type: "message",
+    role: "assistant",
+    model: "claude-haiku-4-5",
+    content: [],
+    stop_reason: "end_turn",
+    usage,
+  };
+}

@@ -9,23 +9,13 @@ import { afterEach, beforeEach, describe, expect, it } from "vitest";
 import { loadProxyConfig } from "../../proxy/config.ts";
 import { checkCredentials } from "../../proxy/check.ts";
 import { makeSigningKey, signingKeyOf } from "../../service/signing-key.ts";
-import { chatAnswer, json, startFakeProvider } from "../fake/provider.ts";
+import { chatAnswer, json, messageAnswer, startFakeProvider } from "../fake/provider.ts";
 import type { FakeProvider } from "../fake/provider.ts";
 import { runKeymeter } from "../run-keymeter.ts";
 import { startProxy, temporaryFolder, writeSettings } from "../start-proxy.ts";
 import type { RunningProxy } from "../start-proxy.ts";
 
 const ISSUER = "https://keymeter.test";
-const MESSAGE = {
-  id: "msg_1",
-  type: "message",
-  role: "assistant",
-  model: "claude-haiku-4-5",
-  content: [],
-  stop_reason: "end_turn",
-  usage: { input_tokens: 10, output_tokens: 1 },
-};
-
 type Claims = {
   readonly iss: string;
   readonly sub: string;
@@ -79,7 +69,7 @@ describe("a proxy without provider keys", () => {
       }
       const presented = arrived.headers.authorization?.replace("Bearer ", "") ?? "";
       if (!tokens.has(presented)) return json({ error: { message: "who is that" } }, 401)(arrived, response, request);
-      return json(arrived.url.includes("messages") ? MESSAGE : chatAnswer())(arrived, response, request);
+      return json(arrived.url.includes("messages") ? messageAnswer() : chatAnswer())(arrived, response, request);
     });
     running = await startProxy(provider.url, {
       KEYMETER_DATA_DIR: dataDir,

@@ -8,7 +8,7 @@ import { readSeatTokens } from "../../ledger/usage/seat-tokens.ts";
 import { SEAT } from "../../ledger/usage/usage-event.ts";
 import { createCalendar, DAY_MS, HOUR_MS } from "../../ledger/windows.ts";
 import { createSeatCaps } from "../../proxy/seat-caps.ts";
-import { json, startFakeProvider } from "../fake/provider.ts";
+import { json, messageAnswer, startFakeProvider } from "../fake/provider.ts";
 import type { FakeProvider, Script } from "../fake/provider.ts";
 import { runKeymeter } from "../run-keymeter.ts";
 import { IS_CI, random, SEED } from "../seed.ts";
@@ -20,15 +20,7 @@ const LOGIN = "sk-ant-oat01-a-login-of-somebody-0123456789";
 const TOKENS = 1_000_000;
 const answering: Script = (arrived, response, request) =>
   json(
-    {
-      id: "msg_1",
-      type: "message",
-      role: "assistant",
-      model: "claude-haiku-4-5",
-      content: [],
-      stop_reason: "end_turn",
-      usage: { input_tokens: TOKENS - 300_000, cache_read_input_tokens: 200_000, output_tokens: 100_000 },
-    },
+    messageAnswer({ input_tokens: TOKENS - 300_000, cache_read_input_tokens: 200_000, output_tokens: 100_000 }),
     200,
     arrived.headers.authorization?.includes(LOGIN) ? { "anthropic-ratelimit-unified-status": "allowed" } : {},
   )(arrived, response, request);

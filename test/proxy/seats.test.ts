@@ -10,7 +10,7 @@ import { readFoldDifferences } from "../../ledger/usage/verify.ts";
 import { SEAT } from "../../ledger/usage/usage-event.ts";
 import type { UsageBooks } from "../../ledger/books.ts";
 import { matchKeys } from "../../collector/match.ts";
-import { json, startFakeProvider } from "../fake/provider.ts";
+import { json, messageAnswer, startFakeProvider } from "../fake/provider.ts";
 import type { FakeProvider, Script } from "../fake/provider.ts";
 import { runKeymeter } from "../run-keymeter.ts";
 import { startProxy, writeSettings } from "../start-proxy.ts";
@@ -20,15 +20,7 @@ const LOGIN = "sk-ant-oat01-a-login-of-somebody-0123456789";
 const OWN_KEY = "sk-ant-api03-a-key-of-somebody-0123456789";
 /** A million tokens in, at the provider's published price of $1. */
 const USD = 1_000_000_000n;
-const MESSAGE = {
-  id: "msg_1",
-  type: "message",
-  role: "assistant",
-  model: "claude-haiku-4-5",
-  content: [],
-  stop_reason: "end_turn",
-  usage: { input_tokens: 1_000_000, output_tokens: 0 },
-};
+const MESSAGE = messageAnswer({ input_tokens: 1_000_000, output_tokens: 0 });
 
 /** What the provider says to a login of a subscription. */
 const SUBSCRIBED = { "anthropic-ratelimit-unified-status": "allowed" };

@@ -20,7 +20,7 @@ import { StoreError } from "../../service/secrets/store.ts";
 import type { Found, Store } from "../../service/secrets/store.ts";
 import { createVault } from "../../service/secrets/vault.ts";
 import type { VaultLogin } from "../../service/secrets/vault.ts";
-import { chatAnswer, json, startFakeProvider } from "../fake/provider.ts";
+import { chatAnswer, json, messageAnswer, startFakeProvider } from "../fake/provider.ts";
 import type { FakeProvider } from "../fake/provider.ts";
 import { hasOpenBao, ROOT_TOKEN, startOpenBao } from "../openbao.ts";
 import type { OpenBao } from "../openbao.ts";
@@ -566,7 +566,7 @@ describe.skipIf(!hasOpenBao)("a real OpenBao", () => {
     it("without its store answers 503 for that provider, serves the others, and begins when the key is there", async () => {
       await bao.ask("DELETE", "secret/metadata/keymeter/proxy");
       provider.script = (arrived, response, request) =>
-        json(arrived.url.includes("messages") ? MESSAGE : chatAnswer())(arrived, response, request);
+        json(arrived.url.includes("messages") ? messageAnswer() : chatAnswer())(arrived, response, request);
       running = await start();
       const { secret } = await running.createKey();
       expect(await ask(running, secret)).toBe(503);
@@ -590,13 +590,3 @@ describe.skipIf(!hasOpenBao)("a real OpenBao", () => {
     });
   });
 });
-
-const MESSAGE = {
-  id: "msg_1",
-  type: "message",
-  role: "assistant",
-  model: "claude-haiku-4-5",
-  content: [],
-  stop_reason: "end_turn",
-  usage: { input_tokens: 10, output_tokens: 1 },
-};
