@@ -4,6 +4,7 @@ import { COLLECTOR_SETTINGS } from "../collector/config.ts";
 import type { CollectorConfig } from "../collector/config.ts";
 import { PROXY_SETTINGS } from "../proxy/config.ts";
 import { UPSTREAMS } from "../service/config.ts";
+import { storeOfVariable } from "../service/store-settings.ts";
 import { FILE_VARIABLE, readSettings, settingsIn } from "../service/settings.ts";
 import type { Environment, SettingTree } from "../service/settings.ts";
 import { credentialRows } from "../service/upstreams.ts";
@@ -57,7 +58,12 @@ export function environmentOf(program: Program, environment: Environment): NodeJ
   const others = PROGRAMS.filter((one) => one !== program).map((one) => namedBy(one, environment));
   return Object.fromEntries(
     Object.entries(environment).filter(([name]) => {
-      if (name === FILE_VARIABLE || own?.has(name) || named.has(name)) return true;
+      if (named.has(name)) return true;
+      // What opens a store is for whoever has a secret there.
+      const store = storeOfVariable(name);
+      if (store !== undefined && !OF_A_SIGN_IN.has(name))
+        return store !== "none" && usesStore(store, program, environment);
+      if (name === FILE_VARIABLE || own?.has(name)) return true;
       if (ALL_VARIABLES.has(name) || others.some((ones) => ones.has(name))) return false;
       if (program === "collector" && OF_A_SIGN_IN.has(name)) return true;
       if (OF_CLOUDS.some(([scheme, isOf]) => isOf(name) && usesStore(scheme, program, environment))) return true;

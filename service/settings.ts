@@ -69,6 +69,9 @@ export function secret<
   return { schema: secretText, ...declared, fallback: undefined, isSecret: true };
 }
 
+/** Where people reach something. */
+export const webUrl = z.url({ protocol: /^https?$/, error: "an http or https URL" });
+
 /** A secret in any form. */
 export const secretText = z
   .string()

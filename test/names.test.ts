@@ -242,7 +242,7 @@ describe("compose.yaml", () => {
   });
 
   it("names only settings that exist", () => {
-    const known = glob("{service,proxy,collector,alerts}/config.ts").map(read).join("\n");
+    const known = glob("{service,proxy,collector,alerts}/{config,store-settings}.ts").map(read).join("\n");
     const named = services
       .flatMap(([, service]) => Object.keys(service.environment ?? {}))
       .filter((name) => !/^(?:GF|POSTGRES)_/.test(name));
@@ -287,7 +287,7 @@ describe("package-lock.json", () => {
 
 describe("keymeter.example.yaml", () => {
   it("names every setting there is, and no other", () => {
-    const places = glob("{service,proxy,collector,alerts}/config.ts").flatMap((file) =>
+    const places = glob("{service,proxy,collector,alerts}/{config,store-settings}.ts").flatMap((file) =>
       [...read(file).matchAll(/place: "([a-z_.]+)"/g)].map(([, place]) => place ?? ""),
     );
     const example = read("keymeter.example.yaml").replace(/^# ?(?=[ a-z_]+:)/gm, "");

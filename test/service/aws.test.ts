@@ -61,6 +61,13 @@ describe("a sign-in to AWS", () => {
     expect(given({})).toEqual({});
     expect(given({ SLACK_BOT_TOKEN: "aws-sm:slack" })).toMatchObject({ AWS_PROFILE: "prod" });
     expect(given({ SLACK_BOT_TOKEN: "aws-sm:slack" })).not.toHaveProperty("AZURE_CLIENT_ID");
+    // What opens a store is for whoever has a secret there; what writes to GitHub is the command's alone.
+    const opens = { VAULT_TOKEN: "hvs.one", OP_CONNECT_TOKEN: "two", KEYMETER_SECRETS_GITHUB_TOKEN: "ghp_three" };
+    expect(given(opens)).toEqual({});
+    expect(given({ ...opens, SLACK_BOT_TOKEN: "vault:secret/a#b" })).toMatchObject({ VAULT_TOKEN: "hvs.one" });
+    expect(given({ ...opens, SLACK_BOT_TOKEN: "vault:secret/a#b" })).not.toHaveProperty("OP_CONNECT_TOKEN");
+    for (const program of ["proxy", "collector", "alerts"] as const)
+      expect(environmentOf(program, opens)).not.toHaveProperty("KEYMETER_SECRETS_GITHUB_TOKEN");
     expect(given({ SLACK_BOT_TOKEN: "azure-kv:https://v.vault.azure.net/slack" })).toMatchObject({
       AZURE_CLIENT_ID: "one",
     });

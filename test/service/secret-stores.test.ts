@@ -132,6 +132,16 @@ describe("1Password's Connect", () => {
       OPENAI_API_KEY: "op://Keymeter/OpenAI/credential",
     });
     expect(config.own.openai.credential).toBeDefined();
+    // A server that is named comes first, as for 1Password's own command.
+    const both = loadProxyConfig({
+      KEYMETER_DATA_DIR: mkdtempSync(join(tmpdir(), "keymeter-")),
+      OP_SERVICE_ACCOUNT_TOKEN: "ops_one",
+      OP_CONNECT_HOST: connect.url,
+      OP_CONNECT_TOKEN: "connect-token",
+      OPENAI_API_KEY: "op://Keymeter/OpenAI/credential",
+    });
+    (await openSecrets(both, log)).stop();
+    expect(await both.own.openai.credential?.reveal()).toBe("sk-one");
   });
 
   it.skipIf(!hasClients)("answers here as its own client reads it", async () => {
