@@ -2,6 +2,8 @@
 // for a shell beside it may hold others.
 import type { Finding } from "../service/finding.ts";
 import type { AlertsConfig } from "./config.ts";
+import { receiverOf } from "./receivers/index.ts";
+import { readRules } from "./rules.ts";
 
 const TIMEOUT_MS = 8_000;
 
@@ -40,12 +42,62 @@ async function checkAlertmanager(url: string): Promise<Finding[]> {
   }
 }
 
+/** What of the other receivers works; a test message is sent to each if it `isSaid`. */
+export async function checkReceivers({ receivers }: AlertsConfig, isSaid: boolean): Promise<Finding[]> {
+  const findings = receivers.map(async ({ name, kind, channel, make }): Promise<Finding> => {
+    const what = `${kind} (${name})`;
+    const warnings: string[] = [];
+    const mend = `mend alerts.receivers.${name}; until then what goes there waits, and none is lost`;
+    try {
+      const receiver = make((said) => warnings.push(said));
+      const who = await receiver.check();
+      if (!isSaid) return { what, state: "ok", said: `it answers as ${who}` };
+      const text = "A test of Keymeter: alerts will come here.";
+      const own = receiverOf(channel)?.channel ?? "";
+      const outcome = await receiver.post(own, { headline: text, text, blocks: [] }, `doctor-${Date.now()}`, false);
+      if (outcome.ok && warnings[0] !== undefined) return { what, state: "warn", said: warnings[0], mend };
+      return outcome.ok
+        ? { what, state: "ok", said: `a test message stands there, from ${who}` }
+        : { what, state: "fail", said: outcome.error, mend };
+    } catch (error) {
+      return { what, state: "fail", said: error instanceof Error ? error.message : String(error), mend };
+    }
+  });
+  return Promise.all(findings);
+}
+
+/** Receivers and routes that nothing comes to. By a topic that no rule here has only an Alertmanager's own alerts could come. */
+export function checkRoutes({
+  routes,
+  receivers,
+  digestTo,
+}: Pick<AlertsConfig, "routes" | "receivers" | "digestTo">): Finding[] {
+  const known = [...new Set(readRules().flatMap(({ labels }) => labels["topic"] ?? []))].toSorted();
+  const strange = routes.flatMap(({ topic }) => (topic === undefined || known.includes(topic) ? [] : [topic]));
+  const last = routes.findIndex(({ topic, team }) => topic === undefined && team === undefined);
+  const used = new Set([...routes.map(({ to }) => to), digestTo]);
+  const found = (said: string, mend: string): Finding => ({ what: "alerts.routes", state: "warn", said, mend });
+  return [
+    ...strange.map((topic) =>
+      found(`no alert of Keymeter's has the topic ${topic}`, `its topics are ${known.join(", ")}`),
+    ),
+    ...receivers.flatMap(({ name }) =>
+      used.has(name) ? [] : [found(`nothing is told to ${name}`, "name it in alerts.routes or alerts.digest_to")],
+    ),
+    ...(last >= 0 && last < routes.length - 1
+      ? [found("routes after the one that takes everything are never reached", "put that one last")]
+      : []),
+  ];
+}
+
 /** What of Slack works, a finding each, with its mending; a test message is sent if it `isSaid`. Changes nothing
  *  else. */
 export async function checkSlack(
-  { slackToken, slackChannel, slackChannels, slackUrl }: AlertsConfig,
+  { slackToken, slackChannel, slackChannels, slackUrl, receivers }: AlertsConfig,
   isSaid: boolean,
 ): Promise<Finding[]> {
+  // Who has other receivers, and nothing of Slack, wants none.
+  if (!slackToken && slackChannel === undefined && receivers.length > 0) return [];
   if (!slackToken || slackChannel === undefined) {
     const missing = slackToken ? "SLACK_CHANNEL" : "SLACK_BOT_TOKEN";
     const mend =
@@ -54,7 +106,7 @@ export async function checkSlack(
       { what: "Slack", state: isSaid ? "fail" : "off", said: `${missing} is not set: alerts wait in the outbox`, mend },
     ];
   }
-  const { createSlack } = await import("./slack.ts");
+  const { createSlack } = await import("./receivers/slack.ts");
   const slack = createSlack(slackToken, slackUrl);
   const findings: Finding[] = [];
   try {
@@ -77,7 +129,7 @@ export async function checkSlack(
   if (!isSaid) return findings;
   const text = "A test of Keymeter: alerts will come here.";
   for (const channel of new Set([slackChannel, ...Object.values(slackChannels)])) {
-    const outcome = await slack.post(channel, { headline: text, text, blocks: [] }, `doctor-${Date.now()}`);
+    const outcome = await slack.post(channel, { headline: text, text, blocks: [] }, `doctor-${Date.now()}`, false);
     if (outcome.ok) findings.push({ what: "Slack", state: "ok", said: `a test message stands in ${channel}` });
     else
       findings.push({

@@ -1,14 +1,16 @@
 // Settings of the alerts program. The only reader of process.env here.
 import { fileURLToPath } from "node:url";
 import { z } from "zod";
-import { addressOf } from "../service/admin.ts";
+import { urlOfProgram } from "../service/admin.ts";
 import { settingsBefore } from "../service/command-words.ts";
 import { ADMIN_TOKEN, cron, ownSecretOf, PAGES_URL, SHARED_SETTINGS, tokenText, webUrl } from "../service/config.ts";
-import { innerHostOf } from "../service/network.ts";
+import { readReceivers, receiverRows, routeProblems, routeRows } from "./receivers/settings.ts";
 import { listOf, readConfig, secret } from "../service/settings.ts";
 import type { Environment, Reading, SettingTree, Values } from "../service/settings.ts";
 
 const ROOT = fileURLToPath(new URL("..", import.meta.url)).replace(/\/$/, "");
+/** A package that is installed, which has JavaScript, is found by its name from anywhere. */
+const isClone = import.meta.url.endsWith(".ts");
 
 export const ALERTS_SETTINGS = {
   /** Undefined: nothing is sent; deliveries wait in the outbox. */
@@ -33,6 +35,34 @@ export const ALERTS_SETTINGS = {
     fallback: {},
     says: "a team's own channel",
     example: "{ search: C0456EFGH }",
+  },
+  /** As written; `receivers` of the config are made from it. */
+  receiverRows: {
+    place: "alerts.receivers",
+    schema: receiverRows,
+    fallback: {},
+    says: "where alerts are said beside Slack, by name: Telegram, Discord, Teams, e-mail, a webhook of your own (alerts/README.md)",
+    example: [
+      'finance: { kind: email, smtp: "file:/run/secrets/smtp", from: "keymeter@example.com", to: ["finance@example.com"] }',
+      'search: { kind: teams, url: "file:/run/secrets/teams" } # a workflow: when a webhook request is received',
+      'oncall: { kind: telegram, token: "env:TELEGRAM_TOKEN", chat: "-1001234567890" }',
+      'games: { kind: discord, token: "file:/run/secrets/discord", channel: "123456789012345678" }',
+      'pager: { kind: webhook, url: "https://hooks.example.com/keymeter", secret: "vault:secret/keymeter/hook#secret" }',
+    ],
+  },
+  routes: {
+    place: "alerts.routes",
+    schema: routeRows,
+    fallback: [],
+    says: "which receiver says what, by topic and team; the first that fits; what fits none is said in Slack",
+    example: "[{ topic: leak, to: oncall }, { team: games, to: games }]",
+  },
+  digestTo: {
+    place: "alerts.digest_to",
+    env: "KEYMETER_DIGEST_TO",
+    schema: z.string().min(1),
+    fallback: undefined,
+    says: "the receiver that tells the week; absent: Slack, or where everything else goes",
   },
   /** Undefined: messages have links only. */
   slackAppToken: secret({
@@ -123,13 +153,16 @@ export function loadAlertsConfig(environment: Environment = process.env): Alerts
 export type AlertsConfig = Readonly<ReturnType<typeof finish>>;
 
 /** What depends on other settings, and the secrets that an installation makes for itself. */
-function finish(values: Values<typeof ALERTS_SETTINGS>, reading: Reading) {
-  const page = (port: number): string => `${addressOf(innerHostOf(values), port)}/metrics`;
+function finish({ receiverRows: rows, ...values }: Values<typeof ALERTS_SETTINGS>, reading: Reading) {
+  const receivers = readReceivers(rows, reading);
+  const hasSlack = values.slackToken !== undefined && values.slackChannel !== undefined;
+  reading.problems.push(...routeProblems(values.routes, values.digestTo, receivers, hasSlack));
   return {
     ...values,
-    command: values.command ?? `cd ${ROOT} && ${settingsBefore(reading.environment)}npx keymeter`,
+    receivers,
+    command: values.command ?? `${isClone ? `cd ${ROOT} && ` : ""}${settingsBefore(reading.environment)}npx keymeter`,
     alertmanagerUrls: values.alertmanagerUrls ?? [`http://127.0.0.1:${values.alertmanagerPort}`],
-    targets: values.targets ?? [values.opsPort, values.collectorPort].map(page),
+    targets: values.targets ?? (["proxy", "collector"] as const).map((one) => `${urlOfProgram(values, one)}/metrics`),
     // Without a Prometheus there is nothing to wait for.
     ownRules: values.ownRules === "auto" && values.prometheus === "off" ? "always" : values.ownRules,
     adminToken: ownSecretOf(values.dataDir, "admin-token", values.adminToken, reading),

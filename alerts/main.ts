@@ -8,6 +8,7 @@ import {
   keepMute,
   keepReply,
   readDeliveries,
+  readOpenNotices,
   sayAgain,
 } from "../ledger/notices/notices.ts";
 import type { NoticesBooks } from "../ledger/books.ts";
@@ -28,7 +29,7 @@ import { createAlertsApp } from "./app.ts";
 import { openOtherBooks } from "./books.ts";
 import type { OtherBooks } from "./books.ts";
 import { listenToButtons } from "./buttons.ts";
-import { checkAlertmanagers, checkSlack } from "./check.ts";
+import { checkAlertmanagers, checkReceivers, checkRoutes, checkSlack } from "./check.ts";
 import { createComposer } from "./composer.ts";
 import type { Composer } from "./composer.ts";
 import { loadAlertsConfig } from "./config.ts";
@@ -39,7 +40,11 @@ import type { Notifier } from "./notifier.ts";
 import { createOwnRules } from "./own-rules.ts";
 import type { OwnRules } from "./own-rules.ts";
 import { readRules } from "./rules.ts";
-import type { createSlack, Slack } from "./slack.ts";
+import { channelAt, createReceivers } from "./receivers/index.ts";
+import { routeOf } from "./receivers/settings.ts";
+import { listenToTelegram } from "./receivers/telegram.ts";
+import type { TelegramSettings } from "./receivers/telegram.ts";
+import type { createSlack, Slack } from "./receivers/slack.ts";
 import { lookAtNotices } from "./watch.ts";
 import type { AlertGroup } from "./webhook.ts";
 
@@ -78,11 +83,16 @@ export async function startAlerts(): Promise<{ stop(): Promise<void>; log: Log }
   const slack = slackToken && slackChannel !== undefined ? await openSlack(slackToken, config.slackUrl) : undefined;
   const hasButtons = slack !== undefined && slackAppToken !== undefined;
   const composer = createComposer(books, config, hasButtons ? { mayChange: config.slackUsers.length > 0 } : undefined);
+  const { receivers, routes, digestTo } = config;
+  const named = new Map(receivers.map(({ name, make }) => [name, make((what) => log.warn(what))]));
+  const defaultChannel = slack && slackChannel !== undefined ? slackChannel : (routeOf(routes, receivers, {}) ?? "");
   const notifier = startNotifier({
     notices,
-    slack,
-    channelOf: ({ commonLabels }) => config.slackChannels[commonLabels["team"] ?? ""] ?? slackChannel ?? "",
-    defaultChannel: slackChannel ?? "",
+    receiver: slack || named.size > 0 ? createReceivers(slack, named, Date.now) : undefined,
+    channelOf: ({ commonLabels }) =>
+      routeOf(routes, receivers, commonLabels) ?? config.slackChannels[commonLabels["team"] ?? ""] ?? defaultChannel,
+    defaultChannel,
+    digestChannel: receivers.find(({ name }) => name === digestTo)?.channel ?? defaultChannel,
     compose: composer.compose,
     draw: composer.draw,
     digest: composer.digest,
@@ -104,13 +114,20 @@ export async function startAlerts(): Promise<{ stop(): Promise<void>; log: Log }
     notifier,
     ownRules,
     config.webhookToken,
-    async (isSaid) => [...(isSaid ? [] : await checkAlertmanagers(config)), ...(await checkSlack(config, isSaid))],
+    async (isSaid) => [
+      ...(isSaid ? [] : await checkAlertmanagers(config)),
+      ...(await checkSlack(config, isSaid)),
+      ...(await checkReceivers(config, isSaid)),
+      ...checkRoutes(config),
+    ],
     guard,
     config,
   );
+  for (const { said, mend } of checkRoutes(config)) log.warn(`alerts.routes: ${said}; ${mend}`);
   const port = await listen(app, innerHostOf(config), config.alertsPort, "KEYMETER_ALERTS_PORT");
   const parts: Parts = { config, log, notices, books, alertmanager, composer, notifier };
   const buttons = hasButtons ? startButtons(parts, slackAppToken) : undefined;
+  const presses = hearTelegram(parts);
   const timers = startLooking(parts, ownRules);
   const digest = await scheduleDigest(parts);
   keepWebhookToken(config, log);
@@ -123,6 +140,7 @@ export async function startAlerts(): Promise<{ stop(): Promise<void>; log: Log }
       for (const timer of timers) clearInterval(timer);
       await digest.destroy();
       await buttons?.stop();
+      await Promise.all(presses.map((one) => one.stop()));
       await app.close();
       await notifier.stop();
       await books.close();
@@ -133,7 +151,7 @@ export async function startAlerts(): Promise<{ stop(): Promise<void>; log: Log }
 
 /** Slack's client is loaded only where there is a Slack. */
 async function openSlack(...settings: Parameters<typeof createSlack>): Promise<Slack> {
-  return (await import("./slack.ts")).createSlack(...settings);
+  return (await import("./receivers/slack.ts")).createSlack(...settings);
 }
 
 /** Listens by the token as it is; with another one anew. */
@@ -157,6 +175,29 @@ function startButtons(parts: Parts, appToken: NonNullable<AlertsConfig["slackApp
   return { stop: async () => listening?.stop() };
 }
 
+/** Presses of Acknowledge in Telegram, of the message that stands there: one listener a bot, for all chats of it. */
+function hearTelegram(parts: Parts): { stop(): Promise<void> }[] {
+  const { config, notices, log } = parts;
+  const bots = config.receivers.flatMap(({ name, telegram }) => (telegram ? [{ name, telegram }] : []));
+  const botOf = ({ url, token }: TelegramSettings): string =>
+    `${url} ${token instanceof HeldSecret ? JSON.stringify(token.reference) : token.reveal()}`;
+  const byBot = Map.groupBy(bots, ({ telegram }) => botOf(telegram));
+  return [...byBot.values()].flatMap((rows) => {
+    const [first] = rows;
+    if (!first) return [];
+    const acknowledgeAt = async (chat: string, messageId: string, by: string): Promise<string> => {
+      const channels = new Set(rows.map(({ name }) => channelAt(name, chat)));
+      const open = (await readOpenNotices(notices)).find(
+        ({ channel, ts }) => channels.has(channel) && ts === messageId,
+      );
+      if (!open) return "This is over already.";
+      await acknowledge(parts, open.groupKey, by);
+      return "Acknowledged until the day ends.";
+    };
+    return [listenToTelegram(first.telegram, acknowledgeAt, (what) => log.warn(what))];
+  });
+}
+
 function buttonParts(parts: Parts): Parameters<typeof listenToButtons>[2] {
   const { config, log, notices, books, notifier } = parts;
   return {
@@ -167,10 +208,9 @@ function buttonParts(parts: Parts): Parameters<typeof listenToButtons>[2] {
       await askProxy(config, "POST", "/admin/changes", toJson(made), config.adminToken.reveal(), actor);
     },
     async leak(provider, billedKey, by) {
-      const collector = { name: "collector", port: config.collectorPort, setting: "KEYMETER_COLLECTOR_PORT" };
       const task = toJson({ type: "leak", provider, billedKey, by, without: [] });
       const token = config.adminToken.reveal();
-      const answer = await askProgram(config, collector, "POST", "/admin/tasks", task, token, by);
+      const answer = await askProgram(config, "collector", "POST", "/admin/tasks", task, token, by);
       return (answer as { said: string[] }).said;
     },
     acknowledge: (groupKey, by) => acknowledge(parts, groupKey, by),

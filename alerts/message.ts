@@ -334,7 +334,7 @@ function clock(ms: number): string {
 const MOST_MS = 8_640_000_000_000_000;
 
 function cut(text: string, most: number): string {
-  return text.length <= most ? text : `${text.slice(0, most - 1)}…`;
+  return text.length <= most ? text : `${text.slice(0, most - 1).toWellFormed()}…`;
 }
 
 function capital(text: string): string {

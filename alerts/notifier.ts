@@ -1,6 +1,6 @@
-// The notifier: takes what waits out of the outbox and says it in Slack. One message a group, updated in place, with
+// The notifier: takes what waits out of the outbox and says it where alerts are said (receivers/). One message a group, updated in place, with
 // what follows in its thread. A row leaves the outbox in the transaction that notes what was said; before its first
-// byte goes out it is marked, and what was marked and has no answer (a timeout, a crash) is looked for in Slack before
+// byte goes out it is marked, and what was marked and has no answer (a timeout, a crash) is looked for there before
 // it is sent again.
 import {
   dropOutgoing,
@@ -21,7 +21,8 @@ import type { Log } from "../service/log.ts";
 import { mergeWords } from "./merge.ts";
 import { escape } from "./message.ts";
 import type { Message } from "./message.ts";
-import type { Picture, Slack, SlackOutcome } from "./slack.ts";
+import { receiverOf } from "./receivers/index.ts";
+import type { Outcome, Picture, Receiver } from "./receivers/receiver.ts";
 import { parseDelivery } from "./webhook.ts";
 import type { AlertGroup } from "./webhook.ts";
 
@@ -43,10 +44,12 @@ type Composed = {
 
 export type NotifierParts = {
   readonly notices: NoticesBooks;
-  readonly slack: Slack | undefined;
+  readonly receiver: Omit<Receiver, "check"> | undefined;
   /** Where a group is said. */
   readonly channelOf: (group: AlertGroup) => string;
   readonly defaultChannel: string;
+  /** Where the week is told; absent: there too. */
+  readonly digestChannel?: string;
   readonly compose: (group: AlertGroup, notice: Notice | undefined, mute: Mute | undefined) => Promise<Composed>;
   /** The picture of a group, or of the week; undefined where there is nothing to draw. */
   readonly draw: (group: AlertGroup | undefined) => Promise<Picture | undefined>;
@@ -69,7 +72,7 @@ const REOPEN_MS = 15 * 60_000;
 const RANK: { readonly [severity: string]: number } = { none: 0, info: 1, warning: 2, critical: 3 };
 
 export function startNotifier(parts: NotifierParts): Notifier {
-  const { notices, slack, log, now = Date.now, paceMs = PACE_MS } = parts;
+  const { notices, receiver, log, now = Date.now, paceMs = PACE_MS } = parts;
   let timer: NodeJS.Timeout | undefined;
   let working: Promise<void> = Promise.resolve();
   let stopped = false;
@@ -98,13 +101,13 @@ export function startNotifier(parts: NotifierParts): Notifier {
   };
 
   const work = async (): Promise<void> => {
-    if (!slack) return;
+    if (!receiver) return;
     for (const row of await readOutbox(notices)) {
       if (stopped) return;
       if (Math.max(row.nextAtMs, quietUntilMs) > now()) continue;
-      let outcome: SlackOutcome | undefined;
+      let outcome: Outcome | undefined;
       try {
-        outcome = await sayRow({ ...parts, slack, now }, row, pace);
+        outcome = await sayRow({ ...parts, receiver, now }, row, pace);
       } catch (error) {
         const text = error instanceof Error ? error.message : String(error);
         outcome = { ok: false, retryAfterMs: 5_000, error: text, isKnown: false, about: "call" };
@@ -119,14 +122,16 @@ export function startNotifier(parts: NotifierParts): Notifier {
       lastError = outcome.error;
       log.warn(
         { group: row.groupKey, kind: row.kind, error: outcome.error, attempts: row.attempts + 1 },
-        "Slack did not take a message; it stays in the outbox",
+        "a message was not taken; it stays in the outbox",
       );
       const waitMs =
         outcome.about === "call"
           ? Math.min(outcome.retryAfterMs * 2 ** row.attempts, MOST_WAIT_MS)
           : outcome.retryAfterMs;
       if (outcome.about === "everything") quietUntilMs = now() + waitMs;
-      await noteFailure(notices, row, outcome.error, now() + waitMs, outcome.isKnown);
+      // What an earlier try left unknown is no better known by this one.
+      const isKnown = outcome.isKnown && row.sendingSinceMs === null;
+      await noteFailure(notices, row, outcome.error, now() + waitMs, isKnown);
     }
     // What was said may have queued what follows it in its thread.
     const due = (await readOutbox(notices)).map(({ nextAtMs }) => Math.max(nextAtMs, quietUntilMs));
@@ -145,11 +150,11 @@ export function startNotifier(parts: NotifierParts): Notifier {
   };
 }
 
-type Context = NotifierParts & { readonly slack: Slack; readonly now: () => number };
+type Context = NotifierParts & { readonly receiver: Omit<Receiver, "check">; readonly now: () => number };
 type Pace = (channel: string) => Promise<void>;
 
 /** Says one row. Undefined: there was nothing to say. */
-async function sayRow(context: Context, row: Outgoing, pace: Pace): Promise<SlackOutcome | undefined> {
+async function sayRow(context: Context, row: Outgoing, pace: Pace): Promise<Outcome | undefined> {
   switch (row.kind) {
     case "group":
       return sayGroup(context, row, pace);
@@ -161,13 +166,14 @@ async function sayRow(context: Context, row: Outgoing, pace: Pace): Promise<Slac
   }
 }
 
-async function sayGroup(context: Context, row: Outgoing, pace: Pace): Promise<SlackOutcome | undefined> {
-  const { notices, slack, now } = context;
+async function sayGroup(context: Context, row: Outgoing, pace: Pace): Promise<Outcome | undefined> {
+  const { notices, receiver, now } = context;
   const composedAtMs = now();
   const open = (await findOpenNotice(notices, row.groupKey)) ?? (await adopt(context, row));
   const group = await currentGroup(context, row.groupKey, open);
-  // Over before it was ever said: nobody needs to hear of it.
-  if (!group || (group.status === "resolved" && !open)) {
+  // Over before it was ever said: nobody needs to hear of it. Where nobody can look whether it was, it may have been.
+  const mayStand = row.sendingSinceMs !== null && group && receiverOf(context.channelOf(group)) !== undefined;
+  if (!group || (group.status === "resolved" && !open && !mayStand)) {
     await dropOutgoing(notices, row, composedAtMs);
     return undefined;
   }
@@ -192,9 +198,9 @@ async function sayGroup(context: Context, row: Outgoing, pace: Pace): Promise<Sl
   }
   if (notice) {
     await pace(notice.channel);
-    let outcome = await slack.update(notice.channel, notice.ts, message);
+    let outcome = await receiver.update(notice.channel, notice.ts, message, row.nonce);
     if (!outcome.ok && outcome.about === "form")
-      outcome = await slack.update(notice.channel, notice.ts, plain(message));
+      outcome = await receiver.update(notice.channel, notice.ts, plain(message), row.nonce);
     if (outcome.ok) await note(notice, followUps(notice, said.state, severity, message, mute !== undefined));
     if (outcome.ok || (outcome.about !== "gone" && outcome.about !== "channel")) return outcome;
     // Somebody deleted it, or its channel. That it is over, or somebody's already, needs no new one.
@@ -204,18 +210,19 @@ async function sayGroup(context: Context, row: Outgoing, pace: Pace): Promise<Sl
     }
   }
   const outcome = await postOnce(context, row, context.channelOf(group), message, pace);
-  if (outcome.ok) await note(outcome, [{ kind: "picture", payload: JSON.stringify(group) }]);
+  const picture = { kind: "picture", payload: JSON.stringify(group) } as const;
+  if (outcome.ok) await note(outcome, said.state === "resolved" ? [] : [picture]);
   return outcome;
 }
 
 /** The message of a row whose answer got lost, if Slack has it: from now on it is known. */
 async function adopt(context: Context, row: Outgoing): Promise<Notice | undefined> {
-  const { notices, slack, defaultChannel, now } = context;
+  const { notices, receiver, defaultChannel, now } = context;
   if (row.sendingSinceMs === null) return undefined;
   const merged = mergeWords(await readDeliveries(notices, row.groupKey));
   const channels = new Set([...(merged ? [context.channelOf(merged.group)] : []), defaultChannel]);
   for (const channel of channels) {
-    const ts = await slack.find(channel, row.nonce, row.sendingSinceMs);
+    const ts = await receiver.find(channel, row.nonce, row.sendingSinceMs);
     if (ts !== undefined) return noteFound(notices, row, { channel, ts }, JSON.stringify(merged?.group ?? {}), now());
   }
   return undefined;
@@ -242,7 +249,7 @@ async function findReopened(notices: NoticesBooks, group: AlertGroup, nowMs: num
   return firing.every(({ startsAt }) => Date.parse(startsAt) < last.updatedAtMs) ? last : undefined;
 }
 
-/** What a change is worth in the thread: that it is worse, aloud, and that it is over. */
+/** What a change is worth in the thread: that it is worse, or not over after all, aloud; and that it is over. */
 function followUps(
   notice: Notice,
   state: Notice["state"],
@@ -258,25 +265,26 @@ function followUps(
   if (state === "resolved")
     return [reply(message.reminder === undefined ? headline : `${headline}\n${message.reminder}`, false)];
   if (isMuted) return [];
+  if (notice.state === "resolved") return [reply(`Not over: ${headline}`, true)];
   return (RANK[severity] ?? 0) > (RANK[notice.severity] ?? 0) ? [reply(`Now ${severity}: ${headline}`, true)] : [];
 }
 
-async function sayInThread(context: Context, row: Outgoing, pace: Pace): Promise<SlackOutcome | undefined> {
-  const { notices, slack, draw, now, log } = context;
+async function sayInThread(context: Context, row: Outgoing, pace: Pace): Promise<Outcome | undefined> {
+  const { notices, receiver, draw, now, log } = context;
   const notice = await findLastNotice(notices, row.groupKey);
   if (!notice) {
     await dropOutgoing(notices, row);
     return undefined;
   }
   const { channel, ts } = notice;
-  if (row.sendingSinceMs !== null && (await slack.find(channel, row.nonce, row.sendingSinceMs, ts)) !== undefined) {
+  if (row.sendingSinceMs !== null && (await receiver.find(channel, row.nonce, row.sendingSinceMs, ts)) !== undefined) {
     await dropOutgoing(notices, row);
     return { ok: true, channel, ts };
   }
-  let send: () => Promise<SlackOutcome>;
+  let send: () => Promise<Outcome>;
   if (row.kind === "reply") {
     const { text, isLoud } = JSON.parse(row.payload) as { text: string; isLoud: boolean };
-    send = () => slack.reply(channel, ts, text, row.nonce, isLoud);
+    send = () => receiver.reply(channel, ts, text, row.nonce, isLoud);
   } else {
     // Of the group as the message says it now, which may have grown since it was posted.
     const posted = row.payload === "{}" ? undefined : parseDelivery(JSON.parse(row.payload));
@@ -289,25 +297,25 @@ async function sayInThread(context: Context, row: Outgoing, pace: Pace): Promise
       await dropOutgoing(notices, row);
       return undefined;
     }
-    send = () => slack.picture(channel, ts, picture, row.nonce);
+    send = () => receiver.picture(channel, ts, picture, row.nonce);
   }
   await pace(channel);
   if (row.sendingSinceMs === null) await noteSending(notices, row.id, now());
   const outcome = await send();
   // What belongs to a message is not worth holding anything up for: a missing scope is said by `keymeter doctor slack`.
-  if (outcome.ok || (outcome.isKnown && outcome.about !== "everything")) {
-    if (!outcome.ok) log.warn({ kind: row.kind, error: outcome.error }, "Slack did not take what belongs to a message");
+  if (outcome.ok || (outcome.isKnown && outcome.about !== "everything" && outcome.about !== "wait")) {
+    if (!outcome.ok) log.warn({ kind: row.kind, error: outcome.error }, "what belongs to a message was not taken");
     await dropOutgoing(notices, row);
     return outcome.ok ? outcome : undefined;
   }
   return outcome;
 }
 
-async function sayDigest(context: Context, row: Outgoing, pace: Pace): Promise<SlackOutcome | undefined> {
-  const { notices, defaultChannel, digest, now } = context;
+async function sayDigest(context: Context, row: Outgoing, pace: Pace): Promise<Outcome | undefined> {
+  const { notices, defaultChannel, digestChannel = defaultChannel, digest, now } = context;
   const composedAtMs = now();
   const message = await digest();
-  const outcome = await postOnce(context, row, defaultChannel, message, pace);
+  const outcome = await postOnce(context, row, digestChannel, message, pace);
   if (!outcome.ok) return outcome;
   const said = { channel: outcome.channel, ts: outcome.ts, text: message.text, body: JSON.stringify(message.blocks) };
   await noteSaid(
@@ -329,21 +337,23 @@ function plain({ headline, text }: Message): Message {
 
 /** Posts a message; a digest that may have been posted before is looked for first, as a group's is before (`adopt`). */
 async function postOnce(
-  { notices, slack, now, defaultChannel, log }: Context,
+  { notices, receiver, now, defaultChannel, log }: Context,
   row: Outgoing,
   channel: string,
   message: Message,
   pace: Pace,
-): Promise<SlackOutcome> {
+): Promise<Outcome> {
   for (const where of new Set([channel, defaultChannel])) {
     if (row.kind === "digest" && row.sendingSinceMs !== null) {
-      const ts = await slack.find(where, row.nonce, row.sendingSinceMs);
+      const ts = await receiver.find(where, row.nonce, row.sendingSinceMs);
       if (ts !== undefined) return { ok: true, channel: where, ts };
     }
     await pace(where);
     if (row.sendingSinceMs === null) await noteSending(notices, row.id, now());
-    let outcome = await slack.post(where, message, row.nonce);
-    if (!outcome.ok && outcome.about === "form") outcome = await slack.post(where, plain(message), row.nonce);
+    const isAgain = row.sendingSinceMs !== null;
+    let outcome = await receiver.post(where, message, row.nonce, isAgain);
+    if (!outcome.ok && outcome.about === "form")
+      outcome = await receiver.post(where, plain(message), row.nonce, isAgain);
     if (outcome.ok || outcome.about !== "channel" || where === defaultChannel) return outcome;
     log.warn({ channel: where, error: outcome.error }, "a team's channel does not take messages; the usual one does");
   }

@@ -7,7 +7,7 @@ import { buildMessage, principalOf } from "../../alerts/message.ts";
 import type { Standing } from "../../alerts/message.ts";
 import { startNotifier } from "../../alerts/notifier.ts";
 import type { Notifier, NotifierParts } from "../../alerts/notifier.ts";
-import { createSlack } from "../../alerts/slack.ts";
+import { createSlack } from "../../alerts/receivers/slack.ts";
 import { lookAtNotices } from "../../alerts/watch.ts";
 import type { AlertGroup } from "../../alerts/webhook.ts";
 import { findOpenNotice, readOutbox } from "../../ledger/notices/notices.ts";
@@ -117,7 +117,7 @@ const figures = (): Figures => ({ ...FIGURES, spentNanoUsd: 17_420_000_000n + sp
 const start = (over: Partial<NotifierParts> = {}): void => {
   notifier = startNotifier({
     notices: database,
-    slack: createSlack(new Secret("xoxb-test"), slack.url),
+    receiver: createSlack(new Secret("xoxb-test"), slack.url),
     channelOf: () => "C0TEST",
     defaultChannel: "C0TEST",
     compose: async (one, notice) => ({

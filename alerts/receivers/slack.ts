@@ -1,38 +1,13 @@
-// Slack: post a message, update one, reply in its thread, put a picture there, find what was sent. The outcome says
-// whether trying again is of use, and whether Slack may have taken it all the same; the caller guesses nothing.
-import { clientOf } from "../service/secrets/client.ts";
+// Slack: a message in a channel, what follows in its thread.
+import { clientOf } from "../../service/secrets/client.ts";
 import { WebClient } from "@slack/web-api";
-import type { Secret } from "../service/secret.ts";
-import type { Message } from "./message.ts";
+import type { Secret } from "../../service/secret.ts";
+import type { Outcome, Receiver } from "./receiver.ts";
 
-export type SlackOutcome =
-  | { readonly ok: true; readonly channel: string; readonly ts: string }
-  | {
-      readonly ok: false;
-      readonly retryAfterMs: number;
-      readonly error: string;
-      /** Slack said that it did not take it. Else nobody knows: look for it before it is sent again. */
-      readonly isKnown: boolean;
-      /** gone: what was to be updated is not there. channel: it cannot be said there. form: Slack does not like the
-       *  message. everything: nothing can be said anywhere before this is over. */
-      readonly about: "gone" | "channel" | "form" | "everything" | "call";
-    };
-
-export type Slack = {
-  post(channel: string, message: Message, nonce: string): Promise<SlackOutcome>;
-  update(channel: string, ts: string, message: Message): Promise<SlackOutcome>;
-  /** `isLoud`: shown in the channel too. */
-  reply(channel: string, ts: string, text: string, nonce: string, isLoud: boolean): Promise<SlackOutcome>;
-  /** A PNG in the thread of a message. */
-  picture(channel: string, ts: string, picture: Picture, nonce: string): Promise<SlackOutcome>;
-  /** The id of what carries a nonce, in a channel or a thread; undefined when it is not there, or when the token may
-   *  not look. */
-  find(channel: string, nonce: string, sinceMs: number, threadTs?: string): Promise<string | undefined>;
+export type Slack = Omit<Receiver, "check"> & {
   /** Checks the token; returns what it is and may do. Rejects with an Error that says how to mend it. */
   check(): Promise<{ readonly team: string; readonly bot: string; readonly scopes: readonly string[] }>;
 };
-
-export type Picture = { readonly png: Uint8Array; readonly title: string; readonly alt: string };
 
 const TIMEOUT_MS = 10_000;
 const AGAIN_MS = 2_000;
@@ -82,7 +57,7 @@ export function createSlack(token: Secret, slackUrl: string): Slack {
   const call = async (
     channel: string,
     work: () => Promise<{ channel?: string | undefined; ts?: string | undefined }>,
-  ): Promise<SlackOutcome> => {
+  ): Promise<Outcome> => {
     try {
       const answer = await work();
       if (answer.ts !== undefined) return { ok: true, channel: answer.channel ?? channel, ts: answer.ts };
@@ -158,7 +133,7 @@ export function createSlack(token: Secret, slackUrl: string): Slack {
   };
 }
 
-function failure(error: unknown): Exclude<SlackOutcome, { ok: true }> {
+function failure(error: unknown): Exclude<Outcome, { ok: true }> {
   const { retryAfter, data, message } = error as { retryAfter?: number; data?: { error?: string }; message?: string };
   if (typeof retryAfter === "number")
     return {
