@@ -2,15 +2,22 @@
 import { readFileSync } from "node:fs";
 import { didYouMean } from "./service/closest.ts";
 import { ChangeRefused } from "./ledger/usage/change-refused.ts";
+import { isDoneElsewhere } from "./command/remote/elsewhere.ts";
+import { RemoteError } from "./command/remote/remote-error.ts";
+import { splitWhere } from "./command/remote/split.ts";
 import { UsageError } from "./command/usage-error.ts";
+import { VERBS } from "./command/verbs.ts";
 import { LedgerError } from "./ledger/books.ts";
 import { SecretUnavailable } from "./service/secrets/index.ts";
 import { SettingsError } from "./service/settings.ts";
 
 const USAGE = `keymeter VERB ...
+keymeter --server https://... --token-file FILE VERB ...     at a Keymeter elsewhere; --profile NAME: where you signed in; --local: here
 
   up                         proxy, collector and alerts under one supervisor (npm start)
   proxy | collector | alerts one program by itself
+  login | logout             a Keymeter elsewhere, where commands run from then on
+  tokens                     named tokens with a role: create, list, revoke; me
   keys                       create, list, show, set, pause, resume, rotate, revoke
   users                      who spends: list; forget takes a name away
   connect | disconnect       a coding agent's settings, pointed here and taken back: claude, codex, gemini, opencode, aider, continue, cursor
@@ -32,6 +39,9 @@ const USAGE = `keymeter VERB ...
   import                     bills from files: FOCUS, provider downloads
   export                     FOCUS (CSV, Parquet) and chargeback, for finance
   leaks                      provider keys that are used past the proxy, and what to do
+  leak                       the playbook for a provider key that leaked, and the note on it
+  rotate                     another provider key in the place of one, while it is used; how that goes
+  keyless                    no provider keys: what to register at Anthropic and OpenAI
   forecast                   what this day, week, month will cost; events that are planned; how good forecasts were
   pages                      a link to the report pages: spend, what changed, bills, chargeback
   prices                     what a model costs, and where the price comes from
@@ -39,59 +49,25 @@ const USAGE = `keymeter VERB ...
   backup                     books and secrets into a folder, while everything runs
   ledger                     books in Postgres: migrate makes them or brings them up to date; move copies books there and back
   verify                     do sums fold, do costs recompute, are audit, sealed days and register whole
+  completion                 of these words in a shell: bash, zsh, fish
   demo                       all of it with a demo provider, on a data folder of its own
 
 Settings: keymeter.yaml (see keymeter.example.yaml) and KEYMETER_... in the environment.`;
 
-type Verb = {
-  readonly run: (args: string[]) => Promise<void> | void;
-  readonly USAGE?: string;
-  /** What --help says beyond that. */
-  readonly help?: () => Promise<string>;
-};
-
-const VERBS: { readonly [verb: string]: () => Promise<Verb> } = {
-  up: () => import("./command/up.ts"),
-  proxy: () => import("./command/proxy.ts"),
-  collector: () => import("./command/collector.ts"),
-  alerts: () => import("./command/alerts.ts"),
-  keys: () => import("./command/keys.ts"),
-  users: () => import("./command/users.ts"),
-  connect: () => import("./command/connect.ts"),
-  disconnect: () => import("./command/disconnect.ts"),
-  run: () => import("./command/run.ts"),
-  status: () => import("./command/status.ts"),
-  ask: () => import("./command/ask.ts"),
-  asks: () => import("./command/asks.ts"),
-  report: () => import("./command/report.ts"),
-  budgets: () => import("./command/budgets.ts"),
-  apply: () => import("./command/apply.ts"),
-  limits: () => import("./command/limits.ts"),
-  seats: () => import("./command/seats.ts"),
-  spend: () => import("./command/spend.ts"),
-  events: () => import("./command/events.ts"),
-  clock: () => import("./command/clock.ts"),
-  work: () => import("./command/work.ts"),
-  reconcile: () => import("./command/reconcile.ts"),
-  close: () => import("./command/close.ts"),
-  import: () => import("./command/import.ts"),
-  export: () => import("./command/export.ts"),
-  leaks: () => import("./command/leaks.ts"),
-  rotate: () => import("./command/rotate.ts"),
-  keyless: () => import("./command/keyless.ts"),
-  leak: () => import("./command/leak.ts"),
-  forecast: () => import("./command/forecast.ts"),
-  pages: () => import("./command/pages.ts"),
-  prices: () => import("./command/prices.ts"),
-  doctor: () => import("./command/doctor.ts"),
-  backup: () => import("./command/backup.ts"),
-  ledger: () => import("./command/ledger.ts"),
-  verify: () => import("./command/verify.ts"),
-  demo: () => import("./command/demo/demo.ts"),
-};
-
 /** Verbs that read no books, and programs, which open their own secrets. */
-const WITHOUT_SECRETS = new Set(["proxy", "collector", "alerts", "connect", "disconnect", "run", "status", "ask"]);
+const WITHOUT_SECRETS = new Set([
+  "proxy",
+  "collector",
+  "alerts",
+  "connect",
+  "disconnect",
+  "run",
+  "status",
+  "ask",
+  "login",
+  "logout",
+  "completion",
+]);
 
 // Who reads has seen enough (`| head`).
 process.stdout.on("error", (error: NodeJS.ErrnoException) => {
@@ -99,7 +75,8 @@ process.stdout.on("error", (error: NodeJS.ErrnoException) => {
   throw error;
 });
 
-const [name = "help", ...args] = process.argv.slice(2);
+const { given, rest: words } = splitWhere(process.argv.slice(2));
+const [name = "help", ...args] = words;
 const verb = VERBS[name];
 if (["--version", "-V", "version"].includes(name)) {
   const { version } = JSON.parse(readFileSync(new URL("package.json", import.meta.url), "utf8")) as { version: string };
@@ -116,7 +93,7 @@ if (["--version", "-V", "version"].includes(name)) {
     usage = ofVerb;
     if (args.includes("--help") || args.includes("-h"))
       process.stdout.write(`${usage ?? USAGE}\n${help ? `\n${await help()}\n` : ""}`);
-    else {
+    else if (!(await isDoneElsewhere(given, words))) {
       if (!WITHOUT_SECRETS.has(name)) await (await import("./command/config.ts")).openCommandSecrets();
       await run(args);
     }
@@ -129,7 +106,8 @@ if (["--version", "-V", "version"].includes(name)) {
       error instanceof SettingsError ||
       error instanceof LedgerError ||
       error instanceof ChangeRefused ||
-      error instanceof SecretUnavailable;
+      error instanceof SecretUnavailable ||
+      error instanceof RemoteError;
     process.stderr.write(
       `${isExpected ? (noSuchOption(error, usage) ?? (error as Error).message) : error instanceof Error ? (error.stack ?? error.message) : String(error)}\n`,
     );

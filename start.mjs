@@ -18,7 +18,7 @@ import {
 } from "node:fs";
 import * as nodeModule from "node:module";
 import { dirname, join } from "node:path";
-import { fileURLToPath } from "node:url";
+import { fileURLToPath, pathToFileURL } from "node:url";
 
 const root = dirname(fileURLToPath(import.meta.url));
 const installed = join(root, "node_modules", ".package-lock.json");
@@ -65,13 +65,21 @@ if (command === "--install-only") process.exit(0);
 process.env.NODE_COMPILE_CACHE ??= join(root, "node_modules", ".cache", "keymeter");
 
 const node = findNode();
+// Node strips no types in a package that is installed: that one has JavaScript.
+const entry = [join(root, "keymeter.ts"), join(root, "dist", "keymeter.js")].find((file) => existsSync(file));
+if (entry === undefined) {
+  process.stderr.write(
+    "keymeter: this package has no program in it; it is made by `npm run package`, not by `npm pack`\n",
+  );
+  process.exit(1);
+}
 if (["up", "demo"].includes(command)) compile();
 if (node === process.execPath) {
   nodeModule.enableCompileCache(process.env.NODE_COMPILE_CACHE);
-  process.argv = [process.argv[0], join(root, "keymeter.ts"), ...(command === undefined ? [] : [command, ...rest])];
-  await import("./keymeter.ts");
+  process.argv = [process.argv[0], entry, ...(command === undefined ? [] : [command, ...rest])];
+  await import(pathToFileURL(entry));
 } else {
-  const child = spawn(node, [join(root, "keymeter.ts"), ...(command === undefined ? [] : [command, ...rest])], {
+  const child = spawn(node, [entry, ...(command === undefined ? [] : [command, ...rest])], {
     stdio: "inherit",
   });
   // A terminal sends its signals to both of us, a supervisor to this process alone; the command takes one twice for
@@ -162,7 +170,7 @@ function compile() {
   }
   process.stderr.write("keymeter: compiling, for the starts from now on\n");
   for (const program of ["up", "proxy", "collector", "alerts"])
-    spawnSync(node, [join(root, "keymeter.ts"), program, "--help"], { stdio: "ignore" });
+    spawnSync(node, [entry, program, "--help"], { stdio: "ignore" });
 }
 
 function findNode() {

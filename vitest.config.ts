@@ -1,13 +1,11 @@
 import { fileURLToPath } from "node:url";
-import { defineConfig } from "vitest/config";
+import { configDefaults, defineConfig } from "vitest/config";
 import { BaseSequencer } from "vitest/node";
 import type { TestSpecification } from "vitest/node";
+import { OTHER_TURNS } from "./test/turns.ts";
 
 // As start.mjs does: the types of each file are stripped once, not in every worker and writer thread.
 process.env["NODE_COMPILE_CACHE"] ??= fileURLToPath(new URL("node_modules/.cache/keymeter", import.meta.url));
-
-// Costly files take turns where small counts are asked for (test/skipped.ts): all workers of a run know whose it is.
-process.env["KEYMETER_TURN"] ??= String(Math.floor(Math.random() * 1_000));
 
 const report = process.env["KEYMETER_TEST_REPORT"];
 const isProof = process.env["KEYMETER_PROOF"] === "1";
@@ -47,7 +45,11 @@ const onPostgres = {
   ].map((name) => `test/proxy/${name}.test.ts`),
   env: { TEST_BOOKS: "postgres" },
 };
-const all = { name: "all", include: ["test/**/*.test.ts"] };
+const all = {
+  name: "all",
+  include: ["test/**/*.test.ts"],
+  exclude: [...configDefaults.exclude, ...OTHER_TURNS.map(({ file }) => file)],
+};
 const projects = (isCi && !isProof) || process.env["TEST_BOOKS"] === "postgres" ? [all, onPostgres] : [all];
 
 export default defineConfig({

@@ -27,7 +27,7 @@ import type { Task } from "./tasks.ts";
 
 export { LEAK_STEPS } from "./leak/playbook.ts";
 export type { LeakStep } from "./leak/playbook.ts";
-export { findRotation, handInKey, planRotation, reportRotations } from "./rotation/ask.ts";
+export { findRotation, handInKey, planRotation, reportRotations, requireOwnKeyRotation } from "./rotation/ask.ts";
 
 const NO_READER =
   "no billing reader is configured: set OPENAI_ADMIN_KEY, ANTHROPIC_ADMIN_KEY or KEYMETER_GOOGLE_BILLING_CREDENTIALS and KEYMETER_GOOGLE_BILLING_TABLE, or import a file with `keymeter import`";
@@ -47,7 +47,7 @@ export async function runCollectorJob(
     const failure = await fetchPriceList(config, config.priceListUrl);
     return failure === undefined ? [] : [failure];
   }
-  const importers = await createImporters(config);
+  const importers = await createImporters(config, log);
   if (job !== "forecast" && importers.length === 0) return [NO_READER];
   const { books, close } = await openBooks(config, log, 0);
   try {
@@ -85,7 +85,6 @@ export async function askCollector(task: Task): Promise<string[]> {
     if (error instanceof ImportError) throw new ChangeRefused(error.message);
     if (!(error instanceof LedgerInUse)) throw error;
   }
-  const program = { name: "collector", port: config.collectorPort, setting: "KEYMETER_COLLECTOR_PORT" };
   const [path, body] =
     task.type === "import"
       ? ([
@@ -93,7 +92,7 @@ export async function askCollector(task: Task): Promise<string[]> {
           task.bytes,
         ] as const)
       : (["/admin/tasks", toJson(task)] as const);
-  const answer = await askProgram(config, program, "POST", path, body, config.adminToken.reveal());
+  const answer = await askProgram(config, "collector", "POST", path, body, config.adminToken.reveal());
   return (answer as { said: string[] }).said;
 }
 

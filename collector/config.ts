@@ -10,10 +10,13 @@ import {
   tokenText,
   webUrl,
 } from "../service/config.ts";
-import { googleCredentials } from "../service/google-credentials.ts";
+import { googleCredentialsAt } from "../service/google-credentials.ts";
 import { group, listOf, readConfig, secret } from "../service/settings.ts";
 import type { Environment, Reading, SettingTree, Values } from "../service/settings.ts";
 import type { GoogleSettings } from "./importers/google.ts";
+import { signInRoles } from "./pages/sign-in.ts";
+import type { SignInSettings } from "./pages/sign-in.ts";
+import { ownKeyRows, readOwnKeys } from "./rotation/own-keys.ts";
 import { readRotations, rotationRows } from "./rotation/settings.ts";
 import { THRESHOLD_LINES, thresholdsSchema } from "./thresholds.ts";
 
@@ -26,7 +29,8 @@ const GOOGLE = {
     env: "KEYMETER_GOOGLE_BILLING_CREDENTIALS",
     schema: z.string().min(1),
     fallback: undefined,
-    says: "a service account's key file",
+    says: "a service account's key file, or a reference to what it holds",
+    mayRefer: true,
   },
   table: {
     place: "collector.google.table",
@@ -84,6 +88,49 @@ const GOOGLE = {
     schema: webUrl,
     fallback: "https://apikeys.googleapis.com",
     says: "where the keys of projects are asked for",
+  },
+} as const satisfies SettingTree;
+
+/** An identity provider at which readers of the pages sign in. */
+const SIGN_IN = {
+  issuer: {
+    place: "collector.sign_in.issuer",
+    env: "KEYMETER_SIGN_IN_ISSUER",
+    schema: webUrl,
+    fallback: undefined,
+    says: "an OpenID Connect provider, such as https://login.example.com",
+  },
+  clientId: {
+    place: "collector.sign_in.client_id",
+    env: "KEYMETER_SIGN_IN_CLIENT",
+    schema: z.string().min(1),
+    fallback: undefined,
+    says: "as which Keymeter is registered there; its redirect URI is PAGES_URL/login/callback",
+  },
+  clientSecret: secret({
+    place: "collector.sign_in.client_secret",
+    env: "KEYMETER_SIGN_IN_SECRET",
+    schema: tokenText,
+    says: "absent: a public client, by PKCE alone",
+  }),
+  groupsClaim: {
+    place: "collector.sign_in.groups_claim",
+    schema: z.string().min(1),
+    fallback: "groups",
+    says: "which claim has a person's groups, in the ID token or at userinfo",
+  },
+  scopes: {
+    place: "collector.sign_in.scopes",
+    schema: z.string(),
+    fallback: "profile email",
+    says: "what is asked for beside openid; some providers give groups for a scope of that name",
+  },
+  roles: {
+    place: "collector.sign_in.roles",
+    schema: signInRoles,
+    fallback: {},
+    says: "which groups have which role; who is in none of them sees nothing",
+    example: "{ admin: [platform], finance: [finance], read: [engineering], leads: { search-leads: search } }",
   },
 } as const satisfies SettingTree;
 
@@ -149,6 +196,13 @@ export const COLLECTOR_SETTINGS = {
       "  every: 90d",
     ],
   },
+  keyRotation: {
+    place: "collector.key_rotation",
+    schema: ownKeyRows,
+    fallback: {},
+    says: "Keymeter keys that get another secret by a schedule, and where it is written (docs/rotation.md)",
+    example: '{ ci: { to: "github:acme/app/KEYMETER_KEY", every: 30d, grace: 24h } }',
+  },
   reconcileCron: {
     place: "collector.reconcile_cron",
     env: "KEYMETER_RECONCILE_CRON",
@@ -178,6 +232,8 @@ export const COLLECTOR_SETTINGS = {
     says: "opens the report pages, and can only read; made on the first start",
   }),
   pagesUrl: PAGES_URL,
+  /** Undefined: by tokens alone. */
+  signIn: group(SIGN_IN, readSignIn, "signs readers of the pages in at an identity provider (docs/access.md)"),
   reconcileDays: {
     place: "collector.reconcile_days",
     env: "KEYMETER_RECONCILE_DAYS",
@@ -221,6 +277,8 @@ export const COLLECTOR_SETTINGS = {
   ...SHARED_SETTINGS,
 } as const satisfies SettingTree;
 
+export { cloudOf } from "./rotation/settings.ts";
+
 /** Reads and checks everything; throws a SettingsError that names every problem. */
 export function loadCollectorConfig(environment: Environment = process.env): CollectorConfig {
   return readConfig(COLLECTOR_SETTINGS, "collector", environment, finish);
@@ -228,30 +286,39 @@ export function loadCollectorConfig(environment: Environment = process.env): Col
 export type CollectorConfig = Readonly<ReturnType<typeof finish>>;
 
 function finish(values: Values<typeof COLLECTOR_SETTINGS>, reading: Reading) {
+  if (values.signIn && values.pagesUrl === undefined)
+    reading.problems.push(
+      `${SIGN_IN.issuer.place}: whoever signs in has to be sent back to the pages: say ${PAGES_URL.place} (${PAGES_URL.env})`,
+    );
+  if (values.signIn && Object.keys(values.signIn.roles).length === 0)
+    reading.problems.push(`${SIGN_IN.roles.place} gives no group a role: nobody could sign in`);
   return {
     ...values,
     adminToken: ownSecretOf(values.dataDir, "admin-token", values.adminToken, reading),
     readToken: ownSecretOf(values.dataDir, "read-token", values.readToken, reading),
     rotations: readRotations(values.rotation, values.providers, reading),
+    ownKeyRotations: readOwnKeys(values.keyRotation, reading.problems),
   };
 }
 
+function readSignIn(
+  { issuer, clientId, ...rest }: Values<typeof SIGN_IN>,
+  reading: Reading,
+): SignInSettings | undefined {
+  if ((issuer === undefined) !== (clientId === undefined))
+    reading.problems.push(`signing in needs both ${SIGN_IN.issuer.place} and ${SIGN_IN.clientId.place}`);
+  return issuer === undefined || clientId === undefined ? undefined : { ...rest, issuer, clientId };
+}
+
 function readGoogle(
-  { credentials: file, table, ...rest }: Values<typeof GOOGLE>,
-  { problems }: Reading,
+  { credentials: given, table, ...rest }: Values<typeof GOOGLE>,
+  reading: Reading,
 ): GoogleSettings | undefined {
-  if ((file === undefined) !== (table === undefined))
-    problems.push(
+  if ((given === undefined) !== (table === undefined))
+    reading.problems.push(
       `Google's bill needs both ${GOOGLE.credentials.place} (${GOOGLE.credentials.env}) and ${GOOGLE.table.place} (${GOOGLE.table.env})`,
     );
-  if (file === undefined) return undefined;
-  try {
-    const credentials = googleCredentials(file);
-    return table === undefined ? undefined : { ...rest, credentials, table };
-  } catch (error) {
-    problems.push(
-      `${GOOGLE.credentials.place} (${GOOGLE.credentials.env}) ${file}: ${error instanceof Error ? error.message : String(error)}; give the path of a service account's key file`,
-    );
-    return undefined;
-  }
+  if (given === undefined) return undefined;
+  const credentials = googleCredentialsAt(GOOGLE.credentials, given, reading);
+  return table === undefined || !credentials ? undefined : { ...rest, credentials, table };
 }

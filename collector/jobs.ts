@@ -15,23 +15,21 @@ import {
 } from "../ledger/billing/bills.ts";
 import { findClosed, readComparisons } from "../ledger/billing/closed-days.ts";
 import type { Comparison } from "../ledger/billing/closed-days.ts";
-import { cost } from "../ledger/cost.ts";
 import { readDismissals, noteLeak } from "../ledger/billing/leaks.ts";
 import { readMeteredCredentials } from "../ledger/usage/credentials.ts";
-import { hasBatchesSince, readHourTokens, readStraddling, readWorkTokens } from "../ledger/usage/metered-hours.ts";
-import type { NanoUsd } from "../ledger/money.ts";
+import { hasBatchesSince, readMeteredHours, readStraddling, readWorkTokens } from "../ledger/usage/metered-hours.ts";
 import type { PriceBook } from "../ledger/prices/price-book.ts";
 import { findMeterBegan, firstMeteredDay } from "../ledger/usage/meter-hours.ts";
 import { addDays, DAY_MS, HOUR_MS, utcDay } from "../ledger/windows.ts";
 import type { Log } from "../service/log.ts";
 import { readHistory, refreshBilledHours } from "./before.ts";
 import { closeBilledDay, compareDays, whyOpen } from "./compare.ts";
-import type { Providers } from "../ledger/providers.ts";
 import type { CollectorBooks, ClosingRules } from "./compare.ts";
 import type { CollectorConfig } from "./config.ts";
 import { ImportError } from "./importers/importer.ts";
 import type { Importer } from "./importers/importer.ts";
-import { findLeaks, UNMATCHED } from "./leaks.ts";
+import { findLeaks, poolOfKey, UNMATCHED } from "./leaks.ts";
+import { worthOfLeak } from "./worth.ts";
 import type { FoundLeak } from "./leaks.ts";
 import { isShownAs, matchKeys, statedOf } from "./match.ts";
 import type { Stated, StatedSettings } from "./match.ts";
@@ -229,6 +227,7 @@ async function lookForLeaks(
     return shown === "" || open.some(({ hint }) => hint === "" || isShownAs(hint, shown));
   };
   const matched = new Set(byCredential.values());
+  const poolOf = (billedKey: string): string => poolOfKey(billedKey, matched, mayBeOurs);
   const dismissals = await readDismissals(billing, provider);
   const dismissed = (billedKey: string): number => {
     const own = dismissals.get(billedKey) ?? 0;
@@ -238,51 +237,33 @@ async function lookForLeaks(
   const billed = (await readBilledUsage(billing, provider, sinceMs, untilMs)).filter(
     ({ billedKey, hourMs }) => billedKey === undefined || hourMs >= dismissed(billedKey),
   );
+  const metered = await readMeteredHours(usage, provider, sinceMs, untilMs);
+  const hasBatches = await hasBatchesSince(usage, provider, nowMs - BATCH_MS);
   const found = findLeaks({
     usage: billed,
-    metered: await readHourTokens(usage, provider, sinceMs, untilMs),
+    metered,
     straddling: await readStraddling(usage, provider, sinceMs, untilMs),
     byCredential,
     mayBeOurs,
     work: await readWorkTokens(usage, provider, sinceMs - DAY_MS),
-    hasBatches: await hasBatchesSince(usage, provider, nowMs - BATCH_MS),
+    hasBatches,
     sinceMs,
     untilMs,
   });
   for (const leak of found) {
+    const { firstHourMs, lastHourMs, billedKey } = leak;
+    const isIn = ({ hourMs }: { readonly hourMs: number }): boolean => hourMs >= firstHourMs && hourMs <= lastHourMs;
     const rows = billed.filter(
-      (one) =>
-        (one.billedKey === leak.billedKey || leak.billedKey === UNMATCHED) &&
-        one.hourMs >= leak.firstHourMs &&
-        one.hourMs <= leak.lastHourMs,
+      (one) => isIn(one) && one.billedKey !== undefined && poolOf(one.billedKey) === billedKey,
     );
-    await noteLeak(
-      billing,
-      { provider, ...leak, costNanoUsd: worth(rows, leak.quantity, provider, prices, stated.providers) },
-      nowMs,
-    );
+    const ours = metered.filter((one) => isIn(one) && (byCredential.get(one.credential) ?? UNMATCHED) === billedKey);
+    const priceOf = (model: string, hourMs: number, tier: string | undefined) =>
+      prices.find(stated.providers.priceListOf(provider, model), model, hourMs, tier ? [tier] : []);
+    const costNanoUsd = worthOfLeak({ rows, metered: hasBatches ? [] : ours, hasBatches, leak, priceOf });
+    const { straddling: _straddling, ...noted } = leak;
+    await noteLeak(billing, { provider, ...noted, costNanoUsd }, nowMs);
   }
   return found;
-}
-
-/** What so many of these tokens cost by the list: the mean price of the hours in which they were used. */
-function worth(
-  rows: Awaited<ReturnType<typeof readBilledUsage>>,
-  quantity: number,
-  provider: string,
-  prices: PriceBook,
-  providers: Providers,
-): NanoUsd | undefined {
-  let [sum, tokens] = [0n, 0];
-  for (const { model, unit, tier, quantity: of, hourMs } of rows) {
-    if (model === undefined || unit === "requests") continue;
-    const price = prices.find(providers.priceListOf(provider, model), model, hourMs, tier ? [tier] : []);
-    const amount = price && cost({ [unit]: of }, price).costNanoUsd;
-    if (amount === undefined) continue;
-    sum += amount;
-    tokens += of;
-  }
-  return tokens === 0 ? undefined : (sum * BigInt(quantity)) / BigInt(tokens);
 }
 
 /** Compares the days since `sinceDay`, and books what the bills themselves say went round the proxy, where no usage by

@@ -1,7 +1,7 @@
 // Leaks: use of a provider key that did not come through the proxy. Pure. Hour by hour, what the provider counts on a
 // key is held against what was metered on it; what is beyond it over any stretch of hours is use from elsewhere.
 import type { BilledUsage } from "../ledger/billing/bills.ts";
-import type { HourTokens } from "../ledger/usage/metered-hours.ts";
+import type { MeteredHour } from "../ledger/usage/metered-hours.ts";
 import { DAY_MS, HOUR_MS } from "../ledger/windows.ts";
 
 export type FoundLeak = {
@@ -9,7 +9,10 @@ export type FoundLeak = {
   readonly billedKey: string;
   readonly kind: "unknown_key" | "beyond_metered";
   readonly unit: "tokens" | "requests";
+  /** The most likely amount. Whether it is a leak is decided by less, with every doubt subtracted. */
   readonly quantity: number;
+  /** Tokens of answers that had begun before its first hour, and may be counted in it. */
+  readonly straddling: number;
   readonly firstHourMs: number;
   readonly lastHourMs: number;
   /** Models of the hours concerned, as billed. */
@@ -18,7 +21,7 @@ export type FoundLeak = {
 
 export type LeakInput = {
   readonly usage: readonly BilledUsage[];
-  readonly metered: readonly HourTokens[];
+  readonly metered: readonly MeteredHour[];
   readonly straddling: readonly {
     readonly hourMs: number;
     readonly credential: string;
@@ -47,6 +50,11 @@ export type LeakInput = {
 
 /** All that cannot be told apart is held against each other as one key. */
 export const UNMATCHED = "unmatched";
+/** What a billed key is looked for under. */
+export function poolOfKey(billedKey: string, matched: ReadonlySet<string>, mayBeOurs: LeakInput["mayBeOurs"]): string {
+  return matched.has(billedKey) || !mayBeOurs(billedKey) ? billedKey : UNMATCHED;
+}
+
 /** The longest that work goes on. */
 const WORK_MS = DAY_MS;
 /** Less than this is noise of counting. */
@@ -82,7 +90,7 @@ export function findLeaks(input: LeakInput): FoundLeak[] {
     // Use without a key (a sign-in, the provider's own pages) has none that could leak.
     if (one.billedKey === undefined) continue;
     if (unit === "tokens" && (!CLASSES.has(one.unit) || (one.tier === "batch" && input.hasBatches))) continue;
-    const key = matched.has(one.billedKey) || !input.mayBeOurs(one.billedKey) ? one.billedKey : UNMATCHED;
+    const key = poolOfKey(one.billedKey, matched, input.mayBeOurs);
     const hour = at(key, one.hourMs);
     if (!hour) continue;
     hour.billed += one.quantity;
@@ -113,9 +121,10 @@ export function findLeaks(input: LeakInput): FoundLeak[] {
   }
   return [...keys].flatMap(([billedKey, hours]) => {
     const found = worstStretch(hours, input.sinceMs, input.untilMs);
-    if (!found || found.quantity < LEAST[unit]) return [];
+    if (!found || found.least < LEAST[unit]) return [];
+    const { least: _least, ...rest } = found;
     const isKnown = billedKey === UNMATCHED || matched.has(billedKey);
-    return [{ billedKey, kind: isKnown ? ("beyond_metered" as const) : ("unknown_key" as const), unit, ...found }];
+    return [{ billedKey, kind: isKnown ? ("beyond_metered" as const) : ("unknown_key" as const), unit, ...rest }];
   });
 }
 
@@ -125,8 +134,10 @@ function worstStretch(
   hours: ReadonlyMap<number, Hour>,
   sinceMs: number,
   untilMs: number,
-): Pick<FoundLeak, "quantity" | "firstHourMs" | "lastHourMs" | "models"> | undefined {
-  let best: { quantity: number; firstHourMs: number; lastHourMs: number } | undefined;
+):
+  | (Pick<FoundLeak, "quantity" | "straddling" | "firstHourMs" | "lastHourMs" | "models"> & { readonly least: number })
+  | undefined {
+  let best: { least: number; firstHourMs: number; lastHourMs: number } | undefined;
   let sum = Number.NEGATIVE_INFINITY;
   let firstHourMs = sinceMs;
   for (let hourMs = sinceMs; hourMs < untilMs; hourMs += HOUR_MS) {
@@ -138,15 +149,22 @@ function worstStretch(
       sum = fresh;
       firstHourMs = hourMs;
     } else sum += excess;
-    if (!best || sum > best.quantity) best = { quantity: Math.floor(sum), firstHourMs, lastHourMs: hourMs };
+    if (!best || sum > best.least) best = { least: Math.floor(sum), firstHourMs, lastHourMs: hourMs };
   }
-  if (!best || best.quantity <= 0) return undefined;
+  if (!best || best.least <= 0) return undefined;
   const { firstHourMs: from, lastHourMs: to } = best;
-  const models = [...hours].flatMap(([hourMs, hour]) => (hourMs >= from && hourMs <= to ? [...hour.models] : []));
-  return { ...best, models: [...new Set(models)].toSorted() };
+  const within = [...hours].flatMap(([hourMs, hour]) => (hourMs >= from && hourMs <= to ? [hour] : []));
+  const straddling = hours.get(from)?.before ?? 0;
+  const likely = within.reduce((sum, { billed, metered }) => sum + billed - metered, -straddling);
+  return {
+    ...best,
+    straddling,
+    quantity: Math.max(best.least, likely),
+    models: [...new Set(within.flatMap((hour) => [...hour.models]))].toSorted(),
+  };
 }
 
-function usualAnswer(metered: readonly HourTokens[]): number {
+function usualAnswer(metered: readonly MeteredHour[]): number {
   const [tokens, requests] = metered.reduce(([a, b], one) => [a + one.tokens, b + one.requests], [0, 0]);
   return requests === 0 ? 0 : Math.ceil(tokens / requests);
 }

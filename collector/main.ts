@@ -6,6 +6,8 @@ import type { Adjustment } from "../ledger/usage/adjustments.ts";
 import { openPriceBook } from "../ledger/prices/price-list.ts";
 import { createCalendar } from "../ledger/windows.ts";
 import { addressOf, askProxy } from "../service/admin.ts";
+import { makePass } from "../service/pass.ts";
+import { createAccess, tokenBooks } from "../service/admin-routes.ts";
 import { toJson } from "../service/json.ts";
 import { createListener, listen, metricsGuard } from "../service/listener.ts";
 import { innerHostOf, noteOpenNetwork } from "../service/network.ts";
@@ -21,10 +23,12 @@ import { reconcileBills, watchUsage } from "./jobs.ts";
 import { statedOf } from "./match.ts";
 import type { LeakContext } from "./leak/playbook.ts";
 import { createMetricsPage, REFRESH_MS } from "./metrics-page.ts";
+import type { OfferedCommand } from "./offered-command.ts";
 import { addPages } from "./pages/routes.ts";
 import { fetchPriceList } from "./price-list.ts";
 import { addTaskRoutes } from "./tasks.ts";
 import { rotateOn } from "./rotation/run.ts";
+import { actionsOf } from "./rotation/own-keys.ts";
 import type { Rotating } from "./rotation/run.ts";
 import { createTurn } from "./turn.ts";
 import { addSecretGauges } from "../service/secrets/gauges.ts";
@@ -33,11 +37,18 @@ import { placeOf } from "../service/config.ts";
 
 /** A rotation waits for minutes at the least. */
 const ROTATE_MS = 5_000;
+/** A bill of 128 MiB on a slow line. */
+const UPLOAD_MS = 15 * 60_000;
+/** A command from elsewhere is over by then. */
+const COMMAND_MS = 16 * 60_000;
 /** Once a day, before anybody works. */
 const PRICES_CRON = "41 4 * * *";
 
-/** Starts the collector. */
-export async function startCollector(): Promise<{ stop(): Promise<void>; log: Log }> {
+export type { Asker, OfferedCommand } from "./offered-command.ts";
+
+/** Starts the collector. `command`: what it offers to those who ask from elsewhere, and to its pages; it does not know it
+ *  itself. */
+export async function startCollector(command?: OfferedCommand): Promise<{ stop(): Promise<void>; log: Log }> {
   const config = loadCollectorConfig();
   giveWay("below normal");
   const log = createLog("collector", config.logLevel);
@@ -49,7 +60,7 @@ export async function startCollector(): Promise<{ stop(): Promise<void>; log: Lo
     config.readToken,
     config.metricsToken,
   ]);
-  const importers = await createImporters(config);
+  const importers = await createImporters(config, log);
   const { books, close } = await openBooks(config, log);
   const providers = importers.flatMap((importer) => importer.providers);
   const prices = openPriceBook(config.dataDir, [], [], (message) => log.error(message));
@@ -81,9 +92,10 @@ export async function startCollector(): Promise<{ stop(): Promise<void>; log: Lo
   };
 
   const lookedAt = new Map<string, number>();
+  const ownKeys = { rotations: config.ownKeyRotations, actions: actionsOf(config) };
   let rotation: Promise<void> | undefined;
   const rotateNow = (): void => {
-    rotation ??= rotateOn({ books, rotations: config.rotations, audit: auditRotation(config), log, lookedAt })
+    rotation ??= rotateOn({ books, rotations: config.rotations, ownKeys, audit: auditRotation(config), log, lookedAt })
       .catch((error: unknown) => log.error({ err: error }, "rotations could not be looked at; it is tried again"))
       .finally(() => (rotation = undefined));
   };
@@ -91,14 +103,11 @@ export async function startCollector(): Promise<{ stop(): Promise<void>; log: Lo
   const rotating = setInterval(rotateNow, ROTATE_MS);
   await page.refresh();
   const timer = setInterval(() => void page.refresh(), REFRESH_MS);
-  const schedule = async (cron: string, work: () => Promise<void>): Promise<ScheduledTask> => {
-    const task = createTask(cron, work, { timezone: config.timezone, noOverlap: true });
-    await task.start();
-    return task;
-  };
-  const tasks = [await schedule(config.reconcileCron, runReconcile)];
-  if (importers.some(({ fetchUsage }) => fetchUsage)) tasks.push(await schedule(config.watchCron, runWatch));
-  if (config.priceListUrl !== undefined) tasks.push(await schedule(PRICES_CRON, refreshPrices));
+  const tasks = await schedule(config.timezone, [
+    { cron: config.reconcileCron, work: runReconcile },
+    ...(importers.some(({ fetchUsage }) => fetchUsage) ? [{ cron: config.watchCron, work: runWatch }] : []),
+    ...(config.priceListUrl === undefined ? [] : [{ cron: PRICES_CRON, work: refreshPrices }]),
+  ]);
   if (importers.length > 0) void runReconcile().then(runWatch);
 
   const published = { contentType: metrics.registry.contentType, metrics: async () => page.text() };
@@ -106,7 +115,9 @@ export async function startCollector(): Promise<{ stop(): Promise<void>; log: Lo
     published,
     () => (page.isStale() ? "the gauges are stale" : undefined),
     metricsGuard(config, (message) => log.warn(message)),
+    UPLOAD_MS,
   );
+  const access = createAccess(config.adminToken, tokenBooks(books.usage));
   await addTaskRoutes(
     app,
     {
@@ -118,9 +129,10 @@ export async function startCollector(): Promise<{ stop(): Promise<void>; log: Lo
       adjust,
       now: Date.now,
     },
-    config.adminToken,
+    access,
     inTurn,
   );
+  command?.addRoutes(app, access, (holder) => makePass(config.adminToken, holder, Date.now() + COMMAND_MS));
   const makeLink = await addPages(
     app,
     () => ({
@@ -134,7 +146,7 @@ export async function startCollector(): Promise<{ stop(): Promise<void>; log: Lo
       sources: providers,
       nowMs: Date.now(),
     }),
-    { ...config, pagesUrl },
+    { ...config, access, command, pagesUrl },
     log,
     inTurn,
   );
@@ -149,10 +161,20 @@ export async function startCollector(): Promise<{ stop(): Promise<void>; log: Lo
       clearInterval(rotating);
       await rotation;
       for (const task of tasks) await task.destroy();
+      await command?.close();
       await app.close();
       await close();
     },
   };
+}
+
+async function schedule(
+  timezone: string,
+  jobs: readonly { readonly cron: string; readonly work: () => Promise<void> }[],
+): Promise<ScheduledTask[]> {
+  const tasks = jobs.map(({ cron, work }) => createTask(cron, work, { timezone, noOverlap: true }));
+  for (const task of tasks) await task.start();
+  return tasks;
 }
 
 /** A change that somebody made through this program. */

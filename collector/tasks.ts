@@ -15,8 +15,8 @@ import type { PriceBook } from "../ledger/prices/price-book.ts";
 import { firstMeteredDay } from "../ledger/usage/meter-hours.ts";
 import type { ForecastScope } from "../ledger/usage/hours.ts";
 import { addDays, utcDay } from "../ledger/windows.ts";
-import { requireToken } from "../service/admin-routes.ts";
-import type { Secret } from "../service/secret.ts";
+import { actorOf, holderOf, namedHolderOf, requireRole } from "../service/admin-routes.ts";
+import type { Access } from "../service/admin-routes.ts";
 import { refreshBilledHours } from "./before.ts";
 import { closeBilledDay, compareDays, whyOpen } from "./compare.ts";
 import { readBillFile } from "./importers/file.ts";
@@ -182,16 +182,19 @@ const routed = z.discriminatedUnion("type", [
   z.strictObject({ type: z.literal("dismiss"), provider: text, billedKey: text, why: text }),
 ]);
 
-/** The same over HTTP, for holders of the admin token, in turn with the collector's own jobs. Who asks is known before
- *  a body is read. */
+/** What finance does beside an admin: bills, and what is expected. */
+const OF_FINANCE: ReadonlySet<Task["type"]> = new Set(["close", "plan", "unplan", "import"]);
+
+/** The same over HTTP, for holders of the admin token or of a named one whose role allows it, in turn with the collector's own
+ *  jobs. Who asks is known before a body is read. */
 export async function addTaskRoutes(
   app: FastifyInstance,
   context: TaskContext,
-  adminToken: Secret,
+  access: Access,
   inTurn: InTurn,
 ): Promise<void> {
   await app.register(async (routes) => {
-    routes.addHook("onRequest", requireToken(adminToken));
+    routes.addHook("onRequest", requireRole(access, ["finance", "admin"]));
     routes.addContentTypeParser(
       "application/octet-stream",
       { parseAs: "buffer", bodyLimit: MOST_FILE_BYTES },
@@ -207,7 +210,13 @@ export async function addTaskRoutes(
         return reply
           .code(400)
           .send({ error: parsed.error.issues.map((one) => `${one.path.join(".")}: ${one.message}`).join("; ") });
-      return { said: await inTurn(() => perform(context, parsed.data)) };
+      const { name, role } = holderOf(request);
+      if (role !== "admin" && !OF_FINANCE.has(parsed.data.type))
+        return reply.code(403).send({ error: `${name} may not do that: it takes the role admin` });
+      // Who signs is who asks; a program of this machine says for whom.
+      const by = namedHolderOf(request) ? actorOf(request) : undefined;
+      const task = by !== undefined && "by" in parsed.data ? { ...parsed.data, by } : parsed.data;
+      return { said: await inTurn(() => perform(context, task)) };
     });
     routes.post<{ Querystring: { name?: string; replace?: string } }>(
       "/admin/import",

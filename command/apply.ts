@@ -12,6 +12,7 @@ import type { Change } from "../ledger/usage/changes.ts";
 import { readLimits } from "../ledger/usage/limits.ts";
 import type { Limits } from "../ledger/usage/limits.ts";
 import { formatUsdSet } from "../ledger/money.ts";
+import { pathOf } from "./asker.ts";
 import { makeChange, requireUsage } from "./books.ts";
 import { newBudget, parseAmount, parseEach, parseThresholds, scopeOf } from "./budget-options.ts";
 import { loadCommandConfig } from "./config.ts";
@@ -131,9 +132,10 @@ async function isWanted(): Promise<boolean> {
 type Wanted = z.infer<typeof file>;
 
 function readWanted(path: string): Wanted {
+  const place = pathOf(path);
   let given: unknown;
   try {
-    given = parse(readFileSync(path, "utf8"));
+    given = parse(readFileSync(place, "utf8"));
   } catch (error) {
     throw new UsageError(`${path} cannot be read: ${error instanceof Error ? error.message : String(error)}`);
   }

@@ -15,6 +15,7 @@ import { makeChange, requireUsage } from "./books.ts";
 import { parseUsdOption } from "./budget-options.ts";
 import { loadCommandConfig } from "./config.ts";
 import { parseInstant } from "./days.ts";
+import { ownScopes } from "./own.ts";
 import { formatTable, printable } from "./table.ts";
 import { noSuchVerb, UsageError } from "./usage-error.ts";
 
@@ -40,20 +41,24 @@ async function list(args: string[]): Promise<void> {
   const calendar = createCalendar(config.timezone);
   const nowMs = Date.now();
   const books = await requireUsage(config);
-  const asked = (await readAskedRaises(books, nowMs - SHOWN_MS)).filter(({ answer }) => values.all || !answer);
+  const isOwn = await ownScopes();
+  const asked = (await readAskedRaises(books, nowMs - SHOWN_MS)).filter(
+    ({ answer, keyId }) => (values.all || !answer) && isOwn({ keyId }),
+  );
   const [budgets, names] = [await readBudgets(books), await readNames(books)];
   const rows = [];
   for (const one of asked) {
     const budget = findBudget(budgets, one.budgetId);
     const window = budget && calendar.window(budget.window, nowMs);
-    const refused = window ? await readRefused(books, window.startMs, nowMs + 60_000) : [];
+    const isSeen = budget !== undefined && isOwn(budget.scope);
+    const refused = window && isSeen ? await readRefused(books, window.startMs, nowMs + 60_000) : [];
     rows.push({
       ...one,
       key: names.get(one.keyId) ?? one.keyId,
       budget: budget ? describeBudgetScope(budget, (id) => names.get(id)) : "removed",
       window: budget?.window ?? "",
-      amountNowNanoUsd: budget ? amountAt(budget, nowMs) : 0n,
-      spentNanoUsd: budget && window ? await readSettled(books, budget, window) : 0n,
+      amountNowNanoUsd: isSeen ? amountAt(budget, nowMs) : 0n,
+      spentNanoUsd: isSeen && window ? await readSettled(books, budget, window) : 0n,
       refusedRequests: refused
         .filter(({ budgetId, observed }) => budgetId === one.budgetId && !observed)
         .reduce((sum, { count }) => sum + count, 0),

@@ -19,6 +19,7 @@ import { createCalendar, WINDOWS } from "../ledger/windows.ts";
 import { newBudget, parseAmount, parseEach, parseThresholds, SCOPE_OPTIONS, scopeOf } from "./budget-options.ts";
 import { cutLive, makeChange, requireUsage } from "./books.ts";
 import { loadCommandConfig } from "./config.ts";
+import { ownScopes } from "./own.ts";
 import { namesOfAll } from "./names-of-all.ts";
 import { raise, RAISES_USAGE, unraise } from "./raises.ts";
 import { replay, REPLAY_USAGE } from "./replay.ts";
@@ -141,9 +142,13 @@ async function list(args: string[]): Promise<void> {
   const books = await requireUsage(config);
   const calendar = createCalendar(config.timezone);
   const now = Date.now();
-  const { budgets, rules } = await readCaps(books, calendar, now);
-  const frozen = await readFreezes(books);
+  const all = await readCaps(books, calendar, now);
+  const freezes = await readFreezes(books);
   await books.close();
+  const isOwn = await ownScopes();
+  const budgets = all.budgets.filter(({ budget }) => isOwn(budget.scope));
+  const rules = all.rules.filter(({ rule }) => isOwn(rule.scope));
+  const frozen = freezes.filter(({ scope }) => isOwn(scope));
   const nameOf = await namesOfAll();
   const rule = values.members === undefined ? undefined : rules.find((one) => one.rule.id === values.members);
   if (values.members !== undefined && !rule)

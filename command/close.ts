@@ -1,8 +1,8 @@
 // keymeter close DAY: signs a day's bill off. Its figure stays; what changes later is a correction.
-import { userInfo } from "node:os";
 import { parseArgs } from "node:util";
 import { askCollector } from "../collector/ask.ts";
 import { isDay } from "../ledger/windows.ts";
+import { whoSays } from "./who.ts";
 import { UsageError } from "./usage-error.ts";
 import { bookedProvider } from "./providers.ts";
 
@@ -18,7 +18,7 @@ export async function run(args: string[]): Promise<void> {
   const [day, ...more] = positionals;
   if (day === undefined || more.length > 0) throw new UsageError(USAGE);
   if (!isDay(day)) throw new UsageError(`"${day}" is no day: write 2026-11-20`);
-  const by = values.by ?? userInfo().username;
+  const by = values.by ?? whoSays();
   for (const said of await askCollector({
     type: "close",
     day,

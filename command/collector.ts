@@ -5,8 +5,9 @@ import type { CollectorJob } from "../collector/ask.ts";
 import { startCollector } from "../collector/main.ts";
 import { SHARED_SETTINGS } from "../service/config.ts";
 import { runProgram } from "../service/process.ts";
-import { isSupervised } from "./config.ts";
+import { commandEnvironment, isSupervised } from "./config.ts";
 import { createProgress } from "./progress.ts";
+import { offerCommand } from "./remote/server.ts";
 import { UsageError } from "./usage-error.ts";
 
 const { collectorPort } = SHARED_SETTINGS;
@@ -20,7 +21,8 @@ export const help = async (): Promise<string> => (await import("./settings-pages
 
 export async function run(args: string[]): Promise<void> {
   const { values } = parseArgs({ args, options: { once: { type: "string" } } });
-  if (values.once === undefined) return runProgram(startCollector, isSupervised());
+  if (values.once === undefined)
+    return runProgram(() => startCollector(offerCommand(commandEnvironment())), isSupervised());
   if (!(COLLECTOR_JOBS as readonly string[]).includes(values.once))
     throw new UsageError(`there is no job ${values.once}; there are ${COLLECTOR_JOBS.join(", ")}`);
   const progress = createProgress();

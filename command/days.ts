@@ -1,5 +1,5 @@
 // Days as people type them.
-import { addDays, isDay } from "../ledger/windows.ts";
+import { addDays, DAY_MS, HOUR_MS, isDay } from "../ledger/windows.ts";
 import type { Calendar } from "../ledger/windows.ts";
 import { UsageError } from "./usage-error.ts";
 
@@ -23,6 +23,18 @@ export function parseInstant(text: string, calendar: Calendar): number | undefin
   const isInstant = /^\d{4}-\d{2}-\d{2}T\d{2}:\d{2}(:\d{2})?(Z|[+-]\d{2}:\d{2})$/.test(text);
   const atMs = Date.parse(text);
   return isInstant && !Number.isNaN(atMs) ? atMs : undefined;
+}
+
+const DURATION = /^(\d{1,5})(h|d)$/;
+
+/** "90d", "24h" from now, or a UTC day, as an instant. */
+export function parseExpiry(text: string, nowMs: number): number {
+  const duration = DURATION.exec(text);
+  if (duration) return nowMs + Number(duration[1]) * (duration[2] === "h" ? HOUR_MS : DAY_MS);
+  const instant = isDay(text) ? Date.parse(`${text}T00:00:00Z`) : Number.NaN;
+  if (instant <= nowMs) throw new UsageError(`"${text}" is past; write a time to come, such as 90d, 24h or a day`);
+  if (Number.isNaN(instant)) throw new UsageError(`"${text}" is no time: write 90d, 24h or a day such as 2027-01-31`);
+  return instant;
 }
 
 /** "2026-11". */

@@ -4,7 +4,7 @@ import { existsSync, readFileSync, statfsSync } from "node:fs";
 import { join } from "node:path";
 import { parseArgs } from "node:util";
 import { loadAlertsConfig } from "../alerts/config.ts";
-import { checkAlertmanagers, checkSlack } from "../alerts/check.ts";
+import { checkAlertmanagers, checkReceivers, checkSlack } from "../alerts/check.ts";
 import { loadProxyConfig } from "../proxy/config.ts";
 import { checkCredentials } from "../proxy/main.ts";
 import { readImports } from "../ledger/billing/bills.ts";
@@ -13,12 +13,12 @@ import { findDamage } from "../ledger/backup.ts";
 import { openBilling, openNotices, openUsage } from "../ledger/open.ts";
 import { priceListAtMs } from "../ledger/prices/price-list.ts";
 import { DAY_MS, HOUR_MS } from "../ledger/windows.ts";
-import { addressOf, askProgram, askProxy, ProgramGone } from "../service/admin.ts";
-import { SHARED_SETTINGS } from "../service/config.ts";
+import { askProgram, askProxy, ProgramGone, PROGRAMS, urlOfProgram } from "../service/admin.ts";
+import type { Program } from "../service/admin.ts";
 import { reasonOf } from "../service/finding.ts";
 import type { Finding, FindingState } from "../service/finding.ts";
 import { toJson } from "../service/json.ts";
-import { innerHostOf, openNetworkWords } from "../service/network.ts";
+import { openNetworkWords } from "../service/network.ts";
 import { RESTORE } from "../service/secret.ts";
 import { commandEnvironment, QUIET, loadCommandConfig } from "./config.ts";
 import type { CommandConfig } from "./config.ts";
@@ -67,9 +67,9 @@ async function everything(config: CommandConfig, isPaid: boolean): Promise<Findi
     pepper(config),
     Promise.resolve(network(config)),
     Promise.resolve(prices(config.dataDir)),
-    program(config, "proxy", config.opsPort, SHARED_SETTINGS.opsPort.env),
-    program(config, "collector", config.collectorPort, SHARED_SETTINGS.collectorPort.env),
-    program(config, "alerts", config.alertsPort, SHARED_SETTINGS.alertsPort.env),
+    program(config, "proxy"),
+    program(config, "collector"),
+    program(config, "alerts"),
     prometheus(config.prometheusPort),
     alerting(config),
     grafana(config.grafanaUrl),
@@ -98,12 +98,15 @@ async function providers(config: CommandConfig, isPaid: boolean): Promise<Findin
 async function alerting(config: CommandConfig, isSaid = false): Promise<Finding[]> {
   try {
     const token = readFileSync(join(config.dataDir, "webhook-token"), "utf8").trim();
-    const running = { name: "alerts program", port: config.alertsPort, setting: SHARED_SETTINGS.alertsPort.env };
-    return await heldBy(() => askProgram(config, running, "GET", `/check${isSaid ? "?say=1" : ""}`, undefined, token));
+    return await heldBy(() => askProgram(config, "alerts", "GET", `/check${isSaid ? "?say=1" : ""}`, undefined, token));
   } catch {
     const alerts = loadAlertsConfig(commandEnvironment());
     (await openSecrets(alerts, QUIET)).stop();
-    return [...(isSaid ? [] : await checkAlertmanagers(alerts)), ...(await checkSlack(alerts, isSaid))];
+    return [
+      ...(isSaid ? [] : await checkAlertmanagers(alerts)),
+      ...(await checkSlack(alerts, isSaid)),
+      ...(await checkReceivers(alerts, isSaid)),
+    ];
   }
 }
 
@@ -116,7 +119,7 @@ async function pepper(config: CommandConfig): Promise<Finding[]> {
   const { dataDir } = config;
   const path = join(dataDir, "pepper");
   if (config.pepper || existsSync(path) || !existsSync(join(dataDir, "usage.db"))) return [];
-  const proxy = await get(`${addressOf(innerHostOf(config), config.opsPort)}/healthz`).catch(() => undefined);
+  const proxy = await get(`${urlOfProgram(config, "proxy")}/healthz`).catch(() => undefined);
   return proxy?.ok
     ? [
         {
@@ -223,10 +226,12 @@ function prices(dataDir: string): Finding[] {
       ];
 }
 
-async function program(config: CommandConfig, name: string, port: number, setting: string): Promise<Finding[]> {
+async function program(config: CommandConfig, name: Program): Promise<Finding[]> {
+  const { port, url, setting, elsewhere } = PROGRAMS[name];
+  const place = config[url] ?? `port ${config[port]}`;
   try {
-    const answer = await get(`${addressOf(innerHostOf(config), port)}/readyz`);
-    if (answer.ok) return [{ what: name, state: "ok", said: `ready on port ${port}` }];
+    const answer = await get(`${urlOfProgram(config, name)}/readyz`);
+    if (answer.ok) return [{ what: name, state: "ok", said: `ready on ${place}` }];
     return [
       {
         what: name,
@@ -240,8 +245,8 @@ async function program(config: CommandConfig, name: string, port: number, settin
       {
         what: name,
         state: "fail",
-        said: `does not answer on port ${port}: ${reasonOf(error)}`,
-        mend: `start it (\`keymeter up\`), or set ${setting} to its port`,
+        said: `does not answer on ${place}: ${reasonOf(error)}`,
+        mend: `start it (\`keymeter up\`), or set ${setting} to its port; where it runs in another container or on another machine, ${elsewhere}`,
       },
     ];
   }

@@ -16,6 +16,7 @@ import { openBilling } from "../ledger/open.ts";
 import { addDays, createCalendar, utcDay } from "../ledger/windows.ts";
 import { giveWay } from "../service/priority.ts";
 import { toJson } from "../service/json.ts";
+import { pathOf } from "./asker.ts";
 import { requireUsage } from "./books.ts";
 import { parseDay, parseMonth } from "./days.ts";
 import { createProgress } from "./progress.ts";
@@ -52,7 +53,7 @@ async function openmetrics(args: string[]): Promise<void> {
   const progress = createProgress();
   try {
     const text = writeHistory({ usage, billing }, config.timezone, sinceDay, untilDay, (day) => progress.show(day));
-    const out = values.out === undefined ? process.stdout : createWriteStream(values.out);
+    const out = values.out === undefined ? process.stdout : createWriteStream(pathOf(values.out));
     await pipeline(text, out, { end: values.out !== undefined });
   } finally {
     progress.end();
@@ -95,7 +96,13 @@ async function focus(args: string[]): Promise<void> {
   const progress = createProgress();
   try {
     const stated = { keys: config.billingKeys, models: config.billingModels, providers: config.providers };
-    const options = { sinceDay, untilDay, version, format, file: values.out } as const;
+    const options = {
+      sinceDay,
+      untilDay,
+      version,
+      format,
+      file: values.out === undefined ? undefined : pathOf(values.out),
+    } as const;
     const done = await exportFocus({ usage, billing }, options, stated, (day) =>
       progress.show(`FOCUS ${version}: ${day}`),
     );

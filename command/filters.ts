@@ -1,8 +1,11 @@
 // What spend and events are narrowed to: a team, a key, a model ... as people name them.
 import type { Within } from "../ledger/usage/within.ts";
+import { onlyTeamOf } from "../ledger/usage/seen.ts";
+import { findAsker } from "./asker.ts";
 import { findKey } from "./find-key.ts";
 import { findUser } from "./find-user.ts";
 import { bookedProvider } from "./providers.ts";
+import { UsageError } from "./usage-error.ts";
 
 const text = { type: "string" } as const;
 export const FILTER_OPTIONS = {
@@ -25,7 +28,11 @@ export async function withinOf({
 }: {
   readonly [option in keyof typeof FILTER_OPTIONS]?: string | undefined;
 }): Promise<Within> {
-  const { team, project, env, model } = parts;
+  const { project, env, model } = parts;
+  const own = onlyTeamOf(findAsker());
+  const team = own ?? parts.team;
+  if (own !== undefined && (parts.team ?? own) !== own)
+    throw new UsageError(`--team ${parts.team}: this token is of team ${own}`);
   const within = {
     team,
     project,

@@ -3,6 +3,8 @@ import { UNPROVEN_KEY_ID } from "../ledger/usage/keys.ts";
 import { readKeys } from "../ledger/usage/read-keys.ts";
 import type { Key } from "../ledger/usage/keys.ts";
 import { readLastUsed } from "../ledger/usage/key-use.ts";
+import { seesTeam } from "../ledger/usage/seen.ts";
+import { findAsker } from "./asker.ts";
 import { requireUsage } from "./books.ts";
 import { didYouMean } from "../service/closest.ts";
 import { loadCommandConfig } from "./config.ts";
@@ -11,14 +13,15 @@ import { UsageError } from "./usage-error.ts";
 /** A key, and the start of the UTC hour in which it was last used. */
 type UsedKey = Key & { readonly lastUsedHourMs: number | undefined };
 
-/** Every key but the one that stands for attempts no provider has accepted. */
+/** Every key but the one that stands for attempts no provider has accepted; for a lead, those of the team. */
 export async function allKeys(): Promise<UsedKey[]> {
   const books = await requireUsage(loadCommandConfig());
   const { keys } = await readKeys(books);
   const lastUsed = await readLastUsed(books);
   await books.close();
+  const asker = findAsker();
   return keys
-    .filter((key) => key.id !== UNPROVEN_KEY_ID)
+    .filter((key) => key.id !== UNPROVEN_KEY_ID && seesTeam(asker, key.team))
     .map((key) => ({ ...key, lastUsedHourMs: lastUsed.get(key.id) }));
 }
 

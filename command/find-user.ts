@@ -1,6 +1,8 @@
 // Users as people name them: by name or by id.
 import type { Change } from "../ledger/usage/changes.ts";
 import { cleanName, foldName, newPersonId, readPeople } from "../ledger/usage/people.ts";
+import { onlyTeamOf } from "../ledger/usage/seen.ts";
+import { findAsker } from "./asker.ts";
 import { requireUsage } from "./books.ts";
 import { didYouMean } from "../service/closest.ts";
 import { loadCommandConfig } from "./config.ts";
@@ -21,9 +23,9 @@ export async function findUser(wanted: string): Promise<string> {
   const users = await allUsers();
   const found = idOf(users, wanted);
   if (found !== undefined) return found;
-  throw new UsageError(
-    `there is no user ${wanted}${didYouMean(wanted, [...users.values()]) || "; `keymeter users list` shows them"}`,
-  );
+  // A lead is told no names of others.
+  const guess = onlyTeamOf(findAsker()) === undefined ? didYouMean(wanted, [...users.values()]) : "";
+  throw new UsageError(`there is no user ${wanted}${guess || "; `keymeter users list` shows them"}`);
 }
 
 /** The id of a user, who is made where nobody has the name: by a change that goes before the one that names him. */

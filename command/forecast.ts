@@ -1,5 +1,4 @@
 // keymeter forecast: what the running windows will cost, events that are planned, and how good forecasts were.
-import { userInfo } from "node:os";
 import { parseArgs } from "node:util";
 import { askCollector } from "../collector/ask.ts";
 import { expectedSoFar, FORECAST_SCOPES, FORECAST_WINDOWS, readScores, recordOf } from "../ledger/billing/forecasts.ts";
@@ -15,12 +14,16 @@ import { readSpend } from "../ledger/usage/spend.ts";
 import type { ForecastScope } from "../ledger/usage/hours.ts";
 import { createCalendar, DAY_MS, HOUR_MS } from "../ledger/windows.ts";
 import { toJson } from "../service/json.ts";
+import { onlyTeamOf } from "../ledger/usage/seen.ts";
+import { findAsker } from "./asker.ts";
+import { ownScopes } from "./own.ts";
 import { requireUsage } from "./books.ts";
 import { loadCommandConfig } from "./config.ts";
 import { parseInstant } from "./days.ts";
 import { findKey } from "./find-key.ts";
 import { findUser } from "./find-user.ts";
 import { formatTable } from "./table.ts";
+import { whoSays } from "./who.ts";
 import { UsageError } from "./usage-error.ts";
 import { placeOf } from "../service/config.ts";
 
@@ -63,9 +66,11 @@ async function show(args: string[]): Promise<void> {
   const names = await readNames(usage);
   await usage.close();
   await billing?.close();
+  const isShown = await shownForecasts();
   const frozen = new Map(made.filter((one) => one.window === window).map((one) => [`${one.scope} ${one.id}`, one]));
   const ids = rests.filter((one) => one.scope === by || one.scope === "org").map(({ scope, id }) => ({ scope, id }));
   const rows = (window === "hour" ? [...frozen.values()].filter(({ scope }) => scope === by || scope === "org") : ids)
+    .filter(isShown)
     .map(({ scope, id }) => {
       const rest = rests.find((one) => one.scope === scope && one.id === id);
       const spentNanoUsd = spent.get(id) ?? 0n;
@@ -114,6 +119,13 @@ async function show(args: string[]): Promise<void> {
     );
 }
 
+/** A lead sees the team's own, and its keys'. */
+async function shownForecasts(): Promise<(one: Pick<ForecastScope, "scope" | "id">) => boolean> {
+  if (onlyTeamOf(findAsker()) === undefined) return () => true;
+  const isOwn = await ownScopes();
+  return ({ scope, id }) => isOwn(scope === "team" ? { team: id } : scope === "key" ? { keyId: id } : {});
+}
+
 async function plan(args: string[]): Promise<void> {
   const text = { type: "string" } as const;
   const scopes = { org: { type: "boolean" }, team: text, project: text, env: text, user: text, key: text } as const;
@@ -142,7 +154,7 @@ async function plan(args: string[]): Promise<void> {
   await usage.close();
   await billing?.close();
   const [fromMs, toMs] = [instant("--from", values.from, calendar), instant("--to", values.to, calendar)];
-  await tell({ type: "plan", scope, scopeId, fromMs, toMs, factor, why: values.why, by: userInfo().username });
+  await tell({ type: "plan", scope, scopeId, fromMs, toMs, factor, why: values.why, by: whoSays() });
 }
 
 async function plans(args: string[]): Promise<void> {

@@ -3,6 +3,7 @@ import { readFileSync, statSync } from "node:fs";
 import { basename } from "node:path";
 import { parseArgs } from "node:util";
 import { askCollector } from "../collector/ask.ts";
+import { pathOf } from "./asker.ts";
 import { UsageError } from "./usage-error.ts";
 
 export const USAGE =
@@ -18,13 +19,14 @@ export async function run(args: string[]): Promise<void> {
   });
   if (positionals.length === 0) throw new UsageError(USAGE);
   for (const path of positionals) {
-    const file = statSync(path, { throwIfNoEntry: false });
+    const place = pathOf(path);
+    const file = statSync(place, { throwIfNoEntry: false });
     if (!file?.isFile()) throw new UsageError(`there is no file ${path}`);
     if (file.size > MOST_BYTES) throw new UsageError(`${path} is larger than 128 MiB; export a month at a time`);
     for (const said of await askCollector({
       type: "import",
       name: basename(path),
-      bytes: readFileSync(path),
+      bytes: readFileSync(place),
       isForced: values.replace,
     }))
       process.stdout.write(`${said}\n`);

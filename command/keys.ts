@@ -6,13 +6,14 @@ import { createDigest, issueVirtualKey, reissueSecret } from "../ledger/usage/ke
 import { formatUsdSet } from "../ledger/money.ts";
 import { LedgerError } from "../ledger/books.ts";
 import { ownSecret } from "../service/secret.ts";
-import type { Secret } from "../service/secret.ts";
 import type { Key } from "../ledger/usage/keys.ts";
 import { cutLive, makeChange, requireUsage } from "./books.ts";
 import { newBudget, parseAmount } from "./budget-options.ts";
 import { loadCommandConfig } from "./config.ts";
 import type { CommandConfig } from "./config.ts";
-import { DAY_MS, HOUR_MS, isDay, utcDay } from "../ledger/windows.ts";
+import { DAY_MS, utcDay } from "../ledger/windows.ts";
+import { findAsker } from "./asker.ts";
+import { parseExpiry } from "./days.ts";
 import { didYouMean } from "../service/closest.ts";
 import { allKeys, findKey } from "./find-key.ts";
 import { allUsers, userFor } from "./find-user.ts";
@@ -37,8 +38,6 @@ keymeter keys show KEY
 keymeter keys pause|resume|revoke KEY [--cut]   --cut ends its live requests too
 keymeter keys rotate KEY [--grace 24h] [--to vault:secret/ci#key,github:OWNER/REPO/NAME]      KEY is an id (key_...) or a name;
                      --to writes the new secret there, and shows it nowhere`;
-
-const DURATION = /^(\d{1,5})(h|d)$/;
 
 export async function run(args: string[]): Promise<void> {
   const [verb, ...rest] = args;
@@ -92,7 +91,7 @@ async function create(args: string[]): Promise<void> {
   requireNames({ name: asked, team: ofTeam, project: ofProject, env: ofEnv, user: userName });
   for (const words of unknownNames({ team: ofTeam, project: ofProject, env: ofEnv }, await allKeys()))
     process.stderr.write(`${words}\n`);
-  const pepper = readPepper(config);
+  const given = givenOf(config);
   const now = Date.now();
   const { name, team, project, env, purpose } = values;
   const { id: user, made } = await userFor(userName);
@@ -108,8 +107,8 @@ async function create(args: string[]): Promise<void> {
           hard: values.hard || values.strict,
           strict: values.strict,
         });
-  const digest = createDigest(pepper.reveal())(secret);
-  await makeChange(config, afterwards(made, { type: "createKey", key, digest, ...(budget ? { budget } : {}) }));
+  const change = { type: "createKey", key, ...given(secret), ...(budget ? { budget } : {}) } as const;
+  await makeChange(config, afterwards(made, change));
   if (values.json) return void process.stdout.write(`${toJson({ id: key.id, key: secret, name, budget })}\n`);
   process.stdout.write(`${secret}\n`);
   process.stderr.write(
@@ -273,6 +272,9 @@ async function rotate(args: string[]): Promise<void> {
     },
   });
   const targets = (values.to ?? "").split(",").filter((one) => one !== "");
+  const asker = findAsker();
+  if (targets.length > 0 && asker !== undefined && asker.role !== "admin")
+    throw new UsageError("--to writes with what Keymeter itself may write with: an admin does that");
   if (values.to !== undefined && targets.length === 0)
     throw new UsageError("--to names no place: write vault:MOUNT/PATH#FIELD, github:OWNER/REPO/NAME, or leave it out");
   for (const target of targets) {
@@ -286,13 +288,13 @@ async function rotate(args: string[]): Promise<void> {
     await checkTarget(config, target).catch((error: unknown) => {
       throw new UsageError(`--to ${target}: ${error instanceof Error ? error.message : String(error)}`);
     });
-  const pepper = readPepper(config);
+  const given = givenOf(config);
   const secret = reissueSecret(key.env);
   const graceUntilMs = parseExpiry(values.grace, Date.now());
   await makeChange(config, {
     type: "rotateKey",
     keyId: key.id,
-    digest: createDigest(pepper.reveal())(secret),
+    ...given(secret),
     hint: secret.slice(-4),
     graceUntilMs,
   });
@@ -330,21 +332,14 @@ function onlyOne(args: readonly string[]): string | undefined {
   return args[0];
 }
 
-/** "90d", "24h" from now, or a UTC day. */
-function parseExpiry(text: string, nowMs: number): number {
-  const duration = DURATION.exec(text);
-  if (duration) return nowMs + Number(duration[1]) * (duration[2] === "h" ? HOUR_MS : DAY_MS);
-  const instant = isDay(text) ? Date.parse(`${text}T00:00:00Z`) : Number.NaN;
-  if (instant <= nowMs) throw new UsageError(`"${text}" is past; write a time to come, such as 90d, 24h or a day`);
-  if (Number.isNaN(instant)) throw new UsageError(`"${text}" is no time: write 90d, 24h or a day such as 2027-01-31`);
-  return instant;
-}
-
-/** What digests of keys are made with. Books that are there without it would not know the key that is made. */
-function readPepper({ dataDir, pepper }: CommandConfig): Secret {
+/** What the books get of a secret: its digest. Where somebody elsewhere asks, the proxy makes that, which has the pepper. */
+function givenOf({ dataDir, pepper }: CommandConfig): (secret: string) => { digest: string; secret?: string } {
+  if (findAsker()) return (secret) => ({ digest: "", secret });
   try {
-    return ownSecret(dataDir, "pepper", pepper);
+    const digestOf = createDigest(ownSecret(dataDir, "pepper", pepper).reveal());
+    return (secret) => ({ digest: digestOf(secret) });
   } catch (error) {
+    // Books that are there without it would not know the key that is made.
     throw new LedgerError(error instanceof Error ? error.message : String(error));
   }
 }

@@ -1,6 +1,5 @@
 // keymeter leak: the playbook for a provider key that leaked, and the note on it.
 import { writeFileSync } from "node:fs";
-import { userInfo } from "node:os";
 import { createInterface } from "node:readline/promises";
 import { setTimeout as sleep } from "node:timers/promises";
 import { parseArgs } from "node:util";
@@ -12,9 +11,11 @@ import type { Rotation } from "../ledger/billing/rotations.ts";
 import { openBilling } from "../ledger/open.ts";
 import { placeOf } from "../service/config.ts";
 import { requireUsage } from "./books.ts";
+import { pathOf } from "./asker.ts";
 import { loadCommandConfig } from "./config.ts";
 import { createProgress } from "./progress.ts";
 import { bookedProvider } from "./providers.ts";
+import { whoSays } from "./who.ts";
 import { UsageError } from "./usage-error.ts";
 
 export const USAGE = `keymeter leak PROVIDER KEY [--yes] [--without pause,replace,revoke] [--slack] [--out FILE]
@@ -54,7 +55,7 @@ export async function run(args: string[]): Promise<void> {
       process.exitCode = 1;
       return;
     }
-    const by = userInfo().username;
+    const by = whoSays();
     const said = await askCollector({ type: "leak", provider, billedKey, by, without });
     for (const one of said) process.stdout.write(`${one}\n`);
     await awaitRotation(said);
@@ -62,7 +63,7 @@ export async function run(args: string[]): Promise<void> {
   const { markdown } = await look(provider, billedKey, without);
   if (values.out === undefined) process.stdout.write(`\n${markdown}`);
   else {
-    writeFileSync(values.out, markdown);
+    writeFileSync(pathOf(values.out), markdown);
     process.stdout.write(`The note is in ${values.out}.\n`);
   }
   if (!values.slack) return;

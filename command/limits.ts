@@ -7,6 +7,7 @@ import { loadCommandConfig } from "./config.ts";
 import { findUser } from "./find-user.ts";
 import { findKey } from "./find-key.ts";
 import { toJson } from "../service/json.ts";
+import { ownScopes } from "./own.ts";
 import { formatTable } from "./table.ts";
 import { noSuchVerb, UsageError } from "./usage-error.ts";
 
@@ -72,7 +73,8 @@ async function set(args: string[]): Promise<void> {
 async function list(args: string[]): Promise<void> {
   const { values } = parseArgs({ args, options: { json: { type: "boolean", default: false } } });
   const books = await requireUsage(loadCommandConfig());
-  const all = await readLimits(books);
+  const isOwn = await ownLimits();
+  const all = (await readLimits(books)).filter(({ scope }) => isOwn(scope));
   const names = await readNames(books);
   await books.close();
   if (values.json) return void process.stdout.write(`${toJson(all)}\n`);
@@ -88,6 +90,15 @@ async function list(args: string[]): Promise<void> {
     ].map((value) => String(value ?? "")),
   ]);
   process.stdout.write(`${formatTable(HEADINGS, rows)}\n`);
+}
+
+/** Whether limits of a scope are shown. */
+async function ownLimits(): Promise<(scope: string) => boolean> {
+  const isOwn = await ownScopes();
+  return (scope) => {
+    const [, kind, id] = /^(team|key):(.*)$/.exec(scope) ?? [];
+    return isOwn(kind === "team" ? { team: id } : kind === "key" ? { keyId: id } : {});
+  };
 }
 
 /** "key ci (key_x)" for "key:key_x": keys are called by their names. */

@@ -8,7 +8,6 @@ export const USAGE = "keymeter pages    prints a link to the report pages; it op
 export async function run(args: string[]): Promise<void> {
   if (args.length > 0) throw new UsageError(USAGE);
   const config = loadCommandConfig();
-  const program = { name: "collector", port: config.collectorPort, setting: "KEYMETER_COLLECTOR_PORT" };
-  const { url } = (await askProgram(config, program, "POST", "/admin/link")) as { url: string };
+  const { url } = (await askProgram(config, "collector", "POST", "/admin/link")) as { url: string };
   process.stdout.write(`${url}\n`);
 }

@@ -1,7 +1,13 @@
-// keymeter rotate: a provider key is replaced by another one, and how that goes.
-import { userInfo } from "node:os";
+// keymeter rotate: a provider key, or a key of Keymeter's, is replaced by another one, and how that goes.
 import { parseArgs } from "node:util";
-import { askCollector, findRotation, handInKey, planRotation, reportRotations } from "../collector/ask.ts";
+import {
+  askCollector,
+  findRotation,
+  handInKey,
+  planRotation,
+  reportRotations,
+  requireOwnKeyRotation,
+} from "../collector/ask.ts";
 import { ENDS } from "../ledger/billing/rotations.ts";
 import type { Rotation } from "../ledger/billing/rotations.ts";
 import { openBilling } from "../ledger/open.ts";
@@ -10,6 +16,7 @@ import { toJson } from "../service/json.ts";
 import { requireUsage } from "./books.ts";
 import { loadCommandConfig } from "./config.ts";
 import { formatTable } from "./table.ts";
+import { whoSays } from "./who.ts";
 import { UsageError } from "./usage-error.ts";
 
 export const USAGE = `keymeter rotate PROVIDER [--credential NAME] [--why "..."] [--leaked] [--dry-run]     a new key is made, and the old one goes when nothing uses it
@@ -18,7 +25,7 @@ keymeter rotate accept PROVIDER [--credential NAME] [--leaked] < FILE     the ne
 keymeter rotate back PROVIDER [--credential NAME]     the old key again; possible until it is deleted
 keymeter rotate done PROVIDER [--credential NAME]     somebody has deleted the old key
 
-  PROVIDER     such as openai; openai/staging of several credentials
+  PROVIDER     such as openai; openai/staging of several credentials; key:NAME of a Keymeter key under collector.key_rotation
   --leaked     the old key goes at once: nothing waits until it is unused`;
 
 const WORDS = ["status", "accept", "back", "done"] as const;
@@ -44,10 +51,27 @@ export async function run(args: string[]): Promise<void> {
   if (word === "status") return printStatus(values.json);
   const named = positionals[word === undefined ? 0 : 1];
   if (named === undefined) throw new UsageError(USAGE);
+  if (named.startsWith("key:")) {
+    if (word === "done") return say(await askCollector({ type: "rotateDone", place: named, by: whoSays() }));
+    if (word !== undefined || values.leaked || values["dry-run"])
+      throw new UsageError(
+        `${named} is a key of Keymeter's: it begins here, and \`rotate done\` ends what cannot go on. When it leaked: \`keymeter keys pause\``,
+      );
+    requireOwnKeyRotation(named);
+    return say(
+      await askCollector({
+        type: "rotate",
+        place: named,
+        by: whoSays(),
+        why: values.why ?? "",
+        isLeaked: false,
+      }),
+    );
+  }
   const [provider = "", credential = values.credential ?? ""] = named.split("/");
   const settings = await findRotation(provider, credential);
   const { place } = settings;
-  const by = userInfo().username;
+  const by = whoSays();
   const isLeaked = values.leaked;
   switch (word) {
     case "accept":
@@ -75,7 +99,9 @@ async function readKey(): Promise<string> {
     if (text.length > MOST_KEY_LENGTH) throw new UsageError("what stands there is too long for a key");
   }
   const value = text.trim();
-  if (value === "" || /\s/.test(value)) throw new UsageError("what stands there is no key: one word on one line");
+  // A service account's key file has many lines.
+  if (value === "" || (/\s/.test(value) && !value.startsWith("{")))
+    throw new UsageError("what stands there is no key: one word on one line");
   return value;
 }
 
@@ -90,9 +116,9 @@ async function printStatus(isJson: boolean): Promise<void> {
   const isOpen = ({ state }: Rotation): boolean => !(ENDS as readonly string[]).includes(state);
   if (rotations.some((one) => isOpen(one) && one.isTrouble)) process.exitCode = 1;
   if (isJson) return void process.stdout.write(`${toJson(report)}\n`);
-  const cells = credentials.map(({ place, hint, sinceMs, dueMs }) => [
+  const cells = credentials.map(({ place, hint, sinceMs, dueMs, isUnknown }) => [
     place,
-    hint === undefined ? "not used yet" : `…${hint}`,
+    isUnknown ? "no such key: keymeter keys list" : hint === undefined ? "not used yet" : `…${hint}`,
     sinceMs === undefined ? "" : iso(sinceMs),
     dueMs === undefined ? "" : iso(dueMs),
   ]);

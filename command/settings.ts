@@ -1,6 +1,8 @@
 // The settings of all programs, seen together: whose each variable is, and which of an environment a program gets.
 import { ALERTS_SETTINGS } from "../alerts/config.ts";
-import { COLLECTOR_SETTINGS } from "../collector/config.ts";
+import { receiverTexts } from "../alerts/receivers/settings.ts";
+import type { ReceiverRows } from "../alerts/receivers/settings.ts";
+import { cloudOf, COLLECTOR_SETTINGS } from "../collector/config.ts";
 import type { CollectorConfig } from "../collector/config.ts";
 import { PROXY_SETTINGS } from "../proxy/config.ts";
 import { UPSTREAMS } from "../service/config.ts";
@@ -61,8 +63,7 @@ export function environmentOf(program: Program, environment: Environment): NodeJ
       if (named.has(name)) return true;
       // What opens a store is for whoever has a secret there.
       const store = storeOfVariable(name);
-      if (store !== undefined && !OF_A_SIGN_IN.has(name))
-        return store !== "none" && usesStore(store, program, environment);
+      if (store !== undefined && !OF_A_SIGN_IN.has(name)) return usesStore(store, program, environment);
       if (name === FILE_VARIABLE || own?.has(name)) return true;
       if (ALL_VARIABLES.has(name) || others.some((ones) => ones.has(name))) return false;
       if (program === "collector" && OF_A_SIGN_IN.has(name)) return true;
@@ -88,28 +89,45 @@ function secretTexts(
   program: Program,
   environment: Environment,
 ): { readonly texts: readonly string[]; readonly variables: readonly string[] } {
-  const secrets = Object.entries(settingsIn(DECLARED[program])).filter(([, { isSecret }]) => isSecret);
+  const secrets = Object.entries(settingsIn(DECLARED[program])).filter(
+    ([, { isSecret, mayRefer }]) => isSecret ?? mayRefer,
+  );
   // What is wrong with them the program says itself.
   const values = readSettings(Object.fromEntries(secrets), program, environment, []);
   const rows = program === "proxy" ? credentialRowsOf(environment) : [];
   const rotated = program === "collector" ? rotationTexts(environment) : [];
+  const receivers = program === "alerts" ? receiverTextsOf(environment) : [];
   const variables = rows.flatMap(({ api_key_env: variable }) => variable ?? []);
   const texts = [
     ...Object.values(values),
     ...rows.map(({ api_key: key }) => key),
     ...rotated,
+    ...receivers,
     ...variables.map((name) => environment[name]),
   ];
   return { texts: texts.filter((text) => typeof text === "string"), variables };
 }
 
-/** Where the keys are that rotations write, and those that make them. */
+/** Where the keys are that rotations write, and those that make them; a maker that the machine's own sign-in is enough for uses
+ *  that cloud. */
 function rotationTexts(environment: Environment): readonly (string | undefined)[] {
-  const { rotation } = readSettings({ rotation: COLLECTOR_SETTINGS.rotation }, "collector", environment, []);
-  return Object.values(rotation as CollectorConfig["rotation"]).flatMap(({ secret, admin_key: admin }) => [
-    secret,
-    admin,
-  ]);
+  const { rotation, keyRotation } = COLLECTOR_SETTINGS;
+  const read = readSettings({ rotation, keyRotation }, "collector", environment, []);
+  const { rotation: rows, keyRotation: ownKeys } = read as Pick<CollectorConfig, "rotation" | "keyRotation">;
+  return [
+    ...Object.entries(rows).flatMap(([name, row]) => {
+      const cloud = cloudOf(name, row);
+      return [row.secret, row.admin_key, ...(cloud === undefined ? [] : [`${cloud}:`])];
+    }),
+    ...Object.values(ownKeys).flatMap(({ to }) => to),
+  ];
+}
+
+/** The secrets of receivers beside Slack. */
+function receiverTextsOf(environment: Environment): readonly string[] {
+  const { receiverRows } = ALERTS_SETTINGS;
+  const { receiverRows: rows } = readSettings({ receiverRows }, "alerts", environment, []);
+  return receiverTexts(rows as ReceiverRows);
 }
 
 /** Rows of keymeter.yaml that hold a provider's credential: upstreams, and what they and others have more than one of. */

@@ -13,6 +13,7 @@ import { addressOf } from "../service/admin.ts";
 import { innerHostOf, noteOpenNetwork } from "../service/network.ts";
 import { openLogFile } from "../service/log-file.ts";
 import type { Environment } from "../service/settings.ts";
+import { ENTRY } from "./entry.ts";
 import { environmentOf, PROGRAMS } from "./settings.ts";
 import type { Program } from "./settings.ts";
 
@@ -134,7 +135,7 @@ function superviseProgram(
   };
   const start = (): void => {
     try {
-      child = spawn(process.execPath, [...PROGRAM_FLAGS, join(ROOT, "keymeter.ts"), program], {
+      child = spawn(process.execPath, [...PROGRAM_FLAGS, ENTRY, program], {
         stdio: ["ignore", "ignore", "pipe", "ipc"],
         env: { ...PROGRAM_ENVIRONMENT, ...environmentOf(program, environment), KEYMETER_SUPERVISED: "1" },
       });

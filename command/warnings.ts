@@ -6,6 +6,8 @@ import { ProgramGone, askProxy } from "../service/admin.ts";
 import { answerIn } from "../ledger/asking.ts";
 import { askTagsCount } from "../ledger/usage/budget-spend.ts";
 import type { Key } from "../ledger/usage/keys.ts";
+import { onlyTeamOf } from "../ledger/usage/seen.ts";
+import { findAsker } from "./asker.ts";
 import { requireUsage } from "./books.ts";
 import { didYouMean } from "../service/closest.ts";
 import { loadCommandConfig } from "./config.ts";
@@ -78,6 +80,8 @@ async function untaggedWords(
 
 /** Empty when no proxy runs: it alone knows. */
 async function unmeteredUses(): Promise<readonly UnmeteredUse[]> {
+  // It is told of all teams.
+  if (onlyTeamOf(findAsker()) !== undefined) return [];
   try {
     const answer = (await askProxy(loadCommandConfig(), "GET", "/admin/unmetered")) as { unmetered: UnmeteredUse[] };
     return answer.unmetered;

@@ -27,6 +27,7 @@ export const TABLES: { readonly [book in BookName]: readonly string[] } = {
     "asked_raises",
     "limits",
     "seat_prices",
+    "tokens",
     "freezes",
     "credentials",
     "served_names",

@@ -13,7 +13,8 @@ type KeyCare = {
 type Probe = {
   readonly list: string;
   readonly headers: (key: string) => { readonly [name: string]: string };
-  readonly token: { readonly path: string; readonly body: object };
+  /** Absent: nobody knows a model there. */
+  readonly token?: { readonly path: string; readonly body: object };
 };
 
 export type ProviderFacts = {
@@ -185,7 +186,7 @@ export function listOfUpstream({ name, kind, priceList }: Upstream): string {
 }
 
 function factsOf(upstream: Upstream): ProviderFacts {
-  const { name, keyVariable } = upstream;
+  const { name, kind, keyVariable } = upstream;
   const list = listOfUpstream(upstream);
   return {
     name,
@@ -195,8 +196,20 @@ function factsOf(upstream: Upstream): ProviderFacts {
     focus: { service: name, publisher: name },
     billedAs: NOT_BILLED,
     ...(keyVariable === undefined ? {} : { keyVariable }),
+    ...(kind === "vertex" ? {} : { probe: PROBES[kind] }),
   };
 }
+
+/** The list of models at an upstream of a kind; not every vendor has one, and Vertex has none without a project. */
+const PROBES: { readonly [kind in Exclude<UpstreamKind, "vertex">]: Probe } = {
+  openai: { list: "/v1/models", headers: (key) => ({ authorization: `Bearer ${key}` }) },
+  anthropic: {
+    list: "/v1/models",
+    headers: (key) => ({ "x-api-key": key, "anthropic-version": "2023-06-01" }),
+  },
+  azure: { list: "/openai/models?api-version=2024-10-21", headers: (key) => ({ "api-key": key }) },
+  bedrock: { list: "/v1/models", headers: (key) => ({ authorization: `Bearer ${key}` }) },
+};
 
 /** No bill is read of an upstream of somebody's own. */
 const NOT_BILLED: ProviderFacts["billedAs"] = { service: /(?!)/, isIssuer: false };

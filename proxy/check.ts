@@ -22,9 +22,24 @@ export async function checkCredentials({ own, providers, upstreams }: Held, isPa
     checkProvider(providers.find(name), settings, isPaid),
   );
   const ofUpstreams = upstreams.flatMap(({ name, settings }) =>
-    credentialsOf(settings).flatMap((one) => stored(titleOf(name, one.name), one.source)),
+    credentialsOf(settings).map(async (one) =>
+      checkUpstream(titleOf(name, one.name), providers.find(name)?.probe, settings, one.source),
+    ),
   );
-  return [...(await Promise.all(checks)).flat(), ...ofUpstreams];
+  return (await Promise.all([...checks, ...ofUpstreams])).flat();
+}
+
+async function checkUpstream(
+  title: string,
+  known: Probe | undefined,
+  { url, version }: Pick<ProviderSettings, "url" | "version">,
+  source: CredentialSource,
+): Promise<Finding[]> {
+  const read = stored(title, source);
+  if (!known || read.some(({ state }) => state === "fail")) return read;
+  const list = version === "none" ? known.list.replace(/^\/v1/, "") : known.list;
+  const check = { title, variable: "its place in keymeter.yaml", probe: { ...known, list }, mayLackList: true };
+  return checkCredential(check, url, source, false);
 }
 
 /** Of a credential: the provider's own, or one of several. */
@@ -34,10 +49,11 @@ function titleOf(provider: string, name: string): string {
 
 /** Of an upstream whose key is in a store: whether it can be read there. */
 function stored(what: string, credential: CredentialSource): Finding[] {
-  if (!(credential instanceof HeldSecret)) return [];
-  const { failure, readAtMs, place } = credential.state;
+  const held = credential instanceof HeldSecret ? credential : credential.secret;
+  if (!held) return [];
+  const { failure, readAtMs, place } = held.state;
   const read: Finding = { what, state: readAtMs === undefined ? "fail" : "ok", said: "the key was read" };
-  const found = fromStore(read, credential.state);
+  const found = fromStore(read, held.state);
   if (readAtMs !== undefined) return [found];
   return [
     {
@@ -54,8 +70,9 @@ async function checkProvider(
   isPaid: boolean,
 ): Promise<Finding[]> {
   const { displayName = "", keyVariable: variable, probe } = provider ?? {};
-  if (variable === undefined || !probe) return [];
   const all = credentialsOf(settings);
+  if (variable === undefined || !probe)
+    return all.flatMap(({ name, source }) => stored(titleOf(displayName, name), source));
   if (all.length === 0) {
     const said = `${variable} is not set: clients bring their own keys, or do not use it`;
     return [{ what: displayName, state: "off", said }];
@@ -71,8 +88,16 @@ async function checkProvider(
   return (await Promise.all(checks)).flat();
 }
 
+type Check = {
+  readonly title: string;
+  readonly variable: string;
+  readonly probe: Probe;
+  /** Not every vendor lists its models. */
+  readonly mayLackList?: boolean;
+};
+
 async function checkCredential(
-  { title: name, variable, probe }: { readonly title: string; readonly variable: string; readonly probe: Probe },
+  { title: name, variable, probe, mayLackList = false }: Check,
   origin: URL,
   credential: CredentialSource,
   isPaid: boolean,
@@ -82,7 +107,7 @@ async function checkCredential(
   try {
     key = await credential.reveal();
   } catch (error) {
-    if (credential.identity !== undefined)
+    if (credential.isKeyless)
       return [
         {
           what: name,
@@ -102,21 +127,30 @@ async function checkCredential(
     ? { ...others, authorization: `Bearer ${key}`, "anthropic-beta": sentAs.beta }
     : { ...others, ...(asKey === undefined ? {} : { "x-api-key": asKey }) };
   const call = async (path: string, body?: object): Promise<Response> =>
-    fetch(new URL(path, origin), {
+    fetch(new URL(`${origin.href.replace(/\/+$/, "")}${path}`), {
       headers: { ...sent, ...(body ? { "content-type": "application/json" } : {}) },
       ...(body ? { method: "POST", body: JSON.stringify(body) } : {}),
+      // The key goes to no other host.
+      redirect: "manual",
       signal: AbortSignal.timeout(TIMEOUT_MS),
     });
   try {
     const sentMs = Date.now();
     const listed = await call(list);
     const verdictOf = (status: number, text: string): Finding => {
-      const found = verdict(name, variable, status, text, origin.origin);
+      const found: Finding =
+        mayLackList && (status === 404 || status === 405)
+          ? {
+              what: name,
+              state: "off",
+              said: `${listed.url} answered ${status}: it lists no models, the key was not tried`,
+            }
+          : verdict(name, variable, status, text, origin.origin);
       return credential instanceof HeldSecret ? fromStore(found, credential.state) : found;
     };
     const findings = [verdictOf(listed.status, await listed.text())];
     findings.push(...clock(name, listed.headers.get("date"), (sentMs + Date.now()) / 2));
-    if (isPaid && findings[0]?.state === "ok") {
+    if (token && isPaid && findings[0]?.state === "ok") {
       const answered = await call(token.path, token.body);
       findings[0] = verdictOf(answered.status, await answered.text());
     }
@@ -136,7 +170,14 @@ async function checkCredential(
 /** What an answer says of the key. */
 function verdict(what: string, variable: string, status: number, text: string, origin: string): Finding {
   const isMoney = /insufficient_quota|billing|credit balance|BILLING_DISABLED|payment/i.test(text);
-  if (status < 300) return { what, state: "ok", said: `the key works at ${origin}` };
+  if (status < 300 && isJson(text)) return { what, state: "ok", said: `the key works at ${origin}` };
+  if (status < 400)
+    return {
+      what,
+      state: "fail",
+      said: status < 300 ? `what ${origin} answers is no JSON` : `${status}: ${origin} sends on to another address`,
+      mend: "write the base URL of the API itself; this may be a sign-in page in front of it",
+    };
   if (isMoney)
     return {
       what,
@@ -161,11 +202,12 @@ function verdict(what: string, variable: string, status: number, text: string, o
         mend: "give it the right to list and use models in the provider's console, or lift its address and project restrictions",
       };
     case 404:
+    case 405:
       return {
         what,
         state: "fail",
-        said: `404: ${origin} is no such API`,
-        mend: "the base URL is the origin alone, without /v1",
+        said: `${status}: ${origin} is no such API`,
+        mend: "write the base URL without /v1 at its end",
       };
     case 429:
       return {
@@ -181,6 +223,15 @@ function verdict(what: string, variable: string, status: number, text: string, o
         said: `${status} from ${origin}`,
         mend: "look at the provider's status page",
       };
+  }
+}
+
+function isJson(text: string): boolean {
+  try {
+    JSON.parse(text);
+    return true;
+  } catch {
+    return false;
   }
 }
 

@@ -10,16 +10,16 @@ import { createPriceBook } from "../ledger/prices/price-book.ts";
 import type { Discount } from "../ledger/prices/price-book.ts";
 import { FEE_UNITS, TOKEN_CLASSES } from "../ledger/usage.ts";
 import { ADMIN_TOKEN, CAP_MODE, ownSecretOf, PEPPER, SHARED_SETTINGS, UPSTREAMS } from "../service/config.ts";
-import { googleCredentials } from "../service/google-credentials.ts";
+import { googleCredentialsAt } from "../service/google-credentials.ts";
 import { Secret } from "../service/secret.ts";
 import { keptSigningKey, signingKeyOf } from "../service/signing-key.ts";
-import { anthropicKeyless, openaiKeyless } from "./keyless.ts";
-import type { AnthropicKeyless, OpenaiKeyless, Signer } from "./keyless.ts";
+import { anthropicKeyless, openaiKeyless } from "./providers/keyless.ts";
+import type { AnthropicKeyless, OpenaiKeyless, Signer } from "./providers/keyless.ts";
 import { group, listOf, readConfig, secret, secretOf, secretText } from "../service/settings.ts";
 import type { Environment, Reading, SettingTree, Values } from "../service/settings.ts";
 import { credentialRows, upstreamOf } from "../service/upstreams.ts";
 import type { CredentialRows, UpstreamRows } from "../service/upstreams.ts";
-import type { CredentialSource, ProviderSettings, ScopedCredential } from "./providers/provider.ts";
+import type { ProviderSettings, ScopedCredential } from "./providers/provider.ts";
 
 const upstreamUrl = z
   .url({
@@ -85,6 +85,8 @@ function isSigningKey(text: string): boolean {
     return false;
   }
 }
+
+const VERTEX_CREDENTIALS = { place: "proxy.vertex.credentials", env: "GOOGLE_APPLICATION_CREDENTIALS" } as const;
 
 export const PROXY_SETTINGS = {
   durability: {
@@ -330,16 +332,17 @@ export const PROXY_SETTINGS = {
           says: "a region's host, or one upstream each",
         },
         credentials: {
-          place: "proxy.vertex.credentials",
-          env: "GOOGLE_APPLICATION_CREDENTIALS",
+          ...VERTEX_CREDENTIALS,
           schema: z.string().min(1),
           fallback: undefined,
-          says: "a service account's key file",
+          says: "a service account's key file, or a reference to what it holds (vault:..., gcp-sm:...)",
+          mayRefer: true,
         },
       },
-      ({ url, credentials }, { problems }): ProviderSettings => ({
+      ({ url, credentials }, reading): ProviderSettings => ({
         url: new URL(url),
-        credential: readGoogleCredentials(credentials, problems),
+        credential:
+          credentials === undefined ? undefined : googleCredentialsAt(VERTEX_CREDENTIALS, credentials, reading),
       }),
     ),
   },
@@ -512,19 +515,6 @@ const LOOPBACK = new Set(["127.0.0.1", "::1", "localhost"]);
 
 function isLoopback({ hostname }: URL): boolean {
   return LOOPBACK.has(hostname.replace(/^\[|\]$/g, ""));
-}
-
-function readGoogleCredentials(file: string | undefined, problems: string[]): CredentialSource | undefined {
-  if (file === undefined) return undefined;
-  try {
-    return googleCredentials(file);
-  } catch (error) {
-    const why = error instanceof Error ? error.message : String(error);
-    problems.push(
-      `GOOGLE_APPLICATION_CREDENTIALS: ${file} cannot be used (${why}); name a service account's key file, or unset it`,
-    );
-    return undefined;
-  }
 }
 
 /** Reads certificate and key from their files, and tries them on. Undefined: plain HTTP. */

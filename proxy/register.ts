@@ -10,6 +10,11 @@ import {
 import { placeOfCredential } from "../ledger/usage/credentials.ts";
 import { readKeys } from "../ledger/usage/read-keys.ts";
 import type { Key, KeySecret } from "../ledger/usage/keys.ts";
+import type { Change } from "../ledger/usage/changes.ts";
+import { whyNotChange } from "../ledger/usage/may-change.ts";
+import { tokenBooks } from "../service/admin-routes.ts";
+import type { TokenBooks } from "../service/admin-routes.ts";
+import type { Holder } from "../ledger/usage/tokens.ts";
 import { answerIn } from "../ledger/asking.ts";
 import { ANYBODY, askOwners } from "../ledger/usage/budget-spend.ts";
 import { askBudgets, askFreezes } from "../ledger/usage/changes.ts";
@@ -51,6 +56,10 @@ export type Register = {
   noteSeat(signIn: string, isSeat: boolean): void;
   /** A fingerprint that was accepted: from now on it is known. */
   remember(asker: Asker, provider: string, nowMs: number): void;
+  /** Why somebody may not make a change, by the books as they are now. */
+  whyNot(holder: Holder, change: Change): Promise<string | undefined>;
+  /** Who holds a named token, by the books as they are now. */
+  readonly tokens: TokenBooks;
   list(): Key[];
   /** Of a key, by its id. */
   nameOf(keyId: string): string | undefined;
@@ -60,6 +69,8 @@ export type Register = {
 const SHORT_LIVED = /^(eyJ[\w-]+\.[\w-]+\.|ya29\.|sk-ant-oat)/;
 
 const HOLDS_VIRTUAL_KEY = /km_[a-z0-9]+_[A-Za-z0-9]+_[A-Za-z0-9]{20,}/;
+/** A named token, or a pass, wherever it stands. */
+const HOLDS_TOKEN = /kmt_[0-9A-Za-z]{10}_[0-9A-Za-z]{40,}|kmp_[\w-]{20,}|^["'`]*kmt_/;
 const MOST_DIGESTS = 10_000;
 /** Unknown keys make no more work than this. */
 const LOOK_AGAIN_MS = 100;
@@ -140,6 +151,11 @@ export function createRegister(
           "unknown_key",
           "this is Keymeter's admin token, which is no API key; send a Keymeter key or your provider key",
         );
+      if (HOLDS_TOKEN.test(secret))
+        throw new Refused(
+          "unknown_key",
+          "this is a token of Keymeter's (kmt_...), which is no API key; send a Keymeter key (km_...) or your provider key",
+        );
       // What was looked up before had the right form, or is nobody's.
       if (isVirtual && !digestFor.knows(secret) && !isWellFormedVirtualKey(secret)) throw unknownKey();
       const identity = SHORT_LIVED.test(secret) ? `oauth ${address}` : secret;
@@ -157,13 +173,15 @@ export function createRegister(
       return { ...NOBODY, keyId: fingerprintId(digest), proven, signIn };
     },
 
+    whyNot: (holder, change) => whyNotChange(books, holder, change),
+    tokens: tokenBooks(books),
     wasOf: (keyId, user) => owners.has(ownerName(keyId, user)) || owners.has(ownerName(keyId, ANYBODY)),
     isRuled: (keyId) => ruled.has(keyId),
 
     credentialsOf: (providers, nowMs) => heldBy(providers, fingerprintOf, nowMs),
 
     credentialId(source, text, provider) {
-      const what = source instanceof Secret ? text : source.identity;
+      const what = source instanceof Secret ? text : source.identityOf?.(text)?.text;
       return what === undefined ? undefined : fingerprintOf(provider, what);
     },
 
@@ -186,12 +204,10 @@ function heldBy(
 ): NonNullable<Noticed["credentials"]> {
   return providers.flatMap((provider) =>
     credentialsOf(provider).flatMap(({ name, source }) => {
-      const isKey = source instanceof Secret;
-      const secret = isKey ? revealed(source) : source.identity;
-      if (secret === undefined) return [];
-      const credential = fingerprintOf(provider.name, secret);
-      // A token of minutes is none of the provider's keys.
-      const hint = isKey ? secret.slice(-4) : "";
+      const held = source instanceof Secret ? keyIn(source) : source.identityOf?.();
+      if (!held) return [];
+      const { text, hint } = held;
+      const credential = fingerprintOf(provider.name, text);
       return [{ provider: placeOfCredential(provider.name, name), credential, hint, atMs: nowMs }];
     }),
   );
@@ -216,9 +232,10 @@ function createDigests(pepper: string): Digests {
 }
 
 /** Undefined: a store has it, and it was not read yet. */
-function revealed(secret: Secret): string | undefined {
+function keyIn(secret: Secret): { readonly text: string; readonly hint: string } | undefined {
   try {
-    return secret.reveal();
+    const text = secret.reveal();
+    return { text, hint: text.slice(-4) };
   } catch (error) {
     if (error instanceof SecretUnavailable) return undefined;
     throw error;

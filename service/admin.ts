@@ -6,10 +6,12 @@ import { join, resolve } from "node:path";
 import { ChangeRefused } from "../ledger/usage/change-refused.ts";
 import type { Change } from "../ledger/usage/changes.ts";
 import { LedgerError, LedgerInUse } from "../ledger/books.ts";
+import { looksLikeToken } from "../ledger/usage/tokens.ts";
 import { openWriter } from "../ledger/usage/writer.ts";
 import type { SharedConfig } from "./config.ts";
 import { toJson } from "./json.ts";
 import { innerHostOf } from "./network.ts";
+import { looksLikePass } from "./pass.ts";
 import type { Secret } from "./secret.ts";
 
 /** Where the programs are, and the token that opens them where it was given. */
@@ -17,6 +19,10 @@ type Programs = SharedConfig & { readonly adminToken?: Secret | undefined };
 
 /** Makes a change, whoever owns the books now. Throws ChangeRefused or LedgerError. */
 export async function makeChange(config: Programs, change: Change, actor: string): Promise<void> {
+  // A named token, or a pass, is somebody's: what that one may, the program that owns the books says.
+  const token = config.adminToken?.reveal() ?? "";
+  if (looksLikeToken(token) || looksLikePass(token))
+    return void (await askProxy(config, "POST", "/admin/changes", toJson(change)));
   if (config.ledgerUrl) return changeInPostgres(config, config.ledgerUrl, change, actor);
   const path = join(config.dataDir, "usage.db");
   if (!existsSync(path)) throw noBooks(path);
@@ -74,6 +80,32 @@ export function agreedOn({ timezone, tagsInBudgets }: Pick<SharedConfig, "timezo
   return { timezone, tags_in_budgets: tagsInBudgets ? "on" : "off" };
 }
 
+/** Where each program's inner port is said. */
+export const PROGRAMS = {
+  proxy: { port: "opsPort", url: "proxyUrl", setting: "KEYMETER_OPS_PORT", elsewhere: "KEYMETER_PROXY_OPS_URL" },
+  collector: {
+    port: "collectorPort",
+    url: "collectorUrl",
+    setting: "KEYMETER_COLLECTOR_PORT",
+    elsewhere: "KEYMETER_COLLECTOR_URL",
+  },
+  alerts: { port: "alertsPort", url: "alertsUrl", setting: "KEYMETER_ALERTS_PORT", elsewhere: "KEYMETER_ALERTS_URL" },
+} as const satisfies {
+  readonly [program: string]: {
+    readonly port: keyof SharedConfig;
+    readonly url: keyof SharedConfig;
+    readonly setting: string;
+    readonly elsewhere: string;
+  };
+};
+export type Program = keyof typeof PROGRAMS;
+
+/** Where a program's inner port answers: on this machine, if nothing else is said. */
+export function urlOfProgram(config: SharedConfig, program: Program): string {
+  const { port, url } = PROGRAMS[program];
+  return config[url] ?? addressOf(innerHostOf(config), config[port]);
+}
+
 /** A program that is asked for a report or an import may take long. */
 const MOST_ANSWER_MS = 600_000;
 
@@ -89,29 +121,22 @@ export async function askProxy(
   token?: string,
   actor?: string,
 ): Promise<unknown> {
-  return askProgram(
-    config,
-    { name: "proxy", port: config.opsPort, setting: "KEYMETER_OPS_PORT" },
-    method,
-    path,
-    body,
-    token,
-    actor,
-  );
+  return askProgram(config, "proxy", method, path, body, token, actor);
 }
 
 /** Calls the admin API of a running program. Rejects with ProgramGone when nobody answers, ChangeRefused when it is
  *  refused. */
 export async function askProgram(
   config: Programs,
-  program: { readonly name: string; readonly port: number; readonly setting: string },
+  program: Program,
   method: "GET" | "POST",
   path: string,
   body?: string | Buffer,
   token = adminTokenOf(config),
   actor?: string,
 ): Promise<unknown> {
-  const url = `${addressOf(innerHostOf(config), program.port)}${path}`;
+  const { setting, elsewhere } = PROGRAMS[program];
+  const url = `${urlOfProgram(config, program)}${path}`;
   let answer: Response;
   try {
     answer = await fetch(url, {
@@ -128,13 +153,13 @@ export async function askProgram(
     });
   } catch {
     throw new ProgramGone(
-      `the books are in use, but no ${program.name} answers at ${url}. Set ${program.setting} to the port it was started with, and KEYMETER_INNER_HOST to the address, where it was given one.`,
+      `the books are in use, but no ${program} answers at ${url}. Set ${setting} to the port it was started with, and KEYMETER_INNER_HOST to the address, where it was given one; where it runs in another container or on another machine, set ${elsewhere}.`,
     );
   }
   const parsed = (await answer.json().catch(() => ({}))) as { error?: string };
-  if (answer.status === 409) throw new ChangeRefused(parsed.error ?? "refused");
+  if (answer.status === 409 || answer.status === 403) throw new ChangeRefused(parsed.error ?? "refused");
   if (!answer.ok)
-    throw new LedgerError(`the ${program.name} at ${url} answered ${answer.status}: ${parsed.error ?? "no reason"}`);
+    throw new LedgerError(`the ${program} at ${url} answered ${answer.status}: ${parsed.error ?? "no reason"}`);
   return parsed;
 }
 

@@ -138,6 +138,31 @@ export const SHARED_SETTINGS = {
     fallback: 4000,
     says: "what clients are pointed at",
   },
+  /** Undefined: on this machine. */
+  proxyUrl: {
+    place: "proxy_ops_url",
+    env: "KEYMETER_PROXY_OPS_URL",
+    schema: webUrl.transform((url) => url.replace(/\/+$/, "")),
+    fallback: undefined,
+    says: "where the other programs and the command find the proxy's ops port, where it is on another machine or in another container",
+    example: "http://proxy:4001",
+  },
+  collectorUrl: {
+    place: "collector_url",
+    env: "KEYMETER_COLLECTOR_URL",
+    schema: webUrl.transform((url) => url.replace(/\/+$/, "")),
+    fallback: undefined,
+    says: "the same of the collector's port",
+    example: "http://collector:4002",
+  },
+  alertsUrl: {
+    place: "alerts_url",
+    env: "KEYMETER_ALERTS_URL",
+    schema: webUrl.transform((url) => url.replace(/\/+$/, "")),
+    fallback: undefined,
+    says: "the same of the alerts program's port",
+    example: "http://alerts:4003",
+  },
   opsPort: {
     place: "ports.ops",
     env: "KEYMETER_OPS_PORT",

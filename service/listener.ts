@@ -30,13 +30,14 @@ export function metricsGuard(
 }
 
 /** A fastify instance with the three routes; programs add their own. `notReady` returns why not, or undefined. Without
- *  a guard metrics are for everybody. */
+ *  a guard metrics are for everybody. `requestTimeout`: how long a body may take to come, in milliseconds. */
 export function createListener(
   registry: Pick<Registry, "contentType" | "metrics">,
   notReady: Readiness,
   guard?: MetricsGuard,
+  requestTimeout = 30_000,
 ): FastifyInstance {
-  const app = Fastify({ logger: false, bodyLimit: 1024 * 1024, requestTimeout: 30_000, forceCloseConnections: true });
+  const app = Fastify({ logger: false, bodyLimit: 1024 * 1024, requestTimeout, forceCloseConnections: true });
   app.get("/healthz", async () => "ok\n");
   app.get("/readyz", async (_request, reply) => {
     const why = await notReady();

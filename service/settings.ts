@@ -28,6 +28,8 @@ export type Setting<S extends z.ZodType = z.ZodType, F = unknown> = {
   readonly example?: string | readonly string[];
   /** The text is wrapped: it cannot be printed by accident. */
   readonly isSecret?: true;
+  /** It may be a reference, though it is no secret itself. */
+  readonly mayRefer?: true;
 };
 
 /** Settings that make one value. */
@@ -305,7 +307,8 @@ function show(value: unknown): string {
   return text.length > 60 ? `${text.slice(0, 60)}…` : text;
 }
 
-/** Of a map in which something else is wrong. */
+/** Of a map in which something else is wrong. The path of an address may be what opens it: a webhook's. */
 function hideSecrets(name: string, value: unknown): unknown {
+  if (name === "url" && typeof value === "string") return value.replace(/^(\w+:\/\/[^/?#]*)[/?#].+$/s, "$1/…");
   return /key|token|secret|password/i.test(name) && !name.endsWith("_env") ? "***" : value;
 }

@@ -1,7 +1,7 @@
 // Where secrets are that settings name by a reference: each store's address, and how it is signed in to. What is lacking matters
 // to who names that store.
 import { z } from "zod";
-import { googleCredentials, machineCredentials } from "./google-credentials.ts";
+import { googleCredentialsAt, machineCredentials } from "./google-credentials.ts";
 import { HeldSecret } from "./secrets/index.ts";
 import type { Scheme } from "./secrets/reference.ts";
 import type { VaultLogin } from "./secrets/vault.ts";
@@ -160,7 +160,7 @@ export const STORES = {
     place: "secrets.github.token",
     env: "KEYMETER_SECRETS_GITHUB_TOKEN",
     schema: z.string().min(1),
-    says: "may write secrets of GitHub Actions, for `keymeter keys rotate --to github:OWNER/REPO/NAME`; needs the package libsodium-wrappers",
+    says: "may write secrets of GitHub Actions, for github:OWNER/REPO/NAME in `keymeter keys rotate --to` and collector.key_rotation; needs the package libsodium-wrappers",
   }),
   githubAddress: {
     place: "secrets.github.url",
@@ -181,28 +181,33 @@ export const STORES = {
     env: "KEYMETER_SECRETS_GOOGLE_CREDENTIALS",
     schema: z.string().min(1),
     fallback: undefined,
-    says: "a service account's key file; absent: what this machine is to Google",
+    says: "a service account's key file, or a reference to what it holds; absent: what this machine is to Google",
+    mayRefer: true,
   },
 } as const satisfies SettingTree;
 
 /** The part of the settings that each store has, by its reference's word. Whoever names none of a store needs nothing of it. */
-const PARTS: { readonly [part: string]: Scheme } = {
+const PARTS: { readonly [part: string]: StoreName } = {
   vault: "vault",
   onepassword: "op",
   aws: "aws-sm",
   google: "gcp-sm",
   azure: "azure-kv",
+  github: "github",
 };
+/** Of GitHub nothing is read; secrets are written there. */
+type StoreName = Scheme | "github";
 
-/** Whose sign-in a variable is part of: a store, by its word; "none" where only the command writes there. Undefined: no store's. */
-export function storeOfVariable(name: string): Scheme | "none" | undefined {
+/** Whose sign-in a variable is part of: a store, by its word. Undefined: no store's. */
+export function storeOfVariable(name: string): StoreName | undefined {
   return STORE_VARIABLES.get(name);
 }
 
-const STORE_VARIABLES: ReadonlyMap<string, Scheme | "none"> = new Map(
+const STORE_VARIABLES: ReadonlyMap<string, StoreName> = new Map(
   Object.values(STORES).flatMap(({ place, env }) => {
     const part = /^secrets\.(\w+)\./.exec(place)?.[1];
-    return part === undefined ? [] : [[env, PARTS[part] ?? "none"] as const];
+    const store = PARTS[part ?? ""];
+    return store === undefined ? [] : [[env, store] as const];
   }),
 );
 
@@ -217,7 +222,7 @@ export function configureStores(values: Values<typeof STORES>, { room }: Reading
     connectToken,
     serviceAccountToken,
     googleAddress,
-    googleCredentials: file,
+    googleCredentials,
   } = values;
   room.configure(
     {
@@ -228,7 +233,7 @@ export function configureStores(values: Values<typeof STORES>, { room }: Reading
           ? (cannotOpen(serviceAccountToken, "op") ?? { account: () => serviceAccountToken.reveal().trim() })
           : onePasswordOf(connectAddress, connectToken),
       "aws-sm": awsOf(values),
-      "gcp-sm": googleOf(googleAddress, file),
+      "gcp-sm": googleOf(googleAddress, googleCredentials, room),
       "azure-kv": azureOf(values),
     },
     { refreshSeconds, maxStaleSeconds },
@@ -270,13 +275,14 @@ function azureOf({
   return cannotOpen(secret, "azure-kv") ?? { application, authority };
 }
 
-function googleOf(address: string, file: string | undefined) {
-  try {
-    const credentials = file === undefined ? machineCredentials() : googleCredentials(file);
-    return { address, token: () => credentials.reveal() };
-  } catch (error) {
-    return `another secrets.google.credentials than ${file}: ${error instanceof Error ? error.message : String(error)}`;
-  }
+function googleOf(address: string, given: string | undefined, room: Reading["room"]) {
+  const machine = machineCredentials();
+  if (given === undefined) return { address, token: () => machine.reveal() };
+  const problems: string[] = [];
+  const { place, env } = STORES.googleCredentials;
+  const credentials = googleCredentialsAt({ place, env }, given, { room, problems });
+  if (!credentials) return `another ${problems.join("; ")}`;
+  return cannotOpen(credentials.secret, "gcp-sm") ?? { address, token: () => credentials.reveal() };
 }
 
 /** Other programs use the same variables, in forms of their own: what is wrong with them matters to who names the store. */

@@ -4,6 +4,7 @@ import { existsSync, readdirSync, readFileSync } from "node:fs";
 import { dirname, join, relative } from "node:path";
 import { fileURLToPath, pathToFileURL } from "node:url";
 import { describe, expect, it } from "vitest";
+import { VERBS } from "../command/verbs.ts";
 
 const ROOT = fileURLToPath(new URL("..", import.meta.url));
 const read = (path: string): string => readFileSync(join(ROOT, path), "utf8");
@@ -12,7 +13,7 @@ const manuals = readdirSync(join(ROOT, "docs"))
   .map((name) => `docs/${name}`);
 const PAGES = ["README.md", ...manuals];
 
-const verbs = [...read("keymeter.ts").matchAll(/^ {2}(\w+): \(\) =>/gm)].map(([, verb = ""]) => verb);
+const verbs = Object.keys(VERBS);
 
 /** What the verb itself says of its words and options. */
 async function usageOf(verb: string): Promise<string> {
@@ -102,6 +103,8 @@ describe.each(PAGES)("%s", (page) => {
       ...["service", "proxy", "collector", "alerts", "command"].map((folder) => `${folder}/config.ts`),
       "service/settings.ts",
       "command/holder.ts",
+      "command/remote/where.ts",
+      "command/remote/elsewhere.ts",
     ].map(read);
     const names = new Set(known.join("\n").match(/\bKEYMETER_[A-Z_]+\b/g));
     const named = new Set(read(page).match(/\bKEYMETER_[A-Z_]+\b/g));

@@ -297,7 +297,7 @@ describe("keymeter.example.yaml", () => {
         : [prefix];
     const named = leaves(parse(example), "").map((place) =>
       place.replace(
-        /^(proxy\.upstreams|proxy\.(?:openai|anthropic|google)\.(?:credentials|keyless)|alerts\.slack_channels|collector\.(rotation|billing_keys|billing_models|google\.skus|thresholds|team_thresholds))\..*/,
+        /^(proxy\.upstreams|proxy\.(?:openai|anthropic|google)\.(?:credentials|keyless)|alerts\.slack_channels|alerts\.receivers|collector\.(rotation|key_rotation|sign_in\.roles|billing_keys|billing_models|google\.skus|thresholds|team_thresholds))\..*/,
         "$1",
       ),
     );

@@ -9,6 +9,7 @@ import { addPlan } from "../ledger/billing/plans.ts";
 import { beginRotation, moveRotation, noteWaiting } from "../ledger/billing/rotations.ts";
 import * as notices from "../ledger/notices/notices.ts";
 import { openToWrite } from "../ledger/open.ts";
+import { issueToken } from "../ledger/usage/tokens.ts";
 import { SEAT } from "../ledger/usage/usage-event.ts";
 import { openWriter } from "../ledger/usage/writer.ts";
 import { DAY_MS, HOUR_MS, utcDay } from "../ledger/windows.ts";
@@ -21,6 +22,13 @@ const NO_LIMITS = {
   concurrent: undefined,
   bodyBytes: undefined,
 };
+
+/** One that is good, one that has ended, one that is revoked. */
+export const TOKENS = [
+  issueToken({ name: "lea", role: "lead", team: "search" }, undefined, 1),
+  issueToken({ name: "old", role: "read" }, 5, 2),
+  issueToken({ name: "gone", role: "admin" }, undefined, 3),
+];
 
 export async function writeOddities(folder: string, sinceMs: number, nowMs: number): Promise<string> {
   let clock = nowMs - 3 * DAY_MS;
@@ -123,6 +131,8 @@ export async function writeOddities(folder: string, sinceMs: number, nowMs: numb
     ["2026-06", 200_000_000_000n],
   ] as const)
     await writer.change({ type: "setSeatPrice", seat: { scope: "key:key_odd", month, priceNanoUsd } }, "test");
+  for (const { token, digest } of TOKENS) await writer.change({ type: "createToken", token, digest }, "test");
+  await writer.change({ type: "revokeToken", tokenId: TOKENS[2]?.token.id ?? "" }, "test");
   writer.countRefused("key_odd", "gpt-5.2", "limit");
   writer.countRefused("", "", "unknown_key");
   await writer.noteSeen({

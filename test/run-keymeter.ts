@@ -1,5 +1,6 @@
 // The command as people run it, beside a proxy of a test.
 import { spawn } from "node:child_process";
+import { openSync } from "node:fs";
 import type { ChildProcess } from "node:child_process";
 import { fileURLToPath } from "node:url";
 import type { RunningProxy } from "./start-proxy.ts";
@@ -9,6 +10,8 @@ const START = fileURLToPath(new URL("../start.mjs", import.meta.url));
 type Beside = Pick<RunningProxy, "dataDir" | "opsUrl"> & {
   readonly place?: string;
   readonly environment?: { readonly [name: string]: string };
+  /** A file that it reads as its standard input. */
+  readonly stdin?: string;
 };
 
 /** Runs one verb to its end; `text` is what it printed, errors included. */
@@ -36,7 +39,10 @@ export function startKeymeter(beside: Beside, ...args: string[]): { stop(): Prom
   };
 }
 
-function start({ dataDir, place = dataDir, opsUrl, environment = {} }: Beside, args: readonly string[]): ChildProcess {
+function start(
+  { dataDir, place = dataDir, opsUrl, environment = {}, stdin }: Beside,
+  args: readonly string[],
+): ChildProcess {
   return spawn(process.execPath, [START, ...args], {
     env: {
       PATH: process.env["PATH"] ?? "",
@@ -45,6 +51,6 @@ function start({ dataDir, place = dataDir, opsUrl, environment = {} }: Beside, a
       KEYMETER_OPS_PORT: new URL(opsUrl).port,
       ...environment,
     },
-    stdio: ["ignore", "pipe", "pipe"],
+    stdio: [stdin === undefined ? "ignore" : openSync(stdin, "r"), "pipe", "pipe"],
   });
 }

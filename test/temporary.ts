@@ -3,6 +3,7 @@
 import { existsSync, mkdtempSync, readFileSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { OTHER_TURNS } from "./turns.ts";
 
 export default function setup(): () => void {
   const folder = mkdtempSync(join(tmpdir(), "keymeter-test-"));
@@ -10,7 +11,8 @@ export default function setup(): () => void {
   const skipped = join(folder, "skipped");
   process.env["KEYMETER_TEST_SKIPPED"] = skipped;
   return () => {
-    const lines = existsSync(skipped) ? readFileSync(skipped, "utf8").trim().split("\n") : [];
+    const others = OTHER_TURNS.map(({ why }) => `SKIPPED: ${why}`);
+    const lines = [...others, ...(existsSync(skipped) ? readFileSync(skipped, "utf8").trim().split("\n") : [])];
     for (const line of [...new Set(lines)].toSorted()) process.stderr.write(`${line}\n`);
     rmSync(folder, { recursive: true, force: true });
   };

@@ -5,6 +5,7 @@ import type { PriceBook } from "../../ledger/prices/price-book.ts";
 import type { Providers } from "../../ledger/providers.ts";
 import type { Calendar } from "../../ledger/windows.ts";
 import type { CollectorBooks } from "../compare.ts";
+import type { OwnKeyRotation } from "../rotation/own-keys.ts";
 import type { RotationSettings } from "../rotation/settings.ts";
 import type { ThresholdSettings } from "../thresholds.ts";
 import type { Reading } from "./reading.ts";
@@ -28,4 +29,5 @@ export type GaugeSettings = ThresholdSettings & {
   readonly sources: readonly string[];
   /** Which credentials are replaced. */
   readonly rotations: readonly RotationSettings[];
+  readonly ownKeyRotations: readonly OwnKeyRotation[];
 };

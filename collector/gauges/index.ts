@@ -40,7 +40,7 @@ export type CollectorMetrics = {
 
 type CollectorMetricsSettings = Pick<
   CollectorConfig,
-  "timezone" | "dataDir" | "capMode" | "thresholds" | "teamThresholds" | "providers" | "rotations"
+  "timezone" | "dataDir" | "capMode" | "thresholds" | "teamThresholds" | "providers" | "rotations" | "ownKeyRotations"
 > & { readonly prices: PriceBook; readonly pagesUrl: string };
 
 /** `sources`: whose bills are read here; of others there may be old notes. */

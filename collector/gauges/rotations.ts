@@ -1,8 +1,9 @@
-// Gauges of provider credentials that Keymeter replaces: when somebody should hear of one's age, and which rotation needs
+// Gauges of provider credentials and keys that Keymeter replaces: when somebody should hear of one's age, and which rotation needs
 // help.
 import { readRotations } from "../../ledger/billing/rotations.ts";
 import { DAY_MS } from "../../ledger/windows.ts";
 import type { CollectorBooks } from "../compare.ts";
+import { readOwnKeyAge } from "../rotation/own-keys.ts";
 import { readDue } from "../rotation/run.ts";
 import type { GaugeSettings, MakeGauge, Refresh } from "./gauge.ts";
 
@@ -19,7 +20,7 @@ export function rotationGauges(make: MakeGauge, { usage, billing }: CollectorBoo
   );
   const trouble = make(
     "keymeter_rotation_trouble",
-    "1 where a rotation of a provider credential waits for what somebody should look at.",
+    "1 where a rotation of a provider credential, or of a Keymeter key (key:NAME), waits for what somebody should look at.",
     ["credential", "state"],
   );
   return async ({ nowMs }) => {
@@ -30,6 +31,8 @@ export function rotationGauges(make: MakeGauge, { usage, billing }: CollectorBoo
       const whenMs = rotation.maker.create ? dueMs + AFTER_MS : dueMs - AHEAD_MS;
       overdue.set({ credential: rotation.place }, (nowMs - whenMs) / 1000);
     }
+    for (const { place } of settings.ownKeyRotations)
+      if (!(await readOwnKeyAge(usage, place))) trouble.set({ credential: place, state: "no such key" }, 1);
     for (const { place, state, isTrouble } of await readRotations(billing, { isOpen: true }))
       trouble.set({ credential: place, state }, isTrouble ? 1 : 0);
   };

@@ -11,6 +11,7 @@ import type { Unit } from "../../ledger/usage.ts";
 import type { GoogleCredentials } from "../../service/google-credentials.ts";
 import { HOUR_MS } from "../../ledger/windows.ts";
 import { daysOf, ImportError, readQuantity, requireUsd } from "./importer.ts";
+import { loadPackage } from "../../service/package.ts";
 import type { Importer } from "./importer.ts";
 import { readSku } from "./line-items.ts";
 
@@ -389,7 +390,10 @@ async function inspect(
   tableProject: string,
 ): Promise<string[]> {
   // Loaded only where Google's billing is read: it brings protobuf with it.
-  const { CloudBillingClient, CloudCatalogClient } = await import("@google-cloud/billing");
+  const { CloudBillingClient, CloudCatalogClient } = await loadPackage(
+    "@google-cloud/billing",
+    () => import("@google-cloud/billing"),
+  );
   const { OAuth2Client } = await import("google-auth-library");
   const authClient = new OAuth2Client();
   authClient.setCredentials({ access_token: await credentials.reveal() });

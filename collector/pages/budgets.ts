@@ -6,6 +6,8 @@ import type { Cap } from "../../ledger/usage/caps.ts";
 import type { NanoUsd } from "../../ledger/money.ts";
 import { readBudgets } from "../../ledger/usage/changes.ts";
 import type { Key } from "../../ledger/usage/keys.ts";
+import { readKeys } from "../../ledger/usage/read-keys.ts";
+import { seesScopes } from "../../ledger/usage/seen.ts";
 import { readNames } from "../../ledger/usage/key-use.ts";
 import type { Window } from "../../ledger/windows.ts";
 import { kindOf } from "../gauges/budgets.ts";
@@ -126,6 +128,12 @@ export async function capsOf(
     [...plain, ...rules.flatMap(({ members }) => members)].map((cap) => [cap.budget.id, cap.settledNanoUsd]),
   );
   return own.map((budget) => ({ budget, settledNanoUsd: settled.get(budget.id) ?? 0n }));
+}
+
+/** Of these, what whoever looks is shown: of other scopes than the team's a lead sees that they refuse, and no figures. */
+export async function seenCapsOf(context: PageContext, key: Parameters<typeof capsOf>[1]): Promise<Cap[]> {
+  const sees = seesScopes(context.holder, (await readKeys(context.books.usage)).keys);
+  return (await capsOf(context, key)).filter(({ budget }) => sees(budget.scope));
 }
 
 /** What a scope covers, in words, with the names of key and user. */

@@ -1,9 +1,13 @@
 // What builds a page: the books as of one instant, and what was asked.
 import type { PriceBook } from "../../ledger/prices/price-book.ts";
+import type { Holder } from "../../ledger/usage/tokens.ts";
 import type { Calendar } from "../../ledger/windows.ts";
 import type { CollectorBooks } from "../compare.ts";
 import type { Stated } from "../match.ts";
 import type { Page } from "./page.ts";
+
+/** What all pages are built with, whoever looks. */
+export type PageSource = Omit<PageContext, "holder" | "mayAsk">;
 
 export type PageContext = {
   readonly books: CollectorBooks;
@@ -16,6 +20,10 @@ export type PageContext = {
   /** Providers whose bills are read here. */
   readonly sources: readonly string[];
   readonly nowMs: number;
+  /** Who looks at it. */
+  readonly holder: Holder;
+  /** Whether he may have the command do such words. */
+  readonly mayAsk: (verb: string, word: string) => boolean;
 };
 
 /** What was asked of a page, as it stands in the address. */

@@ -2,6 +2,9 @@
 // and by ear.
 import { html } from "ghtml";
 import { formatUsd, formatUsdCents } from "../../ledger/money.ts";
+import { formHtml, secretHtml } from "./form-html.ts";
+import { homeOf, seesPage } from "./seen.ts";
+import type { Holder } from "../../ledger/usage/tokens.ts";
 import type { NanoUsd } from "../../ledger/money.ts";
 import type { Cell, Control, Figure, Link, MoneyKind, Page, Section, Table, Value } from "./page.ts";
 
@@ -12,6 +15,7 @@ export type Frame = {
   readonly query: { readonly [name: string]: string };
   readonly asOfMs: number;
   readonly timezone: string;
+  readonly holder: Holder;
 };
 
 const PAGES = [
@@ -25,6 +29,8 @@ const PAGES = [
   ["models", "Models"],
   ["refused", "Refused"],
   ["chargeback", "Chargeback"],
+  ["manage", "Manage"],
+  ["audit", "Audit"],
 ] as const;
 const MONEY: { readonly [kind in MoneyKind]: string } = {
   metered: "Metered: counted here as it was used.",
@@ -39,7 +45,7 @@ const MONEY: { readonly [kind in MoneyKind]: string } = {
 const SHEET = 200;
 
 export function toHtml(page: Page, frame: Frame): string {
-  const { path, query, asOfMs, timezone } = frame;
+  const { path, query, asOfMs, timezone, holder } = frame;
   return html`<!doctype html>
     <html lang="en">
       <head>
@@ -53,9 +59,9 @@ export function toHtml(page: Page, frame: Frame): string {
         <a class="skip" href="#main">To the figures</a>
         <header>
           <nav aria-label="Reports">
-            <a class="home" href="overview">Keymeter</a>
+            <a class="home" href="${homeOf(holder).slice(1)}">Keymeter</a>
             <ul>
-              !${PAGES.map(
+              !${PAGES.filter(([name]) => seesPage(holder, name)).map(
                 ([name, title]) =>
                   html`<li>
                     <a href="${name}" !${name === path ? 'aria-current="page"' : ""}>${title}</a>
@@ -68,15 +74,19 @@ export function toHtml(page: Page, frame: Frame): string {
           <h1>${page.title} !${page.subject === undefined ? "" : html`<bdi>${page.subject}</bdi>`}</h1>
           <p class="asof">
             As of !${whenHtml(asOfMs, timezone)}. Days are days of
-            ${page.days === "UTC" ? "UTC, as on bills" : timezone}, times are of ${timezone}, money is USD. Download:
-            <a href="${addressOf({ page: `${path}.json`, query })}">JSON</a>!${focusLinks(page)}
+            ${page.days === "UTC" ? "UTC, as on bills" : timezone}, times are of ${timezone}, money is USD.
+            !${page.isStep ? "" : html`Download: <a href="${addressOf({ page: `${path}.json`, query })}">JSON</a>`}!${focusLinks(page)}
           </p>
+          !${page.secret === undefined ? "" : secretHtml(page.secret)}
           !${page.controls ? controlsHtml(page.controls, path) : ""}
           !${page.sections.map((section, i) => sectionHtml(section, i, { ...frame, sheet: page.isSigned ? Number.MAX_SAFE_INTEGER : SHEET }))}
-          !${page.isSigned ? SIGNATURES : ""}
+          !${page.form ? formHtml(page.form) : ""} !${page.isSigned ? SIGNATURES : ""}
         </main>
         <footer>
-          <p>Read only. Amounts are rounded to cents here; downloads have every digit.</p>
+          <p>
+            ${holder.role === "read" ? "Read only." : html`Signed in as ${holder.name} (${holder.role}).`} Amounts are
+            rounded to cents here; downloads have every digit.
+          </p>
           <form method="post" action="logout"><button>Sign out</button></form>
         </footer>
       </body>

@@ -2,6 +2,7 @@
 import { readPeople } from "../../ledger/usage/people.ts";
 import { readLastEvents } from "../../ledger/usage/outcomes.ts";
 import { UNPROVEN_KEY_ID } from "../../ledger/usage/keys.ts";
+import { onlyTeamOf, seesTeam } from "../../ledger/usage/seen.ts";
 import { readKeys } from "../../ledger/usage/read-keys.ts";
 import { isAttemptId, readAttemptId } from "../../ledger/ids.ts";
 import { readNoticesAbout } from "../../ledger/notices/notices.ts";
@@ -12,11 +13,12 @@ import { readRefused } from "../../ledger/usage/refused.ts";
 import { readSpend } from "../../ledger/usage/spend.ts";
 import type { Usage } from "../../ledger/usage.ts";
 import { addDays, DAY_MS } from "../../ledger/windows.ts";
-import { capsOf, capsSection } from "./budgets.ts";
+import { capsSection, seenCapsOf } from "./budgets.ts";
 import type { PageContext, Query } from "./builder.ts";
 import { daysChart } from "./day-chart.ts";
 import { spansOf } from "./days.ts";
 import { teamCell } from "./links.ts";
+import { keyActions } from "./manage.ts";
 import { modelsSection } from "./model-table.ts";
 import { outlookFigures, readOutlook } from "./outlook.ts";
 import { leftOut, readTotal, spent } from "./sums.ts";
@@ -34,7 +36,9 @@ export async function key(context: PageContext, query: Query): Promise<Page | un
   const used = await findLastUsed(books.usage, id);
   if (!found && used === undefined) return undefined;
   const { today, tomorrow, month } = spansOf(context);
-  const within = { key: id };
+  // A key may have come from another team: what it did there is not this lead's.
+  const only = onlyTeamOf(context.holder);
+  const within = { key: id, ...(only === undefined ? {} : { team: only }) };
   const outlook = await readOutlook(context, { scope: "key", id });
   const spentThisMonth = await readTotal(context, month.firstDay, month.endDay, within);
   const refused = (await readRefused(books.usage, nowMs - 7 * DAY_MS, nowMs + 60_000)).filter(
@@ -68,6 +72,7 @@ export async function key(context: PageContext, query: Query): Promise<Page | un
           { title: "Last used (hour)", value: time(used), money: "none" },
         ],
       },
+      ...(found && id !== UNPROVEN_KEY_ID ? keyActions(context, found) : []),
       {
         title: "Spend",
         question: "What does it cost?",
@@ -96,12 +101,13 @@ export async function key(context: PageContext, query: Query): Promise<Page | un
       ),
       await capsSection(
         context,
-        await capsOf(context, found ?? { id, team: "", project: "", env: "", user: "", policy: {} }),
+        await seenCapsOf(context, found ?? { id, team: "", project: "", env: "", user: "", policy: {} }),
         "Which caps and budgets hold for this key?",
       ),
       refusedSection(refused),
       await requestsSection(context, id, query),
-      await noticesSection(context, id, found?.name),
+      // By its name, which a lead may choose, others would be found too.
+      await noticesSection(context, id, only === undefined ? found?.name : undefined),
     ],
   };
 }
@@ -135,11 +141,12 @@ function refusedSection(
 }
 
 /** The newest requests, or those before an instant. */
-async function requestsSection({ books }: PageContext, id: string, query: Query): Promise<Section> {
+async function requestsSection({ books, holder }: PageContext, id: string, query: Query): Promise<Section> {
   const asked = query["before"] ?? "";
   const before = isAttemptId(asked) ? readAttemptId(asked) : undefined;
-  const requests = await readLastEvents(books.usage, id, MOST_REQUESTS, before);
-  const oldest = requests.at(-1)?.attemptId;
+  const all = await readLastEvents(books.usage, id, MOST_REQUESTS, before);
+  const requests = all.filter(({ team }) => seesTeam(holder, team));
+  const oldest = all.at(-1)?.attemptId;
   return {
     title: before === undefined ? "Last requests" : `Requests before ${asked}`,
     question: "What was it used for lately?",
@@ -175,7 +182,7 @@ async function requestsSection({ books }: PageContext, id: string, query: Query)
       ]),
       empty: "No request is kept.",
     },
-    ...(requests.length === MOST_REQUESTS && oldest !== undefined
+    ...(all.length === MOST_REQUESTS && oldest !== undefined
       ? {
           figures: [
             {

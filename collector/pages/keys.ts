@@ -1,6 +1,7 @@
 // All keys, by what they cost this month.
 import { readPeople } from "../../ledger/usage/people.ts";
 import { UNPROVEN_KEY_ID } from "../../ledger/usage/keys.ts";
+import { onlyTeamOf, seesTeam } from "../../ledger/usage/seen.ts";
 import { readKeys } from "../../ledger/usage/read-keys.ts";
 import type { Key } from "../../ledger/usage/keys.ts";
 import { readLastUsed } from "../../ledger/usage/key-use.ts";
@@ -18,23 +19,31 @@ export async function keys(context: PageContext, query: Query): Promise<Page> {
   const wanted = (query["q"] ?? "").trim().toLowerCase();
   const { month } = spansOf(context);
   const people = await readPeople(context.books.usage);
-  const table = await keysTable(context, {}, (key) =>
-    [key.name, key.id, key.team, key.project, key.env, people.get(key.user ?? ""), key.hint].some((part = "") =>
-      part.toLowerCase().includes(wanted),
-    ),
+  const own = onlyTeamOf(context.holder);
+  const table = await keysTable(
+    context,
+    {},
+    (key) =>
+      seesTeam(context.holder, key.team) &&
+      [key.name, key.id, key.team, key.project, key.env, people.get(key.user ?? ""), key.hint].some((part = "") =>
+        part.toLowerCase().includes(wanted),
+      ),
   );
   return {
     title: "Keys",
     days: "local",
     controls: [{ name: "q", label: "Name, team, project, user or last characters", value: query["q"] ?? "" }],
-    focus: { since: month.firstDay, until: month.endDay },
+    focus: { since: month.firstDay, until: month.endDay, ...(own === undefined ? {} : { team: own }) },
     sections: [
       {
         title: "Keys",
         question: "Which keys cost most this month, and whose are they?",
         money: "metered",
         table,
-        notes: leftOut(await readTotal(context, month.firstDay, month.endDay), "this month"),
+        notes: leftOut(
+          await readTotal(context, month.firstDay, month.endDay, own === undefined ? {} : { team: own }),
+          "this month",
+        ),
       },
     ],
   };

@@ -1,6 +1,7 @@
 // A report page as a value: what stands on it, before anybody draws it. HTML, JSON and CSV are made of the same value,
 // so that a download holds exactly what is shown. Money stays in nano-USD until it is written.
 import type { NanoUsd } from "../../ledger/money.ts";
+import type { Field } from "./field.ts";
 
 /** `metered`: our own reading of answers, at list or negotiated prices. `billed`: the provider's word. `closed`:
  *  billed, and signed. `forecast`: frozen when its window began. `landing`: spent so far and what is to come, as it
@@ -91,8 +92,25 @@ export type Page = {
     readonly key?: string;
     readonly provider?: string;
   };
+  /** Fields that somebody fills in, below the sections. */
+  readonly form?: FormView;
+  /** Shown once, above the sections. */
+  readonly secret?: string;
+  /** Has no downloads: it is a step of something. */
+  readonly isStep?: boolean;
   /** Has lines to sign when it is printed, and every row on one sheet. */
   readonly isSigned?: boolean;
+};
+
+/** A form as it is drawn. */
+export type FormView = {
+  readonly action: string;
+  /** What is wrong with what was filled in. */
+  readonly problem?: string | undefined;
+  readonly hidden: { readonly [name: string]: string };
+  readonly fields: readonly (Field & { readonly value: string; readonly isWrong?: boolean })[];
+  /** Each sends the form, and says which it was. */
+  readonly buttons: readonly { readonly step: string; readonly label: string; readonly isMain?: boolean }[];
 };
 
 export const text = (words: string, link?: Link): Value => ({ is: "text", text: words, link });

@@ -8,27 +8,39 @@ import helmet from "@fastify/helmet";
 import type { FastifyInstance, FastifyReply, FastifyRequest } from "fastify";
 import { html } from "ghtml";
 import { addDays, isDay } from "../../ledger/windows.ts";
-import { requireToken } from "../../service/admin-routes.ts";
+import { requireRole, SEE_ALL } from "../../service/admin-routes.ts";
+import type { Access } from "../../service/admin-routes.ts";
 import type { Log } from "../../service/log.ts";
 import type { Secret } from "../../service/secret.ts";
 import { streamFocus } from "../reports.ts";
 import { FOCUS_VERSIONS } from "../focus.ts";
 import { createTurn } from "../turn.ts";
 import type { InTurn } from "../turn.ts";
+import { findTokenHolder } from "../../ledger/usage/tokens.ts";
+import type { Holder } from "../../ledger/usage/tokens.ts";
+import { audit } from "./audit.ts";
 import { changes } from "./changes.ts";
 import { bill } from "./bill.ts";
 import { bills } from "./bills.ts";
 import { chargeback } from "./chargeback.ts";
-import type { BuildPage, PageContext, Query } from "./builder.ts";
+import type { BuildPage, PageContext, PageSource, Query } from "./builder.ts";
 import { toCsv, toPageJson } from "./downloads.ts";
-import { toHtml, toNotice } from "./html.ts";
+import { toHtml } from "./html.ts";
+import type { OfferedCommand } from "../offered-command.ts";
+import { addFormRoutes } from "./forms/routes.ts";
+import { addEntrance, signInHtml } from "./entrance.ts";
+import { frameOf, lastOf, notice, onward } from "./replies.ts";
+import { manage } from "./manage.ts";
+import { homeOf, mayPage } from "./seen.ts";
 import { key } from "./key.ts";
 import { keys } from "./keys.ts";
 import { models } from "./models.ts";
 import { overview } from "./overview.ts";
 import type { Page } from "./page.ts";
 import { refused } from "./refused.ts";
-import { createSessions } from "./session.ts";
+import { createSignIn } from "./sign-in.ts";
+import type { SignInSettings } from "./sign-in.ts";
+import { createSessions, READER } from "./session.ts";
 import { team, teams } from "./team.ts";
 import { user, users } from "./users.ts";
 import { repositories, repository, session } from "./work.ts";
@@ -51,6 +63,8 @@ const PAGES: ReadonlyMap<string, BuildPage> = new Map(
     models,
     refused,
     chargeback,
+    manage,
+    audit,
   }),
 );
 const STYLE = readFileSync(new URL("style.css", import.meta.url), "utf8");
@@ -72,6 +86,12 @@ const POLICY = {
 export type PageSettings = {
   readonly readToken: Secret;
   readonly adminToken: Secret;
+  /** Whose a token is. */
+  readonly access: Access;
+  /** An identity provider at which readers may sign in. */
+  readonly signIn?: SignInSettings | undefined;
+  /** What changes something from a page; without it, none does. */
+  readonly command?: OfferedCommand | undefined;
   /** Where readers find the pages. */
   readonly pagesUrl: string;
 };
@@ -83,19 +103,38 @@ const WRITING: ReadonlySet<string> = new Set(["chargeback"]);
  *  the turn of whoever writes billing.db. */
 export async function addPages(
   app: FastifyInstance,
-  context: () => PageContext,
-  { readToken, adminToken, pagesUrl }: PageSettings,
+  context: () => PageSource,
+  { readToken, adminToken, access, command, signIn, pagesUrl }: PageSettings,
   log: Log,
   writeInTurn: InTurn,
 ): Promise<() => string> {
-  const sessions = createSessions(readToken, Date.now, pagesUrl.startsWith("https:"));
+  const sessions = createSessions({
+    readToken,
+    adminToken,
+    access,
+    findTokenHolder: (id) => findTokenHolder(context().books.usage, id, Date.now()),
+    now: Date.now,
+    isSecure: pagesUrl.startsWith("https:"),
+  });
+  const provider = signIn && createSignIn(signIn, pagesUrl, adminToken, Date.now);
+  const askToSignIn = (reply: FastifyReply, status: number, why?: string): FastifyReply =>
+    notice(reply, status, "Sign in", signInHtml(provider !== undefined, why));
   const makeLink = (): string => `${pagesUrl}/login?link=${sessions.makeLink()}`;
+  /** What a page of somebody is built with. */
+  const contextOf = (holder: Holder): PageContext => ({
+    ...context(),
+    holder,
+    mayAsk: (verb, word) => command !== undefined && command.whyNot(holder, [verb, word]) === undefined,
+  });
+  const seers = new WeakMap<FastifyRequest, Holder>();
+  const seerOf = (request: FastifyRequest): Holder => seers.get(request) ?? READER;
   // Pages are built one after the other: a page reads a lot, and somebody who asks for all of them at once must not
   // hold up the gauges.
   const inTurn = createTurn();
 
   await app.register(async (routes) => {
-    routes.addHook("onRequest", requireToken(adminToken));
+    // A link reads, whoever makes it: it stands in shells and logs.
+    routes.addHook("onRequest", requireRole(access, SEE_ALL));
     routes.post("/admin/link", async () => ({ url: makeLink() }));
   });
   await app.register(async (routes) => {
@@ -120,43 +159,33 @@ export async function addPages(
     routes.get("/style.css", async (_request, reply) =>
       reply.type("text/css; charset=utf-8").header("cache-control", "max-age=300").send(STYLE),
     );
-    routes.get("/", async (_request, reply) => reply.redirect("/overview"));
-    routes.get<{ Querystring: Query }>("/login", { exposeHeadRoute: false }, async (request, reply) => {
-      const word = lastOf(request.query["link"]);
-      if (word === "") return signIn(reply, 200);
-      if (!sessions.takeLink(word))
-        return signIn(
-          reply,
-          403,
-          "That link has been used, or is older than a day. `npx keymeter pages` prints a new one.",
-        );
-      sessions.begin(reply);
-      return onward(reply, "/overview");
-    });
-    routes.post<{ Body: { readonly token?: unknown } | null | undefined }>("/login", async ({ body }, reply) => {
-      if (!(await sessions.isToken(lastOf(body?.token).trim())))
-        return signIn(reply, 403, "That is not the read token.");
-      sessions.begin(reply);
-      return reply.redirect("/overview", 303);
-    });
-    routes.post("/logout", async (request, reply) => {
-      sessions.end(request, reply);
-      return reply.redirect("/login", 303);
-    });
+    addEntrance(routes, sessions, provider, askToSignIn, log);
 
     await routes.register(async (inside) => {
       inside.addHook("onRequest", async (request, reply) => {
-        if (await sessions.mayRead(request)) return;
+        const holder = await sessions.holderOf(request);
+        if (holder) return void seers.set(request, holder);
         // A strict cookie is not sent when a link on another site led here. The same address, asked for by this page,
         // brings it.
         const isLed = request.method === "GET" && request.headers["sec-fetch-site"] === "cross-site";
-        await (isLed ? onward(reply, `/${request.url.replace(/^[/\\]+/, "")}`) : signIn(reply, 401));
+        await (isLed ? onward(reply, `/${request.url.replace(/^[/\\]+/, "")}`) : askToSignIn(reply, 401));
       });
-      inside.get<{ Querystring: { readonly [name: string]: unknown } }>("/focus.csv", async ({ query }, reply) =>
-        sendFocus(context(), query, reply),
-      );
+      inside.get("/", async (request, reply) => reply.redirect(homeOf(seerOf(request))));
+      inside.get<{ Querystring: { readonly [name: string]: unknown } }>("/focus.csv", async (request, reply) => {
+        const { role, team } = seerOf(request);
+        const query = role === "lead" ? { ...request.query, team } : request.query;
+        return sendFocus(contextOf(seerOf(request)), query, reply);
+      });
+      addFormRoutes(inside, {
+        sessions,
+        contextOf: (request) => contextOf(seerOf(request)),
+        command,
+        adminToken,
+        inTurn,
+      });
       inside.get<{ Params: { file: string }; Querystring: Query }>("/:file", async (request, reply) => {
-        const send = (): Promise<FastifyReply> => inTurn(async () => sendPage(context(), request, reply));
+        const send = (): Promise<FastifyReply> =>
+          inTurn(async () => sendPage(contextOf(seerOf(request)), request, reply));
         const [path = ""] = request.params.file.split(".");
         // Whoever waits to write holds up no other page.
         return WRITING.has(path) ? writeInTurn(send) : send();
@@ -173,13 +202,18 @@ async function sendPage(
 ): Promise<FastifyReply> {
   const [path = "", form] = params.file.split(".");
   const query = Object.fromEntries(Object.entries(asked).map(([name, value]) => [name, lastOf(value)]));
+  if (PAGES.has(path) && !(await mayPage(context, path, query)))
+    return notice(
+      reply,
+      403,
+      "This sign-in does not see that",
+      html`<p><a href="${homeOf(context.holder)}">What it sees</a></p>`,
+    );
   const page = await PAGES.get(path)?.(context, query);
   if (!page) return notice(reply, 404, "There is nothing here", html`<p><a href="overview">Overview</a></p>`);
   switch (form) {
     case undefined:
-      return reply
-        .type("text/html; charset=utf-8")
-        .send(toHtml(page, { path, query, asOfMs: context.nowMs, timezone: context.calendar.zone }));
+      return reply.type("text/html; charset=utf-8").send(toHtml(page, frameOf(context, path, query)));
     case "json":
       return download(reply, `${fileOf(path, page)}.json`, "application/json").send(toPageJson(page, context.nowMs));
     case "csv": {
@@ -217,12 +251,6 @@ async function sendFocus(
   return download(reply, `keymeter-focus-${since}-${until}.csv`, "text/csv").send(Readable.from(rows));
 }
 
-/** What was given; the last one, of a name that is given twice. */
-function lastOf(value: unknown): string {
-  const one: unknown = Array.isArray(value) ? value.at(-1) : value;
-  return typeof one === "string" ? one : "";
-}
-
 /** "keymeter-chargeback-2026-11": what a download is of, as far as plain letters can say it. */
 function fileOf(path: string, { subject = "" }: Page): string {
   const words = subject
@@ -235,36 +263,4 @@ function fileOf(path: string, { subject = "" }: Page): string {
 
 function download(reply: FastifyReply, name: string, type: string): FastifyReply {
   return reply.type(`${type}; charset=utf-8`).header("content-disposition", `attachment; filename="${name}"`);
-}
-
-/** A page of our own that goes on by itself: what it asks for comes from here, and brings the session. */
-function onward(reply: FastifyReply, address: string): FastifyReply {
-  return notice(
-    reply,
-    200,
-    "Keymeter",
-    html`<meta http-equiv="refresh" content="0; url=${address}" />
-      <p><a href="${address}">Go on</a></p>`,
-  );
-}
-
-function signIn(reply: FastifyReply, status: number, why?: string): FastifyReply {
-  return notice(
-    reply,
-    status,
-    "Sign in to read",
-    html`!${why === undefined ? "" : html`<p role="alert">${why}</p>`}
-      <form class="controls" method="post" action="/login">
-        <label>Read token <input type="password" name="token" autocomplete="current-password" required /></label>
-        <button>Sign in</button>
-      </form>
-      <p>
-        It stands in the data folder, in the file read-token (or is what KEYMETER_READ_TOKEN says). On that machine,
-        <code>npx keymeter pages</code> prints a link that needs none.
-      </p>`,
-  );
-}
-
-function notice(reply: FastifyReply, status: number, title: string, body: string): FastifyReply {
-  return reply.code(status).type("text/html; charset=utf-8").send(toNotice(title, body));
 }

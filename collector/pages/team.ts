@@ -1,6 +1,7 @@
 // One team: what it costs, which keys and models, which budgets hold for it. And the list of all.
 import { readBudgets } from "../../ledger/usage/changes.ts";
 import { UNPROVEN_KEY_ID } from "../../ledger/usage/keys.ts";
+import { onlyTeamOf } from "../../ledger/usage/seen.ts";
 import { readKeys } from "../../ledger/usage/read-keys.ts";
 import { readSpend } from "../../ledger/usage/spend.ts";
 import { addDays } from "../../ledger/windows.ts";
@@ -130,7 +131,9 @@ export async function team(context: PageContext, { id = "" }: Query): Promise<Pa
       await budgetSection(
         context,
         (await readBudgets(books.usage)).filter(
-          ({ scope }) => scope.team === id || Object.values(scope).every((one) => one === undefined),
+          ({ scope }) =>
+            scope.team === id ||
+            (onlyTeamOf(context.holder) === undefined && Object.values(scope).every((one) => one === undefined)),
         ),
         "Which budgets hold for this team?",
       ),

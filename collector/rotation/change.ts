@@ -4,6 +4,7 @@ import { beginRotation, moveRotation, readRotations } from "../../ledger/billing
 import type { Rotation } from "../../ledger/billing/rotations.ts";
 import { ChangeRefused } from "../../ledger/usage/change-refused.ts";
 import type { CollectorBooks } from "../compare.ts";
+import { isOwnKey } from "./own-keys.ts";
 
 export type RotationTask =
   | {
@@ -73,6 +74,12 @@ export async function changeRotation(
       return [`${id}: the old key of ${place} will be current again. ${MORE}`];
     }
     case "rotateDone": {
+      if (open && isOwnKey(open)) {
+        const { id } = await move(open, { state: "failed" }, `${by} ends it; the old secret goes on`);
+        return [
+          `${id}: it is ended. The old secret of ${place} goes on; \`keymeter keys rotate\` gives it another one.`,
+        ];
+      }
       if (open && !["by_hand", "draining", "disabled"].includes(open.state))
         throw new ChangeRefused(`the rotation of ${place} is ${open.state}: the old key is still needed`);
       const { id } = await move(open, { state: "revoking" }, `${by} says that the old key is deleted`);

@@ -4,8 +4,10 @@
 import type { ProviderFacts } from "../../ledger/providers.ts";
 
 export type MakerSettings = {
-  /** Of now. */
+  /** Of now; "" where settings name none, and the machine's own sign-in counts. */
   readonly adminKey: () => string;
+  /** Whose the admin key is, where it does not say so itself: a client id, an access key's id. */
+  readonly adminId: string;
   /** Where keys are made. */
   readonly adminUrl: URL;
   /** Where keys are used. */
@@ -13,6 +15,12 @@ export type MakerSettings = {
   readonly project: string;
   readonly serviceAccount: string;
   readonly team: string;
+  /** IAM's. */
+  readonly user: string;
+  /** Azure's: who signs in where, and which account. */
+  readonly tenant: string;
+  readonly authority: string;
+  readonly resource: string;
   /** The free call, where the maker knows of none. */
   readonly probe: Pick<NonNullable<ProviderFacts["probe"]>, "list" | "headers">;
 };
@@ -24,12 +32,18 @@ export type MadeKey = {
   readonly value: string;
 };
 
+export type ListedKey = { readonly id: string; readonly madeAtMs: number };
+
 /** Each call may be made again; all reject with a MakerError. */
 export type Maker = {
-  /** A key that may do what another one may, by its id. Absent: no API makes a key. */
-  create?(name: string, like: string): Promise<MadeKey>;
+  /** A key that may do what the current one may. Absent: no API makes a key. */
+  create?(name: string, currentId: string): Promise<MadeKey>;
   /** Ids of keys that have exactly this name. */
   find?(name: string): Promise<string[]>;
+  /** Where keys have no names: all that the current one's account has, and when the provider made each. */
+  list?(currentId: string): Promise<readonly ListedKey[]>;
+  /** The key that ends at once when a new one is created. Absent: none does. */
+  replaces?(currentId: string): Promise<string>;
   /** The id of the key that this is; undefined: that cannot be told. */
   identify?(value: string): Promise<string | undefined>;
   /** Off, in a way that can be taken back; and on again. */
@@ -46,6 +60,13 @@ export type Maker = {
 /** What went wrong at the provider: a sentence without a secret. */
 export class MakerError extends Error {
   override readonly name = "MakerError";
+  /** The provider said no: nothing was done there. */
+  readonly isRefusal: boolean;
+
+  constructor(message: string, status?: number) {
+    super(message);
+    this.isRefusal = status !== undefined && status >= 400 && status < 500;
+  }
 }
 
 export type Asked = {
@@ -54,6 +75,8 @@ export type Asked = {
   readonly body?: object;
   /** Statuses that are an answer too. */
   readonly also?: readonly number[];
+  /** What a status says here, where it says more than elsewhere. */
+  readonly means?: { readonly [status: number]: string };
 };
 
 const TIMEOUT_MS = 20_000;
@@ -61,7 +84,7 @@ const TIMEOUT_MS = 20_000;
 /** Asks an admin API. What it answers to an error may repeat what was sent: it is not kept. */
 export async function askMaker(
   url: URL,
-  { method = "GET", headers, body, also = [] }: Asked,
+  { method = "GET", headers, body, also = [], means = {} }: Asked,
 ): Promise<{ readonly status: number; readonly body: unknown }> {
   const what = `${method} ${url.origin}${url.pathname}`;
   let status: number;
@@ -80,7 +103,8 @@ export async function askMaker(
     const { cause, name } = error as { readonly cause?: { readonly code?: unknown }; readonly name: string };
     throw new MakerError(`${what} cannot be reached (${typeof cause?.code === "string" ? cause.code : name})`);
   }
-  if (status >= 300 && !also.includes(status)) throw new MakerError(`${what} answered ${status}${meaningOf(status)}`);
+  if (status >= 300 && !also.includes(status))
+    throw new MakerError(`${what} answered ${status}${means[status] ?? meaningOf(status)}`, status);
   try {
     return { status, body: text === "" ? {} : (JSON.parse(text) as unknown) };
   } catch {

@@ -5,15 +5,22 @@
 import { createHash } from "node:crypto";
 import { setTimeout as sleep } from "node:timers/promises";
 import type { BillingBooks, UsageBooks } from "../../ledger/books.ts";
-import { readCredentialUse, readHeldCredentials, readPlacesOf, readRotations } from "../../ledger/billing/rotations.ts";
-import type { Rotation, RotationState } from "../../ledger/billing/rotations.ts";
+import {
+  noteKeysBefore,
+  readCredentialUse,
+  readHeldCredentials,
+  readPlacesByHint,
+  readPlacesOf,
+  readRotations,
+} from "../../ledger/billing/rotations.ts";
+import type { Rotation } from "../../ledger/billing/rotations.ts";
 import type { HeldSecret } from "../../service/secrets/index.ts";
+import { StoreError } from "../../service/secrets/store.ts";
+import { MakerError } from "./maker.ts";
+import type { MadeKey } from "./maker.ts";
+import { inWords, trouble, wait } from "./outcome.ts";
+import type { Outcome } from "./outcome.ts";
 import type { RotationSettings } from "./settings.ts";
-
-/** What comes of a step: another state, or a reason to wait. `isTrouble`: somebody should look. */
-export type Outcome =
-  | { readonly to: Partial<Omit<Rotation, "id">> & { readonly state: RotationState }; readonly said: string }
-  | { readonly waitsFor: string; readonly isTrouble: boolean };
 
 export type Walking = {
   readonly books: { readonly usage: UsageBooks; readonly billing: BillingBooks };
@@ -91,22 +98,16 @@ export function printOf(place: string, value: string): string {
   return createHash("sha256").update(`${place} ${value}`).digest("hex").slice(0, 16);
 }
 
-export function hintOf(value: string): string {
-  return value.slice(-4);
-}
-
-/** A new key, and at once into the store, beside the current one. What a crash left of an earlier try is deleted: nobody
- *  knows its value any more. */
+/** A new key, and at once into the store, beside the current one. */
 async function make(rotation: Rotation, walking: Walking): Promise<Outcome> {
   const { books, settings, signal } = walking;
-  const { maker, secret, place, provider } = settings;
+  const { maker, secret, place, provider, hintOf } = settings;
   if (!maker.create)
     return byHand(
       rotation,
       walking,
       `${provider.keyCare?.makeNew ?? "Make a new key at the provider."} Then hand it in: \`keymeter rotate accept ${place} < FILE\``,
     );
-  const staging = secret.staging();
   const current = await valueOf(secret);
   const [held] = await readHeldCredentials(books.usage, place);
   if (held?.hint !== hintOf(current))
@@ -120,11 +121,15 @@ async function make(rotation: Rotation, walking: Walking): Promise<Outcome> {
     return trouble(
       `which key of ${provider.displayName} the current one is (…${hintOf(current)}) cannot be told: say collector.rotation.${place}.key_id`,
     );
-  await dropNamed(rotation, settings, undefined);
+  const why = await whyNotYet(rotation, walking, current, oldKeyId);
+  if (why !== undefined) return trouble(why);
+  const staging = secret.staging();
   await staging.clear(signal);
-  const made = await maker.create(nameOfKey(rotation), oldKeyId);
+  const made = await createAlone(rotation, walking, oldKeyId);
   try {
     await staging.stage(made.value, signal);
+    if ((await staging.staged(signal)) !== made.value)
+      throw new StoreError("unusable", `${secret.reference.text} gives back another text than was put beside it`);
   } catch (error) {
     await maker.revoke?.(made.id).catch(() => undefined);
     throw error;
@@ -140,6 +145,47 @@ async function make(rotation: Rotation, walking: Walking): Promise<Outcome> {
     },
     said: `${made.id} (…${hintOf(made.value)}) was made, and waits beside ${oldKeyId} in ${secret.reference.text}`,
   };
+}
+
+/** Why a new key should not be made now, though it could; undefined: nothing. */
+async function whyNotYet(
+  rotation: Rotation,
+  { books, settings: { maker, provider, hintOf } }: Walking,
+  current: string,
+  oldKeyId: string,
+): Promise<string | undefined> {
+  // A new one would be refused in the same way. One that leaked may be gone already.
+  if (!rotation.isLeaked && (await maker.probe(current)) === 403)
+    return `${provider.displayName} answers 403 to a free call with the current key: let its account list models, or no new key can be tried`;
+  const replaced = await maker.replaces?.(oldKeyId);
+  if (replaced === undefined) return undefined;
+  const [elsewhere] = await readPlacesByHint(books.usage, hintOf(replaced));
+  return elsewhere === undefined
+    ? undefined
+    : `a new key takes the place of …${hintOf(replaced)}, which is used at ${elsewhere}: give that place the current key (…${hintOf(current)}) first`;
+}
+
+/** Makes a key. What an earlier try made that was broken off is deleted before: nobody knows its value. */
+async function createAlone(
+  rotation: Rotation,
+  { books: { billing }, settings, nowMs }: Walking,
+  oldKeyId: string,
+): Promise<MadeKey> {
+  const { maker } = settings;
+  if (!maker.create) throw new Error("this maker makes none");
+  for (const id of await leftOvers({ ...rotation, oldKeyId }, settings, billing)) await maker.revoke?.(id);
+  if (maker.list) {
+    const before: KeysBefore = { atMs: nowMs, ids: (await maker.list(oldKeyId)).map(({ id }) => id) };
+    await noteKeysBefore(billing, { ...rotation, oldKeyId, keysBefore: JSON.stringify(before) });
+  }
+  try {
+    return await maker.create(nameOfKey(rotation), oldKeyId);
+  } catch (error) {
+    // Then none is left over, and what comes meanwhile is somebody else's.
+    if (error instanceof MakerError && error.isRefusal)
+      await noteKeysBefore(billing, { ...rotation, keysBefore: null });
+    throw error;
+  }
 }
 
 /** The id of the key that is current: as the last rotation made it, as settings say, or as the provider shows it. */
@@ -197,7 +243,7 @@ async function verify(rotation: Rotation, walking: Walking): Promise<Outcome> {
   if (oldKeyId !== null && oldKeyId === newKeyId)
     return trouble(`the old and the new key are both ${oldKeyId} at ${provider.displayName}: is key_id right?`);
   const [held] = await readHeldCredentials(books.usage, place);
-  const oldCredential = rotation.oldCredential ?? (held?.hint === hintOf(current) ? held.credential : null);
+  const oldCredential = rotation.oldCredential ?? (held?.hint === settings.hintOf(current) ? held.credential : null);
   return {
     to: { state: "verified", newKeyId, oldKeyId, oldCredential },
     said: `the new key is taken, ${PROBES} times in a row`,
@@ -329,9 +375,12 @@ async function takeAway(rotation: Rotation, walking: Walking): Promise<Outcome> 
   const isElse = await findElse(rotation, walking);
   if (isElse !== undefined) return trouble(`${isElse}; the old key is not deleted before the new one is back there`);
   if (oldKeyId !== null) await maker.revoke?.(oldKeyId);
-  await dropNamed(rotation, settings, rotation.newKeyId ?? undefined);
+  const left = await leftOvers(rotation, settings, walking.books.billing);
+  // Without a name somebody else may have made it meanwhile.
+  if (maker.find) for (const id of left) await maker.revoke?.(id);
   await secret.staging().clear(signal);
-  return { to: { state: "revoked" }, said: `${oldKeyId ?? "the old key"} is deleted` };
+  const others = maker.find || left.length === 0 ? "" : `; ${left.join(", ")} came meanwhile: look whose that is`;
+  return { to: { state: "revoked" }, said: `${oldKeyId ?? "the old key"} is deleted${others}` };
 }
 
 /** The old key is current again, if the provider still takes it. */
@@ -370,6 +419,10 @@ async function dropNew(rotation: Rotation, { books, settings, nowMs, patience, s
       waitsFor: "proxies use the new key yet; they read the old one within a minute",
       isTrouble: nowMs - enteredAtMs > SWITCH_MS,
     };
+  // Another place has it by now, as this one once was told to.
+  const elsewhere = (newHint === null ? [] : await readPlacesByHint(books.usage, newHint)).find((one) => one !== place);
+  if (elsewhere !== undefined)
+    return trouble(`proxies use the new key at ${elsewhere} too: give that place another one; until then it stays`);
   // Some proxy may have read it and says so in a moment; another one reads the store a little later.
   const leftMs = enteredAtMs + patience.settleMs - nowMs;
   if (newPrint !== null && leftMs > 0) return wait(`the new key is looked after for ${inWords(leftMs)} more`);
@@ -378,21 +431,38 @@ async function dropNew(rotation: Rotation, { books, settings, nowMs, patience, s
     if (open > 0) return wait(`${open} requests with the new key are under way here`);
     if (lastMs > nowMs - patience.settleMs) return wait(`the new key was last used here at ${iso(lastMs)}`);
   }
-  if (maker.create) {
-    if (newKeyId !== null) await maker.revoke?.(newKeyId);
-    await dropNamed(rotation, settings, undefined);
-  }
+  if (maker.create && newKeyId !== null) await maker.revoke?.(newKeyId);
+  const left = maker.create ? await leftOvers(rotation, settings, books.billing) : [];
+  if (maker.find) for (const id of left) await maker.revoke?.(id);
+  const others = maker.find || left.length === 0 ? "" : `; ${left.join(", ")} came meanwhile: look whose that is`;
   await secret.staging().clear(signal);
   return {
     to: { state: "back" },
-    said: `nothing uses the new key${maker.create ? "; it is deleted" : "; delete it at the provider"}`,
+    said: `nothing uses the new key${maker.create ? "; it is deleted" : "; delete it at the provider"}${others}`,
   };
 }
 
-/** Deletes keys that this rotation made, but for one. */
-async function dropNamed(rotation: Rotation, { maker }: RotationSettings, but: string | undefined): Promise<void> {
-  if (!maker.create) return;
-  for (const id of (await maker.find?.(nameOfKey(rotation))) ?? []) if (id !== but) await maker.revoke?.(id);
+/** What there was when a key without a name was made, and when that was; JSON in the books. */
+type KeysBefore = { readonly atMs: number; readonly ids: readonly string[] };
+/** A try makes its key within this time, by whichever clock; what was made at another is somebody else's. */
+const TRY_MS = 2 * MINUTE;
+
+/** What tries of this rotation left at the provider that were broken off: keys with its name, or, where keys have none, those that
+ *  were not there before, were made at the time of the try, and that no rotation knows. */
+async function leftOvers(
+  { place, id, keysBefore, oldKeyId, newKeyId }: Rotation,
+  { maker }: RotationSettings,
+  billing: BillingBooks,
+): Promise<string[]> {
+  if (maker.find)
+    return (await maker.find(nameOfKey({ place, id }))).filter((one) => one !== newKeyId && one !== oldKeyId);
+  if (!maker.list || keysBefore === null || oldKeyId === null) return [];
+  const { atMs, ids } = JSON.parse(keysBefore) as KeysBefore;
+  const known = (await readRotations(billing)).flatMap((one) => [one.oldKeyId, one.newKeyId]);
+  const others = new Set([...ids, ...known, oldKeyId, newKeyId]);
+  return (await maker.list(oldKeyId)).flatMap((one) =>
+    !others.has(one.id) && Math.abs(one.madeAtMs - atMs) <= TRY_MS ? [one.id] : [],
+  );
 }
 
 /** As the store has it now. Rejects with an Error that says why it cannot be read. */
@@ -408,19 +478,6 @@ function byHand(rotation: Rotation, { nowMs }: Walking, waitsFor: string): Outco
   return { waitsFor, isTrouble: nowMs - rotation.enteredAtMs > HAND_MS };
 }
 
-function wait(waitsFor: string): Outcome {
-  return { waitsFor, isTrouble: false };
-}
-
-function trouble(waitsFor: string): Outcome {
-  return { waitsFor, isTrouble: true };
-}
-
 function iso(ms: number): string {
   return `${new Date(ms).toISOString().slice(0, 16).replace("T", " ")} UTC`;
-}
-
-function inWords(ms: number): string {
-  const minutes = Math.ceil(ms / MINUTE);
-  return minutes < 120 ? `${minutes} min` : `${Math.ceil(minutes / 60)} h`;
 }

@@ -2,7 +2,7 @@
 // collector is its only writer. No secret comes here.
 import { randomBytes } from "node:crypto";
 import type { BillingBooks, UsageBooks } from "../books.ts";
-import { and, asc, desc, eq, gte, isNull, notInArray, sql } from "../drizzle.ts";
+import { and, asc, desc, eq, gte, inArray, isNull, notInArray, sql } from "../drizzle.ts";
 import { tablesOf } from "../engine.ts";
 import { attemptAtMs, firstAttemptId } from "../ids.ts";
 import { credentials, events, reservations } from "../usage/schema.ts";
@@ -49,6 +49,7 @@ export async function beginRotation(
       newKeyId: null,
       newHint: null,
       newPrint: null,
+      keysBefore: null,
       waitsFor: null,
       isTrouble: false,
     };
@@ -110,6 +111,20 @@ export async function noteWaiting(
     await tablesOf(own)
       .update(rotations)
       .set({ waitsFor, isTrouble })
+      .where(and(eq(rotations.id, id), eq(rotations.state, state)))
+      .run();
+  });
+}
+
+/** Which keys there are before one is made; null: none was made since. */
+export async function noteKeysBefore(
+  books: BillingBooks,
+  { id, state, oldKeyId, keysBefore }: Pick<Rotation, "id" | "state" | "oldKeyId" | "keysBefore">,
+): Promise<void> {
+  await books.transaction(async (own) => {
+    await tablesOf(own)
+      .update(rotations)
+      .set({ oldKeyId, keysBefore })
       .where(and(eq(rotations.id, id), eq(rotations.state, state)))
       .run();
   });
@@ -188,9 +203,41 @@ export async function readUsedPlaces(
   return [...new Map(all.map((one) => [one.place, one])).values()];
 }
 
-/** The places at which that is a credential. */
+/** The places at which a key that ends so is used. */
+export async function readPlacesByHint(usage: UsageBooks, hint: string): Promise<string[]> {
+  const all = await tablesOf(usage)
+    .select({ place: credentials.provider, hint: credentials.hint })
+    .from(credentials)
+    .orderBy(asc(credentials.provider), asc(credentials.sinceMs))
+    .all();
+  const last = new Map(all.map((one) => [one.place, one.hint]));
+  return [...last].flatMap(([place, used]) => (used === hint ? [place] : []));
+}
+
+/** The places at which that is a credential; at another provider's name the same key has another fingerprint, but the same
+ *  last characters. */
 export async function readPlacesOf(usage: UsageBooks, credential: string): Promise<string[]> {
-  return (await readUsedPlaces(usage)).flatMap((one) => (one.credential === credential ? [one.place] : []));
+  const alike = new Set(await readAlike(usage, credential));
+  return (await readUsedPlaces(usage)).flatMap((one) => (alike.has(one.credential) ? [one.place] : []));
+}
+
+/** Fingerprints that may be of one key: itself, and those whose keys end alike. */
+async function readAlike(usage: UsageBooks, credential: string): Promise<string[]> {
+  const tables = tablesOf(usage);
+  const known = await tables
+    .select({ hint: credentials.hint })
+    .from(credentials)
+    .where(eq(credentials.credential, credential))
+    .orderBy(credentials.hint)
+    .all();
+  const hints = [...new Set(known.map(({ hint }) => hint))].filter((hint) => hint !== "");
+  const alike = await tables
+    .select({ credential: credentials.credential })
+    .from(credentials)
+    .where(inArray(credentials.hint, hints))
+    .orderBy(credentials.credential)
+    .all();
+  return [...new Set([credential, ...alike.map((one) => one.credential)])];
 }
 
 /** How a credential is used: attempts under way, and when the last one began that was booked since then. */
@@ -200,16 +247,17 @@ export async function readCredentialUse(
   sinceMs: number,
 ): Promise<{ readonly open: number; readonly lastMs: number | undefined }> {
   const tables = tablesOf(usage);
+  const alike = await readAlike(usage, credential);
   const [held] = await tables
     .select({ open: sql<bigint>`COUNT(*)` })
     .from(reservations)
     // Work that goes on at the provider is fetched with the new key as well: it is the same account.
-    .where(and(eq(reservations.payer, credential), isNull(reservations.workId)))
+    .where(and(inArray(reservations.payer, alike), isNull(reservations.workId)))
     .all();
   const [booked] = await tables
     .select({ last: sql<bigint | null>`MAX(${events.attemptId})` })
     .from(events)
-    .where(and(gte(events.attemptId, firstAttemptId(sinceMs)), eq(events.payer, credential)))
+    .where(and(gte(events.attemptId, firstAttemptId(sinceMs)), inArray(events.payer, alike)))
     .all();
   const last = booked?.last ?? undefined;
   return { open: Number(held?.open ?? 0), lastMs: last === undefined ? undefined : attemptAtMs(Number(last)) };

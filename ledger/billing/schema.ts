@@ -254,6 +254,7 @@ export const rotations = sqliteTable("rotations", {
   newKeyId: text("new_key_id"),
   newHint: text("new_hint"),
   newPrint: text("new_print"),
+  keysBefore: text("keys_before"),
   waitsFor: text("waits_for"),
   isTrouble: flag("is_trouble").notNull(),
 });

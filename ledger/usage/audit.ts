@@ -3,7 +3,7 @@
 import { createHash } from "node:crypto";
 import { ask, tell, write } from "../asking.ts";
 import type { Asking } from "../asking.ts";
-import { asc } from "../drizzle.ts";
+import { asc, desc, lt } from "../drizzle.ts";
 import { tablesOf } from "../engine.ts";
 import type { UsageBooks } from "../books.ts";
 import { audit } from "./schema.ts";
@@ -33,6 +33,22 @@ export function* appendAudit(entry: AuditEntry): Asking<number> {
   const seq = head.seq + 1;
   yield* tell(write.insert(audit).values({ seq, ...entry, previous: head.hash, hash: chain(seq, entry, head.hash) }));
   return seq;
+}
+
+/** Records before one, or all, the newest first. */
+export async function readAudit(
+  books: UsageBooks,
+  most: number,
+  before = Number.MAX_SAFE_INTEGER,
+): Promise<(AuditEntry & { readonly seq: number })[]> {
+  const rows = await tablesOf(books)
+    .select()
+    .from(audit)
+    .where(lt(audit.seq, before))
+    .orderBy(desc(audit.seq))
+    .limit(most)
+    .all();
+  return rows.map(({ seq, atMs, actor, action, subject, detail }) => ({ seq, atMs, actor, action, subject, detail }));
 }
 
 /** The first record that was changed, taken out or moved, or undefined when the chain is whole and, where one is given,

@@ -12,7 +12,7 @@ import { bookChange } from "./bookings/register.ts";
 import { bookSeal } from "./bookings/seal.ts";
 import { rememberTagsCount } from "./bookings/tags-count.ts";
 import { answerVerify } from "./bookings/verify.ts";
-import { ChangeRefused } from "./change-refused.ts";
+import { kindOfRefusal } from "./change-refused.ts";
 import type { Budget } from "../budgets.ts";
 import type { AttemptId } from "../ids.ts";
 import { UNPROVEN_KEY } from "./keys.ts";
@@ -134,7 +134,7 @@ function failure(error: unknown): Answer {
   return {
     type: "failure",
     message: error instanceof Error ? error.message : String(error),
-    kind: error instanceof ChangeRefused ? "refused" : isStorageFailure(error) ? "storage" : "constraint",
+    kind: kindOfRefusal(error) ?? (isStorageFailure(error) ? "storage" : "constraint"),
   };
 }
 

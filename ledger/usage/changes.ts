@@ -3,7 +3,7 @@
 // both.
 import { answerIn, askRows, askValue, ONE, tell, write } from "../asking.ts";
 import type { Asking } from "../asking.ts";
-import { and, eq, isNull } from "../drizzle.ts";
+import { and, eq, isNull, or } from "../drizzle.ts";
 import { createHash } from "node:crypto";
 import { addAdjustments, digestAdjustments } from "./adjustments.ts";
 import type { Adjustment } from "./adjustments.ts";
@@ -13,6 +13,7 @@ import { appendAudit, readAuditHead } from "./audit.ts";
 import { findBudget, isSamePlace, ruleOf, SCOPE_PARTS } from "../budgets.ts";
 import { ChangeRefused } from "./change-refused.ts";
 import type { Budget, Each, Freeze, Raise, Scope } from "../budgets.ts";
+import { UNTIL_TOLD_MS } from "./keys.ts";
 import type { Key, KeyState } from "./keys.ts";
 import type { KeyPolicy } from "./key-policy.ts";
 import type { Limits } from "./limits.ts";
@@ -25,6 +26,8 @@ import type { Rollups } from "./rollups.ts";
 import { setSeatPrice } from "./seat-prices.ts";
 import type { SeatPrice } from "./seat-prices.ts";
 import { budgets, freezes, keys, keySecrets, limits, raises } from "./schema.ts";
+import { createToken, revokeToken } from "./tokens.ts";
+import type { Holder, Token } from "./tokens.ts";
 
 /** A change as plain data, so that it can be sent to the writer thread. */
 export type Change =
@@ -37,6 +40,8 @@ export type Change =
       readonly hint: string;
       readonly graceUntilMs: number;
     }
+  /** Secrets of a key that are good until it is told (UNTIL_TOLD_MS) are good until then. */
+  | { readonly type: "endOldSecrets"; readonly keyId: string; readonly untilMs: number }
   | {
       readonly type: "describeKey";
       readonly keyId: string;
@@ -65,6 +70,9 @@ export type Change =
   | { readonly type: "setLimits"; readonly limits: Limits }
   | { readonly type: "removeLimits"; readonly scope: string }
   | { readonly type: "setSeatPrice"; readonly seat: SeatPrice }
+  /** Of a token only its digest, as of a key. */
+  | { readonly type: "createToken"; readonly token: Token; readonly digest: string }
+  | { readonly type: "revokeToken"; readonly tokenId: string }
   | { readonly type: "freeze"; readonly freeze: Freeze }
   | { readonly type: "lift"; readonly freezeId: string }
   /** Books what is held for work that nobody fetches; booking.ts does that, beside the record that is made here. */
@@ -77,9 +85,11 @@ export type Change =
   /** All of them or none. */
   | { readonly type: "together"; readonly changes: readonly Change[] };
 
-export type Author = { readonly actor: string; readonly atMs: number };
+/** Who makes a change. `holder`: whose role has to allow it (may-change.ts); without one, a program of Keymeter's own. */
+export type Author = { readonly actor: string; readonly atMs: number; readonly holder?: Holder | undefined };
 
-/** Makes a change and its audit record. Throws ChangeRefused when it makes no sense in the books as they are. */
+/** Makes a change and its audit record, whoever makes it. Throws ChangeRefused when it makes no sense in the books as they
+ *  are. */
 export function* applyChange(rollups: Rollups, change: Change, author: Author): Asking<void> {
   if (change.type === "together") {
     for (const one of change.changes) yield* applyChange(rollups, one, author);
@@ -87,7 +97,13 @@ export function* applyChange(rollups: Rollups, change: Change, author: Author): 
   }
   const said = detailOf(change);
   const detail = (yield* make(rollups, change, author)) ?? said;
-  yield* appendAudit({ ...author, action: change.type, subject: subjectOf(change), detail });
+  yield* appendAudit({
+    actor: author.actor,
+    atMs: author.atMs,
+    action: change.type,
+    subject: subjectOf(change),
+    detail,
+  });
 }
 
 type Single = Exclude<Change, { type: "together" }>;
@@ -101,6 +117,8 @@ function* make(rollups: Rollups, change: Single, author: Author): Asking<string 
       return yield* setKeyState(change);
     case "rotateKey":
       return yield* rotateKey(change, author);
+    case "endOldSecrets":
+      return yield* endOldSecrets(change);
     case "describeKey":
       return yield* describeKey(change);
     case "nameUser":
@@ -129,6 +147,10 @@ function* make(rollups: Rollups, change: Single, author: Author): Asking<string 
     case "setSeatPrice":
       yield* setSeatPrice(change.seat);
       return undefined;
+    case "createToken":
+      return yield* createToken(change.token, change.digest);
+    case "revokeToken":
+      return yield* revokeToken(change.tokenId, author.atMs);
     case "freeze":
       return yield* freeze(change);
     case "lift":
@@ -158,6 +180,8 @@ function* createKey(change: Of<"createKey">, { atMs }: Author): Asking<undefined
       `a key named "${change.key.name}" exists already; choose another name, or rotate or revoke that one`,
     );
   }
+  const [shadow] = yield* askRows(keys, eq(keys.name, change.key.id));
+  if (shadow) throw new ChangeRefused(`a key is named ${change.key.id}; another one cannot have that as its id`);
   const { provider = null, expiresAtMs = null, policy, ...key } = change.key;
   yield* tell(write.insert(keys).values({ ...key, owner: "", provider, expiresAtMs, policy: policyText(policy) }));
   yield* addSecret(change.key.id, change.digest, atMs);
@@ -183,10 +207,19 @@ function* rotateKey(change: Of<"rotateKey">, { atMs }: Author): Asking<undefined
   if (!key || key.kind !== "virtual")
     throw new ChangeRefused(`there is no virtual key ${change.keyId}; only keys that we issued can be rotated`);
   if (key.state === "revoked") throw new ChangeRefused(`key ${key.id} is revoked; create a new one`);
-  const isItsNewest = and(eq(keySecrets.keyId, key.id), isNull(keySecrets.validUntilMs));
-  yield* tell(write.update(keySecrets).set({ validUntilMs: change.graceUntilMs }).where(isItsNewest));
+  // What waits for its end gets one with the newest: a secret that leaked must not outlive a rotation by hand.
+  const ends = or(isNull(keySecrets.validUntilMs), eq(keySecrets.validUntilMs, UNTIL_TOLD_MS));
+  const isItsOwn = and(eq(keySecrets.keyId, key.id), ends);
+  yield* tell(write.update(keySecrets).set({ validUntilMs: change.graceUntilMs }).where(isItsOwn));
   yield* addSecret(key.id, change.digest, atMs);
   yield* tell(write.update(keys).set({ hint: change.hint }).where(eq(keys.id, key.id)));
+}
+
+function* endOldSecrets({ keyId, untilMs }: Of<"endOldSecrets">): Asking<undefined> {
+  const [key] = yield* askRows(keys, eq(keys.id, keyId));
+  if (!key) throw new ChangeRefused(`there is no key ${keyId}`);
+  const waits = and(eq(keySecrets.keyId, keyId), eq(keySecrets.validUntilMs, UNTIL_TOLD_MS));
+  yield* tell(write.update(keySecrets).set({ validUntilMs: untilMs }).where(waits));
 }
 
 function* describeKey({ keyId, fields }: Of<"describeKey">): Asking<undefined> {
@@ -424,6 +457,10 @@ function subjectOf(change: Single): string {
       return change.scope;
     case "setSeatPrice":
       return change.seat.scope;
+    case "createToken":
+      return change.token.id;
+    case "revokeToken":
+      return change.tokenId;
     case "freeze":
       return change.freeze.id;
     case "lift":
@@ -433,6 +470,7 @@ function subjectOf(change: Single): string {
       return change.userId;
     case "setKeyState":
     case "rotateKey":
+    case "endOldSecrets":
     case "describeKey":
     case "setPolicy":
     case "reassign":

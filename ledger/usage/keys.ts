@@ -83,20 +83,35 @@ export function issueVirtualKey(fields: KeyFields, nowMs: number): { readonly ke
   return { key, secret };
 }
 
+/** Until when an old secret is good that goes on until its end is told (`endOldSecrets`): the last instant of the year 9999. */
+export const UNTIL_TOLD_MS = 253_402_300_799_999;
+
 /** A new secret for a key that has one. */
 export function reissueSecret(env: string): string {
   return virtualSecret(randomBase62(ID_LENGTH), env);
 }
 
-/** `km_<env>_<id>_<secret><checksum>`: 43 random base62 characters, and a CRC32 that tells a mistyped key from an
- *  unknown one without asking the books. */
 function virtualSecret(id: string, env: string): string {
   const kind = env
     .toLowerCase()
     .replace(/[^a-z0-9]/g, "")
     .slice(0, 12);
-  const body = `km_${kind || "key"}_${id}_${randomBase62(SECRET_LENGTH)}`;
-  return body + checksum(body);
+  return newSecret(`km_${kind || "key"}`, id).secret;
+}
+
+/** `<prefix>_<id>_<secret><checksum>`: 43 random base62 characters, and a CRC32 that tells a mistyped secret from an
+ *  unknown one without asking the books. */
+export function newSecret(
+  prefix: string,
+  id = randomBase62(ID_LENGTH),
+): { readonly id: string; readonly secret: string } {
+  const body = `${prefix}_${id}_${randomBase62(SECRET_LENGTH)}`;
+  return { id, secret: body + checksum(body) };
+}
+
+/** Whether its checksum is right. */
+export function hasChecksum(secret: string): boolean {
+  return checksum(secret.slice(0, -6)) === secret.slice(-6);
 }
 
 /** Whether text has the form of our keys at all (it may still be unknown). */
@@ -106,7 +121,7 @@ export function looksLikeVirtualKey(text: string): boolean {
 
 /** Whether form and checksum are right. */
 export function isWellFormedVirtualKey(text: string): boolean {
-  return VIRTUAL_KEY.test(text) && checksum(text.slice(0, -6)) === text.slice(-6);
+  return VIRTUAL_KEY.test(text) && hasChecksum(text);
 }
 
 /** Makes the function that gives a secret's digest: HMAC-SHA256 with the pepper, in hexadecimal. Written out as its two

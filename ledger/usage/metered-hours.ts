@@ -29,24 +29,30 @@ export async function hasBatchesSince(usage: UsageBooks, provider: string, since
   return underWay !== undefined;
 }
 
-/** Tokens of a UTC hour by credential and served model. */
-export type HourTokens = {
+export type MeteredCells = { readonly [cell in "input" | "cache_read" | "cache_write" | "output"]: number };
+
+/** Tokens and money of a UTC hour by credential and served model. */
+export type MeteredHour = {
   readonly hourMs: number;
   readonly credential: string;
   readonly model: string;
   readonly requests: number;
   readonly tokens: number;
+  /** Of `tokens`: as the rollup tells them apart. */
+  readonly cells: MeteredCells;
+  /** As it was booked, with discounts and fees. */
+  readonly costNanoUsd: bigint;
   /** Of `requests`: those whose usage is not the provider's word. */
   readonly unsure: number;
 };
 
 /** Hours `[sinceMs, untilMs)` of a provider, from the rollup. */
-export async function readHourTokens(
+export async function readMeteredHours(
   usage: UsageBooks,
   provider: string,
   sinceMs: number,
   untilMs: number,
-): Promise<HourTokens[]> {
+): Promise<MeteredHour[]> {
   const credentialOf = await readCredentials(usage);
   const sum = (column: AnySQLiteColumn): SQL<bigint> => sql<bigint>`SUM(${column})`;
   const rows = await tablesOf(usage)
@@ -56,6 +62,7 @@ export async function readHourTokens(
       payer: rollupHour.payer,
       model: rollupHour.model,
       requests: sum(rollupHour.requests),
+      costNanoUsd: sum(rollupHour.costNanoUsd),
       unsure: sql<bigint>`SUM(${rollupHour.estimated} + ${rollupHour.unknown})`,
       input: sum(rollupHour.input),
       cacheRead: sum(rollupHour.cacheRead),
@@ -91,8 +98,10 @@ export async function readHourTokens(
       credential,
       model: row.model,
       requests: Number(row.requests),
+      costNanoUsd: row.costNanoUsd,
       unsure: Number(row.unsure),
       tokens: cells.input + cells.cache_read + cells.cache_write + cells.output,
+      cells,
     }));
   });
 }
@@ -163,12 +172,7 @@ export type UnderWay = {
   readonly credential: string;
   readonly model: string;
   readonly tier: string;
-  readonly cells: {
-    readonly input: number;
-    readonly cache_read: number;
-    readonly cache_write: number;
-    readonly output: number;
-  };
+  readonly cells: MeteredCells;
 };
 
 export async function readUnderWay(usage: UsageBooks, provider: string, atMs: number): Promise<UnderWay[]> {

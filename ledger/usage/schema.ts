@@ -95,6 +95,18 @@ export const seatPrices = sqliteTable("seat_prices", {
   priceNanoUsd: nanoUsd("price_nano_usd").notNull(),
 });
 
+export const tokens = sqliteTable("tokens", {
+  id: text().primaryKey(),
+  name: text().notNull(),
+  role: text({ enum: ["read", "lead", "finance", "admin"] }).notNull(),
+  /** Of a lead; else empty. */
+  team: text().notNull().default(""),
+  digest: text().notNull(),
+  createdAtMs: count("created_at_ms").notNull(),
+  expiresAtMs: count("expires_at_ms"),
+  revokedAtMs: count("revoked_at_ms"),
+});
+
 export const freezes = sqliteTable("freezes", {
   id: text().primaryKey(),
   ...scope(),

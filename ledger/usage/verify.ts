@@ -15,7 +15,7 @@ import type { UsageBooks } from "../books.ts";
 import type { Key } from "./keys.ts";
 import { askPeople, foldName } from "./people.ts";
 import { createRollups } from "./rollups.ts";
-import { audit, budgets, freezes, keys, keySecrets, limits, raises, seatPrices } from "./schema.ts";
+import { audit, budgets, freezes, keys, keySecrets, limits, raises, seatPrices, tokens } from "./schema.ts";
 import { addDays, createCalendar } from "../windows.ts";
 
 const MOST_NAMED = 100;
@@ -169,6 +169,7 @@ const REGISTER = [
   [freezes, [freezes.id]],
   [limits, [limits.scope]],
   [seatPrices, [seatPrices.scope, seatPrices.month]],
+  [tokens, [tokens.id]],
 ] as const;
 /** Audit records that change nothing in the register. */
 const ELSEWHERE = new Set([
@@ -252,7 +253,7 @@ export async function readRegisterDifferences(books: UsageBooks): Promise<string
       }
     }
     REGISTER.forEach(([table, names], i) =>
-      found.push(...compareRows(table, names, there[i] ?? [], again.select().from(table).all())),
+      found.push(...compareRows(table, names, (there[i] ?? []).map(asInAudit), again.select().from(table).all())),
     );
     const isNew = ({ keyId }: Issued): boolean => !old.has(keyId);
     const made = again.select().from(keySecrets).where(ISSUED).orderBy(keySecrets.digest).all();
@@ -274,6 +275,12 @@ const ISSUED = sql`EXISTS (SELECT 1 FROM ${keys} WHERE ${keys.id} = ${keySecrets
 
 type Issued = Pick<typeof keySecrets.$inferSelect, "digest" | "keyId" | "validUntilMs">;
 type Row = { readonly [field: string]: unknown };
+
+/** A row as the audit makes it again: of a token's digest it has a digest. */
+function asInAudit(row: Row): Row {
+  const { digest } = row;
+  return typeof digest === "string" ? { ...row, digest: createHash("sha256").update(digest).digest("hex") } : row;
+}
 
 function compareRows(
   table: SQLiteTable,

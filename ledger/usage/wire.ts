@@ -94,7 +94,11 @@ export type Answer =
       readonly reservedNanoUsd: bigint;
       readonly next: string | undefined;
     }
-  | { readonly type: "failure"; readonly message: string; readonly kind: "storage" | "constraint" | "refused" };
+  | {
+      readonly type: "failure";
+      readonly message: string;
+      readonly kind: "storage" | "constraint" | "refused" | "notAllowed";
+    };
 
 /** A reservation as a row: the columns of `reservations`, money as digits. */
 type ReserveRow = readonly [

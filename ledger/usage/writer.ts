@@ -7,9 +7,10 @@ import type { AttemptId } from "../ids.ts";
 import type { NanoUsd } from "../money.ts";
 import { openAppender } from "./appender.ts";
 import type { Appended, Appender, ThreadSettings } from "./appender.ts";
-import { ChangeRefused } from "./change-refused.ts";
+import { ChangeRefused, NotAllowed } from "./change-refused.ts";
 import type { NodeAppenderSettings } from "./nodes/appender.ts";
 import type { Change } from "./changes.ts";
+import type { Holder } from "./tokens.ts";
 import { createClock } from "./clock.ts";
 import { eventRow } from "./event-columns.ts";
 import type { Passed } from "./limits.ts";
@@ -59,8 +60,9 @@ export type Writer = {
   states(caller?: Caller): Promise<BudgetState[]>;
   /** What is frozen now. */
   freezes(): Promise<readonly Freeze[]>;
-  /** Makes a change to keys or budgets, with its audit record. Rejects with ChangeRefused. */
-  change(change: Change, actor: string): Promise<void>;
+  /** Makes a change to keys or budgets, with its audit record. Rejects with ChangeRefused, also where the holder's role does
+   *  not allow it. */
+  change(change: Change, actor: string, holder?: Holder): Promise<void>;
   /** Notes that a meter ran in `[sinceMs, untilMs)`: hours without spend there are zero, not missing. For history that
    *  is written in; the running proxy notes its own hours. */
   noteMeterRan(sinceMs: number, untilMs: number): Promise<void>;
@@ -118,6 +120,7 @@ export async function openWriter({ now: wall = Date.now, sinceBoot, ...settings 
     if (answer.type === type) return appended as Appended & { readonly answer: Extract<Answer, { type: T }> };
     // What no book can hold is the change's fault, not the storage's.
     const isItsFault = answer.type === "failure" && operation.type === "change" && answer.kind === "constraint";
+    if (answer.type === "failure" && answer.kind === "notAllowed") throw new NotAllowed(answer.message);
     if (answer.type === "failure" && (answer.kind === "refused" || isItsFault)) throw new ChangeRefused(answer.message);
     throw new LedgerUnavailable(answer.type === "failure" ? answer.message : `unexpected answer ${answer.type}`);
   };
@@ -164,8 +167,8 @@ export async function openWriter({ now: wall = Date.now, sinceBoot, ...settings 
       return (await ask({ type: "states", atMs: now(), caller }, "states")).answer.states;
     },
     freezes: async () => (await ask({ type: "freezes" }, "freezes")).answer.freezes,
-    async change(change, actor) {
-      await ask({ type: "change", change, author: { actor, atMs: now() } }, "done");
+    async change(change, actor, holder) {
+      await ask({ type: "change", change, author: { actor, atMs: now(), holder } }, "done");
       if (change.type !== "acceptClock") return;
       clock?.accept();
       // Of several nodes each goes by Postgres's clock, too.

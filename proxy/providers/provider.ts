@@ -1,6 +1,7 @@
 // A provider is who bills: where it is, what of ours opens it, whose price list it goes by, and which dialect its
 // routes speak. To add one: a file here and a row in index.ts.
 import type { IncomingHttpHeaders } from "node:http";
+import type { HeldSecret } from "../../service/secrets/index.ts";
 import type { Dialect } from "../dialects/dialect.ts";
 
 export type Provider = {
@@ -50,8 +51,13 @@ export type CredentialSource = {
   reveal(): string | Promise<string>;
   /** The provider refused it: there may be another one by now. */
   refreshSoon?(): unknown;
-  /** Of tokens of minutes: what stays the same in all of them. */
-  readonly identity?: string;
+  /** Of tokens of minutes: what stays the same in all of them, and what people know it by; without a token, of what holds now.
+   *  Undefined: it cannot be told. */
+  identityOf?(token?: string): { readonly text: string; readonly hint: string } | undefined;
+  /** What tokens are made with, where that is kept somewhere. */
+  readonly secret?: HeldSecret;
+  /** Nobody keeps it: Keymeter signs who it is. */
+  readonly isKeyless?: true;
   /** How it goes out, where that is not as a key of the provider does. */
   readonly sentAs?: { readonly header: CredentialHeader; readonly beta: string };
 };

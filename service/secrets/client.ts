@@ -2,7 +2,7 @@
 import type { Secret } from "../secret.ts";
 
 /** The client of the secret as it is now; made anew when that is another one. Throws what `reveal` throws. */
-export function clientOf<T>(secret: Secret, make: (text: string) => T): () => T {
+export function clientOf<T>(secret: Pick<Secret, "reveal">, make: (text: string) => T): () => T {
   let made: { readonly text: string; readonly client: T } | undefined;
   return () => {
     const text = secret.reveal();

@@ -1,13 +1,14 @@
 // Secrets of GitHub Actions: of a repository, of an environment of it, of an organisation. They can be written and never
 // read; each is sealed for a key that GitHub says.
 import { askStore } from "./ask.ts";
+import type { Answered } from "./ask.ts";
 import { loadPackage } from "./package.ts";
 import { StoreError } from "./store.ts";
 import type { Secret } from "../secret.ts";
 
 export type GitHubSettings = { readonly address: string; readonly token: Secret | undefined };
 
-export const NO_TOKEN = "secrets.github.token (KEYMETER_SECRETS_GITHUB_TOKEN) is not set";
+const NO_TOKEN = "secrets.github.token (KEYMETER_SECRETS_GITHUB_TOKEN) is not set";
 const NAME = /^[A-Z_][A-Z0-9_]*$/i;
 const PART = /^(?!\.+$)[\w.-]+$/;
 
@@ -27,11 +28,28 @@ export function githubPlace(path: string): { readonly folder: string; readonly n
 
 /** Writes a secret. Rejects with a StoreError. */
 export async function writeToGitHub(
-  { address, token }: GitHubSettings,
+  settings: GitHubSettings,
   path: string,
   value: string,
   signal: AbortSignal,
 ): Promise<void> {
+  const { call, name, key, keyId, scope } = await openPlace(settings, path, signal);
+  const sealed = { encrypted_value: await seal(key, value), key_id: keyId };
+  const { status } = await call("PUT", name, { ...sealed, ...scope });
+  if (status !== 201 && status !== 204) throw new StoreError("away", `GitHub answered ${status} to the new secret`);
+}
+
+/** Whether a secret could be written there now. Rejects with a StoreError where not. */
+export async function checkGitHub(settings: GitHubSettings, path: string, signal: AbortSignal): Promise<void> {
+  if (!settings.token) throw new StoreError("refused", NO_TOKEN);
+  await loadSodium();
+  await openPlace(settings, path, signal);
+}
+
+type Call = (method: "GET" | "PUT", of: string, body?: object) => Promise<Answered>;
+
+/** What GitHub says before it takes a secret. */
+async function openPlace({ address, token }: GitHubSettings, path: string, signal: AbortSignal) {
   const place = githubPlace(path);
   if (!place)
     throw new StoreError(
@@ -40,7 +58,7 @@ export async function writeToGitHub(
     );
   if (!token) throw new StoreError("refused", NO_TOKEN);
   const { folder, name } = place;
-  const call = async (method: "GET" | "PUT", of: string, body?: object): Promise<{ status: number; body: unknown }> => {
+  const call: Call = async (method, of, body) => {
     const answered = await askStore(new URL(`${address.replace(/\/+$/, "")}/${folder}/${of}`), signal, {
       method,
       headers: {
@@ -51,6 +69,8 @@ export async function writeToGitHub(
       },
       ...(body === undefined ? {} : { body }),
     });
+    if (answered.status === 403 && /rate limit|abuse/i.test((answered.body as { message?: string })?.message ?? ""))
+      throw new StoreError("away", "GitHub takes no more requests of this token for now");
     if (answered.status === 401 || answered.status === 403)
       throw new StoreError("refused", `GitHub does not let this token write ${path}: it needs write access to secrets`);
     return answered;
@@ -59,18 +79,12 @@ export async function writeToGitHub(
   const { key, key_id: keyId } = (found.body ?? {}) as { key?: unknown; key_id?: unknown };
   if (found.status !== 200 || typeof key !== "string" || typeof keyId !== "string")
     throw new StoreError("missing", `GitHub knows no ${folder}, or does not show it to this token`);
-  const sealed = { encrypted_value: await seal(key, value), key_id: keyId };
   // Who may use an organisation's secret stays as it is.
   const scope = folder.startsWith("orgs/") ? await visibilityOf(call, name, path) : {};
-  const { status } = await call("PUT", name, { ...sealed, ...scope });
-  if (status !== 201 && status !== 204) throw new StoreError("away", `GitHub answered ${status} to the new secret`);
+  return { call, name, key, keyId, scope };
 }
 
-async function visibilityOf(
-  call: (method: "GET", of: string) => Promise<{ status: number; body: unknown }>,
-  name: string,
-  path: string,
-): Promise<object> {
+async function visibilityOf(call: Call, name: string, path: string): Promise<object> {
   const { status, body } = await call("GET", name);
   if (status !== 200)
     throw new StoreError(
@@ -81,16 +95,18 @@ async function visibilityOf(
   if (visibility !== "selected") return { visibility };
   const ids: number[] = [];
   for (let page = 1; ; page++) {
-    const { repositories = [] } = (await call("GET", `${name}/repositories?per_page=100&page=${page}`)).body as {
-      repositories?: { id: number }[];
-    };
+    const answered = await call("GET", `${name}/repositories?per_page=100&page=${page}`);
+    const { repositories } = (answered.body ?? {}) as { repositories?: { id: number }[] };
+    // Half a list would take the secret from the others.
+    if (answered.status !== 200 || !repositories)
+      throw new StoreError("away", `GitHub answered ${answered.status} to which repositories have ${path}`);
     ids.push(...repositories.map(({ id }) => id));
     if (repositories.length < 100) return { visibility, selected_repository_ids: ids };
   }
 }
 
 /** Rejects with a StoreError where its package is not installed. */
-export async function loadSodium() {
+async function loadSodium() {
   const { default: sodium } = await loadPackage("libsodium-wrappers", () => import("libsodium-wrappers"));
   await sodium.ready;
   return sodium;

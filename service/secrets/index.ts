@@ -3,12 +3,12 @@
 import { HeldSecret } from "./held.ts";
 import type { Refreshing, SecretState } from "./held.ts";
 import { createEnvironmentStore, createFileStore } from "./local.ts";
+import type { AzureSignIn } from "../azure-credentials.ts";
 import type { Log } from "../log.ts";
 import type { Reference, Scheme } from "./reference.ts";
 import { createAwsStore } from "./aws.ts";
 import type { AwsStoreSettings } from "./aws.ts";
 import { createAzureStore } from "./azure.ts";
-import type { AzureStoreSettings } from "./azure.ts";
 import { StoreError } from "./store.ts";
 import type { Store } from "./store.ts";
 import type { GitHubSettings } from "./github.ts";
@@ -28,7 +28,7 @@ type StoreSettings = {
   readonly op: OnePasswordSettings | string;
   readonly "aws-sm": AwsStoreSettings | string;
   readonly "gcp-sm": GoogleStoreSettings | string;
-  readonly "azure-kv": AzureStoreSettings | string;
+  readonly "azure-kv": AzureSignIn | string;
 };
 
 /** The secrets of one reading of settings, and the stores behind them. */
@@ -36,6 +36,8 @@ export type SecretRoom = {
   readonly secrets: readonly HeldSecret[];
   /** `fault` says what is wrong with a text. */
   hold(place: string, reference: Reference, fault: (text: string) => string | undefined): HeldSecret;
+  /** The store of a reference, for what is no program's own secret. */
+  storeOf(reference: Reference): Store;
   /** Where the stores are. What is held may be made before that. */
   configure(settings: StoreSettings, refreshing: Refreshing, github?: GitHubSettings): void;
   /** Where secrets of GitHub Actions are written. */
@@ -82,6 +84,7 @@ export function createSecretRoom(environment: { readonly [name: string]: string 
       secrets.push(held);
       return held;
     },
+    storeOf: ({ scheme }) => storeOf(scheme),
     get github() {
       return github;
     },

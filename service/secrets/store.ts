@@ -20,6 +20,8 @@ export type Store = {
 /** Two places beside a secret: for the one that is to follow it, and for the one that it followed. Readers of the secret
  *  see nothing of them. Each call may be made again, after a crash too, and rejects with a StoreError. */
 export type Staging = {
+  /** Makes the text current in one step, in stores that need no staging for that. */
+  write?(text: string, signal: AbortSignal): Promise<void>;
   /** The next one is this. */
   stage(text: string, signal: AbortSignal): Promise<void>;
   /** The next one; undefined: there is none. */

@@ -10,7 +10,7 @@ import { readGrouping } from "../../alerts/alertmanager.ts";
 import { createOwnRules } from "../../alerts/own-rules.ts";
 import { OWN_SOURCE } from "../../alerts/source.ts";
 import type { OwnRules } from "../../alerts/own-rules.ts";
-import { createSlack } from "../../alerts/slack.ts";
+import { createSlack } from "../../alerts/receivers/slack.ts";
 import { TEXTS } from "../../alerts/texts.ts";
 import type { AlertGroup } from "../../alerts/webhook.ts";
 import { findOpenNotice, keepDelivery, readDeliveries, readOutbox, readWords } from "../../ledger/notices/notices.ts";
@@ -81,7 +81,7 @@ beforeEach(async () => {
   const log = createLog("test", "silent");
   notifier = startNotifier({
     notices: database,
-    slack: createSlack(new Secret("xoxb-test"), slack.url),
+    receiver: createSlack(new Secret("xoxb-test"), slack.url),
     channelOf: () => "C0TEST",
     defaultChannel: "C0TEST",
     compose: async (one, notice) => ({

@@ -194,6 +194,7 @@ describe("history", () => {
       prices,
       stated: NOTHING_STATED,
       rotations: [],
+      ownKeyRotations: [],
       change: async () => undefined,
       adjust: async () => undefined,
       now: () => BEGAN_MS,
@@ -364,6 +365,8 @@ describe("pages", () => {
     capMode: "enforce",
     sources: ["openai"],
     nowMs,
+    holder: { name: "reader", role: "read" },
+    mayAsk: () => false,
   });
   const sectionOf = (sections: readonly Section[], title: string): Section => {
     const found = sections.find((one) => one.title === title);

@@ -10,9 +10,12 @@ import { replaceProviderKeys } from "../../ledger/billing/bills.ts";
 import { noteLeak } from "../../ledger/billing/leaks.ts";
 import { readRotations, readUsedPlaces } from "../../ledger/billing/rotations.ts";
 import { HOUR_MS } from "../../ledger/windows.ts";
-import type { FakeKey } from "../fake/key-makers.ts";
+import type { FakeKey } from "../fake/made-keys.ts";
 import { slowChat } from "../fake/slow-chat.ts";
-import { runKeymeter } from "../run-keymeter.ts";
+import { startFakeSlack } from "../fake/slack.ts";
+import { freePorts } from "../free-ports.ts";
+import { runKeymeter, startKeymeter } from "../run-keymeter.ts";
+import { IS_PROOF } from "../seed.ts";
 import { startRotating } from "./rotating.ts";
 import type { Bench } from "./rotating.ts";
 
@@ -199,6 +202,55 @@ describe("the playbook of a leak", () => {
     expect((await act(own, staging)).join("\n")).toContain("which key proxies use at openai/staging cannot be told");
     expect(staging.state).toBe("active");
   });
+
+  it.skipIf(!IS_PROOF)(
+    "takes less than five minutes with the usual patience: replaced, revoked, estimated, told; no request fails for it",
+    { timeout: 400_000 },
+    async () => {
+      const own = (bench = await startRotating("openai", "", "file", 60));
+      const slack = await startFakeSlack();
+      const ports = await freePorts();
+      const environment = {
+        ...own.environment,
+        ...ports,
+        KEYMETER_OPS_PORT: new URL(own.running.opsUrl).port,
+        KEYMETER_SLACK_URL: slack.url,
+        SLACK_BOT_TOKEN: "xoxb-test",
+        SLACK_CHANNEL: "C0000000001",
+      };
+      expect(await own.ask(1)).toBe(200);
+      await read(own);
+      await found(own, own.old);
+      await own.billing.close();
+      const beside = { ...own.running, environment };
+      const collector = startKeymeter(beside, "collector");
+      const isUp = async (): Promise<boolean> =>
+        fetch(`http://127.0.0.1:${ports["KEYMETER_COLLECTOR_PORT"]}/healthz`).then(
+          () => true,
+          () => false,
+        );
+      await expect.poll(isUp, { timeout: 30_000 }).toBe(true);
+      const statuses: number[] = [];
+      const over = new AbortController();
+      const load = (async () => {
+        for (let n = 2; !over.signal.aborted; n++) statuses.push(await own.ask(n, n % 2 === 0));
+      })();
+      const begunMs = Date.now();
+      const { code, text } = await runKeymeter(beside, "leak", "openai", own.old.id, "--yes", "--slack");
+      const tookMs = Date.now() - begunMs;
+      over.abort();
+      await load;
+      await collector.stop();
+      process.stdout.write(`from the command to the note in Slack: ${Math.round(tookMs / 1000)} s\n`);
+      expect(code, text).toBe(0);
+      expect(tookMs).toBeLessThan(5 * 60_000);
+      expect(own.old.state).toBe("revoked");
+      expect(new Set(statuses)).toEqual(new Set([200]));
+      expect(Math.max(...own.old.usedAtMs)).toBeLessThan(own.old.revokedAtMs ?? 0);
+      expect([...slack.messages.values()].join("\n")).toContain("A provider key leaked");
+      await slack.close();
+    },
+  );
 
   it("hastens a rotation that goes on", { timeout: 60_000 }, async () => {
     const own = (bench = await startRotating("openai"));

@@ -11,5 +11,6 @@ export const METRICS_SETTINGS = {
   prices: createPriceBook(),
   providers: BUILT_IN,
   rotations: [],
+  ownKeyRotations: [],
   pagesUrl: "http://127.0.0.1:4002",
 } as const;

@@ -77,16 +77,19 @@ describe.skipIf(!HAS_BROWSER || !isTurnOf(1, 4, "report pages in a browser"))("i
     return { page, complaints };
   }
 
-  // With small counts one of the two, by the seed, and of the other ledgers only the pages that are unlike.
+  // With small counts one of the two, by the seed. In the dark, and with small counts, of the other ledgers only the pages that are
+  // unlike: what a page says is the same in both.
   const schemes = (["light", "dark"] as const).filter((_, i) => IS_CI || SEED % 2 === i);
-  const pathsOf = (site: Site): string[] =>
-    PATHS(site).filter((path) => IS_CI || site === full || path === (site === many ? "keys" : "overview"));
+  const pathsOf = (site: Site, scheme: string): string[] =>
+    PATHS(site).filter(
+      (path) => (IS_CI && scheme === "light") || site === full || path === (site === many ? "keys" : "overview"),
+    );
   it.each(schemes.map((scheme) => [scheme] as const))(
     "every page, %s, with an empty ledger, one key, many keys, names with scripts and right-to-left text: nothing serious by axe, no complaint",
     async (scheme) => {
       for (const site of [full, empty, one, many]) {
         const { page, complaints } = await reader(site, scheme);
-        for (const path of pathsOf(site)) {
+        for (const path of pathsOf(site, scheme)) {
           const answer = await page.goto(`${site.url}/${path}`);
           if (answer?.status() === 404) {
             expect(site, `${path} is there`).toBe(empty);

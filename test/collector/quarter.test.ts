@@ -7,6 +7,9 @@ import { googleImporter } from "../../collector/importers/google.ts";
 import type { Importer } from "../../collector/importers/importer.ts";
 import { openaiImporter } from "../../collector/importers/openai.ts";
 import { closeQuietDays, compareLately, readBills, watchUsage } from "../../collector/jobs.ts";
+import type { LeakContext } from "../../collector/leak/playbook.ts";
+import { writeLeakNote } from "../../collector/leak/note.ts";
+import type { LeakNote } from "../../collector/leak/note.ts";
 import { NOTHING_STATED } from "../../collector/match.ts";
 import { readClosed, readComparisons, readCorrections } from "../../ledger/billing/closed-days.ts";
 import { readLeaks } from "../../ledger/billing/leaks.ts";
@@ -46,6 +49,14 @@ describe(`a quarter of ${DAYS} days (seed ${SEED})`, () => {
   /** When the leak was first known. */
   let leakFoundAtMs = Number.POSITIVE_INFINITY;
   const failures: string[] = [];
+  /** Its note an hour after it ended. */
+  let early: LeakNote | undefined;
+  const noteOf = (books: { usage: UsageBooks; billing: BillingBooks }): LeakContext => ({
+    books,
+    rotations: [],
+    stated: NOTHING_STATED,
+    change: async () => Promise.reject(new Error("a note changes nothing")),
+  });
 
   beforeAll(
     async () => {
@@ -144,6 +155,9 @@ describe(`a quarter of ${DAYS} days (seed ${SEED})`, () => {
             const leaks = await readLeaks(billing);
             if (leaks.some((leak) => leak.billedKey === "key_oa_1"))
               leakFoundAtMs = Math.min(leakFoundAtMs, truth.nowMs);
+            // Nobody has a bill yet.
+            if (startMs === leakDay && hour === 3 + LEAK_HOURS + 1)
+              early = await writeLeakNote(noteOf(books), "openai", "key_oa_1", truth.nowMs);
           }
         await playUntil(startMs + 23 * HOUR_MS + 30 * 60_000);
         const read = await readBills(books, importers, 4, truth.nowMs, log);
@@ -181,6 +195,18 @@ describe(`a quarter of ${DAYS} days (seed ${SEED})`, () => {
     const truly = LEAK_HOURS * 40 * 1_600;
     expect(ours?.quantity).toBeGreaterThan(truly * 0.9);
     expect(ours?.quantity).toBeLessThan(truly * 1.1);
+  });
+
+  it("has the damage of each leak in its note, within a hundredth of the truth", async () => {
+    for (const key of ["key_oa_1", "key_oa_old"]) {
+      const truly = truth.charges
+        .filter(({ billedKey, isPastKeymeter }) => billedKey === key && isPastKeymeter)
+        .reduce((sum, { amountNanoUsd }) => sum + amountNanoUsd, 0n);
+      const { damageNanoUsd = 0n } = await writeLeakNote(noteOf({ usage, billing }), "openai", key, truth.nowMs);
+      const off = (said = 0n): number => Math.abs(Number(said - truly)) / Number(truly);
+      expect(off(damageNanoUsd), key).toBeLessThan(0.01);
+      if (key === "key_oa_1") expect(off(early?.damageNanoUsd), "before any bill").toBeLessThan(0.01);
+    }
   });
 
   it("closes every day", async () => {

@@ -247,6 +247,7 @@ export function makeQuarter(truth: Truth, startDay: string, days: number, seed: 
             requests: 1,
             billedAtMs: atMs + 4 * HOUR_MS,
             reportedAtMs: atMs + 3 * MINUTE_MS,
+            isPastKeymeter: true,
           });
           differ("openai", dayOf(atMs), "unmetered key", line.costNanoUsd);
         }

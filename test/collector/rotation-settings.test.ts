@@ -2,6 +2,7 @@
 import { describe, expect, it } from "vitest";
 import { loadCollectorConfig } from "../../collector/config.ts";
 import { byHand } from "../../collector/rotation/makers/hand.ts";
+import { AZURE_RESOURCE } from "../fake/cloud-key-makers.ts";
 import { startFakeMakers } from "../fake/key-makers.ts";
 import { temporaryFolder, writeSettings } from "../start-proxy.ts";
 
@@ -25,7 +26,7 @@ ${rows}`),
   it.each([
     [
       '    openai: { secret: "env:KEY", admin_key: sk-admin-0123456789, project: p, service_account: s }',
-      "not to env:",
+      "not env:KEY",
     ],
     ["    anthropic: { secret: sk-ant-itself-0123456789, admin_key: sk-admin-0123456789 }", "not the key itself"],
     [
@@ -42,6 +43,28 @@ ${rows}`),
     [twice("file:/keys"), "openai/a and openai/b are in the same secret (/keys)"],
     [twice("aws-sm:keys"), "are in the same secret (keys)"],
     ['    openai: { secret: "file:/x", every: 60 }', "every"],
+    ['    openai: { secret: "file:/x", every: 10m }', "at least 1h"],
+    [
+      `    openai: { maker: azure, secret: "file:/x", url: "https://a.test", resource: "${AZURE_RESOURCE}" }
+    anthropic: { maker: azure, secret: "file:/y", url: "https://a.test", resource: "${AZURE_RESOURCE}" }`,
+      "openai and anthropic are of the same resource",
+    ],
+    ['    openai: { maker: bedrock, secret: "file:/x", url: "https://b.test" }', "user: maker bedrock needs it"],
+    [
+      '    openai: { maker: bedrock, secret: "file:/x", url: "https://b.test", user: u, admin_id: AKIA }',
+      "admin_id and admin_key belong together",
+    ],
+    [
+      `    openai: { maker: azure, secret: "file:/x", url: "https://a.test", resource: "${AZURE_RESOURCE}", tenant: t }`,
+      "tenant and admin_id belong together",
+    ],
+    ['    openai: { maker: azure, secret: "file:/x", url: "https://a.test", resource: /x }', "/subscriptions/ID/"],
+    ['    vertex: { secret: "file:/x", admin_id: a }', "maker vertex has no use for it"],
+    [
+      '    vertex: { secret: "file:/x", admin_key: /etc/admin.json }',
+      "admin_key: write a reference to a service account",
+    ],
+    ['    openai: { maker: hand, secret: "env:X" }', "not env:X"],
   ])("%s: %s", (rows, problem) => {
     expect(() => load(rows)).toThrow(problem);
   });
@@ -54,12 +77,7 @@ ${rows}`),
     const makers = await startFakeMakers();
     const key = makers.add("one");
     const maker = byHand({
-      adminKey: () => "",
-      adminUrl: new URL(makers.url),
       url: new URL(`${makers.url}/openai`),
-      project: "",
-      serviceAccount: "",
-      team: "",
       probe: { list: "/v1/models", headers: (value) => ({ authorization: `Bearer ${value}` }) },
     });
     expect(await maker.probe(key.value)).toBe(200);

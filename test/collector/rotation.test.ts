@@ -8,21 +8,24 @@ import { readRotations, readRotationSteps } from "../../ledger/billing/rotations
 import { changeRotation } from "../../collector/rotation/change.ts";
 import { rotateOn } from "../../collector/rotation/run.ts";
 import { handInKey } from "../../collector/rotation/ask.ts";
+import { bedrockKey, serviceAccountFile } from "../fake/cloud-key-makers.ts";
 import { json } from "../fake/provider.ts";
 import { ADMIN_KEY } from "../fake/key-makers.ts";
-import type { FakeKey } from "../fake/key-makers.ts";
+import type { FakeKey } from "../fake/made-keys.ts";
 import { numberOf } from "../fake/slow-chat.ts";
 import { countOf, IS_CI, SEED } from "../seed.ts";
 import { isTurnOf } from "../skipped.ts";
-import { SILENT, startRotating } from "./rotating.ts";
+import { noOwnKeys, shortId, SILENT, startRotating } from "./rotating.ts";
 import type { Bench } from "./rotating.ts";
 
-const MAKERS = ["openai", "openrouter", "xai"] as const;
+const MAKERS = ["openai", "openrouter", "xai", "vertex", "bedrock", "azure", "anthropic"] as const;
 const LOAD = countOf(4, 12, 12);
 
 describe("a rotation under load", () => {
   let bench: Bench | undefined;
+  let over = new AbortController();
   afterEach(async () => {
+    over.abort();
     await bench?.close();
     bench = undefined;
   });
@@ -35,19 +38,22 @@ describe("a rotation under load", () => {
         await startRotating(place));
       const name = config.rotations[0]?.place ?? "";
       const statuses: number[] = [];
-      const over = new AbortController();
+      over = new AbortController();
       let n = 0;
       const load = Array.from({ length: LOAD }, async (_, i) => {
-        while (!over.signal.aborted) statuses.push(await ask((n += 1), i % 2 === 0));
+        while (!over.signal.aborted) statuses.push(await ask((n += 1), i % 2 === 0).catch(() => 0));
       });
       await sleep(300);
-      await changeRotation(
-        { billing, usage },
-        { type: "rotate", place: name, by: "somebody", why: "a test", isLeaked: false },
-        Date.now(),
-      );
+      const [settings] = config.rotations;
+      const by = { place: name, by: "somebody", isLeaked: false };
       // The provider's own caches do not know it at once.
       makers.delayMs = 1_500;
+      if (settings?.maker.create)
+        await changeRotation({ billing, usage }, { type: "rotate", why: "a test", ...by }, Date.now());
+      else if (settings)
+        await handInKey(settings, makers.add("by hand").value, (key) =>
+          changeRotation({ billing, usage }, { type: "accept", ...by, ...key }, Date.now()),
+        );
       const rotation = await reach("revoked");
       await sleep(300);
       over.abort();
@@ -55,24 +61,26 @@ describe("a rotation under load", () => {
 
       expect(new Set(statuses)).toEqual(new Set([200]));
       expect(statuses.length).toBeGreaterThan(50);
-      const made = makers.keys.find(({ id }) => id === rotation.newKeyId) as FakeKey;
-      expect(stored()).toBe(made.value);
-      expect(makers.keys.map(({ id, state }) => [id, state])).toEqual([
-        [old.id, "revoked"],
-        [made.id, "active"],
-      ]);
+      const made = makers.keys.find(
+        ({ id, state }) => id === shortId(rotation.newKeyId) && state === "active",
+      ) as FakeKey;
+      expect(stored()).toBe(made.value.trim());
+      const live = makers.keys.filter(({ state }) => state !== "revoked");
+      // Azure has two at any time: nobody has the other one.
+      expect(live.map(({ id }) => id)).toEqual(place === "azure" ? [made.id, old.id] : [made.id]);
+      for (const { usedAtMs } of live.filter((key) => key !== made)) expect(usedAtMs).toEqual([]);
+      expect(old.state).toBe("revoked");
       expect(Math.max(...old.usedAtMs)).toBeLessThan(old.revokedAtMs ?? 0);
       // By number: which key each came with, and which one the books say.
       const sent = new Map(
         makers.provider.journal
-          .filter(({ method, url }) => method === "POST" && url.includes("chat/completions"))
-          .map(({ body, headers }) => [numberOf(body), headers.authorization?.replace("Bearer ", "")] as const),
+          .filter(({ method, url }) => method === "POST" && /chat\/completions|v1\/messages/.test(url))
+          .map(({ body, headers }) => [numberOf(body), makers.keyOf(headers)] as const),
       );
       const events = await running.events();
       expect(events.length).toBe(sent.size);
       for (const { payer, tags } of events) {
-        const value = sent.get(Number(tags["n"]));
-        expect(payer).toBe(value === old.value ? rotation.oldCredential : rotation.newCredential);
+        expect(payer).toBe(sent.get(Number(tags["n"])) === old ? rotation.oldCredential : rotation.newCredential);
       }
       const steps = await readRotationSteps(billing, rotation.id);
       expect(steps.map(({ state }) => state)).toEqual([
@@ -87,11 +95,17 @@ describe("a rotation under load", () => {
       ]);
       expect(audited).toEqual(steps.map(({ said }) => said));
       const rows = JSON.stringify([steps, await readRotations(billing)]);
-      expect(rows).not.toContain(made.value);
-      expect(rows).not.toContain(old.value);
+      for (const { value } of [made, old]) expect(rows).not.toContain(secretIn(value));
     },
   );
 });
+
+/** The part of a key that is one. */
+function secretIn(value: string): string {
+  if (!value.startsWith("{")) return value;
+  const { private_key: pem } = JSON.parse(value) as { private_key: string };
+  return pem.split("\n")[1] ?? "";
+}
 
 describe.skipIf(!isTurnOf(2, 4, "rotations that are disturbed"))("a rotation", () => {
   let bench: Bench | undefined;
@@ -150,6 +164,7 @@ describe.skipIf(!isTurnOf(2, 4, "rotations that are disturbed"))("a rotation", (
     await rotateOn({
       books: own,
       rotations: own.config.rotations,
+      ownKeys: noOwnKeys(own.config),
       audit: async () => undefined,
       log: SILENT,
       now: () => Date.now() + 360_000,
@@ -300,6 +315,147 @@ describe.skipIf(!isTurnOf(2, 4, "rotations that are disturbed"))("a rotation", (
     expect(await own.reach("revoked", 10_000)).toMatchObject({ isLeaked: true });
   });
 
+  it("takes no key's place that is used somewhere", { timeout: 60_000 }, async () => {
+    const own = (bench = await startRotating("azure"));
+    await own.ask(1);
+    const other = { provider: "azure/other", credential: "fp_other", hint: "3210", atMs: Date.now() };
+    await own.running.proxy.writer.noteSeen({ credentials: [other] });
+    await begin(own);
+    expect(await own.tick()).toMatchObject({ state: "planned", isTrouble: true });
+    expect((await own.tick())?.waitsFor).toContain("which is used at azure/other");
+    expect(own.makers.keys.map(({ id, state }) => [id, state])).toEqual([
+      ["Key2", "active"],
+      ["Key1", "active"],
+    ]);
+  });
+
+  it(
+    "finds the same key at another provider's name, where its fingerprint is another one",
+    { timeout: 60_000 },
+    async () => {
+      const own = (bench = await startRotating("openrouter"));
+      await own.ask(1);
+      await begin(own);
+      await own.reach("draining");
+      // Which reads another reference, and has not changed.
+      const twin = {
+        provider: "openrouter-eu",
+        credential: "fp_twin",
+        hint: own.old.value.slice(-4),
+        atMs: Date.now(),
+      };
+      await own.running.proxy.writer.noteSeen({ credentials: [twin] });
+      await sleep(1_500);
+      expect((await own.tick())?.waitsFor).toContain("proxies use the old key at openrouter-eu too");
+      expect(own.old.state).toBe("active");
+    },
+  );
+
+  it("deletes no key that somebody else made while it could not be made, where keys have no names", async () => {
+    const own = (bench = await startRotating("bedrock"));
+    await own.ask(1);
+    // Two keys are all that a user may have: IAM says no, again and again.
+    const theirs = own.makers.add("", bedrockKey("keymeter").value, "ACCATHEIRS0123456789");
+    await begin(own);
+    expect((await own.tick())?.waitsFor).toContain("keymeter has two keys for Bedrock");
+    theirs.state = "revoked";
+    const third = own.makers.add("", bedrockKey("keymeter").value, "ACCATHIRD00123456789");
+    expect((await own.tick())?.waitsFor).toContain("keymeter has two keys for Bedrock");
+    expect([own.old.state, third.state]).toEqual(["active", "active"]);
+    third.state = "revoked";
+    await own.reach("draining");
+  });
+
+  it("deletes of what came since a try that was broken off only what was made at its time", async () => {
+    const own = (bench = await startRotating("vertex"));
+    await own.ask(1);
+    // Whether the key was made is not known.
+    own.makers.instead = (_arrived, response) => void response.destroy();
+    own.makers.spared = 2;
+    await begin(own);
+    expect(await own.tick()).toMatchObject({ state: "planned", isTrouble: true });
+    const [orphan, theirs] = [serviceAccountFile(), serviceAccountFile()];
+    const made = own.makers.add("", orphan.text, orphan.id);
+    // Of hours before the try by the provider's own clock: it was not in its list yet.
+    const other = own.makers.add("", theirs.text, theirs.id, 3 * 3_600_000);
+    own.makers.instead = undefined;
+    await own.reach("draining");
+    expect([made.state, other.state, own.old.state]).toEqual(["revoked", "active", "active"]);
+  });
+
+  it("goes back without deleting what somebody made by hand meanwhile, where keys have no names", async () => {
+    const own = (bench = await startRotating("vertex"));
+    await own.ask(1);
+    // It is not known whether the key was made.
+    own.makers.instead = (_arrived, response) => void response.destroy();
+    own.makers.spared = 2;
+    await begin(own);
+    expect(await own.tick()).toMatchObject({ state: "planned", isTrouble: true });
+    const { id, text } = serviceAccountFile();
+    const theirs = own.makers.add("", text, id);
+    writeFileSync(join(own.folder, "key"), text);
+    own.makers.instead = undefined;
+    await back(own);
+    const ended = await own.reach("back", 20_000);
+    expect(theirs.state).toBe("active");
+    expect((await readRotationSteps(own.billing, ended.id)).at(-1)?.said).toContain(`${id} came meanwhile`);
+    await expect.poll(() => own.ask(2), { timeout: 5_000 }).toBe(200);
+  });
+
+  it("goes back without taking the new key from another place that uses it", async () => {
+    const own = (bench = await startRotating("openrouter"));
+    await own.ask(1);
+    await begin(own);
+    const { newHint } = await own.reach("draining");
+    const other = { provider: "openrouter-eu", credential: "fp_other", hint: newHint ?? "", atMs: Date.now() };
+    await own.running.proxy.writer.noteSeen({ credentials: [other] });
+    await back(own);
+    await own.reach("returning", 10_000);
+    await sleep(1_200);
+    expect((await own.tick())?.waitsFor).toContain("proxies use the new key at openrouter-eu too");
+    expect(own.makers.keys.at(-1)?.state).toBe("active");
+  });
+
+  it("of Azure leaves a slot alone that has another key by now", async () => {
+    const own = (bench = await startRotating("azure"));
+    await own.ask(1);
+    await begin(own);
+    await own.reach("draining");
+    // Somebody makes Key1 anew, and uses it elsewhere.
+    own.old.state = "revoked";
+    const theirs = own.makers.add("", "00112233445566778899aabbccddeeff", "Key1");
+    await own.reach("revoked", 40_000);
+    expect(theirs.state).toBe("active");
+  });
+
+  it("does not begin where a free call is refused with the current key: a new one could not be tried", async () => {
+    const own = (bench = await startRotating("openrouter"));
+    await own.ask(1);
+    own.makers.refusesFreeCalls = true;
+    await begin(own);
+    expect((await own.tick())?.waitsFor).toContain("answers 403 to a free call with the current key");
+    expect(own.makers.keys).toHaveLength(1);
+    own.makers.refusesFreeCalls = false;
+    await own.reach("draining");
+  });
+
+  it(
+    "deletes no key that somebody else made meanwhile, where keys have no names, and says so",
+    { timeout: 60_000 },
+    async () => {
+      const own = (bench = await startRotating("vertex"));
+      await own.ask(1);
+      await begin(own);
+      const { newKeyId } = await own.reach("draining");
+      const { id, text } = serviceAccountFile();
+      const theirs = own.makers.add("", text, id);
+      const ended = await own.reach("revoked", 40_000);
+      expect([own.old.state, theirs.state]).toEqual(["revoked", "active"]);
+      expect(ended.newKeyId).toBe(newKeyId);
+      expect((await readRotationSteps(own.billing, ended.id)).at(-1)?.said).toContain(`${id} came meanwhile`);
+    },
+  );
+
   it("gives the new key the limits of the old one", { timeout: 60_000 }, async () => {
     const own = (bench = await startRotating("openrouter"));
     own.old.limits = { limit: 100, limit_reset: "monthly" };
@@ -309,6 +465,14 @@ describe.skipIf(!isTurnOf(2, 4, "rotations that are disturbed"))("a rotation", (
     expect(own.makers.keys.at(-1)?.limits).toMatchObject({ limit: 100, limit_reset: "monthly" });
   });
 
+  it("gives the new key the life that the old one had", { timeout: 60_000 }, async () => {
+    const own = (bench = await startRotating("bedrock"));
+    await own.ask(1);
+    await begin(own);
+    await own.reach("draining");
+    expect(own.makers.keys.at(-1)?.limits).toEqual({ days: "60" });
+  });
+
   it("begins by itself when its age is reached, and not before", async () => {
     const own = (bench = await startRotating("openai", ", every: 30d"));
     expect(await own.tick()).toBeUndefined();
@@ -316,6 +480,7 @@ describe.skipIf(!isTurnOf(2, 4, "rotations that are disturbed"))("a rotation", (
     await rotateOn({
       books: own,
       rotations: own.config.rotations,
+      ownKeys: noOwnKeys(own.config),
       audit: async () => undefined,
       log: SILENT,
       now: () => later,

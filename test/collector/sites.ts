@@ -17,6 +17,7 @@ import { sqliteOf } from "../../ledger/sqlite-books.ts";
 import { createPriceBook } from "../../ledger/prices/price-book.ts";
 import { createCalendar } from "../../ledger/windows.ts";
 import { openWriter } from "../../ledger/usage/writer.ts";
+import { createAccess } from "../../service/admin-routes.ts";
 import { createLog } from "../../service/log.ts";
 import { Secret } from "../../service/secret.ts";
 import { openOrganisation, writeOrganisation } from "../organisation.ts";
@@ -55,7 +56,12 @@ export async function openSite(folder: string, nowMs = NOW_MS): Promise<Site> {
       sources: ["anthropic", "gcp.gemini", "openai"],
       nowMs,
     }),
-    { readToken: new Secret(READ), adminToken: new Secret(ADMIN), pagesUrl: "" },
+    {
+      readToken: new Secret(READ),
+      adminToken: new Secret(ADMIN),
+      access: createAccess(new Secret(ADMIN), { bySecret: async () => undefined, byId: async () => undefined }),
+      pagesUrl: "",
+    },
     createLog("test", "silent"),
     inTurn,
   );

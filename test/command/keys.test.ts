@@ -67,6 +67,18 @@ describe("keymeter keys", () => {
     });
   });
 
+  it("reach a proxy that is elsewhere, by its address", async () => {
+    const { id, secret } = await bench.running.createKey();
+    const elsewhere = { ...bench.running, opsUrl: "http://127.0.0.1:1" };
+    const lost = await runKeymeter(elsewhere, "keys", "pause", id);
+    // Of books in Postgres each may change them: there is nobody to be asked.
+    if (bench.running.place === bench.running.dataDir)
+      expect([lost.code, lost.text]).toEqual([1, expect.stringContaining("set KEYMETER_PROXY_OPS_URL")]);
+    const environment = { KEYMETER_PROXY_OPS_URL: `${bench.running.opsUrl}/` };
+    expect((await runKeymeter({ ...elsewhere, environment }, "keys", "pause", id, "--cut")).code).toBe(0);
+    await expect.poll(async () => (await ask(secret)).status, { timeout: 10_000 }).toBe(403);
+  });
+
   it("pause --cut ends what goes on with it", async () => {
     const { id, secret } = await bench.running.createKey();
     bench.provider.script = (_arrived, response) => {

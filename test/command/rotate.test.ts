@@ -46,6 +46,10 @@ describe.skipIf(!isTurnOf(1, 4, "keymeter rotate, with a real collector"))("keym
       );
       expect(await run("back", "openai")).toContain("no rotation of openai goes on");
 
+      expect(await run("key:ci")).toMatch(/^[12]\n.*collector\.key_rotation in keymeter\.yaml has no ci/);
+      expect(await run("done", "key:ci")).toContain("no rotation of key:ci goes on");
+      expect(await run("back", "key:ci")).toMatch(/^2\n.*it begins here/);
+
       // No collector runs: it is written down.
       expect(await run("openai", "--why", "a test")).toMatch(/^0\nrot_\w+: a rotation of openai has begun/);
       expect(makers.keys).toHaveLength(1);

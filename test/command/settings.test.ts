@@ -10,6 +10,7 @@ import { loadCollectorConfig } from "../../collector/config.ts";
 import { strayVariables } from "../../command/check-settings.ts";
 import { loadCommandConfig } from "../../command/config.ts";
 import { settingsHelp, settingsPages } from "../../command/settings-pages.ts";
+import { AZURE_RESOURCE } from "../fake/cloud-key-makers.ts";
 import { DECLARED, environmentOf, PROGRAMS } from "../../command/settings.ts";
 import { loadProxyConfig } from "../../proxy/config.ts";
 import { readSettings, settingsIn, SettingsError } from "../../service/settings.ts";
@@ -93,7 +94,19 @@ describe("secrets", () => {
       KEYMETER_METRICS_TOKEN: "metrics-token-of-this-test",
       OPENAI_ADMIN_KEY: "sk-admin-of-openai",
       SLACK_BOT_TOKEN: "xoxb-of-this-test",
-      KEYMETER_CONFIG: fileWith({ proxy: { upstreams: { groq: { url: "https://groq.test", api_key_env: "G" } } } }),
+      KEYMETER_CONFIG: fileWith({
+        proxy: { upstreams: { groq: { url: "https://groq.test", api_key_env: "G" } } },
+        alerts: {
+          receivers: {
+            telegram: { kind: "telegram", token: "1:telegram-of-this-test", chat: "-1" },
+            discord: { kind: "discord", token: "discord-of-this-test", channel: "123456789012345678" },
+            webhook: { kind: "webhook", url: "https://x.test/url-of-this-test", secret: "webhook-of-this-test" },
+            teams: { kind: "teams", url: "https://x.test/teams-of-this-test" },
+            email: { kind: "email", smtp: "smtp://a:mail-of-this-test@x.test", from: "a@x.test", to: ["b@x.test"] },
+          },
+          routes: [{ to: "telegram" }],
+        },
+      }),
       G: "gsk-of-groq",
     };
     const configs = [loadProxyConfig, loadCollectorConfig, loadAlertsConfig, loadCommandConfig].map((load) =>
@@ -110,6 +123,14 @@ describe("secrets", () => {
     const load = (): unknown => loadAlertsConfig({ KEYMETER_DATA_DIR: folder, SLACK_APP_TOKEN: "xoxb-by-mistake" });
     expect(load).toThrow("SLACK_APP_TOKEN: what it holds is not allowed: an app-level token: it begins with xapp-");
     expect(load).not.toThrow("by-mistake");
+    const KEYMETER_CONFIG = fileWith({
+      alerts: {
+        receivers: { a: { kind: "webhook", url: "https://x.test/by-mistake", secret: "s-by-mistake", more: 1 } },
+      },
+    });
+    const receivers = (): unknown => loadAlertsConfig({ KEYMETER_DATA_DIR: folder, KEYMETER_CONFIG });
+    expect(receivers).toThrow("alerts.receivers.a: ");
+    expect(receivers).not.toThrow("by-mistake");
   });
 
   it("that stand in keymeter.yaml are the command's too", () => {
@@ -174,8 +195,43 @@ describe("a variable", () => {
     expect(
       PROGRAMS.filter((program) => "SHARED" in environmentOf(program, { KEYMETER_CONFIG: both, SHARED: "gsk" })),
     ).toEqual(["proxy", "collector"]);
+    // Of receivers beside Slack, and what opens their store.
+    const rows = {
+      oncall: { kind: "telegram", token: "env:TELEGRAM", chat: "-1" },
+      hook: { kind: "webhook", url: "env:HOOK", secret: "vault:secret/hook#secret" },
+      mail: { kind: "email", smtp: "env:MAIL", from: "a@x.test", to: ["b@x.test"] },
+    };
+    const ofReceivers = { TELEGRAM: "1:t", HOOK: "https://x.test", MAIL: "smtp://x.test", VAULT_TOKEN: "hvs-1" };
+    const told = { KEYMETER_CONFIG: fileWith({ alerts: { receivers: rows } }), ...ofReceivers };
+    for (const name of Object.keys(ofReceivers))
+      expect([name, ...PROGRAMS.filter((program) => name in environmentOf(program, told))]).toEqual([name, "alerts"]);
     const google = { KEYMETER_ADMIN_TOKEN: "gcp-sm:projects/p/secrets/s", GCE_METADATA_HOST: "127.0.0.1:1" };
     expect(PROGRAMS.filter((program) => "GCE_METADATA_HOST" in environmentOf(program, google))).toEqual([...PROGRAMS]);
+  });
+
+  it("that signs a machine in to a cloud goes to the collector whose makers need it, and to no other", () => {
+    const row = { secret: "file:/key", url: "https://a.test" };
+    const readers = (rotation: object, more: object = {}): string[] => {
+      const environment = {
+        KEYMETER_CONFIG: fileWith({ collector: { rotation, ...more } }),
+        IDENTITY_ENDPOINT: "http://127.0.0.1:1",
+        AWS_WEB_IDENTITY_TOKEN_FILE: "/token",
+        GOOGLE_CLOUD_PROJECT: "p",
+        KEYMETER_SECRETS_GITHUB_TOKEN: "ghp_1",
+      };
+      const given = environmentOf("collector", environment);
+      return Object.keys(environment)
+        .slice(1)
+        .filter((name) => name in given);
+    };
+    // By the name of the upstream, as by `maker`.
+    expect(readers({ azure: { ...row, resource: AZURE_RESOURCE } })).toEqual(["IDENTITY_ENDPOINT"]);
+    expect(readers({ models: { ...row, maker: "bedrock", user: "u" } })).toEqual(["AWS_WEB_IDENTITY_TOKEN_FILE"]);
+    expect(readers({ vertex: row })).toEqual(["GOOGLE_CLOUD_PROJECT"]);
+    expect(readers({ vertex: { ...row, admin_key: "file:/admin.json" } })).toEqual([]);
+    expect(readers({ groq: row })).toEqual([]);
+    const ownKeys = { key_rotation: { ci: { to: "github:acme/app/KEY", every: "30d" } } };
+    expect(readers({}, ownKeys)).toEqual(["KEYMETER_SECRETS_GITHUB_TOKEN"]);
   });
 
   it("that is misspelt is said; one that keymeter.yaml names is not", () => {

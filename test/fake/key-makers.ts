@@ -1,35 +1,29 @@
-// Providers that make keys, after the documented answers of OpenAI's, Anthropic's, OpenRouter's and xAI's admin APIs, and that
-// answer chats to keys of theirs: which key each request came with stands in the journal. One server plays all of them.
+// Providers that make keys, after the documented answers of OpenAI's, Anthropic's, OpenRouter's and xAI's admin APIs (of the clouds:
+// cloud-key-makers.ts), and that answer chats to keys of theirs: which key each request came with stands in the journal. One
+// server plays all of them.
 import { randomBytes } from "node:crypto";
+import type { IncomingHttpHeaders } from "node:http";
+import { administerCloud, isSignedBy, serviceAccountFile } from "./cloud-key-makers.ts";
+import type { FakeKey, KeyRing } from "./made-keys.ts";
 import { startFakeProvider } from "./provider.ts";
+import type { CloudAnswer } from "./cloud-key-makers.ts";
 import type { FakeProvider, Script } from "./provider.ts";
 import { answerSlowly } from "./slow-chat.ts";
 
 export const ADMIN_KEY = "sk-admin-of-a-test-0123456789";
 
-export type FakeKey = {
-  readonly id: string;
-  name: string;
-  readonly value: string;
-  state: "active" | "disabled" | "revoked";
-  /** Other parts of the provider do not know it before. */
-  usableAtMs: number;
-  readonly usedAtMs: number[];
-  revokedAtMs: number | undefined;
-  /** What it may do, and how much, as its provider writes it. */
-  limits: object;
-};
-
-export type FakeMakers = {
+export type FakeMakers = KeyRing & {
   readonly url: string;
   readonly provider: FakeProvider;
-  readonly keys: FakeKey[];
-  /** A key that is there already. */
-  add(name: string, value?: string): FakeKey;
+  /** The key that a request came with. */
+  keyOf(headers: IncomingHttpHeaders): FakeKey | undefined;
   /** How long a new key is refused. */
   delayMs: number;
-  /** Answers the admin API instead. */
+  /** Answers the admin API instead, when so many calls more were answered. */
   instead: Script | undefined;
+  spared: number;
+  /** Keys may be used, and not for free calls. */
+  refusesFreeCalls: boolean;
   close(): Promise<void>;
 };
 
@@ -37,16 +31,32 @@ type Answer = { readonly status: number; readonly body: object };
 
 export async function startFakeMakers(): Promise<FakeMakers> {
   const keys: FakeKey[] = [];
+  let adminFile: string | undefined;
   const fake = {
     keys,
     delayMs: 0,
     instead: undefined as Script | undefined,
-    add(name: string, value = `sk-made-${randomBytes(12).toString("hex")}`): FakeKey {
+    spared: 0,
+    refusesFreeCalls: false,
+    get adminFile(): string {
+      return (adminFile ??= serviceAccountFile("admin@a-test.iam.gserviceaccount.com").text);
+    },
+    keyOf(headers: IncomingHttpHeaders): FakeKey | undefined {
+      const presented = presentedIn(headers);
+      return keys.findLast(({ value }) => value === presented || isSignedBy(presented, value));
+    },
+    add(
+      name: string,
+      value = `sk-made-${randomBytes(12).toString("hex")}`,
+      id = `key_${randomBytes(6).toString("hex")}`,
+      ageMs = 0,
+    ): FakeKey {
       const key: FakeKey = {
-        id: `key_${randomBytes(6).toString("hex")}`,
+        id,
         name,
         value,
         state: "active",
+        madeAtMs: Date.now() - ageMs,
         usableAtMs: Date.now() + fake.delayMs,
         usedAtMs: [],
         revokedAtMs: undefined,
@@ -59,28 +69,39 @@ export async function startFakeMakers(): Promise<FakeMakers> {
   const provider = await startFakeProvider(async (arrived, response, request) => {
     const url = new URL(arrived.url, "http://127.0.0.1");
     const { pathname } = url;
-    const presented = arrived.headers.authorization?.replace("Bearer ", "") ?? String(arrived.headers["x-api-key"]);
-    const send = ({ status, body }: Answer): void =>
-      void response.writeHead(status, { "content-type": "application/json" }).end(JSON.stringify(body));
+    const presented = presentedIn(arrived.headers);
+    const send = ({ status, body }: CloudAnswer): void =>
+      void response
+        .writeHead(status, { "content-type": typeof body === "string" ? "text/xml" : "application/json" })
+        .end(typeof body === "string" ? body : JSON.stringify(body));
     const isAdmin = ADMIN_PATHS.test(pathname);
-    if (isAdmin && fake.instead) return fake.instead(arrived, response, request);
+    if (isAdmin && fake.instead && fake.spared-- <= 0) return fake.instead(arrived, response, request);
+    const ofCloud = administerCloud(made, { ...arrived, url, adminKey: ADMIN_KEY });
+    if (ofCloud) return send(ofCloud);
     if (isAdmin) {
       if (presented !== ADMIN_KEY) return send({ status: 401, body: { error: { message: "no admin key" } } });
       const body = arrived.body.length > 0 ? (JSON.parse(arrived.body.toString()) as Body) : {};
       return send(administer(fake, arrived.method, url, body));
     }
-    const key = keys.find(({ value }) => value === presented);
+    const key = fake.keyOf(arrived.headers);
     if (!key || key.state !== "active" || Date.now() < key.usableAtMs)
       return send({ status: 401, body: { error: { type: "authentication_error", message: "invalid key" } } });
-    if (arrived.method === "GET") return send({ status: 200, body: { data: [] } });
+    if (arrived.method === "GET") return send({ status: fake.refusesFreeCalls ? 403 : 200, body: { data: [] } });
     key.usedAtMs.push(Date.now());
     await answerSlowly(arrived, response, request);
     key.usedAtMs.push(Date.now());
   });
-  return Object.assign(fake, { url: provider.url, provider, close: () => provider.close() });
+  // Not by a copy, which would read what is made when it is asked for.
+  const more = { url: provider.url, provider, close: () => provider.close() };
+  const made: FakeMakers = Object.defineProperties(fake, Object.getOwnPropertyDescriptors(more)) as FakeMakers;
+  return made;
 }
 
-const ADMIN_PATHS = /^\/(?:v1\/organizations?\/|api\/v1\/keys(?:\/|$)|auth\/)/;
+const ADMIN_PATHS = /^\/(?:v1\/organizations?\/|api\/v1\/keys(?:\/|$)|auth\/|v1\/projects\/-\/|subscriptions\/|$)/;
+
+function presentedIn({ authorization, "x-api-key": anthropic, "api-key": azure }: IncomingHttpHeaders): string {
+  return authorization?.replace("Bearer ", "") ?? String(anthropic ?? azure);
+}
 type Body = {
   readonly name?: string;
   readonly status?: string;

@@ -10,12 +10,14 @@ import { addPages } from "../../collector/pages/routes.ts";
 import { exportFocus, writeHistory } from "../../collector/reports.ts";
 import { createTurn } from "../../collector/turn.ts";
 import { createPriceBook } from "../../ledger/prices/price-book.ts";
+import { createAccess } from "../../service/admin-routes.ts";
 import { createLog } from "../../service/log.ts";
 import { Secret } from "../../service/secret.ts";
 import { readExpectations, readPlans, withoutPlans } from "../../ledger/billing/plans.ts";
 import {
   readCredentialUse,
   readHeldCredentials,
+  readPlacesByHint,
   readPlacesOf,
   readRotations,
   readRotationSteps,
@@ -53,6 +55,8 @@ import * as hours from "../../ledger/usage/hours.ts";
 import * as keyUse from "../../ledger/usage/key-use.ts";
 import { readKeys, readSecretAges } from "../../ledger/usage/read-keys.ts";
 import { readLimits } from "../../ledger/usage/limits.ts";
+import { findHolder, findTokenHolder, readTokens } from "../../ledger/usage/tokens.ts";
+import { readAudit } from "../../ledger/usage/audit.ts";
 import { readSeatPrices, readSeats } from "../../ledger/usage/seat-prices.ts";
 import { readSeatTokens } from "../../ledger/usage/seat-tokens.ts";
 import * as meterHours from "../../ledger/usage/meter-hours.ts";
@@ -69,7 +73,7 @@ import { readThingOwners, readThings } from "../../ledger/usage/things.ts";
 import { readUnsureEvents } from "../../ledger/usage/unsure-events.ts";
 import { readFoldDifferences, readRegisterDifferences } from "../../ledger/usage/verify.ts";
 import { createCalendar } from "../../ledger/windows.ts";
-import { writeOddities } from "../oddities.ts";
+import { TOKENS, writeOddities } from "../oddities.ts";
 import { writeOrganisation } from "../organisation.ts";
 import { hasPostgres, startPostgres } from "../postgres.ts";
 import type { PostgresServer } from "../postgres.ts";
@@ -122,9 +126,15 @@ const READERS: { readonly [name: string]: (all: All, keyId: string) => Promise<u
     await readSeatPrices(usage, "2026-05"),
     await readSeatPrices(usage, "2026-11"),
   ],
+  readTokens: ({ usage }) => readTokens(usage),
+  findHolder: ({ usage }) =>
+    Promise.all([...TOKENS.map(({ secret }) => secret), "kmt_x"].map((one) => findHolder(usage, one, NOW_MS))),
+  findTokenHolder: ({ usage }) =>
+    Promise.all([...TOKENS.map(({ token }) => token.id), "tok_x"].map((one) => findTokenHolder(usage, one, NOW_MS))),
+  readAudit: async ({ usage }) => [await readAudit(usage, 50), await readAudit(usage, 5, 9)],
   readSeats: ({ usage }) => readSeats(usage, ZONE, new Date(NOW_MS).toISOString().slice(0, 7)),
   hasBatchesSince: ({ usage }) => each((provider) => meteredHours.hasBatchesSince(usage, provider, SINCE_MS)),
-  readHourTokens: ({ usage }) => each((one) => meteredHours.readHourTokens(usage, one, SINCE_MS, NOW_MS)),
+  readMeteredHours: ({ usage }) => each((one) => meteredHours.readMeteredHours(usage, one, SINCE_MS, NOW_MS)),
   readWorkTokens: ({ usage }) => each((one) => meteredHours.readWorkTokens(usage, one, SINCE_MS)),
   readStraddling: ({ usage }) => each((one) => meteredHours.readStraddling(usage, one, SINCE_MS, NOW_MS)),
   readUnderWay: ({ usage }) => each((one) => meteredHours.readUnderWay(usage, one, NOW_MS - 5 * DAY_MS)),
@@ -302,6 +312,7 @@ const READERS: { readonly [name: string]: (all: All, keyId: string) => Promise<u
   ],
   readUsedPlaces: ({ usage }) => readUsedPlaces(usage),
   readPlacesOf: ({ usage }) => readPlacesOf(usage, "fp_1"),
+  readPlacesByHint: ({ usage }) => readPlacesByHint(usage, "hin1"),
   readCredentialUse: async ({ usage }) => [
     await readCredentialUse(usage, SEAT, SINCE_MS),
     await readCredentialUse(usage, "fp_nobody", SINCE_MS),
@@ -424,6 +435,8 @@ describe.skipIf(!hasPostgres)("the same books in SQLite and in Postgres", () => 
         "0012-seats.sql",
         "0013-forecasts.sql",
         "0014-rotations.sql",
+        "0015-keys-before.sql",
+        "0016-tokens.sql",
       ],
       [],
     ]);
@@ -478,7 +491,12 @@ async function pagesOf({ usage, billing }: All, place: string, keyId: string): P
       sources: PROVIDERS,
       nowMs: NOW_MS,
     }),
-    { readToken: token, adminToken: token, pagesUrl: "" },
+    {
+      readToken: token,
+      adminToken: token,
+      access: createAccess(token, { bySecret: async () => undefined, byId: async () => undefined }),
+      pagesUrl: "",
+    },
     createLog("test", "silent"),
     createTurn(),
   );

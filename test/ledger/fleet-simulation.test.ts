@@ -10,9 +10,9 @@ import { hasPostgres } from "../postgres.ts";
 import { copyWith, expectInCode, FOUND, simulate } from "../simulation/seeded.ts";
 
 const SCRIPT = "simulation/fleet/run.ts";
-const STEPS = countOf(6_000, 400_000, 1_000_000);
+const STEPS = countOf(6_000, 200_000, 1_000_000);
 const ON_POSTGRES = "simulation/fleet/run-on-postgres.ts";
-const POSTGRES_STEPS = countOf(250, 4_000, 10_000);
+const POSTGRES_STEPS = countOf(250, 2_000, 10_000);
 const BUG_SEED = 1;
 const BUG_STEPS = 200_000;
 const NEEDED = ["seed.ts", "usage-event.ts", SCRIPT, "simulation/fleet/world.ts", "simulation/fleet/database.ts"];
@@ -25,7 +25,7 @@ describe("a fleet of nodes", () => {
 
   it(
     "keeps them over the steps that are to find mistakes, as long as there is none",
-    { timeout: 120_000 },
+    { timeout: 300_000 },
     async () => {
       expect(await simulate(SCRIPT, BUG_SEED, IS_CI ? BUG_STEPS : 2_000)).toEqual({ code: 0, said: "" });
     },
@@ -35,7 +35,7 @@ describe("a fleet of nodes", () => {
 describe("a mistake in the ledger is found:", () => {
   const next = random(SEED);
   const chosen = IS_CI ? FLEET_BUGS : FLEET_BUGS.filter(() => next() < 2 / FLEET_BUGS.length);
-  it.each(chosen)("$what", { timeout: 120_000 }, async (bug) => {
+  it.each(chosen)("$what", { timeout: 300_000 }, async (bug) => {
     expect(await simulate(SCRIPT, BUG_SEED, BUG_STEPS, copyWith(bug, NEEDED))).toEqual({
       code: 1,
       said: expect.stringMatching(FOUND) as string,

@@ -133,6 +133,9 @@ describe.skipIf(!hasPostgres)("books in Postgres", () => {
       "INSERT INTO limits VALUES ('org', NULL, NULL, NULL, NULL, NULL, 0)",
       "INSERT INTO seat_prices VALUES ('user:user_1', '2026', 5)",
       "INSERT INTO seat_prices VALUES ('user:user_1', '2026-11', -1)",
+      `INSERT INTO tokens VALUES ('tok_1', 'ann', 'owner', '', '${"0".repeat(64)}', 1, NULL, NULL)`,
+      `INSERT INTO tokens VALUES ('tok_1', 'ann', 'lead', '', '${"0".repeat(64)}', 1, NULL, NULL)`,
+      `INSERT INTO tokens VALUES ('tok_1', 'ann', 'read', '', 'kmt_', 1, NULL, NULL)`,
       "INSERT INTO key_owners VALUES ('k', 'team', '')",
     ],
     billing: [
@@ -315,6 +318,8 @@ describe.skipIf(!hasPostgres)("books in Postgres", () => {
         "0012-seats.sql",
         "0013-forecasts.sql",
         "0014-rotations.sql",
+        "0015-keys-before.sql",
+        "0016-tokens.sql",
       ],
     ]);
   });

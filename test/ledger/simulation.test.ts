@@ -7,7 +7,7 @@ import { BUGS } from "../simulation/bugs.ts";
 import { copyWith, expectInCode, FOUND, simulate } from "../simulation/seeded.ts";
 
 const SCRIPT = "simulation/run.ts";
-const STEPS = countOf(3_000, 300_000, 1_000_000);
+const STEPS = countOf(3_000, 150_000, 1_000_000);
 /** Mistakes are looked for with one seed, so that each is found by the same steps every time. */
 const BUG_SEED = 100;
 const BUG_STEPS = 30_000;

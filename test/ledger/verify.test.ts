@@ -7,6 +7,7 @@ import Database from "better-sqlite3";
 import * as fc from "fast-check";
 import { afterEach, beforeAll, describe, expect, it } from "vitest";
 import { readAdjustmentDifferences } from "../../ledger/usage/adjustments.ts";
+import { issueToken } from "../../ledger/usage/tokens.ts";
 import { checkAudit, readAuditHead } from "../../ledger/usage/audit.ts";
 import { attemptAtMs } from "../../ledger/ids.ts";
 import { SEALED_COLUMNS } from "../../ledger/usage/event-columns.ts";
@@ -140,6 +141,8 @@ async function makeBooks(folder: string): Promise<void> {
   );
   for (const month of ["2026-01", "2026-06"])
     await writer.change({ type: "setSeatPrice", seat: { scope: "key:k", month, priceNanoUsd: 20n } }, "test");
+  const { token, digest } = issueToken({ name: "lea", role: "lead", team: "search" }, undefined, 1);
+  await writer.change({ type: "createToken", token: { ...token, id: "tok_1" }, digest }, "test");
   await writer.change(
     { type: "freeze", freeze: { id: "f1", scope: { model: "o*" }, reason: "dear", createdAtMs: now } },
     "test",
@@ -215,6 +218,12 @@ describe("verify", () => {
       "seat_prices: key:k 2026-06 has price_nano_usd 9, by the audit it is 20",
     ],
     ["DELETE FROM seat_prices WHERE month = '2026-01'", "seat_prices: key:k 2026-01 is gone"],
+    ["UPDATE tokens SET role = 'admin', team = ''", "tokens: tok_1 has role admin, by the audit it is lead"],
+    ["UPDATE tokens SET digest = printf('%064d', 1)", "tokens: tok_1 has digest"],
+    [
+      "INSERT INTO tokens SELECT 'tok_2', name, 'admin', '', printf('%064d', 1), 0, NULL, NULL FROM tokens",
+      "tokens: no audit record made tok_2",
+    ],
     ["UPDATE freezes SET lifted_at_ms = 1", "freezes: f1 has lifted_at_ms 1"],
     ["UPDATE keys SET policy = NULL WHERE kind = 'virtual'", "has policy null"],
     ["UPDATE keys SET state = 'revoked' WHERE kind = 'virtual'", "has state revoked, by the audit it is active"],

@@ -1,11 +1,16 @@
 // A whole Keymeter whose every secret is named by a reference: no program's environment holds one, nor do the files that it
 // leaves, its log, its pages of metrics. What programs of others have to read stands in its data folder, and is named here.
 import { spawn } from "node:child_process";
+import { generateKeyPairSync } from "node:crypto";
 import { existsSync, mkdtempSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { describe, expect, it } from "vitest";
+import { ALERTS_SETTINGS } from "../../alerts/config.ts";
+import { COLLECTOR_SETTINGS } from "../../collector/config.ts";
+import { PROXY_SETTINGS } from "../../proxy/config.ts";
+import { settingsIn } from "../../service/settings.ts";
 import { chatAnswer, json, startFakeProvider } from "../fake/provider.ts";
 import { startFakeSlack } from "../fake/slack.ts";
 import { freePorts } from "../free-ports.ts";
@@ -29,11 +34,60 @@ const SECRETS: { readonly [place: string]: string } = {
   "proxy.upstreams.groq.api_key": `gsk_${MARK}0123456789`,
   "collector.openai_admin_key": `sk-admin-${MARK}-0123456789`,
   "collector.anthropic_admin_key": `sk-ant-admin-${MARK}-0123456789`,
+  "collector.sign_in.client_secret": `sign-in-${MARK}-0123456789`,
   "collector.read_token": `read-${MARK}-0123456789`,
   "alerts.webhook_token": `webhook-${MARK}-0123456789`,
   "alerts.slack_bot_token": `xoxb-${MARK}-0123456789`,
   "alerts.slack_app_token": `xapp-${MARK}-0123456789`,
+  "proxy.vertex.credentials": serviceAccount(),
+  "collector.google.credentials": serviceAccount(),
+  "collector.rotation.openai.admin_key": `sk-admin-maker-${MARK}-0123456789`,
+  "secrets.github.token": `ghp_${MARK}-0123456789`,
+  "secrets.google.credentials": serviceAccount(),
+  "secrets.vault.token": `hvs-${MARK}-0123456789`,
+  "secrets.vault.secret_id": `vault-${MARK}-0123456789`,
+  "secrets.onepassword.token": `connect-${MARK}-0123456789`,
+  "secrets.onepassword.service_account_token": `ops_${MARK}-0123456789`,
+  "secrets.aws.secret_access_key": `aws-${MARK}-0123456789`,
+  "secrets.azure.client_secret": `azure-${MARK}-0123456789`,
 };
+/** What else the settings need. */
+const BESIDE: { readonly [place: string]: unknown } = {
+  "collector.google.table": "my-project.billing.gcp_billing_export_v1_01AB23_456789_CDEF01",
+  "collector.sign_in.issuer": "http://127.0.0.1:9",
+  "collector.sign_in.client_id": "keymeter",
+  "collector.sign_in.roles": { admin: ["platform"] },
+  "collector.pages_url": "http://127.0.0.1:4002",
+  "secrets.vault.address": "http://127.0.0.1:9",
+};
+/** Receivers beside Slack, which are rows of one setting; none is there, and what each says of that goes into the journal. */
+const RECEIVERS: {
+  readonly [name: string]: { readonly beside: object; readonly secret: { readonly [part: string]: string } };
+} = {
+  telegram: {
+    beside: { kind: "telegram", chat: "-1", url: "http://127.0.0.1:9" },
+    secret: { token: `1:telegram-${MARK}` },
+  },
+  discord: {
+    beside: { kind: "discord", channel: "123456789012345678", url: "http://127.0.0.1:9" },
+    secret: { token: `discord-${MARK}` },
+  },
+  webhook: { beside: { kind: "webhook", url: "http://127.0.0.1:9" }, secret: { secret: `webhook-${MARK}` } },
+  teams: { beside: { kind: "teams" }, secret: { url: `http://127.0.0.1:9/${MARK}` } },
+  email: {
+    beside: { kind: "email", from: "a@example.com", to: ["b@example.com"] },
+    secret: { smtp: `smtp://a:${MARK}@127.0.0.1:9` },
+  },
+};
+/** Not here: books in Postgres, and a key that signs in place of provider keys; a client's own secret, which its settings name. */
+const ELSEWHERE = ["ledger.url", "proxy.keyless.signing_key"];
+
+/** A key file of Google's. */
+function serviceAccount(): string {
+  const pair = generateKeyPairSync("rsa", { modulusLength: 2048 });
+  const key = pair.privateKey.export({ type: "pkcs8", format: "pem" });
+  return JSON.stringify({ type: "service_account", client_email: "a@b.test", private_key: key, of: MARK });
+}
 
 /** The processes that come from one. */
 function descendantsOf(pid: number): number[] {
@@ -58,6 +112,12 @@ function filesIn(folder: string): string[] {
     .map(({ parentPath, name }) => join(parentPath, name));
 }
 
+it("every setting that may hold a secret is tried", () => {
+  const all = [PROXY_SETTINGS, COLLECTOR_SETTINGS, ALERTS_SETTINGS].flatMap((tree) => Object.values(settingsIn(tree)));
+  const places = new Set(all.flatMap(({ place, isSecret, mayRefer }) => (isSecret || mayRefer ? [place] : [])));
+  expect([...places].filter((place) => !(place in SECRETS)).toSorted()).toEqual(ELSEWHERE.toSorted());
+});
+
 describe.skipIf(!existsSync("/proc/self/environ") || !isTurnOf(2, 4, "every secret by a reference"))(
   "with every secret by a reference",
   () => {
@@ -73,14 +133,23 @@ describe.skipIf(!existsSync("/proc/self/environ") || !isTurnOf(2, 4, "every secr
       const secrets = mkdtempSync(join(tmpdir(), "keymeter-secrets-"));
       const dataDir = temporaryFolder();
       const settings: { [name: string]: unknown } = {};
-      for (const [place, text] of Object.entries(SECRETS)) {
-        writeFileSync(join(secrets, place), `${text}\n`);
+      for (const [place, text] of Object.entries({ ...SECRETS, ...BESIDE })) {
+        const secret = SECRETS[place];
+        if (secret !== undefined) writeFileSync(join(secrets, place), `${secret}\n`);
         const parts = place.split(".");
         let at = settings;
         for (const part of parts.slice(0, -1)) at = (at[part] ??= {}) as { [name: string]: unknown };
-        at[parts.at(-1) ?? ""] = `file:${join(secrets, place)}`;
+        at[parts.at(-1) ?? ""] = secret !== undefined ? `file:${join(secrets, place)}` : text;
       }
+      const rotated = { secret: `file:${join(secrets, "proxy.openai.api_key")}`, project: "p", service_account: "s" };
+      Object.assign((settings["collector"] as { rotation: { openai: object } }).rotation.openai, rotated);
       Object.assign((settings["proxy"] as { upstreams: { groq: object } }).upstreams.groq, { url: provider.url });
+      const receivers = Object.entries(RECEIVERS).map(([name, row]) => {
+        const [part, secret] = Object.entries(row.secret)[0] ?? ["", ""];
+        writeFileSync(join(secrets, name), secret);
+        return [name, { ...row.beside, [part]: `file:${join(secrets, name)}` }];
+      });
+      Object.assign(settings["alerts"] as object, { receivers: Object.fromEntries(receivers) as object });
       const file = join(dataDir, "keymeter.yaml");
       // YAML reads JSON.
       writeFileSync(file, JSON.stringify(settings));
@@ -134,6 +203,10 @@ describe.skipIf(!existsSync("/proc/self/environ") || !isTurnOf(2, 4, "every secr
         for (const port of ["KEYMETER_OPS_PORT", "KEYMETER_COLLECTOR_PORT", "KEYMETER_ALERTS_PORT"])
           said += await (await fetch(`http://127.0.0.1:${environment[port as "PATH"]}/metrics`)).text();
         expect(said).toContain('keymeter_secret_loaded{secret="alerts.slack_bot_token"} 1');
+        for (const [name, { secret }] of Object.entries(RECEIVERS))
+          expect(said).toContain(
+            `keymeter_secret_loaded{secret="alerts.receivers.${name}.${Object.keys(secret)[0]}"} 1`,
+          );
 
         const programs = descendantsOf(up.pid ?? 0);
         expect(programs.length).toBeGreaterThanOrEqual(3);

@@ -35,7 +35,7 @@ describe("docs/operating.md", () => {
     "`keymeter %s`: verb, word and options exist",
     (line) => {
       const [verb = "", ...rest] = line.split(" ");
-      const verbs = readFileSync(join(ROOT, "keymeter.ts"), "utf8");
+      const verbs = readFileSync(join(ROOT, "command", "verbs.ts"), "utf8");
       expect(verbs).toContain(`\n  ${verb}: `);
       const file = join(ROOT, "command", `${verb}.ts`);
       const source = existsSync(file) ? readFileSync(file, "utf8") : "";
@@ -129,6 +129,11 @@ describe("docs/operating.md", () => {
     const tried = tool(`systemd-analyze verify --man=no ${file}`);
     const own = tried.stderr.split("\n").filter((line) => line.includes("keymeter.service"));
     expect(own).toEqual([]);
+    // In tenths; systemd's own word for how much of the machine the unit could reach.
+    const exposed = spawnSync("systemd-analyze", ["security", "--offline=true", "--threshold=15", file], {
+      encoding: "utf8",
+    });
+    expect(exposed.status, exposed.stdout).toBe(0);
     return undefined;
   });
 });

@@ -12,8 +12,8 @@ import { readAllEvents, temporaryFolder } from "../start-proxy.ts";
 
 const PARALLEL = 8;
 /** kill -9 so often, at named points and at random. */
-const ROUNDS_AT_RANDOM = countOf(4, 120, 360);
-const ROUNDS_AT_POINTS = countOf(1, 10, 24);
+const ROUNDS_AT_RANDOM = countOf(4, 60, 360);
+const ROUNDS_AT_POINTS = countOf(1, 6, 24);
 /** As often the same books are killed. */
 const ROUNDS_PER_BOOKS = 40;
 

@@ -241,8 +241,42 @@ describe("Vertex AI", () => {
     writeFileSync(broken, JSON.stringify({ type: "service_account", client_email: ACCOUNT, private_key: "no key" }));
     for (const file of [broken, "/nowhere/key.json"])
       await expect(startProxy(bench.provider.url, { GOOGLE_APPLICATION_CREDENTIALS: file })).rejects.toThrow(
-        /GOOGLE_APPLICATION_CREDENTIALS: .*(name a service account's key file, or unset it)/,
+        /GOOGLE_APPLICATION_CREDENTIALS\): .*(name a service account's key file, a reference to one, or unset it)/,
       );
+  });
+
+  it("takes credentials by reference: what is no key there, or not there yet, is a 503 until it is, and the rest runs", async () => {
+    const file = join(temporaryFolder(), "mounted.json");
+    writeFileSync(file, "{}");
+    const own = await startProxy(bench.provider.url, {
+      KEYMETER_VERTEX_URL: bench.provider.url,
+      GOOGLE_APPLICATION_CREDENTIALS: `file:${file}`,
+      KEYMETER_SECRETS_REFRESH: "1",
+      OPENAI_API_KEY: "sk-of-openai-0123456789",
+    });
+    bench.provider.script = json(chatAnswer());
+    const { secret } = await own.createKey();
+    const ask = async (path: string): Promise<number> => {
+      const answer = await fetch(`${own.url}/${path}/chat/completions`, {
+        method: "POST",
+        headers: { "content-type": "application/json", authorization: `Bearer ${secret}` },
+        body: JSON.stringify({ model: "gpt-4o-mini", messages: [] }),
+      });
+      await answer.text();
+      return answer.status;
+    };
+    const VERTEX = "vertex/v1/projects/p1/locations/global/endpoints/openapi";
+    expect([await ask(VERTEX), await ask("openai/v1")]).toEqual([503, 200]);
+    const key = { type: "service_account", client_email: ACCOUNT, private_key: PAIR.privateKey, private_key_id: "k-1" };
+    writeFileSync(file, JSON.stringify(key, null, 2));
+    await expect.poll(() => ask(VERTEX), { timeout: 10_000 }).toBe(200);
+    const payers = (await own.events()).map(({ payer }) => payer);
+    expect(new Set(payers).size).toBe(2);
+    expect(payers).not.toContain("");
+    await own.stop();
+    await expect(startProxy(bench.provider.url, { GOOGLE_APPLICATION_CREDENTIALS: "vault:nothing" })).rejects.toThrow(
+      'proxy.vertex.credentials (GOOGLE_APPLICATION_CREDENTIALS): what stands behind "vault:"',
+    );
   });
 
   it("refuses in the format of the path", async () => {

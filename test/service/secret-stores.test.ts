@@ -5,14 +5,16 @@ import { createRequire } from "node:module";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
-import { afterEach, beforeEach, describe, expect, it } from "vitest";
+import { afterEach, beforeEach, describe, expect, it, vi } from "vitest";
 import { loadProxyConfig } from "../../proxy/config.ts";
 import { createGoogleStore } from "../../service/secrets/google.ts";
+import { machineCredentials } from "../../service/google-credentials.ts";
 import { openSecrets } from "../../service/secrets/index.ts";
 import { createOnePassword } from "../../service/secrets/onepassword.ts";
 import { MalformedReference, readReference } from "../../service/secrets/reference.ts";
 import type { Reference } from "../../service/secrets/reference.ts";
 import type { Found, Store } from "../../service/secrets/store.ts";
+import { startFakeProvider } from "../fake/provider.ts";
 import { startFakeConnect, startFakeSecretManager } from "../fake/secret-stores.ts";
 import type { ConnectItem, FakeStore, GoogleVersion } from "../fake/secret-stores.ts";
 import { noteSkipped } from "../skipped.ts";
@@ -204,6 +206,9 @@ describe("Google's Secret Manager", () => {
     const { SecretManagerServiceClient } = requireClient("@google-cloud/secret-manager") as {
       SecretManagerServiceClient: new (of: object) => {
         accessSecretVersion(of: object): Promise<[{ payload?: { data?: Uint8Array } }]>;
+        addSecretVersion(of: object): Promise<[{ name: string }]>;
+        listSecretVersions(of: object): Promise<[{ name: string; state: string }[]]>;
+        destroySecretVersion(of: object): Promise<unknown>;
         close(): Promise<void>;
       };
     };
@@ -220,7 +225,30 @@ describe("Google's Secret Manager", () => {
     });
     const [{ payload }] = await client.accessSecretVersion({ name: `${NAME}/versions/latest` });
     expect(Buffer.from(payload?.data ?? []).toString()).toBe("123456789");
+    const [added] = await client.addSecretVersion({ parent: NAME, payload: { data: Buffer.from("sk-two") } });
+    expect([added.name, versions.at(-1)?.data]).toEqual([`${NAME}/versions/2`, "sk-two"]);
+    await client.destroySecretVersion({ name: `${NAME}/versions/1` });
+    const [all] = await client.listSecretVersions({ parent: NAME });
+    expect(all.map(({ name, state }) => [name.split("/").at(-1), state])).toEqual([
+      ["2", "ENABLED"],
+      ["1", "DESTROYED"],
+    ]);
     await client.close();
+  });
+
+  it("is asked as what the machine is, though the variable for a path is a reference", async () => {
+    const metadata = await startFakeProvider(({ url }, response) => {
+      response.writeHead(200, { "metadata-flavor": "Google", "content-type": "application/json" });
+      response.end(
+        url.includes("token") ? '{"access_token":"of-the-machine","expires_in":3600,"token_type":"Bearer"}' : "{}",
+      );
+    });
+    vi.stubEnv("GCE_METADATA_HOST", new URL(metadata.url).host);
+    vi.stubEnv("GOOGLE_APPLICATION_CREDENTIALS", `gcp-sm:${NAME}`);
+    expect(await machineCredentials().reveal()).toBe("of-the-machine");
+    expect(process.env["GOOGLE_APPLICATION_CREDENTIALS"]).toBe(`gcp-sm:${NAME}`);
+    vi.unstubAllEnvs();
+    await metadata.close();
   });
 
   it("is asked by a service account's own key file, and both stores through a proxy's settings", async () => {
@@ -250,6 +278,8 @@ describe("Google's Secret Manager", () => {
       OPENAI_API_KEY: `gcp-sm:${NAME}`,
       KEYMETER_SECRETS_GOOGLE_CREDENTIALS: "/none",
     };
-    expect(() => loadProxyConfig(gone)).toThrow("needs another secrets.google.credentials than /none");
+    expect(() => loadProxyConfig(gone)).toThrow(
+      "needs another secrets.google.credentials (KEYMETER_SECRETS_GOOGLE_CREDENTIALS): /none cannot be used",
+    );
   });
 });

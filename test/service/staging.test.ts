@@ -1,15 +1,22 @@
-// The places beside a secret, for the one that follows it and the one that it followed: the same in a file, in Vault and at
-// AWS. Other fields of the same secret stay as they are, whoever writes them meanwhile.
+// The places beside a secret, for the one that follows it and the one that it followed: the same in a file, in Vault, at AWS,
+// Google and Azure, and in 1Password. Other fields of the same secret stay as they are, whoever writes them meanwhile.
 import { PutSecretValueCommand, CreateSecretCommand, GetSecretValueCommand } from "@aws-sdk/client-secrets-manager";
 import { chmodSync, existsSync, mkdirSync, readFileSync, statSync, symlinkSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
+import { getCACertificates, setDefaultCACertificates } from "node:tls";
+import { generate } from "selfsigned";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { createAwsStore } from "../../service/secrets/aws.ts";
+import { createAzureStore } from "../../service/secrets/azure.ts";
+import { createGoogleStore } from "../../service/secrets/google.ts";
 import { createFileStore } from "../../service/secrets/local.ts";
+import { createOnePassword } from "../../service/secrets/onepassword.ts";
 import { readReference } from "../../service/secrets/reference.ts";
 import type { Reference } from "../../service/secrets/reference.ts";
 import type { Staging, Store } from "../../service/secrets/store.ts";
 import { createVault } from "../../service/secrets/vault.ts";
+import { startFakeConnect, startFakeKeyVault, startFakeSecretManager } from "../fake/secret-stores.ts";
+import type { AzureVersion, ConnectItem, FakeStore, GoogleVersion } from "../fake/secret-stores.ts";
 import { hasMoto, REGION, startMoto } from "../moto.ts";
 import type { Moto } from "../moto.ts";
 import { hasOpenBao, ROOT_TOKEN, startOpenBao } from "../openbao.ts";
@@ -97,7 +104,82 @@ const KINDS: readonly (readonly [name: string, isHere: boolean, make: () => Prom
       };
     },
   ],
+  [
+    "Google",
+    true,
+    async () => {
+      const name = "projects/p-1/secrets/keys";
+      const versions: GoogleVersion[] = [];
+      const fake = await startFakeSecretManager({ [name]: versions }, () => undefined);
+      fakes.push(fake);
+      return {
+        store: createGoogleStore({ address: fake.url, token: async () => "a-token" }),
+        reference: `gcp-sm:${name}#key`,
+        write: async (fields) => void versions.push({ data: JSON.stringify(fields), state: "ENABLED" }),
+        read: async () => JSON.parse(versions.at(-1)?.data ?? "") as { [field: string]: unknown },
+      };
+    },
+  ],
+  [
+    "Azure",
+    true,
+    async () => {
+      const versions: AzureVersion[] = [];
+      const fake = await startFakeKeyVault({ keys: versions }, { key: pems.private, cert: pems.cert });
+      fakes.push(fake);
+      const application = { tenantId: "tenant", clientId: "app", secret: () => "secret-of-the-app" };
+      return {
+        store: createAzureStore({ application, authority: fake.url }),
+        reference: `azure-kv:${fake.url}/keys#key`,
+        write: async (fields) => {
+          const created = 1_790_000_000 + versions.length;
+          const id = String(created).padStart(32, "0");
+          versions.push({ id, value: JSON.stringify(fields), isEnabled: true, created, contentType: "json" });
+        },
+        read: async () => {
+          const { value = "", contentType } = versions.at(-1) ?? {};
+          expect(contentType).toBe("json");
+          return JSON.parse(value) as { [field: string]: unknown };
+        },
+      };
+    },
+  ],
+  [
+    "1Password's Connect",
+    true,
+    async () => {
+      const item: ConnectItem = { id: "i".repeat(26), title: "Keys", version: 1, sections: [], fields: [] };
+      const fake = await startFakeConnect({ Keymeter: { id: "v".repeat(26), items: [item] } });
+      fakes.push(fake);
+      return {
+        store: createOnePassword({ address: fake.url, token: () => "connect-token" }),
+        reference: "op://Keymeter/Keys/key",
+        async write(fields) {
+          for (const [label, value] of Object.entries(fields)) {
+            const found = item.fields.find((one) => one.label === label);
+            if (found) found.value = String(value);
+            else item.fields.push({ id: `f-${label}`, label, value: String(value) });
+          }
+        },
+        read: async () => Object.fromEntries(item.fields.map(({ label, value }) => [label, value])),
+      };
+    },
+  ],
 ];
+
+const fakes: FakeStore[] = [];
+let pems: { readonly private: string; readonly cert: string };
+const before = getCACertificates("default");
+beforeAll(async () => {
+  pems = await generate([{ name: "commonName", value: "127.0.0.1" }], {
+    extensions: [{ name: "subjectAltName", altNames: [{ type: 7, ip: "127.0.0.1" }] }],
+  });
+  setDefaultCACertificates([...before, pems.cert]);
+});
+afterAll(async () => {
+  setDefaultCACertificates(before);
+  for (const fake of fakes) await fake.close();
+});
 
 const soon = (): AbortSignal => AbortSignal.timeout(10_000);
 

@@ -15,7 +15,7 @@ import { buildMessage, principalOf } from "../../alerts/message.ts";
 import { startNotifier } from "../../alerts/notifier.ts";
 import type { Notifier } from "../../alerts/notifier.ts";
 import { OWN_SOURCE } from "../../alerts/source.ts";
-import { createSlack } from "../../alerts/slack.ts";
+import { createSlack } from "../../alerts/receivers/slack.ts";
 import { findMute, findOpenNotice, readDeliveries, readOutbox } from "../../ledger/notices/notices.ts";
 import type { NoticesBooks } from "../../ledger/books.ts";
 import { openToWrite } from "../../ledger/open.ts";
@@ -109,7 +109,7 @@ const startOn = (books: NoticesBooks): void => {
   database = books;
   notifier = startNotifier({
     notices: database,
-    slack: createSlack(new Secret("xoxb-test"), slack.url),
+    receiver: createSlack(new Secret("xoxb-test"), slack.url),
     channelOf: () => "C0TEST",
     defaultChannel: "C0TEST",
     compose: async (group, notice) => ({

@@ -62,6 +62,8 @@ describe.skipIf(!hasPostgres)("books in Postgres of the release before", () => {
       "0012-seats.sql",
       "0013-forecasts.sql",
       "0014-rotations.sql",
+      "0015-keys-before.sql",
+      "0016-tokens.sql",
     ]);
     expect(await rowsOf(url, "SELECT name FROM usage.people", [])).toEqual([["Ann"]]);
     expect(await rowsOf(url, "SELECT COUNT(DISTINCT person) FROM usage.keys WHERE person <> ''", [])).toEqual([["1"]]);

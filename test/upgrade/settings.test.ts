@@ -300,7 +300,7 @@ describe("names of the release before", () => {
     const { scripts } = JSON.parse(shipped("package.json")) as { scripts: { [name: string]: string } };
     expect(NAMES.npm_scripts.length).toBe(20);
     expect(NAMES.npm_scripts.filter((name) => !(name in scripts))).toEqual([]);
-    const command = shipped("keymeter.ts");
+    const command = shipped("command/verbs.ts");
     expect(NAMES.verbs.length).toBe(22);
     for (const verb of NAMES.verbs) expect(command).toMatch(new RegExp(`^ {2}${verb}: (async )?\\(`, "m"));
   });

@@ -2,6 +2,6 @@
 import { inApi, probeWith } from "../maker.ts";
 import type { Maker, MakerSettings } from "../maker.ts";
 
-export function byHand({ url, probe }: MakerSettings): Maker {
+export function byHand({ url, probe }: Pick<MakerSettings, "url" | "probe">): Maker {
   return { probe: (value) => probeWith(inApi(url, probe.list), probe.headers(value)) };
 }

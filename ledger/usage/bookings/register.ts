@@ -7,8 +7,10 @@ import type { Budget } from "../../budgets.ts";
 import { ANYBODY, askOwners, ownNamesOf } from "../budget-spend.ts";
 import type { KeyOwner } from "../budget-spend.ts";
 import { ChangeRefused } from "../change-refused.ts";
-import { applyChange, askBudgets, askFreezes } from "../changes.ts";
-import type { Change } from "../changes.ts";
+import { askBudgets, askFreezes } from "../changes.ts";
+import { flat } from "../flat.ts";
+import type { Single } from "../flat.ts";
+import { applyAs, requireMayChange } from "../may-change.ts";
 import { eq } from "../../drizzle.ts";
 import type { Sqlite } from "../../sqlite.ts";
 import { attemptAtMs } from "../../ids.ts";
@@ -33,14 +35,18 @@ export function bookChange(ledger: SqliteLedger): Booker<"change"> {
 
   return ({ change, author }) => {
     const all = flat(change);
-    for (const one of all) if (one.type === "closeWork") closeWork(one.workId);
+    for (const one of all) {
+      if (one.type !== "closeWork") continue;
+      answer(requireMayChange(author.holder, one, author.actor));
+      closeWork(one.workId);
+    }
     const touched = new Set(all.flatMap(touches));
     const before = touched.has("owners") && !ledger.tagsCount ? answer(askOwners()) : [];
     rollups.flush();
     const forgets = all.some(({ type }) => type === "forgetUser");
     // What is taken out is on no page from the first write on.
     if (forgets) database.pragma("secure_delete = ON");
-    answer(applyChange(correcting, change, author));
+    answer(applyAs(correcting, change, author));
     if (change.type === "acceptClock") acceptClock(database);
     if (forgets) wipePeople(database);
     rollups.flush();
@@ -59,12 +65,6 @@ function wipePeople(database: Sqlite): void {
   const insert = database.prepare("INSERT INTO people (id, name, folded, created_at_ms) VALUES (?, ?, ?, ?)");
   for (const row of rows) insert.run(...row);
   database.pragma("secure_delete = OFF");
-}
-
-export type Single = Exclude<Change, { type: "together" }>;
-
-export function flat(change: Change): Single[] {
-  return change.type === "together" ? change.changes.flatMap(flat) : [change];
 }
 
 /** Parts of what is in memory. */
@@ -87,8 +87,11 @@ export function touches(change: Single): readonly Part[] {
       return ["freezes"];
     case "reassign":
       return ["owners", "moves"];
+    case "createToken":
+    case "revokeToken":
     case "setKeyState":
     case "rotateKey":
+    case "endOldSecrets":
     case "nameUser":
     case "forgetUser":
     case "setLimits":

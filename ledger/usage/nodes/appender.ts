@@ -7,7 +7,7 @@ import type { Pool } from "../../postgres.ts";
 import { postgresBooks } from "../../postgres-books.ts";
 import { createCalendar } from "../../windows.ts";
 import type { Appended, Appender } from "../appender.ts";
-import { ChangeRefused } from "../change-refused.ts";
+import { kindOfRefusal } from "../change-refused.ts";
 import { UNPROVEN_KEY } from "../keys.ts";
 import type { Passed } from "../limits.ts";
 import { askPerson } from "../people.ts";
@@ -208,6 +208,6 @@ function troubleOf(skewMs: number, waitedMs: number, said: string | undefined): 
 }
 
 function failureOf(error: unknown): Answer {
-  const kind = error instanceof ChangeRefused ? "refused" : isOfTheRows(error) ? "constraint" : "storage";
+  const kind = kindOfRefusal(error) ?? (isOfTheRows(error) ? "constraint" : "storage");
   return { type: "failure", message: error instanceof Error ? error.message : String(error), kind };
 }

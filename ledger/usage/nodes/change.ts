@@ -22,11 +22,13 @@ import { runOn } from "../../postgres.ts";
 import type { Client, Pool } from "../../postgres.ts";
 import { within } from "../../postgres-books.ts";
 import type { Window } from "../../windows.ts";
-import { flat, mayName, touches } from "../bookings/register.ts";
+import { mayName, touches } from "../bookings/register.ts";
+import { flat } from "../flat.ts";
+import { applyAs, requireMayChange } from "../may-change.ts";
 import { settleAsHeld } from "../bookings/settle-as-held.ts";
 import { askMembers, askOwners, askSettled, ownNamesOf } from "../budget-spend.ts";
 import { ChangeRefused } from "../change-refused.ts";
-import { applyChange, askBudgets } from "../changes.ts";
+import { askBudgets } from "../changes.ts";
 import type { Author, Change } from "../changes.ts";
 import { amountFor, isPlaceMoved, mostOf } from "../reservations.ts";
 import { SEAT } from "../usage-event.ts";
@@ -104,12 +106,13 @@ async function makeChange(
   const run = (text: string, values: readonly unknown[]) => runOn(client, text, values, ANSWER_MS);
   for (const one of flat(change)) {
     if (one.type !== "closeWork") continue;
+    await answerWith(run, requireMayChange(author.holder, one, author.actor));
     const [row] = await answerWith(run, askReservations("work_id = ?", one.workId));
     if (!row) throw new ChangeRefused(`no work ${one.workId} is pending; \`keymeter work list\` shows what is`);
     ledger.foreign.set(row.attemptId, row);
     settleAsHeld(ledger, asRow(row), "upstream_failed");
   }
-  await answerWith(run, applyChange(correcting(ledger), change, author));
+  await answerWith(run, applyAs(correcting(ledger), change, author));
   ledger.rollups.flush();
   const work = { ...ledger.entries.gathered(), ...ledger.others() };
   if (Object.keys(work).length === 0) return () => {};

@@ -24,6 +24,8 @@ export type Charge = {
   /** When the bill has it, and when usage reports have it; absent: at once. */
   readonly billedAtMs?: number | undefined;
   readonly reportedAtMs?: number | undefined;
+  /** It did not come through the proxy. */
+  readonly isPastKeymeter?: boolean;
 };
 type FakeKey = {
   readonly provider: string;

@@ -1,8 +1,9 @@
 // Credentials that nobody keeps: Keymeter signs who it is, and the provider gives a token of minutes for that. By the makers'
 // own code, which keeps a token until shortly before its end and asks for the next one beside all work.
-import type { Secret } from "../service/secret.ts";
-import { AUDIENCES, signingKeyOf } from "../service/signing-key.ts";
-import type { CredentialSource } from "./providers/provider.ts";
+import { loadPackage } from "../../service/package.ts";
+import type { Secret } from "../../service/secret.ts";
+import { AUDIENCES, signingKeyOf } from "../../service/signing-key.ts";
+import type { CredentialSource } from "./provider.ts";
 
 /** Who Keymeter says that it is. */
 export type Signer = {
@@ -37,8 +38,10 @@ export function anthropicKeyless(
   signer: Signer,
 ): CredentialSource {
   const open = async (): Promise<Tokens> => {
-    const { oidcFederationProvider } = await import("@anthropic-ai/sdk/lib/credentials/oidc-federation");
-    const { TokenCache } = await import("@anthropic-ai/sdk/lib/credentials/token-cache");
+    const { oidcFederationProvider, TokenCache } = await loadPackage("@anthropic-ai/sdk", async () => ({
+      ...(await import("@anthropic-ai/sdk/lib/credentials/oidc-federation")),
+      ...(await import("@anthropic-ai/sdk/lib/credentials/token-cache")),
+    }));
     const cache = new TokenCache(
       oidcFederationProvider({
         identityTokenProvider: () => assertion(signer, AUDIENCES.anthropic),
@@ -52,8 +55,13 @@ export function anthropicKeyless(
     );
     return { get: () => cache.getToken() };
   };
-  const identity = `keyless ${organization} ${rule} ${account ?? ""} ${workspace ?? ""}`;
-  return { ...sourceOf(open), identity, sentAs: { header: "authorization", beta: "oauth-2025-04-20" } };
+  const identityOf = identified(`keyless ${organization} ${rule} ${account ?? ""} ${workspace ?? ""}`);
+  return {
+    ...sourceOf(open),
+    identityOf,
+    isKeyless: true,
+    sentAs: { header: "authorization", beta: "oauth-2025-04-20" },
+  };
 }
 
 /** OpenAI: workload identity of a project's service account. */
@@ -62,7 +70,7 @@ export function openaiKeyless(
   signer: Signer,
 ): CredentialSource {
   const open = async (): Promise<Tokens> => {
-    const { WorkloadIdentityAuth } = await import("openai/auth/workload-identity-auth");
+    const { WorkloadIdentityAuth } = await loadPackage("openai", () => import("openai/auth/workload-identity-auth"));
     const auth = new WorkloadIdentityAuth(
       {
         identityProviderId: provider,
@@ -73,7 +81,12 @@ export function openaiKeyless(
     );
     return { get: () => auth.getToken() };
   };
-  return { ...sourceOf(open), identity: `keyless ${provider} ${account}` };
+  return { ...sourceOf(open), identityOf: identified(`keyless ${provider} ${account}`), isKeyless: true };
+}
+
+/** A token of minutes is none of the provider's keys: nobody knows it by its last characters. */
+function identified(text: string): NonNullable<CredentialSource["identityOf"]> {
+  return () => ({ text, hint: "" });
 }
 
 type Tokens = { readonly get: () => Promise<string> };

@@ -1,0 +1,3 @@
+-- Of a provider whose keys have no names: the ids of those that were there before a rotation made one (JSON). What is there besides
+-- them was made by a try that was broken off.
+ALTER TABLE rotations ADD COLUMN keys_before TEXT;
