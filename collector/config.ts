@@ -18,6 +18,7 @@ import { signInRoles } from "./pages/sign-in.ts";
 import type { SignInSettings } from "./pages/sign-in.ts";
 import { ownKeyRows, readOwnKeys } from "./rotation/own-keys.ts";
 import { readRotations, rotationRows } from "./rotation/settings.ts";
+import { CLOUDWATCH, OTLP, readCloudWatch, readOtlp } from "./telemetry/settings.ts";
 import { THRESHOLD_LINES, thresholdsSchema } from "./thresholds.ts";
 
 const names = z.record(z.string().min(1), z.string().min(1));
@@ -272,6 +273,10 @@ export const COLLECTOR_SETTINGS = {
     says: "a team's own; of keys and budgets that belong to it too",
     example: "{ search: { over_forecast: 0.4 } }",
   },
+  /** Undefined: nothing is exported by OTLP. */
+  otlp: group(OTLP, readOtlp, "exports the books to OpenTelemetry (docs/telemetry.md)"),
+  /** Undefined: nothing is exported to CloudWatch. */
+  cloudWatch: group(CLOUDWATCH, readCloudWatch, "exports metrics to CloudWatch (docs/telemetry.md)"),
   capMode: CAP_MODE,
   adminToken: ADMIN_TOKEN,
   ...SHARED_SETTINGS,

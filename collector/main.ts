@@ -2,6 +2,7 @@
 // billing.db.
 import { createTask } from "node-cron";
 import type { ScheduledTask } from "node-cron";
+import type { Registry } from "prom-client";
 import type { Adjustment } from "../ledger/usage/adjustments.ts";
 import { openPriceBook } from "../ledger/prices/price-list.ts";
 import { createCalendar } from "../ledger/windows.ts";
@@ -10,6 +11,7 @@ import { makePass } from "../service/pass.ts";
 import { createAccess, tokenBooks } from "../service/admin-routes.ts";
 import { toJson } from "../service/json.ts";
 import { createListener, listen, metricsGuard } from "../service/listener.ts";
+import { VERSION } from "../service/version.ts";
 import { innerHostOf, noteOpenNetwork } from "../service/network.ts";
 import { createLog } from "../service/log.ts";
 import type { Log } from "../service/log.ts";
@@ -26,7 +28,10 @@ import { createMetricsPage, REFRESH_MS } from "./metrics-page.ts";
 import type { OfferedCommand } from "./offered-command.ts";
 import { addPages } from "./pages/routes.ts";
 import { fetchPriceList } from "./price-list.ts";
+import type { CollectorBooks } from "./compare.ts";
 import { addTaskRoutes } from "./tasks.ts";
+import { startTelemetry } from "./telemetry/export.ts";
+import type { Telemetry } from "./telemetry/export.ts";
 import { rotateOn } from "./rotation/run.ts";
 import { actionsOf } from "./rotation/own-keys.ts";
 import type { Rotating } from "./rotation/run.ts";
@@ -41,6 +46,8 @@ const ROTATE_MS = 5_000;
 const UPLOAD_MS = 15 * 60_000;
 /** A command from elsewhere is over by then. */
 const COMMAND_MS = 16 * 60_000;
+/** To CloudWatch alone, where nothing says how often. */
+const EXPORT_SECONDS = 60;
 /** Once a day, before anybody works. */
 const PRICES_CRON = "41 4 * * *";
 
@@ -85,11 +92,6 @@ export async function startCollector(command?: OfferedCommand): Promise<{ stop()
     runJob("reconcile", () => reconcileBills(books, importers, config, prices, adjust, log));
   const runWatch = (): Promise<void> =>
     runJob("watch", () => watchUsage(books, importers, statedOf(config), prices, Date.now(), log));
-  const refreshPrices = async (): Promise<void> => {
-    const failure = await fetchPriceList(config, config.priceListUrl);
-    if (failure === undefined) log.info("the price list is new; the proxy takes it within a minute");
-    else log.error({ failure }, "the price list could not be refreshed");
-  };
 
   const lookedAt = new Map<string, number>();
   const ownKeys = { rotations: config.ownKeyRotations, actions: actionsOf(config) };
@@ -106,7 +108,7 @@ export async function startCollector(command?: OfferedCommand): Promise<{ stop()
   const tasks = await schedule(config.timezone, [
     { cron: config.reconcileCron, work: runReconcile },
     ...(importers.some(({ fetchUsage }) => fetchUsage) ? [{ cron: config.watchCron, work: runWatch }] : []),
-    ...(config.priceListUrl === undefined ? [] : [{ cron: PRICES_CRON, work: refreshPrices }]),
+    ...(config.priceListUrl === undefined ? [] : [{ cron: PRICES_CRON, work: () => refreshPrices(config, log) }]),
   ]);
   if (importers.length > 0) void runReconcile().then(runWatch);
 
@@ -117,6 +119,7 @@ export async function startCollector(command?: OfferedCommand): Promise<{ stop()
     metricsGuard(config, (message) => log.warn(message)),
     UPLOAD_MS,
   );
+  const telemetry = await exportFrom(books, metrics.registry, config, log);
   const access = createAccess(config.adminToken, tokenBooks(books.usage));
   await addTaskRoutes(
     app,
@@ -157,6 +160,7 @@ export async function startCollector(command?: OfferedCommand): Promise<{ stop()
     log,
     async stop() {
       secrets.stop();
+      await telemetry?.stop();
       clearInterval(timer);
       clearInterval(rotating);
       await rotation;
@@ -166,6 +170,29 @@ export async function startCollector(command?: OfferedCommand): Promise<{ stop()
       await close();
     },
   };
+}
+
+async function refreshPrices(config: CollectorConfig, log: Log): Promise<void> {
+  const failure = await fetchPriceList(config, config.priceListUrl);
+  if (failure === undefined) log.info("the price list is new; the proxy takes it within a minute");
+  else log.error({ failure }, "the price list could not be refreshed");
+}
+
+/** Telemetry is never a reason not to start. */
+async function exportFrom(
+  books: CollectorBooks,
+  registry: Registry,
+  { otlp, cloudWatch }: CollectorConfig,
+  log: Log,
+): Promise<Telemetry | undefined> {
+  const { everySeconds = EXPORT_SECONDS, serviceName = "keymeter" } = otlp ?? {};
+  const settings = { otlp, cloudWatch, everySeconds, serviceName, version: VERSION };
+  try {
+    return await startTelemetry(books, registry, settings, log);
+  } catch (error) {
+    log.error({ err: error }, "telemetry is not exported");
+    return undefined;
+  }
 }
 
 async function schedule(

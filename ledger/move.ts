@@ -13,6 +13,8 @@ import type { Sqlite } from "./sqlite.ts";
 import { readAuditHead } from "./usage/audit.ts";
 import type { AuditHead } from "./usage/audit.ts";
 
+/** Commits are numbered where they are made: they are numbered anew, and telemetry begins anew. */
+export const NOT_MOVED: readonly string[] = ["commits", "telemetry"];
 /** In an order in which no row names one that is not there yet. */
 export const TABLES: { readonly [book in BookName]: readonly string[] } = {
   usage: [
@@ -126,7 +128,7 @@ async function isThere(from: Sqlite, to: Client, book: BookName): Promise<boolea
   for (const table of TABLES[book]) {
     const target = ROLLUPS.has(table) ? `${table}_of_node` : table;
     // What a move notes there is not in the folder.
-    const where = table === "meta" ? " WHERE name <> 'moved_end'" : "";
+    const where = table === "meta" ? " WHERE name NOT IN ('moved_end', 'commit_base')" : "";
     const here = Number(from.prepare(`SELECT COUNT(*) FROM ${table}${where}`).pluck().get());
     const there = Number((await runOn(to, `SELECT COUNT(*) FROM ${target}${where}`, []))[0]?.[0]);
     if (there !== here) other ??= target;
@@ -166,7 +168,7 @@ export async function copyToFolder(url: string, dataDir: string): Promise<Readon
           try {
             to.exec("BEGIN");
             for (const table of TABLES[book]) counts.set(table, await copyBack(client, to, table));
-            if (book === "usage") to.exec("DELETE FROM meta WHERE name = 'moved_end'");
+            if (book === "usage") to.exec("DELETE FROM meta WHERE name IN ('moved_end', 'commit_base')");
             to.exec("COMMIT");
           } finally {
             to.close();

@@ -38,6 +38,8 @@ export type Asked = {
   readonly payer: string;
   /** Compact JSON, or undefined without tags. */
   readonly tags: string | undefined;
+  /** The client's trace. */
+  readonly trace?: string | undefined;
   /** Under which name the model is booked while no provider has accepted it. */
   readonly shortModel: string;
 };
@@ -88,6 +90,7 @@ export type Asking = {
   readonly priceList: string;
   readonly call: Call;
   readonly tags: Tags;
+  readonly trace?: string | undefined;
   readonly bodyBytes: number;
 };
 
@@ -144,6 +147,7 @@ export async function admit(admitting: Admitting, given: Asking): Promise<Admiss
       provider,
       priceList: asking.priceList,
       call,
+      trace: asking.trace,
       ...named,
       shortModel: price ? call.model : takenModel(names, principal, call.model),
     },

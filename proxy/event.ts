@@ -60,6 +60,7 @@ export function toEvent(
     user: names.user,
     payer: payerOf(asked, ending, isAccepted, isStranger || isError || !ending.sent),
     tags: names.tags,
+    trace: asked.trace,
     usage: priced.usage ?? used.usage,
     reasoning: isBilled ? reading?.reasoning : undefined,
     usageReason: used.reason,

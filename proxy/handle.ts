@@ -32,8 +32,8 @@ export async function handle(context: ProxyContext, request: FastifyRequest, rep
 
     // 3-4 May it, and is the money held?
     const { provider, priceList } = target;
-    const { call, tags, bodyBytes } = read;
-    const attempt = await openAttempt(context, { principal, provider, priceList, call, tags, bodyBytes });
+    const { call, tags, trace, bodyBytes } = read;
+    const attempt = await openAttempt(context, { principal, provider, priceList, call, tags, trace, bodyBytes });
     try {
       // 5-6 Forward, and read what passes.
       const exchange = dispatch(context, reply, { target, credential, read, attempt });

@@ -10,10 +10,12 @@ import { Refused } from "./refusals.ts";
 import { headersToRead } from "./read-request.ts";
 import { readTags } from "./tags.ts";
 import type { Tags } from "./tags.ts";
+import { readTrace } from "./trace.ts";
 
 export type ReadCall = {
   readonly call: Call;
   readonly tags: Tags;
+  readonly trace: string | undefined;
   /** What goes to the provider, and whether an event must then be hidden from the client. */
   readonly body: Buffer;
   readonly hides: boolean;
@@ -46,6 +48,7 @@ export async function readCall(
   return {
     call: tiers.length > 0 ? { ...call, placeTiers: tiers } : call,
     tags: readTags(request.headers, call, principal.key?.policy.users),
+    trace: readTrace(request.headers),
     // As it came, unless it had to be changed.
     body: rewritten?.body ?? (plain === sent ? body : sent),
     isUnpacked: plain !== sent && rewritten !== undefined,

@@ -21,6 +21,7 @@ import type { Seen } from "./meter.ts";
 import { Refused } from "./refusals.ts";
 import type { Principal } from "./principal.ts";
 import { readTags } from "./tags.ts";
+import { readTrace } from "./trace.ts";
 
 export type Turns = {
   /** Reserves what a message needs. Throws Refused when it does not fit, and, also when enough is reserved, when the
@@ -104,6 +105,7 @@ export function createTurns(
       // Nothing holds a turn up when its money is out.
       call: { ...call, isTurn: true, ...(tiers.length > 0 ? { placeTiers: tiers } : {}) },
       tags: readTags(request.headers, call, principal.key?.policy.users),
+      trace: readTrace(request.headers),
       bodyBytes: bytes,
     });
     // Its events go to the client as they come: the disk is waited for before it is sent.

@@ -280,3 +280,11 @@ export const forecastScores = sqliteTable("forecast_scores", {
   actualNanoUsd: nanoUsd("actual_nano_usd").notNull(),
   scoredAtMs: count("scored_at_ms").notNull(),
 });
+
+export const telemetry = sqliteTable("telemetry", {
+  name: text().primaryKey(),
+  number: count().notNull(),
+  position: count().notNull(),
+  sinceMs: count("since_ms").notNull(),
+  state: text(),
+});

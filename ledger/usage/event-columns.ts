@@ -191,6 +191,7 @@ const EVENT_COLUMNS = {
     (event) => event.tags ?? null,
     (tags) => ({ tags: (tags === null ? {} : JSON.parse(tags)) as { readonly [name: string]: string } }),
   ),
+  trace: column(text("trace"), (event) => event.trace ?? null, nothing),
 };
 
 type Columns = typeof EVENT_COLUMNS;

@@ -260,6 +260,23 @@ export const refused = sqliteTable("refused", {
   count: count().notNull(),
 });
 
+/** In which order events and corrections were committed. */
+export const commits = sqliteTable("commits", {
+  number: count().notNull(),
+  position: count().notNull(),
+  attemptId: count("attempt_id").notNull(),
+  /** Of a correction; null: the event itself. */
+  adjustedNanoUsd: nanoUsd("adjusted_nano_usd"),
+});
+
+/** A view of those that no commit to come can go before. */
+export const committed = sqliteView("committed", {
+  number: count().notNull(),
+  position: count().notNull(),
+  attemptId: count("attempt_id").notNull(),
+  adjustedNanoUsd: nanoUsd("adjusted_nano_usd"),
+}).existing();
+
 /** Hours in which the meter ran: in these, no row means no spend. */
 export const meterHours = sqliteTable("meter_hours", { hourMs: count("hour_ms").primaryKey() });
 

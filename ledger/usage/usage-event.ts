@@ -66,6 +66,8 @@ export type UsageEvent = {
   readonly responseId: string | undefined;
   /** The provider's usage object, as it was sent. */
   readonly rawUsage: string | undefined;
+  /** The trace that the request belongs to, as its traceparent says: "TRACE-SPAN-FLAGS" in hex. */
+  readonly trace?: string | undefined;
   /** What the provider itself says that this cost. Where it is believed it is the cost booked, and our lines stand
    *  beside it. */
   readonly statedCostNanoUsd?: NanoUsd | undefined;

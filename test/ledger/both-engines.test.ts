@@ -37,6 +37,8 @@ import { copyToPostgres } from "../../ledger/move.ts";
 import * as notices from "../../ledger/notices/notices.ts";
 import { openNotices, openToWrite, openUsage } from "../../ledger/open.ts";
 import { migratePostgres } from "../../ledger/postgres.ts";
+import { findMark } from "../../ledger/billing/telemetry.ts";
+import * as commits from "../../ledger/usage/commits.ts";
 import { readAdjusted, readAdjustmentDifferences } from "../../ledger/usage/adjustments.ts";
 import { readAnswers, readUnpriced } from "../../ledger/usage/answers.ts";
 import { checkAudit } from "../../ledger/usage/audit.ts";
@@ -111,12 +113,24 @@ const RULES: readonly Budget[] = (["user", "key", "tag:feature"] as const).flatM
 );
 
 /** Each by the name under which the ledger exports it. */
+const toText = (value: unknown): string =>
+  JSON.stringify(value, (_name, one: unknown) => (typeof one === "bigint" ? String(one) : one));
+
 const READERS: { readonly [name: string]: (all: All, keyId: string) => Promise<unknown> } = {
   readCredentials: async ({ usage }, keyId) => {
     const find = await readCredentials(usage);
     return PROVIDERS.map((provider) => [find(keyId, provider, NOW_MS), find("fp_1", provider, SINCE_MS)]);
   },
   readMeteredCredentials: ({ usage }) => readMeteredCredentials(usage),
+  // Commits are numbered where they are made, and what is exported by them is not moved.
+  readCommits: async ({ usage }) =>
+    (await commits.readCommits(usage, commits.BEFORE_ALL, 1_000_000))
+      .map(({ event, adjustedNanoUsd }) => [event, adjustedNanoUsd])
+      .toSorted((one, other) => (String(one.map(toText)) < String(other.map(toText)) ? -1 : 1)),
+  readLastCommit: async ({ usage }) => (await commits.readLastCommit(usage)).number > 0,
+  readAuditAfter: ({ usage }) => commits.readAuditAfter(usage, 3, 5),
+  readLastAudit: ({ usage }) => commits.readLastAudit(usage),
+  findMark: ({ billing }) => findMark(billing, "metrics"),
   readThings: async ({ usage }) => [await listOf(readThings(usage, 3)), await listOf(readThings(usage, 100))],
   readThingOwners: ({ usage }) => readThingOwners(usage, "openai", ["file_1", "file_2", "none"]),
   readLimits: ({ usage }) => readLimits(usage),
@@ -437,6 +451,7 @@ describe.skipIf(!hasPostgres)("the same books in SQLite and in Postgres", () => 
         "0014-rotations.sql",
         "0015-keys-before.sql",
         "0016-tokens.sql",
+        "0017-telemetry.sql",
       ],
       [],
     ]);
@@ -532,6 +547,7 @@ const NOTHING = new Set<string>([
   "readFoldDifferences",
   "readRegisterDifferences",
   "readReassignDifferences",
+  "findMark",
 ]);
 
 function isEmpty(value: unknown): boolean {

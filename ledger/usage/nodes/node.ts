@@ -90,6 +90,7 @@ export async function leaseNode(pool: Pool, settings: NodeSettings, now: () => n
     throw new LedgerError(`node ${leased.taken} is taken by ${leased.name}. Give this proxy another number, or none.`);
   if ("full" in leased)
     throw new LedgerError("all 255 nodes of these books are in use, or something is open in them. End a proxy first.");
+  await runOn(pool, "SELECT order_commits_v1()", []);
   const aheadMs = await readSkew(pool, now);
   const made = nodeOf(pool, leased, aheadMs);
   // Who comes back has attempts of its own to settle; it admits nothing while its clock is off.
