@@ -131,7 +131,7 @@ function shown({ fallback, example }: Setting): string {
 }
 
 function yaml(value: unknown): string {
-  return stringify(value).trim();
+  return stringify(value, { collectionStyle: "flow" }).trim();
 }
 
 /** Columns as wide as their widest cell, which is how the formatter has them. */

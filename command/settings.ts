@@ -96,12 +96,14 @@ function secretTexts(
   const values = readSettings(Object.fromEntries(secrets), program, environment, []);
   const rows = program === "proxy" ? credentialRowsOf(environment) : [];
   const rotated = program === "collector" ? rotationTexts(environment) : [];
+  const clouds = program === "collector" && sendsAsThisMachine(environment) ? ["aws-sm:"] : [];
   const receivers = program === "alerts" ? receiverTextsOf(environment) : [];
   const variables = rows.flatMap(({ api_key_env: variable }) => variable ?? []);
   const texts = [
     ...Object.values(values),
     ...rows.map(({ api_key: key }) => key),
     ...rotated,
+    ...clouds,
     ...receivers,
     ...variables.map((name) => environment[name]),
   ];
@@ -121,6 +123,13 @@ function rotationTexts(environment: Environment): readonly (string | undefined)[
     }),
     ...Object.values(ownKeys).flatMap(({ to }) => to),
   ];
+}
+
+/** Whether metrics go to CloudWatch as what this machine is to AWS. */
+function sendsAsThisMachine(environment: Environment): boolean {
+  const { region, accessKeyId } = COLLECTOR_SETTINGS.cloudWatch.members;
+  const read = readSettings({ region, accessKeyId }, "collector", environment, []);
+  return read["region"] !== undefined && read["accessKeyId"] === undefined;
 }
 
 /** The secrets of receivers beside Slack. */

@@ -76,13 +76,13 @@ export function decodeMetrics(exports: readonly Export[]): DecodedMetric[][] {
       };
       return {
         name: String(metric["name"]),
-        unit: String(metric["unit"] ?? ""),
+        unit: (metric["unit"] as string | undefined) ?? "",
         kind,
         isMonotonic: data.isMonotonic === true,
         isCumulative: data.aggregationTemporality === "AGGREGATION_TEMPORALITY_CUMULATIVE",
         points: (data.dataPoints ?? []).map((point) => ({
           attributes: attributesOf(point["attributes"]),
-          value: Number(point["sum"] ?? point["asDouble"] ?? point["asInt"] ?? 0),
+          value: Number((point["sum"] ?? point["asDouble"] ?? point["asInt"] ?? 0) as unknown),
           count: point["count"] === undefined ? undefined : Number(point["count"]),
           startMs: msOf(point["startTimeUnixNano"]),
         })),

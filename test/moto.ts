@@ -63,7 +63,10 @@ export async function startMoto(): Promise<Moto> {
     const part = (name: string): string => new RegExp(`<${name}>([^<]+)</${name}>`).exec(made)?.[1] ?? "";
     return { id: part("AccessKeyId"), secret: part("SecretAccessKey") };
   };
-  const allow = { Version: "2012-10-17", Statement: [{ Effect: "Allow", Action: ["secretsmanager:*", "cloudwatch:*", "monitoring:*"], Resource: "*" }] };
+  const allow = {
+    Version: "2012-10-17",
+    Statement: [{ Effect: "Allow", Action: ["secretsmanager:*", "cloudwatch:*", "monitoring:*"], Resource: "*" }],
+  };
   await iam("CreateUser", { UserName: "owner" });
   await iam("PutUserPolicy", { UserName: "owner", PolicyName: "all", PolicyDocument: JSON.stringify(allow) });
   const owner = await keyOf("owner");

@@ -242,7 +242,11 @@ describe("compose.yaml", () => {
   });
 
   it("names only settings that exist", () => {
-    const known = glob("{service,proxy,collector,alerts}/{config,store-settings}.ts").map(read).join("\n");
+    const known = glob(
+      "{service/{config,store-settings},{proxy,collector,alerts}/config,collector/telemetry/settings}.ts",
+    )
+      .map(read)
+      .join("\n");
     const named = services
       .flatMap(([, service]) => Object.keys(service.environment ?? {}))
       .filter((name) => !/^(?:GF|POSTGRES)_/.test(name));
@@ -287,9 +291,9 @@ describe("package-lock.json", () => {
 
 describe("keymeter.example.yaml", () => {
   it("names every setting there is, and no other", () => {
-    const places = glob("{service,proxy,collector,alerts}/{config,store-settings}.ts").flatMap((file) =>
-      [...read(file).matchAll(/place: "([a-z_.]+)"/g)].map(([, place]) => place ?? ""),
-    );
+    const places = glob(
+      "{service/{config,store-settings},{proxy,collector,alerts}/config,collector/telemetry/settings}.ts",
+    ).flatMap((file) => [...read(file).matchAll(/place: "([a-z_.]+)"/g)].map(([, place]) => place ?? ""));
     const example = read("keymeter.example.yaml").replace(/^# ?(?=[ a-z_]+:)/gm, "");
     const leaves = (value: unknown, prefix: string): string[] =>
       typeof value === "object" && value !== null && !Array.isArray(value)

@@ -26,7 +26,7 @@ const MOST_POINTS = 2_000;
 
 export function createOtlp(otel: Otel, { endpoint, headers, signals }: OtlpSettings): Destination {
   // Read each time: the room may have another one by now.
-  const sign: Sign = async () => (headers === undefined ? {} : readHeaders(headers.reveal()));
+  const sign: Sign = async () => (headers === undefined ? {} : (readHeaders(headers.reveal()) ?? {}));
   return createDestination(otel, { name: "otlp", signals, endpoint, sign });
 }
 

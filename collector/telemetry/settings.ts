@@ -25,6 +25,7 @@ export const OTLP = {
   headers: secret({
     place: "collector.telemetry.headers",
     env: "OTEL_EXPORTER_OTLP_HEADERS",
+    schema: z.string().refine((text) => readHeaders(text) !== undefined, "headers as name=value, parted by commas"),
     says: "what is sent with it, as name=value by commas: an API key of the receiver's",
   }),
   serviceName: {
@@ -115,16 +116,8 @@ export type CloudWatchSettings = Omit<Values<typeof CLOUDWATCH>, "region" | "acc
 };
 
 /** Undefined: nothing goes there. */
-export function readOtlp(values: Values<typeof OTLP>, reading: Reading): OtlpSettings | undefined {
-  const { endpoint, headers } = values;
-  if (headers !== undefined) {
-    try {
-      readHeaders(headers.reveal());
-    } catch (error) {
-      reading.problems.push(`${OTLP.headers.place} (${OTLP.headers.env}): ${(error as Error).message}`);
-    }
-  }
-  return endpoint === undefined ? undefined : { ...values, endpoint: endpoint.replace(/\/+$/, "") };
+export function readOtlp({ endpoint, ...rest }: Values<typeof OTLP>): OtlpSettings | undefined {
+  return endpoint === undefined ? undefined : { ...rest, endpoint: endpoint.replace(/\/+$/, "") };
 }
 
 export function readCloudWatch(
@@ -143,18 +136,16 @@ export function readCloudWatch(
   return { ...rest, region, accessKey };
 }
 
-/** "name=value,name=value", values percent-encoded, as OpenTelemetry's own variable has it. Throws for what is none; the
- *  text of a value is not shown. */
-export function readHeaders(text: string): { readonly [name: string]: string } {
-  return Object.fromEntries(
-    text.split(",").map((pair) => {
-      const [name = "", ...rest] = pair.split("=");
-      const value = decode(rest.join("=").trim());
-      if (!/^[\w!#$%&'*+.^`|~-]+$/.test(name.trim()) || value === undefined || !/^[\x20-\x7e]+$/.test(value))
-        throw new Error("must be headers as name=value, parted by commas");
-      return [name.trim().toLowerCase(), value];
-    }),
+/** "name=value,name=value", values percent-encoded, as OpenTelemetry's own variable has it; undefined: it is none. */
+export function readHeaders(text: string): { readonly [name: string]: string } | undefined {
+  const pairs = text.split(",").map((pair) => {
+    const [name = "", ...rest] = pair.split("=");
+    return [name.trim().toLowerCase(), decode(rest.join("=").trim())] as const;
+  });
+  const isFine = pairs.every(
+    ([name, value]) => /^[\w!#$%&'*+.^`|~-]+$/.test(name) && value !== undefined && /^[\x20-\x7e]+$/.test(value),
   );
+  return isFine ? (Object.fromEntries(pairs) as { [name: string]: string }) : undefined;
 }
 
 function decode(text: string): string | undefined {

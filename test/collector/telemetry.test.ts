@@ -195,7 +195,7 @@ describe(`a day of ${EVENTS} events (seed ${SEED})`, () => {
   it.skipIf(!hasDecoder)("has the tokens of the books, by new names and by old ones", async () => {
     const rows = await spent();
     const total = (field: "input" | "cacheRead" | "cacheWrite" | "output"): number =>
-      rows.reduce((sum, row) => sum + Number(row[field]), 0);
+      rows.reduce((sum, row) => sum + row[field], 0);
     const audio = sumOf("gen_ai.client.inference.usage.input_tokens", ({ attributes, value }) =>
       attributes["gen_ai.token.modality"] === "audio" ? value : 0,
     );

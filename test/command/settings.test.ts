@@ -93,6 +93,8 @@ describe("secrets", () => {
       KEYMETER_PEPPER: "pepper-of-this-test",
       KEYMETER_METRICS_TOKEN: "metrics-token-of-this-test",
       OPENAI_ADMIN_KEY: "sk-admin-of-openai",
+      OTEL_EXPORTER_OTLP_ENDPOINT: "http://otlp.test",
+      OTEL_EXPORTER_OTLP_HEADERS: "x-api-key=otlp-of-this-test",
       SLACK_BOT_TOKEN: "xoxb-of-this-test",
       KEYMETER_CONFIG: fileWith({
         proxy: { upstreams: { groq: { url: "https://groq.test", api_key_env: "G" } } },
@@ -128,6 +130,10 @@ describe("secrets", () => {
         receivers: { a: { kind: "webhook", url: "https://x.test/by-mistake", secret: "s-by-mistake", more: 1 } },
       },
     });
+    const headers = (): unknown =>
+      loadCollectorConfig({ KEYMETER_DATA_DIR: folder, OTEL_EXPORTER_OTLP_HEADERS: "x by-mistake" });
+    expect(headers).toThrow("OTEL_EXPORTER_OTLP_HEADERS: what it holds is not allowed: headers as name=value");
+    expect(headers).not.toThrow("by-mistake");
     const receivers = (): unknown => loadAlertsConfig({ KEYMETER_DATA_DIR: folder, KEYMETER_CONFIG });
     expect(receivers).toThrow("alerts.receivers.a: ");
     expect(receivers).not.toThrow("by-mistake");
@@ -162,11 +168,23 @@ describe("a variable", () => {
     ["AWS_ACCESS_KEY_ID", ["proxy"]],
     ["OPENAI_ADMIN_KEY", ["collector"]],
     ["KEYMETER_READ_TOKEN", ["collector"]],
+    ["OTEL_EXPORTER_OTLP_ENDPOINT", ["collector"]],
+    ["OTEL_EXPORTER_OTLP_HEADERS", ["collector"]],
     ["KEYMETER_GOOGLE_BILLING_CREDENTIALS", ["collector"]],
     ["KEYMETER_WEBHOOK_TOKEN", ["alerts"]],
     ["SLACK_BOT_TOKEN", ["alerts"]],
   ])("%s is given to %j", (name, readers) => {
     expect(PROGRAMS.filter((program) => name in environmentOf(program, { [name]: "1" }))).toEqual(readers);
+  });
+
+  it("of AWS's is the collector's too, where metrics go to CloudWatch as what the machine is", () => {
+    const readers = (more: object): string[] =>
+      PROGRAMS.filter((program) => "AWS_PROFILE" in environmentOf(program, { AWS_PROFILE: "1", ...more }));
+    expect(readers({})).toEqual(["proxy"]);
+    expect(readers({ KEYMETER_CLOUDWATCH_REGION: "eu-west-1" })).toEqual(["proxy", "collector"]);
+    expect(
+      readers({ KEYMETER_CLOUDWATCH_REGION: "eu-west-1", KEYMETER_CLOUDWATCH_ACCESS_KEY_ID: "AKIAEXAMPLE" }),
+    ).toEqual(["proxy"]);
   });
 
   it("in which a secret is, by a reference, is given to whom the secret is for", () => {

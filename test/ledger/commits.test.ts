@@ -77,8 +77,9 @@ describe.skipIf(!hasPostgres)("commits in Postgres", () => {
     await Promise.all(
       Array.from({ length: WRITERS }, async (_, writer) => {
         const client = await connect();
-        for (let i = 0; i < EVENTS / WRITERS;) {
-          const ids = Array.from({ length: 1 + Math.floor(next() * 4) }, () => 1_000 + writer * EVENTS + i++);
+        for (let batch = 0; batch < EVENTS / WRITERS / 2; batch++) {
+          const first = 1_000 + writer * EVENTS * 4 + batch * 4;
+          const ids = Array.from({ length: 1 + Math.floor(next() * 4) }, (_one, i) => first + i);
           await client.query("BEGIN");
           for (const id of ids) await insert(client, id);
           const isKept = next() < 0.9;
