@@ -1,5 +1,6 @@
 // The collector program: its jobs and their times, the gauges, and what somebody tells it to do. Reads usage.db, writes
 // billing.db.
+import { join } from "node:path";
 import { createTask } from "node-cron";
 import type { ScheduledTask } from "node-cron";
 import type { Registry } from "prom-client";
@@ -17,6 +18,8 @@ import { createLog } from "../service/log.ts";
 import type { Log } from "../service/log.ts";
 import { giveWay } from "../service/priority.ts";
 import { openBooks } from "./books.ts";
+import { expireDays } from "./archive.ts";
+import type { RetentionSettings } from "./archive.ts";
 import { loadCollectorConfig } from "./config.ts";
 import type { CollectorConfig } from "./config.ts";
 import { createCollectorMetrics } from "./gauges/index.ts";
@@ -48,6 +51,8 @@ const UPLOAD_MS = 15 * 60_000;
 const COMMAND_MS = 16 * 60_000;
 /** To CloudWatch alone, where nothing says how often. */
 const EXPORT_SECONDS = 60;
+/** Once a day, when the day before has settled. */
+const RETENTION_CRON = "23 3 * * *";
 /** Once a day, before anybody works. */
 const PRICES_CRON = "41 4 * * *";
 
@@ -93,6 +98,11 @@ export async function startCollector(command?: OfferedCommand): Promise<{ stop()
   const runWatch = (): Promise<void> =>
     runJob("watch", () => watchUsage(books, importers, statedOf(config), prices, Date.now(), log));
 
+  const runRetention = (): Promise<void> =>
+    runJob("retention", () =>
+      expireDays(books, retentionOf(config), (one) => changeBy(config)(one, "keymeter"), log, Date.now()),
+    );
+
   const lookedAt = new Map<string, number>();
   const ownKeys = { rotations: config.ownKeyRotations, actions: actionsOf(config) };
   let rotation: Promise<void> | undefined;
@@ -108,6 +118,7 @@ export async function startCollector(command?: OfferedCommand): Promise<{ stop()
   const tasks = await schedule(config.timezone, [
     { cron: config.reconcileCron, work: runReconcile },
     ...(importers.some(({ fetchUsage }) => fetchUsage) ? [{ cron: config.watchCron, work: runWatch }] : []),
+    ...(config.retention.eventsDays === undefined ? [] : [{ cron: RETENTION_CRON, work: runRetention }]),
     ...(config.priceListUrl === undefined ? [] : [{ cron: PRICES_CRON, work: () => refreshPrices(config, log) }]),
   ]);
   if (importers.length > 0) void runReconcile().then(runWatch);
@@ -170,6 +181,11 @@ export async function startCollector(command?: OfferedCommand): Promise<{ stop()
       await close();
     },
   };
+}
+
+function retentionOf({ retention, dataDir, timezone }: CollectorConfig): RetentionSettings {
+  const { eventsDays = Infinity, folder = join(dataDir, "archive") } = retention;
+  return { eventsDays, folder, timezone };
 }
 
 async function refreshPrices(config: CollectorConfig, log: Log): Promise<void> {

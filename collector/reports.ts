@@ -24,6 +24,8 @@ import type { Column, FocusRow, FocusVersion } from "./focus.ts";
 import { matchKeys } from "./match.ts";
 import type { Stated } from "./match.ts";
 
+export { checkArchive } from "./archive.ts";
+
 export { OWNERS as CHARGEBACK_OWNERS } from "./chargeback.ts";
 export { FOCUS_VERSIONS } from "./focus.ts";
 export { writeHistory } from "./history.ts";

@@ -10,6 +10,7 @@ import { loadCommandConfig } from "./config.ts";
 import { toCsv } from "./csv.ts";
 import { parseDay } from "./days.ts";
 import { describeWithin, FILTER_OPTIONS, FILTER_USAGE, withinOf } from "./filters.ts";
+import { noteKept } from "./kept.ts";
 import { formatTable } from "./table.ts";
 import { UsageError } from "./usage-error.ts";
 
@@ -44,6 +45,7 @@ export async function run(args: string[]): Promise<void> {
     within,
     limit,
   });
+  if (values.since !== undefined || events.length < limit) await noteKept(books, startOf(values.since));
   const names = await readNames(books);
   await books.close();
   if (values.json) {

@@ -9,6 +9,7 @@ import { addDays, createCalendar } from "../ledger/windows.ts";
 import { toJson } from "../service/json.ts";
 import { requireUsage } from "./books.ts";
 import { didYouMean } from "../service/closest.ts";
+import { noteKept } from "./kept.ts";
 import { loadCommandConfig } from "./config.ts";
 import { toCsv } from "./csv.ts";
 import { parseDay } from "./days.ts";
@@ -70,6 +71,8 @@ export async function run(args: string[]): Promise<void> {
     plain.length === by.length
       ? await readSpend(books, plain, since, until, within)
       : await readSpendByTag(books, by, calendar, since, until, within);
+  // Tags stand with events alone.
+  if (plain.length < by.length) await noteKept(books, calendar.dayStart(since));
   // Days in their order, whatever they cost.
   if (by[0] === "day") rows.sort((a, b) => (a.group.day ?? "").localeCompare(b.group.day ?? ""));
   const names = await readNames(books);

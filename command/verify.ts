@@ -9,6 +9,8 @@ import type { EventRecord } from "../ledger/usage/events.ts";
 import { multiply } from "../ledger/money.ts";
 import type { Ratio } from "../ledger/money.ts";
 import type { UsageBooks } from "../ledger/books.ts";
+import { checkArchive } from "../collector/reports.ts";
+import { readExpiries, readExpiryDifferences } from "../ledger/usage/retention.ts";
 import { readReassignDifferences } from "../ledger/usage/reassign.ts";
 import { readSealDifferences, readSealedUntil } from "../ledger/usage/seals.ts";
 import type { Unit } from "../ledger/usage.ts";
@@ -18,16 +20,17 @@ import { requireUsage } from "./books.ts";
 import { loadCommandConfig } from "./config.ts";
 import { UsageError } from "./usage-error.ts";
 
-export const USAGE = `keymeter verify [--head SEQ:HASH] [--json]
+export const USAGE = `keymeter verify [--head SEQ:HASH] [--archive FOLDER] [--json]
   Exits 1 when anything disagrees, and names the place. The last line is the head of the audit chain: note it where nobody who can
-  write the books can write, and give it back with --head; then also a chain that was written anew is found.`;
+  write the books can write, and give it back with --head; then also a chain that was written anew is found.
+  --archive reads the files that retention wrote, and holds each against the seal of its day.`;
 
 const MOST_SHOWN = 10;
 
 export async function run(args: string[]): Promise<void> {
   const { values } = parseArgs({
     args,
-    options: { json: { type: "boolean", default: false }, head: { type: "string" } },
+    options: { json: { type: "boolean", default: false }, head: { type: "string" }, archive: { type: "string" } },
   });
   const noted = values.head === undefined ? undefined : readHead(values.head);
   const books = await requireUsage(loadCommandConfig());
@@ -43,6 +46,9 @@ export async function run(args: string[]): Promise<void> {
   const reassigned = await readReassignDifferences(books);
   const register = await readRegisterDifferences(books);
   const sealedUntil = await readSealedUntil(books);
+  const expiries = await readExpiries(books);
+  const expired = await readExpiryDifferences(books);
+  const archive = values.archive === undefined ? undefined : await checkArchive(books, values.archive, expiries);
   await books.close();
 
   const report = {
@@ -54,6 +60,9 @@ export async function run(args: string[]): Promise<void> {
     brokenAdjustments: adjusted,
     brokenOwners: reassigned,
     changesWithoutAudit: register,
+    daysInFiles: expiries.length,
+    brokenExpiries: expired,
+    ...(archive === undefined ? {} : { archive }),
     auditHead: `${head.seq}:${head.hash}`,
     sealedUntil: sealedUntil ?? null,
   };
@@ -62,6 +71,17 @@ export async function run(args: string[]): Promise<void> {
     [`costs of ${events} events recompute from their lines`, costs],
     ["the audit chain is whole", brokenAudit === null ? [] : [brokenAudit]],
     [`events are as they were sealed (${sealedUntil === undefined ? "no day is yet" : `until ${sealedUntil}`})`, seals],
+    ...(expiries.length === 0 && expired.length === 0
+      ? []
+      : ([[`sums of ${expiries.length} days are as they were when their events left for files`, expired]] as const)),
+    ...(archive === undefined
+      ? []
+      : ([
+          [
+            `${archive.checked} files of events are as they were sealed${archive.missing === 0 ? "" : ` (${archive.missing} are not there)`}`,
+            archive.differences,
+          ],
+        ] as const)),
     ["adjustments are as they were booked", adjusted],
     ["whose spend is, is as the audit has it", reassigned],
     ["keys, budgets and limits are what the audit says", register],

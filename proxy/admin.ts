@@ -203,6 +203,13 @@ const single = [
   z.strictObject({ type: z.literal("revokeToken"), tokenId: text }),
   z.strictObject({ type: z.literal("freeze"), freeze }),
   z.strictObject({ type: z.literal("lift"), freezeId: text }),
+  z.strictObject({
+    type: z.literal("expire"),
+    firstAttemptId: z.number().int().nonnegative(),
+    events: z.number().int().nonnegative(),
+    file: text,
+    sha256: digest,
+  }),
   z.strictObject({ type: z.literal("adjust"), adjustments: z.array(adjustment).max(MOST_ADJUSTMENTS) }),
 ] as const;
 const change = z.discriminatedUnion("type", [

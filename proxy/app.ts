@@ -153,8 +153,8 @@ export async function createProxy(config: ProxyConfig, log: Log): Promise<Proxy>
 }
 
 function writerOptions(config: ProxyConfig): Parameters<typeof openWriter>[0] {
-  const { durability, timezone: zone, capMode, tagsInBudgets, ledgerUrl, orphanSeconds } = config;
-  const shared = { zone, capMode, tagsInBudgets, sinceBoot: () => uptime() * SECOND };
+  const { durability, timezone: zone, capMode, tagsInBudgets, ledgerUrl, orphanSeconds, retention: kept } = config;
+  const shared = { zone, capMode, tagsInBudgets, kept, sinceBoot: () => uptime() * SECOND };
   const pepper = markOf("pepper", config.pepper, true);
   if (!ledgerUrl)
     return {

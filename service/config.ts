@@ -1,5 +1,6 @@
 // Settings that more than one program reads.
 import { z } from "zod";
+import { LEAST_DAYS } from "../ledger/usage/retention.ts";
 import { HeldSecret } from "./secrets/index.ts";
 import { ownSecret, Secret, weaknessOf } from "./secret.ts";
 import type { OwnSecret } from "./secret.ts";
@@ -34,6 +35,52 @@ export const UPSTREAMS = {
     "vertex-eu: { kind: vertex, url: https://europe-west1-aiplatform.googleapis.com }",
   ],
 } as const;
+
+const days = (least: number) => z.coerce.number().int().min(least).max(36_500).optional();
+
+/** How long things are kept; without a setting for ever. */
+export const RETENTION = {
+  eventsDays: {
+    place: "retention.events_days",
+    env: "KEYMETER_RETENTION_EVENTS_DAYS",
+    schema: days(LEAST_DAYS),
+    fallback: undefined,
+    says: `usage events; then each sealed day goes into a Parquet file, and only its sums stay in the books; ${LEAST_DAYS} at the least`,
+    example: "90",
+  },
+  folder: {
+    place: "retention.folder",
+    env: "KEYMETER_RETENTION_FOLDER",
+    schema: z.string().min(1),
+    fallback: undefined,
+    says: "where those files go; absent: archive in the data folder",
+    example: '"/srv/keymeter-archive"',
+  },
+  rawUsageDays: {
+    place: "retention.raw_usage_days",
+    env: "KEYMETER_RETENTION_RAW_USAGE_DAYS",
+    schema: days(1),
+    fallback: undefined,
+    says: "the providers' usage objects as they were sent, in events",
+    example: "30",
+  },
+  refusalsDays: {
+    place: "retention.refusals_days",
+    env: "KEYMETER_RETENTION_REFUSALS_DAYS",
+    schema: days(2),
+    fallback: undefined,
+    says: "counts of refused requests",
+    example: "90",
+  },
+  addressesDays: {
+    place: "retention.addresses_days",
+    env: "KEYMETER_RETENTION_ADDRESSES_DAYS",
+    schema: days(1),
+    fallback: undefined,
+    says: "addresses from which keys were used last so long ago",
+    example: "90",
+  },
+} as const satisfies SettingTree;
 
 export const SHARED_SETTINGS = {
   host: {

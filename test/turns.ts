@@ -71,6 +71,7 @@ const TURNS: readonly (readonly string[])[] = [
     "ledger/move",
     "collector/focus",
     "proxy/google-more",
+    "collector/retention",
   ],
   [
     "command/doctor",

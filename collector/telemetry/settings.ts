@@ -7,7 +7,7 @@ import type { Secret } from "../../service/secret.ts";
 import { LABELS, NAMES } from "./names.ts";
 import type { Label, Names } from "./names.ts";
 
-export const SIGNALS = ["metrics", "traces", "logs"] as const;
+const SIGNALS = ["metrics", "traces", "logs"] as const;
 export type Signal = (typeof SIGNALS)[number];
 const WAYS = ["otlp", "put"] as const;
 

@@ -34,7 +34,7 @@ export type SumsSettings = {
 };
 
 /** Series of one metric; what comes after them is summed up in one. */
-export const MOST_SERIES = 2_000;
+const MOST_SERIES = 2_000;
 const MICROSECONDS = 1_000;
 
 const stored = z.record(

@@ -16,6 +16,7 @@ import { adjustments, rollupHour } from "../usage/schema.ts";
 import type { LineUnit, Unit, UsageState } from "../usage.ts";
 import { addDays } from "../windows.ts";
 import { readCredentials } from "../usage/credentials.ts";
+import { readKeptFrom } from "../usage/retention.ts";
 
 export type MeteredLine = {
   readonly keyId: string;
@@ -289,7 +290,8 @@ export async function refreshMetered(
   onDay: (day: string) => void = () => undefined,
 ): Promise<number> {
   const known = await readKnownMarks(billing, sinceDay, untilDay);
-  const marks = await readMarks(usage, sinceDay, untilDay);
+  const keptDay = await firstKeptDay(usage);
+  const marks = (await readMarks(usage, sinceDay, untilDay)).filter(({ day }) => day >= keptDay);
   for (const { provider, day, costNanoUsd } of marks)
     await billing.transaction((own) => recordCorrection(own, { provider, day, nowMs, meteredNanoUsd: costNanoUsd }));
   const stale = [];
@@ -306,6 +308,12 @@ export async function refreshMetered(
   return days.length;
 }
 
+/** The first UTC day whose events are all in the books. */
+async function firstKeptDay(usage: UsageBooks): Promise<string> {
+  const keptMs = await readKeptFrom(usage);
+  return keptMs === undefined ? "" : new Date(keptMs).toISOString().slice(0, 10);
+}
+
 /** What was metered of a provider on a UTC day: the fold that is kept, where it is up to date or closed, else a fresh
  *  one. */
 export async function readMetered(
@@ -316,12 +324,16 @@ export async function readMetered(
 ): Promise<void> {
   const known = billing ? await readKnownMarks(billing, sinceDay, untilDay) : new Map<string, string>();
   const marks = await readMarks(usage, sinceDay, untilDay);
+  const keptDay = await firstKeptDay(usage);
   for (let day = sinceDay; day < untilDay; day = addDays(day, 1)) {
     let fresh: Map<string, MeteredLine[]> | undefined;
     for (const { provider, mark } of marks.filter((one) => one.day === day)) {
       const isKept =
         billing !== undefined &&
-        (known.get(`${provider} ${day}`) === mark || (await findClosed(billing, provider, day)) !== undefined);
+        // What has left the books was folded before, and cannot be again.
+        (day < keptDay ||
+          known.get(`${provider} ${day}`) === mark ||
+          (await findClosed(billing, provider, day)) !== undefined);
       if (!isKept) fresh ??= await foldDay(usage, day);
       onDay(day, provider, isKept ? await readFold(billing, provider, day) : (fresh?.get(provider) ?? []));
     }

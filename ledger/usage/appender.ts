@@ -10,6 +10,7 @@ import { lockForWriting } from "../sqlite.ts";
 import { createLogSync } from "./log-sync.ts";
 import type { LogSync } from "./log-sync.ts";
 import type { Passed } from "./limits.ts";
+import type { KeptDays } from "./retention.ts";
 import type { CapMode } from "./reservations.ts";
 import { decodeAnswers, encodeBatch } from "./wire.ts";
 import type { Answer, AnswersMessage, BatchMessage, Operation } from "./wire.ts";
@@ -28,6 +29,8 @@ export type ThreadSettings = {
   readonly capMode: CapMode;
   /** Whether what a tag names counts in budgets of that name. Absent: as it did. */
   readonly tagsInBudgets?: boolean;
+  /** How long what is no event is kept. */
+  readonly kept?: KeptDays | undefined;
   /** Secrets that belong to the books. */
   readonly marks?: readonly Mark[];
 };

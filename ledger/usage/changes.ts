@@ -22,10 +22,14 @@ import { ANYBODY, NAMED, noteOwner } from "./budget-spend.ts";
 import { addPerson, emptyPerson } from "./people.ts";
 import { applyReassignment } from "./reassign.ts";
 import type { Reassignment } from "./reassign.ts";
+import { applyExpiry } from "./retention.ts";
+import type { Expiry } from "./retention.ts";
 import type { Rollups } from "./rollups.ts";
 import { setSeatPrice } from "./seat-prices.ts";
 import type { SeatPrice } from "./seat-prices.ts";
 import { budgets, freezes, keys, keySecrets, limits, raises } from "./schema.ts";
+import { attemptAtMs } from "../ids.ts";
+import { utcDay } from "../windows.ts";
 import { createToken, revokeToken } from "./tokens.ts";
 import type { Holder, Token } from "./tokens.ts";
 
@@ -79,6 +83,8 @@ export type Change =
   | { readonly type: "closeWork"; readonly workId: string }
   /** The machine's clock is right, whatever the books or the time since its start say. */
   | { readonly type: "acceptClock" }
+  /** The events of a sealed day, which are in a file, leave the books. */
+  | ({ readonly type: "expire" } & Expiry)
   | { readonly type: "adjust"; readonly adjustments: readonly Adjustment[] }
   /** What a key has spent already is another's. */
   | ({ readonly type: "reassign" } & Reassignment)
@@ -160,6 +166,10 @@ function* make(rollups: Rollups, change: Single, author: Author): Asking<string 
     case "acceptClock":
     case "rotateCredential":
       return undefined;
+    case "expire": {
+      const { type: _type, ...expiry } = change;
+      return yield* applyExpiry(expiry, author);
+    }
     case "adjust": {
       const seq = (yield* readAuditHead()).seq + 1;
       return adjustmentsText(yield* addAdjustments(rollups, change.adjustments, author.atMs, seq));
@@ -481,6 +491,8 @@ function subjectOf(change: Single): string {
       return change.workId;
     case "acceptClock":
       return "clock";
+    case "expire":
+      return utcDay(attemptAtMs(change.firstAttemptId));
     case "adjust":
       return `${change.adjustments.length} adjustments`;
   }

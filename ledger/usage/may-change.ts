@@ -70,6 +70,10 @@ export async function whyNotChange(books: UsageBooks, holder: Holder, change: Ch
 
 /** Throws NotAllowed for what the holder may not change. Nobody named: a program of Keymeter's own, which may. */
 export function* requireMayChange(holder: Holder | undefined, change: Single, actor = ""): Asking<void> {
+  if (holder !== undefined && change.type === "expire")
+    throw new NotAllowed(
+      "what leaves the books is Keymeter's own matter: the setting retention says how long they keep it",
+    );
   if (holder === undefined || holder.role === "admin") return;
   const why = yield* whyNot(holder, change, actor);
   if (why !== undefined) throw new NotAllowed(`${holder.name} may not do that: ${why}`);

@@ -11,6 +11,7 @@ import { attemptAtMs, firstAttemptId, formatAttemptId } from "../ids.ts";
 import type { AttemptId } from "../ids.ts";
 import { rowsOf, snapshotOf, tablesOf, valueOf } from "../engine.ts";
 import type { UsageBooks } from "../books.ts";
+import { endOfExpiries, readExpiries } from "./retention.ts";
 import type { Rollups } from "./rollups.ts";
 import { audit, events, keys } from "./schema.ts";
 
@@ -247,8 +248,10 @@ async function compareMoved(books: UsageBooks): Promise<string[]> {
     if (owner.team !== row.isTeam || owner.project !== row.isProject || owner.env !== row.isEnv)
       found.push(`${formatAttemptId(attemptId)}: it names another owner than the audit's corrections gave it`);
   }
+  const kept = endOfExpiries(await readExpiries(books));
   for (const { seq, said, moved } of corrections)
-    if (moved !== said.events)
+    // What it moved may have left the books.
+    if (said.first >= kept && moved !== said.events)
       found.push(
         `audit record ${seq} (reassign): ${said.events} events were moved, ${moved} name what they named before`,
       );

@@ -1,7 +1,10 @@
 // Rollups: sums by hour (UTC, for bills) and by day (configured zone, for people), kept in the transaction of each
 // event. A batch is added up in memory first, so that a turn with many events of one key costs two statements.
 import type { Booked } from "./events.ts";
+import { answerFrom } from "../asking.ts";
+import { LedgerError } from "../books.ts";
 import { attemptAtMs, firstAttemptId } from "../ids.ts";
+import { askKeptFrom } from "./retention.ts";
 import type { NanoUsd } from "../money.ts";
 import type { Sqlite } from "../sqlite.ts";
 import type { Calendar } from "../windows.ts";
@@ -119,6 +122,10 @@ export function createRollups(calendar: Calendar, write: (rows: Iterable<RollupR
 export function rebuildDaysIfZoneChanged(database: Sqlite, calendar: Calendar): void {
   const known = database.prepare("SELECT value FROM meta WHERE name = 'zone'").pluck().get();
   if (known === calendar.zone) return;
+  if (known !== undefined && answerFrom(database, askKeptFrom()) > 0)
+    throw new LedgerError(
+      `${database.name}: its days are of the zone ${String(known)}, and events of old ones have left the books: they cannot be made anew in ${calendar.zone}. Set timezone to ${String(known)} again.`,
+    );
   database
     .transaction(() => {
       database.exec("DELETE FROM rollup_day");

@@ -11,6 +11,7 @@ import { KNOWN_COLUMNS, SEALED_COLUMNS } from "./event-columns.ts";
 import { attemptAtMs, firstAttemptId, formatAttemptId } from "../ids.ts";
 import type { AttemptId } from "../ids.ts";
 import { PARTS } from "./reassign.ts";
+import { endOfExpiries, readExpiries } from "./retention.ts";
 import { rowsOf, snapshotOf, tablesOf, valueOf } from "../engine.ts";
 import type { UsageBooks } from "../books.ts";
 import { audit, sealedDays } from "./schema.ts";
@@ -96,6 +97,42 @@ export function* digestDay(
 }
 
 const NONE = new Set<AttemptId>();
+
+/** The digest of events that stand elsewhere than in the books, in the order of their ids: each by the names of its columns,
+ *  and what it named first where its owner was corrected (`first_team` and so on). */
+export function digestRows(seal: Seal, rows: readonly { readonly [column: string]: unknown }[]): Seal {
+  const hours = Array.from({ length: HOURS }, () => createHash("sha256"));
+  const columns = coveredBy(seal.columns);
+  for (const row of rows) {
+    const values = columns.map((name) => {
+      const isOwner = (PARTS as readonly string[]).includes(name);
+      return (isOwner ? (row[`first_${name}`] ?? row[name]) : row[name]) ?? null;
+    });
+    hours[Math.floor((Number(row["attempt_id"]) - seal.firstAttemptId) / IDS_PER_HOUR)]?.update(`${textOf(values)}\n`);
+  }
+  return { ...seal, events: rows.length, hours: hours.map((hour) => hour.digest("hex")) };
+}
+
+/** The seal of a day, and what came to it later. */
+export async function readSealOf(
+  books: UsageBooks,
+  first: AttemptId,
+): Promise<{ readonly seal: Seal; readonly late: ReadonlySet<AttemptId> } | undefined> {
+  const [row] = await rowsOf<[detail: string]>(
+    books,
+    "SELECT audit.detail FROM sealed_days JOIN audit ON audit.seq = audit_seq WHERE first_attempt_id = ?",
+    first,
+  );
+  if (!row) return undefined;
+  const lateRecords = await tablesOf(books)
+    .select()
+    .from(audit)
+    .where(eq(audit.action, "late"))
+    .orderBy(asc(audit.seq))
+    .all();
+  const late = new Set(lateRecords.map(({ detail }) => (JSON.parse(detail) as Late).attemptId));
+  return { seal: JSON.parse(row[0]) as Seal, late };
+}
 
 function textOf(row: readonly unknown[]): string {
   return JSON.stringify(row.map((value) => (typeof value === "bigint" ? value.toString() : value)));
@@ -191,7 +228,10 @@ export async function readSealDifferences(
   const found = strays
     .filter((attemptId) => !late.has(attemptId))
     .map((attemptId) => `${dayOf({ firstAttemptId: attemptId })}: it was sealed without events, and has some`);
+  const expired = new Map((await readExpiries(books)).map((one) => [one.firstAttemptId, one]));
+  const kept = endOfExpiries([...expired.values()]);
   for (const { attemptId, digest, columns } of late.values()) {
+    if (attemptId < kept) continue;
     const [row] = await rowsOf(books, eventText(coveredBy(columns)), attemptId);
     if (row === undefined || digestOf(row) !== digest)
       found.push(`${formatAttemptId(attemptId)}: it came late to its day, and is not as it was booked`);
@@ -200,6 +240,12 @@ export async function readSealDifferences(
     const seal = JSON.parse(detail) as Seal;
     const day = dayOf(seal);
     if (!sealed.delete(seal.firstAttemptId)) found.push(`${day}: audit record ${seq} seals it, sealed_days does not`);
+    if (seal.firstAttemptId < kept) {
+      const gone = expired.get(seal.firstAttemptId);
+      if (gone === undefined || gone.events < seal.events)
+        found.push(`${day}: ${seal.events} events were sealed, and ${gone?.events ?? 0} of them left the books`);
+      continue;
+    }
     onDay(day);
     const now = await finish(books, digestDay(seal.firstAttemptId, late, coveredBy(seal.columns)));
     if (now.events !== seal.events) found.push(`${day}: ${seal.events} events were sealed, ${now.events} are there`);

@@ -14,6 +14,7 @@ import { openScratch } from "../sqlite.ts";
 import type { UsageBooks } from "../books.ts";
 import type { Key } from "./keys.ts";
 import { askPeople, foldName } from "./people.ts";
+import { endOfExpiries, readExpiries } from "./retention.ts";
 import { createRollups } from "./rollups.ts";
 import { audit, budgets, freezes, keys, keySecrets, limits, raises, seatPrices, tokens } from "./schema.ts";
 import { addDays, createCalendar } from "../windows.ts";
@@ -107,10 +108,17 @@ async function compareFold(books: UsageBooks, { table, time, timeOf, pieceOf }: 
   const times = await rowsOf<[bigint | string]>(books, `SELECT DISTINCT ${time} FROM ${table} ORDER BY 1`);
   const found: string[] = [];
   const pieces: { readonly first: number | string; readonly end: number | string }[] = [];
-  for (let from: AttemptId = 0; found.length < MOST_NAMED;) {
+  // What has left the books is proven by the audit (retention.ts).
+  const kept = endOfExpiries(await readExpiries(books));
+  for (let from: AttemptId = kept; found.length < MOST_NAMED;) {
     const next = await valueOf<bigint | null>(books, "SELECT MIN(attempt_id) FROM events WHERE attempt_id >= ?", from);
     if (typeof next !== "bigint") break;
     const piece = pieceOf(attemptAtMs(Number(next)));
+    if (firstAttemptId(piece.sinceMs) < kept) {
+      from = firstAttemptId(piece.untilMs);
+      pieces.push(piece);
+      continue;
+    }
     const [first, end] = [firstAttemptId(piece.sinceMs), firstAttemptId(piece.untilMs)];
     const [wanted, actual] = await snapshotOf(books, async (own) => [
       await rowsOf<FoldRow>(own, folded, first, end, first, end),
@@ -128,9 +136,10 @@ async function compareFold(books: UsageBooks, { table, time, timeOf, pieceOf }: 
     await new Promise((resolve) => setImmediate(resolve));
   }
   // Sums of a time without events stand for none.
+  const oldest = pieceOf(attemptAtMs(kept)).first;
   for (const [when] of times) {
     if (found.length >= MOST_NAMED) break;
-    if (pieces.some(({ first, end }) => when >= first && when < end)) continue;
+    if (when < oldest || pieces.some(({ first, end }) => when >= first && when < end)) continue;
     const alone = `SELECT ${[time, ...DIMENSIONS, ...SUMS].join(", ")} FROM ${table} WHERE ${time} = ?`;
     found.push(...compareSums([], await rowsOf<FoldRow>(books, alone, when)));
   }
@@ -174,6 +183,7 @@ const REGISTER = [
 /** Audit records that change nothing in the register. */
 const ELSEWHERE = new Set([
   "adjust",
+  "expire",
   "reassign",
   "closeWork",
   "acceptClock",

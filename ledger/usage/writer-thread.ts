@@ -11,6 +11,8 @@ import type { Booking } from "./booking.ts";
 import { LedgerError } from "../books.ts";
 import { growLog, openForWriting } from "../sqlite.ts";
 import type { Sqlite } from "../sqlite.ts";
+import { askSweep } from "./retention.ts";
+import type { KeptDays } from "./retention.ts";
 import { askDayToSeal, digestDay } from "./seals.ts";
 import { decodeBatch, encodeAnswers } from "./wire.ts";
 import type { Mark, ThreadSettings, ToMain, ToThread } from "./appender.ts";
@@ -35,16 +37,18 @@ try {
   });
 }
 
-function run({ path, zone, capMode, tagsInBudgets = true, marks = [] }: ThreadSettings): void {
+function run({ path, zone, capMode, tagsInBudgets = true, marks = [], kept = {} }: ThreadSettings): void {
   const database = openForWriting(path, "usage", "process");
   checkMarks(database, marks);
   const booking = createBooking(database, zone, capMode, Date.now(), tagsInBudgets);
 
   const sealDays = createSealer(database, booking);
+  const sweep = createSweeper(database, kept);
   const lookAtClock = (): void => {
     // The meter runs in this hour, whether anybody spends or not. What cannot be written now is written a minute later.
     booking.book([{ type: "meterRan", sinceMs: Date.now(), untilMs: Date.now() + 1 }]);
     sealDays();
+    sweep();
   };
   lookAtClock();
   setInterval(lookAtClock, LOOK_AT_CLOCK_EVERY_MS).unref();
@@ -117,6 +121,26 @@ function createSealer(database: Sqlite, booking: Booking): () => void {
     } catch {
       // Books that cannot be read now are sealed later: `verify` says until when they are.
       digest = undefined;
+      isBusy = false;
+    }
+    if (isBusy) setTimeout(goOn, PAUSE_MS);
+  };
+  return () => {
+    if (isBusy) return;
+    isBusy = true;
+    setTimeout(goOn, PAUSE_MS);
+  };
+}
+
+/** Deletes what is kept no longer, a slice at a time with a pause between. What is returned begins, unless it goes on
+ *  already. */
+function createSweeper(database: Sqlite, kept: KeptDays): () => void {
+  let isBusy = false;
+  const goOn = (): void => {
+    try {
+      isBusy = database.transaction(() => answerFrom(database, askSweep(kept, Date.now()))).immediate();
+    } catch {
+      // What cannot be deleted now is deleted later.
       isBusy = false;
     }
     if (isBusy) setTimeout(goOn, PAUSE_MS);

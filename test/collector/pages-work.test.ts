@@ -236,6 +236,8 @@ describe.skipIf(!HAS_BROWSER)("in a browser", () => {
     for (const look of looks) {
       const page = await (await browser.newContext(look)).newPage();
       await page.goto(`${site.url}${site.makeLink()}`);
+      // The way in goes on to the first page by itself.
+      await page.waitForURL("**/overview");
       await page.goto(`${site.url}/users`);
       await page.getByRole("link", { name: "dev-9" }).click();
       await page

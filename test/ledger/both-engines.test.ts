@@ -37,8 +37,16 @@ import { copyToPostgres } from "../../ledger/move.ts";
 import * as notices from "../../ledger/notices/notices.ts";
 import { openNotices, openToWrite, openUsage } from "../../ledger/open.ts";
 import { migratePostgres } from "../../ledger/postgres.ts";
+import { firstAttemptId } from "../../ledger/ids.ts";
 import { findMark } from "../../ledger/billing/telemetry.ts";
 import * as commits from "../../ledger/usage/commits.ts";
+import {
+  findDayToExpire,
+  LEAST_DAYS,
+  readExpiries,
+  readExpiryDifferences,
+  readKeptFrom,
+} from "../../ledger/usage/retention.ts";
 import { readAdjusted, readAdjustmentDifferences } from "../../ledger/usage/adjustments.ts";
 import { readAnswers, readUnpriced } from "../../ledger/usage/answers.ts";
 import { checkAudit } from "../../ledger/usage/audit.ts";
@@ -68,7 +76,7 @@ import { findPendingWork, readPendingWork } from "../../ledger/usage/pending-wor
 import { planReassignment } from "../../ledger/usage/reassign-plan.ts";
 import { readReassignDifferences, stepsOf } from "../../ledger/usage/reassign.ts";
 import { readRefused } from "../../ledger/usage/refused.ts";
-import { readSealDifferences, readSealedUntil } from "../../ledger/usage/seals.ts";
+import { readSealDifferences, readSealedUntil, readSealOf } from "../../ledger/usage/seals.ts";
 import { readSpend, readSpendByTag } from "../../ledger/usage/spend.ts";
 import { readStated } from "../../ledger/usage/stated.ts";
 import { readThingOwners, readThings } from "../../ledger/usage/things.ts";
@@ -130,6 +138,11 @@ const READERS: { readonly [name: string]: (all: All, keyId: string) => Promise<u
   readLastCommit: async ({ usage }) => (await commits.readLastCommit(usage)).number > 0,
   readAuditAfter: ({ usage }) => commits.readAuditAfter(usage, 3, 5),
   readLastAudit: ({ usage }) => commits.readLastAudit(usage),
+  findDayToExpire: ({ usage }) => findDayToExpire(usage, LEAST_DAYS, NOW_MS + 60 * DAY_MS),
+  readKeptFrom: ({ usage }) => readKeptFrom(usage),
+  readExpiries: ({ usage }) => readExpiries(usage),
+  readExpiryDifferences: ({ usage }) => readExpiryDifferences(usage),
+  readSealOf: ({ usage }) => readSealOf(usage, firstAttemptId(NOW_MS - (NOW_MS % DAY_MS) - 3 * DAY_MS)),
   findMark: ({ billing }) => findMark(billing, "metrics"),
   readThings: async ({ usage }) => [await listOf(readThings(usage, 3)), await listOf(readThings(usage, 100))],
   readThingOwners: ({ usage }) => readThingOwners(usage, "openai", ["file_1", "file_2", "none"]),
@@ -452,6 +465,7 @@ describe.skipIf(!hasPostgres)("the same books in SQLite and in Postgres", () => 
         "0015-keys-before.sql",
         "0016-tokens.sql",
         "0017-telemetry.sql",
+        "0018-retention.sql",
       ],
       [],
     ]);
@@ -548,6 +562,9 @@ const NOTHING = new Set<string>([
   "readRegisterDifferences",
   "readReassignDifferences",
   "findMark",
+  "readKeptFrom",
+  "readExpiries",
+  "readExpiryDifferences",
 ]);
 
 function isEmpty(value: unknown): boolean {

@@ -321,6 +321,7 @@ describe.skipIf(!hasPostgres)("books in Postgres", () => {
         "0015-keys-before.sql",
         "0016-tokens.sql",
         "0017-telemetry.sql",
+        "0018-retention.sql",
       ],
     ]);
   });

@@ -342,7 +342,7 @@ describe("verify", () => {
     const database = new Database(join(harmed, "usage.db"));
     expect(() =>
       database.exec(
-        "INSERT INTO events SELECT * FROM (SELECT attempt_id + 1, key_id, provider, endpoint, requested_model, served_model, tier, team, project, env, tags, input, cache_read, cache_write_5m, cache_write_1h, output, other_usage, reasoning, usage_state, cost_nano_usd, cost_lines, price_version, price_confidence, outcome, http_status, duration_ms, first_byte_ms, provider_request_id, response_id, raw_usage, stated_cost_nano_usd, usage_reason, price_list, person, payer, seat_nano_usd FROM events LIMIT 1)",
+        "INSERT INTO events SELECT * FROM (SELECT attempt_id + 1, key_id, provider, endpoint, requested_model, served_model, tier, team, project, env, tags, input, cache_read, cache_write_5m, cache_write_1h, output, other_usage, reasoning, usage_state, cost_nano_usd, cost_lines, price_version, price_confidence, outcome, http_status, duration_ms, first_byte_ms, provider_request_id, response_id, raw_usage, stated_cost_nano_usd, usage_reason, price_list, person, payer, seat_nano_usd, trace FROM events LIMIT 1)",
       ),
     ).toThrow("is sealed");
     expect(() => database.exec("DELETE FROM sealed_days")).toThrow("for ever");

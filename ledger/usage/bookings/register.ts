@@ -101,6 +101,7 @@ export function touches(change: Single): readonly Part[] {
     case "acceptClock":
     case "rotateCredential":
     case "adjust":
+    case "expire":
     case "askRaise":
     case "answerAsk":
       return [];

@@ -11,6 +11,7 @@ import { kindOfRefusal } from "../change-refused.ts";
 import { UNPROVEN_KEY } from "../keys.ts";
 import type { Passed } from "../limits.ts";
 import { askPerson } from "../people.ts";
+import type { KeptDays } from "../retention.ts";
 import type { CapMode } from "../reservations.ts";
 import type { Answer, Operation } from "../wire.ts";
 import { startBatches } from "./batches.ts";
@@ -38,6 +39,8 @@ export type NodeAppenderSettings = {
   /** How long what a node left open waits for it, before it is booked as its crash. */
   readonly orphanSeconds: number;
   readonly now?: (() => number) | undefined;
+  /** How long what is no event is kept. */
+  readonly kept?: KeptDays | undefined;
 };
 
 /** A batch that has no answer for so long: the server is away. */

@@ -7,17 +7,30 @@ import type { Pool } from "../../postgres.ts";
 import type { NodeTask, Orphan } from "./booking.ts";
 import { askReservations } from "./memory.ts";
 import type { Node } from "./node.ts";
-import { dropOld, sealDay } from "./seal.ts";
+import type { KeptDays } from "../retention.ts";
+import { dropOld, sealDay, sweep } from "./seal.ts";
 
 const LOOK_FOR_ORPHANS_MS = 10_000;
 const NOTE_HOUR_MS = 60_000;
 /** What is sealed at once, when there is more to do. */
 const MOST_SEALS = 40;
+/** Slices of what is kept no longer. */
+const MOST_SLICES = 200;
 
 /** `orphanSeconds` Infinity: a command, which has none. Notes the hours in which the meter runs, and what nodes left that did not come back. */
 export function startDuties(
   pool: Pool,
-  { name, orphanSeconds, now }: { readonly name: string; readonly orphanSeconds: number; readonly now: () => number },
+  {
+    name,
+    orphanSeconds,
+    now,
+    kept = {},
+  }: {
+    readonly name: string;
+    readonly orphanSeconds: number;
+    readonly now: () => number;
+    readonly kept?: KeptDays | undefined;
+  },
   books: UsageBooks,
   put: (task: NodeTask | Orphan) => Promise<unknown>,
   node: () => Node,
@@ -42,6 +55,7 @@ export function startDuties(
     if (leads?.[0] === null) return;
     for (let i = 0; i < MOST_SEALS && (await sealDay(pool, books, now())); i++);
     await dropOld(pool, now());
+    for (let i = 0; i < MOST_SLICES && (await sweep(pool, kept, now())); i++);
   };
   const lookAtClock = (): void => {
     noteHour();

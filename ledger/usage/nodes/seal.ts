@@ -2,12 +2,16 @@
 // more ids of it, and nothing of it is open but work.
 import { answerIn, answerWith, ask } from "../../asking.ts";
 import type { UsageBooks } from "../../books.ts";
-import { attemptAtMs } from "../../ids.ts";
+import { attemptAtMs, firstAttemptId } from "../../ids.ts";
+import type { KeptDays } from "../retention.ts";
 import { DAY_MS } from "../../windows.ts";
 import { runOn } from "../../postgres.ts";
 import type { Pool } from "../../postgres.ts";
 import { within } from "../../postgres-books.ts";
 import { applySeal, askDayToSeal, digestBy, endOfDay, recordLate } from "../seals.ts";
+
+/** Rows of a slice. */
+const SWEPT = 1_000;
 
 /** Puts what came late to sealed days into the audit, and seals the oldest day that is over. Returns whether there may be
  *  more to do. */
@@ -37,6 +41,19 @@ export async function dropOld(pool: Pool, nowMs: number): Promise<void> {
     ]);
   }
   await runOn(pool, "DELETE FROM changes_made WHERE at < clock_timestamp() - interval '1 day'", []);
+}
+
+/** Deletes a slice of what is kept no longer. Returns whether there may be more. */
+export async function sweep(pool: Pool, kept: KeptDays, nowMs: number): Promise<boolean> {
+  const before = (days: number | undefined): number | null => (days === undefined ? null : nowMs - days * DAY_MS);
+  const raw = before(kept.rawUsageDays);
+  const [row] = await runOn(pool, "SELECT sweep_v1(?, ?, ?, ?)", [
+    raw === null ? null : firstAttemptId(raw),
+    before(kept.refusalsDays),
+    before(kept.addressesDays),
+    SWEPT,
+  ]);
+  return row?.[0] === true;
 }
 
 /** Work may go on for a month after its window. */

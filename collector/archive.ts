@@ -1,0 +1,173 @@
+// Days of events as Parquet files: what retention takes out of the books goes there first, and is read back and held against
+// the day's seal before anything is deleted.
+import { createHash } from "node:crypto";
+import { createReadStream, existsSync, mkdirSync, renameSync, rmSync } from "node:fs";
+import { join } from "node:path";
+import { refreshMetered } from "../ledger/billing/metered.ts";
+import { findClosed } from "../ledger/billing/closed-days.ts";
+import { readBillDays } from "../ledger/billing/bills.ts";
+import { getTableColumns } from "../ledger/drizzle.ts";
+import { rowsOf } from "../ledger/engine.ts";
+import { attemptAtMs, firstAttemptId } from "../ledger/ids.ts";
+import type { AttemptId } from "../ledger/ids.ts";
+import { readBudgets } from "../ledger/usage/changes.ts";
+import type { Change } from "../ledger/usage/changes.ts";
+import { events } from "../ledger/usage/event-columns.ts";
+import { findDayToExpire, heldBy } from "../ledger/usage/retention.ts";
+import type { Expiry } from "../ledger/usage/retention.ts";
+import { digestRows, readSealOf } from "../ledger/usage/seals.ts";
+import { addDays, createCalendar, DAY_MS, utcDay } from "../ledger/windows.ts";
+import type { Log } from "../service/log.ts";
+import type { CollectorBooks } from "./compare.ts";
+
+/** Rows that are read at once: others get a turn in between. */
+const PAGE = 2_000;
+/** Of the owner that an event named first, where it was corrected: what the seal is of. */
+const FIRST = ["first_team", "first_project", "first_env"] as const;
+/** Days of one turn. */
+const MOST_DAYS = 40;
+
+/** SQL names, and which of them are whole numbers. */
+const COLUMNS = Object.values(getTableColumns(events)).map((column) => ({
+  name: column.name,
+  isNumber: /int/i.test(column.getSQLType()),
+}));
+const ALL = [...COLUMNS, ...FIRST.map((name) => ({ name, isNumber: false }))];
+
+export type RetentionSettings = { readonly eventsDays: number; readonly folder: string; readonly timezone: string };
+
+/** Takes days that are kept no longer out of the books, in their order. Returns what stands in the way, in sentences. */
+export async function expireDays(
+  books: CollectorBooks,
+  { eventsDays, folder, timezone }: RetentionSettings,
+  change: (change: Change) => Promise<void>,
+  log: Log,
+  nowMs: number,
+): Promise<string[]> {
+  const calendar = createCalendar(timezone);
+  for (let i = 0; i < MOST_DAYS; i++) {
+    const found = await findDayToExpire(books.usage, eventsDays, nowMs);
+    if (!found) return [];
+    const { day, firstAttemptId: first } = found;
+    const endMs = attemptAtMs(first) + DAY_MS;
+    const holding = heldBy(await readBudgets(books.usage), calendar, endMs, nowMs);
+    if (holding.length > 0)
+      return [
+        `events of ${day} are kept longer than ${eventsDays} days: ${holding.map(({ id }) => id).join(", ")} sums up tags over a longer window`,
+      ];
+    for (const { provider } of await readBillDays(books.billing, day, addDays(day, 1)))
+      if (!(await findClosed(books.billing, provider, day)))
+        return [`events of ${day} are kept longer than ${eventsDays} days: ${provider}'s bill of it is not closed`];
+    // Reports go by this from now on.
+    await refreshMetered(books, day, addDays(day, 1), nowMs);
+    const expiry = await writeDay(books, first, folder);
+    await change({ type: "expire", ...expiry });
+    log.info({ day, events: expiry.events, file: expiry.file }, "events of a day left the books for a file");
+  }
+  return [];
+}
+
+export function fileOf(first: AttemptId): string {
+  return `events-${utcDay(attemptAtMs(first))}.parquet`;
+}
+
+/** Writes a sealed day, reads it back, and holds it against its seal. Rejects where they differ: then nothing may be
+ *  deleted. A file that is there already is written anew. */
+async function writeDay({ usage }: CollectorBooks, first: AttemptId, folder: string): Promise<Expiry> {
+  mkdirSync(folder, { recursive: true, mode: 0o700 });
+  const file = fileOf(first);
+  const path = join(folder, file);
+  const making = `${path}.making`;
+  const { fileWriter, ParquetWriter } = await import("hyparquet-writer");
+  const writer = new ParquetWriter({
+    writer: fileWriter(making),
+    createdBy: "keymeter",
+    schema: [
+      { name: "root", num_children: ALL.length },
+      ...ALL.map(({ name, isNumber }) => ({
+        name,
+        repetition_type: "OPTIONAL" as const,
+        ...(isNumber ? { type: "INT64" as const } : { type: "BYTE_ARRAY" as const, converted_type: "UTF8" as const }),
+      })),
+    ],
+  });
+  const text = `SELECT ${COLUMNS.map(({ name }) => `events.${name}`).join(", ")}, reassigned.team, reassigned.project, reassigned.env
+    FROM events LEFT JOIN reassigned ON reassigned.attempt_id = events.attempt_id
+    WHERE events.attempt_id >= ? AND events.attempt_id < ? ORDER BY events.attempt_id LIMIT ${PAGE}`;
+  let count = 0;
+  for (let next = first, isAll = false; !isAll;) {
+    const rows = await rowsOf<unknown[]>(usage, text, next, first + IDS_PER_DAY);
+    isAll = rows.length < PAGE;
+    if (rows.length > 0)
+      await writer.write({
+        columnData: ALL.map(({ name }, i) => ({ name, data: rows.map((row) => row[i] ?? undefined) })),
+        rowGroupSize: PAGE,
+      });
+    count += rows.length;
+    next = Number(rows.at(-1)?.[0] ?? next) + 1;
+    await new Promise((resolve) => setImmediate(resolve));
+  }
+  await writer.finish();
+  const expiry: Expiry = { firstAttemptId: first, events: count, file, sha256: await digestOfFile(making) };
+  const difference = await compareFile(usage, making, expiry);
+  if (difference !== undefined) {
+    rmSync(making, { force: true });
+    throw new Error(`${file}: ${difference}; nothing was deleted`);
+  }
+  renameSync(making, path);
+  return expiry;
+}
+
+const IDS_PER_DAY = firstAttemptId(attemptAtMs(0) + DAY_MS);
+
+async function digestOfFile(path: string): Promise<string> {
+  const hash = createHash("sha256");
+  for await (const chunk of createReadStream(path)) hash.update(chunk as Buffer);
+  return hash.digest("hex");
+}
+
+/** What of a file is not as the day was sealed; undefined: it is. */
+async function compareFile(
+  usage: CollectorBooks["usage"],
+  path: string,
+  { firstAttemptId: first, events: count }: Expiry,
+): Promise<string | undefined> {
+  const { parquetReadObjects, asyncBufferFromFile } = await import("hyparquet");
+  const rows = await parquetReadObjects({ file: await asyncBufferFromFile(path) });
+  if (rows.length !== count) return `it has ${rows.length} events, ${count} were written`;
+  const sealed = await readSealOf(usage, first);
+  if (!sealed) return "no seal is known of its day";
+  const { seal, late } = sealed;
+  const digest = digestRows(
+    seal,
+    rows.flatMap((row) => (late.has(Number(row["attempt_id"])) ? [] : [row])),
+  );
+  if (digest.events !== seal.events) return `${seal.events} events were sealed, it has ${digest.events}`;
+  const hour = seal.hours.findIndex((one, i) => one !== digest.hours[i]);
+  return hour === -1 ? undefined : `its events of ${hour}:00 UTC are not as they were sealed`;
+}
+
+/** Holds the files that are there against the audit and the seals. `missing`: what is kept elsewhere by now. */
+export async function checkArchive(
+  usage: CollectorBooks["usage"],
+  folder: string,
+  expiries: readonly Expiry[],
+): Promise<{ readonly checked: number; readonly missing: number; readonly differences: readonly string[] }> {
+  const differences: string[] = [];
+  let [checked, missing] = [0, 0];
+  for (const expiry of expiries) {
+    const path = join(folder, expiry.file);
+    if (!existsSync(path)) {
+      missing += 1;
+      continue;
+    }
+    checked += 1;
+    if ((await digestOfFile(path)) !== expiry.sha256)
+      differences.push(`${expiry.file}: it is not the file that the events left the books for`);
+    else {
+      const difference = await compareFile(usage, path, expiry);
+      if (difference !== undefined) differences.push(`${expiry.file}: ${difference}`);
+    }
+  }
+  return { checked, missing, differences };
+}
