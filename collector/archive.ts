@@ -6,14 +6,11 @@ import { join } from "node:path";
 import { refreshMetered } from "../ledger/billing/metered.ts";
 import { findClosed } from "../ledger/billing/closed-days.ts";
 import { readBillDays } from "../ledger/billing/bills.ts";
-import { getTableColumns } from "../ledger/drizzle.ts";
-import { rowsOf } from "../ledger/engine.ts";
 import { attemptAtMs, firstAttemptId } from "../ledger/ids.ts";
 import type { AttemptId } from "../ledger/ids.ts";
 import { readBudgets } from "../ledger/usage/changes.ts";
 import type { Change } from "../ledger/usage/changes.ts";
-import { events } from "../ledger/usage/event-columns.ts";
-import { findDayToExpire, heldBy } from "../ledger/usage/retention.ts";
+import { ARCHIVED, findDayToExpire, heldBy, readArchivedRows } from "../ledger/usage/retention.ts";
 import type { Expiry } from "../ledger/usage/retention.ts";
 import { digestRows, readSealOf } from "../ledger/usage/seals.ts";
 import { addDays, createCalendar, DAY_MS, utcDay } from "../ledger/windows.ts";
@@ -22,19 +19,10 @@ import type { CollectorBooks } from "./compare.ts";
 
 /** Rows that are read at once: others get a turn in between. */
 const PAGE = 2_000;
-/** Of the owner that an event named first, where it was corrected: what the seal is of. */
-const FIRST = ["first_team", "first_project", "first_env"] as const;
 /** Days of one turn. */
 const MOST_DAYS = 40;
 
-/** SQL names, and which of them are whole numbers. */
-const COLUMNS = Object.values(getTableColumns(events)).map((column) => ({
-  name: column.name,
-  isNumber: /int/i.test(column.getSQLType()),
-}));
-const ALL = [...COLUMNS, ...FIRST.map((name) => ({ name, isNumber: false }))];
-
-export type RetentionSettings = { readonly eventsDays: number; readonly folder: string; readonly timezone: string };
+type RetentionSettings = { readonly eventsDays: number; readonly folder: string; readonly timezone: string };
 
 /** Takes days that are kept no longer out of the books, in their order. Returns what stands in the way, in sentences. */
 export async function expireDays(
@@ -67,7 +55,7 @@ export async function expireDays(
   return [];
 }
 
-export function fileOf(first: AttemptId): string {
+function fileOf(first: AttemptId): string {
   return `events-${utcDay(attemptAtMs(first))}.parquet`;
 }
 
@@ -83,24 +71,21 @@ async function writeDay({ usage }: CollectorBooks, first: AttemptId, folder: str
     writer: fileWriter(making),
     createdBy: "keymeter",
     schema: [
-      { name: "root", num_children: ALL.length },
-      ...ALL.map(({ name, isNumber }) => ({
+      { name: "root", num_children: ARCHIVED.length },
+      ...ARCHIVED.map(({ name, isNumber }) => ({
         name,
         repetition_type: "OPTIONAL" as const,
         ...(isNumber ? { type: "INT64" as const } : { type: "BYTE_ARRAY" as const, converted_type: "UTF8" as const }),
       })),
     ],
   });
-  const text = `SELECT ${COLUMNS.map(({ name }) => `events.${name}`).join(", ")}, reassigned.team, reassigned.project, reassigned.env
-    FROM events LEFT JOIN reassigned ON reassigned.attempt_id = events.attempt_id
-    WHERE events.attempt_id >= ? AND events.attempt_id < ? ORDER BY events.attempt_id LIMIT ${PAGE}`;
   let count = 0;
   for (let next = first, isAll = false; !isAll;) {
-    const rows = await rowsOf<unknown[]>(usage, text, next, first + IDS_PER_DAY);
+    const rows = await readArchivedRows(usage, next, first + IDS_PER_DAY, PAGE);
     isAll = rows.length < PAGE;
     if (rows.length > 0)
       await writer.write({
-        columnData: ALL.map(({ name }, i) => ({ name, data: rows.map((row) => row[i] ?? undefined) })),
+        columnData: ARCHIVED.map(({ name }, i) => ({ name, data: rows.map((row) => row[i] ?? undefined) })),
         rowGroupSize: PAGE,
       });
     count += rows.length;

@@ -6,7 +6,6 @@ import {
   cron,
   ownSecretOf,
   PAGES_URL,
-  RETENTION,
   SHARED_SETTINGS,
   tokenText,
   webUrl,
@@ -280,7 +279,6 @@ export const COLLECTOR_SETTINGS = {
   cloudWatch: group(CLOUDWATCH, readCloudWatch, "exports metrics to CloudWatch (docs/telemetry.md)"),
   capMode: CAP_MODE,
   adminToken: ADMIN_TOKEN,
-  retention: RETENTION,
   ...SHARED_SETTINGS,
 } as const satisfies SettingTree;
 

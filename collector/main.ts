@@ -19,7 +19,6 @@ import type { Log } from "../service/log.ts";
 import { giveWay } from "../service/priority.ts";
 import { openBooks } from "./books.ts";
 import { expireDays } from "./archive.ts";
-import type { RetentionSettings } from "./archive.ts";
 import { loadCollectorConfig } from "./config.ts";
 import type { CollectorConfig } from "./config.ts";
 import { createCollectorMetrics } from "./gauges/index.ts";
@@ -98,11 +97,6 @@ export async function startCollector(command?: OfferedCommand): Promise<{ stop()
   const runWatch = (): Promise<void> =>
     runJob("watch", () => watchUsage(books, importers, statedOf(config), prices, Date.now(), log));
 
-  const runRetention = (): Promise<void> =>
-    runJob("retention", () =>
-      expireDays(books, retentionOf(config), (one) => changeBy(config)(one, "keymeter"), log, Date.now()),
-    );
-
   const lookedAt = new Map<string, number>();
   const ownKeys = { rotations: config.ownKeyRotations, actions: actionsOf(config) };
   let rotation: Promise<void> | undefined;
@@ -118,7 +112,9 @@ export async function startCollector(command?: OfferedCommand): Promise<{ stop()
   const tasks = await schedule(config.timezone, [
     { cron: config.reconcileCron, work: runReconcile },
     ...(importers.some(({ fetchUsage }) => fetchUsage) ? [{ cron: config.watchCron, work: runWatch }] : []),
-    ...(config.retention.eventsDays === undefined ? [] : [{ cron: RETENTION_CRON, work: runRetention }]),
+    ...(config.retention.eventsDays === undefined
+      ? []
+      : [{ cron: RETENTION_CRON, work: () => runJob("retention", () => retain(books, config, log)) }]),
     ...(config.priceListUrl === undefined ? [] : [{ cron: PRICES_CRON, work: () => refreshPrices(config, log) }]),
   ]);
   if (importers.length > 0) void runReconcile().then(runWatch);
@@ -183,9 +179,12 @@ export async function startCollector(command?: OfferedCommand): Promise<{ stop()
   };
 }
 
-function retentionOf({ retention, dataDir, timezone }: CollectorConfig): RetentionSettings {
+/** Takes what is kept no longer out of the books. */
+function retain(books: CollectorBooks, config: CollectorConfig, log: Log): Promise<string[]> {
+  const { retention, dataDir, timezone } = config;
   const { eventsDays = Infinity, folder = join(dataDir, "archive") } = retention;
-  return { eventsDays, folder, timezone };
+  const change = changeBy(config);
+  return expireDays(books, { eventsDays, folder, timezone }, (one) => change(one, "keymeter"), log, Date.now());
 }
 
 async function refreshPrices(config: CollectorConfig, log: Log): Promise<void> {

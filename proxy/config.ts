@@ -9,15 +9,7 @@ import { isBlock } from "../ledger/usage/key-policy.ts";
 import { createPriceBook } from "../ledger/prices/price-book.ts";
 import type { Discount } from "../ledger/prices/price-book.ts";
 import { FEE_UNITS, TOKEN_CLASSES } from "../ledger/usage.ts";
-import {
-  ADMIN_TOKEN,
-  CAP_MODE,
-  ownSecretOf,
-  PEPPER,
-  RETENTION,
-  SHARED_SETTINGS,
-  UPSTREAMS,
-} from "../service/config.ts";
+import { ADMIN_TOKEN, CAP_MODE, ownSecretOf, PEPPER, SHARED_SETTINGS, UPSTREAMS } from "../service/config.ts";
 import { googleCredentialsAt } from "../service/google-credentials.ts";
 import { Secret } from "../service/secret.ts";
 import { keptSigningKey, signingKeyOf } from "../service/signing-key.ts";
@@ -372,7 +364,6 @@ export const PROXY_SETTINGS = {
     says: "off the list, tokens and fees alike; the first that fits counts",
     example: ['- { provider: openai, model: "gpt-5*", percent: "12.5" }'],
   },
-  retention: RETENTION,
   ...SHARED_SETTINGS,
 } as const satisfies SettingTree;
 

@@ -1,6 +1,6 @@
 // Settings that more than one program reads.
 import { z } from "zod";
-import { LEAST_DAYS } from "../ledger/usage/retention.ts";
+import { LEAST_DAYS } from "../ledger/usage/kept-days.ts";
 import { HeldSecret } from "./secrets/index.ts";
 import { ownSecret, Secret, weaknessOf } from "./secret.ts";
 import type { OwnSecret } from "./secret.ts";
@@ -39,7 +39,7 @@ export const UPSTREAMS = {
 const days = (least: number) => z.coerce.number().int().min(least).max(36_500).optional();
 
 /** How long things are kept; without a setting for ever. */
-export const RETENTION = {
+const RETENTION = {
   eventsDays: {
     place: "retention.events_days",
     env: "KEYMETER_RETENTION_EVENTS_DAYS",
@@ -83,6 +83,7 @@ export const RETENTION = {
 } as const satisfies SettingTree;
 
 export const SHARED_SETTINGS = {
+  retention: RETENTION,
   host: {
     place: "host",
     env: "KEYMETER_HOST",

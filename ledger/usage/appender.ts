@@ -10,7 +10,7 @@ import { lockForWriting } from "../sqlite.ts";
 import { createLogSync } from "./log-sync.ts";
 import type { LogSync } from "./log-sync.ts";
 import type { Passed } from "./limits.ts";
-import type { KeptDays } from "./retention.ts";
+import type { KeptDays } from "./kept-days.ts";
 import type { CapMode } from "./reservations.ts";
 import { decodeAnswers, encodeBatch } from "./wire.ts";
 import type { Answer, AnswersMessage, BatchMessage, Operation } from "./wire.ts";

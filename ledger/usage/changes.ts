@@ -168,7 +168,7 @@ function* make(rollups: Rollups, change: Single, author: Author): Asking<string 
       return undefined;
     case "expire": {
       const { type: _type, ...expiry } = change;
-      return yield* applyExpiry(expiry, author);
+      return yield* applyExpiry(expiry, author.atMs);
     }
     case "adjust": {
       const seq = (yield* readAuditHead()).seq + 1;

@@ -226,6 +226,9 @@ export type EventRow = readonly Plain[];
 /** Its columns, in that order. */
 export const EVENT_NAMES: readonly string[] = NAMES;
 
+/** Whether a column holds whole numbers; else text. */
+export const IS_NUMBER: readonly boolean[] = FIELDS.map((field) => /int/i.test(COLUMNS[field].getSQLType()));
+
 /** Where each field stands in a row. */
 export const AT = Object.fromEntries(FIELDS.map((field, i) => [field, i])) as { readonly [field in Field]: number };
 

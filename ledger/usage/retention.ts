@@ -11,9 +11,10 @@ import type { UsageBooks } from "../books.ts";
 import type { Budget } from "../budgets.ts";
 import { addDays, createCalendar, DAY_MS, HOUR_MS, utcDay } from "../windows.ts";
 import type { Calendar } from "../windows.ts";
+import { EVENT_NAMES, IS_NUMBER } from "./event-columns.ts";
 import { ChangeRefused } from "./change-refused.ts";
+import { LEAST_DAYS } from "./kept-days.ts";
 import { audit } from "./schema.ts";
-import type { Author } from "./changes.ts";
 
 /** A day whose events are in a file: it names the file and its SHA-256, so that it can be told later. */
 export type Expiry = {
@@ -25,9 +26,6 @@ export type Expiry = {
 
 /** What the audit keeps of it: digests of the sums of its hours, and of the days of the books' zone that are whole by then. */
 type Expired = Expiry & { readonly hours: string; readonly days: { readonly [day: string]: string } };
-
-/** Nothing younger leaves the books, whatever a setting says: bills, comparisons and windows still ask for it. */
-export const LEAST_DAYS = 40;
 
 const KEPT_FROM = "events_kept_from";
 const DIMENSIONS = "key_id, provider, model, requested_model, team, project, env, person, payer";
@@ -45,6 +43,31 @@ function digestOf(rows: readonly (readonly unknown[])[]): string {
   for (const row of rows)
     hash.update(`${JSON.stringify(row.map((value) => (typeof value === "bigint" ? value.toString() : value)))}\n`);
   return hash.digest("hex");
+}
+
+/** What a file has of an event: its columns, and the owner that it named first where that was corrected, which is what its
+ *  seal is of. */
+export const ARCHIVED: readonly { readonly name: string; readonly isNumber: boolean }[] = [
+  ...EVENT_NAMES.map((name, i) => ({ name, isNumber: IS_NUMBER[i] === true })),
+  ...["first_team", "first_project", "first_env"].map((name) => ({ name, isNumber: false })),
+];
+
+/** Rows of `[first, end)` in these columns, at most `limit`, by their ids. */
+export function readArchivedRows(
+  books: UsageBooks,
+  first: AttemptId,
+  end: AttemptId,
+  limit: number,
+): Promise<unknown[][]> {
+  return rowsOf<unknown[]>(
+    books,
+    `SELECT ${EVENT_NAMES.map((name) => `events.${name}`).join(", ")}, reassigned.team, reassigned.project, reassigned.env
+     FROM events LEFT JOIN reassigned ON reassigned.attempt_id = events.attempt_id
+     WHERE events.attempt_id >= ? AND events.attempt_id < ? ORDER BY events.attempt_id LIMIT ?`,
+    first,
+    end,
+    limit,
+  );
 }
 
 /** Events before this attempt have left the books. 0: all are there. */
@@ -97,9 +120,9 @@ export function heldBy(budgets: readonly Budget[], calendar: Calendar, beforeMs:
   );
 }
 
-/** Lets a day's events leave the books: what is to be deleted is deleted afterwards (`askSweep`). Throws ChangeRefused when
+/** Lets a day's events leave the books: what is to be deleted is deleted afterwards (sweep.ts). Throws ChangeRefused when
  *  it may not, or when its sums are not those of its events. Returns what the audit says. */
-export function* applyExpiry(expiry: Expiry, author: Author): Asking<string> {
+export function* applyExpiry(expiry: Expiry, nowMs: number): Asking<string> {
   const { firstAttemptId: first } = expiry;
   const [startMs, day] = [attemptAtMs(first), utcDay(attemptAtMs(first))];
   const endMs = startMs + DAY_MS;
@@ -109,7 +132,7 @@ export function* applyExpiry(expiry: Expiry, author: Author): Asking<string> {
   };
   const kept = yield* askKeptFrom();
   if (first % (end - first) !== 0 || first < kept) refuse("it is no day of theirs");
-  if (endMs > author.atMs - LEAST_DAYS * DAY_MS) refuse(`it is younger than ${LEAST_DAYS} days`);
+  if (endMs > nowMs - LEAST_DAYS * DAY_MS) refuse(`it is younger than ${LEAST_DAYS} days`);
   const seals = yield* ask<[first: bigint]>(
     "SELECT first_attempt_id FROM sealed_days WHERE first_attempt_id >= ? ORDER BY 1 LIMIT 2",
     kept,
@@ -160,7 +183,7 @@ function* askLocalDays(calendar: Calendar, keptMs: number | undefined, endMs: nu
   return found.map(([day]) => day).filter((day) => calendar.dayStart(addDays(day, 1)) <= endMs);
 }
 
-export const EXPIRE = "expire";
+const EXPIRE = "expire";
 
 async function readExpired(books: UsageBooks): Promise<Expired[]> {
   const records = await tablesOf(books)
@@ -232,89 +255,4 @@ export async function readExpiryDifferences(books: UsageBooks): Promise<string[]
         found.push(`day ${day}: sums that stand for no events`);
     return found;
   });
-}
-
-/** How long what is no event is kept; undefined: for ever. */
-export type KeptDays = {
-  readonly rawUsageDays?: number | undefined;
-  readonly refusalsDays?: number | undefined;
-  readonly addressesDays?: number | undefined;
-};
-
-/** Rows that one sweep touches: requests are booked between two. */
-const SLICE = 300;
-/** Of refusals, which are counts by the minute. */
-const SLICE_MS = 6 * HOUR_MS;
-const RAW_UNTIL = "raw_usage_emptied_until";
-
-/** Deletes a slice of what is kept no longer, in SQLite. Returns whether there may be more. */
-export function* askSweep(kept: KeptDays, nowMs: number): Asking<boolean> {
-  const from = yield* askKeptFrom();
-  if (from > 0) {
-    const gone = yield* ask<[bigint]>(
-      "SELECT attempt_id FROM events WHERE attempt_id < ? ORDER BY 1 LIMIT ?",
-      from,
-      SLICE,
-    );
-    const last = gone.at(-1)?.[0];
-    if (last !== undefined) {
-      yield* ask("DELETE FROM events WHERE attempt_id <= ?", last);
-      return true;
-    }
-    const stop = yield* ask<[number: bigint, attemptId: bigint]>(
-      "SELECT number, attempt_id FROM commits ORDER BY number LIMIT ?",
-      SLICE,
-    );
-    const until = stop.find(([, attemptId]) => Number(attemptId) >= from)?.[0] ?? stop.at(-1)?.[0];
-    if (until !== undefined && until !== stop[0]?.[0]) {
-      yield* ask("DELETE FROM commits WHERE number < ?", until);
-      return true;
-    }
-  }
-  return (
-    (yield* sweepRawUsage(kept.rawUsageDays, nowMs)) ||
-    (yield* sweepRefusals(kept.refusalsDays, nowMs)) ||
-    (yield* sweepAddresses(kept.addressesDays, nowMs))
-  );
-}
-
-function* sweepRawUsage(days: number | undefined, nowMs: number): Asking<boolean> {
-  if (days === undefined) return false;
-  const from = Number((yield* askValue<string>(`SELECT value FROM meta WHERE name = '${RAW_UNTIL}'`)) ?? 0);
-  const rows = yield* ask<[bigint]>(
-    "SELECT attempt_id FROM events WHERE attempt_id >= ? AND attempt_id < ? ORDER BY 1 LIMIT ?",
-    from,
-    firstAttemptId(nowMs - days * DAY_MS),
-    SLICE,
-  );
-  const last = rows.at(-1)?.[0];
-  if (last === undefined) return false;
-  yield* ask(
-    "UPDATE events SET raw_usage = NULL WHERE attempt_id >= ? AND attempt_id <= ? AND raw_usage IS NOT NULL",
-    from,
-    last,
-  );
-  yield* ask(
-    `INSERT INTO meta (name, value) VALUES ('${RAW_UNTIL}', ?) ON CONFLICT (name) DO UPDATE SET value = excluded.value`,
-    String(last + 1n),
-  );
-  return true;
-}
-
-function* sweepRefusals(days: number | undefined, nowMs: number): Asking<boolean> {
-  if (days === undefined) return false;
-  const oldest = yield* askValue<bigint | null>("SELECT MIN(minute_ms) FROM refused");
-  const before = nowMs - days * DAY_MS;
-  if (typeof oldest !== "bigint" || Number(oldest) >= before) return false;
-  yield* ask("DELETE FROM refused WHERE minute_ms < ?", Math.min(before, Number(oldest) + SLICE_MS));
-  return true;
-}
-
-function* sweepAddresses(days: number | undefined, nowMs: number): Asking<boolean> {
-  if (days === undefined) return false;
-  const before = nowMs - days * DAY_MS;
-  const found = yield* ask("SELECT 1 FROM key_addresses WHERE last_seen_ms < ? LIMIT 1", before);
-  if (found.length === 0) return false;
-  yield* ask("DELETE FROM key_addresses WHERE last_seen_ms < ?", before);
-  return false;
 }

@@ -120,11 +120,11 @@ export function createRollups(calendar: Calendar, write: (rows: Iterable<RollupR
 
 /** The day rollup belongs to one zone; with another one it is made anew from the hours' events. */
 export function rebuildDaysIfZoneChanged(database: Sqlite, calendar: Calendar): void {
-  const known = database.prepare("SELECT value FROM meta WHERE name = 'zone'").pluck().get();
+  const known = database.prepare("SELECT value FROM meta WHERE name = 'zone'").pluck().get() as string | undefined;
   if (known === calendar.zone) return;
   if (known !== undefined && answerFrom(database, askKeptFrom()) > 0)
     throw new LedgerError(
-      `${database.name}: its days are of the zone ${String(known)}, and events of old ones have left the books: they cannot be made anew in ${calendar.zone}. Set timezone to ${String(known)} again.`,
+      `${database.name}: its days are of the zone ${known}, and events of old ones have left the books: they cannot be made anew in ${calendar.zone}. Set timezone to ${known} again.`,
     );
   database
     .transaction(() => {

@@ -17,7 +17,8 @@ import { readAdjustmentDifferences } from "../../ledger/usage/adjustments.ts";
 import type { Change } from "../../ledger/usage/changes.ts";
 import { issueVirtualKey } from "../../ledger/usage/keys.ts";
 import { readReassignDifferences } from "../../ledger/usage/reassign.ts";
-import { LEAST_DAYS, readExpiries, readExpiryDifferences, readKeptFrom } from "../../ledger/usage/retention.ts";
+import { LEAST_DAYS } from "../../ledger/usage/kept-days.ts";
+import { readExpiries, readExpiryDifferences, readKeptFrom } from "../../ledger/usage/retention.ts";
 import { readSealDifferences } from "../../ledger/usage/seals.ts";
 import { readSpend } from "../../ledger/usage/spend.ts";
 import { readFoldDifferences } from "../../ledger/usage/verify.ts";
@@ -331,7 +332,7 @@ describe("what keeps events in the books", () => {
     const day = firstAttemptId(attemptAtMs(0) + DAY_MS);
     const expire = (more: object) =>
       writer.change(
-        { type: "expire", firstAttemptId: first, events: A_DAY, file: "f", sha256: "0".repeat(64), ...more } as Change,
+        { type: "expire", firstAttemptId: first, events: A_DAY, file: "f", sha256: "0".repeat(64), ...more },
         "test",
       );
     await expect(expire({ firstAttemptId: first + day })).rejects.toThrow("not the oldest that is sealed");
@@ -355,7 +356,7 @@ describe("what keeps events in the books", () => {
       mode: "expected",
       createdAtMs: made.clock.nowMs,
     } as const;
-    await writer.change({ type: "setBudget", budget: budget as never }, "test");
+    await writer.change({ type: "setBudget", budget }, "test");
     const settings = { eventsDays: LEAST_DAYS, folder: join(folder, "archive"), timezone: ZONE };
     const change = (one: Change): Promise<void> => writer.change(one, "keymeter");
     expect(await expireDays(books, settings, change, log, made.clock.nowMs)).toEqual([

@@ -142,6 +142,7 @@ it("an event is read back as it was booked, in every column, and its row by the 
     statedCostNanoUsd: 99n,
     payer: "seat",
     seatNanoUsd: 98n,
+    trace: "0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01",
   });
   const row = eventRow(one);
   expect(row).not.toContain(null);

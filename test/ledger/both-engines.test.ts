@@ -40,9 +40,10 @@ import { migratePostgres } from "../../ledger/postgres.ts";
 import { firstAttemptId } from "../../ledger/ids.ts";
 import { findMark } from "../../ledger/billing/telemetry.ts";
 import * as commits from "../../ledger/usage/commits.ts";
+import { LEAST_DAYS } from "../../ledger/usage/kept-days.ts";
 import {
   findDayToExpire,
-  LEAST_DAYS,
+  readArchivedRows,
   readExpiries,
   readExpiryDifferences,
   readKeptFrom,
@@ -139,6 +140,7 @@ const READERS: { readonly [name: string]: (all: All, keyId: string) => Promise<u
   readAuditAfter: ({ usage }) => commits.readAuditAfter(usage, 3, 5),
   readLastAudit: ({ usage }) => commits.readLastAudit(usage),
   findDayToExpire: ({ usage }) => findDayToExpire(usage, LEAST_DAYS, NOW_MS + 60 * DAY_MS),
+  readArchivedRows: ({ usage }) => readArchivedRows(usage, firstAttemptId(SINCE_MS), firstAttemptId(NOW_MS), 50),
   readKeptFrom: ({ usage }) => readKeptFrom(usage),
   readExpiries: ({ usage }) => readExpiries(usage),
   readExpiryDifferences: ({ usage }) => readExpiryDifferences(usage),

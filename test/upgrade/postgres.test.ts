@@ -64,6 +64,8 @@ describe.skipIf(!hasPostgres)("books in Postgres of the release before", () => {
       "0014-rotations.sql",
       "0015-keys-before.sql",
       "0016-tokens.sql",
+      "0017-telemetry.sql",
+      "0018-retention.sql",
     ]);
     expect(await rowsOf(url, "SELECT name FROM usage.people", [])).toEqual([["Ann"]]);
     expect(await rowsOf(url, "SELECT COUNT(DISTINCT person) FROM usage.keys WHERE person <> ''", [])).toEqual([["1"]]);

@@ -11,7 +11,7 @@ import { kindOfRefusal } from "../change-refused.ts";
 import { UNPROVEN_KEY } from "../keys.ts";
 import type { Passed } from "../limits.ts";
 import { askPerson } from "../people.ts";
-import type { KeptDays } from "../retention.ts";
+import type { KeptDays } from "../kept-days.ts";
 import type { CapMode } from "../reservations.ts";
 import type { Answer, Operation } from "../wire.ts";
 import { startBatches } from "./batches.ts";

@@ -7,7 +7,7 @@ import type { Pool } from "../../postgres.ts";
 import type { NodeTask, Orphan } from "./booking.ts";
 import { askReservations } from "./memory.ts";
 import type { Node } from "./node.ts";
-import type { KeptDays } from "../retention.ts";
+import type { KeptDays } from "../kept-days.ts";
 import { dropOld, sealDay, sweep } from "./seal.ts";
 
 const LOOK_FOR_ORPHANS_MS = 10_000;

@@ -3,7 +3,7 @@
 import { answerIn, answerWith, ask } from "../../asking.ts";
 import type { UsageBooks } from "../../books.ts";
 import { attemptAtMs, firstAttemptId } from "../../ids.ts";
-import type { KeptDays } from "../retention.ts";
+import type { KeptDays } from "../kept-days.ts";
 import { DAY_MS } from "../../windows.ts";
 import { runOn } from "../../postgres.ts";
 import type { Pool } from "../../postgres.ts";
