@@ -31,6 +31,8 @@ export type Stack = {
 export type StackOptions = {
   readonly config: SharedConfig;
   readonly environment: Environment;
+  /** Resolves when another Keymeter on the folder has ended; absent: there is none. */
+  readonly whenFree?: () => Promise<void>;
 };
 
 const ROOT = fileURLToPath(new URL("..", import.meta.url));
@@ -41,6 +43,8 @@ export const PROGRAM_FLAGS = ["--max-semi-space-size=8"];
 export const PROGRAM_ENVIRONMENT = { MALLOC_ARENA_MAX: "2" };
 
 const READY_MS = 45_000;
+/** As long as a timer can be. */
+const MOST_MS = 2 ** 31 - 1;
 const STOP_MS = 5_000;
 const AGAIN_MS = 1_000;
 const TOOL_AGAIN_MS = 3_000;
@@ -64,6 +68,17 @@ export async function startStack(options: StackOptions): Promise<Stack> {
     for (const child of children.toReversed()) await child.stop(config.drainSeconds * 1000 + STOP_MS);
   };
   try {
+    const start = async (program: Program, environment: Environment): Promise<Record<string, unknown>> => {
+      const child = superviseProgram(program, { config, environment }, reportBroken);
+      children.push(child);
+      return await child.ready;
+    };
+    const open = noteOpenNetwork(config);
+    if (open !== undefined) missing.push(`A closed network: ${open}.`);
+    // The proxy first: where another Keymeter has the folder still, all others wait for what it has.
+    const [first, ...others] = PROGRAMS;
+    await start(first, options.environment);
+    await options.whenFree?.();
     const tools = config.prometheus === "auto" ? await findTools(options, missing) : undefined;
     if (config.prometheus === "off")
       missing.push(
@@ -73,12 +88,8 @@ export async function startStack(options: StackOptions): Promise<Stack> {
     const environment = tools
       ? options.environment
       : { ...options.environment, [SHARED_SETTINGS.prometheus.env]: "off" };
-    const open = noteOpenNetwork(config);
-    if (open !== undefined) missing.push(`A closed network: ${open}.`);
-    for (const program of PROGRAMS) {
-      const child = superviseProgram(program, { config, environment }, reportBroken);
-      children.push(child);
-      const ready = await child.ready;
+    for (const program of others) {
+      const ready = await start(program, environment);
       if (program === "collector") pages = String(ready["link"]);
       if (program === "alerts" && ready["slack"] === false)
         missing.push(
@@ -122,7 +133,8 @@ function superviseProgram(
           `${program} was not ready within ${READY_MS / 1000} s; its log: ${config.dataDir}/logs/${program}.log`,
         ),
       ),
-    READY_MS,
+    // Who takes over waits for as long as the other one goes on.
+    config.takeOver && program === "proxy" ? MOST_MS : READY_MS,
   );
 
   // What cannot be started at all is tried again: its files may be on their way (an upgrade under a running program).

@@ -3,7 +3,7 @@ import { readFileSync } from "node:fs";
 import { hostname } from "node:os";
 import { resolve } from "node:path";
 import { LedgerInUse } from "../ledger/books.ts";
-import { lockForWriting } from "../ledger/open.ts";
+import { lockForWriting, waitForBooks } from "../ledger/open.ts";
 import type { ProxyConfig } from "../proxy/config.ts";
 import { addressOf } from "../service/admin.ts";
 import { settingsBefore } from "../service/command-words.ts";
@@ -18,6 +18,7 @@ import type { Stack } from "./stack.ts";
 
 export const USAGE = `keymeter up
   Proxy, collector and alerts under one supervisor, with Prometheus and Alertmanager where they are installed (KEYMETER_PROMETHEUS=off: without).
+  KEYMETER_TAKE_OVER=on: beside one that runs, until that is stopped: no request is refused (docs/operating.md).
   Ctrl-C or SIGTERM stops it; open requests get their answers first. Logs: logs/ in the data folder (KEYMETER_DATA_DIR, ./data).
   Settings: keymeter.yaml (another file: KEYMETER_CONFIG) and the environment; keymeter.example.yaml lists them.`;
 
@@ -27,7 +28,8 @@ export async function run(): Promise<void> {
   const proxyConfig = checkAllSettings(commandEnvironment());
   const config = loadCommandConfig();
   for (const sentence of strayVariables(commandEnvironment())) process.stderr.write(`${sentence}\n`);
-  const lock = takeFolder(config.dataDir);
+  // Who takes over has the folder when the other one has ended (below).
+  let lock = config.takeOver ? undefined : takeFolder(config.dataDir);
   process.stderr.write("Keymeter is starting ...\n");
   let stopRequested = (): void => {};
   const stopped = new Promise<void>((done) => (stopRequested = done));
@@ -40,12 +42,20 @@ export async function run(): Promise<void> {
       stopRequested();
     });
   }
-  const stack = await startStack({ config, environment: commandEnvironment() }).catch((error: unknown) => {
-    lock.release();
+  let isStarted = false;
+  if (config.takeOver) void stopped.then(() => !isStarted && process.exit(0));
+  const whenFree = async (): Promise<void> => {
+    if (lock) return;
+    await waitForBooks(config.dataDir, "keymeter");
+    lock = takeFolder(config.dataDir);
+  };
+  const stack = await startStack({ config, environment: commandEnvironment(), whenFree }).catch((error: unknown) => {
+    lock?.release();
     process.stderr.write(`${error instanceof Error ? error.message : String(error)}\n`);
     process.exitCode = 1;
     return undefined;
   });
+  isStarted = true;
   if (!stack) return;
   process.stdout.write(greeting(proxyConfig, commandEnvironment(), stack));
   tidyUp();
@@ -57,7 +67,7 @@ export async function run(): Promise<void> {
       : `${why}\nKeymeter stops.\n`,
   );
   await stack.stop();
-  lock.release();
+  lock?.release();
   process.exit(why === undefined ? 0 : 1);
 }
 

@@ -2,6 +2,8 @@
 // whoever runs Keymeter.
 import { hostname } from "node:os";
 import { join } from "node:path";
+import { setTimeout as sleep } from "node:timers/promises";
+import { LedgerInUse } from "./books.ts";
 import type { BillingBooks, BookName, Books, NoticesBooks, UsageBooks } from "./books.ts";
 import { hasApplied, lockForWriting, openForReading, openForWriting } from "./sqlite.ts";
 import type { Durability } from "./sqlite.ts";
@@ -45,6 +47,20 @@ export async function openToWrite<Name extends Exclude<BookName, "usage">>(
     throw error;
   }
 }
+
+/** Resolves when no process has the books of usage in a folder, or the folder itself. Who comes first has them then. */
+export async function waitForBooks(dataDir: string, name: "usage.db" | "keymeter" = "usage.db"): Promise<void> {
+  for (;;) {
+    try {
+      return lockForWriting(join(dataDir, name)).release();
+    } catch (error) {
+      if (!(error instanceof LedgerInUse)) throw error;
+    }
+    await sleep(LOOK_MS);
+  }
+}
+
+const LOOK_MS = 25;
 
 async function openToRead<Name extends BookName>(place: string, name: Name): Promise<Books<Name> | undefined> {
   if (isPostgresUrl(place)) return openPostgres(place, name);

@@ -1,5 +1,6 @@
 // The proxy, put together and taken apart: books, context, both listeners as fastify instances, without sockets. Tests
 // build it as it is.
+import type { Server as NetServer } from "node:net";
 import { hash } from "node:crypto";
 import { uptime } from "node:os";
 import { setTimeout as sleep } from "node:timers/promises";
@@ -36,6 +37,7 @@ import { createForwarder } from "./forward.ts";
 import { createCaches } from "./caches.ts";
 import { createLengths } from "./lengths.ts";
 import { createLimiter } from "./limits.ts";
+import { isAwaited, leaveTo } from "./beside.ts";
 import { createPublicListener } from "./listener.ts";
 import { createMetrics } from "./metrics.ts";
 import { createNames } from "./names.ts";
@@ -57,8 +59,8 @@ export type Proxy = {
   readonly ops: FastifyInstance;
   readonly writer: Writer;
   readonly context: ProxyContext;
-  /** Answers no new request, waits for open ones, cuts what is left after `drainSeconds`, closes the books. */
-  stop(): Promise<void>;
+  /** `listening`: where that is another server than the app's. Answers no new request, waits for open ones, cuts what is left after `drainSeconds`, closes the books. */
+  stop(listening?: NetServer): Promise<void>;
 };
 
 const SECOND = 1000;
@@ -122,7 +124,9 @@ export async function createProxy(config: ProxyConfig, log: Log): Promise<Proxy>
     ops,
     writer,
     context,
-    async stop() {
+    async stop(listening: NetServer = app.server) {
+      if (isAwaited(config.dataDir)) await leaveTo(app.server, listening);
+      else if (listening !== app.server) listening.close();
       draining = true;
       for (const timer of timers) clearInterval(timer);
       secrets.stop();

@@ -1,9 +1,10 @@
 // The proxy program: settings, listeners, stop. One process, or several on one port.
-import { listen } from "../service/listener.ts";
+import { listen, whenFree } from "../service/listener.ts";
 import { innerHostOf, noteOpenNetwork } from "../service/network.ts";
 import { createLog } from "../service/log.ts";
 import type { Log } from "../service/log.ts";
 import { createProxy } from "./app.ts";
+import { waitBeside } from "./beside.ts";
 import type { Proxy } from "./app.ts";
 import { loadProxyConfig } from "./config.ts";
 import type { ProxyConfig } from "./config.ts";
@@ -15,8 +16,8 @@ export async function startProxy(): Promise<{ readonly log: Log; stop(): Promise
   const open = noteOpenNetwork(config);
   if (open !== undefined) log.warn(open);
   if (config.processes > 1) return startProcesses(config, log);
-  const { proxy } = await startOne(config, log, { opsHost: innerHostOf(config), opsPort: config.opsPort });
-  return { log, stop: () => proxy.stop() };
+  const { stop } = await startOne(config, log, { opsHost: innerHostOf(config), opsPort: config.opsPort });
+  return { log, stop };
 }
 
 /** One process. `isOneOfSeveral`: others listen on its port too. */
@@ -28,10 +29,19 @@ export async function startOne(
     opsPort: wanted,
     isOneOfSeveral = false,
   }: { readonly opsHost: string; readonly opsPort: number; readonly isOneOfSeveral?: boolean },
-): Promise<{ readonly proxy: Proxy }> {
-  const proxy = await createProxy(config, log);
+): Promise<{ readonly proxy: Proxy; readonly stop: () => Promise<void> }> {
+  const beside = config.takeOver && !isOneOfSeveral ? await waitBeside(config, log) : undefined;
+  const proxy = await createProxy(config, log).catch((error: unknown) => {
+    beside?.close();
+    throw error;
+  });
   try {
-    const port = await listen(proxy.app, config.host, config.proxyPort, "KEYMETER_PORT", isOneOfSeveral);
+    const sharing = isOneOfSeveral ? "shared" : "succeeded";
+    const port = beside?.port ?? (await listen(proxy.app, config.host, config.proxyPort, "KEYMETER_PORT", sharing));
+    await proxy.app.ready();
+    beside?.handOver(proxy.app.server);
+    // The other one has that port until it ends.
+    if (beside) await whenFree(opsHost, wanted);
     const opsPort = await listen(proxy.ops, opsHost, wanted, "KEYMETER_OPS_PORT");
     const { dataDir, durability, passThrough } = config;
     log.info({ port, opsPort, dataDir, durability, passThrough }, "proxy is ready");
@@ -40,7 +50,7 @@ export async function startOne(
     await proxy.stop();
     throw error;
   }
-  return { proxy };
+  return { proxy, stop: () => proxy.stop(beside?.server) };
 }
 
 export { checkCredentials } from "./check.ts";

@@ -83,6 +83,14 @@ const RETENTION = {
 } as const satisfies SettingTree;
 
 export const SHARED_SETTINGS = {
+  takeOver: {
+    place: "take_over",
+    env: "KEYMETER_TAKE_OVER",
+    schema: z.union([z.boolean(), z.enum(["on", "off"]).transform((word) => word === "on")]),
+    fallback: false,
+    says: "a start beside a Keymeter on the same folder listens too, and waits until that one has ended: an upgrade that refuses nobody",
+    example: "off",
+  },
   retention: RETENTION,
   host: {
     place: "host",

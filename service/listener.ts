@@ -1,4 +1,6 @@
 // The operations listener that every program has: /healthz (is it alive), /readyz (may it be used), /metrics.
+import { createServer } from "node:net";
+import { setTimeout as sleep } from "node:timers/promises";
 import Fastify from "fastify";
 import type { FastifyInstance } from "fastify";
 import type { Registry } from "prom-client";
@@ -63,28 +65,68 @@ export function createListener(
   return app;
 }
 
-/** Listens, or throws an Error whose message names the port, the setting and the way out. `isShared`: with other processes
- *  of the same program. */
+/** Who else may listen on a port: nobody; other processes of the same program, now (`shared`); one that comes later, beside this one
+ *  (`succeeded`). */
+type Sharing = "alone" | "shared" | "succeeded";
+
+/** Listens, or throws an Error whose message names the port, the setting and the way out. */
 export async function listen(
   app: FastifyInstance,
   host: string,
   port: number,
   setting: string,
-  isShared = false,
+  sharing: Sharing = "alone",
 ): Promise<number> {
   try {
-    await app.listen({ host, port, ...(isShared ? { reusePort: true } : {}) });
+    // A shared port takes everybody in: whether it is free has to be asked before.
+    if (sharing === "succeeded" && port !== 0) await probe(host, port);
+    await app.listen({ host, port, ...(sharing === "alone" ? {} : { reusePort: true }) });
   } catch (error) {
-    if (error instanceof Error && "code" in error && error.code === "ENOTSUP")
-      throw new Error("this system does not share a port among processes. Set KEYMETER_PROCESSES to 1.", {
-        cause: error,
-      });
-    if (error instanceof Error && "code" in error && error.code === "EADDRINUSE")
-      throw new Error(`port ${port} on ${host} is taken. Stop what uses it, or set ${setting} to another port.`, {
-        cause: error,
-      });
-    throw error;
+    // Where ports are not shared nobody comes beside.
+    if (sharing === "succeeded" && hasCode(error, "ENOTSUP")) return await listen(app, host, port, setting);
+    throw explainListen(error, host, port, setting);
   }
   const address = app.server.address();
   return typeof address === "object" && address !== null ? address.port : port;
 }
+
+/** What went wrong with a port, for whoever runs Keymeter. */
+export function explainListen(error: unknown, host: string, port: number, setting: string): unknown {
+  if (hasCode(error, "ENOTSUP"))
+    return new Error("this system does not share a port among processes. Set KEYMETER_PROCESSES to 1.", {
+      cause: error,
+    });
+  if (hasCode(error, "EADDRINUSE"))
+    return new Error(`port ${port} on ${host} is taken. Stop what uses it, or set ${setting} to another port.`, {
+      cause: error,
+    });
+  return error;
+}
+
+function hasCode(error: unknown, code: string): boolean {
+  return error instanceof Error && "code" in error && error.code === code;
+}
+
+/** Rejects as a server does whose port is taken. */
+async function probe(host: string, port: number): Promise<void> {
+  const server = createServer();
+  await new Promise<void>((resolve, reject) => {
+    server.once("error", reject);
+    server.listen({ host, port, exclusive: true }, resolve);
+  });
+  await new Promise((resolve) => server.close(resolve));
+}
+
+/** Resolves when nobody listens on a port any more. */
+export async function whenFree(host: string, port: number): Promise<void> {
+  for (;;) {
+    try {
+      return await probe(host, port);
+    } catch (error) {
+      if (!hasCode(error, "EADDRINUSE")) throw error;
+    }
+    await sleep(LOOK_MS);
+  }
+}
+
+const LOOK_MS = 50;

@@ -1,0 +1,135 @@
+// An upgrade on one machine: a new proxy listens beside the old one on the same port, keeps who comes, and serves them as soon
+// as the old one has let go of the books. The old one takes nobody new from then on, and answers those that it has.
+import { readFileSync, rmSync, writeFileSync } from "node:fs";
+import type { Server } from "node:http";
+import { createServer, Server as NetServer } from "node:net";
+import type { Socket } from "node:net";
+import { join } from "node:path";
+import { setTimeout as sleep } from "node:timers/promises";
+import { waitForBooks } from "../ledger/open.ts";
+import { explainListen } from "../service/listener.ts";
+import type { Log } from "../service/log.ts";
+import type { ProxyConfig } from "./config.ts";
+
+/** In the data folder while somebody waits there. */
+const MARK = "taking-over";
+/** Who has asked on a connection lately asks again soon, and is told then to come by a new one. */
+const LAST_REQUESTS_MS = 3_000;
+const LOOK_MS = 20;
+/** Longer, and somebody may have come meanwhile. */
+const QUIET_MS = 0.1;
+const QUIET_WITHIN_MS = 2_000;
+/** More than any proxy serves at once; the system keeps the others. */
+const MOST_WAITING = 10_000;
+
+export type Beside = {
+  readonly port: number;
+  /** The one that listens. */
+  readonly server: NetServer;
+  /** Hands everybody who waits to a server, and from then on everybody who comes. */
+  handOver(server: Server): void;
+  close(): void;
+};
+
+/** Listens beside whoever listens already, and resolves when the books are free. Everybody who comes meanwhile waits.
+ *  Rejects with an Error that names the port where others do not share it. */
+export async function waitBeside(config: ProxyConfig, log: Log): Promise<Beside> {
+  const { host, proxyPort: port, dataDir } = config;
+  const waiting = new Set<Socket>();
+  // Nothing is read: what a client sends stays with the system.
+  const server = createServer({ pauseOnConnect: true }, (socket) => {
+    waiting.add(socket);
+    socket.once("close", () => waiting.delete(socket));
+    socket.on("error", ignore);
+  });
+  server.maxConnections = MOST_WAITING;
+  await new Promise<void>((resolve, reject) => {
+    server.once("error", (error) => reject(explainListen(error, host, port, "KEYMETER_PORT")));
+    server.listen({ host, port, reusePort: true }, resolve);
+  });
+  const mark = join(dataDir, MARK);
+  writeFileSync(mark, `${process.pid}\n`, { mode: 0o600 });
+  const close = (): void => {
+    rmSync(mark, { force: true });
+    server.close();
+    for (const socket of waiting) socket.destroy();
+  };
+  // A supervisor that is gone would leave this one waiting for ever.
+  const abandoned = (): void => {
+    close();
+    process.exit(1);
+  };
+  process.once("disconnect", abandoned);
+  log.info({ port, dataDir }, "listening beside the proxy that has the books; stop that one, and this one goes on");
+  try {
+    if (!config.ledgerUrl) await waitForBooks(dataDir);
+  } catch (error) {
+    close();
+    throw error;
+  } finally {
+    process.off("disconnect", abandoned);
+  }
+  return {
+    port,
+    server,
+    close,
+    handOver(to) {
+      rmSync(mark, { force: true });
+      const take = (socket: Socket): void => {
+        to.emit("connection", socket);
+        socket.resume();
+      };
+      for (const socket of waiting) {
+        socket.removeAllListeners("error");
+        socket.removeAllListeners("close");
+        take(socket);
+      }
+      waiting.clear();
+      // It stays the one that listens: what a port has taken in is lost with it.
+      server.removeAllListeners("connection");
+      server.on("connection", take);
+    },
+  };
+}
+
+function ignore(): void {
+  // It is over; who it was comes again.
+}
+
+/** Whether another proxy waits for these books. */
+export function isAwaited(dataDir: string): boolean {
+  try {
+    const pid = Number(readFileSync(join(dataDir, MARK), "utf8"));
+    return pid > 0 && process.kill(pid, 0);
+  } catch {
+    // Nobody does, or who did has ended.
+    return false;
+  }
+}
+
+/** Takes no new connection (`listening` takes them in), and ends each that there is after its next answer: nobody's request meets a closed door. */
+export async function leaveTo(server: Server, listening: NetServer): Promise<void> {
+  server.prependListener("request", (_request: unknown, response: { shouldKeepAlive: boolean }) => {
+    response.shouldKeepAlive = false;
+  });
+  await closeQuietly(listening);
+  const deadline = performance.now() + LAST_REQUESTS_MS;
+  while (performance.now() < deadline && (await countConnections(listening)) > 0) await sleep(LOOK_MS);
+}
+
+/** Closes a listening socket when nobody is in front of it: the system drops whoever was not taken in yet. A turn of the event loop
+ *  begins with taking in; one that was short after that has left nobody. */
+async function closeQuietly(server: NetServer): Promise<void> {
+  const deadline = performance.now() + QUIET_WITHIN_MS;
+  for (let before = performance.now(); ;) {
+    await new Promise((resolve) => setImmediate(resolve));
+    const now = performance.now();
+    // As Node's own http server closes, it would end idle connections at once, on which a request may be on its way.
+    if (now - before < QUIET_MS || now > deadline) return void NetServer.prototype.close.call(server);
+    before = now;
+  }
+}
+
+function countConnections(server: NetServer): Promise<number> {
+  return new Promise((resolve) => void server.getConnections((error, count) => resolve(error ? 0 : count)));
+}
