@@ -393,6 +393,16 @@ describe("Teams", () => {
     expect(cards[0]).toContain("keymeter leaks");
     expect(cards[0]).toContain("key_<b>@everyone");
   });
+
+  it("has a card twice where this program was killed before it knew of the first; no more", async () => {
+    fake.failures.push({ hang: true, isTaken: true });
+    await deliver("teams");
+    await expect.poll(() => messages("teams").length, { timeout: 10_000 }).toBe(1);
+    await stop("SIGKILL");
+    await start();
+    await allSaid();
+    expect(messages("teams").length).toBe(2);
+  });
 });
 
 describe("e-mail", () => {
@@ -417,6 +427,17 @@ describe("e-mail", () => {
     expect(headerOf(first, "Auto-Submitted")).toBe("auto-generated");
     expect(first.slice(first.indexOf("text/html"))).toMatch(/&lt;b&gt;@everyone/);
     expect(first.slice(first.indexOf("text/html"))).not.toMatch(/<b>@everyone/);
+  });
+
+  it("is there twice under one id where this program was killed before it knew of the first", async () => {
+    mailFailures.push("hang");
+    await deliver("email");
+    await expect.poll(() => mails.length, { timeout: 10_000 }).toBe(1);
+    await stop("SIGKILL");
+    await start();
+    await allSaid();
+    expect(mails.length).toBe(2);
+    expect(new Set(mails.map((text) => headerOf(text, "Message-ID"))).size).toBe(1);
   });
 
   it("that one of its addresses does not take yet goes to that one later, and not to the others again", async () => {
