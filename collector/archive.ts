@@ -37,6 +37,10 @@ export async function expireDays(
     const found = await findDayToExpire(books.usage, eventsDays, nowMs);
     if (!found) return [];
     const { day, firstAttemptId: first } = found;
+    if (found.isOpen)
+      return [
+        `events of ${day} are kept longer than ${eventsDays} days: work of that time is open (\`keymeter work\` lists it)`,
+      ];
     const endMs = attemptAtMs(first) + DAY_MS;
     const holding = heldBy(await readBudgets(books.usage), calendar, endMs, nowMs);
     if (holding.length > 0)

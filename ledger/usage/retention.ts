@@ -82,12 +82,12 @@ export async function readKeptFrom(books: UsageBooks): Promise<number | undefine
 }
 
 /** The oldest sealed day whose events are in the books; undefined: none that may leave them. The day after has to be
- *  sealed too, for a day of another zone may lie across both. */
+ *  sealed too, for a day of another zone may lie across both. `isOpen`: work of its time still goes on. */
 export async function findDayToExpire(
   books: UsageBooks,
   keepDays: number,
   nowMs: number,
-): Promise<{ readonly firstAttemptId: AttemptId; readonly day: string; readonly events: number } | undefined> {
+): Promise<{ readonly firstAttemptId: AttemptId; readonly day: string; readonly isOpen: boolean } | undefined> {
   const kept = Number((await valueOf<string>(books, `SELECT value FROM meta WHERE name = '${KEPT_FROM}'`)) ?? 0);
   const before = firstAttemptId(nowMs - Math.max(keepDays, LEAST_DAYS) * DAY_MS);
   const [row] = await rowsOf<[first: bigint, detail: string]>(
@@ -100,13 +100,9 @@ export async function findDayToExpire(
   );
   if (!row) return undefined;
   const first = Number(row[0]);
-  const events = await valueOf<bigint>(
-    books,
-    "SELECT COUNT(*) FROM events WHERE attempt_id >= ? AND attempt_id < ?",
-    first,
-    first + firstAttemptId(attemptAtMs(0) + DAY_MS),
-  );
-  return { firstAttemptId: first, day: utcDay(attemptAtMs(first)), events: Number(events ?? 0) };
+  const end = first + firstAttemptId(attemptAtMs(0) + DAY_MS);
+  const open = await valueOf<bigint>(books, "SELECT 1 FROM reservations WHERE attempt_id < ? LIMIT 1", end);
+  return { firstAttemptId: first, day: utcDay(attemptAtMs(first)), isOpen: open !== undefined };
 }
 
 /** Budgets whose running window is summed up from events themselves, and begins before an instant: what they count has to
@@ -138,6 +134,9 @@ export function* applyExpiry(expiry: Expiry, nowMs: number): Asking<string> {
     kept,
   );
   if (Number(seals[0]?.[0] ?? -1) !== first || seals.length < 2) refuse("it is not the oldest that is sealed");
+  // Its event would come to a day that is gone.
+  const open = yield* ask("SELECT 1 FROM reservations WHERE attempt_id < ? LIMIT 1", end);
+  if (open.length > 0) refuse("work of that time still goes on at its provider");
   const [booked] = yield* ask<[count: bigint, cost: bigint | null]>(
     "SELECT COUNT(*), SUM(booked_nano_usd) FROM booked WHERE attempt_id >= ? AND attempt_id < ?",
     first,

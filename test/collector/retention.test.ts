@@ -363,6 +363,17 @@ describe("what keeps events in the books", () => {
       `events of ${START_DAY} are kept longer than ${LEAST_DAYS} days: b1 sums up tags over a longer window`,
     ]);
     await writer.change({ type: "removeBudget", budgetId: "b1" }, "test");
+    // Work that began on the first day and goes on: its event would come to a day that is gone.
+    const database = openForWriting(join(folder, "usage.db"), "usage", "process");
+    const hold = `INSERT INTO reservations (attempt_id, key_id, provider, endpoint, requested_model, team, project, env, work_id)
+      VALUES (${first + 7}, 'k', 'openai', 'batches', 'm', '', '', '', 'batch_1')`;
+    database.exec(hold);
+    expect(await expireDays(books, settings, change, log, made.clock.nowMs)).toEqual([
+      `events of ${START_DAY} are kept longer than ${LEAST_DAYS} days: work of that time is open (\`keymeter work\` lists it)`,
+    ]);
+    await expect(expire({})).rejects.toThrow("work of that time still goes on");
+    database.exec("DELETE FROM reservations");
+    database.close();
     expect(await expireDays(books, settings, change, log, made.clock.nowMs)).toEqual([]);
     expect(((await readKeptFrom(books.usage)) ?? 0) > START_MS).toBe(true);
     // A correction of what has left is refused, not lost.
