@@ -1,7 +1,17 @@
 // Days of events as Parquet files: what retention takes out of the books goes there first, and is read back and held against
 // the day's seal before anything is deleted.
 import { createHash } from "node:crypto";
-import { createReadStream, existsSync, mkdirSync, renameSync, rmSync } from "node:fs";
+import {
+  chmodSync,
+  closeSync,
+  createReadStream,
+  existsSync,
+  fsyncSync,
+  mkdirSync,
+  openSync,
+  renameSync,
+  rmSync,
+} from "node:fs";
 import { join } from "node:path";
 import { refreshMetered } from "../ledger/billing/metered.ts";
 import { findClosed } from "../ledger/billing/closed-days.ts";
@@ -12,7 +22,7 @@ import { readBudgets } from "../ledger/usage/changes.ts";
 import type { Change } from "../ledger/usage/changes.ts";
 import { ARCHIVED, findDayToExpire, heldBy, readArchivedRows } from "../ledger/usage/retention.ts";
 import type { Expiry } from "../ledger/usage/retention.ts";
-import { digestRows, readSealOf } from "../ledger/usage/seals.ts";
+import { createDayDigest, isLateRow, readSealOf } from "../ledger/usage/seals.ts";
 import { addDays, createCalendar, DAY_MS, utcDay } from "../ledger/windows.ts";
 import type { Log } from "../service/log.ts";
 import type { CollectorBooks } from "./compare.ts";
@@ -97,6 +107,8 @@ async function writeDay({ usage }: CollectorBooks, first: AttemptId, folder: str
     await new Promise((resolve) => setImmediate(resolve));
   }
   await writer.finish();
+  chmodSync(making, 0o600);
+  sync(making);
   const expiry: Expiry = { firstAttemptId: first, events: count, file, sha256: await digestOfFile(making) };
   const difference = await compareFile(usage, making, expiry);
   if (difference !== undefined) {
@@ -104,7 +116,18 @@ async function writeDay({ usage }: CollectorBooks, first: AttemptId, folder: str
     throw new Error(`${file}: ${difference}; nothing was deleted`);
   }
   renameSync(making, path);
+  // It is the only copy soon: it has to be on the disk, and so has its name.
+  sync(folder);
   return expiry;
+}
+
+function sync(path: string): void {
+  const file = openSync(path, "r");
+  try {
+    fsyncSync(file);
+  } finally {
+    closeSync(file);
+  }
 }
 
 const IDS_PER_DAY = firstAttemptId(attemptAtMs(0) + DAY_MS);
@@ -121,18 +144,27 @@ async function compareFile(
   path: string,
   { firstAttemptId: first, events: count }: Expiry,
 ): Promise<string | undefined> {
-  const { parquetReadObjects, asyncBufferFromFile } = await import("hyparquet");
-  const rows = await parquetReadObjects({ file: await asyncBufferFromFile(path) });
-  if (rows.length !== count) return `it has ${rows.length} events, ${count} were written`;
-  const sealed = await readSealOf(usage, first);
-  if (!sealed) return "no seal is known of its day";
-  const { seal, late } = sealed;
-  const digest = digestRows(
-    seal,
-    rows.flatMap((row) => (late.has(Number(row["attempt_id"])) ? [] : [row])),
-  );
-  if (digest.events !== seal.events) return `${seal.events} events were sealed, it has ${digest.events}`;
-  const hour = seal.hours.findIndex((one, i) => one !== digest.hours[i]);
+  const { parquetMetadataAsync, parquetReadObjects, asyncBufferFromFile } = await import("hyparquet");
+  const opened = await asyncBufferFromFile(path);
+  const metadata = await parquetMetadataAsync(opened);
+  const { seal, late } = await readSealOf(usage, first);
+  const digest = createDayDigest(seal);
+  let found = 0;
+  // A day may be large: a group of rows at a time, and others get a turn in between.
+  for (let from = 0; from < Number(metadata.num_rows); from += PAGE) {
+    const rows = await parquetReadObjects({ file: opened, metadata, rowStart: from, rowEnd: from + PAGE });
+    for (const row of rows) {
+      found += 1;
+      const own = late.get(Number(row["attempt_id"]));
+      if (own === undefined) digest.add(row);
+      else if (!isLateRow(own, row)) return `event ${own.attemptId}, which came late, is not as it was booked`;
+    }
+    await new Promise((resolve) => setImmediate(resolve));
+  }
+  if (found !== count) return `it has ${found} events, ${count} were written`;
+  const is = digest.end();
+  if (is.events !== seal.events) return `${seal.events} events were sealed, it has ${is.events}`;
+  const hour = seal.hours.findIndex((one, i) => one !== is.hours[i]);
   return hour === -1 ? undefined : `its events of ${hour}:00 UTC are not as they were sealed`;
 }
 

@@ -17,6 +17,7 @@ import type { StatedSums } from "../ledger/usage/stated.ts";
 import { addDays, createCalendar } from "../ledger/windows.ts";
 import { loadProxyConfig } from "../proxy/config.ts";
 import type { ProxyConfig } from "../proxy/config.ts";
+import { noteKept } from "./kept.ts";
 import { makeChange, requireUsage } from "./books.ts";
 import { parseDay } from "./days.ts";
 import { toJson } from "../service/json.ts";
@@ -120,6 +121,7 @@ async function reprice(args: string[]): Promise<void> {
   const sinceMs = createCalendar(config.timezone).dayStart(parseDay(values.since, createCalendar(config.timezone)));
   const book = openBook(config);
   const books = await requireUsage(config);
+  await noteKept(books, sinceMs);
   const adjusted = await readAdjusted(books, firstAttemptId(sinceMs) - 1);
   const found: Adjustment[] = [];
   let seen = 0;

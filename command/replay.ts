@@ -6,6 +6,7 @@ import { replayCap } from "../ledger/usage/replay.ts";
 import type { Replayed } from "../ledger/usage/replay.ts";
 import { readNames } from "../ledger/usage/key-use.ts";
 import { createCalendar } from "../ledger/windows.ts";
+import { noteKept } from "./kept.ts";
 import { requireUsage } from "./books.ts";
 import { newBudget, parseAmount, parseEach, SCOPE_OPTIONS, scopeOf } from "./budget-options.ts";
 import { loadCommandConfig } from "./config.ts";
@@ -44,6 +45,7 @@ export async function replay(args: string[]): Promise<void> {
   const books = await requireUsage(config);
   const { sinceMs, all, windows, keys } = await replayCap(books, budget, calendar, since);
   const names = await readNames(books);
+  await noteKept(books, sinceMs);
   await books.close();
 
   if (values.json)

@@ -7,6 +7,7 @@ import type { SpendRow, SpendSums } from "../ledger/usage/spend-sums.ts";
 import { readSpendByTag } from "../ledger/usage/spend.ts";
 import { addDays, createCalendar } from "../ledger/windows.ts";
 import { toJson } from "../service/json.ts";
+import { noteKept } from "./kept.ts";
 import { requireUsage } from "./books.ts";
 import { loadCommandConfig } from "./config.ts";
 import { parseDay } from "./days.ts";
@@ -40,6 +41,7 @@ export async function run(args: string[]): Promise<void> {
   const names = await readNames(books);
   const by = ["user", "tag:client", "model", "tag:repo", "tag:branch"] as const;
   const all = await readSpendByTag(books, by, calendar, since, addDays(calendar.day(Date.now()), 1));
+  await noteKept(books, calendar.dayStart(since));
   await books.close();
   const rows = all.filter(({ group }) => group["tag:repo"] === repo && group["tag:branch"] === branch);
   const total = rows.reduce((sum: SpendSums, row) => addSums(sum, row), NO_SPEND);

@@ -45,7 +45,8 @@ export const PROGRAM_ENVIRONMENT = { MALLOC_ARENA_MAX: "2" };
 const READY_MS = 45_000;
 /** As long as a timer can be. */
 const MOST_MS = 2 ** 31 - 1;
-const STOP_MS = 5_000;
+/** Beyond the time for open requests: a proxy says goodbye to kept connections, and books what it has. */
+const STOP_MS = 15_000;
 const AGAIN_MS = 1_000;
 const TOOL_AGAIN_MS = 3_000;
 const NO_START_AGAIN_MS = 5_000;

@@ -1,17 +1,18 @@
 // An upgrade on one machine: a new proxy listens beside the old one on the same port, keeps who comes, and serves them as soon
 // as the old one has let go of the books. The old one takes nobody new from then on, and answers those that it has.
-import { readFileSync, rmSync, writeFileSync } from "node:fs";
+import { existsSync } from "node:fs";
 import type { Server } from "node:http";
 import { createServer, Server as NetServer } from "node:net";
 import type { Socket } from "node:net";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
-import { waitForBooks } from "../ledger/open.ts";
+import { LedgerInUse } from "../ledger/books.ts";
+import { lockForWriting, waitForBooks } from "../ledger/open.ts";
 import { explainListen } from "../service/listener.ts";
 import type { Log } from "../service/log.ts";
 import type { ProxyConfig } from "./config.ts";
 
-/** In the data folder while somebody waits there. */
+/** A lock in the data folder, held while somebody waits there. */
 const MARK = "taking-over";
 /** Who has asked on a connection lately asks again soon, and is told then to come by a new one. */
 const LAST_REQUESTS_MS = 3_000;
@@ -26,6 +27,8 @@ export type Beside = {
   readonly port: number;
   /** The one that listens. */
   readonly server: NetServer;
+  /** The other one has ended: nobody waits any more. */
+  release(): void;
   /** Hands everybody who waits to a server, and from then on everybody who comes. */
   handOver(server: Server): void;
   close(): void;
@@ -37,28 +40,33 @@ export async function waitBeside(config: ProxyConfig, log: Log): Promise<Beside>
   const { host, proxyPort: port, dataDir } = config;
   const waiting = new Set<Socket>();
   // Nothing is read: what a client sends stays with the system.
-  const server = createServer({ pauseOnConnect: true }, (socket) => {
+  const server = createServer({ pauseOnConnect: true, noDelay: true }, (socket) => {
     waiting.add(socket);
     socket.once("close", () => waiting.delete(socket));
     socket.on("error", ignore);
   });
   server.maxConnections = MOST_WAITING;
+  const mark = takeMark(dataDir);
   await new Promise<void>((resolve, reject) => {
-    server.once("error", (error) => reject(explainListen(error, host, port, "KEYMETER_PORT")));
+    server.once("error", (error) => {
+      mark.release();
+      reject(explainListen(error, host, port, "KEYMETER_PORT"));
+    });
     server.listen({ host, port, reusePort: true }, resolve);
   });
-  const mark = join(dataDir, MARK);
-  writeFileSync(mark, `${process.pid}\n`, { mode: 0o600 });
+  let isWaiting = true;
+  const release = (): void => {
+    process.off("disconnect", abandoned);
+    if (isWaiting) mark.release();
+    isWaiting = false;
+  };
   const close = (): void => {
-    rmSync(mark, { force: true });
+    release();
     server.close();
     for (const socket of waiting) socket.destroy();
   };
   // A supervisor that is gone would leave this one waiting for ever.
-  const abandoned = (): void => {
-    close();
-    process.exit(1);
-  };
+  const abandoned = (): void => process.exit(1);
   process.once("disconnect", abandoned);
   log.info({ port, dataDir }, "listening beside the proxy that has the books; stop that one, and this one goes on");
   try {
@@ -66,15 +74,16 @@ export async function waitBeside(config: ProxyConfig, log: Log): Promise<Beside>
   } catch (error) {
     close();
     throw error;
-  } finally {
-    process.off("disconnect", abandoned);
   }
   return {
     port,
     server,
     close,
+    release,
     handOver(to) {
-      rmSync(mark, { force: true });
+      // Timeouts of headers and idle connections begin with this word; it never listens itself.
+      to.emit("listening");
+      server.maxConnections = Infinity;
       const take = (socket: Socket): void => {
         to.emit("connection", socket);
         socket.resume();
@@ -96,14 +105,33 @@ function ignore(): void {
   // It is over; who it was comes again.
 }
 
+function takeMark(dataDir: string): { release(): void } {
+  try {
+    return lockForWriting(join(dataDir, MARK));
+  } catch (error) {
+    if (!(error instanceof LedgerInUse)) throw error;
+    throw new LedgerInUse(`another Keymeter waits already to take over ${dataDir}`);
+  }
+}
+
 /** Whether another proxy waits for these books. */
 export function isAwaited(dataDir: string): boolean {
+  return isHeld(join(dataDir, MARK));
+}
+
+/** Whether a Keymeter has the books of this folder: else there is nobody to take over from. */
+export function isInUse(dataDir: string): boolean {
+  return isHeld(join(dataDir, "usage.db"));
+}
+
+function isHeld(path: string): boolean {
+  if (!existsSync(`${path}.lock`)) return false;
   try {
-    const pid = Number(readFileSync(join(dataDir, MARK), "utf8"));
-    return pid > 0 && process.kill(pid, 0);
-  } catch {
-    // Nobody does, or who did has ended.
+    lockForWriting(path).release();
     return false;
+  } catch (error) {
+    if (error instanceof LedgerInUse) return true;
+    throw error;
   }
 }
 

@@ -4,7 +4,7 @@ import { innerHostOf, noteOpenNetwork } from "../service/network.ts";
 import { createLog } from "../service/log.ts";
 import type { Log } from "../service/log.ts";
 import { createProxy } from "./app.ts";
-import { waitBeside } from "./beside.ts";
+import { isInUse, waitBeside } from "./beside.ts";
 import type { Proxy } from "./app.ts";
 import { loadProxyConfig } from "./config.ts";
 import type { ProxyConfig } from "./config.ts";
@@ -30,7 +30,10 @@ export async function startOne(
     isOneOfSeveral = false,
   }: { readonly opsHost: string; readonly opsPort: number; readonly isOneOfSeveral?: boolean },
 ): Promise<{ readonly proxy: Proxy; readonly stop: () => Promise<void> }> {
-  const beside = config.takeOver && !isOneOfSeveral ? await waitBeside(config, log) : undefined;
+  const beside =
+    config.takeOver && !isOneOfSeveral && (config.ledgerUrl !== undefined || isInUse(config.dataDir))
+      ? await waitBeside(config, log)
+      : undefined;
   const proxy = await createProxy(config, log).catch((error: unknown) => {
     beside?.close();
     throw error;
@@ -41,7 +44,11 @@ export async function startOne(
     await proxy.app.ready();
     beside?.handOver(proxy.app.server);
     // The other one has that port until it ends.
-    if (beside) await whenFree(opsHost, wanted);
+    if (beside)
+      await whenFree(opsHost, wanted, () =>
+        log.warn(`port ${wanted} is taken still; this proxy serves, and is not ready before it is free`),
+      );
+    beside?.release();
     const opsPort = await listen(proxy.ops, opsHost, wanted, "KEYMETER_OPS_PORT");
     const { dataDir, durability, passThrough } = config;
     log.info({ port, opsPort, dataDir, durability, passThrough }, "proxy is ready");

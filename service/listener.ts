@@ -117,9 +117,14 @@ async function probe(host: string, port: number): Promise<void> {
   await new Promise((resolve) => server.close(resolve));
 }
 
-/** Resolves when nobody listens on a port any more. */
-export async function whenFree(host: string, port: number): Promise<void> {
-  for (;;) {
+/** Resolves when nobody listens on a port any more. `onLong` hears once that it takes long. */
+export async function whenFree(host: string, port: number, onLong: () => void): Promise<void> {
+  const longMs = performance.now() + LONG_MS;
+  for (let isTold = false; ;) {
+    if (!isTold && performance.now() > longMs) {
+      isTold = true;
+      onLong();
+    }
     try {
       return await probe(host, port);
     } catch (error) {
@@ -130,3 +135,4 @@ export async function whenFree(host: string, port: number): Promise<void> {
 }
 
 const LOOK_MS = 50;
+const LONG_MS = 30_000;

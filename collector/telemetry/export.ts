@@ -46,6 +46,8 @@ type Books = { readonly usage: UsageBooks; readonly billing: BillingBooks };
 const PAGE = 500;
 /** Of a turn's last try, before the program ends. */
 const STOP_MS = 5_000;
+/** Records that are left out one by one before any is taken. */
+const MOST_DROPPED = 10;
 const SECOND = 1_000;
 
 /** Begins to export, from what is booked from now on where it never did. Undefined: nothing goes anywhere. Rejects with
@@ -202,24 +204,25 @@ function createSummed({ usage, billing }: Books, form: string, make: (text: stri
         sums = make(keptForm === form ? text : null);
         if (!kept) await noteMark(billing, NAME, mark);
       }
+      const summing = sums;
       let { number, position } = mark;
-      for (;;) {
-        const page = await readCommits(usage, { number, position }, PAGE);
-        for (const commit of page) sums.add(commit);
-        ({ number, position } = page.at(-1)?.place ?? { number, position });
-        if (page.length < PAGE) break;
-        await new Promise((resolve) => setImmediate(resolve));
-      }
-      if (number !== mark.number || position !== mark.position) {
-        const next = { ...mark, number, position, state: JSON.stringify([form, sums.toText()]) };
-        try {
-          await noteMark(billing, NAME, next);
-        } catch (error) {
-          // What is in memory is ahead of what is kept: it is read again.
-          sums = undefined;
-          throw error;
+      try {
+        for (;;) {
+          const page = await readCommits(usage, { number, position }, PAGE);
+          for (const commit of page) summing.add(commit);
+          ({ number, position } = page.at(-1)?.place ?? { number, position });
+          if (page.length < PAGE) break;
+          await new Promise((resolve) => setImmediate(resolve));
         }
-        mark = next;
+        if (number !== mark.number || position !== mark.position) {
+          const next = { ...mark, number, position, state: JSON.stringify([form, summing.toText()]) };
+          await noteMark(billing, NAME, next);
+          mark = next;
+        }
+      } catch (error) {
+        // What is in memory is ahead of what is kept: it is read again, or a page would count twice.
+        sums = undefined;
+        throw error;
       }
       return { sums, sinceMs: mark.sinceMs };
     },
@@ -251,10 +254,8 @@ async function walk<T>({ books, name, nowMs, begin, read, send, signal, destinat
   for (;;) {
     const { items, last, isAll } = await read(mark);
     if (!last) return;
-    const said =
-      items.length === 0
-        ? ({ ok: true } as const)
-        : await sendOrHalve(items, send, () => health.drop(destination.name, signal));
+    const { said, dropped } = await sendPage(items, send);
+    if (said.ok) health.drop(destination.name, signal, dropped);
     health.note(destination.name, signal, said, nowMs);
     if (!said.ok) return;
     mark = { ...mark, ...last };
@@ -263,17 +264,26 @@ async function walk<T>({ books, name, nowMs, begin, read, send, signal, destinat
   }
 }
 
-/** What is refused as it is goes in halves; one alone that is refused is left out, for the others to go on. */
-async function sendOrHalve<T>(items: T[], send: (items: T[]) => Promise<Sent>, drop: () => void): Promise<Sent> {
-  const said = await send(items);
-  if (said.ok || !said.isRefused) return said;
-  if (items.length === 1) {
-    drop();
-    return { ok: true, said: `one was left out, for ${said.error}` };
-  }
-  const middle = Math.ceil(items.length / 2);
-  const first = await sendOrHalve(items.slice(0, middle), send, drop);
-  return first.ok ? await sendOrHalve(items.slice(middle), send, drop) : first;
+/** Sends a page. What is refused as it is goes in halves, and one alone that is refused is left out, for the others to go on; but a
+ *  receiver that takes nothing at all is to blame itself: then all is kept. */
+async function sendPage<T>(
+  items: T[],
+  send: (items: T[]) => Promise<Sent>,
+): Promise<{ readonly said: Sent; readonly dropped: number }> {
+  let [taken, dropped] = [0, 0];
+  const go = async (part: T[]): Promise<Sent> => {
+    const said = await send(part);
+    if (said.ok) taken += part.length;
+    if (said.ok || !said.isRefused) return said;
+    if (part.length === 1) {
+      dropped += 1;
+      return taken === 0 && dropped >= MOST_DROPPED ? said : { ok: true, said: `one was left out, for ${said.error}` };
+    }
+    const middle = Math.ceil(part.length / 2);
+    const first = await go(part.slice(0, middle));
+    return first.ok ? await go(part.slice(middle)) : first;
+  };
+  return { said: items.length === 0 ? { ok: true } : await go(items), dropped };
 }
 
 function failedBy(error: unknown): Sent {
@@ -318,8 +328,8 @@ function createHealth(registry: Registry, log: Log) {
       if (before?.error !== said.error)
         log.warn({ destination, signal, error: said.error }, "telemetry is not taken; it is kept, and sent again");
     },
-    drop(destination: string, signal: Signal): void {
-      dropped.inc({ destination, signal });
+    drop(destination: string, signal: Signal, count: number): void {
+      if (count > 0) dropped.inc({ destination, signal }, count);
     },
   };
 }

@@ -18,6 +18,7 @@ const PAGE = 1_000;
 /** Commits that go into one sum, so that what is written down is bounded. */
 const MOST_PAGES = 20;
 const NAME = "cloudwatch";
+const OLDEST_MS = 13 * 24 * 3_600_000;
 
 const waiting = z.object({
   atMs: z.number(),
@@ -50,7 +51,9 @@ export async function createPutting(
       ? {}
       : { credentials: async () => ({ accessKeyId: accessKey.id, secretAccessKey: accessKey.secret.reveal() }) }),
   });
-  const put = async ({ atMs, metrics }: Waiting): Promise<void> => {
+  const put = async ({ atMs: madeMs, metrics }: Waiting): Promise<void> => {
+    // Older than two weeks CloudWatch takes nothing: late is better than never.
+    const atMs = Math.max(madeMs, Date.now() - OLDEST_MS);
     await client.send(
       new PutMetricDataCommand({ Namespace: namespace, MetricData: metrics.map((metric) => datumOf(metric, atMs)) }),
       { abortSignal: AbortSignal.timeout(10_000) },

@@ -21,6 +21,8 @@ export type Outgoing = {
 };
 
 const TIMEOUT_MS = 10_000;
+/** However long a receiver asks to be left alone. */
+const MOST_WAIT_MS = 5 * 60_000;
 const MOST_ANSWER_BYTES = 64 * 1024;
 const TYPE = "application/x-protobuf";
 
@@ -48,7 +50,7 @@ export async function send({ url, body, headers, readAnswer }: Outgoing): Promis
       ok: false,
       error: `it answers ${status}`,
       isRefused: status === 400 || status === 413 || status === 422,
-      retryAfterMs: Number.isFinite(seconds) ? seconds * 1_000 : 0,
+      retryAfterMs: Number.isFinite(seconds) ? Math.min(seconds * 1_000, MOST_WAIT_MS) : 0,
     };
   } catch (error) {
     const why = error instanceof Error ? error.message || error.name : String(error);

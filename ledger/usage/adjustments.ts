@@ -11,6 +11,7 @@ import type { NanoUsd } from "../money.ts";
 import { snapshotOf, tablesOf } from "../engine.ts";
 import type { UsageBooks } from "../books.ts";
 import type { PriceConfidence } from "../prices/price-book.ts";
+import { askKeptFrom } from "./retention.ts";
 import type { Rollups } from "./rollups.ts";
 import { adjustments, audit, events } from "./schema.ts";
 
@@ -38,7 +39,11 @@ export function* addAdjustments(
   auditSeq: number,
 ): Asking<Adjustment[]> {
   const added: Adjustment[] = [];
+  const kept = yield* askKeptFrom();
   for (const adjustment of list) {
+    // What has left is not there any more, though it may not be deleted yet: its sums are proven as they were.
+    if (adjustment.attemptId < kept)
+      throw new ChangeRefused(`the event of attempt ${adjustment.attemptId} has left the books for a file`);
     const [event] = yield* askRows(events, eq(events.attemptId, adjustment.attemptId));
     if (!event) throw new ChangeRefused(`there is no event of attempt ${adjustment.attemptId} that could be adjusted`);
     const row = { ...adjustment, madeAtMs: atMs, auditSeq };

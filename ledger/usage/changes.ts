@@ -22,7 +22,7 @@ import { ANYBODY, NAMED, noteOwner } from "./budget-spend.ts";
 import { addPerson, emptyPerson } from "./people.ts";
 import { applyReassignment } from "./reassign.ts";
 import type { Reassignment } from "./reassign.ts";
-import { applyExpiry } from "./retention.ts";
+import { applyExpiry, requireCountable } from "./retention.ts";
 import type { Expiry } from "./retention.ts";
 import type { Rollups } from "./rollups.ts";
 import { setSeatPrice } from "./seat-prices.ts";
@@ -134,6 +134,7 @@ function* make(rollups: Rollups, change: Single, author: Author): Asking<string 
     case "setPolicy":
       return yield* setPolicy(change);
     case "setBudget":
+      yield* requireCountable(change.budget, author.atMs);
       return yield* insertBudget(change.budget);
     case "removeBudget":
       return yield* removeBudget(change, author);
@@ -168,7 +169,7 @@ function* make(rollups: Rollups, change: Single, author: Author): Asking<string 
       return undefined;
     case "expire": {
       const { type: _type, ...expiry } = change;
-      return yield* applyExpiry(expiry, author.atMs);
+      return yield* applyExpiry(expiry, yield* askBudgets(), author.atMs);
     }
     case "adjust": {
       const seq = (yield* readAuditHead()).seq + 1;

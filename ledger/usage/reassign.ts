@@ -11,7 +11,7 @@ import { attemptAtMs, firstAttemptId, formatAttemptId } from "../ids.ts";
 import type { AttemptId } from "../ids.ts";
 import { rowsOf, snapshotOf, tablesOf, valueOf } from "../engine.ts";
 import type { UsageBooks } from "../books.ts";
-import { endOfExpiries, readExpiries } from "./retention.ts";
+import { askKeptFrom, endOfExpiries, readExpiries } from "./retention.ts";
 import type { Rollups } from "./rollups.ts";
 import { audit, events, keys } from "./schema.ts";
 
@@ -72,7 +72,9 @@ export function* applyReassignment(rollups: Rollups, one: Reassignment, auditSeq
         : [and(sql`${events[part]} <> ${next}`, inArray(events[part], ["", ...(from[part] ?? [])]))];
     }),
   );
-  const isMeant = and(gte(events.attemptId, first), lt(events.attemptId, end), eq(events.keyId, keyId), isMoved);
+  // What has left the books stays whose it was.
+  const begin = Math.max(first, yield* askKeptFrom());
+  const isMeant = and(gte(events.attemptId, begin), lt(events.attemptId, end), eq(events.keyId, keyId), isMoved);
   const rows = yield* askRows(events, isMeant, sql`${events.attemptId} LIMIT ${2 * MOST_EVENTS + 1}`);
   if (rows.length > 2 * MOST_EVENTS)
     throw new ChangeRefused(

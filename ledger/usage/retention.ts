@@ -81,6 +81,13 @@ export async function readKeptFrom(books: UsageBooks): Promise<number | undefine
   return id === 0 ? undefined : attemptAtMs(id);
 }
 
+const IDS_PER_DAY = firstAttemptId(attemptAtMs(0) + DAY_MS);
+/** The first day that has events or a seal, and how many seals there are from it on. A day whose first event came after the days behind
+ *  it were sealed has none: all its events came late, and are in the audit one by one. */
+const OLDEST = `SELECT MIN(first), (SELECT COUNT(*) FROM sealed_days WHERE first_attempt_id >= ?) FROM (
+  SELECT MIN(attempt_id) - MIN(attempt_id) % ${IDS_PER_DAY} AS first FROM events WHERE attempt_id >= ?
+  UNION ALL SELECT MIN(first_attempt_id) FROM sealed_days WHERE first_attempt_id >= ?) AS days`;
+
 /** The oldest sealed day whose events are in the books; undefined: none that may leave them. The day after has to be
  *  sealed too, for a day of another zone may lie across both. `isOpen`: work of its time still goes on. */
 export async function findDayToExpire(
@@ -90,17 +97,11 @@ export async function findDayToExpire(
 ): Promise<{ readonly firstAttemptId: AttemptId; readonly day: string; readonly isOpen: boolean } | undefined> {
   const kept = Number((await valueOf<string>(books, `SELECT value FROM meta WHERE name = '${KEPT_FROM}'`)) ?? 0);
   const before = firstAttemptId(nowMs - Math.max(keepDays, LEAST_DAYS) * DAY_MS);
-  const [row] = await rowsOf<[first: bigint, detail: string]>(
-    books,
-    `SELECT first_attempt_id, audit.detail FROM sealed_days JOIN audit ON audit.seq = audit_seq
-     WHERE first_attempt_id >= ? AND first_attempt_id < ? AND first_attempt_id < (SELECT MAX(first_attempt_id) FROM sealed_days)
-     ORDER BY first_attempt_id LIMIT 1`,
-    kept,
-    before - firstAttemptId(attemptAtMs(0) + DAY_MS),
-  );
-  if (!row) return undefined;
-  const first = Number(row[0]);
-  const end = first + firstAttemptId(attemptAtMs(0) + DAY_MS);
+  const [row] = await rowsOf<[first: bigint | null, seals: bigint]>(books, OLDEST, kept, kept, kept);
+  const first = row?.[0] === null || row === undefined ? undefined : Number(row[0]);
+  // The last sealed day stays.
+  if (first === undefined || Number(row?.[1]) < 2 || first + IDS_PER_DAY > before) return undefined;
+  const end = first + IDS_PER_DAY;
   const open = await valueOf<bigint>(books, "SELECT 1 FROM reservations WHERE attempt_id < ? LIMIT 1", end);
   return { firstAttemptId: first, day: utcDay(attemptAtMs(first)), isOpen: open !== undefined };
 }
@@ -116,9 +117,20 @@ export function heldBy(budgets: readonly Budget[], calendar: Calendar, beforeMs:
   );
 }
 
+/** Throws ChangeRefused for a budget that would begin with less than what was spent: what it counts has left the books in part. */
+export function* requireCountable(budget: Budget, nowMs: number): Asking<void> {
+  const kept = yield* askKeptFrom();
+  if (kept === 0) return;
+  const calendar = createCalendar((yield* askValue<string>("SELECT value FROM meta WHERE name = 'zone'")) ?? "UTC");
+  if (heldBy([budget], calendar, attemptAtMs(kept), nowMs).length > 0)
+    throw new ChangeRefused(
+      `it sums up tags, and events before ${utcDay(attemptAtMs(kept))} have left the books: of this ${budget.window === "total" ? "total" : `${budget.window}'s window`} a part would not count. Take a shorter window`,
+    );
+}
+
 /** Lets a day's events leave the books: what is to be deleted is deleted afterwards (sweep.ts). Throws ChangeRefused when
  *  it may not, or when its sums are not those of its events. Returns what the audit says. */
-export function* applyExpiry(expiry: Expiry, nowMs: number): Asking<string> {
+export function* applyExpiry(expiry: Expiry, budgets: readonly Budget[], nowMs: number): Asking<string> {
   const { firstAttemptId: first } = expiry;
   const [startMs, day] = [attemptAtMs(first), utcDay(attemptAtMs(first))];
   const endMs = startMs + DAY_MS;
@@ -129,11 +141,9 @@ export function* applyExpiry(expiry: Expiry, nowMs: number): Asking<string> {
   const kept = yield* askKeptFrom();
   if (first % (end - first) !== 0 || first < kept) refuse("it is no day of theirs");
   if (endMs > nowMs - LEAST_DAYS * DAY_MS) refuse(`it is younger than ${LEAST_DAYS} days`);
-  const seals = yield* ask<[first: bigint]>(
-    "SELECT first_attempt_id FROM sealed_days WHERE first_attempt_id >= ? ORDER BY 1 LIMIT 2",
-    kept,
-  );
-  if (Number(seals[0]?.[0] ?? -1) !== first || seals.length < 2) refuse("it is not the oldest that is sealed");
+  const [oldest] = yield* ask<[first: bigint | null, seals: bigint]>(OLDEST, kept, kept, kept);
+  if (Number(oldest?.[0] ?? -1) !== first || Number(oldest?.[1] ?? 0) < 2)
+    refuse("it is not the oldest, or the days behind it are not sealed");
   // Its event would come to a day that is gone.
   const open = yield* ask("SELECT 1 FROM reservations WHERE attempt_id < ? LIMIT 1", end);
   if (open.length > 0) refuse("work of that time still goes on at its provider");
@@ -150,6 +160,8 @@ export function* applyExpiry(expiry: Expiry, nowMs: number): Asking<string> {
   if (sumOf(hourRows, 0) !== count || sumOf(hourRows, 1) !== (cost ?? 0n))
     refuse("the sums of its hours are not those of its events; see what `keymeter verify` says");
   const calendar = createCalendar((yield* askValue<string>("SELECT value FROM meta WHERE name = 'zone'")) ?? "UTC");
+  const [held] = heldBy(budgets, calendar, endMs, nowMs);
+  if (held) refuse(`budget ${held.id} sums up tags over a window that began before its end`);
   const days: { [day: string]: string } = {};
   for (const local of yield* askLocalDays(calendar, kept === 0 ? undefined : attemptAtMs(kept), endMs)) {
     const rows = yield* ask<unknown[]>(DAYS, local, addDays(local, 1));

@@ -98,40 +98,63 @@ export function* digestDay(
 
 const NONE = new Set<AttemptId>();
 
-/** The digest of events that stand elsewhere than in the books, in the order of their ids: each by the names of its columns,
- *  and what it named first where its owner was corrected (`first_team` and so on). */
-export function digestRows(seal: Seal, rows: readonly { readonly [column: string]: unknown }[]): Seal {
-  const hours = Array.from({ length: HOURS }, () => createHash("sha256"));
-  const columns = coveredBy(seal.columns);
-  for (const row of rows) {
-    const values = columns.map((name) => {
-      const isOwner = (PARTS as readonly string[]).includes(name);
-      return (isOwner ? (row[`first_${name}`] ?? row[name]) : row[name]) ?? null;
-    });
-    hours[Math.floor((Number(row["attempt_id"]) - seal.firstAttemptId) / IDS_PER_HOUR)]?.update(`${textOf(values)}\n`);
-  }
-  return { ...seal, events: rows.length, hours: hours.map((hour) => hour.digest("hex")) };
+/** A row that stands elsewhere than in the books, by the names of its columns, and what it named first where its owner was
+ *  corrected (`first_team` and so on). */
+export type StoredRow = { readonly [column: string]: unknown };
+
+function valuesOf(columns: readonly string[], row: StoredRow): readonly unknown[] {
+  return columns.map((name) => {
+    const isOwner = (PARTS as readonly string[]).includes(name);
+    return (isOwner ? (row[`first_${name}`] ?? row[name]) : row[name]) ?? null;
+  });
 }
 
-/** The seal of a day, and what came to it later. */
+/** The digest of such rows of a day, in the order of their ids. */
+export function createDayDigest(seal: Seal): { add(row: StoredRow): void; end(): Seal } {
+  const hours = Array.from({ length: HOURS }, () => createHash("sha256"));
+  const columns = coveredBy(seal.columns);
+  let events = 0;
+  return {
+    add(row) {
+      const hour = Math.floor((Number(row["attempt_id"]) - seal.firstAttemptId) / IDS_PER_HOUR);
+      hours[hour]?.update(`${textOf(valuesOf(columns, row))}\n`);
+      events += 1;
+    },
+    end: () => ({ ...seal, events, hours: hours.map((hash) => hash.digest("hex")) }),
+  };
+}
+
+/** Whether such a row is the event that came late to its day. */
+export function isLateRow(late: Late, row: StoredRow): boolean {
+  return digestOf(valuesOf(coveredBy(late.columns), row)) === late.digest;
+}
+
+/** What hours without events have. */
+const EMPTY_HOURS = Array.from({ length: HOURS }, () => createHash("sha256").digest("hex"));
+
+/** The seal of a day, and what came to days late. A day without a seal had no event before the days behind it were sealed. */
 export async function readSealOf(
   books: UsageBooks,
   first: AttemptId,
-): Promise<{ readonly seal: Seal; readonly late: ReadonlySet<AttemptId> } | undefined> {
+): Promise<{ readonly seal: Seal; readonly late: ReadonlyMap<AttemptId, Late> }> {
   const [row] = await rowsOf<[detail: string]>(
     books,
     "SELECT audit.detail FROM sealed_days JOIN audit ON audit.seq = audit_seq WHERE first_attempt_id = ?",
     first,
   );
-  if (!row) return undefined;
   const lateRecords = await tablesOf(books)
     .select()
     .from(audit)
     .where(eq(audit.action, "late"))
     .orderBy(asc(audit.seq))
     .all();
-  const late = new Set(lateRecords.map(({ detail }) => (JSON.parse(detail) as Late).attemptId));
-  return { seal: JSON.parse(row[0]) as Seal, late };
+  const late = new Map(
+    lateRecords.map(({ detail }) => {
+      const one = JSON.parse(detail) as Late;
+      return [one.attemptId, one];
+    }),
+  );
+  return { seal: row ? (JSON.parse(row[0]) as Seal) : { firstAttemptId: first, events: 0, hours: EMPTY_HOURS }, late };
 }
 
 function textOf(row: readonly unknown[]): string {

@@ -11,6 +11,7 @@ import { loadCollectorConfig } from "../../collector/config.ts";
 import type { BillingBooks, UsageBooks } from "../../ledger/books.ts";
 import { attemptAtMs } from "../../ledger/ids.ts";
 import { openToWrite, openUsage } from "../../ledger/open.ts";
+import { openForWriting } from "../../ledger/sqlite.ts";
 import { issueVirtualKey } from "../../ledger/usage/keys.ts";
 import { readSpend } from "../../ledger/usage/spend.ts";
 import { SEAT } from "../../ledger/usage/usage-event.ts";
@@ -355,6 +356,60 @@ describe("a receiver that is in trouble", () => {
       .join("");
     expect(text.split("keymeter.attempt_id").length - 1).toBe(1_300);
     await day.writer.close();
+    await day.usage.close();
+    await day.billing.close();
+    await receiver.close();
+  });
+
+  it("or refuses everything, is sent all of it when it takes it again", async () => {
+    const receiver = await startFakeOtlp();
+    const folder = temporaryFolder();
+    const day = await openDay(folder);
+    const registry = new Registry();
+    const telemetry = await start(day, configOf(receiver.url, folder), registry);
+    await telemetry?.tick();
+    receiver.does = () => 400;
+    for (let i = 0; i < 40; i++) await day.writer.settle(event(day.writer.nextAttemptId(), 7n, { keyId: day.key.id }));
+    await telemetry?.tick();
+    receiver.does = () => "take";
+    await telemetry?.tick();
+    await telemetry?.stop();
+    const text = receiver.taken
+      .filter(({ signal }) => signal === "traces")
+      .map(({ body }) => body.toString("latin1"))
+      .join("");
+    expect(text.split("keymeter.attempt_id").length - 1).toBe(40);
+    expect(await registry.metrics()).not.toMatch(/keymeter_telemetry_dropped_records\{.*\} [1-9]/);
+    await day.writer.close();
+    await day.usage.close();
+    await day.billing.close();
+    await receiver.close();
+  });
+
+  it.skipIf(!hasDecoder)("counts nothing twice where the books could not be read in the middle of a turn", async () => {
+    const receiver = await startFakeOtlp();
+    const folder = temporaryFolder();
+    const day = await openDay(folder);
+    const telemetry = await start(day, configOf(receiver.url, folder));
+    await telemetry?.tick();
+    const ids = Array.from({ length: 700 }, () => day.writer.nextAttemptId());
+    await Promise.all(ids.map((id) => day.writer.settle(event(id, 1_000_000_000n, { keyId: day.key.id }))));
+    await day.writer.close();
+    // Of a later page: what cannot be read there.
+    const database = openForWriting(join(folder, "usage.db"), "usage", "process");
+    database.exec("DROP TRIGGER events_fixed");
+    const set = (text: string) =>
+      database.exec(`UPDATE events SET other_usage = ${text} WHERE attempt_id = ${ids[600] ?? 0}`);
+    set("'{'");
+    await telemetry?.tick();
+    set("NULL");
+    await telemetry?.tick();
+    await telemetry?.stop();
+    const metrics = decodeMetrics(receiver.taken).at(-1) ?? [];
+    const sumOf = (name: string): number =>
+      metrics.find((one) => one.name === name)?.points.reduce((sum, { value }) => sum + value, 0) ?? 0;
+    expect([sumOf("keymeter.requests"), sumOf("keymeter.cost")]).toEqual([700, 700]);
+    database.close();
     await day.usage.close();
     await day.billing.close();
     await receiver.close();

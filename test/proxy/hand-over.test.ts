@@ -2,12 +2,13 @@
 // broken, each is booked once, and streams that were open end in the first one.
 import { spawn, spawnSync } from "node:child_process";
 import type { ChildProcess } from "node:child_process";
-import { existsSync } from "node:fs";
 import { request as httpRequest, Agent } from "node:http";
+import { connect } from "node:net";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { fileURLToPath } from "node:url";
 import { describe, expect, it } from "vitest";
+import { isAwaited } from "../../proxy/beside.ts";
 import { issueVirtualKey, createDigest } from "../../ledger/usage/keys.ts";
 import { openUsage } from "../../ledger/open.ts";
 import { walkEvents } from "../../ledger/usage/events.ts";
@@ -134,9 +135,7 @@ describe("a proxy that takes over", () => {
       const stream = ask(agent, { stream: true });
       await sleep(200);
       const next = startProgram({ ...environment, KEYMETER_TAKE_OVER: "on" });
-      await expect
-        .poll(() => next.said() + String(existsSync(join(folder, "taking-over"))), { timeout: 30_000 })
-        .toContain("true");
+      await expect.poll(() => isAwaited(folder), { timeout: 30_000 }).toBe(true);
       running.child.kill("SIGTERM");
       await ended(running.child);
       await next.ready;
@@ -146,6 +145,13 @@ describe("a proxy that takes over", () => {
     await sleep(300);
     life.isOver = true;
     await Promise.all(clients);
+    // Who sends half a request is still not waited for.
+    if (IS_CI) {
+      const slow = connect(port, "127.0.0.1");
+      slow.write("POST /openai/v1/chat/completions HTTP/1.1\r\nhost: x\r\n");
+      slow.on("error", () => undefined).resume();
+      await expect.poll(() => slow.closed, { timeout: 20_000 }).toBe(true);
+    }
     running.child.kill("SIGTERM");
     await ended(running.child);
     expect(wrong).toEqual([]);
@@ -158,7 +164,7 @@ describe("a proxy that takes over", () => {
     expect(new Set(outcomes)).toEqual(new Set(["complete"]));
     expect(outcomes.length).toBe(answered);
     expect(provider.journal.length).toBe(answered);
-    expect(existsSync(join(folder, "taking-over"))).toBe(false);
+    expect(isAwaited(folder)).toBe(false);
     await provider.close();
   }, 180_000);
 });
@@ -211,7 +217,7 @@ describe.skipIf(!isTurnOf(3, 8, "a whole Keymeter that takes over"))("a Keymeter
     expect(refused.said.text).toContain("Keymeter runs already on the data folder");
 
     const second = up({ KEYMETER_TAKE_OVER: "on" });
-    await expect.poll(() => existsSync(join(folder, "taking-over")), { timeout: 60_000 }).toBe(true);
+    await expect.poll(() => isAwaited(folder), { timeout: 60_000 }).toBe(true);
     const asking = { isOver: false };
     const statuses: number[] = [];
     const traffic = (async () => {
