@@ -20,6 +20,7 @@ const LOOK_MS = 20;
 /** Longer, and somebody may have come meanwhile. */
 const QUIET_MS = 0.1;
 const QUIET_WITHIN_MS = 2_000;
+const MARK_WITHIN_MS = 2_000;
 /** More than any proxy serves at once; the system keeps the others. */
 const MOST_WAITING = 10_000;
 
@@ -46,7 +47,7 @@ export async function waitBeside(config: ProxyConfig, log: Log): Promise<Beside>
     socket.on("error", ignore);
   });
   server.maxConnections = MOST_WAITING;
-  const mark = takeMark(dataDir);
+  const mark = await takeMark(dataDir);
   await new Promise<void>((resolve, reject) => {
     server.once("error", (error) => {
       mark.release();
@@ -105,12 +106,16 @@ function ignore(): void {
   // It is over; who it was comes again.
 }
 
-function takeMark(dataDir: string): { release(): void } {
-  try {
-    return lockForWriting(join(dataDir, MARK));
-  } catch (error) {
-    if (!(error instanceof LedgerInUse)) throw error;
-    throw new LedgerInUse(`another Keymeter waits already to take over ${dataDir}`);
+/** Who asks whether somebody waits has the lock for a moment: that is no other one yet. */
+async function takeMark(dataDir: string): Promise<{ release(): void }> {
+  for (const deadline = performance.now() + MARK_WITHIN_MS; ;) {
+    try {
+      return lockForWriting(join(dataDir, MARK));
+    } catch (error) {
+      if (!(error instanceof LedgerInUse)) throw error;
+    }
+    if (performance.now() > deadline) throw new LedgerInUse(`another Keymeter waits already to take over ${dataDir}`);
+    await sleep(LOOK_MS);
   }
 }
 
