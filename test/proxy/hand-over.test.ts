@@ -111,7 +111,7 @@ describe("a proxy that takes over", () => {
           if (asked.reusedSocket || !("code" in error) || error.code !== "ECONNRESET")
             return resolve(`refused: ${error.message}`);
           resets += 1;
-          void ask(agent, body).then(resolve);
+          resolve(ask(agent, body));
         });
         asked.end(
           JSON.stringify({ model: "gpt-4o-mini", max_tokens: 5, messages: [{ role: "user", content: "hi" }], ...body }),
