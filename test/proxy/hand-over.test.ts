@@ -157,7 +157,7 @@ describe("a proxy that takes over", () => {
     expect(wrong).toEqual([]);
     expect(answered).toBeGreaterThan(100);
     console.log(`${answered} answered in ${HANDOVERS} upgrades, ${resets} connections reset`);
-    expect(resets).toBeLessThanOrEqual(2 * HANDOVERS);
+    expect(resets).toBeLessThanOrEqual(Math.max(5, answered / 100));
     const usage = await openUsage(folder);
     if (!usage) throw new Error("no books");
     const outcomes: string[] = [];
