@@ -16,6 +16,7 @@ import type { Owner, Span } from "../ledger/usage/reassign.ts";
 import { readKeyHours } from "../ledger/usage/key-use.ts";
 import { addDays, createCalendar, DAY_MS, utcDay } from "../ledger/windows.ts";
 import { makeChange, requireUsage } from "./books.ts";
+import { noteKept } from "./kept.ts";
 import type { CommandConfig } from "./config.ts";
 import { parseDay } from "./days.ts";
 import { createProgress } from "./progress.ts";
@@ -44,6 +45,7 @@ export async function reachBack(
     const spans = spansBetween(calendar.dayStart(sinceDay), signed);
     const { team, project, env } = await readKeyOwners(usage, key.id);
     const from = { team, project, env };
+    await noteKept(usage, calendar.dayStart(sinceDay));
     const plan = await planReassignment(usage, { keyId: key.id, from, to }, spans, calendar, nowMs);
     const at = new Date(spans[0]?.sinceMs ?? nowMs).toISOString().slice(0, 16).replace("T", " ");
     print(plan, key, to, at, signed, nowMs);

@@ -1,6 +1,7 @@
 // What changed: some days beside others before them, by team, key, model, provider and feature, and why. The reasons
 // are worked out once, for each key and model, and added up: at every level they come to the same difference.
 import { readNames } from "../../ledger/usage/key-use.ts";
+import { readKeptFrom } from "../../ledger/usage/retention.ts";
 import { readSpend, readSpendByTag } from "../../ledger/usage/spend.ts";
 import type { Breakdown, SpendRow } from "../../ledger/usage/spend-sums.ts";
 import { addDays, DAY_MS, isDay } from "../../ledger/windows.ts";
@@ -202,7 +203,10 @@ async function features(
   within: Within,
   isKnown: boolean,
 ): Promise<Section[]> {
-  if (addDays(before, MOST_TAG_DAYS) < until) return [];
+  // Events of then may have left the books: what is compared with nothing looks like growth.
+  const keptMs = await readKeptFrom(books.usage);
+  const isGone = keptMs !== undefined && calendar.dayStart(before) < keptMs;
+  if (isGone || addDays(before, MOST_TAG_DAYS) < until) return [];
   const by: readonly Breakdown[] = ["tag:feature"];
   const read = async (from: string, to: string): Promise<Map<string, SpendRow>> =>
     new Map(

@@ -27,6 +27,7 @@ import { addDays, DAY_MS, HOUR_MS, utcDay } from "../../ledger/windows.ts";
 import { createLog } from "../../service/log.ts";
 import { IS_CI, random, SEED } from "../seed.ts";
 import { temporaryFolder } from "../start-proxy.ts";
+import { get, openSite } from "./sites.ts";
 import { event } from "../usage-event.ts";
 
 const DAYS = IS_CI ? 365 : 135;
@@ -99,7 +100,7 @@ async function simulate(folder: string, keepDays: number | undefined, days: numb
             usage: { input: 10, output: Math.floor(next() * 100) },
             priceConfidence: "exact",
             rawUsage: JSON.stringify({ prompt_tokens: 10, padding: "x".repeat(200) }),
-            tags: '{"branch":"main"}',
+            tags: '{"branch":"main","feature":"chat"}',
           }),
         );
         const month = utcDay(clock.nowMs).slice(0, 7);
@@ -250,6 +251,23 @@ describe(`${DAYS} days of ${A_DAY} events, kept for ${KEEP_DAYS} (seed ${SEED})`
     expect(await read(books.usage)).toEqual(await read(other.usage));
     expect(await differencesOf(other.usage)).toEqual([]);
     await other.close();
+  });
+
+  it("a page compares no features with a time whose events have left", async () => {
+    const path = `changes.json?since=${addDays(START_DAY, 30)}&until=${addDays(START_DAY, 39)}`;
+    // The pages have the books of a folder to themselves.
+    await books.close();
+    const lately = `changes.json?since=${addDays(START_DAY, DAYS - 10)}&until=${addDays(START_DAY, DAYS - 1)}`;
+    for (const [at, asked, isThere] of [
+      [whole, path, true],
+      [folder, path, false],
+      [folder, lately, true],
+    ] as const) {
+      const site = await openSite(at, Date.now());
+      expect((await get(site, asked)).toLowerCase().includes('"features"'), `${at === whole} ${asked}`).toBe(isThere);
+      await site.close();
+    }
+    books = await openAll(folder);
   });
 
   it("the command says from when on events are counted", () => {
