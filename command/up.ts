@@ -18,7 +18,7 @@ import type { Stack } from "./stack.ts";
 
 export const USAGE = `keymeter up
   Proxy, collector and alerts under one supervisor, with Prometheus and Alertmanager where they are installed (KEYMETER_PROMETHEUS=off: without).
-  KEYMETER_TAKE_OVER=on: beside one that runs, until that is stopped: no request is refused (docs/operating.md).
+  KEYMETER_TAKE_OVER=on: beside one that runs, until that is stopped: an upgrade without a gap (docs/operating.md).
   Ctrl-C or SIGTERM stops it; open requests get their answers first. Logs: logs/ in the data folder (KEYMETER_DATA_DIR, ./data).
   Settings: keymeter.yaml (another file: KEYMETER_CONFIG) and the environment; keymeter.example.yaml lists them.`;
 

@@ -88,7 +88,7 @@ export const SHARED_SETTINGS = {
     env: "KEYMETER_TAKE_OVER",
     schema: z.union([z.boolean(), z.enum(["on", "off"]).transform((word) => word === "on")]),
     fallback: false,
-    says: "a start beside a Keymeter on the same folder listens too, and waits until that one has ended: an upgrade that refuses nobody",
+    says: "a start beside a Keymeter on the same folder listens too, and waits until that one has ended: an upgrade without a gap",
     example: "off",
   },
   retention: RETENTION,
